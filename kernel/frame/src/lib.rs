@@ -1,0 +1,218 @@
+//! The lines by which a running cell speaks to the kernel.
+//!
+//! A cell's process has one road out: lines on its standard output. A [`Frame`] is one such line,
+//! marked so that no printed text is taken for it, which the kernel turns into a Jupyter message
+//! at once and in order. The prelude writes them, the kernel reads them, and this crate, which
+//! depends on nothing, is all that the two share.
+//!
+//! A line is `\x1eheadstart`, then fields, each after a `\x1f`. Backslash, line feed, carriage
+//! return and the two markers are escaped inside a field, so a picture stays on its line.
+#![deny(missing_docs)]
+
+use std::fmt;
+
+/// The variable that the kernel sets for the cell's process: it reads frames.
+pub const ENVIRONMENT_VARIABLE: &str = "HEADSTART_FRAMES";
+
+const MARK: &str = "\u{1e}headstart";
+const FIELD: char = '\u{1f}';
+
+/// What one display shows, in each form that it has: pairs of MIME type and content.
+pub type Bundle = Vec<(String, String)>;
+
+/// One message from a cell to the kernel.
+///
+/// ```
+/// use headstart_frame::Frame;
+///
+/// let chart = Frame::Display {
+///     id: "fit-1".into(),
+///     data: vec![("text/plain".into(), "loss 0.69\nloss 0.41".into())],
+/// };
+/// let line = chart.encode();
+/// assert!(!line.contains('\n'));
+/// assert_eq!(Frame::decode(&line), Some(Ok(chart)));
+/// assert_eq!(Frame::decode("epoch 1"), None);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// Put something new on the page.
+    Display {
+        /// The name by which an update finds it.
+        id: String,
+        /// What to show.
+        data: Bundle,
+    },
+    /// Change, in place, what a display shows.
+    Update {
+        /// The display's name.
+        id: String,
+        /// What to show from now on.
+        data: Bundle,
+    },
+    /// The cell's code panicked.
+    Panic {
+        /// The panic's message.
+        message: String,
+        /// The source file, as the compiler names it.
+        file: String,
+        /// The line in that file, from 1.
+        line: u32,
+    },
+    /// A `?` in the cell met an error; its text went to standard error.
+    Failed,
+    /// The cell's code has ended, whichever way.
+    End,
+}
+
+/// A line that is marked as a frame but cannot be read as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// What was wrong.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a display line from the cell could not be read: {}", self.reason)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+impl Frame {
+    /// The frame as one line, without the line feed.
+    pub fn encode(&self) -> String {
+        let mut line = String::from(MARK);
+        match self {
+            Frame::Display { id, data } => encode_bundle(&mut line, "display", id, data),
+            Frame::Update { id, data } => encode_bundle(&mut line, "update", id, data),
+            Frame::Panic { message, file, line: number } => {
+                for field in ["panic", message, file, &number.to_string()] {
+                    push(&mut line, field);
+                }
+            }
+            Frame::Failed => push(&mut line, "failed"),
+            Frame::End => push(&mut line, "end"),
+        }
+        line
+    }
+
+    /// Reads a line; `None` if it is ordinary output.
+    pub fn decode(line: &str) -> Option<Result<Frame, Malformed>> {
+        let fields = line.strip_prefix(MARK)?.strip_prefix(FIELD)?;
+        let fields: Option<Vec<String>> = fields.split(FIELD).map(unescape).collect();
+        Some(match fields {
+            Some(fields) => from_fields(fields),
+            None => Err(Malformed { reason: "unknown escape" }),
+        })
+    }
+}
+
+fn from_fields(fields: Vec<String>) -> Result<Frame, Malformed> {
+    let mut fields = fields.into_iter();
+    let kind = fields.next().unwrap_or_default();
+    let mut next = |reason| fields.next().ok_or(Malformed { reason });
+    match kind.as_str() {
+        "display" => {
+            let (id, data) = decode_bundle(fields)?;
+            Ok(Frame::Display { id, data })
+        }
+        "update" => {
+            let (id, data) = decode_bundle(fields)?;
+            Ok(Frame::Update { id, data })
+        }
+        "panic" => Ok(Frame::Panic {
+            message: next("no message")?,
+            file: next("no file")?,
+            line: next("no line")?.parse().map_err(|_| Malformed { reason: "line is no number" })?,
+        }),
+        "failed" => Ok(Frame::Failed),
+        "end" => Ok(Frame::End),
+        _ => Err(Malformed { reason: "unknown kind" }),
+    }
+}
+
+fn encode_bundle(line: &mut String, kind: &str, id: &str, data: &Bundle) {
+    push(line, kind);
+    push(line, id);
+    for (mime, content) in data {
+        push(line, mime);
+        push(line, content);
+    }
+}
+
+fn decode_bundle(mut fields: impl Iterator<Item = String>) -> Result<(String, Bundle), Malformed> {
+    let id = fields.next().ok_or(Malformed { reason: "no display id" })?;
+    let mut data = Bundle::new();
+    while let Some(mime) = fields.next() {
+        let content = fields.next().ok_or(Malformed { reason: "a type without content" })?;
+        data.push((mime, content));
+    }
+    Ok((id, data))
+}
+
+fn push(line: &mut String, field: &str) {
+    line.push(FIELD);
+    for c in field.chars() {
+        match c {
+            '\\' => line.push_str("\\\\"),
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            '\u{1e}' => line.push_str("\\e"),
+            FIELD => line.push_str("\\f"),
+            c => line.push(c),
+        }
+    }
+}
+
+fn unescape(field: &str) -> Option<String> {
+    let mut text = String::with_capacity(field.len());
+    let mut chars = field.chars();
+    while let Some(c) = chars.next() {
+        text.push(match c {
+            '\\' => match chars.next()? {
+                '\\' => '\\',
+                'n' => '\n',
+                'r' => '\r',
+                'e' => '\u{1e}',
+                'f' => FIELD,
+                _ => return None,
+            },
+            c => c,
+        });
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_comes_back_as_it_was() {
+        let awkward = "a\\n\nb\r\u{1e}headstart\u{1f}end\u{1f}é\\";
+        let data =
+            vec![("text/plain".to_owned(), awkward.to_owned()), ("image/svg+xml".to_owned(), String::new())];
+        for frame in [
+            Frame::Display { id: awkward.into(), data: data.clone() },
+            Frame::Update { id: String::new(), data },
+            Frame::Panic { message: awkward.into(), file: "src/lib.rs".into(), line: 12 },
+            Frame::Failed,
+            Frame::End,
+        ] {
+            let line = frame.encode();
+            assert!(!line.contains('\n') && !line.contains('\r'));
+            assert_eq!(Frame::decode(&line), Some(Ok(frame)));
+        }
+    }
+
+    #[test]
+    fn damaged_lines_are_refused_not_guessed() {
+        for line in
+            ["panic\u{1f}m", "display", "display\u{1f}1\u{1f}text/plain", "nonsense", "display\u{1f}\\q"]
+        {
+            assert!(matches!(Frame::decode(&format!("\u{1e}headstart\u{1f}{line}")), Some(Err(_))), "{line}");
+        }
+    }
+}

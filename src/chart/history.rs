@@ -1,0 +1,106 @@
+//! Accuracy and loss, epoch by epoch.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use super::Chart;
+use crate::train::History;
+use crate::{Error, Result};
+
+const SIZE: (u32, u32) = (760, 300);
+/// Training and validation, apart in hue and in lightness.
+const TRAINING: RGBColor = RGBColor(31, 119, 180);
+const VALIDATION: RGBColor = RGBColor(230, 110, 20);
+
+impl Chart {
+    pub(crate) fn of_history(history: &History) -> Result<Chart> {
+        Chart::of_running(history, history.epochs())
+    }
+
+    /// A chart that leaves room for the epochs to come, so that it does not jump as it grows.
+    pub(crate) fn of_running(history: &History, epochs: usize) -> Result<Chart> {
+        let svg = draw(history, epochs.max(1)).map_err(|error| Error::Chart(error.to_string()))?;
+        let line = |name: &String| {
+            let values = &history[name.as_str()];
+            let (first, last) = (values.first()?, values.last()?);
+            Some(format!("{name:>13} {first:.4} {} {last:.4}", spark(values)))
+        };
+        let lines: Vec<String> = history.names().iter().filter_map(line).collect();
+        Ok(Chart { svg, text: lines.join("\n") })
+    }
+}
+
+/// One panel for each number, accuracy first.
+fn draw(history: &History, epochs: usize) -> Result<String, Box<dyn std::error::Error>> {
+    let panels: Vec<&String> = history.names().iter().filter(|name| !name.starts_with("val_")).collect();
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        for (panel, name) in area.split_evenly((1, panels.len().max(1))).iter().zip(panels) {
+            draw_panel(panel, history, name, epochs)?;
+        }
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+fn draw_panel(
+    area: &DrawingArea<SVGBackend, Shift>,
+    history: &History,
+    name: &str,
+    epochs: usize,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let validation = format!("val_{name}");
+    let series = [("training", name, TRAINING), ("validation", validation.as_str(), VALIDATION)];
+    let series = series.iter().filter_map(|(label, name, color)| Some((*label, history.get(name)?, *color)));
+    let series: Vec<(&str, &[f64], RGBColor)> = series.collect();
+    let top = match name {
+        "accuracy" => 1.0,
+        _ => series.iter().flat_map(|(_, values, _)| *values).fold(1e-6f64, |top, value| top.max(*value)),
+    };
+    let first = if epochs == 1 { 0.0 } else { 1.0 };
+    let mut chart = ChartBuilder::on(area)
+        .caption(name, ("sans-serif", 16))
+        .margin(8)
+        .margin_right(16)
+        .x_label_area_size(34)
+        .y_label_area_size(46)
+        .build_cartesian_2d(first..epochs as f64, 0.0..top * 1.04)?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .bold_line_style(BLACK.mix(0.12))
+        .x_desc("epoch")
+        .x_labels(epochs.min(10))
+        .x_label_formatter(&|epoch| format!("{epoch:.0}"))
+        .y_labels(6)
+        .y_label_formatter(&|value| format!("{value:.2}"))
+        .draw()?;
+    for (label, values, color) in series {
+        let points: Vec<(f64, f64)> = (1..).map(f64::from).zip(values.iter().copied()).collect();
+        chart
+            .draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?
+            .label(label)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
+        chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, color.filled())))?;
+    }
+    let corner =
+        if name == "accuracy" { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperRight };
+    chart
+        .configure_series_labels()
+        .position(corner)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.2))
+        .draw()?;
+    Ok(())
+}
+
+/// Numbers as a row of blocks, from the lowest to the highest of them.
+fn spark(values: &[f64]) -> String {
+    const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let span = (high - low).max(f64::EPSILON);
+    values.iter().map(|value| BLOCKS[(((value - low) / span * 7.0).round() as usize).min(7)]).collect()
+}

@@ -1,0 +1,30 @@
+//! Charts, drawn by plotters as SVG with a twin in plain text.
+
+mod history;
+
+/// A picture of numbers: SVG for the page, text for where no picture can be.
+#[derive(Clone, Debug)]
+pub struct Chart {
+    svg: String,
+    text: String,
+}
+
+impl Chart {
+    /// The picture, a whole SVG document.
+    pub fn svg(&self) -> &str {
+        &self.svg
+    }
+
+    /// The same in words and block characters.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Writes the picture to a file, whole or not at all.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
+    pub fn save(&self, path: impl AsRef<std::path::Path>) -> crate::Result<()> {
+        crate::data::write_whole(path.as_ref(), self.svg.as_bytes())
+    }
+}

@@ -1,0 +1,166 @@
+//! Pictures in folders, one folder a class.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Tensor;
+use image::imageops::FilterType;
+use rayon::prelude::*;
+
+use crate::{Error, Result, check_interrupt, device, random};
+
+const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
+/// Pictures decoded between two looks at the Stop button.
+const CHUNK: usize = 64;
+
+/// Pictures in memory with their classes.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// `[N, 3, height, width]`, red, green and blue from 0 to 255, as `f32`.
+    pub x: Tensor,
+    /// The number of each picture's class, `[N]`, as `u32`.
+    pub y: Tensor,
+    /// The classes, sorted by name: class 0 first.
+    pub class_names: Vec<String>,
+    /// Where each picture came from.
+    pub paths: Vec<PathBuf>,
+}
+
+impl Images {
+    /// Reads every JPEG and PNG in the folders of `path`, each a class, and scales them to
+    /// `(height, width)`. Grey, palette and transparent pictures become RGB, the latter on white.
+    ///
+    /// # Errors
+    /// [`Error::Folder`] if there are no classes or no pictures; [`Error::Image`] with the file's
+    /// name if one cannot be read; [`Error::Io`]; [`Error::Interrupted`].
+    pub fn from_directory(path: impl AsRef<Path>, (height, width): (usize, usize)) -> Result<Images> {
+        let path = path.as_ref();
+        if height == 0 || width == 0 {
+            let found = format!("{height} by {width}");
+            return Err(Error::Argument {
+                name: "image size",
+                expected: "sides of at least 1".into(),
+                found,
+            });
+        }
+        let classes = classes(path)?;
+        let mut values = Vec::new();
+        let (mut labels, mut paths, mut class_names) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, (name, files)) in classes.into_iter().enumerate() {
+            labels.extend(std::iter::repeat_n(number as u32, files.len()));
+            paths.extend(files);
+            class_names.push(name);
+        }
+        for chunk in paths.chunks(CHUNK) {
+            check_interrupt()?;
+            let pictures: Result<Vec<Vec<f32>>> =
+                chunk.par_iter().map(|path| decode(path, height, width)).collect();
+            values.extend(pictures?.into_iter().flatten());
+        }
+        let n = paths.len();
+        Ok(Images {
+            x: Tensor::from_vec(values, (n, 3, height, width), &device())?,
+            y: Tensor::from_vec(labels, n, &device())?,
+            class_names,
+            paths,
+        })
+    }
+
+    /// How many pictures there are.
+    pub fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// Whether there is no picture.
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    /// Parts the pictures at random, class by class: the second part holds this share of each.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the share is not between 0 and 1 or leaves a part without pictures.
+    pub fn split(&self, validation: f64) -> Result<(Images, Images)> {
+        let labels = self.y.to_vec1::<u32>()?;
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let mut stream = random::stream();
+        for class in 0..self.class_names.len() as u32 {
+            let members: Vec<u32> =
+                (0..labels.len() as u32).filter(|i| labels[*i as usize] == class).collect();
+            let order = random::permutation(&mut stream, members.len());
+            let held = (members.len() as f64 * validation).round().max(0.0) as usize;
+            second.extend(order.iter().take(held).map(|at| members[*at]));
+            first.extend(order.iter().skip(held).map(|at| members[*at]));
+        }
+        if !(0.0..1.0).contains(&validation) || first.is_empty() || second.is_empty() {
+            let expected =
+                format!("a share between 0 and 1 that leaves both parts some of {} pictures", self.len());
+            return Err(Error::Argument { name: "validation", expected, found: validation.to_string() });
+        }
+        Ok((self.select(&first)?, self.select(&second)?))
+    }
+
+    fn select(&self, numbers: &[u32]) -> Result<Images> {
+        let index = Tensor::new(numbers, self.x.device())?;
+        Ok(Images {
+            x: self.x.index_select(&index, 0)?,
+            y: self.y.index_select(&index, 0)?,
+            class_names: self.class_names.clone(),
+            paths: numbers.iter().map(|i| self.paths[*i as usize].clone()).collect(),
+        })
+    }
+}
+
+/// Each class's name and picture files, both sorted.
+fn classes(path: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
+    let refuse = |problem: String| Error::Folder { path: path.to_owned(), problem };
+    let mut classes = Vec::new();
+    for folder in sorted(path)?.into_iter().filter(|entry| entry.is_dir()) {
+        let pictures: Vec<PathBuf> = sorted(&folder)?.into_iter().filter(|file| is_picture(file)).collect();
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if pictures.is_empty() {
+            return Err(refuse(format!("the class folder `{name}` holds no .jpg, .jpeg or .png file")));
+        }
+        classes.push((name, pictures));
+    }
+    match classes.len() {
+        0 => Err(refuse("expected one folder a class, found no folder".into())),
+        _ => Ok(classes),
+    }
+}
+
+fn sorted(path: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(path).map_err(Error::io(path))?;
+    let mut paths = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(Error::io(path))?;
+    paths.retain(|path| !path.file_name().unwrap_or_default().to_string_lossy().starts_with('.'));
+    paths.sort();
+    Ok(paths)
+}
+
+fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    path.is_file() && EXTENSIONS.contains(&extension.as_str())
+}
+
+/// One picture, scaled, as `[3, height, width]`.
+fn decode(path: &Path, height: usize, width: usize) -> Result<Vec<f32>> {
+    let refuse = |reason: String| Error::Image { path: path.to_owned(), reason };
+    let picture = image::ImageReader::open(path)
+        .and_then(image::ImageReader::with_guessed_format)
+        .map_err(Error::io(path))?
+        .decode()
+        .map_err(|error| refuse(error.to_string()))?;
+    // Scaled before its transparency is dropped, so that edges mix with the white behind.
+    let picture = picture.resize_exact(width as u32, height as u32, FilterType::Triangle).to_rgba8();
+    let pixels = height * width;
+    let mut values = vec![0f32; 3 * pixels];
+    for (at, pixel) in picture.pixels().enumerate() {
+        let opacity = f32::from(pixel[3]) / 255.0;
+        for channel in 0..3 {
+            values[channel * pixels + at] = f32::from(pixel[channel]) * opacity + 255.0 * (1.0 - opacity);
+        }
+    }
+    Ok(values)
+}

@@ -1,0 +1,121 @@
+//! What a cell can put on the page, live.
+//!
+//! Under the Headstart kernel a display appears at once and can be changed in place. Under the
+//! stock `evcxr_jupyter` it appears when the cell ends, in its last state. In a terminal its text
+//! is printed.
+
+mod html;
+mod shows;
+
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+pub use headstart_frame::Bundle;
+use headstart_frame::{ENVIRONMENT_VARIABLE, Frame};
+pub(crate) use html::escape;
+
+/// What a value looks like on a page: `text/plain` always, and HTML or SVG where that is better.
+///
+/// The last value of a cell is shown through this; implement it for a type of your own.
+pub trait Show {
+    /// The value in each of its forms, pairs of MIME type and content.
+    fn bundle(&self) -> Bundle;
+
+    /// Called by the notebook for the value of a cell's last expression.
+    fn evcxr_display(&self) {
+        print!("{}", content_blocks(&self.bundle()));
+    }
+}
+
+/// Something on the page that can be changed in place.
+#[derive(Debug)]
+pub struct Display {
+    id: String,
+}
+
+/// Puts a value on the page now, and gives the means to change it.
+///
+/// ```
+/// use headstart::prelude::*;
+/// let shown = display(&Text::new("one of three done"));
+/// shown.update(&Text::new("two of three done"));
+/// ```
+pub fn display(value: &impl Show) -> Display {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let id = format!("headstart-{}-{number}", std::process::id());
+    let data = value.bundle();
+    match sink() {
+        Sink::Kernel => println!("{}", Frame::Display { id: id.clone(), data }.encode()),
+        Sink::StockKernel => print!("{}", content_blocks(&data)),
+        Sink::Terminal => println!("{}", plain(&data)),
+    }
+    Display { id }
+}
+
+impl Display {
+    /// Replaces what is shown; in a terminal, prints the new text.
+    pub fn update(&self, value: &impl Show) {
+        let data = value.bundle();
+        match sink() {
+            Sink::Kernel => println!("{}", Frame::Update { id: self.id.clone(), data }.encode()),
+            Sink::StockKernel => print!("{}", content_blocks(&data)),
+            Sink::Terminal => println!("{}", plain(&data)),
+        }
+    }
+}
+
+/// Plain text to show, with its line breaks.
+#[derive(Clone, Debug)]
+pub struct Text(String);
+
+impl Text {
+    /// Shows the text as it is.
+    pub fn new(text: impl Into<String>) -> Text {
+        Text(text.into())
+    }
+}
+
+impl Show for Text {
+    fn bundle(&self) -> Bundle {
+        vec![("text/plain".into(), self.0.clone())]
+    }
+}
+
+/// Where displays go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sink {
+    /// Our kernel, at once.
+    Kernel,
+    /// evcxr's own kernel, when the cell ends.
+    StockKernel,
+    /// Standard output.
+    Terminal,
+}
+
+pub(crate) fn sink() -> Sink {
+    if std::env::var_os(ENVIRONMENT_VARIABLE).is_some() {
+        Sink::Kernel
+    } else if std::env::var_os("EVCXR_IS_RUNTIME").is_some() {
+        Sink::StockKernel
+    } else {
+        Sink::Terminal
+    }
+}
+
+/// Whether text can be overwritten with `\r` where standard output goes.
+pub(crate) fn is_live_terminal() -> bool {
+    sink() == Sink::Terminal && std::io::stdout().is_terminal()
+}
+
+/// evcxr's own form for the output of a cell: one block for each type.
+fn content_blocks(data: &Bundle) -> String {
+    let block = |(mime, content): &(String, String)| {
+        format!("EVCXR_BEGIN_CONTENT {mime}\n{content}\nEVCXR_END_CONTENT\n")
+    };
+    data.iter().map(block).collect()
+}
+
+fn plain(data: &Bundle) -> &str {
+    data.iter().find(|(mime, _)| mime == "text/plain").map_or("", |(_, text)| text)
+}

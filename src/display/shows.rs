@@ -1,0 +1,64 @@
+//! How the library's own values look on the page.
+
+use super::{Bundle, Show, escape};
+use crate::chart::Chart;
+use crate::nn::{Model, Summary};
+use crate::train::{History, Predictions, Scores};
+
+fn with_html(text: String, html: String) -> Bundle {
+    vec![("text/plain".into(), text), ("text/html".into(), html)]
+}
+
+impl Show for Summary {
+    fn bundle(&self) -> Bundle {
+        let cell = |tag: &str, text: &str, side: &str| {
+            format!("<{tag} style=\"text-align:{side}\">{}</{tag}>", escape(text))
+        };
+        let row = |tag: &str, cells: &[&str]| {
+            let cells = cells.iter().zip(["left", "left", "right", "left"]);
+            format!("<tr>{}</tr>", cells.map(|(text, side)| cell(tag, text, side)).collect::<String>())
+        };
+        let body: String =
+            self.rows.iter().map(|r| row("td", &r.cells().each_ref().map(|c| c.as_str()))).collect();
+        let html = format!(
+            "<p>Model: <b>{}</b></p><table>{}{body}</table><p>{}</p>",
+            escape(&self.model),
+            row("th", &Summary::HEADS),
+            self.totals().join("<br>")
+        );
+        with_html(self.to_string(), html)
+    }
+}
+
+impl Show for Model {
+    fn bundle(&self) -> Bundle {
+        self.summary().bundle()
+    }
+}
+
+impl Show for Chart {
+    fn bundle(&self) -> Bundle {
+        vec![("text/plain".into(), self.text().into()), ("image/svg+xml".into(), self.svg().into())]
+    }
+}
+
+impl Show for History {
+    fn bundle(&self) -> Bundle {
+        match self.plot() {
+            Ok(chart) => chart.bundle(),
+            Err(error) => vec![("text/plain".into(), error.to_string())],
+        }
+    }
+}
+
+impl Show for Predictions {
+    fn bundle(&self) -> Bundle {
+        vec![("text/plain".into(), self.to_string())]
+    }
+}
+
+impl Show for Scores {
+    fn bundle(&self) -> Bundle {
+        vec![("text/plain".into(), self.to_string())]
+    }
+}

@@ -1,0 +1,149 @@
+//! What can go wrong, told so that a reader knows what to do next.
+
+use std::path::PathBuf;
+
+/// The result of everything fallible here; `?` works on it in a notebook cell.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every error of the library: what was expected, what was found, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor or a layer's input has another shape than it must have.
+    #[error("{place}: expected shape {expected}, found {found}{}", hint_line(.hint))]
+    Shape {
+        /// The layer or function.
+        place: String,
+        /// The shape that fits, in words or as a list.
+        expected: String,
+        /// The shape that was given.
+        found: String,
+        /// What to do about it; may be empty.
+        hint: String,
+    },
+    /// A name that the model does not know.
+    #[error("`{model}` has no layer named `{name}`; its layers are: {known}{}", hint_line(.hint))]
+    UnknownLayer {
+        /// The model that was asked.
+        model: String,
+        /// The name that was asked for.
+        name: String,
+        /// The names that there are.
+        known: String,
+        /// The closest name, if one is close.
+        hint: String,
+    },
+    /// A weights file that does not fit the network.
+    #[error("{path}: these are not weights for {network}: {}", .problems.join("; "))]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// The network that the weights were meant for.
+        network: String,
+        /// Each tensor that is missing or misshapen, expected and found.
+        problems: Vec<String>,
+    },
+    /// A picture that cannot be read.
+    #[error(
+        "{path}: this picture cannot be read: {reason}\nhint: replace the file or remove it from the folder"
+    )]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        reason: String,
+    },
+    /// A folder that holds no pictures where pictures were expected.
+    #[error(
+        "{path}: {problem}\nhint: put the pictures into one folder a class, as in {path}/cats/1.jpg, {path}/dogs/1.jpg"
+    )]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What was found there.
+        problem: String,
+    },
+    /// Targets that the loss cannot use.
+    #[error("{loss}: expected {expected}, found {found}{}", hint_line(.hint))]
+    Targets {
+        /// The loss.
+        loss: &'static str,
+        /// The values or the shape that it takes.
+        expected: String,
+        /// What was given.
+        found: String,
+        /// What to do about it; may be empty.
+        hint: String,
+    },
+    /// An argument outside its range.
+    #[error("{name}: expected {expected}, found {found}")]
+    Argument {
+        /// The argument.
+        name: &'static str,
+        /// The values that it takes.
+        expected: String,
+        /// The value that was given.
+        found: String,
+    },
+    /// A model that was trained or evaluated before `compile`.
+    #[error(
+        "the model is not compiled\nhint: call `model.compile(Adam::default(), BinaryCrossentropy, [Accuracy])` first"
+    )]
+    NotCompiled,
+    /// A loss that is no number any more.
+    #[error(
+        "the loss is {loss} at epoch {epoch}, batch {batch}; the weights are as that batch left them\n\
+         hint: look for NaN in the data, scale the pictures, or try a smaller learning rate"
+    )]
+    NotFinite {
+        /// The loss that was found.
+        loss: f32,
+        /// The epoch, from 1.
+        epoch: usize,
+        /// The batch of the epoch, from 1.
+        batch: usize,
+    },
+    /// The user pressed stop.
+    #[error("interrupted; the variables and the weights are as the last batch left them")]
+    Interrupted,
+    /// The file system said no.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A chart that could not be drawn.
+    #[error("the chart could not be drawn: {0}")]
+    Chart(String),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// For `map_err` on what the file system answers.
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::Io { path, source }
+    }
+
+    pub(crate) fn shape(
+        place: impl Into<String>,
+        expected: impl Into<String>,
+        found: &[usize],
+        hint: impl Into<String>,
+    ) -> Error {
+        Error::Shape {
+            place: place.into(),
+            expected: expected.into(),
+            found: format!("{found:?}"),
+            hint: hint.into(),
+        }
+    }
+}
+
+fn hint_line(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("\nhint: {text}") }
+}

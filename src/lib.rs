@@ -1,0 +1,46 @@
+//! Transfer learning in Rust, cell by cell: Keras's words on candle's tensors.
+//!
+//! The tutorial's program, which in a notebook of the Headstart kernel needs not even its first
+//! line:
+//!
+//! ```no_run
+//! use headstart::prelude::*;
+//!
+//! # fn main() -> headstart::Result<()> {
+//! # let (x, y) = (Tensor::rand(0f32, 1.0, (4, 3, 224, 224), &device())?, Tensor::new(&[0f32, 1., 0., 1.], &device())?);
+//! let base_model = Vgg16::new(Weights::Random(0)).include_top(false).input_shape((3, 224, 224)).build()?;
+//! base_model.freeze();
+//! let mut model = sequential![base_model, Flatten, Dense::new(128).activation(Relu), Dropout::new(0.5), Dense::new(1).activation(Sigmoid)]?;
+//! model.compile(Adam::default(), BinaryCrossentropy, [Accuracy]);
+//! let datagen = ImageDataGenerator::new().rotation_range(20.0).width_shift_range(0.2).height_shift_range(0.2).horizontal_flip(true);
+//! datagen.fit(&x)?;
+//! let history = model.fit(datagen.flow(&x, &y, 4)?, Fit::epochs(10))?;
+//! let pred = model.predict(&x.i(..1)?)?; println!("Prediction for first image: {:.2}", pred[0][0]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Pictures are channels first, `[N, 3, height, width]`, as everywhere on candle.
+#![deny(missing_docs)]
+
+pub mod chart;
+pub mod data;
+mod device;
+pub mod display;
+mod error;
+mod interrupt;
+pub mod models;
+pub mod nn;
+mod notebook;
+pub mod ops;
+pub mod prelude;
+pub mod random;
+pub mod train;
+pub mod weights;
+
+pub use candle_core;
+pub use candle_nn;
+pub use device::device;
+pub use error::{Error, Result};
+pub use interrupt::check_interrupt;
+pub use notebook::{cells_run, start};

@@ -1,0 +1,104 @@
+//! ResNet50 (He et al. 2015) in the form of torchvision's `resnet.py`: v1.5, with the stride on the
+//! 3x3 convolution, and no bias in convolutions.
+
+use super::assembler::Assembler;
+use super::network::{Architecture, Network};
+use crate::Result;
+use crate::nn::{
+    Activation, Add, BatchNormalization, Conv2D, GlobalAveragePooling2D, MaxPooling2D, NodeId, Padding,
+};
+use crate::weights::Weights;
+
+/// Blocks, width and the first block's stride, stage by stage.
+const STAGES: [(usize, usize, usize); 4] = [(3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2)];
+/// A block's output is this many times as wide as its 3x3 convolution.
+const EXPANSION: usize = 4;
+
+static RESNET50: Architecture = Architecture { name: "resnet50", features, top, aliases: &[] };
+
+/// ResNet50: 50 layers in residual blocks, each of which adds its input to its output.
+///
+/// 23,508,032 weights without its top, 25,557,032 with it. Layers have Keras's names:
+/// `conv1_conv` to `conv5_block3_out`, then `avg_pool`, `predictions`.
+///
+/// ```
+/// use headstart::prelude::*;
+/// let base = ResNet50::new(Weights::Random(0)).include_top(false).input_shape((3, 64, 64)).build()?;
+/// assert_eq!(base.output_shape(), [2048, 2, 2]);
+/// # Ok::<(), headstart::Error>(())
+/// ```
+pub struct ResNet50;
+
+impl ResNet50 {
+    /// Describes the network; [`Network::build`] makes it.
+    #[allow(clippy::new_ret_no_self)]
+    pub fn new(weights: Weights) -> Network {
+        Network::new(&RESNET50, weights)
+    }
+}
+
+fn features(net: &mut Assembler) -> Result<()> {
+    conv_and_norm(net, "conv1", "", "conv1".into(), "bn1".into(), conv(64, 7, 2))?;
+    net.layer("conv1_relu", Activation::Relu)?;
+    net.layer("pool1_pool", MaxPooling2D::new(3).strides(2).padding(Padding::Explicit(1)))?;
+    for (stage, (blocks, width, stride)) in (1..).zip(STAGES) {
+        for block in 0..blocks {
+            let name = format!("conv{}_block{}", stage + 1, block + 1);
+            let stem = format!("layer{stage}.{block}");
+            residual_block(net, &name, &stem, width, if block == 0 { stride } else { 1 }, block == 0)?;
+        }
+    }
+    Ok(())
+}
+
+/// 1x1, 3x3 and 1x1 convolutions, added to the input, or to its projection where the shape changes.
+fn residual_block(
+    net: &mut Assembler,
+    name: &str,
+    stem: &str,
+    width: usize,
+    stride: usize,
+    project: bool,
+) -> Result<()> {
+    let input = net.last();
+    let mut shortcut: NodeId = input;
+    if project {
+        let (conv_stem, norm_stem) = (format!("{stem}.downsample.0"), format!("{stem}.downsample.1"));
+        conv_and_norm(net, name, "_0", conv_stem, norm_stem, conv(width * EXPANSION, 1, stride))?;
+        shortcut = net.last();
+        net.branch_from(input);
+    }
+    let convolutions = [conv(width, 1, 1), conv(width, 3, stride), conv(width * EXPANSION, 1, 1)];
+    for (n, conv) in (1..).zip(convolutions) {
+        let (conv_stem, norm_stem) = (format!("{stem}.conv{n}"), format!("{stem}.bn{n}"));
+        conv_and_norm(net, name, &format!("_{n}"), conv_stem, norm_stem, conv)?;
+        if n < 3 {
+            net.layer(&format!("{name}_{n}_relu"), Activation::Relu)?;
+        }
+    }
+    net.join(&format!("{name}_add"), Add, &[shortcut, net.last()])?;
+    net.layer(&format!("{name}_out"), Activation::Relu)
+}
+
+fn conv(filters: usize, size: usize, stride: usize) -> Conv2D {
+    Conv2D::new(filters, size).strides(stride).padding(Padding::Explicit(size / 2)).use_bias(false)
+}
+
+fn conv_and_norm(
+    net: &mut Assembler,
+    name: &str,
+    suffix: &str,
+    conv_stem: String,
+    norm_stem: String,
+    conv: Conv2D,
+) -> Result<()> {
+    // torchvision's momentum 0.1 is the share that is new; Keras's 0.9 the share that is kept.
+    let norm = BatchNormalization::default().momentum(0.9).epsilon(1e-5);
+    net.conv(&format!("{name}{suffix}_conv"), conv_stem, conv)?;
+    net.batch_norm(&format!("{name}{suffix}_bn"), norm_stem, norm)
+}
+
+fn top(net: &mut Assembler, classes: usize, last: Activation) -> Result<()> {
+    net.layer("avg_pool", GlobalAveragePooling2D)?;
+    net.dense("predictions", "fc", classes, last)
+}

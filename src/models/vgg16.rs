@@ -1,0 +1,65 @@
+//! VGG16 (Simonyan and Zisserman 2014), as in torchvision's `vgg.py` and Keras's `vgg16.py`.
+
+use super::assembler::Assembler;
+use super::network::{Architecture, Network};
+use crate::Result;
+use crate::nn::{Activation, Conv2D, Flatten, MaxPooling2D, Padding};
+use crate::weights::Weights;
+
+/// Convolutions and their filters, block by block.
+const BLOCKS: [(usize, usize); 5] = [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)];
+
+static VGG16: Architecture = Architecture {
+    name: "vgg16",
+    features,
+    top,
+    aliases: &[
+        ("classifier.0", "pre_logits.fc1"),
+        ("classifier.3", "pre_logits.fc2"),
+        ("classifier.6", "head.fc"),
+    ],
+};
+
+/// VGG16: 13 convolutions in five blocks, and three dense layers on top.
+///
+/// 14,714,688 weights without its top, 138,357,544 with it. Layers have Keras's names:
+/// `block1_conv1` to `block5_pool`, then `flatten`, `fc1`, `fc2`, `predictions`.
+///
+/// ```
+/// use headstart::prelude::*;
+/// let base = Vgg16::new(Weights::Random(0)).include_top(false).input_shape((3, 64, 64)).build()?;
+/// assert_eq!(base.output_shape(), [512, 2, 2]);
+/// assert_eq!(base.summary().total, 14_714_688);
+/// # Ok::<(), headstart::Error>(())
+/// ```
+pub struct Vgg16;
+
+impl Vgg16 {
+    /// Describes the network; [`Network::build`] makes it.
+    #[allow(clippy::new_ret_no_self)]
+    pub fn new(weights: Weights) -> Network {
+        Network::new(&VGG16, weights)
+    }
+}
+
+fn features(net: &mut Assembler) -> Result<()> {
+    // In torchvision's list a convolution and its ReLU count as two, a pooling as one.
+    let mut position = 0;
+    for (block, (convolutions, filters)) in (1..).zip(BLOCKS) {
+        for n in 1..=convolutions {
+            let conv = Conv2D::new(filters, 3).padding(Padding::Same).activation(Activation::Relu);
+            net.conv(&format!("block{block}_conv{n}"), format!("features.{position}"), conv)?;
+            position += 2;
+        }
+        net.layer(&format!("block{block}_pool"), MaxPooling2D::new(2))?;
+        position += 1;
+    }
+    Ok(())
+}
+
+fn top(net: &mut Assembler, classes: usize, last: Activation) -> Result<()> {
+    net.layer("flatten", Flatten)?;
+    net.dense("fc1", "classifier.0", 4096, Activation::Relu)?;
+    net.dense("fc2", "classifier.3", 4096, Activation::Relu)?;
+    net.dense("predictions", "classifier.6", classes, last)
+}

@@ -1,0 +1,73 @@
+//! Activations: as a layer of their own, or at the end of `Dense` and `Conv2D`.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::{Build, Context, Layer, Mode};
+use crate::Result;
+
+/// A function applied to each output, or across the classes.
+///
+/// ```
+/// use headstart::prelude::*;
+/// let y = Activation::Sigmoid.apply(&Tensor::new(&[0f32, 2.0], &device())?)?;
+/// assert_eq!(y.to_vec1::<f32>()?, [0.5, 0.880797]);
+/// # Ok::<(), headstart::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// The value as it is.
+    #[default]
+    Linear,
+    /// `max(x, 0)`.
+    Relu,
+    /// `1 / (1 + e^-x)`, between 0 and 1.
+    Sigmoid,
+    /// Probabilities over the last dimension, which sum to 1.
+    Softmax,
+    /// `tanh(x)`, between -1 and 1.
+    Tanh,
+}
+
+impl Activation {
+    /// Applies it to a tensor of any shape.
+    pub fn apply(self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Activation::Linear => x.clone(),
+            Activation::Relu => x.relu()?,
+            Activation::Sigmoid => candle_nn::ops::sigmoid(x)?,
+            Activation::Softmax => candle_nn::ops::softmax(x, candle_core::D::Minus1)?,
+            Activation::Tanh => x.tanh()?,
+        })
+    }
+}
+
+impl Build for Activation {
+    fn stem(&self) -> &str {
+        "activation"
+    }
+
+    fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        Ok(Arc::new(Built { function: *self, shape: context.inputs[0].to_vec() }))
+    }
+}
+
+struct Built {
+    function: Activation,
+    shape: Vec<usize>,
+}
+
+impl Layer for Built {
+    fn kind(&self) -> &'static str {
+        "Activation"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
+        self.function.apply(inputs[0])
+    }
+
+    fn output_shape(&self) -> &[usize] {
+        &self.shape
+    }
+}

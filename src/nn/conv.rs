@@ -1,0 +1,190 @@
+//! The convolution layer.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::{Activation, Build, Context, Initializer, Layer, Mode, Param};
+use crate::{Error, Result};
+
+/// What surrounds the picture while a window slides over it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Padding {
+    /// Nothing: the window stays inside.
+    #[default]
+    Valid,
+    /// As many zeros as make the output `ceil(input / stride)`; an odd one goes right and below.
+    Same,
+    /// This many zeros on each side, as torchvision's networks have it.
+    Explicit(usize),
+}
+
+impl Padding {
+    /// Zeros before and after one side of `length`, for a window of `size` that moves by `stride`.
+    pub(crate) fn amount(self, length: usize, size: usize, stride: usize) -> (usize, usize) {
+        match self {
+            Padding::Valid => (0, 0),
+            Padding::Same => {
+                let outputs = length.div_ceil(stride);
+                let total = ((outputs - 1) * stride + size).saturating_sub(length);
+                (total / 2, total - total / 2)
+            }
+            Padding::Explicit(n) => (n, n),
+        }
+    }
+}
+
+/// The output's height and width for a window that slides over `[C, H, W]`.
+pub(crate) fn window_output(
+    context: &Context,
+    size: usize,
+    stride: usize,
+    padding: Padding,
+) -> Result<[usize; 3]> {
+    let [channels, height, width] = *context.inputs[0] else {
+        return Err(Error::shape(context.name, "[channels, height, width]", context.inputs[0], ""));
+    };
+    if size == 0 || stride == 0 {
+        let found = format!("window {size}, stride {stride}");
+        return Err(Error::Argument { name: "window and stride", expected: "at least 1".into(), found });
+    }
+    let side = |length: usize| {
+        let (before, after) = padding.amount(length, size, stride);
+        (length + before + after).checked_sub(size).map(|rest| rest / stride + 1)
+    };
+    match (side(height), side(width)) {
+        (Some(h), Some(w)) => Ok([channels, h, w]),
+        _ => {
+            let expected = format!("at least {size}x{size} pixels");
+            Err(Error::shape(context.name, expected, context.inputs[0], "use a larger input_shape"))
+        }
+    }
+}
+
+/// A convolution: `activation(W * x + b)`.
+///
+/// # Shapes
+/// From `[N, C, H, W]` to `[N, filters, H', W']`; the weight is `[filters, C, size, size]`.
+#[derive(Clone, Debug)]
+pub struct Conv2D {
+    filters: usize,
+    kernel_size: usize,
+    strides: usize,
+    padding: Padding,
+    activation: Activation,
+    use_bias: bool,
+    initializer: Initializer,
+}
+
+impl Conv2D {
+    /// `filters` square windows of `kernel_size` pixels, stride 1, no padding, linear, with bias.
+    pub fn new(filters: usize, kernel_size: usize) -> Conv2D {
+        Conv2D {
+            filters,
+            kernel_size,
+            strides: 1,
+            padding: Padding::Valid,
+            activation: Activation::Linear,
+            use_bias: true,
+            initializer: Initializer::GlorotUniform,
+        }
+    }
+
+    /// Sets how far the window moves, in pixels.
+    pub fn strides(self, strides: usize) -> Conv2D {
+        Conv2D { strides, ..self }
+    }
+
+    /// Sets what surrounds the picture.
+    pub fn padding(self, padding: Padding) -> Conv2D {
+        Conv2D { padding, ..self }
+    }
+
+    /// Sets the function applied to the outputs.
+    pub fn activation(self, activation: Activation) -> Conv2D {
+        Conv2D { activation, ..self }
+    }
+
+    /// Sets whether a bias is added.
+    pub fn use_bias(self, use_bias: bool) -> Conv2D {
+        Conv2D { use_bias, ..self }
+    }
+
+    /// Sets how the weight begins.
+    pub fn kernel_initializer(self, initializer: Initializer) -> Conv2D {
+        Conv2D { initializer, ..self }
+    }
+}
+
+impl Build for Conv2D {
+    fn stem(&self) -> &str {
+        "conv2d"
+    }
+
+    fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        let [channels, height, width] =
+            window_output(&context, self.kernel_size, self.strides, self.padding)?;
+        let shape = [self.filters, channels, self.kernel_size, self.kernel_size];
+        let kernel = self.initializer.draw(&shape, context.random, context.device)?;
+        let bias = Initializer::Zeros.draw(&[self.filters], context.random, context.device)?;
+        Ok(Arc::new(Built {
+            config: self.clone(),
+            kernel: Param::weight("kernel", &kernel)?,
+            bias: if self.use_bias { Some(Param::weight("bias", &bias)?) } else { None },
+            shape: [self.filters, height, width],
+        }))
+    }
+}
+
+struct Built {
+    config: Conv2D,
+    kernel: Param,
+    bias: Option<Param>,
+    shape: [usize; 3],
+}
+
+impl Layer for Built {
+    fn kind(&self) -> &'static str {
+        "Conv2D"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
+        let Conv2D { kernel_size, strides, padding, .. } = self.config;
+        let x = inputs[0];
+        let (top, bottom) = padding.amount(x.dim(2)?, kernel_size, strides);
+        let (left, right) = padding.amount(x.dim(3)?, kernel_size, strides);
+        let kernel = self.kernel.value(mode);
+        let mut y = if top == bottom && left == right && top == left {
+            x.conv2d(&kernel, top, strides, 1, 1)?
+        } else {
+            let padded = x.pad_with_zeros(2, top, bottom)?.pad_with_zeros(3, left, right)?;
+            padded.conv2d(&kernel, 0, strides, 1, 1)?
+        };
+        if let Some(bias) = &self.bias {
+            y = y.broadcast_add(&bias.value(mode).reshape((1, (), 1, 1))?)?;
+        }
+        self.config.activation.apply(&y)
+    }
+
+    fn output_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn params(&self) -> Vec<Param> {
+        std::iter::once(&self.kernel).chain(&self.bias).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn same_padding_is_tensorflows() {
+        // length, window, stride: the amounts that TensorFlow computes.
+        assert_eq!(Padding::Same.amount(224, 3, 1), (1, 1));
+        assert_eq!(Padding::Same.amount(224, 3, 2), (0, 1));
+        assert_eq!(Padding::Same.amount(7, 3, 2), (1, 1));
+        assert_eq!(Padding::Same.amount(5, 1, 2), (0, 0));
+    }
+}

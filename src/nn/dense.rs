@@ -1,0 +1,94 @@
+//! The fully connected layer.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::{Activation, Build, Context, Initializer, Layer, Mode, Param};
+use crate::{Error, Result};
+
+/// A fully connected layer: `activation(x · Wᵀ + b)`.
+///
+/// # Shapes
+/// From `[N, inputs]` to `[N, units]`; the weight is `[units, inputs]`.
+///
+/// ```
+/// use headstart::prelude::*;
+/// let model = sequential![Input::new(4), Dense::new(3).activation(Softmax)]?;
+/// let out = model.predict(&Tensor::zeros((2, 4), DType::F32, &device())?)?;
+/// assert_eq!(out[1], [1.0 / 3.0; 3]);
+/// # Ok::<(), headstart::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Dense {
+    units: usize,
+    activation: Activation,
+    initializer: Initializer,
+}
+
+impl Dense {
+    /// A layer of `units` outputs, linear, with Keras's initial weights: Glorot, bias 0.
+    pub fn new(units: usize) -> Dense {
+        Dense { units, activation: Activation::Linear, initializer: Initializer::GlorotUniform }
+    }
+
+    /// Sets the function applied to the outputs.
+    pub fn activation(self, activation: Activation) -> Dense {
+        Dense { activation, ..self }
+    }
+
+    /// Sets how the weight begins.
+    pub fn kernel_initializer(self, initializer: Initializer) -> Dense {
+        Dense { initializer, ..self }
+    }
+}
+
+impl Build for Dense {
+    fn stem(&self) -> &str {
+        "dense"
+    }
+
+    fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        let [inputs] = *context.inputs[0] else {
+            let hint = "put `Flatten` or `GlobalAveragePooling2D` before the first Dense";
+            return Err(Error::shape(context.name, "[inputs]", context.inputs[0], hint));
+        };
+        if self.units == 0 {
+            return Err(Error::Argument { name: "units", expected: "at least 1".into(), found: "0".into() });
+        }
+        let kernel = self.initializer.draw(&[self.units, inputs], context.random, context.device)?;
+        let bias = Initializer::Zeros.draw(&[self.units], context.random, context.device)?;
+        Ok(Arc::new(Built {
+            kernel: Param::weight("kernel", &kernel)?,
+            bias: Param::weight("bias", &bias)?,
+            activation: self.activation,
+            shape: [self.units],
+        }))
+    }
+}
+
+struct Built {
+    kernel: Param,
+    bias: Param,
+    activation: Activation,
+    shape: [usize; 1],
+}
+
+impl Layer for Built {
+    fn kind(&self) -> &'static str {
+        "Dense"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
+        let product = inputs[0].matmul(&self.kernel.value(mode).t()?)?;
+        self.activation.apply(&product.broadcast_add(&self.bias.value(mode))?)
+    }
+
+    fn output_shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn params(&self) -> Vec<Param> {
+        vec![self.kernel.clone(), self.bias.clone()]
+    }
+}

@@ -1,0 +1,109 @@
+//! Which layers training may change, and finding layers by name.
+
+use std::sync::Arc;
+
+use super::{Layer, Model, Param};
+use crate::{Error, Result};
+
+impl Model {
+    /// Keeps every weight as it is: Keras's `trainable = False`. Batch normalisation then uses its
+    /// moving statistics.
+    pub fn freeze(&self) {
+        set_trainable(&self.params(), false);
+    }
+
+    /// Lets training change every weight.
+    pub fn unfreeze(&self) {
+        set_trainable(&self.params(), true);
+    }
+
+    /// Lets training change the named layer and all after it; those before it stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::UnknownLayer`], which lists the names that there are.
+    pub fn unfreeze_from(&self, layer: &str) -> Result<()> {
+        let layers = self.layers();
+        let from = self.position(&layers, layer)?;
+        layers[from..].iter().for_each(|(_, layer)| set_trainable(&layer.params(), true));
+        Ok(())
+    }
+
+    /// Keeps the named layer and all before it as they are; those after it stay as they were.
+    ///
+    /// # Errors
+    /// [`Error::UnknownLayer`], which lists the names that there are.
+    pub fn freeze_until(&self, layer: &str) -> Result<()> {
+        let layers = self.layers();
+        let until = self.position(&layers, layer)?;
+        layers[..=until].iter().for_each(|(_, layer)| set_trainable(&layer.params(), false));
+        Ok(())
+    }
+
+    /// The names of all layers in order, those of models inside among them.
+    pub fn layer_names(&self) -> Vec<String> {
+        self.layers().into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// The layer of that name, here or in a model inside.
+    ///
+    /// # Errors
+    /// [`Error::UnknownLayer`], which lists the names that there are.
+    pub fn layer(&self, name: &str) -> Result<Arc<dyn Layer>> {
+        let mut layers = self.layers();
+        let at = self.position(&layers, name)?;
+        Ok(layers.swap_remove(at).1)
+    }
+
+    /// Every layer that is not itself a model, and its name, in order.
+    pub(crate) fn layers(&self) -> Vec<(String, Arc<dyn Layer>)> {
+        let mut layers = Vec::new();
+        for node in &self.nodes()[1..] {
+            match node.layer.model() {
+                Some(model) => layers.extend(model.layers()),
+                None => layers.push((node.name.clone(), node.layer.clone())),
+            }
+        }
+        layers
+    }
+
+    fn position(&self, layers: &[(String, Arc<dyn Layer>)], name: &str) -> Result<usize> {
+        layers.iter().position(|(known, _)| known == name).ok_or_else(|| {
+            let names: Vec<&str> = layers.iter().map(|(name, _)| name.as_str()).collect();
+            let closest = names.iter().min_by_key(|known| distance(known, name));
+            let hint = match closest {
+                Some(known) if distance(known, name) <= name.len() / 2 => format!("did you mean `{known}`?"),
+                _ => String::new(),
+            };
+            let model = self.name().to_owned();
+            Error::UnknownLayer { model, name: name.into(), known: names.join(", "), hint }
+        })
+    }
+}
+
+fn set_trainable(params: &[Param], trainable: bool) {
+    params.iter().for_each(|param| param.set_trainable(trainable));
+}
+
+/// Levenshtein's distance: how many letters to add, drop or change.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.chars().enumerate() {
+            let cost = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.chars().count()]
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn distance_counts_single_letters() {
+        assert_eq!(super::distance("block5_conv1", "block5_conv1"), 0);
+        assert_eq!(super::distance("block5_conv1", "blok5_conv2"), 2);
+        assert_eq!(super::distance("", "abc"), 3);
+    }
+}

@@ -1,0 +1,53 @@
+//! Keras's initial values for weights (`keras/src/initializers/random_initializers.py`).
+
+use candle_core::{DType, Device, Tensor};
+use rand::rngs::ChaCha8Rng;
+
+use crate::{Result, random};
+
+/// How a weight begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Initializer {
+    /// Even in ±√(6 / (inputs + outputs)), as Keras does by default (Glorot and Bengio 2010).
+    #[default]
+    GlorotUniform,
+    /// Even in ±√(6 / inputs), for deep stacks of ReLU (He et al. 2015).
+    HeUniform,
+    /// Nought.
+    Zeros,
+    /// One.
+    Ones,
+}
+
+impl Initializer {
+    /// A first value of `shape`, which is `[out, in, …]` with a receptive field behind, or a vector.
+    pub fn draw(self, shape: &[usize], random: &mut ChaCha8Rng, device: &Device) -> Result<Tensor> {
+        let field: usize = shape.iter().skip(2).product();
+        let fan_in = shape.get(1).copied().unwrap_or(1) * field;
+        let fan_out = shape[0] * field;
+        let limit = |fan: usize| (6.0 / fan as f32).sqrt();
+        match self {
+            Initializer::GlorotUniform => random::uniform(random, shape, limit(fan_in + fan_out), device),
+            Initializer::HeUniform => random::uniform(random, shape, limit(fan_in), device),
+            Initializer::Zeros => Ok(Tensor::zeros(shape, DType::F32, device)?),
+            Initializer::Ones => Ok(Tensor::ones(shape, DType::F32, device)?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn glorot_fills_exactly_its_limit() {
+        let weight =
+            Initializer::GlorotUniform.draw(&[64, 36], &mut random::seeded(0), &Device::Cpu).unwrap();
+        let values = weight.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let limit = (6.0f32 / 100.0).sqrt();
+        let largest = values.iter().fold(0f32, |a, v| a.max(v.abs()));
+        assert!(largest <= limit && largest > limit * 0.99, "{largest} against {limit}");
+        let variance = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
+        assert!((variance / (limit * limit / 3.0) - 1.0).abs() < 0.1);
+    }
+}

@@ -1,0 +1,94 @@
+//! What every layer is: first a description, then, once its input is known, the thing itself.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use rand::rngs::ChaCha8Rng;
+
+use super::{Model, Param};
+use crate::Result;
+
+/// Whether a forward pass is to be learned from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Dropout drops, unfrozen normalisation uses the batch, and trainable weights record a graph.
+    Training,
+    /// What `predict` and `evaluate` do.
+    Inference,
+}
+
+/// A layer in its place in a model, with its parameters.
+///
+/// Shapes are without the batch dimension, channels first: `[3, 224, 224]` for a picture.
+pub trait Layer: Send + Sync {
+    /// The layer's type as Keras names it: `Dense`, `Conv2D`, …
+    fn kind(&self) -> &'static str;
+
+    /// What it makes of its inputs, each `[N, …]`.
+    fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor>;
+
+    /// The shape of its output.
+    fn output_shape(&self) -> &[usize];
+
+    /// Its weights and statistics, in the order in which Keras lists them.
+    fn params(&self) -> Vec<Param> {
+        Vec::new()
+    }
+
+    /// The model inside, if the layer is a whole model.
+    fn model(&self) -> Option<&Model> {
+        None
+    }
+}
+
+/// What a layer's builder needs to know.
+pub struct Context<'a> {
+    /// The name that the layer has in its model.
+    pub name: &'a str,
+    /// The shapes of its inputs, without the batch dimension.
+    pub inputs: &'a [&'a [usize]],
+    /// Where its initial weights come from.
+    pub random: &'a mut ChaCha8Rng,
+    /// Where its parameters are to live.
+    pub device: &'a Device,
+}
+
+/// A description that becomes a [`Layer`] when a model gives it its place.
+///
+/// Implement it for a layer of your own, and `sequential!` takes that as well.
+pub trait Build {
+    /// The stem of the layer's name where the user gives none: `dense`, `max_pooling2d`, …
+    fn stem(&self) -> &str;
+
+    /// Makes the layer.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the layer cannot take an input of that shape.
+    fn build(&self, context: Context) -> Result<Arc<dyn Layer>>;
+
+    /// The shape of one input, for a layer that can begin a model.
+    fn input_shape(&self) -> Option<Vec<usize>> {
+        None
+    }
+}
+
+/// Any description of a layer, as `sequential!` takes it.
+pub struct LayerSpec(Box<dyn Build>);
+
+impl LayerSpec {
+    pub(crate) fn as_build(&self) -> &dyn Build {
+        &*self.0
+    }
+}
+
+impl<B: Build + 'static> From<B> for LayerSpec {
+    fn from(layer: B) -> LayerSpec {
+        LayerSpec(Box::new(layer))
+    }
+}
+
+impl From<&Model> for LayerSpec {
+    fn from(model: &Model) -> LayerSpec {
+        LayerSpec(Box::new(model.clone()))
+    }
+}

@@ -1,0 +1,268 @@
+//! A model: layers in the order in which they run, each knowing whose output it takes.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use rand::rngs::ChaCha8Rng;
+
+use super::{Build, Context, Layer, LayerSpec, Mode, Param};
+use crate::train::Compiled;
+use crate::{Error, Result, device};
+
+/// A network, whole or a part of another.
+///
+/// A clone shares its weights with the original, and a model put into another keeps sharing them,
+/// as in Keras; the clone is not compiled.
+pub struct Model {
+    graph: Arc<Graph>,
+    pub(crate) compiled: Option<Compiled>,
+}
+
+struct Graph {
+    name: String,
+    nodes: Vec<Node>,
+    output: NodeId,
+}
+
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) layer: Arc<dyn Layer>,
+    inputs: Vec<NodeId>,
+}
+
+/// A layer's place in the model that a [`ModelBuilder`] is making.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeId(usize);
+
+/// Puts layers together, with branches where they are needed: Keras's functional way.
+///
+/// ```
+/// use headstart::prelude::*;
+/// let mut builder = ModelBuilder::new("residual", &[8])?;
+/// let input = builder.input();
+/// let branch = builder.add("branch", Dense::new(8).activation(Relu), &[input])?;
+/// let sum = builder.add("sum", Add, &[input, branch])?;
+/// let model = builder.finish(sum);
+/// assert_eq!(model.output_shape(), [8]);
+/// # Ok::<(), headstart::Error>(())
+/// ```
+pub struct ModelBuilder {
+    name: String,
+    nodes: Vec<Node>,
+    random: ChaCha8Rng,
+    device: Device,
+}
+
+impl ModelBuilder {
+    /// Begins a model for inputs of a shape, without the batch dimension.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a dimension is 0.
+    pub fn new(name: &str, input_shape: &[usize]) -> Result<ModelBuilder> {
+        ModelBuilder::with_random(name, input_shape, crate::random::stream())
+    }
+
+    /// Begins a model whose initial weights come from the given stream.
+    pub fn with_random(name: &str, input_shape: &[usize], random: ChaCha8Rng) -> Result<ModelBuilder> {
+        if input_shape.is_empty() || input_shape.contains(&0) {
+            return Err(Error::shape(format!("{name}'s input"), "sizes of at least 1", input_shape, ""));
+        }
+        let layer = Arc::new(InputLayer { shape: input_shape.to_vec() });
+        let input = Node { name: "input".into(), layer, inputs: Vec::new() };
+        Ok(ModelBuilder { name: name.into(), nodes: vec![input], random, device: device() })
+    }
+
+    /// The model's input.
+    pub fn input(&self) -> NodeId {
+        NodeId(0)
+    }
+
+    /// Adds a layer that takes the outputs of others. An empty name is replaced by the layer's own,
+    /// numbered from the second on: `dense`, `dense_1`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the layer cannot take those inputs; [`Error::Argument`] if the name is taken.
+    pub fn add(&mut self, name: &str, layer: impl Into<LayerSpec>, inputs: &[NodeId]) -> Result<NodeId> {
+        self.add_spec(name, layer.into().as_build(), inputs)
+    }
+
+    pub(crate) fn add_spec(&mut self, name: &str, spec: &dyn Build, inputs: &[NodeId]) -> Result<NodeId> {
+        let taken = |name: &str| self.nodes.iter().any(|node| node.name == name);
+        let name = match name {
+            "" => {
+                let numbered = (1..).map(|n| format!("{}_{n}", spec.stem()));
+                let mut names = std::iter::once(spec.stem().to_owned()).chain(numbered);
+                names.find(|name| !taken(name)).expect("the numbers do not end")
+            }
+            name if taken(name) => {
+                let expected = "a name that no other layer has".into();
+                return Err(Error::Argument { name: "name", expected, found: name.into() });
+            }
+            name => name.to_owned(),
+        };
+        let shapes: Vec<&[usize]> = inputs.iter().map(|id| self.nodes[id.0].layer.output_shape()).collect();
+        let (random, device) = (&mut self.random, &self.device);
+        let layer = spec.build(Context { name: &name, inputs: &shapes, random, device })?;
+        self.nodes.push(Node { name, layer, inputs: inputs.to_vec() });
+        Ok(NodeId(self.nodes.len() - 1))
+    }
+
+    /// Ends the model: its output is that of the given layer.
+    pub fn finish(self, output: NodeId) -> Model {
+        Model { graph: Arc::new(Graph { name: self.name, nodes: self.nodes, output }), compiled: None }
+    }
+}
+
+impl Model {
+    /// The model's name: `vgg16`, `sequential`, …
+    pub fn name(&self) -> &str {
+        &self.graph.name
+    }
+
+    /// The shape of one input, without the batch dimension.
+    pub fn input_shape(&self) -> &[usize] {
+        self.graph.nodes[0].layer.output_shape()
+    }
+
+    /// The shape of one output, without the batch dimension.
+    pub fn output_shape(&self) -> &[usize] {
+        self.graph.nodes[self.graph.output.0].layer.output_shape()
+    }
+
+    /// Runs the model on a batch, `[N, …]`, and keeps what training needs if so told.
+    ///
+    /// Most want [`Model::predict`], which works through any number of samples.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the batch does not fit the model.
+    pub fn forward(&self, batch: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.check_input(batch)?;
+        let nodes = &self.graph.nodes;
+        let mut last_use = vec![0; nodes.len()];
+        for (at, node) in nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|input| last_use[input.0] = at);
+        }
+        let mut values: Vec<Option<Tensor>> = vec![None; nodes.len()];
+        values[0] = Some(batch.clone());
+        for (at, node) in nodes.iter().enumerate().skip(1) {
+            let inputs: Vec<&Tensor> =
+                node.inputs.iter().map(|id| values[id.0].as_ref().expect("inputs come first")).collect();
+            let output = node.layer.forward(&inputs, mode)?;
+            values[at] = Some(output);
+            for input in &node.inputs {
+                if last_use[input.0] == at && *input != self.graph.output {
+                    values[input.0] = None;
+                }
+            }
+        }
+        Ok(values.swap_remove(self.graph.output.0).expect("the output was computed"))
+    }
+
+    /// Every parameter, in the order of the layers.
+    pub fn params(&self) -> Vec<Param> {
+        self.nodes().iter().flat_map(|node| node.layer.params()).collect()
+    }
+
+    /// The parameters that training would change now.
+    pub fn trainable_params(&self) -> Vec<Param> {
+        self.params().into_iter().filter(Param::is_trainable).collect()
+    }
+
+    pub(crate) fn nodes(&self) -> &[Node] {
+        &self.graph.nodes
+    }
+
+    pub(crate) fn check_input(&self, batch: &Tensor) -> Result<()> {
+        let expected = self.input_shape();
+        if batch.rank() > 0 && &batch.dims()[1..] == expected {
+            return Ok(());
+        }
+        let sizes = expected.iter().map(|n| format!(", {n}")).collect::<String>();
+        let hint = if batch.dims() == expected {
+            "this is one sample; add the batch dimension with `unsqueeze(0)?`"
+        } else if expected.len() == 3 && batch.dims().last() == Some(&3) {
+            "pictures are channels first here: [batch, 3, height, width]"
+        } else {
+            "make the data of this shape, or build the model with the data's `input_shape`"
+        };
+        Err(Error::shape(
+            format!("input of `{}`", self.name()),
+            format!("[batch{sizes}]"),
+            batch.dims(),
+            hint,
+        ))
+    }
+}
+
+impl Clone for Model {
+    fn clone(&self) -> Model {
+        Model { graph: self.graph.clone(), compiled: None }
+    }
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Model({:?}, {:?} -> {:?})", self.name(), self.input_shape(), self.output_shape())
+    }
+}
+
+impl Build for Model {
+    fn stem(&self) -> &str {
+        self.name()
+    }
+
+    fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        if context.inputs[0] != self.input_shape() {
+            let expected = format!("{:?}", self.input_shape());
+            return Err(Error::shape(context.name, expected, context.inputs[0], ""));
+        }
+        Ok(Arc::new(Nested(self.clone())))
+    }
+
+    fn input_shape(&self) -> Option<Vec<usize>> {
+        Some(self.input_shape().to_vec())
+    }
+}
+
+/// A model as a layer of another.
+struct Nested(Model);
+
+impl Layer for Nested {
+    fn kind(&self) -> &'static str {
+        "Model"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
+        self.0.forward(inputs[0], mode)
+    }
+
+    fn output_shape(&self) -> &[usize] {
+        self.0.output_shape()
+    }
+
+    fn params(&self) -> Vec<Param> {
+        self.0.params()
+    }
+
+    fn model(&self) -> Option<&Model> {
+        Some(&self.0)
+    }
+}
+
+struct InputLayer {
+    shape: Vec<usize>,
+}
+
+impl Layer for InputLayer {
+    fn kind(&self) -> &'static str {
+        "InputLayer"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
+        Ok(inputs[0].clone())
+    }
+
+    fn output_shape(&self) -> &[usize] {
+        &self.shape
+    }
+}

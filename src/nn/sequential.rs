@@ -1,0 +1,80 @@
+//! Models that are one layer after the other.
+
+use std::sync::Arc;
+
+use candle_core::Shape;
+
+use super::{Build, Context, Layer, LayerSpec, Model, ModelBuilder};
+use crate::{Error, Result};
+
+/// Makes a model of layers in a row. [`sequential!`](crate::sequential) writes the list for you.
+pub struct Sequential;
+
+impl Sequential {
+    /// Builds the layers one on the other. The first says what it takes: a model does, and
+    /// [`Input`] does nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a layer cannot take what the one before it gives.
+    #[allow(clippy::new_ret_no_self)]
+    pub fn new(layers: Vec<LayerSpec>) -> Result<Model> {
+        let Some(shape) = layers.first().and_then(|first| first.as_build().input_shape()) else {
+            return Err(Error::Argument {
+                name: "layers",
+                expected: "a model or `Input::new(shape)` first".into(),
+                found: layers.first().map_or("no layers".into(), |first| first.as_build().stem().to_owned()),
+            });
+        };
+        let mut builder = ModelBuilder::new("sequential", &shape)?;
+        let mut last = builder.input();
+        for layer in layers.iter().map(LayerSpec::as_build).filter(|layer| layer.stem() != Input::STEM) {
+            last = builder.add_spec("", layer, &[last])?;
+        }
+        Ok(builder.finish(last))
+    }
+}
+
+/// The shape of one sample, without the batch dimension: the beginning of a model.
+#[derive(Clone, Debug)]
+pub struct Input {
+    shape: Vec<usize>,
+}
+
+impl Input {
+    const STEM: &str = "input";
+
+    /// Takes `n` numbers, `Input::new(n)`, or pictures, `Input::new((3, height, width))`.
+    pub fn new(shape: impl Into<Shape>) -> Input {
+        Input { shape: shape.into().into_dims() }
+    }
+}
+
+impl Build for Input {
+    fn stem(&self) -> &str {
+        Input::STEM
+    }
+
+    fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        let expected = "to be the first layer";
+        Err(Error::shape(context.name, expected, context.inputs[0], ""))
+    }
+
+    fn input_shape(&self) -> Option<Vec<usize>> {
+        Some(self.shape.clone())
+    }
+}
+
+/// A model of layers in a row, the first of them a model or an [`Input`](crate::nn::Input).
+///
+/// ```
+/// use headstart::prelude::*;
+/// let model = sequential![Input::new((3, 8, 8)), Flatten, Dense::new(1).activation(Sigmoid)]?;
+/// assert_eq!(model.output_shape(), [1]);
+/// # Ok::<(), headstart::Error>(())
+/// ```
+#[macro_export]
+macro_rules! sequential {
+    ($($layer:expr),+ $(,)?) => {
+        $crate::nn::Sequential::new(vec![$($crate::nn::LayerSpec::from($layer)),+])
+    };
+}

@@ -1,0 +1,132 @@
+//! The table that tells what a model is made of.
+
+use std::fmt;
+
+use super::{Model, Param};
+
+/// What [`Model::summary`] gives: a table on the page and in the terminal.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// The model's name.
+    pub model: String,
+    /// One row a layer; a model inside is one row.
+    pub rows: Vec<Row>,
+    /// Weights in all.
+    pub total: usize,
+    /// Weights that training would change now.
+    pub trainable: usize,
+    /// Numbers that layers keep themselves: moving means and variances.
+    pub statistics: usize,
+}
+
+/// One layer of a [`Summary`].
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The layer's name.
+    pub name: String,
+    /// Its type.
+    pub kind: &'static str,
+    /// The shape of its output, without the batch dimension.
+    pub output_shape: Vec<usize>,
+    /// Its weights.
+    pub weights: usize,
+    /// Those of them that training would change now.
+    pub trainable: usize,
+}
+
+impl Row {
+    /// `trainable`, `frozen`, `partly`, or nothing for a layer without weights.
+    pub fn state(&self) -> &'static str {
+        match (self.weights, self.trainable) {
+            (0, _) => "",
+            (_, 0) => "frozen",
+            (weights, trainable) if weights == trainable => "trainable",
+            _ => "partly",
+        }
+    }
+
+    pub(crate) fn cells(&self) -> [String; 4] {
+        let sizes: String = self.output_shape.iter().map(|n| format!(", {n}")).collect();
+        [
+            format!("{} ({})", self.name, self.kind),
+            format!("(None{sizes})"),
+            thousands(self.weights),
+            self.state().to_owned(),
+        ]
+    }
+}
+
+impl Summary {
+    /// The table's heads.
+    pub(crate) const HEADS: [&'static str; 4] = ["Layer (type)", "Output Shape", "Param #", "State"];
+
+    /// The lines below the table.
+    pub(crate) fn totals(&self) -> Vec<String> {
+        let mut lines = vec![
+            format!("Total params: {}", thousands(self.total)),
+            format!("Trainable params: {}", thousands(self.trainable)),
+            format!("Frozen params: {}", thousands(self.total - self.trainable)),
+        ];
+        if self.statistics > 0 {
+            lines.push(format!("Moving statistics: {}", thousands(self.statistics)));
+        }
+        lines
+    }
+}
+
+impl Model {
+    /// Layers, output shapes, numbers of weights, and which of them training would change.
+    pub fn summary(&self) -> Summary {
+        let rows: Vec<Row> = self.nodes()[1..]
+            .iter()
+            .map(|node| {
+                let params = node.layer.params();
+                Row {
+                    name: node.name.clone(),
+                    kind: node.layer.kind(),
+                    output_shape: node.layer.output_shape().to_vec(),
+                    weights: count(&params, |param| !param.is_statistic()),
+                    trainable: count(&params, Param::is_trainable),
+                }
+            })
+            .collect();
+        Summary {
+            model: self.name().to_owned(),
+            total: rows.iter().map(|row| row.weights).sum(),
+            trainable: rows.iter().map(|row| row.trainable).sum(),
+            statistics: count(&self.params(), Param::is_statistic),
+            rows,
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cells: Vec<[String; 4]> = self.rows.iter().map(Row::cells).collect();
+        let width = |column: usize| {
+            let longest = cells.iter().map(|row| row[column].len()).max().unwrap_or(0);
+            longest.max(Self::HEADS[column].len())
+        };
+        let [a, b, c, d] = [width(0), width(1), width(2), width(3)];
+        let line = "─".repeat(a + b + c + d + 6);
+        writeln!(f, "Model: \"{}\"\n{line}", self.model)?;
+        let [name, shape, weights, state] = Self::HEADS;
+        writeln!(f, "{name:a$}  {shape:b$}  {weights:>c$}  {state}\n{line}")?;
+        for [name, shape, weights, state] in &cells {
+            writeln!(f, "{}", format!("{name:a$}  {shape:b$}  {weights:>c$}  {state}").trim_end())?;
+        }
+        write!(f, "{line}\n{}", self.totals().join("\n"))
+    }
+}
+
+fn count(params: &[Param], which: impl Fn(&Param) -> bool) -> usize {
+    params.iter().filter(|param| which(param)).map(Param::count).sum()
+}
+
+/// `14714688` as `14,714,688`.
+fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap()).collect();
+    groups.join(",")
+}

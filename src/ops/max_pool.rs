@@ -1,0 +1,161 @@
+//! Max pooling with a gradient that is right for every window.
+//!
+//! candle's own refuses windows that overlap, and for a 2x2 window passes a quarter of the
+//! gradient on (its `backprop.rs` multiplies by the mean of the mask of maxima). Here the whole
+//! gradient goes to the first maximum of each window, as in PyTorch.
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+/// Max pooling of `[N, C, H, W]`, as an op for [`Tensor::apply_op1`].
+#[derive(Clone, Copy, Debug)]
+pub struct MaxPool {
+    /// The window's side, in pixels.
+    pub size: usize,
+    /// How far the window moves.
+    pub stride: usize,
+    /// Rows above and columns left of the picture that the first window covers.
+    pub before: [usize; 2],
+    /// The output's height and width.
+    pub output: [usize; 2],
+}
+
+impl MaxPool {
+    /// For each output of one feature map, where in the map its first maximum lies.
+    fn maxima<'a>(&'a self, map: &'a [f32], [height, width]: [usize; 2]) -> impl Iterator<Item = usize> + 'a {
+        let span = move |index: usize, axis: usize, length: usize| {
+            let start = (index * self.stride) as isize - self.before[axis] as isize;
+            let end = (start + self.size as isize).min(length as isize) as usize;
+            start.max(0) as usize..end
+        };
+        (0..self.output[0]).flat_map(move |row| {
+            let rows = span(row, 0, height);
+            (0..self.output[1]).map(move |column| {
+                let columns = span(column, 1, width);
+                let mut best = rows.start * width + columns.start;
+                for y in rows.clone() {
+                    for at in y * width + columns.start..y * width + columns.end {
+                        // A NaN wins, so that it is seen.
+                        if map[at] > map[best] || map[at].is_nan() {
+                            best = at;
+                        }
+                    }
+                }
+                best
+            })
+        })
+    }
+
+    fn output_shape(&self, input: &Layout) -> Result<Shape> {
+        let (n, c, _, _) = input.shape().dims4()?;
+        Ok((n, c, self.output[0], self.output[1]).into())
+    }
+}
+
+/// The contiguous values of a 4-dimensional tensor on the CPU, and its height and width.
+fn maps<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<(&'a [f32], [usize; 2])> {
+    let (_, _, height, width) = layout.shape().dims4()?;
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(values), Some((start, end))) => Ok((&values[start..end], [height, width])),
+        _ => bail!("max pooling expects contiguous f32 values"),
+    }
+}
+
+impl CustomOp1 for MaxPool {
+    fn name(&self) -> &'static str {
+        "max-pool"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (values, sides) = maps(storage, layout)?;
+        let shape = self.output_shape(layout)?;
+        let mut output = vec![0f32; shape.elem_count()];
+        let (inputs, outputs) = (sides[0] * sides[1], self.output[0] * self.output[1]);
+        output.par_chunks_mut(outputs).zip(values.par_chunks(inputs)).for_each(|(output, map)| {
+            for (out, at) in output.iter_mut().zip(self.maxima(map, sides)) {
+                *out = map[at];
+            }
+        });
+        Ok((CpuStorage::F32(output), shape))
+    }
+
+    fn bwd(&self, input: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(input.contiguous()?.apply_op2_no_bwd(&gradient.contiguous()?, &Gradient(*self))?))
+    }
+}
+
+/// From the input and the output's gradient to the input's gradient.
+struct Gradient(MaxPool);
+
+impl CustomOp2 for Gradient {
+    fn name(&self) -> &'static str {
+        "max-pool-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        input: &CpuStorage,
+        input_layout: &Layout,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (values, sides) = maps(input, input_layout)?;
+        let (gradient, _) = maps(gradient, gradient_layout)?;
+        let mut result = vec![0f32; values.len()];
+        let (inputs, outputs) = (sides[0] * sides[1], self.0.output[0] * self.0.output[1]);
+        result
+            .par_chunks_mut(inputs)
+            .zip(values.par_chunks(inputs))
+            .zip(gradient.par_chunks(outputs))
+            .for_each(|((result, map), gradient)| {
+                for (value, at) in gradient.iter().zip(self.0.maxima(map, sides)) {
+                    result[at] += value;
+                }
+            });
+        Ok((CpuStorage::F32(result), input_layout.shape().clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    fn gradient(op: impl Fn(&Tensor) -> Result<Tensor>) -> Vec<f32> {
+        let x = Var::from_tensor(&Tensor::new(&[[[[1f32, 2.], [3., 4.]]]], &Device::Cpu).unwrap()).unwrap();
+        let grads = op(&x).unwrap().sum_all().unwrap().backward().unwrap();
+        grads.get(&x).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn the_whole_gradient_goes_to_the_maximum_where_candle_passes_a_quarter() {
+        let op = MaxPool { size: 2, stride: 2, before: [0, 0], output: [1, 1] };
+        assert_eq!(gradient(|x| x.apply_op1(op)), [0., 0., 0., 1.]);
+        assert_eq!(gradient(|x| x.max_pool2d(2)), [0., 0., 0., 0.25]);
+    }
+
+    #[test]
+    fn overlapping_padded_windows_agree_with_finite_differences() {
+        // ResNet50's first pooling: 3x3, stride 2, one row and column of padding; 7 is not divisible.
+        let op = MaxPool { size: 3, stride: 2, before: [1, 1], output: [4, 4] };
+        let values: Vec<f32> = (0..2 * 3 * 49).map(|i| ((i * 7919) % 1009) as f32 / 100.0).collect();
+        let run = |values: &[f32]| {
+            let x = Var::from_vec(values.to_vec(), (2, 3, 7, 7), &Device::Cpu).unwrap();
+            let y = x.apply_op1(op).unwrap();
+            let weights = Tensor::arange(0f32, 96.0, &Device::Cpu).unwrap().reshape(y.shape()).unwrap();
+            let loss = (y * weights).unwrap().sum_all().unwrap();
+            let gradient = loss.backward().unwrap().get(&x).unwrap().flatten_all().unwrap();
+            (loss.to_scalar::<f32>().unwrap(), gradient.to_vec1::<f32>().unwrap())
+        };
+        let (_, exact) = run(&values);
+        for i in (0..values.len()).step_by(5) {
+            let mut moved = values.clone();
+            moved[i] += 0.002;
+            let up = run(&moved).0;
+            moved[i] -= 0.004;
+            let down = run(&moved).0;
+            let measured = (up - down) / 0.004;
+            assert!((measured - exact[i]).abs() < 2.0, "{i}: {measured} against {}", exact[i]);
+        }
+    }
+}

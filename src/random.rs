@@ -1,0 +1,76 @@
+//! One source of randomness for everything: initial weights, splits, shuffles, augmentation, dropout.
+//!
+//! candle's generator on the CPU cannot be seeded, so the library owns one. Each use takes a
+//! [`stream`] of its own from it; the same seed and the same calls give the same streams.
+
+use std::sync::Mutex;
+
+use candle_core::{Device, Tensor};
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng, RngExt, SeedableRng};
+
+use crate::Result;
+
+static GENERATOR: Mutex<Option<ChaCha8Rng>> = Mutex::new(None);
+const DEFAULT_SEED: u64 = 0;
+
+/// Seeds everything that draws at random, as `keras.utils.set_random_seed` does.
+///
+/// Without a call the seed is 0: two runs of one program give the same numbers.
+pub fn set_random_seed(seed: u64) {
+    *generator() = Some(ChaCha8Rng::seed_from_u64(seed));
+}
+
+/// The next stream of random numbers: independent of all others.
+pub fn stream() -> ChaCha8Rng {
+    let mut generator = generator();
+    let generator = generator.get_or_insert_with(|| ChaCha8Rng::seed_from_u64(DEFAULT_SEED));
+    ChaCha8Rng::seed_from_u64(generator.next_u64())
+}
+
+/// A stream that depends on its seed alone.
+pub fn seeded(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// Values drawn evenly from `[-limit, limit)`.
+pub fn uniform(rng: &mut ChaCha8Rng, shape: &[usize], limit: f32, device: &Device) -> Result<Tensor> {
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-limit..limit)).collect();
+    Ok(Tensor::from_vec(values, shape, device)?)
+}
+
+/// The numbers `0..n` in random order.
+pub fn permutation(rng: &mut ChaCha8Rng, n: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    for last in (1..n).rev() {
+        order.swap(last, rng.random_range(0..=last));
+    }
+    order
+}
+
+fn generator() -> std::sync::MutexGuard<'static, Option<ChaCha8Rng>> {
+    // A panic elsewhere cannot leave the generator half-changed.
+    GENERATOR.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permutation_holds_every_number_once() {
+        let mut order = permutation(&mut seeded(3), 100);
+        assert_ne!(order, (0..100).collect::<Vec<_>>());
+        order.sort_unstable();
+        assert_eq!(order, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn uniform_values_fill_their_range() {
+        let values = uniform(&mut seeded(1), &[10_000], 0.5, &Device::Cpu).unwrap().to_vec1::<f32>().unwrap();
+        let mean = values.iter().sum::<f32>() / 10_000.0;
+        assert!(mean.abs() < 0.01, "mean {mean}");
+        assert!(values.iter().all(|v| (-0.5..0.5).contains(v)));
+        assert!(values.iter().any(|v| *v > 0.49) && values.iter().any(|v| *v < -0.49));
+    }
+}

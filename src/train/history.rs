@@ -1,0 +1,66 @@
+//! What `fit` leaves behind: each number, epoch by epoch.
+
+use std::ops::Index;
+use std::time::Duration;
+
+use crate::Result;
+use crate::chart::Chart;
+
+/// The loss and metrics of each epoch, on the training data and, as `val_…`, on the validation data.
+///
+/// `history["loss"]` is one number an epoch.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    names: Vec<String>,
+    columns: Vec<Vec<f64>>,
+    /// How long each epoch took.
+    pub times: Vec<Duration>,
+}
+
+impl History {
+    /// Adds one epoch's numbers, which have the same names each time.
+    pub(crate) fn push(&mut self, row: &[(String, f64)], time: Duration) {
+        if self.names.is_empty() {
+            self.names = row.iter().map(|(name, _)| name.clone()).collect();
+            self.columns = vec![Vec::new(); row.len()];
+        }
+        for (column, (_, value)) in self.columns.iter_mut().zip(row) {
+            column.push(*value);
+        }
+        self.times.push(time);
+    }
+
+    /// How many epochs were finished.
+    pub fn epochs(&self) -> usize {
+        self.times.len()
+    }
+
+    /// The names that there are: `accuracy`, `loss`, `val_accuracy`, `val_loss`.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// One number an epoch, if there is one of that name.
+    pub fn get(&self, name: &str) -> Option<&[f64]> {
+        let at = self.names.iter().position(|known| known == name)?;
+        Some(&self.columns[at])
+    }
+
+    /// A chart of accuracy and one of loss, each with the validation data's if there are any.
+    ///
+    /// # Errors
+    /// [`crate::Error::Chart`] if it could not be drawn.
+    pub fn plot(&self) -> Result<Chart> {
+        Chart::of_history(self)
+    }
+}
+
+impl Index<&str> for History {
+    type Output = [f64];
+
+    /// # Panics
+    /// If there is no number of that name; [`History::get`] does not.
+    fn index(&self, name: &str) -> &[f64] {
+        self.get(name).unwrap_or_else(|| panic!("the history has {:?}, but no {name:?}", self.names))
+    }
+}

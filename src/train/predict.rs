@@ -1,0 +1,109 @@
+//! Using a model, and judging it.
+
+use std::fmt;
+use std::ops::Index;
+
+use candle_core::{DType, Tensor};
+
+use crate::nn::{Mode, Model};
+use crate::{Error, Result, check_interrupt};
+
+/// Samples that go through the model at a time where the user does not say.
+pub(crate) const BATCH: usize = 32;
+
+impl Model {
+    /// The model's outputs for inputs `[N, …]`, in batches of 32.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the inputs do not fit the model; [`Error::Interrupted`].
+    pub fn predict(&self, x: &Tensor) -> Result<Predictions> {
+        self.check_input(x)?;
+        let (samples, columns) = (x.dim(0)?, self.output_shape().iter().product());
+        let mut values = Vec::with_capacity(samples * columns);
+        for start in (0..samples).step_by(BATCH) {
+            check_interrupt()?;
+            let batch = x.narrow(0, start, BATCH.min(samples - start))?.to_dtype(DType::F32)?;
+            let output = self.forward(&batch, Mode::Inference)?;
+            values.extend(output.flatten_all()?.to_vec1::<f32>()?);
+        }
+        Ok(Predictions { values, columns })
+    }
+
+    /// Loss and metrics on inputs and targets, with the model as it is.
+    ///
+    /// # Errors
+    /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit.
+    pub fn evaluate(&self, x: &Tensor, y: &Tensor) -> Result<Scores> {
+        let compiled = self.compiled.as_ref().ok_or(Error::NotCompiled)?;
+        Ok(Scores(self.measure(compiled, x, y)?.row("")))
+    }
+}
+
+/// One row of outputs a sample: `predictions[0][0]` is the first sample's first output.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Predictions {
+    values: Vec<f32>,
+    columns: usize,
+}
+
+impl Predictions {
+    /// How many samples there are.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.columns
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The rows in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks(self.columns)
+    }
+
+    /// All outputs as a tensor, `[N, outputs]`.
+    pub fn to_tensor(&self) -> Result<Tensor> {
+        Ok(Tensor::from_slice(&self.values, (self.len(), self.columns), &crate::device())?)
+    }
+}
+
+impl Index<usize> for Predictions {
+    type Output = [f32];
+
+    /// # Panics
+    /// If there is no such sample.
+    fn index(&self, sample: usize) -> &[f32] {
+        &self.values[sample * self.columns..(sample + 1) * self.columns]
+    }
+}
+
+impl fmt::Display for Predictions {
+    /// The first rows, and how many there are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 10;
+        for row in self.iter().take(SHOWN) {
+            let row: Vec<String> = row.iter().take(SHOWN).map(|value| format!("{value:.4}")).collect();
+            writeln!(f, "[{}{}]", row.join(", "), if self.columns > SHOWN { ", …" } else { "" })?;
+        }
+        write!(f, "{} samples of {} outputs", self.len(), self.columns)
+    }
+}
+
+/// Loss and metrics, by name: what `evaluate` finds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores(Vec<(String, f64)>);
+
+impl Scores {
+    /// The value of that name, if it was measured.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+    }
+}
+
+impl fmt::Display for Scores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = self.0.iter().map(|(name, value)| format!("{name}: {value:.4}")).collect();
+        f.write_str(&parts.join(" - "))
+    }
+}

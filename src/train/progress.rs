@@ -1,0 +1,155 @@
+//! What is seen of a running `fit`: Keras's lines, a progress bar and a chart that grows.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use super::History;
+use crate::chart::Chart;
+use crate::display::{Bundle, Display, Show, Sink, display, is_live_terminal, sink};
+
+/// A display is changed at most this often.
+const INTERVAL: Duration = Duration::from_millis(100);
+const WIDTH: usize = 20;
+
+/// Shows a `fit` while it runs; does nothing that training could fail by.
+pub(crate) struct Progress {
+    epochs: usize,
+    batches: usize,
+    verbose: bool,
+    chart: bool,
+    bar_display: Option<Display>,
+    chart_display: Option<Display>,
+    begin: Instant,
+    epoch_begin: Instant,
+    last_update: Instant,
+}
+
+type Row = [(String, f64)];
+
+impl Progress {
+    pub(crate) fn new(epochs: usize, batches: usize, verbose: bool, chart: bool) -> Progress {
+        let now = Instant::now();
+        let bar_display = (verbose && sink() == Sink::Kernel)
+            .then(|| display(&Bar { done: 0, total: epochs * batches, text: "starting".into() }));
+        Progress {
+            epochs,
+            batches,
+            verbose,
+            chart: chart && sink() != Sink::Terminal,
+            bar_display,
+            chart_display: None,
+            begin: now,
+            epoch_begin: now,
+            last_update: now,
+        }
+    }
+
+    pub(crate) fn epoch_begins(&mut self, epoch: usize) {
+        self.epoch_begin = Instant::now();
+        if self.verbose {
+            println!("Epoch {epoch}/{}", self.epochs);
+        }
+    }
+
+    pub(crate) fn batch_ends(&mut self, epoch: usize, batch: usize, row: &Row) {
+        if !self.verbose || self.last_update.elapsed() < INTERVAL {
+            return;
+        }
+        self.last_update = Instant::now();
+        if let Some(display) = &self.bar_display {
+            let text =
+                format!("epoch {epoch}/{} · batch {batch}/{} · {}", self.epochs, self.batches, list(row));
+            let done = (epoch - 1) * self.batches + batch;
+            display.update(&Bar { done, total: self.epochs * self.batches, text });
+        } else if is_live_terminal() {
+            print!("\r{}", self.line(batch, row));
+            let _ = std::io::stdout().flush();
+        }
+    }
+
+    pub(crate) fn epoch_ends(&mut self, row: &Row, history: &History) {
+        if self.verbose {
+            let start = if is_live_terminal() { "\r" } else { "" };
+            println!("{start}{}", self.line(self.batches, row));
+        }
+        self.draw(history);
+    }
+
+    pub(crate) fn training_ends(&mut self, history: &History) {
+        let plural = if history.epochs() == 1 { "" } else { "s" };
+        self.finish(history, format!("{} epoch{plural} in {}", history.epochs(), time(self.begin.elapsed())));
+    }
+
+    pub(crate) fn stopped(&mut self, epoch: usize, batch: usize, history: &History) {
+        let text = format!("stopped at epoch {epoch}, batch {batch} of {}", self.batches);
+        if self.verbose {
+            println!("{text}");
+        }
+        self.finish(history, text);
+    }
+
+    fn finish(&mut self, history: &History, text: String) {
+        if let Some(display) = &self.bar_display {
+            let done = history.epochs() * self.batches;
+            display.update(&Bar { done, total: self.epochs * self.batches, text });
+        }
+        self.draw(history);
+    }
+
+    fn draw(&mut self, history: &History) {
+        // The chart is for the eye: training does not end because it could not be drawn.
+        let Ok(chart) = Chart::of_running(history, self.epochs) else { return };
+        match &self.chart_display {
+            _ if !self.chart || history.epochs() == 0 => {}
+            Some(shown) => shown.update(&chart),
+            None => self.chart_display = Some(display(&chart)),
+        }
+    }
+
+    /// Keras's line: batches, bar, time, time a batch, numbers.
+    fn line(&self, batch: usize, row: &Row) -> String {
+        let elapsed = self.epoch_begin.elapsed();
+        let step = time(elapsed / batch.max(1) as u32);
+        let bar = bar(batch, self.batches);
+        format!("{batch}/{} {bar} {} {step}/step - {}", self.batches, time(elapsed), list(row))
+    }
+}
+
+/// How far a training has come.
+struct Bar {
+    done: usize,
+    total: usize,
+    text: String,
+}
+
+impl Show for Bar {
+    fn bundle(&self) -> Bundle {
+        let text = crate::display::escape(&self.text);
+        let html = format!(
+            "<progress value=\"{}\" max=\"{}\" style=\"width:20em\"></progress> <code>{text}</code>",
+            self.done,
+            self.total.max(1)
+        );
+        let plain = format!("{} {}", bar(self.done, self.total), self.text);
+        vec![("text/plain".into(), plain), ("text/html".into(), html)]
+    }
+}
+
+fn bar(done: usize, total: usize) -> String {
+    let filled = (WIDTH * done).checked_div(total).unwrap_or(WIDTH).min(WIDTH);
+    "━".repeat(filled) + &"╌".repeat(WIDTH - filled)
+}
+
+fn list(row: &Row) -> String {
+    let parts: Vec<String> = row.iter().map(|(name, value)| format!("{name}: {value:.4}")).collect();
+    parts.join(" - ")
+}
+
+/// As Keras writes it: `85ms`, `3s`, `2:05`.
+fn time(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 => format!("{}ms", duration.as_millis()),
+        seconds @ 1..60 => format!("{seconds}s"),
+        seconds => format!("{}:{:02}", seconds / 60, seconds % 60),
+    }
+}
