@@ -44,3 +44,4 @@ pub use device::device;
 pub use error::{Error, Result};
 pub use interrupt::check_interrupt;
 pub use notebook::{cells_run, start};
+pub use random::random_uniform;

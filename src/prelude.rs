@@ -5,14 +5,14 @@ pub use candle_nn;
 
 pub use crate::chart::Chart;
 pub use crate::data::{Dataset, ImageDataGenerator, Images, draw_pictures};
-pub use crate::display::{Display, Show, Text, display};
+pub use crate::display::{Display, Pictures, Show, Text, display};
 pub use crate::models::{ResNet50, Vgg16, preprocess_input};
 pub use crate::nn::Activation::{self, Linear, Relu, Sigmoid, Softmax, Tanh};
 pub use crate::nn::{
     Add, BatchNormalization, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D, Initializer, Input,
     MaxPooling2D, Mode, Model, ModelBuilder, Padding, Sequential,
 };
-pub use crate::random::set_random_seed;
+pub use crate::random::{random_uniform, set_random_seed};
 pub use crate::train::Loss::{
     self, BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy,
 };

@@ -5,7 +5,7 @@
 
 use std::sync::Mutex;
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Shape, Tensor};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt, SeedableRng};
 
@@ -31,6 +31,29 @@ pub fn stream() -> ChaCha8Rng {
 /// A stream that depends on its seed alone.
 pub fn seeded(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// Values drawn evenly from `low` to `high`, seeded by [`set_random_seed`]: `keras.random.uniform`.
+///
+/// candle's own `Tensor::rand` draws other numbers at every run.
+///
+/// ```
+/// use headstart::prelude::*;
+/// let x = random_uniform((4, 3, 224, 224), 0.0, 255.0)?;
+/// assert_eq!(x.dims(), [4, 3, 224, 224]);
+/// # Ok::<(), headstart::Error>(())
+/// ```
+///
+/// # Errors
+/// [`crate::Error::Argument`] if `low` is not below `high`.
+pub fn random_uniform(shape: impl Into<Shape>, low: f32, high: f32) -> Result<Tensor> {
+    if low >= high || !low.is_finite() || !high.is_finite() {
+        let (expected, found) = ("two numbers, the lower first".into(), format!("{low} and {high}"));
+        return Err(crate::Error::Argument { name: "low and high", expected, found });
+    }
+    let (shape, mut rng) = (shape.into(), stream());
+    let values: Vec<f32> = (0..shape.elem_count()).map(|_| rng.random_range(low..high)).collect();
+    Ok(Tensor::from_vec(values, shape, &crate::device())?)
 }
 
 /// Values drawn evenly from `[-limit, limit)`.

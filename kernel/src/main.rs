@@ -1,1 +1,139 @@
-fn main() {}
+//! The `headstart` command: a Jupyter kernel for Rust whose cells find transfer learning loaded.
+
+mod complete;
+mod dispatch;
+mod doctor;
+mod engine;
+mod errors;
+mod execute;
+mod html;
+mod install;
+mod listen;
+mod output;
+mod relay;
+mod run;
+mod session;
+mod skeleton;
+mod template;
+mod toolchain;
+mod wire;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio::sync::mpsc::unbounded_channel;
+
+use crate::engine::Engine;
+use crate::output::Event;
+use crate::template::Template;
+
+/// Transfer learning in Rust, cell by cell.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compile the prelude and make Jupyter know the kernel.
+    Install {
+        /// Install for the Jupyter of one environment, such as a Python virtual environment.
+        #[arg(long)]
+        prefix: Option<PathBuf>,
+    },
+    /// Be a kernel; Jupyter calls this.
+    Kernel {
+        /// The connection file.
+        #[arg(short = 'f', long)]
+        connection_file: PathBuf,
+    },
+    /// Look at all that a notebook needs and say what to do about what is missing.
+    Doctor,
+    /// Execute notebooks without Jupyter, and write them with their outputs.
+    Run {
+        /// The notebooks, each in a session of its own.
+        #[arg(required = true)]
+        notebooks: Vec<PathBuf>,
+        /// Write here rather than over the notebook; for one notebook.
+        #[arg(long, short)]
+        output: Option<PathBuf>,
+        /// Write a page to open in a browser beside each notebook.
+        #[arg(long)]
+        html: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    engine::runtime_hook();
+    toolchain::pin();
+    let result = match Arguments::parse().command {
+        Command::Install { prefix } => install(prefix.as_deref()),
+        Command::Kernel { connection_file } => kernel(&connection_file),
+        Command::Doctor => doctor::examine(),
+        Command::Run { notebooks, output, html } => run_all(&notebooks, output, html),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn install(prefix: Option<&Path>) -> Result<(), String> {
+    // The first session compiles what every later one begins with.
+    let (events, mut received) = unbounded_channel();
+    // SAFETY: no other thread runs.
+    let engine = unsafe { Engine::start(ready) }?;
+    engine.execute("headstart::cells_run()".into(), events);
+    while let Some(event) = received.blocking_recv() {
+        if let Event::Done(Err(error)) = event {
+            return Err(error.plain());
+        }
+    }
+    engine.stop();
+    println!("installed the kernel \"{}\" in {}", install::NAME, install::install(prefix)?.display());
+    Ok(())
+}
+
+fn kernel(connection_file: &Path) -> Result<(), String> {
+    let complain = |problem: String| format!("{}: {problem}", connection_file.display());
+    let text = std::fs::read_to_string(connection_file).map_err(|error| complain(error.to_string()))?;
+    let connection = serde_json::from_str(&text).map_err(|error| complain(error.to_string()))?;
+    let rust_version = toolchain::release();
+    // SAFETY: no other thread runs.
+    let engine = unsafe { Engine::start(ready) }?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    let served = runtime.block_on(dispatch::serve(&connection, engine, rust_version));
+    // A socket that waits must not keep the process.
+    runtime.shutdown_background();
+    served
+}
+
+fn ready() -> Result<Template, String> {
+    Template::ready(&|text| eprintln!("{text}"))
+}
+
+fn run_all(notebooks: &[PathBuf], output: Option<PathBuf>, html: bool) -> Result<(), String> {
+    if output.is_some() && notebooks.len() > 1 {
+        return Err("--output takes one notebook; run the others without it".into());
+    }
+    for notebook in notebooks {
+        // SAFETY: no other thread runs: the last notebook's engine has stopped.
+        let engine = unsafe { Engine::start(ready) }?;
+        let to = output.clone().unwrap_or_else(|| notebook.clone());
+        let page = html.then(|| to.with_extension("html"));
+        let run = run::run_notebook(&engine, notebook, &to, page.as_deref());
+        engine.stop();
+        run?;
+        println!("wrote {}", to.display());
+        if let Some(page) = page {
+            println!("wrote {}", page.display());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Whether a cell is finished, and positions as Jupyter counts them.
+
+use ra_ap_rustc_lexer::{FrontmatterAllowed, LiteralKind, TokenKind, tokenize};
+
+/// What a console wants to know when Enter is pressed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Completeness {
+    Complete,
+    /// More is to come; the next line begins with `indent`.
+    Incomplete {
+        indent: String,
+    },
+    Invalid,
+}
+
+/// Looks at brackets, strings and comments; whether it compiles is not asked.
+pub fn completeness(code: &str) -> Completeness {
+    let mut open = Vec::new();
+    let mut unfinished = false;
+    for token in tokenize(code, FrontmatterAllowed::No) {
+        match token.kind {
+            TokenKind::OpenParen => open.push(TokenKind::CloseParen),
+            TokenKind::OpenBracket => open.push(TokenKind::CloseBracket),
+            TokenKind::OpenBrace => open.push(TokenKind::CloseBrace),
+            close @ (TokenKind::CloseParen | TokenKind::CloseBracket | TokenKind::CloseBrace)
+                if open.pop() != Some(close) =>
+            {
+                return Completeness::Invalid;
+            }
+            TokenKind::Literal { kind, .. } if !terminated(kind) => {
+                return Completeness::Incomplete { indent: String::new() };
+            }
+            TokenKind::BlockComment { terminated: false, .. } => {
+                return Completeness::Incomplete { indent: String::new() };
+            }
+            _ => {}
+        }
+        match token.kind {
+            TokenKind::Whitespace | TokenKind::LineComment { .. } | TokenKind::BlockComment { .. } => {}
+            // A line cannot end here.
+            kind => {
+                unfinished =
+                    matches!(kind, TokenKind::Eq | TokenKind::Dot | TokenKind::Comma | TokenKind::Plus)
+            }
+        }
+    }
+    match open.is_empty() && !unfinished {
+        true => Completeness::Complete,
+        false => Completeness::Incomplete { indent: "    ".repeat(open.len()) },
+    }
+}
+
+fn terminated(kind: LiteralKind) -> bool {
+    match kind {
+        LiteralKind::Str { terminated }
+        | LiteralKind::ByteStr { terminated }
+        | LiteralKind::CStr { terminated } => terminated,
+        LiteralKind::RawStr { n_hashes }
+        | LiteralKind::RawByteStr { n_hashes }
+        | LiteralKind::RawCStr { n_hashes } => n_hashes.is_some(),
+        // A character never runs over a line's end: if it is wrong, more lines do not help.
+        _ => true,
+    }
+}
+
+/// Jupyter counts characters (Unicode code points), evcxr bytes.
+pub fn byte_offset(code: &str, characters: usize) -> usize {
+    code.char_indices().nth(characters).map_or(code.len(), |(at, _)| at)
+}
+
+/// The reverse of [`byte_offset`]; an offset inside a character counts as before it.
+pub fn char_offset(code: &str, bytes: usize) -> usize {
+    code.char_indices().take_while(|(at, c)| at + c.len_utf8() <= bytes).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brackets_strings_and_comments_decide() {
+        let incomplete = |levels: usize| Completeness::Incomplete { indent: "    ".repeat(levels) };
+        for (code, expected) in [
+            ("", Completeness::Complete),
+            ("let a = 1;", Completeness::Complete),
+            ("'{'", Completeness::Complete),
+            ("\"{ // \"", Completeness::Complete),
+            ("let s: &'static str = r#\"{\"#; // (", Completeness::Complete),
+            ("/* { /* */ */", Completeness::Complete),
+            (":dep rand", Completeness::Complete),
+            ("fn f() {", incomplete(1)),
+            ("f(vec![1,", incomplete(2)),
+            ("\"open", incomplete(0)),
+            ("r#\"open\"", incomplete(0)),
+            ("/* open", incomplete(0)),
+            ("let a =", incomplete(0)),
+            ("}", Completeness::Invalid),
+            ("(]", Completeness::Invalid),
+        ] {
+            assert_eq!(completeness(code), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn positions_count_characters_and_bytes() {
+        let code = "é🦀x";
+        assert_eq!([0, 1, 2, 3, 9].map(|at| byte_offset(code, at)), [0, 2, 6, 7, 7]);
+        assert_eq!([0, 1, 2, 6, 7].map(|at| char_offset(code, at)), [0, 0, 1, 2, 3]);
+    }
+}

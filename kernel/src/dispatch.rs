@@ -1,0 +1,199 @@
+//! The kernel's conversation with Jupyter: one `match` over what can be asked.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use jupyter_protocol::{
+    CodeMirrorMode, CommClose, CommInfoReply, CompleteReply, ConnectionInfo, ExecuteReply, ExecutionState,
+    HelpLink, HistoryReply, InspectReply, InterruptReply, IsCompleteReply, JupyterMessage,
+    JupyterMessageContent as Content, KernelInfoReply, LanguageInfo, ReplyStatus, ShutdownReply, Status,
+};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::complete::{Completeness, byte_offset, char_offset, completeness};
+use crate::engine::Engine;
+use crate::execute::{aborted, media};
+use crate::wire::{Channel, PROTOCOL_VERSION, Publisher, Sockets};
+
+/// The last messages leave within this time.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+pub struct Kernel {
+    pub engine: Engine,
+    pub publisher: Publisher,
+    pub count: AtomicUsize,
+    rust_version: String,
+    leave: Notify,
+}
+
+/// Answers requests until a client asks to shut down.
+pub async fn serve(connection: &ConnectionInfo, engine: Engine, rust_version: String) -> Result<(), String> {
+    let session = format!("headstart-{}", std::process::id());
+    let sockets = Sockets::bind(connection, &session).await.map_err(|error| error.to_string())?;
+    let kernel = Arc::new(Kernel {
+        engine,
+        publisher: sockets.publisher.clone(),
+        count: AtomicUsize::new(0),
+        rust_version,
+        leave: Notify::new(),
+    });
+    kernel.publish_state(ExecutionState::Starting, None);
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    tokio::spawn(answer_all(kernel.clone(), sockets.shell));
+    tokio::spawn(answer_all(kernel.clone(), sockets.control));
+    tokio::select! {
+        () = kernel.leave.notified() => tokio::time::sleep(FAREWELL).await,
+        _ = terminate.recv() => {}
+    }
+    let stop = tokio::task::spawn_blocking(move || kernel.engine.stop());
+    stop.await.map_err(|error| error.to_string())
+}
+
+async fn answer_all(kernel: Arc<Kernel>, mut channel: Channel) {
+    while let Some(request) = channel.request().await {
+        kernel.answer(&mut channel, &request).await;
+    }
+}
+
+fn failed(request: &JupyterMessage, reply: Option<&Content>) -> bool {
+    match (&request.content, reply) {
+        (Content::ExecuteRequest(asked), Some(Content::ExecuteReply(reply))) => {
+            asked.stop_on_error && reply.status == ReplyStatus::Error
+        }
+        _ => false,
+    }
+}
+
+impl Kernel {
+    fn publish_state(&self, execution_state: ExecutionState, request: Option<&JupyterMessage>) {
+        self.publisher.publish(Status { execution_state }, request);
+    }
+
+    async fn answer(&self, channel: &mut Channel, request: &JupyterMessage) {
+        self.publish_state(ExecutionState::Busy, Some(request));
+        let reply = self.reply_to(request).await;
+        // Who sent another cell along with one that failed does not want it to run.
+        let waiting = match failed(request, reply.as_ref()) {
+            true => channel.waiting(),
+            false => Vec::new(),
+        };
+        if let Some(reply) = reply {
+            channel.reply(reply, request).await;
+        }
+        self.publish_state(ExecutionState::Idle, Some(request));
+        for waiting in waiting {
+            match waiting.content {
+                Content::ExecuteRequest(_) => self.abort(channel, &waiting).await,
+                _ => Box::pin(self.answer(channel, &waiting)).await,
+            }
+        }
+        if matches!(request.content, Content::ShutdownRequest(_)) {
+            self.leave.notify_one();
+        }
+    }
+
+    async fn abort(&self, channel: &mut Channel, request: &JupyterMessage) {
+        self.publish_state(ExecutionState::Busy, Some(request));
+        channel.reply(aborted(self.count.load(Ordering::SeqCst)).into(), request).await;
+        self.publish_state(ExecutionState::Idle, Some(request));
+    }
+
+    /// `None` for messages that have no reply.
+    async fn reply_to(&self, request: &JupyterMessage) -> Option<Content> {
+        Some(match &request.content {
+            Content::KernelInfoRequest(_) => self.kernel_info().into(),
+            Content::ExecuteRequest(asked) => {
+                let reply: ExecuteReply = self.execute(asked, request).await;
+                reply.into()
+            }
+            Content::IsCompleteRequest(asked) => match completeness(&asked.code) {
+                Completeness::Complete => IsCompleteReply::complete(),
+                Completeness::Incomplete { indent } => IsCompleteReply::incomplete(indent),
+                Completeness::Invalid => IsCompleteReply::invalid(),
+            }
+            .into(),
+            Content::CompleteRequest(asked) => self.complete(&asked.code, asked.cursor_pos).await.into(),
+            Content::InspectRequest(asked) => {
+                let position = byte_offset(&asked.code, asked.cursor_pos);
+                match self.engine.inspect(asked.code.clone(), position).await {
+                    Some(data) => InspectReply { found: true, data: media(&data), ..InspectReply::default() },
+                    None => InspectReply::default(),
+                }
+                .into()
+            }
+            Content::HistoryRequest(_) => HistoryReply::default().into(),
+            Content::CommInfoRequest(_) => CommInfoReply::default().into(),
+            Content::CommOpen(open) => {
+                // There is nobody here to talk to.
+                let close = CommClose { comm_id: open.comm_id.clone(), ..CommClose::default() };
+                self.publisher.publish(close, Some(request));
+                return None;
+            }
+            Content::InterruptRequest(_) => {
+                self.engine.interrupt();
+                InterruptReply::new().into()
+            }
+            Content::ShutdownRequest(asked) => {
+                let reply = ShutdownReply { restart: asked.restart, ..ShutdownReply::default() };
+                self.publisher.publish(reply.clone(), Some(request));
+                reply.into()
+            }
+            Content::UnknownMessage(unknown) if unknown.msg_type.ends_with("_request") => {
+                unknown.reply(json!({
+                    "status": "error",
+                    "ename": "NotSupported",
+                    "evalue": format!("headstart does not know {}", unknown.msg_type),
+                    "traceback": [],
+                }))
+            }
+            _ => return None,
+        })
+    }
+
+    async fn complete(&self, code: &str, position: usize) -> CompleteReply {
+        let found = self.engine.complete(code.to_owned(), byte_offset(code, position)).await;
+        let (start, end) = (char_offset(code, found.start), char_offset(code, found.end));
+        let kinds: Vec<_> = found
+            .matches
+            .iter()
+            .map(|(text, kind)| json!({"text": text, "type": kind, "start": start, "end": end}))
+            .collect();
+        let mut reply = CompleteReply { cursor_start: start, cursor_end: end, ..CompleteReply::default() };
+        reply.metadata.insert("_jupyter_types_experimental".into(), kinds.into());
+        reply.matches = found.matches.into_iter().map(|(text, _)| text).collect();
+        reply
+    }
+
+    fn kernel_info(&self) -> KernelInfoReply {
+        let link = |text: &str, url: &str| HelpLink { text: text.into(), url: url.into() };
+        KernelInfoReply {
+            status: ReplyStatus::Ok,
+            protocol_version: PROTOCOL_VERSION.into(),
+            implementation: "headstart".into(),
+            implementation_version: env!("CARGO_PKG_VERSION").into(),
+            language_info: LanguageInfo {
+                name: "rust".into(),
+                version: self.rust_version.clone(),
+                mimetype: Some("text/x-rustsrc".into()),
+                file_extension: Some(".rs".into()),
+                pygments_lexer: Some("rust".into()),
+                codemirror_mode: Some(CodeMirrorMode::Simple("rust".into())),
+                nbconvert_exporter: Some("script".into()),
+            },
+            banner: format!(
+                "Headstart {} on Rust {}: transfer learning, cell by cell",
+                env!("CARGO_PKG_VERSION"),
+                self.rust_version
+            ),
+            help_links: vec![
+                link("The Rust book", "https://doc.rust-lang.org/book/"),
+                link("candle", "https://huggingface.github.io/candle/"),
+            ],
+            debugger: false,
+            error: None,
+        }
+    }
+}

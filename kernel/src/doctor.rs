@@ -1,0 +1,159 @@
+//! Looks at all that a notebook needs and says what to do where something is missing: `headstart doctor`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::template::{Template, cache};
+use crate::{install, toolchain};
+
+/// What was found, or what is wrong and what to do about it.
+type Finding = Result<String, Complaint>;
+
+struct Complaint {
+    /// Without it nothing works; otherwise something is only slower or missing.
+    fatal: bool,
+    problem: String,
+    remedy: &'static str,
+}
+
+fn fatal(problem: impl Into<String>, remedy: &'static str) -> Complaint {
+    Complaint { fatal: true, problem: problem.into(), remedy }
+}
+
+fn minor(problem: impl Into<String>, remedy: &'static str) -> Complaint {
+    Complaint { fatal: false, ..fatal(problem, remedy) }
+}
+
+/// Prints a line for each thing; an error if a notebook could not run.
+pub fn examine() -> Result<(), String> {
+    let findings = [
+        ("toolchain", rustc()),
+        ("library sources", library_sources()),
+        ("linker", linker()),
+        ("cache", writable_cache()),
+        ("prelude", prelude()),
+        ("kernelspec", kernelspec()),
+        ("jupyter", jupyter()),
+        ("device", Ok(device())),
+    ];
+    let mut broken = 0;
+    for (name, finding) in findings {
+        match finding {
+            Ok(found) => println!("ok    {name:<16} {found}"),
+            Err(Complaint { fatal, problem, remedy }) => {
+                broken += usize::from(fatal);
+                println!(
+                    "{}  {name:<16} {problem}\n      {:<16} → {remedy}",
+                    if fatal { "FAIL" } else { "note" },
+                    ""
+                );
+            }
+        }
+    }
+    match broken {
+        0 => Ok(()),
+        1 => Err("one thing is missing: see the line marked FAIL".into()),
+        several => Err(format!("{several} things are missing: see the lines marked FAIL")),
+    }
+}
+
+fn rustc() -> Finding {
+    let remedy = "install Rust from https://rustup.rs and open a new terminal";
+    let version = toolchain::rustc_version().map_err(|problem| fatal(problem, remedy))?;
+    toolchain::output(Command::new("cargo").arg("--version")).map_err(|problem| fatal(problem, remedy))?;
+    Ok(version.lines().next().unwrap_or_default().to_owned())
+}
+
+fn library_sources() -> Finding {
+    let missing = || {
+        fatal(
+            "the standard library's sources are not there; types of variables cannot be known",
+            "rustup component add rust-src",
+        )
+    };
+    toolchain::library_sources().map(|path| path.display().to_string()).ok_or_else(missing)
+}
+
+fn linker() -> Finding {
+    if on_path("cc").is_none() {
+        return Err(fatal(
+            "there is no cc",
+            "install a C compiler: apt install gcc, or xcode-select --install",
+        ));
+    }
+    match on_path("mold").or_else(|| on_path("lld")) {
+        Some(path) => Ok(path.display().to_string()),
+        None => Err(minor("cc; cells would link quicker with mold or lld", "apt install mold")),
+    }
+}
+
+fn writable_cache() -> Finding {
+    let path =
+        cache().map_err(|problem| fatal(problem, "set XDG_CACHE_HOME to a folder that you may write to"))?;
+    let probe = path.join(format!(".probe-{}", std::process::id()));
+    std::fs::create_dir_all(&path)
+        .and_then(|()| std::fs::write(&probe, "probe"))
+        .and_then(|()| std::fs::remove_file(&probe))
+        .map_err(|error| {
+            fatal(format!("{}: {error}", path.display()), "make room there, or set XDG_CACHE_HOME")
+        })?;
+    Ok(path.display().to_string())
+}
+
+fn prelude() -> Finding {
+    let template = Template::expected()
+        .map_err(|problem| fatal(problem, "set HEADSTART_SOURCE to a checkout of headstart"))?;
+    match template.is_whole() {
+        true => Ok(template.path().display().to_string()),
+        false => Err(minor(
+            "not compiled for these sources and this compiler; the first start will take minutes",
+            "headstart install",
+        )),
+    }
+}
+
+fn kernelspec() -> Finding {
+    let remedy = "headstart install";
+    let (folder, program) =
+        install::installed().ok_or_else(|| minor("Jupyter does not know the kernel", remedy))?;
+    match program.is_file() {
+        true => Ok(folder.display().to_string()),
+        false => Err(minor(
+            format!("{} starts {}, which is not there", folder.display(), program.display()),
+            remedy,
+        )),
+    }
+}
+
+fn jupyter() -> Finding {
+    let version = toolchain::output(Command::new("jupyter").arg("lab").arg("--version"));
+    version.map(|version| format!("JupyterLab {}", version.trim())).map_err(|_| {
+        minor("JupyterLab is not on the PATH; headstart run works without it", "pip install jupyterlab")
+    })
+}
+
+fn device() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("CPU, {cores} threads{}", vector_instructions())
+}
+
+#[cfg(target_arch = "x86_64")]
+fn vector_instructions() -> &'static str {
+    match (std::is_x86_feature_detected!("avx512f"), std::is_x86_feature_detected!("avx2")) {
+        (true, _) => ", AVX-512",
+        (_, true) => ", AVX2",
+        _ => ", without AVX2: training will be slow",
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn vector_instructions() -> &'static str {
+    ""
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder: PathBuf| folder.join(program))
+        .find(|file: &PathBuf| Path::is_file(file))
+}

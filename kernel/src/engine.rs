@@ -1,0 +1,320 @@
+//! The evaluation of cells: the only file that names evcxr.
+//!
+//! One thread owns evcxr's context and takes requests in turn; another listens to what the cells'
+//! process prints and turns it into [`Output`]s. When a cell is over, the first asks the second
+//! whether everything has been heard, so that nothing of a cell arrives after its end.
+
+use std::process::Child;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use evcxr::{CommandContext, Error, Theme};
+use headstart_frame::ENVIRONMENT_VARIABLE;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::errors::{cell_line, without_colours};
+use crate::listen::{Listen, listen};
+use crate::output::{Bundle, CellError, Event, Outcome};
+use crate::session::Session;
+use crate::template::Template;
+use crate::{relay, toolchain};
+
+/// Run in each new process of cells, before the first.
+const BEGIN: &str = "headstart::start();";
+const USE_PRELUDE: &str = "use headstart::prelude::*;";
+/// A cell that has not stopped this long after it was asked is killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// If this process was started to run cells, does so and does not return.
+pub fn runtime_hook() {
+    if std::env::var_os("EVCXR_IS_RUNTIME").is_some()
+        && let Err(error) = relay::start()
+    {
+        eprintln!("the cells' output could not be redirected: {error}");
+        std::process::exit(1);
+    }
+    evcxr::runtime_hook();
+}
+
+/// Completions for a position: what to put in place of the bytes from `start` to `end`.
+#[derive(Debug, Default)]
+pub struct Completions {
+    pub matches: Vec<(String, &'static str)>,
+    pub start: usize,
+    pub end: usize,
+}
+
+enum Request {
+    Stop,
+    Execute { code: String, events: UnboundedSender<Event> },
+    Complete { code: String, position: usize, answer: tokio::sync::oneshot::Sender<Completions> },
+    Inspect { code: String, position: usize, answer: tokio::sync::oneshot::Sender<Option<Bundle>> },
+}
+
+/// A running engine; requests wait until it has loaded.
+pub struct Engine {
+    requests: Sender<Request>,
+    cells: Arc<Cells>,
+    stopped: Receiver<()>,
+}
+
+/// The process that runs the cells.
+#[derive(Default)]
+struct Cells {
+    child: OnceLock<Arc<Mutex<Child>>>,
+    /// Odd while a cell runs; the number tells one cell from another.
+    running: AtomicUsize,
+    /// No more cells will run.
+    stopping: AtomicBool,
+}
+
+impl Cells {
+    fn signal(&self, signal: i32) -> bool {
+        let Some(Ok(child)) = self.child.get().map(|child| child.lock()) else { return false };
+        // SAFETY: the child has not been waited for while its handle is locked.
+        unsafe { libc::kill(child.id() as i32, signal) == 0 }
+    }
+}
+
+impl Engine {
+    /// Begins to load evcxr and the prelude in the background.
+    ///
+    /// # Safety
+    /// Sets environment variables: no other thread may be reading them.
+    ///
+    /// # Errors
+    /// When there is no cache folder to work in.
+    pub unsafe fn start(
+        template: impl FnOnce() -> Result<Template, String> + Send + 'static,
+    ) -> Result<Engine, String> {
+        let session = Session::new()?;
+        // SAFETY: the caller's promise.
+        unsafe {
+            std::env::set_var("EVCXR_TMPDIR", session.path());
+            std::env::set_var(ENVIRONMENT_VARIABLE, "1");
+            if let Some(sources) = toolchain::library_sources() {
+                std::env::set_var("RUST_SRC_PATH", sources);
+            }
+            if let Some(path) = toolchain::with_standard_library(std::env::var_os("LD_LIBRARY_PATH")) {
+                std::env::set_var("LD_LIBRARY_PATH", path);
+            }
+        }
+        let (requests, queue) = unbounded();
+        let (ended, stopped) = bounded(1);
+        let engine = Engine { requests, cells: Arc::default(), stopped };
+        let cells = engine.cells.clone();
+        let thread = std::thread::Builder::new().name("engine".into());
+        let run = move || {
+            serve(&cells, session, template, &queue);
+            let _ = ended.send(());
+        };
+        thread.spawn(run).map_err(|error| format!("no thread can be started: {error}"))?;
+        Ok(engine)
+    }
+
+    /// Ends the cells' process and removes what the session leaves, within some seconds.
+    pub fn stop(&self) {
+        self.cells.stopping.store(true, Ordering::SeqCst);
+        let _ = self.requests.send(Request::Stop);
+        if !self.cells.running.load(Ordering::SeqCst).is_multiple_of(2) {
+            self.cells.signal(libc::SIGKILL);
+        }
+        let _ = self.stopped.recv_timeout(PATIENCE);
+    }
+
+    /// Runs a cell; what it puts out and how it ends comes through `events`.
+    pub fn execute(&self, code: String, events: UnboundedSender<Event>) {
+        let _ = self.requests.send(Request::Execute { code, events });
+    }
+
+    /// What could stand at a byte position of a cell.
+    pub async fn complete(&self, code: String, position: usize) -> Completions {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let _ = self.requests.send(Request::Complete { code, position, answer });
+        answered.await.unwrap_or_default()
+    }
+
+    /// Signature and documentation of what stands at a byte position of a cell.
+    pub async fn inspect(&self, code: String, position: usize) -> Option<Bundle> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let _ = self.requests.send(Request::Inspect { code, position, answer });
+        answered.await.ok().flatten()
+    }
+
+    /// Asks the running cell to stop; kills its process if it does not within some seconds.
+    pub fn interrupt(&self) {
+        let cells = self.cells.clone();
+        let cell = cells.running.load(Ordering::SeqCst);
+        if cell.is_multiple_of(2) || !cells.signal(libc::SIGINT) {
+            return;
+        }
+        std::thread::spawn(move || {
+            std::thread::sleep(PATIENCE);
+            if cells.running.load(Ordering::SeqCst) == cell {
+                cells.signal(libc::SIGKILL);
+            }
+        });
+    }
+}
+
+/// evcxr's context with the prelude loaded, and the thread that listens.
+struct Loaded {
+    context: CommandContext,
+    listener: Sender<Listen>,
+    /// What makes the prelude known.
+    load: String,
+}
+
+fn serve(
+    cells: &Cells,
+    session: Session,
+    template: impl FnOnce() -> Result<Template, String>,
+    queue: &Receiver<Request>,
+) {
+    let mut loaded = load(cells, &session, template);
+    for request in queue {
+        match (&mut loaded, request) {
+            (_, Request::Stop) => return,
+            (Ok(loaded), Request::Execute { code, events }) => {
+                cells.running.fetch_add(1, Ordering::SeqCst);
+                let outcome = loaded.execute(cells, &code, events.clone());
+                cells.running.fetch_add(1, Ordering::SeqCst);
+                let _ = events.send(Event::Done(outcome));
+            }
+            (Ok(loaded), Request::Complete { code, position, answer }) => {
+                let _ = answer.send(loaded.complete(&code, position));
+            }
+            (Ok(loaded), Request::Inspect { code, position, answer }) => {
+                let _ = answer.send(loaded.inspect(&code, position));
+            }
+            (Err(problem), Request::Execute { events, .. }) => {
+                let _ = events.send(Event::Done(Err(CellError::new("StartError", problem))));
+            }
+            // Dropping the sender is the empty answer.
+            (Err(_), _) => {}
+        }
+    }
+}
+
+fn load(
+    cells: &Cells,
+    session: &Session,
+    template: impl FnOnce() -> Result<Template, String>,
+) -> Result<Loaded, String> {
+    let template = template()?;
+    session.fill(&template)?;
+    let (context, outputs) = CommandContext::new().map_err(|error| error.to_string())?;
+    let _ = cells.child.set(context.process_handle());
+    let (listener, commands) = unbounded();
+    std::thread::Builder::new()
+        .name("listener".into())
+        .spawn(move || listen(&outputs.stdout, &outputs.stderr, &commands))
+        .map_err(|error| error.to_string())?;
+    let load = format!("{}{USE_PRELUDE}\n{BEGIN}", template.load_commands());
+    let mut loaded = Loaded { context, listener, load };
+    loaded.context.execute(&loaded.load).map_err(|error| describe(&error, &loaded.load).plain())?;
+    session.keep(&template);
+    Ok(loaded)
+}
+
+impl Loaded {
+    fn execute(&mut self, cells: &Cells, code: &str, events: UnboundedSender<Event>) -> Outcome {
+        let _ = self.listener.send(Listen::Begin(events));
+        let mut result = self.context.execute(code);
+        if result.is_ok() && code.lines().any(|line| line.trim() == ":clear") {
+            // It clears the prelude too.
+            result = self.context.execute(&self.load).and(result);
+        }
+        let (answer, heard) = bounded(1);
+        let _ = self.listener.send(Listen::End(answer));
+        let heard = heard.recv().unwrap_or_default();
+        match result {
+            Err(error) => {
+                if matches!(error, Error::SubprocessTerminated(_)) && !cells.stopping.load(Ordering::SeqCst) {
+                    // The new process must know how to report a panic; a failure here will show there.
+                    let _ = self.context.execute(BEGIN);
+                }
+                Err(describe(&error, code))
+            }
+            Ok(_) if heard.failed => Err(match heard.panic {
+                Some((message, line)) => {
+                    let source = self.context.last_source().unwrap_or_default();
+                    CellError::panic(&message, cell_line(code, &source, line))
+                }
+                None => CellError::new("Error", &heard.error_text),
+            }),
+            Ok(outputs) => {
+                let mut data: Bundle = outputs.content_by_mime_type.into_iter().collect();
+                data.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+                let is_unit =
+                    matches!(data.as_slice(), [(mime, text)] if mime == "text/plain" && text == "()");
+                Ok((!data.is_empty() && !is_unit).then_some(data))
+            }
+        }
+    }
+
+    fn complete(&mut self, code: &str, position: usize) -> Completions {
+        let Ok(found) = self.context.completions(code, position) else {
+            return Completions { start: position, end: position, ..Completions::default() };
+        };
+        let mut matches: Vec<_> = found
+            .completions
+            .into_iter()
+            .map(|found| (insertion(&found.code).to_owned(), found.kind))
+            .collect();
+        matches.dedup();
+        Completions { matches, start: found.start_offset, end: found.end_offset }
+    }
+
+    fn inspect(&mut self, code: &str, position: usize) -> Option<Bundle> {
+        let (text, html) = self.context.hover_at(code, position).ok()?;
+        let found = text != "No documentation found" && !text.is_empty();
+        found.then(|| vec![("text/plain".into(), text), ("text/html".into(), html)])
+    }
+}
+
+/// A call that takes arguments is left open for them: `sum(sum_dims)` becomes `sum(`.
+fn insertion(completion: &str) -> &str {
+    match completion.find('(') {
+        Some(at) if !completion.ends_with("()") => &completion[..=at],
+        _ => completion,
+    }
+}
+
+/// What to tell the user of evcxr's errors.
+fn describe(error: &Error, code: &str) -> CellError {
+    let Error::CompilationErrors(errors) = error else {
+        return match error {
+            Error::SubprocessTerminated(text) => CellError::new(
+                "ProcessEnded",
+                &format!(
+                    "{text}\nThe process that ran the cells ended; it was started anew, without its variables."
+                ),
+            ),
+            other => CellError::new("Error", &other.to_string()),
+        };
+    };
+    let name = "cell".to_owned();
+    let mut traceback = Vec::new();
+    for error in errors {
+        let report = error.build_report(name.clone(), code.to_owned(), Theme::Light);
+        let mut text = Vec::new();
+        let written =
+            report.map(|report| report.write(ariadne::sources([(name.clone(), code.to_owned())]), &mut text));
+        match written {
+            Some(Ok(())) => traceback.extend(String::from_utf8_lossy(&text).lines().map(str::to_owned)),
+            _ => {
+                traceback.push(error.message());
+                traceback.extend(error.spanned_messages().iter().flat_map(|message| message.lines.clone()));
+            }
+        }
+        let shown = without_colours(&traceback.join("\n"));
+        let help = error.help();
+        let new = help.iter().filter(|help| !shown.contains(help.lines().next().unwrap_or_default()));
+        traceback.extend(new.map(|help| format!("help: {help}")));
+    }
+    let value = errors.first().map(|error| error.message()).unwrap_or_default();
+    CellError { name: "CompileError".into(), value, traceback }
+}

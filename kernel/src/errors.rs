@@ -1,0 +1,75 @@
+//! What a user reads when a cell fails.
+
+use crate::output::CellError;
+
+const RED: &str = "\u{1b}[31m";
+const PLAIN: &str = "\u{1b}[0m";
+
+impl CellError {
+    /// An error whose text says it all; the first line is its value.
+    pub fn new(name: &str, text: &str) -> CellError {
+        let text = text.trim_end();
+        let value = text.lines().next().unwrap_or(name).to_owned();
+        let mut lines = text.lines();
+        let first = format!("{RED}{name}{PLAIN}: {}", lines.next().unwrap_or_default());
+        let traceback = std::iter::once(first).chain(lines.map(str::to_owned)).collect();
+        CellError { name: name.to_owned(), value, traceback }
+    }
+
+    /// A panic, with the cell's line where that is known.
+    pub fn panic(message: &str, line: Option<(usize, &str)>) -> CellError {
+        let mut error = CellError::new("Panic", message);
+        if let Some((number, text)) = line {
+            error.traceback.push(format!("{number:>4} │ {text}"));
+        }
+        error
+    }
+
+    /// The text without colours, for a terminal that has none.
+    pub fn plain(&self) -> String {
+        without_colours(&self.traceback.join("\n"))
+    }
+}
+
+/// The text without ANSI sequences.
+pub fn without_colours(coloured: &str) -> String {
+    let mut text = String::new();
+    let mut inside = false;
+    for c in coloured.chars() {
+        match (inside, c) {
+            (false, '\u{1b}') => inside = true,
+            (true, 'a'..='z' | 'A'..='Z') => inside = false,
+            (true, _) => {}
+            (false, c) => text.push(c),
+        }
+    }
+    text
+}
+
+/// The user's line in which generated code broke: `source` is what evcxr compiled last.
+pub fn cell_line<'a>(cell: &'a str, source: &str, line: u32) -> Option<(usize, &'a str)> {
+    let broken = source.lines().nth((line as usize).checked_sub(1)?)?.trim();
+    let mut matching =
+        cell.lines().enumerate().filter(|(_, text)| !text.trim().is_empty() && broken.contains(text.trim()));
+    let (at, text) = matching.next()?;
+    Some((at + 1, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_a_panic_is_found_in_the_cell() {
+        let cell = "let a = 1;\npanic!(\"no\");";
+        let source = "fn run() {\nlet a = 1;\npanic!(\"no\");\n}";
+        assert_eq!(cell_line(cell, source, 3), Some((2, "panic!(\"no\");")));
+        assert_eq!(cell_line(cell, source, 1), None);
+        assert_eq!(cell_line(cell, source, 99), None);
+    }
+
+    #[test]
+    fn plain_text_has_no_colours() {
+        assert_eq!(CellError::new("Error", "one\ntwo").plain(), "Error: one\ntwo");
+    }
+}

@@ -1,0 +1,37 @@
+//! What a cell produces, in terms of a notebook: neither evcxr's nor the wire's.
+
+pub use headstart_frame::Bundle;
+
+/// Something that a running cell puts out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Text on standard output.
+    Stdout(String),
+    /// Text on standard error.
+    Stderr(String),
+    /// A new display.
+    Display { id: String, data: Bundle },
+    /// A change of a display.
+    Update { id: String, data: Bundle },
+}
+
+/// Why a cell did not succeed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CellError {
+    /// The kind of error: `CompileError`, `Panic`, `Error`, …
+    pub name: String,
+    /// One sentence.
+    pub value: String,
+    /// What the user reads, line by line, with colours as ANSI sequences.
+    pub traceback: Vec<String>,
+}
+
+/// How a cell ended: the value of its last expression, if it has one, or an error.
+pub type Outcome = Result<Option<Bundle>, CellError>;
+
+/// What the engine sends while a cell runs, and last of all.
+#[derive(Debug)]
+pub enum Event {
+    Output(Output),
+    Done(Outcome),
+}

@@ -1,0 +1,176 @@
+//! Executes notebooks without Jupyter: `headstart run`.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc::unbounded_channel;
+
+use crate::engine::Engine;
+use crate::html;
+use crate::output::{Bundle, CellError, Event, Outcome, Output};
+
+/// Runs every code cell of a notebook in order and writes the notebook with its outputs.
+///
+/// At the first cell that fails it stops, writes what there is, and returns an error.
+pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>) -> Result<(), String> {
+    let text = std::fs::read_to_string(from).map_err(|error| format!("{}: {error}", from.display()))?;
+    let mut notebook: Value = serde_json::from_str(&text)
+        .map_err(|error| format!("{} is not a notebook: {error}", from.display()))?;
+    if notebook["nbformat"].as_u64() != Some(4) {
+        return Err(format!(
+            "{}: expected a notebook of format 4, found {}",
+            from.display(),
+            notebook["nbformat"]
+        ));
+    }
+    let cells = notebook["cells"].as_array_mut().ok_or_else(|| format!("{} has no cells", from.display()))?;
+    let total = cells.iter().filter(|cell| cell["cell_type"] == "code").count();
+    let mut failure = None;
+    let mut count = 0;
+    for cell in cells.iter_mut().filter(|cell| cell["cell_type"] == "code") {
+        cell["outputs"] = json!([]);
+        cell["execution_count"] = Value::Null;
+        let code = joined(&cell["source"]);
+        if failure.is_some() || code.trim().is_empty() {
+            continue;
+        }
+        count += 1;
+        eprintln!("[{count}/{total}] {}", code.lines().next().unwrap_or_default());
+        let (outputs, outcome) = run_cell(engine, code);
+        cell["execution_count"] = json!(count);
+        cell["outputs"] = cell_outputs(&outputs, &outcome, count);
+        failure = outcome.err().map(|error| (count, error));
+    }
+    write_whole(to, &(to_text(&notebook) + "\n"))?;
+    if let Some(page) = page {
+        write_whole(page, &html::page(&notebook, &title(from)))?;
+    }
+    match failure {
+        None => Ok(()),
+        Some((count, error)) => {
+            let text =
+                if std::io::stderr().is_terminal() { error.traceback.join("\n") } else { error.plain() };
+            Err(format!("{}: cell {count} failed\n{text}", from.display()))
+        }
+    }
+}
+
+/// Runs one cell, streaming its text to the terminal.
+fn run_cell(engine: &Engine, code: String) -> (Vec<Output>, Outcome) {
+    let (events, mut received) = unbounded_channel();
+    engine.execute(code, events);
+    let mut outputs = Vec::new();
+    while let Some(event) = received.blocking_recv() {
+        match event {
+            Event::Done(outcome) => return (outputs, outcome),
+            Event::Output(output) => {
+                match &output {
+                    Output::Stdout(text) => print!("{text}"),
+                    Output::Stderr(text) => eprint!("{text}"),
+                    Output::Display { .. } | Output::Update { .. } => {}
+                }
+                let _ = std::io::stdout().flush();
+                outputs.push(output);
+            }
+        }
+    }
+    (outputs, Err(CellError::new("EngineError", "the engine stopped before the cell was over")))
+}
+
+/// Outputs in the notebook's form: streams joined, displays in their last state.
+fn cell_outputs(outputs: &[Output], outcome: &Outcome, count: usize) -> Value {
+    let mut list: Vec<Value> = Vec::new();
+    let mut ids: Vec<(String, usize)> = Vec::new();
+    for output in outputs {
+        match output {
+            Output::Stdout(text) => stream(&mut list, "stdout", text),
+            Output::Stderr(text) => stream(&mut list, "stderr", text),
+            Output::Display { id, data } => {
+                ids.push((id.clone(), list.len()));
+                list.push(json!({"output_type": "display_data", "data": mime_bundle(data), "metadata": {}}));
+            }
+            Output::Update { id, data } => {
+                if let Some((_, at)) = ids.iter().find(|(known, _)| known == id) {
+                    list[*at]["data"] = mime_bundle(data);
+                }
+            }
+        }
+    }
+    match outcome {
+        Ok(None) => {}
+        Ok(Some(data)) => list.push(json!({
+            "output_type": "execute_result", "execution_count": count, "data": mime_bundle(data), "metadata": {}
+        })),
+        Err(error) => list.push(json!({
+            "output_type": "error", "ename": error.name, "evalue": error.value, "traceback": error.traceback
+        })),
+    }
+    Value::Array(list)
+}
+
+fn stream(list: &mut Vec<Value>, name: &str, text: &str) {
+    let last = list.last_mut().filter(|output| output["name"] == name);
+    match last.and_then(|output| output["text"].as_str().map(|before| before.to_owned() + text)) {
+        Some(joined) => list.last_mut().expect("it is there")["text"] = Value::String(joined),
+        None => list.push(json!({"output_type": "stream", "name": name, "text": text})),
+    }
+}
+
+fn mime_bundle(data: &Bundle) -> Value {
+    data.iter().map(|(mime, content)| (mime.clone(), Value::String(content.clone()))).collect()
+}
+
+/// The source of a cell, which may be one string or a list of lines.
+pub fn joined(source: &Value) -> String {
+    match source {
+        Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
+        other => other.as_str().unwrap_or_default().to_owned(),
+    }
+}
+
+/// As Jupyter writes it: indented by one space.
+fn to_text(notebook: &Value) -> String {
+    let mut text = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b" ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
+    serde::Serialize::serialize(notebook, &mut serializer).expect("a JSON value is written");
+    String::from_utf8(text).expect("JSON is UTF-8")
+}
+
+fn title(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Writes under a temporary name and renames when whole.
+fn write_whole(path: &Path, text: &str) -> Result<(), String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, path)).map_err(|error| {
+        let _ = std::fs::remove_file(&part);
+        format!("{}: {error}", path.display())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_join_and_displays_end_in_their_last_state() {
+        let text = |text: &str| vec![("text/plain".to_owned(), text.to_owned())];
+        let outputs = [
+            Output::Stdout("a\n".into()),
+            Output::Stdout("b\n".into()),
+            Output::Display { id: "1".into(), data: text("first") },
+            Output::Stderr("c\n".into()),
+            Output::Update { id: "1".into(), data: text("last") },
+        ];
+        let value = cell_outputs(&outputs, &Ok(Some(text("7"))), 3);
+        assert_eq!(value[0]["text"], "a\nb\n");
+        assert_eq!(value[1]["data"]["text/plain"], "last");
+        assert_eq!(value[2]["name"], "stderr");
+        assert_eq!(value[3]["execution_count"], 3);
+        assert_eq!(value.as_array().unwrap().len(), 4);
+    }
+}

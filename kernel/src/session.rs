@@ -1,0 +1,100 @@
+//! The folder in which one kernel's cells are compiled.
+//!
+//! It begins as a copy, by hard links, of the template's, so that nothing but the cells themselves
+//! is ever compiled, and goes when the session ends. What a killed kernel left is swept up later.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::template::{self, Template};
+
+/// A folder for evcxr to work in, removed when dropped.
+#[derive(Debug)]
+pub struct Session {
+    path: PathBuf,
+}
+
+impl Session {
+    /// Makes an empty folder, of which no other session knows.
+    pub fn new() -> Result<Session, String> {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let sessions = template::cache()?.join("sessions");
+        sweep(&sessions);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = sessions.join(format!("{}-{number}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Session { path })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts in what an earlier session compiled for this template.
+    pub fn fill(&self, template: &Template) -> Result<(), String> {
+        match template.session().is_dir() {
+            true => copy(&template.session(), &self.path)
+                .map_err(|error| format!("{}: {error}", self.path.display())),
+            false => Ok(()),
+        }
+    }
+
+    /// Keeps what this session compiled for the next, if none has done so; only speed depends on it.
+    pub fn keep(&self, template: &Template) {
+        let kept = template.session();
+        if kept.is_dir() {
+            return;
+        }
+        let part = kept.with_extension(format!("part-{}", std::process::id()));
+        if copy(&self.path, &part).is_err() || fs::rename(&part, &kept).is_err() {
+            let _ = fs::remove_dir_all(&part);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Removes the folders of processes that are gone.
+fn sweep(sessions: &Path) {
+    for entry in fs::read_dir(sessions).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.split('-').next().and_then(|process| process.parse::<i32>().ok());
+        // SAFETY: signal 0 only asks whether the process is there.
+        if process.is_some_and(|process| unsafe { libc::kill(process, 0) } != 0) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Copies a folder: libraries, which nothing writes to again, by hard links; cells not at all.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_library = [".rlib", ".rmeta"].iter().any(|extension| name.ends_with(extension));
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else if is_library && fs::hard_link(entry.path(), &target).is_ok() || name.ends_with(".so") {
+            continue;
+        } else {
+            copy_file(&entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// With its time, by which cargo tells what is up to date.
+fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    fs::copy(from, to)?;
+    fs::File::options().append(true).open(to)?.set_modified(fs::metadata(from)?.modified()?)
+}

@@ -1,0 +1,255 @@
+//! The prelude, compiled once, in the form in which every session's cells link to it.
+//!
+//! A template is a folder in the user's cache, named by what it was made from. It holds the
+//! prelude as a dylib with the libraries that rustc must see beside it (`deps`), the facade that
+//! cells depend on (`facade`, see [`crate::skeleton`]), and a session folder in which one cell has
+//! already been compiled (`session`).
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::skeleton::copy_sources;
+use crate::toolchain::{output, rustc_version};
+
+/// A crate whose signatures rust-analyzer is to know: name, edition, and which of the others it
+/// uses, under which name.
+type FacadeCrate = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+const FACADE: [FacadeCrate; 4] = [
+    ("candle-core", "2021", &[]),
+    ("candle-nn", "2021", &[("candle", "candle-core")]),
+    ("headstart-frame", "2024", &[]),
+    (
+        PRELUDE,
+        "2024",
+        &[("candle-core", "candle-core"), ("candle-nn", "candle-nn"), ("headstart-frame", "headstart-frame")],
+    ),
+];
+const PRELUDE: &str = "headstart";
+/// What the facade calls the compiled prelude.
+const REAL: &str = "headstart_core";
+/// Written last: a template without it is no template.
+const WHOLE: &str = "whole";
+
+/// A prelude ready to be linked to.
+#[derive(Clone, Debug)]
+pub struct Template {
+    path: PathBuf,
+}
+
+/// The folder with the prelude's sources: `HEADSTART_SOURCE`, or where this program was built.
+pub fn source() -> Option<PathBuf> {
+    let set = std::env::var_os("HEADSTART_SOURCE").map(PathBuf::from);
+    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
+    [set, built_from].into_iter().flatten().find(|path| path.join("src/prelude.rs").is_file())
+}
+
+fn known_source() -> Result<PathBuf, String> {
+    source().ok_or_else(|| {
+        "the prelude's sources are not where this program was built\n\
+         hint: set HEADSTART_SOURCE to a checkout of headstart"
+            .to_owned()
+    })
+}
+
+/// Headstart's folder in the user's cache.
+pub fn cache() -> Result<PathBuf, String> {
+    let cache =
+        dirs::cache_dir().ok_or("there is no cache folder: set HOME or XDG_CACHE_HOME")?.join("headstart");
+    match cache.to_string_lossy().contains(' ') {
+        true => Err(format!(
+            "{}: evcxr cannot work in a folder with a space; set XDG_CACHE_HOME",
+            cache.display()
+        )),
+        false => Ok(cache),
+    }
+}
+
+impl Template {
+    /// The template for the sources and the compiler as they are now, which may not be there yet.
+    pub fn expected() -> Result<Template, String> {
+        Ok(Template { path: cache()?.join("templates").join(key(&known_source()?)?) })
+    }
+
+    /// The same, built if it is not there.
+    pub fn ready(say: &dyn Fn(&str)) -> Result<Template, String> {
+        let template = Template::expected()?;
+        if !template.is_whole() {
+            say("compiling the prelude: once for each version, some minutes");
+            template.build(&known_source()?)?;
+        }
+        Ok(template)
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the last step of its making was reached.
+    pub fn is_whole(&self) -> bool {
+        self.path.join(WHOLE).is_file()
+    }
+
+    /// The session folder that new sessions are copied from, if it was warmed.
+    pub fn session(&self) -> PathBuf {
+        self.path.join("session")
+    }
+
+    /// The evcxr commands that make a cell see the prelude.
+    pub fn load_commands(&self) -> String {
+        let deps = self.path.join("deps");
+        let flags = [
+            "-Cprefer-dynamic".to_owned(),
+            "--extern".to_owned(),
+            format!("{REAL}={}", deps.join(library_file()).display()),
+            format!("-Ldependency={}", deps.display()),
+            format!("-Clink-arg=-Wl,-rpath,{}", deps.display()),
+        ];
+        format!(
+            ":build_env CARGO_ENCODED_RUSTFLAGS={}\n:dep headstart = {{ path = \"{}\" }}\n",
+            flags.join("\u{1f}"),
+            self.path.join("facade/headstart").display()
+        )
+    }
+
+    fn build(&self, source: &Path) -> Result<(), String> {
+        let part = self.path.with_extension(format!("part-{}", std::process::id()));
+        let made = (|| {
+            let _ = std::fs::remove_dir_all(&part);
+            build_library(source, &part.join("deps"))?;
+            write_facade(source, &part.join("facade"))?;
+            write(&part.join(WHOLE), "")?;
+            let _ = std::fs::remove_dir_all(&self.path);
+            std::fs::rename(&part, &self.path).map_err(|error| format!("{}: {error}", self.path.display()))
+        })();
+        let _ = std::fs::remove_dir_all(&part);
+        // Another process may have been quicker: theirs is as good.
+        made.or_else(|error| if self.is_whole() { Ok(()) } else { Err(error) })
+    }
+}
+
+fn library_file() -> String {
+    format!("{}headstart{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
+}
+
+/// A name that changes with the version, the compiler and every source file.
+fn key(source: &Path) -> Result<String, String> {
+    let mut hasher = DefaultHasher::new();
+    rustc_version()?.hash(&mut hasher);
+    let mut files = vec![source.join("Cargo.toml"), source.join("Cargo.lock")];
+    for folder in [source.join("src"), source.join("kernel/frame/src")] {
+        list_files(&folder, &mut files)?;
+    }
+    files.sort();
+    for file in files {
+        let content = std::fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        (file.strip_prefix(source).unwrap_or(&file), content).hash(&mut hasher);
+    }
+    Ok(format!("{}-{:016x}", env!("CARGO_PKG_VERSION"), hasher.finish()))
+}
+
+fn list_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
+    for entry in std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))? {
+        let path = entry.map_err(|error| error.to_string())?.path();
+        match path.is_dir() {
+            true => list_files(&path, files)?,
+            false => files.push(path),
+        }
+    }
+    Ok(())
+}
+
+/// Compiles the prelude as a dylib and gathers it with all that it was made of.
+fn build_library(source: &Path, deps: &Path) -> Result<(), String> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(source).args([
+        "rustc",
+        "--release",
+        "-p",
+        "headstart",
+        "--lib",
+        "--crate-type",
+        "dylib",
+    ]);
+    cargo.args(["--message-format", "json-render-diagnostics"]);
+    if std::env::var_os("CARGO_TARGET_DIR").is_none() {
+        cargo.env("CARGO_TARGET_DIR", cache()?.join("target"));
+    }
+    // The cells, the prelude and the standard library are to share one std.
+    cargo.args(["--", "-Cprefer-dynamic", "-Crpath"]);
+    let messages = output(&mut cargo)?;
+    std::fs::create_dir_all(deps).map_err(|error| format!("{}: {error}", deps.display()))?;
+    for file in artifacts(&messages) {
+        let name = file.file_name().unwrap_or_default();
+        // The prelude itself is copied: the next build writes over it. The rest is never changed.
+        let own = name.to_string_lossy() == library_file();
+        let linked = !own && std::fs::hard_link(&file, deps.join(name)).is_ok();
+        if !linked {
+            std::fs::copy(&file, deps.join(name)).map_err(|error| format!("{}: {error}", file.display()))?;
+        }
+    }
+    match deps.join(library_file()).is_file() {
+        true => Ok(()),
+        false => Err(format!("cargo made no {}", library_file())),
+    }
+}
+
+/// The libraries that cargo says it made or found made.
+fn artifacts(messages: &str) -> BTreeSet<PathBuf> {
+    let of_interest = |path: &PathBuf| {
+        path.extension().is_some_and(|e| ["rlib", "rmeta", "so", "dylib"].iter().any(|known| e == *known))
+    };
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["reason"] == "compiler-artifact")
+        .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default())
+        .filter_map(|file| file.as_str().map(PathBuf::from))
+        .filter(of_interest)
+        .collect()
+}
+
+/// Writes the crate that cells depend on, and what rust-analyzer needs to understand it.
+fn write_facade(source: &Path, facade: &Path) -> Result<(), String> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(source).args(["metadata", "--format-version", "1"]);
+    let metadata: Value = serde_json::from_str(&output(&mut cargo)?).map_err(|error| error.to_string())?;
+    for (name, edition, dependencies) in FACADE {
+        let folder = facade.join(name);
+        let above = match name {
+            PRELUDE => format!("#[cfg(not(rust_analyzer))]\npub use {REAL}::*;\n"),
+            _ => String::new(),
+        };
+        copy_sources(&sources_of(&metadata, name)?, &folder.join("src"), Some(&above))?;
+        let mut manifest = format!(
+            "[package]\nname = \"{name}\"\nversion = \"{}\"\nedition = \"{edition}\"\n\n\
+             [lints.rust]\nunexpected_cfgs = \"allow\"\n\n[dependencies]\n",
+            env!("CARGO_PKG_VERSION")
+        );
+        for (alias, package) in dependencies {
+            manifest += &format!("{alias} = {{ path = \"../{package}\", package = \"{package}\" }}\n");
+        }
+        write(&folder.join("Cargo.toml"), &manifest)?;
+    }
+    Ok(())
+}
+
+fn sources_of(metadata: &Value, name: &str) -> Result<PathBuf, String> {
+    let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let found = packages.iter().find(|package| package["name"] == name);
+    found
+        .and_then(|package| package["manifest_path"].as_str())
+        .map(|manifest| Path::new(manifest).with_file_name("src"))
+        .ok_or_else(|| format!("cargo metadata does not know {name}"))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    path.parent()
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| std::fs::write(path, text))
+        .map_err(|error| format!("{}: {error}", path.display()))
+}

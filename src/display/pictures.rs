@@ -1,0 +1,121 @@
+//! Pictures on the page, each with its caption.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use candle_core::{DType, Tensor};
+use image::imageops::FilterType;
+use image::{ImageFormat, RgbImage};
+
+use super::{Bundle, Show, escape};
+use crate::{Error, Result};
+
+const SIDE: usize = 144;
+const CAPTION: usize = 26;
+const GAP: usize = 12;
+const IN_A_ROW: usize = 5;
+
+/// A sheet of pictures, five in a row, with a caption under each.
+///
+/// ```
+/// use headstart::prelude::*;
+/// let x = random_uniform((2, 3, 32, 32), 0.0, 255.0)?;
+/// display(&Pictures::new(&x, &["cat 0.97", "dog 0.61"])?);
+/// # Ok::<(), headstart::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Pictures {
+    svg: String,
+    text: String,
+}
+
+impl Pictures {
+    /// Draws pictures `[N, 3, height, width]`, red, green and blue from 0 to 255.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `x` has another shape; [`Error::Argument`] if there is not one caption
+    /// for each picture.
+    pub fn new(x: &Tensor, captions: &[impl AsRef<str>]) -> Result<Pictures> {
+        let &[n, 3, height, width] = x.dims() else {
+            return Err(Error::shape("pictures", "[N, 3, height, width]", x.dims(), ""));
+        };
+        if captions.len() != n {
+            let (expected, found) = (format!("{n}, one for each picture"), captions.len().to_string());
+            return Err(Error::Argument { name: "captions", expected, found });
+        }
+        let rows = n.div_ceil(IN_A_ROW).max(1);
+        let (sheet_width, sheet_height) =
+            (IN_A_ROW.min(n).max(1) * (SIDE + GAP), rows * (SIDE + CAPTION + GAP));
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{sheet_width}\" height=\"{sheet_height}\" \
+             viewBox=\"0 0 {sheet_width} {sheet_height}\" font-family=\"sans-serif\" font-size=\"13\">\
+             <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>"
+        );
+        // Pixel by pixel, colours together.
+        let pixels = x.to_dtype(DType::F32)?.permute((0, 2, 3, 1))?.contiguous()?;
+        for (number, caption) in captions.iter().map(AsRef::as_ref).enumerate() {
+            let (left, top) =
+                (number % IN_A_ROW * (SIDE + GAP) + GAP / 2, number / IN_A_ROW * (SIDE + CAPTION + GAP));
+            let values = pixels.get(number)?.flatten_all()?.to_vec1::<f32>()?;
+            svg += &format!(
+                "<image x=\"{left}\" y=\"{}\" width=\"{SIDE}\" height=\"{SIDE}\" href=\"data:image/png;base64,{}\"/>\
+                 <text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"#222\">{}</text>",
+                top + GAP / 2,
+                STANDARD.encode(png(values, height, width)?),
+                left + SIDE / 2,
+                top + GAP / 2 + SIDE + 17,
+                escape(caption)
+            );
+        }
+        let text = captions.iter().enumerate().map(|(at, caption)| format!("{at}: {}", caption.as_ref()));
+        Ok(Pictures { svg: svg + "</svg>", text: text.collect::<Vec<_>>().join("\n") })
+    }
+}
+
+impl Show for Pictures {
+    fn bundle(&self) -> Bundle {
+        vec![("text/plain".into(), self.text.clone()), ("image/svg+xml".into(), self.svg.clone())]
+    }
+}
+
+/// The picture as a PNG file, no larger than it is shown.
+fn png(values: Vec<f32>, height: usize, width: usize) -> Result<Vec<u8>> {
+    let bytes = values.into_iter().map(|value| value.clamp(0.0, 255.0).round() as u8).collect();
+    let picture = RgbImage::from_raw(width as u32, height as u32, bytes).expect("three bytes for each pixel");
+    let picture = match height.max(width) > SIDE {
+        // As for a screen with twice the pixels.
+        true => image::DynamicImage::from(picture)
+            .resize(2 * SIDE as u32, 2 * SIDE as u32, FilterType::Triangle)
+            .to_rgb8(),
+        false => picture,
+    };
+    let mut file = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut file, ImageFormat::Png).map_err(|error| Error::Chart(error.to_string()))?;
+    Ok(file.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_picture_is_there_with_its_caption_escaped() -> Result<()> {
+        let x = crate::random_uniform((7, 3, 8, 6), -10.0, 300.0)?;
+        let captions: Vec<String> = (0..7).map(|n| format!("<b>{n}</b>")).collect();
+        let bundle = Pictures::new(&x, &captions)?.bundle();
+        assert_eq!(bundle[1].1.matches("data:image/png;base64,iVBOR").count(), 7);
+        assert!(bundle[1].1.contains("&lt;b&gt;6&lt;/b&gt;") && !bundle[1].1.contains("<b>"));
+        assert!(bundle[0].1.contains("6: <b>6</b>"));
+        Ok(())
+    }
+
+    #[test]
+    fn captions_and_pictures_must_be_equal_in_number() -> Result<()> {
+        let x = crate::random_uniform((2, 3, 8, 8), 0.0, 255.0)?;
+        let problem = Pictures::new(&x, &["one"]).unwrap_err().to_string();
+        assert!(problem.contains("captions") && problem.contains('2') && problem.contains('1'), "{problem}");
+        assert!(
+            Pictures::new(&x.get(0)?, &["one"]).unwrap_err().to_string().contains("[N, 3, height, width]")
+        );
+        Ok(())
+    }
+}
