@@ -26,7 +26,8 @@ impl Chart {
             Some(format!("{name:>13} {first:.4} {} {last:.4}", spark(values)))
         };
         let lines: Vec<String> = history.names().iter().filter_map(line).collect();
-        Ok(Chart { svg, text: lines.join("\n") })
+        let text = if lines.is_empty() { "no epoch is over yet".into() } else { lines.join("\n") };
+        Ok(Chart { svg, text })
     }
 }
 
@@ -55,8 +56,10 @@ fn draw_panel(
     let series = [("training", name, TRAINING), ("validation", validation.as_str(), VALIDATION)];
     let series = series.iter().filter_map(|(label, name, color)| Some((*label, history.get(name)?, *color)));
     let series: Vec<(&str, &[f64], RGBColor)> = series.collect();
+    let has_validation = series.len() > 1;
     let top = match name {
         "accuracy" => 1.0,
+        _ if history.epochs() == 0 => 1.0,
         _ => series.iter().flat_map(|(_, values, _)| *values).fold(1e-6f64, |top, value| top.max(*value)),
     };
     let first = if epochs == 1 { 0.0 } else { 1.0 };
@@ -84,6 +87,9 @@ fn draw_panel(
             .label(label)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
         chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, color.filled())))?;
+    }
+    if !has_validation {
+        return Ok(());
     }
     let corner =
         if name == "accuracy" { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperRight };

@@ -6,6 +6,8 @@ use candle_core::Tensor;
 use image::imageops::FilterType;
 use rayon::prelude::*;
 
+use crate::display::Pictures;
+use crate::train::Predictions;
 use crate::{Error, Result, check_interrupt, device, random};
 
 const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
@@ -97,6 +99,58 @@ impl Images {
             return Err(Error::Argument { name: "validation", expected, found: validation.to_string() });
         }
         Ok((self.select(&first)?, self.select(&second)?))
+    }
+
+    /// The name of each picture's class.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if `y` holds a number that no class has.
+    pub fn labels(&self) -> Result<Vec<&str>> {
+        let name = |class: u32| {
+            let expected = format!("a class from 0 to {}", self.class_names.len().saturating_sub(1));
+            let missing = || Error::Argument { name: "y", expected, found: class.to_string() };
+            self.class_names.get(class as usize).map(String::as_str).ok_or_else(missing)
+        };
+        self.y.to_vec1::<u32>()?.into_iter().map(name).collect()
+    }
+
+    /// The pictures, each with the class that a model gives it, how sure the model is (from 0 to
+    /// 1), and the true class where that is another.
+    ///
+    /// Predictions are one row a picture: a number for each class, or, of two classes, one number
+    /// for the second.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the predictions have another form.
+    pub fn with_predictions(&self, predictions: &Predictions) -> Result<Pictures> {
+        let classes = self.class_names.len();
+        let outputs = predictions.iter().next().map_or(classes, <[f32]>::len);
+        if predictions.len() != self.len() || outputs != classes && (outputs, classes) != (1, 2) {
+            let expected = format!("{} rows of {classes} outputs, one for each picture", self.len());
+            let found = format!("{} rows of {outputs}", predictions.len());
+            return Err(Error::Argument { name: "predictions", expected, found });
+        }
+        let captions = predictions.iter().zip(self.labels()?).map(|(row, truth)| {
+            let (class, sure) = match *row {
+                [second] if second > 0.5 => (1, second),
+                [second] => (0, 1.0 - second),
+                _ => row.iter().copied().enumerate().fold((0, f32::NEG_INFINITY), |best, (class, sure)| {
+                    if sure > best.1 { (class, sure) } else { best }
+                }),
+            };
+            let name = &self.class_names[class];
+            let not = if name == truth { String::new() } else { format!(", not {truth}") };
+            format!("{name} {sure:.2}{not}")
+        });
+        Pictures::new(&self.x, &captions.collect::<Vec<_>>())
+    }
+
+    /// Some of the pictures, evenly from all, with their classes.
+    pub(crate) fn sheet(&self) -> Result<Pictures> {
+        const MOST: usize = 20;
+        let some: Vec<u32> = (0..self.len() as u32).step_by(self.len().div_ceil(MOST).max(1)).collect();
+        let some = self.select(&some)?;
+        Pictures::new(&some.x, &some.labels()?)
     }
 
     fn select(&self, numbers: &[u32]) -> Result<Images> {

@@ -2,6 +2,7 @@
 
 use super::{Bundle, Show, escape};
 use crate::chart::Chart;
+use crate::data::Images;
 use crate::nn::{Model, Summary};
 use crate::train::{History, Predictions, Scores};
 
@@ -60,5 +61,22 @@ impl Show for Predictions {
 impl Show for Scores {
     fn bundle(&self) -> Bundle {
         vec![("text/plain".into(), self.to_string())]
+    }
+}
+
+impl Show for Images {
+    fn bundle(&self) -> Bundle {
+        let text = format!("{} pictures of {}", self.len(), self.class_names.join(", "));
+        match self.sheet() {
+            Ok(sheet) => sheet
+                .bundle()
+                .into_iter()
+                .map(|(mime, content)| match mime.as_str() {
+                    "text/plain" => (mime, text.clone()),
+                    _ => (mime, content),
+                })
+                .collect(),
+            Err(error) => vec![("text/plain".into(), format!("{text}; {error}"))],
+        }
     }
 }

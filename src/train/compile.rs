@@ -10,6 +10,15 @@ pub(crate) struct Compiled {
     pub(crate) metrics: Vec<Metric>,
 }
 
+impl Compiled {
+    /// The names of what is measured, in the order in which Keras prints them.
+    pub(crate) fn names(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.metrics.iter().map(|metric| metric.name()).chain(["loss"]).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
 impl Model {
     /// Says what to train with: `model.compile(Adam::default(), BinaryCrossentropy, [Accuracy])`.
     ///

@@ -79,12 +79,15 @@ impl Model {
             let expected = "at least one layer that training may change; call `unfreeze`".into();
             return Err(Error::Argument { name: "the model", expected, found: "every layer frozen".into() });
         }
-        let mut history = History::default();
+        let prefixes: &[&str] = if fit.validation_data.is_some() { &["", "val_"] } else { &[""] };
+        let names = prefixes.iter().flat_map(|prefix| Means::new(compiled).row(prefix));
+        let mut history = History::new(names.map(|(name, _)| name).collect());
         let mut progress = Progress::new(fit.epochs, data.batches(), fit.verbose, fit.chart);
+        progress.training_begins(&history);
         for epoch in 1..=fit.epochs {
             progress.epoch_begins(epoch);
             let begin = Instant::now();
-            let mut means = Means::default();
+            let mut means = Means::new(compiled);
             for (batch, data) in (1..).zip(data.epoch()?) {
                 check_interrupt().inspect_err(|_| progress.stopped(epoch, batch, &history))?;
                 let (x, y) = data?;
@@ -112,7 +115,7 @@ impl Model {
 
     /// Loss and metrics of the model as it is.
     pub(crate) fn measure(&self, compiled: &Compiled, x: &Tensor, y: &Tensor) -> Result<Means> {
-        let mut means = Means::default();
+        let mut means = Means::new(compiled);
         let mut data = (x, y).into_dataset(super::predict::BATCH, false)?;
         for batch in data.epoch()? {
             check_interrupt()?;
@@ -131,13 +134,16 @@ fn columns(model: &Model) -> usize {
 }
 
 /// The mean loss and metrics over the samples seen so far.
-#[derive(Default)]
 pub(crate) struct Means {
     samples: usize,
     sums: Vec<(&'static str, f64)>,
 }
 
 impl Means {
+    fn new(compiled: &Compiled) -> Means {
+        Means { samples: 0, sums: compiled.names().into_iter().map(|name| (name, 0.0)).collect() }
+    }
+
     fn add(
         &mut self,
         samples: usize,
@@ -151,9 +157,6 @@ impl Means {
             values.push((metric.name(), metric.compute(output, y)?));
         }
         values.sort_unstable_by_key(|(name, _)| *name);
-        if self.sums.is_empty() {
-            self.sums = values.iter().map(|(name, _)| (*name, 0.0)).collect();
-        }
         for ((_, sum), (_, value)) in self.sums.iter_mut().zip(&values) {
             *sum += value * samples as f64;
         }

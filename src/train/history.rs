@@ -9,7 +9,7 @@ use crate::chart::Chart;
 /// The loss and metrics of each epoch, on the training data and, as `val_…`, on the validation data.
 ///
 /// `history["loss"]` is one number an epoch.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct History {
     names: Vec<String>,
     columns: Vec<Vec<f64>>,
@@ -18,12 +18,14 @@ pub struct History {
 }
 
 impl History {
-    /// Adds one epoch's numbers, which have the same names each time.
+    /// A history without an epoch, of these numbers.
+    pub(crate) fn new(names: Vec<String>) -> History {
+        let columns = vec![Vec::new(); names.len()];
+        History { names, columns, times: Vec::new() }
+    }
+
+    /// Adds one epoch's numbers, in the order of the names.
     pub(crate) fn push(&mut self, row: &[(String, f64)], time: Duration) {
-        if self.names.is_empty() {
-            self.names = row.iter().map(|(name, _)| name.clone()).collect();
-            self.columns = vec![Vec::new(); row.len()];
-        }
         for (column, (_, value)) in self.columns.iter_mut().zip(row) {
             column.push(*value);
         }

@@ -44,6 +44,13 @@ impl Progress {
         }
     }
 
+    /// Puts the empty chart on the page, above the lines of the epochs.
+    pub(crate) fn training_begins(&mut self, history: &History) {
+        if sink() == Sink::Kernel {
+            self.draw(history);
+        }
+    }
+
     pub(crate) fn epoch_begins(&mut self, epoch: usize) {
         self.epoch_begin = Instant::now();
         if self.verbose {
@@ -100,7 +107,7 @@ impl Progress {
         // The chart is for the eye: training does not end because it could not be drawn.
         let Ok(chart) = Chart::of_running(history, self.epochs) else { return };
         match &self.chart_display {
-            _ if !self.chart || history.epochs() == 0 => {}
+            _ if !self.chart => {}
             Some(shown) => shown.update(&chart),
             None => self.chart_display = Some(display(&chart)),
         }
