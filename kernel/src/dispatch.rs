@@ -141,11 +141,15 @@ impl Kernel {
                 self.publisher.publish(reply.clone(), Some(request));
                 reply.into()
             }
+            // A client that leaves out what it does not mind is answered like any other.
+            Content::UnknownMessage(unknown) if unknown.msg_type == "history_request" => {
+                HistoryReply::default().into()
+            }
             Content::UnknownMessage(unknown) if unknown.msg_type.ends_with("_request") => {
                 unknown.reply(json!({
                     "status": "error",
                     "ename": "NotSupported",
-                    "evalue": format!("headstart does not know {}", unknown.msg_type),
+                    "evalue": format!("headstart does not know this {}", unknown.msg_type),
                     "traceback": [],
                 }))
             }

@@ -203,6 +203,9 @@ fn load(
     session: &Session,
     template: impl FnOnce() -> Result<Template, String>,
 ) -> Result<Loaded, String> {
+    if toolchain::library_sources().is_none() {
+        return Err(toolchain::NO_LIBRARY_SOURCES.into());
+    }
     let template = template()?;
     session.fill(&template)?;
     let (context, outputs) = CommandContext::new().map_err(|error| error.to_string())?;

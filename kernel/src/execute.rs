@@ -43,7 +43,12 @@ impl Kernel {
         };
         match outcome {
             Ok(None) => {}
-            Ok(Some(data)) => publish(ExecuteResult::new(execution_count, media(&data)).into()),
+            Ok(Some(data)) => {
+                let transient = Some(Transient::default());
+                publish(
+                    ExecuteResult { transient, ..ExecuteResult::new(execution_count, media(&data)) }.into(),
+                );
+            }
             Err(CellError { name: ename, value: evalue, traceback }) => {
                 reply.status = ReplyStatus::Error;
                 reply.error = Some(Box::new(ReplyError {

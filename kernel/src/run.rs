@@ -12,7 +12,8 @@ use crate::output::{Bundle, CellError, Event, Outcome, Output};
 
 /// Runs every code cell of a notebook in order and writes the notebook with its outputs.
 ///
-/// At the first cell that fails it stops, writes what there is, and returns an error.
+/// At the first cell that fails it stops, writes what there is, and returns an error; a cell with
+/// the tag `raises-exception` may fail.
 pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>) -> Result<(), String> {
     let text = std::fs::read_to_string(from).map_err(|error| format!("{}: {error}", from.display()))?;
     let mut notebook: Value = serde_json::from_str(&text)
@@ -40,7 +41,7 @@ pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>
         let (outputs, outcome) = run_cell(engine, code);
         cell["execution_count"] = json!(count);
         cell["outputs"] = cell_outputs(&outputs, &outcome, count);
-        failure = outcome.err().map(|error| (count, error));
+        failure = outcome.err().filter(|_| !is_meant_to_fail(cell)).map(|error| (count, error));
     }
     write_whole(to, &(to_text(&notebook) + "\n"))?;
     if let Some(page) = page {
@@ -54,6 +55,11 @@ pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>
             Err(format!("{}: cell {count} failed\n{text}", from.display()))
         }
     }
+}
+
+/// Whether the cell has the tag by which a lesson shows an error, as nbclient has it.
+fn is_meant_to_fail(cell: &Value) -> bool {
+    cell["metadata"]["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "raises-exception"))
 }
 
 /// Runs one cell, streaming its text to the terminal.

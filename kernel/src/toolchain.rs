@@ -4,6 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
+/// Without the sources nothing is known of any variable.
+pub const NO_LIBRARY_SOURCES: &str = "the standard library's sources, by which the types of variables are known, are missing\n\
+    hint: rustup component add rust-src; or set RUST_SRC_PATH to a folder with core, alloc and std";
+
 /// The compiler's full version, `rustc -vV`, or what went wrong.
 pub fn rustc_version() -> Result<String, String> {
     output(Command::new("rustc").arg("-vV"))

@@ -1,11 +1,12 @@
 //! Jupyter's sockets, and the messages that go through them.
 
-use jupyter_protocol::{ConnectionInfo, JupyterMessage, JupyterMessageContent};
+use jupyter_protocol::{ConnectionInfo, JupyterError, JupyterMessage, JupyterMessageContent, UnknownMessage};
 use jupyter_zmq_client::{
-    KernelHeartbeatConnection, KernelIoPubConnection, KernelShellConnection, RouterSendConnection,
-    RuntimeError, create_kernel_control_connection, create_kernel_heartbeat_connection,
+    KernelHeartbeatConnection, KernelIoPubConnection, KernelShellConnection, RawMessage,
+    RouterSendConnection, RuntimeError, create_kernel_control_connection, create_kernel_heartbeat_connection,
     create_kernel_iopub_connection, create_kernel_shell_connection, create_kernel_stdin_connection,
 };
+use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use zeromq::{SocketRecv, SocketSend};
 
@@ -18,6 +19,30 @@ pub fn message(content: impl Into<JupyterMessageContent>, parent: Option<&Jupyte
     message.header.version = PROTOCOL_VERSION.into();
     message.header.username = "headstart".into();
     message
+}
+
+/// A message whose content is not as the protocol has it is read as one of an unknown kind, so
+/// that whoever sent it is answered.
+fn read(raw: RawMessage) -> Result<JupyterMessage, RuntimeError> {
+    let part = |at: usize| serde_json::from_slice::<Value>(&raw.jparts[at]);
+    let (header, parent_header, metadata, content) = (part(0)?, part(1)?, part(2)?, part(3)?);
+    let message = |header: &Value| {
+        JupyterMessage::from_value(json!({
+            "header": header, "parent_header": parent_header, "metadata": metadata, "content": content,
+        }))
+    };
+    let message = message(&header).or_else(|_| {
+        let mut unknown = header.clone();
+        unknown["msg_type"] = "unknown".into();
+        let mut message = message(&unknown)?;
+        let msg_type = header["msg_type"].as_str().unwrap_or_default().to_owned();
+        message.header.msg_type = msg_type.clone();
+        message.content = UnknownMessage { msg_type, content: content.clone() }.into();
+        Ok::<_, JupyterError>(message)
+    });
+    message
+        .map(|message| message.with_zmq_identities(raw.zmq_identities.clone()))
+        .map_err(|error| RuntimeError::ZmqMessageError(error.to_string()))
 }
 
 /// The way to everyone who listens; messages arrive in the order in which they are sent.
@@ -46,15 +71,18 @@ impl Channel {
         let (sender, requests) = unbounded_channel();
         tokio::spawn(async move {
             loop {
-                match incoming.read().await {
+                let parts = match incoming.socket.recv().await {
+                    Ok(parts) => parts,
+                    Err(error) => {
+                        eprintln!("a socket closed: {error}");
+                        return;
+                    }
+                };
+                match RawMessage::from_multipart(parts, &incoming.mac).and_then(read) {
                     Ok(request) => {
                         if sender.send(request).is_err() {
                             return;
                         }
-                    }
-                    Err(RuntimeError::ZmqError(error)) => {
-                        eprintln!("a socket closed: {error}");
-                        return;
                     }
                     // Wrongly signed, or no message of Jupyter's: not to be answered.
                     Err(error) => eprintln!("a message was dropped: {error}"),

@@ -1,5 +1,7 @@
 //! Accuracy and loss, epoch by epoch.
 
+use std::ops::Range;
+
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
@@ -57,10 +59,9 @@ fn draw_panel(
     let series = series.iter().filter_map(|(label, name, color)| Some((*label, history.get(name)?, *color)));
     let series: Vec<(&str, &[f64], RGBColor)> = series.collect();
     let has_validation = series.len() > 1;
-    let top = match name {
-        "accuracy" => 1.0,
-        _ if history.epochs() == 0 => 1.0,
-        _ => series.iter().flat_map(|(_, values, _)| *values).fold(1e-6f64, |top, value| top.max(*value)),
+    let range = match name {
+        "accuracy" => 0.0..1.04,
+        _ => around(series.iter().flat_map(|(_, values, _)| *values).copied()),
     };
     let first = if epochs == 1 { 0.0 } else { 1.0 };
     let mut chart = ChartBuilder::on(area)
@@ -69,7 +70,7 @@ fn draw_panel(
         .margin_right(16)
         .x_label_area_size(34)
         .y_label_area_size(46)
-        .build_cartesian_2d(first..epochs as f64, 0.0..top * 1.04)?;
+        .build_cartesian_2d(first..epochs as f64, range)?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
@@ -102,6 +103,18 @@ fn draw_panel(
     Ok(())
 }
 
+/// A range that holds all values with some room, wide enough that small noise looks small.
+fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
+    let (low, high) =
+        values.fold((f64::INFINITY, 0f64), |(low, high), value| (low.min(value), high.max(value)));
+    if low > high {
+        return 0.0..1.0;
+    }
+    let room = (high - low).max(0.2 * high).max(1e-6);
+    let middle = (low + high) / 2.0;
+    (middle - 0.6 * room).max(0.0)..middle + 0.6 * room
+}
+
 /// Numbers as a row of blocks, from the lowest to the highest of them.
 fn spark(values: &[f64]) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -109,4 +122,19 @@ fn spark(values: &[f64]) -> String {
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let span = (high - low).max(f64::EPSILON);
     values.iter().map(|value| BLOCKS[(((value - low) / span * 7.0).round() as usize).min(7)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::around;
+
+    #[test]
+    fn the_range_holds_every_value_and_does_not_magnify_noise() {
+        for values in [vec![2.0, 0.1], vec![0.69, 0.68], vec![0.0], vec![1e-9, 3e4]] {
+            let range = around(values.iter().copied());
+            assert!(values.iter().all(|value| range.contains(value)), "{values:?} in {range:?}");
+            assert!(range.start >= 0.0 && range.end - range.start >= 0.2 * values[0], "{range:?}");
+        }
+        assert_eq!(around(std::iter::empty()), 0.0..1.0);
+    }
 }

@@ -133,7 +133,7 @@ impl Show for Bar {
     fn bundle(&self) -> Bundle {
         let text = crate::display::escape(&self.text);
         let html = format!(
-            "<progress value=\"{}\" max=\"{}\" style=\"width:20em\"></progress> <code>{text}</code>",
+            "<span style=\"white-space:nowrap\"><progress value=\"{}\" max=\"{}\" style=\"width:16em\"></progress> <code>{text}</code></span>",
             self.done,
             self.total.max(1)
         );

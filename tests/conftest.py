@@ -1,0 +1,125 @@
+"""What every test of the kernel stands on: the built command, installed for a Jupyter of its own."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from jupyter_client.manager import KernelManager
+
+ROOT = Path(__file__).resolve().parent.parent
+RELEASE = Path(os.environ["CARGO_TARGET_DIR"]) / "release"
+HEADSTART = RELEASE / "headstart"
+STARTING = 300  # seconds; the first start compiles the prelude
+
+
+@pytest.fixture(scope="session", autouse=True)
+def jupyter(tmp_path_factory):
+    """A data folder of Jupyter with our kernel and the stock one; nothing of the user's is touched."""
+    data = tmp_path_factory.mktemp("jupyter")
+    os.environ["JUPYTER_DATA_DIR"] = str(data)
+    for variable in ("CONFIG", "RUNTIME"):
+        os.environ[f"JUPYTER_{variable}_DIR"] = str(tmp_path_factory.mktemp(variable.lower()))
+    subprocess.run([HEADSTART, "install"], check=True, timeout=STARTING)
+    stock = data / "kernels" / "stock"
+    stock.mkdir()
+    work = Path(os.environ["CARGO_TARGET_DIR"]) / "stock"
+    work.mkdir(exist_ok=True)
+    specification = {
+        "argv": [str(RELEASE / "examples" / "stock_evcxr"), "--control_file", "{connection_file}"],
+        "display_name": "Rust (stock)",
+        "language": "rust",
+        "interrupt_mode": "message",
+        "env": {"EVCXR_TMPDIR": str(work)},
+    }
+    (stock / "kernel.json").write_text(json.dumps(specification))
+    return data
+
+
+class Cell:
+    """What came of a cell: its reply, and the messages of each type in order."""
+
+    def __init__(self, reply, messages):
+        self.reply = reply["content"]
+        self.messages = messages
+
+    def of_type(self, *types):
+        return [m["content"] for m in self.messages if m["msg_type"] in types]
+
+    @property
+    def status(self):
+        return self.reply["status"]
+
+    @property
+    def stdout(self):
+        return self._stream("stdout")
+
+    @property
+    def stderr(self):
+        return self._stream("stderr")
+
+    def _stream(self, name):
+        return "".join(c["text"] for c in self.of_type("stream") if c["name"] == name)
+
+    @property
+    def value(self):
+        """The text of the last expression, if it had one."""
+        results = self.of_type("execute_result")
+        return results[0]["data"]["text/plain"] if results else None
+
+    @property
+    def traceback(self):
+        """The error as a user without colours reads it."""
+        import re
+
+        return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(self.reply["traceback"]))
+
+
+class Kernel:
+    """A running kernel and a client of it."""
+
+    def __init__(self, name="headstart", **start):
+        self.manager = KernelManager(kernel_name=name)
+        self.manager.start_kernel(**start)
+        self.client = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=STARTING)
+
+    def send(self, code, **options):
+        return self.client.execute(code, **options)
+
+    def result(self, request, timeout=120):
+        """Waits for a sent cell to be over."""
+        messages = []
+        while True:
+            message = self.client.get_iopub_msg(timeout=timeout)
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            messages.append(message)
+            if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
+                break
+        while True:
+            reply = self.client.get_shell_msg(timeout=timeout)
+            if reply["parent_header"]["msg_id"] == request:
+                return Cell(reply, messages)
+
+    def run(self, code, timeout=120, **options):
+        return self.result(self.send(code, **options), timeout)
+
+    def ok(self, code, timeout=120):
+        """Runs a cell that must succeed, and gives its value."""
+        cell = self.run(code, timeout)
+        assert cell.status == "ok", cell.traceback
+        return cell.value
+
+    def stop(self):
+        self.client.stop_channels()
+        self.manager.shutdown_kernel()
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    kernel = Kernel()
+    yield kernel
+    kernel.stop()

@@ -1,0 +1,176 @@
+"""What cells can do and how they fail; after each failure the kernel goes on."""
+
+import json
+import re
+import time
+
+import pytest
+from conftest import Kernel
+
+
+def test_the_first_cell_finds_the_prelude(kernel):
+    assert kernel.ok("let t = Tensor::zeros((2, 3), DType::F32, &device())?; t.dims()") == "[2, 3]"
+
+
+def test_cells_share_one_copy_of_the_prelude_and_of_candle(kernel):
+    counts = []
+    for _ in range(3):
+        kernel.ok("headstart::start();")
+        counts.append(int(kernel.ok("headstart::cells_run()")))
+    assert counts == [counts[0], counts[0] + 1, counts[0] + 2], "a static counter goes on counting"
+    ids = [kernel.ok('format!("{:?}", Tensor::new(1f32, &device())?.id())') for _ in range(3)]
+    assert len(set(ids)) == 3, ids
+
+
+def test_a_gradient_over_three_cells_is_that_of_one(kernel):
+    one = """
+        let a = Var::new(&[1f32, 2.0, 3.0], &device())?;
+        let b = a.as_tensor().sqr()?;
+        let c = (&b * a.as_tensor())?.sum_all()?;
+        c.backward()?.get(a.as_tensor()).map(|g| g.to_vec1::<f32>()).transpose()?
+    """
+    expected = kernel.ok(one)
+    kernel.ok("let a = Var::new(&[1f32, 2.0, 3.0], &device())?;")
+    kernel.ok("let b = a.as_tensor().sqr()?;")
+    kernel.ok("let c = (&b * a.as_tensor())?.sum_all()?;")
+    assert kernel.ok("c.backward()?.get(a.as_tensor()).map(|g| g.to_vec1::<f32>()).transpose()?") == expected
+    assert expected == "Some([3.0, 12.0, 27.0])"
+
+
+def test_displays_arrive_at_once_and_change_in_place(kernel):
+    request = kernel.send(
+        'let shown = display(&Text::new("first")); let other = display(&Text::new("other"));'
+        "std::thread::sleep(std::time::Duration::from_secs(2));"
+        'shown.update(&Text::new("last"));'
+    )
+    arrivals = {}
+    while "update_display_data" not in arrivals:
+        message = kernel.client.get_iopub_msg(timeout=30)
+        arrivals.setdefault(message["msg_type"], (time.monotonic(), message["content"]))
+    (shown_at, shown), (updated_at, updated) = arrivals["display_data"], arrivals["update_display_data"]
+    assert updated_at - shown_at > 1.5
+    assert shown["transient"]["display_id"] == updated["transient"]["display_id"]
+    assert updated["data"] == {"text/plain": "last"}
+    cell = kernel.result(request)
+    assert cell.status == "ok"
+
+
+def test_text_and_displays_keep_their_order(kernel):
+    cell = kernel.run('println!("a"); display(&Text::new("b")); println!("c"); display(&Text::new("d"));')
+    kinds = [m["msg_type"] for m in cell.messages if m["msg_type"] != "status"][1:]
+    assert kinds == ["stream", "display_data", "stream", "display_data"]
+
+
+def test_fit_shows_a_bar_and_a_chart_that_change(kernel):
+    cell = kernel.run(
+        """
+        let mut small = sequential![Input::new(4), Dense::new(1).activation(Sigmoid)]?;
+        small.compile(Adam::default(), BinaryCrossentropy, [Accuracy]);
+        let (x, y) = (random_uniform((8, 4), 0.0, 1.0)?, Tensor::new(&[0f32, 1., 0., 1., 0., 1., 0., 1.], &device())?);
+        let history = small.fit((&x, &y), Fit::epochs(3))?;
+        """
+    )
+    assert cell.status == "ok", cell.traceback
+    ids = [d["transient"]["display_id"] for d in cell.of_type("display_data")]
+    assert len(set(ids)) == 2
+    charts = [u for u in cell.of_type("update_display_data") if "image/svg+xml" in u["data"]]
+    assert len(charts) >= 3 and charts[-1]["data"]["image/svg+xml"] != charts[0]["data"]["image/svg+xml"]
+    assert "loss" in charts[-1]["data"]["text/plain"]
+    assert len(re.findall(r"Epoch \d/3", cell.stdout)) == 3
+    assert kernel.ok("history.epochs()") == "3"
+
+
+FAILURES = {
+    "a panic": ('let x = 1;\npanic!("boo");', "Panic", "boo", "2 │ panic!"),
+    "an index out of range": ("let v: Vec<i32> = vec![];\nv[3]", "Panic", "index out of bounds", "2 │ v[3]"),
+    "a compile error": ("let z: i32 = \"text\";", "CompileError", "mismatched types", "1 │ let z"),
+    "an unknown name": ("no_such_thing(1)", "CompileError", "no_such_thing", "1 │ no_such_thing"),
+    "a question mark": ('std::fs::read("/no/such/file")?;', "Error", "No such file", "No such file"),
+    "an unknown layer": (
+        'let net = Vgg16::new(Weights::Random(0)).include_top(false).input_shape((3, 32, 32)).build()?;\n'
+        'net.unfreeze_from("block5_conv")?;',
+        "Error",
+        "block5_conv",
+        "block5_conv1",
+    ),
+    "labels out of range": (
+        'let mut m = sequential![Input::new(2), Dense::new(2).activation(Softmax)]?;\n'
+        "m.compile(Adam::default(), SparseCategoricalCrossentropy, []);\n"
+        "m.fit((&random_uniform((1, 2), 0.0, 1.0)?, &Tensor::new(&[7u32], &device())?), Fit::epochs(1))?;",
+        "Error",
+        "7",
+        "expected",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FAILURES)
+def test_a_failing_cell_tells_why_and_keeps_the_variables(kernel, what):
+    code, name, value, line = FAILURES[what]
+    kernel.ok("let kept = vec![1, 2, 3];")
+    cell = kernel.run(code)
+    assert cell.status == "error"
+    assert cell.reply["ename"] == name
+    assert value in cell.reply["evalue"]
+    assert line in cell.traceback
+    error = cell.of_type("error")[0]
+    assert {key: error[key] for key in error} == {key: cell.reply[key] for key in error}
+    assert kernel.ok("kept.len()") == "3"
+
+
+def test_a_cell_that_ends_the_process_loses_variables_but_not_the_kernel(kernel):
+    kernel.ok("let gone = 1;")
+    cell = kernel.run("std::process::exit(3);")
+    assert (cell.status, cell.reply["ename"]) == ("error", "ProcessEnded")
+    assert "3" in cell.reply["evalue"] and "without its variables" in cell.traceback
+    assert kernel.run("gone").status == "error"
+    assert kernel.ok("Tensor::zeros(2, DType::F32, &device())?.dims()") == "[2]"
+    panic = kernel.run('panic!("after");')
+    assert (panic.reply["ename"], panic.reply["evalue"]) == ("Panic", "after")
+
+
+def test_weights_of_another_network_are_refused_by_name(kernel, tmp_path):
+    header = json.dumps({"conv1.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    file = tmp_path / "other.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    cell = kernel.run(f'Vgg16::new(Weights::File("{file}".into())).include_top(false).input_shape((3, 32, 32)).build()?;')
+    assert cell.status == "error"
+    assert "features.0.weight" in cell.traceback and str(file) in cell.traceback
+
+
+def test_bad_pictures_are_named(kernel, tmp_path):
+    (tmp_path / "cats").mkdir()
+    empty = kernel.run(f'Images::from_directory("{tmp_path}", (32, 32))?;')
+    assert "cats" in empty.reply["evalue"]
+    (tmp_path / "cats" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF")
+    torn = kernel.run(f'Images::from_directory("{tmp_path}", (32, 32))?;')
+    assert torn.status == "error" and "torn.jpg" in torn.traceback
+
+
+def test_evcxrs_commands_work(kernel):
+    kernel.ok("let seen: u8 = 1;")
+    assert "seen: u8" in kernel.ok(":vars")
+    assert ":dep" in kernel.ok(":help")
+    cleared = kernel.run(":clear")
+    assert cleared.status == "ok"
+    assert kernel.run("seen").status == "error"
+    assert kernel.ok("Tensor::zeros(2, DType::F32, &device())?.dims()") == "[2]"
+
+
+def test_completion_and_inspection_show_the_preludes_signatures(kernel):
+    kernel.ok("let t = Tensor::zeros((2, 3), DType::F32, &device())?;")
+    matches = kernel.client.complete("t.su", 4, reply=True, timeout=30)["content"]["matches"]
+    assert {"sum(", "sum_all()"} <= set(matches)
+    shown = kernel.client.inspect("Fit::epochs", 11, reply=True, timeout=30)["content"]
+    assert shown["found"] and "pub fn epochs(epochs: usize) -> Fit" in shown["data"]["text/plain"]
+
+
+def test_two_kernels_at_a_time(kernel):
+    other = Kernel()
+    try:
+        kernel.ok("let mine = 1;")
+        other.ok("let theirs = 2;")
+        assert other.run("mine").status == "error"
+        assert (kernel.ok("mine"), other.ok("theirs")) == ("1", "2")
+    finally:
+        other.stop()

@@ -1,0 +1,111 @@
+"""The headstart command: run, install, kernel, doctor."""
+
+import json
+import os
+import re
+import subprocess
+
+import nbformat
+import pytest
+from conftest import HEADSTART
+
+
+def headstart(*arguments, **options):
+    return subprocess.run([HEADSTART, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
+
+
+def notebook(path, *cells):
+    cells = [nbformat.v4.new_code_cell(source) for source in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def test_run_writes_outputs_and_a_page(tmp_path):
+    source = notebook(tmp_path / "a.ipynb", 'println!("one & <two>");', "let n = 6;\nn * 7")
+    done = headstart("run", source, "--output", tmp_path / "b.ipynb", "--html")
+    assert done.returncode == 0, done.stderr
+    assert "one & <two>" in done.stdout
+    assert nbformat.read(source, 4).cells[0].outputs == [], "the source is as it was"
+    executed = nbformat.read(tmp_path / "b.ipynb", 4)
+    nbformat.validate(executed)
+    assert [cell.execution_count for cell in executed.cells] == [1, 2]
+    assert executed.cells[1].outputs[0].data["text/plain"] == "42"
+    page = (tmp_path / "b.html").read_text()
+    assert "one &amp; &lt;two&gt;" in page and "<two>" not in page
+
+
+def test_run_stops_at_the_first_cell_that_fails(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", "1", "let v: Vec<u8> = vec![];\nv[1]", 'println!("never");')
+    done = headstart("run", path)
+    assert done.returncode == 1
+    assert "cell 2 failed" in done.stderr and "index out of bounds" in done.stderr and "v[1]" in done.stderr
+    first, second, third = nbformat.read(path, 4).cells
+    assert first.outputs[0].data["text/plain"] == "1"
+    assert second.outputs[0].ename == "Panic"
+    assert (third.outputs, third.execution_count) == ([], None)
+
+
+def test_run_goes_on_after_a_cell_that_is_meant_to_fail(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", "missing", "2")
+    content = nbformat.read(path, 4)
+    content.cells[0].metadata["tags"] = ["raises-exception"]
+    nbformat.write(content, path)
+    assert headstart("run", path).returncode == 0
+    failed, after = nbformat.read(path, 4).cells
+    assert failed.outputs[0].ename == "CompileError"
+    assert after.outputs[0].data["text/plain"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"), [(None, "No such file"), ("{", "not a notebook"), ('{"nbformat": 3}', "format 4")]
+)
+def test_run_refuses_what_is_no_notebook(tmp_path, content, problem):
+    path = tmp_path / "a.ipynb"
+    if content is not None:
+        path.write_text(content)
+    done = headstart("run", path)
+    assert done.returncode == 1 and problem in done.stderr and str(path) in done.stderr
+
+
+def test_several_notebooks_have_sessions_of_their_own(tmp_path):
+    first = notebook(tmp_path / "first.ipynb", "let shared = 1;")
+    second = notebook(tmp_path / "second.ipynb", "shared")
+    done = headstart("run", first, second)
+    assert done.returncode == 1 and "second.ipynb" in done.stderr and "shared" in done.stderr
+
+
+def test_a_session_leaves_nothing_behind(tmp_path):
+    cache = re.search(r"cache +(/\S+)", headstart("doctor").stdout)[1]
+    headstart("run", notebook(tmp_path / "a.ipynb", "1"))
+    running = [name for name in os.listdir(f"{cache}/sessions") if not os.path.exists(f"/proc/{name.split('-')[0]}")]
+    assert running == []
+
+
+def test_doctor_finds_all_that_is_there():
+    done = headstart("doctor")
+    assert done.returncode == 0, done.stdout
+    for thing in ("toolchain", "library sources", "linker", "cache", "prelude", "kernelspec", "jupyter", "device"):
+        assert re.search(rf"^ok +{thing} ", done.stdout, re.M), f"{thing} is not ok in\n{done.stdout}"
+
+
+def test_doctor_says_what_to_do_about_what_is_missing(tmp_path):
+    environment = os.environ | {"JUPYTER_DATA_DIR": str(tmp_path), "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    done = headstart("doctor", env=environment | {"PATH": "/nowhere", "CARGO_HOME": str(tmp_path)})
+    assert done.returncode == 1
+    assert re.search(r"FAIL +toolchain .*\n +→ install Rust from https://rustup.rs", done.stdout), done.stdout
+    assert re.search(r"note +kernelspec .*\n +→ headstart install", done.stdout)
+
+
+def test_install_writes_a_specification_of_this_program(tmp_path):
+    done = headstart("install", "--prefix", tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "share/jupyter/kernels/headstart"
+    specification = json.loads((folder / "kernel.json").read_text())
+    assert specification["argv"] == [str(HEADSTART), "kernel", "-f", "{connection_file}"]
+    assert specification["interrupt_mode"] == "message"
+    assert (folder / "logo-svg.svg").read_text().startswith("<svg")
+
+
+def test_a_connection_file_that_is_none_is_named(tmp_path):
+    done = headstart("kernel", "-f", tmp_path / "none.json")
+    assert done.returncode == 1 and "none.json" in done.stderr
