@@ -10,7 +10,7 @@ pub use crate::models::{ResNet50, Vgg16, preprocess_input};
 pub use crate::nn::Activation::{self, Linear, Relu, Sigmoid, Softmax, Tanh};
 pub use crate::nn::{
     Add, BatchNormalization, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D, Initializer, Input,
-    MaxPooling2D, Mode, Model, ModelBuilder, Padding, Sequential,
+    Layer, MaxPooling2D, Mode, Model, ModelBuilder, Padding, Sequential,
 };
 pub use crate::random::{random_uniform, set_random_seed};
 pub use crate::train::Loss::{

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,8 @@ def jupyter(tmp_path_factory):
     subprocess.run([HEADSTART, "install"], check=True, timeout=STARTING)
     stock = data / "kernels" / "stock"
     stock.mkdir()
-    work = Path(os.environ["CARGO_TARGET_DIR"]) / "stock"
+    # Kept from run to run: candle is compiled there.
+    work = Path(tempfile.gettempdir()) / f"headstart-stock-{os.getuid()}"
     work.mkdir(exist_ok=True)
     specification = {
         "argv": [str(RELEASE / "examples" / "stock_evcxr"), "--control_file", "{connection_file}"],
@@ -71,8 +74,6 @@ class Cell:
     @property
     def traceback(self):
         """The error as a user without colours reads it."""
-        import re
-
         return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(self.reply["traceback"]))
 
 

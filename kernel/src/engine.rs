@@ -94,6 +94,8 @@ impl Engine {
         unsafe {
             std::env::set_var("EVCXR_TMPDIR", session.path());
             std::env::set_var(ENVIRONMENT_VARIABLE, "1");
+            // An error is its message: where in the library it arose is no help in a notebook.
+            std::env::set_var("RUST_LIB_BACKTRACE", "0");
             if let Some(sources) = toolchain::library_sources() {
                 std::env::set_var("RUST_SRC_PATH", sources);
             }
@@ -203,9 +205,7 @@ fn load(
     session: &Session,
     template: impl FnOnce() -> Result<Template, String>,
 ) -> Result<Loaded, String> {
-    if toolchain::library_sources().is_none() {
-        return Err(toolchain::NO_LIBRARY_SOURCES.into());
-    }
+    toolchain::ensure_library_sources()?;
     let template = template()?;
     session.fill(&template)?;
     let (context, outputs) = CommandContext::new().map_err(|error| error.to_string())?;

@@ -4,10 +4,6 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Without the sources nothing is known of any variable.
-pub const NO_LIBRARY_SOURCES: &str = "the standard library's sources, by which the types of variables are known, are missing\n\
-    hint: rustup component add rust-src; or set RUST_SRC_PATH to a folder with core, alloc and std";
-
 /// The compiler's full version, `rustc -vV`, or what went wrong.
 pub fn rustc_version() -> Result<String, String> {
     output(Command::new("rustc").arg("-vV"))
@@ -48,6 +44,20 @@ pub fn library_sources() -> Option<PathBuf> {
     // Where Debian's packages rust-src and rust-web-src put them.
     let system = PathBuf::from("/usr/lib/rustlib/src/rust/library");
     [set, component, Some(system)].into_iter().flatten().find(|path| path.join("core").is_dir())
+}
+
+/// Fetches the sources if they are missing.
+pub fn ensure_library_sources() -> Result<(), String> {
+    if library_sources().is_some() {
+        return Ok(());
+    }
+    let fetched = output(Command::new("rustup").args(["component", "add", "rust-src"]));
+    fetched.map(drop).map_err(|problem| {
+        format!(
+            "the standard library's sources, by which the types of variables are known, are missing: {problem}\n\
+             hint: rustup component add rust-src; on Debian without a network for rustup, apt install rust-src"
+        )
+    })
 }
 
 /// A search path for libraries with the folder of the standard library's dylib before the rest.

@@ -29,6 +29,10 @@ def lab(tmp_path_factory):
     """A running JupyterLab with a copy of the quickstart: its address and its folder."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copy(ROOT / "notebooks" / "quickstart.ipynb", folder)
+    # No news, so that nothing lies over the page.
+    settings = folder / ".settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
     port, token = free_port(), secrets.token_hex(16)
     environment = os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(folder / ".settings")}
     command = ["jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}", f"--IdentityProvider.token={token}"]
@@ -58,6 +62,7 @@ def test_the_chart_grows_while_fit_runs(lab):
         page.goto(address, timeout=60_000)
         page.locator(".jp-Notebook").wait_for(timeout=60_000)
         page.get_by_text("Rust (Headstart)").first.wait_for(timeout=60_000)
+        page.keyboard.press("Control+b")  # the side bar
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 

@@ -1,5 +1,7 @@
 """What clients ask of a kernel, beyond Jupyter's own suite."""
 
+import time
+
 import zmq
 from jupyter_client.session import Session
 
@@ -73,8 +75,6 @@ def test_a_cell_that_never_yields_can_be_interrupted(kernel):
     kernel.ok("let kept = 5;")
     request = kernel.send("loop { std::hint::spin_loop(); }")
     kernel.client.get_iopub_msg(timeout=10)
-    import time
-
     time.sleep(2)
     kernel.manager.interrupt_kernel()
     assert kernel.result(request, timeout=30).status == "error"
