@@ -6,7 +6,7 @@ use crate::run::joined;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#222}\
 pre{background:#f6f8fa;padding:.8rem;border-radius:6px;overflow-x:auto;font-size:13px;line-height:1.45}\
-pre.out{background:none;padding:.2rem .8rem}pre.err{background:#fdecea}\
+pre.out{background:none;padding:.2rem .8rem;white-space:pre-wrap}pre.err{background:#fdecea}\
 code{font-family:ui-monospace,monospace}table{border-collapse:collapse}td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd}\
 svg{max-width:100%;height:auto}";
 
