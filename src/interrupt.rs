@@ -1,6 +1,7 @@
 //! The Stop button: a flag that long work looks at between batches.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
 use crate::{Error, Result};
@@ -17,10 +18,17 @@ pub(crate) fn listen() {
     });
 }
 
+/// The cell that was to stop is over.
+pub(crate) fn clear() {
+    if let Some(flag) = FLAG.get() {
+        flag.store(false, Relaxed);
+    }
+}
+
 /// Ends a long computation of your own when the user has asked it to stop: call it in each round.
 ///
 /// # Errors
-/// [`Error::Interrupted`], once for each time that the user asked.
+/// [`Error::Interrupted`] from the moment when the user asked until the cell is over.
 ///
 /// ```
 /// fn slow() -> headstart::Result<u64> {
@@ -36,7 +44,7 @@ pub(crate) fn listen() {
 /// ```
 pub fn check_interrupt() -> Result<()> {
     match FLAG.get() {
-        Some(flag) if flag.swap(false, Ordering::Relaxed) => Err(Error::Interrupted),
+        Some(flag) if flag.load(Relaxed) => Err(Error::Interrupted),
         _ => Ok(()),
     }
 }

@@ -1,12 +1,17 @@
 //! What a notebook's process does once, before its first cell.
 
+use std::io::Write;
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use headstart_frame::Frame;
 
 use crate::display::{Sink, sink};
 use crate::interrupt;
+
+/// Printed text waits no longer for its line feed.
+const FLUSH: Duration = Duration::from_millis(50);
 
 static STARTS: AtomicUsize = AtomicUsize::new(0);
 
@@ -16,7 +21,22 @@ pub fn start() {
     interrupt::listen();
     if STARTS.fetch_add(1, Ordering::Relaxed) == 0 && sink() == Sink::Kernel {
         std::panic::set_hook(Box::new(report));
+        // What is printed without a line feed is to be seen too. Without the thread it is seen late.
+        let _ = std::thread::Builder::new().name("flush".into()).spawn(|| {
+            loop {
+                std::thread::sleep(FLUSH);
+                let _ = std::io::stdout().flush();
+            }
+        });
     }
+}
+
+/// For the kernel, which calls it by its name when a cell is over: clears a pressed Stop, and lets
+/// out what the cell printed without a line feed.
+#[unsafe(no_mangle)]
+pub extern "C" fn headstart_cell_is_over() {
+    interrupt::clear();
+    let _ = std::io::stdout().flush();
 }
 
 /// How often [`start`] was called: one copy of the library in a process counts on from cell to cell.

@@ -85,6 +85,7 @@ class Kernel:
         self.manager.start_kernel(**start)
         self.client = self.manager.client()
         self.client.start_channels()
+        self.client.allow_stdin = False
         self.client.wait_for_ready(timeout=STARTING)
 
     def send(self, code, **options):

@@ -1,9 +1,11 @@
 //! The kernel's conversation with Jupyter: one `match` over what can be asked.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use chrono::SecondsFormat;
 use jupyter_protocol::{
     CodeMirrorMode, CommClose, CommInfoReply, CompleteReply, ConnectionInfo, ExecuteReply, ExecutionState,
     HelpLink, HistoryReply, InspectReply, InterruptReply, IsCompleteReply, JupyterMessage,
@@ -16,7 +18,7 @@ use tokio::sync::Notify;
 use crate::complete::{Completeness, byte_offset, char_offset, completeness};
 use crate::engine::Engine;
 use crate::execute::{aborted, media};
-use crate::wire::{Channel, PROTOCOL_VERSION, Publisher, Sockets};
+use crate::wire::{Channel, Input, PROTOCOL_VERSION, Publisher, Sockets};
 
 /// The last messages leave within this time.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -24,6 +26,7 @@ const FAREWELL: Duration = Duration::from_millis(100);
 pub struct Kernel {
     pub engine: Engine,
     pub publisher: Publisher,
+    pub input: Input,
     pub count: AtomicUsize,
     rust_version: String,
     leave: Notify,
@@ -35,7 +38,8 @@ pub async fn serve(connection: &ConnectionInfo, engine: Engine, rust_version: St
     let sockets = Sockets::bind(connection, &session).await.map_err(|error| error.to_string())?;
     let kernel = Arc::new(Kernel {
         engine,
-        publisher: sockets.publisher.clone(),
+        publisher: sockets.publisher,
+        input: sockets.input,
         count: AtomicUsize::new(0),
         rust_version,
         leave: Notify::new(),
@@ -52,10 +56,58 @@ pub async fn serve(connection: &ConnectionInfo, engine: Engine, rust_version: St
     stop.await.map_err(|error| error.to_string())
 }
 
+/// Cells run one after another; whatever else is asked while one runs is answered at once.
 async fn answer_all(kernel: Arc<Kernel>, mut channel: Channel) {
-    while let Some(request) = channel.request().await {
-        kernel.answer(&mut channel, &request).await;
+    let mut cells = VecDeque::new();
+    loop {
+        let next = match cells.pop_front() {
+            Some(cell) => Some(cell),
+            None => channel.request().await,
+        };
+        let Some(request) = next else { return };
+        if !is_cell(&request) {
+            kernel.answer(&mut channel, &request).await;
+            continue;
+        }
+        kernel.publish_state(ExecutionState::Busy, Some(&request));
+        let begin = chrono::Utc::now();
+        let mut running = std::pin::pin!(kernel.reply_to(&request));
+        let reply = loop {
+            tokio::select! {
+                reply = &mut running => break reply,
+                Some(other) = channel.request() => match is_cell(&other) {
+                    true => cells.push_back(other),
+                    false => {
+                        kernel.answer(&mut channel, &other).await;
+                        kernel.publish_state(ExecutionState::Busy, Some(&request));
+                    }
+                },
+            }
+        };
+        // Who sent another cell along with one that failed does not want it to run.
+        let (unwanted, others): (Vec<_>, Vec<_>) = channel.waiting().into_iter().partition(is_cell);
+        cells.extend(unwanted);
+        let unwanted = match failed(&request, reply.as_ref()) {
+            true => std::mem::take(&mut cells),
+            false => VecDeque::new(),
+        };
+        if let Some(reply) = reply {
+            // By which clients show how long a cell took.
+            let metadata = json!({"started": begin.to_rfc3339_opts(SecondsFormat::Micros, true)});
+            channel.reply(reply, &request, metadata).await;
+        }
+        kernel.publish_state(ExecutionState::Idle, Some(&request));
+        for cell in unwanted {
+            kernel.abort(&mut channel, &cell).await;
+        }
+        for other in others {
+            kernel.answer(&mut channel, &other).await;
+        }
     }
+}
+
+fn is_cell(request: &JupyterMessage) -> bool {
+    matches!(request.content, Content::ExecuteRequest(_))
 }
 
 fn failed(request: &JupyterMessage, reply: Option<&Content>) -> bool {
@@ -74,22 +126,10 @@ impl Kernel {
 
     async fn answer(&self, channel: &mut Channel, request: &JupyterMessage) {
         self.publish_state(ExecutionState::Busy, Some(request));
-        let reply = self.reply_to(request).await;
-        // Who sent another cell along with one that failed does not want it to run.
-        let waiting = match failed(request, reply.as_ref()) {
-            true => channel.waiting(),
-            false => Vec::new(),
-        };
-        if let Some(reply) = reply {
-            channel.reply(reply, request).await;
+        if let Some(reply) = self.reply_to(request).await {
+            channel.reply(reply, request, json!({})).await;
         }
         self.publish_state(ExecutionState::Idle, Some(request));
-        for waiting in waiting {
-            match waiting.content {
-                Content::ExecuteRequest(_) => self.abort(channel, &waiting).await,
-                _ => Box::pin(self.answer(channel, &waiting)).await,
-            }
-        }
         if matches!(request.content, Content::ShutdownRequest(_)) {
             self.leave.notify_one();
         }
@@ -97,7 +137,7 @@ impl Kernel {
 
     async fn abort(&self, channel: &mut Channel, request: &JupyterMessage) {
         self.publish_state(ExecutionState::Busy, Some(request));
-        channel.reply(aborted(self.count.load(Ordering::SeqCst)).into(), request).await;
+        channel.reply(aborted(self.count.load(Ordering::SeqCst)).into(), request, json!({})).await;
         self.publish_state(ExecutionState::Idle, Some(request));
     }
 

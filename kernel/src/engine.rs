@@ -4,17 +4,17 @@
 //! process prints and turns it into [`Output`]s. When a cell is over, the first asks the second
 //! whether everything has been heard, so that nothing of a cell arrives after its end.
 
-use std::process::Child;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use evcxr::{CommandContext, Error, Theme};
-use headstart_frame::ENVIRONMENT_VARIABLE;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use evcxr::{CommandContext, Error, EvalCallbacks, Theme};
+use headstart_frame::{ENVIRONMENT_VARIABLE, LIBRARY_VARIABLE};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::errors::{cell_line, without_colours};
+use crate::interrupt::{Cells, PATIENCE};
 use crate::listen::{Listen, listen};
 use crate::output::{Bundle, CellError, Event, Outcome};
 use crate::session::Session;
@@ -24,8 +24,8 @@ use crate::{relay, toolchain};
 /// Run in each new process of cells, before the first.
 const BEGIN: &str = "headstart::start();";
 const USE_PRELUDE: &str = "use headstart::prelude::*;";
-/// A cell that has not stopped this long after it was asked is killed.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a cell that waits for input looks whether it is to stop.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// If this process was started to run cells, does so and does not return.
 pub fn runtime_hook() {
@@ -60,24 +60,6 @@ pub struct Engine {
     stopped: Receiver<()>,
 }
 
-/// The process that runs the cells.
-#[derive(Default)]
-struct Cells {
-    child: OnceLock<Arc<Mutex<Child>>>,
-    /// Odd while a cell runs; the number tells one cell from another.
-    running: AtomicUsize,
-    /// No more cells will run.
-    stopping: AtomicBool,
-}
-
-impl Cells {
-    fn signal(&self, signal: i32) -> bool {
-        let Some(Ok(child)) = self.child.get().map(|child| child.lock()) else { return false };
-        // SAFETY: the child has not been waited for while its handle is locked.
-        unsafe { libc::kill(child.id() as i32, signal) == 0 }
-    }
-}
-
 impl Engine {
     /// Begins to load evcxr and the prelude in the background.
     ///
@@ -96,6 +78,9 @@ impl Engine {
             std::env::set_var(ENVIRONMENT_VARIABLE, "1");
             // An error is its message: where in the library it arose is no help in a notebook.
             std::env::set_var("RUST_LIB_BACKTRACE", "0");
+            if let Ok(template) = Template::expected() {
+                std::env::set_var(LIBRARY_VARIABLE, template.library());
+            }
             if let Some(sources) = toolchain::library_sources() {
                 std::env::set_var("RUST_SRC_PATH", sources);
             }
@@ -120,44 +105,42 @@ impl Engine {
     pub fn stop(&self) {
         self.cells.stopping.store(true, Ordering::SeqCst);
         let _ = self.requests.send(Request::Stop);
-        if !self.cells.running.load(Ordering::SeqCst).is_multiple_of(2) {
-            self.cells.signal(libc::SIGKILL);
+        if self.cells.is_running() {
+            self.cells.kill();
         }
         let _ = self.stopped.recv_timeout(PATIENCE);
     }
 
     /// Runs a cell; what it puts out and how it ends comes through `events`.
     pub fn execute(&self, code: String, events: UnboundedSender<Event>) {
+        self.cells.expect();
         let _ = self.requests.send(Request::Execute { code, events });
     }
 
-    /// What could stand at a byte position of a cell.
+    /// What could stand at a byte position of a cell; nothing while a cell runs or waits.
     pub async fn complete(&self, code: String, position: usize) -> Completions {
+        if self.cells.is_busy() {
+            return Completions { start: position, end: position, ..Completions::default() };
+        }
         let (answer, answered) = tokio::sync::oneshot::channel();
         let _ = self.requests.send(Request::Complete { code, position, answer });
         answered.await.unwrap_or_default()
     }
 
-    /// Signature and documentation of what stands at a byte position of a cell.
+    /// Signature and documentation of what stands at a byte position of a cell; nothing while a
+    /// cell runs or waits.
     pub async fn inspect(&self, code: String, position: usize) -> Option<Bundle> {
+        if self.cells.is_busy() {
+            return None;
+        }
         let (answer, answered) = tokio::sync::oneshot::channel();
         let _ = self.requests.send(Request::Inspect { code, position, answer });
         answered.await.ok().flatten()
     }
 
-    /// Asks the running cell to stop; kills its process if it does not within some seconds.
+    /// Asks the running cell to stop; kills its process if it does not in time, or is asked again.
     pub fn interrupt(&self) {
-        let cells = self.cells.clone();
-        let cell = cells.running.load(Ordering::SeqCst);
-        if cell.is_multiple_of(2) || !cells.signal(libc::SIGINT) {
-            return;
-        }
-        std::thread::spawn(move || {
-            std::thread::sleep(PATIENCE);
-            if cells.running.load(Ordering::SeqCst) == cell {
-                cells.signal(libc::SIGKILL);
-            }
-        });
+        self.cells.interrupt();
     }
 }
 
@@ -180,9 +163,9 @@ fn serve(
         match (&mut loaded, request) {
             (_, Request::Stop) => return,
             (Ok(loaded), Request::Execute { code, events }) => {
-                cells.running.fetch_add(1, Ordering::SeqCst);
-                let outcome = loaded.execute(cells, &code, events.clone());
-                cells.running.fetch_add(1, Ordering::SeqCst);
+                cells.begin();
+                let outcome = loaded.execute(cells, &code, &events);
+                cells.end();
                 let _ = events.send(Event::Done(outcome));
             }
             (Ok(loaded), Request::Complete { code, position, answer }) => {
@@ -192,6 +175,8 @@ fn serve(
                 let _ = answer.send(loaded.inspect(&code, position));
             }
             (Err(problem), Request::Execute { events, .. }) => {
+                cells.begin();
+                cells.end();
                 let _ = events.send(Event::Done(Err(CellError::new("StartError", problem))));
             }
             // Dropping the sender is the empty answer.
@@ -223,9 +208,15 @@ fn load(
 }
 
 impl Loaded {
-    fn execute(&mut self, cells: &Cells, code: &str, events: UnboundedSender<Event>) -> Outcome {
-        let _ = self.listener.send(Listen::Begin(events));
-        let mut result = self.context.execute(code);
+    fn execute(&mut self, cells: &Cells, code: &str, events: &UnboundedSender<Event>) -> Outcome {
+        let mut variables: Vec<String> =
+            self.context.variables_and_types().map(|(name, _)| name.to_owned()).collect();
+        variables.sort_unstable();
+        let _ = self.listener.send(Listen::Begin(events.clone()));
+        let mut callbacks = EvalCallbacks {
+            input_reader: &|asked| read_input(cells, events, asked.prompt, asked.is_password),
+        };
+        let mut result = self.context.execute_with_callbacks(code, &mut callbacks);
         if result.is_ok() && code.lines().any(|line| line.trim() == ":clear") {
             // It clears the prelude too.
             result = self.context.execute(&self.load).and(result);
@@ -234,20 +225,25 @@ impl Loaded {
         let _ = self.listener.send(Listen::End(answer));
         let heard = heard.recv().unwrap_or_default();
         match result {
-            Err(error) => {
-                if matches!(error, Error::SubprocessTerminated(_)) && !cells.stopping.load(Ordering::SeqCst) {
+            Err(Error::SubprocessTerminated(text)) => {
+                if !cells.stopping.load(Ordering::SeqCst) {
                     // The new process must know how to report a panic; a failure here will show there.
                     let _ = self.context.execute(BEGIN);
                 }
-                Err(describe(&error, code))
+                Err(CellError::process_ended(&text, cells.is_interrupted(), &variables))
             }
+            Err(_) if cells.is_interrupted() => Err(CellError::interrupted("while it was being compiled")),
+            Err(error) => Err(describe(&error, code)),
             Ok(_) if heard.failed => Err(match heard.panic {
                 Some((message, line)) => {
                     let source = self.context.last_source().unwrap_or_default();
                     CellError::panic(&message, cell_line(code, &source, line))
                 }
+                None if cells.is_interrupted() => CellError::new("Interrupted", &heard.error_text),
                 None => CellError::new("Error", &heard.error_text),
             }),
+            // What stops of itself, such as `fit`, ends well; what was to run after it does not.
+            Ok(_) if cells.is_interrupted() => Err(CellError::interrupted("when it was asked to")),
             Ok(outputs) => {
                 let mut data: Bundle = outputs.content_by_mime_type.into_iter().collect();
                 data.sort_unstable_by(|a, b| b.0.cmp(&a.0));
@@ -278,6 +274,19 @@ impl Loaded {
     }
 }
 
+/// Asks whoever sent the cell for a line; an empty one if nobody answers.
+fn read_input(cells: &Cells, events: &UnboundedSender<Event>, prompt: String, password: bool) -> String {
+    let (answer, answered) = bounded(1);
+    let _ = events.send(Event::Input { prompt, password, answer });
+    loop {
+        match answered.recv_timeout(GLANCE) {
+            Ok(text) => return text,
+            Err(RecvTimeoutError::Timeout) if !cells.is_interrupted() => {}
+            Err(_) => return String::new(),
+        }
+    }
+}
+
 /// A call that takes arguments is left open for them: `sum(sum_dims)` becomes `sum(`.
 fn insertion(completion: &str) -> &str {
     match completion.find('(') {
@@ -289,15 +298,7 @@ fn insertion(completion: &str) -> &str {
 /// What to tell the user of evcxr's errors.
 fn describe(error: &Error, code: &str) -> CellError {
     let Error::CompilationErrors(errors) = error else {
-        return match error {
-            Error::SubprocessTerminated(text) => CellError::new(
-                "ProcessEnded",
-                &format!(
-                    "{text}\nThe process that ran the cells ended; it was started anew, without its variables."
-                ),
-            ),
-            other => CellError::new("Error", &other.to_string()),
-        };
+        return CellError::new("Error", &error.to_string());
     };
     let name = "cell".to_owned();
     let mut traceback = Vec::new();

@@ -25,6 +25,24 @@ impl CellError {
         error
     }
 
+    /// A cell that was asked to stop and did.
+    pub fn interrupted(when: &str) -> CellError {
+        CellError::new("Interrupted", &format!("the cell stopped {when}; every variable is kept"))
+    }
+
+    /// The end of the process that ran the cells, with what was in it.
+    pub fn process_ended(how: &str, interrupted: bool, variables: &[String]) -> CellError {
+        let lost = match variables {
+            [] => "It held no variables.".to_owned(),
+            names => format!("Lost with it: {}.", names.join(", ")),
+        };
+        let (name, what) = match interrupted {
+            true => ("Interrupted", "the cell did not stop when it was asked to, so its process was ended"),
+            false => ("ProcessEnded", how.trim_end()),
+        };
+        CellError::new(name, &format!("{what}\n{lost}\nA new process takes the next cell."))
+    }
+
     /// The text without colours, for a terminal that has none.
     pub fn plain(&self) -> String {
         without_colours(&self.traceback.join("\n"))

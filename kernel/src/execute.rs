@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 
 use jupyter_protocol::{
     DisplayData, ErrorOutput, ExecuteInput, ExecuteReply, ExecuteRequest, ExecuteResult, ExecutionCount,
-    JupyterMessage, JupyterMessageContent, Media, ReplyError, ReplyStatus, StreamContent, Transient,
-    UpdateDisplayData,
+    ExpressionResult, InputRequest, JupyterMessage, JupyterMessageContent, Media, ReplyError, ReplyStatus,
+    StreamContent, Transient, UpdateDisplayData,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::dispatch::Kernel;
@@ -34,13 +34,19 @@ impl Kernel {
             match event {
                 Event::Output(output) => publish(content(output)),
                 Event::Done(done) => outcome = done,
+                Event::Input { prompt, password, answer } => {
+                    let text = match asked.allow_stdin {
+                        true => self.input.ask(InputRequest { prompt, password }, request).await,
+                        false => {
+                            publish(StreamContent::stderr("this client cannot be asked for input\n").into());
+                            String::new()
+                        }
+                    };
+                    let _ = answer.send(text);
+                }
             }
         }
-        let mut reply = ExecuteReply {
-            execution_count,
-            user_expressions: Some(HashMap::new()),
-            ..ExecuteReply::default()
-        };
+        let mut reply = ExecuteReply { execution_count, ..ExecuteReply::default() };
         match outcome {
             Ok(None) => {}
             Ok(Some(data)) => {
@@ -59,7 +65,35 @@ impl Kernel {
                 publish(ErrorOutput { ename, evalue, traceback }.into());
             }
         }
+        let expressions = asked.user_expressions.iter().flatten().filter(|_| reply.status == ReplyStatus::Ok);
+        let mut values = HashMap::new();
+        for (name, expression) in expressions {
+            values.insert(name.clone(), self.evaluate(expression.clone()).await);
+        }
+        reply.user_expressions = Some(values);
         reply
+    }
+
+    /// The value of an expression that a client asks for beside a cell; what it prints is not heard.
+    async fn evaluate(&self, expression: String) -> ExpressionResult {
+        let (events, mut received) = unbounded_channel();
+        self.engine.execute(expression, events);
+        while let Some(event) = received.recv().await {
+            match event {
+                Event::Done(Ok(data)) => {
+                    return ExpressionResult::Ok {
+                        data: media(&data.unwrap_or_default()),
+                        metadata: Map::new(),
+                    };
+                }
+                Event::Done(Err(CellError { name: ename, value: evalue, traceback })) => {
+                    return ExpressionResult::Error { ename, evalue, traceback };
+                }
+                Event::Output(_) | Event::Input { .. } => {}
+            }
+        }
+        let evalue = "the engine stopped before the expression was known".into();
+        ExpressionResult::Error { ename: "EngineError".into(), evalue, traceback: Vec::new() }
     }
 }
 
@@ -92,7 +126,7 @@ pub fn media(data: &Bundle) -> Media {
         true => serde_json::from_str(content).unwrap_or_else(|_| json!(content)),
         false => json!(content),
     };
-    let bundle: serde_json::Map<String, Value> =
+    let bundle: Map<String, Value> =
         data.iter().map(|(mime, content)| (mime.clone(), value(mime, content))).collect();
     serde_json::from_value(Value::Object(bundle)).unwrap_or_default()
 }

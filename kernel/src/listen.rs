@@ -103,6 +103,10 @@ impl Ear {
             Ok(Frame::Display { id, data }) => self.send(Output::Display { id, data }),
             Ok(Frame::Update { id, data }) => self.send(Output::Update { id, data }),
             Ok(Frame::Panic { message, line, .. }) => self.heard.panic = Some((message, line)),
+            Ok(Frame::Text { text }) => {
+                self.printed += &text;
+                self.flush_stdout();
+            }
             Ok(Frame::Failed) => self.heard.failed = true,
             Ok(Frame::End) => self.ran = true,
             Err(malformed) => self.send(Output::Stderr(format!("{malformed}\n"))),
@@ -117,11 +121,13 @@ impl Ear {
     }
 
     fn stderr(&mut self, line: String) {
-        if matches!(Frame::decode(&line), Some(Ok(Frame::End))) {
-            self.stderr_ended = true;
-        } else {
-            self.held += &line;
-            self.held.push('\n');
+        match Frame::decode(&line) {
+            Some(Ok(Frame::End)) => self.stderr_ended = true,
+            Some(Ok(Frame::Text { text })) => self.held += &text,
+            _ => {
+                self.held += &line;
+                self.held.push('\n');
+            }
         }
     }
 

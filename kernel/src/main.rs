@@ -8,6 +8,7 @@ mod errors;
 mod execute;
 mod html;
 mod install;
+mod interrupt;
 mod listen;
 mod output;
 mod relay;

@@ -33,5 +33,11 @@ pub type Outcome = Result<Option<Bundle>, CellError>;
 #[derive(Debug)]
 pub enum Event {
     Output(Output),
+    /// The cell waits for a line of the user's.
+    Input {
+        prompt: String,
+        password: bool,
+        answer: crossbeam_channel::Sender<String>,
+    },
     Done(Outcome),
 }

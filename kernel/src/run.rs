@@ -70,6 +70,13 @@ fn run_cell(engine: &Engine, code: String) -> (Vec<Output>, Outcome) {
     while let Some(event) = received.blocking_recv() {
         match event {
             Event::Done(outcome) => return (outputs, outcome),
+            Event::Input { prompt, answer, .. } => {
+                eprint!("{prompt}");
+                let mut line = String::new();
+                // At the end of the input there is nothing to answer.
+                let _ = std::io::stdin().read_line(&mut line);
+                let _ = answer.send(line.trim_end_matches(['\r', '\n']).to_owned());
+            }
             Event::Output(output) => {
                 match &output {
                     Output::Stdout(text) => print!("{text}"),

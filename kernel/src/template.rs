@@ -99,13 +99,18 @@ impl Template {
         self.path.join("session")
     }
 
+    /// The prelude itself.
+    pub fn library(&self) -> PathBuf {
+        self.path.join("deps").join(library_file())
+    }
+
     /// The evcxr commands that make a cell see the prelude.
     pub fn load_commands(&self) -> String {
         let deps = self.path.join("deps");
         let flags = [
             "-Cprefer-dynamic".to_owned(),
             "--extern".to_owned(),
-            format!("{REAL}={}", deps.join(library_file()).display()),
+            format!("{REAL}={}", self.library().display()),
             format!("-Ldependency={}", deps.display()),
             format!("-Clink-arg=-Wl,-rpath,{}", deps.display()),
         ];

@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// The compiler's full version, `rustc -vV`, or what went wrong.
 pub fn rustc_version() -> Result<String, String> {
-    output(Command::new("rustc").arg("-vV"))
+    static VERSION: OnceLock<Result<String, String>> = OnceLock::new();
+    VERSION.get_or_init(|| output(Command::new("rustc").arg("-vV"))).clone()
 }
 
 /// The compiler's version number, for a client that asks.

@@ -1,12 +1,16 @@
 //! Jupyter's sockets, and the messages that go through them.
 
-use jupyter_protocol::{ConnectionInfo, JupyterError, JupyterMessage, JupyterMessageContent, UnknownMessage};
+use jupyter_protocol::{
+    ConnectionInfo, InputRequest, JupyterError, JupyterMessage, JupyterMessageContent, UnknownMessage,
+};
 use jupyter_zmq_client::{
-    KernelHeartbeatConnection, KernelIoPubConnection, KernelShellConnection, RawMessage,
-    RouterSendConnection, RuntimeError, create_kernel_control_connection, create_kernel_heartbeat_connection,
-    create_kernel_iopub_connection, create_kernel_shell_connection, create_kernel_stdin_connection,
+    KernelHeartbeatConnection, KernelIoPubConnection, KernelShellConnection, KernelStdinConnection,
+    RawMessage, RouterSendConnection, RuntimeError, create_kernel_control_connection,
+    create_kernel_heartbeat_connection, create_kernel_iopub_connection, create_kernel_shell_connection,
+    create_kernel_stdin_connection,
 };
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use zeromq::{SocketRecv, SocketSend};
 
@@ -59,6 +63,30 @@ impl Publisher {
     }
 }
 
+/// The way to one client's user, whose keyboard answers.
+pub struct Input(Mutex<KernelStdinConnection>);
+
+impl Input {
+    /// Asks, and waits for the line; an empty one if the client cannot be asked.
+    pub async fn ask(&self, asked: InputRequest, request: &JupyterMessage) -> String {
+        let mut socket = self.0.lock().await;
+        if let Err(error) = socket.send(message(asked, Some(request))).await {
+            eprintln!("a request for input was not sent: {error}");
+            return String::new();
+        }
+        loop {
+            match socket.read().await {
+                Ok(JupyterMessage { content: JupyterMessageContent::InputReply(reply), .. }) => {
+                    return reply.value;
+                }
+                Ok(_) => {}
+                Err(RuntimeError::ZmqError(_)) => return String::new(),
+                Err(error) => eprintln!("a message was dropped: {error}"),
+            }
+        }
+    }
+}
+
 /// Requests of one channel, and the way back to those who sent them.
 pub struct Channel {
     requests: UnboundedReceiver<JupyterMessage>,
@@ -103,8 +131,9 @@ impl Channel {
     }
 
     /// Answers a request.
-    pub async fn reply(&mut self, content: JupyterMessageContent, request: &JupyterMessage) {
-        if let Err(error) = self.replies.send(message(content, Some(request))).await {
+    pub async fn reply(&mut self, content: JupyterMessageContent, request: &JupyterMessage, metadata: Value) {
+        let reply = message(content, Some(request)).with_metadata(metadata);
+        if let Err(error) = self.replies.send(reply).await {
             eprintln!("a reply was not sent: {error}");
         }
     }
@@ -115,8 +144,7 @@ pub struct Sockets {
     pub shell: Channel,
     pub control: Channel,
     pub publisher: Publisher,
-    // Nothing asks for input yet; clients expect the socket to be there.
-    _stdin: KernelShellConnection,
+    pub input: Input,
 }
 
 impl Sockets {
@@ -131,7 +159,7 @@ impl Sockets {
             shell: Channel::new(create_kernel_shell_connection(connection, session).await?),
             control: Channel::new(create_kernel_control_connection(connection, session).await?),
             publisher: Publisher(sender),
-            _stdin: create_kernel_stdin_connection(connection, session).await?,
+            input: Input(Mutex::new(create_kernel_stdin_connection(connection, session).await?)),
         })
     }
 }

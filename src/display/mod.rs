@@ -5,6 +5,7 @@
 //! is printed.
 
 mod html;
+mod input;
 mod pictures;
 mod shows;
 
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub use headstart_frame::Bundle;
 use headstart_frame::{ENVIRONMENT_VARIABLE, Frame};
 pub(crate) use html::escape;
+pub use input::{input, input_password};
 pub use pictures::Pictures;
 
 /// What a value looks like on a page: `text/plain` always, and HTML or SVG where that is better.

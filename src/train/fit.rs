@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use super::progress::Progress;
 use super::{Compiled, History};
 use crate::data::{Dataset, IntoDataset};
-use crate::nn::{Mode, Model};
+use crate::nn::{Mode, Model, Param};
 use crate::{Error, Result, check_interrupt};
 
 /// How to fit: `Fit::epochs(10)`, and what else is to be other than Keras has it.
@@ -57,12 +57,14 @@ impl Model {
     /// Trains the model on `(&x, &y)`, or on what [`ImageDataGenerator::flow`] gives.
     ///
     /// While it runs, a progress bar and a chart on the page are kept up to date, and each epoch
-    /// prints its line. The optimizer's state is kept for a further call.
+    /// prints its line. The optimizer's state is kept for a further call. Stop ends it after the
+    /// batch at hand: the history then holds the epochs that were finished, and
+    /// [`History::stopped`] tells where it ended.
     ///
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit;
-    /// [`Error::NotFinite`] if the loss stops being a number; [`Error::Interrupted`]. The model
-    /// stays as the last step left it.
+    /// [`Error::NotFinite`] if the loss stops being a number; [`Error::Interrupted`] if Stop was
+    /// pressed before it began. The model stays as the last step left it.
     ///
     /// [`ImageDataGenerator::flow`]: crate::data::ImageDataGenerator::flow
     pub fn fit(&mut self, data: impl IntoDataset, fit: Fit) -> Result<History> {
@@ -79,6 +81,7 @@ impl Model {
             let expected = "at least one layer that training may change; call `unfreeze`".into();
             return Err(Error::Argument { name: "the model", expected, found: "every layer frozen".into() });
         }
+        check_interrupt()?;
         let prefixes: &[&str] = if fit.validation_data.is_some() { &["", "val_"] } else { &[""] };
         let names = prefixes.iter().flat_map(|prefix| Means::new(compiled).row(prefix));
         let mut history = History::new(names.map(|(name, _)| name).collect());
@@ -87,30 +90,53 @@ impl Model {
         for epoch in 1..=fit.epochs {
             progress.epoch_begins(epoch);
             let begin = Instant::now();
-            let mut means = Means::new(compiled);
-            for (batch, data) in (1..).zip(data.epoch()?) {
-                check_interrupt().inspect_err(|_| progress.stopped(epoch, batch, &history))?;
-                let (x, y) = data?;
-                let y = compiled.loss.targets(&y, columns(self))?;
-                let output = self.forward(&x, Mode::Training)?;
-                let loss = compiled.loss.compute(&output, &y)?;
-                let value = loss.to_scalar::<f32>()?;
-                if !value.is_finite() {
-                    return Err(Error::NotFinite { loss: value, epoch, batch });
+            match self.epoch(compiled, data, fit, &params, &mut progress) {
+                Ok(row) => {
+                    history.push(&row, begin.elapsed());
+                    progress.epoch_ends(&row, &history);
                 }
-                compiled.optimizer.step(&params, &loss.backward()?)?;
-                means.add(x.dim(0)?, value, &output.detach(), &y, compiled)?;
-                progress.batch_ends(epoch, batch, &means.row(""));
+                // What was learnt is kept, and so is what was measured.
+                Err(Error::Interrupted) => {
+                    history.stopped = Some(progress.stopped(&history));
+                    return Ok(history);
+                }
+                Err(error) => return Err(error),
             }
-            let mut row = means.row("");
-            if let Some((x, y)) = &fit.validation_data {
-                row.extend(self.measure(compiled, x, y)?.row("val_"));
-            }
-            history.push(&row, begin.elapsed());
-            progress.epoch_ends(&row, &history);
         }
         progress.training_ends(&history);
         Ok(history)
+    }
+
+    /// One time over the data; the numbers that it gave.
+    fn epoch(
+        &self,
+        compiled: &mut Compiled,
+        data: &mut dyn Dataset,
+        fit: &Fit,
+        params: &[Param],
+        progress: &mut Progress,
+    ) -> Result<Vec<(String, f64)>> {
+        let mut means = Means::new(compiled);
+        for data in data.epoch()? {
+            check_interrupt()?;
+            let (x, y) = data?;
+            let y = compiled.loss.targets(&y, columns(self))?;
+            let output = self.forward(&x, Mode::Training)?;
+            let loss = compiled.loss.compute(&output, &y)?;
+            let value = loss.to_scalar::<f32>()?;
+            if !value.is_finite() {
+                let (epoch, batch) = progress.position();
+                return Err(Error::NotFinite { loss: value, epoch, batch: batch + 1 });
+            }
+            compiled.optimizer.step(params, &loss.backward()?)?;
+            means.add(x.dim(0)?, value, &output.detach(), &y, compiled)?;
+            progress.batch_ends(&means.row(""));
+        }
+        let mut row = means.row("");
+        if let Some((x, y)) = &fit.validation_data {
+            row.extend(self.measure(compiled, x, y)?.row("val_"));
+        }
+        Ok(row)
     }
 
     /// Loss and metrics of the model as it is.

@@ -15,13 +15,15 @@ pub struct History {
     columns: Vec<Vec<f64>>,
     /// How long each epoch took.
     pub times: Vec<Duration>,
+    /// Where Stop ended the training: the epoch, from 1, and how many of its batches were done.
+    pub stopped: Option<(usize, usize)>,
 }
 
 impl History {
     /// A history without an epoch, of these numbers.
     pub(crate) fn new(names: Vec<String>) -> History {
         let columns = vec![Vec::new(); names.len()];
-        History { names, columns, times: Vec::new() }
+        History { names, columns, times: Vec::new(), stopped: None }
     }
 
     /// Adds one epoch's numbers, in the order of the names.

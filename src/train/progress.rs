@@ -22,6 +22,9 @@ pub(crate) struct Progress {
     begin: Instant,
     epoch_begin: Instant,
     last_update: Instant,
+    epoch: usize,
+    /// How many batches of the epoch are done.
+    batch: usize,
 }
 
 type Row = [(String, f64)];
@@ -41,6 +44,8 @@ impl Progress {
             begin: now,
             epoch_begin: now,
             last_update: now,
+            epoch: 0,
+            batch: 0,
         }
     }
 
@@ -53,12 +58,20 @@ impl Progress {
 
     pub(crate) fn epoch_begins(&mut self, epoch: usize) {
         self.epoch_begin = Instant::now();
+        (self.epoch, self.batch) = (epoch, 0);
         if self.verbose {
             println!("Epoch {epoch}/{}", self.epochs);
         }
     }
 
-    pub(crate) fn batch_ends(&mut self, epoch: usize, batch: usize, row: &Row) {
+    /// The epoch, from 1, and how many of its batches are done.
+    pub(crate) fn position(&self) -> (usize, usize) {
+        (self.epoch, self.batch)
+    }
+
+    pub(crate) fn batch_ends(&mut self, row: &Row) {
+        self.batch += 1;
+        let (epoch, batch) = self.position();
         if !self.verbose || self.last_update.elapsed() < INTERVAL {
             return;
         }
@@ -87,17 +100,23 @@ impl Progress {
         self.finish(history, format!("{} epoch{plural} in {}", history.epochs(), time(self.begin.elapsed())));
     }
 
-    pub(crate) fn stopped(&mut self, epoch: usize, batch: usize, history: &History) {
+    /// Says where the training stopped, and gives it.
+    pub(crate) fn stopped(&mut self, history: &History) -> (usize, usize) {
+        let (epoch, batch) = self.position();
         let text = format!("stopped at epoch {epoch}, batch {batch} of {}", self.batches);
         if self.verbose {
             println!("{text}");
         }
         self.finish(history, text);
+        (epoch, batch)
     }
 
     fn finish(&mut self, history: &History, text: String) {
         if let Some(display) = &self.bar_display {
-            let done = history.epochs() * self.batches;
+            let done = match history.epochs() {
+                all if all == self.epochs => all * self.batches,
+                some => some * self.batches + self.batch,
+            };
             display.update(&Bar { done, total: self.epochs * self.batches, text });
         }
         self.draw(history);

@@ -19,7 +19,7 @@ pool: MaxPooling2D = MaxPooling2D::new(2).strides(2).padding(Padding::Valid)
 norm: BatchNormalization = BatchNormalization::default().momentum(0.9).epsilon(1e-5)
 dense: Dense = Dense::new(3).activation(Relu).kernel_initializer(Initializer::HeUniform)
 drop_half: Dropout = Dropout::new(0.5)
-input: Input = Input::new((3, 32, 32))
+inlet: Input = Input::new((3, 32, 32))
 weights: Weights = Weights::file("none.safetensors")
 vgg: Network = Vgg16::new(Weights::Random(0)).include_top(false).input_shape((3, 32, 32))
 resnet: Network = ResNet50::new(Weights::Random(0)).classes(10).classifier_activation(Softmax)
@@ -68,6 +68,8 @@ labels: String = images.labels()?[0].to_owned()
 sheet: Pictures = Pictures::new(&x, &["a", "b", "c", "d"])?
 text: Text = Text::new("shown")
 shown: Display = display(&text)
+asked: String = input("")?
+secret: String = input_password("")?
 """
 TRAINED = """
 compiled: () = small.compile(Adam::default(), BinaryCrossentropy, [Accuracy])

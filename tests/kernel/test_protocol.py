@@ -77,7 +77,8 @@ def test_a_cell_that_never_yields_can_be_interrupted(kernel):
     kernel.client.get_iopub_msg(timeout=10)
     time.sleep(2)
     kernel.manager.interrupt_kernel()
-    assert kernel.result(request, timeout=30).status == "error"
+    cell = kernel.result(request, timeout=30)
+    assert cell.reply["ename"] == "Interrupted" and "kept" in cell.traceback
     assert kernel.ok("1 + 1") == "2"
 
 
@@ -88,3 +89,51 @@ def test_a_restart_begins_anew(kernel):
     kernel.client.wait_for_ready(timeout=60)
     assert kernel.run("before").status == "error"
     assert kernel.run("3").reply["execution_count"] == 2
+
+
+def test_expressions_are_evaluated_beside_a_cell(kernel):
+    kernel.ok("let n = 20;")
+    reply = kernel.run("n", user_expressions={"twice": "n * 2", "wrong": "missing"}).reply["user_expressions"]
+    assert reply["twice"]["data"] == {"text/plain": "40"}
+    assert (reply["wrong"]["status"], reply["wrong"]["ename"]) == ("error", "CompileError")
+
+
+def test_a_cell_can_ask_its_user(kernel):
+    request = kernel.send('let name = input("Your name? ")?; println!("hello {name}");', allow_stdin=True)
+    asked = kernel.client.get_stdin_msg(timeout=30)["content"]
+    assert asked == {"prompt": "Your name? ", "password": False}
+    kernel.client.input("Ada: 1")
+    assert kernel.result(request).stdout == "hello Ada: 1\n"
+    secret = kernel.send('input_password("Key? ")?.len()', allow_stdin=True)
+    assert kernel.client.get_stdin_msg(timeout=30)["content"]["password"]
+    kernel.client.input("1234")
+    assert kernel.result(secret).value == "4"
+    unheard = kernel.run('input("Anyone? ")?', allow_stdin=False)
+    assert "cannot be asked" in unheard.stderr
+
+
+def test_what_is_asked_while_a_cell_runs_is_answered_at_once(kernel):
+    request = kernel.send("std::thread::sleep(std::time::Duration::from_secs(4));")
+    kernel.client.get_iopub_msg(timeout=10)
+    begin = time.monotonic()
+    empty = kernel.client.complete("Vgg1", 4, reply=True, timeout=10)["content"]
+    assert (empty["status"], empty["matches"]) == ("ok", [])
+    assert not kernel.client.inspect("Vgg16", 4, reply=True, timeout=10)["content"]["found"]
+    kernel.client.is_complete("f(")
+    assert kernel.client.get_shell_msg(timeout=10)["content"] == {"status": "incomplete", "indent": "    "}
+    assert kernel.client.kernel_info(reply=True, timeout=10)["content"]["status"] == "ok"
+    assert time.monotonic() - begin < 2
+    assert kernel.result(request).status == "ok"
+
+
+def test_text_is_seen_as_it_is_written(kernel):
+    request = kernel.send(
+        'print!("one"); std::thread::sleep(std::time::Duration::from_secs(1)); print!("\\rtwo é");'
+        'std::thread::sleep(std::time::Duration::from_secs(1)); eprint!("three"); print!("four");'
+    )
+    cell = kernel.result(request)
+    parts = [c["text"] for c in cell.of_type("stream") if c["name"] == "stdout"]
+    assert parts == ["one", "\rtwo é", "four"]
+    assert cell.stderr == "three"
+    assert kernel.run('print!("a"); println!("b"); print!("c"); 7').stdout == "ab\nc"
+    assert kernel.run('print!("x"); panic!("y");').stdout == "x"

@@ -14,7 +14,14 @@ use std::fmt;
 /// The variable that the kernel sets for the cell's process: it reads frames.
 pub const ENVIRONMENT_VARIABLE: &str = "HEADSTART_FRAMES";
 
-const MARK: &str = "\u{1e}headstart";
+/// The variable by which the kernel tells the cells' process where the prelude's library lies.
+pub const LIBRARY_VARIABLE: &str = "HEADSTART_LIBRARY";
+
+/// The function of that library, `extern "C" fn()`, to be called when a cell is over.
+pub const CELL_IS_OVER: &std::ffi::CStr = c"headstart_cell_is_over";
+
+/// How a line that is a frame begins.
+pub const MARK: &str = "\u{1e}headstart";
 const FIELD: char = '\u{1f}';
 
 /// What one display shows, in each form that it has: pairs of MIME type and content.
@@ -59,6 +66,11 @@ pub enum Frame {
         /// The line in that file, from 1.
         line: u32,
     },
+    /// Printed text without a line feed after it.
+    Text {
+        /// The text.
+        text: String,
+    },
     /// A `?` in the cell met an error; its text went to standard error.
     Failed,
     /// The cell's code has ended, whichever way.
@@ -91,6 +103,10 @@ impl Frame {
                 for field in ["panic", message, file, &number.to_string()] {
                     push(&mut line, field);
                 }
+            }
+            Frame::Text { text } => {
+                push(&mut line, "text");
+                push(&mut line, text);
             }
             Frame::Failed => push(&mut line, "failed"),
             Frame::End => push(&mut line, "end"),
@@ -127,6 +143,7 @@ fn from_fields(fields: Vec<String>) -> Result<Frame, Malformed> {
             file: next("no file")?,
             line: next("no line")?.parse().map_err(|_| Malformed { reason: "line is no number" })?,
         }),
+        "text" => Ok(Frame::Text { text: next("no text")? }),
         "failed" => Ok(Frame::Failed),
         "end" => Ok(Frame::End),
         _ => Err(Malformed { reason: "unknown kind" }),
@@ -198,6 +215,7 @@ mod tests {
             Frame::Display { id: awkward.into(), data: data.clone() },
             Frame::Update { id: String::new(), data },
             Frame::Panic { message: awkward.into(), file: "src/lib.rs".into(), line: 12 },
+            Frame::Text { text: awkward.into() },
             Frame::Failed,
             Frame::End,
         ] {
