@@ -4,6 +4,7 @@
 //! process prints and turns it into [`Output`]s. When a cell is over, the first asks the second
 //! whether everything has been heard, so that nothing of a cell arrives after its end.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use headstart_frame::{ENVIRONMENT_VARIABLE, LIBRARY_VARIABLE};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::errors::{cell_line, without_colours};
+use crate::hints::Gone;
 use crate::interrupt::{Cells, PATIENCE};
 use crate::listen::{Listen, listen};
 use crate::output::{Bundle, CellError, Event, Outcome};
@@ -24,6 +26,9 @@ use crate::{relay, toolchain};
 /// Run in each new process of cells, before the first.
 const BEGIN: &str = "headstart::start();";
 const USE_PRELUDE: &str = "use headstart::prelude::*;";
+/// Until a cell has used `?`, evcxr tries each without it first, and then shows a value that was
+/// made with it as no more than its `Debug`.
+const ALLOW_QUESTION_MARK: &str = "headstart::check_interrupt()?;";
 /// How often a cell that waits for input looks whether it is to stop.
 const GLANCE: Duration = Duration::from_millis(100);
 
@@ -150,6 +155,7 @@ struct Loaded {
     listener: Sender<Listen>,
     /// What makes the prelude known.
     load: String,
+    gone: Gone,
 }
 
 fn serve(
@@ -200,18 +206,19 @@ fn load(
         .name("listener".into())
         .spawn(move || listen(&outputs.stdout, &outputs.stderr, &commands))
         .map_err(|error| error.to_string())?;
-    let load = format!("{}{USE_PRELUDE}\n{BEGIN}", template.load_commands());
-    let mut loaded = Loaded { context, listener, load };
-    loaded.context.execute(&loaded.load).map_err(|error| describe(&error, &loaded.load).plain())?;
+    let load = format!("{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands());
+    let mut loaded = Loaded { context, listener, load, gone: Gone::default() };
+    loaded
+        .context
+        .execute(&loaded.load)
+        .map_err(|error| describe(&error, &loaded.load, &Gone::default()).plain())?;
     session.keep(&template);
     Ok(loaded)
 }
 
 impl Loaded {
     fn execute(&mut self, cells: &Cells, code: &str, events: &UnboundedSender<Event>) -> Outcome {
-        let mut variables: Vec<String> =
-            self.context.variables_and_types().map(|(name, _)| name.to_owned()).collect();
-        variables.sort_unstable();
+        let variables = self.variables();
         let _ = self.listener.send(Listen::Begin(events.clone()));
         let mut callbacks = EvalCallbacks {
             input_reader: &|asked| read_input(cells, events, asked.prompt, asked.is_password),
@@ -224,6 +231,7 @@ impl Loaded {
         let (answer, heard) = bounded(1);
         let _ = self.listener.send(Listen::End(answer));
         let heard = heard.recv().unwrap_or_default();
+        self.gone.note(&variables, &self.variables(), code);
         match result {
             Err(Error::SubprocessTerminated(text)) => {
                 if !cells.stopping.load(Ordering::SeqCst) {
@@ -233,7 +241,7 @@ impl Loaded {
                 Err(CellError::process_ended(&text, cells.is_interrupted(), &variables))
             }
             Err(_) if cells.is_interrupted() => Err(CellError::interrupted("while it was being compiled")),
-            Err(error) => Err(describe(&error, code)),
+            Err(error) => Err(describe(&error, code, &self.gone)),
             Ok(_) if heard.failed => Err(match heard.panic {
                 Some((message, line)) => {
                     let source = self.context.last_source().unwrap_or_default();
@@ -252,6 +260,10 @@ impl Loaded {
                 Ok((!data.is_empty() && !is_unit).then_some(data))
             }
         }
+    }
+
+    fn variables(&self) -> BTreeSet<String> {
+        self.context.variables_and_types().map(|(name, _)| name.to_owned()).collect()
     }
 
     fn complete(&mut self, code: &str, position: usize) -> Completions {
@@ -296,9 +308,13 @@ fn insertion(completion: &str) -> &str {
 }
 
 /// What to tell the user of evcxr's errors.
-fn describe(error: &Error, code: &str) -> CellError {
+fn describe(error: &Error, code: &str, gone: &Gone) -> CellError {
     let Error::CompilationErrors(errors) = error else {
-        return CellError::new("Error", &error.to_string());
+        let mut text = error.to_string();
+        if let Some(hint) = gone.hint(None, &text) {
+            text += &format!("\nhint: {hint}");
+        }
+        return CellError::new("Error", &text);
     };
     let name = "cell".to_owned();
     let mut traceback = Vec::new();
@@ -318,6 +334,8 @@ fn describe(error: &Error, code: &str) -> CellError {
         let help = error.help();
         let new = help.iter().filter(|help| !shown.contains(help.lines().next().unwrap_or_default()));
         traceback.extend(new.map(|help| format!("help: {help}")));
+        let hint = gone.hint(error.code(), &error.message()).map(|hint| format!("hint: {hint}"));
+        traceback.extend(hint.filter(|hint| !traceback.contains(hint)));
     }
     let value = errors.first().map(|error| error.message()).unwrap_or_default();
     CellError { name: "CompileError".into(), value, traceback }

@@ -1,5 +1,7 @@
 //! What a user reads when a cell fails.
 
+use std::collections::BTreeSet;
+
 use crate::output::CellError;
 
 const RED: &str = "\u{1b}[31m";
@@ -31,10 +33,11 @@ impl CellError {
     }
 
     /// The end of the process that ran the cells, with what was in it.
-    pub fn process_ended(how: &str, interrupted: bool, variables: &[String]) -> CellError {
-        let lost = match variables {
-            [] => "It held no variables.".to_owned(),
-            names => format!("Lost with it: {}.", names.join(", ")),
+    pub fn process_ended(how: &str, interrupted: bool, variables: &BTreeSet<String>) -> CellError {
+        let names: Vec<&str> = variables.iter().map(String::as_str).collect();
+        let lost = match names.is_empty() {
+            true => "It held no variables.".to_owned(),
+            false => format!("Lost with it: {}.", names.join(", ")),
         };
         let (name, what) = match interrupted {
             true => ("Interrupted", "the cell did not stop when it was asked to, so its process was ended"),

@@ -6,6 +6,7 @@ mod doctor;
 mod engine;
 mod errors;
 mod execute;
+mod hints;
 mod html;
 mod install;
 mod interrupt;

@@ -8,6 +8,7 @@ mod html;
 mod input;
 mod pictures;
 mod shows;
+mod tensor;
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicUsize, Ordering};

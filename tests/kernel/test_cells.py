@@ -183,3 +183,34 @@ def test_two_kernels_at_a_time(kernel):
         assert (kernel.ok("mine"), other.ok("theirs")) == ("1", "2")
     finally:
         other.stop()
+
+
+HINTS = {
+    "a value used up by an earlier cell": (["let first_batch = vec![1];", "let taken = first_batch;"], "first_batch.len()", "`let taken = first_batch;`"),
+    "a missing question mark": ([], "device_missing_mark(1).dims()", "put `?` after"),
+    "a borrow that cannot outlive its cell": (["let owner = vec![1];"], "let first = owner.iter();", "must own its data"),
+}
+
+
+@pytest.mark.parametrize("what", HINTS)
+def test_a_learner_is_told_what_a_notebook_asks(kernel, what):
+    before, code, hint = HINTS[what]
+    kernel.ok("fn device_missing_mark(n: usize) -> HeadstartResult<Tensor> { Ok(Tensor::zeros(n, DType::F32, &device())?) }")
+    for cell in before:
+        kernel.ok(cell)
+    cell = kernel.run(code)
+    assert cell.status == "error" and hint in cell.traceback, cell.traceback
+
+
+def test_the_last_value_is_shown_by_what_it_is(kernel):
+    def shown(code):
+        cell = kernel.run(code)
+        assert cell.status == "ok", cell.traceback
+        return cell.of_type("execute_result")[0]["data"]
+
+    assert "Tensor[[2, 3], f32]" in shown("Tensor::zeros((2, 3), DType::F32, &device())?")["text/plain"]
+    assert "<image" in shown("random_uniform((3, 32, 32), 0.0, 1.0)?")["image/svg+xml"]
+    assert shown("Tensor::zeros(1, DType::F32, &device()).map_err(headstart::Error::from)")["text/plain"].startswith("[0.]")
+    assert "<table>" in shown("sequential![Input::new(2), Dense::new(1)]?")["text/html"]
+    kernel.ok("struct Own; impl Show for Own { fn bundle(&self) -> Vec<(String, String)> { vec![(\"text/html\".into(), \"<b>own</b>\".into()), (\"text/plain\".into(), \"own\".into())] } }")
+    assert shown("Own") == {"text/html": "<b>own</b>", "text/plain": "own"}

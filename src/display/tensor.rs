@@ -1,0 +1,76 @@
+//! How a tensor looks: its numbers, and as a picture where it is one.
+
+use candle_core::{DType, Tensor};
+
+use super::{Bundle, Pictures, Show};
+use crate::Result;
+
+/// Smaller ones are numbers to read, not pictures to look at.
+const SMALLEST_SIDE: usize = 16;
+const MOST: usize = 10;
+
+impl Show for Tensor {
+    /// Shape, type and some of the values; beside them, for `[3, height, width]` or
+    /// `[N, 3, height, width]` with values from 0 to 1 or to 255, the pictures.
+    fn bundle(&self) -> Bundle {
+        let mut bundle = vec![("text/plain".into(), self.to_string())];
+        if let Ok(Some(pictures)) = pictures(self) {
+            bundle.extend(pictures.bundle().into_iter().filter(|(mime, _)| mime == "image/svg+xml"));
+        }
+        bundle
+    }
+}
+
+/// What a call gave, without its `Ok`.
+impl<T: Show, E: std::fmt::Display> Show for std::result::Result<T, E> {
+    fn bundle(&self) -> Bundle {
+        match self {
+            Ok(value) => value.bundle(),
+            Err(error) => vec![("text/plain".into(), format!("Err: {error}"))],
+        }
+    }
+}
+
+fn pictures(tensor: &Tensor) -> Result<Option<Pictures>> {
+    let batch = match *tensor.dims() {
+        [3, height, width] if height.min(width) >= SMALLEST_SIDE => tensor.unsqueeze(0)?,
+        [n, 3, height, width] if height.min(width) >= SMALLEST_SIDE && n > 0 => {
+            tensor.narrow(0, 0, n.min(MOST))?
+        }
+        _ => return Ok(None),
+    };
+    if !matches!(batch.dtype(), DType::F32 | DType::U8) {
+        return Ok(None);
+    }
+    let batch = batch.to_dtype(DType::F32)?;
+    let (low, high) = (batch.min_all()?.to_scalar::<f32>()?, batch.max_all()?.to_scalar::<f32>()?);
+    let scale = match (low, high) {
+        (0.0.., ..=1.0) => 255.0,
+        (0.0.., ..=255.0) => 1.0,
+        _ => return Ok(None),
+    };
+    let captions: Vec<String> = (0..batch.dim(0)?).map(|number| number.to_string()).collect();
+    Ok(Some(Pictures::new(&(batch * scale)?, &captions)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mimes(tensor: &Tensor) -> Vec<String> {
+        tensor.bundle().into_iter().map(|(mime, _)| mime).collect()
+    }
+
+    #[test]
+    fn only_what_can_be_a_picture_is_shown_as_one() -> Result<()> {
+        let numbers = crate::random_uniform((2, 3), 0.0, 1.0)?;
+        assert_eq!(mimes(&numbers), ["text/plain"]);
+        assert!(numbers.bundle()[0].1.contains("Tensor[[2, 3], f32]"), "{}", numbers.bundle()[0].1);
+        let pictures = crate::random_uniform((12, 3, 20, 20), 0.0, 255.0)?;
+        assert_eq!(mimes(&pictures), ["text/plain", "image/svg+xml"]);
+        assert_eq!(pictures.bundle()[1].1.matches("<image").count(), MOST);
+        assert_eq!(mimes(&pictures.get(0)?), ["text/plain", "image/svg+xml"]);
+        assert_eq!(mimes(&crate::models::preprocess_input(&pictures)?), ["text/plain"]);
+        Ok(())
+    }
+}
