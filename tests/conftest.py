@@ -21,6 +21,7 @@ def jupyter(tmp_path_factory):
     """A data folder of Jupyter with our kernel and the stock one; nothing of the user's is touched."""
     data = tmp_path_factory.mktemp("jupyter")
     os.environ["JUPYTER_DATA_DIR"] = str(data)
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
     for variable in ("CONFIG", "RUNTIME"):
         os.environ[f"JUPYTER_{variable}_DIR"] = str(tmp_path_factory.mktemp(variable.lower()))
     subprocess.run([HEADSTART, "install"], check=True, timeout=STARTING)

@@ -1,8 +1,8 @@
 //! The kernel's conversation with Jupyter: one `match` over what can be asked.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::SecondsFormat;
@@ -11,13 +11,14 @@ use jupyter_protocol::{
     HelpLink, HistoryReply, InspectReply, InterruptReply, IsCompleteReply, JupyterMessage,
     JupyterMessageContent as Content, KernelInfoReply, LanguageInfo, ReplyStatus, ShutdownReply, Status,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::complete::{Completeness, byte_offset, char_offset, completeness};
 use crate::engine::Engine;
 use crate::execute::{aborted, media};
+use crate::history::History;
 use crate::wire::{Channel, Input, PROTOCOL_VERSION, Publisher, Sockets};
 
 /// The last messages leave within this time.
@@ -28,6 +29,7 @@ pub struct Kernel {
     pub publisher: Publisher,
     pub input: Input,
     pub count: AtomicUsize,
+    pub history: Mutex<History>,
     rust_version: String,
     leave: Notify,
 }
@@ -41,6 +43,7 @@ pub async fn serve(connection: &ConnectionInfo, engine: Engine, rust_version: St
         publisher: sockets.publisher,
         input: sockets.input,
         count: AtomicUsize::new(0),
+        history: Mutex::new(History::begin()?),
         rust_version,
         leave: Notify::new(),
     });
@@ -164,7 +167,9 @@ impl Kernel {
                 }
                 .into()
             }
-            Content::HistoryRequest(_) => HistoryReply::default().into(),
+            Content::HistoryRequest(asked) => {
+                self.history(serde_json::to_value(asked).unwrap_or_default()).into()
+            }
             Content::CommInfoRequest(_) => CommInfoReply::default().into(),
             Content::CommOpen(open) => {
                 // There is nobody here to talk to.
@@ -183,7 +188,7 @@ impl Kernel {
             }
             // A client that leaves out what it does not mind is answered like any other.
             Content::UnknownMessage(unknown) if unknown.msg_type == "history_request" => {
-                HistoryReply::default().into()
+                self.history(unknown.content.clone()).into()
             }
             Content::UnknownMessage(unknown) if unknown.msg_type.ends_with("_request") => {
                 unknown.reply(json!({
@@ -195,6 +200,10 @@ impl Kernel {
             }
             _ => return None,
         })
+    }
+
+    fn history(&self, asked: Value) -> HistoryReply {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).answer(asked)
     }
 
     async fn complete(&self, code: &str, position: usize) -> CompleteReply {

@@ -1,6 +1,7 @@
 //! The running of a cell, told to everyone who listens.
 
 use std::collections::HashMap;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use jupyter_protocol::{
@@ -45,6 +46,12 @@ impl Kernel {
                     let _ = answer.send(text);
                 }
             }
+        }
+        if counted {
+            let value = outcome.as_ref().ok().and_then(Option::as_ref);
+            let text = value.and_then(|data| data.iter().find(|(mime, _)| mime == "text/plain"));
+            let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+            history.add(count, &asked.code, text.map(|(_, text)| text.as_str()));
         }
         let mut reply = ExecuteReply { execution_count, ..ExecuteReply::default() };
         match outcome {

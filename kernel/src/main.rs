@@ -7,6 +7,7 @@ mod engine;
 mod errors;
 mod execute;
 mod hints;
+mod history;
 mod html;
 mod install;
 mod interrupt;

@@ -17,6 +17,8 @@ class HeadstartConformance(jupyter_kernel_test.KernelTests):
     code_execute_result = [{"code": "6 * 7", "result": "42"}]
     code_display_data = [{"code": 'display(&Text::new("shown"));', "mime": "text/plain"}]
     code_inspect_sample = "Vgg16"
+    code_history_pattern = "6*7"
+    supported_history_operations = ("tail", "range", "search")
 
-    # There is no pager and nothing clears output; history is answered empty: see test_protocol.
-    test_pager = test_clear_output = test_history = None
+    # There is no pager, and nothing clears output.
+    test_pager = test_clear_output = None

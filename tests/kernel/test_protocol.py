@@ -3,6 +3,7 @@
 import time
 
 import zmq
+from conftest import Kernel
 from jupyter_client.session import Session
 
 
@@ -57,11 +58,22 @@ def test_cells_sent_after_one_that_fails_are_aborted(kernel):
     assert kernel.ok("2") == "2"
 
 
-def test_what_there_is_not_is_answered_empty(kernel):
-    history = kernel.client.history(reply=True, timeout=10)["content"]
-    assert (history["status"], history["history"]) == ("ok", [])
+def test_comms_are_answered_empty(kernel):
     comms = kernel.client.comm_info(reply=True, timeout=10)["content"]
     assert (comms["status"], comms["comms"]) == ("ok", {})
+
+
+def test_history_is_kept_from_session_to_session(kernel):
+    kernel.ok('"remembered".len()')
+    other = Kernel()
+    try:
+        other.ok("let new = 1;")
+        tail = other.client.history(hist_access_type="tail", n=2, output=True, reply=True, timeout=10)["content"]
+        assert [entry[2] for entry in tail["history"]] == [['"remembered".len()', "10"], ["let new = 1;", ""]]
+        own = other.client.history(hist_access_type="range", session=0, start=0, reply=True, timeout=10)["content"]
+        assert [entry[1:] for entry in own["history"]] == [[1, "let new = 1;"]]
+    finally:
+        other.stop()
 
 
 def test_positions_are_counted_in_characters(kernel):

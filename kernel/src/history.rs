@@ -1,0 +1,203 @@
+//! The cells that were run, kept from session to session, in the tables that IPython uses
+//! (`IPython/core/history.py`), so that its tools can read them.
+
+use std::path::Path;
+
+use jupyter_protocol::{HistoryEntry, HistoryReply, ReplyError, ReplyStatus};
+use rusqlite::{Connection, Error, Row, params};
+use serde::Deserialize;
+use serde_json::Value;
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS sessions (
+        session INTEGER PRIMARY KEY AUTOINCREMENT, start TIMESTAMP, end TIMESTAMP, num_cmds INTEGER, remark TEXT);
+    CREATE TABLE IF NOT EXISTS history (
+        session INTEGER, line INTEGER, source TEXT, source_raw TEXT, PRIMARY KEY (session, line));
+    CREATE TABLE IF NOT EXISTS output_history (
+        session INTEGER, line INTEGER, output TEXT, PRIMARY KEY (session, line));";
+const ENTRIES: &str = "SELECT session, line, source_raw, COALESCE(output, '') \
+    FROM history LEFT JOIN output_history USING (session, line)";
+
+/// What a client asks; what it leaves out is as IPython has it.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct Asked {
+    hist_access_type: String,
+    output: bool,
+    session: Option<i64>,
+    start: i64,
+    stop: Option<i64>,
+    n: Option<i64>,
+    pattern: Option<String>,
+    unique: bool,
+}
+
+impl Default for Asked {
+    fn default() -> Asked {
+        Asked {
+            hist_access_type: "tail".into(),
+            output: false,
+            session: None,
+            start: 1,
+            stop: None,
+            n: None,
+            pattern: None,
+            unique: false,
+        }
+    }
+}
+
+/// The history of all sessions, and this one's place in it.
+#[derive(Debug)]
+pub struct History {
+    connection: Connection,
+    session: i64,
+}
+
+impl History {
+    /// Begins a session in the user's data folder; where that cannot be written, in memory.
+    pub fn begin() -> Result<History, String> {
+        let file = dirs::data_dir().map(|folder| folder.join("headstart/history.sqlite"));
+        let kept = file.ok_or("there is no data folder".to_owned()).and_then(|file| History::open(&file));
+        kept.or_else(|problem| {
+            eprintln!("the history is not kept: {problem}");
+            let connection = Connection::open_in_memory().map_err(|error| error.to_string())?;
+            History::with(connection).map_err(|error| error.to_string())
+        })
+    }
+
+    fn open(file: &Path) -> Result<History, String> {
+        let complain = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+        std::fs::create_dir_all(file.parent().unwrap_or(file)).map_err(|error| complain(&error))?;
+        Connection::open(file).and_then(History::with).map_err(|error| complain(&error))
+    }
+
+    fn with(connection: Connection) -> Result<History, Error> {
+        // Several kernels write to one file.
+        connection.busy_timeout(std::time::Duration::from_secs(2))?;
+        connection.execute_batch(TABLES)?;
+        connection.execute("INSERT INTO sessions (start) VALUES (CURRENT_TIMESTAMP)", [])?;
+        let session = connection.last_insert_rowid();
+        Ok(History { connection, session })
+    }
+
+    /// Adds a cell and the text of its value.
+    pub fn add(&self, line: usize, source: &str, output: Option<&str>) {
+        let add = || -> Result<(), Error> {
+            let line = line as i64;
+            self.connection.execute(
+                "INSERT OR REPLACE INTO history VALUES (?, ?, ?, ?)",
+                params![self.session, line, source, source],
+            )?;
+            if let Some(output) = output {
+                self.connection.execute(
+                    "INSERT OR REPLACE INTO output_history VALUES (?, ?, ?)",
+                    params![self.session, line, output],
+                )?;
+            }
+            Ok(())
+        };
+        if let Err(error) = add() {
+            eprintln!("a cell was not kept in the history: {error}");
+        }
+    }
+
+    /// Answers a `history_request`.
+    pub fn answer(&self, asked: Value) -> HistoryReply {
+        let found = serde_json::from_value(asked)
+            .map_err(|error| error.to_string())
+            .and_then(|asked| self.find(&asked).map_err(|error| error.to_string()));
+        match found {
+            Ok(history) => HistoryReply::new(history),
+            Err(evalue) => {
+                let error = ReplyError { ename: "HistoryError".into(), evalue, traceback: Vec::new() };
+                HistoryReply { status: ReplyStatus::Error, error: Some(Box::new(error)), history: Vec::new() }
+            }
+        }
+    }
+
+    fn find(&self, asked: &Asked) -> Result<Vec<HistoryEntry>, Error> {
+        let read = |row: &Row| -> Result<HistoryEntry, Error> {
+            let number = |at: usize| row.get::<_, i64>(at).map(|number| number as usize);
+            let (session, line, source) = (number(0)?, number(1)?, row.get(2)?);
+            Ok(match asked.output {
+                true => HistoryEntry::InputOutput(session, line, (source, row.get(3)?)),
+                false => HistoryEntry::Input(session, line, source),
+            })
+        };
+        let all = i64::MAX;
+        let mut entries: Vec<HistoryEntry> = match asked.hist_access_type.as_str() {
+            "range" => {
+                // As in IPython: 0 is this session, below it those before, above it a session's own number.
+                let session = match asked.session.unwrap_or(0) {
+                    before @ ..=0 => self.session + before,
+                    session => session,
+                };
+                let sql =
+                    format!("{ENTRIES} WHERE session = ? AND line >= ? AND line < ? ORDER BY line DESC");
+                let bounds = params![session, asked.start, asked.stop.unwrap_or(all)];
+                self.connection.prepare(&sql)?.query_map(bounds, read)?.collect::<Result<_, _>>()?
+            }
+            "search" => {
+                let latest = if asked.unique {
+                    "GROUP BY source_raw HAVING MAX(session * 1000000 + line)"
+                } else {
+                    ""
+                };
+                let sql = format!(
+                    "{ENTRIES} WHERE source_raw GLOB ? {latest} ORDER BY session DESC, line DESC LIMIT ?"
+                );
+                let bounds = params![asked.pattern.as_deref().unwrap_or("*"), asked.n.unwrap_or(all)];
+                self.connection.prepare(&sql)?.query_map(bounds, read)?.collect::<Result<_, _>>()?
+            }
+            _ => {
+                let sql = format!("{ENTRIES} ORDER BY session DESC, line DESC LIMIT ?");
+                self.connection
+                    .prepare(&sql)?
+                    .query_map(params![asked.n.unwrap_or(10)], read)?
+                    .collect::<Result<_, _>>()?
+            }
+        };
+        entries.reverse();
+        Ok(entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn texts(history: &History, asked: Value) -> Vec<(usize, usize, String)> {
+        let entry = |entry: HistoryEntry| match entry {
+            HistoryEntry::Input(session, line, source) => (session, line, source),
+            HistoryEntry::InputOutput(session, line, (source, output)) => {
+                (session, line, source + "→" + &output)
+            }
+        };
+        history.answer(asked).history.into_iter().map(entry).collect()
+    }
+
+    #[test]
+    fn a_session_finds_its_cells_and_those_of_sessions_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("data/history.sqlite");
+        let first = History::open(&file).unwrap();
+        for (line, source) in ["let a = 1;", "a", "let a = 1;"].into_iter().enumerate() {
+            first.add(line + 1, source, (source == "a").then_some("1"));
+        }
+        let second = History::open(&file).unwrap();
+        second.add(1, "a + 1", Some("2"));
+        let entry = |session: usize, line: usize, text: &str| (session, line, text.to_owned());
+        let tail = json!({"hist_access_type": "tail", "n": 2, "output": true, "raw": true});
+        assert_eq!(texts(&second, tail), [entry(1, 3, "let a = 1;→"), entry(2, 1, "a + 1→2")]);
+        let range = json!({"hist_access_type": "range", "session": -1, "start": 2});
+        assert_eq!(texts(&second, range), [entry(1, 2, "a"), entry(1, 3, "let a = 1;")]);
+        let own = json!({"hist_access_type": "range", "session": 0, "start": 1, "stop": 2});
+        assert_eq!(texts(&second, own), [entry(2, 1, "a + 1")]);
+        let search = json!({"hist_access_type": "search", "pattern": "let*", "unique": true});
+        assert_eq!(texts(&second, search).len(), 1);
+        assert_eq!(second.answer(json!({"n": "many"})).status, ReplyStatus::Error);
+    }
+}
