@@ -5,7 +5,7 @@ pub use candle_nn;
 
 pub use crate::chart::Chart;
 pub use crate::data::{Dataset, ImageDataGenerator, Images, draw_pictures};
-pub use crate::display::{Display, Pictures, Show, Text, display, input, input_password};
+pub use crate::display::{Display, Pictures, Show, Text, clear_output, display, input, input_password};
 pub use crate::models::{ResNet50, Vgg16, preprocess_input};
 pub use crate::nn::Activation::{self, Linear, Relu, Sigmoid, Softmax, Tanh};
 pub use crate::nn::{

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use chrono::SecondsFormat;
 use jupyter_protocol::{
-    CodeMirrorMode, CommClose, CommInfoReply, CompleteReply, ConnectionInfo, ExecuteReply, ExecutionState,
-    HelpLink, HistoryReply, InspectReply, InterruptReply, IsCompleteReply, JupyterMessage,
+    CodeMirrorMode, CommClose, CommInfoReply, CompleteReply, ConnectionInfo, DebugReply, ExecuteReply,
+    ExecutionState, HelpLink, HistoryReply, InspectReply, InterruptReply, IsCompleteReply, JupyterMessage,
     JupyterMessageContent as Content, KernelInfoReply, LanguageInfo, ReplyStatus, ShutdownReply, Status,
 };
 use serde_json::{Value, json};
@@ -31,6 +31,7 @@ pub struct Kernel {
     pub count: AtomicUsize,
     pub history: Mutex<History>,
     rust_version: String,
+    ports: Value,
     leave: Notify,
 }
 
@@ -45,6 +46,14 @@ pub async fn serve(connection: &ConnectionInfo, engine: Engine, rust_version: St
         count: AtomicUsize::new(0),
         history: Mutex::new(History::begin()?),
         rust_version,
+        ports: json!({
+            "status": "ok",
+            "shell_port": connection.shell_port,
+            "iopub_port": connection.iopub_port,
+            "stdin_port": connection.stdin_port,
+            "control_port": connection.control_port,
+            "hb_port": connection.hb_port,
+        }),
         leave: Notify::new(),
     });
     kernel.publish_state(ExecutionState::Starting, None);
@@ -190,6 +199,19 @@ impl Kernel {
             Content::UnknownMessage(unknown) if unknown.msg_type == "history_request" => {
                 self.history(unknown.content.clone()).into()
             }
+            Content::UnknownMessage(unknown) if unknown.msg_type == "connect_request" => {
+                unknown.reply(self.ports.clone())
+            }
+            Content::DebugRequest(asked) => DebugReply {
+                content: json!({
+                    "type": "response",
+                    "request_seq": asked.content["seq"],
+                    "success": false,
+                    "command": asked.content["command"],
+                    "message": "headstart has no debugger",
+                }),
+            }
+            .into(),
             Content::UnknownMessage(unknown) if unknown.msg_type.ends_with("_request") => {
                 unknown.reply(json!({
                     "status": "error",

@@ -5,9 +5,9 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use jupyter_protocol::{
-    DisplayData, ErrorOutput, ExecuteInput, ExecuteReply, ExecuteRequest, ExecuteResult, ExecutionCount,
-    ExpressionResult, InputRequest, JupyterMessage, JupyterMessageContent, Media, ReplyError, ReplyStatus,
-    StreamContent, Transient, UpdateDisplayData,
+    ClearOutput, DisplayData, ErrorOutput, ExecuteInput, ExecuteReply, ExecuteRequest, ExecuteResult,
+    ExecutionCount, ExpressionResult, InputRequest, JupyterMessage, JupyterMessageContent, Media, ReplyError,
+    ReplyStatus, StreamContent, Transient, UpdateDisplayData,
 };
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::unbounded_channel;
@@ -122,6 +122,7 @@ fn content(output: Output) -> JupyterMessageContent {
             let transient = Some(Transient { display_id: Some(id) });
             DisplayData { transient, ..DisplayData::new(media(&data)) }.into()
         }
+        Output::Clear { wait } => ClearOutput { wait }.into(),
         Output::Update { id, data } => UpdateDisplayData::new(media(&data), &id).into(),
     }
 }

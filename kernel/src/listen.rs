@@ -101,6 +101,10 @@ impl Ear {
         self.flush_stdout();
         match frame {
             Ok(Frame::Display { id, data }) => self.send(Output::Display { id, data }),
+            Ok(Frame::Clear { wait }) => {
+                self.release();
+                self.send(Output::Clear { wait });
+            }
             Ok(Frame::Update { id, data }) => self.send(Output::Update { id, data }),
             Ok(Frame::Panic { message, line, .. }) => self.heard.panic = Some((message, line)),
             Ok(Frame::Text { text }) => {

@@ -11,6 +11,8 @@ pub enum Output {
     Stderr(String),
     /// A new display.
     Display { id: String, data: Bundle },
+    /// What was put out so far goes; with `wait`, when there is something new.
+    Clear { wait: bool },
     /// A change of a display.
     Update { id: String, data: Bundle },
 }

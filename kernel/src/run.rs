@@ -81,7 +81,7 @@ fn run_cell(engine: &Engine, code: String) -> (Vec<Output>, Outcome) {
                 match &output {
                     Output::Stdout(text) => print!("{text}"),
                     Output::Stderr(text) => eprint!("{text}"),
-                    Output::Display { .. } | Output::Update { .. } => {}
+                    Output::Display { .. } | Output::Update { .. } | Output::Clear { .. } => {}
                 }
                 let _ = std::io::stdout().flush();
                 outputs.push(output);
@@ -95,8 +95,18 @@ fn run_cell(engine: &Engine, code: String) -> (Vec<Output>, Outcome) {
 fn cell_outputs(outputs: &[Output], outcome: &Outcome, count: usize) -> Value {
     let mut list: Vec<Value> = Vec::new();
     let mut ids: Vec<(String, usize)> = Vec::new();
+    let mut clear = false;
     for output in outputs {
+        if std::mem::take(&mut clear) {
+            list.clear();
+            ids.clear();
+        }
         match output {
+            Output::Clear { wait: true } => clear = true,
+            Output::Clear { wait: false } => {
+                list.clear();
+                ids.clear();
+            }
             Output::Stdout(text) => stream(&mut list, "stdout", text),
             Output::Stderr(text) => stream(&mut list, "stderr", text),
             Output::Display { id, data } => {
@@ -185,5 +195,14 @@ mod tests {
         assert_eq!(value[2]["name"], "stderr");
         assert_eq!(value[3]["execution_count"], 3);
         assert_eq!(value.as_array().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn what_was_cleared_is_gone_and_waits_for_something_new() {
+        let line = |text: &str| Output::Stdout(text.into());
+        let last = |outputs: &[Output]| cell_outputs(outputs, &Ok(None), 1);
+        assert_eq!(last(&[line("a"), Output::Clear { wait: false }]).as_array().unwrap().len(), 0);
+        assert_eq!(last(&[line("a"), Output::Clear { wait: true }])[0]["text"], "a");
+        assert_eq!(last(&[line("a"), Output::Clear { wait: true }, line("b")])[0]["text"], "b");
     }
 }

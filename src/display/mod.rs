@@ -70,6 +70,25 @@ impl Display {
     }
 }
 
+/// Takes away what the cell has shown so far; with `wait`, not before there is something new, so
+/// that the page does not flicker. In the stock kernel it does nothing.
+///
+/// ```
+/// use headstart::prelude::*;
+/// for number in 1..=3 {
+///     clear_output(true);
+///     println!("{number} of 3");
+/// }
+/// ```
+pub fn clear_output(wait: bool) {
+    match sink() {
+        Sink::Kernel => println!("{}", Frame::Clear { wait }.encode()),
+        Sink::StockKernel => {}
+        Sink::Terminal if is_live_terminal() => print!("\x1b[2K\r"),
+        Sink::Terminal => {}
+    }
+}
+
 /// Plain text to show, with its line breaks.
 #[derive(Clone, Debug)]
 pub struct Text(String);

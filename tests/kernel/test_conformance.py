@@ -19,6 +19,6 @@ class HeadstartConformance(jupyter_kernel_test.KernelTests):
     code_inspect_sample = "Vgg16"
     code_history_pattern = "6*7"
     supported_history_operations = ("tail", "range", "search")
+    code_clear_output = "clear_output(false);"
 
-    # There is no pager, and nothing clears output.
-    test_pager = test_clear_output = None
+    test_pager = None  # There is none.

@@ -68,6 +68,7 @@ labels: String = images.labels()?[0].to_owned()
 sheet: Pictures = Pictures::new(&x, &["a", "b", "c", "d"])?
 text: Text = Text::new("shown")
 shown: Display = display(&text)
+cleared: () = clear_output(true)
 asked: String = input("")?
 secret: String = input_password("")?
 """

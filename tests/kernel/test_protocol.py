@@ -63,6 +63,22 @@ def test_comms_are_answered_empty(kernel):
     assert (comms["status"], comms["comms"]) == ("ok", {})
 
 
+def test_requests_that_few_clients_make_are_answered_too(kernel):
+    def ask(kind, content):
+        message = kernel.client.session.msg(kind, content)
+        kernel.client.control_channel.send(message)
+        return kernel.client.get_control_msg(timeout=10)["content"]
+
+    ports = ask("connect_request", {})
+    assert ports["shell_port"] == kernel.manager.get_connection_info()["shell_port"]
+    refused = ask("debug_request", {"seq": 7, "type": "request", "command": "initialize"})
+    assert (refused["success"], refused["request_seq"], refused["command"]) == (False, 7, "initialize")
+    unknown = ask("paint_request", {})
+    assert unknown["status"] == "error" and "paint_request" in unknown["evalue"]
+    ill_formed = ask("complete_request", {"code": 5})
+    assert ill_formed["status"] == "error"
+
+
 def test_history_is_kept_from_session_to_session(kernel):
     kernel.ok('"remembered".len()')
     other = Kernel()

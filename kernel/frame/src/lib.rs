@@ -57,6 +57,11 @@ pub enum Frame {
         /// What to show from now on.
         data: Bundle,
     },
+    /// Take away what the cell has shown so far.
+    Clear {
+        /// Not before there is something new to show.
+        wait: bool,
+    },
     /// The cell's code panicked.
     Panic {
         /// The panic's message.
@@ -104,6 +109,10 @@ impl Frame {
                     push(&mut line, field);
                 }
             }
+            Frame::Clear { wait } => {
+                push(&mut line, "clear");
+                push(&mut line, if *wait { "wait" } else { "now" });
+            }
             Frame::Text { text } => {
                 push(&mut line, "text");
                 push(&mut line, text);
@@ -143,6 +152,11 @@ fn from_fields(fields: Vec<String>) -> Result<Frame, Malformed> {
             file: next("no file")?,
             line: next("no line")?.parse().map_err(|_| Malformed { reason: "line is no number" })?,
         }),
+        "clear" => match next("no time")?.as_str() {
+            "wait" => Ok(Frame::Clear { wait: true }),
+            "now" => Ok(Frame::Clear { wait: false }),
+            _ => Err(Malformed { reason: "unknown time" }),
+        },
         "text" => Ok(Frame::Text { text: next("no text")? }),
         "failed" => Ok(Frame::Failed),
         "end" => Ok(Frame::End),
@@ -215,6 +229,8 @@ mod tests {
             Frame::Display { id: awkward.into(), data: data.clone() },
             Frame::Update { id: String::new(), data },
             Frame::Panic { message: awkward.into(), file: "src/lib.rs".into(), line: 12 },
+            Frame::Clear { wait: true },
+            Frame::Clear { wait: false },
             Frame::Text { text: awkward.into() },
             Frame::Failed,
             Frame::End,
