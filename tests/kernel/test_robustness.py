@@ -1,0 +1,131 @@
+"""What must not bring a kernel down, nor leave anything behind."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import zmq
+from conftest import Kernel
+from jupyter_client.session import Session
+
+
+def processes():
+    """Each process's parent, state and command line."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:2]
+                found[int(entry.name)] = (int(parent), state, (entry / "cmdline").read_bytes())
+            except OSError:
+                pass
+    return found
+
+
+def below(process):
+    known = processes()
+    return [number for number, (parent, state, _) in known.items() if parent == process and state != "Z"]
+
+
+def wait_until_gone(numbers):
+    for _ in range(50):
+        if not [number for number in numbers if processes().get(number, (0, "Z", b""))[1] != "Z"]:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"still there: {[processes().get(number) for number in numbers]}")
+
+
+def test_a_flood_of_lines_arrives_whole_and_in_order(kernel):
+    cell = kernel.run("for n in 0..100_000 { println!(\"{n}\"); }", timeout=60)
+    assert cell.stdout.split() == [str(n) for n in range(100_000)]
+    assert kernel.ok("1 + 1") == "2"
+
+
+def test_a_display_of_fifty_megabytes_arrives(kernel):
+    cell = kernel.run('display(&Text::new("x".repeat(50 << 20)));', timeout=60)
+    assert cell.status == "ok", cell.traceback
+    assert len(cell.of_type("display_data")[0]["data"]["text/plain"]) == 50 << 20
+    assert kernel.ok("1 + 1") == "2"
+
+
+def test_bytes_that_are_no_text_do_not_end_the_session(kernel):
+    code = r'use std::io::Write; std::io::stdout().write_all(b"a\xff\xfeb\n")?; std::io::stderr().write_all(b"\xff\n")?;'
+    cell = kernel.run(code)
+    assert cell.status == "ok" and cell.stdout == "a\ufffd\ufffdb\n"
+
+
+def test_a_killed_process_of_cells_is_replaced(kernel):
+    kernel.ok("let lost = 1;")
+    child = below(kernel.manager.provisioner.pid)
+    request = kernel.send("std::thread::sleep(std::time::Duration::from_secs(30));")
+    time.sleep(1.5)
+    for process in child:
+        os.kill(process, signal.SIGKILL)
+    cell = kernel.result(request, timeout=20)
+    assert cell.reply["ename"] == "ProcessEnded" and "lost" in cell.traceback
+    assert kernel.ok("Tensor::zeros(2, DType::F32, &device())?.dims()") == "[2]"
+
+
+def test_a_killed_kernel_leaves_nothing_running_and_the_next_sweeps_up():
+    sessions = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart" / "sessions"
+    first = Kernel()
+    first.ok("let a = 1;")
+    process = first.manager.provisioner.pid
+    started = below(process)
+    assert started and list(sessions.glob(f"{process}-*"))
+    os.kill(process, signal.SIGKILL)
+    wait_until_gone([process, *started])
+    first.stop()
+    second = Kernel()
+    try:
+        assert second.ok("1 + 1") == "2"
+        assert not list(sessions.glob(f"{process}-*"))
+    finally:
+        second.stop()
+
+
+def test_messages_that_are_none_are_dropped_by_the_thousand(kernel):
+    info = kernel.manager.get_connection_info()
+    context = zmq.Context.instance()
+    chance = random.Random(1)
+    honest = Session(key=info["key"], signature_scheme="hmac-sha256")
+    for port in ("shell_port", "control_port", "stdin_port"):
+        socket = context.socket(zmq.DEALER)
+        socket.connect(f"tcp://{info['ip']}:{info[port]}")
+        for number in range(700):
+            whole = honest.serialize(honest.msg("kernel_info_request"))
+            if number % 3 == 0:  # truncated
+                parts = whole[: chance.randrange(len(whole))] or [b""]
+            elif number % 3 == 1:  # a byte changed
+                part = chance.randrange(1, len(whole))
+                changed = bytearray(whole[part] or b"x")
+                changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
+                parts = [*whole[:part], bytes(changed), *whole[part + 1 :]]
+            else:  # noise
+                parts = [chance.randbytes(chance.randrange(200)) for _ in range(chance.randrange(1, 8))]
+            socket.send_multipart(parts)
+        socket.close(linger=1000)
+    assert kernel.client.kernel_info(reply=True, timeout=10)["content"]["status"] == "ok"
+    assert kernel.ok("1 + 1") == "2"
+
+
+def test_many_cells_cost_no_more_than_they_must(kernel):
+    """Each cell stays loaded; beyond that, neither files nor memory grow."""
+
+    def measure():
+        process = kernel.manager.provisioner.pid
+        resident = int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return len(os.listdir(f"/proc/{process}/fd")), resident
+
+    kernel.ok("let mut total = 0;")
+    for _ in range(10):
+        kernel.ok("total += 1;")
+    files, resident = measure()
+    for _ in range(40):
+        kernel.ok("total += 1;")
+    more_files, more_resident = measure()
+    assert kernel.ok("total") == "50"
+    assert more_files <= files + 1
+    assert more_resident < resident + (60 << 20), f"{resident >> 20} MB became {more_resident >> 20} MB"
