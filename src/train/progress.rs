@@ -119,6 +119,8 @@ impl Progress {
             };
             display.update(&Bar { done, total: self.epochs * self.batches, text });
         }
+        // No room is left for epochs that do not come.
+        self.epochs = history.epochs().max(1);
         self.draw(history);
     }
 
@@ -171,9 +173,10 @@ fn list(row: &Row) -> String {
     parts.join(" - ")
 }
 
-/// As Keras writes it: `85ms`, `3s`, `2:05`.
+/// As Keras writes it: `640us`, `85ms`, `3s`, `2:05`.
 fn time(duration: Duration) -> String {
     match duration.as_secs() {
+        0 if duration.as_millis() == 0 => format!("{}us", duration.as_micros()),
         0 => format!("{}ms", duration.as_millis()),
         seconds @ 1..60 => format!("{seconds}s"),
         seconds => format!("{}:{:02}", seconds / 60, seconds % 60),

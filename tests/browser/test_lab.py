@@ -9,8 +9,10 @@ import socket
 import subprocess
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
+import nbformat
 import pytest
 from conftest import ROOT
 from playwright.sync_api import sync_playwright
@@ -24,11 +26,24 @@ def free_port():
         return probe.getsockname()[1]
 
 
+STOPPED = [
+    "let mut model = sequential![Input::new(64), Dense::new(256).activation(Relu), Dense::new(1).activation(Sigmoid)]?;\n"
+    "model.compile(Adam::default(), BinaryCrossentropy, [Accuracy]);\n"
+    "let x = random_uniform((4096, 64), 0.0, 1.0)?;\n"
+    "let y = random_uniform(4096, 0.0, 1.0)?.ge(0.5)?.to_dtype(DType::F32)?;",
+    "let history = model.fit((&x, &y), Fit::epochs(1000))?;",
+    'println!("{} epochs, {} predictions", history.epochs(), model.predict(&x)?.len());',
+]
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """A running JupyterLab with a copy of the quickstart: its address and its folder."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copy(ROOT / "notebooks" / "quickstart.ipynb", folder)
+    kernelspec = {"name": "headstart", "display_name": "Rust (Headstart)", "language": "rust"}
+    cells = [nbformat.v4.new_code_cell(source) for source in STOPPED]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), folder / "stopped.ipynb")
     # No news, so that nothing lies over the page.
     settings = folder / ".settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
@@ -38,11 +53,11 @@ def lab(tmp_path_factory):
     command = ["jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}", f"--IdentityProvider.token={token}"]
     with (folder / "lab.log").open("w") as log:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}/lab/tree/quickstart.ipynb?token={token}"
+    address = f"http://127.0.0.1:{port}/lab/tree/{{}}?reset&token={token}"
     try:
         for _ in range(120):
             try:
-                urllib.request.urlopen(address, timeout=5)
+                urllib.request.urlopen(address.format("quickstart.ipynb"), timeout=5)
                 break
             except OSError:
                 assert server.poll() is None, (folder / "lab.log").read_text()
@@ -53,19 +68,29 @@ def lab(tmp_path_factory):
         server.wait(30)
 
 
-def test_the_chart_grows_while_fit_runs(lab):
+def choose(page, menu, item):
+    page.get_by_role("menuitem", name=menu, exact=True).click()
+    page.get_by_role("menuitem", name=item, exact=True).click()
+
+
+@contextmanager
+def opened(lab, notebook):
+    """The notebook in a browser, its kernel ready: the page, its folder, and one for pictures."""
     address, folder = lab
-    pictures = Path(os.environ.get("HEADSTART_SCREENSHOTS", folder))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 1000})
-        page.goto(address, timeout=60_000)
+        page.goto(address.format(notebook), timeout=60_000)
         page.locator(".jp-Notebook").wait_for(timeout=60_000)
-        page.get_by_text("Rust (Headstart)").first.wait_for(timeout=60_000)
+        page.locator(".jp-Toolbar-kernelName", has_text="Rust (Headstart)").wait_for(timeout=60_000)
         page.keyboard.press("Control+b")  # the side bar
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        yield page, folder, Path(os.environ.get("HEADSTART_SCREENSHOTS", folder))
+        browser.close()
 
+
+def test_the_chart_grows_while_fit_runs(lab):
+    with opened(lab, "quickstart.ipynb") as (page, folder, pictures):
+        choose(page, "Run", "Run All Cells")
         # The chart is the only SVG among the outputs, in a picture of its own.
         chart = page.locator(".jp-RenderedSVG").first
         chart.wait_for(timeout=PATIENCE * 1000)
@@ -91,9 +116,46 @@ def test_the_chart_grows_while_fit_runs(lab):
             if outputs:
                 break
             time.sleep(0.2)
-        browser.close()
     charts = [o["data"] for o in outputs if "image/svg+xml" in o.get("data", {})]
     assert len(charts) == 1 and "loss" in "".join(charts[0]["text/plain"])
     text = "".join("".join(o["text"]) for o in outputs if o["output_type"] == "stream")
     assert len(re.findall(r"Epoch \d+/10", text)) == 10
     assert 0 <= float(re.search(r"Prediction for first image: (\d\.\d\d)", text)[1]) <= 1
+
+
+def test_stop_keeps_the_model_and_its_history(lab):
+    with opened(lab, "stopped.ipynb") as (page, _, pictures):
+        choose(page, "Run", "Run All Cells")
+        page.get_by_text("Epoch 3/1000").wait_for(timeout=PATIENCE * 1000)
+        begin = time.monotonic()
+        page.get_by_title("Interrupt the kernel").first.click()
+        page.get_by_text("every variable is kept").first.wait_for(timeout=10_000)
+        assert time.monotonic() - begin < 2
+        assert "predictions" not in page.locator(".jp-OutputArea").last.inner_text(), "the cell after it did not run"
+        last = page.locator(".jp-CodeCell").last
+        last.locator(".cm-content").click()
+        page.keyboard.press("Control+Enter")
+        page.locator("pre", has_text="4096 predictions").wait_for(timeout=30_000)
+        page.screenshot(path=pictures / "stopped.png")
+        found = re.search(r"(\d+) epochs, 4096 predictions", last.inner_text())
+        assert found and int(found[1]) >= 2
+
+
+def test_tab_completes_and_shift_tab_inspects(lab):
+    with opened(lab, "stopped.ipynb") as (page, _, pictures):
+        cell = page.locator(".jp-CodeCell").first
+        cell.locator(".cm-content").click()
+        page.keyboard.press("Control+a")
+        page.keyboard.type("Vgg16::ne")
+        # JupyterLab waits a second for completions; a kernel that has just started takes longer.
+        for _ in range(10):
+            page.wait_for_timeout(1500)
+            if "Vgg16::new(" in cell.inner_text():
+                break
+            page.keyboard.press("Tab")
+        assert "Vgg16::new(" in cell.inner_text()
+        page.keyboard.press("Control+a")
+        page.keyboard.type("Vgg16")
+        page.keyboard.press("Shift+Tab")
+        page.get_by_text("13 convolutions in five blocks").first.wait_for(timeout=30_000)
+        page.screenshot(path=pictures / "inspected.png")
