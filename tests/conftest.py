@@ -16,14 +16,9 @@ HEADSTART = RELEASE / "headstart"
 STARTING = 300  # seconds; the first start compiles the prelude
 
 
-@pytest.fixture(scope="session", autouse=True)
-def jupyter(tmp_path_factory):
-    """A data folder of Jupyter with our kernel and the stock one; nothing of the user's is touched."""
-    data = tmp_path_factory.mktemp("jupyter")
+def install_kernels(data):
+    """Puts our kernel and the stock one into a data folder of Jupyter, and that into the environment."""
     os.environ["JUPYTER_DATA_DIR"] = str(data)
-    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
-    for variable in ("CONFIG", "RUNTIME"):
-        os.environ[f"JUPYTER_{variable}_DIR"] = str(tmp_path_factory.mktemp(variable.lower()))
     subprocess.run([HEADSTART, "install"], check=True, timeout=STARTING)
     stock = data / "kernels" / "stock"
     stock.mkdir()
@@ -38,7 +33,15 @@ def jupyter(tmp_path_factory):
         "env": {"EVCXR_TMPDIR": str(work)},
     }
     (stock / "kernel.json").write_text(json.dumps(specification))
-    return data
+
+
+@pytest.fixture(scope="session", autouse=True)
+def jupyter(tmp_path_factory):
+    """Folders of Jupyter for the tests alone; nothing of the user's is touched."""
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
+    for variable in ("CONFIG", "RUNTIME"):
+        os.environ[f"JUPYTER_{variable}_DIR"] = str(tmp_path_factory.mktemp(variable.lower()))
+    install_kernels(tmp_path_factory.mktemp("jupyter"))
 
 
 class Cell:
