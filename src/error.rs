@@ -1,6 +1,6 @@
 //! What can go wrong, told so that a reader knows what to do next.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The result of everything fallible here; `?` works on it in a notebook cell.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -106,6 +106,17 @@ pub enum Error {
     /// The user pressed stop.
     #[error("interrupted; the variables and the weights are as the last batch left them")]
     Interrupted,
+    /// No training of a model of this form was kept.
+    #[error(
+        "no weights of `{model}` are kept from a training in this session{}\n\
+         hint: build the model exactly as it was when it was trained, then call `recover()` again", kept_line(.kept)
+    )]
+    NothingToRecover {
+        /// The model that was asked.
+        model: String,
+        /// The models of which weights are kept.
+        kept: Vec<String>,
+    },
     /// The file system said no.
     #[error("{path}: {source}")]
     Io {
@@ -129,6 +140,16 @@ impl Error {
         move |source| Error::Io { path, source }
     }
 
+    /// Weights that do not fit, with the first of their problems and the last.
+    pub(crate) fn weights(path: &Path, network: &str, mut problems: Vec<String>) -> Error {
+        const SHOWN: usize = 6;
+        if problems.len() > SHOWN + 2 {
+            let more = problems.len() - SHOWN - 1;
+            problems.splice(SHOWN..SHOWN + more, [format!("and {more} more")]);
+        }
+        Error::Weights { path: path.to_owned(), network: network.to_owned(), problems }
+    }
+
     pub(crate) fn shape(
         place: impl Into<String>,
         expected: impl Into<String>,
@@ -142,6 +163,10 @@ impl Error {
             hint: hint.into(),
         }
     }
+}
+
+fn kept_line(kept: &[String]) -> String {
+    if kept.is_empty() { String::new() } else { format!("; there are some of {}", kept.join(", ")) }
 }
 
 fn hint_line(text: &str) -> String {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from jupyter_client.manager import KernelManager
+from jupyter_kernel_test.msgspec_v5 import validate_message
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = Path(os.environ["CARGO_TARGET_DIR"]) / "release"
@@ -82,10 +83,10 @@ class Cell:
 
 
 class Kernel:
-    """A running kernel and a client of it."""
+    """A running kernel and a client of it; every message of a cell is held to the protocol's schema."""
 
-    def __init__(self, name="headstart", **start):
-        self.manager = KernelManager(kernel_name=name)
+    def __init__(self, name="headstart", manager=None, **start):
+        self.manager = KernelManager(kernel_name=name, **(manager or {}))
         self.manager.start_kernel(**start)
         self.client = self.manager.client()
         self.client.start_channels()
@@ -102,12 +103,14 @@ class Kernel:
             message = self.client.get_iopub_msg(timeout=timeout)
             if message["parent_header"].get("msg_id") != request:
                 continue
+            validate_message(message, parent_id=request)
             messages.append(message)
             if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
                 break
         while True:
             reply = self.client.get_shell_msg(timeout=timeout)
             if reply["parent_header"]["msg_id"] == request:
+                validate_message(reply, "execute_reply", request)
                 return Cell(reply, messages)
 
     def run(self, code, timeout=120, **options):

@@ -5,23 +5,25 @@
 //! whether everything has been heard, so that nothing of a cell arrives after its end.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use evcxr::{CommandContext, Error, EvalCallbacks, Theme};
-use headstart_frame::{ENVIRONMENT_VARIABLE, LIBRARY_VARIABLE};
+use headstart_frame::{CHECKPOINTS_VARIABLE, ENVIRONMENT_VARIABLE, LIBRARY_VARIABLE};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 use crate::errors::{cell_line, without_colours};
 use crate::hints::Gone;
 use crate::interrupt::{Cells, PATIENCE};
 use crate::listen::{Listen, listen};
-use crate::output::{Bundle, CellError, Event, Outcome};
-use crate::session::Session;
+use crate::output::{Bundle, CellError, Event, Outcome, Output};
+use crate::session::{self, Session};
 use crate::template::Template;
-use crate::{relay, toolchain};
+use crate::{relay, timing, toolchain};
 
 /// Run in each new process of cells, before the first.
 const BEGIN: &str = "headstart::start();";
@@ -63,6 +65,7 @@ pub struct Engine {
     requests: Sender<Request>,
     cells: Arc<Cells>,
     stopped: Receiver<()>,
+    notice: watch::Receiver<String>,
 }
 
 impl Engine {
@@ -74,13 +77,14 @@ impl Engine {
     /// # Errors
     /// When there is no cache folder to work in.
     pub unsafe fn start(
-        template: impl FnOnce() -> Result<Template, String> + Send + 'static,
+        template: impl FnOnce(&dyn Fn(&str)) -> Result<Template, String> + Send + 'static,
     ) -> Result<Engine, String> {
         let session = Session::new()?;
         // SAFETY: the caller's promise.
         unsafe {
             std::env::set_var("EVCXR_TMPDIR", session.path());
             std::env::set_var(ENVIRONMENT_VARIABLE, "1");
+            std::env::set_var(CHECKPOINTS_VARIABLE, session.checkpoints());
             // An error is its message: where in the library it arose is no help in a notebook.
             std::env::set_var("RUST_LIB_BACKTRACE", "0");
             if let Ok(template) = Template::expected() {
@@ -95,11 +99,21 @@ impl Engine {
         }
         let (requests, queue) = unbounded();
         let (ended, stopped) = bounded(1);
-        let engine = Engine { requests, cells: Arc::default(), stopped };
+        let (say, notice) = watch::channel(String::new());
+        let engine = Engine { requests, cells: Arc::default(), stopped, notice };
         let cells = engine.cells.clone();
         let thread = std::thread::Builder::new().name("engine".into());
         let run = move || {
-            serve(&cells, session, template, &queue);
+            let loaded = load(&cells, &session, || {
+                template(&|text| {
+                    eprintln!("{text}");
+                    say.send_replace(format!("{text}\n"));
+                })
+            });
+            say.send_replace(String::new());
+            serve(&cells, loaded, &queue);
+            // Its folder goes before the engine is said to have stopped.
+            drop(session);
             let _ = ended.send(());
         };
         thread.spawn(run).map_err(|error| format!("no thread can be started: {error}"))?;
@@ -143,6 +157,11 @@ impl Engine {
         answered.await.ok().flatten()
     }
 
+    /// What to tell a user who waits while the engine loads; empty when there is nothing.
+    pub fn notice(&self) -> watch::Receiver<String> {
+        self.notice.clone()
+    }
+
     /// Asks the running cell to stop; kills its process if it does not in time, or is asked again.
     pub fn interrupt(&self) {
         self.cells.interrupt();
@@ -156,15 +175,13 @@ struct Loaded {
     /// What makes the prelude known.
     load: String,
     gone: Gone,
+    /// Where evcxr compiles.
+    folder: PathBuf,
+    /// Where training leaves weights to be recovered.
+    checkpoints: PathBuf,
 }
 
-fn serve(
-    cells: &Cells,
-    session: Session,
-    template: impl FnOnce() -> Result<Template, String>,
-    queue: &Receiver<Request>,
-) {
-    let mut loaded = load(cells, &session, template);
+fn serve(cells: &Cells, mut loaded: Result<Loaded, String>, queue: &Receiver<Request>) {
     for request in queue {
         match (&mut loaded, request) {
             (_, Request::Stop) => return,
@@ -207,7 +224,8 @@ fn load(
         .spawn(move || listen(&outputs.stdout, &outputs.stderr, &commands))
         .map_err(|error| error.to_string())?;
     let load = format!("{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands());
-    let mut loaded = Loaded { context, listener, load, gone: Gone::default() };
+    let (folder, checkpoints) = (session.path().to_owned(), session.checkpoints());
+    let mut loaded = Loaded { context, listener, load, gone: Gone::default(), folder, checkpoints };
     loaded
         .context
         .execute(&loaded.load)
@@ -223,6 +241,7 @@ impl Loaded {
         let mut callbacks = EvalCallbacks {
             input_reader: &|asked| read_input(cells, events, asked.prompt, asked.is_password),
         };
+        let begin = SystemTime::now();
         let mut result = self.context.execute_with_callbacks(code, &mut callbacks);
         if result.is_ok() && code.lines().any(|line| line.trim() == ":clear") {
             // It clears the prelude too.
@@ -238,7 +257,8 @@ impl Loaded {
                     // The new process must know how to report a panic; a failure here will show there.
                     let _ = self.context.execute(BEGIN);
                 }
-                Err(CellError::process_ended(&text, cells.is_interrupted(), &variables))
+                let kept = session::kept_models(&self.checkpoints);
+                Err(CellError::process_ended(&text, cells.is_interrupted(), &variables, &kept))
             }
             Err(_) if cells.is_interrupted() => Err(CellError::interrupted("while it was being compiled")),
             Err(error) => Err(describe(&error, code, &self.gone)),
@@ -253,6 +273,12 @@ impl Loaded {
             // What stops of itself, such as `fit`, ends well; what was to run after it does not.
             Ok(_) if cells.is_interrupted() => Err(CellError::interrupted("when it was asked to")),
             Ok(outputs) => {
+                if let Some(whole) = outputs.timing {
+                    let phases: Vec<_> =
+                        outputs.phases.into_iter().map(|phase| (phase.name, phase.duration)).collect();
+                    let line = timing::line(whole, &phases, begin, &self.folder.join("src/lib.rs"));
+                    let _ = events.send(Event::Output(Output::Stdout(line)));
+                }
                 let mut data: Bundle = outputs.content_by_mime_type.into_iter().collect();
                 data.sort_unstable_by(|a, b| b.0.cmp(&a.0));
                 let is_unit =

@@ -33,17 +33,29 @@ impl CellError {
     }
 
     /// The end of the process that ran the cells, with what was in it.
-    pub fn process_ended(how: &str, interrupted: bool, variables: &BTreeSet<String>) -> CellError {
-        let names: Vec<&str> = variables.iter().map(String::as_str).collect();
-        let lost = match names.is_empty() {
+    pub fn process_ended(
+        how: &str,
+        interrupted: bool,
+        variables: &BTreeSet<String>,
+        kept: &BTreeSet<String>,
+    ) -> CellError {
+        let list = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
+        let lost = match variables.is_empty() {
             true => "It held no variables.".to_owned(),
-            false => format!("Lost with it: {}.", names.join(", ")),
+            false => format!("Lost with it: {}.", list(variables)),
+        };
+        let kept = match kept.is_empty() {
+            true => String::new(),
+            false => format!(
+                "\nhint: trained weights of {} are kept: build the model as before, then call `recover()?` on it",
+                list(kept)
+            ),
         };
         let (name, what) = match interrupted {
             true => ("Interrupted", "the cell did not stop when it was asked to, so its process was ended"),
             false => ("ProcessEnded", how.trim_end()),
         };
-        CellError::new(name, &format!("{what}\n{lost}\nA new process takes the next cell."))
+        CellError::new(name, &format!("{what}\n{lost}\nA new process takes the next cell.{kept}"))
     }
 
     /// The text without colours, for a terminal that has none.

@@ -31,7 +31,19 @@ impl Kernel {
         self.engine.execute(asked.code.clone(), events);
         let mut outcome: Outcome =
             Err(CellError::new("EngineError", "the engine stopped before the cell was over"));
-        while let Some(event) = received.recv().await {
+        let mut notice = self.engine.notice();
+        // What was said before is news here.
+        notice.mark_changed();
+        loop {
+            let event = tokio::select! {
+                Ok(()) = notice.changed() => {
+                    let text = notice.borrow_and_update().clone();
+                    (!text.is_empty()).then(|| publish(StreamContent::stderr(&text).into()));
+                    continue;
+                }
+                event = received.recv() => event,
+            };
+            let Some(event) = event else { break };
             match event {
                 Event::Output(output) => publish(content(output)),
                 Event::Done(done) => outcome = done,

@@ -18,9 +18,11 @@ mod run;
 mod session;
 mod skeleton;
 mod template;
+mod timing;
 mod toolchain;
 mod wire;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -91,7 +93,7 @@ fn install(prefix: Option<&Path>) -> Result<(), String> {
     // The first session compiles what every later one begins with.
     let (events, mut received) = unbounded_channel();
     // SAFETY: no other thread runs.
-    let engine = unsafe { Engine::start(ready) }?;
+    let engine = unsafe { Engine::start(Template::ready) }?;
     engine.execute("headstart::cells_run()".into(), events);
     while let Some(event) = received.blocking_recv() {
         if let Event::Done(Err(error)) = event {
@@ -106,10 +108,11 @@ fn install(prefix: Option<&Path>) -> Result<(), String> {
 fn kernel(connection_file: &Path) -> Result<(), String> {
     let complain = |problem: String| format!("{}: {problem}", connection_file.display());
     let text = std::fs::read_to_string(connection_file).map_err(|error| complain(error.to_string()))?;
+    note_open_file(connection_file);
     let connection = serde_json::from_str(&text).map_err(|error| complain(error.to_string()))?;
     let rust_version = toolchain::release();
     // SAFETY: no other thread runs.
-    let engine = unsafe { Engine::start(ready) }?;
+    let engine = unsafe { Engine::start(Template::ready) }?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     let served = runtime.block_on(dispatch::serve(&connection, engine, rust_version));
     // A socket that waits must not keep the process.
@@ -117,8 +120,13 @@ fn kernel(connection_file: &Path) -> Result<(), String> {
     served
 }
 
-fn ready() -> Result<Template, String> {
-    Template::ready(&|text| eprintln!("{text}"))
+/// The file holds the key by which messages are signed.
+fn note_open_file(connection_file: &Path) {
+    let mode = std::fs::metadata(connection_file).map_or(0, |file| file.permissions().mode() & 0o777);
+    if mode & 0o077 != 0 {
+        let file = connection_file.display();
+        eprintln!("{file}: others may read the key of this kernel (mode {mode:o}); expected mode 600");
+    }
 }
 
 fn run_all(notebooks: &[PathBuf], output: Option<PathBuf>, html: bool) -> Result<(), String> {
@@ -127,7 +135,7 @@ fn run_all(notebooks: &[PathBuf], output: Option<PathBuf>, html: bool) -> Result
     }
     for notebook in notebooks {
         // SAFETY: no other thread runs: the last notebook's engine has stopped.
-        let engine = unsafe { Engine::start(ready) }?;
+        let engine = unsafe { Engine::start(Template::ready) }?;
         let to = output.clone().unwrap_or_else(|| notebook.clone());
         let page = html.then(|| to.with_extension("html"));
         let run = run::run_notebook(&engine, notebook, &to, page.as_deref());

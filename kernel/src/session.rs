@@ -3,6 +3,7 @@
 //! It begins as a copy, by hard links, of the template's, so that nothing but the cells themselves
 //! is ever compiled, and goes when the session ends. What a killed kernel left is swept up later.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,11 @@ impl Session {
         &self.path
     }
 
+    /// Where training leaves weights that can be recovered when the cells' process is lost.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
     /// Puts in what an earlier session compiled for this template.
     pub fn fill(&self, template: &Template) -> Result<(), String> {
         match template.session().is_dir() {
@@ -49,7 +55,7 @@ impl Session {
         if kept.is_dir() {
             return;
         }
-        let part = kept.with_extension(format!("part-{}", std::process::id()));
+        let part = self.path.with_file_name(format!("{}-kept", std::process::id()));
         if copy(&self.path, &part).is_err() || fs::rename(&part, &kept).is_err() {
             let _ = fs::remove_dir_all(&part);
         }
@@ -62,9 +68,17 @@ impl Drop for Session {
     }
 }
 
-/// Removes the folders of processes that are gone.
-fn sweep(sessions: &Path) {
-    for entry in fs::read_dir(sessions).into_iter().flatten().flatten() {
+/// The models of which training left weights: one file in a folder for each.
+pub fn kept_models(checkpoints: &Path) -> BTreeSet<String> {
+    let folders = fs::read_dir(checkpoints).into_iter().flatten().flatten();
+    let files = folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).flatten().flatten();
+    let whole = files.filter(|file| !file.file_name().to_string_lossy().starts_with('.'));
+    whole.filter_map(|file| Some(file.path().file_stem()?.to_string_lossy().into_owned())).collect()
+}
+
+/// Removes the folders of processes that are gone; a folder's name begins with its process.
+pub fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let process = name.split('-').next().and_then(|process| process.parse::<i32>().ok());
         // SAFETY: signal 0 only asks whether the process is there.

@@ -12,6 +12,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::session;
 use crate::skeleton::copy_sources;
 use crate::toolchain::{output, rustc_version};
 
@@ -71,7 +72,7 @@ pub fn cache() -> Result<PathBuf, String> {
 impl Template {
     /// The template for the sources and the compiler as they are now, which may not be there yet.
     pub fn expected() -> Result<Template, String> {
-        Ok(Template { path: cache()?.join("templates").join(key(&known_source()?)?) })
+        Ok(Template { path: cache()?.join("templates").join(key(&known_source()?, &rustc_version()?)?) })
     }
 
     /// The same, built if it is not there.
@@ -122,14 +123,19 @@ impl Template {
     }
 
     fn build(&self, source: &Path) -> Result<(), String> {
-        let part = self.path.with_extension(format!("part-{}", std::process::id()));
+        let parts = cache()?.join("parts");
+        // What a build that was killed left.
+        session::sweep(&parts);
+        let part = parts.join(format!("{}-template", std::process::id()));
         let made = (|| {
             let _ = std::fs::remove_dir_all(&part);
             build_library(source, &part.join("deps"))?;
             write_facade(source, &part.join("facade"))?;
             write(&part.join(WHOLE), "")?;
             let _ = std::fs::remove_dir_all(&self.path);
-            std::fs::rename(&part, &self.path).map_err(|error| format!("{}: {error}", self.path.display()))
+            make_folder_above(&self.path)
+                .and_then(|()| std::fs::rename(&part, &self.path))
+                .map_err(|error| format!("{}: {error}", self.path.display()))
         })();
         let _ = std::fs::remove_dir_all(&part);
         // Another process may have been quicker: theirs is as good.
@@ -142,9 +148,9 @@ fn library_file() -> String {
 }
 
 /// A name that changes with the version, the compiler and every source file.
-fn key(source: &Path) -> Result<String, String> {
+fn key(source: &Path, compiler: &str) -> Result<String, String> {
     let mut hasher = DefaultHasher::new();
-    rustc_version()?.hash(&mut hasher);
+    compiler.hash(&mut hasher);
     let mut files = vec![source.join("Cargo.toml"), source.join("Cargo.lock")];
     for folder in [source.join("src"), source.join("kernel/frame/src")] {
         list_files(&folder, &mut files)?;
@@ -190,11 +196,13 @@ fn build_library(source: &Path, deps: &Path) -> Result<(), String> {
     std::fs::create_dir_all(deps).map_err(|error| format!("{}: {error}", deps.display()))?;
     for file in artifacts(&messages) {
         let name = file.file_name().unwrap_or_default();
+        let target = deps.join(name);
         // The prelude itself is copied: the next build writes over it. The rest is never changed.
         let own = name.to_string_lossy() == library_file();
-        let linked = !own && std::fs::hard_link(&file, deps.join(name)).is_ok();
+        let linked = !own && std::fs::hard_link(&file, &target).is_ok();
         if !linked {
-            std::fs::copy(&file, deps.join(name)).map_err(|error| format!("{}: {error}", file.display()))?;
+            std::fs::copy(&file, &target)
+                .map_err(|error| format!("{} to {}: {error}", file.display(), target.display()))?;
         }
     }
     match deps.join(library_file()).is_file() {
@@ -253,8 +261,30 @@ fn sources_of(metadata: &Value, name: &str) -> Result<PathBuf, String> {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {
-    path.parent()
-        .map_or(Ok(()), std::fs::create_dir_all)
+    make_folder_above(path)
         .and_then(|()| std::fs::write(path, text))
         .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn make_folder_above(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), std::fs::create_dir_all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_compiler_or_another_source_has_another_template() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| write(&folder.path().join(name), text).unwrap();
+        for name in ["Cargo.toml", "Cargo.lock", "src/lib.rs", "kernel/frame/src/lib.rs"] {
+            file(name, "");
+        }
+        let first = key(folder.path(), "rustc 1").unwrap();
+        assert_eq!(first, key(folder.path(), "rustc 1").unwrap());
+        assert_ne!(first, key(folder.path(), "rustc 2").unwrap());
+        file("src/nn/new.rs", "");
+        assert_ne!(first, key(folder.path(), "rustc 1").unwrap());
+    }
 }

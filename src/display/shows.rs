@@ -4,7 +4,7 @@ use super::{Bundle, Show, escape};
 use crate::chart::Chart;
 use crate::data::Images;
 use crate::nn::{Model, Summary};
-use crate::train::{History, Predictions, Scores};
+use crate::train::{History, Predictions, Recovered, Scores};
 
 fn with_html(text: String, html: String) -> Bundle {
     vec![("text/plain".into(), text), ("text/html".into(), html)]
@@ -59,6 +59,12 @@ impl Show for Predictions {
 }
 
 impl Show for Scores {
+    fn bundle(&self) -> Bundle {
+        vec![("text/plain".into(), self.to_string())]
+    }
+}
+
+impl Show for Recovered {
     fn bundle(&self) -> Bundle {
         vec![("text/plain".into(), self.to_string())]
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use candle_core::Tensor;
 
 use super::progress::Progress;
+use super::recover::Keeper;
 use super::{Compiled, History};
 use crate::data::{Dataset, IntoDataset};
 use crate::nn::{Mode, Model, Param};
@@ -86,23 +87,26 @@ impl Model {
         let names = prefixes.iter().flat_map(|prefix| Means::new(compiled).row(prefix));
         let mut history = History::new(names.map(|(name, _)| name).collect());
         let mut progress = Progress::new(fit.epochs, data.batches(), fit.verbose, fit.chart);
+        let mut keeper = Keeper::new(self);
         progress.training_begins(&history);
         for epoch in 1..=fit.epochs {
             progress.epoch_begins(epoch);
             let begin = Instant::now();
-            match self.epoch(compiled, data, fit, &params, &mut progress) {
+            match self.epoch(compiled, data, fit, &params, &mut progress, &mut keeper) {
                 Ok(row) => {
                     history.push(&row, begin.elapsed());
                     progress.epoch_ends(&row, &history);
                 }
                 // What was learnt is kept, and so is what was measured.
                 Err(Error::Interrupted) => {
+                    keeper.training_ends(progress.position());
                     history.stopped = Some(progress.stopped(&history));
                     return Ok(history);
                 }
                 Err(error) => return Err(error),
             }
         }
+        keeper.training_ends(progress.position());
         progress.training_ends(&history);
         Ok(history)
     }
@@ -115,6 +119,7 @@ impl Model {
         fit: &Fit,
         params: &[Param],
         progress: &mut Progress,
+        keeper: &mut Keeper,
     ) -> Result<Vec<(String, f64)>> {
         let mut means = Means::new(compiled);
         for data in data.epoch()? {
@@ -131,6 +136,7 @@ impl Model {
             compiled.optimizer.step(params, &loss.backward()?)?;
             means.add(x.dim(0)?, value, &output.detach(), &y, compiled)?;
             progress.batch_ends(&means.row(""));
+            keeper.batch_ends(progress.position());
         }
         let mut row = means.row("");
         if let Some((x, y)) = &fit.validation_data {

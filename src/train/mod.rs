@@ -8,6 +8,7 @@ mod metric;
 mod optimizer;
 mod predict;
 mod progress;
+mod recover;
 
 pub(crate) use compile::Compiled;
 pub use fit::Fit;
@@ -16,3 +17,4 @@ pub use loss::Loss;
 pub use metric::Metric;
 pub use optimizer::{Adam, Optimizer};
 pub use predict::{Predictions, Scores};
+pub use recover::Recovered;

@@ -1,5 +1,7 @@
 //! Where a network's weights come from, and putting them in their places.
 
+mod stored;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +10,8 @@ use candle_core::{Device, Tensor};
 use crate::models::TensorStem;
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
+
+pub(crate) use stored::save;
 
 /// Where a network's weights come from.
 #[derive(Clone, Debug)]
@@ -27,9 +31,6 @@ impl Weights {
     }
 }
 
-/// What to say at most of a file that does not fit.
-const PROBLEMS_SHOWN: usize = 6;
-
 /// Fills a model in; the weights stay as they were unless every tensor fits.
 pub(crate) fn fill(
     model: &Model,
@@ -40,18 +41,18 @@ pub(crate) fn fill(
     match weights {
         Weights::Random(_) => Ok(()),
         Weights::Tensors(tensors) => assign(model, stems, aliases, tensors, Path::new("the given tensors")),
-        Weights::File(path) => {
-            // Opened first, so that a missing file is told by its name.
-            std::fs::File::open(path).map_err(Error::io(path))?;
-            let tensors =
-                candle_core::safetensors::load(path, &Device::Cpu).map_err(|error| Error::Weights {
-                    path: path.clone(),
-                    network: model.name().to_owned(),
-                    problems: vec![format!("expected a .safetensors file, found something else: {error}")],
-                })?;
-            assign(model, stems, aliases, &tensors, path)
-        }
+        Weights::File(path) => assign(model, stems, aliases, &tensors_in(path, model.name())?, path),
     }
+}
+
+/// The tensors in a `.safetensors` file that is meant for a network.
+fn tensors_in(path: &Path, network: &str) -> Result<HashMap<String, Tensor>> {
+    // Opened first, so that a missing file is told by its name.
+    std::fs::File::open(path).map_err(Error::io(path))?;
+    candle_core::safetensors::load(path, &Device::Cpu).map_err(|error| {
+        let problem = format!("expected a .safetensors file, found something else: {error}");
+        Error::weights(path, network, vec![problem])
+    })
 }
 
 fn assign(
@@ -83,16 +84,11 @@ fn assign(
     if problems.is_empty() {
         return found.iter().try_for_each(|(param, value)| param.set(value));
     }
-    let more = problems.len().saturating_sub(PROBLEMS_SHOWN);
-    problems.truncate(PROBLEMS_SHOWN);
-    if more > 0 {
-        problems.push(format!("and {more} more"));
-    }
     let mut names: Vec<&str> = tensors.keys().map(String::as_str).collect();
     names.sort_unstable();
     let shown = names[..names.len().min(4)].join(", ");
     problems.push(format!("there are {} tensors: {shown}, …", names.len()));
-    Err(Error::Weights { path: path.to_owned(), network: model.name().to_owned(), problems })
+    Err(Error::weights(path, model.name(), problems))
 }
 
 /// The tensor in the parameter's shape; a dense layer may be written as a convolution, as timm does.

@@ -86,6 +86,9 @@ names: Vec<String> = history.names().to_vec()
 chart: Chart = history.plot()?
 drawing: String = format!("{}{}", chart.svg(), chart.text())
 saved: () = chart.save(std::env::temp_dir().join("headstart-types.svg"))?
+weights_kept: () = small.save_weights(std::env::temp_dir().join("headstart-types.safetensors"))?
+weights_back: () = small.load_weights(std::env::temp_dir().join("headstart-types.safetensors"))?
+found_again: Result<Recovered, Error> = small.recover()
 updated: () = shown.update(&chart)
 started: () = headstart::start()
 """

@@ -1,5 +1,6 @@
 """What clients ask of a kernel, beyond Jupyter's own suite."""
 
+import re
 import time
 
 import zmq
@@ -165,3 +166,25 @@ def test_text_is_seen_as_it_is_written(kernel):
     assert cell.stderr == "three"
     assert kernel.run('print!("a"); println!("b"); print!("c"); 7').stdout == "ab\nc"
     assert kernel.run('print!("x"); panic!("y");').stdout == "x"
+
+
+def test_a_kernel_can_be_spoken_to_through_files():
+    other = Kernel(manager={"transport": "ipc"})
+    try:
+        assert other.manager.get_connection_info()["transport"] == "ipc"
+        assert other.ok("6 * 7") == "42"
+    finally:
+        other.stop()
+
+
+def test_timing_says_where_the_time_of_a_cell_went(kernel):
+    kernel.ok(":timing")
+    line = kernel.run("let timed = 1;").stdout
+    kernel.ok(":timing")
+    assert re.fullmatch(r"\d\.\d\d s: rust-analyzer \d\.\d\d s, cargo with the linker \d\.\d\d s, running \d\.\d\d s\n", line), line
+    assert kernel.run("let untimed = 1;").stdout == ""
+
+
+def test_an_errors_code_is_explained(kernel):
+    assert kernel.run('let z: i32 = "text";').status == "error"
+    assert "E0308" in kernel.run(":explain").value or "Expected type did not match" in kernel.run(":explain").value

@@ -86,6 +86,18 @@ def test_a_killed_kernel_leaves_nothing_running_and_the_next_sweeps_up():
         second.stop()
 
 
+def test_three_kernels_work_at_once_in_one_folder(tmp_path):
+    kernels = [Kernel(cwd=tmp_path) for _ in range(3)]
+    try:
+        requests = [k.send(f"let mine = {n}; std::thread::sleep(std::time::Duration::from_secs(1));") for n, k in enumerate(kernels)]
+        assert [k.result(r).status for k, r in zip(kernels, requests)] == ["ok"] * 3
+        assert [k.ok("mine") for k in kernels] == ["0", "1", "2"]
+        assert list(tmp_path.iterdir()) == [], "nothing is left where the notebook lies"
+    finally:
+        for kernel in kernels:
+            kernel.stop()
+
+
 def test_messages_that_are_none_are_dropped_by_the_thousand(kernel):
     info = kernel.manager.get_connection_info()
     context = zmq.Context.instance()

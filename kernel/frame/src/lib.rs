@@ -17,6 +17,10 @@ pub const ENVIRONMENT_VARIABLE: &str = "HEADSTART_FRAMES";
 /// The variable by which the kernel tells the cells' process where the prelude's library lies.
 pub const LIBRARY_VARIABLE: &str = "HEADSTART_LIBRARY";
 
+/// The variable by which the kernel tells the cells' process where `fit` may keep weights: for each
+/// model a folder with one file, which has the model's name.
+pub const CHECKPOINTS_VARIABLE: &str = "HEADSTART_CHECKPOINTS";
+
 /// The function of that library, `extern "C" fn()`, to be called when a cell is over.
 pub const CELL_IS_OVER: &std::ffi::CStr = c"headstart_cell_is_over";
 

@@ -1,0 +1,148 @@
+//! What saves a training when its process is lost: its weights, written down now and then.
+//!
+//! A cell that does not heed the Stop button is ended with its process, and every variable with
+//! it. Under the Headstart kernel `fit` therefore keeps the model's weights in the session's
+//! folder, as often as costs next to nothing, for [`Model::recover`].
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use headstart_frame::CHECKPOINTS_VARIABLE;
+
+use crate::nn::Model;
+use crate::weights::save;
+use crate::{Error, Result};
+
+/// A training shorter than this is soon repeated.
+const FIRST: Duration = Duration::from_secs(2);
+/// Keeping takes at most one part in so many of the time.
+const SHARE: u32 = 20;
+
+/// Keeps the weights of one running `fit`.
+pub(crate) struct Keeper<'a> {
+    model: &'a Model,
+    /// `None` where nothing is to be kept, or could not be.
+    file: Option<PathBuf>,
+    begin: Instant,
+    next: Instant,
+}
+
+impl<'a> Keeper<'a> {
+    pub(crate) fn new(model: &'a Model) -> Keeper<'a> {
+        let begin = Instant::now();
+        Keeper { model, file: folder().map(|folder| file(&folder, model)), begin, next: begin + FIRST }
+    }
+
+    /// Keeps the weights if it is time to.
+    pub(crate) fn batch_ends(&mut self, (epoch, batch): (usize, usize)) {
+        if Instant::now() >= self.next {
+            self.keep(epoch, batch);
+        }
+    }
+
+    /// Keeps the last weights of a training that was long enough to be missed.
+    pub(crate) fn training_ends(&mut self, (epoch, batch): (usize, usize)) {
+        if self.begin.elapsed() >= FIRST {
+            self.keep(epoch, batch);
+        }
+    }
+
+    fn keep(&mut self, epoch: usize, batch: usize) {
+        let Some(file) = &self.file else { return };
+        let begin = Instant::now();
+        let about = [("epoch", epoch), ("batch", batch)].map(|(name, n)| (name.to_owned(), n.to_string()));
+        let kept = std::fs::create_dir_all(file.parent().unwrap_or(Path::new("")))
+            .map_err(Error::io(file))
+            .and_then(|()| save(&self.model.named_params(), about.into(), file));
+        if let Err(error) = kept {
+            // A full disk must not end a training that needs none.
+            eprintln!("the weights are not kept for `recover`: {error}");
+            self.file = None;
+        }
+        self.next = Instant::now() + begin.elapsed() * SHARE;
+    }
+}
+
+/// How far a training had come whose weights [`Model::recover`] put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The epoch of the training, from 1.
+    pub epoch: usize,
+    /// How many of its batches were done.
+    pub batch: usize,
+}
+
+impl std::fmt::Display for Recovered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the weights are those of epoch {}, batch {}", self.epoch, self.batch)
+    }
+}
+
+impl Model {
+    /// Puts back the weights that the last training of a model of this form had reached when its
+    /// process was lost. In a notebook of the Headstart kernel `fit` keeps them, from its second
+    /// second on, until the kernel is shut down or restarted.
+    ///
+    /// # Errors
+    /// [`Error::NothingToRecover`] if there are none; [`Error::Weights`] if the file is damaged.
+    pub fn recover(&self) -> Result<Recovered> {
+        let kept = folder().map(|folder| file(&folder, self)).filter(|file| file.is_file());
+        let Some(file) = kept else {
+            return Err(Error::NothingToRecover { model: self.name().to_owned(), kept: kept_models() });
+        };
+        self.load_weights(&file)?;
+        let content = std::fs::read(&file).map_err(Error::io(&file))?;
+        let (_, header) = safetensors::SafeTensors::read_metadata(&content)
+            .map_err(|error| Error::weights(&file, self.name(), vec![error.to_string()]))?;
+        let about: HashMap<String, String> = header.metadata().clone().unwrap_or_default();
+        let number = |name: &str| about.get(name).and_then(|text| text.parse().ok()).unwrap_or_default();
+        Ok(Recovered { epoch: number("epoch"), batch: number("batch") })
+    }
+}
+
+fn folder() -> Option<PathBuf> {
+    std::env::var_os(CHECKPOINTS_VARIABLE).map(PathBuf::from)
+}
+
+/// Models of one name and another form have another folder.
+fn file(folder: &Path, model: &Model) -> PathBuf {
+    let mut form = DefaultHasher::new();
+    for (name, param) in model.named_params() {
+        (name, param.var().dims()).hash(&mut form);
+    }
+    let name: String = model.name().chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
+    folder.join(format!("{:016x}", form.finish())).join(name).with_extension("safetensors")
+}
+
+/// The names of the models of which weights are kept.
+fn kept_models() -> Vec<String> {
+    let folders = folder().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    let files = folders.filter_map(|folder| std::fs::read_dir(folder.path()).ok()).flatten().flatten();
+    let names = files.filter_map(|file| Some(file.path().file_stem()?.to_string_lossy().into_owned()));
+    names.map(|name| format!("`{name}`")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    #[test]
+    fn models_of_another_form_are_kept_apart() -> Result<()> {
+        let of = |units: usize| sequential![Input::new(3), Dense::new(units)];
+        let folder = Path::new("kept");
+        assert_eq!(file(folder, &of(2)?), file(folder, &of(2)?));
+        assert_ne!(file(folder, &of(2)?), file(folder, &of(4)?));
+        assert_eq!(file(folder, &of(2)?).file_name().unwrap(), "sequential.safetensors");
+        Ok(())
+    }
+
+    #[test]
+    fn outside_a_session_there_is_nothing_to_recover() -> Result<()> {
+        let problem = sequential![Input::new(3), Dense::new(1)]?.recover().unwrap_err().to_string();
+        assert!(problem.contains("`sequential`") && problem.contains("recover()"), "{problem}");
+        Ok(())
+    }
+}

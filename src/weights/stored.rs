@@ -1,0 +1,92 @@
+//! A model's own weights in a file: Keras's `save_weights` and `load_weights`, as `.safetensors`.
+//!
+//! A tensor's name is the way to it: `vgg16/block1_conv1/kernel`, models inside first.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+
+use super::tensors_in;
+use crate::data::write_whole_with;
+use crate::nn::{Model, Param};
+use crate::{Error, Result};
+
+impl Model {
+    /// Writes every weight and statistic into a `.safetensors` file, whole or not at all.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("head.safetensors");
+    /// let model = sequential![Input::new(4), Dense::new(2)]?;
+    /// model.save_weights(&path)?;
+    /// let other = sequential![Input::new(4), Dense::new(2)]?;
+    /// other.load_weights(&path)?;
+    /// let x = random_uniform((1, 4), 0.0, 1.0)?;
+    /// assert_eq!(model.predict(&x)?, other.predict(&x)?);
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn save_weights(&self, path: impl AsRef<Path>) -> Result<()> {
+        save(&self.named_params(), HashMap::new(), path.as_ref())
+    }
+
+    /// Puts back what [`Model::save_weights`] wrote of a model of the same form. The weights stay
+    /// as they were unless every tensor fits.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read; [`Error::Weights`] with the tensors that are
+    /// missing, misshapen or of no use to this model.
+    pub fn load_weights(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let tensors = tensors_in(path, self.name())?;
+        let params = self.named_params();
+        let mut problems = Vec::new();
+        for (name, param) in &params {
+            let expected = param.var().dims();
+            match tensors.get(name).map(Tensor::dims) {
+                Some(found) if found == expected => {}
+                Some(found) => {
+                    problems.push(format!("`{name}`: expected shape {expected:?}, found {found:?}"))
+                }
+                None => problems.push(format!("`{name}` is missing: expected shape {expected:?}")),
+            }
+        }
+        let mut unknown: Vec<&String> =
+            tensors.keys().filter(|name| !params.iter().any(|(known, _)| known == *name)).collect();
+        unknown.sort_unstable();
+        problems.extend(unknown.iter().map(|name| format!("`{name}` is not in this model")));
+        if !problems.is_empty() {
+            return Err(Error::weights(path, self.name(), problems));
+        }
+        params.iter().try_for_each(|(name, param)| param.set(&tensors[name]))
+    }
+
+    /// Every parameter with the way to it.
+    pub(crate) fn named_params(&self) -> Vec<(String, Param)> {
+        let mut named = Vec::new();
+        for node in &self.nodes()[1..] {
+            let inside: Vec<(String, Param)> = match node.layer.model() {
+                Some(model) => model.named_params(),
+                None => node.layer.params().into_iter().map(|p| (p.name().to_owned(), p)).collect(),
+            };
+            named.extend(inside.into_iter().map(|(name, param)| (format!("{}/{name}", node.name), param)));
+        }
+        named
+    }
+}
+
+/// Writes parameters, and words about them, into a file, whole or not at all.
+pub(crate) fn save(params: &[(String, Param)], about: HashMap<String, String>, path: &Path) -> Result<()> {
+    let tensors: Vec<(&str, Tensor)> = params
+        .iter()
+        .map(|(name, param)| Ok((name.as_str(), param.var().as_detached_tensor().to_device(&Device::Cpu)?)))
+        .collect::<Result<_>>()?;
+    write_whole_with(path, |temporary| {
+        let about = (!about.is_empty()).then_some(about);
+        safetensors::serialize_to_file(tensors, about, temporary).map_err(std::io::Error::other)
+    })
+}
