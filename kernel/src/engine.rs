@@ -31,6 +31,7 @@ const USE_PRELUDE: &str = "use headstart::prelude::*;";
 /// Until a cell has used `?`, evcxr tries each without it first, and then shows a value that was
 /// made with it as no more than its `Debug`.
 const ALLOW_QUESTION_MARK: &str = "headstart::check_interrupt()?;";
+const FIRST_LOOK: &str = "Tensor::zeros(1, DType::F32, &device())?.";
 /// How often a cell that waits for input looks whether it is to stop.
 const GLANCE: Duration = Duration::from_millis(100);
 
@@ -89,9 +90,7 @@ impl Engine {
             std::env::set_var("RUST_LIB_BACKTRACE", "0");
             if let Ok(template) = Template::expected() {
                 std::env::set_var(LIBRARY_VARIABLE, template.library());
-            }
-            if let Some(sources) = toolchain::library_sources() {
-                std::env::set_var("RUST_SRC_PATH", sources);
+                std::env::set_var(toolchain::SOURCES_VARIABLE, template.library_sources());
             }
             if let Some(path) = toolchain::with_standard_library(std::env::var_os("LD_LIBRARY_PATH")) {
                 std::env::set_var("LD_LIBRARY_PATH", path);
@@ -231,6 +230,11 @@ fn load(
         .execute(&loaded.load)
         .map_err(|error| describe(&error, &loaded.load, &Gone::default()).plain())?;
     session.keep(&template);
+    if !cells.is_busy() {
+        // Nobody waits yet: the first look at a type of candle's takes a second that a later cell
+        // then has not to wait.
+        loaded.complete(FIRST_LOOK, FIRST_LOOK.len());
+    }
     Ok(loaded)
 }
 

@@ -2,8 +2,9 @@
 //!
 //! A template is a folder in the user's cache, named by what it was made from. It holds the
 //! prelude as a dylib with the libraries that rustc must see beside it (`deps`), the facade that
-//! cells depend on (`facade`, see [`crate::skeleton`]), and a session folder in which one cell has
-//! already been compiled (`session`).
+//! cells depend on (`facade`, see [`crate::skeleton`]), the standard library's sources in the same
+//! short form (`library`), and a session folder in which one cell has already been compiled
+//! (`session`).
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,7 +15,7 @@ use serde_json::Value;
 
 use crate::session;
 use crate::skeleton::copy_sources;
-use crate::toolchain::{output, rustc_version};
+use crate::toolchain::{library_sources, output, rustc_version};
 
 /// A crate whose signatures rust-analyzer is to know: name, edition, and which of the others it
 /// uses, under which name.
@@ -100,6 +101,11 @@ impl Template {
         self.path.join("session")
     }
 
+    /// What rust-analyzer is to take for the standard library's sources.
+    pub fn library_sources(&self) -> PathBuf {
+        self.path.join("library")
+    }
+
     /// The prelude itself.
     pub fn library(&self) -> PathBuf {
         self.path.join("deps").join(library_file())
@@ -131,6 +137,8 @@ impl Template {
             let _ = std::fs::remove_dir_all(&part);
             build_library(source, &part.join("deps"))?;
             write_facade(source, &part.join("facade"))?;
+            let library = library_sources().ok_or("the standard library's sources are missing")?;
+            copy_sources(&library, &part.join("library"), None)?;
             write(&part.join(WHOLE), "")?;
             let _ = std::fs::remove_dir_all(&self.path);
             make_folder_above(&self.path)

@@ -1,9 +1,12 @@
 //! The compiler that cells are compiled with, and its library's sources.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+
+/// By which rust-analyzer is told where the standard library's sources are.
+pub const SOURCES_VARIABLE: &str = "RUST_SRC_PATH";
 
 /// The compiler's full version, `rustc -vV`, or what went wrong.
 pub fn rustc_version() -> Result<String, String> {
@@ -18,34 +21,64 @@ pub fn release() -> String {
     release.unwrap_or("unknown").to_owned()
 }
 
-/// Holds this process and its children to one toolchain, whatever folder a notebook lies in.
+/// Holds this process and its children to one toolchain, whatever folder a notebook lies in, and
+/// lets them find its programs without asking rustup each time.
 ///
 /// Call it before any thread is started.
 pub fn pin() {
-    if std::env::var_os("RUSTUP_TOOLCHAIN").is_some() {
-        return;
+    set_sources();
+    let ask = |arguments: &[&str]| {
+        let mut command = Command::new("rustup");
+        command.args(arguments);
+        if let Some(source) = crate::template::source() {
+            command.current_dir(source);
+        }
+        output(&mut command).ok()
+    };
+    let programs =
+        ask(&["which", "rustc"]).and_then(|path| Some(Path::new(path.trim()).parent()?.to_owned()));
+    let toolchain = ask(&["show", "active-toolchain"]);
+    let name = toolchain.as_deref().and_then(|text| text.split_whitespace().next());
+    // SAFETY: no other thread runs yet.
+    unsafe {
+        if let (Some(name), None) = (name, std::env::var_os("RUSTUP_TOOLCHAIN")) {
+            std::env::set_var("RUSTUP_TOOLCHAIN", name);
+        }
+        if let Some(programs) = programs {
+            // Where rust-analyzer looks first.
+            std::env::set_var("CARGO", programs.join("cargo"));
+            if let Some(path) = before(programs, std::env::var_os("PATH")) {
+                std::env::set_var("PATH", path);
+            }
+        }
     }
-    let mut command = Command::new("rustup");
-    command.args(["show", "active-toolchain"]);
-    if let Some(source) = crate::template::source() {
-        command.current_dir(source);
-    }
-    if let Ok(text) = output(&mut command)
-        && let Some(name) = text.split_whitespace().next()
-    {
-        // SAFETY: no other thread runs yet.
-        unsafe { std::env::set_var("RUSTUP_TOOLCHAIN", name) };
-    }
+}
+
+/// The compiler's own folder, and that of its libraries.
+fn folders() -> Option<&'static (PathBuf, PathBuf)> {
+    static FOLDERS: OnceLock<Option<(PathBuf, PathBuf)>> = OnceLock::new();
+    let ask = || {
+        let text =
+            output(Command::new("rustc").args(["--print", "sysroot", "--print", "target-libdir"])).ok()?;
+        let (sysroot, libraries) = text.trim().split_once('\n')?;
+        Some((sysroot.into(), libraries.into()))
+    };
+    FOLDERS.get_or_init(ask).as_ref()
 }
 
 /// The standard library's sources, which rust-analyzer reads to know the types of variables.
 pub fn library_sources() -> Option<PathBuf> {
-    let set = std::env::var_os("RUST_SRC_PATH").map(PathBuf::from);
-    let sysroot = output(Command::new("rustc").args(["--print", "sysroot"])).ok();
-    let component = sysroot.map(|root| PathBuf::from(root.trim()).join("lib/rustlib/src/rust/library"));
+    let set = set_sources().map(PathBuf::from);
+    let component = folders().map(|(sysroot, _)| sysroot.join("lib/rustlib/src/rust/library"));
     // Where Debian's packages rust-src and rust-web-src put them.
     let system = PathBuf::from("/usr/lib/rustlib/src/rust/library");
     [set, component, Some(system)].into_iter().flatten().find(|path| path.join("core").is_dir())
+}
+
+/// What the user set, whatever the engine sets for rust-analyzer later.
+fn set_sources() -> Option<OsString> {
+    static SET: OnceLock<Option<OsString>> = OnceLock::new();
+    SET.get_or_init(|| std::env::var_os(SOURCES_VARIABLE)).clone()
 }
 
 /// Fetches the sources if they are missing.
@@ -67,9 +100,13 @@ pub fn ensure_library_sources() -> Result<(), String> {
 /// evcxr loads a cell from the folder above the one in which rustc linked it, so that the relative
 /// path by which rustc let it find the standard library can lead elsewhere.
 pub fn with_standard_library(path: Option<OsString>) -> Option<OsString> {
-    let folder = output(Command::new("rustc").args(["--print", "target-libdir"])).ok()?;
-    let rest = path.iter().flat_map(std::env::split_paths).collect::<Vec<_>>();
-    std::env::join_paths(std::iter::once(PathBuf::from(folder.trim())).chain(rest)).ok()
+    before(folders()?.1.clone(), path)
+}
+
+/// A search path with one folder more, before the others.
+fn before(folder: PathBuf, path: Option<OsString>) -> Option<OsString> {
+    let rest: Vec<PathBuf> = path.iter().flat_map(std::env::split_paths).collect();
+    std::env::join_paths(std::iter::once(folder).chain(rest)).ok()
 }
 
 /// Standard output of a command that succeeded, or what it said.

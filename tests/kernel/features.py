@@ -43,7 +43,7 @@ HEADSTART = RUST | {
 }
 STOCK = RUST | {
     "loop": RUST["loop"].replace("CHECK", "false"),
-    "input": None,
+    "input": 'println!("EVCXR_INPUT_REQUEST:name? "); let mut s = String::new(); std::io::stdin().read_line(&mut s)?; println!("{s}");',
 }
 PYTHON = {
     "pass": "a = 1",

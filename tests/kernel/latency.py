@@ -34,7 +34,7 @@ def measure(name):
     manager.start_kernel()
     client = manager.client()
     client.start_channels()
-    client.wait_for_ready(timeout=300)
+    client.kernel_info(reply=True, timeout=300)
     found = {"kernel_info, from start": [time.monotonic() - begin]}
     seconds(client, LOAD[name] + "let first = Tensor::zeros((2, 3), DType::F32, &device())?;")
     found["first cell with the prelude, from start"] = [time.monotonic() - begin]
