@@ -106,6 +106,16 @@ pub enum Error {
     /// The user pressed stop.
     #[error("interrupted; the variables and the weights are as the last batch left them")]
     Interrupted,
+    /// A file of pretrained weights that could not be fetched.
+    #[error("{what}: {problem}\nhint: {hint}")]
+    Hub {
+        /// The weights' name.
+        what: String,
+        /// What was expected and what was found.
+        problem: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// No training of a model of this form was kept.
     #[error(
         "no weights of `{model}` are kept from a training in this session{}\n\

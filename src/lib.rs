@@ -8,7 +8,7 @@
 //!
 //! # fn main() -> headstart::Result<()> {
 //! # let (x, y) = (Tensor::rand(0f32, 1.0, (4, 3, 224, 224), &device())?, Tensor::new(&[0f32, 1., 0., 1.], &device())?);
-//! let base_model = Vgg16::new(Weights::Random(0)).include_top(false).input_shape((3, 224, 224)).build()?;
+//! let base_model = Vgg16::new(Weights::ImageNet).include_top(false).input_shape((3, 224, 224)).build()?;
 //! base_model.freeze();
 //! let mut model = sequential![base_model, Flatten, Dense::new(128).activation(Relu), Dropout::new(0.5), Dense::new(1).activation(Sigmoid)]?;
 //! model.compile(Adam::default(), BinaryCrossentropy, [Accuracy]);

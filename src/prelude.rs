@@ -6,11 +6,14 @@ pub use candle_nn;
 pub use crate::chart::Chart;
 pub use crate::data::{Dataset, ImageDataGenerator, Images, draw_pictures};
 pub use crate::display::{Display, Pictures, Show, Text, clear_output, display, input, input_password};
-pub use crate::models::{ResNet50, Vgg16, preprocess_input};
+pub use crate::models::{
+    EfficientNetB0, EfficientNetLite0, Pooling, ResNet50, Vgg16, Vgg16Bn, preprocess_input,
+};
 pub use crate::nn::Activation::{self, Linear, Relu, Sigmoid, Softmax, Tanh};
 pub use crate::nn::{
-    Add, BatchNormalization, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D, Initializer, Input,
-    Layer, MaxPooling2D, Mode, Model, ModelBuilder, Padding, Sequential,
+    Add, BatchNormalization, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D,
+    Initializer, Input, Layer, MaxPooling2D, Mode, Model, ModelBuilder, Multiply, Padding, Reshape,
+    Sequential,
 };
 pub use crate::random::{random_uniform, set_random_seed};
 pub use crate::train::Loss::{

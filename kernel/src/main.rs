@@ -20,6 +20,7 @@ mod skeleton;
 mod template;
 mod timing;
 mod toolchain;
+mod weights;
 mod wire;
 
 use std::os::unix::fs::PermissionsExt;
@@ -57,12 +58,17 @@ enum Command {
     },
     /// Look at all that a notebook needs and say what to do about what is missing.
     Doctor,
+    /// Show, fetch and check the pretrained weights that are known by name.
+    Weights {
+        #[command(subcommand)]
+        action: weights::Action,
+    },
     /// Execute notebooks without Jupyter, and write them with their outputs.
     Run {
         /// The notebooks, each in a session of its own.
         #[arg(required = true)]
         notebooks: Vec<PathBuf>,
-        /// Write here rather than over the notebook; for one notebook.
+        /// Write here rather than over the notebook: a file, or a folder for several notebooks.
         #[arg(long, short)]
         output: Option<PathBuf>,
         /// Write a page to open in a browser beside each notebook.
@@ -78,6 +84,14 @@ fn main() -> ExitCode {
         Command::Install { prefix } => install(prefix.as_deref()),
         Command::Kernel { connection_file } => kernel(&connection_file),
         Command::Doctor => doctor::examine(),
+        Command::Weights { action } => {
+            // SAFETY: no other thread runs.
+            unsafe { Engine::start(Template::ready) }.and_then(|engine| {
+                let result = action.run(&engine);
+                engine.stop();
+                result
+            })
+        }
         Command::Run { notebooks, output, html } => run_all(&notebooks, output, html),
     };
     match result {
@@ -130,13 +144,18 @@ fn note_open_file(connection_file: &Path) {
 }
 
 fn run_all(notebooks: &[PathBuf], output: Option<PathBuf>, html: bool) -> Result<(), String> {
-    if output.is_some() && notebooks.len() > 1 {
-        return Err("--output takes one notebook; run the others without it".into());
+    let folder = output.as_ref().filter(|path| notebooks.len() > 1 || path.is_dir());
+    if let Some(folder) = folder {
+        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     for notebook in notebooks {
         // SAFETY: no other thread runs: the last notebook's engine has stopped.
         let engine = unsafe { Engine::start(Template::ready) }?;
-        let to = output.clone().unwrap_or_else(|| notebook.clone());
+        let to = match (&output, folder) {
+            (_, Some(folder)) => folder.join(notebook.file_name().unwrap_or_default()),
+            (Some(file), None) => file.clone(),
+            (None, None) => notebook.clone(),
+        };
         let page = html.then(|| to.with_extension("html"));
         let run = run::run_notebook(&engine, notebook, &to, page.as_deref());
         engine.stop();

@@ -160,7 +160,7 @@ fn key(source: &Path, compiler: &str) -> Result<String, String> {
     let mut hasher = DefaultHasher::new();
     compiler.hash(&mut hasher);
     let mut files = vec![source.join("Cargo.toml"), source.join("Cargo.lock")];
-    for folder in [source.join("src"), source.join("kernel/frame/src")] {
+    for folder in ["src", "kernel/frame/src", "weights"].map(|folder| source.join(folder)) {
         list_files(&folder, &mut files)?;
     }
     files.sort();
@@ -286,7 +286,7 @@ mod tests {
     fn another_compiler_or_another_source_has_another_template() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| write(&folder.path().join(name), text).unwrap();
-        for name in ["Cargo.toml", "Cargo.lock", "src/lib.rs", "kernel/frame/src/lib.rs"] {
+        for name in ["Cargo.toml", "Cargo.lock", "src/lib.rs", "kernel/frame/src/lib.rs", "weights/a"] {
             file(name, "");
         }
         let first = key(folder.path(), "rustc 1").unwrap();

@@ -10,7 +10,7 @@ use std::path::Path;
 
 pub use augment::{Flow, ImageDataGenerator};
 pub use dataset::{Dataset, IntoDataset, Samples};
-pub use drawn::draw_pictures;
+pub use drawn::{CATS_AND_DOGS, SOURCES, Subject, draw_pictures};
 pub use images::Images;
 
 use crate::{Error, Result};

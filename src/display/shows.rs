@@ -3,6 +3,7 @@
 use super::{Bundle, Show, escape};
 use crate::chart::Chart;
 use crate::data::Images;
+use crate::models::Decoded;
 use crate::nn::{Model, Summary};
 use crate::train::{History, Predictions, Recovered, Scores};
 
@@ -59,6 +60,12 @@ impl Show for Predictions {
 }
 
 impl Show for Scores {
+    fn bundle(&self) -> Bundle {
+        vec![("text/plain".into(), self.to_string())]
+    }
+}
+
+impl Show for Decoded {
     fn bundle(&self) -> Bundle {
         vec![("text/plain".into(), self.to_string())]
     }

@@ -1,33 +1,40 @@
 //! Walks an architecture's table: layer by layer into a model, with the name that each layer's
 //! weights have in files.
 
+use super::{Labels, Preprocessing};
 use crate::nn::{
     Activation, BatchNormalization, Conv2D, Dense, Initializer, LayerSpec, Model, ModelBuilder, NodeId,
 };
 use crate::{Result, random};
 
-/// A layer, and the stem of its tensors' names in torchvision's files.
-pub(crate) struct TensorStem {
+/// A layer, and the stems that its tensors' names have in files: torchvision's first.
+pub(crate) struct TensorStems {
     pub(crate) layer: String,
-    pub(crate) stem: String,
+    pub(crate) stems: Vec<String>,
 }
 
 /// A model in the making, with the names of its weights.
 pub(crate) struct Assembler {
     builder: ModelBuilder,
-    stems: Vec<TensorStem>,
+    stems: Vec<TensorStems>,
     initializer: Initializer,
+    alpha: f64,
     last: NodeId,
 }
 
 impl Assembler {
     /// Begins a model; without a seed its weights begin as zeros, to be filled from a file.
-    pub(crate) fn new(name: &str, input_shape: &[usize], seed: Option<u64>) -> Result<Assembler> {
+    pub(crate) fn new(name: &str, input_shape: &[usize], seed: Option<u64>, alpha: f64) -> Result<Assembler> {
         let random = random::seeded(seed.unwrap_or_default());
         let builder = ModelBuilder::with_random(name, input_shape, random)?;
         let initializer = if seed.is_some() { Initializer::GlorotUniform } else { Initializer::Zeros };
         let last = builder.input();
-        Ok(Assembler { builder, stems: Vec::new(), initializer, last })
+        Ok(Assembler { builder, stems: Vec::new(), initializer, alpha, last })
+    }
+
+    /// The channels that a layer has of so many published ones.
+    pub(crate) fn width(&self, published: usize) -> usize {
+        ((published as f64 * self.alpha).round() as usize).max(1)
     }
 
     /// The layer added last.
@@ -51,31 +58,31 @@ impl Assembler {
         Ok(())
     }
 
-    pub(crate) fn conv(&mut self, name: &str, stem: String, conv: Conv2D) -> Result<()> {
-        self.weighted(name, stem, conv.kernel_initializer(self.initializer))
+    pub(crate) fn conv(&mut self, name: &str, stems: &[&str], conv: Conv2D) -> Result<()> {
+        self.weighted(name, stems, conv.kernel_initializer(self.initializer))
     }
 
-    pub(crate) fn batch_norm(&mut self, name: &str, stem: String, norm: BatchNormalization) -> Result<()> {
-        self.weighted(name, stem, norm)
+    pub(crate) fn batch_norm(&mut self, name: &str, stems: &[&str], norm: BatchNormalization) -> Result<()> {
+        self.weighted(name, stems, norm)
     }
 
-    pub(crate) fn dense(
-        &mut self,
-        name: &str,
-        stem: &str,
-        units: usize,
-        activation: Activation,
-    ) -> Result<()> {
-        let dense = Dense::new(units).activation(activation).kernel_initializer(self.initializer);
-        self.weighted(name, stem.to_owned(), dense)
+    pub(crate) fn dense(&mut self, name: &str, stems: &[&str], units: usize, last: Activation) -> Result<()> {
+        self.weighted(name, stems, Dense::new(units).activation(last).kernel_initializer(self.initializer))
     }
 
-    fn weighted(&mut self, name: &str, stem: String, layer: impl Into<LayerSpec>) -> Result<()> {
-        self.stems.push(TensorStem { layer: name.to_owned(), stem });
+    fn weighted(&mut self, name: &str, stems: &[&str], layer: impl Into<LayerSpec>) -> Result<()> {
+        let stems = stems.iter().map(|stem| stem.to_string()).collect();
+        self.stems.push(TensorStems { layer: name.to_owned(), stems });
         self.layer(name, layer)
     }
 
-    pub(crate) fn finish(self) -> (Model, Vec<TensorStem>) {
+    /// Ends the model; its weights say how it wants its pictures and what its outputs mean.
+    pub(crate) fn finish(
+        mut self,
+        preprocessing: Preprocessing,
+        labels: Option<Labels>,
+    ) -> (Model, Vec<TensorStems>) {
+        self.builder.describe(preprocessing, labels);
         (self.builder.finish(self.last), self.stems)
     }
 }

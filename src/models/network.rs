@@ -2,8 +2,9 @@
 
 use candle_core::Shape;
 
+use super::Preprocessing;
 use super::assembler::Assembler;
-use crate::nn::{Activation, Model};
+use crate::nn::{Activation, GlobalAveragePooling2D, GlobalMaxPooling2D, Model};
 use crate::weights::{self, Weights};
 use crate::{Error, Result};
 
@@ -15,8 +16,19 @@ pub(crate) struct Architecture {
     pub(crate) features: fn(&mut Assembler) -> Result<()>,
     /// From the feature maps to the classes, with the last activation.
     pub(crate) top: fn(&mut Assembler, usize, Activation) -> Result<()>,
-    /// Other stems that files use: torchvision's, then timm's.
-    pub(crate) aliases: &'static [(&'static str, &'static str)],
+    /// How files of weights for it want their pictures.
+    pub(crate) preprocessing: Preprocessing,
+    /// The weights that come with the library, if there are any.
+    pub(crate) demo: Option<&'static [u8]>,
+}
+
+/// What becomes of the last feature maps of a network without its top.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their means: `[N, C]`.
+    Avg,
+    /// Their largest values: `[N, C]`.
+    Max,
 }
 
 /// A network about to be built: [`Vgg16::new`](super::Vgg16::new), [`ResNet50::new`](super::ResNet50::new).
@@ -25,9 +37,11 @@ pub struct Network {
     architecture: &'static Architecture,
     weights: Weights,
     include_top: bool,
-    input_shape: Vec<usize>,
-    classes: usize,
+    input_shape: Option<Vec<usize>>,
+    classes: Option<usize>,
     classifier_activation: Activation,
+    alpha: Option<f64>,
+    pooling: Option<Pooling>,
 }
 
 impl Network {
@@ -36,25 +50,28 @@ impl Network {
             architecture,
             weights,
             include_top: true,
-            input_shape: vec![3, 224, 224],
-            classes: 1000,
+            input_shape: None,
+            classes: None,
             classifier_activation: Activation::Softmax,
+            alpha: None,
+            pooling: None,
         }
     }
 
-    /// Sets whether the layers that name the 1000 classes are there: `true` unless told.
+    /// Sets whether the layers that name the classes are there: `true` unless told.
     pub fn include_top(self, include_top: bool) -> Network {
         Network { include_top, ..self }
     }
 
-    /// Sets the shape of a picture, channels first: `(3, 224, 224)` unless told; each side at least 32.
+    /// Sets the shape of a picture, channels first: `(3, 224, 224)` unless told, with the demo
+    /// weights `(3, 64, 64)`; each side at least 32.
     pub fn input_shape(self, shape: impl Into<Shape>) -> Network {
-        Network { input_shape: shape.into().into_dims(), ..self }
+        Network { input_shape: Some(shape.into().into_dims()), ..self }
     }
 
-    /// Sets the number of classes of the top: 1000 unless told.
+    /// Sets the number of classes of the top: 1000 unless told, with the demo weights theirs.
     pub fn classes(self, classes: usize) -> Network {
-        Network { classes, ..self }
+        Network { classes: Some(classes), ..self }
     }
 
     /// Sets the last function of the top: `Softmax` unless told; `Linear` gives the logits.
@@ -62,32 +79,61 @@ impl Network {
         Network { classifier_activation: activation, ..self }
     }
 
+    /// Sets how wide the layers are beside the published ones, as Keras's MobileNet has it: 0.25
+    /// gives each a quarter of its channels. 1 unless told, with the demo weights 0.25.
+    pub fn alpha(self, alpha: f64) -> Network {
+        Network { alpha: Some(alpha), ..self }
+    }
+
+    /// Pools the feature maps of a network without its top to one vector a picture; without it they
+    /// stay maps.
+    pub fn pooling(self, pooling: Pooling) -> Network {
+        Network { pooling: Some(pooling), ..self }
+    }
+
     /// Builds the network and fills in its weights.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the input's shape does not suit the network; [`Error::Weights`], with
+    /// [`Error::Shape`] if the input's shape does not suit the network; [`Error::Argument`] if
+    /// `alpha` leaves a layer no channel; [`Error::Weights`], with
     /// the tensors concerned, if the weights are another network's; [`Error::Io`].
     pub fn build(self) -> Result<Model> {
-        let name = self.architecture.name;
-        match *self.input_shape {
+        let Network { architecture, weights, include_top, .. } = self;
+        let (name, usual) = (architecture.name, weights.usual());
+        let input_shape = self.input_shape.unwrap_or_else(|| vec![3, usual.side, usual.side]);
+        let (classes, alpha) = (self.classes.unwrap_or(usual.classes), self.alpha.unwrap_or(usual.alpha));
+        match *input_shape {
             [3, height, width] if height >= 32 && width >= 32 => {}
             _ => {
                 let hint = "pictures are channels first here, as in `.input_shape((3, 224, 224))`";
                 let expected = "(3, height, width) with sides of at least 32";
-                return Err(Error::shape(format!("{name}'s input_shape"), expected, &self.input_shape, hint));
+                return Err(Error::shape(format!("{name}'s input_shape"), expected, &input_shape, hint));
             }
         }
-        let seed = match self.weights {
+        if !(alpha > 0.0 && alpha <= 16.0) {
+            let (expected, found) = ("above 0, at most 16".into(), alpha.to_string());
+            return Err(Error::Argument { name: "alpha", expected, found });
+        }
+        let seed = match weights {
             Weights::Random(seed) => Some(seed),
             _ => None,
         };
-        let mut assembler = Assembler::new(name, &self.input_shape, seed)?;
-        (self.architecture.features)(&mut assembler)?;
-        if self.include_top {
-            (self.architecture.top)(&mut assembler, self.classes, self.classifier_activation)?;
+        let mut assembler = Assembler::new(name, &input_shape, seed, alpha)?;
+        (architecture.features)(&mut assembler)?;
+        if include_top {
+            (architecture.top)(&mut assembler, classes, self.classifier_activation)?;
+        } else {
+            match self.pooling {
+                None => {}
+                Some(Pooling::Avg) => assembler.layer("avg_pool", GlobalAveragePooling2D)?,
+                Some(Pooling::Max) => assembler.layer("max_pool", GlobalMaxPooling2D)?,
+            }
         }
-        let (model, stems) = assembler.finish();
-        weights::fill(&model, &stems, self.architecture.aliases, &self.weights)?;
+        let (model, stems) = assembler.finish(
+            weights.preprocessing(name)?.unwrap_or(architecture.preprocessing),
+            weights.labels(classes).filter(|_| include_top),
+        );
+        weights::fill(&model, &stems, architecture.demo, &weights)?;
         Ok(model)
     }
 }

@@ -1,6 +1,7 @@
 //! ResNet50 (He et al. 2015) in the form of torchvision's `resnet.py`: v1.5, with the stride on the
 //! 3x3 convolution, and no bias in convolutions.
 
+use super::Preprocessing;
 use super::assembler::Assembler;
 use super::network::{Architecture, Network};
 use crate::Result;
@@ -14,7 +15,13 @@ const STAGES: [(usize, usize, usize); 4] = [(3, 64, 1), (4, 128, 2), (6, 256, 2)
 /// A block's output is this many times as wide as its 3x3 convolution.
 const EXPANSION: usize = 4;
 
-static RESNET50: Architecture = Architecture { name: "resnet50", features, top, aliases: &[] };
+static RESNET50: Architecture = Architecture {
+    name: "resnet50",
+    features,
+    top,
+    preprocessing: Preprocessing::TORCH,
+    demo: Some(include_bytes!("../../weights/resnet50-demo.safetensors")),
+};
 
 /// ResNet50: 50 layers in residual blocks, each of which adds its input to its output.
 ///
@@ -38,13 +45,14 @@ impl ResNet50 {
 }
 
 fn features(net: &mut Assembler) -> Result<()> {
-    conv_and_norm(net, "conv1", "", "conv1".into(), "bn1".into(), conv(64, 7, 2))?;
+    conv_and_norm(net, "conv1", "", "conv1".into(), "bn1".into(), conv(net.width(64), 7, 2))?;
     net.layer("conv1_relu", Activation::Relu)?;
     net.layer("pool1_pool", MaxPooling2D::new(3).strides(2).padding(Padding::Explicit(1)))?;
     for (stage, (blocks, width, stride)) in (1..).zip(STAGES) {
         for block in 0..blocks {
             let name = format!("conv{}_block{}", stage + 1, block + 1);
             let stem = format!("layer{stage}.{block}");
+            let width = net.width(width);
             residual_block(net, &name, &stem, width, if block == 0 { stride } else { 1 }, block == 0)?;
         }
     }
@@ -94,11 +102,11 @@ fn conv_and_norm(
 ) -> Result<()> {
     // torchvision's momentum 0.1 is the share that is new; Keras's 0.9 the share that is kept.
     let norm = BatchNormalization::default().momentum(0.9).epsilon(1e-5);
-    net.conv(&format!("{name}{suffix}_conv"), conv_stem, conv)?;
-    net.batch_norm(&format!("{name}{suffix}_bn"), norm_stem, norm)
+    net.conv(&format!("{name}{suffix}_conv"), &[&conv_stem], conv)?;
+    net.batch_norm(&format!("{name}{suffix}_bn"), &[&norm_stem], norm)
 }
 
 fn top(net: &mut Assembler, classes: usize, last: Activation) -> Result<()> {
     net.layer("avg_pool", GlobalAveragePooling2D)?;
-    net.dense("predictions", "fc", classes, last)
+    net.dense("predictions", &["fc"], classes, last)
 }

@@ -1,9 +1,10 @@
 //! VGG16 (Simonyan and Zisserman 2014), as in torchvision's `vgg.py` and Keras's `vgg16.py`.
 
+use super::Preprocessing;
 use super::assembler::Assembler;
 use super::network::{Architecture, Network};
 use crate::Result;
-use crate::nn::{Activation, Conv2D, Flatten, MaxPooling2D, Padding};
+use crate::nn::{Activation, BatchNormalization, Conv2D, Flatten, MaxPooling2D, Padding};
 use crate::weights::Weights;
 
 /// Convolutions and their filters, block by block.
@@ -11,14 +12,14 @@ const BLOCKS: [(usize, usize); 5] = [(2, 64), (2, 128), (3, 256), (3, 512), (3, 
 
 static VGG16: Architecture = Architecture {
     name: "vgg16",
-    features,
+    features: |net| features(net, false),
     top,
-    aliases: &[
-        ("classifier.0", "pre_logits.fc1"),
-        ("classifier.3", "pre_logits.fc2"),
-        ("classifier.6", "head.fc"),
-    ],
+    preprocessing: Preprocessing::TORCH,
+    demo: Some(include_bytes!("../../weights/vgg16-demo.safetensors")),
 };
+
+static VGG16_BN: Architecture =
+    Architecture { name: "vgg16_bn", features: |net| features(net, true), demo: None, ..VGG16 };
 
 /// VGG16: 13 convolutions in five blocks, and three dense layers on top.
 ///
@@ -42,14 +43,38 @@ impl Vgg16 {
     }
 }
 
-fn features(net: &mut Assembler) -> Result<()> {
-    // In torchvision's list a convolution and its ReLU count as two, a pooling as one.
+/// [`Vgg16`] with batch normalisation after each convolution, as torchvision's `vgg16_bn`: it trains
+/// from scratch where the other needs care, and is two points better on ImageNet.
+///
+/// 138,365,992 weights with its top. The normalisations are called `block1_bn1` and so on.
+pub struct Vgg16Bn;
+
+impl Vgg16Bn {
+    /// Describes the network; [`Network::build`] makes it.
+    #[allow(clippy::new_ret_no_self)]
+    pub fn new(weights: Weights) -> Network {
+        Network::new(&VGG16_BN, weights)
+    }
+}
+
+fn features(net: &mut Assembler, normalise: bool) -> Result<()> {
+    // In torchvision's list a convolution, its normalisation, its ReLU and a pooling count as one each.
     let mut position = 0;
     for (block, (convolutions, filters)) in (1..).zip(BLOCKS) {
         for n in 1..=convolutions {
-            let conv = Conv2D::new(filters, 3).padding(Padding::Same).activation(Activation::Relu);
-            net.conv(&format!("block{block}_conv{n}"), format!("features.{position}"), conv)?;
-            position += 2;
+            let conv = Conv2D::new(net.width(filters), 3).padding(Padding::Same);
+            let (name, stem) = (format!("block{block}_conv{n}"), format!("features.{position}"));
+            position += 1;
+            if normalise {
+                net.conv(&name, &[&stem], conv)?;
+                let norm = BatchNormalization::default().momentum(0.9).epsilon(1e-5);
+                net.batch_norm(&format!("block{block}_bn{n}"), &[&format!("features.{position}")], norm)?;
+                net.layer(&format!("block{block}_relu{n}"), Activation::Relu)?;
+                position += 1;
+            } else {
+                net.conv(&name, &[&stem], conv.activation(Activation::Relu))?;
+            }
+            position += 1;
         }
         net.layer(&format!("block{block}_pool"), MaxPooling2D::new(2))?;
         position += 1;
@@ -59,7 +84,7 @@ fn features(net: &mut Assembler) -> Result<()> {
 
 fn top(net: &mut Assembler, classes: usize, last: Activation) -> Result<()> {
     net.layer("flatten", Flatten)?;
-    net.dense("fc1", "classifier.0", 4096, Activation::Relu)?;
-    net.dense("fc2", "classifier.3", 4096, Activation::Relu)?;
-    net.dense("predictions", "classifier.6", classes, last)
+    net.dense("fc1", &["classifier.0", "pre_logits.fc1"], net.width(4096), Activation::Relu)?;
+    net.dense("fc2", &["classifier.3", "pre_logits.fc2"], net.width(4096), Activation::Relu)?;
+    net.dense("predictions", &["classifier.6", "head.fc"], classes, last)
 }

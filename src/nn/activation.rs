@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::{Build, Context, Layer, Mode};
-use crate::Result;
+use crate::{Result, ops};
 
 /// A function applied to each output, or across the classes.
 ///
@@ -22,8 +22,12 @@ pub enum Activation {
     Linear,
     /// `max(x, 0)`.
     Relu,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
     /// `1 / (1 + e^-x)`, between 0 and 1.
     Sigmoid,
+    /// `x · sigmoid(x)`, also called swish.
+    Silu,
     /// Probabilities over the last dimension, which sum to 1.
     Softmax,
     /// `tanh(x)`, between -1 and 1.
@@ -35,7 +39,13 @@ impl Activation {
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Activation::Linear => x.clone(),
+            Activation::Relu | Activation::Relu6 if x.device().is_cpu() => {
+                let most = if self == Activation::Relu6 { 6.0 } else { f32::INFINITY };
+                x.contiguous()?.apply_op1(ops::Relu { most })?
+            }
             Activation::Relu => x.relu()?,
+            Activation::Relu6 => x.clamp(0f32, 6f32)?,
+            Activation::Silu => (x * candle_nn::ops::sigmoid(x)?)?,
             Activation::Sigmoid => candle_nn::ops::sigmoid(x)?,
             Activation::Softmax => candle_nn::ops::softmax(x, candle_core::D::Minus1)?,
             Activation::Tanh => x.tanh()?,

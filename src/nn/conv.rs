@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::{Activation, Build, Context, Initializer, Layer, Mode, Param};
+use crate::ops::Conv;
 use crate::{Error, Result};
 
 /// What surrounds the picture while a window slides over it.
@@ -74,6 +75,8 @@ pub struct Conv2D {
     activation: Activation,
     use_bias: bool,
     initializer: Initializer,
+    /// One kernel a channel.
+    depthwise: bool,
 }
 
 impl Conv2D {
@@ -87,7 +90,14 @@ impl Conv2D {
             activation: Activation::Linear,
             use_bias: true,
             initializer: Initializer::GlorotUniform,
+            depthwise: false,
         }
+    }
+
+    /// One square window of `kernel_size` pixels for each channel, which sees that channel alone:
+    /// Keras's `DepthwiseConv2D`. Its kernel is `[C, 1, size, size]`.
+    pub fn depthwise(kernel_size: usize) -> Conv2D {
+        Conv2D { depthwise: true, ..Conv2D::new(0, kernel_size) }
     }
 
     /// Sets how far the window moves, in pixels.
@@ -118,20 +128,28 @@ impl Conv2D {
 
 impl Build for Conv2D {
     fn stem(&self) -> &str {
-        "conv2d"
+        if self.depthwise { "depthwise_conv2d" } else { "conv2d" }
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
         let [channels, height, width] =
             window_output(&context, self.kernel_size, self.strides, self.padding)?;
-        let shape = [self.filters, channels, self.kernel_size, self.kernel_size];
+        let (filters, inputs) = if self.depthwise { (channels, 1) } else { (self.filters, channels) };
+        if filters == 0 {
+            return Err(Error::Argument {
+                name: "filters",
+                expected: "at least 1".into(),
+                found: "0".into(),
+            });
+        }
+        let shape = [filters, inputs, self.kernel_size, self.kernel_size];
         let kernel = self.initializer.draw(&shape, context.random, context.device)?;
-        let bias = Initializer::Zeros.draw(&[self.filters], context.random, context.device)?;
+        let bias = Initializer::Zeros.draw(&[filters], context.random, context.device)?;
         Ok(Arc::new(Built {
             config: self.clone(),
             kernel: Param::weight("kernel", &kernel)?,
             bias: if self.use_bias { Some(Param::weight("bias", &bias)?) } else { None },
-            shape: [self.filters, height, width],
+            shape: [filters, height, width],
         }))
     }
 }
@@ -143,26 +161,47 @@ struct Built {
     shape: [usize; 3],
 }
 
+impl Built {
+    fn groups(&self) -> usize {
+        if self.config.depthwise { self.shape[0] } else { 1 }
+    }
+
+    /// On the CPU, the ReLU within.
+    fn convolve(&self, x: &Tensor, kernel: &Tensor, bias: Option<Tensor>) -> Result<Tensor> {
+        let Conv2D { kernel_size, strides, padding, activation, .. } = self.config;
+        let relu = activation == Activation::Relu;
+        let (_, _, height, width) = x.dims4()?;
+        let before = [height, width].map(|side| padding.amount(side, kernel_size, strides).0);
+        let output = [self.shape[1], self.shape[2]];
+        let conv = Conv { stride: strides, dilation: 1, groups: self.groups(), before, output, relu };
+        let y = match bias {
+            Some(bias) => x.apply_op3(kernel, &bias, conv)?,
+            None => x.apply_op2(kernel, conv)?,
+        };
+        if relu { Ok(y) } else { activation.apply(&y) }
+    }
+}
+
 impl Layer for Built {
     fn kind(&self) -> &'static str {
-        "Conv2D"
+        if self.config.depthwise { "DepthwiseConv2D" } else { "Conv2D" }
     }
 
     fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
+        let x = inputs[0].contiguous()?;
+        let (kernel, bias) = (self.kernel.value(mode), self.bias.as_ref().map(|bias| bias.value(mode)));
+        if x.device().is_cpu() {
+            return self.convolve(&x, &kernel, bias);
+        }
         let Conv2D { kernel_size, strides, padding, .. } = self.config;
-        let x = inputs[0];
         let (top, bottom) = padding.amount(x.dim(2)?, kernel_size, strides);
         let (left, right) = padding.amount(x.dim(3)?, kernel_size, strides);
-        let kernel = self.kernel.value(mode);
-        let mut y = if top == bottom && left == right && top == left {
-            x.conv2d(&kernel, top, strides, 1, 1)?
-        } else {
-            let padded = x.pad_with_zeros(2, top, bottom)?.pad_with_zeros(3, left, right)?;
-            padded.conv2d(&kernel, 0, strides, 1, 1)?
+        let padded = x.pad_with_zeros(2, top, bottom)?.pad_with_zeros(3, left, right)?;
+        let y = padded.conv2d(&kernel, 0, strides, 1, self.groups())?;
+        let y = match bias {
+            Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?,
+            None => y,
         };
-        if let Some(bias) = &self.bias {
-            y = y.broadcast_add(&bias.value(mode).reshape((1, (), 1, 1))?)?;
-        }
         self.config.activation.apply(&y)
     }
 

@@ -6,6 +6,7 @@ use candle_core::{Device, Tensor};
 use rand::rngs::ChaCha8Rng;
 
 use super::{Build, Context, Layer, LayerSpec, Mode, Param};
+use crate::models::{Labels, Preprocessing};
 use crate::train::Compiled;
 use crate::{Error, Result, device};
 
@@ -22,6 +23,8 @@ struct Graph {
     name: String,
     nodes: Vec<Node>,
     output: NodeId,
+    preprocessing: Option<Preprocessing>,
+    labels: Option<Labels>,
 }
 
 pub(crate) struct Node {
@@ -51,6 +54,8 @@ pub struct ModelBuilder {
     nodes: Vec<Node>,
     random: ChaCha8Rng,
     device: Device,
+    preprocessing: Option<Preprocessing>,
+    labels: Option<Labels>,
 }
 
 impl ModelBuilder {
@@ -69,7 +74,8 @@ impl ModelBuilder {
         }
         let layer = Arc::new(InputLayer { shape: input_shape.to_vec() });
         let input = Node { name: "input".into(), layer, inputs: Vec::new() };
-        Ok(ModelBuilder { name: name.into(), nodes: vec![input], random, device: device() })
+        let (name, nodes) = (name.into(), vec![input]);
+        Ok(ModelBuilder { name, nodes, random, device: device(), preprocessing: None, labels: None })
     }
 
     /// The model's input.
@@ -107,9 +113,15 @@ impl ModelBuilder {
         Ok(NodeId(self.nodes.len() - 1))
     }
 
+    /// Says how the model wants its pictures, and what its outputs mean.
+    pub(crate) fn describe(&mut self, preprocessing: Preprocessing, labels: Option<Labels>) {
+        (self.preprocessing, self.labels) = (Some(preprocessing), labels);
+    }
+
     /// Ends the model: its output is that of the given layer.
     pub fn finish(self, output: NodeId) -> Model {
-        Model { graph: Arc::new(Graph { name: self.name, nodes: self.nodes, output }), compiled: None }
+        let ModelBuilder { name, nodes, preprocessing, labels, .. } = self;
+        Model { graph: Arc::new(Graph { name, nodes, output, preprocessing, labels }), compiled: None }
     }
 }
 
@@ -166,6 +178,17 @@ impl Model {
     /// The parameters that training would change now.
     pub fn trainable_params(&self) -> Vec<Param> {
         self.params().into_iter().filter(Param::is_trainable).collect()
+    }
+
+    /// How the model, or the first one inside that says so, wants its pictures.
+    pub(crate) fn preprocessing(&self) -> Option<Preprocessing> {
+        let inside = || self.nodes().iter().find_map(|node| node.layer.model()?.preprocessing());
+        self.graph.preprocessing.or_else(inside)
+    }
+
+    /// What the outputs mean, if that is known.
+    pub(crate) fn labels(&self) -> Option<Labels> {
+        self.graph.labels
     }
 
     pub(crate) fn nodes(&self) -> &[Node] {

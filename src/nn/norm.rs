@@ -6,6 +6,7 @@ use candle_core::Tensor;
 
 use super::{Build, Context, Initializer, Layer, Mode, Param};
 use crate::Result;
+use crate::ops::{BatchNorm, ScaleShift};
 
 /// Normalises each channel, then scales and shifts it.
 ///
@@ -67,18 +68,43 @@ struct Built {
 }
 
 impl Built {
-    /// The batch's mean and variance of each channel; the moving ones take a step towards them.
-    fn batch_statistics(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+    /// Moves the statistics towards a batch's.
+    fn keep(&self, mean: &Tensor, variance: &Tensor) -> Result<()> {
+        let keep = self.config.momentum;
+        for (moving, batch) in [(&self.mean, mean), (&self.variance, variance)] {
+            let kept = (moving.value(Mode::Inference) * keep)?;
+            moving.set(&(kept + (batch * (1.0 - keep))?)?)?;
+        }
+        Ok(())
+    }
+
+    /// By the batch's own statistics.
+    fn train(&self, x: &Tensor) -> Result<Tensor> {
+        let (gamma, beta) = (self.gamma.value(Mode::Training), self.beta.value(Mode::Training));
+        if x.device().is_cpu() {
+            let op = BatchNorm { epsilon: self.config.epsilon as f32, found: Arc::default() };
+            let found = op.found.clone();
+            let y = x.contiguous()?.apply_op3(&gamma, &beta, op)?;
+            if let Some(found) = found.get() {
+                let vector = |values: &Vec<f32>| Tensor::from_slice(values, values.len(), x.device());
+                self.keep(&vector(&found.mean)?, &vector(&found.variance)?)?;
+            }
+            return Ok(y);
+        }
         let channels = x.transpose(0, 1)?.flatten_from(1)?;
         let mean = channels.mean_keepdim(1)?;
         let variance = channels.broadcast_sub(&mean)?.sqr()?.mean(1)?;
         let mean = mean.squeeze(1)?;
-        for (moving, batch) in [(&self.mean, &mean), (&self.variance, &variance)] {
-            let keep = self.config.momentum;
-            let kept = (moving.value(Mode::Inference) * keep)?;
-            moving.set(&(kept + (batch.detach() * (1.0 - keep))?)?)?;
-        }
-        Ok((mean, variance))
+        self.keep(&mean.detach(), &variance.detach())?;
+        let scale = (gamma / (variance + self.config.epsilon)?.sqrt()?)?;
+        let shift = (beta - (mean * &scale)?)?;
+        self.scale_and_shift(x, &scale, &shift)
+    }
+
+    fn scale_and_shift(&self, x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
+        let mut dims = vec![1; x.rank()];
+        dims[1] = self.shape[0];
+        Ok(x.broadcast_mul(&scale.reshape(dims.as_slice())?)?.broadcast_add(&shift.reshape(dims)?)?)
     }
 }
 
@@ -89,19 +115,16 @@ impl Layer for Built {
 
     fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
         let x = inputs[0];
-        let (mean, variance) = if mode == Mode::Training && self.gamma.is_trainable() {
-            self.batch_statistics(x)?
-        } else {
-            (self.mean.value(mode), self.variance.value(mode))
-        };
-        let scale = (self.gamma.value(mode) / (variance + self.config.epsilon)?.sqrt()?)?;
-        let shift = (self.beta.value(mode) - (mean * &scale)?)?;
-        let per_channel = |t: Tensor| {
-            let mut dims = vec![1; x.rank()];
-            dims[1] = self.shape[0];
-            t.reshape(dims)
-        };
-        Ok(x.broadcast_mul(&per_channel(scale)?)?.broadcast_add(&per_channel(shift)?)?)
+        if mode == Mode::Training && self.gamma.is_trainable() {
+            return self.train(x);
+        }
+        let known = |param: &Param| param.value(Mode::Inference);
+        let scale = (known(&self.gamma) / (known(&self.variance) + self.config.epsilon)?.sqrt()?)?;
+        let shift = (known(&self.beta) - (known(&self.mean) * &scale)?)?;
+        match x.device().is_cpu() {
+            true => Ok(x.contiguous()?.apply_op3(&scale, &shift, ScaleShift)?),
+            false => self.scale_and_shift(x, &scale, &shift),
+        }
     }
 
     fn output_shape(&self) -> &[usize] {

@@ -74,16 +74,34 @@ impl Layer for Max {
 #[derive(Clone, Copy, Debug)]
 pub struct GlobalAveragePooling2D;
 
+/// The largest value of each feature map: `[N, C, H, W]` becomes `[N, C]`.
+#[derive(Clone, Copy, Debug)]
+pub struct GlobalMaxPooling2D;
+
 impl Build for GlobalAveragePooling2D {
     fn stem(&self) -> &str {
         "global_average_pooling2d"
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
-        match *context.inputs[0] {
-            [channels, _, _] => Ok(Arc::new(GlobalAverage { shape: [channels] })),
-            _ => Err(Error::shape(context.name, "[channels, height, width]", context.inputs[0], "")),
-        }
+        Ok(Arc::new(GlobalAverage { shape: channels(&context)? }))
+    }
+}
+
+impl Build for GlobalMaxPooling2D {
+    fn stem(&self) -> &str {
+        "global_max_pooling2d"
+    }
+
+    fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        Ok(Arc::new(GlobalMax { shape: channels(&context)? }))
+    }
+}
+
+fn channels(context: &Context) -> Result<[usize; 1]> {
+    match *context.inputs[0] {
+        [channels, _, _] => Ok([channels]),
+        _ => Err(Error::shape(context.name, "[channels, height, width]", context.inputs[0], "")),
     }
 }
 
@@ -98,6 +116,24 @@ impl Layer for GlobalAverage {
 
     fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
         Ok(inputs[0].flatten_from(2)?.mean(D::Minus1)?)
+    }
+
+    fn output_shape(&self) -> &[usize] {
+        &self.shape
+    }
+}
+
+struct GlobalMax {
+    shape: [usize; 1],
+}
+
+impl Layer for GlobalMax {
+    fn kind(&self) -> &'static str {
+        "GlobalMaxPooling2D"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
+        Ok(inputs[0].flatten_from(2)?.max(D::Minus1)?)
     }
 
     fn output_shape(&self) -> &[usize] {

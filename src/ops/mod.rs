@@ -1,5 +1,16 @@
-//! What candle lacks or gets wrong, each with its gradient.
+//! What candle lacks, gets wrong or does slowly on the CPU, each with its gradient.
 
+mod batch_norm;
+mod by_columns;
+mod conv;
+mod depthwise;
 mod max_pool;
+mod relu;
+mod slices;
+mod windows;
 
+pub use batch_norm::{BatchNorm, BatchStatistics, ScaleShift};
+pub use conv::Conv;
 pub use max_pool::MaxPool;
+pub use relu::Relu;
+pub(crate) use slices::contiguous;

@@ -5,11 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::History;
 use crate::chart::Chart;
-use crate::display::{Bundle, Display, Show, Sink, display, is_live_terminal, sink};
-
-/// A display is changed at most this often.
-const INTERVAL: Duration = Duration::from_millis(100);
-const WIDTH: usize = 20;
+use crate::display::{Bar, Display, INTERVAL, Sink, blocks, display, is_live_terminal, sink};
 
 /// Shows a `fit` while it runs; does nothing that training could fail by.
 pub(crate) struct Progress {
@@ -138,34 +134,9 @@ impl Progress {
     fn line(&self, batch: usize, row: &Row) -> String {
         let elapsed = self.epoch_begin.elapsed();
         let step = time(elapsed / batch.max(1) as u32);
-        let bar = bar(batch, self.batches);
+        let bar = blocks(batch, self.batches);
         format!("{batch}/{} {bar} {} {step}/step - {}", self.batches, time(elapsed), list(row))
     }
-}
-
-/// How far a training has come.
-struct Bar {
-    done: usize,
-    total: usize,
-    text: String,
-}
-
-impl Show for Bar {
-    fn bundle(&self) -> Bundle {
-        let text = crate::display::escape(&self.text);
-        let html = format!(
-            "<span style=\"white-space:nowrap\"><progress value=\"{}\" max=\"{}\" style=\"width:16em\"></progress> <code>{text}</code></span>",
-            self.done,
-            self.total.max(1)
-        );
-        let plain = format!("{} {}", bar(self.done, self.total), self.text);
-        vec![("text/plain".into(), plain), ("text/html".into(), html)]
-    }
-}
-
-fn bar(done: usize, total: usize) -> String {
-    let filled = (WIDTH * done).checked_div(total).unwrap_or(WIDTH).min(WIDTH);
-    "━".repeat(filled) + &"╌".repeat(WIDTH - filled)
 }
 
 fn list(row: &Row) -> String {

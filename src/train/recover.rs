@@ -53,9 +53,12 @@ impl<'a> Keeper<'a> {
         let Some(file) = &self.file else { return };
         let begin = Instant::now();
         let about = [("epoch", epoch), ("batch", batch)].map(|(name, n)| (name.to_owned(), n.to_string()));
+        // What is frozen is as whoever builds the model anew has it.
+        let mut changing = self.model.named_params();
+        changing.retain(|(_, param)| param.is_trainable() || param.is_statistic());
         let kept = std::fs::create_dir_all(file.parent().unwrap_or(Path::new("")))
             .map_err(Error::io(file))
-            .and_then(|()| save(&self.model.named_params(), about.into(), file));
+            .and_then(|()| save(&changing, about.into(), file));
         if let Err(error) = kept {
             // A full disk must not end a training that needs none.
             eprintln!("the weights are not kept for `recover`: {error}");
@@ -92,7 +95,7 @@ impl Model {
         let Some(file) = kept else {
             return Err(Error::NothingToRecover { model: self.name().to_owned(), kept: kept_models() });
         };
-        self.load_weights(&file)?;
+        self.load(&file, false)?;
         let content = std::fs::read(&file).map_err(Error::io(&file))?;
         let (_, header) = safetensors::SafeTensors::read_metadata(&content)
             .map_err(|error| Error::weights(&file, self.name(), vec![error.to_string()]))?;

@@ -1,5 +1,8 @@
 //! Where a network's weights come from, and putting them in their places.
 
+mod formats;
+mod hub;
+mod manifest;
 mod stored;
 
 use std::collections::HashMap;
@@ -7,77 +10,151 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 
-use crate::models::TensorStem;
+use crate::data::SOURCES;
+use crate::models::{Labels, Preprocessing, TensorStems};
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
 
+pub use hub::Hub;
+pub use manifest::{Pretrained, named, pretrained};
 pub(crate) use stored::save;
 
 /// Where a network's weights come from.
 #[derive(Clone, Debug)]
 pub enum Weights {
+    /// Small ones that come with the library: the network at a quarter of its width, for pictures
+    /// of 64 by 64, trained to tell apart what [`SOURCES`] draws. They need no network connection,
+    /// and have never seen a cat or a dog.
+    Demo,
+    /// Those that Keras means by `weights='imagenet'`: trained on ImageNet's 1.2 million
+    /// photographs, fetched once from the Hugging Face Hub.
+    ImageNet,
+    /// Others that are known by name, such as `resnet50.a1_in1k`; [`pretrained`] lists them.
+    Named(String),
     /// Drawn from a seed, as Keras draws them: the beginning of training from scratch.
     Random(u64),
-    /// A `.safetensors` file with torchvision's or timm's names.
+    /// A `.safetensors` file, or a `.pth` file of PyTorch's, with torchvision's or timm's names, or as
+    /// [`Model::save_weights`] wrote it.
     File(PathBuf),
     /// Tensors at hand, with the names of such a file.
     Tensors(HashMap<String, Tensor>),
 }
 
 impl Weights {
-    /// The weights in a `.safetensors` file.
+    /// The weights in a file.
     pub fn file(path: impl AsRef<Path>) -> Weights {
         Weights::File(path.as_ref().to_owned())
     }
+
+    /// What a network is that the user says nothing else of.
+    pub(crate) fn usual(&self) -> Usual {
+        match self {
+            Weights::Demo => Usual { side: 64, classes: SOURCES.len(), alpha: 0.25 },
+            _ => Usual { side: 224, classes: 1000, alpha: 1.0 },
+        }
+    }
+
+    /// How they want their pictures, if they differ from what is usual for the network.
+    pub(crate) fn preprocessing(&self, network: &str) -> Result<Option<Preprocessing>> {
+        match self {
+            Weights::ImageNet | Weights::Named(_) => Ok(Some(self.known(network)?.preprocessing())),
+            _ => Ok(None),
+        }
+    }
+
+    /// What a top of so many outputs says.
+    pub(crate) fn labels(&self, classes: usize) -> Option<Labels> {
+        match (self, classes) {
+            (Weights::Random(_), _) => None,
+            (Weights::Demo, _) => Some(Labels::Drawn),
+            (_, 1000) => Some(Labels::ImageNet),
+            _ => None,
+        }
+    }
+
+    /// What the manifest says of them.
+    fn known(&self, network: &str) -> Result<&'static Pretrained> {
+        match self {
+            Weights::Named(name) => {
+                let known = named(name)?;
+                match known.network == network {
+                    true => Ok(known),
+                    false => {
+                        let expected = format!("weights for {network}");
+                        let found = format!("{name}, which are for {}", known.network);
+                        Err(Error::Argument { name: "pretrained weights", expected, found })
+                    }
+                }
+            }
+            _ => manifest::of_network(network),
+        }
+    }
+}
+
+/// The tensors in a `.safetensors` or `.pth` file, by their names.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be opened; [`Error::Weights`] if it is neither, or damaged.
+pub fn read_file(path: impl AsRef<Path>) -> Result<HashMap<String, Tensor>> {
+    formats::read(path.as_ref(), "any network")
+}
+
+/// A network's sizes, which depend on the weights where the user does not say.
+pub(crate) struct Usual {
+    pub(crate) side: usize,
+    pub(crate) classes: usize,
+    pub(crate) alpha: f64,
 }
 
 /// Fills a model in; the weights stay as they were unless every tensor fits.
 pub(crate) fn fill(
     model: &Model,
-    stems: &[TensorStem],
-    aliases: &[(&str, &str)],
+    stems: &[TensorStems],
+    demo: Option<&[u8]>,
     weights: &Weights,
 ) -> Result<()> {
-    match weights {
-        Weights::Random(_) => Ok(()),
-        Weights::Tensors(tensors) => assign(model, stems, aliases, tensors, Path::new("the given tensors")),
-        Weights::File(path) => assign(model, stems, aliases, &tensors_in(path, model.name())?, path),
-    }
-}
-
-/// The tensors in a `.safetensors` file that is meant for a network.
-fn tensors_in(path: &Path, network: &str) -> Result<HashMap<String, Tensor>> {
-    // Opened first, so that a missing file is told by its name.
-    std::fs::File::open(path).map_err(Error::io(path))?;
-    candle_core::safetensors::load(path, &Device::Cpu).map_err(|error| {
-        let problem = format!("expected a .safetensors file, found something else: {error}");
-        Error::weights(path, network, vec![problem])
-    })
+    let network = model.name();
+    let (tensors, place) = match weights {
+        Weights::Random(_) => return Ok(()),
+        Weights::Demo => {
+            let (expected, found) = ("one of vgg16, resnet50".into(), network.to_owned());
+            let none = Error::Argument { name: "a network with demo weights", expected, found };
+            (
+                candle_core::safetensors::load_buffer(demo.ok_or(none)?, &Device::Cpu)?,
+                "the demo weights".into(),
+            )
+        }
+        Weights::Tensors(tensors) => (tensors.clone(), "the given tensors".into()),
+        Weights::File(path) => (formats::read(path, network)?, path.clone()),
+        Weights::ImageNet | Weights::Named(_) => {
+            let path = Hub::from_environment()?.fetch(weights.known(network)?)?;
+            (formats::read(&path, network)?, path)
+        }
+    };
+    assign(model, stems, &tensors, &place)
 }
 
 fn assign(
     model: &Model,
-    stems: &[TensorStem],
-    aliases: &[(&str, &str)],
+    stems: &[TensorStems],
     tensors: &HashMap<String, Tensor>,
     path: &Path,
 ) -> Result<()> {
     let layers: HashMap<String, _> = model.layers().into_iter().collect();
     let mut found = Vec::new();
     let mut problems = Vec::new();
-    for TensorStem { layer, stem } in stems {
-        let alias = aliases.iter().find(|(ours, _)| ours == stem).map(|(_, theirs)| *theirs);
+    for TensorStems { layer, stems } in stems {
         for param in layers[layer].params() {
-            let name = |stem: &str| format!("{stem}.{}", suffix(&param));
-            let tensor = tensors.get(&name(stem)).or_else(|| tensors.get(&name(alias?)));
+            let name = format!("{}.{}", stems[0], suffix(&param));
+            let others = stems[1..].iter().map(|stem| format!("{stem}.{}", suffix(&param)));
+            let own = format!("{layer}/{}", param.name());
+            let names = std::iter::once(name.clone()).chain(others).chain([own]);
+            let tensor = names.into_iter().find_map(|name| tensors.get(&name));
             match tensor.map(|tensor| fit(tensor, &param)) {
                 Some(Ok(value)) => found.push((param, value)),
-                Some(Err(problem)) => problems.push(format!("`{}` ({layer}): {problem}", name(stem))),
-                None => problems.push(format!(
-                    "`{}` ({layer}) is missing: expected shape {:?}",
-                    name(stem),
-                    param.var().dims()
-                )),
+                Some(Err(problem)) => problems.push(format!("`{name}` ({layer}): {problem}")),
+                None => problems
+                    .push(format!("`{name}` ({layer}) is missing: expected shape {:?}", param.var().dims())),
             }
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
-use super::tensors_in;
+use super::formats;
 use crate::data::write_whole_with;
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
@@ -41,8 +41,12 @@ impl Model {
     /// [`Error::Io`] if the file cannot be read; [`Error::Weights`] with the tensors that are
     /// missing, misshapen or of no use to this model.
     pub fn load_weights(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let tensors = tensors_in(path, self.name())?;
+        self.load(path.as_ref(), true)
+    }
+
+    /// The same for a file that need not hold every tensor, unless `all` are asked for.
+    pub(crate) fn load(&self, path: &Path, all: bool) -> Result<()> {
+        let tensors = formats::read(path, self.name())?;
         let params = self.named_params();
         let mut problems = Vec::new();
         for (name, param) in &params {
@@ -52,7 +56,8 @@ impl Model {
                 Some(found) => {
                     problems.push(format!("`{name}`: expected shape {expected:?}, found {found:?}"))
                 }
-                None => problems.push(format!("`{name}` is missing: expected shape {expected:?}")),
+                None if all => problems.push(format!("`{name}` is missing: expected shape {expected:?}")),
+                None => {}
             }
         }
         let mut unknown: Vec<&String> =
@@ -62,7 +67,8 @@ impl Model {
         if !problems.is_empty() {
             return Err(Error::weights(path, self.name(), problems));
         }
-        params.iter().try_for_each(|(name, param)| param.set(&tensors[name]))
+        let found = params.iter().filter_map(|(name, param)| Some((tensors.get(name)?, param)));
+        found.into_iter().try_for_each(|(tensor, param)| param.set(tensor))
     }
 
     /// Every parameter with the way to it.

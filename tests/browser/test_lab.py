@@ -35,6 +35,8 @@ STOPPED = [
     'println!("{} epochs, {} predictions", history.epochs(), model.predict(&x)?.len());',
 ]
 
+RESTARTED = ["let n = 6;", 'println!("{}", n * 7);']
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
@@ -42,8 +44,10 @@ def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     shutil.copy(ROOT / "notebooks" / "quickstart.ipynb", folder)
     kernelspec = {"name": "headstart", "display_name": "Rust (Headstart)", "language": "rust"}
-    cells = [nbformat.v4.new_code_cell(source) for source in STOPPED]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), folder / "stopped.ipynb")
+    for name, sources in (("stopped", STOPPED), ("restarted", RESTARTED)):
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernelspec})
+        nbformat.write(notebook, folder / f"{name}.ipynb")
     # No news, so that nothing lies over the page.
     settings = folder / ".settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
@@ -159,3 +163,19 @@ def test_tab_completes_and_shift_tab_inspects(lab):
         page.keyboard.press("Shift+Tab")
         page.get_by_text("13 convolutions in five blocks").first.wait_for(timeout=30_000)
         page.screenshot(path=pictures / "inspected.png")
+
+
+def test_restart_and_run_all_begins_anew(lab):
+    with opened(lab, "restarted.ipynb") as (page, _, pictures):
+        choose(page, "Run", "Run All Cells")
+        prompt = page.locator(".jp-CodeCell").last.locator(".jp-InputPrompt").first
+        answer = page.locator(".jp-CodeCell").last.locator(".jp-OutputArea-output pre")
+        answer.get_by_text("42").wait_for(timeout=60_000)
+        assert prompt.inner_text() == "[2]:"
+        choose(page, "Kernel", "Restart Kernel and Run All Cells…")
+        page.get_by_role("button", name="Confirm Kernel Restart").click()
+        answer.get_by_text("42").wait_for(state="detached", timeout=30_000)
+        answer.get_by_text("42").wait_for(timeout=60_000)
+        page.wait_for_timeout(500)
+        assert prompt.inner_text() == "[2]:", "a new kernel counts from one"
+        page.screenshot(path=pictures / "restarted.png")

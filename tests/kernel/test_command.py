@@ -74,6 +74,14 @@ def test_several_notebooks_have_sessions_of_their_own(tmp_path):
     assert done.returncode == 1 and "second.ipynb" in done.stderr and "shared" in done.stderr
 
 
+def test_several_notebooks_are_written_into_a_folder(tmp_path):
+    sources = [notebook(tmp_path / name, "6 * 7") for name in ("first.ipynb", "second.ipynb")]
+    done = headstart("run", *sources, "--html", "--output", tmp_path / "lessons")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "lessons").iterdir()) == ["first.html", "first.ipynb", "second.html", "second.ipynb"]
+    assert nbformat.read(sources[0], 4).cells[0].outputs == [], "the source is as it was"
+
+
 def test_a_session_leaves_nothing_behind(tmp_path):
     cache = re.search(r"cache +(/\S+)", headstart("doctor").stdout)[1]
     headstart("run", notebook(tmp_path / "a.ipynb", "1"))
@@ -109,3 +117,17 @@ def test_install_writes_a_specification_of_this_program(tmp_path):
 def test_a_connection_file_that_is_none_is_named(tmp_path):
     done = headstart("kernel", "-f", tmp_path / "none.json")
     assert done.returncode == 1 and "none.json" in done.stderr
+
+
+def test_weights_are_listed_and_told_where_they_would_be(tmp_path):
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    listed = headstart("weights", "list", env=environment)
+    assert listed.returncode == 0, listed.stderr
+    assert re.search(r"^vgg16.tv_in1k +553 MB  top-1 71.6 %  BSD-3-Clause", listed.stdout, re.M), listed.stdout
+    path = headstart("weights", "path", "resnet50.a1_in1k", env=environment).stdout.strip()
+    assert path.endswith("timm--resnet50.a1_in1k/93271f4677dbf7b4d7f7e7d9d7811bd66c327e56/model.safetensors")
+    unknown = headstart("weights", "path", 'no"such', env=environment)
+    assert unknown.returncode == 1 and "expected one of vgg16.tv_in1k" in unknown.stderr
+    if not os.path.exists(path):
+        fetched = headstart("weights", "fetch", "resnet50.a1_in1k", env=environment)
+        assert fetched.returncode == 1 and "HF_HUB_OFFLINE" in fetched.stderr and path in fetched.stderr

@@ -47,7 +47,7 @@ fn weights_of_another_network_name_the_tensors() {
     fs::write(&path, b"not a tensor file").unwrap();
     assert_says(
         &message(build(Weights::file(&path))),
-        &["other.safetensors", "expected a .safetensors file"],
+        &["other.safetensors", "expected a .safetensors or .pth file", "not a ten"],
     );
     let nowhere = folder.path().join("nowhere.safetensors");
     assert!(matches!(build(Weights::file(&nowhere)), Err(Error::Io { path, .. }) if path == nowhere));
@@ -60,7 +60,7 @@ fn a_damaged_picture_is_named_and_an_empty_folder_explained() {
     assert_says(&message(load(folder.path())), &["expected one folder a class", "cats/1.jpg"]);
     draw_pictures(folder.path(), 3, 24, 0).unwrap();
     assert_eq!(load(folder.path()).unwrap().x.dims(), [6, 3, 16, 16]);
-    let picture = folder.path().join("discs/001.png");
+    let picture = folder.path().join("cats/001.png");
     let whole = fs::read(&picture).unwrap();
     fs::write(&picture, &whole[..whole.len() / 2]).unwrap();
     assert_says(&message(load(folder.path())), &["001.png", "cannot be read"]);

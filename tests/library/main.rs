@@ -1,5 +1,10 @@
 //! The library from outside: as a program that depends on it sees it.
 
 mod bad_input;
+mod demo;
+mod files;
+mod gradients;
+mod hub;
+mod lite0;
 mod parity;
 mod program;

@@ -6,7 +6,7 @@ use headstart::models::Network;
 use headstart::prelude::*;
 
 /// splitmix64 of `seed · 2^32 + position`, 24 bits each: even values in `[0, 1)`.
-fn draw(seed: u64, shape: &[usize]) -> Vec<f32> {
+pub fn draw(seed: u64, shape: &[usize]) -> Vec<f32> {
     let value = |position: u64| {
         let mut z = ((seed << 32) + position + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -33,24 +33,31 @@ fn weights(shapes: &[(String, Vec<usize>)]) -> Weights {
     Weights::Tensors(shapes.iter().enumerate().map(tensor).collect::<HashMap<_, _>>())
 }
 
-/// torchvision's `vgg16().state_dict()`, names and shapes.
-fn vgg16_state() -> Vec<(String, Vec<usize>)> {
-    let positions = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28];
-    let filters = [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512];
-    let mut inputs = 3;
+/// torchvision's `vgg16().state_dict()` or `vgg16_bn()`'s, names and shapes.
+fn vgg16_state(normalised: bool) -> Vec<(String, Vec<usize>)> {
     let mut state = Vec::new();
-    let mut add = |stem: String, weight: Vec<usize>| {
-        let outputs = weight[0];
-        state.push((format!("{stem}.weight"), weight));
-        state.push((format!("{stem}.bias"), vec![outputs]));
+    let mut add = |stem: String, parts: &[&str], weight: Vec<usize>| {
+        for part in parts {
+            let shape = if *part == "weight" { weight.clone() } else { vec![weight[0]] };
+            state.push((format!("{stem}.{part}"), shape));
+        }
     };
-    for (position, outputs) in positions.into_iter().zip(filters) {
-        add(format!("features.{position}"), vec![outputs, inputs, 3, 3]);
-        inputs = outputs;
+    let (mut position, mut inputs) = (0, 3);
+    for (convolutions, outputs) in [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)] {
+        for _ in 0..convolutions {
+            add(format!("features.{position}"), &["weight", "bias"], vec![outputs, inputs, 3, 3]);
+            if normalised {
+                let parts = ["weight", "bias", "running_mean", "running_var"];
+                add(format!("features.{}", position + 1), &parts, vec![outputs]);
+            }
+            position += if normalised { 3 } else { 2 };
+            inputs = outputs;
+        }
+        position += 1;
     }
-    add("classifier.0".into(), vec![4096, 25088]);
-    add("classifier.3".into(), vec![4096, 4096]);
-    add("classifier.6".into(), vec![1000, 4096]);
+    for (stem, shape) in [("0", [4096, 25088]), ("3", [4096, 4096]), ("6", [1000, 4096])] {
+        add(format!("classifier.{stem}"), &["weight", "bias"], shape.to_vec());
+    }
     state
 }
 
@@ -84,26 +91,87 @@ fn resnet50_state() -> Vec<(String, Vec<usize>)> {
     state
 }
 
+/// timm's `efficientnet_b0().state_dict()`, names and shapes.
+fn efficientnet_b0_state() -> Vec<(String, Vec<usize>)> {
+    /// A convolution with a bias, or with the normalisation that follows it.
+    fn add(state: &mut Vec<(String, Vec<usize>)>, conv: String, norm: Option<String>, shape: [usize; 4]) {
+        state.push((format!("{conv}.weight"), shape.to_vec()));
+        match norm {
+            None => state.push((format!("{conv}.bias"), vec![shape[0]])),
+            Some(norm) => {
+                for part in ["weight", "bias", "running_mean", "running_var"] {
+                    state.push((format!("{norm}.{part}"), vec![shape[0]]));
+                }
+            }
+        }
+    }
+    let mut state = Vec::new();
+    add(&mut state, "conv_stem".into(), Some("bn1".into()), [32, 3, 3, 3]);
+    let mut inputs = 32;
+    let stages = [
+        (1, 3, 1, 16),
+        (2, 3, 6, 24),
+        (2, 5, 6, 40),
+        (3, 3, 6, 80),
+        (3, 5, 6, 112),
+        (4, 5, 6, 192),
+        (1, 3, 6, 320),
+    ];
+    for (stage, (blocks, kernel, wider, outputs)) in stages.into_iter().enumerate() {
+        for block in 0..blocks {
+            let name = |part: &str| format!("blocks.{stage}.{block}.{part}");
+            let (inside, narrow) = (inputs * wider, inputs / 4);
+            let [first, second, project] = match wider {
+                1 => ["", "bn1", "conv_pw"],
+                _ => ["bn1", "bn2", "conv_pwl"],
+            };
+            if wider > 1 {
+                add(&mut state, name("conv_pw"), Some(name(first)), [inside, inputs, 1, 1]);
+            }
+            add(&mut state, name("conv_dw"), Some(name(second)), [inside, 1, kernel, kernel]);
+            add(&mut state, name("se.conv_reduce"), None, [narrow, inside, 1, 1]);
+            add(&mut state, name("se.conv_expand"), None, [inside, narrow, 1, 1]);
+            let last = if wider == 1 { "bn2" } else { "bn3" };
+            add(&mut state, name(project), Some(name(last)), [outputs, inside, 1, 1]);
+            inputs = outputs;
+        }
+    }
+    add(&mut state, "conv_head".into(), Some("bn2".into()), [1280, 320, 1, 1]);
+    state.push(("classifier.weight".into(), vec![1000, 1280]));
+    state.push(("classifier.bias".into(), vec![1000]));
+    state
+}
+
+/// How far expected values spread, and the largest difference from them.
+pub fn spread_and_worst(found: &Tensor, expected: &Tensor) -> (f32, f32) {
+    assert_eq!(found.dims(), expected.dims());
+    let [found, expected] = [found, expected].map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+    let mean = expected.iter().sum::<f32>() / expected.len() as f32;
+    let spread = (expected.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / expected.len() as f32).sqrt();
+    (spread, found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max))
+}
+
 fn assert_logits(network: Network, name: &str, side: usize) {
     let fixture = include_bytes!("../fixtures/networks.safetensors");
     let fixture = candle_core::safetensors::load_buffer(fixture, &device()).unwrap();
-    let expected = fixture[&format!("{name}_{side}")].to_vec2::<f32>().unwrap().concat();
     let shape = [2, 3, side, side];
     let pixels: Vec<f32> = draw(1000, &shape).iter().map(|value| value * 2.0 - 1.0).collect();
     let x = Tensor::from_vec(pixels, &shape, &device()).unwrap();
     let model = network.input_shape((3, side, side)).classifier_activation(Linear).build().unwrap();
-    let logits = model.predict(&x).unwrap();
-    let logits: Vec<f32> = logits.iter().flatten().copied().collect();
-    let mean = expected.iter().sum::<f32>() / expected.len() as f32;
-    let spread = (expected.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / expected.len() as f32).sqrt();
-    let worst = logits.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    let logits = model.predict(&x).unwrap().to_tensor().unwrap();
+    let (spread, worst) = spread_and_worst(&logits, &fixture[&format!("{name}_{side}")]);
     println!("{name} at {side}: worst difference {worst}, {} of the spread {spread}", worst / spread);
     assert!(worst < 1e-3 * spread, "{name} at {side}: {worst} of {spread}");
 }
 
 #[test]
 fn vgg16_equals_torchvision() {
-    assert_logits(Vgg16::new(weights(&vgg16_state())), "vgg16", 224);
+    assert_logits(Vgg16::new(weights(&vgg16_state(false))), "vgg16", 224);
+}
+
+#[test]
+fn vgg16_with_batch_normalisation_equals_torchvision() {
+    assert_logits(Vgg16Bn::new(weights(&vgg16_state(true))), "vgg16_bn", 224);
 }
 
 #[test]
@@ -114,16 +182,81 @@ fn resnet50_equals_torchvision() {
 }
 
 #[test]
+fn efficientnet_b0_equals_timm() {
+    assert_logits(EfficientNetB0::new(weights(&efficientnet_b0_state())), "efficientnet_b0", 96);
+}
+
+/// Each parameter's gradient, in PyTorch's order, against its length and its product with drawn
+/// values there in double precision: as near as PyTorch comes in single. Batch normalisation learns.
+fn assert_gradients(network: Network, name: &str, layers: &[String]) {
+    let model = network.include_top(false).input_shape((3, 64, 64)).build().unwrap();
+    let pixels: Vec<f32> = draw(1000, &[3, 3, 64, 64]).iter().map(|value| value * 2.0 - 1.0).collect();
+    let x = Tensor::from_vec(pixels, (3, 3, 64, 64), &device()).unwrap();
+    let features = model.forward(&x, Mode::Training).unwrap();
+    let weight: Vec<f32> = draw(2000, features.dims()).iter().map(|value| value - 0.5).collect();
+    let weight = Tensor::from_vec(weight, features.dims(), &device()).unwrap();
+    let gradients = (features * weight).unwrap().sum_all().unwrap().backward().unwrap();
+    let fixture = include_bytes!("../fixtures/networks.safetensors");
+    let fixture = candle_core::safetensors::load_buffer(fixture, &device()).unwrap();
+    let expected = fixture[&format!("{name}_gradients")].to_vec2::<f64>().unwrap();
+    let params: Vec<_> = layers
+        .iter()
+        .flat_map(|layer| model.layer(layer).unwrap().params())
+        .filter(|param| !param.is_statistic())
+        .collect();
+    assert_eq!(params.len(), expected.len());
+    let mut worst = 0f64;
+    for (at, (param, expected)) in params.iter().zip(&expected).enumerate() {
+        let gradient = gradients.get(param.var()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let drawn = draw(3000 + at as u64, param.var().dims());
+        let length = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        let product: f64 =
+            gradient.iter().zip(drawn).map(|(g, d)| f64::from(*g) * (f64::from(d) - 0.5)).sum();
+        let difference = (length - expected[0]).abs().max((product - expected[1]).abs()) / expected[0];
+        worst = worst.max(difference);
+    }
+    let noise = fixture[&format!("{name}_noise")].to_vec1::<f64>().unwrap()[0];
+    println!(
+        "{name}: {} gradients, worst difference {worst:e} of a gradient's length; PyTorch's {noise:e}",
+        params.len()
+    );
+    assert!(worst < 2.0 * noise.max(1e-6), "{name}: {worst} of a gradient's length, PyTorch's {noise}");
+}
+
+#[test]
+fn vgg16s_gradients_equal_pytorchs() {
+    let convolutions = [2, 2, 3, 3, 3].into_iter().enumerate();
+    let layers = convolutions
+        .flat_map(|(block, count)| (1..=count).map(move |n| format!("block{}_conv{n}", block + 1)));
+    assert_gradients(Vgg16::new(weights(&vgg16_state(false))), "vgg16", &layers.collect::<Vec<_>>());
+}
+
+#[test]
+fn resnet50s_gradients_equal_pytorchs() {
+    let mut layers = vec!["conv1_conv".to_owned(), "conv1_bn".to_owned()];
+    for (stage, blocks) in [3, 4, 6, 3].into_iter().enumerate() {
+        for block in 1..=blocks {
+            let order: &[usize] = if block == 1 { &[1, 2, 3, 0] } else { &[1, 2, 3] };
+            let names = order.iter().flat_map(|n| ["conv", "bn"].map(|kind| (n, kind)));
+            layers.extend(names.map(|(n, kind)| format!("conv{}_block{block}_{n}_{kind}", stage + 2)));
+        }
+    }
+    assert_gradients(ResNet50::new(weights(&resnet50_state())), "resnet50", &layers);
+}
+
+#[test]
 fn networks_have_the_published_numbers_of_weights() {
     let count = |network: Network| network.build().unwrap().summary().total;
     assert_eq!(count(Vgg16::new(Weights::Random(0))), 138_357_544);
     assert_eq!(count(Vgg16::new(Weights::Random(0)).include_top(false)), 14_714_688);
+    assert_eq!(count(Vgg16Bn::new(Weights::Random(0))), 138_365_992);
     assert_eq!(count(ResNet50::new(Weights::Random(0))), 25_557_032);
+    assert_eq!(count(EfficientNetB0::new(Weights::Random(0))), 5_288_548);
 }
 
 #[test]
 fn timm_names_are_read_too() {
-    let mut state = vgg16_state();
+    let mut state = vgg16_state(false);
     for (name, shape) in &mut state {
         for (ours, theirs) in [
             ("classifier.0", "pre_logits.fc1"),

@@ -1,0 +1,86 @@
+//! Pretrained weights from the command line: `headstart weights`.
+//!
+//! The library knows them; this program knows no tensors. So it runs what a notebook would run.
+
+use std::io::{IsTerminal, Write};
+
+use tokio::sync::mpsc::unbounded_channel;
+
+use crate::engine::Engine;
+use crate::output::{Bundle, Event, Output};
+
+/// What to do with pretrained weights.
+#[derive(clap::Subcommand)]
+pub enum Action {
+    /// Show those that are known by name, and which of them are here.
+    List,
+    /// Fetch some, so that a notebook needs no network later.
+    Fetch {
+        /// Their name, as `weights list` shows it.
+        name: String,
+    },
+    /// Read those that are here again and compare them with what they must be.
+    Verify,
+    /// Say where some are, or would be.
+    Path {
+        /// Their name, as `weights list` shows it.
+        name: String,
+    },
+}
+
+impl Action {
+    fn code(&self) -> String {
+        let begin = "let hub = headstart::weights::Hub::from_environment()?;";
+        let all = "for known in headstart::weights::pretrained()";
+        match self {
+            Action::List => format!(
+                "{begin} {all} {{ let here = if hub.path(known).is_file() {{ \"here\" }} else {{ \"\" }};\n\
+                 println!(\"{{:<28}}{{:>7.0}} MB  top-1 {{:.1}} %  {{:<14}}{{here}}\", \
+                 known.name, known.megabytes, known.top1, known.licence); }}"
+            ),
+            Action::Fetch { name } => format!(
+                "{begin} println!(\"{{}}\", hub.fetch(headstart::weights::named({name:?})?)?.display());"
+            ),
+            Action::Verify => format!(
+                "{begin} let mut wrong = Vec::new();\n\
+                 {all} {{ match hub.verify(known) {{\n\
+                 Ok(true) => println!(\"{{}}: as it must be\", known.name),\n\
+                 Ok(false) => {{}}\n\
+                 Err(problem) => {{ println!(\"{{problem}}\"); wrong.push(known.name.clone()); }} }} }}\n\
+                 if !wrong.is_empty() {{ panic!(\"not as they must be: {{}}\", wrong.join(\", \")); }}"
+            ),
+            Action::Path { name } => format!(
+                "{begin} println!(\"{{}}\", hub.path(headstart::weights::named({name:?})?).display());"
+            ),
+        }
+    }
+
+    /// Runs it and shows what there is to see.
+    pub fn run(&self, engine: &Engine) -> Result<(), String> {
+        let (events, mut received) = unbounded_channel();
+        engine.execute(self.code(), events);
+        let mut result = Ok(());
+        while let Some(event) = received.blocking_recv() {
+            match event {
+                Event::Output(Output::Stdout(text)) => print!("{text}"),
+                Event::Output(Output::Stderr(text)) => eprint!("{text}"),
+                Event::Output(Output::Display { data, .. } | Output::Update { data, .. }) => {
+                    show_progress(&data)
+                }
+                Event::Output(Output::Clear { .. }) => {}
+                Event::Input { answer, .. } => drop(answer.send(String::new())),
+                Event::Done(outcome) => result = outcome.map(drop).map_err(|error| error.plain()),
+            }
+        }
+        result
+    }
+}
+
+/// A bar on one line of the terminal.
+fn show_progress(data: &Bundle) {
+    let text = data.iter().find(|(mime, _)| mime == "text/plain");
+    if let (Some((_, text)), true) = (text, std::io::stderr().is_terminal()) {
+        eprint!("\r{text}\x1b[K");
+        let _ = std::io::stderr().flush();
+    }
+}

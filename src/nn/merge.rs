@@ -1,0 +1,94 @@
+//! Where branches of a network meet: sums and products.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::{Build, Context, Layer, Mode};
+use crate::{Error, Result};
+
+/// The sum of all inputs, which have one shape: the end of a residual block.
+#[derive(Clone, Copy, Debug)]
+pub struct Add;
+
+/// The product of all inputs, which have the first one's shape, or 1 in place of some of its sizes:
+/// so a map is multiplied by a number for each channel.
+#[derive(Clone, Copy, Debug)]
+pub struct Multiply;
+
+impl Build for Add {
+    fn stem(&self) -> &str {
+        "add"
+    }
+
+    fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        let first = context.inputs[0];
+        if let Some(other) = context.inputs.iter().find(|shape| **shape != first) {
+            return Err(Error::shape(context.name, format!("{first:?}, as the first input"), other, ""));
+        }
+        Ok(Arc::new(Sum { shape: first.to_vec() }))
+    }
+}
+
+impl Build for Multiply {
+    fn stem(&self) -> &str {
+        "multiply"
+    }
+
+    fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        let first = context.inputs[0];
+        let fits = |shape: &[usize]| {
+            shape.len() == first.len()
+                && shape.iter().zip(first).all(|(size, whole)| *size == 1 || size == whole)
+        };
+        if let Some(other) = context.inputs.iter().find(|shape| !fits(shape)) {
+            let expected = format!("{first:?}, as the first input, or 1 in place of its sizes");
+            return Err(Error::shape(context.name, expected, other, ""));
+        }
+        Ok(Arc::new(Product { shape: first.to_vec() }))
+    }
+}
+
+struct Sum {
+    shape: Vec<usize>,
+}
+
+impl Layer for Sum {
+    fn kind(&self) -> &'static str {
+        "Add"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
+        let mut sum = inputs[0].clone();
+        for other in &inputs[1..] {
+            sum = (sum + *other)?;
+        }
+        Ok(sum)
+    }
+
+    fn output_shape(&self) -> &[usize] {
+        &self.shape
+    }
+}
+
+struct Product {
+    shape: Vec<usize>,
+}
+
+impl Layer for Product {
+    fn kind(&self) -> &'static str {
+        "Multiply"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
+        let mut product = inputs[0].clone();
+        for other in &inputs[1..] {
+            product = product.broadcast_mul(other)?;
+        }
+        Ok(product)
+    }
+
+    fn output_shape(&self) -> &[usize] {
+        &self.shape
+    }
+}

@@ -1,0 +1,88 @@
+//! The same numbers in another shape.
+
+use std::sync::Arc;
+
+use candle_core::{Shape, Tensor};
+
+use super::{Build, Context, Layer, Mode};
+use crate::{Error, Result};
+
+/// Lays each sample out as one vector: `[N, C, H, W]` becomes `[N, C·H·W]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Flatten;
+
+/// Lays each sample out in another shape of as many numbers.
+#[derive(Clone, Debug)]
+pub struct Reshape {
+    shape: Vec<usize>,
+}
+
+impl Reshape {
+    /// The shape of one sample, without the batch dimension.
+    pub fn new(shape: impl Into<Shape>) -> Reshape {
+        Reshape { shape: shape.into().into_dims() }
+    }
+}
+
+impl Build for Reshape {
+    fn stem(&self) -> &str {
+        "reshape"
+    }
+
+    fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        let found = context.inputs[0];
+        if found.iter().product::<usize>() != self.shape.iter().product::<usize>() {
+            let expected = format!("as many numbers as {:?} has", self.shape);
+            return Err(Error::shape(context.name, expected, found, ""));
+        }
+        Ok(Arc::new(Reshaped { shape: self.shape.clone() }))
+    }
+}
+
+struct Reshaped {
+    shape: Vec<usize>,
+}
+
+impl Layer for Reshaped {
+    fn kind(&self) -> &'static str {
+        "Reshape"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
+        let mut shape = vec![inputs[0].dim(0)?];
+        shape.extend(&self.shape);
+        Ok(inputs[0].reshape(shape)?)
+    }
+
+    fn output_shape(&self) -> &[usize] {
+        &self.shape
+    }
+}
+
+impl Build for Flatten {
+    fn stem(&self) -> &str {
+        "flatten"
+    }
+
+    fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        Ok(Arc::new(Built { shape: [context.inputs[0].iter().product()] }))
+    }
+}
+
+struct Built {
+    shape: [usize; 1],
+}
+
+impl Layer for Built {
+    fn kind(&self) -> &'static str {
+        "Flatten"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
+        Ok(inputs[0].flatten_from(1)?)
+    }
+
+    fn output_shape(&self) -> &[usize] {
+        &self.shape
+    }
+}

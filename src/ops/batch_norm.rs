@@ -1,0 +1,180 @@
+//! Batch normalisation on the CPU in few passes, with its gradient (Ioffe and Szegedy 2015).
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::slices::{contiguous, sum_of, values};
+
+/// Normalises each channel of `[N, C, …]` by the batch's own mean and variance, then scales by
+/// gamma and shifts by beta: for [`Tensor::apply_op3`] with gamma and beta, each `[C]`.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    /// Added to the variance before its root is taken.
+    pub epsilon: f32,
+    /// What the forward pass finds in the batch.
+    pub found: Arc<OnceLock<BatchStatistics>>,
+}
+
+/// The mean and the variance (divided by N, not N-1) of each channel of one batch.
+#[derive(Clone, Debug)]
+pub struct BatchStatistics {
+    /// `[C]`.
+    pub mean: Vec<f32>,
+    /// `[C]`.
+    pub variance: Vec<f32>,
+}
+
+/// The maps of one channel in a batch `[N, C, …]`.
+fn maps(
+    values: &[f32],
+    channel: usize,
+    channels: usize,
+    pixels: usize,
+) -> impl Iterator<Item = &[f32]> + Clone {
+    values.chunks(pixels).skip(channel).step_by(channels)
+}
+
+fn sides(shape: &Shape) -> Result<(usize, usize)> {
+    match shape.dims() {
+        [_, channels, rest @ ..] => Ok((*channels, rest.iter().product())),
+        _ => bail!("batch normalisation expects [N, C, …], found {shape:?}"),
+    }
+}
+
+impl CustomOp3 for BatchNorm {
+    fn name(&self) -> &'static str {
+        "batch-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        gamma: &CpuStorage,
+        gl: &Layout,
+        beta: &CpuStorage,
+        bl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, gamma, beta) = (contiguous(x, xl)?, contiguous(gamma, gl)?, contiguous(beta, bl)?);
+        let (channels, pixels) = sides(xl.shape())?;
+        let count = (x.len() / channels.max(1)) as f32;
+        let (mean, variance): (Vec<f32>, Vec<f32>) = (0..channels)
+            .into_par_iter()
+            .map(|channel| {
+                let maps = maps(x, channel, channels, pixels);
+                let mean = maps.clone().map(|map| sum_of(map, map, |value, _| value)).sum::<f32>() / count;
+                let squares = maps.map(|map| sum_of(map, map, |value, _| (value - mean) * (value - mean)));
+                (mean, squares.sum::<f32>() / count)
+            })
+            .unzip();
+        let mut output = vec![0f32; x.len()];
+        output.par_chunks_mut(pixels).zip(x.par_chunks(pixels)).enumerate().for_each(|(at, (output, x))| {
+            let channel = at % channels;
+            let scale = gamma[channel] / (variance[channel] + self.epsilon).sqrt();
+            let (mean, beta) = (mean[channel], beta[channel]);
+            output.iter_mut().zip(x).for_each(|(output, x)| *output = (x - mean) * scale + beta);
+        });
+        let _ = self.found.set(BatchStatistics { mean, variance });
+        Ok((CpuStorage::F32(output), xl.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        gamma: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let Some(BatchStatistics { mean, variance }) = self.found.get() else {
+            bail!("batch normalisation: there was no forward pass");
+        };
+        let gradient = gradient.contiguous()?;
+        let (x_values, g, gamma_values) = (values(x)?, values(&gradient)?, values(gamma)?);
+        let (channels, pixels) = sides(x.shape())?;
+        let count = (x_values.len() / channels.max(1)) as f32;
+        let root = |channel: usize| 1.0 / (variance[channel] + self.epsilon).sqrt();
+        let (of_gamma, of_beta): (Vec<f32>, Vec<f32>) = (0..channels)
+            .into_par_iter()
+            .map(|channel| {
+                let (x, g) =
+                    (maps(&x_values, channel, channels, pixels), maps(&g, channel, channels, pixels));
+                let mean = mean[channel];
+                let products = x.zip(g.clone()).map(|(x, g)| sum_of(x, g, |x, g| (x - mean) * g));
+                let sums = g.map(|g| sum_of(g, g, |g, _| g));
+                (products.sum::<f32>() * root(channel), sums.sum::<f32>())
+            })
+            .unzip();
+        let of_input = x.track_op().then(|| {
+            let mut result = vec![0f32; x_values.len()];
+            let maps =
+                result.par_chunks_mut(pixels).zip(x_values.par_chunks(pixels)).zip(g.par_chunks(pixels));
+            maps.enumerate().for_each(|(at, ((result, x), g))| {
+                let channel = at % channels;
+                let (mean, root) = (mean[channel], root(channel));
+                let scale = gamma_values[channel] * root;
+                let (of_beta, of_gamma) = (of_beta[channel] / count, of_gamma[channel] / count * root);
+                for ((result, x), g) in result.iter_mut().zip(x).zip(g) {
+                    *result = scale * (g - of_beta - (x - mean) * of_gamma);
+                }
+            });
+            Tensor::from_vec(result, x.shape(), x.device())
+        });
+        let vector = |values| Tensor::from_vec(values, channels, x.device()).map(Some);
+        Ok((of_input.transpose()?, vector(of_gamma)?, vector(of_beta)?))
+    }
+}
+
+/// `x · scale + shift`, channel by channel, as an op for [`Tensor::apply_op3`]: what batch
+/// normalisation is when its statistics stand. Only `x` has a gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct ScaleShift;
+
+impl CustomOp3 for ScaleShift {
+    fn name(&self) -> &'static str {
+        "scale-shift"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        scale: &CpuStorage,
+        cl: &Layout,
+        shift: &CpuStorage,
+        fl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (channels, pixels) = sides(xl.shape())?;
+        let (scale, shift) = (contiguous(scale, cl)?, contiguous(shift, fl)?);
+        Ok((
+            CpuStorage::F32(scaled(contiguous(x, xl)?, scale, Some(shift), channels, pixels)),
+            xl.shape().clone(),
+        ))
+    }
+
+    fn bwd(
+        &self,
+        _: &Tensor,
+        scale: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let gradient = gradient.contiguous()?;
+        let (channels, pixels) = sides(gradient.shape())?;
+        let result = scaled(&values(&gradient)?, &values(scale)?, None, channels, pixels);
+        Ok((Some(Tensor::from_vec(result, gradient.shape(), gradient.device())?), None, None))
+    }
+}
+
+fn scaled(x: &[f32], scale: &[f32], shift: Option<&[f32]>, channels: usize, pixels: usize) -> Vec<f32> {
+    let mut output = vec![0f32; x.len()];
+    output.par_chunks_mut(pixels).zip(x.par_chunks(pixels)).enumerate().for_each(|(at, (output, x))| {
+        let scale = scale[at % channels];
+        let shift = shift.map_or(0.0, |shift| shift[at % channels]);
+        output.iter_mut().zip(x).for_each(|(output, x)| *output = x * scale + shift);
+    });
+    output
+}

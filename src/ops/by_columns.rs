@@ -1,0 +1,304 @@
+//! Convolution as a matrix product: windows laid out as columns, a tile of output rows at a time so
+//! that the tile stays in the cache (Chellapilla et al. 2006, "High performance convolutional neural
+//! networks for document processing").
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::windows::Windows;
+
+/// Columns of a tile take about this many numbers, half of a common second-level cache.
+const TILE: usize = 1 << 17;
+/// Fewer output pixels than these do not fill the registers of a matrix product.
+const NARROWEST: usize = 128;
+/// Input channels whose gradient is one task, and output channels likewise.
+const CHANNELS: usize = 32;
+/// Tasks that keep the cores of a common machine busy.
+const ENOUGH: usize = 16;
+/// Partial sums of a weight's gradient take at most this many numbers.
+const PARTIALS: usize = 1 << 23;
+
+impl Windows {
+    /// Output rows, a tile at a time, for columns of so many numbers.
+    fn tiles(&self, column: usize) -> Vec<Range<usize>> {
+        let [rows, width] = self.conv.output;
+        let pixels = (TILE / column.max(1)).max(NARROWEST);
+        let height = if self.is_pointwise() { rows } else { (pixels / width.max(1)).clamp(1, rows.max(1)) };
+        (0..rows).step_by(height.max(1)).map(|top| top..(top + height).min(rows)).collect()
+    }
+
+    /// Blocks of channels, each a task of its own.
+    fn blocks(channels: usize, size: usize) -> Vec<Range<usize>> {
+        (0..channels).step_by(size.max(1)).map(|first| first..(first + size).min(channels)).collect()
+    }
+
+    pub(super) fn forward(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+        let (pixels, column, filters) = (self.output_pixels(), self.column(), self.filters);
+        let mut output = zeroed(self.pictures * self.conv.groups * filters * pixels);
+        let tiles = self.tiles(column);
+        // Where one picture makes too few tasks, the filters are parted too.
+        let tasks = self.pictures * self.conv.groups * tiles.len();
+        let parts = Self::blocks(filters, if tasks >= ENOUGH { filters } else { CHANNELS });
+        let target = Shared(output.as_mut_ptr());
+        let tasks: Vec<(usize, &Range<usize>, &Range<usize>)> = (0..self.pictures * self.conv.groups)
+            .flat_map(|at| tiles.iter().map(move |tile| (at, tile)))
+            .flat_map(|(at, tile)| parts.iter().map(move |part| (at, tile, part)))
+            .collect();
+        tasks.into_par_iter().for_each_init(Vec::new, |buffer, (at, tile, part)| {
+            let (picture, group) = (at / self.conv.groups, at % self.conv.groups);
+            let columns = self.columns(x, picture, group, 0..self.inputs, tile, buffer);
+            let (start, width) = (tile.start * self.conv.output[1], tile.len() * self.conv.output[1]);
+            let kernels = &w[(group * filters + part.start) * column..];
+            let first = at * filters + part.start;
+            let bias = bias.map(|bias| &bias[group * filters + part.start..]);
+            // SAFETY: each task writes filters and pixels of its own.
+            unsafe {
+                let target = target.at(first * pixels + start);
+                product(
+                    [part.len(), width, column],
+                    (target, pixels, false),
+                    (kernels, column, 1),
+                    (columns.values, columns.stride, 1),
+                );
+                finish(target, part.len(), pixels, width, bias, self.conv.relu);
+            }
+        });
+        output
+    }
+
+    /// The gradient of the input, from the kernels and the output's gradient.
+    pub(super) fn input_gradient(&self, w: &[f32], gradient: &[f32]) -> Vec<f32> {
+        let (pixels, column, filters) = (self.output_pixels(), self.column(), self.filters);
+        let mut result = zeroed(self.pictures * self.conv.groups * self.inputs * self.input_pixels());
+        let target = Shared(result.as_mut_ptr());
+        let blocks = Self::blocks(self.inputs, CHANNELS);
+        let tasks: Vec<(usize, &Range<usize>)> = (0..self.pictures * self.conv.groups)
+            .flat_map(|at| blocks.iter().map(move |block| (at, block)))
+            .collect();
+        tasks.into_par_iter().for_each_init(Vec::new, |buffer, (at, block)| {
+            let group = at % self.conv.groups;
+            let height = block.len() * self.window_pixels();
+            let kernels = &w[group * filters * column + block.start * self.window_pixels()..];
+            // SAFETY: each task writes the gradient of channels of its own.
+            let target = unsafe {
+                let first = (at * self.inputs + block.start) * self.input_pixels();
+                std::slice::from_raw_parts_mut(target.at(first), block.len() * self.input_pixels())
+            };
+            for tile in self.tiles(height) {
+                let (start, width) = (tile.start * self.conv.output[1], tile.len() * self.conv.output[1]);
+                let gradient = &gradient[at * filters * pixels + start..];
+                let from = ((kernels, 1, column), (gradient, pixels, 1));
+                if self.is_pointwise() {
+                    // SAFETY: the block's channels, tile by tile.
+                    unsafe {
+                        product(
+                            [height, width, filters],
+                            (target[start..].as_mut_ptr(), pixels, false),
+                            from.0,
+                            from.1,
+                        )
+                    };
+                    continue;
+                }
+                buffer.resize(height * width, 0.0);
+                // SAFETY: the buffer is as large as the product.
+                unsafe {
+                    product([height, width, filters], (buffer.as_mut_ptr(), width, false), from.0, from.1)
+                };
+                self.scatter(buffer, target, block.len(), &tile);
+            }
+        });
+        result
+    }
+
+    /// The gradient of the kernels, from the input and the output's gradient.
+    pub(super) fn kernel_gradient(&self, x: &[f32], gradient: &[f32]) -> Vec<f32> {
+        let (pixels, column, filters) = (self.output_pixels(), self.column(), self.filters);
+        let whole = self.conv.groups * filters * column;
+        // Small kernels are summed picture by picture, which makes more tasks.
+        let apart = whole * self.pictures <= PARTIALS;
+        let mut partials = zeroed(if apart { whole * self.pictures } else { whole });
+        let target = Shared(partials.as_mut_ptr());
+        let blocks = Self::blocks(self.inputs, CHANNELS);
+        let tasks: Vec<(Range<usize>, usize, &Range<usize>)> = (0..if apart { self.pictures } else { 1 })
+            .map(|at| if apart { at..at + 1 } else { 0..self.pictures })
+            .flat_map(|pictures| (0..self.conv.groups).map(move |group| (pictures.clone(), group)))
+            .flat_map(|(pictures, group)| blocks.iter().map(move |block| (pictures.clone(), group, block)))
+            .collect();
+        tasks.into_par_iter().for_each_init(Vec::new, |buffer, (pictures, group, block)| {
+            let height = block.len() * self.window_pixels();
+            let first = if apart { pictures.start * whole } else { 0 };
+            let first = first + group * filters * column + block.start * self.window_pixels();
+            for picture in pictures {
+                for tile in self.tiles(height) {
+                    let columns = self.columns(x, picture, group, block.clone(), &tile, buffer);
+                    let (start, width) = (tile.start * self.conv.output[1], tile.len() * self.conv.output[1]);
+                    let gradient =
+                        &gradient[(picture * self.conv.groups + group) * filters * pixels + start..];
+                    // SAFETY: each task adds to the gradients of channels of its own.
+                    unsafe {
+                        product(
+                            [filters, height, width],
+                            (target.at(first), column, true),
+                            (gradient, pixels, 1),
+                            (columns.values, 1, columns.stride),
+                        );
+                    }
+                }
+            }
+        });
+        if apart && self.pictures > 1 {
+            let (sum, rest) = partials.split_at_mut(whole);
+            sum.par_chunks_mut(1 << 12).enumerate().for_each(|(at, sum)| {
+                for part in rest.chunks(whole) {
+                    let part = &part[at << 12..];
+                    sum.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+                }
+            });
+            partials.truncate(whole);
+        }
+        partials
+    }
+
+    /// The windows of some channels and output rows as columns.
+    fn columns<'a>(
+        &self,
+        x: &'a [f32],
+        picture: usize,
+        group: usize,
+        channels: Range<usize>,
+        rows: &Range<usize>,
+        buffer: &'a mut Vec<f32>,
+    ) -> Columns<'a> {
+        let first = (picture * self.conv.groups + group) * self.inputs + channels.start;
+        let x = &x[first * self.input_pixels()..(first + channels.len()) * self.input_pixels()];
+        if self.is_pointwise() {
+            return Columns { values: &x[rows.start * self.conv.output[1]..], stride: self.input_pixels() };
+        }
+        let width = rows.len() * self.conv.output[1];
+        buffer.resize(channels.len() * self.window_pixels() * width, 0.0);
+        self.each_row(channels.len(), rows, |channel, row, at, span| {
+            let target = &mut buffer[at..at + self.conv.output[1]];
+            let Some((row, from)) = row.zip(span.from) else { return target.fill(0.0) };
+            let source = &x[channel * self.input_pixels() + row * self.input[1]..][from..];
+            target[..span.inside.start].fill(0.0);
+            target[span.inside.end..].fill(0.0);
+            let target = &mut target[span.inside.clone()];
+            match self.conv.stride {
+                1 => target.copy_from_slice(&source[..target.len()]),
+                stride => target.iter_mut().zip(source.iter().step_by(stride)).for_each(|(t, s)| *t = *s),
+            }
+        });
+        Columns { values: buffer, stride: width }
+    }
+
+    /// Adds columns of gradients to the pixels from which the windows came.
+    fn scatter(&self, columns: &[f32], x: &mut [f32], channels: usize, rows: &Range<usize>) {
+        self.each_row(channels, rows, |channel, row, at, span| {
+            let Some((row, from)) = row.zip(span.from) else { return };
+            let source = &columns[at..at + self.conv.output[1]][span.inside.clone()];
+            let target = &mut x[channel * self.input_pixels() + row * self.input[1]..][from..];
+            match self.conv.stride {
+                1 => target.iter_mut().zip(source).for_each(|(t, s)| *t += s),
+                stride => target.iter_mut().step_by(stride).zip(source).for_each(|(t, s)| *t += s),
+            }
+        });
+    }
+}
+
+struct Columns<'a> {
+    values: &'a [f32],
+    /// From one row of the matrix to the next.
+    stride: usize,
+}
+
+fn zeroed(count: usize) -> Vec<f32> {
+    vec![0.0; count]
+}
+
+/// Tasks write to places of their own.
+struct Shared(*mut f32);
+
+// SAFETY: who uses it promises that no two tasks write to one place.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// # Safety
+    /// Inside the allocation.
+    unsafe fn at(&self, offset: usize) -> *mut f32 {
+        unsafe { self.0.add(offset) }
+    }
+}
+
+/// `target (+)= a · b` for `[rows, columns, inner]`; each matrix with its strides, the target's rows
+/// being contiguous.
+///
+/// # Safety
+/// The target has room for the product, and nobody else reads or writes it.
+unsafe fn product(
+    [rows, columns, inner]: [usize; 3],
+    (target, stride, add): (*mut f32, usize, bool),
+    (a, a_row, a_column): (&[f32], usize, usize),
+    (b, b_row, b_column): (&[f32], usize, usize),
+) {
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    assert!(inner > 0 && a.len() > (rows - 1) * a_row + (inner - 1) * a_column);
+    assert!(b.len() > (inner - 1) * b_row + (columns - 1) * b_column);
+    // SAFETY: the operands' ends were looked at, the target's is promised.
+    unsafe {
+        gemm::gemm(
+            rows,
+            columns,
+            inner,
+            target,
+            1,
+            stride as isize,
+            add,
+            a.as_ptr(),
+            a_column as isize,
+            a_row as isize,
+            b.as_ptr(),
+            b_column as isize,
+            b_row as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+/// Adds the bias and takes the ReLU, while the tile is in the cache.
+///
+/// # Safety
+/// As for [`product`].
+unsafe fn finish(
+    target: *mut f32,
+    filters: usize,
+    stride: usize,
+    width: usize,
+    bias: Option<&[f32]>,
+    relu: bool,
+) {
+    if bias.is_none() && !relu {
+        return;
+    }
+    for filter in 0..filters {
+        // SAFETY: the row of this filter, inside the target.
+        let row = unsafe { std::slice::from_raw_parts_mut(target.add(filter * stride), width) };
+        let bias = bias.map_or(0.0, |bias| bias[filter]);
+        match relu {
+            // So that a NaN stays one.
+            true => row.iter_mut().for_each(|value| {
+                let sum = *value + bias;
+                *value = if sum < 0.0 { 0.0 } else { sum };
+            }),
+            false => row.iter_mut().for_each(|value| *value += bias),
+        }
+    }
+}

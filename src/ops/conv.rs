@@ -1,0 +1,159 @@
+//! Convolution on the CPU, with both gradients, each computed only where it is wanted.
+//!
+//! Windows are laid out as columns and multiplied by the kernels (`by_columns.rs`), or, where each
+//! channel has a kernel of its own, taken row by row (`depthwise.rs`). candle's own lays out the
+//! whole picture at once, and its gradients run through a transposed convolution without a matrix
+//! product.
+//!
+//! No sum depends on how many threads there are: the same input gives the same bits.
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+
+use super::depthwise;
+use super::relu::relu_gradient;
+use super::slices::{channel_sums, contiguous, values};
+use super::windows::Windows;
+
+/// A convolution of `[N, C, H, W]` with kernels `[filters, C / groups, height, width]`: for
+/// [`Tensor::apply_op2`], or, with a bias `[filters]`, [`Tensor::apply_op3`].
+#[derive(Clone, Copy, Debug)]
+pub struct Conv {
+    /// How far the window moves.
+    pub stride: usize,
+    /// How far apart the window's pixels are.
+    pub dilation: usize,
+    /// Groups of channels that do not see one another.
+    pub groups: usize,
+    /// Rows of zeros above and columns of zeros left of the picture.
+    pub before: [usize; 2],
+    /// The output's height and width.
+    pub output: [usize; 2],
+    /// Whether negative outputs become 0.
+    pub relu: bool,
+}
+
+impl Conv {
+    fn sizes(self, x: &Shape, w: &Shape) -> Result<Windows> {
+        let (pictures, channels, height, width) = x.dims4()?;
+        let (filters, inputs, window_height, window_width) = w.dims4()?;
+        if channels != inputs * self.groups || filters % self.groups != 0 {
+            candle_core::bail!("convolution in {} groups of {x:?} with {w:?}", self.groups);
+        }
+        Ok(Windows {
+            conv: self,
+            pictures,
+            inputs,
+            filters: filters / self.groups,
+            input: [height, width],
+            window: [window_height, window_width],
+        })
+    }
+
+    fn forward(
+        &self,
+        (x, x_layout): (&CpuStorage, &Layout),
+        (w, w_layout): (&CpuStorage, &Layout),
+        bias: Option<&[f32]>,
+    ) -> Result<(CpuStorage, Shape)> {
+        let sizes = self.sizes(x_layout.shape(), w_layout.shape())?;
+        let (x, w) = (contiguous(x, x_layout)?, contiguous(w, w_layout)?);
+        let output = match sizes.is_depthwise() {
+            true => depthwise::forward(&sizes, x, w, bias),
+            false => sizes.forward(x, w, bias),
+        };
+        let shape = (sizes.pictures, sizes.filters * self.groups, self.output[0], self.output[1]);
+        Ok((CpuStorage::F32(output), shape.into()))
+    }
+
+    /// The gradient before the ReLU, and the gradients of input and kernels where they are wanted.
+    fn backward(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        output: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Tensor, Option<Tensor>, Option<Tensor>)> {
+        let gradient = match self.relu {
+            true => relu_gradient(output, gradient, f32::INFINITY)?,
+            false => gradient.contiguous()?,
+        };
+        let sizes = self.sizes(x.shape(), w.shape())?;
+        let gradients = values(&gradient)?;
+        let of_input = x.track_op().then(|| {
+            let w = values(w)?;
+            let result = match sizes.is_depthwise() {
+                true => depthwise::input_gradient(&sizes, &w, &gradients),
+                false => sizes.input_gradient(&w, &gradients),
+            };
+            Tensor::from_vec(result, x.shape(), x.device())
+        });
+        let of_kernels = w.track_op().then(|| {
+            let values = values(x)?;
+            let result = match sizes.is_depthwise() {
+                true => depthwise::kernel_gradient(&sizes, &values, &gradients),
+                false => sizes.kernel_gradient(&values, &gradients),
+            };
+            Tensor::from_vec(result, w.shape(), w.device())
+        });
+        drop(gradients);
+        Ok((gradient, of_input.transpose()?, of_kernels.transpose()?))
+    }
+}
+
+impl CustomOp2 for Conv {
+    fn name(&self) -> &'static str {
+        "convolution"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward((x, xl), (w, wl), None)
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        output: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (_, of_input, of_kernels) = self.backward(x, w, output, gradient)?;
+        Ok((of_input, of_kernels))
+    }
+}
+
+impl CustomOp3 for Conv {
+    fn name(&self) -> &'static str {
+        "convolution-with-bias"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward((x, xl), (w, wl), Some(contiguous(bias, bias_layout)?))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        bias: &Tensor,
+        output: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (gradient, of_input, of_kernels) = self.backward(x, w, output, gradient)?;
+        let of_bias = bias.track_op().then(|| channel_sums(&gradient)).transpose()?;
+        Ok((of_input, of_kernels, of_bias))
+    }
+}

@@ -1,0 +1,338 @@
+//! Fetching a file of weights from the Hugging Face Hub, and keeping it.
+//!
+//! `hf-hub` speaks with the Hub; what it does not look after is done here. A file is under its own
+//! name only once all of it has come and its SHA-256 is what it must be. A download that broke off
+//! goes on where it ended. Two processes that want one file fetch it once.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use hf_hub::{HFClient, HFError};
+use sha2::{Digest, Sha256};
+
+use super::Pretrained;
+use crate::display::ProgressBar;
+use crate::{Error, Result, check_interrupt};
+
+/// How often a wait looks whether Stop was pressed.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// Where files come from and where they are kept.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    /// The server, if not huggingface.co.
+    pub endpoint: Option<String>,
+    /// The Hub's own cache, which other programs fill too; it is read only.
+    pub shared_cache: Option<PathBuf>,
+    /// Where files are kept.
+    pub folder: PathBuf,
+    /// Never asks a server.
+    pub offline: bool,
+    /// A server that sends nothing for this long has failed.
+    pub patience: Duration,
+}
+
+impl Hub {
+    /// As the environment says: `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_HUB_OFFLINE`,
+    /// `HF_HUB_DOWNLOAD_TIMEOUT` (seconds; 30 unless told), `XDG_CACHE_HOME`; `hf-hub` itself reads
+    /// `HF_TOKEN` and its HTTP client the proxies.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] if there is no folder to keep files in.
+    pub fn from_environment() -> Result<Hub> {
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let cache = dirs::cache_dir();
+        let home = set("HF_HOME").map(PathBuf::from).or_else(|| Some(cache.as_ref()?.join("huggingface")));
+        let is_yes = |value: String| ["1", "on", "true", "yes"].contains(&value.to_lowercase().as_str());
+        let seconds = set("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|text| text.parse().ok());
+        Ok(Hub {
+            endpoint: set("HF_ENDPOINT"),
+            shared_cache: set("HF_HUB_CACHE").map(PathBuf::from).or_else(|| Some(home?.join("hub"))),
+            folder: cache
+                .ok_or_else(|| {
+                    problem("the weights", "there is no cache folder", "set HOME or XDG_CACHE_HOME")
+                })?
+                .join("headstart/weights"),
+            offline: set("HF_HUB_OFFLINE").is_some_and(is_yes),
+            patience: Duration::from_secs_f64(seconds.unwrap_or(30.0)),
+        })
+    }
+
+    /// The file, fetched if it is not there yet; its content is what the manifest says.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] if the server fails, sends something else or cannot be asked;
+    /// [`Error::Io`] if the file cannot be kept; [`Error::Interrupted`].
+    pub fn fetch(&self, wanted: &Pretrained) -> Result<PathBuf> {
+        let target = self.path(wanted);
+        if self.is_kept(wanted)? {
+            return Ok(target);
+        }
+        if let Some(shared) = self.shared(wanted)? {
+            return Ok(shared);
+        }
+        if self.offline {
+            let hint = format!("unset HF_HUB_OFFLINE, or put the file at {}", target.display());
+            return Err(problem(&wanted.name, "it is not in the cache, and HF_HUB_OFFLINE is set", &hint));
+        }
+        let folder = target.parent().unwrap_or(&self.folder);
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let _lock = lock(&target.with_extension("lock"))?;
+        // Another process may have fetched it meanwhile.
+        if !self.is_kept(wanted)? {
+            self.download(wanted, &target)?;
+        }
+        Ok(target)
+    }
+
+    /// Where the file is kept, whether it is there or not.
+    pub fn path(&self, wanted: &Pretrained) -> PathBuf {
+        let revision = wanted.revision.as_deref().unwrap_or("newest");
+        self.folder.join(wanted.repository.replace('/', "--")).join(revision).join(&wanted.file)
+    }
+
+    /// Reads the whole file again and compares; whether it is there.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] if it is not what it must be; [`Error::Io`].
+    pub fn verify(&self, wanted: &Pretrained) -> Result<bool> {
+        let path = self.path(wanted);
+        if !path.is_file() {
+            return Ok(false);
+        }
+        check(wanted, &hash_of(&path)?, self.expected(wanted).as_deref(), &path)?;
+        Ok(true)
+    }
+
+    /// What the file's hash must be: the manifest's word, or what the first fetch wrote down.
+    fn expected(&self, wanted: &Pretrained) -> Option<String> {
+        let noted = || std::fs::read_to_string(note_of(&self.path(wanted))).ok();
+        wanted.sha256.clone().or_else(|| Some(noted()?.split_whitespace().next()?.to_owned()))
+    }
+
+    /// Whether a file that was verified when it came is there, with the size it had then.
+    fn is_kept(&self, wanted: &Pretrained) -> Result<bool> {
+        let path = self.path(wanted);
+        let Ok(known) = std::fs::metadata(&path) else { return Ok(false) };
+        let note = std::fs::read_to_string(note_of(&path)).unwrap_or_default();
+        let fits = match note.split_whitespace().collect::<Vec<_>>().as_slice() {
+            [hash, size] => {
+                *size == known.len().to_string() && wanted.sha256.as_ref().is_none_or(|sha| sha == hash)
+            }
+            _ => false,
+        };
+        if !fits {
+            // Put there by hand, or changed since.
+            let hash = hash_of(&path)?;
+            check(wanted, &hash, wanted.sha256.as_deref(), &path)?;
+            write_note(&path, &hash, known.len())?;
+        }
+        Ok(true)
+    }
+
+    /// The file in the cache that other programs fill, if it is there and whole.
+    fn shared(&self, wanted: &Pretrained) -> Result<Option<PathBuf>> {
+        let (Some(cache), Some(revision), Some(sha)) = (&self.shared_cache, &wanted.revision, &wanted.sha256)
+        else {
+            return Ok(None);
+        };
+        let repository = format!("models--{}", wanted.repository.replace('/', "--"));
+        let path = cache.join(repository).join("snapshots").join(revision).join(&wanted.file);
+        Ok((path.is_file() && hash_of(&path)? == *sha).then_some(path))
+    }
+
+    fn download(&self, wanted: &Pretrained, target: &Path) -> Result<()> {
+        let part = target.with_extension("part");
+        let resumed = part.metadata().is_ok_and(|part| part.len() > 0);
+        let mut fetched = self.receive(wanted, &part).and_then(|()| hash_of(&part));
+        let fits = |hash: &String| wanted.sha256.as_ref().is_none_or(|expected| expected == hash);
+        if resumed && !fetched.as_ref().is_ok_and(fits) && !matches!(fetched, Err(Error::Interrupted)) {
+            // What was there may have been another file's beginning.
+            let _ = std::fs::remove_file(&part);
+            fetched = self.receive(wanted, &part).and_then(|()| hash_of(&part));
+        }
+        let hash = fetched.inspect_err(|error| {
+            if matches!(error, Error::Io { .. }) {
+                // The disk may be full: what is there is in the way.
+                let _ = std::fs::remove_file(&part);
+            }
+        })?;
+        let size = part.metadata().map_err(Error::io(&part))?.len();
+        check(wanted, &hash, wanted.sha256.as_deref(), &part)
+            .and_then(|()| check_form(wanted, &part))
+            .inspect_err(|_| {
+                let _ = std::fs::remove_file(&part);
+            })?;
+        write_note(target, &hash, size)?;
+        std::fs::rename(&part, target).map_err(Error::io(target))?;
+        if wanted.sha256.is_none() {
+            println!("{}: no hash was known; {hash} is held to from now on", wanted.name);
+        }
+        Ok(())
+    }
+
+    /// Appends to a partial file until it is whole.
+    fn receive(&self, wanted: &Pretrained, part: &Path) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(Error::io(part))?.block_on(self.receive_async(wanted, part))
+    }
+
+    async fn receive_async(&self, wanted: &Pretrained, part: &Path) -> Result<()> {
+        let fail = |what: String| {
+            let hint =
+                "check the connection and try again; a mirror is set by HF_ENDPOINT, a proxy by HTTPS_PROXY";
+            problem(&wanted.name, &what, hint)
+        };
+        let mut builder = HFClient::builder();
+        if let Some(endpoint) = &self.endpoint {
+            builder = builder.endpoint(endpoint);
+        }
+        let client = builder.build().map_err(|error| fail(error.to_string()))?;
+        let (owner, name) = wanted.repository.split_once('/').unwrap_or(("", &wanted.repository));
+        let model = client.model(owner, name);
+        let mut file = OpenOptions::new().create(true).append(true).open(part).map_err(Error::io(part))?;
+        let mut done = file.metadata().map_err(Error::io(part))?.len();
+        let revision = wanted.revision.clone().unwrap_or_else(|| "main".into());
+        let asked = async {
+            let request = model.download_file_stream().filename(wanted.file.clone()).revision(revision);
+            match done {
+                0 => request.send().await,
+                done => request.range(done..u64::MAX).send().await,
+            }
+        };
+        let server = self.endpoint.as_deref().unwrap_or("huggingface.co");
+        let (length, mut stream) = self
+            .patiently(asked)
+            .await?
+            .ok_or_else(|| fail(format!("{server} did not answer within {:?}", self.patience)))?
+            .map_err(|error| match error {
+                HFError::AuthRequired { .. } | HFError::Forbidden { .. } => {
+                    let hint = format!("set HF_TOKEN to a token that may read {}", wanted.repository);
+                    problem(&wanted.name, &format!("{server} said: {error}"), &hint)
+                }
+                error => fail(format!("{server} said: {error}")),
+            })?;
+        let total = length.map(|length| length + done).unwrap_or((wanted.megabytes * 1e6) as u64);
+        let mut bar = ProgressBar::new(&format!("fetching {}", wanted.name), total);
+        let mut received = 0;
+        loop {
+            let next = self.patiently(stream.next()).await?;
+            let chunk = match next {
+                None => {
+                    return Err(fail(format!(
+                        "{server} sent nothing for {:?} after {done} bytes",
+                        self.patience
+                    )));
+                }
+                Some(None) => break,
+                Some(Some(chunk)) => {
+                    chunk.map_err(|error| fail(format!("the connection broke off: {error}")))?
+                }
+            };
+            file.write_all(&chunk).map_err(Error::io(part))?;
+            done += chunk.len() as u64;
+            received += chunk.len() as u64;
+            bar.set(done);
+        }
+        file.sync_all().map_err(Error::io(part))?;
+        bar.finish();
+        match length {
+            Some(length) if length > received => {
+                Err(fail(format!("{server} sent {received} of {length} bytes")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What comes of a future, unless Stop is pressed, or `None` if nothing comes in time.
+    async fn patiently<T>(&self, future: impl Future<Output = T>) -> Result<Option<T>> {
+        let mut future = std::pin::pin!(future);
+        let begin = Instant::now();
+        while begin.elapsed() < self.patience {
+            match tokio::time::timeout(GLANCE, &mut future).await {
+                Ok(done) => return Ok(Some(done)),
+                Err(_) => check_interrupt()?,
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Waits until no other process fetches this file.
+fn lock(path: &Path) -> Result<File> {
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(Error::io(path))?;
+    let mut told = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(Error::io(path)(error)),
+        }
+        if !told {
+            println!("waiting for another program that fetches the same file");
+            told = true;
+        }
+        check_interrupt()?;
+        std::thread::sleep(GLANCE);
+    }
+}
+
+fn hash_of(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        check_interrupt()?;
+        match file.read(&mut chunk).map_err(Error::io(path))? {
+            0 => break,
+            length => hasher.update(&chunk[..length]),
+        }
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn check(wanted: &Pretrained, found: &str, expected: Option<&str>, path: &Path) -> Result<()> {
+    match expected {
+        Some(expected) if expected != found => {
+            let size = path.metadata().map_or(0, |file| file.len());
+            let what = format!(
+                "expected a file whose SHA-256 is {expected}, found {size} bytes with {found} in {}",
+                path.display()
+            );
+            Err(problem(&wanted.name, &what, "remove the file, if it is still there, and fetch it again"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A page that says that something is wrong is no file of weights, whatever its status.
+fn check_form(wanted: &Pretrained, path: &Path) -> Result<()> {
+    let mut length = [0; 8];
+    let mut first = [0; 1];
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    let read = file.read_exact(&mut length).and_then(|()| file.read_exact(&mut first));
+    let size = path.metadata().map_err(Error::io(path))?.len();
+    match (read, u64::from_le_bytes(length), first) {
+        (Ok(()), header, [b'{']) if header < size => Ok(()),
+        _ => {
+            let what = format!("expected a .safetensors file, found {size} bytes of something else");
+            Err(problem(&wanted.name, &what, "the server may have sent a page that explains an error"))
+        }
+    }
+}
+
+fn note_of(path: &Path) -> PathBuf {
+    path.with_extension("sha256")
+}
+
+fn write_note(path: &Path, hash: &str, size: u64) -> Result<()> {
+    crate::data::write_whole(&note_of(path), format!("{hash} {size}\n").as_bytes())
+}
+
+fn problem(what: &str, problem: &str, hint: &str) -> Error {
+    Error::Hub { what: what.into(), problem: problem.into(), hint: hint.into() }
+}

@@ -1,0 +1,96 @@
+//! The pretrained weights that are known by name: `weights/manifest.toml`.
+
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+use crate::models::Preprocessing;
+use crate::{Error, Result};
+
+const MANIFEST: &str = include_str!("../../weights/manifest.toml");
+
+/// A file of pretrained weights on the Hub.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pretrained {
+    /// Its name here: `resnet50.tv_in1k`.
+    pub name: String,
+    /// The network that it is for: `resnet50`.
+    pub network: String,
+    /// Whether [`Weights::ImageNet`](super::Weights::ImageNet) means it.
+    #[serde(default)]
+    pub default: bool,
+    /// Owner and name on the Hub.
+    pub repository: String,
+    /// The commit; without one, the newest at the first fetch.
+    pub revision: Option<String>,
+    /// The file's name there.
+    pub file: String,
+    /// What SHA-256 makes of the file; without one, what the first fetch found.
+    pub sha256: Option<String>,
+    /// The file's size in millions of bytes.
+    pub megabytes: f64,
+    /// The licence of the weights.
+    pub licence: String,
+    /// Percent of ImageNet's validation pictures that it names rightly.
+    pub top1: f64,
+    mean: [f32; 3],
+    deviation: [f32; 3],
+}
+
+impl Pretrained {
+    /// How it wants its pictures.
+    pub fn preprocessing(&self) -> Preprocessing {
+        Preprocessing::standardize(self.mean, self.deviation)
+    }
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    weights: Vec<Pretrained>,
+}
+
+/// All that are known by name.
+pub fn pretrained() -> &'static [Pretrained] {
+    static ALL: OnceLock<Vec<Pretrained>> = OnceLock::new();
+    ALL.get_or_init(|| toml::from_str::<Manifest>(MANIFEST).expect("tests read the manifest").weights)
+}
+
+/// The weights of that name.
+///
+/// # Errors
+/// [`Error::Argument`], which lists the names that there are.
+pub fn named(name: &str) -> Result<&'static Pretrained> {
+    find(name, |known| known.name == name)
+}
+
+/// What `Weights::ImageNet` means for a network.
+pub(super) fn of_network(network: &str) -> Result<&'static Pretrained> {
+    find(network, |known| known.network == network && known.default)
+}
+
+fn find(wanted: &str, is_it: impl Fn(&Pretrained) -> bool) -> Result<&'static Pretrained> {
+    pretrained().iter().find(|known| is_it(known)).ok_or_else(|| {
+        let names: Vec<&str> = pretrained().iter().map(|known| known.name.as_str()).collect();
+        let (expected, found) = (format!("one of {}", names.join(", ")), wanted.to_owned());
+        Error::Argument { name: "pretrained weights", expected, found }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_is_whole() {
+        for entry in pretrained() {
+            assert!(entry.revision.as_ref().is_none_or(|commit| commit.len() == 40), "{}", entry.name);
+            assert!(entry.sha256.as_ref().is_none_or(|hash| hash.len() == 64), "{}", entry.name);
+            assert!(entry.repository.split('/').count() == 2 && entry.megabytes > 1.0 && entry.top1 > 50.0);
+            assert_eq!(named(&entry.name).unwrap().repository, entry.repository);
+            assert!(of_network(&entry.network).is_ok(), "{} has no default", entry.network);
+        }
+        let problem = named("vgg61").unwrap_err().to_string();
+        assert!(problem.contains("vgg61") && problem.contains("resnet50.a1_in1k"), "{problem}");
+    }
+}

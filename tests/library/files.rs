@@ -1,0 +1,96 @@
+//! Files of weights: each kind is read, and what is damaged or hostile is refused.
+
+use std::fs;
+use std::path::Path;
+
+use headstart::prelude::*;
+use headstart::weights::read_file;
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+
+const ZIPPED: &[u8] = include_bytes!("../fixtures/zipped.pth");
+const LEGACY: &[u8] = include_bytes!("../fixtures/legacy.pth");
+const BOMB: &[u8] = include_bytes!("../fixtures/bomb.pth");
+
+fn written(folder: &Path, content: &[u8]) -> std::path::PathBuf {
+    let path = folder.join("weights");
+    fs::write(&path, content).unwrap();
+    path
+}
+
+fn safetensors(folder: &Path) -> Vec<u8> {
+    let path = folder.join("made.safetensors");
+    let tensor = Tensor::arange(0f32, 6.0, &device()).unwrap().reshape((2, 3)).unwrap();
+    candle_core::safetensors::save(&[("plain", tensor)].into_iter().collect(), &path).unwrap();
+    fs::read(path).unwrap()
+}
+
+#[test]
+fn pytorchs_files_are_read_whatever_their_name() {
+    let folder = tempfile::tempdir().unwrap();
+    for content in [ZIPPED, LEGACY] {
+        let tensors = read_file(written(folder.path(), content)).unwrap();
+        let rows = |name: &str| tensors[name].to_dtype(DType::F32).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(rows("plain"), [[0., 1., 2.], [3., 4., 5.]]);
+        assert_eq!(rows("turned"), [[0., 3.], [1., 4.], [2., 5.]]);
+        assert_eq!(rows("part"), [[3., 4., 5.]]);
+        assert_eq!(rows("half"), rows("plain"));
+        assert_eq!(tensors["count"].to_scalar::<i64>().unwrap(), 7);
+    }
+}
+
+#[test]
+fn code_in_a_file_is_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = read_file(written(folder.path(), BOMB)).unwrap_err().to_string();
+    assert!(message.contains("holds no tensor"), "{message}");
+    assert!(!Path::new("/tmp/headstart-a-file-of-weights-ran-code").exists());
+}
+
+#[test]
+fn a_header_larger_than_the_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for length in [1 << 40, u64::MAX, 100_000_001] {
+        let mut content = length.to_le_bytes().to_vec();
+        content.extend(b"{\"plain\": {\"dtype\": \"F32\"");
+        let message = read_file(written(folder.path(), &content)).unwrap_err().to_string();
+        assert!(message.contains(".safetensors file is damaged"), "{message}");
+    }
+}
+
+#[test]
+fn tensors_that_overlap_or_lie_outside_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for offsets in ["[0, 800]", "[4, 12]", "[8, 0]", "[18446744073709551608, 18446744073709551615]"] {
+        let header =
+            format!("{{\"a\": {{\"dtype\": \"F32\", \"shape\": [2], \"data_offsets\": {offsets}}}}}");
+        let mut content = (header.len() as u64).to_le_bytes().to_vec();
+        content.extend(header.bytes().chain([0; 8]));
+        assert!(read_file(written(folder.path(), &content)).is_err(), "{offsets}");
+    }
+}
+
+/// Thousands of damaged files: each is an answer, none a panic that reaches the caller.
+#[test]
+fn damaged_files_are_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = [ZIPPED.to_vec(), LEGACY.to_vec(), safetensors(folder.path())];
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    // Readers that panic are caught; what they would print is of no use here.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut refused = 0;
+    for round in 0..3000 {
+        let mut content = whole[round % 3].clone();
+        for _ in 0..random.random_range(1..6) {
+            let at = random.random_range(0..content.len());
+            match random.random_range(0..3) {
+                0 => content[at] = random.random(),
+                1 => content.truncate(at.max(1)),
+                _ => content.insert(at, random.random()),
+            }
+        }
+        refused += usize::from(read_file(written(folder.path(), &content)).is_err());
+    }
+    let _ = std::panic::take_hook();
+    assert!(refused > 1000, "{refused} of 3000 were refused");
+}

@@ -1,0 +1,179 @@
+//! Our own ops against candle's, against their definition and against finite differences.
+
+use headstart::candle_core::{Result, Tensor, Var};
+use headstart::ops::{BatchNorm, Conv, Relu, ScaleShift};
+use headstart::prelude::*;
+
+/// Even values in ±1 that do not depend on the seed of other tests.
+fn values(seed: u64, shape: &[usize]) -> Tensor {
+    let draw = |at: usize| {
+        let z = (seed << 32 | at as u64).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        ((z ^ (z >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let values: Vec<f32> = (0..shape.iter().product()).map(draw).collect();
+    Tensor::from_vec(values, shape, &device()).unwrap()
+}
+
+fn flat(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// The largest difference beside the largest value.
+fn difference(found: &Tensor, expected: &Tensor) -> f32 {
+    assert_eq!(found.dims(), expected.dims());
+    let (found, expected) = (flat(found), flat(expected));
+    let largest = expected.iter().fold(0f32, |a, v| a.max(v.abs()));
+    found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max) / largest.max(1e-20)
+}
+
+/// `Σ weights · f(inputs)`, in f64, as finite differences need it.
+fn weighed(f: &dyn Fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor], weights: &Tensor) -> f64 {
+    let output = f(inputs).unwrap();
+    flat(&output).iter().zip(flat(weights)).map(|(a, b)| f64::from(*a) * f64::from(b)).sum()
+}
+
+/// Moves each input a little in some direction, forth and back, and compares what the sum does
+/// with what the gradient says.
+fn assert_gradients(name: &str, f: &dyn Fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor], step: f64) {
+    let variables: Vec<Var> = inputs.iter().map(|x| Var::from_tensor(x).unwrap()).collect();
+    let tracked: Vec<Tensor> = variables.iter().map(|x| x.as_tensor().clone()).collect();
+    let output = f(&tracked).unwrap();
+    let weights = values(77, output.dims());
+    let gradients = (&output * &weights).unwrap().sum_all().unwrap().backward().unwrap();
+    for (at, variable) in variables.iter().enumerate() {
+        for direction in 0..3 {
+            let direction = values(100 + direction, variable.dims());
+            let moved = |by: f64| {
+                let mut inputs = inputs.to_vec();
+                inputs[at] = (&inputs[at] + (&direction * by).unwrap()).unwrap();
+                weighed(f, &inputs, &weights)
+            };
+            let measured = (moved(step) - moved(-step)) / (2.0 * step);
+            let gradient =
+                gradients.get(variable).unwrap_or_else(|| panic!("{name}: input {at} has no gradient"));
+            let said: f64 =
+                flat(gradient).iter().zip(flat(&direction)).map(|(a, b)| f64::from(*a) * f64::from(b)).sum();
+            let size = flat(gradient).iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+            assert!(
+                (measured - said).abs() < 2e-3 * size.max(1.0),
+                "{name}, input {at}: measured {measured}, the gradient says {said} (size {size})"
+            );
+        }
+    }
+}
+
+/// Windows, strides, padding, dilation and groups, in sizes that do not divide.
+fn convolutions() -> Vec<(Conv, [usize; 4], [usize; 4])> {
+    let conv = |stride, dilation, groups, before, x: [usize; 4], w: [usize; 4], after: [usize; 2]| {
+        let side = |axis: usize| {
+            (x[2 + axis] + before + after[axis] - dilation * (w[2 + axis] - 1) - 1) / stride + 1
+        };
+        let output = [side(0), side(1)];
+        (Conv { stride, dilation, groups, before: [before; 2], output, relu: false }, x, w)
+    };
+    vec![
+        conv(1, 1, 1, 1, [2, 3, 9, 11], [5, 3, 3, 3], [1, 1]),
+        conv(2, 1, 1, 3, [1, 3, 17, 14], [4, 3, 7, 7], [3, 3]),
+        conv(2, 1, 1, 0, [2, 4, 8, 9], [6, 4, 1, 1], [0, 0]),
+        conv(1, 1, 1, 0, [3, 40, 5, 7], [33, 40, 1, 1], [0, 0]),
+        conv(2, 1, 1, 0, [2, 5, 8, 8], [3, 5, 3, 3], [1, 1]),
+        conv(1, 2, 1, 2, [1, 2, 12, 10], [3, 2, 3, 3], [2, 2]),
+        conv(1, 1, 3, 1, [2, 6, 7, 7], [9, 2, 3, 3], [1, 1]),
+        conv(2, 1, 8, 2, [2, 8, 11, 9], [8, 1, 5, 5], [2, 2]),
+        conv(1, 1, 8, 1, [3, 8, 6, 7], [8, 1, 3, 3], [1, 1]),
+        conv(1, 1, 1, 1, [1, 70, 60, 50], [65, 70, 3, 3], [1, 1]),
+    ]
+}
+
+#[test]
+fn convolution_equals_candles_where_candle_has_it() {
+    for (conv, x, w) in convolutions() {
+        let (x, w) = (values(1, &x), values(2, &w));
+        let ours = x.apply_op2(&w, conv).unwrap();
+        let [top, left] = conv.before;
+        let needed = |axis: usize| {
+            (conv.output[axis] - 1) * conv.stride + conv.dilation * (w.dims()[2 + axis] - 1) + 1
+        };
+        let after = |axis: usize, before: usize| (needed(axis)).saturating_sub(x.dims()[2 + axis] + before);
+        let padded =
+            x.pad_with_zeros(2, top, after(0, top)).unwrap().pad_with_zeros(3, left, after(1, left)).unwrap();
+        let theirs = padded.conv2d(&w, 0, conv.stride, conv.dilation, conv.groups).unwrap();
+        let theirs = theirs.narrow(2, 0, conv.output[0]).unwrap().narrow(3, 0, conv.output[1]).unwrap();
+        let worst = difference(&ours, &theirs);
+        println!("{conv:?}: {worst:e}");
+        assert!(worst < 2e-6, "{conv:?}: {worst}");
+    }
+}
+
+#[test]
+fn convolution_has_the_gradients_that_finite_differences_find() {
+    for (conv, x, w) in convolutions() {
+        let inputs = [values(1, &x), values(2, &w), values(3, &w[..1])];
+        let f = |inputs: &[Tensor]| inputs[0].apply_op3(&inputs[1], &inputs[2], conv);
+        assert_gradients(&format!("{conv:?}"), &f, &inputs, 0.5);
+    }
+}
+
+#[test]
+fn the_relu_within_a_convolution_is_the_relu_after_it() {
+    let (conv, x, w) = convolutions().swap_remove(0);
+    let [x, w, b] = [values(1, &x), values(2, &w), values(3, &[5])].map(|t| Var::from_tensor(&t).unwrap());
+    let within = x.apply_op3(&w, &b, Conv { relu: true, ..conv }).unwrap();
+    let after = x.apply_op3(&w, &b, conv).unwrap().apply_op1(Relu { most: f32::INFINITY }).unwrap();
+    assert_eq!(flat(&within), flat(&after));
+    let gradients = [within, after].map(|y| y.sqr().unwrap().sum_all().unwrap().backward().unwrap());
+    for variable in [&x, &w, &b] {
+        let [a, b] = [0, 1].map(|at| gradients[at].get(variable).unwrap());
+        assert_eq!(flat(a), flat(b));
+    }
+}
+
+#[test]
+fn what_is_not_wanted_is_not_computed() {
+    let (conv, x, w) = convolutions().swap_remove(0);
+    let (x, w) = (values(1, &x), Var::from_tensor(&values(2, &w)).unwrap());
+    let gradients = x.apply_op2(&w, conv).unwrap().sum_all().unwrap().backward().unwrap();
+    assert!(gradients.get(&w).is_some() && gradients.get(&x).is_none());
+}
+
+#[test]
+fn relu_has_no_gradient_at_nought_and_keeps_what_is_no_number() {
+    let x = Var::new(&[-1f32, 0.0, 2.0, 7.0], &device()).unwrap();
+    for (most, expected) in [(f32::INFINITY, [0., 0., 1., 1.]), (6.0, [0., 0., 1., 0.])] {
+        let y = x.apply_op1(Relu { most }).unwrap();
+        assert_eq!(flat(&y), [0.0, 0.0, 2.0, most.min(7.0)]);
+        let gradients = y.sum_all().unwrap().backward().unwrap();
+        assert_eq!(flat(gradients.get(&x).unwrap()), expected);
+    }
+    let nan = Tensor::new(&[f32::NAN], &device()).unwrap().apply_op1(Relu { most: 6.0 }).unwrap();
+    assert!(flat(&nan)[0].is_nan());
+}
+
+#[test]
+fn batch_norm_normalises_and_has_the_gradients_that_finite_differences_find() {
+    let op = || BatchNorm { epsilon: 1e-3, found: Default::default() };
+    let inputs = [values(1, &[3, 4, 5, 3]), values(2, &[4]), values(3, &[4])];
+    let (ones, zeros) = (inputs[1].ones_like().unwrap(), inputs[1].zeros_like().unwrap());
+    let known = op();
+    let y = inputs[0].apply_op3(&ones, &zeros, known.clone()).unwrap();
+    let channels = y.transpose(0, 1).unwrap().flatten_from(1).unwrap();
+    assert!(flat(&channels.mean(1).unwrap()).iter().all(|mean| mean.abs() < 1e-6));
+    let found = known.found.get().unwrap();
+    for (variance, before) in flat(&channels.var(1).unwrap()).iter().zip(&found.variance) {
+        // candle divides by N - 1.
+        let expected = before / (before + 1e-3) * 45.0 / 44.0;
+        assert!((variance - expected).abs() < 1e-4, "{variance} against {expected}");
+    }
+    let f = |inputs: &[Tensor]| inputs[0].apply_op3(&inputs[1], &inputs[2], op());
+    assert_gradients("batch norm", &f, &inputs, 1e-2);
+}
+
+#[test]
+fn scale_and_shift_are_those_of_each_channel() {
+    let (x, scale, shift) = (values(1, &[2, 3, 2, 2]), values(2, &[3]), values(3, &[3]));
+    let f = |inputs: &[Tensor]| inputs[0].apply_op3(&scale, &shift, ScaleShift);
+    let expected = x.broadcast_mul(&scale.reshape((1, 3, 1, 1)).unwrap()).unwrap();
+    let expected = expected.broadcast_add(&shift.reshape((1, 3, 1, 1)).unwrap()).unwrap();
+    assert!(difference(&f(std::slice::from_ref(&x)).unwrap(), &expected) < 1e-6);
+    assert_gradients("scale and shift", &f, &[x], 0.5);
+}
