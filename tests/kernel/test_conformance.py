@@ -10,7 +10,7 @@ class HeadstartConformance(jupyter_kernel_test.KernelTests):
     code_hello_world = 'println!("hello, world");'
     code_stderr = 'eprintln!("oops");'
     code_generate_error = 'panic!("on purpose");'
-    completion_samples = [{"text": "Vgg1", "matches": {"Vgg16"}}, {"text": "Vgg16::ne", "matches": {"new("}}]
+    completion_samples = [{"text": "Vgg1", "matches": {"Vgg16", "Vgg16Bn"}}, {"text": "Vgg16::ne", "matches": {"new("}}]
     complete_code_samples = ["1 + 1", "fn f() {\n}", 'let s = "{";', ":vars"]
     incomplete_code_samples = ["fn f() {", 'let s = "', "/* ", "f(1,"]
     invalid_code_samples = ["}", "(]"]

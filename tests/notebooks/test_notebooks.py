@@ -87,10 +87,10 @@ def test_your_own_images_runs_on_a_folder_of_ones_own(tmp_path):
     command = [HEADSTART, "run", ROOT / "notebooks" / "your_own_images.ipynb", "--output", target]
     subprocess.run(command, check=True, timeout=300, env=environment)
     notebook = nbformat.read(target, 4)
-    assert '["dark", "green", "red"]: 18 pictures to learn from, 6 kept aside' in text(notebook)
+    assert '["dark", "green", "red"]: 15 pictures to learn from, 9 kept aside' in text(notebook)
     assert losses(notebook)[-1] < losses(notebook)[0]
     shown = pictures(notebook)
-    assert len(shown) == 3 and shown[0].count("<image") == 18 and shown[2].count("<image") == 6
+    assert len(shown) == 3 and shown[0].count("<image") == 15 and shown[2].count("<image") == 9
     assert re.search(r">(dark|green|red) [01]\.\d\d", shown[2])
 
 
