@@ -332,6 +332,9 @@ fn without_a_known_hash_the_first_is_held_to() -> Result<()> {
     *changed.last_mut().unwrap() ^= 1;
     fs::write(&path, &changed).unwrap();
     assert!(hub.verify(&wanted).unwrap_err().to_string().contains("SHA-256"));
+    changed.push(0);
+    fs::write(&path, &changed).unwrap();
+    assert!(hub.fetch(&wanted).unwrap_err().to_string().contains("SHA-256"));
     Ok(())
 }
 
