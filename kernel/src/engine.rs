@@ -23,7 +23,7 @@ use crate::listen::{Listen, listen};
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
 use crate::session::{self, Session};
 use crate::template::Template;
-use crate::{relay, timing, toolchain};
+use crate::{kept, relay, timing, toolchain};
 
 /// Run in each new process of cells, before the first.
 const BEGIN: &str = "headstart::start();";
@@ -37,11 +37,13 @@ const GLANCE: Duration = Duration::from_millis(100);
 
 /// If this process was started to run cells, does so and does not return.
 pub fn runtime_hook() {
-    if std::env::var_os("EVCXR_IS_RUNTIME").is_some()
-        && let Err(error) = relay::start()
-    {
-        eprintln!("the cells' output could not be redirected: {error}");
-        std::process::exit(1);
+    if std::env::var_os("EVCXR_IS_RUNTIME").is_some() {
+        // SAFETY: no other thread runs yet.
+        unsafe { kept::forget() };
+        if let Err(error) = relay::start() {
+            eprintln!("the cells' output could not be redirected: {error}");
+            std::process::exit(1);
+        }
     }
     evcxr::runtime_hook();
 }
@@ -91,6 +93,7 @@ impl Engine {
             if let Ok(template) = Template::expected() {
                 std::env::set_var(LIBRARY_VARIABLE, template.library());
                 std::env::set_var(toolchain::SOURCES_VARIABLE, template.library_sources());
+                kept::set_up(&template);
             }
             if let Some(path) = toolchain::with_standard_library(std::env::var_os("LD_LIBRARY_PATH")) {
                 std::env::set_var("LD_LIBRARY_PATH", path);

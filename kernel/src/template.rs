@@ -3,8 +3,8 @@
 //! A template is a folder in the user's cache, named by what it was made from. It holds the
 //! prelude as a dylib with the libraries that rustc must see beside it (`deps`), the facade that
 //! cells depend on (`facade`, see [`crate::skeleton`]), the standard library's sources in the same
-//! short form (`library`), and a session folder in which one cell has already been compiled
-//! (`session`).
+//! short form (`library`), a session folder in which one cell has already been compiled
+//! (`session`), and what was compiled for that (`cells`).
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,9 +13,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::session;
 use crate::skeleton::copy_sources;
 use crate::toolchain::{library_sources, output, rustc_version};
+use crate::{kept, session};
 
 /// A crate whose signatures rust-analyzer is to know: name, edition, and which of the others it
 /// uses, under which name.
@@ -101,6 +101,11 @@ impl Template {
         self.path.join("session")
     }
 
+    /// What was compiled while the first session began, for the later ones (see [`kept`]).
+    pub fn kept_cells(&self) -> PathBuf {
+        self.path.join("cells")
+    }
+
     /// What rust-analyzer is to take for the standard library's sources.
     pub fn library_sources(&self) -> PathBuf {
         self.path.join("library")
@@ -116,6 +121,9 @@ impl Template {
         let deps = self.path.join("deps");
         let flags = [
             "-Cprefer-dynamic".to_owned(),
+            // Quicker than sixteen units, and a program to strip what has no debug info.
+            "-Ccodegen-units=1".to_owned(),
+            "-Cstrip=none".to_owned(),
             "--extern".to_owned(),
             format!("{REAL}={}", self.library().display()),
             format!("-Ldependency={}", deps.display()),
@@ -185,6 +193,7 @@ fn list_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
 /// Compiles the prelude as a dylib and gathers it with all that it was made of.
 fn build_library(source: &Path, deps: &Path) -> Result<(), String> {
     let mut cargo = Command::new("cargo");
+    kept::not_for(&mut cargo);
     cargo.current_dir(source).args([
         "rustc",
         "--release",

@@ -1,0 +1,213 @@
+//! The cells with which every session begins, compiled once.
+//!
+//! Before a user's first cell, evcxr compiles one to see whether it can, and the prelude is
+//! loaded in two more: the same sources in each session. So this program stands before rustc, as
+//! cargo's `RUSTC_WRAPPER`, and answers for a source that the template's first session compiled
+//! with what rustc made and said then.
+
+use std::ffi::OsString;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use crate::template::Template;
+
+const WRAPPER_VARIABLE: &str = "RUSTC_WRAPPER";
+/// Where what was kept lies.
+const FOLDER_VARIABLE: &str = "HEADSTART_KEPT_CELLS";
+/// Stands for the session's folder in what is kept.
+const SESSION: &str = "{session}";
+/// evcxr's name for a cell.
+const CELL: &str = "ctx";
+const STATUS: &str = "status";
+const STDERR: &str = "stderr";
+
+/// Makes cargo ask this program first, if nobody else is to be asked.
+///
+/// # Safety
+/// Sets environment variables: no other thread may be reading them.
+pub unsafe fn set_up(template: &Template) {
+    let program = std::env::current_exe();
+    if let (Ok(program), None) = (program, std::env::var_os(WRAPPER_VARIABLE)) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            std::env::set_var(WRAPPER_VARIABLE, program);
+            std::env::set_var(FOLDER_VARIABLE, template.kept_cells());
+        }
+    }
+}
+
+/// Undoes [`set_up`] for a command of ours that compiles something else.
+pub fn not_for(command: &mut Command) {
+    if std::env::var_os(FOLDER_VARIABLE).is_some() {
+        command.env_remove(WRAPPER_VARIABLE).env_remove(FOLDER_VARIABLE);
+    }
+}
+
+/// Undoes [`set_up`] for what a user's cell starts.
+///
+/// # Safety
+/// Sets environment variables: no other thread may be reading them.
+pub unsafe fn forget() {
+    if std::env::var_os(FOLDER_VARIABLE).is_some() {
+        // SAFETY: the caller's promise.
+        unsafe {
+            std::env::remove_var(WRAPPER_VARIABLE);
+            std::env::remove_var(FOLDER_VARIABLE);
+        }
+    }
+}
+
+/// If cargo called this program in rustc's place, does so and does not return.
+pub fn hook() {
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(folder), Some(rustc)) = (std::env::var_os(FOLDER_VARIABLE), arguments.next()) else { return };
+    if Path::new(&rustc).file_stem().is_none_or(|name| name != "rustc") {
+        return;
+    }
+    let arguments: Vec<OsString> = arguments.collect();
+    let session = std::env::current_dir().unwrap_or_default();
+    let cell = session.to_str().and_then(|session| Cell::of_session(Path::new(&folder), session, &arguments));
+    let status = match cell {
+        Some(cell) => cell.answer(Command::new(&rustc).args(&arguments)),
+        None => Err(Command::new(&rustc).args(&arguments).exec()),
+    };
+    std::process::exit(status.unwrap_or_else(|error| {
+        eprintln!("error: {}: {error}", rustc.display());
+        1
+    }));
+}
+
+/// One compilation of a cell that is kept or may be.
+struct Cell {
+    /// Where it is kept.
+    kept: PathBuf,
+    session: String,
+    out: PathBuf,
+}
+
+impl Cell {
+    /// `None` for anything but a cell.
+    fn of_session(folder: &Path, session: &str, arguments: &[OsString]) -> Option<Cell> {
+        let arguments: Vec<&str> =
+            arguments.iter().map(|argument| argument.to_str()).collect::<Option<_>>()?;
+        let after = |flag: &str| {
+            arguments.iter().position(|argument| *argument == flag).and_then(|at| arguments.get(at + 1))
+        };
+        if after("--crate-name") != Some(&CELL) {
+            return None;
+        }
+        let source = fs::read(Path::new(session).join("src/lib.rs")).ok()?;
+        let mut hasher = DefaultHasher::new();
+        (arguments.join("\u{1f}").replace(session, SESSION), source).hash(&mut hasher);
+        let kept = folder.join(format!("{:016x}", hasher.finish()));
+        Some(Cell { kept, out: PathBuf::from(after("--out-dir")?), session: session.to_owned() })
+    }
+
+    fn answer(&self, rustc: &mut Command) -> io::Result<i32> {
+        if let Ok(status) = self.recall() {
+            return Ok(status);
+        }
+        let warmed = self
+            .kept
+            .parent()
+            .and_then(Path::parent)
+            .is_some_and(|template| template.join("session").is_dir());
+        if warmed {
+            // A user's own cell.
+            return Err(rustc.exec());
+        }
+        let output = rustc.output()?;
+        io::stdout().write_all(&output.stdout)?;
+        io::stderr().write_all(&output.stderr)?;
+        // Only speed depends on it.
+        let _ = self.keep(output.status, &String::from_utf8_lossy(&output.stderr));
+        Ok(output.status.code().unwrap_or(1))
+    }
+
+    /// Does what rustc did, if it is kept.
+    fn recall(&self) -> io::Result<i32> {
+        let status = fs::read_to_string(self.kept.join(STATUS))?;
+        let status = status.parse().map_err(|_| io::ErrorKind::InvalidData)?;
+        for entry in fs::read_dir(&self.kept)? {
+            let (from, to) = {
+                let entry = entry?;
+                (entry.path(), self.out.join(entry.file_name()))
+            };
+            match from.extension().and_then(|extension| extension.to_str()) {
+                Some("d") => fs::write(to, self.with_session(&from)?)?,
+                Some(_) => fs::copy(from, to).map(drop)?,
+                None => {}
+            }
+        }
+        io::stderr().write_all(self.with_session(&self.kept.join(STDERR))?.as_bytes())?;
+        Ok(status)
+    }
+
+    fn with_session(&self, file: &Path) -> io::Result<String> {
+        Ok(fs::read_to_string(file)?.replace(SESSION, &self.session))
+    }
+
+    /// Keeps what rustc made (`libctx.so`, `ctx.d`) and said, whole or not at all.
+    fn keep(&self, status: ExitStatus, stderr: &str) -> io::Result<()> {
+        let part = self.kept.with_extension(std::process::id().to_string());
+        fs::create_dir_all(&part)?;
+        let kept = (|| {
+            if status.success() {
+                let library =
+                    format!("{}{CELL}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+                fs::copy(self.out.join(&library), part.join(&library))?;
+                let sources = format!("{CELL}.d");
+                let text = fs::read_to_string(self.out.join(&sources))?;
+                fs::write(part.join(sources), text.replace(&self.session, SESSION))?;
+            }
+            fs::write(part.join(STDERR), stderr.replace(&self.session, SESSION))?;
+            fs::write(part.join(STATUS), status.code().unwrap_or(1).to_string())?;
+            fs::rename(&part, &self.kept)
+        })();
+        if kept.is_err() {
+            let _ = fs::remove_dir_all(&part);
+        }
+        kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A session's folder with a source, and the cell that rustc would be called for.
+    fn cell(template: &Path, session: &Path, source: &str) -> Cell {
+        fs::create_dir_all(session.join("src")).unwrap();
+        fs::write(session.join("src/lib.rs"), source).unwrap();
+        let out = session.to_str().unwrap();
+        let arguments = ["--crate-name", CELL, "--out-dir", out].map(OsString::from);
+        Cell::of_session(&template.join("cells"), session.to_str().unwrap(), &arguments).unwrap()
+    }
+
+    #[test]
+    fn a_later_session_is_given_what_rustc_made_for_the_same_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+        let first = cell(folder.path(), &one, "fn f() {}");
+        let said = "made $0/libctx.so".replace("$0", one.to_str().unwrap());
+        let rustc = format!("echo bytes > libctx.so; echo $PWD > ctx.d; echo '{said}' >&2");
+        let status = Command::new("sh").args(["-c", &rustc]).current_dir(&one).status().unwrap();
+        assert!(first.recall().is_err());
+        first.keep(status, &said).unwrap();
+        let second = cell(folder.path(), &two, "fn f() {}");
+        assert_eq!(second.recall().unwrap(), 0);
+        assert_eq!(fs::read_to_string(two.join("libctx.so")).unwrap(), "bytes\n");
+        assert_eq!(fs::read_to_string(two.join("ctx.d")).unwrap().trim(), two.to_str().unwrap());
+        assert!(cell(folder.path(), &two, "fn g() {}").recall().is_err());
+    }
+
+    #[test]
+    fn only_cells_are_kept() {
+        let arguments = ["--crate-name", "candle_core", "--out-dir", "."].map(OsString::from);
+        assert!(Cell::of_session(Path::new("cells"), ".", &arguments).is_none());
+    }
+}
