@@ -43,6 +43,7 @@ static EFFICIENTNET_B0: Architecture = Architecture {
     features: |net| features(net, &B0),
     top,
     preprocessing: Preprocessing::TORCH,
+    keras: None,
     demo: None,
 };
 
@@ -52,6 +53,7 @@ static EFFICIENTNET_LITE0: Architecture = Architecture {
     top,
     // (pixel - 127) / 128
     preprocessing: Preprocessing::standardize([127.0 / 255.0; 3], [128.0 / 255.0; 3]),
+    keras: None,
     demo: None,
 };
 

@@ -18,6 +18,8 @@ pub(crate) struct Architecture {
     pub(crate) top: fn(&mut Assembler, usize, Activation) -> Result<()>,
     /// How files of weights for it want their pictures.
     pub(crate) preprocessing: Preprocessing,
+    /// The network as Keras has it, where that differs, for Keras's files.
+    pub(crate) keras: Option<&'static Architecture>,
     /// The weights that come with the library, if there are any.
     pub(crate) demo: Option<&'static [u8]>,
 }
@@ -99,6 +101,10 @@ impl Network {
     /// the tensors concerned, if the weights are another network's; [`Error::Io`].
     pub fn build(self) -> Result<Model> {
         let Network { architecture, weights, include_top, .. } = self;
+        let architecture = match (weights.is_keras()?, architecture.keras) {
+            (true, Some(own)) => own,
+            _ => architecture,
+        };
         let (name, usual) = (architecture.name, weights.usual());
         let input_shape = self.input_shape.unwrap_or_else(|| vec![3, usual.side, usual.side]);
         let (classes, alpha) = (self.classes.unwrap_or(usual.classes), self.alpha.unwrap_or(usual.alpha));

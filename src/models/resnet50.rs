@@ -17,11 +17,37 @@ const EXPANSION: usize = 4;
 
 static RESNET50: Architecture = Architecture {
     name: "resnet50",
-    features,
+    features: |net| features(net, TORCH),
     top,
     preprocessing: Preprocessing::TORCH,
+    keras: Some(&RESNET50_OF_KERAS),
     demo: Some(include_bytes!("../../weights/resnet50-demo.safetensors")),
 };
+
+/// The paper's own form, v1, of which Keras has weights (`keras/src/applications/resnet.py`).
+static RESNET50_OF_KERAS: Architecture = Architecture {
+    features: |net| features(net, KERAS),
+    preprocessing: Preprocessing::CAFFE,
+    keras: None,
+    demo: None,
+    ..RESNET50
+};
+
+/// In what the forms of the network differ.
+#[derive(Clone, Copy)]
+struct Form {
+    /// Which convolution of a stage's first block takes the stride.
+    strided: usize,
+    /// Whether convolutions have a bias.
+    bias: bool,
+    epsilon: f64,
+    /// How much of the moving statistics a batch leaves.
+    momentum: f64,
+}
+
+/// torchvision's momentum 0.1 is the share that is new; Keras's 0.9 would be the share that is kept.
+const TORCH: Form = Form { strided: 2, bias: false, epsilon: 1e-5, momentum: 0.9 };
+const KERAS: Form = Form { strided: 1, bias: true, epsilon: 1.001e-5, momentum: 0.99 };
 
 /// ResNet50: 50 layers in residual blocks, each of which adds its input to its output.
 ///
@@ -44,8 +70,8 @@ impl ResNet50 {
     }
 }
 
-fn features(net: &mut Assembler) -> Result<()> {
-    conv_and_norm(net, "conv1", "", "conv1".into(), "bn1".into(), conv(net.width(64), 7, 2))?;
+fn features(net: &mut Assembler, form: Form) -> Result<()> {
+    conv_and_norm(net, form, "conv1", "conv1", "bn1", conv(net.width(64), 7, 2))?;
     net.layer("conv1_relu", Activation::Relu)?;
     net.layer("pool1_pool", MaxPooling2D::new(3).strides(2).padding(Padding::Explicit(1)))?;
     for (stage, (blocks, width, stride)) in (1..).zip(STAGES) {
@@ -53,7 +79,8 @@ fn features(net: &mut Assembler) -> Result<()> {
             let name = format!("conv{}_block{}", stage + 1, block + 1);
             let stem = format!("layer{stage}.{block}");
             let width = net.width(width);
-            residual_block(net, &name, &stem, width, if block == 0 { stride } else { 1 }, block == 0)?;
+            let stride = if block == 0 { stride } else { 1 };
+            residual_block(net, form, [&name, &stem], width, stride, block == 0)?;
         }
     }
     Ok(())
@@ -62,8 +89,8 @@ fn features(net: &mut Assembler) -> Result<()> {
 /// 1x1, 3x3 and 1x1 convolutions, added to the input, or to its projection where the shape changes.
 fn residual_block(
     net: &mut Assembler,
-    name: &str,
-    stem: &str,
+    form: Form,
+    [name, stem]: [&str; 2],
     width: usize,
     stride: usize,
     project: bool,
@@ -71,15 +98,16 @@ fn residual_block(
     let input = net.last();
     let mut shortcut: NodeId = input;
     if project {
-        let (conv_stem, norm_stem) = (format!("{stem}.downsample.0"), format!("{stem}.downsample.1"));
-        conv_and_norm(net, name, "_0", conv_stem, norm_stem, conv(width * EXPANSION, 1, stride))?;
+        let stems = [0, 1].map(|n| format!("{stem}.downsample.{n}"));
+        let conv = conv(width * EXPANSION, 1, stride);
+        conv_and_norm(net, form, &format!("{name}_0"), &stems[0], &stems[1], conv)?;
         shortcut = net.last();
         net.branch_from(input);
     }
-    let convolutions = [conv(width, 1, 1), conv(width, 3, stride), conv(width * EXPANSION, 1, 1)];
-    for (n, conv) in (1..).zip(convolutions) {
-        let (conv_stem, norm_stem) = (format!("{stem}.conv{n}"), format!("{stem}.bn{n}"));
-        conv_and_norm(net, name, &format!("_{n}"), conv_stem, norm_stem, conv)?;
+    for (n, (filters, size)) in (1..).zip([(width, 1), (width, 3), (width * EXPANSION, 1)]) {
+        let stems = ["conv", "bn"].map(|part| format!("{stem}.{part}{n}"));
+        let conv = conv(filters, size, if n == form.strided { stride } else { 1 });
+        conv_and_norm(net, form, &format!("{name}_{n}"), &stems[0], &stems[1], conv)?;
         if n < 3 {
             net.layer(&format!("{name}_{n}_relu"), Activation::Relu)?;
         }
@@ -89,21 +117,20 @@ fn residual_block(
 }
 
 fn conv(filters: usize, size: usize, stride: usize) -> Conv2D {
-    Conv2D::new(filters, size).strides(stride).padding(Padding::Explicit(size / 2)).use_bias(false)
+    Conv2D::new(filters, size).strides(stride).padding(Padding::Explicit(size / 2))
 }
 
 fn conv_and_norm(
     net: &mut Assembler,
+    form: Form,
     name: &str,
-    suffix: &str,
-    conv_stem: String,
-    norm_stem: String,
+    conv_stem: &str,
+    norm_stem: &str,
     conv: Conv2D,
 ) -> Result<()> {
-    // torchvision's momentum 0.1 is the share that is new; Keras's 0.9 the share that is kept.
-    let norm = BatchNormalization::default().momentum(0.9).epsilon(1e-5);
-    net.conv(&format!("{name}{suffix}_conv"), &[&conv_stem], conv)?;
-    net.batch_norm(&format!("{name}{suffix}_bn"), &[&norm_stem], norm)
+    let norm = BatchNormalization::default().momentum(form.momentum).epsilon(form.epsilon);
+    net.conv(&format!("{name}_conv"), &[conv_stem], conv.use_bias(form.bias))?;
+    net.batch_norm(&format!("{name}_bn"), &[norm_stem], norm)
 }
 
 fn top(net: &mut Assembler, classes: usize, last: Activation) -> Result<()> {

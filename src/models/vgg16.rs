@@ -15,11 +15,16 @@ static VGG16: Architecture = Architecture {
     features: |net| features(net, false),
     top,
     preprocessing: Preprocessing::TORCH,
+    keras: Some(&VGG16_OF_KERAS),
     demo: Some(include_bytes!("../../weights/vgg16-demo.safetensors")),
 };
 
+/// The same network; the weights that Keras gives want their pictures otherwise.
+static VGG16_OF_KERAS: Architecture =
+    Architecture { preprocessing: Preprocessing::CAFFE, keras: None, demo: None, ..VGG16 };
+
 static VGG16_BN: Architecture =
-    Architecture { name: "vgg16_bn", features: |net| features(net, true), demo: None, ..VGG16 };
+    Architecture { name: "vgg16_bn", features: |net| features(net, true), demo: None, keras: None, ..VGG16 };
 
 /// VGG16: 13 convolutions in five blocks, and three dense layers on top.
 ///

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Layer, Model, Param};
+use super::{Layer, Model, Node, Param};
 use crate::{Error, Result};
 
 impl Model {
@@ -66,17 +66,31 @@ impl Model {
         layers
     }
 
+    /// The node that has the name, or is a model with a layer that has it.
+    pub(crate) fn place_of(&self, name: &str) -> Result<usize> {
+        let inside = |node: &Node| node.layer.model().is_some_and(|model| model.place_of(name).is_ok());
+        let here = |node: &Node| node.layer.model().is_none() && node.name == name;
+        let place = self.nodes().iter().position(|node| here(node) || inside(node));
+        place.ok_or_else(|| self.unknown_layer(name))
+    }
+
     fn position(&self, layers: &[(String, Arc<dyn Layer>)], name: &str) -> Result<usize> {
-        layers.iter().position(|(known, _)| known == name).ok_or_else(|| {
-            let names: Vec<&str> = layers.iter().map(|(name, _)| name.as_str()).collect();
-            let closest = names.iter().min_by_key(|known| distance(known, name));
-            let hint = match closest {
-                Some(known) if distance(known, name) <= name.len() / 2 => format!("did you mean `{known}`?"),
-                _ => String::new(),
-            };
-            let model = self.name().to_owned();
-            Error::UnknownLayer { model, name: name.into(), known: names.join(", "), hint }
-        })
+        layers.iter().position(|(known, _)| known == name).ok_or_else(|| self.unknown_layer(name))
+    }
+
+    fn unknown_layer(&self, name: &str) -> Error {
+        let names = self.layer_names();
+        let closest = names.iter().min_by_key(|known| distance(known, name));
+        let hint = match closest {
+            Some(known) if distance(known, name) <= name.len() / 2 => format!("did you mean `{known}`?"),
+            _ => String::new(),
+        };
+        Error::UnknownLayer {
+            model: self.name().to_owned(),
+            name: name.into(),
+            known: names.join(", "),
+            hint,
+        }
     }
 }
 

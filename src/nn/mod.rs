@@ -26,6 +26,7 @@ pub use dropout::Dropout;
 pub use initializer::Initializer;
 pub use layer::{Build, Context, Layer, LayerSpec, Mode};
 pub use merge::{Add, Multiply};
+pub(crate) use model::Node;
 pub use model::{Model, ModelBuilder, NodeId};
 pub use norm::BatchNormalization;
 pub use param::Param;

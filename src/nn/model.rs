@@ -33,6 +33,13 @@ pub(crate) struct Node {
     inputs: Vec<NodeId>,
 }
 
+impl Node {
+    /// Where the layers stand whose outputs it takes.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = usize> {
+        self.inputs.iter().map(|id| id.0)
+    }
+}
+
 /// A layer's place in the model that a [`ModelBuilder`] is making.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeId(usize);
@@ -148,8 +155,49 @@ impl Model {
     /// # Errors
     /// [`Error::Shape`] if the batch does not fit the model.
     pub fn forward(&self, batch: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok(self.forward_to(batch, mode, &[self.graph.output.0])?.swap_remove(0))
+    }
+
+    /// What some layers, here or in a model inside, make of a batch, `[N, …]`: Keras's
+    /// `Model(base.input, [base.get_layer(name).output for name in names])`.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+    /// let picture = random_uniform((1, 3, 64, 64), 0.0, 255.0)?;
+    /// let maps = base.outputs_of(&["block1_conv1", "block5_pool"], &base.preprocess(&picture)?)?;
+    /// assert_eq!(maps[0].dims(), [1, 16, 64, 64]);
+    /// assert_eq!(maps[1].dims(), [1, 128, 2, 2]);
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownLayer`], which lists the names that there are; [`Error::Shape`] if the batch
+    /// does not fit the model.
+    pub fn outputs_of(&self, names: &[&str], batch: &Tensor) -> Result<Vec<Tensor>> {
+        let places = names.iter().map(|name| self.place_of(name)).collect::<Result<Vec<usize>>>()?;
+        // Of a model inside, what goes into it.
+        let node = |place: usize| &self.graph.nodes[place];
+        let own = |place: &usize| node(*place).layer.model().map_or(*place, |_| node(*place).inputs[0].0);
+        let mut outputs =
+            self.forward_to(batch, Mode::Inference, &places.iter().map(own).collect::<Vec<_>>())?;
+        for place in 0..self.graph.nodes.len() {
+            let Some(model) = node(place).layer.model() else { continue };
+            let here: Vec<usize> = (0..names.len()).filter(|&at| places[at] == place).collect();
+            if let Some(&first) = here.first() {
+                let inside: Vec<&str> = here.iter().map(|&at| names[at]).collect();
+                let found = model.outputs_of(&inside, &outputs[first])?;
+                here.into_iter().zip(found).for_each(|(at, output)| outputs[at] = output);
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// The outputs of the nodes `wanted`, for a batch.
+    pub(crate) fn forward_to(&self, batch: &Tensor, mode: Mode, wanted: &[usize]) -> Result<Vec<Tensor>> {
         self.check_input(batch)?;
-        let nodes = &self.graph.nodes;
+        let last = wanted.iter().copied().max().unwrap_or_default();
+        let nodes = &self.graph.nodes[..=last];
         let mut last_use = vec![0; nodes.len()];
         for (at, node) in nodes.iter().enumerate() {
             node.inputs.iter().for_each(|input| last_use[input.0] = at);
@@ -162,12 +210,12 @@ impl Model {
             let output = node.layer.forward(&inputs, mode)?;
             values[at] = Some(output);
             for input in &node.inputs {
-                if last_use[input.0] == at && *input != self.graph.output {
+                if last_use[input.0] == at && !wanted.contains(&input.0) {
                     values[input.0] = None;
                 }
             }
         }
-        Ok(values.swap_remove(self.graph.output.0).expect("the output was computed"))
+        Ok(wanted.iter().map(|&at| values[at].clone().expect("what is wanted is kept")).collect())
     }
 
     /// Every parameter, in the order of the layers.

@@ -13,6 +13,8 @@ use std::path::Path;
 use candle_core::pickle::{Object, Stack, TensorInfo};
 use candle_core::{Device, Tensor, bail};
 
+use super::keras;
+use crate::nn::Model;
 use crate::{Error, Result};
 
 type Tensors = candle_core::Result<HashMap<String, Tensor>>;
@@ -21,19 +23,38 @@ const ZIP: &[u8] = b"PK\x03\x04";
 /// PyTorch's magic number, itself a pickle.
 const LEGACY: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
 
-/// The tensors in a file that is meant for a network: `.safetensors`, or PyTorch's `.pth`.
-pub(super) fn read(path: &Path, network: &str) -> Result<HashMap<String, Tensor>> {
+/// The tensors in a file that is meant for a model, in the model's own names and layout if they are
+/// Keras's.
+pub(super) fn read_for(path: &Path, model: &Model) -> Result<HashMap<String, Tensor>> {
+    let tensors = read(path, model.name())?;
+    if is_keras(path)? { keras::arrange(tensors, model) } else { Ok(tensors) }
+}
+
+/// Whether a file is one of Keras's.
+pub(super) fn is_keras(path: &Path) -> Result<bool> {
+    Ok(begins(path)?.0.starts_with(keras::SIGNATURE))
+}
+
+/// A file's first bytes, and how many there are.
+fn begins(path: &Path) -> Result<([u8; 15], usize)> {
     let mut first = [0; 15];
     let length = File::open(path).and_then(|mut file| file.read(&mut first)).map_err(Error::io(path))?;
+    Ok((first, length))
+}
+
+/// The tensors in a file: `.safetensors`, PyTorch's `.pth` or Keras's `.h5`.
+pub(super) fn read(path: &Path, network: &str) -> Result<HashMap<String, Tensor>> {
+    let (first, length) = begins(path)?;
     let refuse = |problem: String| Error::weights(path, network, vec![problem]);
     let (form, reader): (&str, fn(&Path) -> Tensors) = match first {
         _ if first.starts_with(ZIP) => (".pth", zipped),
         _ if first == LEGACY => (".pth", legacy),
+        _ if first.starts_with(keras::SIGNATURE) => (".h5", keras::datasets),
         [_, _, _, _, _, _, _, _, b'{', ..] => (".safetensors", safetensors),
         _ => {
             let found = String::from_utf8_lossy(&first[..length]).into_owned();
             return Err(refuse(format!(
-                "expected a .safetensors or .pth file, found one that begins with {found:?}"
+                "expected a .safetensors, .pth or .h5 file, found one that begins with {found:?}"
             )));
         }
     };

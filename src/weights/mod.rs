@@ -2,6 +2,7 @@
 
 mod formats;
 mod hub;
+mod keras;
 mod manifest;
 mod stored;
 
@@ -34,7 +35,7 @@ pub enum Weights {
     /// Drawn from a seed, as Keras draws them: the beginning of training from scratch.
     Random(u64),
     /// A `.safetensors` file, or a `.pth` file of PyTorch's, with torchvision's or timm's names, or as
-    /// [`Model::save_weights`] wrote it.
+    /// [`Model::save_weights`] wrote it; or a `.h5` or `.weights.h5` file of Keras's.
     File(PathBuf),
     /// Tensors at hand, with the names of such a file.
     Tensors(HashMap<String, Tensor>),
@@ -51,6 +52,14 @@ impl Weights {
         match self {
             Weights::Demo => Usual { side: 64, classes: SOURCES.len(), alpha: 0.25 },
             _ => Usual { side: 224, classes: 1000, alpha: 1.0 },
+        }
+    }
+
+    /// Whether they were written by Keras.
+    pub(crate) fn is_keras(&self) -> Result<bool> {
+        match self {
+            Weights::File(path) => formats::is_keras(path),
+            _ => Ok(false),
         }
     }
 
@@ -91,10 +100,10 @@ impl Weights {
     }
 }
 
-/// The tensors in a `.safetensors` or `.pth` file, by their names.
+/// The tensors in a `.safetensors`, `.pth` or `.h5` file, by their names.
 ///
 /// # Errors
-/// [`Error::Io`] if it cannot be opened; [`Error::Weights`] if it is neither, or damaged.
+/// [`Error::Io`] if it cannot be opened; [`Error::Weights`] if it is none of these, or damaged.
 pub fn read_file(path: impl AsRef<Path>) -> Result<HashMap<String, Tensor>> {
     formats::read(path.as_ref(), "any network")
 }
@@ -125,7 +134,7 @@ pub(crate) fn fill(
             )
         }
         Weights::Tensors(tensors) => (tensors.clone(), "the given tensors".into()),
-        Weights::File(path) => (formats::read(path, network)?, path.clone()),
+        Weights::File(path) => (formats::read_for(path, model)?, path.clone()),
         Weights::ImageNet | Weights::Named(_) => {
             let path = Hub::from_environment()?.fetch(weights.known(network)?)?;
             (formats::read(&path, network)?, path)

@@ -34,8 +34,9 @@ impl Model {
         save(&self.named_params(), HashMap::new(), path.as_ref())
     }
 
-    /// Puts back what [`Model::save_weights`] wrote of a model of the same form. The weights stay
-    /// as they were unless every tensor fits.
+    /// Puts back what [`Model::save_weights`] wrote of a model of the same form, or Keras's
+    /// `save_weights` or `save` into a `.h5` file. The weights stay as they were unless every tensor
+    /// fits.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read; [`Error::Weights`] with the tensors that are
@@ -46,7 +47,7 @@ impl Model {
 
     /// The same for a file that need not hold every tensor, unless `all` are asked for.
     pub(crate) fn load(&self, path: &Path, all: bool) -> Result<()> {
-        let tensors = formats::read(path, self.name())?;
+        let tensors = formats::read_for(path, self)?;
         let params = self.named_params();
         let mut problems = Vec::new();
         for (name, param) in &params {

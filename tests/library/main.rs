@@ -5,6 +5,7 @@ mod demo;
 mod files;
 mod gradients;
 mod hub;
+mod keras;
 mod lite0;
 mod parity;
 mod program;

@@ -1,0 +1,261 @@
+//! Keras's files of weights: HDF5, in two forms, each put into a model's own names and layout.
+//!
+//! Keras has channels last: convolution kernels are height, width, inputs, outputs, and a dense
+//! layer behind `Flatten` counts height, width, channels. The form of `model.save("m.h5")` and of
+//! the files of `keras.applications` names every layer; that of `save_weights("m.weights.h5")`
+//! numbers them, kind by kind, in the order of Keras's `model.layers`
+//! (`keras/src/saving/saving_lib.py`).
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use candle_core::{Device, Tensor, bail};
+use hdf5_reader::group::Group;
+use hdf5_reader::{Dataset, Hdf5File, OpenOptions};
+
+use crate::Result;
+use crate::nn::{Model, Node, Param};
+
+/// HDF5's first eight bytes.
+pub(super) const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
+/// Weights are hardly ever compressed: a file that claims to hold more than this many times its own
+/// size is refused.
+const LARGEST_GROWTH: usize = 16;
+/// What stands in a file beside the weights.
+const NOT_WEIGHTS: [&str; 4] =
+    ["optimizer", "optimizer_weights", "top_level_model_weights", "seed_generator"];
+
+/// Every dataset of floats in a file, by the way to it.
+pub(super) fn datasets(path: &Path) -> candle_core::Result<HashMap<String, Tensor>> {
+    let length = std::fs::metadata(path)?.len() as usize;
+    let mut budget = length.saturating_mul(LARGEST_GROWTH);
+    let options = OpenOptions { max_read_bytes: budget, max_chunk_bytes: budget, ..OpenOptions::default() };
+    let file = Hdf5File::open_with_options(path, options).map_err(candle_core::Error::wrap)?;
+    let (mut found, mut seen) = (HashMap::new(), HashSet::new());
+    let root = file.root_group().map_err(candle_core::Error::wrap)?;
+    collect(&root, "", &mut budget, &mut seen, &mut found)?;
+    Ok(found)
+}
+
+fn collect(
+    group: &Group,
+    way: &str,
+    budget: &mut usize,
+    seen: &mut HashSet<u64>,
+    found: &mut HashMap<String, Tensor>,
+) -> candle_core::Result<()> {
+    if !seen.insert(group.address()) {
+        bail!("the group `{way}` is inside itself");
+    }
+    let (groups, datasets) = group.members().map_err(candle_core::Error::wrap)?;
+    for dataset in datasets.iter().filter(|dataset| !is_other(dataset.name())) {
+        let way = format!("{way}{}", dataset.name());
+        let tensor = read(dataset, budget).map_err(|error| error.context(format!("`{way}`")))?;
+        found.insert(way, tensor);
+    }
+    for group in groups.iter().filter(|group| !is_other(group.name())) {
+        collect(group, &format!("{way}{}/", group.name()), budget, seen, found)?;
+    }
+    Ok(())
+}
+
+fn is_other(name: &str) -> bool {
+    NOT_WEIGHTS.contains(&name)
+}
+
+fn read(dataset: &Dataset, budget: &mut usize) -> candle_core::Result<Tensor> {
+    let shape: Vec<usize> = dataset.shape().iter().map(|&size| size as usize).collect();
+    let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
+    let left = count.and_then(|count| count.checked_mul(4)).and_then(|bytes| budget.checked_sub(bytes));
+    let Some(left) = left else { bail!("its shape {shape:?} is larger than its file") };
+    *budget = left;
+    let wrap = candle_core::Error::wrap;
+    let values = match dataset.read_array::<f32>() {
+        Ok(values) => values.into_raw_vec_and_offset().0,
+        // A model may have been kept in double precision.
+        Err(error) => match dataset.read_array::<f64>() {
+            Ok(values) => values.into_iter().map(|value| value as f32).collect(),
+            Err(_) => return Err(wrap(error)),
+        },
+    };
+    Tensor::from_vec(values, shape, &Device::Cpu)
+}
+
+/// The tensors of a file under the model's own names and in its layout, and those that it has no
+/// place for as they are.
+pub(super) fn arrange(mut file: HashMap<String, Tensor>, model: &Model) -> Result<HashMap<String, Tensor>> {
+    let numbered = file.keys().any(|way| way.contains("/vars/"));
+    let mut places = Vec::new();
+    match numbered {
+        true => number("", "", model, &mut places),
+        false => {
+            file = file.into_iter().map(|(way, tensor)| (layer_and_param(&way), tensor)).collect();
+            name("", model, &mut places);
+        }
+    }
+    let mut arranged = HashMap::new();
+    for Place { theirs, ours, param, maps } in places {
+        if let Some(tensor) = file.remove(&theirs) {
+            arranged.insert(ours, turn(&tensor, &param, maps.as_deref())?);
+        }
+    }
+    arranged.extend(file);
+    Ok(arranged)
+}
+
+/// Where one tensor of a file belongs.
+struct Place {
+    theirs: String,
+    ours: String,
+    param: Param,
+    /// For a dense layer behind `Flatten`: the shape that was flattened, channels first.
+    maps: Option<Vec<usize>>,
+}
+
+/// By names: `model_weights/vgg16/block1_conv1/kernel` is known by its last two.
+fn name(way: &str, model: &Model, places: &mut Vec<Place>) {
+    for node in &model.nodes()[1..] {
+        let way = format!("{way}{}", node.name);
+        match node.layer.model() {
+            Some(inside) => name(&format!("{way}/"), inside, places),
+            None => {
+                for param in node.layer.params() {
+                    places.push(Place {
+                        theirs: format!("{}/{}", node.name, param.name()),
+                        ours: format!("{way}/{}", param.name()),
+                        maps: flattened(model, node),
+                        param,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// The last two steps of a way, in today's words: Keras 1 wrote `block1_conv1_W_1:0`, Keras 2 `kernel:0`.
+fn layer_and_param(way: &str) -> String {
+    let mut steps = way.rsplit('/');
+    let (last, layer) = (steps.next().unwrap_or_default(), steps.next().unwrap_or_default());
+    let last = last.split(':').next().unwrap_or_default();
+    let old =
+        last.strip_prefix(layer).map(|rest| rest.trim_end_matches(|c: char| c == '_' || c.is_numeric()));
+    let param = match old {
+        Some("_W") => "kernel",
+        Some("_b") => "bias",
+        Some(rest) if rest.len() > 1 => &rest[1..],
+        _ if last == "depthwise_kernel" => "kernel",
+        _ => last,
+    };
+    format!("{layer}/{param}")
+}
+
+/// By numbers: `layers/functional/layers/conv2d_1/vars/0`.
+fn number(theirs: &str, ours: &str, model: &Model, places: &mut Vec<Place>) {
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for node in in_keras_order(model) {
+        let kind = match node.layer.model() {
+            Some(inside) if inside.name().starts_with("sequential") => "sequential".to_owned(),
+            Some(_) => "functional".to_owned(),
+            None => snake_case(node.layer.kind()),
+        };
+        let count = counts.entry(kind.clone()).or_default();
+        let numbered = if *count == 0 { kind } else { format!("{kind}_{count}") };
+        *count += 1;
+        let (theirs, ours) = (format!("{theirs}layers/{numbered}/"), format!("{ours}{}/", node.name));
+        match node.layer.model() {
+            Some(inside) => number(&theirs, &ours, inside, places),
+            None => {
+                for (at, param) in node.layer.params().into_iter().enumerate() {
+                    places.push(Place {
+                        theirs: format!("{theirs}vars/{at}"),
+                        ours: format!("{ours}{}", param.name()),
+                        maps: flattened(model, node),
+                        param,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Keras's `to_snake_case`, for names of layers.
+fn snake_case(kind: &str) -> String {
+    let mut name = String::new();
+    let mut before = None;
+    for letter in kind.chars() {
+        if letter.is_uppercase() && before.is_some_and(char::is_lowercase) {
+            name.push('_');
+        }
+        name.extend(letter.to_lowercase());
+        before = Some(letter);
+    }
+    name
+}
+
+/// Layers farthest from the output first, and as they were added where that does not decide
+/// (`keras/src/ops/function.py`, `map_graph`).
+fn in_keras_order(model: &Model) -> Vec<&Node> {
+    let nodes = model.nodes();
+    let mut depths = vec![0; nodes.len()];
+    for (at, node) in nodes.iter().enumerate().rev() {
+        for input in node.inputs() {
+            depths[input] = depths[input].max(depths[at] + 1);
+        }
+    }
+    let mut order: Vec<usize> = (1..nodes.len()).collect();
+    order.sort_by_key(|&at| std::cmp::Reverse(depths[at]));
+    order.into_iter().map(|at| &nodes[at]).collect()
+}
+
+/// What a `Flatten` before the layer flattened, if it was maps.
+fn flattened(model: &Model, node: &Node) -> Option<Vec<usize>> {
+    let nodes = model.nodes();
+    let mut before = &nodes[node.inputs().next()?];
+    // Dropout between the two changes no order.
+    while before.layer.kind() == "Dropout" {
+        before = &nodes[before.inputs().next()?];
+    }
+    let maps = match before.layer.kind() {
+        "Flatten" => nodes[before.inputs().next()?].layer.output_shape(),
+        _ => return None,
+    };
+    (maps.len() == 3).then(|| maps.to_vec())
+}
+
+/// A tensor in the layout of the parameter; as it is if it cannot be that.
+fn turn(tensor: &Tensor, param: &Param, maps: Option<&[usize]>) -> Result<Tensor> {
+    let expected = param.var().dims();
+    Ok(match (tensor.dims(), maps) {
+        (&[.., 1], _) if tensor.rank() == 4 && expected.get(1) == Some(&1) => tensor.permute((2, 3, 0, 1))?,
+        (&[_, _, _, _], _) => tensor.permute((3, 2, 0, 1))?,
+        (&[inputs, outputs], Some(&[channels, height, width])) if inputs == channels * height * width => {
+            tensor
+                .reshape((height, width, channels, outputs))?
+                .permute((3, 2, 0, 1))?
+                .reshape((outputs, inputs))?
+        }
+        (&[_, _], _) => tensor.t()?,
+        _ => tensor.clone(),
+    }
+    .contiguous()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_each_age_of_keras_are_known() {
+        for (way, known) in [
+            ("block1_conv1/block1_conv1_W_1:0", "block1_conv1/kernel"),
+            ("block1_conv1/block1_conv1_b_1:0", "block1_conv1/bias"),
+            ("conv1_bn/conv1_bn/moving_mean:0", "conv1_bn/moving_mean"),
+            ("model_weights/vgg16/block1_conv1/kernel", "block1_conv1/kernel"),
+            ("block1a_dwconv/block1a_dwconv/depthwise_kernel:0", "block1a_dwconv/kernel"),
+        ] {
+            assert_eq!(layer_and_param(way), known);
+        }
+        assert_eq!(["Conv2D", "BatchNormalization"].map(snake_case), ["conv2d", "batch_normalization"]);
+        assert_eq!(snake_case("DepthwiseConv2D"), "depthwise_conv2d");
+    }
+}
