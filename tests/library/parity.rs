@@ -186,6 +186,74 @@ fn efficientnet_b0_equals_timm() {
     assert_logits(EfficientNetB0::new(weights(&efficientnet_b0_state())), "efficientnet_b0", 96);
 }
 
+/// Every block of a network, at every size and in batches of one and three, against its length and
+/// its product with drawn values in PyTorch.
+fn assert_blocks(network: impl Fn() -> Network, name: &str, layers: &[String]) {
+    let fixture = include_bytes!("../fixtures/networks.safetensors");
+    let fixture = candle_core::safetensors::load_buffer(fixture, &device()).unwrap();
+    let layers: Vec<&str> = layers.iter().map(String::as_str).collect();
+    let mut worst = 0f64;
+    for side in [64, 160, 224] {
+        let model = network().include_top(false).input_shape((3, side, side)).build().unwrap();
+        for count in [1, 3] {
+            let pixels: Vec<f32> =
+                draw(1000, &[count, 3, side, side]).iter().map(|value| value * 2.0 - 1.0).collect();
+            let x = Tensor::from_vec(pixels, (count, 3, side, side), &device()).unwrap();
+            let found = model.outputs_of(&layers, &x).unwrap();
+            let expected = fixture[&format!("{name}_{side}_{count}")].to_vec2::<f64>().unwrap();
+            assert_eq!(found.len(), expected.len());
+            for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                worst = worst.max(difference(found, 4000 + at as u64, expected));
+            }
+        }
+    }
+    println!("{name}: {} blocks, worst difference {worst:e} of a block's length", layers.len());
+    assert!(worst < 1e-4, "{name}: {worst} of a block's length");
+}
+
+/// How far a tensor is from another of which the length and the product with drawn values are
+/// known, in its lengths.
+fn difference(found: &Tensor, seed: u64, expected: &[f64]) -> f64 {
+    let values = found.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let length = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+    let drawn = draw(seed, found.dims());
+    let product: f64 = values.iter().zip(drawn).map(|(a, b)| f64::from(*a) * (f64::from(b) - 0.5)).sum();
+    (length - expected[0]).abs().max((product - expected[1]).abs()) / expected[0]
+}
+
+#[test]
+fn every_block_of_vgg16_equals_torchvisions() {
+    let layers: Vec<String> = (1..=5).map(|block| format!("block{block}_pool")).collect();
+    for (name, normalised) in [("vgg16", false), ("vgg16_bn", true)] {
+        let weights = weights(&vgg16_state(normalised));
+        let network = || if normalised { Vgg16Bn::new(weights.clone()) } else { Vgg16::new(weights.clone()) };
+        assert_blocks(network, name, &layers);
+    }
+}
+
+#[test]
+fn every_block_of_resnet50_equals_torchvisions() {
+    let stages = [3, 4, 6, 3].into_iter().zip(2..);
+    let layers =
+        stages.flat_map(|(blocks, stage)| (1..=blocks).map(move |n| format!("conv{stage}_block{n}_out")));
+    let weights = weights(&resnet50_state());
+    assert_blocks(|| ResNet50::new(weights.clone()), "resnet50", &layers.collect::<Vec<_>>());
+}
+
+#[test]
+fn every_block_of_efficientnet_b0_equals_timms() {
+    let weights = weights(&efficientnet_b0_state());
+    let mut layers = Vec::new();
+    for (stage, blocks) in (1..).zip([1, 2, 2, 3, 3, 4, 1]) {
+        for block in 0..blocks {
+            // What repeats is added to its input.
+            let last = if block == 0 { "project_bn" } else { "add" };
+            layers.push(format!("block{stage}{}_{last}", char::from(b'a' + block)));
+        }
+    }
+    assert_blocks(|| EfficientNetB0::new(weights.clone()), "efficientnet_b0", &layers);
+}
+
 /// Each parameter's gradient, in PyTorch's order, against its length and its product with drawn
 /// values there in double precision: as near as PyTorch comes in single. Batch normalisation learns.
 fn assert_gradients(network: Network, name: &str, layers: &[String]) {
@@ -207,13 +275,7 @@ fn assert_gradients(network: Network, name: &str, layers: &[String]) {
     assert_eq!(params.len(), expected.len());
     let mut worst = 0f64;
     for (at, (param, expected)) in params.iter().zip(&expected).enumerate() {
-        let gradient = gradients.get(param.var()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let drawn = draw(3000 + at as u64, param.var().dims());
-        let length = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-        let product: f64 =
-            gradient.iter().zip(drawn).map(|(g, d)| f64::from(*g) * (f64::from(d) - 0.5)).sum();
-        let difference = (length - expected[0]).abs().max((product - expected[1]).abs()) / expected[0];
-        worst = worst.max(difference);
+        worst = worst.max(difference(gradients.get(param.var()).unwrap(), 3000 + at as u64, expected));
     }
     let noise = fixture[&format!("{name}_noise")].to_vec1::<f64>().unwrap()[0];
     println!(
