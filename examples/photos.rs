@@ -34,12 +34,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         head.predict(&rows(&features, ask)?)
     })?;
     println!("frozen, pretrained on ImageNet: balanced accuracy {frozen:.3}");
+    println!("from scratch, fold by fold; this takes some minutes");
     let scratch = cross_validate(&folds, &images, |learn, ask| {
         set_random_seed(1);
         let base = EfficientNetLite0::new(Weights::Random(1)).include_top(false).build()?;
         let mut model = sequential![base, GlobalAveragePooling2D, Dense::new(1).activation(Sigmoid)]?;
         model.compile(Adam::default(), BinaryCrossentropy, [Accuracy]);
-        let fit = Fit::epochs(15).batch_size(16).verbose(false).chart(false);
+        let fit = Fit::epochs(40).batch_size(16).chart(false);
         model.fit((&rows(&x, learn)?, &rows(&images.y, learn)?), fit)?;
         model.predict(&rows(&x, ask)?)
     })?;

@@ -89,14 +89,19 @@ fn resume(model: &Model, checkpoint: &Path) -> Result<usize, Box<dyn std::error:
 }
 
 fn train(model: &Model, plan: &Plan, first: usize, checkpoint: &Path) -> headstart::Result<()> {
-    let mut adam = Adam::new(plan.learning_rate).weight_decay(0.02).global_clipnorm(2.0);
+    let mut adam = Adam::new(plan.learning_rate)
+        .weight_decay(0.02)
+        .exclude_from_weight_decay(&["bias", "gamma", "beta"])
+        .global_clipnorm(2.0);
     let params = model.trainable_params();
     let (mut loss_sum, mut right, mut seen) = (0.0, 0.0, 0.0);
     let begin = Instant::now();
     for (step, (x, y)) in (first..plan.steps).zip(batches(plan.seed << 24, first)) {
         let done = step as f64 / plan.steps as f64;
         let warm = ((step - first) as f64 / WARM_UP as f64).min(1.0);
-        adam.set_learning_rate(plan.learning_rate * warm * 0.5 * (1.0 + (std::f64::consts::PI * done).cos()));
+        adam.set_learning_rate(
+            plan.learning_rate * warm * 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
+        )?;
         let logits = model.forward(&preprocess_input(&x)?, Mode::Training)?;
         let loss = candle_nn::loss::cross_entropy(&logits, &y)?;
         adam.step(&params, &loss.backward()?)?;

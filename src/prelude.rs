@@ -11,15 +11,16 @@ pub use crate::models::{
 };
 pub use crate::nn::Activation::{self, Linear, Relu, Sigmoid, Softmax, Tanh};
 pub use crate::nn::{
-    Add, BatchNormalization, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D,
-    Initializer, Input, Layer, MaxPooling2D, Mode, Model, ModelBuilder, Multiply, Padding, Reshape,
-    Sequential,
+    Add, AveragePooling2D, BatchNormalization, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D,
+    GlobalMaxPooling2D, Initializer, Input, Layer, MaxPooling2D, Mode, Model, ModelBuilder, Multiply,
+    Padding, Rescaling, Reshape, Sequential,
 };
 pub use crate::random::{random_uniform, set_random_seed};
-pub use crate::train::Loss::{
-    self, BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy,
+pub use crate::train::Metric::{self, AUC, Accuracy, F1Score, Precision, Recall, TopKCategoricalAccuracy};
+pub use crate::train::{
+    Adam, AdamW, BinaryCrossentropy, CSVLogger, CategoricalCrossentropy, EarlyStopping, Fit, History,
+    LearningRateScheduler, Loss, MeanSquaredError, ModelCheckpoint, RMSprop, ReduceLROnPlateau, SGD,
+    Schedule, SparseCategoricalCrossentropy, TensorBoard, TerminateOnNaN,
 };
-pub use crate::train::Metric::{self, Accuracy};
-pub use crate::train::{Adam, Fit, History};
 pub use crate::weights::Weights;
 pub use crate::{Result as HeadstartResult, check_interrupt, device, sequential};

@@ -19,9 +19,9 @@ use crate::{Error, Result, random};
 /// let datagen = ImageDataGenerator::new().rotation_range(20.0).horizontal_flip(true);
 /// let x = Tensor::rand(0f32, 255.0, (6, 3, 32, 32), &device())?;
 /// let y = Tensor::new(&[0u32, 1, 0, 1, 0, 1], &device())?;
-/// let (batch, targets) = datagen.flow(&x, &y, 4)?.epoch()?.next().unwrap()?;
-/// assert_eq!(batch.dims(), [4, 3, 32, 32]);
-/// assert_eq!(targets.dims(), [4]);
+/// let batch = datagen.flow(&x, &y, 4)?.epoch()?.next().unwrap()?;
+/// assert_eq!(batch.x.dims(), [4, 3, 32, 32]);
+/// assert_eq!(batch.y.dims(), [4]);
 /// # Ok::<(), headstart::Error>(())
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -155,9 +155,9 @@ pub struct Flow {
 }
 
 impl Flow {
-    fn vary(&self, (x, y): Batch, seed: u64) -> Result<Batch> {
-        let (n, channels, height, width) = x.dims4()?;
-        let values = x.flatten_all()?.to_vec1::<f32>()?;
+    fn vary(&self, batch: Batch, seed: u64) -> Result<Batch> {
+        let (n, channels, height, width) = batch.x.dims4()?;
+        let values = batch.x.flatten_all()?.to_vec1::<f32>()?;
         let varied: Vec<f32> = values
             .par_chunks(channels * height * width)
             .enumerate()
@@ -167,7 +167,8 @@ impl Flow {
                 self.generator.vary(picture, height, width, &mut random)
             })
             .collect();
-        Ok((Tensor::from_vec(varied, (n, channels, height, width), x.device())?, y))
+        let x = Tensor::from_vec(varied, (n, channels, height, width), batch.x.device())?;
+        Ok(Batch { x, ..batch })
     }
 }
 

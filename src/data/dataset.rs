@@ -1,11 +1,29 @@
 //! Samples in batches, epoch by epoch.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
 use candle_core::{DType, Tensor};
 
 use crate::{Error, Result, random};
 
-/// A batch: inputs `[N, …]` and targets `[N]` or `[N, classes]`.
-pub type Batch = (Tensor, Tensor);
+/// Some samples.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Inputs, `[N, …]`.
+    pub x: Tensor,
+    /// Targets, `[N]` or `[N, classes]`.
+    pub y: Tensor,
+    /// How much each sample's loss counts, `[N]`; without them all count as 1.
+    pub weights: Option<Tensor>,
+}
+
+impl From<(Tensor, Tensor)> for Batch {
+    fn from((x, y): (Tensor, Tensor)) -> Batch {
+        Batch { x, y, weights: None }
+    }
+}
 
 /// What a model can be trained on.
 pub trait Dataset {
@@ -14,6 +32,11 @@ pub trait Dataset {
 
     /// Begins an epoch: shuffles anew, if that is to be done, and gives its batches.
     fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>>;
+
+    /// The samples themselves, if each epoch gives them as they are.
+    fn samples(&self) -> Option<&Samples> {
+        None
+    }
 }
 
 /// What `fit` takes: a dataset, or inputs and targets that it makes batches of.
@@ -28,11 +51,49 @@ impl IntoDataset for (&Tensor, &Tensor) {
     }
 }
 
+/// With how much each sample's loss counts, `[N]`: Keras's `sample_weight`.
+impl IntoDataset for (&Tensor, &Tensor, &Tensor) {
+    fn into_dataset(self, batch_size: usize, shuffle: bool) -> Result<Box<dyn Dataset>> {
+        Ok(Box::new(Samples::new(self.0, self.1, batch_size, shuffle)?.weighted(self.2)?))
+    }
+}
+
+/// Where the inputs are.
+#[derive(Clone, Debug)]
+enum Inputs {
+    Memory(Tensor),
+    /// `f32` values, row by row, each of this shape.
+    File(Arc<File>, Vec<usize>),
+}
+
+impl Inputs {
+    /// The rows of those numbers, as `f32`.
+    fn pick(&self, numbers: &[u32]) -> Result<Tensor> {
+        match self {
+            Inputs::Memory(x) => {
+                let numbers = Tensor::new(numbers, x.device())?;
+                Ok(x.contiguous()?.index_select(&numbers, 0)?.to_dtype(DType::F32)?)
+            }
+            Inputs::File(file, shape) => {
+                let row = shape.iter().product::<usize>() * size_of::<f32>();
+                let mut bytes = vec![0; row * numbers.len()];
+                for (number, bytes) in numbers.iter().zip(bytes.chunks_mut(row)) {
+                    let read = file.read_exact_at(bytes, u64::from(*number) * row as u64);
+                    read.map_err(Error::io("the file of features"))?;
+                }
+                let shape = [&[numbers.len()], shape.as_slice()].concat();
+                Ok(Tensor::from_raw_buffer(&bytes, DType::F32, &shape, &crate::device())?)
+            }
+        }
+    }
+}
+
 /// Inputs and targets, cut into batches; the last one is as small as what is left.
 #[derive(Clone, Debug)]
 pub struct Samples {
-    x: Tensor,
+    x: Inputs,
     y: Tensor,
+    weights: Option<Tensor>,
     batch_size: usize,
     shuffle: bool,
 }
@@ -57,7 +118,61 @@ impl Samples {
                 found: "0".into(),
             });
         }
-        Ok(Samples { x: x.clone(), y: y.clone(), batch_size, shuffle })
+        Ok(Samples { x: Inputs::Memory(x.clone()), y: y.clone(), weights: None, batch_size, shuffle })
+    }
+
+    /// The same samples, each counting so much, `[N]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there is not one weight for each sample.
+    pub fn weighted(self, weights: &Tensor) -> Result<Samples> {
+        if weights.dims() != [self.count()] {
+            return Err(Error::shape("sample weights", format!("[{}]", self.count()), weights.dims(), ""));
+        }
+        Ok(Samples { weights: Some(weights.to_dtype(DType::F32)?), ..self })
+    }
+
+    /// The same, each epoch in the order that they have.
+    pub(crate) fn in_order(self) -> Samples {
+        Samples { shuffle: false, ..self }
+    }
+
+    /// The same with other inputs for the same samples.
+    pub(crate) fn with_x(&self, x: Tensor) -> Samples {
+        Samples { x: Inputs::Memory(x), ..self.clone() }
+    }
+
+    /// The same with inputs from a file of `f32` values, each sample's of this shape.
+    pub(crate) fn with_file(&self, file: File, shape: Vec<usize>) -> Samples {
+        Samples { x: Inputs::File(Arc::new(file), shape), ..self.clone() }
+    }
+
+    /// How many bytes the inputs take.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.x {
+            Inputs::Memory(x) => x.elem_count() * x.dtype().size_in_bytes(),
+            Inputs::File(_, shape) => self.count() * shape.iter().product::<usize>() * size_of::<f32>(),
+        }
+    }
+
+    /// Parts off the last share of the samples: Keras's `validation_split`.
+    pub(crate) fn split(&self, share: f64) -> Result<(Samples, Samples)> {
+        let first = (self.count() as f64 * (1.0 - share)).floor() as usize;
+        if !(0.0..1.0).contains(&share) || first == 0 || first == self.count() {
+            let expected =
+                format!("a share between 0 and 1 that leaves some of {} samples in both parts", self.count());
+            return Err(Error::Argument { name: "validation_split", expected, found: share.to_string() });
+        }
+        let Inputs::Memory(x) = &self.x else { unreachable!("features are not parted") };
+        let part = |start: usize, length: usize| -> Result<Samples> {
+            Ok(Samples {
+                x: Inputs::Memory(x.narrow(0, start, length)?),
+                y: self.y.narrow(0, start, length)?,
+                weights: self.weights.as_ref().map(|weights| weights.narrow(0, start, length)).transpose()?,
+                ..*self
+            })
+        };
+        Ok((part(0, first)?, part(first, self.count() - first)?))
     }
 
     /// How many samples there are.
@@ -76,9 +191,13 @@ impl Samples {
 
     /// The samples of those numbers, the inputs as `f32`.
     pub(crate) fn take(&self, numbers: &[u32]) -> Result<Batch> {
-        let numbers = Tensor::new(numbers, self.x.device())?;
-        let x = self.x.contiguous()?.index_select(&numbers, 0)?.to_dtype(DType::F32)?;
-        Ok((x, self.y.contiguous()?.index_select(&numbers, 0)?))
+        let rows = Tensor::new(numbers, self.y.device())?;
+        let pick = |all: &Tensor| all.contiguous()?.index_select(&rows, 0);
+        Ok(Batch {
+            x: self.x.pick(numbers)?,
+            y: pick(&self.y)?,
+            weights: self.weights.as_ref().map(pick).transpose()?,
+        })
     }
 }
 
@@ -89,6 +208,10 @@ impl Dataset for Samples {
 
     fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>> {
         Ok(Box::new(self.order().into_iter().map(|numbers| self.take(&numbers))))
+    }
+
+    fn samples(&self) -> Option<&Samples> {
+        Some(self)
     }
 }
 
@@ -104,9 +227,9 @@ mod tests {
         let mut data = Samples::new(&x, &y, 4, true).unwrap();
         assert_eq!(data.batches(), 3);
         let batches: Vec<Batch> = data.epoch().unwrap().map(Result::unwrap).collect();
-        assert_eq!(batches.iter().map(|(x, _)| x.dims()[0]).collect::<Vec<_>>(), [4, 4, 2]);
+        assert_eq!(batches.iter().map(|batch| batch.x.dims()[0]).collect::<Vec<_>>(), [4, 4, 2]);
         let mut seen = Vec::new();
-        for (x, y) in batches {
+        for Batch { x, y, .. } in batches {
             let x = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             let y = y.to_vec1::<u32>().unwrap();
             assert!(x.iter().zip(&y).all(|(x, y)| *x == *y as f32), "a sample lost its target");

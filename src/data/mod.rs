@@ -9,7 +9,7 @@ mod images;
 use std::path::Path;
 
 pub use augment::{Flow, ImageDataGenerator};
-pub use dataset::{Dataset, IntoDataset, Samples};
+pub use dataset::{Batch, Dataset, IntoDataset, Samples};
 pub use drawn::{CATS_AND_DOGS, SOURCES, Subject, draw_pictures};
 pub use images::Images;
 

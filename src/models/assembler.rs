@@ -81,8 +81,9 @@ impl Assembler {
         mut self,
         preprocessing: Preprocessing,
         labels: Option<Labels>,
+        pretrained: bool,
     ) -> (Model, Vec<TensorStems>) {
-        self.builder.describe(preprocessing, labels);
+        self.builder.describe(preprocessing, labels, pretrained);
         (self.builder.finish(self.last), self.stems)
     }
 }

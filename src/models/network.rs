@@ -138,6 +138,7 @@ impl Network {
         let (model, stems) = assembler.finish(
             weights.preprocessing(name)?.unwrap_or(architecture.preprocessing),
             weights.labels(classes).filter(|_| include_top),
+            seed.is_none(),
         );
         weights::fill(&model, &stems, architecture.demo, &weights)?;
         Ok(model)

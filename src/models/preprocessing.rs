@@ -35,6 +35,12 @@ impl Preprocessing {
         Preprocessing { bgr: false, mean: of_bytes(mean), deviation: of_bytes(deviation) }
     }
 
+    /// What the darkest and the brightest pixel become.
+    pub(crate) fn range(&self) -> (f32, f32) {
+        let of = |pixel: f32| (0..3).map(move |at| (pixel - self.mean[at]) / self.deviation[at]);
+        (of(0.0).fold(f32::INFINITY, f32::min), of(255.0).fold(f32::NEG_INFINITY, f32::max))
+    }
+
     /// Prepares pictures.
     ///
     /// # Shapes

@@ -77,6 +77,14 @@ impl Layer for Built {
         self.function.apply(inputs[0])
     }
 
+    fn last_activation(&self) -> Activation {
+        self.function
+    }
+
+    fn forward_linear(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
+        Ok(inputs[0].clone())
+    }
+
     fn output_shape(&self) -> &[usize] {
         &self.shape
     }

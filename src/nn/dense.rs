@@ -80,8 +80,16 @@ impl Layer for Built {
     }
 
     fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
+        self.activation.apply(&self.forward_linear(inputs, mode)?)
+    }
+
+    fn last_activation(&self) -> Activation {
+        self.activation
+    }
+
+    fn forward_linear(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
         let product = inputs[0].matmul(&self.kernel.value(mode).t()?)?;
-        self.activation.apply(&product.broadcast_add(&self.bias.value(mode))?)
+        Ok(product.broadcast_add(&self.bias.value(mode))?)
     }
 
     fn output_shape(&self) -> &[usize] {

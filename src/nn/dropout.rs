@@ -59,6 +59,10 @@ impl Layer for Built {
         Ok((x * Tensor::from_vec(mask, x.shape(), x.device())?)?)
     }
 
+    fn is_random(&self) -> bool {
+        self.rate > 0.0
+    }
+
     fn output_shape(&self) -> &[usize] {
         &self.shape
     }

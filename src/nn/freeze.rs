@@ -12,9 +12,21 @@ impl Model {
         set_trainable(&self.params(), false);
     }
 
-    /// Lets training change every weight.
+    /// Lets training change every weight. Batch normalisation that was frozen keeps using its moving
+    /// statistics; see [`Model::unfreeze_statistics`].
     pub fn unfreeze(&self) {
         set_trainable(&self.params(), true);
+    }
+
+    /// Lets batch normalisation that was frozen and is no more use each batch's statistics again, and
+    /// learn them: for training on much data, in batches that are not small.
+    pub fn unfreeze_statistics(&self) {
+        self.params().iter().for_each(|param| param.set_at_rest(false));
+    }
+
+    /// Freezes or unfreezes each layer by its name: `model.set_trainable(|name| name.ends_with("_bn"))`.
+    pub fn set_trainable(&self, is_trainable: impl Fn(&str) -> bool) {
+        self.layers().iter().for_each(|(name, layer)| set_trainable(&layer.params(), is_trainable(name)));
     }
 
     /// Lets training change the named layer and all after it; those before it stay as they are.
@@ -54,10 +66,10 @@ impl Model {
         Ok(layers.swap_remove(at).1)
     }
 
-    /// Every layer that is not itself a model, and its name, in order.
+    /// Every layer that is not itself a model, and its name, in Keras's order.
     pub(crate) fn layers(&self) -> Vec<(String, Arc<dyn Layer>)> {
         let mut layers = Vec::new();
-        for node in &self.nodes()[1..] {
+        for node in self.nodes_by_depth() {
             match node.layer.model() {
                 Some(model) => layers.extend(model.layers()),
                 None => layers.push((node.name.clone(), node.layer.clone())),

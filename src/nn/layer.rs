@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use rand::rngs::ChaCha8Rng;
 
-use super::{Model, Param};
+use super::{Activation, Model, Param};
 use crate::Result;
 
 /// Whether a forward pass is to be learned from.
@@ -27,12 +27,28 @@ pub trait Layer: Send + Sync {
     /// What it makes of its inputs, each `[N, …]`.
     fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor>;
 
+    /// Its last function, if [`Layer::forward_linear`] leaves one out.
+    fn last_activation(&self) -> Activation {
+        Activation::Linear
+    }
+
+    /// As [`Layer::forward`], without the last function: what a loss takes to be safe with numbers.
+    fn forward_linear(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
+        self.forward(inputs, mode)
+    }
+
     /// The shape of its output.
     fn output_shape(&self) -> &[usize];
 
     /// Its weights and statistics, in the order in which Keras lists them.
     fn params(&self) -> Vec<Param> {
         Vec::new()
+    }
+
+    /// Whether it draws at random in training, so that the same input does not give the same output.
+    /// What frozen layers make of a picture is computed once, up to the first that says so.
+    fn is_random(&self) -> bool {
+        false
     }
 
     /// The model inside, if the layer is a whole model.

@@ -5,6 +5,7 @@
 
 mod activation;
 mod conv;
+mod cut;
 mod dense;
 mod dropout;
 mod freeze;
@@ -15,12 +16,14 @@ mod model;
 mod norm;
 mod param;
 mod pool;
+mod rescaling;
 mod reshape;
 mod sequential;
 mod summary;
 
 pub use activation::Activation;
 pub use conv::{Conv2D, Padding};
+pub(crate) use cut::Cut;
 pub use dense::Dense;
 pub use dropout::Dropout;
 pub use initializer::Initializer;
@@ -30,7 +33,8 @@ pub(crate) use model::Node;
 pub use model::{Model, ModelBuilder, NodeId};
 pub use norm::BatchNormalization;
 pub use param::Param;
-pub use pool::{GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D};
+pub use pool::{AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D};
+pub use rescaling::Rescaling;
 pub use reshape::{Flatten, Reshape};
 pub use sequential::{Input, Sequential};
 pub use summary::{Row, Summary};

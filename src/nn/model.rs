@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use rand::rngs::ChaCha8Rng;
 
-use super::{Build, Context, Layer, LayerSpec, Mode, Param};
+use super::{Activation, Build, Context, Layer, LayerSpec, Mode, Param};
 use crate::models::{Labels, Preprocessing};
 use crate::train::Compiled;
 use crate::{Error, Result, device};
@@ -25,6 +25,7 @@ struct Graph {
     output: NodeId,
     preprocessing: Option<Preprocessing>,
     labels: Option<Labels>,
+    pretrained: bool,
 }
 
 pub(crate) struct Node {
@@ -63,6 +64,7 @@ pub struct ModelBuilder {
     device: Device,
     preprocessing: Option<Preprocessing>,
     labels: Option<Labels>,
+    pretrained: bool,
 }
 
 impl ModelBuilder {
@@ -82,7 +84,15 @@ impl ModelBuilder {
         let layer = Arc::new(InputLayer { shape: input_shape.to_vec() });
         let input = Node { name: "input".into(), layer, inputs: Vec::new() };
         let (name, nodes) = (name.into(), vec![input]);
-        Ok(ModelBuilder { name, nodes, random, device: device(), preprocessing: None, labels: None })
+        Ok(ModelBuilder {
+            name,
+            nodes,
+            random,
+            device: device(),
+            preprocessing: None,
+            labels: None,
+            pretrained: false,
+        })
     }
 
     /// The model's input.
@@ -120,15 +130,22 @@ impl ModelBuilder {
         Ok(NodeId(self.nodes.len() - 1))
     }
 
-    /// Says how the model wants its pictures, and what its outputs mean.
-    pub(crate) fn describe(&mut self, preprocessing: Preprocessing, labels: Option<Labels>) {
-        (self.preprocessing, self.labels) = (Some(preprocessing), labels);
+    /// Says how the model wants its pictures, what its outputs mean, and whether its weights were
+    /// trained before.
+    pub(crate) fn describe(
+        &mut self,
+        preprocessing: Preprocessing,
+        labels: Option<Labels>,
+        pretrained: bool,
+    ) {
+        (self.preprocessing, self.labels, self.pretrained) = (Some(preprocessing), labels, pretrained);
     }
 
     /// Ends the model: its output is that of the given layer.
     pub fn finish(self, output: NodeId) -> Model {
-        let ModelBuilder { name, nodes, preprocessing, labels, .. } = self;
-        Model { graph: Arc::new(Graph { name, nodes, output, preprocessing, labels }), compiled: None }
+        let ModelBuilder { name, nodes, preprocessing, labels, pretrained, .. } = self;
+        let graph = Graph { name, nodes, output, preprocessing, labels, pretrained };
+        Model { graph: Arc::new(graph), compiled: None }
     }
 }
 
@@ -193,9 +210,31 @@ impl Model {
         Ok(outputs)
     }
 
+    /// The function with which the model ends.
+    pub(crate) fn last_activation(&self) -> Activation {
+        self.graph.nodes[self.graph.output.0].layer.last_activation()
+    }
+
+    /// As [`Model::forward`], without the last function.
+    pub(crate) fn forward_linear(&self, batch: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.check_input(batch)?;
+        self.linear_from(0, batch.clone(), mode)
+    }
+
+    pub(super) fn linear_from(&self, from: usize, value: Tensor, mode: Mode) -> Result<Tensor> {
+        let last = &self.graph.nodes[self.graph.output.0];
+        let inputs = self.run_from(from, value, mode, &last.inputs().collect::<Vec<_>>())?;
+        last.layer.forward_linear(&inputs.iter().collect::<Vec<_>>(), mode)
+    }
+
     /// The outputs of the nodes `wanted`, for a batch.
     pub(crate) fn forward_to(&self, batch: &Tensor, mode: Mode, wanted: &[usize]) -> Result<Vec<Tensor>> {
         self.check_input(batch)?;
+        self.run_from(0, batch.clone(), mode, wanted)
+    }
+
+    /// The outputs of the nodes `wanted`, given that of one before them all.
+    fn run_from(&self, from: usize, value: Tensor, mode: Mode, wanted: &[usize]) -> Result<Vec<Tensor>> {
         let last = wanted.iter().copied().max().unwrap_or_default();
         let nodes = &self.graph.nodes[..=last];
         let mut last_use = vec![0; nodes.len()];
@@ -203,8 +242,8 @@ impl Model {
             node.inputs.iter().for_each(|input| last_use[input.0] = at);
         }
         let mut values: Vec<Option<Tensor>> = vec![None; nodes.len()];
-        values[0] = Some(batch.clone());
-        for (at, node) in nodes.iter().enumerate().skip(1) {
+        values[from] = Some(value);
+        for (at, node) in nodes.iter().enumerate().skip(from + 1) {
             let inputs: Vec<&Tensor> =
                 node.inputs.iter().map(|id| values[id.0].as_ref().expect("inputs come first")).collect();
             let output = node.layer.forward(&inputs, mode)?;
@@ -234,6 +273,11 @@ impl Model {
         self.graph.preprocessing.or_else(inside)
     }
 
+    /// Whether its weights were trained before it was made.
+    pub(crate) fn is_pretrained(&self) -> bool {
+        self.graph.pretrained
+    }
+
     /// What the outputs mean, if that is known.
     pub(crate) fn labels(&self) -> Option<Labels> {
         self.graph.labels
@@ -241,6 +285,21 @@ impl Model {
 
     pub(crate) fn nodes(&self) -> &[Node] {
         &self.graph.nodes
+    }
+
+    /// The layers in the order in which Keras lists them: farthest from the output first, and as they
+    /// were added where that does not decide (`keras/src/ops/function.py`, `map_graph`).
+    pub(crate) fn nodes_by_depth(&self) -> Vec<&Node> {
+        let nodes = self.nodes();
+        let mut depths = vec![0; nodes.len()];
+        for (at, node) in nodes.iter().enumerate().rev() {
+            for input in node.inputs() {
+                depths[input] = depths[input].max(depths[at] + 1);
+            }
+        }
+        let mut order: Vec<usize> = (1..nodes.len()).collect();
+        order.sort_by_key(|&at| std::cmp::Reverse(depths[at]));
+        order.into_iter().map(|at| &nodes[at]).collect()
     }
 
     pub(crate) fn check_input(&self, batch: &Tensor) -> Result<()> {
@@ -307,6 +366,14 @@ impl Layer for Nested {
         self.0.forward(inputs[0], mode)
     }
 
+    fn last_activation(&self) -> Activation {
+        self.0.last_activation()
+    }
+
+    fn forward_linear(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
+        self.0.forward_linear(inputs[0], mode)
+    }
+
     fn output_shape(&self) -> &[usize] {
         self.0.output_shape()
     }
@@ -317,6 +384,10 @@ impl Layer for Nested {
 
     fn model(&self) -> Option<&Model> {
         Some(&self.0)
+    }
+
+    fn is_random(&self) -> bool {
+        self.0.nodes().iter().any(|node| node.layer.is_random())
     }
 }
 

@@ -12,7 +12,11 @@ use crate::ops::{BatchNorm, ScaleShift};
 ///
 /// In training it uses the batch's mean and variance and moves its statistics towards them. A
 /// frozen layer, as any layer outside training, uses the moving statistics and leaves them alone:
-/// that is Keras's rule too, and what keeps a pretrained network whole.
+/// that is Keras's rule too, and what keeps a pretrained network whole. A layer that was frozen
+/// goes on so when it is unfrozen, as in Keras's guide to fine-tuning (`base_model(x,
+/// training=False)`): only its scale and shift learn, until [`Model::unfreeze_statistics`].
+///
+/// [`Model::unfreeze_statistics`]: crate::nn::Model::unfreeze_statistics
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNormalization {
     momentum: f64,
@@ -115,12 +119,12 @@ impl Layer for Built {
 
     fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
         let x = inputs[0];
-        if mode == Mode::Training && self.gamma.is_trainable() {
+        if mode == Mode::Training && self.gamma.is_trainable() && !self.mean.is_at_rest() {
             return self.train(x);
         }
         let known = |param: &Param| param.value(Mode::Inference);
-        let scale = (known(&self.gamma) / (known(&self.variance) + self.config.epsilon)?.sqrt()?)?;
-        let shift = (known(&self.beta) - (known(&self.mean) * &scale)?)?;
+        let scale = (self.gamma.value(mode) / (known(&self.variance) + self.config.epsilon)?.sqrt()?)?;
+        let shift = (self.beta.value(mode) - (known(&self.mean) * &scale)?)?;
         match x.device().is_cpu() {
             true => Ok(x.contiguous()?.apply_op3(&scale, &shift, ScaleShift)?),
             false => self.scale_and_shift(x, &scale, &shift),

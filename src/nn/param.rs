@@ -22,6 +22,8 @@ struct Inner {
     /// Moving statistics are never trained, whatever is unfrozen.
     statistic: bool,
     trainable: AtomicBool,
+    /// A statistic that is used as it is, in training too.
+    at_rest: AtomicBool,
 }
 
 impl Param {
@@ -37,7 +39,8 @@ impl Param {
 
     fn new(name: String, value: &Tensor, statistic: bool) -> Result<Param> {
         let var = Var::from_tensor(value)?;
-        Ok(Param(Arc::new(Inner { name, var, statistic, trainable: AtomicBool::new(!statistic) })))
+        let (trainable, at_rest) = (AtomicBool::new(!statistic), AtomicBool::new(false));
+        Ok(Param(Arc::new(Inner { name, var, statistic, trainable, at_rest })))
     }
 
     /// The name within its layer: `kernel`, `bias`, `gamma`, …
@@ -80,9 +83,22 @@ impl Param {
         self.0.trainable.load(Ordering::Relaxed)
     }
 
-    /// Freezes or unfreezes it; a statistic stays as it is.
+    /// Freezes or unfreezes it. A statistic comes to rest when it is frozen, and stays so.
     pub fn set_trainable(&self, trainable: bool) {
         self.0.trainable.store(trainable && !self.0.statistic, Ordering::Relaxed);
+        if self.0.statistic && !trainable {
+            self.set_at_rest(true);
+        }
+    }
+
+    /// Whether a statistic is used as it is, in training too.
+    pub fn is_at_rest(&self) -> bool {
+        self.0.at_rest.load(Ordering::Relaxed)
+    }
+
+    /// Says whether a statistic is used as it is, in training too.
+    pub fn set_at_rest(&self, at_rest: bool) {
+        self.0.at_rest.store(at_rest, Ordering::Relaxed);
     }
 
     /// Whether it is a statistic rather than a weight.

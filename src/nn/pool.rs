@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{D, Tensor};
 
 use super::conv::window_output;
-use super::{Build, Context, Layer, Mode, Padding};
+use super::{Build, Context, Conv2D, Initializer, Layer, Mode, Padding};
 use crate::ops::MaxPool;
 use crate::{Error, Result};
 
@@ -67,6 +67,90 @@ impl Layer for Max {
 
     fn output_shape(&self) -> &[usize] {
         &self.shape
+    }
+}
+
+/// The mean of each window.
+///
+/// # Shapes
+/// From `[N, C, H, W]` to `[N, C, H', W']`.
+#[derive(Clone, Copy, Debug)]
+pub struct AveragePooling2D {
+    pool_size: usize,
+    strides: usize,
+    padding: Padding,
+}
+
+impl AveragePooling2D {
+    /// Square windows of `pool_size` pixels, side by side.
+    pub fn new(pool_size: usize) -> AveragePooling2D {
+        AveragePooling2D { pool_size, strides: pool_size, padding: Padding::Valid }
+    }
+
+    /// Sets how far the window moves, in pixels.
+    pub fn strides(self, strides: usize) -> AveragePooling2D {
+        AveragePooling2D { strides, ..self }
+    }
+
+    /// Sets what surrounds the picture; what is added does not count.
+    pub fn padding(self, padding: Padding) -> AveragePooling2D {
+        AveragePooling2D { padding, ..self }
+    }
+}
+
+impl Build for AveragePooling2D {
+    fn stem(&self) -> &str {
+        "average_pooling2d"
+    }
+
+    /// A sum is a convolution of each channel with ones.
+    fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        let [_, height, width] = *context.inputs[0] else {
+            return Err(Error::shape(context.name, "[channels, height, width]", context.inputs[0], ""));
+        };
+        let sum = Conv2D::depthwise(self.pool_size).strides(self.strides).padding(self.padding);
+        let sum = sum.use_bias(false).kernel_initializer(Initializer::Ones);
+        let name = context.name;
+        let sum = sum.build(context)?;
+        sum.params().iter().for_each(|kernel| kernel.set_trainable(false));
+        // How many pixels of the picture each window holds.
+        let [_, rows, columns] = *sum.output_shape() else { unreachable!("a convolution's output is maps") };
+        let held = |side: usize, at: usize| {
+            let start = (at * self.strides) as isize
+                - self.padding.amount(side, self.pool_size, self.strides).0 as isize;
+            (start + self.pool_size as isize).min(side as isize) - start.max(0)
+        };
+        let counts = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        let counts: Vec<f32> = counts.map(|(r, c)| (held(height, r) * held(width, c)) as f32).collect();
+        if counts.contains(&0.0) {
+            let found = format!("{:?}", self.padding);
+            return Err(Error::Argument {
+                name: "padding",
+                expected: format!("of {name}: less than a window"),
+                found,
+            });
+        }
+        let counts = Tensor::from_vec(counts, (1, 1, rows, columns), &crate::device())?;
+        Ok(Arc::new(Average { sum, counts }))
+    }
+}
+
+struct Average {
+    sum: Arc<dyn Layer>,
+    counts: Tensor,
+}
+
+impl Layer for Average {
+    fn kind(&self) -> &'static str {
+        "AveragePooling2D"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
+        Ok(self.sum.forward(inputs, mode)?.broadcast_div(&self.counts)?)
+    }
+
+    fn output_shape(&self) -> &[usize] {
+        self.sum.output_shape()
     }
 }
 

@@ -128,7 +128,7 @@ impl CustomOp3 for BatchNorm {
 }
 
 /// `x · scale + shift`, channel by channel, as an op for [`Tensor::apply_op3`]: what batch
-/// normalisation is when its statistics stand. Only `x` has a gradient.
+/// normalisation is when its statistics stand.
 #[derive(Clone, Copy, Debug)]
 pub struct ScaleShift;
 
@@ -156,16 +156,34 @@ impl CustomOp3 for ScaleShift {
 
     fn bwd(
         &self,
-        _: &Tensor,
+        x: &Tensor,
         scale: &Tensor,
-        _: &Tensor,
+        shift: &Tensor,
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let gradient = gradient.contiguous()?;
         let (channels, pixels) = sides(gradient.shape())?;
-        let result = scaled(&values(&gradient)?, &values(scale)?, None, channels, pixels);
-        Ok((Some(Tensor::from_vec(result, gradient.shape(), gradient.device())?), None, None))
+        let g = values(&gradient)?;
+        let of_x = x.track_op().then(|| {
+            let result = scaled(&g, &values(scale)?, None, channels, pixels);
+            Tensor::from_vec(result, gradient.shape(), gradient.device())
+        });
+        let sums = |of: &(dyn Fn(usize) -> f32 + Sync)| {
+            let sums: Vec<f32> = (0..channels).into_par_iter().map(of).collect();
+            Tensor::from_vec(sums, channels, gradient.device())
+        };
+        let of_scale = scale.track_op().then(|| {
+            let x = values(x)?;
+            sums(&|channel| {
+                let pairs = maps(&x, channel, channels, pixels).zip(maps(&g, channel, channels, pixels));
+                pairs.map(|(x, g)| sum_of(x, g, |x, g| x * g)).sum()
+            })
+        });
+        let of_shift = shift.track_op().then(|| {
+            sums(&|channel| maps(&g, channel, channels, pixels).map(|g| sum_of(g, g, |g, _| g)).sum())
+        });
+        Ok((of_x.transpose()?, of_scale.transpose()?, of_shift.transpose()?))
     }
 }
 

@@ -12,10 +12,10 @@ pub(crate) struct Compiled {
 
 impl Compiled {
     /// The names of what is measured, in the order in which Keras prints them.
-    pub(crate) fn names(&self) -> Vec<&'static str> {
+    pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         let mut names: Vec<_> = self.metrics.iter().map(|metric| metric.name()).chain(["loss"]).collect();
         names.sort_unstable();
-        names
+        names.into_iter().map(|name| format!("{prefix}{name}")).collect()
     }
 }
 

@@ -4,28 +4,64 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 
+use super::callbacks::{Callback, Lambda, Training};
+use super::features::Features;
+use super::lint;
+use super::loss::Output;
+use super::means::Means;
+use super::metric::largest;
+use super::predict::BATCH;
 use super::progress::Progress;
 use super::recover::Keeper;
 use super::{Compiled, History};
-use crate::data::{Dataset, IntoDataset};
-use crate::nn::{Mode, Model, Param};
+use crate::data::{Batch, Dataset, IntoDataset};
+use crate::nn::{Model, Param};
 use crate::{Error, Result, check_interrupt};
 
 /// How to fit: `Fit::epochs(10)`, and what else is to be other than Keras has it.
-#[derive(Clone, Debug)]
 pub struct Fit {
     epochs: usize,
+    initial_epoch: usize,
     batch_size: usize,
     shuffle: bool,
-    validation_data: Option<(Tensor, Tensor)>,
+    validation: Validation,
+    class_weight: Vec<(usize, f64)>,
+    callbacks: Vec<Box<dyn Callback>>,
+    pub(super) cache_features: bool,
+    pub(super) augmented_views: Option<usize>,
     verbose: bool,
     chart: bool,
+    advice: bool,
+}
+
+enum Validation {
+    None,
+    Data(Result<Box<dyn Dataset>>),
+    Split(f64),
 }
 
 impl Fit {
     /// Goes through the data so many times; batches of 32, shuffled, with progress and a chart.
     pub fn epochs(epochs: usize) -> Fit {
-        Fit { epochs, batch_size: 32, shuffle: true, validation_data: None, verbose: true, chart: true }
+        Fit {
+            epochs,
+            initial_epoch: 0,
+            batch_size: BATCH,
+            shuffle: true,
+            validation: Validation::None,
+            class_weight: Vec::new(),
+            callbacks: Vec::new(),
+            cache_features: true,
+            augmented_views: None,
+            verbose: true,
+            chart: true,
+            advice: true,
+        }
+    }
+
+    /// Sets how many epochs were trained before: 5 goes on with the sixth.
+    pub fn initial_epoch(self, epochs: usize) -> Fit {
+        Fit { initial_epoch: epochs, ..self }
     }
 
     /// Sets how many samples make a batch, for data that do not come in batches already.
@@ -38,9 +74,57 @@ impl Fit {
         Fit { shuffle, ..self }
     }
 
-    /// Evaluates these inputs and targets at the end of each epoch.
-    pub fn validation_data(self, x: &Tensor, y: &Tensor) -> Fit {
-        Fit { validation_data: Some((x.clone(), y.clone())), ..self }
+    /// Evaluates at the end of each epoch: `(&x, &y)`, or anything else that `fit` takes.
+    pub fn validation_data(self, data: impl IntoDataset) -> Fit {
+        Fit { validation: Validation::Data(data.into_dataset(BATCH, false)), ..self }
+    }
+
+    /// Trains on the first samples only, and evaluates on this share of them all, the last.
+    pub fn validation_split(self, share: f64) -> Fit {
+        Fit { validation: Validation::Split(share), ..self }
+    }
+
+    /// Sets how much the samples of some classes count: `[(0, 1.0), (1, 3.5)]`.
+    pub fn class_weight(self, weights: impl IntoIterator<Item = (usize, f64)>) -> Fit {
+        Fit { class_weight: weights.into_iter().collect(), ..self }
+    }
+
+    /// Adds something that is told of each epoch and batch: [`EarlyStopping`](super::EarlyStopping) …
+    pub fn callback(mut self, callback: impl Callback + 'static) -> Fit {
+        self.callbacks.push(Box::new(callback));
+        self
+    }
+
+    /// Calls a function at the end of each epoch.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// # let mut model = sequential![Input::new(2), Dense::new(1)]?;
+    /// # model.compile(Adam::default(), MeanSquaredError, []);
+    /// # let (x, y) = (random_uniform((4, 2), 0.0, 1.0)?, random_uniform(4, 0.0, 1.0)?);
+    /// let fit = Fit::epochs(100).on_epoch_end(|training| {
+    ///     if training.value("loss")? < 0.5 {
+    ///         training.stop("that is good enough".into());
+    ///     }
+    ///     Ok(())
+    /// });
+    /// model.fit((&x, &y), fit)?;
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    pub fn on_epoch_end(self, function: impl FnMut(&mut Training) -> Result<()> + Send + 'static) -> Fit {
+        self.callback(Lambda(function))
+    }
+
+    /// Sets whether the features that frozen layers make of unchanging pictures are computed once
+    /// and kept: `true` unless told. The history is the same.
+    pub fn cache_features(self, cache: bool) -> Fit {
+        Fit { cache_features: cache, ..self }
+    }
+
+    /// Lets so many epochs of a generator's pictures stand for all: frozen layers then see each
+    /// variant once.
+    pub fn augmented_views(self, epochs: usize) -> Fit {
+        Fit { augmented_views: Some(epochs), ..self }
     }
 
     /// Sets whether each epoch prints its lines.
@@ -51,6 +135,48 @@ impl Fit {
     /// Sets whether a chart grows on the page.
     pub fn chart(self, chart: bool) -> Fit {
         Fit { chart, ..self }
+    }
+
+    /// Sets whether to say what looks like a mistake: pictures that were not preprocessed, a learning
+    /// rate too large for pretrained layers, …
+    pub fn advice(self, advice: bool) -> Fit {
+        Fit { advice, ..self }
+    }
+
+    pub(super) fn wants_advice(&self) -> bool {
+        self.advice
+    }
+
+    /// The numbers of the first epoch and of the last.
+    pub(super) fn range(&self) -> (usize, usize) {
+        (self.initial_epoch + 1, self.epochs)
+    }
+
+    /// Tells the user something, unless they want to hear nothing.
+    pub(super) fn say(&self, text: &str) {
+        if self.verbose {
+            println!("{text}");
+        }
+    }
+
+    /// The data to validate on, which may be parted off those to train on.
+    fn take_validation(&mut self, data: &mut Box<dyn Dataset>) -> Result<Option<Box<dyn Dataset>>> {
+        match std::mem::replace(&mut self.validation, Validation::None) {
+            Validation::None => Ok(None),
+            Validation::Data(data) => data.map(Some),
+            Validation::Split(share) => {
+                let Some(samples) = data.samples() else {
+                    let expected =
+                        "inputs and targets, `model.fit((&x, &y), …)`; for others, part the data first"
+                            .into();
+                    let found = "data that come in batches".into();
+                    return Err(Error::Argument { name: "validation_split", expected, found });
+                };
+                let (first, last) = samples.split(share)?;
+                *data = Box::new(first);
+                Ok(Some(Box::new(last.in_order())))
+            }
+        }
     }
 }
 
@@ -65,140 +191,153 @@ impl Model {
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit;
     /// [`Error::NotFinite`] if the loss stops being a number; [`Error::Interrupted`] if Stop was
-    /// pressed before it began. The model stays as the last step left it.
+    /// pressed before it began; [`Error::Argument`] if a callback looks at a number that is not
+    /// measured, or nothing is to be trained. The model stays as the last step left it.
     ///
     /// [`ImageDataGenerator::flow`]: crate::data::ImageDataGenerator::flow
     pub fn fit(&mut self, data: impl IntoDataset, fit: Fit) -> Result<History> {
-        let mut data = data.into_dataset(fit.batch_size, fit.shuffle)?;
+        let data = data.into_dataset(fit.batch_size, fit.shuffle)?;
         let mut compiled = self.compiled.take().ok_or(Error::NotCompiled)?;
-        let result = self.run(&mut compiled, &mut *data, &fit);
+        let result = self.run(&mut compiled, data, fit);
         self.compiled = Some(compiled);
         result
     }
 
-    fn run(&self, compiled: &mut Compiled, data: &mut dyn Dataset, fit: &Fit) -> Result<History> {
+    fn run(&self, compiled: &mut Compiled, mut data: Box<dyn Dataset>, mut fit: Fit) -> Result<History> {
         let params = self.trainable_params();
         if params.is_empty() {
             let expected = "at least one layer that training may change; call `unfreeze`".into();
             return Err(Error::Argument { name: "the model", expected, found: "every layer frozen".into() });
         }
         check_interrupt()?;
-        let prefixes: &[&str] = if fit.validation_data.is_some() { &["", "val_"] } else { &[""] };
-        let names = prefixes.iter().flat_map(|prefix| Means::new(compiled).row(prefix));
-        let mut history = History::new(names.map(|(name, _)| name).collect());
-        let mut progress = Progress::new(fit.epochs, data.batches(), fit.verbose, fit.chart);
-        let mut keeper = Keeper::new(self);
-        progress.training_begins(&history);
-        for epoch in 1..=fit.epochs {
-            progress.epoch_begins(epoch);
-            let begin = Instant::now();
-            match self.epoch(compiled, data, fit, &params, &mut progress, &mut keeper) {
-                Ok(row) => {
-                    history.push(&row, begin.elapsed());
-                    progress.epoch_ends(&row, &history);
-                }
+        let validation = fit.take_validation(&mut data)?;
+        let prefixes: &[&str] = if validation.is_some() { &["", "val_"] } else { &[""] };
+        let names: Vec<String> = prefixes.iter().flat_map(|prefix| compiled.names(prefix)).collect();
+        let callbacks = std::mem::take(&mut fit.callbacks);
+        for monitored in callbacks.iter().filter_map(|callback| callback.monitor()) {
+            if !names.iter().any(|name| name == monitored) {
+                let expected = format!("one of {}", names.join(", "));
+                return Err(Error::Argument { name: "monitor", expected, found: monitored.to_owned() });
+            }
+        }
+        let validation_varies = validation.as_ref().is_some_and(|data| data.samples().is_none());
+        if fit.advice {
+            lint::say(&lint::of_training(self, compiled, validation_varies));
+        }
+        let batches = data.batches();
+        let mut run = Run {
+            progress: Progress::new(fit.epochs, batches, fit.verbose, fit.chart),
+            keeper: Keeper::new(self),
+            training: Training::new(self, compiled, History::new(names), (fit.epochs, batches)),
+            callbacks,
+            params,
+            class_weight: &fit.class_weight,
+        };
+        run.training.set_epoch(fit.initial_epoch);
+        run.tell(|callback, training| callback.on_train_begin(training))?;
+        run.progress.training_begins(&run.training.history);
+        let mut data = Features::of(self, data, validation, &fit)?;
+        while run.training.epoch() < fit.epochs && run.training.reason().is_none() {
+            match run.epoch(&mut data) {
+                Ok(()) => {}
                 // What was learnt is kept, and so is what was measured.
                 Err(Error::Interrupted) => {
-                    keeper.training_ends(progress.position());
-                    history.stopped = Some(progress.stopped(&history));
-                    return Ok(history);
+                    run.keeper.training_ends(run.progress.position());
+                    run.training.history.stopped = Some(run.progress.stopped(&run.training.history));
+                    return Ok(run.training.history);
+                }
+                Err(error @ Error::NotFinite { .. }) if run.callbacks.iter().any(|one| one.ends_at_nan()) => {
+                    run.training.stop(error.to_string());
                 }
                 Err(error) => return Err(error),
             }
         }
-        keeper.training_ends(progress.position());
-        progress.training_ends(&history);
-        Ok(history)
+        run.tell(|callback, training| callback.on_train_end(training))?;
+        run.keeper.training_ends(run.progress.position());
+        run.progress.training_ends(&run.training.history, run.training.reason());
+        Ok(run.training.history)
     }
 
-    /// One time over the data; the numbers that it gave.
-    fn epoch(
-        &self,
-        compiled: &mut Compiled,
-        data: &mut dyn Dataset,
-        fit: &Fit,
-        params: &[Param],
-        progress: &mut Progress,
-        keeper: &mut Keeper,
-    ) -> Result<Vec<(String, f64)>> {
-        let mut means = Means::new(compiled);
-        for data in data.epoch()? {
-            check_interrupt()?;
-            let (x, y) = data?;
-            let y = compiled.loss.targets(&y, columns(self))?;
-            let output = self.forward(&x, Mode::Training)?;
-            let loss = compiled.loss.compute(&output, &y)?;
-            let value = loss.to_scalar::<f32>()?;
-            if !value.is_finite() {
-                let (epoch, batch) = progress.position();
-                return Err(Error::NotFinite { loss: value, epoch, batch: batch + 1 });
-            }
-            compiled.optimizer.step(params, &loss.backward()?)?;
-            means.add(x.dim(0)?, value, &output.detach(), &y, compiled)?;
-            progress.batch_ends(&means.row(""));
-            keeper.batch_ends(progress.position());
-        }
-        let mut row = means.row("");
-        if let Some((x, y)) = &fit.validation_data {
-            row.extend(self.measure(compiled, x, y)?.row("val_"));
-        }
-        Ok(row)
+    /// How many numbers one sample's output has.
+    pub(super) fn columns(&self) -> usize {
+        self.output_shape().iter().product()
+    }
+}
+
+/// A `fit` while it runs.
+struct Run<'a> {
+    training: Training<'a>,
+    callbacks: Vec<Box<dyn Callback>>,
+    progress: Progress,
+    keeper: Keeper<'a>,
+    params: Vec<Param>,
+    class_weight: &'a [(usize, f64)],
+}
+
+impl Run<'_> {
+    /// Lets each callback act.
+    fn tell(&mut self, mut of: impl FnMut(&mut dyn Callback, &mut Training) -> Result<()>) -> Result<()> {
+        self.callbacks.iter_mut().try_for_each(|callback| of(&mut **callback, &mut self.training))
     }
 
-    /// Loss and metrics of the model as it is.
-    pub(crate) fn measure(&self, compiled: &Compiled, x: &Tensor, y: &Tensor) -> Result<Means> {
-        let mut means = Means::new(compiled);
-        let mut data = (x, y).into_dataset(super::predict::BATCH, false)?;
+    /// One time over the data.
+    fn epoch(&mut self, data: &mut Features) -> Result<()> {
+        let begin = Instant::now();
+        let epoch = self.training.epoch() + 1;
+        self.training.set_epoch(epoch);
+        self.progress.epoch_begins(epoch);
+        self.tell(|callback, training| callback.on_epoch_begin(training))?;
+        let rate = self.training.learning_rate();
+        let mut means = Means::new(self.training.compiled);
         for batch in data.epoch()? {
             check_interrupt()?;
-            let (x, y) = batch?;
-            let y = compiled.loss.targets(&y, columns(self))?;
-            let output = self.forward(&x, Mode::Inference)?;
-            let loss = compiled.loss.compute(&output, &y)?.to_scalar::<f32>()?;
-            means.add(x.dim(0)?, loss, &output, &y, compiled)?;
+            self.batch(batch?, &mut means)?;
         }
-        Ok(means)
+        let mut row = means.row("");
+        if let Some(validation) = data.validation() {
+            row.extend(validation.measure(self.training.compiled)?.row("val_"));
+        }
+        self.training.history.push(&row, begin.elapsed(), rate);
+        self.progress.epoch_ends(&row, &self.training.history);
+        self.training.row = row;
+        self.tell(|callback, training| callback.on_epoch_end(training))
+    }
+
+    /// One step.
+    fn batch(&mut self, (batch, linear): (Batch, Tensor), means: &mut Means) -> Result<()> {
+        let (model, compiled) = (self.training.model, &mut *self.training.compiled);
+        let y = compiled.loss.targets(&batch.y, model.columns())?;
+        let weights = weigh(&y, batch.weights, self.class_weight)?;
+        let output = Output::of(linear, model.last_activation())?;
+        let loss = compiled.loss.compute(&output, &y, weights.as_ref())?;
+        let value = loss.to_scalar::<f32>()?;
+        if !value.is_finite() {
+            let (epoch, batch) = self.progress.position();
+            return Err(Error::NotFinite { loss: value, epoch, batch: batch + 1 });
+        }
+        compiled.optimizer.step(&self.params, &loss.backward()?)?;
+        means.add(value, &output, &y)?;
+        self.training.row = means.row("");
+        self.progress.batch_ends(&self.training.row);
+        self.keeper.batch_ends(self.progress.position());
+        self.training.set_batch(self.progress.position().1);
+        self.tell(|callback, training| callback.on_train_batch_end(training))
     }
 }
 
-fn columns(model: &Model) -> usize {
-    model.output_shape().iter().product()
-}
-
-/// The mean loss and metrics over the samples seen so far.
-pub(crate) struct Means {
-    samples: usize,
-    sums: Vec<(&'static str, f64)>,
-}
-
-impl Means {
-    fn new(compiled: &Compiled) -> Means {
-        Means { samples: 0, sums: compiled.names().into_iter().map(|name| (name, 0.0)).collect() }
+/// What each sample counts: its own weight times its class's.
+fn weigh(targets: &Tensor, own: Option<Tensor>, classes: &[(usize, f64)]) -> Result<Option<Tensor>> {
+    if classes.is_empty() {
+        return Ok(own);
     }
-
-    fn add(
-        &mut self,
-        samples: usize,
-        loss: f32,
-        output: &Tensor,
-        y: &Tensor,
-        compiled: &Compiled,
-    ) -> Result<()> {
-        let mut values = vec![("loss", f64::from(loss))];
-        for metric in &compiled.metrics {
-            values.push((metric.name(), metric.compute(output, y)?));
-        }
-        values.sort_unstable_by_key(|(name, _)| *name);
-        for ((_, sum), (_, value)) in self.sums.iter_mut().zip(&values) {
-            *sum += value * samples as f64;
-        }
-        self.samples += samples;
-        Ok(())
-    }
-
-    /// Names and means, in the order in which Keras prints them.
-    pub(crate) fn row(&self, prefix: &str) -> Vec<(String, f64)> {
-        let mean = |(name, sum): &(&str, f64)| (format!("{prefix}{name}"), sum / self.samples as f64);
-        self.sums.iter().map(mean).collect()
-    }
+    let weight = |row: Vec<f32>| {
+        let class = if row.len() == 1 { usize::from(row[0] > 0.5) } else { largest(&row) };
+        classes.iter().find(|(known, _)| *known == class).map_or(1.0, |(_, weight)| *weight as f32)
+    };
+    let weights: Vec<f32> = targets.to_vec2::<f32>()?.into_iter().map(weight).collect();
+    let weights = Tensor::from_vec(weights, targets.dim(0)?, targets.device())?;
+    Ok(Some(match own {
+        Some(own) => (own * weights)?,
+        None => weights,
+    }))
 }

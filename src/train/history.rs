@@ -15,6 +15,8 @@ pub struct History {
     columns: Vec<Vec<f64>>,
     /// How long each epoch took.
     pub times: Vec<Duration>,
+    /// The learning rate with which each epoch began.
+    pub learning_rates: Vec<f64>,
     /// Where Stop ended the training: the epoch, from 1, and how many of its batches were done.
     pub stopped: Option<(usize, usize)>,
 }
@@ -23,15 +25,16 @@ impl History {
     /// A history without an epoch, of these numbers.
     pub(crate) fn new(names: Vec<String>) -> History {
         let columns = vec![Vec::new(); names.len()];
-        History { names, columns, times: Vec::new(), stopped: None }
+        History { names, columns, times: Vec::new(), learning_rates: Vec::new(), stopped: None }
     }
 
     /// Adds one epoch's numbers, in the order of the names.
-    pub(crate) fn push(&mut self, row: &[(String, f64)], time: Duration) {
+    pub(crate) fn push(&mut self, row: &[(String, f64)], time: Duration, learning_rate: f64) {
         for (column, (_, value)) in self.columns.iter_mut().zip(row) {
             column.push(*value);
         }
         self.times.push(time);
+        self.learning_rates.push(learning_rate);
     }
 
     /// How many epochs were finished.

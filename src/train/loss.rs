@@ -1,29 +1,101 @@
-//! Losses, with Keras's formulas (`keras/src/losses/losses.py`), for outputs that are probabilities.
+//! Losses, with Keras's formulas (`keras/src/losses/losses.py`).
+#![allow(non_upper_case_globals)]
 
 use candle_core::{D, DType, Tensor};
 
+use crate::nn::Activation;
 use crate::{Error, Result};
 
 /// Probabilities are kept this far from 0 and 1, as in Keras.
 const EPSILON: f32 = 1e-7;
 
 /// What training makes small.
+///
+/// ```
+/// use headstart::prelude::*;
+/// let mut model = sequential![Input::new(4), Dense::new(3)]?;
+/// let loss = SparseCategoricalCrossentropy.from_logits(true).label_smoothing(0.1);
+/// model.compile(Adam::default(), loss, [Accuracy]);
+/// # Ok::<(), headstart::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Loss {
+    kind: Kind,
+    from_logits: bool,
+    label_smoothing: f64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// For one sigmoid output and targets 0 or 1: `-y·ln p - (1-y)·ln(1-p)`.
-    BinaryCrossentropy,
-    /// For softmax outputs and one-hot targets: `-Σ y·ln p`.
-    CategoricalCrossentropy,
-    /// For softmax outputs and class numbers from 0.
-    SparseCategoricalCrossentropy,
+enum Kind {
+    Binary,
+    Categorical,
+    SparseCategorical,
+    MeanSquared,
+}
+
+/// For one sigmoid output and targets 0 or 1: `-y·ln p - (1-y)·ln(1-p)`.
+pub const BinaryCrossentropy: Loss = Loss::new(Kind::Binary);
+/// For softmax outputs and one-hot targets: `-Σ y·ln p`.
+pub const CategoricalCrossentropy: Loss = Loss::new(Kind::Categorical);
+/// For softmax outputs and class numbers from 0.
+pub const SparseCategoricalCrossentropy: Loss = Loss::new(Kind::SparseCategorical);
+/// For numbers of any size: the mean of `(y - output)²`.
+pub const MeanSquaredError: Loss = Loss::new(Kind::MeanSquared);
+
+/// What a model put out, and what its last function was given where that is known.
+pub(crate) struct Output {
+    pub(crate) values: Tensor,
+    linear: Option<(Tensor, Activation)>,
+}
+
+impl Output {
+    /// The output of a model whose last layer, before its function, gave `linear`.
+    pub(crate) fn of(linear: Tensor, activation: Activation) -> Result<Output> {
+        Ok(Output { values: activation.apply(&linear)?, linear: Some((linear, activation)) })
+    }
+
+    /// The argument of the last function, if it is this one.
+    fn before(&self, function: Activation) -> Option<&Tensor> {
+        self.linear.as_ref().filter(|(_, last)| *last == function).map(|(linear, _)| linear)
+    }
 }
 
 impl Loss {
-    fn name(self) -> &'static str {
-        match self {
-            Loss::BinaryCrossentropy => "binary_crossentropy",
-            Loss::CategoricalCrossentropy => "categorical_crossentropy",
-            Loss::SparseCategoricalCrossentropy => "sparse_categorical_crossentropy",
+    const fn new(kind: Kind) -> Loss {
+        Loss { kind, from_logits: false, label_smoothing: 0.0 }
+    }
+
+    /// Sets whether the outputs are logits, of a model that ends without `Sigmoid` or `Softmax`.
+    ///
+    /// It is not needed for exactness: of a model that ends with them, training takes what they
+    /// were given.
+    pub fn from_logits(self, from_logits: bool) -> Loss {
+        Loss { from_logits, ..self }
+    }
+
+    /// Moves targets of 0 and 1 so far towards each other: 0.1 makes them 0.05 and 0.95 for one
+    /// output; with more, every class gets its part of the tenth.
+    pub fn label_smoothing(self, amount: f64) -> Loss {
+        Loss { label_smoothing: amount, ..self }
+    }
+
+    /// Keras's name for it.
+    pub fn name(self) -> &'static str {
+        match self.kind {
+            Kind::Binary => "binary_crossentropy",
+            Kind::Categorical => "categorical_crossentropy",
+            Kind::SparseCategorical => "sparse_categorical_crossentropy",
+            Kind::MeanSquared => "mean_squared_error",
+        }
+    }
+
+    /// The function with which a model for this loss ends, unless its outputs are logits.
+    pub(crate) fn last_activation(self) -> Option<Activation> {
+        match self.kind {
+            _ if self.from_logits => Some(Activation::Linear),
+            Kind::Binary => Some(Activation::Sigmoid),
+            Kind::Categorical | Kind::SparseCategorical => Some(Activation::Softmax),
+            Kind::MeanSquared => None,
         }
     }
 
@@ -35,7 +107,7 @@ impl Loss {
     pub(crate) fn targets(self, targets: &Tensor, columns: usize) -> Result<Tensor> {
         let targets = targets.to_dtype(DType::F32)?;
         let samples = targets.dims().first().copied().unwrap_or(0);
-        if self == Loss::SparseCategoricalCrossentropy {
+        if self.kind == Kind::SparseCategorical {
             let numbers = targets.flatten_all()?.to_vec1::<f32>()?;
             if numbers.len() != samples {
                 return Err(self.refuse("one class number a sample", &targets, ""));
@@ -44,48 +116,99 @@ impl Loss {
             for (row, number) in numbers.iter().enumerate() {
                 if number.fract() != 0.0 || !(0.0..columns as f32).contains(number) {
                     let hint = format!("the model's last layer has {columns} outputs: one for each class");
-                    return Err(self.refuse_value(
-                        format!("class numbers from 0 to {}", columns - 1),
-                        *number,
-                        hint,
-                    ));
+                    let expected = format!("class numbers from 0 to {}", columns - 1);
+                    return Err(self.refuse_value(expected, *number, hint));
                 }
                 rows[row * columns + *number as usize] = 1.0;
             }
             return Ok(Tensor::from_vec(rows, (samples, columns), targets.device())?);
         }
         if targets.elem_count() != samples * columns {
-            let hint = match self {
-                Loss::BinaryCrossentropy => "end the model with `Dense::new(1).activation(Sigmoid)`",
+            let hint = match self.kind {
+                Kind::Binary => "end the model with `Dense::new(1).activation(Sigmoid)`",
+                Kind::MeanSquared => "the model's last layer has one output for each number of a target",
                 _ => "for class numbers use SparseCategoricalCrossentropy",
             };
             return Err(self.refuse(&format!("[{samples}, {columns}]"), &targets, hint));
         }
         let values = targets.flatten_all()?.to_vec1::<f32>()?;
-        if let Some(value) = values.iter().find(|value| !(0.0..=1.0).contains(*value)) {
-            let hint = match self {
-                Loss::BinaryCrossentropy => "for more than two classes use SparseCategoricalCrossentropy",
+        let fits =
+            |value: &f32| self.kind == Kind::MeanSquared && value.is_finite() || (0.0..=1.0).contains(value);
+        if let Some(value) = values.iter().find(|value| !fits(value)) {
+            let hint = match self.kind {
+                Kind::Binary => "for more than two classes use SparseCategoricalCrossentropy",
                 _ => "",
             };
-            return Err(self.refuse_value("targets from 0 to 1".into(), *value, hint.into()));
+            let expected =
+                if self.kind == Kind::MeanSquared { "finite targets" } else { "targets from 0 to 1" };
+            return Err(self.refuse_value(expected.into(), *value, hint.into()));
         }
         Ok(targets.reshape((samples, columns))?)
     }
 
-    /// The mean loss over a batch, from outputs and prepared targets of one shape.
-    pub(crate) fn compute(self, output: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        match self {
-            Loss::BinaryCrossentropy => {
-                let p = output.clamp(EPSILON, 1.0 - EPSILON)?;
-                let of_ones = (targets * p.log()?)?;
-                let of_zeros = ((1.0 - targets)? * (1.0 - p)?.log()?)?;
-                Ok((of_ones + of_zeros)?.mean_all()?.neg()?)
+    /// The mean loss over a batch, from outputs and prepared targets of one shape, each sample with
+    /// its weight `[N]`: Keras's `sum_over_batch_size`.
+    pub(crate) fn compute(
+        self,
+        output: &Output,
+        targets: &Tensor,
+        weights: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let losses = self.of_samples(output, &self.smooth(targets)?)?;
+        Ok(match weights {
+            Some(weights) => (losses * weights)?.mean_all()?,
+            None => losses.mean_all()?,
+        })
+    }
+
+    fn smooth(self, targets: &Tensor) -> Result<Tensor> {
+        let amount = self.label_smoothing;
+        if amount == 0.0 || self.kind == Kind::MeanSquared {
+            return Ok(targets.clone());
+        }
+        let classes = if self.kind == Kind::Binary { 2 } else { targets.dim(D::Minus1)? };
+        Ok(targets.affine(1.0 - amount, amount / classes as f64)?)
+    }
+
+    /// `[N]`.
+    fn of_samples(self, output: &Output, y: &Tensor) -> Result<Tensor> {
+        let values = &output.values;
+        let logits = |function| if self.from_logits { Some(values) } else { output.before(function) };
+        Ok(match self.kind {
+            Kind::MeanSquared => (values - y)?.sqr()?.mean(D::Minus1)?,
+            Kind::Binary => match logits(Activation::Sigmoid) {
+                Some(x) => {
+                    // ln(1 + eˣ) = (x + |x|)/2 + ln(1 + e^-|x|), which overflows nowhere.
+                    let size = x.abs()?;
+                    let softplus = (((x + &size)? * 0.5)? + (size.neg()?.exp()? + 1.0)?.log()?)?;
+                    (softplus - (x * y)?)?.mean(D::Minus1)?
+                }
+                None => {
+                    let p = values.clamp(EPSILON, 1.0 - EPSILON)?;
+                    let of_ones = (y * p.log()?)?;
+                    let of_zeros = ((1.0 - y)? * (1.0 - p)?.log()?)?;
+                    (of_ones + of_zeros)?.mean(D::Minus1)?.neg()?
+                }
+            },
+            Kind::Categorical | Kind::SparseCategorical => match logits(Activation::Softmax) {
+                Some(x) => (y * candle_nn::ops::log_softmax(x, D::Minus1)?)?.sum(D::Minus1)?.neg()?,
+                None => {
+                    let p = values.broadcast_div(&values.sum_keepdim(D::Minus1)?)?;
+                    (y * p.clamp(EPSILON, 1.0 - EPSILON)?.log()?)?.sum(D::Minus1)?.neg()?
+                }
+            },
+        })
+    }
+
+    /// Outputs as the metrics take them: probabilities, whatever the model puts out.
+    pub(crate) fn probabilities(self, output: &Output) -> Result<Tensor> {
+        let values = output.values.detach();
+        match self.kind {
+            Kind::Binary if self.from_logits => Activation::Sigmoid.apply(&values),
+            Kind::Categorical | Kind::SparseCategorical if self.from_logits => {
+                Activation::Softmax.apply(&values)
             }
-            Loss::CategoricalCrossentropy | Loss::SparseCategoricalCrossentropy => {
-                let p = output.broadcast_div(&output.sum_keepdim(D::Minus1)?)?;
-                let p = p.clamp(EPSILON, 1.0 - EPSILON)?;
-                Ok((targets * p.log()?)?.sum(D::Minus1)?.mean_all()?.neg()?)
-            }
+            _ => Ok(values),
         }
     }
 
@@ -100,5 +223,37 @@ impl Loss {
 
     fn refuse_value(self, expected: String, found: f32, hint: String) -> Error {
         Error::Targets { loss: self.name(), expected, found: format!("the value {found}"), hint }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    /// candle's own loss for logits is NaN for large ones.
+    #[test]
+    fn large_logits_have_a_loss_and_a_gradient() -> Result<()> {
+        let x = Var::new(&[[-200f32], [0.0], [200.0]], &Device::Cpu)?;
+        let y = Tensor::new(&[[1f32], [0.0], [1.0]], &Device::Cpu)?;
+        let output = Output::of(x.as_tensor().clone(), Activation::Sigmoid)?;
+        let loss = BinaryCrossentropy.compute(&output, &y, None)?;
+        assert!((loss.to_scalar::<f32>()? - (200.0 + 2f32.ln()) / 3.0).abs() < 1e-4);
+        let gradient = (loss.backward()?.get(&x).unwrap() * 3.0)?.flatten_all()?.to_vec1::<f32>()?;
+        assert_eq!(gradient, [-1.0, 0.5, 0.0]);
+        let theirs = candle_nn::loss::binary_cross_entropy_with_logit(&x, &y)?.to_scalar::<f32>()?;
+        assert!(!theirs.is_finite(), "{theirs}: candle's own is safe now and may be used");
+        Ok(())
+    }
+
+    #[test]
+    fn smoothing_moves_targets_towards_each_other() -> Result<()> {
+        let y = Tensor::new(&[[1f32, 0.0]], &Device::Cpu)?;
+        let smooth = |loss: Loss, y: &Tensor| -> Result<Vec<f32>> {
+            Ok(loss.label_smoothing(0.1).smooth(y)?.flatten_all()?.to_vec1()?)
+        };
+        assert_eq!(smooth(CategoricalCrossentropy, &y)?, [0.95, 0.05]);
+        assert_eq!(smooth(BinaryCrossentropy, &y.narrow(1, 0, 1)?)?, [0.95]);
+        Ok(())
     }
 }

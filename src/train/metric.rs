@@ -1,15 +1,25 @@
-//! What is counted beside the loss.
+//! What is counted beside the loss, with Keras's definitions (`keras/src/metrics`).
 
-use candle_core::{D, DType, Tensor};
-
-use crate::Result;
-
-/// A number that tells how good the outputs are.
+/// A number that tells how good the outputs are, over all the samples of an epoch.
+///
+/// They look at probabilities: where the loss takes logits, `Sigmoid` or `Softmax` is applied first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::upper_case_acronyms)]
 pub enum Metric {
     /// The share of samples whose class is right: for one output, whether it is over 0.5; for
     /// several, whether the largest is the target's.
     Accuracy,
+    /// The share of samples whose class is among the so many likeliest.
+    TopKCategoricalAccuracy(usize),
+    /// Of the outputs over 0.5, the share that should be.
+    Precision,
+    /// Of the outputs that should be over 0.5, the share that is.
+    Recall,
+    /// The harmonic mean of precision and recall; for several outputs, of each class with the
+    /// largest output as its choice, and the mean over the classes (Keras's `average="macro"`).
+    F1Score,
+    /// The area under the curve of true over false positives, from 200 thresholds as in Keras.
+    AUC,
 }
 
 impl Metric {
@@ -17,15 +27,145 @@ impl Metric {
     pub fn name(self) -> &'static str {
         match self {
             Metric::Accuracy => "accuracy",
+            Metric::TopKCategoricalAccuracy(_) => "top_k_categorical_accuracy",
+            Metric::Precision => "precision",
+            Metric::Recall => "recall",
+            Metric::F1Score => "f1_score",
+            Metric::AUC => "auc",
         }
     }
 
-    /// The mean over a batch, from outputs and prepared targets of one shape.
-    pub(crate) fn compute(self, output: &Tensor, targets: &Tensor) -> Result<f64> {
-        let right = match (self, output.dim(D::Minus1)?) {
-            (Metric::Accuracy, 1) => output.gt(0.5)?.eq(&targets.gt(0.5)?)?,
-            (Metric::Accuracy, _) => output.argmax(D::Minus1)?.eq(&targets.argmax(D::Minus1)?)?,
-        };
-        Ok(f64::from(right.to_dtype(DType::F32)?.mean_all()?.to_scalar::<f32>()?))
+    /// Begins to count.
+    pub(crate) fn begin(self) -> Count {
+        Count {
+            metric: self,
+            classes: Vec::new(),
+            right: 0.0,
+            samples: 0.0,
+            positive: Vec::new(),
+            negative: Vec::new(),
+        }
     }
+}
+
+/// Keras's `num_thresholds`.
+const THRESHOLDS: usize = 200;
+
+/// A metric over the samples seen so far.
+pub(crate) struct Count {
+    pub(crate) metric: Metric,
+    right: f64,
+    samples: f64,
+    /// True positives, false positives and false negatives, of each class or of all outputs together.
+    classes: Vec<[f64; 3]>,
+    /// How many outputs that should be 1 and 0 lie between two thresholds.
+    positive: Vec<f64>,
+    negative: Vec<f64>,
+}
+
+impl Count {
+    /// Adds a batch: rows of so many outputs, and targets alike.
+    pub(crate) fn add(&mut self, outputs: &[f32], targets: &[f32], columns: usize) {
+        let rows = outputs.chunks(columns).zip(targets.chunks(columns));
+        match self.metric {
+            Metric::Accuracy if columns == 1 => {
+                self.share(rows, |output, target| (output[0] > 0.5) == (target[0] > 0.5));
+            }
+            Metric::Accuracy => self.share(rows, |output, target| largest(output) == largest(target)),
+            Metric::TopKCategoricalAccuracy(k) => self.share(rows, |output, target| {
+                let wanted = output[largest(target)];
+                output.iter().filter(|value| **value > wanted).count() < k
+            }),
+            Metric::Precision | Metric::Recall => {
+                self.classes.resize(1, [0.0; 3]);
+                let pairs = outputs.iter().zip(targets);
+                pairs.for_each(|(output, target)| count(&mut self.classes[0], *output > 0.5, *target > 0.5));
+            }
+            Metric::F1Score => {
+                self.classes.resize(columns, [0.0; 3]);
+                for (output, target) in rows {
+                    let chosen = largest(output);
+                    for (class, counts) in self.classes.iter_mut().enumerate() {
+                        let is = if columns == 1 { output[0] > 0.5 } else { class == chosen };
+                        count(counts, is, target[class] > 0.5);
+                    }
+                }
+            }
+            Metric::AUC => {
+                self.positive.resize(THRESHOLDS, 0.0);
+                self.negative.resize(THRESHOLDS, 0.0);
+                for (output, target) in outputs.iter().zip(targets) {
+                    let bucket = ((output * (THRESHOLDS - 1) as f32).ceil() as usize).saturating_sub(1);
+                    let counts = if *target > 0.5 { &mut self.positive } else { &mut self.negative };
+                    counts[bucket.min(THRESHOLDS - 1)] += 1.0;
+                }
+            }
+        }
+    }
+
+    fn share<'a>(
+        &mut self,
+        rows: impl Iterator<Item = (&'a [f32], &'a [f32])>,
+        is_right: impl Fn(&[f32], &[f32]) -> bool,
+    ) {
+        for (output, target) in rows {
+            self.samples += 1.0;
+            self.right += f64::from(u8::from(is_right(output, target)));
+        }
+    }
+
+    /// The metric over all that was added; 0 where there is nothing to divide by, as in Keras.
+    pub(crate) fn value(&self) -> f64 {
+        match self.metric {
+            Metric::Accuracy | Metric::TopKCategoricalAccuracy(_) => ratio(self.right, self.samples),
+            Metric::Precision => self.classes.first().map_or(0.0, |[tp, fp, _]| ratio(*tp, tp + fp)),
+            Metric::Recall => self.classes.first().map_or(0.0, |[tp, _, missed]| ratio(*tp, tp + missed)),
+            Metric::F1Score => {
+                let scores =
+                    self.classes.iter().map(|[tp, fp, missed]| ratio(2.0 * tp, 2.0 * tp + fp + missed));
+                ratio(scores.sum(), self.classes.len() as f64)
+            }
+            Metric::AUC => self.area(),
+        }
+    }
+
+    fn area(&self) -> f64 {
+        // At each threshold, how many lie over it.
+        let over = |counts: &[f64]| {
+            let mut sum = 0.0;
+            let mut over: Vec<f64> = counts
+                .iter()
+                .rev()
+                .map(|count| {
+                    sum += count;
+                    sum
+                })
+                .collect();
+            over.reverse();
+            over.iter().map(|count| ratio(*count, sum)).collect::<Vec<f64>>()
+        };
+        let (hits, alarms) = (over(&self.positive), over(&self.negative));
+        let steps = hits.windows(2).zip(alarms.windows(2));
+        steps.map(|(hit, alarm)| (alarm[0] - alarm[1]) * (hit[0] + hit[1]) / 2.0).sum()
+    }
+}
+
+fn count([tp, fp, missed]: &mut [f64; 3], is: bool, should: bool) {
+    match (is, should) {
+        (true, true) => *tp += 1.0,
+        (true, false) => *fp += 1.0,
+        (false, true) => *missed += 1.0,
+        (false, false) => {}
+    }
+}
+
+/// The place of the largest value, the first if there are several.
+pub(crate) fn largest(row: &[f32]) -> usize {
+    let best =
+        |best: (usize, f32), (at, value): (usize, &f32)| if *value > best.1 { (at, *value) } else { best };
+    row.iter().enumerate().fold((0, f32::NEG_INFINITY), best).0
+}
+
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole == 0.0 { 0.0 } else { part / whole }
 }

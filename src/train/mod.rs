@@ -1,20 +1,30 @@
 //! Compiling, fitting, evaluating, predicting.
 
+mod callbacks;
 mod compile;
+mod features;
 mod fit;
 mod history;
+mod lint;
 mod loss;
+mod means;
 mod metric;
 mod optimizer;
 mod predict;
 mod progress;
 mod recover;
 
+pub use callbacks::{
+    CSVLogger, Callback, EarlyStopping, LearningRateScheduler, ModelCheckpoint, ReduceLROnPlateau,
+    TensorBoard, TerminateOnNaN, Training,
+};
 pub(crate) use compile::Compiled;
 pub use fit::Fit;
 pub use history::History;
-pub use loss::Loss;
+pub use loss::{
+    BinaryCrossentropy, CategoricalCrossentropy, Loss, MeanSquaredError, SparseCategoricalCrossentropy,
+};
 pub use metric::Metric;
-pub use optimizer::{Adam, Optimizer};
+pub use optimizer::{Adam, AdamW, GradientDescent, LearningRate, Optimizer, RMSprop, SGD, Schedule};
 pub use predict::{Predictions, Scores};
 pub use recover::Recovered;

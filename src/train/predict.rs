@@ -5,6 +5,8 @@ use std::ops::Index;
 
 use candle_core::{DType, Tensor};
 
+use super::features::Validation;
+use crate::data::IntoDataset;
 use crate::nn::{Mode, Model};
 use crate::{Error, Result, check_interrupt};
 
@@ -35,7 +37,8 @@ impl Model {
     /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit.
     pub fn evaluate(&self, x: &Tensor, y: &Tensor) -> Result<Scores> {
         let compiled = self.compiled.as_ref().ok_or(Error::NotCompiled)?;
-        Ok(Scores(self.measure(compiled, x, y)?.row("")))
+        let data = (x, y).into_dataset(BATCH, false)?;
+        Ok(Scores(Validation::of(self, data).measure(compiled)?.row("")))
     }
 }
 

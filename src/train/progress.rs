@@ -91,7 +91,11 @@ impl Progress {
         self.draw(history);
     }
 
-    pub(crate) fn training_ends(&mut self, history: &History) {
+    /// Says how many epochs there were, and why there were no more.
+    pub(crate) fn training_ends(&mut self, history: &History, reason: Option<&str>) {
+        if let (true, Some(reason)) = (self.verbose, reason) {
+            println!("ended after epoch {}: {reason}", self.epoch);
+        }
         let plural = if history.epochs() == 1 { "" } else { "s" };
         self.finish(history, format!("{} epoch{plural} in {}", history.epochs(), time(self.begin.elapsed())));
     }

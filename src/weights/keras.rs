@@ -152,7 +152,7 @@ fn layer_and_param(way: &str) -> String {
 /// By numbers: `layers/functional/layers/conv2d_1/vars/0`.
 fn number(theirs: &str, ours: &str, model: &Model, places: &mut Vec<Place>) {
     let mut counts: HashMap<String, usize> = HashMap::new();
-    for node in in_keras_order(model) {
+    for node in model.nodes_by_depth() {
         let kind = match node.layer.model() {
             Some(inside) if inside.name().starts_with("sequential") => "sequential".to_owned(),
             Some(_) => "functional".to_owned(),
@@ -190,21 +190,6 @@ fn snake_case(kind: &str) -> String {
         before = Some(letter);
     }
     name
-}
-
-/// Layers farthest from the output first, and as they were added where that does not decide
-/// (`keras/src/ops/function.py`, `map_graph`).
-fn in_keras_order(model: &Model) -> Vec<&Node> {
-    let nodes = model.nodes();
-    let mut depths = vec![0; nodes.len()];
-    for (at, node) in nodes.iter().enumerate().rev() {
-        for input in node.inputs() {
-            depths[input] = depths[input].max(depths[at] + 1);
-        }
-    }
-    let mut order: Vec<usize> = (1..nodes.len()).collect();
-    order.sort_by_key(|&at| std::cmp::Reverse(depths[at]));
-    order.into_iter().map(|at| &nodes[at]).collect()
 }
 
 /// What a `Flatten` before the layer flattened, if it was maps.

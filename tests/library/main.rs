@@ -9,3 +9,4 @@ mod keras;
 mod lite0;
 mod parity;
 mod program;
+mod training;

@@ -43,7 +43,7 @@ fn a_small_network_learns_what_can_be_learnt() -> Result<()> {
         Dense::new(1).activation(Sigmoid)
     ]?;
     model.compile(Adam::new(0.05), BinaryCrossentropy, [Accuracy]);
-    let fit = Fit::epochs(20).batch_size(16).verbose(false).validation_data(&x, &y);
+    let fit = Fit::epochs(20).batch_size(16).verbose(false).validation_data((&x, &y));
     let history = model.fit((&x, &y), fit)?;
     assert!(history["loss"][19] < history["loss"][0] / 2.0, "{:?}", &history["loss"]);
     assert!(model.evaluate(&x, &y)?.get("accuracy").unwrap() > 0.95);

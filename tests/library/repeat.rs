@@ -1,9 +1,19 @@
-//! One seed drives everything random. Alone in its process, for the seed is the process's own.
+//! One seed drives everything random. Alone in their process, and one after the other, for the seed
+//! is the process's own.
 
+use std::sync::{Mutex, MutexGuard};
+
+use headstart::Result;
 use headstart::prelude::*;
 
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 #[test]
-fn the_program_trains_on_its_dummy_data_and_repeats_itself() -> headstart::Result<()> {
+fn the_program_trains_on_its_dummy_data_and_repeats_itself() -> Result<()> {
+    let _alone = alone();
     let run = || {
         set_random_seed(7);
         let x = Tensor::from_vec(
@@ -40,5 +50,90 @@ fn the_program_trains_on_its_dummy_data_and_repeats_itself() -> headstart::Resul
     assert!(chart.svg().starts_with("<svg") && chart.text().contains("loss"));
     let (again, same) = run()?;
     assert_eq!((&history["loss"], pred), (&again["loss"], same));
+    Ok(())
+}
+
+/// A frozen network with a head, the same each time, and pictures.
+fn small(unfrozen_from: Option<&str>) -> Result<(Model, Tensor, Tensor)> {
+    set_random_seed(7);
+    let base =
+        Vgg16::new(Weights::Random(3)).alpha(0.1).include_top(false).input_shape((3, 32, 32)).build()?;
+    base.freeze();
+    if let Some(layer) = unfrozen_from {
+        base.unfreeze_from(layer)?;
+    }
+    let (hidden, last) = (Dense::new(16).activation(Relu), Dense::new(1).activation(Sigmoid));
+    let mut model = sequential![base, Flatten, hidden, Dropout::new(0.5), last]?;
+    model.compile(Adam::new(1e-2), BinaryCrossentropy, [Accuracy, AUC]);
+    let x = random_uniform((22, 3, 32, 32), -2.0, 2.0)?;
+    let y = random_uniform(22, 0.0, 1.0)?.gt(0.5)?;
+    Ok((model, x, y))
+}
+
+fn columns(history: &History) -> Vec<Vec<f64>> {
+    history.names().iter().map(|name| history[name.as_str()].to_vec()).collect()
+}
+
+#[test]
+fn features_that_are_cached_change_no_number() -> Result<()> {
+    let _alone = alone();
+    for unfrozen_from in [None, Some("block5_conv2")] {
+        let run = |cache: bool| -> Result<Vec<Vec<f64>>> {
+            let (mut model, x, y) = small(unfrozen_from)?;
+            let fit = Fit::epochs(4).batch_size(5).verbose(false).advice(false);
+            let history = model.fit((&x, &y), fit.validation_split(0.2).cache_features(cache))?;
+            Ok(columns(&history))
+        };
+        assert_eq!(run(true)?, run(false)?, "unfrozen from {unfrozen_from:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn as_many_views_as_epochs_are_the_generators_own() -> Result<()> {
+    let _alone = alone();
+    let run = |views: Option<usize>| -> Result<Vec<Vec<f64>>> {
+        let (mut model, x, y) = small(None)?;
+        let data = ImageDataGenerator::new().rotation_range(20.0).horizontal_flip(true).flow(&x, &y, 5)?;
+        let fit = Fit::epochs(3).verbose(false).advice(false);
+        let fit = if let Some(views) = views { fit.augmented_views(views) } else { fit };
+        Ok(columns(&model.fit(data, fit)?))
+    };
+    assert_eq!(run(Some(3))?, run(None)?);
+    Ok(())
+}
+
+#[test]
+fn weights_of_samples_and_of_classes_are_one() -> Result<()> {
+    let _alone = alone();
+    let run = |by_class: bool| -> Result<Vec<Vec<f64>>> {
+        let (mut model, x, y) = small(None)?;
+        let fit = Fit::epochs(2).verbose(false);
+        let weights = y.to_dtype(DType::F32)?.affine(2.0, 1.0)?;
+        let history = match by_class {
+            true => model.fit((&x, &y), fit.class_weight([(0, 1.0), (1, 3.0)]))?,
+            false => model.fit((&x, &y, &weights), fit)?,
+        };
+        Ok(columns(&history))
+    };
+    assert_eq!(run(true)?, run(false)?);
+    Ok(())
+}
+
+#[test]
+fn the_number_of_threads_changes_no_number() -> Result<()> {
+    let _alone = alone();
+    let run = |threads: usize| -> Result<Vec<Vec<f64>>> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let (mut model, x, y) = small(Some("block4_conv2"))?;
+            let data =
+                ImageDataGenerator::new().rotation_range(20.0).horizontal_flip(true).flow(&x, &y, 5)?;
+            Ok(columns(&model.fit(data, Fit::epochs(2).verbose(false).advice(false))?))
+        })
+    };
+    let one = run(1)?;
+    assert_eq!(run(2)?, one);
+    assert_eq!(run(5)?, one);
     Ok(())
 }

@@ -1,0 +1,56 @@
+//! Values in another range.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::{Build, Context, Layer, Mode};
+use crate::Result;
+
+/// `x · scale + offset`: `Rescaling::new(1.0 / 255.0)` brings pixels between 0 and 1.
+#[derive(Clone, Copy, Debug)]
+pub struct Rescaling {
+    scale: f64,
+    offset: f64,
+}
+
+impl Rescaling {
+    /// Multiplies by this.
+    pub fn new(scale: f64) -> Rescaling {
+        Rescaling { scale, offset: 0.0 }
+    }
+
+    /// Sets what is added afterwards: 0 unless told.
+    pub fn offset(self, offset: f64) -> Rescaling {
+        Rescaling { offset, ..self }
+    }
+}
+
+impl Build for Rescaling {
+    fn stem(&self) -> &str {
+        "rescaling"
+    }
+
+    fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        Ok(Arc::new(Built { config: *self, shape: context.inputs[0].to_vec() }))
+    }
+}
+
+struct Built {
+    config: Rescaling,
+    shape: Vec<usize>,
+}
+
+impl Layer for Built {
+    fn kind(&self) -> &'static str {
+        "Rescaling"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
+        Ok(inputs[0].affine(self.config.scale, self.config.offset)?)
+    }
+
+    fn output_shape(&self) -> &[usize] {
+        &self.shape
+    }
+}

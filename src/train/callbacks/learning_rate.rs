@@ -1,0 +1,116 @@
+//! Learning rates that change from epoch to epoch.
+
+use super::{Callback, Monitor, Training};
+use crate::Result;
+
+/// Makes the learning rate smaller when a number has not improved for some epochs.
+///
+/// ```
+/// use headstart::prelude::*;
+/// let fit = Fit::epochs(50).callback(ReduceLROnPlateau::new("loss").factor(0.5).patience(3));
+/// ```
+#[derive(Debug)]
+pub struct ReduceLROnPlateau {
+    monitor: Monitor,
+    factor: f64,
+    patience: usize,
+    cooldown: usize,
+    min_lr: f64,
+    waited: usize,
+    cooling: usize,
+}
+
+impl ReduceLROnPlateau {
+    /// Keras's values: a tenth, after 10 epochs that are not 0.0001 better.
+    pub fn new(monitor: &str) -> ReduceLROnPlateau {
+        let monitor = Monitor { min_delta: 1e-4, ..Monitor::new(monitor) };
+        ReduceLROnPlateau {
+            monitor,
+            factor: 0.1,
+            patience: 10,
+            cooldown: 0,
+            min_lr: 0.0,
+            waited: 0,
+            cooling: 0,
+        }
+    }
+
+    /// Sets by what the learning rate is multiplied.
+    pub fn factor(self, factor: f64) -> ReduceLROnPlateau {
+        ReduceLROnPlateau { factor, ..self }
+    }
+
+    /// Sets how many epochs without improvement make it smaller.
+    pub fn patience(self, epochs: usize) -> ReduceLROnPlateau {
+        ReduceLROnPlateau { patience: epochs, ..self }
+    }
+
+    /// Sets how much better is better.
+    pub fn min_delta(mut self, delta: f64) -> ReduceLROnPlateau {
+        self.monitor.min_delta = delta.abs();
+        self
+    }
+
+    /// Sets how many epochs after a change do not count.
+    pub fn cooldown(self, epochs: usize) -> ReduceLROnPlateau {
+        ReduceLROnPlateau { cooldown: epochs, ..self }
+    }
+
+    /// Sets the smallest learning rate.
+    pub fn min_lr(self, learning_rate: f64) -> ReduceLROnPlateau {
+        ReduceLROnPlateau { min_lr: learning_rate, ..self }
+    }
+}
+
+impl Callback for ReduceLROnPlateau {
+    fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
+        (self.waited, self.cooling, self.monitor.best) = (0, 0, None);
+        Ok(())
+    }
+
+    fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
+        if self.cooling > 0 {
+            self.cooling -= 1;
+            self.waited = 0;
+        }
+        if self.monitor.improves(training)? {
+            self.waited = 0;
+        } else if self.cooling == 0 {
+            self.waited += 1;
+            let rate = training.learning_rate();
+            if self.waited >= self.patience && rate > self.min_lr {
+                training.set_learning_rate((rate * self.factor).max(self.min_lr))?;
+                (self.cooling, self.waited) = (self.cooldown, 0);
+            }
+        }
+        Ok(())
+    }
+
+    fn monitor(&self) -> Option<&str> {
+        Some(&self.monitor.name)
+    }
+}
+
+/// Sets each epoch's learning rate by a function of the epoch, from 0 as in Keras, and of the rate
+/// so far.
+///
+/// ```
+/// use headstart::prelude::*;
+/// let halve = LearningRateScheduler::new(|epoch, rate| if epoch < 5 { rate } else { rate * 0.5 });
+/// let fit = Fit::epochs(10).callback(halve);
+/// ```
+pub struct LearningRateScheduler<F>(F);
+
+impl<F: FnMut(usize, f64) -> f64 + Send> LearningRateScheduler<F> {
+    /// Calls the function before each epoch.
+    pub fn new(schedule: F) -> LearningRateScheduler<F> {
+        LearningRateScheduler(schedule)
+    }
+}
+
+impl<F: FnMut(usize, f64) -> f64 + Send> Callback for LearningRateScheduler<F> {
+    fn on_epoch_begin(&mut self, training: &mut Training) -> Result<()> {
+        let rate = (self.0)(training.epoch() - 1, training.learning_rate());
+        training.set_learning_rate(rate)
+    }
+}

@@ -1,0 +1,224 @@
+//! What is told of each epoch and batch of a training, with Keras's names and rules
+//! (`keras/src/callbacks`).
+
+mod checkpoint;
+mod early_stopping;
+mod learning_rate;
+mod loggers;
+mod tensorboard;
+
+use super::{Compiled, History};
+use crate::nn::Model;
+use crate::{Error, Result};
+
+pub use checkpoint::ModelCheckpoint;
+pub use early_stopping::EarlyStopping;
+pub use learning_rate::{LearningRateScheduler, ReduceLROnPlateau};
+pub use loggers::{CSVLogger, TerminateOnNaN};
+pub use tensorboard::TensorBoard;
+
+/// Something that is told how a training goes, and may change how it goes on.
+pub trait Callback: Send {
+    /// Before all.
+    fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
+        let _ = training;
+        Ok(())
+    }
+
+    /// Before an epoch.
+    fn on_epoch_begin(&mut self, training: &mut Training) -> Result<()> {
+        let _ = training;
+        Ok(())
+    }
+
+    /// After a batch; the numbers are those of the epoch so far.
+    fn on_train_batch_end(&mut self, training: &mut Training) -> Result<()> {
+        let _ = training;
+        Ok(())
+    }
+
+    /// After an epoch and its validation.
+    fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
+        let _ = training;
+        Ok(())
+    }
+
+    /// After all.
+    fn on_train_end(&mut self, training: &mut Training) -> Result<()> {
+        let _ = training;
+        Ok(())
+    }
+
+    /// The number that it looks at: `fit` refuses to begin if nobody measures it.
+    fn monitor(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether a loss that is no number ends the training, rather than being an error.
+    fn ends_at_nan(&self) -> bool {
+        false
+    }
+}
+
+/// A training at the moment when a [`Callback`] is called.
+pub struct Training<'a> {
+    pub(super) model: &'a Model,
+    pub(super) compiled: &'a mut Compiled,
+    pub(super) history: History,
+    /// What was measured last.
+    pub(super) row: Vec<(String, f64)>,
+    epoch: usize,
+    batch: usize,
+    epochs: usize,
+    batches: usize,
+    reason: Option<String>,
+}
+
+impl<'a> Training<'a> {
+    pub(super) fn new(
+        model: &'a Model,
+        compiled: &'a mut Compiled,
+        history: History,
+        (epochs, batches): (usize, usize),
+    ) -> Training<'a> {
+        Training {
+            model,
+            compiled,
+            history,
+            row: Vec::new(),
+            epoch: 0,
+            batch: 0,
+            epochs,
+            batches,
+            reason: None,
+        }
+    }
+
+    pub(super) fn set_epoch(&mut self, epoch: usize) {
+        (self.epoch, self.batch) = (epoch, 0);
+    }
+
+    pub(super) fn set_batch(&mut self, batch: usize) {
+        self.batch = batch;
+    }
+
+    /// Why the training is to end, if it is.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// The model that is trained.
+    pub fn model(&self) -> &Model {
+        self.model
+    }
+
+    /// The epochs that are over.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The epoch, from 1.
+    pub fn epoch(&self) -> usize {
+        self.epoch
+    }
+
+    /// The last epoch's number.
+    pub fn epochs(&self) -> usize {
+        self.epochs
+    }
+
+    /// How many batches of the epoch are done.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// How many batches an epoch has.
+    pub fn batches(&self) -> usize {
+        self.batches
+    }
+
+    /// Names and numbers measured last: of the epoch, or of its batches so far.
+    pub fn values(&self) -> &[(String, f64)] {
+        &self.row
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// [`Error::Argument`], which lists the names that there are.
+    pub fn value(&self, name: &str) -> Result<f64> {
+        let found = self.row.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
+        found.ok_or_else(|| {
+            let names: Vec<&str> = self.row.iter().map(|(name, _)| name.as_str()).collect();
+            Error::Argument {
+                name: "value",
+                expected: format!("one of {}", names.join(", ")),
+                found: name.into(),
+            }
+        })
+    }
+
+    /// The size of the next step.
+    pub fn learning_rate(&self) -> f64 {
+        self.compiled.optimizer.learning_rate()
+    }
+
+    /// Sets the size of a step from now on.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if a schedule sets it.
+    pub fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
+        self.compiled.optimizer.set_learning_rate(learning_rate)
+    }
+
+    /// Ends the training after this epoch, and says why.
+    pub fn stop(&mut self, reason: String) {
+        self.reason.get_or_insert(reason);
+    }
+}
+
+/// A function that is called at the end of each epoch.
+pub(super) struct Lambda<F>(pub(super) F);
+
+impl<F: FnMut(&mut Training) -> Result<()> + Send> Callback for Lambda<F> {
+    fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
+        (self.0)(training)
+    }
+}
+
+/// A number whose best value is kept in mind.
+#[derive(Clone, Debug)]
+struct Monitor {
+    name: String,
+    /// What counts as better: larger or smaller.
+    larger: bool,
+    min_delta: f64,
+    best: Option<f64>,
+}
+
+impl Monitor {
+    /// Better is what Keras's `mode="auto"` takes for better: more accuracy, less of anything else.
+    fn new(name: &str) -> Monitor {
+        let measures = ["acc", "auc", "precision", "recall", "f1"];
+        Monitor {
+            name: name.into(),
+            larger: measures.iter().any(|m| name.contains(m)),
+            min_delta: 0.0,
+            best: None,
+        }
+    }
+
+    /// Whether the number is better than ever, which it then is.
+    fn improves(&mut self, training: &Training) -> Result<bool> {
+        let value = training.value(&self.name)?;
+        let better = match self.best {
+            None => !value.is_nan(),
+            Some(best) if self.larger => value > best + self.min_delta,
+            Some(best) => value < best - self.min_delta,
+        };
+        if better {
+            self.best = Some(value);
+        }
+        Ok(better)
+    }
+}

@@ -1,0 +1,140 @@
+//! Event files for TensorBoard.
+//!
+//! A record is its length, the length's checksum, a protocol buffer `Event` and that one's
+//! checksum (`tensorflow/core/lib/io/record_writer.h`, `tensorflow/core/util/event.proto`).
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{Callback, Training};
+use crate::{Error, Result};
+
+/// Writes what is measured for TensorBoard, as Keras does: in `train` and `validation` of a folder,
+/// each number as `epoch_loss`, `epoch_accuracy`, … of the epoch from 0.
+#[derive(Debug)]
+pub struct TensorBoard {
+    folder: PathBuf,
+    files: Vec<(&'static str, PathBuf, File)>,
+}
+
+impl TensorBoard {
+    /// Writes into this folder.
+    pub fn new(log_dir: impl AsRef<Path>) -> TensorBoard {
+        TensorBoard { folder: log_dir.as_ref().to_owned(), files: Vec::new() }
+    }
+
+    fn open(&self, part: &str) -> Result<(PathBuf, File)> {
+        let folder = self.folder.join(part);
+        std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        let now = now();
+        let path = folder.join(format!("events.out.tfevents.{now:.0}.{}.v2", std::process::id()));
+        let mut file = File::options().create(true).append(true).open(&path).map_err(Error::io(&path))?;
+        let version = Message::new().double(1, now).bytes(3, b"brain.Event:2").0;
+        file.write_all(&record(&version)).map_err(Error::io(&path))?;
+        Ok((path, file))
+    }
+}
+
+impl Callback for TensorBoard {
+    fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
+        self.files.clear();
+        Ok(())
+    }
+
+    fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
+        let step = training.epoch() as u64 - 1;
+        for (name, value) in training.values() {
+            let (part, name) = match name.strip_prefix("val_") {
+                Some(name) => ("validation", name),
+                None => ("train", name.as_str()),
+            };
+            if !self.files.iter().any(|(known, _, _)| *known == part) {
+                let (path, file) = self.open(part)?;
+                self.files.push((part, path, file));
+            }
+            let Some((_, path, file)) = self.files.iter_mut().find(|(known, _, _)| *known == part) else {
+                continue;
+            };
+            let tag = format!("epoch_{name}");
+            let value = Message::new().bytes(1, tag.as_bytes()).float(2, *value as f32).0;
+            let summary = Message::new().bytes(1, &value).0;
+            let event = Message::new().double(1, now()).number(2, step).bytes(5, &summary).0;
+            file.write_all(&record(&event)).map_err(Error::io(&*path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+fn record(event: &[u8]) -> Vec<u8> {
+    let length = (event.len() as u64).to_le_bytes();
+    [&length, masked(&length).to_le_bytes().as_slice(), event, &masked(event).to_le_bytes()].concat()
+}
+
+/// The checksum, turned so that a checksum of checksums is safe.
+fn masked(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// A protocol buffer in the making.
+struct Message(Vec<u8>);
+
+impl Message {
+    fn new() -> Message {
+        Message(Vec::new())
+    }
+
+    fn double(mut self, field: u8, value: f64) -> Message {
+        self.0.push(field << 3 | 1);
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    fn float(mut self, field: u8, value: f32) -> Message {
+        self.0.push(field << 3 | 5);
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    fn number(mut self, field: u8, value: u64) -> Message {
+        self.0.push(field << 3);
+        self.varint(value);
+        self
+    }
+
+    fn bytes(mut self, field: u8, value: &[u8]) -> Message {
+        self.0.push(field << 3 | 2);
+        self.varint(value.len() as u64);
+        self.0.extend(value);
+        self
+    }
+
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `tensorboard.summary.writer` 2.20 writes for the version's event at time 0.
+    #[test]
+    fn a_record_is_tensorflows() {
+        let version = Message::new().double(1, 0.0).bytes(3, b"brain.Event:2").0;
+        let record = record(&version);
+        assert_eq!(record[..8], 24u64.to_le_bytes());
+        assert_eq!(record[12..14], [0x09, 0]);
+        assert_eq!(record.len(), 24 + 16);
+    }
+}

@@ -1,0 +1,132 @@
+//! The arithmetic of the optimizers: on the CPU one pass over each tensor, in place.
+
+use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::Result;
+use crate::nn::Param;
+use crate::ops::contiguous;
+
+/// `mean = keep · mean + scale · gradient`, or the gradient's square; gives the mean back.
+pub(super) fn blend(mean: Tensor, gradient: &Tensor, keep: f64, scale: f64, square: bool) -> Result<Tensor> {
+    if mean.device().is_cpu() {
+        mean.inplace_op2(gradient, &Blend { keep, scale, square })?;
+        return Ok(mean);
+    }
+    let gradient = if square { gradient.sqr()? } else { gradient.clone() };
+    Ok(((mean * keep)? + (gradient * scale)?)?)
+}
+
+/// What a quotient's root is made safe with.
+#[derive(Clone, Copy)]
+pub(super) enum Epsilon {
+    /// `√v + ε`
+    Outside(f64),
+    /// `√(v + ε)`
+    Inside(f64),
+}
+
+/// `value = keep · value - rate · first / √second`, with an epsilon; gives the value back.
+pub(super) fn divide(
+    value: Tensor,
+    first: &Tensor,
+    second: &Tensor,
+    keep: f64,
+    rate: f64,
+    epsilon: Epsilon,
+) -> Result<Tensor> {
+    if value.device().is_cpu() {
+        value.inplace_op3(first, second, &Divide { keep, rate, epsilon })?;
+        return Ok(value);
+    }
+    let root = match epsilon {
+        Epsilon::Outside(epsilon) => (second.sqrt()? + epsilon)?,
+        Epsilon::Inside(epsilon) => (second + epsilon)?.sqrt()?,
+    };
+    Ok(((value * keep)? - ((first * rate)? / root)?)?)
+}
+
+/// Changes a parameter's value.
+pub(super) fn change(param: &Param, how: impl FnOnce(Tensor) -> Result<Tensor>) -> Result<()> {
+    let value = how(param.var().as_detached_tensor())?;
+    // On the CPU it was changed in place.
+    if value.device().is_cpu() { Ok(()) } else { Ok(param.var().set(&value)?) }
+}
+
+/// Numbers that one task takes.
+const CHUNK: usize = 1 << 14;
+
+struct Blend {
+    keep: f64,
+    scale: f64,
+    square: bool,
+}
+
+impl InplaceOp2 for Blend {
+    fn name(&self) -> &'static str {
+        "moment"
+    }
+
+    fn cpu_fwd(
+        &self,
+        mean: &mut CpuStorage,
+        ml: &Layout,
+        gradient: &CpuStorage,
+        gl: &Layout,
+    ) -> candle_core::Result<()> {
+        let (keep, scale) = (self.keep as f32, self.scale as f32);
+        let gradient = contiguous(gradient, gl)?;
+        let mean = contiguous_mut(mean, ml)?;
+        mean.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).for_each(|(mean, gradient)| {
+            let pairs = mean.iter_mut().zip(gradient);
+            match self.square {
+                true => pairs.for_each(|(mean, g)| *mean = keep * *mean + scale * (g * g)),
+                false => pairs.for_each(|(mean, g)| *mean = keep * *mean + scale * g),
+            }
+        });
+        Ok(())
+    }
+}
+
+struct Divide {
+    keep: f64,
+    rate: f64,
+    epsilon: Epsilon,
+}
+
+impl InplaceOp3 for Divide {
+    fn name(&self) -> &'static str {
+        "divide"
+    }
+
+    fn cpu_fwd(
+        &self,
+        value: &mut CpuStorage,
+        vl: &Layout,
+        first: &CpuStorage,
+        fl: &Layout,
+        second: &CpuStorage,
+        sl: &Layout,
+    ) -> candle_core::Result<()> {
+        let (rate, keep) = (self.rate as f32, self.keep as f32);
+        let (inside, outside) = match self.epsilon {
+            Epsilon::Inside(epsilon) => (epsilon as f32, 0.0),
+            Epsilon::Outside(epsilon) => (0.0, epsilon as f32),
+        };
+        let (first, second) = (contiguous(first, fl)?, contiguous(second, sl)?);
+        let value = contiguous_mut(value, vl)?.par_chunks_mut(CHUNK);
+        value.zip(first.par_chunks(CHUNK)).zip(second.par_chunks(CHUNK)).for_each(|((value, m), v)| {
+            for ((value, m), v) in value.iter_mut().zip(m).zip(v) {
+                *value = keep * *value - rate * m / ((v + inside).sqrt() + outside);
+            }
+        });
+        Ok(())
+    }
+}
+
+fn contiguous_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> candle_core::Result<&'a mut [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(values), Some((start, end))) => Ok(&mut values[start..end]),
+        _ => bail!("expected contiguous f32 values, found {layout:?} of another type"),
+    }
+}

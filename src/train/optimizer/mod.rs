@@ -1,0 +1,258 @@
+//! Optimizers, with Keras's formulas (`keras/src/optimizers`).
+
+mod fused;
+mod rules;
+mod schedule;
+
+use std::collections::HashMap;
+
+use candle_core::backprop::GradStore;
+use candle_core::{Tensor, TensorId};
+
+use crate::nn::{Model, Param};
+use crate::{Error, Result};
+
+pub use rules::{Adam, AdamW, RMSprop, SGD};
+pub use schedule::{LearningRate, Schedule};
+
+/// What turns gradients into smaller loss.
+pub trait Optimizer: Send + Sync {
+    /// Takes one step: changes each parameter that has a gradient.
+    fn step(&mut self, params: &[Param], gradients: &GradStore) -> Result<()>;
+
+    /// The size of the next step.
+    fn learning_rate(&self) -> f64;
+
+    /// Sets the size of a step from now on.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if a schedule sets it.
+    fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()>;
+
+    /// What it remembers of the steps before, to be kept with a model: names, and a tensor each.
+    /// `params` are the model's, with the ways to them.
+    fn state(&self, params: &[(String, Param)]) -> Result<HashMap<String, Tensor>> {
+        let _ = params;
+        Ok(HashMap::new())
+    }
+
+    /// Puts back what [`Optimizer::state`] gave.
+    fn set_state(&mut self, params: &[(String, Param)], state: &HashMap<String, Tensor>) -> Result<()> {
+        let _ = (params, state);
+        Ok(())
+    }
+}
+
+/// One of Keras's optimizers: [`SGD`], [`Adam`], [`AdamW`], [`RMSprop`].
+///
+/// ```
+/// use headstart::prelude::*;
+/// let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+/// let mut model = sequential![&base, GlobalAveragePooling2D, Dense::new(1).activation(Sigmoid)]?;
+/// // The pretrained layers learn at a tenth of the head's rate.
+/// let optimizer = Adam::new(1e-3).clipnorm(1.0).learning_rate_multiplier(&base, 0.1);
+/// model.compile(optimizer, BinaryCrossentropy, [Accuracy]);
+/// # Ok::<(), headstart::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct GradientDescent<R> {
+    rule: R,
+    learning_rate: LearningRate,
+    weight_decay: f64,
+    not_decayed: Vec<String>,
+    clip: Option<Clip>,
+    multipliers: HashMap<TensorId, f64>,
+    steps: usize,
+    slots: HashMap<TensorId, Vec<Tensor>>,
+}
+
+/// How gradients are kept from growing too large.
+#[derive(Clone, Copy, Debug)]
+enum Clip {
+    Norm(f64),
+    GlobalNorm(f64),
+    Value(f64),
+}
+
+/// How an optimizer changes one parameter.
+pub trait Rule: Send + Sync {
+    /// How many tensors it remembers for each parameter, in the order of [`Step::slots`].
+    fn slots(&self) -> &'static [&'static str];
+
+    /// Changes a parameter.
+    fn step(&self, param: &Param, step: Step) -> Result<Vec<Tensor>>;
+}
+
+/// What a [`Rule`] is given for one parameter.
+pub struct Step<'a> {
+    gradient: &'a Tensor,
+    /// By how much the gradient is shortened.
+    scale: f64,
+    rate: f64,
+    /// What is left of the weight after its decay.
+    keep: f64,
+    /// From 1.
+    number: i32,
+    slots: Vec<Tensor>,
+}
+
+impl<R: Rule> GradientDescent<R> {
+    fn with(rule: R, learning_rate: LearningRate) -> Self {
+        GradientDescent {
+            rule,
+            learning_rate,
+            weight_decay: 0.0,
+            not_decayed: Vec::new(),
+            clip: None,
+            multipliers: HashMap::new(),
+            steps: 0,
+            slots: HashMap::new(),
+        }
+    }
+
+    /// Sets the share, times the learning rate, by which each step makes a weight smaller, apart
+    /// from its gradient (Loshchilov and Hutter 2017): nought unless told, in AdamW 0.004.
+    pub fn weight_decay(self, weight_decay: f64) -> Self {
+        Self { weight_decay, ..self }
+    }
+
+    /// Leaves parameters of these names out of the weight decay: `bias`, `gamma`, `beta`.
+    pub fn exclude_from_weight_decay(self, names: &[&str]) -> Self {
+        Self { not_decayed: names.iter().map(|name| name.to_string()).collect(), ..self }
+    }
+
+    /// Shortens each parameter's gradient to at most this length.
+    pub fn clipnorm(self, norm: f64) -> Self {
+        Self { clip: Some(Clip::Norm(norm)), ..self }
+    }
+
+    /// Shortens all gradients together to at most this length.
+    pub fn global_clipnorm(self, norm: f64) -> Self {
+        Self { clip: Some(Clip::GlobalNorm(norm)), ..self }
+    }
+
+    /// Keeps each number of a gradient between this and its opposite.
+    pub fn clipvalue(self, value: f64) -> Self {
+        Self { clip: Some(Clip::Value(value)), ..self }
+    }
+
+    /// Lets the weights of a model, such as the pretrained one inside, learn at so many times the
+    /// learning rate: a parameter group.
+    pub fn learning_rate_multiplier(mut self, model: &Model, multiplier: f64) -> Self {
+        self.multipliers.extend(model.params().iter().map(|param| (param.var().id(), multiplier)));
+        self
+    }
+
+    /// Lets each layer learn at so many times the rate of the layer behind it, 0.9 for example, the
+    /// last at the learning rate itself: discriminative rates (Howard and Ruder 2018).
+    pub fn layerwise_decay(mut self, model: &Model, factor: f64) -> Self {
+        let layers = model.layers();
+        let learning =
+            layers.iter().rev().map(|(_, layer)| layer.params()).filter(|params| !params.is_empty());
+        for (depth, params) in learning.enumerate() {
+            let multiplier = factor.powi(depth as i32);
+            self.multipliers.extend(params.iter().map(|param| (param.var().id(), multiplier)));
+        }
+        self
+    }
+
+    /// By how much all gradients are to be shortened.
+    fn global_scale(&self, params: &[Param], gradients: &GradStore) -> Result<f64> {
+        let Some(Clip::GlobalNorm(most)) = self.clip else { return Ok(1.0) };
+        let mut square = 0.0;
+        for gradient in params.iter().filter_map(|param| gradients.get(param.var())) {
+            square += length(gradient)?.powi(2);
+        }
+        Ok((most / square.sqrt().max(1e-12)).min(1.0))
+    }
+}
+
+fn length(gradient: &Tensor) -> Result<f64> {
+    Ok(f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt())
+}
+
+impl<R: Rule> Optimizer for GradientDescent<R> {
+    fn step(&mut self, params: &[Param], gradients: &GradStore) -> Result<()> {
+        let global = self.global_scale(params, gradients)?;
+        let learning_rate = self.learning_rate();
+        self.steps += 1;
+        for param in params {
+            let Some(gradient) = gradients.get(param.var()) else { continue };
+            let mut gradient = gradient.detach().contiguous()?;
+            let scale = match self.clip {
+                Some(Clip::Norm(most)) => (most / length(&gradient)?.max(1e-12)).min(1.0),
+                Some(Clip::Value(most)) => {
+                    gradient = gradient.clamp(-most, most)?;
+                    1.0
+                }
+                _ => global,
+            };
+            let id = param.var().id();
+            let rate = learning_rate * self.multipliers.get(&id).copied().unwrap_or(1.0);
+            let is_decayed = !self.not_decayed.iter().any(|name| name == param.name());
+            let keep = if is_decayed { 1.0 - self.weight_decay * rate } else { 1.0 };
+            let slots = match self.slots.remove(&id) {
+                Some(slots) => slots,
+                None => {
+                    self.rule.slots().iter().map(|_| Ok(gradient.zeros_like()?)).collect::<Result<_>>()?
+                }
+            };
+            let number = i32::try_from(self.steps).unwrap_or(i32::MAX);
+            let step = Step { gradient: &gradient, scale, rate, keep, number, slots };
+            let slots = self.rule.step(param, step)?;
+            self.slots.insert(id, slots);
+        }
+        Ok(())
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.learning_rate.at(self.steps)
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
+        match &mut self.learning_rate {
+            LearningRate::Constant(rate) => {
+                *rate = learning_rate;
+                Ok(())
+            }
+            LearningRate::Schedule(_) => Err(Error::Argument {
+                name: "learning_rate",
+                expected: "an optimizer whose learning rate is a number, as in `Adam::new(1e-3)`".into(),
+                found: "one that follows a schedule".into(),
+            }),
+        }
+    }
+
+    fn state(&self, params: &[(String, Param)]) -> Result<HashMap<String, Tensor>> {
+        let steps = Tensor::new(self.steps as i64, &candle_core::Device::Cpu)?;
+        let mut state = HashMap::from([("steps".to_owned(), steps)]);
+        for (way, param) in params {
+            let slots = self.slots.get(&param.var().id()).into_iter().flatten();
+            state.extend(
+                self.rule
+                    .slots()
+                    .iter()
+                    .zip(slots)
+                    .map(|(name, slot)| (format!("{way}/{name}"), slot.clone())),
+            );
+        }
+        Ok(state)
+    }
+
+    fn set_state(&mut self, params: &[(String, Param)], state: &HashMap<String, Tensor>) -> Result<()> {
+        if let Some(steps) = state.get("steps") {
+            self.steps = steps.to_scalar::<i64>()?.max(0) as usize;
+        }
+        for (way, param) in params {
+            let slots: Option<Vec<&Tensor>> =
+                self.rule.slots().iter().map(|name| state.get(&format!("{way}/{name}"))).collect();
+            let fits = |slots: &Vec<&Tensor>| slots.iter().all(|slot| slot.dims() == param.var().dims());
+            if let Some(slots) = slots.filter(fits).filter(|slots| !slots.is_empty()) {
+                // Copies: the rules change them in place.
+                let slots = slots.iter().map(|slot| Ok(slot.to_device(param.var().device())?.copy()?));
+                self.slots.insert(param.var().id(), slots.collect::<Result<_>>()?);
+            }
+        }
+        Ok(())
+    }
+}

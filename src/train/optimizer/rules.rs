@@ -1,0 +1,211 @@
+//! How each optimizer changes a parameter.
+
+use candle_core::Tensor;
+
+use super::fused::{Epsilon, blend, change, divide};
+use super::{GradientDescent, LearningRate, Rule, Step};
+use crate::Result;
+use crate::nn::Param;
+
+/// Gradient descent, with momentum if told (`sgd.py`): `m = μ·m - lr·g`, `w += m`.
+pub type SGD = GradientDescent<Momentum>;
+/// Adam (Kingma and Ba 2014; `adam.py`): `w -= lr·√(1-β₂ᵗ)/(1-β₁ᵗ) · m/(√v + ε)`.
+pub type Adam = GradientDescent<Moments>;
+/// RMSprop (Hinton; `rmsprop.py`): `v = ρ·v + (1-ρ)·g²`, `w -= lr·g/√(v + ε)`.
+pub type RMSprop = GradientDescent<MeanSquare>;
+
+/// Adam with a weight decay of 0.004 (Loshchilov and Hutter 2017; `adamw.py`).
+pub struct AdamW;
+
+/// The rule of [`SGD`].
+#[derive(Clone, Copy, Debug)]
+pub struct Momentum {
+    momentum: f64,
+    nesterov: bool,
+}
+
+impl SGD {
+    /// A step of the learning rate times the gradient.
+    pub fn new(learning_rate: impl Into<LearningRate>) -> SGD {
+        GradientDescent::with(Momentum { momentum: 0.0, nesterov: false }, learning_rate.into())
+    }
+
+    /// Sets how much of the last step the next one goes on with: 0 unless told, often 0.9.
+    pub fn momentum(mut self, momentum: f64) -> SGD {
+        self.rule.momentum = momentum;
+        self
+    }
+
+    /// Sets whether the gradient is taken ahead of the momentum (Nesterov 1983).
+    pub fn nesterov(mut self, nesterov: bool) -> SGD {
+        self.rule.nesterov = nesterov;
+        self
+    }
+}
+
+impl Default for SGD {
+    /// Keras's value: learning rate 0.01.
+    fn default() -> SGD {
+        SGD::new(1e-2)
+    }
+}
+
+impl Rule for Momentum {
+    fn slots(&self) -> &'static [&'static str] {
+        if self.momentum == 0.0 { &[] } else { &["momentum"] }
+    }
+
+    fn step(&self, param: &Param, step: Step) -> Result<Vec<Tensor>> {
+        let Step { gradient, scale, rate, keep, mut slots, .. } = step;
+        let descent = -rate * scale;
+        let Some(last) = slots.pop() else {
+            change(param, |w| blend(w, gradient, keep, descent, false))?;
+            return Ok(slots);
+        };
+        let last = blend(last, gradient, self.momentum, descent, false)?;
+        change(param, |w| match self.nesterov {
+            true => blend(blend(w, &last, keep, self.momentum, false)?, gradient, 1.0, descent, false),
+            false => blend(w, &last, keep, 1.0, false),
+        })?;
+        Ok(vec![last])
+    }
+}
+
+/// The rule of [`Adam`].
+#[derive(Clone, Copy, Debug)]
+pub struct Moments {
+    beta_1: f64,
+    beta_2: f64,
+    epsilon: f64,
+}
+
+impl Adam {
+    /// Adam with a learning rate of your own, as `1e-5` for fine-tuning; a number or a
+    /// [`Schedule`](super::Schedule).
+    pub fn new(learning_rate: impl Into<LearningRate>) -> Adam {
+        GradientDescent::with(Moments { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7 }, learning_rate.into())
+    }
+
+    /// Sets how much of the gradient's mean a step keeps: 0.9 unless told.
+    pub fn beta_1(mut self, beta_1: f64) -> Adam {
+        self.rule.beta_1 = beta_1;
+        self
+    }
+
+    /// Sets how much of the mean of its square a step keeps: 0.999 unless told.
+    pub fn beta_2(mut self, beta_2: f64) -> Adam {
+        self.rule.beta_2 = beta_2;
+        self
+    }
+
+    /// Sets what keeps the divisor from 0: 1e-7 unless told.
+    pub fn epsilon(mut self, epsilon: f64) -> Adam {
+        self.rule.epsilon = epsilon;
+        self
+    }
+}
+
+impl Default for Adam {
+    /// Keras's values: learning rate 0.001, betas 0.9 and 0.999, epsilon 1e-7.
+    fn default() -> Adam {
+        Adam::new(1e-3)
+    }
+}
+
+impl AdamW {
+    /// [`Adam`] whose weights decay.
+    #[allow(clippy::new_ret_no_self)]
+    pub fn new(learning_rate: impl Into<LearningRate>) -> Adam {
+        Adam::new(learning_rate).weight_decay(4e-3)
+    }
+}
+
+impl Rule for Moments {
+    fn slots(&self) -> &'static [&'static str] {
+        &["momentum", "velocity"]
+    }
+
+    fn step(&self, param: &Param, step: Step) -> Result<Vec<Tensor>> {
+        let Step { gradient, scale, rate, keep, number, mut slots } = step;
+        let (b1, b2) = (self.beta_1, self.beta_2);
+        let (Some(second), Some(first)) = (slots.pop(), slots.pop()) else { return Ok(slots) };
+        let first = blend(first, gradient, b1, scale * (1.0 - b1), false)?;
+        let second = blend(second, gradient, b2, scale * scale * (1.0 - b2), true)?;
+        let rate = rate * (1.0 - b2.powi(number)).sqrt() / (1.0 - b1.powi(number));
+        change(param, |w| divide(w, &first, &second, keep, rate, Epsilon::Outside(self.epsilon)))?;
+        Ok(vec![first, second])
+    }
+}
+
+/// The rule of [`RMSprop`].
+#[derive(Clone, Copy, Debug)]
+pub struct MeanSquare {
+    rho: f64,
+    momentum: f64,
+    epsilon: f64,
+    centered: bool,
+}
+
+impl RMSprop {
+    /// RMSprop with a learning rate of your own.
+    pub fn new(learning_rate: impl Into<LearningRate>) -> RMSprop {
+        let rule = MeanSquare { rho: 0.9, momentum: 0.0, epsilon: 1e-7, centered: false };
+        GradientDescent::with(rule, learning_rate.into())
+    }
+
+    /// Sets how much of the mean of the gradient's square a step keeps: 0.9 unless told.
+    pub fn rho(mut self, rho: f64) -> RMSprop {
+        self.rule.rho = rho;
+        self
+    }
+
+    /// Sets how much of the last step the next one goes on with: 0 unless told.
+    pub fn momentum(mut self, momentum: f64) -> RMSprop {
+        self.rule.momentum = momentum;
+        self
+    }
+
+    /// Sets whether the gradient's mean is taken from its square: by its variance, not its size.
+    pub fn centered(mut self, centered: bool) -> RMSprop {
+        self.rule.centered = centered;
+        self
+    }
+}
+
+impl Default for RMSprop {
+    /// Keras's values: learning rate 0.001, rho 0.9, epsilon 1e-7.
+    fn default() -> RMSprop {
+        RMSprop::new(1e-3)
+    }
+}
+
+impl Rule for MeanSquare {
+    fn slots(&self) -> &'static [&'static str] {
+        &["velocity", "momentum", "average_gradient"]
+    }
+
+    fn step(&self, param: &Param, step: Step) -> Result<Vec<Tensor>> {
+        let Step { gradient, scale, rate, keep, slots, .. } = step;
+        let Ok([velocity, momentum, average]) = <[Tensor; 3]>::try_from(slots) else { return Ok(Vec::new()) };
+        let fresh = 1.0 - self.rho;
+        let velocity = blend(velocity, gradient, self.rho, scale * scale * fresh, true)?;
+        let average = match self.centered {
+            true => blend(average, gradient, self.rho, scale * fresh, false)?,
+            false => average,
+        };
+        let variance = if self.centered { (&velocity - average.sqr()?)? } else { velocity.clone() };
+        let epsilon = Epsilon::Inside(self.epsilon);
+        let momentum = match self.momentum {
+            0.0 => {
+                change(param, |w| divide(w, gradient, &variance, keep, rate * scale, epsilon))?;
+                momentum
+            }
+            kept => {
+                let momentum = divide(momentum, gradient, &variance, kept, -rate * scale, epsilon)?;
+                change(param, |w| blend(w, &momentum, keep, -1.0, false))?;
+                momentum
+            }
+        };
+        Ok(vec![velocity, momentum, average])
+    }
+}

@@ -1,0 +1,192 @@
+//! Learning rates that change from step to step (`keras/src/optimizers/schedules`).
+
+use std::f64::consts::PI;
+
+/// A learning rate: a number, or a [`Schedule`].
+#[derive(Clone, Debug)]
+pub enum LearningRate {
+    /// The same at each step, until it is set to another.
+    Constant(f64),
+    /// Another at each step.
+    Schedule(Schedule),
+}
+
+impl LearningRate {
+    /// The rate of the step after so many.
+    pub fn at(&self, steps: usize) -> f64 {
+        match self {
+            LearningRate::Constant(rate) => *rate,
+            LearningRate::Schedule(schedule) => schedule.at(steps),
+        }
+    }
+}
+
+impl From<f64> for LearningRate {
+    fn from(rate: f64) -> LearningRate {
+        LearningRate::Constant(rate)
+    }
+}
+
+impl From<Schedule> for LearningRate {
+    fn from(schedule: Schedule) -> LearningRate {
+        LearningRate::Schedule(schedule)
+    }
+}
+
+/// A learning rate by the number of steps, that is batches, so far.
+///
+/// ```
+/// use headstart::prelude::*;
+/// let schedule = Schedule::cosine_decay(0.0, 90).warmup(1e-3, 10);
+/// assert_eq!([0, 5, 10, 55, 100].map(|step| schedule.at(step)), [0.0, 5e-4, 1e-3, 5e-4, 0.0]);
+/// let optimizer = Adam::new(schedule);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    initial: f64,
+    warmup: Option<(f64, f64)>,
+    form: Form,
+}
+
+#[derive(Clone, Debug)]
+enum Form {
+    Piecewise { boundaries: Vec<usize>, values: Vec<f64> },
+    Exponential { steps: f64, rate: f64, staircase: bool },
+    Cosine { steps: f64, alpha: f64 },
+    Restarts { first: f64, longer: f64, lower: f64, alpha: f64 },
+    OneCycle { steps: f64 },
+}
+
+impl Schedule {
+    /// `values[0]` up to and with step `boundaries[0]`, then `values[1]`, and so on: one value more
+    /// than boundaries. Keras's `PiecewiseConstantDecay`.
+    pub fn piecewise_constant(boundaries: &[usize], values: &[f64]) -> Schedule {
+        let form = Form::Piecewise { boundaries: boundaries.to_vec(), values: values.to_vec() };
+        Schedule { initial: values.first().copied().unwrap_or_default(), warmup: None, form }
+    }
+
+    /// Times `rate` every so many steps, `initial · rate^(step/steps)`: Keras's `ExponentialDecay`.
+    pub fn exponential_decay(initial: f64, steps: usize, rate: f64) -> Schedule {
+        let form = Form::Exponential { steps: steps.max(1) as f64, rate, staircase: false };
+        Schedule { initial, warmup: None, form }
+    }
+
+    /// The same, all at once at the end of so many steps.
+    pub fn step_decay(initial: f64, steps: usize, rate: f64) -> Schedule {
+        let form = Form::Exponential { steps: steps.max(1) as f64, rate, staircase: true };
+        Schedule { initial, warmup: None, form }
+    }
+
+    /// Half a cosine down to 0 in so many steps (Loshchilov and Hutter 2016): Keras's `CosineDecay`.
+    pub fn cosine_decay(initial: f64, steps: usize) -> Schedule {
+        Schedule { initial, warmup: None, form: Form::Cosine { steps: steps.max(1) as f64, alpha: 0.0 } }
+    }
+
+    /// The same, begun again and again, each time twice as long: Keras's `CosineDecayRestarts`.
+    pub fn cosine_decay_restarts(initial: f64, first_steps: usize) -> Schedule {
+        let form = Form::Restarts { first: first_steps.max(1) as f64, longer: 2.0, lower: 1.0, alpha: 0.0 };
+        Schedule { initial, warmup: None, form }
+    }
+
+    /// Up to `most` in the first three tenths of all steps, then down to almost nothing (Smith
+    /// 2018), as PyTorch's `OneCycleLR` has it.
+    pub fn one_cycle(most: f64, steps: usize) -> Schedule {
+        Schedule { initial: most, warmup: None, form: Form::OneCycle { steps: steps.max(2) as f64 } }
+    }
+
+    /// Sets the share of the first rate at which a cosine ends: 0 unless told.
+    pub fn alpha(mut self, share: f64) -> Schedule {
+        if let Form::Cosine { alpha, .. } | Form::Restarts { alpha, .. } = &mut self.form {
+            *alpha = share;
+        }
+        self
+    }
+
+    /// Sets how many times as long each restarted cosine is, and how many times as high: 2 and 1
+    /// unless told.
+    pub fn restarts(mut self, t_mul: f64, m_mul: f64) -> Schedule {
+        if let Form::Restarts { longer, lower, .. } = &mut self.form {
+            (*longer, *lower) = (t_mul, m_mul);
+        }
+        self
+    }
+
+    /// Rises evenly from the initial rate to `target` in so many steps before all else.
+    pub fn warmup(self, target: f64, steps: usize) -> Schedule {
+        Schedule { warmup: Some((target, steps as f64)), ..self }
+    }
+
+    /// The rate of the step after so many.
+    pub fn at(&self, steps: usize) -> f64 {
+        let mut step = steps as f64;
+        let mut initial = self.initial;
+        if let Some((target, warmup)) = self.warmup {
+            if step < warmup {
+                return initial + (target - initial) * step / warmup;
+            }
+            (step, initial) = (step - warmup, target);
+        }
+        match &self.form {
+            Form::Piecewise { boundaries, values } => {
+                let at = boundaries.iter().filter(|boundary| step > **boundary as f64).count();
+                values.get(at).or(values.last()).copied().unwrap_or_default()
+            }
+            Form::Exponential { steps, rate, staircase } => {
+                let periods = if *staircase { (step / steps).floor() } else { step / steps };
+                initial * rate.powf(periods)
+            }
+            Form::Cosine { steps, alpha } => initial * cosine((step / steps).min(1.0), *alpha),
+            Form::Restarts { first, longer, lower, alpha } => {
+                let (mut length, mut height) = (*first, initial);
+                while step >= length {
+                    step -= length;
+                    length = (length * longer).max(1.0);
+                    height *= lower;
+                }
+                height * cosine(step / length, *alpha)
+            }
+            Form::OneCycle { steps } => {
+                let (top, end) = (0.3 * steps - 1.0, steps - 1.0);
+                let between =
+                    |from: f64, to: f64, part: f64| to + (from - to) / 2.0 * (1.0 + (PI * part).cos());
+                let low = initial / 25.0;
+                match step < top {
+                    true => between(low, initial, step / top),
+                    false => between(initial, low / 1e4, ((step - top) / (end - top)).min(1.0)),
+                }
+            }
+        }
+    }
+}
+
+/// Half a cosine, from 1 down to `alpha`.
+fn cosine(part: f64, alpha: f64) -> f64 {
+    (1.0 - alpha) * 0.5 * (1.0 + (PI * part).cos()) + alpha
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_those_of_keras_and_pytorch() {
+        let near = |schedule: Schedule, values: &[(usize, f64)]| {
+            for (step, expected) in values {
+                let found = schedule.at(*step);
+                assert!((found - expected).abs() < 1e-9, "{schedule:?} at {step}: {found}, not {expected}");
+            }
+        };
+        near(Schedule::exponential_decay(0.1, 10, 0.5), &[(0, 0.1), (5, 0.1 * 0.5f64.sqrt()), (20, 0.025)]);
+        near(Schedule::step_decay(0.1, 10, 0.5), &[(9, 0.1), (10, 0.05), (29, 0.025)]);
+        near(
+            Schedule::piecewise_constant(&[2, 4], &[1.0, 0.5, 0.1]),
+            &[(2, 1.0), (3, 0.5), (4, 0.5), (5, 0.1)],
+        );
+        near(Schedule::cosine_decay(1.0, 4).alpha(0.1), &[(0, 1.0), (2, 0.55), (4, 0.1), (9, 0.1)]);
+        near(
+            Schedule::cosine_decay_restarts(1.0, 4).restarts(2.0, 0.5),
+            &[(2, 0.5), (4, 0.5), (8, 0.25), (12, 0.25)],
+        );
+        near(Schedule::one_cycle(1.0, 100), &[(0, 0.04), (29, 1.0), (99, 4e-6)]);
+    }
+}

@@ -1,0 +1,293 @@
+//! Training is Keras's, step for step (`tests/fixtures/training.py`), and does what it says.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use headstart::Result;
+use headstart::prelude::*;
+use headstart::train::{Callback, Training};
+
+use crate::parity::draw;
+
+const SAMPLES: usize = 16;
+const SIDE: usize = 64;
+
+fn fixtures() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn kerass() -> HashMap<String, Tensor> {
+    candle_core::safetensors::load(fixtures().join("training.safetensors"), &device()).unwrap()
+}
+
+fn drawn(seed: u64, shape: &[usize]) -> Tensor {
+    Tensor::from_vec(draw(seed, shape), shape, &device()).unwrap()
+}
+
+/// The pictures and targets of the fixture.
+fn data() -> Result<(Tensor, Tensor)> {
+    let x = drawn(1000, &[SAMPLES, 3, SIDE, SIDE]).affine(2.0, -1.0)?;
+    Ok((x, drawn(1001, &[SAMPLES]).gt(0.5)?.to_dtype(DType::F32)?))
+}
+
+/// The fixture's model, all of the network inside frozen, and the layer from which it is fine-tuned.
+fn transfer(name: &str) -> Result<(Model, Model, &'static str)> {
+    let (network, file, first, scale) = match name {
+        "vgg16" => (Vgg16::new as fn(Weights) -> _, "keras_vgg16.h5", "block5_conv1", 10.0),
+        _ => (ResNet50::new as fn(Weights) -> _, "keras_resnet50.weights.h5", "conv5_block1_1_conv", 0.01),
+    };
+    let network: headstart::models::Network = network(Weights::file(fixtures().join(file)));
+    let base = network.alpha(1.0 / 32.0).include_top(false).input_shape((3, SIDE, SIDE)).build()?;
+    base.freeze();
+    let (hidden, last) = (Dense::new(8).activation(Relu), Dense::new(1).activation(Sigmoid));
+    let model = sequential![&base, Rescaling::new(scale), GlobalAveragePooling2D, hidden, last]?;
+    for (seed, layer) in ["dense", "dense_1"].iter().enumerate() {
+        let kernel = &model.layer(layer)?.params()[0];
+        let turned: Vec<usize> = kernel.var().dims().iter().rev().copied().collect();
+        kernel.set(&(drawn(2000 + seed as u64, &turned) - 0.5)?.t()?)?;
+    }
+    Ok((base, model, first))
+}
+
+/// Keeps each batch's own loss.
+struct Losses(Arc<Mutex<Vec<f64>>>, f64);
+
+impl Callback for Losses {
+    fn on_train_batch_end(&mut self, training: &mut Training) -> Result<()> {
+        // What is told is the mean of the epoch so far.
+        let mean = training.value("loss")?;
+        let before = if training.batch() == 1 { 0.0 } else { self.1 };
+        self.0.lock().unwrap().push(mean * training.batch() as f64 - before);
+        self.1 = mean * training.batch() as f64;
+        Ok(())
+    }
+}
+
+fn steps(
+    model: &mut Model,
+    optimizer: impl headstart::train::Optimizer + 'static,
+    epochs: usize,
+) -> Result<Vec<f64>> {
+    let (x, y) = data()?;
+    let losses = Arc::new(Mutex::new(Vec::new()));
+    model.compile(optimizer, BinaryCrossentropy, []);
+    let fit = Fit::epochs(epochs).batch_size(4).shuffle(false).verbose(false).advice(false);
+    model.fit((&x, &y), fit.callback(Losses(losses.clone(), 0.0)))?;
+    Ok(Arc::into_inner(losses).unwrap().into_inner().unwrap())
+}
+
+fn assert_as_in_keras<O: headstart::train::Optimizer + 'static>(
+    name: &str,
+    make: impl Fn(f64) -> O,
+) -> Result<()> {
+    let expected = kerass();
+    for network in ["vgg16", "resnet50"] {
+        let (base, mut model, first) = transfer(network)?;
+        let mut found = steps(&mut model, make(1e-2), 10)?;
+        base.unfreeze_from(first)?;
+        found.extend(steps(&mut model, make(1e-3), 5)?);
+        let expected = expected[&format!("{network} {name}")].to_vec1::<f32>()?;
+        assert_eq!(found.len(), expected.len());
+        let apart = |(a, b): (&f64, &f32)| (a - f64::from(*b)).abs() / f64::from(*b);
+        let worst = found.iter().zip(&expected).map(apart).fold(0.0, f64::max);
+        let last = apart((found.last().unwrap(), expected.last().unwrap()));
+        println!(
+            "{network}, {name}: the loss of {} steps, worst difference {worst:e}, at the end {last:e}",
+            found.len()
+        );
+        assert!(worst < 1e-4, "{network}, {name}: {worst}\n{found:?}\n{expected:?}");
+    }
+    Ok(())
+}
+
+/// Batch normalisation at rest is what transfer learning wants; this is what comes of the other.
+#[test]
+fn batch_normalisation_that_learns_its_statistics_is_kerass() -> Result<()> {
+    let (base, mut model, first) = transfer("resnet50")?;
+    let mut found = steps(&mut model, Adam::new(1e-2), 10)?;
+    base.unfreeze_from(first)?;
+    base.unfreeze_statistics();
+    found.extend(steps(&mut model, Adam::new(1e-3), 5)?);
+    let expected = kerass()["resnet50 adam, learning its statistics"].to_vec1::<f32>()?;
+    let apart = found.iter().zip(&expected).map(|(a, b)| (a - f64::from(*b)).abs() / f64::from(*b));
+    let worst = apart.fold(0.0, f64::max);
+    println!("resnet50, adam, learning its statistics: worst difference {worst:e}");
+    assert!(worst < 1e-4, "{worst}");
+    Ok(())
+}
+
+#[test]
+fn training_with_sgd_is_kerass() -> Result<()> {
+    assert_as_in_keras("sgd", |rate| SGD::new(rate * 10.0))?;
+    assert_as_in_keras("nesterov", |rate| SGD::new(rate).momentum(0.9).nesterov(true).clipnorm(1.0))
+}
+
+#[test]
+fn training_with_adam_is_kerass() -> Result<()> {
+    assert_as_in_keras("adam", Adam::new)?;
+    assert_as_in_keras("adamw", |rate| AdamW::new(rate).weight_decay(0.1))
+}
+
+#[test]
+fn training_with_rmsprop_is_kerass() -> Result<()> {
+    assert_as_in_keras("rmsprop", RMSprop::new)?;
+    assert_as_in_keras("centered", |rate| RMSprop::new(rate).momentum(0.5).centered(true))
+}
+
+/// What a model that gives back its input is worth.
+fn evaluated(
+    outputs: &Tensor,
+    targets: &Tensor,
+    loss: Loss,
+    metrics: &[Metric],
+) -> Result<headstart::train::Scores> {
+    let mut model = sequential![Input::new(outputs.dim(1)?), Activation::Linear]?;
+    model.compile(SGD::default(), loss, metrics.iter().copied());
+    model.evaluate(outputs, targets)
+}
+
+#[test]
+fn losses_and_metrics_are_kerass() -> Result<()> {
+    let expected = kerass();
+    let outputs = drawn(3000, &[40, 5]);
+    let classes: Vec<u32> = draw(3001, &[40]).iter().map(|value| (value * 5.0) as u32).collect();
+    let mut rows = vec![0f32; 200];
+    classes.iter().enumerate().for_each(|(row, class)| rows[row * 5 + *class as usize] = 1.0);
+    let (wanted, classes) = (Tensor::from_vec(rows, (40, 5), &device())?, Tensor::new(classes, &device())?);
+    let (one, target) = (drawn(3002, &[40, 1]), drawn(3004, &[40, 1]).gt(0.4)?.to_dtype(DType::F32)?);
+    let (logits, logit) = (outputs.affine(8.0, -4.0)?, one.affine(8.0, -4.0)?);
+    let shares = outputs.broadcast_div(&outputs.sum_keepdim(1)?)?;
+    let assert_near = |name: String, found: f64| {
+        let expected = f64::from(expected[&name].to_vec1::<f32>().unwrap()[0]);
+        assert!((found - expected).abs() < 2e-6 * expected.abs().max(1.0), "{name}: {found}, not {expected}");
+    };
+    for (name, loss, outputs, targets) in [
+        ("binary", BinaryCrossentropy, &one, &target),
+        ("binary smooth logits", BinaryCrossentropy.from_logits(true).label_smoothing(0.1), &logit, &target),
+        ("categorical", CategoricalCrossentropy, &shares, &wanted),
+        (
+            "categorical smooth logits",
+            CategoricalCrossentropy.from_logits(true).label_smoothing(0.1),
+            &logits,
+            &wanted,
+        ),
+        ("sparse logits", SparseCategoricalCrossentropy.from_logits(true), &logits, &classes),
+        ("squares", MeanSquaredError, &outputs, &wanted),
+    ] {
+        assert_near(format!("loss {name}"), evaluated(outputs, targets, loss, &[])?.get("loss").unwrap());
+    }
+    for (name, metric, outputs, targets) in [
+        ("accuracy", Accuracy, &one, &target),
+        ("precision", Precision, &one, &target),
+        ("recall", Recall, &one, &target),
+        ("f1", F1Score, &one, &target),
+        ("auc", AUC, &one, &target),
+        ("accuracy of classes", Accuracy, &shares, &wanted),
+        ("top 2", TopKCategoricalAccuracy(2), &shares, &wanted),
+        ("precision of classes", Precision, &(&shares * 2.0)?, &wanted),
+        ("f1 of classes", F1Score, &shares, &wanted),
+        ("auc of classes", AUC, &shares, &wanted),
+    ] {
+        let scores = evaluated(outputs, targets, MeanSquaredError, &[metric])?;
+        assert_near(format!("metric {name}"), scores.get(metric.name()).unwrap());
+    }
+    Ok(())
+}
+
+/// A frozen network with a head, the same each time, and pictures.
+fn small(unfrozen_from: Option<&str>) -> Result<(Model, Tensor, Tensor)> {
+    set_random_seed(7);
+    let base =
+        Vgg16::new(Weights::Random(3)).alpha(0.1).include_top(false).input_shape((3, 32, 32)).build()?;
+    base.freeze();
+    if let Some(layer) = unfrozen_from {
+        base.unfreeze_from(layer)?;
+    }
+    let (hidden, last) = (Dense::new(16).activation(Relu), Dense::new(1).activation(Sigmoid));
+    let mut model = sequential![base, Flatten, hidden, Dropout::new(0.5), last]?;
+    model.compile(Adam::new(1e-2), BinaryCrossentropy, [Accuracy, AUC]);
+    let x = random_uniform((22, 3, 32, 32), -2.0, 2.0)?;
+    let y = random_uniform(22, 0.0, 1.0)?.gt(0.5)?;
+    Ok((model, x, y))
+}
+
+#[test]
+fn early_stopping_gives_the_best_weights_back() -> Result<()> {
+    let (mut model, x, y) = small(None)?;
+    let stop = EarlyStopping::new("val_loss").patience(2).restore_best_weights(true);
+    let fit = Fit::epochs(60).batch_size(8).verbose(false).validation_data((&x.i(16..)?, &y.i(16..)?));
+    let history = model.fit((&x.i(..16)?, &y.i(..16)?), fit.callback(stop))?;
+    let losses = &history["val_loss"];
+    let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(history.epochs() < 60 && losses[history.epochs() - 3] == best, "{losses:?}");
+    let after = model.evaluate(&x.i(16..)?, &y.i(16..)?)?.get("loss").unwrap();
+    assert!((after - best).abs() < 1e-6, "{after} after {losses:?}");
+    Ok(())
+}
+
+#[test]
+fn callbacks_write_what_they_are_told_to() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut model, x, y) = small(None)?;
+    let fit = Fit::epochs(3)
+        .verbose(false)
+        .callback(CSVLogger::new(folder.path().join("log.csv")))
+        .callback(ModelCheckpoint::new(folder.path().join("epoch-{epoch}.safetensors")))
+        .callback(TensorBoard::new(folder.path().join("board")))
+        .callback(LearningRateScheduler::new(|epoch, rate| if epoch == 0 { rate } else { rate / 2.0 }));
+    let history = model.fit((&x, &y), fit)?;
+    assert_eq!(history.learning_rates, [1e-2, 5e-3, 2.5e-3]);
+    let log = std::fs::read_to_string(folder.path().join("log.csv")).unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (4, "epoch,accuracy,auc,loss"));
+    assert_eq!(lines[3].split(',').next_back().unwrap(), history["loss"][2].to_string());
+    assert!(folder.path().join("epoch-03.safetensors").is_file());
+    assert_eq!(std::fs::read_dir(folder.path().join("board/train")).unwrap().count(), 1);
+    Ok(())
+}
+
+#[test]
+fn plateaus_make_the_learning_rate_smaller() -> Result<()> {
+    let (mut model, x, y) = small(None)?;
+    let plateau = ReduceLROnPlateau::new("loss").min_delta(10.0).patience(2).factor(0.5).min_lr(4e-3);
+    let history = model.fit((&x, &y), Fit::epochs(7).verbose(false).callback(plateau))?;
+    // The first is the best; nothing is ten better.
+    assert_eq!(history.learning_rates, [1e-2, 1e-2, 1e-2, 5e-3, 5e-3, 4e-3, 4e-3]);
+    Ok(())
+}
+
+#[test]
+fn a_number_that_nobody_measures_is_refused_with_those_that_there_are() -> Result<()> {
+    let (mut model, x, y) = small(None)?;
+    let fit = Fit::epochs(1).callback(EarlyStopping::new("val_loss"));
+    let problem = model.fit((&x, &y), fit).unwrap_err().to_string();
+    assert!(problem.contains("one of accuracy, auc, loss") && problem.contains("val_loss"), "{problem}");
+    Ok(())
+}
+
+#[test]
+fn a_loss_that_is_no_number_ends_the_training_if_so_told() -> Result<()> {
+    let (mut model, x, y) = small(None)?;
+    model.compile(SGD::new(1e30), BinaryCrossentropy, []);
+    let history =
+        model.fit((&x, &y), Fit::epochs(9).batch_size(4).verbose(false).callback(TerminateOnNaN))?;
+    assert!(history.epochs() < 9);
+    Ok(())
+}
+
+#[test]
+fn layers_learn_at_their_own_rates() -> Result<()> {
+    let first = sequential![Input::new(3), Dense::new(3)]?;
+    let mut model = sequential![&first, Dense::new(1)]?;
+    let before: Vec<Tensor> =
+        model.params().iter().map(|param| Ok(param.var().copy()?)).collect::<Result<_>>()?;
+    model.compile(SGD::new(0.1).learning_rate_multiplier(&first, 0.0), MeanSquaredError, []);
+    let (x, y) = (random_uniform((4, 3), 0.0, 1.0)?, random_uniform(4, 5.0, 6.0)?);
+    model.fit((&x, &y), Fit::epochs(1).verbose(false))?;
+    let moved = model.params().into_iter().zip(&before).map(|(param, before)| {
+        Ok((param.var().as_tensor() - before)?.abs()?.sum_all()?.to_scalar::<f32>()? > 0.0)
+    });
+    assert_eq!(moved.collect::<Result<Vec<bool>>>()?, [false, false, true, true]);
+    Ok(())
+}
