@@ -28,6 +28,7 @@ pub mod data;
 mod device;
 pub mod display;
 mod error;
+pub mod explain;
 mod interrupt;
 pub mod models;
 pub mod nn;

@@ -1,6 +1,8 @@
 //! Charts, drawn by plotters as SVG with a twin in plain text.
 
+mod confusion;
 mod history;
+mod learning_rates;
 
 /// A picture of numbers: SVG for the page, text for where no picture can be.
 #[derive(Clone, Debug)]

@@ -130,14 +130,8 @@ impl Images {
             let found = format!("{} rows of {outputs}", predictions.len());
             return Err(Error::Argument { name: "predictions", expected, found });
         }
-        let captions = predictions.iter().zip(self.labels()?).map(|(row, truth)| {
-            let (class, sure) = match *row {
-                [second] if second > 0.5 => (1, second),
-                [second] => (0, 1.0 - second),
-                _ => row.iter().copied().enumerate().fold((0, f32::NEG_INFINITY), |best, (class, sure)| {
-                    if sure > best.1 { (class, sure) } else { best }
-                }),
-            };
+        let given = predictions.classes().into_iter().zip(predictions.confidences());
+        let captions = given.zip(self.labels()?).map(|((class, sure), truth)| {
             let name = &self.class_names[class];
             let not = if name == truth { String::new() } else { format!(", not {truth}") };
             format!("{name} {sure:.2}{not}")
@@ -153,7 +147,7 @@ impl Images {
         Pictures::new(&some.x, &some.labels()?)
     }
 
-    fn select(&self, numbers: &[u32]) -> Result<Images> {
+    pub(crate) fn select(&self, numbers: &[u32]) -> Result<Images> {
         let index = Tensor::new(numbers, self.x.device())?;
         Ok(Images {
             x: self.x.index_select(&index, 0)?,

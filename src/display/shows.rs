@@ -1,11 +1,13 @@
 //! How the library's own values look on the page.
 
 use super::{Bundle, Show, escape};
+use crate::Result;
 use crate::chart::Chart;
 use crate::data::Images;
+use crate::explain::{ClassificationReport, ConfusionMatrix};
 use crate::models::Decoded;
 use crate::nn::{Model, Summary};
-use crate::train::{History, Predictions, Recovered, Scores};
+use crate::train::{History, LearningRateCurve, Predictions, Recovered, Scores};
 
 fn with_html(text: String, html: String) -> Bundle {
     vec![("text/plain".into(), text), ("text/html".into(), html)]
@@ -44,12 +46,34 @@ impl Show for Chart {
     }
 }
 
+fn of_chart(chart: Result<Chart>) -> Bundle {
+    match chart {
+        Ok(chart) => chart.bundle(),
+        Err(error) => vec![("text/plain".into(), error.to_string())],
+    }
+}
+
 impl Show for History {
     fn bundle(&self) -> Bundle {
-        match self.plot() {
-            Ok(chart) => chart.bundle(),
-            Err(error) => vec![("text/plain".into(), error.to_string())],
-        }
+        of_chart(self.plot())
+    }
+}
+
+impl Show for LearningRateCurve {
+    fn bundle(&self) -> Bundle {
+        of_chart(self.plot())
+    }
+}
+
+impl Show for ConfusionMatrix {
+    fn bundle(&self) -> Bundle {
+        self.plot().bundle()
+    }
+}
+
+impl Show for ClassificationReport {
+    fn bundle(&self) -> Bundle {
+        vec![("text/plain".into(), self.to_string())]
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Index;
 
+use serde::{Deserialize, Serialize};
+
 use crate::data::SOURCES;
 use crate::nn::Model;
 use crate::train::Predictions;
@@ -12,7 +14,7 @@ use crate::{Error, Result};
 const IMAGENET: &str = include_str!("imagenet_classes.txt");
 
 /// The classes that some weights tell apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Labels {
     /// ImageNet's 1000.
     ImageNet,

@@ -1,13 +1,14 @@
 //! How a network wants its pictures: it belongs to the weights, not to the network.
 
 use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::nn::Model;
 use crate::{Error, Result};
 
 /// What is done to pictures `[N, 3, H, W]`, red, green and blue from 0 to 255, before a network
 /// sees them: `(pixel - mean) / deviation`, channel by channel.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
     /// Blue first, as Caffe has it.
     bgr: bool,

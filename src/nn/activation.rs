@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
-use super::{Build, Context, Layer, Mode};
+use super::{Build, Context, Layer, LayerConfig, Mode};
 use crate::{Result, ops};
 
 /// A function applied to each output, or across the classes.
@@ -15,7 +16,7 @@ use crate::{Result, ops};
 /// assert_eq!(y.to_vec1::<f32>()?, [0.5, 0.880797]);
 /// # Ok::<(), headstart::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Activation {
     /// The value as it is.
     #[default]
@@ -56,6 +57,10 @@ impl Activation {
 impl Build for Activation {
     fn stem(&self) -> &str {
         "activation"
+    }
+
+    fn config(&self) -> Option<LayerConfig> {
+        Some(LayerConfig::Activation(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

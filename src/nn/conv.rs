@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
-use super::{Activation, Build, Context, Initializer, Layer, Mode, Param};
+use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
 use crate::ops::Conv;
 use crate::{Error, Result};
 
 /// What surrounds the picture while a window slides over it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Padding {
     /// Nothing: the window stays inside.
     #[default]
@@ -66,7 +67,7 @@ pub(crate) fn window_output(
 ///
 /// # Shapes
 /// From `[N, C, H, W]` to `[N, filters, H', W']`; the weight is `[filters, C, size, size]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Conv2D {
     filters: usize,
     kernel_size: usize,
@@ -129,6 +130,10 @@ impl Conv2D {
 impl Build for Conv2D {
     fn stem(&self) -> &str {
         if self.depthwise { "depthwise_conv2d" } else { "conv2d" }
+    }
+
+    fn config(&self) -> Option<LayerConfig> {
+        Some(LayerConfig::Conv2D(self.clone()))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

@@ -36,6 +36,41 @@ impl Model {
         (at > 0).then(|| Cut(vec![at]))
     }
 
+    /// The place after a layer, here or in a model inside; without a name, after the last convolution
+    /// or activation with feature maps. `None` if some way leads around it, or nothing is behind it.
+    pub(crate) fn maps_cut(&self, name: Option<&str>) -> Result<Option<Cut>> {
+        let cut = self.maps_cut_within(name)?;
+        Ok(cut.filter(|Cut(at)| at[0] + 1 < self.nodes().len()))
+    }
+
+    fn maps_cut_within(&self, name: Option<&str>) -> Result<Option<Cut>> {
+        let nodes = self.nodes();
+        let passes_all =
+            |at: usize| nodes[at + 1..].iter().all(|node| node.inputs().all(|input| input >= at));
+        let places = match name {
+            Some(name) => vec![self.place_of(name)?],
+            None => (1..nodes.len()).rev().collect(),
+        };
+        for at in places.into_iter().filter(|at| passes_all(*at)) {
+            let layer = &nodes[at].layer;
+            if let Some(model) = layer.model() {
+                match model.maps_cut_within(name)? {
+                    // What goes out of the model inside.
+                    Some(Cut(inside)) if inside == [model.nodes().len() - 1] => {
+                        return Ok(Some(Cut(vec![at])));
+                    }
+                    Some(Cut(inside)) => return Ok(Some(Cut([vec![at], inside].concat()))),
+                    None => {}
+                }
+            } else if name.is_some()
+                || layer.output_shape().len() == 3 && ["Conv2D", "Activation"].contains(&layer.kind())
+            {
+                return Ok(Some(Cut(vec![at])));
+            }
+        }
+        Ok(None)
+    }
+
     /// How many weights stand before the cut.
     pub(crate) fn params_before(&self, cut: &Cut) -> usize {
         let (&at, inside) = cut.0.split_first().expect("a cut is somewhere");
@@ -103,7 +138,11 @@ mod tests {
         let block = base.outputs_of(&["conv5_block1_out"], &x)?;
         assert_eq!(features.flatten_all()?.to_vec1::<f32>()?, block[0].flatten_all()?.to_vec1::<f32>()?);
         let expected = model.forward_linear(&x, Mode::Inference)?.to_vec2::<f32>()?;
-        for cut in [whole, part] {
+        // Grad-CAM's: what goes out of the model inside, and what goes through it.
+        assert_eq!(model.maps_cut(None)?, Some(super::Cut(vec![1])));
+        let conv = model.maps_cut(Some("conv1_conv"))?.unwrap();
+        assert_eq!(model.maps_cut(Some("conv5_block2_1_conv"))?, None);
+        for cut in [whole, part, conv] {
             let features = model.forward_before(&cut, &x)?;
             assert_eq!(model.forward_after(&cut, &features, Mode::Inference)?.to_vec2::<f32>()?, expected);
         }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
-use super::{Activation, Build, Context, Initializer, Layer, Mode, Param};
+use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
 use crate::{Error, Result};
 
 /// A fully connected layer: `activation(x · Wᵀ + b)`.
@@ -19,7 +20,7 @@ use crate::{Error, Result};
 /// assert_eq!(out[1], [1.0 / 3.0; 3]);
 /// # Ok::<(), headstart::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Dense {
     units: usize,
     activation: Activation,
@@ -46,6 +47,10 @@ impl Dense {
 impl Build for Dense {
     fn stem(&self) -> &str {
         "dense"
+    }
+
+    fn config(&self) -> Option<LayerConfig> {
+        Some(LayerConfig::Dense(self.clone()))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

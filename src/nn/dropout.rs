@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use rand::RngExt;
+use serde::{Deserialize, Serialize};
 
-use super::{Build, Context, Layer, Mode};
+use super::{Build, Context, Layer, LayerConfig, Mode};
 use crate::{Error, Result, random};
 
 /// In training, sets each value to 0 with probability `rate` and scales the rest by `1/(1-rate)`;
 /// otherwise does nothing.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Dropout {
     rate: f32,
 }
@@ -25,6 +26,10 @@ impl Dropout {
 impl Build for Dropout {
     fn stem(&self) -> &str {
         "dropout"
+    }
+
+    fn config(&self) -> Option<LayerConfig> {
+        Some(LayerConfig::Dropout(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

@@ -2,11 +2,12 @@
 
 use candle_core::{DType, Device, Tensor};
 use rand::rngs::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::{Result, random};
 
 /// How a weight begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Initializer {
     /// Even in ±√(6 / (inputs + outputs)), as Keras does by default (Glorot and Bengio 2010).
     #[default]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use rand::rngs::ChaCha8Rng;
 
-use super::{Activation, Model, Param};
+use super::{Activation, LayerConfig, Model, Param};
 use crate::Result;
 
 /// Whether a forward pass is to be learned from.
@@ -81,6 +81,11 @@ pub trait Build {
     /// # Errors
     /// [`crate::Error::Shape`] if the layer cannot take an input of that shape.
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>>;
+
+    /// The layer in words, so that a model with it can be saved whole.
+    fn config(&self) -> Option<LayerConfig> {
+        None
+    }
 
     /// The shape of one input, for a layer that can begin a model.
     fn input_shape(&self) -> Option<Vec<usize>> {

@@ -3,22 +3,27 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
-use super::{Build, Context, Layer, Mode};
+use super::{Build, Context, Layer, LayerConfig, Mode};
 use crate::{Error, Result};
 
 /// The sum of all inputs, which have one shape: the end of a residual block.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Add;
 
 /// The product of all inputs, which have the first one's shape, or 1 in place of some of its sizes:
 /// so a map is multiplied by a number for each channel.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Multiply;
 
 impl Build for Add {
     fn stem(&self) -> &str {
         "add"
+    }
+
+    fn config(&self) -> Option<LayerConfig> {
+        Some(LayerConfig::Add(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
@@ -33,6 +38,10 @@ impl Build for Add {
 impl Build for Multiply {
     fn stem(&self) -> &str {
         "multiply"
+    }
+
+    fn config(&self) -> Option<LayerConfig> {
+        Some(LayerConfig::Multiply(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

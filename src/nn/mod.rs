@@ -18,6 +18,7 @@ mod param;
 mod pool;
 mod rescaling;
 mod reshape;
+mod saved;
 mod sequential;
 mod summary;
 
@@ -36,5 +37,6 @@ pub use param::Param;
 pub use pool::{AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D};
 pub use rescaling::Rescaling;
 pub use reshape::{Flatten, Reshape};
+pub use saved::{Description, LayerConfig};
 pub use sequential::{Input, Sequential};
 pub use summary::{Row, Summary};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use rand::rngs::ChaCha8Rng;
 
-use super::{Activation, Build, Context, Layer, LayerSpec, Mode, Param};
+use super::{Activation, Build, Context, Layer, LayerConfig, LayerSpec, Mode, Param};
 use crate::models::{Labels, Preprocessing};
 use crate::train::Compiled;
 use crate::{Error, Result, device};
@@ -31,6 +31,7 @@ struct Graph {
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) layer: Arc<dyn Layer>,
+    pub(crate) config: Option<LayerConfig>,
     inputs: Vec<NodeId>,
 }
 
@@ -82,7 +83,7 @@ impl ModelBuilder {
             return Err(Error::shape(format!("{name}'s input"), "sizes of at least 1", input_shape, ""));
         }
         let layer = Arc::new(InputLayer { shape: input_shape.to_vec() });
-        let input = Node { name: "input".into(), layer, inputs: Vec::new() };
+        let input = Node { name: "input".into(), layer, config: None, inputs: Vec::new() };
         let (name, nodes) = (name.into(), vec![input]);
         Ok(ModelBuilder {
             name,
@@ -126,7 +127,7 @@ impl ModelBuilder {
         let shapes: Vec<&[usize]> = inputs.iter().map(|id| self.nodes[id.0].layer.output_shape()).collect();
         let (random, device) = (&mut self.random, &self.device);
         let layer = spec.build(Context { name: &name, inputs: &shapes, random, device })?;
-        self.nodes.push(Node { name, layer, inputs: inputs.to_vec() });
+        self.nodes.push(Node { name, layer, config: spec.config(), inputs: inputs.to_vec() });
         Ok(NodeId(self.nodes.len() - 1))
     }
 
@@ -271,6 +272,16 @@ impl Model {
     pub(crate) fn preprocessing(&self) -> Option<Preprocessing> {
         let inside = || self.nodes().iter().find_map(|node| node.layer.model()?.preprocessing());
         self.graph.preprocessing.or_else(inside)
+    }
+
+    /// How the model itself says that it wants its pictures.
+    pub(crate) fn own_preprocessing(&self) -> Option<Preprocessing> {
+        self.graph.preprocessing
+    }
+
+    /// Where the output comes from.
+    pub(crate) fn output_node(&self) -> usize {
+        self.graph.output.0
     }
 
     /// Whether its weights were trained before it was made.

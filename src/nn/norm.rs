@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
-use super::{Build, Context, Initializer, Layer, Mode, Param};
+use super::{Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
 use crate::Result;
 use crate::ops::{BatchNorm, ScaleShift};
 
@@ -17,7 +18,7 @@ use crate::ops::{BatchNorm, ScaleShift};
 /// training=False)`): only its scale and shift learn, until [`Model::unfreeze_statistics`].
 ///
 /// [`Model::unfreeze_statistics`]: crate::nn::Model::unfreeze_statistics
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct BatchNormalization {
     momentum: f64,
     epsilon: f64,
@@ -45,6 +46,10 @@ impl BatchNormalization {
 impl Build for BatchNormalization {
     fn stem(&self) -> &str {
         "batch_normalization"
+    }
+
+    fn config(&self) -> Option<LayerConfig> {
+        Some(LayerConfig::BatchNormalization(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

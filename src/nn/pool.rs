@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use candle_core::{D, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::conv::window_output;
-use super::{Build, Context, Conv2D, Initializer, Layer, Mode, Padding};
+use super::{Build, Context, Conv2D, Initializer, Layer, LayerConfig, Mode, Padding};
 use crate::ops::MaxPool;
 use crate::{Error, Result};
 
@@ -13,7 +14,7 @@ use crate::{Error, Result};
 ///
 /// # Shapes
 /// From `[N, C, H, W]` to `[N, C, H', W']`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct MaxPooling2D {
     pool_size: usize,
     strides: usize,
@@ -40,6 +41,10 @@ impl MaxPooling2D {
 impl Build for MaxPooling2D {
     fn stem(&self) -> &str {
         "max_pooling2d"
+    }
+
+    fn config(&self) -> Option<LayerConfig> {
+        Some(LayerConfig::MaxPooling2D(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
@@ -74,7 +79,7 @@ impl Layer for Max {
 ///
 /// # Shapes
 /// From `[N, C, H, W]` to `[N, C, H', W']`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AveragePooling2D {
     pool_size: usize,
     strides: usize,
@@ -101,6 +106,10 @@ impl AveragePooling2D {
 impl Build for AveragePooling2D {
     fn stem(&self) -> &str {
         "average_pooling2d"
+    }
+
+    fn config(&self) -> Option<LayerConfig> {
+        Some(LayerConfig::AveragePooling2D(*self))
     }
 
     /// A sum is a convolution of each channel with ones.
@@ -155,16 +164,20 @@ impl Layer for Average {
 }
 
 /// The mean of each feature map: `[N, C, H, W]` becomes `[N, C]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct GlobalAveragePooling2D;
 
 /// The largest value of each feature map: `[N, C, H, W]` becomes `[N, C]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct GlobalMaxPooling2D;
 
 impl Build for GlobalAveragePooling2D {
     fn stem(&self) -> &str {
         "global_average_pooling2d"
+    }
+
+    fn config(&self) -> Option<LayerConfig> {
+        Some(LayerConfig::GlobalAveragePooling2D(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
@@ -175,6 +188,10 @@ impl Build for GlobalAveragePooling2D {
 impl Build for GlobalMaxPooling2D {
     fn stem(&self) -> &str {
         "global_max_pooling2d"
+    }
+
+    fn config(&self) -> Option<LayerConfig> {
+        Some(LayerConfig::GlobalMaxPooling2D(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

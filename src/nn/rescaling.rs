@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
-use super::{Build, Context, Layer, Mode};
+use super::{Build, Context, Layer, LayerConfig, Mode};
 use crate::Result;
 
 /// `x · scale + offset`: `Rescaling::new(1.0 / 255.0)` brings pixels between 0 and 1.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Rescaling {
     scale: f64,
     offset: f64,
@@ -29,6 +30,10 @@ impl Rescaling {
 impl Build for Rescaling {
     fn stem(&self) -> &str {
         "rescaling"
+    }
+
+    fn config(&self) -> Option<LayerConfig> {
+        Some(LayerConfig::Rescaling(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use candle_core::{Shape, Tensor};
+use serde::{Deserialize, Serialize};
 
-use super::{Build, Context, Layer, Mode};
+use super::{Build, Context, Layer, LayerConfig, Mode};
 use crate::{Error, Result};
 
 /// Lays each sample out as one vector: `[N, C, H, W]` becomes `[N, C·H·W]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Flatten;
 
 /// Lays each sample out in another shape of as many numbers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reshape {
     shape: Vec<usize>,
 }
@@ -27,6 +28,10 @@ impl Reshape {
 impl Build for Reshape {
     fn stem(&self) -> &str {
         "reshape"
+    }
+
+    fn config(&self) -> Option<LayerConfig> {
+        Some(LayerConfig::Reshape(self.clone()))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
@@ -62,6 +67,10 @@ impl Layer for Reshaped {
 impl Build for Flatten {
     fn stem(&self) -> &str {
         "flatten"
+    }
+
+    fn config(&self) -> Option<LayerConfig> {
+        Some(LayerConfig::Flatten(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

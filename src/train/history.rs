@@ -37,6 +37,22 @@ impl History {
         self.learning_rates.push(learning_rate);
     }
 
+    /// Adds the epochs of a training that followed this one; of what only one of them measured there
+    /// is nothing.
+    pub fn append(&mut self, later: History) {
+        let kept: Vec<bool> = self.names.iter().map(|name| later.get(name).is_some()).collect();
+        let mut keep = kept.iter().copied();
+        self.columns.retain(|_| keep.next().unwrap_or_default());
+        let mut keep = kept.iter().copied();
+        self.names.retain(|_| keep.next().unwrap_or_default());
+        for (name, column) in self.names.iter().zip(&mut self.columns) {
+            column.extend(later.get(name).unwrap_or_default());
+        }
+        self.times.extend(later.times);
+        self.learning_rates.extend(later.learning_rates);
+        self.stopped = later.stopped;
+    }
+
     /// How many epochs were finished.
     pub fn epochs(&self) -> usize {
         self.times.len()

@@ -3,6 +3,8 @@
 mod callbacks;
 mod compile;
 mod features;
+mod finder;
+mod fine_tune;
 mod fit;
 mod history;
 mod lint;
@@ -19,12 +21,14 @@ pub use callbacks::{
     TensorBoard, TerminateOnNaN, Training,
 };
 pub(crate) use compile::Compiled;
+pub use finder::LearningRateCurve;
 pub use fit::Fit;
 pub use history::History;
 pub use loss::{
     BinaryCrossentropy, CategoricalCrossentropy, Loss, MeanSquaredError, SparseCategoricalCrossentropy,
 };
 pub use metric::Metric;
+pub(crate) use metric::largest;
 pub use optimizer::{Adam, AdamW, GradientDescent, LearningRate, Optimizer, RMSprop, SGD, Schedule};
 pub use predict::{Predictions, Scores};
 pub use recover::Recovered;

@@ -6,6 +6,7 @@ use std::ops::Index;
 use candle_core::{DType, Tensor};
 
 use super::features::Validation;
+use super::metric::largest;
 use crate::data::IntoDataset;
 use crate::nn::{Mode, Model};
 use crate::{Error, Result, check_interrupt};
@@ -63,6 +64,25 @@ impl Predictions {
     /// The rows in order.
     pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
         self.values.chunks(self.columns)
+    }
+
+    /// The class that each sample is given: the largest output's number; of one output, 1 where it is
+    /// over 0.5.
+    pub fn classes(&self) -> Vec<usize> {
+        let class = |row: &[f32]| if let [one] = row { usize::from(*one > 0.5) } else { largest(row) };
+        self.iter().map(class).collect()
+    }
+
+    /// How sure each sample's class is, from 0 to 1.
+    pub fn confidences(&self) -> Vec<f32> {
+        let sure = |row: &[f32]| if let [one] = row { one.max(1.0 - one) } else { row[largest(row)] };
+        self.iter().map(sure).collect()
+    }
+
+    /// Some of the rows.
+    pub(crate) fn select(&self, numbers: &[u32]) -> Predictions {
+        let values = numbers.iter().flat_map(|at| &self[*at as usize]).copied().collect();
+        Predictions { values, columns: self.columns }
     }
 
     /// All outputs as a tensor, `[N, outputs]`.

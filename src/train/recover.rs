@@ -4,7 +4,6 @@
 //! it. Under the Headstart kernel `fit` therefore keeps the model's weights in the session's
 //! folder, as often as costs next to nothing, for [`Model::recover`].
 
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use std::time::{Duration, Instant};
 use headstart_frame::CHECKPOINTS_VARIABLE;
 
 use crate::nn::Model;
-use crate::weights::save;
+use crate::weights::{read_about, save};
 use crate::{Error, Result};
 
 /// A training shorter than this is soon repeated.
@@ -95,11 +94,8 @@ impl Model {
         let Some(file) = kept else {
             return Err(Error::NothingToRecover { model: self.name().to_owned(), kept: kept_models() });
         };
-        self.load(&file, false)?;
-        let content = std::fs::read(&file).map_err(Error::io(&file))?;
-        let (_, header) = safetensors::SafeTensors::read_metadata(&content)
-            .map_err(|error| Error::weights(&file, self.name(), vec![error.to_string()]))?;
-        let about: HashMap<String, String> = header.metadata().clone().unwrap_or_default();
+        self.load_weights_of(&file, false)?;
+        let about = read_about(&file)?;
         let number = |name: &str| about.get(name).and_then(|text| text.parse().ok()).unwrap_or_default();
         Ok(Recovered { epoch: number("epoch"), batch: number("batch") })
     }

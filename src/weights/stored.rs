@@ -3,6 +3,7 @@
 //! A tensor's name is the way to it: `vgg16/block1_conv1/kernel`, models inside first.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
@@ -42,11 +43,11 @@ impl Model {
     /// [`Error::Io`] if the file cannot be read; [`Error::Weights`] with the tensors that are
     /// missing, misshapen or of no use to this model.
     pub fn load_weights(&self, path: impl AsRef<Path>) -> Result<()> {
-        self.load(path.as_ref(), true)
+        self.load_weights_of(path.as_ref(), true)
     }
 
     /// The same for a file that need not hold every tensor, unless `all` are asked for.
-    pub(crate) fn load(&self, path: &Path, all: bool) -> Result<()> {
+    pub(crate) fn load_weights_of(&self, path: &Path, all: bool) -> Result<()> {
         let tensors = formats::read_for(path, self)?;
         let params = self.named_params();
         let mut problems = Vec::new();
@@ -84,6 +85,26 @@ impl Model {
         }
         named
     }
+}
+
+/// The words that [`save`] wrote about the parameters in a file.
+pub(crate) fn read_about(path: &Path) -> Result<HashMap<String, String>> {
+    let mut file = std::fs::File::open(path).map_err(Error::io(path))?;
+    let whole = file.metadata().map_err(Error::io(path))?.len();
+    let refuse = |problem: &str| Error::weights(path, "a saved model", vec![problem.to_owned()]);
+    // The header's length, then the header.
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(|_| refuse("the file is no .safetensors file"))?;
+    let length = u64::from_le_bytes(length);
+    if length > whole {
+        return Err(refuse("the file is no .safetensors file, or damaged"));
+    }
+    let mut content = vec![0; 8 + length as usize];
+    content[..8].copy_from_slice(&length.to_le_bytes());
+    file.read_exact(&mut content[8..]).map_err(Error::io(path))?;
+    let read =
+        safetensors::SafeTensors::read_metadata(&content).map_err(|error| refuse(&error.to_string()))?;
+    Ok(read.1.metadata().clone().unwrap_or_default())
 }
 
 /// Writes parameters, and words about them, into a file, whole or not at all.

@@ -42,6 +42,7 @@ fn the_depthwise_network_trains() -> headstart::Result<()> {
     let base = EfficientNetLite0::new(weights()).include_top(false).input_shape((3, 32, 32)).build()?;
     base.freeze();
     base.unfreeze_from("block6a_dwconv")?;
+    base.unfreeze_statistics();
     let mut model = sequential![&base, GlobalAveragePooling2D, Dense::new(1).activation(Sigmoid)]?;
     model.compile(Adam::new(1e-3), BinaryCrossentropy, [Accuracy]);
     let pixels: Vec<f32> = draw(5, &[16, 3, 32, 32]).iter().map(|value| value * 2.0 - 1.0).collect();

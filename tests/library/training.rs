@@ -291,3 +291,47 @@ fn layers_learn_at_their_own_rates() -> Result<()> {
     assert_eq!(moved.collect::<Result<Vec<bool>>>()?, [false, false, true, true]);
     Ok(())
 }
+
+#[test]
+fn a_saved_model_is_the_same_model() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let base = EfficientNetB0::new(Weights::Random(1)).include_top(false).input_shape((3, 32, 32)).build()?;
+    base.freeze();
+    base.unfreeze_from("block7a_expand_conv")?;
+    let model = sequential![base, AveragePooling2D::new(1), Flatten, Dense::new(3).activation(Softmax)]?;
+    model.save(&path)?;
+    let same = Model::load(&path)?;
+    let x = random_uniform((2, 3, 32, 32), -1.0, 1.0)?;
+    assert_eq!(same.predict(&x)?, model.predict(&x)?);
+    assert_eq!(same.summary().to_string(), model.summary().to_string());
+    assert_eq!(same.trainable_params().len(), model.trainable_params().len());
+    let states =
+        |model: &Model| model.params().iter().map(|p| (p.is_trainable(), p.is_at_rest())).collect::<Vec<_>>();
+    assert_eq!(states(&same), states(&model));
+    // Weights alone, and damage, are told apart.
+    model.save_weights(&path)?;
+    let problem = Model::load(&path).unwrap_err().to_string();
+    assert!(problem.contains("load_weights"), "{problem}");
+    std::fs::write(&path, b"\xff\xff\xff\xff\xff\xff\xff\x7f{}").unwrap();
+    assert!(Model::load(&path).unwrap_err().to_string().contains("damaged"));
+    Ok(())
+}
+
+#[test]
+fn the_finder_leaves_the_model_as_it_was_and_suggests_a_rate_that_learns() -> Result<()> {
+    let (x, y) = (random_uniform((64, 4), -1.0, 1.0)?, random_uniform((1, 4), -1.0, 1.0)?);
+    let y = x.broadcast_mul(&y)?.sum(1)?;
+    let mut model = sequential![Input::new(4), Dense::new(16).activation(Relu), Dense::new(1)]?;
+    model.compile(SGD::new(0.0), MeanSquaredError, []);
+    let before = model.predict(&x)?;
+    let curve = model.find_learning_rate((&x, &y), 16)?;
+    assert_eq!(model.predict(&x)?, before);
+    let rate = curve.suggestion();
+    assert!((1e-3..1.0).contains(&rate) && curve.to_string().contains("try"), "{curve}");
+    assert!(curve.plot()?.svg().contains("learning rate"));
+    model.compile(SGD::new(rate), MeanSquaredError, []);
+    let history = model.fit((&x, &y), Fit::epochs(30).batch_size(16).verbose(false))?;
+    assert!(history["loss"][29] < 0.3 * history["loss"][0], "{rate}: {:?}", &history["loss"]);
+    Ok(())
+}

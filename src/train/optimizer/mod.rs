@@ -240,9 +240,9 @@ impl<R: Rule> Optimizer for GradientDescent<R> {
     }
 
     fn set_state(&mut self, params: &[(String, Param)], state: &HashMap<String, Tensor>) -> Result<()> {
-        if let Some(steps) = state.get("steps") {
-            self.steps = steps.to_scalar::<i64>()?.max(0) as usize;
-        }
+        let steps = state.get("steps").map_or(Ok(0), |steps| steps.to_scalar::<i64>())?;
+        self.steps = steps.max(0) as usize;
+        self.slots.clear();
         for (way, param) in params {
             let slots: Option<Vec<&Tensor>> =
                 self.rule.slots().iter().map(|name| state.get(&format!("{way}/{name}"))).collect();

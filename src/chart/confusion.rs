@@ -1,0 +1,66 @@
+//! A confusion matrix: darker where there is more.
+
+use super::Chart;
+use crate::display::escape;
+
+const CELL: usize = 64;
+const MARGIN: usize = 130;
+
+impl Chart {
+    /// Rows of true classes, columns of predicted ones, with the counts in them.
+    pub(crate) fn of_confusion(classes: &[String], counts: &[Vec<usize>], text: &str) -> Chart {
+        let side = CELL.min(640 / classes.len().max(1)).max(18);
+        let (width, height) = (MARGIN + side * classes.len() + 20, MARGIN + side * classes.len() + 20);
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
+             font-family=\"sans-serif\" font-size=\"13\" role=\"img\"><title>{}</title>\
+             <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\
+             <text x=\"{}\" y=\"18\" text-anchor=\"middle\" font-size=\"15\">predicted</text>\
+             <text x=\"18\" y=\"{}\" text-anchor=\"middle\" font-size=\"15\" transform=\"rotate(-90 18 {})\">true</text>",
+            escape(text),
+            MARGIN + side * classes.len() / 2,
+            MARGIN + side * classes.len() / 2,
+            MARGIN + side * classes.len() / 2,
+        );
+        for (row, (name, counts)) in classes.iter().zip(counts).enumerate() {
+            let middle = MARGIN + row * side + side / 2;
+            let name = escape(&short(name));
+            svg += &format!(
+                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#222\">{name}</text>\
+                 <text x=\"{middle}\" y=\"{}\" fill=\"#222\" transform=\"rotate(-45 {middle} {})\">{name}</text>",
+                MARGIN - 8,
+                middle + 5,
+                MARGIN - 8,
+                MARGIN - 8
+            );
+            let all = counts.iter().sum::<usize>().max(1) as f64;
+            for (column, count) in counts.iter().enumerate() {
+                // From white to the blue of the charts, by the share of the true class.
+                let share = *count as f64 / all;
+                let mix = |full: f64| (255.0 + (full - 255.0) * share) as u8;
+                let ink = if share > 0.55 { "#fff" } else { "#222" };
+                let (x, y) = (MARGIN + column * side, MARGIN + row * side);
+                svg += &format!(
+                    "<rect x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" fill=\"rgb({},{},{})\" stroke=\"#ddd\"/>\
+                     <text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"{ink}\">{count}</text>",
+                    mix(31.0),
+                    mix(119.0),
+                    mix(180.0),
+                    x + side / 2,
+                    y + side / 2 + 5
+                );
+            }
+        }
+        Chart { svg: svg + "</svg>", text: text.to_owned() }
+    }
+}
+
+/// A name that fits beside the matrix.
+fn short(name: &str) -> String {
+    const MOST: usize = 14;
+    if name.chars().count() <= MOST {
+        name.to_owned()
+    } else {
+        name.chars().take(MOST - 1).chain(['…']).collect()
+    }
+}

@@ -1,0 +1,57 @@
+//! The loss over the learning rate.
+
+use plotters::prelude::*;
+
+use super::Chart;
+use crate::train::LearningRateCurve;
+use crate::{Error, Result};
+
+const SIZE: (u32, u32) = (560, 320);
+
+impl Chart {
+    pub(crate) fn of_learning_rates(curve: &LearningRateCurve) -> Result<Chart> {
+        let svg = draw(curve).map_err(|error| Error::Chart(error.to_string()))?;
+        Ok(Chart { svg, text: curve.to_string() })
+    }
+}
+
+fn draw(curve: &LearningRateCurve) -> Result<String, Box<dyn std::error::Error>> {
+    let points: Vec<(f64, f64)> =
+        curve.learning_rates.iter().map(|rate| rate.log10()).zip(curve.losses.iter().copied()).collect();
+    let (low, high) =
+        points.iter().fold((f64::INFINITY, 0f64), |(low, high), (_, loss)| (low.min(*loss), high.max(*loss)));
+    let room = (high - low).max(1e-6) * 0.08;
+    let (from, to) = (points.first().map_or(-7.0, |p| p.0), points.last().map_or(0.0, |p| p.0).max(-6.9));
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .caption("loss over learning rate", ("sans-serif", 16))
+            .margin(8)
+            .margin_right(16)
+            .x_label_area_size(38)
+            .y_label_area_size(50)
+            .build_cartesian_2d(from..to, low.min(high) - room..high + room)?;
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .bold_line_style(BLACK.mix(0.12))
+            .x_desc("learning rate")
+            .x_labels(8)
+            .x_label_formatter(&|exponent| format!("{:.0e}", 10f64.powf(*exponent)))
+            .y_label_formatter(&|loss| format!("{loss:.2}"))
+            .draw()?;
+        let line = RGBColor(31, 119, 180);
+        chart.draw_series(LineSeries::new(points.iter().copied(), line.stroke_width(2)))?;
+        let suggested = curve.suggestion();
+        if let Some(at) = curve.learning_rates.iter().position(|rate| *rate == suggested) {
+            let mark = RGBColor(230, 110, 20);
+            chart.draw_series([Circle::new(points[at], 6, mark.filled())])?;
+            let label = Text::new(format!("try {suggested:.0e}"), (points[at].0, high), ("sans-serif", 14));
+            chart.draw_series([label])?;
+        }
+        area.present()?;
+    }
+    Ok(svg)
+}

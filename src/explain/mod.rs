@@ -1,0 +1,7 @@
+//! Looking at what a model does: where it errs, what it looks at.
+
+mod confusion;
+mod grad_cam;
+
+pub use confusion::{ClassReport, ClassificationReport, ConfusionMatrix};
+pub use grad_cam::{GradCam, HeatMaps};

@@ -1,0 +1,138 @@
+//! Which learning rate to take: the range test (Smith 2015).
+
+use std::fmt;
+
+use candle_core::Tensor;
+
+use super::Compiled;
+use super::loss::Output;
+use crate::chart::Chart;
+use crate::data::{Batch, Dataset, IntoDataset};
+use crate::nn::{Mode, Model};
+use crate::{Error, Result, check_interrupt};
+
+const LOWEST: f64 = 1e-7;
+const HIGHEST: f64 = 1.0;
+const STEPS: usize = 100;
+/// How much of the loss so far the next one leaves.
+const SMOOTHING: f64 = 0.9;
+/// A loss so many times the smallest has left for good.
+const LOST: f64 = 4.0;
+
+/// The loss at each learning rate, from small to large: what [`Model::find_learning_rate`] gives.
+#[derive(Clone, Debug)]
+pub struct LearningRateCurve {
+    /// Learning rates, rising.
+    pub learning_rates: Vec<f64>,
+    /// The smoothed loss at each.
+    pub losses: Vec<f64>,
+}
+
+impl Model {
+    /// Trains for a hundred steps, each at a larger learning rate, and gives the loss at each; then
+    /// weights and optimizer are as they were.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// # let mut model = sequential![Input::new(2), Dense::new(1)]?;
+    /// # let (x, y) = (random_uniform((64, 2), 0.0, 1.0)?, random_uniform(64, 0.0, 1.0)?);
+    /// model.compile(SGD::default(), MeanSquaredError, []);
+    /// let curve = model.find_learning_rate((&x, &y), 16)?;
+    /// println!("{curve}");
+    /// display(&curve);
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Model::fit`]; [`Error::Argument`] if a schedule sets the learning rate.
+    pub fn find_learning_rate(
+        &mut self,
+        data: impl IntoDataset,
+        batch_size: usize,
+    ) -> Result<LearningRateCurve> {
+        let mut data = data.into_dataset(batch_size, true)?;
+        let mut compiled = self.compiled.take().ok_or(Error::NotCompiled)?;
+        let result = self.try_learning_rates(&mut compiled, &mut *data);
+        self.compiled = Some(compiled);
+        result
+    }
+
+    fn try_learning_rates(
+        &self,
+        compiled: &mut Compiled,
+        data: &mut dyn Dataset,
+    ) -> Result<LearningRateCurve> {
+        let (named, params) = (self.named_params(), self.params());
+        let kept: Vec<Tensor> = params.iter().map(|param| Ok(param.var().copy()?)).collect::<Result<_>>()?;
+        let state =
+            compiled.optimizer.state(&named)?.into_iter().map(|(name, value)| Ok((name, value.copy()?)));
+        let (state, rate) = (state.collect::<Result<_>>()?, compiled.optimizer.learning_rate());
+        compiled.optimizer.set_learning_rate(LOWEST)?;
+        let curve = self.climb(compiled, data);
+        params.iter().zip(&kept).try_for_each(|(param, value)| param.set(value))?;
+        compiled.optimizer.set_state(&named, &state)?;
+        compiled.optimizer.set_learning_rate(rate)?;
+        curve
+    }
+
+    fn climb(&self, compiled: &mut Compiled, data: &mut dyn Dataset) -> Result<LearningRateCurve> {
+        let trainable = self.trainable_params();
+        let mut curve = LearningRateCurve { learning_rates: Vec::new(), losses: Vec::new() };
+        let (mut smooth, mut least) = (0.0, f64::INFINITY);
+        loop {
+            for batch in data.epoch()? {
+                check_interrupt()?;
+                let Batch { x, y, weights } = batch?;
+                let step = curve.losses.len();
+                let rate = LOWEST * (HIGHEST / LOWEST).powf(step as f64 / (STEPS - 1) as f64);
+                compiled.optimizer.set_learning_rate(rate)?;
+                let y = compiled.loss.targets(&y, self.columns())?;
+                let output = Output::of(self.forward_linear(&x, Mode::Training)?, self.last_activation())?;
+                let loss = compiled.loss.compute(&output, &y, weights.as_ref())?;
+                let value = f64::from(loss.to_scalar::<f32>()?);
+                smooth = SMOOTHING * smooth + (1.0 - SMOOTHING) * value;
+                // The first losses count for as much as they should.
+                let mean = smooth / (1.0 - SMOOTHING.powi(step as i32 + 1));
+                if !value.is_finite() || mean > LOST * least {
+                    return Ok(curve);
+                }
+                least = least.min(mean);
+                curve.learning_rates.push(rate);
+                curve.losses.push(mean);
+                if curve.losses.len() == STEPS {
+                    return Ok(curve);
+                }
+                compiled.optimizer.step(&trainable, &loss.backward()?)?;
+            }
+        }
+    }
+}
+
+impl LearningRateCurve {
+    /// Where the loss falls most steeply on its way down: a good rate to begin with.
+    pub fn suggestion(&self) -> f64 {
+        let lowest =
+            (0..self.losses.len()).min_by(|a, b| self.losses[*a].total_cmp(&self.losses[*b])).unwrap_or(0);
+        // Over a few steps, so that noise does not decide.
+        const SPAN: usize = 5;
+        let fall = |at: usize| self.losses[at] - self.losses[at + SPAN];
+        let steepest = (0..lowest.saturating_sub(SPAN)).max_by(|a, b| fall(*a).total_cmp(&fall(*b)));
+        let at = steepest.map_or(lowest / 2, |at| at + SPAN / 2);
+        self.learning_rates.get(at).copied().unwrap_or(LOWEST)
+    }
+
+    /// The loss over the learning rate, with the suggestion marked.
+    ///
+    /// # Errors
+    /// [`Error::Chart`] if it could not be drawn.
+    pub fn plot(&self) -> Result<Chart> {
+        Chart::of_learning_rates(self)
+    }
+}
+
+impl fmt::Display for LearningRateCurve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tried = self.learning_rates.last().copied().unwrap_or(LOWEST);
+        write!(f, "learning rates from {LOWEST:e} to {tried:.0e}: try {:.1e}", self.suggestion())
+    }
+}
