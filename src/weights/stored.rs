@@ -87,6 +87,13 @@ impl Model {
     }
 }
 
+/// What is read of a `.safetensors` file's header.
+#[derive(serde::Deserialize)]
+struct Header {
+    #[serde(default, rename = "__metadata__")]
+    about: HashMap<String, String>,
+}
+
 /// The words that [`save`] wrote about the parameters in a file.
 pub(crate) fn read_about(path: &Path) -> Result<HashMap<String, String>> {
     let mut file = std::fs::File::open(path).map_err(Error::io(path))?;
@@ -99,12 +106,10 @@ pub(crate) fn read_about(path: &Path) -> Result<HashMap<String, String>> {
     if length > whole {
         return Err(refuse("the file is no .safetensors file, or damaged"));
     }
-    let mut content = vec![0; 8 + length as usize];
-    content[..8].copy_from_slice(&length.to_le_bytes());
-    file.read_exact(&mut content[8..]).map_err(Error::io(path))?;
-    let read =
-        safetensors::SafeTensors::read_metadata(&content).map_err(|error| refuse(&error.to_string()))?;
-    Ok(read.1.metadata().clone().unwrap_or_default())
+    let mut header = vec![0; length as usize];
+    file.read_exact(&mut header).map_err(Error::io(path))?;
+    let header: Header = serde_json::from_slice(&header).map_err(|error| refuse(&error.to_string()))?;
+    Ok(header.about)
 }
 
 /// Writes parameters, and words about them, into a file, whole or not at all.
