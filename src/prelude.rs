@@ -4,7 +4,7 @@ pub use candle_core::{self, D, DType, Device, IndexOp, Tensor, Var};
 pub use candle_nn;
 
 pub use crate::chart::Chart;
-pub use crate::data::{Dataset, ImageDataGenerator, Images, draw_pictures};
+pub use crate::data::{Dataset, FillMode, ImageDataGenerator, Images, draw_pictures};
 pub use crate::display::{Display, Pictures, Show, Text, clear_output, display, input, input_password};
 pub use crate::explain::{ConfusionMatrix, GradCam};
 pub use crate::models::{

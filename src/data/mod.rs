@@ -8,7 +8,8 @@ mod images;
 
 use std::path::Path;
 
-pub use augment::{Flow, ImageDataGenerator};
+pub use affine::FillMode;
+pub use augment::{Flow, ImageDataGenerator, Shift, Zoom};
 pub use dataset::{Batch, Dataset, IntoDataset, Samples};
 pub use drawn::{CATS_AND_DOGS, SOURCES, Subject, draw_pictures};
 pub use images::Images;

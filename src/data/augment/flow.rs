@@ -1,0 +1,84 @@
+//! Varied pictures in batches, made ahead of the training.
+
+use std::sync::mpsc::sync_channel;
+
+use candle_core::Tensor;
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng, SeedableRng};
+use rayon::prelude::*;
+
+use super::ImageDataGenerator;
+use super::standardize::Statistics;
+use crate::data::dataset::{Batch, Dataset, IntoDataset, Samples};
+use crate::{Error, Result, random};
+
+/// Batches that are made before they are asked for.
+const AHEAD: usize = 2;
+
+/// Varied pictures in batches: what [`ImageDataGenerator::flow`] gives and `fit` takes.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    samples: Samples,
+    generator: ImageDataGenerator,
+    statistics: Option<Statistics>,
+}
+
+impl Flow {
+    pub(super) fn new(
+        x: &Tensor,
+        y: &Tensor,
+        batch_size: usize,
+        generator: ImageDataGenerator,
+    ) -> Result<Flow> {
+        let statistics = generator.statistics();
+        Ok(Flow { samples: Samples::new(x, y, batch_size, true)?, generator, statistics })
+    }
+
+    /// The batch of those numbers, varied.
+    fn batch(&self, numbers: &[u32], seed: u64) -> Result<Batch> {
+        let batch = self.samples.take(numbers)?;
+        let (n, channels, height, width) = batch.x.dims4()?;
+        let values = batch.x.flatten_all()?.to_vec1::<f32>()?;
+        let varied: Vec<Vec<f32>> = values
+            .par_chunks(channels * height * width)
+            .enumerate()
+            .map(|(i, picture)| {
+                // Each picture has a stream of its own, so that threads do not change the result.
+                let mut random = ChaCha8Rng::seed_from_u64(seed.wrapping_add(i as u64));
+                self.generator.vary(picture, (height, width), &mut random, self.statistics.as_ref())
+            })
+            .collect();
+        let x = Tensor::from_vec(varied.concat(), (n, channels, height, width), batch.x.device())?;
+        self.generator.mix(Batch { x, ..batch }, &mut ChaCha8Rng::seed_from_u64(!seed))
+    }
+}
+
+impl Dataset for Flow {
+    fn batches(&self) -> usize {
+        self.samples.batches()
+    }
+
+    /// A thread of its own makes the batches; it ends with the iterator.
+    fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>> {
+        let order = self.samples.order();
+        let mut seeds = random::stream();
+        let flow = self.clone();
+        let (made, batches) = sync_channel(AHEAD);
+        let make = move || {
+            for numbers in order {
+                if made.send(flow.batch(&numbers, seeds.next_u64())).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("augmentation".into()).spawn(make);
+        thread.map_err(|error| Error::io("a thread for the augmentation")(error))?;
+        Ok(Box::new(batches.into_iter()))
+    }
+}
+
+impl IntoDataset for Flow {
+    fn into_dataset(self, _: usize, _: bool) -> Result<Box<dyn Dataset>> {
+        Ok(Box::new(self))
+    }
+}

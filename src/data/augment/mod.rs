@@ -1,0 +1,350 @@
+//! Keras's `ImageDataGenerator` (`keras/src/legacy/preprocessing/image.py`): new variants of each
+//! picture in each epoch.
+
+mod batch;
+mod flow;
+mod standardize;
+mod transform;
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use candle_core::Tensor;
+
+use super::affine::FillMode;
+use crate::{Error, Result};
+use standardize::Statistics;
+
+pub use flow::Flow;
+
+/// How far a picture is moved along one side.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shift {
+    /// Either way, by up to this share of the side below 1, by up to so many pixels from 1 on.
+    Range(f64),
+    /// By one of these many pixels, or shares of the side if all are below 1, either way.
+    OneOf(Vec<f64>),
+}
+
+impl From<f64> for Shift {
+    fn from(range: f64) -> Shift {
+        Shift::Range(range)
+    }
+}
+
+impl<const N: usize> From<[f64; N]> for Shift {
+    fn from(amounts: [f64; N]) -> Shift {
+        Shift::OneOf(amounts.to_vec())
+    }
+}
+
+/// The least and the largest factor by which a picture is zoomed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Zoom(f64, f64);
+
+impl From<f64> for Zoom {
+    /// From `1 - range` to `1 + range`.
+    fn from(range: f64) -> Zoom {
+        Zoom(1.0 - range, 1.0 + range)
+    }
+}
+
+impl From<(f64, f64)> for Zoom {
+    fn from((least, most): (f64, f64)) -> Zoom {
+        Zoom(least, most)
+    }
+}
+
+type Function = Arc<dyn Fn(&mut [f32]) + Send + Sync>;
+
+/// What to vary at random, and how far. Nothing, unless told.
+///
+/// Between pixels it is bilinear.
+///
+/// ```
+/// use headstart::prelude::*;
+/// let datagen = ImageDataGenerator::new().rotation_range(20.0).horizontal_flip(true);
+/// let x = Tensor::rand(0f32, 255.0, (6, 3, 32, 32), &device())?;
+/// let y = Tensor::new(&[0u32, 1, 0, 1, 0, 1], &device())?;
+/// let batch = datagen.flow(&x, &y, 4)?.epoch()?.next().unwrap()?;
+/// assert_eq!(batch.x.dims(), [4, 3, 32, 32]);
+/// assert_eq!(batch.y.dims(), [4]);
+/// # Ok::<(), headstart::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct ImageDataGenerator {
+    rotation_range: f64,
+    width_shift_range: Shift,
+    height_shift_range: Shift,
+    shear_range: f64,
+    zoom_range: Zoom,
+    channel_shift_range: f64,
+    brightness_range: Option<(f64, f64)>,
+    horizontal_flip: bool,
+    vertical_flip: bool,
+    fill_mode: FillMode,
+    resized_crop: Option<(f64, f64)>,
+    color_jitter: Option<[f64; 3]>,
+    cutout: f64,
+    mixup: f64,
+    cutmix: f64,
+    rescale: Option<f32>,
+    preprocessing_function: Option<Function>,
+    samplewise_center: bool,
+    samplewise_std_normalization: bool,
+    featurewise_center: bool,
+    featurewise_std_normalization: bool,
+    /// What `fit` found; a clone shares it.
+    statistics: Arc<Mutex<Option<Statistics>>>,
+}
+
+impl Default for ImageDataGenerator {
+    fn default() -> ImageDataGenerator {
+        ImageDataGenerator {
+            rotation_range: 0.0,
+            width_shift_range: Shift::Range(0.0),
+            height_shift_range: Shift::Range(0.0),
+            shear_range: 0.0,
+            zoom_range: Zoom(1.0, 1.0),
+            channel_shift_range: 0.0,
+            brightness_range: None,
+            horizontal_flip: false,
+            vertical_flip: false,
+            fill_mode: FillMode::Nearest,
+            resized_crop: None,
+            color_jitter: None,
+            cutout: 0.0,
+            mixup: 0.0,
+            cutmix: 0.0,
+            rescale: None,
+            preprocessing_function: None,
+            samplewise_center: false,
+            samplewise_std_normalization: false,
+            featurewise_center: false,
+            featurewise_std_normalization: false,
+            statistics: Arc::default(),
+        }
+    }
+}
+
+impl ImageDataGenerator {
+    /// A generator that changes nothing yet.
+    pub fn new() -> ImageDataGenerator {
+        ImageDataGenerator::default()
+    }
+
+    /// Turns by up to so many degrees either way.
+    pub fn rotation_range(self, degrees: f64) -> Self {
+        Self { rotation_range: degrees, ..self }
+    }
+
+    /// Moves along the width either way: by up to this share of it below 1, by so many pixels from 1
+    /// on, or by one of a list of amounts.
+    pub fn width_shift_range(self, range: impl Into<Shift>) -> Self {
+        Self { width_shift_range: range.into(), ..self }
+    }
+
+    /// Moves along the height, as [`Self::width_shift_range`] along the width.
+    pub fn height_shift_range(self, range: impl Into<Shift>) -> Self {
+        Self { height_shift_range: range.into(), ..self }
+    }
+
+    /// Slants by up to so many degrees either way.
+    pub fn shear_range(self, degrees: f64) -> Self {
+        Self { shear_range: degrees, ..self }
+    }
+
+    /// Scales height and width, each by a factor from `1 - range` to `1 + range`, or between two
+    /// factors; below 1 enlarges.
+    pub fn zoom_range(self, range: impl Into<Zoom>) -> Self {
+        Self { zoom_range: range.into(), ..self }
+    }
+
+    /// Adds up to this much, either way, to all values of a picture, which stay between its own
+    /// darkest and brightest.
+    pub fn channel_shift_range(self, range: f64) -> Self {
+        Self { channel_shift_range: range, ..self }
+    }
+
+    /// Multiplies the brightness by a factor between the two; pixels become whole numbers from 0 to
+    /// 255, as with Pillow.
+    pub fn brightness_range(self, least: f64, most: f64) -> Self {
+        Self { brightness_range: Some((least, most)), ..self }
+    }
+
+    /// Mirrors every other picture.
+    pub fn horizontal_flip(self, flip: bool) -> Self {
+        Self { horizontal_flip: flip, ..self }
+    }
+
+    /// Turns every other picture upside down.
+    pub fn vertical_flip(self, flip: bool) -> Self {
+        Self { vertical_flip: flip, ..self }
+    }
+
+    /// Sets what is seen beyond a picture's edge: the edge itself unless told.
+    pub fn fill_mode(self, mode: FillMode) -> Self {
+        Self { fill_mode: mode, ..self }
+    }
+
+    /// Cuts out a part of the picture of between these shares of its area, of a side ratio from 3/4 to
+    /// 4/3, and enlarges it to the whole (Szegedy et al. 2014; torchvision's `RandomResizedCrop`).
+    pub fn random_resized_crop(self, least: f64, most: f64) -> Self {
+        Self { resized_crop: Some((least, most)), ..self }
+    }
+
+    /// Varies brightness, contrast and saturation, each by a factor up to so far from 1 (torchvision's
+    /// `ColorJitter`), of pixels from 0 to 255.
+    pub fn color_jitter(self, brightness: f64, contrast: f64, saturation: f64) -> Self {
+        Self { color_jitter: Some([brightness, contrast, saturation]), ..self }
+    }
+
+    /// Makes a square of this share of the side grey, anywhere (DeVries and Taylor 2017).
+    pub fn cutout(self, share: f64) -> Self {
+        Self { cutout: share, ..self }
+    }
+
+    /// Mixes each picture and its target with another's, by a share drawn from Beta(alpha, alpha)
+    /// (Zhang et al. 2017). Targets must be 0 and 1, or one-hot.
+    pub fn mixup(self, alpha: f64) -> Self {
+        Self { mixup: alpha, ..self }
+    }
+
+    /// Puts a part of another picture into each, and mixes the targets by its area (Yun et al. 2019).
+    /// Targets must be 0 and 1, or one-hot.
+    pub fn cutmix(self, alpha: f64) -> Self {
+        Self { cutmix: alpha, ..self }
+    }
+
+    /// Multiplies each value by this, after all variation: `1.0 / 255.0`.
+    pub fn rescale(self, factor: f32) -> Self {
+        Self { rescale: Some(factor), ..self }
+    }
+
+    /// Calls a function on each varied picture, `[channels, height, width]`, before it is rescaled.
+    pub fn preprocessing_function(self, function: impl Fn(&mut [f32]) + Send + Sync + 'static) -> Self {
+        Self { preprocessing_function: Some(Arc::new(function)), ..self }
+    }
+
+    /// Takes each picture's own mean away.
+    pub fn samplewise_center(self, center: bool) -> Self {
+        Self { samplewise_center: center, ..self }
+    }
+
+    /// Divides each picture by its own deviation.
+    pub fn samplewise_std_normalization(self, normalize: bool) -> Self {
+        Self { samplewise_std_normalization: normalize, ..self }
+    }
+
+    /// Takes the mean of all pictures away, channel by channel; [`Self::fit`] finds it.
+    pub fn featurewise_center(self, center: bool) -> Self {
+        Self { featurewise_center: center, ..self }
+    }
+
+    /// Divides by the deviation of all pictures, channel by channel; [`Self::fit`] finds it.
+    pub fn featurewise_std_normalization(self, normalize: bool) -> Self {
+        Self { featurewise_std_normalization: normalize, ..self }
+    }
+
+    /// Looks at the pictures that will flow, for the statistics over all of them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if these are not pictures `[N, channels, height, width]` of 1, 3 or 4 channels.
+    pub fn fit(&self, x: &Tensor) -> Result<()> {
+        check_pictures(x)?;
+        if self.featurewise_center || self.featurewise_std_normalization {
+            let found = Statistics::of(x, self.rescale.unwrap_or(1.0))?;
+            *self.statistics.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(found);
+        }
+        Ok(())
+    }
+
+    /// Batches of varied pictures, in a new order each epoch, made while the model trains on the one
+    /// before.
+    ///
+    /// # Shapes
+    /// `x` is `[N, channels, height, width]`, `y` has N targets.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `x` is not of that shape; [`Error::Argument`] if `y` has not N targets, a
+    /// range is not one, or statistics over all pictures are asked for before [`Self::fit`].
+    pub fn flow(&self, x: &Tensor, y: &Tensor, batch_size: usize) -> Result<Flow> {
+        check_pictures(x)?;
+        self.check()?;
+        Flow::new(x, y, batch_size, self.clone())
+    }
+
+    fn check(&self) -> Result<()> {
+        let from_nought = |name, value: f64| (name, value, value >= 0.0, "a number from 0");
+        let share = |name, value: f64| (name, value, (0.0..=1.0).contains(&value), "a share from 0 to 1");
+        let shift = |name, shift: &Shift| match shift {
+            Shift::Range(range) => from_nought(name, *range),
+            Shift::OneOf(amounts) => {
+                let worst = amounts.iter().copied().find(|amount| !amount.is_finite()).unwrap_or(0.0);
+                (name, worst, !amounts.is_empty(), "a list of amounts")
+            }
+        };
+        let (crop, Zoom(least, most)) = (self.resized_crop.unwrap_or((1.0, 1.0)), self.zoom_range);
+        let brightness = self.brightness_range.unwrap_or((1.0, 1.0));
+        let jitter = self.color_jitter.unwrap_or_default();
+        for (name, value, fits, expected) in [
+            from_nought("rotation_range", self.rotation_range),
+            shift("width_shift_range", &self.width_shift_range),
+            shift("height_shift_range", &self.height_shift_range),
+            from_nought("shear_range", self.shear_range),
+            ("zoom_range", least, least > 0.0 && least <= most, "factors above 0, the smaller first"),
+            from_nought("channel_shift_range", self.channel_shift_range),
+            (
+                "brightness_range",
+                brightness.0,
+                0.0 <= brightness.0 && brightness.0 <= brightness.1,
+                "factors from 0, the smaller first",
+            ),
+            (
+                "random_resized_crop",
+                crop.0,
+                0.0 < crop.0 && crop.0 <= crop.1 && crop.1 <= 1.0,
+                "shares above 0 up to 1, the smaller first",
+            ),
+            share("color_jitter", jitter.into_iter().fold(0.0, f64::max)),
+            share("cutout", self.cutout),
+            from_nought("mixup", self.mixup),
+            from_nought("cutmix", self.cutmix),
+        ] {
+            if !fits || !value.is_finite() {
+                return Err(Error::Argument { name, expected: expected.into(), found: value.to_string() });
+            }
+        }
+        if (self.featurewise_center || self.featurewise_std_normalization) && self.statistics().is_none() {
+            let expected = "a call of `datagen.fit(&x)?` before `flow`".into();
+            return Err(Error::Argument { name: "featurewise statistics", expected, found: "none".into() });
+        }
+        Ok(())
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        self.statistics.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+}
+
+impl fmt::Debug for ImageDataGenerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImageDataGenerator")
+            .field("rotation_range", &self.rotation_range)
+            .field("width_shift_range", &self.width_shift_range)
+            .field("height_shift_range", &self.height_shift_range)
+            .field("horizontal_flip", &self.horizontal_flip)
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_pictures(x: &Tensor) -> Result<()> {
+    match x.dims() {
+        [_, 1 | 3 | 4, height, width] if *height > 0 && *width > 0 => Ok(()),
+        [_, _, _, 1 | 3 | 4] => {
+            let hint = "pictures are channels first here; `x.permute((0, 3, 1, 2))?` turns them";
+            Err(Error::shape("pictures", "[batch, channels, height, width]", x.dims(), hint))
+        }
+        found => Err(Error::shape("pictures", "[batch, 1, 3 or 4 channels, height, width]", found, "")),
+    }
+}

@@ -1,0 +1,197 @@
+//! One picture's variation: what is drawn for it, and what that does.
+
+use rand::RngExt;
+use rand::rngs::ChaCha8Rng;
+
+use super::standardize::Statistics;
+use super::{ImageDataGenerator, Shift, Zoom};
+use crate::data::affine::{Affine, FillMode, flip_horizontally, flip_vertically};
+
+/// Of 255: what a cut-out square is filled with.
+const GREY: f32 = 127.5;
+
+/// The part of a picture that is enlarged to the whole.
+#[derive(Clone, Copy, Debug)]
+struct Crop {
+    top: f64,
+    left: f64,
+    height: f64,
+    width: f64,
+}
+
+impl ImageDataGenerator {
+    /// One picture's variant, `[channels, height, width]`, drawn from `random`.
+    pub(super) fn vary(
+        &self,
+        picture: &[f32],
+        (height, width): (usize, usize),
+        random: &mut ChaCha8Rng,
+        statistics: Option<&Statistics>,
+    ) -> Vec<f32> {
+        let affine = self.affine(height, width, random);
+        let mut varied = affine.apply(picture, height, width, self.fill_mode);
+        let pixels = height * width;
+        if let Some((least, most)) = self.resized_crop {
+            varied = crop(height, width, (least, most), random).apply(&varied, height, width);
+        }
+        let range = self.channel_shift_range;
+        if range > 0.0 {
+            shift_channels(&mut varied, random.random_range(-range..=range) as f32);
+        }
+        if self.horizontal_flip && random.random_bool(0.5) {
+            flip_horizontally(&mut varied, width);
+        }
+        if self.vertical_flip && random.random_bool(0.5) {
+            flip_vertically(&mut varied, height, width);
+        }
+        if let Some((least, most)) = self.brightness_range {
+            brighten(&mut varied, random.random_range(least..=most) as f32);
+        }
+        if let Some(jitter) = self.color_jitter {
+            let factors = jitter.map(|far| random.random_range(1.0 - far..=1.0 + far) as f32);
+            change_colours(&mut varied, pixels, factors);
+        }
+        if self.cutout > 0.0 {
+            let side = |whole: usize| (whole as f64 * self.cutout).round() as usize;
+            let (rows, columns) = (side(height), side(width));
+            let (top, left) = (random.random_range(0..height), random.random_range(0..width));
+            // About a middle anywhere, so that it may reach beyond the picture.
+            let span = |middle: usize, size: usize, whole: usize| {
+                middle.saturating_sub(size / 2)..(middle + size.div_ceil(2)).min(whole)
+            };
+            for channel in varied.chunks_mut(pixels) {
+                for row in span(top, rows, height) {
+                    channel[row * width..][span(left, columns, width)].fill(GREY);
+                }
+            }
+        }
+        self.standardize(&mut varied, pixels, statistics);
+        varied
+    }
+
+    fn affine(&self, height: usize, width: usize, random: &mut ChaCha8Rng) -> Affine {
+        fn either_way(range: f64, random: &mut ChaCha8Rng) -> f64 {
+            if range == 0.0 { 0.0 } else { random.random_range(-range..=range) }
+        }
+        let shift = |shift: &Shift, side: usize, random: &mut ChaCha8Rng| match shift {
+            Shift::Range(range) if *range < 1.0 => either_way(range * side as f64, random),
+            Shift::Range(range) => either_way(*range, random),
+            Shift::OneOf(amounts) => {
+                let amount = amounts[random.random_range(0..amounts.len())];
+                let amount = if random.random_bool(0.5) { amount } else { -amount };
+                if amounts.iter().all(|amount| *amount < 1.0) { amount * side as f64 } else { amount }
+            }
+        };
+        let zoom = |Zoom(least, most): Zoom, random: &mut ChaCha8Rng| {
+            if least == most { least } else { random.random_range(least..=most) }
+        };
+        Affine {
+            theta: either_way(self.rotation_range, random),
+            tx: shift(&self.height_shift_range, height, random),
+            ty: shift(&self.width_shift_range, width, random),
+            shear: either_way(self.shear_range, random),
+            zx: zoom(self.zoom_range, random),
+            zy: zoom(self.zoom_range, random),
+        }
+    }
+}
+
+/// As torchvision draws it: ten tries, then the middle.
+fn crop(height: usize, width: usize, (least, most): (f64, f64), random: &mut ChaCha8Rng) -> Crop {
+    let (whole_height, whole_width) = (height as f64, width as f64);
+    for _ in 0..10 {
+        let area = whole_height * whole_width * random.random_range(least..=most);
+        let ratio = random.random_range((0.75f64).ln()..=(4.0f64 / 3.0).ln()).exp();
+        let (height, width) = ((area / ratio).sqrt(), (area * ratio).sqrt());
+        if height <= whole_height && width <= whole_width {
+            let top = random.random_range(0.0..=whole_height - height);
+            let left = random.random_range(0.0..=whole_width - width);
+            return Crop { top, left, height, width };
+        }
+    }
+    let side = whole_height.min(whole_width);
+    Crop { top: (whole_height - side) / 2.0, left: (whole_width - side) / 2.0, height: side, width: side }
+}
+
+impl Crop {
+    /// Enlarges the part to the whole picture.
+    fn apply(self, picture: &[f32], height: usize, width: usize) -> Vec<f32> {
+        // The middle of the part comes to the middle of the picture.
+        let (zx, zy) = (self.height / height as f64, self.width / width as f64);
+        let tx = self.top + self.height / 2.0 - height as f64 / 2.0;
+        let ty = self.left + self.width / 2.0 - width as f64 / 2.0;
+        Affine { tx, ty, zx, zy, ..Affine::IDENTITY }.apply(picture, height, width, FillMode::Nearest)
+    }
+}
+
+/// Keras's `apply_channel_shift`.
+fn shift_channels(picture: &mut [f32], amount: f32) {
+    let (least, most) = range(picture);
+    picture.iter_mut().for_each(|value| *value = (*value + amount).clamp(least, most));
+}
+
+/// Keras's `apply_brightness_shift`, with Pillow's rounding. Values beyond 0 to 255 are brought
+/// there and back.
+fn brighten(picture: &mut [f32], factor: f32) {
+    let (least, most) = range(picture);
+    let is_beyond = least < 0.0 || most > 255.0;
+    let (offset, scale) =
+        if is_beyond { (least, 255.0 / (most - least).max(f32::MIN_POSITIVE)) } else { (0.0, 1.0) };
+    for value in picture {
+        let pixel = ((*value - offset) * scale).trunc();
+        let bright = (pixel * factor).clamp(0.0, 255.0).trunc();
+        *value = if is_beyond { bright / 255.0 * (most - least) + least } else { bright };
+    }
+}
+
+/// torchvision's `adjust_brightness`, `adjust_contrast` and `adjust_saturation`, one after the other.
+fn change_colours(picture: &mut [f32], pixels: usize, [brightness, contrast, saturation]: [f32; 3]) {
+    picture.iter_mut().for_each(|value| *value = (*value * brightness).clamp(0.0, 255.0));
+    let grey = |picture: &[f32], at: usize| match picture.len() / pixels {
+        3.. => 0.299 * picture[at] + 0.587 * picture[pixels + at] + 0.114 * picture[2 * pixels + at],
+        _ => picture[at],
+    };
+    let mean = (0..pixels).map(|at| f64::from(grey(picture, at))).sum::<f64>() / pixels as f64;
+    let mix =
+        |value: f32, other: f32, factor: f32| (value * factor + other * (1.0 - factor)).clamp(0.0, 255.0);
+    picture.iter_mut().for_each(|value| *value = mix(*value, mean as f32, contrast));
+    for at in 0..pixels {
+        let grey = grey(picture, at);
+        for channel in picture.chunks_mut(pixels).take(3) {
+            channel[at] = mix(channel[at], grey, saturation);
+        }
+    }
+}
+
+fn range(picture: &[f32]) -> (f32, f32) {
+    let widen = |(least, most): (f32, f32), value: &f32| (least.min(*value), most.max(*value));
+    picture.iter().fold((f32::INFINITY, f32::NEG_INFINITY), widen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_change_as_in_keras_and_torchvision() {
+        // `apply_brightness_shift(x, 1.7, False)` and `apply_channel_shift(x, 30)`.
+        let mut bright = [10.6, 100.0, 200.2];
+        brighten(&mut bright, 1.7);
+        assert_eq!(bright, [17.0, 170.0, 255.0]);
+        let mut shifted = [10.0, 100.0, 200.0];
+        shift_channels(&mut shifted, 30.0);
+        assert_eq!(shifted, [40.0, 130.0, 200.0]);
+        // One pixel of three channels: `adjust_saturation(x, 0.5)` mixes it with its grey, 102.5.
+        let mut pixel = [200.0, 50.0, 117.0];
+        change_colours(&mut pixel, 1, [1.0, 1.0, 0.5]);
+        let grey = 0.299 * 200.0 + 0.587 * 50.0 + 0.114 * 117.0;
+        assert_eq!(pixel, [200.0, 50.0, 117.0].map(|value| value * 0.5 + grey * 0.5));
+    }
+
+    #[test]
+    fn a_crop_of_the_left_half_fills_the_picture() {
+        let picture: Vec<f32> = (0..16).map(|at| (at % 4) as f32).collect();
+        let crop = Crop { top: 0.0, left: 0.0, height: 4.0, width: 2.0 };
+        assert_eq!(crop.apply(&picture, 4, 4)[..4], [0.0, 0.25, 0.75, 1.25]);
+    }
+}
