@@ -283,7 +283,7 @@ impl Loaded {
                 if let Some(whole) = outputs.timing {
                     let phases: Vec<_> =
                         outputs.phases.into_iter().map(|phase| (phase.name, phase.duration)).collect();
-                    let line = timing::line(whole, &phases, begin, &self.folder.join("src/lib.rs"));
+                    let line = timing::line(whole, &phases, begin, &self.folder);
                     let _ = events.send(Event::Output(Output::Stdout(line)));
                 }
                 let mut data: Bundle = outputs.content_by_mime_type.into_iter().collect();

@@ -75,6 +75,11 @@ impl Model {
         }
         let maps = Var::from_tensor(&maps)?;
         let scores = self.forward_after(&cut, maps.as_tensor(), Mode::Inference)?;
+        if scores.rank() != 2 {
+            let hint =
+                "Grad-CAM tells where a class is seen: put a head on the network, or build it with its top";
+            return Err(Error::shape("the model's output", "[batch, classes]", scores.dims(), hint));
+        }
         let outputs = scores.dim(D::Minus1)?;
         let known = outputs.max(2);
         if let Some(class) = what.class.filter(|class| *class >= known) {

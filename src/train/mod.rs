@@ -29,6 +29,9 @@ pub use loss::{
 };
 pub use metric::Metric;
 pub(crate) use metric::largest;
-pub use optimizer::{Adam, AdamW, GradientDescent, LearningRate, Optimizer, RMSprop, SGD, Schedule};
+pub use optimizer::{
+    Adam, AdamW, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, RMSprop, Rule, SGD,
+    Schedule, Step,
+};
 pub use predict::{Predictions, Scores};
 pub use recover::Recovered;

@@ -12,7 +12,7 @@ use candle_core::{Tensor, TensorId};
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
 
-pub use rules::{Adam, AdamW, RMSprop, SGD};
+pub use rules::{Adam, AdamW, MeanSquare, Moments, Momentum, RMSprop, SGD};
 pub use schedule::{LearningRate, Schedule};
 
 /// What turns gradients into smaller loss.
