@@ -4,7 +4,7 @@ pub use candle_core::{self, D, DType, Device, IndexOp, Tensor, Var};
 pub use candle_nn;
 
 pub use crate::chart::Chart;
-pub use crate::data::{Dataset, FillMode, ImageDataGenerator, Images, draw_pictures};
+pub use crate::data::{Dataset, FillMode, ImageDataGenerator, Images, PictureFiles, draw_pictures};
 pub use crate::display::{Display, Pictures, Show, Text, clear_output, display, input, input_password};
 pub use crate::explain::{ConfusionMatrix, GradCam};
 pub use crate::models::{
@@ -19,9 +19,9 @@ pub use crate::nn::{
 pub use crate::random::{random_uniform, set_random_seed};
 pub use crate::train::Metric::{self, AUC, Accuracy, F1Score, Precision, Recall, TopKCategoricalAccuracy};
 pub use crate::train::{
-    Adam, AdamW, BinaryCrossentropy, CSVLogger, CategoricalCrossentropy, EarlyStopping, Fit, History,
-    LearningRateScheduler, Loss, MeanSquaredError, ModelCheckpoint, RMSprop, ReduceLROnPlateau, SGD,
-    Schedule, SparseCategoricalCrossentropy, TensorBoard, TerminateOnNaN,
+    Adam, AdamW, BackupAndRestore, BinaryCrossentropy, CSVLogger, CategoricalCrossentropy, EarlyStopping,
+    Fit, History, LearningRateScheduler, Loss, MeanSquaredError, ModelCheckpoint, RMSprop, ReduceLROnPlateau,
+    SGD, Schedule, SparseCategoricalCrossentropy, TensorBoard, TerminateOnNaN,
 };
 pub use crate::weights::Weights;
 pub use crate::{Result as HeadstartResult, check_interrupt, device, sequential};

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use candle_core::{Device, Shape, Tensor};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
@@ -19,6 +20,29 @@ const DEFAULT_SEED: u64 = 0;
 /// Without a call the seed is 0: two runs of one program give the same numbers.
 pub fn set_random_seed(seed: u64) {
     *generator() = Some(ChaCha8Rng::seed_from_u64(seed));
+}
+
+/// Where the library's stream of random numbers is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct State {
+    seed: [u8; 32],
+    /// In 64-bit halves, for files know no larger numbers.
+    position: [u64; 2],
+}
+
+/// Where the next number comes from.
+pub(crate) fn state() -> State {
+    let mut generator = generator();
+    let generator = generator.get_or_insert_with(|| ChaCha8Rng::seed_from_u64(DEFAULT_SEED));
+    let position = generator.get_word_pos();
+    State { seed: generator.get_seed(), position: [position as u64, (position >> 64) as u64] }
+}
+
+/// Goes on from there.
+pub(crate) fn set_state(state: &State) {
+    let mut rng = ChaCha8Rng::from_seed(state.seed);
+    rng.set_word_pos(u128::from(state.position[0]) | u128::from(state.position[1]) << 64);
+    *generator() = Some(rng);
 }
 
 /// The next stream of random numbers: independent of all others.

@@ -34,36 +34,44 @@ pub enum FillMode {
 }
 
 impl FillMode {
-    /// The two pixels of a row of `length` between which a place is, and how near it is to the second;
-    /// `None` where there is none.
+    /// Where in a row of `length` pixels one looks for a place that may be beyond it; `None` where
+    /// there is nothing.
     #[inline]
-    fn place(self, at: f64, length: usize) -> Option<(usize, usize, f32)> {
+    fn inside(self, at: f64, length: usize) -> Option<f64> {
         let last = (length - 1) as f64;
-        let at = match self {
-            FillMode::Nearest => at.clamp(0.0, last),
-            FillMode::Constant(_) if at < 0.0 || at > last => return None,
-            FillMode::Constant(_) => at,
-            FillMode::Wrap if last == 0.0 => 0.0,
-            FillMode::Wrap => {
-                if (0.0..=last).contains(&at) {
-                    at
-                } else {
-                    at.rem_euclid(last)
-                }
-            }
+        match self {
+            FillMode::Nearest => Some(at.clamp(0.0, last)),
+            FillMode::Constant(_) => (0.0..=last).contains(&at).then_some(at),
+            FillMode::Wrap if last == 0.0 => Some(0.0),
+            FillMode::Wrap if (0.0..=last).contains(&at) => Some(at),
+            FillMode::Wrap => Some(at.rem_euclid(last)),
             FillMode::Reflect => {
-                let low = at.floor();
-                let mirrored = |at: f64| {
-                    let at = at.rem_euclid(2.0 * length as f64) as usize;
-                    if at < length { at } else { 2 * length - 1 - at }
-                };
-                return Some((mirrored(low), mirrored(low + 1.0), (at - low) as f32));
+                // From one edge of the first pixel to the other of the last, and back.
+                let whole = length as f64;
+                let turn = (at + 0.5).rem_euclid(2.0 * whole);
+                let turn = if turn < whole { turn } else { 2.0 * whole - turn };
+                Some((turn - 0.5).clamp(0.0, last))
             }
-        };
-        let low = at as usize;
-        Some((low, (low + 1).min(length - 1), (at - low as f64) as f32))
+        }
     }
 }
+
+/// Output columns that are made together: what a turned picture is read from for them, row after
+/// row, stays in the nearest cache.
+const BLOCK: usize = 64;
+
+/// Some pixels of an output row: where the upper left of the four stands from which each is made,
+/// and how near it is to those below and to the right.
+struct Places {
+    corner: [usize; BLOCK],
+    down: [f32; BLOCK],
+    along: [f32; BLOCK],
+    /// Of a row of the picture.
+    width: usize,
+}
+
+/// No corner: beside the picture.
+const NOWHERE: usize = usize::MAX;
 
 impl Affine {
     pub(crate) const IDENTITY: Affine = Affine { theta: 0.0, tx: 0.0, ty: 0.0, shear: 0.0, zx: 1.0, zy: 1.0 };
@@ -87,44 +95,63 @@ impl Affine {
     }
 
     /// Moves the pixels of `[channels, height, width]`.
-    pub(crate) fn apply(&self, picture: &[f32], height: usize, width: usize, fill: FillMode) -> Vec<f32> {
-        if *self == Affine::IDENTITY {
-            return picture.to_vec();
+    pub(crate) fn apply(
+        &self,
+        picture: &[f32],
+        output: &mut [f32],
+        height: usize,
+        width: usize,
+        fill: FillMode,
+    ) {
+        // Of a single row or column there are no four.
+        if *self == Affine::IDENTITY || height < 2 || width < 2 {
+            return output.copy_from_slice(picture);
         }
         let [by_row, by_column] = self.rows(height, width);
-        let pixels = height * width;
         let outside = if let FillMode::Constant(value) = fill { value } else { 0.0 };
-        let mut output = vec![0f32; picture.len()];
-        let mut places = vec![([0usize; 4], [0f32; 4]); width];
-        for row in 0..height {
-            let start = [by_row, by_column].map(|[a, _, c]| a * row as f64 + c);
-            for (column, place) in places.iter_mut().enumerate() {
-                let y = fill.place(start[0] + by_row[1] * column as f64, height);
-                let x = fill.place(start[1] + by_column[1] * column as f64, width);
-                *place = match (y, x) {
-                    (Some((y0, y1, fy)), Some((x0, x1, fx))) => (
-                        [y0 * width + x0, y0 * width + x1, y1 * width + x0, y1 * width + x1],
-                        [(1.0 - fy) * (1.0 - fx), (1.0 - fy) * fx, fy * (1.0 - fx), fy * fx],
-                    ),
-                    // No weight: beside the picture.
-                    _ => ([0; 4], [f32::NAN; 4]),
+        let mut places = Places { corner: [NOWHERE; BLOCK], down: [0.0; BLOCK], along: [0.0; BLOCK], width };
+        let pixels = height * width;
+        for (block, row) in
+            (0..width).step_by(BLOCK).flat_map(|block| (0..height).map(move |row| (block, row)))
+        {
+            let columns = BLOCK.min(width - block);
+            let [y, x] = [by_row, by_column].map(|[a, b, c]| a * row as f64 + b * block as f64 + c);
+            for column in 0..columns {
+                let y = fill.inside(y + by_row[1] * column as f64, height);
+                let x = fill.inside(x + by_column[1] * column as f64, width);
+                let (Some(y), Some(x)) = (y, x) else {
+                    places.corner[column] = NOWHERE;
+                    continue;
                 };
+                // The last pixel is the second of a pair, too.
+                let (top, left) = ((y as u32).min(height as u32 - 2), (x as u32).min(width as u32 - 2));
+                places.corner[column] = top as usize * width + left as usize;
+                places.down[column] = (y - f64::from(top)) as f32;
+                places.along[column] = (x - f64::from(left)) as f32;
             }
+            let start = row * width + block;
             for (input, output) in picture.chunks(pixels).zip(output.chunks_mut(pixels)) {
-                for (output, (from, weights)) in output[row * width..].iter_mut().zip(&places) {
-                    *output = match weights[0].is_nan() {
-                        true => outside,
-                        false => {
-                            input[from[0]] * weights[0]
-                                + input[from[1]] * weights[1]
-                                + input[from[2]] * weights[2]
-                                + input[from[3]] * weights[3]
-                        }
-                    };
-                }
+                let mixed = places.mix(input, outside);
+                output[start..start + columns].copy_from_slice(&mixed[..columns]);
             }
         }
-        output
+    }
+}
+
+impl Places {
+    /// A part of a row of one channel.
+    fn mix(&self, input: &[f32], outside: f32) -> [f32; BLOCK] {
+        std::array::from_fn(|at| {
+            match input.get(self.corner[at]..self.corner[at].saturating_add(self.width + 2)) {
+                Some(four) => {
+                    let (down, along) = (self.down[at], self.along[at]);
+                    let upper = four[0] + along * (four[1] - four[0]);
+                    let lower = four[self.width] + along * (four[self.width + 1] - four[self.width]);
+                    upper + down * (lower - upper)
+                }
+                None => outside,
+            }
+        })
     }
 }
 
@@ -161,7 +188,8 @@ mod tests {
             assert_eq!((parameters.len(), expected.len()), (10, 10));
             for (p, expected) in parameters.iter().zip(expected) {
                 let affine = Affine { theta: p[0], tx: p[1], ty: p[2], shear: p[3], zx: p[4], zy: p[5] };
-                let moved = affine.apply(&picture, height, width, *mode);
+                let mut moved = vec![0f32; picture.len()];
+                affine.apply(&picture, &mut moved, height, width, *mode);
                 let worst = moved.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
                 assert!(worst < 1e-3, "{name}, {affine:?}: {worst}");
             }

@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::{Error, Result, random};
 
@@ -64,15 +65,33 @@ enum Inputs {
     Memory(Tensor),
     /// `f32` values, row by row, each of this shape.
     File(Arc<File>, Vec<usize>),
+    /// Picture files, to be read at this height and width.
+    Pictures(Arc<Vec<PathBuf>>, (usize, usize)),
 }
 
 impl Inputs {
+    /// Some rows, one after the other.
+    fn narrow(&self, start: usize, length: usize) -> Result<Inputs> {
+        Ok(match self {
+            Inputs::Memory(x) => Inputs::Memory(x.narrow(0, start, length)?),
+            Inputs::Pictures(paths, size) => {
+                Inputs::Pictures(Arc::new(paths[start..start + length].to_vec()), *size)
+            }
+            Inputs::File(..) => unreachable!("features are not parted"),
+        })
+    }
+
     /// The rows of those numbers, as `f32`.
     fn pick(&self, numbers: &[u32]) -> Result<Tensor> {
         match self {
             Inputs::Memory(x) => {
                 let numbers = Tensor::new(numbers, x.device())?;
                 Ok(x.contiguous()?.index_select(&numbers, 0)?.to_dtype(DType::F32)?)
+            }
+            Inputs::Pictures(paths, size) => {
+                let paths: Vec<PathBuf> = numbers.iter().map(|at| paths[*at as usize].clone()).collect();
+                let values = super::files::read(&paths, *size)?.concat();
+                Ok(Tensor::from_vec(values, (paths.len(), 3, size.0, size.1), &crate::device())?)
             }
             Inputs::File(file, shape) => {
                 let row = shape.iter().product::<usize>() * size_of::<f32>();
@@ -121,6 +140,18 @@ impl Samples {
         Ok(Samples { x: Inputs::Memory(x.clone()), y: y.clone(), weights: None, batch_size, shuffle })
     }
 
+    /// Picture files, to be read at this height and width.
+    pub(crate) fn of_files(
+        paths: Vec<PathBuf>,
+        size: (usize, usize),
+        y: Tensor,
+        batch_size: usize,
+        shuffle: bool,
+    ) -> Result<Samples> {
+        let samples = Samples::new(&y, &y, batch_size, shuffle)?;
+        Ok(Samples { x: Inputs::Pictures(Arc::new(paths), size), ..samples })
+    }
+
     /// The same samples, each counting so much, `[N]`.
     ///
     /// # Errors
@@ -151,6 +182,7 @@ impl Samples {
     pub(crate) fn bytes(&self) -> usize {
         match &self.x {
             Inputs::Memory(x) => x.elem_count() * x.dtype().size_in_bytes(),
+            Inputs::Pictures(_, (height, width)) => self.count() * 3 * height * width * size_of::<f32>(),
             Inputs::File(_, shape) => self.count() * shape.iter().product::<usize>() * size_of::<f32>(),
         }
     }
@@ -163,10 +195,9 @@ impl Samples {
                 format!("a share between 0 and 1 that leaves some of {} samples in both parts", self.count());
             return Err(Error::Argument { name: "validation_split", expected, found: share.to_string() });
         }
-        let Inputs::Memory(x) = &self.x else { unreachable!("features are not parted") };
         let part = |start: usize, length: usize| -> Result<Samples> {
             Ok(Samples {
-                x: Inputs::Memory(x.narrow(0, start, length)?),
+                x: self.x.narrow(start, length)?,
                 y: self.y.narrow(0, start, length)?,
                 weights: self.weights.as_ref().map(|weights| weights.narrow(0, start, length)).transpose()?,
                 ..*self
@@ -191,13 +222,26 @@ impl Samples {
 
     /// The samples of those numbers, the inputs as `f32`.
     pub(crate) fn take(&self, numbers: &[u32]) -> Result<Batch> {
+        let (y, weights) = self.targets(numbers)?;
+        Ok(Batch { x: self.x.pick(numbers)?, y, weights })
+    }
+
+    /// The targets and weights of those numbers.
+    pub(crate) fn targets(&self, numbers: &[u32]) -> Result<(Tensor, Option<Tensor>)> {
         let rows = Tensor::new(numbers, self.y.device())?;
         let pick = |all: &Tensor| all.contiguous()?.index_select(&rows, 0);
-        Ok(Batch {
-            x: self.x.pick(numbers)?,
-            y: pick(&self.y)?,
-            weights: self.weights.as_ref().map(pick).transpose()?,
-        })
+        Ok((pick(&self.y)?, self.weights.as_ref().map(pick).transpose()?))
+    }
+
+    /// A tensor on the CPU, of `f32`, that holds the inputs of those numbers, and which of its rows they
+    /// are: without a copy where it is at hand.
+    pub(crate) fn rows(&self, numbers: &[u32]) -> Result<(Tensor, Vec<usize>)> {
+        match &self.x {
+            Inputs::Memory(x) if x.device().is_cpu() && x.dtype() == DType::F32 && x.is_contiguous() => {
+                Ok((x.clone(), numbers.iter().map(|at| *at as usize).collect()))
+            }
+            x => Ok((x.pick(numbers)?.to_device(&Device::Cpu)?, (0..numbers.len()).collect())),
+        }
     }
 }
 
@@ -218,7 +262,6 @@ impl Dataset for Samples {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     #[test]
     fn an_epoch_holds_every_sample_once_and_the_last_batch_is_small() {

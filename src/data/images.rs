@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
 use image::imageops::FilterType;
-use rayon::prelude::*;
 
+use super::files::{PictureFiles, stratified};
 use crate::display::Pictures;
 use crate::train::Predictions;
-use crate::{Error, Result, check_interrupt, device, random};
+use crate::{Error, Result};
 
 const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 /// Pictures decoded between two looks at the Stop button.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
 
 /// Pictures in memory with their classes.
 #[derive(Clone, Debug)]
@@ -35,36 +35,7 @@ impl Images {
     /// [`Error::Folder`] if there are no classes or no pictures; [`Error::Image`] with the file's
     /// name if one cannot be read; [`Error::Io`]; [`Error::Interrupted`].
     pub fn from_directory(path: impl AsRef<Path>, (height, width): (usize, usize)) -> Result<Images> {
-        let path = path.as_ref();
-        if height == 0 || width == 0 {
-            let found = format!("{height} by {width}");
-            return Err(Error::Argument {
-                name: "image size",
-                expected: "sides of at least 1".into(),
-                found,
-            });
-        }
-        let classes = classes(path)?;
-        let mut values = Vec::new();
-        let (mut labels, mut paths, mut class_names) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, (name, files)) in classes.into_iter().enumerate() {
-            labels.extend(std::iter::repeat_n(number as u32, files.len()));
-            paths.extend(files);
-            class_names.push(name);
-        }
-        for chunk in paths.chunks(CHUNK) {
-            check_interrupt()?;
-            let pictures: Result<Vec<Vec<f32>>> =
-                chunk.par_iter().map(|path| decode(path, height, width)).collect();
-            values.extend(pictures?.into_iter().flatten());
-        }
-        let n = paths.len();
-        Ok(Images {
-            x: Tensor::from_vec(values, (n, 3, height, width), &device())?,
-            y: Tensor::from_vec(labels, n, &device())?,
-            class_names,
-            paths,
-        })
+        PictureFiles::from_directory(path, (height, width))?.load()
     }
 
     /// How many pictures there are.
@@ -82,22 +53,9 @@ impl Images {
     /// # Errors
     /// [`Error::Argument`] if the share is not between 0 and 1 or leaves a part without pictures.
     pub fn split(&self, validation: f64) -> Result<(Images, Images)> {
-        let labels = self.y.to_vec1::<u32>()?;
-        let (mut first, mut second) = (Vec::new(), Vec::new());
-        let mut stream = random::stream();
-        for class in 0..self.class_names.len() as u32 {
-            let members: Vec<u32> =
-                (0..labels.len() as u32).filter(|i| labels[*i as usize] == class).collect();
-            let order = random::permutation(&mut stream, members.len());
-            let held = (members.len() as f64 * validation).round().max(0.0) as usize;
-            second.extend(order.iter().take(held).map(|at| members[*at]));
-            first.extend(order.iter().skip(held).map(|at| members[*at]));
-        }
-        if !(0.0..1.0).contains(&validation) || first.is_empty() || second.is_empty() {
-            let expected =
-                format!("a share between 0 and 1 that leaves both parts some of {} pictures", self.len());
-            return Err(Error::Argument { name: "validation", expected, found: validation.to_string() });
-        }
+        let (first, second) = stratified(&self.y.to_vec1::<u32>()?, self.class_names.len(), validation)?;
+        let [first, second] =
+            [first, second].map(|part| part.into_iter().map(|at| at as u32).collect::<Vec<_>>());
         Ok((self.select(&first)?, self.select(&second)?))
     }
 
@@ -159,7 +117,7 @@ impl Images {
 }
 
 /// Each class's name and picture files, both sorted.
-fn classes(path: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
+pub(super) fn classes(path: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
     let refuse = |problem: String| Error::Folder { path: path.to_owned(), problem };
     let mut classes = Vec::new();
     for folder in sorted(path)?.into_iter().filter(|entry| entry.is_dir()) {
@@ -193,7 +151,7 @@ fn is_picture(path: &Path) -> bool {
 }
 
 /// One picture, scaled, as `[3, height, width]`.
-fn decode(path: &Path, height: usize, width: usize) -> Result<Vec<f32>> {
+pub(super) fn decode(path: &Path, height: usize, width: usize) -> Result<Vec<f32>> {
     let refuse = |reason: String| Error::Image { path: path.to_owned(), reason };
     let picture = image::ImageReader::open(path)
         .and_then(image::ImageReader::with_guessed_format)

@@ -4,6 +4,7 @@ mod affine;
 mod augment;
 mod dataset;
 mod drawn;
+mod files;
 mod images;
 
 use std::path::Path;
@@ -12,6 +13,7 @@ pub use affine::FillMode;
 pub use augment::{Flow, ImageDataGenerator, Shift, Zoom};
 pub use dataset::{Batch, Dataset, IntoDataset, Samples};
 pub use drawn::{CATS_AND_DOGS, SOURCES, Subject, draw_pictures};
+pub use files::PictureFiles;
 pub use images::Images;
 
 use crate::{Error, Result};

@@ -71,6 +71,25 @@ impl Pictures {
     }
 }
 
+impl Pictures {
+    /// Draws each map of `[C, height, width]`, such as a layer makes of a picture, from its own
+    /// smallest value, black, to its largest, white.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `maps` has another shape.
+    pub fn of_maps(maps: &Tensor) -> Result<Pictures> {
+        let &[count, height, width] = maps.dims() else {
+            return Err(Error::shape("feature maps", "[C, height, width]", maps.dims(), ""));
+        };
+        let rows = maps.flatten_from(1)?.to_dtype(DType::F32)?;
+        let (least, most) = (rows.min_keepdim(1)?, rows.max_keepdim(1)?);
+        let grey = rows.broadcast_sub(&least)?.broadcast_div(&((most - least)? + 1e-12)?)?;
+        let grey = (grey * 255.0)?.reshape((count, 1, height, width))?;
+        let captions: Vec<String> = (0..count).map(|map| format!("map {map}")).collect();
+        Pictures::new(&grey.broadcast_as((count, 3, height, width))?, &captions)
+    }
+}
+
 impl Show for Pictures {
     fn bundle(&self) -> Bundle {
         vec![("text/plain".into(), self.text.clone()), ("image/svg+xml".into(), self.svg.clone())]
@@ -105,6 +124,14 @@ mod tests {
         assert_eq!(bundle[1].1.matches("data:image/png;base64,iVBOR").count(), 7);
         assert!(bundle[1].1.contains("&lt;b&gt;6&lt;/b&gt;") && !bundle[1].1.contains("<b>"));
         assert!(bundle[0].1.contains("6: <b>6</b>"));
+        Ok(())
+    }
+
+    #[test]
+    fn maps_are_drawn_each_in_its_own_range() -> Result<()> {
+        let maps = (crate::random_uniform((3, 4, 5), 0.0, 1.0)? * 1e-3)?;
+        assert_eq!(Pictures::of_maps(&maps)?.bundle()[1].1.matches("<image").count(), 3);
+        assert!(Pictures::of_maps(&maps.get(0)?).is_err());
         Ok(())
     }
 

@@ -36,6 +36,21 @@ impl Preprocessing {
         Preprocessing { bgr: false, mean: of_bytes(mean), deviation: of_bytes(deviation) }
     }
 
+    /// Prepares one picture, `[3, H, W]`, of so many pixels, in place; another number of channels
+    /// stays as it is.
+    pub(crate) fn apply_to(&self, picture: &mut [f32], pixels: usize) {
+        if picture.len() != 3 * pixels {
+            return;
+        }
+        if self.bgr {
+            let (red, rest) = picture.split_at_mut(2 * pixels);
+            red[..pixels].swap_with_slice(rest);
+        }
+        for ((channel, mean), deviation) in picture.chunks_mut(pixels).zip(self.mean).zip(self.deviation) {
+            channel.iter_mut().for_each(|value| *value = (*value - mean) / deviation);
+        }
+    }
+
     /// What the darkest and the brightest pixel become.
     pub(crate) fn range(&self) -> (f32, f32) {
         let of = |pixel: f32| (0..3).map(move |at| (pixel - self.mean[at]) / self.deviation[at]);
@@ -97,7 +112,11 @@ impl Model {
     /// # Errors
     /// [`Error::Argument`] for a model without a network that has such weights; [`Error::Shape`].
     pub fn preprocess(&self, pictures: &Tensor) -> Result<Tensor> {
-        self.preprocessing().ok_or_else(|| self.no_preprocessing())?.apply(pictures)
+        self.preprocessing_known()?.apply(pictures)
+    }
+
+    pub(crate) fn preprocessing_known(&self) -> Result<Preprocessing> {
+        self.preprocessing().ok_or_else(|| self.no_preprocessing())
     }
 
     fn no_preprocessing(&self) -> Error {

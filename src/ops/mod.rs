@@ -13,4 +13,4 @@ pub use batch_norm::{BatchNorm, BatchStatistics, ScaleShift};
 pub use conv::Conv;
 pub use max_pool::MaxPool;
 pub use relu::Relu;
-pub(crate) use slices::contiguous;
+pub(crate) use slices::{contiguous, values};

@@ -28,6 +28,16 @@ impl History {
         History { names, columns, times: Vec::new(), learning_rates: Vec::new(), stopped: None }
     }
 
+    /// A history of epochs that were trained before.
+    pub(crate) fn of(
+        names: Vec<String>,
+        columns: Vec<Vec<f64>>,
+        times: Vec<Duration>,
+        learning_rates: Vec<f64>,
+    ) -> History {
+        History { names, columns, times, learning_rates, stopped: None }
+    }
+
     /// Adds one epoch's numbers, in the order of the names.
     pub(crate) fn push(&mut self, row: &[(String, f64)], time: Duration, learning_rate: f64) {
         for (column, (_, value)) in self.columns.iter_mut().zip(row) {

@@ -17,8 +17,8 @@ mod progress;
 mod recover;
 
 pub use callbacks::{
-    CSVLogger, Callback, EarlyStopping, LearningRateScheduler, ModelCheckpoint, ReduceLROnPlateau,
-    TensorBoard, TerminateOnNaN, Training,
+    BackupAndRestore, CSVLogger, Callback, EarlyStopping, LearningRateScheduler, ModelCheckpoint,
+    ReduceLROnPlateau, TensorBoard, TerminateOnNaN, Training,
 };
 pub(crate) use compile::Compiled;
 pub use finder::LearningRateCurve;

@@ -114,9 +114,19 @@ pub(crate) fn read_about(path: &Path) -> Result<HashMap<String, String>> {
 
 /// Writes parameters, and words about them, into a file, whole or not at all.
 pub(crate) fn save(params: &[(String, Param)], about: HashMap<String, String>, path: &Path) -> Result<()> {
-    let tensors: Vec<(&str, Tensor)> = params
-        .iter()
-        .map(|(name, param)| Ok((name.as_str(), param.var().as_detached_tensor().to_device(&Device::Cpu)?)))
+    let tensors = params.iter().map(|(name, param)| (name.clone(), param.var().as_detached_tensor()));
+    save_tensors(tensors.collect(), about, path)
+}
+
+/// The same for tensors.
+pub(crate) fn save_tensors(
+    tensors: Vec<(String, Tensor)>,
+    about: HashMap<String, String>,
+    path: &Path,
+) -> Result<()> {
+    let tensors: Vec<(String, Tensor)> = tensors
+        .into_iter()
+        .map(|(name, tensor)| Ok((name, tensor.to_device(&Device::Cpu)?)))
         .collect::<Result<_>>()?;
     write_whole_with(path, |temporary| {
         let about = (!about.is_empty()).then_some(about);

@@ -137,3 +137,27 @@ fn the_number_of_threads_changes_no_number() -> Result<()> {
     assert_eq!(run(5)?, one);
     Ok(())
 }
+
+#[test]
+fn a_training_that_was_cut_off_goes_on_as_if_it_had_not_been() -> Result<()> {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.backup");
+    let data = |x: &Tensor, y: &Tensor| ImageDataGenerator::new().rotation_range(20.0).flow(x, y, 5);
+    let fit = || Fit::epochs(5).verbose(false).advice(false);
+    let (mut model, x, y) = small(Some("block5_conv1"))?;
+    let whole = model.fit(data(&x, &y)?, fit().callback(BackupAndRestore::new(&path)))?;
+    assert!(!path.exists());
+    // The same program, ended in its third epoch, and run again.
+    let (mut model, x, y) = small(Some("block5_conv1"))?;
+    let cut = fit().callback(BackupAndRestore::new(&path)).on_epoch_end(|training| match training.epoch() {
+        3 => Err(headstart::Error::Interrupted),
+        _ => Ok(()),
+    });
+    model.fit(data(&x, &y)?, cut)?;
+    assert!(path.exists());
+    let (mut model, x, y) = small(Some("block5_conv1"))?;
+    let rest = model.fit(data(&x, &y)?, fit().callback(BackupAndRestore::new(&path)))?;
+    assert_eq!((rest.epochs(), columns(&rest)), (5, columns(&whole)));
+    Ok(())
+}

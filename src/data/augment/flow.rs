@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::ImageDataGenerator;
 use super::standardize::Statistics;
 use crate::data::dataset::{Batch, Dataset, IntoDataset, Samples};
+use crate::ops::values;
 use crate::{Error, Result, random};
 
 /// Batches that are made before they are asked for.
@@ -24,32 +25,30 @@ pub struct Flow {
 }
 
 impl Flow {
-    pub(super) fn new(
-        x: &Tensor,
-        y: &Tensor,
-        batch_size: usize,
-        generator: ImageDataGenerator,
-    ) -> Result<Flow> {
+    pub(super) fn of(samples: Samples, generator: ImageDataGenerator) -> Result<Flow> {
         let statistics = generator.statistics();
-        Ok(Flow { samples: Samples::new(x, y, batch_size, true)?, generator, statistics })
+        Ok(Flow { samples, generator, statistics })
     }
 
     /// The batch of those numbers, varied.
     fn batch(&self, numbers: &[u32], seed: u64) -> Result<Batch> {
-        let batch = self.samples.take(numbers)?;
-        let (n, channels, height, width) = batch.x.dims4()?;
-        let values = batch.x.flatten_all()?.to_vec1::<f32>()?;
-        let varied: Vec<Vec<f32>> = values
-            .par_chunks(channels * height * width)
-            .enumerate()
-            .map(|(i, picture)| {
+        let (all, rows) = self.samples.rows(numbers)?;
+        let (_, channels, height, width) = all.dims4()?;
+        let size = channels * height * width;
+        let mut varied = vec![0f32; rows.len() * size];
+        {
+            let all = values(&all)?;
+            varied.par_chunks_mut(size).zip(&rows).enumerate().for_each(|(i, (varied, row))| {
                 // Each picture has a stream of its own, so that threads do not change the result.
                 let mut random = ChaCha8Rng::seed_from_u64(seed.wrapping_add(i as u64));
-                self.generator.vary(picture, (height, width), &mut random, self.statistics.as_ref())
-            })
-            .collect();
-        let x = Tensor::from_vec(varied.concat(), (n, channels, height, width), batch.x.device())?;
-        self.generator.mix(Batch { x, ..batch }, &mut ChaCha8Rng::seed_from_u64(!seed))
+                // A copy is read from memory in order, and then from the nearest cache in any.
+                let picture = all[row * size..][..size].to_vec();
+                self.generator.vary(&picture, varied, (height, width), &mut random, self.statistics.as_ref());
+            });
+        }
+        let (y, weights) = self.samples.targets(numbers)?;
+        let x = Tensor::from_vec(varied, (rows.len(), channels, height, width), y.device())?;
+        self.generator.mix(Batch { x, y, weights }, &mut ChaCha8Rng::seed_from_u64(!seed))
     }
 }
 

@@ -12,6 +12,10 @@ use std::sync::{Arc, Mutex};
 use candle_core::Tensor;
 
 use super::affine::FillMode;
+use super::dataset::Samples;
+use super::files::PictureFiles;
+use crate::models::Preprocessing;
+use crate::nn::Model;
 use crate::{Error, Result};
 use standardize::Statistics;
 
@@ -90,6 +94,7 @@ pub struct ImageDataGenerator {
     cutmix: f64,
     rescale: Option<f32>,
     preprocessing_function: Option<Function>,
+    preprocessing: Option<Preprocessing>,
     samplewise_center: bool,
     samplewise_std_normalization: bool,
     featurewise_center: bool,
@@ -118,6 +123,7 @@ impl Default for ImageDataGenerator {
             cutmix: 0.0,
             rescale: None,
             preprocessing_function: None,
+            preprocessing: None,
             samplewise_center: false,
             samplewise_std_normalization: false,
             featurewise_center: false,
@@ -271,7 +277,38 @@ impl ImageDataGenerator {
     pub fn flow(&self, x: &Tensor, y: &Tensor, batch_size: usize) -> Result<Flow> {
         check_pictures(x)?;
         self.check()?;
-        Flow::new(x, y, batch_size, self.clone())
+        Flow::of(Samples::new(x, y, batch_size, true)?, self.clone())
+    }
+
+    /// Batches of varied pictures from files, read while the model trains.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] as for [`Self::flow`]; a damaged file is an error of its batch, with its name
+    /// (see [`PictureFiles::without_damaged`]).
+    pub fn flow_files(&self, files: &PictureFiles, batch_size: usize) -> Result<Flow> {
+        self.check()?;
+        Flow::of(files.samples(batch_size, true)?, self.clone())
+    }
+
+    /// Batches of varied pictures from the folders of `path`, each a class, scaled to `(height, width)`.
+    ///
+    /// # Errors
+    /// As [`PictureFiles::from_directory`] and [`Self::flow_files`].
+    pub fn flow_from_directory(
+        &self,
+        path: impl AsRef<std::path::Path>,
+        size: (usize, usize),
+        batch_size: usize,
+    ) -> Result<Flow> {
+        self.flow_files(&PictureFiles::from_directory(path, size)?, batch_size)
+    }
+
+    /// Prepares each varied picture as the weights of a model want it, instead of rescaling.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a model without a network that has such weights.
+    pub fn preprocess_for(self, model: &Model) -> Result<Self> {
+        Ok(Self { preprocessing: Some(model.preprocessing_known()?), ..self })
     }
 
     fn check(&self) -> Result<()> {

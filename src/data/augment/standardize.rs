@@ -33,6 +33,9 @@ impl ImageDataGenerator {
         if let Some(function) = &self.preprocessing_function {
             function(picture);
         }
+        if let Some(preprocessing) = &self.preprocessing {
+            preprocessing.apply_to(picture, pixels);
+        }
         if let Some(factor) = self.rescale {
             picture.iter_mut().for_each(|value| *value *= factor);
         }

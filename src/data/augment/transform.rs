@@ -20,36 +20,38 @@ struct Crop {
 }
 
 impl ImageDataGenerator {
-    /// One picture's variant, `[channels, height, width]`, drawn from `random`.
+    /// Puts one picture's variant, `[channels, height, width]`, drawn from `random`, into `varied`.
     pub(super) fn vary(
         &self,
         picture: &[f32],
+        varied: &mut [f32],
         (height, width): (usize, usize),
         random: &mut ChaCha8Rng,
         statistics: Option<&Statistics>,
-    ) -> Vec<f32> {
+    ) {
         let affine = self.affine(height, width, random);
-        let mut varied = affine.apply(picture, height, width, self.fill_mode);
+        affine.apply(picture, varied, height, width, self.fill_mode);
         let pixels = height * width;
         if let Some((least, most)) = self.resized_crop {
-            varied = crop(height, width, (least, most), random).apply(&varied, height, width);
+            let whole = varied.to_vec();
+            crop(height, width, (least, most), random).apply(&whole, varied, height, width);
         }
         let range = self.channel_shift_range;
         if range > 0.0 {
-            shift_channels(&mut varied, random.random_range(-range..=range) as f32);
+            shift_channels(varied, random.random_range(-range..=range) as f32);
         }
         if self.horizontal_flip && random.random_bool(0.5) {
-            flip_horizontally(&mut varied, width);
+            flip_horizontally(varied, width);
         }
         if self.vertical_flip && random.random_bool(0.5) {
-            flip_vertically(&mut varied, height, width);
+            flip_vertically(varied, height, width);
         }
         if let Some((least, most)) = self.brightness_range {
-            brighten(&mut varied, random.random_range(least..=most) as f32);
+            brighten(varied, random.random_range(least..=most) as f32);
         }
         if let Some(jitter) = self.color_jitter {
             let factors = jitter.map(|far| random.random_range(1.0 - far..=1.0 + far) as f32);
-            change_colours(&mut varied, pixels, factors);
+            change_colours(varied, pixels, factors);
         }
         if self.cutout > 0.0 {
             let side = |whole: usize| (whole as f64 * self.cutout).round() as usize;
@@ -65,8 +67,7 @@ impl ImageDataGenerator {
                 }
             }
         }
-        self.standardize(&mut varied, pixels, statistics);
-        varied
+        self.standardize(varied, pixels, statistics);
     }
 
     fn affine(&self, height: usize, width: usize, random: &mut ChaCha8Rng) -> Affine {
@@ -115,12 +116,18 @@ fn crop(height: usize, width: usize, (least, most): (f64, f64), random: &mut Cha
 
 impl Crop {
     /// Enlarges the part to the whole picture.
-    fn apply(self, picture: &[f32], height: usize, width: usize) -> Vec<f32> {
+    fn apply(self, picture: &[f32], output: &mut [f32], height: usize, width: usize) {
         // The middle of the part comes to the middle of the picture.
         let (zx, zy) = (self.height / height as f64, self.width / width as f64);
         let tx = self.top + self.height / 2.0 - height as f64 / 2.0;
         let ty = self.left + self.width / 2.0 - width as f64 / 2.0;
-        Affine { tx, ty, zx, zy, ..Affine::IDENTITY }.apply(picture, height, width, FillMode::Nearest)
+        Affine { tx, ty, zx, zy, ..Affine::IDENTITY }.apply(
+            picture,
+            output,
+            height,
+            width,
+            FillMode::Nearest,
+        );
     }
 }
 
@@ -192,6 +199,8 @@ mod tests {
     fn a_crop_of_the_left_half_fills_the_picture() {
         let picture: Vec<f32> = (0..16).map(|at| (at % 4) as f32).collect();
         let crop = Crop { top: 0.0, left: 0.0, height: 4.0, width: 2.0 };
-        assert_eq!(crop.apply(&picture, 4, 4)[..4], [0.0, 0.25, 0.75, 1.25]);
+        let mut enlarged = vec![0f32; 16];
+        crop.apply(&picture, &mut enlarged, 4, 4);
+        assert_eq!(enlarged[..4], [0.0, 0.25, 0.75, 1.25]);
     }
 }

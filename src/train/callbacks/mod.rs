@@ -1,6 +1,7 @@
 //! What is told of each epoch and batch of a training, with Keras's names and rules
 //! (`keras/src/callbacks`).
 
+mod backup;
 mod checkpoint;
 mod early_stopping;
 mod learning_rate;
@@ -11,6 +12,7 @@ use super::{Compiled, History};
 use crate::nn::Model;
 use crate::{Error, Result};
 
+pub use backup::BackupAndRestore;
 pub use checkpoint::ModelCheckpoint;
 pub use early_stopping::EarlyStopping;
 pub use learning_rate::{LearningRateScheduler, ReduceLROnPlateau};

@@ -1,0 +1,282 @@
+//! Pictures that stay in their files until a batch needs them.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use super::dataset::{Dataset, IntoDataset, Samples};
+use super::images::{CHUNK, Images, classes, decode};
+use crate::{Error, Result, check_interrupt, device, random};
+
+/// Picture files with their classes: what is too much for the memory, or listed in a table.
+///
+/// ```
+/// use headstart::prelude::*;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # draw_pictures(folder.path(), 5, 48, 1)?;
+/// # let path = folder.path();
+/// let files = PictureFiles::from_directory(path, (32, 32))?;
+/// let (train, validation) = files.split(0.2)?;
+/// let datagen = ImageDataGenerator::new().horizontal_flip(true).rescale(1.0 / 255.0);
+/// let flow = datagen.flow_files(&train, 4)?;
+/// assert_eq!((flow.batches(), validation.len()), (2, 2));
+/// # Ok::<(), headstart::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct PictureFiles {
+    /// The files.
+    pub paths: Vec<PathBuf>,
+    /// The number of each file's class.
+    pub labels: Vec<u32>,
+    /// The classes: class 0 first.
+    pub class_names: Vec<String>,
+    size: (usize, usize),
+}
+
+impl PictureFiles {
+    /// Every JPEG and PNG in the folders of `path`, each a class, to be scaled to `(height, width)`.
+    ///
+    /// # Errors
+    /// [`Error::Folder`] if there are no classes or no pictures; [`Error::Io`].
+    pub fn from_directory(path: impl AsRef<Path>, size: (usize, usize)) -> Result<PictureFiles> {
+        let (mut paths, mut labels, mut class_names) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, (name, files)) in classes(path.as_ref())?.into_iter().enumerate() {
+            labels.extend(std::iter::repeat_n(number as u32, files.len()));
+            paths.extend(files);
+            class_names.push(name);
+        }
+        PictureFiles::new(paths, labels, class_names, size)
+    }
+
+    /// These files, each with the name of its class; the classes are numbered as their names sort.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there is no file, or a side of the size is 0.
+    pub fn from_paths(
+        files: impl IntoIterator<Item = (impl AsRef<Path>, impl Into<String>)>,
+        size: (usize, usize),
+    ) -> Result<PictureFiles> {
+        let (paths, names): (Vec<PathBuf>, Vec<String>) =
+            files.into_iter().map(|(path, name)| (path.as_ref().to_owned(), name.into())).unzip();
+        let mut class_names = names.clone();
+        class_names.sort();
+        class_names.dedup();
+        let number = |name: &String| class_names.binary_search(name).unwrap_or_default() as u32;
+        let labels = names.iter().map(number).collect();
+        PictureFiles::new(paths, labels, class_names, size)
+    }
+
+    /// The files in a table with the columns `filename`, in `folder`, and `class`: Keras's
+    /// `flow_from_dataframe`. Fields with commas stand in double quotes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the table cannot be read; [`Error::Argument`] if a column is missing, with
+    /// those that there are, or a line is too short, with its number.
+    pub fn from_csv(
+        table: impl AsRef<Path>,
+        folder: impl AsRef<Path>,
+        size: (usize, usize),
+    ) -> Result<PictureFiles> {
+        let (table, folder) = (table.as_ref(), folder.as_ref());
+        let text = std::fs::read_to_string(table).map_err(Error::io(table))?;
+        let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let heads = lines.next().map(|(_, line)| fields(line)).unwrap_or_default();
+        let column = |name: &str| {
+            heads.iter().position(|head| head == name).ok_or_else(|| Error::Argument {
+                name: "the table's columns",
+                expected: format!("`{name}` among them"),
+                found: heads.join(", "),
+            })
+        };
+        let (filename, class) = (column("filename")?, column("class")?);
+        let row = |(at, line): (usize, &str)| {
+            let fields = fields(line);
+            match (fields.get(filename), fields.get(class)) {
+                (Some(file), Some(class)) => Ok((folder.join(file), class.clone())),
+                _ => {
+                    let found = format!("{} in line {} of {}", fields.len(), at + 1, table.display());
+                    Err(Error::Argument {
+                        name: "the table",
+                        expected: format!("{} fields", heads.len()),
+                        found,
+                    })
+                }
+            }
+        };
+        PictureFiles::from_paths(lines.map(row).collect::<Result<Vec<_>>>()?, size)
+    }
+
+    fn new(
+        paths: Vec<PathBuf>,
+        labels: Vec<u32>,
+        class_names: Vec<String>,
+        size: (usize, usize),
+    ) -> Result<PictureFiles> {
+        if size.0 == 0 || size.1 == 0 || paths.is_empty() {
+            let (expected, found) = (
+                "files, and sides of at least 1".into(),
+                format!("{} files, {} by {}", paths.len(), size.0, size.1),
+            );
+            return Err(Error::Argument { name: "picture files", expected, found });
+        }
+        Ok(PictureFiles { paths, labels, class_names, size })
+    }
+
+    /// How many files there are.
+    pub fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// Whether there is no file.
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    /// The files that can be read, and those that cannot: each is read once.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if none can; [`Error::Interrupted`].
+    pub fn without_damaged(&self) -> Result<(PictureFiles, Vec<PathBuf>)> {
+        let mut is_whole = Vec::with_capacity(self.len());
+        for chunk in self.paths.chunks(CHUNK) {
+            check_interrupt()?;
+            is_whole.par_extend(chunk.par_iter().map(|path| decode(path, 1, 1).is_ok()));
+        }
+        let (whole, damaged): (Vec<usize>, Vec<usize>) = (0..self.len()).partition(|at| is_whole[*at]);
+        let damaged = damaged.into_iter().map(|at| self.paths[at].clone()).collect();
+        Ok((self.select(&whole)?, damaged))
+    }
+
+    /// Parts the files at random, class by class: the second part holds this share of each.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the share is not between 0 and 1 or leaves a part without files.
+    pub fn split(&self, validation: f64) -> Result<(PictureFiles, PictureFiles)> {
+        let (first, second) = stratified(&self.labels, self.class_names.len(), validation)?;
+        Ok((self.select(&first)?, self.select(&second)?))
+    }
+
+    /// Reads them all.
+    ///
+    /// # Errors
+    /// [`Error::Image`] with the file's name if one cannot be read; [`Error::Interrupted`].
+    pub fn load(&self) -> Result<Images> {
+        let (height, width) = self.size;
+        let mut values = Vec::new();
+        for chunk in self.paths.chunks(CHUNK) {
+            check_interrupt()?;
+            values.extend(read(chunk, self.size)?.into_iter().flatten());
+        }
+        Ok(Images {
+            x: Tensor::from_vec(values, (self.len(), 3, height, width), &device())?,
+            y: Tensor::from_slice(&self.labels, self.len(), &device())?,
+            class_names: self.class_names.clone(),
+            paths: self.paths.clone(),
+        })
+    }
+
+    fn select(&self, numbers: &[usize]) -> Result<PictureFiles> {
+        let paths = numbers.iter().map(|at| self.paths[*at].clone()).collect();
+        let labels = numbers.iter().map(|at| self.labels[*at]).collect();
+        PictureFiles::new(paths, labels, self.class_names.clone(), self.size)
+    }
+
+    /// As samples in batches.
+    pub(crate) fn samples(&self, batch_size: usize, shuffle: bool) -> Result<Samples> {
+        let y = Tensor::from_slice(&self.labels, self.len(), &device())?;
+        Samples::of_files(self.paths.clone(), self.size, y, batch_size, shuffle)
+    }
+}
+
+impl IntoDataset for &PictureFiles {
+    fn into_dataset(self, batch_size: usize, shuffle: bool) -> Result<Box<dyn Dataset>> {
+        Ok(Box::new(self.samples(batch_size, shuffle)?))
+    }
+}
+
+/// Pictures `[3, height, width]`, in parallel.
+pub(super) fn read(paths: &[PathBuf], (height, width): (usize, usize)) -> Result<Vec<Vec<f32>>> {
+    paths.par_iter().map(|path| decode(path, height, width)).collect()
+}
+
+/// The numbers of the samples in both parts, in random order within each class.
+pub(super) fn stratified(labels: &[u32], classes: usize, share: f64) -> Result<(Vec<usize>, Vec<usize>)> {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    let mut stream = random::stream();
+    for class in 0..classes as u32 {
+        let members: Vec<usize> = (0..labels.len()).filter(|i| labels[*i] == class).collect();
+        let order = random::permutation(&mut stream, members.len());
+        let held = (members.len() as f64 * share).round().max(0.0) as usize;
+        second.extend(order.iter().take(held).map(|at| members[*at]));
+        first.extend(order.iter().skip(held).map(|at| members[*at]));
+    }
+    if !(0.0..1.0).contains(&share) || first.is_empty() || second.is_empty() {
+        let expected =
+            format!("a share between 0 and 1 that leaves both parts some of {} pictures", labels.len());
+        return Err(Error::Argument { name: "validation", expected, found: share.to_string() });
+    }
+    Ok((first, second))
+}
+
+/// The fields of a line of a table.
+fn fields(line: &str) -> Vec<String> {
+    let (mut fields, mut quoted) = (vec![String::new()], false);
+    let mut letters = line.trim_end().trim_start_matches('\u{feff}').chars().peekable();
+    while let Some(letter) = letters.next() {
+        let last = fields.last_mut().expect("there is one from the beginning");
+        match letter {
+            // Two quotes within quotes are one that is meant.
+            '"' if quoted && letters.peek() == Some(&'"') => last.extend(letters.next()),
+            '"' => quoted = !quoted,
+            ',' if !quoted => fields.push(String::new()),
+            letter => last.push(letter),
+        }
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::draw_pictures;
+
+    #[test]
+    fn a_table_is_read_with_its_quotes_and_its_faults_are_told() -> Result<()> {
+        assert_eq!(fields("a,\"b, \"\"c\"\"\",d"), ["a", "b, \"c\"", "d"]);
+        let folder = tempfile::tempdir().unwrap();
+        let table = folder.path().join("table.csv");
+        std::fs::write(&table, "class,filename\ndog,1.png\ncat,\"2,3.png\"\n").unwrap();
+        let files = PictureFiles::from_csv(&table, "pictures", (8, 8))?;
+        assert_eq!((files.class_names, files.labels), (vec!["cat".into(), "dog".into()], vec![1, 0]));
+        assert_eq!(files.paths[1], Path::new("pictures").join("2,3.png"));
+        std::fs::write(&table, "file,class\n").unwrap();
+        let problem = PictureFiles::from_csv(&table, "", (8, 8)).unwrap_err().to_string();
+        assert!(problem.contains("`filename`") && problem.contains("file, class"), "{problem}");
+        std::fs::write(&table, "filename,class\n1.png,dog\n2.png\n").unwrap();
+        let problem = PictureFiles::from_csv(&table, "", (8, 8)).unwrap_err().to_string();
+        assert!(problem.contains("line 3"), "{problem}");
+        Ok(())
+    }
+
+    #[test]
+    fn damaged_files_are_named_and_the_others_flow() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        draw_pictures(folder.path(), 4, 24, 1)?;
+        let files = PictureFiles::from_directory(folder.path(), (16, 16))?;
+        let bytes = std::fs::read(&files.paths[2]).unwrap();
+        std::fs::write(&files.paths[2], &bytes[..bytes.len() / 2]).unwrap();
+        let datagen = crate::data::ImageDataGenerator::new();
+        let failed = datagen.flow_files(&files, 8)?.epoch()?.next().unwrap().unwrap_err().to_string();
+        assert!(failed.contains(&*files.paths[2].to_string_lossy()), "{failed}");
+        let (whole, damaged) = files.without_damaged()?;
+        assert_eq!((whole.len(), damaged), (7, vec![files.paths[2].clone()]));
+        let batches: Result<Vec<_>> = datagen.flow_files(&whole, 4)?.epoch()?.collect();
+        assert_eq!(
+            batches?.iter().map(|batch| batch.x.dims().to_vec()).collect::<Vec<_>>(),
+            [[4, 3, 16, 16], [3, 3, 16, 16]]
+        );
+        assert_eq!(whole.load()?.x.dims(), [7, 3, 16, 16]);
+        Ok(())
+    }
+}
