@@ -4,13 +4,14 @@ use super::Chart;
 use crate::display::escape;
 
 const CELL: usize = 64;
-const MARGIN: usize = 130;
 
 impl Chart {
     /// Rows of true classes, columns of predicted ones, with the counts in them.
     pub(crate) fn of_confusion(classes: &[String], counts: &[Vec<usize>], text: &str) -> Chart {
+        let longest = classes.iter().map(|name| short(name).chars().count()).max().unwrap_or(0);
+        let margin = 48 + 7 * longest;
         let side = CELL.min(640 / classes.len().max(1)).max(18);
-        let (width, height) = (MARGIN + side * classes.len() + 20, MARGIN + side * classes.len() + 20);
+        let (width, height) = (margin + side * classes.len() + 20, margin + side * classes.len() + 20);
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
              font-family=\"sans-serif\" font-size=\"13\" role=\"img\"><title>{}</title>\
@@ -18,20 +19,20 @@ impl Chart {
              <text x=\"{}\" y=\"18\" text-anchor=\"middle\" font-size=\"15\">predicted</text>\
              <text x=\"18\" y=\"{}\" text-anchor=\"middle\" font-size=\"15\" transform=\"rotate(-90 18 {})\">true</text>",
             escape(text),
-            MARGIN + side * classes.len() / 2,
-            MARGIN + side * classes.len() / 2,
-            MARGIN + side * classes.len() / 2,
+            margin + side * classes.len() / 2,
+            margin + side * classes.len() / 2,
+            margin + side * classes.len() / 2,
         );
         for (row, (name, counts)) in classes.iter().zip(counts).enumerate() {
-            let middle = MARGIN + row * side + side / 2;
+            let middle = margin + row * side + side / 2;
             let name = escape(&short(name));
             svg += &format!(
                 "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#222\">{name}</text>\
                  <text x=\"{middle}\" y=\"{}\" fill=\"#222\" transform=\"rotate(-45 {middle} {})\">{name}</text>",
-                MARGIN - 8,
+                margin - 8,
                 middle + 5,
-                MARGIN - 8,
-                MARGIN - 8
+                margin - 8,
+                margin - 8
             );
             let all = counts.iter().sum::<usize>().max(1) as f64;
             for (column, count) in counts.iter().enumerate() {
@@ -39,7 +40,7 @@ impl Chart {
                 let share = *count as f64 / all;
                 let mix = |full: f64| (255.0 + (full - 255.0) * share) as u8;
                 let ink = if share > 0.55 { "#fff" } else { "#222" };
-                let (x, y) = (MARGIN + column * side, MARGIN + row * side);
+                let (x, y) = (margin + column * side, margin + row * side);
                 svg += &format!(
                     "<rect x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" fill=\"rgb({},{},{})\" stroke=\"#ddd\"/>\
                      <text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"{ink}\">{count}</text>",

@@ -59,9 +59,9 @@ fn draw_panel(
     let series = series.iter().filter_map(|(label, name, color)| Some((*label, history.get(name)?, *color)));
     let series: Vec<(&str, &[f64], RGBColor)> = series.collect();
     let has_validation = series.len() > 1;
-    let range = match name {
-        "accuracy" => 0.0..1.04,
-        _ => around(series.iter().flat_map(|(_, values, _)| *values).copied()),
+    let range = match is_share(name) {
+        true => 0.0..1.04,
+        false => around(series.iter().flat_map(|(_, values, _)| *values).copied()),
     };
     let first = if epochs == 1 { 0.0 } else { 1.0 };
     let mut chart = ChartBuilder::on(area)
@@ -93,7 +93,7 @@ fn draw_panel(
         return Ok(());
     }
     let corner =
-        if name == "accuracy" { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperRight };
+        if is_share(name) { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperRight };
     chart
         .configure_series_labels()
         .position(corner)
@@ -101,6 +101,11 @@ fn draw_panel(
         .border_style(BLACK.mix(0.2))
         .draw()?;
     Ok(())
+}
+
+/// Whether a number goes from 0 to 1, and is the better the larger it is.
+fn is_share(name: &str) -> bool {
+    ["accuracy", "auc", "precision", "recall", "f1_score"].iter().any(|share| name.ends_with(share))
 }
 
 /// A range that holds all values with some room, wide enough that small noise looks small.

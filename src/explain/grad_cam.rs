@@ -37,6 +37,7 @@ pub struct HeatMaps {
     pub maps: Tensor,
     /// The class that each is about.
     pub classes: Vec<usize>,
+    names: Vec<String>,
 }
 
 impl Model {
@@ -113,7 +114,11 @@ impl Model {
             let scaled: Vec<f32> = picture.iter().map(|value| value / most.max(f32::MIN_POSITIVE)).collect();
             values.extend(enlarge(&scaled, (rows, columns), (height, width)));
         }
-        Ok(HeatMaps { maps: Tensor::from_vec(values, (count, height, width), x.device())?, classes })
+        Ok(HeatMaps {
+            maps: Tensor::from_vec(values, (count, height, width), x.device())?,
+            classes,
+            names: Vec::new(),
+        })
     }
 }
 
@@ -139,6 +144,11 @@ fn enlarge(values: &[f32], (rows, columns): (usize, usize), (height, width): (us
 }
 
 impl HeatMaps {
+    /// Sets the names of the classes, which then stand under the pictures.
+    pub fn class_names(self, names: &[impl AsRef<str>]) -> HeatMaps {
+        HeatMaps { names: names.iter().map(|name| name.as_ref().to_owned()).collect(), ..self }
+    }
+
     /// The pictures, `[N, 3, height, width]` from 0 to 255, with the heat over them: dark where
     /// nothing is seen, yellow where most is.
     ///
@@ -161,7 +171,9 @@ impl HeatMaps {
         }
         let colours = Tensor::from_vec(colours, pictures.dims(), pictures.device())?;
         let mixed = ((pictures.to_dtype(DType::F32)? * 0.5)? + (colours * 0.5)?)?;
-        Pictures::new(&mixed, &self.classes.iter().map(|class| format!("class {class}")).collect::<Vec<_>>())
+        let name =
+            |class: &usize| self.names.get(*class).cloned().unwrap_or_else(|| format!("class {class}"));
+        Pictures::new(&mixed, &self.classes.iter().map(name).collect::<Vec<_>>())
     }
 }
 

@@ -58,9 +58,9 @@ impl<'a> Features<'a> {
             (Some(samples), _) => {
                 let features = computed(model, &cut, &samples, &mut |x| first_look.at(x))?;
                 fit.say(&format!(
-                    "features cached: {} samples, {:.0} MB; epochs {} to {} skip {:.1} M frozen parameters",
+                    "features cached: {} samples, {}; epochs {} to {} skip {:.1} M frozen parameters",
                     samples.count(),
-                    features.bytes() as f64 / 1e6,
+                    size(features.bytes()),
                     first + 1,
                     last,
                     model.params_before(&cut) as f64 / 1e6
@@ -220,6 +220,14 @@ fn computed(
         }
         None => samples.with_x(Tensor::cat(&batches, 0)?),
     })
+}
+
+/// `51 MB`, `620 kB`.
+fn size(bytes: usize) -> String {
+    match bytes {
+        1_000_000.. => format!("{:.0} MB", bytes as f64 / 1e6),
+        _ => format!("{:.0} kB", bytes as f64 / 1e3),
+    }
 }
 
 /// A file without a name, which goes with its last reader.

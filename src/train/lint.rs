@@ -73,7 +73,9 @@ pub(super) fn of_batch(model: &Model, x: &Tensor) -> Result<Vec<String>> {
              use larger batches, or freeze the model that they are in"
         ));
     }
-    if let (Some(preprocessing), [_, 3, _, _]) = (model.preprocessing(), x.dims()) {
+    let trained = model.is_pretrained()
+        || model.nodes().iter().any(|node| node.layer.model().is_some_and(Model::is_pretrained));
+    if let (Some(preprocessing), [_, 3, _, _], true) = (model.preprocessing(), x.dims(), trained) {
         let (low, high) = preprocessing.range();
         let values = x.flatten_all()?;
         let (least, most) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
@@ -87,4 +89,58 @@ pub(super) fn of_batch(model: &Model, x: &Tensor) -> Result<Vec<String>> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    fn model(base: &Model, last: Activation) -> Result<Model> {
+        sequential![base, GlobalAveragePooling2D, Dense::new(1).activation(last)]
+    }
+
+    fn said(model: &mut Model, optimizer: impl crate::train::Optimizer + 'static, loss: Loss) -> Vec<String> {
+        model.compile(optimizer, loss, []);
+        of_training(model, model.compiled.as_ref().unwrap(), false)
+    }
+
+    #[test]
+    fn classic_mistakes_are_told_and_nothing_else() -> Result<()> {
+        let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+        base.freeze();
+        let mut right = model(&base, Sigmoid)?;
+        assert_eq!(said(&mut right, Adam::default(), BinaryCrossentropy), [""; 0]);
+        let twice = said(&mut right, Adam::default(), BinaryCrossentropy.from_logits(true));
+        assert!(twice[0].contains("ends with Sigmoid too"), "{twice:?}");
+        let bare = said(&mut model(&base, Linear)?, Adam::default(), BinaryCrossentropy);
+        assert!(bare[0].contains("from_logits(true)"), "{bare:?}");
+        base.unfreeze_from("block5_conv1")?;
+        assert!(said(&mut right, Adam::default(), BinaryCrossentropy)[0].contains("Adam::new(1e-5)"));
+        assert_eq!(said(&mut right, Adam::new(1e-5), BinaryCrossentropy), [""; 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn pictures_that_were_not_preprocessed_are_told_for_pretrained_weights() -> Result<()> {
+        let pixels = random_uniform((8, 3, 64, 64), 0.0, 255.0)?;
+        let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+        let pretrained = model(&base, Sigmoid)?;
+        for wrong in [&pixels, &(&pixels / 255.0)?] {
+            assert!(of_batch(&pretrained, wrong)?[0].contains("preprocess"));
+        }
+        assert_eq!(of_batch(&pretrained, &base.preprocess(&pixels)?)?, [""; 0]);
+        let fresh =
+            Vgg16::new(Weights::Random(1)).alpha(0.1).include_top(false).input_shape((3, 64, 64)).build()?;
+        assert_eq!(of_batch(&model(&fresh, Sigmoid)?, &pixels)?, [""; 0]);
+        let norms = ResNet50::new(Weights::Random(1))
+            .alpha(0.1)
+            .include_top(false)
+            .input_shape((3, 64, 64))
+            .build()?;
+        let norms = model(&norms, Sigmoid)?;
+        assert!(of_batch(&norms, &pixels.i(..2)?)?[0].contains("batches of 2"));
+        assert_eq!(of_batch(&norms, &pixels)?, [""; 0]);
+        Ok(())
+    }
 }

@@ -67,6 +67,11 @@ def test_every_notebook_runs_through_nbconvert(path, tmp_path, quickstart):
     subprocess.run(command, check=True, timeout=400)
     notebook = nbformat.read(tmp_path / path.name, 4)
     assert not [output for output in outputs(notebook) if output.output_type == "error"]
+    if path.stem == "looking_inside":
+        # The finder's chart, two trainings', the confusion matrix, mistakes, heat and maps.
+        assert len(pictures(notebook)) == 7
+        assert float(re.search(r"^accuracy: ([\d.]+)", text(notebook), re.M)[1]) >= 0.9, "nine of ten, it says"
+        assert "3 MB, and the same answers" in text(notebook)
     if path.stem == "quickstart":
         check_quickstart(notebook)
         assert losses(notebook) == losses(quickstart), "one seed gives one history"
