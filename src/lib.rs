@@ -35,6 +35,7 @@ pub mod nn;
 mod notebook;
 pub mod ops;
 pub mod prelude;
+mod protobuf;
 pub mod random;
 pub mod train;
 pub mod weights;

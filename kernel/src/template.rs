@@ -121,8 +121,7 @@ impl Template {
         let deps = self.path.join("deps");
         let flags = [
             "-Cprefer-dynamic".to_owned(),
-            // Quicker than sixteen units, and a program to strip what has no debug info.
-            "-Ccodegen-units=1".to_owned(),
+            // There is no debug info for a program to strip.
             "-Cstrip=none".to_owned(),
             "--extern".to_owned(),
             format!("{REAL}={}", self.library().display()),

@@ -152,6 +152,7 @@ heat: HeatMaps = demo.grad_cam(&large, GradCam::new().layer("block3_conv1").clas
 heated: Pictures = heat.clone().class_names(&["a", "b"]).over(&large)?
 map_sheet: Pictures = Pictures::of_maps(&inner_maps[0].i(0)?)?
 whole_model: () = small.save(std::env::temp_dir().join("headstart-model.safetensors"))?
+exported: () = small.export_onnx(std::env::temp_dir().join("headstart-model.onnx"))?
 loaded: Model = Model::load(std::env::temp_dir().join("headstart-model.safetensors"))?
 updated: () = shown.update(&chart)
 started: () = headstart::start()

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Callback, Training};
+use crate::protobuf::Message;
 use crate::{Error, Result};
 
 /// Writes what is measured for TensorBoard, as Keras does: in `train` and `validation` of a folder,
@@ -31,7 +32,7 @@ impl TensorBoard {
         let now = now();
         let path = folder.join(format!("events.out.tfevents.{now:.0}.{}.v2", std::process::id()));
         let mut file = File::options().create(true).append(true).open(&path).map_err(Error::io(&path))?;
-        let version = Message::new().double(1, now).bytes(3, b"brain.Event:2").0;
+        let version = Message::new().double(1, now).bytes(3, "brain.Event:2").into_bytes();
         file.write_all(&record(&version)).map_err(Error::io(&path))?;
         Ok((path, file))
     }
@@ -44,7 +45,7 @@ impl Callback for TensorBoard {
     }
 
     fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
-        let step = training.epoch() as u64 - 1;
+        let step = training.epoch() as i64 - 1;
         for (name, value) in training.values() {
             let (part, name) = match name.strip_prefix("val_") {
                 Some(name) => ("validation", name),
@@ -58,9 +59,9 @@ impl Callback for TensorBoard {
                 continue;
             };
             let tag = format!("epoch_{name}");
-            let value = Message::new().bytes(1, tag.as_bytes()).float(2, *value as f32).0;
-            let summary = Message::new().bytes(1, &value).0;
-            let event = Message::new().double(1, now()).number(2, step).bytes(5, &summary).0;
+            let value = Message::new().bytes(1, &tag).float(2, *value as f32);
+            let summary = Message::new().message(1, value);
+            let event = Message::new().double(1, now()).number(2, step).message(5, summary).into_bytes();
             file.write_all(&record(&event)).map_err(Error::io(&*path))?;
         }
         Ok(())
@@ -82,48 +83,6 @@ fn masked(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// A protocol buffer in the making.
-struct Message(Vec<u8>);
-
-impl Message {
-    fn new() -> Message {
-        Message(Vec::new())
-    }
-
-    fn double(mut self, field: u8, value: f64) -> Message {
-        self.0.push(field << 3 | 1);
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-
-    fn float(mut self, field: u8, value: f32) -> Message {
-        self.0.push(field << 3 | 5);
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-
-    fn number(mut self, field: u8, value: u64) -> Message {
-        self.0.push(field << 3);
-        self.varint(value);
-        self
-    }
-
-    fn bytes(mut self, field: u8, value: &[u8]) -> Message {
-        self.0.push(field << 3 | 2);
-        self.varint(value.len() as u64);
-        self.0.extend(value);
-        self
-    }
-
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,7 +90,7 @@ mod tests {
     /// What `tensorboard.summary.writer` 2.20 writes for the version's event at time 0.
     #[test]
     fn a_record_is_tensorflows() {
-        let version = Message::new().double(1, 0.0).bytes(3, b"brain.Event:2").0;
+        let version = Message::new().double(1, 0.0).bytes(3, "brain.Event:2").into_bytes();
         let record = record(&version);
         assert_eq!(record[..8], 24u64.to_le_bytes());
         assert_eq!(record[12..14], [0x09, 0]);

@@ -1,0 +1,53 @@
+//! Writes networks as ONNX with what they make of some pictures, for `tests/kernel/test_onnx.py` to
+//! hold onnxruntime to.
+//!
+//! ```sh
+//! cargo run --release --example onnx -- FOLDER
+//! ```
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use headstart::prelude::*;
+
+fn main() -> headstart::Result<()> {
+    let folder = std::env::args().nth(1).unwrap_or_else(|| ".".into());
+    let write = |name: &str, model: &Model| -> headstart::Result<()> {
+        let path = Path::new(&folder).join(name);
+        let shape = [&[3], model.input_shape()].concat();
+        let x = random_uniform(shape, -2.0, 2.0)?;
+        let y = model.predict(&x)?.to_tensor()?;
+        model.export_onnx(path.with_extension("onnx"))?;
+        let tensors = HashMap::from([("x", x), ("y", y)]);
+        candle_core::safetensors::save(&tensors, path.with_extension("safetensors"))?;
+        println!("{name}");
+        Ok(())
+    };
+    let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+    let head = Dense::new(1).activation(Sigmoid);
+    write(
+        "transfer",
+        &sequential![&base, Rescaling::new(0.5).offset(0.1), Flatten, Dropout::new(0.5), head]?,
+    )?;
+    write("vgg16", &Vgg16::new(Weights::Demo).build()?)?;
+    write("resnet50", &ResNet50::new(Weights::Demo).build()?)?;
+    let small = |network: headstart::models::Network| -> headstart::Result<Model> {
+        let model =
+            network.alpha(0.25).input_shape((3, 64, 64)).classes(10).classifier_activation(Linear).build()?;
+        // As if its layers had seen small values, so that random weights do not let the signal fade.
+        let variances = model.params().into_iter().filter(|param| param.name() == "moving_variance");
+        variances.into_iter().try_for_each(|param| param.set(&(param.var().ones_like()? * 0.12)?))?;
+        Ok(model)
+    };
+    write("efficientnet_b0", &small(EfficientNetB0::new(Weights::Random(1)))?)?;
+    write("efficientnet_lite0", &small(EfficientNetLite0::new(Weights::Random(1)))?)?;
+    let pools = sequential![
+        Input::new((3, 21, 18)),
+        Conv2D::new(4, 3).strides(2).padding(Padding::Same).activation(Activation::Silu),
+        AveragePooling2D::new(3).strides(2).padding(Padding::Same),
+        MaxPooling2D::new(2).padding(Padding::Same),
+        GlobalMaxPooling2D,
+        Dense::new(5).activation(Tanh)
+    ]?;
+    write("pools", &pools)
+}
