@@ -18,6 +18,11 @@ impl Model {
         (self.params_before(&cut) > 0).then_some(cut)
     }
 
+    /// Whether all behind a node takes nothing from before it.
+    fn passes_all(&self, at: usize) -> bool {
+        self.nodes()[at + 1..].iter().all(|node| node.inputs().all(|input| input >= at))
+    }
+
     fn still_cut(&self) -> Option<Cut> {
         let nodes = self.nodes();
         let is_still = |node: &Node| {
@@ -25,11 +30,9 @@ impl Model {
         };
         let still = nodes.iter().take_while(|node| is_still(node)).count();
         // The last node's function belongs to the loss, and something must learn.
-        let passes_all =
-            |at: usize| nodes[at + 1..].iter().all(|node| node.inputs().all(|input| input >= at));
-        let at = (0..still.min(nodes.len() - 1)).rev().find(|at| passes_all(*at))?;
+        let at = (0..still.min(nodes.len() - 1)).rev().find(|at| self.passes_all(*at))?;
         // A model that is frozen in its first part only.
-        let next = nodes.get(at + 1).filter(|next| next.inputs().eq([at]) && passes_all(at + 1));
+        let next = nodes.get(at + 1).filter(|next| next.inputs().eq([at]) && self.passes_all(at + 1));
         if let Some(Cut(inside)) = next.and_then(|next| next.layer.model()).and_then(Model::still_cut) {
             return Some(Cut([vec![at + 1], inside].concat()));
         }
@@ -45,13 +48,11 @@ impl Model {
 
     fn maps_cut_within(&self, name: Option<&str>) -> Result<Option<Cut>> {
         let nodes = self.nodes();
-        let passes_all =
-            |at: usize| nodes[at + 1..].iter().all(|node| node.inputs().all(|input| input >= at));
         let places = match name {
             Some(name) => vec![self.place_of(name)?],
             None => (1..nodes.len()).rev().collect(),
         };
-        for at in places.into_iter().filter(|at| passes_all(*at)) {
+        for at in places.into_iter().filter(|at| self.passes_all(*at)) {
             let layer = &nodes[at].layer;
             if let Some(model) = layer.model() {
                 match model.maps_cut_within(name)? {

@@ -8,6 +8,7 @@ mod conv;
 mod cut;
 mod dense;
 mod dropout;
+mod forward;
 mod freeze;
 mod initializer;
 mod layer;

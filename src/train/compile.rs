@@ -1,6 +1,10 @@
 //! What a model is trained with.
 
+use candle_core::Tensor;
+
+use super::loss::Output;
 use super::{Loss, Metric, Optimizer};
+use crate::Result;
 use crate::nn::Model;
 
 /// Optimizer, loss and metrics.
@@ -10,7 +14,33 @@ pub(crate) struct Compiled {
     pub(crate) metrics: Vec<Metric>,
 }
 
+/// What a model made of a batch, beside what it should have.
+pub(crate) struct Judged {
+    /// The mean over the batch, from which gradients flow back.
+    pub(crate) loss: Tensor,
+    pub(crate) output: Output,
+    /// As the loss takes them, `[N, columns]`.
+    pub(crate) targets: Tensor,
+}
+
 impl Compiled {
+    /// Targets as the loss takes them for a model.
+    pub(crate) fn targets(&self, model: &Model, y: &Tensor) -> Result<Tensor> {
+        self.loss.targets(y, model.output_shape().iter().product())
+    }
+
+    /// The loss of a model's output before its last function.
+    pub(crate) fn judge(
+        &self,
+        model: &Model,
+        linear: Tensor,
+        targets: Tensor,
+        weights: Option<&Tensor>,
+    ) -> Result<Judged> {
+        let output = Output::of(linear, model.last_activation())?;
+        Ok(Judged { loss: self.loss.compute(&output, &targets, weights)?, output, targets })
+    }
+
     /// The names of what is measured, in the order in which Keras prints them.
     pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         let mut names: Vec<_> = self.metrics.iter().map(|metric| metric.name()).chain(["loss"]).collect();

@@ -13,7 +13,6 @@ use super::means::Means;
 use super::{Compiled, Fit, lint};
 use crate::data::{Batch, Dataset, Samples};
 use crate::nn::{Cut, Mode, Model};
-use crate::train::loss::Output;
 use crate::{Error, Result, check_interrupt};
 
 /// Features beyond so many bytes are kept in a file.
@@ -171,10 +170,9 @@ impl<'a> Validation<'a> {
                 Some(cut) => self.model.forward_after(cut, &x, Mode::Inference)?,
                 None => self.model.forward_linear(&x, Mode::Inference)?,
             };
-            let y = compiled.loss.targets(&y, self.model.columns())?;
-            let output = Output::of(linear, self.model.last_activation())?;
-            let loss = compiled.loss.compute(&output, &y, weights.as_ref())?.to_scalar()?;
-            means.add(loss, &output, &y)?;
+            let targets = compiled.targets(self.model, &y)?;
+            let judged = compiled.judge(self.model, linear, targets, weights.as_ref())?;
+            means.add(judged.loss.to_scalar()?, &judged)?;
         }
         Ok(means)
     }

@@ -5,7 +5,6 @@ use std::fmt;
 use candle_core::Tensor;
 
 use super::Compiled;
-use super::loss::Output;
 use crate::chart::Chart;
 use crate::data::{Batch, Dataset, IntoDataset};
 use crate::nn::{Mode, Model};
@@ -86,9 +85,9 @@ impl Model {
                 let step = curve.losses.len();
                 let rate = LOWEST * (HIGHEST / LOWEST).powf(step as f64 / (STEPS - 1) as f64);
                 compiled.optimizer.set_learning_rate(rate)?;
-                let y = compiled.loss.targets(&y, self.columns())?;
-                let output = Output::of(self.forward_linear(&x, Mode::Training)?, self.last_activation())?;
-                let loss = compiled.loss.compute(&output, &y, weights.as_ref())?;
+                let targets = compiled.targets(self, &y)?;
+                let linear = self.forward_linear(&x, Mode::Training)?;
+                let loss = compiled.judge(self, linear, targets, weights.as_ref())?.loss;
                 let value = f64::from(loss.to_scalar::<f32>()?);
                 smooth = SMOOTHING * smooth + (1.0 - SMOOTHING) * value;
                 // The first losses count for as much as they should.

@@ -7,7 +7,6 @@ use candle_core::Tensor;
 use super::callbacks::{Callback, Lambda, Training};
 use super::features::Features;
 use super::lint;
-use super::loss::Output;
 use super::means::Means;
 use super::metric::largest;
 use super::predict::BATCH;
@@ -257,11 +256,6 @@ impl Model {
         run.progress.training_ends(&run.training.history, run.training.reason());
         Ok(run.training.history)
     }
-
-    /// How many numbers one sample's output has.
-    pub(super) fn columns(&self) -> usize {
-        self.output_shape().iter().product()
-    }
 }
 
 /// A `fit` while it runs.
@@ -306,17 +300,16 @@ impl Run<'_> {
     /// One step.
     fn batch(&mut self, (batch, linear): (Batch, Tensor), means: &mut Means) -> Result<()> {
         let (model, compiled) = (self.training.model, &mut *self.training.compiled);
-        let y = compiled.loss.targets(&batch.y, model.columns())?;
-        let weights = weigh(&y, batch.weights, self.class_weight)?;
-        let output = Output::of(linear, model.last_activation())?;
-        let loss = compiled.loss.compute(&output, &y, weights.as_ref())?;
-        let value = loss.to_scalar::<f32>()?;
+        let targets = compiled.targets(model, &batch.y)?;
+        let weights = weigh(&targets, batch.weights, self.class_weight)?;
+        let judged = compiled.judge(model, linear, targets, weights.as_ref())?;
+        let value = judged.loss.to_scalar::<f32>()?;
         if !value.is_finite() {
             let (epoch, batch) = self.progress.position();
             return Err(Error::NotFinite { loss: value, epoch, batch: batch + 1 });
         }
-        compiled.optimizer.step(&self.params, &loss.backward()?)?;
-        means.add(value, &output, &y)?;
+        compiled.optimizer.step(&self.params, &judged.loss.backward()?)?;
+        means.add(value, &judged)?;
         self.training.row = means.row("");
         self.progress.batch_ends(&self.training.row);
         self.keeper.batch_ends(self.progress.position());

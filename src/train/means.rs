@@ -1,8 +1,6 @@
 //! The loss and the metrics over the samples of an epoch.
 
-use candle_core::Tensor;
-
-use super::loss::Output;
+use super::compile::Judged;
 use super::metric::Count;
 use super::{Compiled, Loss};
 use crate::Result;
@@ -21,8 +19,8 @@ impl Means {
         Means { loss: compiled.loss, samples: 0, sum: 0.0, counts }
     }
 
-    /// Adds a batch: its mean loss, outputs and prepared targets.
-    pub(crate) fn add(&mut self, loss: f32, output: &Output, targets: &Tensor) -> Result<()> {
+    /// Adds a batch and its mean loss.
+    pub(crate) fn add(&mut self, loss: f32, Judged { output, targets, .. }: &Judged) -> Result<()> {
         let (samples, columns) = targets.dims2()?;
         self.samples += samples;
         self.sum += f64::from(loss) * samples as f64;

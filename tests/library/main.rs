@@ -9,4 +9,5 @@ mod keras;
 mod lite0;
 mod parity;
 mod program;
+mod small;
 mod training;

@@ -1,10 +1,13 @@
 //! One seed drives everything random. Alone in their process, and one after the other, for the seed
 //! is the process's own.
 
+mod small;
+
 use std::sync::{Mutex, MutexGuard};
 
 use headstart::Result;
 use headstart::prelude::*;
+use small::small;
 
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
@@ -51,23 +54,6 @@ fn the_program_trains_on_its_dummy_data_and_repeats_itself() -> Result<()> {
     let (again, same) = run()?;
     assert_eq!((&history["loss"], pred), (&again["loss"], same));
     Ok(())
-}
-
-/// A frozen network with a head, the same each time, and pictures.
-fn small(unfrozen_from: Option<&str>) -> Result<(Model, Tensor, Tensor)> {
-    set_random_seed(7);
-    let base =
-        Vgg16::new(Weights::Random(3)).alpha(0.1).include_top(false).input_shape((3, 32, 32)).build()?;
-    base.freeze();
-    if let Some(layer) = unfrozen_from {
-        base.unfreeze_from(layer)?;
-    }
-    let (hidden, last) = (Dense::new(16).activation(Relu), Dense::new(1).activation(Sigmoid));
-    let mut model = sequential![base, Flatten, hidden, Dropout::new(0.5), last]?;
-    model.compile(Adam::new(1e-2), BinaryCrossentropy, [Accuracy, AUC]);
-    let x = random_uniform((22, 3, 32, 32), -2.0, 2.0)?;
-    let y = random_uniform(22, 0.0, 1.0)?.gt(0.5)?;
-    Ok((model, x, y))
 }
 
 fn columns(history: &History) -> Vec<Vec<f64>> {

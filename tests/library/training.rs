@@ -9,6 +9,7 @@ use headstart::prelude::*;
 use headstart::train::{Callback, Training};
 
 use crate::parity::draw;
+use crate::small::small;
 
 const SAMPLES: usize = 16;
 const SIDE: usize = 64;
@@ -193,23 +194,6 @@ fn losses_and_metrics_are_kerass() -> Result<()> {
         assert_near(format!("metric {name}"), scores.get(metric.name()).unwrap());
     }
     Ok(())
-}
-
-/// A frozen network with a head, the same each time, and pictures.
-fn small(unfrozen_from: Option<&str>) -> Result<(Model, Tensor, Tensor)> {
-    set_random_seed(7);
-    let base =
-        Vgg16::new(Weights::Random(3)).alpha(0.1).include_top(false).input_shape((3, 32, 32)).build()?;
-    base.freeze();
-    if let Some(layer) = unfrozen_from {
-        base.unfreeze_from(layer)?;
-    }
-    let (hidden, last) = (Dense::new(16).activation(Relu), Dense::new(1).activation(Sigmoid));
-    let mut model = sequential![base, Flatten, hidden, Dropout::new(0.5), last]?;
-    model.compile(Adam::new(1e-2), BinaryCrossentropy, [Accuracy, AUC]);
-    let x = random_uniform((22, 3, 32, 32), -2.0, 2.0)?;
-    let y = random_uniform(22, 0.0, 1.0)?.gt(0.5)?;
-    Ok((model, x, y))
 }
 
 #[test]

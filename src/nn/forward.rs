@@ -1,0 +1,102 @@
+//! Running a model: all of it, or from one of its layers to another.
+
+use candle_core::Tensor;
+
+use super::{Activation, Mode, Model};
+use crate::Result;
+
+impl Model {
+    /// Runs the model on a batch, `[N, …]`, and keeps what training needs if so told.
+    ///
+    /// Most want [`Model::predict`], which works through any number of samples.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the batch does not fit the model.
+    pub fn forward(&self, batch: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok(self.forward_to(batch, mode, &[self.output_node()])?.swap_remove(0))
+    }
+
+    /// What some layers, here or in a model inside, make of a batch, `[N, …]`: Keras's
+    /// `Model(base.input, [base.get_layer(name).output for name in names])`.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+    /// let picture = random_uniform((1, 3, 64, 64), 0.0, 255.0)?;
+    /// let maps = base.outputs_of(&["block1_conv1", "block5_pool"], &base.preprocess(&picture)?)?;
+    /// assert_eq!(maps[0].dims(), [1, 16, 64, 64]);
+    /// assert_eq!(maps[1].dims(), [1, 128, 2, 2]);
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`crate::Error::UnknownLayer`], which lists the names that there are; [`crate::Error::Shape`] if the batch
+    /// does not fit the model.
+    pub fn outputs_of(&self, names: &[&str], batch: &Tensor) -> Result<Vec<Tensor>> {
+        let places = names.iter().map(|name| self.place_of(name)).collect::<Result<Vec<usize>>>()?;
+        // Of a model inside, what goes into it.
+        let node = |place: usize| &self.nodes()[place];
+        let own = |place: &usize| {
+            node(*place).layer.model().map_or(*place, |_| node(*place).inputs().next().unwrap_or_default())
+        };
+        let mut outputs =
+            self.forward_to(batch, Mode::Inference, &places.iter().map(own).collect::<Vec<_>>())?;
+        for place in 0..self.nodes().len() {
+            let Some(model) = node(place).layer.model() else { continue };
+            let here: Vec<usize> = (0..names.len()).filter(|&at| places[at] == place).collect();
+            if let Some(&first) = here.first() {
+                let inside: Vec<&str> = here.iter().map(|&at| names[at]).collect();
+                let found = model.outputs_of(&inside, &outputs[first])?;
+                here.into_iter().zip(found).for_each(|(at, output)| outputs[at] = output);
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// The function with which the model ends.
+    pub(crate) fn last_activation(&self) -> Activation {
+        self.nodes()[self.output_node()].layer.last_activation()
+    }
+
+    /// As [`Model::forward`], without the last function.
+    pub(crate) fn forward_linear(&self, batch: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.check_input(batch)?;
+        self.linear_from(0, batch.clone(), mode)
+    }
+
+    pub(super) fn linear_from(&self, from: usize, value: Tensor, mode: Mode) -> Result<Tensor> {
+        let last = &self.nodes()[self.output_node()];
+        let inputs = self.run_from(from, value, mode, &last.inputs().collect::<Vec<_>>())?;
+        last.layer.forward_linear(&inputs.iter().collect::<Vec<_>>(), mode)
+    }
+
+    /// The outputs of the nodes `wanted`, for a batch.
+    pub(crate) fn forward_to(&self, batch: &Tensor, mode: Mode, wanted: &[usize]) -> Result<Vec<Tensor>> {
+        self.check_input(batch)?;
+        self.run_from(0, batch.clone(), mode, wanted)
+    }
+
+    /// The outputs of the nodes `wanted`, given that of one before them all.
+    fn run_from(&self, from: usize, value: Tensor, mode: Mode, wanted: &[usize]) -> Result<Vec<Tensor>> {
+        let last = wanted.iter().copied().max().unwrap_or_default();
+        let nodes = &self.nodes()[..=last];
+        let mut last_use = vec![0; nodes.len()];
+        for (at, node) in nodes.iter().enumerate() {
+            node.inputs().for_each(|input| last_use[input] = at);
+        }
+        let mut values: Vec<Option<Tensor>> = vec![None; nodes.len()];
+        values[from] = Some(value);
+        for (at, node) in nodes.iter().enumerate().skip(from + 1) {
+            let inputs: Vec<&Tensor> =
+                node.inputs().map(|input| values[input].as_ref().expect("inputs come first")).collect();
+            let output = node.layer.forward(&inputs, mode)?;
+            values[at] = Some(output);
+            for input in node.inputs() {
+                if last_use[input] == at && !wanted.contains(&input) {
+                    values[input] = None;
+                }
+            }
+        }
+        Ok(wanted.iter().map(|&at| values[at].clone().expect("what is wanted is kept")).collect())
+    }
+}

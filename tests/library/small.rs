@@ -1,0 +1,21 @@
+//! A model that is trained in no time.
+
+use headstart::Result;
+use headstart::prelude::*;
+
+/// A frozen network with a head, the same each time, and pictures.
+pub fn small(unfrozen_from: Option<&str>) -> Result<(Model, Tensor, Tensor)> {
+    set_random_seed(7);
+    let base =
+        Vgg16::new(Weights::Random(3)).alpha(0.1).include_top(false).input_shape((3, 32, 32)).build()?;
+    base.freeze();
+    if let Some(layer) = unfrozen_from {
+        base.unfreeze_from(layer)?;
+    }
+    let (hidden, last) = (Dense::new(16).activation(Relu), Dense::new(1).activation(Sigmoid));
+    let mut model = sequential![base, Flatten, hidden, Dropout::new(0.5), last]?;
+    model.compile(Adam::new(1e-2), BinaryCrossentropy, [Accuracy, AUC]);
+    let x = random_uniform((22, 3, 32, 32), -2.0, 2.0)?;
+    let y = random_uniform(22, 0.0, 1.0)?.gt(0.5)?;
+    Ok((model, x, y))
+}
