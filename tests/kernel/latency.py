@@ -19,6 +19,13 @@ from jupyter_client.manager import KernelManager  # noqa: E402
 LATER = 15
 LOAD = {"headstart": "", "stock": f':dep headstart = {{ path = "{ROOT}" }}\nuse headstart::prelude::*;\n'}
 
+CELLS = {
+    "an integer variable": "let n# = #;",
+    "an expression": "n0 + #",
+    "a tensor variable": "let t# = Tensor::zeros((# + 1, 3), DType::F32, &device())?;",
+    "a model variable": "let mut m# = sequential![Input::new(# + 1), Dense::new(1)]?;",
+}
+
 
 def seconds(kernel, code):
     begin = time.monotonic()
@@ -38,14 +45,10 @@ def measure(name):
     found = {"kernel_info, from start": [time.monotonic() - begin]}
     seconds(client, LOAD[name] + "let first = Tensor::zeros((2, 3), DType::F32, &device())?;")
     found["first cell with the prelude, from start"] = [time.monotonic() - begin]
-    found["an integer variable"] = [seconds(client, f"let n{i} = {i};") for i in range(LATER)]
-    found["an expression"] = [seconds(client, f"n0 + {i}") for i in range(LATER)]
-    found["a tensor variable"] = [
-        seconds(client, f"let t{i} = Tensor::zeros(({i} + 1, 3), DType::F32, &device())?;") for i in range(LATER)
-    ]
-    found["a model variable"] = [
-        seconds(client, f"let mut m{i} = sequential![Input::new({i} + 1), Dense::new(1)]?;") for i in range(LATER)
-    ]
+    # In turn, since each variable that is there already makes a cell a little longer.
+    for i in range(LATER):
+        for what, code in CELLS.items():
+            found.setdefault(what, []).append(seconds(client, code.replace("#", str(i))))
     client.stop_channels()
     manager.shutdown_kernel()
     return found
