@@ -37,6 +37,14 @@ impl Assembler {
         ((published as f64 * self.alpha).round() as usize).max(1)
     }
 
+    /// The same as EfficientNet's own program has it (`round_filters`): a multiple of eight, and no
+    /// less than nine tenths of what was asked for.
+    pub(crate) fn width_in_eights(&self, published: usize) -> usize {
+        let asked = published as f64 * self.alpha;
+        let width = ((asked + 4.0) as usize / 8 * 8).max(8);
+        if (width as f64) < 0.9 * asked { width + 8 } else { width }
+    }
+
     /// The layer added last.
     pub(crate) fn last(&self) -> NodeId {
         self.last

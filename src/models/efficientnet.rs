@@ -36,6 +36,7 @@ struct Form {
 }
 
 const B0: Form = Form { activation: Activation::Silu, same: false, epsilon: 1e-5, squeeze: true };
+const B0_OF_KERAS: Form = Form { same: true, epsilon: 1e-3, ..B0 };
 const LITE0: Form = Form { activation: Activation::Relu6, same: true, epsilon: 1e-3, squeeze: false };
 
 static EFFICIENTNET_B0: Architecture = Architecture {
@@ -43,9 +44,14 @@ static EFFICIENTNET_B0: Architecture = Architecture {
     features: |net| features(net, &B0),
     top,
     preprocessing: Preprocessing::TORCH,
-    keras: None,
+    keras: Some(&EFFICIENTNET_B0_OF_KERAS),
     demo: None,
 };
+
+/// As TensorFlow trained it (`keras/src/applications/efficientnet.py`), whose first layers prepare
+/// the pictures.
+static EFFICIENTNET_B0_OF_KERAS: Architecture =
+    Architecture { features: |net| features(net, &B0_OF_KERAS), keras: None, ..EFFICIENTNET_B0 };
 
 static EFFICIENTNET_LITE0: Architecture = Architecture {
     name: "efficientnet_lite0",
@@ -172,12 +178,12 @@ impl Form {
 }
 
 fn features(net: &mut Assembler, form: &Form) -> Result<()> {
-    let stem = Conv2D::new(net.width(STEM), 3).strides(2).padding(form.padding(3));
+    let stem = Conv2D::new(net.width_in_eights(STEM), 3).strides(2).padding(form.padding(3));
     form.step(net, ["stem_conv", "stem_bn"], [&["conv_stem", "_conv_stem"], &["bn1", "_bn0"]], stem)?;
     net.layer("stem_activation", form.activation)?;
-    let (mut inputs, mut number) = (net.width(STEM), 0);
+    let (mut inputs, mut number) = (net.width_in_eights(STEM), 0);
     for (stage, (blocks, kernel, stride, wider, outputs)) in STAGES.into_iter().enumerate() {
-        let outputs = net.width(outputs);
+        let outputs = net.width_in_eights(outputs);
         for block in 0..blocks {
             let stride = if block == 0 { stride } else { 1 };
             let name = format!("block{}{}", stage + 1, char::from(b'a' + block as u8));
@@ -188,7 +194,7 @@ fn features(net: &mut Assembler, form: &Form) -> Result<()> {
             (inputs, number) = (outputs, number + 1);
         }
     }
-    let head = Conv2D::new(net.width(HEAD), 1);
+    let head = Conv2D::new(net.width_in_eights(HEAD), 1);
     form.step(net, ["top_conv", "top_bn"], [&["conv_head", "_conv_head"], &["bn2", "_bn1"]], head)?;
     net.layer("top_activation", form.activation)
 }

@@ -14,6 +14,7 @@ use candle_core::pickle::{Object, Stack, TensorInfo};
 use candle_core::{Device, Tensor, bail};
 
 use super::keras;
+use crate::models::Preprocessing;
 use crate::nn::Model;
 use crate::{Error, Result};
 
@@ -33,6 +34,16 @@ pub(super) fn read_for(path: &Path, model: &Model) -> Result<HashMap<String, Ten
 /// Whether a file is one of Keras's.
 pub(super) fn is_keras(path: &Path) -> Result<bool> {
     Ok(begins(path)?.0.starts_with(keras::SIGNATURE))
+}
+
+/// How a file says that its weights want their pictures.
+pub(super) fn preprocessing(path: &Path, network: &str) -> Result<Option<Preprocessing>> {
+    match is_keras(path)? {
+        true => keras::preprocessing(path).map_err(|error| {
+            Error::weights(path, network, vec![format!("the .h5 file is damaged: {error}")])
+        }),
+        false => Ok(None),
+    }
 }
 
 /// A file's first bytes, and how many there are.

@@ -11,9 +11,11 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor, bail};
 use hdf5_reader::group::Group;
+use hdf5_reader::messages::datatype::Datatype;
 use hdf5_reader::{Dataset, Hdf5File, OpenOptions};
 
 use crate::Result;
+use crate::models::Preprocessing;
 use crate::nn::{Model, Node, Param};
 
 /// HDF5's first eight bytes.
@@ -25,21 +27,53 @@ const LARGEST_GROWTH: usize = 16;
 const NOT_WEIGHTS: [&str; 4] =
     ["optimizer", "optimizer_weights", "top_level_model_weights", "seed_generator"];
 
-/// Every dataset of floats in a file, by the way to it.
+/// Every weight in a file, by the way to it.
 pub(super) fn datasets(path: &Path) -> candle_core::Result<HashMap<String, Tensor>> {
+    floats(path, &|way| !way.split('/').any(|step| NOT_WEIGHTS.contains(&step)))
+}
+
+/// How a network whose first layer normalises its pictures wants them, from 0 to 255: Keras's
+/// EfficientNet, which divides them by 255 before.
+pub(super) fn preprocessing(path: &Path) -> candle_core::Result<Option<Preprocessing>> {
+    let found = floats(path, &|way| way.split('/').any(|step| step == "normalization"))?;
+    let statistic = |named: &str, number: &str| {
+        let known = |way: &str| {
+            let last = way.rsplit('/').next().unwrap_or_default();
+            last.split(':').next() == Some(named) || way.ends_with(&format!("/vars/{number}"))
+        };
+        let values = found.iter().find(|(way, _)| known(way))?.1.flatten_all().ok()?.to_vec1::<f32>().ok()?;
+        <[f32; 3]>::try_from(values).ok()
+    };
+    let (mean, variance) = (statistic("mean", "0"), statistic("variance", "1"));
+    Ok(mean.zip(variance).map(|(mean, variance)| normalization(mean, variance)))
+}
+
+/// Keras's own weights have ImageNet's deviations where the variances belong, and divide by their
+/// roots once more.
+fn normalization(mean: [f32; 3], variance: [f32; 3]) -> Preprocessing {
+    let imagenet = [0.229f32, 0.224, 0.225];
+    match variance.iter().zip(imagenet).all(|(found, deviation)| (found - deviation).abs() < 1e-3) {
+        true => Preprocessing::standardize(mean, imagenet),
+        false => Preprocessing::standardize(mean, variance.map(f32::sqrt)),
+    }
+}
+
+/// The datasets of floats in a file whose way is wanted.
+fn floats(path: &Path, wanted: &dyn Fn(&str) -> bool) -> candle_core::Result<HashMap<String, Tensor>> {
     let length = std::fs::metadata(path)?.len() as usize;
     let mut budget = length.saturating_mul(LARGEST_GROWTH);
     let options = OpenOptions { max_read_bytes: budget, max_chunk_bytes: budget, ..OpenOptions::default() };
     let file = Hdf5File::open_with_options(path, options).map_err(candle_core::Error::wrap)?;
     let (mut found, mut seen) = (HashMap::new(), HashSet::new());
     let root = file.root_group().map_err(candle_core::Error::wrap)?;
-    collect(&root, "", &mut budget, &mut seen, &mut found)?;
+    collect(&root, "", wanted, &mut budget, &mut seen, &mut found)?;
     Ok(found)
 }
 
 fn collect(
     group: &Group,
     way: &str,
+    wanted: &dyn Fn(&str) -> bool,
     budget: &mut usize,
     seen: &mut HashSet<u64>,
     found: &mut HashMap<String, Tensor>,
@@ -48,19 +82,16 @@ fn collect(
         bail!("the group `{way}` is inside itself");
     }
     let (groups, datasets) = group.members().map_err(candle_core::Error::wrap)?;
-    for dataset in datasets.iter().filter(|dataset| !is_other(dataset.name())) {
+    for dataset in &datasets {
         let way = format!("{way}{}", dataset.name());
-        let tensor = read(dataset, budget).map_err(|error| error.context(format!("`{way}`")))?;
-        found.insert(way, tensor);
+        if matches!(dataset.dtype(), Datatype::FloatingPoint { .. }) && wanted(&way) {
+            let tensor = read(dataset, budget).map_err(|error| error.context(format!("`{way}`")))?;
+            found.insert(way, tensor);
+        }
     }
-    for group in groups.iter().filter(|group| !is_other(group.name())) {
-        collect(group, &format!("{way}{}/", group.name()), budget, seen, found)?;
-    }
-    Ok(())
-}
-
-fn is_other(name: &str) -> bool {
-    NOT_WEIGHTS.contains(&name)
+    groups
+        .iter()
+        .try_for_each(|group| collect(group, &format!("{way}{}/", group.name()), wanted, budget, seen, found))
 }
 
 fn read(dataset: &Dataset, budget: &mut usize) -> candle_core::Result<Tensor> {
@@ -228,6 +259,14 @@ fn turn(tensor: &Tensor, param: &Param, maps: Option<&[usize]>) -> Result<Tensor
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keras_own_statistics_are_known_from_those_that_a_user_adapted() {
+        let mean = [0.485, 0.456, 0.406];
+        assert_eq!(normalization(mean, [0.229, 0.224, 0.225]), Preprocessing::TORCH);
+        let adapted = normalization(mean, [0.04, 0.09, 0.16]);
+        assert_eq!(adapted, Preprocessing::standardize(mean, [0.2, 0.3, 0.4]));
+    }
 
     #[test]
     fn the_names_of_each_age_of_keras_are_known() {

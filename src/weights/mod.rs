@@ -67,6 +67,7 @@ impl Weights {
     pub(crate) fn preprocessing(&self, network: &str) -> Result<Option<Preprocessing>> {
         match self {
             Weights::ImageNet | Weights::Named(_) => Ok(Some(self.known(network)?.preprocessing())),
+            Weights::File(path) => formats::preprocessing(path, network),
             _ => Ok(None),
         }
     }

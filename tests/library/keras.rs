@@ -65,6 +65,22 @@ fn resnet50_is_what_keras_runs_from_either_form_of_file() {
 }
 
 #[test]
+fn efficientnet_b0_is_what_keras_runs_from_either_form_of_file() {
+    let blocks = ["block2b_add", "block4c_add", "block6d_add", "top_activation"];
+    let bytes: Vec<f32> = draw(1000, &[2, 3, 64, 64]).iter().map(|value| value * 255.0).collect();
+    let pictures = Tensor::from_vec(bytes, (2, 3, 64, 64), &device()).unwrap();
+    for file in ["keras_efficientnetb0.h5", "keras_efficientnetb0.weights.h5"] {
+        let network = EfficientNetB0::new(Weights::file(fixture(file))).alpha(1.0 / 16.0);
+        let network = network.input_shape((3, 64, 64)).include_top(false).build().unwrap();
+        // The file's own mean and variance.
+        let prepared = network.preprocess(&pictures).unwrap();
+        for (name, maps) in blocks.iter().zip(network.outputs_of(&blocks, &prepared).unwrap()) {
+            assert_kerass(&maps, &format!("efficientnetb0 {name}"));
+        }
+    }
+}
+
+#[test]
 fn a_model_that_keras_trained_goes_on_here() {
     let base = small(Vgg16::new(Weights::Random(0))).include_top(false).build().unwrap();
     let dense = Dense::new(8).activation(Relu);

@@ -214,11 +214,15 @@ fn assert_blocks(network: impl Fn() -> Network, name: &str, layers: &[String]) {
 /// How far a tensor is from another of which the length and the product with drawn values are
 /// known, in its lengths.
 fn difference(found: &Tensor, seed: u64, expected: &[f64]) -> f64 {
+    absolute_difference(found, seed, expected) / expected[0]
+}
+
+fn absolute_difference(found: &Tensor, seed: u64, expected: &[f64]) -> f64 {
     let values = found.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let length = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
     let drawn = draw(seed, found.dims());
     let product: f64 = values.iter().zip(drawn).map(|(a, b)| f64::from(*a) * (f64::from(b) - 0.5)).sum();
-    (length - expected[0]).abs().max((product - expected[1]).abs()) / expected[0]
+    (length - expected[0]).abs().max((product - expected[1]).abs())
 }
 
 #[test]
@@ -254,6 +258,9 @@ fn every_block_of_efficientnet_b0_equals_timms() {
     assert_blocks(|| EfficientNetB0::new(weights.clone()), "efficientnet_b0", &layers);
 }
 
+/// A gradient this much shorter than the longest is taken for none.
+const NOUGHT: f64 = 1e-4;
+
 /// Each parameter's gradient, in PyTorch's order, against its length and its product with drawn
 /// values there in double precision: as near as PyTorch comes in single. Batch normalisation learns.
 fn assert_gradients(network: Network, name: &str, layers: &[String]) {
@@ -273,9 +280,11 @@ fn assert_gradients(network: Network, name: &str, layers: &[String]) {
         .filter(|param| !param.is_statistic())
         .collect();
     assert_eq!(params.len(), expected.len());
+    let least = NOUGHT * expected.iter().map(|expected| expected[0]).fold(0.0, f64::max);
     let mut worst = 0f64;
     for (at, (param, expected)) in params.iter().zip(&expected).enumerate() {
-        worst = worst.max(difference(gradients.get(param.var()).unwrap(), 3000 + at as u64, expected));
+        let gradient = gradients.get(param.var()).unwrap();
+        worst = worst.max(absolute_difference(gradient, 3000 + at as u64, expected) / expected[0].max(least));
     }
     let noise = fixture[&format!("{name}_noise")].to_vec1::<f64>().unwrap()[0];
     println!(
@@ -287,10 +296,30 @@ fn assert_gradients(network: Network, name: &str, layers: &[String]) {
 
 #[test]
 fn vgg16s_gradients_equal_pytorchs() {
-    let convolutions = [2, 2, 3, 3, 3].into_iter().enumerate();
-    let layers = convolutions
-        .flat_map(|(block, count)| (1..=count).map(move |n| format!("block{}_conv{n}", block + 1)));
-    assert_gradients(Vgg16::new(weights(&vgg16_state(false))), "vgg16", &layers.collect::<Vec<_>>());
+    let layers = |kinds: &[&str]| -> Vec<String> {
+        let convolutions =
+            (1..).zip([2, 2, 3, 3, 3]).flat_map(|(block, count)| (1..=count).map(move |n| (block, n)));
+        convolutions
+            .flat_map(|(block, n)| kinds.iter().map(move |kind| format!("block{block}_{kind}{n}")))
+            .collect()
+    };
+    assert_gradients(Vgg16::new(weights(&vgg16_state(false))), "vgg16", &layers(&["conv"]));
+    assert_gradients(Vgg16Bn::new(weights(&vgg16_state(true))), "vgg16_bn", &layers(&["conv", "bn"]));
+}
+
+#[test]
+fn efficientnet_b0s_gradients_equal_pytorchs() {
+    let mut layers = vec!["stem_conv".to_owned(), "stem_bn".to_owned()];
+    for (stage, blocks) in (1..).zip([1, 2, 2, 3, 3, 4, 1]) {
+        for block in 0..blocks {
+            let expands: &[&str] = if stage == 1 { &[] } else { &["expand_conv", "expand_bn"] };
+            let rest = ["dwconv", "bn", "se_reduce", "se_expand", "project_conv", "project_bn"];
+            let name = |part: &&str| format!("block{stage}{}_{part}", char::from(b'a' + block));
+            layers.extend(expands.iter().chain(&rest).map(name));
+        }
+    }
+    layers.extend(["top_conv", "top_bn"].map(String::from));
+    assert_gradients(EfficientNetB0::new(weights(&efficientnet_b0_state())), "efficientnet_b0", &layers);
 }
 
 #[test]
