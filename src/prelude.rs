@@ -24,4 +24,4 @@ pub use crate::train::{
     SGD, Schedule, SparseCategoricalCrossentropy, TensorBoard, TerminateOnNaN,
 };
 pub use crate::weights::Weights;
-pub use crate::{Result as HeadstartResult, check_interrupt, device, sequential};
+pub use crate::{Result as HeadstartResult, check_interrupt, device, sequential, show};

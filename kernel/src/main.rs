@@ -6,6 +6,7 @@ mod doctor;
 mod engine;
 mod errors;
 mod execute;
+mod export;
 mod hints;
 mod history;
 mod html;
@@ -64,6 +65,12 @@ enum Command {
         #[command(subcommand)]
         action: weights::Action,
     },
+    /// Write a cargo project that does what a notebook does.
+    Export {
+        notebook: PathBuf,
+        /// The project's folder, a new one: unless told, named after the notebook, in the current folder.
+        folder: Option<PathBuf>,
+    },
     /// Execute notebooks without Jupyter, and write them with their outputs.
     Run {
         /// The notebooks, each in a session of its own.
@@ -98,6 +105,7 @@ fn main() -> ExitCode {
                 result
             })
         }
+        Command::Export { notebook, folder } => export(&notebook, folder),
         Command::Run { notebooks, output, html } => run_all(&notebooks, output, html),
     };
     match result {
@@ -147,6 +155,13 @@ fn note_open_file(connection_file: &Path) {
         let file = connection_file.display();
         eprintln!("{file}: others may read the key of this kernel (mode {mode:o}); expected mode 600");
     }
+}
+
+fn export(notebook: &Path, folder: Option<PathBuf>) -> Result<(), String> {
+    let folder = folder.unwrap_or_else(|| notebook.file_stem().unwrap_or_default().into());
+    export::export(notebook, &folder)?;
+    println!("wrote {0}; run it with: cargo run --release --manifest-path {0}/Cargo.toml", folder.display());
+    Ok(())
 }
 
 fn run_all(notebooks: &[PathBuf], output: Option<PathBuf>, html: bool) -> Result<(), String> {

@@ -15,16 +15,7 @@ use crate::output::{Bundle, CellError, Event, Outcome, Output};
 /// At the first cell that fails it stops, writes what there is, and returns an error; a cell with
 /// the tag `raises-exception` may fail.
 pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>) -> Result<(), String> {
-    let text = std::fs::read_to_string(from).map_err(|error| format!("{}: {error}", from.display()))?;
-    let mut notebook: Value = serde_json::from_str(&text)
-        .map_err(|error| format!("{} is not a notebook: {error}", from.display()))?;
-    if notebook["nbformat"].as_u64() != Some(4) {
-        return Err(format!(
-            "{}: expected a notebook of format 4, found {}",
-            from.display(),
-            notebook["nbformat"]
-        ));
-    }
+    let mut notebook = read_notebook(from)?;
     let cells = notebook["cells"].as_array_mut().ok_or_else(|| format!("{} has no cells", from.display()))?;
     let total = cells.iter().filter(|cell| cell["cell_type"] == "code").count();
     let mut failure = None;
@@ -57,8 +48,22 @@ pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>
     }
 }
 
+/// The notebook in a file.
+pub fn read_notebook(path: &Path) -> Result<Value, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let notebook: Value = serde_json::from_str(&text)
+        .map_err(|error| format!("{} is not a notebook: {error}", path.display()))?;
+    match notebook["nbformat"].as_u64() {
+        Some(4) => Ok(notebook),
+        _ => {
+            let found = &notebook["nbformat"];
+            Err(format!("{}: expected a notebook of format 4, found {found}", path.display()))
+        }
+    }
+}
+
 /// Whether the cell has the tag by which a lesson shows an error, as nbclient has it.
-fn is_meant_to_fail(cell: &Value) -> bool {
+pub fn is_meant_to_fail(cell: &Value) -> bool {
     cell["metadata"]["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "raises-exception"))
 }
 

@@ -11,6 +11,7 @@ mod progress_bar;
 mod shows;
 mod tensor;
 
+use std::fmt::Debug;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -31,6 +32,54 @@ pub trait Show {
     /// Called by the notebook for the value of a cell's last expression.
     fn evcxr_display(&self) {
         print!("{}", content_blocks(&self.bundle()));
+    }
+}
+
+/// Prints a value as a notebook shows it as text: in its own way if it has one, or else as `Debug`
+/// has it; nothing for `()`.
+///
+/// ```
+/// use headstart::prelude::*;
+/// let model = sequential![Input::new(4), Dense::new(1)]?;
+/// show!(model.summary());
+/// show!(vec![1, 2, 3]);
+/// # Ok::<(), headstart::Error>(())
+/// ```
+#[macro_export]
+macro_rules! show {
+    ($value:expr) => {{
+        #[allow(unused_imports)]
+        use $crate::display::{PrintDebug as _, PrintShow as _};
+        (&$crate::display::Printed(&$value)).print()
+    }};
+}
+
+/// What [`show!`](crate::show) prints: of the two traits it finds that one which takes fewer references.
+#[doc(hidden)]
+pub struct Printed<'a, T>(pub &'a T);
+
+#[doc(hidden)]
+pub trait PrintShow {
+    fn print(&self);
+}
+
+#[doc(hidden)]
+pub trait PrintDebug {
+    fn print(&self);
+}
+
+impl<T: Show> PrintShow for Printed<'_, T> {
+    fn print(&self) {
+        println!("{}", plain(&self.0.bundle()));
+    }
+}
+
+impl<T: Debug> PrintDebug for &Printed<'_, T> {
+    fn print(&self) {
+        let text = format!("{:?}", self.0);
+        if text != "()" {
+            println!("{text}");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ import subprocess
 
 import nbformat
 import pytest
-from conftest import HEADSTART
+from conftest import HEADSTART, ROOT
 
 
 def headstart(*arguments, **options):
@@ -131,3 +131,48 @@ def test_weights_are_listed_and_told_where_they_would_be(tmp_path):
     if not os.path.exists(path):
         fetched = headstart("weights", "fetch", "resnet50.a1_in1k", env=environment)
         assert fetched.returncode == 1 and "HF_HUB_OFFLINE" in fetched.stderr and path in fetched.stderr
+
+
+@pytest.fixture(scope="module")
+def cargo_run():
+    """Runs a project, in the folder where the prelude was compiled for cells."""
+    # Those have it as a dynamic library of its own; beside it rustc could not choose.
+    (HEADSTART.parent / "deps" / "libheadstart.so").unlink(missing_ok=True)
+    return run_project
+
+
+def run_project(folder):
+    command = ["cargo", "run", "--release", "--quiet", "--offline", "--manifest-path", folder / "Cargo.toml"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")))
+def test_an_exported_notebook_is_a_program_that_runs(tmp_path, name, cargo_run):
+    done = headstart("export", ROOT / "notebooks" / f"{name}.ipynb", tmp_path / name)
+    assert done.returncode == 0 and "cargo run" in done.stdout, done.stderr
+    ran = cargo_run(tmp_path / name)
+    assert ran.returncode == 0, ran.stderr
+    assert "Epoch 10/10" in ran.stdout or "Epoch 15/15" in ran.stdout
+
+
+def test_an_exported_program_shows_what_the_cells_show(tmp_path, cargo_run):
+    source = notebook(
+        tmp_path / "two words.ipynb",
+        "#[derive(Debug)]\nstruct Own(u8);\nOwn(7)",
+        "fn f() -> Result<u8, std::num::ParseIntError> { \"42\".parse() }\nf()?",
+        "fn f() -> u8 { 43 }\nf()",
+        "Text::new(\"as it is\")",
+        "missing",
+        "\"x\".parse::<u8>()?;",
+    )
+    content = nbformat.read(source, 4)
+    content.cells[4].metadata["tags"] = ["raises-exception"]
+    content.cells.insert(0, nbformat.v4.new_markdown_cell("# A *title*"))
+    nbformat.write(content, source)
+    assert headstart("export", source, tmp_path / "program").returncode == 0
+    ran = cargo_run(tmp_path / "program")
+    assert ran.stdout.splitlines() == ["Own(7)", "42", "43", "as it is"], ran.stderr
+    assert ran.returncode == 1 and "error: invalid digit" in ran.stderr
+    assert "// # A *title*" in (tmp_path / "program/src/main.rs").read_text()
+    again = headstart("export", source, tmp_path / "program")
+    assert again.returncode == 1 and "expected a new or an empty folder" in again.stderr
