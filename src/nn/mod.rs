@@ -41,4 +41,5 @@ pub use rescaling::Rescaling;
 pub use reshape::{Flatten, Reshape};
 pub use saved::{Description, LayerConfig};
 pub use sequential::{Input, Sequential};
+pub(crate) use summary::thousands;
 pub use summary::{Row, Summary};

@@ -124,7 +124,7 @@ fn count(params: &[Param], which: impl Fn(&Param) -> bool) -> usize {
 }
 
 /// `14714688` as `14,714,688`.
-fn thousands(n: usize) -> String {
+pub(crate) fn thousands(n: usize) -> String {
     let digits = n.to_string();
     let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap()).collect();

@@ -5,13 +5,15 @@ use candle_core::Tensor;
 use super::loss::Output;
 use super::{Loss, Metric, Optimizer};
 use crate::Result;
-use crate::nn::Model;
+use crate::nn::{Model, Param, thousands};
 
 /// Optimizer, loss and metrics.
 pub(crate) struct Compiled {
     pub(crate) optimizer: Box<dyn Optimizer>,
     pub(crate) loss: Loss,
     pub(crate) metrics: Vec<Metric>,
+    /// How many weights learnt when this was last said.
+    pub(crate) learning: usize,
 }
 
 /// What a model made of a batch, beside what it should have.
@@ -41,6 +43,16 @@ impl Compiled {
         Ok(Judged { loss: self.loss.compute(&output, &targets, weights)?, output, targets })
     }
 
+    /// What to tell of a change of `trainable` since the model was compiled, once.
+    pub(crate) fn change(&mut self, params: &[Param]) -> Option<String> {
+        let now = params.iter().map(Param::count).sum();
+        let before = std::mem::replace(&mut self.learning, now);
+        let (now, before) = (now != before).then(|| (thousands(now), thousands(before)))?;
+        Some(format!(
+            "since the model was compiled, `trainable` has changed: {now} weights learn, not {before}"
+        ))
+    }
+
     /// The names of what is measured, in the order in which Keras prints them.
     pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         let mut names: Vec<_> = self.metrics.iter().map(|metric| metric.name()).chain(["loss"]).collect();
@@ -52,7 +64,8 @@ impl Compiled {
 impl Model {
     /// Says what to train with: `model.compile(Adam::default(), BinaryCrossentropy, [Accuracy])`.
     ///
-    /// What is frozen or not may be changed before or after; `fit` looks when it begins.
+    /// What is frozen or not may be changed before or after; `fit` looks when it begins, and says it
+    /// if that is another than now.
     pub fn compile(
         &mut self,
         optimizer: impl Optimizer + 'static,
@@ -60,6 +73,7 @@ impl Model {
         metrics: impl IntoIterator<Item = Metric>,
     ) {
         let metrics = metrics.into_iter().collect();
-        self.compiled = Some(Compiled { optimizer: Box::new(optimizer), loss, metrics });
+        let learning = self.trainable_params().iter().map(Param::count).sum();
+        self.compiled = Some(Compiled { optimizer: Box::new(optimizer), loss, metrics, learning });
     }
 }

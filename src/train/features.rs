@@ -15,9 +15,6 @@ use crate::data::{Batch, Dataset, Samples};
 use crate::nn::{Cut, Mode, Model};
 use crate::{Error, Result, check_interrupt};
 
-/// Features beyond so many bytes are kept in a file.
-const MEMORY: usize = 2 << 30;
-
 /// Batches, each with the model's output before its last function.
 type Outputs<'a> = Box<dyn Iterator<Item = Result<(Batch, Tensor)>> + 'a>;
 
@@ -55,7 +52,7 @@ impl<'a> Features<'a> {
         let samples = data.samples().cloned();
         let source = match (samples, fit.augmented_views) {
             (Some(samples), _) => {
-                let features = computed(model, &cut, &samples, &mut |x| first_look.at(x))?;
+                let features = computed(model, &cut, &samples, fit.cache_memory, &mut |x| first_look.at(x))?;
                 fit.say(&format!(
                     "features cached: {} samples, {}; epochs {} to {} skip {:.1} M frozen parameters",
                     samples.count(),
@@ -77,7 +74,7 @@ impl<'a> Features<'a> {
             None => None,
             Some(data) => Some(match data.samples() {
                 Some(samples) => {
-                    let data = Box::new(computed(model, &cut, samples, &mut |_| Ok(()))?);
+                    let data = Box::new(computed(model, &cut, samples, fit.cache_memory, &mut |_| Ok(()))?);
                     Validation { model, cut: Some(cut.clone()), data }
                 }
                 None => Validation { model, cut: None, data },
@@ -183,6 +180,7 @@ fn computed(
     model: &Model,
     cut: &Cut,
     samples: &Samples,
+    memory: usize,
     look: &mut dyn FnMut(&Tensor) -> Result<()>,
 ) -> Result<Samples> {
     let mut batches = Vec::new();
@@ -197,7 +195,7 @@ fn computed(
         if batches.is_empty() && file.is_none() {
             shape = features.dims()[1..].to_vec();
             let bytes = shape.iter().product::<usize>() * samples.count() * size_of::<f32>();
-            if bytes > MEMORY {
+            if bytes > memory {
                 file = Some(BufWriter::new(tempfile()?));
             }
         }

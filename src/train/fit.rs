@@ -27,6 +27,7 @@ pub struct Fit {
     class_weight: Vec<(usize, f64)>,
     callbacks: Vec<Box<dyn Callback>>,
     pub(super) cache_features: bool,
+    pub(super) cache_memory: usize,
     pub(super) augmented_views: Option<usize>,
     verbose: bool,
     chart: bool,
@@ -51,6 +52,7 @@ impl Fit {
             class_weight: Vec::new(),
             callbacks: Vec::new(),
             cache_features: true,
+            cache_memory: 2 << 30,
             augmented_views: None,
             verbose: true,
             chart: true,
@@ -118,6 +120,12 @@ impl Fit {
     /// and kept: `true` unless told. The history is the same.
     pub fn cache_features(self, cache: bool) -> Fit {
         Fit { cache_features: cache, ..self }
+    }
+
+    /// Sets how many bytes of features are kept in memory, 2 GB unless told; if there are more, all
+    /// are kept in a file without a name, in the folder for temporary files.
+    pub fn cache_memory(self, bytes: usize) -> Fit {
+        Fit { cache_memory: bytes, ..self }
     }
 
     /// Lets so many epochs of a generator's pictures stand for all: frozen layers then see each
@@ -219,6 +227,9 @@ impl Model {
                 return Err(Error::Argument { name: "monitor", expected, found: monitored.to_owned() });
             }
         }
+        if let Some(change) = compiled.change(&params) {
+            fit.say(&change);
+        }
         let validation_varies = validation.as_ref().is_some_and(|data| data.samples().is_none());
         if fit.advice {
             lint::say(&lint::of_training(self, compiled, validation_varies));
@@ -231,6 +242,7 @@ impl Model {
             callbacks,
             params,
             class_weight: &fit.class_weight,
+            advice: fit.advice,
         };
         run.training.set_epoch(fit.initial_epoch);
         run.tell(|callback, training| callback.on_train_begin(training))?;
@@ -266,6 +278,7 @@ struct Run<'a> {
     keeper: Keeper<'a>,
     params: Vec<Param>,
     class_weight: &'a [(usize, f64)],
+    advice: bool,
 }
 
 impl Run<'_> {
@@ -312,6 +325,11 @@ impl Run<'_> {
         means.add(value, &judged)?;
         self.training.row = means.row("");
         self.progress.batch_ends(&self.training.row);
+        if self.advice
+            && let Some(left) = self.progress.outlook()
+        {
+            lint::say(&lint::of_time(left));
+        }
         self.keeper.batch_ends(self.progress.position());
         self.training.set_batch(self.progress.position().1);
         self.tell(|callback, training| callback.on_train_batch_end(training))

@@ -1,5 +1,7 @@
 //! What a learner gets wrong without an error, said when `fit` begins.
 
+use std::time::Duration;
+
 use candle_core::Tensor;
 
 use super::Compiled;
@@ -10,6 +12,10 @@ use crate::nn::{Activation, Model, Param};
 const SMALL_BATCH: usize = 8;
 /// Pretrained layers are spoilt by larger steps.
 const FINE_TUNING_RATE: f64 = 1e-4;
+/// So often is the largest output there at once.
+const AT_WORK: usize = 3;
+/// Who waits longer wants to have been told.
+const LONG: Duration = Duration::from_secs(600);
 
 /// Tells the user.
 pub(super) fn say(found: &[String]) {
@@ -39,6 +45,62 @@ pub(super) fn of_training(model: &Model, compiled: &Compiled, validation_varies:
     found
 }
 
+/// The bytes that a step needs: what each layer gives in the part that learns is kept for the way
+/// back, the largest output is there some times over while it is worked on, and each weight that
+/// learns has a gradient and an optimizer's two moments. Within a third of what VGG16 and ResNet50
+/// were seen to take, above it rather than below.
+fn memory_of_a_step(model: &Model, batch: usize) -> usize {
+    fn look(model: &Model, learns: &mut bool, kept: &mut usize, largest: &mut usize) {
+        for node in &model.nodes()[1..] {
+            if let Some(inside) = node.layer.model() {
+                look(inside, learns, kept, largest);
+                continue;
+            }
+            let output = node.layer.output_shape().iter().product();
+            *learns |= node.layer.params().iter().any(Param::is_trainable);
+            *kept += if *learns { output } else { 0 };
+            *largest = output.max(*largest);
+        }
+    }
+    let (mut kept, mut largest) = (0, 0);
+    look(model, &mut false, &mut kept, &mut largest);
+    let weights: usize = model.trainable_params().iter().map(Param::count).sum();
+    size_of::<f32>() * ((kept + AT_WORK * largest) * batch + 3 * weights)
+}
+
+/// Says if a training needs more memory than there is.
+fn of_memory(model: &Model, batch: usize, free: Option<usize>) -> Vec<String> {
+    let needed = memory_of_a_step(model, batch);
+    let Some(free) = free.filter(|free| needed > *free) else { return Vec::new() };
+    let gigabytes = |bytes: usize| bytes as f64 / 1e9;
+    let fits = (batch * free / needed).max(1);
+    vec![format!(
+        "a batch of {batch} needs about {:.1} GB of memory, and {:.1} GB are free; \
+         take batches of {fits}, smaller pictures, or freeze more layers",
+        gigabytes(needed),
+        gigabytes(free)
+    )]
+}
+
+/// The memory that is free for this process, where the system tells.
+fn free_memory() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<usize>().ok().map(|kilobytes| kilobytes * 1024)
+}
+
+/// Says if a training will take long.
+pub(super) fn of_time(left: Duration) -> Vec<String> {
+    if left < LONG {
+        return Vec::new();
+    }
+    let minutes = left.as_secs() / 60;
+    vec![format!(
+        "at this pace the training takes {minutes} minutes more; Stop keeps what was learnt. \
+         It is quicker with more layers frozen, smaller pictures or fewer epochs"
+    )]
+}
+
 /// The loss and the last layer's function must belong to each other.
 fn last_function(model: &Model, compiled: &Compiled) -> Option<String> {
     let expected = compiled.loss.last_activation()?;
@@ -61,8 +123,8 @@ fn last_function(model: &Model, compiled: &Compiled) -> Option<String> {
 
 /// What looks like a mistake in the first batch.
 pub(super) fn of_batch(model: &Model, x: &Tensor) -> Result<Vec<String>> {
-    let mut found = Vec::new();
     let batch = x.dim(0)?;
+    let mut found = of_memory(model, batch, free_memory());
     let norms = model.layers().into_iter().filter(|(_, layer)| layer.kind() == "BatchNormalization");
     let learns =
         |params: &[Param]| params.iter().any(Param::is_trainable) && !params.iter().any(Param::is_at_rest);
@@ -118,6 +180,40 @@ mod tests {
         base.unfreeze_from("block5_conv1")?;
         assert!(said(&mut right, Adam::default(), BinaryCrossentropy)[0].contains("Adam::new(1e-5)"));
         assert_eq!(said(&mut right, Adam::new(1e-5), BinaryCrossentropy), [""; 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_step_that_needs_more_memory_than_there_is_or_long_is_told() -> Result<()> {
+        let base = Vgg16::new(Weights::Random(0)).include_top(false).build()?;
+        let whole = model(&base, Sigmoid)?;
+        // Seen: 0.95 GB.
+        let needed = memory_of_a_step(&whole, 8) as f64 / 1e9;
+        assert!((0.9..1.2).contains(&needed), "{needed}");
+        let said = of_memory(&whole, 8, Some(700_000_000));
+        assert!(said[0].contains("0.7 GB are free; take batches of 5"), "{said:?}");
+        assert_eq!(of_memory(&whole, 8, Some(2_000_000_000)), [""; 0]);
+        base.freeze();
+        assert_eq!(of_memory(&whole, 8, Some(700_000_000)), [""; 0]);
+        assert!(of_time(Duration::from_secs(3000))[0].contains("takes 50 minutes more"));
+        assert_eq!(of_time(Duration::from_secs(300)), [""; 0]);
+        if cfg!(target_os = "linux") {
+            assert!(free_memory().unwrap() > 1_000_000);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_change_of_trainable_after_compile_is_told_once() -> Result<()> {
+        let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+        let mut model = model(&base, Sigmoid)?;
+        model.compile(Adam::default(), BinaryCrossentropy, []);
+        base.freeze();
+        let params = model.trainable_params();
+        let compiled = model.compiled.as_mut().unwrap();
+        let said = compiled.change(&params).unwrap();
+        assert!(said.contains("129 weights learn, not 92"), "{said}");
+        assert_eq!(compiled.change(&params), None);
         Ok(())
     }
 

@@ -21,7 +21,12 @@ pub(crate) struct Progress {
     epoch: usize,
     /// How many batches of the epoch are done.
     batch: usize,
+    /// Whether it is known how long the training takes.
+    is_foreseen: bool,
 }
+
+/// So much of an epoch tells how long the rest takes.
+const PACE: Duration = Duration::from_secs(10);
 
 type Row = [(String, f64)];
 
@@ -42,6 +47,7 @@ impl Progress {
             last_update: now,
             epoch: 0,
             batch: 0,
+            is_foreseen: false,
         }
     }
 
@@ -81,6 +87,17 @@ impl Progress {
             print!("\r{}", self.line(batch, row));
             let _ = std::io::stdout().flush();
         }
+    }
+
+    /// How long the training will still take at the pace of its first seconds; once.
+    pub(crate) fn outlook(&mut self) -> Option<Duration> {
+        let elapsed = self.epoch_begin.elapsed();
+        if self.is_foreseen || elapsed < PACE {
+            return None;
+        }
+        self.is_foreseen = true;
+        let left = (self.epochs - self.epoch + 1) * self.batches - self.batch;
+        Some(elapsed.mul_f64(left as f64 / self.batch as f64))
     }
 
     pub(crate) fn epoch_ends(&mut self, row: &Row, history: &History) {

@@ -89,7 +89,7 @@ checkpoint: ModelCheckpoint = ModelCheckpoint::new(std::env::temp_dir().join("he
 backup: BackupAndRestore = BackupAndRestore::new(std::env::temp_dir().join("headstart-types.backup"))
 csv: CSVLogger = CSVLogger::new(std::env::temp_dir().join("headstart-types.csv")).append(true)
 told: Fit = Fit::epochs(3).initial_epoch(1).validation_split(0.25).class_weight([(0, 1.0), (1, 2.0)]).callback(early).callback(LearningRateScheduler::new(|_, rate| rate))
-watched: Fit = Fit::epochs(2).cache_features(false).augmented_views(1).advice(false).on_epoch_end(|t| { let all = (t.model().name().len(), t.epoch(), t.epochs(), t.batch(), t.batches(), t.values().len(), t.value("loss")?, t.history().epochs()); t.set_learning_rate(t.learning_rate())?; if all.1 > 9 { t.stop("enough".into()) }; Ok(()) })
+watched: Fit = Fit::epochs(2).cache_features(false).cache_memory(1 << 20).augmented_views(1).advice(false).on_epoch_end(|t| { let all = (t.model().name().len(), t.epoch(), t.epochs(), t.batch(), t.batches(), t.values().len(), t.value("loss")?, t.history().epochs()); t.set_learning_rate(t.learning_rate())?; if all.1 > 9 { t.stop("enough".into()) }; Ok(()) })
 setting: Fit = Fit::epochs(2).batch_size(2).shuffle(true).verbose(false).chart(false).validation_data((&x, &y))
 datagen: ImageDataGenerator = ImageDataGenerator::new().rotation_range(20.0).width_shift_range(0.2).height_shift_range(0.2)
 flipped: ImageDataGenerator = ImageDataGenerator::new().zoom_range(0.1).horizontal_flip(true).vertical_flip(true).rescale(0.5)
