@@ -6,7 +6,7 @@ pub use candle_nn;
 pub use crate::chart::Chart;
 pub use crate::data::{Dataset, FillMode, ImageDataGenerator, Images, PictureFiles, draw_pictures};
 pub use crate::display::{Display, Pictures, Show, Text, clear_output, display, input, input_password};
-pub use crate::explain::{ConfusionMatrix, GradCam};
+pub use crate::explain::{ConfusionMatrix, Embedding, GradCam};
 pub use crate::models::{
     EfficientNetB0, EfficientNetLite0, Pooling, ResNet50, Vgg16, Vgg16Bn, preprocess_input,
 };

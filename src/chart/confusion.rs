@@ -1,6 +1,6 @@
 //! A confusion matrix: darker where there is more.
 
-use super::Chart;
+use super::{Chart, theme};
 use crate::display::escape;
 
 const CELL: usize = 64;
@@ -38,15 +38,15 @@ impl Chart {
             for (column, count) in counts.iter().enumerate() {
                 // From white to the blue of the charts, by the share of the true class.
                 let share = *count as f64 / all;
-                let mix = |full: f64| (255.0 + (full - 255.0) * share) as u8;
+                let mix = |full: u8| (255.0 + (f64::from(full) - 255.0) * share) as u8;
                 let ink = if share > 0.55 { "#fff" } else { "#222" };
                 let (x, y) = (margin + column * side, margin + row * side);
                 svg += &format!(
                     "<rect x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" fill=\"rgb({},{},{})\" stroke=\"#ddd\"/>\
                      <text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"{ink}\">{count}</text>",
-                    mix(31.0),
-                    mix(119.0),
-                    mix(180.0),
+                    mix(theme::BLUE.0),
+                    mix(theme::BLUE.1),
+                    mix(theme::BLUE.2),
                     x + side / 2,
                     y + side / 2 + 5
                 );

@@ -5,14 +5,11 @@ use std::ops::Range;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::Chart;
+use super::{Chart, theme};
 use crate::train::History;
 use crate::{Error, Result};
 
 const SIZE: (u32, u32) = (760, 300);
-/// Training and validation, apart in hue and in lightness.
-const TRAINING: RGBColor = RGBColor(31, 119, 180);
-const VALIDATION: RGBColor = RGBColor(230, 110, 20);
 
 impl Chart {
     pub(crate) fn of_history(history: &History) -> Result<Chart> {
@@ -55,7 +52,7 @@ fn draw_panel(
     epochs: usize,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let validation = format!("val_{name}");
-    let series = [("training", name, TRAINING), ("validation", validation.as_str(), VALIDATION)];
+    let series = [("training", name, theme::BLUE), ("validation", validation.as_str(), theme::VERMILION)];
     let series = series.iter().filter_map(|(label, name, color)| Some((*label, history.get(name)?, *color)));
     let series: Vec<(&str, &[f64], RGBColor)> = series.collect();
     let has_validation = series.len() > 1;
@@ -65,7 +62,7 @@ fn draw_panel(
     };
     let first = if epochs == 1 { 0.0 } else { 1.0 };
     let mut chart = ChartBuilder::on(area)
-        .caption(name, ("sans-serif", 16))
+        .caption(name, theme::CAPTION)
         .margin(8)
         .margin_right(16)
         .x_label_area_size(34)
@@ -74,7 +71,7 @@ fn draw_panel(
     chart
         .configure_mesh()
         .light_line_style(WHITE)
-        .bold_line_style(BLACK.mix(0.12))
+        .bold_line_style(BLACK.mix(theme::MESH))
         .x_desc("epoch")
         .x_labels(epochs.min(10))
         .x_label_formatter(&|epoch| format!("{epoch:.0}"))

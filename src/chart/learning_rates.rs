@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-use super::Chart;
+use super::{Chart, theme};
 use crate::train::LearningRateCurve;
 use crate::{Error, Result};
 
@@ -27,7 +27,7 @@ fn draw(curve: &LearningRateCurve) -> Result<String, Box<dyn std::error::Error>>
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
-            .caption("loss over learning rate", ("sans-serif", 16))
+            .caption("loss over learning rate", theme::CAPTION)
             .margin(8)
             .margin_right(16)
             .x_label_area_size(38)
@@ -36,19 +36,17 @@ fn draw(curve: &LearningRateCurve) -> Result<String, Box<dyn std::error::Error>>
         chart
             .configure_mesh()
             .light_line_style(WHITE)
-            .bold_line_style(BLACK.mix(0.12))
+            .bold_line_style(BLACK.mix(theme::MESH))
             .x_desc("learning rate")
             .x_labels(8)
             .x_label_formatter(&|exponent| format!("{:.0e}", 10f64.powf(*exponent)))
             .y_label_formatter(&|loss| format!("{loss:.2}"))
             .draw()?;
-        let line = RGBColor(31, 119, 180);
-        chart.draw_series(LineSeries::new(points.iter().copied(), line.stroke_width(2)))?;
+        chart.draw_series(LineSeries::new(points.iter().copied(), theme::BLUE.stroke_width(2)))?;
         let suggested = curve.suggestion();
         if let Some(at) = curve.learning_rates.iter().position(|rate| *rate == suggested) {
-            let mark = RGBColor(230, 110, 20);
-            chart.draw_series([Circle::new(points[at], 6, mark.filled())])?;
-            let label = Text::new(format!("try {suggested:.0e}"), (points[at].0, high), ("sans-serif", 14));
+            chart.draw_series([Circle::new(points[at], 6, theme::VERMILION.filled())])?;
+            let label = Text::new(format!("try {suggested:.0e}"), (points[at].0, high), theme::LABEL);
             chart.draw_series([label])?;
         }
         area.present()?;

@@ -1,8 +1,10 @@
 //! Charts, drawn by plotters as SVG with a twin in plain text.
 
 mod confusion;
+mod embedding;
 mod history;
 mod learning_rates;
+mod theme;
 
 /// A picture of numbers: SVG for the page, text for where no picture can be.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use super::{Bundle, Show, escape};
 use crate::Result;
 use crate::chart::Chart;
 use crate::data::Images;
-use crate::explain::{ClassificationReport, ConfusionMatrix};
+use crate::explain::{ClassificationReport, ConfusionMatrix, Embedding};
 use crate::models::Decoded;
 use crate::nn::{Model, Summary};
 use crate::train::{History, LearningRateCurve, Predictions, Recovered, Scores};
@@ -60,6 +60,12 @@ impl Show for History {
 }
 
 impl Show for LearningRateCurve {
+    fn bundle(&self) -> Bundle {
+        of_chart(self.plot())
+    }
+}
+
+impl Show for Embedding {
     fn bundle(&self) -> Bundle {
         of_chart(self.plot())
     }

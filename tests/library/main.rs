@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod demo;
+mod explain;
 mod files;
 mod gradients;
 mod hub;

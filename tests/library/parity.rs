@@ -17,7 +17,7 @@ pub fn draw(seed: u64, shape: &[usize]) -> Vec<f32> {
 }
 
 /// Drawn weights under torchvision's names and in its order.
-fn weights(shapes: &[(String, Vec<usize>)]) -> Weights {
+pub fn weights(shapes: &[(String, Vec<usize>)]) -> Weights {
     let tensor = |(seed, (name, shape)): (usize, &(String, Vec<usize>))| {
         let mut values = draw(seed as u64, shape);
         if name.ends_with("running_var") || (name.ends_with("weight") && shape.len() == 1) {
@@ -62,7 +62,7 @@ fn vgg16_state(normalised: bool) -> Vec<(String, Vec<usize>)> {
 }
 
 /// torchvision's `resnet50().state_dict()`, names and shapes.
-fn resnet50_state() -> Vec<(String, Vec<usize>)> {
+pub fn resnet50_state() -> Vec<(String, Vec<usize>)> {
     let mut state = Vec::new();
     let mut add = |conv: String, norm: String, weight: [usize; 4]| {
         state.push((format!("{conv}.weight"), weight.to_vec()));

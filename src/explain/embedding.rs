@@ -1,0 +1,150 @@
+//! Features in two dimensions, by principal components.
+
+use std::fmt;
+
+use candle_core::{DType, Tensor};
+use nalgebra::{DMatrix, SymmetricEigen};
+
+use crate::chart::Chart;
+use crate::data::Images;
+use crate::{Error, Result};
+
+/// Samples by the two directions in which their features differ most: what a model makes of its
+/// classes, seen at a glance. scikit-learn's `PCA(n_components=2)`.
+///
+/// ```
+/// use headstart::prelude::*;
+/// let features = Tensor::new(&[[0f32, 1.0, 0.0], [0.1, 1.1, 0.0], [5.0, 1.0, 0.0], [5.2, 0.9, 0.1]], &device())?;
+/// let classes = Tensor::new(&[0u32, 0, 1, 1], &device())?;
+/// let embedding = Embedding::new(&features, &classes, &["near", "far"])?;
+/// assert!(embedding.explained_variance_ratio()[0] > 0.99);
+/// assert!(embedding.of_class(1).all(|[x, _]| x > 2.0));
+/// # Ok::<(), headstart::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Embedding {
+    points: Vec<[f64; 2]>,
+    explained: [f64; 2],
+    classes: Vec<usize>,
+    names: Vec<String>,
+}
+
+impl Embedding {
+    /// Projects features, `[N, …]`, of samples whose classes are numbers `[N]`.
+    ///
+    /// The time grows with the cube of the number of samples or of features, whichever is smaller.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there are fewer than three samples or two features, not one class for
+    /// each, a class has no name, or a feature is not a number.
+    pub fn new(features: &Tensor, classes: &Tensor, names: &[impl AsRef<str>]) -> Result<Embedding> {
+        let samples = features.dims().first().copied().unwrap_or(0);
+        let width = features.elem_count() / samples.max(1);
+        let refuse =
+            |name, expected: &str, found: String| Error::Argument { name, expected: expected.into(), found };
+        if samples < 3 || width < 2 {
+            let found = format!("{samples} of {width}");
+            return Err(refuse("features", "at least three samples of two features or more", found));
+        }
+        let classes = classes.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        let classes: Vec<usize> = classes.into_iter().map(|class| class as usize).collect();
+        if classes.len() != samples {
+            let found = format!("{} classes for {samples} samples", classes.len());
+            return Err(refuse("classes", "one for each sample", found));
+        }
+        let names: Vec<String> = names.iter().map(|name| name.as_ref().to_owned()).collect();
+        if let Some(class) = classes.iter().find(|class| **class >= names.len()) {
+            return Err(refuse("class_names", &format!("a name for class {class}"), names.join(", ")));
+        }
+        let values = features.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(refuse("features", "numbers", value.to_string()));
+        }
+        let (points, explained) = principal(DMatrix::from_row_slice(samples, width, &values));
+        Ok(Embedding { points, explained, classes, names })
+    }
+
+    /// Where each sample lies.
+    pub fn points(&self) -> &[[f64; 2]] {
+        &self.points
+    }
+
+    /// Where the samples of one class lie.
+    pub fn of_class(&self, class: usize) -> impl Iterator<Item = [f64; 2]> {
+        let of = move |(point, own): (&[f64; 2], &usize)| (*own == class).then_some(*point);
+        self.points.iter().zip(&self.classes).filter_map(of)
+    }
+
+    /// What the classes are called.
+    pub fn class_names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Which share of the features' variance each of the two directions has.
+    pub fn explained_variance_ratio(&self) -> [f64; 2] {
+        self.explained
+    }
+
+    /// The samples as points of a chart, coloured by class.
+    ///
+    /// # Errors
+    /// [`Error::Chart`].
+    pub fn plot(&self) -> Result<Chart> {
+        Chart::of_embedding(self)
+    }
+}
+
+/// The rows' first two principal components and the shares of the variance that they have.
+fn principal(mut rows: DMatrix<f64>) -> (Vec<[f64; 2]>, [f64; 2]) {
+    for mut column in rows.column_iter_mut() {
+        let mean = column.mean();
+        column.add_scalar_mut(-mean);
+    }
+    // Of X'X and XX' the smaller has the same eigenvalues.
+    let wide = rows.ncols() > rows.nrows();
+    let product = if wide { &rows * rows.transpose() } else { rows.transpose() * &rows };
+    let all = product.trace().max(f64::MIN_POSITIVE);
+    let SymmetricEigen { eigenvectors, eigenvalues } = product.symmetric_eigen();
+    let mut order: Vec<usize> = (0..eigenvalues.len()).collect();
+    order.sort_by(|a, b| eigenvalues[*b].total_cmp(&eigenvalues[*a]));
+    let mut points = vec![[0.0; 2]; rows.nrows()];
+    let mut explained = [0.0; 2];
+    for (axis, at) in order.into_iter().take(2).enumerate() {
+        let vector = eigenvectors.column(at);
+        let direction = if wide { rows.transpose() * vector } else { vector.into_owned() };
+        let length = direction.norm();
+        if length > 0.0 {
+            // The largest part of a direction is positive, so that a second run gives the same.
+            let direction = direction.unscale(length * direction[direction.iamax()].signum());
+            let scores = &rows * direction;
+            points.iter_mut().zip(scores.iter()).for_each(|(point, score)| point[axis] = *score);
+        }
+        explained[axis] = (eigenvalues[at] / all).max(0.0);
+    }
+    (points, explained)
+}
+
+impl fmt::Display for Embedding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [first, second] = self.explained.map(|share| 100.0 * share);
+        write!(f, "two components have {first:.0} % and {second:.0} % of the variance")?;
+        for (class, name) in self.names.iter().enumerate() {
+            let count = self.of_class(class).count();
+            let mean = |axis: usize| {
+                self.of_class(class).map(|point| point[axis]).sum::<f64>() / count.max(1) as f64
+            };
+            write!(f, "\n{name}: {count} around ({:.2}, {:.2})", mean(0), mean(1))?;
+        }
+        Ok(())
+    }
+}
+
+impl Images {
+    /// Projects what a model makes of these pictures, `[N, …]`: see [`Embedding`].
+    ///
+    /// # Errors
+    /// Those of [`Embedding::new`].
+    pub fn embedding(&self, features: &Tensor) -> Result<Embedding> {
+        Embedding::new(features, &self.y, &self.class_names)
+    }
+}
