@@ -16,12 +16,13 @@ impl Chart {
 }
 
 fn draw(embedding: &Embedding) -> Result<String, Box<dyn std::error::Error>> {
-    let axis = |axis: usize| {
+    // The names of the classes stand to the right of the points.
+    let axis = |axis: usize, beyond: f64| {
         let values = || embedding.points().iter().map(move |point| point[axis]);
         let (low, high) =
             (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
-        let room = (high - low).max(1e-9) * 0.06;
-        low - room..high + room
+        let span = (high - low).max(1e-9);
+        low - 0.06 * span..high + beyond * span
     };
     let ratios = embedding.explained_variance_ratio();
     let title =
@@ -34,7 +35,7 @@ fn draw(embedding: &Embedding) -> Result<String, Box<dyn std::error::Error>> {
             .margin(12)
             .x_label_area_size(38)
             .y_label_area_size(56)
-            .build_cartesian_2d(axis(0), axis(1))?;
+            .build_cartesian_2d(axis(0, 0.4), axis(1, 0.06))?;
         chart
             .configure_mesh()
             .light_line_style(WHITE)
