@@ -1,12 +1,12 @@
 //! The convolution layer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
-use crate::ops::Conv;
+use crate::ops::{Conv, Kernels, Winograd};
 use crate::{Error, Result};
 
 /// What surrounds the picture while a window slides over it.
@@ -155,6 +155,7 @@ impl Build for Conv2D {
             kernel: Param::weight("kernel", &kernel)?,
             bias: if self.use_bias { Some(Param::weight("bias", &bias)?) } else { None },
             shape: [filters, height, width],
+            transformed: Mutex::new(None),
         }))
     }
 }
@@ -164,6 +165,8 @@ struct Built {
     kernel: Param,
     bias: Option<Param>,
     shape: [usize; 3],
+    /// The kernels as they were when they were last used without learning.
+    transformed: Mutex<Option<Arc<Kernels>>>,
 }
 
 impl Built {
@@ -179,6 +182,15 @@ impl Built {
         let before = [height, width].map(|side| padding.amount(side, kernel_size, strides).0);
         let output = [self.shape[1], self.shape[2]];
         let conv = Conv { stride: strides, dilation: 1, groups: self.groups(), before, output, relu };
+        let learns = x.track_op() || kernel.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
+        if !learns && Kernels::suit(&conv, kernel) {
+            let mut known = self.transformed.lock().unwrap_or_else(PoisonError::into_inner);
+            let kernels = Kernels::of(kernel, known.as_ref())?;
+            *known = Some(kernels.clone());
+            drop(known);
+            let y = x.apply_op1_no_bwd(&Winograd { conv, kernels, bias })?;
+            return if relu { Ok(y) } else { activation.apply(&y) };
+        }
         let y = match bias {
             Some(bias) => x.apply_op3(kernel, &bias, conv)?,
             None => x.apply_op2(kernel, conv)?,

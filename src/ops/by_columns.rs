@@ -35,7 +35,7 @@ impl Windows {
 
     pub(super) fn forward(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
         let (pixels, column, filters) = (self.output_pixels(), self.column(), self.filters);
-        let mut output = zeroed(self.pictures * self.conv.groups * filters * pixels);
+        let mut output = Vec::with_capacity(self.pictures * self.conv.groups * filters * pixels);
         let tiles = self.tiles(column);
         // Where one picture makes too few tasks, the filters are parted too.
         let tasks = self.pictures * self.conv.groups * tiles.len();
@@ -64,6 +64,8 @@ impl Windows {
                 finish(target, part.len(), pixels, width, bias, self.conv.relu);
             }
         });
+        // SAFETY: every tile of every filter was written.
+        unsafe { output.set_len(self.pictures * self.conv.groups * filters * pixels) };
         output
     }
 
@@ -218,7 +220,7 @@ fn zeroed(count: usize) -> Vec<f32> {
 }
 
 /// Tasks write to places of their own.
-struct Shared(*mut f32);
+pub(super) struct Shared(pub(super) *mut f32);
 
 // SAFETY: who uses it promises that no two tasks write to one place.
 unsafe impl Sync for Shared {}
@@ -226,7 +228,7 @@ unsafe impl Sync for Shared {}
 impl Shared {
     /// # Safety
     /// Inside the allocation.
-    unsafe fn at(&self, offset: usize) -> *mut f32 {
+    pub(super) unsafe fn at(&self, offset: usize) -> *mut f32 {
         unsafe { self.0.add(offset) }
     }
 }
@@ -237,8 +239,33 @@ impl Shared {
 /// # Safety
 /// The target has room for the product, and nobody else reads or writes it.
 unsafe fn product(
-    [rows, columns, inner]: [usize; 3],
+    sizes: [usize; 3],
     (target, stride, add): (*mut f32, usize, bool),
+    a: (&[f32], usize, usize),
+    b: (&[f32], usize, usize),
+) {
+    // SAFETY: the caller's promise.
+    unsafe { multiply(sizes, (target, stride, 1), add, a, b) }
+}
+
+/// The same, not added, for a target of any strides: from row to row, from column to column.
+///
+/// # Safety
+/// As for [`product`].
+pub(super) unsafe fn product_at(
+    sizes: [usize; 3],
+    target: (*mut f32, usize, usize),
+    a: (&[f32], usize, usize),
+    b: (&[f32], usize, usize),
+) {
+    // SAFETY: the caller's promise.
+    unsafe { multiply(sizes, target, false, a, b) }
+}
+
+unsafe fn multiply(
+    [rows, columns, inner]: [usize; 3],
+    (target, row, column): (*mut f32, usize, usize),
+    add: bool,
     (a, a_row, a_column): (&[f32], usize, usize),
     (b, b_row, b_column): (&[f32], usize, usize),
 ) {
@@ -254,8 +281,8 @@ unsafe fn product(
             columns,
             inner,
             target,
-            1,
-            stride as isize,
+            column as isize,
+            row as isize,
             add,
             a.as_ptr(),
             a_column as isize,

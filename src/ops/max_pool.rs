@@ -5,6 +5,7 @@
 //! gradient goes to the first maximum of each window, as in PyTorch.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
 /// Max pooling of `[N, C, H, W]`, as an op for [`Tensor::apply_op1`].
@@ -61,6 +62,56 @@ fn maps<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<(&'a [f32], [usi
     }
 }
 
+/// Writes the maxima of one map, a whole row of them at a time.
+struct Largest<'a> {
+    pool: &'a MaxPool,
+    map: &'a [f32],
+    sides: [usize; 2],
+    output: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Largest<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let MaxPool { size, stride, before, output: [_, columns] } = *self.pool;
+        let [height, width] = self.sides;
+        for (row, output) in self.output.chunks_exact_mut(columns).enumerate() {
+            output.fill(f32::NEG_INFINITY);
+            let top = (row * stride).saturating_sub(before[0]);
+            for y in top..(row * stride + size).saturating_sub(before[0]).min(height) {
+                for offset in 0..size {
+                    let first = before[1].saturating_sub(offset).div_ceil(stride);
+                    let end = (width + before[1]).saturating_sub(offset).div_ceil(stride).min(columns);
+                    if first >= end {
+                        continue;
+                    }
+                    let line = &self.map[y * width + first * stride + offset - before[1]..(y + 1) * width];
+                    let output = &mut output[first..end];
+                    match stride {
+                        1 => larger::<1>(output, line, stride),
+                        2 => larger::<2>(output, line, stride),
+                        _ => larger::<0>(output, line, stride),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Keeps the larger of each output and its pixel; `KNOWN` is the stride if that is known, or 0.
+#[inline(always)]
+fn larger<const KNOWN: usize>(output: &mut [f32], line: &[f32], stride: usize) {
+    let stride = if KNOWN == 0 { stride } else { KNOWN };
+    let line = &line[..(output.len() - 1) * stride + 1];
+    for at in 0..output.len() {
+        let value = line[at * stride];
+        // A NaN wins, so that it is seen.
+        output[at] = if value > output[at] || value.is_nan() { value } else { output[at] };
+    }
+}
+
 impl CustomOp1 for MaxPool {
     fn name(&self) -> &'static str {
         "max-pool"
@@ -71,10 +122,9 @@ impl CustomOp1 for MaxPool {
         let shape = self.output_shape(layout)?;
         let mut output = vec![0f32; shape.elem_count()];
         let (inputs, outputs) = (sides[0] * sides[1], self.output[0] * self.output[1]);
+        let arch = pulp::Arch::new();
         output.par_chunks_mut(outputs).zip(values.par_chunks(inputs)).for_each(|(output, map)| {
-            for (out, at) in output.iter_mut().zip(self.maxima(map, sides)) {
-                *out = map[at];
-            }
+            arch.dispatch(Largest { pool: self, map, sides, output });
         });
         Ok((CpuStorage::F32(output), shape))
     }

@@ -8,9 +8,11 @@ mod max_pool;
 mod relu;
 mod slices;
 mod windows;
+mod winograd;
 
 pub use batch_norm::{BatchNorm, BatchStatistics, ScaleShift};
 pub use conv::Conv;
 pub use max_pool::MaxPool;
 pub use relu::Relu;
 pub(crate) use slices::{contiguous, values};
+pub(crate) use winograd::{Kernels, Winograd};

@@ -1,0 +1,59 @@
+//! How long a network takes: `cargo run --release --example speed -- NETWORK TASK BATCH SIDE`.
+//!
+//! The task is `forward` (without top, at rest), `all` (forward and backward, everything learning) or
+//! the name of a layer from which on it learns. Prints the median seconds of a batch, and the peak
+//! memory in MB.
+
+use std::time::Instant;
+
+use headstart::prelude::*;
+
+const SECONDS: f64 = 4.0;
+const LEAST: usize = 5;
+
+fn main() -> headstart::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [network, task, batch, side] = arguments.as_slice() else {
+        eprintln!("expected NETWORK TASK BATCH SIDE, as in: vgg16 forward 4 224");
+        std::process::exit(2);
+    };
+    let (batch, side): (usize, usize) = (batch.parse().expect("a number"), side.parse().expect("a number"));
+    let network = match network.as_str() {
+        "vgg16" => Vgg16::new(Weights::Random(0)),
+        _ => ResNet50::new(Weights::Random(0)),
+    };
+    let base = network.include_top(false).input_shape((3, side, side)).build()?;
+    let x = random_uniform((batch, 3, side, side), -1.0, 1.0)?;
+    let mode = match task.as_str() {
+        "forward" => Mode::Inference,
+        "all" => Mode::Training,
+        layer => {
+            base.freeze();
+            base.unfreeze_from(layer)?;
+            Mode::Training
+        }
+    };
+    let mut times = Vec::new();
+    let begin = Instant::now();
+    while times.len() < LEAST || begin.elapsed().as_secs_f64() < SECONDS {
+        let begin = Instant::now();
+        let y = base.forward(&x, mode)?;
+        if mode == Mode::Training {
+            y.sqr()?.sum_all()?.backward()?;
+        }
+        times.push(begin.elapsed().as_secs_f64());
+    }
+    // The first warms up.
+    let times = &mut times[1..];
+    times.sort_by(f64::total_cmp);
+    println!("{:.4} {:.0}", times[times.len() / 2], peak_memory());
+    Ok(())
+}
+
+/// In MB, where the system tells.
+fn peak_memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+    kilobytes.unwrap_or(f64::NAN) / 1e3
+}
