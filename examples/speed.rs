@@ -2,7 +2,7 @@
 //!
 //! The task is `forward` (without top, at rest), `all` (forward and backward, everything learning) or
 //! the name of a layer from which on it learns. Prints the median seconds of a batch, and the peak
-//! memory in MB.
+//! memory in MB. A task that ends in `.onnx` is a file to write the network to.
 
 use std::time::Instant;
 
@@ -23,6 +23,9 @@ fn main() -> headstart::Result<()> {
         _ => ResNet50::new(Weights::Random(0)),
     };
     let base = network.include_top(false).input_shape((3, side, side)).build()?;
+    if task.ends_with(".onnx") {
+        return base.export_onnx(task);
+    }
     let x = random_uniform((batch, 3, side, side), -1.0, 1.0)?;
     let mode = match task.as_str() {
         "forward" => Mode::Inference,

@@ -32,6 +32,8 @@ const USE_PRELUDE: &str = "use headstart::prelude::*;";
 /// made with it as no more than its `Debug`.
 const ALLOW_QUESTION_MARK: &str = "headstart::check_interrupt()?;";
 const FIRST_LOOK: &str = "Tensor::zeros(1, DType::F32, &device())?.";
+/// How often candle's threads look for work before they sleep.
+const SPINNING_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
 /// How often a cell that waits for input looks whether it is to stop.
 const GLANCE: Duration = Duration::from_millis(100);
 
@@ -90,6 +92,10 @@ impl Engine {
             std::env::set_var(CHECKPOINTS_VARIABLE, session.checkpoints());
             // An error is its message: where in the library it arose is no help in a notebook.
             std::env::set_var("RUST_LIB_BACKTRACE", "0");
+            // candle's own threads would else wait for work by spinning, on cores that others need.
+            if std::env::var_os(SPINNING_VARIABLE).is_none() {
+                std::env::set_var(SPINNING_VARIABLE, "100");
+            }
             if let Ok(template) = Template::expected() {
                 std::env::set_var(LIBRARY_VARIABLE, template.library());
                 std::env::set_var(toolchain::SOURCES_VARIABLE, template.library_sources());

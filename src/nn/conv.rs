@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
-use crate::ops::{Conv, Kernels, Winograd};
+use crate::ops::{After, AtOnce, Conv, Kernels, Winograd};
 use crate::{Error, Result};
 
 /// What surrounds the picture while a window slides over it.
@@ -174,28 +174,37 @@ impl Built {
         if self.config.depthwise { self.shape[0] } else { 1 }
     }
 
-    /// On the CPU, the ReLU within.
-    fn convolve(&self, x: &Tensor, kernel: &Tensor, bias: Option<Tensor>) -> Result<Tensor> {
+    fn op(&self, x: &Tensor) -> Result<Conv> {
         let Conv2D { kernel_size, strides, padding, activation, .. } = self.config;
-        let relu = activation == Activation::Relu;
         let (_, _, height, width) = x.dims4()?;
         let before = [height, width].map(|side| padding.amount(side, kernel_size, strides).0);
-        let output = [self.shape[1], self.shape[2]];
-        let conv = Conv { stride: strides, dilation: 1, groups: self.groups(), before, output, relu };
+        let (output, relu) = ([self.shape[1], self.shape[2]], activation == Activation::Relu);
+        Ok(Conv { stride: strides, dilation: 1, groups: self.groups(), before, output, relu })
+    }
+
+    /// On the CPU, the ReLU within.
+    fn convolve(&self, x: &Tensor, kernel: &Tensor, bias: Option<Tensor>) -> Result<Tensor> {
+        let conv = self.op(x)?;
         let learns = x.track_op() || kernel.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
-        if !learns && Kernels::suit(&conv, kernel) {
-            let mut known = self.transformed.lock().unwrap_or_else(PoisonError::into_inner);
-            let kernels = Kernels::of(kernel, known.as_ref())?;
-            *known = Some(kernels.clone());
-            drop(known);
-            let y = x.apply_op1_no_bwd(&Winograd { conv, kernels, bias })?;
-            return if relu { Ok(y) } else { activation.apply(&y) };
-        }
         let y = match bias {
+            bias if !learns && Kernels::suit(&conv, kernel) => {
+                self.quick(x, kernel, conv, After { bias, relu: conv.relu, ..After::default() })?
+            }
             Some(bias) => x.apply_op3(kernel, &bias, conv)?,
             None => x.apply_op2(kernel, conv)?,
         };
-        if relu { Ok(y) } else { activation.apply(&y) }
+        if conv.relu { Ok(y) } else { self.config.activation.apply(&y) }
+    }
+
+    /// By kernels that are transformed once.
+    fn quick(&self, x: &Tensor, kernel: &Tensor, conv: Conv, after: After) -> Result<Tensor> {
+        let kernels = {
+            let mut known = self.transformed.lock().unwrap_or_else(PoisonError::into_inner);
+            let kernels = Kernels::of(kernel, known.as_ref())?;
+            *known = Some(kernels.clone());
+            kernels
+        };
+        Ok(x.apply_op1_no_bwd(&Winograd { conv, kernels, after })?)
     }
 }
 
@@ -220,6 +229,21 @@ impl Layer for Built {
             None => y,
         };
         self.config.activation.apply(&y)
+    }
+
+    fn forward_with(&self, x: &Tensor, mode: Mode, after: After) -> Result<Option<Tensor>> {
+        let (kernel, bias) = (self.kernel.value(mode), self.bias.as_ref().map(|bias| bias.value(mode)));
+        let learns = x.track_op() || kernel.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
+        let is_plain = self.config.activation == Activation::Linear && !self.config.depthwise;
+        if learns || !is_plain || !x.device().is_cpu() {
+            return Ok(None);
+        }
+        let (x, after) = (x.contiguous()?, After { bias, ..after });
+        let conv = self.op(&x)?;
+        Ok(Some(match Kernels::suit(&conv, &kernel) {
+            true => self.quick(&x, &kernel, conv, after)?,
+            false => x.apply_op2_no_bwd(&kernel, &AtOnce { conv, after })?,
+        }))
     }
 
     fn output_shape(&self) -> &[usize] {

@@ -2,8 +2,9 @@
 
 use candle_core::Tensor;
 
-use super::{Activation, Mode, Model};
+use super::{Activation, LayerConfig, Mode, Model};
 use crate::Result;
+use crate::ops::After;
 
 impl Model {
     /// Runs the model on a batch, `[N, …]`, and keeps what training needs if so told.
@@ -86,11 +87,22 @@ impl Model {
         }
         let mut values: Vec<Option<Tensor>> = vec![None; nodes.len()];
         values[from] = Some(value);
+        // Nodes whose work was done with that of one before them.
+        let mut done = vec![false; nodes.len()];
         for (at, node) in nodes.iter().enumerate().skip(from + 1) {
-            let inputs: Vec<&Tensor> =
-                node.inputs().map(|input| values[input].as_ref().expect("inputs come first")).collect();
-            let output = node.layer.forward(&inputs, mode)?;
-            values[at] = Some(output);
+            if !done[at] {
+                match self.at_once(at, last, &values, mode, wanted)? {
+                    Some((chain, output)) => {
+                        values[*chain.last().unwrap_or(&at)] = Some(output);
+                        chain.into_iter().for_each(|place| done[place] = true);
+                    }
+                    None => {
+                        let input = |input: usize| values[input].as_ref().expect("inputs come first");
+                        let inputs: Vec<&Tensor> = node.inputs().map(input).collect();
+                        values[at] = Some(node.layer.forward(&inputs, mode)?);
+                    }
+                }
+            }
             for input in node.inputs() {
                 if last_use[input] == at && !wanted.contains(&input) {
                     values[input] = None;
@@ -98,5 +110,53 @@ impl Model {
             }
         }
         Ok(wanted.iter().map(|&at| values[at].clone().expect("what is wanted is kept")).collect())
+    }
+
+    /// A convolution at rest with the normalisation, the sum and the ReLU that follow it, where
+    /// nobody else wants what is between: their places after the convolution, and what the last of
+    /// them gives.
+    fn at_once(
+        &self,
+        at: usize,
+        last: usize,
+        values: &[Option<Tensor>],
+        mode: Mode,
+        wanted: &[usize],
+    ) -> Result<Option<(Vec<usize>, Tensor)>> {
+        let nodes = &self.nodes()[..=last];
+        let Some(LayerConfig::Conv2D(_)) = nodes[at].config else { return Ok(None) };
+        // The one place that takes what a place gives.
+        let next = |place: usize| {
+            let mut users =
+                (place + 1..=last).filter(|user| nodes[*user].inputs().any(|input| input == place));
+            users.next().filter(|_| users.next().is_none() && !wanted.contains(&place))
+        };
+        let config =
+            |place: Option<usize>| place.and_then(|place| Some((place, nodes[place].config.as_ref()?)));
+        let (mut chain, mut after) = (Vec::new(), After::default());
+        let Some((norm, LayerConfig::BatchNormalization(_))) = config(next(at)) else { return Ok(None) };
+        after.affine = nodes[norm].layer.scale_and_shift(mode)?;
+        if after.affine.is_none() {
+            return Ok(None);
+        }
+        chain.push(norm);
+        let mut place = norm;
+        if let Some((sum, LayerConfig::Add(_))) = config(next(place)) {
+            let others: Vec<usize> = nodes[sum].inputs().filter(|input| *input != place).collect();
+            if let (&[other], 2) = (others.as_slice(), nodes[sum].inputs().count())
+                && let Some(value) = values[other].as_ref().filter(|value| !value.track_op())
+            {
+                after.residual = Some(value.contiguous()?);
+                chain.push(sum);
+                place = sum;
+            }
+        }
+        if let Some((relu, LayerConfig::Activation(Activation::Relu))) = config(next(place)) {
+            after.relu = true;
+            chain.push(relu);
+        }
+        let x = nodes[at].inputs().next().and_then(|input| values[input].as_ref());
+        let Some(x) = x else { return Ok(None) };
+        Ok(nodes[at].layer.forward_with(x, mode, after)?.map(|output| (chain, output)))
     }
 }

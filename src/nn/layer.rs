@@ -7,6 +7,7 @@ use rand::rngs::ChaCha8Rng;
 
 use super::{Activation, LayerConfig, Model, Param};
 use crate::Result;
+use crate::ops::After;
 
 /// Whether a forward pass is to be learned from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,19 @@ pub trait Layer: Send + Sync {
     /// As [`Layer::forward`], without the last function: what a loss takes to be safe with numbers.
     fn forward_linear(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
         self.forward(inputs, mode)
+    }
+
+    /// A convolution with what follows it at once, or nothing where it cannot be had: where the
+    /// convolution learns, has a function of its own, or is not on the CPU.
+    #[doc(hidden)]
+    fn forward_with(&self, _: &Tensor, _: Mode, _: After) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// A scale and a shift for each channel, if that is all the layer does and neither learns.
+    #[doc(hidden)]
+    fn scale_and_shift(&self, _: Mode) -> Result<Option<(Tensor, Tensor)>> {
+        Ok(None)
     }
 
     /// The shape of its output.

@@ -107,10 +107,18 @@ impl Built {
         self.keep(&mean.detach(), &variance.detach())?;
         let scale = (gamma / (variance + self.config.epsilon)?.sqrt()?)?;
         let shift = (beta - (mean * &scale)?)?;
-        self.scale_and_shift(x, &scale, &shift)
+        self.transform(x, &scale, &shift)
     }
 
-    fn scale_and_shift(&self, x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
+    /// Scale and shift by the moving statistics.
+    fn at_rest(&self, mode: Mode) -> Result<(Tensor, Tensor)> {
+        let known = |param: &Param| param.value(Mode::Inference);
+        let scale = (self.gamma.value(mode) / (known(&self.variance) + self.config.epsilon)?.sqrt()?)?;
+        let shift = (self.beta.value(mode) - (known(&self.mean) * &scale)?)?;
+        Ok((scale, shift))
+    }
+
+    fn transform(&self, x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
         let mut dims = vec![1; x.rank()];
         dims[1] = self.shape[0];
         Ok(x.broadcast_mul(&scale.reshape(dims.as_slice())?)?.broadcast_add(&shift.reshape(dims)?)?)
@@ -127,13 +135,16 @@ impl Layer for Built {
         if mode == Mode::Training && self.gamma.is_trainable() && !self.mean.is_at_rest() {
             return self.train(x);
         }
-        let known = |param: &Param| param.value(Mode::Inference);
-        let scale = (self.gamma.value(mode) / (known(&self.variance) + self.config.epsilon)?.sqrt()?)?;
-        let shift = (self.beta.value(mode) - (known(&self.mean) * &scale)?)?;
+        let (scale, shift) = self.at_rest(mode)?;
         match x.device().is_cpu() {
             true => Ok(x.contiguous()?.apply_op3(&scale, &shift, ScaleShift)?),
-            false => self.scale_and_shift(x, &scale, &shift),
+            false => self.transform(x, &scale, &shift),
         }
+    }
+
+    fn scale_and_shift(&self, mode: Mode) -> Result<Option<(Tensor, Tensor)>> {
+        let learns = [&self.gamma, &self.beta].iter().any(|param| param.is_trainable());
+        if mode == Mode::Training && learns { Ok(None) } else { self.at_rest(mode).map(Some) }
     }
 
     fn output_shape(&self) -> &[usize] {

@@ -4,8 +4,11 @@
 
 use std::ops::Range;
 
+use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
+use super::after::Epilogue;
+use super::scratch::with_buffers;
 use super::windows::Windows;
 
 /// Columns of a tile take about this many numbers, half of a common second-level cache.
@@ -33,7 +36,16 @@ impl Windows {
         (0..channels).step_by(size.max(1)).map(|first| first..(first + size).min(channels)).collect()
     }
 
-    pub(super) fn forward(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    /// Numbers in the largest tile's columns of some channels.
+    fn room(&self, channels: usize, tiles: &[Range<usize>]) -> usize {
+        let rows = tiles.first().map_or(0, Range::len);
+        if self.is_pointwise() { 0 } else { channels * self.window_pixels() * rows * self.conv.output[1] }
+    }
+
+    pub(super) fn forward(&self, x: &[f32], w: &[f32], epilogue: &Epilogue) -> Vec<f32> {
+        if self.are_small() {
+            return self.forward_together(x, w, epilogue);
+        }
         let (pixels, column, filters) = (self.output_pixels(), self.column(), self.filters);
         let mut output = Vec::with_capacity(self.pictures * self.conv.groups * filters * pixels);
         let tiles = self.tiles(column);
@@ -45,24 +57,32 @@ impl Windows {
             .flat_map(|at| tiles.iter().map(move |tile| (at, tile)))
             .flat_map(|(at, tile)| parts.iter().map(move |part| (at, tile, part)))
             .collect();
-        tasks.into_par_iter().for_each_init(Vec::new, |buffer, (at, tile, part)| {
-            let (picture, group) = (at / self.conv.groups, at % self.conv.groups);
-            let columns = self.columns(x, picture, group, 0..self.inputs, tile, buffer);
-            let (start, width) = (tile.start * self.conv.output[1], tile.len() * self.conv.output[1]);
-            let kernels = &w[(group * filters + part.start) * column..];
-            let first = at * filters + part.start;
-            let bias = bias.map(|bias| &bias[group * filters + part.start..]);
-            // SAFETY: each task writes filters and pixels of its own.
-            unsafe {
-                let target = target.at(first * pixels + start);
-                product(
-                    [part.len(), width, column],
-                    (target, pixels, false),
-                    (kernels, column, 1),
-                    (columns.values, columns.stride, 1),
-                );
-                finish(target, part.len(), pixels, width, bias, self.conv.relu);
-            }
+        tasks.into_par_iter().for_each(|(at, tile, part)| {
+            with_buffers([self.room(self.inputs, &tiles), 0], |[buffer, _]| {
+                let (picture, group) = (at / self.conv.groups, at % self.conv.groups);
+                let columns = self.columns(x, picture, group, 0..self.inputs, tile, buffer);
+                let (start, width) = (tile.start * self.conv.output[1], tile.len() * self.conv.output[1]);
+                let kernels = &w[(group * filters + part.start) * column..];
+                let first = at * filters + part.start;
+                // SAFETY: each task writes filters and pixels of its own.
+                unsafe {
+                    product(
+                        [part.len(), width, column],
+                        (target.at(first * pixels + start), pixels, false),
+                        (kernels, column, 1),
+                        (columns.values, columns.stride, 1),
+                    );
+                }
+                if epilogue.is_nothing() {
+                    return;
+                }
+                for filter in 0..part.len() {
+                    let at = (first + filter) * pixels + start;
+                    // SAFETY: the task's own pixels of this filter, while they are in the cache.
+                    let row = unsafe { std::slice::from_raw_parts_mut(target.at(at), width) };
+                    epilogue.apply(row, group * filters + part.start + filter, at);
+                }
+            })
         });
         // SAFETY: every tile of every filter was written.
         unsafe { output.set_len(self.pictures * self.conv.groups * filters * pixels) };
@@ -71,6 +91,9 @@ impl Windows {
 
     /// The gradient of the input, from the kernels and the output's gradient.
     pub(super) fn input_gradient(&self, w: &[f32], gradient: &[f32]) -> Vec<f32> {
+        if self.are_small() {
+            return self.input_gradient_together(w, gradient);
+        }
         let (pixels, column, filters) = (self.output_pixels(), self.column(), self.filters);
         let mut result = zeroed(self.pictures * self.conv.groups * self.inputs * self.input_pixels());
         let target = Shared(result.as_mut_ptr());
@@ -78,44 +101,50 @@ impl Windows {
         let tasks: Vec<(usize, &Range<usize>)> = (0..self.pictures * self.conv.groups)
             .flat_map(|at| blocks.iter().map(move |block| (at, block)))
             .collect();
-        tasks.into_par_iter().for_each_init(Vec::new, |buffer, (at, block)| {
-            let group = at % self.conv.groups;
-            let height = block.len() * self.window_pixels();
-            let kernels = &w[group * filters * column + block.start * self.window_pixels()..];
-            // SAFETY: each task writes the gradient of channels of its own.
-            let target = unsafe {
-                let first = (at * self.inputs + block.start) * self.input_pixels();
-                std::slice::from_raw_parts_mut(target.at(first), block.len() * self.input_pixels())
-            };
-            for tile in self.tiles(height) {
-                let (start, width) = (tile.start * self.conv.output[1], tile.len() * self.conv.output[1]);
-                let gradient = &gradient[at * filters * pixels + start..];
-                let from = ((kernels, 1, column), (gradient, pixels, 1));
-                if self.is_pointwise() {
-                    // SAFETY: the block's channels, tile by tile.
-                    unsafe {
-                        product(
-                            [height, width, filters],
-                            (target[start..].as_mut_ptr(), pixels, false),
-                            from.0,
-                            from.1,
-                        )
-                    };
-                    continue;
-                }
-                buffer.resize(height * width, 0.0);
-                // SAFETY: the buffer is as large as the product.
-                unsafe {
-                    product([height, width, filters], (buffer.as_mut_ptr(), width, false), from.0, from.1)
+        tasks.into_par_iter().for_each(|(at, block)| {
+            let tiles = self.tiles(block.len() * self.window_pixels());
+            with_buffers([self.room(block.len(), &tiles), 0], |[buffer, _]| {
+                let group = at % self.conv.groups;
+                let height = block.len() * self.window_pixels();
+                let kernels = &w[group * filters * column + block.start * self.window_pixels()..];
+                // SAFETY: each task writes the gradient of channels of its own.
+                let target = unsafe {
+                    let first = (at * self.inputs + block.start) * self.input_pixels();
+                    std::slice::from_raw_parts_mut(target.at(first), block.len() * self.input_pixels())
                 };
-                self.scatter(buffer, target, block.len(), &tile);
-            }
+                for tile in tiles {
+                    let (start, width) = (tile.start * self.conv.output[1], tile.len() * self.conv.output[1]);
+                    let gradient = &gradient[at * filters * pixels + start..];
+                    let from = ((kernels, 1, column), (gradient, pixels, 1));
+                    if self.is_pointwise() {
+                        // SAFETY: the block's channels, tile by tile.
+                        unsafe {
+                            product(
+                                [height, width, filters],
+                                (target[start..].as_mut_ptr(), pixels, false),
+                                from.0,
+                                from.1,
+                            )
+                        };
+                        continue;
+                    }
+                    let buffer = &mut buffer[..height * width];
+                    // SAFETY: the buffer is as large as the product.
+                    unsafe {
+                        product([height, width, filters], (buffer.as_mut_ptr(), width, false), from.0, from.1)
+                    };
+                    self.scatter(buffer, target, block.len(), &tile);
+                }
+            })
         });
         result
     }
 
     /// The gradient of the kernels, from the input and the output's gradient.
     pub(super) fn kernel_gradient(&self, x: &[f32], gradient: &[f32]) -> Vec<f32> {
+        if self.are_small() {
+            return self.kernel_gradient_together(x, gradient);
+        }
         let (pixels, column, filters) = (self.output_pixels(), self.column(), self.filters);
         let whole = self.conv.groups * filters * column;
         // Small kernels are summed picture by picture, which makes more tasks.
@@ -128,27 +157,31 @@ impl Windows {
             .flat_map(|pictures| (0..self.conv.groups).map(move |group| (pictures.clone(), group)))
             .flat_map(|(pictures, group)| blocks.iter().map(move |block| (pictures.clone(), group, block)))
             .collect();
-        tasks.into_par_iter().for_each_init(Vec::new, |buffer, (pictures, group, block)| {
-            let height = block.len() * self.window_pixels();
-            let first = if apart { pictures.start * whole } else { 0 };
-            let first = first + group * filters * column + block.start * self.window_pixels();
-            for picture in pictures {
-                for tile in self.tiles(height) {
-                    let columns = self.columns(x, picture, group, block.clone(), &tile, buffer);
-                    let (start, width) = (tile.start * self.conv.output[1], tile.len() * self.conv.output[1]);
-                    let gradient =
-                        &gradient[(picture * self.conv.groups + group) * filters * pixels + start..];
-                    // SAFETY: each task adds to the gradients of channels of its own.
-                    unsafe {
-                        product(
-                            [filters, height, width],
-                            (target.at(first), column, true),
-                            (gradient, pixels, 1),
-                            (columns.values, 1, columns.stride),
-                        );
+        tasks.into_par_iter().for_each(|(pictures, group, block)| {
+            let tiles = self.tiles(block.len() * self.window_pixels());
+            with_buffers([self.room(block.len(), &tiles), 0], |[buffer, _]| {
+                let height = block.len() * self.window_pixels();
+                let first = if apart { pictures.start * whole } else { 0 };
+                let first = first + group * filters * column + block.start * self.window_pixels();
+                for picture in pictures {
+                    for tile in &tiles {
+                        let columns = self.columns(x, picture, group, block.clone(), tile, &mut *buffer);
+                        let (start, width) =
+                            (tile.start * self.conv.output[1], tile.len() * self.conv.output[1]);
+                        let gradient =
+                            &gradient[(picture * self.conv.groups + group) * filters * pixels + start..];
+                        // SAFETY: each task adds to the gradients of channels of its own.
+                        unsafe {
+                            product(
+                                [filters, height, width],
+                                (target.at(first), column, true),
+                                (gradient, pixels, 1),
+                                (columns.values, 1, columns.stride),
+                            );
+                        }
                     }
                 }
-            }
+            })
         });
         if apart && self.pictures > 1 {
             let (sum, rest) = partials.split_at_mut(whole);
@@ -171,7 +204,7 @@ impl Windows {
         group: usize,
         channels: Range<usize>,
         rows: &Range<usize>,
-        buffer: &'a mut Vec<f32>,
+        buffer: &'a mut [f32],
     ) -> Columns<'a> {
         let first = (picture * self.conv.groups + group) * self.inputs + channels.start;
         let x = &x[first * self.input_pixels()..(first + channels.len()) * self.input_pixels()];
@@ -179,7 +212,8 @@ impl Windows {
             return Columns { values: &x[rows.start * self.conv.output[1]..], stride: self.input_pixels() };
         }
         let width = rows.len() * self.conv.output[1];
-        buffer.resize(channels.len() * self.window_pixels() * width, 0.0);
+        let buffer = &mut buffer[..channels.len() * self.window_pixels() * width];
+        let arch = pulp::Arch::new();
         self.each_row(channels.len(), rows, |channel, row, at, span| {
             let target = &mut buffer[at..at + self.conv.output[1]];
             let Some((row, from)) = row.zip(span.from) else { return target.fill(0.0) };
@@ -189,6 +223,7 @@ impl Windows {
             let target = &mut target[span.inside.clone()];
             match self.conv.stride {
                 1 => target.copy_from_slice(&source[..target.len()]),
+                2 => arch.dispatch(EverySecond { target, source }),
                 stride => target.iter_mut().zip(source.iter().step_by(stride)).for_each(|(t, s)| *t = *s),
             }
         });
@@ -206,6 +241,24 @@ impl Windows {
                 stride => target.iter_mut().step_by(stride).zip(source).for_each(|(t, s)| *t += s),
             }
         });
+    }
+}
+
+/// Copies every second pixel.
+struct EverySecond<'a> {
+    target: &'a mut [f32],
+    source: &'a [f32],
+}
+
+impl NullaryFnOnce for EverySecond<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let source = &self.source[..2 * self.target.len() - 1];
+        for at in 0..self.target.len() {
+            self.target[at] = source[2 * at];
+        }
     }
 }
 
@@ -297,35 +350,5 @@ unsafe fn multiply(
             false,
             gemm::Parallelism::None,
         );
-    }
-}
-
-/// Adds the bias and takes the ReLU, while the tile is in the cache.
-///
-/// # Safety
-/// As for [`product`].
-unsafe fn finish(
-    target: *mut f32,
-    filters: usize,
-    stride: usize,
-    width: usize,
-    bias: Option<&[f32]>,
-    relu: bool,
-) {
-    if bias.is_none() && !relu {
-        return;
-    }
-    for filter in 0..filters {
-        // SAFETY: the row of this filter, inside the target.
-        let row = unsafe { std::slice::from_raw_parts_mut(target.add(filter * stride), width) };
-        let bias = bias.map_or(0.0, |bias| bias[filter]);
-        match relu {
-            // So that a NaN stays one.
-            true => row.iter_mut().for_each(|value| {
-                let sum = *value + bias;
-                *value = if sum < 0.0 { 0.0 } else { sum };
-            }),
-            false => row.iter_mut().for_each(|value| *value += bias),
-        }
     }
 }

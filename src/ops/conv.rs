@@ -9,6 +9,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
+use super::after::Epilogue;
 use super::depthwise;
 use super::relu::relu_gradient;
 use super::slices::{channel_sums, contiguous, values};
@@ -33,7 +34,7 @@ pub struct Conv {
 }
 
 impl Conv {
-    fn sizes(self, x: &Shape, w: &Shape) -> Result<Windows> {
+    pub(super) fn sizes(self, x: &Shape, w: &Shape) -> Result<Windows> {
         let (pictures, channels, height, width) = x.dims4()?;
         let (filters, inputs, window_height, window_width) = w.dims4()?;
         if channels != inputs * self.groups || filters % self.groups != 0 {
@@ -59,7 +60,7 @@ impl Conv {
         let (x, w) = (contiguous(x, x_layout)?, contiguous(w, w_layout)?);
         let output = match sizes.is_depthwise() {
             true => depthwise::forward(&sizes, x, w, bias),
-            false => sizes.forward(x, w, bias),
+            false => sizes.forward(x, w, &Epilogue { bias, relu: self.relu, ..Epilogue::default() }),
         };
         let shape = (sizes.pictures, sizes.filters * self.groups, self.output[0], self.output[1]);
         Ok((CpuStorage::F32(output), shape.into()))

@@ -1,15 +1,20 @@
 //! What candle lacks, gets wrong or does slowly on the CPU, each with its gradient.
 
+mod after;
 mod batch_norm;
 mod by_columns;
 mod conv;
 mod depthwise;
 mod max_pool;
 mod relu;
+mod scratch;
 mod slices;
+mod together;
 mod windows;
 mod winograd;
 
+pub use after::After;
+pub(crate) use after::AtOnce;
 pub use batch_norm::{BatchNorm, BatchStatistics, ScaleShift};
 pub use conv::Conv;
 pub use max_pool::MaxPool;

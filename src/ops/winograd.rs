@@ -18,7 +18,9 @@ use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
 use super::Conv;
+use super::after::{After, Epilogue};
 use super::by_columns::{Shared, product_at};
+use super::scratch::with_buffers;
 use super::slices::{contiguous, values};
 
 /// Outputs of a square in each direction.
@@ -120,14 +122,7 @@ fn kernel_transform(kernel: &[f32]) -> [f32; PLACES] {
 pub(crate) struct Winograd {
     pub(crate) conv: Conv,
     pub(crate) kernels: Arc<Kernels>,
-    pub(crate) bias: Option<Tensor>,
-}
-
-/// What a task works in.
-#[derive(Default)]
-struct Buffers {
-    seen: Vec<f32>,
-    made: Vec<f32>,
+    pub(crate) after: After,
 }
 
 /// What one picture and the squares on it are like.
@@ -140,13 +135,11 @@ struct Sizes {
 }
 
 impl Winograd {
-    fn forward(&self, x: &[f32], pictures: usize, input: [usize; 2]) -> Result<Vec<f32>> {
+    fn forward(&self, x: &[f32], pictures: usize, input: [usize; 2], epilogue: Epilogue) -> Vec<f32> {
         let Kernels { filters, channels, .. } = *self.kernels;
-        let Conv { output, before, relu, .. } = self.conv;
+        let Conv { output, before, .. } = self.conv;
         let sizes = Sizes { input, output, before, squares: output.map(|side| side.div_ceil(OUT)) };
         let outside = output[0] * output[1];
-        let bias = self.bias.as_ref().map(|bias| values(bias)).transpose()?;
-        let bias = bias.as_deref();
         let each = sizes.squares[0] * sizes.squares[1];
         let all = pictures * each;
         let blocks = all.div_ceil(SQUARES);
@@ -160,13 +153,10 @@ impl Winograd {
         let mut result = Vec::with_capacity(pictures * filters * outside);
         let target = Shared(result.as_mut_ptr());
         let arch = pulp::Arch::new();
-        (0..blocks * parts).into_par_iter().for_each_init(
-            Buffers::default,
-            |Buffers { seen, made }, task| {
-                let (squares, part) = (block(task / parts), part(task % parts));
-                let (count, width) = (squares.len(), part.len());
-                seen.resize(PLACES * SQUARES * channels, 0.0);
-                made.resize(PLACES * SQUARES * filters, 0.0);
+        (0..blocks * parts).into_par_iter().for_each(|task| {
+            let (squares, part) = (block(task / parts), part(task % parts));
+            let (count, width) = (squares.len(), part.len());
+            with_buffers([PLACES * count * channels, PLACES * count * width], |[seen, made]| {
                 arch.dispatch(Seen { sizes: &sizes, x, squares: squares.clone(), channels, to: seen });
                 for place in 0..PLACES {
                     // SAFETY: the buffer has room for each place's squares and filters.
@@ -186,15 +176,14 @@ impl Winograd {
                     squares,
                     filters: part,
                     of: filters,
-                    bias,
-                    relu,
+                    epilogue,
                     target,
                 });
-            },
-        );
+            });
+        });
         // SAFETY: every square of every map was written.
         unsafe { result.set_len(pictures * filters * outside) };
-        Ok(result)
+        result
     }
 }
 
@@ -293,8 +282,7 @@ struct Made<'a> {
     filters: Range<usize>,
     /// So many filters there are in all.
     of: usize,
-    bias: Option<&'a [f32]>,
-    relu: bool,
+    epilogue: Epilogue<'a>,
     /// All maps; nobody else writes these squares of these filters.
     target: &'a Shared,
 }
@@ -302,9 +290,11 @@ struct Made<'a> {
 impl NullaryFnOnce for Made<'_> {
     type Output = ();
 
+    // Lanes run across arrays here, which no iterator of one of them shows.
+    #[allow(clippy::needless_range_loop)]
     #[inline(always)]
     fn call(self) {
-        let Made { sizes, from, squares, filters, of, bias, relu, target } = self;
+        let Made { sizes, from, squares, filters, of, epilogue, target } = self;
         let [height, width] = sizes.output;
         let each = sizes.squares[0] * sizes.squares[1];
         for (at, square) in squares.clone().enumerate() {
@@ -325,26 +315,28 @@ impl NullaryFnOnce for Made<'_> {
                 for row in 0..OUT {
                     forth(&half, &mut whole, row * IN, 1);
                 }
-                let mut biases = [0f32; LANES];
-                if let Some(bias) = bias {
-                    biases.copy_from_slice(&bias[filters.start + first..][..LANES]);
-                }
-                for row in 0..OUT {
-                    for column in 0..OUT {
-                        for lane in 0..LANES {
-                            let sum = whole[row * IN + column][lane] + biases[lane];
-                            // So that a NaN stays one.
-                            whole[row * IN + column][lane] = if relu && sum < 0.0 { 0.0 } else { sum };
-                        }
-                    }
-                }
                 let map = square / each * of + filters.start + first;
                 for lane in 0..LANES {
+                    let (bias, affine) = epilogue.of(filters.start + first + lane);
                     for row in 0..rows {
                         let start = ((map + lane) * height + y + row) * width + x;
                         for column in 0..columns {
+                            let mut value = whole[row * IN + column][lane];
+                            if let Some(bias) = bias {
+                                value += bias;
+                            }
+                            if let Some((scale, shift)) = affine {
+                                value = value * scale + shift;
+                            }
+                            if let Some(residual) = epilogue.residual {
+                                value += residual[start + column];
+                            }
+                            // So that a NaN stays one.
+                            if epilogue.relu && value < 0.0 {
+                                value = 0.0;
+                            }
                             // SAFETY: the square's own outputs.
-                            unsafe { *target.at(start + column) = whole[row * IN + column][lane] };
+                            unsafe { *target.at(start + column) = value };
                         }
                     }
                 }
@@ -379,9 +371,12 @@ impl CustomOp1 for Winograd {
         if channels != self.kernels.channels {
             bail!("convolution of {:?} with kernels for {} channels", layout.shape(), self.kernels.channels);
         }
-        let output = self.forward(contiguous(x, layout)?, pictures, [height, width])?;
         let [rows, columns] = self.conv.output;
-        Ok((CpuStorage::F32(output), (pictures, self.kernels.filters, rows, columns).into()))
+        let shape = [pictures, self.kernels.filters, rows, columns];
+        let x = contiguous(x, layout)?;
+        let output =
+            self.after.with(&shape, |epilogue| self.forward(x, pictures, [height, width], epilogue))?;
+        Ok((CpuStorage::F32(output), shape.to_vec().into()))
     }
 }
 
@@ -454,7 +449,8 @@ mod tests {
             let x = values(1, &[pictures, channels, height, width]);
             let (w, b) = (values(2, &[filters, channels, 3, 3]), values(3, &[filters]));
             assert!(Kernels::suit(&conv, &w));
-            let quick = Winograd { conv, kernels: Kernels::of(&w, None)?, bias: Some(b.clone()) };
+            let after = After { bias: Some(b.clone()), relu: true, ..After::default() };
+            let quick = Winograd { conv, kernels: Kernels::of(&w, None)?, after };
             let exact = exact(&conv, &x, &w, &b);
             // Root of the mean square, and the worst.
             let error = |found: &Tensor| {

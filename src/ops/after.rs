@@ -1,0 +1,104 @@
+//! What follows a convolution that does not learn, done to its sums while they are in the cache.
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+
+use super::Conv;
+use super::slices::{contiguous, values};
+
+/// A scale and a shift for each filter, batch normalisation at rest; another tensor of the output's
+/// shape that is added; a ReLU: the same operations in the same order as one after the other, so the
+/// same bits.
+#[derive(Clone, Debug, Default)]
+pub struct After {
+    pub(crate) bias: Option<Tensor>,
+    pub(crate) affine: Option<(Tensor, Tensor)>,
+    pub(crate) residual: Option<Tensor>,
+    pub(crate) relu: bool,
+}
+
+/// The same as plain numbers: for all filters, and for the whole output.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Epilogue<'a> {
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) affine: Option<(&'a [f32], &'a [f32])>,
+    pub(super) residual: Option<&'a [f32]>,
+    pub(super) relu: bool,
+}
+
+impl After {
+    /// Calls a function with the numbers.
+    pub(super) fn with<T>(&self, output: &[usize; 4], f: impl FnOnce(Epilogue) -> T) -> Result<T> {
+        if let Some(found) = self.residual.as_ref().filter(|residual| residual.dims() != output) {
+            bail!("expected {output:?} to add to a convolution, found {:?}", found.shape());
+        }
+        let bias = self.bias.as_ref().map(values).transpose()?;
+        let scale = self.affine.as_ref().map(|(scale, _)| values(scale)).transpose()?;
+        let shift = self.affine.as_ref().map(|(_, shift)| values(shift)).transpose()?;
+        let residual = self.residual.as_ref().map(values).transpose()?;
+        Ok(f(Epilogue {
+            bias: bias.as_deref(),
+            affine: scale.as_deref().zip(shift.as_deref()),
+            residual: residual.as_deref(),
+            relu: self.relu,
+        }))
+    }
+}
+
+impl Epilogue<'_> {
+    /// For one filter: bias, scale and shift.
+    #[inline(always)]
+    pub(super) fn of(&self, filter: usize) -> (Option<f32>, Option<(f32, f32)>) {
+        (self.bias.map(|bias| bias[filter]), self.affine.map(|(scale, shift)| (scale[filter], shift[filter])))
+    }
+
+    /// Does it to a row of one filter's outputs, the first of which stands at a place in the whole.
+    #[inline(always)]
+    pub(super) fn apply(&self, row: &mut [f32], filter: usize, at: usize) {
+        let (bias, affine) = self.of(filter);
+        if let Some(bias) = bias {
+            row.iter_mut().for_each(|value| *value += bias);
+        }
+        if let Some((scale, shift)) = affine {
+            row.iter_mut().for_each(|value| *value = *value * scale + shift);
+        }
+        if let Some(residual) = self.residual {
+            let residual = &residual[at..at + row.len()];
+            row.iter_mut().zip(residual).for_each(|(value, other)| *value += other);
+        }
+        if self.relu {
+            // So that a NaN stays one.
+            row.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
+        }
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        self.bias.is_none() && self.affine.is_none() && self.residual.is_none() && !self.relu
+    }
+}
+
+/// A convolution that does not learn with what follows it, for [`Tensor::apply_op2_no_bwd`].
+pub(crate) struct AtOnce {
+    pub(crate) conv: Conv,
+    pub(crate) after: After,
+}
+
+impl CustomOp2 for AtOnce {
+    fn name(&self) -> &'static str {
+        "convolution-and-what-follows"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let sizes = self.conv.sizes(xl.shape(), wl.shape())?;
+        let [rows, columns] = self.conv.output;
+        let shape = [sizes.pictures, sizes.filters * self.conv.groups, rows, columns];
+        let (x, w) = (contiguous(x, xl)?, contiguous(w, wl)?);
+        let output = self.after.with(&shape, |epilogue| sizes.forward(x, w, &epilogue))?;
+        Ok((CpuStorage::F32(output), shape.to_vec().into()))
+    }
+}

@@ -1,0 +1,258 @@
+"""Headstart's speed and memory beside Keras's, PyTorch's and ONNX Runtime's, in turn, in one run.
+
+    python3 tests/bench/compare.py [ROUNDS] [--only TEXT]
+
+Makes a Python environment of its own in ~/.cache/headstart, builds what is measured, and prints a table of
+medians, with the ratios to the others and their spread; raw numbers go to tests/bench/results. Everything
+has two threads and a process of its own. A benchmark, not a test: run it on an idle machine.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", CACHE / "target"))
+THREADS = 2
+SECONDS = 4.0
+LEAST = 5
+
+NETWORKS = ("vgg16", "resnet50")
+FORWARD = ((1, 224), (4, 224), (16, 224), (32, 64))
+LEARNING = {"vgg16": ("all", "block5_conv1"), "resnet50": ("all", "conv5_block1_1_conv")}
+LEARNING_SIZES = ((8, 64), (8, 224))
+# What a network is called, what it does, how many pictures of which side.
+TASKS = [(n, "forward", b, s) for n in NETWORKS for b, s in FORWARD]
+TASKS += [(n, task, b, s) for n in NETWORKS for task in LEARNING[n] for b, s in LEARNING_SIZES]
+PROGRAM = ("tutorial's program", "from start to prediction", 4, 224)
+
+
+def environment():
+    """The interpreter of an environment with all that is compared."""
+    requirements = HERE / "requirements.txt"
+    folder = CACHE / f"bench-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]}"
+    if not (folder / "ready").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        subprocess.run([folder / "bin" / "pip", "install", "-q", "-r", requirements], check=True)
+        (folder / "ready").touch()
+    return folder / "bin" / "python"
+
+
+# What one process measures: median seconds of a step, once warm, and its peak memory in MB.
+
+
+def measure(step):
+    step()
+    times, begin = [], time.perf_counter()
+    while len(times) < LEAST or time.perf_counter() - begin < SECONDS:
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    status = Path("/proc/self/status").read_text()
+    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    print(statistics.median(times), peak / 1e3)
+
+
+def keras_step(name, task, batch, side):
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    make = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50}[name]
+    model = make(weights=None, include_top=False, input_shape=(side, side, 3))
+    x = tf.constant(np.random.default_rng(0).uniform(-1, 1, (batch, side, side, 3)).astype("float32"))
+    if task == "forward":
+        run = tf.function(lambda x: model(x, training=False))
+        return lambda: run(x).numpy()
+    if task != "all":
+        # Keras's VGG16 and ResNet50 have the same names of layers as ours.
+        begins = [layer.name for layer in model.layers].index(task)
+        for layer in model.layers[:begins]:
+            layer.trainable = False
+
+    @tf.function
+    def step(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(x, training=True) ** 2)
+        return tape.gradient(loss, model.trainable_variables)
+
+    return lambda: [g.numpy() for g in step(x)][0]
+
+
+def pytorch_step(name, task, batch, side):
+    import torch
+    import torchvision
+
+    torch.set_num_threads(THREADS)
+    model = getattr(torchvision.models, name)()
+    features = model.features if name == "vgg16" else torch.nn.Sequential(*list(model.children())[:-2])
+    x = torch.rand(batch, 3, side, side) * 2 - 1
+    if task == "forward":
+        features.eval()
+
+        def forward():
+            with torch.inference_mode():
+                return features(x)
+
+        return forward
+    if task != "all":
+        # torchvision's fifth block of VGG16, and its fourth layer of ResNet50.
+        later = features[24:] if name == "vgg16" else features[7:]
+        features.requires_grad_(False)
+        later.requires_grad_(True)
+        if name == "resnet50":
+            features[:7].eval()
+
+    def step():
+        features.zero_grad(set_to_none=True)
+        (features(x) ** 2).sum().backward()
+
+    return step
+
+
+def onnxruntime_step(name, task, batch, side):
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    path = os.environ["HEADSTART_BENCH_ONNX"]
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(0).uniform(-1, 1, (batch, 3, side, side)).astype("float32")
+    return lambda: session.run(None, {session.get_inputs()[0].name: x})
+
+
+def keras_program():
+    """The tutorial's own, line for line."""
+    import numpy as np
+    from keras import Sequential
+    from keras.applications import VGG16
+    from keras.layers import Dense, Dropout, Flatten
+    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+
+    x = np.random.rand(4, 224, 224, 3).astype("float32")
+    y = np.array([0, 1, 0, 1])
+    base_model = VGG16(weights=None, include_top=False, input_shape=(224, 224, 3))
+    base_model.trainable = False
+    model = Sequential(
+        [base_model, Flatten(), Dense(128, activation="relu"), Dropout(0.5), Dense(1, activation="sigmoid")]
+    )
+    model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
+    datagen = ImageDataGenerator(
+        rotation_range=20, width_shift_range=0.2, height_shift_range=0.2, horizontal_flip=True
+    )
+    datagen.fit(x)
+    model.fit(datagen.flow(x, y, batch_size=4), epochs=10, verbose=1)
+    pred = model.predict(x[:1])
+    print(f"Prediction for first image: {pred[0][0]:.2f}")
+
+
+# What the other process, which has nothing but the standard library, does with that.
+
+
+def run(command, **more):
+    # The speed of anybody's code is that of two threads.
+    threads = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")}
+    threads |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CARGO_TARGET_DIR": str(TARGET)} | more
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | threads, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{command}: {done.stderr}")
+    return done.stdout
+
+
+def measured(output):
+    seconds, memory = output.split()[-2:]
+    return float(seconds), float(memory)
+
+
+def timed(command):
+    """Seconds from a command's start to its end, and the peak memory of the largest of its processes, in MB."""
+    begin = time.perf_counter()
+    child = os.fork()
+    if not child:
+        run(command)
+        os._exit(0)
+    _, _, used = os.wait4(child, 0)
+    return time.perf_counter() - begin, used.ru_maxrss / 1e3
+
+
+def contenders(python, task):
+    name, what, batch, side = task
+    if task == PROGRAM:
+        target = Path(tempfile.gettempdir()) / "headstart-bench.ipynb"
+        notebook = [TARGET / "release" / "headstart", "run", ROOT / "notebooks" / "quickstart.ipynb", "-o", target]
+        return {
+            "headstart": lambda: timed(notebook),
+            "keras": lambda: timed([python, __file__, "--program"]),
+        }
+    parts = [str(part) for part in task]
+
+    def worker(kind, **more):
+        return lambda: measured(run([python, __file__, "--worker", kind, *parts], **more))
+
+    found = {
+        "headstart": lambda: measured(run([TARGET / "release" / "examples" / "speed", *parts])),
+        "keras": worker("keras"),
+        "pytorch": worker("pytorch"),
+    }
+    if what == "forward":
+        model = Path(tempfile.gettempdir()) / f"headstart-bench-{name}-{side}.onnx"
+        if not model.exists():
+            run([TARGET / "release" / "examples" / "speed", name, model, "1", str(side)])
+        found["onnxruntime"] = worker("onnxruntime", HEADSTART_BENCH_ONNX=str(model))
+    return found
+
+
+def main():
+    arguments = sys.argv[1:]
+    only = arguments[arguments.index("--only") + 1] if "--only" in arguments else ""
+    rounds = int(arguments[0]) if arguments and arguments[0].isdigit() else 3
+    python = environment()
+    run(["cargo", "build", "--release", "-p", "headstart", "--example", "speed"])
+    run(["cargo", "build", "--release", "-p", "headstart-kernel", "--bins"])
+    results = {}
+    print(f"{'median seconds':46}{'headstart':>10}  and of it, others' (lowest to highest ratio); peak MB")
+    for task in [*TASKS, PROGRAM]:
+        title = " ".join(str(part) for part in task[:2]) + f", {task[2]} at {task[3]}"
+        if only not in title:
+            continue
+        of = contenders(python, task)
+        rows = {kind: [] for kind in of}
+        for _ in range(rounds):
+            for kind, once in of.items():
+                rows[kind].append(once())
+        results[title] = rows
+        ours = [seconds for seconds, _ in rows["headstart"]]
+        line = f"{title:46}{statistics.median(ours):10.3f}"
+        for kind in list(rows)[1:]:
+            theirs = [seconds for seconds, _ in rows[kind]]
+            ratios = [a / b for a, b in zip(ours, theirs)]
+            line += f"  {kind} {statistics.median(theirs):.3f} = {statistics.median(ratios):.2f}"
+            line += f" ({min(ratios):.2f}-{max(ratios):.2f})"
+        memory = {kind: max(peak for _, peak in values) for kind, values in rows.items()}
+        print(line + "; " + ", ".join(f"{peak:.0f}" for peak in memory.values()), flush=True)
+    if not only:
+        machine = {"processor": platform.processor() or platform.machine(), "threads": THREADS, "rounds": rounds}
+        text = json.dumps({"machine": machine, "seconds and MB": results}, indent=1)
+        (HERE / "results" / "compare.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        steps = {"keras": keras_step, "pytorch": pytorch_step, "onnxruntime": onnxruntime_step}
+        kind, name, task, batch, side = sys.argv[2:]
+        measure(steps[kind](name, task, int(batch), int(side)))
+    elif sys.argv[1:2] == ["--program"]:
+        keras_program()
+    else:
+        main()
