@@ -13,6 +13,7 @@ mod html;
 mod install;
 mod interrupt;
 mod kept;
+mod lab;
 mod listen;
 mod output;
 mod relay;
@@ -25,6 +26,7 @@ mod toolchain;
 mod weights;
 mod wire;
 
+use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -60,6 +62,15 @@ enum Command {
     },
     /// Look at all that a notebook needs and say what to do about what is missing.
     Doctor,
+    /// Open JupyterLab with the kernel and the lessons; installs either where it is missing.
+    Lab {
+        /// Where the lessons are put and what is made of them is kept.
+        #[arg(default_value = "headstart-notebooks")]
+        folder: PathBuf,
+        /// What JupyterLab itself is told, after `--`: `-- --no-browser`.
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Show, fetch and check the pretrained weights that are known by name.
     Weights {
         #[command(subcommand)]
@@ -97,6 +108,11 @@ fn main() -> ExitCode {
         Command::Install { prefix } => install(prefix.as_deref()),
         Command::Kernel { connection_file } => kernel(&connection_file),
         Command::Doctor => doctor::examine(),
+        Command::Lab { folder, arguments } => match install::installed() {
+            Some(_) => Ok(()),
+            None => install(None),
+        }
+        .and_then(|()| lab::open(&folder, &arguments)),
         Command::Weights { action } => {
             // SAFETY: no other thread runs.
             unsafe { Engine::start(Template::ready) }.and_then(|engine| {

@@ -101,12 +101,12 @@ fn draw_panel(
 }
 
 /// Whether a number goes from 0 to 1, and is the better the larger it is.
-fn is_share(name: &str) -> bool {
+pub(super) fn is_share(name: &str) -> bool {
     ["accuracy", "auc", "precision", "recall", "f1_score"].iter().any(|share| name.ends_with(share))
 }
 
 /// A range that holds all values with some room, wide enough that small noise looks small.
-fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
+pub(super) fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
     let (low, high) =
         values.fold((f64::INFINITY, 0f64), |(low, high), value| (low.min(value), high.max(value)));
     if low > high {
@@ -118,7 +118,7 @@ fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
 }
 
 /// Numbers as a row of blocks, from the lowest to the highest of them.
-fn spark(values: &[f64]) -> String {
+pub(super) fn spark(values: &[f64]) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -1,5 +1,6 @@
 //! Charts, drawn by plotters as SVG with a twin in plain text.
 
+mod comparison;
 mod confusion;
 mod embedding;
 mod history;

@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Build, Context, Layer, LayerConfig, Mode};
+use crate::ops::Plus;
 use crate::{Error, Result};
 
 /// The sum of all inputs, which have one shape: the end of a residual block.
@@ -70,7 +71,10 @@ impl Layer for Sum {
     fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
         let mut sum = inputs[0].clone();
         for other in &inputs[1..] {
-            sum = (sum + *other)?;
+            sum = match sum.device().is_cpu() {
+                true => sum.contiguous()?.apply_op2(&other.contiguous()?, Plus)?,
+                false => (sum + *other)?,
+            };
         }
         Ok(sum)
     }

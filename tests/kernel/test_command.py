@@ -3,7 +3,10 @@
 import json
 import os
 import re
+import socket
 import subprocess
+import time
+import urllib.request
 
 import nbformat
 import pytest
@@ -112,6 +115,32 @@ def test_install_writes_a_specification_of_this_program(tmp_path):
     assert specification["argv"] == [str(HEADSTART), "kernel", "-f", "{connection_file}"]
     assert specification["interrupt_mode"] == "message"
     assert (folder / "logo-svg.svg").read_text().startswith("<svg")
+
+
+def test_lab_opens_the_lessons(tmp_path):
+    """What a learner has changed is not written over."""
+    (tmp_path / "lessons").mkdir()
+    own = notebook(tmp_path / "lessons" / "quickstart.ipynb", "my own")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [HEADSTART, "lab", tmp_path / "lessons", "--", "--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=t"]
+    lab = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(120):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/contents?token=t") as answer:
+                    names = {entry["name"] for entry in json.load(answer)["content"]}
+                break
+            except OSError:
+                time.sleep(0.5)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/kernelspecs?token=t") as answer:
+            assert "headstart" in json.load(answer)["kernelspecs"]
+    finally:
+        lab.terminate()
+        lab.wait(20)
+    assert names == {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert nbformat.read(own, 4).cells[0].source == "my own"
 
 
 def test_a_connection_file_that_is_none_is_named(tmp_path):

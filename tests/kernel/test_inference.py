@@ -132,6 +132,7 @@ epochs: usize = history.epochs()
 names: Vec<String> = history.names().to_vec()
 chart: Chart = history.plot()?
 drawing: String = format!("{}{}", chart.svg(), chart.text())
+compared: Chart = Chart::comparison("loss", &[("one", &history), ("other", &history)])?
 saved: () = chart.save(std::env::temp_dir().join("headstart-types.svg"))?
 weights_kept: () = small.save_weights(std::env::temp_dir().join("headstart-types.safetensors"))?
 weights_back: () = small.load_weights(std::env::temp_dir().join("headstart-types.safetensors"))?

@@ -1,7 +1,7 @@
 //! Our own ops against candle's, against their definition and against finite differences.
 
 use headstart::candle_core::{Result, Tensor, Var};
-use headstart::ops::{BatchNorm, Conv, Relu, ScaleShift};
+use headstart::ops::{BatchNorm, Conv, Plus, Relu, ScaleShift};
 use headstart::prelude::*;
 
 /// Even values in ±1 that do not depend on the seed of other tests.
@@ -166,6 +166,14 @@ fn batch_norm_normalises_and_has_the_gradients_that_finite_differences_find() {
     }
     let f = |inputs: &[Tensor]| inputs[0].apply_op3(&inputs[1], &inputs[2], op());
     assert_gradients("batch norm", &f, &inputs, 1e-2);
+}
+
+#[test]
+fn a_sum_passes_its_gradient_to_both() {
+    let inputs = [values(1, &[2, 3, 4]), values(2, &[2, 3, 4])];
+    let f = |inputs: &[Tensor]| inputs[0].apply_op2(&inputs[1], Plus);
+    assert_eq!(flat(&f(&inputs).unwrap()), flat(&(&inputs[0] + &inputs[1]).unwrap()));
+    assert_gradients("a sum", &f, &inputs, 0.5);
 }
 
 #[test]

@@ -72,6 +72,10 @@ def test_every_notebook_runs_through_nbconvert(path, tmp_path, quickstart):
         assert len(pictures(notebook)) == 7
         assert float(re.search(r"^accuracy: ([\d.]+)", text(notebook), re.M)[1]) >= 0.9, "nine of ten, it says"
         assert "3 MB, and the same answers" in text(notebook)
+    if path.stem == "what_is_transfer_learning":
+        # Drawings, two sheets of maps, two embeddings, the comparison.
+        assert len(pictures(notebook)) == 6
+        assert float(re.search(r"^transfer +accuracy ([\d.]+)", text(notebook), re.M)[1]) >= 0.9, "nine of ten, it says"
     if path.stem == "quickstart":
         check_quickstart(notebook)
         assert losses(notebook) == losses(quickstart), "one seed gives one history"
