@@ -205,12 +205,24 @@ fn build_library(source: &Path, deps: &Path) -> Result<(), String> {
         "dylib",
     ]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
-    if std::env::var_os("CARGO_TARGET_DIR").is_none() {
-        cargo.env("CARGO_TARGET_DIR", cache()?.join("target"));
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(target) => source.join(target),
+        None => cache()?.join("target"),
+    };
+    cargo.env("CARGO_TARGET_DIR", &target);
+    let built = target.join("release/deps").join(library_file());
+    let stamp = built.with_extension("stamp");
+    // A program with the prelude in it that was built there has made a library of the same name but
+    // with a standard library of its own, and cargo would take that for ours.
+    if std::fs::read_to_string(&stamp).ok() != state(&built) {
+        let _ = std::fs::remove_file(&built);
     }
     // The cells, the prelude and the standard library are to share one std.
     cargo.args(["--", "-Cprefer-dynamic", "-Crpath"]);
     let messages = output(&mut cargo)?;
+    if let Some(state) = state(&built) {
+        std::fs::write(&stamp, state).map_err(|error| format!("{}: {error}", stamp.display()))?;
+    }
     std::fs::create_dir_all(deps).map_err(|error| format!("{}: {error}", deps.display()))?;
     for file in artifacts(&messages) {
         let name = file.file_name().unwrap_or_default();
@@ -227,6 +239,13 @@ fn build_library(source: &Path, deps: &Path) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("cargo made no {}", library_file())),
     }
+}
+
+/// Changes when a file is written anew.
+fn state(file: &Path) -> Option<String> {
+    let metadata = std::fs::metadata(file).ok()?;
+    let time = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(format!("{} {}", metadata.len(), time.as_nanos()))
 }
 
 /// The libraries that cargo says it made or found made.
