@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -14,11 +15,12 @@ use super::{
     Param, Rescaling, Reshape,
 };
 use crate::models::{Labels, Preprocessing};
-use crate::weights::{read_about, save};
+use crate::train::CompiledConfig;
+use crate::weights::{OPTIMIZER, read_about, read_file, save_tensors};
 use crate::{Error, Result, random};
 
 /// Of the description; a later one may say more.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const KEY: &str = "headstart";
 
 /// A layer of ours, as it is described before it is built.
@@ -71,11 +73,16 @@ struct About {
     model: Description,
     frozen: Vec<String>,
     at_rest: Vec<String>,
+    /// Not in files of format 1.
+    #[serde(default)]
+    compiled: Option<CompiledConfig>,
 }
 
 impl Model {
     /// Writes the whole model into a `.safetensors` file, whole or not at all: its layers and how
-    /// they are connected, its weights, what is frozen. It is to be compiled anew when it is loaded.
+    /// they are connected, its weights, what is frozen, and, if it was compiled, with what, and what the
+    /// optimizer remembers: training goes on as if it had not been interrupted. An optimizer of your own
+    /// is left out.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -106,12 +113,19 @@ impl Model {
             model: self.describe()?,
             frozen: ways(&|param| !param.is_statistic() && !param.is_trainable()),
             at_rest: ways(&Param::is_at_rest),
+            compiled: self.compiled.as_ref().and_then(|compiled| compiled.config(&named)),
         };
         let text = serde_json::to_string(&about).map_err(|error| Error::io(path.as_ref())(error.into()))?;
-        save(&named, HashMap::from([(KEY.to_owned(), text)]), path.as_ref())
+        let mut tensors: Vec<(String, Tensor)> =
+            named.iter().map(|(way, param)| (way.clone(), param.var().as_detached_tensor())).collect();
+        if let Some(compiled) = self.compiled.as_ref().filter(|_| about.compiled.is_some()) {
+            let state = compiled.optimizer.state(&named)?;
+            tensors.extend(state.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));
+        }
+        save_tensors(tensors, HashMap::from([(KEY.to_owned(), text)]), path.as_ref())
     }
 
-    /// Builds the model that [`Model::save`] wrote; `compile` it before it is trained again.
+    /// Builds the model that [`Model::save`] wrote, compiled if that one was.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read; [`Error::Weights`] if it is damaged, holds weights
@@ -130,7 +144,7 @@ impl Model {
                 "expected format {FORMAT} or older, found {format}, of headstart {version}"
             )));
         }
-        let model = about.model.build()?;
+        let mut model = about.model.build()?;
         model.load_weights(path)?;
         let (frozen, at_rest): (HashSet<_>, HashSet<_>) =
             (about.frozen.into_iter().collect(), about.at_rest.into_iter().collect());
@@ -139,6 +153,13 @@ impl Model {
                 param.set_trainable(!frozen.contains(&way));
             }
             param.set_at_rest(at_rest.contains(&way));
+        }
+        if let Some(compiled) = about.compiled {
+            let tensors = read_file(path)?;
+            let state = tensors
+                .into_iter()
+                .filter_map(|(name, tensor)| Some((name.strip_prefix(OPTIMIZER)?.to_owned(), tensor)));
+            model.compiled = Some(compiled.build(&model.named_params(), &state.collect())?);
         }
         Ok(model)
     }

@@ -1,9 +1,12 @@
 //! What a model is trained with.
 
+use std::collections::HashMap;
+
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 use super::loss::Output;
-use super::{Loss, Metric, Optimizer};
+use super::{Loss, Metric, Optimizer, OptimizerConfig};
 use crate::Result;
 use crate::nn::{Model, Param, thousands};
 
@@ -14,6 +17,37 @@ pub(crate) struct Compiled {
     pub(crate) metrics: Vec<Metric>,
     /// How many weights learnt when this was last said.
     pub(crate) learning: usize,
+}
+
+/// What a model is trained with, in words.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct CompiledConfig {
+    optimizer: OptimizerConfig,
+    loss: Loss,
+    metrics: Vec<Metric>,
+}
+
+impl Compiled {
+    /// In words; `None` with an optimizer of the user's own.
+    pub(crate) fn config(&self, params: &[(String, Param)]) -> Option<CompiledConfig> {
+        let optimizer = self.optimizer.config(params)?;
+        Some(CompiledConfig { optimizer, loss: self.loss, metrics: self.metrics.clone() })
+    }
+}
+
+impl CompiledConfig {
+    /// The same for a model whose parameters are these, its optimizer as it was after its last step.
+    pub(crate) fn build(
+        self,
+        params: &[(String, Param)],
+        state: &HashMap<String, Tensor>,
+    ) -> Result<Compiled> {
+        let mut optimizer = self.optimizer.build(params);
+        optimizer.set_state(params, state)?;
+        let learning =
+            params.iter().filter(|(_, param)| param.is_trainable()).map(|(_, param)| param.count());
+        Ok(Compiled { optimizer, loss: self.loss, metrics: self.metrics, learning: learning.sum() })
+    }
 }
 
 /// What a model made of a batch, beside what it should have.

@@ -2,6 +2,7 @@
 #![allow(non_upper_case_globals)]
 
 use candle_core::{D, DType, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::nn::Activation;
 use crate::{Error, Result};
@@ -18,14 +19,14 @@ const EPSILON: f32 = 1e-7;
 /// model.compile(Adam::default(), loss, [Accuracy]);
 /// # Ok::<(), headstart::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Loss {
     kind: Kind,
     from_logits: bool,
     label_smoothing: f64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Kind {
     Binary,
     Categorical,

@@ -1,9 +1,11 @@
 //! What is counted beside the loss, with Keras's definitions (`keras/src/metrics`).
 
+use serde::{Deserialize, Serialize};
+
 /// A number that tells how good the outputs are, over all the samples of an epoch.
 ///
 /// They look at probabilities: where the loss takes logits, `Sigmoid` or `Softmax` is applied first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::upper_case_acronyms)]
 pub enum Metric {
     /// The share of samples whose class is right: for one output, whether it is over 0.5; for

@@ -20,7 +20,7 @@ pub use callbacks::{
     BackupAndRestore, CSVLogger, Callback, EarlyStopping, LearningRateScheduler, ModelCheckpoint,
     ReduceLROnPlateau, TensorBoard, TerminateOnNaN, Training,
 };
-pub(crate) use compile::Compiled;
+pub(crate) use compile::{Compiled, CompiledConfig};
 pub use finder::LearningRateCurve;
 pub use fit::Fit;
 pub use history::History;
@@ -30,8 +30,8 @@ pub use loss::{
 pub use metric::Metric;
 pub(crate) use metric::largest;
 pub use optimizer::{
-    Adam, AdamW, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, RMSprop, Rule, SGD,
-    Schedule, Step,
+    Adam, AdamW, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, OptimizerConfig,
+    RMSprop, Rule, SGD, Schedule, Step,
 };
 pub use predict::{Predictions, Scores};
 pub use recover::Recovered;

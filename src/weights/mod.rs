@@ -18,7 +18,7 @@ use crate::{Error, Result};
 
 pub use hub::Hub;
 pub use manifest::{Pretrained, named, pretrained};
-pub(crate) use stored::{read_about, save, save_tensors};
+pub(crate) use stored::{OPTIMIZER, read_about, save, save_tensors};
 
 /// Where a network's weights come from.
 #[derive(Clone, Debug)]

@@ -13,6 +13,9 @@ use crate::data::write_whole_with;
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
 
+/// Before the names of what an optimizer remembers, in a file with the weights.
+pub(crate) const OPTIMIZER: &str = "optimizer/";
+
 impl Model {
     /// Writes every weight and statistic into a `.safetensors` file, whole or not at all.
     ///
@@ -64,6 +67,8 @@ impl Model {
         }
         let mut unknown: Vec<&String> =
             tensors.keys().filter(|name| !params.iter().any(|(known, _)| known == *name)).collect();
+        // What a saved model's optimizer remembers.
+        unknown.retain(|name| !name.starts_with(OPTIMIZER));
         unknown.sort_unstable();
         problems.extend(unknown.iter().map(|name| format!("`{name}` is not in this model")));
         if !problems.is_empty() {

@@ -78,6 +78,31 @@ fn features_that_are_cached_change_no_number() -> Result<()> {
 }
 
 #[test]
+fn a_saved_model_goes_on_where_it_was() -> Result<()> {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let run = |through_a_file: bool| -> Result<Vec<Vec<f64>>> {
+        let (mut model, x, y) = small(Some("block5_conv2"))?;
+        let rate = Schedule::exponential_decay(1e-3, 5, 0.5);
+        let optimizer = AdamW::new(rate).clipnorm(1.0).layerwise_decay(&model, 0.8);
+        model.compile(optimizer, BinaryCrossentropy.label_smoothing(0.1), [Accuracy, AUC]);
+        let fit = || Fit::epochs(2).batch_size(5).shuffle(false).verbose(false).advice(false);
+        model.fit((&x, &y), fit())?;
+        if through_a_file {
+            model.save(&path)?;
+            model = Model::load(&path)?;
+        }
+        // What dropout draws next is not the model's to keep.
+        set_random_seed(5);
+        Ok(columns(&model.fit((&x, &y), fit())?))
+    };
+    assert_eq!(run(true)?, run(false)?);
+    // A file of weights with an optimizer's state is one of weights too.
+    small(Some("block5_conv2"))?.0.load_weights(&path)
+}
+
+#[test]
 fn as_many_views_as_epochs_are_the_generators_own() -> Result<()> {
     let _alone = alone();
     let run = |views: Option<usize>| -> Result<Vec<Vec<f64>>> {

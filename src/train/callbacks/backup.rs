@@ -8,12 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Callback, Training};
 use crate::train::History;
-use crate::weights::{read_about, read_file, save_tensors};
+use crate::weights::{OPTIMIZER, read_about, read_file, save_tensors};
 use crate::{Error, Result, random};
 
 const KEY: &str = "backup";
 const MODEL: &str = "model/";
-const OPTIMIZER: &str = "optimizer/";
 
 /// Writes all that a training needs to go on, at the end of each epoch, and goes on from there when
 /// the same program is run again: weights, the optimizer's state, the place in the stream of random

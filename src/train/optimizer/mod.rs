@@ -2,6 +2,7 @@
 
 mod fused;
 mod rules;
+mod saved;
 mod schedule;
 
 use std::collections::HashMap;
@@ -9,10 +10,13 @@ use std::collections::HashMap;
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, TensorId};
 
+use serde::{Deserialize, Serialize};
+
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
 
 pub use rules::{Adam, AdamW, MeanSquare, Moments, Momentum, RMSprop, SGD};
+pub use saved::{OptimizerConfig, OptimizerSettings};
 pub use schedule::{LearningRate, Schedule};
 
 /// What turns gradients into smaller loss.
@@ -34,6 +38,12 @@ pub trait Optimizer: Send + Sync {
     fn state(&self, params: &[(String, Param)]) -> Result<HashMap<String, Tensor>> {
         let _ = params;
         Ok(HashMap::new())
+    }
+
+    /// The optimizer in words, so that a model that was compiled with it can be saved with it.
+    fn config(&self, params: &[(String, Param)]) -> Option<OptimizerConfig> {
+        let _ = params;
+        None
     }
 
     /// Puts back what [`Optimizer::state`] gave.
@@ -67,15 +77,19 @@ pub struct GradientDescent<R> {
 }
 
 /// How gradients are kept from growing too large.
-#[derive(Clone, Copy, Debug)]
-enum Clip {
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) enum Clip {
     Norm(f64),
     GlobalNorm(f64),
     Value(f64),
 }
 
 /// How an optimizer changes one parameter.
-pub trait Rule: Send + Sync {
+pub trait Rule: Clone + Send + Sync {
+    /// The optimizer in words.
+    #[doc(hidden)]
+    fn config(settings: OptimizerSettings<Self>) -> OptimizerConfig;
+
     /// How many tensors it remembers for each parameter, in the order of [`Step::slots`].
     fn slots(&self) -> &'static [&'static str];
 
@@ -237,6 +251,10 @@ impl<R: Rule> Optimizer for GradientDescent<R> {
             );
         }
         Ok(state)
+    }
+
+    fn config(&self, params: &[(String, Param)]) -> Option<OptimizerConfig> {
+        Some(R::config(self.settings(params)))
     }
 
     fn set_state(&mut self, params: &[(String, Param)], state: &HashMap<String, Tensor>) -> Result<()> {

@@ -1,9 +1,10 @@
 //! How each optimizer changes a parameter.
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 use super::fused::{Epsilon, blend, change, divide};
-use super::{GradientDescent, LearningRate, Rule, Step};
+use super::{GradientDescent, LearningRate, OptimizerConfig, OptimizerSettings, Rule, Step};
 use crate::Result;
 use crate::nn::Param;
 
@@ -18,7 +19,7 @@ pub type RMSprop = GradientDescent<MeanSquare>;
 pub struct AdamW;
 
 /// The rule of [`SGD`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Momentum {
     momentum: f64,
     nesterov: bool,
@@ -51,6 +52,10 @@ impl Default for SGD {
 }
 
 impl Rule for Momentum {
+    fn config(settings: OptimizerSettings<Self>) -> OptimizerConfig {
+        OptimizerConfig::SGD(settings)
+    }
+
     fn slots(&self) -> &'static [&'static str] {
         if self.momentum == 0.0 { &[] } else { &["momentum"] }
     }
@@ -72,7 +77,7 @@ impl Rule for Momentum {
 }
 
 /// The rule of [`Adam`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Moments {
     beta_1: f64,
     beta_2: f64,
@@ -121,6 +126,10 @@ impl AdamW {
 }
 
 impl Rule for Moments {
+    fn config(settings: OptimizerSettings<Self>) -> OptimizerConfig {
+        OptimizerConfig::Adam(settings)
+    }
+
     fn slots(&self) -> &'static [&'static str] {
         &["momentum", "velocity"]
     }
@@ -138,7 +147,7 @@ impl Rule for Moments {
 }
 
 /// The rule of [`RMSprop`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct MeanSquare {
     rho: f64,
     momentum: f64,
@@ -180,6 +189,10 @@ impl Default for RMSprop {
 }
 
 impl Rule for MeanSquare {
+    fn config(settings: OptimizerSettings<Self>) -> OptimizerConfig {
+        OptimizerConfig::RMSprop(settings)
+    }
+
     fn slots(&self) -> &'static [&'static str] {
         &["velocity", "momentum", "average_gradient"]
     }

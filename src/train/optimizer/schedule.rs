@@ -1,9 +1,11 @@
 //! Learning rates that change from step to step (`keras/src/optimizers/schedules`).
 
+use serde::{Deserialize, Serialize};
+
 use std::f64::consts::PI;
 
 /// A learning rate: a number, or a [`Schedule`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum LearningRate {
     /// The same at each step, until it is set to another.
     Constant(f64),
@@ -41,14 +43,14 @@ impl From<Schedule> for LearningRate {
 /// assert_eq!([0, 5, 10, 55, 100].map(|step| schedule.at(step)), [0.0, 5e-4, 1e-3, 5e-4, 0.0]);
 /// let optimizer = Adam::new(schedule);
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Schedule {
     initial: f64,
     warmup: Option<(f64, f64)>,
     form: Form,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum Form {
     Piecewise { boundaries: Vec<usize>, values: Vec<f64> },
     Exponential { steps: f64, rate: f64, staircase: bool },

@@ -1,0 +1,71 @@
+//! Optimizers in words, so that a compiled model can be saved whole.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Clip, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, Rule};
+use crate::nn::Param;
+
+/// One of the library's optimizers in words; its state is not in it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "class_name")]
+pub enum OptimizerConfig {
+    /// Gradient descent.
+    SGD(OptimizerSettings<Momentum>),
+    /// Adam, and with a weight decay AdamW.
+    Adam(OptimizerSettings<Moments>),
+    /// RMSprop.
+    RMSprop(OptimizerSettings<MeanSquare>),
+}
+
+/// What is set of an optimizer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OptimizerSettings<R> {
+    rule: R,
+    learning_rate: LearningRate,
+    weight_decay: f64,
+    not_decayed: Vec<String>,
+    clip: Option<Clip>,
+    /// By the way to the parameter.
+    multipliers: BTreeMap<String, f64>,
+}
+
+impl<R: Rule> GradientDescent<R> {
+    pub(super) fn settings(&self, params: &[(String, Param)]) -> OptimizerSettings<R> {
+        let multiplier =
+            |(way, param): &(String, Param)| Some((way.clone(), *self.multipliers.get(&param.var().id())?));
+        OptimizerSettings {
+            rule: self.rule.clone(),
+            learning_rate: self.learning_rate.clone(),
+            weight_decay: self.weight_decay,
+            not_decayed: self.not_decayed.clone(),
+            clip: self.clip,
+            multipliers: params.iter().filter_map(multiplier).collect(),
+        }
+    }
+}
+
+impl<R: Rule + 'static> OptimizerSettings<R> {
+    fn build(self, params: &[(String, Param)]) -> Box<dyn Optimizer> {
+        let mut optimizer = GradientDescent::with(self.rule, self.learning_rate);
+        optimizer.weight_decay = self.weight_decay;
+        optimizer.not_decayed = self.not_decayed;
+        optimizer.clip = self.clip;
+        let multiplier =
+            |(way, param): &(String, Param)| Some((param.var().id(), *self.multipliers.get(way)?));
+        optimizer.multipliers = params.iter().filter_map(multiplier).collect();
+        Box::new(optimizer)
+    }
+}
+
+impl OptimizerConfig {
+    /// The optimizer, for a model's parameters with the ways to them.
+    pub(crate) fn build(self, params: &[(String, Param)]) -> Box<dyn Optimizer> {
+        match self {
+            OptimizerConfig::SGD(settings) => settings.build(params),
+            OptimizerConfig::Adam(settings) => settings.build(params),
+            OptimizerConfig::RMSprop(settings) => settings.build(params),
+        }
+    }
+}
