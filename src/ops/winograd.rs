@@ -7,7 +7,7 @@
 //! gradient.
 //!
 //! The points of interpolation are 0, ±3/4, ±3/2 and infinity: with them the error in single
-//! precision is twice that of the plain sum, where with Lavin's own, 0, ±1, ±2, it is four times
+//! precision is two to three times that of the plain sum, less than with Lavin's own, 0, ±1, ±2
 //! (Barabasz et al. 2018, "Error analysis and improving the accuracy of Winograd convolution").
 
 use std::ops::Range;
