@@ -138,9 +138,16 @@ pub enum Error {
     /// A chart that could not be drawn.
     #[error("the chart could not be drawn: {0}")]
     Chart(String),
-    /// A tensor operation failed.
+    /// A tensor operation failed: a [`candle_core::Error`]. In a box, since how to drop one takes long
+    /// to compile, in every cell that could meet it.
     #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
+    Tensor(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Error {
+        Error::Tensor(Box::new(error))
+    }
 }
 
 impl Error {

@@ -33,6 +33,7 @@ mod interrupt;
 pub mod models;
 pub mod nn;
 mod notebook;
+mod opaque;
 pub mod ops;
 pub mod prelude;
 mod protobuf;

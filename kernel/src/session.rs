@@ -42,7 +42,7 @@ impl Session {
 
     /// Puts in what an earlier session compiled for this template.
     pub fn fill(&self, template: &Template) -> Result<(), String> {
-        match template.session().is_dir() {
+        match is_fresh(&template.session()) {
             true => copy(&template.session(), &self.path)
                 .map_err(|error| format!("{}: {error}", self.path.display())),
             false => Ok(()),
@@ -52,9 +52,10 @@ impl Session {
     /// Keeps what this session compiled for the next, if none has done so; only speed depends on it.
     pub fn keep(&self, template: &Template) {
         let kept = template.session();
-        if kept.is_dir() {
+        if is_fresh(&kept) {
             return;
         }
+        let _ = fs::remove_dir_all(&kept);
         let part = self.path.with_file_name(format!("{}-kept", std::process::id()));
         if copy(&self.path, &part).is_err() || fs::rename(&part, &kept).is_err() {
             let _ = fs::remove_dir_all(&part);
@@ -66,6 +67,14 @@ impl Drop for Session {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.path);
     }
+}
+
+/// Whether a session's folder was kept by this very program: cargo asks rustc everything anew when
+/// the program that stands between them is another.
+fn is_fresh(kept: &Path) -> bool {
+    let written = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    let program = std::env::current_exe().and_then(|program| written(&program));
+    written(kept).is_ok_and(|kept| program.is_ok_and(|program| kept > program))
 }
 
 /// The models of which training left weights: one file in a folder for each.

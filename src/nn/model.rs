@@ -7,6 +7,7 @@ use rand::rngs::ChaCha8Rng;
 
 use super::{Activation, Build, Context, Layer, LayerConfig, LayerSpec, Mode, Param};
 use crate::models::{Labels, Preprocessing};
+use crate::opaque::Opaque;
 use crate::train::Compiled;
 use crate::{Error, Result, device};
 
@@ -15,8 +16,8 @@ use crate::{Error, Result, device};
 /// A clone shares its weights with the original, and a model put into another keeps sharing them,
 /// as in Keras; the clone is not compiled.
 pub struct Model {
-    graph: Arc<Graph>,
-    pub(crate) compiled: Option<Compiled>,
+    graph: Opaque<Arc<Graph>>,
+    pub(crate) compiled: Opaque<Option<Compiled>>,
 }
 
 struct Graph {
@@ -146,7 +147,7 @@ impl ModelBuilder {
     pub fn finish(self, output: NodeId) -> Model {
         let ModelBuilder { name, nodes, preprocessing, labels, pretrained, .. } = self;
         let graph = Graph { name, nodes, output, preprocessing, labels, pretrained };
-        Model { graph: Arc::new(graph), compiled: None }
+        Model { graph: Arc::new(graph).into(), compiled: None.into() }
     }
 }
 
@@ -245,7 +246,7 @@ impl Model {
 
 impl Clone for Model {
     fn clone(&self) -> Model {
-        Model { graph: self.graph.clone(), compiled: None }
+        Model { graph: Arc::clone(&self.graph).into(), compiled: None.into() }
     }
 }
 

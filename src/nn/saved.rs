@@ -159,7 +159,7 @@ impl Model {
             let state = tensors
                 .into_iter()
                 .filter_map(|(name, tensor)| Some((name.strip_prefix(OPTIMIZER)?.to_owned(), tensor)));
-            model.compiled = Some(compiled.build(&model.named_params(), &state.collect())?);
+            *model.compiled = Some(compiled.build(&model.named_params(), &state.collect())?);
         }
         Ok(model)
     }

@@ -108,6 +108,6 @@ impl Model {
     ) {
         let metrics = metrics.into_iter().collect();
         let learning = self.trainable_params().iter().map(Param::count).sum();
-        self.compiled = Some(Compiled { optimizer: Box::new(optimizer), loss, metrics, learning });
+        *self.compiled = Some(Compiled { optimizer: Box::new(optimizer), loss, metrics, learning });
     }
 }

@@ -52,7 +52,7 @@ impl Model {
         let mut data = data.into_dataset(batch_size, true)?;
         let mut compiled = self.compiled.take().ok_or(Error::NotCompiled)?;
         let result = self.try_learning_rates(&mut compiled, &mut *data);
-        self.compiled = Some(compiled);
+        *self.compiled = Some(compiled);
         result
     }
 

@@ -206,7 +206,7 @@ impl Model {
         let data = data.into_dataset(fit.batch_size, fit.shuffle)?;
         let mut compiled = self.compiled.take().ok_or(Error::NotCompiled)?;
         let result = self.run(&mut compiled, data, fit);
-        self.compiled = Some(compiled);
+        *self.compiled = Some(compiled);
         result
     }
 
