@@ -1,10 +1,13 @@
-//! Charts, drawn by plotters as SVG with a twin in plain text.
+//! Charts, drawn by plotters, and diagrams, as SVG with a twin in plain text.
 
+mod bars;
 mod comparison;
 mod confusion;
+mod diagram;
 mod embedding;
 mod history;
 mod learning_rates;
+mod svg;
 mod theme;
 
 /// A picture of numbers: SVG for the page, text for where no picture can be.

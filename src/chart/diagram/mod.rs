@@ -1,0 +1,32 @@
+//! Models and ways of working as boxes and arrows.
+
+mod block;
+mod stages;
+mod steps;
+
+use plotters::style::RGBColor;
+
+use super::svg::{Anchor, Svg};
+use super::theme;
+
+const NEUTRAL: RGBColor = RGBColor(130, 130, 130);
+
+/// Fill and edge for what [`crate::nn::Row::state`] says.
+fn state_colours(state: &str) -> (&'static str, RGBColor) {
+    match state {
+        "frozen" => ("url(#frozen)", theme::BLUE),
+        "trainable" => ("#f6d5bd", theme::VERMILION),
+        "partly" => ("#f6eedd", theme::VERMILION),
+        _ => ("#eeeeee", NEUTRAL),
+    }
+}
+
+/// What the colours mean: for each state what to say of it.
+fn legend_of_states(svg: &mut Svg, (mut x, y): (i32, i32), states: &[(String, String)]) {
+    for (state, text) in states {
+        let (fill, stroke) = state_colours(state);
+        svg.rect([x, y, 14, 14], fill, stroke);
+        svg.text((x + 20, y + 11), Anchor::Start, false, text);
+        x += 36 + 7 * text.len() as i32;
+    }
+}
