@@ -350,7 +350,7 @@ fn insertion(completion: &str) -> &str {
 fn describe(error: &Error, code: &str, gone: &Gone) -> CellError {
     let Error::CompilationErrors(errors) = error else {
         let mut text = error.to_string();
-        if let Some(hint) = gone.hint(None, &text) {
+        if let Some(hint) = gone.hint(None, &text, "") {
             text += &format!("\nhint: {hint}");
         }
         return CellError::new("Error", &text);
@@ -373,7 +373,7 @@ fn describe(error: &Error, code: &str, gone: &Gone) -> CellError {
         let help = error.help();
         let new = help.iter().filter(|help| !shown.contains(help.lines().next().unwrap_or_default()));
         traceback.extend(new.map(|help| format!("help: {help}")));
-        let hint = gone.hint(error.code(), &error.message()).map(|hint| format!("hint: {hint}"));
+        let hint = gone.hint(error.code(), &error.message(), &shown).map(|hint| format!("hint: {hint}"));
         traceback.extend(hint.filter(|hint| !traceback.contains(hint)));
     }
     let value = errors.first().map(|error| error.message()).unwrap_or_default();

@@ -14,8 +14,8 @@ impl Gone {
         self.0.extend(before.difference(after).map(|name| (name.clone(), line.to_owned())));
     }
 
-    /// What to say beside rustc's error, if there is anything.
-    pub fn hint(&self, code: Option<&str>, message: &str) -> Option<String> {
+    /// What to say beside rustc's error, if there is anything; `report` is the error with its labels.
+    pub fn hint(&self, code: Option<&str>, message: &str, report: &str) -> Option<String> {
         let quoted = || message.split('`').nth(1).unwrap_or_default();
         let owned = "what a cell keeps for the next must own its data: make it owned, with `.clone()`, \
                      `.to_owned()` or `.to_vec()`, or use it inside `{ … }`";
@@ -23,13 +23,17 @@ impl Gone {
             return Some(owned.into());
         }
         match code? {
-            "E0425" => {
-                let (name, line) = self.0.get_key_value(quoted())?;
-                Some(format!(
+            "E0425" if message.contains("cannot find value") => Some(match self.0.get_key_value(quoted()) {
+                Some((name, line)) => format!(
                     "`{name}` was used up by an earlier cell (`{line}`); make it anew, or lend it there as \
                      `&{name}`, or hand over `{name}.clone()`"
-                ))
+                ),
+                None => format!("no cell that has run has made `{}`: run the one that does first", quoted()),
+            }),
+            "E0277" if message.contains("LearningRate: From<") => {
+                Some("a learning rate is a number with a point, `1e-3`, or a `Schedule`".into())
             }
+            "E0308" | "E0271" => expected(report).map(str::to_owned),
             // A value of a cell borrows another.
             "E0597" | "E0505" | "E0515" | "E0716" => Some(owned.into()),
             "E0599" if message.contains("enum `Result<") || message.contains("enum `std::result::Result<") => {
@@ -38,6 +42,19 @@ impl Gone {
             _ => None,
         }
     }
+}
+
+/// What to write where a value of Headstart's was expected, or where there is a Result.
+fn expected(report: &str) -> Option<&'static str> {
+    const PLACES: [(&str, &str); 6] = [
+        ("expected `Fit`", "say how to train: `model.fit((&x, &y), Fit::epochs(10))`"),
+        ("expected `Activation`", "an activation is a value: `Relu`, `Sigmoid`, `Softmax`, `Tanh`, `Linear`"),
+        ("expected `Loss`", "a loss is a value: `BinaryCrossentropy`, `SparseCategoricalCrossentropy`, …"),
+        ("expected `Metric`", "metrics are values: `[Accuracy, AUC]`"),
+        ("found `&Result<", "this is a Result: put `?` after the call that made it, as in `&x.i(..1)?`"),
+        ("found `Result<", "this is a Result: put `?` after the call that made it"),
+    ];
+    PLACES.iter().find(|(place, _)| report.contains(place)).map(|(_, hint)| *hint)
 }
 
 #[cfg(test)]
@@ -53,17 +70,32 @@ mod tests {
         let mut gone = Gone::default();
         gone.note(&names(&["base", "x"]), &names(&["model", "x"]), "\nlet model = sequential![base];");
         let message = "cannot find value `base` in this scope";
-        let hint = gone.hint(Some("E0425"), message).unwrap();
+        let hint = gone.hint(Some("E0425"), message, "").unwrap();
         assert!(hint.contains("`let model = sequential![base];`") && hint.contains("`&base`"), "{hint}");
-        assert_eq!(gone.hint(Some("E0425"), "cannot find value `other` in this scope"), None);
+        let other = gone.hint(Some("E0425"), "cannot find value `other` in this scope", "").unwrap();
+        assert!(other.contains("no cell") && other.contains("`other`"), "{other}");
+        assert_eq!(gone.hint(Some("E0425"), "cannot find function `other` in this scope", ""), None);
         gone.note(&names(&["model", "x"]), &names(&["base", "model", "x"]), "let base = 1;");
-        assert_eq!(gone.hint(Some("E0425"), message), None);
+        let hint = gone.hint(Some("E0425"), message, "").unwrap();
+        assert!(!hint.contains("used up"), "{hint}");
     }
 
     #[test]
     fn a_missing_question_mark_is_named() {
         let message = "no method named `dims` found for enum `Result<T, E>` in the current scope";
-        assert!(Gone::default().hint(Some("E0599"), message).unwrap().contains('?'));
-        assert_eq!(Gone::default().hint(Some("E0599"), "no method named `x` found for struct `Y`"), None);
+        assert!(Gone::default().hint(Some("E0599"), message, "").unwrap().contains('?'));
+        assert_eq!(Gone::default().hint(Some("E0599"), "no method named `x` found for struct `Y`", ""), None);
+        let report = "╰── expected `&Tensor`, found `&Result<Tensor, Error>`";
+        assert!(Gone::default().hint(Some("E0308"), "mismatched types", report).unwrap().contains('?'));
+    }
+
+    #[test]
+    fn a_name_in_quotes_is_answered_with_the_value() {
+        let hint = |report: &str| Gone::default().hint(Some("E0308"), "mismatched types", report);
+        assert!(hint("expected `Activation`, found `&str`").unwrap().contains("`Relu`"));
+        assert!(
+            hint("expected `Fit`, found integer").unwrap().contains("`model.fit((&x, &y), Fit::epochs(10))`")
+        );
+        assert_eq!(hint("expected `u8`, found `u16`"), None);
     }
 }

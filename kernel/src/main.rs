@@ -181,7 +181,8 @@ fn export(notebook: &Path, folder: Option<PathBuf>) -> Result<(), String> {
 }
 
 fn run_all(notebooks: &[PathBuf], output: Option<PathBuf>, html: bool) -> Result<(), String> {
-    let folder = output.as_ref().filter(|path| notebooks.len() > 1 || path.is_dir());
+    let is_folder = |path: &PathBuf| path.is_dir() || path.as_os_str().to_string_lossy().ends_with('/');
+    let folder = output.as_ref().filter(|path| notebooks.len() > 1 || is_folder(path));
     if let Some(folder) = folder {
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }

@@ -41,12 +41,13 @@ impl Chart {
     ///
     /// ```
     /// use headstart::prelude::*;
-    /// let chart = Chart::bars("accuracy", &[("frozen", &[0.91, 0.93]), ("from scratch", &[0.61])])?;
+    /// let chart = Chart::bars("accuracy", &[("frozen", vec![0.91, 0.93]), ("from scratch", vec![0.61])])?;
     /// assert!(chart.text().contains("0.92 ± 0.01"));
     /// # Ok::<(), headstart::Error>(())
     /// ```
-    pub fn bars(title: &str, values: &[(&str, &[f64])]) -> Result<Chart> {
-        let bars: Vec<Bar> = values.iter().map(|(name, values)| bar(name, values)).collect::<Result<_>>()?;
+    pub fn bars(title: &str, values: &[(impl AsRef<str>, impl AsRef<[f64]>)]) -> Result<Chart> {
+        let bars = values.iter().map(|(name, values)| bar(name.as_ref(), values.as_ref()));
+        let bars: Vec<Bar> = bars.collect::<Result<_>>()?;
         if bars.is_empty() {
             return Err(Error::Argument {
                 name: "values",
@@ -107,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_longest_bar_fills_its_place_and_spread_is_that_of_a_sample() -> Result<()> {
-        let chart = Chart::bars("seconds", &[("a<b", &[1.0, 2.0, 3.0]), ("c", &[1.0])])?;
+        let chart = Chart::bars("seconds", &[("a<b", vec![1.0, 2.0, 3.0]), ("c", vec![1.0])])?;
         assert!(
             chart.text().contains("2.00 ± 1.00") && chart.text().contains("c  ██████████ 1.00"),
             "{}",

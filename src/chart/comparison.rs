@@ -1,5 +1,7 @@
 //! Several trainings in one chart.
 
+use std::borrow::Borrow;
+
 use plotters::prelude::*;
 
 use super::history::{around, is_share, spark};
@@ -30,7 +32,9 @@ impl Chart {
     /// assert!(chart.text().contains("other"));
     /// # Ok::<(), headstart::Error>(())
     /// ```
-    pub fn comparison(metric: &str, histories: &[(&str, &History)]) -> Result<Chart> {
+    pub fn comparison(metric: &str, histories: &[(impl AsRef<str>, impl Borrow<History>)]) -> Result<Chart> {
+        let histories: Vec<(&str, &History)> =
+            histories.iter().map(|(name, history)| (name.as_ref(), history.borrow())).collect();
         if histories.is_empty() {
             return Err(Error::Argument {
                 name: "histories",
@@ -38,7 +42,7 @@ impl Chart {
                 found: "none".into(),
             });
         }
-        for (name, history) in histories {
+        for (name, history) in &histories {
             if history.get(metric).is_none() {
                 let known = history.names().iter().filter(|name| !name.starts_with("val_"));
                 let expected = known.cloned().collect::<Vec<_>>().join(", ");
@@ -61,7 +65,7 @@ impl Chart {
                 Some(format!("{name:>16} {} {:.4}", spark(&values), values.last()?))
             })
             .collect();
-        let svg = draw(metric, histories).map_err(|error| Error::Chart(error.to_string()))?;
+        let svg = draw(metric, &histories).map_err(|error| Error::Chart(error.to_string()))?;
         Ok(Chart { svg, text: format!("{metric}\n{}", lines.join("\n")) })
     }
 }

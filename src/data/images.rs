@@ -73,7 +73,7 @@ impl Images {
     }
 
     /// The pictures, each with the class that a model gives it, how sure the model is (from 0 to
-    /// 1), and the true class where that is another.
+    /// 1), and the true class where that is another; of more than 20, some, evenly from all.
     ///
     /// Predictions are one row a picture: a number for each class, or, of two classes, one number
     /// for the second.
@@ -88,6 +88,12 @@ impl Images {
             let found = format!("{} rows of {outputs}", predictions.len());
             return Err(Error::Argument { name: "predictions", expected, found });
         }
+        let some = self.some();
+        self.select(&some)?.with_all(&predictions.select(&some))
+    }
+
+    /// All the pictures, with predictions that fit them.
+    pub(crate) fn with_all(&self, predictions: &Predictions) -> Result<Pictures> {
         let given = predictions.classes().into_iter().zip(predictions.confidences());
         let captions = given.zip(self.labels()?).map(|((class, sure), truth)| {
             let name = &self.class_names[class];
@@ -97,11 +103,15 @@ impl Images {
         Pictures::new(&self.x, &captions.collect::<Vec<_>>())
     }
 
-    /// Some of the pictures, evenly from all, with their classes.
-    pub(crate) fn sheet(&self) -> Result<Pictures> {
+    /// As many of the pictures as a page should hold, evenly from all.
+    fn some(&self) -> Vec<u32> {
         const MOST: usize = 20;
-        let some: Vec<u32> = (0..self.len() as u32).step_by(self.len().div_ceil(MOST).max(1)).collect();
-        let some = self.select(&some)?;
+        (0..self.len() as u32).step_by(self.len().div_ceil(MOST).max(1)).collect()
+    }
+
+    /// Some of the pictures, with their classes.
+    pub(crate) fn sheet(&self) -> Result<Pictures> {
+        let some = self.select(&self.some())?;
         Pictures::new(&some.x, &some.labels()?)
     }
 
@@ -119,6 +129,9 @@ impl Images {
 /// Each class's name and picture files, both sorted.
 pub(super) fn classes(path: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
     let refuse = |problem: String| Error::Folder { path: path.to_owned(), problem };
+    if !path.is_dir() {
+        return Err(refuse("there is no such folder".into()));
+    }
     let mut classes = Vec::new();
     for folder in sorted(path)?.into_iter().filter(|entry| entry.is_dir()) {
         let pictures: Vec<PathBuf> = sorted(&folder)?.into_iter().filter(|file| is_picture(file)).collect();
@@ -169,4 +182,31 @@ pub(super) fn decode(path: &Path, height: usize, width: usize) -> Result<Vec<f32
         }
     }
     Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    #[test]
+    fn a_page_holds_some_of_many_pictures_each_with_its_own_prediction() -> crate::Result<()> {
+        let count = 45;
+        let images = Images {
+            x: random_uniform((count, 3, 4, 4), 0.0, 255.0)?,
+            y: Tensor::zeros(count, DType::U32, &device())?,
+            class_names: vec!["cat".into(), "dog".into()],
+            paths: (0..count).map(|n| PathBuf::from(format!("{n}.png"))).collect(),
+        };
+        let model = sequential![Input::new((3, 4, 4)), Flatten, Dense::new(2).activation(Softmax)]?;
+        let predictions = model.predict(&images.x)?;
+        let text = |pictures: Pictures| pictures.bundle()[0].1.lines().map(str::to_owned).collect::<Vec<_>>();
+        let (some, all) =
+            (text(images.with_predictions(&predictions)?), text(images.with_all(&predictions)?));
+        assert_eq!((some.len(), all.len()), (15, 45));
+        for (shown, line) in some.iter().enumerate() {
+            assert_eq!(line.split_once(": ").unwrap().1, all[3 * shown].split_once(": ").unwrap().1);
+        }
+        Ok(())
+    }
 }

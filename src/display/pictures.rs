@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use candle_core::{DType, Tensor};
+use image::codecs::jpeg::JpegEncoder;
 use image::imageops::FilterType;
 use image::{ImageFormat, RgbImage};
 
@@ -56,11 +57,12 @@ impl Pictures {
             let (left, top) =
                 (number % IN_A_ROW * (SIDE + GAP) + GAP / 2, number / IN_A_ROW * (SIDE + CAPTION + GAP));
             let values = pixels.get(number)?.flatten_all()?.to_vec1::<f32>()?;
+            let (kind, file) = encoded(values, height, width)?;
             svg += &format!(
-                "<image x=\"{left}\" y=\"{}\" width=\"{SIDE}\" height=\"{SIDE}\" href=\"data:image/png;base64,{}\"/>\
+                "<image x=\"{left}\" y=\"{}\" width=\"{SIDE}\" height=\"{SIDE}\" href=\"data:image/{kind};base64,{}\"/>\
                  <text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"#222\">{}</text>",
                 top + GAP / 2,
-                STANDARD.encode(png(values, height, width)?),
+                STANDARD.encode(file),
                 left + SIDE / 2,
                 top + GAP / 2 + SIDE + 17,
                 escape(caption)
@@ -96,8 +98,10 @@ impl Show for Pictures {
     }
 }
 
-/// The picture as a PNG file, no larger than it is shown.
-fn png(values: Vec<f32>, height: usize, width: usize) -> Result<Vec<u8>> {
+/// The picture as a file, no larger than it is shown, and its type: PNG, or JPEG where that takes less
+/// than half, so that a sheet of photographs does not make a notebook of megabytes.
+fn encoded(values: Vec<f32>, height: usize, width: usize) -> Result<(&'static str, Vec<u8>)> {
+    const QUALITY: u8 = 92;
     let bytes = values.into_iter().map(|value| value.clamp(0.0, 255.0).round() as u8).collect();
     let picture = RgbImage::from_raw(width as u32, height as u32, bytes).expect("three bytes for each pixel");
     let picture = match height.max(width) > SIDE {
@@ -107,9 +111,12 @@ fn png(values: Vec<f32>, height: usize, width: usize) -> Result<Vec<u8>> {
             .to_rgb8(),
         false => picture,
     };
-    let mut file = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut file, ImageFormat::Png).map_err(|error| Error::Chart(error.to_string()))?;
-    Ok(file.into_inner())
+    let refuse = |error: image::ImageError| Error::Chart(error.to_string());
+    let (mut png, mut jpeg) = (std::io::Cursor::new(Vec::new()), Vec::new());
+    picture.write_to(&mut png, ImageFormat::Png).map_err(refuse)?;
+    picture.write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, QUALITY)).map_err(refuse)?;
+    let png = png.into_inner();
+    Ok(if 2 * jpeg.len() < png.len() { ("jpeg", jpeg) } else { ("png", png) })
 }
 
 #[cfg(test)]
@@ -132,6 +139,18 @@ mod tests {
         let maps = (crate::random_uniform((3, 4, 5), 0.0, 1.0)? * 1e-3)?;
         assert_eq!(Pictures::of_maps(&maps)?.bundle()[1].1.matches("<image").count(), 3);
         assert!(Pictures::of_maps(&maps.get(0)?).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_photograph_takes_less_room_and_a_drawing_keeps_its_pixels() -> Result<()> {
+        let ramp: Vec<f32> = (0..128 * 128).map(|at| (at % 128) as f32 + (at * 37 % 11) as f32).collect();
+        let soft =
+            Tensor::from_vec(ramp, (1, 1, 128, 128), &crate::device())?.broadcast_as((1, 3, 128, 128))?;
+        let flat = (soft.zeros_like()? + 200.0)?;
+        let svg = |x: &Tensor| Ok::<_, Error>(Pictures::new(x, &[""])?.bundle()[1].1.clone());
+        assert!(svg(&soft)?.contains("data:image/jpeg;base64,/9j/"));
+        assert!(svg(&flat)?.contains("data:image/png;base64,iVBOR"));
         Ok(())
     }
 

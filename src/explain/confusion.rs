@@ -191,7 +191,7 @@ impl Images {
             .collect();
         wrong.sort_by(|a, b| b.1.total_cmp(&a.1));
         let numbers: Vec<u32> = wrong.iter().take(most).map(|(at, _)| *at).collect();
-        self.select(&numbers)?.with_predictions(&predictions.select(&numbers))
+        self.select(&numbers)?.with_all(&predictions.select(&numbers))
     }
 }
 

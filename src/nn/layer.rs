@@ -86,6 +86,9 @@ pub struct Context<'a> {
 /// A description that becomes a [`Layer`] when a model gives it its place.
 ///
 /// Implement it for a layer of your own, and `sequential!` takes that as well.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no layer; a layer is a value: `Flatten`, `Dense::new(128).activation(Relu)`, `Dropout::new(0.5)`, or a model"
+)]
 pub trait Build {
     /// The stem of the layer's name where the user gives none: `dense`, `max_pooling2d`, …
     fn stem(&self) -> &str;

@@ -202,6 +202,41 @@ def test_a_learner_is_told_what_a_notebook_asks(kernel, what):
     assert cell.status == "error" and hint in cell.traceback, cell.traceback
 
 
+# What someone writes who has Keras in mind, or another Rust, and what the error must say.
+SLIPS = {
+    "model.summry()": "summary",
+    "missing.summary()": "no cell that has run has made `missing`",
+    "Vgg19::new(Weights::Demo)": "Vgg16",
+    "Vgg16::new(Weights::Demo).input_shape((64, 64, 3)).build()?": "channels first",
+    "sequential![&base, Dense::new(1)]?": "put `Flatten` or `GlobalAveragePooling2D` before",
+    'sequential![&base, Flatten, Dense::new(8).activation("relu")]?': "an activation is a value: `Relu`",
+    'sequential![&base, Flatten, "dense"]?': "a layer is a value: `Flatten`",
+    'sequential![&base, Flatten, Dropout::new(50.0)]?': "at least 0 and below 1, found 50",
+    'model.compile("adam", BinaryCrossentropy, [Accuracy]);': "an optimizer is a value: `Adam::default()`",
+    'model.compile(Adam::default(), "mse", [Accuracy]);': "a loss is a value: `BinaryCrossentropy`",
+    'model.compile(Adam::default(), BinaryCrossentropy, ["accuracy"]);': "metrics are values: `[Accuracy, AUC]`",
+    "model.compile(Adam::new(1), BinaryCrossentropy, [Accuracy]);": "a learning rate is a number with a point",
+    "model.fit((&x, &y), 10)?": "`model.fit((&x, &y), Fit::epochs(10))`",
+    "model.fit(&x, Fit::epochs(1))?": "give inputs and targets as a pair, `(&x, &y)`",
+    "model.fit((&x, &y), Fit::epochs(1))?": "the model is not compiled",
+    "model.predict(&x.i(..1))?": "this is a Result: put `?`",
+    "model.predict(&x.i(0)?)?": "add the batch dimension",
+    'base.unfreeze_from("block5")?': "block5_conv1",
+    "ImageDataGenerator::new().rotation_range(20)": "use a float literal",
+    'Images::from_directory("nowhere", (64, 64))?': "there is no such folder",
+}
+
+
+def test_a_slip_is_answered_with_what_to_write(kernel):
+    kernel.ok("let base = Vgg16::new(Weights::Demo).include_top(false).build()?;")
+    kernel.ok("let mut model = sequential![&base, Flatten, Dense::new(1).activation(Sigmoid)]?;")
+    kernel.ok("let (x, y) = (random_uniform((2, 3, 64, 64), 0.0, 1.0)?, Tensor::new(&[0u32, 1], &device())?);")
+    for slip, answer in SLIPS.items():
+        cell = kernel.run(slip)
+        error = re.sub(r"\x1b\[[\d;]*m", "", cell.traceback)
+        assert cell.status == "error" and answer in error, f"{slip}\n{error}"
+
+
 def test_the_last_value_is_shown_by_what_it_is(kernel):
     def shown(code):
         cell = kernel.run(code)

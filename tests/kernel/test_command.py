@@ -120,7 +120,7 @@ def test_install_writes_a_specification_of_this_program(tmp_path):
 def test_lab_opens_the_lessons(tmp_path):
     """What a learner has changed is not written over."""
     (tmp_path / "lessons").mkdir()
-    own = notebook(tmp_path / "lessons" / "quickstart.ipynb", "my own")
+    own = notebook(tmp_path / "lessons" / "4_the_program.ipynb", "my own")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

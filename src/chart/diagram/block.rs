@@ -2,16 +2,19 @@
 
 use super::state_colours;
 use crate::chart::Chart;
-use crate::chart::svg::{Anchor, LINE, Svg};
+use crate::chart::svg::{Anchor, Svg};
 use crate::nn::{Model, Node, Row};
 use crate::{Error, Result};
 
-const WIDTH: i32 = 204;
+/// Of a letter in a box, about.
+const LETTER: i32 = 6;
 const HEIGHT: i32 = 24;
 const GAP: i32 = 16;
 const MARGIN: i32 = 12;
 /// Between the two columns.
 const BETWEEN: i32 = 46;
+/// Between lines that pass layers by.
+const LANE: i32 = 16;
 
 /// A layer's place: its column, 0 for the longest way through, and its row.
 struct Place {
@@ -19,18 +22,52 @@ struct Place {
     row: i32,
 }
 
-impl Place {
-    fn left(&self) -> i32 {
-        MARGIN + self.column * (WIDTH + BETWEEN)
+/// Where places are, in a drawing with boxes of a width.
+struct Sheet {
+    width: i32,
+}
+
+impl Sheet {
+    fn left(&self, place: &Place) -> i32 {
+        MARGIN + place.column * (self.width + BETWEEN)
     }
 
-    fn top(&self) -> i32 {
+    fn right(&self, place: &Place) -> i32 {
+        self.left(place) + self.width
+    }
+
+    fn top(&self, place: &Place) -> i32 {
         // The first row is for what comes in.
-        MARGIN + (self.row + 1) * (HEIGHT + GAP)
+        MARGIN + (place.row + 1) * (HEIGHT + GAP)
     }
 
-    fn middle(&self) -> i32 {
-        self.left() + WIDTH / 2
+    fn middle(&self, place: &Place) -> i32 {
+        self.left(place) + self.width / 2
+    }
+
+    /// An arrow from one layer, or from what comes in, to another; past others in a lane of its own.
+    fn connect(&self, svg: &mut Svg, from: &Place, to: &Place, lane: &mut i32) {
+        let (begin, end) = (self.top(from) + HEIGHT, self.top(to) - 2);
+        let level = self.top(to) + HEIGHT / 2;
+        // Out of the bottom of a box, beside the way straight down.
+        let out = (self.middle(from) + 12, begin - 2);
+        let below = begin + 5;
+        let straight = [(self.middle(from), begin), (self.middle(to), end)];
+        match (from.column, to.column) {
+            (0, 0) if from.row + 1 < to.row => {
+                svg.arrow(&[
+                    out,
+                    (out.0, below),
+                    (*lane, below),
+                    (*lane, level),
+                    (self.right(to) + 2, level),
+                ]);
+                *lane += LANE;
+            }
+            (0, 1) => svg.arrow(&[out, (out.0, below), (self.middle(to), below), straight[1]]),
+            (1, 0) => svg.arrow(&[straight[0], (straight[0].0, level), (self.right(to) + 2, level)]),
+            _ => svg.arrow(&straight),
+        }
     }
 }
 
@@ -62,33 +99,38 @@ impl Model {
         let inputs_of = |at: usize| -> Vec<usize> { nodes[at].inputs().collect() };
         let places = places(&inside, &inputs_of);
         let place = |at: usize| inside.iter().position(|other| *other == at).map(|found| &places[found]);
-        let mut svg = Svg::new();
-        let mut text = format!("{}: {prefix}…", self.name());
+        let label = |row: &Row| {
+            let name = row.name.strip_prefix(prefix).filter(|rest| !rest.is_empty()).unwrap_or(&row.name);
+            let shape: Vec<String> = row.output_shape.iter().map(usize::to_string).collect();
+            format!("{name} · {} · {}", row.kind, shape.join("×"))
+        };
+        let longest = inside.iter().map(|at| label(&rows[at - 1]).chars().count()).max().unwrap_or(0);
+        let sheet = Sheet { width: longest as i32 * LETTER + 12 };
+        let entry = Place { column: 0, row: -1 };
+        let (mut svg, mut text) = (Svg::new(), format!("{}: {prefix}…", self.name()));
+        // What passes layers by does so on the right of all of them.
+        let columns = 1 + places.iter().map(|place| place.column).max().unwrap_or(0);
+        let mut lane = MARGIN + columns * (sheet.width + BETWEEN) - BETWEEN / 2;
         for (at, here) in inside.iter().zip(&places) {
             let row = &rows[at - 1];
             let (fill, stroke) = state_colours(row.state());
-            svg.rect([here.left(), here.top(), WIDTH, HEIGHT], fill, stroke);
-            let name = row.name.strip_prefix(prefix).filter(|rest| !rest.is_empty()).unwrap_or(&row.name);
-            let shape: Vec<String> = row.output_shape.iter().map(usize::to_string).collect();
-            let label = format!("{name} · {} · {}", row.kind, shape.join("×"));
-            svg.text((here.middle(), here.top() + 16), Anchor::Middle, false, &label);
+            svg.rect([sheet.left(here), sheet.top(here), sheet.width, HEIGHT], fill, stroke);
+            svg.text((sheet.middle(here), sheet.top(here) + 16), Anchor::Middle, false, &label(row));
+            for input in inputs_of(*at) {
+                sheet.connect(&mut svg, place(input).unwrap_or(&entry), here, &mut lane);
+            }
             let from: Vec<&str> =
                 inputs_of(*at).into_iter().map(|input| nodes[input].name.as_str()).collect();
             text += &format!("\n{} ({}) ← {}", row.name, row.kind, from.join(", "));
-            for input in inputs_of(*at) {
-                connect(&mut svg, place(input), here);
-            }
         }
         let outside = inside.iter().flat_map(|at| inputs_of(*at)).find(|at| !inside.contains(at));
         if let Some(outside) = outside {
-            let entry = Place { column: 0, row: -1 };
             let label = format!("from {}", nodes[outside].name);
-            svg.text((entry.middle(), entry.top() + HEIGHT - 6), Anchor::Middle, true, &label);
+            svg.text((sheet.middle(&entry), sheet.top(&entry) + HEIGHT - 6), Anchor::Middle, true, &label);
         }
         let last = places.iter().map(|place| place.row).max().unwrap_or(0);
-        let bottom = Place { column: 0, row: last }.top() + HEIGHT;
-        let size = (2 * (WIDTH + MARGIN) + BETWEEN, bottom + MARGIN + LINE / 2);
-        Ok(Chart { svg: svg.finish(size, &text), text })
+        let bottom = sheet.top(&Place { column: 0, row: last }) + HEIGHT;
+        Ok(Chart { svg: svg.finish((lane, bottom + MARGIN), &text), text })
     }
 }
 
@@ -120,38 +162,6 @@ fn places(inside: &[usize], inputs_of: &impl Fn(usize) -> Vec<usize>) -> Vec<Pla
     places
 }
 
-/// An arrow from one layer, or from what comes in, to another.
-fn connect(svg: &mut Svg, from: Option<&Place>, to: &Place) {
-    let entry = Place { column: 0, row: -1 };
-    let from = from.unwrap_or(&entry);
-    let (begin, end) = (from.top() + HEIGHT, to.top() - 2);
-    if from.column == to.column && from.row + 1 == to.row {
-        return svg.arrow(&[(from.middle(), begin), (to.middle(), end)]);
-    }
-    let side = Place { column: 1, row: 0 }.middle();
-    let level = to.top() + HEIGHT / 2;
-    match (from.column, to.column) {
-        // Past the layers between, and in from the right.
-        (0, 0) => svg.arrow(&[
-            (from.middle() + 12, begin - 2),
-            (from.middle() + 12, begin + 5),
-            (side, begin + 5),
-            (side, level),
-            (to.left() + WIDTH + 2, level),
-        ]),
-        (0, _) => svg.arrow(&[
-            (from.middle() + 12, begin - 2),
-            (from.middle() + 12, begin + 5),
-            (to.middle(), begin + 5),
-            (to.middle(), end),
-        ]),
-        (_, 0) => {
-            svg.arrow(&[(from.middle(), begin), (from.middle(), level), (to.left() + WIDTH + 2, level)])
-        }
-        _ => svg.arrow(&[(from.middle(), begin), (to.middle(), end)]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::prelude::*;
@@ -171,8 +181,7 @@ mod tests {
         );
         // Ten layers on the longest way, two beside them, and the background.
         assert_eq!(chart.svg().matches("<rect x=").count(), 12);
-        let columns = |x: i32| chart.svg().matches(&format!("<rect x=\"{x}\"")).count();
-        assert_eq!((columns(super::MARGIN), columns(super::Place { column: 1, row: 0 }.left())), (10, 2));
+        assert_eq!(chart.svg().matches(&format!("<rect x=\"{}\"", super::MARGIN)).count(), 10);
         Ok(())
     }
 

@@ -4,8 +4,8 @@ use super::NEUTRAL;
 use crate::chart::Chart;
 use crate::chart::svg::{Anchor, LINE, Svg};
 
-const WIDTH: i32 = 132;
-const GAP: i32 = 26;
+const WIDTH: i32 = 146;
+const GAP: i32 = 24;
 const MARGIN: i32 = 10;
 const LETTERS: usize = 20;
 

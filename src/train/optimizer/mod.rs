@@ -20,6 +20,9 @@ pub use saved::{OptimizerConfig, OptimizerSettings};
 pub use schedule::{LearningRate, Schedule};
 
 /// What turns gradients into smaller loss.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no optimizer; an optimizer is a value: `Adam::default()`, `Adam::new(1e-5)`, `SGD::new(1e-2)`"
+)]
 pub trait Optimizer: Send + Sync {
     /// Takes one step: changes each parameter that has a gradient.
     fn step(&mut self, params: &[Param], gradients: &GradStore) -> Result<()>;
