@@ -19,9 +19,18 @@ fn pictures() -> Tensor {
     Tensor::from_vec(pixels, (2, 3, 64, 64), &device()).unwrap()
 }
 
+/// What Keras made of it.
+fn kerass(name: &str) -> Tensor {
+    let file = candle_core::safetensors::load(fixture("keras_files.safetensors"), &device()).unwrap();
+    file[name].clone()
+}
+
 fn assert_kerass(found: &Tensor, name: &str) {
-    let expected = candle_core::safetensors::load(fixture("keras_files.safetensors"), &device()).unwrap();
-    let (spread, worst) = spread_and_worst(found, &expected[name]);
+    assert_near(found, &kerass(name), name);
+}
+
+fn assert_near(found: &Tensor, expected: &Tensor, name: &str) {
+    let (spread, worst) = spread_and_worst(found, expected);
     println!("{name}: worst difference {worst}, {} of the spread {spread}", worst / spread);
     assert!(worst < 1e-4 * spread, "{name}: {worst} of {spread}");
 }
@@ -30,16 +39,55 @@ fn small(network: Network) -> Network {
     network.alpha(NARROWER).input_shape((3, 64, 64))
 }
 
+/// Each network from Keras's file, three pictures of each size and the first of them alone, with its
+/// top and without: VGG16's top is for the size that it was made for.
 #[test]
-fn vgg16_with_its_top_is_what_keras_runs() {
+fn every_network_is_kerass_at_every_size() {
+    type Row = (&'static str, &'static str, fn(Weights) -> Network, f64, &'static [usize], &'static [usize]);
+    let table: [Row; 4] = [
+        ("vgg16", "keras_vgg16.h5", Vgg16::new, NARROWER, &[64, 160, 224], &[64]),
+        ("vgg16", "keras_vgg16_224.h5", Vgg16::new, NARROWER, &[], &[224]),
+        ("resnet50", "keras_resnet50.h5", ResNet50::new, NARROWER, &[64, 160, 224], &[64, 160, 224]),
+        (
+            "efficientnetb0",
+            "keras_efficientnetb0.h5",
+            EfficientNetB0::new,
+            1.0 / 16.0,
+            &[64, 160, 224],
+            &[64, 160, 224],
+        ),
+    ];
+    for (name, file, network, alpha, without_top, with_top) in table {
+        let with = |side, top| {
+            let network = network(Weights::file(fixture(file))).alpha(alpha).input_shape((3, side, side));
+            network.include_top(top).classes(10).build().unwrap()
+        };
+        let runs =
+            without_top.iter().map(|side| (*side, false)).chain(with_top.iter().map(|side| (*side, true)));
+        for (side, top) in runs {
+            let model = with(side, top);
+            let bytes: Vec<f32> = draw(side as u64, &[3, 3, side, side]);
+            let even = Tensor::from_vec(bytes, (3, 3, side, side), &device()).unwrap();
+            let x = match name {
+                "efficientnetb0" => model.preprocess(&(even * 255.0).unwrap()).unwrap(),
+                _ => even.affine(2.0, -1.0).unwrap(),
+            };
+            let what = format!("{name} {side} {}", if top { "top" } else { "maps" });
+            assert_kerass(&model.forward(&x, Mode::Inference).unwrap(), &what);
+            let alone = model.forward(&x.i(..1).unwrap(), Mode::Inference).unwrap();
+            let expected = kerass(&what).i(..1).unwrap();
+            assert_near(&alone, &expected, &format!("{what}, one picture"));
+        }
+    }
+}
+
+#[test]
+fn vgg16s_pictures_are_prepared_as_keras_does() {
     let network = small(Vgg16::new(Weights::file(fixture("keras_vgg16.h5")))).classes(10).build().unwrap();
-    assert_kerass(&network.predict(&pictures()).unwrap().to_tensor().unwrap(), "vgg16");
     assert_eq!(
         network.preprocess(&pictures()).unwrap().first_picture(),
         Preprocessing::CAFFE.apply(&pictures()).unwrap().first_picture()
     );
-    // The same file serves the network without its top.
-    small(Vgg16::new(Weights::file(fixture("keras_vgg16.h5")))).include_top(false).build().unwrap();
 }
 
 trait FirstPicture {
