@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 
 use plotters::prelude::*;
 
-use super::history::{around, is_share, spark};
+use super::history::{around, corner, draw_axes, is_share, spark};
 use super::{Chart, theme};
 use crate::train::History;
 use crate::{Error, Result};
@@ -97,16 +97,7 @@ fn draw(metric: &str, histories: &[(&str, &History)]) -> Result<String, Box<dyn 
             .x_label_area_size(36)
             .y_label_area_size(46)
             .build_cartesian_2d(if epochs == 1 { 0.0 } else { 1.0 }..epochs as f64, range)?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .bold_line_style(BLACK.mix(theme::MESH))
-            .x_desc("epoch")
-            .x_labels(epochs.min(10))
-            .x_label_formatter(&|epoch| format!("{epoch:.0}"))
-            .y_labels(6)
-            .y_label_formatter(&|value| format!("{value:.2}"))
-            .draw()?;
+        draw_axes(&mut chart, epochs)?;
         for (at, (name, history)) in histories.iter().enumerate() {
             let color = theme::PALETTE[at % theme::PALETTE.len()];
             let points =
@@ -128,11 +119,9 @@ fn draw(metric: &str, histories: &[(&str, &History)]) -> Result<String, Box<dyn 
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
             chart.draw_series(shown.into_iter().map(|point| Circle::new(point, 3, color.filled())))?;
         }
-        let corner =
-            if is_share(metric) { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperRight };
         chart
             .configure_series_labels()
-            .position(corner)
+            .position(corner(metric))
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.2))
             .label_font(theme::LABEL)

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use super::{Chart, theme};
@@ -68,16 +69,7 @@ fn draw_panel(
         .x_label_area_size(34)
         .y_label_area_size(46)
         .build_cartesian_2d(first..epochs as f64, range)?;
-    chart
-        .configure_mesh()
-        .light_line_style(WHITE)
-        .bold_line_style(BLACK.mix(theme::MESH))
-        .x_desc("epoch")
-        .x_labels(epochs.min(10))
-        .x_label_formatter(&|epoch| format!("{epoch:.0}"))
-        .y_labels(6)
-        .y_label_formatter(&|value| format!("{value:.2}"))
-        .draw()?;
+    draw_axes(&mut chart, epochs)?;
     for (label, values, color) in series {
         let points: Vec<(f64, f64)> = (1..).map(f64::from).zip(values.iter().copied()).collect();
         chart
@@ -89,15 +81,36 @@ fn draw_panel(
     if !has_validation {
         return Ok(());
     }
-    let corner =
-        if is_share(name) { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperRight };
     chart
         .configure_series_labels()
-        .position(corner)
+        .position(corner(name))
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.2))
         .draw()?;
     Ok(())
+}
+
+/// A numbered axis of epochs, and one of what was measured.
+pub(super) fn draw_axes(
+    chart: &mut ChartContext<SVGBackend, Cartesian2d<RangedCoordf64, RangedCoordf64>>,
+    epochs: usize,
+) -> Result<(), Box<dyn std::error::Error>> {
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .bold_line_style(BLACK.mix(theme::MESH))
+        .x_desc("epoch")
+        .x_labels(epochs.min(10))
+        .x_label_formatter(&|epoch| format!("{epoch:.0}"))
+        .y_labels(6)
+        .y_label_formatter(&|value| format!("{value:.2}"))
+        .draw()?;
+    Ok(())
+}
+
+/// Where the names of the lines stand: away from where these are to end.
+pub(super) fn corner(name: &str) -> SeriesLabelPosition {
+    if is_share(name) { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperRight }
 }
 
 /// Whether a number goes from 0 to 1, and is the better the larger it is.

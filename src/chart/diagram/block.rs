@@ -1,6 +1,6 @@
 //! A part of a model, layer by layer, with its branches.
 
-use super::state_colours;
+use super::{sizes, state_colours};
 use crate::chart::Chart;
 use crate::chart::svg::{Anchor, Svg};
 use crate::nn::{Model, Node, Row};
@@ -101,8 +101,7 @@ impl Model {
         let place = |at: usize| inside.iter().position(|other| *other == at).map(|found| &places[found]);
         let label = |row: &Row| {
             let name = row.name.strip_prefix(prefix).filter(|rest| !rest.is_empty()).unwrap_or(&row.name);
-            let shape: Vec<String> = row.output_shape.iter().map(usize::to_string).collect();
-            format!("{name} · {} · {}", row.kind, shape.join("×"))
+            format!("{name} · {} · {}", row.kind, sizes(&row.output_shape))
         };
         let longest = inside.iter().map(|at| label(&rows[at - 1]).chars().count()).max().unwrap_or(0);
         let sheet = Sheet { width: longest as i32 * LETTER + 12 };

@@ -21,6 +21,11 @@ fn state_colours(state: &str) -> (&'static str, RGBColor) {
     }
 }
 
+/// `64×112×112`.
+fn sizes(shape: &[usize]) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join("×")
+}
+
 /// What the colours mean: for each state what to say of it.
 fn legend_of_states(svg: &mut Svg, (mut x, y): (i32, i32), states: &[(String, String)]) {
     for (state, text) in states {

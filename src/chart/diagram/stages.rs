@@ -1,6 +1,6 @@
 //! A model as a row of its stages.
 
-use super::{legend_of_states, state_colours};
+use super::{legend_of_states, sizes, state_colours};
 use crate::chart::Chart;
 use crate::chart::svg::{Anchor, LINE, Svg};
 use crate::nn::{Model, Row, thousands};
@@ -114,11 +114,6 @@ impl Stage {
         Stage { row, about: parts.join(", "), inside }
     }
 
-    /// `64×112×112`.
-    fn shape(&self) -> String {
-        self.row.output_shape.iter().map(usize::to_string).collect::<Vec<_>>().join("×")
-    }
-
     fn weights(&self) -> String {
         match self.row.weights {
             0 => String::new(),
@@ -163,7 +158,7 @@ fn draw(model: &Model, stages: &[Stage]) -> String {
             y += LINE;
         }
         y = below + (name_lines + 1) * LINE;
-        for line in [stage.about.as_str(), &stage.shape(), &stage.weights()] {
+        for line in [stage.about.as_str(), &sizes(&stage.row.output_shape), &stage.weights()] {
             svg.text((centre, y), Anchor::Middle, false, line);
             y += LINE;
         }
@@ -220,7 +215,7 @@ fn in_words(model: &Model, stages: &[Stage]) -> String {
             "\n▸ {:width$}  {:about$}  {:>13}  {:>12}  {}{inside}",
             stage.row.name,
             stage.about,
-            stage.shape(),
+            sizes(&stage.row.output_shape),
             stage.weights(),
             stage.row.state(),
         );
