@@ -21,13 +21,14 @@ use crate::hints::Gone;
 use crate::interrupt::{Cells, PATIENCE};
 use crate::listen::{Listen, listen};
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
+use crate::place::last_place;
 use crate::session::{self, Session};
 use crate::template::Template;
 use crate::{kept, relay, timing, toolchain};
 
 /// Run in each new process of cells, before the first.
 const BEGIN: &str = "headstart::start();";
-const USE_PRELUDE: &str = "use headstart::prelude::*;";
+const USE_PRELUDE: &str = "use headstart::prelude::*;\nuse headstart::display::ShowDebug as _;";
 /// Until a cell has used `?`, evcxr tries each without it first, and then shows a value that was
 /// made with it as no more than its `Debug`.
 const ALLOW_QUESTION_MARK: &str = "headstart::check_interrupt()?;";
@@ -36,6 +37,13 @@ const FIRST_LOOK: &str = "Tensor::zeros(1, DType::F32, &device())?.";
 const SPINNING_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
 /// How often a cell that waits for input looks whether it is to stop.
 const GLANCE: Duration = Duration::from_millis(100);
+
+/// What rustc says to those who wrote the library, and what evcxr leaves of its lists: their heads.
+const POINTLESS_HELP: [&str; 3] = [
+    "the following other types implement trait",
+    "you can use `cargo tree`",
+    "the nightly-only, unstable trait",
+];
 
 /// If this process was started to run cells, does so and does not return.
 pub fn runtime_hook() {
@@ -255,10 +263,20 @@ impl Loaded {
             input_reader: &|asked| read_input(cells, events, asked.prompt, asked.is_password),
         };
         let begin = SystemTime::now();
-        let mut result = self.context.execute_with_callbacks(code, &mut callbacks);
+        // The `&` is not the user's: where an error shows the line, there is a space.
+        let (sent, code) = match last_place(code) {
+            Some(at) => (with(code, at, '&'), &*with(code, at, ' ')),
+            None => (code.to_owned(), code),
+        };
+        let mut result = self.context.execute_with_callbacks(&sent, &mut callbacks);
         if result.is_ok() && code.lines().any(|line| line.trim() == ":clear") {
             // It clears the prelude too.
             result = self.context.execute(&self.load).and(result);
+        }
+        if let Some(format) = code.lines().rev().find_map(|line| line.trim().strip_prefix(":fmt ")) {
+            // evcxr keeps it for the values that the prelude does not show.
+            let is_pretty = format.contains('#');
+            let _ = self.context.execute(&format!("headstart::display::set_pretty_debug({is_pretty});"));
         }
         let (answer, heard) = bounded(1);
         let _ = self.listener.send(Listen::End(answer));
@@ -325,6 +343,11 @@ impl Loaded {
     }
 }
 
+/// The text with one character more.
+fn with(text: &str, at: usize, more: char) -> String {
+    format!("{}{more}{}", &text[..at], &text[at..])
+}
+
 /// Asks whoever sent the cell for a line; an empty one if nobody answers.
 fn read_input(cells: &Cells, events: &UnboundedSender<Event>, prompt: String, password: bool) -> String {
     let (answer, answered) = bounded(1);
@@ -371,7 +394,10 @@ fn describe(error: &Error, code: &str, gone: &Gone) -> CellError {
         }
         let shown = without_colours(&traceback.join("\n"));
         let help = error.help();
-        let new = help.iter().filter(|help| !shown.contains(help.lines().next().unwrap_or_default()));
+        let new = help.iter().filter(|help| {
+            let first = help.lines().next().unwrap_or_default();
+            !shown.contains(first) && !POINTLESS_HELP.iter().any(|known| first.starts_with(known))
+        });
         traceback.extend(new.map(|help| format!("help: {help}")));
         let hint = gone.hint(error.code(), &error.message(), &shown).map(|hint| format!("hint: {hint}"));
         traceback.extend(hint.filter(|hint| !traceback.contains(hint)));

@@ -23,6 +23,13 @@ impl Gone {
             return Some(owned.into());
         }
         match code? {
+            // rustc knows better what was meant.
+            "E0425" if report.contains("with a similar name") || report.contains("bool value") => None,
+            "E0425" if report.contains(&format!("{}=", quoted())) => Some(
+                "arguments have no names in Rust: what can be chosen is a method, as in \
+                 `Fit::epochs(10).batch_size(8)`"
+                    .into(),
+            ),
             "E0425" if message.contains("cannot find value") => Some(match self.0.get_key_value(quoted()) {
                 Some((name, line)) => format!(
                     "`{name}` was used up by an earlier cell (`{line}`); make it anew, or lend it there as \
@@ -30,23 +37,56 @@ impl Gone {
                 ),
                 None => format!("no cell that has run has made `{}`: run the one that does first", quoted()),
             }),
-            "E0277" if message.contains("LearningRate: From<") => {
-                Some("a learning rate is a number with a point, `1e-3`, or a `Schedule`".into())
+            "E0277" | "E0599" | "E0608" | "E0609" if KNOWN.iter().any(|(part, _)| message.contains(part)) => {
+                KNOWN.iter().find(|(part, _)| message.contains(part)).map(|(_, hint)| hint.to_string())
+            }
+            "E0277" if report.contains("applied to type `()`") => {
+                Some("this cannot fail and gives nothing: leave out the `?`".into())
+            }
+            "E0599" if message.contains("associated item named `new`") => {
+                let name = message.rsplit("::").next().unwrap_or_default();
+                let name = name.split('`').next().unwrap_or_default();
+                Some(format!("there is nothing to choose: write `{name}` alone"))
             }
             "E0308" | "E0271" => expected(report).map(str::to_owned),
             // A value of a cell borrows another.
             "E0597" | "E0505" | "E0515" | "E0716" => Some(owned.into()),
-            "E0599" if message.contains("enum `Result<") || message.contains("enum `std::result::Result<") => {
-                Some("this is a Result: put `?` after the call that made it, to have the value or see the error".into())
-            }
             _ => None,
         }
     }
 }
 
+/// Parts of messages, and what to write.
+const KNOWN: [(&str, &str); 7] = [
+    ("LearningRate: From<", "a learning rate is a number with a point, `1e-3`, or a `Schedule`"),
+    ("`Metric` is not an iterator", "metrics stand in brackets: `[Accuracy]`"),
+    (
+        "AsRef<[f64]>",
+        "the values of a bar stand in brackets: `[0.9]`, or `[0.88, 0.91]` to show their spread",
+    ),
+    (
+        "cannot index into a value of type `headstart::prelude::Tensor`",
+        "`x.i(0)?` is the first of a tensor, `x.i(..1)?` a batch of the first alone",
+    ),
+    ("no field `trainable`", "`freeze()` and `unfreeze()` say what training may change"),
+    ("enum `Result<", RESULT),
+    ("enum `std::result::Result<", RESULT),
+];
+const RESULT: &str =
+    "this is a Result: put `?` after the call that made it, to have the value or see the error";
+
 /// What to write where a value of Headstart's was expected, or where there is a Result.
 fn expected(report: &str) -> Option<&'static str> {
-    const PLACES: [(&str, &str); 6] = [
+    const PLACES: [(&str, &str); 12] = [
+        (
+            "expected `Weights`",
+            "weights are a value: `Weights::ImageNet`, `Weights::Demo`, `Weights::Random(0)`, `Weights::file(path)`",
+        ),
+        ("expected `Pooling`", "pooling is a value: `Pooling::Avg`, `Pooling::Max`"),
+        ("expected `GradCam`", "say it of the layer: `GradCam::new().layer(\"block4_conv3\")`"),
+        ("expected `&[&str]`", "a list of names: `&[\"block3_conv3\", \"block4_conv3\"]`"),
+        ("expected `(usize, usize)`", "height and width: `(224, 224)`"),
+        ("expected `usize`, found floating", "a count is a number without a point"),
         ("expected `Fit`", "say how to train: `model.fit((&x, &y), Fit::epochs(10))`"),
         ("expected `Activation`", "an activation is a value: `Relu`, `Sigmoid`, `Softmax`, `Tanh`, `Linear`"),
         ("expected `Loss`", "a loss is a value: `BinaryCrossentropy`, `SparseCategoricalCrossentropy`, …"),

@@ -30,6 +30,14 @@ const HELD: Duration = Duration::from_millis(80);
 /// How long a process that ended may take to hand over its last words.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// The text after the library's notes, which are a line each.
+fn after_notes(mut text: &str) -> &str {
+    while let Some((_, rest)) = text.split_once('\n').filter(|(line, _)| line.starts_with("note: ")) {
+        text = rest;
+    }
+    text
+}
+
 /// The listening thread.
 pub fn listen(stdout: &Receiver<String>, stderr: &Receiver<String>, commands: &Receiver<Listen>) {
     let mut ear = Ear::default();
@@ -145,7 +153,12 @@ impl Ear {
 
     fn end(&mut self) -> Heard {
         match (self.heard.failed, &self.heard.panic) {
-            (true, None) => self.heard.error_text = std::mem::take(&mut self.held),
+            (true, None) => {
+                let text = std::mem::take(&mut self.held);
+                let error = after_notes(&text);
+                self.held = text[..text.len() - error.len()].to_owned();
+                self.heard.error_text = error.to_owned();
+            }
             // Another thread panicked: no failure of the cell, but worth knowing.
             (false, Some((message, _))) => self.held += &format!("a thread panicked: {message}\n"),
             _ => {}

@@ -16,6 +16,7 @@ mod kept;
 mod lab;
 mod listen;
 mod output;
+mod place;
 mod relay;
 mod run;
 mod session;
@@ -90,7 +91,7 @@ enum Command {
         /// Write here rather than over the notebook: a file, or a folder for several notebooks.
         #[arg(long, short)]
         output: Option<PathBuf>,
-        /// Write a page to open in a browser beside each notebook.
+        /// Write a page to open in a browser beside each notebook, and one that leads to them in a folder of several.
         #[arg(long)]
         html: bool,
     },
@@ -186,6 +187,7 @@ fn run_all(notebooks: &[PathBuf], output: Option<PathBuf>, html: bool) -> Result
     if let Some(folder) = folder {
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
+    let mut pages = Vec::new();
     for notebook in notebooks {
         // SAFETY: no other thread runs: the last notebook's engine has stopped.
         let engine = unsafe { Engine::start(Template::ready) }?;
@@ -197,11 +199,17 @@ fn run_all(notebooks: &[PathBuf], output: Option<PathBuf>, html: bool) -> Result
         let page = html.then(|| to.with_extension("html"));
         let run = run::run_notebook(&engine, notebook, &to, page.as_deref());
         engine.stop();
-        run?;
+        let executed = run?;
         println!("wrote {}", to.display());
         if let Some(page) = page {
             println!("wrote {}", page.display());
+            pages.push((page.file_name().unwrap_or_default().to_string_lossy().into_owned(), executed));
         }
+    }
+    if let Some(folder) = folder.filter(|_| pages.len() > 1) {
+        let index = folder.join("index.html");
+        run::write_whole(&index, &html::gallery(&pages))?;
+        println!("wrote {}, which leads to them", index.display());
     }
     Ok(())
 }

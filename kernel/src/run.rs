@@ -10,11 +10,11 @@ use crate::engine::Engine;
 use crate::html;
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
 
-/// Runs every code cell of a notebook in order and writes the notebook with its outputs.
+/// Runs every code cell of a notebook in order, writes the notebook with its outputs and returns it.
 ///
 /// At the first cell that fails it stops, writes what there is, and returns an error; a cell with
 /// the tag `raises-exception` may fail.
-pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>) -> Result<(), String> {
+pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>) -> Result<Value, String> {
     let mut notebook = read_notebook(from)?;
     let cells = notebook["cells"].as_array_mut().ok_or_else(|| format!("{} has no cells", from.display()))?;
     let total = cells.iter().filter(|cell| cell["cell_type"] == "code").count();
@@ -39,7 +39,7 @@ pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>
         write_whole(page, &html::page(&notebook, &title(from)))?;
     }
     match failure {
-        None => Ok(()),
+        None => Ok(notebook),
         Some((count, error)) => {
             let text =
                 if std::io::stderr().is_terminal() { error.traceback.join("\n") } else { error.plain() };
@@ -171,7 +171,7 @@ fn title(path: &Path) -> String {
 }
 
 /// Writes under a temporary name and renames when whole.
-fn write_whole(path: &Path, text: &str) -> Result<(), String> {
+pub fn write_whole(path: &Path, text: &str) -> Result<(), String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
     std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, path)).map_err(|error| {

@@ -11,7 +11,7 @@ mod svg;
 mod theme;
 
 /// A picture of numbers: SVG for the page, text for where no picture can be.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Chart {
     svg: String,
     text: String,

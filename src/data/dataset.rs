@@ -42,7 +42,7 @@ pub trait Dataset {
 
 /// What `fit` takes: a dataset, or inputs and targets that it makes batches of.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is nothing to train on: give inputs and targets as a pair, `(&x, &y)`, or a generator's `datagen.flow(&x, &y, 32)?`"
+    message = "`{Self}` is nothing to train on: give inputs and targets, both tensors, as a pair, `(&x, &y)`, or a generator's `datagen.flow(&x, &y, 32)?`"
 )]
 pub trait IntoDataset {
     /// The dataset; data that come in batches already keep their own size and order.

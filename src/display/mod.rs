@@ -13,7 +13,7 @@ mod tensor;
 
 use std::fmt::Debug;
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 pub use headstart_frame::Bundle;
 use headstart_frame::{ENVIRONMENT_VARIABLE, Frame};
@@ -33,6 +33,34 @@ pub trait Show {
     fn evcxr_display(&self) {
         print!("{}", content_blocks(&self.bundle()));
     }
+}
+
+/// The value of a cell that has no look of its own: as `Debug` has it.
+///
+/// Its method takes `&mut self` so that the compiler comes to it after [`Show`]'s and a type's own.
+/// Without it evcxr finds no method, and compiles each such cell a second time with `Debug` in place.
+/// Headstart's kernel alone brings it into scope: it also lends places that are not to be changed.
+#[doc(hidden)]
+pub trait ShowDebug {
+    fn evcxr_display(&mut self);
+}
+
+impl<T: Debug> ShowDebug for T {
+    fn evcxr_display(&mut self) {
+        let text = match IS_PRETTY.load(Ordering::Relaxed) {
+            true => format!("{self:#?}"),
+            false => format!("{self:?}"),
+        };
+        print!("{}", content_blocks(&vec![("text/plain".into(), text)]));
+    }
+}
+
+static IS_PRETTY: AtomicBool = AtomicBool::new(false);
+
+/// Whether [`ShowDebug`] shows `{:#?}` instead of `{:?}`, as `:fmt` asks.
+#[doc(hidden)]
+pub fn set_pretty_debug(is_pretty: bool) {
+    IS_PRETTY.store(is_pretty, Ordering::Relaxed);
 }
 
 /// Prints a value as a notebook shows it as text: in its own way if it has one, or else as `Debug`

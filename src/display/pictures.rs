@@ -23,7 +23,7 @@ const IN_A_ROW: usize = 5;
 /// display(&Pictures::new(&x, &["cat 0.97", "dog 0.61"])?);
 /// # Ok::<(), headstart::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Pictures {
     svg: String,
     text: String,

@@ -107,6 +107,20 @@ impl Show for Recovered {
     }
 }
 
+/// A last expression that moves a variable is shown by evcxr as `Debug` has it, and `dbg!` in a cell too:
+/// then the text, not the numbers behind the picture.
+macro_rules! debug_as_text {
+    ($($type:ty),*) => {
+        $(impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(super::plain(&self.bundle()))
+            }
+        })*
+    };
+}
+
+debug_as_text!(Chart, Embedding, History, LearningRateCurve, super::Pictures);
+
 impl Show for Images {
     fn bundle(&self) -> Bundle {
         let text = format!("{} pictures of {}", self.len(), self.class_names.join(", "));

@@ -21,7 +21,7 @@ use crate::{Error, Result};
 /// assert!(embedding.of_class(1).all(|[x, _]| x > 2.0));
 /// # Ok::<(), headstart::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Embedding {
     points: Vec<[f64; 2]>,
     explained: [f64; 2],

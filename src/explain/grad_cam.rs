@@ -61,6 +61,7 @@ impl Model {
     /// [`Error::UnknownLayer`]; [`Error::Argument`] if the layer has no feature maps, or some way
     /// leads around it, or there is no such class; [`Error::Shape`].
     pub fn grad_cam(&self, x: &Tensor, what: GradCam) -> Result<HeatMaps> {
+        self.check_input(x)?;
         let (count, _, height, width) = x.dims4()?;
         let name = what.layer.as_deref();
         let refuse = |expected: &str| Error::Argument {

@@ -18,6 +18,14 @@ pub enum Mode {
     Inference,
 }
 
+impl std::fmt::Debug for dyn Layer {
+    /// Its kind and the shapes of its parameters.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shapes: Vec<Vec<usize>> = self.params().iter().map(|param| param.var().dims().to_vec()).collect();
+        write!(f, "{} with parameters of shapes {shapes:?}", self.kind())
+    }
+}
+
 /// A layer in its place in a model, with its parameters.
 ///
 /// Shapes are without the batch dimension, channels first: `[3, 224, 224]` for a picture.

@@ -19,7 +19,7 @@ const SMOOTHING: f64 = 0.9;
 const LOST: f64 = 4.0;
 
 /// The loss at each learning rate, from small to large: what [`Model::find_learning_rate`] gives.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LearningRateCurve {
     /// Learning rates, rising.
     pub learning_rates: Vec<f64>,

@@ -1,5 +1,6 @@
 //! The training loop.
 
+use std::fmt;
 use std::time::Instant;
 
 use candle_core::Tensor;
@@ -32,6 +33,15 @@ pub struct Fit {
     verbose: bool,
     chart: bool,
     advice: bool,
+}
+
+impl fmt::Debug for Fit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fit { epochs, initial_epoch, batch_size, shuffle, .. } = self;
+        let mut shown = f.debug_struct("Fit");
+        shown.field("epochs", epochs).field("initial_epoch", initial_epoch);
+        shown.field("batch_size", batch_size).field("shuffle", shuffle).finish_non_exhaustive()
+    }
 }
 
 enum Validation {
@@ -199,7 +209,7 @@ impl Model {
     /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit;
     /// [`Error::NotFinite`] if the loss stops being a number; [`Error::Interrupted`] if Stop was
     /// pressed before it began; [`Error::Argument`] if a callback looks at a number that is not
-    /// measured, or nothing is to be trained. The model stays as the last step left it.
+    /// measured, nothing is to be trained, or the learning rate is below 0. The model stays as the last step left it.
     ///
     /// [`ImageDataGenerator::flow`]: crate::data::ImageDataGenerator::flow
     pub fn fit(&mut self, data: impl IntoDataset, fit: Fit) -> Result<History> {
@@ -215,6 +225,11 @@ impl Model {
         if params.is_empty() {
             let expected = "at least one layer that training may change; call `unfreeze`".into();
             return Err(Error::Argument { name: "the model", expected, found: "every layer frozen".into() });
+        }
+        let rate = compiled.optimizer.learning_rate();
+        if !rate.is_finite() || rate < 0.0 {
+            let expected = "a number of 0 or more".into();
+            return Err(Error::Argument { name: "learning_rate", expected, found: rate.to_string() });
         }
         check_interrupt()?;
         let validation = fit.take_validation(&mut data)?;

@@ -9,7 +9,7 @@ use crate::chart::Chart;
 /// The loss and metrics of each epoch, on the training data and, as `val_…`, on the validation data.
 ///
 /// `history["loss"]` is one number an epoch.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct History {
     names: Vec<String>,
     columns: Vec<Vec<f64>>,

@@ -124,6 +124,22 @@ impl Scores {
     }
 }
 
+impl std::ops::Index<&str> for Scores {
+    type Output = f64;
+
+    /// The value of that name.
+    ///
+    /// # Panics
+    /// If no such name was measured; [`Scores::get`] does not.
+    fn index(&self, name: &str) -> &f64 {
+        let found = self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+        found.unwrap_or_else(|| {
+            let known: Vec<&str> = self.0.iter().map(|(known, _)| known.as_str()).collect();
+            panic!("the scores are {known:?}, and there is no {name:?}")
+        })
+    }
+}
+
 impl fmt::Display for Scores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts: Vec<String> = self.0.iter().map(|(name, value)| format!("{name}: {value:.4}")).collect();

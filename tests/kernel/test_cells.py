@@ -202,36 +202,127 @@ def test_a_learner_is_told_what_a_notebook_asks(kernel, what):
     assert cell.status == "error" and hint in cell.traceback, cell.traceback
 
 
-# What someone writes who has Keras in mind, or another Rust, and what the error must say.
+# What someone writes who has Keras in mind, or another Rust, in the cells of each lesson, and what the error must say.
+MODEL = [
+    "let base = Vgg16::new(Weights::Demo).include_top(false).build()?;",
+    "let mut model = sequential![&base, Flatten, Dense::new(1).activation(Sigmoid)]?;",
+    "let (x, y) = (random_uniform((4, 3, 64, 64), 0.0, 1.0)?, Tensor::new(&[0u32, 1, 0, 1], &device())?);",
+]
+COMPILED = MODEL + [
+    "model.compile(Adam::default(), BinaryCrossentropy, [Accuracy]);",
+    "let history = model.fit((&x, &y), Fit::epochs(1).chart(false).verbose(false).advice(false))?;",
+]
+PICTURES = COMPILED + [
+    'let folder = std::env::temp_dir().join("headstart-slips"); draw_pictures(&folder, 4, 64, 1)?;',
+    "let (train, val) = Images::from_directory(&folder, (64, 64))?.split(0.5)?;",
+    "let predictions = model.predict(&model.preprocess(&val.x)?)?;",
+]
 SLIPS = {
-    "model.summry()": "summary",
-    "missing.summary()": "no cell that has run has made `missing`",
-    "Vgg19::new(Weights::Demo)": "Vgg16",
-    "Vgg16::new(Weights::Demo).input_shape((64, 64, 3)).build()?": "channels first",
-    "sequential![&base, Dense::new(1)]?": "put `Flatten` or `GlobalAveragePooling2D` before",
-    'sequential![&base, Flatten, Dense::new(8).activation("relu")]?': "an activation is a value: `Relu`",
-    'sequential![&base, Flatten, "dense"]?': "a layer is a value: `Flatten`",
-    'sequential![&base, Flatten, Dropout::new(50.0)]?': "at least 0 and below 1, found 50",
-    'model.compile("adam", BinaryCrossentropy, [Accuracy]);': "an optimizer is a value: `Adam::default()`",
-    'model.compile(Adam::default(), "mse", [Accuracy]);': "a loss is a value: `BinaryCrossentropy`",
-    'model.compile(Adam::default(), BinaryCrossentropy, ["accuracy"]);': "metrics are values: `[Accuracy, AUC]`",
-    "model.compile(Adam::new(1), BinaryCrossentropy, [Accuracy]);": "a learning rate is a number with a point",
-    "model.fit((&x, &y), 10)?": "`model.fit((&x, &y), Fit::epochs(10))`",
-    "model.fit(&x, Fit::epochs(1))?": "give inputs and targets as a pair, `(&x, &y)`",
-    "model.fit((&x, &y), Fit::epochs(1))?": "the model is not compiled",
-    "model.predict(&x.i(..1))?": "this is a Result: put `?`",
-    "model.predict(&x.i(0)?)?": "add the batch dimension",
-    'base.unfreeze_from("block5")?': "block5_conv1",
-    "ImageDataGenerator::new().rotation_range(20)": "use a float literal",
-    'Images::from_directory("nowhere", (64, 64))?': "there is no such folder",
+    "1 what is transfer learning": (PICTURES, {
+        "draw_pictures(&folder, 100.0, 64, 11)?;": "a count is a number without a point",
+        'Images::from_directory(&folder, 64)?': "height and width: `(224, 224)`",
+        'Images::from_directory("nowhere", (64, 64))?': "there is no such folder",
+        "train.split(84)?": "use a float literal",
+        'Chart::steps(&["load", "freeze"])': "expected `(&str, &str)`",
+        'base.layer("block1_conv")?': "did you mean `block1_conv1`?",
+        "Pictures::of_maps(&x)?": "expected shape [C, height, width], found [4, 3, 64, 64]",
+        'base.outputs_of("block3_conv3", &x)?': "a list of names",
+        'history["accurracy"].last()': 'the history has ["accuracy", "loss"]',
+        "model.fit((&x, &y.i(..2)?), Fit::epochs(1))?": "found 4 inputs and 2 targets",
+        'Chart::comparison("acc", &[("a", &history)])?': "expected one of accuracy, loss",
+    }),
+    "2 VGG16 and ResNet50": (MODEL, {
+        "model.summry()": "summary",
+        "base.plot": "use parentheses",
+        'base.plot_block("conv2")?': "block1_conv1",
+        "Vgg19::new(Weights::Demo)": "Vgg16",
+        "Vgg16::new(Weights::Random).build()?": "`(/* u64 */)`",
+        "Vgg16::new().build()?": "Weights` is missing",
+        "Vgg16::new(Weights::Demo).include_top(False).build()?": "`false`",
+        "Vgg16::new(Weights::Random(0)).input_shape((3, 16, 16)).build()?": "sides of at least 32",
+        'Chart::bars("x", &[("a", 1.0)])?': "stand in brackets",
+        "base.predict(&x.i((.., .., ..32, ..32))?)?": "expected shape [batch, 3, 64, 64]",
+    }),
+    "3 the workflow": (COMPILED, {
+        "missing.summary()": "no cell that has run has made `missing`",
+        "Vgg16::new(Weights::Imagenet).build()?": "`ImageNet`",
+        'Vgg16::new("imagenet").build()?': "weights are a value: `Weights::ImageNet`",
+        "base.trainable = false;": "`freeze()` and `unfreeze()`",
+        "base.freeze()?;": "leave out the `?`",
+        'base.unfreeze_from("block5")?': "block5_conv1",
+        "model.compile(Adam::new(1e-5));": "two arguments are missing",
+        "model.fit((&x, &y), 10)?": "`model.fit((&x, &y), Fit::epochs(10))`",
+        "model.fit(&x, Fit::epochs(1))?": "as a pair, `(&x, &y)`",
+        'Model::load("nowhere.safetensors")?': "nowhere.safetensors: No such file",
+        "sequential![&base, Flatten, Dense::new(1)]?.fit((&x, &y), Fit::epochs(1))?": "the model is not compiled",
+    }),
+    "4 the program": (COMPILED + ["let datagen = ImageDataGenerator::new();", "let taken = base;"], {
+        "base.freeze();": "`base` was used up by an earlier cell (`let taken = base;`)",
+        "model.fit((&x, &[0, 1, 0, 1]), Fit::epochs(1))?": "inputs and targets, both tensors",
+        "ImageDataGenerator::new().rotation_range(20)": "use a float literal",
+        "random_uniform(4, 3, 224, 224)?": "3 arguments but 4",
+        "datagen.flow(&x, &y)?": "argument #3 of type `usize` is missing",
+        "datagen.flow(x, y, 4)?": "consider borrowing here",
+        "model.fit(datagen.flow(&x, &y, 4)?, epochs=10)?": "arguments have no names in Rust",
+        "datagen.flow(&x, &y, 0)?": "batch_size: expected at least 1, found 0",
+        "model.predict(x[0])?": "`x.i(..1)?` a batch",
+        "model.predict(&x.i(..1))?": "this is a Result: put `?`",
+        "model.predict(&x.i(0)?)?": "add the batch dimension",
+        'sequential![&model, Flatten, Dense::new(8).activation("relu")]?': "an activation is a value: `Relu`",
+        'sequential![&model, Flatten, "dense"]?': "a layer is a value: `Flatten`",
+    }),
+    "5 fine-tuning": (COMPILED, {
+        'Adam::new("1e-5")': "a learning rate is a number with a point",
+        "model.compile(Adam::new(1), BinaryCrossentropy, [Accuracy]);": "a learning rate is a number with a point",
+        "model.compile(Adam::new(-1.0), BinaryCrossentropy, [Accuracy]); model.fit((&x, &y), Fit::epochs(1))?": "expected a number of 0 or more, found -1",
+        "model.fit((&x, &y), Fit::epochs(1).batch_size(0))?": "batch_size: expected at least 1",
+        "model.fit((&x, &y), Fit::epochs(1).batchsize(4))?": "`batch_size`",
+        "model.fit((&x, &y), Fit::epochs(1).validation_data(&x, &y))?": "as a pair, `(&x, &y)`",
+        'model.fit((&x, &y), Fit::epochs(1).callbacks([EarlyStopping::new("loss")]))?': "`callback`",
+        'model.compile(Adam::default(), BinaryCrossentropy, [Accuracy]); model.fit((&x, &y), Fit::epochs(1).callback(EarlyStopping::new("val_acc")))?': "expected one of accuracy, loss, found val_acc",
+        "base.unfreeze_from(5)?": "expected `&str`, found integer",
+        "model.find_learning_rate((&x, &y))?": "argument #2 of type `usize` is missing",
+        "Adam::new(1e-3).learning_rate_multiplier(base, 0.1)": "consider borrowing here",
+        'model.fine_tune((&x, &y), "block5", Fit::epochs(1), Fit::epochs(1))?': "block5_conv1",
+    }),
+    "6 ResNet50 instead": (COMPILED, {
+        "Resnet50::new(Weights::Demo)": "`ResNet50`",
+        "Vgg16::new(Weights::Demo).input_shape((64, 64, 3)).build()?": "channels first",
+        'ResNet50::new(Weights::Demo).pooling("avg").build()?': "`Pooling::Avg`",
+        "sequential![&base, GlobalAveragePooling2D::new(), Dense::new(1)]?": "write `GlobalAveragePooling2D` alone",
+        "sequential![&base, Flatten, Dense(64)]?": "`::new`",
+        "sequential![&base, Flatten Dense::new(1)]?": "missing comma",
+        "sequential![&base, Dense::new(1)]?": "put `Flatten` or `GlobalAveragePooling2D` before",
+        'sequential![&base, Flatten, Dropout::new(50.0)]?': "at least 0 and below 1, found 50",
+        "model.compile(Adam::default(), BinaryCrossentropy, Accuracy);": "in brackets: `[Accuracy]`",
+        "model.compile(Adam::default(), BinaryCrossEntropy, [Accuracy]);": "`BinaryCrossentropy`",
+        'model.compile("adam", BinaryCrossentropy, [Accuracy]);': "an optimizer is a value: `Adam::default()`",
+        'model.compile(Adam::default(), "mse", [Accuracy]);': "a loss is a value: `BinaryCrossentropy`",
+        'model.compile(Adam::default(), BinaryCrossentropy, ["accuracy"]);': "metrics are values: `[Accuracy, AUC]`",
+        'model.evaluate(&x, &y)?["auc"]': 'the scores are ["accuracy", "loss"]',
+    }),
+    "7 next steps": (PICTURES, {
+        "model.grad_cam(&x.i(0)?, GradCam::new())?": "add the batch dimension",
+        'model.grad_cam(&x, "block4_conv3")?': '`GradCam::new().layer("block4_conv3")`',
+        'model.grad_cam(&x, GradCam::new().layer("conv4"))?': "block4_conv3",
+        "val.confusion_matrix(predictions)?": "consider borrowing here",
+        "val.confusion_matrix(&model.predict(&x.i(..1)?)?)?": "found 1",
+        "model.save(folder)?; model.save(folder)?": "value used here after move",
+        'model.save("/nowhere/at/all.safetensors")?': "there is no folder /nowhere/at: make it first",
+        "Model::load(&folder)?": "is no .safetensors file",
+        'model.export_onnx("")?': "this names no file",
+        "EfficientNet::new(Weights::Random(0))": "`EfficientNetB0`",
+        "EfficientNetB0::new(Weights::Demo).build()?": "expected one of vgg16, resnet50",
+    }),
 }
 
 
-def test_a_slip_is_answered_with_what_to_write(kernel):
-    kernel.ok("let base = Vgg16::new(Weights::Demo).include_top(false).build()?;")
-    kernel.ok("let mut model = sequential![&base, Flatten, Dense::new(1).activation(Sigmoid)]?;")
-    kernel.ok("let (x, y) = (random_uniform((2, 3, 64, 64), 0.0, 1.0)?, Tensor::new(&[0u32, 1], &device())?);")
-    for slip, answer in SLIPS.items():
+@pytest.mark.parametrize("lesson", SLIPS)
+def test_a_slip_is_answered_with_what_to_write(kernel, lesson):
+    before, slips = SLIPS[lesson]
+    for cell in before:
+        kernel.ok(cell)
+    for slip, answer in slips.items():
         cell = kernel.run(slip)
         error = re.sub(r"\x1b\[[\d;]*m", "", cell.traceback)
         assert cell.status == "error" and answer in error, f"{slip}\n{error}"
@@ -249,3 +340,19 @@ def test_the_last_value_is_shown_by_what_it_is(kernel):
     assert "<table>" in shown("sequential![Input::new(2), Dense::new(1)]?")["text/html"]
     kernel.ok("struct Own; impl Show for Own { fn bundle(&self) -> Vec<(String, String)> { vec![(\"text/html\".into(), \"<b>own</b>\".into()), (\"text/plain\".into(), \"own\".into())] } }")
     assert shown("Own") == {"text/html": "<b>own</b>", "text/plain": "own"}
+    # What a type says of itself, `Debug` for the rest, and a text where the last expression moves a variable.
+    kernel.ok('struct Old; impl Old { fn evcxr_display(&self) { println!("EVCXR_BEGIN_CONTENT text/html\\n<i>old</i>\\nEVCXR_END_CONTENT"); } }')
+    assert shown("Old") == {"text/html": "<i>old</i>"}
+    kernel.ok("let list = vec![1, 2]; let point = (1.5, 'c');")
+    assert [shown(code)["text/plain"] for code in ("list", "list[1] + 1", "point.0", "&list", "Some(&point)")] == [
+        "[1, 2]",
+        "3",
+        "1.5",
+        "[1, 2]",
+        "Some((1.5, 'c'))",
+    ]
+    kernel.ok(":fmt {:#?}")
+    assert shown("list.clone()")["text/plain"] == "[\n    1,\n    2,\n]" == shown("list")["text/plain"]
+    kernel.ok(":fmt {:?}")
+    kernel.ok("let chart = Chart::bars(\"moved\", &[(\"one\", [1.0])])?;")
+    assert shown("std::convert::identity(chart)")["text/plain"].startswith("moved")

@@ -81,7 +81,10 @@ def test_several_notebooks_are_written_into_a_folder(tmp_path):
     sources = [notebook(tmp_path / name, "6 * 7") for name in ("first.ipynb", "second.ipynb")]
     done = headstart("run", *sources, "--html", "--output", tmp_path / "lessons")
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in (tmp_path / "lessons").iterdir()) == ["first.html", "first.ipynb", "second.html", "second.ipynb"]
+    written = sorted(path.name for path in (tmp_path / "lessons").iterdir())
+    assert written == ["first.html", "first.ipynb", "index.html", "second.html", "second.ipynb"]
+    index = (tmp_path / "lessons" / "index.html").read_text()
+    assert index.count('<a class="card"') == 2 and 'href="second.html"' in index
     assert nbformat.read(sources[0], 4).cells[0].outputs == [], "the source is as it was"
 
 

@@ -86,14 +86,27 @@ def test_every_notebook_is_kept_with_its_outputs_and_names_its_kernel(path):
     assert notebook.metadata.kernelspec.name == "headstart"
 
 
+def solutions(notebook):
+    """The cells that a reader unfolds below the exercises."""
+    prose = "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return re.findall(r"```rust\n(.*?)```", prose.partition("<details><summary>Solutions")[2], re.S)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_notebook_runs_through_nbconvert(path, tmp_path, program):
-    command = ["jupyter", "nbconvert", "--to", "notebook", "--execute", "--output-dir", tmp_path, path]
+def test_every_notebook_and_its_solutions_run_through_nbconvert(path, tmp_path, program):
+    kept = nbformat.read(path, 4)
+    solved = nbformat.from_dict(kept)
+    solved.cells += [nbformat.v4.new_code_cell(code) for code in solutions(kept)]
+    assert len(solved.cells) > len(kept.cells) or path.stem == "your_own_images"
+    nbformat.write(solved, tmp_path / "solved.ipynb")
+    command = ["jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", tmp_path / "solved.ipynb"]
     subprocess.run(command, check=True, timeout=400)
-    notebook = nbformat.read(tmp_path / path.name, 4)
-    assert not [output for output in outputs(notebook) if output.output_type == "error"]
+    solved = nbformat.read(tmp_path / "solved.ipynb", 4)
+    assert all(cell.outputs for cell in solved.cells[len(kept.cells) :] if not cell.source.startswith("fn "))
+    notebook = nbformat.from_dict(solved | {"cells": solved.cells[: len(kept.cells)]})
+    assert not [output for output in outputs(solved) if output.output_type == "error"]
     assert len(pictures(notebook)) == PICTURES[path.stem]
-    assert shown(nbformat.read(path, 4)) == shown(notebook), "stale: run `headstart run notebooks/*.ipynb`"
+    assert shown(kept) == shown(notebook), "stale: run `headstart run notebooks/*.ipynb`"
     if path.stem == "4_the_program":
         check_program(notebook)
         assert losses(notebook) == losses(program), "one seed gives one history"

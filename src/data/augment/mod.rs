@@ -36,6 +36,13 @@ impl From<f64> for Shift {
     }
 }
 
+impl From<i32> for Shift {
+    /// Pixels, from 1 on.
+    fn from(range: i32) -> Shift {
+        Shift::Range(f64::from(range))
+    }
+}
+
 impl<const N: usize> From<[f64; N]> for Shift {
     fn from(amounts: [f64; N]) -> Shift {
         Shift::OneOf(amounts.to_vec())
