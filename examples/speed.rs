@@ -44,6 +44,7 @@ fn main() -> headstart::Result<()> {
         if mode == Mode::Training {
             y.sqr()?.sum_all()?.backward()?;
         }
+        device().synchronize()?;
         times.push(begin.elapsed().as_secs_f64());
     }
     // The first warms up.

@@ -2,22 +2,103 @@
 
 use std::sync::OnceLock;
 
-use candle_core::Device;
+use candle_core::{Device, DeviceLocation, Tensor};
+
+use crate::{Error, Result};
 
 static DEVICE: OnceLock<Device> = OnceLock::new();
+/// By which a user chooses: `cpu`, `cuda:0`, `metal`.
+const VARIABLE: &str = "HEADSTART_DEVICE";
 
-/// The device that models and data are made on: the CPU.
+/// The device that models and data are made on: the first GPU that this build can use, or else the
+/// CPU. `HEADSTART_DEVICE` chooses another: `cpu`, `cuda:1`, `metal`.
+///
+/// The first call says what was chosen where there was a choice. A GPU takes a build with the
+/// feature `cuda`, `cudnn` or `metal`: for notebooks, `headstart install --cuda`.
 ///
 /// ```
+/// # if std::env::var_os("HEADSTART_DEVICE").is_none() && !cfg!(feature = "cuda") {
 /// assert!(headstart::device().is_cpu());
+/// # }
 /// ```
 pub fn device() -> Device {
     DEVICE
         .get_or_init(|| {
             keep_memory();
-            Device::Cpu
+            let asked = std::env::var(VARIABLE).ok();
+            let (device, note) = choose(asked.as_deref());
+            if let Some(note) = note {
+                eprintln!("note: {note}");
+            }
+            device
         })
         .clone()
+}
+
+fn choose(asked: Option<&str>) -> (Device, Option<String>) {
+    let found = match asked {
+        Some(name) => named(name).map_err(|problem| format!("{VARIABLE}={name}: {problem}")),
+        None if cfg!(feature = "cuda") => cuda(0),
+        None if cfg!(feature = "metal") => metal(0),
+        None => return (Device::Cpu, None),
+    };
+    match found {
+        Ok(device) if device.is_cpu() => (device, None),
+        Ok(device) => {
+            let note = format!("tensors live on {}; set {VARIABLE}=cpu for the CPU", name(&device));
+            (device, Some(note))
+        }
+        Err(problem) => (Device::Cpu, Some(format!("{problem}; tensors live on the CPU"))),
+    }
+}
+
+fn named(name: &str) -> Result<Device, String> {
+    let (kind, number) = name.split_once(':').unwrap_or((name, "0"));
+    match (kind, number.parse()) {
+        ("cpu", _) => Ok(Device::Cpu),
+        ("cuda", Ok(number)) => cuda(number),
+        ("metal", Ok(number)) => metal(number),
+        _ => Err("expected cpu, cuda:0, cuda:1, …, or metal".into()),
+    }
+}
+
+fn cuda(number: usize) -> Result<Device, String> {
+    if !cfg!(feature = "cuda") {
+        return Err("this build knows no NVIDIA GPU; for one, `headstart install --cuda`".into());
+    }
+    Device::new_cuda(number)
+        .map_err(|error| format!("no NVIDIA GPU answers ({error}); see `headstart doctor`"))
+}
+
+fn metal(number: usize) -> Result<Device, String> {
+    if !cfg!(feature = "metal") {
+        return Err("this build knows no Apple GPU; for one, `headstart install --metal`".into());
+    }
+    Device::new_metal(number).map_err(|error| format!("no Apple GPU answers ({error})"))
+}
+
+/// As `HEADSTART_DEVICE` has it.
+fn name(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cpu => "cpu".into(),
+        DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}
+
+/// Whether the operations of ours, which know the CPU alone, take this tensor; if not, candle's own
+/// do the same on whatever device it is. The feature `far` sends everything that way.
+pub(crate) fn is_near(x: &Tensor) -> bool {
+    x.device().is_cpu() && !cfg!(feature = "far")
+}
+
+/// Refuses what lives elsewhere than the models of this program.
+pub(crate) fn check_device(place: &str, x: &Tensor) -> Result<()> {
+    let (expected, found) = (device(), x.device());
+    if expected.same_device(found) {
+        return Ok(());
+    }
+    Err(Error::Device { place: place.to_owned(), expected: name(&expected), found: name(found) })
 }
 
 /// Lets the allocator keep what a batch used for the next batch: glibc gives each large block back
@@ -29,5 +110,24 @@ fn keep_memory() {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_had_is_said_and_the_cpu_taken() {
+        assert!(choose(Some("cpu")).1.is_none());
+        for (asked, said) in
+            [("gpu", "expected cpu, cuda:0"), ("cuda:x", "expected cpu"), ("metal", "Apple GPU")]
+        {
+            let (device, note) = choose(Some(asked));
+            let note = note.unwrap();
+            assert!(device.is_cpu() && note.contains(said) && note.contains(asked), "{note}");
+        }
+        #[cfg(not(feature = "cuda"))]
+        assert!(choose(Some("cuda:0")).1.unwrap().contains("headstart install --cuda"));
     }
 }

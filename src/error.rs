@@ -135,6 +135,24 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A tensor on another device than the model.
+    #[error(
+        "{place}: expected a tensor on {expected}, found one on {found}\nhint: move it: `x.to_device(&device())?`"
+    )]
+    Device {
+        /// What it was given to.
+        place: String,
+        /// Where the program's tensors live.
+        expected: String,
+        /// Where this one does.
+        found: String,
+    },
+    /// A GPU whose memory does not hold what was to be computed.
+    #[error("the memory of the GPU is full{}\nhint: {}; every variable is as it was", batch_line(.batch_size), smaller(.batch_size))]
+    OutOfMemory {
+        /// The samples in the batch that was at hand, if one was.
+        batch_size: Option<usize>,
+    },
     /// A chart that could not be drawn.
     #[error("the chart could not be drawn: {0}")]
     Chart(String),
@@ -146,11 +164,24 @@ pub enum Error {
 
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Error {
-        Error::Tensor(Box::new(error))
+        // As CUDA and cuBLAS say it; candle has no case of its own for it.
+        let text = error.to_string();
+        match ["OUT_OF_MEMORY", "ALLOC_FAILED"].iter().any(|sign| text.contains(sign)) {
+            true => Error::OutOfMemory { batch_size: None },
+            false => Error::Tensor(Box::new(error)),
+        }
     }
 }
 
 impl Error {
+    /// The same with the batch that was at hand.
+    pub(crate) fn with_batch(self, batch_size: usize) -> Error {
+        match self {
+            Error::OutOfMemory { .. } => Error::OutOfMemory { batch_size: Some(batch_size) },
+            other => other,
+        }
+    }
+
     /// For `map_err` on what the file system answers.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.into();
@@ -182,10 +213,40 @@ impl Error {
     }
 }
 
+fn batch_line(batch_size: &Option<usize>) -> String {
+    batch_size.map_or(String::new(), |size| format!(" with a batch of {size}"))
+}
+
+fn smaller(batch_size: &Option<usize>) -> String {
+    match batch_size {
+        Some(2..) => format!("try `.batch_size({})`", batch_size.unwrap_or(0) / 2),
+        _ => "take fewer or smaller pictures at once, and drop models that are not needed".to_owned(),
+    }
+}
+
 fn kept_line(kept: &[String]) -> String {
     if kept.is_empty() { String::new() } else { format!("; there are some of {}", kept.join(", ")) }
 }
 
 fn hint_line(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("\nhint: {text}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_gpu_is_told_with_a_smaller_batch() {
+        let said = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
+        let error = Error::from(candle_core::Error::Msg(said.into()));
+        assert!(error.to_string().contains("take fewer or smaller pictures"), "{error}");
+        let error = error.with_batch(32);
+        assert!(
+            error.to_string().contains("a batch of 32") && error.to_string().contains("`.batch_size(16)`"),
+            "{error}"
+        );
+        let other = Error::from(candle_core::Error::Msg("shape".into())).with_batch(32);
+        assert_eq!(other.to_string(), "shape");
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::backend::{Backend, has_nvidia_card, release, toolkit};
 use crate::template::{Template, cache};
 use crate::{install, toolchain};
 
@@ -36,8 +37,17 @@ pub fn examine() -> Result<(), String> {
         ("jupyter", jupyter()),
         ("device", Ok(device())),
     ];
+    let gpu = match has_nvidia_card(Path::new(DEVICES)) || on_path("nvidia-smi").is_some() {
+        true => vec![
+            ("GPU", card()),
+            ("CUDA toolkit", cuda_toolkit()),
+            ("cuDNN", cudnn()),
+            ("CUDA prelude", cuda_prelude()),
+        ],
+        false => vec![("GPU", Ok("no card of NVIDIA's: the CPU computes".to_owned()))],
+    };
     let mut broken = 0;
-    for (name, finding) in findings {
+    for (name, finding) in findings.into_iter().chain(gpu) {
         match finding {
             Ok(found) => println!("ok    {name:<16} {found}"),
             Err(Complaint { fatal, problem, remedy }) => {
@@ -101,7 +111,7 @@ fn writable_cache() -> Finding {
 }
 
 fn prelude() -> Finding {
-    let template = Template::expected()
+    let template = Template::expected(Backend::default())
         .map_err(|problem| fatal(problem, "set HEADSTART_SOURCE to a checkout of headstart"))?;
     match template.is_whole() {
         true => Ok(template.path().display().to_string()),
@@ -114,8 +124,8 @@ fn prelude() -> Finding {
 
 fn kernelspec() -> Finding {
     let remedy = "headstart install";
-    let (folder, program) =
-        install::installed().ok_or_else(|| minor("Jupyter does not know the kernel", remedy))?;
+    let (folder, program) = install::installed(Backend::default())
+        .ok_or_else(|| minor("Jupyter does not know the kernel", remedy))?;
     match program.is_file() {
         true => Ok(folder.display().to_string()),
         false => Err(minor(
@@ -149,6 +159,72 @@ fn vector_instructions() -> &'static str {
 #[cfg(not(target_arch = "x86_64"))]
 fn vector_instructions() -> &'static str {
     ""
+}
+
+/// Where Linux lists what is plugged in.
+const DEVICES: &str = "/sys/bus/pci/devices";
+/// Below it candle's kernels do not compile.
+const LEAST_CAPABILITY: (u32, u32) = (6, 1);
+
+/// What the driver says of the card, and whether candle can use it.
+fn card() -> Finding {
+    let remedy = "apt install nvidia-driver, and restart the machine";
+    let query = "--query-gpu=name,compute_cap,memory.total,driver_version";
+    let said = toolchain::output(Command::new("nvidia-smi").args([query, "--format=csv,noheader"]))
+        .map_err(|problem| minor(format!("the driver does not answer: {problem}"), remedy))?;
+    let cards: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let capability = |card: &&str| {
+        let (major, less) = card.split(", ").nth(1)?.split_once('.')?;
+        Some((major.parse::<u32>().ok()?, less.parse::<u32>().ok()?))
+    };
+    match cards.iter().filter_map(capability).min() {
+        None => Err(minor("the driver knows no card", remedy)),
+        Some(least) if least < LEAST_CAPABILITY => Err(minor(
+            format!(
+                "{}: compute capability below {}.{}",
+                cards.join("; "),
+                LEAST_CAPABILITY.0,
+                LEAST_CAPABILITY.1
+            ),
+            "export HEADSTART_DEVICE=cpu",
+        )),
+        Some(_) => Ok(format!("{} (name, compute capability, memory, driver)", cards.join("; "))),
+    }
+}
+
+/// The toolkit, and whether the driver runs what it compiles.
+fn cuda_toolkit() -> Finding {
+    let remedy = "apt install nvidia-cuda-toolkit, or https://developer.nvidia.com/cuda-downloads";
+    let toolkit = toolkit().map_err(|problem| minor(problem.lines().next().unwrap_or_default(), remedy))?;
+    let (major, less) = toolkit.version;
+    let driver = toolchain::output(&mut Command::new("nvidia-smi")).ok().and_then(|said| release(&said));
+    match driver {
+        Some(driver) if driver.0 < major => Err(minor(
+            format!("CUDA {major}.{less}, but the driver knows CUDA up to {}.{}", driver.0, driver.1),
+            "apt install a newer nvidia-driver, or a toolkit of the driver's version",
+        )),
+        _ => Ok(format!("CUDA {major}.{less}, {}", toolkit.nvcc.display())),
+    }
+}
+
+fn cudnn() -> Finding {
+    let libraries = toolchain::output(Command::new("ldconfig").arg("-p")).unwrap_or_default();
+    match libraries.lines().find(|line| line.contains("libcudnn.so")) {
+        Some(line) => Ok(line.rsplit(" => ").next().unwrap_or_default().to_owned()),
+        None => Err(minor(
+            "not there; headstart install --cuda does without it",
+            "apt install libcudnn9-dev-cuda-13",
+        )),
+    }
+}
+
+fn cuda_prelude() -> Finding {
+    let template = Template::expected(Backend::CUDA)
+        .map_err(|problem| minor(problem, "set HEADSTART_SOURCE to a checkout of headstart"))?;
+    match template.is_whole() {
+        true => Ok(template.path().display().to_string()),
+        false => Err(minor("not compiled for the GPU", "headstart install --cuda")),
+    }
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {

@@ -16,6 +16,7 @@ use headstart_frame::{CHECKPOINTS_VARIABLE, ENVIRONMENT_VARIABLE, LIBRARY_VARIAB
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
+use crate::backend::Backend;
 use crate::errors::{cell_line, without_colours};
 use crate::hints::Gone;
 use crate::interrupt::{Cells, PATIENCE};
@@ -89,9 +90,7 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no cache folder to work in.
-    pub unsafe fn start(
-        template: impl FnOnce(&dyn Fn(&str)) -> Result<Template, String> + Send + 'static,
-    ) -> Result<Engine, String> {
+    pub unsafe fn start(backend: Backend) -> Result<Engine, String> {
         let session = Session::new()?;
         // SAFETY: the caller's promise.
         unsafe {
@@ -104,7 +103,7 @@ impl Engine {
             if std::env::var_os(SPINNING_VARIABLE).is_none() {
                 std::env::set_var(SPINNING_VARIABLE, "100");
             }
-            if let Ok(template) = Template::expected() {
+            if let Ok(template) = Template::expected(backend) {
                 std::env::set_var(LIBRARY_VARIABLE, template.library());
                 std::env::set_var(toolchain::SOURCES_VARIABLE, template.library_sources());
                 kept::set_up(&template);
@@ -121,7 +120,7 @@ impl Engine {
         let thread = std::thread::Builder::new().name("engine".into());
         let run = move || {
             let loaded = load(&cells, &session, || {
-                template(&|text| {
+                Template::ready(backend, &|text| {
                     eprintln!("{text}");
                     say.send_replace(format!("{text}\n"));
                 })
@@ -264,9 +263,9 @@ impl Loaded {
         };
         let begin = SystemTime::now();
         // The `&` is not the user's: where an error shows the line, there is a space.
-        let (sent, code) = match last_place(code) {
-            Some(at) => (with(code, at, '&'), &*with(code, at, ' ')),
-            None => (code.to_owned(), code),
+        let (sent, marked) = match last_place(code) {
+            Some(at) => (with(code, at, '&'), with(code, at, ' ')),
+            None => (code.to_owned(), code.to_owned()),
         };
         let mut result = self.context.execute_with_callbacks(&sent, &mut callbacks);
         if result.is_ok() && code.lines().any(|line| line.trim() == ":clear") {
@@ -292,7 +291,7 @@ impl Loaded {
                 Err(CellError::process_ended(&text, cells.is_interrupted(), &variables, &kept))
             }
             Err(_) if cells.is_interrupted() => Err(CellError::interrupted("while it was being compiled")),
-            Err(error) => Err(describe(&error, code, &self.gone)),
+            Err(error) => Err(describe(&error, &marked, &self.gone)),
             Ok(_) if heard.failed => Err(match heard.panic {
                 Some((message, line)) => {
                     let source = self.context.last_source().unwrap_or_default();

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use jupyter_zmq_client::dirs::{data_dirs, user_data_dir};
 use serde_json::json;
 
-/// The kernel's name in `jupyter kernelspec list` and `--kernel`.
-pub const NAME: &str = "headstart";
+use crate::backend::Backend;
+
 const SPECIFICATION: &str = "kernel.json";
 const LOGO: &str = include_str!("logo.svg");
 
@@ -14,21 +14,24 @@ const LOGO: &str = include_str!("logo.svg");
 ///
 /// Without a prefix, the folder is the user's, and any Jupyter finds it; with one, only a Jupyter
 /// in that environment.
-pub fn install(prefix: Option<&Path>) -> Result<PathBuf, String> {
+pub fn install(prefix: Option<&Path>, backend: Backend) -> Result<PathBuf, String> {
     let data = match prefix {
         Some(prefix) => prefix.join("share/jupyter"),
         None => user_data()?,
     };
     let program =
         std::env::current_exe().map_err(|error| format!("this program's path is not known: {error}"))?;
+    let program = program.to_string_lossy().into_owned();
+    let mut command = vec![program, "kernel".into(), "-f".into(), "{connection_file}".into()];
+    command.extend(backend.feature().map(|feature| format!("--{feature}")));
     let specification = json!({
-        "argv": [program, "kernel", "-f", "{connection_file}"],
-        "display_name": "Rust (Headstart)",
+        "argv": command,
+        "display_name": backend.display_name(),
         "language": "rust",
         "interrupt_mode": "message",
         "metadata": {"debugger": false},
     });
-    let folder = data.join("kernels").join(NAME);
+    let folder = data.join("kernels").join(backend.kernel_name());
     let text = serde_json::to_string_pretty(&specification).map_err(|error| error.to_string())? + "\n";
     std::fs::create_dir_all(&folder)
         .and_then(|()| std::fs::write(folder.join(SPECIFICATION), text))
@@ -38,9 +41,9 @@ pub fn install(prefix: Option<&Path>) -> Result<PathBuf, String> {
 }
 
 /// Where Jupyter finds the kernel, and the program that it would start.
-pub fn installed() -> Option<(PathBuf, PathBuf)> {
+pub fn installed(backend: Backend) -> Option<(PathBuf, PathBuf)> {
     let data = user_data().into_iter().chain(data_dirs());
-    data.map(|data| data.join("kernels").join(NAME)).find_map(|folder| {
+    data.map(|data| data.join("kernels").join(backend.kernel_name())).find_map(|folder| {
         let text = std::fs::read_to_string(folder.join(SPECIFICATION)).ok()?;
         let specification: serde_json::Value = serde_json::from_str(&text).ok()?;
         Some((folder, specification["argv"][0].as_str()?.into()))
@@ -52,5 +55,26 @@ fn user_data() -> Result<PathBuf, String> {
     match std::env::var_os("JUPYTER_DATA_DIR") {
         Some(folder) => Ok(folder.into()),
         None => user_data_dir().map_err(|error| error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_of_two_backends_stand_side_by_side() {
+        let prefix = tempfile::tempdir().unwrap();
+        for (backend, name, shown) in [
+            (Backend::default(), "headstart", "Headstart (Rust)"),
+            (Backend::CUDA, "headstart-cuda", "Headstart (Rust, CUDA)"),
+        ] {
+            let folder = install(Some(prefix.path()), backend).unwrap();
+            assert_eq!(folder.file_name().unwrap(), name);
+            let text = std::fs::read_to_string(folder.join(SPECIFICATION)).unwrap();
+            let specification: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(specification["display_name"], shown);
+            assert_eq!(specification["argv"][4].as_str(), backend.feature().map(|_| "--cuda"));
+        }
     }
 }

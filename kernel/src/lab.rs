@@ -13,28 +13,43 @@ const PROGRAM: &str = "jupyter-lab";
 /// Becomes JupyterLab in a folder, into which the lessons that it lacks are copied; returns only what
 /// went wrong.
 pub fn open(folder: &Path, arguments: &[OsString]) -> Result<(), String> {
-    copy_lessons(folder)?;
+    let lessons = copy_lessons(folder)?;
     let program = match on_path(PROGRAM) {
         Some(program) => program,
         None => environment()?,
     };
+    trust(&lessons, program.parent());
     println!("opening {} in {}", program.display(), folder.display());
     let error = Command::new(&program).args(arguments).current_dir(folder).exec();
     Err(format!("{}: {error}", program.display()))
 }
 
-/// The lessons that are not there yet: what a learner has changed stays as it is.
-fn copy_lessons(folder: &Path) -> Result<(), String> {
+/// Lets Jupyter show the pictures in notebooks that come from here, where it is installed: of a notebook
+/// that it does not know, JupyterLab shows the texts alone.
+pub fn trust(notebooks: &[PathBuf], programs: Option<&Path>) {
+    let beside = programs.map(|folder| folder.join("jupyter-trust")).filter(|program| program.is_file());
+    if let (Some(program), false) = (beside.or_else(|| on_path("jupyter-trust")), notebooks.is_empty()) {
+        // Without it they still open.
+        let _ = Command::new(program).args(notebooks).output();
+    }
+}
+
+/// Copies the lessons that are not there yet, and names them: what a learner has changed stays as it is.
+fn copy_lessons(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let complain = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
     std::fs::create_dir_all(folder).map_err(|error| complain(folder, error))?;
-    let Some(lessons) = template::source().map(|source| source.join("notebooks")) else { return Ok(()) };
+    let Some(lessons) = template::source().map(|source| source.join("notebooks")) else {
+        return Ok(Vec::new());
+    };
+    let mut copied = Vec::new();
     for entry in std::fs::read_dir(&lessons).map_err(|error| complain(&lessons, error))?.flatten() {
         let (from, to) = (entry.path(), folder.join(entry.file_name()));
         if from.extension().is_some_and(|extension| extension == "ipynb") && !to.exists() {
             std::fs::copy(&from, &to).map_err(|error| complain(&to, error))?;
+            copied.push(to);
         }
     }
-    Ok(())
+    Ok(copied)
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {

@@ -1,5 +1,6 @@
 //! The `headstart` command: a Jupyter kernel for Rust whose cells find transfer learning loaded.
 
+mod backend;
 mod complete;
 mod dispatch;
 mod doctor;
@@ -35,9 +36,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio::sync::mpsc::unbounded_channel;
 
+use crate::backend::Backend;
 use crate::engine::Engine;
 use crate::output::Event;
-use crate::template::Template;
 
 /// Transfer learning in Rust, cell by cell.
 #[derive(Parser)]
@@ -54,12 +55,16 @@ enum Command {
         /// Install for the Jupyter of one environment, such as a Python virtual environment.
         #[arg(long)]
         prefix: Option<PathBuf>,
+        #[command(flatten)]
+        backend: Backend,
     },
     /// Be a kernel; Jupyter calls this.
     Kernel {
         /// The connection file.
         #[arg(short = 'f', long)]
         connection_file: PathBuf,
+        #[command(flatten)]
+        backend: Backend,
     },
     /// Look at all that a notebook needs and say what to do about what is missing.
     Doctor,
@@ -94,6 +99,8 @@ enum Command {
         /// Write a page to open in a browser beside each notebook, and one that leads to them in a folder of several.
         #[arg(long)]
         html: bool,
+        #[command(flatten)]
+        backend: Backend,
     },
 }
 
@@ -106,24 +113,24 @@ fn main() -> ExitCode {
     engine::runtime_hook();
     toolchain::pin();
     let result = match Arguments::parse().command {
-        Command::Install { prefix } => install(prefix.as_deref()),
-        Command::Kernel { connection_file } => kernel(&connection_file),
+        Command::Install { prefix, backend } => install(prefix.as_deref(), backend),
+        Command::Kernel { connection_file, backend } => kernel(&connection_file, backend),
         Command::Doctor => doctor::examine(),
-        Command::Lab { folder, arguments } => match install::installed() {
+        Command::Lab { folder, arguments } => match install::installed(Backend::default()) {
             Some(_) => Ok(()),
-            None => install(None),
+            None => install(None, Backend::default()),
         }
         .and_then(|()| lab::open(&folder, &arguments)),
         Command::Weights { action } => {
             // SAFETY: no other thread runs.
-            unsafe { Engine::start(Template::ready) }.and_then(|engine| {
+            unsafe { Engine::start(Backend::default()) }.and_then(|engine| {
                 let result = action.run(&engine);
                 engine.stop();
                 result
             })
         }
         Command::Export { notebook, folder } => export(&notebook, folder),
-        Command::Run { notebooks, output, html } => run_all(&notebooks, output, html),
+        Command::Run { notebooks, output, html, backend } => run_all(&notebooks, output, html, backend),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -134,11 +141,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn install(prefix: Option<&Path>) -> Result<(), String> {
+fn install(prefix: Option<&Path>, backend: Backend) -> Result<(), String> {
     // The first session compiles what every later one begins with.
     let (events, mut received) = unbounded_channel();
     // SAFETY: no other thread runs.
-    let engine = unsafe { Engine::start(Template::ready) }?;
+    let engine = unsafe { Engine::start(backend) }?;
     engine.execute("headstart::cells_run()".into(), events);
     while let Some(event) = received.blocking_recv() {
         if let Event::Done(Err(error)) = event {
@@ -146,18 +153,19 @@ fn install(prefix: Option<&Path>) -> Result<(), String> {
         }
     }
     engine.stop();
-    println!("installed the kernel \"{}\" in {}", install::NAME, install::install(prefix)?.display());
+    let folder = install::install(prefix, backend)?;
+    println!("installed the kernel \"{}\" in {}", backend.kernel_name(), folder.display());
     Ok(())
 }
 
-fn kernel(connection_file: &Path) -> Result<(), String> {
+fn kernel(connection_file: &Path, backend: Backend) -> Result<(), String> {
     let complain = |problem: String| format!("{}: {problem}", connection_file.display());
     let text = std::fs::read_to_string(connection_file).map_err(|error| complain(error.to_string()))?;
     note_open_file(connection_file);
     let connection = serde_json::from_str(&text).map_err(|error| complain(error.to_string()))?;
     let rust_version = toolchain::release();
     // SAFETY: no other thread runs.
-    let engine = unsafe { Engine::start(Template::ready) }?;
+    let engine = unsafe { Engine::start(backend) }?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     let served = runtime.block_on(dispatch::serve(&connection, engine, rust_version));
     // A socket that waits must not keep the process.
@@ -181,16 +189,21 @@ fn export(notebook: &Path, folder: Option<PathBuf>) -> Result<(), String> {
     Ok(())
 }
 
-fn run_all(notebooks: &[PathBuf], output: Option<PathBuf>, html: bool) -> Result<(), String> {
+fn run_all(
+    notebooks: &[PathBuf],
+    output: Option<PathBuf>,
+    html: bool,
+    backend: Backend,
+) -> Result<(), String> {
     let is_folder = |path: &PathBuf| path.is_dir() || path.as_os_str().to_string_lossy().ends_with('/');
     let folder = output.as_ref().filter(|path| notebooks.len() > 1 || is_folder(path));
     if let Some(folder) = folder {
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
-    let mut pages = Vec::new();
+    let (mut written, mut pages) = (Vec::new(), Vec::new());
     for notebook in notebooks {
         // SAFETY: no other thread runs: the last notebook's engine has stopped.
-        let engine = unsafe { Engine::start(Template::ready) }?;
+        let engine = unsafe { Engine::start(backend) }?;
         let to = match (&output, folder) {
             (_, Some(folder)) => folder.join(notebook.file_name().unwrap_or_default()),
             (Some(file), None) => file.clone(),
@@ -201,11 +214,13 @@ fn run_all(notebooks: &[PathBuf], output: Option<PathBuf>, html: bool) -> Result
         engine.stop();
         let executed = run?;
         println!("wrote {}", to.display());
+        written.push(to);
         if let Some(page) = page {
             println!("wrote {}", page.display());
             pages.push((page.file_name().unwrap_or_default().to_string_lossy().into_owned(), executed));
         }
     }
+    lab::trust(&written, None);
     if let Some(folder) = folder.filter(|_| pages.len() > 1) {
         let index = folder.join("index.html");
         run::write_whole(&index, &html::gallery(&pages))?;

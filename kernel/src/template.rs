@@ -13,6 +13,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::backend::Backend;
 use crate::skeleton::copy_sources;
 use crate::toolchain::{library_sources, output, rustc_version};
 use crate::{kept, session};
@@ -72,16 +73,21 @@ pub fn cache() -> Result<PathBuf, String> {
 
 impl Template {
     /// The template for the sources and the compiler as they are now, which may not be there yet.
-    pub fn expected() -> Result<Template, String> {
-        Ok(Template { path: cache()?.join("templates").join(key(&known_source()?, &rustc_version()?)?) })
+    pub fn expected(backend: Backend) -> Result<Template, String> {
+        let key = key(&known_source()?, &rustc_version()?)?;
+        let name = backend.feature().map_or(key.clone(), |feature| format!("{key}-{feature}"));
+        Ok(Template { path: cache()?.join("templates").join(name) })
     }
 
     /// The same, built if it is not there.
-    pub fn ready(say: &dyn Fn(&str)) -> Result<Template, String> {
-        let template = Template::expected()?;
+    pub fn ready(backend: Backend, say: &dyn Fn(&str)) -> Result<Template, String> {
+        let template = Template::expected(backend)?;
         if !template.is_whole() {
-            say("compiling the prelude: once for each version, some minutes");
-            template.build(&known_source()?)?;
+            say(match backend.feature() {
+                None => "compiling the prelude: once for each version, some minutes",
+                Some(_) => "compiling the prelude for the GPU: once for each version, a quarter of an hour",
+            });
+            template.build(&known_source()?, backend)?;
         }
         Ok(template)
     }
@@ -137,14 +143,14 @@ impl Template {
         )
     }
 
-    fn build(&self, source: &Path) -> Result<(), String> {
+    fn build(&self, source: &Path, backend: Backend) -> Result<(), String> {
         let parts = cache()?.join("parts");
         // What a build that was killed left.
         session::sweep(&parts);
         let part = parts.join(format!("{}-template", std::process::id()));
         let made = (|| {
             let _ = std::fs::remove_dir_all(&part);
-            build_library(source, &part.join("deps"))?;
+            build_library(source, backend, &part.join("deps"))?;
             write_facade(source, &part.join("facade"))?;
             let library = library_sources().ok_or("the standard library's sources are missing")?;
             copy_sources(&library, &part.join("library"), None)?;
@@ -192,7 +198,7 @@ fn list_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
 }
 
 /// Compiles the prelude as a dylib and gathers it with all that it was made of.
-fn build_library(source: &Path, deps: &Path) -> Result<(), String> {
+fn build_library(source: &Path, backend: Backend, deps: &Path) -> Result<(), String> {
     let mut cargo = Command::new("cargo");
     kept::not_for(&mut cargo);
     cargo.current_dir(source).args([
@@ -205,6 +211,7 @@ fn build_library(source: &Path, deps: &Path) -> Result<(), String> {
         "dylib",
     ]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
+    backend.ask_for(&mut cargo)?;
     let target = match std::env::var_os("CARGO_TARGET_DIR") {
         Some(target) => source.join(target),
         None => cache()?.join("target"),
@@ -213,7 +220,8 @@ fn build_library(source: &Path, deps: &Path) -> Result<(), String> {
     let built = target.join("release/deps").join(library_file());
     let stamp = built.with_extension("stamp");
     // A program with the prelude in it that was built there has made a library of the same name but
-    // with a standard library of its own, and cargo would take that for ours.
+    // with a standard library of its own, as has another backend; cargo would take that for ours.
+    let state = |built: &Path| Some(format!("{} {}", backend.kernel_name(), state(built)?));
     if std::fs::read_to_string(&stamp).ok() != state(&built) {
         let _ = std::fs::remove_file(&built);
     }

@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Build, Context, Layer, LayerConfig, Mode};
+use crate::device::is_near;
 use crate::{Result, ops};
 
 /// A function applied to each output, or across the classes.
@@ -40,12 +41,16 @@ impl Activation {
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Activation::Linear => x.clone(),
-            Activation::Relu | Activation::Relu6 if x.device().is_cpu() => {
+            Activation::Relu | Activation::Relu6 if is_near(x) => {
                 let most = if self == Activation::Relu6 { 6.0 } else { f32::INFINITY };
                 x.contiguous()?.apply_op1(ops::Relu { most })?
             }
-            Activation::Relu => x.relu()?,
-            Activation::Relu6 => x.clamp(0f32, 6f32)?,
+            // candle's own gives a gradient at 0 too, and at 6.
+            Activation::Relu => x.gt(0f32)?.where_cond(x, &x.zeros_like()?)?,
+            Activation::Relu6 => {
+                let between = (x.gt(0f32)? * x.lt(6f32)?)?;
+                between.where_cond(x, &x.detach().clamp(0f32, 6f32)?)?
+            }
             Activation::Silu => (x * candle_nn::ops::sigmoid(x)?)?,
             Activation::Sigmoid => candle_nn::ops::sigmoid(x)?,
             Activation::Softmax => candle_nn::ops::softmax(x, candle_core::D::Minus1)?,

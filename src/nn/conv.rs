@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
+use crate::device::is_near;
 use crate::ops::{After, AtOnce, Conv, Kernels, Winograd};
 use crate::{Error, Result};
 
@@ -216,7 +217,7 @@ impl Layer for Built {
     fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
         let x = inputs[0].contiguous()?;
         let (kernel, bias) = (self.kernel.value(mode), self.bias.as_ref().map(|bias| bias.value(mode)));
-        if x.device().is_cpu() {
+        if is_near(&x) {
             return self.convolve(&x, &kernel, bias);
         }
         let Conv2D { kernel_size, strides, padding, .. } = self.config;
@@ -235,7 +236,7 @@ impl Layer for Built {
         let (kernel, bias) = (self.kernel.value(mode), self.bias.as_ref().map(|bias| bias.value(mode)));
         let learns = x.track_op() || kernel.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
         let is_plain = self.config.activation == Activation::Linear && !self.config.depthwise;
-        if learns || !is_plain || !x.device().is_cpu() {
+        if learns || !is_plain || !is_near(x) {
             return Ok(None);
         }
         let (x, after) = (x.contiguous()?, After { bias, ..after });

@@ -79,6 +79,11 @@ impl Model {
 
     /// The outputs of the nodes `wanted`, given that of one before them all.
     fn run_from(&self, from: usize, value: Tensor, mode: Mode, wanted: &[usize]) -> Result<Vec<Tensor>> {
+        let size = value.dim(0)?;
+        self.compute_from(from, value, mode, wanted).map_err(|error| error.with_batch(size))
+    }
+
+    fn compute_from(&self, from: usize, value: Tensor, mode: Mode, wanted: &[usize]) -> Result<Vec<Tensor>> {
         let last = wanted.iter().copied().max().unwrap_or_default();
         let nodes = &self.nodes()[..=last];
         let mut last_use = vec![0; nodes.len()];

@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Build, Context, Layer, LayerConfig, Mode};
+use crate::device::is_near;
 use crate::ops::Plus;
 use crate::{Error, Result};
 
@@ -71,7 +72,7 @@ impl Layer for Sum {
     fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
         let mut sum = inputs[0].clone();
         for other in &inputs[1..] {
-            sum = match sum.device().is_cpu() {
+            sum = match is_near(&sum) {
                 true => sum.contiguous()?.apply_op2(&other.contiguous()?, Plus)?,
                 false => (sum + *other)?,
             };

@@ -6,10 +6,11 @@ use candle_core::{Device, Tensor};
 use rand::rngs::ChaCha8Rng;
 
 use super::{Activation, Build, Context, Layer, LayerConfig, LayerSpec, Mode, Param};
+use crate::device::{check_device, device};
 use crate::models::{Labels, Preprocessing};
 use crate::opaque::Opaque;
 use crate::train::Compiled;
-use crate::{Error, Result, device};
+use crate::{Error, Result};
 
 /// A network, whole or a part of another.
 ///
@@ -223,6 +224,7 @@ impl Model {
     }
 
     pub(crate) fn check_input(&self, batch: &Tensor) -> Result<()> {
+        check_device(&format!("input of `{}`", self.name()), batch)?;
         let expected = self.input_shape();
         if batch.rank() > 0 && &batch.dims()[1..] == expected {
             return Ok(());

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
 use crate::Result;
+use crate::device::is_near;
 use crate::ops::{BatchNorm, ScaleShift};
 
 /// Normalises each channel, then scales and shifts it.
@@ -90,7 +91,7 @@ impl Built {
     /// By the batch's own statistics.
     fn train(&self, x: &Tensor) -> Result<Tensor> {
         let (gamma, beta) = (self.gamma.value(Mode::Training), self.beta.value(Mode::Training));
-        if x.device().is_cpu() {
+        if is_near(x) {
             let op = BatchNorm { epsilon: self.config.epsilon as f32, found: Arc::default() };
             let found = op.found.clone();
             let y = x.contiguous()?.apply_op3(&gamma, &beta, op)?;
@@ -100,14 +101,16 @@ impl Built {
             }
             return Ok(y);
         }
-        let channels = x.transpose(0, 1)?.flatten_from(1)?;
-        let mean = channels.mean_keepdim(1)?;
-        let variance = channels.broadcast_sub(&mean)?.sqr()?.mean(1)?;
-        let mean = mean.squeeze(1)?;
-        self.keep(&mean.detach(), &variance.detach())?;
-        let scale = (gamma / (variance + self.config.epsilon)?.sqrt()?)?;
-        let shift = (beta - (mean * &scale)?)?;
-        self.transform(x, &scale, &shift)
+        // A row for each channel.
+        let swapped = x.transpose(0, 1)?;
+        let rows = swapped.flatten_from(1)?;
+        let mean = rows.mean_keepdim(1)?;
+        let centred = rows.broadcast_sub(&mean)?;
+        let variance = centred.sqr()?.mean_keepdim(1)?;
+        self.keep(&mean.detach().squeeze(1)?, &variance.detach().squeeze(1)?)?;
+        let scale = (gamma.unsqueeze(1)? / (variance + self.config.epsilon)?.sqrt()?)?;
+        let y = centred.broadcast_mul(&scale)?.broadcast_add(&beta.unsqueeze(1)?)?;
+        Ok(y.reshape(swapped.shape())?.transpose(0, 1)?.contiguous()?)
     }
 
     /// Scale and shift by the moving statistics.
@@ -136,7 +139,7 @@ impl Layer for Built {
             return self.train(x);
         }
         let (scale, shift) = self.at_rest(mode)?;
-        match x.device().is_cpu() {
+        match is_near(x) {
             true => Ok(x.contiguous()?.apply_op3(&scale, &shift, ScaleShift)?),
             false => self.transform(x, &scale, &shift),
         }

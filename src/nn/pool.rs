@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conv::window_output;
 use super::{Build, Context, Conv2D, Initializer, Layer, LayerConfig, Mode, Padding};
+use crate::device::is_near;
 use crate::ops::MaxPool;
 use crate::{Error, Result};
 
@@ -67,7 +68,8 @@ impl Layer for Max {
     }
 
     fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
-        Ok(inputs[0].contiguous()?.apply_op1(self.op)?)
+        let x = inputs[0].contiguous()?;
+        Ok(if is_near(&x) { x.apply_op1(self.op)? } else { self.op.far(&x)? })
     }
 
     fn output_shape(&self) -> &[usize] {

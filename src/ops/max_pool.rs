@@ -4,7 +4,7 @@
 //! gradient on (its `backprop.rs` multiplies by the mean of the mask of maxima). Here the whole
 //! gradient goes to the first maximum of each window, as in PyTorch.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
@@ -45,6 +45,40 @@ impl MaxPool {
                 best
             })
         })
+    }
+
+    /// The same of candle's operations, with the same gradient, for any device.
+    pub(crate) fn far(&self, x: &Tensor) -> Result<Tensor> {
+        let (n, channels, height, width) = x.dims4()?;
+        let fits = |axis: usize, side: usize| {
+            self.before[axis] == 0
+                && side >= self.size
+                && (side - self.size) / self.stride + 1 == self.output[axis]
+        };
+        if !x.track_op() && fits(0, height) && fits(1, width) {
+            return x.max_pool2d_with_stride(self.size, self.stride);
+        }
+        // The pixels of each window; one outside the picture stands for its nearest inside, which is in the window.
+        let places = |axis: usize, side: usize| -> Vec<Vec<usize>> {
+            let inside = |place: usize| place.saturating_sub(self.before[axis]).min(side - 1);
+            let window = |at: usize| (0..self.size).map(|offset| inside(at * self.stride + offset)).collect();
+            (0..self.output[axis]).map(window).collect()
+        };
+        let (rows, columns) = (places(0, height), places(1, width));
+        let mut pixels = Vec::with_capacity(self.output[0] * self.output[1] * self.size * self.size);
+        for (rows, columns) in rows.iter().flat_map(|rows| columns.iter().map(move |columns| (rows, columns)))
+        {
+            pixels.extend(
+                rows.iter().flat_map(|row| columns.iter().map(move |column| (row * width + column) as u32)),
+            );
+        }
+        let pixels =
+            Tensor::from_vec(pixels, self.output[0] * self.output[1] * self.size * self.size, x.device())?;
+        let windows = x.flatten_from(2)?.index_select(&pixels, 2)?;
+        let windows =
+            windows.reshape((n, channels, self.output[0], self.output[1], self.size * self.size))?;
+        let largest = windows.detach().argmax_keepdim(D::Minus1)?;
+        windows.gather(&largest, D::Minus1)?.squeeze(D::Minus1)
     }
 
     fn output_shape(&self, input: &Layout) -> Result<Shape> {
@@ -182,6 +216,28 @@ mod tests {
         let op = MaxPool { size: 2, stride: 2, before: [0, 0], output: [1, 1] };
         assert_eq!(gradient(|x| x.apply_op1(op)), [0., 0., 0., 1.]);
         assert_eq!(gradient(|x| x.max_pool2d(2)), [0., 0., 0., 0.25]);
+    }
+
+    #[test]
+    fn candles_operations_do_the_same() {
+        let values: Vec<f32> = (0..2 * 3 * 49).map(|i| ((i * 7919) % 23) as f32).collect();
+        let x = Var::from_vec(values, (2, 3, 7, 7), &Device::Cpu).unwrap();
+        let pools = [
+            MaxPool { size: 3, stride: 2, before: [1, 1], output: [4, 4] },
+            MaxPool { size: 2, stride: 2, before: [0, 0], output: [3, 3] },
+            MaxPool { size: 2, stride: 2, before: [0, 0], output: [4, 4] },
+        ];
+        for pool in pools {
+            let run = |y: Tensor| {
+                let weights = Tensor::arange(0f32, y.elem_count() as f32, &Device::Cpu).unwrap();
+                let loss = (&y * weights.reshape(y.shape()).unwrap()).unwrap().sum_all().unwrap();
+                let gradient = loss.backward().unwrap().get(&x).unwrap().flatten_all().unwrap();
+                (y.flatten_all().unwrap().to_vec1::<f32>().unwrap(), gradient.to_vec1::<f32>().unwrap())
+            };
+            assert_eq!(run(x.apply_op1(pool).unwrap()), run(pool.far(&x).unwrap()), "{pool:?}");
+            let quick = pool.far(&x.detach()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(quick, run(pool.far(&x).unwrap()).0);
+        }
     }
 
     #[test]

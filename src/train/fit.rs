@@ -313,7 +313,9 @@ impl Run<'_> {
         let mut means = Means::new(self.training.compiled);
         for batch in data.epoch()? {
             check_interrupt()?;
-            self.batch(batch?, &mut means)?;
+            let batch = batch?;
+            let size = batch.0.y.dim(0)?;
+            self.batch(batch, &mut means).map_err(|error| error.with_batch(size))?;
         }
         let mut row = means.row("");
         if let Some(validation) = data.validation() {

@@ -1,10 +1,11 @@
 """Headstart's speed and memory beside Keras's, PyTorch's and ONNX Runtime's, in turn, in one run.
 
-    python3 tests/bench/compare.py [ROUNDS] [--only TEXT]
+    python3 tests/bench/compare.py [ROUNDS] [--only TEXT] [--gpu]
 
 Makes a Python environment of its own in ~/.cache/headstart, builds what is measured, and prints a table of
 medians, with the ratios to the others and their spread; raw numbers go to tests/bench/results. Everything
-has two threads and a process of its own. A benchmark, not a test: run it on an idle machine.
+has two threads and a process of its own. A benchmark, not a test: run it on an idle machine. With --gpu,
+Headstart and PyTorch alone, on the first NVIDIA GPU.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headst
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", CACHE / "target"))
 THREADS = 2
 SECONDS = 4.0
+DEVICE = "HEADSTART_DEVICE"
 LEAST = 5
 
 NETWORKS = ("vgg16", "resnet50")
@@ -94,15 +96,19 @@ def pytorch_step(name, task, batch, side):
     import torchvision
 
     torch.set_num_threads(THREADS)
+    device = os.environ.get(DEVICE, "cpu")
+    wait = torch.cuda.synchronize if device != "cpu" else lambda: None
     model = getattr(torchvision.models, name)()
     features = model.features if name == "vgg16" else torch.nn.Sequential(*list(model.children())[:-2])
-    x = torch.rand(batch, 3, side, side) * 2 - 1
+    features.to(device)
+    x = (torch.rand(batch, 3, side, side) * 2 - 1).to(device)
     if task == "forward":
         features.eval()
 
         def forward():
             with torch.inference_mode():
-                return features(x)
+                features(x)
+            wait()
 
         return forward
     if task != "all":
@@ -116,6 +122,7 @@ def pytorch_step(name, task, batch, side):
     def step():
         features.zero_grad(set_to_none=True)
         (features(x) ** 2).sum().backward()
+        wait()
 
     return step
 
@@ -212,7 +219,9 @@ def contenders(python, task):
         "keras": worker("keras"),
         "pytorch": worker("pytorch"),
     }
-    if what == "forward":
+    if DEVICE in os.environ:
+        del found["keras"]
+    elif what == "forward":
         model = Path(tempfile.gettempdir()) / f"headstart-bench-{name}-{side}.onnx"
         if not model.exists():
             run([TARGET / "release" / "examples" / "speed", name, model, "1", str(side)])
@@ -224,12 +233,16 @@ def main():
     arguments = sys.argv[1:]
     only = arguments[arguments.index("--only") + 1] if "--only" in arguments else ""
     rounds = int(arguments[0]) if arguments and arguments[0].isdigit() else 3
+    tasks, features, result = [*TASKS, PROGRAM], [], "compare.json"
+    if "--gpu" in arguments:
+        os.environ[DEVICE] = "cuda:0"
+        tasks, features, result = TASKS, ["--features", "cuda"], "gpu.json"
     python = environment()
-    run(["cargo", "build", "--release", "-p", "headstart", "--example", "speed"])
+    run(["cargo", "build", "--release", "-p", "headstart", "--example", "speed", *features])
     run(["cargo", "build", "--release", "-p", "headstart-kernel", "--bins"])
     results = {}
     print(f"{'median seconds':46}{'headstart':>10}  and of it, others' (lowest to highest ratio); peak MB")
-    for task in [*TASKS, PROGRAM]:
+    for task in tasks:
         title = " ".join(str(part) for part in task[:2]) + f", {task[2]} at {task[3]}"
         if only not in title:
             continue
@@ -251,7 +264,7 @@ def main():
     if not only:
         machine = {"processor": platform.processor() or platform.machine(), "threads": THREADS, "rounds": rounds}
         text = json.dumps({"machine": machine, "seconds and MB": results}, indent=1)
-        (HERE / "results" / "compare.json").write_text(text + "\n")
+        (HERE / "results" / result).write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def lab(tmp_path_factory):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     nbformat.write(program, folder / "4_the_program.ipynb")
-    kernelspec = {"name": "headstart", "display_name": "Rust (Headstart)", "language": "rust"}
+    kernelspec = {"name": "headstart", "display_name": "Headstart (Rust)", "language": "rust"}
     for name, sources in (("stopped", STOPPED), ("restarted", RESTARTED)):
         cells = [nbformat.v4.new_code_cell(source) for source in sources]
         notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernelspec})
@@ -90,7 +90,7 @@ def opened(lab, notebook):
         page = browser.new_page(viewport={"width": 1200, "height": 1000})
         page.goto(address.format(notebook), timeout=60_000)
         page.locator(".jp-Notebook").wait_for(timeout=60_000)
-        page.locator(".jp-Toolbar-kernelName", has_text="Rust (Headstart)").wait_for(timeout=60_000)
+        page.locator(".jp-Toolbar-kernelName", has_text="Headstart (Rust)").wait_for(timeout=60_000)
         page.keyboard.press("Control+b")  # the side bar
         yield page, folder, Path(os.environ.get("HEADSTART_SCREENSHOTS", folder))
         browser.close()

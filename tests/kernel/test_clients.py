@@ -4,7 +4,7 @@ import subprocess
 
 import nbformat
 
-KERNELSPEC = {"name": "headstart", "display_name": "Rust (Headstart)", "language": "rust"}
+KERNELSPEC = {"name": "headstart", "display_name": "Headstart (Rust)", "language": "rust"}
 
 
 def test_papermill_executes_a_notebook(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -11,6 +12,7 @@ import urllib.request
 import nbformat
 import pytest
 from conftest import HEADSTART, ROOT
+from nbformat.sign import NotebookNotary
 
 
 def headstart(*arguments, **options):
@@ -33,6 +35,7 @@ def test_run_writes_outputs_and_a_page(tmp_path):
     nbformat.validate(executed)
     assert [cell.execution_count for cell in executed.cells] == [1, 2]
     assert executed.cells[1].outputs[0].data["text/plain"] == "42"
+    assert NotebookNotary().check_signature(nbformat.read(tmp_path / "b.ipynb", 4)), "Jupyter shows its pictures"
     page = (tmp_path / "b.html").read_text()
     assert "one &amp; &lt;two&gt;" in page and "<two>" not in page
 
@@ -144,6 +147,8 @@ def test_lab_opens_the_lessons(tmp_path):
         lab.wait(20)
     assert names == {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert nbformat.read(own, 4).cells[0].source == "my own"
+    first = nbformat.read(tmp_path / "lessons" / "1_what_is_transfer_learning.ipynb", 4)
+    assert NotebookNotary().check_signature(first), "Jupyter shows its pictures"
 
 
 def test_a_connection_file_that_is_none_is_named(tmp_path):
@@ -215,3 +220,21 @@ def test_an_exported_program_shows_what_the_cells_show(tmp_path, cargo_run):
     assert "// # A *title*" in (tmp_path / "program/src/main.rs").read_text()
     again = headstart("export", source, tmp_path / "program")
     assert again.returncode == 1 and "expected a new or an empty folder" in again.stderr
+
+
+def test_a_gpu_that_cannot_be_had_is_told(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", "1")
+    hidden = {"PATH": f"{tmp_path}:/usr/bin:/bin", "CUDA_HOME": "", "CUDA_PATH": "", "CUDA_ROOT": ""}
+    for tool in ("cargo", "rustc", "rustup"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+    done = headstart("run", "--cuda", path, env=os.environ | hidden)
+    assert done.returncode == 1 and "there is no nvcc" in done.stderr and "hint: install the CUDA toolkit" in done.stderr
+    both = headstart("run", "--cuda", "--metal", path)
+    assert both.returncode == 2 and "cannot be used with" in both.stderr
+
+
+def test_the_cpu_is_taken_where_another_device_is_not_there(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", "println!(\"{}\", device().is_cpu());")
+    done = headstart("run", path, env=os.environ | {"HEADSTART_DEVICE": "cuda:0"})
+    assert done.returncode == 0 and "true" in done.stdout
+    assert "HEADSTART_DEVICE=cuda:0: this build knows no NVIDIA GPU" in done.stderr

@@ -164,6 +164,7 @@ exported: () = small.export_onnx(std::env::temp_dir().join("headstart-model.onnx
 loaded: Model = Model::load(std::env::temp_dir().join("headstart-model.safetensors"))?
 updated: () = shown.update(&chart)
 started: () = headstart::start()
+plain: () = headstart::display::set_pretty_debug(false)
 """
 # What only someone who writes a layer calls, with a generator of the rand crate.
 WITH_A_GENERATOR = {"draw", "permutation", "seeded", "stream", "uniform", "with_random", "add", "finish"}

@@ -4,12 +4,13 @@ use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::Result;
+use crate::device::is_near;
 use crate::nn::Param;
 use crate::ops::contiguous;
 
 /// `mean = keep · mean + scale · gradient`, or the gradient's square; gives the mean back.
 pub(super) fn blend(mean: Tensor, gradient: &Tensor, keep: f64, scale: f64, square: bool) -> Result<Tensor> {
-    if mean.device().is_cpu() {
+    if is_near(&mean) {
         mean.inplace_op2(gradient, &Blend { keep, scale, square })?;
         return Ok(mean);
     }
@@ -35,7 +36,7 @@ pub(super) fn divide(
     rate: f64,
     epsilon: Epsilon,
 ) -> Result<Tensor> {
-    if value.device().is_cpu() {
+    if is_near(&value) {
         value.inplace_op3(first, second, &Divide { keep, rate, epsilon })?;
         return Ok(value);
     }
@@ -50,7 +51,7 @@ pub(super) fn divide(
 pub(super) fn change(param: &Param, how: impl FnOnce(Tensor) -> Result<Tensor>) -> Result<()> {
     let value = how(param.var().as_detached_tensor())?;
     // On the CPU it was changed in place.
-    if value.device().is_cpu() { Ok(()) } else { Ok(param.var().set(&value)?) }
+    if is_near(&value) { Ok(()) } else { Ok(param.var().set(&value)?) }
 }
 
 /// Numbers that one task takes.
