@@ -38,6 +38,7 @@ pub mod ops;
 pub mod prelude;
 mod protobuf;
 pub mod random;
+mod singular;
 pub mod train;
 pub mod weights;
 

@@ -66,7 +66,7 @@ impl Chart {
             })
             .collect();
         let svg = draw(metric, &histories).map_err(|error| Error::Chart(error.to_string()))?;
-        Ok(Chart { svg, text: format!("{metric}\n{}", lines.join("\n")) })
+        Ok(Chart::titled(&svg, format!("{metric}\n{}", lines.join("\n"))))
     }
 }
 

@@ -11,7 +11,7 @@ const SIZE: (u32, u32) = (560, 400);
 impl Chart {
     pub(crate) fn of_embedding(embedding: &Embedding) -> Result<Chart> {
         let svg = draw(embedding).map_err(|error| Error::Chart(error.to_string()))?;
-        Ok(Chart { svg, text: embedding.to_string() })
+        Ok(Chart::titled(&svg, embedding.to_string()))
     }
 }
 

@@ -27,7 +27,7 @@ impl Chart {
         };
         let lines: Vec<String> = history.names().iter().filter_map(line).collect();
         let text = if lines.is_empty() { "no epoch is over yet".into() } else { lines.join("\n") };
-        Ok(Chart { svg, text })
+        Ok(Chart::titled(&svg, text))
     }
 }
 

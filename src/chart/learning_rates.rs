@@ -11,7 +11,7 @@ const SIZE: (u32, u32) = (560, 320);
 impl Chart {
     pub(crate) fn of_learning_rates(curve: &LearningRateCurve) -> Result<Chart> {
         let svg = draw(curve).map_err(|error| Error::Chart(error.to_string()))?;
-        Ok(Chart { svg, text: curve.to_string() })
+        Ok(Chart::titled(&svg, curve.to_string()))
     }
 }
 

@@ -10,6 +10,8 @@ mod learning_rates;
 mod svg;
 mod theme;
 
+use crate::display::escape;
+
 /// A picture of numbers: SVG for the page, text for where no picture can be.
 #[derive(Clone)]
 pub struct Chart {
@@ -18,6 +20,12 @@ pub struct Chart {
 }
 
 impl Chart {
+    /// A document by plotters, which has no words for those who cannot see it.
+    fn titled(svg: &str, text: String) -> Chart {
+        let (root, rest) = svg.split_once('>').unwrap_or((svg, ""));
+        Chart { svg: format!("{root} role=\"img\"><title>{}</title>{rest}", escape(&text)), text }
+    }
+
     /// The picture, a whole SVG document.
     pub fn svg(&self) -> &str {
         &self.svg

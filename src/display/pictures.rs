@@ -46,10 +46,13 @@ impl Pictures {
         let rows = n.div_ceil(IN_A_ROW).max(1);
         let (sheet_width, sheet_height) =
             (IN_A_ROW.min(n).max(1) * (SIDE + GAP), rows * (SIDE + CAPTION + GAP));
+        let text = captions.iter().enumerate().map(|(at, caption)| format!("{at}: {}", caption.as_ref()));
+        let text = text.collect::<Vec<_>>().join("\n");
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{sheet_width}\" height=\"{sheet_height}\" \
-             viewBox=\"0 0 {sheet_width} {sheet_height}\" font-family=\"sans-serif\" font-size=\"13\">\
-             <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>"
+             viewBox=\"0 0 {sheet_width} {sheet_height}\" font-family=\"sans-serif\" font-size=\"13\" \
+             role=\"img\"><title>{}</title><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>",
+            escape(&text)
         );
         // Pixel by pixel, colours together.
         let pixels = x.to_dtype(DType::F32)?.permute((0, 2, 3, 1))?.contiguous()?;
@@ -68,8 +71,7 @@ impl Pictures {
                 escape(caption)
             );
         }
-        let text = captions.iter().enumerate().map(|(at, caption)| format!("{at}: {}", caption.as_ref()));
-        Ok(Pictures { svg: svg + "</svg>", text: text.collect::<Vec<_>>().join("\n") })
+        Ok(Pictures { svg: svg + "</svg>", text })
     }
 }
 

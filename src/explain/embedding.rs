@@ -3,10 +3,11 @@
 use std::fmt;
 
 use candle_core::{DType, Tensor};
-use nalgebra::{DMatrix, SymmetricEigen};
+use nalgebra::DMatrix;
 
 use crate::chart::Chart;
 use crate::data::Images;
+use crate::singular::largest;
 use crate::{Error, Result};
 
 /// Samples by the two directions in which their features differ most: what a model makes of its
@@ -100,26 +101,14 @@ fn principal(mut rows: DMatrix<f64>) -> (Vec<[f64; 2]>, [f64; 2]) {
         let mean = column.mean();
         column.add_scalar_mut(-mean);
     }
-    // Of X'X and XX' the smaller has the same eigenvalues.
-    let wide = rows.ncols() > rows.nrows();
-    let product = if wide { &rows * rows.transpose() } else { rows.transpose() * &rows };
-    let all = product.trace().max(f64::MIN_POSITIVE);
-    let SymmetricEigen { eigenvectors, eigenvalues } = product.symmetric_eigen();
-    let mut order: Vec<usize> = (0..eigenvalues.len()).collect();
-    order.sort_by(|a, b| eigenvalues[*b].total_cmp(&eigenvalues[*a]));
+    let all = rows.norm_squared().max(f64::MIN_POSITIVE);
     let mut points = vec![[0.0; 2]; rows.nrows()];
     let mut explained = [0.0; 2];
-    for (axis, at) in order.into_iter().take(2).enumerate() {
-        let vector = eigenvectors.column(at);
-        let direction = if wide { rows.transpose() * vector } else { vector.into_owned() };
-        let length = direction.norm();
-        if length > 0.0 {
-            // The largest part of a direction is positive, so that a second run gives the same.
-            let direction = direction.unscale(length * direction[direction.iamax()].signum());
-            let scores = &rows * direction;
-            points.iter_mut().zip(scores.iter()).for_each(|(point, score)| point[axis] = *score);
-        }
-        explained[axis] = (eigenvalues[at] / all).max(0.0);
+    for (axis, (value, direction)) in largest(&rows, 2).into_iter().enumerate() {
+        // The largest part of a direction is positive, so that a second run gives the same.
+        let scores = &rows * &direction * direction[direction.iamax()].signum();
+        points.iter_mut().zip(scores.iter()).for_each(|(point, score)| point[axis] = *score);
+        explained[axis] = value * value / all;
     }
     (points, explained)
 }

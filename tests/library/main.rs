@@ -7,6 +7,7 @@ mod files;
 mod gradients;
 mod hub;
 mod keras;
+mod layers;
 mod lite0;
 mod parity;
 mod program;

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nbclient
 import nbformat
@@ -34,6 +35,14 @@ def text(notebook):
 
 def pictures(notebook):
     return [output.data["image/svg+xml"] for output in outputs(notebook) if "image/svg+xml" in output.get("data", {})]
+
+
+def check_pictures(found):
+    """What any viewer takes: whole documents, with no script, and words for those who cannot see them."""
+    for picture in found:
+        root = ElementTree.fromstring(picture)
+        assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.get("role") == "img"
+        assert root.find("{http://www.w3.org/2000/svg}title").text and "<script" not in picture
 
 
 def losses(notebook):
@@ -106,6 +115,7 @@ def test_every_notebook_and_its_solutions_run_through_nbconvert(path, tmp_path, 
     notebook = nbformat.from_dict(solved | {"cells": solved.cells[: len(kept.cells)]})
     assert not [output for output in outputs(solved) if output.output_type == "error"]
     assert len(pictures(notebook)) == PICTURES[path.stem]
+    check_pictures(pictures(notebook))
     assert shown(kept) == shown(notebook), "stale: run `headstart run notebooks/*.ipynb`"
     if path.stem == "4_the_program":
         check_program(notebook)

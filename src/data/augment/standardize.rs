@@ -1,29 +1,81 @@
 //! What is done to each picture last of all: Keras's `standardize`.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Tensor};
+use nalgebra::DMatrix;
 
 use super::ImageDataGenerator;
 use crate::Result;
+use crate::singular::largest;
 
 /// Keeps a deviation from 0, as in Keras.
 const EPSILON: f32 = 1e-6;
 
-/// Each channel's mean and deviation over all pictures.
+/// What is found in all pictures.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Statistics {
+    /// Each channel's.
     mean: Vec<f32>,
+    /// Each channel's.
     deviation: Vec<f32>,
+    whitening: Option<Arc<Whitening>>,
+}
+
+/// The directions in which pictures vary, each `[channels · height · width]`, and by what to multiply
+/// there: what Keras's whitening matrix does, without the matrix.
+#[derive(Debug, PartialEq)]
+struct Whitening {
+    directions: Vec<Vec<f32>>,
+    factors: Vec<f32>,
 }
 
 impl Statistics {
-    /// Of pictures `[N, C, H, W]`, rescaled first.
-    pub(super) fn of(x: &Tensor, rescale: f32) -> Result<Statistics> {
-        let channels = (x.to_dtype(DType::F64)? * f64::from(rescale))?.transpose(0, 1)?.flatten_from(1)?;
+    /// Of pictures `[N, C, H, W]`, rescaled first; with the whitening's epsilon, that too.
+    pub(super) fn of(x: &Tensor, rescale: f32, whitening: Option<f64>) -> Result<Statistics> {
+        let x = (x.to_dtype(DType::F64)? * f64::from(rescale))?;
+        let channels = x.transpose(0, 1)?.flatten_from(1)?;
         let mean = channels.mean_keepdim(1)?;
         let deviation = channels.broadcast_sub(&mean)?.sqr()?.mean(1)?.sqrt()?;
         let values =
-            |t: Tensor| -> Result<Vec<f32>> { Ok(t.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?) };
-        Ok(Statistics { mean: values(mean)?, deviation: values(deviation)? })
+            |t: &Tensor| -> Result<Vec<f32>> { Ok(t.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?) };
+        let whitening = whitening.map(|epsilon| -> Result<Arc<Whitening>> {
+            let centred = x.broadcast_sub(&mean.reshape((1, (), 1, 1))?)?.flatten_from(1)?;
+            let (pictures, size) = centred.dims2()?;
+            let rows = DMatrix::from_row_slice(pictures, size, &centred.flatten_all()?.to_vec1::<f64>()?);
+            let found = largest(&rows, usize::MAX);
+            let factor = |value: f64| ((pictures as f64).sqrt() / (value + epsilon)) as f32;
+            Ok(Arc::new(Whitening {
+                factors: found.iter().map(|(value, _)| factor(*value)).collect(),
+                directions: found
+                    .iter()
+                    .map(|(_, along)| along.iter().map(|v| *v as f32).collect())
+                    .collect(),
+            }))
+        });
+        Ok(Statistics {
+            mean: values(&mean)?,
+            deviation: values(&deviation)?,
+            whitening: whitening.transpose()?,
+        })
+    }
+
+    /// Whether they are of pictures of so many values, as far as that matters.
+    pub(super) fn suit(&self, values: usize) -> bool {
+        let direction = self.whitening.as_ref().and_then(|whitening| whitening.directions.first());
+        direction.is_none_or(|direction| direction.len() == values)
+    }
+}
+
+impl Whitening {
+    fn apply(&self, picture: &mut [f32]) {
+        let mut white = vec![0f64; picture.len()];
+        for (direction, factor) in self.directions.iter().zip(&self.factors) {
+            let along: f64 = picture.iter().zip(direction).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            let share = along * f64::from(*factor);
+            white.iter_mut().zip(direction).for_each(|(white, part)| *white += share * f64::from(*part));
+        }
+        picture.iter_mut().zip(white).for_each(|(value, white)| *value = white as f32);
     }
 }
 
@@ -52,11 +104,64 @@ impl ImageDataGenerator {
             let deviation = square.sqrt() as f32 + EPSILON;
             picture.iter_mut().for_each(|value| *value /= deviation);
         }
-        let Some(Statistics { mean, deviation }) = statistics else { return };
+        let Some(Statistics { mean, deviation, whitening }) = statistics else { return };
+        // As in Keras, whitening takes the means away first, and makes the deviations what they are to be.
+        let is_centred = self.featurewise_center || whitening.is_some();
+        let is_scaled = self.featurewise_std_normalization && whitening.is_none();
         for ((channel, mean), deviation) in picture.chunks_mut(pixels).zip(mean).zip(deviation) {
-            let mean = if self.featurewise_center { *mean } else { 0.0 };
-            let deviation = if self.featurewise_std_normalization { deviation + EPSILON } else { 1.0 };
+            let mean = if is_centred { *mean } else { 0.0 };
+            let deviation = if is_scaled { deviation + EPSILON } else { 1.0 };
             channel.iter_mut().for_each(|value| *value = (*value - mean) / deviation);
         }
+        if let Some(whitening) = whitening {
+            whitening.apply(picture);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Dataset;
+
+    #[test]
+    fn pictures_are_whitened_as_keras_does() {
+        let fixture = include_bytes!("../../../tests/fixtures/whitening.safetensors");
+        let known = candle_core::safetensors::load_buffer(fixture, &candle_core::Device::Cpu).unwrap();
+        let plain = || ImageDataGenerator::new().zca_whitening(true);
+        let cases = [
+            ("few", plain()),
+            ("many", plain().featurewise_std_normalization(true)),
+            ("strong", plain().zca_epsilon(10.0)),
+        ];
+        for (name, datagen) in cases {
+            let pictures = &known[&format!("{name}_pictures")];
+            let (count, _, height, width) = pictures.dims4().unwrap();
+            datagen.fit(pictures).unwrap();
+            let mut values = pictures.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            for picture in values.chunks_mut(pictures.elem_count() / count) {
+                datagen.standardize(picture, height * width, datagen.statistics().as_ref());
+            }
+            let expected = known[&format!("{name}_white")].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let spread = expected.iter().fold(0f32, |most, value| most.max(value.abs()));
+            let worst =
+                values.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max) / spread;
+            println!("{name}: {worst:e} of the largest");
+            assert!(worst < 1e-4, "{name}: {worst}");
+        }
+    }
+
+    #[test]
+    fn pictures_of_another_size_than_those_looked_at_are_refused() {
+        let pictures = |side| Tensor::ones((2, 3, side, side), DType::F32, &crate::device()).unwrap();
+        let datagen = ImageDataGenerator::new().zca_whitening(true);
+        let y = Tensor::zeros(2, DType::F32, &crate::device()).unwrap();
+        assert!(datagen.flow(&pictures(4), &y, 2).unwrap_err().to_string().contains("datagen.fit(&x)"));
+        let varied = crate::random_uniform((2, 3, 4, 4), 0.0, 1.0).unwrap();
+        datagen.fit(&varied).unwrap();
+        let first = |x: &Tensor| datagen.flow(x, &y, 2).unwrap().epoch().unwrap().next().unwrap();
+        assert!(first(&varied).is_ok());
+        let error = first(&pictures(5)).unwrap_err().to_string();
+        assert!(error.contains("of the size that `fit` looked at"), "{error}");
     }
 }
