@@ -71,11 +71,15 @@ pub fn seeded(seed: u64) -> ChaCha8Rng {
 /// # Errors
 /// [`crate::Error::Argument`] if `low` is not below `high`.
 pub fn random_uniform(shape: impl Into<Shape>, low: f32, high: f32) -> Result<Tensor> {
+    between(shape.into(), low, high)
+}
+
+fn between(shape: Shape, low: f32, high: f32) -> Result<Tensor> {
     if low >= high || !low.is_finite() || !high.is_finite() {
         let (expected, found) = ("two numbers, the lower first".into(), format!("{low} and {high}"));
         return Err(crate::Error::Argument { name: "low and high", expected, found });
     }
-    let (shape, mut rng) = (shape.into(), stream());
+    let mut rng = stream();
     let values: Vec<f32> = (0..shape.elem_count()).map(|_| rng.random_range(low..high)).collect();
     Ok(Tensor::from_vec(values, shape, &crate::device())?)
 }

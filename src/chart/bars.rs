@@ -47,7 +47,10 @@ impl Chart {
     /// ```
     pub fn bars(title: &str, values: &[(impl AsRef<str>, impl AsRef<[f64]>)]) -> Result<Chart> {
         let bars = values.iter().map(|(name, values)| bar(name.as_ref(), values.as_ref()));
-        let bars: Vec<Bar> = bars.collect::<Result<_>>()?;
+        Chart::of_bars(title, bars.collect::<Result<_>>()?)
+    }
+
+    fn of_bars(title: &str, bars: Vec<Bar>) -> Result<Chart> {
         if bars.is_empty() {
             return Err(Error::Argument {
                 name: "values",

@@ -35,6 +35,10 @@ impl Chart {
     pub fn comparison(metric: &str, histories: &[(impl AsRef<str>, impl Borrow<History>)]) -> Result<Chart> {
         let histories: Vec<(&str, &History)> =
             histories.iter().map(|(name, history)| (name.as_ref(), history.borrow())).collect();
+        Chart::of_histories(metric, histories)
+    }
+
+    fn of_histories(metric: &str, histories: Vec<(&str, &History)>) -> Result<Chart> {
         if histories.is_empty() {
             return Err(Error::Argument {
                 name: "histories",

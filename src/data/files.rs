@@ -40,8 +40,12 @@ impl PictureFiles {
     /// # Errors
     /// [`Error::Folder`] if there are no classes or no pictures; [`Error::Io`].
     pub fn from_directory(path: impl AsRef<Path>, size: (usize, usize)) -> Result<PictureFiles> {
+        PictureFiles::in_folder(path.as_ref(), size)
+    }
+
+    pub(super) fn in_folder(path: &Path, size: (usize, usize)) -> Result<PictureFiles> {
         let (mut paths, mut labels, mut class_names) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, (name, files)) in classes(path.as_ref())?.into_iter().enumerate() {
+        for (number, (name, files)) in classes(path)?.into_iter().enumerate() {
             labels.extend(std::iter::repeat_n(number as u32, files.len()));
             paths.extend(files);
             class_names.push(name);

@@ -35,7 +35,11 @@ impl Images {
     /// [`Error::Folder`] if there are no classes or no pictures; [`Error::Image`] with the file's
     /// name if one cannot be read; [`Error::Io`]; [`Error::Interrupted`].
     pub fn from_directory(path: impl AsRef<Path>, (height, width): (usize, usize)) -> Result<Images> {
-        PictureFiles::from_directory(path, (height, width))?.load()
+        Images::in_folder(path.as_ref(), (height, width))
+    }
+
+    fn in_folder(path: &Path, size: (usize, usize)) -> Result<Images> {
+        PictureFiles::in_folder(path, size)?.load()
     }
 
     /// How many pictures there are.

@@ -36,6 +36,10 @@ impl Pictures {
     /// [`Error::Shape`] if `x` has another shape; [`Error::Argument`] if there is not one caption
     /// for each picture.
     pub fn new(x: &Tensor, captions: &[impl AsRef<str>]) -> Result<Pictures> {
+        Pictures::of(x, &captions.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+    }
+
+    fn of(x: &Tensor, captions: &[&str]) -> Result<Pictures> {
         let &[n, 3, height, width] = x.dims() else {
             return Err(Error::shape("pictures", "[N, 3, height, width]", x.dims(), ""));
         };
@@ -46,7 +50,7 @@ impl Pictures {
         let rows = n.div_ceil(IN_A_ROW).max(1);
         let (sheet_width, sheet_height) =
             (IN_A_ROW.min(n).max(1) * (SIDE + GAP), rows * (SIDE + CAPTION + GAP));
-        let text = captions.iter().enumerate().map(|(at, caption)| format!("{at}: {}", caption.as_ref()));
+        let text = captions.iter().enumerate().map(|(at, caption)| format!("{at}: {caption}"));
         let text = text.collect::<Vec<_>>().join("\n");
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{sheet_width}\" height=\"{sheet_height}\" \
@@ -56,7 +60,7 @@ impl Pictures {
         );
         // Pixel by pixel, colours together.
         let pixels = x.to_dtype(DType::F32)?.permute((0, 2, 3, 1))?.contiguous()?;
-        for (number, caption) in captions.iter().map(AsRef::as_ref).enumerate() {
+        for (number, caption) in captions.iter().enumerate() {
             let (left, top) =
                 (number % IN_A_ROW * (SIDE + GAP) + GAP / 2, number / IN_A_ROW * (SIDE + CAPTION + GAP));
             let values = pixels.get(number)?.flatten_all()?.to_vec1::<f32>()?;

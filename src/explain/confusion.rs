@@ -39,13 +39,17 @@ impl ConfusionMatrix {
         predictions: &Predictions,
         classes: &[impl AsRef<str>],
     ) -> Result<ConfusionMatrix> {
+        let names = classes.iter().map(|name| name.as_ref().to_owned()).collect();
+        ConfusionMatrix::of(truth, predictions, names)
+    }
+
+    fn of(truth: &Tensor, predictions: &Predictions, names: Vec<String>) -> Result<ConfusionMatrix> {
         let truth = truth.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
         if truth.len() != predictions.len() {
             let (expected, found) =
                 (format!("{}, one row for each sample", truth.len()), predictions.len().to_string());
             return Err(Error::Argument { name: "predictions", expected, found });
         }
-        let names: Vec<String> = classes.iter().map(|name| name.as_ref().to_owned()).collect();
         let mut counts = vec![vec![0; names.len()]; names.len()];
         for (truth, given) in truth.iter().map(|class| *class as usize).zip(predictions.classes()) {
             if truth.max(given) >= names.len() {

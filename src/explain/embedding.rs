@@ -39,6 +39,10 @@ impl Embedding {
     /// [`Error::Argument`] if there are fewer than three samples or two features, not one class for
     /// each, a class has no name, or a feature is not a number.
     pub fn new(features: &Tensor, classes: &Tensor, names: &[impl AsRef<str>]) -> Result<Embedding> {
+        Embedding::of(features, classes, names.iter().map(|name| name.as_ref().to_owned()).collect())
+    }
+
+    fn of(features: &Tensor, classes: &Tensor, names: Vec<String>) -> Result<Embedding> {
         let samples = features.dims().first().copied().unwrap_or(0);
         let width = features.elem_count() / samples.max(1);
         let refuse =
@@ -53,7 +57,6 @@ impl Embedding {
             let found = format!("{} classes for {samples} samples", classes.len());
             return Err(refuse("classes", "one for each sample", found));
         }
-        let names: Vec<String> = names.iter().map(|name| name.as_ref().to_owned()).collect();
         if let Some(class) = classes.iter().find(|class| **class >= names.len()) {
             return Err(refuse("class_names", &format!("a name for class {class}"), names.join(", ")));
         }

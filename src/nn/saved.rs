@@ -103,6 +103,10 @@ impl Model {
     /// [`Error::Io`] if the file cannot be written; [`Error::Argument`] if a layer of your own is in
     /// the model, of which [`Model::save_weights`] keeps the weights.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.save_to(path.as_ref())
+    }
+
+    fn save_to(&self, path: &Path) -> Result<()> {
         let named = self.named_params();
         let ways = |is: &dyn Fn(&Param) -> bool| {
             named.iter().filter(|(_, param)| is(param)).map(|(way, _)| way.clone()).collect()
@@ -115,14 +119,14 @@ impl Model {
             at_rest: ways(&Param::is_at_rest),
             compiled: self.compiled.as_ref().and_then(|compiled| compiled.config(&named)),
         };
-        let text = serde_json::to_string(&about).map_err(|error| Error::io(path.as_ref())(error.into()))?;
+        let text = serde_json::to_string(&about).map_err(|error| Error::io(path)(error.into()))?;
         let mut tensors: Vec<(String, Tensor)> =
             named.iter().map(|(way, param)| (way.clone(), param.var().as_detached_tensor())).collect();
         if let Some(compiled) = self.compiled.as_ref().filter(|_| about.compiled.is_some()) {
             let state = compiled.optimizer.state(&named)?;
             tensors.extend(state.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));
         }
-        save_tensors(tensors, HashMap::from([(KEY.to_owned(), text)]), path.as_ref())
+        save_tensors(tensors, HashMap::from([(KEY.to_owned(), text)]), path)
     }
 
     /// Builds the model that [`Model::save`] wrote, compiled if that one was.
@@ -131,7 +135,10 @@ impl Model {
     /// [`Error::Io`] if the file cannot be read; [`Error::Weights`] if it is damaged, holds weights
     /// alone, or was written by a later version.
     pub fn load(path: impl AsRef<Path>) -> Result<Model> {
-        let path = path.as_ref();
+        Model::load_from(path.as_ref())
+    }
+
+    fn load_from(path: &Path) -> Result<Model> {
         let refuse = |problem: String| Error::weights(path, "a saved model", vec![problem]);
         let about = read_about(path)?;
         let text = about.get(KEY).ok_or_else(|| {

@@ -106,8 +106,11 @@ impl Model {
         loss: Loss,
         metrics: impl IntoIterator<Item = Metric>,
     ) {
-        let metrics = metrics.into_iter().collect();
+        self.compile_with(optimizer.boxed(), loss, metrics.into_iter().collect());
+    }
+
+    fn compile_with(&mut self, optimizer: Box<dyn Optimizer>, loss: Loss, metrics: Vec<Metric>) {
         let learning = self.trainable_params().iter().map(Param::count).sum();
-        *self.compiled = Some(Compiled { optimizer: Box::new(optimizer), loss, metrics, learning });
+        *self.compiled = Some(Compiled { optimizer, loss, metrics, learning });
     }
 }

@@ -33,6 +33,18 @@ impl Model {
         head: Fit,
         rest: Fit,
     ) -> Result<History> {
+        let inside = self.freeze_inside(from)?;
+        let mut history = self.fit(data.clone(), head)?;
+        if history.stopped.is_some() {
+            return Ok(history);
+        }
+        self.unfreeze_inside(&inside, from)?;
+        history.append(self.fit(data, rest)?);
+        Ok(history)
+    }
+
+    /// Freezes the pretrained models inside, and gives them.
+    fn freeze_inside(&self, from: &str) -> Result<Vec<Model>> {
         self.layer(from)?;
         let inside: Vec<Model> = self
             .nodes()
@@ -49,18 +61,17 @@ impl Model {
             });
         }
         inside.iter().for_each(Model::freeze);
-        let mut history = self.fit(data.clone(), head)?;
-        if history.stopped.is_some() {
-            return Ok(history);
-        }
+        Ok(inside)
+    }
+
+    /// Lets them learn from a layer on, at a smaller rate.
+    fn unfreeze_inside(&mut self, inside: &[Model], from: &str) -> Result<()> {
         inside
             .iter()
             .filter(|model| model.layer(from).is_ok())
             .try_for_each(|model| model.unfreeze_from(from))?;
         let compiled = self.compiled.as_mut().ok_or(Error::NotCompiled)?;
         let rate = compiled.optimizer.learning_rate();
-        compiled.optimizer.set_learning_rate(rate * SMALLER)?;
-        history.append(self.fit(data, rest)?);
-        Ok(history)
+        compiled.optimizer.set_learning_rate(rate * SMALLER)
     }
 }

@@ -139,9 +139,13 @@ fn clutter(canvas: &mut Canvas, colour: canvas::Colour, random: &mut ChaCha8Rng)
 /// # Errors
 /// [`Error::Io`] if a folder or file cannot be written.
 pub fn draw_pictures(path: impl AsRef<Path>, per_class: usize, side: u32, seed: u64) -> Result<()> {
+    draw_into(path.as_ref(), per_class, side, seed)
+}
+
+fn draw_into(path: &Path, per_class: usize, side: u32, seed: u64) -> Result<()> {
     let mut random = random::seeded(seed);
     for subject in CATS_AND_DOGS {
-        let folder = path.as_ref().join(subject.name);
+        let folder = path.join(subject.name);
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         for number in 0..per_class {
             let picture = subject.draw(side, &mut random);

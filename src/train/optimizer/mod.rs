@@ -54,6 +54,16 @@ pub trait Optimizer: Send + Sync {
         let _ = (params, state);
         Ok(())
     }
+
+    /// The optimizer as `compile` keeps it. The library's own have this ready, so that nothing of them is
+    /// compiled with a cell.
+    #[doc(hidden)]
+    fn boxed(self) -> Box<dyn Optimizer>
+    where
+        Self: Sized + 'static,
+    {
+        Box::new(self)
+    }
 }
 
 /// One of Keras's optimizers: [`SGD`], [`Adam`], [`AdamW`], [`RMSprop`].
@@ -188,10 +198,11 @@ fn length(gradient: &Tensor) -> Result<f64> {
     Ok(f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt())
 }
 
-impl<R: Rule> Optimizer for GradientDescent<R> {
-    fn step(&mut self, params: &[Param], gradients: &GradStore) -> Result<()> {
+/// What [`Optimizer`] asks, for any rule.
+impl<R: Rule> GradientDescent<R> {
+    fn take_step(&mut self, params: &[Param], gradients: &GradStore) -> Result<()> {
         let global = self.global_scale(params, gradients)?;
-        let learning_rate = self.learning_rate();
+        let learning_rate = self.learning_rate.at(self.steps);
         self.steps += 1;
         for param in params {
             let Some(gradient) = gradients.get(param.var()) else { continue };
@@ -222,11 +233,7 @@ impl<R: Rule> Optimizer for GradientDescent<R> {
         Ok(())
     }
 
-    fn learning_rate(&self) -> f64 {
-        self.learning_rate.at(self.steps)
-    }
-
-    fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
+    fn change_rate(&mut self, learning_rate: f64) -> Result<()> {
         match &mut self.learning_rate {
             LearningRate::Constant(rate) => {
                 *rate = learning_rate;
@@ -240,7 +247,7 @@ impl<R: Rule> Optimizer for GradientDescent<R> {
         }
     }
 
-    fn state(&self, params: &[(String, Param)]) -> Result<HashMap<String, Tensor>> {
+    fn kept_state(&self, params: &[(String, Param)]) -> Result<HashMap<String, Tensor>> {
         let steps = Tensor::new(self.steps as i64, &candle_core::Device::Cpu)?;
         let mut state = HashMap::from([("steps".to_owned(), steps)]);
         for (way, param) in params {
@@ -256,11 +263,7 @@ impl<R: Rule> Optimizer for GradientDescent<R> {
         Ok(state)
     }
 
-    fn config(&self, params: &[(String, Param)]) -> Option<OptimizerConfig> {
-        Some(R::config(self.settings(params)))
-    }
-
-    fn set_state(&mut self, params: &[(String, Param)], state: &HashMap<String, Tensor>) -> Result<()> {
+    fn put_back(&mut self, params: &[(String, Param)], state: &HashMap<String, Tensor>) -> Result<()> {
         let steps = state.get("steps").map_or(Ok(0), |steps| steps.to_scalar::<i64>())?;
         self.steps = steps.max(0) as usize;
         self.slots.clear();
@@ -277,3 +280,41 @@ impl<R: Rule> Optimizer for GradientDescent<R> {
         Ok(())
     }
 }
+
+/// Rule by rule and not for all: a generic implementation would be compiled in each cell that calls
+/// `compile`, which took a second.
+macro_rules! optimizers {
+    ($($rule:ty),+) => {
+        $(impl Optimizer for GradientDescent<$rule> {
+            fn step(&mut self, params: &[Param], gradients: &GradStore) -> Result<()> {
+                self.take_step(params, gradients)
+            }
+
+            fn learning_rate(&self) -> f64 {
+                self.learning_rate.at(self.steps)
+            }
+
+            fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
+                self.change_rate(learning_rate)
+            }
+
+            fn state(&self, params: &[(String, Param)]) -> Result<HashMap<String, Tensor>> {
+                self.kept_state(params)
+            }
+
+            fn config(&self, params: &[(String, Param)]) -> Option<OptimizerConfig> {
+                Some(<$rule>::config(self.settings(params)))
+            }
+
+            fn set_state(&mut self, params: &[(String, Param)], state: &HashMap<String, Tensor>) -> Result<()> {
+                self.put_back(params, state)
+            }
+
+            fn boxed(self) -> Box<dyn Optimizer> {
+                Box::new(self)
+            }
+        })+
+    };
+}
+
+optimizers!(Momentum, Moments, MeanSquare);

@@ -46,8 +46,8 @@ impl<R: Rule> GradientDescent<R> {
     }
 }
 
-impl<R: Rule + 'static> OptimizerSettings<R> {
-    fn build(self, params: &[(String, Param)]) -> Box<dyn Optimizer> {
+impl<R: Rule> OptimizerSettings<R> {
+    fn build(self, params: &[(String, Param)]) -> GradientDescent<R> {
         let mut optimizer = GradientDescent::with(self.rule, self.learning_rate);
         optimizer.weight_decay = self.weight_decay;
         optimizer.not_decayed = self.not_decayed;
@@ -55,7 +55,7 @@ impl<R: Rule + 'static> OptimizerSettings<R> {
         let multiplier =
             |(way, param): &(String, Param)| Some((param.var().id(), *self.multipliers.get(way)?));
         optimizer.multipliers = params.iter().filter_map(multiplier).collect();
-        Box::new(optimizer)
+        optimizer
     }
 }
 
@@ -63,9 +63,9 @@ impl OptimizerConfig {
     /// The optimizer, for a model's parameters with the ways to them.
     pub(crate) fn build(self, params: &[(String, Param)]) -> Box<dyn Optimizer> {
         match self {
-            OptimizerConfig::SGD(settings) => settings.build(params),
-            OptimizerConfig::Adam(settings) => settings.build(params),
-            OptimizerConfig::RMSprop(settings) => settings.build(params),
+            OptimizerConfig::SGD(settings) => settings.build(params).boxed(),
+            OptimizerConfig::Adam(settings) => settings.build(params).boxed(),
+            OptimizerConfig::RMSprop(settings) => settings.build(params).boxed(),
         }
     }
 }
