@@ -211,6 +211,7 @@ fn build_library(source: &Path, backend: Backend, deps: &Path) -> Result<(), Str
         "dylib",
     ]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
+    cargo.args(["--features", "cells"]);
     backend.ask_for(&mut cargo)?;
     let target = match std::env::var_os("CARGO_TARGET_DIR") {
         Some(target) => source.join(target),

@@ -39,12 +39,15 @@ pub trait Show {
 ///
 /// Its method takes `&mut self` so that the compiler comes to it after [`Show`]'s and a type's own.
 /// Without it evcxr finds no method, and compiles each such cell a second time with `Debug` in place.
-/// Headstart's kernel alone brings it into scope: it also lends places that are not to be changed.
+/// For Headstart's kernel alone, which also lends places that are not to be changed. In the stock one rustc's
+/// advice to import it would hide from evcxr that there is no such method.
+#[cfg(feature = "cells")]
 #[doc(hidden)]
 pub trait ShowDebug {
     fn evcxr_display(&mut self);
 }
 
+#[cfg(feature = "cells")]
 impl<T: Debug> ShowDebug for T {
     fn evcxr_display(&mut self) {
         let text = match IS_PRETTY.load(Ordering::Relaxed) {
@@ -57,7 +60,7 @@ impl<T: Debug> ShowDebug for T {
 
 static IS_PRETTY: AtomicBool = AtomicBool::new(false);
 
-/// Whether [`ShowDebug`] shows `{:#?}` instead of `{:?}`, as `:fmt` asks.
+/// Whether a cell shows such a value as `{:#?}` instead of `{:?}`, as `:fmt` asks.
 #[doc(hidden)]
 pub fn set_pretty_debug(is_pretty: bool) {
     IS_PRETTY.store(is_pretty, Ordering::Relaxed);

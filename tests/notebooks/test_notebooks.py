@@ -149,7 +149,11 @@ def test_the_program_runs_in_the_stock_kernel(program):
     notebook = nbformat.read(ROOT / "notebooks" / "4_the_program.ipynb", 4)
     load = f':dep headstart = {{ path = "{ROOT}" }}\nuse headstart::prelude::*;'
     notebook.cells.insert(0, nbformat.v4.new_code_cell(load))
+    plain = [nbformat.v4.new_code_cell(source) for source in ("let list = vec![40, 2];\nlist", "list[0] + list[1]")]
+    notebook.cells += plain
     # The first time, cargo builds candle once more, as it does for a user of the stock kernel.
     nbclient.NotebookClient(notebook, kernel_name="stock", timeout=1800, startup_timeout=120).execute()
+    shown = [cell.outputs[-1].data["text/plain"] for cell in notebook.cells[-2:]]
+    assert shown == ["[40, 2]", "42"], "values without a look of their own"
     check_program(notebook)
     assert losses(notebook) == losses(program)
