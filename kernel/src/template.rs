@@ -34,6 +34,8 @@ const FACADE: [FacadeCrate; 4] = [
 const PRELUDE: &str = "headstart";
 /// What the facade calls the compiled prelude.
 const REAL: &str = "headstart_core";
+/// Lists where the libraries of other languages are that the prelude is linked with, such as CUDA's.
+const LINKS: &str = "links";
 /// Written last: a template without it is no template.
 const WHOLE: &str = "whole";
 
@@ -125,7 +127,7 @@ impl Template {
     /// The evcxr commands that make a cell see the prelude.
     pub fn load_commands(&self) -> String {
         let deps = self.path.join("deps");
-        let flags = [
+        let mut flags = vec![
             "-Cprefer-dynamic".to_owned(),
             // There is no debug info for a program to strip.
             "-Cstrip=none".to_owned(),
@@ -136,6 +138,8 @@ impl Template {
             format!("-Ldependency={}", deps.display()),
             format!("-Clink-arg=-Wl,-rpath,{}", deps.display()),
         ];
+        let links = std::fs::read_to_string(deps.join(LINKS)).unwrap_or_default();
+        flags.extend(links.lines().map(|path| format!("-L{path}")));
         format!(
             ":build_env CARGO_ENCODED_RUSTFLAGS={}\n:dep headstart = {{ path = \"{}\" }}\n",
             flags.join("\u{1f}"),
@@ -244,6 +248,7 @@ fn build_library(source: &Path, backend: Backend, deps: &Path) -> Result<(), Str
                 .map_err(|error| format!("{} to {}: {error}", file.display(), target.display()))?;
         }
     }
+    write(&deps.join(LINKS), &linked_paths(&messages).into_iter().collect::<Vec<_>>().join("\n"))?;
     match deps.join(library_file()).is_file() {
         true => Ok(()),
         false => Err(format!("cargo made no {}", library_file())),
@@ -269,6 +274,17 @@ fn artifacts(messages: &str) -> BTreeSet<PathBuf> {
         .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default())
         .filter_map(|file| file.as_str().map(PathBuf::from))
         .filter(of_interest)
+        .collect()
+}
+
+/// Where build scripts say that libraries are, each with its kind: `native=/usr/local/cuda/lib64`.
+fn linked_paths(messages: &str) -> BTreeSet<String> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["reason"] == "build-script-executed")
+        .flat_map(|message| message["linked_paths"].as_array().cloned().unwrap_or_default())
+        .filter_map(|path| path.as_str().map(str::to_owned))
         .collect()
 }
 
