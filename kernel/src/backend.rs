@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::toolchain::output;
+use crate::toolchain::{on_path, output};
 
 /// The newest CUDA of which candle's bindings know; they take a later one for it.
 const NEWEST_CUDA: (u32, u32) = (13, 4);
@@ -82,10 +82,8 @@ pub struct Toolkit {
 pub fn toolkit() -> Result<Toolkit, String> {
     let homes = ["CUDA_HOME", "CUDA_PATH", "CUDA_ROOT"].into_iter().filter_map(std::env::var_os);
     let homes = homes.chain(["/usr/local/cuda".into()]).map(|home| PathBuf::from(home).join("bin"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(homes);
-    let nvcc = folders.map(|folder| folder.join("nvcc")).find(|nvcc| nvcc.is_file());
-    let nvcc = nvcc.ok_or(
+    let at_home = || homes.map(|home| home.join("nvcc")).find(|nvcc| nvcc.is_file());
+    let nvcc = on_path("nvcc").or_else(at_home).ok_or(
         "there is no nvcc on the PATH, in CUDA_HOME or in /usr/local/cuda\n\
          hint: install the CUDA toolkit: apt install nvidia-cuda-toolkit, or https://developer.nvidia.com/cuda-downloads",
     )?;

@@ -1,10 +1,11 @@
 //! Looks at all that a notebook needs and says what to do where something is missing: `headstart doctor`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::backend::{Backend, has_nvidia_card, release, toolkit};
 use crate::template::{Template, cache};
+use crate::toolchain::on_path;
 use crate::{install, toolchain};
 
 /// What was found, or what is wrong and what to do about it.
@@ -225,11 +226,4 @@ fn cuda_prelude() -> Finding {
         true => Ok(template.path().display().to_string()),
         false => Err(minor("not compiled for the GPU", "headstart install --cuda")),
     }
-}
-
-fn on_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder: PathBuf| folder.join(program))
-        .find(|file: &PathBuf| Path::is_file(file))
 }

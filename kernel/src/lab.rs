@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::template;
+use crate::toolchain::on_path;
 
 /// What is called in a Python environment.
 const PROGRAM: &str = "jupyter-lab";
@@ -50,11 +51,6 @@ fn copy_lessons(folder: &Path) -> Result<Vec<PathBuf>, String> {
         }
     }
     Ok(copied)
-}
-
-fn on_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|program| program.is_file())
 }
 
 /// JupyterLab in a Python environment of its own, made where it is not there yet.

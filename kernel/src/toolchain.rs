@@ -109,6 +109,12 @@ fn before(folder: PathBuf, path: Option<OsString>) -> Option<OsString> {
     std::env::join_paths(std::iter::once(folder).chain(rest)).ok()
 }
 
+/// A program in a folder of `PATH`.
+pub fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
 /// Standard output of a command that succeeded, or what it said.
 pub fn output(command: &mut Command) -> Result<String, String> {
     let program = command.get_program().to_string_lossy().into_owned();

@@ -35,7 +35,7 @@ impl Flow {
         let (all, rows) = self.samples.rows(numbers)?;
         let (_, channels, height, width) = all.dims4()?;
         let size = channels * height * width;
-        if !self.statistics.as_ref().is_none_or(|found| found.suit(size)) {
+        if self.statistics.as_ref().is_some_and(|found| !found.suit(size)) {
             let expected = "pictures of the size that `fit` looked at".into();
             let found = format!("{channels} by {height} by {width}");
             return Err(Error::Argument { name: "zca_whitening", expected, found });
