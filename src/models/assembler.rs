@@ -19,6 +19,8 @@ pub(crate) struct Assembler {
     stems: Vec<TensorStems>,
     initializer: Initializer,
     alpha: f64,
+    /// How often training leaves out the last block.
+    pub(crate) drop_connect_rate: f32,
     last: NodeId,
 }
 
@@ -29,7 +31,11 @@ impl Assembler {
         let builder = ModelBuilder::with_random(name, input_shape, random)?;
         let initializer = if seed.is_some() { Initializer::GlorotUniform } else { Initializer::Zeros };
         let last = builder.input();
-        Ok(Assembler { builder, stems: Vec::new(), initializer, alpha, last })
+        Ok(Assembler { builder, stems: Vec::new(), initializer, alpha, drop_connect_rate: 0.0, last })
+    }
+
+    pub(crate) fn drop_connect_rate(self, drop_connect_rate: f32) -> Assembler {
+        Assembler { drop_connect_rate, ..self }
     }
 
     /// The channels that a layer has of so many published ones.

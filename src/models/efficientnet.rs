@@ -45,6 +45,7 @@ static EFFICIENTNET_B0: Architecture = Architecture {
     top,
     preprocessing: Preprocessing::TORCH,
     keras: Some(&EFFICIENTNET_B0_OF_KERAS),
+    stochastic_depth: true,
     demo: None,
 };
 
@@ -60,6 +61,7 @@ static EFFICIENTNET_LITE0: Architecture = Architecture {
     // (pixel - 127) / 128
     preprocessing: Preprocessing::standardize([127.0 / 255.0; 3], [128.0 / 255.0; 3]),
     keras: None,
+    stochastic_depth: true,
     demo: None,
 };
 
@@ -125,6 +127,7 @@ impl Form {
         (timm, lite): (String, String),
         (kernel, stride): (usize, usize),
         [inputs, inside, outputs]: [usize; 3],
+        drop_rate: f32,
     ) -> Result<()> {
         let input = net.last();
         let expands = inside != inputs;
@@ -151,10 +154,13 @@ impl Form {
         }
         let stems = [[project, "_project_conv"], [projected, "_bn2"]];
         add(net, ["project_conv", "project_bn"], stems, Conv2D::new(outputs, 1))?;
-        match stride == 1 && inputs == outputs {
-            true => net.join(&format!("{name}_add"), Add, &[net.last(), input]),
-            false => Ok(()),
+        if stride != 1 || inputs != outputs {
+            return Ok(());
         }
+        if drop_rate > 0.0 {
+            net.layer(&format!("{name}_drop"), Dropout::new(drop_rate).noise_shape((1, 1, 1)))?;
+        }
+        net.join(&format!("{name}_add"), Add, &[net.last(), input])
     }
 
     /// Weighs each channel by what the whole picture says (Hu et al. 2017).
@@ -181,6 +187,7 @@ fn features(net: &mut Assembler, form: &Form) -> Result<()> {
     let stem = Conv2D::new(net.width_in_eights(STEM), 3).strides(2).padding(form.padding(3));
     form.step(net, ["stem_conv", "stem_bn"], [&["conv_stem", "_conv_stem"], &["bn1", "_bn0"]], stem)?;
     net.layer("stem_activation", form.activation)?;
+    let all: usize = STAGES.iter().map(|(blocks, ..)| blocks).sum();
     let (mut inputs, mut number) = (net.width_in_eights(STEM), 0);
     for (stage, (blocks, kernel, stride, wider, outputs)) in STAGES.into_iter().enumerate() {
         let outputs = net.width_in_eights(outputs);
@@ -190,7 +197,8 @@ fn features(net: &mut Assembler, form: &Form) -> Result<()> {
             // timm counts by stage and block, efficientnet-lite-pytorch through.
             let stems = (format!("blocks.{stage}.{block}"), format!("_blocks.{number}"));
             let widths = [inputs, inputs * wider, outputs];
-            form.inverted_residual(net, &name, stems, (kernel, stride), widths)?;
+            let drop_rate = net.drop_connect_rate * number as f32 / all as f32;
+            form.inverted_residual(net, &name, stems, (kernel, stride), widths, drop_rate)?;
             (inputs, number) = (outputs, number + 1);
         }
     }
@@ -203,4 +211,31 @@ fn top(net: &mut Assembler, classes: usize, last: Activation) -> Result<()> {
     net.layer("avg_pool", GlobalAveragePooling2D)?;
     net.layer("top_dropout", Dropout::new(0.2))?;
     net.dense("predictions", &["classifier", "_fc"], classes, last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Tensor;
+
+    use crate::{nn::Mode, random};
+
+    #[test]
+    fn stochastic_depth_is_for_training_alone() -> Result<()> {
+        let network = || EfficientNetB0::new(Weights::Random(0)).include_top(false).input_shape((3, 32, 32));
+        let (plain, dropping) = (network().build()?, network().drop_connect_rate(0.2).build()?);
+        let names = |model: &crate::nn::Model| model.summary().to_string().matches("_drop").count();
+        // The blocks with a shortcut: 16, less the seven that change the shape.
+        assert_eq!((names(&plain), names(&dropping)), (0, 9));
+        let x = random::random_uniform((2, 3, 32, 32), -1.0, 1.0)?;
+        let difference =
+            |a: &Tensor, b: &Tensor| -> Result<f32> { Ok((a - b)?.abs()?.max_all()?.to_scalar()?) };
+        let resting = plain.forward(&x, Mode::Inference)?;
+        assert_eq!(difference(&resting, &dropping.forward(&x, Mode::Inference)?)?, 0.0);
+        let [first, second] = [0, 1].map(|_| dropping.forward(&x, Mode::Training));
+        assert!(difference(&first?, &second?)? > 0.0);
+        let error = super::super::Vgg16::new(Weights::Random(0)).drop_connect_rate(0.2).build();
+        assert!(error.err().is_some_and(|error| error.to_string().contains("drop_connect_rate")));
+        Ok(())
+    }
 }

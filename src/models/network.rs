@@ -20,6 +20,8 @@ pub(crate) struct Architecture {
     pub(crate) preprocessing: Preprocessing,
     /// The network as Keras has it, where that differs, for Keras's files.
     pub(crate) keras: Option<&'static Architecture>,
+    /// Whether its blocks can be left out at random in training.
+    pub(crate) stochastic_depth: bool,
     /// The weights that come with the library, if there are any.
     pub(crate) demo: Option<&'static [u8]>,
 }
@@ -44,6 +46,7 @@ pub struct Network {
     classifier_activation: Activation,
     alpha: Option<f64>,
     pooling: Option<Pooling>,
+    drop_connect_rate: f32,
 }
 
 impl Network {
@@ -57,6 +60,7 @@ impl Network {
             classifier_activation: Activation::Softmax,
             alpha: None,
             pooling: None,
+            drop_connect_rate: 0.0,
         }
     }
 
@@ -93,11 +97,20 @@ impl Network {
         Network { pooling: Some(pooling), ..self }
     }
 
+    /// Sets how often training leaves out a picture's way through a block beside its shortcut
+    /// (stochastic depth, Huang et al. 2016): never in the first, this often after the last, evenly
+    /// rising between. For an EfficientNet, which Keras trains with 0.2; 0 unless told, for features
+    /// drawn anew in each epoch cannot be kept.
+    pub fn drop_connect_rate(self, rate: f32) -> Network {
+        Network { drop_connect_rate: rate, ..self }
+    }
+
     /// Builds the network and fills in its weights.
     ///
     /// # Errors
     /// [`Error::Shape`] if the input's shape does not suit the network; [`Error::Argument`] if
-    /// `alpha` leaves a layer no channel; [`Error::Weights`], with
+    /// `alpha` leaves a layer no channel, or the network has no blocks to leave out;
+    /// [`Error::Weights`], with
     /// the tensors concerned, if the weights are another network's; [`Error::Io`].
     pub fn build(self) -> Result<Model> {
         let Network { architecture, weights, include_top, .. } = self;
@@ -120,11 +133,16 @@ impl Network {
             let (expected, found) = ("above 0, at most 16".into(), alpha.to_string());
             return Err(Error::Argument { name: "alpha", expected, found });
         }
+        if self.drop_connect_rate != 0.0 && !architecture.stochastic_depth {
+            let (expected, found) = ("an EfficientNet".into(), name.into());
+            return Err(Error::Argument { name: "drop_connect_rate", expected, found });
+        }
         let seed = match weights {
             Weights::Random(seed) => Some(seed),
             _ => None,
         };
-        let mut assembler = Assembler::new(name, &input_shape, seed, alpha)?;
+        let mut assembler =
+            Assembler::new(name, &input_shape, seed, alpha)?.drop_connect_rate(self.drop_connect_rate);
         (architecture.features)(&mut assembler)?;
         if include_top {
             (architecture.top)(&mut assembler, classes, self.classifier_activation)?;

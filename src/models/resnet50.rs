@@ -21,6 +21,7 @@ static RESNET50: Architecture = Architecture {
     top,
     preprocessing: Preprocessing::TORCH,
     keras: Some(&RESNET50_OF_KERAS),
+    stochastic_depth: false,
     demo: Some(include_bytes!("../../weights/resnet50-demo.safetensors")),
 };
 

@@ -16,6 +16,7 @@ static VGG16: Architecture = Architecture {
     top,
     preprocessing: Preprocessing::TORCH,
     keras: Some(&VGG16_OF_KERAS),
+    stochastic_depth: false,
     demo: Some(include_bytes!("../../weights/vgg16-demo.safetensors")),
 };
 

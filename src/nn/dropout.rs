@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Shape, Tensor};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
@@ -11,15 +11,24 @@ use crate::{Error, Result, random};
 
 /// In training, sets each value to 0 with probability `rate` and scales the rest by `1/(1-rate)`;
 /// otherwise does nothing.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Dropout {
     rate: f32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    noise_shape: Option<Vec<usize>>,
 }
 
 impl Dropout {
     /// Drops with probability `rate`, from 0 up to but not including 1.
     pub fn new(rate: f32) -> Dropout {
-        Dropout { rate }
+        Dropout { rate, noise_shape: None }
+    }
+
+    /// Draws once for all values along each side that is 1 here, without the batch's dimension:
+    /// `(1, 1, 1)` drops a picture's feature maps together, which before an [`Add`](super::Add) is
+    /// stochastic depth (Huang et al. 2016).
+    pub fn noise_shape(self, shape: impl Into<Shape>) -> Dropout {
+        Dropout { noise_shape: Some(shape.into().into_dims()), ..self }
     }
 }
 
@@ -29,7 +38,7 @@ impl Build for Dropout {
     }
 
     fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::Dropout(*self))
+        Some(LayerConfig::Dropout(self.clone()))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
@@ -37,12 +46,20 @@ impl Build for Dropout {
             let expected = "at least 0 and below 1".into();
             return Err(Error::Argument { name: "rate", expected, found: self.rate.to_string() });
         }
-        Ok(Arc::new(Built { rate: self.rate, shape: context.inputs[0].to_vec() }))
+        let shape = context.inputs[0].to_vec();
+        let noise_shape = self.noise_shape.clone().unwrap_or_else(|| shape.clone());
+        let suits = |(drawn, side): (&usize, &usize)| *drawn == 1 || drawn == side;
+        if noise_shape.len() != shape.len() || !noise_shape.iter().zip(&shape).all(suits) {
+            let expected = format!("{shape:?}, or 1 in place of any of them");
+            return Err(Error::Argument { name: "noise_shape", expected, found: format!("{noise_shape:?}") });
+        }
+        Ok(Arc::new(Built { rate: self.rate, noise_shape, shape }))
     }
 }
 
 struct Built {
     rate: f32,
+    noise_shape: Vec<usize>,
     shape: Vec<usize>,
 }
 
@@ -58,10 +75,11 @@ impl Layer for Built {
         }
         let mut random = random::stream();
         let keep = 1.0 / (1.0 - self.rate);
-        let mask: Vec<f32> = (0..x.elem_count())
+        let drawn = [&x.dims()[..1], &self.noise_shape].concat();
+        let mask: Vec<f32> = (0..drawn.iter().product())
             .map(|_| if random.random::<f32>() < self.rate { 0.0 } else { keep })
             .collect();
-        Ok((x * Tensor::from_vec(mask, x.shape(), x.device())?)?)
+        Ok(x.broadcast_mul(&Tensor::from_vec(mask, drawn, x.device())?)?)
     }
 
     fn is_random(&self) -> bool {
@@ -76,11 +94,12 @@ impl Layer for Built {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sequential;
     use candle_core::{DType, Device};
 
     #[test]
     fn training_drops_the_rate_and_keeps_the_mean() {
-        let layer = Built { rate: 0.25, shape: vec![10_000] };
+        let layer = Built { rate: 0.25, noise_shape: vec![10_000], shape: vec![10_000] };
         let x = Tensor::ones((2, 10_000), DType::F32, &Device::Cpu).unwrap();
         let y =
             layer.forward(&[&x], Mode::Training).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -89,5 +108,19 @@ mod tests {
         assert!(y.iter().all(|v| *v == 0.0 || (v - 4.0 / 3.0).abs() < 1e-6));
         let same = layer.forward(&[&x], Mode::Inference).unwrap();
         assert_eq!(same.to_vec2::<f32>().unwrap(), x.to_vec2::<f32>().unwrap());
+    }
+
+    #[test]
+    fn values_of_one_draw_are_dropped_together() -> Result<()> {
+        let layer = Built { rate: 0.25, noise_shape: vec![1, 3], shape: vec![2, 3] };
+        let x = Tensor::ones((1000, 2, 3), DType::F32, &Device::Cpu)?;
+        let y = layer.forward(&[&x], Mode::Training)?.to_vec3::<f32>()?;
+        assert!(y.iter().all(|rows| rows[0] == rows[1]));
+        assert!(y.iter().any(|rows| rows[0][0] != rows[0][1]));
+        let dropped = y.iter().flat_map(|rows| &rows[0]).filter(|value| **value == 0.0).count();
+        assert!((dropped as f32 / 3000.0 - 0.25).abs() < 0.03, "{dropped}");
+        let error = sequential![crate::nn::Input::new((2, 3)), Dropout::new(0.1).noise_shape((2, 2))];
+        assert!(error.err().is_some_and(|error| error.to_string().contains("noise_shape")));
+        Ok(())
     }
 }

@@ -1,8 +1,11 @@
 //! What mixes the pictures of a batch with one another.
 
+use std::ops::Range;
+
 use candle_core::{DType, Tensor};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
+use rand_distr::{Beta, Distribution};
 
 use super::ImageDataGenerator;
 use crate::data::Batch;
@@ -11,58 +14,72 @@ use crate::{Error, Result, random};
 impl ImageDataGenerator {
     /// MixUp or CutMix; of both, each batch has one.
     pub(super) fn mix(&self, batch: Batch, random: &mut ChaCha8Rng) -> Result<Batch> {
-        let by_part = match (self.mixup > 0.0, self.cutmix > 0.0) {
-            (false, false) => return Ok(batch),
-            (true, true) => random.random_bool(0.5),
-            (_, cutmix) => cutmix,
-        };
-        let (count, channels, height, width) = batch.x.dims4()?;
-        let order: Vec<u32> = random::permutation(random, count).into_iter().map(|at| at as u32).collect();
-        let share = beta(if by_part { self.cutmix } else { self.mixup }, random);
+        let (mixup, cutmix) = (self.mixup > 0.0, self.cutmix > 0.0);
+        if !mixup && !cutmix {
+            return Ok(batch);
+        }
         let targets = batch.y.to_dtype(DType::F32)?;
         if targets.flatten_all()?.to_vec1::<f32>()?.iter().any(|target| !(0.0..=1.0).contains(target)) {
             let (expected, found) = ("targets of 0 and 1, or one-hot".into(), "class numbers".into());
             return Err(Error::Argument { name: "mixup and cutmix", expected, found });
         }
-        let others = Tensor::new(order.as_slice(), batch.x.device())?;
-        let (x, kept) = match by_part {
-            false => ((&batch.x * share)?.add(&(batch.x.index_select(&others, 0)? * (1.0 - share))?)?, share),
+        let batch = Batch { y: targets, ..batch };
+        let by_part = cutmix && (!mixup || random.random_bool(0.5));
+        let (count, _, height, width) = batch.x.dims4()?;
+        let others: Vec<u32> = random::permutation(random, count).into_iter().map(|at| at as u32).collect();
+        let share = beta(if by_part { self.cutmix } else { self.mixup })?.sample(random);
+        match by_part {
+            false => blend(batch, &others, share),
             true => {
-                let side = (1.0 - share).sqrt();
-                let (rows, columns) = ((height as f64 * side) as usize, (width as f64 * side) as usize);
-                let top = random.random_range(0..=height - rows);
-                let left = random.random_range(0..=width - columns);
-                let mut values = batch.x.flatten_all()?.to_vec1::<f32>()?;
-                let from = values.clone();
-                for (picture, other) in order.iter().enumerate() {
-                    for channel in 0..channels {
-                        for row in top..top + rows {
-                            let at = |picture: usize| {
-                                ((picture * channels + channel) * height + row) * width + left
-                            };
-                            let other = &from[at(*other as usize)..][..columns];
-                            values[at(picture)..][..columns].copy_from_slice(other);
-                        }
-                    }
-                }
-                let kept = 1.0 - (rows * columns) as f64 / (height * width) as f64;
-                (Tensor::from_vec(values, batch.x.dims(), batch.x.device())?, kept)
+                let centre = [random.random_range(0..height), random.random_range(0..width)];
+                paste(batch, &others, part([height, width], centre, share))
             }
-        };
-        let y = ((&targets * kept)? + (targets.index_select(&others, 0)? * (1.0 - kept))?)?;
-        Ok(Batch { x, y, ..batch })
+        }
     }
 }
 
-/// Beta(alpha, alpha), by Jöhnk's method.
-fn beta(alpha: f64, random: &mut ChaCha8Rng) -> f64 {
-    loop {
-        let a = random.random::<f64>().powf(1.0 / alpha);
-        let b = random.random::<f64>().powf(1.0 / alpha);
-        if a + b > 0.0 && a + b <= 1.0 {
-            return a / (a + b);
+/// Beta(alpha, alpha).
+fn beta(alpha: f64) -> Result<Beta<f64>> {
+    Beta::new(alpha, alpha).map_err(|_| {
+        let (expected, found) = ("a number above 0".into(), alpha.to_string());
+        Error::Argument { name: "alpha", expected, found }
+    })
+}
+
+/// A share of each picture and target, and of another's the rest.
+fn blend(batch: Batch, others: &[u32], share: f64) -> Result<Batch> {
+    let others = Tensor::new(others, batch.x.device())?;
+    let blend = |own: &Tensor| (own * share)? + (own.index_select(&others, 0)? * (1.0 - share))?;
+    Ok(Batch { x: blend(&batch.x)?, y: blend(&batch.y)?, ..batch })
+}
+
+/// The rows and columns that leave the share outside, about a centre and within the picture.
+fn part(sides: [usize; 2], centre: [usize; 2], share: f64) -> [Range<usize>; 2] {
+    [0, 1].map(|axis| {
+        let half = (0.5 * (1.0 - share).sqrt() * sides[axis] as f64) as usize;
+        centre[axis].saturating_sub(half)..(centre[axis] + half).min(sides[axis])
+    })
+}
+
+/// A part of another picture in each, and its target mixed by that part's area.
+fn paste(batch: Batch, others: &[u32], [rows, columns]: [Range<usize>; 2]) -> Result<Batch> {
+    let (_, channels, height, width) = batch.x.dims4()?;
+    let from = batch.x.flatten_all()?.to_vec1::<f32>()?;
+    let mut values = from.clone();
+    for (picture, other) in others.iter().enumerate() {
+        for channel in 0..channels {
+            for row in rows.clone() {
+                let line = |picture: usize| {
+                    let begin = ((picture * channels + channel) * height + row) * width;
+                    begin + columns.start..begin + columns.end
+                };
+                values[line(picture)].copy_from_slice(&from[line(*other as usize)]);
+            }
         }
     }
+    let x = Tensor::from_vec(values, batch.x.dims(), batch.x.device())?;
+    let share = 1.0 - (rows.len() * columns.len()) as f64 / (height * width) as f64;
+    Ok(Batch { x, ..blend(batch, others, share)? })
 }
 
 #[cfg(test)]
@@ -70,19 +87,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_even_for_one_and_extreme_for_little() {
-        let spread = |alpha: f64| {
-            let mut random = random::seeded(1);
-            let values: Vec<f64> = (0..4000).map(|_| beta(alpha, &mut random)).collect();
+    fn shares_are_even_for_one_and_extreme_for_little() -> Result<()> {
+        // The variance of Beta(a, a) is 1 / (4 · (2a + 1)).
+        for alpha in [1.0, 0.2, 50.0] {
+            let values: Vec<f64> = beta(alpha)?.sample_iter(random::seeded(1)).take(4000).collect();
             let mean = values.iter().sum::<f64>() / 4000.0;
             assert!((mean - 0.5).abs() < 0.02, "{mean}");
-            values.iter().map(|value| (value - 0.5).powi(2)).sum::<f64>() / 4000.0
-        };
-        // The variance of Beta(a, a) is 1 / (4 · (2a + 1)).
-        for alpha in [1.0, 0.2] {
+            let spread = values.iter().map(|value| (value - 0.5).powi(2)).sum::<f64>() / 4000.0;
             let expected = 1.0 / (4.0 * (2.0 * alpha + 1.0));
-            assert!((spread(alpha) - expected).abs() < 0.01, "{alpha}");
+            assert!((spread - expected).abs() < 0.01, "{alpha}: {spread} for {expected}");
         }
+        Ok(())
+    }
+
+    /// tests/fixtures/mixing.py: the same shares, centres and partners by torchvision.
+    #[test]
+    fn mixes_as_torchvision_does() -> Result<()> {
+        let fixture = include_bytes!("../../../tests/fixtures/mixing.safetensors");
+        let fixture = candle_core::safetensors::load_buffer(fixture, &crate::device())?;
+        let batch = || Batch::from((fixture["x"].clone(), fixture["y"].clone()));
+        let (count, _, height, width) = fixture["x"].dims4()?;
+        // torchvision mixes each with the one before.
+        let others: Vec<u32> = (0..count as u32).map(|at| (at + count as u32 - 1) % count as u32).collect();
+        let same = |found: &Tensor, name: String| -> Result<()> {
+            let difference = (found - &fixture[&name])?.abs()?.max_all()?.to_scalar::<f32>()?;
+            assert!(difference < 1e-6, "{name}: {difference}");
+            Ok(())
+        };
+        for (at, drawn) in fixture["drawn"].to_vec2::<f64>()?.into_iter().enumerate() {
+            let blended = blend(batch(), &others, drawn[0])?;
+            same(&blended.x, format!("mixup.{at}.x"))?;
+            same(&blended.y, format!("mixup.{at}.y"))?;
+            let part = part([height, width], [drawn[1] as usize, drawn[2] as usize], drawn[0]);
+            let pasted = paste(batch(), &others, part)?;
+            same(&pasted.x, format!("cutmix.{at}.x"))?;
+            same(&pasted.y, format!("cutmix.{at}.y"))?;
+        }
+        Ok(())
     }
 
     #[test]

@@ -222,13 +222,13 @@ impl ImageDataGenerator {
     }
 
     /// Mixes each picture and its target with another's, by a share drawn from Beta(alpha, alpha)
-    /// (Zhang et al. 2017). Targets must be 0 and 1, or one-hot.
+    /// (Zhang et al. 2017; torchvision's `MixUp`). Targets must be 0 and 1, or one-hot.
     pub fn mixup(self, alpha: f64) -> Self {
         Self { mixup: alpha, ..self }
     }
 
-    /// Puts a part of another picture into each, and mixes the targets by its area (Yun et al. 2019).
-    /// Targets must be 0 and 1, or one-hot.
+    /// Puts a part of another picture into each, of an area drawn from Beta(alpha, alpha), and mixes the
+    /// targets by it (Yun et al. 2019; torchvision's `CutMix`). Targets must be 0 and 1, or one-hot.
     pub fn cutmix(self, alpha: f64) -> Self {
         Self { cutmix: alpha, ..self }
     }
