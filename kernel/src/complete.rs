@@ -1,4 +1,4 @@
-//! Whether a cell is finished, and positions as Jupyter counts them.
+//! What could stand in a cell, whether it is finished, and positions as Jupyter counts them.
 
 use ra_ap_rustc_lexer::{FrontmatterAllowed, LiteralKind, TokenKind, tokenize};
 
@@ -11,6 +11,22 @@ pub enum Completeness {
         indent: String,
     },
     Invalid,
+}
+
+/// Completions for a position: what to put in place of the bytes from `start` to `end`.
+#[derive(Debug, Default)]
+pub struct Completions {
+    pub matches: Vec<(String, &'static str)>,
+    pub start: usize,
+    pub end: usize,
+}
+
+/// A call that takes arguments is left open for them: `sum(sum_dims)` becomes `sum(`.
+pub fn insertion(completion: &str) -> &str {
+    match completion.find('(') {
+        Some(at) if !completion.ends_with("()") => &completion[..=at],
+        _ => completion,
+    }
 }
 
 /// Looks at brackets, strings and comments; whether it compiles is not asked.

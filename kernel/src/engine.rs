@@ -17,12 +17,13 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use crate::backend::Backend;
+use crate::cell::lend_last_place;
+use crate::complete::{Completions, insertion};
 use crate::errors::{cell_line, without_colours};
 use crate::hints::Gone;
 use crate::interrupt::{Cells, PATIENCE};
 use crate::listen::{Listen, listen};
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
-use crate::place::last_place;
 use crate::session::{self, Session};
 use crate::template::Template;
 use crate::{kept, relay, timing, toolchain};
@@ -57,14 +58,6 @@ pub fn runtime_hook() {
         }
     }
     evcxr::runtime_hook();
-}
-
-/// Completions for a position: what to put in place of the bytes from `start` to `end`.
-#[derive(Debug, Default)]
-pub struct Completions {
-    pub matches: Vec<(String, &'static str)>,
-    pub start: usize,
-    pub end: usize,
 }
 
 enum Request {
@@ -263,10 +256,7 @@ impl Loaded {
         };
         let begin = SystemTime::now();
         // The `&` is not the user's: where an error shows the line, there is a space.
-        let (sent, marked) = match last_place(code) {
-            Some(at) => (with(code, at, '&'), with(code, at, ' ')),
-            None => (code.to_owned(), code.to_owned()),
-        };
+        let [sent, marked] = lend_last_place(code);
         let mut result = self.context.execute_with_callbacks(&sent, &mut callbacks);
         if result.is_ok() && code.lines().any(|line| line.trim() == ":clear") {
             // It clears the prelude too.
@@ -342,11 +332,6 @@ impl Loaded {
     }
 }
 
-/// The text with one character more.
-fn with(text: &str, at: usize, more: char) -> String {
-    format!("{}{more}{}", &text[..at], &text[at..])
-}
-
 /// Asks whoever sent the cell for a line; an empty one if nobody answers.
 fn read_input(cells: &Cells, events: &UnboundedSender<Event>, prompt: String, password: bool) -> String {
     let (answer, answered) = bounded(1);
@@ -357,14 +342,6 @@ fn read_input(cells: &Cells, events: &UnboundedSender<Event>, prompt: String, pa
             Err(RecvTimeoutError::Timeout) if !cells.is_interrupted() => {}
             Err(_) => return String::new(),
         }
-    }
-}
-
-/// A call that takes arguments is left open for them: `sum(sum_dims)` becomes `sum(`.
-fn insertion(completion: &str) -> &str {
-    match completion.find('(') {
-        Some(at) if !completion.ends_with("()") => &completion[..=at],
-        _ => completion,
     }
 }
 

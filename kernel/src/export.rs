@@ -13,6 +13,7 @@ use serde_json::Value;
 use syn::spanned::Spanned;
 use syn::{Expr, Item, Stmt, UseTree};
 
+use crate::cell;
 use crate::run::{is_meant_to_fail, joined, read_notebook};
 use crate::template;
 
@@ -103,13 +104,10 @@ impl Program {
     }
 
     fn cell(&mut self, source: &str) -> Result<(), String> {
-        let (commands, code): (Vec<&str>, Vec<&str>) = source.lines().partition(|line| line.starts_with(':'));
-        self.dependencies
-            .extend(commands.iter().filter_map(|line| line.strip_prefix(":dep ")).map(str::to_owned));
-        let code = code.join("\n");
-        // The braces keep a comment in the last line from hiding them.
-        let block = format!("{{{code}\n}}");
-        let parsed: syn::Block = syn::parse_str(&block).map_err(|error| {
+        let dependencies = source.lines().filter_map(|line| line.strip_prefix(":dep "));
+        self.dependencies.extend(dependencies.map(str::to_owned));
+        let code = cell::code(source);
+        let parsed = cell::parse(&code).map_err(|error| {
             format!("line {}: {error}; a program needs each cell to be whole", error.span().start().line)
         })?;
         let defined: BTreeSet<String> = parsed.stmts.iter().flat_map(names).collect();
@@ -121,17 +119,20 @@ impl Program {
         self.defined.extend(defined);
         match parsed.stmts.last() {
             Some(Stmt::Expr(last, None)) => {
-                // The block's first byte is not the code's.
+                // The block's brace is not the code's.
                 let range = last.span().byte_range();
-                let (before, last_code, after) =
-                    (&code[..range.start - 1], &code[range.start - 1..range.end - 1], &code[range.end - 1..]);
+                let (before, last_code, after) = (
+                    code[..range.start - 1].trim_start(),
+                    &code[range.start - 1..range.end - 1],
+                    &code[range.end - 1..],
+                );
                 let _ = match prints(last) {
                     true => writeln!(self.body, "{before}{last_code};{after}"),
                     false => writeln!(self.body, "{before}show!({last_code});{after}"),
                 };
             }
             _ => {
-                let _ = writeln!(self.body, "{code}");
+                let _ = writeln!(self.body, "{}", code.trim_start());
             }
         }
         Ok(())

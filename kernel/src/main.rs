@@ -1,6 +1,7 @@
 //! The `headstart` command: a Jupyter kernel for Rust whose cells find transfer learning loaded.
 
 mod backend;
+mod cell;
 mod complete;
 mod dispatch;
 mod doctor;
@@ -17,7 +18,6 @@ mod kept;
 mod lab;
 mod listen;
 mod output;
-mod place;
 mod relay;
 mod run;
 mod session;

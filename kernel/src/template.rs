@@ -267,25 +267,22 @@ fn artifacts(messages: &str) -> BTreeSet<PathBuf> {
     let of_interest = |path: &PathBuf| {
         path.extension().is_some_and(|e| ["rlib", "rmeta", "so", "dylib"].iter().any(|known| e == *known))
     };
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["reason"] == "compiler-artifact")
-        .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default())
-        .filter_map(|file| file.as_str().map(PathBuf::from))
-        .filter(of_interest)
-        .collect()
+    told(messages, "compiler-artifact", "filenames").map(PathBuf::from).filter(of_interest).collect()
 }
 
 /// Where build scripts say that libraries are, each with its kind: `native=/usr/local/cuda/lib64`.
 fn linked_paths(messages: &str) -> BTreeSet<String> {
+    told(messages, "build-script-executed", "linked_paths").collect()
+}
+
+/// What stands in a list of cargo's messages of one reason.
+fn told(messages: &str, reason: &str, list: &str) -> impl Iterator<Item = String> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["reason"] == "build-script-executed")
-        .flat_map(|message| message["linked_paths"].as_array().cloned().unwrap_or_default())
-        .filter_map(|path| path.as_str().map(str::to_owned))
-        .collect()
+        .filter(move |message| message["reason"] == reason)
+        .flat_map(move |message| message[list].as_array().cloned().unwrap_or_default())
+        .filter_map(|text| text.as_str().map(str::to_owned))
 }
 
 /// Writes the crate that cells depend on, and what rust-analyzer needs to understand it.

@@ -1,0 +1,101 @@
+//! How far a picture may be varied.
+
+use super::ImageDataGenerator;
+use crate::{Error, Result};
+
+/// How far a picture is moved along one side.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shift {
+    /// Either way, by up to this share of the side below 1, by up to so many pixels from 1 on.
+    Range(f64),
+    /// By one of these many pixels, or shares of the side if all are below 1, either way.
+    OneOf(Vec<f64>),
+}
+
+impl From<f64> for Shift {
+    fn from(range: f64) -> Shift {
+        Shift::Range(range)
+    }
+}
+
+impl From<i32> for Shift {
+    /// Pixels, from 1 on.
+    fn from(range: i32) -> Shift {
+        Shift::Range(f64::from(range))
+    }
+}
+
+impl<const N: usize> From<[f64; N]> for Shift {
+    fn from(amounts: [f64; N]) -> Shift {
+        Shift::OneOf(amounts.to_vec())
+    }
+}
+
+/// The least and the largest factor by which a picture is zoomed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Zoom(pub(super) f64, pub(super) f64);
+
+impl From<f64> for Zoom {
+    /// From `1 - range` to `1 + range`.
+    fn from(range: f64) -> Zoom {
+        Zoom(1.0 - range, 1.0 + range)
+    }
+}
+
+impl From<(f64, f64)> for Zoom {
+    fn from((least, most): (f64, f64)) -> Zoom {
+        Zoom(least, most)
+    }
+}
+
+impl ImageDataGenerator {
+    /// Whether each is in its range, and statistics are there that are needed.
+    pub(super) fn check(&self) -> Result<()> {
+        let from_nought = |name, value: f64| (name, value, value >= 0.0, "a number from 0");
+        let share = |name, value: f64| (name, value, (0.0..=1.0).contains(&value), "a share from 0 to 1");
+        let shift = |name, shift: &Shift| match shift {
+            Shift::Range(range) => from_nought(name, *range),
+            Shift::OneOf(amounts) => {
+                let worst = amounts.iter().copied().find(|amount| !amount.is_finite()).unwrap_or(0.0);
+                (name, worst, !amounts.is_empty(), "a list of amounts")
+            }
+        };
+        let (crop, Zoom(least, most)) = (self.resized_crop.unwrap_or((1.0, 1.0)), self.zoom_range);
+        let brightness = self.brightness_range.unwrap_or((1.0, 1.0));
+        let jitter = self.color_jitter.unwrap_or_default();
+        for (name, value, fits, expected) in [
+            from_nought("rotation_range", self.rotation_range),
+            shift("width_shift_range", &self.width_shift_range),
+            shift("height_shift_range", &self.height_shift_range),
+            from_nought("shear_range", self.shear_range),
+            ("zoom_range", least, least > 0.0 && least <= most, "factors above 0, the smaller first"),
+            from_nought("channel_shift_range", self.channel_shift_range),
+            (
+                "brightness_range",
+                brightness.0,
+                0.0 <= brightness.0 && brightness.0 <= brightness.1,
+                "factors from 0, the smaller first",
+            ),
+            (
+                "random_resized_crop",
+                crop.0,
+                0.0 < crop.0 && crop.0 <= crop.1 && crop.1 <= 1.0,
+                "shares above 0 up to 1, the smaller first",
+            ),
+            share("color_jitter", jitter.into_iter().fold(0.0, f64::max)),
+            share("cutout", self.cutout),
+            from_nought("mixup", self.mixup),
+            from_nought("cutmix", self.cutmix),
+            from_nought("zca_epsilon", self.zca_epsilon),
+        ] {
+            if !fits || !value.is_finite() {
+                return Err(Error::Argument { name, expected: expected.into(), found: value.to_string() });
+            }
+        }
+        if self.needs_statistics() && self.statistics().is_none() {
+            let expected = "a call of `datagen.fit(&x)?` before `flow`".into();
+            return Err(Error::Argument { name: "featurewise statistics", expected, found: "none".into() });
+        }
+        Ok(())
+    }
+}
