@@ -7,9 +7,11 @@
 //! (`session`), and what was compiled for that (`cells`).
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -38,6 +40,9 @@ const REAL: &str = "headstart_core";
 const LINKS: &str = "links";
 /// Written last: a template without it is no template.
 const WHOLE: &str = "whole";
+
+/// A template that no kernel began with for so long is one of a version that is gone.
+const UNUSED: Duration = Duration::from_hours(30 * 24);
 
 /// A prelude ready to be linked to.
 #[derive(Clone, Debug)]
@@ -90,8 +95,16 @@ impl Template {
                 Some(_) => "compiling the prelude for the GPU: once for each version, a quarter of an hour",
             });
             template.build(&known_source()?, backend)?;
+            remove_unused(&cache()?.join("templates"));
         }
+        template.note_use();
         Ok(template)
+    }
+
+    /// Its last file's time says when it was last used; where that cannot be written, when it was made.
+    fn note_use(&self) {
+        let file = File::options().append(true).open(self.path.join(WHOLE));
+        let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
     }
 
     /// Where it lies.
@@ -167,6 +180,17 @@ impl Template {
         let _ = std::fs::remove_dir_all(&part);
         // Another process may have been quicker: theirs is as good.
         made.or_else(|error| if self.is_whole() { Ok(()) } else { Err(error) })
+    }
+}
+
+/// Removes the templates of other versions that nobody has used for long, each of up to a GB.
+fn remove_unused(templates: &Path) {
+    for folder in std::fs::read_dir(templates).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let used = std::fs::metadata(folder.join(WHOLE)).and_then(|whole| whole.modified());
+        let is_old = used.is_ok_and(|used| used.elapsed().is_ok_and(|since| since > UNUSED));
+        if is_old {
+            let _ = std::fs::remove_dir_all(folder);
+        }
     }
 }
 
@@ -345,5 +369,20 @@ mod tests {
         assert_ne!(first, key(folder.path(), "rustc 2").unwrap());
         file("src/nn/new.rs", "");
         assert_ne!(first, key(folder.path(), "rustc 1").unwrap());
+    }
+
+    #[test]
+    fn templates_that_nobody_uses_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let templates = ["old", "used", "unfinished"].map(|name| Template { path: folder.path().join(name) });
+        for template in &templates[..2] {
+            write(&template.path.join(WHOLE), "").unwrap();
+            let file = File::options().append(true).open(template.path.join(WHOLE)).unwrap();
+            file.set_modified(SystemTime::now() - 2 * UNUSED).unwrap();
+        }
+        write(&templates[2].path.join("links"), "").unwrap();
+        templates[1].note_use();
+        remove_unused(folder.path());
+        assert_eq!(templates.map(|template| template.path.is_dir()), [false, true, true]);
     }
 }
