@@ -291,7 +291,7 @@ impl Shared {
 ///
 /// # Safety
 /// The target has room for the product, and nobody else reads or writes it.
-unsafe fn product(
+pub(super) unsafe fn product(
     sizes: [usize; 3],
     (target, stride, add): (*mut f32, usize, bool),
     a: (&[f32], usize, usize),

@@ -1,7 +1,8 @@
 //! Convolution on the CPU, with both gradients, each computed only where it is wanted.
 //!
 //! Windows are laid out as columns and multiplied by the kernels (`by_columns.rs`), or, where each
-//! channel has a kernel of its own, taken row by row (`depthwise.rs`). candle's own lays out the
+//! channel has a kernel of its own, taken row by row (`depthwise.rs`); gradients of windows of 3 by 3
+//! take fewer products (`winograd`). candle's own lays out the
 //! whole picture at once, and its gradients run through a transposed convolution without a matrix
 //! product.
 //!
@@ -58,9 +59,10 @@ impl Conv {
     ) -> Result<(CpuStorage, Shape)> {
         let sizes = self.sizes(x_layout.shape(), w_layout.shape())?;
         let (x, w) = (contiguous(x, x_layout)?, contiguous(w, w_layout)?);
+        let epilogue = Epilogue { bias, relu: self.relu, ..Epilogue::default() };
         let output = match sizes.is_depthwise() {
             true => depthwise::forward(&sizes, x, w, bias),
-            false => sizes.forward(x, w, &Epilogue { bias, relu: self.relu, ..Epilogue::default() }),
+            false => sizes.forward(x, w, &epilogue),
         };
         let shape = (sizes.pictures, sizes.filters * self.groups, self.output[0], self.output[1]);
         Ok((CpuStorage::F32(output), shape.into()))
@@ -82,17 +84,23 @@ impl Conv {
         let gradients = values(&gradient)?;
         let of_input = x.track_op().then(|| {
             let w = values(w)?;
-            let result = match sizes.is_depthwise() {
-                true => depthwise::input_gradient(&sizes, &w, &gradients),
-                false => sizes.input_gradient(&w, &gradients),
+            let result = if sizes.is_depthwise() {
+                depthwise::input_gradient(&sizes, &w, &gradients)
+            } else if let Some(turned) = sizes.turned() {
+                turned.quick_input_gradient(&w, &gradients)
+            } else {
+                sizes.input_gradient(&w, &gradients)
             };
             Tensor::from_vec(result, x.shape(), x.device())
         });
         let of_kernels = w.track_op().then(|| {
             let values = values(x)?;
-            let result = match sizes.is_depthwise() {
-                true => depthwise::kernel_gradient(&sizes, &values, &gradients),
-                false => sizes.kernel_gradient(&values, &gradients),
+            let result = if sizes.is_depthwise() {
+                depthwise::kernel_gradient(&sizes, &values, &gradients)
+            } else if sizes.are_quick() {
+                sizes.quick_kernel_gradient(&values, &gradients)
+            } else {
+                sizes.kernel_gradient(&values, &gradients)
             };
             Tensor::from_vec(result, w.shape(), w.device())
         });

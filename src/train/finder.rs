@@ -15,6 +15,8 @@ const HIGHEST: f64 = 1.0;
 const STEPS: usize = 100;
 /// How much of the loss so far the next one leaves.
 const SMOOTHING: f64 = 0.9;
+/// So many losses make the smoothed one settle.
+const SETTLED: usize = 10;
 /// A loss so many times the smallest has left for good.
 const LOST: f64 = 4.0;
 
@@ -112,11 +114,18 @@ impl LearningRateCurve {
     pub fn suggestion(&self) -> f64 {
         let lowest =
             (0..self.losses.len()).min_by(|a, b| self.losses[*a].total_cmp(&self.losses[*b])).unwrap_or(0);
+        // Before its way down the loss is noise, the more so as few have been smoothed.
+        let level = self
+            .losses
+            .get(SETTLED)
+            .zip(self.losses.get(lowest))
+            .map_or(f64::INFINITY, |(a, b)| 0.9 * a + 0.1 * b);
+        let begin = (0..lowest).rev().find(|at| self.losses[*at] >= level).unwrap_or(0);
         // Over a few steps, so that noise does not decide.
         const SPAN: usize = 5;
         let fall = |at: usize| self.losses[at] - self.losses[at + SPAN];
-        let steepest = (0..lowest.saturating_sub(SPAN)).max_by(|a, b| fall(*a).total_cmp(&fall(*b)));
-        let at = steepest.map_or(lowest / 2, |at| at + SPAN / 2);
+        let steepest = (begin..lowest.saturating_sub(SPAN)).max_by(|a, b| fall(*a).total_cmp(&fall(*b)));
+        let at = steepest.map_or(begin.midpoint(lowest), |at| at + SPAN / 2);
         self.learning_rates.get(at).copied().unwrap_or(LOWEST)
     }
 
@@ -133,5 +142,23 @@ impl fmt::Display for LearningRateCurve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tried = self.learning_rates.last().copied().unwrap_or(LOWEST);
         write!(f, "learning rates from {LOWEST:e} to {tried:.0e}: try {:.1e}", self.suggestion())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_before_the_way_down_is_no_suggestion() {
+        // It jumps while little is smoothed, stays, and falls from the 60th step on.
+        let losses = (0..STEPS).map(|step| match step {
+            0..3 => 9.0,
+            3..60 => 5.0 + 0.1 * f64::from(step as u32 % 2),
+            _ => 5.0 - 0.1 * (step - 60) as f64,
+        });
+        let learning_rates = (0..STEPS).map(|step| 10f64.powf(step as f64 / 10.0)).collect();
+        let curve = LearningRateCurve { learning_rates, losses: losses.collect() };
+        assert!(curve.suggestion() > 1e6, "{}", curve.suggestion());
     }
 }

@@ -3,11 +3,14 @@
 //!
 //! Squares of 4 by 4 outputs, with the 6 by 6 inputs that they see, are transformed, multiplied by
 //! the transformed kernels, channels by filters, at each of the 36 places, and transformed back.
-//! The kernels are transformed once and kept, so this is for kernels that do not learn; it has no
-//! gradient.
+//! Kernels that do not learn are transformed once and kept. Where they learn, it is the gradients that
+//! are made so: the input's is such a convolution too, with the kernels turned; the kernels' is a sum
+//! of products at each place, of the inputs as transformed and the gradients as transformed by the
+//! adjoint of the way back.
 
 mod transform;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
@@ -15,10 +18,11 @@ use rayon::prelude::*;
 
 use super::Conv;
 use super::after::{After, Epilogue};
-use super::by_columns::{Shared, product_at};
+use super::by_columns::{Shared, product, product_at};
 use super::scratch::with_buffers;
 use super::slices::{contiguous, values};
-use transform::{LANES, Made, OUT, PLACES, Seen, Sizes, kernel_transform};
+use super::windows::Windows;
+use transform::{KernelsMade, KernelsSeen, LANES, Made, PLACES, Seen, Sizes, Spread};
 
 /// Squares of a task, at most.
 const SQUARES: usize = 128;
@@ -26,79 +30,44 @@ const SQUARES: usize = 128;
 const ENOUGH: usize = 8;
 /// Fewer filters are not worth a task.
 const FEWEST: usize = 64;
+/// Shorter sides of an output are mostly outside their squares.
+const SMALLEST: usize = 8;
+/// Fewer squares are not worth a transform of the kernels.
+const LEAST: usize = 64;
+/// Numbers that the transforms for the kernels' gradients may take at a time.
+const AT_ONCE: usize = 1 << 24;
 
 /// Kernels `[filters, channels, 3, 3]`, transformed.
 #[derive(Debug)]
-pub(crate) struct Kernels {
+struct Transformed {
     filters: usize,
     channels: usize,
     /// Place, channel, filter.
     values: Vec<f32>,
-    /// Of the kernels that these were made of.
-    fingerprint: u64,
 }
 
-impl Kernels {
-    /// Whether a convolution gains by this.
-    pub(crate) fn suit(conv: &Conv, kernels: &Tensor) -> bool {
-        let &[filters, channels, 3, 3] = kernels.dims() else { return false };
-        let whole = |count: usize| count >= 2 * LANES && count.is_multiple_of(LANES);
-        let large = conv.output.iter().all(|side| *side >= 2 * OUT);
-        (conv.stride, conv.dilation, conv.groups) == (1, 1, 1) && whole(filters) && whole(channels) && large
-    }
-
-    /// Transforms kernels, unless these are the ones that were transformed before.
-    pub(crate) fn of(kernels: &Tensor, known: Option<&Arc<Kernels>>) -> Result<Arc<Kernels>> {
-        let (filters, channels, _, _) = kernels.dims4()?;
-        let values = values(kernels)?;
-        let fingerprint = fingerprint(&values);
-        if let Some(known) = known.filter(|known| known.fingerprint == fingerprint) {
-            return Ok(known.clone());
-        }
-        let mut transformed = vec![0.0; PLACES * channels * filters];
-        let target = Shared(transformed.as_mut_ptr());
+impl Transformed {
+    /// Of `[filters, channels, 3, 3]`; if they are turned, of `[channels, filters, 3, 3]` from the last
+    /// pixel to the first.
+    fn of(kernels: &[f32], [filters, channels]: [usize; 2], turned: bool) -> Transformed {
+        let mut values = Vec::with_capacity(PLACES * channels * filters);
+        let target = Shared(values.as_mut_ptr());
+        let arch = pulp::Arch::new();
         (0..channels).into_par_iter().for_each(|channel| {
-            for filter in 0..filters {
-                let kernel = &values[(filter * channels + channel) * 9..][..9];
-                for (place, value) in kernel_transform(kernel).into_iter().enumerate() {
-                    // SAFETY: each channel has places of its own.
-                    unsafe { *target.at((place * channels + channel) * filters + filter) = value };
-                }
-            }
+            arch.dispatch(KernelsSeen { kernels, turned, filters, channels, channel, target: &target });
         });
-        Ok(Arc::new(Kernels { filters, channels, values: transformed, fingerprint }))
+        // SAFETY: every channel was written.
+        unsafe { values.set_len(PLACES * channels * filters) };
+        Transformed { filters, channels, values }
     }
-}
 
-/// A number that another set of kernels has not.
-fn fingerprint(values: &[f32]) -> u64 {
-    let of = |(at, part): (usize, &[f32])| {
-        part.iter().fold(at as u64, |hash, value| {
-            (hash.rotate_left(5) ^ u64::from(value.to_bits())).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-        })
-    };
-    values.par_chunks(1 << 14).enumerate().map(of).reduce(|| 0, u64::wrapping_add)
-}
-
-/// The convolution of `[N, C, H, W]` with transformed kernels, for [`Tensor::apply_op1_no_bwd`].
-pub(crate) struct Winograd {
-    pub(crate) conv: Conv,
-    pub(crate) kernels: Arc<Kernels>,
-    pub(crate) after: After,
-}
-
-impl Winograd {
-    fn forward(&self, x: &[f32], pictures: usize, input: [usize; 2], epilogue: Epilogue) -> Vec<f32> {
-        let Kernels { filters, channels, .. } = *self.kernels;
-        let Conv { output, before, .. } = self.conv;
-        let sizes = Sizes { input, output, before, squares: output.map(|side| side.div_ceil(OUT)) };
-        let outside = output[0] * output[1];
-        let each = sizes.squares[0] * sizes.squares[1];
-        let all = pictures * each;
-        let blocks = all.div_ceil(SQUARES);
-        // Of nearly the same size, whatever is left over.
-        let block = |at: usize| at * all / blocks..(at + 1) * all / blocks;
-        let parts = ENOUGH.div_ceil(blocks).min(filters.div_ceil(FEWEST));
+    fn convolve(&self, conv: &Conv, x: &[f32], sizes: [usize; 3], epilogue: Epilogue) -> Vec<f32> {
+        let Transformed { filters, channels, .. } = *self;
+        let [pictures, height, width] = sizes;
+        let sizes = Sizes::of(conv, [height, width]);
+        let outside = conv.output[0] * conv.output[1];
+        let blocks = Blocks::of(pictures * sizes.each());
+        let parts = ENOUGH.div_ceil(blocks.count).min(filters.div_ceil(FEWEST));
         let part = |at: usize| {
             let lanes = filters / LANES;
             at * lanes / parts * LANES..(at + 1) * lanes / parts * LANES
@@ -106,8 +75,8 @@ impl Winograd {
         let mut result = Vec::with_capacity(pictures * filters * outside);
         let target = Shared(result.as_mut_ptr());
         let arch = pulp::Arch::new();
-        (0..blocks * parts).into_par_iter().for_each(|task| {
-            let (squares, part) = (block(task / parts), part(task % parts));
+        (0..blocks.count * parts).into_par_iter().for_each(|task| {
+            let (squares, part) = (blocks.get(task / parts), part(task % parts));
             let (count, width) = (squares.len(), part.len());
             with_buffers([PLACES * count * channels, PLACES * count * width], |[seen, made]| {
                 arch.dispatch(Seen { sizes: &sizes, x, squares: squares.clone(), channels, to: seen });
@@ -117,7 +86,7 @@ impl Winograd {
                         product_at(
                             [width, count, channels],
                             (made[place * count * width..].as_mut_ptr(), 1, width),
-                            (&self.kernels.values[place * channels * filters + part.start..], 1, filters),
+                            (&self.values[place * channels * filters + part.start..], 1, filters),
                             (&seen[place * count * channels..], 1, channels),
                         );
                     }
@@ -140,6 +109,145 @@ impl Winograd {
     }
 }
 
+/// All squares, parted into blocks of nearly the same size.
+struct Blocks {
+    all: usize,
+    count: usize,
+}
+
+impl Blocks {
+    fn of(all: usize) -> Blocks {
+        Blocks { all, count: all.div_ceil(SQUARES) }
+    }
+
+    fn get(&self, at: usize) -> Range<usize> {
+        at * self.all / self.count..(at + 1) * self.all / self.count
+    }
+}
+
+/// What the sizes must be like, but for how many squares there are.
+fn suits(conv: &Conv, window: [usize; 2], counts: [usize; 2]) -> bool {
+    let whole = |count: usize| count >= 2 * LANES && count.is_multiple_of(LANES);
+    let large = conv.output.iter().all(|side| *side >= SMALLEST);
+    let plain = (conv.stride, conv.dilation, conv.groups) == (1, 1, 1) && window == [3, 3];
+    plain && counts.into_iter().all(whole) && large
+}
+
+/// A convolution that learns. Its outputs are plain sums all the same: a ReLU that is on at one rounding
+/// is off at another, and so the error of the outputs weighs more in gradients than their own.
+impl Windows {
+    /// Whether the gradients gain by this, with the kernels transformed for one batch.
+    pub(super) fn are_quick(&self) -> bool {
+        let enough = self.pictures * Sizes::of(&self.conv, self.input).each() >= LEAST;
+        suits(&self.conv, self.window, [self.filters, self.inputs]) && enough
+    }
+
+    /// The convolution of the output's gradient that gives the input's, if it is one.
+    pub(super) fn turned(&self) -> Option<Windows> {
+        let [Some(top), Some(left)] = self.conv.before.map(|before| 2usize.checked_sub(before)) else {
+            return None;
+        };
+        let conv = Conv { before: [top, left], output: self.input, relu: false, ..self.conv };
+        let turned =
+            Windows { conv, inputs: self.filters, filters: self.inputs, input: self.conv.output, ..*self };
+        turned.are_quick().then_some(turned)
+    }
+
+    /// Of a [`turned`](Self::turned) one.
+    pub(super) fn quick_input_gradient(&self, w: &[f32], gradient: &[f32]) -> Vec<f32> {
+        let [height, width] = self.input;
+        let kernels = Transformed::of(w, [self.filters, self.inputs], true);
+        kernels.convolve(&self.conv, gradient, [self.pictures, height, width], Epilogue::default())
+    }
+
+    pub(super) fn quick_kernel_gradient(&self, x: &[f32], gradient: &[f32]) -> Vec<f32> {
+        let (filters, channels) = (self.filters, self.inputs);
+        let sizes = Sizes::of(&self.conv, self.input);
+        let blocks = Blocks::of(self.pictures * sizes.each());
+        let (of_seen, of_spread) = (PLACES * SQUARES * channels, PLACES * SQUARES * filters);
+        let at_once = (AT_ONCE / (of_seen + of_spread)).clamp(2, 16).min(blocks.count);
+        let mut sums = vec![0f32; PLACES * filters * channels];
+        let arch = pulp::Arch::new();
+        with_buffers([at_once * of_seen, at_once * of_spread], |[seen, spread]| {
+            for first in (0..blocks.count).step_by(at_once) {
+                let blocks: Vec<Range<usize>> =
+                    (first..(first + at_once).min(blocks.count)).map(|at| blocks.get(at)).collect();
+                let parts = seen.par_chunks_mut(of_seen).zip(spread.par_chunks_mut(of_spread));
+                parts.zip(&blocks).for_each(|((seen, spread), squares)| {
+                    let (sizes, squares) = (&sizes, squares.clone());
+                    arch.dispatch(Seen { sizes, x, squares: squares.clone(), channels, to: seen });
+                    arch.dispatch(Spread { sizes, gradient, squares, filters, to: spread });
+                });
+                let parts = || seen.chunks(of_seen).zip(spread.chunks(of_spread)).zip(&blocks);
+                sums.par_chunks_mut(filters * channels).enumerate().for_each(|(place, sums)| {
+                    for ((seen, spread), squares) in parts() {
+                        let count = squares.len();
+                        // SAFETY: the place's own sums.
+                        unsafe {
+                            product(
+                                [filters, channels, count],
+                                (sums.as_mut_ptr(), channels, true),
+                                (&spread[place * count * filters..], 1, filters),
+                                (&seen[place * count * channels..], channels, 1),
+                            );
+                        }
+                    }
+                });
+            }
+        });
+        let mut result = vec![0f32; filters * channels * 9];
+        result.par_chunks_mut(channels * 9).enumerate().for_each(|(filter, to)| {
+            arch.dispatch(KernelsMade { sums: &sums, filters, channels, filter, to });
+        });
+        result
+    }
+}
+
+/// Kernels that do not learn, transformed.
+#[derive(Debug)]
+pub(crate) struct Kernels {
+    transformed: Transformed,
+    /// Of the kernels that these were made of.
+    fingerprint: u64,
+}
+
+impl Kernels {
+    /// Whether a convolution gains by this.
+    pub(crate) fn suit(conv: &Conv, kernels: &Tensor) -> bool {
+        let &[filters, channels, height, width] = kernels.dims() else { return false };
+        suits(conv, [height, width], [filters, channels])
+    }
+
+    /// Transforms kernels, unless these are the ones that were transformed before.
+    pub(crate) fn of(kernels: &Tensor, known: Option<&Arc<Kernels>>) -> Result<Arc<Kernels>> {
+        let (filters, channels, _, _) = kernels.dims4()?;
+        let values = values(kernels)?;
+        let fingerprint = fingerprint(&values);
+        if let Some(known) = known.filter(|known| known.fingerprint == fingerprint) {
+            return Ok(known.clone());
+        }
+        let transformed = Transformed::of(&values, [filters, channels], false);
+        Ok(Arc::new(Kernels { transformed, fingerprint }))
+    }
+}
+
+/// A number that another set of kernels has not.
+fn fingerprint(values: &[f32]) -> u64 {
+    let of = |(at, part): (usize, &[f32])| {
+        part.iter().fold(at as u64, |hash, value| {
+            (hash.rotate_left(5) ^ u64::from(value.to_bits())).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        })
+    };
+    values.par_chunks(1 << 14).enumerate().map(of).reduce(|| 0, u64::wrapping_add)
+}
+
+/// The convolution of `[N, C, H, W]` with kernels that do not learn, for [`Tensor::apply_op1_no_bwd`].
+pub(crate) struct Winograd {
+    pub(crate) conv: Conv,
+    pub(crate) kernels: Arc<Kernels>,
+    pub(crate) after: After,
+}
+
 impl CustomOp1 for Winograd {
     fn name(&self) -> &'static str {
         "winograd-convolution"
@@ -147,14 +255,15 @@ impl CustomOp1 for Winograd {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (pictures, channels, height, width) = layout.shape().dims4()?;
-        if channels != self.kernels.channels {
-            bail!("convolution of {:?} with kernels for {} channels", layout.shape(), self.kernels.channels);
+        let kernels = &self.kernels.transformed;
+        if channels != kernels.channels {
+            bail!("convolution of {:?} with kernels for {} channels", layout.shape(), kernels.channels);
         }
         let [rows, columns] = self.conv.output;
-        let shape = [pictures, self.kernels.filters, rows, columns];
+        let shape = [pictures, kernels.filters, rows, columns];
         let x = contiguous(x, layout)?;
-        let output =
-            self.after.with(&shape, |epilogue| self.forward(x, pictures, [height, width], epilogue))?;
+        let sizes = [pictures, height, width];
+        let output = self.after.with(&shape, |epilogue| kernels.convolve(&self.conv, x, sizes, epilogue))?;
         Ok((CpuStorage::F32(output), shape.to_vec().into()))
     }
 }
@@ -240,7 +349,11 @@ mod tests {
             };
             let found = x.apply_op1_no_bwd(&quick)?;
             let (mean, worst) = error(&found);
-            let (mean_of_plain, worst_of_plain) = error(&x.apply_op3(&w, &b, conv)?);
+            let windows = conv.sizes(x.shape(), w.shape())?;
+            let epilogue = Epilogue { bias: Some(&flat(&b)), relu: true, ..Epilogue::default() };
+            let plain = windows.forward(&flat(&x), &flat(&w), &epilogue);
+            let plain = Tensor::from_vec(plain, found.shape(), found.device())?;
+            let (mean_of_plain, worst_of_plain) = error(&plain);
             // So long is a sum of so many products of even values up to 1.
             let typical = (9.0 * channels as f64).sqrt() / 3.0;
             println!(
@@ -254,6 +367,65 @@ mod tests {
             // A picture is the same in any company.
             let alone = x.narrow(0, 0, 1)?.contiguous()?.apply_op1_no_bwd(&quick)?;
             assert_eq!(flat(&alone), flat(&found)[..alone.elem_count()]);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_are_the_sums_to_a_few_roundings() -> Result<()> {
+        for ([pictures, channels, height, width], filters, before) in
+            [([2, 32, 19, 26], 48, [1, 1]), ([11, 48, 10, 13], 32, [0, 0]), ([3, 32, 17, 18], 32, [2, 1])]
+        {
+            let output = [height + 2 * before[0] - 2, width + 2 * before[1] - 2];
+            let conv = Conv { stride: 1, dilation: 1, groups: 1, before, output, relu: false };
+            let (x, w) =
+                (values(4, &[pictures, channels, height, width]), values(5, &[filters, channels, 3, 3]));
+            let gradient = flat(&values(6, &[pictures, filters, output[0], output[1]]));
+            let windows = conv.sizes(x.shape(), w.shape())?;
+            let turned = windows.turned().filter(|_| windows.are_quick()).expect("the sizes suit");
+            let (x, w) = (flat(&x), flat(&w));
+            let (mut of_x, mut of_w) = (vec![0f64; x.len()], vec![0f64; w.len()]);
+            for (at, gradient) in gradient.iter().enumerate() {
+                let (column, row) = (at % output[1], at / output[1] % output[0]);
+                let (filter, picture) =
+                    (at / output[0] / output[1] % filters, at / output[0] / output[1] / filters);
+                for (k, pixel) in (0..channels * 9).map(|k| (filter * channels * 9 + k, k % 9)) {
+                    let y = (row + pixel / 3).wrapping_sub(before[0]);
+                    let x_at = (column + pixel % 3).wrapping_sub(before[1]);
+                    if y < height && x_at < width {
+                        let channel = k / 9 % channels;
+                        let from = ((picture * channels + channel) * height + y) * width + x_at;
+                        of_x[from] += f64::from(*gradient) * f64::from(w[k]);
+                        of_w[k] += f64::from(*gradient) * f64::from(x[from]);
+                    }
+                }
+            }
+            let error = |found: &[f32], exact: &[f64]| {
+                let length =
+                    |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+                length(&mut found.iter().zip(exact).map(|(a, b)| f64::from(*a) - b))
+                    / length(&mut exact.iter().copied())
+            };
+            for (name, quick, plain, exact) in [
+                (
+                    "input",
+                    turned.quick_input_gradient(&w, &gradient),
+                    windows.input_gradient(&w, &gradient),
+                    &of_x,
+                ),
+                (
+                    "kernels",
+                    windows.quick_kernel_gradient(&x, &gradient),
+                    windows.kernel_gradient(&x, &gradient),
+                    &of_w,
+                ),
+            ] {
+                let (quick, plain) = (error(&quick, exact), error(&plain, exact));
+                println!(
+                    "gradient of the {name}: off by {quick:.1e} of its length, the plain sum by {plain:.1e}"
+                );
+                assert!(quick < 6.0 * plain && quick < 1e-6, "{name}: {quick} beside {plain}");
+            }
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! The transforms of Winograd's algorithm, of kernels, of what is seen and of what is made.
+//! The transforms of Winograd's algorithm: of kernels, of what is seen and of what is made, and back
+//! for their gradients.
 //!
 //! The points of interpolation are 0, ±3/4, ±3/2 and infinity: with them the error in single
 //! precision is two to three times that of the plain sum, less than with Lavin's own, 0, ±1, ±2
@@ -8,11 +9,12 @@ use std::ops::Range;
 
 use pulp::NullaryFnOnce;
 
+use crate::ops::Conv;
 use crate::ops::after::Epilogue;
 use crate::ops::by_columns::Shared;
 
 /// Outputs of a square in each direction.
-pub(super) const OUT: usize = 4;
+const OUT: usize = 4;
 /// Inputs that they see.
 const IN: usize = 6;
 pub(super) const PLACES: usize = IN * IN;
@@ -25,38 +27,148 @@ const FAR: f32 = 1.5;
 
 type Lanes = [f32; LANES];
 
-/// `G g G'`, in double precision.
-pub(super) fn kernel_transform(kernel: &[f32]) -> [f32; PLACES] {
+/// `G`, in double precision.
+fn of_kernels() -> [[f64; 3]; IN] {
     let (near, far) = (f64::from(NEAR), f64::from(FAR));
     let (s, t) = (near * near, far * far);
     let line = |point: f64, product: f64| [1.0, point, point * point].map(|power| power / product);
     let (of_near, of_far) = (2.0 * s * (s - t), 2.0 * t * (t - s));
-    let g = [
+    [
         line(0.0, s * t),
         line(near, of_near),
         line(-near, of_near),
         line(far, of_far),
         line(-far, of_far),
         [0.0, 0.0, 1.0],
-    ];
-    let rows: [[f64; 3]; IN] =
-        g.map(|g| std::array::from_fn(|x| (0..3).map(|y| g[y] * f64::from(kernel[3 * y + x])).sum()));
-    std::array::from_fn(|at| {
-        let (row, g) = (rows[at / IN], g[at % IN]);
-        (0..3).map(|x| row[x] * g[x]).sum::<f64>() as f32
-    })
+    ]
+}
+
+/// Writes `G g G'` of the kernels of one channel.
+pub(super) struct KernelsSeen<'a> {
+    /// Filter, channel, pixel; if they are turned, channel, filter, pixel from the last to the first.
+    pub(super) kernels: &'a [f32],
+    pub(super) turned: bool,
+    pub(super) filters: usize,
+    pub(super) channels: usize,
+    pub(super) channel: usize,
+    /// Place, channel, filter; nobody else writes this channel's.
+    pub(super) target: &'a Shared,
+}
+
+impl NullaryFnOnce for KernelsSeen<'_> {
+    type Output = ();
+
+    #[allow(clippy::needless_range_loop)]
+    #[inline(always)]
+    fn call(self) {
+        let KernelsSeen { kernels, turned, filters, channels, channel, target } = self;
+        let g = of_kernels();
+        for first in (0..filters).step_by(LANES) {
+            let mut kernel = [[0f64; LANES]; 9];
+            for lane in 0..LANES {
+                let filter = first + lane;
+                let at = if turned { channel * filters + filter } else { filter * channels + channel };
+                for (pixel, value) in kernels[at * 9..][..9].iter().enumerate() {
+                    kernel[if turned { 8 - pixel } else { pixel }][lane] = f64::from(*value);
+                }
+            }
+            let mut rows = [[[0f64; LANES]; 3]; IN];
+            for (row, g) in rows.iter_mut().zip(g) {
+                for x in 0..3 {
+                    for lane in 0..LANES {
+                        row[x][lane] =
+                            g[0] * kernel[x][lane] + g[1] * kernel[3 + x][lane] + g[2] * kernel[6 + x][lane];
+                    }
+                }
+            }
+            for place in 0..PLACES {
+                let (row, g) = (&rows[place / IN], g[place % IN]);
+                let mut whole = [0f32; LANES];
+                for lane in 0..LANES {
+                    whole[lane] = (g[0] * row[0][lane] + g[1] * row[1][lane] + g[2] * row[2][lane]) as f32;
+                }
+                // SAFETY: the channel's own places.
+                let to = unsafe { target.at((place * channels + channel) * filters + first) };
+                // SAFETY: so many filters are left, for they are a multiple of these.
+                unsafe { std::ptr::copy_nonoverlapping(whole.as_ptr(), to, LANES) };
+            }
+        }
+    }
+}
+
+/// Writes `G' m G` of one filter's sums, the gradients of its kernels.
+pub(super) struct KernelsMade<'a> {
+    /// Place, filter, channel.
+    pub(super) sums: &'a [f32],
+    pub(super) filters: usize,
+    pub(super) channels: usize,
+    pub(super) filter: usize,
+    /// Channel, pixel.
+    pub(super) to: &'a mut [f32],
+}
+
+impl NullaryFnOnce for KernelsMade<'_> {
+    type Output = ();
+
+    #[allow(clippy::needless_range_loop)]
+    #[inline(always)]
+    fn call(self) {
+        let KernelsMade { sums, filters, channels, filter, to } = self;
+        let g = of_kernels();
+        for first in (0..channels).step_by(LANES) {
+            let mut rows = [[[0f64; LANES]; 3]; IN];
+            for place in 0..PLACES {
+                let sums = &sums[(place * filters + filter) * channels + first..][..LANES];
+                let (row, g) = (&mut rows[place / IN], g[place % IN]);
+                for x in 0..3 {
+                    for lane in 0..LANES {
+                        row[x][lane] += g[x] * f64::from(sums[lane]);
+                    }
+                }
+            }
+            for pixel in 0..9 {
+                let mut whole = [0f64; LANES];
+                for (row, g) in rows.iter().zip(g) {
+                    for lane in 0..LANES {
+                        whole[lane] += g[pixel / 3] * row[pixel % 3][lane];
+                    }
+                }
+                for lane in 0..LANES {
+                    to[(first + lane) * 9 + pixel] = whole[lane] as f32;
+                }
+            }
+        }
+    }
 }
 
 /// What one picture and the squares on it are like.
 pub(super) struct Sizes {
-    pub(super) input: [usize; 2],
-    pub(super) output: [usize; 2],
-    pub(super) before: [usize; 2],
+    input: [usize; 2],
+    output: [usize; 2],
+    before: [usize; 2],
     /// Squares in each direction.
-    pub(super) squares: [usize; 2],
+    squares: [usize; 2],
 }
 
 impl Sizes {
+    pub(super) fn of(conv: &Conv, input: [usize; 2]) -> Sizes {
+        let Conv { output, before, .. } = *conv;
+        Sizes { input, output, before, squares: output.map(|side| side.div_ceil(OUT)) }
+    }
+
+    /// Squares of a picture.
+    pub(super) fn each(&self) -> usize {
+        self.squares[0] * self.squares[1]
+    }
+
+    /// Of a square among those of all pictures: its picture, where its outputs begin there, and how
+    /// many rows and columns of them are inside.
+    fn made(&self, square: usize) -> (usize, [usize; 2], [usize; 2]) {
+        let (picture, square) = (square / self.each(), square % self.each());
+        let start = [square / self.squares[1] * OUT, square % self.squares[1] * OUT];
+        (picture, start, [0, 1].map(|axis| (self.output[axis] - start[axis]).min(OUT)))
+    }
+
     /// Of a square's places, in one direction, those that are inside; and the first of them.
     fn seen(&self, axis: usize, square: usize) -> (Range<usize>, usize) {
         let (start, before) = (square * OUT, self.before[axis]);
@@ -83,7 +195,7 @@ impl NullaryFnOnce for Seen<'_> {
     fn call(self) {
         let Seen { sizes, x, squares, channels, to } = self;
         let [height, width] = sizes.input;
-        let each = sizes.squares[0] * sizes.squares[1];
+        let each = sizes.each();
         let mut d = [[0f32; LANES]; PLACES];
         for (at, square) in squares.clone().enumerate() {
             let picture = &x[square / each * channels * height * width..][..channels * height * width];
@@ -165,11 +277,8 @@ impl NullaryFnOnce for Made<'_> {
     fn call(self) {
         let Made { sizes, from, squares, filters, of, epilogue, target } = self;
         let [height, width] = sizes.output;
-        let each = sizes.squares[0] * sizes.squares[1];
         for (at, square) in squares.clone().enumerate() {
-            let y = square % each / sizes.squares[1] * OUT;
-            let x = square % each % sizes.squares[1] * OUT;
-            let (rows, columns) = ((height - y).min(OUT), (width - x).min(OUT));
+            let (picture, [y, x], [rows, columns]) = sizes.made(square);
             for first in (0..filters.len()).step_by(LANES) {
                 let mut m = [[0f32; LANES]; PLACES];
                 for (place, lanes) in m.iter_mut().enumerate() {
@@ -184,7 +293,7 @@ impl NullaryFnOnce for Made<'_> {
                 for row in 0..OUT {
                     forth(&half, &mut whole, row * IN, 1);
                 }
-                let map = square / each * of + filters.start + first;
+                let map = picture * of + filters.start + first;
                 for lane in 0..LANES {
                     let (bias, affine) = epilogue.of(filters.start + first + lane);
                     for row in 0..rows {
@@ -227,5 +336,71 @@ fn forth(m: &[Lanes; PLACES], to: &mut [Lanes; PLACES], at: usize, step: usize) 
         to[at + step][l] = across + beyond;
         to[at + 2 * step][l] = s * near + t * far;
         to[at + 3 * step][l] = s * across + t * beyond + f;
+    }
+}
+
+/// Writes `A d A'` of some squares' gradients, at each of the 36 places.
+pub(super) struct Spread<'a> {
+    pub(super) sizes: &'a Sizes,
+    pub(super) gradient: &'a [f32],
+    pub(super) squares: Range<usize>,
+    pub(super) filters: usize,
+    /// Place, square, filter.
+    pub(super) to: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Spread<'_> {
+    type Output = ();
+
+    #[allow(clippy::needless_range_loop)]
+    #[inline(always)]
+    fn call(self) {
+        let Spread { sizes, gradient, squares, filters, to } = self;
+        let [height, width] = sizes.output;
+        for (at, square) in squares.clone().enumerate() {
+            let (picture, [y, x], [rows, columns]) = sizes.made(square);
+            let picture = &gradient[picture * filters * height * width..][..filters * height * width];
+            for first in (0..filters).step_by(LANES) {
+                // What is outside stays zero.
+                let mut d = [[0f32; LANES]; PLACES];
+                for lane in 0..LANES {
+                    let map = &picture[(first + lane) * height * width..][..height * width];
+                    for row in 0..rows {
+                        let line = &map[(y + row) * width + x..][..columns];
+                        for (column, value) in line.iter().enumerate() {
+                            d[row * IN + column][lane] = *value;
+                        }
+                    }
+                }
+                let mut half = [[0f32; LANES]; PLACES];
+                for column in 0..OUT {
+                    spread(&d, &mut half, column, IN);
+                }
+                let mut whole = [[0f32; LANES]; PLACES];
+                for row in 0..IN {
+                    spread(&half, &mut whole, row * IN, 1);
+                }
+                for (place, lanes) in whole.iter().enumerate() {
+                    to[(place * squares.len() + at) * filters + first..][..LANES].copy_from_slice(lanes);
+                }
+            }
+        }
+    }
+}
+
+/// `A d` of the line that begins at a place.
+#[inline(always)]
+fn spread(d: &[Lanes; PLACES], to: &mut [Lanes; PLACES], at: usize, step: usize) {
+    for l in 0..LANES {
+        let (a, b, c, d) = (d[at][l], d[at + step][l], d[at + 2 * step][l], d[at + 3 * step][l]);
+        let (s, t) = (NEAR * NEAR, FAR * FAR);
+        let (even, odd) = (a + s * c, NEAR * (b + s * d));
+        let (even_far, odd_far) = (a + t * c, FAR * (b + t * d));
+        to[at][l] = a;
+        to[at + step][l] = even + odd;
+        to[at + 2 * step][l] = even - odd;
+        to[at + 3 * step][l] = even_far + odd_far;
+        to[at + 4 * step][l] = even_far - odd_far;
+        to[at + 5 * step][l] = d;
     }
 }
