@@ -104,7 +104,16 @@ impl Model {
                     None => {
                         let input = |input: usize| values[input].as_ref().expect("inputs come first");
                         let inputs: Vec<&Tensor> = node.inputs().map(input).collect();
-                        values[at] = Some(node.layer.forward(&inputs, mode)?);
+                        let relu = self.relu_after(at, last, wanted);
+                        let rectified =
+                            relu.map(|_| node.layer.forward_rectified(&inputs, mode)).transpose()?.flatten();
+                        match (relu, rectified) {
+                            (Some(relu), Some(output)) => {
+                                values[relu] = Some(output);
+                                done[relu] = true;
+                            }
+                            _ => values[at] = Some(node.layer.forward(&inputs, mode)?),
+                        }
                     }
                 }
             }
@@ -115,6 +124,19 @@ impl Model {
             }
         }
         Ok(wanted.iter().map(|&at| values[at].clone().expect("what is wanted is kept")).collect())
+    }
+
+    /// The one node that takes what a node gives, if nobody else wants it.
+    fn only_user(&self, place: usize, last: usize, wanted: &[usize]) -> Option<usize> {
+        let uses = |user: &usize| self.nodes()[*user].inputs().any(|input| input == place);
+        let mut users = (place + 1..=last).filter(uses);
+        users.next().filter(|_| users.next().is_none() && !wanted.contains(&place))
+    }
+
+    /// A ReLU that is the only user of a node.
+    fn relu_after(&self, place: usize, last: usize, wanted: &[usize]) -> Option<usize> {
+        let user = self.only_user(place, last, wanted)?;
+        matches!(self.nodes()[user].config, Some(LayerConfig::Activation(Activation::Relu))).then_some(user)
     }
 
     /// A convolution at rest with the normalisation, the sum and the ReLU that follow it, where
@@ -130,23 +152,19 @@ impl Model {
     ) -> Result<Option<(Vec<usize>, Tensor)>> {
         let nodes = &self.nodes()[..=last];
         let Some(LayerConfig::Conv2D(_)) = nodes[at].config else { return Ok(None) };
-        // The one place that takes what a place gives.
         let next = |place: usize| {
-            let mut users =
-                (place + 1..=last).filter(|user| nodes[*user].inputs().any(|input| input == place));
-            users.next().filter(|_| users.next().is_none() && !wanted.contains(&place))
+            let user = self.only_user(place, last, wanted)?;
+            Some((user, nodes[user].config.as_ref()?))
         };
-        let config =
-            |place: Option<usize>| place.and_then(|place| Some((place, nodes[place].config.as_ref()?)));
         let (mut chain, mut after) = (Vec::new(), After::default());
-        let Some((norm, LayerConfig::BatchNormalization(_))) = config(next(at)) else { return Ok(None) };
+        let Some((norm, LayerConfig::BatchNormalization(_))) = next(at) else { return Ok(None) };
         after.affine = nodes[norm].layer.scale_and_shift(mode)?;
         if after.affine.is_none() {
             return Ok(None);
         }
         chain.push(norm);
         let mut place = norm;
-        if let Some((sum, LayerConfig::Add(_))) = config(next(place)) {
+        if let Some((sum, LayerConfig::Add(_))) = next(place) {
             let others: Vec<usize> = nodes[sum].inputs().filter(|input| *input != place).collect();
             if let (&[other], 2) = (others.as_slice(), nodes[sum].inputs().count())
                 && let Some(value) = values[other].as_ref().filter(|value| !value.track_op())
@@ -156,7 +174,7 @@ impl Model {
                 place = sum;
             }
         }
-        if let Some((relu, LayerConfig::Activation(Activation::Relu))) = config(next(place)) {
+        if let Some(relu) = self.relu_after(place, last, wanted) {
             after.relu = true;
             chain.push(relu);
         }

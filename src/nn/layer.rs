@@ -53,6 +53,12 @@ pub trait Layer: Send + Sync {
         Ok(None)
     }
 
+    /// As [`Layer::forward`] with a ReLU after it, in one pass, or nothing where that cannot be had.
+    #[doc(hidden)]
+    fn forward_rectified(&self, _: &[&Tensor], _: Mode) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
     /// A scale and a shift for each channel, if that is all the layer does and neither learns.
     #[doc(hidden)]
     fn scale_and_shift(&self, _: Mode) -> Result<Option<(Tensor, Tensor)>> {

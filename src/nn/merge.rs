@@ -73,11 +73,17 @@ impl Layer for Sum {
         let mut sum = inputs[0].clone();
         for other in &inputs[1..] {
             sum = match is_near(&sum) {
-                true => sum.contiguous()?.apply_op2(&other.contiguous()?, Plus)?,
+                true => sum.contiguous()?.apply_op2(&other.contiguous()?, Plus { relu: false })?,
                 false => (sum + *other)?,
             };
         }
         Ok(sum)
+    }
+
+    fn forward_rectified(&self, inputs: &[&Tensor], _: Mode) -> Result<Option<Tensor>> {
+        let &[a, b] = inputs else { return Ok(None) };
+        let sum = || a.contiguous()?.apply_op2(&b.contiguous()?, Plus { relu: true });
+        Ok(is_near(a).then(sum).transpose()?)
     }
 
     fn output_shape(&self) -> &[usize] {

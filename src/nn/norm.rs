@@ -88,11 +88,16 @@ impl Built {
         Ok(())
     }
 
-    /// By the batch's own statistics.
-    fn train(&self, x: &Tensor) -> Result<Tensor> {
+    /// Whether it goes by the batch's own statistics.
+    fn is_training(&self, mode: Mode) -> bool {
+        mode == Mode::Training && self.gamma.is_trainable() && !self.mean.is_at_rest()
+    }
+
+    /// By the batch's own statistics; on the CPU with a ReLU after it, if so told.
+    fn train(&self, x: &Tensor, relu: bool) -> Result<Tensor> {
         let (gamma, beta) = (self.gamma.value(Mode::Training), self.beta.value(Mode::Training));
         if is_near(x) {
-            let op = BatchNorm { epsilon: self.config.epsilon as f32, found: Arc::default() };
+            let op = BatchNorm { epsilon: self.config.epsilon as f32, relu, found: Arc::default() };
             let found = op.found.clone();
             let y = x.contiguous()?.apply_op3(&gamma, &beta, op)?;
             if let Some(found) = found.get() {
@@ -135,14 +140,19 @@ impl Layer for Built {
 
     fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
         let x = inputs[0];
-        if mode == Mode::Training && self.gamma.is_trainable() && !self.mean.is_at_rest() {
-            return self.train(x);
+        if self.is_training(mode) {
+            return self.train(x, false);
         }
         let (scale, shift) = self.at_rest(mode)?;
         match is_near(x) {
             true => Ok(x.contiguous()?.apply_op3(&scale, &shift, ScaleShift)?),
             false => self.transform(x, &scale, &shift),
         }
+    }
+
+    fn forward_rectified(&self, inputs: &[&Tensor], mode: Mode) -> Result<Option<Tensor>> {
+        let can = self.is_training(mode) && is_near(inputs[0]);
+        can.then(|| self.train(inputs[0], true)).transpose()
     }
 
     fn scale_and_shift(&self, mode: Mode) -> Result<Option<(Tensor, Tensor)>> {

@@ -5,14 +5,17 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::slices::{contiguous, sum_of, values};
+use super::relu::{rectified, relu_gradient};
+use super::slices::{contiguous, made, sum_of, values};
 
-/// Normalises each channel of `[N, C, …]` by the batch's own mean and variance, then scales by
-/// gamma and shifts by beta: for [`Tensor::apply_op3`] with gamma and beta, each `[C]`.
+/// Normalises each channel of `[N, C, …]` by the batch's own mean and variance, scales by gamma and
+/// shifts by beta, then takes the ReLU if so told: for [`Tensor::apply_op3`] with gamma and beta, each `[C]`.
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
     /// Added to the variance before its root is taken.
     pub epsilon: f32,
+    /// Whether a ReLU follows.
+    pub relu: bool,
     /// What the forward pass finds in the batch.
     pub found: Arc<OnceLock<BatchStatistics>>,
 }
@@ -69,12 +72,14 @@ impl CustomOp3 for BatchNorm {
                 (mean, squares.sum::<f32>() / count)
             })
             .unzip();
-        let mut output = vec![0f32; x.len()];
-        output.par_chunks_mut(pixels).zip(x.par_chunks(pixels)).enumerate().for_each(|(at, (output, x))| {
+        let output = made(x.len(), pixels, |at, map| {
             let channel = at % channels;
             let scale = gamma[channel] / (variance[channel] + self.epsilon).sqrt();
             let (mean, beta) = (mean[channel], beta[channel]);
-            output.iter_mut().zip(x).for_each(|(output, x)| *output = (x - mean) * scale + beta);
+            x[map].iter().map(move |x| {
+                let value = (x - mean) * scale + beta;
+                if self.relu { rectified(value) } else { value }
+            })
         });
         let _ = self.found.set(BatchStatistics { mean, variance });
         Ok((CpuStorage::F32(output), xl.shape().clone()))
@@ -85,13 +90,16 @@ impl CustomOp3 for BatchNorm {
         x: &Tensor,
         gamma: &Tensor,
         _: &Tensor,
-        _: &Tensor,
+        output: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let Some(BatchStatistics { mean, variance }) = self.found.get() else {
             bail!("batch normalisation: there was no forward pass");
         };
-        let gradient = gradient.contiguous()?;
+        let gradient = match self.relu {
+            true => relu_gradient(output, gradient, f32::INFINITY)?,
+            false => gradient.contiguous()?,
+        };
         let (x_values, g, gamma_values) = (values(x)?, values(&gradient)?, values(gamma)?);
         let (channels, pixels) = sides(x.shape())?;
         let count = (x_values.len() / channels.max(1)) as f32;
@@ -108,17 +116,13 @@ impl CustomOp3 for BatchNorm {
             })
             .unzip();
         let of_input = x.track_op().then(|| {
-            let mut result = vec![0f32; x_values.len()];
-            let maps =
-                result.par_chunks_mut(pixels).zip(x_values.par_chunks(pixels)).zip(g.par_chunks(pixels));
-            maps.enumerate().for_each(|(at, ((result, x), g))| {
+            let result = made(x_values.len(), pixels, |at, map| {
                 let channel = at % channels;
                 let (mean, root) = (mean[channel], root(channel));
                 let scale = gamma_values[channel] * root;
                 let (of_beta, of_gamma) = (of_beta[channel] / count, of_gamma[channel] / count * root);
-                for ((result, x), g) in result.iter_mut().zip(x).zip(g) {
-                    *result = scale * (g - of_beta - (x - mean) * of_gamma);
-                }
+                let pairs = x_values[map.clone()].iter().zip(&g[map]);
+                pairs.map(move |(x, g)| scale * (g - of_beta - (x - mean) * of_gamma))
             });
             Tensor::from_vec(result, x.shape(), x.device())
         });
@@ -188,11 +192,9 @@ impl CustomOp3 for ScaleShift {
 }
 
 fn scaled(x: &[f32], scale: &[f32], shift: Option<&[f32]>, channels: usize, pixels: usize) -> Vec<f32> {
-    let mut output = vec![0f32; x.len()];
-    output.par_chunks_mut(pixels).zip(x.par_chunks(pixels)).enumerate().for_each(|(at, (output, x))| {
+    made(x.len(), pixels, |at, map| {
         let scale = scale[at % channels];
         let shift = shift.map_or(0.0, |shift| shift[at % channels]);
-        output.iter_mut().zip(x).for_each(|(output, x)| *output = x * scale + shift);
-    });
-    output
+        x[map].iter().map(move |x| x * scale + shift)
+    })
 }

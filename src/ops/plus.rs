@@ -2,16 +2,19 @@
 //! candle's own has threads beside them, which wait by spinning.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
-use super::slices::contiguous;
+use super::relu::{rectified, relu_gradient};
+use super::slices::{contiguous, made};
 
 /// Numbers that one task takes.
 const CHUNK: usize = 1 << 14;
 
-/// `a + b`, as an op for [`Tensor::apply_op2`].
+/// `a + b`, or `max(a + b, 0)`, as an op for [`Tensor::apply_op2`].
 #[derive(Clone, Copy, Debug)]
-pub struct Plus;
+pub struct Plus {
+    /// Whether a ReLU follows.
+    pub relu: bool,
+}
 
 impl CustomOp2 for Plus {
     fn name(&self) -> &'static str {
@@ -29,10 +32,9 @@ impl CustomOp2 for Plus {
             bail!("the sum of {:?} and {:?}", al.shape(), bl.shape());
         }
         let (a, b) = (contiguous(a, al)?, contiguous(b, bl)?);
-        let mut output = vec![0f32; a.len()];
-        let chunks = output.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK));
-        chunks.for_each(|((output, a), b)| {
-            output.iter_mut().zip(a).zip(b).for_each(|((output, a), b)| *output = a + b);
+        let output = made(a.len(), CHUNK, |_, chunk| {
+            let sums = a[chunk.clone()].iter().zip(&b[chunk]).map(|(a, b)| a + b);
+            sums.map(|sum| if self.relu { rectified(sum) } else { sum })
         });
         Ok((CpuStorage::F32(output), al.shape().clone()))
     }
@@ -41,9 +43,13 @@ impl CustomOp2 for Plus {
         &self,
         _: &Tensor,
         _: &Tensor,
-        _: &Tensor,
+        output: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(gradient.clone()), Some(gradient.clone())))
+        let gradient = match self.relu {
+            true => relu_gradient(output, gradient, f32::INFINITY)?,
+            false => gradient.clone(),
+        };
+        Ok((Some(gradient.clone()), Some(gradient)))
     }
 }

@@ -1,9 +1,8 @@
 //! `max(x, 0)` in one pass, and its gradient in another, on all cores.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 
-use super::slices::{contiguous, values};
+use super::slices::{contiguous, made, values};
 
 /// Numbers that one task takes.
 const CHUNK: usize = 1 << 14;
@@ -23,13 +22,11 @@ impl CustomOp1 for Relu {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let values = contiguous(storage, layout)?;
-        let mut output = vec![0f32; values.len()];
-        output.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(output, values)| {
-            for (output, value) in output.iter_mut().zip(values) {
-                // Written so that a NaN stays one.
-                let value = if *value < 0.0 { 0.0 } else { *value };
-                *output = if value > self.most { self.most } else { value };
-            }
+        let output = made(values.len(), CHUNK, |_, chunk| {
+            values[chunk].iter().map(|value| {
+                let value = rectified(*value);
+                if value > self.most { self.most } else { value }
+            })
         });
         Ok((CpuStorage::F32(output), layout.shape().clone()))
     }
@@ -39,17 +36,19 @@ impl CustomOp1 for Relu {
     }
 }
 
+/// `max(value, 0)`, written so that a NaN stays one.
+#[inline(always)]
+pub(super) fn rectified(value: f32) -> f32 {
+    if value < 0.0 { 0.0 } else { value }
+}
+
 /// The gradient before a ReLU, from its output and the gradient after it.
 pub(crate) fn relu_gradient(output: &Tensor, gradient: &Tensor, most: f32) -> Result<Tensor> {
     let gradient = gradient.contiguous()?;
     let (y, g) = (values(output)?, values(&gradient)?);
-    let mut result = vec![0f32; g.len()];
-    result.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK)).zip(g.par_chunks(CHUNK)).for_each(
-        |((result, y), g)| {
-            for ((result, y), g) in result.iter_mut().zip(y).zip(g) {
-                *result = if *y > 0.0 && *y < most { *g } else { 0.0 };
-            }
-        },
-    );
+    let result = made(g.len(), CHUNK, |_, chunk| {
+        let pairs = y[chunk.clone()].iter().zip(&g[chunk]);
+        pairs.map(|(y, g)| if *y > 0.0 && *y < most { *g } else { 0.0 })
+    });
     Tensor::from_vec(result, output.shape(), output.device())
 }

@@ -39,6 +39,25 @@ impl<S: Deref<Target = Storage>> Deref for Values<S> {
     }
 }
 
+/// So many numbers, made in parallel, a chunk of some at a time, without writing zeros first.
+pub(crate) fn made<I: ExactSizeIterator<Item = f32>>(
+    count: usize,
+    chunk: usize,
+    values: impl Fn(usize, Range<usize>) -> I + Sync,
+) -> Vec<f32> {
+    let mut made = Vec::with_capacity(count);
+    let parts = made.spare_capacity_mut()[..count].par_chunks_mut(chunk.max(1));
+    parts.enumerate().for_each(|(at, part)| {
+        let start = at * chunk;
+        let values = values(at, start..start + part.len());
+        assert_eq!(values.len(), part.len());
+        part.iter_mut().zip(values).for_each(|(place, value)| _ = place.write(value));
+    });
+    // SAFETY: every chunk was written, value by value.
+    unsafe { made.set_len(count) };
+    made
+}
+
 /// The sum of `f` over pairs of values, in sixteen lanes: quick, and more exact than one sum.
 #[inline(always)]
 pub(crate) fn sum_of(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {

@@ -62,6 +62,25 @@ fn assert_gradients(name: &str, f: &dyn Fn(&[Tensor]) -> Result<Tensor>, inputs:
     }
 }
 
+/// That one op gives what another gives with a ReLU after it, output and gradients, bit for bit.
+fn assert_rectified(
+    at_once: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+    f: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+    inputs: &[Tensor],
+) {
+    let one_by_one = |inputs: &[Tensor]| f(inputs)?.apply_op1(Relu { most: f32::INFINITY });
+    let [found, expected] = [at_once, &one_by_one].map(|f| {
+        let variables: Vec<Var> = inputs.iter().map(|x| Var::from_tensor(x).unwrap()).collect();
+        let output = f(&variables.iter().map(|x| x.as_tensor().clone()).collect::<Vec<_>>()).unwrap();
+        let weighed = (&output * &values(78, output.dims())).unwrap();
+        let gradients = weighed.sum_all().unwrap().backward().unwrap();
+        let gradients = variables.iter().map(|x| flat(gradients.get(x).unwrap()));
+        std::iter::once(flat(&output)).chain(gradients).collect::<Vec<_>>()
+    });
+    assert!(found[0].contains(&0.0) && found[0].iter().any(|value| *value > 0.0));
+    assert_eq!(found, expected);
+}
+
 /// Windows, strides, padding, dilation and groups, in sizes that do not divide.
 fn convolutions() -> Vec<(Conv, [usize; 4], [usize; 4])> {
     let conv = |stride, dilation, groups, before, x: [usize; 4], w: [usize; 4], after: [usize; 2]| {
@@ -151,7 +170,7 @@ fn relu_has_no_gradient_at_nought_and_keeps_what_is_no_number() {
 
 #[test]
 fn batch_norm_normalises_and_has_the_gradients_that_finite_differences_find() {
-    let op = || BatchNorm { epsilon: 1e-3, found: Default::default() };
+    let op = || BatchNorm { epsilon: 1e-3, relu: false, found: Default::default() };
     let inputs = [values(1, &[3, 4, 5, 3]), values(2, &[4]), values(3, &[4])];
     let (ones, zeros) = (inputs[1].ones_like().unwrap(), inputs[1].zeros_like().unwrap());
     let known = op();
@@ -166,14 +185,20 @@ fn batch_norm_normalises_and_has_the_gradients_that_finite_differences_find() {
     }
     let f = |inputs: &[Tensor]| inputs[0].apply_op3(&inputs[1], &inputs[2], op());
     assert_gradients("batch norm", &f, &inputs, 1e-2);
+    // With a ReLU in it: the same as with one after it.
+    let at_once =
+        |inputs: &[Tensor]| inputs[0].apply_op3(&inputs[1], &inputs[2], BatchNorm { relu: true, ..op() });
+    assert_rectified(&at_once, &f, &inputs);
 }
 
 #[test]
 fn a_sum_passes_its_gradient_to_both() {
     let inputs = [values(1, &[2, 3, 4]), values(2, &[2, 3, 4])];
-    let f = |inputs: &[Tensor]| inputs[0].apply_op2(&inputs[1], Plus);
+    let f = |inputs: &[Tensor]| inputs[0].apply_op2(&inputs[1], Plus { relu: false });
     assert_eq!(flat(&f(&inputs).unwrap()), flat(&(&inputs[0] + &inputs[1]).unwrap()));
     assert_gradients("a sum", &f, &inputs, 0.5);
+    let at_once = |inputs: &[Tensor]| inputs[0].apply_op2(&inputs[1], Plus { relu: true });
+    assert_rectified(&at_once, &f, &inputs);
 }
 
 #[test]
