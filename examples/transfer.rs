@@ -2,8 +2,9 @@
 //! pictures by transfer and from scratch.
 //!
 //! ```sh
-//! cargo run --release --example transfer        # 10 seeds
-//! cargo run --release --example transfer -- 2   # 2 seeds
+//! cargo run --release --example transfer                 # 10 seeds
+//! cargo run --release --example transfer -- 2            # 2 seeds
+//! cargo run --release --example transfer -- 10 ResNet50  # one network
 //! ```
 //!
 //! The head is the tutorial's: Flatten, Dense(128), Dropout(0.5), Dense(1). Each seed draws other
@@ -28,11 +29,13 @@ type Pictures = (Tensor, Tensor);
 type Make = fn(Weights) -> Network;
 
 fn main() -> headstart::Result<()> {
-    let seeds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(10u64);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let seeds = arguments.first().and_then(|text| text.parse().ok()).unwrap_or(10u64);
     let validation = pictures(VALIDATION, 1 << 40)?;
     let networks: [(&str, Make, &str); 2] =
         [("VGG16", Vgg16::new, "block5_conv1"), ("ResNet50", ResNet50::new, "conv5_block1_1_conv")];
-    for (name, network, last_block) in networks {
+    let asked = |name: &str| arguments.get(1).is_none_or(|only| only == name);
+    for (name, network, last_block) in networks.into_iter().filter(|(name, ..)| asked(name)) {
         for size in SIZES {
             let found: Vec<[f64; 2]> = (0..seeds)
                 .map(|seed| transfer(network, last_block, seed, &pictures(size, seed << 20)?, &validation))

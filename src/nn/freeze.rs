@@ -5,6 +5,43 @@ use std::sync::Arc;
 use super::{Layer, Model, Node, Param};
 use crate::{Error, Result};
 
+/// Which layer is meant: its name, or its place in [`Model::layer_names`], from the end if it is below
+/// 0, as in Keras's `layers[-4]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` says no layer; give its name, as in \"block5_conv1\", or its place: 5, or -1 for the last"
+)]
+pub trait LayerAt {
+    /// The name or the place.
+    fn layer_at(&self) -> NameOrPlace<'_>;
+}
+
+/// A [`LayerAt`] in its plain form.
+#[derive(Clone, Copy, Debug)]
+pub enum NameOrPlace<'a> {
+    /// A layer's name.
+    Name(&'a str),
+    /// Its place, from the end if it is below 0.
+    Place(i64),
+}
+
+impl<T: AsRef<str> + ?Sized> LayerAt for &T {
+    fn layer_at(&self) -> NameOrPlace<'_> {
+        NameOrPlace::Name((*self).as_ref())
+    }
+}
+
+impl LayerAt for i32 {
+    fn layer_at(&self) -> NameOrPlace<'_> {
+        NameOrPlace::Place(i64::from(*self))
+    }
+}
+
+impl LayerAt for usize {
+    fn layer_at(&self) -> NameOrPlace<'_> {
+        NameOrPlace::Place(i64::try_from(*self).unwrap_or(i64::MAX))
+    }
+}
+
 impl Model {
     /// Keeps every weight as it is: Keras's `trainable = False`. Batch normalisation then uses its
     /// moving statistics.
@@ -29,24 +66,34 @@ impl Model {
         self.layers().iter().for_each(|(name, layer)| set_trainable(&layer.params(), is_trainable(name)));
     }
 
-    /// Lets training change the named layer and all after it; those before it stay as they are.
+    /// Lets training change a layer and all after it; those before it stay as they are.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+    /// base.freeze();
+    /// base.unfreeze_from("block5_conv1")?;
+    /// base.unfreeze_from(-4)?; // the last four: the same ones
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`], which lists the names that there are.
-    pub fn unfreeze_from(&self, layer: &str) -> Result<()> {
+    /// [`Error::UnknownLayer`], which lists the names that there are; [`Error::Argument`] for a place
+    /// that is not there.
+    pub fn unfreeze_from(&self, layer: impl LayerAt) -> Result<()> {
         let layers = self.layers();
-        let from = self.position(&layers, layer)?;
+        let from = self.position(&layers, layer.layer_at())?;
         layers[from..].iter().for_each(|(_, layer)| set_trainable(&layer.params(), true));
         Ok(())
     }
 
-    /// Keeps the named layer and all before it as they are; those after it stay as they were.
+    /// Keeps a layer and all before it as they are; those after it stay as they were.
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`], which lists the names that there are.
-    pub fn freeze_until(&self, layer: &str) -> Result<()> {
+    /// As [`Model::unfreeze_from`].
+    pub fn freeze_until(&self, layer: impl LayerAt) -> Result<()> {
         let layers = self.layers();
-        let until = self.position(&layers, layer)?;
+        let until = self.position(&layers, layer.layer_at())?;
         layers[..=until].iter().for_each(|(_, layer)| set_trainable(&layer.params(), false));
         Ok(())
     }
@@ -56,13 +103,13 @@ impl Model {
         self.layers().into_iter().map(|(name, _)| name).collect()
     }
 
-    /// The layer of that name, here or in a model inside.
+    /// The layer of that name or place, here or in a model inside.
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`], which lists the names that there are.
-    pub fn layer(&self, name: &str) -> Result<Arc<dyn Layer>> {
+    /// As [`Model::unfreeze_from`].
+    pub fn layer(&self, layer: impl LayerAt) -> Result<Arc<dyn Layer>> {
         let mut layers = self.layers();
-        let at = self.position(&layers, name)?;
+        let at = self.position(&layers, layer.layer_at())?;
         Ok(layers.swap_remove(at).1)
     }
 
@@ -86,8 +133,21 @@ impl Model {
         place.ok_or_else(|| self.unknown_layer(name))
     }
 
-    fn position(&self, layers: &[(String, Arc<dyn Layer>)], name: &str) -> Result<usize> {
-        layers.iter().position(|(known, _)| known == name).ok_or_else(|| self.unknown_layer(name))
+    fn position(&self, layers: &[(String, Arc<dyn Layer>)], layer: NameOrPlace) -> Result<usize> {
+        let place = match layer {
+            NameOrPlace::Name(name) => {
+                let place = layers.iter().position(|(known, _)| known == name);
+                return place.ok_or_else(|| self.unknown_layer(name));
+            }
+            NameOrPlace::Place(place) => place,
+        };
+        let count = layers.len() as i64;
+        let found = if place < 0 { place + count } else { place };
+        usize::try_from(found).ok().filter(|found| *found < layers.len()).ok_or_else(|| {
+            let expected =
+                format!("a place from {} to {}, for `{}` has {count} layers", -count, count - 1, self.name());
+            Error::Argument { name: "layer", expected, found: place.to_string() }
+        })
     }
 
     fn unknown_layer(&self, name: &str) -> Error {

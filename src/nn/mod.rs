@@ -29,6 +29,7 @@ pub use conv::{Conv2D, Padding};
 pub(crate) use cut::Cut;
 pub use dense::Dense;
 pub use dropout::Dropout;
+pub use freeze::{LayerAt, NameOrPlace};
 pub use initializer::Initializer;
 pub use layer::{Build, Context, Layer, LayerSpec, Mode};
 pub use merge::{Add, Multiply};

@@ -43,6 +43,7 @@ frozen: () = base.freeze()
 unfrozen: () = base.unfreeze()
 later: () = base.unfreeze_from("block5_conv1")?
 until: () = base.freeze_until("block5_conv1")?
+last_four: () = base.unfreeze_from(-4)?
 layer_list: Vec<String> = base.layer_names()
 layer_found: Arc<dyn Layer> = base.layer("block1_conv1")?
 summary: Summary = base.summary()
