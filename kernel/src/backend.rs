@@ -53,6 +53,13 @@ impl Backend {
         }
     }
 
+    /// Where the toolkit's libraries are, of which the system's loader may not know.
+    pub fn libraries(self) -> Option<PathBuf> {
+        let toolkit = (self.cuda || self.cudnn).then(toolkit)?.ok()?;
+        let home = toolkit.nvcc.canonicalize().ok()?.parent()?.parent()?.to_owned();
+        ["lib64", "lib"].map(|name| home.join(name)).into_iter().find(|path| path.is_dir())
+    }
+
     /// Makes cargo compile the prelude for it.
     ///
     /// # Errors

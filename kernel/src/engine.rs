@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use evcxr::{CommandContext, Error, EvalCallbacks, Theme};
 use headstart_frame::{CHECKPOINTS_VARIABLE, ENVIRONMENT_VARIABLE, LIBRARY_VARIABLE};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 use crate::backend::Backend;
@@ -35,6 +35,7 @@ const USE_PRELUDE: &str = "use headstart::prelude::*;\nuse headstart::display::S
 /// made with it as no more than its `Debug`.
 const ALLOW_QUESTION_MARK: &str = "headstart::check_interrupt()?;";
 const FIRST_LOOK: &str = "Tensor::zeros(1, DType::F32, &device())?.";
+const LOADER_VARIABLE: &str = "LD_LIBRARY_PATH";
 /// How often candle's threads look for work before they sleep.
 const SPINNING_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
 /// How often a cell that waits for input looks whether it is to stop.
@@ -101,8 +102,12 @@ impl Engine {
                 std::env::set_var(toolchain::SOURCES_VARIABLE, template.library_sources());
                 kept::set_up(&template);
             }
-            if let Some(path) = toolchain::with_standard_library(std::env::var_os("LD_LIBRARY_PATH")) {
-                std::env::set_var("LD_LIBRARY_PATH", path);
+            let mut path = std::env::var_os(LOADER_VARIABLE);
+            if let Some(libraries) = backend.libraries() {
+                path = toolchain::before(libraries, path);
+            }
+            if let Some(path) = toolchain::with_standard_library(path) {
+                std::env::set_var(LOADER_VARIABLE, path);
             }
         }
         let (requests, queue) = unbounded();
@@ -234,10 +239,19 @@ fn load(
     let load = format!("{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands());
     let (folder, checkpoints) = (session.path().to_owned(), session.checkpoints());
     let mut loaded = Loaded { context, listener, load, gone: Gone::default(), folder, checkpoints };
-    loaded
-        .context
-        .execute(&loaded.load)
-        .map_err(|error| describe(&error, &loaded.load, &Gone::default()).plain())?;
+    let (events, mut heard) = unbounded_channel();
+    let _ = loaded.listener.send(Listen::Begin(events));
+    if let Err(error) = loaded.context.execute(&loaded.load) {
+        let (answer, ended) = bounded(1);
+        let _ = loaded.listener.send(Listen::End(answer));
+        let _ = ended.recv();
+        let mut text = describe(&error, &loaded.load, &Gone::default()).plain();
+        // Such as the loader's, of a library that is missing.
+        while let Ok(Event::Output(Output::Stderr(said))) = heard.try_recv() {
+            text += &format!("\n{}", said.trim_end());
+        }
+        return Err(text + "\nhint: `headstart doctor` looks at all that a kernel needs");
+    }
     session.keep(&template);
     if !cells.is_busy() {
         // Nobody waits yet: the first look at a type of candle's takes a second that a later cell

@@ -104,7 +104,7 @@ pub fn with_standard_library(path: Option<OsString>) -> Option<OsString> {
 }
 
 /// A search path with one folder more, before the others.
-fn before(folder: PathBuf, path: Option<OsString>) -> Option<OsString> {
+pub fn before(folder: PathBuf, path: Option<OsString>) -> Option<OsString> {
     let rest: Vec<PathBuf> = path.iter().flat_map(std::env::split_paths).collect();
     std::env::join_paths(std::iter::once(folder).chain(rest)).ok()
 }
