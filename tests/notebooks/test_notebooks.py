@@ -83,7 +83,9 @@ def shown(notebook):
             data = output.get("data", {})
             lines.add(" ".join(sorted(data)))
             lines.update((output.get("text") or data.get("text/plain") or "").splitlines())
-        found.append({re.sub(r"[-\d.,eE]*\d[a-zµ]*|[▁-█]+", "n", line).strip() for line in lines})
+        # A number with a digit more takes a blank from the column beside it.
+        numberless = (re.sub(r"[-\d.,eE]*\d[a-zµ]*|[▁-█]+", "n", line) for line in lines)
+        found.append({" ".join(line.split()) for line in numberless})
     return found
 
 
