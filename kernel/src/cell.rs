@@ -5,13 +5,8 @@ use syn::{Block, Expr, Stmt};
 
 /// A cell with blanks in place of the lines that evcxr takes for itself, so that positions stay.
 pub fn code(cell: &str) -> String {
-    let blank = |line: &str| if is_command(line) { " ".repeat(line.len()) } else { line.to_owned() };
+    let blank = |line: &str| if line.starts_with(':') { " ".repeat(line.len()) } else { line.to_owned() };
     cell.split('\n').map(blank).collect::<Vec<_>>().join("\n")
-}
-
-/// Whether evcxr takes a line for itself, as `:dep rand`.
-pub fn is_command(line: &str) -> bool {
-    line.starts_with(':')
 }
 
 /// The statements of [`code`]. Positions are one byte more than there, for the block's brace.

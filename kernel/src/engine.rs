@@ -22,7 +22,7 @@ use crate::complete::{Completions, insertion};
 use crate::errors::{cell_line, without_colours};
 use crate::hints::Gone;
 use crate::interrupt::{Cells, PATIENCE};
-use crate::listen::{Listen, listen};
+use crate::listen::{Heard, Listen, listen};
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
 use crate::session::{self, Session};
 use crate::template::Template;
@@ -242,9 +242,7 @@ fn load(
     let (events, mut heard) = unbounded_channel();
     let _ = loaded.listener.send(Listen::Begin(events));
     if let Err(error) = loaded.context.execute(&loaded.load) {
-        let (answer, ended) = bounded(1);
-        let _ = loaded.listener.send(Listen::End(answer));
-        let _ = ended.recv();
+        loaded.hear_out();
         let mut text = describe(&error, &loaded.load, &Gone::default()).plain();
         // Such as the loader's, of a library that is missing.
         while let Ok(Event::Output(Output::Stderr(said))) = heard.try_recv() {
@@ -281,9 +279,7 @@ impl Loaded {
             let is_pretty = format.contains('#');
             let _ = self.context.execute(&format!("headstart::display::set_pretty_debug({is_pretty});"));
         }
-        let (answer, heard) = bounded(1);
-        let _ = self.listener.send(Listen::End(answer));
-        let heard = heard.recv().unwrap_or_default();
+        let heard = self.hear_out();
         self.gone.note(&variables, &self.variables(), code);
         match result {
             Err(Error::SubprocessTerminated(text)) => {
@@ -320,6 +316,13 @@ impl Loaded {
                 Ok((!data.is_empty() && !is_unit).then_some(data))
             }
         }
+    }
+
+    /// What was heard since the listener was told to begin, when nothing more is to come.
+    fn hear_out(&self) -> Heard {
+        let (answer, heard) = bounded(1);
+        let _ = self.listener.send(Listen::End(answer));
+        heard.recv().unwrap_or_default()
     }
 
     fn variables(&self) -> BTreeSet<String> {

@@ -157,7 +157,8 @@ impl Form {
         if stride != 1 || inputs != outputs {
             return Ok(());
         }
-        if drop_rate > 0.0 {
+        // A rate that can be none is refused by the layer.
+        if drop_rate != 0.0 {
             net.layer(&format!("{name}_drop"), Dropout::new(drop_rate).noise_shape((1, 1, 1)))?;
         }
         net.join(&format!("{name}_add"), Add, &[net.last(), input])

@@ -104,16 +104,16 @@ impl Model {
                     None => {
                         let input = |input: usize| values[input].as_ref().expect("inputs come first");
                         let inputs: Vec<&Tensor> = node.inputs().map(input).collect();
-                        let relu = self.relu_after(at, last, wanted);
-                        let rectified =
-                            relu.map(|_| node.layer.forward_rectified(&inputs, mode)).transpose()?.flatten();
-                        match (relu, rectified) {
-                            (Some(relu), Some(output)) => {
-                                values[relu] = Some(output);
-                                done[relu] = true;
-                            }
-                            _ => values[at] = Some(node.layer.forward(&inputs, mode)?),
-                        }
+                        let rectified = match self.relu_after(at, last, wanted) {
+                            Some(relu) => node.layer.forward_rectified(&inputs, mode)?.map(|y| (relu, y)),
+                            None => None,
+                        };
+                        let (place, output) = match rectified {
+                            Some(found) => found,
+                            None => (at, node.layer.forward(&inputs, mode)?),
+                        };
+                        values[place] = Some(output);
+                        done[place] = true;
                     }
                 }
             }

@@ -59,10 +59,9 @@ impl Conv {
     ) -> Result<(CpuStorage, Shape)> {
         let sizes = self.sizes(x_layout.shape(), w_layout.shape())?;
         let (x, w) = (contiguous(x, x_layout)?, contiguous(w, w_layout)?);
-        let epilogue = Epilogue { bias, relu: self.relu, ..Epilogue::default() };
         let output = match sizes.is_depthwise() {
             true => depthwise::forward(&sizes, x, w, bias),
-            false => sizes.forward(x, w, &epilogue),
+            false => sizes.forward(x, w, &Epilogue { bias, relu: self.relu, ..Epilogue::default() }),
         };
         let shape = (sizes.pictures, sizes.filters * self.groups, self.output[0], self.output[1]);
         Ok((CpuStorage::F32(output), shape.into()))

@@ -220,20 +220,31 @@ impl NullaryFnOnce for Seen<'_> {
                         }
                     }
                 }
-                let mut half = [[0f32; LANES]; PLACES];
-                for column in 0..IN {
-                    back(&d, &mut half, column, IN);
-                }
-                let mut whole = [[0f32; LANES]; PLACES];
-                for row in 0..IN {
-                    back(&half, &mut whole, row * IN, 1);
-                }
+                let whole = both_ways(&d, [IN, IN], back);
                 for (place, lanes) in whole.iter().enumerate() {
                     to[(place * squares.len() + at) * channels + first..][..LANES].copy_from_slice(lanes);
                 }
             }
         }
     }
+}
+
+/// A transform of lines, of so many columns and then of so many rows of what they became.
+#[inline(always)]
+fn both_ways(
+    d: &[Lanes; PLACES],
+    [columns, rows]: [usize; 2],
+    line: impl Fn(&[Lanes; PLACES], &mut [Lanes; PLACES], usize, usize),
+) -> [Lanes; PLACES] {
+    let mut half = [[0f32; LANES]; PLACES];
+    for column in 0..columns {
+        line(d, &mut half, column, IN);
+    }
+    let mut whole = [[0f32; LANES]; PLACES];
+    for row in 0..rows {
+        line(&half, &mut whole, row * IN, 1);
+    }
+    whole
 }
 
 /// `B' d` of the line that begins at a place.
@@ -285,14 +296,7 @@ impl NullaryFnOnce for Made<'_> {
                     let start = (place * squares.len() + at) * filters.len() + first;
                     lanes.copy_from_slice(&from[start..][..LANES]);
                 }
-                let mut half = [[0f32; LANES]; PLACES];
-                for column in 0..IN {
-                    forth(&m, &mut half, column, IN);
-                }
-                let mut whole = [[0f32; LANES]; PLACES];
-                for row in 0..OUT {
-                    forth(&half, &mut whole, row * IN, 1);
-                }
+                let whole = both_ways(&m, [IN, OUT], forth);
                 let map = picture * of + filters.start + first;
                 for lane in 0..LANES {
                     let (bias, affine) = epilogue.of(filters.start + first + lane);
@@ -372,14 +376,7 @@ impl NullaryFnOnce for Spread<'_> {
                         }
                     }
                 }
-                let mut half = [[0f32; LANES]; PLACES];
-                for column in 0..OUT {
-                    spread(&d, &mut half, column, IN);
-                }
-                let mut whole = [[0f32; LANES]; PLACES];
-                for row in 0..IN {
-                    spread(&half, &mut whole, row * IN, 1);
-                }
+                let whole = both_ways(&d, [OUT, IN], spread);
                 for (place, lanes) in whole.iter().enumerate() {
                     to[(place * squares.len() + at) * filters + first..][..LANES].copy_from_slice(lanes);
                 }
