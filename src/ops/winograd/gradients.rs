@@ -1,0 +1,154 @@
+//! The gradients of a convolution that learns, each of fewer products.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::transform::{KernelsMade, PLACES, Seen, Sizes, Spread};
+use super::{Blocks, SQUARES, Transformed, suits};
+use crate::ops::Conv;
+use crate::ops::after::Epilogue;
+use crate::ops::by_columns::product;
+use crate::ops::scratch::with_buffers;
+use crate::ops::windows::Windows;
+
+/// Fewer squares are not worth a transform of the kernels.
+const LEAST: usize = 64;
+/// Numbers that the transforms for the kernels' gradients may take at a time.
+const AT_ONCE: usize = 1 << 24;
+
+/// A convolution that learns. Its outputs are plain sums all the same: a ReLU that is on at one rounding
+/// is off at another, and so the error of the outputs weighs more in gradients than their own.
+impl Windows {
+    /// Whether the gradients gain by this, with the kernels transformed for one batch.
+    pub(in crate::ops) fn are_quick(&self) -> bool {
+        let enough = self.pictures * Sizes::of(&self.conv, self.input).each() >= LEAST;
+        suits(&self.conv, self.window, [self.filters, self.inputs]) && enough
+    }
+
+    /// The convolution of the output's gradient that gives the input's, if it is one.
+    pub(in crate::ops) fn turned(&self) -> Option<Windows> {
+        let [Some(top), Some(left)] = self.conv.before.map(|before| 2usize.checked_sub(before)) else {
+            return None;
+        };
+        let conv = Conv { before: [top, left], output: self.input, relu: false, ..self.conv };
+        let turned =
+            Windows { conv, inputs: self.filters, filters: self.inputs, input: self.conv.output, ..*self };
+        turned.are_quick().then_some(turned)
+    }
+
+    /// Of a [`turned`](Self::turned) one.
+    pub(in crate::ops) fn quick_input_gradient(&self, w: &[f32], gradient: &[f32]) -> Vec<f32> {
+        let [height, width] = self.input;
+        let kernels = Transformed::of(w, [self.filters, self.inputs], true);
+        kernels.convolve(&self.conv, gradient, [self.pictures, height, width], Epilogue::default())
+    }
+
+    pub(in crate::ops) fn quick_kernel_gradient(&self, x: &[f32], gradient: &[f32]) -> Vec<f32> {
+        let (filters, channels) = (self.filters, self.inputs);
+        let sizes = Sizes::of(&self.conv, self.input);
+        let blocks = Blocks::of(self.pictures * sizes.each());
+        let (of_seen, of_spread) = (PLACES * SQUARES * channels, PLACES * SQUARES * filters);
+        let at_once = (AT_ONCE / (of_seen + of_spread)).clamp(2, 16).min(blocks.count);
+        let mut sums = vec![0f32; PLACES * filters * channels];
+        let arch = pulp::Arch::new();
+        with_buffers([at_once * of_seen, at_once * of_spread], |[seen, spread]| {
+            for first in (0..blocks.count).step_by(at_once) {
+                let blocks: Vec<Range<usize>> =
+                    (first..(first + at_once).min(blocks.count)).map(|at| blocks.get(at)).collect();
+                let parts = seen.par_chunks_mut(of_seen).zip(spread.par_chunks_mut(of_spread));
+                parts.zip(&blocks).for_each(|((seen, spread), squares)| {
+                    let (sizes, squares) = (&sizes, squares.clone());
+                    arch.dispatch(Seen { sizes, x, squares: squares.clone(), channels, to: seen });
+                    arch.dispatch(Spread { sizes, gradient, squares, filters, to: spread });
+                });
+                let parts = || seen.chunks(of_seen).zip(spread.chunks(of_spread)).zip(&blocks);
+                sums.par_chunks_mut(filters * channels).enumerate().for_each(|(place, sums)| {
+                    for ((seen, spread), squares) in parts() {
+                        let count = squares.len();
+                        // SAFETY: the place's own sums.
+                        unsafe {
+                            product(
+                                [filters, channels, count],
+                                (sums.as_mut_ptr(), channels, true),
+                                (&spread[place * count * filters..], 1, filters),
+                                (&seen[place * count * channels..], channels, 1),
+                            );
+                        }
+                    }
+                });
+            }
+        });
+        let mut result = vec![0f32; filters * channels * 9];
+        result.par_chunks_mut(channels * 9).enumerate().for_each(|(filter, to)| {
+            arch.dispatch(KernelsMade { sums: &sums, filters, channels, filter, to });
+        });
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{flat, values};
+    use super::*;
+    use candle_core::Result;
+
+    #[test]
+    fn gradients_are_the_sums_to_a_few_roundings() -> Result<()> {
+        for ([pictures, channels, height, width], filters, before) in
+            [([2, 32, 19, 26], 48, [1, 1]), ([11, 48, 10, 13], 32, [0, 0]), ([3, 32, 17, 18], 32, [2, 1])]
+        {
+            let output = [height + 2 * before[0] - 2, width + 2 * before[1] - 2];
+            let conv = Conv { stride: 1, dilation: 1, groups: 1, before, output, relu: false };
+            let (x, w) =
+                (values(4, &[pictures, channels, height, width]), values(5, &[filters, channels, 3, 3]));
+            let gradient = flat(&values(6, &[pictures, filters, output[0], output[1]]));
+            let windows = conv.sizes(x.shape(), w.shape())?;
+            let turned = windows.turned().filter(|_| windows.are_quick()).expect("the sizes suit");
+            let (x, w) = (flat(&x), flat(&w));
+            let (mut of_x, mut of_w) = (vec![0f64; x.len()], vec![0f64; w.len()]);
+            for (at, gradient) in gradient.iter().enumerate() {
+                let (column, row) = (at % output[1], at / output[1] % output[0]);
+                let (filter, picture) =
+                    (at / output[0] / output[1] % filters, at / output[0] / output[1] / filters);
+                for (k, pixel) in (0..channels * 9).map(|k| (filter * channels * 9 + k, k % 9)) {
+                    let y = (row + pixel / 3).wrapping_sub(before[0]);
+                    let x_at = (column + pixel % 3).wrapping_sub(before[1]);
+                    if y < height && x_at < width {
+                        let channel = k / 9 % channels;
+                        let from = ((picture * channels + channel) * height + y) * width + x_at;
+                        of_x[from] += f64::from(*gradient) * f64::from(w[k]);
+                        of_w[k] += f64::from(*gradient) * f64::from(x[from]);
+                    }
+                }
+            }
+            let error = |found: &[f32], exact: &[f64]| {
+                let length =
+                    |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+                length(&mut found.iter().zip(exact).map(|(a, b)| f64::from(*a) - b))
+                    / length(&mut exact.iter().copied())
+            };
+            for (name, quick, plain, exact) in [
+                (
+                    "input",
+                    turned.quick_input_gradient(&w, &gradient),
+                    windows.input_gradient(&w, &gradient),
+                    &of_x,
+                ),
+                (
+                    "kernels",
+                    windows.quick_kernel_gradient(&x, &gradient),
+                    windows.kernel_gradient(&x, &gradient),
+                    &of_w,
+                ),
+            ] {
+                let (quick, plain) = (error(&quick, exact), error(&plain, exact));
+                println!(
+                    "gradient of the {name}: off by {quick:.1e} of its length, the plain sum by {plain:.1e}"
+                );
+                assert!(quick < 6.0 * plain && quick < 1e-6, "{name}: {quick} beside {plain}");
+            }
+        }
+        Ok(())
+    }
+}
