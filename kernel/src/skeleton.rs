@@ -1,34 +1,44 @@
-//! What rust-analyzer sees of the prelude: its sources with empty bodies.
+//! What rust-analyzer sees of the prelude and of the standard library: their sources with empty
+//! bodies.
 //!
 //! Types of variables, completion and documentation need signatures alone. Without the bodies, and
 //! without the crates that only bodies use, rust-analyzer has a small tree to read where candle's
-//! is a large one, and every cell is quicker for it.
+//! is a large one, and every cell is quicker for it. The first waits until the standard library is
+//! read, so that loses what no notebook can name, too.
 
 use std::ops::Range;
 use std::path::Path;
 
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
+use ra_ap_rustc_lexer::{DocStyle, FrontmatterAllowed, TokenKind, tokenize};
 use syn::spanned::Spanned;
 use syn::visit::Visit;
 
-/// Folders of which no type of a notebook's comes: tests, and those parts of the standard library
-/// that are large and hold intrinsics, or what only its own bodies use.
-const UNSEEN: [&str; 18] = [
+/// Folders and files of which no type of a notebook's comes: tests, what compilers need, types
+/// that are not stable, and those parts of the standard library that are large and hold
+/// intrinsics, or what only its own bodies use.
+const UNSEEN: [&str; 24] = [
     "alloctests",
     "backtrace",
     "benches",
     "compiler-builtins",
     "coretests",
     "dec2flt",
+    "f128.rs",
+    "f16.rs",
     "flt2dec",
     "intrinsics",
     "os",
     "panic_abort",
     "panic_unwind",
     "portable-simd",
+    "proc_macro",
+    "profiler_builtins",
+    "rtstartup",
     "std_detect",
     "stdarch",
     "sys",
+    "test",
     "tests",
     "unicode",
     "unwind",
@@ -45,10 +55,11 @@ pub fn copy_sources(from: &Path, to: &Path, gate: Option<&str>) -> Result<(), St
         let path = entry.map_err(|error| complain(from, error))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let target = to.join(&name);
+        if UNSEEN.contains(&name.as_str()) {
+            continue;
+        }
         if path.is_dir() {
-            if !UNSEEN.contains(&name.as_str()) {
-                copy_sources(&path, &target, None)?;
-            }
+            copy_sources(&path, &target, None)?;
             continue;
         }
         if path.extension().is_none_or(|extension| extension != "rs") {
@@ -62,7 +73,7 @@ pub fn copy_sources(from: &Path, to: &Path, gate: Option<&str>) -> Result<(), St
             // What is new in Rust may be unknown here; rust-analyzer then reads it whole.
             _ => without_bodies(&text).unwrap_or(text),
         };
-        std::fs::write(&target, text).map_err(|error| complain(&target, error))?;
+        std::fs::write(&target, with_fewer_comments(&text)).map_err(|error| complain(&target, error))?;
     }
     Ok(())
 }
@@ -73,6 +84,63 @@ pub fn without_bodies(source: &str) -> Result<String, syn::Error> {
     let mut cuts = Cuts::default();
     cuts.visit_file(&file);
     Ok(replace(source, cuts.0.into_iter()))
+}
+
+/// The source without the comments that are not documentation, and with each run of lines of
+/// documentation as one comment: rust-analyzer keeps every token that it reads.
+fn with_fewer_comments(source: &str) -> String {
+    let mut result = String::with_capacity(source.len());
+    let mut lines = Vec::new();
+    let mut style = DocStyle::Outer;
+    let mut position = 0;
+    for token in tokenize(source, FrontmatterAllowed::No) {
+        let text = &source[position..position + token.len as usize];
+        position += text.len();
+        match token.kind {
+            TokenKind::LineComment { doc_style: Some(doc_style) } => {
+                if doc_style != style {
+                    write_documentation(&mut result, style, &mut lines);
+                    style = doc_style;
+                }
+                lines.push(text);
+            }
+            TokenKind::LineComment { doc_style: None } | TokenKind::BlockComment { doc_style: None, .. } => {}
+            TokenKind::Whitespace if !lines.is_empty() => {}
+            TokenKind::Whitespace => result.push(if text.contains('\n') { '\n' } else { ' ' }),
+            _ => {
+                write_documentation(&mut result, style, &mut lines);
+                result.push_str(text);
+            }
+        }
+    }
+    write_documentation(&mut result, style, &mut lines);
+    result
+}
+
+/// Empties `lines`, which begin with `///` or `//!`.
+fn write_documentation(result: &mut String, style: DocStyle, lines: &mut Vec<&str>) {
+    let ends_one = |line: &&str| line[3..].contains("*/") || line[3..].contains("/*");
+    if lines.len() > 1 && !lines.iter().any(ends_one) {
+        result.push_str(match style {
+            DocStyle::Outer => "/**",
+            DocStyle::Inner => "/*!",
+        });
+        // More than two asterisks begin no documentation.
+        if lines[0][3..].starts_with(['*', '/']) {
+            result.push('\n');
+        }
+        for line in lines.iter() {
+            result.push_str(&line[3..]);
+            result.push('\n');
+        }
+        result.push_str("*/\n");
+    } else {
+        for line in lines.iter() {
+            result.push_str(line);
+            result.push('\n');
+        }
+    }
+    lines.clear();
 }
 
 /// The root with empty bodies, `above` first, and each item hidden from the compiler.
@@ -105,9 +173,12 @@ fn replace(source: &str, changes: impl Iterator<Item = (Range<usize>, String)>) 
 struct Cuts(Vec<(Range<usize>, String)>);
 
 impl Cuts {
-    fn add(&mut self, signature: &syn::Signature, body: &syn::Block) {
-        // A constant's value may be part of a type.
-        if signature.constness.is_none() {
+    /// A method goes with its body where the compiler would not let a notebook name it.
+    fn add_method(&mut self, attributes: &[syn::Attribute], method: Span, body: &syn::Block) {
+        let has = |name| attributes.iter().any(|attribute| attribute.path().is_ident(name));
+        if has("unstable") && !has("lang") {
+            self.0.push((method.byte_range(), String::new()));
+        } else {
             self.empty(body.span());
         }
     }
@@ -120,25 +191,41 @@ impl Cuts {
     /// numbers twelve times over, each with its documentation.
     fn add_made(&mut self, tokens: TokenStream) {
         let mut in_signature = false;
+        // Where what the compiler would not let a notebook name begins.
+        let mut unstable = None;
         let mut tokens = tokens.into_iter().peekable();
         while let Some(token) = tokens.next() {
             match (token, tokens.peek()) {
                 (TokenTree::Punct(hash), Some(TokenTree::Group(attribute)))
                     if hash.as_char() == '#' && is_for_readers(attribute) =>
                 {
-                    self.0.push((
-                        hash.span().byte_range().start..attribute.span().byte_range().end,
-                        String::new(),
-                    ));
+                    let start = hash.span().byte_range().start;
+                    if names(attribute, "unstable") {
+                        unstable = Some((start, self.0.len()));
+                    }
+                    self.0.push((start..attribute.span().byte_range().end, String::new()));
                     tokens.next();
                 }
                 (TokenTree::Ident(word), _) if word == "fn" => in_signature = true,
-                (TokenTree::Punct(end), _) if end.as_char() == ';' => in_signature = false,
+                (TokenTree::Punct(end), _) if end.as_char() == ';' => {
+                    in_signature = false;
+                    unstable = None;
+                }
                 (TokenTree::Group(body), _) if in_signature && body.delimiter() == Delimiter::Brace => {
-                    self.empty(body.span());
+                    if let Some((start, cuts)) = unstable.take() {
+                        self.0.truncate(cuts);
+                        self.0.push((start..body.span().byte_range().end, String::new()));
+                    } else {
+                        self.empty(body.span());
+                    }
                     in_signature = false;
                 }
-                (TokenTree::Group(group), _) if !in_signature => self.add_made(group.stream()),
+                (TokenTree::Group(group), _) if !in_signature => {
+                    if group.delimiter() == Delimiter::Brace {
+                        unstable = None;
+                    }
+                    self.add_made(group.stream());
+                }
                 _ => {}
             }
         }
@@ -147,15 +234,19 @@ impl Cuts {
 
 /// Whether an attribute says nothing of types: documentation, stability, hints to the compiler.
 fn is_for_readers(attribute: &Group) -> bool {
-    let first = attribute.stream().into_iter().next();
-    attribute.delimiter() == Delimiter::Bracket
-        && first.is_some_and(|word| {
-            let word = word.to_string();
-            let names = ["doc", "stable", "unstable", "inline", "must_use", "track_caller"];
-            names.contains(&word.as_str())
-                || word.starts_with("rustc_const")
-                || word.starts_with("rustc_allow")
-        })
+    let known = ["doc", "stable", "unstable", "inline", "must_use", "track_caller"];
+    known.iter().any(|name| names(attribute, name))
+        || first_word(attribute)
+            .is_some_and(|word| word.starts_with("rustc_const") || word.starts_with("rustc_allow"))
+}
+
+fn names(attribute: &Group, name: &str) -> bool {
+    first_word(attribute).is_some_and(|word| word == name)
+}
+
+fn first_word(attribute: &Group) -> Option<String> {
+    let first = attribute.stream().into_iter().next()?;
+    (attribute.delimiter() == Delimiter::Bracket).then(|| first.to_string())
 }
 
 impl<'ast> Visit<'ast> for Cuts {
@@ -173,16 +264,19 @@ impl<'ast> Visit<'ast> for Cuts {
     }
 
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
-        self.add(&item.sig, &item.block);
+        // A constant's value may be part of a type: `size_of` is.
+        if item.sig.constness.is_none() {
+            self.empty(item.block.span());
+        }
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
-        self.add(&item.sig, &item.block);
+        self.add_method(&item.attrs, item.span(), &item.block);
     }
 
     fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
         if let Some(body) = &item.default {
-            self.add(&item.sig, body);
+            self.add_method(&item.attrs, item.span(), body);
         }
     }
 }
@@ -192,15 +286,36 @@ mod tests {
     use super::*;
 
     const SOURCE: &str = "//! About é.\n#![deny(missing_docs)]\n/// Adds.\npub fn add(a: i32) -> i32 {\n    a + { 1 }\n}\n\
-        const fn two() -> usize { 2 }\npub trait T { fn f(&self) -> u8 { 3 } fn g(&self); }\nimpl S { fn h() {} }\n\
+        const fn two() -> usize { 2 }\npub trait T { fn f(&self) -> u8 { 3 } fn g(&self); }\nimpl S { const fn h() {} }\n\
         macro_rules! m { (fn $t:ty { }) => { /// Doc.\n#[cfg(x)] fn a() -> $t { 1 } }; (x) => { vec![] } }\n";
 
     #[test]
     fn bodies_go_and_all_else_stays() {
         let expected = "//! About é.\n#![deny(missing_docs)]\n/// Adds.\npub fn add(a: i32) -> i32 { loop {} }\n\
-            const fn two() -> usize { 2 }\npub trait T { fn f(&self) -> u8 { loop {} } fn g(&self); }\nimpl S { fn h() { loop {} } }\n\
+            const fn two() -> usize { 2 }\npub trait T { fn f(&self) -> u8 { loop {} } fn g(&self); }\nimpl S { const fn h() { loop {} } }\n\
             macro_rules! m { (fn $t:ty { }) => { \n#[cfg(x)] fn a() -> $t { loop {} } }; (x) => { vec![] } }\n";
         assert_eq!(without_bodies(SOURCE).unwrap(), expected);
+    }
+
+    #[test]
+    fn unstable_methods_go_but_not_what_the_language_knows() {
+        let source = "trait T { #[unstable(x)] fn a() {} #[unstable(x)] fn b(); #[lang = \"c\"] #[unstable(x)] fn c() {} }\n\
+            macro_rules! m { () => { /// A.\n#[unstable(x)]\n#[cfg(y)] pub fn a() { 1 } #[stable(x)] fn b() { 2 }\n\
+            #[unstable(x)] const C: u8 = 1; fn d() { 3 } #[unstable(x)] impl E { fn e() { 4 } } } }";
+        let expected = "trait T {  #[unstable(x)] fn b(); #[lang = \"c\"] #[unstable(x)] fn c() { loop {} } }\n\
+            macro_rules! m { () => { \n  fn b() { loop {} }\n\
+            \u{20}const C: u8 = 1; fn d() { loop {} }  impl E { fn e() { loop {} } } } }";
+        assert_eq!(without_bodies(source).unwrap(), expected);
+    }
+
+    #[test]
+    fn documentation_is_one_comment_and_other_comments_go() {
+        let source = "//! A.\n//!\n//! B.\n\n/* gone */ use x; // gone\n/// One.\nfn a() {}\n\
+            /// Two,\n    // gone\n    /// more.\nfn b() { \"// stays\" }\n/// `/*`\n/// stays.\nfn c() {}\n";
+        let expected = "/*! A.\n\n B.\n*/\nuse x; \n/// One.\nfn a() {}\n\
+            /** Two,\n more.\n*/\nfn b() { \"// stays\" }\n/// `/*`\n/// stays.\nfn c() {}\n";
+        assert_eq!(with_fewer_comments(source), expected);
+        assert_eq!(with_fewer_comments("///* a\n/// b\nfn c() {}"), "/**\n* a\n b\n*/\nfn c() {}");
     }
 
     #[test]

@@ -198,10 +198,11 @@ fn library_file() -> String {
     format!("{}headstart{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
 }
 
-/// A name that changes with the version, the compiler and every source file.
+/// A name that changes with the version, the compiler and every source file of the prelude's.
 fn key(source: &Path, compiler: &str) -> Result<String, String> {
     let mut hasher = DefaultHasher::new();
-    compiler.hash(&mut hasher);
+    // How the facade is made, too.
+    (compiler, include_str!("skeleton.rs"), include_str!("template.rs")).hash(&mut hasher);
     let mut files = vec![source.join("Cargo.toml"), source.join("Cargo.lock")];
     for folder in ["src", "kernel/frame/src", "weights"].map(|folder| source.join(folder)) {
         list_files(&folder, &mut files)?;
