@@ -40,9 +40,10 @@ fn main() -> headstart::Result<()> {
     let begin = Instant::now();
     while times.len() < LEAST || begin.elapsed().as_secs_f64() < SECONDS {
         let begin = Instant::now();
+        let tape = GradientTape::new();
         let y = base.forward(&x, mode)?;
         if mode == Mode::Training {
-            y.sqr()?.sum_all()?.backward()?;
+            tape.gradient(&y.sqr()?.sum_all()?)?;
         }
         device().synchronize()?;
         times.push(begin.elapsed().as_secs_f64());

@@ -43,7 +43,7 @@ impl Activation {
             Activation::Linear => x.clone(),
             Activation::Relu | Activation::Relu6 if is_near(x) => {
                 let most = if self == Activation::Relu6 { 6.0 } else { f32::INFINITY };
-                x.contiguous()?.apply_op1(ops::Relu { most })?
+                ops::apply1(&x.contiguous()?, ops::Relu { most })?
             }
             // candle's own gives a gradient at 0 too, and at 6.
             Activation::Relu => x.gt(0f32)?.where_cond(x, &x.zeros_like()?)?,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
 use crate::device::is_near;
-use crate::ops::{After, AtOnce, Conv, Kernels, Winograd};
+use crate::ops::{After, AtOnce, Conv, Kernels, Winograd, apply2, apply3};
 use crate::{Error, Result};
 
 /// What surrounds the picture while a window slides over it.
@@ -191,8 +191,8 @@ impl Built {
             bias if !learns && Kernels::suit(&conv, kernel) => {
                 self.quick(x, kernel, conv, After { bias, relu: conv.relu, ..After::default() })?
             }
-            Some(bias) => x.apply_op3(kernel, &bias, conv)?,
-            None => x.apply_op2(kernel, conv)?,
+            Some(bias) => apply3(x, kernel, &bias, conv)?,
+            None => apply2(x, kernel, conv)?,
         };
         if conv.relu { Ok(y) } else { self.config.activation.apply(&y) }
     }

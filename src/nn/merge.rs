@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Build, Context, Layer, LayerConfig, Mode};
 use crate::device::is_near;
-use crate::ops::Plus;
+use crate::ops::{Plus, apply2};
 use crate::{Error, Result};
 
 /// The sum of all inputs, which have one shape: the end of a residual block.
@@ -73,7 +73,7 @@ impl Layer for Sum {
         let mut sum = inputs[0].clone();
         for other in &inputs[1..] {
             sum = match is_near(&sum) {
-                true => sum.contiguous()?.apply_op2(&other.contiguous()?, Plus { relu: false })?,
+                true => apply2(&sum.contiguous()?, &other.contiguous()?, Plus { relu: false })?,
                 false => (sum + *other)?,
             };
         }
@@ -82,7 +82,7 @@ impl Layer for Sum {
 
     fn forward_rectified(&self, inputs: &[&Tensor], _: Mode) -> Result<Option<Tensor>> {
         let &[a, b] = inputs else { return Ok(None) };
-        let sum = || a.contiguous()?.apply_op2(&b.contiguous()?, Plus { relu: true });
+        let sum = || apply2(&a.contiguous()?, &b.contiguous()?, Plus { relu: true });
         Ok(is_near(a).then(sum).transpose()?)
     }
 

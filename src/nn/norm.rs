@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
 use crate::Result;
 use crate::device::is_near;
-use crate::ops::{BatchNorm, ScaleShift};
+use crate::ops::{BatchNorm, ScaleShift, apply3};
 
 /// Normalises each channel, then scales and shifts it.
 ///
@@ -99,7 +99,7 @@ impl Built {
         if is_near(x) {
             let op = BatchNorm { epsilon: self.config.epsilon as f32, relu, found: Arc::default() };
             let found = op.found.clone();
-            let y = x.contiguous()?.apply_op3(&gamma, &beta, op)?;
+            let y = apply3(&x.contiguous()?, &gamma, &beta, op)?;
             if let Some(found) = found.get() {
                 let vector = |values: &Vec<f32>| Tensor::from_slice(values, values.len(), x.device());
                 self.keep(&vector(&found.mean)?, &vector(&found.variance)?)?;
@@ -145,7 +145,7 @@ impl Layer for Built {
         }
         let (scale, shift) = self.at_rest(mode)?;
         match is_near(x) {
-            true => Ok(x.contiguous()?.apply_op3(&scale, &shift, ScaleShift)?),
+            true => Ok(apply3(&x.contiguous()?, &scale, &shift, ScaleShift)?),
             false => self.transform(x, &scale, &shift),
         }
     }

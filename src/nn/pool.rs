@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::conv::window_output;
 use super::{Build, Context, Conv2D, Initializer, Layer, LayerConfig, Mode, Padding};
 use crate::device::is_near;
-use crate::ops::MaxPool;
+use crate::ops::{MaxPool, apply1};
 use crate::{Error, Result};
 
 /// The largest value in each window.
@@ -69,7 +69,7 @@ impl Layer for Max {
 
     fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
         let x = inputs[0].contiguous()?;
-        Ok(if is_near(&x) { x.apply_op1(self.op)? } else { self.op.far(&x)? })
+        Ok(if is_near(&x) { apply1(&x, self.op)? } else { self.op.far(&x)? })
     }
 
     fn output_shape(&self) -> &[usize] {

@@ -1,12 +1,13 @@
 //! Batch normalisation on the CPU in few passes, with its gradient (Ioffe and Szegedy 2015).
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::relu::{rectified, relu_gradient};
-use super::slices::{contiguous, made, sum_of, values};
+use super::relu::rectified;
+use super::slices::{contiguous, made, made_by_channel, sum_of, sums_of, values};
 
 /// Normalises each channel of `[N, C, …]` by the batch's own mean and variance, scales by gamma and
 /// shifts by beta, then takes the ReLU if so told: for [`Tensor::apply_op3`] with gamma and beta, each `[C]`.
@@ -63,24 +64,21 @@ impl CustomOp3 for BatchNorm {
         let (x, gamma, beta) = (contiguous(x, xl)?, contiguous(gamma, gl)?, contiguous(beta, bl)?);
         let (channels, pixels) = sides(xl.shape())?;
         let count = (x.len() / channels.max(1)) as f32;
-        let (mean, variance): (Vec<f32>, Vec<f32>) = (0..channels)
-            .into_par_iter()
-            .map(|channel| {
-                let maps = maps(x, channel, channels, pixels);
-                let mean = maps.clone().map(|map| sum_of(map, map, |value, _| value)).sum::<f32>() / count;
-                let squares = maps.map(|map| sum_of(map, map, |value, _| (value - mean) * (value - mean)));
-                (mean, squares.sum::<f32>() / count)
-            })
-            .unzip();
-        let output = made(x.len(), pixels, |at, map| {
-            let channel = at % channels;
-            let scale = gamma[channel] / (variance[channel] + self.epsilon).sqrt();
-            let (mean, beta) = (mean[channel], beta[channel]);
-            x[map].iter().map(move |x| {
-                let value = (x - mean) * scale + beta;
-                if self.relu { rectified(value) } else { value }
-            })
+        let (output, found) = made_by_channel(x.len(), channels, pixels, |channel| {
+            let maps = maps(x, channel, channels, pixels);
+            let mean = maps.clone().map(|map| sum_of(map, map, |value, _| value)).sum::<f32>() / count;
+            let squares = maps.map(|map| sum_of(map, map, |value, _| (value - mean) * (value - mean)));
+            let variance = squares.sum::<f32>() / count;
+            let (scale, beta) = (gamma[channel] / (variance + self.epsilon).sqrt(), beta[channel]);
+            let values = move |map: Range<usize>| {
+                x[map].iter().map(move |x| {
+                    let value = (x - mean) * scale + beta;
+                    if self.relu { rectified(value) } else { value }
+                })
+            };
+            ((mean, variance), values)
         });
+        let (mean, variance) = found.into_iter().unzip();
         let _ = self.found.set(BatchStatistics { mean, variance });
         Ok((CpuStorage::F32(output), xl.shape().clone()))
     }
@@ -89,44 +87,42 @@ impl CustomOp3 for BatchNorm {
         &self,
         x: &Tensor,
         gamma: &Tensor,
+        beta: &Tensor,
         _: &Tensor,
-        output: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let Some(BatchStatistics { mean, variance }) = self.found.get() else {
             bail!("batch normalisation: there was no forward pass");
         };
-        let gradient = match self.relu {
-            true => relu_gradient(output, gradient, f32::INFINITY)?,
-            false => gradient.contiguous()?,
-        };
-        let (x_values, g, gamma_values) = (values(x)?, values(&gradient)?, values(gamma)?);
+        let gradient = gradient.contiguous()?;
+        let (x_values, g, gamma, beta) = (values(x)?, values(&gradient)?, values(gamma)?, values(beta)?);
+        let (x_values, g) = (&*x_values, &*g);
         let (channels, pixels) = sides(x.shape())?;
         let count = (x_values.len() / channels.max(1)) as f32;
-        let root = |channel: usize| 1.0 / (variance[channel] + self.epsilon).sqrt();
-        let (of_gamma, of_beta): (Vec<f32>, Vec<f32>) = (0..channels)
-            .into_par_iter()
-            .map(|channel| {
-                let (x, g) =
-                    (maps(&x_values, channel, channels, pixels), maps(&g, channel, channels, pixels));
-                let mean = mean[channel];
-                let products = x.zip(g.clone()).map(|(x, g)| sum_of(x, g, |x, g| (x - mean) * g));
-                let sums = g.map(|g| sum_of(g, g, |g, _| g));
-                (products.sum::<f32>() * root(channel), sums.sum::<f32>())
-            })
-            .unzip();
-        let of_input = x.track_op().then(|| {
-            let result = made(x_values.len(), pixels, |at, map| {
-                let channel = at % channels;
-                let (mean, root) = (mean[channel], root(channel));
-                let scale = gamma_values[channel] * root;
-                let (of_beta, of_gamma) = (of_beta[channel] / count, of_gamma[channel] / count * root);
+        // Without a gradient of the input, the sums alone.
+        let made = if x.track_op() { x_values.len() } else { 0 };
+        let (of_input, sums) = made_by_channel(made, channels, pixels, |channel| {
+            let (mean, root) = (mean[channel], (variance[channel] + self.epsilon).sqrt());
+            let (scale, beta) = (gamma[channel] / root, beta[channel]);
+            // Before the ReLU, which was on where the output was above 0.
+            let before = move |x: f32, g: f32| {
+                if !self.relu || (x - mean) * scale + beta > 0.0 { g } else { 0.0 }
+            };
+            let pairs = maps(x_values, channel, channels, pixels).zip(maps(g, channel, channels, pixels));
+            let [of_gamma, of_beta] = pairs
+                .map(|(x, g)| sums_of(x, g, |x, g| [(x - mean) * before(x, g), before(x, g)]))
+                .fold([0.0; 2], |[a, b], [c, d]| [a + c, b + d]);
+            let (of_gamma, mean_gradient) = (of_gamma / root, of_beta / count);
+            let along = of_gamma / count / root;
+            let values = move |map: Range<usize>| {
                 let pairs = x_values[map.clone()].iter().zip(&g[map]);
-                pairs.map(move |(x, g)| scale * (g - of_beta - (x - mean) * of_gamma))
-            });
-            Tensor::from_vec(result, x.shape(), x.device())
+                pairs.map(move |(x, g)| scale * (before(*x, *g) - mean_gradient - (x - mean) * along))
+            };
+            ((of_gamma, of_beta), values)
         });
-        let vector = |values| Tensor::from_vec(values, channels, x.device()).map(Some);
+        let of_input = x.track_op().then(|| Tensor::from_vec(of_input, x.shape(), x.device()));
+        let (of_gamma, of_beta) = sums.into_iter().unzip();
+        let vector = |values: Vec<f32>| Tensor::from_vec(values, channels, x.device()).map(Some);
         Ok((of_input.transpose()?, vector(of_gamma)?, vector(of_beta)?))
     }
 }

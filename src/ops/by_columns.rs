@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::after::Epilogue;
 use super::scratch::with_buffers;
+use super::slices::Shared;
 use super::windows::Windows;
 
 /// Columns of a tile take about this many numbers, half of a common second-level cache.
@@ -270,20 +271,6 @@ struct Columns<'a> {
 
 fn zeroed(count: usize) -> Vec<f32> {
     vec![0.0; count]
-}
-
-/// Tasks write to places of their own.
-pub(super) struct Shared(pub(super) *mut f32);
-
-// SAFETY: who uses it promises that no two tasks write to one place.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    /// # Safety
-    /// Inside the allocation.
-    pub(super) unsafe fn at(&self, offset: usize) -> *mut f32 {
-        unsafe { self.0.add(offset) }
-    }
 }
 
 /// `target (+)= a · b` for `[rows, columns, inner]`; each matrix with its strides, the target's rows

@@ -1,5 +1,6 @@
 //! The plain numbers below a tensor on the CPU.
 
+use std::mem::MaybeUninit;
 use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
@@ -39,6 +40,20 @@ impl<S: Deref<Target = Storage>> Deref for Values<S> {
     }
 }
 
+/// Tasks write to places of their own.
+pub(super) struct Shared(pub(super) *mut f32);
+
+// SAFETY: who uses it promises that no two tasks write to one place.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// # Safety
+    /// Inside the allocation.
+    pub(super) unsafe fn at(&self, offset: usize) -> *mut f32 {
+        unsafe { self.0.add(offset) }
+    }
+}
+
 /// So many numbers, made in parallel, a chunk of some at a time, without writing zeros first.
 pub(crate) fn made<I: ExactSizeIterator<Item = f32>>(
     count: usize,
@@ -58,20 +73,58 @@ pub(crate) fn made<I: ExactSizeIterator<Item = f32>>(
     made
 }
 
+/// The numbers of `[N, C, …]`, made in parallel, a channel at a time so that it stays in the cache,
+/// and what was found of each: `of` a channel gives that, and then the values of a map that lies so.
+pub(crate) fn made_by_channel<T: Send, I: ExactSizeIterator<Item = f32>, F: Fn(Range<usize>) -> I>(
+    count: usize,
+    channels: usize,
+    pixels: usize,
+    of: impl Fn(usize) -> (T, F) + Sync,
+) -> (Vec<f32>, Vec<T>) {
+    let mut made = Vec::with_capacity(count);
+    let target = Shared(made.as_mut_ptr());
+    let of_channel = |channel| {
+        let (found, values) = of(channel);
+        for start in (channel * pixels..count).step_by((channels * pixels).max(1)) {
+            let values = values(start..start + pixels);
+            assert_eq!(values.len(), pixels);
+            // SAFETY: the map lies within the vector's capacity, and no other task writes there.
+            let map = unsafe { std::slice::from_raw_parts_mut(target.at(start).cast(), pixels) };
+            map.iter_mut().zip(values).for_each(|(place, value)| _ = MaybeUninit::write(place, value));
+        }
+        found
+    };
+    let found = (0..channels).into_par_iter().map(of_channel).collect();
+    // SAFETY: every map of every channel was written, value by value.
+    unsafe { made.set_len(count) };
+    (made, found)
+}
+
 /// The sum of `f` over pairs of values, in sixteen lanes: quick, and more exact than one sum.
 #[inline(always)]
 pub(crate) fn sum_of(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let [sum] = sums_of(a, b, |a, b| [f(a, b)]);
+    sum
+}
+
+/// Several sums at once.
+#[inline(always)]
+pub(crate) fn sums_of<const N: usize>(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> [f32; N]) -> [f32; N] {
     const LANES: usize = 16;
-    let mut lanes = [0f32; LANES];
+    let mut lanes = [[0f32; LANES]; N];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
-    let rest: f32 = rest.map(|(a, b)| f(*a, *b)).sum();
+    let mut rest = [0f32; N];
+    for (a, b) in a_chunks.remainder().iter().zip(b_chunks.remainder()) {
+        let values = f(*a, *b);
+        (0..N).for_each(|sum| rest[sum] += values[sum]);
+    }
     for (a, b) in a_chunks.zip(b_chunks) {
         for lane in 0..LANES {
-            lanes[lane] += f(a[lane], b[lane]);
+            let values = f(a[lane], b[lane]);
+            (0..N).for_each(|sum| lanes[sum][lane] += values[sum]);
         }
     }
-    lanes.iter().sum::<f32>() + rest
+    std::array::from_fn(|sum| lanes[sum].iter().sum::<f32>() + rest[sum])
 }
 
 /// The sum of each channel of `[N, C, …]`.

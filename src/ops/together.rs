@@ -6,8 +6,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::after::Epilogue;
-use super::by_columns::{Shared, product_at};
+use super::by_columns::product_at;
 use super::scratch::with_buffers;
+use super::slices::Shared;
 use super::windows::Windows;
 
 /// Fewer output pixels than these are small.

@@ -8,6 +8,7 @@ use super::Compiled;
 use crate::chart::Chart;
 use crate::data::{Batch, Dataset, IntoDataset};
 use crate::nn::{Mode, Model};
+use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
 
 const LOWEST: f64 = 1e-7;
@@ -88,6 +89,7 @@ impl Model {
                 let rate = LOWEST * (HIGHEST / LOWEST).powf(step as f64 / (STEPS - 1) as f64);
                 compiled.optimizer.set_learning_rate(rate)?;
                 let targets = compiled.targets(self, &y)?;
+                let tape = GradientTape::new();
                 let linear = self.forward_linear(&x, Mode::Training)?;
                 let loss = compiled.judge(self, linear, targets, weights.as_ref())?.loss;
                 let value = f64::from(loss.to_scalar::<f32>()?);
@@ -103,7 +105,7 @@ impl Model {
                 if curve.losses.len() == STEPS {
                     return Ok(curve);
                 }
-                compiled.optimizer.step(&trainable, &loss.backward()?)?;
+                compiled.optimizer.step(&trainable, &tape.gradient(&loss)?)?;
             }
         }
     }

@@ -16,6 +16,7 @@ use super::recover::Keeper;
 use super::{Compiled, History};
 use crate::data::{Batch, Dataset, IntoDataset};
 use crate::nn::{Model, Param};
+use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
 
 /// How to fit: `Fit::epochs(10)`, and what else is to be other than Keras has it.
@@ -311,12 +312,15 @@ impl Run<'_> {
         self.tell(|callback, training| callback.on_epoch_begin(training))?;
         let rate = self.training.learning_rate();
         let mut means = Means::new(self.training.compiled);
-        for batch in data.epoch()? {
+        let mut batches = data.epoch()?;
+        loop {
             check_interrupt()?;
-            let batch = batch?;
+            let tape = GradientTape::new();
+            let Some(batch) = batches.next().transpose()? else { break };
             let size = batch.0.y.dim(0)?;
-            self.batch(batch, &mut means).map_err(|error| error.with_batch(size))?;
+            self.batch(batch, tape, &mut means).map_err(|error| error.with_batch(size))?;
         }
+        drop(batches);
         let mut row = means.row("");
         if let Some(validation) = data.validation() {
             row.extend(validation.measure(self.training.compiled)?.row("val_"));
@@ -328,7 +332,12 @@ impl Run<'_> {
     }
 
     /// One step.
-    fn batch(&mut self, (batch, linear): (Batch, Tensor), means: &mut Means) -> Result<()> {
+    fn batch(
+        &mut self,
+        (batch, linear): (Batch, Tensor),
+        tape: GradientTape,
+        means: &mut Means,
+    ) -> Result<()> {
         let (model, compiled) = (self.training.model, &mut *self.training.compiled);
         let targets = compiled.targets(model, &batch.y)?;
         let weights = weigh(&targets, batch.weights, self.class_weight)?;
@@ -338,7 +347,7 @@ impl Run<'_> {
             let (epoch, batch) = self.progress.position();
             return Err(Error::NotFinite { loss: value, epoch, batch: batch + 1 });
         }
-        compiled.optimizer.step(&self.params, &judged.loss.backward()?)?;
+        compiled.optimizer.step(&self.params, &tape.gradient(&judged.loss)?)?;
         means.add(value, &judged)?;
         self.training.row = means.row("");
         self.progress.batch_ends(&self.training.row);

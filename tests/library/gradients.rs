@@ -1,6 +1,8 @@
 //! Our own ops against candle's, against their definition and against finite differences.
 
+use headstart::candle_core::backprop::GradStore;
 use headstart::candle_core::{Result, Tensor, Var};
+use headstart::nn::Param;
 use headstart::ops::{BatchNorm, Conv, Plus, Relu, ScaleShift};
 use headstart::prelude::*;
 
@@ -209,4 +211,94 @@ fn scale_and_shift_are_those_of_each_channel() {
     let expected = expected.broadcast_add(&shift.reshape((1, 3, 1, 1)).unwrap()).unwrap();
     assert!(difference(&f(std::slice::from_ref(&x)).unwrap(), &expected) < 1e-6);
     assert_gradients("scale and shift", &f, &[x], 0.5);
+}
+
+/// A model's gradients by candle's graph, and by a tape.
+fn both_ways(model: &Model, x: &Tensor) -> headstart::Result<[Vec<Tensor>; 2]> {
+    let loss = || -> headstart::Result<Tensor> { Ok(model.forward(x, Mode::Training)?.sqr()?.sum_all()?) };
+    let of = |gradients: &GradStore| {
+        let named = |param: &Param| gradients.get(param.var()).cloned();
+        model.trainable_params().iter().map(named).collect::<Option<Vec<_>>>().expect("each has one")
+    };
+    let plain = of(&loss()?.backward()?);
+    let tape = GradientTape::new();
+    let loss = loss()?;
+    Ok([plain, of(&tape.gradient(&loss)?)])
+}
+
+#[test]
+fn a_tape_gives_candles_gradients() -> headstart::Result<()> {
+    let x = values(1, &[2, 3, 64, 64]);
+    let check = |name: &str, model: &Model| -> headstart::Result<()> {
+        let [plain, taped] = both_ways(model, &x)?;
+        let largest = |gradient: &Tensor| flat(gradient).iter().fold(0f32, |a, v| a.max(v.abs()));
+        let most = plain.iter().map(largest).fold(0f32, f32::max);
+        for (param, (plain, taped)) in model.trainable_params().iter().zip(plain.iter().zip(&taped)) {
+            // A shift before another normalisation has no gradient but roundings.
+            let off = largest(&(taped - plain)?) / (largest(plain) + 1e-2 * most);
+            assert!(off < 1e-5, "{name}, {}: off by {off}", param.name());
+        }
+        Ok(())
+    };
+    let convolutions = sequential![
+        Input::new((3, 64, 64)),
+        Conv2D::new(8, 3).activation(Relu),
+        MaxPooling2D::new(2),
+        Conv2D::new(8, 3).activation(Activation::Silu),
+        Flatten,
+        Dense::new(2)
+    ]?;
+    check("convolutions", &convolutions)?;
+    for (name, network) in [
+        ("ResNet50", ResNet50::new(Weights::Random(0))),
+        ("EfficientNetB0", EfficientNetB0::new(Weights::Random(0))),
+    ] {
+        let base = network.include_top(false).input_shape((3, 64, 64)).build()?;
+        let model =
+            sequential![&base, GlobalAveragePooling2D, Dense::new(8).activation(Relu), Dense::new(2)]?;
+        check(name, &model)?;
+        // The statistics stand, and the first blocks do not learn.
+        base.freeze();
+        base.unfreeze_from(-40)?;
+        check(&format!("{name}, its last layers"), &model)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_tape_goes_through_what_candle_computes_between() {
+    // One value of candle's goes into two ops, and one op's output into candle's and an op again.
+    let (a, b) =
+        (Var::from_tensor(&values(1, &[2, 5])).unwrap(), Var::from_tensor(&values(2, &[2, 5])).unwrap());
+    let loss = |a: &Tensor, b: &Tensor| {
+        let product = (a * b)?;
+        let relu = |x: &Tensor| Activation::Relu.apply(x).map_err(headstart::candle_core::Error::wrap);
+        let (up, down) = (relu(&product)?, relu(&product.neg()?)?);
+        let sum = (relu(&(&up + &down)?)? * &up)?;
+        (sum + product)?.sum_all()
+    };
+    let plain = loss(&a, &b).unwrap().backward().unwrap();
+    let tape = GradientTape::new();
+    let taped = tape.gradient(&loss(&a, &b).unwrap()).unwrap();
+    for variable in [&a, &b] {
+        assert!(difference(taped.get(variable).unwrap(), plain.get(variable).unwrap()) < 1e-6);
+    }
+}
+
+#[test]
+fn tapes_lie_within_tapes_and_end() {
+    let x = Var::from_tensor(&values(1, &[4])).unwrap();
+    let square = |x: &Tensor| Activation::Relu.apply(x).unwrap().sqr().unwrap().sum_all().unwrap();
+    let outer = GradientTape::new();
+    let loss = square(&x);
+    let inner = GradientTape::new();
+    let within = flat(inner.gradient(&square(&x)).unwrap().get(&x).unwrap());
+    // As where a cell gives a variable anew: the new value is there before the old one goes.
+    let old = GradientTape::new();
+    let new = GradientTape::new();
+    drop(old);
+    assert_eq!(flat(new.gradient(&square(&x)).unwrap().get(&x).unwrap()), within);
+    assert_eq!(flat(outer.gradient(&loss).unwrap().get(&x).unwrap()), within);
+    // Without a tape, candle's graph.
+    assert_eq!(flat(square(&x).backward().unwrap().get(&x).unwrap()), within);
 }

@@ -19,9 +19,9 @@ use rayon::prelude::*;
 
 use super::Conv;
 use super::after::{After, Epilogue};
-use super::by_columns::{Shared, product_at};
+use super::by_columns::product_at;
 use super::scratch::with_buffers;
-use super::slices::{contiguous, values};
+use super::slices::{Shared, contiguous, values};
 use transform::{KernelsSeen, LANES, Made, PLACES, Seen, Sizes};
 
 /// Squares of a task, at most.

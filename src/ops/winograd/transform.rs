@@ -11,7 +11,7 @@ use pulp::NullaryFnOnce;
 
 use crate::ops::Conv;
 use crate::ops::after::Epilogue;
-use crate::ops::by_columns::Shared;
+use crate::ops::slices::Shared;
 
 /// Outputs of a square in each direction.
 const OUT: usize = 4;
