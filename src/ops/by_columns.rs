@@ -7,21 +7,60 @@ use std::ops::Range;
 use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
+use super::Conv;
 use super::after::Epilogue;
 use super::scratch::with_buffers;
-use super::slices::Shared;
+use super::slices::{Shared, made};
 use super::windows::Windows;
 
 /// Columns of a tile take about this many numbers, half of a common second-level cache.
 const TILE: usize = 1 << 17;
 /// Fewer output pixels than these do not fill the registers of a matrix product.
 const NARROWEST: usize = 128;
-/// Input channels whose gradient is one task, and output channels likewise.
-const CHANNELS: usize = 32;
+/// Output channels of a task, where tasks are few.
+const FILTERS: usize = 32;
+/// Input channels whose gradient is one task: whole registers of a matrix product.
+const CHANNELS: usize = 64;
 /// Tasks that keep the cores of a common machine busy.
 const ENOUGH: usize = 16;
 /// Partial sums of a weight's gradient take at most this many numbers.
 const PARTIALS: usize = 1 << 23;
+
+/// Windows of one pixel that do not touch: a convolution of those pixels alone.
+impl Windows {
+    /// That convolution, if this is one.
+    fn pointwise(&self) -> Option<Windows> {
+        let apart = self.window == [1, 1] && self.conv.stride > 1 && self.conv.before == [0, 0];
+        let inside = (0..2).all(|side| (self.conv.output[side] - 1) * self.conv.stride < self.input[side]);
+        let conv = Conv { stride: 1, ..self.conv };
+        (apart && inside).then_some(Windows { conv, input: self.conv.output, ..*self })
+    }
+
+    /// The pixels that are seen.
+    fn seen(&self, x: &[f32]) -> Vec<f32> {
+        let (width, stride) = (self.conv.output[1], self.conv.stride);
+        let count = self.pictures * self.conv.groups * self.inputs * self.output_pixels();
+        made(count, self.output_pixels(), |map, _| {
+            let x = &x[map * self.input_pixels()..][..self.input_pixels()];
+            (0..self.output_pixels())
+                .map(move |at| x[at / width * stride * self.input[1] + at % width * stride])
+        })
+    }
+
+    /// Their gradients, nothing between them.
+    fn spread(&self, gradient: &[f32]) -> Vec<f32> {
+        let [_, width] = self.conv.output;
+        let mut result = zeroed(gradient.len() / self.output_pixels().max(1) * self.input_pixels());
+        let maps = result.par_chunks_mut(self.input_pixels());
+        maps.zip(gradient.par_chunks(self.output_pixels())).for_each(|(map, gradient)| {
+            let rows = map.chunks_mut(self.input[1]).step_by(self.conv.stride);
+            for (row, gradient) in rows.zip(gradient.chunks(width)) {
+                row.iter_mut().step_by(self.conv.stride).zip(gradient).for_each(|(to, value)| *to = *value);
+            }
+        });
+        result
+    }
+}
 
 impl Windows {
     /// Output rows, a tile at a time, for columns of so many numbers.
@@ -44,6 +83,9 @@ impl Windows {
     }
 
     pub(super) fn forward(&self, x: &[f32], w: &[f32], epilogue: &Epilogue) -> Vec<f32> {
+        if let Some(pointwise) = self.pointwise() {
+            return pointwise.forward(&self.seen(x), w, epilogue);
+        }
         if self.are_small() {
             return self.forward_together(x, w, epilogue);
         }
@@ -52,7 +94,7 @@ impl Windows {
         let tiles = self.tiles(column);
         // Where one picture makes too few tasks, the filters are parted too.
         let tasks = self.pictures * self.conv.groups * tiles.len();
-        let parts = Self::blocks(filters, if tasks >= ENOUGH { filters } else { CHANNELS });
+        let parts = Self::blocks(filters, if tasks >= ENOUGH { filters } else { FILTERS });
         let target = Shared(output.as_mut_ptr());
         let tasks: Vec<(usize, &Range<usize>, &Range<usize>)> = (0..self.pictures * self.conv.groups)
             .flat_map(|at| tiles.iter().map(move |tile| (at, tile)))
@@ -92,6 +134,9 @@ impl Windows {
 
     /// The gradient of the input, from the kernels and the output's gradient.
     pub(super) fn input_gradient(&self, w: &[f32], gradient: &[f32]) -> Vec<f32> {
+        if let Some(pointwise) = self.pointwise() {
+            return self.spread(&pointwise.input_gradient(w, gradient));
+        }
         if self.are_small() {
             return self.input_gradient_together(w, gradient);
         }
@@ -143,6 +188,9 @@ impl Windows {
 
     /// The gradient of the kernels, from the input and the output's gradient.
     pub(super) fn kernel_gradient(&self, x: &[f32], gradient: &[f32]) -> Vec<f32> {
+        if let Some(pointwise) = self.pointwise() {
+            return pointwise.kernel_gradient(&self.seen(x), gradient);
+        }
         if self.are_small() {
             return self.kernel_gradient_together(x, gradient);
         }

@@ -22,29 +22,26 @@ pub struct MaxPool {
 }
 
 impl MaxPool {
-    /// For each output of one feature map, where in the map its first maximum lies.
-    fn maxima<'a>(&'a self, map: &'a [f32], [height, width]: [usize; 2]) -> impl Iterator<Item = usize> + 'a {
-        let span = move |index: usize, axis: usize, length: usize| {
-            let start = (index * self.stride) as isize - self.before[axis] as isize;
-            let end = (start + self.size as isize).min(length as isize) as usize;
-            start.max(0) as usize..end
-        };
-        (0..self.output[0]).flat_map(move |row| {
-            let rows = span(row, 0, height);
-            (0..self.output[1]).map(move |column| {
-                let columns = span(column, 1, width);
-                let mut best = rows.start * width + columns.start;
-                for y in rows.clone() {
-                    for at in y * width + columns.start..y * width + columns.end {
-                        // A NaN wins, so that it is seen.
-                        if map[at] > map[best] || map[at].is_nan() {
-                            best = at;
-                        }
-                    }
+    /// What a row of outputs sees: outputs that have a pixel of the window inside the map, and where
+    /// in the map the first of these pixels lies; a `stride` further on the next.
+    #[inline(always)]
+    fn each_line(
+        &self,
+        row: usize,
+        [height, width]: [usize; 2],
+        mut visit: impl FnMut(std::ops::Range<usize>, usize),
+    ) {
+        let MaxPool { size, stride, before, output: [_, columns] } = *self;
+        let top = (row * stride).saturating_sub(before[0]);
+        for y in top..(row * stride + size).saturating_sub(before[0]).min(height) {
+            for offset in 0..size {
+                let first = before[1].saturating_sub(offset).div_ceil(stride);
+                let end = (width + before[1]).saturating_sub(offset).div_ceil(stride).min(columns);
+                if first < end {
+                    visit(first..end, y * width + first * stride + offset - before[1]);
                 }
-                best
-            })
-        })
+            }
+        }
     }
 
     /// The same of candle's operations, with the same gradient, for any device.
@@ -109,27 +106,17 @@ impl NullaryFnOnce for Largest<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let MaxPool { size, stride, before, output: [_, columns] } = *self.pool;
-        let [height, width] = self.sides;
-        for (row, output) in self.output.chunks_exact_mut(columns).enumerate() {
+        let Largest { pool, map, sides, output } = self;
+        for (row, output) in output.chunks_exact_mut(pool.output[1]).enumerate() {
             output.fill(f32::NEG_INFINITY);
-            let top = (row * stride).saturating_sub(before[0]);
-            for y in top..(row * stride + size).saturating_sub(before[0]).min(height) {
-                for offset in 0..size {
-                    let first = before[1].saturating_sub(offset).div_ceil(stride);
-                    let end = (width + before[1]).saturating_sub(offset).div_ceil(stride).min(columns);
-                    if first >= end {
-                        continue;
-                    }
-                    let line = &self.map[y * width + first * stride + offset - before[1]..(y + 1) * width];
-                    let output = &mut output[first..end];
-                    match stride {
-                        1 => larger::<1>(output, line, stride),
-                        2 => larger::<2>(output, line, stride),
-                        _ => larger::<0>(output, line, stride),
-                    }
+            pool.each_line(row, sides, |outputs, from| {
+                let (output, line) = (&mut output[outputs], &map[from..]);
+                match pool.stride {
+                    1 => larger::<1>(output, line, 1),
+                    2 => larger::<2>(output, line, 2),
+                    stride => larger::<0>(output, line, stride),
                 }
-            }
+            });
         }
     }
 }
@@ -143,6 +130,62 @@ fn larger<const KNOWN: usize>(output: &mut [f32], line: &[f32], stride: usize) {
         let value = line[at * stride];
         // A NaN wins, so that it is seen.
         output[at] = if value > output[at] || value.is_nan() { value } else { output[at] };
+    }
+}
+
+/// Adds the gradient of each output of one map to its first maximum, a whole row of them at a time.
+struct ToLargest<'a> {
+    pool: &'a MaxPool,
+    map: &'a [f32],
+    sides: [usize; 2],
+    gradient: &'a [f32],
+    result: &'a mut [f32],
+}
+
+impl NullaryFnOnce for ToLargest<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let ToLargest { pool, map, sides, gradient, result } = self;
+        let columns = pool.output[1];
+        let (mut largest, mut places) = (vec![0f32; columns], vec![0u32; columns]);
+        for (row, gradient) in gradient.chunks_exact(columns).enumerate() {
+            largest.fill(f32::NEG_INFINITY);
+            places.fill(u32::MAX);
+            pool.each_line(row, sides, |outputs, from| {
+                let (largest, places) = (&mut largest[outputs.clone()], &mut places[outputs]);
+                match pool.stride {
+                    1 => larger_at::<1>(largest, places, map, from, 1),
+                    2 => larger_at::<2>(largest, places, map, from, 2),
+                    stride => larger_at::<0>(largest, places, map, from, stride),
+                }
+            });
+            for (place, gradient) in places.iter().zip(gradient) {
+                result[*place as usize] += gradient;
+            }
+        }
+    }
+}
+
+/// As [`larger`], and where it lies.
+#[inline(always)]
+fn larger_at<const KNOWN: usize>(
+    largest: &mut [f32],
+    places: &mut [u32],
+    map: &[f32],
+    from: usize,
+    stride: usize,
+) {
+    let stride = if KNOWN == 0 { stride } else { KNOWN };
+    let count = largest.len();
+    let (places, line) = (&mut places[..count], &map[from..][..(count - 1) * stride + 1]);
+    for at in 0..count {
+        let value = line[at * stride];
+        // The first pixel is the place even if it is the least of all numbers.
+        let wins = (value > largest[at]) | value.is_nan() | (places[at] == u32::MAX);
+        largest[at] = if wins { value } else { largest[at] };
+        places[at] = if wins { (from + at * stride) as u32 } else { places[at] };
     }
 }
 
@@ -187,14 +230,13 @@ impl CustomOp2 for Gradient {
         let (gradient, _) = maps(gradient, gradient_layout)?;
         let mut result = vec![0f32; values.len()];
         let (inputs, outputs) = (sides[0] * sides[1], self.0.output[0] * self.0.output[1]);
+        let arch = pulp::Arch::new();
         result
             .par_chunks_mut(inputs)
             .zip(values.par_chunks(inputs))
             .zip(gradient.par_chunks(outputs))
             .for_each(|((result, map), gradient)| {
-                for (value, at) in gradient.iter().zip(self.0.maxima(map, sides)) {
-                    result[at] += value;
-                }
+                arch.dispatch(ToLargest { pool: &self.0, map, sides, gradient, result });
             });
         Ok((CpuStorage::F32(result), input_layout.shape().clone()))
     }

@@ -15,9 +15,23 @@ use super::windows::Windows;
 const SMALL: usize = 128;
 /// Filters or channels of a task.
 const BLOCK: usize = 128;
+/// Tasks that keep the cores of a common machine busy.
+const ENOUGH: usize = 8;
+/// Fewer pixels, or numbers of a window, are not worth a task.
+const NARROWEST: usize = 128;
+/// Outside the picture.
+const OUTSIDE: u32 = u32::MAX;
 
-fn blocks(count: usize) -> Vec<Range<usize>> {
-    (0..count).step_by(BLOCK).map(|first| first..(first + BLOCK).min(count)).collect()
+/// Blocks of channels, and beside each, where these make too few tasks, so many parts of what the
+/// product is as wide as: `width` numbers in `pieces` that stay whole.
+fn tasks(channels: usize, pieces: usize, width: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    let blocks = channels.div_ceil(BLOCK).max(1);
+    let parts = ENOUGH.div_ceil(blocks).min(width / NARROWEST).clamp(1, pieces.max(1));
+    let part = move |at: usize| at * pieces / parts..(at + 1) * pieces / parts;
+    (0..blocks)
+        .map(|at| at * BLOCK..((at + 1) * BLOCK).min(channels))
+        .flat_map(|block| (0..parts).map(move |at| (block.clone(), part(at))))
+        .collect()
 }
 
 impl Windows {
@@ -43,30 +57,43 @@ impl Windows {
         together
     }
 
+    /// For each pixel of a window, and each output, the pixel of the picture that it sees.
+    fn places(&self) -> Vec<u32> {
+        let mut places = vec![OUTSIDE; self.window_pixels() * self.output_pixels()];
+        self.each_row(1, &(0..self.conv.output[0]), |_, row, at, span| {
+            let Some((row, from)) = row.zip(span.from) else { return };
+            let first = row * self.input[1] + from;
+            for (step, place) in places[at..][span.inside.clone()].iter_mut().enumerate() {
+                *place = (first + step * self.conv.stride) as u32;
+            }
+        });
+        places
+    }
+
     /// The windows of all pictures: a row for each pixel of a window, `[C · window, N, pixels]`.
     fn all_columns(&self, x: &[f32]) -> Vec<f32> {
         if self.is_pointwise() {
             return self.side_by_side(x, self.inputs);
         }
-        let (pixels, all, width) = (self.output_pixels(), self.all_pixels(), self.conv.output[1]);
-        let mut columns = vec![0.0; self.column() * all];
-        let rows = self.window_pixels() * all;
-        columns.par_chunks_mut(rows).enumerate().for_each(|(channel, columns)| {
+        let (pixels, all, window) = (self.output_pixels(), self.all_pixels(), self.window_pixels());
+        let places = self.places();
+        let mut columns = Vec::with_capacity(self.column() * all);
+        let target = Shared(columns.as_mut_ptr());
+        (0..self.inputs).into_par_iter().for_each(|channel| {
             for picture in 0..self.pictures {
                 let x = &x[(picture * self.inputs + channel) * self.input_pixels()..][..self.input_pixels()];
-                self.each_row(1, &(0..self.conv.output[0]), |_, row, at, span| {
-                    // What lies outside stays zero.
-                    let Some((row, from)) = row.zip(span.from) else { return };
-                    let first = at / pixels * all + picture * pixels + at % pixels;
-                    let target = &mut columns[first..first + width][span.inside.clone()];
-                    let source = &x[row * self.input[1] + from..];
-                    target
-                        .iter_mut()
-                        .zip(source.iter().step_by(self.conv.stride))
-                        .for_each(|(to, value)| *to = *value);
-                });
+                for (at, places) in places.chunks(pixels).enumerate() {
+                    let first = (channel * window + at) * all + picture * pixels;
+                    for (pixel, place) in places.iter().enumerate() {
+                        let value = x.get(*place as usize).copied().unwrap_or(0.0);
+                        // SAFETY: each task has a channel of its own.
+                        unsafe { target.at(first + pixel).write(value) };
+                    }
+                }
             }
         });
+        // SAFETY: every pixel of every window was written.
+        unsafe { columns.set_len(self.column() * all) };
         columns
     }
 
@@ -75,22 +102,23 @@ impl Windows {
         let columns = self.all_columns(x);
         let mut output = Vec::with_capacity(self.filters * all);
         let target = Shared(output.as_mut_ptr());
-        blocks(self.filters).into_par_iter().for_each(|block| {
-            with_buffers([block.len() * all, 0], |[made, _]| {
+        tasks(self.filters, self.pictures, all).into_par_iter().for_each(|(block, pictures)| {
+            let width = pictures.len() * pixels;
+            with_buffers([block.len() * width, 0], |[made, _]| {
                 // SAFETY: the buffer has room for the product.
                 unsafe {
                     product_at(
-                        [block.len(), all, column],
-                        (made.as_mut_ptr(), all, 1),
+                        [block.len(), width, column],
+                        (made.as_mut_ptr(), width, 1),
                         (&w[block.start * column..], column, 1),
-                        (&columns, all, 1),
+                        (&columns[pictures.start * pixels..], all, 1),
                     );
                 }
-                for (filter, maps) in block.zip(made.chunks_mut(all)) {
-                    for (picture, map) in maps.chunks_mut(pixels).enumerate() {
+                for (filter, maps) in block.zip(made.chunks_mut(width)) {
+                    for (picture, map) in pictures.clone().zip(maps.chunks_mut(pixels)) {
                         let at = (picture * self.filters + filter) * pixels;
                         epilogue.apply(map, filter, at);
-                        // SAFETY: each task has filters of its own.
+                        // SAFETY: each task has filters of its own, or pictures.
                         unsafe { target.at(at).copy_from_nonoverlapping(map.as_ptr(), pixels) };
                     }
                 }
@@ -103,38 +131,37 @@ impl Windows {
 
     pub(super) fn input_gradient_together(&self, w: &[f32], gradient: &[f32]) -> Vec<f32> {
         let (pixels, all, column) = (self.output_pixels(), self.all_pixels(), self.column());
-        let (window, width) = (self.window_pixels(), self.conv.output[1]);
+        let (window, places) = (self.window_pixels(), self.places());
         let gradient = self.side_by_side(gradient, self.filters);
         let mut result = vec![0.0; self.pictures * self.inputs * self.input_pixels()];
         let target = Shared(result.as_mut_ptr());
-        blocks(self.inputs).into_par_iter().for_each(|block| {
-            let height = block.len() * window;
-            with_buffers([height * all, 0], |[made, _]| {
+        tasks(self.inputs, self.pictures, all).into_par_iter().for_each(|(block, pictures)| {
+            let (height, width) = (block.len() * window, pictures.len() * pixels);
+            with_buffers([height * width, 0], |[made, _]| {
                 // SAFETY: the buffer has room for the product.
                 unsafe {
                     product_at(
-                        [height, all, self.filters],
-                        (made.as_mut_ptr(), all, 1),
+                        [height, width, self.filters],
+                        (made.as_mut_ptr(), width, 1),
                         (&w[block.start * window..], 1, column),
-                        (&gradient, all, 1),
+                        (&gradient[pictures.start * pixels..], all, 1),
                     );
                 }
-                for (picture, channel) in
-                    (0..self.pictures).flat_map(|at| block.clone().map(move |c| (at, c)))
-                {
-                    let first = (picture * self.inputs + channel) * self.input_pixels();
-                    // SAFETY: each task has channels of its own.
-                    let x = unsafe { std::slice::from_raw_parts_mut(target.at(first), self.input_pixels()) };
-                    let made = &made[(channel - block.start) * window * all..];
-                    self.each_row(1, &(0..self.conv.output[0]), |_, row, at, span| {
-                        let Some((row, from)) = row.zip(span.from) else { return };
-                        let source = &made[at / pixels * all + picture * pixels + at % pixels..][..width];
-                        x[row * self.input[1] + from..]
-                            .iter_mut()
-                            .step_by(self.conv.stride)
-                            .zip(&source[span.inside.clone()])
-                            .for_each(|(to, value)| *to += value);
-                    });
+                for (channel, made) in block.zip(made.chunks(window * width)) {
+                    for picture in pictures.clone() {
+                        let first = (picture * self.inputs + channel) * self.input_pixels();
+                        // SAFETY: each task has channels of its own, or pictures.
+                        let x =
+                            unsafe { std::slice::from_raw_parts_mut(target.at(first), self.input_pixels()) };
+                        let made = made.chunks(width).map(|row| &row[(picture - pictures.start) * pixels..]);
+                        for (made, places) in made.zip(places.chunks(pixels)) {
+                            for (value, place) in made.iter().zip(places) {
+                                if let Some(pixel) = x.get_mut(*place as usize) {
+                                    *pixel += value;
+                                }
+                            }
+                        }
+                    }
                 }
             });
         });
@@ -146,14 +173,14 @@ impl Windows {
         let (columns, gradient) = (self.all_columns(x), self.side_by_side(gradient, self.filters));
         let mut result = Vec::with_capacity(self.filters * column);
         let target = Shared(result.as_mut_ptr());
-        blocks(self.filters).into_par_iter().for_each(|block| {
-            // SAFETY: each task has filters of its own.
+        tasks(self.filters, column, column).into_par_iter().for_each(|(block, part)| {
+            // SAFETY: each task has filters of its own, or pixels of their windows.
             unsafe {
                 product_at(
-                    [block.len(), column, all],
-                    (target.at(block.start * column), column, 1),
+                    [block.len(), part.len(), all],
+                    (target.at(block.start * column + part.start), column, 1),
                     (&gradient[block.start * all..], all, 1),
-                    (&columns, 1, all),
+                    (&columns[part.start * all..], 1, all),
                 );
             }
         });

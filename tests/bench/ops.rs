@@ -152,7 +152,10 @@ fn learning(
     throughput: Throughput,
 ) -> headstart::Result<()> {
     let x = Var::from_tensor(&pictures(model)?)?;
-    let step = || model.forward(&x, Mode::Training)?.sum_all()?.backward().map_err(headstart::Error::from);
+    let step = || {
+        let tape = GradientTape::new();
+        tape.gradient(&model.forward(&x, Mode::Training)?.sum_all()?)
+    };
     step()?;
     let mut group = criterion.benchmark_group(group);
     group.throughput(throughput);
