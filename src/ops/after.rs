@@ -2,6 +2,8 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
+use pulp::NullaryFnOnce;
+
 use super::Conv;
 use super::slices::{contiguous, values};
 
@@ -52,27 +54,64 @@ impl Epilogue<'_> {
     }
 
     /// Does it to a row of one filter's outputs, the first of which stands at a place in the whole.
-    #[inline(always)]
     pub(super) fn apply(&self, row: &mut [f32], filter: usize, at: usize) {
-        let (bias, affine) = self.of(filter);
-        if let Some(bias) = bias {
-            row.iter_mut().for_each(|value| *value += bias);
+        if !self.is_nothing() {
+            let (bias, affine) = self.of(filter);
+            let residual = self.residual.map(|residual| &residual[at..at + row.len()]);
+            pulp::Arch::new().dispatch(Apply { row, bias, affine, residual, relu: self.relu });
         }
-        if let Some((scale, shift)) = affine {
-            row.iter_mut().for_each(|value| *value = *value * scale + shift);
-        }
-        if let Some(residual) = self.residual {
-            let residual = &residual[at..at + row.len()];
-            row.iter_mut().zip(residual).for_each(|(value, other)| *value += other);
-        }
-        if self.relu {
-            // So that a NaN stays one.
-            row.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
+    }
+
+    /// What may be done to outputs of several pictures in one row, and what is left to do to each.
+    pub(super) fn parted(self) -> (Self, Self) {
+        match self.residual {
+            None => (self, Epilogue::default()),
+            Some(_) => (
+                Epilogue { residual: None, relu: false, ..self },
+                Epilogue { bias: None, affine: None, ..self },
+            ),
         }
     }
 
     pub(super) fn is_nothing(&self) -> bool {
         self.bias.is_none() && self.affine.is_none() && self.residual.is_none() && !self.relu
+    }
+}
+
+/// What is done to one row, in one pass.
+struct Apply<'a> {
+    row: &'a mut [f32],
+    bias: Option<f32>,
+    affine: Option<(f32, f32)>,
+    residual: Option<&'a [f32]>,
+    relu: bool,
+}
+
+impl NullaryFnOnce for Apply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Apply { row, bias, affine, residual, relu } = self;
+        if let Some(bias) = bias {
+            row.iter_mut().for_each(|value| *value += bias);
+        }
+        let least = if relu { 0.0 } else { f32::NEG_INFINITY };
+        // So that a NaN stays one.
+        let above = |value: f32| if value < least { least } else { value };
+        match (affine, residual) {
+            (Some((scale, shift)), Some(residual)) => {
+                let pairs = row.iter_mut().zip(residual);
+                pairs.for_each(|(value, other)| *value = above(*value * scale + shift + other));
+            }
+            (Some((scale, shift)), None) => {
+                row.iter_mut().for_each(|value| *value = above(*value * scale + shift));
+            }
+            (None, Some(residual)) => {
+                row.iter_mut().zip(residual).for_each(|(value, other)| *value = above(*value + other));
+            }
+            (None, None) => row.iter_mut().for_each(|value| *value = above(*value)),
+        }
     }
 }
 

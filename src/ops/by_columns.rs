@@ -94,7 +94,7 @@ impl Windows {
         let tiles = self.tiles(column);
         // Where one picture makes too few tasks, the filters are parted too.
         let tasks = self.pictures * self.conv.groups * tiles.len();
-        let parts = Self::blocks(filters, if tasks >= ENOUGH { filters } else { FILTERS });
+        let parts = Self::blocks(filters, filters.div_ceil(ENOUGH.div_ceil(tasks)).max(FILTERS));
         let target = Shared(output.as_mut_ptr());
         let tasks: Vec<(usize, &Range<usize>, &Range<usize>)> = (0..self.pictures * self.conv.groups)
             .flat_map(|at| tiles.iter().map(move |tile| (at, tile)))

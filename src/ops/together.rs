@@ -13,7 +13,7 @@ use super::windows::Windows;
 
 /// Fewer output pixels than these are small.
 const SMALL: usize = 128;
-/// Filters or channels of a task.
+/// Filters or channels of a task, at least.
 const BLOCK: usize = 128;
 /// Tasks that keep the cores of a common machine busy.
 const ENOUGH: usize = 8;
@@ -25,11 +25,12 @@ const OUTSIDE: u32 = u32::MAX;
 /// Blocks of channels, and beside each, where these make too few tasks, so many parts of what the
 /// product is as wide as: `width` numbers in `pieces` that stay whole.
 fn tasks(channels: usize, pieces: usize, width: usize) -> Vec<(Range<usize>, Range<usize>)> {
-    let blocks = channels.div_ceil(BLOCK).max(1);
+    // Each block lays out the other matrix anew.
+    let blocks = channels.div_ceil(BLOCK).clamp(1, 2 * rayon::current_num_threads());
     let parts = ENOUGH.div_ceil(blocks).min(width / NARROWEST).clamp(1, pieces.max(1));
     let part = move |at: usize| at * pieces / parts..(at + 1) * pieces / parts;
     (0..blocks)
-        .map(|at| at * BLOCK..((at + 1) * BLOCK).min(channels))
+        .map(|at| at * channels / blocks..(at + 1) * channels / blocks)
         .flat_map(|block| (0..parts).map(move |at| (block.clone(), part(at))))
         .collect()
 }
@@ -102,6 +103,7 @@ impl Windows {
         let columns = self.all_columns(x);
         let mut output = Vec::with_capacity(self.filters * all);
         let target = Shared(output.as_mut_ptr());
+        let (whole, each) = epilogue.parted();
         tasks(self.filters, self.pictures, all).into_par_iter().for_each(|(block, pictures)| {
             let width = pictures.len() * pixels;
             with_buffers([block.len() * width, 0], |[made, _]| {
@@ -115,9 +117,10 @@ impl Windows {
                     );
                 }
                 for (filter, maps) in block.zip(made.chunks_mut(width)) {
+                    whole.apply(maps, filter, 0);
                     for (picture, map) in pictures.clone().zip(maps.chunks_mut(pixels)) {
                         let at = (picture * self.filters + filter) * pixels;
-                        epilogue.apply(map, filter, at);
+                        each.apply(map, filter, at);
                         // SAFETY: each task has filters of its own, or pictures.
                         unsafe { target.at(at).copy_from_nonoverlapping(map.as_ptr(), pixels) };
                     }

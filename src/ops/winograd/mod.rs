@@ -26,8 +26,6 @@ use transform::{KernelsSeen, LANES, Made, PLACES, Seen, Sizes};
 
 /// Squares of a task, at most.
 const SQUARES: usize = 128;
-/// Tasks that keep the cores of a common machine busy.
-const ENOUGH: usize = 8;
 /// Fewer filters are not worth a task.
 const FEWEST: usize = 64;
 /// Shorter sides of an output are mostly outside their squares.
@@ -63,7 +61,7 @@ impl Transformed {
         let sizes = Sizes::of(conv, [height, width]);
         let outside = conv.output[0] * conv.output[1];
         let blocks = Blocks::of(pictures * sizes.each());
-        let parts = ENOUGH.div_ceil(blocks.count).min(filters.div_ceil(FEWEST));
+        let parts = parts(blocks.count).min(filters.div_ceil(FEWEST));
         let part = |at: usize| {
             let lanes = filters / LANES;
             at * lanes / parts * LANES..(at + 1) * lanes / parts * LANES
@@ -103,6 +101,14 @@ impl Transformed {
         unsafe { result.set_len(pictures * filters * outside) };
         result
     }
+}
+
+/// In how many parts the filters are taken, so that tasks of so many blocks keep all threads busy:
+/// each part transforms the inputs anew. No sum depends on it.
+fn parts(blocks: usize) -> usize {
+    let threads = rayon::current_num_threads();
+    let is_even = |parts: &usize| (blocks * parts).is_multiple_of(threads) || blocks * parts >= 4 * threads;
+    (1..).find(is_even).unwrap_or(1)
 }
 
 /// All squares, parted into blocks of nearly the same size.
