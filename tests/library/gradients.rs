@@ -302,3 +302,34 @@ fn tapes_lie_within_tapes_and_end() {
     // Without a tape, candle's graph.
     assert_eq!(flat(square(&x).backward().unwrap().get(&x).unwrap()), within);
 }
+
+#[test]
+fn no_sum_depends_on_how_many_threads_there_are() -> headstart::Result<()> {
+    for (name, network, side) in
+        [("ResNet50", ResNet50::new(Weights::Random(0)), 96), ("VGG16", Vgg16::new(Weights::Random(0)), 64)]
+    {
+        let model = network.include_top(false).input_shape((3, side, side)).build()?;
+        let x = values(1, &[3, 3, side, side]);
+        let of = |threads: usize| -> headstart::Result<Vec<Vec<f32>>> {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
+            pool.install(|| {
+                let still = model.params().into_iter().filter(Param::is_statistic);
+                let still: Vec<_> = still.map(|param| (param.value(Mode::Inference).copy(), param)).collect();
+                let mut found = vec![flat(&model.forward(&x, Mode::Inference)?)];
+                let tape = GradientTape::new();
+                let loss = model.forward(&x, Mode::Training)?.sqr()?.sum_all()?;
+                let gradients = tape.gradient(&loss)?;
+                // So that the next begins where this did.
+                still.into_iter().try_for_each(|(value, param)| param.set(&value?))?;
+                let trained = model.trainable_params();
+                found.extend(trained.iter().map(|param| flat(gradients.get(param.var()).expect("has one"))));
+                Ok(found)
+            })
+        };
+        let one = of(1)?;
+        for threads in [2, 5] {
+            assert!(of(threads)? == one, "{name}: {threads} threads give other bits than one");
+        }
+    }
+    Ok(())
+}
