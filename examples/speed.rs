@@ -4,12 +4,10 @@
 //! the name of a layer from which on it learns. Prints the median seconds of a batch, and the peak
 //! memory in MB. A task that ends in `.onnx` is a file to write the network to.
 
-use std::time::Instant;
-
 use headstart::prelude::*;
 
-const SECONDS: f64 = 4.0;
-const LEAST: usize = 5;
+#[path = "measure/mod.rs"]
+mod measure;
 
 fn main() -> headstart::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -36,29 +34,14 @@ fn main() -> headstart::Result<()> {
             Mode::Training
         }
     };
-    let mut times = Vec::new();
-    let begin = Instant::now();
-    while times.len() < LEAST || begin.elapsed().as_secs_f64() < SECONDS {
-        let begin = Instant::now();
+    let times = measure::times(|| {
         let tape = GradientTape::new();
         let y = base.forward(&x, mode)?;
         if mode == Mode::Training {
             tape.gradient(&y.sqr()?.sum_all()?)?;
         }
-        device().synchronize()?;
-        times.push(begin.elapsed().as_secs_f64());
-    }
-    // The first warms up.
-    let times = &mut times[1..];
-    times.sort_by(f64::total_cmp);
-    println!("{:.4} {:.0}", times[times.len() / 2], peak_memory());
+        Ok(device().synchronize()?)
+    })?;
+    measure::print(times);
     Ok(())
-}
-
-/// In MB, where the system tells.
-fn peak_memory() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-    kilobytes.unwrap_or(f64::NAN) / 1e3
 }

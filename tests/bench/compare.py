@@ -1,11 +1,13 @@
 """Headstart's speed and memory beside Keras's, PyTorch's and ONNX Runtime's, in turn, in one run.
 
-    python3 tests/bench/compare.py [ROUNDS] [--only TEXT] [--gpu]
+    python3 tests/bench/compare.py [ROUNDS] [--only TEXT] [--photographs FOLDER] [--growth | --gpu]
 
 Makes a Python environment of its own in ~/.cache/headstart, builds what is measured, and prints a table of
 medians, with the ratios to the others and their spread; raw numbers go to tests/bench/results. Everything
-has two threads and a process of its own. A benchmark, not a test: run it on an idle machine. With --gpu,
-Headstart and PyTorch alone, on the first NVIDIA GPU.
+has two threads (or HEADSTART_BENCH_THREADS) and a process of its own. A benchmark, not a test: run it on an idle machine. With
+--photographs, also what a folder of classes takes to be decoded and trained on; with --growth, how a forward
+pass grows with the batch, the side and the threads, and nothing else; with --gpu, Headstart and PyTorch alone,
+on the first NVIDIA GPU.
 """
 
 import hashlib
@@ -23,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", CACHE / "target"))
-THREADS = 2
+THREADS = int(os.environ.get("HEADSTART_BENCH_THREADS", "2"))
 SECONDS = 4.0
 DEVICE = "HEADSTART_DEVICE"
 LEAST = 5
@@ -36,6 +38,12 @@ LEARNING_SIZES = ((8, 64), (8, 224))
 TASKS = [(n, "forward", b, s) for n in NETWORKS for b, s in FORWARD]
 TASKS += [(n, task, b, s) for n in NETWORKS for task in LEARNING[n] for b, s in LEARNING_SIZES]
 PROGRAM = ("tutorial's program", "from start to prediction", 4, 224)
+# Of 64 pictures, of all of a folder, and of training on them once.
+PICTURES = "pictures"
+AUGMENTATION = (PICTURES, "augmentation", 32, 224)
+PHOTOGRAPHS = ((PICTURES, "decoding", 32, 224), (PICTURES, "epoch", 32, 224))
+GROWTH = [(n, "forward", b, 64) for n in NETWORKS for b in (1, 2, 4, 8, 16, 32, 64)]
+GROWTH += [(n, "forward", 1, s) for n in NETWORKS for s in (64, 128, 224, 320, 448)]
 
 
 def environment():
@@ -52,10 +60,10 @@ def environment():
 # What one process measures: median seconds of a step, once warm, and its peak memory in MB.
 
 
-def measure(step):
+def measure(step, least=LEAST):
     step()
     times, begin = [], time.perf_counter()
-    while len(times) < LEAST or time.perf_counter() - begin < SECONDS:
+    while len(times) < least or time.perf_counter() - begin < SECONDS:
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
@@ -127,6 +135,38 @@ def pytorch_step(name, task, batch, side):
     return step
 
 
+def keras_pictures(name, task, batch, side):
+    import keras
+    import numpy as np
+    import tensorflow as tf
+    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    folder = os.environ.get("HEADSTART_BENCH_PHOTOGRAPHS")
+
+    def read():
+        return list(keras.utils.image_dataset_from_directory(folder, image_size=(side, side), verbose=False))
+
+    datagen = ImageDataGenerator(
+        rotation_range=20, width_shift_range=0.2, height_shift_range=0.2, horizontal_flip=True
+    )
+    if task == "decoding":
+        return read
+    if task == "augmentation":
+        x = np.random.default_rng(0).uniform(0, 255, (64, side, side, 3)).astype("float32")
+        flow = datagen.flow(x, np.zeros(64), batch_size=batch)
+        return lambda: [flow[at] for at in range(len(flow))]
+    x, y = (np.concatenate(parts) for parts in zip(*read()))
+    x = keras.applications.vgg16.preprocess_input(x)
+    base_model = keras.applications.VGG16(weights=None, include_top=False, input_shape=(side, side, 3))
+    base_model.trainable = False
+    layers = keras.layers
+    dense = [layers.Dense(128, activation="relu"), layers.Dropout(0.5), layers.Dense(1, activation="sigmoid")]
+    model = keras.Sequential([base_model, layers.Flatten(), *dense])
+    model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
+    return lambda: model.fit(datagen.flow(x, y, batch_size=batch), epochs=1, verbose=0)
+
+
 def onnxruntime_step(name, task, batch, side):
     import numpy as np
     import onnxruntime
@@ -168,7 +208,7 @@ def keras_program():
 
 
 def run(command, **more):
-    # The speed of anybody's code is that of two threads.
+    # The speed of anybody's code is that of so many threads.
     threads = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")}
     threads |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CARGO_TARGET_DIR": str(TARGET)} | more
     done = subprocess.run(command, cwd=ROOT, env=os.environ | threads, capture_output=True, text=True)
@@ -210,6 +250,13 @@ def contenders(python, task):
             "keras": lambda: timed([python, __file__, "--program"]),
         }
     parts = [str(part) for part in task]
+    if name == PICTURES:
+        folder = os.environ.get("HEADSTART_BENCH_PHOTOGRAPHS", "")
+        ours = [TARGET / "release" / "examples" / "pictures", *parts[1:], folder]
+        return {
+            "headstart": lambda: measured(run(ours)),
+            "keras": lambda: measured(run([python, __file__, "--worker", "keras", *parts])),
+        }
 
     def worker(kind, **more):
         return lambda: measured(run([python, __file__, "--worker", kind, *parts], **more))
@@ -233,12 +280,19 @@ def main():
     arguments = sys.argv[1:]
     only = arguments[arguments.index("--only") + 1] if "--only" in arguments else ""
     rounds = int(arguments[0]) if arguments and arguments[0].isdigit() else 3
-    tasks, features, result = [*TASKS, PROGRAM], [], "compare.json"
+    tasks, features, result = [*TASKS, PROGRAM, AUGMENTATION], [], "compare.json"
+    if "--photographs" in arguments:
+        folder = Path(arguments[arguments.index("--photographs") + 1]).resolve()
+        os.environ["HEADSTART_BENCH_PHOTOGRAPHS"] = str(folder)
+        tasks += PHOTOGRAPHS
+    if "--growth" in arguments:
+        tasks, result = GROWTH, "growth.json"
     if "--gpu" in arguments:
         os.environ[DEVICE] = "cuda:0"
         tasks, features, result = TASKS, ["--features", "cuda"], "gpu.json"
     python = environment()
-    run(["cargo", "build", "--release", "-p", "headstart", "--example", "speed", *features])
+    examples = ["--example", "speed", "--example", "pictures"]
+    run(["cargo", "build", "--release", "-p", "headstart", *examples, *features])
     run(["cargo", "build", "--release", "-p", "headstart-kernel", "--bins"])
     results = {}
     print(f"{'median seconds':46}{'headstart':>10}  and of it, others' (lowest to highest ratio); peak MB")
@@ -271,7 +325,8 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
         steps = {"keras": keras_step, "pytorch": pytorch_step, "onnxruntime": onnxruntime_step}
         kind, name, task, batch, side = sys.argv[2:]
-        measure(steps[kind](name, task, int(batch), int(side)))
+        step = keras_pictures if name == PICTURES else steps[kind]
+        measure(step(name, task, int(batch), int(side)), least=2 if task == "epoch" else LEAST)
     elif sys.argv[1:2] == ["--program"]:
         keras_program()
     else:

@@ -1,0 +1,66 @@
+//! How long pictures take: `cargo run --release --example pictures -- TASK BATCH SIDE [FOLDER]`.
+//!
+//! The task is `augmentation` (of 64 pictures, with the tutorial's rotation, shifts and flip),
+//! `decoding` (of all pictures of a folder of classes) or `epoch` (the tutorial's model trains once on
+//! them, augmented). Prints the median seconds, and the peak memory in MB; `tests/bench/compare.py` sets
+//! it beside Keras's.
+
+use std::time::Instant;
+
+use headstart::prelude::*;
+
+#[path = "measure/mod.rs"]
+mod measure;
+
+fn main() -> headstart::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (task, batch, side, folder) = match arguments.as_slice() {
+        [task, batch, side] => (task, batch, side, ""),
+        [task, batch, side, folder] => (task, batch, side, folder.as_str()),
+        _ => {
+            eprintln!("expected TASK BATCH SIDE [FOLDER], as in: augmentation 32 224");
+            std::process::exit(2);
+        }
+    };
+    let (batch, side): (usize, usize) = (batch.parse().expect("a number"), side.parse().expect("a number"));
+    let datagen = ImageDataGenerator::new()
+        .rotation_range(20.0)
+        .width_shift_range(0.2)
+        .height_shift_range(0.2)
+        .horizontal_flip(true);
+    let read = || Images::from_directory(folder, (side, side));
+    let times = match task.as_str() {
+        "augmentation" => {
+            let x = random_uniform((64, 3, side, side), 0.0, 255.0)?;
+            let y = Tensor::zeros(64, DType::F32, &device())?;
+            let mut flow = datagen.flow(&x, &y, batch)?;
+            measure::times(|| flow.epoch()?.try_for_each(|batch| batch.map(drop)))?
+        }
+        "decoding" => measure::times(|| read().map(drop))?,
+        _ => {
+            let images = read()?;
+            let base_model =
+                Vgg16::new(Weights::Random(0)).include_top(false).input_shape((3, side, side)).build()?;
+            base_model.freeze();
+            let mut model = sequential![
+                base_model,
+                Flatten,
+                Dense::new(128).activation(Relu),
+                Dropout::new(0.5),
+                Dense::new(1).activation(Sigmoid)
+            ]?;
+            model.compile(Adam::default(), BinaryCrossentropy, [Accuracy]);
+            let x = preprocess_input(&images.x)?;
+            let mut times = Vec::new();
+            for _ in 0..3 {
+                let begin = Instant::now();
+                let fit = Fit::epochs(1).verbose(false).chart(false).advice(false);
+                model.fit(datagen.flow(&x, &images.y, batch)?, fit)?;
+                times.push(begin.elapsed().as_secs_f64());
+            }
+            times
+        }
+    };
+    measure::print(times);
+    Ok(())
+}
