@@ -167,10 +167,10 @@ impl PictureFiles {
     /// [`Error::Image`] with the file's name if one cannot be read; [`Error::Interrupted`].
     pub fn load(&self) -> Result<Images> {
         let (height, width) = self.size;
-        let mut values = Vec::new();
+        let mut values = Vec::with_capacity(self.len() * 3 * height * width);
         for chunk in self.paths.chunks(CHUNK) {
             check_interrupt()?;
-            values.extend(read(chunk, self.size)?.into_iter().flatten());
+            read(chunk, self.size)?.iter().for_each(|picture| values.extend_from_slice(picture));
         }
         Ok(Images {
             x: Tensor::from_vec(values, (self.len(), 3, height, width), &device())?,

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
-use image::imageops::FilterType;
+use fast_image_resize::images::Image;
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::{DynamicImage, Rgb, RgbImage, Rgba};
 
 use super::files::{PictureFiles, stratified};
 use crate::display::Pictures;
@@ -175,23 +177,66 @@ pub(super) fn decode(path: &Path, height: usize, width: usize) -> Result<Vec<f32
         .map_err(Error::io(path))?
         .decode()
         .map_err(|error| refuse(error.to_string()))?;
-    // Scaled before its transparency is dropped, so that edges mix with the white behind.
-    let picture = picture.resize_exact(width as u32, height as u32, FilterType::Triangle).to_rgba8();
-    let pixels = height * width;
-    let mut values = vec![0f32; 3 * pixels];
-    for (at, pixel) in picture.pixels().enumerate() {
-        let opacity = f32::from(pixel[3]) / 255.0;
-        for channel in 0..3 {
-            values[channel * pixels + at] = f32::from(pixel[channel]) * opacity + 255.0 * (1.0 - opacity);
-        }
+    let picture = on_white(picture);
+    let (across, down) = picture.dimensions();
+    let whole = Image::from_vec_u8(across, down, picture.into_raw(), PixelType::U8x3)
+        .map_err(|error| refuse(error.to_string()))?;
+    let mut scaled = Image::new(width as u32, height as u32, PixelType::U8x3);
+    let bilinear = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    Resizer::new()
+        .resize(&whole, &mut scaled, &bilinear)
+        .map_err(|error| refuse(format!("it cannot be scaled to {height} by {width} pixels: {error}")))?;
+    let mut values = vec![0f32; 3 * height * width];
+    for (channel, map) in values.chunks_exact_mut(height * width).enumerate() {
+        let pixels = scaled.buffer().chunks_exact(3);
+        map.iter_mut().zip(pixels).for_each(|(value, pixel)| *value = f32::from(pixel[channel]));
     }
     Ok(values)
+}
+
+fn on_white(picture: DynamicImage) -> RgbImage {
+    if !picture.color().has_alpha() {
+        return picture.into_rgb8();
+    }
+    let picture = picture.into_rgba8();
+    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
+        let Rgba([red, green, blue, opacity]) = *picture.get_pixel(x, y);
+        let opacity = f32::from(opacity) / 255.0;
+        let mixed = |value: u8| (f32::from(value) * opacity + 255.0 * (1.0 - opacity)).round() as u8;
+        Rgb([red, green, blue].map(mixed))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::prelude::*;
+
+    #[test]
+    fn a_picture_is_scaled_over_white_as_the_image_crate_scales_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("leaf.png");
+        let wave = |x: u32, y: u32, by: u32| ((x * by + y * y) % 256) as u8;
+        let picture = image::RgbaImage::from_fn(61, 37, |x, y| {
+            Rgba([wave(x, y, 3), wave(x, y, 5), wave(x, y, 7), if x < 30 { 255 } else { wave(x, y, 2) }])
+        });
+        picture.save(&path).unwrap();
+        for (height, width) in [(20, 24), (64, 90)] {
+            let triangle = image::imageops::FilterType::Triangle;
+            let expected = on_white(DynamicImage::from(picture.clone()));
+            let expected = image::imageops::resize(&expected, width as u32, height as u32, triangle);
+            let found = decode(&path, height, width).unwrap();
+            for (x, y, Rgb(pixel)) in expected.enumerate_pixels() {
+                for (channel, value) in pixel.iter().enumerate() {
+                    let found = found[(channel * height + y as usize) * width + x as usize];
+                    assert!((found - f32::from(*value)).abs() <= 1.0, "{found} for {value} at {x}, {y}");
+                }
+            }
+        }
+        let clear = image::RgbaImage::from_pixel(3, 3, Rgba([9, 9, 9, 0]));
+        clear.save(&path).unwrap();
+        assert!(decode(&path, 2, 2).unwrap().iter().all(|value| *value == 255.0));
+    }
 
     #[test]
     fn a_page_holds_some_of_many_pictures_each_with_its_own_prediction() -> crate::Result<()> {
