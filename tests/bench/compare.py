@@ -42,8 +42,8 @@ PROGRAM = ("tutorial's program", "from start to prediction", 4, 224)
 PICTURES = "pictures"
 AUGMENTATION = (PICTURES, "augmentation", 32, 224)
 PHOTOGRAPHS = ((PICTURES, "decoding", 32, 224), (PICTURES, "epoch", 32, 224))
-GROWTH = [(n, "forward", b, 64) for n in NETWORKS for b in (1, 2, 4, 8, 16, 32, 64)]
-GROWTH += [(n, "forward", 1, s) for n in NETWORKS for s in (64, 128, 224, 320, 448)]
+GROWTH = [(n, "forward", b, 64) for n in NETWORKS for b in (1, 4, 16, 64)]
+GROWTH += [(n, "forward", 1, s) for n in NETWORKS for s in (128, 224, 320, 448)]
 
 
 def environment():
