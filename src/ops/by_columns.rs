@@ -31,7 +31,7 @@ impl Windows {
     /// That convolution, if this is one.
     fn pointwise(&self) -> Option<Windows> {
         let apart = self.window == [1, 1] && self.conv.stride > 1 && self.conv.before == [0, 0];
-        let inside = (0..2).all(|side| (self.conv.output[side] - 1) * self.conv.stride < self.input[side]);
+        let inside = (0..2).all(|side| self.conv.output[side].saturating_sub(1) * self.conv.stride < self.input[side]);
         let conv = Conv { stride: 1, ..self.conv };
         (apart && inside).then_some(Windows { conv, input: self.conv.output, ..*self })
     }
@@ -94,7 +94,7 @@ impl Windows {
         let tiles = self.tiles(column);
         // Where one picture makes too few tasks, the filters are parted too.
         let tasks = self.pictures * self.conv.groups * tiles.len();
-        let parts = Self::blocks(filters, filters.div_ceil(ENOUGH.div_ceil(tasks)).max(FILTERS));
+        let parts = Self::blocks(filters, filters.div_ceil(ENOUGH.div_ceil(tasks.max(1))).max(FILTERS));
         let target = Shared(output.as_mut_ptr());
         let tasks: Vec<(usize, &Range<usize>, &Range<usize>)> = (0..self.pictures * self.conv.groups)
             .flat_map(|at| tiles.iter().map(move |tile| (at, tile)))

@@ -81,6 +81,7 @@ pub(crate) fn made_by_channel<T: Send, I: ExactSizeIterator<Item = f32>, F: Fn(R
     pixels: usize,
     of: impl Fn(usize) -> (T, F) + Sync,
 ) -> (Vec<f32>, Vec<T>) {
+    assert!(count.is_multiple_of((channels * pixels).max(1)), "whole maps of every channel");
     let mut made = Vec::with_capacity(count);
     let target = Shared(made.as_mut_ptr());
     let of_channel = |channel| {
