@@ -31,7 +31,8 @@ impl Windows {
     /// That convolution, if this is one.
     fn pointwise(&self) -> Option<Windows> {
         let apart = self.window == [1, 1] && self.conv.stride > 1 && self.conv.before == [0, 0];
-        let inside = (0..2).all(|side| self.conv.output[side].saturating_sub(1) * self.conv.stride < self.input[side]);
+        let inside =
+            (0..2).all(|side| self.conv.output[side].saturating_sub(1) * self.conv.stride < self.input[side]);
         let conv = Conv { stride: 1, ..self.conv };
         (apart && inside).then_some(Windows { conv, input: self.conv.output, ..*self })
     }
