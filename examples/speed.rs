@@ -35,10 +35,10 @@ fn main() -> headstart::Result<()> {
         }
     };
     let times = measure::times(|| {
-        let tape = GradientTape::new();
-        let y = base.forward(&x, mode)?;
         if mode == Mode::Training {
-            tape.gradient(&y.sqr()?.sum_all()?)?;
+            value_and_gradients(|| Ok(base.forward(&x, mode)?.sqr()?.sum_all()?))?;
+        } else {
+            base.forward(&x, mode)?;
         }
         Ok(device().synchronize()?)
     })?;

@@ -16,7 +16,7 @@ pub use crate::nn::{
     GlobalMaxPooling2D, Initializer, Input, Layer, MaxPooling2D, Mode, Model, ModelBuilder, Multiply,
     Padding, Rescaling, Reshape, Sequential,
 };
-pub use crate::ops::GradientTape;
+pub use crate::ops::value_and_gradients;
 pub use crate::random::{random_uniform, set_random_seed};
 pub use crate::train::Metric::{self, AUC, Accuracy, F1Score, Precision, Recall, TopKCategoricalAccuracy};
 pub use crate::train::{

@@ -4,6 +4,7 @@ use candle_core::{D, DType, Tensor, Var};
 
 use crate::display::Pictures;
 use crate::nn::{Activation, Mode, Model};
+use crate::ops::GradientTape;
 use crate::{Error, Result};
 
 /// What [`Model::grad_cam`] is to look at; by itself, the last convolution and the likeliest class.
@@ -76,6 +77,7 @@ impl Model {
             return Err(refuse("one with feature maps, [channels, height, width]"));
         }
         let maps = Var::from_tensor(&maps)?;
+        let tape = GradientTape::new();
         let scores = self.forward_after(&cut, maps.as_tensor(), Mode::Inference)?;
         if scores.rank() != 2 {
             let hint =
@@ -104,7 +106,7 @@ impl Model {
             }
         }
         let sign = Tensor::from_vec(sign, (count, outputs), x.device())?;
-        let gradients = (scores * sign)?.sum_all()?.backward()?;
+        let gradients = tape.gradient(&(scores * sign)?.sum_all()?)?;
         let gradient = gradients.get(&maps).ok_or_else(|| refuse("one on which the output depends"))?;
         let weights = gradient.mean_keepdim((2, 3))?;
         let heat = maps.as_tensor().detach().broadcast_mul(&weights)?.sum(1)?.relu()?;

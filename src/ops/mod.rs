@@ -23,6 +23,6 @@ pub use max_pool::MaxPool;
 pub use plus::Plus;
 pub use relu::Relu;
 pub(crate) use slices::{contiguous, values};
-pub use tape::GradientTape;
-pub(crate) use tape::{apply1, apply2, apply3};
+pub use tape::value_and_gradients;
+pub(crate) use tape::{GradientTape, apply1, apply2, apply3};
 pub(crate) use winograd::{Kernels, Winograd};

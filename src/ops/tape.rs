@@ -26,20 +26,20 @@ struct Tape {
     steps: Vec<Step>,
 }
 
-/// Takes down what is computed on its thread from now on, so that the gradient of a loss is known:
-/// TensorFlow's `GradientTape`. `fit` uses one; so can a training loop of your own.
+/// A loss, and its gradient by every variable on which it depends: what TensorFlow has its
+/// `GradientTape` for. `fit` finds its gradients so; so can a training loop of your own.
 ///
-/// The gradients are those of candle's `loss.backward()`, sooner and in less memory. Every value
-/// from which the loss is computed must come after the tape began.
+/// The gradients are those of candle's `loss.backward()`, sooner and in less memory. All that leads
+/// from the variables to the loss must be computed within.
 ///
 /// ```
 /// use headstart::prelude::*;
 /// let model = sequential![Input::new(2), Dense::new(1)]?;
 /// let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform((8, 1), 0.0, 1.0)?);
 /// for _ in 0..3 {
-///     let tape = GradientTape::new();
-///     let loss = (model.forward(&x, Mode::Training)? - &y)?.sqr()?.mean_all()?;
-///     let gradients = tape.gradient(&loss)?;
+///     let (loss, gradients) =
+///         value_and_gradients(|| Ok((model.forward(&x, Mode::Training)? - &y)?.sqr()?.mean_all()?))?;
+///     println!("{:.3}", loss.to_scalar::<f32>()?);
 ///     for param in model.trainable_params() {
 ///         let gradient = gradients.get(param.var()).expect("every weight has its part");
 ///         param.set(&(param.value(Mode::Inference) - (gradient * 0.1)?)?)?;
@@ -47,8 +47,21 @@ struct Tape {
 /// }
 /// # Ok::<(), headstart::Error>(())
 /// ```
-#[derive(Debug)]
-pub struct GradientTape {
+///
+/// # Errors
+/// The loss's own, and what candle says of one that has no gradient.
+pub fn value_and_gradients(
+    loss: impl FnOnce() -> crate::Result<Tensor>,
+) -> crate::Result<(Tensor, GradStore)> {
+    let tape = GradientTape::new();
+    let loss = loss()?;
+    let gradients = tape.gradient(&loss)?;
+    Ok((loss.detach(), gradients))
+}
+
+/// Takes down what is computed on its thread until it is gone. Nothing of it may be left to a user:
+/// while one runs, `backward` alone does not find the gradients of what ops of this folder computed.
+pub(crate) struct GradientTape {
     number: u64,
     /// It belongs to its thread.
     thread: PhantomData<*const ()>,
@@ -56,8 +69,7 @@ pub struct GradientTape {
 
 impl GradientTape {
     /// Begins to take down.
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> GradientTape {
+    pub(crate) fn new() -> GradientTape {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         TAPES.with_borrow_mut(|tapes| tapes.push(Tape { number, steps: Vec::new() }));
@@ -68,7 +80,7 @@ impl GradientTape {
     ///
     /// # Errors
     /// What candle says of a loss that has no gradient.
-    pub fn gradient(self, loss: &Tensor) -> crate::Result<GradStore> {
+    pub(crate) fn gradient(self, loss: &Tensor) -> crate::Result<GradStore> {
         let mut steps = self.take();
         let mut gradients = loss.backward()?;
         while let Some(step) = steps.pop() {

@@ -152,10 +152,7 @@ fn learning(
     throughput: Throughput,
 ) -> headstart::Result<()> {
     let x = Var::from_tensor(&pictures(model)?)?;
-    let step = || {
-        let tape = GradientTape::new();
-        tape.gradient(&model.forward(&x, Mode::Training)?.sum_all()?)
-    };
+    let step = || value_and_gradients(|| Ok(model.forward(&x, Mode::Training)?.sum_all()?));
     step()?;
     let mut group = criterion.benchmark_group(group);
     group.throughput(throughput);

@@ -181,7 +181,8 @@ def cargo_run():
 
 
 def without_numbers(text):
-    return re.sub(r"[-\d.]*\d", "n", text)
+    # A second more or less is a digit more or less, and so a blank.
+    return re.sub(r" +", " ", re.sub(r"[-\d.]*\d", "n", text))
 
 
 def run_project(folder):

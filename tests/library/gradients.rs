@@ -221,9 +221,7 @@ fn both_ways(model: &Model, x: &Tensor) -> headstart::Result<[Vec<Tensor>; 2]> {
         model.trainable_params().iter().map(named).collect::<Option<Vec<_>>>().expect("each has one")
     };
     let plain = of(&loss()?.backward()?);
-    let tape = GradientTape::new();
-    let loss = loss()?;
-    Ok([plain, of(&tape.gradient(&loss)?)])
+    Ok([plain, of(&value_and_gradients(loss)?.1)])
 }
 
 #[test]
@@ -278,8 +276,7 @@ fn a_tape_goes_through_what_candle_computes_between() {
         (sum + product)?.sum_all()
     };
     let plain = loss(&a, &b).unwrap().backward().unwrap();
-    let tape = GradientTape::new();
-    let taped = tape.gradient(&loss(&a, &b).unwrap()).unwrap();
+    let (_, taped) = value_and_gradients(|| Ok(loss(&a, &b)?)).unwrap();
     for variable in [&a, &b] {
         assert!(difference(taped.get(variable).unwrap(), plain.get(variable).unwrap()) < 1e-6);
     }
@@ -288,19 +285,18 @@ fn a_tape_goes_through_what_candle_computes_between() {
 #[test]
 fn tapes_lie_within_tapes_and_end() {
     let x = Var::from_tensor(&values(1, &[4])).unwrap();
-    let square = |x: &Tensor| Activation::Relu.apply(x).unwrap().sqr().unwrap().sum_all().unwrap();
-    let outer = GradientTape::new();
-    let loss = square(&x);
-    let inner = GradientTape::new();
-    let within = flat(inner.gradient(&square(&x)).unwrap().get(&x).unwrap());
-    // As where a cell gives a variable anew: the new value is there before the old one goes.
-    let old = GradientTape::new();
-    let new = GradientTape::new();
-    drop(old);
-    assert_eq!(flat(new.gradient(&square(&x)).unwrap().get(&x).unwrap()), within);
-    assert_eq!(flat(outer.gradient(&loss).unwrap().get(&x).unwrap()), within);
+    let square = || Ok(Activation::Relu.apply(&x)?.sqr()?.sum_all()?);
+    let of_x = |gradients: &GradStore| flat(gradients.get(&x).unwrap());
+    let mut within = Vec::new();
+    let outer = value_and_gradients(|| {
+        let loss = square()?;
+        within = of_x(&value_and_gradients(square)?.1);
+        Ok(loss)
+    });
+    assert_eq!(of_x(&outer.unwrap().1), within);
+    assert!(value_and_gradients(|| Err(headstart::Error::Interrupted)).is_err());
     // Without a tape, candle's graph.
-    assert_eq!(flat(square(&x).backward().unwrap().get(&x).unwrap()), within);
+    assert_eq!(of_x(&square().unwrap().backward().unwrap()), within);
 }
 
 #[test]
@@ -316,9 +312,8 @@ fn no_sum_depends_on_how_many_threads_there_are() -> headstart::Result<()> {
                 let still = model.params().into_iter().filter(Param::is_statistic);
                 let still: Vec<_> = still.map(|param| (param.value(Mode::Inference).copy(), param)).collect();
                 let mut found = vec![flat(&model.forward(&x, Mode::Inference)?)];
-                let tape = GradientTape::new();
-                let loss = model.forward(&x, Mode::Training)?.sqr()?.sum_all()?;
-                let gradients = tape.gradient(&loss)?;
+                let (_, gradients) =
+                    value_and_gradients(|| Ok(model.forward(&x, Mode::Training)?.sqr()?.sum_all()?))?;
                 // So that the next begins where this did.
                 still.into_iter().try_for_each(|(value, param)| param.set(&value?))?;
                 let trained = model.trainable_params();
