@@ -5,8 +5,6 @@
 //! them, augmented). Prints the median seconds, and the peak memory in MB; `tests/bench/compare.py` sets
 //! it beside Keras's.
 
-use std::time::Instant;
-
 use headstart::prelude::*;
 
 #[path = "measure/mod.rs"]
@@ -34,9 +32,9 @@ fn main() -> headstart::Result<()> {
             let x = random_uniform((64, 3, side, side), 0.0, 255.0)?;
             let y = Tensor::zeros(64, DType::F32, &device())?;
             let mut flow = datagen.flow(&x, &y, batch)?;
-            measure::times(|| flow.epoch()?.try_for_each(|batch| batch.map(drop)))?
+            measure::times(measure::OFTEN, || flow.epoch()?.try_for_each(|batch| batch.map(drop)))?
         }
-        "decoding" => measure::times(|| read().map(drop))?,
+        "decoding" => measure::times(measure::OFTEN, || read().map(drop))?,
         _ => {
             let images = read()?;
             let base_model =
@@ -51,14 +49,10 @@ fn main() -> headstart::Result<()> {
             ]?;
             model.compile(Adam::default(), BinaryCrossentropy, [Accuracy]);
             let x = preprocess_input(&images.x)?;
-            let mut times = Vec::new();
-            for _ in 0..3 {
-                let begin = Instant::now();
+            measure::times(2, || {
                 let fit = Fit::epochs(1).verbose(false).chart(false).advice(false);
-                model.fit(datagen.flow(&x, &images.y, batch)?, fit)?;
-                times.push(begin.elapsed().as_secs_f64());
-            }
-            times
+                model.fit(datagen.flow(&x, &images.y, batch)?, fit).map(drop)
+            })?
         }
     };
     measure::print(times);

@@ -34,7 +34,7 @@ fn main() -> headstart::Result<()> {
             Mode::Training
         }
     };
-    let times = measure::times(|| {
+    let times = measure::times(measure::OFTEN, || {
         if mode == Mode::Training {
             value_and_gradients(|| Ok(base.forward(&x, mode)?.sqr()?.sum_all()?))?;
         } else {

@@ -3,14 +3,15 @@
 use std::time::Instant;
 
 const SECONDS: f64 = 4.0;
-const LEAST: usize = 5;
+/// So often something quick is done.
+pub const OFTEN: usize = 5;
 
-/// Does it again and again; the seconds of each time but the first, which warms up.
-pub fn times(mut step: impl FnMut() -> headstart::Result<()>) -> headstart::Result<Vec<f64>> {
+/// Does it again and again, so often at least; the seconds of each time but the first, which warms up.
+pub fn times(least: usize, mut step: impl FnMut() -> headstart::Result<()>) -> headstart::Result<Vec<f64>> {
     step()?;
     let mut times = Vec::new();
     let begin = Instant::now();
-    while times.len() < LEAST || begin.elapsed().as_secs_f64() < SECONDS {
+    while times.len() < least || begin.elapsed().as_secs_f64() < SECONDS {
         let begin = Instant::now();
         step()?;
         times.push(begin.elapsed().as_secs_f64());

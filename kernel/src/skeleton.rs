@@ -200,7 +200,7 @@ impl Cuts {
                     if hash.as_char() == '#' && is_for_readers(attribute) =>
                 {
                     let start = hash.span().byte_range().start;
-                    if names(attribute, "unstable") {
+                    if first_word(attribute).as_deref() == Some("unstable") {
                         unstable = Some((start, self.0.len()));
                     }
                     self.0.push((start..attribute.span().byte_range().end, String::new()));
@@ -235,13 +235,9 @@ impl Cuts {
 /// Whether an attribute says nothing of types: documentation, stability, hints to the compiler.
 fn is_for_readers(attribute: &Group) -> bool {
     let known = ["doc", "stable", "unstable", "inline", "must_use", "track_caller"];
-    known.iter().any(|name| names(attribute, name))
-        || first_word(attribute)
-            .is_some_and(|word| word.starts_with("rustc_const") || word.starts_with("rustc_allow"))
-}
-
-fn names(attribute: &Group, name: &str) -> bool {
-    first_word(attribute).is_some_and(|word| word == name)
+    first_word(attribute).is_some_and(|word| {
+        known.contains(&word.as_str()) || word.starts_with("rustc_const") || word.starts_with("rustc_allow")
+    })
 }
 
 fn first_word(attribute: &Group) -> Option<String> {

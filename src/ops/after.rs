@@ -1,7 +1,6 @@
 //! What follows a convolution that does not learn, done to its sums while they are in the cache.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
-
 use pulp::NullaryFnOnce;
 
 use super::Conv;

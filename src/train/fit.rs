@@ -314,9 +314,10 @@ impl Run<'_> {
         let mut means = Means::new(self.training.compiled);
         let mut batches = data.epoch()?;
         loop {
-            check_interrupt()?;
             let tape = GradientTape::new();
-            let Some(batch) = batches.next().transpose()? else { break };
+            let Some(batch) = batches.next() else { break };
+            check_interrupt()?;
+            let batch = batch?;
             let size = batch.0.y.dim(0)?;
             self.batch(batch, tape, &mut means).map_err(|error| error.with_batch(size))?;
         }

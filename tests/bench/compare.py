@@ -4,10 +4,10 @@
 
 Makes a Python environment of its own in ~/.cache/headstart, builds what is measured, and prints a table of
 medians, with the ratios to the others and their spread; raw numbers go to tests/bench/results. Everything
-has two threads (or HEADSTART_BENCH_THREADS) and a process of its own. A benchmark, not a test: run it on an idle machine. With
---photographs, also what a folder of classes takes to be decoded and trained on; with --growth, how a forward
-pass grows with the batch, the side and the threads, and nothing else; with --gpu, Headstart and PyTorch alone,
-on the first NVIDIA GPU.
+has two threads, or HEADSTART_BENCH_THREADS, and a process of its own. A benchmark, not a test: run it on an idle
+machine. With --photographs, also what a folder of classes takes to be decoded and trained on; with --growth, how
+a forward pass grows with the batch and the side, and nothing else; with --gpu, Headstart and PyTorch alone, on the
+first NVIDIA GPU.
 """
 
 import hashlib
@@ -250,17 +250,14 @@ def contenders(python, task):
             "keras": lambda: timed([python, __file__, "--program"]),
         }
     parts = [str(part) for part in task]
-    if name == PICTURES:
-        folder = os.environ.get("HEADSTART_BENCH_PHOTOGRAPHS", "")
-        ours = [TARGET / "release" / "examples" / "pictures", *parts[1:], folder]
-        return {
-            "headstart": lambda: measured(run(ours)),
-            "keras": lambda: measured(run([python, __file__, "--worker", "keras", *parts])),
-        }
 
     def worker(kind, **more):
         return lambda: measured(run([python, __file__, "--worker", kind, *parts], **more))
 
+    if name == PICTURES:
+        folder = os.environ.get("HEADSTART_BENCH_PHOTOGRAPHS", "")
+        ours = [TARGET / "release" / "examples" / "pictures", *parts[1:], folder]
+        return {"headstart": lambda: measured(run(ours)), "keras": worker("keras")}
     found = {
         "headstart": lambda: measured(run([TARGET / "release" / "examples" / "speed", *parts])),
         "keras": worker("keras"),
