@@ -125,6 +125,7 @@ impl Engine {
             });
             say.send_replace(String::new());
             serve(&cells, loaded, &queue);
+            kept::tidy();
             // Its folder goes before the engine is said to have stopped.
             drop(session);
             let _ = ended.send(());

@@ -1,17 +1,18 @@
-//! The cells with which every session begins, compiled once.
+//! Cells that were compiled before, in this session or another, are not compiled again.
 //!
-//! Before a user's first cell, evcxr compiles one to see whether it can, and the prelude is
-//! loaded in two more: the same sources in each session. So this program stands before rustc, as
-//! cargo's `RUSTC_WRAPPER`, and answers for a source that the template's first session compiled
+//! A notebook that is run anew asks for the same sources in the same order, and before a user's first
+//! cell evcxr compiles one to see whether it can and the prelude is loaded in two more. So this
+//! program stands before rustc, as cargo's `RUSTC_WRAPPER`, and answers for a source that it knows
 //! with what rustc made and said then.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::time::SystemTime;
 
 use crate::template::Template;
 
@@ -24,6 +25,10 @@ const SESSION: &str = "{session}";
 const CELL: &str = "ctx";
 const STATUS: &str = "status";
 const STDERR: &str = "stderr";
+/// As rustc calls a cell's source.
+const SOURCE: &str = "src/lib.rs";
+/// So many cells are kept; those that were asked for last.
+const CELLS: usize = 1000;
 
 /// Makes cargo ask this program first, if nobody else is to be asked.
 ///
@@ -58,6 +63,24 @@ pub unsafe fn forget() {
             std::env::remove_var(WRAPPER_VARIABLE);
             std::env::remove_var(FOLDER_VARIABLE);
         }
+    }
+}
+
+/// Removes the cells that were not asked for longest, where there are too many.
+pub fn tidy() {
+    if let Some(folder) = std::env::var_os(FOLDER_VARIABLE) {
+        remove_all_but(CELLS, Path::new(&folder));
+    }
+}
+
+fn remove_all_but(count: usize, folder: &Path) {
+    let cells = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let used = |cell: &PathBuf| fs::metadata(cell.join(STATUS)).and_then(|status| status.modified()).ok();
+    // What another session is keeping at the moment has no status yet.
+    let mut cells: Vec<_> = cells.filter_map(|cell| Some((used(&cell)?, cell))).collect();
+    cells.sort_unstable();
+    for (_, cell) in &cells[..cells.len().saturating_sub(count)] {
+        let _ = fs::remove_dir_all(cell);
     }
 }
 
@@ -100,9 +123,15 @@ impl Cell {
         if after("--crate-name") != Some(&CELL) {
             return None;
         }
-        let source = fs::read(Path::new(session).join("src/lib.rs")).ok()?;
+        let source = fs::read(Path::new(session).join(SOURCE)).ok()?;
         let mut hasher = DefaultHasher::new();
         (arguments.join("\u{1f}").replace(session, SESSION), source).hash(&mut hasher);
+        // What `:dep` brought may be another under the same name.
+        let libraries =
+            arguments.iter().filter_map(|argument| argument.split_once('=')).map(|(_, path)| path);
+        for metadata in libraries.filter_map(|path| fs::metadata(path).ok()).filter(fs::Metadata::is_file) {
+            (metadata.len(), metadata.modified().ok()?).hash(&mut hasher);
+        }
         let kept = folder.join(format!("{:016x}", hasher.finish()));
         Some(Cell { kept, out: PathBuf::from(after("--out-dir")?), session: session.to_owned() })
     }
@@ -110,15 +139,6 @@ impl Cell {
     fn answer(&self, rustc: &mut Command) -> io::Result<i32> {
         if let Ok(status) = self.recall() {
             return Ok(status);
-        }
-        let warmed = self
-            .kept
-            .parent()
-            .and_then(Path::parent)
-            .is_some_and(|template| template.join("session").is_dir());
-        if warmed {
-            // A user's own cell.
-            return Err(rustc.exec());
         }
         let output = rustc.output()?;
         io::stdout().write_all(&output.stdout)?;
@@ -144,6 +164,7 @@ impl Cell {
             }
         }
         io::stderr().write_all(self.with_session(&self.kept.join(STDERR))?.as_bytes())?;
+        let _ = File::options().append(true).open(self.kept.join(STATUS))?.set_modified(SystemTime::now());
         Ok(status)
     }
 
@@ -151,8 +172,21 @@ impl Cell {
         Ok(fs::read_to_string(file)?.replace(SESSION, &self.session))
     }
 
+    /// Whether it is one of those with which every session begins.
+    fn is_first(&self) -> bool {
+        let template = self.kept.parent().and_then(Path::parent);
+        template.is_none_or(|template| !template.join("session").is_dir())
+    }
+
     /// Keeps what rustc made (`libctx.so`, `ctx.d`) and said, whole or not at all.
     fn keep(&self, status: ExitStatus, stderr: &str) -> io::Result<()> {
+        let sources = format!("{CELL}.d");
+        let read = fs::read_to_string(self.out.join(&sources)).unwrap_or_default();
+        // Of one that failed nobody knows what it depended on.
+        let is_known = if status.success() { stands_alone(&read) } else { self.is_first() };
+        if !is_known {
+            return Ok(());
+        }
         let part = self.kept.with_extension(std::process::id().to_string());
         fs::create_dir_all(&part)?;
         let kept = (|| {
@@ -160,9 +194,7 @@ impl Cell {
                 let library =
                     format!("{}{CELL}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
                 fs::copy(self.out.join(&library), part.join(&library))?;
-                let sources = format!("{CELL}.d");
-                let text = fs::read_to_string(self.out.join(&sources))?;
-                fs::write(part.join(sources), text.replace(&self.session, SESSION))?;
+                fs::write(part.join(sources), read.replace(&self.session, SESSION))?;
             }
             fs::write(part.join(STDERR), stderr.replace(&self.session, SESSION))?;
             fs::write(part.join(STATUS), status.code().unwrap_or(1).to_string())?;
@@ -173,6 +205,14 @@ impl Cell {
         }
         kept
     }
+}
+
+/// Whether, by what rustc noted, a cell was made of its source alone: not of other files, such as
+/// `include_str!` reads, nor of environment variables.
+fn stands_alone(noted: &str) -> bool {
+    let rules = noted.lines().filter_map(|line| line.split_once(": "));
+    !noted.lines().any(|line| line.starts_with("# env-dep:"))
+        && rules.map(|(_, sources)| sources.trim()).all(|sources| sources == SOURCE)
 }
 
 #[cfg(test)]
@@ -203,6 +243,32 @@ mod tests {
         assert_eq!(fs::read_to_string(two.join("libctx.so")).unwrap(), "bytes\n");
         assert_eq!(fs::read_to_string(two.join("ctx.d")).unwrap().trim(), two.to_str().unwrap());
         assert!(cell(folder.path(), &two, "fn g() {}").recall().is_err());
+    }
+
+    #[test]
+    fn what_depends_on_more_than_its_source_is_not_kept() {
+        assert!(stands_alone("/s/libctx.so: src/lib.rs\n\n/s/ctx.d: src/lib.rs\n\nsrc/lib.rs:\n"));
+        assert!(!stands_alone("/s/libctx.so: src/lib.rs /s/src/words.txt\n\nsrc/lib.rs:\n"));
+        assert!(!stands_alone("/s/libctx.so: src/lib.rs\n\nsrc/lib.rs:\n\n# env-dep:HOME=/root\n"));
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("session")).unwrap();
+        let cell = cell(folder.path(), &folder.path().join("one"), "fn f() { g() }");
+        let failed = Command::new("false").status().unwrap();
+        cell.keep(failed, "error").unwrap();
+        assert!(cell.recall().is_err(), "a user's cell that failed");
+    }
+
+    #[test]
+    fn those_that_were_asked_for_last_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let cells = ["b", "c", "a"].map(|name| folder.path().join(name));
+        for (age, cell) in cells.iter().enumerate() {
+            fs::create_dir(cell).unwrap();
+            let used = SystemTime::now() - std::time::Duration::from_secs(60 - age as u64);
+            File::create(cell.join(STATUS)).unwrap().set_modified(used).unwrap();
+        }
+        remove_all_but(2, folder.path());
+        assert_eq!(cells.map(|cell| cell.exists()), [false, true, true]);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use super::windows::Windows;
 
 /// Fewer output pixels than these are small.
 const SMALL: usize = 128;
+/// Those of one picture alone, where each task would lay out the same columns.
+const SMALL_ALONE: usize = 256;
 /// Filters or channels of a task, at least.
 const BLOCK: usize = 128;
 /// Tasks that keep the cores of a common machine busy.
@@ -38,7 +40,12 @@ fn tasks(channels: usize, pieces: usize, width: usize) -> Vec<(Range<usize>, Ran
 impl Windows {
     /// Whether a batch is better taken together.
     pub(super) fn are_small(&self) -> bool {
-        self.conv.groups == 1 && self.pictures > 1 && self.output_pixels() < SMALL
+        let small = match self.pictures {
+            1 if self.is_pointwise() => 0,
+            1 => SMALL_ALONE,
+            _ => SMALL,
+        };
+        self.conv.groups == 1 && self.output_pixels() < small
     }
 
     /// Pixels of the whole batch's outputs.

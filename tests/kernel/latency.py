@@ -2,7 +2,8 @@
 
     CARGO_TARGET_DIR=… python tests/kernel/latency.py [ROUNDS]
 
-It is a benchmark, not a test: run it on an idle machine, with both kernels installed as
+Cells that no session has compiled before, and the same again in the next session, which Headstart
+remembers. It is a benchmark, not a test: run it on an idle machine, with both kernels installed as
 tests/conftest.py installs them.
 """
 
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from string import Template
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from conftest import ROOT, install_kernels  # noqa: E402
@@ -19,11 +21,15 @@ from jupyter_client.manager import KernelManager  # noqa: E402
 LATER = 15
 LOAD = {"headstart": "", "stock": f':dep headstart = {{ path = "{ROOT}" }}\nuse headstart::prelude::*;\n'}
 
+KERNELS = ["headstart", "headstart, known", "stock"]
+
+# With a number of the cell's own, and one of the round's.
+FIRST = "let first = Tensor::zeros((2, $round), DType::F32, &device())?;"
 CELLS = {
-    "an integer variable": "let n# = #;",
-    "an expression": "n0 + #",
-    "a tensor variable": "let t# = Tensor::zeros((# + 1, 3), DType::F32, &device())?;",
-    "a model variable": "let mut m# = sequential![Input::new(# + 1), Dense::new(1)]?;",
+    "an integer variable": "let n$cell = $cell + $round;",
+    "an expression": "n0 + $cell + $round",
+    "a tensor variable": "let t$cell = Tensor::zeros(($cell + 1, $round), DType::F32, &device())?;",
+    "a model variable": "let mut m$cell = sequential![Input::new($cell + $round), Dense::new(1)]?;",
 }
 
 
@@ -34,8 +40,12 @@ def seconds(kernel, code):
     return time.monotonic() - begin
 
 
-def measure(name):
+def measure(name, this_round):
     """One kernel from its start: what was measured, by its name."""
+
+    def filled(code, cell=0):
+        return Template(code).substitute(cell=cell, round=this_round)
+
     begin = time.monotonic()
     manager = KernelManager(kernel_name=name)
     manager.start_kernel()
@@ -43,12 +53,12 @@ def measure(name):
     client.start_channels()
     client.kernel_info(reply=True, timeout=300)
     found = {"kernel_info, from start": [time.monotonic() - begin]}
-    seconds(client, LOAD[name] + "let first = Tensor::zeros((2, 3), DType::F32, &device())?;")
+    seconds(client, LOAD[name] + filled(FIRST))
     found["first cell with the prelude, from start"] = [time.monotonic() - begin]
     # In turn, since each variable that is there already makes a cell a little longer.
     for i in range(LATER):
         for what, code in CELLS.items():
-            found.setdefault(what, []).append(seconds(client, code.replace("#", str(i))))
+            found.setdefault(what, []).append(seconds(client, filled(code, i)))
     client.stop_channels()
     manager.shutdown_kernel()
     return found
@@ -57,16 +67,17 @@ def measure(name):
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     install_kernels(Path(tempfile.mkdtemp()))
-    measure("stock")  # compiles candle where that was not done yet
-    found = {name: {} for name in LOAD}
-    for _ in range(rounds):
-        for name in LOAD:
-            for what, values in measure(name).items():
+    begin = int(time.time()) % 100_000
+    measure("stock", begin)  # compiles candle where that was not done yet
+    found = {name: {} for name in KERNELS}
+    for this_round in range(begin + 1, begin + 1 + rounds):
+        for name in KERNELS:
+            for what, values in measure(name.split(",")[0], this_round).items():
                 found[name].setdefault(what, []).extend(values)
-    print(f"{'seconds, medians':42}{'headstart':>10}{'stock':>10}{'ratio':>8}")
+    print(f"{'seconds, medians':42}" + "".join(f"{name:>18}" for name in KERNELS) + f"{'ratio to stock':>18}")
     for what in found["headstart"]:
-        ours, theirs = (statistics.median(found[name][what]) for name in LOAD)
-        print(f"{what:42}{ours:10.2f}{theirs:10.2f}{ours / theirs:8.2f}")
+        ours, known, theirs = (statistics.median(found[name][what]) for name in KERNELS)
+        print(f"{what:42}{ours:18.2f}{known:18.2f}{theirs:18.2f}{ours / theirs:18.2f}")
 
 
 if __name__ == "__main__":
