@@ -86,6 +86,7 @@ impl Engine {
     /// When there is no cache folder to work in.
     pub unsafe fn start(backend: Backend) -> Result<Engine, String> {
         let session = Session::new()?;
+        let template = Template::expected(backend);
         // SAFETY: the caller's promise.
         unsafe {
             std::env::set_var("EVCXR_TMPDIR", session.path());
@@ -97,10 +98,10 @@ impl Engine {
             if std::env::var_os(SPINNING_VARIABLE).is_none() {
                 std::env::set_var(SPINNING_VARIABLE, "100");
             }
-            if let Ok(template) = Template::expected(backend) {
+            if let Ok(template) = &template {
                 std::env::set_var(LIBRARY_VARIABLE, template.library());
                 std::env::set_var(toolchain::SOURCES_VARIABLE, template.library_sources());
-                kept::set_up(&template);
+                kept::set_up(template);
             }
             let mut path = std::env::var_os(LOADER_VARIABLE);
             if let Some(libraries) = backend.libraries() {
@@ -118,7 +119,7 @@ impl Engine {
         let thread = std::thread::Builder::new().name("engine".into());
         let run = move || {
             let loaded = load(&cells, &session, || {
-                Template::ready(backend, &|text| {
+                template?.ready(&|text| {
                     eprintln!("{text}");
                     say.send_replace(format!("{text}\n"));
                 })

@@ -123,9 +123,9 @@ impl Cell {
         if after("--crate-name") != Some(&CELL) {
             return None;
         }
-        let source = fs::read(Path::new(session).join(SOURCE)).ok()?;
+        let source = fs::read_to_string(Path::new(session).join(SOURCE)).ok()?;
         let mut hasher = DefaultHasher::new();
-        (arguments.join("\u{1f}").replace(session, SESSION), source).hash(&mut hasher);
+        (arguments.join("\u{1f}").replace(session, SESSION), in_order(&source)).hash(&mut hasher);
         // What `:dep` brought may be another under the same name.
         let libraries =
             arguments.iter().filter_map(|argument| argument.split_once('=')).map(|(_, path)| path);
@@ -207,6 +207,25 @@ impl Cell {
     }
 }
 
+/// A source's lines, the variables sorted: evcxr fetches and stores them in another order in each session.
+fn in_order(source: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = source.lines().collect();
+    for variables in lines.chunk_by_mut(|a, b| use_of_variable(a) == use_of_variable(b)) {
+        if use_of_variable(variables[0]).is_some() {
+            variables.sort_unstable();
+        }
+    }
+    lines
+}
+
+/// What evcxr does with a variable, in a line of its own.
+fn use_of_variable(line: &str) -> Option<&'static str> {
+    let (_, done) = line.split_once("evcxr_variable_store.")?;
+    ["check_variable::<", "take_variable::<", "put_variable::<"]
+        .into_iter()
+        .find(|use_| done.starts_with(use_))
+}
+
 /// Whether, by what rustc noted, a cell was made of its source alone: not of other files, such as
 /// `include_str!` reads, nor of environment variables.
 fn stands_alone(noted: &str) -> bool {
@@ -243,6 +262,23 @@ mod tests {
         assert_eq!(fs::read_to_string(two.join("libctx.so")).unwrap(), "bytes\n");
         assert_eq!(fs::read_to_string(two.join("ctx.d")).unwrap().trim(), two.to_str().unwrap());
         assert!(cell(folder.path(), &two, "fn g() {}").recall().is_err());
+    }
+
+    #[test]
+    fn the_order_of_variables_is_all_that_does_not_matter() {
+        let source = |[a, b]: [&str; 2]| {
+            let of = |call: &str| [a, b].map(|name| call.replace('$', name)).join("\n");
+            let check = of("vars_ok &= evcxr_variable_store.check_variable::<$>(stringify!($));");
+            let take = of("let mut $ = evcxr_variable_store.take_variable::<$>(stringify!($));");
+            format!(
+                "{check}\n{take}\nx += 1;\nx *= 2;\n{}",
+                of("evcxr_variable_store.put_variable::<$>(stringify!($), $);")
+            )
+        };
+        let (one, other) = (source(["a", "b"]), source(["b", "a"]));
+        assert_ne!(one, other);
+        assert_eq!(in_order(&one), in_order(&other));
+        assert_ne!(in_order(&one), in_order(&one.replace("x += 1;\nx *= 2;", "x *= 2;\nx += 1;")));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod interrupt;
 mod kept;
 mod lab;
 mod listen;
+mod operators;
 mod output;
 mod relay;
 mod run;

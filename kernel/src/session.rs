@@ -97,7 +97,8 @@ pub fn sweep(folder: &Path) {
     }
 }
 
-/// Copies a folder: libraries, which nothing writes to again, by hard links; cells not at all.
+/// Copies a folder: libraries, which nothing writes to again, by hard links; cells, and what would
+/// be needed to compile the libraries anew, not at all.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -105,7 +106,9 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         let target = to.join(entry.file_name());
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_library = [".rlib", ".rmeta"].iter().any(|extension| name.ends_with(extension));
-        if entry.file_type()?.is_dir() {
+        if from.ends_with("incremental") && !name.starts_with("ctx-") {
+            continue;
+        } else if entry.file_type()?.is_dir() {
             copy(&entry.path(), &target)?;
         } else if is_library && fs::hard_link(entry.path(), &target).is_ok() || name.ends_with(".so") {
             continue;

@@ -48,6 +48,7 @@ const UNUSED: Duration = Duration::from_hours(30 * 24);
 #[derive(Clone, Debug)]
 pub struct Template {
     path: PathBuf,
+    backend: Backend,
 }
 
 /// The folder with the prelude's sources: `HEADSTART_SOURCE`, or where this program was built.
@@ -83,22 +84,21 @@ impl Template {
     pub fn expected(backend: Backend) -> Result<Template, String> {
         let key = key(&known_source()?, &rustc_version()?)?;
         let name = backend.feature().map_or(key.clone(), |feature| format!("{key}-{feature}"));
-        Ok(Template { path: cache()?.join("templates").join(name) })
+        Ok(Template { path: cache()?.join("templates").join(name), backend })
     }
 
-    /// The same, built if it is not there.
-    pub fn ready(backend: Backend, say: &dyn Fn(&str)) -> Result<Template, String> {
-        let template = Template::expected(backend)?;
-        if !template.is_whole() {
-            say(match backend.feature() {
+    /// Builds it if it is not there.
+    pub fn ready(self, say: &dyn Fn(&str)) -> Result<Template, String> {
+        if !self.is_whole() {
+            say(match self.backend.feature() {
                 None => "compiling the prelude: once for each version, some minutes",
                 Some(_) => "compiling the prelude for the GPU: once for each version, a quarter of an hour",
             });
-            template.build(&known_source()?, backend)?;
+            self.build(&known_source()?)?;
             remove_unused(&cache()?.join("templates"));
         }
-        template.note_use();
-        Ok(template)
+        self.note_use();
+        Ok(self)
     }
 
     /// Its last file's time says when it was last used; where that cannot be written, when it was made.
@@ -160,14 +160,14 @@ impl Template {
         )
     }
 
-    fn build(&self, source: &Path, backend: Backend) -> Result<(), String> {
+    fn build(&self, source: &Path) -> Result<(), String> {
         let parts = cache()?.join("parts");
         // What a build that was killed left.
         session::sweep(&parts);
         let part = parts.join(format!("{}-template", std::process::id()));
         let made = (|| {
             let _ = std::fs::remove_dir_all(&part);
-            build_library(source, backend, &part.join("deps"))?;
+            build_library(source, self.backend, &part.join("deps"))?;
             write_facade(source, &part.join("facade"))?;
             let library = library_sources().ok_or("the standard library's sources are missing")?;
             copy_sources(&library, &part.join("library"), None)?;
@@ -202,7 +202,8 @@ fn library_file() -> String {
 fn key(source: &Path, compiler: &str) -> Result<String, String> {
     let mut hasher = DefaultHasher::new();
     // How the facade is made, too.
-    (compiler, include_str!("skeleton.rs"), include_str!("template.rs")).hash(&mut hasher);
+    let made = [include_str!("skeleton.rs"), include_str!("operators.rs"), include_str!("template.rs")];
+    (compiler, made).hash(&mut hasher);
     let mut files = vec![source.join("Cargo.toml"), source.join("Cargo.lock")];
     for folder in ["src", "kernel/frame/src", "weights"].map(|folder| source.join(folder)) {
         list_files(&folder, &mut files)?;
@@ -375,7 +376,8 @@ mod tests {
     #[test]
     fn templates_that_nobody_uses_are_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let templates = ["old", "used", "unfinished"].map(|name| Template { path: folder.path().join(name) });
+        let templates = ["old", "used", "unfinished"]
+            .map(|name| Template { path: folder.path().join(name), backend: Backend::default() });
         for template in &templates[..2] {
             write(&template.path.join(WHOLE), "").unwrap();
             let file = File::options().append(true).open(template.path.join(WHOLE)).unwrap();

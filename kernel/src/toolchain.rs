@@ -2,16 +2,39 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 /// By which rust-analyzer is told where the standard library's sources are.
 pub const SOURCES_VARIABLE: &str = "RUST_SRC_PATH";
 
+/// What the compiler says of itself.
+struct Compiler {
+    version: Result<String, String>,
+    /// Its own folder, and that of its libraries.
+    folders: Option<(PathBuf, PathBuf)>,
+}
+
+impl Compiler {
+    fn get() -> &'static Compiler {
+        static COMPILER: OnceLock<Compiler> = OnceLock::new();
+        COMPILER.get_or_init(|| {
+            let ask = |arguments: &[&str]| begin(Command::new("rustc").args(arguments));
+            // At the same time.
+            let [version, folders] =
+                [ask(&["-vV"]), ask(&["--print", "sysroot", "--print", "target-libdir"])];
+            let folders = folders.and_then(Begun::output).ok().and_then(|text| {
+                let (sysroot, libraries) = text.trim().split_once('\n')?;
+                Some((sysroot.into(), libraries.into()))
+            });
+            Compiler { version: version.and_then(Begun::output), folders }
+        })
+    }
+}
+
 /// The compiler's full version, `rustc -vV`, or what went wrong.
 pub fn rustc_version() -> Result<String, String> {
-    static VERSION: OnceLock<Result<String, String>> = OnceLock::new();
-    VERSION.get_or_init(|| output(Command::new("rustc").arg("-vV"))).clone()
+    Compiler::get().version.clone()
 }
 
 /// The compiler's version number, for a client that asks.
@@ -33,11 +56,13 @@ pub fn pin() {
         if let Some(source) = crate::template::source() {
             command.current_dir(source);
         }
-        output(&mut command).ok()
+        begin(&mut command)
     };
+    // At the same time.
+    let [rustc, toolchain] = [ask(&["which", "rustc"]), ask(&["show", "active-toolchain"])];
     let programs =
-        ask(&["which", "rustc"]).and_then(|path| Some(Path::new(path.trim()).parent()?.to_owned()));
-    let toolchain = ask(&["show", "active-toolchain"]);
+        rustc.and_then(Begun::output).ok().and_then(|path| Some(Path::new(path.trim()).parent()?.to_owned()));
+    let toolchain = toolchain.and_then(Begun::output).ok();
     let name = toolchain.as_deref().and_then(|text| text.split_whitespace().next());
     // SAFETY: no other thread runs yet.
     unsafe {
@@ -54,22 +79,11 @@ pub fn pin() {
     }
 }
 
-/// The compiler's own folder, and that of its libraries.
-fn folders() -> Option<&'static (PathBuf, PathBuf)> {
-    static FOLDERS: OnceLock<Option<(PathBuf, PathBuf)>> = OnceLock::new();
-    let ask = || {
-        let text =
-            output(Command::new("rustc").args(["--print", "sysroot", "--print", "target-libdir"])).ok()?;
-        let (sysroot, libraries) = text.trim().split_once('\n')?;
-        Some((sysroot.into(), libraries.into()))
-    };
-    FOLDERS.get_or_init(ask).as_ref()
-}
-
 /// The standard library's sources, which rust-analyzer reads to know the types of variables.
 pub fn library_sources() -> Option<PathBuf> {
     let set = set_sources().map(PathBuf::from);
-    let component = folders().map(|(sysroot, _)| sysroot.join("lib/rustlib/src/rust/library"));
+    let component =
+        Compiler::get().folders.as_ref().map(|(sysroot, _)| sysroot.join("lib/rustlib/src/rust/library"));
     // Where Debian's packages rust-src and rust-web-src put them.
     let system = PathBuf::from("/usr/lib/rustlib/src/rust/library");
     [set, component, Some(system)].into_iter().flatten().find(|path| path.join("core").is_dir())
@@ -100,7 +114,7 @@ pub fn ensure_library_sources() -> Result<(), String> {
 /// evcxr loads a cell from the folder above the one in which rustc linked it, so that the relative
 /// path by which rustc let it find the standard library can lead elsewhere.
 pub fn with_standard_library(path: Option<OsString>) -> Option<OsString> {
-    before(folders()?.1.clone(), path)
+    before(Compiler::get().folders.as_ref()?.1.clone(), path)
 }
 
 /// A search path with one folder more, before the others.
@@ -117,11 +131,32 @@ pub fn on_path(program: &str) -> Option<PathBuf> {
 
 /// Standard output of a command that succeeded, or what it said.
 pub fn output(command: &mut Command) -> Result<String, String> {
+    begin(command)?.output()
+}
+
+/// A command that runs.
+struct Begun {
+    program: String,
+    child: Child,
+}
+
+fn begin(command: &mut Command) -> Result<Begun, String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|error| format!("{program} cannot be started: {error}"))?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    } else {
-        Err(format!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    match command.spawn() {
+        Ok(child) => Ok(Begun { program, child }),
+        Err(error) => Err(format!("{program} cannot be started: {error}")),
+    }
+}
+
+impl Begun {
+    /// Waits for its end.
+    fn output(self) -> Result<String, String> {
+        let Begun { program, child } = self;
+        let output = child.wait_with_output().map_err(|error| format!("{program}: {error}"))?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => Err(format!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        }
     }
 }

@@ -31,7 +31,9 @@ def kept():
 
 def test_a_later_session_compiles_only_what_is_new(session):
     number = time.time_ns()
-    first = (f"#[derive(Clone)] struct Point {{ x: u64 }}\nlet point = Point {{ x: {number} }};", "point.x")
+    # In another session evcxr lists the variables in another order.
+    variables = f"let point = Point {{ x: {number} }}; let a = 1; let b = 2.0; let c = \"c\"; let d = 'd';"
+    first = (f"#[derive(Clone)] struct Point {{ x: u64 }}\n{variables}", "point.x")
     values, new = session(*first)
     assert (values[-1], new) == (str(number), 2)
     # What was remembered and what was compiled now mean the same types.
