@@ -4,7 +4,7 @@
 //! prelude as a dylib with the libraries that rustc must see beside it (`deps`), the facade that
 //! cells depend on (`facade`, see [`crate::skeleton`]), the standard library's sources in the same
 //! short form (`library`), a session folder in which one cell has already been compiled
-//! (`session`), and what was compiled for that (`cells`).
+//! (`session`), and the cells that any session has compiled (`cells`, see [`kept`]).
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -122,7 +122,7 @@ impl Template {
         self.path.join("session")
     }
 
-    /// What was compiled while the first session began, for the later ones (see [`kept`]).
+    /// The cells that were compiled before.
     pub fn kept_cells(&self) -> PathBuf {
         self.path.join("cells")
     }
