@@ -169,6 +169,35 @@ updated: () = shown.update(&chart)
 started: () = headstart::start()
 plain: () = headstart::display::set_pretty_debug(false)
 """
+# The standard library's, of which rust-analyzer reads a shorter form.
+STANDARD = """
+shifted: u8 = 1u8 << 3usize
+shifted_back: i64 = &1i64 >> &2u8
+wrapped: Wrapping<u16> = &std::num::Wrapping(2u16) * std::num::Wrapping(3)
+wrapped_back: Wrapping<i8> = -std::num::Wrapping(2i8) << 1
+saturated: Saturating<u32> = std::num::Saturating(2u32) - std::num::Saturating(3)
+both: bool = 3u8 & 1 == 1
+numbers: Vec<f64> = vec![3.0, 1.0, 2.0]
+summed: f64 = numbers.iter().map(|x| x * 2.0).sum::<f64>()
+most: Option<f64> = numbers.iter().copied().max_by(|a, b| a.total_cmp(b))
+pairs: Vec<(usize, char)> = "abc".chars().enumerate().filter(|(at, _)| at % 2 == 0).collect::<Vec<_>>()
+differences: Vec<f64> = numbers.windows(2).map(|w| w[1] - w[0]).collect::<Vec<_>>()
+pieces: Vec<Vec<f64>> = numbers.chunks(2).map(<[f64]>::to_vec).collect::<Vec<_>>()
+found: Option<usize> = numbers.iter().position(|x| *x == 1.0)
+split: (Vec<f64>, Vec<f64>) = numbers.iter().copied().partition::<Vec<_>, _>(|x| *x > 1.5)
+zipped: HashMap<&str, i32> = ["a", "b"].into_iter().zip([1, 2]).collect::<std::collections::HashMap<_, _>>()
+words: Vec<String> = "one two".split_whitespace().map(str::to_uppercase).collect::<Vec<_>>()
+order: Ordering = 1.cmp(&2).then(3.cmp(&4)).reverse()
+larger: i32 = std::cmp::max(1, 2)
+parsed: u16 = "12".parse::<u16>()?
+text: String = format!("{:.2}", 1.5) + &3.to_string()
+converted: i64 = i64::from(3u8) + i64::try_from(4u64)?
+folded: u64 = (1..=5u64).rev().step_by(2).fold(1, |a, b| a * b)
+nested: Option<Result<u8, String>> = Some(3u8).map(|x| if x > 2 { Ok(x) } else { Err("few".to_owned()) })
+shared: Arc<Mutex<Vec<i32>>> = std::sync::Arc::new(std::sync::Mutex::new(vec![1]))
+boxed: Box<dyn Fn(f32) -> f32> = Box::new(|x: f32| x + 1.0) as Box<dyn Fn(f32) -> f32>
+time: Duration = std::time::Duration::from_millis(5) * 2
+"""
 # What only someone who writes a layer calls, with a generator of the rand crate.
 WITH_A_GENERATOR = {"draw", "permutation", "seeded", "stream", "uniform", "with_random", "add", "finish"}
 
@@ -187,7 +216,7 @@ def test_the_table_holds_every_public_function():
 
 def test_every_public_function_of_the_prelude_infers(kernel):
     expected = {}
-    for table in (INFERRED, TRAINED):
+    for table in (INFERRED, TRAINED, STANDARD):
         kernel.ok("\n".join(f"let mut {name} = {code};" for name, _, code in lines(table)))
         expected |= {name: kind for name, kind, _ in lines(table)}
     found = dict(line.split(": ", 1) for line in kernel.ok(":vars").strip().splitlines())
