@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::SystemTime;
 
+use crate::session;
 use crate::template::Template;
 
 const WRAPPER_VARIABLE: &str = "RUSTC_WRAPPER";
@@ -66,9 +67,11 @@ pub unsafe fn forget() {
     }
 }
 
-/// Removes the cells that were not asked for longest, where there are too many.
+/// Removes the cells that were not asked for longest, where there are too many, and what was being
+/// kept by a process that is gone.
 pub fn tidy() {
     if let Some(folder) = std::env::var_os(FOLDER_VARIABLE) {
+        session::sweep(Path::new(&folder));
         remove_all_but(CELLS, Path::new(&folder));
     }
 }
@@ -187,7 +190,8 @@ impl Cell {
         if !is_known {
             return Ok(());
         }
-        let part = self.kept.with_extension(std::process::id().to_string());
+        let name = self.kept.file_name().unwrap_or_default().to_string_lossy();
+        let part = self.kept.with_file_name(format!("{}-{name}", std::process::id()));
         fs::create_dir_all(&part)?;
         let kept = (|| {
             if status.success() {
