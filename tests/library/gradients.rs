@@ -1,7 +1,7 @@
-//! Our own ops against candle's, against their definition and against finite differences.
+//! Our own ops, which are the CPU's, against candle's, against their definition and against finite differences.
 
 use headstart::candle_core::backprop::GradStore;
-use headstart::candle_core::{Result, Tensor, Var};
+use headstart::candle_core::{Device, Result, Tensor, Var};
 use headstart::nn::Param;
 use headstart::ops::{BatchNorm, Conv, Plus, Relu, ScaleShift};
 use headstart::prelude::*;
@@ -13,7 +13,7 @@ fn values(seed: u64, shape: &[usize]) -> Tensor {
         ((z ^ (z >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40) as f32 / (1 << 23) as f32 - 1.0
     };
     let values: Vec<f32> = (0..shape.iter().product()).map(draw).collect();
-    Tensor::from_vec(values, shape, &device()).unwrap()
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
 fn flat(tensor: &Tensor) -> Vec<f32> {
@@ -159,14 +159,14 @@ fn what_is_not_wanted_is_not_computed() {
 
 #[test]
 fn relu_has_no_gradient_at_nought_and_keeps_what_is_no_number() {
-    let x = Var::new(&[-1f32, 0.0, 2.0, 7.0], &device()).unwrap();
+    let x = Var::new(&[-1f32, 0.0, 2.0, 7.0], &Device::Cpu).unwrap();
     for (most, expected) in [(f32::INFINITY, [0., 0., 1., 1.]), (6.0, [0., 0., 1., 0.])] {
         let y = x.apply_op1(Relu { most }).unwrap();
         assert_eq!(flat(&y), [0.0, 0.0, 2.0, most.min(7.0)]);
         let gradients = y.sum_all().unwrap().backward().unwrap();
         assert_eq!(flat(gradients.get(&x).unwrap()), expected);
     }
-    let nan = Tensor::new(&[f32::NAN], &device()).unwrap().apply_op1(Relu { most: 6.0 }).unwrap();
+    let nan = Tensor::new(&[f32::NAN], &Device::Cpu).unwrap().apply_op1(Relu { most: 6.0 }).unwrap();
     assert!(flat(&nan)[0].is_nan());
 }
 
@@ -226,7 +226,7 @@ fn both_ways(model: &Model, x: &Tensor) -> headstart::Result<[Vec<Tensor>; 2]> {
 
 #[test]
 fn a_tape_gives_candles_gradients() -> headstart::Result<()> {
-    let x = values(1, &[2, 3, 64, 64]);
+    let x = values(1, &[2, 3, 64, 64]).to_device(&device())?;
     let check = |name: &str, model: &Model| -> headstart::Result<()> {
         let [plain, taped] = both_ways(model, &x)?;
         let largest = |gradient: &Tensor| flat(gradient).iter().fold(0f32, |a, v| a.max(v.abs()));
@@ -305,7 +305,7 @@ fn no_sum_depends_on_how_many_threads_there_are() -> headstart::Result<()> {
         [("ResNet50", ResNet50::new(Weights::Random(0)), 96), ("VGG16", Vgg16::new(Weights::Random(0)), 64)]
     {
         let model = network.include_top(false).input_shape((3, side, side)).build()?;
-        let x = values(1, &[3, 3, side, side]);
+        let x = values(1, &[3, 3, side, side]).to_device(&device())?;
         let of = |threads: usize| -> headstart::Result<Vec<Vec<f32>>> {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
             pool.install(|| {

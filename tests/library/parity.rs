@@ -291,7 +291,10 @@ fn assert_gradients(network: Network, name: &str, layers: &[String]) {
         "{name}: {} gradients, worst difference {worst:e} of a gradient's length; PyTorch's {noise:e}",
         params.len()
     );
-    assert!(worst < 2.0 * noise.max(1e-6), "{name}: {worst} of a gradient's length, PyTorch's {noise}");
+    // PyTorch 2.11's own on a GPU (H100, without TF32): 4.5e-3 for VGG16, 7.6e-3 for ResNet50, where another
+    // order of sums turns a ReLU.
+    let least = if device().is_cpu() { 1e-6 } else { 4.5e-3 };
+    assert!(worst < 2.0 * noise.max(least), "{name}: {worst} of a gradient's length, PyTorch's {noise}");
 }
 
 #[test]
