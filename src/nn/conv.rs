@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
 use crate::device::is_near;
-use crate::ops::{After, AtOnce, Conv, Kernels, Winograd, apply2, apply3};
+use crate::ops::{After, AtOnce, Conv, Kernels, Winograd, apply2, apply3, planes};
 use crate::{Error, Result};
 
 /// What surrounds the picture while a window slides over it.
@@ -189,7 +189,7 @@ impl Built {
         let learns = x.track_op() || kernel.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
         let y = match bias {
             bias if !learns && Kernels::suit(&conv, kernel) => {
-                self.quick(x, kernel, conv, After { bias, relu: conv.relu, ..After::default() })?
+                planes(&self.quick(x, kernel, conv, After { bias, relu: conv.relu, ..After::default() })?)?
             }
             Some(bias) => apply3(x, kernel, &bias, conv)?,
             None => apply2(x, kernel, conv)?,
@@ -205,7 +205,7 @@ impl Built {
             *known = Some(kernels.clone());
             kernels
         };
-        Ok(x.apply_op1_no_bwd(&Winograd { conv, kernels, after })?)
+        Ok(Winograd { conv, kernels, after }.apply(x)?)
     }
 }
 
@@ -215,7 +215,7 @@ impl Layer for Built {
     }
 
     fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
-        let x = inputs[0].contiguous()?;
+        let x = planes(inputs[0])?;
         let (kernel, bias) = (self.kernel.value(mode), self.bias.as_ref().map(|bias| bias.value(mode)));
         if is_near(&x) {
             return self.convolve(&x, &kernel, bias);
@@ -235,16 +235,25 @@ impl Layer for Built {
     fn forward_with(&self, x: &Tensor, mode: Mode, after: After) -> Result<Option<Tensor>> {
         let (kernel, bias) = (self.kernel.value(mode), self.bias.as_ref().map(|bias| bias.value(mode)));
         let learns = x.track_op() || kernel.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
-        let is_plain = self.config.activation == Activation::Linear && !self.config.depthwise;
+        let conv = self.op(x)?;
+        let is_plain = (conv.relu || self.config.activation == Activation::Linear) && !self.config.depthwise;
         if learns || !is_plain || !is_near(x) {
             return Ok(None);
         }
-        let (x, after) = (x.contiguous()?, After { bias, ..after });
-        let conv = self.op(&x)?;
+        // A function of its own comes before all else.
+        let alone = after.affine.is_none() && after.residual.is_none();
+        if conv.relu && !alone {
+            return Ok(None);
+        }
+        let after = After { bias, relu: after.relu || conv.relu, ..after };
         Ok(Some(match Kernels::suit(&conv, &kernel) {
-            true => self.quick(&x, &kernel, conv, after)?,
-            false => x.apply_op2_no_bwd(&kernel, &AtOnce { conv, after })?,
+            true => self.quick(x, &kernel, conv, after)?,
+            false => AtOnce { conv, after }.apply(x, &kernel)?,
         }))
+    }
+
+    fn takes_channels_last(&self) -> bool {
+        !self.config.depthwise
     }
 
     fn output_shape(&self) -> &[usize] {

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::{Activation, LayerConfig, Mode, Model};
 use crate::Result;
-use crate::ops::After;
+use crate::ops::{After, planes};
 
 impl Model {
     /// Runs the model on a batch, `[N, …]`, and keeps what training needs if so told.
@@ -96,6 +96,12 @@ impl Model {
         let mut done = vec![false; nodes.len()];
         for (at, node) in nodes.iter().enumerate().skip(from + 1) {
             if !done[at] {
+                if !node.layer.takes_channels_last() {
+                    for input in node.inputs() {
+                        let value = values[input].as_mut().expect("inputs come first");
+                        *value = planes(value)?;
+                    }
+                }
                 match self.at_once(at, last, &values, mode, wanted)? {
                     Some((chain, output)) => {
                         values[*chain.last().unwrap_or(&at)] = Some(output);
@@ -123,7 +129,8 @@ impl Model {
                 }
             }
         }
-        Ok(wanted.iter().map(|&at| values[at].clone().expect("what is wanted is kept")).collect())
+        let value = |at: &usize| Ok(planes(values[*at].as_ref().expect("what is wanted is kept"))?);
+        wanted.iter().map(value).collect()
     }
 
     /// The one node that takes what a node gives, if nobody else wants it.
@@ -156,20 +163,21 @@ impl Model {
             let user = self.only_user(place, last, wanted)?;
             Some((user, nodes[user].config.as_ref()?))
         };
-        let (mut chain, mut after) = (Vec::new(), After::default());
-        let Some((norm, LayerConfig::BatchNormalization(_))) = next(at) else { return Ok(None) };
-        after.affine = nodes[norm].layer.scale_and_shift(mode)?;
-        if after.affine.is_none() {
-            return Ok(None);
+        let (mut chain, mut after, mut place) = (Vec::new(), After::default(), at);
+        if let Some((norm, LayerConfig::BatchNormalization(_))) = next(at) {
+            after.affine = nodes[norm].layer.scale_and_shift(mode)?;
+            if after.affine.is_none() {
+                return Ok(None);
+            }
+            chain.push(norm);
+            place = norm;
         }
-        chain.push(norm);
-        let mut place = norm;
         if let Some((sum, LayerConfig::Add(_))) = next(place) {
             let others: Vec<usize> = nodes[sum].inputs().filter(|input| *input != place).collect();
             if let (&[other], 2) = (others.as_slice(), nodes[sum].inputs().count())
                 && let Some(value) = values[other].as_ref().filter(|value| !value.track_op())
             {
-                after.residual = Some(value.contiguous()?);
+                after.residual = Some(value.clone());
                 chain.push(sum);
                 place = sum;
             }

@@ -47,10 +47,18 @@ pub trait Layer: Send + Sync {
     }
 
     /// A convolution with what follows it at once, or nothing where it cannot be had: where the
-    /// convolution learns, has a function of its own, or is not on the CPU.
+    /// convolution learns, has a function of its own that is no ReLU, or is not on the CPU. The outputs may be a
+    /// view of `[N, H, W, C]`.
     #[doc(hidden)]
     fn forward_with(&self, _: &Tensor, _: Mode, _: After) -> Result<Option<Tensor>> {
         Ok(None)
+    }
+
+    /// Whether its inputs may be views of `[N, H, W, C]`, as convolutions at rest make them, and then
+    /// gain by it; others get maps that lie one after the other.
+    #[doc(hidden)]
+    fn takes_channels_last(&self) -> bool {
+        false
     }
 
     /// As [`Layer::forward`] with a ReLU after it, in one pass, or nothing where that cannot be had.

@@ -68,8 +68,16 @@ impl Layer for Max {
     }
 
     fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
-        let x = inputs[0].contiguous()?;
+        let x = inputs[0];
+        if is_near(x) && !x.track_op() {
+            return Ok(self.op.at_rest(x)?);
+        }
+        let x = x.contiguous()?;
         Ok(if is_near(&x) { apply1(&x, self.op)? } else { self.op.far(&x)? })
+    }
+
+    fn takes_channels_last(&self) -> bool {
+        true
     }
 
     fn output_shape(&self) -> &[usize] {

@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use pulp::NullaryFnOnce;
 
 use super::Conv;
+use super::channels_last::{Maps, either_way, planes};
 use super::slices::{contiguous, values};
 
 /// A scale and a shift for each filter, batch normalisation at rest; another tensor of the output's
@@ -114,10 +115,20 @@ impl NullaryFnOnce for Apply<'_> {
     }
 }
 
-/// A convolution that does not learn with what follows it, for [`Tensor::apply_op2_no_bwd`].
+/// A convolution that does not learn with what follows it.
 pub(crate) struct AtOnce {
     pub(crate) conv: Conv,
     pub(crate) after: After,
+}
+
+impl AtOnce {
+    /// Of maps that lie either way.
+    pub(crate) fn apply(mut self, x: &Tensor, w: &Tensor) -> Result<Tensor> {
+        self.after.residual = self.after.residual.as_ref().map(planes).transpose()?;
+        let is_pointwise = self.conv.sizes(x.shape(), w.shape())?.is_pointwise() && self.conv.groups == 1;
+        let x = if is_pointwise { either_way(x)? } else { planes(x)? };
+        x.apply_op2_no_bwd(w, &self)
+    }
 }
 
 impl CustomOp2 for AtOnce {
@@ -135,7 +146,7 @@ impl CustomOp2 for AtOnce {
         let sizes = self.conv.sizes(xl.shape(), wl.shape())?;
         let [rows, columns] = self.conv.output;
         let shape = [sizes.pictures, sizes.filters * self.conv.groups, rows, columns];
-        let (x, w) = (contiguous(x, xl)?, contiguous(w, wl)?);
+        let (x, w) = (Maps::of(x, xl)?, contiguous(w, wl)?);
         let output = self.after.with(&shape, |epilogue| sizes.forward(x, w, &epilogue))?;
         Ok((CpuStorage::F32(output), shape.to_vec().into()))
     }

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::Conv;
 use super::after::Epilogue;
+use super::channels_last::Maps;
 use super::scratch::with_buffers;
 use super::slices::{Shared, made};
 use super::windows::Windows;
@@ -83,9 +84,11 @@ impl Windows {
         if self.is_pointwise() { 0 } else { channels * self.window_pixels() * rows * self.conv.output[1] }
     }
 
-    pub(super) fn forward(&self, x: &[f32], w: &[f32], epilogue: &Epilogue) -> Vec<f32> {
+    /// Maps whose channels come last may be taken by windows of one pixel alone.
+    pub(super) fn forward(&self, x: Maps, w: &[f32], epilogue: &Epilogue) -> Vec<f32> {
+        assert!(!x.channels_last || self.is_pointwise() && self.conv.groups == 1);
         if let Some(pointwise) = self.pointwise() {
-            return pointwise.forward(&self.seen(x), w, epilogue);
+            return pointwise.forward(Maps::planes(&self.seen(x.values)), w, epilogue);
         }
         if self.are_small() {
             return self.forward_together(x, w, epilogue);
@@ -114,7 +117,7 @@ impl Windows {
                         [part.len(), width, column],
                         (target.at(first * pixels + start), pixels, false),
                         (kernels, column, 1),
-                        (columns.values, columns.stride, 1),
+                        (columns.values, columns.strides[0], columns.strides[1]),
                     );
                 }
                 if epilogue.is_nothing() {
@@ -215,6 +218,7 @@ impl Windows {
                 let first = first + group * filters * column + block.start * self.window_pixels();
                 for picture in pictures {
                     for tile in &tiles {
+                        let x = Maps::planes(x);
                         let columns = self.columns(x, picture, group, block.clone(), tile, &mut *buffer);
                         let (start, width) =
                             (tile.start * self.conv.output[1], tile.len() * self.conv.output[1]);
@@ -226,7 +230,7 @@ impl Windows {
                                 [filters, height, width],
                                 (target.at(first), column, true),
                                 (gradient, pixels, 1),
-                                (columns.values, 1, columns.stride),
+                                (columns.values, columns.strides[1], columns.strides[0]),
                             );
                         }
                     }
@@ -249,17 +253,23 @@ impl Windows {
     /// The windows of some channels and output rows as columns.
     fn columns<'a>(
         &self,
-        x: &'a [f32],
+        x: Maps<'a>,
         picture: usize,
         group: usize,
         channels: Range<usize>,
         rows: &Range<usize>,
         buffer: &'a mut [f32],
     ) -> Columns<'a> {
+        if x.channels_last {
+            let first = picture * self.input_pixels() + rows.start * self.conv.output[1];
+            let values = &x.values[first * self.inputs + channels.start..];
+            return Columns { values, strides: [1, self.inputs] };
+        }
         let first = (picture * self.conv.groups + group) * self.inputs + channels.start;
-        let x = &x[first * self.input_pixels()..(first + channels.len()) * self.input_pixels()];
+        let x = &x.values[first * self.input_pixels()..(first + channels.len()) * self.input_pixels()];
         if self.is_pointwise() {
-            return Columns { values: &x[rows.start * self.conv.output[1]..], stride: self.input_pixels() };
+            let values = &x[rows.start * self.conv.output[1]..];
+            return Columns { values, strides: [self.input_pixels(), 1] };
         }
         let width = rows.len() * self.conv.output[1];
         let buffer = &mut buffer[..channels.len() * self.window_pixels() * width];
@@ -277,7 +287,7 @@ impl Windows {
                 stride => target.iter_mut().zip(source.iter().step_by(stride)).for_each(|(t, s)| *t = *s),
             }
         });
-        Columns { values: buffer, stride: width }
+        Columns { values: buffer, strides: [width, 1] }
     }
 
     /// Adds columns of gradients to the pixels from which the windows came.
@@ -314,8 +324,8 @@ impl NullaryFnOnce for EverySecond<'_> {
 
 struct Columns<'a> {
     values: &'a [f32],
-    /// From one row of the matrix to the next.
-    stride: usize,
+    /// From one row of the matrix to the next, and from one column.
+    strides: [usize; 2],
 }
 
 fn zeroed(count: usize) -> Vec<f32> {

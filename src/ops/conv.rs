@@ -11,6 +11,7 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::after::Epilogue;
+use super::channels_last::Maps;
 use super::depthwise;
 use super::relu::relu_gradient;
 use super::slices::{channel_sums, contiguous, values};
@@ -61,7 +62,9 @@ impl Conv {
         let (x, w) = (contiguous(x, x_layout)?, contiguous(w, w_layout)?);
         let output = match sizes.is_depthwise() {
             true => depthwise::forward(&sizes, x, w, bias),
-            false => sizes.forward(x, w, &Epilogue { bias, relu: self.relu, ..Epilogue::default() }),
+            false => {
+                sizes.forward(Maps::planes(x), w, &Epilogue { bias, relu: self.relu, ..Epilogue::default() })
+            }
         };
         let shape = (sizes.pictures, sizes.filters * self.groups, self.output[0], self.output[1]);
         Ok((CpuStorage::F32(output), shape.into()))

@@ -8,6 +8,9 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Te
 use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
+use super::channels_last::{is_channels_last, seen_as_maps};
+use super::slices::contiguous;
+
 /// Max pooling of `[N, C, H, W]`, as an op for [`Tensor::apply_op1`].
 #[derive(Clone, Copy, Debug)]
 pub struct MaxPool {
@@ -76,6 +79,14 @@ impl MaxPool {
             windows.reshape((n, channels, self.output[0], self.output[1], self.size * self.size))?;
         let largest = windows.detach().argmax_keepdim(D::Minus1)?;
         windows.gather(&largest, D::Minus1)?.squeeze(D::Minus1)
+    }
+
+    /// Without a gradient, of maps that lie either way; the maxima lie so too.
+    pub(crate) fn at_rest(&self, x: &Tensor) -> Result<Tensor> {
+        match is_channels_last(x.layout()) {
+            true => seen_as_maps(&x.permute((0, 2, 3, 1))?.apply_op1_no_bwd(&OfPixels(*self))?),
+            false => x.contiguous()?.apply_op1_no_bwd(self),
+        }
     }
 
     fn output_shape(&self, input: &Layout) -> Result<Shape> {
@@ -211,6 +222,61 @@ impl CustomOp1 for MaxPool {
     }
 }
 
+/// Of `[N, H, W, C]`.
+struct OfPixels(MaxPool);
+
+impl CustomOp1 for OfPixels {
+    fn name(&self) -> &'static str {
+        "max-pool-of-pixels"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (pictures, height, width, channels) = layout.shape().dims4()?;
+        let values = contiguous(storage, layout)?;
+        let [rows, columns] = self.0.output;
+        let mut output = vec![0f32; pictures * rows * columns * channels];
+        let arch = pulp::Arch::new();
+        output.par_chunks_mut((columns * channels).max(1)).enumerate().for_each(|(at, output)| {
+            let picture = &values[at / rows * height * width * channels..][..height * width * channels];
+            arch.dispatch(LargestPixels {
+                pool: &self.0,
+                picture,
+                sides: [height, width],
+                row: at % rows,
+                output,
+                channels,
+            });
+        });
+        Ok((CpuStorage::F32(output), (pictures, rows, columns, channels).into()))
+    }
+}
+
+/// Writes one row of maxima, the channels of each side by side.
+struct LargestPixels<'a> {
+    pool: &'a MaxPool,
+    picture: &'a [f32],
+    sides: [usize; 2],
+    row: usize,
+    output: &'a mut [f32],
+    channels: usize,
+}
+
+impl NullaryFnOnce for LargestPixels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let LargestPixels { pool, picture, sides, row, output, channels } = self;
+        output.fill(f32::NEG_INFINITY);
+        pool.each_line(row, sides, |outputs, from| {
+            for (step, at) in outputs.enumerate() {
+                let pixel = &picture[(from + step * pool.stride) * channels..][..channels];
+                larger::<1>(&mut output[at * channels..][..channels], pixel, 1);
+            }
+        });
+    }
+}
+
 /// From the input and the output's gradient to the input's gradient.
 struct Gradient(MaxPool);
 
@@ -245,12 +311,29 @@ impl CustomOp2 for Gradient {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::channels_last::channels_last;
     use candle_core::{Device, Var};
 
     fn gradient(op: impl Fn(&Tensor) -> Result<Tensor>) -> Vec<f32> {
         let x = Var::from_tensor(&Tensor::new(&[[[[1f32, 2.], [3., 4.]]]], &Device::Cpu).unwrap()).unwrap();
         let grads = op(&x).unwrap().sum_all().unwrap().backward().unwrap();
         grads.get(&x).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn maxima_are_the_same_either_way_the_maps_lie() -> Result<()> {
+        let values: Vec<f32> = (0..2 * 5 * 9 * 8).map(|at| (at * 7919 % 1009) as f32 - 500.0).collect();
+        let x = Tensor::from_vec(values, (2, 5, 9, 8), &Device::Cpu)?;
+        for (size, stride, before, output) in
+            [(2, 2, [0, 0], [4, 4]), (3, 2, [1, 1], [5, 4]), (3, 1, [1, 1], [9, 8])]
+        {
+            let op = MaxPool { size, stride, before, output };
+            let (expected, found) = (op.at_rest(&x)?, op.at_rest(&channels_last(&x)?)?);
+            assert!(expected.is_contiguous() && is_channels_last(found.layout()));
+            let flat = |maxima: &Tensor| maxima.flatten_all()?.to_vec1::<f32>();
+            assert_eq!(flat(&found)?, flat(&expected)?);
+        }
+        Ok(())
     }
 
     #[test]

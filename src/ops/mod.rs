@@ -3,6 +3,7 @@
 mod after;
 mod batch_norm;
 mod by_columns;
+mod channels_last;
 mod conv;
 mod depthwise;
 mod max_pool;
@@ -18,6 +19,7 @@ mod winograd;
 pub use after::After;
 pub(crate) use after::AtOnce;
 pub use batch_norm::{BatchNorm, BatchStatistics, ScaleShift};
+pub(crate) use channels_last::planes;
 pub use conv::Conv;
 pub use max_pool::MaxPool;
 pub use plus::Plus;

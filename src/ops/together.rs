@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::after::Epilogue;
 use super::by_columns::product_at;
+use super::channels_last::Maps;
 use super::scratch::with_buffers;
 use super::slices::Shared;
 use super::windows::Windows;
@@ -105,9 +106,17 @@ impl Windows {
         columns
     }
 
-    pub(super) fn forward_together(&self, x: &[f32], w: &[f32], epilogue: &Epilogue) -> Vec<f32> {
+    pub(super) fn forward_together(&self, x: Maps, w: &[f32], epilogue: &Epilogue) -> Vec<f32> {
         let (pixels, all, column) = (self.output_pixels(), self.all_pixels(), self.column());
-        let columns = self.all_columns(x);
+        let made;
+        // Pixels whose channels come last are columns already.
+        let (columns, [row, pixel]) = match x.channels_last {
+            true => (x.values, [1, column]),
+            false => {
+                made = self.all_columns(x.values);
+                (made.as_slice(), [all, 1])
+            }
+        };
         let mut output = Vec::with_capacity(self.filters * all);
         let target = Shared(output.as_mut_ptr());
         let (whole, each) = epilogue.parted();
@@ -120,7 +129,7 @@ impl Windows {
                         [block.len(), width, column],
                         (made.as_mut_ptr(), width, 1),
                         (&w[block.start * column..], column, 1),
-                        (&columns[pictures.start * pixels..], all, 1),
+                        (&columns[pictures.start * pixels * pixel..], row, pixel),
                     );
                 }
                 for (filter, maps) in block.zip(made.chunks_mut(width)) {

@@ -9,6 +9,7 @@ use super::{Blocks, SQUARES, Transformed, suits};
 use crate::ops::Conv;
 use crate::ops::after::Epilogue;
 use crate::ops::by_columns::product;
+use crate::ops::channels_last::Maps;
 use crate::ops::scratch::with_buffers;
 use crate::ops::windows::Windows;
 
@@ -41,7 +42,8 @@ impl Windows {
     pub(in crate::ops) fn quick_input_gradient(&self, w: &[f32], gradient: &[f32]) -> Vec<f32> {
         let [height, width] = self.input;
         let kernels = Transformed::of(w, [self.filters, self.inputs], true);
-        kernels.convolve(&self.conv, gradient, [self.pictures, height, width], Epilogue::default())
+        let sizes = [self.pictures, height, width];
+        kernels.convolve(&self.conv, Maps::planes(gradient), sizes, Epilogue::default(), false)
     }
 
     pub(in crate::ops) fn quick_kernel_gradient(&self, x: &[f32], gradient: &[f32]) -> Vec<f32> {
@@ -58,7 +60,7 @@ impl Windows {
                     (first..(first + at_once).min(blocks.count)).map(|at| blocks.get(at)).collect();
                 let parts = seen.par_chunks_mut(of_seen).zip(spread.par_chunks_mut(of_spread));
                 parts.zip(&blocks).for_each(|((seen, spread), squares)| {
-                    let (sizes, squares) = (&sizes, squares.clone());
+                    let (sizes, x, squares) = (&sizes, Maps::planes(x), squares.clone());
                     arch.dispatch(Seen { sizes, x, squares: squares.clone(), channels, to: seen });
                     arch.dispatch(Spread { sizes, gradient, squares, filters, to: spread });
                 });

@@ -20,8 +20,9 @@ use rayon::prelude::*;
 use super::Conv;
 use super::after::{After, Epilogue};
 use super::by_columns::product_at;
+use super::channels_last::{Maps, channels_last, either_way, seen_as_maps};
 use super::scratch::with_buffers;
-use super::slices::{Shared, contiguous, values};
+use super::slices::{Shared, values};
 use transform::{KernelsSeen, LANES, Made, PLACES, Seen, Sizes};
 
 /// Squares of a task, at most.
@@ -55,7 +56,15 @@ impl Transformed {
         Transformed { filters, channels, values }
     }
 
-    fn convolve(&self, conv: &Conv, x: &[f32], sizes: [usize; 3], epilogue: Epilogue) -> Vec<f32> {
+    /// The outputs lie channels last if so asked for, and with them a residual.
+    fn convolve(
+        &self,
+        conv: &Conv,
+        x: Maps,
+        sizes: [usize; 3],
+        epilogue: Epilogue,
+        channels_last: bool,
+    ) -> Vec<f32> {
         let Transformed { filters, channels, .. } = *self;
         let [pictures, height, width] = sizes;
         let sizes = Sizes::of(conv, [height, width]);
@@ -93,6 +102,7 @@ impl Transformed {
                     filters: part,
                     of: filters,
                     epilogue,
+                    channels_last,
                     target,
                 });
             });
@@ -173,11 +183,21 @@ fn fingerprint(values: &[f32]) -> u64 {
     values.par_chunks(1 << 14).enumerate().map(of).reduce(|| 0, u64::wrapping_add)
 }
 
-/// The convolution of `[N, C, H, W]` with kernels that do not learn, for [`Tensor::apply_op1_no_bwd`].
+/// The convolution of `[N, C, H, W]`, either way it lies, with kernels that do not learn.
 pub(crate) struct Winograd {
     pub(crate) conv: Conv,
     pub(crate) kernels: Arc<Kernels>,
     pub(crate) after: After,
+}
+
+impl Winograd {
+    /// The outputs, channels last.
+    pub(crate) fn apply(mut self, x: &Tensor) -> Result<Tensor> {
+        // As the output is made: `[N, H, W, filters]`.
+        let residual = self.after.residual.as_ref().map(channels_last).transpose()?;
+        self.after.residual = residual.map(|residual| residual.permute((0, 2, 3, 1))).transpose()?;
+        seen_as_maps(&either_way(x)?.apply_op1_no_bwd(&self)?)
+    }
 }
 
 impl CustomOp1 for Winograd {
@@ -192,10 +212,10 @@ impl CustomOp1 for Winograd {
             bail!("convolution of {:?} with kernels for {} channels", layout.shape(), kernels.channels);
         }
         let [rows, columns] = self.conv.output;
-        let shape = [pictures, kernels.filters, rows, columns];
-        let x = contiguous(x, layout)?;
-        let sizes = [pictures, height, width];
-        let output = self.after.with(&shape, |epilogue| kernels.convolve(&self.conv, x, sizes, epilogue))?;
+        let shape = [pictures, rows, columns, kernels.filters];
+        let (x, sizes) = (Maps::of(x, layout)?, [pictures, height, width]);
+        let convolve = |epilogue: Epilogue| kernels.convolve(&self.conv, x, sizes, epilogue, true);
+        let output = self.after.with(&shape, convolve)?;
         Ok((CpuStorage::F32(output), shape.to_vec().into()))
     }
 }
@@ -205,6 +225,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::ops::planes;
 
     pub(super) fn values(seed: u64, shape: &[usize]) -> Tensor {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -270,7 +291,11 @@ mod tests {
             let (w, b) = (values(2, &[filters, channels, 3, 3]), values(3, &[filters]));
             assert!(Kernels::suit(&conv, &w));
             let after = After { bias: Some(b.clone()), relu: true, ..After::default() };
-            let quick = Winograd { conv, kernels: Kernels::of(&w, None)?, after };
+            let kernels = Kernels::of(&w, None)?;
+            let quick = |x: &Tensor| {
+                let quick = Winograd { conv, kernels: kernels.clone(), after: after.clone() };
+                planes(&quick.apply(x)?)
+            };
             let exact = exact(&conv, &x, &w, &b);
             // Root of the mean square, and the worst.
             let error = |found: &Tensor| {
@@ -279,11 +304,13 @@ mod tests {
                     errors.fold((0.0, 0f64), |(sum, worst), error| (sum + error * error, worst.max(error)));
                 ((squares / exact.len() as f64).sqrt(), worst)
             };
-            let found = x.apply_op1_no_bwd(&quick)?;
+            let found = quick(&x)?;
+            // Either way the input lies, the same bits.
+            assert_eq!(flat(&quick(&channels_last(&x)?)?), flat(&found));
             let (mean, worst) = error(&found);
             let windows = conv.sizes(x.shape(), w.shape())?;
             let epilogue = Epilogue { bias: Some(&flat(&b)), relu: true, ..Epilogue::default() };
-            let plain = windows.forward(&flat(&x), &flat(&w), &epilogue);
+            let plain = windows.forward(Maps::planes(&flat(&x)), &flat(&w), &epilogue);
             let plain = Tensor::from_vec(plain, found.shape(), found.device())?;
             let (mean_of_plain, worst_of_plain) = error(&plain);
             // So long is a sum of so many products of even values up to 1.
@@ -297,7 +324,7 @@ mod tests {
             );
             assert!(mean < 4.0 * mean_of_plain && worst < 2e-5 * typical, "{mean}, {worst}");
             // A picture is the same in any company.
-            let alone = x.narrow(0, 0, 1)?.contiguous()?.apply_op1_no_bwd(&quick)?;
+            let alone = quick(&x.narrow(0, 0, 1)?.contiguous()?)?;
             assert_eq!(flat(&alone), flat(&found)[..alone.elem_count()]);
         }
         Ok(())

@@ -11,6 +11,7 @@ use pulp::NullaryFnOnce;
 
 use crate::ops::Conv;
 use crate::ops::after::Epilogue;
+use crate::ops::channels_last::Maps;
 use crate::ops::slices::Shared;
 
 /// Outputs of a square in each direction.
@@ -181,7 +182,7 @@ impl Sizes {
 /// Writes `B' d B` of some squares' inputs, at each of the 36 places.
 pub(super) struct Seen<'a> {
     pub(super) sizes: &'a Sizes,
-    pub(super) x: &'a [f32],
+    pub(super) x: Maps<'a>,
     pub(super) squares: Range<usize>,
     pub(super) channels: usize,
     /// Place, square, channel.
@@ -198,24 +199,34 @@ impl NullaryFnOnce for Seen<'_> {
         let each = sizes.each();
         let mut d = [[0f32; LANES]; PLACES];
         for (at, square) in squares.clone().enumerate() {
-            let picture = &x[square / each * channels * height * width..][..channels * height * width];
+            let picture = &x.values[square / each * channels * height * width..][..channels * height * width];
             let (rows, top) = sizes.seen(0, square % each / sizes.squares[1]);
             let (columns, left) = sizes.seen(1, square % each % sizes.squares[1]);
             if rows.len() < IN || columns.len() < IN {
                 d = [[0f32; LANES]; PLACES];
             }
             for first in (0..channels).step_by(LANES) {
-                for lane in 0..LANES {
-                    let map = &picture[(first + lane) * height * width..][..height * width];
+                if x.channels_last {
                     for row in rows.clone() {
-                        let line = &map[(top + row - rows.start) * width + left..][..columns.len()];
-                        if columns.len() == IN {
-                            for column in 0..IN {
-                                d[row * IN + column][lane] = line[column];
-                            }
-                        } else {
-                            for column in columns.clone() {
-                                d[row * IN + column][lane] = line[column - columns.start];
+                        let line = (top + row - rows.start) * width + left;
+                        for column in columns.clone() {
+                            let pixel = (line + column - columns.start) * channels + first;
+                            d[row * IN + column].copy_from_slice(&picture[pixel..][..LANES]);
+                        }
+                    }
+                } else {
+                    for lane in 0..LANES {
+                        let map = &picture[(first + lane) * height * width..][..height * width];
+                        for row in rows.clone() {
+                            let line = &map[(top + row - rows.start) * width + left..][..columns.len()];
+                            if columns.len() == IN {
+                                for column in 0..IN {
+                                    d[row * IN + column][lane] = line[column];
+                                }
+                            } else {
+                                for column in columns.clone() {
+                                    d[row * IN + column][lane] = line[column - columns.start];
+                                }
                             }
                         }
                     }
@@ -274,7 +285,9 @@ pub(super) struct Made<'a> {
     pub(super) filters: Range<usize>,
     /// So many filters there are in all.
     pub(super) of: usize,
+    /// A residual lies channels last.
     pub(super) epilogue: Epilogue<'a>,
+    pub(super) channels_last: bool,
     /// All maps; nobody else writes these squares of these filters.
     pub(super) target: &'a Shared,
 }
@@ -286,7 +299,7 @@ impl NullaryFnOnce for Made<'_> {
     #[allow(clippy::needless_range_loop)]
     #[inline(always)]
     fn call(self) {
-        let Made { sizes, from, squares, filters, of, epilogue, target } = self;
+        let Made { sizes, from, squares, filters, of, epilogue, channels_last, target } = self;
         let [height, width] = sizes.output;
         for (at, square) in squares.clone().enumerate() {
             let (picture, [y, x], [rows, columns]) = sizes.made(square);
@@ -297,29 +310,48 @@ impl NullaryFnOnce for Made<'_> {
                     lanes.copy_from_slice(&from[start..][..LANES]);
                 }
                 let whole = both_ways(&m, [IN, OUT], forth);
-                let map = picture * of + filters.start + first;
-                for lane in 0..LANES {
-                    let (bias, affine) = epilogue.of(filters.start + first + lane);
-                    for row in 0..rows {
-                        let start = ((map + lane) * height + y + row) * width + x;
-                        for column in 0..columns {
-                            let mut value = whole[row * IN + column][lane];
-                            if let Some(bias) = bias {
-                                value += bias;
-                            }
-                            if let Some((scale, shift)) = affine {
-                                value = value * scale + shift;
-                            }
-                            if let Some(residual) = epilogue.residual {
-                                value += residual[start + column];
-                            }
-                            // So that a NaN stays one.
-                            if epilogue.relu && value < 0.0 {
-                                value = 0.0;
-                            }
-                            // SAFETY: the square's own outputs.
-                            unsafe { *target.at(start + column) = value };
+                let filter = filters.start + first;
+                let lanes = |all: &[f32]| Lanes::try_from(&all[filter..][..LANES]).expect("so many lanes");
+                let bias = epilogue.bias.map(lanes);
+                let affine = epilogue.affine.map(|(scale, shift)| (lanes(scale), lanes(shift)));
+                for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
+                    let mut values = whole[row * IN + column];
+                    let pixel = (picture * height + y + row) * width + x + column;
+                    if let Some(bias) = bias {
+                        for lane in 0..LANES {
+                            values[lane] += bias[lane];
                         }
+                    }
+                    if let Some((scale, shift)) = affine {
+                        for lane in 0..LANES {
+                            values[lane] = values[lane] * scale[lane] + shift[lane];
+                        }
+                    }
+                    if let Some(residual) = epilogue.residual {
+                        let residual = &residual[pixel * of + filter..][..LANES];
+                        for lane in 0..LANES {
+                            values[lane] += residual[lane];
+                        }
+                    }
+                    if epilogue.relu {
+                        for value in &mut values {
+                            // So that a NaN stays one.
+                            *value = if *value < 0.0 { 0.0 } else { *value };
+                        }
+                    }
+                    if channels_last {
+                        // SAFETY: the square's own outputs.
+                        unsafe {
+                            target.at(pixel * of + filter).copy_from_nonoverlapping(values.as_ptr(), LANES)
+                        };
+                        continue;
+                    }
+                    let pixel = (y + row) * width + x + column;
+                    for (lane, value) in values.into_iter().enumerate() {
+                        // SAFETY: as above.
+                        unsafe {
+                            *target.at((picture * of + filter + lane) * height * width + pixel) = value
+                        };
                     }
                 }
             }
