@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ def install_kernels(data):
 @pytest.fixture(scope="session", autouse=True)
 def jupyter(tmp_path_factory):
     """Folders of Jupyter for the tests alone; nothing of the user's is touched."""
+    os.environ["HEADSTART_STANDBY"] = "0"
     os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
     for variable in ("CONFIG", "RUNTIME"):
         os.environ[f"JUPYTER_{variable}_DIR"] = str(tmp_path_factory.mktemp(variable.lower()))
@@ -125,6 +127,32 @@ class Kernel:
     def stop(self):
         self.client.stop_channels()
         self.manager.shutdown_kernel()
+
+
+def processes():
+    """Each process's parent, state and command line."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:2]
+                found[int(entry.name)] = (int(parent), state, (entry / "cmdline").read_bytes())
+            except OSError:
+                pass
+    return found
+
+
+def below(process):
+    known = processes()
+    return [number for number, (parent, state, _) in known.items() if parent == process and state != "Z"]
+
+
+def wait_until_gone(numbers):
+    for _ in range(50):
+        if not [number for number in numbers if processes().get(number, (0, "Z", b""))[1] != "Z"]:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"still there: {[processes().get(number) for number in numbers]}")
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ use crate::complete::{Completeness, byte_offset, char_offset, completeness};
 use crate::engine::Engine;
 use crate::execute::{aborted, media};
 use crate::history::History;
+use crate::standby::{self, Origin};
 use crate::wire::{Channel, Input, PROTOCOL_VERSION, Publisher, Sockets};
 
 /// The last messages leave within this time.
@@ -36,7 +37,12 @@ pub struct Kernel {
 }
 
 /// Answers requests until a client asks to shut down.
-pub async fn serve(connection: &ConnectionInfo, engine: Engine, rust_version: String) -> Result<(), String> {
+pub async fn serve(
+    connection: &ConnectionInfo,
+    engine: Engine,
+    rust_version: String,
+    origin: Origin,
+) -> Result<(), String> {
     let session = format!("headstart-{}", std::process::id());
     let sockets = Sockets::bind(connection, &session).await.map_err(|error| error.to_string())?;
     let kernel = Arc::new(Kernel {
@@ -60,6 +66,7 @@ pub async fn serve(connection: &ConnectionInfo, engine: Engine, rust_version: St
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     tokio::spawn(answer_all(kernel.clone(), sockets.shell));
     tokio::spawn(answer_all(kernel.clone(), sockets.control));
+    tokio::spawn(standby::raise(kernel.clone(), origin));
     tokio::select! {
         () = kernel.leave.notified() => tokio::time::sleep(FAREWELL).await,
         _ = terminate.recv() => {}

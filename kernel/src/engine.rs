@@ -73,7 +73,17 @@ pub struct Engine {
     requests: Sender<Request>,
     cells: Arc<Cells>,
     stopped: Receiver<()>,
-    notice: watch::Receiver<String>,
+    stage: watch::Receiver<Stage>,
+}
+
+/// How far the engine is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stage {
+    /// With what to tell a user who waits; empty when there is nothing.
+    Loading(String),
+    Loaded,
+    /// Each cell will say why.
+    Failed,
 }
 
 impl Engine {
@@ -113,18 +123,18 @@ impl Engine {
         }
         let (requests, queue) = unbounded();
         let (ended, stopped) = bounded(1);
-        let (say, notice) = watch::channel(String::new());
-        let engine = Engine { requests, cells: Arc::default(), stopped, notice };
+        let (say, stage) = watch::channel(Stage::Loading(String::new()));
+        let engine = Engine { requests, cells: Arc::default(), stopped, stage };
         let cells = engine.cells.clone();
         let thread = std::thread::Builder::new().name("engine".into());
         let run = move || {
             let loaded = load(&cells, &session, || {
                 template?.ready(&|text| {
                     eprintln!("{text}");
-                    say.send_replace(format!("{text}\n"));
+                    say.send_replace(Stage::Loading(format!("{text}\n")));
                 })
             });
-            say.send_replace(String::new());
+            say.send_replace(if loaded.is_ok() { Stage::Loaded } else { Stage::Failed });
             serve(&cells, loaded, &queue);
             kept::tidy();
             // Its folder goes before the engine is said to have stopped.
@@ -172,9 +182,14 @@ impl Engine {
         answered.await.ok().flatten()
     }
 
-    /// What to tell a user who waits while the engine loads; empty when there is nothing.
-    pub fn notice(&self) -> watch::Receiver<String> {
-        self.notice.clone()
+    /// How far it is, and will be.
+    pub fn stage(&self) -> watch::Receiver<Stage> {
+        self.stage.clone()
+    }
+
+    /// Whether a cell runs or waits.
+    pub fn is_busy(&self) -> bool {
+        self.cells.is_busy()
     }
 
     /// Asks the running cell to stop; kills its process if it does not in time, or is asked again.

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::dispatch::Kernel;
+use crate::engine::Stage;
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
 
 impl Kernel {
@@ -31,14 +32,15 @@ impl Kernel {
         self.engine.execute(asked.code.clone(), events);
         let mut outcome: Outcome =
             Err(CellError::new("EngineError", "the engine stopped before the cell was over"));
-        let mut notice = self.engine.notice();
+        let mut stage = self.engine.stage();
         // What was said before is news here.
-        notice.mark_changed();
+        stage.mark_changed();
         loop {
             let event = tokio::select! {
-                Ok(()) = notice.changed() => {
-                    let text = notice.borrow_and_update().clone();
-                    (!text.is_empty()).then(|| publish(StreamContent::stderr(&text).into()));
+                Ok(()) = stage.changed() => {
+                    if let Stage::Loading(text) = &*stage.borrow_and_update() && !text.is_empty() {
+                        publish(StreamContent::stderr(text).into());
+                    }
                     continue;
                 }
                 event = received.recv() => event,

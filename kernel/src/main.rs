@@ -23,6 +23,7 @@ mod relay;
 mod run;
 mod session;
 mod skeleton;
+mod standby;
 mod template;
 mod timing;
 mod toolchain;
@@ -40,6 +41,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use crate::backend::Backend;
 use crate::engine::Engine;
 use crate::output::Event;
+use crate::standby::Origin;
 
 /// Transfer learning in Rust, cell by cell.
 #[derive(Parser)]
@@ -64,6 +66,12 @@ enum Command {
         /// The connection file.
         #[arg(short = 'f', long)]
         connection_file: PathBuf,
+        #[command(flatten)]
+        backend: Backend,
+    },
+    /// Load, and wait to be the next kernel; a kernel calls this.
+    #[command(hide = true)]
+    Standby {
         #[command(flatten)]
         backend: Backend,
     },
@@ -112,10 +120,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     kept::hook();
     engine::runtime_hook();
-    toolchain::pin();
-    let result = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    if !matches!(command, Command::Kernel { .. } | Command::Standby { .. }) {
+        toolchain::pin();
+    }
+    let result = match command {
         Command::Install { prefix, backend } => install(prefix.as_deref(), backend),
         Command::Kernel { connection_file, backend } => kernel(&connection_file, backend),
+        Command::Standby { backend } => standby::wait(Origin::of_this_process(backend)),
         Command::Doctor => doctor::examine(),
         Command::Lab { folder, arguments } => match install::installed(Backend::default()) {
             Some(_) => Ok(()),
@@ -164,11 +176,16 @@ fn kernel(connection_file: &Path, backend: Backend) -> Result<(), String> {
     let text = std::fs::read_to_string(connection_file).map_err(|error| complain(error.to_string()))?;
     note_open_file(connection_file);
     let connection = serde_json::from_str(&text).map_err(|error| complain(error.to_string()))?;
+    let origin = Origin::of_this_process(backend);
+    if let Some(ended) = standby::hand_over(&origin, &connection) {
+        return ended;
+    }
+    toolchain::pin();
     let rust_version = toolchain::release();
     // SAFETY: no other thread runs.
     let engine = unsafe { Engine::start(backend) }?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-    let served = runtime.block_on(dispatch::serve(&connection, engine, rust_version));
+    let served = runtime.block_on(dispatch::serve(&connection, engine, rust_version, origin));
     // A socket that waits must not keep the process.
     runtime.shutdown_background();
     served

@@ -282,7 +282,7 @@ fn build_library(source: &Path, backend: Backend, deps: &Path) -> Result<(), Str
 }
 
 /// Changes when a file is written anew.
-fn state(file: &Path) -> Option<String> {
+pub fn state(file: &Path) -> Option<String> {
     let metadata = std::fs::metadata(file).ok()?;
     let time = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(format!("{} {}", metadata.len(), time.as_nanos()))

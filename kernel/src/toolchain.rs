@@ -50,16 +50,9 @@ pub fn release() -> String {
 /// Call it before any thread is started.
 pub fn pin() {
     set_sources();
-    let ask = |arguments: &[&str]| {
-        let mut command = Command::new("rustup");
-        command.args(arguments);
-        if let Some(source) = crate::template::source() {
-            command.current_dir(source);
-        }
-        begin(&mut command)
-    };
     // At the same time.
-    let [rustc, toolchain] = [ask(&["which", "rustc"]), ask(&["show", "active-toolchain"])];
+    let [rustc, toolchain] = [&["which", "rustc"], &["show", "active-toolchain"]]
+        .map(|asked| ask_rustup(Command::new("rustup"), asked));
     let programs =
         rustc.and_then(Begun::output).ok().and_then(|path| Some(Path::new(path.trim()).parent()?.to_owned()));
     let toolchain = toolchain.and_then(Begun::output).ok();
@@ -77,6 +70,20 @@ pub fn pin() {
             }
         }
     }
+}
+
+fn ask_rustup(mut rustup: Command, asked: &[&str]) -> Result<Begun, String> {
+    rustup.args(asked);
+    if let Some(source) = crate::template::source() {
+        rustup.current_dir(source);
+    }
+    begin(&mut rustup)
+}
+
+/// The compiler that rustup would choose, or that is on the `PATH`.
+pub fn which_rustc(rustup: Command) -> Option<PathBuf> {
+    let said = ask_rustup(rustup, &["which", "rustc"]).and_then(Begun::output);
+    said.map(|path| path.trim().into()).ok().or_else(|| on_path("rustc"))
 }
 
 /// The standard library's sources, which rust-analyzer reads to know the types of variables.

@@ -186,9 +186,8 @@ impl Built {
     /// On the CPU, the ReLU within.
     fn convolve(&self, x: &Tensor, kernel: &Tensor, bias: Option<Tensor>) -> Result<Tensor> {
         let conv = self.op(x)?;
-        let learns = x.track_op() || kernel.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
         let y = match bias {
-            bias if !learns && Kernels::suit(&conv, kernel) => {
+            bias if !learns([Some(x), Some(kernel), bias.as_ref()]) && Kernels::suit(&conv, kernel) => {
                 planes(&self.quick(x, kernel, conv, After { bias, relu: conv.relu, ..After::default() })?)?
             }
             Some(bias) => apply3(x, kernel, &bias, conv)?,
@@ -207,6 +206,11 @@ impl Built {
         };
         Ok(Winograd { conv, kernels, after }.apply(x)?)
     }
+}
+
+/// Whether anybody may ask for a gradient.
+fn learns(operands: [Option<&Tensor>; 3]) -> bool {
+    operands.into_iter().flatten().any(Tensor::track_op)
 }
 
 impl Layer for Built {
@@ -234,10 +238,9 @@ impl Layer for Built {
 
     fn forward_with(&self, x: &Tensor, mode: Mode, after: After) -> Result<Option<Tensor>> {
         let (kernel, bias) = (self.kernel.value(mode), self.bias.as_ref().map(|bias| bias.value(mode)));
-        let learns = x.track_op() || kernel.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
         let conv = self.op(x)?;
         let is_plain = (conv.relu || self.config.activation == Activation::Linear) && !self.config.depthwise;
-        if learns || !is_plain || !is_near(x) {
+        if learns([Some(x), Some(&kernel), bias.as_ref()]) || !is_plain || !is_near(x) {
             return Ok(None);
         }
         // A function of its own comes before all else.

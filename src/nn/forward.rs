@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::{Activation, LayerConfig, Mode, Model};
 use crate::Result;
-use crate::ops::{After, planes};
+use crate::ops::{After, turned_back};
 
 impl Model {
     /// Runs the model on a batch, `[N, …]`, and keeps what training needs if so told.
@@ -99,7 +99,7 @@ impl Model {
                 if !node.layer.takes_channels_last() {
                     for input in node.inputs() {
                         let value = values[input].as_mut().expect("inputs come first");
-                        *value = planes(value)?;
+                        *value = turned_back(value)?;
                     }
                 }
                 match self.at_once(at, last, &values, mode, wanted)? {
@@ -129,7 +129,7 @@ impl Model {
                 }
             }
         }
-        let value = |at: &usize| Ok(planes(values[*at].as_ref().expect("what is wanted is kept"))?);
+        let value = |at: &usize| Ok(turned_back(values[*at].as_ref().expect("what is wanted is kept"))?);
         wanted.iter().map(value).collect()
     }
 

@@ -1,7 +1,7 @@
 //! Maps with the channels of each pixel side by side, which a convolution at rest reads and writes
 //! whole registers of: a view of `[N, H, W, C]` as `[N, C, H, W]`, PyTorch's `channels_last`.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
@@ -57,9 +57,15 @@ pub(super) fn either_way(x: &Tensor) -> Result<Tensor> {
     if is_channels_last(x.layout()) { Ok(x.clone()) } else { x.contiguous() }
 }
 
+/// What lies channels last, map after map; anything else as it is.
+pub(crate) fn turned_back(x: &Tensor) -> Result<Tensor> {
+    if is_channels_last(x.layout()) { planes(x) } else { Ok(x.clone()) }
+}
+
 /// The same numbers, map after map.
 pub(crate) fn planes(x: &Tensor) -> Result<Tensor> {
-    if !is_channels_last(x.layout()) || !is_near(x) || x.track_op() {
+    let is_ours = is_near(x) && !x.track_op() && x.dtype() == DType::F32;
+    if !is_channels_last(x.layout()) || !is_ours {
         return x.contiguous();
     }
     let (pictures, channels, height, width) = x.dims4()?;

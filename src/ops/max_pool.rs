@@ -4,7 +4,7 @@
 //! gradient on (its `backprop.rs` multiplies by the mean of the mask of maxima). Here the whole
 //! gradient goes to the first maximum of each window, as in PyTorch.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
 use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
@@ -98,10 +98,7 @@ impl MaxPool {
 /// The contiguous values of a 4-dimensional tensor on the CPU, and its height and width.
 fn maps<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<(&'a [f32], [usize; 2])> {
     let (_, _, height, width) = layout.shape().dims4()?;
-    match (storage, layout.contiguous_offsets()) {
-        (CpuStorage::F32(values), Some((start, end))) => Ok((&values[start..end], [height, width])),
-        _ => bail!("max pooling expects contiguous f32 values"),
-    }
+    Ok((contiguous(storage, layout)?, [height, width]))
 }
 
 /// Writes the maxima of one map, a whole row of them at a time.

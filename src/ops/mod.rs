@@ -19,7 +19,7 @@ mod winograd;
 pub use after::After;
 pub(crate) use after::AtOnce;
 pub use batch_norm::{BatchNorm, BatchStatistics, ScaleShift};
-pub(crate) use channels_last::planes;
+pub(crate) use channels_last::{planes, turned_back};
 pub use conv::Conv;
 pub use max_pool::MaxPool;
 pub use plus::Plus;

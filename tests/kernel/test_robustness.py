@@ -7,34 +7,8 @@ import time
 from pathlib import Path
 
 import zmq
-from conftest import Kernel
+from conftest import Kernel, below, wait_until_gone
 from jupyter_client.session import Session
-
-
-def processes():
-    """Each process's parent, state and command line."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:2]
-                found[int(entry.name)] = (int(parent), state, (entry / "cmdline").read_bytes())
-            except OSError:
-                pass
-    return found
-
-
-def below(process):
-    known = processes()
-    return [number for number, (parent, state, _) in known.items() if parent == process and state != "Z"]
-
-
-def wait_until_gone(numbers):
-    for _ in range(50):
-        if not [number for number in numbers if processes().get(number, (0, "Z", b""))[1] != "Z"]:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"still there: {[processes().get(number) for number in numbers]}")
 
 
 def test_a_flood_of_lines_arrives_whole_and_in_order(kernel):

@@ -331,6 +331,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_added_may_lie_either_way() -> Result<()> {
+        let conv = Conv { stride: 1, dilation: 1, groups: 1, before: [1, 1], output: [9, 14], relu: false };
+        let (x, w) = (values(1, &[2, 32, 9, 14]), values(2, &[48, 32, 3, 3]));
+        let (affine, other) = ((values(3, &[48]), values(4, &[48])), values(5, &[2, 48, 9, 14]));
+        let kernels = Kernels::of(&w, None)?;
+        let quick = |residual: Option<Tensor>, relu: bool| {
+            let after = After { affine: Some(affine.clone()), residual, relu, ..After::default() };
+            Winograd { conv, kernels: kernels.clone(), after }.apply(&x)
+        };
+        let expected = flat(&(planes(&quick(None, false)?)? + &other)?.relu()?);
+        assert_eq!(flat(&quick(Some(other.clone()), true)?), expected);
+        assert_eq!(flat(&quick(Some(channels_last(&other)?), true)?), expected);
+        Ok(())
+    }
+
+    #[test]
     fn kernels_are_transformed_anew_when_they_change() -> Result<()> {
         let (w, other) = (values(1, &[32, 32, 3, 3]), values(2, &[32, 32, 3, 3]));
         let first = Kernels::of(&w, None)?;

@@ -1,0 +1,137 @@
+"""A kernel that is ready before Jupyter asks for it."""
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Kernel, below, processes, wait_until_gone
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart"
+SOCKET = CACHE / "standby" / "socket"
+
+
+@pytest.fixture(autouse=True)
+def switched_on(monkeypatch):
+    """Standbys that stay no longer than a test."""
+    monkeypatch.setenv("HEADSTART_STANDBY", "2")
+    yield
+    wait_until_gone(standbys())
+
+
+def standbys():
+    return [number for number, (_, state, command) in processes().items() if b"\0standby\0" in command + b"\0" and state != "Z"]
+
+
+def wait_for_standby():
+    for _ in range(300):
+        if SOCKET.exists():
+            return standbys()
+        time.sleep(0.1)
+    raise AssertionError("no standby came")
+
+
+def test_the_next_kernel_is_one_that_waited():
+    first = Kernel()
+    assert first.ok("1 + 1") == "2"
+    (waiting,) = wait_for_standby()
+    # What is no question does it no harm.
+    for said in (b"", b"{}", b"\xff" * 100):
+        with socket.socket(socket.AF_UNIX) as stranger:
+            stranger.connect(str(SOCKET))
+            stranger.sendall(said)
+    begin = time.monotonic()
+    second = Kernel()
+    try:
+        assert second.ok("Tensor::zeros(2, DType::F32, &device())?.dims()") == "[2]"
+        assert time.monotonic() - begin < 2.5
+        assert not SOCKET.exists() and not below(second.manager.provisioner.pid)
+        # It is a kernel like any other: it may be stopped, outlives the one that started it, and has another ready.
+        request = second.send("let mut n = 0; loop { check_interrupt()?; n += 1; }")
+        time.sleep(1.5)
+        second.manager.interrupt_kernel()
+        assert second.result(request).reply["ename"] == "Interrupted"
+        first.stop()
+        time.sleep(3)
+        assert second.ok("2 + 2") == "4"
+        assert set(wait_for_standby()) - {waiting}
+    finally:
+        second.stop()
+    assert second.manager.provisioner is None or not second.manager.is_alive()
+    wait_until_gone([waiting])
+
+
+def test_a_restart_by_force_takes_the_one_that_waits():
+    kernel = Kernel()
+    try:
+        for _ in range(3):
+            kernel.ok("let here = 1;")
+            wait_for_standby()
+            kernel.manager.restart_kernel(now=True)
+            kernel.client.wait_for_ready(timeout=60)
+            assert kernel.run("here").status == "error", "it is another process"
+    finally:
+        kernel.stop()
+
+
+def test_whoever_kills_the_process_that_jupyter_knows_kills_the_kernel():
+    first = Kernel()
+    first.ok("1 + 1")
+    (serving,) = wait_for_standby()
+    second = Kernel()
+    second.ok("1 + 1")
+    started = below(serving)
+    assert started
+    os.kill(second.manager.provisioner.pid, signal.SIGKILL)
+    wait_until_gone([serving, *started])
+    second.stop()
+    first.stop()
+
+
+def test_a_kernel_that_ends_ends_the_process_that_jupyter_knows():
+    first = Kernel()
+    first.ok("1 + 1")
+    (serving,) = wait_for_standby()
+    second = Kernel()
+    second.ok("1 + 1")
+    known = second.manager.provisioner.pid
+    os.kill(known, signal.SIGTERM)
+    wait_until_gone([known, serving])
+    assert not list((CACHE / "sessions").glob(f"{serving}-*"))
+    second.stop()
+    first.stop()
+
+
+def test_a_kernel_of_another_kind_has_one_of_its_own(tmp_path):
+    first = Kernel()
+    first.ok("1 + 1")
+    (waiting,) = wait_for_standby()
+    elsewhere = Kernel(cwd=tmp_path)
+    try:
+        assert elsewhere.ok("std::env::current_dir()?.display().to_string()").strip('"') == str(tmp_path)
+        wait_until_gone([waiting])
+        assert wait_for_standby() != [waiting]
+    finally:
+        elsewhere.stop()
+        first.stop()
+
+
+def test_a_standby_goes_soon_after_the_last_kernel_and_takes_its_folder_along():
+    kernel = Kernel()
+    kernel.ok("1 + 1")
+    waiting = wait_for_standby()
+    assert list((CACHE / "sessions").glob(f"{waiting[0]}-*"))
+    kernel.stop()
+    wait_until_gone(waiting)
+    assert not SOCKET.exists() and not list((CACHE / "sessions").glob(f"{waiting[0]}-*"))
+
+
+def test_none_is_started_where_they_are_switched_off(monkeypatch):
+    monkeypatch.setenv("HEADSTART_STANDBY", "0")
+    kernel = Kernel()
+    kernel.ok("1 + 1")
+    time.sleep(7)
+    assert not standbys()
+    kernel.stop()
