@@ -15,12 +15,15 @@ from jupyter_kernel_test.msgspec_v5 import validate_message
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = Path(os.environ["CARGO_TARGET_DIR"]) / "release"
 HEADSTART = RELEASE / "headstart"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart"
 STARTING = 300  # seconds; the first start compiles the prelude
 
 
 def install_kernels(data):
     """Puts our kernel and the stock one into a data folder of Jupyter, and that into the environment."""
     os.environ["JUPYTER_DATA_DIR"] = str(data)
+    # Each kernel loads by itself, and none disturbs what is measured; tests of standbys switch them on.
+    os.environ["HEADSTART_STANDBY"] = "0"
     subprocess.run([HEADSTART, "install"], check=True, timeout=STARTING)
     stock = data / "kernels" / "stock"
     stock.mkdir()
@@ -40,7 +43,6 @@ def install_kernels(data):
 @pytest.fixture(scope="session", autouse=True)
 def jupyter(tmp_path_factory):
     """Folders of Jupyter for the tests alone; nothing of the user's is touched."""
-    os.environ["HEADSTART_STANDBY"] = "0"
     os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
     for variable in ("CONFIG", "RUNTIME"):
         os.environ[f"JUPYTER_{variable}_DIR"] = str(tmp_path_factory.mktemp(variable.lower()))

@@ -1,13 +1,9 @@
 """Cells that were compiled in an earlier session are not compiled again."""
 
-import os
 import time
-from pathlib import Path
 
 import pytest
-from conftest import Kernel
-
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart"
+from conftest import CACHE, Kernel
 
 
 @pytest.fixture

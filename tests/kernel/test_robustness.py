@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import zmq
-from conftest import Kernel, below, wait_until_gone
+from conftest import CACHE, Kernel, below, wait_until_gone
 from jupyter_client.session import Session
 
 
@@ -43,7 +43,7 @@ def test_a_killed_process_of_cells_is_replaced(kernel):
 
 
 def test_a_killed_kernel_leaves_nothing_running_and_the_next_sweeps_up():
-    sessions = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart" / "sessions"
+    sessions = CACHE / "sessions"
     first = Kernel()
     first.ok("let a = 1;")
     process = first.manager.provisioner.pid

@@ -4,12 +4,10 @@ import os
 import signal
 import socket
 import time
-from pathlib import Path
 
 import pytest
-from conftest import Kernel, below, processes, wait_until_gone
+from conftest import CACHE, Kernel, below, processes, wait_until_gone
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart"
 SOCKET = CACHE / "standby" / "socket"
 
 
