@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
 use crate::device::is_near;
-use crate::ops::{After, AtOnce, Conv, Kernels, Winograd, apply2, apply3, planes};
+use crate::ops::{After, AtOnce, Conv, FarConv, Kernels, Winograd, apply2, apply3, planes};
 use crate::{Error, Result};
 
 /// What surrounds the picture while a window slides over it.
@@ -225,10 +225,10 @@ impl Layer for Built {
             return self.convolve(&x, &kernel, bias);
         }
         let Conv2D { kernel_size, strides, padding, .. } = self.config;
-        let (top, bottom) = padding.amount(x.dim(2)?, kernel_size, strides);
-        let (left, right) = padding.amount(x.dim(3)?, kernel_size, strides);
-        let padded = x.pad_with_zeros(2, top, bottom)?.pad_with_zeros(3, left, right)?;
-        let y = padded.conv2d(&kernel, 0, strides, 1, self.groups())?;
+        let padding = [2, 3].map(|axis| x.dim(axis).map(|side| padding.amount(side, kernel_size, strides)));
+        let [rows, columns] = padding;
+        let far = FarConv { stride: strides, groups: self.groups(), padding: [rows?, columns?] };
+        let y = far.apply(&x, &kernel)?;
         let y = match bias {
             Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?,
             None => y,
