@@ -3,8 +3,8 @@
     CARGO_TARGET_DIR=… python tests/kernel/latency.py [ROUNDS]
 
 Cells that no session has compiled before, the same again in the next session, which Headstart
-remembers, and new ones in a kernel that was ready before it was asked for. It is a benchmark, not a test: run it on an idle machine, with both kernels installed as
-tests/conftest.py installs them.
+remembers, and new ones in a kernel that was ready before it was asked for. It is a benchmark, not a
+test: run it on an idle machine, with both kernels installed as tests/conftest.py installs them.
 """
 
 import os
