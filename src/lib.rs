@@ -40,6 +40,9 @@ mod protobuf;
 pub mod random;
 mod singular;
 pub mod train;
+#[cfg(any(feature = "cells", test))]
+#[doc(hidden)]
+pub mod variables;
 pub mod weights;
 
 pub use candle_core;

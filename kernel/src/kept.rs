@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::SystemTime;
 
-use crate::session;
+use crate::session::{self, LOADING};
 use crate::template::Template;
+use crate::variables::with_compiled_store;
 
 const WRAPPER_VARIABLE: &str = "RUSTC_WRAPPER";
 /// Where what was kept lies.
@@ -26,6 +27,8 @@ const SESSION: &str = "{session}";
 const CELL: &str = "ctx";
 const STATUS: &str = "status";
 const STDERR: &str = "stderr";
+/// With its path, how cargo tells rustc of the prelude.
+const PRELUDE: &str = "headstart=";
 /// As rustc calls a cell's source.
 const SOURCE: &str = "src/lib.rs";
 /// So many cells are kept; those that were asked for last.
@@ -111,6 +114,8 @@ pub fn hook() {
 struct Cell {
     /// Where it is kept.
     kept: PathBuf,
+    /// What rustc is to read in place of the source.
+    changed: Option<String>,
     session: String,
     out: PathBuf,
 }
@@ -127,8 +132,11 @@ impl Cell {
             return None;
         }
         let source = fs::read_to_string(Path::new(session).join(SOURCE)).ok()?;
+        let has_prelude = arguments.iter().any(|argument| argument.starts_with(PRELUDE));
+        let changed = with_compiled_store(&source).filter(|_| has_prelude);
+        let lines = in_order(changed.as_ref().unwrap_or(&source));
         let mut hasher = DefaultHasher::new();
-        (arguments.join("\u{1f}").replace(session, SESSION), in_order(&source)).hash(&mut hasher);
+        (arguments.join("\u{1f}").replace(session, SESSION), lines).hash(&mut hasher);
         // What `:dep` brought may be another under the same name.
         let libraries =
             arguments.iter().filter_map(|argument| argument.split_once('=')).map(|(_, path)| path);
@@ -136,12 +144,15 @@ impl Cell {
             (metadata.len(), metadata.modified().ok()?).hash(&mut hasher);
         }
         let kept = folder.join(format!("{:016x}", hasher.finish()));
-        Some(Cell { kept, out: PathBuf::from(after("--out-dir")?), session: session.to_owned() })
+        Some(Cell { kept, changed, out: PathBuf::from(after("--out-dir")?), session: session.to_owned() })
     }
 
     fn answer(&self, rustc: &mut Command) -> io::Result<i32> {
         if let Ok(status) = self.recall() {
             return Ok(status);
+        }
+        if let Some(changed) = &self.changed {
+            fs::write(Path::new(&self.session).join(SOURCE), changed)?;
         }
         let output = rustc.output()?;
         io::stdout().write_all(&output.stdout)?;
@@ -177,8 +188,7 @@ impl Cell {
 
     /// Whether it is one of those with which every session begins.
     fn is_first(&self) -> bool {
-        let template = self.kept.parent().and_then(Path::parent);
-        template.is_none_or(|template| !template.join("session").is_dir())
+        Path::new(&self.session).join(LOADING).exists()
     }
 
     /// Keeps what rustc made (`libctx.so`, `ctx.d`) and said, whole or not at all.
@@ -291,11 +301,14 @@ mod tests {
         assert!(!stands_alone("/s/libctx.so: src/lib.rs /s/src/words.txt\n\nsrc/lib.rs:\n"));
         assert!(!stands_alone("/s/libctx.so: src/lib.rs\n\nsrc/lib.rs:\n\n# env-dep:HOME=/root\n"));
         let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("session")).unwrap();
-        let cell = cell(folder.path(), &folder.path().join("one"), "fn f() { g() }");
+        let session = folder.path().join("one");
+        let cell = cell(folder.path(), &session, "fn f() { g() }");
         let failed = Command::new("false").status().unwrap();
         cell.keep(failed, "error").unwrap();
         assert!(cell.recall().is_err(), "a user's cell that failed");
+        File::create(session.join(LOADING)).unwrap();
+        cell.keep(failed, "error").unwrap();
+        assert_eq!(cell.recall().unwrap(), 1, "one with which each session begins");
     }
 
     #[test]

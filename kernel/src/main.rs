@@ -27,6 +27,7 @@ mod standby;
 mod template;
 mod timing;
 mod toolchain;
+mod variables;
 mod weights;
 mod wire;
 

@@ -4,12 +4,15 @@
 //! is ever compiled, and goes when the session ends. What a killed kernel left is swept up later.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::template::{self, Template};
+
+/// A file in a session's folder while the prelude is being loaded.
+pub const LOADING: &str = "loading";
 
 /// A folder for evcxr to work in, removed when dropped.
 #[derive(Debug)]
@@ -40,17 +43,21 @@ impl Session {
         self.path.join("checkpoints")
     }
 
-    /// Puts in what an earlier session compiled for this template.
+    /// Puts in what an earlier session compiled for this template; the prelude is to be loaded now.
     pub fn fill(&self, template: &Template) -> Result<(), String> {
-        match is_fresh(&template.session()) {
-            true => copy(&template.session(), &self.path)
-                .map_err(|error| format!("{}: {error}", self.path.display())),
-            false => Ok(()),
+        if is_fresh(&template.session()) {
+            copy(&template.session(), &self.path)
+                .map_err(|error| format!("{}: {error}", self.path.display()))?;
         }
+        // Only speed depends on it.
+        let _ = File::create(self.path.join(LOADING));
+        Ok(())
     }
 
-    /// Keeps what this session compiled for the next, if none has done so; only speed depends on it.
+    /// The prelude is loaded: keeps what was compiled for that for the next session, if none has done so; only
+    /// speed depends on it.
     pub fn keep(&self, template: &Template) {
+        let _ = fs::remove_file(self.path.join(LOADING));
         let kept = template.session();
         if is_fresh(&kept) {
             return;

@@ -154,7 +154,7 @@ impl Template {
         let links = std::fs::read_to_string(deps.join(LINKS)).unwrap_or_default();
         flags.extend(links.lines().map(|path| format!("-L{path}")));
         format!(
-            ":build_env CARGO_ENCODED_RUSTFLAGS={}\n:dep headstart = {{ path = \"{}\" }}\n",
+            ":build_env CARGO_INCREMENTAL=0\n:build_env CARGO_ENCODED_RUSTFLAGS={}\n:dep headstart = {{ path = \"{}\" }}\n",
             flags.join("\u{1f}"),
             self.path.join("facade/headstart").display()
         )

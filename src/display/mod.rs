@@ -31,7 +31,7 @@ pub trait Show {
 
     /// Called by the notebook for the value of a cell's last expression.
     fn evcxr_display(&self) {
-        print!("{}", content_blocks(&self.bundle()));
+        show_bundle(&self.bundle());
     }
 }
 
@@ -50,12 +50,22 @@ pub trait ShowDebug {
 #[cfg(feature = "cells")]
 impl<T: Debug> ShowDebug for T {
     fn evcxr_display(&mut self) {
-        let text = match IS_PRETTY.load(Ordering::Relaxed) {
-            true => format!("{self:#?}"),
-            false => format!("{self:?}"),
-        };
-        print!("{}", content_blocks(&vec![("text/plain".into(), text)]));
+        show_debug(self);
     }
+}
+
+/// Not generic, as is [`show_bundle`]: a cell has less to compile.
+#[cfg(feature = "cells")]
+fn show_debug(value: &dyn Debug) {
+    let text = match IS_PRETTY.load(Ordering::Relaxed) {
+        true => format!("{value:#?}"),
+        false => format!("{value:?}"),
+    };
+    show_bundle(&vec![("text/plain".into(), text)]);
+}
+
+fn show_bundle(bundle: &Bundle) {
+    print!("{}", content_blocks(bundle));
 }
 
 static IS_PRETTY: AtomicBool = AtomicBool::new(false);

@@ -1,0 +1,99 @@
+//! The variables that outlive their cell: evcxr's store of them, compiled once.
+//!
+//! evcxr writes the source of its store into each cell, which took half of rustc's time for a small
+//! one. Headstart's kernel puts a `use` of this module there instead. Names and printed words are
+//! those by which evcxr knows them; what need not know a variable's type is compiled here.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Begins the line by which evcxr learns which variable has another type now.
+pub const VARIABLE_CHANGED_TYPE: &str = "EVCXR_VARIABLE_CHANGED_TYPE:";
+/// The line by which evcxr learns that a cell ended with an error.
+pub const USER_ERROR_OCCURRED: &str = "EVCXR_ERROR_OCCURRED";
+
+/// Variables by name.
+#[derive(Default)]
+pub struct VariableStore(HashMap<String, Box<dyn Any>>);
+
+impl VariableStore {
+    /// Keeps a variable.
+    pub fn put_variable<T: 'static>(&mut self, name: &str, value: T) {
+        self.put(name, Box::new(value));
+    }
+
+    /// Whether a variable has this type, if there is one; says so if it has not.
+    pub fn check_variable<T: 'static>(&self, name: &str) -> bool {
+        self.check(name, TypeId::of::<T>())
+    }
+
+    /// Takes a variable out.
+    ///
+    /// # Panics
+    /// When there is none, or none of this type.
+    pub fn take_variable<T: 'static>(&mut self, name: &str) -> T {
+        match self.take(name).downcast() {
+            Ok(value) => *value,
+            Err(_) => panic!("the variable `{name}` has another type"),
+        }
+    }
+
+    /// What all cells share under a name, made by the first that asks.
+    ///
+    /// # Panics
+    /// When another type is shared under this name.
+    pub fn lazy_arc<T: 'static>(&mut self, name: &str, create: impl FnOnce() -> T) -> Arc<T> {
+        let shared = self.0.entry(name.to_owned()).or_insert_with(|| Box::new(Arc::new(create())));
+        shared.downcast_ref::<Arc<T>>().expect("one name is of one type").clone()
+    }
+
+    fn put(&mut self, name: &str, value: Box<dyn Any>) {
+        self.0.insert(name.to_owned(), value);
+    }
+
+    fn check(&self, name: &str, expected: TypeId) -> bool {
+        let is_expected = self.0.get(name).is_none_or(|value| (**value).type_id() == expected);
+        if !is_expected {
+            eprintln!("The type of the variable {name} was redefined, so was lost.");
+            println!("{VARIABLE_CHANGED_TYPE}{name}");
+        }
+        is_expected
+    }
+
+    fn take(&mut self, name: &str) -> Box<dyn Any> {
+        self.0.remove(name).unwrap_or_else(|| panic!("the variable `{name}` is not there"))
+    }
+}
+
+/// A store that nobody owns: evcxr hands it from cell to cell.
+pub fn create_variable_store() -> *mut VariableStore {
+    Box::into_raw(Box::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_taken_as_it_was_put() {
+        let mut store = VariableStore::default();
+        store.put_variable("n", vec![1, 2]);
+        assert!(store.check_variable::<Vec<i32>>("n") && store.check_variable::<u8>("m"));
+        assert!(!store.check_variable::<Vec<u8>>("n"));
+        assert_eq!(store.take_variable::<Vec<i32>>("n"), [1, 2]);
+    }
+
+    #[test]
+    fn what_is_shared_is_made_once() {
+        let mut store = VariableStore::default();
+        let first = store.lazy_arc("a", || 1);
+        assert!(Arc::ptr_eq(&first, &store.lazy_arc("a", || 2)));
+    }
+
+    #[test]
+    #[should_panic(expected = "`n` is not there")]
+    fn a_variable_that_is_not_there_cannot_be_taken() {
+        VariableStore::default().take_variable::<i32>("n");
+    }
+}
