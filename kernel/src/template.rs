@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::backend::Backend;
-use crate::skeleton::copy_sources;
+use crate::skeleton::{copy_crate, copy_library};
 use crate::toolchain::{library_sources, output, rustc_version};
 use crate::{kept, session};
 
@@ -170,7 +170,7 @@ impl Template {
             build_library(source, self.backend, &part.join("deps"))?;
             write_facade(source, &part.join("facade"))?;
             let library = library_sources().ok_or("the standard library's sources are missing")?;
-            copy_sources(&library, &part.join("library"), None)?;
+            copy_library(&library, &part.join("library"))?;
             write(&part.join(WHOLE), "")?;
             let _ = std::fs::remove_dir_all(&self.path);
             make_folder_above(&self.path)
@@ -202,7 +202,13 @@ fn library_file() -> String {
 fn key(source: &Path, compiler: &str) -> Result<String, String> {
     let mut hasher = DefaultHasher::new();
     // How the facade is made, too.
-    let made = [include_str!("skeleton.rs"), include_str!("operators.rs"), include_str!("template.rs")];
+    let made = [
+        include_str!("modules.rs"),
+        include_str!("operators.rs"),
+        include_str!("skeleton.rs"),
+        include_str!("template.rs"),
+        include_str!("tokens.rs"),
+    ];
     (compiler, made).hash(&mut hasher);
     let mut files = vec![source.join("Cargo.toml"), source.join("Cargo.lock")];
     for folder in ["src", "kernel/frame/src", "weights"].map(|folder| source.join(folder)) {
@@ -322,7 +328,7 @@ fn write_facade(source: &Path, facade: &Path) -> Result<(), String> {
             PRELUDE => format!("#[cfg(not(rust_analyzer))]\npub use {REAL}::*;\n"),
             _ => String::new(),
         };
-        copy_sources(&sources_of(&metadata, name)?, &folder.join("src"), Some(&above))?;
+        copy_crate(&sources_of(&metadata, name)?, &folder.join("src"), &above)?;
         let mut manifest = format!(
             "[package]\nname = \"{name}\"\nversion = \"{}\"\nedition = \"{edition}\"\n\n\
              [lints.rust]\nunexpected_cfgs = \"allow\"\n\n[dependencies]\n",
