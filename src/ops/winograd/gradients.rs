@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::transform::{KernelsMade, PLACES, Seen, Sizes, Spread};
+use super::transform::{KernelsMade, PLACES, Seen, Sizes, Spread, apart};
 use super::{Blocks, SQUARES, Transformed, suits};
 use crate::ops::Conv;
 use crate::ops::after::Epilogue;
@@ -50,7 +50,7 @@ impl Windows {
         let (filters, channels) = (self.filters, self.inputs);
         let sizes = Sizes::of(&self.conv, self.input);
         let blocks = Blocks::of(self.pictures * sizes.each());
-        let (of_seen, of_spread) = (PLACES * SQUARES * channels, PLACES * SQUARES * filters);
+        let (of_seen, of_spread) = (PLACES * apart(SQUARES, channels), PLACES * apart(SQUARES, filters));
         let at_once = (AT_ONCE / (of_seen + of_spread)).clamp(2, 16).min(blocks.count);
         let mut sums = vec![0f32; PLACES * filters * channels];
         let arch = pulp::Arch::new();
@@ -73,8 +73,8 @@ impl Windows {
                             product(
                                 [filters, channels, count],
                                 (sums.as_mut_ptr(), channels, true),
-                                (&spread[place * count * filters..], 1, filters),
-                                (&seen[place * count * channels..], channels, 1),
+                                (&spread[place * apart(count, filters)..], 1, filters),
+                                (&seen[place * apart(count, channels)..], channels, 1),
                             );
                         }
                     }

@@ -9,6 +9,7 @@
 //! adjoint of the way back.
 
 mod gradients;
+mod products;
 mod transform;
 
 use std::ops::Range;
@@ -19,14 +20,14 @@ use rayon::prelude::*;
 
 use super::Conv;
 use super::after::{After, Epilogue};
-use super::by_columns::product_at;
 use super::channels_last::{Maps, channels_last, either_way, seen_as_maps};
 use super::scratch::with_buffers;
 use super::slices::{Shared, values};
-use transform::{KernelsSeen, LANES, Made, PLACES, Seen, Sizes};
+use products::Products;
+use transform::{KernelsSeen, LANES, Made, PLACES, Seen, Sizes, apart};
 
-/// Squares of a task, at most.
-const SQUARES: usize = 128;
+/// Squares of a task, at most: whole tiles of the products, and not too many for a cache.
+const SQUARES: usize = 72;
 /// Fewer filters are not worth a task.
 const FEWEST: usize = 64;
 /// Shorter sides of an output are mostly outside their squares.
@@ -37,7 +38,7 @@ const SMALLEST: usize = 8;
 struct Transformed {
     filters: usize,
     channels: usize,
-    /// Place, channel, filter.
+    /// Place, panel of [`LANES`] filters, channel, filter of the panel.
     values: Vec<f32>,
 }
 
@@ -81,18 +82,14 @@ impl Transformed {
         (0..blocks.count * parts).into_par_iter().for_each(|task| {
             let (squares, part) = (blocks.get(task / parts), part(task % parts));
             let (count, width) = (squares.len(), part.len());
-            with_buffers([PLACES * count * channels, PLACES * count * width], |[seen, made]| {
+            let (of_seen, of_made) = (apart(count, channels), apart(count, width));
+            with_buffers([PLACES * of_seen, PLACES * of_made], |[seen, made]| {
                 arch.dispatch(Seen { sizes: &sizes, x, squares: squares.clone(), channels, to: seen });
-                for place in 0..PLACES {
-                    // SAFETY: the buffer has room for each place's squares and filters.
-                    unsafe {
-                        product_at(
-                            [width, count, channels],
-                            (made[place * count * width..].as_mut_ptr(), 1, width),
-                            (&self.values[place * channels * filters + part.start..], 1, filters),
-                            (&seen[place * count * channels..], 1, channels),
-                        );
-                    }
+                let seen = seen.chunks_exact(of_seen).map(|seen| &seen[..count * channels]);
+                for (place, (seen, made)) in seen.zip(made.chunks_exact_mut(of_made)).enumerate() {
+                    let first = (place * filters + part.start) * channels;
+                    let kernels = &self.values[first..][..width * channels];
+                    arch.dispatch(Products { channels, kernels, seen, made });
                 }
                 let (sizes, target) = (&sizes, &target);
                 arch.dispatch(Made {

@@ -28,6 +28,11 @@ const FAR: f32 = 1.5;
 
 type Lanes = [f32; LANES];
 
+/// How far two places of so many squares are apart: not by a power of two, for which caches have few lines.
+pub(super) fn apart(squares: usize, channels: usize) -> usize {
+    squares * channels + LANES
+}
+
 /// `G`, in double precision.
 fn of_kernels() -> [[f64; 3]; IN] {
     let (near, far) = (f64::from(NEAR), f64::from(FAR));
@@ -52,7 +57,7 @@ pub(super) struct KernelsSeen<'a> {
     pub(super) filters: usize,
     pub(super) channels: usize,
     pub(super) channel: usize,
-    /// Place, channel, filter; nobody else writes this channel's.
+    /// Place, panel of [`LANES`] filters, channel, filter of the panel; nobody else writes this channel's.
     pub(super) target: &'a Shared,
 }
 
@@ -89,7 +94,7 @@ impl NullaryFnOnce for KernelsSeen<'_> {
                     whole[lane] = (g[0] * row[0][lane] + g[1] * row[1][lane] + g[2] * row[2][lane]) as f32;
                 }
                 // SAFETY: the channel's own places.
-                let to = unsafe { target.at((place * channels + channel) * filters + first) };
+                let to = unsafe { target.at((place * filters + first) * channels + channel * LANES) };
                 // SAFETY: so many filters are left, for they are a multiple of these.
                 unsafe { std::ptr::copy_nonoverlapping(whole.as_ptr(), to, LANES) };
             }
@@ -185,7 +190,7 @@ pub(super) struct Seen<'a> {
     pub(super) x: Maps<'a>,
     pub(super) squares: Range<usize>,
     pub(super) channels: usize,
-    /// Place, square, channel.
+    /// Place, square, channel; places are [`apart`].
     pub(super) to: &'a mut [f32],
 }
 
@@ -196,7 +201,7 @@ impl NullaryFnOnce for Seen<'_> {
     fn call(self) {
         let Seen { sizes, x, squares, channels, to } = self;
         let [height, width] = sizes.input;
-        let each = sizes.each();
+        let (each, apart) = (sizes.each(), apart(squares.len(), channels));
         let mut d = [[0f32; LANES]; PLACES];
         for (at, square) in squares.clone().enumerate() {
             let picture = &x.values[square / each * channels * height * width..][..channels * height * width];
@@ -233,7 +238,7 @@ impl NullaryFnOnce for Seen<'_> {
                 }
                 let whole = both_ways(&d, [IN, IN], back);
                 for (place, lanes) in whole.iter().enumerate() {
-                    to[(place * squares.len() + at) * channels + first..][..LANES].copy_from_slice(lanes);
+                    to[place * apart + at * channels + first..][..LANES].copy_from_slice(lanes);
                 }
             }
         }
@@ -279,7 +284,7 @@ fn back(d: &[Lanes; PLACES], to: &mut [Lanes; PLACES], at: usize, step: usize) {
 /// Writes `A' m A` of some squares, with bias and ReLU, for some filters.
 pub(super) struct Made<'a> {
     pub(super) sizes: &'a Sizes,
-    /// Place, square, filter.
+    /// Place, square, filter; places are [`apart`].
     pub(super) from: &'a [f32],
     pub(super) squares: Range<usize>,
     pub(super) filters: Range<usize>,
@@ -301,12 +306,13 @@ impl NullaryFnOnce for Made<'_> {
     fn call(self) {
         let Made { sizes, from, squares, filters, of, epilogue, channels_last, target } = self;
         let [height, width] = sizes.output;
+        let apart = apart(squares.len(), filters.len());
         for (at, square) in squares.clone().enumerate() {
             let (picture, [y, x], [rows, columns]) = sizes.made(square);
             for first in (0..filters.len()).step_by(LANES) {
                 let mut m = [[0f32; LANES]; PLACES];
                 for (place, lanes) in m.iter_mut().enumerate() {
-                    let start = (place * squares.len() + at) * filters.len() + first;
+                    let start = place * apart + at * filters.len() + first;
                     lanes.copy_from_slice(&from[start..][..LANES]);
                 }
                 let whole = both_ways(&m, [IN, OUT], forth);
@@ -381,7 +387,7 @@ pub(super) struct Spread<'a> {
     pub(super) gradient: &'a [f32],
     pub(super) squares: Range<usize>,
     pub(super) filters: usize,
-    /// Place, square, filter.
+    /// Place, square, filter; places are [`apart`].
     pub(super) to: &'a mut [f32],
 }
 
@@ -393,6 +399,7 @@ impl NullaryFnOnce for Spread<'_> {
     fn call(self) {
         let Spread { sizes, gradient, squares, filters, to } = self;
         let [height, width] = sizes.output;
+        let apart = apart(squares.len(), filters);
         for (at, square) in squares.clone().enumerate() {
             let (picture, [y, x], [rows, columns]) = sizes.made(square);
             let picture = &gradient[picture * filters * height * width..][..filters * height * width];
@@ -410,7 +417,7 @@ impl NullaryFnOnce for Spread<'_> {
                 }
                 let whole = both_ways(&d, [OUT, IN], spread);
                 for (place, lanes) in whole.iter().enumerate() {
-                    to[(place * squares.len() + at) * filters + first..][..LANES].copy_from_slice(lanes);
+                    to[place * apart + at * filters + first..][..LANES].copy_from_slice(lanes);
                 }
             }
         }

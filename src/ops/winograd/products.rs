@@ -1,0 +1,138 @@
+//! The products of Winograd's algorithm: kernels and squares, summed over channels.
+//!
+//! Matrix products of any library bring both factors into an order of their own first. Here the
+//! transforms write them in the order in which they are read, the kernels once for all batches.
+
+use pulp::{Simd, WithSimd};
+
+use super::transform::LANES;
+
+/// Writes, at one place, each square's sums over the channels for each filter.
+pub(super) struct Products<'a> {
+    pub(super) channels: usize,
+    /// Panel of [`LANES`] filters, channel, filter of the panel.
+    pub(super) kernels: &'a [f32],
+    /// Square, channel.
+    pub(super) seen: &'a [f32],
+    /// Square, filter.
+    pub(super) made: &'a mut [f32],
+}
+
+impl WithSimd for Products<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        // As many sums as the registers hold: a tile's filters, in vectors, times its squares.
+        match S::F32_LANES {
+            16 => self.by_tiles::<S, 4, 6>(simd),
+            8 => self.by_tiles::<S, 2, 6>(simd),
+            4 => self.by_tiles::<S, 4, 6>(simd),
+            _ => self.by_tiles::<S, LANES, 1>(simd),
+        }
+    }
+}
+
+impl Products<'_> {
+    #[inline(always)]
+    fn by_tiles<S: Simd, const VECTORS: usize, const SQUARES: usize>(mut self, simd: S) {
+        let width = VECTORS * S::F32_LANES;
+        let filters = self.kernels.len() / self.channels;
+        let whole = filters / width * width;
+        for first in (0..whole).step_by(width) {
+            self.by_squares::<S, VECTORS, SQUARES>(simd, first);
+        }
+        // No vector is longer than a panel.
+        for first in (whole..filters).step_by(S::F32_LANES) {
+            self.by_squares::<S, 1, SQUARES>(simd, first);
+        }
+    }
+
+    #[inline(always)]
+    fn by_squares<S: Simd, const VECTORS: usize, const SQUARES: usize>(&mut self, simd: S, first: usize) {
+        let squares = self.seen.len() / self.channels;
+        if squares < SQUARES {
+            (0..squares).for_each(|square| self.tile::<S, VECTORS, 1>(simd, first, square));
+            return;
+        }
+        for square in (0..squares).step_by(SQUARES) {
+            // The last tile makes some sums again.
+            self.tile::<S, VECTORS, SQUARES>(simd, first, square.min(squares - SQUARES));
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const VECTORS: usize, const SQUARES: usize>(
+        &mut self,
+        simd: S,
+        first: usize,
+        square: usize,
+    ) {
+        let channels = self.channels;
+        let filters = self.kernels.len() / channels;
+        let mut kernels = [self.kernels.as_ptr(); VECTORS];
+        for (vector, kernels) in kernels.iter_mut().enumerate() {
+            let filter = first + vector * S::F32_LANES;
+            *kernels = self.kernels[filter / LANES * LANES * channels + filter % LANES..].as_ptr();
+        }
+        let seen = &self.seen[square * channels..][..SQUARES * channels];
+        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; SQUARES];
+        for channel in 0..channels {
+            let mut of_kernels = [simd.splat_f32s(0.0); VECTORS];
+            for (of_kernels, kernels) in of_kernels.iter_mut().zip(kernels) {
+                // SAFETY: each panel has so many channels, and the vector lies within one.
+                *of_kernels = unsafe { kernels.add(channel * LANES).cast::<S::f32s>().read_unaligned() };
+            }
+            for (at, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: so many squares have so many channels.
+                let of_square = simd.splat_f32s(unsafe { *seen.get_unchecked(at * channels + channel) });
+                for (sum, of_kernels) in sums.iter_mut().zip(of_kernels) {
+                    *sum = simd.mul_add_e_f32s(of_kernels, of_square, *sum);
+                }
+            }
+        }
+        let made = &mut self.made[square * filters..][..SQUARES * filters];
+        for (made, sums) in made.chunks_exact_mut(filters).zip(sums) {
+            let (made, _) = S::as_mut_simd_f32s(&mut made[first..][..VECTORS * S::F32_LANES]);
+            made.copy_from_slice(&sums);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pulp::{Scalar, Scalar128b, Scalar256b, Scalar512b};
+
+    use super::super::tests::{flat, values};
+    use super::*;
+
+    /// With vectors of every length, whatever this processor has.
+    #[test]
+    fn sums_are_the_same_in_vectors_of_any_length() {
+        for [channels, filters, squares] in [[40, 80, 13], [3, 16, 6], [16, 112, 2]] {
+            let seen = flat(&values(1, &[squares, channels]));
+            let kernels = flat(&values(2, &[filters / LANES, channels, LANES]));
+            let sum = |at: usize| {
+                let (square, filter) = (at / filters, at % filters);
+                (0..channels).fold(0f64, |sum, channel| {
+                    let kernel = kernels[(filter / LANES * channels + channel) * LANES + filter % LANES];
+                    sum + f64::from(kernel) * f64::from(seen[square * channels + channel])
+                })
+            };
+            let expected: Vec<f64> = (0..squares * filters).map(sum).collect();
+            let ways: [fn(Products); 5] = [
+                |products| Scalar.vectorize(products),
+                |products| Scalar128b.vectorize(products),
+                |products| Scalar256b.vectorize(products),
+                |products| Scalar512b.vectorize(products),
+                |products| pulp::Arch::new().dispatch(products),
+            ];
+            for (at, way) in ways.iter().enumerate() {
+                let mut made = vec![f32::NAN; squares * filters];
+                way(Products { channels, kernels: &kernels, seen: &seen, made: &mut made });
+                let is_near = |(a, b): (&f32, &f64)| (f64::from(*a) - b).abs() < 1e-5;
+                assert!(made.iter().zip(&expected).all(is_near), "way {at}: {made:?}");
+            }
+        }
+    }
+}
