@@ -198,6 +198,8 @@ shared: Arc<Mutex<Vec<i32>>> = std::sync::Arc::new(std::sync::Mutex::new(vec![1]
 boxed: Box<dyn Fn(f32) -> f32> = Box::new(|x: f32| x + 1.0) as Box<dyn Fn(f32) -> f32>
 time: Duration = std::time::Duration::from_millis(5) * 2
 """
+# What the kernel writes into cells, and nobody else.
+OF_THE_KERNEL = "variables.rs"
 # What only someone who writes a layer calls, with a generator of the rand crate.
 WITH_A_GENERATOR = {"draw", "permutation", "seeded", "stream", "uniform", "with_random", "add", "finish"}
 
@@ -208,7 +210,7 @@ def lines(table):
 
 def test_the_table_holds_every_public_function():
     public = set()
-    for path in (ROOT / "src").rglob("*.rs"):
+    for path in set((ROOT / "src").rglob("*.rs")) - {ROOT / "src" / OF_THE_KERNEL}:
         public |= set(re.findall(r"^\s*pub fn (\w+)", path.read_text(), re.M))
     code = INFERRED + TRAINED
     assert {name for name in public - WITH_A_GENERATOR if not re.search(rf"\b{name}\b", code)} == set()
