@@ -12,6 +12,7 @@ use jupyter_protocol::{
     JupyterMessageContent as Content, KernelInfoReply, LanguageInfo, ReplyStatus, ShutdownReply, Status,
 };
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -20,6 +21,7 @@ use crate::engine::Engine;
 use crate::execute::{aborted, media};
 use crate::history::History;
 use crate::standby::{self, Origin};
+use crate::toolchain;
 use crate::wire::{Channel, Input, PROTOCOL_VERSION, Publisher, Sockets};
 
 /// The last messages leave within this time.
@@ -31,18 +33,24 @@ pub struct Kernel {
     pub input: Input,
     pub count: AtomicUsize,
     pub history: Mutex<History>,
-    rust_version: String,
     ports: Value,
     leave: Notify,
 }
 
 /// Answers requests until a client asks to shut down.
-pub async fn serve(
+pub fn run(
+    runtime: Runtime,
     connection: &ConnectionInfo,
     engine: Engine,
-    rust_version: String,
     origin: Origin,
 ) -> Result<(), String> {
+    let served = runtime.block_on(serve(connection, engine, origin));
+    // A socket that waits must not keep the process.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve(connection: &ConnectionInfo, engine: Engine, origin: Origin) -> Result<(), String> {
     let session = format!("headstart-{}", std::process::id());
     let sockets = Sockets::bind(connection, &session).await.map_err(|error| error.to_string())?;
     let kernel = Arc::new(Kernel {
@@ -51,7 +59,6 @@ pub async fn serve(
         input: sockets.input,
         count: AtomicUsize::new(0),
         history: Mutex::new(History::begin()?),
-        rust_version,
         ports: json!({
             "status": "ok",
             "shell_port": connection.shell_port,
@@ -258,7 +265,7 @@ impl Kernel {
             implementation_version: env!("CARGO_PKG_VERSION").into(),
             language_info: LanguageInfo {
                 name: "rust".into(),
-                version: self.rust_version.clone(),
+                version: toolchain::release(),
                 mimetype: Some("text/x-rustsrc".into()),
                 file_extension: Some(".rs".into()),
                 pygments_lexer: Some("rust".into()),
@@ -268,7 +275,7 @@ impl Kernel {
             banner: format!(
                 "Headstart {} on Rust {}: transfer learning, cell by cell",
                 env!("CARGO_PKG_VERSION"),
-                self.rust_version
+                toolchain::release()
             ),
             help_links: vec![
                 link("The Rust book", "https://doc.rust-lang.org/book/"),

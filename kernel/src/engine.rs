@@ -187,6 +187,13 @@ impl Engine {
         self.stage.clone()
     }
 
+    /// Whether it has loaded, once that is known.
+    pub async fn loaded(&self) -> bool {
+        let mut stage = self.stage();
+        let known = stage.wait_for(|stage| !matches!(stage, Stage::Loading(_))).await;
+        known.is_ok_and(|stage| *stage == Stage::Loaded)
+    }
+
     /// Whether a cell runs or waits.
     pub fn is_busy(&self) -> bool {
         self.cells.is_busy()
@@ -290,6 +297,9 @@ impl Loaded {
         if result.is_ok() && code.lines().any(|line| line.trim() == ":clear") {
             // It clears the prelude too.
             result = self.context.execute(&self.load).and(result);
+        }
+        if code.lines().filter(|line| line.trim() == ":timing").count() % 2 == 1 {
+            timing::toggle(&self.folder);
         }
         if let Some(format) = code.lines().rev().find_map(|line| line.trim().strip_prefix(":fmt ")) {
             // evcxr keeps it for the values that the prelude does not show.

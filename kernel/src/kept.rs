@@ -16,6 +16,7 @@ use std::time::SystemTime;
 
 use crate::session::{self, LOADING};
 use crate::template::Template;
+use crate::timing;
 use crate::variables::with_compiled_store;
 
 const WRAPPER_VARIABLE: &str = "RUSTC_WRAPPER";
@@ -151,8 +152,13 @@ impl Cell {
         if let Ok(status) = self.recall() {
             return Ok(status);
         }
+        let session = Path::new(&self.session);
         if let Some(changed) = &self.changed {
-            fs::write(Path::new(&self.session).join(SOURCE), changed)?;
+            replace(&session.join(SOURCE), changed)?;
+        }
+        let has_linker = rustc.get_args().any(|argument| argument.to_string_lossy().starts_with("linker="));
+        if let Some(linker) = timing::linker(session).filter(|_| !has_linker) {
+            rustc.arg(format!("-Clinker={}", linker.display()));
         }
         let output = rustc.output()?;
         io::stdout().write_all(&output.stdout)?;
@@ -219,6 +225,14 @@ impl Cell {
         }
         kept
     }
+}
+
+/// Writes a file anew, which is not younger for it.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let modified = fs::metadata(path)?.modified()?;
+    let mut file = File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.set_modified(modified)
 }
 
 /// A source's lines, the variables sorted: evcxr fetches and stores them in another order in each session.

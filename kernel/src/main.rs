@@ -43,6 +43,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::backend::Backend;
 use crate::engine::Engine;
+use crate::lab::Signer;
 use crate::output::Event;
 use crate::standby::Origin;
 
@@ -121,6 +122,7 @@ enum Command {
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    timing::hook();
     kept::hook();
     engine::runtime_hook();
     let command = Arguments::parse().command;
@@ -184,14 +186,10 @@ fn kernel(connection_file: &Path, backend: Backend) -> Result<(), String> {
         return ended;
     }
     toolchain::pin();
-    let rust_version = toolchain::release();
     // SAFETY: no other thread runs.
     let engine = unsafe { Engine::start(backend) }?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-    let served = runtime.block_on(dispatch::serve(&connection, engine, rust_version, origin));
-    // A socket that waits must not keep the process.
-    runtime.shutdown_background();
-    served
+    dispatch::run(runtime, &connection, engine, origin)
 }
 
 /// The file holds the key by which messages are signed.
@@ -221,10 +219,11 @@ fn run_all(
     if let Some(folder) = folder {
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
-    let (mut written, mut pages) = (Vec::new(), Vec::new());
+    let mut pages = Vec::new();
     for notebook in notebooks {
         // SAFETY: no other thread runs: the last notebook's engine has stopped.
         let engine = unsafe { Engine::start(backend) }?;
+        let signer = Signer::start();
         let to = match (&output, folder) {
             (_, Some(folder)) => folder.join(notebook.file_name().unwrap_or_default()),
             (Some(file), None) => file.clone(),
@@ -235,13 +234,12 @@ fn run_all(
         engine.stop();
         let executed = run?;
         println!("wrote {}", to.display());
-        written.push(to);
+        signer.sign(&to);
         if let Some(page) = page {
             println!("wrote {}", page.display());
             pages.push((page.file_name().unwrap_or_default().to_string_lossy().into_owned(), executed));
         }
     }
-    lab::trust(&written, None);
     if let Some(folder) = folder.filter(|_| pages.len() > 1) {
         let index = folder.join("index.html");
         run::write_whole(&index, &html::gallery(&pages))?;

@@ -34,7 +34,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::backend::Backend;
 use crate::dispatch::{self, Kernel};
-use crate::engine::{Engine, Stage};
+use crate::engine::Engine;
 use crate::template::{Template, cache, state};
 use crate::toolchain;
 
@@ -180,9 +180,7 @@ fn stand_before(stream: UnixStream) -> Result<(), String> {
 
 /// Starts a standby for the next kernel when this one has had nothing to do for a while.
 pub async fn raise(kernel: Arc<Kernel>, origin: Origin) {
-    let loaded =
-        kernel.engine.stage().wait_for(|stage| !matches!(stage, Stage::Loading(_))).await.map(|s| s.clone());
-    if origin.stay().is_none() || loaded.ok() != Some(Stage::Loaded) {
+    if origin.stay().is_none() || !kernel.engine.loaded().await {
         return;
     }
     let second = Duration::from_secs(1);
@@ -226,21 +224,16 @@ pub fn wait(origin: Origin) -> Result<(), String> {
     // SAFETY: no other thread runs.
     let engine = unsafe { Engine::start(origin.backend) }?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-    let mut stage = engine.stage();
-    let loaded = runtime.block_on(stage.wait_for(|stage| !matches!(stage, Stage::Loading(_))));
-    let called = match loaded.map(|stage| stage.clone()) {
-        Ok(Stage::Loaded) => called(&origin, &loaded_from, stay),
-        _ => Err("the prelude could not be loaded".into()),
+    let called = match runtime.block_on(engine.loaded()) {
+        true => called(&origin, &loaded_from, stay),
+        false => Err("the prelude could not be loaded".into()),
     };
     drop(lock);
     let Ok(Some((connection, mut stream))) = called else {
         engine.stop();
         return called.map(drop);
     };
-    let rust_version = toolchain::release();
-    let served = runtime.block_on(dispatch::serve(&connection, engine, rust_version, origin));
-    // A socket that waits must not keep the process.
-    runtime.shutdown_background();
+    let served = dispatch::run(runtime, &connection, engine, origin);
     if served.is_ok() {
         let _ = stream.write_all(DONE.as_bytes());
     }

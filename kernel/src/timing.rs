@@ -1,7 +1,14 @@
 //! Where the time of a cell went, for who has said `:timing`.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
+
+/// In a session's folder, this program as the linker.
+const LINKER: &str = "headstart-cc";
+/// Is written when the linker begins.
+const LINKING: &str = "linking";
 
 /// What evcxr calls the last of its phases; those before it are tries to compile.
 const RAN: &str = "Execution";
@@ -9,8 +16,8 @@ const RAN: &str = "Execution";
 /// One line: the whole, then its parts.
 ///
 /// In the folder where the cell was compiled the files' times tell them apart: rust-analyzer's ends,
-/// and cargo's begins, when the generated source is written; the linker begins when rustc has noted
-/// what it made, and ends with the library.
+/// and cargo's begins, when the generated source is written; the linker notes when it begins, and ends
+/// with the library.
 pub fn line(whole: Duration, phases: &[(String, Duration)], begin: SystemTime, folder: &Path) -> String {
     let (ran, tries): (Vec<_>, Vec<_>) = phases.iter().partition(|(name, _)| name == RAN);
     let ran: Duration = ran.iter().map(|(_, time)| *time).sum();
@@ -21,7 +28,7 @@ pub fn line(whole: Duration, phases: &[(String, Duration)], begin: SystemTime, f
     let compiled = match (analysed, tries.len()) {
         (Some(analysed), _) => {
             let rest = before.saturating_sub(analysed);
-            match written.and_then(|written| linked(&folder.join("target"), written)) {
+            match written.and_then(|written| linked(folder, written)) {
                 Some(linked) => format!(
                     "rust-analyzer {}, cargo and rustc {}, linker {}",
                     seconds(analysed),
@@ -39,18 +46,43 @@ pub fn line(whole: Duration, phases: &[(String, Duration)], begin: SystemTime, f
 }
 
 /// How long the linker took after that time.
-fn linked(target: &Path, after: SystemTime) -> Option<Duration> {
-    let folders = |folder: &Path| -> Vec<PathBuf> {
-        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+fn linked(folder: &Path, after: SystemTime) -> Option<Duration> {
+    let begin = modified(&folder.join(LINKING)).filter(|begin| *begin > after)?;
+    let files =
+        |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let builds = files(&folder.join("target")).map(|triple| triple.join("debug"));
+    let libraries = builds.flat_map(|build| files(&build).collect::<Vec<_>>());
+    let libraries = libraries.filter(|file| {
+        file.extension().is_some_and(|extension| extension == std::env::consts::DLL_EXTENSION)
+    });
+    libraries.filter_map(|file| modified(&file)).max()?.duration_since(begin).ok()
+}
+
+/// From now on a cell's linker is timed, or no more: this program stands before it then.
+pub fn toggle(folder: &Path) {
+    let link = folder.join(LINKER);
+    // Without it the linker's time is told with the compiler's.
+    let _ = match link.exists() {
+        true => std::fs::remove_file(link),
+        false => std::env::current_exe().and_then(|program| std::os::unix::fs::symlink(program, link)),
     };
-    let builds: Vec<PathBuf> = folders(target).into_iter().map(|triple| triple.join("debug")).collect();
-    let newest =
-        |files: Vec<PathBuf>| files.iter().filter_map(|file| modified(file)).filter(|at| *at > after).max();
-    let noted = builds.iter().flat_map(|build| folders(&build.join("incremental")));
-    let noted = noted.flat_map(|of| folders(&of)).map(|session| session.join("work-products.bin"));
-    let is_library = |file: &PathBuf| file.extension().is_some_and(|e| e == std::env::consts::DLL_EXTENSION);
-    let libraries = builds.iter().flat_map(|build| folders(build)).filter(is_library);
-    newest(libraries.collect())?.duration_since(newest(noted.collect())?).ok()
+}
+
+/// What rustc is to call as its linker in a session's folder, if that is timed.
+pub fn linker(folder: &Path) -> Option<PathBuf> {
+    Some(folder.join(LINKER)).filter(|link| link.exists())
+}
+
+/// If rustc called this program as its linker, notes when and becomes the linker.
+pub fn hook() {
+    let mut arguments = std::env::args_os();
+    let called = PathBuf::from(arguments.next().unwrap_or_default());
+    if called.file_name().is_some_and(|name| name == LINKER) {
+        let _ = std::fs::write(called.with_file_name(LINKING), "");
+        let error = Command::new("cc").args(arguments).exec();
+        eprintln!("cc: {error}");
+        std::process::exit(1);
+    }
 }
 
 fn modified(file: &Path) -> Option<SystemTime> {
@@ -80,9 +112,10 @@ mod tests {
             said(&["Final compile", RAN]),
             "0.80 s: rust-analyzer 0.10 s, cargo, rustc and linker 0.30 s, running 0.40 s\n"
         );
-        file("target/x86/debug/incremental/ctx-1/s-1/work-products.bin", 50);
-        file("target/x86/debug/incremental/ctx-1/s-2/work-products.bin", 330);
         file("target/x86/debug/libcode_1.so", 350);
+        file(LINKING, 50);
+        assert!(said(&["Final compile", RAN]).contains("cargo, rustc and linker 0.30 s"), "another cell's");
+        file(LINKING, 330);
         assert_eq!(
             said(&["Final compile", RAN]),
             "0.80 s: rust-analyzer 0.10 s, cargo and rustc 0.28 s, linker 0.02 s, running 0.40 s\n"
