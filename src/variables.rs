@@ -6,6 +6,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::fmt::{self, Display};
 use std::sync::Arc;
 
 /// Begins the line by which evcxr learns which variable has another type now.
@@ -69,6 +70,23 @@ impl VariableStore {
 /// A store that nobody owns: evcxr hands it from cell to cell.
 pub fn create_variable_store() -> *mut VariableStore {
     Box::into_raw(Box::default())
+}
+
+/// What the errors of a cell become: words for its user.
+pub struct EvcxrUserCodeError {}
+
+impl<T: Display> From<T> for EvcxrUserCodeError {
+    fn from(error: T) -> EvcxrUserCodeError {
+        EvcxrUserCodeError::of(format_args!("{error}"))
+    }
+}
+
+impl EvcxrUserCodeError {
+    fn of(error: fmt::Arguments) -> EvcxrUserCodeError {
+        eprintln!("{error}");
+        println!("{USER_ERROR_OCCURRED}");
+        EvcxrUserCodeError {}
+    }
 }
 
 #[cfg(test)]

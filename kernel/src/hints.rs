@@ -43,6 +43,9 @@ impl Gone {
             "E0277" if report.contains("applied to type `()`") => {
                 Some("this cannot fail and gives nothing: leave out the `?`".into())
             }
+            "E0423" | "E0599" if message.contains(NORM) => {
+                Some(format!("Keras's values are those of `{NORM}::default()`"))
+            }
             "E0599" if message.contains("associated item named `new`") => {
                 let name = message.rsplit("::").next().unwrap_or_default();
                 let name = name.split('`').next().unwrap_or_default();
@@ -55,6 +58,9 @@ impl Gone {
         }
     }
 }
+
+/// The one layer that is neither all its name nor made by `new`.
+const NORM: &str = "BatchNormalization";
 
 /// Parts of messages, and what to write.
 const KNOWN: [(&str, &str); 7] = [

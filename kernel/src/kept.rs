@@ -15,9 +15,9 @@ use std::process::{Command, ExitStatus};
 use std::time::SystemTime;
 
 use crate::session::{self, LOADING};
-use crate::template::Template;
+use crate::template::{PRELUDE, REAL, Template};
 use crate::timing;
-use crate::variables::with_compiled_store;
+use crate::variables::{use_of_variable, with_compiled_store};
 
 const WRAPPER_VARIABLE: &str = "RUSTC_WRAPPER";
 /// Where what was kept lies.
@@ -28,8 +28,10 @@ const SESSION: &str = "{session}";
 const CELL: &str = "ctx";
 const STATUS: &str = "status";
 const STDERR: &str = "stderr";
-/// With its path, how cargo tells rustc of the prelude.
-const PRELUDE: &str = "headstart=";
+/// How much evcxr has cells optimised, if the user says nothing else.
+const ITS_LEVEL: &str = "opt-level=2";
+/// How much we do: what loops in cells lose, at most a third of their speed, compiling wins.
+const OUR_LEVEL: &str = "-Copt-level=s";
 /// As rustc calls a cell's source.
 const SOURCE: &str = "src/lib.rs";
 /// So many cells are kept; those that were asked for last.
@@ -98,7 +100,10 @@ pub fn hook() {
     if Path::new(&rustc).file_stem().is_none_or(|name| name != "rustc") {
         return;
     }
-    let arguments: Vec<OsString> = arguments.collect();
+    let mut arguments: Vec<OsString> = arguments.collect();
+    if shares_generics(&arguments) {
+        arguments.push(OUR_LEVEL.into());
+    }
     let session = std::env::current_dir().unwrap_or_default();
     let cell = session.to_str().and_then(|session| Cell::of_session(Path::new(&folder), session, &arguments));
     let status = match cell {
@@ -109,6 +114,13 @@ pub fn hook() {
         eprintln!("error: {}: {error}", rustc.display());
         1
     }));
+}
+
+/// Whether this is a cell or the library that has compiled for cells what they share (facade/shared.rs):
+/// at evcxr's level, unlike at ours, rustc compiles that in each crate anew.
+fn shares_generics(arguments: &[OsString]) -> bool {
+    let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
+    has(ITS_LEVEL) && (has(CELL) || has(PRELUDE))
 }
 
 /// One compilation of a cell that is kept or may be.
@@ -133,9 +145,10 @@ impl Cell {
             return None;
         }
         let source = fs::read_to_string(Path::new(session).join(SOURCE)).ok()?;
-        let has_prelude = arguments.iter().any(|argument| argument.starts_with(PRELUDE));
+        let prelude = format!("{REAL}=");
+        let has_prelude = arguments.iter().any(|argument| argument.starts_with(&prelude));
         let changed = with_compiled_store(&source).filter(|_| has_prelude);
-        let lines = in_order(changed.as_ref().unwrap_or(&source));
+        let lines = in_order(&source);
         let mut hasher = DefaultHasher::new();
         (arguments.join("\u{1f}").replace(session, SESSION), lines).hash(&mut hasher);
         // What `:dep` brought may be another under the same name.
@@ -238,20 +251,13 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 /// A source's lines, the variables sorted: evcxr fetches and stores them in another order in each session.
 fn in_order(source: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = source.lines().collect();
-    for variables in lines.chunk_by_mut(|a, b| use_of_variable(a) == use_of_variable(b)) {
-        if use_of_variable(variables[0]).is_some() {
+    let use_ = |line: &str| use_of_variable(line).map(|(use_, _)| use_);
+    for variables in lines.chunk_by_mut(|a, b| use_(a) == use_(b)) {
+        if use_(variables[0]).is_some() {
             variables.sort_unstable();
         }
     }
     lines
-}
-
-/// What evcxr does with a variable, in a line of its own.
-fn use_of_variable(line: &str) -> Option<&'static str> {
-    let (_, done) = line.split_once("evcxr_variable_store.")?;
-    ["check_variable::<", "take_variable::<", "put_variable::<"]
-        .into_iter()
-        .find(|use_| done.starts_with(use_))
 }
 
 /// Whether, by what rustc noted, a cell was made of its source alone: not of other files, such as

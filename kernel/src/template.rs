@@ -33,9 +33,10 @@ const FACADE: [FacadeCrate; 4] = [
         &[("candle-core", "candle-core"), ("candle-nn", "candle-nn"), ("headstart-frame", "headstart-frame")],
     ),
 ];
-const PRELUDE: &str = "headstart";
+/// The facade's name.
+pub const PRELUDE: &str = "headstart";
 /// What the facade calls the compiled prelude.
-const REAL: &str = "headstart_core";
+pub const REAL: &str = "headstart_core";
 /// Lists where the libraries of other languages are that the prelude is linked with, such as CUDA's.
 const LINKS: &str = "links";
 /// Written last: a template without it is no template.
@@ -203,11 +204,14 @@ fn key(source: &Path, compiler: &str) -> Result<String, String> {
     let mut hasher = DefaultHasher::new();
     // How the facade is made, too.
     let made = [
+        include_str!("../facade/shared.rs"),
+        include_str!("kept.rs"),
         include_str!("modules.rs"),
         include_str!("operators.rs"),
         include_str!("skeleton.rs"),
         include_str!("template.rs"),
         include_str!("tokens.rs"),
+        include_str!("variables.rs"),
     ];
     (compiler, made).hash(&mut hasher);
     let mut files = vec![source.join("Cargo.toml"), source.join("Cargo.lock")];
@@ -269,14 +273,19 @@ fn build_library(source: &Path, backend: Backend, deps: &Path) -> Result<(), Str
         std::fs::write(&stamp, state).map_err(|error| format!("{}: {error}", stamp.display()))?;
     }
     std::fs::create_dir_all(deps).map_err(|error| format!("{}: {error}", deps.display()))?;
-    for file in artifacts(&messages) {
+    let artifacts = artifacts(&messages);
+    // What rustc needs to know of a library is in its metadata; its code is in the prelude's.
+    let has_metadata = |file: &PathBuf| {
+        file.extension().is_some_and(|e| e == "rlib") && artifacts.contains(&file.with_extension("rmeta"))
+    };
+    for file in artifacts.iter().filter(|file| !has_metadata(file)) {
         let name = file.file_name().unwrap_or_default();
         let target = deps.join(name);
         // The prelude itself is copied: the next build writes over it. The rest is never changed.
         let own = name.to_string_lossy() == library_file();
-        let linked = !own && std::fs::hard_link(&file, &target).is_ok();
+        let linked = !own && std::fs::hard_link(file, &target).is_ok();
         if !linked {
-            std::fs::copy(&file, &target)
+            std::fs::copy(file, &target)
                 .map_err(|error| format!("{} to {}: {error}", file.display(), target.display()))?;
         }
     }
@@ -325,7 +334,11 @@ fn write_facade(source: &Path, facade: &Path) -> Result<(), String> {
     for (name, edition, dependencies) in FACADE {
         let folder = facade.join(name);
         let above = match name {
-            PRELUDE => format!("#[cfg(not(rust_analyzer))]\npub use {REAL}::*;\n"),
+            PRELUDE => format!(
+                "extern crate self as {PRELUDE};\n#[cfg(not(rust_analyzer))]\npub use {REAL}::*;\n\
+                 #[cfg(not(rust_analyzer))]\n#[doc(hidden)]\npub mod shared {{\n{}\n}}\n",
+                include_str!("../facade/shared.rs").replace("\n//!", "\n//").replacen("//!", "//", 1)
+            ),
             _ => String::new(),
         };
         copy_crate(&sources_of(&metadata, name)?, &folder.join("src"), &above)?;

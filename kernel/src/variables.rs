@@ -1,7 +1,10 @@
 //! The variables' store, compiled once.
 //!
 //! evcxr writes the source of the store into each cell, with all that it takes of the standard
-//! library. The prelude has a store of the same functions, so a cell can do with its name.
+//! library, and of the type that errors become. The prelude has both, so a cell can do with their
+//! names.
+
+use std::collections::HashSet;
 
 /// How evcxr's store begins in a cell.
 const BEGIN: &str = "\nmod evcxr_internal_runtime {\n";
@@ -9,15 +12,65 @@ const BEGIN: &str = "\nmod evcxr_internal_runtime {\n";
 const AFTER: &str = "\n#[unsafe(no_mangle)]\n";
 const OURS: &str = "\nuse headstart::variables as evcxr_internal_runtime;";
 
-/// A cell's source with the prelude's store in the place of evcxr's own, if it has that; each byte
-/// and line of the rest where it was, as evcxr knows them.
+/// How evcxr makes one type of all errors of a cell, unless the user asked for `Debug`'s words.
+const ERROR: &str = r#"
+            struct EvcxrUserCodeError {}
+            impl<T: std::fmt::Display> From<T> for EvcxrUserCodeError {
+                fn from(error: T) -> Self {
+                    eprintln!("{}", error);
+                    println!("{}", evcxr_internal_runtime::USER_ERROR_OCCURRED);
+                    EvcxrUserCodeError {}
+                }
+            }
+"#;
+const OUR_ERROR: &str = "\nuse headstart::variables::EvcxrUserCodeError;";
+
+const CHECK: &str = "check_variable::<";
+const TAKE: &str = "take_variable::<";
+const PUT: &str = "put_variable::<";
+
+/// A cell's source with the prelude's store in the place of evcxr's own, if it has that, and so for
+/// the error, and without moving variables that it does not name; each byte and line of the rest
+/// where it was, as evcxr knows them.
 pub fn with_compiled_store(source: &str) -> Option<String> {
     let (before, rest) = source.split_once(BEGIN)?;
-    let (_, after) = rest.rsplit_once(AFTER)?;
-    let store = &source[before.len()..source.len() - after.len() - AFTER.len()];
-    let lines = store.matches('\n').count() - 1;
-    let spaces = store.len().checked_sub(OURS.len() + lines)?;
-    Some([before, OURS, &" ".repeat(spaces), &"\n".repeat(lines), AFTER, after].concat())
+    let (store, after) = rest.rsplit_once(AFTER)?;
+    let store = in_place_of(&[BEGIN, store].concat(), OURS)?;
+    let before = before.replacen(ERROR, &in_place_of(ERROR, OUR_ERROR)?, 1);
+    Some([&before, &store, AFTER, &with_named_only(after)].concat())
+}
+
+/// A line and no more, of as many bytes and lines as the text.
+fn in_place_of(text: &str, line: &str) -> Option<String> {
+    let lines = text.matches('\n').count() - 1;
+    let spaces = text.len().checked_sub(line.len() + lines)?;
+    Some([line, &" ".repeat(spaces), &"\n".repeat(lines)].concat())
+}
+
+/// The lines without those that take a variable out of the store and put it back, where no other
+/// line has its name, in a string or a comment either.
+fn with_named_only(cell: &str) -> String {
+    let lines = || cell.split_inclusive('\n').map(|line| (line, use_of_variable(line)));
+    let is_apart = |c: char| !c.is_alphanumeric() && c != '_';
+    let named: HashSet<&str> =
+        lines().filter(|(_, used)| used.is_none()).flat_map(|(line, _)| line.split(is_apart)).collect();
+    lines()
+        .map(|(line, used)| match used {
+            Some((TAKE | PUT, name)) if !named.contains(name) => {
+                line.chars().map(|c| if c == '\n' { "\n" } else { &"    "[..c.len_utf8()] }).collect()
+            }
+            _ => line.to_owned(),
+        })
+        .collect()
+}
+
+/// What evcxr does with a variable, in a line of its own.
+pub fn use_of_variable(line: &str) -> Option<(&'static str, &str)> {
+    let (_, done) = line.split_once("evcxr_variable_store.")?;
+    let use_ = [CHECK, TAKE, PUT].into_iter().find(|use_| done.starts_with(use_))?;
+    let (_, name) = done.split_once("stringify!(")?;
+    let name = name.split([',', ')']).next()?;
+    Some((use_, name.trim_start_matches("r#")))
 }
 
 #[cfg(test)]
@@ -28,14 +81,38 @@ mod tests {
     fn all_but_the_store_stays_where_it_was() {
         let store =
             "// A store.\n\npub struct VariableStore {\n    a: u8,\n}\npub fn create_variable_store() {}\n}";
-        let source = format!("use a::b;{BEGIN}{store}{AFTER}fn run() {{\n    é();\n}}\n");
+        let source = format!("use a::b;{ERROR}{BEGIN}{store}{AFTER}fn run() {{\n    é();\n}}\n");
         let changed = with_compiled_store(&source).unwrap();
         assert_eq!(changed.len(), source.len());
         assert_eq!(changed.lines().count(), source.lines().count());
         let place = |text: &str| text.find("é").map(|at| (at, text[..at].matches('\n').count()));
         assert_eq!(place(&changed), place(&source));
-        assert!(changed.starts_with("use a::b;\nuse headstart::variables as evcxr_internal_runtime;"));
-        assert!(!changed.contains("VariableStore"));
+        let lines: Vec<_> = changed.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines[..3], ["use a::b;", OUR_ERROR.trim(), OURS.trim()]);
+        assert_eq!(lines[3], AFTER.trim());
+    }
+
+    #[test]
+    fn what_a_cell_does_not_name_stays_in_the_store() {
+        let moved = |name: &str| {
+            format!(
+                "vars_ok &= evcxr_variable_store.check_variable::<u8>(stringify!({name}));\n\
+                 let {name} = evcxr_variable_store.take_variable::<u8>(stringify!({name}));\n"
+            )
+        };
+        let put =
+            |name: &str| format!("evcxr_variable_store.put_variable::<u8>(stringify!({name}), {name});\n");
+        let source = ["aé", "a", "b", "r#c"].map(|name| moved(name) + &put(name)).concat()
+            + "println!(\"{b:.2}\", r#c, aé1);\n";
+        let changed = with_named_only(&source);
+        assert_eq!(changed.len(), source.len());
+        let lines: Vec<&str> = changed.lines().collect();
+        for (at, name) in ["aé", "a", "b", "r#c"].into_iter().enumerate() {
+            let is_named = at > 1;
+            assert!(lines[3 * at].ends_with(&format!("({name}));")));
+            assert_eq!([1, 2].map(|n| !lines[3 * at + n].trim().is_empty()), [is_named; 2], "{name}");
+        }
+        assert_eq!(lines[12], source.lines().last().unwrap());
     }
 
     #[test]

@@ -231,9 +231,15 @@ def timed(command):
     begin = time.perf_counter()
     child = os.fork()
     if not child:
-        run(command)
+        try:
+            run(command)
+        except SystemExit as stop:
+            print(stop, file=sys.stderr)
+            os._exit(1)
         os._exit(0)
-    _, _, used = os.wait4(child, 0)
+    _, status, used = os.wait4(child, 0)
+    if status:
+        sys.exit(f"{command[0]} failed")
     return time.perf_counter() - begin, used.ru_maxrss / 1e3
 
 

@@ -291,6 +291,8 @@ SLIPS = {
         "Vgg16::new(Weights::Demo).input_shape((64, 64, 3)).build()?": "channels first",
         'ResNet50::new(Weights::Demo).pooling("avg").build()?': "`Pooling::Avg`",
         "sequential![&base, GlobalAveragePooling2D::new(), Dense::new(1)]?": "write `GlobalAveragePooling2D` alone",
+        "sequential![&base, BatchNormalization::new(), Flatten]?": "`BatchNormalization::default()`",
+        "sequential![&base, BatchNormalization, Flatten]?": "`BatchNormalization::default()`",
         "sequential![&base, Flatten, Dense(64)]?": "`::new`",
         "sequential![&base, Flatten Dense::new(1)]?": "missing comma",
         "sequential![&base, Dense::new(1)]?": "put `Flatten` or `GlobalAveragePooling2D` before",
