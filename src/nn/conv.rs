@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
 use crate::device::is_near;
-use crate::ops::{After, AtOnce, Conv, FarConv, Kernels, Winograd, apply2, apply3, planes};
+use crate::ops::{After, AtOnce, AtRest, Conv, FarConv, Kernels, Order, apply2, apply3, planes};
 use crate::{Error, Result};
 
 /// What surrounds the picture while a window slides over it.
@@ -156,7 +156,7 @@ impl Build for Conv2D {
             kernel: Param::weight("kernel", &kernel)?,
             bias: if self.use_bias { Some(Param::weight("bias", &bias)?) } else { None },
             shape: [filters, height, width],
-            transformed: Mutex::new(None),
+            ordered: Mutex::new(None),
         }))
     }
 }
@@ -167,7 +167,7 @@ struct Built {
     bias: Option<Param>,
     shape: [usize; 3],
     /// The kernels as they were when they were last used without learning.
-    transformed: Mutex<Option<Arc<Kernels>>>,
+    ordered: Mutex<Option<Arc<Kernels>>>,
 }
 
 impl Built {
@@ -186,25 +186,27 @@ impl Built {
     /// On the CPU, the ReLU within.
     fn convolve(&self, x: &Tensor, kernel: &Tensor, bias: Option<Tensor>) -> Result<Tensor> {
         let conv = self.op(x)?;
-        let y = match bias {
-            bias if !learns([Some(x), Some(kernel), bias.as_ref()]) && Kernels::suit(&conv, kernel) => {
-                planes(&self.quick(x, kernel, conv, After { bias, relu: conv.relu, ..After::default() })?)?
+        let at_rest = !learns([Some(x), Some(kernel), bias.as_ref()]);
+        let y = match (Order::of(&conv, kernel, x).filter(|_| at_rest), bias) {
+            (Some(order), bias) => {
+                let after = After { bias, relu: conv.relu, ..After::default() };
+                planes(&self.at_rest(x, kernel, order, conv, after)?)?
             }
-            Some(bias) => apply3(x, kernel, &bias, conv)?,
-            None => apply2(x, kernel, conv)?,
+            (None, Some(bias)) => apply3(x, kernel, &bias, conv)?,
+            (None, None) => apply2(x, kernel, conv)?,
         };
         if conv.relu { Ok(y) } else { self.config.activation.apply(&y) }
     }
 
-    /// By kernels that are transformed once.
-    fn quick(&self, x: &Tensor, kernel: &Tensor, conv: Conv, after: After) -> Result<Tensor> {
+    /// By kernels that are ordered once.
+    fn at_rest(&self, x: &Tensor, kernel: &Tensor, order: Order, conv: Conv, after: After) -> Result<Tensor> {
         let kernels = {
-            let mut known = self.transformed.lock().unwrap_or_else(PoisonError::into_inner);
-            let kernels = Kernels::of(kernel, known.as_ref())?;
+            let mut known = self.ordered.lock().unwrap_or_else(PoisonError::into_inner);
+            let kernels = Kernels::of(kernel, self.kernel.changes(), order, known.as_ref())?;
             *known = Some(kernels.clone());
             kernels
         };
-        Ok(Winograd { conv, kernels, after }.apply(x)?)
+        Ok(AtRest { conv, kernels, after }.apply(x)?)
     }
 }
 
@@ -249,9 +251,9 @@ impl Layer for Built {
             return Ok(None);
         }
         let after = After { bias, relu: after.relu || conv.relu, ..after };
-        Ok(Some(match Kernels::suit(&conv, &kernel) {
-            true => self.quick(x, &kernel, conv, after)?,
-            false => AtOnce { conv, after }.apply(x, &kernel)?,
+        Ok(Some(match Order::of(&conv, &kernel, x) {
+            Some(order) => self.at_rest(x, &kernel, order, conv, after)?,
+            None => AtOnce { conv, after }.apply(x, &kernel)?,
         }))
     }
 

@@ -21,7 +21,8 @@ pub enum Mode {
 impl std::fmt::Debug for dyn Layer {
     /// Its kind and the shapes of its parameters.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shapes: Vec<Vec<usize>> = self.params().iter().map(|param| param.var().dims().to_vec()).collect();
+        let shapes: Vec<Vec<usize>> =
+            self.params().iter().map(|param| param.variable().dims().to_vec()).collect();
         write!(f, "{} with parameters of shapes {shapes:?}", self.kind())
     }
 }

@@ -104,7 +104,7 @@ impl Graph {
         let mut weighted = inputs.clone();
         for param in &params {
             let name = format!("{way}/{}", param.name());
-            self.tensor(&name, &param.var().as_detached_tensor())?;
+            self.tensor(&name, &param.variable().as_detached_tensor())?;
             weighted.push(name);
         }
         // What the layer's last function is applied to.

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use candle_core::{Tensor, Var};
 
 use super::Mode;
+use crate::device::is_near;
 use crate::{Error, Result};
 
 /// A named weight of a layer, or a statistic that a layer keeps.
@@ -24,6 +25,10 @@ struct Inner {
     trainable: AtomicBool,
     /// A statistic that is used as it is, in training too.
     at_rest: AtomicBool,
+    /// How often the value was changed.
+    changes: AtomicU64,
+    /// Whether others have the variable and may change it.
+    lent: AtomicBool,
 }
 
 impl Param {
@@ -39,8 +44,9 @@ impl Param {
 
     fn new(name: String, value: &Tensor, statistic: bool) -> Result<Param> {
         let var = Var::from_tensor(value)?;
-        let (trainable, at_rest) = (AtomicBool::new(!statistic), AtomicBool::new(false));
-        Ok(Param(Arc::new(Inner { name, var, statistic, trainable, at_rest })))
+        let trainable = AtomicBool::new(!statistic);
+        let (at_rest, changes, lent) = Default::default();
+        Ok(Param(Arc::new(Inner { name, var, statistic, trainable, at_rest, changes, lent })))
     }
 
     /// The name within its layer: `kernel`, `bias`, `gamma`, …
@@ -48,13 +54,38 @@ impl Param {
         &self.0.name
     }
 
-    /// The variable itself, for an optimizer.
+    /// The variable itself, for an optimizer of your own.
     pub fn var(&self) -> &Var {
+        self.0.lent.store(true, Ordering::Relaxed);
         &self.0.var
     }
 
+    /// The variable, only to be read.
+    pub(crate) fn variable(&self) -> &Var {
+        &self.0.var
+    }
+
+    /// A number that is another one once the value was changed, unless others may change it unseen.
+    pub(crate) fn changes(&self) -> Option<u64> {
+        let is_lent = self.0.lent.load(Ordering::Relaxed);
+        (!is_lent).then(|| self.0.changes.load(Ordering::Acquire))
+    }
+
+    /// Changes the value by a function that may do so in place, and then gives it back.
+    pub(crate) fn change(&self, how: impl FnOnce(Tensor) -> Result<Tensor>) -> Result<()> {
+        let value = how(self.0.var.as_detached_tensor());
+        if let Ok(value) = &value
+            && !is_near(value)
+        {
+            self.0.var.set(value)?;
+        }
+        self.0.changes.fetch_add(1, Ordering::Release);
+        value.map(drop)
+    }
+
     /// The value for a forward pass: connected to the variable only if training is to change it,
-    /// so that nothing frozen records a graph.
+    /// so that nothing frozen records a graph. It is the variable's own memory, not to be changed in
+    /// place.
     pub fn value(&self, mode: Mode) -> Tensor {
         if mode == Mode::Training && self.is_trainable() {
             self.0.var.as_tensor().clone()
@@ -72,10 +103,10 @@ impl Param {
             let expected = format!("{:?}", self.0.var.dims());
             return Err(Error::shape(format!("parameter `{}`", self.0.name), expected, value.dims(), ""));
         }
-        Ok(self
-            .0
-            .var
-            .set(&value.to_dtype(self.0.var.dtype())?.to_device(self.0.var.device())?.contiguous()?)?)
+        let (dtype, device) = (self.0.var.dtype(), self.0.var.device());
+        self.0.var.set(&value.to_dtype(dtype)?.to_device(device)?.contiguous()?)?;
+        self.0.changes.fetch_add(1, Ordering::Release);
+        Ok(())
     }
 
     /// Whether training changes it.

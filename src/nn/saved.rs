@@ -121,7 +121,7 @@ impl Model {
         };
         let text = serde_json::to_string(&about).map_err(|error| Error::io(path)(error.into()))?;
         let mut tensors: Vec<(String, Tensor)> =
-            named.iter().map(|(way, param)| (way.clone(), param.var().as_detached_tensor())).collect();
+            named.iter().map(|(way, param)| (way.clone(), param.variable().as_detached_tensor())).collect();
         if let Some(compiled) = self.compiled.as_ref().filter(|_| about.compiled.is_some()) {
             let state = compiled.optimizer.state(&named)?;
             tensors.extend(state.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));

@@ -65,7 +65,8 @@ impl Model {
         data: &mut dyn Dataset,
     ) -> Result<LearningRateCurve> {
         let (named, params) = (self.named_params(), self.params());
-        let kept: Vec<Tensor> = params.iter().map(|param| Ok(param.var().copy()?)).collect::<Result<_>>()?;
+        let kept: Vec<Tensor> =
+            params.iter().map(|param| Ok(param.variable().copy()?)).collect::<Result<_>>()?;
         let state =
             compiled.optimizer.state(&named)?.into_iter().map(|(name, value)| Ok((name, value.copy()?)));
         let (state, rate) = (state.collect::<Result<_>>()?, compiled.optimizer.learning_rate());

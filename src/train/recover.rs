@@ -109,7 +109,7 @@ fn folder() -> Option<PathBuf> {
 fn file(folder: &Path, model: &Model) -> PathBuf {
     let mut form = DefaultHasher::new();
     for (name, param) in model.named_params() {
-        (name, param.var().dims()).hash(&mut form);
+        (name, param.variable().dims()).hash(&mut form);
     }
     let name: String = model.name().chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
     folder.join(format!("{:016x}", form.finish())).join(name).with_extension("safetensors")

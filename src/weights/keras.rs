@@ -240,7 +240,7 @@ fn flattened(model: &Model, node: &Node) -> Option<Vec<usize>> {
 
 /// A tensor in the layout of the parameter; as it is if it cannot be that.
 fn turn(tensor: &Tensor, param: &Param, maps: Option<&[usize]>) -> Result<Tensor> {
-    let expected = param.var().dims();
+    let expected = param.variable().dims();
     Ok(match (tensor.dims(), maps) {
         (&[.., 1], _) if tensor.rank() == 4 && expected.get(1) == Some(&1) => tensor.permute((2, 3, 0, 1))?,
         (&[_, _, _, _], _) => tensor.permute((3, 2, 0, 1))?,

@@ -163,8 +163,10 @@ fn assign(
             match tensor.map(|tensor| fit(tensor, &param)) {
                 Some(Ok(value)) => found.push((param, value)),
                 Some(Err(problem)) => problems.push(format!("`{name}` ({layer}): {problem}")),
-                None => problems
-                    .push(format!("`{name}` ({layer}) is missing: expected shape {:?}", param.var().dims())),
+                None => problems.push(format!(
+                    "`{name}` ({layer}) is missing: expected shape {:?}",
+                    param.variable().dims()
+                )),
             }
         }
     }
@@ -180,7 +182,7 @@ fn assign(
 
 /// The tensor in the parameter's shape; a dense layer may be written as a convolution, as timm does.
 fn fit(tensor: &Tensor, param: &Param) -> Result<Tensor, String> {
-    let expected = param.var().dims();
+    let expected = param.variable().dims();
     let same_rows = tensor.dims().first() == expected.first();
     if tensor.dims() == expected {
         Ok(tensor.clone())

@@ -55,7 +55,7 @@ impl Model {
         let params = self.named_params();
         let mut problems = Vec::new();
         for (name, param) in &params {
-            let expected = param.var().dims();
+            let expected = param.variable().dims();
             match tensors.get(name).map(Tensor::dims) {
                 Some(found) if found == expected => {}
                 Some(found) => {
@@ -119,7 +119,7 @@ pub(crate) fn read_about(path: &Path) -> Result<HashMap<String, String>> {
 
 /// Writes parameters, and words about them, into a file, whole or not at all.
 pub(crate) fn save(params: &[(String, Param)], about: HashMap<String, String>, path: &Path) -> Result<()> {
-    let tensors = params.iter().map(|(name, param)| (name.clone(), param.var().as_detached_tensor()));
+    let tensors = params.iter().map(|(name, param)| (name.clone(), param.variable().as_detached_tensor()));
     save_tensors(tensors.collect(), about, path)
 }
 

@@ -91,8 +91,8 @@ impl Windows {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{flat, values};
     use super::*;
+    use crate::ops::tests::{flat, values};
     use candle_core::Result;
 
     #[test]

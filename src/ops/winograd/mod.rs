@@ -9,22 +9,20 @@
 //! adjoint of the way back.
 
 mod gradients;
-mod products;
 mod transform;
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::Conv;
-use super::after::{After, Epilogue};
-use super::channels_last::{Maps, channels_last, either_way, seen_as_maps};
+use super::after::Epilogue;
+use super::by_panels::parts;
+use super::channels_last::Maps;
+use super::products::{LANES, Products};
 use super::scratch::with_buffers;
-use super::slices::{Shared, values};
-use products::Products;
-use transform::{KernelsSeen, LANES, Made, PLACES, Seen, Sizes, apart};
+use super::slices::Shared;
+use transform::{KernelsSeen, Made, PLACES, Seen, Sizes, apart};
 
 /// Squares of a task, at most: whole tiles of the products, and not too many for a cache.
 const SQUARES: usize = 72;
@@ -35,7 +33,7 @@ const SMALLEST: usize = 8;
 
 /// Kernels `[filters, channels, 3, 3]`, transformed.
 #[derive(Debug)]
-struct Transformed {
+pub(super) struct Transformed {
     filters: usize,
     channels: usize,
     /// Place, panel of [`LANES`] filters, channel, filter of the panel.
@@ -45,7 +43,7 @@ struct Transformed {
 impl Transformed {
     /// Of `[filters, channels, 3, 3]`; if they are turned, of `[channels, filters, 3, 3]` from the last
     /// pixel to the first.
-    fn of(kernels: &[f32], [filters, channels]: [usize; 2], turned: bool) -> Transformed {
+    pub(super) fn of(kernels: &[f32], [filters, channels]: [usize; 2], turned: bool) -> Transformed {
         let mut values = Vec::with_capacity(PLACES * channels * filters);
         let target = Shared(values.as_mut_ptr());
         let arch = pulp::Arch::new();
@@ -58,7 +56,7 @@ impl Transformed {
     }
 
     /// The outputs lie channels last if so asked for, and with them a residual.
-    fn convolve(
+    pub(super) fn convolve(
         &self,
         conv: &Conv,
         x: Maps,
@@ -110,14 +108,6 @@ impl Transformed {
     }
 }
 
-/// In how many parts the filters are taken, so that tasks of so many blocks keep all threads busy:
-/// each part transforms the inputs anew. No sum depends on it.
-fn parts(blocks: usize) -> usize {
-    let threads = rayon::current_num_threads();
-    let is_even = |parts: &usize| (blocks * parts).is_multiple_of(threads) || blocks * parts >= 4 * threads;
-    (1..).find(is_even).unwrap_or(1)
-}
-
 /// All squares, parted into blocks of nearly the same size.
 struct Blocks {
     all: usize,
@@ -135,110 +125,21 @@ impl Blocks {
 }
 
 /// What the sizes must be like, but for how many squares there are.
-fn suits(conv: &Conv, window: [usize; 2], counts: [usize; 2]) -> bool {
+pub(super) fn suits(conv: &Conv, window: [usize; 2], counts: [usize; 2]) -> bool {
     let whole = |count: usize| count >= 2 * LANES && count.is_multiple_of(LANES);
     let large = conv.output.iter().all(|side| *side >= SMALLEST);
     let plain = (conv.stride, conv.dilation, conv.groups) == (1, 1, 1) && window == [3, 3];
     plain && counts.into_iter().all(whole) && large
 }
 
-/// Kernels that do not learn, transformed.
-#[derive(Debug)]
-pub(crate) struct Kernels {
-    transformed: Transformed,
-    /// Of the kernels that these were made of.
-    fingerprint: u64,
-}
-
-impl Kernels {
-    /// Whether a convolution gains by this.
-    pub(crate) fn suit(conv: &Conv, kernels: &Tensor) -> bool {
-        let &[filters, channels, height, width] = kernels.dims() else { return false };
-        suits(conv, [height, width], [filters, channels])
-    }
-
-    /// Transforms kernels, unless these are the ones that were transformed before.
-    pub(crate) fn of(kernels: &Tensor, known: Option<&Arc<Kernels>>) -> Result<Arc<Kernels>> {
-        let (filters, channels, _, _) = kernels.dims4()?;
-        let values = values(kernels)?;
-        let fingerprint = fingerprint(&values);
-        if let Some(known) = known.filter(|known| known.fingerprint == fingerprint) {
-            return Ok(known.clone());
-        }
-        let transformed = Transformed::of(&values, [filters, channels], false);
-        Ok(Arc::new(Kernels { transformed, fingerprint }))
-    }
-}
-
-/// A number that another set of kernels has not.
-fn fingerprint(values: &[f32]) -> u64 {
-    let of = |(at, part): (usize, &[f32])| {
-        part.iter().fold(at as u64, |hash, value| {
-            (hash.rotate_left(5) ^ u64::from(value.to_bits())).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-        })
-    };
-    values.par_chunks(1 << 14).enumerate().map(of).reduce(|| 0, u64::wrapping_add)
-}
-
-/// The convolution of `[N, C, H, W]`, either way it lies, with kernels that do not learn.
-pub(crate) struct Winograd {
-    pub(crate) conv: Conv,
-    pub(crate) kernels: Arc<Kernels>,
-    pub(crate) after: After,
-}
-
-impl Winograd {
-    /// The outputs, channels last.
-    pub(crate) fn apply(mut self, x: &Tensor) -> Result<Tensor> {
-        // As the output is made: `[N, H, W, filters]`.
-        let residual = self.after.residual.as_ref().map(channels_last).transpose()?;
-        self.after.residual = residual.map(|residual| residual.permute((0, 2, 3, 1))).transpose()?;
-        seen_as_maps(&either_way(x)?.apply_op1_no_bwd(&self)?)
-    }
-}
-
-impl CustomOp1 for Winograd {
-    fn name(&self) -> &'static str {
-        "winograd-convolution"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (pictures, channels, height, width) = layout.shape().dims4()?;
-        let kernels = &self.kernels.transformed;
-        if channels != kernels.channels {
-            bail!("convolution of {:?} with kernels for {} channels", layout.shape(), kernels.channels);
-        }
-        let [rows, columns] = self.conv.output;
-        let shape = [pictures, rows, columns, kernels.filters];
-        let (x, sizes) = (Maps::of(x, layout)?, [pictures, height, width]);
-        let convolve = |epilogue: Epilogue| kernels.convolve(&self.conv, x, sizes, epilogue, true);
-        let output = self.after.with(&shape, convolve)?;
-        Ok((CpuStorage::F32(output), shape.to_vec().into()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{Result, Tensor};
 
     use super::*;
-    use crate::ops::planes;
-
-    pub(super) fn values(seed: u64, shape: &[usize]) -> Tensor {
-        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-        };
-        let values: Vec<f32> = (0..shape.iter().product()).map(|_| next()).collect();
-        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-    }
-
-    pub(super) fn flat(t: &Tensor) -> Vec<f32> {
-        t.flatten_all().unwrap().to_vec1().unwrap()
-    }
+    use crate::ops::channels_last::channels_last;
+    use crate::ops::tests::{flat, values};
+    use crate::ops::{After, AtRest, Kernels, Order, planes};
 
     /// The plain sum, in double precision.
     fn exact(conv: &Conv, x: &Tensor, w: &Tensor, b: &Tensor) -> Vec<f64> {
@@ -286,11 +187,11 @@ mod tests {
             let conv = Conv { stride: 1, dilation: 1, groups: 1, before, output, relu: true };
             let x = values(1, &[pictures, channels, height, width]);
             let (w, b) = (values(2, &[filters, channels, 3, 3]), values(3, &[filters]));
-            assert!(Kernels::suit(&conv, &w));
+            assert_eq!(Order::of(&conv, &w, &x), Some(Order::Transformed));
             let after = After { bias: Some(b.clone()), relu: true, ..After::default() };
-            let kernels = Kernels::of(&w, None)?;
+            let kernels = Kernels::of(&w, None, Order::Transformed, None)?;
             let quick = |x: &Tensor| {
-                let quick = Winograd { conv, kernels: kernels.clone(), after: after.clone() };
+                let quick = AtRest { conv, kernels: kernels.clone(), after: after.clone() };
                 planes(&quick.apply(x)?)
             };
             let exact = exact(&conv, &x, &w, &b);
@@ -332,23 +233,14 @@ mod tests {
         let conv = Conv { stride: 1, dilation: 1, groups: 1, before: [1, 1], output: [9, 14], relu: false };
         let (x, w) = (values(1, &[2, 32, 9, 14]), values(2, &[48, 32, 3, 3]));
         let (affine, other) = ((values(3, &[48]), values(4, &[48])), values(5, &[2, 48, 9, 14]));
-        let kernels = Kernels::of(&w, None)?;
+        let kernels = Kernels::of(&w, None, Order::Transformed, None)?;
         let quick = |residual: Option<Tensor>, relu: bool| {
             let after = After { affine: Some(affine.clone()), residual, relu, ..After::default() };
-            Winograd { conv, kernels: kernels.clone(), after }.apply(&x)
+            AtRest { conv, kernels: kernels.clone(), after }.apply(&x)
         };
         let expected = flat(&(planes(&quick(None, false)?)? + &other)?.relu()?);
         assert_eq!(flat(&quick(Some(other.clone()), true)?), expected);
         assert_eq!(flat(&quick(Some(channels_last(&other)?), true)?), expected);
-        Ok(())
-    }
-
-    #[test]
-    fn kernels_are_transformed_anew_when_they_change() -> Result<()> {
-        let (w, other) = (values(1, &[32, 32, 3, 3]), values(2, &[32, 32, 3, 3]));
-        let first = Kernels::of(&w, None)?;
-        assert!(Arc::ptr_eq(&first, &Kernels::of(&w, Some(&first))?));
-        assert!(!Arc::ptr_eq(&first, &Kernels::of(&other, Some(&first))?));
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ use pulp::NullaryFnOnce;
 use crate::ops::Conv;
 use crate::ops::after::Epilogue;
 use crate::ops::channels_last::Maps;
+use crate::ops::products::LANES;
 use crate::ops::slices::Shared;
 
 /// Outputs of a square in each direction.
@@ -19,8 +20,6 @@ const OUT: usize = 4;
 /// Inputs that they see.
 const IN: usize = 6;
 pub(super) const PLACES: usize = IN * IN;
-/// Channels that are transformed together.
-pub(super) const LANES: usize = 16;
 
 /// The points of interpolation beside 0 and infinity, each with both signs.
 const NEAR: f32 = 0.75;

@@ -76,7 +76,7 @@ impl Callback for BackupAndRestore {
         };
         let weights = part(MODEL);
         for (way, param) in &named {
-            let weight = weights.get(way).filter(|weight| weight.dims() == param.var().dims());
+            let weight = weights.get(way).filter(|weight| weight.dims() == param.variable().dims());
             param.set(weight.ok_or_else(|| refuse(format!("`{way}` is missing or of another shape")))?)?;
         }
         training.compiled.optimizer.set_state(&named, &part(OPTIMIZER))?;
@@ -91,7 +91,7 @@ impl Callback for BackupAndRestore {
         let named = training.model.named_params();
         let mut tensors: Vec<(String, _)> = named
             .iter()
-            .map(|(way, param)| (format!("{MODEL}{way}"), param.var().as_detached_tensor()))
+            .map(|(way, param)| (format!("{MODEL}{way}"), param.variable().as_detached_tensor()))
             .collect();
         let state = training.compiled.optimizer.state(&named)?;
         tensors.extend(state.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));

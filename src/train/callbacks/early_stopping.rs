@@ -73,7 +73,8 @@ impl Callback for EarlyStopping {
             self.waited = 0;
             if self.restore_best_weights {
                 let params = training.model().params();
-                self.best = Some(params.iter().map(|param| Ok(param.var().copy()?)).collect::<Result<_>>()?);
+                self.best =
+                    Some(params.iter().map(|param| Ok(param.variable().copy()?)).collect::<Result<_>>()?);
             }
         } else if self.waited >= self.patience && training.epoch() > 1 {
             training.stop(format!("{} has not improved for {} epochs", self.monitor.name, self.waited));

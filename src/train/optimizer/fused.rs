@@ -5,7 +5,6 @@ use rayon::prelude::*;
 
 use crate::Result;
 use crate::device::is_near;
-use crate::nn::Param;
 use crate::ops::contiguous;
 
 /// `mean = keep · mean + scale · gradient`, or the gradient's square; gives the mean back.
@@ -45,13 +44,6 @@ pub(super) fn divide(
         Epsilon::Inside(epsilon) => (second + epsilon)?.sqrt()?,
     };
     Ok(((value * keep)? - ((first * rate)? / root)?)?)
-}
-
-/// Changes a parameter's value.
-pub(super) fn change(param: &Param, how: impl FnOnce(Tensor) -> Result<Tensor>) -> Result<()> {
-    let value = how(param.var().as_detached_tensor())?;
-    // On the CPU it was changed in place.
-    if is_near(&value) { Ok(()) } else { Ok(param.var().set(&value)?) }
 }
 
 /// Numbers that one task takes.

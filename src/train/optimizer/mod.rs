@@ -166,7 +166,7 @@ impl<R: Rule> GradientDescent<R> {
     /// Lets the weights of a model, such as the pretrained one inside, learn at so many times the
     /// learning rate: a parameter group.
     pub fn learning_rate_multiplier(mut self, model: &Model, multiplier: f64) -> Self {
-        self.multipliers.extend(model.params().iter().map(|param| (param.var().id(), multiplier)));
+        self.multipliers.extend(model.params().iter().map(|param| (param.variable().id(), multiplier)));
         self
     }
 
@@ -178,7 +178,7 @@ impl<R: Rule> GradientDescent<R> {
             layers.iter().rev().map(|(_, layer)| layer.params()).filter(|params| !params.is_empty());
         for (depth, params) in learning.enumerate() {
             let multiplier = factor.powi(depth as i32);
-            self.multipliers.extend(params.iter().map(|param| (param.var().id(), multiplier)));
+            self.multipliers.extend(params.iter().map(|param| (param.variable().id(), multiplier)));
         }
         self
     }
@@ -187,7 +187,7 @@ impl<R: Rule> GradientDescent<R> {
     fn global_scale(&self, params: &[Param], gradients: &GradStore) -> Result<f64> {
         let Some(Clip::GlobalNorm(most)) = self.clip else { return Ok(1.0) };
         let mut square = 0.0;
-        for gradient in params.iter().filter_map(|param| gradients.get(param.var())) {
+        for gradient in params.iter().filter_map(|param| gradients.get(param.variable())) {
             square += length(gradient)?.powi(2);
         }
         Ok((most / square.sqrt().max(1e-12)).min(1.0))
@@ -205,7 +205,7 @@ impl<R: Rule> GradientDescent<R> {
         let learning_rate = self.learning_rate.at(self.steps);
         self.steps += 1;
         for param in params {
-            let Some(gradient) = gradients.get(param.var()) else { continue };
+            let Some(gradient) = gradients.get(param.variable()) else { continue };
             let mut gradient = gradient.detach().contiguous()?;
             let scale = match self.clip {
                 Some(Clip::Norm(most)) => (most / length(&gradient)?.max(1e-12)).min(1.0),
@@ -215,7 +215,7 @@ impl<R: Rule> GradientDescent<R> {
                 }
                 _ => global,
             };
-            let id = param.var().id();
+            let id = param.variable().id();
             let rate = learning_rate * self.multipliers.get(&id).copied().unwrap_or(1.0);
             let is_decayed = !self.not_decayed.iter().any(|name| name == param.name());
             let keep = if is_decayed { 1.0 - self.weight_decay * rate } else { 1.0 };
@@ -251,7 +251,7 @@ impl<R: Rule> GradientDescent<R> {
         let steps = Tensor::new(self.steps as i64, &candle_core::Device::Cpu)?;
         let mut state = HashMap::from([("steps".to_owned(), steps)]);
         for (way, param) in params {
-            let slots = self.slots.get(&param.var().id()).into_iter().flatten();
+            let slots = self.slots.get(&param.variable().id()).into_iter().flatten();
             state.extend(
                 self.rule
                     .slots()
@@ -270,11 +270,11 @@ impl<R: Rule> GradientDescent<R> {
         for (way, param) in params {
             let slots: Option<Vec<&Tensor>> =
                 self.rule.slots().iter().map(|name| state.get(&format!("{way}/{name}"))).collect();
-            let fits = |slots: &Vec<&Tensor>| slots.iter().all(|slot| slot.dims() == param.var().dims());
+            let fits = |slots: &Vec<&Tensor>| slots.iter().all(|slot| slot.dims() == param.variable().dims());
             if let Some(slots) = slots.filter(fits).filter(|slots| !slots.is_empty()) {
                 // Copies: the rules change them in place.
-                let slots = slots.iter().map(|slot| Ok(slot.to_device(param.var().device())?.copy()?));
-                self.slots.insert(param.var().id(), slots.collect::<Result<_>>()?);
+                let slots = slots.iter().map(|slot| Ok(slot.to_device(param.variable().device())?.copy()?));
+                self.slots.insert(param.variable().id(), slots.collect::<Result<_>>()?);
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::fused::{Epsilon, blend, change, divide};
+use super::fused::{Epsilon, blend, divide};
 use super::{GradientDescent, LearningRate, OptimizerConfig, OptimizerSettings, Rule, Step};
 use crate::Result;
 use crate::nn::Param;
@@ -64,11 +64,11 @@ impl Rule for Momentum {
         let Step { gradient, scale, rate, keep, mut slots, .. } = step;
         let descent = -rate * scale;
         let Some(last) = slots.pop() else {
-            change(param, |w| blend(w, gradient, keep, descent, false))?;
+            param.change(|w| blend(w, gradient, keep, descent, false))?;
             return Ok(slots);
         };
         let last = blend(last, gradient, self.momentum, descent, false)?;
-        change(param, |w| match self.nesterov {
+        param.change(|w| match self.nesterov {
             true => blend(blend(w, &last, keep, self.momentum, false)?, gradient, 1.0, descent, false),
             false => blend(w, &last, keep, 1.0, false),
         })?;
@@ -141,7 +141,7 @@ impl Rule for Moments {
         let first = blend(first, gradient, b1, scale * (1.0 - b1), false)?;
         let second = blend(second, gradient, b2, scale * scale * (1.0 - b2), true)?;
         let rate = rate * (1.0 - b2.powi(number)).sqrt() / (1.0 - b1.powi(number));
-        change(param, |w| divide(w, &first, &second, keep, rate, Epsilon::Outside(self.epsilon)))?;
+        param.change(|w| divide(w, &first, &second, keep, rate, Epsilon::Outside(self.epsilon)))?;
         Ok(vec![first, second])
     }
 }
@@ -210,12 +210,12 @@ impl Rule for MeanSquare {
         let epsilon = Epsilon::Inside(self.epsilon);
         let momentum = match self.momentum {
             0.0 => {
-                change(param, |w| divide(w, gradient, &variance, keep, rate * scale, epsilon))?;
+                param.change(|w| divide(w, gradient, &variance, keep, rate * scale, epsilon))?;
                 momentum
             }
             kept => {
                 let momentum = divide(momentum, gradient, &variance, kept, -rate * scale, epsilon)?;
-                change(param, |w| blend(w, &momentum, keep, -1.0, false))?;
+                param.change(|w| blend(w, &momentum, keep, -1.0, false))?;
                 momentum
             }
         };

@@ -33,8 +33,9 @@ pub struct OptimizerSettings<R> {
 
 impl<R: Rule> GradientDescent<R> {
     pub(super) fn settings(&self, params: &[(String, Param)]) -> OptimizerSettings<R> {
-        let multiplier =
-            |(way, param): &(String, Param)| Some((way.clone(), *self.multipliers.get(&param.var().id())?));
+        let multiplier = |(way, param): &(String, Param)| {
+            Some((way.clone(), *self.multipliers.get(&param.variable().id())?))
+        };
         OptimizerSettings {
             rule: self.rule.clone(),
             learning_rate: self.learning_rate.clone(),
@@ -53,7 +54,7 @@ impl<R: Rule> OptimizerSettings<R> {
         optimizer.not_decayed = self.not_decayed;
         optimizer.clip = self.clip;
         let multiplier =
-            |(way, param): &(String, Param)| Some((param.var().id(), *self.multipliers.get(way)?));
+            |(way, param): &(String, Param)| Some((param.variable().id(), *self.multipliers.get(way)?));
         optimizer.multipliers = params.iter().filter_map(multiplier).collect();
         optimizer
     }

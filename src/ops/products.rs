@@ -1,11 +1,13 @@
-//! The products of Winograd's algorithm: kernels and squares, summed over channels.
+//! The products of convolutions that do not learn: kernels and what is seen, summed over channels.
 //!
-//! Matrix products of any library bring both factors into an order of their own first. Here the
-//! transforms write them in the order in which they are read, the kernels once for all batches.
+//! Matrix products of any library bring both factors into an order of their own first. Here both lie
+//! in the order in which they are read, the kernels once for all batches. What is called a square is
+//! one of Winograd's (`winograd`) at one of its places, or a window (`by_panels.rs`).
 
 use pulp::{Simd, WithSimd};
 
-use super::transform::LANES;
+/// Channels that are worked on together: a vector of them on any processor, or several.
+pub(super) const LANES: usize = 16;
 
 /// Writes, at one place, each square's sums over the channels for each filter.
 pub(super) struct Products<'a> {
@@ -103,8 +105,8 @@ impl Products<'_> {
 mod tests {
     use pulp::{Scalar, Scalar128b, Scalar256b, Scalar512b};
 
-    use super::super::tests::{flat, values};
     use super::*;
+    use crate::ops::tests::{flat, values};
 
     /// With vectors of every length, whatever this processor has.
     #[test]

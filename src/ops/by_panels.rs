@@ -1,0 +1,225 @@
+//! Convolution of maps whose channels come last, as a matrix product of what each output pixel sees
+//! and of kernels that do not learn.
+//!
+//! A window of one pixel sees that pixel's channels, as they lie. Of other windows, the channels of
+//! pixel after pixel are laid out for some outputs at a time.
+
+use std::ops::Range;
+
+use pulp::NullaryFnOnce;
+use rayon::prelude::*;
+
+use super::after::Epilogue;
+use super::channels_last::Maps;
+use super::products::{LANES, Products};
+use super::scratch::with_buffers;
+use super::slices::Shared;
+use super::windows::Windows;
+
+/// What the outputs of a task see takes about this many numbers, half of a common second-level cache.
+const TILE: usize = 1 << 16;
+/// Outputs of a task, at least and at most: whole tiles of the products.
+const FEWEST: usize = 24;
+const MOST: usize = 192;
+/// Fewer filters are not worth a task.
+const FILTERS: usize = 64;
+
+/// Kernels `[filters, channels, height, width]` as they are read.
+#[derive(Debug)]
+pub(super) struct Panels {
+    /// Panel of [`LANES`] filters, pixel of the window, channel, filter of the panel.
+    values: Vec<f32>,
+}
+
+impl Panels {
+    /// Of whole panels of filters.
+    pub(super) fn of(kernels: &[f32], channels: usize, pixels: usize) -> Panels {
+        let column = channels * pixels;
+        let mut values = vec![0f32; kernels.len()];
+        let panels = values.par_chunks_exact_mut(LANES * column);
+        panels.zip(kernels.par_chunks_exact(LANES * column)).for_each(|(panel, kernels)| {
+            for (at, lanes) in panel.chunks_exact_mut(LANES).enumerate() {
+                let from = at % channels * pixels + at / channels;
+                lanes
+                    .iter_mut()
+                    .zip(kernels[from..].iter().step_by(column))
+                    .for_each(|(to, from)| *to = *from);
+            }
+        });
+        Panels { values }
+    }
+
+    /// The outputs, channels last, as a residual lies too.
+    pub(super) fn convolve(&self, windows: &Windows, x: Maps, epilogue: &Epilogue) -> Vec<f32> {
+        assert!(x.channels_last && windows.conv.groups == 1);
+        let (column, filters) = (windows.column(), windows.filters);
+        let outputs = windows.pictures * windows.output_pixels();
+        let blocks = outputs.div_ceil((TILE / column).clamp(FEWEST, MOST)).max(1);
+        let parts = parts(blocks).min(filters.div_ceil(FILTERS));
+        let mut result = Vec::with_capacity(outputs * filters);
+        let target = Shared(result.as_mut_ptr());
+        let arch = pulp::Arch::new();
+        (0..blocks * parts).into_par_iter().for_each(|task| {
+            let block = part(outputs, blocks, task / parts);
+            let lanes = part(filters / LANES, parts, task % parts);
+            let part = lanes.start * LANES..lanes.end * LANES;
+            let laid_out = if windows.is_pointwise() { 0 } else { block.len() * column };
+            with_buffers([laid_out, block.len() * part.len()], |[buffer, made]| {
+                let seen = match windows.is_pointwise() {
+                    true => &x.values[block.start * column..block.end * column],
+                    false => lay_out(windows, x.values, block.clone(), buffer),
+                };
+                let kernels = &self.values[part.start * column..part.end * column];
+                arch.dispatch(Products { channels: column, kernels, seen, made });
+                arch.dispatch(Finish { made, block, part, filters, epilogue, target: &target });
+            });
+        });
+        // SAFETY: every filter of every output was written.
+        unsafe { result.set_len(outputs * filters) };
+        result
+    }
+}
+
+/// One of some parts, nearly the same in size.
+fn part(all: usize, parts: usize, at: usize) -> Range<usize> {
+    at * all / parts..(at + 1) * all / parts
+}
+
+/// In how many parts the filters are taken, so that tasks of so many blocks keep all threads busy. No
+/// sum depends on it.
+pub(super) fn parts(blocks: usize) -> usize {
+    let threads = rayon::current_num_threads();
+    let is_even = |parts: &usize| (blocks * parts).is_multiple_of(threads) || blocks * parts >= 4 * threads;
+    (1..).find(is_even).unwrap_or(1)
+}
+
+/// What some outputs see, window after window.
+fn lay_out<'a>(windows: &Windows, x: &[f32], outputs: Range<usize>, to: &'a mut [f32]) -> &'a [f32] {
+    let (channels, [height, width], conv) = (windows.inputs, windows.input, windows.conv);
+    let inside = |at: usize, pixel: usize, axis: usize| {
+        let place = (at * conv.stride + pixel * conv.dilation).checked_sub(conv.before[axis])?;
+        (place < [height, width][axis]).then_some(place)
+    };
+    let mut pixels = to.chunks_exact_mut(channels);
+    for output in outputs {
+        let (picture, at) = (output / windows.output_pixels(), output % windows.output_pixels());
+        let [row, column] = [at / conv.output[1], at % conv.output[1]];
+        for (y, x_) in (0..windows.window[0]).flat_map(|y| (0..windows.window[1]).map(move |x| (y, x))) {
+            let to = pixels.next().expect("room for all that is seen");
+            match inside(row, y, 0).zip(inside(column, x_, 1)) {
+                Some((y, x_)) => {
+                    let first = ((picture * height + y) * width + x_) * channels;
+                    to.copy_from_slice(&x[first..first + channels]);
+                }
+                None => to.fill(0.0),
+            }
+        }
+    }
+    to
+}
+
+/// What follows a convolution, done to some filters of some outputs on the way to their places.
+struct Finish<'a> {
+    /// Output, filter of the part.
+    made: &'a [f32],
+    block: Range<usize>,
+    part: Range<usize>,
+    filters: usize,
+    epilogue: &'a Epilogue<'a>,
+    /// All outputs; nobody else writes these.
+    target: &'a Shared,
+}
+
+impl NullaryFnOnce for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Finish { made, block, part, filters, epilogue, target } = self;
+        let Epilogue { bias, affine, residual, relu } = *epilogue;
+        let least = if relu { 0.0 } else { f32::NEG_INFINITY };
+        // So that a NaN stays one.
+        let above = |value: f32| if value < least { least } else { value };
+        for (output, made) in block.zip(made.chunks_exact(part.len())) {
+            let first = output * filters + part.start;
+            // SAFETY: the task's own outputs; they are written before they are read.
+            let row = unsafe {
+                target.at(first).copy_from_nonoverlapping(made.as_ptr(), made.len());
+                std::slice::from_raw_parts_mut(target.at(first), made.len())
+            };
+            if let Some(bias) = bias {
+                row.iter_mut().zip(&bias[part.clone()]).for_each(|(value, bias)| *value += bias);
+            }
+            if let Some((scale, shift)) = affine {
+                let each = row.iter_mut().zip(scale[part.clone()].iter().zip(&shift[part.clone()]));
+                each.for_each(|(value, (scale, shift))| *value = *value * scale + shift);
+            }
+            if let Some(residual) = residual {
+                row.iter_mut().zip(&residual[first..]).for_each(|(value, other)| *value += other);
+            }
+            if relu {
+                row.iter_mut().for_each(|value| *value = above(*value));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Result;
+
+    use crate::ops::at_rest::Order;
+    use crate::ops::channels_last::{channels_last, planes};
+    use crate::ops::tests::{flat, values};
+    use crate::ops::{After, AtRest, Conv, Kernels};
+
+    /// Against the same convolution of maps that lie plane after plane.
+    #[test]
+    fn outputs_are_those_of_planes() -> Result<()> {
+        for ([pictures, channels, height, width], [filters, window], [stride, dilation, before]) in [
+            ([2, 24, 9, 7], [48, 1], [1, 1, 0]),
+            ([1, 64, 14, 14], [256, 1], [1, 1, 0]),
+            ([3, 40, 8, 5], [16, 1], [2, 1, 0]),
+            ([2, 32, 7, 7], [64, 3], [1, 1, 1]),
+            ([1, 17, 11, 10], [32, 3], [2, 1, 1]),
+            ([1, 8, 12, 13], [16, 5], [1, 2, 3]),
+            ([20, 300, 2, 3], [80, 1], [1, 1, 0]),
+        ] {
+            let reach = dilation * (window - 1) + 1;
+            let output = [height, width].map(|side| (side + 2 * before - reach) / stride + 1);
+            let conv = Conv { stride, dilation, groups: 1, before: [before; 2], output, relu: false };
+            let x = values(1, &[pictures, channels, height, width]);
+            let w = values(2, &[filters, channels, window, window]);
+            let shape = [pictures, filters, output[0], output[1]];
+            let bias = values(3, &[filters]);
+            let after = After {
+                bias: Some(bias.clone()),
+                affine: Some((values(4, &[filters]), values(5, &[filters]))),
+                residual: Some(values(6, &shape)),
+                relu: true,
+            };
+            for after in [After::default(), After { bias: Some(bias), relu: true, ..After::default() }, after]
+            {
+                let turned = channels_last(&x)?;
+                assert_eq!(Order::of(&conv, &w, &turned), Some(Order::Panels));
+                let kernels = Kernels::of(&w, None, Order::Panels, None)?;
+                let at_rest = |x: &candle_core::Tensor, after: After| {
+                    planes(&AtRest { conv, kernels: kernels.clone(), after }.apply(x)?)
+                };
+                let found = at_rest(&turned, after.clone())?;
+                let expected = crate::ops::AtOnce { conv, after: after.clone() }.apply(&x, &w)?;
+                assert_eq!(found.dims(), expected.dims());
+                let worst = flat(&(&found - &expected)?.abs()?).into_iter().fold(0f32, f32::max);
+                assert!(worst < 2e-6 * (channels * window * window) as f32, "{worst}");
+                // A picture is the same in any company.
+                if after.residual.is_none() && pictures > 1 {
+                    let last = channels_last(&x.narrow(0, pictures - 1, 1)?.contiguous()?)?;
+                    let alone = flat(&at_rest(&last, after)?);
+                    let all = flat(&found);
+                    assert_eq!(alone, all[all.len() - alone.len()..]);
+                }
+            }
+        }
+        Ok(())
+    }
+}
