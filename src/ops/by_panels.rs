@@ -137,9 +137,6 @@ impl NullaryFnOnce for Finish<'_> {
     fn call(self) {
         let Finish { made, block, part, filters, epilogue, target } = self;
         let Epilogue { bias, affine, residual, relu } = *epilogue;
-        let least = if relu { 0.0 } else { f32::NEG_INFINITY };
-        // So that a NaN stays one.
-        let above = |value: f32| if value < least { least } else { value };
         for (output, made) in block.zip(made.chunks_exact(part.len())) {
             let first = output * filters + part.start;
             // SAFETY: the task's own outputs; they are written before they are read.
@@ -158,7 +155,8 @@ impl NullaryFnOnce for Finish<'_> {
                 row.iter_mut().zip(&residual[first..]).for_each(|(value, other)| *value += other);
             }
             if relu {
-                row.iter_mut().for_each(|value| *value = above(*value));
+                // So that a NaN stays one.
+                row.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
             }
         }
     }
