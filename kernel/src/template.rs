@@ -337,7 +337,7 @@ fn write_facade(source: &Path, facade: &Path) -> Result<(), String> {
             PRELUDE => format!(
                 "extern crate self as {PRELUDE};\n#[cfg(not(rust_analyzer))]\npub use {REAL}::*;\n\
                  #[cfg(not(rust_analyzer))]\n#[doc(hidden)]\npub mod shared {{\n{}\n}}\n",
-                include_str!("../facade/shared.rs").replace("\n//!", "\n//").replacen("//!", "//", 1)
+                include_str!("../facade/shared.rs")
             ),
             _ => String::new(),
         };

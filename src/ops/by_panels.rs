@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::after::Epilogue;
 use super::channels_last::Maps;
-use super::products::{LANES, Products};
+use super::products::{LANES, Products, part, part_of_filters, parts};
 use super::scratch::with_buffers;
 use super::slices::Shared;
 use super::windows::Windows;
@@ -61,8 +61,7 @@ impl Panels {
         let arch = pulp::Arch::new();
         (0..blocks * parts).into_par_iter().for_each(|task| {
             let block = part(outputs, blocks, task / parts);
-            let lanes = part(filters / LANES, parts, task % parts);
-            let part = lanes.start * LANES..lanes.end * LANES;
+            let part = part_of_filters(filters, parts, task % parts);
             let laid_out = if windows.is_pointwise() { 0 } else { block.len() * column };
             with_buffers([laid_out, block.len() * part.len()], |[buffer, made]| {
                 let seen = match windows.is_pointwise() {
@@ -78,19 +77,6 @@ impl Panels {
         unsafe { result.set_len(outputs * filters) };
         result
     }
-}
-
-/// One of some parts, nearly the same in size.
-fn part(all: usize, parts: usize, at: usize) -> Range<usize> {
-    at * all / parts..(at + 1) * all / parts
-}
-
-/// In how many parts the filters are taken, so that tasks of so many blocks keep all threads busy. No
-/// sum depends on it.
-pub(super) fn parts(blocks: usize) -> usize {
-    let threads = rayon::current_num_threads();
-    let is_even = |parts: &usize| (blocks * parts).is_multiple_of(threads) || blocks * parts >= 4 * threads;
-    (1..).find(is_even).unwrap_or(1)
 }
 
 /// What some outputs see, window after window.

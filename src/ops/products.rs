@@ -4,10 +4,31 @@
 //! in the order in which they are read, the kernels once for all batches. What is called a square is
 //! one of Winograd's (`winograd`) at one of its places, or a window (`by_panels.rs`).
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 /// Channels that are worked on together: a vector of them on any processor, or several.
 pub(super) const LANES: usize = 16;
+
+/// One of some parts, nearly the same in size.
+pub(super) fn part(all: usize, parts: usize, at: usize) -> Range<usize> {
+    at * all / parts..(at + 1) * all / parts
+}
+
+/// The same of filters, in whole panels.
+pub(super) fn part_of_filters(filters: usize, parts: usize, at: usize) -> Range<usize> {
+    let panels = part(filters / LANES, parts, at);
+    panels.start * LANES..panels.end * LANES
+}
+
+/// In how many parts the filters are taken, so that tasks of so many blocks keep all threads busy:
+/// what is seen is laid out or transformed anew for each. No sum depends on it.
+pub(super) fn parts(blocks: usize) -> usize {
+    let threads = rayon::current_num_threads();
+    let is_even = |parts: &usize| (blocks * parts).is_multiple_of(threads) || blocks * parts >= 4 * threads;
+    (1..).find(is_even).unwrap_or(1)
+}
 
 /// Writes, at one place, each square's sums over the channels for each filter.
 pub(super) struct Products<'a> {

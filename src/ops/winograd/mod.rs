@@ -17,9 +17,8 @@ use rayon::prelude::*;
 
 use super::Conv;
 use super::after::Epilogue;
-use super::by_panels::parts;
 use super::channels_last::Maps;
-use super::products::{LANES, Products};
+use super::products::{LANES, Products, part, part_of_filters, parts};
 use super::scratch::with_buffers;
 use super::slices::Shared;
 use transform::{KernelsSeen, Made, PLACES, Seen, Sizes, apart};
@@ -70,15 +69,11 @@ impl Transformed {
         let outside = conv.output[0] * conv.output[1];
         let blocks = Blocks::of(pictures * sizes.each());
         let parts = parts(blocks.count).min(filters.div_ceil(FEWEST));
-        let part = |at: usize| {
-            let lanes = filters / LANES;
-            at * lanes / parts * LANES..(at + 1) * lanes / parts * LANES
-        };
         let mut result = Vec::with_capacity(pictures * filters * outside);
         let target = Shared(result.as_mut_ptr());
         let arch = pulp::Arch::new();
         (0..blocks.count * parts).into_par_iter().for_each(|task| {
-            let (squares, part) = (blocks.get(task / parts), part(task % parts));
+            let (squares, part) = (blocks.get(task / parts), part_of_filters(filters, parts, task % parts));
             let (count, width) = (squares.len(), part.len());
             let (of_seen, of_made) = (apart(count, channels), apart(count, width));
             with_buffers([PLACES * of_seen, PLACES * of_made], |[seen, made]| {
@@ -120,7 +115,7 @@ impl Blocks {
     }
 
     fn get(&self, at: usize) -> Range<usize> {
-        at * self.all / self.count..(at + 1) * self.all / self.count
+        part(self.all, self.count, at)
     }
 }
 
