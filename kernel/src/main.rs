@@ -124,6 +124,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     timing::hook();
     kept::hook();
+    // Before the next: it, too, is begun by the cells' process and finds its environment.
+    weights::hook();
     engine::runtime_hook();
     let command = Arguments::parse().command;
     if !matches!(command, Command::Kernel { .. } | Command::Standby { .. }) {

@@ -34,7 +34,7 @@ static THREADS: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
 /// Puts the relay in place: call it first of all in the cells' process.
 pub fn start() -> std::io::Result<()> {
-    die_with_the_kernel();
+    die_with_the_parent();
     let streams = [("out", libc::STDOUT_FILENO), ("err", libc::STDERR_FILENO)];
     for (name, descriptor) in streams {
         let (read, out) = intercept(descriptor)?;
@@ -223,8 +223,8 @@ extern "C" fn drain() {
     }
 }
 
-/// A kernel that is killed takes the cells with it.
-fn die_with_the_kernel() {
+/// A kernel that is killed takes the cells with it, and they what works for them.
+pub fn die_with_the_parent() {
     #[cfg(target_os = "linux")]
     // SAFETY: sets a flag of this process.
     unsafe {

@@ -4,10 +4,27 @@
 
 use std::io::{IsTerminal, Write};
 
+use headstart_hub::Request;
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::engine::Engine;
 use crate::output::{Bundle, Event, Output};
+use crate::relay;
+
+/// Fetches a file for the cells' process, which has no HTTP client, and ends this one; does nothing
+/// in a process that was not begun for that.
+pub fn hook() {
+    let mut arguments = std::env::args_os().skip(1).map_while(|argument| argument.into_string().ok());
+    if arguments.next().is_none_or(|command| command != headstart_hub::COMMAND) {
+        return;
+    }
+    let arguments: Vec<String> = arguments.collect();
+    if let Some(request) = Request::from_arguments(&arguments) {
+        relay::die_with_the_parent();
+        let fetched = headstart_hub::fetch(&request, &mut std::io::stdout().lock());
+        std::process::exit(fetched.is_err().into());
+    }
+}
 
 /// What to do with pretrained weights.
 #[derive(clap::Subcommand)]

@@ -1,24 +1,21 @@
 //! Fetching a file of weights from the Hugging Face Hub, and keeping it.
 //!
-//! `hf-hub` speaks with the Hub; what it does not look after is done here. A file is under its own
-//! name only once all of it has come and its SHA-256 is what it must be. A download that broke off
-//! goes on where it ended. Two processes that want one file fetch it once.
+//! `hf-hub` speaks with the Hub (see [`headstart_hub`]); what it does not look after is done here. A
+//! file is under its own name only once all of it has come and its SHA-256 is what it must be. A
+//! download that broke off goes on where it ended. Two processes that want one file fetch it once.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::StreamExt;
-use hf_hub::{HFClient, HFError};
+use headstart_hub::{Piece, Request};
 use sha2::{Digest, Sha256};
 
 use super::Pretrained;
+use super::pieces::{self, GLANCE};
 use crate::display::ProgressBar;
 use crate::{Error, Result, check_interrupt};
-
-/// How often a wait looks whether Stop was pressed.
-const GLANCE: Duration = Duration::from_millis(100);
 
 /// Where files come from and where they are kept.
 #[derive(Clone, Debug)]
@@ -171,88 +168,45 @@ impl Hub {
 
     /// Appends to a partial file until it is whole.
     fn receive(&self, wanted: &Pretrained, part: &Path) -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(Error::io(part))?.block_on(self.receive_async(wanted, part))
-    }
-
-    async fn receive_async(&self, wanted: &Pretrained, part: &Path) -> Result<()> {
-        let fail = |what: String| {
-            let hint =
-                "check the connection and try again; a mirror is set by HF_ENDPOINT, a proxy by HTTPS_PROXY";
-            problem(&wanted.name, &what, hint)
-        };
-        let mut builder = HFClient::builder();
-        if let Some(endpoint) = &self.endpoint {
-            builder = builder.endpoint(endpoint);
-        }
-        let client = builder.build().map_err(|error| fail(error.to_string()))?;
-        let (owner, name) = wanted.repository.split_once('/').unwrap_or(("", &wanted.repository));
-        let model = client.model(owner, name);
         let mut file = OpenOptions::new().create(true).append(true).open(part).map_err(Error::io(part))?;
         let mut done = file.metadata().map_err(Error::io(part))?.len();
-        let revision = wanted.revision.clone().unwrap_or_else(|| "main".into());
-        let asked = async {
-            let request = model.download_file_stream().filename(wanted.file.clone()).revision(revision);
-            match done {
-                0 => request.send().await,
-                done => request.range(done..u64::MAX).send().await,
-            }
-        };
-        let server = self.endpoint.as_deref().unwrap_or("huggingface.co");
-        let (length, mut stream) = self
-            .patiently(asked)
-            .await?
-            .ok_or_else(|| fail(format!("{server} did not answer within {:?}", self.patience)))?
-            .map_err(|error| match error {
-                HFError::AuthRequired { .. } | HFError::Forbidden { .. } => {
-                    let hint = format!("set HF_TOKEN to a token that may read {}", wanted.repository);
-                    problem(&wanted.name, &format!("{server} said: {error}"), &hint)
-                }
-                error => fail(format!("{server} said: {error}")),
-            })?;
-        let total = length.map(|length| length + done).unwrap_or((wanted.megabytes * 1e6) as u64);
-        let mut bar = ProgressBar::new(&format!("fetching {}", wanted.name), total);
-        let mut received = 0;
+        let pieces = pieces::ask(Request {
+            endpoint: self.endpoint.clone(),
+            repository: wanted.repository.clone(),
+            file: wanted.file.clone(),
+            revision: wanted.revision.clone().unwrap_or_else(|| "main".into()),
+            from: done,
+            patience: self.patience,
+        })
+        .map_err(Error::io(part))?;
+        let mut total = (wanted.megabytes * 1e6) as u64;
+        let mut bar = None;
         loop {
-            let next = self.patiently(stream.next()).await?;
-            let chunk = match next {
-                None => {
-                    return Err(fail(format!(
-                        "{server} sent nothing for {:?} after {done} bytes",
-                        self.patience
-                    )));
+            match pieces.next()? {
+                Piece::Length(length) => total = done + length,
+                Piece::Bytes(bytes) => {
+                    file.write_all(&bytes).map_err(Error::io(part))?;
+                    done += bytes.len() as u64;
+                    bar.get_or_insert_with(|| ProgressBar::new(&format!("fetching {}", wanted.name), total))
+                        .set(done);
                 }
-                Some(None) => break,
-                Some(Some(chunk)) => {
-                    chunk.map_err(|error| fail(format!("the connection broke off: {error}")))?
+                Piece::End => break,
+                Piece::Failed(what) => {
+                    let hint = "check the connection and try again; a mirror is set by HF_ENDPOINT, \
+                                a proxy by HTTPS_PROXY";
+                    return Err(problem(&wanted.name, &what, hint));
                 }
-            };
-            file.write_all(&chunk).map_err(Error::io(part))?;
-            done += chunk.len() as u64;
-            received += chunk.len() as u64;
-            bar.set(done);
+                Piece::Denied(what) => {
+                    let hint = format!("set HF_TOKEN to a token that may read {}", wanted.repository);
+                    return Err(problem(&wanted.name, &what, &hint));
+                }
+            }
         }
         file.sync_all().map_err(Error::io(part))?;
-        bar.finish();
-        match length {
-            Some(length) if length > received => {
-                Err(fail(format!("{server} sent {received} of {length} bytes")))
-            }
-            _ => Ok(()),
+        if let Some(bar) = bar {
+            bar.finish();
         }
-    }
-
-    /// What comes of a future, unless Stop is pressed, or `None` if nothing comes in time.
-    async fn patiently<T>(&self, future: impl Future<Output = T>) -> Result<Option<T>> {
-        let mut future = std::pin::pin!(future);
-        let begin = Instant::now();
-        while begin.elapsed() < self.patience {
-            match tokio::time::timeout(GLANCE, &mut future).await {
-                Ok(done) => return Ok(Some(done)),
-                Err(_) => check_interrupt()?,
-            }
-        }
-        Ok(None)
+        Ok(())
     }
 }
 

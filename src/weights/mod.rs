@@ -4,6 +4,7 @@ mod formats;
 mod hub;
 mod keras;
 mod manifest;
+mod pieces;
 mod stored;
 
 use std::collections::HashMap;
