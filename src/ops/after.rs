@@ -1,7 +1,9 @@
 //! What follows a convolution that does not learn, done to its sums while they are in the cache.
 
+use std::ops::Range;
+
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
-use pulp::NullaryFnOnce;
+use pulp::{NullaryFnOnce, Simd};
 
 use super::Conv;
 use super::channels_last::{Maps, either_way, planes};
@@ -47,6 +49,33 @@ impl After {
 }
 
 impl Epilogue<'_> {
+    /// For some filters; a residual stays that of all.
+    pub(super) fn of_filters(self, filters: Range<usize>) -> Self {
+        let affine = self.affine.map(|(scale, shift)| (&scale[filters.clone()], &shift[filters.clone()]));
+        Epilogue { bias: self.bias.map(|bias| &bias[filters]), affine, ..self }
+    }
+
+    /// Does it to a vector of one output's filters.
+    #[inline(always)]
+    pub(super) fn of_vector<S: Simd>(&self, simd: S, mut sums: S::f32s, filter: usize) -> S::f32s {
+        let vector = |values: &[f32]| S::as_simd_f32s(&values[filter..][..S::F32_LANES]).0[0];
+        if let Some(bias) = self.bias {
+            sums = simd.add_f32s(sums, vector(bias));
+        }
+        if let Some((scale, shift)) = self.affine {
+            sums = simd.add_f32s(simd.mul_f32s(sums, vector(scale)), vector(shift));
+        }
+        if let Some(residual) = self.residual {
+            sums = simd.add_f32s(sums, vector(residual));
+        }
+        if self.relu {
+            // So that a NaN stays one.
+            let zero = simd.splat_f32s(0.0);
+            sums = simd.select_f32s(simd.less_than_f32s(sums, zero), zero, sums);
+        }
+        sums
+    }
+
     /// For one filter: bias, scale and shift.
     #[inline(always)]
     pub(super) fn of(&self, filter: usize) -> (Option<f32>, Option<(f32, f32)>) {

@@ -136,7 +136,7 @@ impl CustomOp1 for AtRest {
                 let [height, width] = windows.input;
                 kernels.convolve(&self.conv, x, [windows.pictures, height, width], epilogue, true)
             }
-            Ordered::Panels(panels) => panels.convolve(&windows, x, &epilogue),
+            Ordered::Panels(panels) => panels.convolve(&windows, x, epilogue),
         })?;
         Ok((CpuStorage::F32(output), shape.to_vec().into()))
     }

@@ -4,9 +4,10 @@
 //! A window of one pixel sees that pixel's channels, as they lie. Of other windows, the channels of
 //! pixel after pixel are laid out for some outputs at a time.
 
-use std::ops::Range;
+use std::iter::StepBy;
+use std::ops::{Range, RangeFrom};
 
-use pulp::NullaryFnOnce;
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::after::Epilogue;
@@ -16,11 +17,8 @@ use super::scratch::with_buffers;
 use super::slices::Shared;
 use super::windows::Windows;
 
-/// What the outputs of a task see takes about this many numbers, half of a common second-level cache.
-const TILE: usize = 1 << 16;
-/// Outputs of a task, at least and at most: whole tiles of the products.
-const FEWEST: usize = 24;
-const MOST: usize = 192;
+/// Outputs of a task, at most. With fewer, the kernels of wide layers are read from memory too often.
+const OUTPUTS: usize = 192;
 /// Fewer filters are not worth a task.
 const FILTERS: usize = 64;
 
@@ -50,11 +48,11 @@ impl Panels {
     }
 
     /// The outputs, channels last, as a residual lies too.
-    pub(super) fn convolve(&self, windows: &Windows, x: Maps, epilogue: &Epilogue) -> Vec<f32> {
+    pub(super) fn convolve(&self, windows: &Windows, x: Maps, epilogue: Epilogue) -> Vec<f32> {
         assert!(x.channels_last && windows.conv.groups == 1);
         let (column, filters) = (windows.column(), windows.filters);
         let outputs = windows.pictures * windows.output_pixels();
-        let blocks = outputs.div_ceil((TILE / column).clamp(FEWEST, MOST)).max(1);
+        let blocks = outputs.div_ceil(OUTPUTS).max(1);
         let parts = parts(blocks).min(filters.div_ceil(FILTERS));
         let mut result = Vec::with_capacity(outputs * filters);
         let target = Shared(result.as_mut_ptr());
@@ -70,7 +68,9 @@ impl Panels {
                 };
                 let kernels = &self.values[part.start * column..part.end * column];
                 arch.dispatch(Products { channels: column, kernels, seen, made });
-                arch.dispatch(Finish { made, block, part, filters, epilogue, target: &target });
+                let places = (block.start * filters + part.start..).step_by(filters);
+                let epilogue = epilogue.of_filters(part.clone());
+                arch.dispatch(Finish { made, filters: part.len(), places, epilogue, target: &target });
             });
         });
         // SAFETY: every filter of every output was written.
@@ -104,45 +104,34 @@ fn lay_out<'a>(windows: &Windows, x: &[f32], outputs: Range<usize>, to: &'a mut 
     to
 }
 
-/// What follows a convolution, done to some filters of some outputs on the way to their places.
+/// What follows a convolution, done to some filters of some outputs on the way to their places. It is
+/// not done where the sums are made: there the next line would be of another output, far away.
 struct Finish<'a> {
-    /// Output, filter of the part.
+    /// Output, filter.
     made: &'a [f32],
-    block: Range<usize>,
-    part: Range<usize>,
     filters: usize,
-    epilogue: &'a Epilogue<'a>,
+    /// Where each output's filters begin.
+    places: StepBy<RangeFrom<usize>>,
+    /// Of these filters, but for a residual of all.
+    epilogue: Epilogue<'a>,
     /// All outputs; nobody else writes these.
     target: &'a Shared,
 }
 
-impl NullaryFnOnce for Finish<'_> {
+impl WithSimd for Finish<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
-        let Finish { made, block, part, filters, epilogue, target } = self;
-        let Epilogue { bias, affine, residual, relu } = *epilogue;
-        for (output, made) in block.zip(made.chunks_exact(part.len())) {
-            let first = output * filters + part.start;
-            // SAFETY: the task's own outputs; they are written before they are read.
-            let row = unsafe {
-                target.at(first).copy_from_nonoverlapping(made.as_ptr(), made.len());
-                std::slice::from_raw_parts_mut(target.at(first), made.len())
-            };
-            if let Some(bias) = bias {
-                row.iter_mut().zip(&bias[part.clone()]).for_each(|(value, bias)| *value += bias);
-            }
-            if let Some((scale, shift)) = affine {
-                let each = row.iter_mut().zip(scale[part.clone()].iter().zip(&shift[part.clone()]));
-                each.for_each(|(value, (scale, shift))| *value = *value * scale + shift);
-            }
-            if let Some(residual) = residual {
-                row.iter_mut().zip(&residual[first..]).for_each(|(value, other)| *value += other);
-            }
-            if relu {
-                // So that a NaN stays one.
-                row.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Finish { made, filters, places, epilogue, target } = self;
+        for (made, place) in made.chunks_exact(filters).zip(places) {
+            let residual = epilogue.residual.map(|residual| &residual[place..place + filters]);
+            let epilogue = Epilogue { residual, ..epilogue };
+            for (at, sums) in S::as_simd_f32s(made).0.iter().enumerate() {
+                let filter = at * S::F32_LANES;
+                let value = epilogue.of_vector(simd, *sums, filter);
+                // SAFETY: the task's own outputs.
+                unsafe { target.at(place + filter).cast::<S::f32s>().write_unaligned(value) };
             }
         }
     }

@@ -30,6 +30,9 @@ pub(super) fn parts(blocks: usize) -> usize {
     (1..).find(is_even).unwrap_or(1)
 }
 
+/// Channels whose products are added between two looks whether there are more.
+const TOGETHER: usize = 8;
+
 /// Writes, at one place, each square's sums over the channels for each filter.
 pub(super) struct Products<'a> {
     pub(super) channels: usize,
@@ -46,7 +49,7 @@ impl WithSimd for Products<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // As many sums as the registers hold: a tile's filters, in vectors, times its squares.
+        // As many sums as the registers hold: a tile's filters, in vectors, times at most so many squares.
         match S::F32_LANES {
             16 => self.by_tiles::<S, 4, 6>(simd),
             8 => self.by_tiles::<S, 2, 6>(simd),
@@ -58,29 +61,33 @@ impl WithSimd for Products<'_> {
 
 impl Products<'_> {
     #[inline(always)]
-    fn by_tiles<S: Simd, const VECTORS: usize, const SQUARES: usize>(mut self, simd: S) {
+    fn by_tiles<S: Simd, const VECTORS: usize, const MOST: usize>(mut self, simd: S) {
         let width = VECTORS * S::F32_LANES;
         let filters = self.kernels.len() / self.channels;
         let whole = filters / width * width;
         for first in (0..whole).step_by(width) {
-            self.by_squares::<S, VECTORS, SQUARES>(simd, first);
+            self.by_squares::<S, VECTORS, MOST>(simd, first);
         }
         // No vector is longer than a panel.
         for first in (whole..filters).step_by(S::F32_LANES) {
-            self.by_squares::<S, 1, SQUARES>(simd, first);
+            self.by_squares::<S, 1, MOST>(simd, first);
         }
     }
 
     #[inline(always)]
-    fn by_squares<S: Simd, const VECTORS: usize, const SQUARES: usize>(&mut self, simd: S, first: usize) {
+    fn by_squares<S: Simd, const VECTORS: usize, const MOST: usize>(&mut self, simd: S, first: usize) {
         let squares = self.seen.len() / self.channels;
-        if squares < SQUARES {
-            (0..squares).for_each(|square| self.tile::<S, VECTORS, 1>(simd, first, square));
-            return;
-        }
-        for square in (0..squares).step_by(SQUARES) {
-            // The last tile makes some sums again.
-            self.tile::<S, VECTORS, SQUARES>(simd, first, square.min(squares - SQUARES));
+        let tiles = squares.div_ceil(MOST);
+        for tile in 0..tiles {
+            let squares = part(squares, tiles, tile);
+            match squares.len() {
+                1 => self.tile::<S, VECTORS, 1>(simd, first, squares.start),
+                2 => self.tile::<S, VECTORS, 2>(simd, first, squares.start),
+                3 => self.tile::<S, VECTORS, 3>(simd, first, squares.start),
+                4 => self.tile::<S, VECTORS, 4>(simd, first, squares.start),
+                5 => self.tile::<S, VECTORS, 5>(simd, first, squares.start),
+                _ => self.tile::<S, VECTORS, MOST>(simd, first, squares.start),
+            }
         }
     }
 
@@ -92,28 +99,33 @@ impl Products<'_> {
         square: usize,
     ) {
         let channels = self.channels;
-        let filters = self.kernels.len() / channels;
         let mut kernels = [self.kernels.as_ptr(); VECTORS];
         for (vector, kernels) in kernels.iter_mut().enumerate() {
             let filter = first + vector * S::F32_LANES;
             *kernels = self.kernels[filter / LANES * LANES * channels + filter % LANES..].as_ptr();
         }
-        let seen = &self.seen[square * channels..][..SQUARES * channels];
+        let seen = self.seen[square * channels..][..SQUARES * channels].as_ptr();
+        // SAFETY: so many squares have so many channels.
+        let seen: [_; SQUARES] = std::array::from_fn(|at| unsafe { seen.add(at * channels) });
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; SQUARES];
-        for channel in 0..channels {
-            let mut of_kernels = [simd.splat_f32s(0.0); VECTORS];
-            for (of_kernels, kernels) in of_kernels.iter_mut().zip(kernels) {
-                // SAFETY: each panel has so many channels, and the vector lies within one.
-                *of_kernels = unsafe { kernels.add(channel * LANES).cast::<S::f32s>().read_unaligned() };
-            }
-            for (at, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: so many squares have so many channels.
-                let of_square = simd.splat_f32s(unsafe { *seen.get_unchecked(at * channels + channel) });
-                for (sum, of_kernels) in sums.iter_mut().zip(of_kernels) {
-                    *sum = simd.mul_add_e_f32s(of_kernels, of_square, *sum);
+        let mut add = |channel: usize| {
+            // SAFETY: each panel has so many channels, and the vector lies within one.
+            let kernels = kernels
+                .map(|kernels| unsafe { kernels.add(channel * LANES).cast::<S::f32s>().read_unaligned() });
+            for (sums, seen) in sums.iter_mut().zip(seen) {
+                // SAFETY: each square has so many channels.
+                let seen = simd.splat_f32s(unsafe { *seen.add(channel) });
+                for (sum, kernels) in sums.iter_mut().zip(kernels) {
+                    *sum = simd.mul_add_e_f32s(kernels, seen, *sum);
                 }
             }
+        };
+        let whole = channels / TOGETHER * TOGETHER;
+        for channel in (0..whole).step_by(TOGETHER) {
+            (0..TOGETHER).for_each(|more| add(channel + more));
         }
+        (whole..channels).for_each(add);
+        let filters = self.kernels.len() / channels;
         let made = &mut self.made[square * filters..][..SQUARES * filters];
         for (made, sums) in made.chunks_exact_mut(filters).zip(sums) {
             let (made, _) = S::as_mut_simd_f32s(&mut made[first..][..VECTORS * S::F32_LANES]);
@@ -132,7 +144,8 @@ mod tests {
     /// With vectors of every length, whatever this processor has.
     #[test]
     fn sums_are_the_same_in_vectors_of_any_length() {
-        for [channels, filters, squares] in [[40, 80, 13], [3, 16, 6], [16, 112, 2]] {
+        for [channels, filters, squares] in [[40, 80, 13], [3, 16, 6], [16, 112, 2], [9, 32, 1], [17, 16, 3]]
+        {
             let seen = flat(&values(1, &[squares, channels]));
             let kernels = flat(&values(2, &[filters / LANES, channels, LANES]));
             let sum = |at: usize| {
