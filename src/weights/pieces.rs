@@ -9,10 +9,10 @@ use headstart_hub::{Piece, Request};
 use crate::{Result, check_interrupt};
 
 /// How often a wait looks whether Stop was pressed.
-pub const GLANCE: Duration = Duration::from_millis(100);
+pub(super) const GLANCE: Duration = Duration::from_millis(100);
 
 /// The pieces of a file; whoever drops them wants no more.
-pub struct Pieces {
+pub(super) struct Pieces {
     received: Receiver<Piece>,
     _sender: Sender,
 }
@@ -21,7 +21,7 @@ pub struct Pieces {
 ///
 /// # Errors
 /// Whatever the system says.
-pub fn ask(request: Request) -> io::Result<Pieces> {
+pub(super) fn ask(request: Request) -> io::Result<Pieces> {
     let (mut from, sender) = begin(request)?;
     let (give, received) = sync_channel(16);
     std::thread::spawn(move || {
@@ -42,7 +42,7 @@ impl Pieces {
     ///
     /// # Errors
     /// [`Error::Interrupted`](crate::Error::Interrupted).
-    pub fn next(&self) -> Result<Piece> {
+    pub(super) fn next(&self) -> Result<Piece> {
         loop {
             let next = self.received.recv_timeout(GLANCE);
             // Ctrl-C in a terminal ends the sender, too: that is no failure of its own.
