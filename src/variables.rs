@@ -7,12 +7,16 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt::{self, Display};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 /// Begins the line by which evcxr learns which variable has another type now.
 pub const VARIABLE_CHANGED_TYPE: &str = "EVCXR_VARIABLE_CHANGED_TYPE:";
 /// The line by which evcxr learns that a cell ended with an error.
 pub const USER_ERROR_OCCURRED: &str = "EVCXR_ERROR_OCCURRED";
+
+/// The line by which evcxr learns that a cell panicked.
+pub const PANIC_NOTIFICATION: &str = "EVCXR_PANIC_NOTIFICATION";
 
 /// Variables by name.
 #[derive(Default)]
@@ -25,6 +29,7 @@ impl VariableStore {
     }
 
     /// Whether a variable has this type, if there is one; says so if it has not.
+    #[inline(never)] // cells share it
     pub fn check_variable<T: 'static>(&self, name: &str) -> bool {
         self.check(name, TypeId::of::<T>())
     }
@@ -70,6 +75,20 @@ impl VariableStore {
 /// A store that nobody owns: evcxr hands it from cell to cell.
 pub fn create_variable_store() -> *mut VariableStore {
     Box::into_raw(Box::default())
+}
+
+/// Runs a cell, and says so if it panics.
+pub fn run_cell<R>(cell: impl FnOnce() -> R) {
+    let mut cell = Some(cell);
+    run(&mut || {
+        cell.take().map(|cell| cell());
+    });
+}
+
+fn run(cell: &mut dyn FnMut()) {
+    if std::panic::catch_unwind(AssertUnwindSafe(cell)).is_err() {
+        println!("{PANIC_NOTIFICATION}");
+    }
 }
 
 /// What the errors of a cell become: words for its user.

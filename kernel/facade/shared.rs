@@ -8,8 +8,10 @@ use headstart::variables::{EvcxrUserCodeError, VariableStore};
 
 /// Does with a variable what a cell does.
 fn keep<T: 'static>(store: &mut VariableStore) {
-    let value = store.take_variable::<T>("");
-    store.put_variable("", value);
+    if store.check_variable::<T>("") {
+        let value = store.take_variable::<T>("");
+        store.put_variable("", value);
+    }
 }
 
 pub static VARIABLES: &[fn(&mut VariableStore)] = &[

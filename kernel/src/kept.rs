@@ -15,7 +15,7 @@ use std::process::{Command, ExitStatus};
 use std::time::SystemTime;
 
 use crate::session::{self, LOADING};
-use crate::template::{PRELUDE, REAL, Template};
+use crate::template::{ERRORS, PRELUDE, REAL, Template};
 use crate::timing;
 use crate::variables::{use_of_variable, with_compiled_store};
 
@@ -33,6 +33,7 @@ const ITS_LEVEL: &str = "opt-level=2";
 /// How much we do. Most loops in a cell are as quick so, some take up to twice as long; each cell is
 /// compiled sooner.
 const OUR_LEVEL: &str = "-Copt-level=s";
+const NOT_OPTIMISED: &str = "-Copt-level=0";
 /// As rustc calls a cell's source.
 const SOURCE: &str = "src/lib.rs";
 /// So many cells are kept; those that were asked for last.
@@ -102,9 +103,7 @@ pub fn hook() {
         return;
     }
     let mut arguments: Vec<OsString> = arguments.collect();
-    if shares_generics(&arguments) {
-        arguments.push(OUR_LEVEL.into());
-    }
+    arguments.extend(our_level(&arguments).map(OsString::from));
     let session = std::env::current_dir().unwrap_or_default();
     let cell = session.to_str().and_then(|session| Cell::of_session(Path::new(&folder), session, &arguments));
     let status = match cell {
@@ -117,11 +116,15 @@ pub fn hook() {
     }));
 }
 
-/// Whether this is a cell or the library that has compiled for cells what they share (facade/shared.rs):
-/// at evcxr's level, unlike at ours, rustc compiles that in each crate anew.
-fn shares_generics(arguments: &[OsString]) -> bool {
+/// Another level than evcxr's for a cell and for the libraries that have compiled for cells what they
+/// share (facade/): at evcxr's, rustc compiles that in each cell anew.
+fn our_level(arguments: &[OsString]) -> Option<&'static str> {
     let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
-    has(ITS_LEVEL) && (has(CELL) || has(PRELUDE))
+    match has(ITS_LEVEL) {
+        true if has(CELL) || has(PRELUDE) => Some(OUR_LEVEL),
+        true if has(ERRORS) => Some(NOT_OPTIMISED),
+        _ => None,
+    }
 }
 
 /// One compilation of a cell that is kept or may be.

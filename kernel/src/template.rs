@@ -30,9 +30,16 @@ const FACADE: [FacadeCrate; 4] = [
     (
         PRELUDE,
         "2024",
-        &[("candle-core", "candle-core"), ("candle-nn", "candle-nn"), ("headstart-frame", "headstart-frame")],
+        &[
+            ("candle-core", "candle-core"),
+            ("candle-nn", "candle-nn"),
+            ("headstart-frame", "headstart-frame"),
+            (ERRORS, ERRORS),
+        ],
     ),
 ];
+/// The library of which facade/errors.rs is the source.
+pub const ERRORS: &str = "headstart_errors";
 /// The facade's name.
 pub const PRELUDE: &str = "headstart";
 /// What the facade calls the compiled prelude.
@@ -204,6 +211,7 @@ fn key(source: &Path, compiler: &str) -> Result<String, String> {
     let mut hasher = DefaultHasher::new();
     // How the facade is made, too.
     let made = [
+        include_str!("../facade/errors.rs"),
         include_str!("../facade/shared.rs"),
         include_str!("kept.rs"),
         include_str!("modules.rs"),
@@ -337,23 +345,30 @@ fn write_facade(source: &Path, facade: &Path) -> Result<(), String> {
         let above = match name {
             PRELUDE => format!(
                 "extern crate self as {PRELUDE};\n#[cfg(not(rust_analyzer))]\npub use {REAL}::*;\n\
+                 #[cfg(not(rust_analyzer))]\nextern crate {ERRORS} as _;\n\
                  #[cfg(not(rust_analyzer))]\n#[doc(hidden)]\npub mod shared {{\n{}\n}}\n",
                 include_str!("../facade/shared.rs")
             ),
             _ => String::new(),
         };
         copy_crate(&sources_of(&metadata, name)?, &folder.join("src"), &above)?;
-        let mut manifest = format!(
-            "[package]\nname = \"{name}\"\nversion = \"{}\"\nedition = \"{edition}\"\n\n\
-             [lints.rust]\nunexpected_cfgs = \"allow\"\n\n[dependencies]\n",
-            env!("CARGO_PKG_VERSION")
-        );
-        for (alias, package) in dependencies {
-            manifest += &format!("{alias} = {{ path = \"../{package}\", package = \"{package}\" }}\n");
-        }
-        write(&folder.join("Cargo.toml"), &manifest)?;
+        write(&folder.join("Cargo.toml"), &manifest(name, edition, dependencies))?;
     }
-    Ok(())
+    let errors = facade.join(ERRORS);
+    write(&errors.join("Cargo.toml"), &manifest(ERRORS, "2024", &[]))?;
+    write(&errors.join("src/lib.rs"), include_str!("../facade/errors.rs"))
+}
+
+fn manifest(name: &str, edition: &str, dependencies: &[(&str, &str)]) -> String {
+    let mut manifest = format!(
+        "[package]\nname = \"{name}\"\nversion = \"{}\"\nedition = \"{edition}\"\n\n\
+         [lints.rust]\nunexpected_cfgs = \"allow\"\n\n[dependencies]\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    for (alias, package) in dependencies {
+        manifest += &format!("{alias} = {{ path = \"../{package}\", package = \"{package}\" }}\n");
+    }
+    manifest
 }
 
 fn sources_of(metadata: &Value, name: &str) -> Result<PathBuf, String> {

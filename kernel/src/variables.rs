@@ -1,8 +1,8 @@
-//! The variables' store, compiled once.
+//! What evcxr writes around a cell's code, compiled once.
 //!
-//! evcxr writes the source of the store into each cell, with all that it takes of the standard
-//! library, and of the type that errors become. The prelude has both, so a cell can do with their
-//! names.
+//! That is the source of the variables' store, with all that it takes of the standard library, the
+//! type that errors become, and what catches panics. The prelude has all three, so a cell can do with
+//! their names.
 
 use std::collections::HashSet;
 
@@ -25,26 +25,46 @@ const ERROR: &str = r#"
 "#;
 const OUR_ERROR: &str = "\nuse headstart::variables::EvcxrUserCodeError;";
 
+/// How evcxr runs a cell's code.
+const CATCH: (&str, &str) = (
+    "\nmatch std::panic::catch_unwind(\n  std::panic::AssertUnwindSafe(||{",
+    "\n})) { \n  Ok(_) => {}\n  Err(_) => {\n    println!(\"EVCXR_PANIC_NOTIFICATION\");\n}}",
+);
+const OUR_CATCH: (&str, &str) = ("\nheadstart::variables::run_cell(\n||{", "\n});");
+
 const CHECK: &str = "check_variable::<";
 const TAKE: &str = "take_variable::<";
 const PUT: &str = "put_variable::<";
 
 /// A cell's source with the prelude's store in the place of evcxr's own, if it has that, and so for
-/// the error, and without moving variables that it does not name; each byte and line of the rest
+/// the other two, and without moving variables that it does not name; each byte and line of the rest
 /// where it was, as evcxr knows them.
 pub fn with_compiled_store(source: &str) -> Option<String> {
     let (before, rest) = source.split_once(BEGIN)?;
     let (store, after) = rest.rsplit_once(AFTER)?;
     let store = in_place_of(&[BEGIN, store].concat(), OURS)?;
     let before = before.replacen(ERROR, &in_place_of(ERROR, OUR_ERROR)?, 1);
-    Some([&before, &store, AFTER, &with_named_only(after)].concat())
+    Some([&before, &store, AFTER, &with_compiled_catch(&with_named_only(after))?].concat())
 }
 
-/// A line and no more, of as many bytes and lines as the text.
-fn in_place_of(text: &str, line: &str) -> Option<String> {
-    let lines = text.matches('\n').count() - 1;
-    let spaces = text.len().checked_sub(line.len() + lines)?;
-    Some([line, &" ".repeat(spaces), &"\n".repeat(lines)].concat())
+/// A cell that evcxr compiles for its errors alone catches nothing.
+fn with_compiled_catch(cell: &str) -> Option<String> {
+    let parts = || {
+        let (before, rest) = cell.split_once(CATCH.0)?;
+        let (code, after) = rest.rsplit_once(CATCH.1)?;
+        Some((before, code, after))
+    };
+    let Some((before, code, after)) = parts() else { return Some(cell.to_owned()) };
+    let [begin, end] =
+        [(CATCH.0, OUR_CATCH.0), (CATCH.1, OUR_CATCH.1)].map(|(text, ours)| in_place_of(text, ours));
+    Some([before, &begin?, code, &end?, after].concat())
+}
+
+/// Ours, with spaces and empty lines up to as many bytes and lines as the text.
+fn in_place_of(text: &str, ours: &str) -> Option<String> {
+    let lines = text.matches('\n').count().checked_sub(ours.matches('\n').count())?;
+    let spaces = text.len().checked_sub(ours.len() + lines)?;
+    Some([ours, &" ".repeat(spaces), &"\n".repeat(lines)].concat())
 }
 
 /// The lines without those that take a variable out of the store and put it back, where no other
@@ -81,15 +101,20 @@ mod tests {
     fn all_but_the_store_stays_where_it_was() {
         let store =
             "// A store.\n\npub struct VariableStore {\n    a: u8,\n}\npub fn create_variable_store() {}\n}";
-        let source = format!("use a::b;{ERROR}{BEGIN}{store}{AFTER}fn run() {{\n    é();\n}}\n");
+        let (catch, caught) = CATCH;
+        let source =
+            format!("use a::b;{ERROR}{BEGIN}{store}{AFTER}fn run() {{{catch}\n    é();{caught}\nend\n}}\n");
         let changed = with_compiled_store(&source).unwrap();
         assert_eq!(changed.len(), source.len());
         assert_eq!(changed.lines().count(), source.lines().count());
-        let place = |text: &str| text.find("é").map(|at| (at, text[..at].matches('\n').count()));
-        assert_eq!(place(&changed), place(&source));
+        for word in ["é", "end"] {
+            let place = |text: &str| text.find(word).map(|at| (at, text[..at].matches('\n').count()));
+            assert_eq!(place(&changed), place(&source));
+        }
         let lines: Vec<_> = changed.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
         assert_eq!(lines[..3], ["use a::b;", OUR_ERROR.trim(), OURS.trim()]);
         assert_eq!(lines[3], AFTER.trim());
+        assert_eq!(lines[4..].concat(), "fn run() {headstart::variables::run_cell(||{    é();});end}");
     }
 
     #[test]

@@ -7,27 +7,41 @@ use candle_core::Shape;
 use super::{Build, Context, Layer, LayerSpec, Model, ModelBuilder};
 use crate::{Error, Result};
 
-/// Makes a model of layers in a row. [`sequential!`](crate::sequential) writes the list for you.
-pub struct Sequential;
+/// Layers in a row that will be a model. [`sequential!`](crate::sequential) writes the calls for you.
+#[derive(Default)]
+pub struct Sequential {
+    layers: Vec<LayerSpec>,
+}
 
 impl Sequential {
-    /// Builds the layers one on the other. The first says what it takes: a model does, and
-    /// [`Input`] does nothing else.
+    /// No layers yet. The first to be added says what it takes: a model does, and [`Input`] does
+    /// nothing else.
+    pub fn new() -> Sequential {
+        Sequential::default()
+    }
+
+    /// Puts a layer after the others.
+    pub fn add(&mut self, layer: impl Into<LayerSpec>) {
+        self.layers.push(layer.into());
+    }
+
+    /// Builds the layers one on the other.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a layer cannot take what the one before it gives.
-    #[allow(clippy::new_ret_no_self)]
-    pub fn new(layers: Vec<LayerSpec>) -> Result<Model> {
-        let Some(shape) = layers.first().and_then(|first| first.as_build().input_shape()) else {
+    /// [`Error::Argument`] if the first does not say what it takes, [`Error::Shape`] if a layer cannot
+    /// take what the one before it gives.
+    pub fn build(self) -> Result<Model> {
+        let mut layers = self.layers.iter().map(LayerSpec::as_build).peekable();
+        let Some(shape) = layers.peek().and_then(|first| first.input_shape()) else {
             return Err(Error::Argument {
                 name: "layers",
                 expected: "a model or `Input::new(shape)` first".into(),
-                found: layers.first().map_or("no layers".into(), |first| first.as_build().stem().to_owned()),
+                found: layers.peek().map_or("no layers".into(), |first| first.stem().to_owned()),
             });
         };
         let mut builder = ModelBuilder::new("sequential", &shape)?;
         let mut last = builder.input();
-        for layer in layers.iter().map(LayerSpec::as_build).filter(|layer| layer.stem() != Input::STEM) {
+        for layer in layers.filter(|layer| layer.stem() != Input::STEM) {
             last = builder.add_spec("", layer, &[last])?;
         }
         Ok(builder.finish(last))
@@ -74,7 +88,9 @@ impl Build for Input {
 /// ```
 #[macro_export]
 macro_rules! sequential {
-    ($($layer:expr),+ $(,)?) => {
-        $crate::nn::Sequential::new(vec![$($crate::nn::LayerSpec::from($layer)),+])
-    };
+    ($($layer:expr),+ $(,)?) => {{
+        let mut layers = $crate::nn::Sequential::new();
+        $(layers.add($layer);)+
+        layers.build()
+    }};
 }

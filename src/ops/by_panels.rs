@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::after::Epilogue;
 use super::channels_last::Maps;
-use super::products::{LANES, Products, part, part_of_filters, parts};
+use super::products::{LANES, Products, blocks, part, part_of_filters, parts};
 use super::scratch::with_buffers;
 use super::slices::Shared;
 use super::windows::Windows;
@@ -52,7 +52,7 @@ impl Panels {
         assert!(x.channels_last && windows.conv.groups == 1);
         let (column, filters) = (windows.column(), windows.filters);
         let outputs = windows.pictures * windows.output_pixels();
-        let blocks = outputs.div_ceil(OUTPUTS).max(1);
+        let blocks = blocks(outputs, OUTPUTS);
         let parts = parts(blocks).min(filters.div_ceil(FILTERS));
         let mut result = Vec::with_capacity(outputs * filters);
         let target = Shared(result.as_mut_ptr());

@@ -22,6 +22,13 @@ pub(super) fn part_of_filters(filters: usize, parts: usize, at: usize) -> Range<
     panels.start * LANES..panels.end * LANES
 }
 
+/// In how many blocks outputs are taken, of at most so many: where there are more blocks than threads,
+/// as many for each thread.
+pub(super) fn blocks(outputs: usize, most: usize) -> usize {
+    let (blocks, threads) = (outputs.div_ceil(most), rayon::current_num_threads());
+    if blocks < threads { blocks } else { blocks.next_multiple_of(threads) }
+}
+
 /// In how many parts the filters are taken, so that tasks of so many blocks keep all threads busy:
 /// what is seen is laid out or transformed anew for each. No sum depends on it.
 pub(super) fn parts(blocks: usize) -> usize {

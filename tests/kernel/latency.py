@@ -32,7 +32,7 @@ CELLS = {
     "an integer variable": "let n$cell = $cell + $round;",
     "an expression": "n0 + $cell + $round",
     "a tensor variable": "let t$cell = Tensor::zeros(($cell + 1, $round), DType::F32, &device())?;",
-    "a model variable": "let mut m$cell = sequential![Input::new($cell + $round), Dense::new(1)]?;",
+    "a model variable": "let mut m$cell = sequential![Input::new(4), Dense::new($cell + 1)]?; // $round",
 }
 
 

@@ -167,6 +167,7 @@ def test_weights_are_listed_and_told_where_they_would_be(tmp_path):
     assert path.endswith("timm--resnet50.a1_in1k/93271f4677dbf7b4d7f7e7d9d7811bd66c327e56/model.safetensors")
     unknown = headstart("weights", "path", 'no"such', env=environment)
     assert unknown.returncode == 1 and "expected one of vgg16.tv_in1k" in unknown.stderr
+    assert unknown.stderr.startswith("error: ") and "Error:" not in unknown.stderr
     if not os.path.exists(path):
         fetched = headstart("weights", "fetch", "resnet50.a1_in1k", env=environment)
         assert fetched.returncode == 1 and "HF_HUB_OFFLINE" in fetched.stderr and path in fetched.stderr

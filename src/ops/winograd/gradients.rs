@@ -5,11 +5,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::transform::{KernelsMade, PLACES, Seen, Sizes, Spread, apart};
-use super::{Blocks, SQUARES, Transformed, suits};
+use super::{SQUARES, Transformed, suits};
 use crate::ops::Conv;
 use crate::ops::after::Epilogue;
 use crate::ops::by_columns::product;
 use crate::ops::channels_last::Maps;
+use crate::ops::products::part;
 use crate::ops::scratch::with_buffers;
 use crate::ops::windows::Windows;
 
@@ -49,15 +50,17 @@ impl Windows {
     pub(in crate::ops) fn quick_kernel_gradient(&self, x: &[f32], gradient: &[f32]) -> Vec<f32> {
         let (filters, channels) = (self.filters, self.inputs);
         let sizes = Sizes::of(&self.conv, self.input);
-        let blocks = Blocks::of(self.pictures * sizes.each());
+        let all = self.pictures * sizes.each();
+        // However many threads there are: the sums are rounded block by block.
+        let blocks = all.div_ceil(SQUARES);
         let (of_seen, of_spread) = (PLACES * apart(SQUARES, channels), PLACES * apart(SQUARES, filters));
-        let at_once = (AT_ONCE / (of_seen + of_spread)).clamp(2, 16).min(blocks.count);
+        let at_once = (AT_ONCE / (of_seen + of_spread)).clamp(2, 16).min(blocks);
         let mut sums = vec![0f32; PLACES * filters * channels];
         let arch = pulp::Arch::new();
         with_buffers([at_once * of_seen, at_once * of_spread], |[seen, spread]| {
-            for first in (0..blocks.count).step_by(at_once) {
+            for first in (0..blocks).step_by(at_once) {
                 let blocks: Vec<Range<usize>> =
-                    (first..(first + at_once).min(blocks.count)).map(|at| blocks.get(at)).collect();
+                    (first..(first + at_once).min(blocks)).map(|at| part(all, blocks, at)).collect();
                 let parts = seen.par_chunks_mut(of_seen).zip(spread.par_chunks_mut(of_spread));
                 parts.zip(&blocks).for_each(|((seen, spread), squares)| {
                     let (sizes, x, squares) = (&sizes, Maps::planes(x), squares.clone());

@@ -11,14 +11,12 @@
 mod gradients;
 mod transform;
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 
 use super::Conv;
 use super::after::Epilogue;
 use super::channels_last::Maps;
-use super::products::{LANES, Products, part, part_of_filters, parts};
+use super::products::{LANES, Products, blocks, part, part_of_filters, parts};
 use super::scratch::with_buffers;
 use super::slices::Shared;
 use transform::{KernelsSeen, Made, PLACES, Seen, Sizes, apart};
@@ -67,13 +65,15 @@ impl Transformed {
         let [pictures, height, width] = sizes;
         let sizes = Sizes::of(conv, [height, width]);
         let outside = conv.output[0] * conv.output[1];
-        let blocks = Blocks::of(pictures * sizes.each());
-        let parts = parts(blocks.count).min(filters.div_ceil(FEWEST));
+        let all = pictures * sizes.each();
+        let blocks = blocks(all, SQUARES);
+        let parts = parts(blocks).min(filters.div_ceil(FEWEST));
         let mut result = Vec::with_capacity(pictures * filters * outside);
         let target = Shared(result.as_mut_ptr());
         let arch = pulp::Arch::new();
-        (0..blocks.count * parts).into_par_iter().for_each(|task| {
-            let (squares, part) = (blocks.get(task / parts), part_of_filters(filters, parts, task % parts));
+        (0..blocks * parts).into_par_iter().for_each(|task| {
+            let squares = part(all, blocks, task / parts);
+            let part = part_of_filters(filters, parts, task % parts);
             let (count, width) = (squares.len(), part.len());
             let (of_seen, of_made) = (apart(count, channels), apart(count, width));
             with_buffers([PLACES * of_seen, PLACES * of_made], |[seen, made]| {
@@ -100,22 +100,6 @@ impl Transformed {
         // SAFETY: every square of every map was written.
         unsafe { result.set_len(pictures * filters * outside) };
         result
-    }
-}
-
-/// All squares, parted into blocks of nearly the same size.
-struct Blocks {
-    all: usize,
-    count: usize,
-}
-
-impl Blocks {
-    fn of(all: usize) -> Blocks {
-        Blocks { all, count: all.div_ceil(SQUARES) }
-    }
-
-    fn get(&self, at: usize) -> Range<usize> {
-        part(self.all, self.count, at)
     }
 }
 
