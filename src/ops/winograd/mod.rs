@@ -26,7 +26,7 @@ const SQUARES: usize = 72;
 /// Fewer filters are not worth a task.
 const FEWEST: usize = 64;
 /// Shorter sides of an output are mostly outside their squares.
-const SMALLEST: usize = 8;
+const SMALLEST: usize = 7;
 
 /// Kernels `[filters, channels, 3, 3]`, transformed.
 #[derive(Debug)]
