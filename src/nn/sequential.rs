@@ -21,8 +21,12 @@ impl Sequential {
     }
 
     /// Puts a layer after the others.
-    pub fn add(&mut self, layer: impl Into<LayerSpec>) {
-        self.layers.push(layer.into());
+    // Not `Into`: of that the compiler does not say what a layer is.
+    pub fn add<L>(&mut self, layer: L)
+    where
+        LayerSpec: From<L>,
+    {
+        self.layers.push(LayerSpec::from(layer));
     }
 
     /// Builds the layers one on the other.
