@@ -314,6 +314,7 @@ def main():
         shutil.copy(TARGET / "release" / "examples" / "speed", CANDLE)
     run([*build, "speed", "--example", "pictures", *features])
     run(["cargo", "build", "--release", "-p", "headstart-kernel", "--bins"])
+    machine = {"processor": platform.processor() or platform.machine(), "threads": THREADS, "rounds": rounds}
     results = {}
     print(f"{'median seconds':46}{'headstart':>10}  and of it, others' (lowest to highest ratio); peak MB")
     for task in tasks:
@@ -335,10 +336,10 @@ def main():
             line += f" ({min(ratios):.2f}-{max(ratios):.2f})"
         memory = {kind: max(peak for _, peak in values) for kind, values in rows.items()}
         print(line + "; " + ", ".join(f"{peak:.0f}" for peak in memory.values()), flush=True)
-    if not only:
-        machine = {"processor": platform.processor() or platform.machine(), "threads": THREADS, "rounds": rounds}
-        text = json.dumps({"machine": machine, "seconds and MB": results}, indent=1)
-        (HERE / "results" / result).write_text(text + "\n")
+        # After each, since the whole takes an hour.
+        if not only:
+            text = json.dumps({"machine": machine, "seconds and MB": results}, indent=1)
+            (HERE / "results" / result).write_text(text + "\n")
 
 
 if __name__ == "__main__":
