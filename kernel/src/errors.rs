@@ -62,6 +62,12 @@ impl CellError {
     pub fn plain(&self) -> String {
         without_colours(&self.traceback.join("\n"))
     }
+
+    /// The same without the kind of error at its front.
+    pub fn message(&self) -> String {
+        let text = self.plain();
+        text.strip_prefix(&format!("{}: ", self.name)).unwrap_or(&text).to_owned()
+    }
 }
 
 /// The text without ANSI sequences.
@@ -103,6 +109,7 @@ mod tests {
 
     #[test]
     fn plain_text_has_no_colours() {
-        assert_eq!(CellError::new("Error", "one\ntwo").plain(), "Error: one\ntwo");
+        let error = CellError::new("Error", "one\ntwo");
+        assert_eq!((error.plain(), error.message()), ("Error: one\ntwo".into(), "one\ntwo".into()));
     }
 }

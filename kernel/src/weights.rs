@@ -87,9 +87,7 @@ impl Action {
                 Event::Output(Output::Clear { .. }) => {}
                 Event::Input { answer, .. } => drop(answer.send(String::new())),
                 Event::Done(outcome) => {
-                    result = outcome
-                        .map(drop)
-                        .map_err(|error| error.plain().trim_start_matches("Error: ").to_owned())
+                    result = outcome.map(drop).map_err(|error| error.message());
                 }
             }
         }

@@ -68,7 +68,7 @@ impl Assembler {
 
     /// Adds a layer on several.
     pub(crate) fn join(&mut self, name: &str, layer: impl Into<LayerSpec>, inputs: &[NodeId]) -> Result<()> {
-        self.last = self.builder.add(name, layer, inputs)?;
+        self.last = self.builder.add(name, layer.into(), inputs)?;
         Ok(())
     }
 

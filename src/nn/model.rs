@@ -108,8 +108,12 @@ impl ModelBuilder {
     ///
     /// # Errors
     /// [`Error::Shape`] if the layer cannot take those inputs; [`Error::Argument`] if the name is taken.
-    pub fn add(&mut self, name: &str, layer: impl Into<LayerSpec>, inputs: &[NodeId]) -> Result<NodeId> {
-        self.add_spec(name, layer.into().as_build(), inputs)
+    // Not `Into`: of that the compiler does not say what a layer is.
+    pub fn add<L>(&mut self, name: &str, layer: L, inputs: &[NodeId]) -> Result<NodeId>
+    where
+        LayerSpec: From<L>,
+    {
+        self.add_spec(name, LayerSpec::from(layer).as_build(), inputs)
     }
 
     pub(crate) fn add_spec(&mut self, name: &str, spec: &dyn Build, inputs: &[NodeId]) -> Result<NodeId> {

@@ -283,6 +283,7 @@ def contenders(python, task):
     if DEVICE in os.environ:
         del found["keras"]
         return found
+    # Its gradients of larger pictures would take minutes a round.
     if what == "forward" or side < 100:
         found["candle"] = lambda: measured(run([CANDLE, *parts]))
     if what == "forward":
@@ -291,6 +292,18 @@ def contenders(python, task):
             run([TARGET / "release" / "examples" / "speed", name, model, "1", str(side)])
         found["onnxruntime"] = worker("onnxruntime", HEADSTART_BENCH_ONNX=str(model))
     return found
+
+
+def processor():
+    """What it is called, and the widest vectors that it has."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    features = (known.get("flags") or known.get("Features", "")).split()
+    vectors = [name for name in ("avx512f", "avx2", "asimd") if name in features]
+    return " ".join([known.get("model name", platform.machine()), *vectors[:1]])
 
 
 def main():
@@ -314,7 +327,7 @@ def main():
         shutil.copy(TARGET / "release" / "examples" / "speed", CANDLE)
     run([*build, "speed", "--example", "pictures", *features])
     run(["cargo", "build", "--release", "-p", "headstart-kernel", "--bins"])
-    machine = {"processor": platform.processor() or platform.machine(), "threads": THREADS, "rounds": rounds}
+    machine = {"processor": processor(), "threads": THREADS, "rounds": rounds}
     results = {}
     print(f"{'median seconds':46}{'headstart':>10}  and of it, others' (lowest to highest ratio); peak MB")
     for task in tasks:

@@ -23,6 +23,8 @@ use transform::{KernelsSeen, Made, PLACES, Seen, Sizes, apart};
 
 /// Squares of a task, at most: whole tiles of the products, and not too many for a cache.
 const SQUARES: usize = 72;
+/// Of so few channels and filters the kernels are soon read again: half as many squares stay nearer.
+const FEW: usize = 256;
 /// Fewer filters are not worth a task.
 const FEWEST: usize = 64;
 /// Shorter sides of an output are mostly outside their squares.
@@ -66,7 +68,7 @@ impl Transformed {
         let sizes = Sizes::of(conv, [height, width]);
         let outside = conv.output[0] * conv.output[1];
         let all = pictures * sizes.each();
-        let blocks = blocks(all, SQUARES);
+        let blocks = blocks(all, if channels + filters <= FEW { SQUARES / 2 } else { SQUARES });
         let parts = parts(blocks).min(filters.div_ceil(FEWEST));
         let mut result = Vec::with_capacity(pictures * filters * outside);
         let target = Shared(result.as_mut_ptr());
@@ -160,6 +162,7 @@ mod tests {
             ([1, 64, 10, 10], 32, [0, 0]),
             ([3, 128, 19, 18], 192, [1, 1]),
             ([1, 32, 11, 40], 64, [2, 0]),
+            ([5, 96, 7, 7], 32, [1, 1]),
         ] {
             let side = |axis: usize, side: usize| if before[axis] > 0 { side } else { side - 2 };
             let output = [side(0, height), side(1, width)];
