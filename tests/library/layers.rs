@@ -34,7 +34,7 @@ fn check(known: &HashMap<String, Tensor>, name: &str, layer: impl Into<headstart
     let x = Var::from_tensor(part("x")).unwrap();
     let mut builder = ModelBuilder::new("one", &x.dims()[1..]).unwrap();
     let input = builder.input();
-    let output = builder.add("layer", layer, &[input]).unwrap();
+    let output = builder.add("layer", layer.into(), &[input]).unwrap();
     let model = builder.finish(output);
     let params: Vec<_> =
         model.layer("layer").unwrap().params().into_iter().filter(|param| !param.is_statistic()).collect();
