@@ -295,15 +295,13 @@ def contenders(python, task):
 
 
 def processor():
-    """What it is called, and the widest vectors that it has."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
+    """What it is called, and, where Linux tells, the widest vectors that it has."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
     known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     features = (known.get("flags") or known.get("Features", "")).split()
     vectors = [name for name in ("avx512f", "avx2", "asimd") if name in features]
-    return " ".join([known.get("model name", platform.machine()), *vectors[:1]])
+    return " ".join([known.get("model name") or platform.processor() or platform.machine(), *vectors[:1]])
 
 
 def main():
