@@ -1,4 +1,4 @@
-//! What a `?` in a cell does, compiled once for the usual values and errors.
+//! What a `?` in a cell does, and what drops a value, compiled once for the usual ones.
 //!
 //! rustc takes what stands in the standard library to be inlined from another library only where that
 //! has not inlined it, so this one is not optimised. It pays: to compile the conversion of one error,
@@ -7,7 +7,7 @@
 
 use headstart_core::prelude::*;
 use headstart_core::variables::EvcxrUserCodeError;
-use headstart_core::{Error, candle_core};
+use headstart_core::{Error, candle_core, nn};
 
 type Question<T, E = Error> = fn(Result<T, E>) -> Result<(), EvcxrUserCodeError>;
 
@@ -27,3 +27,9 @@ pub static OF_ERRORS: (
     Question<(), std::num::ParseFloatError>,
     Question<(), String>,
 ) = (question, question, question, question, question);
+
+pub static OF_TEXTS: [fn(&str) -> String; 3] = [str::to_owned, str::to_string, |text| text.into()];
+
+/// How those end that cells make and give away.
+pub static OF_ENDS: (fn(nn::Sequential), fn(String), fn(Vec<String>), fn(Vec<f32>), fn(Vec<f64>), fn(Vec<usize>)) =
+    (drop, drop, drop, drop, drop, drop);

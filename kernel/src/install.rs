@@ -51,7 +51,7 @@ pub fn installed(backend: Backend) -> Option<(PathBuf, PathBuf)> {
 }
 
 /// The user's folder of Jupyter, or the one that the environment names in its place.
-fn user_data() -> Result<PathBuf, String> {
+pub fn user_data() -> Result<PathBuf, String> {
     match std::env::var_os("JUPYTER_DATA_DIR") {
         Some(folder) => Ok(folder.into()),
         None => user_data_dir().map_err(|error| error.to_string()),

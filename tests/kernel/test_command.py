@@ -40,6 +40,17 @@ def test_run_writes_outputs_and_a_page(tmp_path):
     assert "one &amp; &lt;two&gt;" in page and "<two>" not in page
 
 
+def test_jupyter_trusts_what_was_run_whatever_it_holds(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", "1")
+    content = nbformat.read(path, 4)
+    content.metadata["values"] = [1e-5, -0.0001, 0.1, 1e15, 1e16, 2.0, 12345678901, True, False, None, {"Ä": "é"}]
+    forms = {"image/png": "ab\ncd", "application/json": ["a", "b"]}
+    content.cells.append(nbformat.v4.new_markdown_cell("# Ä\n\nb", attachments={"a.png": forms}))
+    nbformat.write(content, path)
+    assert headstart("run", path).returncode == 0
+    assert NotebookNotary().check_signature(nbformat.read(path, 4))
+
+
 def test_run_stops_at_the_first_cell_that_fails(tmp_path):
     path = notebook(tmp_path / "a.ipynb", "1", "let v: Vec<u8> = vec![];\nv[1]", 'println!("never");')
     done = headstart("run", path)
