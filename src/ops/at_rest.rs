@@ -14,6 +14,9 @@ use super::products::LANES;
 use super::slices::values;
 use super::winograd::{Transformed, suits};
 
+/// Maps of so few channels, such as pictures, are soon turned so that the channels come last.
+const COLOURS: usize = 4;
+
 /// Which order kernels are kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -31,7 +34,7 @@ impl Order {
             return Some(Order::Transformed);
         }
         let whole = conv.groups == 1 && filters.is_multiple_of(LANES);
-        (whole && is_channels_last(x.layout())).then_some(Order::Panels)
+        (whole && (channels <= COLOURS || is_channels_last(x.layout()))).then_some(Order::Panels)
     }
 }
 
@@ -103,8 +106,7 @@ fn fingerprint(values: &[f32]) -> u64 {
     values.par_chunks(1 << 14).enumerate().map(of).reduce(|| 0, u64::wrapping_add)
 }
 
-/// The convolution of `[N, C, H, W]` with kernels that do not learn. For panels, the channels must
-/// come last.
+/// The convolution of `[N, C, H, W]` with kernels that do not learn.
 pub(crate) struct AtRest {
     pub(crate) conv: Conv,
     pub(crate) kernels: Arc<Kernels>,
@@ -117,7 +119,11 @@ impl AtRest {
         // As the output is made: `[N, H, W, filters]`.
         let residual = self.after.residual.as_ref().map(channels_last).transpose()?;
         self.after.residual = residual.map(|residual| residual.permute((0, 2, 3, 1))).transpose()?;
-        seen_as_maps(&either_way(x)?.apply_op1_no_bwd(&self)?)
+        let x = match self.kernels.order() {
+            Order::Transformed => either_way(x)?,
+            Order::Panels => channels_last(x)?,
+        };
+        seen_as_maps(&x.apply_op1_no_bwd(&self)?)
     }
 }
 
@@ -136,7 +142,8 @@ impl CustomOp1 for AtRest {
                 let [height, width] = windows.input;
                 kernels.convolve(&self.conv, x, [windows.pictures, height, width], epilogue, true)
             }
-            Ordered::Panels(panels) => panels.convolve(&windows, x, epilogue),
+            // Maps of one channel or of one pixel lie either way.
+            Ordered::Panels(panels) => panels.convolve(&windows, Maps { channels_last: true, ..x }, epilogue),
         })?;
         Ok((CpuStorage::F32(output), shape.to_vec().into()))
     }

@@ -1,8 +1,8 @@
 //! Convolution of maps whose channels come last, as a matrix product of what each output pixel sees
 //! and of kernels that do not learn.
 //!
-//! A window of one pixel sees that pixel's channels, as they lie. Of other windows, the channels of
-//! pixel after pixel are laid out for some outputs at a time.
+//! A window of one pixel sees that pixel's channels, as they lie. Other windows are laid out, row after
+//! row, for some outputs at a time.
 
 use std::iter::StepBy;
 use std::ops::{Range, RangeFrom};
@@ -81,27 +81,51 @@ impl Panels {
 
 /// What some outputs see, window after window.
 fn lay_out<'a>(windows: &Windows, x: &[f32], outputs: Range<usize>, to: &'a mut [f32]) -> &'a [f32] {
-    let (channels, [height, width], conv) = (windows.inputs, windows.input, windows.conv);
-    let inside = |at: usize, pixel: usize, axis: usize| {
-        let place = (at * conv.stride + pixel * conv.dilation).checked_sub(conv.before[axis])?;
-        (place < [height, width][axis]).then_some(place)
-    };
-    let mut pixels = to.chunks_exact_mut(channels);
-    for output in outputs {
-        let (picture, at) = (output / windows.output_pixels(), output % windows.output_pixels());
-        let [row, column] = [at / conv.output[1], at % conv.output[1]];
-        for (y, x_) in (0..windows.window[0]).flat_map(|y| (0..windows.window[1]).map(move |x| (y, x))) {
-            let to = pixels.next().expect("room for all that is seen");
-            match inside(row, y, 0).zip(inside(column, x_, 1)) {
-                Some((y, x_)) => {
-                    let first = ((picture * height + y) * width + x_) * channels;
-                    to.copy_from_slice(&x[first..first + channels]);
+    let Windows { conv, inputs: channels, input: [height, width], window, .. } = *windows;
+    // A row of the window lies in one piece, unless its pixels lie apart.
+    let (pieces, pixels) = if conv.dilation == 1 { (1, window[1]) } else { (window[1], 1) };
+    let (mut picture, at) =
+        (outputs.start / windows.output_pixels(), outputs.start % windows.output_pixels());
+    let [mut row, mut column] = [at / conv.output[1], at % conv.output[1]];
+    let mut rest = &mut *to;
+    for _ in outputs {
+        for (y, piece) in (0..window[0]).flat_map(|y| (0..pieces).map(move |piece| (y, piece))) {
+            let y = (row * conv.stride + y * conv.dilation).checked_sub(conv.before[0]);
+            // Of the padded row: the pixels of the piece, and those that are inside.
+            let first = column * conv.stride + piece * conv.dilation;
+            let inside = first.max(conv.before[1])..(first + pixels).min(conv.before[1] + width);
+            match y.filter(|y| *y < height && !inside.is_empty()) {
+                Some(y) => {
+                    let from = ((picture * height + y) * width + inside.start - conv.before[1]) * channels;
+                    let (start, end) = ((inside.start - first) * channels, (inside.end - first) * channels);
+                    rest[..start].fill(0.0);
+                    copy(&mut rest[start..], &x[from..], end - start);
+                    rest[end..pixels * channels].fill(0.0);
                 }
-                None => to.fill(0.0),
+                None => rest[..pixels * channels].fill(0.0),
             }
+            rest = &mut rest[pixels * channels..];
+        }
+        column += 1;
+        if column == conv.output[1] {
+            (row, column) = (row + 1, 0);
+        }
+        if row == conv.output[0] {
+            (picture, row) = (picture + 1, 0);
         }
     }
     to
+}
+
+/// Copies so many numbers; where they are few, some more, which is quicker. What follows them must not
+/// have been written yet.
+#[inline(always)]
+fn copy(to: &mut [f32], from: &[f32], count: usize) {
+    const FEW: usize = 24;
+    match (to.first_chunk_mut::<FEW>(), from.first_chunk::<FEW>()) {
+        (Some(to), Some(from)) if count <= FEW => *to = *from,
+        _ => to[..count].copy_from_slice(&from[..count]),
+    }
 }
 
 /// What follows a convolution, done to some filters of some outputs on the way to their places. It is
@@ -156,6 +180,10 @@ mod tests {
             ([2, 32, 6, 5], [64, 3], [1, 1, 1]),
             ([1, 17, 11, 10], [32, 3], [2, 1, 1]),
             ([1, 8, 12, 13], [16, 5], [1, 2, 3]),
+            ([2, 3, 19, 18], [64, 7], [2, 1, 3]),
+            ([1, 3, 5, 2], [16, 5], [1, 1, 4]),
+            ([2, 1, 6, 7], [32, 3], [1, 1, 1]),
+            ([2, 3, 1, 1], [16, 1], [1, 1, 0]),
             ([20, 300, 2, 3], [80, 1], [1, 1, 0]),
         ] {
             let reach = dilation * (window - 1) + 1;
