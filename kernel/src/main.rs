@@ -235,8 +235,7 @@ fn run_all(
         engine.stop();
         let executed = run?;
         println!("wrote {}", to.display());
-        // Without it the notebook still opens.
-        let _ = trust::trust(&to);
+        trust::trust(&to);
         if let Some(page) = page {
             println!("wrote {}", page.display());
             pages.push((page.file_name().unwrap_or_default().to_string_lossy().into_owned(), executed));

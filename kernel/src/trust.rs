@@ -15,7 +15,10 @@ use serde_json::{Number, Value};
 use sha2::Sha256;
 
 use crate::install::user_data;
+use crate::toolchain::on_path;
 
+/// Where it is on the PATH, Jupyter is installed.
+const JUPYTER: &str = "jupyter";
 const SECRET: &str = "notebook_secret";
 const SIGNATURES: &str = "nbsignatures.db";
 const TABLE: &str = "
@@ -27,15 +30,14 @@ const KEPT: &str = "
     SELECT 'sha256', ?1, strftime('%Y-%m-%dT%H:%M:%f', 'now')
     WHERE NOT EXISTS (SELECT 1 FROM nbsignatures WHERE algorithm = 'sha256' AND signature = ?1)";
 
-/// Trusts a notebook, where Jupyter has a folder of its own.
-///
-/// # Errors
-/// When the notebook cannot be read, or the folder not be written; the notebook opens all the same.
-pub fn trust(notebook: &Path) -> Result<(), String> {
-    let folder = user_data()?;
-    match folder.is_dir() {
+/// Trusts a notebook, where Jupyter is installed; one that could not be trusted opens all the same.
+pub fn trust(notebook: &Path) {
+    let trusted = user_data().and_then(|folder| match folder.is_dir() || on_path(JUPYTER).is_some() {
         true => trust_in(&folder, notebook),
         false => Ok(()),
+    });
+    if let Err(problem) = trusted {
+        eprintln!("Jupyter will not trust {}: {problem}", notebook.display());
     }
 }
 
@@ -44,6 +46,7 @@ fn trust_in(folder: &Path, notebook: &Path) -> Result<(), String> {
     let text = fs::read(notebook).map_err(|error| complain(&error))?;
     let value = serde_json::from_slice(&text).map_err(|error| complain(&error))?;
     let complain = |error: &dyn std::fmt::Display| format!("{}: {error}", folder.display());
+    fs::create_dir_all(folder).map_err(|error| complain(&error))?;
     let secret = secret(&folder.join(SECRET)).map_err(|error| complain(&error))?;
     keep(&folder.join(SIGNATURES), &signature(&secret, as_read(value))).map_err(|error| complain(&error))
 }

@@ -47,8 +47,9 @@ def test_jupyter_trusts_what_was_run_whatever_it_holds(tmp_path):
     forms = {"image/png": "ab\ncd", "application/json": ["a", "b"]}
     content.cells.append(nbformat.v4.new_markdown_cell("# Ä\n\nb", attachments={"a.png": forms}))
     nbformat.write(content, path)
-    assert headstart("run", path).returncode == 0
-    assert NotebookNotary().check_signature(nbformat.read(path, 4))
+    not_there_yet = str(tmp_path / "jupyter")
+    assert headstart("run", path, env=os.environ | {"JUPYTER_DATA_DIR": not_there_yet}).returncode == 0
+    assert NotebookNotary(data_dir=not_there_yet).check_signature(nbformat.read(path, 4))
 
 
 def test_run_stops_at_the_first_cell_that_fails(tmp_path):
