@@ -30,6 +30,7 @@ READY = CACHE / "standby" / "socket"
 FIRST = "let first = Tensor::zeros((2, $round), DType::F32, &device())?;"
 CELLS = {
     "an integer variable": "let n$cell = $cell + $round;",
+    "an integer variable, with ?": 'let q$cell = "$cell".parse::<i32>()? + $round;',
     "an expression": "n0 + $cell + $round",
     "a tensor variable": "let t$cell = Tensor::zeros(($cell + 1, $round), DType::F32, &device())?;",
     "a model variable": "let mut m$cell = sequential![Input::new(4), Dense::new($cell + 1)]?; // $round",
@@ -96,7 +97,7 @@ def main():
     print(f"{'seconds, medians':42}" + "".join(f"{name:>18}" for name in KERNELS) + f"{'ratio to stock':>18}")
     for what in found["headstart"]:
         medians = [statistics.median(found[name][what]) for name in KERNELS]
-        print(f"{what:42}" + "".join(f"{median:18.2f}" for median in medians) + f"{medians[0] / medians[-1]:18.2f}")
+        print(f"{what:42}" + "".join(f"{median:18.3f}" for median in medians) + f"{medians[0] / medians[-1]:18.2f}")
 
 
 if __name__ == "__main__":
