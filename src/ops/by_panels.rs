@@ -67,7 +67,8 @@ impl Panels {
                     false => lay_out(windows, x.values, block.clone(), buffer),
                 };
                 let kernels = &self.values[part.start * column..part.end * column];
-                arch.dispatch(Products { channels: column, kernels, seen, made });
+                // The task after this one is likely to begin with the same.
+                arch.dispatch(Products { channels: column, kernels, next: kernels, seen, made });
                 let places = (block.start * filters + part.start..).step_by(filters);
                 let epilogue = epilogue.of_filters(part.clone());
                 arch.dispatch(Finish { made, filters: part.len(), places, epilogue, target: &target });

@@ -82,9 +82,11 @@ impl Transformed {
                 arch.dispatch(Seen { sizes: &sizes, x, squares: squares.clone(), channels, to: seen });
                 let seen = seen.chunks_exact(of_seen).map(|seen| &seen[..count * channels]);
                 for (place, (seen, made)) in seen.zip(made.chunks_exact_mut(of_made)).enumerate() {
-                    let first = (place * filters + part.start) * channels;
-                    let kernels = &self.values[first..][..width * channels];
-                    arch.dispatch(Products { channels, kernels, seen, made });
+                    let kernels = |place| &self.values[(place * filters + part.start) * channels..];
+                    // The task after this one begins anew.
+                    let next = kernels((place + 1) % PLACES);
+                    let kernels = &kernels(place)[..width * channels];
+                    arch.dispatch(Products { channels, kernels, next, seen, made });
                 }
                 let (sizes, target) = (&sizes, &target);
                 arch.dispatch(Made {
