@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::Conv;
 use super::after::After;
 use super::by_panels::Panels;
-use super::channels_last::{Maps, channels_last, either_way, is_channels_last, seen_as_maps};
+use super::channels_last::{Maps, channels_last, is_channels_last, pixels, seen_as_maps};
 use super::products::LANES;
 use super::slices::values;
 use super::winograd::{Transformed, suits};
@@ -116,14 +116,9 @@ pub(crate) struct AtRest {
 impl AtRest {
     /// The outputs, channels last.
     pub(crate) fn apply(mut self, x: &Tensor) -> Result<Tensor> {
-        // As the output is made: `[N, H, W, filters]`.
-        let residual = self.after.residual.as_ref().map(channels_last).transpose()?;
-        self.after.residual = residual.map(|residual| residual.permute((0, 2, 3, 1))).transpose()?;
-        let x = match self.kernels.order() {
-            Order::Transformed => either_way(x)?,
-            Order::Panels => channels_last(x)?,
-        };
-        seen_as_maps(&x.apply_op1_no_bwd(&self)?)
+        // As the output is made.
+        self.after.residual = self.after.residual.as_ref().map(pixels).transpose()?;
+        seen_as_maps(&channels_last(x)?.apply_op1_no_bwd(&self)?)
     }
 }
 
@@ -136,14 +131,13 @@ impl CustomOp1 for AtRest {
         let windows = self.conv.sizes(layout.shape(), &self.kernels.shape)?;
         let [rows, columns] = self.conv.output;
         let shape = [windows.pictures, rows, columns, windows.filters];
-        let x = Maps::of(x, layout)?;
+        let x = Maps::of(x, layout)?.values;
         let output = self.after.with(&shape, |epilogue| match &self.kernels.ordered {
             Ordered::Transformed(kernels) => {
                 let [height, width] = windows.input;
-                kernels.convolve(&self.conv, x, [windows.pictures, height, width], epilogue, true)
+                kernels.convolve(&self.conv, x, [windows.pictures, height, width], epilogue)
             }
-            // Maps of one channel or of one pixel lie either way.
-            Ordered::Panels(panels) => panels.convolve(&windows, Maps { channels_last: true, ..x }, epilogue),
+            Ordered::Panels(panels) => panels.convolve(&windows, x, epilogue),
         })?;
         Ok((CpuStorage::F32(output), shape.to_vec().into()))
     }

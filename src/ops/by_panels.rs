@@ -11,7 +11,6 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::after::Epilogue;
-use super::channels_last::Maps;
 use super::products::{LANES, Products, blocks, part, part_of_filters, parts};
 use super::scratch::with_buffers;
 use super::slices::Shared;
@@ -47,9 +46,9 @@ impl Panels {
         Panels { values }
     }
 
-    /// The outputs, channels last, as a residual lies too.
-    pub(super) fn convolve(&self, windows: &Windows, x: Maps, epilogue: Epilogue) -> Vec<f32> {
-        assert!(x.channels_last && windows.conv.groups == 1);
+    /// Channels last, as a residual lies too.
+    pub(super) fn convolve(&self, windows: &Windows, x: &[f32], epilogue: Epilogue) -> Vec<f32> {
+        assert!(windows.conv.groups == 1);
         let (column, filters) = (windows.column(), windows.filters);
         let outputs = windows.pictures * windows.output_pixels();
         let blocks = blocks(outputs, OUTPUTS);
@@ -63,8 +62,8 @@ impl Panels {
             let laid_out = if windows.is_pointwise() { 0 } else { block.len() * column };
             with_buffers([laid_out, block.len() * part.len()], |[buffer, made]| {
                 let seen = match windows.is_pointwise() {
-                    true => &x.values[block.start * column..block.end * column],
-                    false => lay_out(windows, x.values, block.clone(), buffer),
+                    true => &x[block.start * column..block.end * column],
+                    false => lay_out(windows, x, block.clone(), buffer),
                 };
                 let kernels = &self.values[part.start * column..part.end * column];
                 // The task after this one is likely to begin with the same.

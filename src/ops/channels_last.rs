@@ -1,6 +1,8 @@
 //! Maps with the channels of each pixel side by side, which a convolution at rest reads and writes
 //! whole registers of: a view of `[N, H, W, C]` as `[N, C, H, W]`, PyTorch's `channels_last`.
 
+use std::mem::MaybeUninit;
+
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 use pulp::NullaryFnOnce;
 use rayon::prelude::*;
@@ -83,6 +85,11 @@ pub(super) fn channels_last(x: &Tensor) -> Result<Tensor> {
     seen_as_maps(&turned.apply_op1_no_bwd(&Turned)?.reshape((pictures, height, width, channels))?)
 }
 
+/// The same numbers as `[N, H, W, C]`.
+pub(super) fn pixels(x: &Tensor) -> Result<Tensor> {
+    channels_last(x)?.permute((0, 2, 3, 1))
+}
+
 /// From `[N, A, B]` to `[N, B, A]`.
 struct Turned;
 
@@ -94,9 +101,9 @@ impl CustomOp1 for Turned {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (pictures, rows, columns) = layout.shape().dims3()?;
         let x = contiguous(x, layout)?;
-        let mut output = vec![0f32; x.len()];
+        let mut output = Vec::with_capacity(x.len());
         let arch = pulp::Arch::new();
-        let tasks: Vec<(usize, usize, &mut [f32])> = output
+        let tasks: Vec<(usize, usize, &mut [MaybeUninit<f32>])> = output.spare_capacity_mut()[..x.len()]
             .chunks_mut((rows * columns).max(1))
             .enumerate()
             .flat_map(|(at, picture)| {
@@ -108,6 +115,8 @@ impl CustomOp1 for Turned {
             let from = &x[at * rows * columns..][..rows * columns];
             arch.dispatch(Tiles { from, columns, first, to });
         });
+        // SAFETY: every row of every column was written.
+        unsafe { output.set_len(x.len()) };
         Ok((CpuStorage::F32(output), (pictures, columns, rows).into()))
     }
 }
@@ -117,7 +126,7 @@ struct Tiles<'a> {
     from: &'a [f32],
     columns: usize,
     first: usize,
-    to: &'a mut [f32],
+    to: &'a mut [MaybeUninit<f32>],
 }
 
 impl NullaryFnOnce for Tiles<'_> {
@@ -130,7 +139,7 @@ impl NullaryFnOnce for Tiles<'_> {
         for top in (0..rows).step_by(TILE) {
             for (at, line) in to.chunks_mut(rows).enumerate() {
                 for (row, to) in (top..).zip(&mut line[top..(top + TILE).min(rows)]) {
-                    *to = from[row * columns + first + at];
+                    to.write(from[row * columns + first + at]);
                 }
             }
         }

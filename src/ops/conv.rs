@@ -11,7 +11,7 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::after::Epilogue;
-use super::channels_last::Maps;
+use super::channels_last::{Maps, pixels, planes, seen_as_maps};
 use super::depthwise;
 use super::relu::relu_gradient;
 use super::slices::{channel_sums, contiguous, values};
@@ -83,30 +83,38 @@ impl Conv {
             false => gradient.contiguous()?,
         };
         let sizes = self.sizes(x.shape(), w.shape())?;
-        let gradients = values(&gradient)?;
+        let turned = sizes.turned().filter(|_| x.track_op());
+        let is_quick = sizes.are_quick() && w.track_op();
+        let pixels_of_gradient = match turned.is_some() || is_quick {
+            true => pixels(&gradient)?,
+            false => gradient.clone(),
+        };
+        let (gradients, pixel_gradients) = (values(&gradient)?, values(&pixels_of_gradient)?);
         let of_input = x.track_op().then(|| {
             let w = values(w)?;
-            let result = if sizes.is_depthwise() {
+            let result = if let Some(turned) = turned {
+                let result = turned.quick_input_gradient(&w, &pixel_gradients);
+                let (pictures, channels, height, width) = x.dims4()?;
+                let result = Tensor::from_vec(result, (pictures, height, width, channels), x.device())?;
+                return planes(&seen_as_maps(&result)?);
+            } else if sizes.is_depthwise() {
                 depthwise::input_gradient(&sizes, &w, &gradients)
-            } else if let Some(turned) = sizes.turned() {
-                turned.quick_input_gradient(&w, &gradients)
             } else {
                 sizes.input_gradient(&w, &gradients)
             };
             Tensor::from_vec(result, x.shape(), x.device())
         });
         let of_kernels = w.track_op().then(|| {
-            let values = values(x)?;
-            let result = if sizes.is_depthwise() {
-                depthwise::kernel_gradient(&sizes, &values, &gradients)
-            } else if sizes.are_quick() {
-                sizes.quick_kernel_gradient(&values, &gradients)
+            let result = if is_quick {
+                sizes.quick_kernel_gradient(&values(&pixels(&x.detach())?)?, &pixel_gradients)
+            } else if sizes.is_depthwise() {
+                depthwise::kernel_gradient(&sizes, &values(x)?, &gradients)
             } else {
-                sizes.kernel_gradient(&values, &gradients)
+                sizes.kernel_gradient(&values(x)?, &gradients)
             };
             Tensor::from_vec(result, w.shape(), w.device())
         });
-        drop(gradients);
+        drop((gradients, pixel_gradients));
         Ok((gradient, of_input.transpose()?, of_kernels.transpose()?))
     }
 }

@@ -9,15 +9,15 @@ use super::{SQUARES, Transformed, suits};
 use crate::ops::Conv;
 use crate::ops::after::Epilogue;
 use crate::ops::by_columns::product;
-use crate::ops::channels_last::Maps;
 use crate::ops::products::part;
 use crate::ops::scratch::with_buffers;
 use crate::ops::windows::Windows;
 
 /// Fewer squares are not worth a transform of the kernels.
 const LEAST: usize = 64;
-/// Numbers that the transforms for the kernels' gradients may take at a time.
-const AT_ONCE: usize = 1 << 24;
+/// Numbers that the transforms for the kernels' gradients take at a time, unless threads would be idle: the
+/// products find them in a near cache.
+const AT_ONCE: usize = 1 << 20;
 
 /// A convolution that learns. Its outputs are plain sums all the same: a ReLU that is on at one rounding
 /// is off at another, and so the error of the outputs weighs more in gradients than their own.
@@ -39,14 +39,15 @@ impl Windows {
         turned.are_quick().then_some(turned)
     }
 
-    /// Of a [`turned`](Self::turned) one.
+    /// Of a [`turned`](Self::turned) one, channels last both.
     pub(in crate::ops) fn quick_input_gradient(&self, w: &[f32], gradient: &[f32]) -> Vec<f32> {
         let [height, width] = self.input;
         let kernels = Transformed::of(w, [self.filters, self.inputs], true);
         let sizes = [self.pictures, height, width];
-        kernels.convolve(&self.conv, Maps::planes(gradient), sizes, Epilogue::default(), false)
+        kernels.convolve(&self.conv, gradient, sizes, Epilogue::default())
     }
 
+    /// Of inputs and gradients that lie channels last.
     pub(in crate::ops) fn quick_kernel_gradient(&self, x: &[f32], gradient: &[f32]) -> Vec<f32> {
         let (filters, channels) = (self.filters, self.inputs);
         let sizes = Sizes::of(&self.conv, self.input);
@@ -54,28 +55,29 @@ impl Windows {
         // However many threads there are: the sums are rounded block by block.
         let blocks = all.div_ceil(SQUARES);
         let (of_seen, of_spread) = (PLACES * apart(SQUARES, channels), PLACES * apart(SQUARES, filters));
-        let at_once = (AT_ONCE / (of_seen + of_spread)).clamp(2, 16).min(blocks);
-        let mut sums = vec![0f32; PLACES * filters * channels];
+        let at_once = (AT_ONCE / (of_seen + of_spread)).max(rayon::current_num_threads()).min(blocks);
+        let of_sums = apart(filters, channels);
         let arch = pulp::Arch::new();
-        with_buffers([at_once * of_seen, at_once * of_spread], |[seen, spread]| {
+        with_buffers([at_once * (of_seen + of_spread), PLACES * of_sums], |[transformed, sums]| {
+            let (seen, spread) = transformed.split_at_mut(at_once * of_seen);
             for first in (0..blocks).step_by(at_once) {
                 let blocks: Vec<Range<usize>> =
                     (first..(first + at_once).min(blocks)).map(|at| part(all, blocks, at)).collect();
                 let parts = seen.par_chunks_mut(of_seen).zip(spread.par_chunks_mut(of_spread));
                 parts.zip(&blocks).for_each(|((seen, spread), squares)| {
-                    let (sizes, x, squares) = (&sizes, Maps::planes(x), squares.clone());
+                    let (sizes, squares) = (&sizes, squares.clone());
                     arch.dispatch(Seen { sizes, x, squares: squares.clone(), channels, to: seen });
                     arch.dispatch(Spread { sizes, gradient, squares, filters, to: spread });
                 });
                 let parts = || seen.chunks(of_seen).zip(spread.chunks(of_spread)).zip(&blocks);
-                sums.par_chunks_mut(filters * channels).enumerate().for_each(|(place, sums)| {
-                    for ((seen, spread), squares) in parts() {
+                sums.par_chunks_mut(of_sums).enumerate().for_each(|(place, sums)| {
+                    for (at, ((seen, spread), squares)) in (first..).zip(parts()) {
                         let count = squares.len();
                         // SAFETY: the place's own sums.
                         unsafe {
                             product(
                                 [filters, channels, count],
-                                (sums.as_mut_ptr(), channels, true),
+                                (sums.as_mut_ptr(), channels, at > 0),
                                 (&spread[place * apart(count, filters)..], 1, filters),
                                 (&seen[place * apart(count, channels)..], channels, 1),
                             );
@@ -83,20 +85,21 @@ impl Windows {
                     }
                 });
             }
-        });
-        let mut result = vec![0f32; filters * channels * 9];
-        result.par_chunks_mut(channels * 9).enumerate().for_each(|(filter, to)| {
-            arch.dispatch(KernelsMade { sums: &sums, filters, channels, filter, to });
-        });
-        result
+            let mut result = vec![0f32; filters * channels * 9];
+            result.par_chunks_mut(channels * 9).enumerate().for_each(|(filter, to)| {
+                arch.dispatch(KernelsMade { sums, filters, channels, filter, to });
+            });
+            result
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::channels_last::{pixels, seen_as_maps};
     use crate::ops::tests::{flat, values};
-    use candle_core::Result;
+    use candle_core::{Device, Result, Tensor};
 
     #[test]
     fn gradients_are_the_sums_to_a_few_roundings() -> Result<()> {
@@ -107,10 +110,14 @@ mod tests {
             let conv = Conv { stride: 1, dilation: 1, groups: 1, before, output, relu: false };
             let (x, w) =
                 (values(4, &[pictures, channels, height, width]), values(5, &[filters, channels, 3, 3]));
-            let gradient = flat(&values(6, &[pictures, filters, output[0], output[1]]));
+            let gradient = values(6, &[pictures, filters, output[0], output[1]]);
+            let (pixels_of_x, pixels_of_gradient) = (flat(&pixels(&x)?), flat(&pixels(&gradient)?));
+            let gradient = flat(&gradient);
             let windows = conv.sizes(x.shape(), w.shape())?;
             let turned = windows.turned().filter(|_| windows.are_quick()).expect("the sizes suit");
             let (x, w) = (flat(&x), flat(&w));
+            let of_pixels = turned.quick_input_gradient(&w, &pixels_of_gradient);
+            let of_pixels = Tensor::from_vec(of_pixels, (pictures, height, width, channels), &Device::Cpu)?;
             let (mut of_x, mut of_w) = (vec![0f64; x.len()], vec![0f64; w.len()]);
             for (at, gradient) in gradient.iter().enumerate() {
                 let (column, row) = (at % output[1], at / output[1] % output[0]);
@@ -134,15 +141,10 @@ mod tests {
                     / length(&mut exact.iter().copied())
             };
             for (name, quick, plain, exact) in [
-                (
-                    "input",
-                    turned.quick_input_gradient(&w, &gradient),
-                    windows.input_gradient(&w, &gradient),
-                    &of_x,
-                ),
+                ("input", flat(&seen_as_maps(&of_pixels)?), windows.input_gradient(&w, &gradient), &of_x),
                 (
                     "kernels",
-                    windows.quick_kernel_gradient(&x, &gradient),
+                    windows.quick_kernel_gradient(&pixels_of_x, &pixels_of_gradient),
                     windows.kernel_gradient(&x, &gradient),
                     &of_w,
                 ),

@@ -15,7 +15,6 @@ use rayon::prelude::*;
 
 use super::Conv;
 use super::after::Epilogue;
-use super::channels_last::Maps;
 use super::products::{LANES, Products, blocks, part, part_of_filters, parts};
 use super::scratch::with_buffers;
 use super::slices::Shared;
@@ -27,6 +26,8 @@ const SQUARES: usize = 72;
 const FEW: usize = 256;
 /// Fewer filters are not worth a task.
 const FEWEST: usize = 64;
+/// Channels of a task that transforms kernels.
+const CHANNELS: usize = 64;
 /// Shorter sides of an output are mostly outside their squares.
 const SMALLEST: usize = 7;
 
@@ -46,23 +47,18 @@ impl Transformed {
         let mut values = Vec::with_capacity(PLACES * channels * filters);
         let target = Shared(values.as_mut_ptr());
         let arch = pulp::Arch::new();
-        (0..channels).into_par_iter().for_each(|channel| {
-            arch.dispatch(KernelsSeen { kernels, turned, filters, channels, channel, target: &target });
+        let parts = channels.div_ceil(CHANNELS);
+        (0..filters / LANES * parts).into_par_iter().for_each(|task| {
+            let (first, part) = (task / parts * LANES, part(channels, parts, task % parts));
+            arch.dispatch(KernelsSeen { kernels, turned, filters, channels, first, part, target: &target });
         });
-        // SAFETY: every channel was written.
+        // SAFETY: every channel of every panel was written.
         unsafe { values.set_len(PLACES * channels * filters) };
         Transformed { filters, channels, values }
     }
 
-    /// The outputs lie channels last if so asked for, and with them a residual.
-    pub(super) fn convolve(
-        &self,
-        conv: &Conv,
-        x: Maps,
-        sizes: [usize; 3],
-        epilogue: Epilogue,
-        channels_last: bool,
-    ) -> Vec<f32> {
+    /// Channels last, as a residual lies too.
+    pub(super) fn convolve(&self, conv: &Conv, x: &[f32], sizes: [usize; 3], epilogue: Epilogue) -> Vec<f32> {
         let Transformed { filters, channels, .. } = *self;
         let [pictures, height, width] = sizes;
         let sizes = Sizes::of(conv, [height, width]);
@@ -96,7 +92,6 @@ impl Transformed {
                     filters: part,
                     of: filters,
                     epilogue,
-                    channels_last,
                     target,
                 });
             });
@@ -120,7 +115,7 @@ mod tests {
     use candle_core::{Result, Tensor};
 
     use super::*;
-    use crate::ops::channels_last::channels_last;
+    use crate::ops::channels_last::{Maps, channels_last};
     use crate::ops::tests::{flat, values};
     use crate::ops::{After, AtRest, Kernels, Order, planes};
 

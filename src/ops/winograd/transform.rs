@@ -11,7 +11,6 @@ use pulp::NullaryFnOnce;
 
 use crate::ops::Conv;
 use crate::ops::after::Epilogue;
-use crate::ops::channels_last::Maps;
 use crate::ops::products::LANES;
 use crate::ops::slices::Shared;
 
@@ -27,7 +26,8 @@ const FAR: f32 = 1.5;
 
 type Lanes = [f32; LANES];
 
-/// How far two places of so many squares are apart: not by a power of two, for which caches have few lines.
+/// How far two places of so many squares, or filters, are apart: not by a power of two, for which
+/// caches have few lines.
 pub(super) fn apart(squares: usize, channels: usize) -> usize {
     squares * channels + LANES
 }
@@ -48,15 +48,18 @@ fn of_kernels() -> [[f64; 3]; IN] {
     ]
 }
 
-/// Writes `G g G'` of the kernels of one channel.
+/// Writes `G g G'` of the kernels of one panel of filters, for some channels.
 pub(super) struct KernelsSeen<'a> {
     /// Filter, channel, pixel; if they are turned, channel, filter, pixel from the last to the first.
     pub(super) kernels: &'a [f32],
     pub(super) turned: bool,
     pub(super) filters: usize,
     pub(super) channels: usize,
-    pub(super) channel: usize,
-    /// Place, panel of [`LANES`] filters, channel, filter of the panel; nobody else writes this channel's.
+    /// The panel's first filter.
+    pub(super) first: usize,
+    pub(super) part: Range<usize>,
+    /// Place, panel of [`LANES`] filters, channel, filter of the panel; nobody else writes these channels
+    /// of the panel.
     pub(super) target: &'a Shared,
 }
 
@@ -66,9 +69,9 @@ impl NullaryFnOnce for KernelsSeen<'_> {
     #[allow(clippy::needless_range_loop)]
     #[inline(always)]
     fn call(self) {
-        let KernelsSeen { kernels, turned, filters, channels, channel, target } = self;
+        let KernelsSeen { kernels, turned, filters, channels, first, part, target } = self;
         let g = of_kernels();
-        for first in (0..filters).step_by(LANES) {
+        for channel in part {
             let mut kernel = [[0f64; LANES]; 9];
             for lane in 0..LANES {
                 let filter = first + lane;
@@ -92,7 +95,7 @@ impl NullaryFnOnce for KernelsSeen<'_> {
                 for lane in 0..LANES {
                     whole[lane] = (g[0] * row[0][lane] + g[1] * row[1][lane] + g[2] * row[2][lane]) as f32;
                 }
-                // SAFETY: the channel's own places.
+                // SAFETY: the task's own places.
                 let to = unsafe { target.at((place * filters + first) * channels + channel * LANES) };
                 // SAFETY: so many filters are left, for they are a multiple of these.
                 unsafe { std::ptr::copy_nonoverlapping(whole.as_ptr(), to, LANES) };
@@ -103,7 +106,7 @@ impl NullaryFnOnce for KernelsSeen<'_> {
 
 /// Writes `G' m G` of one filter's sums, the gradients of its kernels.
 pub(super) struct KernelsMade<'a> {
-    /// Place, filter, channel.
+    /// Place, filter, channel; places are [`apart`].
     pub(super) sums: &'a [f32],
     pub(super) filters: usize,
     pub(super) channels: usize,
@@ -123,14 +126,15 @@ impl NullaryFnOnce for KernelsMade<'_> {
         for first in (0..channels).step_by(LANES) {
             let mut rows = [[[0f64; LANES]; 3]; IN];
             for place in 0..PLACES {
-                let sums = &sums[(place * filters + filter) * channels + first..][..LANES];
-                let (row, g) = (&mut rows[place / IN], g[place % IN]);
-                for x in 0..3 {
+                let sums = &sums[place * apart(filters, channels) + filter * channels + first..][..LANES];
+                let sums: [f64; LANES] = std::array::from_fn(|lane| f64::from(sums[lane]));
+                for (row, g) in rows[place / IN].iter_mut().zip(g[place % IN]) {
                     for lane in 0..LANES {
-                        row[x][lane] += g[x] * f64::from(sums[lane]);
+                        row[lane] += g * sums[lane];
                     }
                 }
             }
+            let mut kernels = [[0f32; 9]; LANES];
             for pixel in 0..9 {
                 let mut whole = [0f64; LANES];
                 for (row, g) in rows.iter().zip(g) {
@@ -139,9 +143,10 @@ impl NullaryFnOnce for KernelsMade<'_> {
                     }
                 }
                 for lane in 0..LANES {
-                    to[(first + lane) * 9 + pixel] = whole[lane] as f32;
+                    kernels[lane][pixel] = whole[lane] as f32;
                 }
             }
+            to[first * 9..][..LANES * 9].copy_from_slice(kernels.as_flattened());
         }
     }
 }
@@ -186,7 +191,8 @@ impl Sizes {
 /// Writes `B' d B` of some squares' inputs, at each of the 36 places.
 pub(super) struct Seen<'a> {
     pub(super) sizes: &'a Sizes,
-    pub(super) x: Maps<'a>,
+    /// Channels last.
+    pub(super) x: &'a [f32],
     pub(super) squares: Range<usize>,
     pub(super) channels: usize,
     /// Place, square, channel; places are [`apart`].
@@ -203,36 +209,18 @@ impl NullaryFnOnce for Seen<'_> {
         let (each, apart) = (sizes.each(), apart(squares.len(), channels));
         let mut d = [[0f32; LANES]; PLACES];
         for (at, square) in squares.clone().enumerate() {
-            let picture = &x.values[square / each * channels * height * width..][..channels * height * width];
+            let picture = &x[square / each * channels * height * width..][..channels * height * width];
             let (rows, top) = sizes.seen(0, square % each / sizes.squares[1]);
             let (columns, left) = sizes.seen(1, square % each % sizes.squares[1]);
             if rows.len() < IN || columns.len() < IN {
                 d = [[0f32; LANES]; PLACES];
             }
             for first in (0..channels).step_by(LANES) {
-                if x.channels_last {
-                    for row in rows.clone() {
-                        let line = (top + row - rows.start) * width + left;
-                        for column in columns.clone() {
-                            let pixel = (line + column - columns.start) * channels + first;
-                            d[row * IN + column].copy_from_slice(&picture[pixel..][..LANES]);
-                        }
-                    }
-                } else {
-                    for lane in 0..LANES {
-                        let map = &picture[(first + lane) * height * width..][..height * width];
-                        for row in rows.clone() {
-                            let line = &map[(top + row - rows.start) * width + left..][..columns.len()];
-                            if columns.len() == IN {
-                                for column in 0..IN {
-                                    d[row * IN + column][lane] = line[column];
-                                }
-                            } else {
-                                for column in columns.clone() {
-                                    d[row * IN + column][lane] = line[column - columns.start];
-                                }
-                            }
-                        }
+                for row in rows.clone() {
+                    let line = (top + row - rows.start) * width + left;
+                    for column in columns.clone() {
+                        let pixel = (line + column - columns.start) * channels + first;
+                        d[row * IN + column].copy_from_slice(&picture[pixel..][..LANES]);
                     }
                 }
                 let whole = both_ways(&d, [IN, IN], back);
@@ -291,8 +279,7 @@ pub(super) struct Made<'a> {
     pub(super) of: usize,
     /// A residual lies channels last.
     pub(super) epilogue: Epilogue<'a>,
-    pub(super) channels_last: bool,
-    /// All maps; nobody else writes these squares of these filters.
+    /// All maps, channels last; nobody else writes these squares of these filters.
     pub(super) target: &'a Shared,
 }
 
@@ -303,7 +290,7 @@ impl NullaryFnOnce for Made<'_> {
     #[allow(clippy::needless_range_loop)]
     #[inline(always)]
     fn call(self) {
-        let Made { sizes, from, squares, filters, of, epilogue, channels_last, target } = self;
+        let Made { sizes, from, squares, filters, of, epilogue, target } = self;
         let [height, width] = sizes.output;
         let apart = apart(squares.len(), filters.len());
         for (at, square) in squares.clone().enumerate() {
@@ -344,20 +331,10 @@ impl NullaryFnOnce for Made<'_> {
                             *value = if *value < 0.0 { 0.0 } else { *value };
                         }
                     }
-                    if channels_last {
-                        // SAFETY: the square's own outputs.
-                        unsafe {
-                            target.at(pixel * of + filter).copy_from_nonoverlapping(values.as_ptr(), LANES)
-                        };
-                        continue;
-                    }
-                    let pixel = (y + row) * width + x + column;
-                    for (lane, value) in values.into_iter().enumerate() {
-                        // SAFETY: as above.
-                        unsafe {
-                            *target.at((picture * of + filter + lane) * height * width + pixel) = value
-                        };
-                    }
+                    // SAFETY: the square's own outputs.
+                    unsafe {
+                        target.at(pixel * of + filter).copy_from_nonoverlapping(values.as_ptr(), LANES)
+                    };
                 }
             }
         }
@@ -383,6 +360,7 @@ fn forth(m: &[Lanes; PLACES], to: &mut [Lanes; PLACES], at: usize, step: usize) 
 /// Writes `A d A'` of some squares' gradients, at each of the 36 places.
 pub(super) struct Spread<'a> {
     pub(super) sizes: &'a Sizes,
+    /// Channels last.
     pub(super) gradient: &'a [f32],
     pub(super) squares: Range<usize>,
     pub(super) filters: usize,
@@ -405,14 +383,9 @@ impl NullaryFnOnce for Spread<'_> {
             for first in (0..filters).step_by(LANES) {
                 // What is outside stays zero.
                 let mut d = [[0f32; LANES]; PLACES];
-                for lane in 0..LANES {
-                    let map = &picture[(first + lane) * height * width..][..height * width];
-                    for row in 0..rows {
-                        let line = &map[(y + row) * width + x..][..columns];
-                        for (column, value) in line.iter().enumerate() {
-                            d[row * IN + column][lane] = *value;
-                        }
-                    }
+                for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
+                    let pixel = ((y + row) * width + x + column) * filters + first;
+                    d[row * IN + column].copy_from_slice(&picture[pixel..][..LANES]);
                 }
                 let whole = both_ways(&d, [OUT, IN], spread);
                 for (place, lanes) in whole.iter().enumerate() {
