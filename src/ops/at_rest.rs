@@ -9,9 +9,9 @@ use rayon::prelude::*;
 use super::Conv;
 use super::after::After;
 use super::by_panels::Panels;
-use super::channels_last::{Maps, channels_last, is_channels_last, pixels, seen_as_maps};
+use super::channels_last::{is_channels_last, pixels, seen_as_maps};
 use super::products::LANES;
-use super::slices::values;
+use super::slices::{contiguous, values};
 use super::winograd::{Transformed, suits};
 
 /// Maps of so few channels, such as pictures, are soon turned so that the channels come last.
@@ -106,7 +106,7 @@ fn fingerprint(values: &[f32]) -> u64 {
     values.par_chunks(1 << 14).enumerate().map(of).reduce(|| 0, u64::wrapping_add)
 }
 
-/// The convolution of `[N, C, H, W]` with kernels that do not learn.
+/// The convolution of `[N, C, H, W]`, as an operation on `[N, H, W, C]`, with kernels that do not learn.
 pub(crate) struct AtRest {
     pub(crate) conv: Conv,
     pub(crate) kernels: Arc<Kernels>,
@@ -118,7 +118,7 @@ impl AtRest {
     pub(crate) fn apply(mut self, x: &Tensor) -> Result<Tensor> {
         // As the output is made.
         self.after.residual = self.after.residual.as_ref().map(pixels).transpose()?;
-        seen_as_maps(&channels_last(x)?.apply_op1_no_bwd(&self)?)
+        seen_as_maps(&pixels(x)?.apply_op1_no_bwd(&self)?)
     }
 }
 
@@ -128,14 +128,15 @@ impl CustomOp1 for AtRest {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let windows = self.conv.sizes(layout.shape(), &self.kernels.shape)?;
+        let (pictures, height, width, channels) = layout.shape().dims4()?;
+        let maps = Shape::from((pictures, channels, height, width));
+        let windows = self.conv.sizes(&maps, &self.kernels.shape)?;
         let [rows, columns] = self.conv.output;
-        let shape = [windows.pictures, rows, columns, windows.filters];
-        let x = Maps::of(x, layout)?.values;
+        let shape = [pictures, rows, columns, windows.filters];
+        let x = contiguous(x, layout)?;
         let output = self.after.with(&shape, |epilogue| match &self.kernels.ordered {
             Ordered::Transformed(kernels) => {
-                let [height, width] = windows.input;
-                kernels.convolve(&self.conv, x, [windows.pictures, height, width], epilogue)
+                kernels.convolve(&self.conv, x, [pictures, height, width], epilogue)
             }
             Ordered::Panels(panels) => panels.convolve(&windows, x, epilogue),
         })?;

@@ -85,6 +85,7 @@ impl Conv {
         let sizes = self.sizes(x.shape(), w.shape())?;
         let turned = sizes.turned().filter(|_| x.track_op());
         let is_quick = sizes.are_quick() && w.track_op();
+        // The quick ones read channels last.
         let pixels_of_gradient = match turned.is_some() || is_quick {
             true => pixels(&gradient)?,
             false => gradient.clone(),
@@ -92,15 +93,15 @@ impl Conv {
         let (gradients, pixel_gradients) = (values(&gradient)?, values(&pixels_of_gradient)?);
         let of_input = x.track_op().then(|| {
             let w = values(w)?;
-            let result = if let Some(turned) = turned {
+            if let Some(turned) = turned {
                 let result = turned.quick_input_gradient(&w, &pixel_gradients);
                 let (pictures, channels, height, width) = x.dims4()?;
                 let result = Tensor::from_vec(result, (pictures, height, width, channels), x.device())?;
                 return planes(&seen_as_maps(&result)?);
-            } else if sizes.is_depthwise() {
-                depthwise::input_gradient(&sizes, &w, &gradients)
-            } else {
-                sizes.input_gradient(&w, &gradients)
+            }
+            let result = match sizes.is_depthwise() {
+                true => depthwise::input_gradient(&sizes, &w, &gradients),
+                false => sizes.input_gradient(&w, &gradients),
             };
             Tensor::from_vec(result, x.shape(), x.device())
         });

@@ -15,8 +15,8 @@ use crate::ops::windows::Windows;
 
 /// Fewer squares are not worth a transform of the kernels.
 const LEAST: usize = 64;
-/// Numbers that the transforms for the kernels' gradients take at a time, unless threads would be idle: the
-/// products find them in a near cache.
+/// Numbers that the transforms for the kernels' gradients take at a time, unless threads would be idle:
+/// the products find them in a near cache.
 const AT_ONCE: usize = 1 << 20;
 
 /// A convolution that learns. Its outputs are plain sums all the same: a ReLU that is on at one rounding
