@@ -78,6 +78,7 @@ pub fn create_variable_store() -> *mut VariableStore {
 }
 
 /// Runs a cell, and says so if it panics.
+#[inline] // or rustc makes an object of its own of it
 pub fn run_cell<R>(cell: impl FnOnce() -> R) {
     let mut cell = Some(cell);
     run(&mut || {
