@@ -90,7 +90,7 @@ pub(super) fn pixels(x: &Tensor) -> Result<Tensor> {
     channels_last(x)?.permute((0, 2, 3, 1))
 }
 
-/// From `[N, A, B]` to `[N, B, A]`.
+/// [`turned`], as an operation.
 struct Turned;
 
 impl CustomOp1 for Turned {
@@ -100,25 +100,31 @@ impl CustomOp1 for Turned {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (pictures, rows, columns) = layout.shape().dims3()?;
-        let x = contiguous(x, layout)?;
-        let mut output = Vec::with_capacity(x.len());
-        let arch = pulp::Arch::new();
-        let tasks: Vec<(usize, usize, &mut [MaybeUninit<f32>])> = output.spare_capacity_mut()[..x.len()]
-            .chunks_mut((rows * columns).max(1))
-            .enumerate()
-            .flat_map(|(at, picture)| {
-                let lines = picture.chunks_mut((PIXELS * rows).max(1)).enumerate();
-                lines.map(move |(part, lines)| (at, part * PIXELS, lines))
-            })
-            .collect();
-        tasks.into_par_iter().for_each(|(at, first, to)| {
-            let from = &x[at * rows * columns..][..rows * columns];
-            arch.dispatch(Tiles { from, columns, first, to });
-        });
-        // SAFETY: every row of every column was written.
-        unsafe { output.set_len(x.len()) };
+        let output = turned(contiguous(x, layout)?, [pictures, rows, columns]);
         Ok((CpuStorage::F32(output), (pictures, columns, rows).into()))
     }
+}
+
+/// From `[N, A, B]` to `[N, B, A]`.
+pub(super) fn turned(x: &[f32], [pictures, rows, columns]: [usize; 3]) -> Vec<f32> {
+    assert_eq!(x.len(), pictures * rows * columns);
+    let mut output = Vec::with_capacity(x.len());
+    let arch = pulp::Arch::new();
+    let tasks: Vec<(usize, usize, &mut [MaybeUninit<f32>])> = output.spare_capacity_mut()[..x.len()]
+        .chunks_mut((rows * columns).max(1))
+        .enumerate()
+        .flat_map(|(at, picture)| {
+            let lines = picture.chunks_mut((PIXELS * rows).max(1)).enumerate();
+            lines.map(move |(part, lines)| (at, part * PIXELS, lines))
+        })
+        .collect();
+    tasks.into_par_iter().for_each(|(at, first, to)| {
+        let from = &x[at * rows * columns..][..rows * columns];
+        arch.dispatch(Tiles { from, columns, first, to });
+    });
+    // SAFETY: every row of every column was written.
+    unsafe { output.set_len(x.len()) };
+    output
 }
 
 /// Writes some columns of a matrix as rows, some numbers of each at a time.

@@ -1,4 +1,4 @@
-//! The gradients of a convolution that learns, each of fewer products.
+//! A convolution that learns, and its gradients, each of fewer products.
 
 use std::ops::Range;
 
@@ -9,6 +9,7 @@ use super::{SQUARES, Transformed, suits};
 use crate::ops::Conv;
 use crate::ops::after::Epilogue;
 use crate::ops::by_columns::product;
+use crate::ops::channels_last::turned;
 use crate::ops::products::part;
 use crate::ops::scratch::with_buffers;
 use crate::ops::windows::Windows;
@@ -19,13 +20,21 @@ const LEAST: usize = 64;
 /// the products find them in a near cache.
 const AT_ONCE: usize = 1 << 20;
 
-/// A convolution that learns. Its outputs are plain sums all the same: a ReLU that is on at one rounding
-/// is off at another, and so the error of the outputs weighs more in gradients than their own.
 impl Windows {
-    /// Whether the gradients gain by this, with the kernels transformed for one batch.
+    /// Whether it gains by this, with the kernels transformed for one batch.
     pub(in crate::ops) fn are_quick(&self) -> bool {
         let enough = self.pictures * Sizes::of(&self.conv, self.input).each() >= LEAST;
         suits(&self.conv, self.window, [self.filters, self.inputs]) && enough
+    }
+
+    /// Of maps that lie one after the other, as the outputs do: the bits of a convolution at rest.
+    pub(in crate::ops) fn quick_forward(&self, x: &[f32], w: &[f32], epilogue: Epilogue) -> Vec<f32> {
+        let [height, width] = self.input;
+        let pixels = turned(x, [self.pictures, self.inputs, self.input_pixels()]);
+        let kernels = Transformed::of(w, [self.filters, self.inputs], false);
+        let outputs = kernels.convolve(&self.conv, &pixels, [self.pictures, height, width], epilogue);
+        drop(pixels);
+        turned(&outputs, [self.pictures, self.output_pixels(), self.filters])
     }
 
     /// The convolution of the output's gradient that gives the input's, if it is one.
