@@ -6,7 +6,8 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
-use crate::{Error, Result};
+use crate::device::is_near;
+use crate::{Error, Result, ops};
 
 /// A fully connected layer: `activation(x · Wᵀ + b)`.
 ///
@@ -93,8 +94,11 @@ impl Layer for Built {
     }
 
     fn forward_linear(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
-        let product = inputs[0].matmul(&self.kernel.value(mode).t()?)?;
-        Ok(product.broadcast_add(&self.bias.value(mode))?)
+        let (x, kernel, bias) = (inputs[0], self.kernel.value(mode), self.bias.value(mode));
+        if is_near(x) {
+            return Ok(ops::apply3(&x.contiguous()?, &kernel, &bias, ops::Dense)?);
+        }
+        Ok(x.matmul(&kernel.t()?)?.broadcast_add(&bias)?)
     }
 
     fn output_shape(&self) -> &[usize] {
