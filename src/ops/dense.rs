@@ -113,8 +113,8 @@ impl CustomOp3 for Dense {
         let gradient = gradient.contiguous()?;
         let ((rows, inputs), units) = (x.dims2()?, w.dim(0)?);
         let (sizes, g) = ([rows, inputs, units], values(&gradient)?);
-        let of_x = || Tensor::from_vec(input_gradient(&g, &*values(w)?, sizes), x.shape(), x.device());
-        let of_w = || Tensor::from_vec(kernel_gradient(&g, &*values(x)?, sizes), w.shape(), w.device());
+        let of_x = || Tensor::from_vec(input_gradient(&g, &values(w)?, sizes), x.shape(), x.device());
+        let of_w = || Tensor::from_vec(kernel_gradient(&g, &values(x)?, sizes), w.shape(), w.device());
         Ok((
             x.track_op().then(of_x).transpose()?,
             w.track_op().then(of_w).transpose()?,
