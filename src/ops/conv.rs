@@ -60,8 +60,8 @@ impl Conv {
         let sizes = self.sizes(x_layout.shape(), w_layout.shape())?;
         let (x, w) = (contiguous(x, x_layout)?, contiguous(w, w_layout)?);
         let epilogue = || Epilogue { bias, relu: self.relu, ..Epilogue::default() };
-        // Not before a batch normalisation: the gradients there hang on single roundings. Those of PyTorch's
-        // VGG16-BN move by half a hundredth where its pictures are off by less than one.
+        // With a ReLU of its own; not before a batch normalisation, for gradients there hang on single
+        // roundings: those of PyTorch's VGG16-BN move by half a hundredth where its pictures are off by less.
         let output = if self.relu && sizes.are_quick() {
             sizes.quick_forward(x, w, epilogue())
         } else if sizes.is_depthwise() {
