@@ -73,11 +73,6 @@ impl Windows {
         (0..rows).step_by(height.max(1)).map(|top| top..(top + height).min(rows)).collect()
     }
 
-    /// Blocks of channels, each a task of its own.
-    fn blocks(channels: usize, size: usize) -> Vec<Range<usize>> {
-        (0..channels).step_by(size.max(1)).map(|first| first..(first + size).min(channels)).collect()
-    }
-
     /// Numbers in the largest tile's columns of some channels.
     fn room(&self, channels: usize, tiles: &[Range<usize>]) -> usize {
         let rows = tiles.first().map_or(0, Range::len);
@@ -98,7 +93,7 @@ impl Windows {
         let tiles = self.tiles(column);
         // Where one picture makes too few tasks, the filters are parted too.
         let tasks = self.pictures * self.conv.groups * tiles.len();
-        let parts = Self::blocks(filters, filters.div_ceil(ENOUGH.div_ceil(tasks.max(1))).max(FILTERS));
+        let parts = blocks(filters, filters.div_ceil(ENOUGH.div_ceil(tasks.max(1))).max(FILTERS));
         let target = Shared(output.as_mut_ptr());
         let tasks: Vec<(usize, &Range<usize>, &Range<usize>)> = (0..self.pictures * self.conv.groups)
             .flat_map(|at| tiles.iter().map(move |tile| (at, tile)))
@@ -147,7 +142,7 @@ impl Windows {
         let (pixels, column, filters) = (self.output_pixels(), self.column(), self.filters);
         let mut result = zeroed(self.pictures * self.conv.groups * self.inputs * self.input_pixels());
         let target = Shared(result.as_mut_ptr());
-        let blocks = Self::blocks(self.inputs, CHANNELS);
+        let blocks = blocks(self.inputs, CHANNELS);
         let tasks: Vec<(usize, &Range<usize>)> = (0..self.pictures * self.conv.groups)
             .flat_map(|at| blocks.iter().map(move |block| (at, block)))
             .collect();
@@ -204,7 +199,7 @@ impl Windows {
         let apart = whole * self.pictures <= PARTIALS;
         let mut partials = zeroed(if apart { whole * self.pictures } else { whole });
         let target = Shared(partials.as_mut_ptr());
-        let blocks = Self::blocks(self.inputs, CHANNELS);
+        let blocks = blocks(self.inputs, CHANNELS);
         let tasks: Vec<(Range<usize>, usize, &Range<usize>)> = (0..if apart { self.pictures } else { 1 })
             .map(|at| if apart { at..at + 1 } else { 0..self.pictures })
             .flat_map(|pictures| (0..self.conv.groups).map(move |group| (pictures.clone(), group)))
@@ -330,6 +325,11 @@ struct Columns<'a> {
 
 fn zeroed(count: usize) -> Vec<f32> {
     vec![0.0; count]
+}
+
+/// Blocks of channels, each a task of its own.
+pub(super) fn blocks(channels: usize, size: usize) -> Vec<Range<usize>> {
+    (0..channels).step_by(size.max(1)).map(|first| first..(first + size).min(channels)).collect()
 }
 
 /// `target (+)= a · b` for `[rows, columns, inner]`; each matrix with its strides, the target's rows

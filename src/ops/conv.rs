@@ -59,15 +59,15 @@ impl Conv {
     ) -> Result<(CpuStorage, Shape)> {
         let sizes = self.sizes(x_layout.shape(), w_layout.shape())?;
         let (x, w) = (contiguous(x, x_layout)?, contiguous(w, w_layout)?);
-        let epilogue = || Epilogue { bias, relu: self.relu, ..Epilogue::default() };
+        let epilogue = Epilogue { bias, relu: self.relu, ..Epilogue::default() };
         // With a ReLU of its own; not before a batch normalisation, for gradients there hang on single
         // roundings: those of PyTorch's VGG16-BN move by half a hundredth where its pictures are off by less.
         let output = if self.relu && sizes.are_quick() {
-            sizes.quick_forward(x, w, epilogue())
+            sizes.quick_forward(x, w, epilogue)
         } else if sizes.is_depthwise() {
             depthwise::forward(&sizes, x, w, bias)
         } else {
-            sizes.forward(Maps::planes(x), w, &epilogue())
+            sizes.forward(Maps::planes(x), w, &epilogue)
         };
         let shape = (sizes.pictures, sizes.filters * self.groups, self.output[0], self.output[1]);
         Ok((CpuStorage::F32(output), shape.into()))

@@ -1,12 +1,10 @@
 //! A dense layer with its bias and both gradients, each computed only where it is wanted. candle adds
 //! each to zeros of its own, that of the kernel twice, once turned.
 
-use std::ops::Range;
-
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::by_columns::{product, product_at};
+use super::by_columns::{blocks, product, product_at};
 use super::slices::{Shared, channel_sums, contiguous, values};
 
 /// Units of a task.
@@ -18,23 +16,21 @@ const INPUTS: usize = 1024;
 #[derive(Clone, Copy, Debug)]
 pub struct Dense;
 
-/// So many at a time.
-fn blocks(count: usize, each: usize) -> impl IndexedParallelIterator<Item = Range<usize>> {
-    (0..count.div_ceil(each)).into_par_iter().map(move |at| at * each..((at + 1) * each).min(count))
-}
-
-/// So many numbers, which a function writes.
-fn written(count: usize, write: impl FnOnce(&Shared)) -> Vec<f32> {
+/// So many numbers.
+///
+/// # Safety
+/// The function writes each of them.
+unsafe fn written(count: usize, write: impl FnOnce(&Shared)) -> Vec<f32> {
     let mut numbers = Vec::with_capacity(count);
     write(&Shared(numbers.as_mut_ptr()));
-    // SAFETY: each of the functions below writes every row of its product.
+    // SAFETY: the caller's promise.
     unsafe { numbers.set_len(count) };
     numbers
 }
 
 fn input_gradient(gradient: &[f32], w: &[f32], [rows, inputs, units]: [usize; 3]) -> Vec<f32> {
-    written(rows * inputs, |target| {
-        blocks(inputs, INPUTS).for_each(|block| {
+    let write = |target: &Shared| {
+        blocks(inputs, INPUTS).into_par_iter().for_each(|block| {
             // SAFETY: each task has columns of its own.
             unsafe {
                 product(
@@ -45,12 +41,17 @@ fn input_gradient(gradient: &[f32], w: &[f32], [rows, inputs, units]: [usize; 3]
                 );
             }
         });
-    })
+    };
+    // SAFETY: the products are all columns of all rows.
+    unsafe { written(rows * inputs, write) }
 }
 
 fn kernel_gradient(gradient: &[f32], x: &[f32], [rows, inputs, units]: [usize; 3]) -> Vec<f32> {
-    written(units * inputs, |target| {
-        blocks(units, UNITS).for_each(|block| {
+    if rows == 0 {
+        return vec![0.0; units * inputs];
+    }
+    let write = |target: &Shared| {
+        blocks(units, UNITS).into_par_iter().for_each(|block| {
             // SAFETY: each task has rows of its own.
             unsafe {
                 product(
@@ -61,7 +62,9 @@ fn kernel_gradient(gradient: &[f32], x: &[f32], [rows, inputs, units]: [usize; 3
                 );
             }
         });
-    })
+    };
+    // SAFETY: the products are all rows.
+    unsafe { written(units * inputs, write) }
 }
 
 impl CustomOp3 for Dense {
@@ -83,8 +86,8 @@ impl CustomOp3 for Dense {
             bail!("{:?} for a dense layer of {:?}, bias {:?}", xl.shape(), wl.shape(), bias_layout.shape());
         }
         let (x, w, bias) = (contiguous(x, xl)?, contiguous(w, wl)?, contiguous(bias, bias_layout)?);
-        let mut output = written(rows * units, |target| {
-            blocks(units, UNITS).for_each(|block| {
+        let write = |target: &Shared| {
+            blocks(units, UNITS).into_par_iter().for_each(|block| {
                 // SAFETY: each task has columns of its own.
                 unsafe {
                     product_at(
@@ -95,7 +98,9 @@ impl CustomOp3 for Dense {
                     );
                 }
             });
-        });
+        };
+        // SAFETY: the products are all columns of all rows.
+        let mut output = unsafe { written(rows * units, write) };
         for row in output.chunks_mut(units.max(1)) {
             row.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
         }
@@ -152,6 +157,7 @@ mod tests {
                 }
             }
         }
+        assert_eq!(kernel_gradient(&[], &[], [0, 3, 2]), [0.0; 6]);
         Ok(())
     }
 }
