@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 
 use super::Conv;
 use super::after::After;
 use super::by_panels::Panels;
 use super::channels_last::{is_channels_last, pixels, seen_as_maps};
+use super::crew::all;
 use super::products::LANES;
 use super::slices::{contiguous, values};
 use super::winograd::{Transformed, suits};
@@ -89,10 +89,14 @@ impl Kernels {
     }
 }
 
+/// Numbers of a task.
+const PART: usize = 1 << 14;
+
 /// A number that another set of kernels has not, as quickly as they can be read.
 fn fingerprint(values: &[f32]) -> u64 {
     let mix = |hash: u64, value: u64| (hash.rotate_left(5) ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let of = |(at, part): (usize, &[f32])| {
+    let of = |at: usize| {
+        let part = &values[at * PART..values.len().min((at + 1) * PART)];
         // None of the lanes waits for another.
         let mut lanes = [at as u64; 8];
         let (blocks, rest) = part.as_chunks::<16>();
@@ -103,7 +107,7 @@ fn fingerprint(values: &[f32]) -> u64 {
         }
         rest.iter().map(|value| value.to_bits().into()).chain(lanes).fold(at as u64, mix)
     };
-    values.par_chunks(1 << 14).enumerate().map(of).reduce(|| 0, u64::wrapping_add)
+    all(values.len().div_ceil(PART), of).into_iter().fold(0, u64::wrapping_add)
 }
 
 /// The convolution of `[N, C, H, W]`, as an operation on `[N, H, W, C]`, with kernels that do not learn.

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
+use super::crew::all;
 use super::relu::rectified;
 use super::slices::{contiguous, made, made_by_channel, sum_of, sums_of, values};
 
@@ -170,8 +170,7 @@ impl CustomOp3 for ScaleShift {
             Tensor::from_vec(result, gradient.shape(), gradient.device())
         });
         let sums = |of: &(dyn Fn(usize) -> f32 + Sync)| {
-            let sums: Vec<f32> = (0..channels).into_par_iter().map(of).collect();
-            Tensor::from_vec(sums, channels, gradient.device())
+            Tensor::from_vec(all(channels, of), channels, gradient.device())
         };
         let of_scale = scale.track_op().then(|| {
             let x = values(x)?;

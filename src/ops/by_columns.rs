@@ -4,15 +4,14 @@
 
 use std::ops::Range;
 
-use pulp::NullaryFnOnce;
-use rayon::prelude::*;
-
 use super::Conv;
 use super::after::Epilogue;
 use super::channels_last::Maps;
-use super::scratch::with_buffers;
+use super::crew::{each_of, each_piece};
+use super::scratch::{room, with_buffers};
 use super::slices::{Shared, made};
 use super::windows::Windows;
+use pulp::NullaryFnOnce;
 
 /// Columns of a tile take about this many numbers, half of a common second-level cache.
 const TILE: usize = 1 << 17;
@@ -53,8 +52,8 @@ impl Windows {
     fn spread(&self, gradient: &[f32]) -> Vec<f32> {
         let [_, width] = self.conv.output;
         let mut result = zeroed(gradient.len() / self.output_pixels().max(1) * self.input_pixels());
-        let maps = result.par_chunks_mut(self.input_pixels());
-        maps.zip(gradient.par_chunks(self.output_pixels())).for_each(|(map, gradient)| {
+        each_piece(&mut result, self.input_pixels(), |at, map| {
+            let gradient = &gradient[at * self.output_pixels()..][..self.output_pixels()];
             let rows = map.chunks_mut(self.input[1]).step_by(self.conv.stride);
             for (row, gradient) in rows.zip(gradient.chunks(width)) {
                 row.iter_mut().step_by(self.conv.stride).zip(gradient).for_each(|(to, value)| *to = *value);
@@ -89,7 +88,7 @@ impl Windows {
             return self.forward_together(x, w, epilogue);
         }
         let (pixels, column, filters) = (self.output_pixels(), self.column(), self.filters);
-        let mut output = Vec::with_capacity(self.pictures * self.conv.groups * filters * pixels);
+        let mut output = room(self.pictures * self.conv.groups * filters * pixels);
         let tiles = self.tiles(column);
         // Where one picture makes too few tasks, the filters are parted too.
         let tasks = self.pictures * self.conv.groups * tiles.len();
@@ -99,7 +98,7 @@ impl Windows {
             .flat_map(|at| tiles.iter().map(move |tile| (at, tile)))
             .flat_map(|(at, tile)| parts.iter().map(move |part| (at, tile, part)))
             .collect();
-        tasks.into_par_iter().for_each(|(at, tile, part)| {
+        each_of(&tasks, |&(at, tile, part)| {
             with_buffers([self.room(self.inputs, &tiles), 0], |[buffer, _]| {
                 let (picture, group) = (at / self.conv.groups, at % self.conv.groups);
                 let columns = self.columns(x, picture, group, 0..self.inputs, tile, buffer);
@@ -146,7 +145,7 @@ impl Windows {
         let tasks: Vec<(usize, &Range<usize>)> = (0..self.pictures * self.conv.groups)
             .flat_map(|at| blocks.iter().map(move |block| (at, block)))
             .collect();
-        tasks.into_par_iter().for_each(|(at, block)| {
+        each_of(&tasks, |&(at, block)| {
             let tiles = self.tiles(block.len() * self.window_pixels());
             with_buffers([self.room(block.len(), &tiles), 0], |[buffer, _]| {
                 let group = at % self.conv.groups;
@@ -205,13 +204,13 @@ impl Windows {
             .flat_map(|pictures| (0..self.conv.groups).map(move |group| (pictures.clone(), group)))
             .flat_map(|(pictures, group)| blocks.iter().map(move |block| (pictures.clone(), group, block)))
             .collect();
-        tasks.into_par_iter().for_each(|(pictures, group, block)| {
+        each_of(&tasks, |&(ref pictures, group, block)| {
             let tiles = self.tiles(block.len() * self.window_pixels());
             with_buffers([self.room(block.len(), &tiles), 0], |[buffer, _]| {
                 let height = block.len() * self.window_pixels();
                 let first = if apart { pictures.start * whole } else { 0 };
                 let first = first + group * filters * column + block.start * self.window_pixels();
-                for picture in pictures {
+                for picture in pictures.clone() {
                     for tile in &tiles {
                         let x = Maps::planes(x);
                         let columns = self.columns(x, picture, group, block.clone(), tile, &mut *buffer);
@@ -234,7 +233,7 @@ impl Windows {
         });
         if apart && self.pictures > 1 {
             let (sum, rest) = partials.split_at_mut(whole);
-            sum.par_chunks_mut(1 << 12).enumerate().for_each(|(at, sum)| {
+            each_piece(sum, 1 << 12, |at, sum| {
                 for part in rest.chunks(whole) {
                     let part = &part[at << 12..];
                     sum.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);

@@ -8,11 +8,11 @@ use std::iter::StepBy;
 use std::ops::{Range, RangeFrom};
 
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
 use super::after::Epilogue;
+use super::crew::{each, each_piece};
 use super::products::{LANES, Products, blocks, part, part_of_filters, parts};
-use super::scratch::with_buffers;
+use super::scratch::{room, with_buffers};
 use super::slices::Shared;
 use super::windows::Windows;
 
@@ -32,9 +32,10 @@ impl Panels {
     /// Of whole panels of filters.
     pub(super) fn of(kernels: &[f32], channels: usize, pixels: usize) -> Panels {
         let column = channels * pixels;
-        let mut values = vec![0f32; kernels.len()];
-        let panels = values.par_chunks_exact_mut(LANES * column);
-        panels.zip(kernels.par_chunks_exact(LANES * column)).for_each(|(panel, kernels)| {
+        let mut values = room(kernels.len());
+        values.resize(kernels.len(), 0.0);
+        each_piece(&mut values, LANES * column, |at, panel| {
+            let kernels = &kernels[at * LANES * column..][..LANES * column];
             for (at, lanes) in panel.chunks_exact_mut(LANES).enumerate() {
                 let from = at % channels * pixels + at / channels;
                 lanes
@@ -53,10 +54,10 @@ impl Panels {
         let outputs = windows.pictures * windows.output_pixels();
         let blocks = blocks(outputs, OUTPUTS);
         let parts = parts(blocks).min(filters.div_ceil(FILTERS));
-        let mut result = Vec::with_capacity(outputs * filters);
+        let mut result = room(outputs * filters);
         let target = Shared(result.as_mut_ptr());
         let arch = pulp::Arch::new();
-        (0..blocks * parts).into_par_iter().for_each(|task| {
+        each(blocks * parts, |task| {
             let block = part(outputs, blocks, task / parts);
             let part = part_of_filters(filters, parts, task % parts);
             let laid_out = if windows.is_pointwise() { 0 } else { block.len() * column };

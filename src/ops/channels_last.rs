@@ -1,19 +1,11 @@
 //! Maps with the channels of each pixel side by side, which a convolution at rest reads and writes
 //! whole registers of: a view of `[N, H, W, C]` as `[N, C, H, W]`, PyTorch's `channels_last`.
 
-use std::mem::MaybeUninit;
-
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
-use pulp::NullaryFnOnce;
-use rayon::prelude::*;
 
 use super::slices::contiguous;
+use super::transpose::turned;
 use crate::device::is_near;
-
-/// Rows that are read together.
-const TILE: usize = 16;
-/// Columns of a task.
-const PIXELS: usize = 256;
 
 /// The numbers of `[N, C, H, W]`, and how they lie.
 #[derive(Clone, Copy)]
@@ -102,53 +94,6 @@ impl CustomOp1 for Turned {
         let (pictures, rows, columns) = layout.shape().dims3()?;
         let output = turned(contiguous(x, layout)?, [pictures, rows, columns]);
         Ok((CpuStorage::F32(output), (pictures, columns, rows).into()))
-    }
-}
-
-/// From `[N, A, B]` to `[N, B, A]`.
-pub(super) fn turned(x: &[f32], [pictures, rows, columns]: [usize; 3]) -> Vec<f32> {
-    assert_eq!(x.len(), pictures * rows * columns);
-    let mut output = Vec::with_capacity(x.len());
-    let arch = pulp::Arch::new();
-    let tasks: Vec<(usize, usize, &mut [MaybeUninit<f32>])> = output.spare_capacity_mut()[..x.len()]
-        .chunks_mut((rows * columns).max(1))
-        .enumerate()
-        .flat_map(|(at, picture)| {
-            let lines = picture.chunks_mut((PIXELS * rows).max(1)).enumerate();
-            lines.map(move |(part, lines)| (at, part * PIXELS, lines))
-        })
-        .collect();
-    tasks.into_par_iter().for_each(|(at, first, to)| {
-        let from = &x[at * rows * columns..][..rows * columns];
-        arch.dispatch(Tiles { from, columns, first, to });
-    });
-    // SAFETY: every row of every column was written.
-    unsafe { output.set_len(x.len()) };
-    output
-}
-
-/// Writes some columns of a matrix as rows, some numbers of each at a time.
-struct Tiles<'a> {
-    from: &'a [f32],
-    columns: usize,
-    first: usize,
-    to: &'a mut [MaybeUninit<f32>],
-}
-
-impl NullaryFnOnce for Tiles<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        let Tiles { from, columns, first, to } = self;
-        let rows = from.len() / columns;
-        for top in (0..rows).step_by(TILE) {
-            for (at, line) in to.chunks_mut(rows).enumerate() {
-                for (row, to) in (top..).zip(&mut line[top..(top + TILE).min(rows)]) {
-                    to.write(from[row * columns + first + at]);
-                }
-            }
-        }
     }
 }
 

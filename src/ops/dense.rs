@@ -2,9 +2,9 @@
 //! each to zeros of its own, that of the kernel twice, once turned.
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 use super::by_columns::{blocks, product, product_at};
+use super::crew::each_of;
 use super::slices::{Shared, channel_sums, contiguous, values};
 
 /// Units of a task.
@@ -30,7 +30,7 @@ unsafe fn written(count: usize, write: impl FnOnce(&Shared)) -> Vec<f32> {
 
 fn input_gradient(gradient: &[f32], w: &[f32], [rows, inputs, units]: [usize; 3]) -> Vec<f32> {
     let write = |target: &Shared| {
-        blocks(inputs, INPUTS).into_par_iter().for_each(|block| {
+        each_of(&blocks(inputs, INPUTS), |block| {
             // SAFETY: each task has columns of its own.
             unsafe {
                 product(
@@ -51,7 +51,7 @@ fn kernel_gradient(gradient: &[f32], x: &[f32], [rows, inputs, units]: [usize; 3
         return vec![0.0; units * inputs];
     }
     let write = |target: &Shared| {
-        blocks(units, UNITS).into_par_iter().for_each(|block| {
+        each_of(&blocks(units, UNITS), |block| {
             // SAFETY: each task has rows of its own.
             unsafe {
                 product(
@@ -87,7 +87,7 @@ impl CustomOp3 for Dense {
         }
         let (x, w, bias) = (contiguous(x, xl)?, contiguous(w, wl)?, contiguous(bias, bias_layout)?);
         let write = |target: &Shared| {
-            blocks(units, UNITS).into_par_iter().for_each(|block| {
+            each_of(&blocks(units, UNITS), |block| {
                 // SAFETY: each task has columns of its own.
                 unsafe {
                     product_at(

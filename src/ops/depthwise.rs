@@ -1,7 +1,6 @@
 //! Convolution in which each channel has one kernel of its own: row by row, without columns.
 
-use rayon::prelude::*;
-
+use super::crew::each_piece;
 use super::windows::{Span, Windows};
 
 /// For each row of the kernel that meets the picture at an output row, and each of its columns:
@@ -25,8 +24,8 @@ fn taps<'a>(
 pub(super) fn forward(sizes: &Windows, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
     let (spans, width) = (sizes.spans(), sizes.conv.output[1]);
     let mut output = vec![0f32; sizes.pictures * sizes.conv.groups * sizes.output_pixels()];
-    let maps = output.par_chunks_mut(sizes.output_pixels()).zip(x.par_chunks(sizes.input_pixels()));
-    maps.enumerate().for_each(|(at, (output, x))| {
+    each_piece(&mut output, sizes.output_pixels(), |at, output| {
+        let x = &x[at * sizes.input_pixels()..][..sizes.input_pixels()];
         let channel = at % sizes.conv.groups;
         let w = &w[channel * sizes.window_pixels()..][..sizes.window_pixels()];
         let bias = bias.map_or(0.0, |bias| bias[channel]);
@@ -53,8 +52,8 @@ pub(super) fn forward(sizes: &Windows, x: &[f32], w: &[f32], bias: Option<&[f32]
 pub(super) fn input_gradient(sizes: &Windows, w: &[f32], gradient: &[f32]) -> Vec<f32> {
     let (spans, width) = (sizes.spans(), sizes.conv.output[1]);
     let mut result = vec![0f32; sizes.pictures * sizes.conv.groups * sizes.input_pixels()];
-    let maps = result.par_chunks_mut(sizes.input_pixels()).zip(gradient.par_chunks(sizes.output_pixels()));
-    maps.enumerate().for_each(|(at, (result, gradient))| {
+    each_piece(&mut result, sizes.input_pixels(), |at, result| {
+        let gradient = &gradient[at * sizes.output_pixels()..][..sizes.output_pixels()];
         let w = &w[at % sizes.conv.groups * sizes.window_pixels()..][..sizes.window_pixels()];
         for (row, gradient) in gradient.chunks(width).enumerate() {
             for (weight, input, span, from) in taps(sizes, &spans, row) {
@@ -73,7 +72,7 @@ pub(super) fn input_gradient(sizes: &Windows, w: &[f32], gradient: &[f32]) -> Ve
 pub(super) fn kernel_gradient(sizes: &Windows, x: &[f32], gradient: &[f32]) -> Vec<f32> {
     let (spans, width, channels) = (sizes.spans(), sizes.conv.output[1], sizes.conv.groups);
     let mut result = vec![0f32; channels * sizes.window_pixels()];
-    result.par_chunks_mut(sizes.window_pixels()).enumerate().for_each(|(channel, result)| {
+    each_piece(&mut result, sizes.window_pixels(), |channel, result| {
         let x = x.chunks(sizes.input_pixels()).skip(channel).step_by(channels);
         let gradient = gradient.chunks(sizes.output_pixels()).skip(channel).step_by(channels);
         for (x, gradient) in x.zip(gradient) {

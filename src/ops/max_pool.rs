@@ -6,9 +6,9 @@
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
 use pulp::NullaryFnOnce;
-use rayon::prelude::*;
 
 use super::channels_last::{is_channels_last, seen_as_maps};
+use super::crew::each_piece;
 use super::slices::contiguous;
 
 /// Max pooling of `[N, C, H, W]`, as an op for [`Tensor::apply_op1`].
@@ -208,7 +208,8 @@ impl CustomOp1 for MaxPool {
         let mut output = vec![0f32; shape.elem_count()];
         let (inputs, outputs) = (sides[0] * sides[1], self.output[0] * self.output[1]);
         let arch = pulp::Arch::new();
-        output.par_chunks_mut(outputs).zip(values.par_chunks(inputs)).for_each(|(output, map)| {
+        each_piece(&mut output, outputs, |at, output| {
+            let map = &values[at * inputs..][..inputs];
             arch.dispatch(Largest { pool: self, map, sides, output });
         });
         Ok((CpuStorage::F32(output), shape))
@@ -233,7 +234,7 @@ impl CustomOp1 for OfPixels {
         let [rows, columns] = self.0.output;
         let mut output = vec![0f32; pictures * rows * columns * channels];
         let arch = pulp::Arch::new();
-        output.par_chunks_mut((columns * channels).max(1)).enumerate().for_each(|(at, output)| {
+        each_piece(&mut output, columns * channels, |at, output| {
             let picture = &values[at / rows * height * width * channels..][..height * width * channels];
             arch.dispatch(LargestPixels {
                 pool: &self.0,
@@ -294,13 +295,10 @@ impl CustomOp2 for Gradient {
         let mut result = vec![0f32; values.len()];
         let (inputs, outputs) = (sides[0] * sides[1], self.0.output[0] * self.0.output[1]);
         let arch = pulp::Arch::new();
-        result
-            .par_chunks_mut(inputs)
-            .zip(values.par_chunks(inputs))
-            .zip(gradient.par_chunks(outputs))
-            .for_each(|((result, map), gradient)| {
-                arch.dispatch(ToLargest { pool: &self.0, map, sides, gradient, result });
-            });
+        each_piece(&mut result, inputs, |at, result| {
+            let (map, gradient) = (&values[at * inputs..][..inputs], &gradient[at * outputs..][..outputs]);
+            arch.dispatch(ToLargest { pool: &self.0, map, sides, gradient, result });
+        });
         Ok((CpuStorage::F32(result), input_layout.shape().clone()))
     }
 }

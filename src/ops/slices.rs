@@ -4,7 +4,9 @@ use std::mem::MaybeUninit;
 use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
-use rayon::prelude::*;
+
+use super::crew::{all, each_piece};
+use super::scratch::room;
 
 /// The values of a contiguous tensor of `f32`, in a forward pass.
 pub(crate) fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -60,9 +62,8 @@ pub(crate) fn made<I: ExactSizeIterator<Item = f32>>(
     chunk: usize,
     values: impl Fn(usize, Range<usize>) -> I + Sync,
 ) -> Vec<f32> {
-    let mut made = Vec::with_capacity(count);
-    let parts = made.spare_capacity_mut()[..count].par_chunks_mut(chunk.max(1));
-    parts.enumerate().for_each(|(at, part)| {
+    let mut made = room(count);
+    each_piece(&mut made.spare_capacity_mut()[..count], chunk, |at, part| {
         let start = at * chunk;
         let values = values(at, start..start + part.len());
         assert_eq!(values.len(), part.len());
@@ -82,7 +83,7 @@ pub(crate) fn made_by_channel<T: Send, I: ExactSizeIterator<Item = f32>, F: Fn(R
     of: impl Fn(usize) -> (T, F) + Sync,
 ) -> (Vec<f32>, Vec<T>) {
     assert!(count.is_multiple_of((channels * pixels).max(1)), "whole maps of every channel");
-    let mut made = Vec::with_capacity(count);
+    let mut made = room(count);
     let target = Shared(made.as_mut_ptr());
     let of_channel = |channel| {
         let (found, values) = of(channel);
@@ -95,7 +96,7 @@ pub(crate) fn made_by_channel<T: Send, I: ExactSizeIterator<Item = f32>, F: Fn(R
         }
         found
     };
-    let found = (0..channels).into_par_iter().map(of_channel).collect();
+    let found = all(channels, of_channel);
     // SAFETY: every map of every channel was written, value by value.
     unsafe { made.set_len(count) };
     (made, found)
@@ -132,12 +133,9 @@ pub(crate) fn sums_of<const N: usize>(a: &[f32], b: &[f32], f: impl Fn(f32, f32)
 pub(crate) fn channel_sums(x: &Tensor) -> Result<Tensor> {
     let (channels, pixels) = (x.dim(1)?, x.dims()[2..].iter().product::<usize>());
     let values = values(x)?;
-    let sums: Vec<f32> = (0..channels)
-        .into_par_iter()
-        .map(|channel| {
-            let maps = values.chunks(pixels).skip(channel).step_by(channels);
-            maps.map(|map| sum_of(map, map, |value, _| value)).sum()
-        })
-        .collect();
+    let sums: Vec<f32> = all(channels, |channel| {
+        let maps = values.chunks(pixels).skip(channel).step_by(channels);
+        maps.map(|map| sum_of(map, map, |value, _| value)).sum()
+    });
     Tensor::from_vec(sums, channels, x.device())
 }

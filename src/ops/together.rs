@@ -3,11 +3,10 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::after::Epilogue;
 use super::by_columns::product_at;
 use super::channels_last::Maps;
+use super::crew::{each, each_of, each_piece};
 use super::scratch::with_buffers;
 use super::slices::Shared;
 use super::windows::Windows;
@@ -58,7 +57,7 @@ impl Windows {
     fn side_by_side(&self, values: &[f32], channels: usize) -> Vec<f32> {
         let pixels = self.output_pixels();
         let mut together = vec![0.0; values.len()];
-        together.par_chunks_mut(self.pictures * pixels).enumerate().for_each(|(channel, maps)| {
+        each_piece(&mut together, self.pictures * pixels, |channel, maps| {
             for (picture, map) in maps.chunks_mut(pixels).enumerate() {
                 map.copy_from_slice(&values[(picture * channels + channel) * pixels..][..pixels]);
             }
@@ -88,7 +87,7 @@ impl Windows {
         let places = self.places();
         let mut columns = Vec::with_capacity(self.column() * all);
         let target = Shared(columns.as_mut_ptr());
-        (0..self.inputs).into_par_iter().for_each(|channel| {
+        each(self.inputs, |channel| {
             for picture in 0..self.pictures {
                 let x = &x[(picture * self.inputs + channel) * self.input_pixels()..][..self.input_pixels()];
                 for (at, places) in places.chunks(pixels).enumerate() {
@@ -120,7 +119,8 @@ impl Windows {
         let mut output = Vec::with_capacity(self.filters * all);
         let target = Shared(output.as_mut_ptr());
         let (whole, each) = epilogue.parted();
-        tasks(self.filters, self.pictures, all).into_par_iter().for_each(|(block, pictures)| {
+        each_of(&tasks(self.filters, self.pictures, all), |(block, pictures)| {
+            let (block, pictures) = (block.clone(), pictures.clone());
             let width = pictures.len() * pixels;
             with_buffers([block.len() * width, 0], |[made, _]| {
                 // SAFETY: the buffer has room for the product.
@@ -154,7 +154,8 @@ impl Windows {
         let gradient = self.side_by_side(gradient, self.filters);
         let mut result = vec![0.0; self.pictures * self.inputs * self.input_pixels()];
         let target = Shared(result.as_mut_ptr());
-        tasks(self.inputs, self.pictures, all).into_par_iter().for_each(|(block, pictures)| {
+        each_of(&tasks(self.inputs, self.pictures, all), |(block, pictures)| {
+            let (block, pictures) = (block.clone(), pictures.clone());
             let (height, width) = (block.len() * window, pictures.len() * pixels);
             with_buffers([height * width, 0], |[made, _]| {
                 // SAFETY: the buffer has room for the product.
@@ -192,7 +193,7 @@ impl Windows {
         let (columns, gradient) = (self.all_columns(x), self.side_by_side(gradient, self.filters));
         let mut result = Vec::with_capacity(self.filters * column);
         let target = Shared(result.as_mut_ptr());
-        tasks(self.filters, column, column).into_par_iter().for_each(|(block, part)| {
+        each_of(&tasks(self.filters, column, column), |(block, part)| {
             // SAFETY: each task has filters of its own, or pixels of their windows.
             unsafe {
                 product_at(

@@ -2,16 +2,15 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::transform::{KernelsMade, PLACES, Seen, Sizes, Spread, apart};
 use super::{SQUARES, Transformed, suits};
 use crate::ops::Conv;
 use crate::ops::after::Epilogue;
 use crate::ops::by_columns::product;
-use crate::ops::channels_last::turned;
+use crate::ops::crew::each_piece;
 use crate::ops::products::part;
 use crate::ops::scratch::with_buffers;
+use crate::ops::transpose::turned;
 use crate::ops::windows::Windows;
 
 /// Fewer squares are not worth a transform of the kernels.
@@ -72,14 +71,16 @@ impl Windows {
             for first in (0..blocks).step_by(at_once) {
                 let blocks: Vec<Range<usize>> =
                     (first..(first + at_once).min(blocks)).map(|at| part(all, blocks, at)).collect();
-                let parts = seen.par_chunks_mut(of_seen).zip(spread.par_chunks_mut(of_spread));
-                parts.zip(&blocks).for_each(|((seen, spread), squares)| {
-                    let (sizes, squares) = (&sizes, squares.clone());
-                    arch.dispatch(Seen { sizes, x, squares: squares.clone(), channels, to: seen });
-                    arch.dispatch(Spread { sizes, gradient, squares, filters, to: spread });
+                each_piece(&mut seen[..blocks.len() * of_seen], of_seen, |at, to| {
+                    let (sizes, squares) = (&sizes, blocks[at].clone());
+                    arch.dispatch(Seen { sizes, x, squares, channels, to });
+                });
+                each_piece(&mut spread[..blocks.len() * of_spread], of_spread, |at, to| {
+                    let (sizes, squares) = (&sizes, blocks[at].clone());
+                    arch.dispatch(Spread { sizes, gradient, squares, filters, to });
                 });
                 let parts = || seen.chunks(of_seen).zip(spread.chunks(of_spread)).zip(&blocks);
-                sums.par_chunks_mut(of_sums).enumerate().for_each(|(place, sums)| {
+                each_piece(sums, of_sums, |place, sums| {
                     for (at, ((seen, spread), squares)) in (first..).zip(parts()) {
                         let count = squares.len();
                         // SAFETY: the place's own sums.
@@ -95,7 +96,7 @@ impl Windows {
                 });
             }
             let mut result = vec![0f32; filters * channels * 9];
-            result.par_chunks_mut(channels * 9).enumerate().for_each(|(filter, to)| {
+            each_piece(&mut result, channels * 9, |filter, to| {
                 arch.dispatch(KernelsMade { sums, filters, channels, filter, to });
             });
             result

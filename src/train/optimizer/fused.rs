@@ -1,11 +1,10 @@
 //! The arithmetic of the optimizers: on the CPU one pass over each tensor, in place.
 
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Tensor, bail};
-use rayon::prelude::*;
 
 use crate::Result;
 use crate::device::is_near;
-use crate::ops::contiguous;
+use crate::ops::{contiguous, each_piece};
 
 /// `mean = keep · mean + scale · gradient`, or the gradient's square; gives the mean back.
 pub(super) fn blend(mean: Tensor, gradient: &Tensor, keep: f64, scale: f64, square: bool) -> Result<Tensor> {
@@ -70,8 +69,8 @@ impl InplaceOp2 for Blend {
         let (keep, scale) = (self.keep as f32, self.scale as f32);
         let gradient = contiguous(gradient, gl)?;
         let mean = contiguous_mut(mean, ml)?;
-        mean.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).for_each(|(mean, gradient)| {
-            let pairs = mean.iter_mut().zip(gradient);
+        each_piece(mean, CHUNK, |at, mean| {
+            let pairs = mean.iter_mut().zip(&gradient[at * CHUNK..]);
             match self.square {
                 true => pairs.for_each(|(mean, g)| *mean = keep * *mean + scale * (g * g)),
                 false => pairs.for_each(|(mean, g)| *mean = keep * *mean + scale * g),
@@ -107,9 +106,9 @@ impl InplaceOp3 for Divide {
             Epsilon::Outside(epsilon) => (0.0, epsilon as f32),
         };
         let (first, second) = (contiguous(first, fl)?, contiguous(second, sl)?);
-        let value = contiguous_mut(value, vl)?.par_chunks_mut(CHUNK);
-        value.zip(first.par_chunks(CHUNK)).zip(second.par_chunks(CHUNK)).for_each(|((value, m), v)| {
-            for ((value, m), v) in value.iter_mut().zip(m).zip(v) {
+        each_piece(contiguous_mut(value, vl)?, CHUNK, |at, value| {
+            let moments = first[at * CHUNK..].iter().zip(&second[at * CHUNK..]);
+            for (value, (m, v)) in value.iter_mut().zip(moments) {
                 *value = keep * *value - rate * m / ((v + inside).sqrt() + outside);
             }
         });
