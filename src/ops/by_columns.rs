@@ -8,7 +8,7 @@ use super::Conv;
 use super::after::Epilogue;
 use super::channels_last::Maps;
 use super::crew::{each_of, each_piece};
-use super::scratch::{room, with_buffers};
+use super::scratch::with_buffers;
 use super::slices::{Shared, made};
 use super::windows::Windows;
 use pulp::NullaryFnOnce;
@@ -88,7 +88,7 @@ impl Windows {
             return self.forward_together(x, w, epilogue);
         }
         let (pixels, column, filters) = (self.output_pixels(), self.column(), self.filters);
-        let mut output = room(self.pictures * self.conv.groups * filters * pixels);
+        let mut output = Vec::with_capacity(self.pictures * self.conv.groups * filters * pixels);
         let tiles = self.tiles(column);
         // Where one picture makes too few tasks, the filters are parted too.
         let tasks = self.pictures * self.conv.groups * tiles.len();

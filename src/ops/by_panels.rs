@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 use super::after::Epilogue;
 use super::crew::{each, each_piece};
 use super::products::{LANES, Products, blocks, part, part_of_filters, parts};
-use super::scratch::{room, with_buffers};
+use super::scratch::with_buffers;
 use super::slices::Shared;
 use super::windows::Windows;
 
@@ -32,8 +32,7 @@ impl Panels {
     /// Of whole panels of filters.
     pub(super) fn of(kernels: &[f32], channels: usize, pixels: usize) -> Panels {
         let column = channels * pixels;
-        let mut values = room(kernels.len());
-        values.resize(kernels.len(), 0.0);
+        let mut values = vec![0f32; kernels.len()];
         each_piece(&mut values, LANES * column, |at, panel| {
             let kernels = &kernels[at * LANES * column..][..LANES * column];
             for (at, lanes) in panel.chunks_exact_mut(LANES).enumerate() {
@@ -54,7 +53,7 @@ impl Panels {
         let outputs = windows.pictures * windows.output_pixels();
         let blocks = blocks(outputs, OUTPUTS);
         let parts = parts(blocks).min(filters.div_ceil(FILTERS));
-        let mut result = room(outputs * filters);
+        let mut result = Vec::with_capacity(outputs * filters);
         let target = Shared(result.as_mut_ptr());
         let arch = pulp::Arch::new();
         each(blocks * parts, |task| {

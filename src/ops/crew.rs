@@ -3,7 +3,8 @@
 //! A forward pass of one picture is fifty loops of half a millisecond. Between two of them rayon's
 //! threads fall asleep, and to wake one takes a tenth of that; and the thread that begins a loop would
 //! sleep while others do it. Here it works too, and the others, which are rayon's, look for the next
-//! loop a while before they go.
+//! loop a while before they go. All loops of a network are such: a loop of rayon's between them would
+//! wake one thread more than there are processors.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -15,13 +16,13 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 /// So long a helper looks for the next loop.
-const PATIENCE: Duration = Duration::from_micros(200);
+const PATIENCE: Duration = Duration::from_millis(1);
 /// So long a helper helps, before it looks what else rayon has to do.
-const SHIFT: Duration = Duration::from_millis(20);
-/// Looks, of some tens of nanoseconds each, before a helper lets others by.
+const SHIFT: Duration = Duration::from_secs(1);
+/// Looks, of some tens of nanoseconds each, before a waiting thread lets others by.
 const LOOKS: usize = 64;
-/// Tries, of some tens of nanoseconds each, before one sleeps until the helpers are done.
-const TRIES: usize = 1 << 14;
+/// So often the owner lets others by before it sleeps until the helpers are done.
+const TURNS: usize = 256;
 
 thread_local! {
     /// For the loops that this thread begins; none while it is at one.
@@ -111,6 +112,10 @@ impl Crew {
 
     /// The panic of a task, if one did.
     fn each(self: &Arc<Self>, count: usize, task: &(dyn Fn(usize) + Sync), helpers: usize) -> Option<Panic> {
+        for _ in self.helpers.load(Ordering::Relaxed)..helpers {
+            let (crew, at) = (self.clone(), self.helpers.fetch_add(1, Ordering::Relaxed) + 1);
+            rayon::spawn(move || crew.help(at));
+        }
         // SAFETY: only the lifetime changes. `taken` waits until nobody is at the loop, and nothing
         // before it unwinds.
         let task =
@@ -121,10 +126,6 @@ impl Crew {
         let this = Loop { task, parts: parts.collect(), panic: Mutex::new(None) };
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = Some(this);
         self.begun.fetch_add(1, Ordering::Release);
-        for _ in self.helpers.load(Ordering::Relaxed)..helpers {
-            let (crew, at) = (self.clone(), self.helpers.fetch_add(1, Ordering::Relaxed) + 1);
-            rayon::spawn(move || crew.help(at));
-        }
         if let Some(this) = &*self.now.read().unwrap_or_else(PoisonError::into_inner) {
             this.work(0);
         }
@@ -133,11 +134,15 @@ impl Crew {
 
     /// The loop, when nobody is at it any more.
     fn taken(&self) -> Option<Loop> {
-        for _ in 0..TRIES {
-            match self.now.try_write() {
-                Ok(mut now) => return now.take(),
-                Err(_) => spin_loop(),
+        for _ in 0..TURNS {
+            for _ in 0..LOOKS {
+                match self.now.try_write() {
+                    Ok(mut now) => return now.take(),
+                    Err(_) => spin_loop(),
+                }
             }
+            // It may be a helper who waits for this processor.
+            thread::yield_now();
         }
         self.now.write().unwrap_or_else(PoisonError::into_inner).take()
     }

@@ -6,7 +6,6 @@ use std::ops::{Deref, Range};
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 
 use super::crew::{all, each_piece};
-use super::scratch::room;
 
 /// The values of a contiguous tensor of `f32`, in a forward pass.
 pub(crate) fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -62,7 +61,7 @@ pub(crate) fn made<I: ExactSizeIterator<Item = f32>>(
     chunk: usize,
     values: impl Fn(usize, Range<usize>) -> I + Sync,
 ) -> Vec<f32> {
-    let mut made = room(count);
+    let mut made = Vec::with_capacity(count);
     each_piece(&mut made.spare_capacity_mut()[..count], chunk, |at, part| {
         let start = at * chunk;
         let values = values(at, start..start + part.len());
@@ -83,7 +82,7 @@ pub(crate) fn made_by_channel<T: Send, I: ExactSizeIterator<Item = f32>, F: Fn(R
     of: impl Fn(usize) -> (T, F) + Sync,
 ) -> (Vec<f32>, Vec<T>) {
     assert!(count.is_multiple_of((channels * pixels).max(1)), "whole maps of every channel");
-    let mut made = room(count);
+    let mut made = Vec::with_capacity(count);
     let target = Shared(made.as_mut_ptr());
     let of_channel = |channel| {
         let (found, values) = of(channel);

@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::crew::each;
-use super::scratch::room;
 use super::slices::Shared;
 
 /// Columns of a task.
@@ -14,7 +13,7 @@ const ROWS: usize = 16;
 /// From `[N, rows, columns]` to `[N, columns, rows]`.
 pub(super) fn turned(x: &[f32], [matrices, rows, columns]: [usize; 3]) -> Vec<f32> {
     assert_eq!(x.len(), matrices * rows * columns);
-    let mut output = room(x.len());
+    let mut output = Vec::with_capacity(x.len());
     let target = Shared(output.as_mut_ptr());
     let parts = columns.div_ceil(COLUMNS);
     each(matrices * parts, |task| {

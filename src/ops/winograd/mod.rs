@@ -14,7 +14,7 @@ use super::Conv;
 use super::after::Epilogue;
 use super::crew::each;
 use super::products::{LANES, Products, blocks, part, part_of_filters, parts};
-use super::scratch::{room, with_buffers};
+use super::scratch::with_buffers;
 use super::slices::Shared;
 use transform::{KernelsSeen, Made, PLACES, Seen, Sizes, apart};
 
@@ -42,7 +42,7 @@ impl Transformed {
     /// Of `[filters, channels, 3, 3]`; if they are turned, of `[channels, filters, 3, 3]` from the last
     /// pixel to the first.
     pub(super) fn of(kernels: &[f32], [filters, channels]: [usize; 2], turned: bool) -> Transformed {
-        let mut values = room(PLACES * channels * filters);
+        let mut values = Vec::with_capacity(PLACES * channels * filters);
         let target = Shared(values.as_mut_ptr());
         let arch = pulp::Arch::new();
         let parts = channels.div_ceil(CHANNELS);
@@ -64,7 +64,7 @@ impl Transformed {
         let all = pictures * sizes.each();
         let blocks = blocks(all, if channels + filters <= FEW { SQUARES / 2 } else { SQUARES });
         let parts = parts(blocks).min(filters.div_ceil(FEWEST));
-        let mut result = room(pictures * filters * outside);
+        let mut result = Vec::with_capacity(pictures * filters * outside);
         let target = Shared(result.as_mut_ptr());
         let arch = pulp::Arch::new();
         each(blocks * parts, |task| {
