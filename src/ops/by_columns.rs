@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use pulp::NullaryFnOnce;
+
 use super::Conv;
 use super::after::Epilogue;
 use super::channels_last::Maps;
@@ -11,7 +13,6 @@ use super::crew::{each_of, each_piece};
 use super::scratch::with_buffers;
 use super::slices::{Shared, made};
 use super::windows::Windows;
-use pulp::NullaryFnOnce;
 
 /// Columns of a tile take about this many numbers, half of a common second-level cache.
 const TILE: usize = 1 << 17;

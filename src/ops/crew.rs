@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
+use super::slices::Shared;
+
 /// So long a helper looks for the next loop.
 const PATIENCE: Duration = Duration::from_millis(1);
 /// So long a helper helps, before it looks what else rayon has to do.
@@ -45,7 +47,7 @@ pub(super) fn each(count: usize, task: impl Fn(usize) + Sync) {
 
 /// The same with pieces of a slice: all of one size, but for the last.
 pub(crate) fn each_piece<T: Send>(values: &mut [T], size: usize, task: impl Fn(usize, &mut [T]) + Sync) {
-    let (size, count, first) = (size.max(1), values.len(), Sent(values.as_mut_ptr()));
+    let (size, count, first) = (size.max(1), values.len(), Shared(values.as_mut_ptr()));
     each(count.div_ceil(size), |at| {
         let range = at * size..count.min((at + 1) * size);
         // SAFETY: each piece is inside and comes once.
@@ -66,18 +68,6 @@ pub(super) fn all<T: Send>(count: usize, of: impl Fn(usize) -> T + Sync) -> Vec<
     // SAFETY: every place was written.
     unsafe { made.set_len(count) };
     made
-}
-
-/// Tasks have pieces of their own.
-struct Sent<T>(*mut T);
-
-// SAFETY: no two tasks have the same piece.
-unsafe impl<T: Send> Sync for Sent<T> {}
-
-impl<T> Sent<T> {
-    unsafe fn at(&self, offset: usize) -> *mut T {
-        unsafe { self.0.add(offset) }
-    }
 }
 
 type Panic = Box<dyn Any + Send>;

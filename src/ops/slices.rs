@@ -42,15 +42,15 @@ impl<S: Deref<Target = Storage>> Deref for Values<S> {
 }
 
 /// Tasks write to places of their own.
-pub(super) struct Shared(pub(super) *mut f32);
+pub(super) struct Shared<T = f32>(pub(super) *mut T);
 
 // SAFETY: who uses it promises that no two tasks write to one place.
-unsafe impl Sync for Shared {}
+unsafe impl<T: Send> Sync for Shared<T> {}
 
-impl Shared {
+impl<T> Shared<T> {
     /// # Safety
     /// Inside the allocation.
-    pub(super) unsafe fn at(&self, offset: usize) -> *mut f32 {
+    pub(super) unsafe fn at(&self, offset: usize) -> *mut T {
         unsafe { self.0.add(offset) }
     }
 }
@@ -82,7 +82,7 @@ pub(crate) fn made_by_channel<T: Send, I: ExactSizeIterator<Item = f32>, F: Fn(R
     of: impl Fn(usize) -> (T, F) + Sync,
 ) -> (Vec<f32>, Vec<T>) {
     assert!(count.is_multiple_of((channels * pixels).max(1)), "whole maps of every channel");
-    let mut made = Vec::with_capacity(count);
+    let mut made: Vec<f32> = Vec::with_capacity(count);
     let target = Shared(made.as_mut_ptr());
     let of_channel = |channel| {
         let (found, values) = of(channel);

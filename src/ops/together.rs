@@ -85,7 +85,7 @@ impl Windows {
         }
         let (pixels, all, window) = (self.output_pixels(), self.all_pixels(), self.window_pixels());
         let places = self.places();
-        let mut columns = Vec::with_capacity(self.column() * all);
+        let mut columns: Vec<f32> = Vec::with_capacity(self.column() * all);
         let target = Shared(columns.as_mut_ptr());
         each(self.inputs, |channel| {
             for picture in 0..self.pictures {
@@ -116,7 +116,7 @@ impl Windows {
                 (made.as_slice(), [all, 1])
             }
         };
-        let mut output = Vec::with_capacity(self.filters * all);
+        let mut output: Vec<f32> = Vec::with_capacity(self.filters * all);
         let target = Shared(output.as_mut_ptr());
         let (whole, each) = epilogue.parted();
         each_of(&tasks(self.filters, self.pictures, all), |(block, pictures)| {
