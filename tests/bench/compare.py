@@ -1,13 +1,13 @@
 """Headstart's speed and memory beside Keras's, PyTorch's, ONNX Runtime's and candle's own operations', in one run.
 
-    python3 tests/bench/compare.py [ROUNDS] [--only TEXT] [--photographs FOLDER] [--growth | --gpu]
+    python3 tests/bench/compare.py [ROUNDS] [--only PATTERN] [--photographs FOLDER] [--growth | --gpu]
 
 Makes a Python environment of its own in ~/.cache/headstart, builds what is measured, and prints a table of
 medians, with the ratios to the others and their spread; raw numbers go to tests/bench/results. Everything
 has two threads, or HEADSTART_BENCH_THREADS, and a process of its own. A benchmark, not a test: run it on an idle
 machine. With --photographs, also what a folder of classes takes to be decoded and trained on; with --growth, how
 a forward pass grows with the batch and the side, and nothing else; with --gpu, Headstart and PyTorch alone, on the
-first NVIDIA GPU.
+first NVIDIA GPU. What --only measures takes its old place among the raw numbers, if they are of the same machine.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -314,7 +315,7 @@ def main():
         os.environ["HEADSTART_BENCH_PHOTOGRAPHS"] = str(folder)
         tasks += PHOTOGRAPHS
     if "--growth" in arguments:
-        tasks, result = GROWTH, "growth.json"
+        tasks, result = GROWTH, f"growth-{THREADS}.json"
     if "--gpu" in arguments:
         os.environ[DEVICE] = "cuda:0"
         tasks, features, result = TASKS, ["--features", "cuda"], "gpu.json"
@@ -325,19 +326,26 @@ def main():
         shutil.copy(TARGET / "release" / "examples" / "speed", CANDLE)
     run([*build, "speed", "--example", "pictures", *features])
     run(["cargo", "build", "--release", "-p", "headstart-kernel", "--bins"])
-    machine = {"processor": processor(), "threads": THREADS, "rounds": rounds}
-    results = {}
+    machine = {"processor": processor(), "threads": THREADS}
+    target = HERE / "results" / result
+    kept = {"machine": machine, "seconds and MB": {}}
+    if only and target.exists():
+        kept = json.loads(target.read_text())
     print(f"{'median seconds':46}{'headstart':>10}  and of it, others' (lowest to highest ratio); peak MB")
     for task in tasks:
         title = " ".join(str(part) for part in task[:2]) + f", {task[2]} at {task[3]}"
-        if only not in title:
+        if not re.search(only, title):
             continue
         of = contenders(python, task)
         rows = {kind: [] for kind in of}
+        if task in PROGRAMS:
+            # What they read from a disk is in memory then, as it is for all others.
+            for once in of.values():
+                once()
         for _ in range(rounds):
             for kind, once in of.items():
                 rows[kind].append(once())
-        results[title] = rows
+        kept["seconds and MB"][title] = rows
         ours = [seconds for seconds, _ in rows["headstart"]]
         line = f"{title:46}{statistics.median(ours):10.3f}"
         for kind in list(rows)[1:]:
@@ -348,9 +356,8 @@ def main():
         memory = {kind: max(peak for _, peak in values) for kind, values in rows.items()}
         print(line + "; " + ", ".join(f"{peak:.0f}" for peak in memory.values()), flush=True)
         # After each, since the whole takes an hour.
-        if not only:
-            text = json.dumps({"machine": machine, "seconds and MB": results}, indent=1)
-            (HERE / "results" / result).write_text(text + "\n")
+        if kept["machine"] == machine:
+            target.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":
