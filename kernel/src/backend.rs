@@ -1,9 +1,15 @@
 //! What computes: the CPU, or a GPU, for which the prelude is compiled once more.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::toolchain::{on_path, output};
+use crate::toolchain::{before, on_path, output, with_standard_library};
+
+const LOADER_VARIABLE: &str = "LD_LIBRARY_PATH";
+/// What to do about libraries that are missing.
+pub const LIBRARIES_REMEDY: &str =
+    "install what they belong to (libcuda is the driver's), or add their folder to LD_LIBRARY_PATH";
 
 /// The newest CUDA of which candle's bindings know; they take a later one for it.
 const NEWEST_CUDA: (u32, u32) = (13, 4);
@@ -58,6 +64,28 @@ impl Backend {
         let toolkit = (self.cuda || self.cudnn).then(toolkit)?.ok()?;
         let home = toolkit.nvcc.canonicalize().ok()?.parent()?.parent()?.to_owned();
         ["lib64", "lib"].map(|name| home.join(name)).into_iter().find(|path| path.is_dir())
+    }
+
+    /// Where the loader is to look for libraries first, and the variable that tells it.
+    pub fn search_path(self) -> Option<(&'static str, OsString)> {
+        let path = std::env::var_os(LOADER_VARIABLE);
+        let path = match self.libraries() {
+            Some(libraries) => before(libraries, path),
+            None => path,
+        };
+        Some((LOADER_VARIABLE, with_standard_library(path)?))
+    }
+
+    /// Says which libraries a prelude needs that the loader does not find.
+    pub fn missing_libraries(self, prelude: &Path) -> Option<String> {
+        let mut ldd = Command::new("ldd");
+        ldd.arg(prelude);
+        let said = output(ldd.envs(self.search_path())).ok()?;
+        let names: Vec<_> =
+            said.lines().filter_map(|line| line.trim().strip_suffix(" => not found")).collect();
+        (!names.is_empty()).then(|| {
+            format!("{} needs what the system does not find: {}", prelude.display(), names.join(", "))
+        })
     }
 
     /// Makes cargo compile the prelude for it.
@@ -126,6 +154,25 @@ mod tests {
         assert_eq!(release("Cuda compilation tools, release 13.0, V13.0.48"), Some((13, 0)));
         assert_eq!(release("| Driver Version: 550.54   CUDA Version: 12.4     |"), Some((12, 4)));
         assert_eq!(release("nothing"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn missing_libraries_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let build = |name: &str, needed: &[&str]| {
+            let library = folder.path().join(format!("lib{name}.so"));
+            let mut cc = Command::new("cc");
+            cc.args(["-shared", "-x", "c", "/dev/null", "-Wl,--no-as-needed", "-L"]).arg(folder.path());
+            output(cc.args(needed).arg("-o").arg(&library)).unwrap();
+            library
+        };
+        let gone = build("gone", &[]);
+        let needs = build("needs", &["-lgone"]);
+        assert_eq!(Backend::default().missing_libraries(&gone), None);
+        std::fs::remove_file(gone).unwrap();
+        let said = Backend::default().missing_libraries(&needs).unwrap();
+        assert!(said.ends_with("libneeds.so needs what the system does not find: libgone.so"), "{said}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::backend::{Backend, has_nvidia_card, release, toolkit};
+use crate::backend::{Backend, LIBRARIES_REMEDY, has_nvidia_card, release, toolkit};
 use crate::template::{Template, cache};
 use crate::toolchain::on_path;
 use crate::{install, toolchain};
@@ -114,12 +114,13 @@ fn writable_cache() -> Finding {
 fn prelude() -> Finding {
     let template = Template::expected(Backend::default())
         .map_err(|problem| fatal(problem, "set HEADSTART_SOURCE to a checkout of headstart"))?;
-    match template.is_whole() {
-        true => Ok(template.path().display().to_string()),
-        false => Err(minor(
+    match (template.is_whole(), template.missing_libraries()) {
+        (false, _) => Err(minor(
             "not compiled for these sources and this compiler; the first start will take minutes",
             "headstart install",
         )),
+        (true, Some(missing)) => Err(fatal(missing, LIBRARIES_REMEDY)),
+        (true, None) => Ok(template.path().display().to_string()),
     }
 }
 
@@ -222,8 +223,9 @@ fn cudnn() -> Finding {
 fn cuda_prelude() -> Finding {
     let template = Template::expected(Backend::CUDA)
         .map_err(|problem| minor(problem, "set HEADSTART_SOURCE to a checkout of headstart"))?;
-    match template.is_whole() {
-        true => Ok(template.path().display().to_string()),
-        false => Err(minor("not compiled for the GPU", "headstart install --cuda")),
+    match (template.is_whole(), template.missing_libraries()) {
+        (false, _) => Err(minor("not compiled for the GPU", "headstart install --cuda")),
+        (true, Some(missing)) => Err(minor(missing, LIBRARIES_REMEDY)),
+        (true, None) => Ok(template.path().display().to_string()),
     }
 }

@@ -16,7 +16,7 @@ use headstart_frame::{CHECKPOINTS_VARIABLE, ENVIRONMENT_VARIABLE, LIBRARY_VARIAB
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, LIBRARIES_REMEDY};
 use crate::cell::lend_last_place;
 use crate::complete::{Completions, insertion};
 use crate::errors::{cell_line, without_colours};
@@ -35,7 +35,6 @@ const USE_PRELUDE: &str = "use headstart::prelude::*;\nuse headstart::display::S
 /// made with it as no more than its `Debug`.
 const ALLOW_QUESTION_MARK: &str = "headstart::check_interrupt()?;";
 const FIRST_LOOK: &str = "Tensor::zeros(1, DType::F32, &device())?.";
-const LOADER_VARIABLE: &str = "LD_LIBRARY_PATH";
 /// How often candle's threads look for work before they sleep.
 const SPINNING_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
 /// How often a cell that waits for input looks whether it is to stop.
@@ -113,12 +112,8 @@ impl Engine {
                 std::env::set_var(toolchain::SOURCES_VARIABLE, template.library_sources());
                 kept::set_up(template);
             }
-            let mut path = std::env::var_os(LOADER_VARIABLE);
-            if let Some(libraries) = backend.libraries() {
-                path = toolchain::before(libraries, path);
-            }
-            if let Some(path) = toolchain::with_standard_library(path) {
-                std::env::set_var(LOADER_VARIABLE, path);
+            if let Some((variable, path)) = backend.search_path() {
+                std::env::set_var(variable, path);
             }
         }
         let (requests, queue) = unbounded();
@@ -272,7 +267,11 @@ fn load(
         while let Ok(Event::Output(Output::Stderr(said))) = heard.try_recv() {
             text += &format!("\n{}", said.trim_end());
         }
-        return Err(text + "\nhint: `headstart doctor` looks at all that a kernel needs");
+        let hint = match template.missing_libraries() {
+            Some(missing) => format!("{missing}\nhint: {LIBRARIES_REMEDY}"),
+            None => "hint: `headstart doctor` looks at all that a kernel needs".to_owned(),
+        };
+        return Err(format!("{text}\n{hint}"));
     }
     session.keep(&template);
     if !cells.is_busy() {

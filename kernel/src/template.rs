@@ -145,6 +145,11 @@ impl Template {
         self.path.join("deps").join(library_file())
     }
 
+    /// Says what the prelude is linked with and the system does not find.
+    pub fn missing_libraries(&self) -> Option<String> {
+        self.backend.missing_libraries(&self.library())
+    }
+
     /// The evcxr commands that make a cell see the prelude.
     pub fn load_commands(&self) -> String {
         let deps = self.path.join("deps");
