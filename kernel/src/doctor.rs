@@ -112,15 +112,27 @@ fn writable_cache() -> Finding {
 }
 
 fn prelude() -> Finding {
-    let template = Template::expected(Backend::default())
-        .map_err(|problem| fatal(problem, "set HEADSTART_SOURCE to a checkout of headstart"))?;
-    match (template.is_whole(), template.missing_libraries()) {
-        (false, _) => Err(minor(
-            "not compiled for these sources and this compiler; the first start will take minutes",
-            "headstart install",
-        )),
-        (true, Some(missing)) => Err(fatal(missing, LIBRARIES_REMEDY)),
-        (true, None) => Ok(template.path().display().to_string()),
+    let not_compiled = minor(
+        "not compiled for these sources and this compiler; the first start will take minutes",
+        "headstart install",
+    );
+    compiled(Backend::default(), fatal, not_compiled)
+}
+
+/// A prelude that can be loaded; `complain` says how bad it is if it cannot.
+fn compiled(
+    backend: Backend,
+    complain: fn(String, &'static str) -> Complaint,
+    not_compiled: Complaint,
+) -> Finding {
+    let template = Template::expected(backend)
+        .map_err(|problem| complain(problem, "set HEADSTART_SOURCE to a checkout of headstart"))?;
+    if !template.is_whole() {
+        return Err(not_compiled);
+    }
+    match template.missing_libraries() {
+        Some(missing) => Err(complain(missing, LIBRARIES_REMEDY)),
+        None => Ok(template.path().display().to_string()),
     }
 }
 
@@ -221,11 +233,5 @@ fn cudnn() -> Finding {
 }
 
 fn cuda_prelude() -> Finding {
-    let template = Template::expected(Backend::CUDA)
-        .map_err(|problem| minor(problem, "set HEADSTART_SOURCE to a checkout of headstart"))?;
-    match (template.is_whole(), template.missing_libraries()) {
-        (false, _) => Err(minor("not compiled for the GPU", "headstart install --cuda")),
-        (true, Some(missing)) => Err(minor(missing, LIBRARIES_REMEDY)),
-        (true, None) => Ok(template.path().display().to_string()),
-    }
+    compiled(Backend::CUDA, minor, minor("not compiled for the GPU", "headstart install --cuda"))
 }
