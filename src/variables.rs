@@ -77,12 +77,20 @@ pub fn create_variable_store() -> *mut VariableStore {
     Box::into_raw(Box::default())
 }
 
-/// Runs a cell, and says so if it panics.
+/// Runs a cell that takes variables, and says so if it panics.
 #[inline] // or rustc makes an object of its own of it
 pub fn run_cell<R>(cell: impl FnOnce() -> R) {
     let mut cell = Some(cell);
     run(&mut || {
         cell.take().map(|cell| cell());
+    });
+}
+
+/// As [`run_cell`], for a cell that takes none: it can do with a reference, and compiles nothing of this.
+#[inline(never)] // cells share it
+pub fn run_alone<R>(cell: &mut dyn FnMut() -> R) {
+    run(&mut || {
+        cell();
     });
 }
 

@@ -4,7 +4,7 @@
 //! not be called: a cell of the same types compiles little but its own.
 
 use headstart::prelude::*;
-use headstart::variables::{EvcxrUserCodeError, VariableStore};
+use headstart::variables::{EvcxrUserCodeError, VariableStore, run_alone};
 
 /// Does with a variable what a cell does.
 fn keep<T: 'static>(store: &mut VariableStore) {
@@ -39,6 +39,8 @@ pub static VARIABLES: &[fn(&mut VariableStore)] = &[
     keep::<ImageDataGenerator>,
     keep::<ConfusionMatrix>,
 ];
+
+pub static RUN: fn(&mut dyn FnMut() -> Result<(), EvcxrUserCodeError>) = run_alone;
 
 pub fn the_program() -> Result<History, EvcxrUserCodeError> {
     let x = random_uniform((4, 3, 224, 224), 0.0, 1.0)?;

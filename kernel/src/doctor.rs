@@ -86,11 +86,14 @@ fn library_sources() -> Finding {
 }
 
 fn linker() -> Finding {
-    if on_path("cc").is_none() {
+    let Some(cc) = on_path("cc") else {
         return Err(fatal(
             "there is no cc",
             "install a C compiler: apt install gcc, or xcode-select --install",
         ));
+    };
+    if toolchain::HAS_LINKER {
+        return Ok(format!("{}, with rustc's lld", cc.display()));
     }
     match on_path("mold").or_else(|| on_path("lld")) {
         Some(path) => Ok(path.display().to_string()),

@@ -31,6 +31,9 @@ use crate::{kept, relay, timing, toolchain};
 /// Run in each new process of cells, before the first.
 const BEGIN: &str = "headstart::start();";
 const USE_PRELUDE: &str = "use headstart::prelude::*;\nuse headstart::display::ShowDebug as _;";
+/// evcxr prefers mold, which it has loaded into every program that a cell needs: that takes longer than
+/// rustc's own linker.
+const LINKER: &str = if toolchain::HAS_LINKER { ":linker system\n" } else { "" };
 /// Until a cell has used `?`, evcxr tries each without it first, and then shows a value that was
 /// made with it as no more than its `Debug`.
 const ALLOW_QUESTION_MARK: &str = "headstart::check_interrupt()?;";
@@ -255,7 +258,7 @@ fn load(
         .name("listener".into())
         .spawn(move || listen(&outputs.stdout, &outputs.stderr, &commands))
         .map_err(|error| error.to_string())?;
-    let load = format!("{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands());
+    let load = format!("{LINKER}{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands());
     let (folder, checkpoints) = (session.path().to_owned(), session.checkpoints());
     let mut loaded = Loaded { context, listener, load, gone: Gone::default(), folder, checkpoints };
     let (events, mut heard) = unbounded_channel();

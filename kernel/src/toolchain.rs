@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 
 /// By which rust-analyzer is told where the standard library's sources are.
 pub const SOURCES_VARIABLE: &str = "RUST_SRC_PATH";
+/// Whether rustc links by an lld that it brings.
+pub const HAS_LINKER: bool = cfg!(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"));
 
 /// What the compiler says of itself.
 struct Compiler {

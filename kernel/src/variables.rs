@@ -25,12 +25,21 @@ const ERROR: &str = r#"
 "#;
 const OUR_ERROR: &str = "\nuse headstart::variables::EvcxrUserCodeError;";
 
-/// How evcxr runs a cell's code.
-const CATCH: (&str, &str) = (
-    "\nmatch std::panic::catch_unwind(\n  std::panic::AssertUnwindSafe(||{",
-    "\n})) { \n  Ok(_) => {}\n  Err(_) => {\n    println!(\"EVCXR_PANIC_NOTIFICATION\");\n}}",
-);
-const OUR_CATCH: (&str, &str) = ("\nheadstart::variables::run_cell(\n||{", "\n});");
+/// How evcxr runs a cell's code: in one closure for panics, and in another for `?`.
+const CATCH: [&str; 2] = [
+    "\nmatch std::panic::catch_unwind(\n  std::panic::AssertUnwindSafe(||{\n\
+     let _ = (|| -> std::result::Result<(), EvcxrUserCodeError> {",
+    "\nOk(())})();\n})) { \n  Ok(_) => {}\n  Err(_) => {\n    println!(\"EVCXR_PANIC_NOTIFICATION\");\n}}",
+];
+const OUR_CATCH: [&str; 2] = [
+    "\nheadstart::variables::run_cell(\n|| -> std::result::Result<(), EvcxrUserCodeError> {",
+    "\nOk(())\n});",
+];
+/// Where no variable is taken, the code need not own any.
+const OUR_CATCH_ALONE: [&str; 2] = [
+    "\nheadstart::variables::run_alone(\n&mut || -> std::result::Result<(), EvcxrUserCodeError> {",
+    OUR_CATCH[1],
+];
 
 const CHECK: &str = "check_variable::<";
 const TAKE: &str = "take_variable::<";
@@ -50,13 +59,14 @@ pub fn with_compiled_store(source: &str) -> Option<String> {
 /// A cell that evcxr compiles for its errors alone catches nothing.
 fn with_compiled_catch(cell: &str) -> Option<String> {
     let parts = || {
-        let (before, rest) = cell.split_once(CATCH.0)?;
-        let (code, after) = rest.rsplit_once(CATCH.1)?;
+        let (before, rest) = cell.split_once(CATCH[0])?;
+        let (code, after) = rest.rsplit_once(CATCH[1])?;
         Some((before, code, after))
     };
     let Some((before, code, after)) = parts() else { return Some(cell.to_owned()) };
-    let [begin, end] =
-        [(CATCH.0, OUR_CATCH.0), (CATCH.1, OUR_CATCH.1)].map(|(text, ours)| in_place_of(text, ours));
+    let takes = |line: &str| use_of_variable(line).is_some_and(|(use_, _)| use_ == TAKE);
+    let ours = if before.lines().any(takes) { OUR_CATCH } else { OUR_CATCH_ALONE };
+    let [begin, end] = [0, 1].map(|at| in_place_of(CATCH[at], ours[at]));
     Some([before, &begin?, code, &end?, after].concat())
 }
 
@@ -101,7 +111,7 @@ mod tests {
     fn all_but_the_store_stays_where_it_was() {
         let store =
             "// A store.\n\npub struct VariableStore {\n    a: u8,\n}\npub fn create_variable_store() {}\n}";
-        let (catch, caught) = CATCH;
+        let [catch, caught] = CATCH;
         let source =
             format!("use a::b;{ERROR}{BEGIN}{store}{AFTER}fn run() {{{catch}\n    é();{caught}\nend\n}}\n");
         let changed = with_compiled_store(&source).unwrap();
@@ -114,7 +124,18 @@ mod tests {
         let lines: Vec<_> = changed.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
         assert_eq!(lines[..3], ["use a::b;", OUR_ERROR.trim(), OURS.trim()]);
         assert_eq!(lines[3], AFTER.trim());
-        assert_eq!(lines[4..].concat(), "fn run() {headstart::variables::run_cell(||{    é();});end}");
+        let [begin, end] = OUR_CATCH_ALONE.map(|ours| ours.replace('\n', ""));
+        assert_eq!(lines[4..].concat(), format!("fn run() {{{begin}    é();{end}end}}"));
+    }
+
+    #[test]
+    fn only_a_cell_that_takes_variables_owns_them() {
+        let [catch, caught] = CATCH;
+        let take = "let a = evcxr_variable_store.take_variable::<u8>(stringify!(a));";
+        for (before, ours) in [("", OUR_CATCH_ALONE), (take, OUR_CATCH)] {
+            let changed = with_compiled_catch(&format!("{before}{catch}\nf();{caught}")).unwrap();
+            assert!(ours.iter().all(|ours| changed.contains(ours)), "{changed}");
+        }
     }
 
     #[test]

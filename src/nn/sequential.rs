@@ -16,6 +16,7 @@ pub struct Sequential {
 impl Sequential {
     /// No layers yet. The first to be added says what it takes: a model does, and [`Input`] does
     /// nothing else.
+    #[inline(never)] // or each cell compiles what a vector is
     pub fn new() -> Sequential {
         Sequential::default()
     }
@@ -34,7 +35,7 @@ impl Sequential {
     /// # Errors
     /// [`Error::Argument`] if the first does not say what it takes, [`Error::Shape`] if a layer cannot
     /// take what the one before it gives.
-    pub fn build(self) -> Result<Model> {
+    pub fn build(&self) -> Result<Model> {
         let mut layers = self.layers.iter().map(LayerSpec::as_build).peekable();
         let Some(shape) = layers.peek().and_then(|first| first.input_shape()) else {
             return Err(Error::Argument {
@@ -93,7 +94,7 @@ impl Build for Input {
 #[macro_export]
 macro_rules! sequential {
     ($($layer:expr),+ $(,)?) => {{
-        let mut layers = $crate::nn::Sequential::new();
+        let mut layers = $crate::prelude::Sequential::new();
         $(layers.add($layer);)+
         layers.build()
     }};
