@@ -26,7 +26,7 @@ use crate::listen::{Heard, Listen, listen};
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
 use crate::session::{self, Session};
 use crate::template::Template;
-use crate::{kept, relay, timing, toolchain};
+use crate::{certificates, kept, relay, timing, toolchain};
 
 /// Run in each new process of cells, before the first.
 const BEGIN: &str = "headstart::start();";
@@ -258,7 +258,8 @@ fn load(
         .name("listener".into())
         .spawn(move || listen(&outputs.stdout, &outputs.stderr, &commands))
         .map_err(|error| error.to_string())?;
-    let load = format!("{LINKER}{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands());
+    let commands = [LINKER, &certificates::without(), &template.load_commands()].concat();
+    let load = format!("{commands}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}");
     let (folder, checkpoints) = (session.path().to_owned(), session.checkpoints());
     let mut loaded = Loaded { context, listener, load, gone: Gone::default(), folder, checkpoints };
     let (events, mut heard) = unbounded_channel();
@@ -292,6 +293,9 @@ impl Loaded {
         let mut callbacks = EvalCallbacks {
             input_reader: &|asked| read_input(cells, events, asked.prompt, asked.is_password),
         };
+        if let Some(command) = certificates::for_cell(code) {
+            let _ = self.context.execute(&command);
+        }
         let begin = SystemTime::now();
         // The `&` is not the user's: where an error shows the line, there is a space.
         let [sent, marked] = lend_last_place(code);

@@ -2,6 +2,7 @@
 
 mod backend;
 mod cell;
+mod certificates;
 mod complete;
 mod dispatch;
 mod doctor;

@@ -166,6 +166,16 @@ def test_evcxrs_commands_work(kernel):
     assert kernel.ok("Tensor::zeros(2, DType::F32, &device())?.dims()") == "[2]"
 
 
+def test_a_crate_that_a_cell_asks_for_is_built_with_the_systems_certificates(kernel, tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "Cargo.toml").write_text('[package]\nname = "asked"\nversion = "1.0.0"\nedition = "2024"\n')
+    tell = 'println!("cargo::rustc-env=FOUND={}", std::env::var("SSL_CERT_FILE").unwrap_or_default());'
+    (tmp_path / "build.rs").write_text(f"fn main() {{ {tell} }}")
+    (tmp_path / "src" / "lib.rs").write_text('pub const FOUND: &str = env!("FOUND");')
+    kernel.ok(f':dep asked = {{ path = "{tmp_path}" }}')
+    assert kernel.ok("asked::FOUND") != '"/dev/null"'
+
+
 def test_completion_and_inspection_show_the_preludes_signatures(kernel):
     kernel.ok("let t = Tensor::zeros((2, 3), DType::F32, &device())?;")
     matches = kernel.client.complete("t.su", 4, reply=True, timeout=30)["content"]["matches"]
