@@ -72,9 +72,13 @@ impl VariableStore {
     }
 }
 
-/// A store that nobody owns: evcxr hands it from cell to cell.
-pub fn create_variable_store() -> *mut VariableStore {
-    Box::into_raw(Box::default())
+/// The store that evcxr hands from cell to cell; the first cell gets null, and a new one here.
+///
+/// # Safety
+/// It is null, or was made here and nobody else holds it.
+pub unsafe fn variable_store(store: *mut VariableStore) -> &'static mut VariableStore {
+    // SAFETY: the caller's promise.
+    unsafe { store.as_mut() }.unwrap_or_else(|| Box::leak(Box::default()))
 }
 
 /// Runs a cell that takes variables, and says so if it panics.
@@ -86,11 +90,11 @@ pub fn run_cell<R>(cell: impl FnOnce() -> R) {
     });
 }
 
-/// As [`run_cell`], for a cell that takes none: it can do with a reference, and compiles nothing of this.
+/// As [`run_cell`], for a cell that takes none: nothing of this is compiled in it.
 #[inline(never)] // cells share it
-pub fn run_alone<R>(cell: &mut dyn FnMut() -> R) {
+pub fn run_alone<R>(store: &mut VariableStore, cell: fn(&mut VariableStore) -> R) {
     run(&mut || {
-        cell();
+        cell(store);
     });
 }
 

@@ -40,7 +40,9 @@ pub static VARIABLES: &[fn(&mut VariableStore)] = &[
     keep::<ConfusionMatrix>,
 ];
 
-pub static RUN: fn(&mut dyn FnMut() -> Result<(), EvcxrUserCodeError>) = run_alone;
+type Cell = fn(&mut VariableStore) -> Result<(), EvcxrUserCodeError>;
+
+pub static RUN: fn(&mut VariableStore, Cell) = run_alone;
 
 pub fn the_program() -> Result<History, EvcxrUserCodeError> {
     let x = random_uniform((4, 3, 224, 224), 0.0, 1.0)?;

@@ -25,6 +25,13 @@ const ERROR: &str = r#"
 "#;
 const OUR_ERROR: &str = "\nuse headstart::variables::EvcxrUserCodeError;";
 
+/// How a cell comes by the store.
+const STORE: &str = "\nif evcxr_variable_store.is_null() {\n  \
+     evcxr_variable_store = evcxr_internal_runtime::create_variable_store();\n}\n\
+     let evcxr_variable_store = unsafe {&mut *evcxr_variable_store};";
+const OUR_STORE: &str =
+    "\nlet evcxr_variable_store = unsafe { headstart::variables::variable_store(evcxr_variable_store) };";
+
 /// How evcxr runs a cell's code: in one closure for panics, and in another for `?`.
 const CATCH: [&str; 2] = [
     "\nmatch std::panic::catch_unwind(\n  std::panic::AssertUnwindSafe(||{\n\
@@ -35,12 +42,11 @@ const OUR_CATCH: [&str; 2] = [
     "\nheadstart::variables::run_cell(\n|| -> std::result::Result<(), EvcxrUserCodeError> {",
     "\nOk(())\n});",
 ];
-/// Where no variable is taken, the code need not own any.
-const OUR_CATCH_ALONE: [&str; 2] = [
-    "\nheadstart::variables::run_alone(\n&mut || -> std::result::Result<(), EvcxrUserCodeError> {",
-    OUR_CATCH[1],
-];
+/// In place of the first, where no variable is taken; `$` is what the code calls the store.
+const OUR_CATCH_ALONE: &str = "\nheadstart::variables::run_alone(evcxr_variable_store,\n\
+     |$| -> std::result::Result<(), EvcxrUserCodeError> {";
 
+const NAME: &str = "evcxr_variable_store";
 const CHECK: &str = "check_variable::<";
 const TAKE: &str = "take_variable::<";
 const PUT: &str = "put_variable::<";
@@ -53,7 +59,9 @@ pub fn with_compiled_store(source: &str) -> Option<String> {
     let (store, after) = rest.rsplit_once(AFTER)?;
     let store = in_place_of(&[BEGIN, store].concat(), OURS)?;
     let before = before.replacen(ERROR, &in_place_of(ERROR, OUR_ERROR)?, 1);
-    Some([&before, &store, AFTER, &with_compiled_catch(&with_named_only(after))?].concat())
+    let (begin, cell) = after.split_once(STORE)?;
+    let cell = with_compiled_catch(&with_named_only(cell))?;
+    Some([&before, &store, AFTER, begin, &in_place_of(STORE, OUR_STORE)?, &cell].concat())
 }
 
 /// A cell that evcxr compiles for its errors alone catches nothing.
@@ -65,9 +73,11 @@ fn with_compiled_catch(cell: &str) -> Option<String> {
     };
     let Some((before, code, after)) = parts() else { return Some(cell.to_owned()) };
     let takes = |line: &str| use_of_variable(line).is_some_and(|(use_, _)| use_ == TAKE);
-    let ours = if before.lines().any(takes) { OUR_CATCH } else { OUR_CATCH_ALONE };
-    let [begin, end] = [0, 1].map(|at| in_place_of(CATCH[at], ours[at]));
-    Some([before, &begin?, code, &end?, after].concat())
+    let name = if code.contains(NAME) { NAME } else { "_" };
+    let alone = OUR_CATCH_ALONE.replace('$', name);
+    let begin = if before.lines().any(takes) { OUR_CATCH[0] } else { &alone };
+    let (begin, end) = (in_place_of(CATCH[0], begin)?, in_place_of(CATCH[1], OUR_CATCH[1])?);
+    Some([before, &begin, code, &end, after].concat())
 }
 
 /// Ours, with spaces and empty lines up to as many bytes and lines as the text.
@@ -112,8 +122,9 @@ mod tests {
         let store =
             "// A store.\n\npub struct VariableStore {\n    a: u8,\n}\npub fn create_variable_store() {}\n}";
         let [catch, caught] = CATCH;
-        let source =
-            format!("use a::b;{ERROR}{BEGIN}{store}{AFTER}fn run() {{{catch}\n    é();{caught}\nend\n}}\n");
+        let source = format!(
+            "use a::b;{ERROR}{BEGIN}{store}{AFTER}fn run() {{{STORE}{catch}\n    é();{caught}\nend\n}}\n"
+        );
         let changed = with_compiled_store(&source).unwrap();
         assert_eq!(changed.len(), source.len());
         assert_eq!(changed.lines().count(), source.lines().count());
@@ -124,18 +135,22 @@ mod tests {
         let lines: Vec<_> = changed.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
         assert_eq!(lines[..3], ["use a::b;", OUR_ERROR.trim(), OURS.trim()]);
         assert_eq!(lines[3], AFTER.trim());
-        let [begin, end] = OUR_CATCH_ALONE.map(|ours| ours.replace('\n', ""));
-        assert_eq!(lines[4..].concat(), format!("fn run() {{{begin}    é();{end}end}}"));
+        let expected =
+            ["fn run() {", OUR_STORE, &OUR_CATCH_ALONE.replace('$', "_"), "    é();", OUR_CATCH[1], "end}"];
+        assert_eq!(lines[4..].concat(), expected.concat().replace('\n', ""));
     }
 
     #[test]
     fn only_a_cell_that_takes_variables_owns_them() {
         let [catch, caught] = CATCH;
-        let take = "let a = evcxr_variable_store.take_variable::<u8>(stringify!(a));";
-        for (before, ours) in [("", OUR_CATCH_ALONE), (take, OUR_CATCH)] {
-            let changed = with_compiled_catch(&format!("{before}{catch}\nf();{caught}")).unwrap();
-            assert!(ours.iter().all(|ours| changed.contains(ours)), "{changed}");
-        }
+        let uses =
+            ["take", "put"].map(|use_| format!("evcxr_variable_store.{use_}_variable::<u8>(stringify!(a));"));
+        let changed =
+            |before: &str, code: &str| with_compiled_catch(&[before, catch, code, caught].concat()).unwrap();
+        let [take, put] = uses.each_ref().map(String::as_str);
+        assert!(changed(take, put).contains(OUR_CATCH[0]));
+        assert!(changed("", put).contains("\n|evcxr_variable_store| ->"));
+        assert!(changed("", "f();").contains("\n|_| ->"));
     }
 
     #[test]
