@@ -7,6 +7,7 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt::{self, Display};
+use std::mem::ManuallyDrop;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -83,11 +84,18 @@ pub unsafe fn variable_store(store: *mut VariableStore) -> &'static mut Variable
 
 /// Runs a cell that takes variables, and says so if it panics.
 #[inline] // or rustc makes an object of its own of it
-pub fn run_cell<R>(cell: impl FnOnce() -> R) {
-    let mut cell = Some(cell);
-    run(&mut || {
-        cell.take().map(|cell| cell());
+pub fn run_cell<R, F: FnOnce() -> R>(cell: F) {
+    let mut cell = ManuallyDrop::new(cell);
+    run_once((&raw mut cell).cast(), |cell| {
+        // SAFETY: this is called once, with the place of the `F` above, which nobody else reads.
+        let cell = unsafe { cell.cast::<F>().read() };
+        cell();
     });
+}
+
+/// A function and what it is called with are less to compile than a closure of any type.
+fn run_once(cell: *mut (), call: fn(*mut ())) {
+    run(&mut || call(cell));
 }
 
 /// As [`run_cell`], for a cell that takes none: nothing of this is compiled in it.
