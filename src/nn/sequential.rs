@@ -94,6 +94,7 @@ impl Build for Input {
 #[macro_export]
 macro_rules! sequential {
     ($($layer:expr),+ $(,)?) => {{
+        // By the prelude, which rustc has read for a cell already.
         let mut layers = $crate::prelude::Sequential::new();
         $(layers.add($layer);)+
         layers.build()
