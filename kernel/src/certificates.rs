@@ -9,14 +9,14 @@ const VARIABLE: &str = "SSL_CERT_FILE";
 const FETCHING: [&str; 4] = [":dep", ":load_config", "extern crate", ".await"];
 
 /// The command by which evcxr's cargo finds no certificates, if it would read some.
-pub fn without() -> String {
-    found().map(|_| command("/dev/null")).unwrap_or_default()
+pub fn without() -> Option<String> {
+    found().map(|_| command("/dev/null"))
 }
 
 /// The command by which it finds them again, if a cell with this code may need them.
 pub fn for_cell(code: &str) -> Option<String> {
     let may_fetch = FETCHING.iter().any(|word| code.contains(word));
-    found().filter(|_| may_fetch).map(|path| command(&path))
+    may_fetch.then(found)?.map(|path| command(&path))
 }
 
 fn command(path: &str) -> String {
@@ -40,8 +40,8 @@ mod tests {
 
     #[test]
     fn cells_that_may_fetch_find_certificates() {
-        let Some(path) = found() else { return assert_eq!(without(), "") };
-        assert_eq!(without(), ":build_env SSL_CERT_FILE=/dev/null\n");
+        let Some(path) = found() else { return assert_eq!(without(), None) };
+        assert_eq!(without().unwrap(), ":build_env SSL_CERT_FILE=/dev/null\n");
         for code in [":dep a = \"1\"", "#[macro_use] extern crate a;", "let b = f().await?;"] {
             assert_eq!(for_cell(code).unwrap(), format!(":build_env SSL_CERT_FILE={path}\n"));
         }

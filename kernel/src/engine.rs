@@ -258,12 +258,15 @@ fn load(
         .name("listener".into())
         .spawn(move || listen(&outputs.stdout, &outputs.stderr, &commands))
         .map_err(|error| error.to_string())?;
-    let commands = [LINKER, &certificates::without(), &template.load_commands()].concat();
-    let load = format!("{commands}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}");
+    let load = format!("{LINKER}{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands());
     let (folder, checkpoints) = (session.path().to_owned(), session.checkpoints());
     let mut loaded = Loaded { context, listener, load, gone: Gone::default(), folder, checkpoints };
     let (events, mut heard) = unbounded_channel();
     let _ = loaded.listener.send(Listen::Begin(events));
+    // Not with what `:clear` repeats: a crate asked for beside it is still to be fetched then.
+    if let Some(command) = certificates::without() {
+        let _ = loaded.context.execute(&command);
+    }
     if let Err(error) = loaded.context.execute(&loaded.load) {
         loaded.hear_out();
         let mut text = describe(&error, &loaded.load, &Gone::default()).plain();

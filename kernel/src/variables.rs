@@ -46,6 +46,7 @@ const OUR_CATCH: [&str; 2] = [
 const OUR_CATCH_ALONE: &str = "\nheadstart::variables::run_alone(evcxr_variable_store,\n\
      |$| -> std::result::Result<(), EvcxrUserCodeError> {";
 
+/// What evcxr calls the store in a cell.
 const NAME: &str = "evcxr_variable_store";
 const CHECK: &str = "check_variable::<";
 const TAKE: &str = "take_variable::<";
@@ -64,7 +65,7 @@ pub fn with_compiled_store(source: &str) -> Option<String> {
     Some([&before, &store, AFTER, begin, &in_place_of(STORE, OUR_STORE)?, &cell].concat())
 }
 
-/// A cell that evcxr compiles for its errors alone catches nothing.
+/// A cell that evcxr compiles for its errors alone catches nothing; one that awaits keeps evcxr's way.
 fn with_compiled_catch(cell: &str) -> Option<String> {
     let parts = || {
         let (before, rest) = cell.split_once(CATCH[0])?;

@@ -172,7 +172,7 @@ def test_a_crate_that_a_cell_asks_for_is_built_with_the_systems_certificates(ker
     tell = 'println!("cargo::rustc-env=FOUND={}", std::env::var("SSL_CERT_FILE").unwrap_or_default());'
     (tmp_path / "build.rs").write_text(f"fn main() {{ {tell} }}")
     (tmp_path / "src" / "lib.rs").write_text('pub const FOUND: &str = env!("FOUND");')
-    kernel.ok(f':dep asked = {{ path = "{tmp_path}" }}')
+    kernel.ok(f':clear\n:dep asked = {{ path = "{tmp_path}" }}')
     assert kernel.ok("asked::FOUND") != '"/dev/null"'
 
 
