@@ -16,6 +16,7 @@ use headstart_frame::{CHECKPOINTS_VARIABLE, ENVIRONMENT_VARIABLE, LIBRARY_VARIAB
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
+use crate::ahead::Ahead;
 use crate::backend::{Backend, LIBRARIES_REMEDY};
 use crate::cell::lend_last_place;
 use crate::complete::{Completions, insertion};
@@ -210,6 +211,8 @@ struct Loaded {
     /// What makes the prelude known.
     load: String,
     gone: Gone,
+    /// If cells are kept.
+    ahead: Option<Ahead>,
     /// Where evcxr compiles.
     folder: PathBuf,
     /// Where training leaves weights to be recovered.
@@ -258,9 +261,10 @@ fn load(
         .name("listener".into())
         .spawn(move || listen(&outputs.stdout, &outputs.stderr, &commands))
         .map_err(|error| error.to_string())?;
+    let ahead = kept::folder().map(|cells| Ahead::new(session.path(), cells));
     let load = format!("{LINKER}{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands());
     let (folder, checkpoints) = (session.path().to_owned(), session.checkpoints());
-    let mut loaded = Loaded { context, listener, load, gone: Gone::default(), folder, checkpoints };
+    let mut loaded = Loaded { context, listener, load, gone: Gone::default(), ahead, folder, checkpoints };
     let (events, mut heard) = unbounded_channel();
     let _ = loaded.listener.send(Listen::Begin(events));
     // Not with what `:clear` repeats: a crate asked for beside it is still to be fetched then.
@@ -281,6 +285,7 @@ fn load(
         return Err(format!("{text}\n{hint}"));
     }
     session.keep(&template);
+    loaded.look_ahead("", true);
     if !cells.is_busy() {
         // Nobody waits yet: the first look at a type of candle's takes a second that a later cell
         // then has not to wait.
@@ -302,7 +307,9 @@ impl Loaded {
         let begin = SystemTime::now();
         // The `&` is not the user's: where an error shows the line, there is a space.
         let [sent, marked] = lend_last_place(code);
+        let begun = self.ahead.as_ref().and_then(|ahead| ahead.begin(code));
         let mut result = self.context.execute_with_callbacks(&sent, &mut callbacks);
+        drop(begun);
         if result.is_ok() && code.lines().any(|line| line.trim() == ":clear") {
             // It clears the prelude too.
             result = self.context.execute(&self.load).and(result);
@@ -317,6 +324,7 @@ impl Loaded {
         }
         let heard = self.hear_out();
         self.gone.note(&variables, &self.variables(), code);
+        self.look_ahead(code, result.is_ok());
         match result {
             Err(Error::SubprocessTerminated(text)) => {
                 if !cells.stopping.load(Ordering::SeqCst) {
@@ -351,6 +359,13 @@ impl Loaded {
                     matches!(data.as_slice(), [(mime, text)] if mime == "text/plain" && text == "()");
                 Ok((!data.is_empty() && !is_unit).then_some(data))
             }
+        }
+    }
+
+    /// For the next cell, after one that evcxr has counted or not.
+    fn look_ahead(&mut self, code: &str, is_counted: bool) {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.end(code, is_counted, self.context.variables_and_types());
         }
     }
 

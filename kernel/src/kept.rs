@@ -5,15 +5,16 @@
 //! program stands before rustc, as cargo's `RUSTC_WRAPPER`, and answers for a source that it knows
 //! with what rustc made and said then.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output};
 use std::time::SystemTime;
 
+use crate::ahead;
 use crate::session::{self, LOADING};
 use crate::template::{ERRORS, PRELUDE, REAL, Template};
 use crate::timing;
@@ -35,7 +36,7 @@ const ITS_LEVEL: &str = "opt-level=2";
 const OUR_LEVEL: &str = "-Copt-level=s";
 const NOT_OPTIMISED: &str = "-Copt-level=0";
 /// As rustc calls a cell's source.
-const SOURCE: &str = "src/lib.rs";
+pub const SOURCE: &str = "src/lib.rs";
 /// So many cells are kept; those that were asked for last.
 const CELLS: usize = 1000;
 
@@ -127,8 +128,13 @@ fn our_level(arguments: &[OsString]) -> Option<&'static str> {
     }
 }
 
+/// Where cells are kept.
+pub fn folder() -> Option<PathBuf> {
+    std::env::var_os(FOLDER_VARIABLE).map(PathBuf::from)
+}
+
 /// One compilation of a cell that is kept or may be.
-struct Cell {
+pub struct Cell {
     /// Where it is kept.
     kept: PathBuf,
     /// What rustc is to read in place of the source.
@@ -142,17 +148,22 @@ impl Cell {
     fn of_session(folder: &Path, session: &str, arguments: &[OsString]) -> Option<Cell> {
         let arguments: Vec<&str> =
             arguments.iter().map(|argument| argument.to_str()).collect::<Option<_>>()?;
+        let source = fs::read_to_string(Path::new(session).join(SOURCE)).ok()?;
+        Cell::new(folder, session, &arguments, &source)
+    }
+
+    /// That of a source and of what rustc is called with for it.
+    pub fn new(folder: &Path, session: &str, arguments: &[&str], source: &str) -> Option<Cell> {
         let after = |flag: &str| {
             arguments.iter().position(|argument| *argument == flag).and_then(|at| arguments.get(at + 1))
         };
         if after("--crate-name") != Some(&CELL) {
             return None;
         }
-        let source = fs::read_to_string(Path::new(session).join(SOURCE)).ok()?;
         let prelude = format!("{REAL}=");
         let has_prelude = arguments.iter().any(|argument| argument.starts_with(&prelude));
-        let changed = with_compiled_store(&source).filter(|_| has_prelude);
-        let lines = in_order(&source);
+        let changed = with_compiled_store(source).filter(|_| has_prelude);
+        let lines = in_order(source);
         let mut hasher = DefaultHasher::new();
         (arguments.join("\u{1f}").replace(session, SESSION), lines).hash(&mut hasher);
         // What `:dep` brought may be another under the same name.
@@ -165,10 +176,43 @@ impl Cell {
         Some(Cell { kept, changed, out: PathBuf::from(after("--out-dir")?), session: session.to_owned() })
     }
 
+    /// What it is called where it is kept.
+    pub fn name(&self) -> &OsStr {
+        self.kept.file_name().unwrap_or_default()
+    }
+
+    /// What rustc is to read in place of the source, if that is something else.
+    pub fn changed(&self) -> Option<&str> {
+        self.changed.as_deref()
+    }
+
+    /// Where rustc is to put what it makes.
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    pub fn is_kept(&self) -> bool {
+        self.kept.exists()
+    }
+
     fn answer(&self, rustc: &mut Command) -> io::Result<i32> {
+        // Only speed depends on it.
+        let _ = ahead::note(&self.session, rustc);
         if let Ok(status) = self.recall() {
             return Ok(status);
         }
+        let output = match ahead::take(Path::new(&self.session), self.name(), &self.out) {
+            Some(output) => output,
+            None => self.compile(rustc)?,
+        };
+        io::stdout().write_all(&output.stdout)?;
+        io::stderr().write_all(&output.stderr)?;
+        // Only speed depends on it.
+        let _ = self.keep(output.status, &String::from_utf8_lossy(&output.stderr));
+        Ok(output.status.code().unwrap_or(1))
+    }
+
+    fn compile(&self, rustc: &mut Command) -> io::Result<Output> {
         let session = Path::new(&self.session);
         if let Some(changed) = &self.changed {
             replace(&session.join(SOURCE), changed)?;
@@ -177,12 +221,7 @@ impl Cell {
         if let Some(linker) = timing::linker(session).filter(|_| !has_linker) {
             rustc.arg(format!("-Clinker={}", linker.display()));
         }
-        let output = rustc.output()?;
-        io::stdout().write_all(&output.stdout)?;
-        io::stderr().write_all(&output.stderr)?;
-        // Only speed depends on it.
-        let _ = self.keep(output.status, &String::from_utf8_lossy(&output.stderr));
-        Ok(output.status.code().unwrap_or(1))
+        rustc.output()
     }
 
     /// Does what rustc did, if it is kept.
@@ -223,7 +262,7 @@ impl Cell {
         if !is_known {
             return Ok(());
         }
-        let name = self.kept.file_name().unwrap_or_default().to_string_lossy();
+        let name = self.name().to_string_lossy();
         let part = self.kept.with_file_name(format!("{}-{name}", std::process::id()));
         fs::create_dir_all(&part)?;
         let kept = (|| {

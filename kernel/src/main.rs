@@ -1,5 +1,6 @@
 //! The `headstart` command: a Jupyter kernel for Rust whose cells find transfer learning loaded.
 
+mod ahead;
 mod backend;
 mod cell;
 mod certificates;
@@ -21,6 +22,7 @@ mod listen;
 mod modules;
 mod operators;
 mod output;
+mod predict;
 mod relay;
 mod run;
 mod session;

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::ahead;
 use crate::template::{self, Template};
 
 /// A file in a session's folder while the prelude is being loaded.
@@ -113,7 +114,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         let target = to.join(entry.file_name());
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_library = [".rlib", ".rmeta"].iter().any(|extension| name.ends_with(extension));
-        if from.ends_with("incremental") && !name.starts_with("ctx-") {
+        if from.ends_with("incremental") && !name.starts_with("ctx-") || name == ahead::FOLDER {
             continue;
         } else if entry.file_type()?.is_dir() {
             copy(&entry.path(), &target)?;

@@ -32,8 +32,12 @@ const STORE: &str = "\nif evcxr_variable_store.is_null() {\n  \
 const OUR_STORE: &str =
     "\nlet evcxr_variable_store = unsafe { headstart::variables::variable_store(evcxr_variable_store) };";
 
+/// Between these two a cell looks whether its variables are still of their types.
+pub const CHECKS: &str = "\n{let mut vars_ok = true;\n";
+pub const CHECKED: &str = "if !vars_ok {return evcxr_variable_store;}}\n";
+
 /// How evcxr runs a cell's code: in one closure for panics, and in another for `?`.
-const CATCH: [&str; 2] = [
+pub const CATCH: [&str; 2] = [
     "\nmatch std::panic::catch_unwind(\n  std::panic::AssertUnwindSafe(||{\n\
      let _ = (|| -> std::result::Result<(), EvcxrUserCodeError> {",
     "\nOk(())})();\n})) { \n  Ok(_) => {}\n  Err(_) => {\n    println!(\"EVCXR_PANIC_NOTIFICATION\");\n}}",
@@ -114,30 +118,47 @@ pub fn use_of_variable(line: &str) -> Option<(&'static str, &str)> {
     Some((use_, name.trim_start_matches("r#")))
 }
 
+/// As evcxr writes a cell without variables.
+#[cfg(test)]
+pub fn written(number: usize, code: &str) -> String {
+    let store =
+        "// A store.\n\npub struct VariableStore {\n    a: u8,\n}\npub fn create_variable_store() {}\n}";
+    let [catch, caught] = CATCH;
+    format!(
+        "use a::b;{ERROR}{BEGIN}{store}{AFTER}pub extern \"C\" fn run_user_code_{number}() {{{STORE}\
+         {CHECKS}{CHECKED}{}\n{code}{}\nevcxr_variable_store\n}}\n",
+        catch.trim_start(),
+        caught.trim_start()
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn all_but_the_store_stays_where_it_was() {
-        let store =
-            "// A store.\n\npub struct VariableStore {\n    a: u8,\n}\npub fn create_variable_store() {}\n}";
-        let [catch, caught] = CATCH;
-        let source = format!(
-            "use a::b;{ERROR}{BEGIN}{store}{AFTER}fn run() {{{STORE}{catch}\n    é();{caught}\nend\n}}\n"
-        );
+        let source = written(7, "    é();\n");
         let changed = with_compiled_store(&source).unwrap();
         assert_eq!(changed.len(), source.len());
         assert_eq!(changed.lines().count(), source.lines().count());
-        for word in ["é", "end"] {
+        for word in ["é", "\nevcxr_variable_store\n"] {
             let place = |text: &str| text.find(word).map(|at| (at, text[..at].matches('\n').count()));
             assert_eq!(place(&changed), place(&source));
         }
         let lines: Vec<_> = changed.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
         assert_eq!(lines[..3], ["use a::b;", OUR_ERROR.trim(), OURS.trim()]);
         assert_eq!(lines[3], AFTER.trim());
-        let expected =
-            ["fn run() {", OUR_STORE, &OUR_CATCH_ALONE.replace('$', "_"), "    é();", OUR_CATCH[1], "end}"];
+        let expected = [
+            "pub extern \"C\" fn run_user_code_7() {",
+            OUR_STORE,
+            CHECKS,
+            CHECKED,
+            &OUR_CATCH_ALONE.replace('$', "_"),
+            "    é();",
+            OUR_CATCH[1],
+            "evcxr_variable_store}",
+        ];
         assert_eq!(lines[4..].concat(), expected.concat().replace('\n', ""));
     }
 
