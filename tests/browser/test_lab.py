@@ -27,7 +27,7 @@ def free_port():
 
 
 STOPPED = [
-    "let mut model = sequential![Input::new(64), Dense::new(256).activation(Relu), Dense::new(1).activation(Sigmoid)]?;\n"
+    "let mut model = sequential![Input::new(64), Dense::new(1024).activation(Relu), Dense::new(1).activation(Sigmoid)]?;\n"
     "model.compile(Adam::default(), BinaryCrossentropy, [Accuracy]);\n"
     "let x = random_uniform((4096, 64), 0.0, 1.0)?;\n"
     "let y = random_uniform(4096, 0.0, 1.0)?.ge(0.5)?.to_dtype(DType::F32)?;",

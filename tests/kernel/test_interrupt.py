@@ -109,7 +109,7 @@ def test_weights_of_a_lost_training_are_recovered():
         kernel.ok(BUILD)
         nothing = kernel.run("model.recover()?")
         assert nothing.status == "error" and "no weights of `sequential` are kept" in nothing.reply["evalue"]
-        kernel.ok("let history = model.fit((&x, &y), Fit::epochs(60))?;")  # some seconds
+        kernel.ok("let history = model.fit((&x, &y), Fit::epochs(150))?;")  # some seconds
         predict = "model.predict(&Tensor::ones((1, 64), DType::F32, &device())?)?[0][0]"
         last = kernel.ok(predict)
         cell = kernel.run("std::process::abort();")
@@ -120,7 +120,7 @@ def test_weights_of_a_lost_training_are_recovered():
         assert kernel.ok(predict) != last
         other = kernel.run("sequential![Input::new(3), Dense::new(1)]?.recover()?")
         assert other.status == "error" and "there are some of `sequential`" in other.reply["evalue"]
-        assert kernel.ok("model.recover()?") == "the weights are those of epoch 60, batch 128"
+        assert kernel.ok("model.recover()?") == "the weights are those of epoch 150, batch 128"
         assert kernel.ok(predict) == last
     finally:
         kernel.stop()
