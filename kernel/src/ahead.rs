@@ -51,6 +51,14 @@ struct Call {
     source: String,
 }
 
+impl Call {
+    /// The cell that it would be for, had it this source.
+    fn cell(&self, cells: &Path, source: &str) -> Option<Cell> {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        Cell::new(cells, &self.session, &arguments, source)
+    }
+}
+
 /// Notes how cargo has rustc called for a cell, whose source is as evcxr wrote it.
 pub fn note(session: &str, rustc: &Command) -> io::Result<()> {
     let folder = Path::new(session).join(FOLDER);
@@ -132,18 +140,13 @@ impl Ahead {
         if !is_apart || !may_be_told(code) || timing::linker(&self.session).is_some() {
             return None;
         }
-        let folder = self.session.join(FOLDER);
         let watch = Watch {
-            call: serde_json::from_slice(&fs::read(folder.join(CALL)).ok()?).ok()?,
-            folder,
-            seen: source_of(&self.session),
+            session: self.session.clone(),
             cells: self.cells.clone(),
             forms: self.forms.clone(),
             number: self.number?,
+            seen: source_of(&self.session),
         };
-        if Path::new(&watch.call.session) != self.session {
-            return None;
-        }
         let (over, ended) = bounded(0);
         // Only speed depends on how it ends.
         let run = move || drop(watch.run(&ended));
@@ -202,9 +205,8 @@ fn source_of(session: &Path) -> String {
 
 /// What looks at the source that evcxr writes: first to be analysed, then to be compiled.
 struct Watch {
-    folder: PathBuf,
+    session: PathBuf,
     cells: PathBuf,
-    call: Call,
     forms: Arc<Forms>,
     number: usize,
     seen: String,
@@ -212,19 +214,24 @@ struct Watch {
 
 impl Watch {
     fn run(mut self, ended: &Receiver<()>) -> io::Result<()> {
+        let folder = self.session.join(FOLDER);
+        let call: Call = serde_json::from_slice(&fs::read(folder.join(CALL))?)?;
+        if Path::new(&call.session) != self.session {
+            return Ok(());
+        }
         let mut compiling: Option<Compiling> = None;
         let mut is_certain = false;
         loop {
-            let source = source_of(Path::new(&self.call.session));
+            let source = source_of(&self.session);
             if source != self.seen && predict::is_whole(&source) {
                 is_certain = predict::number(&source).is_some();
-                if let Some((cell, source)) = self.cell(&source)
+                if let Some((cell, source)) = self.cell(&call, &source)
                     && compiling.as_ref().is_none_or(|compiling| !compiling.is_of(&cell))
                 {
                     // The one is over before the other begins.
                     drop(compiling.take());
                     if !cell.is_kept() {
-                        compiling = Some(Compiling::begin(&self.folder, &cell, &self.call, &source)?);
+                        compiling = Some(Compiling::begin(&folder, &cell, &call, &source)?);
                     }
                 }
                 if is_certain && compiling.is_none() {
@@ -247,13 +254,12 @@ impl Watch {
     }
 
     /// The cell that is or will be compiled by what evcxr wrote, and its source.
-    fn cell(&self, written: &str) -> Option<(Cell, String)> {
+    fn cell(&self, call: &Call, written: &str) -> Option<(Cell, String)> {
         let source = match predict::is_analysis(written) {
-            true => predict::source(written, &self.call.source, self.number, &self.forms)?,
+            true => predict::source(written, &call.source, self.number, &self.forms)?,
             false => written.to_owned(),
         };
-        let arguments: Vec<&str> = self.call.arguments.iter().map(String::as_str).collect();
-        let cell = Cell::new(&self.cells, &self.call.session, &arguments, &source)?;
+        let cell = call.cell(&self.cells, &source)?;
         // Else it is what rustc is reading already.
         cell.changed()?;
         Some((cell, source))
@@ -336,7 +342,7 @@ mod tests {
 
     /// A session whose rustc is a script, after its first cell.
     struct Given {
-        folder: tempfile::TempDir,
+        _folder: tempfile::TempDir,
         ahead: Ahead,
     }
 
@@ -347,7 +353,7 @@ mod tests {
 
     fn given(rustc: &str) -> Given {
         let folder = tempfile::tempdir().unwrap();
-        let session = folder.path().join("session").canonicalize().unwrap_or(folder.path().join("session"));
+        let session = folder.path().join("session");
         for folder in [session.join("src"), out(&session)] {
             fs::create_dir_all(folder).unwrap();
         }
@@ -358,7 +364,7 @@ mod tests {
         command.arg(format!("{REAL}=prelude"));
         note(ahead.session.to_str().unwrap(), &command).unwrap();
         ahead.end("", true, std::iter::empty());
-        Given { folder, ahead }
+        Given { _folder: folder, ahead }
     }
 
     /// As evcxr does: has one cell analysed and one compiled, and cargo asks for `g()`.
@@ -378,9 +384,7 @@ mod tests {
             write(written(2, compiled));
         }
         let call: Call = serde_json::from_slice(&fs::read(session.join(FOLDER).join(CALL)).unwrap()).unwrap();
-        let arguments: Vec<&str> = call.arguments.iter().map(String::as_str).collect();
-        let cells = given.folder.path().join("cells");
-        let asked = Cell::new(&cells, session.to_str().unwrap(), &arguments, &written(2, "g();\n")).unwrap();
+        let asked = call.cell(&given.ahead.cells, &written(2, "g();\n")).unwrap();
         let taken = take(session, asked.name(), &out(session));
         drop(begun);
         assert!(take(session, asked.name(), &out(session)).is_none(), "the next cell is another");

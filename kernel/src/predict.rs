@@ -47,15 +47,18 @@ pub fn source(analysis: &str, compiled: &str, number: usize, forms: &Forms) -> O
     let (_, rest) = analysis.split_once(VARIABLES)?;
     let (variables, rest) = rest.split_once(STATEMENTS)?;
     let (code, names) = without_checks(rest.strip_suffix(END)?);
-    // A name, with `mut` before it where it is mutable, and its type.
-    let variables: Vec<(&str, &str)> =
-        variables.lines().map(|line| line.strip_suffix(',')?.split_once(": ")).collect::<Option<_>>()?;
-    let name = |variable: &str| variable.strip_prefix("mut ").unwrap_or(variable).to_owned();
+    // How each is bound, with `mut` where it is mutable; its name; its type.
+    let variables: Vec<(&str, &str, &str)> = variables
+        .lines()
+        .map(|line| {
+            let (bound, type_) = line.strip_suffix(',')?.split_once(": ")?;
+            Some((bound, bound.strip_prefix("mut ").unwrap_or(bound), type_))
+        })
+        .collect::<Option<_>>()?;
     let each = |line: &dyn Fn(&str, &str, &str) -> String| {
-        variables.iter().map(|(variable, type_)| line(variable, &name(variable), type_)).collect::<String>()
+        variables.iter().map(|(bound, name, type_)| line(bound, name, type_)).collect::<String>()
     };
-    let old: HashMap<String, String> =
-        variables.iter().map(|(variable, type_)| (name(variable), type_.to_string())).collect();
+    let old: HashMap<&str, &str> = variables.iter().map(|(_, name, type_)| (*name, *type_)).collect();
     // A name is stored once, as what it was last.
     let mut new = HashMap::new();
     for (name, defined) in definitions(code)? {
@@ -66,11 +69,8 @@ pub fn source(analysis: &str, compiled: &str, number: usize, forms: &Forms) -> O
         new.insert(name, type_);
     }
     // In evcxr's order, by which it knows of which variable an error speaks.
-    let put = |types: &HashMap<String, String>, but: &HashMap<String, String>| {
-        let types = names
-            .iter()
-            .filter(|name| !but.contains_key(**name))
-            .filter_map(|name| Some((name, types.get(*name)?)));
+    let put = |type_of: &dyn Fn(&str) -> Option<String>| {
+        let types = names.iter().filter_map(|name| Some((name, type_of(name)?)));
         types
             .map(|(name, type_)| {
                 format!("evcxr_variable_store.put_variable::<{type_}>(stringify!({name}), {name});\n")
@@ -91,16 +91,16 @@ pub fn source(analysis: &str, compiled: &str, number: usize, forms: &Forms) -> O
             format!("vars_ok &= evcxr_variable_store.check_variable::<{type_}>(stringify!({name}));\n")
         }),
         CHECKED,
-        &each(&|variable, name, type_| {
-            format!("let {variable} = evcxr_variable_store.take_variable::<{type_}>(stringify!({name}));\n")
+        &each(&|bound, name, type_| {
+            format!("let {bound} = evcxr_variable_store.take_variable::<{type_}>(stringify!({name}));\n")
         }),
         catch,
         "\n",
         code,
-        &put(&new, &HashMap::new()),
+        &put(&|name| new.get(name).cloned()),
         caught,
         "\n",
-        &put(&old, &new),
+        &put(&|name| old.get(name).filter(|_| !new.contains_key(name)).map(|type_| type_.to_string())),
         COMPILED_END.trim_start(),
     ];
     Some(parts.concat())
