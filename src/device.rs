@@ -86,10 +86,15 @@ fn name(device: &Device) -> String {
     }
 }
 
-/// Whether the operations of ours, which know the CPU alone, take this tensor; if not, candle's own
-/// do the same on whatever device it is. The feature `far` sends everything that way.
-pub(crate) fn is_near(x: &Tensor) -> bool {
-    x.device().is_cpu() && !cfg!(feature = "far")
+/// For tests: `1` sends tensors on the CPU through the device path.
+const DEVICE_PATH_VARIABLE: &str = "HEADSTART_TEST_DEVICE_PATH";
+
+/// Whether our own operations, which are for the CPU, take this tensor. If not, it takes the device path: candle's
+/// operations do the same on any device.
+pub(crate) fn takes_cpu_path(x: &Tensor) -> bool {
+    static TESTED: OnceLock<bool> = OnceLock::new();
+    let is_tested = || std::env::var_os(DEVICE_PATH_VARIABLE).is_some_and(|value| value == "1");
+    x.device().is_cpu() && !*TESTED.get_or_init(is_tested)
 }
 
 /// Refuses what lives elsewhere than the models of this program.

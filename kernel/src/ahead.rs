@@ -337,7 +337,7 @@ impl Drop for Compiling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::template::REAL;
+    use crate::facade::REAL;
     use crate::variables::written;
 
     /// A session whose rustc is a script, after its first cell.

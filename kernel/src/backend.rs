@@ -34,6 +34,13 @@ impl Backend {
     /// For an NVIDIA GPU.
     pub const CUDA: Backend = Backend { cuda: true, cudnn: false, metal: false };
 
+    pub const ALL: [Backend; 4] = [
+        Backend { cuda: false, cudnn: false, metal: false },
+        Backend::CUDA,
+        Backend { cuda: false, cudnn: true, metal: false },
+        Backend { cuda: false, cudnn: false, metal: true },
+    ];
+
     /// The prelude's cargo feature, which is the option's name too.
     pub fn feature(self) -> Option<&'static str> {
         match self {
@@ -66,21 +73,22 @@ impl Backend {
         ["lib64", "lib"].map(|name| home.join(name)).into_iter().find(|path| path.is_dir())
     }
 
-    /// Where the loader is to look for libraries first, and the variable that tells it.
-    pub fn search_path(self) -> Option<(&'static str, OsString)> {
+    /// Where the loader is to look for libraries first, and the variable that tells it: the prelude's own folder,
+    /// since `cargo run` puts one into the variable that may hold another prelude; the standard library's; CUDA's.
+    pub fn search_path(self, prelude: &Path) -> Option<(&'static str, OsString)> {
         let path = std::env::var_os(LOADER_VARIABLE);
         let path = match self.libraries() {
             Some(libraries) => before(libraries, path),
             None => path,
         };
-        Some((LOADER_VARIABLE, with_standard_library(path)?))
+        Some((LOADER_VARIABLE, before(prelude.to_owned(), with_standard_library(path))?))
     }
 
     /// Says which libraries a prelude needs that the loader does not find.
     pub fn missing_libraries(self, prelude: &Path) -> Option<String> {
         let mut ldd = Command::new("ldd");
         ldd.arg(prelude);
-        let said = output(ldd.envs(self.search_path())).ok()?;
+        let said = output(ldd.envs(self.search_path(prelude.parent()?))).ok()?;
         let names: Vec<_> =
             said.lines().filter_map(|line| line.trim().strip_suffix(" => not found")).collect();
         (!names.is_empty()).then(|| {

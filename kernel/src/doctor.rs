@@ -1,12 +1,14 @@
 //! Looks at all that a notebook needs and says what to do where something is missing: `headstart doctor`.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
 use crate::backend::{Backend, LIBRARIES_REMEDY, has_nvidia_card, release, toolkit};
-use crate::template::{Template, cache};
+use crate::inventory;
+use crate::template::{Origin, Template, cache};
 use crate::toolchain::on_path;
-use crate::{install, toolchain};
+use crate::{install, sources, toolchain};
 
 /// What was found, or what is wrong and what to do about it.
 type Finding = Result<String, Complaint>;
@@ -33,6 +35,7 @@ pub fn examine() -> Result<(), String> {
         ("library sources", library_sources()),
         ("linker", linker()),
         ("cache", writable_cache()),
+        ("version", Ok(format!("{}, made for Rust {}", env!("CARGO_PKG_VERSION"), sources::pinned_rust()))),
         ("prelude", prelude()),
         ("kernelspec", kernelspec()),
         ("jupyter", jupyter()),
@@ -70,15 +73,22 @@ pub fn examine() -> Result<(), String> {
 
 fn rustc() -> Finding {
     let remedy = "install Rust from https://rustup.rs and open a new terminal";
-    let version = toolchain::rustc_version().map_err(|problem| fatal(problem, remedy))?;
+    let version = toolchain::rustc_version().map_err(|problem| {
+        let first = problem.lines().next().unwrap_or_default().to_owned();
+        fatal(format!("{first}\n      {:<16}   `{}`", "", toolchain::install_command()), remedy)
+    })?;
     toolchain::output(Command::new("cargo").arg("--version")).map_err(|problem| fatal(problem, remedy))?;
     Ok(version.lines().next().unwrap_or_default().to_owned())
 }
 
 fn library_sources() -> Finding {
+    // A finished prelude has them in a short form.
+    if Template::expected(Backend::default()).is_ok_and(|template| template.origin() != Origin::Sources) {
+        return Ok("in the prelude".into());
+    }
     let missing = || {
         fatal(
-            "the standard library's sources are not there; types of variables cannot be known",
+            "the standard library's sources are not there; the prelude cannot be compiled without",
             "rustup component add rust-src",
         )
     };
@@ -104,10 +114,9 @@ fn linker() -> Finding {
 fn writable_cache() -> Finding {
     let path =
         cache().map_err(|problem| fatal(problem, "set XDG_CACHE_HOME to a folder that you may write to"))?;
-    let probe = path.join(format!(".probe-{}", std::process::id()));
     std::fs::create_dir_all(&path)
-        .and_then(|()| std::fs::write(&probe, "probe"))
-        .and_then(|()| std::fs::remove_file(&probe))
+        .and_then(|()| tempfile::tempfile_in(&path))
+        .and_then(|mut probe| probe.write_all(b"probe"))
         .map_err(|error| {
             fatal(format!("{}: {error}", path.display()), "make room there, or set XDG_CACHE_HOME")
         })?;
@@ -115,27 +124,37 @@ fn writable_cache() -> Finding {
 }
 
 fn prelude() -> Finding {
-    let not_compiled = minor(
-        "not compiled for these sources and this compiler; the first start will take minutes",
-        "headstart install",
-    );
-    compiled(Backend::default(), fatal, not_compiled)
+    compiled(Backend::default(), fatal, |origin| match origin {
+        Origin::Archive(archive) => Ok(format!(
+            "in {}; the first start unpacks it and compiles one cell, in a quarter of a minute",
+            archive.display()
+        )),
+        _ => Err(minor(
+            "not compiled for this version and this compiler; the first start takes five to ten minutes",
+            "headstart install",
+        )),
+    })
 }
 
-/// A prelude that can be loaded; `complain` says how bad it is if it cannot.
+/// A prelude that can be loaded; `complain` says how bad it is if it cannot, `missing` what there is if it is not
+/// there yet.
 fn compiled(
     backend: Backend,
     complain: fn(String, &'static str) -> Complaint,
-    not_compiled: Complaint,
+    missing: fn(Origin) -> Finding,
 ) -> Finding {
     let template = Template::expected(backend)
-        .map_err(|problem| complain(problem, "set HEADSTART_SOURCE to a checkout of headstart"))?;
-    if !template.is_whole() {
-        return Err(not_compiled);
+        .map_err(|problem| complain(problem, "install Rust from https://rustup.rs, or set XDG_CACHE_HOME"))?;
+    let folder = match template.origin() {
+        Origin::Folder(folder) => folder,
+        other => return missing(other),
+    };
+    if let Err(problem) = inventory::check_contents(&folder) {
+        return Err(complain(problem, "headstart install --from-source"));
     }
     match template.missing_libraries() {
         Some(missing) => Err(complain(missing, LIBRARIES_REMEDY)),
-        None => Ok(template.path().display().to_string()),
+        None => Ok(folder.display().to_string()),
     }
 }
 
@@ -236,5 +255,5 @@ fn cudnn() -> Finding {
 }
 
 fn cuda_prelude() -> Finding {
-    compiled(Backend::CUDA, minor, minor("not compiled for the GPU", "headstart install --cuda"))
+    compiled(Backend::CUDA, minor, |_| Err(minor("not compiled for the GPU", "headstart install --cuda")))
 }

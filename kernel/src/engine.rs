@@ -26,8 +26,8 @@ use crate::interrupt::{Cells, PATIENCE};
 use crate::listen::{Heard, Listen, listen};
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
 use crate::session::{self, Session};
-use crate::template::Template;
-use crate::{certificates, kept, relay, timing, toolchain};
+use crate::template::{Notice, Template};
+use crate::{certificates, kept, relay, terminal, timing, toolchain};
 
 /// Run in each new process of cells, before the first.
 const BEGIN: &str = "headstart::start();";
@@ -82,8 +82,8 @@ pub struct Engine {
 /// How far the engine is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stage {
-    /// With what to tell a user who waits; empty when there is nothing.
-    Loading(String),
+    /// With what to tell a user who waits.
+    Loading(Option<Notice>),
     Loaded,
     /// Each cell will say why.
     Failed,
@@ -115,23 +115,25 @@ impl Engine {
                 std::env::set_var(LIBRARY_VARIABLE, template.library());
                 std::env::set_var(toolchain::SOURCES_VARIABLE, template.library_sources());
                 kept::set_up(template);
-            }
-            if let Some((variable, path)) = backend.search_path() {
-                std::env::set_var(variable, path);
+                if let Some((variable, path)) = backend.search_path(&template.libraries()) {
+                    std::env::set_var(variable, path);
+                }
             }
         }
         let (requests, queue) = unbounded();
         let (ended, stopped) = bounded(1);
-        let (say, stage) = watch::channel(Stage::Loading(String::new()));
+        let (say, stage) = watch::channel(Stage::Loading(None));
         let engine = Engine { requests, cells: Arc::default(), stopped, stage };
         let cells = engine.cells.clone();
         let thread = std::thread::Builder::new().name("engine".into());
         let run = move || {
             let loaded = load(&cells, &session, || {
-                template?.ready(&|text| {
-                    eprintln!("{text}");
-                    say.send_replace(Stage::Loading(format!("{text}\n")));
-                })
+                let ready = template?.ready(&|notice| {
+                    terminal::show(&notice);
+                    say.send_replace(Stage::Loading(Some(notice)));
+                });
+                terminal::end_progress();
+                ready
             });
             say.send_replace(if loaded.is_ok() { Stage::Loaded } else { Stage::Failed });
             serve(&cells, loaded, &queue);
@@ -251,7 +253,6 @@ fn load(
     session: &Session,
     template: impl FnOnce() -> Result<Template, String>,
 ) -> Result<Loaded, String> {
-    toolchain::ensure_library_sources()?;
     let template = template()?;
     session.fill(&template)?;
     let (context, outputs) = CommandContext::new().map_err(|error| error.to_string())?;

@@ -15,6 +15,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use crate::dispatch::Kernel;
 use crate::engine::Stage;
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
+use crate::template::Notice;
 
 impl Kernel {
     /// Runs a cell, publishes what it puts out, and says how it ended.
@@ -35,16 +36,22 @@ impl Kernel {
         let mut stage = self.engine.stage();
         // What was said before is news here.
         stage.mark_changed();
+        // Whether the last line is progress, over which the next progress is written.
+        let mut in_progress = false;
         loop {
             let event = tokio::select! {
                 Ok(()) = stage.changed() => {
-                    if let Stage::Loading(text) = &*stage.borrow_and_update() && !text.is_empty() {
-                        publish(StreamContent::stderr(text).into());
+                    if let Stage::Loading(Some(notice)) = &*stage.borrow_and_update() {
+                        publish(StreamContent::stderr(&line(notice, in_progress)).into());
+                        in_progress = matches!(notice, Notice::Progress(_));
                     }
                     continue;
                 }
                 event = received.recv() => event,
             };
+            if std::mem::take(&mut in_progress) {
+                publish(StreamContent::stderr("\n").into());
+            }
             let Some(event) = event else { break };
             match event {
                 Event::Output(output) => publish(content(output)),
@@ -125,6 +132,15 @@ pub fn aborted(count: usize) -> ExecuteReply {
         execution_count: ExecutionCount::new(count),
         user_expressions: Some(HashMap::new()),
         ..ExecuteReply::default()
+    }
+}
+
+/// A notice as text that follows the last one. Jupyter's clients go back to a line's beginning at `\r`.
+fn line(notice: &Notice, in_progress: bool) -> String {
+    match (notice, in_progress) {
+        (Notice::Line(text), true) => format!("\n{text}\n"),
+        (Notice::Line(text), false) => format!("{text}\n"),
+        (Notice::Progress(text), _) => format!("\r{text}"),
     }
 }
 

@@ -15,7 +15,7 @@ use syn::{Expr, Item, Stmt, UseTree};
 
 use crate::cell;
 use crate::run::{is_meant_to_fail, joined, read_notebook};
-use crate::template;
+use crate::sources;
 
 /// So long is a line of prose at most.
 const COMMENT: usize = 96;
@@ -39,16 +39,13 @@ pub fn export(notebook: &Path, folder: &Path) -> Result<(), String> {
     let content = read_notebook(notebook)?;
     let program = Program::of(&content).map_err(|problem| format!("{}: {problem}", notebook.display()))?;
     let name = package_name(notebook);
+    let source = sources::unpacked()?.folder;
     let part = folder.with_file_name(format!(".{name}.{}.part", std::process::id()));
     let written = (|| {
         std::fs::create_dir_all(part.join("src"))?;
-        std::fs::write(part.join("Cargo.toml"), manifest(&name, &program.dependencies))?;
+        std::fs::write(part.join("Cargo.toml"), manifest(&name, &source, &program.dependencies))?;
         // The versions that the prelude was tested with.
-        if let Some(lock) =
-            template::source().map(|source| source.join("Cargo.lock")).filter(|lock| lock.is_file())
-        {
-            std::fs::copy(lock, part.join("Cargo.lock"))?;
-        }
+        std::fs::copy(source.join("Cargo.lock"), part.join("Cargo.lock"))?;
         let main = part.join("src/main.rs");
         std::fs::write(&main, program.text(notebook))?;
         // It compiles as well when it is not laid out.
@@ -204,11 +201,9 @@ fn package_name(notebook: &Path) -> String {
     }
 }
 
-fn manifest(name: &str, dependencies: &[String]) -> String {
-    let headstart = match template::source() {
-        Some(source) => format!("{{ path = {:?} }}", source.display().to_string()),
-        None => format!("{:?}", env!("CARGO_PKG_VERSION")),
-    };
+/// Depends on the sources of this program's own prelude, so that the program computes what the notebook does.
+fn manifest(name: &str, source: &Path, dependencies: &[String]) -> String {
+    let headstart = format!("{{ path = {:?} }}", source.display().to_string());
     let others: String = dependencies
         .iter()
         .map(|line| match line.contains('=') {
@@ -263,7 +258,7 @@ mod tests {
     fn dependencies_go_into_the_manifest_and_other_commands_away() {
         let found = program(&[":dep rand = \"0.9\"\n:dep itertools\n:timing\nlet a = 1;"]).unwrap();
         assert_eq!(found.body, "let a = 1;\n");
-        let manifest = manifest("a", &found.dependencies);
+        let manifest = manifest("a", Path::new("b"), &found.dependencies);
         assert!(manifest.contains("\nrand = \"0.9\"\nitertools = \"*\"\n"), "{manifest}");
     }
 

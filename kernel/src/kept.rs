@@ -12,11 +12,12 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::ahead;
-use crate::session::{self, LOADING};
-use crate::template::{ERRORS, PRELUDE, REAL, Template};
+use crate::facade::{ERRORS, PRELUDE, REAL};
+use crate::session::LOADING;
+use crate::template::Template;
 use crate::timing;
 use crate::variables::{use_of_variable, with_compiled_store};
 
@@ -39,6 +40,10 @@ const NOT_OPTIMISED: &str = "-Copt-level=0";
 pub const SOURCE: &str = "src/lib.rs";
 /// So many cells are kept; those that were asked for last.
 const CELLS: usize = 1000;
+/// Begins the name of a folder that becomes a kept cell when it is whole.
+const PART: &str = ".part-";
+/// A part this old (an hour) was left by a process that was killed.
+const OLD_PART: Duration = Duration::from_hours(1);
 
 /// Makes cargo ask this program first, if nobody else is to be asked.
 ///
@@ -76,12 +81,21 @@ pub unsafe fn forget() {
     }
 }
 
-/// Removes the cells that were not asked for longest, where there are too many, and what was being
-/// kept by a process that is gone.
+/// Removes the cells that were not asked for longest, where there are too many, and parts that were left.
 pub fn tidy() {
     if let Some(folder) = std::env::var_os(FOLDER_VARIABLE) {
-        session::sweep(Path::new(&folder));
+        remove_parts(Path::new(&folder));
         remove_all_but(CELLS, Path::new(&folder));
+    }
+}
+
+fn remove_parts(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|part| part.modified());
+        let is_old = modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > OLD_PART));
+        if is_old && entry.file_name().to_string_lossy().starts_with(PART) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -262,24 +276,18 @@ impl Cell {
         if !is_known {
             return Ok(());
         }
-        let name = self.name().to_string_lossy();
-        let part = self.kept.with_file_name(format!("{}-{name}", std::process::id()));
-        fs::create_dir_all(&part)?;
-        let kept = (|| {
-            if status.success() {
-                let library =
-                    format!("{}{CELL}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-                fs::copy(self.out.join(&library), part.join(&library))?;
-                fs::write(part.join(sources), read.replace(&self.session, SESSION))?;
-            }
-            fs::write(part.join(STDERR), stderr.replace(&self.session, SESSION))?;
-            fs::write(part.join(STATUS), status.code().unwrap_or(1).to_string())?;
-            fs::rename(&part, &self.kept)
-        })();
-        if kept.is_err() {
-            let _ = fs::remove_dir_all(&part);
+        let folder = self.kept.parent().unwrap_or(&self.kept);
+        fs::create_dir_all(folder)?;
+        let part = tempfile::Builder::new().prefix(PART).tempdir_in(folder)?;
+        let in_part = |name: &str| part.path().join(name);
+        if status.success() {
+            let library = format!("{}{CELL}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+            fs::copy(self.out.join(&library), in_part(&library))?;
+            fs::write(in_part(&sources), read.replace(&self.session, SESSION))?;
         }
-        kept
+        fs::write(in_part(STDERR), stderr.replace(&self.session, SESSION))?;
+        fs::write(in_part(STATUS), status.code().unwrap_or(1).to_string())?;
+        fs::rename(part.path(), &self.kept)
     }
 }
 

@@ -6,41 +6,48 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::toolchain::on_path;
-use crate::{template, trust};
+use crate::{install, sources, template, trust};
 
 /// What is called in a Python environment.
 const PROGRAM: &str = "jupyter-lab";
+/// Folders in which Jupyter looks for kernels beside its own.
+const DATA_VARIABLE: &str = "JUPYTER_PATH";
 
-/// Becomes JupyterLab in a folder, into which the lessons that it lacks are copied; returns only what
+/// Becomes JupyterLab in a folder, into which the lessons that it lacks are written; returns only what
 /// went wrong.
 pub fn open(folder: &Path, arguments: &[OsString]) -> Result<(), String> {
-    let lessons = copy_lessons(folder)?;
-    let program = match on_path(PROGRAM) {
+    let lessons = write_lessons(folder)?;
+    // That of the environment in which this program was installed comes first: it finds the kernel there.
+    let own = std::env::current_exe().ok().map(|program| program.with_file_name(PROGRAM));
+    let program = match own.filter(|program| program.is_file()).or_else(|| on_path(PROGRAM)) {
         Some(program) => program,
         None => environment()?,
     };
     lessons.iter().for_each(|lesson| trust::trust(lesson));
     println!("opening {} in {}", program.display(), folder.display());
-    let error = Command::new(&program).args(arguments).current_dir(folder).exec();
+    let mut lab = Command::new(&program);
+    if let Some(data) = install::own_data() {
+        let others = std::env::var_os(DATA_VARIABLE).unwrap_or_default();
+        let paths = std::env::split_paths(&others).filter(|path| !path.as_os_str().is_empty()).chain([data]);
+        lab.envs(std::env::join_paths(paths).ok().map(|paths| (DATA_VARIABLE, paths)));
+    }
+    let error = lab.args(arguments).current_dir(folder).exec();
     Err(format!("{}: {error}", program.display()))
 }
 
-/// Copies the lessons that are not there yet, and names them: what a learner has changed stays as it is.
-fn copy_lessons(folder: &Path) -> Result<Vec<PathBuf>, String> {
+/// Writes the lessons that are not there yet, and names them: what a learner has changed stays as it is.
+fn write_lessons(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let complain = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
     std::fs::create_dir_all(folder).map_err(|error| complain(folder, error))?;
-    let Some(lessons) = template::source().map(|source| source.join("notebooks")) else {
-        return Ok(Vec::new());
-    };
-    let mut copied = Vec::new();
-    for entry in std::fs::read_dir(&lessons).map_err(|error| complain(&lessons, error))?.flatten() {
-        let (from, to) = (entry.path(), folder.join(entry.file_name()));
-        if from.extension().is_some_and(|extension| extension == "ipynb") && !to.exists() {
-            std::fs::copy(&from, &to).map_err(|error| complain(&to, error))?;
-            copied.push(to);
+    let mut written = Vec::new();
+    for (name, content) in sources::lessons() {
+        let lesson = folder.join(name);
+        if lesson.extension().is_some_and(|extension| extension == "ipynb") && !lesson.exists() {
+            std::fs::write(&lesson, content).map_err(|error| complain(&lesson, error))?;
+            written.push(lesson);
         }
     }
-    Ok(copied)
+    Ok(written)
 }
 
 /// JupyterLab in a Python environment of its own, made where it is not there yet.

@@ -1,9 +1,12 @@
 //! The `headstart` command: a Jupyter kernel for Rust whose cells find transfer learning loaded.
 
 mod ahead;
+mod archive;
 mod backend;
+mod cached;
 mod cell;
 mod certificates;
+mod compile;
 mod complete;
 mod dispatch;
 mod doctor;
@@ -11,24 +14,30 @@ mod engine;
 mod errors;
 mod execute;
 mod export;
+mod facade;
 mod hints;
 mod history;
 mod html;
 mod install;
 mod interrupt;
+mod inventory;
 mod kept;
 mod lab;
 mod listen;
 mod modules;
 mod operators;
 mod output;
+mod owned;
+mod packages;
 mod predict;
 mod relay;
 mod run;
 mod session;
 mod skeleton;
+mod sources;
 mod standby;
 mod template;
+mod terminal;
 mod timing;
 mod tokens;
 mod toolchain;
@@ -49,6 +58,7 @@ use crate::backend::Backend;
 use crate::engine::Engine;
 use crate::output::Event;
 use crate::standby::Origin;
+use crate::template::Template;
 
 /// Transfer learning in Rust, cell by cell.
 #[derive(Parser)]
@@ -65,9 +75,29 @@ enum Command {
         /// Install for the Jupyter of one environment, such as a Python virtual environment.
         #[arg(long)]
         prefix: Option<PathBuf>,
+        /// Compile the prelude, also where one is ready or came with this program.
+        #[arg(long)]
+        from_source: bool,
         #[command(flatten)]
         backend: Backend,
     },
+    /// Remove the kernel from Jupyter, and what it keeps in the cache.
+    Uninstall {
+        /// Remove it from the Jupyter of one environment only.
+        #[arg(long)]
+        prefix: Option<PathBuf>,
+        /// Remove downloaded weights, too.
+        #[arg(long)]
+        weights: bool,
+    },
+    /// Show what is kept in the cache, with its size, or clear it.
+    Cache {
+        #[command(subcommand)]
+        action: Option<cached::Action>,
+    },
+    /// Write the compiled prelude as a tar archive into a folder; a release compresses it.
+    #[command(hide = true)]
+    Pack { folder: PathBuf },
     /// Be a kernel; Jupyter calls this.
     Kernel {
         /// The connection file.
@@ -132,16 +162,26 @@ fn main() -> ExitCode {
     engine::runtime_hook();
     let command = Arguments::parse().command;
     if !matches!(command, Command::Kernel { .. } | Command::Standby { .. }) {
+        if matches!(command, Command::Install { .. } | Command::Lab { .. } | Command::Run { .. }) {
+            toolchain::ensure_installed();
+        }
         toolchain::pin();
     }
     let result = match command {
-        Command::Install { prefix, backend } => install(prefix.as_deref(), backend),
+        Command::Install { prefix, from_source, backend } => {
+            let remade =
+                from_source.then(|| Template::expected(backend)?.remake(&|notice| terminal::show(&notice)));
+            remade.transpose().and_then(|_| install(prefix.as_deref(), backend))
+        }
+        Command::Uninstall { prefix, weights } => uninstall(prefix.as_deref(), weights),
+        Command::Cache { action } => cached::run(action.as_ref()),
+        Command::Pack { folder } => pack(&folder),
         Command::Kernel { connection_file, backend } => kernel(&connection_file, backend),
         Command::Standby { backend } => standby::wait(Origin::of_this_process(backend)),
         Command::Doctor => doctor::examine(),
         Command::Lab { folder, arguments } => match install::installed(Backend::default()) {
-            Some(_) => Ok(()),
-            None => install(None, Backend::default()),
+            Some((_, program)) if program.is_file() => Ok(()),
+            _ => install(None, Backend::default()),
         }
         .and_then(|()| lab::open(&folder, &arguments)),
         Command::Weights { action } => {
@@ -178,6 +218,33 @@ fn install(prefix: Option<&Path>, backend: Backend) -> Result<(), String> {
     engine.stop();
     let folder = install::install(prefix, backend)?;
     println!("installed the kernel \"{}\" in {}", backend.kernel_name(), folder.display());
+    Ok(())
+}
+
+fn uninstall(prefix: Option<&Path>, weights: bool) -> Result<(), String> {
+    for folder in install::uninstall(prefix)? {
+        println!("removed {}", folder.display());
+    }
+    if prefix.is_some() {
+        return Ok(());
+    }
+    let cache = template::cache()?;
+    let weights = if weights { cached::clear(&cache, &["weights".into()])? } else { Vec::new() };
+    for name in cached::clear(&cache, &[])?.into_iter().chain(weights) {
+        println!("removed {name} from {}", cache.display());
+    }
+    Ok(())
+}
+
+fn pack(folder: &Path) -> Result<(), String> {
+    let template = Template::expected(Backend::default())?.ready(&|notice| terminal::show(&notice))?;
+    let name = template.path().file_name().unwrap_or_default().to_string_lossy();
+    let archive = folder.join(format!("{name}.tar"));
+    let written = std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::File::create(&archive))
+        .and_then(|file| archive::pack(template.path(), std::io::BufWriter::new(file)));
+    written.map_err(|error| format!("{}: {error}", archive.display()))?;
+    println!("{}", archive.display());
     Ok(())
 }
 

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::ahead;
+use crate::owned::Owned;
 use crate::template::{self, Template};
 
 /// A file in a session's folder while the prelude is being loaded.
@@ -17,63 +17,50 @@ pub const LOADING: &str = "loading";
 
 /// A folder for evcxr to work in, removed when dropped.
 #[derive(Debug)]
-pub struct Session {
-    path: PathBuf,
-}
+pub struct Session(Owned);
 
 impl Session {
     /// Makes an empty folder, of which no other session knows.
     pub fn new() -> Result<Session, String> {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let sessions = template::cache()?.join("sessions");
-        sweep(&sessions);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = sessions.join(format!("{}-{number}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Session { path })
+        Owned::new(&template::cache()?.join("sessions")).map(Session)
     }
 
     /// Where it lies.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.0.path()
     }
 
     /// Where training leaves weights that can be recovered when the cells' process is lost.
     pub fn checkpoints(&self) -> PathBuf {
-        self.path.join("checkpoints")
+        self.path().join("checkpoints")
     }
 
     /// Puts in what an earlier session compiled for this template; the prelude is to be loaded now.
     pub fn fill(&self, template: &Template) -> Result<(), String> {
         if is_fresh(&template.session()) {
-            copy(&template.session(), &self.path)
-                .map_err(|error| format!("{}: {error}", self.path.display()))?;
+            copy(&template.session(), self.path())
+                .map_err(|error| format!("{}: {error}", self.path().display()))?;
         }
         // Only speed depends on it.
-        let _ = File::create(self.path.join(LOADING));
+        let _ = File::create(self.path().join(LOADING));
         Ok(())
     }
 
     /// The prelude is loaded: keeps what was compiled for that for the next session, if none has done so; only
     /// speed depends on it.
     pub fn keep(&self, template: &Template) {
-        let _ = fs::remove_file(self.path.join(LOADING));
+        let _ = fs::remove_file(self.path().join(LOADING));
         let kept = template.session();
         if is_fresh(&kept) {
             return;
         }
-        let _ = fs::remove_dir_all(&kept);
-        let part = self.path.with_file_name(format!("{}-kept", std::process::id()));
-        if copy(&self.path, &part).is_err() || fs::rename(&part, &kept).is_err() {
-            let _ = fs::remove_dir_all(&part);
+        // Beside it, so that it can be renamed; another process may do the same.
+        let Ok(part) = Owned::new(template.state()) else { return };
+        let part = part.path().join("session");
+        if copy(self.path(), &part).is_ok() {
+            let _ = fs::remove_dir_all(&kept);
+            let _ = fs::rename(&part, &kept);
         }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
     }
 }
 
@@ -91,18 +78,6 @@ pub fn kept_models(checkpoints: &Path) -> BTreeSet<String> {
     let files = folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).flatten().flatten();
     let whole = files.filter(|file| !file.file_name().to_string_lossy().starts_with('.'));
     whole.filter_map(|file| Some(file.path().file_stem()?.to_string_lossy().into_owned())).collect()
-}
-
-/// Removes the folders of processes that are gone; a folder's name begins with its process.
-pub fn sweep(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let process = name.split('-').next().and_then(|process| process.parse::<i32>().ok());
-        // SAFETY: signal 0 only asks whether the process is there.
-        if process.is_some_and(|process| unsafe { libc::kill(process, 0) } != 0) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
 }
 
 /// Copies a folder: libraries, which nothing writes to again, by hard links; cells, and what would

@@ -111,7 +111,7 @@ impl Origin {
     /// The prelude that a kernel started now would load, and the compiler that it would use.
     fn would_load(&self) -> Option<(PathBuf, Option<String>)> {
         let template = Template::expected(self.backend).ok().filter(Template::is_whole)?;
-        let rustc = toolchain::which_rustc(self.command("rustup"));
+        let rustc = toolchain::which_rustc(|| self.command("rustup"));
         Some((template.path().to_owned(), rustc.and_then(|rustc| state(&rustc))))
     }
 }

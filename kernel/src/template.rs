@@ -1,77 +1,63 @@
-//! The prelude, compiled once, in the form in which every session's cells link to it.
+//! The template: the prelude in the form in which every session's cells link to it.
 //!
-//! A template is a folder in the user's cache, named by what it was made from. It holds the
-//! prelude as a dylib with the libraries that rustc must see beside it (`deps`), the facade that
-//! cells depend on (`facade`, see [`crate::skeleton`]), the standard library's sources in the same
-//! short form (`library`), a session folder in which one cell has already been compiled
-//! (`session`), and the cells that any session has compiled (`cells`, see [`kept`]).
+//! A template is a folder whose name tells what it was made from. It holds the prelude as a dynamic library with
+//! the libraries that rustc must see beside it (`deps`), the facade that cells depend on (`facade`, see
+//! [`crate::facade`]), and the standard library's sources in the same short form (`library`). Nothing writes to it
+//! afterwards, so several users can share one. What sessions add is in the user's cache ([`Template::state`]).
+//!
+//! This program knows its template's name. It looks in the user's cache, in the system's folders, for an archive
+//! beside the program, and compiles one only then.
 
-use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
-
+use crate::archive;
 use crate::backend::Backend;
-use crate::skeleton::{copy_crate, copy_library};
-use crate::toolchain::{library_sources, output, rustc_version};
-use crate::{kept, session};
+use crate::compile::{Estimate, compile, library_file};
+use crate::facade::{PRELUDE, REAL, write_facade};
+use crate::inventory;
+use crate::owned::{self, Owned};
+use crate::packages::Packages;
+use crate::skeleton::copy_library;
+use crate::sources;
+use crate::toolchain::{ensure_library_sources, install_command, library_sources, rustc_version};
 
-/// A crate whose signatures rust-analyzer is to know: name, edition, and which of the others it
-/// uses, under which name.
-type FacadeCrate = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
-const FACADE: [FacadeCrate; 4] = [
-    ("candle-core", "2021", &[]),
-    ("candle-nn", "2021", &[("candle", "candle-core")]),
-    ("headstart-frame", "2024", &[]),
-    (
-        PRELUDE,
-        "2024",
-        &[
-            ("candle-core", "candle-core"),
-            ("candle-nn", "candle-nn"),
-            ("headstart-frame", "headstart-frame"),
-            (ERRORS, ERRORS),
-        ],
-    ),
-];
-/// The library of which facade/errors.rs is the source.
-pub const ERRORS: &str = "headstart_errors";
-/// The facade's name.
-pub const PRELUDE: &str = "headstart";
-/// What the facade calls the compiled prelude.
-pub const REAL: &str = "headstart_core";
 /// Lists where the libraries of other languages are that the prelude is linked with, such as CUDA's.
-const LINKS: &str = "links";
-/// Written last: a template without it is no template.
-const WHOLE: &str = "whole";
-
-/// A template that no kernel began with for so long is one of a version that is gone.
+pub const LINKS: &str = "links";
+/// In a template's state, written when a kernel begins with it.
+const USED: &str = "used";
+/// A template that no kernel used for this long (30 days) belongs to a version that is gone.
 const UNUSED: Duration = Duration::from_hours(30 * 24);
+/// Where packages of the system may put templates.
+const SYSTEM: [&str; 2] = ["/usr/local/share/headstart", "/usr/share/headstart"];
 
-/// A prelude ready to be linked to.
+/// A prelude, ready to be linked to or not yet there.
 #[derive(Clone, Debug)]
 pub struct Template {
     path: PathBuf,
+    state: PathBuf,
     backend: Backend,
 }
 
-/// The folder with the prelude's sources: `HEADSTART_SOURCE`, or where this program was built.
-pub fn source() -> Option<PathBuf> {
-    let set = std::env::var_os("HEADSTART_SOURCE").map(PathBuf::from);
-    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
-    [set, built_from].into_iter().flatten().find(|path| path.join("src/prelude.rs").is_file())
+/// Where a template comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Origin {
+    /// It is ready in this folder.
+    Folder(PathBuf),
+    /// It will be unpacked.
+    Archive(PathBuf),
+    /// It will be compiled.
+    Sources,
 }
 
-fn known_source() -> Result<PathBuf, String> {
-    source().ok_or_else(|| {
-        "the prelude's sources are not where this program was built\n\
-         hint: set HEADSTART_SOURCE to a checkout of headstart"
-            .to_owned()
-    })
+/// What there is to say while a template is made.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    Line(String),
+    /// Takes the place of the last one.
+    Progress(String),
 }
 
 /// Headstart's folder in the user's cache.
@@ -87,32 +73,157 @@ pub fn cache() -> Result<PathBuf, String> {
     }
 }
 
+/// The folders that may hold templates or their archives beside the user's cache: the program's own, `share` in
+/// its installation's prefix, and the system's.
+fn shared() -> Vec<PathBuf> {
+    let program = std::env::current_exe().ok();
+    let own = program.as_deref().and_then(Path::parent);
+    let prefix = own.and_then(Path::parent).map(|prefix| prefix.join("share/headstart"));
+    own.map(Path::to_owned).into_iter().chain(prefix).chain(SYSTEM.map(PathBuf::from)).collect()
+}
+
+/// A name that changes with the version, the prelude's sources and the compiler.
+fn name(compiler: &str, backend: Backend) -> String {
+    let mut hasher = DefaultHasher::new();
+    compiler.hash(&mut hasher);
+    let name = format!("{}-{}-{:016x}", env!("CARGO_PKG_VERSION"), sources::ID, hasher.finish());
+    backend.feature().map_or(name.clone(), |feature| format!("{name}-{feature}"))
+}
+
 impl Template {
-    /// The template for the sources and the compiler as they are now, which may not be there yet.
+    /// The template for this program and the compiler, which may not be there yet.
     pub fn expected(backend: Backend) -> Result<Template, String> {
-        let key = key(&known_source()?, &rustc_version()?)?;
-        let name = backend.feature().map_or(key.clone(), |feature| format!("{key}-{feature}"));
-        Ok(Template { path: cache()?.join("templates").join(name), backend })
+        let cache = cache()?;
+        let name = name(&rustc_version()?, backend);
+        let state = cache.join("state").join(&name);
+        let own = cache.join("templates").join(&name);
+        let elsewhere = shared().into_iter().map(|folder| folder.join("templates").join(&name));
+        let found =
+            [own.clone()].into_iter().chain(elsewhere).find(|path| inventory::check_sizes(path).is_ok());
+        Ok(Template { path: found.unwrap_or(own), state, backend })
     }
 
-    /// Builds it if it is not there.
-    pub fn ready(self, say: &dyn Fn(&str)) -> Result<Template, String> {
+    /// Where it comes from.
+    pub fn origin(&self) -> Origin {
+        if self.is_whole() {
+            return Origin::Folder(self.path.clone());
+        }
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let archives =
+            shared().into_iter().map(|folder| folder.join(format!("{name}{}", archive::EXTENSION)));
+        archives.into_iter().find(|path| path.is_file()).map_or(Origin::Sources, Origin::Archive)
+    }
+
+    /// Makes it if it is not there.
+    pub fn ready(self, say: &dyn Fn(Notice)) -> Result<Template, String> {
         if !self.is_whole() {
-            say(match self.backend.feature() {
-                None => "compiling the prelude: once for each version, some minutes",
-                Some(_) => "compiling the prelude for the GPU: once for each version, a quarter of an hour",
-            });
-            self.build(&known_source()?)?;
-            remove_unused(&cache()?.join("templates"));
+            let lock = lock_of(&self.path);
+            let waiting = || say(Notice::Line("another kernel is making the prelude: waiting for it".into()));
+            let _lock =
+                owned::lock(&lock, waiting).map_err(|error| format!("{}: {error}", lock.display()))?;
+            // Another process may have made it meanwhile.
+            if !self.is_whole() {
+                self.make(say)?;
+                remove_unused(&cache()?);
+            }
         }
         self.note_use();
         Ok(self)
     }
 
-    /// Its last file's time says when it was last used; where that cannot be written, when it was made.
+    /// Compiles it, also where an archive or a template is ready.
+    pub fn remake(self, say: &dyn Fn(Notice)) -> Result<Template, String> {
+        let cache = cache()?;
+        let path = cache.join("templates").join(self.path.file_name().unwrap_or_default());
+        let template = Template { path, ..self };
+        let lock = lock_of(&template.path);
+        let _lock = owned::lock(&lock, || {}).map_err(|error| format!("{}: {error}", lock.display()))?;
+        template.make_from(Origin::Sources, say)?;
+        template.note_use();
+        Ok(template)
+    }
+
+    fn make(&self, say: &dyn Fn(Notice)) -> Result<(), String> {
+        if self.path.exists() {
+            let problem = inventory::check_sizes(&self.path).err().unwrap_or_default();
+            say(Notice::Line(format!("the prelude was damaged ({problem}) and is made again")));
+        }
+        let origin = self.origin();
+        let made = self.make_from(origin.clone(), say);
+        match (made, origin) {
+            // A damaged archive is no reason to do without a kernel.
+            (Err(problem), Origin::Archive(_)) => {
+                say(Notice::Line(format!("{problem}; the prelude is compiled instead")));
+                self.make_from(Origin::Sources, say)
+            }
+            (made, _) => made,
+        }
+    }
+
+    fn make_from(&self, origin: Origin, say: &dyn Fn(Notice)) -> Result<(), String> {
+        let part = Owned::new(&cache()?.join("parts"))?;
+        match origin {
+            Origin::Folder(_) => return Ok(()),
+            Origin::Archive(archive) => {
+                say(Notice::Line("unpacking the prelude: once for each version, some seconds".into()));
+                archive::unpack(&archive, part.path())?;
+            }
+            Origin::Sources => self.compile(part.path(), say)?,
+        }
+        let complain = |error| format!("{}: {error}", self.path.display());
+        let _ = fs::remove_dir_all(&self.path);
+        // What sessions compiled for the one that was there may not fit.
+        let _ = fs::remove_dir_all(&self.state);
+        fs::create_dir_all(self.path.with_file_name("")).map_err(complain)?;
+        fs::rename(part.path(), &self.path).map_err(complain)
+    }
+
+    fn compile(&self, part: &Path, say: &dyn Fn(Notice)) -> Result<(), String> {
+        if let Some(archive) = self.archive_for_another_compiler() {
+            say(Notice::Line(format!(
+                "{} is for Rust {}: the prelude is compiled for the Rust that is here, unless you run `{}` and start again",
+                archive.display(),
+                sources::pinned_rust(),
+                install_command()
+            )));
+        }
+        say(Notice::Line(match self.backend.feature() {
+            None => "compiling the prelude: once for each version, some minutes".into(),
+            Some(_) => {
+                "compiling the prelude for the GPU: once for each version, a quarter of an hour".into()
+            }
+        }));
+        ensure_library_sources()?;
+        let sources = sources::unpacked()?;
+        let packages = Packages::of(&sources.folder)?;
+        let mut estimate = Estimate::new();
+        compile(&sources, &packages, self.backend, &part.join("deps"), &mut |progress| {
+            if let Some(line) = estimate.line(progress) {
+                say(Notice::Progress(line));
+            }
+        })?;
+        write_facade(&packages, &part.join("facade"))?;
+        let library = library_sources().ok_or("the standard library's sources are missing")?;
+        copy_library(&library, &part.join("library"))?;
+        inventory::write(part).map_err(|error| format!("{}: {error}", part.display()))
+    }
+
+    /// The archive that came with this program, if it is not for this compiler.
+    fn archive_for_another_compiler(&self) -> Option<PathBuf> {
+        let begin = format!("{}-{}-", env!("CARGO_PKG_VERSION"), sources::ID);
+        let is_archive = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(&begin) && name.ends_with(archive::EXTENSION)
+        };
+        let is_cpu = self.backend.feature().is_none();
+        let entries = shared().into_iter().filter(|_| is_cpu).flat_map(fs::read_dir).flatten().flatten();
+        entries.map(|entry| entry.path()).find(is_archive)
+    }
+
+    /// Notes when it was last used; where that cannot be written, nothing removes it.
     fn note_use(&self) {
-        let file = File::options().append(true).open(self.path.join(WHOLE));
-        let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
+        let _ = fs::create_dir_all(&self.state);
+        let _ = File::create(self.state.join(USED)).and_then(|file| file.set_modified(SystemTime::now()));
     }
 
     /// Where it lies.
@@ -120,19 +231,24 @@ impl Template {
         &self.path
     }
 
-    /// Whether the last step of its making was reached.
+    /// Whether all its files are there.
     pub fn is_whole(&self) -> bool {
-        self.path.join(WHOLE).is_file()
+        inventory::check_sizes(&self.path).is_ok()
     }
 
-    /// The session folder that new sessions are copied from, if it was warmed.
+    /// The folder for what sessions compiled for this template.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// The session folder that new sessions are copied from, if one was kept.
     pub fn session(&self) -> PathBuf {
-        self.path.join("session")
+        self.state.join("session")
     }
 
     /// The cells that were compiled before.
     pub fn kept_cells(&self) -> PathBuf {
-        self.path.join("cells")
+        self.state.join("cells")
     }
 
     /// What rust-analyzer is to take for the standard library's sources.
@@ -140,9 +256,14 @@ impl Template {
         self.path.join("library")
     }
 
+    /// The folder of the prelude's library, and of those beside it.
+    pub fn libraries(&self) -> PathBuf {
+        self.path.join("deps")
+    }
+
     /// The prelude itself.
     pub fn library(&self) -> PathBuf {
-        self.path.join("deps").join(library_file())
+        self.libraries().join(library_file())
     }
 
     /// Says what the prelude is linked with and the system does not find.
@@ -152,7 +273,7 @@ impl Template {
 
     /// The evcxr commands that make a cell see the prelude.
     pub fn load_commands(&self) -> String {
-        let deps = self.path.join("deps");
+        let deps = self.libraries();
         let mut flags = vec![
             "-Cprefer-dynamic".to_owned(),
             // There is no debug info for a program to strip.
@@ -164,235 +285,42 @@ impl Template {
             format!("-Ldependency={}", deps.display()),
             format!("-Clink-arg=-Wl,-rpath,{}", deps.display()),
         ];
-        let links = std::fs::read_to_string(deps.join(LINKS)).unwrap_or_default();
+        let links = fs::read_to_string(deps.join(LINKS)).unwrap_or_default();
         flags.extend(links.lines().map(|path| format!("-L{path}")));
         format!(
             ":build_env CARGO_INCREMENTAL=0\n:build_env CARGO_ENCODED_RUSTFLAGS={}\n:dep headstart = {{ path = \"{}\" }}\n",
             flags.join("\u{1f}"),
-            self.path.join("facade/headstart").display()
+            self.path.join("facade").join(PRELUDE).display()
         )
     }
-
-    fn build(&self, source: &Path) -> Result<(), String> {
-        let parts = cache()?.join("parts");
-        // What a build that was killed left.
-        session::sweep(&parts);
-        let part = parts.join(format!("{}-template", std::process::id()));
-        let made = (|| {
-            let _ = std::fs::remove_dir_all(&part);
-            build_library(source, self.backend, &part.join("deps"))?;
-            write_facade(source, &part.join("facade"))?;
-            let library = library_sources().ok_or("the standard library's sources are missing")?;
-            copy_library(&library, &part.join("library"))?;
-            write(&part.join(WHOLE), "")?;
-            let _ = std::fs::remove_dir_all(&self.path);
-            make_folder_above(&self.path)
-                .and_then(|()| std::fs::rename(&part, &self.path))
-                .map_err(|error| format!("{}: {error}", self.path.display()))
-        })();
-        let _ = std::fs::remove_dir_all(&part);
-        // Another process may have been quicker: theirs is as good.
-        made.or_else(|error| if self.is_whole() { Ok(()) } else { Err(error) })
-    }
 }
 
-/// Removes the templates of other versions that nobody has used for long, each of up to a GB.
-fn remove_unused(templates: &Path) {
-    for folder in std::fs::read_dir(templates).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        let used = std::fs::metadata(folder.join(WHOLE)).and_then(|whole| whole.modified());
+/// The file that a process locks while it makes a template.
+fn lock_of(template: &Path) -> PathBuf {
+    let name = template.file_name().unwrap_or_default().to_string_lossy();
+    template.with_file_name(format!("{name}.lock"))
+}
+
+/// Removes the templates of other versions that no kernel used for long, each of up to a GB.
+fn remove_unused(cache: &Path) {
+    let (templates, states) = (cache.join("templates"), cache.join("state"));
+    for folder in fs::read_dir(&templates).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let state = states.join(folder.file_name().unwrap_or_default());
+        let used = fs::metadata(state.join(USED)).and_then(|used| used.modified());
         let is_old = used.is_ok_and(|used| used.elapsed().is_ok_and(|since| since > UNUSED));
         if is_old {
-            let _ = std::fs::remove_dir_all(folder);
+            let _ = fs::remove_file(lock_of(&folder));
+            let _ = fs::remove_dir_all(folder);
+            let _ = fs::remove_dir_all(state);
         }
-    }
-}
-
-fn library_file() -> String {
-    format!("{}headstart{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
-}
-
-/// A name that changes with the version, the compiler and every source file of the prelude's.
-fn key(source: &Path, compiler: &str) -> Result<String, String> {
-    let mut hasher = DefaultHasher::new();
-    // How the facade is made, too.
-    let made = [
-        include_str!("../facade/errors.rs"),
-        include_str!("../facade/shared.rs"),
-        include_str!("kept.rs"),
-        include_str!("modules.rs"),
-        include_str!("operators.rs"),
-        include_str!("skeleton.rs"),
-        include_str!("template.rs"),
-        include_str!("tokens.rs"),
-        include_str!("variables.rs"),
-    ];
-    (compiler, made).hash(&mut hasher);
-    let mut files = vec![source.join("Cargo.toml"), source.join("Cargo.lock")];
-    for folder in ["src", "kernel/frame/src", "kernel/hub/src", "weights"].map(|folder| source.join(folder)) {
-        list_files(&folder, &mut files)?;
-    }
-    files.sort();
-    for file in files {
-        let content = std::fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-        (file.strip_prefix(source).unwrap_or(&file), content).hash(&mut hasher);
-    }
-    Ok(format!("{}-{:016x}", env!("CARGO_PKG_VERSION"), hasher.finish()))
-}
-
-fn list_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
-    for entry in std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))? {
-        let path = entry.map_err(|error| error.to_string())?.path();
-        match path.is_dir() {
-            true => list_files(&path, files)?,
-            false => files.push(path),
-        }
-    }
-    Ok(())
-}
-
-/// Compiles the prelude as a dylib and gathers it with all that it was made of.
-fn build_library(source: &Path, backend: Backend, deps: &Path) -> Result<(), String> {
-    let mut cargo = Command::new("cargo");
-    kept::not_for(&mut cargo);
-    cargo.current_dir(source).args([
-        "rustc",
-        "--release",
-        "-p",
-        "headstart",
-        "--lib",
-        "--crate-type",
-        "dylib",
-    ]);
-    cargo.args(["--message-format", "json-render-diagnostics"]);
-    // Without the feature `hub`: what stands below an HTTP client would be two thirds of all crates.
-    cargo.args(["--no-default-features", "--features", "cells"]);
-    backend.ask_for(&mut cargo)?;
-    let target = match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(target) => source.join(target),
-        None => cache()?.join("target"),
-    };
-    cargo.env("CARGO_TARGET_DIR", &target);
-    let built = target.join("release/deps").join(library_file());
-    let stamp = built.with_extension("stamp");
-    // A program with the prelude in it that was built there has made a library of the same name but
-    // with a standard library of its own, as has another backend; cargo would take that for ours.
-    let state = |built: &Path| Some(format!("{} {}", backend.kernel_name(), state(built)?));
-    if std::fs::read_to_string(&stamp).ok() != state(&built) {
-        let _ = std::fs::remove_file(&built);
-    }
-    // The cells, the prelude and the standard library are to share one std.
-    cargo.args(["--", "-Cprefer-dynamic", "-Crpath"]);
-    let messages = output(&mut cargo)?;
-    if let Some(state) = state(&built) {
-        std::fs::write(&stamp, state).map_err(|error| format!("{}: {error}", stamp.display()))?;
-    }
-    std::fs::create_dir_all(deps).map_err(|error| format!("{}: {error}", deps.display()))?;
-    let artifacts = artifacts(&messages);
-    // What rustc needs to know of a library is in its metadata; its code is in the prelude's.
-    let has_metadata = |file: &PathBuf| {
-        file.extension().is_some_and(|e| e == "rlib") && artifacts.contains(&file.with_extension("rmeta"))
-    };
-    for file in artifacts.iter().filter(|file| !has_metadata(file)) {
-        let name = file.file_name().unwrap_or_default();
-        let target = deps.join(name);
-        // The prelude itself is copied: the next build writes over it. The rest is never changed.
-        let own = name.to_string_lossy() == library_file();
-        let linked = !own && std::fs::hard_link(file, &target).is_ok();
-        if !linked {
-            std::fs::copy(file, &target)
-                .map_err(|error| format!("{} to {}: {error}", file.display(), target.display()))?;
-        }
-    }
-    write(&deps.join(LINKS), &linked_paths(&messages).into_iter().collect::<Vec<_>>().join("\n"))?;
-    match deps.join(library_file()).is_file() {
-        true => Ok(()),
-        false => Err(format!("cargo made no {}", library_file())),
     }
 }
 
 /// Changes when a file is written anew.
 pub fn state(file: &Path) -> Option<String> {
-    let metadata = std::fs::metadata(file).ok()?;
+    let metadata = fs::metadata(file).ok()?;
     let time = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(format!("{} {}", metadata.len(), time.as_nanos()))
-}
-
-/// The libraries that cargo says it made or found made.
-fn artifacts(messages: &str) -> BTreeSet<PathBuf> {
-    let of_interest = |path: &PathBuf| {
-        path.extension().is_some_and(|e| ["rlib", "rmeta", "so", "dylib"].iter().any(|known| e == *known))
-    };
-    told(messages, "compiler-artifact", "filenames").map(PathBuf::from).filter(of_interest).collect()
-}
-
-/// Where build scripts say that libraries are, each with its kind: `native=/usr/local/cuda/lib64`.
-fn linked_paths(messages: &str) -> BTreeSet<String> {
-    told(messages, "build-script-executed", "linked_paths").collect()
-}
-
-/// What stands in a list of cargo's messages of one reason.
-fn told(messages: &str, reason: &str, list: &str) -> impl Iterator<Item = String> {
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(move |message| message["reason"] == reason)
-        .flat_map(move |message| message[list].as_array().cloned().unwrap_or_default())
-        .filter_map(|text| text.as_str().map(str::to_owned))
-}
-
-/// Writes the crate that cells depend on, and what rust-analyzer needs to understand it.
-fn write_facade(source: &Path, facade: &Path) -> Result<(), String> {
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(source).args(["metadata", "--format-version", "1"]);
-    let metadata: Value = serde_json::from_str(&output(&mut cargo)?).map_err(|error| error.to_string())?;
-    for (name, edition, dependencies) in FACADE {
-        let folder = facade.join(name);
-        let above = match name {
-            PRELUDE => format!(
-                "extern crate self as {PRELUDE};\n#[cfg(not(rust_analyzer))]\npub use {REAL}::*;\n\
-                 #[cfg(not(rust_analyzer))]\nextern crate {ERRORS} as _;\n\
-                 #[cfg(not(rust_analyzer))]\n#[doc(hidden)]\npub mod shared {{\n{}\n}}\n",
-                include_str!("../facade/shared.rs")
-            ),
-            _ => String::new(),
-        };
-        copy_crate(&sources_of(&metadata, name)?, &folder.join("src"), &above)?;
-        write(&folder.join("Cargo.toml"), &manifest(name, edition, dependencies))?;
-    }
-    let errors = facade.join(ERRORS);
-    write(&errors.join("Cargo.toml"), &manifest(ERRORS, "2024", &[]))?;
-    write(&errors.join("src/lib.rs"), include_str!("../facade/errors.rs"))
-}
-
-fn manifest(name: &str, edition: &str, dependencies: &[(&str, &str)]) -> String {
-    let mut manifest = format!(
-        "[package]\nname = \"{name}\"\nversion = \"{}\"\nedition = \"{edition}\"\n\n\
-         [lints.rust]\nunexpected_cfgs = \"allow\"\n\n[dependencies]\n",
-        env!("CARGO_PKG_VERSION")
-    );
-    for (alias, package) in dependencies {
-        manifest += &format!("{alias} = {{ path = \"../{package}\", package = \"{package}\" }}\n");
-    }
-    manifest
-}
-
-fn sources_of(metadata: &Value, name: &str) -> Result<PathBuf, String> {
-    let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let found = packages.iter().find(|package| package["name"] == name);
-    found
-        .and_then(|package| package["manifest_path"].as_str())
-        .map(|manifest| Path::new(manifest).with_file_name("src"))
-        .ok_or_else(|| format!("cargo metadata does not know {name}"))
-}
-
-fn write(path: &Path, text: &str) -> Result<(), String> {
-    make_folder_above(path)
-        .and_then(|()| std::fs::write(path, text))
-        .map_err(|error| format!("{}: {error}", path.display()))
-}
-
-fn make_folder_above(path: &Path) -> std::io::Result<()> {
-    path.parent().map_or(Ok(()), std::fs::create_dir_all)
 }
 
 #[cfg(test)]
@@ -400,32 +328,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_compiler_or_another_source_has_another_template() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str, text: &str| write(&folder.path().join(name), text).unwrap();
-        for folder in ["src", "kernel/frame/src", "kernel/hub/src", "weights"] {
-            file(&format!("{folder}/a"), "");
-        }
-        file("Cargo.toml", "");
-        file("Cargo.lock", "");
-        let first = key(folder.path(), "rustc 1").unwrap();
-        assert_eq!(first, key(folder.path(), "rustc 1").unwrap());
-        assert_ne!(first, key(folder.path(), "rustc 2").unwrap());
-        file("src/nn/new.rs", "");
-        assert_ne!(first, key(folder.path(), "rustc 1").unwrap());
+    fn another_compiler_or_backend_has_another_template() {
+        let first = name("rustc 1", Backend::default());
+        assert_eq!(first, name("rustc 1", Backend::default()));
+        assert_ne!(first, name("rustc 2", Backend::default()));
+        assert_eq!(name("rustc 1", Backend::CUDA), format!("{first}-cuda"));
     }
 
     #[test]
-    fn templates_that_nobody_uses_are_removed() {
+    fn unused_templates_are_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let templates = ["old", "used", "unfinished"]
-            .map(|name| Template { path: folder.path().join(name), backend: Backend::default() });
+        let templates = ["old", "used", "new"].map(|name| Template {
+            path: folder.path().join("templates").join(name),
+            state: folder.path().join("state").join(name),
+            backend: Backend::default(),
+        });
+        for template in &templates {
+            fs::create_dir_all(&template.path).unwrap();
+        }
         for template in &templates[..2] {
-            write(&template.path.join(WHOLE), "").unwrap();
-            let file = File::options().append(true).open(template.path.join(WHOLE)).unwrap();
+            template.note_use();
+            let file = File::options().append(true).open(template.state.join(USED)).unwrap();
             file.set_modified(SystemTime::now() - 2 * UNUSED).unwrap();
         }
-        write(&templates[2].path.join("links"), "").unwrap();
         templates[1].note_use();
         remove_unused(folder.path());
         assert_eq!(templates.map(|template| template.path.is_dir()), [false, true, true]);

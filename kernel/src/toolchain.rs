@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
+use crate::sources;
+
 /// By which rust-analyzer is told where the standard library's sources are.
 pub const SOURCES_VARIABLE: &str = "RUST_SRC_PATH";
 /// Whether rustc links by an lld that it brings.
@@ -34,9 +36,35 @@ impl Compiler {
     }
 }
 
-/// The compiler's full version, `rustc -vV`, or what went wrong.
+/// The compiler's full version, `rustc -vV`; an error says how to install it.
 pub fn rustc_version() -> Result<String, String> {
-    Compiler::get().version.clone()
+    let version = Compiler::get().version.clone();
+    version.map_err(|problem| {
+        format!("Rust cannot be used: {problem}\nhint: {}; then restart the kernel", install_command())
+    })
+}
+
+/// The command that installs the version of Rust that this program was made for.
+pub fn install_command() -> String {
+    let version = sources::pinned_rust();
+    match on_path("rustup") {
+        Some(_) => format!("rustup toolchain install {version} --profile minimal"),
+        None => format!(
+            "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | \
+             sh -s -- --profile minimal --default-toolchain {version}"
+        ),
+    }
+}
+
+/// Installs that version by rustup where there is rustup but no Rust. Its progress is shown.
+pub fn ensure_installed() {
+    let has_rustc = output(Command::new("rustc").arg("--version")).is_ok();
+    if !has_rustc && on_path("rustup").is_some() {
+        // What goes wrong is said, and again where Rust is used.
+        let _ = Command::new("rustup")
+            .args(["toolchain", "install", sources::pinned_rust(), "--profile", "minimal"])
+            .status();
+    }
 }
 
 /// The compiler's version number, for a client that asks.
@@ -47,27 +75,35 @@ pub fn release() -> String {
 }
 
 /// Holds this process and its children to one toolchain, whatever folder a notebook lies in, and
-/// lets them find its programs without asking rustup each time.
+/// lets them find its programs without asking rustup each time: `RUSTUP_TOOLCHAIN`, the version that this
+/// program was made for if it is installed, or the user's default.
 ///
 /// Call it before any thread is started.
 pub fn pin() {
     set_sources();
     // At the same time.
-    let [rustc, toolchain] = [&["which", "rustc"], &["show", "active-toolchain"]]
-        .map(|asked| ask_rustup(Command::new("rustup"), asked));
-    let programs =
-        rustc.and_then(Begun::output).ok().and_then(|path| Some(Path::new(path.trim()).parent()?.to_owned()));
-    let toolchain = toolchain.and_then(Begun::output).ok();
-    let name = toolchain.as_deref().and_then(|text| text.split_whitespace().next());
+    let [pinned, default, active] = [
+        &["which", "rustc", "--toolchain", sources::pinned_rust()][..],
+        &["which", "rustc"],
+        &["show", "active-toolchain"],
+    ]
+    .map(|asked| ask_rustup(Command::new("rustup"), asked));
+    let path = |begun: Result<Begun, String>| Some(PathBuf::from(begun.ok()?.output().ok()?.trim()));
+    let is_set = std::env::var_os("RUSTUP_TOOLCHAIN").is_some();
+    let active = active.and_then(Begun::output).unwrap_or_default();
+    let (rustc, name) = match path(pinned).filter(|_| !is_set) {
+        Some(rustc) => (Some(rustc), Some(sources::pinned_rust())),
+        None => (path(default), active.split_whitespace().next()),
+    };
     // SAFETY: no other thread runs yet.
     unsafe {
-        if let (Some(name), None) = (name, std::env::var_os("RUSTUP_TOOLCHAIN")) {
+        if let (Some(name), false) = (name, is_set) {
             std::env::set_var("RUSTUP_TOOLCHAIN", name);
         }
-        if let Some(programs) = programs {
+        if let Some(programs) = rustc.as_deref().and_then(Path::parent) {
             // Where rust-analyzer looks first.
             std::env::set_var("CARGO", programs.join("cargo"));
-            if let Some(path) = before(programs, std::env::var_os("PATH")) {
+            if let Some(path) = before(programs.to_owned(), std::env::var_os("PATH")) {
                 std::env::set_var("PATH", path);
             }
         }
@@ -75,17 +111,19 @@ pub fn pin() {
 }
 
 fn ask_rustup(mut rustup: Command, asked: &[&str]) -> Result<Begun, String> {
-    rustup.args(asked);
-    if let Some(source) = crate::template::source() {
-        rustup.current_dir(source);
-    }
-    begin(&mut rustup)
+    begin(rustup.args(asked))
 }
 
-/// The compiler that rustup would choose, or that is on the `PATH`.
-pub fn which_rustc(rustup: Command) -> Option<PathBuf> {
-    let said = ask_rustup(rustup, &["which", "rustc"]).and_then(Begun::output);
-    said.map(|path| path.trim().into()).ok().or_else(|| on_path("rustc"))
+/// The compiler that [`pin`] would choose with the environment of `rustup`, or that is on the `PATH`.
+pub fn which_rustc(rustup: impl Fn() -> Command) -> Option<PathBuf> {
+    let ask = |asked: &[&str]| ask_rustup(rustup(), asked).and_then(Begun::output);
+    let is_set = rustup().get_envs().any(|(name, _)| name == "RUSTUP_TOOLCHAIN");
+    let pinned = ["which", "rustc", "--toolchain", sources::pinned_rust()];
+    let found = match is_set {
+        true => ask(&["which", "rustc"]),
+        false => ask(&pinned).or_else(|_| ask(&["which", "rustc"])),
+    };
+    found.map(|path| path.trim().into()).ok().or_else(|| on_path("rustc"))
 }
 
 /// The standard library's sources, which rust-analyzer reads to know the types of variables.

@@ -21,7 +21,7 @@ pub fn hook() {
     let arguments: Vec<String> = arguments.collect();
     if let Some(request) = Request::from_arguments(&arguments) {
         relay::die_with_the_parent();
-        let fetched = headstart_hub::fetch(&request, &mut std::io::stdout().lock());
+        let fetched = headstart_fetch::fetch(&request, &mut std::io::stdout().lock());
         std::process::exit(fetched.is_err().into());
     }
 }

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use candle_core::{DType, Tensor};
-use nalgebra::DMatrix;
+use candle_core::{DType, Device, Tensor};
 
 use crate::chart::Chart;
 use crate::data::Images;
@@ -64,7 +63,7 @@ impl Embedding {
         if let Some(value) = values.iter().find(|value| !value.is_finite()) {
             return Err(refuse("features", "numbers", value.to_string()));
         }
-        let (points, explained) = principal(DMatrix::from_row_slice(samples, width, &values));
+        let (points, explained) = principal(&Tensor::from_vec(values, (samples, width), &Device::Cpu)?)?;
         Ok(Embedding { points, explained, classes, names })
     }
 
@@ -99,21 +98,20 @@ impl Embedding {
 }
 
 /// The rows' first two principal components and the shares of the variance that they have.
-fn principal(mut rows: DMatrix<f64>) -> (Vec<[f64; 2]>, [f64; 2]) {
-    for mut column in rows.column_iter_mut() {
-        let mean = column.mean();
-        column.add_scalar_mut(-mean);
-    }
-    let all = rows.norm_squared().max(f64::MIN_POSITIVE);
-    let mut points = vec![[0.0; 2]; rows.nrows()];
+fn principal(rows: &Tensor) -> Result<(Vec<[f64; 2]>, [f64; 2])> {
+    let rows = rows.broadcast_sub(&rows.mean_keepdim(0)?)?;
+    let all = rows.sqr()?.sum_all()?.to_scalar::<f64>()?.max(f64::MIN_POSITIVE);
+    let mut points = vec![[0.0; 2]; rows.dim(0)?];
     let mut explained = [0.0; 2];
-    for (axis, (value, direction)) in largest(&rows, 2).into_iter().enumerate() {
+    for (axis, (value, direction)) in largest(&rows, 2)?.into_iter().enumerate() {
         // The largest part of a direction is positive, so that a second run gives the same.
-        let scores = &rows * &direction * direction[direction.iamax()].signum();
-        points.iter_mut().zip(scores.iter()).for_each(|(point, score)| point[axis] = *score);
+        let peak = direction.iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap_or(1.0);
+        let direction = Tensor::from_vec(direction, (rows.dim(1)?, 1), &Device::Cpu)?;
+        let scores = (rows.matmul(&direction)? * peak.signum())?.flatten_all()?.to_vec1::<f64>()?;
+        points.iter_mut().zip(scores).for_each(|(point, score)| point[axis] = score);
         explained[axis] = value * value / all;
     }
-    (points, explained)
+    Ok((points, explained))
 }
 
 impl fmt::Display for Embedding {

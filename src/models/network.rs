@@ -23,7 +23,7 @@ pub(crate) struct Architecture {
     /// Whether its blocks can be left out at random in training.
     pub(crate) stochastic_depth: bool,
     /// The weights that come with the library, if there are any.
-    pub(crate) demo: Option<&'static [u8]>,
+    pub(crate) demo: Option<fn() -> &'static [u8]>,
 }
 
 /// What becomes of the last feature maps of a network without its top.
@@ -158,7 +158,7 @@ impl Network {
             weights.labels(classes).filter(|_| include_top),
             seed.is_none(),
         );
-        weights::fill(&model, &stems, architecture.demo, &weights)?;
+        weights::fill(&model, &stems, architecture.demo.map(|file| file()), &weights)?;
         Ok(model)
     }
 }

@@ -15,6 +15,13 @@ const STAGES: [(usize, usize, usize); 4] = [(3, 64, 1), (4, 128, 2), (6, 256, 2)
 /// A block's output is this many times as wide as its 3x3 convolution.
 const EXPANSION: usize = 4;
 
+/// The demo weights' file.
+// Inlined, its bytes would be part of the metadata that the compiler reads for each cell.
+#[inline(never)]
+fn demo() -> &'static [u8] {
+    include_bytes!("../../weights/resnet50-demo.safetensors")
+}
+
 static RESNET50: Architecture = Architecture {
     name: "resnet50",
     features: |net| features(net, TORCH),
@@ -22,7 +29,7 @@ static RESNET50: Architecture = Architecture {
     preprocessing: Preprocessing::TORCH,
     keras: Some(&RESNET50_OF_KERAS),
     stochastic_depth: false,
-    demo: Some(include_bytes!("../../weights/resnet50-demo.safetensors")),
+    demo: Some(demo),
 };
 
 /// The paper's own form, v1, of which Keras has weights (`keras/src/applications/resnet.py`).

@@ -10,6 +10,13 @@ use crate::weights::Weights;
 /// Convolutions and their filters, block by block.
 const BLOCKS: [(usize, usize); 5] = [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)];
 
+/// The demo weights' file.
+// Inlined, its bytes would be part of the metadata that the compiler reads for each cell.
+#[inline(never)]
+fn demo() -> &'static [u8] {
+    include_bytes!("../../weights/vgg16-demo.safetensors")
+}
+
 static VGG16: Architecture = Architecture {
     name: "vgg16",
     features: |net| features(net, false),
@@ -17,7 +24,7 @@ static VGG16: Architecture = Architecture {
     preprocessing: Preprocessing::TORCH,
     keras: Some(&VGG16_OF_KERAS),
     stochastic_depth: false,
-    demo: Some(include_bytes!("../../weights/vgg16-demo.safetensors")),
+    demo: Some(demo),
 };
 
 /// The same network; the weights that Keras gives want their pictures otherwise.

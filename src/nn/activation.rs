@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Build, Context, Layer, LayerConfig, Mode};
-use crate::device::is_near;
+use crate::device::takes_cpu_path;
 use crate::{Result, ops};
 
 /// A function applied to each output, or across the classes.
@@ -41,7 +41,7 @@ impl Activation {
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Activation::Linear => x.clone(),
-            Activation::Relu | Activation::Relu6 if is_near(x) => {
+            Activation::Relu | Activation::Relu6 if takes_cpu_path(x) => {
                 let most = if self == Activation::Relu6 { 6.0 } else { f32::INFINITY };
                 ops::apply1(&x.contiguous()?, ops::Relu { most })?
             }

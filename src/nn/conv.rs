@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
-use crate::device::is_near;
+use crate::device::takes_cpu_path;
 use crate::ops::{After, AtOnce, AtRest, Conv, FarConv, Kernels, Order, apply2, apply3, planes};
 use crate::{Error, Result};
 
@@ -223,7 +223,7 @@ impl Layer for Built {
     fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
         let x = planes(inputs[0])?;
         let (kernel, bias) = (self.kernel.value(mode), self.bias.as_ref().map(|bias| bias.value(mode)));
-        if is_near(&x) {
+        if takes_cpu_path(&x) {
             return self.convolve(&x, &kernel, bias);
         }
         let Conv2D { kernel_size, strides, padding, .. } = self.config;
@@ -242,7 +242,7 @@ impl Layer for Built {
         let (kernel, bias) = (self.kernel.value(mode), self.bias.as_ref().map(|bias| bias.value(mode)));
         let conv = self.op(x)?;
         let is_plain = (conv.relu || self.config.activation == Activation::Linear) && !self.config.depthwise;
-        if learns([Some(x), Some(&kernel), bias.as_ref()]) || !is_plain || !is_near(x) {
+        if learns([Some(x), Some(&kernel), bias.as_ref()]) || !is_plain || !takes_cpu_path(x) {
             return Ok(None);
         }
         // A function of its own comes before all else.

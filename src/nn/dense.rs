@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
-use crate::device::is_near;
+use crate::device::takes_cpu_path;
 use crate::{Error, Result, ops};
 
 /// A fully connected layer: `activation(x · Wᵀ + b)`.
@@ -95,7 +95,7 @@ impl Layer for Built {
 
     fn forward_linear(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
         let (x, kernel, bias) = (inputs[0], self.kernel.value(mode), self.bias.value(mode));
-        if is_near(x) {
+        if takes_cpu_path(x) {
             return Ok(ops::apply3(&x.contiguous()?, &kernel, &bias, ops::Dense)?);
         }
         Ok(x.matmul(&kernel.t()?)?.broadcast_add(&bias)?)

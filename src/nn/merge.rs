@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Build, Context, Layer, LayerConfig, Mode};
-use crate::device::is_near;
+use crate::device::takes_cpu_path;
 use crate::ops::{Plus, apply2};
 use crate::{Error, Result};
 
@@ -72,7 +72,7 @@ impl Layer for Sum {
     fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
         let mut sum = inputs[0].clone();
         for other in &inputs[1..] {
-            sum = match is_near(&sum) {
+            sum = match takes_cpu_path(&sum) {
                 true => apply2(&sum.contiguous()?, &other.contiguous()?, Plus { relu: false })?,
                 false => (sum + *other)?,
             };
@@ -83,7 +83,7 @@ impl Layer for Sum {
     fn forward_rectified(&self, inputs: &[&Tensor], _: Mode) -> Result<Option<Tensor>> {
         let &[a, b] = inputs else { return Ok(None) };
         let sum = || apply2(&a.contiguous()?, &b.contiguous()?, Plus { relu: true });
-        Ok(is_near(a).then(sum).transpose()?)
+        Ok(takes_cpu_path(a).then(sum).transpose()?)
     }
 
     fn output_shape(&self) -> &[usize] {

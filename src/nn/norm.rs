@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
 use crate::Result;
-use crate::device::is_near;
+use crate::device::takes_cpu_path;
 use crate::ops::{BatchNorm, ScaleShift, apply3};
 
 /// Normalises each channel, then scales and shifts it.
@@ -96,7 +96,7 @@ impl Built {
     /// By the batch's own statistics; on the CPU with a ReLU after it, if so told.
     fn train(&self, x: &Tensor, relu: bool) -> Result<Tensor> {
         let (gamma, beta) = (self.gamma.value(Mode::Training), self.beta.value(Mode::Training));
-        if is_near(x) {
+        if takes_cpu_path(x) {
             let op = BatchNorm { epsilon: self.config.epsilon as f32, relu, found: Arc::default() };
             let found = op.found.clone();
             let y = apply3(&x.contiguous()?, &gamma, &beta, op)?;
@@ -144,14 +144,14 @@ impl Layer for Built {
             return self.train(x, false);
         }
         let (scale, shift) = self.at_rest(mode)?;
-        match is_near(x) {
+        match takes_cpu_path(x) {
             true => Ok(apply3(&x.contiguous()?, &scale, &shift, ScaleShift)?),
             false => self.transform(x, &scale, &shift),
         }
     }
 
     fn forward_rectified(&self, inputs: &[&Tensor], mode: Mode) -> Result<Option<Tensor>> {
-        let can = self.is_training(mode) && is_near(inputs[0]);
+        let can = self.is_training(mode) && takes_cpu_path(inputs[0]);
         can.then(|| self.train(inputs[0], true)).transpose()
     }
 

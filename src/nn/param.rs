@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use candle_core::{Tensor, Var};
 
 use super::Mode;
-use crate::device::is_near;
+use crate::device::takes_cpu_path;
 use crate::{Error, Result};
 
 /// A named weight of a layer, or a statistic that a layer keeps.
@@ -75,7 +75,7 @@ impl Param {
     pub(crate) fn change(&self, how: impl FnOnce(Tensor) -> Result<Tensor>) -> Result<()> {
         let value = how(self.0.var.as_detached_tensor());
         if let Ok(value) = &value
-            && !is_near(value)
+            && !takes_cpu_path(value)
         {
             self.0.var.set(value)?;
         }

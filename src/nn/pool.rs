@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conv::window_output;
 use super::{Build, Context, Conv2D, Initializer, Layer, LayerConfig, Mode, Padding};
-use crate::device::is_near;
+use crate::device::takes_cpu_path;
 use crate::ops::{MaxPool, apply1};
 use crate::{Error, Result};
 
@@ -69,11 +69,11 @@ impl Layer for Max {
 
     fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
         let x = inputs[0];
-        if is_near(x) && !x.track_op() {
+        if takes_cpu_path(x) && !x.track_op() {
             return Ok(self.op.at_rest(x)?);
         }
         let x = x.contiguous()?;
-        Ok(if is_near(&x) { apply1(&x, self.op)? } else { self.op.far(&x)? })
+        Ok(if takes_cpu_path(&x) { apply1(&x, self.op)? } else { self.op.far(&x)? })
     }
 
     fn takes_channels_last(&self) -> bool {

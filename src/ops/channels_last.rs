@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 
 use super::slices::contiguous;
 use super::transpose::turned;
-use crate::device::is_near;
+use crate::device::takes_cpu_path;
 
 /// The numbers of `[N, C, H, W]`, and how they lie.
 #[derive(Clone, Copy)]
@@ -58,7 +58,7 @@ pub(crate) fn turned_back(x: &Tensor) -> Result<Tensor> {
 
 /// The same numbers, map after map.
 pub(crate) fn planes(x: &Tensor) -> Result<Tensor> {
-    let is_ours = is_near(x) && !x.track_op() && x.dtype() == DType::F32;
+    let is_ours = takes_cpu_path(x) && !x.track_op() && x.dtype() == DType::F32;
     if !is_channels_last(x.layout()) || !is_ours {
         return x.contiguous();
     }

@@ -29,7 +29,7 @@ pub struct Hub {
     /// Never asks a server.
     pub offline: bool,
     /// A server that sends nothing for this long has failed.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 impl Hub {
@@ -54,7 +54,7 @@ impl Hub {
                 })?
                 .join("headstart/weights"),
             offline: set("HF_HUB_OFFLINE").is_some_and(is_yes),
-            patience: Duration::from_secs_f64(seconds.unwrap_or(30.0)),
+            timeout: Duration::from_secs_f64(seconds.unwrap_or(30.0)),
         })
     }
 
@@ -176,7 +176,7 @@ impl Hub {
             file: wanted.file.clone(),
             revision: wanted.revision.clone().unwrap_or_else(|| "main".into()),
             from: done,
-            patience: self.patience,
+            timeout: self.timeout,
         })
         .map_err(Error::io(part))?;
         let mut total = (wanted.megabytes * 1e6) as u64;

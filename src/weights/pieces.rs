@@ -65,7 +65,7 @@ type Sender = ();
 #[cfg(feature = "hub")]
 fn begin(request: Request) -> io::Result<(impl Read + Send + 'static, Sender)> {
     let (from, mut to) = io::pipe()?;
-    std::thread::spawn(move || headstart_hub::fetch(&request, &mut to));
+    std::thread::spawn(move || headstart_fetch::fetch(&request, &mut to));
     Ok((from, ()))
 }
 

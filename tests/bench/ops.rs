@@ -1,5 +1,5 @@
 //! How long each operation takes, and what share of the machine's peak a convolution reaches:
-//! `cargo bench --bench ops [-- FILTER]`, on an idle machine.
+//! `cargo bench -p headstart-bench [-- FILTER]`, on an idle machine.
 //!
 //! The peak is what multiplying two large matrices reaches in the same run. Operations are counted
 //! as a plain convolution needs them, a multiplication and an addition as two: Winograd's algorithm

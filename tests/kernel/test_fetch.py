@@ -69,7 +69,7 @@ def kernel(server, tmp_path_factory):
         use std::time::Duration;
         let hub = Hub {{
             endpoint: Some("http://127.0.0.1:{server.server_port}".into()),
-            shared_cache: None, folder: "{folder}".into(), offline: false, patience: Duration::from_secs(40),
+            shared_cache: None, folder: "{folder}".into(), offline: false, timeout: Duration::from_secs(40),
         }};
         fn wanted(repository: &str) -> headstart::Result<Pretrained> {{
             let mut wanted = named("resnet50.tv_in1k")?.clone();

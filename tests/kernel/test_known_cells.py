@@ -22,7 +22,7 @@ def session():
 
 
 def kept():
-    return {cell.name for cell in CACHE.glob("templates/*/cells/*") if (cell / "status").exists()}
+    return {cell.name for cell in CACHE.glob("state/*/cells/*") if (cell / "status").exists()}
 
 
 def test_a_later_session_compiles_only_what_is_new(session):

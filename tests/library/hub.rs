@@ -156,7 +156,7 @@ fn hub(folder: &Path, server: &Server) -> Hub {
         shared_cache: None,
         folder: folder.join("kept"),
         offline: false,
-        patience: Duration::from_secs(3),
+        timeout: Duration::from_secs(3),
     }
 }
 
@@ -244,7 +244,7 @@ fn a_wrong_byte_is_found() {
 }
 
 #[test]
-fn a_stall_ends_when_patience_does() {
+fn a_stalled_server_is_given_up_after_the_timeout() {
     let begin = Instant::now();
     assert!(refused(Conduct::Stall(1000)).contains("sent nothing for 3s"));
     assert!(begin.elapsed() < Duration::from_secs(8));

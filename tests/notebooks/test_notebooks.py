@@ -54,7 +54,7 @@ def program(tmp_path_factory):
     """The program as the README's first command leaves it."""
     path = tmp_path_factory.mktemp("program") / "4_the_program.ipynb"
     command = [HEADSTART, "run", ROOT / "notebooks" / "4_the_program.ipynb", "--html", "--output", path]
-    subprocess.run(command, check=True, timeout=300)
+    subprocess.run(command, check=True)
     assert "<svg" in path.with_suffix(".html").read_text()
     return nbformat.read(path, 4)
 
@@ -111,7 +111,7 @@ def test_every_notebook_and_its_solutions_run_through_nbconvert(path, tmp_path, 
     assert len(solved.cells) > len(kept.cells) or path.stem == "your_own_images"
     nbformat.write(solved, tmp_path / "solved.ipynb")
     command = ["jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", tmp_path / "solved.ipynb"]
-    subprocess.run(command, check=True, timeout=400)
+    subprocess.run(command, check=True)
     solved = nbformat.read(tmp_path / "solved.ipynb", 4)
     assert all(cell.outputs for cell in solved.cells[len(kept.cells) :] if not cell.source.startswith("fn "))
     notebook = nbformat.from_dict(solved | {"cells": solved.cells[: len(kept.cells)]})
@@ -137,7 +137,7 @@ def test_your_own_images_runs_on_a_folder_of_ones_own(tmp_path):
     target = tmp_path / "own.ipynb"
     environment = os.environ | {"HEADSTART_IMAGES": str(tmp_path / "pictures")}
     command = [HEADSTART, "run", ROOT / "notebooks" / "your_own_images.ipynb", "--output", target]
-    subprocess.run(command, check=True, timeout=300, env=environment)
+    subprocess.run(command, check=True, env=environment)
     notebook = nbformat.read(target, 4)
     assert '["dark", "green", "red"]: 15 pictures to learn from, 9 kept aside' in text(notebook)
     assert losses(notebook)[-1] < losses(notebook)[0]
@@ -154,7 +154,7 @@ def test_the_program_runs_in_the_stock_kernel(program):
     plain = [nbformat.v4.new_code_cell(source) for source in ("let list = vec![40, 2];\nlist", "list[0] + list[1]")]
     notebook.cells += plain
     # The first time, cargo builds candle once more, as it does for a user of the stock kernel.
-    nbclient.NotebookClient(notebook, kernel_name="stock", timeout=1800, startup_timeout=120).execute()
+    nbclient.NotebookClient(notebook, kernel_name="stock", timeout=None, startup_timeout=300).execute()
     shown = [cell.outputs[-1].data["text/plain"] for cell in notebook.cells[-2:]]
     assert shown == ["[40, 2]", "42"], "values without a look of their own"
     check_program(notebook)

@@ -1,20 +1,14 @@
 //! One file from the Hugging Face Hub, piece by piece.
 //!
-//! An HTTP client with all that it stands on is two hundred crates, and a compiler looks through
-//! each of them for every cell that a notebook compiles. So the prelude of Headstart's own kernel
-//! has none: it asks the program that it runs in. [`fetch`] (feature `fetch`) speaks with the Hub
-//! and writes [`Piece`]s; whoever wants the file reads them, in the same process or another.
+//! The HTTP client and its dependencies are a hundred crates, and the compiler reads each of them for every
+//! cell. So the prelude of Headstart's own kernel has no client: it starts the kernel's program, which downloads
+//! the file and writes [`Piece`]s to a pipe. `headstart-fetch` is the client.
 #![deny(missing_docs)]
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-#[cfg(feature = "fetch")]
-mod client;
-#[cfg(feature = "fetch")]
-pub use client::fetch;
-
-/// The first argument of a program that is to [`fetch`] onto its standard output; a request's follow.
+/// First argument of a process that writes pieces to its standard output; the request's arguments follow.
 pub const COMMAND: &str = "fetch-pieces";
 
 /// Which file, and what of it.
@@ -31,7 +25,7 @@ pub struct Request {
     /// How many bytes are there already.
     pub from: u64,
     /// A server that sends nothing for this long has failed.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 impl Request {
@@ -43,20 +37,20 @@ impl Request {
             self.file.clone(),
             self.revision.clone(),
             self.from.to_string(),
-            self.patience.as_millis().to_string(),
+            self.timeout.as_millis().to_string(),
         ]
     }
 
     /// The request that a program was given; `None` if it is none.
     pub fn from_arguments(arguments: &[String]) -> Option<Request> {
-        let [endpoint, repository, file, revision, from, patience] = arguments else { return None };
+        let [endpoint, repository, file, revision, from, timeout] = arguments else { return None };
         Some(Request {
             endpoint: Some(endpoint.clone()).filter(|endpoint| !endpoint.is_empty()),
             repository: repository.clone(),
             file: file.clone(),
             revision: revision.clone(),
             from: from.parse().ok()?,
-            patience: Duration::from_millis(patience.parse().ok()?),
+            timeout: Duration::from_millis(timeout.parse().ok()?),
         })
     }
 

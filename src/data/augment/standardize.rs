@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Tensor};
-use nalgebra::DMatrix;
+use candle_core::{DType, Device, Tensor};
 
 use super::ImageDataGenerator;
 use crate::Result;
@@ -41,10 +40,9 @@ impl Statistics {
             |t: &Tensor| -> Result<Vec<f32>> { Ok(t.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?) };
         let whitening = whitening.map(|epsilon| -> Result<Arc<Whitening>> {
             let centred = x.broadcast_sub(&mean.reshape((1, (), 1, 1))?)?.flatten_from(1)?;
-            let (pictures, size) = centred.dims2()?;
-            let rows = DMatrix::from_row_slice(pictures, size, &centred.flatten_all()?.to_vec1::<f64>()?);
-            let found = largest(&rows, usize::MAX);
-            let factor = |value: f64| ((pictures as f64).sqrt() / (value + epsilon)) as f32;
+            let images = centred.dim(0)?;
+            let found = largest(&centred.to_device(&Device::Cpu)?, usize::MAX)?;
+            let factor = |value: f64| ((images as f64).sqrt() / (value + epsilon)) as f32;
             Ok(Arc::new(Whitening {
                 factors: found.iter().map(|(value, _)| factor(*value)).collect(),
                 directions: found

@@ -3,12 +3,12 @@
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Tensor, bail};
 
 use crate::Result;
-use crate::device::is_near;
+use crate::device::takes_cpu_path;
 use crate::ops::{contiguous, each_piece};
 
 /// `mean = keep · mean + scale · gradient`, or the gradient's square; gives the mean back.
 pub(super) fn blend(mean: Tensor, gradient: &Tensor, keep: f64, scale: f64, square: bool) -> Result<Tensor> {
-    if is_near(&mean) {
+    if takes_cpu_path(&mean) {
         mean.inplace_op2(gradient, &Blend { keep, scale, square })?;
         return Ok(mean);
     }
@@ -34,7 +34,7 @@ pub(super) fn divide(
     rate: f64,
     epsilon: Epsilon,
 ) -> Result<Tensor> {
-    if is_near(&value) {
+    if takes_cpu_path(&value) {
         value.inplace_op3(first, second, &Divide { keep, rate, epsilon })?;
         return Ok(value);
     }

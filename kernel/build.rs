@@ -1,0 +1,107 @@
+//! Embeds the prelude's sources and the lessons into the program, so that an installed kernel needs no checkout.
+//!
+//! Writes `embedded.rs`: a table of the files, and an id that changes with everything the prelude is made of.
+//! In a package made by `cargo package` the files lie in `sources`, with manifests under another name, since
+//! cargo would take a folder with a `Cargo.toml` for another package.
+
+use std::env;
+use std::fmt::Write;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What the prelude is compiled from, relative to the checkout.
+const PRELUDE: [&str; 11] = [
+    "Cargo.toml",
+    "Cargo.lock",
+    "rust-toolchain.toml",
+    "src",
+    "weights",
+    "kernel/Cargo.toml",
+    "kernel/frame",
+    "kernel/fetch",
+    "kernel/hub",
+    "kernel/prelude",
+    "tests/bench/Cargo.toml",
+];
+/// What makes the template from the compiled prelude, relative to this package.
+const TEMPLATE: [&str; 11] = [
+    "facade/errors.rs",
+    "facade/shared.rs",
+    "src/compile.rs",
+    "src/facade.rs",
+    "src/kept.rs",
+    "src/modules.rs",
+    "src/operators.rs",
+    "src/packages.rs",
+    "src/skeleton.rs",
+    "src/tokens.rs",
+    "src/variables.rs",
+];
+const LESSONS: &str = "notebooks";
+/// Other files, such as an editor's swap file, are no part of the sources.
+const EXTENSIONS: [&str; 8] = ["ipynb", "lock", "md", "rs", "safetensors", "svg", "toml", "txt"];
+/// A manifest's name in a package.
+const PACKAGED_MANIFEST: &str = "Cargo.toml.packaged";
+
+fn main() -> io::Result<()> {
+    let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let packaged = package.join("sources");
+    let root = match packaged.is_dir() {
+        true => packaged,
+        false => package.parent().map(Path::to_owned).unwrap_or_default(),
+    };
+    let mut files = Vec::new();
+    for name in PRELUDE {
+        collect(&root, Path::new(name), &mut files)?;
+    }
+    let mut hasher = DefaultHasher::new();
+    for (name, path) in &files {
+        (name, fs::read(path)?).hash(&mut hasher);
+    }
+    for name in TEMPLATE {
+        println!("cargo::rerun-if-changed={name}");
+        (name, fs::read(package.join(name))?).hash(&mut hasher);
+    }
+    collect(&root, Path::new(LESSONS), &mut files)?;
+    // Cargo looks for the kernel's target when it reads the workspace; it is never compiled there.
+    let mut table = format!(
+        "/// Changes with everything that the prelude's template is made of.\n\
+         pub const ID: &str = \"{:016x}\";\n\
+         /// The embedded files: their paths in a checkout, and their contents.\n\
+         pub const FILES: &[(&str, &[u8])] = &[\n",
+        hasher.finish()
+    );
+    for (name, path) in &files {
+        let _ = writeln!(table, "    ({name:?}, include_bytes!({:?})),", path.display().to_string());
+    }
+    table += "];\n";
+    fs::write(PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("embedded.rs"), table)
+}
+
+/// Adds a file, or a folder's files in order, each with its name in a checkout.
+fn collect(root: &Path, name: &Path, files: &mut Vec<(String, PathBuf)>) -> io::Result<()> {
+    let mut path = root.join(name);
+    if name.ends_with("Cargo.toml") && !path.exists() {
+        path = path.with_file_name(PACKAGED_MANIFEST);
+    }
+    println!("cargo::rerun-if-changed={}", path.display());
+    if !path.is_dir() {
+        files.push((name.to_string_lossy().replace('\\', "/"), path));
+        return Ok(());
+    }
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&path)? {
+        let found = entry?.file_name().to_string_lossy().replace(PACKAGED_MANIFEST, "Cargo.toml");
+        let is_hidden = found.starts_with('.');
+        let is_source = Path::new(&found)
+            .extension()
+            .is_none_or(|extension| EXTENSIONS.contains(&&*extension.to_string_lossy()));
+        if !is_hidden && is_source && found != "target" {
+            names.push(name.join(found));
+        }
+    }
+    names.sort();
+    names.iter().try_for_each(|name| collect(root, name, files))
+}

@@ -1,0 +1,176 @@
+//! The HTTP client that downloads a file from the Hugging Face Hub: one ranged GET request.
+//!
+//! `hf-hub` knows the Hub's addresses and where the user's token is; `ureq` transfers. `hf-hub`'s own
+//! download neither checks the status nor the size, and cannot resume.
+#![deny(missing_docs)]
+
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use hf_hub::api::sync::ApiBuilder;
+use hf_hub::{Cache, Repo, RepoType};
+use ureq::config::RedirectAuthHeaders;
+use ureq::http::{StatusCode, header};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Body, Error, ResponseExt as _};
+
+use headstart_hub::{Piece, Request};
+
+const USER_AGENT: &str = concat!("headstart/", env!("CARGO_PKG_VERSION"));
+/// Bytes of the file in one [`Piece::Bytes`].
+const PIECE_SIZE: usize = 64 << 10;
+
+/// Requests a file from the Hub and writes its pieces. The token is `HF_TOKEN`'s, or that of
+/// `huggingface-cli login`; proxies are those of `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
+///
+/// # Errors
+/// Only those of the writer. What goes wrong with the server is written as a piece.
+pub fn fetch(request: &Request, to: &mut impl Write) -> io::Result<()> {
+    let last = match send(request, to) {
+        Ok(()) => Piece::End,
+        Err(Stop::Writer(error)) => return Err(error),
+        Err(Stop::Server(piece)) => piece,
+    };
+    last.write(to)
+}
+
+/// Why a download ended early.
+enum Stop {
+    Writer(io::Error),
+    Server(Piece),
+}
+
+impl Stop {
+    fn failed(message: String) -> Stop {
+        Stop::Server(Piece::Failed(message))
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Stop {
+        Stop::Writer(error)
+    }
+}
+
+fn send(request: &Request, to: &mut impl Write) -> Result<(), Stop> {
+    let server = request.server();
+    let url = url(request).map_err(|error| Stop::failed(error.to_string()))?;
+    let mut get = agent(request.timeout).get(&url).header(header::USER_AGENT, USER_AGENT);
+    if let Some(token) = token() {
+        get = get.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    if request.from > 0 {
+        get = get.header(header::RANGE, format!("bytes={}-", request.from));
+    }
+    let mut response = get.call().map_err(|error| {
+        Stop::failed(match error {
+            Error::Timeout(_) => format!("{server} did not answer within {:?}", request.timeout),
+            error => format!("{server} could not be asked: {error}"),
+        })
+    })?;
+    let status = response.status();
+    if !status.is_success() {
+        let from = response.get_uri().host().unwrap_or(server);
+        let said = format!("{from} said: {}", explain(status));
+        return Err(Stop::Server(match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Piece::Denied(said),
+            _ => Piece::Failed(said),
+        }));
+    }
+    // A server that does not know ranges begins with the first byte.
+    let skipped = if status == StatusCode::PARTIAL_CONTENT { 0 } else { request.from };
+    let length = response.body().content_length().map(|length| length.saturating_sub(skipped));
+    if let Some(length) = length {
+        Piece::Length(length).write(to)?;
+    }
+    let sent = send_body(request, skipped, response.body_mut(), to)?;
+    match length {
+        Some(length) if length > sent => Err(Stop::failed(format!("{server} sent {sent} of {length} bytes"))),
+        _ => Ok(()),
+    }
+}
+
+/// Writes all bytes but the first `skipped`, and returns how many it wrote.
+fn send_body(request: &Request, skipped: u64, body: &mut Body, to: &mut impl Write) -> Result<u64, Stop> {
+    let mut reader = body.as_reader();
+    let mut sent = 0;
+    let failed = |error: io::Error, sent: u64| {
+        let (server, done) = (request.server(), request.from + sent);
+        Stop::failed(match Error::from(error) {
+            Error::Timeout(_) => {
+                format!("{server} sent nothing for {:?} after {done} bytes", request.timeout)
+            }
+            error => format!("the connection broke off after {done} bytes: {error}"),
+        })
+    };
+    io::copy(&mut reader.by_ref().take(skipped), &mut io::sink()).map_err(|error| failed(error, 0))?;
+    let mut bytes = vec![0; PIECE_SIZE];
+    loop {
+        match reader.read(&mut bytes).map_err(|error| failed(error, sent))? {
+            0 => return Ok(sent),
+            length => {
+                sent += length as u64;
+                Piece::Bytes(bytes[..length].to_vec()).write(to)?;
+            }
+        }
+    }
+}
+
+fn url(request: &Request) -> Result<String, hf_hub::api::sync::ApiError> {
+    let mut api = ApiBuilder::new();
+    if let Some(endpoint) = &request.endpoint {
+        api = api.with_endpoint(endpoint.trim_end_matches('/').to_owned());
+    }
+    let repository =
+        Repo::with_revision(request.repository.clone(), RepoType::Model, request.revision.clone());
+    Ok(api.build()?.repo(repository).url(&request.file))
+}
+
+fn token() -> Option<String> {
+    let set = std::env::var("HF_TOKEN").ok().map(|token| token.trim().to_owned());
+    set.filter(|token| !token.is_empty()).or_else(|| Cache::from_env().token())
+}
+
+fn agent(timeout: Duration) -> Agent {
+    let mut config = Agent::config_builder()
+        .http_status_as_error(false)
+        .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+        .timeout_resolve(Some(timeout))
+        .timeout_connect(Some(timeout))
+        .timeout_per_read(Some(timeout));
+    if let Some(certificates) = system_certificates() {
+        config = config.tls_config(TlsConfig::builder().root_certs(certificates).build());
+    }
+    config.build().into()
+}
+
+/// The certificates that the system trusts, among them those of a company's proxy; `None` for Mozilla's.
+#[cfg(target_os = "linux")]
+fn system_certificates() -> Option<RootCerts> {
+    let bundle = std::fs::read(openssl_probe::probe().cert_file?).ok()?;
+    let certificates: Vec<Certificate<'static>> = parse_pem(&bundle)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    (!certificates.is_empty()).then(|| certificates.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn system_certificates() -> Option<RootCerts> {
+    None
+}
+
+/// A status in words that say what to do about it.
+fn explain(status: StatusCode) -> String {
+    let meaning = match status {
+        StatusCode::UNAUTHORIZED => "authentication required: the token is missing, wrong or expired",
+        StatusCode::FORBIDDEN => "forbidden: the token may not read this repository",
+        StatusCode::NOT_FOUND => "not found: there is no such repository, revision or file",
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => "the proxy wants a user name and password",
+        StatusCode::TOO_MANY_REQUESTS => "too many requests: wait some minutes",
+        status => status.canonical_reason().unwrap_or("an unknown status"),
+    };
+    format!("{} {meaning}", status.as_u16())
+}
