@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// What the prelude is compiled from, relative to the checkout.
-const PRELUDE: [&str; 11] = [
+const PRELUDE: [&str; 12] = [
     "Cargo.toml",
     "Cargo.lock",
     "rust-toolchain.toml",
@@ -20,6 +20,7 @@ const PRELUDE: [&str; 11] = [
     "weights",
     "kernel/Cargo.toml",
     "kernel/frame",
+    "kernel/cell",
     "kernel/fetch",
     "kernel/hub",
     "kernel/prelude",

@@ -21,6 +21,9 @@ const PROGRESS: [(&str, &str); 2] =
 /// The prelude's package.
 const PACKAGE: &str = "headstart-prelude";
 
+/// The package by way of which it is compiled: see kernel/cell.
+const PROGRAM: &str = "headstart-cell";
+
 /// How far a build is: units (a library, a build script) that are done, and all.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
@@ -44,7 +47,7 @@ pub fn compile(
     let mut cargo = Command::new("cargo");
     kept::not_for(&mut cargo);
     cargo.current_dir(&sources.folder);
-    cargo.args(["build", "--release", "--locked", "--lib", "-p", PACKAGE]);
+    cargo.args(["build", "--release", "--locked", "-p", PROGRAM, "--bin", PROGRAM]);
     cargo.args(["--message-format", "json-render-diagnostics"]).envs(PROGRESS);
     backend.ask_for(&mut cargo)?;
     let mut target = match (std::env::var_os("CARGO_TARGET_DIR"), &sources.target) {
@@ -61,8 +64,21 @@ pub fn compile(
         }
         None => {}
     }
-    let messages = run(cargo.env("CARGO_TARGET_DIR", &target), report)?;
+    cargo.env("CARGO_TARGET_DIR", &target);
+    let library = target.join("release/deps").join(library_file());
+    let mut messages = run(&mut cargo, report)?;
+    if !shares_standard_library(&library) {
+        // `cargo build -p headstart-prelude` leaves one of its own under this name, which cargo takes for this one.
+        let _ = std::fs::remove_file(&library);
+        messages = run(&mut cargo, report)?;
+    }
     collect(&messages, &packages.below(PACKAGE)?, deps)
+}
+
+/// Whether a library is linked to the standard library's dynamic one.
+fn shares_standard_library(library: &Path) -> bool {
+    let name = b"libstd-";
+    std::fs::read(library).is_ok_and(|bytes| bytes.windows(name.len()).any(|found| found == name))
 }
 
 /// Runs cargo and returns its messages.
