@@ -150,6 +150,22 @@ def below(process):
     return [number for number, (parent, state, _) in known.items() if parent == process and state != "Z"]
 
 
+def sessions():
+    """The folders in which kernels compile cells."""
+    return {path for path in (CACHE / "sessions").glob("*") if path.is_dir()}
+
+
+def session_of(process):
+    """The folder in which the cells of a kernel's process are compiled, once those have a process of their own."""
+    while True:
+        for child in below(process):
+            environment = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+            for variable in environment:
+                if variable.startswith(b"EVCXR_TMPDIR="):
+                    return Path(variable.split(b"=", 1)[1].decode())
+        time.sleep(0.05)
+
+
 def wait_until_gone(numbers):
     for _ in range(50):
         if not [number for number in numbers if processes().get(number, (0, "Z", b""))[1] != "Z"]:

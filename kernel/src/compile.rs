@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::backend::Backend;
 use crate::kept;
 use crate::packages::Packages;
-use crate::sources::Sources;
+use crate::sources::{Sources, own_target};
 use crate::template::{LINKS, cache};
 
 /// Cargo's options for its progress on standard error, in a terminal or not.
@@ -50,16 +50,16 @@ pub fn compile(
     cargo.args(["build", "--release", "--locked", "-p", PROGRAM, "--bin", PROGRAM]);
     cargo.args(["--message-format", "json-render-diagnostics"]).envs(PROGRESS);
     backend.ask_for(&mut cargo)?;
-    let mut target = match (std::env::var_os("CARGO_TARGET_DIR"), &sources.target) {
+    let mut target = match (std::env::var_os("CARGO_TARGET_DIR"), own_target()) {
         (Some(target), _) => sources.folder.join(target),
-        (None, Some(target)) => target.clone(),
+        (None, Some(target)) => target,
         (None, None) => cache()?.join("target"),
     };
     match backend.feature() {
         // Libraries of the same name would overwrite each other.
         Some(feature) => target = target.join(feature),
         // Dependencies then have the features with which they were compiled for this program.
-        None if sources.target.is_some() => {
+        None if sources.is_checkout => {
             cargo.args(["-p", "headstart-kernel", "--features", "headstart-kernel/prelude"]);
         }
         None => {}

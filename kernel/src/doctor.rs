@@ -1,5 +1,6 @@
 //! Looks at all that a notebook needs and says what to do where something is missing: `headstart doctor`.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -17,14 +18,14 @@ struct Complaint {
     /// Without it nothing works; otherwise something is only slower or missing.
     fatal: bool,
     problem: String,
-    remedy: &'static str,
+    remedy: Cow<'static, str>,
 }
 
-fn fatal(problem: impl Into<String>, remedy: &'static str) -> Complaint {
-    Complaint { fatal: true, problem: problem.into(), remedy }
+fn fatal(problem: impl Into<String>, remedy: impl Into<Cow<'static, str>>) -> Complaint {
+    Complaint { fatal: true, problem: problem.into(), remedy: remedy.into() }
 }
 
-fn minor(problem: impl Into<String>, remedy: &'static str) -> Complaint {
+fn minor(problem: impl Into<String>, remedy: impl Into<Cow<'static, str>>) -> Complaint {
     Complaint { fatal: false, ..fatal(problem, remedy) }
 }
 
@@ -72,12 +73,13 @@ pub fn examine() -> Result<(), String> {
 }
 
 fn rustc() -> Finding {
-    let remedy = "install Rust from https://rustup.rs and open a new terminal";
-    let version = toolchain::rustc_version().map_err(|problem| {
-        let first = problem.lines().next().unwrap_or_default().to_owned();
-        fatal(format!("{first}\n      {:<16}   `{}`", "", toolchain::install_command()), remedy)
-    })?;
-    toolchain::output(Command::new("cargo").arg("--version")).map_err(|problem| fatal(problem, remedy))?;
+    let remedy = || {
+        let command = toolchain::install_command();
+        format!("install Rust from https://rustup.rs and open a new terminal:\n{:<22}   {command}", "")
+    };
+    let version = toolchain::rustc_version()
+        .map_err(|problem| fatal(problem.lines().next().unwrap_or_default(), remedy()))?;
+    toolchain::output(Command::new("cargo").arg("--version")).map_err(|problem| fatal(problem, remedy()))?;
     Ok(version.lines().next().unwrap_or_default().to_owned())
 }
 
@@ -143,8 +145,10 @@ fn compiled(
     complain: fn(String, &'static str) -> Complaint,
     missing: fn(Origin) -> Finding,
 ) -> Finding {
-    let template = Template::expected(backend)
-        .map_err(|problem| complain(problem, "install Rust from https://rustup.rs, or set XDG_CACHE_HOME"))?;
+    let template = Template::expected(backend).map_err(|problem| {
+        let first = problem.lines().next().unwrap_or_default().to_owned();
+        complain(first, "install Rust from https://rustup.rs, or set XDG_CACHE_HOME")
+    })?;
     let folder = match template.origin() {
         Origin::Folder(folder) => folder,
         other => return missing(other),

@@ -21,15 +21,15 @@ const STUBS: [&str; 4] =
 /// A folder with the sources.
 pub struct Sources {
     pub folder: PathBuf,
-    /// Cargo's target folder in which this program was built from them, if it still lies there.
-    pub target: Option<PathBuf>,
+    /// Whether it is the checkout that this program was built from.
+    pub is_checkout: bool,
 }
 
 /// The checkout that this program was built from, or a folder of the cache with the files that it carries.
 pub fn unpacked() -> Result<Sources, String> {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().filter(|checkout| is_same(checkout));
     if let Some(checkout) = checkout {
-        return Ok(Sources { folder: checkout.to_owned(), target: own_target() });
+        return Ok(Sources { folder: checkout.to_owned(), is_checkout: true });
     }
     let folder = cache()?.join("sources").join(ID);
     if !is_same(&folder) {
@@ -42,7 +42,7 @@ pub fn unpacked() -> Result<Sources, String> {
         let moved = fs::rename(part.path(), &folder);
         moved.or_else(|error| if is_same(&folder) { Ok(()) } else { Err(complain(error)) })?;
     }
-    Ok(Sources { folder, target: None })
+    Ok(Sources { folder, is_checkout: false })
 }
 
 /// The lessons: their file names and contents.
@@ -74,7 +74,7 @@ fn unpack(folder: &Path) -> io::Result<()> {
 }
 
 /// Cargo's target folder, if this program lies in its `release` folder.
-fn own_target() -> Option<PathBuf> {
+pub fn own_target() -> Option<PathBuf> {
     let release = std::env::current_exe().ok()?.parent()?.to_owned();
     (release.ends_with("release") && release.join(".fingerprint").is_dir())
         .then(|| release.parent().map(Path::to_owned))?

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from conftest import CACHE, Kernel, below, processes
+from conftest import Kernel, below, processes, session_of
 
 NUMBER = time.time_ns()
 
@@ -33,7 +33,7 @@ def kernel():
 
 
 def session(kernel):
-    return next((CACHE / "sessions").glob(f"{kernel.manager.provisioner.pid}-*"))
+    return session_of(kernel.manager.provisioner.pid)
 
 
 def begun(kernel):

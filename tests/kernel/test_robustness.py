@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import zmq
-from conftest import CACHE, Kernel, below, wait_until_gone
+from conftest import Kernel, below, session_of, sessions, wait_until_gone
 from jupyter_client.session import Session
 
 
@@ -43,16 +43,12 @@ def test_a_killed_process_of_cells_is_replaced(kernel):
 
 
 def test_a_killed_kernel_leaves_nothing_running_and_the_next_sweeps_up():
-    def sessions():
-        return {path for path in (CACHE / "sessions").glob("*") if path.is_dir()}
-
-    before = sessions()
     first = Kernel()
     first.ok("let a = 1;")
     process = first.manager.provisioner.pid
     started = below(process)
-    [session] = sessions() - before
-    assert started
+    session = session_of(process)
+    assert started and session in sessions()
     os.kill(process, signal.SIGKILL)
     wait_until_gone([process, *started])
     first.stop()

@@ -6,7 +6,7 @@ import socket
 import time
 
 import pytest
-from conftest import CACHE, Kernel, below, processes, wait_until_gone
+from conftest import CACHE, Kernel, below, processes, session_of, sessions, wait_until_gone
 
 SOCKET = CACHE / "standby" / "socket"
 
@@ -94,10 +94,10 @@ def test_a_kernel_that_ends_ends_the_process_that_jupyter_knows():
     (serving,) = wait_for_standby()
     second = Kernel()
     second.ok("1 + 1")
-    known = second.manager.provisioner.pid
+    known, session = second.manager.provisioner.pid, session_of(serving)
     os.kill(known, signal.SIGTERM)
     wait_until_gone([known, serving])
-    assert not list((CACHE / "sessions").glob(f"{serving}-*"))
+    assert session not in sessions()
     second.stop()
     first.stop()
 
@@ -120,10 +120,11 @@ def test_a_standby_goes_soon_after_the_last_kernel_and_takes_its_folder_along():
     kernel = Kernel()
     kernel.ok("1 + 1")
     waiting = wait_for_standby()
-    assert list((CACHE / "sessions").glob(f"{waiting[0]}-*"))
+    session = session_of(waiting[0])
+    assert session in sessions()
     kernel.stop()
     wait_until_gone(waiting)
-    assert not SOCKET.exists() and not list((CACHE / "sessions").glob(f"{waiting[0]}-*"))
+    assert not SOCKET.exists() and session not in sessions()
 
 
 def test_none_is_started_where_they_are_switched_off(monkeypatch):

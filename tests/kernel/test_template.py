@@ -68,12 +68,17 @@ def test_a_full_disk_is_named_and_leaves_nothing(empty_cache, tmp_path):
     assert not whole(tmp_path) and not parts(tmp_path)
 
 
-def run(program, folder, environment):
-    """Runs a notebook whose cell needs the prelude; what the command said."""
+def try_to_run(program, folder, environment):
+    """Runs a notebook whose cell needs the prelude."""
     cell = nbformat.v4.new_code_cell('println!("{:?}", Tensor::zeros(2, DType::F32, &device())?.dims());')
     notebook = folder / "a.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), notebook)
-    done = subprocess.run([program, "run", notebook], env=environment, capture_output=True, text=True)
+    return subprocess.run([program, "run", notebook], env=environment, capture_output=True, text=True)
+
+
+def run(program, folder, environment):
+    """What the command said while the cell ran."""
+    done = try_to_run(program, folder, environment)
     assert done.returncode == 0 and "[2]" in done.stdout, done.stderr
     return done.stderr
 
@@ -166,7 +171,6 @@ def test_a_library_of_the_same_name_elsewhere_is_not_loaded(tmp_path):
 
 
 def test_a_compiler_that_is_missing_is_named_with_the_command_that_installs_it(tmp_path):
-    environment = os.environ | {"PATH": str(tmp_path)}
-    said = subprocess.run([HEADSTART, "run", "a.ipynb"], env=environment, capture_output=True, text=True)
+    said = try_to_run(HEADSTART, tmp_path, os.environ | {"PATH": str(tmp_path)})
     assert said.returncode == 1
     assert "Rust cannot be used" in said.stderr and "--default-toolchain 1." in said.stderr, said.stderr
