@@ -66,7 +66,6 @@ fn main() -> io::Result<()> {
         (name, fs::read(package.join(name))?).hash(&mut hasher);
     }
     collect(&root, Path::new(LESSONS), &mut files)?;
-    // Cargo looks for the kernel's target when it reads the workspace; it is never compiled there.
     let mut table = format!(
         "/// Changes with everything that the prelude's template is made of.\n\
          pub const ID: &str = \"{:016x}\";\n\
