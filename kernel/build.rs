@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// What the prelude is compiled from, relative to the checkout.
-const PRELUDE: [&str; 12] = [
+const PRELUDE: [&str; 13] = [
     "Cargo.toml",
     "Cargo.lock",
     "rust-toolchain.toml",
@@ -24,6 +24,7 @@ const PRELUDE: [&str; 12] = [
     "kernel/fetch",
     "kernel/hub",
     "kernel/prelude",
+    "kernel/xtask",
     "tests/bench/Cargo.toml",
 ];
 /// What makes the template from the compiled prelude, relative to this package.

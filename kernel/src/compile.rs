@@ -60,7 +60,7 @@ pub fn compile(
         Some(feature) => target = target.join(feature),
         // Dependencies then have the features with which they were compiled for this program.
         None if sources.is_checkout => {
-            cargo.args(["-p", "headstart-kernel", "--features", "headstart-kernel/prelude"]);
+            cargo.args(["-p", "headstart-kernel"]);
         }
         None => {}
     }

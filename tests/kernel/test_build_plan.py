@@ -23,7 +23,7 @@ def names(tree):
 
 
 def test_tests_compile_no_dependency_again():
-    kernel = tree("--package", "headstart-kernel", "--features", "headstart-kernel/prelude", "--edges", "normal,build")
+    kernel = tree("--package", "headstart-kernel", "--package", "headstart-cell", "--edges", "normal,build")
     tests = tree(*[word for name in TESTED for word in ("--package", name)], "--edges", "all")
     assert not kernel - tests, "compiled with other features for the tests"
 
@@ -34,7 +34,7 @@ def test_the_prelude_has_no_http_client():
 
 
 def test_nothing_large_is_compiled_that_is_not_used():
-    everything = tree("--package", "headstart-kernel", "--features", "headstart-kernel/prelude", "--edges", "normal,build")
+    everything = tree("--package", "headstart-kernel", "--package", "headstart-cell", "--edges", "normal,build")
     assert "candle-core" in names(everything)
     assert not names(everything) & set(UNNEEDED)
 
