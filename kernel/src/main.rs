@@ -162,9 +162,6 @@ fn main() -> ExitCode {
     engine::runtime_hook();
     let command = Arguments::parse().command;
     if !matches!(command, Command::Kernel { .. } | Command::Standby { .. }) {
-        if matches!(command, Command::Install { .. } | Command::Lab { .. } | Command::Run { .. }) {
-            toolchain::ensure_installed();
-        }
         toolchain::pin();
     }
     let result = match command {

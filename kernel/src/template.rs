@@ -22,7 +22,9 @@ use crate::owned::{self, Owned};
 use crate::packages::Packages;
 use crate::skeleton::copy_library;
 use crate::sources;
-use crate::toolchain::{ensure_library_sources, install_command, library_sources, rustc_version};
+use crate::toolchain::{
+    self, ensure_library_sources, install_command, is_installable, library_sources, rustc_version,
+};
 
 /// Lists where the libraries of other languages are that the prelude is linked with, such as CUDA's.
 pub const LINKS: &str = "links";
@@ -39,6 +41,8 @@ pub struct Template {
     path: PathBuf,
     state: PathBuf,
     backend: Backend,
+    /// Rust is missing, and is installed first.
+    lacks_rust: bool,
 }
 
 /// Where a template comes from.
@@ -82,25 +86,43 @@ fn shared() -> Vec<PathBuf> {
     own.map(Path::to_owned).into_iter().chain(prefix).chain(SYSTEM.map(PathBuf::from)).collect()
 }
 
+/// What the names of this program's templates begin with: its version, and the prelude's sources.
+fn own_prefix() -> String {
+    format!("{}-{}-", env!("CARGO_PKG_VERSION"), sources::ID)
+}
+
 /// A name that changes with the version, the prelude's sources and the compiler.
 fn name(compiler: &str, backend: Backend) -> String {
     let mut hasher = DefaultHasher::new();
     compiler.hash(&mut hasher);
-    let name = format!("{}-{}-{:016x}", env!("CARGO_PKG_VERSION"), sources::ID, hasher.finish());
+    let name = format!("{}{:016x}", own_prefix(), hasher.finish());
     backend.feature().map_or(name.clone(), |feature| format!("{name}-{feature}"))
+}
+
+/// The archives that came with this program.
+fn archives() -> impl Iterator<Item = PathBuf> {
+    let entries = shared().into_iter().flat_map(fs::read_dir).flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&own_prefix()) && name.ends_with(archive::EXTENSION)
+    })
 }
 
 impl Template {
     /// The template for this program and the compiler, which may not be there yet.
     pub fn expected(backend: Backend) -> Result<Template, String> {
         let cache = cache()?;
-        let name = name(&rustc_version()?, backend);
+        let (name, lacks_rust) = match rustc_version() {
+            Ok(version) => (name(&version, backend), false),
+            // An archive is for the version of Rust that is installed then.
+            Err(problem) => (archived_name(backend).filter(|_| is_installable()).ok_or(problem)?, true),
+        };
         let state = cache.join("state").join(&name);
         let own = cache.join("templates").join(&name);
         let elsewhere = shared().into_iter().map(|folder| folder.join("templates").join(&name));
         let found =
             [own.clone()].into_iter().chain(elsewhere).find(|path| inventory::check_sizes(path).is_ok());
-        Ok(Template { path: found.unwrap_or(own), state, backend })
+        Ok(Template { path: found.unwrap_or(own), state, backend, lacks_rust })
     }
 
     /// Where it comes from.
@@ -114,8 +136,11 @@ impl Template {
         archives.into_iter().find(|path| path.is_file()).map_or(Origin::Sources, Origin::Archive)
     }
 
-    /// Makes it if it is not there.
+    /// Makes it if it is not there, and installs Rust if that is missing.
     pub fn ready(self, say: &dyn Fn(Notice)) -> Result<Template, String> {
+        if self.lacks_rust {
+            self.install_rust(say)?;
+        }
         if !self.is_whole() {
             let lock = lock_of(&self.path);
             let waiting = || say(Notice::Line("another kernel is making the prelude: waiting for it".into()));
@@ -141,6 +166,17 @@ impl Template {
         template.make_from(Origin::Sources, say)?;
         template.note_use();
         Ok(template)
+    }
+
+    fn install_rust(&self, say: &dyn Fn(Notice)) -> Result<(), String> {
+        let version = sources::pinned_rust();
+        say(Notice::Line(format!("installing Rust {version}: once, a minute or two")));
+        toolchain::install(&mut |line| say(Notice::Progress(format!("installing Rust {version}: {line}"))))?;
+        let installed = name(&rustc_version()?, self.backend);
+        match self.path.ends_with(&installed) {
+            true => Ok(()),
+            false => Err(format!("Rust {version} was installed: restart the kernel")),
+        }
     }
 
     fn make(&self, say: &dyn Fn(Notice)) -> Result<(), String> {
@@ -208,16 +244,9 @@ impl Template {
         inventory::write(part).map_err(|error| format!("{}: {error}", part.display()))
     }
 
-    /// The archive that came with this program, if it is not for this compiler.
+    /// The archive that came with this program, which is not for this compiler.
     fn archive_for_another_compiler(&self) -> Option<PathBuf> {
-        let begin = format!("{}-{}-", env!("CARGO_PKG_VERSION"), sources::ID);
-        let is_archive = |path: &PathBuf| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with(&begin) && name.ends_with(archive::EXTENSION)
-        };
-        let is_cpu = self.backend.feature().is_none();
-        let entries = shared().into_iter().filter(|_| is_cpu).flat_map(fs::read_dir).flatten().flatten();
-        entries.map(|entry| entry.path()).find(is_archive)
+        archives().next().filter(|_| self.backend.feature().is_none())
     }
 
     /// Notes when it was last used; where that cannot be written, nothing removes it.
@@ -295,6 +324,13 @@ impl Template {
     }
 }
 
+/// The name of the template in an archive that came with this program. Archives are for the CPU.
+fn archived_name(backend: Backend) -> Option<String> {
+    let archive = archives().next().filter(|_| backend.feature().is_none())?;
+    let name = archive.file_name()?.to_string_lossy().into_owned();
+    name.strip_suffix(archive::EXTENSION).map(str::to_owned)
+}
+
 /// The file that a process locks while it makes a template.
 fn lock_of(template: &Path) -> PathBuf {
     let name = template.file_name().unwrap_or_default().to_string_lossy();
@@ -342,6 +378,7 @@ mod tests {
             path: folder.path().join("templates").join(name),
             state: folder.path().join("state").join(name),
             backend: Backend::default(),
+            lacks_rust: false,
         });
         for template in &templates {
             fs::create_dir_all(&template.path).unwrap();

@@ -1,9 +1,10 @@
 //! The compiler that cells are compiled with, and its library's sources.
 
 use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::sources;
 
@@ -19,20 +20,24 @@ struct Compiler {
     folders: Option<(PathBuf, PathBuf)>,
 }
 
+/// What is known of the compiler, once it was asked.
+static COMPILER: Mutex<Option<&Compiler>> = Mutex::new(None);
+
 impl Compiler {
     fn get() -> &'static Compiler {
-        static COMPILER: OnceLock<Compiler> = OnceLock::new();
-        COMPILER.get_or_init(|| {
-            let ask = |arguments: &[&str]| begin(Command::new("rustc").args(arguments));
-            // At the same time.
-            let [version, folders] =
-                [ask(&["-vV"]), ask(&["--print", "sysroot", "--print", "target-libdir"])];
-            let folders = folders.and_then(Begun::output).ok().and_then(|text| {
-                let (sysroot, libraries) = text.trim().split_once('\n')?;
-                Some((sysroot.into(), libraries.into()))
-            });
-            Compiler { version: version.and_then(Begun::output), folders }
-        })
+        let mut known = COMPILER.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get_or_insert_with(|| Box::leak(Box::new(Compiler::ask())))
+    }
+
+    fn ask() -> Compiler {
+        let ask = |arguments: &[&str]| begin(Command::new("rustc").args(arguments));
+        // At the same time.
+        let [version, folders] = [ask(&["-vV"]), ask(&["--print", "sysroot", "--print", "target-libdir"])];
+        let folders = folders.and_then(Begun::output).ok().and_then(|text| {
+            let (sysroot, libraries) = text.trim().split_once('\n')?;
+            Some((sysroot.into(), libraries.into()))
+        });
+        Compiler { version: version.and_then(Begun::output), folders }
     }
 }
 
@@ -56,14 +61,36 @@ pub fn install_command() -> String {
     }
 }
 
-/// Installs that version by rustup where there is rustup but no Rust. Its progress is shown.
-pub fn ensure_installed() {
-    let has_rustc = output(Command::new("rustc").arg("--version")).is_ok();
-    if !has_rustc && on_path("rustup").is_some() {
-        // What goes wrong is said, and again where Rust is used.
-        let _ = Command::new("rustup")
-            .args(["toolchain", "install", sources::pinned_rust(), "--profile", "minimal"])
-            .status();
+/// Whether Rust is missing and [`install`] can install it.
+pub fn is_installable() -> bool {
+    Compiler::get().version.is_err() && on_path("rustup").is_some()
+}
+
+/// Installs the version of Rust that this program was made for; `say` gets each line of rustup's progress.
+///
+/// # Errors
+/// If rustup fails; the error quotes its last lines.
+pub fn install(say: &mut dyn FnMut(&str)) -> Result<(), String> {
+    let mut rustup = Command::new("rustup");
+    rustup.args(["toolchain", "install", sources::pinned_rust(), "--profile", "minimal"]);
+    rustup.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = rustup.spawn().map_err(|error| format!("rustup cannot be started: {error}"))?;
+    let mut said = Vec::new();
+    for line in child.stderr.take().into_iter().flat_map(|stderr| BufReader::new(stderr).lines()) {
+        let line = line.map_err(|error| format!("rustup: {error}"))?;
+        say(line.trim_start_matches("info: "));
+        said.push(line);
+    }
+    let status = child.wait().map_err(|error| format!("rustup: {error}"))?;
+    *COMPILER.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!(
+            "rustup could not install Rust {} ({status}): {}\nhint: {}; then restart the kernel",
+            sources::pinned_rust(),
+            said[said.len().saturating_sub(5)..].join("\n"),
+            install_command()
+        )),
     }
 }
 
@@ -76,25 +103,13 @@ pub fn release() -> String {
 
 /// Holds this process and its children to one toolchain, whatever folder a notebook lies in, and
 /// lets them find its programs without asking rustup each time: `RUSTUP_TOOLCHAIN`, the version that this
-/// program was made for if it is installed, or the user's default.
+/// program was made for if it is installed, or the user's default. If there is none, [`install`] will install it.
 ///
 /// Call it before any thread is started.
 pub fn pin() {
     set_sources();
-    // At the same time.
-    let [pinned, default, active] = [
-        &["which", "rustc", "--toolchain", sources::pinned_rust()][..],
-        &["which", "rustc"],
-        &["show", "active-toolchain"],
-    ]
-    .map(|asked| ask_rustup(Command::new("rustup"), asked));
-    let path = |begun: Result<Begun, String>| Some(PathBuf::from(begun.ok()?.output().ok()?.trim()));
     let is_set = std::env::var_os("RUSTUP_TOOLCHAIN").is_some();
-    let active = active.and_then(Begun::output).unwrap_or_default();
-    let (rustc, name) = match path(pinned).filter(|_| !is_set) {
-        Some(rustc) => (Some(rustc), Some(sources::pinned_rust())),
-        None => (path(default), active.split_whitespace().next()),
-    };
+    let Choice { rustc, name } = choose(|| Command::new("rustup"), is_set);
     // SAFETY: no other thread runs yet.
     unsafe {
         if let (Some(name), false) = (name, is_set) {
@@ -110,20 +125,41 @@ pub fn pin() {
     }
 }
 
-fn ask_rustup(mut rustup: Command, asked: &[&str]) -> Result<Begun, String> {
-    begin(rustup.args(asked))
-}
-
 /// The compiler that [`pin`] would choose with the environment of `rustup`, or that is on the `PATH`.
 pub fn which_rustc(rustup: impl Fn() -> Command) -> Option<PathBuf> {
-    let ask = |asked: &[&str]| ask_rustup(rustup(), asked).and_then(Begun::output);
     let is_set = rustup().get_envs().any(|(name, _)| name == "RUSTUP_TOOLCHAIN");
-    let pinned = ["which", "rustc", "--toolchain", sources::pinned_rust()];
-    let found = match is_set {
-        true => ask(&["which", "rustc"]),
-        false => ask(&pinned).or_else(|_| ask(&["which", "rustc"])),
+    choose(rustup, is_set).rustc.or_else(|| on_path("rustc"))
+}
+
+/// A compiler that rustup knows, and the name of its toolchain.
+struct Choice {
+    rustc: Option<PathBuf>,
+    name: Option<String>,
+}
+
+/// Chooses the toolchain; `is_set` says that `RUSTUP_TOOLCHAIN` names one.
+fn choose(rustup: impl Fn() -> Command, is_set: bool) -> Choice {
+    let wanted = sources::pinned_rust();
+    // At the same time.
+    let [pinned, default, active] = [
+        &["which", "rustc", "--toolchain", wanted][..],
+        &["which", "rustc"],
+        &["show", "active-toolchain"],
+    ]
+    .map(|asked| begin(rustup().args(asked)));
+    let has_rustup = active.is_ok();
+    let path = |begun: Result<Begun, String>| Some(PathBuf::from(begun.ok()?.output().ok()?.trim()));
+    if let Some(rustc) = path(pinned).filter(|_| !is_set) {
+        return Choice { rustc: Some(rustc), name: Some(wanted.to_owned()) };
+    }
+    let rustc = path(default);
+    let active = active.and_then(Begun::output).unwrap_or_default();
+    let name = match (&rustc, has_rustup) {
+        (None, true) => Some(wanted),
+        _ => active.split_whitespace().next(),
     };
-    found.map(|path| path.trim().into()).ok().or_else(|| on_path("rustc"))
+    let name = name.map(str::to_owned);
+    Choice { rustc, name }
 }
 
 /// The standard library's sources, which rust-analyzer reads to know the types of variables.

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -168,6 +169,38 @@ def test_two_that_need_it_at_once_make_it_once(empty_cache, tmp_path):
 def test_a_library_of_the_same_name_elsewhere_is_not_loaded(tmp_path):
     (tmp_path / "libheadstart_prelude.so").write_text("another version's")
     run(HEADSTART, tmp_path, os.environ | {"LD_LIBRARY_PATH": str(tmp_path)})
+
+
+RUSTUP = """#!/bin/bash
+[ "$1" = toolchain ] || exit 1
+for component in cargo rustc rust-std; do echo "info: downloading component '$component'" >&2; done
+{finish}
+"""
+
+
+def without_rust(folder, finish):
+    """A PATH with a rustup that has no toolchain yet, and the system's programs."""
+    folder.mkdir()
+    (folder / "rustup").write_text(RUSTUP.format(finish=finish))
+    (folder / "rustup").chmod(0o755)
+    return os.environ | {"PATH": f"{folder}:/usr/bin:/bin"}
+
+
+def test_a_missing_compiler_is_installed_by_rustup_with_progress(installation, archive, empty_cache, tmp_path):
+    os.link(archive, tmp_path / "prefix" / "share" / "headstart" / archive.name)
+    programs = Path(subprocess.run(["rustc", "--print", "sysroot"], capture_output=True, text=True).stdout.strip()) / "bin"
+    environment = without_rust(tmp_path / "path", f'ln -s {programs}/* "$(dirname "$0")"')
+    said = run(installation, tmp_path, environment | {"XDG_CACHE_HOME": str(tmp_path / "cache")})
+    assert "installing Rust 1." in said and "downloading component" in said, said
+    assert "compiling the prelude" not in said
+
+
+def test_what_rustup_says_is_quoted_if_it_fails(installation, archive, empty_cache, tmp_path):
+    os.link(archive, tmp_path / "prefix" / "share" / "headstart" / archive.name)
+    environment = without_rust(tmp_path / "path", "echo 'error: no network' >&2; exit 1")
+    done = try_to_run(installation, tmp_path, environment | {"XDG_CACHE_HOME": str(tmp_path / "cache")})
+    assert done.returncode == 1 and "error: no network" in done.stderr, done.stderr
+    assert "hint: rustup toolchain install 1." in done.stderr
 
 
 def test_a_compiler_that_is_missing_is_named_with_the_command_that_installs_it(tmp_path):
