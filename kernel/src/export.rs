@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -40,8 +42,12 @@ pub fn export(notebook: &Path, folder: &Path) -> Result<(), String> {
     let program = Program::of(&content).map_err(|problem| format!("{}: {problem}", notebook.display()))?;
     let name = package_name(notebook);
     let source = sources::unpacked()?.folder;
-    let part = folder.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let written = (|| {
+        std::fs::create_dir_all(above)?;
+        // A folder for the user: the umask applies.
+        let made = tempfile::Builder::new().permissions(Permissions::from_mode(0o777)).tempdir_in(above)?;
+        let part = made.path();
         std::fs::create_dir_all(part.join("src"))?;
         std::fs::write(part.join("Cargo.toml"), manifest(&name, &source, &program.dependencies))?;
         // The versions that the prelude was tested with.
@@ -53,12 +59,12 @@ pub fn export(notebook: &Path, folder: &Path) -> Result<(), String> {
         if folder.is_dir() {
             std::fs::remove_dir(folder)?;
         }
-        std::fs::rename(&part, folder)
+        std::fs::rename(part, folder)?;
+        // There is nothing left to remove.
+        let _ = made.keep();
+        Ok(())
     })();
-    written.map_err(|error: std::io::Error| {
-        let _ = std::fs::remove_dir_all(&part);
-        format!("{}: {error}", folder.display())
-    })
+    written.map_err(|error: std::io::Error| format!("{}: {error}", folder.display()))
 }
 
 impl Program {

@@ -3,44 +3,83 @@
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag};
 use serde_json::Value;
 
+use crate::highlight::{self, highlight};
 use crate::run::joined;
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#222}\
-pre{background:#f6f8fa;padding:.8rem;border-radius:6px;overflow-x:auto;font-size:13px;line-height:1.45}\
-pre.out{background:none;padding:.2rem .8rem;white-space:pre-wrap}pre.err{background:#fdecea}\
-code{font-family:ui-monospace,monospace}table{border-collapse:collapse;display:block;overflow-x:auto}td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd}\
-svg{max-width:100%;height:auto}\
+const STYLE: &str = "\
+:root{color-scheme:light dark;--text:#222;--page:#fff;--code:#f6f8fa;--line:#ddd;--error:#fdecea}\
+@media(prefers-color-scheme:dark){:root{--text:#e6e6e6;--page:#161b22;--code:#0d1117;--line:#30363d;--error:#3d1d1d}}\
+body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:var(--text);background:var(--page)}\
+pre{background:var(--code);padding:.8rem;border-radius:6px;overflow-x:auto;font-size:13px;line-height:1.45}\
+pre.out{background:none;padding:.2rem .8rem;white-space:pre-wrap}pre.err{background:var(--error)}\
+code{font-family:ui-monospace,monospace}table{border-collapse:collapse;display:block;overflow-x:auto}td,th{padding:.2rem .8rem;border-bottom:1px solid var(--line)}\
+svg{max-width:100%;height:auto}.rich{background:#fff;color:#222;border-radius:6px}\
+nav{display:flex;justify-content:space-between;gap:1rem;margin:1rem 0;font-size:14px}\
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(16rem,1fr));gap:1.5rem}\
-.card{border:1px solid #ddd;border-radius:6px;padding:1rem;color:inherit;text-decoration:none}.card h2{margin:0;font-size:1.1rem}\
-.card:hover,.card:focus{border-color:#0072b2}.card svg{max-height:10rem}";
+.card{border:1px solid var(--line);border-radius:6px;padding:1rem;color:inherit;text-decoration:none}.card h2{margin:0;font-size:1.1rem}\
+.card:hover,.card:focus{border-color:#0072b2}.card svg{max-height:10rem;background:#fff}";
+/// The page that links to all others.
+pub const INDEX: &str = "index.html";
+
+/// The page of a notebook: its file name, and the notebook.
+pub type Page = (String, Value);
 
 /// A notebook as a page.
 pub fn page(notebook: &Value, title: &str) -> String {
     document(title, &cells(notebook).map(cell).collect::<String>())
 }
 
-/// A page that leads to those of several notebooks: for each its file's name, and itself.
-pub fn gallery(pages: &[(String, Value)]) -> String {
+/// One of several pages, with links to the previous and the next one.
+pub fn linked_page(pages: &[Page], number: usize) -> String {
+    let (file, notebook) = &pages[number];
+    let link = |page: Option<&Page>, before: &str, after: &str| {
+        page.map_or("<span></span>".into(), |(file, notebook)| {
+            format!("<a href=\"{}\">{before}{}{after}</a>", escape(file), escape(heading(file, notebook)))
+        })
+    };
+    let nav = format!(
+        "<nav>{}<a href=\"{INDEX}\">All pages</a>{}</nav>\n",
+        link(number.checked_sub(1).and_then(|number| pages.get(number)), "← ", ""),
+        link(pages.get(number + 1), "", " →")
+    );
+    let body: String = cells(notebook).map(cell).collect();
+    document(heading(file, notebook), &format!("{nav}{body}{nav}"))
+}
+
+/// A page that links to those of several notebooks.
+pub fn gallery(pages: &[Page]) -> String {
     let cards: String = pages.iter().map(|(file, notebook)| card(file, notebook)).collect();
     document("Headstart", &format!("<h1>Headstart</h1>\n<div class=\"cards\">\n{cards}</div>\n"))
 }
 
-/// A notebook's title, its first paragraph and its first picture.
+/// A notebook's first heading, or else its page's file name.
+fn heading<'a>(file: &'a str, notebook: &'a Value) -> &'a str {
+    let prose = cells(notebook).find(|cell| cell["cell_type"] == "markdown");
+    let first = prose.and_then(|cell| match &cell["source"] {
+        Value::Array(lines) => lines.first()?.as_str(),
+        source => source.as_str()?.lines().next(),
+    });
+    first.and_then(|line| line.strip_prefix("# ")).map_or(file, str::trim)
+}
+
+/// A notebook's heading with the number in its file name, its first paragraph and its first image.
 fn card(file: &str, notebook: &Value) -> String {
     let prose = cells(notebook).find(|cell| cell["cell_type"] == "markdown");
     let prose = prose.map(|cell| joined(&cell["source"])).unwrap_or_default();
-    let (heading, text) = match prose.split_once('\n') {
-        Some((first, rest)) if first.starts_with("# ") => (first[2..].trim(), rest.trim()),
-        _ => (file, prose.trim()),
+    let text = match prose.split_once('\n') {
+        Some((first, rest)) if first.starts_with("# ") => rest.trim(),
+        _ => prose.trim(),
     };
     let outputs = cells(notebook).filter_map(|cell| cell["outputs"].as_array()).flatten();
-    let picture = outputs.filter_map(|output| output["data"].get("image/svg+xml")).map(joined).next();
+    let image = outputs.filter_map(|output| output["data"].get("image/svg+xml")).map(joined).next();
+    let number = file.split('_').next().filter(|number| number.parse::<u32>().is_ok());
     format!(
-        "<a class=\"card\" href=\"{}\"><h2>{}</h2>\n{}{}</a>\n",
+        "<a class=\"card\" href=\"{}\"><h2>{}{}</h2>\n{}{}</a>\n",
         escape(file),
-        escape(heading),
+        number.map_or(String::new(), |number| format!("{number}. ")),
+        escape(heading(file, notebook)),
         without_links(text.split("\n\n").next().unwrap_or_default()),
-        picture.unwrap_or_default()
+        image.unwrap_or_default()
     )
 }
 
@@ -51,8 +90,9 @@ fn cells(notebook: &Value) -> impl Iterator<Item = &Value> {
 fn document(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{}</title>\
-         <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head>\n<body>\n{body}</body></html>\n",
-        escape(title)
+         <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}{}</style></head>\n<body>\n{body}</body></html>\n",
+        escape(title),
+        highlight::STYLE
     )
 }
 
@@ -62,7 +102,7 @@ fn cell(cell: &Value) -> String {
         return html(parsed(&source).map(to_page));
     }
     let outputs: String = cell["outputs"].as_array().into_iter().flatten().map(output).collect();
-    format!("<pre><code>{}</code></pre>\n{outputs}", escape(&source))
+    format!("<pre><code>{}</code></pre>\n{outputs}", highlight(&source))
 }
 
 fn parsed(markdown: &str) -> Parser<'_> {
@@ -101,12 +141,12 @@ fn output(output: &Value) -> String {
         }
         // What cells made is shown as a notebook shows it.
         _ => match data("image/svg+xml").or_else(|| data("text/html")) {
-            Some(rich) => format!("<div>{rich}</div>\n"),
+            Some(rich) => format!("<div class=\"rich\">{rich}</div>\n"),
             None => format!("<pre class=\"out\">{}</pre>\n", escape(&data("text/plain").unwrap_or_default())),
         },
     }
 }
 
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -15,6 +15,7 @@ mod errors;
 mod execute;
 mod export;
 mod facade;
+mod highlight;
 mod hints;
 mod history;
 mod html;
@@ -288,15 +289,23 @@ fn run_all(
     if let Some(folder) = folder {
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
+    let target = |notebook: &Path| match (&output, folder) {
+        (_, Some(folder)) => folder.join(notebook.file_name().unwrap_or_default()),
+        (Some(file), None) => file.clone(),
+        (None, None) => notebook.to_owned(),
+    };
+    for (number, notebook) in notebooks.iter().enumerate() {
+        let to = target(notebook);
+        if let Some(other) = notebooks[..number].iter().find(|other| target(other) == to) {
+            let (first, second) = (other.display(), notebook.display());
+            return Err(format!("{first} and {second} would both be written to {}", to.display()));
+        }
+    }
     let mut pages = Vec::new();
     for notebook in notebooks {
         // SAFETY: no other thread runs: the last notebook's engine has stopped.
         let engine = unsafe { Engine::start(backend) }?;
-        let to = match (&output, folder) {
-            (_, Some(folder)) => folder.join(notebook.file_name().unwrap_or_default()),
-            (Some(file), None) => file.clone(),
-            (None, None) => notebook.clone(),
-        };
+        let to = target(notebook);
         let page = html.then(|| to.with_extension("html"));
         let run = run::run_notebook(&engine, notebook, &to, page.as_deref());
         engine.stop();
@@ -309,9 +318,12 @@ fn run_all(
         }
     }
     if let Some(folder) = folder.filter(|_| pages.len() > 1) {
-        let index = folder.join("index.html");
+        for (number, (file, _)) in pages.iter().enumerate() {
+            run::write_whole(&folder.join(file), &html::linked_page(&pages, number))?;
+        }
+        let index = folder.join(html::INDEX);
         run::write_whole(&index, &html::gallery(&pages))?;
-        println!("wrote {}, which leads to them", index.display());
+        println!("wrote {}, which links to them", index.display());
     }
     Ok(())
 }

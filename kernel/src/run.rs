@@ -1,6 +1,8 @@
 //! Executes notebooks without Jupyter: `headstart run`.
 
+use std::fs::Permissions;
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -170,14 +172,17 @@ fn title(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Writes under a temporary name and renames when whole.
+/// Writes a file under a temporary name and renames it when it is complete.
 pub fn write_whole(path: &Path, text: &str) -> Result<(), String> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, path)).map_err(|error| {
-        let _ = std::fs::remove_file(&part);
-        format!("{}: {error}", path.display())
-    })
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut part = tempfile::Builder::new();
+    // The user's umask applies.
+    part.permissions(Permissions::from_mode(0o666));
+    part.tempfile_in(folder)
+        .and_then(|mut part| part.write_all(text.as_bytes()).map(|()| part))
+        .and_then(|part| part.persist(path).map_err(|error| error.error))
+        .map(drop)
+        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -141,12 +141,9 @@ struct Choice {
 fn choose(rustup: impl Fn() -> Command, is_set: bool) -> Choice {
     let wanted = sources::pinned_rust();
     // At the same time.
-    let [pinned, default, active] = [
-        &["which", "rustc", "--toolchain", wanted][..],
-        &["which", "rustc"],
-        &["show", "active-toolchain"],
-    ]
-    .map(|asked| begin(rustup().args(asked)));
+    let [pinned, default, active] =
+        [&["which", "rustc", "--toolchain", wanted][..], &["which", "rustc"], &["show", "active-toolchain"]]
+            .map(|asked| begin(rustup().args(asked)));
     let has_rustup = active.is_ok();
     let path = |begun: Result<Begun, String>| Some(PathBuf::from(begun.ok()?.output().ok()?.trim()));
     if let Some(rustc) = path(pinned).filter(|_| !is_set) {

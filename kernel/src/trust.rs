@@ -3,9 +3,8 @@
 //! It knows a notebook by its signature, which it keeps in the user's folder of Jupyter: this does what
 //! its `jupyter-trust` does (`nbformat/sign.py`), without the two seconds that Python takes to start.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -66,17 +65,17 @@ fn secret(file: &Path) -> io::Result<Vec<u8>> {
     }
     let mut random = [0; 1024];
     File::open("/dev/urandom")?.read_exact(&mut random)?;
-    let part = file.with_extension(std::process::id().to_string());
-    let mut options = OpenOptions::new();
-    let made = options.write(true).create(true).truncate(true).mode(0o600).open(&part);
-    let linked = made
-        .and_then(|mut part| part.write_all(hex::encode(random).as_bytes()))
-        // Another program may have been quicker: theirs is the secret then.
-        .and_then(|()| {
-            fs::hard_link(&part, file).or_else(|error| if file.exists() { Ok(()) } else { Err(error) })
-        });
-    let _ = fs::remove_file(&part);
-    linked.and_then(|()| fs::read(file))
+    let folder = file.parent().unwrap_or(Path::new("."));
+    // Readable for the user alone.
+    let mut part = tempfile::NamedTempFile::new_in(folder)?;
+    part.write_all(hex::encode(random).as_bytes())?;
+    // If another program was quicker, its secret counts.
+    if let Err(error) = part.persist_noclobber(file)
+        && !file.exists()
+    {
+        return Err(error.error);
+    }
+    fs::read(file)
 }
 
 /// A notebook as nbformat has it in memory: texts in one piece, and without what it does not keep.

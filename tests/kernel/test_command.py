@@ -40,6 +40,10 @@ def test_run_writes_outputs_and_a_page(tmp_path):
     assert NotebookNotary().check_signature(nbformat.read(tmp_path / "b.ipynb", 4)), "Jupyter shows its pictures"
     page = (tmp_path / "b.html").read_text()
     assert "one &amp; &lt;two&gt;" in page and "<two>" not in page
+    assert '<span class="kw">let</span> n = <span class="nm">6</span>' in page
+    umask = os.umask(0o22)
+    os.umask(umask)
+    assert (tmp_path / "b.ipynb").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_jupyter_trusts_what_was_run_whatever_it_holds(tmp_path):
@@ -102,7 +106,17 @@ def test_several_notebooks_are_written_into_a_folder(tmp_path):
     assert written == ["first.html", "first.ipynb", "index.html", "second.html", "second.ipynb"]
     index = (tmp_path / "lessons" / "index.html").read_text()
     assert index.count('<a class="card"') == 2 and 'href="second.html"' in index
+    first = (tmp_path / "lessons" / "first.html").read_text()
+    assert 'href="index.html"' in first and 'href="second.html"' in first and 'href="first.html"' not in first
     assert nbformat.read(sources[0], 4).cells[0].outputs == [], "the source is as it was"
+
+
+def test_two_notebooks_of_one_name_are_not_written_over_each_other(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    sources = [notebook(tmp_path / folder / "n.ipynb", "1") for folder in ("a", "b")]
+    done = headstart("run", *sources, "--output", tmp_path / "lessons")
+    assert done.returncode == 1 and "would both be written to" in done.stderr, done.stderr
 
 
 def test_a_session_leaves_nothing_behind(tmp_path):
