@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::{Activation, LayerConfig, Mode, Model};
 use crate::Result;
-use crate::ops::{After, turned_back};
+use crate::ops::{Epilogue, to_nchw_if_channels_last};
 
 impl Model {
     /// Runs the model on a batch, `[N, …]`, and keeps what training needs if so told.
@@ -99,7 +99,7 @@ impl Model {
                 if !node.layer.takes_channels_last() {
                     for input in node.inputs() {
                         let value = values[input].as_mut().expect("inputs come first");
-                        *value = turned_back(value)?;
+                        *value = to_nchw_if_channels_last(value)?;
                     }
                 }
                 match self.at_once(at, last, &values, mode, wanted)? {
@@ -129,7 +129,8 @@ impl Model {
                 }
             }
         }
-        let value = |at: &usize| Ok(turned_back(values[*at].as_ref().expect("what is wanted is kept"))?);
+        let value =
+            |at: &usize| Ok(to_nchw_if_channels_last(values[*at].as_ref().expect("what is wanted is kept"))?);
         wanted.iter().map(value).collect()
     }
 
@@ -163,10 +164,10 @@ impl Model {
             let user = self.only_user(place, last, wanted)?;
             Some((user, nodes[user].config.as_ref()?))
         };
-        let (mut chain, mut after, mut place) = (Vec::new(), After::default(), at);
+        let (mut chain, mut epilogue, mut place) = (Vec::new(), Epilogue::default(), at);
         if let Some((norm, LayerConfig::BatchNormalization(_))) = next(at) {
-            after.affine = nodes[norm].layer.scale_and_shift(mode)?;
-            if after.affine.is_none() {
+            epilogue.affine = nodes[norm].layer.scale_and_shift(mode)?;
+            if epilogue.affine.is_none() {
                 return Ok(None);
             }
             chain.push(norm);
@@ -177,17 +178,17 @@ impl Model {
             if let (&[other], 2) = (others.as_slice(), nodes[sum].inputs().count())
                 && let Some(value) = values[other].as_ref().filter(|value| !value.track_op())
             {
-                after.residual = Some(value.clone());
+                epilogue.residual = Some(value.clone());
                 chain.push(sum);
                 place = sum;
             }
         }
         if let Some(relu) = self.relu_after(place, last, wanted) {
-            after.relu = true;
+            epilogue.relu = true;
             chain.push(relu);
         }
         let x = nodes[at].inputs().next().and_then(|input| values[input].as_ref());
         let Some(x) = x else { return Ok(None) };
-        Ok(nodes[at].layer.forward_with(x, mode, after)?.map(|output| (chain, output)))
+        Ok(nodes[at].layer.forward_with(x, mode, epilogue)?.map(|output| (chain, output)))
     }
 }

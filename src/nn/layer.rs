@@ -7,7 +7,7 @@ use rand::rngs::ChaCha8Rng;
 
 use super::{Activation, LayerConfig, Model, Param};
 use crate::Result;
-use crate::ops::After;
+use crate::ops::Epilogue;
 
 /// Whether a forward pass is to be learned from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub trait Layer: Send + Sync {
     /// convolution learns, has a function of its own that is no ReLU, or is not on the CPU. The outputs may be a
     /// view of `[N, H, W, C]`.
     #[doc(hidden)]
-    fn forward_with(&self, _: &Tensor, _: Mode, _: After) -> Result<Option<Tensor>> {
+    fn forward_with(&self, _: &Tensor, _: Mode, _: Epilogue) -> Result<Option<Tensor>> {
         Ok(None)
     }
 
