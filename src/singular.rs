@@ -9,13 +9,13 @@ use candle_core::Tensor;
 use crate::Result;
 
 /// A singular value this much smaller than the largest is rounding.
-const ROUNDING: f64 = 1e-7;
+const RELATIVE_TOLERANCE: f64 = 1e-7;
 /// QR steps for each eigenvalue, on average; two are usual. Not reached but for matrices that are not numbers.
-const MAX_STEPS: usize = 60;
+const MAX_STEPS_PER_EIGENVALUE: usize = 60;
 
 /// The largest singular values of a matrix `[rows, columns]` of f64, in falling order, each with its right singular
 /// vector: a direction among the columns, of length 1. None for a direction in which nothing varies.
-pub(crate) fn largest(rows: &Tensor, most: usize) -> Result<Vec<(f64, Vec<f64>)>> {
+pub(crate) fn largest(rows: &Tensor, max_count: usize) -> Result<Vec<(f64, Vec<f64>)>> {
     let (height, width) = rows.dims2()?;
     // Of X'X and XX' the smaller has the same eigenvalues, the squares.
     let is_wide = width > height;
@@ -24,37 +24,38 @@ pub(crate) fn largest(rows: &Tensor, most: usize) -> Result<Vec<(f64, Vec<f64>)>
     let (values, vectors) = symmetric_eigen(product.to_vec2()?);
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
-    let least = order.first().map_or(0.0, |&at| values[at]) * ROUNDING * ROUNDING;
-    let found = order.into_iter().take(most).filter(|&at| values[at] > least);
+    let threshold = order.first().map_or(0.0, |&at| values[at]) * RELATIVE_TOLERANCE * RELATIVE_TOLERANCE;
+    let kept = order.into_iter().take(max_count).filter(|&at| values[at] > threshold);
     let direction = |at: usize| -> Result<Vec<f64>> {
         if !is_wide {
             return Ok(vectors[at].clone());
         }
         let vector = Tensor::from_slice(&vectors[at], (height, 1), rows.device())?;
-        let mut along = columns.matmul(&vector)?.flatten_all()?.to_vec1::<f64>()?;
-        let length = dot(&along, &along).sqrt();
-        along.iter_mut().for_each(|value| *value /= length);
-        Ok(along)
+        let mut direction = columns.matmul(&vector)?.flatten_all()?.to_vec1::<f64>()?;
+        let norm = dot(&direction, &direction).sqrt();
+        direction.iter_mut().for_each(|value| *value /= norm);
+        Ok(direction)
     };
-    found.map(|at| Ok((values[at].sqrt(), direction(at)?))).collect()
+    kept.map(|at| Ok((values[at].sqrt(), direction(at)?))).collect()
 }
 
 /// The eigenvalues of a symmetric matrix, in no order, and for each its eigenvector of length 1.
 fn symmetric_eigen(matrix: Vec<Vec<f64>>) -> (Vec<f64>, Vec<Vec<f64>>) {
-    let (mut diagonal, mut beside, mut vectors) = tridiagonal(matrix);
+    let (mut diagonal, mut off_diagonal, mut vectors) = tridiagonal(matrix);
     let mut last = diagonal.len().saturating_sub(1);
-    let mut steps = MAX_STEPS * diagonal.len();
-    let is_small = |diagonal: &[f64], beside: &[f64], at: usize| {
-        beside[at].abs() <= f64::EPSILON * (diagonal[at].abs() + diagonal[at + 1].abs())
+    let mut steps_left = MAX_STEPS_PER_EIGENVALUE * diagonal.len();
+    let is_small = |diagonal: &[f64], off_diagonal: &[f64], at: usize| {
+        off_diagonal[at].abs() <= f64::EPSILON * (diagonal[at].abs() + diagonal[at + 1].abs())
     };
-    while last > 0 && steps > 0 {
-        if is_small(&diagonal, &beside, last - 1) {
+    while last > 0 && steps_left > 0 {
+        if is_small(&diagonal, &off_diagonal, last - 1) {
             last -= 1;
             continue;
         }
-        let first = (0..last - 1).rev().find(|&at| is_small(&diagonal, &beside, at)).map_or(0, |at| at + 1);
-        qr_step(&mut diagonal, &mut beside, &mut vectors, first, last);
-        steps -= 1;
+        let first =
+            (0..last - 1).rev().find(|&at| is_small(&diagonal, &off_diagonal, at)).map_or(0, |at| at + 1);
+        qr_step(&mut diagonal, &mut off_diagonal, &mut vectors, first, last);
+        steps_left -= 1;
     }
     (diagonal, vectors)
 }
@@ -62,20 +63,20 @@ fn symmetric_eigen(matrix: Vec<Vec<f64>>) -> (Vec<f64>, Vec<Vec<f64>>) {
 /// Householder's reduction: the diagonal, what stands beside it, and the orthogonal matrix's columns.
 fn tridiagonal(mut a: Vec<Vec<f64>>) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>) {
     let n = a.len();
-    let mut beside = vec![0.0; n.saturating_sub(1)];
+    let mut off_diagonal = vec![0.0; n.saturating_sub(1)];
     // Each reflection as 1 - vv'/2, of the rows below its number.
     let mut reflections = Vec::new();
     for k in 0..n.saturating_sub(1) {
         let mut v: Vec<f64> = a[k + 1..].iter().map(|row| row[k]).collect();
-        beside[k] = -dot(&v, &v).sqrt().copysign(v[0]);
-        v[0] -= beside[k];
-        let square = dot(&v, &v);
-        if square > 0.0 {
-            let scale = (2.0 / square).sqrt();
+        off_diagonal[k] = -dot(&v, &v).sqrt().copysign(v[0]);
+        v[0] -= off_diagonal[k];
+        let norm_squared = dot(&v, &v);
+        if norm_squared > 0.0 {
+            let scale = (2.0 / norm_squared).sqrt();
             v.iter_mut().for_each(|value| *value *= scale);
-            let p: Vec<f64> = a[k + 1..].iter().map(|row| dot(&row[k + 1..], &v)).collect();
-            let half = dot(&p, &v) / 2.0;
-            let w: Vec<f64> = p.iter().zip(&v).map(|(p, v)| p - half * v).collect();
+            let av: Vec<f64> = a[k + 1..].iter().map(|row| dot(&row[k + 1..], &v)).collect();
+            let half_gap = dot(&av, &v) / 2.0;
+            let w: Vec<f64> = av.iter().zip(&v).map(|(av, v)| av - half_gap * v).collect();
             for ((row, v_row), w_row) in a[k + 1..].iter_mut().zip(&v).zip(&w) {
                 for ((value, v), w) in row[k + 1..].iter_mut().zip(&v).zip(&w) {
                     *value -= v_row * w + w_row * v;
@@ -93,28 +94,34 @@ fn tridiagonal(mut a: Vec<Vec<f64>>) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>) {
             column[k + 1..].iter_mut().zip(v).for_each(|(value, v)| *value -= share * v);
         }
     }
-    (diagonal, beside, columns)
+    (diagonal, off_diagonal, columns)
 }
 
 /// One implicit QR step with Wilkinson's shift on the rows `first..=last`, of which none beside the diagonal is 0.
-fn qr_step(diagonal: &mut [f64], beside: &mut [f64], vectors: &mut [Vec<f64>], first: usize, last: usize) {
-    let half = (diagonal[last - 1] - diagonal[last]) / 2.0;
-    let corner = beside[last - 1];
-    let shift = diagonal[last] - corner * corner / (half + half.hypot(corner).copysign(half));
-    let (mut x, mut z) = (diagonal[first] - shift, beside[first]);
+fn qr_step(
+    diagonal: &mut [f64],
+    off_diagonal: &mut [f64],
+    vectors: &mut [Vec<f64>],
+    first: usize,
+    last: usize,
+) {
+    let half_gap = (diagonal[last - 1] - diagonal[last]) / 2.0;
+    let corner = off_diagonal[last - 1];
+    let shift = diagonal[last] - corner * corner / (half_gap + half_gap.hypot(corner).copysign(half_gap));
+    let (mut x, mut z) = (diagonal[first] - shift, off_diagonal[first]);
     for k in first..last {
-        let length = x.hypot(z);
-        let (c, s) = if length > 0.0 { (x / length, z / length) } else { (1.0, 0.0) };
+        let norm = x.hypot(z);
+        let (c, s) = if norm > 0.0 { (x / norm, z / norm) } else { (1.0, 0.0) };
         if k > first {
-            beside[k - 1] = length;
+            off_diagonal[k - 1] = norm;
         }
-        let (upper, lower, side) = (diagonal[k], diagonal[k + 1], beside[k]);
-        diagonal[k] = c * c * upper + 2.0 * c * s * side + s * s * lower;
-        diagonal[k + 1] = s * s * upper - 2.0 * c * s * side + c * c * lower;
-        beside[k] = c * s * (lower - upper) + (c * c - s * s) * side;
+        let (upper, lower, off) = (diagonal[k], diagonal[k + 1], off_diagonal[k]);
+        diagonal[k] = c * c * upper + 2.0 * c * s * off + s * s * lower;
+        diagonal[k + 1] = s * s * upper - 2.0 * c * s * off + c * c * lower;
+        off_diagonal[k] = c * s * (lower - upper) + (c * c - s * s) * off;
         if k + 1 < last {
-            (x, z) = (beside[k], s * beside[k + 1]);
-            beside[k + 1] *= c;
+            (x, z) = (off_diagonal[k], s * off_diagonal[k + 1]);
+            off_diagonal[k + 1] *= c;
         }
         if let [above, below] = &mut vectors[k..k + 2] {
             for (a, b) in above.iter_mut().zip(below) {

@@ -70,8 +70,9 @@ impl Model {
             expected: expected.into(),
             found: name.unwrap_or(self.name()).to_owned(),
         };
-        let cut =
-            self.maps_cut(name)?.ok_or_else(|| refuse("one with feature maps, around which no way leads"))?;
+        let cut = self
+            .feature_maps_split(name)?
+            .ok_or_else(|| refuse("one with feature maps, around which no way leads"))?;
         let maps = self.forward_before(&cut, x)?;
         if maps.rank() != 4 {
             return Err(refuse("one with feature maps, [channels, height, width]"));
