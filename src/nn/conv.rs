@@ -169,7 +169,7 @@ struct Built {
     kernel: Param,
     bias: Option<Param>,
     shape: [usize; 3],
-    /// The kernels as they were when they were last used without learning.
+    /// The packed kernels of the last inference, a cache.
     packed: Mutex<Option<Arc<PackedKernels>>>,
 }
 
@@ -186,7 +186,7 @@ impl Built {
         Ok(Conv { stride: strides, dilation: 1, groups: self.groups(), before, output, relu })
     }
 
-    /// On the CPU, the ReLU within.
+    /// CPU path, with the ReLU fused.
     fn convolve(&self, x: &Tensor, kernel: &Tensor, bias: Option<Tensor>) -> Result<Tensor> {
         let conv = self.op(x)?;
         let is_inference = !requires_gradient([Some(x), Some(kernel), bias.as_ref()]);
@@ -201,7 +201,7 @@ impl Built {
         if conv.relu { Ok(y) } else { self.config.activation.apply(&y) }
     }
 
-    /// By kernels that are ordered once.
+    /// Convolves with cached packed kernels.
     fn convolve_packed(
         &self,
         x: &Tensor,
@@ -220,7 +220,7 @@ impl Built {
     }
 }
 
-/// Whether anybody may ask for a gradient.
+/// Whether an operand requires a gradient.
 fn requires_gradient(operands: [Option<&Tensor>; 3]) -> bool {
     operands.into_iter().flatten().any(Tensor::track_op)
 }

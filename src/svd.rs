@@ -1,23 +1,23 @@
-//! Singular values and directions of a matrix, for principal components and whitening.
+//! Truncated singular value decomposition, for principal components and whitening.
 //!
-//! The symmetric eigenvalue problem is solved by Householder's tridiagonal form and the implicit QR steps of Golub
-//! and Van Loan, "Matrix Computations", 4th edition, algorithms 8.3.1 to 8.3.3. A library for it would be a tenth of
-//! what the compiler reads for each cell.
+//! The symmetric eigenvalue problem is solved by Householder tridiagonalisation and implicit QR steps (Golub and Van
+//! Loan, "Matrix Computations", 4th edition, algorithms 8.3.1 to 8.3.3). A linear algebra crate would add a tenth to
+//! the metadata that rustc reads for each cell.
 
 use candle_core::Tensor;
 
 use crate::Result;
 
-/// A singular value this much smaller than the largest is rounding.
+/// Singular values below this fraction of the largest count as zero: they are rounding errors.
 const RELATIVE_TOLERANCE: f64 = 1e-7;
-/// QR steps for each eigenvalue, on average; two are usual. Not reached but for matrices that are not numbers.
+/// Most QR steps per eigenvalue, on average (60; two are typical). Only a matrix with NaN reaches the limit.
 const MAX_STEPS_PER_EIGENVALUE: usize = 60;
 
-/// The largest singular values of a matrix `[rows, columns]` of f64, in falling order, each with its right singular
-/// vector: a direction among the columns, of length 1. None for a direction in which nothing varies.
-pub(crate) fn largest(rows: &Tensor, max_count: usize) -> Result<Vec<(f64, Vec<f64>)>> {
+/// The largest singular values of an f64 matrix `[rows, columns]`, in descending order, each with its right singular
+/// vector of length 1. At most `max_count`; singular values of zero are left out.
+pub(crate) fn truncated_svd(rows: &Tensor, max_count: usize) -> Result<Vec<(f64, Vec<f64>)>> {
     let (height, width) = rows.dims2()?;
-    // Of X'X and XX' the smaller has the same eigenvalues, the squares.
+    // X'X and XX' have the same nonzero eigenvalues, the squared singular values; the smaller matrix is decomposed.
     let is_wide = width > height;
     let columns = rows.t()?;
     let product = if is_wide { rows.matmul(&columns)? } else { columns.matmul(rows)? };
@@ -39,7 +39,7 @@ pub(crate) fn largest(rows: &Tensor, max_count: usize) -> Result<Vec<(f64, Vec<f
     kept.map(|at| Ok((values[at].sqrt(), direction(at)?))).collect()
 }
 
-/// The eigenvalues of a symmetric matrix, in no order, and for each its eigenvector of length 1.
+/// The eigenvalues of a symmetric matrix, unordered, and for each its eigenvector of length 1.
 fn symmetric_eigen(matrix: Vec<Vec<f64>>) -> (Vec<f64>, Vec<Vec<f64>>) {
     let (mut diagonal, mut off_diagonal, mut vectors) = tridiagonal(matrix);
     let mut last = diagonal.len().saturating_sub(1);
@@ -60,11 +60,11 @@ fn symmetric_eigen(matrix: Vec<Vec<f64>>) -> (Vec<f64>, Vec<Vec<f64>>) {
     (diagonal, vectors)
 }
 
-/// Householder's reduction: the diagonal, what stands beside it, and the orthogonal matrix's columns.
+/// Householder tridiagonalisation: the diagonal, the off-diagonal, and the columns of the orthogonal matrix.
 fn tridiagonal(mut a: Vec<Vec<f64>>) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>) {
     let n = a.len();
     let mut off_diagonal = vec![0.0; n.saturating_sub(1)];
-    // Each reflection as 1 - vv'/2, of the rows below its number.
+    // Vectors `v` of the reflections `1 - vv'`; reflection `k` acts on the rows after `k`.
     let mut reflections = Vec::new();
     for k in 0..n.saturating_sub(1) {
         let mut v: Vec<f64> = a[k + 1..].iter().map(|row| row[k]).collect();
@@ -74,9 +74,9 @@ fn tridiagonal(mut a: Vec<Vec<f64>>) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>) {
         if norm_squared > 0.0 {
             let scale = (2.0 / norm_squared).sqrt();
             v.iter_mut().for_each(|value| *value *= scale);
-            let av: Vec<f64> = a[k + 1..].iter().map(|row| dot(&row[k + 1..], &v)).collect();
-            let half_gap = dot(&av, &v) / 2.0;
-            let w: Vec<f64> = av.iter().zip(&v).map(|(av, v)| av - half_gap * v).collect();
+            let p: Vec<f64> = a[k + 1..].iter().map(|row| dot(&row[k + 1..], &v)).collect();
+            let half = dot(&p, &v) / 2.0;
+            let w: Vec<f64> = p.iter().zip(&v).map(|(p, v)| p - half * v).collect();
             for ((row, v_row), w_row) in a[k + 1..].iter_mut().zip(&v).zip(&w) {
                 for ((value, v), w) in row[k + 1..].iter_mut().zip(&v).zip(&w) {
                     *value -= v_row * w + w_row * v;
@@ -86,7 +86,7 @@ fn tridiagonal(mut a: Vec<Vec<f64>>) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>) {
         reflections.push(v);
     }
     let diagonal = (0..n).map(|k| a[k][k]).collect();
-    // The product of all reflections, from the last, by columns.
+    // The product of all reflections, accumulated from the last, by columns.
     let mut columns: Vec<Vec<f64>> = (0..n).map(|k| (0..n).map(|at| f64::from(at == k)).collect()).collect();
     for (k, v) in reflections.iter().enumerate().rev() {
         for column in &mut columns[k + 1..] {
@@ -97,7 +97,7 @@ fn tridiagonal(mut a: Vec<Vec<f64>>) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>) {
     (diagonal, off_diagonal, columns)
 }
 
-/// One implicit QR step with Wilkinson's shift on the rows `first..=last`, of which none beside the diagonal is 0.
+/// One implicit QR step with Wilkinson's shift on the rows `first..=last`, whose off-diagonal has no zero.
 fn qr_step(
     diagonal: &mut [f64],
     off_diagonal: &mut [f64],
@@ -152,21 +152,29 @@ mod tests {
     #[test]
     fn wide_and_tall_matrices_have_the_same_singular_values() {
         let tall = matrix(&[[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]]);
-        let (of_tall, of_wide) =
-            (largest(&tall, 9).unwrap(), largest(&tall.t().unwrap().contiguous().unwrap(), 9).unwrap());
+        let (of_tall, of_wide) = (
+            truncated_svd(&tall, 9).unwrap(),
+            truncated_svd(&tall.t().unwrap().contiguous().unwrap(), 9).unwrap(),
+        );
         assert_eq!(of_tall.iter().map(|found| found.0).collect::<Vec<_>>(), [4.0, 3.0]);
         assert_eq!(of_wide.iter().map(|found| found.0).collect::<Vec<_>>(), [4.0, 3.0]);
         assert_eq!(magnitudes(&of_tall[0].1), [0.0, 1.0]);
         assert_eq!(magnitudes(&of_wide[0].1), [0.0, 1.0, 0.0]);
-        assert_eq!(largest(&tall, 1).unwrap().len(), 1);
-        assert_eq!(largest(&matrix(&[[1.0, 1.0], [1.0, 1.0]]), 9).unwrap().len(), 1, "the second is nothing");
-        assert!(largest(&Tensor::zeros((2, 2), DType::F64, &Device::Cpu).unwrap(), 9).unwrap().is_empty());
+        assert_eq!(truncated_svd(&tall, 1).unwrap().len(), 1);
+        assert_eq!(
+            truncated_svd(&matrix(&[[1.0, 1.0], [1.0, 1.0]]), 9).unwrap().len(),
+            1,
+            "the second singular value is zero"
+        );
+        assert!(
+            truncated_svd(&Tensor::zeros((2, 2), DType::F64, &Device::Cpu).unwrap(), 9).unwrap().is_empty()
+        );
     }
 
     #[test]
-    fn eigenvectors_make_up_the_matrix_again() {
+    fn eigenvectors_reconstruct_the_matrix() {
         for n in [1, 2, 3, 10, 60] {
-            // Hilbert's matrix: symmetric, and nearly singular.
+            // The Hilbert matrix: symmetric and nearly singular.
             let hilbert = |row: usize, column: usize| 1.0 / (row + column + 1) as f64;
             let a: Vec<Vec<f64>> =
                 (0..n).map(|row| (0..n).map(|column| hilbert(row, column)).collect()).collect();
@@ -184,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_ends() {
+    fn nan_terminates() {
         assert_eq!(symmetric_eigen(vec![vec![f64::NAN; 3]; 3]).0.len(), 3);
     }
 }
