@@ -119,7 +119,7 @@ fn principal_components(rows: &Tensor) -> Result<(Vec<[f64; 2]>, [f64; 2])> {
 impl fmt::Display for Embedding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [first, second] = self.explained.map(|share| 100.0 * share);
-        write!(f, "two components explain {first:.0} % and {second:.0} % of the variance")?;
+        write!(f, "two components have {first:.0} % and {second:.0} % of the variance")?;
         for (class, name) in self.names.iter().enumerate() {
             let count = self.of_class(class).count();
             let mean = |axis: usize| {
