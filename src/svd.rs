@@ -1,8 +1,8 @@
 //! Truncated singular value decomposition, for principal components and whitening.
 //!
-//! The symmetric eigenvalue problem is solved by Householder tridiagonalisation and implicit QR steps (Golub and Van
-//! Loan, "Matrix Computations", 4th edition, algorithms 8.3.1 to 8.3.3). A linear algebra crate would add a tenth to
-//! the metadata that rustc reads for each cell.
+//! The symmetric eigenvalue problem is solved by Householder tridiagonalisation and implicit QR steps
+//! (Golub and Van Loan, "Matrix Computations", 4th edition, algorithms 8.3.1 to 8.3.3). A linear algebra
+//! crate would add a tenth to the metadata that rustc reads for each cell.
 
 use candle_core::Tensor;
 
@@ -10,33 +10,36 @@ use crate::Result;
 
 /// Singular values below this fraction of the largest count as zero: they are rounding errors.
 const RELATIVE_TOLERANCE: f64 = 1e-7;
-/// Most QR steps per eigenvalue, on average (60; two are typical). Only a matrix with NaN reaches the limit.
+/// Maximum number of QR steps per eigenvalue, on average (60; two are typical). Only a matrix with NaN
+/// reaches the limit.
 const MAX_STEPS_PER_EIGENVALUE: usize = 60;
 
-/// The largest singular values of an f64 matrix `[rows, columns]`, in descending order, each with its right singular
-/// vector of length 1. At most `max_count`; singular values of zero are left out.
+/// The largest singular values of an f64 matrix `[rows, columns]`, in descending order, each with its right
+/// singular vector of length 1. At most `max_count`; singular values of zero are left out.
 pub(crate) fn truncated_svd(rows: &Tensor, max_count: usize) -> Result<Vec<(f64, Vec<f64>)>> {
     let (height, width) = rows.dims2()?;
-    // X'X and XX' have the same nonzero eigenvalues, the squared singular values; the smaller matrix is decomposed.
+    // X'X and XX' have the same nonzero eigenvalues, the squared singular values; the smaller matrix is
+    // decomposed.
     let is_wide = width > height;
     let columns = rows.t()?;
     let product = if is_wide { rows.matmul(&columns)? } else { columns.matmul(rows)? };
     let (values, vectors) = symmetric_eigen(product.to_vec2()?);
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
-    let threshold = order.first().map_or(0.0, |&at| values[at]) * RELATIVE_TOLERANCE * RELATIVE_TOLERANCE;
-    let kept = order.into_iter().take(max_count).filter(|&at| values[at] > threshold);
-    let direction = |at: usize| -> Result<Vec<f64>> {
+    let threshold =
+        order.first().map_or(0.0, |&index| values[index]) * RELATIVE_TOLERANCE * RELATIVE_TOLERANCE;
+    let kept = order.into_iter().take(max_count).filter(|&index| values[index] > threshold);
+    let direction = |index: usize| -> Result<Vec<f64>> {
         if !is_wide {
-            return Ok(vectors[at].clone());
+            return Ok(vectors[index].clone());
         }
-        let vector = Tensor::from_slice(&vectors[at], (height, 1), rows.device())?;
+        let vector = Tensor::from_slice(&vectors[index], (height, 1), rows.device())?;
         let mut direction = columns.matmul(&vector)?.flatten_all()?.to_vec1::<f64>()?;
         let norm = dot(&direction, &direction).sqrt();
         direction.iter_mut().for_each(|value| *value /= norm);
         Ok(direction)
     };
-    kept.map(|at| Ok((values[at].sqrt(), direction(at)?))).collect()
+    kept.map(|index| Ok((values[index].sqrt(), direction(index)?))).collect()
 }
 
 /// The eigenvalues of a symmetric matrix, unordered, and for each its eigenvector of length 1.
@@ -44,16 +47,18 @@ fn symmetric_eigen(matrix: Vec<Vec<f64>>) -> (Vec<f64>, Vec<Vec<f64>>) {
     let (mut diagonal, mut off_diagonal, mut vectors) = tridiagonal(matrix);
     let mut last = diagonal.len().saturating_sub(1);
     let mut steps_left = MAX_STEPS_PER_EIGENVALUE * diagonal.len();
-    let is_small = |diagonal: &[f64], off_diagonal: &[f64], at: usize| {
-        off_diagonal[at].abs() <= f64::EPSILON * (diagonal[at].abs() + diagonal[at + 1].abs())
+    let is_small = |diagonal: &[f64], off_diagonal: &[f64], index: usize| {
+        off_diagonal[index].abs() <= f64::EPSILON * (diagonal[index].abs() + diagonal[index + 1].abs())
     };
     while last > 0 && steps_left > 0 {
         if is_small(&diagonal, &off_diagonal, last - 1) {
             last -= 1;
             continue;
         }
-        let first =
-            (0..last - 1).rev().find(|&at| is_small(&diagonal, &off_diagonal, at)).map_or(0, |at| at + 1);
+        let first = (0..last - 1)
+            .rev()
+            .find(|&index| is_small(&diagonal, &off_diagonal, index))
+            .map_or(0, |index| index + 1);
         qr_step(&mut diagonal, &mut off_diagonal, &mut vectors, first, last);
         steps_left -= 1;
     }
@@ -87,7 +92,8 @@ fn tridiagonal(mut a: Vec<Vec<f64>>) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>) {
     }
     let diagonal = (0..n).map(|k| a[k][k]).collect();
     // The product of all reflections, accumulated from the last, by columns.
-    let mut columns: Vec<Vec<f64>> = (0..n).map(|k| (0..n).map(|at| f64::from(at == k)).collect()).collect();
+    let mut columns: Vec<Vec<f64>> =
+        (0..n).map(|k| (0..n).map(|index| f64::from(index == k)).collect()).collect();
     for (k, v) in reflections.iter().enumerate().rev() {
         for column in &mut columns[k + 1..] {
             let share = dot(&column[k + 1..], v);

@@ -52,11 +52,14 @@ impl Model {
         for node_index in 0..self.nodes().len() {
             let Some(model) = node(node_index).layer.model() else { continue };
             let of_model: Vec<usize> =
-                (0..names.len()).filter(|&at| node_indices[at] == node_index).collect();
+                (0..names.len()).filter(|&index| node_indices[index] == node_index).collect();
             if let Some(&first) = of_model.first() {
-                let names_inside: Vec<&str> = of_model.iter().map(|&at| names[at]).collect();
+                let names_inside: Vec<&str> = of_model.iter().map(|&index| names[index]).collect();
                 let outputs_of_model = model.outputs_of(&names_inside, &outputs[first])?;
-                of_model.into_iter().zip(outputs_of_model).for_each(|(at, output)| outputs[at] = output);
+                of_model
+                    .into_iter()
+                    .zip(outputs_of_model)
+                    .for_each(|(index, output)| outputs[index] = output);
             }
         }
         Ok(outputs)
@@ -102,15 +105,15 @@ impl Model {
         let last = requested.iter().copied().max().unwrap_or_default();
         let nodes = &self.nodes()[..=last];
         let mut last_use = vec![0; nodes.len()];
-        for (at, node) in nodes.iter().enumerate() {
-            node.inputs().for_each(|input| last_use[input] = at);
+        for (index, node) in nodes.iter().enumerate() {
+            node.inputs().for_each(|input| last_use[input] = index);
         }
         let mut values: Vec<Option<Tensor>> = vec![None; nodes.len()];
         values[from] = Some(value);
         // Nodes computed together with an earlier node.
         let mut computed = vec![false; nodes.len()];
-        for (at, node) in nodes.iter().enumerate().skip(from + 1) {
-            if !computed[at] {
+        for (index, node) in nodes.iter().enumerate().skip(from + 1) {
+            if !computed[index] {
                 if !node.layer.takes_channels_last() {
                     for input in node.inputs() {
                         let value =
@@ -118,9 +121,9 @@ impl Model {
                         *value = to_nchw_if_channels_last(value)?;
                     }
                 }
-                match self.forward_fused(at, last, &values, mode, requested)? {
+                match self.forward_fused(index, last, &values, mode, requested)? {
                     Some((fused, output)) => {
-                        values[*fused.last().unwrap_or(&at)] = Some(output);
+                        values[*fused.last().unwrap_or(&index)] = Some(output);
                         fused.into_iter().for_each(|node_index| computed[node_index] = true);
                     }
                     None => {
@@ -128,13 +131,13 @@ impl Model {
                             values[input].as_ref().expect("inputs are computed before their consumers")
                         };
                         let inputs: Vec<&Tensor> = node.inputs().map(input).collect();
-                        let with_relu = match self.following_relu(at, last, requested) {
+                        let with_relu = match self.following_relu(index, last, requested) {
                             Some(relu) => node.layer.forward_rectified(&inputs, mode)?.map(|y| (relu, y)),
                             None => None,
                         };
                         let (node_index, output) = match with_relu {
                             Some(fused) => fused,
-                            None => (at, node.layer.forward(&inputs, mode)?),
+                            None => (index, node.layer.forward(&inputs, mode)?),
                         };
                         values[node_index] = Some(output);
                         computed[node_index] = true;
@@ -142,13 +145,13 @@ impl Model {
                 }
             }
             for input in node.inputs() {
-                if last_use[input] == at && !requested.contains(&input) {
+                if last_use[input] == index && !requested.contains(&input) {
                     values[input] = None;
                 }
             }
         }
-        let value = |at: &usize| {
-            Ok(to_nchw_if_channels_last(values[*at].as_ref().expect("requested outputs are kept"))?)
+        let value = |index: &usize| {
+            Ok(to_nchw_if_channels_last(values[*index].as_ref().expect("requested outputs are kept"))?)
         };
         requested.iter().map(value).collect()
     }
@@ -171,20 +174,20 @@ impl Model {
     /// each is the only consumer of the one before. Returns the fused nodes and the output of the last.
     fn forward_fused(
         &self,
-        at: usize,
+        index: usize,
         last: usize,
         values: &[Option<Tensor>],
         mode: Mode,
         requested: &[usize],
     ) -> Result<Option<(Vec<usize>, Tensor)>> {
         let nodes = &self.nodes()[..=last];
-        let Some(LayerConfig::Conv2D(_)) = nodes[at].config else { return Ok(None) };
+        let Some(LayerConfig::Conv2D(_)) = nodes[index].config else { return Ok(None) };
         let next = |node_index: usize| {
             let consumer = self.single_consumer(node_index, last, requested)?;
             Some((consumer, nodes[consumer].config.as_ref()?))
         };
-        let (mut fused, mut epilogue, mut node_index) = (Vec::new(), Epilogue::default(), at);
-        if let Some((norm, LayerConfig::BatchNormalization(_))) = next(at) {
+        let (mut fused, mut epilogue, mut node_index) = (Vec::new(), Epilogue::default(), index);
+        if let Some((norm, LayerConfig::BatchNormalization(_))) = next(index) {
             epilogue.affine = nodes[norm].layer.scale_and_shift(mode)?;
             if epilogue.affine.is_none() {
                 return Ok(None);
@@ -206,8 +209,8 @@ impl Model {
             epilogue.relu = true;
             fused.push(relu);
         }
-        let x = nodes[at].inputs().next().and_then(|input| values[input].as_ref());
+        let x = nodes[index].inputs().next().and_then(|input| values[input].as_ref());
         let Some(x) = x else { return Ok(None) };
-        Ok(nodes[at].layer.forward_with(x, mode, epilogue)?.map(|output| (fused, output)))
+        Ok(nodes[index].layer.forward_with(x, mode, epilogue)?.map(|output| (fused, output)))
     }
 }

@@ -20,9 +20,9 @@ impl Model {
         (self.params_before(&split) > 0).then_some(split)
     }
 
-    /// Whether every path to the nodes after `at` passes through `at`.
-    fn all_paths_pass(&self, at: usize) -> bool {
-        self.nodes()[at + 1..].iter().all(|node| node.inputs().all(|input| input >= at))
+    /// Whether every path to the nodes after `index` passes through it.
+    fn all_paths_pass(&self, index: usize) -> bool {
+        self.nodes()[index + 1..].iter().all(|node| node.inputs().all(|input| input >= index))
     }
 
     /// The end of the longest prefix that is frozen and deterministic.
@@ -34,15 +34,16 @@ impl Model {
         let frozen = nodes.iter().take_while(|node| is_frozen(node)).count();
         // The last node stays behind the split: its activation belongs to the loss, and some node must be
         // trainable.
-        let at = (0..frozen.min(nodes.len() - 1)).rev().find(|at| self.all_paths_pass(*at))?;
+        let index = (0..frozen.min(nodes.len() - 1)).rev().find(|index| self.all_paths_pass(*index))?;
         // The next node may be a model of which only a prefix is frozen.
-        let next = nodes.get(at + 1).filter(|next| next.inputs().eq([at]) && self.all_paths_pass(at + 1));
+        let next =
+            nodes.get(index + 1).filter(|next| next.inputs().eq([index]) && self.all_paths_pass(index + 1));
         if let Some(SplitPoint(inner)) =
             next.and_then(|next| next.layer.model()).and_then(Model::longest_frozen_prefix)
         {
-            return Some(SplitPoint([vec![at + 1], inner].concat()));
+            return Some(SplitPoint([vec![index + 1], inner].concat()));
         }
-        (at > 0).then(|| SplitPoint(vec![at]))
+        (index > 0).then(|| SplitPoint(vec![index]))
     }
 
     /// The split point after a layer, of this model or a nested one. Without a name: after the last
@@ -51,7 +52,7 @@ impl Model {
     /// `None` if a path leads around the layer, or no layer follows it.
     pub(crate) fn feature_maps_split(&self, name: Option<&str>) -> Result<Option<SplitPoint>> {
         let split = self.feature_maps_split_within(name)?;
-        Ok(split.filter(|SplitPoint(at)| at[0] + 1 < self.nodes().len()))
+        Ok(split.filter(|SplitPoint(index)| index[0] + 1 < self.nodes().len()))
     }
 
     fn feature_maps_split_within(&self, name: Option<&str>) -> Result<Option<SplitPoint>> {
@@ -60,21 +61,21 @@ impl Model {
             Some(name) => vec![self.place_of(name)?],
             None => (1..nodes.len()).rev().collect(),
         };
-        for at in candidates.into_iter().filter(|at| self.all_paths_pass(*at)) {
-            let layer = &nodes[at].layer;
+        for index in candidates.into_iter().filter(|index| self.all_paths_pass(*index)) {
+            let layer = &nodes[index].layer;
             if let Some(model) = layer.model() {
                 match model.feature_maps_split_within(name)? {
                     // The output of the nested model.
                     Some(SplitPoint(inner)) if inner == [model.nodes().len() - 1] => {
-                        return Ok(Some(SplitPoint(vec![at])));
+                        return Ok(Some(SplitPoint(vec![index])));
                     }
-                    Some(SplitPoint(inner)) => return Ok(Some(SplitPoint([vec![at], inner].concat()))),
+                    Some(SplitPoint(inner)) => return Ok(Some(SplitPoint([vec![index], inner].concat()))),
                     None => {}
                 }
             } else if name.is_some()
                 || layer.output_shape().len() == 3 && ["Conv2D", "Activation"].contains(&layer.kind())
             {
-                return Ok(Some(SplitPoint(vec![at])));
+                return Ok(Some(SplitPoint(vec![index])));
             }
         }
         Ok(None)
@@ -82,44 +83,44 @@ impl Model {
 
     /// Number of weights before the split point.
     pub(crate) fn params_before(&self, split: &SplitPoint) -> usize {
-        let (&at, inner) = split.0.split_first().expect("a split point has at least one index");
+        let (&index, inner) = split.0.split_first().expect("a split point has at least one index");
         let weights = |node: &Node| node.layer.params().into_iter().filter(|param| !param.is_statistic());
         let count = |node: &Node| weights(node).map(|param| param.count()).sum::<usize>();
-        match (inner, self.nodes()[at].layer.model()) {
+        match (inner, self.nodes()[index].layer.model()) {
             ([_, ..], Some(model)) => {
-                self.nodes()[..at].iter().map(count).sum::<usize>()
+                self.nodes()[..index].iter().map(count).sum::<usize>()
                     + model.params_before(&SplitPoint(inner.to_vec()))
             }
-            _ => self.nodes()[..=at].iter().map(count).sum(),
+            _ => self.nodes()[..=index].iter().map(count).sum(),
         }
     }
 
     /// The output of the split point for a batch, in inference mode.
     pub(crate) fn forward_before(&self, split: &SplitPoint, batch: &Tensor) -> Result<Tensor> {
-        let (&at, inner) = split.0.split_first().expect("a split point has at least one index");
-        match (inner, self.nodes()[at].layer.model()) {
+        let (&index, inner) = split.0.split_first().expect("a split point has at least one index");
+        match (inner, self.nodes()[index].layer.model()) {
             ([_, ..], Some(model)) => {
-                let batch = self.forward_to(batch, Mode::Inference, &[at - 1])?.swap_remove(0);
+                let batch = self.forward_to(batch, Mode::Inference, &[index - 1])?.swap_remove(0);
                 model.forward_before(&SplitPoint(inner.to_vec()), &batch)
             }
-            _ => Ok(self.forward_to(batch, Mode::Inference, &[at])?.swap_remove(0)),
+            _ => Ok(self.forward_to(batch, Mode::Inference, &[index])?.swap_remove(0)),
         }
     }
 
     /// The model's output, without its last activation, from the output of the split point.
     pub(crate) fn forward_after(&self, split: &SplitPoint, value: &Tensor, mode: Mode) -> Result<Tensor> {
-        let (&at, inner) = split.0.split_first().expect("a split point has at least one index");
-        let value = match (inner, self.nodes()[at].layer.model()) {
+        let (&index, inner) = split.0.split_first().expect("a split point has at least one index");
+        let value = match (inner, self.nodes()[index].layer.model()) {
             ([_, ..], Some(model)) => {
                 let linear = model.forward_after(&SplitPoint(inner.to_vec()), value, mode)?;
-                if at + 1 == self.nodes().len() {
+                if index + 1 == self.nodes().len() {
                     return Ok(linear);
                 }
                 model.last_activation().apply(&linear)?
             }
             _ => value.clone(),
         };
-        self.linear_from(at, value, mode)
+        self.linear_from(index, value, mode)
     }
 }
 

@@ -203,9 +203,9 @@ impl CustomOp3 for ScaleShift {
 
 /// `x · scale + shift` per channel.
 fn scale_shift(x: &[f32], scale: &[f32], shift: Option<&[f32]>, channels: usize, pixels: usize) -> Vec<f32> {
-    parallel_collect(x.len(), pixels, |at, map| {
-        let scale = scale[at % channels];
-        let shift = shift.map_or(0.0, |shift| shift[at % channels]);
+    parallel_collect(x.len(), pixels, |index, map| {
+        let scale = scale[index % channels];
+        let shift = shift.map_or(0.0, |shift| shift[index % channels]);
         x[map].iter().map(move |x| x * scale + shift)
     })
 }

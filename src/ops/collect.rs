@@ -13,9 +13,9 @@ pub(crate) fn parallel_collect<I: ExactSizeIterator<Item = f32>>(
     values: impl Fn(usize, Range<usize>) -> I + Sync,
 ) -> Vec<f32> {
     let mut collected = Vec::with_capacity(count);
-    parallel_chunks_mut(&mut collected.spare_capacity_mut()[..count], chunk, |at, slots| {
-        let start = at * chunk;
-        let values = values(at, start..start + slots.len());
+    parallel_chunks_mut(&mut collected.spare_capacity_mut()[..count], chunk, |index, slots| {
+        let start = index * chunk;
+        let values = values(index, start..start + slots.len());
         assert_eq!(values.len(), slots.len());
         slots.iter_mut().zip(values).for_each(|(slot, value)| _ = slot.write(value));
     });

@@ -65,14 +65,14 @@ impl ConvGeometry {
     ) {
         let Conv { stride, dilation, before, output, .. } = self.conv;
         let spans = self.spans();
-        let mut at = 0;
+        let mut offset = 0;
         for channel in 0..channels {
             for y in 0..self.window[0] {
                 for span in &spans {
                     for row in rows.clone() {
                         let row = (row * stride + y * dilation).checked_sub(before[0]);
-                        visit(channel, row.filter(|row| *row < self.input[0]), at, span);
-                        at += output[1];
+                        visit(channel, row.filter(|row| *row < self.input[0]), offset, span);
+                        offset += output[1];
                     }
                 }
             }

@@ -19,16 +19,16 @@ use super::thread_pool::{parallel_chunks_mut, parallel_for_each};
 
 /// f32 values in the columns of a tile (131,072: 512 KiB, half of a common L2 cache).
 const TILE_VALUES: usize = 1 << 17;
-/// Fewest output pixels of a tile (128: fewer do not fill the registers of a matrix product).
+/// Minimum number of output pixels per tile (128: fewer do not fill the registers of a matrix product).
 const MIN_TILE_PIXELS: usize = 128;
-/// Fewest filters of a task when filters are split to get more tasks (32: each task lays out the
+/// Minimum number of filters per task when filters are split to get more tasks (32: each task lays out the
 /// columns again).
 const MIN_TASK_FILTERS: usize = 32;
 /// Input channels per task of a gradient (64: whole registers of a matrix product).
 const TASK_CHANNELS: usize = 64;
 /// Tasks that keep all cores busy (16: a common machine has no more cores).
 const MIN_TASKS: usize = 16;
-/// f32 values of all partial sums of a kernel gradient, at most (8,388,608: 32 MiB).
+/// Maximum number of f32 values in all partial sums of a kernel gradient (8,388,608: 32 MiB).
 const MAX_PARTIAL_SUMS: usize = 1 << 23;
 
 /// Values per task when partial sums are added (4,096: 16 KiB, half of an L1 cache).
@@ -52,7 +52,7 @@ impl ConvGeometry {
         parallel_collect(count, self.output_pixels(), |map, _| {
             let x = &x[map * self.input_pixels()..][..self.input_pixels()];
             (0..self.output_pixels())
-                .map(move |at| x[at / width * stride * self.input[1] + at % width * stride])
+                .map(move |index| x[index / width * stride * self.input[1] + index % width * stride])
         })
     }
 
@@ -60,8 +60,8 @@ impl ConvGeometry {
     fn scatter_strided(&self, gradient: &[f32]) -> Vec<f32> {
         let [_, width] = self.conv.output;
         let mut result = zeroed(gradient.len() / self.output_pixels().max(1) * self.input_pixels());
-        parallel_chunks_mut(&mut result, self.input_pixels(), |at, map| {
-            let gradient = &gradient[at * self.output_pixels()..][..self.output_pixels()];
+        parallel_chunks_mut(&mut result, self.input_pixels(), |index, map| {
+            let gradient = &gradient[index * self.output_pixels()..][..self.output_pixels()];
             let rows = map.chunks_mut(self.input[1]).step_by(self.conv.stride);
             for (row, gradient) in rows.zip(gradient.chunks(width)) {
                 row.iter_mut().step_by(self.conv.stride).zip(gradient).for_each(|(to, value)| *to = *value);
@@ -104,16 +104,18 @@ impl ConvGeometry {
             channel_blocks(filters, filters.div_ceil(MIN_TASKS.div_ceil(tasks.max(1))).max(MIN_TASK_FILTERS));
         let target = OutputPtr(output.as_mut_ptr());
         let tasks: Vec<(usize, &Range<usize>, &Range<usize>)> = (0..self.images * self.conv.groups)
-            .flat_map(|at| tiles.iter().map(move |tile| (at, tile)))
-            .flat_map(|(at, tile)| filter_blocks.iter().map(move |filter_block| (at, tile, filter_block)))
+            .flat_map(|image_group| tiles.iter().map(move |tile| (image_group, tile)))
+            .flat_map(|(image_group, tile)| {
+                filter_blocks.iter().map(move |filter_block| (image_group, tile, filter_block))
+            })
             .collect();
-        parallel_for_each(&tasks, |&(at, tile, filter_block)| {
+        parallel_for_each(&tasks, |&(image_group, tile, filter_block)| {
             with_buffers([self.buffer_len(self.in_channels, &tiles), 0], |[buffer, _]| {
-                let (image, group) = (at / self.conv.groups, at % self.conv.groups);
+                let (image, group) = (image_group / self.conv.groups, image_group % self.conv.groups);
                 let columns = self.columns(x, image, group, 0..self.in_channels, tile, buffer);
                 let (start, width) = (tile.start * self.conv.output[1], tile.len() * self.conv.output[1]);
                 let kernels = &w[(group * filters + filter_block.start) * patch_len..];
-                let first = at * filters + filter_block.start;
+                let first = image_group * filters + filter_block.start;
                 // SAFETY: no two tasks write the same filters of the same pixels.
                 unsafe {
                     matmul(
@@ -127,10 +129,10 @@ impl ConvGeometry {
                     return;
                 }
                 for filter in 0..filter_block.len() {
-                    let at = (first + filter) * pixels + start;
+                    let offset = (first + filter) * pixels + start;
                     // SAFETY: the task's own pixels of this filter.
-                    let row = unsafe { std::slice::from_raw_parts_mut(target.at(at), width) };
-                    epilogue.apply_to_row(row, group * filters + filter_block.start + filter, at);
+                    let row = unsafe { std::slice::from_raw_parts_mut(target.at(offset), width) };
+                    epilogue.apply_to_row(row, group * filters + filter_block.start + filter, offset);
                 }
             })
         });
@@ -152,22 +154,22 @@ impl ConvGeometry {
         let target = OutputPtr(result.as_mut_ptr());
         let blocks = channel_blocks(self.in_channels, TASK_CHANNELS);
         let tasks: Vec<(usize, &Range<usize>)> = (0..self.images * self.conv.groups)
-            .flat_map(|at| blocks.iter().map(move |block| (at, block)))
+            .flat_map(|image_group| blocks.iter().map(move |block| (image_group, block)))
             .collect();
-        parallel_for_each(&tasks, |&(at, block)| {
+        parallel_for_each(&tasks, |&(image_group, block)| {
             let tiles = self.tiles(block.len() * self.window_pixels());
             with_buffers([self.buffer_len(block.len(), &tiles), 0], |[buffer, _]| {
-                let group = at % self.conv.groups;
+                let group = image_group % self.conv.groups;
                 let height = block.len() * self.window_pixels();
                 let kernels = &w[group * filters * patch_len + block.start * self.window_pixels()..];
                 // SAFETY: no two tasks write the same channels.
                 let target = unsafe {
-                    let first = (at * self.in_channels + block.start) * self.input_pixels();
+                    let first = (image_group * self.in_channels + block.start) * self.input_pixels();
                     std::slice::from_raw_parts_mut(target.at(first), block.len() * self.input_pixels())
                 };
                 for tile in tiles {
                     let (start, width) = (tile.start * self.conv.output[1], tile.len() * self.conv.output[1]);
-                    let gradient = &gradient[at * filters * pixels + start..];
+                    let gradient = &gradient[image_group * filters * pixels + start..];
                     let from = ((kernels, 1, patch_len), (gradient, pixels, 1));
                     if self.is_pointwise() {
                         // SAFETY: the product is this tile of the block's channels.
@@ -209,7 +211,7 @@ impl ConvGeometry {
         let target = OutputPtr(partials.as_mut_ptr());
         let blocks = channel_blocks(self.in_channels, TASK_CHANNELS);
         let tasks: Vec<(Range<usize>, usize, &Range<usize>)> = (0..if per_image { self.images } else { 1 })
-            .map(|at| if per_image { at..at + 1 } else { 0..self.images })
+            .map(|image| if per_image { image..image + 1 } else { 0..self.images })
             .flat_map(|images| (0..self.conv.groups).map(move |group| (images.clone(), group)))
             .flat_map(|(images, group)| blocks.iter().map(move |block| (images.clone(), group, block)))
             .collect();
@@ -242,9 +244,9 @@ impl ConvGeometry {
         });
         if per_image && self.images > 1 {
             let (sum, rest) = partials.split_at_mut(kernel_len);
-            parallel_chunks_mut(sum, SUM_CHUNK, |at, sum| {
+            parallel_chunks_mut(sum, SUM_CHUNK, |index, sum| {
                 for partial in rest.chunks(kernel_len) {
-                    let partial = &partial[at * SUM_CHUNK..];
+                    let partial = &partial[index * SUM_CHUNK..];
                     sum.iter_mut().zip(partial).for_each(|(sum, value)| *sum += value);
                 }
             });
@@ -277,8 +279,8 @@ impl ConvGeometry {
         let width = rows.len() * self.conv.output[1];
         let buffer = &mut buffer[..channels.len() * self.window_pixels() * width];
         let arch = pulp::Arch::new();
-        self.for_each_column_row(channels.len(), rows, |channel, row, at, span| {
-            let target = &mut buffer[at..at + self.conv.output[1]];
+        self.for_each_column_row(channels.len(), rows, |channel, row, offset, span| {
+            let target = &mut buffer[offset..offset + self.conv.output[1]];
             let Some((row, from)) = row.zip(span.first_input) else { return target.fill(0.0) };
             let source = &x[channel * self.input_pixels() + row * self.input[1]..][from..];
             target[..span.outputs.start].fill(0.0);
@@ -295,9 +297,9 @@ impl ConvGeometry {
 
     /// Inverse of im2col for gradients: adds the columns to the pixels that the windows read.
     fn col2im(&self, columns: &[f32], x: &mut [f32], channels: usize, rows: &Range<usize>) {
-        self.for_each_column_row(channels, rows, |channel, row, at, span| {
+        self.for_each_column_row(channels, rows, |channel, row, offset, span| {
             let Some((row, from)) = row.zip(span.first_input) else { return };
-            let source = &columns[at..at + self.conv.output[1]][span.outputs.clone()];
+            let source = &columns[offset..offset + self.conv.output[1]][span.outputs.clone()];
             let target = &mut x[channel * self.input_pixels() + row * self.input[1]..][from..];
             match self.conv.stride {
                 1 => target.iter_mut().zip(source).for_each(|(t, s)| *t += s),
@@ -319,8 +321,8 @@ impl NullaryFnOnce for CopyEverySecond<'_> {
     #[inline(always)]
     fn call(self) {
         let source = &self.source[..2 * self.target.len() - 1];
-        for at in 0..self.target.len() {
-            self.target[at] = source[2 * at];
+        for index in 0..self.target.len() {
+            self.target[index] = source[2 * index];
         }
     }
 }

@@ -14,8 +14,8 @@ use super::tensor_values::{storage_values, values};
 use super::thread_pool::parallel_map;
 use super::winograd::{WinogradKernels, is_applicable};
 
-/// Most channels of an NCHW input that is transposed to NHWC for the packed convolution (4: an image;
-/// with more channels the transposition costs more than it gains).
+/// Maximum number of channels of an NCHW input that is transposed to NHWC for the packed convolution (4: an
+/// image; with more channels the transposition costs more than it gains).
 const MAX_TRANSPOSED_CHANNELS: usize = 4;
 
 /// Layout of packed kernels.

@@ -62,7 +62,8 @@ impl MaxPool {
         // belongs to the same window.
         let indices = |axis: usize, side: usize| -> Vec<Vec<usize>> {
             let inside = |index: usize| index.saturating_sub(self.before[axis]).min(side - 1);
-            let window = |at: usize| (0..self.size).map(|offset| inside(at * self.stride + offset)).collect();
+            let window =
+                |index: usize| (0..self.size).map(|offset| inside(index * self.stride + offset)).collect();
             (0..self.output[axis]).map(window).collect()
         };
         let (rows, columns) = (indices(0, height), indices(1, width));
@@ -137,10 +138,10 @@ impl NullaryFnOnce for MapMaxima<'_> {
 fn keep_larger<const STRIDE: usize>(output: &mut [f32], inputs: &[f32], stride: usize) {
     let stride = if STRIDE == 0 { stride } else { STRIDE };
     let inputs = &inputs[..(output.len() - 1) * stride + 1];
-    for at in 0..output.len() {
-        let value = inputs[at * stride];
+    for index in 0..output.len() {
+        let value = inputs[index * stride];
         // NaN propagates.
-        output[at] = if value > output[at] || value.is_nan() { value } else { output[at] };
+        output[index] = if value > output[index] || value.is_nan() { value } else { output[index] };
     }
 }
 
@@ -191,12 +192,12 @@ fn keep_larger_with_index<const STRIDE: usize>(
     let stride = if STRIDE == 0 { stride } else { STRIDE };
     let count = maxima.len();
     let (indices, inputs) = (&mut indices[..count], &map[from..][..(count - 1) * stride + 1]);
-    for at in 0..count {
-        let value = inputs[at * stride];
+    for index in 0..count {
+        let value = inputs[index * stride];
         // The first pixel counts even if it is negative infinity.
-        let is_larger = (value > maxima[at]) | value.is_nan() | (indices[at] == u32::MAX);
-        maxima[at] = if is_larger { value } else { maxima[at] };
-        indices[at] = if is_larger { (from + at * stride) as u32 } else { indices[at] };
+        let is_larger = (value > maxima[index]) | value.is_nan() | (indices[index] == u32::MAX);
+        maxima[index] = if is_larger { value } else { maxima[index] };
+        indices[index] = if is_larger { (from + index * stride) as u32 } else { indices[index] };
     }
 }
 
@@ -211,8 +212,8 @@ impl CustomOp1 for MaxPool {
         let mut output = vec![0f32; shape.elem_count()];
         let (inputs, outputs) = (sides[0] * sides[1], self.output[0] * self.output[1]);
         let arch = pulp::Arch::new();
-        parallel_chunks_mut(&mut output, outputs, |at, output| {
-            let map = &values[at * inputs..][..inputs];
+        parallel_chunks_mut(&mut output, outputs, |index, output| {
+            let map = &values[index * inputs..][..inputs];
             arch.dispatch(MapMaxima { pool: self, map, sides, output });
         });
         Ok((CpuStorage::F32(output), shape))
@@ -237,13 +238,13 @@ impl CustomOp1 for NhwcMaxPool {
         let [rows, columns] = self.0.output;
         let mut output = vec![0f32; images * rows * columns * channels];
         let arch = pulp::Arch::new();
-        parallel_chunks_mut(&mut output, columns * channels, |at, output| {
-            let image = &values[at / rows * height * width * channels..][..height * width * channels];
+        parallel_chunks_mut(&mut output, columns * channels, |index, output| {
+            let image = &values[index / rows * height * width * channels..][..height * width * channels];
             arch.dispatch(NhwcRowMaxima {
                 pool: &self.0,
                 image,
                 sides: [height, width],
-                row: at % rows,
+                row: index % rows,
                 output,
                 channels,
             });
@@ -270,9 +271,9 @@ impl NullaryFnOnce for NhwcRowMaxima<'_> {
         let NhwcRowMaxima { pool, image, sides, row, output, channels } = self;
         output.fill(f32::NEG_INFINITY);
         pool.for_each_window_row(row, sides, |outputs, from| {
-            for (step, at) in outputs.enumerate() {
+            for (step, index) in outputs.enumerate() {
                 let pixel = &image[(from + step * pool.stride) * channels..][..channels];
-                keep_larger::<1>(&mut output[at * channels..][..channels], pixel, 1);
+                keep_larger::<1>(&mut output[index * channels..][..channels], pixel, 1);
             }
         });
     }
@@ -298,8 +299,9 @@ impl CustomOp2 for Gradient {
         let mut result = vec![0f32; values.len()];
         let (inputs, outputs) = (sides[0] * sides[1], self.0.output[0] * self.0.output[1]);
         let arch = pulp::Arch::new();
-        parallel_chunks_mut(&mut result, inputs, |at, result| {
-            let (map, gradient) = (&values[at * inputs..][..inputs], &gradient[at * outputs..][..outputs]);
+        parallel_chunks_mut(&mut result, inputs, |index, result| {
+            let (map, gradient) =
+                (&values[index * inputs..][..inputs], &gradient[index * outputs..][..outputs]);
             arch.dispatch(MapGradient { pool: &self.0, map, sides, gradient, result });
         });
         Ok((CpuStorage::F32(result), input_layout.shape().clone()))
@@ -320,7 +322,7 @@ mod tests {
 
     #[test]
     fn maxima_are_the_same_in_both_layouts() -> Result<()> {
-        let values: Vec<f32> = (0..2 * 5 * 9 * 8).map(|at| (at * 7919 % 1009) as f32 - 500.0).collect();
+        let values: Vec<f32> = (0..2 * 5 * 9 * 8).map(|index| (index * 7919 % 1009) as f32 - 500.0).collect();
         let x = Tensor::from_vec(values, (2, 5, 9, 8), &Device::Cpu)?;
         for (size, stride, before, output) in
             [(2, 2, [0, 0], [4, 4]), (3, 2, [1, 1], [5, 4]), (3, 1, [1, 1], [9, 8])]

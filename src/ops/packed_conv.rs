@@ -16,10 +16,10 @@ use super::partition::{block_count, filter_part_count, filter_subrange, subrange
 use super::scratch::with_buffers;
 use super::thread_pool::{parallel_chunks_mut, parallel_for};
 
-/// Most output pixels of a task (192: with fewer, the kernels of wide layers are read from memory too
-/// often).
+/// Maximum number of output pixels per task (192: with fewer, the kernels of wide layers are read from
+/// memory too often).
 const MAX_BLOCK: usize = 192;
-/// Fewest filters of a task (64: smaller products do not pay for laying out the patches again).
+/// Minimum number of filters per task (64: smaller products do not pay for laying out the patches again).
 const MIN_FILTERS: usize = 64;
 
 /// Kernels `[filters, channels, height, width]`, packed as panels of filters.
@@ -34,10 +34,10 @@ impl KernelPanels {
     pub(super) fn pack(kernels: &[f32], channels: usize, window_pixels: usize) -> KernelPanels {
         let patch_len = channels * window_pixels;
         let mut values = vec![0f32; kernels.len()];
-        parallel_chunks_mut(&mut values, LANES * patch_len, |at, panel| {
-            let kernels = &kernels[at * LANES * patch_len..][..LANES * patch_len];
-            for (at, lanes) in panel.chunks_exact_mut(LANES).enumerate() {
-                let from = at % channels * window_pixels + at / channels;
+        parallel_chunks_mut(&mut values, LANES * patch_len, |index, panel| {
+            let kernels = &kernels[index * LANES * patch_len..][..LANES * patch_len];
+            for (index, lanes) in panel.chunks_exact_mut(LANES).enumerate() {
+                let from = index % channels * window_pixels + index / channels;
                 lanes
                     .iter_mut()
                     .zip(kernels[from..].iter().step_by(patch_len))
@@ -168,8 +168,8 @@ impl WithSimd for WriteOutputs<'_> {
         for (sums, offset) in sums.chunks_exact(filters).zip(offsets) {
             let residual = epilogue.residual.map(|residual| &residual[offset..offset + filters]);
             let epilogue = EpilogueValues { residual, ..epilogue };
-            for (at, sums) in S::as_simd_f32s(sums).0.iter().enumerate() {
-                let filter = at * S::F32_LANES;
+            for (index, sums) in S::as_simd_f32s(sums).0.iter().enumerate() {
+                let filter = index * S::F32_LANES;
                 let value = epilogue.apply_to_vector(simd, *sums, filter);
                 // SAFETY: the task's own outputs.
                 unsafe { target.at(offset + filter).cast::<S::f32s>().write_unaligned(value) };

@@ -154,7 +154,7 @@ impl PackedGemm<'_> {
         });
         let inputs = self.inputs[row * channels..][..ROWS * channels][block_channels.start..].as_ptr();
         // SAFETY: the slice holds `ROWS` rows of `channels` values.
-        let row_inputs: [_; ROWS] = std::array::from_fn(|at| unsafe { inputs.add(at * channels) });
+        let row_inputs: [_; ROWS] = std::array::from_fn(|index| unsafe { inputs.add(index * channels) });
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
         let mut add = |channel: usize| {
             // SAFETY: each panel holds `channels` rows of `LANES` values, and the vector lies within one.
@@ -225,8 +225,8 @@ mod tests {
         for [channels, filters, rows] in [[40, 80, 13], [3, 16, 6], [300, 112, 2], [9, 32, 1], [17, 16, 3]] {
             let inputs = flat(&random_tensor(1, &[rows, channels]));
             let kernels = flat(&random_tensor(2, &[filters / LANES, channels, LANES]));
-            let sum = |at: usize| {
-                let (row, filter) = (at / filters, at % filters);
+            let sum = |index: usize| {
+                let (row, filter) = (index / filters, index % filters);
                 (0..channels).fold(0f64, |sum, channel| {
                     let kernel = kernels[(filter / LANES * channels + channel) * LANES + filter % LANES];
                     sum + f64::from(kernel) * f64::from(inputs[row * channels + channel])
@@ -240,7 +240,7 @@ mod tests {
                 |products| Scalar512b.vectorize(products),
                 |products| pulp::Arch::new().dispatch(products),
             ];
-            for (at, dispatch) in dispatches.iter().enumerate() {
+            for (index, dispatch) in dispatches.iter().enumerate() {
                 let mut outputs = vec![f32::NAN; rows * filters];
                 dispatch(PackedGemm {
                     channels,
@@ -250,7 +250,7 @@ mod tests {
                     outputs: &mut outputs,
                 });
                 let is_close = |(a, b): (&f32, &f64)| (f64::from(*a) - b).abs() < 1e-5;
-                assert!(outputs.iter().zip(&expected).all(is_close), "vector type {at}: {outputs:?}");
+                assert!(outputs.iter().zip(&expected).all(is_close), "vector type {index}: {outputs:?}");
             }
         }
     }

@@ -16,11 +16,11 @@ use super::thread_pool::{parallel_chunks_mut, parallel_for, parallel_for_each};
 const MAX_PIXELS: usize = 128;
 /// The same limit for a batch of one image (256: there each task would lay out the same columns again).
 const MAX_PIXELS_SINGLE: usize = 256;
-/// Fewest filters or channels of a task (128: each task reads the other matrix again).
+/// Minimum number of filters or channels per task (128: each task reads the other matrix again).
 const MIN_CHANNELS: usize = 128;
 /// Tasks that keep all cores busy (8: a common machine has no more cores).
 const MIN_TASKS: usize = 8;
-/// Fewest columns of a task's product (128: narrower products do not fill the registers).
+/// Minimum number of columns of a task's product (128: narrower products do not fill the registers).
 const MIN_WIDTH: usize = 128;
 /// Pixel index of the padding: outside every image.
 const PADDING: u32 = u32::MAX;
@@ -31,10 +31,10 @@ fn tasks(channels: usize, pieces: usize, width: usize) -> Vec<(Range<usize>, Ran
     // Each block reads the other matrix again, so not more than twice as many blocks as threads.
     let blocks = channels.div_ceil(MIN_CHANNELS).clamp(1, 2 * rayon::current_num_threads());
     let parts = MIN_TASKS.div_ceil(blocks).min(width / MIN_WIDTH).clamp(1, pieces.max(1));
-    let part = move |at: usize| at * pieces / parts..(at + 1) * pieces / parts;
+    let part = move |index: usize| index * pieces / parts..(index + 1) * pieces / parts;
     (0..blocks)
-        .map(|at| at * channels / blocks..(at + 1) * channels / blocks)
-        .flat_map(|block| (0..parts).map(move |at| (block.clone(), part(at))))
+        .map(|index| index * channels / blocks..(index + 1) * channels / blocks)
+        .flat_map(|block| (0..parts).map(move |index| (block.clone(), part(index))))
         .collect()
 }
 
@@ -55,7 +55,7 @@ impl ConvGeometry {
     }
 
     /// Reorders `[N, channels, pixels]` to `[channels, N, pixels]`.
-    fn to_channel_major(&self, values: &[f32], channels: usize) -> Vec<f32> {
+    fn channel_major(&self, values: &[f32], channels: usize) -> Vec<f32> {
         let pixels = self.output_pixels();
         let mut reordered = vec![0.0; values.len()];
         parallel_chunks_mut(&mut reordered, self.images * pixels, |channel, maps| {
@@ -69,10 +69,10 @@ impl ConvGeometry {
     /// For each pixel of the window and each output, the index of the input pixel that it reads.
     fn pixel_indices(&self) -> Vec<u32> {
         let mut pixel_indices = vec![PADDING; self.window_pixels() * self.output_pixels()];
-        self.for_each_column_row(1, &(0..self.conv.output[0]), |_, row, at, span| {
+        self.for_each_column_row(1, &(0..self.conv.output[0]), |_, row, offset, span| {
             let Some((row, from)) = row.zip(span.first_input) else { return };
             let first = row * self.input[1] + from;
-            for (step, pixel_index) in pixel_indices[at..][span.outputs.clone()].iter_mut().enumerate() {
+            for (step, pixel_index) in pixel_indices[offset..][span.outputs.clone()].iter_mut().enumerate() {
                 *pixel_index = (first + step * self.conv.stride) as u32;
             }
         });
@@ -82,7 +82,7 @@ impl ConvGeometry {
     /// The im2col matrix of all images, `[C · window, N, pixels]`.
     fn batch_columns(&self, x: &[f32]) -> Vec<f32> {
         if self.is_pointwise() {
-            return self.to_channel_major(x, self.in_channels);
+            return self.channel_major(x, self.in_channels);
         }
         let (pixels, batch_pixels, window) =
             (self.output_pixels(), self.batch_pixels(), self.window_pixels());
@@ -93,8 +93,8 @@ impl ConvGeometry {
             for image in 0..self.images {
                 let x =
                     &x[(image * self.in_channels + channel) * self.input_pixels()..][..self.input_pixels()];
-                for (at, pixel_indices) in pixel_indices.chunks(pixels).enumerate() {
-                    let first = (channel * window + at) * batch_pixels + image * pixels;
+                for (index, pixel_indices) in pixel_indices.chunks(pixels).enumerate() {
+                    let first = (channel * window + index) * batch_pixels + image * pixels;
                     for (pixel, pixel_index) in pixel_indices.iter().enumerate() {
                         let value = x.get(*pixel_index as usize).copied().unwrap_or(0.0);
                         // SAFETY: no two tasks write the same channel.
@@ -139,10 +139,10 @@ impl ConvGeometry {
                 for (filter, maps) in block.zip(product.chunks_mut(width)) {
                     before_residual.apply_to_row(maps, filter, 0);
                     for (image, map) in images.clone().zip(maps.chunks_mut(pixels)) {
-                        let at = (image * self.filters + filter) * pixels;
-                        from_residual.apply_to_row(map, filter, at);
+                        let offset = (image * self.filters + filter) * pixels;
+                        from_residual.apply_to_row(map, filter, offset);
                         // SAFETY: no two tasks write the same filters of the same images.
-                        unsafe { target.at(at).copy_from_nonoverlapping(map.as_ptr(), pixels) };
+                        unsafe { target.at(offset).copy_from_nonoverlapping(map.as_ptr(), pixels) };
                     }
                 }
             });
@@ -156,7 +156,7 @@ impl ConvGeometry {
     pub(super) fn input_gradient_batched(&self, w: &[f32], gradient: &[f32]) -> Vec<f32> {
         let (pixels, batch_pixels, patch_len) = (self.output_pixels(), self.batch_pixels(), self.patch_len());
         let (window, pixel_indices) = (self.window_pixels(), self.pixel_indices());
-        let gradient = self.to_channel_major(gradient, self.filters);
+        let gradient = self.channel_major(gradient, self.filters);
         let mut result = vec![0.0; self.images * self.in_channels * self.input_pixels()];
         let target = OutputPtr(result.as_mut_ptr());
         parallel_for_each(&tasks(self.in_channels, self.images, batch_pixels), |(block, images)| {
@@ -196,7 +196,7 @@ impl ConvGeometry {
     /// The gradient of the kernels, summed over all images.
     pub(super) fn kernel_gradient_batched(&self, x: &[f32], gradient: &[f32]) -> Vec<f32> {
         let (batch_pixels, patch_len) = (self.batch_pixels(), self.patch_len());
-        let (columns, gradient) = (self.batch_columns(x), self.to_channel_major(gradient, self.filters));
+        let (columns, gradient) = (self.batch_columns(x), self.channel_major(gradient, self.filters));
         let mut result = Vec::with_capacity(self.filters * patch_len);
         let target = OutputPtr(result.as_mut_ptr());
         parallel_for_each(&tasks(self.filters, patch_len, patch_len), |(block, part)| {

@@ -55,23 +55,25 @@ pub(crate) fn parallel_chunks_mut<T: Send>(
     task: impl Fn(usize, &mut [T]) + Sync,
 ) {
     let (size, count, first) = (size.max(1), values.len(), OutputPtr(values.as_mut_ptr()));
-    parallel_for(count.div_ceil(size), |at| {
-        let range = at * size..count.min((at + 1) * size);
+    parallel_for(count.div_ceil(size), |index| {
+        let range = index * size..count.min((index + 1) * size);
         // SAFETY: chunks lie inside the slice, and each is visited once.
         let chunk = unsafe { std::slice::from_raw_parts_mut(first.at(range.start), range.len()) };
-        task(at, chunk);
+        task(index, chunk);
     });
 }
 
 /// Calls `task` with every item of a slice.
 pub(super) fn parallel_for_each<T: Sync>(items: &[T], task: impl Fn(&T) + Sync) {
-    parallel_for(items.len(), |at| task(&items[at]));
+    parallel_for(items.len(), |index| task(&items[index]));
 }
 
 /// Collects `map(index)` for every index below `count`, in order.
 pub(super) fn parallel_map<T: Send>(count: usize, map: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let mut results = Vec::with_capacity(count);
-    parallel_chunks_mut(&mut results.spare_capacity_mut()[..count], 1, |at, slot| _ = slot[0].write(map(at)));
+    parallel_chunks_mut(&mut results.spare_capacity_mut()[..count], 1, |index, slot| {
+        _ = slot[0].write(map(index))
+    });
     // SAFETY: every slot was written.
     unsafe { results.set_len(count) };
     results
@@ -124,8 +126,8 @@ impl ThreadPool {
         let task =
             unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(task) };
         let threads = workers + 1;
-        let shares =
-            (0..threads).map(|at| (AtomicUsize::new(at * count / threads), (at + 1) * count / threads));
+        let shares = (0..threads)
+            .map(|index| (AtomicUsize::new(index * count / threads), (index + 1) * count / threads));
         let parallel_loop = ParallelLoop { task, shares: shares.collect(), panic: Mutex::new(None) };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(parallel_loop);
         self.started.fetch_add(1, Ordering::Release);
@@ -188,11 +190,11 @@ impl ParallelLoop {
             for share in thread_index..thread_index + self.shares.len() {
                 let (next, end) = &self.shares[share % self.shares.len()];
                 loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    if at >= *end {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= *end {
                         break;
                     }
-                    (self.task)(at);
+                    (self.task)(index);
                 }
             }
         }));
@@ -213,7 +215,7 @@ mod tests {
     fn every_index_is_visited_once() {
         for count in [0, 1, 2, 3, 1000] {
             let found: Vec<AtomicU32> = (0..count).map(|_| AtomicU32::new(0)).collect();
-            parallel_for(count, |at| _ = found[at].fetch_add(1, Ordering::Relaxed));
+            parallel_for(count, |index| _ = found[index].fetch_add(1, Ordering::Relaxed));
             assert!(found.iter().all(|times| times.load(Ordering::Relaxed) == 1));
         }
     }
@@ -226,7 +228,7 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..200 {
                         parallel_for(5, |_| {
-                            parallel_for(3, |at| _ = sum.fetch_add(at, Ordering::Relaxed));
+                            parallel_for(3, |index| _ = sum.fetch_add(index, Ordering::Relaxed));
                         });
                     }
                 });
@@ -247,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_next_loop_works() {
-        let panic = catch_unwind(|| parallel_for(100, |at| assert!(at != 40, "at forty")));
+        let panic = catch_unwind(|| parallel_for(100, |index| assert!(index != 40, "at forty")));
         assert_eq!(panic.unwrap_err().downcast_ref::<&str>(), Some(&"at forty"));
         every_index_is_visited_once();
     }

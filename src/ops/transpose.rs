@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn columns_become_rows() {
         for [rows, columns] in [[1, 1], [16, 16], [40, 35], [7, 600], [64, 256], [0, 3], [3, 0]] {
-            let x: Vec<f32> = (0..rows * columns).map(|at| at as f32).collect();
+            let x: Vec<f32> = (0..rows * columns).map(|index| index as f32).collect();
             let expected: Vec<f32> =
                 (0..columns).flat_map(|column| x.iter().skip(column).step_by(columns)).copied().collect();
             assert_eq!(transpose(&x, [1, rows, columns]), expected);

@@ -36,8 +36,8 @@ impl NullaryFnOnce for KernelTransform<'_> {
             let mut kernel = [[0f64; LANES]; 9];
             for lane in 0..LANES {
                 let filter = first_filter + lane;
-                let at = if transposed { channel * filters + filter } else { filter * channels + channel };
-                for (pixel, value) in kernels[at * 9..][..9].iter().enumerate() {
+                let index = if transposed { channel * filters + filter } else { filter * channels + channel };
+                for (pixel, value) in kernels[index * 9..][..9].iter().enumerate() {
                     kernel[if transposed { 8 - pixel } else { pixel }][lane] = f64::from(*value);
                 }
             }

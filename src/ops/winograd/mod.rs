@@ -27,13 +27,13 @@ use kernel_transform::KernelTransform;
 use tile_transform::{InputTransform, OutputTransform, TileGrid};
 use transform::{POSITIONS, position_stride};
 
-/// Most tiles of a task (72: whole register tiles of six rows, and the transformed values fit an L2
+/// Maximum number of tiles per task (72: whole register tiles of six rows, and the transformed values fit an L2
 /// cache).
 const MAX_TILES: usize = 72;
 /// Channels and filters together up to which a task takes half as many tiles (256: the kernels are then
 /// small, and the tiles stay in a nearer cache).
 const FEW_CHANNELS: usize = 256;
-/// Fewest filters of a task (64: each task transforms the inputs again).
+/// Minimum number of filters per task (64: each task transforms the inputs again).
 const MIN_FILTERS: usize = 64;
 /// Channels per task of the kernel transform (64: enough work for one task).
 const TASK_CHANNELS: usize = 64;
@@ -165,9 +165,9 @@ mod tests {
         let output = |image, filter: usize, row: usize, column: usize| {
             let mut sum = f64::from(b[filter]);
             for channel in 0..channels {
-                for (at, kernel) in w[(filter * channels + channel) * 9..][..9].iter().enumerate() {
-                    let y = (row + at / 3).wrapping_sub(conv.before[0]);
-                    let x_at = (column + at % 3).wrapping_sub(conv.before[1]);
+                for (index, kernel) in w[(filter * channels + channel) * 9..][..9].iter().enumerate() {
+                    let y = (row + index / 3).wrapping_sub(conv.before[0]);
+                    let x_at = (column + index % 3).wrapping_sub(conv.before[1]);
                     if y < height && x_at < width {
                         let pixel = x[((image * channels + channel) * height + y) * width + x_at];
                         sum += f64::from(pixel) * f64::from(*kernel);

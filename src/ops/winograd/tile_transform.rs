@@ -73,7 +73,7 @@ impl NullaryFnOnce for InputTransform<'_> {
         let (tiles_per_image, position_stride) =
             (grid.tiles_per_image(), position_stride(tiles.len(), channels));
         let mut d = [[0f32; LANES]; POSITIONS];
-        for (at, tile) in tiles.clone().enumerate() {
+        for (index, tile) in tiles.clone().enumerate() {
             let image = &x[tile / tiles_per_image * channels * height * width..][..channels * height * width];
             let (rows, top) = grid.input_range(0, tile % tiles_per_image / grid.tiles[1]);
             let (columns, left) = grid.input_range(1, tile % tiles_per_image % grid.tiles[1]);
@@ -90,7 +90,7 @@ impl NullaryFnOnce for InputTransform<'_> {
                 }
                 let transformed = transform_2d(&d, [IN, IN], input_transform_line);
                 for (position, lanes) in transformed.iter().enumerate() {
-                    target[position * position_stride + at * channels + first..][..LANES]
+                    target[position * position_stride + index * channels + first..][..LANES]
                         .copy_from_slice(lanes);
                 }
             }
@@ -123,12 +123,12 @@ impl NullaryFnOnce for OutputTransform<'_> {
         let OutputTransform { grid, sums, tiles, filters, total_filters, epilogue, target } = self;
         let [height, width] = grid.output;
         let position_stride = position_stride(tiles.len(), filters.len());
-        for (at, tile) in tiles.clone().enumerate() {
+        for (index, tile) in tiles.clone().enumerate() {
             let (image, [y, x], [rows, columns]) = grid.output_tile(tile);
             for first in (0..filters.len()).step_by(LANES) {
                 let mut m = [[0f32; LANES]; POSITIONS];
                 for (position, lanes) in m.iter_mut().enumerate() {
-                    let start = position * position_stride + at * filters.len() + first;
+                    let start = position * position_stride + index * filters.len() + first;
                     lanes.copy_from_slice(&sums[start..][..LANES]);
                 }
                 let transformed = transform_2d(&m, [IN, OUT], output_transform_line);
@@ -194,7 +194,7 @@ impl NullaryFnOnce for GradientTransform<'_> {
         let GradientTransform { grid, gradient, tiles, filters, target } = self;
         let [height, width] = grid.output;
         let position_stride = position_stride(tiles.len(), filters);
-        for (at, tile) in tiles.clone().enumerate() {
+        for (index, tile) in tiles.clone().enumerate() {
             let (image, [y, x], [rows, columns]) = grid.output_tile(tile);
             let image = &gradient[image * filters * height * width..][..filters * height * width];
             for first in (0..filters).step_by(LANES) {
@@ -206,7 +206,7 @@ impl NullaryFnOnce for GradientTransform<'_> {
                 }
                 let transformed = transform_2d(&d, [OUT, IN], gradient_transform_line);
                 for (position, lanes) in transformed.iter().enumerate() {
-                    target[position * position_stride + at * filters + first..][..LANES]
+                    target[position * position_stride + index * filters + first..][..LANES]
                         .copy_from_slice(lanes);
                 }
             }

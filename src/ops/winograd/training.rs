@@ -15,7 +15,7 @@ use crate::ops::scratch::with_buffers;
 use crate::ops::thread_pool::parallel_chunks_mut;
 use crate::ops::transpose::transpose;
 
-/// Fewest tiles of a batch (64: fewer do not pay for transforming the kernels).
+/// Minimum number of tiles of a batch (64: fewer do not pay for transforming the kernels).
 const MIN_TILES: usize = 64;
 /// f32 values that the transforms of one pass of the kernel gradient take (1,048,576: 4 MiB, so that the
 /// products find them in the cache). More if threads would otherwise be idle.
@@ -89,30 +89,34 @@ impl ConvGeometry {
                 let (inputs, gradients) = transformed.split_at_mut(blocks_per_pass * input_len);
                 for first in (0..block_count).step_by(blocks_per_pass) {
                     let blocks: Vec<Range<usize>> = (first..(first + blocks_per_pass).min(block_count))
-                        .map(|at| subrange(total_tiles, block_count, at))
+                        .map(|index| subrange(total_tiles, block_count, index))
                         .collect();
-                    parallel_chunks_mut(&mut inputs[..blocks.len() * input_len], input_len, |at, target| {
-                        let (grid, tiles) = (&grid, blocks[at].clone());
-                        arch.dispatch(InputTransform { grid, x, tiles, channels, target });
-                    });
+                    parallel_chunks_mut(
+                        &mut inputs[..blocks.len() * input_len],
+                        input_len,
+                        |index, target| {
+                            let (grid, tiles) = (&grid, blocks[index].clone());
+                            arch.dispatch(InputTransform { grid, x, tiles, channels, target });
+                        },
+                    );
                     parallel_chunks_mut(
                         &mut gradients[..blocks.len() * gradient_len],
                         gradient_len,
-                        |at, target| {
-                            let (grid, tiles) = (&grid, blocks[at].clone());
+                        |index, target| {
+                            let (grid, tiles) = (&grid, blocks[index].clone());
                             arch.dispatch(GradientTransform { grid, gradient, tiles, filters, target });
                         },
                     );
                     let transformed_blocks =
                         || inputs.chunks(input_len).zip(gradients.chunks(gradient_len)).zip(&blocks);
                     parallel_chunks_mut(sums, kernel_sums_len, |position, sums| {
-                        for (at, ((inputs, gradients), tiles)) in (first..).zip(transformed_blocks()) {
+                        for (index, ((inputs, gradients), tiles)) in (first..).zip(transformed_blocks()) {
                             let count = tiles.len();
                             // SAFETY: no two tasks write the sums of one tile position.
                             unsafe {
                                 matmul(
                                     [filters, channels, count],
-                                    (sums.as_mut_ptr(), channels, at > 0),
+                                    (sums.as_mut_ptr(), channels, index > 0),
                                     (&gradients[position * position_stride(count, filters)..], 1, filters),
                                     (&inputs[position * position_stride(count, channels)..], channels, 1),
                                 );
@@ -160,10 +164,10 @@ mod tests {
             let found = transposed.winograd_input_gradient(&w, &nhwc_gradient);
             let found = Tensor::from_vec(found, (images, height, width, channels), &Device::Cpu)?;
             let (mut of_x, mut of_w) = (vec![0f64; x.len()], vec![0f64; w.len()]);
-            for (at, gradient) in gradient.iter().enumerate() {
-                let (column, row) = (at % output[1], at / output[1] % output[0]);
+            for (index, gradient) in gradient.iter().enumerate() {
+                let (column, row) = (index % output[1], index / output[1] % output[0]);
                 let (filter, image) =
-                    (at / output[0] / output[1] % filters, at / output[0] / output[1] / filters);
+                    (index / output[0] / output[1] % filters, index / output[0] / output[1] / filters);
                 for (k, pixel) in (0..channels * 9).map(|k| (filter * channels * 9 + k, k % 9)) {
                     let y = (row + pixel / 3).wrapping_sub(before[0]);
                     let x_at = (column + pixel % 3).wrapping_sub(before[1]);
