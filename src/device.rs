@@ -1,4 +1,4 @@
-//! Where tensors live.
+//! Choice of the device, CPU or GPU, on which models and data are created.
 
 use std::sync::OnceLock;
 
@@ -6,15 +6,16 @@ use candle_core::{Device, DeviceLocation, Tensor};
 
 use crate::{Error, Result};
 
+/// The device of this process, chosen on first use.
 static DEVICE: OnceLock<Device> = OnceLock::new();
-/// By which a user chooses: `cpu`, `cuda:0`, `metal`.
-const VARIABLE: &str = "HEADSTART_DEVICE";
+/// Environment variable with the user's choice: `cpu`, `cuda:0`, `metal`.
+const DEVICE_VARIABLE: &str = "HEADSTART_DEVICE";
 
-/// The device that models and data are made on: the first GPU that this build can use, or else the
-/// CPU. `HEADSTART_DEVICE` chooses another: `cpu`, `cuda:1`, `metal`.
+/// The device on which models and data are created: the first GPU that this build supports, else the
+/// CPU. `HEADSTART_DEVICE` selects another: `cpu`, `cuda:1`, `metal`.
 ///
-/// The first call says what was chosen where there was a choice. A GPU takes a build with the
-/// feature `cuda`, `cudnn` or `metal`: for notebooks, `headstart install --cuda`.
+/// The first call prints a note if the device is a GPU or the requested device is not available. GPUs
+/// need a build with the feature `cuda`, `cudnn` or `metal`: for notebooks, `headstart install --cuda`.
 ///
 /// ```
 /// # if std::env::var_os("HEADSTART_DEVICE").is_none() && !cfg!(feature = "cuda") {
@@ -24,9 +25,9 @@ const VARIABLE: &str = "HEADSTART_DEVICE";
 pub fn device() -> Device {
     DEVICE
         .get_or_init(|| {
-            keep_memory();
-            let asked = std::env::var(VARIABLE).ok();
-            let (device, note) = choose(asked.as_deref());
+            configure_allocator();
+            let requested = std::env::var(DEVICE_VARIABLE).ok();
+            let (device, note) = choose_device(requested.as_deref());
             if let Some(note) = note {
                 eprintln!("note: {note}");
             }
@@ -35,9 +36,9 @@ pub fn device() -> Device {
         .clone()
 }
 
-fn choose(asked: Option<&str>) -> (Device, Option<String>) {
-    let found = match asked {
-        Some(name) => named(name).map_err(|problem| format!("{VARIABLE}={name}: {problem}")),
+fn choose_device(requested: Option<&str>) -> (Device, Option<String>) {
+    let found = match requested {
+        Some(name) => parse_device(name).map_err(|reason| format!("{DEVICE_VARIABLE}={name}: {reason}")),
         None if cfg!(feature = "cuda") => cuda(0),
         None if cfg!(feature = "metal") => metal(0),
         None => return (Device::Cpu, None),
@@ -45,16 +46,17 @@ fn choose(asked: Option<&str>) -> (Device, Option<String>) {
     match found {
         Ok(device) if device.is_cpu() => (device, None),
         Ok(device) => {
-            let note = format!("tensors live on {}; set {VARIABLE}=cpu for the CPU", name(&device));
+            let note =
+                format!("using device {}; set {DEVICE_VARIABLE}=cpu for the CPU", device_name(&device));
             (device, Some(note))
         }
-        Err(problem) => (Device::Cpu, Some(format!("{problem}; tensors live on the CPU"))),
+        Err(reason) => (Device::Cpu, Some(format!("{reason}; using the CPU"))),
     }
 }
 
-fn named(name: &str) -> Result<Device, String> {
-    let (kind, number) = name.split_once(':').unwrap_or((name, "0"));
-    match (kind, number.parse()) {
+fn parse_device(name: &str) -> Result<Device, String> {
+    let (backend, number) = name.split_once(':').unwrap_or((name, "0"));
+    match (backend, number.parse()) {
         ("cpu", _) => Ok(Device::Cpu),
         ("cuda", Ok(number)) => cuda(number),
         ("metal", Ok(number)) => metal(number),
@@ -64,21 +66,21 @@ fn named(name: &str) -> Result<Device, String> {
 
 fn cuda(number: usize) -> Result<Device, String> {
     if !cfg!(feature = "cuda") {
-        return Err("this build knows no NVIDIA GPU; for one, `headstart install --cuda`".into());
+        return Err("this build has no support for NVIDIA GPUs; run `headstart install --cuda`".into());
     }
     Device::new_cuda(number)
-        .map_err(|error| format!("no NVIDIA GPU answers ({error}); see `headstart doctor`"))
+        .map_err(|error| format!("found no usable NVIDIA GPU ({error}); run `headstart doctor`"))
 }
 
 fn metal(number: usize) -> Result<Device, String> {
     if !cfg!(feature = "metal") {
-        return Err("this build knows no Apple GPU; for one, `headstart install --metal`".into());
+        return Err("this build has no support for an Apple GPU; run `headstart install --metal`".into());
     }
-    Device::new_metal(number).map_err(|error| format!("no Apple GPU answers ({error})"))
+    Device::new_metal(number).map_err(|error| format!("found no usable Apple GPU ({error})"))
 }
 
-/// As `HEADSTART_DEVICE` has it.
-fn name(device: &Device) -> String {
+/// The device's name, in the format of `HEADSTART_DEVICE`.
+fn device_name(device: &Device) -> String {
     match device.location() {
         DeviceLocation::Cpu => "cpu".into(),
         DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
@@ -86,32 +88,37 @@ fn name(device: &Device) -> String {
     }
 }
 
-/// For tests: `1` sends tensors on the CPU through the device path.
+/// Environment variable for tests: `1` sends CPU tensors through the device path.
 const DEVICE_PATH_VARIABLE: &str = "HEADSTART_TEST_DEVICE_PATH";
 
-/// Whether our own operations, which are for the CPU, take this tensor. If not, it takes the device path: candle's
-/// operations do the same on any device.
+/// Whether a tensor takes the CPU path, the operations of [`crate::ops`]. All others take the device
+/// path: candle's operations, which run on any device.
 pub(crate) fn takes_cpu_path(x: &Tensor) -> bool {
-    static TESTED: OnceLock<bool> = OnceLock::new();
-    let is_tested = || std::env::var_os(DEVICE_PATH_VARIABLE).is_some_and(|value| value == "1");
-    x.device().is_cpu() && !*TESTED.get_or_init(is_tested)
+    static FORCE_DEVICE_PATH: OnceLock<bool> = OnceLock::new();
+    let is_forced = || std::env::var_os(DEVICE_PATH_VARIABLE).is_some_and(|value| value == "1");
+    x.device().is_cpu() && !*FORCE_DEVICE_PATH.get_or_init(is_forced)
 }
 
-/// Refuses what lives elsewhere than the models of this program.
+/// Checks that a tensor is on the device of this process.
 pub(crate) fn check_device(place: &str, x: &Tensor) -> Result<()> {
     let (expected, found) = (device(), x.device());
     if expected.same_device(found) {
         return Ok(());
     }
-    Err(Error::Device { place: place.to_owned(), expected: name(&expected), found: name(found) })
+    Err(Error::Device {
+        place: place.to_owned(),
+        expected: device_name(&expected),
+        found: device_name(found),
+    })
 }
 
-/// Lets the allocator keep what a batch used for the next batch: glibc gives each large block back
-/// to the system, which clears every page anew, at a fifth of the time of a training step.
-fn keep_memory() {
+/// Makes the allocator keep freed memory for the next batch. By default glibc returns each large block to
+/// the system, and zeroing new pages takes a fifth of a training step.
+fn configure_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: sets numbers of the allocator's, which may be done at any time.
+    // SAFETY: `mallopt` may be called at any time.
     unsafe {
+        // Blocks below 1 GiB come from the heap, the heap never shrinks, and it grows by 64 MiB at a time.
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
@@ -123,16 +130,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_had_is_said_and_the_cpu_taken() {
-        assert!(choose(Some("cpu")).1.is_none());
-        for (asked, said) in
+    fn an_unavailable_device_gives_a_note_and_the_cpu() {
+        assert!(choose_device(Some("cpu")).1.is_none());
+        for (requested, expected) in
             [("gpu", "expected cpu, cuda:0"), ("cuda:x", "expected cpu"), ("metal", "Apple GPU")]
         {
-            let (device, note) = choose(Some(asked));
+            let (device, note) = choose_device(Some(requested));
             let note = note.unwrap();
-            assert!(device.is_cpu() && note.contains(said) && note.contains(asked), "{note}");
+            assert!(device.is_cpu() && note.contains(expected) && note.contains(requested), "{note}");
         }
         #[cfg(not(feature = "cuda"))]
-        assert!(choose(Some("cuda:0")).1.unwrap().contains("headstart install --cuda"));
+        assert!(choose_device(Some("cuda:0")).1.unwrap().contains("headstart install --cuda"));
     }
 }

@@ -1,4 +1,4 @@
-//! The Stop button: a flag that long work looks at between batches.
+//! Interrupts: SIGINT (Ctrl-C, the notebook's Stop button) sets a flag, which long computations check.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -6,29 +6,31 @@ use std::sync::{Arc, OnceLock};
 
 use crate::{Error, Result};
 
-static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+/// Whether the user has interrupted the running cell; unset until [`listen`] installs the handler.
+static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// Makes Ctrl-C and the notebook's Stop button set the flag instead of ending the process.
+/// Installs the signal handler: SIGINT sets the flag instead of ending the process.
 pub(crate) fn listen() {
-    FLAG.get_or_init(|| {
+    INTERRUPTED.get_or_init(|| {
         let flag = Arc::new(AtomicBool::new(false));
-        // Where no handler can be set, an interrupt ends the process as it did before.
+        // If the handler cannot be installed, SIGINT still ends the process.
         let _ = signal_hook::flag::register(signal_hook::consts::SIGINT, flag.clone());
         flag
     });
 }
 
-/// The cell that was to stop is over.
+/// Clears the flag when the interrupted cell has ended.
 pub(crate) fn clear() {
-    if let Some(flag) = FLAG.get() {
+    if let Some(flag) = INTERRUPTED.get() {
         flag.store(false, Relaxed);
     }
 }
 
-/// Ends a long computation of your own when the user has asked it to stop: call it in each round.
+/// Returns an error if the user has interrupted the cell. Call it in each iteration of a long
+/// computation, so that the Stop button ends it.
 ///
 /// # Errors
-/// [`Error::Interrupted`] from the moment when the user asked until the cell is over.
+/// [`Error::Interrupted`] from the interrupt until the cell has ended.
 ///
 /// ```
 /// fn slow() -> headstart::Result<u64> {
@@ -43,7 +45,7 @@ pub(crate) fn clear() {
 /// # Ok::<(), headstart::Error>(())
 /// ```
 pub fn check_interrupt() -> Result<()> {
-    match FLAG.get() {
+    match INTERRUPTED.get() {
         Some(flag) if flag.load(Relaxed) => Err(Error::Interrupted),
         _ => Ok(()),
     }

@@ -38,7 +38,7 @@ pub mod ops;
 pub mod prelude;
 mod protobuf;
 pub mod random;
-mod singular;
+mod svd;
 pub mod train;
 #[cfg(any(feature = "cells", test))]
 #[doc(hidden)]

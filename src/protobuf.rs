@@ -1,6 +1,7 @@
-//! Protocol buffers, as far as event files and ONNX need them written.
+//! Encoder for protocol buffers (protobuf.dev, "Encoding"), with the field types that TensorBoard event
+//! files and ONNX need.
 
-/// A message in the making: its fields, one after the other.
+/// Builder of a message: its encoded fields so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Message(Vec<u8>);
 
@@ -9,33 +10,33 @@ impl Message {
         Message::default()
     }
 
-    /// The message's bytes.
+    /// The encoded message.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
-    /// `double`.
+    /// Appends a `double`.
     pub(crate) fn double(mut self, field: u32, value: f64) -> Message {
         self.tag(field, 1);
         self.0.extend(value.to_le_bytes());
         self
     }
 
-    /// `float`.
+    /// Appends a `float`.
     pub(crate) fn float(mut self, field: u32, value: f32) -> Message {
         self.tag(field, 5);
         self.0.extend(value.to_le_bytes());
         self
     }
 
-    /// `int64`, an enumeration's number, or `bool`.
+    /// Appends an `int64`, `enum` or `bool`.
     pub(crate) fn number(mut self, field: u32, value: i64) -> Message {
         self.tag(field, 0);
         self.varint(value as u64);
         self
     }
 
-    /// `bytes`, `string`, or a message inside.
+    /// Appends `bytes`, a `string`, or an encoded message.
     pub(crate) fn bytes(mut self, field: u32, value: impl AsRef<[u8]>) -> Message {
         let value = value.as_ref();
         self.tag(field, 2);
@@ -44,15 +45,17 @@ impl Message {
         self
     }
 
-    /// A message inside.
+    /// Appends a nested message.
     pub(crate) fn message(self, field: u32, value: Message) -> Message {
         self.bytes(field, value.0)
     }
 
-    fn tag(&mut self, field: u32, wire: u64) {
-        self.varint(u64::from(field) << 3 | wire);
+    /// The key of a field: its number and wire type.
+    fn tag(&mut self, field: u32, wire_type: u64) {
+        self.varint(u64::from(field) << 3 | wire_type);
     }
 
+    /// A variable-length integer: seven bits a byte, lowest first.
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);
@@ -67,8 +70,8 @@ mod tests {
     use super::Message;
 
     #[test]
-    fn fields_are_as_the_specification_has_them() {
-        // protobuf.dev, "Encoding": a field 1 of 150, and a field 2 "testing".
+    fn fields_match_the_specification() {
+        // The examples of protobuf.dev, "Encoding": field 1 with 150, and field 2 with "testing".
         assert_eq!(Message::new().number(1, 150).into_bytes(), [0x08, 0x96, 0x01]);
         assert_eq!(Message::new().bytes(2, "testing").into_bytes(), b"\x12\x07testing");
         assert_eq!(Message::new().number(20, 1).into_bytes(), [0xa0, 0x01, 0x01]);

@@ -1,7 +1,7 @@
-//! One source of randomness for everything: initial weights, splits, shuffles, augmentation, dropout.
+//! Random numbers for initial weights, splits, shuffles, augmentation and dropout, from one seed.
 //!
-//! candle's generator on the CPU cannot be seeded, so the library owns one. Each use takes a
-//! [`stream`] of its own from it; the same seed and the same calls give the same streams.
+//! candle's CPU generator cannot be seeded, so the library has its own (ChaCha8). Each use takes its own
+//! [`stream`]; the same seed and the same calls give the same streams.
 
 use std::sync::Mutex;
 
@@ -12,25 +12,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
+/// The generator that seeds all streams; `None` until the first use.
 static GENERATOR: Mutex<Option<ChaCha8Rng>> = Mutex::new(None);
+/// Seed of a program that sets none.
 const DEFAULT_SEED: u64 = 0;
 
-/// Seeds everything that draws at random, as `keras.utils.set_random_seed` does.
+/// Seeds all random operations, as `keras.utils.set_random_seed` does.
 ///
-/// Without a call the seed is 0: two runs of one program give the same numbers.
+/// The default seed is 0, so two runs of a program give the same numbers.
 pub fn set_random_seed(seed: u64) {
     *generator() = Some(ChaCha8Rng::seed_from_u64(seed));
 }
 
-/// Where the library's stream of random numbers is.
+/// State of the generator, for checkpoints.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct State {
     seed: [u8; 32],
-    /// In 64-bit halves, for files know no larger numbers.
+    /// Position in the stream, low and high 64 bits: JSON has no 128-bit numbers.
     position: [u64; 2],
 }
 
-/// Where the next number comes from.
+/// The current state of the generator.
 pub(crate) fn state() -> State {
     let mut generator = generator();
     let generator = generator.get_or_insert_with(|| ChaCha8Rng::seed_from_u64(DEFAULT_SEED));
@@ -38,28 +40,28 @@ pub(crate) fn state() -> State {
     State { seed: generator.get_seed(), position: [position as u64, (position >> 64) as u64] }
 }
 
-/// Goes on from there.
+/// Restores a state of the generator.
 pub(crate) fn set_state(state: &State) {
     let mut rng = ChaCha8Rng::from_seed(state.seed);
     rng.set_word_pos(u128::from(state.position[0]) | u128::from(state.position[1]) << 64);
     *generator() = Some(rng);
 }
 
-/// The next stream of random numbers: independent of all others.
+/// The next stream of random numbers, independent of all others.
 pub fn stream() -> ChaCha8Rng {
     let mut generator = generator();
     let generator = generator.get_or_insert_with(|| ChaCha8Rng::seed_from_u64(DEFAULT_SEED));
     ChaCha8Rng::seed_from_u64(generator.next_u64())
 }
 
-/// A stream that depends on its seed alone.
+/// A stream that depends only on its seed.
 pub fn seeded(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
-/// Values drawn evenly from `low` to `high`, seeded by [`set_random_seed`]: `keras.random.uniform`.
+/// Uniform values in `[low, high)`, seeded by [`set_random_seed`]: `keras.random.uniform`.
 ///
-/// candle's own `Tensor::rand` draws other numbers at every run.
+/// candle's `Tensor::rand` cannot be seeded on the CPU: it draws different values in every run.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -71,12 +73,12 @@ pub fn seeded(seed: u64) -> ChaCha8Rng {
 /// # Errors
 /// [`crate::Error::Argument`] if `low` is not below `high`.
 pub fn random_uniform(shape: impl Into<Shape>, low: f32, high: f32) -> Result<Tensor> {
-    between(shape.into(), low, high)
+    uniform_between(shape.into(), low, high)
 }
 
-fn between(shape: Shape, low: f32, high: f32) -> Result<Tensor> {
+fn uniform_between(shape: Shape, low: f32, high: f32) -> Result<Tensor> {
     if low >= high || !low.is_finite() || !high.is_finite() {
-        let (expected, found) = ("two numbers, the lower first".into(), format!("{low} and {high}"));
+        let (expected, found) = ("two finite numbers, the smaller first".into(), format!("{low} and {high}"));
         return Err(crate::Error::Argument { name: "low and high", expected, found });
     }
     let mut rng = stream();
@@ -84,7 +86,7 @@ fn between(shape: Shape, low: f32, high: f32) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, shape, &crate::device())?)
 }
 
-/// Values drawn evenly from `[-limit, limit)`.
+/// Uniform values in `[-limit, limit)`.
 pub fn uniform(rng: &mut ChaCha8Rng, shape: &[usize], limit: f32, device: &Device) -> Result<Tensor> {
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-limit..limit)).collect();
     Ok(Tensor::from_vec(values, shape, device)?)
@@ -100,7 +102,7 @@ pub fn permutation(rng: &mut ChaCha8Rng, n: usize) -> Vec<usize> {
 }
 
 fn generator() -> std::sync::MutexGuard<'static, Option<ChaCha8Rng>> {
-    // A panic elsewhere cannot leave the generator half-changed.
+    // A poisoned lock is safe to use: a panic cannot leave the generator in an invalid state.
     GENERATOR.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
@@ -109,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_permutation_holds_every_number_once() {
+    fn a_permutation_contains_every_number_once() {
         let mut order = permutation(&mut seeded(3), 100);
         assert_ne!(order, (0..100).collect::<Vec<_>>());
         order.sort_unstable();
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn uniform_values_fill_their_range() {
+    fn uniform_values_cover_their_range() {
         let values = uniform(&mut seeded(1), &[10_000], 0.5, &Device::Cpu).unwrap().to_vec1::<f32>().unwrap();
         let mean = values.iter().sum::<f32>() / 10_000.0;
         assert!(mean.abs() < 0.01, "mean {mean}");

@@ -1,4 +1,4 @@
-//! Which classes are taken for which.
+//! Confusion matrix and classification report.
 
 use std::fmt;
 
@@ -9,8 +9,7 @@ use crate::data::Images;
 use crate::train::Predictions;
 use crate::{Error, Result};
 
-/// How many samples of each class were given each class: a row for each true class, a column for
-/// each predicted one.
+/// Confusion matrix: the number of samples for each pair of true class (row) and predicted class (column).
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -29,11 +28,11 @@ pub struct ConfusionMatrix {
 }
 
 impl ConfusionMatrix {
-    /// Counts, from true class numbers `[N]` and one row of outputs a sample: a number for each
-    /// class, or, of two classes, one number for the second.
+    /// Counts the predictions for samples with true class numbers `[N]`. `predictions` has one row of
+    /// outputs per sample: one output per class, or, with two classes, one output for the second class.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there is not one row for each sample, or a class has no name.
+    /// [`Error::Argument`] if the numbers of samples and predictions differ, or a class has no name.
     pub fn new(
         truth: &Tensor,
         predictions: &Predictions,
@@ -61,15 +60,15 @@ impl ConfusionMatrix {
         Ok(ConfusionMatrix { classes: names, counts })
     }
 
-    /// A row for each true class.
+    /// The counts: one row per true class, one column per predicted class.
     pub fn counts(&self) -> &[Vec<usize>] {
         &self.counts
     }
 
-    /// The share of samples whose class is right.
+    /// The fraction of samples whose class is predicted correctly.
     pub fn accuracy(&self) -> f64 {
-        let right: usize = (0..self.classes.len()).map(|class| self.counts[class][class]).sum();
-        right as f64 / self.samples().max(1) as f64
+        let correct: usize = (0..self.classes.len()).map(|class| self.counts[class][class]).sum();
+        correct as f64 / self.samples().max(1) as f64
     }
 
     fn samples(&self) -> usize {
@@ -79,15 +78,16 @@ impl ConfusionMatrix {
     /// Precision, recall and F1 of each class, as scikit-learn's `classification_report`.
     pub fn report(&self) -> ClassificationReport {
         let report = |class: usize| {
-            let right = self.counts[class][class] as f64;
-            let given: usize = self.counts.iter().map(|row| row[class]).sum();
+            let correct = self.counts[class][class] as f64;
+            let predicted: usize = self.counts.iter().map(|row| row[class]).sum();
             let support: usize = self.counts[class].iter().sum();
-            let share = |of: usize| if of == 0 { 0.0 } else { right / of as f64 };
-            let f1 = if given + support == 0 { 0.0 } else { 2.0 * right / (given + support) as f64 };
+            let ratio = |total: usize| if total == 0 { 0.0 } else { correct / total as f64 };
+            let f1 =
+                if predicted + support == 0 { 0.0 } else { 2.0 * correct / (predicted + support) as f64 };
             ClassReport {
                 class: self.classes[class].clone(),
-                precision: share(given),
-                recall: share(support),
+                precision: ratio(predicted),
+                recall: ratio(support),
                 f1,
                 support,
             }
@@ -98,7 +98,7 @@ impl ConfusionMatrix {
         }
     }
 
-    /// The matrix as a picture.
+    /// The matrix as a chart.
     pub fn plot(&self) -> Chart {
         Chart::of_confusion(&self.classes, &self.counts, &self.to_string())
     }
@@ -107,9 +107,9 @@ impl ConfusionMatrix {
 impl fmt::Display for ConfusionMatrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.classes.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(6);
-        let line = |head: &str, cells: Vec<String>| {
+        let line = |header: &str, cells: Vec<String>| {
             let cells: String = cells.iter().map(|cell| format!(" {cell:>width$}")).collect();
-            format!("{head:>width$}{cells}")
+            format!("{header:>width$}{cells}")
         };
         writeln!(f, "{}", line("true \\ predicted", self.classes.clone()))?;
         for (name, row) in self.classes.iter().zip(&self.counts) {
@@ -122,75 +122,84 @@ impl fmt::Display for ConfusionMatrix {
 /// One class of a [`ClassificationReport`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassReport {
-    /// Its name.
+    /// Name of the class.
     pub class: String,
-    /// Of the samples given this class, the share that is of it.
+    /// Of the samples predicted as this class, the fraction that belongs to it.
     pub precision: f64,
-    /// Of the samples of this class, the share that is given it.
+    /// Of the samples of this class, the fraction that is predicted as it.
     pub recall: f64,
-    /// The harmonic mean of the two.
+    /// The harmonic mean of precision and recall.
     pub f1: f64,
-    /// How many samples are of it.
+    /// Number of samples of the class.
     pub support: usize,
 }
 
-/// Precision, recall and F1, class by class.
+/// Precision, recall and F1 of each class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassificationReport {
-    /// In the order of the classes.
+    /// One report per class, in the order of the class numbers.
     pub classes: Vec<ClassReport>,
-    /// The share of samples whose class is right.
+    /// The fraction of samples whose class is predicted correctly.
     pub accuracy: f64,
 }
 
 impl fmt::Display for ClassificationReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.classes.iter().map(|one| one.class.chars().count()).max().unwrap_or(0).max(12);
+        let width = self.classes.iter().map(|report| report.class.chars().count()).max().unwrap_or(0).max(12);
         writeln!(f, "{:>width$} precision    recall  f1-score   support", "")?;
-        let row = |name: &str, of: [f64; 3], support: usize| {
-            format!("{name:>width$} {:>9.2} {:>9.2} {:>9.2} {support:>9}", of[0], of[1], of[2])
+        let row = |name: &str, scores: [f64; 3], support: usize| {
+            format!("{name:>width$} {:>9.2} {:>9.2} {:>9.2} {support:>9}", scores[0], scores[1], scores[2])
         };
-        for one in &self.classes {
-            writeln!(f, "{}", row(&one.class, [one.precision, one.recall, one.f1], one.support))?;
+        for report in &self.classes {
+            writeln!(
+                f,
+                "{}",
+                row(&report.class, [report.precision, report.recall, report.f1], report.support)
+            )?;
         }
-        let support: usize = self.classes.iter().map(|one| one.support).sum();
+        let support: usize = self.classes.iter().map(|report| report.support).sum();
         writeln!(f, "{:>width$} {:>9} {:>9} {:>9.2} {support:>9}", "accuracy", "", "", self.accuracy)?;
         let mean = |weight: &dyn Fn(&ClassReport) -> f64| {
-            let of = |value: &dyn Fn(&ClassReport) -> f64| {
-                let whole: f64 = self.classes.iter().map(weight).sum();
-                self.classes.iter().map(|one| value(one) * weight(one)).sum::<f64>() / whole.max(1e-12)
+            let weighted = |value: &dyn Fn(&ClassReport) -> f64| {
+                let total: f64 = self.classes.iter().map(weight).sum();
+                self.classes.iter().map(|report| value(report) * weight(report)).sum::<f64>()
+                    / total.max(1e-12)
             };
-            [of(&|one| one.precision), of(&|one| one.recall), of(&|one| one.f1)]
+            [
+                weighted(&|report| report.precision),
+                weighted(&|report| report.recall),
+                weighted(&|report| report.f1),
+            ]
         };
         writeln!(f, "{}", row("macro avg", mean(&|_| 1.0), support))?;
-        write!(f, "{}", row("weighted avg", mean(&|one| one.support as f64), support))
+        write!(f, "{}", row("weighted avg", mean(&|report| report.support as f64), support))
     }
 }
 
 impl Images {
-    /// Which classes a model takes for which.
+    /// The confusion matrix of predictions for these images.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there is not one row for each picture.
+    /// [`Error::Argument`] if the numbers of images and predictions differ.
     pub fn confusion_matrix(&self, predictions: &Predictions) -> Result<ConfusionMatrix> {
         ConfusionMatrix::new(&self.y, predictions, &self.class_names)
     }
 
-    /// The pictures that a model is surest of and wrong about, the surest first, at most so many.
+    /// The misclassified images with the highest confidence, in descending order, at most `most`.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the predictions have another form.
+    /// [`Error::Argument`] if the predictions do not fit the images.
     pub fn most_confident_mistakes(
         &self,
         predictions: &Predictions,
         most: usize,
     ) -> Result<crate::display::Pictures> {
         let truth = self.y.to_vec1::<u32>()?;
-        let given = predictions.classes();
+        let predicted = predictions.classes();
         let mut wrong: Vec<(u32, f32)> = (0u32..)
             .zip(predictions.confidences())
             .filter(|(at, _)| {
-                given.get(*at as usize) != truth.get(*at as usize).map(|class| *class as usize).as_ref()
+                predicted.get(*at as usize) != truth.get(*at as usize).map(|class| *class as usize).as_ref()
             })
             .collect();
         wrong.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -205,7 +214,7 @@ mod tests {
 
     /// scikit-learn 1.7: `classification_report([0, 0, 0, 1, 1, 2], [0, 1, 0, 1, 1, 0])`.
     #[test]
-    fn a_report_is_scikit_learns() {
+    fn reports_match_scikit_learn() {
         let matrix = ConfusionMatrix {
             classes: ["a", "b", "c"].map(str::to_owned).to_vec(),
             counts: vec![vec![2, 1, 0], vec![0, 2, 0], vec![1, 0, 0]],

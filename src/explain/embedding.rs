@@ -1,4 +1,4 @@
-//! Features in two dimensions, by principal components.
+//! Projection of features to two dimensions, by principal component analysis.
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::chart::Chart;
 use crate::data::Images;
-use crate::singular::largest;
+use crate::svd::truncated_svd;
 use crate::{Error, Result};
 
-/// Samples by the two directions in which their features differ most: what a model makes of its
-/// classes, seen at a glance. scikit-learn's `PCA(n_components=2)`.
+/// Projection of samples to the first two principal components of their features, to show how a model
+/// separates the classes: scikit-learn's `PCA(n_components=2)`.
 ///
 /// ```
 /// use headstart::prelude::*;
 /// let features = Tensor::new(&[[0f32, 1.0, 0.0], [0.1, 1.1, 0.0], [5.0, 1.0, 0.0], [5.2, 0.9, 0.1]], &device())?;
 /// let classes = Tensor::new(&[0u32, 0, 1, 1], &device())?;
-/// let embedding = Embedding::new(&features, &classes, &["near", "far"])?;
+/// let embedding = Embedding::new(&features, &classes, &["cat", "dog"])?;
 /// assert!(embedding.explained_variance_ratio()[0] > 0.99);
 /// assert!(embedding.of_class(1).all(|[x, _]| x > 2.0));
 /// # Ok::<(), headstart::Error>(())
@@ -30,13 +30,13 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// Projects features, `[N, …]`, of samples whose classes are numbers `[N]`.
+    /// Projects features, `[N, …]`, of samples with class numbers `[N]`.
     ///
     /// The time grows with the cube of the number of samples or of features, whichever is smaller.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there are fewer than three samples or two features, not one class for
-    /// each, a class has no name, or a feature is not a number.
+    /// [`Error::Argument`] if there are fewer than three samples or two features, the numbers of samples
+    /// and classes differ, a class has no name, or a feature is not finite.
     pub fn new(features: &Tensor, classes: &Tensor, names: &[impl AsRef<str>]) -> Result<Embedding> {
         Embedding::of(features, classes, names.iter().map(|name| name.as_ref().to_owned()).collect())
     }
@@ -47,64 +47,66 @@ impl Embedding {
         let refuse =
             |name, expected: &str, found: String| Error::Argument { name, expected: expected.into(), found };
         if samples < 3 || width < 2 {
-            let found = format!("{samples} of {width}");
-            return Err(refuse("features", "at least three samples of two features or more", found));
+            let found = format!("{samples} samples of {width} features");
+            return Err(refuse("features", "at least three samples of at least two features", found));
         }
         let classes = classes.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
         let classes: Vec<usize> = classes.into_iter().map(|class| class as usize).collect();
         if classes.len() != samples {
             let found = format!("{} classes for {samples} samples", classes.len());
-            return Err(refuse("classes", "one for each sample", found));
+            return Err(refuse("classes", "one class per sample", found));
         }
         if let Some(class) = classes.iter().find(|class| **class >= names.len()) {
             return Err(refuse("class_names", &format!("a name for class {class}"), names.join(", ")));
         }
         let values = features.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
         if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-            return Err(refuse("features", "numbers", value.to_string()));
+            return Err(refuse("features", "finite values", value.to_string()));
         }
-        let (points, explained) = principal(&Tensor::from_vec(values, (samples, width), &Device::Cpu)?)?;
+        let (points, explained) =
+            principal_components(&Tensor::from_vec(values, (samples, width), &Device::Cpu)?)?;
         Ok(Embedding { points, explained, classes, names })
     }
 
-    /// Where each sample lies.
+    /// The two coordinates of each sample.
     pub fn points(&self) -> &[[f64; 2]] {
         &self.points
     }
 
-    /// Where the samples of one class lie.
+    /// The coordinates of the samples of one class.
     pub fn of_class(&self, class: usize) -> impl Iterator<Item = [f64; 2]> {
         let of = move |(point, own): (&[f64; 2], &usize)| (*own == class).then_some(*point);
         self.points.iter().zip(&self.classes).filter_map(of)
     }
 
-    /// What the classes are called.
+    /// The names of the classes.
     pub fn class_names(&self) -> &[String] {
         &self.names
     }
 
-    /// Which share of the features' variance each of the two directions has.
+    /// The fraction of the features' variance that each component explains.
     pub fn explained_variance_ratio(&self) -> [f64; 2] {
         self.explained
     }
 
-    /// The samples as points of a chart, coloured by class.
+    /// A scatter plot of the samples, coloured by class.
     ///
     /// # Errors
-    /// [`Error::Chart`].
+    /// [`Error::Chart`] if the chart cannot be drawn.
     pub fn plot(&self) -> Result<Chart> {
         Chart::of_embedding(self)
     }
 }
 
-/// The rows' first two principal components and the shares of the variance that they have.
-fn principal(rows: &Tensor) -> Result<(Vec<[f64; 2]>, [f64; 2])> {
+/// Projects rows to their first two principal components; also the fraction of the variance that each
+/// component explains.
+fn principal_components(rows: &Tensor) -> Result<(Vec<[f64; 2]>, [f64; 2])> {
     let rows = rows.broadcast_sub(&rows.mean_keepdim(0)?)?;
     let all = rows.sqr()?.sum_all()?.to_scalar::<f64>()?.max(f64::MIN_POSITIVE);
     let mut points = vec![[0.0; 2]; rows.dim(0)?];
     let mut explained = [0.0; 2];
-    for (axis, (value, direction)) in largest(&rows, 2)?.into_iter().enumerate() {
-        // The largest part of a direction is positive, so that a second run gives the same.
+    for (axis, (value, direction)) in truncated_svd(&rows, 2)?.into_iter().enumerate() {
+        // The sign of a component is arbitrary; make its largest entry positive, so that runs agree.
         let peak = direction.iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap_or(1.0);
         let direction = Tensor::from_vec(direction, (rows.dim(1)?, 1), &Device::Cpu)?;
         let scores = (rows.matmul(&direction)? * peak.signum())?.flatten_all()?.to_vec1::<f64>()?;
@@ -130,10 +132,10 @@ impl fmt::Display for Embedding {
 }
 
 impl Images {
-    /// Projects what a model makes of these pictures, `[N, …]`: see [`Embedding`].
+    /// Projects a model's features of these images, `[N, …]`: see [`Embedding`].
     ///
     /// # Errors
-    /// Those of [`Embedding::new`].
+    /// As [`Embedding::new`].
     pub fn embedding(&self, features: &Tensor) -> Result<Embedding> {
         Embedding::new(features, &self.y, &self.class_names)
     }

@@ -1,4 +1,5 @@
-//! Where in a picture a class is seen: Grad-CAM (Selvaraju et al. 2016).
+//! Grad-CAM: heat maps of the image regions that speak for a class (Selvaraju et al. 2016, "Grad-CAM:
+//! visual explanations from deep networks via gradient-based localization").
 
 use candle_core::{D, DType, Tensor, Var};
 
@@ -7,7 +8,7 @@ use crate::nn::{Activation, Mode, Model};
 use crate::ops::GradientTape;
 use crate::{Error, Result};
 
-/// What [`Model::grad_cam`] is to look at; by itself, the last convolution and the likeliest class.
+/// Options of [`Model::grad_cam`]. Defaults: the last convolution, and each image's most likely class.
 #[derive(Clone, Debug, Default)]
 pub struct GradCam {
     layer: Option<String>,
@@ -15,35 +16,36 @@ pub struct GradCam {
 }
 
 impl GradCam {
-    /// The last convolution, and of each picture its likeliest class.
+    /// The default options.
     pub fn new() -> GradCam {
         GradCam::default()
     }
 
-    /// Sets the layer whose feature maps are weighed, here or in a model inside.
+    /// Sets the layer whose feature maps are weighted, in the model or a nested one.
     pub fn layer(self, name: &str) -> GradCam {
         GradCam { layer: Some(name.to_owned()), ..self }
     }
 
-    /// Sets the class, by its number; for one output 1 is what it tells, and 0 the other.
+    /// Sets the class by its number. For a model with one output: 1 is the class that it predicts, 0 the
+    /// other.
     pub fn class(self, number: usize) -> GradCam {
         GradCam { class: Some(number), ..self }
     }
 }
 
-/// For each picture, how much each place in it speaks for a class.
+/// Heat maps: for each image, how much each pixel contributes to the score of a class.
 #[derive(Clone, Debug)]
 pub struct HeatMaps {
-    /// `[N, height, width]` of the pictures, from 0 to 1.
+    /// `[N, height, width]` of the images, from 0 to 1.
     pub maps: Tensor,
-    /// The class that each is about.
+    /// The class of each heat map.
     pub classes: Vec<usize>,
     names: Vec<String>,
 }
 
 impl Model {
-    /// Where in each picture the model sees a class: the feature maps of a layer, each weighed by
-    /// how much more of it would raise the class's score.
+    /// Computes Grad-CAM heat maps: the feature maps of a layer, each weighted by the mean gradient of the
+    /// class's score with respect to it.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -56,11 +58,11 @@ impl Model {
     /// ```
     ///
     /// # Shapes
-    /// `[N, channels, height, width]`, prepared as for `predict`.
+    /// `[N, channels, height, width]`, preprocessed as for `predict`.
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`]; [`Error::Argument`] if the layer has no feature maps, or some way
-    /// leads around it, or there is no such class; [`Error::Shape`].
+    /// [`Error::UnknownLayer`]; [`Error::Argument`] if the layer has no feature maps, or a path leads
+    /// around it, or the class does not exist; [`Error::Shape`] if the images do not fit the model.
     pub fn grad_cam(&self, x: &Tensor, what: GradCam) -> Result<HeatMaps> {
         self.check_input(x)?;
         let (count, _, height, width) = x.dims4()?;
@@ -70,18 +72,19 @@ impl Model {
             expected: expected.into(),
             found: name.unwrap_or(self.name()).to_owned(),
         };
-        let cut =
-            self.maps_cut(name)?.ok_or_else(|| refuse("one with feature maps, around which no way leads"))?;
+        let cut = self
+            .feature_maps_split(name)?
+            .ok_or_else(|| refuse("a layer with feature maps that every path passes through"))?;
         let maps = self.forward_before(&cut, x)?;
         if maps.rank() != 4 {
-            return Err(refuse("one with feature maps, [channels, height, width]"));
+            return Err(refuse("a layer with feature maps, [channels, height, width]"));
         }
         let maps = Var::from_tensor(&maps)?;
         let tape = GradientTape::new();
         let scores = self.forward_after(&cut, maps.as_tensor(), Mode::Inference)?;
         if scores.rank() != 2 {
             let hint =
-                "Grad-CAM tells where a class is seen: put a head on the network, or build it with its top";
+                "Grad-CAM needs class scores: add a classification head, or build the network with its top";
             return Err(Error::shape("the model's output", "[batch, classes]", scores.dims(), hint));
         }
         let outputs = scores.dim(D::Minus1)?;
@@ -107,14 +110,14 @@ impl Model {
         }
         let sign = Tensor::from_vec(sign, (count, outputs), x.device())?;
         let gradients = tape.gradient(&(scores * sign)?.sum_all()?)?;
-        let gradient = gradients.get(&maps).ok_or_else(|| refuse("one on which the output depends"))?;
+        let gradient = gradients.get(&maps).ok_or_else(|| refuse("a layer on which the output depends"))?;
         let weights = gradient.mean_keepdim((2, 3))?;
         let heat = maps.as_tensor().detach().broadcast_mul(&weights)?.sum(1)?.relu()?;
         let (_, rows, columns) = heat.dims3()?;
         let mut values = Vec::with_capacity(count * height * width);
-        for picture in heat.flatten_from(1)?.to_vec2::<f32>()? {
-            let most = picture.iter().copied().fold(0.0, f32::max);
-            let scaled: Vec<f32> = picture.iter().map(|value| value / most.max(f32::MIN_POSITIVE)).collect();
+        for map in heat.flatten_from(1)?.to_vec2::<f32>()? {
+            let most = map.iter().copied().fold(0.0, f32::max);
+            let scaled: Vec<f32> = map.iter().map(|value| value / most.max(f32::MIN_POSITIVE)).collect();
             values.extend(enlarge(&scaled, (rows, columns), (height, width)));
         }
         Ok(HeatMaps {
@@ -125,18 +128,18 @@ impl Model {
     }
 }
 
-/// Bilinear, the corners of the pixels on those of the picture.
+/// Bilinear upsampling with half-pixel centres.
 fn enlarge(values: &[f32], (rows, columns): (usize, usize), (height, width): (usize, usize)) -> Vec<f32> {
-    let place = |at: usize, from: usize, to: usize| {
-        let place = ((at as f32 + 0.5) * from as f32 / to as f32 - 0.5).clamp(0.0, (from - 1) as f32);
-        let low = place as usize;
-        (low, (low + 1).min(from - 1), place - low as f32)
+    let position = |at: usize, from: usize, to: usize| {
+        let position = ((at as f32 + 0.5) * from as f32 / to as f32 - 0.5).clamp(0.0, (from - 1) as f32);
+        let low = position as usize;
+        (low, (low + 1).min(from - 1), position - low as f32)
     };
     let mut large = Vec::with_capacity(height * width);
     for row in 0..height {
-        let (top, bottom, down) = place(row, rows, height);
+        let (top, bottom, down) = position(row, rows, height);
         for column in 0..width {
-            let (left, right, along) = place(column, columns, width);
+            let (left, right, along) = position(column, columns, width);
             let at = |row: usize, column: usize| values[row * columns + column];
             let upper = at(top, left) * (1.0 - along) + at(top, right) * along;
             let lower = at(bottom, left) * (1.0 - along) + at(bottom, right) * along;
@@ -147,51 +150,53 @@ fn enlarge(values: &[f32], (rows, columns): (usize, usize), (height, width): (us
 }
 
 impl HeatMaps {
-    /// Sets the names of the classes, which then stand under the pictures.
+    /// Sets the names of the classes, which become captions of the images.
     pub fn class_names(self, names: &[impl AsRef<str>]) -> HeatMaps {
         HeatMaps { names: names.iter().map(|name| name.as_ref().to_owned()).collect(), ..self }
     }
 
-    /// The pictures, `[N, 3, height, width]` from 0 to 255, with the heat over them: dark where
-    /// nothing is seen, yellow where most is.
+    /// Overlays the heat maps on their images, `[N, 3, height, width]` from 0 to 255: black for 0, yellow
+    /// for 1.
     ///
     /// # Errors
-    /// [`Error::Shape`] if these are other pictures.
-    pub fn over(&self, pictures: &Tensor) -> Result<Pictures> {
+    /// [`Error::Shape`] if number or size of the images differ from the heat maps.
+    pub fn over(&self, images: &Tensor) -> Result<Pictures> {
         let (count, height, width) = self.maps.dims3()?;
-        if pictures.dims() != [count, 3, height, width] {
+        if images.dims() != [count, 3, height, width] {
             let expected = format!("[{count}, 3, {height}, {width}]");
-            return Err(Error::shape("pictures under heat maps", expected, pictures.dims(), ""));
+            return Err(Error::shape("images under heat maps", expected, images.dims(), ""));
         }
         let heat = self.maps.flatten_all()?.to_vec1::<f32>()?;
         let pixels = height * width;
         let mut colours = vec![0f32; count * 3 * pixels];
         for (at, heat) in heat.iter().enumerate() {
-            let (picture, pixel) = (at / pixels, at % pixels);
+            let (image, pixel) = (at / pixels, at % pixels);
             for (channel, value) in colour(*heat).into_iter().enumerate() {
-                colours[(picture * 3 + channel) * pixels + pixel] = value;
+                colours[(image * 3 + channel) * pixels + pixel] = value;
             }
         }
-        let colours = Tensor::from_vec(colours, pictures.dims(), pictures.device())?;
-        let mixed = ((pictures.to_dtype(DType::F32)? * 0.5)? + (colours * 0.5)?)?;
+        let colours = Tensor::from_vec(colours, images.dims(), images.device())?;
+        let mixed = ((images.to_dtype(DType::F32)? * 0.5)? + (colours * 0.5)?)?;
         let name =
             |class: &usize| self.names.get(*class).cloned().unwrap_or_else(|| format!("class {class}"));
         Pictures::new(&mixed, &self.classes.iter().map(name).collect::<Vec<_>>())
     }
 }
 
-/// From black by violet and orange to yellow: matplotlib's inferno at five places.
+/// Colour map from black through violet and orange to yellow: matplotlib's inferno at five points.
 fn colour(heat: f32) -> [f32; 3] {
-    const PLACES: [[f32; 3]; 5] = [
+    const COLOURS: [[f32; 3]; 5] = [
         [0.0, 0.0, 4.0],
         [87.0, 16.0, 110.0],
         [188.0, 55.0, 84.0],
         [249.0, 142.0, 9.0],
         [252.0, 255.0, 164.0],
     ];
-    let place = heat.clamp(0.0, 1.0) * 4.0;
-    let low = (place as usize).min(3);
-    std::array::from_fn(|c| PLACES[low][c] + (PLACES[low + 1][c] - PLACES[low][c]) * (place - low as f32))
+    let position = heat.clamp(0.0, 1.0) * 4.0;
+    let low = (position as usize).min(3);
+    std::array::from_fn(|c| {
+        COLOURS[low][c] + (COLOURS[low + 1][c] - COLOURS[low][c]) * (position - low as f32)
+    })
 }
 
 #[cfg(test)]
@@ -200,8 +205,8 @@ mod tests {
     use crate::prelude::*;
 
     #[test]
-    fn heat_is_where_the_class_is() -> Result<()> {
-        // A network that tells bright from dark by a corner: its class is the brightness there.
+    fn heat_maps_locate_the_class() -> Result<()> {
+        // A network that classifies by brightness, and an image with one bright corner.
         let model = sequential![
             Input::new((3, 32, 32)),
             Conv2D::new(1, 1).activation(Relu).kernel_initializer(Initializer::Ones),
@@ -214,7 +219,7 @@ mod tests {
         let heat = model.grad_cam(&x, GradCam::new())?;
         let row = heat.maps.i((0, 4))?.to_vec1::<f32>()?;
         assert_eq!((heat.classes[0], row[4], row[20]), (1, 1.0, 0.0));
-        // Nothing speaks for the other class.
+        // No pixel contributes to the other class.
         let other = model.grad_cam(&x, GradCam::new().class(0))?;
         assert_eq!(other.maps.max_all()?.to_scalar::<f32>()?, 0.0);
         assert!(model.grad_cam(&x, GradCam::new().class(2)).unwrap_err().to_string().contains("0 to 1"));

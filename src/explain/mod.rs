@@ -1,4 +1,4 @@
-//! Looking at what a model does: where it errs, what it looks at.
+//! Analysis of a trained model: confusion matrix, Grad-CAM, projection of features.
 
 mod confusion;
 mod embedding;

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
 use crate::device::takes_cpu_path;
-use crate::ops::{After, AtOnce, AtRest, Conv, FarConv, Kernels, Order, apply2, apply3, planes};
+use crate::ops::{
+    Conv, DeviceConv, Epilogue, FusedConv, InferenceConv, KernelLayout, PackedKernels, apply2, apply3,
+    to_nchw,
+};
 use crate::{Error, Result};
 
 /// What surrounds the picture while a window slides over it.
@@ -156,7 +159,7 @@ impl Build for Conv2D {
             kernel: Param::weight("kernel", &kernel)?,
             bias: if self.use_bias { Some(Param::weight("bias", &bias)?) } else { None },
             shape: [filters, height, width],
-            ordered: Mutex::new(None),
+            packed: Mutex::new(None),
         }))
     }
 }
@@ -166,8 +169,8 @@ struct Built {
     kernel: Param,
     bias: Option<Param>,
     shape: [usize; 3],
-    /// The kernels as they were when they were last used without learning.
-    ordered: Mutex<Option<Arc<Kernels>>>,
+    /// The packed kernels of the last inference, a cache.
+    packed: Mutex<Option<Arc<PackedKernels>>>,
 }
 
 impl Built {
@@ -183,14 +186,14 @@ impl Built {
         Ok(Conv { stride: strides, dilation: 1, groups: self.groups(), before, output, relu })
     }
 
-    /// On the CPU, the ReLU within.
+    /// CPU path, with the ReLU fused.
     fn convolve(&self, x: &Tensor, kernel: &Tensor, bias: Option<Tensor>) -> Result<Tensor> {
         let conv = self.op(x)?;
-        let at_rest = !learns([Some(x), Some(kernel), bias.as_ref()]);
-        let y = match (Order::of(&conv, kernel, x).filter(|_| at_rest), bias) {
-            (Some(order), bias) => {
-                let after = After { bias, relu: conv.relu, ..After::default() };
-                planes(&self.at_rest(x, kernel, order, conv, after)?)?
+        let is_inference = !requires_gradient([Some(x), Some(kernel), bias.as_ref()]);
+        let y = match (KernelLayout::choose(&conv, kernel, x).filter(|_| is_inference), bias) {
+            (Some(layout), bias) => {
+                let epilogue = Epilogue { bias, relu: conv.relu, ..Epilogue::default() };
+                to_nchw(&self.convolve_packed(x, kernel, layout, conv, epilogue)?)?
             }
             (None, Some(bias)) => apply3(x, kernel, &bias, conv)?,
             (None, None) => apply2(x, kernel, conv)?,
@@ -198,20 +201,27 @@ impl Built {
         if conv.relu { Ok(y) } else { self.config.activation.apply(&y) }
     }
 
-    /// By kernels that are ordered once.
-    fn at_rest(&self, x: &Tensor, kernel: &Tensor, order: Order, conv: Conv, after: After) -> Result<Tensor> {
+    /// Convolves with cached packed kernels.
+    fn convolve_packed(
+        &self,
+        x: &Tensor,
+        kernel: &Tensor,
+        layout: KernelLayout,
+        conv: Conv,
+        epilogue: Epilogue,
+    ) -> Result<Tensor> {
         let kernels = {
-            let mut known = self.ordered.lock().unwrap_or_else(PoisonError::into_inner);
-            let kernels = Kernels::of(kernel, self.kernel.changes(), order, known.as_ref())?;
-            *known = Some(kernels.clone());
+            let mut cached = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+            let kernels = PackedKernels::get_or_pack(kernel, self.kernel.version(), layout, cached.as_ref())?;
+            *cached = Some(kernels.clone());
             kernels
         };
-        Ok(AtRest { conv, kernels, after }.apply(x)?)
+        Ok(InferenceConv { conv, kernels, epilogue }.apply(x)?)
     }
 }
 
-/// Whether anybody may ask for a gradient.
-fn learns(operands: [Option<&Tensor>; 3]) -> bool {
+/// Whether an operand requires a gradient.
+fn requires_gradient(operands: [Option<&Tensor>; 3]) -> bool {
     operands.into_iter().flatten().any(Tensor::track_op)
 }
 
@@ -221,7 +231,7 @@ impl Layer for Built {
     }
 
     fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
-        let x = planes(inputs[0])?;
+        let x = to_nchw(inputs[0])?;
         let (kernel, bias) = (self.kernel.value(mode), self.bias.as_ref().map(|bias| bias.value(mode)));
         if takes_cpu_path(&x) {
             return self.convolve(&x, &kernel, bias);
@@ -229,8 +239,8 @@ impl Layer for Built {
         let Conv2D { kernel_size, strides, padding, .. } = self.config;
         let padding = [2, 3].map(|axis| x.dim(axis).map(|side| padding.amount(side, kernel_size, strides)));
         let [rows, columns] = padding;
-        let far = FarConv { stride: strides, groups: self.groups(), padding: [rows?, columns?] };
-        let y = far.apply(&x, &kernel)?;
+        let device_conv = DeviceConv { stride: strides, groups: self.groups(), padding: [rows?, columns?] };
+        let y = device_conv.apply(&x, &kernel)?;
         let y = match bias {
             Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?,
             None => y,
@@ -238,22 +248,22 @@ impl Layer for Built {
         self.config.activation.apply(&y)
     }
 
-    fn forward_with(&self, x: &Tensor, mode: Mode, after: After) -> Result<Option<Tensor>> {
+    fn forward_with(&self, x: &Tensor, mode: Mode, epilogue: Epilogue) -> Result<Option<Tensor>> {
         let (kernel, bias) = (self.kernel.value(mode), self.bias.as_ref().map(|bias| bias.value(mode)));
         let conv = self.op(x)?;
         let is_plain = (conv.relu || self.config.activation == Activation::Linear) && !self.config.depthwise;
-        if learns([Some(x), Some(&kernel), bias.as_ref()]) || !is_plain || !takes_cpu_path(x) {
+        if requires_gradient([Some(x), Some(&kernel), bias.as_ref()]) || !is_plain || !takes_cpu_path(x) {
             return Ok(None);
         }
         // A function of its own comes before all else.
-        let alone = after.affine.is_none() && after.residual.is_none();
+        let alone = epilogue.affine.is_none() && epilogue.residual.is_none();
         if conv.relu && !alone {
             return Ok(None);
         }
-        let after = After { bias, relu: after.relu || conv.relu, ..after };
-        Ok(Some(match Order::of(&conv, &kernel, x) {
-            Some(order) => self.at_rest(x, &kernel, order, conv, after)?,
-            None => AtOnce { conv, after }.apply(x, &kernel)?,
+        let epilogue = Epilogue { bias, relu: epilogue.relu || conv.relu, ..epilogue };
+        Ok(Some(match KernelLayout::choose(&conv, &kernel, x) {
+            Some(layout) => self.convolve_packed(x, &kernel, layout, conv, epilogue)?,
+            None => FusedConv { conv, epilogue }.apply(x, &kernel)?,
         }))
     }
 

@@ -7,7 +7,7 @@ use rand::rngs::ChaCha8Rng;
 
 use super::{Activation, LayerConfig, Model, Param};
 use crate::Result;
-use crate::ops::After;
+use crate::ops::Epilogue;
 
 /// Whether a forward pass is to be learned from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,28 +47,27 @@ pub trait Layer: Send + Sync {
         self.forward(inputs, mode)
     }
 
-    /// A convolution with what follows it at once, or nothing where it cannot be had: where the
-    /// convolution learns, has a function of its own that is no ReLU, or is not on the CPU. The outputs may be a
-    /// view of `[N, H, W, C]`.
+    /// A convolution fused with an epilogue. `None` if the layer does not support it: it requires a gradient, has an
+    /// activation other than ReLU, or is not on the CPU. The output may be channels last, a view of `[N, H, W, C]`.
     #[doc(hidden)]
-    fn forward_with(&self, _: &Tensor, _: Mode, _: After) -> Result<Option<Tensor>> {
+    fn forward_with(&self, _: &Tensor, _: Mode, _: Epilogue) -> Result<Option<Tensor>> {
         Ok(None)
     }
 
-    /// Whether its inputs may be views of `[N, H, W, C]`, as convolutions at rest make them, and then
-    /// gain by it; others get maps that lie one after the other.
+    /// Whether the layer prefers channels-last inputs, views of `[N, H, W, C]` as inference convolutions return them.
+    /// Other layers get NCHW.
     #[doc(hidden)]
     fn takes_channels_last(&self) -> bool {
         false
     }
 
-    /// As [`Layer::forward`] with a ReLU after it, in one pass, or nothing where that cannot be had.
+    /// As [`Layer::forward`] with a fused ReLU. `None` if the layer does not support it.
     #[doc(hidden)]
     fn forward_rectified(&self, _: &[&Tensor], _: Mode) -> Result<Option<Tensor>> {
         Ok(None)
     }
 
-    /// A scale and a shift for each channel, if that is all the layer does and neither learns.
+    /// A scale and a shift per channel, if that is all the layer does and neither requires a gradient.
     #[doc(hidden)]
     fn scale_and_shift(&self, _: Mode) -> Result<Option<(Tensor, Tensor)>> {
         Ok(None)

@@ -5,7 +5,6 @@
 
 mod activation;
 mod conv;
-mod cut;
 mod dense;
 mod dropout;
 mod forward;
@@ -22,11 +21,11 @@ mod rescaling;
 mod reshape;
 mod saved;
 mod sequential;
+mod split_point;
 mod summary;
 
 pub use activation::Activation;
 pub use conv::{Conv2D, Padding};
-pub(crate) use cut::Cut;
 pub use dense::Dense;
 pub use dropout::Dropout;
 pub use freeze::{LayerAt, NameOrPlace};
@@ -42,5 +41,6 @@ pub use rescaling::Rescaling;
 pub use reshape::{Flatten, Reshape};
 pub use saved::{Description, LayerConfig};
 pub use sequential::{Input, Sequential};
+pub(crate) use split_point::SplitPoint;
 pub(crate) use summary::thousands;
 pub use summary::{Row, Summary};

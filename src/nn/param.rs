@@ -1,4 +1,4 @@
-//! A parameter: a named variable that training may change, or may not.
+//! Parameters of layers: named variables, trainable or frozen.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use super::Mode;
 use crate::device::takes_cpu_path;
 use crate::{Error, Result};
 
-/// A named weight of a layer, or a statistic that a layer keeps.
+/// A named weight or moving statistic of a layer.
 ///
-/// A clone is the same parameter: a model put into another shares its weights with it, and
+/// A clone refers to the same parameter: a model nested in another shares its weights with it, and
 /// freezing either freezes both, as in Keras.
 #[derive(Clone)]
 pub struct Param(Arc<Inner>);
@@ -20,24 +20,25 @@ pub struct Param(Arc<Inner>);
 struct Inner {
     name: String,
     var: Var,
-    /// Moving statistics are never trained, whatever is unfrozen.
+    /// Whether it is a moving statistic, which is never trainable.
     statistic: bool,
     trainable: AtomicBool,
-    /// A statistic that is used as it is, in training too.
-    at_rest: AtomicBool,
-    /// How often the value was changed.
-    changes: AtomicU64,
-    /// Whether others have the variable and may change it.
-    lent: AtomicBool,
+    /// Whether the layer uses the statistic as stored, in training too (batch normalisation in inference
+    /// mode).
+    in_inference_mode: AtomicBool,
+    /// Number of changes so far.
+    version: AtomicU64,
+    /// Whether [`Param::var`] gave out the variable, so that the value can change without a new version.
+    externally_mutable: AtomicBool,
 }
 
 impl Param {
-    /// A trainable weight.
+    /// Creates a trainable weight.
     pub fn weight(name: impl Into<String>, value: &Tensor) -> Result<Param> {
         Param::new(name.into(), value, false)
     }
 
-    /// A statistic that the layer itself keeps up to date; never trained.
+    /// Creates a moving statistic, which the layer updates itself; it is never trainable.
     pub fn statistic(name: impl Into<String>, value: &Tensor) -> Result<Param> {
         Param::new(name.into(), value, true)
     }
@@ -45,8 +46,16 @@ impl Param {
     fn new(name: String, value: &Tensor, statistic: bool) -> Result<Param> {
         let var = Var::from_tensor(value)?;
         let trainable = AtomicBool::new(!statistic);
-        let (at_rest, changes, lent) = Default::default();
-        Ok(Param(Arc::new(Inner { name, var, statistic, trainable, at_rest, changes, lent })))
+        let (in_inference_mode, version, externally_mutable) = Default::default();
+        Ok(Param(Arc::new(Inner {
+            name,
+            var,
+            statistic,
+            trainable,
+            in_inference_mode,
+            version,
+            externally_mutable,
+        })))
     }
 
     /// The name within its layer: `kernel`, `bias`, `gamma`, …
@@ -54,38 +63,39 @@ impl Param {
         &self.0.name
     }
 
-    /// The variable itself, for an optimizer of your own.
+    /// The variable itself, for your own optimizer.
     pub fn var(&self) -> &Var {
-        self.0.lent.store(true, Ordering::Relaxed);
+        self.0.externally_mutable.store(true, Ordering::Relaxed);
         &self.0.var
     }
 
-    /// The variable, only to be read.
+    /// The variable, for reading only.
     pub(crate) fn variable(&self) -> &Var {
         &self.0.var
     }
 
-    /// A number that is another one once the value was changed, unless others may change it unseen.
-    pub(crate) fn changes(&self) -> Option<u64> {
-        let is_lent = self.0.lent.load(Ordering::Relaxed);
-        (!is_lent).then(|| self.0.changes.load(Ordering::Acquire))
+    /// Version of the value, which grows with every change. `None` if the variable was given out and can
+    /// change without a new version.
+    pub(crate) fn version(&self) -> Option<u64> {
+        let is_externally_mutable = self.0.externally_mutable.load(Ordering::Relaxed);
+        (!is_externally_mutable).then(|| self.0.version.load(Ordering::Acquire))
     }
 
-    /// Changes the value by a function that may do so in place, and then gives it back.
-    pub(crate) fn change(&self, how: impl FnOnce(Tensor) -> Result<Tensor>) -> Result<()> {
-        let value = how(self.0.var.as_detached_tensor());
+    /// Changes the value by a function that may work in place and returns the new value.
+    pub(crate) fn change(&self, update: impl FnOnce(Tensor) -> Result<Tensor>) -> Result<()> {
+        let value = update(self.0.var.as_detached_tensor());
         if let Ok(value) = &value
             && !takes_cpu_path(value)
         {
             self.0.var.set(value)?;
         }
-        self.0.changes.fetch_add(1, Ordering::Release);
+        self.0.version.fetch_add(1, Ordering::Release);
         value.map(drop)
     }
 
-    /// The value for a forward pass: connected to the variable only if training is to change it,
-    /// so that nothing frozen records a graph. It is the variable's own memory, not to be changed in
-    /// place.
+    /// The value for a forward pass. It is connected to the variable only if the parameter is trainable
+    /// and the mode is training, so frozen parameters record no graph. It shares the variable's memory:
+    /// do not change it in place.
     pub fn value(&self, mode: Mode) -> Tensor {
         if mode == Mode::Training && self.is_trainable() {
             self.0.var.as_tensor().clone()
@@ -105,16 +115,17 @@ impl Param {
         }
         let (dtype, device) = (self.0.var.dtype(), self.0.var.device());
         self.0.var.set(&value.to_dtype(dtype)?.to_device(device)?.contiguous()?)?;
-        self.0.changes.fetch_add(1, Ordering::Release);
+        self.0.version.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
-    /// Whether training changes it.
+    /// Whether training changes the parameter.
     pub fn is_trainable(&self) -> bool {
         self.0.trainable.load(Ordering::Relaxed)
     }
 
-    /// Freezes or unfreezes it. A statistic comes to rest when it is frozen, and stays so.
+    /// Freezes or unfreezes the parameter. Freezing a statistic also puts it in inference mode, where it
+    /// stays when it is unfrozen.
     pub fn set_trainable(&self, trainable: bool) {
         self.0.trainable.store(trainable && !self.0.statistic, Ordering::Relaxed);
         if self.0.statistic && !trainable {
@@ -122,22 +133,22 @@ impl Param {
         }
     }
 
-    /// Whether a statistic is used as it is, in training too.
+    /// Whether a statistic is in inference mode: used as stored, and not updated, in training too.
     pub fn is_at_rest(&self) -> bool {
-        self.0.at_rest.load(Ordering::Relaxed)
+        self.0.in_inference_mode.load(Ordering::Relaxed)
     }
 
-    /// Says whether a statistic is used as it is, in training too.
+    /// Sets whether a statistic is in inference mode: used as stored, and not updated, in training too.
     pub fn set_at_rest(&self, at_rest: bool) {
-        self.0.at_rest.store(at_rest, Ordering::Relaxed);
+        self.0.in_inference_mode.store(at_rest, Ordering::Relaxed);
     }
 
-    /// Whether it is a statistic rather than a weight.
+    /// Whether the parameter is a moving statistic.
     pub fn is_statistic(&self) -> bool {
         self.0.statistic
     }
 
-    /// How many numbers it holds.
+    /// Number of values.
     pub fn count(&self) -> usize {
         self.0.var.elem_count()
     }

@@ -70,10 +70,10 @@ impl Layer for Max {
     fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
         let x = inputs[0];
         if takes_cpu_path(x) && !x.track_op() {
-            return Ok(self.op.at_rest(x)?);
+            return Ok(self.op.apply_without_gradient(x)?);
         }
         let x = x.contiguous()?;
-        Ok(if takes_cpu_path(&x) { apply1(&x, self.op)? } else { self.op.far(&x)? })
+        Ok(if takes_cpu_path(&x) { apply1(&x, self.op)? } else { self.op.apply_on_device(&x)? })
     }
 
     fn takes_channels_last(&self) -> bool {

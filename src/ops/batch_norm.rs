@@ -1,23 +1,30 @@
-//! Batch normalisation on the CPU in few passes, with its gradient (Ioffe and Szegedy 2015).
+//! Batch normalisation on the CPU, with its gradient (Ioffe and Szegedy 2015, "Batch normalization:
+//! accelerating deep network training by reducing internal covariate shift").
+//!
+//! Statistics and outputs are computed channel by channel, so that a channel stays in the cache between
+//! the passes.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use super::crew::all;
-use super::relu::rectified;
-use super::slices::{contiguous, made, made_by_channel, sum_of, sums_of, values};
+use super::collect::{parallel_collect, parallel_collect_by_channel};
+use super::relu::relu;
+use super::sums::{pair_sum, pair_sums};
+use super::tensor_values::{storage_values, values};
+use super::thread_pool::parallel_map;
 
-/// Normalises each channel of `[N, C, …]` by the batch's own mean and variance, scales by gamma and
-/// shifts by beta, then takes the ReLU if so told: for [`Tensor::apply_op3`] with gamma and beta, each `[C]`.
+/// Batch normalisation in training mode: normalises each channel of `[N, C, …]` by the mean and variance
+/// of the batch, scales by gamma, shifts by beta, and applies an optional ReLU. An op for
+/// [`Tensor::apply_op3`] with gamma and beta, each `[C]`.
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
-    /// Added to the variance before its root is taken.
+    /// Added to the variance before the square root.
     pub epsilon: f32,
     /// Whether a ReLU follows.
     pub relu: bool,
-    /// What the forward pass finds in the batch.
+    /// The batch statistics, set by the forward pass.
     pub found: Arc<OnceLock<BatchStatistics>>,
 }
 
@@ -30,8 +37,8 @@ pub struct BatchStatistics {
     pub variance: Vec<f32>,
 }
 
-/// The maps of one channel in a batch `[N, C, …]`.
-fn maps(
+/// The feature maps of one channel in a batch `[N, C, …]`.
+fn channel_maps(
     values: &[f32],
     channel: usize,
     channels: usize,
@@ -40,7 +47,8 @@ fn maps(
     values.chunks(pixels).skip(channel).step_by(channels)
 }
 
-fn sides(shape: &Shape) -> Result<(usize, usize)> {
+/// The number of channels, and the pixels of a feature map.
+fn channels_and_pixels(shape: &Shape) -> Result<(usize, usize)> {
     match shape.dims() {
         [_, channels, rest @ ..] => Ok((*channels, rest.iter().product())),
         _ => bail!("batch normalisation expects [N, C, …], found {shape:?}"),
@@ -61,19 +69,20 @@ impl CustomOp3 for BatchNorm {
         beta: &CpuStorage,
         bl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (x, gamma, beta) = (contiguous(x, xl)?, contiguous(gamma, gl)?, contiguous(beta, bl)?);
-        let (channels, pixels) = sides(xl.shape())?;
+        let (x, gamma, beta) =
+            (storage_values(x, xl)?, storage_values(gamma, gl)?, storage_values(beta, bl)?);
+        let (channels, pixels) = channels_and_pixels(xl.shape())?;
         let count = (x.len() / channels.max(1)) as f32;
-        let (output, found) = made_by_channel(x.len(), channels, pixels, |channel| {
-            let maps = maps(x, channel, channels, pixels);
-            let mean = maps.clone().map(|map| sum_of(map, map, |value, _| value)).sum::<f32>() / count;
-            let squares = maps.map(|map| sum_of(map, map, |value, _| (value - mean) * (value - mean)));
+        let (output, found) = parallel_collect_by_channel(x.len(), channels, pixels, |channel| {
+            let maps = channel_maps(x, channel, channels, pixels);
+            let mean = maps.clone().map(|map| pair_sum(map, map, |value, _| value)).sum::<f32>() / count;
+            let squares = maps.map(|map| pair_sum(map, map, |value, _| (value - mean) * (value - mean)));
             let variance = squares.sum::<f32>() / count;
             let (scale, beta) = (gamma[channel] / (variance + self.epsilon).sqrt(), beta[channel]);
             let values = move |map: Range<usize>| {
                 x[map].iter().map(move |x| {
                     let value = (x - mean) * scale + beta;
-                    if self.relu { rectified(value) } else { value }
+                    if self.relu { relu(value) } else { value }
                 })
             };
             ((mean, variance), values)
@@ -92,43 +101,46 @@ impl CustomOp3 for BatchNorm {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let Some(BatchStatistics { mean, variance }) = self.found.get() else {
-            bail!("batch normalisation: there was no forward pass");
+            bail!("batch normalisation: the backward pass needs a forward pass before it");
         };
         let gradient = gradient.contiguous()?;
         let (x_values, g, gamma, beta) = (values(x)?, values(&gradient)?, values(gamma)?, values(beta)?);
         let (x_values, g) = (&*x_values, &*g);
-        let (channels, pixels) = sides(x.shape())?;
+        let (channels, pixels) = channels_and_pixels(x.shape())?;
         let count = (x_values.len() / channels.max(1)) as f32;
-        // Without a gradient of the input, the sums alone.
-        let made = if x.track_op() { x_values.len() } else { 0 };
-        let (of_input, sums) = made_by_channel(made, channels, pixels, |channel| {
-            let (mean, root) = (mean[channel], (variance[channel] + self.epsilon).sqrt());
-            let (scale, beta) = (gamma[channel] / root, beta[channel]);
-            // Before the ReLU, which was on where the output was above 0.
-            let before = move |x: f32, g: f32| {
+        // If the input needs no gradient, only the sums are computed.
+        let input_len = if x.track_op() { x_values.len() } else { 0 };
+        let (input_gradient, sums) = parallel_collect_by_channel(input_len, channels, pixels, |channel| {
+            let (mean, std) = (mean[channel], (variance[channel] + self.epsilon).sqrt());
+            let (scale, beta) = (gamma[channel] / std, beta[channel]);
+            // The gradient before the ReLU, which passes it where the output is above 0.
+            let relu_gradient = move |x: f32, g: f32| {
                 if !self.relu || (x - mean) * scale + beta > 0.0 { g } else { 0.0 }
             };
-            let pairs = maps(x_values, channel, channels, pixels).zip(maps(g, channel, channels, pixels));
-            let [of_gamma, of_beta] = pairs
-                .map(|(x, g)| sums_of(x, g, |x, g| [(x - mean) * before(x, g), before(x, g)]))
+            let pairs = channel_maps(x_values, channel, channels, pixels)
+                .zip(channel_maps(g, channel, channels, pixels));
+            let [gamma_gradient, beta_gradient] = pairs
+                .map(|(x, g)| pair_sums(x, g, |x, g| [(x - mean) * relu_gradient(x, g), relu_gradient(x, g)]))
                 .fold([0.0; 2], |[a, b], [c, d]| [a + c, b + d]);
-            let (of_gamma, mean_gradient) = (of_gamma / root, of_beta / count);
-            let along = of_gamma / count / root;
+            let (gamma_gradient, mean_gradient) = (gamma_gradient / std, beta_gradient / count);
+            let variance_term = gamma_gradient / count / std;
             let values = move |map: Range<usize>| {
                 let pairs = x_values[map.clone()].iter().zip(&g[map]);
-                pairs.map(move |(x, g)| scale * (before(*x, *g) - mean_gradient - (x - mean) * along))
+                pairs.map(move |(x, g)| {
+                    scale * (relu_gradient(*x, *g) - mean_gradient - (x - mean) * variance_term)
+                })
             };
-            ((of_gamma, of_beta), values)
+            ((gamma_gradient, beta_gradient), values)
         });
-        let of_input = x.track_op().then(|| Tensor::from_vec(of_input, x.shape(), x.device()));
-        let (of_gamma, of_beta) = sums.into_iter().unzip();
+        let input_gradient = x.track_op().then(|| Tensor::from_vec(input_gradient, x.shape(), x.device()));
+        let (gamma_gradient, beta_gradient) = sums.into_iter().unzip();
         let vector = |values: Vec<f32>| Tensor::from_vec(values, channels, x.device()).map(Some);
-        Ok((of_input.transpose()?, vector(of_gamma)?, vector(of_beta)?))
+        Ok((input_gradient.transpose()?, vector(gamma_gradient)?, vector(beta_gradient)?))
     }
 }
 
-/// `x · scale + shift`, channel by channel, as an op for [`Tensor::apply_op3`]: what batch
-/// normalisation is when its statistics stand.
+/// `x · scale + shift` per channel, as an op for [`Tensor::apply_op3`]: batch normalisation in inference
+/// mode.
 #[derive(Clone, Copy, Debug)]
 pub struct ScaleShift;
 
@@ -146,10 +158,10 @@ impl CustomOp3 for ScaleShift {
         shift: &CpuStorage,
         fl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (channels, pixels) = sides(xl.shape())?;
-        let (scale, shift) = (contiguous(scale, cl)?, contiguous(shift, fl)?);
+        let (channels, pixels) = channels_and_pixels(xl.shape())?;
+        let (scale, shift) = (storage_values(scale, cl)?, storage_values(shift, fl)?);
         Ok((
-            CpuStorage::F32(scaled(contiguous(x, xl)?, scale, Some(shift), channels, pixels)),
+            CpuStorage::F32(scale_shift(storage_values(x, xl)?, scale, Some(shift), channels, pixels)),
             xl.shape().clone(),
         ))
     }
@@ -163,33 +175,37 @@ impl CustomOp3 for ScaleShift {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let gradient = gradient.contiguous()?;
-        let (channels, pixels) = sides(gradient.shape())?;
+        let (channels, pixels) = channels_and_pixels(gradient.shape())?;
         let g = values(&gradient)?;
-        let of_x = x.track_op().then(|| {
-            let result = scaled(&g, &values(scale)?, None, channels, pixels);
+        let input_gradient = x.track_op().then(|| {
+            let result = scale_shift(&g, &values(scale)?, None, channels, pixels);
             Tensor::from_vec(result, gradient.shape(), gradient.device())
         });
-        let sums = |of: &(dyn Fn(usize) -> f32 + Sync)| {
-            Tensor::from_vec(all(channels, of), channels, gradient.device())
+        let sums = |sum: &(dyn Fn(usize) -> f32 + Sync)| {
+            Tensor::from_vec(parallel_map(channels, sum), channels, gradient.device())
         };
-        let of_scale = scale.track_op().then(|| {
+        let scale_gradient = scale.track_op().then(|| {
             let x = values(x)?;
             sums(&|channel| {
-                let pairs = maps(&x, channel, channels, pixels).zip(maps(&g, channel, channels, pixels));
-                pairs.map(|(x, g)| sum_of(x, g, |x, g| x * g)).sum()
+                let pairs = channel_maps(&x, channel, channels, pixels)
+                    .zip(channel_maps(&g, channel, channels, pixels));
+                pairs.map(|(x, g)| pair_sum(x, g, |x, g| x * g)).sum()
             })
         });
-        let of_shift = shift.track_op().then(|| {
-            sums(&|channel| maps(&g, channel, channels, pixels).map(|g| sum_of(g, g, |g, _| g)).sum())
+        let shift_gradient = shift.track_op().then(|| {
+            sums(&|channel| {
+                channel_maps(&g, channel, channels, pixels).map(|g| pair_sum(g, g, |g, _| g)).sum()
+            })
         });
-        Ok((of_x.transpose()?, of_scale.transpose()?, of_shift.transpose()?))
+        Ok((input_gradient.transpose()?, scale_gradient.transpose()?, shift_gradient.transpose()?))
     }
 }
 
-fn scaled(x: &[f32], scale: &[f32], shift: Option<&[f32]>, channels: usize, pixels: usize) -> Vec<f32> {
-    made(x.len(), pixels, |at, map| {
-        let scale = scale[at % channels];
-        let shift = shift.map_or(0.0, |shift| shift[at % channels]);
+/// `x · scale + shift` per channel.
+fn scale_shift(x: &[f32], scale: &[f32], shift: Option<&[f32]>, channels: usize, pixels: usize) -> Vec<f32> {
+    parallel_collect(x.len(), pixels, |index, map| {
+        let scale = scale[index % channels];
+        let shift = shift.map_or(0.0, |shift| shift[index % channels]);
         x[map].iter().map(move |x| x * scale + shift)
     })
 }

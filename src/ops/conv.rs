@@ -1,50 +1,52 @@
-//! Convolution on the CPU, with both gradients, each computed only where it is wanted.
+//! Convolution on the CPU, with both gradients, each computed only where required.
 //!
-//! Windows are laid out as columns and multiplied by the kernels (`by_columns.rs`), or, where each
-//! channel has a kernel of its own, taken row by row (`depthwise.rs`); those of 3 by 3 take fewer
-//! products (`winograd`). candle's own lays out the whole picture at once, and its gradients run through
-//! a transposed convolution without a matrix product.
+//! The algorithm depends on the sizes: im2col and a matrix product (`im2col.rs`), a direct loop for
+//! depthwise convolution (`depthwise.rs`), or Winograd's algorithm for 3x3 kernels (`winograd`).
+//! candle's own convolution lays out the whole image at once, and computes its gradients by a naive
+//! transposed convolution.
 //!
-//! No sum depends on how many threads there are: the same input gives the same bits.
+//! No sum depends on the number of threads: the same input gives the same bits.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
-use super::after::Epilogue;
-use super::channels_last::{Maps, pixels, planes, seen_as_maps};
+use super::channels_last::{FeatureMaps, nchw_view, to_nchw, to_nhwc};
+use super::conv_geometry::ConvGeometry;
 use super::depthwise;
+use super::epilogue::EpilogueValues;
 use super::relu::relu_gradient;
-use super::slices::{channel_sums, contiguous, values};
-use super::windows::Windows;
+use super::sums::channel_sums;
+use super::tensor_values::{storage_values, values};
 
 /// A convolution of `[N, C, H, W]` with kernels `[filters, C / groups, height, width]`: for
 /// [`Tensor::apply_op2`], or, with a bias `[filters]`, [`Tensor::apply_op3`].
 #[derive(Clone, Copy, Debug)]
 pub struct Conv {
-    /// How far the window moves.
+    /// Step of the window, in pixels.
     pub stride: usize,
-    /// How far apart the window's pixels are.
+    /// Distance between neighbouring pixels of the window.
     pub dilation: usize,
-    /// Groups of channels that do not see one another.
+    /// Groups of channels, convolved independently.
     pub groups: usize,
-    /// Rows of zeros above and columns of zeros left of the picture.
+    /// Padding: rows of zeros above and columns of zeros left of the image.
     pub before: [usize; 2],
     /// The output's height and width.
     pub output: [usize; 2],
-    /// Whether negative outputs become 0.
+    /// Whether a ReLU follows.
     pub relu: bool,
 }
 
 impl Conv {
-    pub(super) fn sizes(self, x: &Shape, w: &Shape) -> Result<Windows> {
-        let (pictures, channels, height, width) = x.dims4()?;
-        let (filters, inputs, window_height, window_width) = w.dims4()?;
-        if channels != inputs * self.groups || filters % self.groups != 0 {
-            candle_core::bail!("convolution in {} groups of {x:?} with {w:?}", self.groups);
+    /// The geometry for an input and kernels of these shapes.
+    pub(super) fn geometry(self, x: &Shape, w: &Shape) -> Result<ConvGeometry> {
+        let (images, channels, height, width) = x.dims4()?;
+        let (filters, in_channels, window_height, window_width) = w.dims4()?;
+        if channels != in_channels * self.groups || filters % self.groups != 0 {
+            candle_core::bail!("convolution in {} groups: kernels {w:?} do not fit input {x:?}", self.groups);
         }
-        Ok(Windows {
+        Ok(ConvGeometry {
             conv: self,
-            pictures,
-            inputs,
+            images,
+            in_channels,
             filters: filters / self.groups,
             input: [height, width],
             window: [window_height, window_width],
@@ -57,23 +59,23 @@ impl Conv {
         (w, w_layout): (&CpuStorage, &Layout),
         bias: Option<&[f32]>,
     ) -> Result<(CpuStorage, Shape)> {
-        let sizes = self.sizes(x_layout.shape(), w_layout.shape())?;
-        let (x, w) = (contiguous(x, x_layout)?, contiguous(w, w_layout)?);
-        let epilogue = Epilogue { bias, relu: self.relu, ..Epilogue::default() };
-        // With a ReLU of its own; not before a batch normalisation, for gradients there hang on single
-        // roundings: those of PyTorch's VGG16-BN move by half a hundredth where its pictures are off by less.
-        let output = if self.relu && sizes.are_quick() {
-            sizes.quick_forward(x, w, epilogue)
-        } else if sizes.is_depthwise() {
-            depthwise::forward(&sizes, x, w, bias)
+        let geometry = self.geometry(x_layout.shape(), w_layout.shape())?;
+        let (x, w) = (storage_values(x, x_layout)?, storage_values(w, w_layout)?);
+        let epilogue = EpilogueValues { bias, relu: self.relu, ..EpilogueValues::default() };
+        // Winograd only with a ReLU, not before batch normalisation: there gradients depend on single
+        // roundings. PyTorch's VGG16-BN gradients move by 0.5 % under smaller input changes.
+        let output = if self.relu && geometry.suits_winograd() {
+            geometry.winograd_forward(x, w, epilogue)
+        } else if geometry.is_depthwise() {
+            depthwise::forward(&geometry, x, w, bias)
         } else {
-            sizes.forward(Maps::planes(x), w, &epilogue)
+            geometry.forward(FeatureMaps::nchw(x), w, &epilogue)
         };
-        let shape = (sizes.pictures, sizes.filters * self.groups, self.output[0], self.output[1]);
+        let shape = (geometry.images, geometry.filters * self.groups, self.output[0], self.output[1]);
         Ok((CpuStorage::F32(output), shape.into()))
     }
 
-    /// The gradient before the ReLU, and the gradients of input and kernels where they are wanted.
+    /// The gradient before the ReLU, and the gradients of input and kernels where required.
     fn backward(
         &self,
         x: &Tensor,
@@ -85,41 +87,41 @@ impl Conv {
             true => relu_gradient(output, gradient, f32::INFINITY)?,
             false => gradient.contiguous()?,
         };
-        let sizes = self.sizes(x.shape(), w.shape())?;
-        let turned = sizes.turned().filter(|_| x.track_op());
-        let is_quick = sizes.are_quick() && w.track_op();
-        // The quick ones read channels last.
-        let pixels_of_gradient = match turned.is_some() || is_quick {
-            true => pixels(&gradient)?,
+        let geometry = self.geometry(x.shape(), w.shape())?;
+        let backward_geometry = geometry.input_gradient_geometry().filter(|_| x.track_op());
+        let kernels_by_winograd = geometry.suits_winograd() && w.track_op();
+        // The Winograd gradients read NHWC.
+        let nhwc_gradient = match backward_geometry.is_some() || kernels_by_winograd {
+            true => to_nhwc(&gradient)?,
             false => gradient.clone(),
         };
-        let (gradients, pixel_gradients) = (values(&gradient)?, values(&pixels_of_gradient)?);
-        let of_input = x.track_op().then(|| {
+        let (gradient_values, nhwc_gradient_values) = (values(&gradient)?, values(&nhwc_gradient)?);
+        let input_gradient = x.track_op().then(|| {
             let w = values(w)?;
-            if let Some(turned) = turned {
-                let result = turned.quick_input_gradient(&w, &pixel_gradients);
-                let (pictures, channels, height, width) = x.dims4()?;
-                let result = Tensor::from_vec(result, (pictures, height, width, channels), x.device())?;
-                return planes(&seen_as_maps(&result)?);
+            if let Some(backward_geometry) = backward_geometry {
+                let result = backward_geometry.winograd_input_gradient(&w, &nhwc_gradient_values);
+                let (images, channels, height, width) = x.dims4()?;
+                let result = Tensor::from_vec(result, (images, height, width, channels), x.device())?;
+                return to_nchw(&nchw_view(&result)?);
             }
-            let result = match sizes.is_depthwise() {
-                true => depthwise::input_gradient(&sizes, &w, &gradients),
-                false => sizes.input_gradient(&w, &gradients),
+            let result = match geometry.is_depthwise() {
+                true => depthwise::input_gradient(&geometry, &w, &gradient_values),
+                false => geometry.input_gradient(&w, &gradient_values),
             };
             Tensor::from_vec(result, x.shape(), x.device())
         });
-        let of_kernels = w.track_op().then(|| {
-            let result = if is_quick {
-                sizes.quick_kernel_gradient(&values(&pixels(&x.detach())?)?, &pixel_gradients)
-            } else if sizes.is_depthwise() {
-                depthwise::kernel_gradient(&sizes, &values(x)?, &gradients)
+        let kernel_gradient = w.track_op().then(|| {
+            let result = if kernels_by_winograd {
+                geometry.winograd_kernel_gradient(&values(&to_nhwc(&x.detach())?)?, &nhwc_gradient_values)
+            } else if geometry.is_depthwise() {
+                depthwise::kernel_gradient(&geometry, &values(x)?, &gradient_values)
             } else {
-                sizes.kernel_gradient(&values(x)?, &gradients)
+                geometry.kernel_gradient(&values(x)?, &gradient_values)
             };
             Tensor::from_vec(result, w.shape(), w.device())
         });
-        drop((gradients, pixel_gradients));
-        Ok((gradient, of_input.transpose()?, of_kernels.transpose()?))
+        drop((gradient_values, nhwc_gradient_values));
+        Ok((gradient, input_gradient.transpose()?, kernel_gradient.transpose()?))
     }
 }
 
@@ -145,8 +147,8 @@ impl CustomOp2 for Conv {
         output: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (_, of_input, of_kernels) = self.backward(x, w, output, gradient)?;
-        Ok((of_input, of_kernels))
+        let (_, input_gradient, kernel_gradient) = self.backward(x, w, output, gradient)?;
+        Ok((input_gradient, kernel_gradient))
     }
 }
 
@@ -164,7 +166,7 @@ impl CustomOp3 for Conv {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.forward((x, xl), (w, wl), Some(contiguous(bias, bias_layout)?))
+        self.forward((x, xl), (w, wl), Some(storage_values(bias, bias_layout)?))
     }
 
     fn bwd(
@@ -175,8 +177,8 @@ impl CustomOp3 for Conv {
         output: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (gradient, of_input, of_kernels) = self.backward(x, w, output, gradient)?;
-        let of_bias = bias.track_op().then(|| channel_sums(&gradient)).transpose()?;
-        Ok((of_input, of_kernels, of_bias))
+        let (gradient, input_gradient, kernel_gradient) = self.backward(x, w, output, gradient)?;
+        let bias_gradient = bias.track_op().then(|| channel_sums(&gradient)).transpose()?;
+        Ok((input_gradient, kernel_gradient, bias_gradient))
     }
 }

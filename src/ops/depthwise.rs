@@ -1,47 +1,48 @@
-//! Convolution in which each channel has one kernel of its own: row by row, without columns.
+//! Depthwise convolution: one kernel per channel, computed row by row without im2col.
 
-use super::crew::each_piece;
-use super::windows::{Span, Windows};
+use super::conv_geometry::{ConvGeometry, Span};
+use super::thread_pool::parallel_chunks_mut;
 
-/// For each row of the kernel that meets the picture at an output row, and each of its columns:
-/// the weight's number, the input row, and the span of outputs.
+/// The kernel weights that contribute to one output row: for each, its index, the input row, the span
+/// of outputs, and the first input column.
 fn taps<'a>(
-    sizes: &'a Windows,
+    geometry: &'a ConvGeometry,
     spans: &'a [Span],
     row: usize,
 ) -> impl Iterator<Item = (usize, usize, &'a Span, usize)> {
-    let conv = sizes.conv;
-    (0..sizes.window[0]).flat_map(move |y| {
+    let conv = geometry.conv;
+    (0..geometry.window[0]).flat_map(move |y| {
         let input = (row * conv.stride + y * conv.dilation).checked_sub(conv.before[0]);
-        let input = input.filter(|input| *input < sizes.input[0]);
+        let input = input.filter(|input| *input < geometry.input[0]);
         spans
             .iter()
             .enumerate()
-            .filter_map(move |(x, span)| Some((y * sizes.window[1] + x, input?, span, span.from?)))
+            .filter_map(move |(x, span)| Some((y * geometry.window[1] + x, input?, span, span.first_input?)))
     })
 }
 
-pub(super) fn forward(sizes: &Windows, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-    let (spans, width) = (sizes.spans(), sizes.conv.output[1]);
-    let mut output = vec![0f32; sizes.pictures * sizes.conv.groups * sizes.output_pixels()];
-    each_piece(&mut output, sizes.output_pixels(), |at, output| {
-        let x = &x[at * sizes.input_pixels()..][..sizes.input_pixels()];
-        let channel = at % sizes.conv.groups;
-        let w = &w[channel * sizes.window_pixels()..][..sizes.window_pixels()];
+/// The forward pass, with bias and ReLU.
+pub(super) fn forward(geometry: &ConvGeometry, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    let (spans, width) = (geometry.spans(), geometry.conv.output[1]);
+    let mut output = vec![0f32; geometry.images * geometry.conv.groups * geometry.output_pixels()];
+    parallel_chunks_mut(&mut output, geometry.output_pixels(), |map, output| {
+        let x = &x[map * geometry.input_pixels()..][..geometry.input_pixels()];
+        let channel = map % geometry.conv.groups;
+        let w = &w[channel * geometry.window_pixels()..][..geometry.window_pixels()];
         let bias = bias.map_or(0.0, |bias| bias[channel]);
         for (row, output) in output.chunks_mut(width).enumerate() {
             output.fill(bias);
-            for (weight, input, span, from) in taps(sizes, &spans, row) {
-                let source = &x[input * sizes.input[1] + from..];
-                let (target, w) = (&mut output[span.inside.clone()], w[weight]);
-                match sizes.conv.stride {
+            for (weight, input, span, from) in taps(geometry, &spans, row) {
+                let source = &x[input * geometry.input[1] + from..];
+                let (target, w) = (&mut output[span.outputs.clone()], w[weight]);
+                match geometry.conv.stride {
                     1 => target.iter_mut().zip(source).for_each(|(t, s)| *t += w * s),
                     stride => {
                         target.iter_mut().zip(source.iter().step_by(stride)).for_each(|(t, s)| *t += w * s)
                     }
                 }
             }
-            if sizes.conv.relu {
+            if geometry.conv.relu {
                 output.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
             }
         }
@@ -49,17 +50,18 @@ pub(super) fn forward(sizes: &Windows, x: &[f32], w: &[f32], bias: Option<&[f32]
     output
 }
 
-pub(super) fn input_gradient(sizes: &Windows, w: &[f32], gradient: &[f32]) -> Vec<f32> {
-    let (spans, width) = (sizes.spans(), sizes.conv.output[1]);
-    let mut result = vec![0f32; sizes.pictures * sizes.conv.groups * sizes.input_pixels()];
-    each_piece(&mut result, sizes.input_pixels(), |at, result| {
-        let gradient = &gradient[at * sizes.output_pixels()..][..sizes.output_pixels()];
-        let w = &w[at % sizes.conv.groups * sizes.window_pixels()..][..sizes.window_pixels()];
+/// The gradient of the input.
+pub(super) fn input_gradient(geometry: &ConvGeometry, w: &[f32], gradient: &[f32]) -> Vec<f32> {
+    let (spans, width) = (geometry.spans(), geometry.conv.output[1]);
+    let mut result = vec![0f32; geometry.images * geometry.conv.groups * geometry.input_pixels()];
+    parallel_chunks_mut(&mut result, geometry.input_pixels(), |map, result| {
+        let gradient = &gradient[map * geometry.output_pixels()..][..geometry.output_pixels()];
+        let w = &w[map % geometry.conv.groups * geometry.window_pixels()..][..geometry.window_pixels()];
         for (row, gradient) in gradient.chunks(width).enumerate() {
-            for (weight, input, span, from) in taps(sizes, &spans, row) {
-                let target = &mut result[input * sizes.input[1] + from..];
-                let (source, w) = (&gradient[span.inside.clone()], w[weight]);
-                match sizes.conv.stride {
+            for (weight, input, span, from) in taps(geometry, &spans, row) {
+                let target = &mut result[input * geometry.input[1] + from..];
+                let (source, w) = (&gradient[span.outputs.clone()], w[weight]);
+                match geometry.conv.stride {
                     1 => target.iter_mut().zip(source).for_each(|(t, s)| *t += w * s),
                     stride => target.iter_mut().step_by(stride).zip(source).for_each(|(t, s)| *t += w * s),
                 }
@@ -69,18 +71,19 @@ pub(super) fn input_gradient(sizes: &Windows, w: &[f32], gradient: &[f32]) -> Ve
     result
 }
 
-pub(super) fn kernel_gradient(sizes: &Windows, x: &[f32], gradient: &[f32]) -> Vec<f32> {
-    let (spans, width, channels) = (sizes.spans(), sizes.conv.output[1], sizes.conv.groups);
-    let mut result = vec![0f32; channels * sizes.window_pixels()];
-    each_piece(&mut result, sizes.window_pixels(), |channel, result| {
-        let x = x.chunks(sizes.input_pixels()).skip(channel).step_by(channels);
-        let gradient = gradient.chunks(sizes.output_pixels()).skip(channel).step_by(channels);
+/// The gradient of the kernels.
+pub(super) fn kernel_gradient(geometry: &ConvGeometry, x: &[f32], gradient: &[f32]) -> Vec<f32> {
+    let (spans, width, channels) = (geometry.spans(), geometry.conv.output[1], geometry.conv.groups);
+    let mut result = vec![0f32; channels * geometry.window_pixels()];
+    parallel_chunks_mut(&mut result, geometry.window_pixels(), |channel, result| {
+        let x = x.chunks(geometry.input_pixels()).skip(channel).step_by(channels);
+        let gradient = gradient.chunks(geometry.output_pixels()).skip(channel).step_by(channels);
         for (x, gradient) in x.zip(gradient) {
             for (row, gradient) in gradient.chunks(width).enumerate() {
-                for (weight, input, span, from) in taps(sizes, &spans, row) {
-                    let source = x[input * sizes.input[1] + from..].iter().step_by(sizes.conv.stride);
+                for (weight, input, span, from) in taps(geometry, &spans, row) {
+                    let source = x[input * geometry.input[1] + from..].iter().step_by(geometry.conv.stride);
                     result[weight] +=
-                        gradient[span.inside.clone()].iter().zip(source).map(|(g, x)| g * x).sum::<f32>();
+                        gradient[span.outputs.clone()].iter().zip(source).map(|(g, x)| g * x).sum::<f32>();
                 }
             }
         }

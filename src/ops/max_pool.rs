@@ -1,34 +1,34 @@
-//! Max pooling with a gradient that is right for every window.
+//! Max pooling with a correct gradient for every window.
 //!
-//! candle's own refuses windows that overlap, and for a 2x2 window passes a quarter of the
-//! gradient on (its `backprop.rs` multiplies by the mean of the mask of maxima). Here the whole
-//! gradient goes to the first maximum of each window, as in PyTorch.
+//! candle's own max pooling refuses overlapping windows, and for a 2x2 window passes only a quarter of
+//! the gradient (its `backprop.rs` multiplies by the mean of the mask of maxima). Here the whole gradient
+//! goes to the first maximum of each window, as in PyTorch.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
 use pulp::NullaryFnOnce;
 
-use super::channels_last::{is_channels_last, seen_as_maps};
-use super::crew::each_piece;
-use super::slices::contiguous;
+use super::channels_last::{is_channels_last, nchw_view};
+use super::tensor_values::storage_values;
+use super::thread_pool::parallel_chunks_mut;
 
 /// Max pooling of `[N, C, H, W]`, as an op for [`Tensor::apply_op1`].
 #[derive(Clone, Copy, Debug)]
 pub struct MaxPool {
     /// The window's side, in pixels.
     pub size: usize,
-    /// How far the window moves.
+    /// Step of the window, in pixels.
     pub stride: usize,
-    /// Rows above and columns left of the picture that the first window covers.
+    /// Padding: rows above and columns left of the image that the first window covers.
     pub before: [usize; 2],
     /// The output's height and width.
     pub output: [usize; 2],
 }
 
 impl MaxPool {
-    /// What a row of outputs sees: outputs that have a pixel of the window inside the map, and where
-    /// in the map the first of these pixels lies; a `stride` further on the next.
+    /// Visits the window pixels of a row of outputs: the outputs for which the pixel lies inside the
+    /// feature map, and the index of the first such pixel. The next ones follow at distance `stride`.
     #[inline(always)]
-    fn each_line(
+    fn for_each_window_row(
         &self,
         row: usize,
         [height, width]: [usize; 2],
@@ -47,8 +47,8 @@ impl MaxPool {
         }
     }
 
-    /// The same of candle's operations, with the same gradient, for any device.
-    pub(crate) fn far(&self, x: &Tensor) -> Result<Tensor> {
+    /// Device path: the same result and gradient by candle's operations.
+    pub(crate) fn apply_on_device(&self, x: &Tensor) -> Result<Tensor> {
         let (n, channels, height, width) = x.dims4()?;
         let fits = |axis: usize, side: usize| {
             self.before[axis] == 0
@@ -58,13 +58,15 @@ impl MaxPool {
         if !x.track_op() && fits(0, height) && fits(1, width) {
             return x.max_pool2d_with_stride(self.size, self.stride);
         }
-        // The pixels of each window; one outside the picture stands for its nearest inside, which is in the window.
-        let places = |axis: usize, side: usize| -> Vec<Vec<usize>> {
-            let inside = |place: usize| place.saturating_sub(self.before[axis]).min(side - 1);
-            let window = |at: usize| (0..self.size).map(|offset| inside(at * self.stride + offset)).collect();
+        // The pixels of each window. A pixel in the padding is replaced by the nearest one inside, which
+        // belongs to the same window.
+        let indices = |axis: usize, side: usize| -> Vec<Vec<usize>> {
+            let inside = |index: usize| index.saturating_sub(self.before[axis]).min(side - 1);
+            let window =
+                |index: usize| (0..self.size).map(|offset| inside(index * self.stride + offset)).collect();
             (0..self.output[axis]).map(window).collect()
         };
-        let (rows, columns) = (places(0, height), places(1, width));
+        let (rows, columns) = (indices(0, height), indices(1, width));
         let mut pixels = Vec::with_capacity(self.output[0] * self.output[1] * self.size * self.size);
         for (rows, columns) in rows.iter().flat_map(|rows| columns.iter().map(move |columns| (rows, columns)))
         {
@@ -77,14 +79,15 @@ impl MaxPool {
         let windows = x.flatten_from(2)?.index_select(&pixels, 2)?;
         let windows =
             windows.reshape((n, channels, self.output[0], self.output[1], self.size * self.size))?;
-        let largest = windows.detach().argmax_keepdim(D::Minus1)?;
-        windows.gather(&largest, D::Minus1)?.squeeze(D::Minus1)
+        let maxima = windows.detach().argmax_keepdim(D::Minus1)?;
+        windows.gather(&maxima, D::Minus1)?.squeeze(D::Minus1)
     }
 
-    /// Without a gradient, of maps that lie either way; the maxima lie so too.
-    pub(crate) fn at_rest(&self, x: &Tensor) -> Result<Tensor> {
+    /// Max pooling without a gradient, of NCHW or channels-last feature maps. The output has the layout
+    /// of the input.
+    pub(crate) fn apply_without_gradient(&self, x: &Tensor) -> Result<Tensor> {
         match is_channels_last(x.layout()) {
-            true => seen_as_maps(&x.permute((0, 2, 3, 1))?.apply_op1_no_bwd(&OfPixels(*self))?),
+            true => nchw_view(&x.permute((0, 2, 3, 1))?.apply_op1_no_bwd(&NhwcMaxPool(*self))?),
             false => x.contiguous()?.apply_op1_no_bwd(self),
         }
     }
@@ -98,51 +101,52 @@ impl MaxPool {
 /// The contiguous values of a 4-dimensional tensor on the CPU, and its height and width.
 fn maps<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<(&'a [f32], [usize; 2])> {
     let (_, _, height, width) = layout.shape().dims4()?;
-    Ok((contiguous(storage, layout)?, [height, width]))
+    Ok((storage_values(storage, layout)?, [height, width]))
 }
 
-/// Writes the maxima of one map, a whole row of them at a time.
-struct Largest<'a> {
+/// Writes the maxima of one feature map, a row of outputs at a time.
+struct MapMaxima<'a> {
     pool: &'a MaxPool,
     map: &'a [f32],
     sides: [usize; 2],
     output: &'a mut [f32],
 }
 
-impl NullaryFnOnce for Largest<'_> {
+impl NullaryFnOnce for MapMaxima<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        let Largest { pool, map, sides, output } = self;
+        let MapMaxima { pool, map, sides, output } = self;
         for (row, output) in output.chunks_exact_mut(pool.output[1]).enumerate() {
             output.fill(f32::NEG_INFINITY);
-            pool.each_line(row, sides, |outputs, from| {
-                let (output, line) = (&mut output[outputs], &map[from..]);
+            pool.for_each_window_row(row, sides, |outputs, from| {
+                let (output, inputs) = (&mut output[outputs], &map[from..]);
                 match pool.stride {
-                    1 => larger::<1>(output, line, 1),
-                    2 => larger::<2>(output, line, 2),
-                    stride => larger::<0>(output, line, stride),
+                    1 => keep_larger::<1>(output, inputs, 1),
+                    2 => keep_larger::<2>(output, inputs, 2),
+                    stride => keep_larger::<0>(output, inputs, stride),
                 }
             });
         }
     }
 }
 
-/// Keeps the larger of each output and its pixel; `KNOWN` is the stride if that is known, or 0.
+/// Sets each output to the larger of itself and its pixel. `STRIDE` is the stride if it is known at
+/// compile time, else 0.
 #[inline(always)]
-fn larger<const KNOWN: usize>(output: &mut [f32], line: &[f32], stride: usize) {
-    let stride = if KNOWN == 0 { stride } else { KNOWN };
-    let line = &line[..(output.len() - 1) * stride + 1];
-    for at in 0..output.len() {
-        let value = line[at * stride];
-        // A NaN wins, so that it is seen.
-        output[at] = if value > output[at] || value.is_nan() { value } else { output[at] };
+fn keep_larger<const STRIDE: usize>(output: &mut [f32], inputs: &[f32], stride: usize) {
+    let stride = if STRIDE == 0 { stride } else { STRIDE };
+    let inputs = &inputs[..(output.len() - 1) * stride + 1];
+    for index in 0..output.len() {
+        let value = inputs[index * stride];
+        // NaN propagates.
+        output[index] = if value > output[index] || value.is_nan() { value } else { output[index] };
     }
 }
 
-/// Adds the gradient of each output of one map to its first maximum, a whole row of them at a time.
-struct ToLargest<'a> {
+/// Adds the gradient of each output of one feature map to its first maximum, a row of outputs at a time.
+struct MapGradient<'a> {
     pool: &'a MaxPool,
     map: &'a [f32],
     sides: [usize; 2],
@@ -150,50 +154,50 @@ struct ToLargest<'a> {
     result: &'a mut [f32],
 }
 
-impl NullaryFnOnce for ToLargest<'_> {
+impl NullaryFnOnce for MapGradient<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        let ToLargest { pool, map, sides, gradient, result } = self;
+        let MapGradient { pool, map, sides, gradient, result } = self;
         let columns = pool.output[1];
-        let (mut largest, mut places) = (vec![0f32; columns], vec![0u32; columns]);
+        let (mut maxima, mut indices) = (vec![0f32; columns], vec![0u32; columns]);
         for (row, gradient) in gradient.chunks_exact(columns).enumerate() {
-            largest.fill(f32::NEG_INFINITY);
-            places.fill(u32::MAX);
-            pool.each_line(row, sides, |outputs, from| {
-                let (largest, places) = (&mut largest[outputs.clone()], &mut places[outputs]);
+            maxima.fill(f32::NEG_INFINITY);
+            indices.fill(u32::MAX);
+            pool.for_each_window_row(row, sides, |outputs, from| {
+                let (maxima, indices) = (&mut maxima[outputs.clone()], &mut indices[outputs]);
                 match pool.stride {
-                    1 => larger_at::<1>(largest, places, map, from, 1),
-                    2 => larger_at::<2>(largest, places, map, from, 2),
-                    stride => larger_at::<0>(largest, places, map, from, stride),
+                    1 => keep_larger_with_index::<1>(maxima, indices, map, from, 1),
+                    2 => keep_larger_with_index::<2>(maxima, indices, map, from, 2),
+                    stride => keep_larger_with_index::<0>(maxima, indices, map, from, stride),
                 }
             });
-            for (place, gradient) in places.iter().zip(gradient) {
-                result[*place as usize] += gradient;
+            for (index, gradient) in indices.iter().zip(gradient) {
+                result[*index as usize] += gradient;
             }
         }
     }
 }
 
-/// As [`larger`], and where it lies.
+/// As [`keep_larger`], and keeps the index of the pixel too.
 #[inline(always)]
-fn larger_at<const KNOWN: usize>(
-    largest: &mut [f32],
-    places: &mut [u32],
+fn keep_larger_with_index<const STRIDE: usize>(
+    maxima: &mut [f32],
+    indices: &mut [u32],
     map: &[f32],
     from: usize,
     stride: usize,
 ) {
-    let stride = if KNOWN == 0 { stride } else { KNOWN };
-    let count = largest.len();
-    let (places, line) = (&mut places[..count], &map[from..][..(count - 1) * stride + 1]);
-    for at in 0..count {
-        let value = line[at * stride];
-        // The first pixel is the place even if it is the least of all numbers.
-        let wins = (value > largest[at]) | value.is_nan() | (places[at] == u32::MAX);
-        largest[at] = if wins { value } else { largest[at] };
-        places[at] = if wins { (from + at * stride) as u32 } else { places[at] };
+    let stride = if STRIDE == 0 { stride } else { STRIDE };
+    let count = maxima.len();
+    let (indices, inputs) = (&mut indices[..count], &map[from..][..(count - 1) * stride + 1]);
+    for index in 0..count {
+        let value = inputs[index * stride];
+        // The first pixel counts even if it is negative infinity.
+        let is_larger = (value > maxima[index]) | value.is_nan() | (indices[index] == u32::MAX);
+        maxima[index] = if is_larger { value } else { maxima[index] };
+        indices[index] = if is_larger { (from + index * stride) as u32 } else { indices[index] };
     }
 }
 
@@ -208,9 +212,9 @@ impl CustomOp1 for MaxPool {
         let mut output = vec![0f32; shape.elem_count()];
         let (inputs, outputs) = (sides[0] * sides[1], self.output[0] * self.output[1]);
         let arch = pulp::Arch::new();
-        each_piece(&mut output, outputs, |at, output| {
-            let map = &values[at * inputs..][..inputs];
-            arch.dispatch(Largest { pool: self, map, sides, output });
+        parallel_chunks_mut(&mut output, outputs, |index, output| {
+            let map = &values[index * inputs..][..inputs];
+            arch.dispatch(MapMaxima { pool: self, map, sides, output });
         });
         Ok((CpuStorage::F32(output), shape))
     }
@@ -220,62 +224,62 @@ impl CustomOp1 for MaxPool {
     }
 }
 
-/// Of `[N, H, W, C]`.
-struct OfPixels(MaxPool);
+/// Max pooling of `[N, H, W, C]`.
+struct NhwcMaxPool(MaxPool);
 
-impl CustomOp1 for OfPixels {
+impl CustomOp1 for NhwcMaxPool {
     fn name(&self) -> &'static str {
-        "max-pool-of-pixels"
+        "max-pool-nhwc"
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (pictures, height, width, channels) = layout.shape().dims4()?;
-        let values = contiguous(storage, layout)?;
+        let (images, height, width, channels) = layout.shape().dims4()?;
+        let values = storage_values(storage, layout)?;
         let [rows, columns] = self.0.output;
-        let mut output = vec![0f32; pictures * rows * columns * channels];
+        let mut output = vec![0f32; images * rows * columns * channels];
         let arch = pulp::Arch::new();
-        each_piece(&mut output, columns * channels, |at, output| {
-            let picture = &values[at / rows * height * width * channels..][..height * width * channels];
-            arch.dispatch(LargestPixels {
+        parallel_chunks_mut(&mut output, columns * channels, |index, output| {
+            let image = &values[index / rows * height * width * channels..][..height * width * channels];
+            arch.dispatch(NhwcRowMaxima {
                 pool: &self.0,
-                picture,
+                image,
                 sides: [height, width],
-                row: at % rows,
+                row: index % rows,
                 output,
                 channels,
             });
         });
-        Ok((CpuStorage::F32(output), (pictures, rows, columns, channels).into()))
+        Ok((CpuStorage::F32(output), (images, rows, columns, channels).into()))
     }
 }
 
-/// Writes one row of maxima, the channels of each side by side.
-struct LargestPixels<'a> {
+/// Writes one row of maxima in NHWC order.
+struct NhwcRowMaxima<'a> {
     pool: &'a MaxPool,
-    picture: &'a [f32],
+    image: &'a [f32],
     sides: [usize; 2],
     row: usize,
     output: &'a mut [f32],
     channels: usize,
 }
 
-impl NullaryFnOnce for LargestPixels<'_> {
+impl NullaryFnOnce for NhwcRowMaxima<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        let LargestPixels { pool, picture, sides, row, output, channels } = self;
+        let NhwcRowMaxima { pool, image, sides, row, output, channels } = self;
         output.fill(f32::NEG_INFINITY);
-        pool.each_line(row, sides, |outputs, from| {
-            for (step, at) in outputs.enumerate() {
-                let pixel = &picture[(from + step * pool.stride) * channels..][..channels];
-                larger::<1>(&mut output[at * channels..][..channels], pixel, 1);
+        pool.for_each_window_row(row, sides, |outputs, from| {
+            for (step, index) in outputs.enumerate() {
+                let pixel = &image[(from + step * pool.stride) * channels..][..channels];
+                keep_larger::<1>(&mut output[index * channels..][..channels], pixel, 1);
             }
         });
     }
 }
 
-/// From the input and the output's gradient to the input's gradient.
+/// Computes the input gradient from the input and the output gradient.
 struct Gradient(MaxPool);
 
 impl CustomOp2 for Gradient {
@@ -295,9 +299,10 @@ impl CustomOp2 for Gradient {
         let mut result = vec![0f32; values.len()];
         let (inputs, outputs) = (sides[0] * sides[1], self.0.output[0] * self.0.output[1]);
         let arch = pulp::Arch::new();
-        each_piece(&mut result, inputs, |at, result| {
-            let (map, gradient) = (&values[at * inputs..][..inputs], &gradient[at * outputs..][..outputs]);
-            arch.dispatch(ToLargest { pool: &self.0, map, sides, gradient, result });
+        parallel_chunks_mut(&mut result, inputs, |index, result| {
+            let (map, gradient) =
+                (&values[index * inputs..][..inputs], &gradient[index * outputs..][..outputs]);
+            arch.dispatch(MapGradient { pool: &self.0, map, sides, gradient, result });
         });
         Ok((CpuStorage::F32(result), input_layout.shape().clone()))
     }
@@ -306,7 +311,7 @@ impl CustomOp2 for Gradient {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::channels_last::channels_last;
+    use crate::ops::channels_last::to_channels_last;
     use candle_core::{Device, Var};
 
     fn gradient(op: impl Fn(&Tensor) -> Result<Tensor>) -> Vec<f32> {
@@ -316,14 +321,15 @@ mod tests {
     }
 
     #[test]
-    fn maxima_are_the_same_either_way_the_maps_lie() -> Result<()> {
-        let values: Vec<f32> = (0..2 * 5 * 9 * 8).map(|at| (at * 7919 % 1009) as f32 - 500.0).collect();
+    fn maxima_are_the_same_in_both_layouts() -> Result<()> {
+        let values: Vec<f32> = (0..2 * 5 * 9 * 8).map(|index| (index * 7919 % 1009) as f32 - 500.0).collect();
         let x = Tensor::from_vec(values, (2, 5, 9, 8), &Device::Cpu)?;
         for (size, stride, before, output) in
             [(2, 2, [0, 0], [4, 4]), (3, 2, [1, 1], [5, 4]), (3, 1, [1, 1], [9, 8])]
         {
             let op = MaxPool { size, stride, before, output };
-            let (expected, found) = (op.at_rest(&x)?, op.at_rest(&channels_last(&x)?)?);
+            let (expected, found) =
+                (op.apply_without_gradient(&x)?, op.apply_without_gradient(&to_channels_last(&x)?)?);
             assert!(expected.is_contiguous() && is_channels_last(found.layout()));
             let flat = |maxima: &Tensor| maxima.flatten_all()?.to_vec1::<f32>();
             assert_eq!(flat(&found)?, flat(&expected)?);
@@ -339,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn candles_operations_do_the_same() {
+    fn device_path_gives_the_same_outputs_and_gradients() {
         let values: Vec<f32> = (0..2 * 3 * 49).map(|i| ((i * 7919) % 23) as f32).collect();
         let x = Var::from_vec(values, (2, 3, 7, 7), &Device::Cpu).unwrap();
         let pools = [
@@ -354,9 +360,10 @@ mod tests {
                 let gradient = loss.backward().unwrap().get(&x).unwrap().flatten_all().unwrap();
                 (y.flatten_all().unwrap().to_vec1::<f32>().unwrap(), gradient.to_vec1::<f32>().unwrap())
             };
-            assert_eq!(run(x.apply_op1(pool).unwrap()), run(pool.far(&x).unwrap()), "{pool:?}");
-            let quick = pool.far(&x.detach()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            assert_eq!(quick, run(pool.far(&x).unwrap()).0);
+            assert_eq!(run(x.apply_op1(pool).unwrap()), run(pool.apply_on_device(&x).unwrap()), "{pool:?}");
+            let without_gradient =
+                pool.apply_on_device(&x.detach()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(without_gradient, run(pool.apply_on_device(&x).unwrap()).0);
         }
     }
 

@@ -1,49 +1,62 @@
-//! What candle lacks, gets wrong or does slowly on the CPU, each with its gradient.
+//! CPU kernels with gradients: operations that candle lacks, computes wrongly, or computes slowly.
+//!
+//! - Convolution: [`Conv`] (trainable), `FusedConv` and `InferenceConv` (inference), `DeviceConv` (any
+//!   device). Algorithms: im2col, batched small feature maps, packed NHWC, depthwise, Winograd.
+//! - Other layers: [`BatchNorm`], [`ScaleShift`], `Dense`, [`MaxPool`], [`Relu`], [`Plus`].
+//! - Gradients: [`value_and_gradients`] and the tape that records these operations.
+//! - Parallel loops: the thread pool that all of them share.
 
-mod after;
-mod at_rest;
+mod add;
 mod batch_norm;
-mod by_columns;
-mod by_panels;
 mod channels_last;
+mod collect;
 mod conv;
-mod crew;
+mod conv_geometry;
 mod dense;
 mod depthwise;
-mod far_conv;
+mod device_conv;
+mod epilogue;
+mod fused_conv;
+mod im2col;
+mod inference_conv;
+mod matmul;
 mod max_pool;
-mod plus;
-mod products;
+mod output_ptr;
+mod packed_conv;
+mod packed_gemm;
+mod partition;
 mod relu;
 mod scratch;
-mod slices;
+mod small_maps;
+mod sums;
 mod tape;
-mod together;
+mod tensor_values;
+mod thread_pool;
 mod transpose;
-mod windows;
 mod winograd;
 
-pub use after::After;
-pub(crate) use after::AtOnce;
-pub(crate) use at_rest::{AtRest, Kernels, Order};
+pub use add::Plus;
 pub use batch_norm::{BatchNorm, BatchStatistics, ScaleShift};
-pub(crate) use channels_last::{planes, turned_back};
+pub(crate) use channels_last::{to_nchw, to_nchw_if_channels_last};
 pub use conv::Conv;
-pub(crate) use crew::each_piece;
 pub(crate) use dense::Dense;
-pub(crate) use far_conv::FarConv;
+pub(crate) use device_conv::DeviceConv;
+pub use epilogue::{Epilogue, Epilogue as After};
+pub(crate) use fused_conv::FusedConv;
+pub(crate) use inference_conv::{InferenceConv, KernelLayout, PackedKernels};
 pub use max_pool::MaxPool;
-pub use plus::Plus;
 pub use relu::Relu;
-pub(crate) use slices::{contiguous, values};
 pub use tape::value_and_gradients;
 pub(crate) use tape::{GradientTape, apply1, apply2, apply3};
+pub(crate) use tensor_values::{storage_values, values};
+pub(crate) use thread_pool::parallel_chunks_mut;
 
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Tensor};
 
-    pub(super) fn values(seed: u64, shape: &[usize]) -> Tensor {
+    /// Reproducible values in [-1, 1), by xorshift.
+    pub(super) fn random_tensor(seed: u64, shape: &[usize]) -> Tensor {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let mut next = || {
             state ^= state << 13;
@@ -55,6 +68,7 @@ mod tests {
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
     }
 
+    /// The values of a tensor.
     pub(super) fn flat(t: &Tensor) -> Vec<f32> {
         t.flatten_all().unwrap().to_vec1().unwrap()
     }

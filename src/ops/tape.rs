@@ -1,9 +1,9 @@
-//! The gradients of a training step.
+//! Gradient tape: reverse-mode differentiation of the operations in this module.
 //!
-//! candle adds each gradient to a tensor of zeros, which takes four passes over a map where none is
-//! needed, and keeps every map until the last gradient is known. So ops of this folder are taken
-//! down here while a tape runs, and played backwards one by one; what candle computes between them
-//! stays candle's.
+//! candle's `backward` adds each gradient to a tensor of zeros, which costs four passes over a feature
+//! map, and keeps every feature map until the last gradient is known. A tape records the operations of
+//! this module and runs their backward passes one by one, freeing each feature map after its last use.
+//! candle still differentiates its own operations between them.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -14,23 +14,23 @@ use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, Var, bail,
 };
 
-use super::plus::Plus;
+use super::add::Plus;
 
 thread_local! {
-    /// The tapes that run, the latest last: it takes down what is computed.
+    /// The active tapes of this thread, newest last; the newest records.
     static TAPES: RefCell<Vec<Tape>> = const { RefCell::new(Vec::new()) };
 }
 
 struct Tape {
-    number: u64,
+    id: u64,
     steps: Vec<Step>,
 }
 
-/// A loss, and its gradient by every variable on which it depends: what TensorFlow has its
-/// `GradientTape` for. `fit` finds its gradients so; so can a training loop of your own.
+/// Computes a loss and its gradients with respect to every variable on which it depends, as
+/// TensorFlow's `GradientTape` does. `fit` uses it; so can your own training loop.
 ///
-/// The gradients are those of candle's `loss.backward()`, sooner and in less memory. All that leads
-/// from the variables to the loss must be computed within.
+/// The gradients equal those of candle's `loss.backward()`, but take less time and memory. The closure
+/// must compute everything that leads from the variables to the loss.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -41,7 +41,7 @@ struct Tape {
 ///         value_and_gradients(|| Ok((model.forward(&x, Mode::Training)? - &y)?.sqr()?.mean_all()?))?;
 ///     println!("{:.3}", loss.to_scalar::<f32>()?);
 ///     for param in model.trainable_params() {
-///         let gradient = gradients.get(param.var()).expect("every weight has its part");
+///         let gradient = gradients.get(param.var()).expect("the loss depends on every weight");
 ///         param.set(&(param.value(Mode::Inference) - (gradient * 0.1)?)?)?;
 ///     }
 /// }
@@ -49,7 +49,7 @@ struct Tape {
 /// ```
 ///
 /// # Errors
-/// The loss's own, and what candle says of one that has no gradient.
+/// Errors of the closure, and candle's error if the loss has no gradient.
 pub fn value_and_gradients(
     loss: impl FnOnce() -> crate::Result<Tensor>,
 ) -> crate::Result<(Tensor, GradStore)> {
@@ -59,52 +59,55 @@ pub fn value_and_gradients(
     Ok((loss.detach(), gradients))
 }
 
-/// Takes down what is computed on its thread until it is gone. Nothing of it may be left to a user:
-/// while one runs, `backward` alone does not find the gradients of what ops of this folder computed.
+/// Records the operations of this module on its thread until it is dropped.
+///
+/// Tensors computed under a tape must not reach a user: candle's `backward` alone does not find the
+/// gradients of recorded operations.
 pub(crate) struct GradientTape {
-    number: u64,
-    /// It belongs to its thread.
+    id: u64,
+    /// Makes the tape `!Send`: it records its own thread.
     thread: PhantomData<*const ()>,
 }
 
 impl GradientTape {
-    /// Begins to take down.
+    /// Starts recording.
     pub(crate) fn new() -> GradientTape {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        TAPES.with_borrow_mut(|tapes| tapes.push(Tape { number, steps: Vec::new() }));
-        GradientTape { number, thread: PhantomData }
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        TAPES.with_borrow_mut(|tapes| tapes.push(Tape { id, steps: Vec::new() }));
+        GradientTape { id, thread: PhantomData }
     }
 
-    /// The gradient of a loss (one number) by every variable on which it depends.
+    /// The gradients of a scalar loss with respect to every variable on which it depends.
     ///
     /// # Errors
-    /// What candle says of a loss that has no gradient.
+    /// candle's error if the loss has no gradient.
     pub(crate) fn gradient(self, loss: &Tensor) -> crate::Result<GradStore> {
-        let mut steps = self.take();
+        let mut steps = self.stop();
         let mut gradients = loss.backward()?;
         while let Some(step) = steps.pop() {
-            step.play_back(&mut gradients)?;
+            step.backward(&mut gradients)?;
         }
         Ok(gradients)
     }
 
-    /// Ends it.
-    fn take(&self) -> Vec<Step> {
+    /// Stops recording and returns the recorded steps.
+    fn stop(&self) -> Vec<Step> {
         TAPES.with_borrow_mut(|tapes| {
-            let own = tapes.iter().position(|tape| tape.number == self.number);
-            own.map_or(Vec::new(), |own| tapes.remove(own).steps)
+            let position = tapes.iter().position(|tape| tape.id == self.id);
+            position.map_or(Vec::new(), |position| tapes.remove(position).steps)
         })
     }
 }
 
 impl Drop for GradientTape {
     fn drop(&mut self) {
-        self.take();
+        self.stop();
     }
 }
 
-/// An op, what went in and what came out: a variable, so that candle's graph ends there.
+/// A recorded operation with its inputs and output. The output is a variable, so candle's graph ends
+/// there.
 struct Step {
     op: Op,
     inputs: Vec<Tensor>,
@@ -115,82 +118,82 @@ enum Op {
     One(Box<dyn CustomOp1 + Send + Sync>),
     Two(Box<dyn CustomOp2 + Send + Sync>),
     Three(Box<dyn CustomOp3 + Send + Sync>),
-    /// Where a value that candle computed becomes one of the tape's.
-    Cut,
+    /// A value computed by candle that enters the tape.
+    Leaf,
 }
 
-/// [`Tensor::apply_op1`], on this thread's tape if there is one.
+/// [`Tensor::apply_op1`], recorded if this thread has a tape.
 pub(crate) fn apply1(x: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<Tensor> {
-    if is_taken_down(&[x]) { take_down(Op::One(Box::new(op)), &[x]) } else { x.apply_op1(op) }
+    if should_record(&[x]) { record(Op::One(Box::new(op)), &[x]) } else { x.apply_op1(op) }
 }
 
-/// [`Tensor::apply_op2`], on this thread's tape if there is one.
+/// [`Tensor::apply_op2`], recorded if this thread has a tape.
 pub(crate) fn apply2(x: &Tensor, a: &Tensor, op: impl CustomOp2 + Send + Sync + 'static) -> Result<Tensor> {
-    if is_taken_down(&[x, a]) { take_down(Op::Two(Box::new(op)), &[x, a]) } else { x.apply_op2(a, op) }
+    if should_record(&[x, a]) { record(Op::Two(Box::new(op)), &[x, a]) } else { x.apply_op2(a, op) }
 }
 
-/// [`Tensor::apply_op3`], on this thread's tape if there is one.
+/// [`Tensor::apply_op3`], recorded if this thread has a tape.
 pub(crate) fn apply3(
     x: &Tensor,
     a: &Tensor,
     b: &Tensor,
     op: impl CustomOp3 + Send + Sync + 'static,
 ) -> Result<Tensor> {
-    if is_taken_down(&[x, a, b]) {
-        take_down(Op::Three(Box::new(op)), &[x, a, b])
+    if should_record(&[x, a, b]) {
+        record(Op::Three(Box::new(op)), &[x, a, b])
     } else {
         x.apply_op3(a, b, op)
     }
 }
 
-fn is_taken_down(inputs: &[&Tensor]) -> bool {
+fn should_record(inputs: &[&Tensor]) -> bool {
     inputs.iter().any(|input| input.track_op()) && TAPES.with_borrow(|tapes| !tapes.is_empty())
 }
 
-fn take_down(op: Op, inputs: &[&Tensor]) -> Result<Tensor> {
-    let inputs = inputs.iter().map(|input| cut(input)).collect::<Result<Vec<Tensor>>>()?;
+fn record(op: Op, inputs: &[&Tensor]) -> Result<Tensor> {
+    let inputs = inputs.iter().map(|input| as_leaf(input)).collect::<Result<Vec<Tensor>>>()?;
     let output = op.forward(&inputs)?;
     push(Step { op, inputs, output: output.clone() });
     Ok(output)
 }
 
 fn push(step: Step) {
-    TAPES.with_borrow_mut(|tapes| tapes.last_mut().expect("a tape runs").steps.push(step));
+    TAPES.with_borrow_mut(|tapes| tapes.last_mut().expect("a tape is active").steps.push(step));
 }
 
-/// The tensor, or, if it is of candle's graph, a variable in its place.
-fn cut(tensor: &Tensor) -> Result<Tensor> {
+/// The tensor itself, or, if it is part of candle's graph, a variable in its place.
+fn as_leaf(tensor: &Tensor) -> Result<Tensor> {
     if tensor.is_variable() || !tensor.track_op() {
         return Ok(tensor.clone());
     }
-    let known = TAPES.with_borrow(|tapes| {
+    let existing = TAPES.with_borrow(|tapes| {
         let steps = tapes.last()?.steps.iter();
-        let mut cuts = steps.filter(|step| matches!(step.op, Op::Cut));
-        cuts.find(|cut| cut.inputs[0].id() == tensor.id()).map(|cut| cut.output.clone())
+        let mut leaves = steps.filter(|step| matches!(step.op, Op::Leaf));
+        leaves.find(|leaf| leaf.inputs[0].id() == tensor.id()).map(|leaf| leaf.output.clone())
     });
-    if let Some(known) = known {
-        return Ok(known);
+    if let Some(existing) = existing {
+        return Ok(existing);
     }
     let output = Var::from_tensor(tensor)?.into_inner();
-    push(Step { op: Op::Cut, inputs: vec![tensor.clone()], output: output.clone() });
+    push(Step { op: Op::Leaf, inputs: vec![tensor.clone()], output: output.clone() });
     Ok(output)
 }
 
 impl Op {
     fn forward(&self, inputs: &[Tensor]) -> Result<Tensor> {
-        let read: Vec<_> = inputs.iter().map(Tensor::storage_and_layout).collect();
-        let mut near = Vec::with_capacity(read.len());
-        for (storage, layout) in &read {
+        let storages: Vec<_> = inputs.iter().map(Tensor::storage_and_layout).collect();
+        let mut cpu_inputs = Vec::with_capacity(storages.len());
+        for (storage, layout) in &storages {
             match &**storage {
-                Storage::Cpu(storage) => near.push((storage, *layout)),
+                Storage::Cpu(storage) => cpu_inputs.push((storage, *layout)),
                 _ => bail!("expected tensors on the CPU, found one elsewhere"),
             }
         }
-        let (storage, shape) = match (self, near.as_slice()) {
+        let (storage, shape) = match (self, cpu_inputs.as_slice()) {
             (Op::One(op), &[(x, xl)]) => op.cpu_fwd(x, xl)?,
             (Op::Two(op), &[(x, xl), (a, al)]) => op.cpu_fwd(x, xl, a, al)?,
             (Op::Three(op), &[(x, xl), (a, al), (b, bl)]) => op.cpu_fwd(x, xl, a, al, b, bl)?,
-            _ => bail!("an op of {} inputs", inputs.len()),
+            _ => bail!("expected an operation of 1 to 3 inputs, found {}", inputs.len()),
         };
         match storage {
             CpuStorage::F32(values) => Ok(Var::from_vec(values, shape, inputs[0].device())?.into_inner()),
@@ -200,11 +203,11 @@ impl Op {
 }
 
 impl Step {
-    /// Adds to the gradients what comes through this step.
-    fn play_back(self, gradients: &mut GradStore) -> Result<()> {
+    /// Backward pass of this step: adds its input gradients to `gradients`.
+    fn backward(self, gradients: &mut GradStore) -> Result<()> {
         let Step { op, inputs, output } = self;
         let Some(gradient) = gradients.remove(&output) else { return Ok(()) };
-        let found = match (&op, inputs.as_slice()) {
+        let input_gradients = match (&op, inputs.as_slice()) {
             (Op::One(op), [x]) => vec![op.bwd(x, &output, &gradient)?],
             (Op::Two(op), [x, a]) => <[_; 2]>::from(op.bwd(x, a, &output, &gradient)?).into(),
             (Op::Three(op), [x, a, b]) => <[_; 3]>::from(op.bwd(x, a, b, &output, &gradient)?).into(),
@@ -214,11 +217,11 @@ impl Step {
             }
         };
         drop((output, gradient));
-        for (input, gradient) in inputs.iter().zip(found) {
+        for (input, gradient) in inputs.iter().zip(input_gradients) {
             let Some(gradient) = gradient.filter(|_| input.track_op()) else { continue };
             let sum = match gradients.remove(input) {
-                Some(known) => {
-                    known.contiguous()?.apply_op2_no_bwd(&gradient.contiguous()?, &Plus { relu: false })?
+                Some(existing) => {
+                    existing.contiguous()?.apply_op2_no_bwd(&gradient.contiguous()?, &Plus { relu: false })?
                 }
                 None => gradient,
             };
@@ -228,7 +231,8 @@ impl Step {
     }
 }
 
-/// A number whose gradient by a tensor is the one given: where candle's part of the way back begins.
+/// A scalar whose gradient with respect to its input is the given tensor: starts candle's `backward`
+/// with a known gradient.
 struct Seed(Tensor);
 
 impl CustomOp1 for Seed {

@@ -12,7 +12,7 @@ use candle_core::Tensor;
 use super::means::Means;
 use super::{Compiled, Fit, lint};
 use crate::data::{Batch, Dataset, Samples};
-use crate::nn::{Cut, Mode, Model};
+use crate::nn::{Mode, Model, SplitPoint};
 use crate::{Error, Result, check_interrupt};
 
 /// Batches, each with the model's output before its last function.
@@ -21,7 +21,7 @@ type Outputs<'a> = Box<dyn Iterator<Item = Result<(Batch, Tensor)>> + 'a>;
 /// The data of a `fit`, with as much of the model run on it as need not be run again.
 pub(super) struct Features<'a> {
     model: &'a Model,
-    cut: Option<Cut>,
+    cut: Option<SplitPoint>,
     source: Source,
     validation: Option<Validation<'a>>,
     first_look: FirstLook<'a>,
@@ -43,7 +43,7 @@ impl<'a> Features<'a> {
     ) -> Result<Features<'a>> {
         let (first, last) = fit.range();
         let mut first_look = FirstLook { model, wanted: fit.wants_advice() };
-        let cut = model.frozen_cut().filter(|_| fit.cache_features && last > first);
+        let cut = model.frozen_split().filter(|_| fit.cache_features && last > first);
         let Some(cut) = cut else {
             let validation = validation.map(|data| Validation { model, cut: None, data });
             let source = Source::Data { data, are_features: false };
@@ -86,7 +86,7 @@ impl<'a> Features<'a> {
     /// The batches of an epoch, each with the model's output before its last function.
     pub(super) fn epoch(&mut self) -> Result<Outputs<'_>> {
         let (model, cut) = (self.model, self.cut.as_ref());
-        let after = move |batch: Result<Batch>, cut: Option<&Cut>| {
+        let after = move |batch: Result<Batch>, cut: Option<&SplitPoint>| {
             let batch = batch?;
             let linear = match cut {
                 Some(cut) => model.forward_after(cut, &batch.x, Mode::Training)?,
@@ -147,7 +147,7 @@ impl FirstLook<'_> {
 /// Data to judge a model by, or their features.
 pub(super) struct Validation<'a> {
     model: &'a Model,
-    cut: Option<Cut>,
+    cut: Option<SplitPoint>,
     data: Box<dyn Dataset>,
 }
 
@@ -178,7 +178,7 @@ impl<'a> Validation<'a> {
 /// The samples with their features for inputs.
 fn computed(
     model: &Model,
-    cut: &Cut,
+    cut: &SplitPoint,
     samples: &Samples,
     memory: usize,
     look: &mut dyn FnMut(&Tensor) -> Result<()>,

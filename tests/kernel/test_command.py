@@ -285,4 +285,4 @@ def test_the_cpu_is_taken_where_another_device_is_not_there(tmp_path):
     path = notebook(tmp_path / "a.ipynb", "println!(\"{}\", device().is_cpu());")
     done = headstart("run", path, env=os.environ | {"HEADSTART_DEVICE": "cuda:0"})
     assert done.returncode == 0 and "true" in done.stdout
-    assert "HEADSTART_DEVICE=cuda:0: this build knows no NVIDIA GPU" in done.stderr
+    assert "HEADSTART_DEVICE=cuda:0: this build has no support for NVIDIA GPUs" in done.stderr

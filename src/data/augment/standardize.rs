@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::ImageDataGenerator;
 use crate::Result;
-use crate::singular::largest;
+use crate::svd::truncated_svd;
 
 /// Keeps a deviation from 0, as in Keras.
 const EPSILON: f32 = 1e-6;
@@ -41,7 +41,7 @@ impl Statistics {
         let whitening = whitening.map(|epsilon| -> Result<Arc<Whitening>> {
             let centred = x.broadcast_sub(&mean.reshape((1, (), 1, 1))?)?.flatten_from(1)?;
             let images = centred.dim(0)?;
-            let found = largest(&centred.to_device(&Device::Cpu)?, usize::MAX)?;
+            let found = truncated_svd(&centred.to_device(&Device::Cpu)?, usize::MAX)?;
             let factor = |value: f64| ((images as f64).sqrt() / (value + epsilon)) as f32;
             Ok(Arc::new(Whitening {
                 factors: found.iter().map(|(value, _)| factor(*value)).collect(),

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Tensor, bail};
 
 use crate::Result;
 use crate::device::takes_cpu_path;
-use crate::ops::{contiguous, each_piece};
+use crate::ops::{parallel_chunks_mut, storage_values};
 
 /// `mean = keep · mean + scale · gradient`, or the gradient's square; gives the mean back.
 pub(super) fn blend(mean: Tensor, gradient: &Tensor, keep: f64, scale: f64, square: bool) -> Result<Tensor> {
@@ -67,9 +67,9 @@ impl InplaceOp2 for Blend {
         gl: &Layout,
     ) -> candle_core::Result<()> {
         let (keep, scale) = (self.keep as f32, self.scale as f32);
-        let gradient = contiguous(gradient, gl)?;
+        let gradient = storage_values(gradient, gl)?;
         let mean = contiguous_mut(mean, ml)?;
-        each_piece(mean, CHUNK, |at, mean| {
+        parallel_chunks_mut(mean, CHUNK, |at, mean| {
             let pairs = mean.iter_mut().zip(&gradient[at * CHUNK..]);
             match self.square {
                 true => pairs.for_each(|(mean, g)| *mean = keep * *mean + scale * (g * g)),
@@ -105,8 +105,8 @@ impl InplaceOp3 for Divide {
             Epsilon::Inside(epsilon) => (epsilon as f32, 0.0),
             Epsilon::Outside(epsilon) => (0.0, epsilon as f32),
         };
-        let (first, second) = (contiguous(first, fl)?, contiguous(second, sl)?);
-        each_piece(contiguous_mut(value, vl)?, CHUNK, |at, value| {
+        let (first, second) = (storage_values(first, fl)?, storage_values(second, sl)?);
+        parallel_chunks_mut(contiguous_mut(value, vl)?, CHUNK, |at, value| {
             let moments = first[at * CHUNK..].iter().zip(&second[at * CHUNK..]);
             for (value, (m, v)) in value.iter_mut().zip(moments) {
                 *value = keep * *value - rate * m / ((v + inside).sqrt() + outside);

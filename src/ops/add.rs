@@ -1,12 +1,13 @@
-//! The sum of two tensors of one shape in one pass, on the threads that all of these ops share:
-//! candle's own has threads beside them, which wait by spinning.
+//! Sum of two tensors of one shape, with an optional ReLU, in one pass on the thread pool. candle's own
+//! addition uses threads of its own, which wait by spinning.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use super::relu::{rectified, relu_gradient};
-use super::slices::{contiguous, made};
+use super::collect::parallel_collect;
+use super::relu::{relu, relu_gradient};
+use super::tensor_values::storage_values;
 
-/// Numbers that one task takes.
+/// f32 values per task (16,384: 64 KiB, which fits an L2 cache with both operands).
 const CHUNK: usize = 1 << 14;
 
 /// `a + b`, or `max(a + b, 0)`, as an op for [`Tensor::apply_op2`].
@@ -29,12 +30,12 @@ impl CustomOp2 for Plus {
         bl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         if al.shape() != bl.shape() {
-            bail!("the sum of {:?} and {:?}", al.shape(), bl.shape());
+            bail!("expected two tensors of one shape to add, found {:?} and {:?}", al.shape(), bl.shape());
         }
-        let (a, b) = (contiguous(a, al)?, contiguous(b, bl)?);
-        let output = made(a.len(), CHUNK, |_, chunk| {
+        let (a, b) = (storage_values(a, al)?, storage_values(b, bl)?);
+        let output = parallel_collect(a.len(), CHUNK, |_, chunk| {
             let sums = a[chunk.clone()].iter().zip(&b[chunk]).map(|(a, b)| a + b);
-            sums.map(|sum| if self.relu { rectified(sum) } else { sum })
+            sums.map(|sum| if self.relu { relu(sum) } else { sum })
         });
         Ok((CpuStorage::F32(output), al.shape().clone()))
     }
