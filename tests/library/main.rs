@@ -1,6 +1,8 @@
 //! The library from outside: as a program that depends on it sees it.
 
 mod bad_input;
+mod broken_training;
+mod decisions;
 mod demo;
 mod explain;
 mod files;
