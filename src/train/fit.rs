@@ -52,8 +52,8 @@ enum Validation {
     Split(f64),
 }
 
-/// The targets to train on and those to validate on.
-type SplitTargets = (Tensor, Tensor);
+/// The data to validate on and, after a split, the targets to train on and those to validate on.
+type ValidationData = (Option<Box<dyn Dataset>>, Option<(Tensor, Tensor)>);
 
 impl Fit {
     /// Goes through the data so many times; batches of 32, shuffled, with progress and a chart.
@@ -182,10 +182,7 @@ impl Fit {
     }
 
     /// The data to validate on, and after a split the targets of both parts.
-    fn take_validation(
-        &mut self,
-        data: &mut Box<dyn Dataset>,
-    ) -> Result<(Option<Box<dyn Dataset>>, Option<SplitTargets>)> {
+    fn take_validation(&mut self, data: &mut Box<dyn Dataset>) -> Result<ValidationData> {
         match std::mem::replace(&mut self.validation, Validation::None) {
             Validation::None => Ok((None, None)),
             Validation::Data(data) => Ok((Some(data?), None)),

@@ -20,6 +20,27 @@ const LONG: Duration = Duration::from_secs(600);
 /// Tells the user.
 pub(super) fn say(found: &[String]) {
     found.iter().for_each(|found| eprintln!("note: {found}"));
+    #[cfg(test)]
+    said_here::add(found);
+}
+
+/// What this thread has said, for tests of a whole `fit`.
+#[cfg(test)]
+pub(super) mod said_here {
+    use std::cell::RefCell;
+
+    thread_local! {
+        static SAID: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn add(found: &[String]) {
+        SAID.with_borrow_mut(|said| said.extend_from_slice(found));
+    }
+
+    /// All of it, once.
+    pub(in crate::train) fn take() -> String {
+        SAID.take().join("\n")
+    }
 }
 
 /// What looks like a mistake in a training that is about to begin, a sentence or two each.

@@ -114,6 +114,38 @@ mod tests {
     }
 
     #[test]
+    fn a_fit_looks_at_training_and_validation_images() -> Result<()> {
+        use super::super::lint::said_here;
+        let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+        base.freeze();
+        let (raw, y) = (pixels()?, Tensor::new(&[0u32, 1, 0, 1, 0, 1, 0, 1], &device())?);
+        let right = base.preprocess(&raw)?;
+        let mut model = sequential![&base, GlobalAveragePooling2D, Dense::new(1).activation(Sigmoid)]?;
+        model.compile(Adam::default(), BinaryCrossentropy, []);
+        let fit = |cached| Fit::epochs(2).verbose(false).cache_features(cached);
+        for cached in [true, false] {
+            model.fit((&right, &y), fit(cached).validation_data((&right, &y)))?;
+            assert_eq!(said_here::take(), "", "cached: {cached}");
+            model.fit((&right, &y), fit(cached).validation_data((&raw, &y)))?;
+            let said = said_here::take();
+            let told = said.matches("the validation images' values go from 0.00 to 255.00").count();
+            assert!(told == 1 && !said.contains("the training images"), "cached: {cached}: {said}");
+            model.fit((&raw, &y), fit(cached).validation_data((&right, &y)))?;
+            let said = said_here::take();
+            assert!(said.contains("the training images' values") && !said.contains("validation"), "{said}");
+        }
+        // A generator that only preprocesses is no augmentation.
+        let plain = ImageDataGenerator::new().preprocess_for(&base)?;
+        for (datagen, is_augmented) in [(plain.clone(), false), (plain.horizontal_flip(true), true)] {
+            model.fit((&right, &y), fit(true).validation_data(datagen.flow(&raw, &y, 4)?))?;
+            let said = said_here::take();
+            assert_eq!(said.contains("the validation data are augmented"), is_augmented, "{said}");
+            assert!(!said.contains("images' values"), "{said}");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn layers_before_the_network_are_taken_into_account() -> Result<()> {
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
         let pixels = pixels()?;

@@ -45,6 +45,31 @@ mod tests {
     }
 
     #[test]
+    fn a_fit_on_sorted_data_says_so() -> crate::Result<()> {
+        use super::super::lint::said_here;
+        let x = random_uniform((8, 2), 0.0, 1.0)?;
+        let sorted = Tensor::new(&[0u32, 0, 0, 0, 1, 1, 1, 1], &device())?;
+        let mixed = Tensor::new(&[0u32, 1, 0, 1, 1, 0, 1, 0], &device())?;
+        let last = |outputs, function| Dense::new(outputs).activation(function);
+        for (outputs, function, loss) in [
+            (1, Sigmoid, BinaryCrossentropy),
+            (2, Softmax, SparseCategoricalCrossentropy),
+            (1, Linear, MeanSquaredError),
+        ] {
+            let mut model = sequential![Input::new(2), last(outputs, function)]?;
+            model.compile(SGD::default(), loss, []);
+            let fit = |advice| Fit::epochs(1).validation_split(0.25).verbose(false).advice(advice);
+            for (y, advice) in [(&sorted, true), (&mixed, true), (&sorted, false)] {
+                model.fit((&x, y), fit(advice))?;
+                let said = said_here::take();
+                let expected = advice && loss != MeanSquaredError && std::ptr::eq(y, &sorted);
+                assert_eq!(said.contains("none of class 0 for validation"), expected, "{loss:?}: {said}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
     fn a_class_that_one_part_lacks_is_named() -> crate::Result<()> {
         let sparse = SparseCategoricalCrossentropy;
         assert_eq!(said(sparse, &[0, 1, 2, 1], &[2, 0, 1], 3)?, [""; 0]);

@@ -72,7 +72,6 @@ fn a_panic_in_the_augmentation_is_an_error_of_the_fit() -> Result<()> {
 struct Promising {
     promised: usize,
     given: usize,
-    fails: bool,
 }
 
 impl Dataset for Promising {
@@ -88,14 +87,13 @@ impl Dataset for Promising {
 
 impl IntoDataset for Promising {
     fn into_dataset(self, _: usize, _: bool) -> Result<Box<dyn Dataset>> {
-        assert!(!self.fails, "the dataset panics");
         Ok(Box::new(self))
     }
 }
 
 #[test]
 fn an_epoch_with_fewer_batches_than_promised_is_an_error_and_more_are_left() -> Result<()> {
-    let of = |promised, given| Promising { promised, given, fails: false };
+    let of = |promised, given| Promising { promised, given };
     let mut model = linear(SGD::new(1e-3))?;
     for (promised, given) in [(0, 0), (3, 0), (3, 2)] {
         let error = model.fit(of(promised, given), quiet(2)).unwrap_err().to_string();
@@ -108,6 +106,38 @@ fn an_epoch_with_fewer_batches_than_promised_is_an_error_and_more_are_left() -> 
     // A dataset without an end.
     let history = model.fit(of(3, usize::MAX), quiet(2).validation_data(of(2, usize::MAX)))?;
     assert_eq!((history.epochs(), history["val_loss"].len()), (2, 2));
+    Ok(())
+}
+
+#[test]
+fn a_range_test_of_learning_rates_ends_without_batches_or_numbers() -> Result<()> {
+    let mut model = linear(SGD::new(1e-3))?;
+    let empty = Promising { promised: 3, given: 0 };
+    assert!(model.find_learning_rate(empty, 4).unwrap_err().to_string().contains("found 0"));
+    let (x, y) = (Tensor::full(f32::NAN, (8, 2), &device())?, random_uniform(8, 0.0, 1.0)?);
+    assert!(matches!(model.find_learning_rate((&x, &y), 4), Err(Error::NotFinite { .. })));
+    let before = model.params()[0].var().to_vec2::<f32>()?;
+    struct Panicking;
+    impl Dataset for Panicking {
+        fn batches(&self) -> usize {
+            1
+        }
+
+        fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>> {
+            panic!("the dataset panics")
+        }
+    }
+    impl IntoDataset for Panicking {
+        fn into_dataset(self, _: usize, _: bool) -> Result<Box<dyn Dataset>> {
+            Ok(Box::new(self))
+        }
+    }
+    assert!(catch_unwind(AssertUnwindSafe(|| model.find_learning_rate(Panicking, 4))).is_err());
+    // Weights, rate and optimizer are as they were, and the model is compiled.
+    assert_eq!(model.params()[0].var().to_vec2::<f32>()?, before);
+    let (x, y) = samples(4)?;
+    let history = model.fit((&x, &y), quiet(1))?;
+    assert_eq!(history.learning_rates, [1e-3]);
     Ok(())
 }
 

@@ -107,14 +107,19 @@ fn a_saved_model_goes_on_where_it_was() -> Result<()> {
 #[test]
 fn as_many_views_as_epochs_are_the_generators_own() -> Result<()> {
     let _alone = alone();
-    let run = |views: Option<usize>| -> Result<Vec<Vec<f64>>> {
+    let run = |views: Option<usize>, memory: usize| -> Result<Vec<Vec<f64>>> {
         let (mut model, x, y) = small(None)?;
         let data = ImageDataGenerator::new().rotation_range(20.0).horizontal_flip(true).flow(&x, &y, 5)?;
-        let fit = Fit::epochs(3).verbose(false).advice(false);
+        let fit = Fit::epochs(5).verbose(false).advice(false).cache_memory(memory);
         let fit = if let Some(views) = views { fit.augmented_views(views) } else { fit };
         Ok(columns(&model.fit(data, fit)?))
     };
-    assert_eq!(run(Some(3))?, run(None)?);
+    let plenty = 1 << 30;
+    assert_eq!(run(Some(5), plenty)?, run(None, plenty)?);
+    // Views are used again, from memory, from a file, and from both.
+    let again = run(Some(2), plenty)?;
+    assert_eq!(run(Some(2), 0)?, again, "in a file");
+    assert_eq!(run(Some(2), 20_000)?, again, "partly in a file");
     Ok(())
 }
 
