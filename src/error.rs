@@ -92,8 +92,9 @@ pub enum Error {
     NotCompiled,
     /// A loss that is no number any more.
     #[error(
-        "the loss is {loss} at epoch {epoch}, batch {batch}; the weights are as that batch left them\n\
-         hint: look for NaN in the data, scale the pictures, or try a smaller learning rate"
+        "the {}loss is {loss} at epoch {epoch}, batch {batch}; the weights are as the last step left them\n\
+         hint: look for NaN in the data, scale the pictures, or try a smaller learning rate",
+        if *.validation { "validation " } else { "" }
     )]
     NotFinite {
         /// The loss that was found.
@@ -102,6 +103,18 @@ pub enum Error {
         epoch: usize,
         /// The batch of the epoch, from 1.
         batch: usize,
+        /// Whether it is the loss on the validation data.
+        validation: bool,
+    },
+    /// A function that panicked in a thread of the library.
+    #[error("{place} panicked: {message}\nhint: {hint}")]
+    Panicked {
+        /// What ran.
+        place: String,
+        /// The panic's message.
+        message: String,
+        /// What to do about it.
+        hint: String,
     },
     /// The user pressed stop.
     #[error("interrupted; the variables and the weights are as the last batch left them")]
@@ -174,6 +187,14 @@ impl From<candle_core::Error> for Error {
 }
 
 impl Error {
+    /// A panic, as `catch_unwind` gives it.
+    pub(crate) fn panicked(place: String, panic: &(dyn std::any::Any + Send), hint: &str) -> Error {
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let message = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        let message = message.unwrap_or_else(|| "the panic has no message".into());
+        Error::Panicked { place, message, hint: hint.into() }
+    }
+
     /// The same with the batch that was at hand.
     pub(crate) fn with_batch(self, batch_size: usize) -> Error {
         match self {

@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use plotters::prelude::*;
 
 use super::history::{around, corner, draw_axes, is_share, spark};
+use super::range::{axis, drawable};
 use super::{Chart, theme};
 use crate::train::History;
 use crate::{Error, Result};
@@ -82,7 +83,7 @@ fn draw(metric: &str, histories: &[(&str, &History)]) -> Result<String, Box<dyn 
     let all = [values(metric), values(&validation)].concat();
     let range = if is_share(metric) {
         let least = all.iter().copied().fold(0.5, f64::min);
-        (least - 0.05).max(0.0)..1.02
+        axis((least - 0.05).max(0.0), 1.02)
     } else {
         around(all.into_iter())
     };
@@ -100,12 +101,11 @@ fn draw(metric: &str, histories: &[(&str, &History)]) -> Result<String, Box<dyn 
             .margin_right(18)
             .x_label_area_size(36)
             .y_label_area_size(46)
-            .build_cartesian_2d(if epochs == 1 { 0.0 } else { 1.0 }..epochs as f64, range)?;
+            .build_cartesian_2d(axis(if epochs == 1 { 0.0 } else { 1.0 }, epochs as f64), range)?;
         draw_axes(&mut chart, epochs)?;
         for (at, (name, history)) in histories.iter().enumerate() {
             let color = theme::PALETTE[at % theme::PALETTE.len()];
-            let points =
-                |values: &[f64]| (1..).map(f64::from).zip(values.iter().copied()).collect::<Vec<_>>();
+            let points = |values: &[f64]| drawable((1..).map(f64::from).zip(values.iter().copied()));
             let trained = points(history.get(metric).unwrap_or_default());
             let judged = history.get(&validation).map(points);
             if judged.is_some() {

@@ -2,6 +2,7 @@
 
 use plotters::prelude::*;
 
+use super::range::{axis, drawable, extent};
 use super::{Chart, theme};
 use crate::explain::Embedding;
 use crate::{Error, Result};
@@ -17,12 +18,11 @@ impl Chart {
 
 fn draw(embedding: &Embedding) -> Result<String, Box<dyn std::error::Error>> {
     // The names of the classes stand to the right of the points.
-    let axis = |axis: usize, beyond: f64| {
-        let values = || embedding.points().iter().map(move |point| point[axis]);
-        let (low, high) =
-            (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
+    let component = |component: usize, beyond: f64| {
+        let values = embedding.points().iter().map(|point| point[component]);
+        let (low, high) = extent(values).unwrap_or((0.0, 1.0));
         let span = (high - low).max(1e-9);
-        low - 0.06 * span..high + beyond * span
+        axis(low - 0.06 * span, high + beyond * span)
     };
     let ratios = embedding.explained_variance_ratio();
     let title =
@@ -35,7 +35,7 @@ fn draw(embedding: &Embedding) -> Result<String, Box<dyn std::error::Error>> {
             .margin(12)
             .x_label_area_size(38)
             .y_label_area_size(56)
-            .build_cartesian_2d(axis(0, 0.4), axis(1, 0.06))?;
+            .build_cartesian_2d(component(0, 0.4), component(1, 0.06))?;
         chart
             .configure_mesh()
             .light_line_style(WHITE)
@@ -47,7 +47,7 @@ fn draw(embedding: &Embedding) -> Result<String, Box<dyn std::error::Error>> {
             .draw()?;
         for (class, name) in embedding.class_names().iter().enumerate() {
             let color = theme::PALETTE[class % theme::PALETTE.len()];
-            let points: Vec<(f64, f64)> = embedding.of_class(class).map(|[x, y]| (x, y)).collect();
+            let points = drawable(embedding.of_class(class).map(|[x, y]| (x, y)));
             let label = format!("{name} ({})", points.len());
             // Forms tell classes apart where colours do not.
             let series = match class % 3 {

@@ -6,6 +6,7 @@ use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
+use super::range::{axis, can_be_drawn, drawable, extent, label};
 use super::{Chart, theme};
 use crate::train::History;
 use crate::{Error, Result};
@@ -68,10 +69,10 @@ fn draw_panel(
         .margin_right(16)
         .x_label_area_size(34)
         .y_label_area_size(46)
-        .build_cartesian_2d(first..epochs as f64, range)?;
+        .build_cartesian_2d(axis(first, epochs as f64), range)?;
     draw_axes(&mut chart, epochs)?;
     for (label, values, color) in series {
-        let points: Vec<(f64, f64)> = (1..).map(f64::from).zip(values.iter().copied()).collect();
+        let points = drawable((1..).map(f64::from).zip(values.iter().copied()));
         chart
             .draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?
             .label(label)
@@ -103,7 +104,7 @@ pub(super) fn draw_axes(
         .x_labels(epochs.min(10))
         .x_label_formatter(&|epoch| format!("{epoch:.0}"))
         .y_labels(6)
-        .y_label_formatter(&|value| format!("{value:.2}"))
+        .y_label_formatter(&label)
         .draw()?;
     Ok(())
 }
@@ -118,30 +119,33 @@ pub(super) fn is_share(name: &str) -> bool {
     ["accuracy", "auc", "precision", "recall", "f1_score"].iter().any(|share| name.ends_with(share))
 }
 
-/// A range that holds all values with some room, wide enough that small noise looks small.
+/// A range that holds all values that can be drawn with some room, wide enough that small noise looks small.
 pub(super) fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
-    let (low, high) =
-        values.fold((f64::INFINITY, 0f64), |(low, high), value| (low.min(value), high.max(value)));
-    if low > high {
-        return 0.0..1.0;
-    }
-    let room = (high - low).max(0.2 * high).max(1e-6);
-    let middle = (low + high) / 2.0;
-    (middle - 0.6 * room).max(0.0)..middle + 0.6 * room
+    let Some((low, high)) = extent(values) else { return 0.0..1.0 };
+    let room = (high - low).max(0.2 * high.abs()).max(1e-6);
+    let middle = low.midpoint(high);
+    // A loss of 0 or more has no place below 0.
+    let least = if low < 0.0 { f64::NEG_INFINITY } else { 0.0 };
+    axis((middle - 0.6 * room).max(least), middle + 0.6 * room)
 }
 
-/// Numbers as a row of blocks, from the lowest to the highest of them.
+/// Numbers as a row of blocks, from the lowest to the highest of them; `?` for one that is not finite.
 pub(super) fn spark(values: &[f64]) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let (low, high) = extent(values.iter().copied()).unwrap_or_default();
     let span = (high - low).max(f64::EPSILON);
-    values.iter().map(|value| BLOCKS[(((value - low) / span * 7.0).round() as usize).min(7)]).collect()
+    let block = |value: &f64| match can_be_drawn(*value) {
+        true => BLOCKS[(((value - low) / span * 7.0).round() as usize).min(7)],
+        false => '?',
+    };
+    values.iter().map(block).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::around;
+    use crate::chart::Chart;
+    use crate::train::History;
 
     #[test]
     fn the_range_holds_every_value_and_does_not_magnify_noise() {
@@ -151,5 +155,30 @@ mod tests {
             assert!(range.start >= 0.0 && range.end - range.start >= 0.2 * values[0], "{range:?}");
         }
         assert_eq!(around(std::iter::empty()), 0.0..1.0);
+        let negative = around([-3.0, -1.0].into_iter());
+        assert!(negative.contains(&-3.0) && negative.contains(&-1.0), "{negative:?}");
+    }
+
+    /// plotters looks for key points of an infinite axis without end.
+    #[test]
+    fn a_training_that_diverged_has_a_chart() -> crate::Result<()> {
+        let losses = [0.5, 1e30, f64::MAX, f64::INFINITY, f64::NAN, f64::NEG_INFINITY, 1e300, -1e308];
+        for values in [&losses[..], &losses[2..], &losses[4..], &[1e17, 1e17 + 16.0]] {
+            let names = vec!["accuracy".to_owned(), "loss".into(), "val_accuracy".into(), "val_loss".into()];
+            let (times, rates) = (vec![std::time::Duration::ZERO; values.len()], vec![0.1; values.len()]);
+            let history = History::of(names, vec![values.to_vec(); 4], times, rates);
+            for chart in [history.plot()?, Chart::of_running(&history, 100)?] {
+                let (_, drawn) = chart.svg().split_once("</title>").unwrap();
+                assert!(
+                    !drawn.contains("NaN") && !drawn.contains("inf") && drawn.trim().ends_with("</svg>"),
+                    "{drawn}"
+                );
+            }
+            for metric in ["loss", "accuracy"] {
+                Chart::comparison(metric, &[("one", &history), ("other", &history)])?;
+            }
+        }
+        assert_eq!(super::spark(&[0.0, f64::INFINITY, 1.0, f64::NAN]), "▁?█?");
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use plotters::prelude::*;
 
+use super::range::{axis, drawable, extent, label};
 use super::{Chart, theme};
 use crate::train::LearningRateCurve;
 use crate::{Error, Result};
@@ -16,10 +17,9 @@ impl Chart {
 }
 
 fn draw(curve: &LearningRateCurve) -> Result<String, Box<dyn std::error::Error>> {
-    let points: Vec<(f64, f64)> =
-        curve.learning_rates.iter().map(|rate| rate.log10()).zip(curve.losses.iter().copied()).collect();
-    let (low, high) =
-        points.iter().fold((f64::INFINITY, 0f64), |(low, high), (_, loss)| (low.min(*loss), high.max(*loss)));
+    let exponents = curve.learning_rates.iter().map(|rate| rate.log10());
+    let points = drawable(exponents.zip(curve.losses.iter().copied()));
+    let (low, high) = extent(points.iter().map(|(_, loss)| *loss)).unwrap_or((0.0, 1.0));
     let room = (high - low).max(1e-6) * 0.08;
     let (from, to) = (points.first().map_or(-7.0, |p| p.0), points.last().map_or(0.0, |p| p.0).max(-6.9));
     let mut svg = String::new();
@@ -32,7 +32,7 @@ fn draw(curve: &LearningRateCurve) -> Result<String, Box<dyn std::error::Error>>
             .margin_right(16)
             .x_label_area_size(38)
             .y_label_area_size(50)
-            .build_cartesian_2d(from..to, low.min(high) - room..high + room)?;
+            .build_cartesian_2d(axis(from, to), axis(low - room, high + room))?;
         chart
             .configure_mesh()
             .light_line_style(WHITE)
@@ -40,13 +40,13 @@ fn draw(curve: &LearningRateCurve) -> Result<String, Box<dyn std::error::Error>>
             .x_desc("learning rate")
             .x_labels(8)
             .x_label_formatter(&|exponent| format!("{:.0e}", 10f64.powf(*exponent)))
-            .y_label_formatter(&|loss| format!("{loss:.2}"))
+            .y_label_formatter(&label)
             .draw()?;
         chart.draw_series(LineSeries::new(points.iter().copied(), theme::BLUE.stroke_width(2)))?;
         let suggested = curve.suggestion();
-        if let Some(at) = curve.learning_rates.iter().position(|rate| *rate == suggested) {
-            chart.draw_series([Circle::new(points[at], 6, theme::VERMILION.filled())])?;
-            let label = Text::new(format!("try {suggested:.0e}"), (points[at].0, high), theme::LABEL);
+        if let Some(point) = points.iter().find(|(exponent, _)| *exponent == suggested.log10()) {
+            chart.draw_series([Circle::new(*point, 6, theme::VERMILION.filled())])?;
+            let label = Text::new(format!("try {suggested:.0e}"), (point.0, high), theme::LABEL);
             chart.draw_series([label])?;
         }
         area.present()?;

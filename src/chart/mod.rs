@@ -7,6 +7,7 @@ mod diagram;
 mod embedding;
 mod history;
 mod learning_rates;
+mod range;
 mod svg;
 mod theme;
 

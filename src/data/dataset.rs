@@ -28,7 +28,7 @@ impl From<(Tensor, Tensor)> for Batch {
 
 /// What a model can be trained on.
 pub trait Dataset {
-    /// How many batches an epoch has.
+    /// How many batches an epoch has: `fit` takes so many of what [`Dataset::epoch`] gives; fewer are an error.
     fn batches(&self) -> usize;
 
     /// Begins an epoch: shuffles anew, if that is to be done, and gives its batches.
@@ -37,6 +37,11 @@ pub trait Dataset {
     /// The samples themselves, if each epoch gives them as they are.
     fn samples(&self) -> Option<&Samples> {
         None
+    }
+
+    /// Whether the samples vary at random from epoch to epoch.
+    fn is_augmented(&self) -> bool {
+        false
     }
 }
 
@@ -207,6 +212,11 @@ impl Samples {
             })
         };
         Ok((part(0, first)?, part(first, self.count() - first)?))
+    }
+
+    /// The targets.
+    pub(crate) fn y(&self) -> &Tensor {
+        &self.y
     }
 
     /// How many samples there are.

@@ -50,6 +50,12 @@ impl ConfusionMatrix {
             return Err(Error::Argument { name: "predictions", expected, found });
         }
         let mut counts = vec![vec![0; names.len()]; names.len()];
+        if let Some(class) =
+            truth.iter().find(|class| **class < 0.0 || class.fract() != 0.0 || !class.is_finite())
+        {
+            let (expected, found) = ("class numbers from 0".into(), class.to_string());
+            return Err(Error::Argument { name: "truth", expected, found });
+        }
         for (truth, given) in truth.iter().map(|class| *class as usize).zip(predictions.classes()) {
             if truth.max(given) >= names.len() {
                 let (expected, found) = (format!("a name for class {}", truth.max(given)), names.join(", "));

@@ -4,8 +4,9 @@
 use candle_core::{D, DType, Tensor, Var};
 
 use crate::display::Pictures;
-use crate::nn::{Activation, Mode, Model};
+use crate::nn::{Mode, Model};
 use crate::ops::GradientTape;
+use crate::train::{class_of, probabilities};
 use crate::{Error, Result};
 
 /// Options of [`Model::grad_cam`]. Defaults: the last convolution, and each image's most likely class.
@@ -93,13 +94,9 @@ impl Model {
             let (expected, found) = (format!("a class from 0 to {}", known - 1), class.to_string());
             return Err(Error::Argument { name: "class", expected, found });
         }
-        let rows = scores.to_dtype(DType::F32)?.to_vec2::<f32>()?;
-        let threshold = if self.last_activation() == Activation::Sigmoid { 0.0 } else { 0.5 };
-        let class = |row: &Vec<f32>| match what.class {
-            Some(class) => class,
-            None if outputs == 1 => usize::from(row[0] > threshold),
-            None => crate::train::largest(row),
-        };
+        let rows = self.last_activation().apply(&scores.detach())?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let function = self.probability_function();
+        let class = |row: &Vec<f32>| what.class.unwrap_or_else(|| class_of(&probabilities(function, row)));
         let classes: Vec<usize> = rows.iter().map(class).collect();
         let mut sign = vec![0f32; count * outputs];
         for (row, class) in classes.iter().enumerate() {

@@ -63,16 +63,16 @@ impl Model {
             return Err(refuse(expected, format!("`{}`, whose outputs have no names", self.name())));
         };
         let names = labels.names();
-        let decode = |row: &[f32]| {
+        let decode = |row: Vec<f32>| {
             if row.len() != names.len() {
                 return Err(refuse(format!("{} outputs a sample", names.len()), row.len().to_string()));
             }
-            let mut named: Vec<(&str, f32)> = names.iter().copied().zip(row.iter().copied()).collect();
+            let mut named: Vec<(&str, f32)> = names.iter().copied().zip(row).collect();
             named.sort_by(|a, b| b.1.total_cmp(&a.1));
             named.truncate(top);
             Ok(named)
         };
-        Ok(Decoded(predictions.iter().map(decode).collect::<Result<_>>()?))
+        Ok(Decoded(predictions.probabilities().map(decode).collect::<Result<_>>()?))
     }
 }
 

@@ -3,7 +3,7 @@
 use candle_core::Shape;
 
 use super::Preprocessing;
-use super::assembler::Assembler;
+use super::assembler::{Assembler, TensorStems};
 use crate::nn::{Activation, GlobalAveragePooling2D, GlobalMaxPooling2D, Model};
 use crate::weights::{self, Weights};
 use crate::{Error, Result};
@@ -153,14 +153,23 @@ impl Network {
                 Some(Pooling::Max) => assembler.layer("max_pool", GlobalMaxPooling2D)?,
             }
         }
+        let omitted = if include_top { Vec::new() } else { stems_of_top(architecture)? };
         let (model, stems) = assembler.finish(
             weights.preprocessing(name)?.unwrap_or(architecture.preprocessing),
             weights.labels(classes).filter(|_| include_top),
             seed.is_none(),
         );
-        weights::fill(&model, &stems, architecture.demo.map(|file| file()), &weights)?;
+        weights::fill(&model, &stems, &omitted, architecture.demo.map(|file| file()), &weights)?;
         Ok(model)
     }
+}
+
+/// The names that the weights of a network's top have in files.
+fn stems_of_top(architecture: &Architecture) -> Result<Vec<TensorStems>> {
+    // As narrow as can be: nothing but the names is wanted.
+    let mut top = Assembler::new(architecture.name, &[1, 1, 1], None, f64::MIN_POSITIVE)?;
+    (architecture.top)(&mut top, 1, Activation::Linear)?;
+    Ok(top.finish(architecture.preprocessing, None, false).1)
 }
 
 impl std::fmt::Debug for Architecture {

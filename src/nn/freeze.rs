@@ -49,8 +49,12 @@ impl Model {
         set_trainable(&self.params(), false);
     }
 
-    /// Lets training change every weight. Batch normalisation that was frozen keeps using its moving
-    /// statistics; see [`Model::unfreeze_statistics`].
+    /// Lets training change every weight.
+    ///
+    /// Batch normalisation that was frozen keeps using its moving statistics, in a network of random weights too. Keras's
+    /// rule is different: its `trainable = True` lets the layer use each batch's statistics again, unless it is called
+    /// with `training=False`, as Keras's guide to fine-tuning does. [`Model::unfreeze_statistics`] does that here, and
+    /// [`Model::summary`] says how many layers keep theirs.
     pub fn unfreeze(&self) {
         set_trainable(&self.params(), true);
     }

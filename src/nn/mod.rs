@@ -42,5 +42,5 @@ pub use reshape::{Flatten, Reshape};
 pub use saved::{Description, LayerConfig};
 pub use sequential::{Input, Sequential};
 pub(crate) use split_point::SplitPoint;
-pub(crate) use summary::thousands;
 pub use summary::{Row, Summary};
+pub(crate) use summary::{keeps_statistics, thousands};

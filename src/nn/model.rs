@@ -9,7 +9,7 @@ use super::{Activation, Build, Context, Layer, LayerConfig, LayerSpec, Mode, Par
 use crate::device::{check_device, device};
 use crate::models::{Labels, Preprocessing};
 use crate::opaque::Opaque;
-use crate::train::Compiled;
+use crate::train::{Compiled, History, Loss};
 use crate::{Error, Result};
 
 /// A network, whole or a part of another.
@@ -19,6 +19,10 @@ use crate::{Error, Result};
 pub struct Model {
     graph: Opaque<Arc<Graph>>,
     pub(crate) compiled: Opaque<Option<Compiled>>,
+    /// The finished epochs of the last `fit`, however it ended.
+    pub(crate) history: Opaque<Option<History>>,
+    /// What it was last compiled with: how its outputs are to be read, also for a clone.
+    pub(crate) loss: Option<Loss>,
 }
 
 struct Graph {
@@ -152,7 +156,7 @@ impl ModelBuilder {
     pub fn finish(self, output: NodeId) -> Model {
         let ModelBuilder { name, nodes, preprocessing, labels, pretrained, .. } = self;
         let graph = Graph { name, nodes, output, preprocessing, labels, pretrained };
-        Model { graph: Arc::new(graph).into(), compiled: None.into() }
+        Model { graph: Arc::new(graph).into(), compiled: None.into(), history: None.into(), loss: None }
     }
 }
 
@@ -252,7 +256,8 @@ impl Model {
 
 impl Clone for Model {
     fn clone(&self) -> Model {
-        Model { graph: Arc::clone(&self.graph).into(), compiled: None.into() }
+        let graph = Arc::clone(&self.graph).into();
+        Model { graph, compiled: None.into(), history: None.into(), loss: self.loss }
     }
 }
 

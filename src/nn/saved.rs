@@ -166,7 +166,9 @@ impl Model {
             let state = tensors
                 .into_iter()
                 .filter_map(|(name, tensor)| Some((name.strip_prefix(OPTIMIZER)?.to_owned(), tensor)));
-            *model.compiled = Some(compiled.build(&model.named_params(), &state.collect())?);
+            let compiled = compiled.build(&model.named_params(), &state.collect())?;
+            model.loss = Some(compiled.loss);
+            *model.compiled = Some(compiled);
         }
         Ok(model)
     }

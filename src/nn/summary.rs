@@ -17,6 +17,9 @@ pub struct Summary {
     pub trainable: usize,
     /// Numbers that layers keep themselves: moving means and variances.
     pub statistics: usize,
+    /// Layers of batch normalisation whose weights are trainable but that keep using their moving statistics, since they
+    /// were frozen before: see [`Model::unfreeze_statistics`].
+    pub frozen_statistics: usize,
 }
 
 /// One layer of a [`Summary`].
@@ -70,6 +73,13 @@ impl Summary {
         if self.statistics > 0 {
             lines.push(format!("Moving statistics: {}", thousands(self.statistics)));
         }
+        if self.frozen_statistics > 0 {
+            let plural = if self.frozen_statistics == 1 { "layer keeps" } else { "layers keep" };
+            lines.push(format!(
+                "Batch normalisation: {} trainable {plural} using moving statistics (`unfreeze_statistics`)",
+                self.frozen_statistics
+            ));
+        }
         lines
     }
 }
@@ -95,6 +105,11 @@ impl Model {
             total: rows.iter().map(|row| row.weights).sum(),
             trainable: rows.iter().map(|row| row.trainable).sum(),
             statistics: count(&self.params(), Param::is_statistic),
+            frozen_statistics: self
+                .layers()
+                .iter()
+                .filter(|(_, layer)| keeps_statistics(&layer.params()))
+                .count(),
             rows,
         }
     }
@@ -117,6 +132,11 @@ impl fmt::Display for Summary {
         }
         write!(f, "{line}\n{}", self.totals().join("\n"))
     }
+}
+
+/// Whether a layer's weights are trainable and its statistics are not.
+pub(crate) fn keeps_statistics(params: &[Param]) -> bool {
+    params.iter().any(Param::is_trainable) && params.iter().any(Param::is_at_rest)
 }
 
 fn count(params: &[Param], which: impl Fn(&Param) -> bool) -> usize {

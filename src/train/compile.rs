@@ -65,6 +65,12 @@ impl Compiled {
         self.loss.targets(y, model.output_shape().iter().product())
     }
 
+    /// Whether each target is one class: also of two, by one output.
+    pub(crate) fn is_of_one_class(&self, model: &Model) -> bool {
+        let outputs: usize = model.output_shape().iter().product();
+        self.loss.counts_classes() || self.loss.has_classes() && outputs == 1
+    }
+
     /// The loss of a model's output before its last function.
     pub(crate) fn judge(
         &self,
@@ -111,6 +117,7 @@ impl Model {
 
     fn compile_with(&mut self, optimizer: Box<dyn Optimizer>, loss: Loss, metrics: Vec<Metric>) {
         let learning = self.trainable_params().iter().map(Param::count).sum();
+        self.loss = Some(loss);
         *self.compiled = Some(Compiled { optimizer, loss, metrics, learning });
     }
 }

@@ -9,8 +9,9 @@ use std::io::{BufWriter, Write};
 
 use candle_core::Tensor;
 
+use super::feature_store::{FeatureStore, Stored, scratch_file};
 use super::means::Means;
-use super::{Compiled, Fit, lint};
+use super::{Compiled, Fit, lint, lint_images};
 use crate::data::{Batch, Dataset, Samples};
 use crate::nn::{Mode, Model, SplitPoint};
 use crate::{Error, Result, check_interrupt};
@@ -31,8 +32,11 @@ enum Source {
     /// Pictures, or features of all of them.
     Data { data: Box<dyn Dataset>, are_features: bool },
     /// Some epochs' batches of features, made as they were first asked for.
-    Views { data: Box<dyn Dataset>, most: usize, made: Vec<Vec<Batch>>, next: usize },
+    Views { data: Box<dyn Dataset>, most: usize, store: FeatureStore, made: Vec<Vec<View>>, next: usize },
 }
+
+/// One batch of a view: its features, its targets and the weights of its samples.
+type View = (Stored, Tensor, Option<Tensor>);
 
 impl<'a> Features<'a> {
     pub(super) fn of(
@@ -42,10 +46,12 @@ impl<'a> Features<'a> {
         fit: &Fit,
     ) -> Result<Features<'a>> {
         let (first, last) = fit.range();
-        let mut first_look = FirstLook { model, wanted: fit.wants_advice() };
+        let look = |what| FirstLook { model, what, wanted: fit.wants_advice() };
+        let (mut first_look, mut look_at_validation) = (look("training"), look("validation"));
         let cut = model.frozen_split().filter(|_| fit.cache_features && last > first);
         let Some(cut) = cut else {
-            let validation = validation.map(|data| Validation { model, cut: None, data });
+            let validation =
+                validation.map(|data| Validation { model, cut: None, data, first_look: look_at_validation });
             let source = Source::Data { data, are_features: false };
             return Ok(Features { model, cut: None, source, validation, first_look });
         };
@@ -67,17 +73,21 @@ impl<'a> Features<'a> {
                 let expected = "at least 1".into();
                 return Err(Error::Argument { name: "augmented_views", expected, found: "0".into() });
             }
-            (None, Some(most)) => Source::Views { data, most, made: Vec::new(), next: 0 },
+            (None, Some(most)) => {
+                let store = FeatureStore::new(fit.cache_memory);
+                Source::Views { data, most, store, made: Vec::new(), next: 0 }
+            }
             (None, None) => Source::Data { data, are_features: false },
         };
         let validation = match validation {
             None => None,
             Some(data) => Some(match data.samples() {
                 Some(samples) => {
-                    let data = Box::new(computed(model, &cut, samples, fit.cache_memory, &mut |_| Ok(()))?);
-                    Validation { model, cut: Some(cut.clone()), data }
+                    let look = &mut |x: &Tensor| look_at_validation.at(x);
+                    let data = Box::new(computed(model, &cut, samples, fit.cache_memory, look)?);
+                    Validation { model, cut: Some(cut.clone()), data, first_look: look_at_validation }
                 }
-                None => Validation { model, cut: None, data },
+                None => Validation { model, cut: None, data, first_look: look_at_validation },
             }),
         };
         Ok(Features { model, cut: Some(cut), source, validation, first_look })
@@ -105,21 +115,25 @@ impl<'a> Features<'a> {
                     after(batch, cut)
                 })))
             }
-            Source::Views { data, most, made, next } => {
+            Source::Views { data, most, store, made, next } => {
                 let view = *next % *most;
                 *next += 1;
                 if view == made.len() {
-                    let mut batches = Vec::new();
-                    for batch in data.epoch()? {
+                    let (mut batches, promised) = (Vec::new(), data.batches());
+                    for batch in data.epoch()?.take(promised) {
                         check_interrupt()?;
                         let batch = batch?;
                         self.first_look.at(&batch.x)?;
                         let x = cut.map_or(Ok(batch.x.clone()), |cut| model.forward_before(cut, &batch.x))?;
-                        batches.push(Batch { x, ..batch });
+                        batches.push((store.put(x)?, batch.y, batch.weights));
                     }
                     made.push(batches);
                 }
-                Ok(Box::new(made[view].iter().cloned().map(move |batch| after(Ok(batch), cut))))
+                let store = &*store;
+                Ok(Box::new(made[view].iter().map(move |(x, y, weights)| {
+                    let batch = Batch { x: store.get(x)?, y: y.clone(), weights: weights.clone() };
+                    after(Ok(batch), cut)
+                })))
             }
         }
     }
@@ -132,16 +146,33 @@ impl<'a> Features<'a> {
 /// Advice on the first batch.
 struct FirstLook<'a> {
     model: &'a Model,
+    /// "training" or "validation".
+    what: &'static str,
     wanted: bool,
 }
 
 impl FirstLook<'_> {
     fn at(&mut self, x: &Tensor) -> Result<()> {
         if std::mem::take(&mut self.wanted) {
-            lint::say(&lint::of_batch(self.model, x)?);
+            if self.what == "training" {
+                lint::say(&lint::of_batch(self.model, x)?);
+            }
+            lint::say(lint_images::of_images(self.model, x, self.what)?.as_slice());
         }
         Ok(())
     }
+}
+
+/// Checks that an epoch gave as many batches as its dataset promised, and at least one.
+pub(super) fn check_batches(promised: usize, found: usize) -> Result<()> {
+    if found > 0 && found >= promised {
+        return Ok(());
+    }
+    Err(Error::Argument {
+        name: "the dataset",
+        expected: format!("{} batches in each epoch, as its `batches` says", promised.max(1)),
+        found: found.to_string(),
+    })
 }
 
 /// Data to judge a model by, or their features.
@@ -149,28 +180,42 @@ pub(super) struct Validation<'a> {
     model: &'a Model,
     cut: Option<SplitPoint>,
     data: Box<dyn Dataset>,
+    first_look: FirstLook<'a>,
 }
 
 impl<'a> Validation<'a> {
     /// Data as they are.
     pub(super) fn of(model: &'a Model, data: Box<dyn Dataset>) -> Validation<'a> {
-        Validation { model, cut: None, data }
+        let first_look = FirstLook { model, what: "validation", wanted: false };
+        Validation { model, cut: None, data, first_look }
     }
 
-    /// Loss and metrics of the model as it is.
-    pub(super) fn measure(&mut self, compiled: &Compiled) -> Result<Means> {
+    /// Loss and metrics of the model as it is; `check` is given the loss of each batch and its number, from 1.
+    pub(super) fn measure(
+        &mut self,
+        compiled: &Compiled,
+        check: impl Fn(f32, usize) -> Result<()>,
+    ) -> Result<Means> {
         let mut means = Means::new(compiled);
-        for batch in self.data.epoch()? {
+        let (promised, mut done) = (self.data.batches(), 0);
+        for batch in self.data.epoch()?.take(promised) {
             check_interrupt()?;
             let Batch { x, y, weights } = batch?;
+            if self.cut.is_none() {
+                self.first_look.at(&x)?;
+            }
             let linear = match &self.cut {
                 Some(cut) => self.model.forward_after(cut, &x, Mode::Inference)?,
                 None => self.model.forward_linear(&x, Mode::Inference)?,
             };
             let targets = compiled.targets(self.model, &y)?;
             let judged = compiled.judge(self.model, linear, targets, weights.as_ref())?;
-            means.add(judged.loss.to_scalar()?, &judged)?;
+            let loss = judged.loss.to_scalar()?;
+            done += 1;
+            check(loss, done)?;
+            means.add(loss, &judged)?;
         }
+        check_batches(promised, done)?;
         Ok(means)
     }
 }
@@ -196,7 +241,7 @@ fn computed(
             shape = features.dims()[1..].to_vec();
             let bytes = shape.iter().product::<usize>() * samples.count() * size_of::<f32>();
             if bytes > memory {
-                file = Some(BufWriter::new(tempfile()?));
+                file = Some(BufWriter::new(scratch_file()?));
             }
         }
         match &mut file {
@@ -224,13 +269,4 @@ fn size(bytes: usize) -> String {
         1_000_000.. => format!("{:.0} MB", bytes as f64 / 1e6),
         _ => format!("{:.0} kB", bytes as f64 / 1e3),
     }
-}
-
-/// A file without a name, which goes with its last reader.
-fn tempfile() -> Result<File> {
-    let path = std::env::temp_dir().join(format!("headstart-features-{}", std::process::id()));
-    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
-    let file = file.map_err(Error::io(&path))?;
-    std::fs::remove_file(&path).map_err(Error::io(&path))?;
-    Ok(file)
 }

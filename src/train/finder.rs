@@ -1,10 +1,12 @@
 //! Which learning rate to take: the range test (Smith 2015).
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use candle_core::Tensor;
 
 use super::Compiled;
+use super::features::check_batches;
 use crate::chart::Chart;
 use crate::data::{Batch, Dataset, IntoDataset};
 use crate::nn::{Mode, Model};
@@ -46,7 +48,8 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// As [`Model::fit`]; [`Error::Argument`] if a schedule sets the learning rate.
+    /// As [`Model::fit`]; [`Error::NotFinite`] if the first loss is no number; [`Error::Argument`] if a schedule sets the
+    /// learning rate.
     pub fn find_learning_rate(
         &mut self,
         data: impl IntoDataset,
@@ -56,14 +59,14 @@ impl Model {
         let mut compiled = self.compiled.take().ok_or(Error::NotCompiled)?;
         let result = self.try_learning_rates(&mut compiled, &mut *data);
         *self.compiled = Some(compiled);
-        result
+        result?.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     fn try_learning_rates(
         &self,
         compiled: &mut Compiled,
         data: &mut dyn Dataset,
-    ) -> Result<LearningRateCurve> {
+    ) -> Result<std::thread::Result<Result<LearningRateCurve>>> {
         let (named, params) = (self.named_params(), self.params());
         let kept: Vec<Tensor> =
             params.iter().map(|param| Ok(param.variable().copy()?)).collect::<Result<_>>()?;
@@ -71,11 +74,12 @@ impl Model {
             compiled.optimizer.state(&named)?.into_iter().map(|(name, value)| Ok((name, value.copy()?)));
         let (state, rate) = (state.collect::<Result<_>>()?, compiled.optimizer.learning_rate());
         compiled.optimizer.set_learning_rate(LOWEST)?;
-        let curve = self.climb(compiled, data);
+        // A panic leaves weights and optimizer as they were, too.
+        let curve = catch_unwind(AssertUnwindSafe(|| self.climb(compiled, data)));
         params.iter().zip(&kept).try_for_each(|(param, value)| param.set(value))?;
         compiled.optimizer.set_state(&named, &state)?;
         compiled.optimizer.set_learning_rate(rate)?;
-        curve
+        Ok(curve)
     }
 
     fn climb(&self, compiled: &mut Compiled, data: &mut dyn Dataset) -> Result<LearningRateCurve> {
@@ -83,7 +87,8 @@ impl Model {
         let mut curve = LearningRateCurve { learning_rates: Vec::new(), losses: Vec::new() };
         let (mut smooth, mut least) = (0.0, f64::INFINITY);
         loop {
-            for batch in data.epoch()? {
+            let (promised, before) = (data.batches(), curve.losses.len());
+            for batch in data.epoch()?.take(promised) {
                 check_interrupt()?;
                 let Batch { x, y, weights } = batch?;
                 let step = curve.losses.len();
@@ -97,6 +102,14 @@ impl Model {
                 smooth = SMOOTHING * smooth + (1.0 - SMOOTHING) * value;
                 // The first losses count for as much as they should.
                 let mean = smooth / (1.0 - SMOOTHING.powi(step as i32 + 1));
+                if !value.is_finite() && step == 0 {
+                    return Err(Error::NotFinite {
+                        loss: value as f32,
+                        epoch: 1,
+                        batch: 1,
+                        validation: false,
+                    });
+                }
                 if !value.is_finite() || mean > LOST * least {
                     return Ok(curve);
                 }
@@ -108,6 +121,7 @@ impl Model {
                 }
                 compiled.optimizer.step(&trainable, &tape.gradient(&loss)?)?;
             }
+            check_batches(promised, curve.losses.len() - before)?;
         }
     }
 }

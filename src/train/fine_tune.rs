@@ -25,7 +25,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::UnknownLayer`]; [`Error::Argument`] if no pretrained model is inside; those of
-    /// [`Model::fit`].
+    /// [`Model::fit`]; [`Model::history`] then has the finished epochs of both parts.
     pub fn fine_tune(
         &mut self,
         data: impl IntoDataset + Clone,
@@ -39,8 +39,11 @@ impl Model {
             return Ok(history);
         }
         self.unfreeze_inside(&inside, from)?;
-        history.append(self.fit(data, rest)?);
-        Ok(history)
+        let result = self.fit(data, rest);
+        history.append(self.history()?);
+        // Both parts are the model's history, also if the second one failed.
+        *self.history = Some(history.clone());
+        result.map(|_| history)
     }
 
     /// Freezes the pretrained models inside, and gives them.

@@ -1,19 +1,20 @@
 //! The training loop.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
 use candle_core::Tensor;
 
-use super::callbacks::{Callback, Lambda, Training};
-use super::features::Features;
-use super::lint;
+use super::callbacks::{Callback, Lambda, Training, collect, restore};
+use super::decision::class_of;
+use super::features::{Features, check_batches};
 use super::means::Means;
-use super::metric::largest;
 use super::predict::BATCH;
 use super::progress::Progress;
 use super::recover::Keeper;
 use super::{Compiled, History};
+use super::{lint, lint_split};
 use crate::data::{Batch, Dataset, IntoDataset};
 use crate::nn::{Model, Param};
 use crate::ops::GradientTape;
@@ -50,6 +51,9 @@ enum Validation {
     Data(Result<Box<dyn Dataset>>),
     Split(f64),
 }
+
+/// The data to validate on and, after a split, the targets to train on and those to validate on.
+type ValidationData = (Option<Box<dyn Dataset>>, Option<(Tensor, Tensor)>);
 
 impl Fit {
     /// Goes through the data so many times; batches of 32, shuffled, with progress and a chart.
@@ -133,8 +137,8 @@ impl Fit {
         Fit { cache_features: cache, ..self }
     }
 
-    /// Sets how many bytes of features are kept in memory, 2 GB unless told; if there are more, all
-    /// are kept in a file without a name, in the folder for temporary files.
+    /// Sets how many bytes of features are kept in memory, 2 GB unless told. More are kept in a file without a name, in
+    /// the folder for temporary files: of images that do not vary all, of [`Fit::augmented_views`] those beyond the bound.
     pub fn cache_memory(self, bytes: usize) -> Fit {
         Fit { cache_memory: bytes, ..self }
     }
@@ -177,11 +181,11 @@ impl Fit {
         }
     }
 
-    /// The data to validate on, which may be parted off those to train on.
-    fn take_validation(&mut self, data: &mut Box<dyn Dataset>) -> Result<Option<Box<dyn Dataset>>> {
+    /// The data to validate on, and after a split the targets of both parts.
+    fn take_validation(&mut self, data: &mut Box<dyn Dataset>) -> Result<ValidationData> {
         match std::mem::replace(&mut self.validation, Validation::None) {
-            Validation::None => Ok(None),
-            Validation::Data(data) => data.map(Some),
+            Validation::None => Ok((None, None)),
+            Validation::Data(data) => Ok((Some(data?), None)),
             Validation::Split(share) => {
                 let Some(samples) = data.samples() else {
                     let expected =
@@ -191,8 +195,9 @@ impl Fit {
                     return Err(Error::Argument { name: "validation_split", expected, found });
                 };
                 let (first, last) = samples.split(share)?;
+                let targets = (first.y().clone(), last.y().clone());
                 *data = Box::new(first);
-                Ok(Some(Box::new(last.in_order())))
+                Ok((Some(Box::new(last.in_order())), Some(targets)))
             }
         }
     }
@@ -210,18 +215,31 @@ impl Model {
     /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit;
     /// [`Error::NotFinite`] if the loss stops being a number; [`Error::Interrupted`] if Stop was
     /// pressed before it began; [`Error::Argument`] if a callback looks at a number that is not
-    /// measured, nothing is to be trained, or the learning rate is below 0. The model stays as the last step left it.
+    /// measured, nothing is to be trained, an epoch has fewer batches than promised, or the learning rate is below 0.
+    /// The model stays as the last step left it, and [`Model::history`] has the epochs finished before the error.
     ///
     /// [`ImageDataGenerator::flow`]: crate::data::ImageDataGenerator::flow
     pub fn fit(&mut self, data: impl IntoDataset, fit: Fit) -> Result<History> {
         let data = data.into_dataset(fit.batch_size, fit.shuffle)?;
         let mut compiled = self.compiled.take().ok_or(Error::NotCompiled)?;
-        let result = self.run(&mut compiled, data, fit);
+        let mut history = History::new(Vec::new());
+        // A panic leaves the model compiled, with its finished epochs.
+        let result = catch_unwind(AssertUnwindSafe(|| self.run(&mut compiled, &mut history, data, fit)));
         *self.compiled = Some(compiled);
-        result
+        *self.history = Some(history.clone());
+        match result {
+            Ok(result) => result.map(|()| history),
+            Err(panic) => resume_unwind(panic),
+        }
     }
 
-    fn run(&self, compiled: &mut Compiled, mut data: Box<dyn Dataset>, mut fit: Fit) -> Result<History> {
+    fn run(
+        &self,
+        compiled: &mut Compiled,
+        history: &mut History,
+        mut data: Box<dyn Dataset>,
+        mut fit: Fit,
+    ) -> Result<()> {
         let params = self.trainable_params();
         if params.is_empty() {
             let expected = "at least one layer that training may change; call `unfreeze`".into();
@@ -233,10 +251,11 @@ impl Model {
             return Err(Error::Argument { name: "learning_rate", expected, found: rate.to_string() });
         }
         check_interrupt()?;
-        let validation = fit.take_validation(&mut data)?;
+        let (validation, split) = fit.take_validation(&mut data)?;
         let prefixes: &[&str] = if validation.is_some() { &["", "val_"] } else { &[""] };
         let names: Vec<String> = prefixes.iter().flat_map(|prefix| compiled.names(prefix)).collect();
-        let callbacks = std::mem::take(&mut fit.callbacks);
+        let mut callbacks = std::mem::take(&mut fit.callbacks);
+        callbacks.sort_by_key(|callback| callback.runs_last());
         for monitored in callbacks.iter().filter_map(|callback| callback.monitor()) {
             if !names.iter().any(|name| name == monitored) {
                 let expected = format!("one of {}", names.join(", "));
@@ -246,15 +265,23 @@ impl Model {
         if let Some(change) = compiled.change(&params) {
             fit.say(&change);
         }
-        let validation_varies = validation.as_ref().is_some_and(|data| data.samples().is_none());
         if fit.advice {
-            lint::say(&lint::of_training(self, compiled, validation_varies));
+            let is_augmented = validation.as_ref().is_some_and(|data| data.is_augmented());
+            lint::say(&lint::of_training(self, compiled, is_augmented));
+            if let Some((training, validation)) = split.filter(|_| compiled.is_of_one_class(self)) {
+                let [training, validation] = [training, validation].map(|y| compiled.targets(self, &y));
+                lint::say(&lint_split::of_split(&training?, &validation?)?);
+            }
         }
         let batches = data.batches();
+        if batches == 0 {
+            return check_batches(1, 0);
+        }
+        *history = History::new(names);
         let mut run = Run {
             progress: Progress::new(fit.epochs, batches, fit.verbose, fit.chart),
             keeper: Keeper::new(self),
-            training: Training::new(self, compiled, History::new(names), (fit.epochs, batches)),
+            training: Training::new(self, compiled, history, (fit.epochs, batches)),
             callbacks,
             params,
             class_weight: &fit.class_weight,
@@ -262,7 +289,8 @@ impl Model {
         };
         run.training.set_epoch(fit.initial_epoch);
         run.tell(|callback, training| callback.on_train_begin(training))?;
-        run.progress.training_begins(&run.training.history);
+        restore(&mut run.callbacks, &std::mem::take(&mut run.training.states))?;
+        run.progress.training_begins(run.training.history);
         let mut data = Features::of(self, data, validation, &fit)?;
         while run.training.epoch() < fit.epochs && run.training.reason().is_none() {
             match run.epoch(&mut data) {
@@ -270,19 +298,22 @@ impl Model {
                 // What was learnt is kept, and so is what was measured.
                 Err(Error::Interrupted) => {
                     run.keeper.training_ends(run.progress.position());
-                    run.training.history.stopped = Some(run.progress.stopped(&run.training.history));
-                    return Ok(run.training.history);
+                    run.training.history.stopped = Some(run.progress.stopped(run.training.history));
+                    return Ok(());
                 }
                 Err(error @ Error::NotFinite { .. }) if run.callbacks.iter().any(|one| one.ends_at_nan()) => {
                     run.training.stop(error.to_string());
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    run.progress.failed(run.training.history);
+                    return Err(error);
+                }
             }
         }
         run.tell(|callback, training| callback.on_train_end(training))?;
         run.keeper.training_ends(run.progress.position());
-        run.progress.training_ends(&run.training.history, run.training.reason());
-        Ok(run.training.history)
+        run.progress.training_ends(run.training.history, run.training.reason());
+        Ok(())
     }
 }
 
@@ -312,7 +343,8 @@ impl Run<'_> {
         self.tell(|callback, training| callback.on_epoch_begin(training))?;
         let rate = self.training.learning_rate();
         let mut means = Means::new(self.training.compiled);
-        let mut batches = data.epoch()?;
+        let promised = self.training.batches();
+        let mut batches = data.epoch()?.take(promised);
         loop {
             let tape = GradientTape::new();
             let Some(batch) = batches.next() else { break };
@@ -322,14 +354,31 @@ impl Run<'_> {
             self.batch(batch, tape, &mut means).map_err(|error| error.with_batch(size))?;
         }
         drop(batches);
+        check_batches(promised, self.progress.position().1)?;
         let mut row = means.row("");
         if let Some(validation) = data.validation() {
-            row.extend(validation.measure(self.training.compiled)?.row("val_"));
+            let check = |loss: f32, batch: usize| match loss.is_finite() {
+                true => Ok(()),
+                false => Err(Error::NotFinite { loss, epoch, batch, validation: true }),
+            };
+            row.extend(validation.measure(self.training.compiled, check)?.row("val_"));
         }
         self.training.history.push(&row, begin.elapsed(), rate);
-        self.progress.epoch_ends(&row, &self.training.history);
+        self.progress.epoch_ends(&row, self.training.history);
         self.training.row = row;
-        self.tell(|callback, training| callback.on_epoch_end(training))
+        self.epoch_ends()
+    }
+
+    /// Lets each callback act at the end of an epoch, the last ones with the states of the others.
+    fn epoch_ends(&mut self) -> Result<()> {
+        let (callbacks, training) = (&mut self.callbacks, &mut self.training);
+        let first_of_last = callbacks.partition_point(|callback| !callback.runs_last());
+        let (others, last) = callbacks.split_at_mut(first_of_last);
+        others.iter_mut().try_for_each(|callback| callback.on_epoch_end(training))?;
+        if !last.is_empty() {
+            training.states = collect(others)?;
+        }
+        last.iter_mut().try_for_each(|callback| callback.on_epoch_end(training))
     }
 
     /// One step.
@@ -346,7 +395,7 @@ impl Run<'_> {
         let value = judged.loss.to_scalar::<f32>()?;
         if !value.is_finite() {
             let (epoch, batch) = self.progress.position();
-            return Err(Error::NotFinite { loss: value, epoch, batch: batch + 1 });
+            return Err(Error::NotFinite { loss: value, epoch, batch: batch + 1, validation: false });
         }
         compiled.optimizer.step(&self.params, &tape.gradient(&judged.loss)?)?;
         means.add(value, &judged)?;
@@ -369,7 +418,7 @@ fn weigh(targets: &Tensor, own: Option<Tensor>, classes: &[(usize, f64)]) -> Res
         return Ok(own);
     }
     let weight = |row: Vec<f32>| {
-        let class = if row.len() == 1 { usize::from(row[0] > 0.5) } else { largest(&row) };
+        let class = class_of(&row);
         classes.iter().find(|(known, _)| *known == class).map_or(1.0, |(_, weight)| *weight as f32)
     };
     let weights: Vec<f32> = targets.to_vec2::<f32>()?.into_iter().map(weight).collect();

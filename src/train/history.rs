@@ -3,8 +3,9 @@
 use std::ops::Index;
 use std::time::Duration;
 
-use crate::Result;
 use crate::chart::Chart;
+use crate::nn::Model;
+use crate::{Error, Result};
 
 /// The loss and metrics of each epoch, on the training data and, as `val_…`, on the validation data.
 ///
@@ -50,6 +51,10 @@ impl History {
     /// Adds the epochs of a training that followed this one; of what only one of them measured there
     /// is nothing.
     pub fn append(&mut self, later: History) {
+        if later.epochs() == 0 {
+            self.stopped = later.stopped;
+            return;
+        }
         let kept: Vec<bool> = self.names.iter().map(|name| later.get(name).is_some()).collect();
         let mut keep = kept.iter().copied();
         self.columns.retain(|_| keep.next().unwrap_or_default());
@@ -85,6 +90,21 @@ impl History {
     /// [`crate::Error::Chart`] if it could not be drawn.
     pub fn plot(&self) -> Result<Chart> {
         Chart::of_history(self)
+    }
+}
+
+impl Model {
+    /// The epochs that the last `fit` finished, also if an error, a panic or Stop ended it: Keras's
+    /// `model.history`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the model was not trained yet.
+    pub fn history(&self) -> Result<History> {
+        self.history.clone().ok_or_else(|| Error::Argument {
+            name: "history",
+            expected: "a model that `fit` has trained in this program".into(),
+            found: format!("`{}`, which was not trained; call `fit` first", self.name()),
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use super::Compiled;
 use crate::Result;
-use crate::nn::{Activation, Model, Param};
+use crate::nn::{Activation, Model, Param, keeps_statistics};
 
 /// Batches below this make poor statistics.
 const SMALL_BATCH: usize = 8;
@@ -20,10 +20,31 @@ const LONG: Duration = Duration::from_secs(600);
 /// Tells the user.
 pub(super) fn say(found: &[String]) {
     found.iter().for_each(|found| eprintln!("note: {found}"));
+    #[cfg(test)]
+    said_here::add(found);
+}
+
+/// What this thread has said, for tests of a whole `fit`.
+#[cfg(test)]
+pub(super) mod said_here {
+    use std::cell::RefCell;
+
+    thread_local! {
+        static SAID: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn add(found: &[String]) {
+        SAID.with_borrow_mut(|said| said.extend_from_slice(found));
+    }
+
+    /// All of it, once.
+    pub(in crate::train) fn take() -> String {
+        SAID.take().join("\n")
+    }
 }
 
 /// What looks like a mistake in a training that is about to begin, a sentence or two each.
-pub(super) fn of_training(model: &Model, compiled: &Compiled, validation_varies: bool) -> Vec<String> {
+pub(super) fn of_training(model: &Model, compiled: &Compiled, validation_is_augmented: bool) -> Vec<String> {
     let mut found = Vec::new();
     found.extend(last_function(model, compiled));
     let learns = |model: &Model| model.is_pretrained() && !model.trainable_params().is_empty();
@@ -36,7 +57,8 @@ pub(super) fn of_training(model: &Model, compiled: &Compiled, validation_varies:
              fine-tune with `Adam::new(1e-5)`, or freeze `{name}`"
         ));
     }
-    if validation_varies {
+    found.extend(statistics_of_random_weights(model));
+    if validation_is_augmented {
         found.push(
             "the validation data are augmented; judge the model by pictures as they are: `.validation_data((&x, &y))`"
                 .into(),
@@ -101,13 +123,49 @@ pub(super) fn of_time(left: Duration) -> Vec<String> {
     )]
 }
 
+/// Batch normalisation that was frozen keeps its moving statistics: in a network of random weights they fit nothing.
+fn statistics_of_random_weights(model: &Model) -> Option<String> {
+    fn frozen(model: &Model, pretrained: bool) -> usize {
+        let pretrained = pretrained || model.is_pretrained();
+        let of = |node: &crate::nn::Node| match node.layer.model() {
+            Some(inside) => frozen(inside, pretrained),
+            None => usize::from(keeps_statistics(&node.layer.params()) && !pretrained),
+        };
+        model.nodes().iter().map(of).sum()
+    }
+    let layers = frozen(model, false);
+    (layers > 0).then(|| {
+        format!(
+            "{layers} layers of batch normalisation have random weights, were frozen, and keep using their moving \
+             statistics; call `model.unfreeze_statistics()` to train them on each batch's"
+        )
+    })
+}
+
 /// The loss and the last layer's function must belong to each other.
 fn last_function(model: &Model, compiled: &Compiled) -> Option<String> {
     let expected = compiled.loss.last_activation()?;
     let found = model.last_activation();
     let name = compiled.loss.name();
+    let outputs: usize = model.output_shape().iter().product();
+    let is_of_classes = compiled.loss.counts_classes();
+    if outputs == 1 && (is_of_classes || found == Activation::Softmax) {
+        return Some(
+            "Softmax over one output is always 1, so nothing is learnt; for two classes end the model with \
+             `Dense::new(1).activation(Sigmoid)` and take BinaryCrossentropy, for more give it one output a class"
+                .into(),
+        );
+    }
     let problem = match (expected, found) {
         _ if expected == found => return None,
+        (Activation::Sigmoid, Activation::Softmax) => format!(
+            "{name} takes each output for itself, but the model ends with Softmax, whose outputs sum to 1; \
+             take CategoricalCrossentropy, or end the model with `.activation(Sigmoid)`"
+        ),
+        (Activation::Softmax, Activation::Sigmoid) => format!(
+            "{name} takes outputs that sum to 1, but the model ends with Sigmoid; end it with `.activation(Softmax)`, or \
+             take BinaryCrossentropy if a sample may be of several classes"
+        ),
         (Activation::Linear, Activation::Sigmoid | Activation::Softmax) => format!(
             "{name} takes logits and applies {found:?} itself, but the model ends with {found:?} too; \
              leave one of them out"
@@ -135,21 +193,6 @@ pub(super) fn of_batch(model: &Model, x: &Tensor) -> Result<Vec<String>> {
              use larger batches, or freeze the model that they are in"
         ));
     }
-    let trained = model.is_pretrained()
-        || model.nodes().iter().any(|node| node.layer.model().is_some_and(Model::is_pretrained));
-    if let (Some(preprocessing), [_, 3, _, _], true) = (model.preprocessing(), x.dims(), trained) {
-        let (low, high) = preprocessing.range();
-        let values = x.flatten_all()?;
-        let (least, most) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
-        let share = (most - least) / (high - low);
-        if !(0.35..=2.0).contains(&share) {
-            found.push(format!(
-                "the pictures' values go from {least:.2} to {most:.2}, but the weights of `{}` were trained on values \
-                 from {low:.2} to {high:.2}; use `model.preprocess(&x)?` on pixels from 0 to 255",
-                model.name()
-            ));
-        }
-    }
     Ok(found)
 }
 
@@ -175,6 +218,24 @@ mod tests {
         assert_eq!(said(&mut right, Adam::default(), BinaryCrossentropy), [""; 0]);
         let twice = said(&mut right, Adam::default(), BinaryCrossentropy.from_logits(true));
         assert!(twice[0].contains("ends with Sigmoid too"), "{twice:?}");
+        for loss in [BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy] {
+            let one = said(&mut model(&base, Softmax)?, Adam::default(), loss);
+            assert!(one[0].contains("Softmax over one output is always 1"), "{one:?}");
+        }
+        for loss in [CategoricalCrossentropy, SparseCategoricalCrossentropy.from_logits(true)] {
+            let one = said(&mut model(&base, Linear)?, Adam::default(), loss);
+            assert!(one[0].contains("`Dense::new(1).activation(Sigmoid)`"), "{one:?}");
+        }
+        let mut two = sequential![&base, GlobalAveragePooling2D, Dense::new(2).activation(Softmax)]?;
+        assert!(
+            said(&mut two, Adam::default(), BinaryCrossentropy)[0].contains("take CategoricalCrossentropy")
+        );
+        assert_eq!(said(&mut two, Adam::default(), CategoricalCrossentropy), [""; 0]);
+        let mut sure = sequential![&base, GlobalAveragePooling2D, Dense::new(2).activation(Sigmoid)]?;
+        assert!(
+            said(&mut sure, Adam::default(), SparseCategoricalCrossentropy)[0]
+                .contains(".activation(Softmax)")
+        );
         let bare = said(&mut model(&base, Linear)?, Adam::default(), BinaryCrossentropy);
         assert!(bare[0].contains("from_logits(true)"), "{bare:?}");
         base.unfreeze_from("block5_conv1")?;
@@ -204,6 +265,19 @@ mod tests {
     }
 
     #[test]
+    fn frozen_statistics_of_random_weights_are_told() -> Result<()> {
+        let norm = || sequential![Input::new(4), Dense::new(4), BatchNormalization::default(), Dense::new(1)];
+        let mut model = norm()?;
+        assert_eq!(said(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
+        model.freeze();
+        model.unfreeze();
+        assert!(said(&mut model, Adam::default(), MeanSquaredError)[0].contains("unfreeze_statistics"));
+        model.unfreeze_statistics();
+        assert_eq!(said(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
+        Ok(())
+    }
+
+    #[test]
     fn a_change_of_trainable_after_compile_is_told_once() -> Result<()> {
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
         let mut model = model(&base, Sigmoid)?;
@@ -222,13 +296,15 @@ mod tests {
         let pixels = random_uniform((8, 3, 64, 64), 0.0, 255.0)?;
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
         let pretrained = model(&base, Sigmoid)?;
+        let of_images =
+            |model: &Model, x: &Tensor| super::super::lint_images::of_images(model, x, "training");
         for wrong in [&pixels, &(&pixels / 255.0)?] {
-            assert!(of_batch(&pretrained, wrong)?[0].contains("preprocess"));
+            assert!(of_images(&pretrained, wrong)?.unwrap().contains("preprocess"));
         }
-        assert_eq!(of_batch(&pretrained, &base.preprocess(&pixels)?)?, [""; 0]);
+        assert_eq!(of_images(&pretrained, &base.preprocess(&pixels)?)?, None);
         let fresh =
             Vgg16::new(Weights::Random(1)).alpha(0.1).include_top(false).input_shape((3, 64, 64)).build()?;
-        assert_eq!(of_batch(&model(&fresh, Sigmoid)?, &pixels)?, [""; 0]);
+        assert_eq!(of_images(&model(&fresh, Sigmoid)?, &pixels)?, None);
         let norms = ResNet50::new(Weights::Random(1))
             .alpha(0.1)
             .include_top(false)

@@ -201,16 +201,28 @@ impl Loss {
         })
     }
 
+    /// Whether each sample has one class, and the model an output for each.
+    pub(crate) fn counts_classes(self) -> bool {
+        matches!(self.kind, Kind::Categorical | Kind::SparseCategorical)
+    }
+
+    /// Whether the targets are classes rather than numbers of any size.
+    pub(crate) fn has_classes(self) -> bool {
+        self.kind != Kind::MeanSquared
+    }
+
+    /// The function that makes probabilities of a model's outputs: `Linear` unless they are logits.
+    pub(crate) fn probability_function(self) -> Activation {
+        match self.kind {
+            Kind::Binary if self.from_logits => Activation::Sigmoid,
+            Kind::Categorical | Kind::SparseCategorical if self.from_logits => Activation::Softmax,
+            _ => Activation::Linear,
+        }
+    }
+
     /// Outputs as the metrics take them: probabilities, whatever the model puts out.
     pub(crate) fn probabilities(self, output: &Output) -> Result<Tensor> {
-        let values = output.values.detach();
-        match self.kind {
-            Kind::Binary if self.from_logits => Activation::Sigmoid.apply(&values),
-            Kind::Categorical | Kind::SparseCategorical if self.from_logits => {
-                Activation::Softmax.apply(&values)
-            }
-            _ => Ok(values),
-        }
+        self.probability_function().apply(&output.values.detach())
     }
 
     fn refuse(self, expected: &str, targets: &Tensor, hint: &str) -> Error {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::decision::{THRESHOLD, class_of, largest};
+
 /// A number that tells how good the outputs are, over all the samples of an epoch.
 ///
 /// They look at probabilities: where the loss takes logits, `Sigmoid` or `Softmax` is applied first.
@@ -70,10 +72,7 @@ impl Count {
     pub(crate) fn add(&mut self, outputs: &[f32], targets: &[f32], columns: usize) {
         let rows = outputs.chunks(columns).zip(targets.chunks(columns));
         match self.metric {
-            Metric::Accuracy if columns == 1 => {
-                self.share(rows, |output, target| (output[0] > 0.5) == (target[0] > 0.5));
-            }
-            Metric::Accuracy => self.share(rows, |output, target| largest(output) == largest(target)),
+            Metric::Accuracy => self.share(rows, |output, target| class_of(output) == class_of(target)),
             Metric::TopKCategoricalAccuracy(k) => self.share(rows, |output, target| {
                 let wanted = output[largest(target)];
                 output.iter().filter(|value| **value > wanted).count() < k
@@ -88,7 +87,7 @@ impl Count {
                 for (output, target) in rows {
                     let chosen = largest(output);
                     for (class, counts) in self.classes.iter_mut().enumerate() {
-                        let is = if columns == 1 { output[0] > 0.5 } else { class == chosen };
+                        let is = if columns == 1 { output[0] > THRESHOLD } else { class == chosen };
                         count(counts, is, target[class] > 0.5);
                     }
                 }
@@ -159,13 +158,6 @@ fn count([tp, fp, missed]: &mut [f64; 3], is: bool, should: bool) {
         (false, true) => *missed += 1.0,
         (false, false) => {}
     }
-}
-
-/// The place of the largest value, the first if there are several.
-pub(crate) fn largest(row: &[f32]) -> usize {
-    let best =
-        |best: (usize, f32), (at, value): (usize, &f32)| if *value > best.1 { (at, *value) } else { best };
-    row.iter().enumerate().fold((0, f32::NEG_INFINITY), best).0
 }
 
 fn ratio(part: f64, whole: f64) -> f64 {

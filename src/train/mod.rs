@@ -2,12 +2,16 @@
 
 mod callbacks;
 mod compile;
+mod decision;
+mod feature_store;
 mod features;
 mod finder;
 mod fine_tune;
 mod fit;
 mod history;
 mod lint;
+mod lint_images;
+mod lint_split;
 mod loss;
 mod means;
 mod metric;
@@ -21,6 +25,7 @@ pub use callbacks::{
     ReduceLROnPlateau, TensorBoard, TerminateOnNaN, Training,
 };
 pub(crate) use compile::{Compiled, CompiledConfig};
+pub(crate) use decision::{class_of, probabilities};
 pub use finder::LearningRateCurve;
 pub use fit::Fit;
 pub use history::History;
@@ -28,7 +33,6 @@ pub use loss::{
     BinaryCrossentropy, CategoricalCrossentropy, Loss, MeanSquaredError, SparseCategoricalCrossentropy,
 };
 pub use metric::Metric;
-pub(crate) use metric::largest;
 pub use optimizer::{
     Adam, AdamW, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, OptimizerConfig,
     RMSprop, Rule, SGD, Schedule, Step,

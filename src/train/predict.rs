@@ -5,10 +5,10 @@ use std::ops::Index;
 
 use candle_core::{DType, Tensor};
 
+use super::decision::{class_of, confidence_of, probabilities};
 use super::features::Validation;
-use super::metric::largest;
 use crate::data::IntoDataset;
-use crate::nn::{Mode, Model};
+use crate::nn::{Activation, Mode, Model};
 use crate::{Error, Result, check_interrupt};
 
 /// Samples that go through the model at a time where the user does not say.
@@ -29,7 +29,7 @@ impl Model {
             let output = self.forward(&batch, Mode::Inference)?;
             values.extend(output.flatten_all()?.to_vec1::<f32>()?);
         }
-        Ok(Predictions { values, columns })
+        Ok(Predictions { values, columns, function: self.probability_function() })
     }
 
     /// Loss and metrics on inputs and targets, with the model as it is.
@@ -39,15 +39,26 @@ impl Model {
     pub fn evaluate(&self, x: &Tensor, y: &Tensor) -> Result<Scores> {
         let compiled = self.compiled.as_ref().ok_or(Error::NotCompiled)?;
         let data = (x, y).into_dataset(BATCH, false)?;
-        Ok(Scores(Validation::of(self, data).measure(compiled)?.row("")))
+        Ok(Scores(Validation::of(self, data).measure(compiled, |_, _| Ok(()))?.row("")))
     }
 }
 
 /// One row of outputs a sample: `predictions[0][0]` is the first sample's first output.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// The outputs are as the model gives them, logits too; [`Predictions::classes`] and [`Predictions::confidences`] look
+/// at probabilities, as the metrics of `evaluate` do.
+#[derive(Clone, Debug)]
 pub struct Predictions {
     values: Vec<f32>,
     columns: usize,
+    /// The function that makes probabilities of the outputs.
+    function: Activation,
+}
+
+impl PartialEq for Predictions {
+    fn eq(&self, other: &Predictions) -> bool {
+        self.columns == other.columns && self.values == other.values
+    }
 }
 
 impl Predictions {
@@ -66,23 +77,36 @@ impl Predictions {
         self.values.chunks(self.columns)
     }
 
-    /// The class that each sample is given: the largest output's number; of one output, 1 where it is
-    /// over 0.5.
-    pub fn classes(&self) -> Vec<usize> {
-        let class = |row: &[f32]| if let [one] = row { usize::from(*one > 0.5) } else { largest(row) };
-        self.iter().map(class).collect()
+    /// Sets whether the outputs are logits: needed only for a model that ends without `Sigmoid` or `Softmax` and was
+    /// not compiled; for any other it is known, from a loss with `.from_logits(true)` too.
+    pub fn from_logits(self, from_logits: bool) -> Predictions {
+        let function = match (from_logits, self.columns) {
+            (false, _) => Activation::Linear,
+            (true, 1) => Activation::Sigmoid,
+            (true, _) => Activation::Softmax,
+        };
+        Predictions { function, ..self }
     }
 
-    /// How sure each sample's class is, from 0 to 1.
+    /// Each sample's probabilities.
+    pub(crate) fn probabilities(&self) -> impl Iterator<Item = Vec<f32>> {
+        self.iter().map(|row| probabilities(self.function, row))
+    }
+
+    /// The class that each sample is given: the most probable; for one output, 1 where its probability is over 0.5.
+    pub fn classes(&self) -> Vec<usize> {
+        self.probabilities().map(|row| class_of(&row)).collect()
+    }
+
+    /// The probability of each sample's class, from 0 to 1.
     pub fn confidences(&self) -> Vec<f32> {
-        let sure = |row: &[f32]| if let [one] = row { one.max(1.0 - one) } else { row[largest(row)] };
-        self.iter().map(sure).collect()
+        self.probabilities().map(|row| confidence_of(&row)).collect()
     }
 
     /// Some of the rows.
     pub(crate) fn select(&self, numbers: &[u32]) -> Predictions {
         let values = numbers.iter().flat_map(|at| &self[*at as usize]).copied().collect();
-        Predictions { values, columns: self.columns }
+        Predictions { values, columns: self.columns, function: self.function }
     }
 
     /// All outputs as a tensor, `[N, outputs]`.

@@ -33,8 +33,9 @@ type Row = [(String, f64)];
 impl Progress {
     pub(crate) fn new(epochs: usize, batches: usize, verbose: bool, chart: bool) -> Progress {
         let now = Instant::now();
+        let total = epochs.saturating_mul(batches);
         let bar_display = (verbose && sink() == Sink::Kernel)
-            .then(|| display(&Bar { done: 0, total: epochs * batches, text: "starting".into() }));
+            .then(|| display(&Bar { done: 0, total, text: "starting".into() }));
         Progress {
             epochs,
             batches,
@@ -82,7 +83,7 @@ impl Progress {
             let text =
                 format!("epoch {epoch}/{} · batch {batch}/{} · {}", self.epochs, self.batches, list(row));
             let done = (epoch - 1) * self.batches + batch;
-            display.update(&Bar { done, total: self.epochs * self.batches, text });
+            display.update(&Bar { done, total: self.total(), text });
         } else if is_live_terminal() {
             print!("\r{}", self.line(batch, row));
             let _ = std::io::stdout().flush();
@@ -96,7 +97,7 @@ impl Progress {
             return None;
         }
         self.is_foreseen = true;
-        let left = (self.epochs - self.epoch + 1) * self.batches - self.batch;
+        let left = self.total().saturating_sub((self.epoch - 1) * self.batches + self.batch);
         Some(elapsed.mul_f64(left as f64 / self.batch as f64))
     }
 
@@ -128,13 +129,28 @@ impl Progress {
         (epoch, batch)
     }
 
+    /// Says where an error ended the training, and where its finished epochs are.
+    pub(crate) fn failed(&mut self, history: &History) {
+        let (epoch, batch) = self.position();
+        let text = format!("failed at epoch {epoch}, after batch {batch} of {}", self.batches);
+        if self.verbose && history.epochs() > 0 {
+            let plural = if history.epochs() == 1 { "" } else { "s" };
+            println!("{text}; `model.history()?` has {} finished epoch{plural}", history.epochs());
+        }
+        self.finish(history, text);
+    }
+
+    fn total(&self) -> usize {
+        self.epochs.saturating_mul(self.batches)
+    }
+
     fn finish(&mut self, history: &History, text: String) {
         if let Some(display) = &self.bar_display {
             let done = match history.epochs() {
                 all if all == self.epochs => all * self.batches,
                 some => some * self.batches + self.batch,
             };
-            display.update(&Bar { done, total: self.epochs * self.batches, text });
+            display.update(&Bar { done, total: self.total(), text });
         }
         // No room is left for epochs that do not come.
         self.epochs = history.epochs().max(1);
@@ -142,10 +158,12 @@ impl Progress {
     }
 
     fn draw(&mut self, history: &History) {
-        // The chart is for the eye: training does not end because it could not be drawn.
+        if !self.chart {
+            return;
+        }
+        // Training does not end because its chart could not be drawn.
         let Ok(chart) = Chart::of_running(history, self.epochs) else { return };
         match &self.chart_display {
-            _ if !self.chart => {}
             Some(shown) => shown.update(&chart),
             None => self.chart_display = Some(display(&chart)),
         }

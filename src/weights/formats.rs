@@ -28,7 +28,7 @@ const LEGACY: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
 /// Keras's.
 pub(super) fn read_for(path: &Path, model: &Model) -> Result<HashMap<String, Tensor>> {
     let tensors = read(path, model.name())?;
-    if is_keras(path)? { keras::arrange(tensors, model) } else { Ok(tensors) }
+    if is_keras(path)? { keras::arrange(tensors, model, path) } else { Ok(tensors) }
 }
 
 /// Whether a file is one of Keras's.

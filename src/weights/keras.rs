@@ -14,9 +14,10 @@ use hdf5_reader::group::Group;
 use hdf5_reader::messages::datatype::Datatype;
 use hdf5_reader::{Dataset, Hdf5File, OpenOptions};
 
-use crate::Result;
+use super::flattened::{Maps, entering};
 use crate::models::Preprocessing;
-use crate::nn::{Model, Node, Param};
+use crate::nn::{Model, Param};
+use crate::{Error, Result};
 
 /// HDF5's first eight bytes.
 pub(super) const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
@@ -114,16 +115,24 @@ fn read(dataset: &Dataset, budget: &mut usize) -> candle_core::Result<Tensor> {
 
 /// The tensors of a file under the model's own names and in its layout, and those that it has no
 /// place for as they are.
-pub(super) fn arrange(mut file: HashMap<String, Tensor>, model: &Model) -> Result<HashMap<String, Tensor>> {
+///
+/// # Errors
+/// [`Error::Weights`] if the model has flattened feature maps whose order cannot be Keras's.
+pub(super) fn arrange(
+    mut file: HashMap<String, Tensor>,
+    model: &Model,
+    path: &Path,
+) -> Result<HashMap<String, Tensor>> {
     let numbered = file.keys().any(|way| way.contains("/vars/"));
     let mut places = Vec::new();
-    match numbered {
-        true => number("", "", model, &mut places),
+    let placed = match numbered {
+        true => number("", "", model, &None, &mut places),
         false => {
             file = file.into_iter().map(|(way, tensor)| (layer_and_param(&way), tensor)).collect();
-            name("", model, &mut places);
+            name("", model, &None, &mut places)
         }
-    }
+    };
+    placed.map_err(|problem| Error::weights(path, model.name(), vec![problem]))?;
     let mut arranged = HashMap::new();
     for Place { theirs, ours, param, maps } in places {
         if let Some(tensor) = file.remove(&theirs) {
@@ -139,28 +148,30 @@ struct Place {
     theirs: String,
     ours: String,
     param: Param,
-    /// For a dense layer behind `Flatten`: the shape that was flattened, channels first.
-    maps: Option<Vec<usize>>,
+    /// If it has a number for each of some flattened feature maps: their shape, channels first.
+    maps: Maps,
 }
 
 /// By names: `model_weights/vgg16/block1_conv1/kernel` is known by its last two.
-fn name(way: &str, model: &Model, places: &mut Vec<Place>) {
+fn name(way: &str, model: &Model, outside: &Maps, places: &mut Vec<Place>) -> Result<(), String> {
     for node in &model.nodes()[1..] {
+        let maps = entering(model, node, outside)?;
         let way = format!("{way}{}", node.name);
         match node.layer.model() {
-            Some(inside) => name(&format!("{way}/"), inside, places),
+            Some(inside) => name(&format!("{way}/"), inside, &maps, places)?,
             None => {
                 for param in node.layer.params() {
                     places.push(Place {
                         theirs: format!("{}/{}", node.name, param.name()),
                         ours: format!("{way}/{}", param.name()),
-                        maps: flattened(model, node),
+                        maps: maps.clone().filter(|_| has_a_number_for_each_input(&param)),
                         param,
                     });
                 }
             }
         }
     }
+    Ok(())
 }
 
 /// The last two steps of a way, in today's words: Keras 1 wrote `block1_conv1_W_1:0`, Keras 2 `kernel:0`.
@@ -181,9 +192,16 @@ fn layer_and_param(way: &str) -> String {
 }
 
 /// By numbers: `layers/functional/layers/conv2d_1/vars/0`.
-fn number(theirs: &str, ours: &str, model: &Model, places: &mut Vec<Place>) {
+fn number(
+    theirs: &str,
+    ours: &str,
+    model: &Model,
+    outside: &Maps,
+    places: &mut Vec<Place>,
+) -> Result<(), String> {
     let mut counts: HashMap<String, usize> = HashMap::new();
     for node in model.nodes_by_depth() {
+        let maps = entering(model, node, outside)?;
         let kind = match node.layer.model() {
             Some(inside) if inside.name().starts_with("sequential") => "sequential".to_owned(),
             Some(_) => "functional".to_owned(),
@@ -194,19 +212,25 @@ fn number(theirs: &str, ours: &str, model: &Model, places: &mut Vec<Place>) {
         *count += 1;
         let (theirs, ours) = (format!("{theirs}layers/{numbered}/"), format!("{ours}{}/", node.name));
         match node.layer.model() {
-            Some(inside) => number(&theirs, &ours, inside, places),
+            Some(inside) => number(&theirs, &ours, inside, &maps, places)?,
             None => {
                 for (at, param) in node.layer.params().into_iter().enumerate() {
                     places.push(Place {
                         theirs: format!("{theirs}vars/{at}"),
                         ours: format!("{ours}{}", param.name()),
-                        maps: flattened(model, node),
+                        maps: maps.clone().filter(|_| has_a_number_for_each_input(&param)),
                         param,
                     });
                 }
             }
         }
     }
+    Ok(())
+}
+
+/// A dense layer's bias has one for each output; everything else of a layer on flattened maps goes with its inputs.
+fn has_a_number_for_each_input(param: &Param) -> bool {
+    param.name() != "bias"
 }
 
 /// Keras's `to_snake_case`, for names of layers.
@@ -223,21 +247,6 @@ fn snake_case(kind: &str) -> String {
     name
 }
 
-/// What a `Flatten` before the layer flattened, if it was maps.
-fn flattened(model: &Model, node: &Node) -> Option<Vec<usize>> {
-    let nodes = model.nodes();
-    let mut before = &nodes[node.inputs().next()?];
-    // Dropout between the two changes no order.
-    while before.layer.kind() == "Dropout" {
-        before = &nodes[before.inputs().next()?];
-    }
-    let maps = match before.layer.kind() {
-        "Flatten" => nodes[before.inputs().next()?].layer.output_shape(),
-        _ => return None,
-    };
-    (maps.len() == 3).then(|| maps.to_vec())
-}
-
 /// A tensor in the layout of the parameter; as it is if it cannot be that.
 fn turn(tensor: &Tensor, param: &Param, maps: Option<&[usize]>) -> Result<Tensor> {
     let expected = param.variable().dims();
@@ -251,6 +260,9 @@ fn turn(tensor: &Tensor, param: &Param, maps: Option<&[usize]>) -> Result<Tensor
                 .reshape((outputs, inputs))?
         }
         (&[_, _], _) => tensor.t()?,
+        (&[inputs], Some(&[channels, height, width])) if inputs == channels * height * width => {
+            tensor.reshape((height, width, channels))?.permute((2, 0, 1))?.flatten_all()?
+        }
         _ => tensor.clone(),
     }
     .contiguous()?)

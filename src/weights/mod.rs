@@ -1,13 +1,15 @@
 //! Where a network's weights come from, and putting them in their places.
 
+mod flattened;
 mod formats;
 mod hub;
 mod keras;
 mod manifest;
 mod pieces;
 mod stored;
+mod surplus;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -117,10 +119,12 @@ pub(crate) struct Usual {
     pub(crate) alpha: f64,
 }
 
-/// Fills a model in; the weights stay as they were unless every tensor fits.
+/// Fills a model in; the weights stay as they were unless every tensor fits, and has a place in the model or in the
+/// layers of its top that were left out.
 pub(crate) fn fill(
     model: &Model,
     stems: &[TensorStems],
+    omitted: &[TensorStems],
     demo: Option<&[u8]>,
     weights: &Weights,
 ) -> Result<()> {
@@ -142,17 +146,19 @@ pub(crate) fn fill(
             (formats::read(&path, network)?, path)
         }
     };
-    assign(model, stems, &tensors, &place)
+    assign(model, stems, omitted, &tensors, &place)
 }
 
 fn assign(
     model: &Model,
     stems: &[TensorStems],
+    omitted: &[TensorStems],
     tensors: &HashMap<String, Tensor>,
     path: &Path,
 ) -> Result<()> {
     let layers: HashMap<String, _> = model.layers().into_iter().collect();
     let mut found = Vec::new();
+    let mut used = HashSet::new();
     let mut problems = Vec::new();
     for TensorStems { layer, stems } in stems {
         for param in layers[layer].params() {
@@ -160,8 +166,9 @@ fn assign(
             let others = stems[1..].iter().map(|stem| format!("{stem}.{}", suffix(&param)));
             let own = format!("{layer}/{}", param.name());
             let names = std::iter::once(name.clone()).chain(others).chain([own]);
-            let tensor = names.into_iter().find_map(|name| tensors.get(&name));
-            match tensor.map(|tensor| fit(tensor, &param)) {
+            let tensor = names.into_iter().find_map(|name| tensors.get_key_value(&name));
+            used.extend(tensor.map(|(name, _)| name.clone()));
+            match tensor.map(|(_, tensor)| fit(tensor, &param)) {
                 Some(Ok(value)) => found.push((param, value)),
                 Some(Err(problem)) => problems.push(format!("`{name}` ({layer}): {problem}")),
                 None => problems.push(format!(
@@ -172,6 +179,9 @@ fn assign(
         }
     }
     if problems.is_empty() {
+        if let Some(problem) = surplus::problem(tensors, &used, omitted) {
+            return Err(Error::weights(path, model.name(), vec![problem]));
+        }
         return found.iter().try_for_each(|(param, value)| param.set(value));
     }
     let mut names: Vec<&str> = tensors.keys().map(String::as_str).collect();

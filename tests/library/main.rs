@@ -1,9 +1,12 @@
 //! The library from outside: as a program that depends on it sees it.
 
 mod bad_input;
+mod broken_training;
+mod decisions;
 mod demo;
 mod explain;
 mod files;
+mod flattened;
 mod gradients;
 mod hub;
 mod keras;
@@ -12,4 +15,5 @@ mod lite0;
 mod parity;
 mod program;
 mod small;
+mod surplus;
 mod training;

@@ -3,10 +3,12 @@
 
 mod small;
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
 use headstart::Result;
 use headstart::prelude::*;
+use headstart::train::{Callback, Training};
 use small::small;
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -105,14 +107,19 @@ fn a_saved_model_goes_on_where_it_was() -> Result<()> {
 #[test]
 fn as_many_views_as_epochs_are_the_generators_own() -> Result<()> {
     let _alone = alone();
-    let run = |views: Option<usize>| -> Result<Vec<Vec<f64>>> {
+    let run = |views: Option<usize>, memory: usize| -> Result<Vec<Vec<f64>>> {
         let (mut model, x, y) = small(None)?;
         let data = ImageDataGenerator::new().rotation_range(20.0).horizontal_flip(true).flow(&x, &y, 5)?;
-        let fit = Fit::epochs(3).verbose(false).advice(false);
+        let fit = Fit::epochs(5).verbose(false).advice(false).cache_memory(memory);
         let fit = if let Some(views) = views { fit.augmented_views(views) } else { fit };
         Ok(columns(&model.fit(data, fit)?))
     };
-    assert_eq!(run(Some(3))?, run(None)?);
+    let plenty = 1 << 30;
+    assert_eq!(run(Some(5), plenty)?, run(None, plenty)?);
+    // Views are used again, from memory, from a file, and from both.
+    let again = run(Some(2), plenty)?;
+    assert_eq!(run(Some(2), 0)?, again, "in a file");
+    assert_eq!(run(Some(2), 20_000)?, again, "partly in a file");
     Ok(())
 }
 
@@ -172,5 +179,113 @@ fn a_training_that_was_cut_off_goes_on_as_if_it_had_not_been() -> Result<()> {
     let (mut model, x, y) = small(Some("block5_conv1"))?;
     let rest = model.fit(data(&x, &y)?, fit().callback(BackupAndRestore::new(&path)))?;
     assert_eq!((rest.epochs(), columns(&rest)), (5, columns(&whole)));
+    Ok(())
+}
+
+/// One training of a small model, with every callback that remembers something; `breaks` ends it after that epoch's
+/// callbacks and before its backup.
+fn trained_with_callbacks(
+    folder: &std::path::Path,
+    schedule: bool,
+    breaks: Option<usize>,
+) -> Result<(History, Vec<f32>, String)> {
+    set_random_seed(11);
+    let (x, y) = (random_uniform((24, 4), -1.0, 1.0)?, random_uniform(24, 0.0, 1.0)?);
+    let mut model =
+        sequential![Input::new(4), Dense::new(8).activation(Tanh), Dropout::new(0.3), Dense::new(1)]?;
+    model.compile(Adam::new(0.3), MeanSquaredError, []);
+    let path = |name: &str| folder.join(name);
+    let mut fit = Fit::epochs(14)
+        .batch_size(8)
+        .validation_split(0.25)
+        .verbose(false)
+        .advice(false)
+        .callback(BackupAndRestore::new(path("training.backup")))
+        .callback(EarlyStopping::new("val_loss").patience(6).restore_best_weights(true))
+        .callback(EarlyStopping::new("loss").patience(9))
+        .callback(ModelCheckpoint::new(path("best.safetensors")).monitor("val_loss").save_best_only(true))
+        .callback(CSVLogger::new(path("log.csv")));
+    fit = match schedule {
+        true => fit.callback(LearningRateScheduler::new(|_, rate| rate * 0.8)),
+        false => fit.callback(ReduceLROnPlateau::new("val_loss").factor(0.5).patience(2).cooldown(1)),
+    };
+    let fit = fit.on_epoch_end(move |training| match breaks {
+        Some(epoch) if training.epoch() == epoch => training.value("no such number").map(|_| ()),
+        _ => Ok(()),
+    });
+    let history = model.fit((&x, &y), fit)?;
+    let params = model.params();
+    let weights = params.iter().map(|param| Ok(param.var().flatten_all()?.to_vec1::<f32>()?));
+    let log = std::fs::read_to_string(path("log.csv")).unwrap();
+    Ok((history, weights.collect::<Result<Vec<_>>>()?.concat(), log))
+}
+
+#[test]
+fn every_callback_goes_on_after_a_break_as_if_there_had_been_none() -> Result<()> {
+    let _alone = alone();
+    for schedule in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let (whole, weights, log) = trained_with_callbacks(folder.path(), schedule, None)?;
+        let best = std::fs::read(folder.path().join("best.safetensors")).unwrap();
+        assert!(whole.learning_rates.last() < whole.learning_rates.first(), "{:?}", whole.learning_rates);
+        for epoch in [2, 4, 7, whole.epochs()] {
+            let folder = tempfile::tempdir().unwrap();
+            assert!(trained_with_callbacks(folder.path(), schedule, Some(epoch)).is_err());
+            let (broken, same_weights, same_log) = trained_with_callbacks(folder.path(), schedule, None)?;
+            assert_eq!(broken.learning_rates, whole.learning_rates, "broken at {epoch}");
+            assert_eq!(columns(&broken), columns(&whole), "broken at {epoch}");
+            assert!(same_weights == weights, "broken at {epoch}: other weights");
+            assert_eq!(same_log, log, "broken at {epoch}");
+            let same = std::fs::read(folder.path().join("best.safetensors")).unwrap();
+            assert!(same == best, "broken at {epoch}: another checkpoint");
+        }
+    }
+    Ok(())
+}
+
+/// A callback of the user's own that remembers something, NaN among it.
+struct Counting {
+    seen: f64,
+    fails_at: Option<usize>,
+}
+
+impl Callback for Counting {
+    fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
+        if self.fails_at == Some(training.epoch()) {
+            return training.value("no such number").map(|_| ());
+        }
+        self.seen += 1.0;
+        if training.epoch() == 4 {
+            assert_eq!(self.seen, 4.0, "epochs seen, those before the break too");
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> Result<HashMap<String, Tensor>> {
+        Ok([("seen".to_owned(), Tensor::new(&[self.seen, f64::NAN, f64::INFINITY], &Device::Cpu)?)].into())
+    }
+
+    fn set_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        let values = state["seen"].to_vec1::<f64>()?;
+        assert!(values[1].is_nan() && values[2] == f64::INFINITY, "{values:?}");
+        self.seen = values[0];
+        Ok(())
+    }
+}
+
+#[test]
+fn a_backup_keeps_the_state_of_a_users_callback() -> Result<()> {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.backup");
+    let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?);
+    let train = |fails_at| {
+        let mut model = sequential![Input::new(2), Dense::new(1)]?;
+        model.compile(SGD::new(1e-3), MeanSquaredError, []);
+        let fit = Fit::epochs(4).verbose(false).advice(false).callback(BackupAndRestore::new(&path));
+        model.fit((&x, &y), fit.callback(Counting { seen: 0.0, fails_at }))
+    };
+    assert!(train(Some(3)).is_err());
+    assert_eq!(train(None)?.epochs(), 4);
     Ok(())
 }

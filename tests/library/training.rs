@@ -320,3 +320,43 @@ fn the_finder_leaves_the_model_as_it_was_and_suggests_a_rate_that_learns() -> Re
     assert!(history["loss"][29] < 0.3 * history["loss"][0], "{rate}: {:?}", &history["loss"]);
     Ok(())
 }
+
+/// `tests/fixtures/late_parameters.py`: one model and optimizer while layers are frozen and unfrozen without `compile`.
+fn assert_late_parameters_step_as_in_pytorch(
+    name: &str,
+    optimizer: impl headstart::train::Optimizer + 'static,
+) -> Result<()> {
+    let known = candle_core::safetensors::load(fixtures().join("late_parameters.safetensors"), &device())?;
+    let kernel = |model: &Model, layer: &str| model.layer(layer).map(|layer| layer.params()[0].clone());
+    let mut model = sequential![Input::new(1), Dense::new(1), Dense::new(1)]?;
+    model.params().iter().for_each(|param| param.set_trainable(false));
+    kernel(&model, "dense")?.set(&Tensor::new(&[[0.5f32]], &device())?)?;
+    kernel(&model, "dense_1")?.set(&Tensor::new(&[[0.25f32]], &device())?)?;
+    model.compile(optimizer, MeanSquaredError, []);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    for (step, expected) in known[name].to_vec2::<f32>()?.into_iter().enumerate() {
+        kernel(&model, "dense")?.set_trainable(!(150..160).contains(&step));
+        kernel(&model, "dense_1")?.set_trainable(step >= 100);
+        if step == 110 || step == 155 {
+            // What the optimizer knows of each parameter survives a file.
+            model.save(&path)?;
+            model = Model::load(&path)?;
+        }
+        model.fit((&known["x"], &known["y"]), Fit::epochs(1).verbose(false).advice(false))?;
+        for (layer, expected) in ["dense", "dense_1"].iter().zip(expected) {
+            let found = kernel(&model, layer)?.var().flatten_all()?.to_vec1::<f32>()?[0];
+            let apart = (found - expected).abs();
+            assert!(apart < 5e-4, "{name}, step {step}, {layer}: {found}, in PyTorch {expected}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_parameter_unfrozen_late_steps_as_in_pytorch() -> Result<()> {
+    assert_late_parameters_step_as_in_pytorch("adam", Adam::new(0.02).epsilon(0.0))?;
+    assert_late_parameters_step_as_in_pytorch("adamw", AdamW::new(0.02).epsilon(0.0))?;
+    assert_late_parameters_step_as_in_pytorch("rmsprop", RMSprop::new(0.02))?;
+    assert_late_parameters_step_as_in_pytorch("sgd", SGD::new(0.001).momentum(0.9))
+}

@@ -1,5 +1,6 @@
 //! Varied pictures in batches, made ahead of the training.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::sync_channel;
 
 use candle_core::Tensor;
@@ -27,6 +28,7 @@ pub struct Flow {
 impl Flow {
     pub(super) fn of(samples: Samples, generator: ImageDataGenerator) -> Result<Flow> {
         let statistics = generator.statistics();
+        generator.say_that_it_centres();
         Ok(Flow { samples, generator, statistics })
     }
 
@@ -35,10 +37,10 @@ impl Flow {
         let (all, rows) = self.samples.rows(numbers)?;
         let (_, channels, height, width) = all.dims4()?;
         let size = channels * height * width;
-        if self.statistics.as_ref().is_some_and(|found| !found.suit(size)) {
-            let expected = "pictures of the size that `fit` looked at".into();
+        if self.statistics.as_ref().is_some_and(|found| !found.suit(channels, size)) {
+            let expected = "images of the size that `fit` looked at".into();
             let found = format!("{channels} by {height} by {width}");
-            return Err(Error::Argument { name: "zca_whitening", expected, found });
+            return Err(Error::Argument { name: "featurewise statistics", expected, found });
         }
         let mut varied = vec![0f32; rows.len() * size];
         {
@@ -62,6 +64,10 @@ impl Dataset for Flow {
         self.samples.batches()
     }
 
+    fn is_augmented(&self) -> bool {
+        self.generator.varies()
+    }
+
     /// A thread of its own makes the batches; it ends with the iterator.
     fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>> {
         let order = self.samples.order();
@@ -69,8 +75,16 @@ impl Dataset for Flow {
         let flow = self.clone();
         let (made, batches) = sync_channel(AHEAD);
         let make = move || {
-            for numbers in order {
-                if made.send(flow.batch(&numbers, seeds.next_u64())).is_err() {
+            for (at, numbers) in order.into_iter().enumerate() {
+                let batch = catch_unwind(AssertUnwindSafe(|| flow.batch(&numbers, seeds.next_u64())));
+                let batch = batch.unwrap_or_else(|panic| {
+                    let place = format!("the augmentation of batch {}", at + 1);
+                    let hint =
+                        "check the generator's `preprocessing_function`, and that its ranges fit the images";
+                    Err(Error::panicked(place, &*panic, hint))
+                });
+                let is_error = batch.is_err();
+                if made.send(batch).is_err() || is_error {
                     return;
                 }
             }

@@ -3,6 +3,7 @@
 
 mod batch;
 mod flow;
+mod pixels;
 mod ranges;
 mod standardize;
 mod transform;
@@ -141,7 +142,7 @@ impl ImageDataGenerator {
     }
 
     /// Multiplies the brightness by a factor between the two; pixels become whole numbers from 0 to
-    /// 255, as with Pillow.
+    /// 255, as with Pillow, so images scaled to 0 to 1 come out black.
     pub fn brightness_range(self, least: f64, most: f64) -> Self {
         Self { brightness_range: Some((least, most)), ..self }
     }
@@ -173,7 +174,8 @@ impl ImageDataGenerator {
         Self { color_jitter: Some([brightness, contrast, saturation]), ..self }
     }
 
-    /// Makes a square of this share of the side grey, anywhere (DeVries and Taylor 2017).
+    /// Makes a square of this share of the side grey, anywhere (DeVries and Taylor 2017): 127.5, for pixels from 0 to
+    /// 255.
     pub fn cutout(self, share: f64) -> Self {
         Self { cutout: share, ..self }
     }
@@ -205,7 +207,7 @@ impl ImageDataGenerator {
         Self { samplewise_center: center, ..self }
     }
 
-    /// Divides each picture by its own deviation.
+    /// Takes each picture's own mean away, as Keras does too, and divides it by its own deviation.
     pub fn samplewise_std_normalization(self, normalize: bool) -> Self {
         Self { samplewise_std_normalization: normalize, ..self }
     }
@@ -215,7 +217,8 @@ impl ImageDataGenerator {
         Self { featurewise_center: center, ..self }
     }
 
-    /// Divides by the deviation of all pictures, channel by channel; [`Self::fit`] finds it.
+    /// Takes the mean of all pictures away, as Keras does too, and divides by their deviation, channel by channel;
+    /// [`Self::fit`] finds both.
     pub fn featurewise_std_normalization(self, normalize: bool) -> Self {
         Self { featurewise_std_normalization: normalize, ..self }
     }
@@ -261,6 +264,9 @@ impl ImageDataGenerator {
     pub fn flow(&self, x: &Tensor, y: &Tensor, batch_size: usize) -> Result<Flow> {
         check_pictures(x)?;
         self.check()?;
+        if let Some(advice) = self.advice_on_values(x)? {
+            eprintln!("note: {advice}");
+        }
         Flow::of(Samples::new(x, y, batch_size, true)?, self.clone())
     }
 
@@ -293,6 +299,24 @@ impl ImageDataGenerator {
     /// [`Error::Argument`] for a model without a network that has such weights.
     pub fn preprocess_for(self, model: &Model) -> Result<Self> {
         Ok(Self { preprocessing: Some(model.preprocessing_known()?), ..self })
+    }
+
+    /// Says what Keras warns of: a division by deviations centres too.
+    fn say_that_it_centres(&self) {
+        for (divides, centres, kind) in [
+            (
+                self.featurewise_std_normalization,
+                self.featurewise_center || self.zca_whitening,
+                "featurewise",
+            ),
+            (self.samplewise_std_normalization, self.samplewise_center, "samplewise"),
+        ] {
+            if divides && !centres {
+                eprintln!(
+                    "note: `{kind}_std_normalization` subtracts the mean too, as in Keras; set `{kind}_center(true)` as well"
+                );
+            }
+        }
     }
 
     fn statistics(&self) -> Option<Statistics> {

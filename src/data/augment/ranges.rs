@@ -49,6 +49,32 @@ impl From<(f64, f64)> for Zoom {
 }
 
 impl ImageDataGenerator {
+    /// Whether anything is set that changes an image at random.
+    pub(super) fn varies(&self) -> bool {
+        let shifts = |shift: &Shift| match shift {
+            Shift::Range(range) => *range != 0.0,
+            Shift::OneOf(amounts) => amounts.iter().any(|amount| *amount != 0.0),
+        };
+        let Zoom(least, most) = self.zoom_range;
+        let amounts = [
+            self.rotation_range,
+            self.shear_range,
+            self.channel_shift_range,
+            self.cutout,
+            self.mixup,
+            self.cutmix,
+        ];
+        amounts.iter().any(|amount| *amount != 0.0)
+            || shifts(&self.width_shift_range)
+            || shifts(&self.height_shift_range)
+            || (least, most) != (1.0, 1.0)
+            || self.brightness_range.is_some_and(|range| range != (1.0, 1.0))
+            || self.resized_crop.is_some_and(|range| range != (1.0, 1.0))
+            || self.color_jitter.is_some_and(|jitter| jitter != [0.0; 3])
+            || self.horizontal_flip
+            || self.vertical_flip
+    }
+
     /// Whether each is in its range, and statistics are there that are needed.
     pub(super) fn check(&self) -> Result<()> {
         let from_nought = |name, value: f64| (name, value, value >= 0.0, "a number from 0");

@@ -58,10 +58,10 @@ impl Statistics {
         })
     }
 
-    /// Whether they are of pictures of so many values, as far as that matters.
-    pub(super) fn suit(&self, values: usize) -> bool {
+    /// Whether they are of images with so many channels and, for whitening, so many values.
+    pub(super) fn suit(&self, channels: usize, values: usize) -> bool {
         let direction = self.whitening.as_ref().and_then(|whitening| whitening.directions.first());
-        direction.is_none_or(|direction| direction.len() == values)
+        channels == self.mean.len() && direction.is_none_or(|direction| direction.len() == values)
     }
 }
 
@@ -92,7 +92,8 @@ impl ImageDataGenerator {
         let count = picture.len() as f64;
         let mean =
             |picture: &[f32]| (picture.iter().map(|value| f64::from(*value)).sum::<f64>() / count) as f32;
-        if self.samplewise_center {
+        // As in Keras, to divide by a deviation is to take the mean away first.
+        if self.samplewise_center || self.samplewise_std_normalization {
             let mean = mean(picture);
             picture.iter_mut().for_each(|value| *value -= mean);
         }
@@ -104,7 +105,7 @@ impl ImageDataGenerator {
         }
         let Some(Statistics { mean, deviation, whitening }) = statistics else { return };
         // As in Keras, whitening takes the means away first, and makes the deviations what they are to be.
-        let is_centred = self.featurewise_center || whitening.is_some();
+        let is_centred = self.featurewise_center || self.featurewise_std_normalization || whitening.is_some();
         let is_scaled = self.featurewise_std_normalization && whitening.is_none();
         for ((channel, mean), deviation) in picture.chunks_mut(pixels).zip(mean).zip(deviation) {
             let mean = if is_centred { *mean } else { 0.0 };
@@ -150,6 +151,30 @@ mod tests {
     }
 
     #[test]
+    fn a_division_by_deviations_alone_centres_as_in_keras() {
+        let fixture = include_bytes!("../../../tests/fixtures/centring.safetensors");
+        let known = candle_core::safetensors::load_buffer(fixture, &candle_core::Device::Cpu).unwrap();
+        let images = &known["images"];
+        let (count, _, height, width) = images.dims4().unwrap();
+        let plain = ImageDataGenerator::new;
+        for (name, datagen) in [
+            ("featurewise", plain().featurewise_std_normalization(true)),
+            ("featurewise", plain().featurewise_std_normalization(true).featurewise_center(true)),
+            ("samplewise", plain().samplewise_std_normalization(true)),
+            ("both", plain().featurewise_std_normalization(true).samplewise_std_normalization(true)),
+        ] {
+            datagen.fit(images).unwrap();
+            let mut values = images.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            for image in values.chunks_mut(images.elem_count() / count) {
+                datagen.standardize(image, height * width, datagen.statistics().as_ref());
+            }
+            let expected = known[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let worst = values.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+            assert!(worst < 1e-4, "{name}: {worst} from Keras");
+        }
+    }
+
+    #[test]
     fn pictures_of_another_size_than_those_looked_at_are_refused() {
         let pictures = |side| Tensor::ones((2, 3, side, side), DType::F32, &crate::device()).unwrap();
         let datagen = ImageDataGenerator::new().zca_whitening(true);
@@ -161,5 +186,9 @@ mod tests {
         assert!(first(&varied).is_ok());
         let error = first(&pictures(5)).unwrap_err().to_string();
         assert!(error.contains("of the size that `fit` looked at"), "{error}");
+        // Nor may a channel be left as it is.
+        let datagen = ImageDataGenerator::new().featurewise_center(true);
+        datagen.fit(&varied.narrow(1, 0, 1).unwrap()).unwrap();
+        assert!(datagen.flow(&varied, &y, 2).unwrap().epoch().unwrap().next().unwrap().is_err());
     }
 }

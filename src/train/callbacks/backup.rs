@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::state::{numbers, read_number, read_numbers};
 use super::{Callback, Training};
 use crate::train::History;
 use crate::weights::{OPTIMIZER, read_about, read_file, save_tensors};
@@ -13,10 +14,16 @@ use crate::{Error, Result, random};
 
 const KEY: &str = "backup";
 const MODEL: &str = "model/";
+const HISTORY: &str = "history/";
+const CALLBACKS: &str = "callbacks/";
+const SECONDS: &str = "seconds";
+const LEARNING_RATES: &str = "learning_rates";
+const LEARNING_RATE: &str = "learning_rate";
 
 /// Writes all that a training needs to go on, at the end of each epoch, and goes on from there when
-/// the same program is run again: weights, the optimizer's state, the place in the stream of random
-/// numbers, the history. The history is then that of an unbroken run.
+/// the same program is run again: weights, the optimizer's state and learning rate, the place in the stream of random
+/// numbers, the history, and what the other callbacks remember ([`Callback::state`]). The history is then that of an
+/// unbroken run. A callback of your own that remembers something needs a `state` and a `set_state`.
 ///
 /// The file is removed when the training has ended.
 ///
@@ -41,9 +48,8 @@ struct About {
     epoch: usize,
     random: random::State,
     names: Vec<String>,
-    columns: Vec<Vec<f64>>,
-    seconds: Vec<f64>,
-    learning_rates: Vec<f64>,
+    /// Why the training ends after this epoch, if it does.
+    ended: Option<String>,
 }
 
 impl BackupAndRestore {
@@ -79,11 +85,28 @@ impl Callback for BackupAndRestore {
             let weight = weights.get(way).filter(|weight| weight.dims() == param.variable().dims());
             param.set(weight.ok_or_else(|| refuse(format!("`{way}` is missing or of another shape")))?)?;
         }
-        training.compiled.optimizer.set_state(&named, &part(OPTIMIZER))?;
+        let column = |name: &str| -> Result<Vec<f64>> {
+            let column = read_numbers(&tensors, name)?.filter(|column| column.len() == about.epoch);
+            column.ok_or_else(|| refuse(format!("`{name}` is missing, or has not {} epochs", about.epoch)))
+        };
+        let columns =
+            about.names.iter().map(|name| column(&format!("{HISTORY}{name}"))).collect::<Result<_>>()?;
+        let seconds = column(SECONDS)?.into_iter();
+        let times = seconds.map(|time| Duration::try_from_secs_f64(time).unwrap_or_default()).collect();
+        let (learning_rates, rate) = (column(LEARNING_RATES)?, read_number(&tensors, LEARNING_RATE)?);
+        let optimizer = &mut training.compiled.optimizer;
+        optimizer.set_state(&named, &part(OPTIMIZER))?;
+        if let Some(rate) = rate.filter(|rate| *rate != optimizer.learning_rate()) {
+            // Where a schedule sets the rate, it knows the step already.
+            let _ = optimizer.set_learning_rate(rate);
+        }
+        training.states = part(CALLBACKS);
         random::set_state(&about.random);
-        let times = about.seconds.into_iter().map(Duration::from_secs_f64).collect();
-        training.history = History::of(about.names, about.columns, times, about.learning_rates);
+        *training.history = History::of(about.names, columns, times, learning_rates);
         training.set_epoch(about.epoch);
+        if let Some(reason) = about.ended {
+            training.stop(reason);
+        }
         Ok(())
     }
 
@@ -95,17 +118,29 @@ impl Callback for BackupAndRestore {
             .collect();
         let state = training.compiled.optimizer.state(&named)?;
         tensors.extend(state.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));
-        let history = &training.history;
+        let states = training.states.iter();
+        tensors.extend(states.map(|(name, tensor)| (format!("{CALLBACKS}{name}"), tensor.clone())));
+        let history = &*training.history;
+        for name in history.names() {
+            tensors.push((format!("{HISTORY}{name}"), numbers(&history[name.as_str()])?));
+        }
+        let seconds: Vec<f64> = history.times.iter().map(Duration::as_secs_f64).collect();
+        tensors.push((SECONDS.into(), numbers(&seconds)?));
+        tensors.push((LEARNING_RATES.into(), numbers(&history.learning_rates)?));
+        tensors.push((LEARNING_RATE.into(), numbers(&[training.learning_rate()])?));
         let about = About {
             epoch: training.epoch(),
             random: random::state(),
             names: history.names().to_vec(),
-            columns: history.names().iter().map(|name| history[name.as_str()].to_vec()).collect(),
-            seconds: history.times.iter().map(Duration::as_secs_f64).collect(),
-            learning_rates: history.learning_rates.clone(),
+            ended: training.reason().map(str::to_owned),
         };
         let text = serde_json::to_string(&about).map_err(|error| Error::io(&self.path)(error.into()))?;
         save_tensors(tensors, HashMap::from([(KEY.to_owned(), text)]), &self.path)
+    }
+
+    /// After the others, whose states it keeps and puts back.
+    fn runs_last(&self) -> bool {
+        true
     }
 
     fn on_train_end(&mut self, _: &mut Training) -> Result<()> {

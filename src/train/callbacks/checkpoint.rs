@@ -1,6 +1,9 @@
 //! Keeping a model's weights in files while it trains.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+
+use candle_core::Tensor;
 
 use super::{Callback, Monitor, Training};
 use crate::Result;
@@ -62,5 +65,13 @@ impl Callback for ModelCheckpoint {
 
     fn monitor(&self) -> Option<&str> {
         self.save_best_only.then_some(&self.monitor.name)
+    }
+
+    fn state(&self) -> Result<HashMap<String, Tensor>> {
+        self.monitor.state()
+    }
+
+    fn set_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        self.monitor.set_state(state)
     }
 }

@@ -1,7 +1,10 @@
 //! Ending a training that gets no better.
 
+use std::collections::HashMap;
+
 use candle_core::Tensor;
 
+use super::state::{numbers, read_count};
 use super::{Callback, Monitor, Training};
 use crate::Result;
 
@@ -89,5 +92,22 @@ impl Callback for EarlyStopping {
 
     fn monitor(&self) -> Option<&str> {
         Some(&self.monitor.name)
+    }
+
+    fn state(&self) -> Result<HashMap<String, Tensor>> {
+        let mut state = self.monitor.state()?;
+        state.insert("waited".into(), numbers(&[self.waited as f64])?);
+        let best = self.best.iter().flatten().enumerate();
+        state.extend(best.map(|(at, weight)| (format!("weights/{at}"), weight.clone())));
+        Ok(state)
+    }
+
+    fn set_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        self.monitor.set_state(state)?;
+        self.waited = read_count(state, "waited")?;
+        let weights: Vec<Tensor> =
+            (0..).map_while(|at| state.get(&format!("weights/{at}")).cloned()).collect();
+        self.best = Some(weights).filter(|weights| !weights.is_empty() && self.restore_best_weights);
+        Ok(())
     }
 }

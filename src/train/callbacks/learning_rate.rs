@@ -1,5 +1,10 @@
 //! Learning rates that change from epoch to epoch.
 
+use std::collections::HashMap;
+
+use candle_core::Tensor;
+
+use super::state::{numbers, read_count};
 use super::{Callback, Monitor, Training};
 use crate::Result;
 
@@ -88,6 +93,19 @@ impl Callback for ReduceLROnPlateau {
 
     fn monitor(&self) -> Option<&str> {
         Some(&self.monitor.name)
+    }
+
+    fn state(&self) -> Result<HashMap<String, Tensor>> {
+        let mut state = self.monitor.state()?;
+        state.insert("waited".into(), numbers(&[self.waited as f64])?);
+        state.insert("cooling".into(), numbers(&[self.cooling as f64])?);
+        Ok(state)
+    }
+
+    fn set_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        self.monitor.set_state(state)?;
+        (self.waited, self.cooling) = (read_count(state, "waited")?, read_count(state, "cooling")?);
+        Ok(())
     }
 }
 

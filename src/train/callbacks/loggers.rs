@@ -1,9 +1,13 @@
 //! What writes a training down, and what ends one that has gone wrong.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use candle_core::Tensor;
+
+use super::state::{numbers, read_number};
 use super::{Callback, Training};
 use crate::{Error, Result};
 
@@ -13,12 +17,14 @@ pub struct CSVLogger {
     path: PathBuf,
     append: bool,
     file: Option<File>,
+    /// The file's length at the backup from which the training goes on.
+    resumed: Option<u64>,
 }
 
 impl CSVLogger {
     /// Writes to this file, over what is there.
     pub fn new(path: impl AsRef<Path>) -> CSVLogger {
-        CSVLogger { path: path.as_ref().to_owned(), append: false, file: None }
+        CSVLogger { path: path.as_ref().to_owned(), append: false, file: None, resumed: None }
     }
 
     /// Sets whether the lines are added to those of an earlier training.
@@ -26,33 +32,61 @@ impl CSVLogger {
         CSVLogger { append, ..self }
     }
 
+    /// The file, opened at the first line: empty, at its end, or as long as it was at the last backup.
+    fn opened(&mut self) -> std::io::Result<&mut File> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => {
+                let file = File::options().create(true).append(true).open(&self.path)?;
+                match self.resumed {
+                    Some(length) => file.set_len(length.min(file.metadata()?.len()))?,
+                    None if self.append => {}
+                    None => file.set_len(0)?,
+                }
+                file
+            }
+        };
+        Ok(self.file.insert(file))
+    }
+
+    fn length(&mut self) -> Result<u64> {
+        let length = self.opened().and_then(|file| file.metadata()).map(|about| about.len());
+        length.map_err(Error::io(&self.path))
+    }
+
     fn write(&mut self, cells: Vec<String>) -> Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        writeln!(file, "{}", cells.join(",")).map_err(Error::io(&self.path))
+        let written = self.opened().and_then(|file| writeln!(file, "{}", cells.join(",")));
+        written.map_err(Error::io(&self.path))
     }
 }
 
 impl Callback for CSVLogger {
     fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
-        let file = File::options()
-            .create(true)
-            .write(true)
-            .append(self.append)
-            .truncate(!self.append)
-            .open(&self.path);
-        self.file = Some(file.map_err(Error::io(&self.path))?);
+        (self.file, self.resumed) = (None, None);
+        // A file that cannot be written is an error before the training; what is in it stays until the first line,
+        // for a backup may want it.
+        File::options().create(true).append(true).open(&self.path).map_err(Error::io(&self.path))?;
         Ok(())
     }
 
     fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
-        let is_empty =
-            self.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|file| file.len() == 0));
-        if is_empty {
+        if self.length()? == 0 {
             let names = training.values().iter().map(|(name, _)| name.clone());
             self.write(std::iter::once("epoch".into()).chain(names).collect())?;
         }
         let values = training.values().iter().map(|(_, value)| value.to_string());
         self.write(std::iter::once((training.epoch() - 1).to_string()).chain(values).collect())
+    }
+
+    fn state(&self) -> Result<HashMap<String, Tensor>> {
+        let Some(file) = &self.file else { return Ok(HashMap::new()) };
+        let length = file.metadata().map_err(Error::io(&self.path))?.len();
+        Ok(HashMap::from([("bytes".to_owned(), numbers(&[length as f64])?)]))
+    }
+
+    fn set_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        self.resumed = read_number(state, "bytes")?.map(|length| length as u64);
+        Ok(())
     }
 }
 

@@ -6,7 +6,12 @@ mod checkpoint;
 mod early_stopping;
 mod learning_rate;
 mod loggers;
+mod state;
 mod tensorboard;
+
+use std::collections::HashMap;
+
+use candle_core::Tensor;
 
 use super::{Compiled, History};
 use crate::nn::Model;
@@ -17,6 +22,8 @@ pub use checkpoint::ModelCheckpoint;
 pub use early_stopping::EarlyStopping;
 pub use learning_rate::{LearningRateScheduler, ReduceLROnPlateau};
 pub use loggers::{CSVLogger, TerminateOnNaN};
+pub(super) use state::{collect, restore};
+use state::{numbers, read_number};
 pub use tensorboard::TensorBoard;
 
 /// Something that is told how a training goes, and may change how it goes on.
@@ -60,13 +67,36 @@ pub trait Callback: Send {
     fn ends_at_nan(&self) -> bool {
         false
     }
+
+    /// What it remembers of the epochs before, so that [`BackupAndRestore`] keeps it: names, and a tensor each.
+    fn state(&self) -> Result<HashMap<String, Tensor>> {
+        Ok(HashMap::new())
+    }
+
+    /// Puts back what [`Callback::state`] gave; called after [`Callback::on_train_begin`].
+    fn set_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        let _ = state;
+        Ok(())
+    }
+
+    /// Whether it is called after all other callbacks, with their states in hand.
+    #[doc(hidden)]
+    fn runs_last(&self) -> bool {
+        false
+    }
+
+    /// The type, by which a backup finds the state again.
+    #[doc(hidden)]
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
 }
 
 /// A training at the moment when a [`Callback`] is called.
 pub struct Training<'a> {
     pub(super) model: &'a Model,
     pub(super) compiled: &'a mut Compiled,
-    pub(super) history: History,
+    pub(super) history: &'a mut History,
     /// What was measured last.
     pub(super) row: Vec<(String, f64)>,
     epoch: usize,
@@ -74,13 +104,15 @@ pub struct Training<'a> {
     epochs: usize,
     batches: usize,
     reason: Option<String>,
+    /// What the callbacks remember: as it is, for a callback that runs last, or as a backup had it.
+    pub(super) states: HashMap<String, Tensor>,
 }
 
 impl<'a> Training<'a> {
     pub(super) fn new(
         model: &'a Model,
         compiled: &'a mut Compiled,
-        history: History,
+        history: &'a mut History,
         (epochs, batches): (usize, usize),
     ) -> Training<'a> {
         Training {
@@ -93,6 +125,7 @@ impl<'a> Training<'a> {
             epochs,
             batches,
             reason: None,
+            states: HashMap::new(),
         }
     }
 
@@ -116,7 +149,7 @@ impl<'a> Training<'a> {
 
     /// The epochs that are over.
     pub fn history(&self) -> &History {
-        &self.history
+        self.history
     }
 
     /// The epoch, from 1.
@@ -208,6 +241,16 @@ impl Monitor {
             min_delta: 0.0,
             best: None,
         }
+    }
+
+    /// The best value so far, as a state keeps it.
+    fn state(&self) -> Result<HashMap<String, Tensor>> {
+        self.best.map(|best| Ok(("best".to_owned(), numbers(&[best])?))).into_iter().collect()
+    }
+
+    fn set_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        self.best = read_number(state, "best")?;
+        Ok(())
     }
 
     /// Whether the number is better than ever, which it then is.

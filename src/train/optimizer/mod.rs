@@ -85,8 +85,17 @@ pub struct GradientDescent<R> {
     not_decayed: Vec<String>,
     clip: Option<Clip>,
     multipliers: HashMap<TensorId, f64>,
+    /// Steps taken, by which a schedule sets the learning rate.
     steps: usize,
-    slots: HashMap<TensorId, Vec<Tensor>>,
+    memories: HashMap<TensorId, Memory>,
+}
+
+/// What an optimizer remembers of one parameter.
+#[derive(Debug)]
+struct Memory {
+    /// Steps that the parameter took: fewer than the optimizer's if it was frozen before, as in PyTorch's Adam.
+    steps: usize,
+    slots: Vec<Tensor>,
 }
 
 /// How gradients are kept from growing too large.
@@ -118,7 +127,7 @@ pub struct Step<'a> {
     rate: f64,
     /// What is left of the weight after its decay.
     keep: f64,
-    /// From 1.
+    /// The parameter's own steps with this one, from 1.
     number: i32,
     slots: Vec<Tensor>,
 }
@@ -133,7 +142,7 @@ impl<R: Rule> GradientDescent<R> {
             clip: None,
             multipliers: HashMap::new(),
             steps: 0,
-            slots: HashMap::new(),
+            memories: HashMap::new(),
         }
     }
 
@@ -194,6 +203,9 @@ impl<R: Rule> GradientDescent<R> {
     }
 }
 
+/// The name of a count of steps in an optimizer's state.
+const STEPS: &str = "steps";
+
 fn length(gradient: &Tensor) -> Result<f64> {
     Ok(f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt())
 }
@@ -219,16 +231,18 @@ impl<R: Rule> GradientDescent<R> {
             let rate = learning_rate * self.multipliers.get(&id).copied().unwrap_or(1.0);
             let is_decayed = !self.not_decayed.iter().any(|name| name == param.name());
             let keep = if is_decayed { 1.0 - self.weight_decay * rate } else { 1.0 };
-            let slots = match self.slots.remove(&id) {
-                Some(slots) => slots,
+            let Memory { steps, slots } = match self.memories.remove(&id) {
+                Some(memory) => memory,
                 None => {
-                    self.rule.slots().iter().map(|_| Ok(gradient.zeros_like()?)).collect::<Result<_>>()?
+                    let slots = self.rule.slots().iter().map(|_| Ok(gradient.zeros_like()?));
+                    Memory { steps: 0, slots: slots.collect::<Result<_>>()? }
                 }
             };
-            let number = i32::try_from(self.steps).unwrap_or(i32::MAX);
+            let steps = steps + 1;
+            let number = i32::try_from(steps).unwrap_or(i32::MAX);
             let step = Step { gradient: &gradient, scale, rate, keep, number, slots };
             let slots = self.rule.step(param, step)?;
-            self.slots.insert(id, slots);
+            self.memories.insert(id, Memory { steps, slots });
         }
         Ok(())
     }
@@ -248,25 +262,24 @@ impl<R: Rule> GradientDescent<R> {
     }
 
     fn kept_state(&self, params: &[(String, Param)]) -> Result<HashMap<String, Tensor>> {
-        let steps = Tensor::new(self.steps as i64, &candle_core::Device::Cpu)?;
-        let mut state = HashMap::from([("steps".to_owned(), steps)]);
+        let count = |steps: usize| Tensor::new(steps as i64, &candle_core::Device::Cpu);
+        let mut state = HashMap::from([(STEPS.to_owned(), count(self.steps)?)]);
         for (way, param) in params {
-            let slots = self.slots.get(&param.variable().id()).into_iter().flatten();
-            state.extend(
-                self.rule
-                    .slots()
-                    .iter()
-                    .zip(slots)
-                    .map(|(name, slot)| (format!("{way}/{name}"), slot.clone())),
-            );
+            let Some(memory) = self.memories.get(&param.variable().id()) else { continue };
+            state.insert(format!("{way}/{STEPS}"), count(memory.steps)?);
+            let slots = self.rule.slots().iter().zip(&memory.slots);
+            state.extend(slots.map(|(name, slot)| (format!("{way}/{name}"), slot.clone())));
         }
         Ok(state)
     }
 
     fn put_back(&mut self, params: &[(String, Param)], state: &HashMap<String, Tensor>) -> Result<()> {
-        let steps = state.get("steps").map_or(Ok(0), |steps| steps.to_scalar::<i64>())?;
-        self.steps = steps.max(0) as usize;
-        self.slots.clear();
+        let count = |name: &str| -> Result<Option<usize>> {
+            let steps = state.get(name).map(|steps| steps.to_scalar::<i64>()).transpose()?;
+            Ok(steps.map(|steps| steps.max(0) as usize))
+        };
+        self.steps = count(STEPS)?.unwrap_or(0);
+        self.memories.clear();
         for (way, param) in params {
             let slots: Option<Vec<&Tensor>> =
                 self.rule.slots().iter().map(|name| state.get(&format!("{way}/{name}"))).collect();
@@ -274,7 +287,10 @@ impl<R: Rule> GradientDescent<R> {
             if let Some(slots) = slots.filter(fits).filter(|slots| !slots.is_empty()) {
                 // Copies: the rules change them in place.
                 let slots = slots.iter().map(|slot| Ok(slot.to_device(param.variable().device())?.copy()?));
-                self.slots.insert(param.variable().id(), slots.collect::<Result<_>>()?);
+                let slots = slots.collect::<Result<_>>()?;
+                // Older files have one count for all parameters.
+                let steps = count(&format!("{way}/{STEPS}"))?.unwrap_or(self.steps);
+                self.memories.insert(param.variable().id(), Memory { steps, slots });
             }
         }
         Ok(())

@@ -11,6 +11,9 @@ use crate::nn::Param;
 /// Gradient descent, with momentum if told (`sgd.py`): `m = μ·m - lr·g`, `w += m`.
 pub type SGD = GradientDescent<Momentum>;
 /// Adam (Kingma and Ba 2014; `adam.py`): `w -= lr·√(1-β₂ᵗ)/(1-β₁ᵗ) · m/(√v + ε)`.
+///
+/// t counts the steps of each parameter, as in PyTorch: layers unfrozen during training begin at 1. Keras counts the
+/// steps of the optimizer, so its first steps on such layers are several times too large.
 pub type Adam = GradientDescent<Moments>;
 /// RMSprop (Hinton; `rmsprop.py`): `v = ρ·v + (1-ρ)·g²`, `w -= lr·g/√(v + ε)`.
 pub type RMSprop = GradientDescent<MeanSquare>;

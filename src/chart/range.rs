@@ -1,0 +1,93 @@
+//! Axis ranges that plotters can always draw.
+//!
+//! plotters looks for key points without end on an axis that is infinite, or so short beside its
+//! values that a step does not change them. Every chart takes its ranges from here.
+
+use std::ops::Range;
+
+/// Values beyond this have no place on a chart; the root of the largest `f64`, so that sums stay finite.
+const LARGEST: f64 = 1e150;
+/// Shortest axis as a share of its largest value: far above the precision of an `f64`.
+const SHORTEST_SHARE: f64 = 1e-6;
+/// Shortest axis whose values are all 0.
+const SHORTEST: f64 = 1e-9;
+
+/// Whether a chart has a place for a value.
+pub(super) fn can_be_drawn(value: f64) -> bool {
+    value.abs() <= LARGEST
+}
+
+/// The smallest and the largest of the values that can be drawn.
+pub(super) fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    values.filter(|value| can_be_drawn(*value)).fold(None, |extent, value| {
+        let (low, high) = extent.unwrap_or((value, value));
+        Some((low.min(value), high.max(value)))
+    })
+}
+
+/// An axis from `low` to `high`, finite and not too short.
+pub(super) fn axis(low: f64, high: f64) -> Range<f64> {
+    let finite = |value: f64| if value.is_nan() { 0.0 } else { value.clamp(-LARGEST, LARGEST) };
+    let (low, high) = (finite(low).min(finite(high)), finite(low).max(finite(high)));
+    let shortest = (SHORTEST_SHARE * low.abs().max(high.abs())).max(SHORTEST);
+    if high - low >= shortest {
+        return low..high;
+    }
+    let middle = low.midpoint(high);
+    middle - shortest..middle + shortest
+}
+
+/// Points without those that have no place on a chart.
+pub(super) fn drawable(points: impl IntoIterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+    points.into_iter().filter(|(x, y)| can_be_drawn(*x) && can_be_drawn(*y)).collect()
+}
+
+/// A value beside an axis: two decimals, or powers of ten where those do not serve.
+pub(super) fn label(value: &f64) -> String {
+    match value.abs() {
+        size if size >= 1e5 || size > 0.0 && size < 5e-3 => format!("{value:.1e}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: [f64; 12] = [
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::MAX,
+        f64::MIN,
+        f64::MIN_POSITIVE,
+        0.0,
+        -0.0,
+        1e17,
+        1e17 + 16.0,
+        -1e308,
+        1.0 + f64::EPSILON,
+    ];
+
+    #[test]
+    fn every_axis_is_finite_and_long_enough_for_its_steps() {
+        for low in HOSTILE {
+            for high in HOSTILE {
+                let axis = axis(low, high);
+                assert!(axis.start.is_finite() && axis.end.is_finite(), "{low} to {high}: {axis:?}");
+                let step = (axis.end - axis.start) / 1e6;
+                assert!(
+                    axis.start + step > axis.start && axis.end - step < axis.end,
+                    "{low} to {high}: {axis:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_extent_leaves_out_what_cannot_be_drawn() {
+        assert_eq!(extent([2.0, f64::NAN, 1.0, f64::INFINITY].into_iter()), Some((1.0, 2.0)));
+        assert_eq!(extent([f64::NAN].into_iter()), None);
+        assert_eq!(drawable([(1.0, f64::NAN), (2.0, 1e300), (3.0, 4.0)]), [(3.0, 4.0)]);
+    }
+}

@@ -1,0 +1,69 @@
+//! Advice on operations that take pixels from 0 to 255 and are given other values.
+
+use candle_core::{DType, Tensor};
+
+use super::ImageDataGenerator;
+use crate::Result;
+
+/// Images looked at.
+const LOOKED_AT: usize = 32;
+/// Values up to this are taken for pixels that were divided by 255.
+const UNIT: f32 = 1.5;
+
+impl ImageDataGenerator {
+    /// What looks wrong with the values of images for the operations that are set.
+    pub(super) fn advice_on_values(&self, x: &Tensor) -> Result<Option<String>> {
+        let brightness = self.brightness_range.is_some_and(|range| range != (1.0, 1.0));
+        let jitter = self.color_jitter.is_some_and(|jitter| jitter != [0.0; 3]);
+        let cutout = self.cutout > 0.0;
+        if !(brightness || jitter || cutout) || x.dim(0)? == 0 {
+            return Ok(None);
+        }
+        let values = x.narrow(0, 0, x.dim(0)?.min(LOOKED_AT))?.to_dtype(DType::F32)?.flatten_all()?;
+        let (least, most) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
+        let (is_beyond, is_unit) = (least < 0.0 || most > 255.0, least >= 0.0 && most <= UNIT);
+        let operations = [
+            // As in Keras, values beyond 0 to 255 are brought there and back.
+            ("brightness_range", brightness && is_unit, "rounds them to whole numbers"),
+            ("color_jitter", jitter && (is_beyond || is_unit), "cuts them off below 0 and above 255"),
+            ("cutout", cutout && (is_beyond || is_unit), "fills its square with 127.5"),
+        ];
+        let wrong = operations.iter().filter(|(_, is_wrong, _)| *is_wrong);
+        let wrong: Vec<String> = wrong.map(|(name, _, what)| format!("`{name}` {what}")).collect();
+        Ok((!wrong.is_empty()).then(|| {
+            format!(
+                "the images' values go from {least:.2} to {most:.2}, but {}; give the generator pixels from 0 to 255, and \
+                 let it scale them afterwards with `.rescale(1.0 / 255.0)` or `.preprocess_for(&model)?`",
+                wrong.join(", and ")
+            )
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_on_pixels_are_told_of_other_values() -> Result<()> {
+        let of = |low, high| crate::random_uniform((2, 3, 8, 8), low, high);
+        let (pixels, unit, preprocessed) = (of(0.0, 255.0)?, of(0.0, 1.0)?, of(-123.0, 150.0)?);
+        let plain = ImageDataGenerator::new;
+        let geometric = plain().rotation_range(20.0).horizontal_flip(true);
+        for x in [&pixels, &unit, &preprocessed] {
+            assert_eq!(geometric.advice_on_values(x)?, None);
+        }
+        let all = [
+            ("brightness_range", plain().brightness_range(0.5, 1.5), false),
+            ("color_jitter", plain().color_jitter(0.2, 0.2, 0.2), true),
+            ("cutout", plain().cutout(0.3), true),
+        ];
+        for (name, datagen, is_wrong_beyond) in all {
+            assert_eq!(datagen.advice_on_values(&pixels)?, None, "{name}");
+            let said = datagen.advice_on_values(&unit)?.unwrap();
+            assert!(said.contains(name) && said.contains("from 0.00 to 1.00"), "{said}");
+            assert_eq!(datagen.advice_on_values(&preprocessed)?.is_some(), is_wrong_beyond, "{name}");
+        }
+        Ok(())
+    }
+}

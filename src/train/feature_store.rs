@@ -1,0 +1,118 @@
+//! Where cached features are: in memory up to a bound, and beyond it in a file.
+
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+
+use candle_core::{DType, Tensor};
+
+use crate::{Error, Result};
+
+/// Tries for a name that no other file has; one is enough but for an attack.
+const TRIES: usize = 16;
+
+/// A file that no other process can open: it has a random name, only while it is made, and goes with its last reader.
+pub(super) fn scratch_file() -> Result<File> {
+    let folder = std::env::temp_dir();
+    for _ in 0..TRIES {
+        let path = folder.join(format!("headstart-features-{:016x}", RandomState::new().hash_one(())));
+        // An existing file, or a link that somebody put there, is not followed.
+        match File::options().read(true).write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(file) => {
+                std::fs::remove_file(&path).map_err(Error::io(&path))?;
+                return Ok(file);
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::io(&path)(error)),
+        }
+    }
+    Err(Error::io(folder)(std::io::Error::new(
+        ErrorKind::AlreadyExists,
+        "no free name for a file of features",
+    )))
+}
+
+/// Tensors of `f32`, the first of them in memory.
+pub(super) struct FeatureStore {
+    /// Bytes that memory still has a place for.
+    free: usize,
+    file: Option<File>,
+    /// Bytes in the file.
+    length: u64,
+}
+
+/// A tensor of a [`FeatureStore`].
+pub(super) enum Stored {
+    Memory(Tensor),
+    File { begin: u64, shape: Vec<usize> },
+}
+
+impl FeatureStore {
+    pub(super) fn new(memory: usize) -> FeatureStore {
+        FeatureStore { free: memory, file: None, length: 0 }
+    }
+
+    pub(super) fn put(&mut self, tensor: Tensor) -> Result<Stored> {
+        let bytes = tensor.elem_count() * size_of::<f32>();
+        if bytes <= self.free {
+            self.free -= bytes;
+            return Ok(Stored::Memory(tensor));
+        }
+        // Features come smaller and larger; later ones are not to find room that earlier ones did not.
+        self.free = 0;
+        let file = match &self.file {
+            Some(file) => file,
+            None => self.file.insert(scratch_file()?),
+        };
+        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+        let content: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let begin = self.length;
+        file.write_all_at(&content, begin).map_err(Error::io(std::env::temp_dir()))?;
+        self.length += content.len() as u64;
+        Ok(Stored::File { begin, shape: tensor.dims().to_vec() })
+    }
+
+    pub(super) fn get(&self, stored: &Stored) -> Result<Tensor> {
+        match (stored, &self.file) {
+            (Stored::Memory(tensor), _) => Ok(tensor.clone()),
+            (Stored::File { begin, shape }, Some(file)) => {
+                let mut content = vec![0; shape.iter().product::<usize>() * size_of::<f32>()];
+                file.read_exact_at(&mut content, *begin).map_err(Error::io("the file of features"))?;
+                Ok(Tensor::from_raw_buffer(&content, DType::F32, shape, &crate::device())?)
+            }
+            (Stored::File { .. }, None) => unreachable!("what is in a file was put there"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_beyond_the_bound_come_back_from_the_file() -> Result<()> {
+        let tensors: Vec<Tensor> = [3, 2, 4, 1]
+            .iter()
+            .map(|rows| crate::random_uniform((*rows, 5), -1.0, 1.0))
+            .collect::<Result<_>>()?;
+        for (memory, in_memory) in [(0, 0), (80, 1), (1 << 20, 4)] {
+            let mut store = FeatureStore::new(memory);
+            let stored: Vec<Stored> =
+                tensors.iter().map(|tensor| store.put(tensor.clone())).collect::<Result<_>>()?;
+            assert_eq!(stored.iter().filter(|stored| matches!(stored, Stored::Memory(_))).count(), in_memory);
+            for (stored, tensor) in stored.iter().zip(&tensors) {
+                assert_eq!(store.get(stored)?.to_vec2::<f32>()?, tensor.to_vec2::<f32>()?);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_scratch_file_has_no_name_left() -> Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        let about = scratch_file()?.metadata().unwrap();
+        assert_eq!((about.nlink(), about.mode() & 0o777), (0, 0o600));
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! Advice on the values of images: whether they are as the pretrained weights want them.
+
+use candle_core::{DType, Tensor};
+
+use crate::Result;
+use crate::models::Preprocessing;
+use crate::nn::{Mode, Model};
+
+/// How far beyond the darkest and the brightest pixel values may lie, as a share of their distance: augmentation and
+/// resizing overshoot.
+const SLACK: f32 = 0.15;
+/// Share of that distance that the images of a batch cover at least.
+const NARROW: f32 = 0.35;
+/// Images looked at: enough to see a dark and a bright pixel.
+const LOOKED_AT: usize = 32;
+/// Values up to this are taken for pixels that were divided by 255.
+const UNIT: f32 = 1.5;
+
+/// What looks wrong with the values of a batch of `what`, "training" or "validation" images.
+pub(super) fn of_images(model: &Model, x: &Tensor, what: &str) -> Result<Option<String>> {
+    let x = x.narrow(0, 0, x.dim(0)?.min(LOOKED_AT))?.to_dtype(DType::F32)?;
+    let Some((network, preprocessing, seen)) = seen_by_weights(model, &x)? else { return Ok(None) };
+    let values = seen.flatten_all()?;
+    let (least, most) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
+    Ok(problem(preprocessing.range(), (least, most)).map(|advice| {
+        let (low, high) = preprocessing.range();
+        format!(
+            "the {what} images' values go from {least:.2} to {most:.2}, but the weights of `{network}` were trained on \
+             values from {low:.2} to {high:.2}; {advice}"
+        )
+    }))
+}
+
+/// What is wrong with values from `least` to `most` for weights that were trained on values from `low` to `high`.
+fn problem((low, high): (f32, f32), (least, most): (f32, f32)) -> Option<&'static str> {
+    let span = high - low;
+    let is_inside = least >= low - SLACK * span && most <= high + SLACK * span;
+    let is_wide = most - least >= NARROW * span;
+    // Preprocessed images have pixels on both sides of the mean.
+    let is_centred = low >= 0.0 || least < 0.0;
+    match () {
+        () if is_inside && is_wide && is_centred => None,
+        () if least >= 0.0 && most <= UNIT => {
+            Some("use `model.preprocess(&x)?` on pixels from 0 to 255, without dividing by 255")
+        }
+        () if least >= 0.0 => Some("use `model.preprocess(&x)?` on pixels from 0 to 255"),
+        () => Some(
+            "use `model.preprocess(&x)?` once, on pixels from 0 to 255; these look preprocessed twice or in another way",
+        ),
+    }
+}
+
+/// The values that reach the first pretrained network in a model, and how it wants them.
+fn seen_by_weights(model: &Model, x: &Tensor) -> Result<Option<(String, Preprocessing, Tensor)>> {
+    if let Some(preprocessing) = model.own_preprocessing() {
+        let is_of_images = model.is_pretrained() && matches!(x.dims(), [_, 3, _, _]);
+        return Ok(is_of_images.then(|| (model.name().to_owned(), preprocessing, x.clone())));
+    }
+    for node in model.nodes() {
+        let Some(inside) = node.layer.model() else { continue };
+        let Some(input) = node.inputs().next() else { continue };
+        if inside.preprocessing().is_none() {
+            continue;
+        }
+        // Layers before it may rescale.
+        let value = match input {
+            0 => x.clone(),
+            input => model.forward_to(x, Mode::Inference, &[input])?.swap_remove(0),
+        };
+        return seen_by_weights(inside, &value);
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    /// Real images have dark, bright and middle pixels.
+    fn pixels() -> Result<Tensor> {
+        let values = (0..8 * 3 * 64 * 64).map(|at| (at * 37 % 256) as f32).collect();
+        Ok(Tensor::from_vec(values, (8, 3, 64, 64), &device())?)
+    }
+
+    #[test]
+    fn each_way_of_preprocessing_knows_its_own_images_from_all_others() -> Result<()> {
+        let ways = [Preprocessing::TORCH, Preprocessing::CAFFE, Preprocessing::TF];
+        let bounds = |x: &Tensor| -> Result<(f32, f32)> {
+            let values = x.flatten_all()?;
+            Ok((values.min(0)?.to_scalar()?, values.max(0)?.to_scalar()?))
+        };
+        let pixels = pixels()?;
+        for way in ways {
+            let right = way.apply(&pixels)?;
+            assert_eq!(problem(way.range(), bounds(&right)?), None, "{way:?}");
+            let unit = (&pixels / 255.0)?;
+            for (name, wrong) in [
+                ("raw", pixels.clone()),
+                ("from 0 to 1", unit.clone()),
+                ("twice", way.apply(&right)?),
+                ("after a division by 255", way.apply(&unit)?),
+                ("divided by 255 afterwards", (&right / 255.0)?),
+            ] {
+                assert!(problem(way.range(), bounds(&wrong)?).is_some(), "{way:?}: {name}");
+            }
+        }
+        // One way's images for another's weights, as far as values tell: TF's lie inside TORCH's.
+        for (way, other) in [(0, 1), (1, 0), (1, 2), (2, 0), (2, 1)] {
+            let found = bounds(&ways[other].apply(&pixels)?)?;
+            assert!(problem(ways[way].range(), found).is_some(), "{:?} for {:?}", ways[other], ways[way]);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_fit_looks_at_training_and_validation_images() -> Result<()> {
+        use super::super::lint::said_here;
+        let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+        base.freeze();
+        let (raw, y) = (pixels()?, Tensor::new(&[0u32, 1, 0, 1, 0, 1, 0, 1], &device())?);
+        let right = base.preprocess(&raw)?;
+        let mut model = sequential![&base, GlobalAveragePooling2D, Dense::new(1).activation(Sigmoid)]?;
+        model.compile(Adam::default(), BinaryCrossentropy, []);
+        let fit = |cached| Fit::epochs(2).verbose(false).cache_features(cached);
+        for cached in [true, false] {
+            model.fit((&right, &y), fit(cached).validation_data((&right, &y)))?;
+            assert_eq!(said_here::take(), "", "cached: {cached}");
+            model.fit((&right, &y), fit(cached).validation_data((&raw, &y)))?;
+            let said = said_here::take();
+            let told = said.matches("the validation images' values go from 0.00 to 255.00").count();
+            assert!(told == 1 && !said.contains("the training images"), "cached: {cached}: {said}");
+            model.fit((&raw, &y), fit(cached).validation_data((&right, &y)))?;
+            let said = said_here::take();
+            assert!(said.contains("the training images' values") && !said.contains("validation"), "{said}");
+        }
+        // A generator that only preprocesses is no augmentation.
+        let plain = ImageDataGenerator::new().preprocess_for(&base)?;
+        for (datagen, is_augmented) in [(plain.clone(), false), (plain.horizontal_flip(true), true)] {
+            model.fit((&right, &y), fit(true).validation_data(datagen.flow(&raw, &y, 4)?))?;
+            let said = said_here::take();
+            assert_eq!(said.contains("the validation data are augmented"), is_augmented, "{said}");
+            assert!(!said.contains("images' values"), "{said}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn layers_before_the_network_are_taken_into_account() -> Result<()> {
+        let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+        let pixels = pixels()?;
+        let (low, high) = base.own_preprocessing().unwrap().range();
+        let scale = f64::from(high - low) / 255.0;
+        let rescaled = sequential![
+            Input::new((3, 64, 64)),
+            Rescaling::new(scale).offset(f64::from(low)),
+            base.clone(),
+            GlobalAveragePooling2D,
+            Dense::new(1)
+        ]?;
+        assert_eq!(of_images(&rescaled, &pixels, "training")?, None);
+        let said = of_images(&rescaled, &base.preprocess(&pixels)?, "validation")?.unwrap();
+        assert!(said.contains("the validation images' values") && said.contains("`vgg16`"), "{said}");
+        Ok(())
+    }
+}

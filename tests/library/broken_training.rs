@@ -1,0 +1,179 @@
+//! Training that goes wrong ends with an error and keeps what it finished: it never hangs, and is never silently wrong.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use headstart::data::{Batch, Dataset, IntoDataset};
+use headstart::prelude::*;
+use headstart::{Error, Result};
+
+fn samples(count: usize) -> Result<(Tensor, Tensor)> {
+    Ok((random_uniform((count, 2), 0.0, 1.0)?, random_uniform(count, 0.0, 1.0)?))
+}
+
+fn linear(optimizer: SGD) -> Result<Model> {
+    let mut model = sequential![Input::new(2), Dense::new(1)]?;
+    model.compile(optimizer, MeanSquaredError, []);
+    Ok(model)
+}
+
+fn quiet(epochs: usize) -> Fit {
+    Fit::epochs(epochs).verbose(false).advice(false)
+}
+
+#[test]
+fn a_fit_that_diverges_ends_with_an_error_and_keeps_its_finished_epochs() -> Result<()> {
+    for chart in [true, false] {
+        let (x, y) = samples(16)?;
+        let mut model = linear(SGD::new(1e3))?;
+        let fit = quiet(200).chart(chart).validation_data((&x, &y));
+        let error = model.fit((&x, &y), fit).unwrap_err();
+        assert!(matches!(error, Error::NotFinite { .. }), "{error}");
+        let history = model.history()?;
+        assert!((1..200).contains(&history.epochs()), "{}", history.epochs());
+        assert!(history["val_loss"].iter().all(|loss| loss.is_finite()), "{:?}", &history["val_loss"]);
+        history.plot()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_validation_loss_that_is_not_finite_is_an_error_or_ends_the_training() -> Result<()> {
+    let (x, y) = samples(16)?;
+    let huge = (random_uniform((4, 2), 1.0, 2.0)? * 1e30)?;
+    let validation = (&huge, &y.narrow(0, 0, 4)?);
+    let mut model = linear(SGD::new(1e-3))?;
+    let error = model.fit((&x, &y), quiet(3).validation_data(validation)).unwrap_err();
+    assert!(matches!(error, Error::NotFinite { validation: true, epoch: 1, batch: 1, .. }), "{error}");
+    assert!(error.to_string().contains("the validation loss is inf at epoch 1"), "{error}");
+    let history = model.fit((&x, &y), quiet(3).validation_data(validation).callback(TerminateOnNaN))?;
+    assert_eq!(history.epochs(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_panic_in_the_augmentation_is_an_error_of_the_fit() -> Result<()> {
+    let x = random_uniform((8, 3, 8, 8), 0.0, 255.0)?;
+    let y = random_uniform(8, 0.0, 1.0)?;
+    let mut model = sequential![Input::new((3, 8, 8)), Flatten, Dense::new(1)]?;
+    model.compile(SGD::new(1e-9), MeanSquaredError, []);
+    let datagen =
+        ImageDataGenerator::new().preprocessing_function(|image| assert!(image.len() < 10, "too long"));
+    let flow = datagen.flow(&x, &y, 4)?;
+    let error = model.fit(flow.clone(), quiet(2)).unwrap_err().to_string();
+    for part in ["augmentation of batch 1 panicked: too long", "preprocessing_function"] {
+        assert!(error.contains(part), "`{part}` is not in: {error}");
+    }
+    let error = model.fit((&x, &y), quiet(2).validation_data(flow)).unwrap_err().to_string();
+    assert!(error.contains("panicked: too long"), "{error}");
+    Ok(())
+}
+
+/// Promises some batches of one sample, and gives others.
+struct Promising {
+    promised: usize,
+    given: usize,
+}
+
+impl Dataset for Promising {
+    fn batches(&self) -> usize {
+        self.promised
+    }
+
+    fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>> {
+        let given = self.given;
+        Ok(Box::new((0..given).map(|_| Ok(Batch::from(samples(1)?)))))
+    }
+}
+
+impl IntoDataset for Promising {
+    fn into_dataset(self, _: usize, _: bool) -> Result<Box<dyn Dataset>> {
+        Ok(Box::new(self))
+    }
+}
+
+#[test]
+fn an_epoch_with_fewer_batches_than_promised_is_an_error_and_more_are_left() -> Result<()> {
+    let of = |promised, given| Promising { promised, given };
+    let mut model = linear(SGD::new(1e-3))?;
+    for (promised, given) in [(0, 0), (3, 0), (3, 2)] {
+        let error = model.fit(of(promised, given), quiet(2)).unwrap_err().to_string();
+        assert!(error.contains(&format!("found {given}")) && error.contains("batches"), "{error}");
+        let (x, y) = samples(4)?;
+        let error =
+            model.fit((&x, &y), quiet(2).validation_data(of(promised, given))).unwrap_err().to_string();
+        assert!(error.contains(&format!("found {given}")), "{error}");
+    }
+    // A dataset without an end.
+    let history = model.fit(of(3, usize::MAX), quiet(2).validation_data(of(2, usize::MAX)))?;
+    assert_eq!((history.epochs(), history["val_loss"].len()), (2, 2));
+    Ok(())
+}
+
+#[test]
+fn a_range_test_of_learning_rates_ends_without_batches_or_numbers() -> Result<()> {
+    let mut model = linear(SGD::new(1e-3))?;
+    let empty = Promising { promised: 3, given: 0 };
+    assert!(model.find_learning_rate(empty, 4).unwrap_err().to_string().contains("found 0"));
+    let (x, y) = (Tensor::full(f32::NAN, (8, 2), &device())?, random_uniform(8, 0.0, 1.0)?);
+    assert!(matches!(model.find_learning_rate((&x, &y), 4), Err(Error::NotFinite { .. })));
+    let before = model.params()[0].var().to_vec2::<f32>()?;
+    struct Panicking;
+    impl Dataset for Panicking {
+        fn batches(&self) -> usize {
+            1
+        }
+
+        fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>> {
+            panic!("the dataset panics")
+        }
+    }
+    impl IntoDataset for Panicking {
+        fn into_dataset(self, _: usize, _: bool) -> Result<Box<dyn Dataset>> {
+            Ok(Box::new(self))
+        }
+    }
+    assert!(catch_unwind(AssertUnwindSafe(|| model.find_learning_rate(Panicking, 4))).is_err());
+    // Weights, rate and optimizer are as they were, and the model is compiled.
+    assert_eq!(model.params()[0].var().to_vec2::<f32>()?, before);
+    let (x, y) = samples(4)?;
+    let history = model.fit((&x, &y), quiet(1))?;
+    assert_eq!(history.learning_rates, [1e-3]);
+    Ok(())
+}
+
+#[test]
+fn finished_epochs_outlive_an_error_a_panic_and_a_second_fit() -> Result<()> {
+    let (x, y) = samples(8)?;
+    let mut model = linear(SGD::new(1e-3))?;
+    assert!(model.history().unwrap_err().to_string().contains("call `fit` first"));
+    let failing = |epoch: usize, panics: bool| {
+        quiet(5).on_epoch_end(move |training| {
+            if training.epoch() < epoch {
+                return Ok(());
+            }
+            assert!(!panics, "the callback panics");
+            training.value("no such number").map(|_| ())
+        })
+    };
+    assert!(model.fit((&x, &y), failing(3, false)).is_err());
+    assert_eq!(model.history()?.epochs(), 3);
+    assert!(catch_unwind(AssertUnwindSafe(|| model.fit((&x, &y), failing(2, true)))).is_err());
+    assert_eq!(model.history()?["loss"].len(), 2);
+    // The model is compiled still, and a fit that ends well has the same history as it returns.
+    let history = model.fit((&x, &y), quiet(4))?;
+    assert_eq!(model.history()?["loss"], history["loss"]);
+    Ok(())
+}
+
+#[test]
+fn fine_tuning_that_fails_keeps_the_epochs_of_the_head() -> Result<()> {
+    let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+    let mut model = sequential![&base, GlobalAveragePooling2D, Dense::new(1).activation(Sigmoid)]?;
+    model.compile(Adam::new(1e-3), BinaryCrossentropy, []);
+    let x = random_uniform((4, 3, 64, 64), -2.0, 2.0)?;
+    let y = random_uniform(4, 0.0, 1.0)?.gt(0.5)?;
+    let rest = quiet(3).on_epoch_end(|training| training.value("no such number").map(|_| ()));
+    assert!(model.fine_tune((&x, &y), "block5_conv1", quiet(2), rest).is_err());
+    assert_eq!(model.history()?.epochs(), 3);
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! Layers behind `Flatten` load from Keras's files in the right order: `tests/fixtures/keras_flattened.py` wrote the
+//! files, and what Keras's models give.
+
+use std::path::PathBuf;
+
+use headstart::Result;
+use headstart::prelude::*;
+
+const INPUT: (usize, usize, usize) = (3, 4, 5);
+const FLAT: usize = 12;
+
+fn fixture(file: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(file)
+}
+
+fn model(name: &str) -> Result<Model> {
+    let (conv, norm, head) = (Conv2D::new(2, 3), BatchNormalization::default(), Dense::new(3));
+    match name {
+        "norm" => sequential![Input::new(INPUT), conv, Flatten, norm, head],
+        "activation" => sequential![Input::new(INPUT), conv, Flatten, Activation::Tanh, head],
+        "all" => {
+            sequential![Input::new(INPUT), conv, Flatten, Dropout::new(0.5), norm, Activation::Relu, head]
+        }
+        "reshape" => sequential![Input::new(INPUT), conv, Reshape::new(FLAT), norm, head],
+        "inside" => sequential![sequential![Input::new(INPUT), conv, Flatten]?, norm, head],
+        _ => sequential![Input::new(INPUT), conv, Flatten, sequential![Input::new(FLAT), norm, head]?],
+    }
+}
+
+#[test]
+fn layers_behind_flatten_are_in_kerass_order() -> Result<()> {
+    let known = candle_core::safetensors::load(fixture("keras_flattened.safetensors"), &device())?;
+    for name in ["norm", "activation", "all", "reshape", "inside", "head_inside"] {
+        let expected = known[name].to_vec2::<f32>()?.concat();
+        for form in ["h5", "weights.h5"] {
+            let model = model(name)?;
+            model.load_weights(fixture(&format!("keras_flattened_{name}.{form}")))?;
+            let found = model.predict(&known["x"])?.to_tensor()?.to_vec2::<f32>()?.concat();
+            let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-4, "{name}.{form}: {worst} from Keras's {expected:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_order_that_cannot_be_kerass_is_refused() -> Result<()> {
+    let file = fixture("keras_flattened_norm.weights.h5");
+    let (conv, norm, head) = (Conv2D::new(2, 3), BatchNormalization::default(), Dense::new(3));
+    let reshaped = sequential![Input::new(INPUT), conv, Reshape::new((6, 2)), Flatten, norm, head]?;
+    let problem = reshaped.load_weights(&file).unwrap_err().to_string();
+    assert!(problem.contains("`reshape` reshapes feature maps"), "{problem}");
+    let mut builder = ModelBuilder::new("joined", &[3, 4, 5])?;
+    let input = builder.input();
+    let conv = builder.add("conv2d", Conv2D::new(2, 3), &[input])?;
+    let flat = builder.add("flatten", Flatten, &[conv])?;
+    let pooled = builder.add("pooled", GlobalAveragePooling2D, &[conv])?;
+    let wide = builder.add("dense", Dense::new(FLAT), &[pooled])?;
+    let sum = builder.add("add", Add, &[flat, wide])?;
+    let last = builder.add("dense_1", Dense::new(3), &[sum])?;
+    let problem = builder.finish(last).load_weights(&file).unwrap_err().to_string();
+    assert!(problem.contains("`add` joins flattened feature maps and other numbers"), "{problem}");
+    Ok(())
+}
