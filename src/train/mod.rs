@@ -7,6 +7,7 @@ mod finder;
 mod fine_tune;
 mod fit;
 mod history;
+mod inputs;
 mod lint;
 mod loss;
 mod means;
@@ -18,12 +19,13 @@ mod recover;
 
 pub use callbacks::{
     BackupAndRestore, CSVLogger, Callback, EarlyStopping, LearningRateScheduler, ModelCheckpoint,
-    ReduceLROnPlateau, TensorBoard, TerminateOnNaN, Training,
+    ReduceLROnPlateau, SharedCallback, TensorBoard, TerminateOnNaN, Training,
 };
 pub(crate) use compile::{Compiled, CompiledConfig};
 pub use finder::LearningRateCurve;
 pub use fit::Fit;
 pub use history::History;
+pub use inputs::{Inputs, IntoInputs};
 pub use loss::{
     BinaryCrossentropy, CategoricalCrossentropy, Loss, MeanSquaredError, SparseCategoricalCrossentropy,
 };
@@ -33,5 +35,6 @@ pub use optimizer::{
     Adam, AdamW, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, OptimizerConfig,
     RMSprop, Rule, SGD, Schedule, Step,
 };
+pub(crate) use predict::BATCH;
 pub use predict::{Predictions, Scores};
 pub use recover::Recovered;
