@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(model.frozen_cut(), None);
         base.freeze();
         let whole = model.frozen_cut().unwrap();
-        assert_eq!(model.params_before(&whole), base.summary().total);
+        assert_eq!(model.params_before(&whole), base.summary().weights);
         // Inside a residual block there is no place through which everything goes.
         base.unfreeze_from("conv5_block2_2_conv")?;
         let part = model.frozen_cut().unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Callback, Training};
+use super::{Callback, Training, make_parent};
 use crate::train::History;
 use crate::weights::{OPTIMIZER, read_about, read_file, save_tensors};
 use crate::{Error, Result, random};
@@ -55,6 +55,7 @@ impl BackupAndRestore {
 
 impl Callback for BackupAndRestore {
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
+        make_parent(&self.path)?;
         if !self.path.is_file() {
             return Ok(());
         }

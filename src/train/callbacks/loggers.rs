@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Callback, Training};
+use super::{Callback, Training, make_parent};
 use crate::{Error, Result};
 
 /// Writes each epoch as a line of a table: its number from 0, as in Keras, and what was measured.
@@ -34,6 +34,7 @@ impl CSVLogger {
 
 impl Callback for CSVLogger {
     fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
+        make_parent(&self.path)?;
         let file = File::options()
             .create(true)
             .write(true)
