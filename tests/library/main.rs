@@ -15,3 +15,4 @@ mod parity;
 mod program;
 mod small;
 mod training;
+mod weight_files;
