@@ -22,7 +22,7 @@ pub use crate::train::Metric::{self, AUC, Accuracy, F1Score, Precision, Recall, 
 pub use crate::train::{
     Adam, AdamW, BackupAndRestore, BinaryCrossentropy, CSVLogger, CategoricalCrossentropy, EarlyStopping,
     Fit, History, LearningRateScheduler, Loss, MeanSquaredError, ModelCheckpoint, RMSprop, ReduceLROnPlateau,
-    SGD, Schedule, SparseCategoricalCrossentropy, TensorBoard, TerminateOnNaN,
+    SGD, Schedule, SharedCallback, SparseCategoricalCrossentropy, TensorBoard, TerminateOnNaN,
 };
 pub use crate::weights::Weights;
 pub use crate::{Result as HeadstartResult, check_interrupt, device, sequential, show};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
+use super::decode::Decoding;
 use crate::{Error, Result, random};
 
 /// Some samples.
@@ -33,6 +34,15 @@ pub trait Dataset {
 
     /// Begins an epoch: shuffles anew, if that is to be done, and gives its batches.
     fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>>;
+
+    /// The names of the classes, class 0 first; empty if they are not known. `fit` and `evaluate` refuse
+    /// data whose names are not those of the training data.
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+
+    /// Gives the samples in their own order from now on, if they are shuffled: for predictions.
+    fn keep_order(&mut self) {}
 
     /// The samples themselves, if each epoch gives them as they are.
     fn samples(&self) -> Option<&Samples> {
@@ -67,14 +77,28 @@ impl IntoDataset for (&Tensor, &Tensor, &Tensor) {
     }
 }
 
+/// They keep their batch size and order.
+impl IntoDataset for Samples {
+    fn into_dataset(self, _: usize, _: bool) -> Result<Box<dyn Dataset>> {
+        Ok(Box::new(self))
+    }
+}
+
+/// It keeps its batch size and order.
+impl IntoDataset for Box<dyn Dataset> {
+    fn into_dataset(self, _: usize, _: bool) -> Result<Box<dyn Dataset>> {
+        Ok(self)
+    }
+}
+
 /// Where the inputs are.
 #[derive(Clone, Debug)]
 enum Inputs {
     Memory(Tensor),
     /// `f32` values, row by row, each of this shape.
     File(Arc<File>, Vec<usize>),
-    /// Picture files, to be read at this height and width.
-    Pictures(Arc<Vec<PathBuf>>, (usize, usize)),
+    /// Image files, and how they are decoded.
+    Pictures(Arc<Vec<PathBuf>>, Decoding),
 }
 
 impl Inputs {
@@ -82,8 +106,8 @@ impl Inputs {
     fn narrow(&self, start: usize, length: usize) -> Result<Inputs> {
         Ok(match self {
             Inputs::Memory(x) => Inputs::Memory(x.narrow(0, start, length)?),
-            Inputs::Pictures(paths, size) => {
-                Inputs::Pictures(Arc::new(paths[start..start + length].to_vec()), *size)
+            Inputs::Pictures(paths, decoding) => {
+                Inputs::Pictures(Arc::new(paths[start..start + length].to_vec()), *decoding)
             }
             Inputs::File(..) => unreachable!("features are not parted"),
         })
@@ -96,10 +120,14 @@ impl Inputs {
                 let numbers = Tensor::new(numbers, x.device())?;
                 Ok(x.contiguous()?.index_select(&numbers, 0)?.to_dtype(DType::F32)?)
             }
-            Inputs::Pictures(paths, size) => {
+            Inputs::Pictures(paths, decoding) => {
                 let paths: Vec<PathBuf> = numbers.iter().map(|at| paths[*at as usize].clone()).collect();
-                let values = super::files::read(&paths, *size)?.concat();
-                Ok(Tensor::from_vec(values, (paths.len(), 3, size.0, size.1), &crate::device())?)
+                let values = super::files::read(&paths, *decoding)?.concat();
+                Ok(Tensor::from_vec(
+                    values,
+                    (paths.len(), 3, decoding.size.0, decoding.size.1),
+                    &crate::device(),
+                )?)
             }
             Inputs::File(file, shape) => {
                 let row = shape.iter().product::<usize>() * size_of::<f32>();
@@ -123,6 +151,7 @@ pub struct Samples {
     weights: Option<Tensor>,
     batch_size: usize,
     shuffle: bool,
+    class_names: Arc<[String]>,
 }
 
 impl Samples {
@@ -145,19 +174,21 @@ impl Samples {
                 found: "0".into(),
             });
         }
-        Ok(Samples { x: Inputs::Memory(x.clone()), y: y.clone(), weights: None, batch_size, shuffle })
+        // Once here, rather than for each batch.
+        let (x, y, class_names) = (Inputs::Memory(x.contiguous()?), y.contiguous()?, Arc::default());
+        Ok(Samples { x, y, weights: None, batch_size, shuffle, class_names })
     }
 
-    /// Picture files, to be read at this height and width.
+    /// Image files, and how they are decoded.
     pub(crate) fn of_files(
         paths: Vec<PathBuf>,
-        size: (usize, usize),
+        decoding: Decoding,
         y: Tensor,
         batch_size: usize,
         shuffle: bool,
     ) -> Result<Samples> {
         let samples = Samples::new(&y, &y, batch_size, shuffle)?;
-        Ok(Samples { x: Inputs::Pictures(Arc::new(paths), size), ..samples })
+        Ok(Samples { x: Inputs::Pictures(Arc::new(paths), decoding), ..samples })
     }
 
     /// The same samples, each counting so much, `[N]`.
@@ -169,6 +200,11 @@ impl Samples {
             return Err(Error::shape("sample weights", format!("[{}]", self.count()), weights.dims(), ""));
         }
         Ok(Samples { weights: Some(weights.to_dtype(DType::F32)?), ..self })
+    }
+
+    /// The same samples with the names of their classes.
+    pub(crate) fn named(self, class_names: &[String]) -> Samples {
+        Samples { class_names: class_names.into(), ..self }
     }
 
     /// The same, each epoch in the order that they have.
@@ -190,7 +226,9 @@ impl Samples {
     pub(crate) fn bytes(&self) -> usize {
         match &self.x {
             Inputs::Memory(x) => x.elem_count() * x.dtype().size_in_bytes(),
-            Inputs::Pictures(_, (height, width)) => self.count() * 3 * height * width * size_of::<f32>(),
+            Inputs::Pictures(_, Decoding { size: (height, width), .. }) => {
+                self.count() * 3 * height * width * size_of::<f32>()
+            }
             Inputs::File(_, shape) => self.count() * shape.iter().product::<usize>() * size_of::<f32>(),
         }
     }
@@ -208,7 +246,7 @@ impl Samples {
                 x: self.x.narrow(start, length)?,
                 y: self.y.narrow(0, start, length)?,
                 weights: self.weights.as_ref().map(|weights| weights.narrow(0, start, length)).transpose()?,
-                ..*self
+                ..self.clone()
             })
         };
         Ok((part(0, first)?, part(first, self.count() - first)?))
@@ -269,6 +307,14 @@ impl Dataset for Samples {
 
     fn samples(&self) -> Option<&Samples> {
         Some(self)
+    }
+
+    fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    fn keep_order(&mut self) {
+        self.shuffle = false;
     }
 }
 

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::class_names::renumber;
 use super::dataset::{Dataset, IntoDataset, Samples};
-use super::images::{CHUNK, Images, classes, decode};
+use super::decode::Decoding;
+use super::folder::Folder;
+use super::images::{CHUNK, Images};
 use crate::{Error, Result, check_interrupt, device, random};
 
 /// Picture files with their classes: what is too much for the memory, or listed in a table.
@@ -31,7 +34,7 @@ pub struct PictureFiles {
     pub labels: Vec<u32>,
     /// The classes: class 0 first.
     pub class_names: Vec<String>,
-    size: (usize, usize),
+    decoding: Decoding,
 }
 
 impl PictureFiles {
@@ -44,8 +47,10 @@ impl PictureFiles {
     }
 
     pub(super) fn in_folder(path: &Path, size: (usize, usize)) -> Result<PictureFiles> {
+        let folder = Folder::read(path)?;
+        println!("{folder}");
         let (mut paths, mut labels, mut class_names) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, (name, files)) in classes(path)?.into_iter().enumerate() {
+        for (number, (name, files)) in folder.classes.into_iter().enumerate() {
             labels.extend(std::iter::repeat_n(number as u32, files.len()));
             paths.extend(files);
             class_names.push(name);
@@ -124,7 +129,45 @@ impl PictureFiles {
             );
             return Err(Error::Argument { name: "picture files", expected, found });
         }
-        Ok(PictureFiles { paths, labels, class_names, size })
+        Ok(PictureFiles { paths, labels, class_names, decoding: Decoding::new(size) })
+    }
+
+    /// Sets whether an image is rotated and mirrored as its EXIF orientation says, which phones write:
+    /// `true` by default, as image viewers do. Keras ignores it and shows such photos on their side.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # draw_pictures(folder.path(), 5, 48, 1)?;
+    /// # let path = folder.path();
+    /// let as_keras = PictureFiles::from_directory(path, (32, 32))?.exif_orientation(false);
+    /// # assert_eq!(as_keras.load()?.len(), 10);
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    pub fn exif_orientation(mut self, apply: bool) -> PictureFiles {
+        self.decoding.exif_orientation = apply;
+        self
+    }
+
+    /// Numbers the classes in this order, class 0 first: so that training and validation data have the
+    /// same numbers, also where one of them lacks a class. Files of other classes are left out.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # draw_pictures(folder.path(), 5, 48, 1)?;
+    /// # let path = folder.path();
+    /// let files = PictureFiles::from_directory(path, (32, 32))?.classes(["birds", "cats", "dogs"])?;
+    /// assert_eq!(files.labels[0], 1);
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if no file is of any of these classes, or one stands twice in the list.
+    pub fn classes(&self, names: impl IntoIterator<Item = impl Into<String>>) -> Result<PictureFiles> {
+        let class_names: Vec<String> = names.into_iter().map(Into::into).collect();
+        let (numbers, labels) = renumber(&self.labels, &self.class_names, &class_names)?;
+        Ok(PictureFiles { labels, class_names, ..self.select(&numbers)? })
     }
 
     /// How many files there are.
@@ -145,7 +188,7 @@ impl PictureFiles {
         let mut is_whole = Vec::with_capacity(self.len());
         for chunk in self.paths.chunks(CHUNK) {
             check_interrupt()?;
-            is_whole.par_extend(chunk.par_iter().map(|path| decode(path, 1, 1).is_ok()));
+            is_whole.par_extend(chunk.par_iter().map(|path| Decoding::new((1, 1)).decode(path).is_ok()));
         }
         let (whole, damaged): (Vec<usize>, Vec<usize>) = (0..self.len()).partition(|at| is_whole[*at]);
         let damaged = damaged.into_iter().map(|at| self.paths[at].clone()).collect();
@@ -166,11 +209,11 @@ impl PictureFiles {
     /// # Errors
     /// [`Error::Image`] with the file's name if one cannot be read; [`Error::Interrupted`].
     pub fn load(&self) -> Result<Images> {
-        let (height, width) = self.size;
+        let (height, width) = self.decoding.size;
         let mut values = Vec::with_capacity(self.len() * 3 * height * width);
         for chunk in self.paths.chunks(CHUNK) {
             check_interrupt()?;
-            read(chunk, self.size)?.iter().for_each(|picture| values.extend_from_slice(picture));
+            read(chunk, self.decoding)?.iter().for_each(|picture| values.extend_from_slice(picture));
         }
         Ok(Images {
             x: Tensor::from_vec(values, (self.len(), 3, height, width), &device())?,
@@ -183,13 +226,15 @@ impl PictureFiles {
     fn select(&self, numbers: &[usize]) -> Result<PictureFiles> {
         let paths = numbers.iter().map(|at| self.paths[*at].clone()).collect();
         let labels = numbers.iter().map(|at| self.labels[*at]).collect();
-        PictureFiles::new(paths, labels, self.class_names.clone(), self.size)
+        let files = PictureFiles::new(paths, labels, self.class_names.clone(), self.decoding.size)?;
+        Ok(PictureFiles { decoding: self.decoding, ..files })
     }
 
     /// As samples in batches.
     pub(crate) fn samples(&self, batch_size: usize, shuffle: bool) -> Result<Samples> {
         let y = Tensor::from_slice(&self.labels, self.len(), &device())?;
-        Samples::of_files(self.paths.clone(), self.size, y, batch_size, shuffle)
+        let samples = Samples::of_files(self.paths.clone(), self.decoding, y, batch_size, shuffle)?;
+        Ok(samples.named(&self.class_names))
     }
 }
 
@@ -200,8 +245,8 @@ impl IntoDataset for &PictureFiles {
 }
 
 /// Pictures `[3, height, width]`, in parallel.
-pub(super) fn read(paths: &[PathBuf], (height, width): (usize, usize)) -> Result<Vec<Vec<f32>>> {
-    paths.par_iter().map(|path| decode(path, height, width)).collect()
+pub(super) fn read(paths: &[PathBuf], decoding: Decoding) -> Result<Vec<Vec<f32>>> {
+    paths.par_iter().map(|path| decoding.decode(path)).collect()
 }
 
 /// The numbers of the samples in both parts, in random order within each class.

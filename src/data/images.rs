@@ -3,16 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
-use fast_image_resize::images::Image;
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use image::{DynamicImage, Rgb, RgbImage, Rgba};
 
+use super::class_names::renumber;
+use super::dataset::{Dataset, IntoDataset, Samples};
 use super::files::{PictureFiles, stratified};
 use crate::display::Pictures;
 use crate::train::Predictions;
 use crate::{Error, Result};
 
-const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 /// Pictures decoded between two looks at the Stop button.
 pub(super) const CHUNK: usize = 64;
 
@@ -30,8 +28,12 @@ pub struct Images {
 }
 
 impl Images {
-    /// Reads every JPEG and PNG in the folders of `path`, each a class, and scales them to
-    /// `(height, width)`. Grey, palette and transparent pictures become RGB, the latter on white.
+    /// Reads every image in the folders of `path`, each a class, and scales them to `(height, width)`:
+    /// JPEG, PNG, WebP, BMP, GIF (its first frame) and TIFF, also in folders inside a class's folder.
+    /// Grey, palette and transparent images become RGB, the latter on white.
+    ///
+    /// It prints how many images of how many classes it found, and which files it left out. Images are
+    /// rotated as their EXIF orientation says; [`PictureFiles::exif_orientation`] switches that off.
     ///
     /// # Errors
     /// [`Error::Folder`] if there are no classes or no pictures; [`Error::Image`] with the file's
@@ -63,6 +65,18 @@ impl Images {
         let [first, second] =
             [first, second].map(|part| part.into_iter().map(|at| at as u32).collect::<Vec<_>>());
         Ok((self.select(&first)?, self.select(&second)?))
+    }
+
+    /// Numbers the classes in this order, class 0 first: as [`PictureFiles::classes`].
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if no image is of any of these classes, or one stands twice in the list.
+    pub fn classes(&self, names: impl IntoIterator<Item = impl Into<String>>) -> Result<Images> {
+        let class_names: Vec<String> = names.into_iter().map(Into::into).collect();
+        let (numbers, labels) = renumber(&self.y.to_vec1::<u32>()?, &self.class_names, &class_names)?;
+        let numbers: Vec<u32> = numbers.into_iter().map(|at| at as u32).collect();
+        let y = Tensor::from_vec(labels, numbers.len(), self.y.device())?;
+        Ok(Images { y, class_names, ..self.select(&numbers)? })
     }
 
     /// The name of each picture's class.
@@ -132,85 +146,23 @@ impl Images {
     }
 }
 
-/// Each class's name and picture files, both sorted.
-pub(super) fn classes(path: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
-    let refuse = |problem: String| Error::Folder { path: path.to_owned(), problem };
-    if !path.is_dir() {
-        return Err(refuse("there is no such folder".into()));
+impl IntoDataset for &Images {
+    fn into_dataset(self, batch_size: usize, shuffle: bool) -> Result<Box<dyn Dataset>> {
+        Ok(Box::new(Samples::new(&self.x, &self.y, batch_size, shuffle)?.named(&self.class_names)))
     }
-    let mut classes = Vec::new();
-    for folder in sorted(path)?.into_iter().filter(|entry| entry.is_dir()) {
-        let pictures: Vec<PathBuf> = sorted(&folder)?.into_iter().filter(|file| is_picture(file)).collect();
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if pictures.is_empty() {
-            return Err(refuse(format!("the class folder `{name}` holds no .jpg, .jpeg or .png file")));
-        }
-        classes.push((name, pictures));
-    }
-    match classes.len() {
-        0 => Err(refuse("expected one folder a class, found no folder".into())),
-        _ => Ok(classes),
-    }
-}
-
-fn sorted(path: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(path).map_err(Error::io(path))?;
-    let mut paths = entries
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(Error::io(path))?;
-    paths.retain(|path| !path.file_name().unwrap_or_default().to_string_lossy().starts_with('.'));
-    paths.sort();
-    Ok(paths)
-}
-
-fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    path.is_file() && EXTENSIONS.contains(&extension.as_str())
-}
-
-/// One picture, scaled, as `[3, height, width]`.
-pub(super) fn decode(path: &Path, height: usize, width: usize) -> Result<Vec<f32>> {
-    let refuse = |reason: String| Error::Image { path: path.to_owned(), reason };
-    let picture = image::ImageReader::open(path)
-        .and_then(image::ImageReader::with_guessed_format)
-        .map_err(Error::io(path))?
-        .decode()
-        .map_err(|error| refuse(error.to_string()))?;
-    let picture = on_white(picture);
-    let (across, down) = picture.dimensions();
-    let whole = Image::from_vec_u8(across, down, picture.into_raw(), PixelType::U8x3)
-        .map_err(|error| refuse(error.to_string()))?;
-    let mut scaled = Image::new(width as u32, height as u32, PixelType::U8x3);
-    let bilinear = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    Resizer::new()
-        .resize(&whole, &mut scaled, &bilinear)
-        .map_err(|error| refuse(format!("it cannot be scaled to {height} by {width} pixels: {error}")))?;
-    let mut values = vec![0f32; 3 * height * width];
-    for (channel, map) in values.chunks_exact_mut(height * width).enumerate() {
-        let pixels = scaled.buffer().chunks_exact(3);
-        map.iter_mut().zip(pixels).for_each(|(value, pixel)| *value = f32::from(pixel[channel]));
-    }
-    Ok(values)
-}
-
-fn on_white(picture: DynamicImage) -> RgbImage {
-    if !picture.color().has_alpha() {
-        return picture.into_rgb8();
-    }
-    let picture = picture.into_rgba8();
-    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
-        let Rgba([red, green, blue, opacity]) = *picture.get_pixel(x, y);
-        let opacity = f32::from(opacity) / 255.0;
-        let mixed = |value: u8| (f32::from(value) * opacity + 255.0 * (1.0 - opacity)).round() as u8;
-        Rgb([red, green, blue].map(mixed))
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use image::{DynamicImage, Rgb, Rgba};
+
     use super::*;
+    use crate::data::decode::{Decoding, on_white};
     use crate::prelude::*;
+
+    fn decode(path: &Path, height: usize, width: usize) -> crate::Result<Vec<f32>> {
+        Decoding::new((height, width)).decode(path)
+    }
 
     #[test]
     fn a_picture_is_scaled_over_white_as_the_image_crate_scales_it() {

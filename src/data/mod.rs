@@ -2,9 +2,12 @@
 
 mod affine;
 mod augment;
+mod class_names;
 mod dataset;
+mod decode;
 mod drawn;
 mod files;
+mod folder;
 mod images;
 
 use std::io;
@@ -12,6 +15,7 @@ use std::path::Path;
 
 pub use affine::FillMode;
 pub use augment::{Flow, ImageDataGenerator, Shift, Zoom};
+pub(crate) use class_names::check_same;
 pub use dataset::{Batch, Dataset, IntoDataset, Samples};
 pub use drawn::{CATS_AND_DOGS, SOURCES, Subject, draw_pictures};
 pub use files::PictureFiles;

@@ -19,7 +19,7 @@ impl Show for Summary {
             format!("<{tag} style=\"text-align:{side}\">{}</{tag}>", escape(text))
         };
         let row = |tag: &str, cells: &[&str]| {
-            let cells = cells.iter().zip(["left", "left", "right", "left"]);
+            let cells = cells.iter().zip(["right", "left", "left", "right", "left"]);
             format!("<tr>{}</tr>", cells.map(|(text, side)| cell(tag, text, side)).collect::<String>())
         };
         let body: String =

@@ -5,8 +5,9 @@ use std::fmt;
 use candle_core::{DType, Tensor};
 
 use crate::chart::Chart;
-use crate::data::Images;
-use crate::train::Predictions;
+use crate::data::{Dataset, Images, IntoDataset, check_same};
+use crate::nn::Model;
+use crate::train::{BATCH, Predictions};
 use crate::{Error, Result};
 
 /// Confusion matrix: the number of samples for each pair of true class (row) and predicted class (column).
@@ -180,6 +181,52 @@ impl fmt::Display for ClassificationReport {
         writeln!(f, "{}", row("macro avg", mean(&|_| 1.0), support))?;
         write!(f, "{}", row("weighted avg", mean(&|report| report.support as f64), support))
     }
+}
+
+impl Model {
+    /// Which classes the model takes for which, on everything that `fit` takes: `confusion_matrix(&files)`.
+    ///
+    /// Classes have the names of the data, else those of the training data, else their numbers.
+    ///
+    /// # Errors
+    /// As [`Model::predict`]; [`Error::Argument`] if the classes are not those of the training, or a
+    /// target is no class.
+    pub fn confusion_matrix(&self, data: impl IntoDataset) -> Result<ConfusionMatrix> {
+        self.confusion_of(data.into_dataset(BATCH, false)?)
+    }
+
+    fn confusion_of(&self, mut data: Box<dyn Dataset>) -> Result<ConfusionMatrix> {
+        let trained = self.compiled.as_ref().map_or(&[][..], |compiled| &compiled.class_names);
+        check_same("confusion_matrix", trained, data.class_names())?;
+        let names = if data.class_names().is_empty() { trained } else { data.class_names() };
+        let outputs: usize = self.output_shape().iter().product();
+        let numbers = || (0..outputs.max(2)).map(|class| class.to_string()).collect();
+        let names = if names.is_empty() { numbers() } else { names.to_vec() };
+        let (mut truth, mut predictions): (Vec<Tensor>, Option<Predictions>) = (Vec::new(), None);
+        for batch in data.epoch()? {
+            let batch = batch?;
+            truth.push(class_numbers(&batch.y)?);
+            let of_batch = self.predict_tensor(&batch.x, BATCH)?;
+            match &mut predictions {
+                Some(predictions) => predictions.append(of_batch),
+                None => predictions = Some(of_batch),
+            }
+        }
+        let Some(predictions) = predictions else {
+            let (expected, found) = ("data with at least one batch".into(), "none".into());
+            return Err(Error::Argument { name: "confusion_matrix", expected, found });
+        };
+        ConfusionMatrix::of(&Tensor::cat(&truth, 0)?, &predictions, names)
+    }
+}
+
+/// Class numbers `[N]` from targets `[N]`, `[N, 1]` or one-hot `[N, classes]`.
+fn class_numbers(targets: &Tensor) -> Result<Tensor> {
+    let targets = targets.to_dtype(DType::F32)?;
+    Ok(match *targets.dims() {
+        [_, classes] if classes > 1 => targets.argmax(1)?.to_dtype(DType::F32)?,
+        _ => targets.flatten_all()?,
+    })
 }
 
 impl Images {

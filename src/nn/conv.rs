@@ -54,6 +54,13 @@ pub(crate) fn window_output(
         let found = format!("window {size}, stride {stride}");
         return Err(Error::Argument { name: "window and stride", expected: "at least 1".into(), found });
     }
+    // A window that lies in the padding alone sees nothing.
+    if let Padding::Explicit(padding) = padding
+        && padding >= size
+    {
+        let (expected, found) = (format!("less than the window, {size}"), padding.to_string());
+        return Err(Error::Argument { name: "padding", expected, found });
+    }
     let side = |length: usize| {
         let (before, after) = padding.amount(length, size, stride);
         (length + before + after).checked_sub(size).map(|rest| rest / stride + 1)

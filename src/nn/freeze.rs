@@ -5,8 +5,11 @@ use std::sync::Arc;
 use super::{Layer, Model, Node, Param};
 use crate::{Error, Result};
 
-/// Which layer is meant: its name, or its place in [`Model::layer_names`], from the end if it is below
-/// 0, as in Keras's `layers[-4]`.
+/// Which layer is meant: its name, or its number as in Keras's `model.layers`, from the end if it is below
+/// 0: `layers[15]` of VGG16 is `block5_conv1`, `layers[-4]` too. [`Model::summary`] shows the numbers.
+///
+/// Layer 0 of a network is its input; in a `Sequential` the input does not count. A model inside is one
+/// layer; its layers have numbers of their own, in that model.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` says no layer; give its name, as in \"block5_conv1\", or its place: 5, or -1 for the last"
 )]
@@ -85,9 +88,17 @@ impl Model {
     /// [`Error::UnknownLayer`], which lists the names that there are; [`Error::Argument`] for a place
     /// that is not there.
     pub fn unfreeze_from(&self, layer: impl LayerAt) -> Result<()> {
-        let layers = self.layers();
-        let from = self.position(&layers, layer.layer_at())?;
-        layers[from..].iter().for_each(|(_, layer)| set_trainable(&layer.params(), true));
+        match layer.layer_at() {
+            NameOrPlace::Name(name) => {
+                let (layers, from) = self.found(name)?;
+                layers[from..].iter().for_each(|(_, layer)| set_trainable(&layer.params(), true));
+            }
+            NameOrPlace::Place(place) => {
+                let from = self.number_of(place)?;
+                let layers = self.numbered_layers().into_iter().filter(|(number, _)| *number >= from);
+                layers.for_each(|(_, node)| set_trainable(&node.layer.params(), true));
+            }
+        }
         Ok(())
     }
 
@@ -96,9 +107,17 @@ impl Model {
     /// # Errors
     /// As [`Model::unfreeze_from`].
     pub fn freeze_until(&self, layer: impl LayerAt) -> Result<()> {
-        let layers = self.layers();
-        let until = self.position(&layers, layer.layer_at())?;
-        layers[..=until].iter().for_each(|(_, layer)| set_trainable(&layer.params(), false));
+        match layer.layer_at() {
+            NameOrPlace::Name(name) => {
+                let (layers, until) = self.found(name)?;
+                layers[..=until].iter().for_each(|(_, layer)| set_trainable(&layer.params(), false));
+            }
+            NameOrPlace::Place(place) => {
+                let until = self.number_of(place)?;
+                let layers = self.numbered_layers().into_iter().filter(|(number, _)| *number <= until);
+                layers.for_each(|(_, node)| set_trainable(&node.layer.params(), false));
+            }
+        }
         Ok(())
     }
 
@@ -112,9 +131,24 @@ impl Model {
     /// # Errors
     /// As [`Model::unfreeze_from`].
     pub fn layer(&self, layer: impl LayerAt) -> Result<Arc<dyn Layer>> {
-        let mut layers = self.layers();
-        let at = self.position(&layers, layer.layer_at())?;
-        Ok(layers.swap_remove(at).1)
+        let place = match layer.layer_at() {
+            NameOrPlace::Name(name) => {
+                let (mut layers, at) = self.found(name)?;
+                return Ok(layers.swap_remove(at).1);
+            }
+            NameOrPlace::Place(place) => place,
+        };
+        let wanted = self.number_of(place)?;
+        if wanted == 0 && !self.is_sequential() {
+            return Ok(self.nodes()[0].layer.clone());
+        }
+        let found = self.numbered_layers().into_iter().find(|(number, _)| *number == wanted);
+        found.map(|(_, node)| node.layer.clone()).ok_or_else(|| Error::Argument {
+            name: "layer",
+            expected: "a layer that is not only in Keras's network, where it pads or prepares the input"
+                .into(),
+            found: place.to_string(),
+        })
     }
 
     /// Every layer that is not itself a model, and its name, in Keras's order.
@@ -137,21 +171,11 @@ impl Model {
         place.ok_or_else(|| self.unknown_layer(name))
     }
 
-    fn position(&self, layers: &[(String, Arc<dyn Layer>)], layer: NameOrPlace) -> Result<usize> {
-        let place = match layer {
-            NameOrPlace::Name(name) => {
-                let place = layers.iter().position(|(known, _)| known == name);
-                return place.ok_or_else(|| self.unknown_layer(name));
-            }
-            NameOrPlace::Place(place) => place,
-        };
-        let count = layers.len() as i64;
-        let found = if place < 0 { place + count } else { place };
-        usize::try_from(found).ok().filter(|found| *found < layers.len()).ok_or_else(|| {
-            let expected =
-                format!("a place from {} to {}, for `{}` has {count} layers", -count, count - 1, self.name());
-            Error::Argument { name: "layer", expected, found: place.to_string() }
-        })
+    /// All layers, and where the one of that name is.
+    fn found(&self, name: &str) -> Result<(Vec<(String, Arc<dyn Layer>)>, usize)> {
+        let layers = self.layers();
+        let place = layers.iter().position(|(known, _)| known == name);
+        place.map(|place| (layers, place)).ok_or_else(|| self.unknown_layer(name))
     }
 
     fn unknown_layer(&self, name: &str) -> Error {

@@ -121,6 +121,11 @@ pub trait Build {
     /// [`crate::Error::Shape`] if the layer cannot take an input of that shape.
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>>;
 
+    /// Whether it takes any number of inputs, as [`Add`](super::Add) does; other layers take one.
+    fn takes_many(&self) -> bool {
+        false
+    }
+
     /// The layer in words, so that a model with it can be saved whole.
     fn config(&self) -> Option<LayerConfig> {
         None

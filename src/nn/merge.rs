@@ -28,6 +28,10 @@ impl Build for Add {
         Some(LayerConfig::Add(*self))
     }
 
+    fn takes_many(&self) -> bool {
+        true
+    }
+
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
         let first = context.inputs[0];
         if let Some(other) = context.inputs.iter().find(|shape| **shape != first) {
@@ -44,6 +48,10 @@ impl Build for Multiply {
 
     fn config(&self) -> Option<LayerConfig> {
         Some(LayerConfig::Multiply(*self))
+    }
+
+    fn takes_many(&self) -> bool {
+        true
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

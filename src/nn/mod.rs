@@ -14,6 +14,7 @@ mod layer;
 mod merge;
 mod model;
 mod norm;
+mod numbering;
 mod onnx;
 mod param;
 mod pool;

@@ -134,6 +134,17 @@ impl ModelBuilder {
             }
             name => name.to_owned(),
         };
+        let refuse = |expected: &str, found: String| {
+            Err(Error::Argument { name: "inputs", expected: format!("{expected} for `{name}`"), found })
+        };
+        if inputs.is_empty() || inputs.len() > 1 && !spec.takes_many() {
+            let expected = if spec.takes_many() { "at least one input" } else { "one input" };
+            return refuse(expected, inputs.len().to_string());
+        }
+        if let Some(NodeId(place)) = inputs.iter().find(|id| id.0 >= self.nodes.len()) {
+            let found = format!("layer {place}, where there are {}", self.nodes.len());
+            return refuse("layers of the same builder", found);
+        }
         let shapes: Vec<&[usize]> = inputs.iter().map(|id| self.nodes[id.0].layer.output_shape()).collect();
         let (random, device) = (&mut self.random, &self.device);
         let layer = spec.build(Context { name: &name, inputs: &shapes, random, device })?;
@@ -153,7 +164,11 @@ impl ModelBuilder {
     }
 
     /// Ends the model: its output is that of the given layer.
+    ///
+    /// # Panics
+    /// If the layer is of another builder, with more layers than this one.
     pub fn finish(self, output: NodeId) -> Model {
+        assert!(output.0 < self.nodes.len(), "`finish` needs a layer of the same builder");
         let ModelBuilder { name, nodes, preprocessing, labels, pretrained, .. } = self;
         let graph = Graph { name, nodes, output, preprocessing, labels, pretrained };
         Model { graph: Arc::new(graph).into(), compiled: None.into(), history: None.into(), loss: None }
@@ -235,13 +250,24 @@ impl Model {
         check_device(&format!("input of `{}`", self.name()), batch)?;
         let expected = self.input_shape();
         if batch.rank() > 0 && &batch.dims()[1..] == expected {
+            if batch.dims()[0] == 0 {
+                let place = format!("input of `{}`", self.name());
+                return Err(Error::shape(place, "at least one sample", batch.dims(), "the batch is empty"));
+            }
             return Ok(());
         }
         let sizes = expected.iter().map(|n| format!(", {n}")).collect::<String>();
         let hint = if batch.dims() == expected {
             "this is one sample; add the batch dimension with `unsqueeze(0)?`"
-        } else if expected.len() == 3 && batch.dims().last() == Some(&3) {
-            "pictures are channels first here: [batch, 3, height, width]"
+        } else if expected.len() == 3 && matches!(batch.dims(), [_, _, _, 1 | 3]) {
+            "images are channels first here, [batch, channels, height, width]: `x.permute((0, 3, 1, 2))?`"
+        } else if matches!((expected, batch.dims()), ([3, ..], [_, 1, _, _])) {
+            "these are grey images and the model takes colour: `x.repeat((1, 3, 1, 1))?`"
+        } else if matches!((expected, batch.dims()), ([1, ..], [_, 3, _, _])) {
+            "these are colour images and the model takes grey: `x.mean_keepdim(1)?`"
+        } else if matches!((expected, batch.dims()), ([_, height, width], [_, h, w]) if h == height && w == width)
+        {
+            "grey images need a dimension of channels: `x.unsqueeze(1)?`, and for colour `.repeat((1, 3, 1, 1))?`"
         } else {
             "make the data of this shape, or build the model with the data's `input_shape`"
         };

@@ -15,7 +15,7 @@ use super::{
     Param, Rescaling, Reshape,
 };
 use crate::models::{Labels, Preprocessing};
-use crate::train::CompiledConfig;
+use crate::train::{Compiled, CompiledConfig};
 use crate::weights::{OPTIMIZER, read_about, read_file, save_tensors};
 use crate::{Error, Result, random};
 
@@ -103,10 +103,11 @@ impl Model {
     /// [`Error::Io`] if the file cannot be written; [`Error::Argument`] if a layer of your own is in
     /// the model, of which [`Model::save_weights`] keeps the weights.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        self.save_to(path.as_ref())
+        self.save_compiled(self.compiled.as_ref(), path.as_ref())
     }
 
-    fn save_to(&self, path: &Path) -> Result<()> {
+    /// The same, with what it is compiled with: `fit` has that in hand.
+    pub(crate) fn save_compiled(&self, compiled: Option<&Compiled>, path: &Path) -> Result<()> {
         let named = self.named_params();
         let ways = |is: &dyn Fn(&Param) -> bool| {
             named.iter().filter(|(_, param)| is(param)).map(|(way, _)| way.clone()).collect()
@@ -117,12 +118,12 @@ impl Model {
             model: self.describe()?,
             frozen: ways(&|param| !param.is_statistic() && !param.is_trainable()),
             at_rest: ways(&Param::is_at_rest),
-            compiled: self.compiled.as_ref().and_then(|compiled| compiled.config(&named)),
+            compiled: compiled.and_then(|compiled| compiled.config(&named)),
         };
         let text = serde_json::to_string(&about).map_err(|error| Error::io(path)(error.into()))?;
         let mut tensors: Vec<(String, Tensor)> =
             named.iter().map(|(way, param)| (way.clone(), param.variable().as_detached_tensor())).collect();
-        if let Some(compiled) = self.compiled.as_ref().filter(|_| about.compiled.is_some()) {
+        if let Some(compiled) = compiled.filter(|_| about.compiled.is_some()) {
             let state = compiled.optimizer.state(&named)?;
             tensors.extend(state.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));
         }

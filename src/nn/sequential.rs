@@ -46,7 +46,8 @@ impl Sequential {
         };
         let mut builder = ModelBuilder::new("sequential", &shape)?;
         let mut last = builder.input();
-        for layer in layers.filter(|layer| layer.stem() != Input::STEM) {
+        layers.next_if(|first| first.stem() == Input::STEM);
+        for layer in layers {
             last = builder.add_spec("", layer, &[last])?;
         }
         Ok(builder.finish(last))
@@ -73,9 +74,10 @@ impl Build for Input {
         Input::STEM
     }
 
-    fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
-        let expected = "to be the first layer";
-        Err(Error::shape(context.name, expected, context.inputs[0], ""))
+    fn build(&self, _: Context) -> Result<Arc<dyn Layer>> {
+        let expected = "one `Input`, as the first of a Sequential".into();
+        let found = format!("`Input::new({:?})` after another layer; remove it", self.shape);
+        Err(Error::Argument { name: "layers", expected, found })
     }
 
     fn input_shape(&self) -> Option<Vec<usize>> {

@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(model.frozen_split(), None);
         base.freeze();
         let whole = model.frozen_split().unwrap();
-        assert_eq!(model.params_before(&whole), base.summary().total);
+        assert_eq!(model.params_before(&whole), base.summary().weights);
         // A residual block has no split point inside, because a path leads around its layers.
         base.unfreeze_from("conv5_block2_2_conv")?;
         let partial = model.frozen_split().unwrap();

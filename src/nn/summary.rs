@@ -1,5 +1,6 @@
 //! The table that tells what a model is made of.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use super::{Model, Param};
@@ -11,11 +12,13 @@ pub struct Summary {
     pub model: String,
     /// One row a layer; a model inside is one row.
     pub rows: Vec<Row>,
-    /// Weights in all.
+    /// Weights and moving statistics: what Keras counts as "Total params".
     pub total: usize,
+    /// Weights alone, as PyTorch and papers count a network's parameters.
+    pub weights: usize,
     /// Weights that training would change now.
     pub trainable: usize,
-    /// Numbers that layers keep themselves: moving means and variances.
+    /// Moving means and variances of batch normalisation, which no gradient changes.
     pub statistics: usize,
     /// Layers of batch normalisation whose weights are trainable but that keep using their moving statistics, since they
     /// were frozen before: see [`Model::unfreeze_statistics`].
@@ -25,6 +28,8 @@ pub struct Summary {
 /// One layer of a [`Summary`].
 #[derive(Clone, Debug)]
 pub struct Row {
+    /// Its number in Keras's `model.layers`, by which `unfreeze_from` and `freeze_until` know it.
+    pub number: usize,
     /// The layer's name.
     pub name: String,
     /// Its type.
@@ -33,6 +38,8 @@ pub struct Row {
     pub output_shape: Vec<usize>,
     /// Its weights.
     pub weights: usize,
+    /// Its moving statistics.
+    pub statistics: usize,
     /// Those of them that training would change now.
     pub trainable: usize,
 }
@@ -48,12 +55,13 @@ impl Row {
         }
     }
 
-    pub(crate) fn cells(&self) -> [String; 4] {
+    pub(crate) fn cells(&self) -> [String; 5] {
         let sizes: String = self.output_shape.iter().map(|n| format!(", {n}")).collect();
         [
+            self.number.to_string(),
             format!("{} ({})", self.name, self.kind),
             format!("(None{sizes})"),
-            thousands(self.weights),
+            thousands(self.weights + self.statistics),
             self.state().to_owned(),
         ]
     }
@@ -61,17 +69,17 @@ impl Row {
 
 impl Summary {
     /// The table's heads.
-    pub(crate) const HEADS: [&'static str; 4] = ["Layer (type)", "Output Shape", "Param #", "State"];
+    pub(crate) const HEADS: [&'static str; 5] = ["#", "Layer (type)", "Output Shape", "Param #", "State"];
 
     /// The lines below the table.
     pub(crate) fn totals(&self) -> Vec<String> {
         let mut lines = vec![
             format!("Total params: {}", thousands(self.total)),
             format!("Trainable params: {}", thousands(self.trainable)),
-            format!("Frozen params: {}", thousands(self.total - self.trainable)),
+            format!("Non-trainable params: {}", thousands(self.total - self.trainable)),
         ];
         if self.statistics > 0 {
-            lines.push(format!("Moving statistics: {}", thousands(self.statistics)));
+            lines.push(format!("Of these, moving statistics: {}", thousands(self.statistics)));
         }
         if self.frozen_statistics > 0 {
             let plural = if self.frozen_statistics == 1 { "layer keeps" } else { "layers keep" };
@@ -87,24 +95,29 @@ impl Summary {
 impl Model {
     /// Layers, output shapes, numbers of weights, and which of them training would change.
     pub fn summary(&self) -> Summary {
+        let numbers: HashMap<&str, usize> =
+            self.numbered_layers().into_iter().map(|(number, node)| (&*node.name, number)).collect();
         let rows: Vec<Row> = self.nodes()[1..]
             .iter()
             .map(|node| {
                 let params = node.layer.params();
                 Row {
+                    number: numbers[&*node.name],
                     name: node.name.clone(),
                     kind: node.layer.kind(),
                     output_shape: node.layer.output_shape().to_vec(),
                     weights: count(&params, |param| !param.is_statistic()),
+                    statistics: count(&params, Param::is_statistic),
                     trainable: count(&params, Param::is_trainable),
                 }
             })
             .collect();
         Summary {
             model: self.name().to_owned(),
-            total: rows.iter().map(|row| row.weights).sum(),
+            total: rows.iter().map(|row| row.weights + row.statistics).sum(),
+            weights: rows.iter().map(|row| row.weights).sum(),
             trainable: rows.iter().map(|row| row.trainable).sum(),
-            statistics: count(&self.params(), Param::is_statistic),
+            statistics: rows.iter().map(|row| row.statistics).sum(),
             frozen_statistics: self
                 .layers()
                 .iter()
@@ -117,18 +130,19 @@ impl Model {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cells: Vec<[String; 4]> = self.rows.iter().map(Row::cells).collect();
+        let cells: Vec<[String; 5]> = self.rows.iter().map(Row::cells).collect();
         let width = |column: usize| {
             let longest = cells.iter().map(|row| row[column].len()).max().unwrap_or(0);
             longest.max(Self::HEADS[column].len())
         };
-        let [a, b, c, d] = [width(0), width(1), width(2), width(3)];
-        let line = "─".repeat(a + b + c + d + 6);
+        let [n, a, b, c, d] = [width(0), width(1), width(2), width(3), width(4)];
+        let line = "─".repeat(n + a + b + c + d + 8);
         writeln!(f, "Model: \"{}\"\n{line}", self.model)?;
-        let [name, shape, weights, state] = Self::HEADS;
-        writeln!(f, "{name:a$}  {shape:b$}  {weights:>c$}  {state}\n{line}")?;
-        for [name, shape, weights, state] in &cells {
-            writeln!(f, "{}", format!("{name:a$}  {shape:b$}  {weights:>c$}  {state}").trim_end())?;
+        let [number, name, shape, weights, state] = Self::HEADS;
+        writeln!(f, "{number:>n$}  {name:a$}  {shape:b$}  {weights:>c$}  {state}\n{line}")?;
+        for [number, name, shape, weights, state] in &cells {
+            let row = format!("{number:>n$}  {name:a$}  {shape:b$}  {weights:>c$}  {state}");
+            writeln!(f, "{}", row.trim_end())?;
         }
         write!(f, "{line}\n{}", self.totals().join("\n"))
     }

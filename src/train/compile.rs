@@ -17,6 +17,8 @@ pub(crate) struct Compiled {
     pub(crate) metrics: Vec<Metric>,
     /// How many weights learnt when this was last said.
     pub(crate) learning: usize,
+    /// The class names of the data of the last `fit`, if they are known.
+    pub(crate) class_names: Vec<String>,
 }
 
 /// What a model is trained with, in words.
@@ -46,7 +48,13 @@ impl CompiledConfig {
         optimizer.set_state(params, state)?;
         let learning =
             params.iter().filter(|(_, param)| param.is_trainable()).map(|(_, param)| param.count());
-        Ok(Compiled { optimizer, loss: self.loss, metrics: self.metrics, learning: learning.sum() })
+        Ok(Compiled {
+            optimizer,
+            loss: self.loss,
+            metrics: self.metrics,
+            learning: learning.sum(),
+            class_names: Vec::new(),
+        })
     }
 }
 
@@ -118,6 +126,6 @@ impl Model {
     fn compile_with(&mut self, optimizer: Box<dyn Optimizer>, loss: Loss, metrics: Vec<Metric>) {
         let learning = self.trainable_params().iter().map(Param::count).sum();
         self.loss = Some(loss);
-        *self.compiled = Some(Compiled { optimizer, loss, metrics, learning });
+        *self.compiled = Some(Compiled { optimizer, loss, metrics, learning, class_names: Vec::new() });
     }
 }

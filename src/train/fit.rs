@@ -15,7 +15,7 @@ use super::progress::Progress;
 use super::recover::Keeper;
 use super::{Compiled, History};
 use super::{lint, lint_split};
-use crate::data::{Batch, Dataset, IntoDataset};
+use crate::data::{Batch, Dataset, IntoDataset, check_same};
 use crate::nn::{Model, Param};
 use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
@@ -252,6 +252,10 @@ impl Model {
         }
         check_interrupt()?;
         let (validation, split) = fit.take_validation(&mut data)?;
+        if let Some(validation) = &validation {
+            check_same("validation_data", data.class_names(), validation.class_names())?;
+        }
+        compiled.class_names = data.class_names().to_vec();
         let prefixes: &[&str] = if validation.is_some() { &["", "val_"] } else { &[""] };
         let names: Vec<String> = prefixes.iter().flat_map(|prefix| compiled.names(prefix)).collect();
         let mut callbacks = std::mem::take(&mut fit.callbacks);

@@ -9,6 +9,7 @@ mod finder;
 mod fine_tune;
 mod fit;
 mod history;
+mod inputs;
 mod lint;
 mod lint_images;
 mod lint_split;
@@ -22,13 +23,14 @@ mod recover;
 
 pub use callbacks::{
     BackupAndRestore, CSVLogger, Callback, EarlyStopping, LearningRateScheduler, ModelCheckpoint,
-    ReduceLROnPlateau, TensorBoard, TerminateOnNaN, Training,
+    ReduceLROnPlateau, SharedCallback, TensorBoard, TerminateOnNaN, Training,
 };
 pub(crate) use compile::{Compiled, CompiledConfig};
 pub(crate) use decision::{class_of, probabilities};
 pub use finder::LearningRateCurve;
 pub use fit::Fit;
 pub use history::History;
+pub use inputs::{Inputs, IntoInputs};
 pub use loss::{
     BinaryCrossentropy, CategoricalCrossentropy, Loss, MeanSquaredError, SparseCategoricalCrossentropy,
 };
@@ -37,5 +39,6 @@ pub use optimizer::{
     Adam, AdamW, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, OptimizerConfig,
     RMSprop, Rule, SGD, Schedule, Step,
 };
+pub(crate) use predict::BATCH;
 pub use predict::{Predictions, Scores};
 pub use recover::Recovered;

@@ -6,8 +6,6 @@ use std::ops::Index;
 use candle_core::{DType, Tensor};
 
 use super::decision::{class_of, confidence_of, probabilities};
-use super::features::Validation;
-use crate::data::IntoDataset;
 use crate::nn::{Activation, Mode, Model};
 use crate::{Error, Result, check_interrupt};
 
@@ -15,17 +13,17 @@ use crate::{Error, Result, check_interrupt};
 pub(crate) const BATCH: usize = 32;
 
 impl Model {
-    /// The model's outputs for inputs `[N, …]`, in batches of 32.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if the inputs do not fit the model; [`Error::Interrupted`].
-    pub fn predict(&self, x: &Tensor) -> Result<Predictions> {
+    pub(crate) fn predict_tensor(&self, x: &Tensor, batch_size: usize) -> Result<Predictions> {
+        if batch_size == 0 {
+            let (expected, found) = ("at least 1".into(), "0".into());
+            return Err(Error::Argument { name: "batch_size", expected, found });
+        }
         self.check_input(x)?;
         let (samples, columns) = (x.dim(0)?, self.output_shape().iter().product());
         let mut values = Vec::with_capacity(samples * columns);
-        for start in (0..samples).step_by(BATCH) {
+        for start in (0..samples).step_by(batch_size) {
             check_interrupt()?;
-            let batch = x.narrow(0, start, BATCH.min(samples - start))?.to_dtype(DType::F32)?;
+            let batch = x.narrow(0, start, batch_size.min(samples - start))?.to_dtype(DType::F32)?;
             let output = self.forward(&batch, Mode::Inference)?;
             values.extend(output.flatten_all()?.to_vec1::<f32>()?);
         }
@@ -37,9 +35,7 @@ impl Model {
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit.
     pub fn evaluate(&self, x: &Tensor, y: &Tensor) -> Result<Scores> {
-        let compiled = self.compiled.as_ref().ok_or(Error::NotCompiled)?;
-        let data = (x, y).into_dataset(BATCH, false)?;
-        Ok(Scores(Validation::of(self, data).measure(compiled, |_, _| Ok(()))?.row("")))
+        self.evaluate_on((x, y), BATCH)
     }
 }
 
@@ -103,6 +99,11 @@ impl Predictions {
         self.probabilities().map(|row| confidence_of(&row)).collect()
     }
 
+    /// Adds the rows of further samples.
+    pub(crate) fn append(&mut self, more: Predictions) {
+        self.values.extend(more.values);
+    }
+
     /// Some of the rows.
     pub(crate) fn select(&self, numbers: &[u32]) -> Predictions {
         let values = numbers.iter().flat_map(|at| &self[*at as usize]).copied().collect();
@@ -142,6 +143,10 @@ impl fmt::Display for Predictions {
 pub struct Scores(Vec<(String, f64)>);
 
 impl Scores {
+    pub(super) fn new(row: Vec<(String, f64)>) -> Scores {
+        Scores(row)
+    }
+
     /// The value of that name, if it was measured.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| *value)

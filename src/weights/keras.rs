@@ -15,6 +15,7 @@ use hdf5_reader::messages::datatype::Datatype;
 use hdf5_reader::{Dataset, Hdf5File, OpenOptions};
 
 use super::flattened::{Maps, entering};
+use super::zip::Archive;
 use crate::models::Preprocessing;
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
@@ -27,6 +28,14 @@ const LARGEST_GROWTH: usize = 16;
 /// What stands in a file beside the weights.
 const NOT_WEIGHTS: [&str; 4] =
     ["optimizer", "optimizer_weights", "top_level_model_weights", "seed_generator"];
+
+/// The file of weights within a `.keras` archive.
+const WITHIN: &str = "model.weights.h5";
+
+/// Whether a ZIP archive is one of `model.save("model.keras")`.
+pub(super) fn is_archive(path: &Path) -> bool {
+    Archive::open(path).is_ok_and(|archive| archive.names().any(|name| name == WITHIN))
+}
 
 /// Every weight in a file, by the way to it.
 pub(super) fn datasets(path: &Path) -> candle_core::Result<HashMap<String, Tensor>> {
@@ -64,7 +73,11 @@ fn floats(path: &Path, wanted: &dyn Fn(&str) -> bool) -> candle_core::Result<Has
     let length = std::fs::metadata(path)?.len() as usize;
     let mut budget = length.saturating_mul(LARGEST_GROWTH);
     let options = OpenOptions { max_read_bytes: budget, max_chunk_bytes: budget, ..OpenOptions::default() };
-    let file = Hdf5File::open_with_options(path, options).map_err(candle_core::Error::wrap)?;
+    let file = match is_archive(path) {
+        true => Hdf5File::from_vec_with_options(Archive::open(path)?.read(WITHIN)?, options),
+        false => Hdf5File::open_with_options(path, options),
+    };
+    let file = file.map_err(candle_core::Error::wrap)?;
     let (mut found, mut seen) = (HashMap::new(), HashSet::new());
     let root = file.root_group().map_err(candle_core::Error::wrap)?;
     collect(&root, "", wanted, &mut budget, &mut seen, &mut found)?;
@@ -175,7 +188,7 @@ fn name(way: &str, model: &Model, outside: &Maps, places: &mut Vec<Place>) -> Re
 }
 
 /// The last two steps of a way, in today's words: Keras 1 wrote `block1_conv1_W_1:0`, Keras 2 `kernel:0`.
-fn layer_and_param(way: &str) -> String {
+pub(super) fn layer_and_param(way: &str) -> String {
     let mut steps = way.rsplit('/');
     let (last, layer) = (steps.next().unwrap_or_default(), steps.next().unwrap_or_default());
     let last = last.split(':').next().unwrap_or_default();
@@ -234,7 +247,7 @@ fn has_a_number_for_each_input(param: &Param) -> bool {
 }
 
 /// Keras's `to_snake_case`, for names of layers.
-fn snake_case(kind: &str) -> String {
+pub(super) fn snake_case(kind: &str) -> String {
     let mut name = String::new();
     let mut before = None;
     for letter in kind.chars() {

@@ -4,10 +4,14 @@ mod flattened;
 mod formats;
 mod hub;
 mod keras;
+mod keras_names;
 mod manifest;
+mod mismatch;
 mod pieces;
+mod state_dict;
 mod stored;
 mod surplus;
+mod zip;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -38,7 +42,8 @@ pub enum Weights {
     /// Drawn from a seed, as Keras draws them: the beginning of training from scratch.
     Random(u64),
     /// A `.safetensors` file, or a `.pth` file of PyTorch's, with torchvision's or timm's names, or as
-    /// [`Model::save_weights`] wrote it; or a `.h5` or `.weights.h5` file of Keras's.
+    /// [`Model::save_weights`] wrote it; or a `.h5`, `.weights.h5` or `.keras` file of Keras's. Of a checkpoint the
+    /// model's tensors are taken (`state_dict`, `model`, …), and prefixes such as `module.` are removed.
     File(PathBuf),
     /// Tensors at hand, with the names of such a file.
     Tensors(HashMap<String, Tensor>),
@@ -160,6 +165,7 @@ fn assign(
     let mut found = Vec::new();
     let mut used = HashSet::new();
     let mut problems = Vec::new();
+    let mut wrong = Vec::new();
     for TensorStems { layer, stems } in stems {
         for param in layers[layer].params() {
             let name = format!("{}.{}", stems[0], suffix(&param));
@@ -168,7 +174,13 @@ fn assign(
             let names = std::iter::once(name.clone()).chain(others).chain([own]);
             let tensor = names.into_iter().find_map(|name| tensors.get_key_value(&name));
             used.extend(tensor.map(|(name, _)| name.clone()));
-            match tensor.map(|(_, tensor)| fit(tensor, &param)) {
+            let tensor = tensor.map(|(_, tensor)| tensor);
+            let shapes = (tensor.map(|tensor| tensor.dims().to_vec()), param.variable().dims().to_vec());
+            let fitted = tensor.map(|tensor| fit(tensor, &param));
+            if !matches!(fitted, Some(Ok(_))) {
+                wrong.push((layer.clone(), shapes.0, shapes.1));
+            }
+            match fitted {
                 Some(Ok(value)) => found.push((param, value)),
                 Some(Err(problem)) => problems.push(format!("`{name}` ({layer}): {problem}")),
                 None => problems.push(format!(
@@ -188,6 +200,9 @@ fn assign(
     names.sort_unstable();
     let shown = names[..names.len().min(4)].join(", ");
     problems.push(format!("there are {} tensors: {shown}, …", names.len()));
+    if let Some(hint) = mismatch::hint(&wrong, tensors) {
+        problems = vec![hint];
+    }
     Err(Error::weights(path, model.name(), problems))
 }
 

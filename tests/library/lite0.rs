@@ -22,7 +22,7 @@ fn logits_and_features_equal_pytorchs() {
         let x = Tensor::from_vec(pixels, (2, 3, side, side), &device()).unwrap();
         let network = EfficientNetLite0::new(weights()).input_shape((3, side, side));
         let whole = network.clone().classifier_activation(Linear).build().unwrap();
-        assert_eq!(whole.summary().total, 4_652_008);
+        assert_eq!(whole.summary().weights, 4_652_008);
         let base = network.include_top(false).build().unwrap();
         let features = base.forward(&x, Mode::Inference).unwrap().flatten_from(2).unwrap().mean(2).unwrap();
         for (what, found) in [("logits", whole.forward(&x, Mode::Inference).unwrap()), ("features", features)]

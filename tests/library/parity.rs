@@ -340,12 +340,26 @@ fn resnet50s_gradients_equal_pytorchs() {
 
 #[test]
 fn networks_have_the_published_numbers_of_weights() {
-    let count = |network: Network| network.build().unwrap().summary().total;
+    let count = |network: Network| network.build().unwrap().summary().weights;
     assert_eq!(count(Vgg16::new(Weights::Random(0))), 138_357_544);
     assert_eq!(count(Vgg16::new(Weights::Random(0)).include_top(false)), 14_714_688);
     assert_eq!(count(Vgg16Bn::new(Weights::Random(0))), 138_365_992);
     assert_eq!(count(ResNet50::new(Weights::Random(0))), 25_557_032);
     assert_eq!(count(EfficientNetB0::new(Weights::Random(0))), 5_288_548);
+    // As Keras's `summary()`: moving means and variances are among the total and not trainable. Keras's own
+    // ResNet50 has 26,560 biases more, in convolutions before a batch normalisation: 25,636,712.
+    let summary = ResNet50::new(Weights::Random(0)).build().unwrap().summary();
+    assert_eq!((summary.total + 26_560, summary.trainable), (25_636_712, 25_557_032));
+    let text = summary.to_string();
+    let expected = [
+        "Total params: 25,610,152",
+        "Trainable params: 25,557,032",
+        "Non-trainable params: 53,120",
+        "Of these, moving statistics: 53,120",
+    ];
+    assert!(text.ends_with(&expected.join("\n")), "{text}");
+    let bn = summary.rows.iter().find(|row| row.name == "conv1_bn").unwrap();
+    assert_eq!((bn.weights, bn.statistics, bn.state()), (128, 128, "trainable"));
 }
 
 #[test]

@@ -217,7 +217,7 @@ fn callbacks_write_what_they_are_told_to() -> Result<()> {
     let fit = Fit::epochs(3)
         .verbose(false)
         .callback(CSVLogger::new(folder.path().join("log.csv")))
-        .callback(ModelCheckpoint::new(folder.path().join("epoch-{epoch}.safetensors")))
+        .callback(ModelCheckpoint::new(folder.path().join("epoch-{epoch:02d}.safetensors")))
         .callback(TensorBoard::new(folder.path().join("board")))
         .callback(LearningRateScheduler::new(|epoch, rate| if epoch == 0 { rate } else { rate / 2.0 }));
     let history = model.fit((&x, &y), fit)?;

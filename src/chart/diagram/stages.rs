@@ -105,6 +105,8 @@ impl Stage {
             parts.push("pool".to_owned());
         }
         let row = Row {
+            number: last.number,
+            statistics: rows.iter().map(|row| row.statistics).sum(),
             name,
             kind: "",
             output_shape: last.output_shape.clone(),
@@ -184,7 +186,7 @@ fn draw(model: &Model, stages: &[Stage]) -> String {
         stages.iter().any(|stage| stage.row.state() == state).then(|| (state.to_owned(), text))
     };
     let states = [
-        of("frozen", summary.total - summary.trainable),
+        of("frozen", summary.weights - summary.trainable),
         of("trainable", summary.trainable),
         of("partly", 0),
     ];

@@ -68,6 +68,15 @@ impl Dataset for Flow {
         self.generator.varies()
     }
 
+    /// Known for images from folders or a table.
+    fn class_names(&self) -> &[String] {
+        self.samples.class_names()
+    }
+
+    fn keep_order(&mut self) {
+        self.samples.keep_order();
+    }
+
     /// A thread of its own makes the batches; it ends with the iterator.
     fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>> {
         let order = self.samples.order();

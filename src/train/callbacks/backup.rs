@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::state::{numbers, read_number, read_numbers};
-use super::{Callback, Training};
+use super::{Callback, Training, make_parent};
 use crate::train::History;
 use crate::weights::{OPTIMIZER, read_about, read_file, save_tensors};
 use crate::{Error, Result, random};
@@ -61,6 +61,7 @@ impl BackupAndRestore {
 
 impl Callback for BackupAndRestore {
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
+        make_parent(&self.path)?;
         if !self.path.is_file() {
             return Ok(());
         }

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
 
-use super::{Callback, Monitor, Training};
-use crate::Result;
+use super::file_pattern::FilePattern;
+use super::{Callback, Monitor, Training, make_parent};
+use crate::{Error, Result};
 
 /// Writes the weights at the end of each epoch, or of each that is better than ever: whole or not
-/// at all.
+/// at all. Missing folders are made.
 ///
-/// In the file's name `{epoch}` and the name of anything measured, `{val_loss}`, are replaced by
-/// their values. [`Model::load_weights`](crate::nn::Model::load_weights) reads the file.
+/// In the file's name `{epoch}`, `{batch}` and the name of anything measured, `{val_loss}`, are replaced
+/// by their values, formatted as in Keras: `{epoch:02d}`, `{val_loss:.2f}`.
+/// [`Model::load_weights`](crate::nn::Model::load_weights) reads the file.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -24,43 +26,125 @@ use crate::Result;
 /// let best = ModelCheckpoint::new("best.safetensors").monitor("val_loss").save_best_only(true);
 /// model.fit((&x, &y), Fit::epochs(3).validation_split(0.25).callback(best))?;
 /// model.load_weights("best.safetensors")?;
+/// let each = ModelCheckpoint::new("run/w.{epoch:02d}-{val_loss:.2f}.safetensors");
+/// model.fit((&x, &y), Fit::epochs(3).validation_split(0.25).callback(each))?;
 /// # Ok::<(), headstart::Error>(())
 /// ```
+///
+/// The best value is kept for as long as the callback lives: put it into a [`SharedCallback`] to go on
+/// with it in a further `fit`.
+///
+/// [`SharedCallback`]: super::SharedCallback
 #[derive(Debug)]
 pub struct ModelCheckpoint {
     path: PathBuf,
     monitor: Monitor,
     save_best_only: bool,
+    save_weights_only: bool,
+    save_freq: Option<usize>,
+    batches_since_save: usize,
+    pattern: Option<FilePattern>,
 }
 
 impl ModelCheckpoint {
     /// Writes to this file, `.safetensors`, at each epoch's end.
     pub fn new(path: impl AsRef<Path>) -> ModelCheckpoint {
-        let path = path.as_ref().to_owned();
-        ModelCheckpoint { path, monitor: Monitor::new("val_loss"), save_best_only: false }
+        ModelCheckpoint {
+            path: path.as_ref().to_owned(),
+            monitor: Monitor::new("val_loss"),
+            save_best_only: false,
+            save_weights_only: true,
+            save_freq: None,
+            batches_since_save: 0,
+            pattern: None,
+        }
     }
 
-    /// Sets the number by which an epoch is the best: `val_loss` unless told.
+    /// Sets the number by which an epoch is the best: `val_loss` by default.
     pub fn monitor(self, name: &str) -> ModelCheckpoint {
-        ModelCheckpoint { monitor: Monitor::new(name), ..self }
+        ModelCheckpoint { monitor: self.monitor.renamed(name), ..self }
+    }
+
+    /// Sets what is better: `"max"`, `"min"`, or `"auto"`, by the number's name, which is the default.
+    pub fn mode(mut self, mode: &str) -> ModelCheckpoint {
+        self.monitor.set_mode(mode);
+        self
+    }
+
+    /// Sets the value that the first checkpoint must be better than.
+    pub fn initial_value_threshold(mut self, value: f64) -> ModelCheckpoint {
+        self.monitor.best = Some(value);
+        self
     }
 
     /// Sets whether only epochs better than all before are written.
     pub fn save_best_only(self, best: bool) -> ModelCheckpoint {
         ModelCheckpoint { save_best_only: best, ..self }
     }
-}
 
-impl Callback for ModelCheckpoint {
-    fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
+    /// Sets whether the weights alone are written, as by default, or the whole model with its optimizer,
+    /// which [`Model::load`](crate::nn::Model::load) reads.
+    pub fn save_weights_only(self, weights_only: bool) -> ModelCheckpoint {
+        ModelCheckpoint { save_weights_only: weights_only, ..self }
+    }
+
+    /// Writes after each so many batches, rather than after each epoch. Validation is not measured then.
+    pub fn save_freq(self, batches: usize) -> ModelCheckpoint {
+        ModelCheckpoint { save_freq: Some(batches), ..self }
+    }
+
+    fn save(&mut self, training: &mut Training) -> Result<()> {
         if self.save_best_only && !self.monitor.improves(training)? {
             return Ok(());
         }
-        let mut path = self.path.to_string_lossy().replace("{epoch}", &format!("{:02}", training.epoch()));
-        for (name, value) in training.values() {
-            path = path.replace(&format!("{{{name}}}"), &format!("{value:.4}"));
+        let value = |key: &str| match key {
+            "epoch" => Some(training.epoch() as f64),
+            "batch" => Some(training.batch() as f64),
+            name => training.value(name).ok(),
+        };
+        let Some(path) = self.pattern.as_ref().map(|pattern| pattern.fill(value)) else { return Ok(()) };
+        make_parent(&path)?;
+        match self.save_weights_only {
+            true => training.model().save_weights(path),
+            false => training.model.save_compiled(Some(training.compiled), &path),
         }
-        training.model().save_weights(path)
+    }
+}
+
+impl Callback for ModelCheckpoint {
+    fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
+        self.monitor.check()?;
+        if self.save_freq == Some(0) {
+            let (expected, found) = ("at least 1 batch".into(), "0".into());
+            return Err(Error::Argument { name: "save_freq", expected, found });
+        }
+        // Between epochs nothing is validated.
+        let measured = training.history().names().iter();
+        let measured = measured.filter(|name| self.save_freq.is_none() || !name.starts_with("val_"));
+        let mut keys: Vec<String> = vec!["epoch".into()];
+        keys.extend(self.save_freq.map(|_| "batch".into()));
+        keys.extend(measured.cloned());
+        if self.save_best_only && !keys.contains(&self.monitor.name) {
+            let (expected, found) = (format!("one of {}", keys[1..].join(", ")), self.monitor.name.clone());
+            return Err(Error::Argument { name: "monitor", expected, found });
+        }
+        self.pattern = Some(FilePattern::parse(&self.path, &keys)?);
+        self.batches_since_save = 0;
+        Ok(())
+    }
+
+    fn on_train_batch_end(&mut self, training: &mut Training) -> Result<()> {
+        let Some(batches) = self.save_freq else { return Ok(()) };
+        self.batches_since_save += 1;
+        if self.batches_since_save < batches {
+            return Ok(());
+        }
+        self.batches_since_save = 0;
+        self.save(training)
+    }
+
+    fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
+        if self.save_freq.is_some() { Ok(()) } else { self.save(training) }
     }
 
     fn monitor(&self) -> Option<&str> {

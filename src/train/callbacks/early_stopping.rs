@@ -44,6 +44,12 @@ impl EarlyStopping {
         EarlyStopping { patience: epochs, ..self }
     }
 
+    /// Sets what is better: `"max"`, `"min"`, or `"auto"`, by the number's name, which is the default.
+    pub fn mode(mut self, mode: &str) -> EarlyStopping {
+        self.monitor.set_mode(mode);
+        self
+    }
+
     /// Sets how much better is better: more than 0 unless told.
     pub fn min_delta(mut self, delta: f64) -> EarlyStopping {
         self.monitor.min_delta = delta.abs();
@@ -63,6 +69,7 @@ impl EarlyStopping {
 
 impl Callback for EarlyStopping {
     fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
+        self.monitor.check()?;
         (self.waited, self.best, self.monitor.best) = (0, None, None);
         Ok(())
     }

@@ -50,6 +50,12 @@ impl ReduceLROnPlateau {
         ReduceLROnPlateau { patience: epochs, ..self }
     }
 
+    /// Sets what is better: `"max"`, `"min"`, or `"auto"`, by the number's name, which is the default.
+    pub fn mode(mut self, mode: &str) -> ReduceLROnPlateau {
+        self.monitor.set_mode(mode);
+        self
+    }
+
     /// Sets how much better is better.
     pub fn min_delta(mut self, delta: f64) -> ReduceLROnPlateau {
         self.monitor.min_delta = delta.abs();
@@ -69,6 +75,7 @@ impl ReduceLROnPlateau {
 
 impl Callback for ReduceLROnPlateau {
     fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
+        self.monitor.check()?;
         (self.waited, self.cooling, self.monitor.best) = (0, 0, None);
         Ok(())
     }
@@ -117,16 +124,22 @@ impl Callback for ReduceLROnPlateau {
 /// let halve = LearningRateScheduler::new(|epoch, rate| if epoch < 5 { rate } else { rate * 0.5 });
 /// let fit = Fit::epochs(10).callback(halve);
 /// ```
-pub struct LearningRateScheduler<F>(F);
+pub struct LearningRateScheduler(Box<dyn FnMut(usize, f64) -> f64 + Send>);
 
-impl<F: FnMut(usize, f64) -> f64 + Send> LearningRateScheduler<F> {
+impl LearningRateScheduler {
     /// Calls the function before each epoch.
-    pub fn new(schedule: F) -> LearningRateScheduler<F> {
-        LearningRateScheduler(schedule)
+    pub fn new(schedule: impl FnMut(usize, f64) -> f64 + Send + 'static) -> LearningRateScheduler {
+        LearningRateScheduler(Box::new(schedule))
     }
 }
 
-impl<F: FnMut(usize, f64) -> f64 + Send> Callback for LearningRateScheduler<F> {
+impl std::fmt::Debug for LearningRateScheduler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LearningRateScheduler")
+    }
+}
+
+impl Callback for LearningRateScheduler {
     fn on_epoch_begin(&mut self, training: &mut Training) -> Result<()> {
         let rate = (self.0)(training.epoch() - 1, training.learning_rate());
         training.set_learning_rate(rate)

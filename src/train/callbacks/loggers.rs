@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 
 use super::state::{numbers, read_number};
-use super::{Callback, Training};
+use super::{Callback, Training, make_parent};
 use crate::{Error, Result};
 
 /// Writes each epoch as a line of a table: its number from 0, as in Keras, and what was measured.
@@ -62,6 +62,7 @@ impl CSVLogger {
 
 impl Callback for CSVLogger {
     fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
+        make_parent(&self.path)?;
         (self.file, self.resumed) = (None, None);
         // A file that cannot be written is an error before the training; what is in it stays until the first line,
         // for a backup may want it.

@@ -4,12 +4,15 @@
 mod backup;
 mod checkpoint;
 mod early_stopping;
+mod file_pattern;
 mod learning_rate;
 mod loggers;
+mod shared;
 mod state;
 mod tensorboard;
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use candle_core::Tensor;
 
@@ -22,6 +25,7 @@ pub use checkpoint::ModelCheckpoint;
 pub use early_stopping::EarlyStopping;
 pub use learning_rate::{LearningRateScheduler, ReduceLROnPlateau};
 pub use loggers::{CSVLogger, TerminateOnNaN};
+pub use shared::SharedCallback;
 pub(super) use state::{collect, restore};
 use state::{numbers, read_number};
 pub use tensorboard::TensorBoard;
@@ -221,10 +225,20 @@ impl<F: FnMut(&mut Training) -> Result<()> + Send> Callback for Lambda<F> {
     }
 }
 
+/// Makes the folder of a file that a callback writes.
+fn make_parent(file: &Path) -> Result<()> {
+    match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => std::fs::create_dir_all(folder).map_err(Error::io(folder)),
+        None => Ok(()),
+    }
+}
+
 /// A number whose best value is kept in mind.
 #[derive(Clone, Debug)]
 struct Monitor {
     name: String,
+    /// As the user set it: `auto`, `min` or `max`.
+    mode: String,
     /// What counts as better: larger or smaller.
     larger: bool,
     min_delta: f64,
@@ -234,10 +248,10 @@ struct Monitor {
 impl Monitor {
     /// Better is what Keras's `mode="auto"` takes for better: more accuracy, less of anything else.
     fn new(name: &str) -> Monitor {
-        let measures = ["acc", "auc", "precision", "recall", "f1"];
         Monitor {
             name: name.into(),
-            larger: measures.iter().any(|m| name.contains(m)),
+            mode: "auto".into(),
+            larger: is_larger_better(name),
             min_delta: 0.0,
             best: None,
         }
@@ -253,6 +267,28 @@ impl Monitor {
         Ok(())
     }
 
+    /// Another number with the same settings.
+    fn renamed(mut self, name: &str) -> Monitor {
+        self.name = name.into();
+        let mode = std::mem::take(&mut self.mode);
+        self.set_mode(&mode);
+        self
+    }
+
+    fn set_mode(&mut self, mode: &str) {
+        self.mode = mode.into();
+        self.larger = if mode == "auto" { is_larger_better(&self.name) } else { mode == "max" };
+    }
+
+    /// Refuses a mode that there is not, before the training.
+    fn check(&self) -> Result<()> {
+        if ["auto", "min", "max"].contains(&&*self.mode) {
+            return Ok(());
+        }
+        let expected = "\"max\", \"min\" or \"auto\"".into();
+        Err(Error::Argument { name: "mode", expected, found: format!("{:?}", self.mode) })
+    }
+
     /// Whether the number is better than ever, which it then is.
     fn improves(&mut self, training: &Training) -> Result<bool> {
         let value = training.value(&self.name)?;
@@ -266,4 +302,9 @@ impl Monitor {
         }
         Ok(better)
     }
+}
+
+/// Keras's `mode="auto"`: more accuracy is better, less of anything else.
+fn is_larger_better(name: &str) -> bool {
+    ["acc", "auc", "precision", "recall", "f1"].iter().any(|measure| name.contains(measure))
 }

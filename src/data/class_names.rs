@@ -1,0 +1,57 @@
+//! Class numbers that mean the same class in every data set.
+
+use std::collections::HashSet;
+
+use crate::{Error, Result};
+
+/// Refuses data whose classes are numbered in another way than `expected`. Unknown names, an empty
+/// list, fit any.
+pub(crate) fn check_same(data: &'static str, expected: &[String], found: &[String]) -> Result<()> {
+    if expected.is_empty() || found.is_empty() || expected == found {
+        return Ok(());
+    }
+    let expected = expected.join("`, `");
+    Err(Error::Argument {
+        name: data,
+        found: format!(
+            "`{}`, so that a class number means another class\n\
+             hint: number both alike: `PictureFiles::from_directory(folder, size)?.classes([\"{}\"])?`",
+            found.join("`, `"),
+            expected.replace("`, `", "\", \"")
+        ),
+        expected: format!("the classes of the training data, `{expected}`"),
+    })
+}
+
+/// The samples of the wanted classes, and their numbers in the order of `wanted`. Prints which classes
+/// are left out and which have no sample.
+pub(super) fn renumber(
+    labels: &[u32],
+    names: &[String],
+    wanted: &[String],
+) -> Result<(Vec<usize>, Vec<u32>)> {
+    let refuse = |expected: &str, found: String| {
+        Err(Error::Argument { name: "classes", expected: expected.into(), found })
+    };
+    if wanted.iter().collect::<HashSet<_>>().len() != wanted.len() {
+        return refuse("each class once", wanted.join(", "));
+    }
+    let number = |name: &String| wanted.iter().position(|known| known == name).map(|at| at as u32);
+    let numbers: Vec<Option<u32>> = names.iter().map(number).collect();
+    let kept = labels.iter().enumerate();
+    let kept = kept.filter_map(|(at, label)| Some((at, numbers.get(*label as usize).copied().flatten()?)));
+    let (samples, labels): (Vec<usize>, Vec<u32>) = kept.unzip();
+    if samples.is_empty() {
+        return refuse(&format!("some of {}", names.join(", ")), wanted.join(", "));
+    }
+    let left_out: Vec<&str> =
+        names.iter().filter(|name| !wanted.contains(name)).map(String::as_str).collect();
+    if !left_out.is_empty() {
+        println!("left out: class {}", left_out.join(", "));
+    }
+    let missing: Vec<&str> = wanted.iter().filter(|name| !names.contains(name)).map(String::as_str).collect();
+    if !missing.is_empty() {
+        println!("no images of class {}", missing.join(", "));
+    }
+    Ok((samples, labels))
+}

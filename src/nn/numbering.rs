@@ -1,0 +1,57 @@
+//! The numbers by which Keras knows a model's layers: `model.layers[15]`.
+
+use super::{Model, Node};
+use crate::{Error, Result};
+
+impl Model {
+    /// The model's own layers in Keras's order, each with its number in Keras's `model.layers`. A model
+    /// inside is one layer. The input is layer 0 of a network, and none of a `Sequential`.
+    pub(crate) fn numbered_layers(&self) -> Vec<(usize, &Node)> {
+        let mut number = usize::from(!self.is_sequential());
+        let mut numbered = Vec::new();
+        for node in self.nodes_by_depth() {
+            number += layers_only_in_keras(self.name(), &node.name);
+            numbered.push((number, node));
+            number += 1;
+        }
+        numbered
+    }
+
+    /// A number from 0 for a place that counts from the end if it is below 0.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a place that is not there.
+    pub(crate) fn number_of(&self, place: i64) -> Result<usize> {
+        let layers = self.numbered_layers();
+        let count = layers.last().map_or(0, |(number, _)| *number as i64) + 1;
+        let found = if place < 0 { place + count } else { place };
+        if let Some(number) = usize::try_from(found).ok().filter(|_| found < count) {
+            return Ok(number);
+        }
+        let inside = layers.iter().find(|(_, node)| node.layer.model().is_some());
+        let inside = inside.map_or_else(String::new, |(_, node)| {
+            let name = &node.name;
+            format!("; `{name}` inside is one of them: number its layers by the model itself, or give a name")
+        });
+        let name = self.name();
+        let expected =
+            format!("a place from {} to {}, for `{name}` has {count} layers{inside}", -count, count - 1);
+        Err(Error::Argument { name: "layer", expected, found: place.to_string() })
+    }
+
+    /// Whether it was made by `sequential!`.
+    pub(crate) fn is_sequential(&self) -> bool {
+        self.name() == "sequential"
+    }
+}
+
+/// How many layers Keras's network of that name has before a layer where ours has none: padding, and what
+/// prepares the input.
+fn layers_only_in_keras(network: &str, layer: &str) -> usize {
+    match (network, layer) {
+        ("resnet50", "conv1_conv" | "pool1_pool") => 1,
+        ("efficientnet_b0", "stem_conv") => 3,
+        ("efficientnet_b0", "block2a_dwconv" | "block3a_dwconv" | "block4a_dwconv" | "block6a_dwconv") => 1,
+        _ => 0,
+    }
+}

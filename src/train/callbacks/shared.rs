@@ -1,0 +1,110 @@
+//! Callbacks that are used in more than one `fit`.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use candle_core::Tensor;
+
+use super::{Callback, Training};
+use crate::Result;
+
+/// A callback that the program keeps, and gives to one `fit` after the other: what it remembers, as the
+/// best value of a [`ModelCheckpoint`](super::ModelCheckpoint), goes on.
+///
+/// ```
+/// use headstart::prelude::*;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # std::env::set_current_dir(&folder).unwrap();
+/// # let mut model = sequential![Input::new(2), Dense::new(1)]?;
+/// # model.compile(Adam::default(), MeanSquaredError, []);
+/// # let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?);
+/// let best = ModelCheckpoint::new("best.safetensors").monitor("loss").save_best_only(true);
+/// let best = SharedCallback::new(best);
+/// model.fit((&x, &y), Fit::epochs(3).callback(best.clone()))?;
+/// // Only epochs better than those before are written.
+/// model.fit((&x, &y), Fit::epochs(3).callback(best.clone()))?;
+/// # Ok::<(), headstart::Error>(())
+/// ```
+pub struct SharedCallback<C> {
+    callback: Arc<Mutex<C>>,
+    monitor: Option<String>,
+    ends_at_nan: bool,
+    runs_last: bool,
+}
+
+impl<C: Callback> SharedCallback<C> {
+    /// Takes a callback; a clone is the same callback.
+    pub fn new(callback: C) -> SharedCallback<C> {
+        SharedCallback {
+            monitor: callback.monitor().map(str::to_owned),
+            ends_at_nan: callback.ends_at_nan(),
+            runs_last: callback.runs_last(),
+            callback: Arc::new(Mutex::new(callback)),
+        }
+    }
+
+    /// The callback itself, to look at what it remembers between two calls of `fit`.
+    pub fn lock(&self) -> MutexGuard<'_, C> {
+        self.callback.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl<C> Clone for SharedCallback<C> {
+    fn clone(&self) -> SharedCallback<C> {
+        let (callback, monitor) = (Arc::clone(&self.callback), self.monitor.clone());
+        SharedCallback { callback, monitor, ..*self }
+    }
+}
+
+impl<C> fmt::Debug for SharedCallback<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedCallback").field("monitor", &self.monitor).finish_non_exhaustive()
+    }
+}
+
+impl<C: Callback> Callback for SharedCallback<C> {
+    fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
+        self.lock().on_train_begin(training)
+    }
+
+    fn on_epoch_begin(&mut self, training: &mut Training) -> Result<()> {
+        self.lock().on_epoch_begin(training)
+    }
+
+    fn on_train_batch_end(&mut self, training: &mut Training) -> Result<()> {
+        self.lock().on_train_batch_end(training)
+    }
+
+    fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
+        self.lock().on_epoch_end(training)
+    }
+
+    fn on_train_end(&mut self, training: &mut Training) -> Result<()> {
+        self.lock().on_train_end(training)
+    }
+
+    fn monitor(&self) -> Option<&str> {
+        self.monitor.as_deref()
+    }
+
+    fn ends_at_nan(&self) -> bool {
+        self.ends_at_nan
+    }
+
+    fn state(&self) -> Result<HashMap<String, Tensor>> {
+        self.lock().state()
+    }
+
+    fn set_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        self.lock().set_state(state)
+    }
+
+    fn runs_last(&self) -> bool {
+        self.runs_last
+    }
+
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<C>()
+    }
+}

@@ -1,0 +1,104 @@
+//! Predictions and scores for everything that `fit` takes.
+
+use candle_core::{Tensor, Var};
+
+use super::features::Validation;
+use super::predict::BATCH;
+use super::{Predictions, Scores};
+use crate::data::{Dataset, IntoDataset, check_same};
+use crate::nn::Model;
+use crate::{Error, Result, check_interrupt};
+
+/// What `predict` takes: inputs, or a data set, whose targets are ignored.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is nothing to predict from: give a tensor, `&x`, or what `fit` takes: `&files`, `datagen.flow(&x, &y, 32)?`"
+)]
+pub trait IntoInputs {
+    /// The inputs; data that come in batches already keep their batch size.
+    fn into_inputs(self, batch_size: usize) -> Result<Inputs>;
+}
+
+/// Inputs of a model.
+pub enum Inputs {
+    /// All of them, `[N, …]`.
+    Tensor(Tensor),
+    /// Batch by batch.
+    Dataset(Box<dyn Dataset>),
+}
+
+impl IntoInputs for &Tensor {
+    fn into_inputs(self, _: usize) -> Result<Inputs> {
+        Ok(Inputs::Tensor(self.clone()))
+    }
+}
+
+impl IntoInputs for &Var {
+    fn into_inputs(self, _: usize) -> Result<Inputs> {
+        Ok(Inputs::Tensor(self.as_detached_tensor()))
+    }
+}
+
+impl<T: IntoDataset> IntoInputs for T {
+    fn into_inputs(self, batch_size: usize) -> Result<Inputs> {
+        Ok(Inputs::Dataset(self.into_dataset(batch_size, false)?))
+    }
+}
+
+impl Model {
+    /// The model's outputs for inputs `[N, …]`, or for a data set, in the data's own order and in
+    /// batches of 32: `predict(&x)`, `predict(&files)`, `predict(datagen.flow(&x, &y, 8)?)`.
+    ///
+    /// A generator's images are varied, but not shuffled: row 0 is the first image.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the inputs do not fit the model; [`Error::Interrupted`]; those of the data.
+    pub fn predict(&self, inputs: impl IntoInputs) -> Result<Predictions> {
+        self.predict_inputs(inputs.into_inputs(BATCH)?, BATCH)
+    }
+
+    /// [`Model::predict`] in batches of another size.
+    ///
+    /// # Errors
+    /// As [`Model::predict`], and [`Error::Argument`] for a batch size of 0.
+    pub fn predict_in_batches(&self, inputs: impl IntoInputs, batch_size: usize) -> Result<Predictions> {
+        self.predict_inputs(inputs.into_inputs(batch_size)?, batch_size)
+    }
+
+    fn predict_inputs(&self, inputs: Inputs, batch_size: usize) -> Result<Predictions> {
+        match inputs {
+            Inputs::Tensor(x) => self.predict_tensor(&x, batch_size),
+            Inputs::Dataset(mut data) => {
+                data.keep_order();
+                let mut predictions: Option<Predictions> = None;
+                for batch in data.epoch()? {
+                    let of_batch = self.predict_tensor(&batch?.x, batch_size)?;
+                    match &mut predictions {
+                        Some(predictions) => predictions.append(of_batch),
+                        None => predictions = Some(of_batch),
+                    }
+                }
+                predictions.ok_or_else(|| Error::Argument {
+                    name: "predict",
+                    expected: "data with at least one batch".into(),
+                    found: "none".into(),
+                })
+            }
+        }
+    }
+
+    /// Loss and metrics on everything that `fit` takes, in batches of a size: `evaluate_on(&files, 32)`.
+    /// [`Model::evaluate`] takes a pair of tensors.
+    ///
+    /// # Errors
+    /// As [`Model::evaluate`], and [`Error::Argument`] if the classes are not those of the training.
+    pub fn evaluate_on(&self, data: impl IntoDataset, batch_size: usize) -> Result<Scores> {
+        self.evaluate_data(data.into_dataset(batch_size, false)?)
+    }
+
+    pub(crate) fn evaluate_data(&self, data: Box<dyn Dataset>) -> Result<Scores> {
+        let compiled = self.compiled.as_ref().ok_or(Error::NotCompiled)?;
+        check_same("evaluate", &compiled.class_names, data.class_names())?;
+        check_interrupt()?;
+        Ok(Scores::new(Validation::of(self, data).measure(compiled, |_, _| Ok(()))?.row("")))
+    }
+}

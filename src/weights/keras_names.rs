@@ -1,0 +1,136 @@
+//! Puts the names in a Keras file into the form that a model's own names have, where the file was saved
+//! of another arrangement of the same layers.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::Tensor;
+
+use super::keras::{layer_and_param, snake_case};
+use crate::nn::Model;
+
+type File = HashMap<String, Tensor>;
+
+/// The tensors under names that fit the model, and what was done, in words.
+///
+/// - A network takes its layers out of a file of a model that has it inside.
+/// - A model with a network inside takes those of a flat model: `Model(base.input, head(base.output))`.
+/// - Layers that a later model of the same session called `dense_2` are taken in order.
+pub(super) fn fitted(file: File, model: &Model) -> (File, Option<String>) {
+    let has_models_inside = model.nodes().iter().any(|node| node.layer.model().is_some());
+    let is_numbered = file.keys().any(|way| way.contains("/vars/"));
+    let (file, taken) = match has_models_inside {
+        false => of_model_inside(file, model, is_numbered),
+        true => (file, None),
+    };
+    match is_numbered {
+        true if has_models_inside && !file.keys().any(|way| way.starts_with(INSIDE[0])) => {
+            let mut ways = HashMap::new();
+            flat_ways("", model, &mut HashMap::new(), &mut ways);
+            let new = |way: String| match way.split_once("/vars/") {
+                Some((layer, at)) => ways.get(layer).map_or(way.clone(), |to| format!("{to}/vars/{at}")),
+                None => way,
+            };
+            (file.into_iter().map(|(way, tensor)| (new(way), tensor)).collect(), taken)
+        }
+        true => (file, taken),
+        false => {
+            let (file, renamed) = in_order(file, model);
+            (file, taken.or(renamed))
+        }
+    }
+}
+
+/// Where a numbered file has a model inside.
+const INSIDE: [&str; 2] = ["layers/functional/", "layers/sequential/"];
+
+/// What a file has of a network inside the model that was saved.
+fn of_model_inside(file: File, model: &Model, is_numbered: bool) -> (File, Option<String>) {
+    let network = model.name().replace('_', "");
+    let inside = |way: &str| {
+        if is_numbered {
+            return way.strip_prefix(INSIDE[0]).map(str::to_owned);
+        }
+        let steps: Vec<&str> = way.split('/').collect();
+        let at = steps[..steps.len().saturating_sub(2)].iter().rposition(|step| step.replace('_', "") == network);
+        at.map(|at| steps[at + 1..].join("/"))
+    };
+    if !file.keys().any(|way| inside(way).is_some()) {
+        return (file, None);
+    }
+    let whole = file.len();
+    let file: File = file.into_iter().filter_map(|(way, tensor)| Some((inside(&way)?, tensor))).collect();
+    let said = format!("took the {} tensors of the network inside, of {whole}", file.len());
+    (file, Some(said))
+}
+
+/// For each layer of a flat numbering its way in the nested one: `layers/dense` is `layers/dense`,
+/// `layers/conv2d_3` may be `layers/functional/layers/conv2d_3`.
+fn flat_ways(
+    nested: &str,
+    model: &Model,
+    counts: &mut HashMap<String, usize>,
+    ways: &mut HashMap<String, String>,
+) {
+    let mut own = HashMap::new();
+    for node in model.nodes_by_depth() {
+        let kind = match node.layer.model() {
+            Some(inside) if inside.is_sequential() => "sequential".to_owned(),
+            Some(_) => "functional".to_owned(),
+            None => snake_case(node.layer.kind()),
+        };
+        let way = format!("{nested}layers/{}", numbered(&kind, &mut own));
+        match node.layer.model() {
+            Some(inside) => flat_ways(&format!("{way}/"), inside, counts, ways),
+            None => {
+                ways.insert(format!("layers/{}", numbered(&kind, counts)), way);
+            }
+        }
+    }
+}
+
+/// `conv2d`, then `conv2d_1`.
+fn numbered(kind: &str, counts: &mut HashMap<String, usize>) -> String {
+    let count = counts.entry(kind.to_owned()).or_default();
+    *count += 1;
+    if *count == 1 { kind.to_owned() } else { format!("{kind}_{}", *count - 1) }
+}
+
+/// Layers whose names differ in their numbers alone, in the order of the numbers.
+fn in_order(file: File, model: &Model) -> (File, Option<String>) {
+    let ours = by_stem(model.layers().into_iter().filter(|(_, layer)| !layer.params().is_empty()).map(|(n, _)| n));
+    let layer = |way: &str| {
+        let name = layer_and_param(way);
+        name.rsplit_once('/').map_or(String::new(), |(layer, _)| layer.to_owned())
+    };
+    let theirs = by_stem(file.keys().map(|way| layer(way)));
+    let mut new: BTreeMap<String, String> = BTreeMap::new();
+    for (stem, numbers) in &theirs {
+        if let Some(own) = ours.get(stem).filter(|own| own.len() == numbers.len() && *own != numbers) {
+            new.extend(numbers.values().cloned().zip(own.values().cloned()));
+        }
+    }
+    if new.is_empty() {
+        return (file, None);
+    }
+    let renamed = |way: String| match new.get(&layer(&way)) {
+        Some(to) => {
+            let name = layer_and_param(&way);
+            format!("{to}/{}", name.rsplit('/').next().unwrap_or_default())
+        }
+        None => way,
+    };
+    let said: Vec<String> = new.iter().map(|(from, to)| format!("`{from}` as `{to}`")).collect();
+    let file = file.into_iter().map(|(way, tensor)| (renamed(way), tensor)).collect();
+    (file, Some(format!("took layers in order: {}", said.join(", "))))
+}
+
+/// Names by what stands before their number, and by their number: `dense` is number 0.
+fn by_stem(names: impl Iterator<Item = String>) -> BTreeMap<String, BTreeMap<usize, String>> {
+    let mut stems: BTreeMap<String, BTreeMap<usize, String>> = BTreeMap::new();
+    for name in names {
+        let parts = name.rsplit_once('_').and_then(|(stem, number)| Some((stem, number.parse().ok()?)));
+        let (stem, number) = parts.unwrap_or((&name, 0));
+        stems.entry(stem.to_owned()).or_default().insert(number, name.clone());
+    }
+    stems
+}

@@ -1,0 +1,104 @@
+//! The dictionary of tensors in what people save of PyTorch: alone, in a checkpoint, under prefixes.
+
+use std::collections::HashMap;
+
+use candle_core::Tensor;
+use candle_core::pickle::Object;
+
+/// Keys under which checkpoints hold a model's tensors, the best first: of an average of the weights, then the
+/// plain ones.
+const WRAPPERS: [&str; 8] = [
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "network",
+];
+/// What training wrappers put before each name.
+const PREFIXES: [&str; 7] =
+    ["module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "base_model."];
+
+/// The entries of the dictionary that holds tensors, and the keys that lead to it.
+///
+/// # Errors
+/// What is there instead, in words.
+pub(super) fn entries(mut object: Object) -> Result<(Vec<(Object, Object)>, Vec<&'static str>), String> {
+    let mut way = Vec::new();
+    loop {
+        object = match object {
+            // An OrderedDict with attributes, such as `_metadata`.
+            Object::Build { callable, .. } if matches!(*callable, Object::Dict(_)) => *callable,
+            other => other,
+        };
+        let Object::Dict(mut entries) = object else { return Err(described(&object)) };
+        if entries.iter().any(|(_, value)| is_tensor(value)) {
+            return Ok((entries, way));
+        }
+        let at = |key: &str| entries.iter().position(|(known, _)| *known == Object::Unicode(key.to_owned()));
+        let found = WRAPPERS.iter().find_map(|key| Some((*key, at(key)?)));
+        let Some((key, at)) = found.filter(|_| way.len() < WRAPPERS.len()) else {
+            return Ok((entries, way));
+        };
+        way.push(key);
+        object = entries.swap_remove(at).1;
+    }
+}
+
+/// Whether PyTorch would make a tensor of it.
+fn is_tensor(object: &Object) -> bool {
+    let Object::Reduce { callable, .. } = object else { return false };
+    matches!(&**callable, Object::Class { module_name, .. } if module_name == "torch._utils" || module_name == "torch._tensor")
+}
+
+/// What was pickled, and what to run in Python.
+fn described(object: &Object) -> String {
+    match class_of(object) {
+        Some(class) => {
+            format!("it holds a whole model of class `{class}`, which only Python can make; {REMEDY}")
+        }
+        None => "expected a dictionary of tensors".into(),
+    }
+}
+
+/// What to run for a file that is a program.
+pub(super) const REMEDY: &str = "run in Python: `torch.save(torch.load(\"FILE\", weights_only=False).state_dict(), \"weights.pth\")`, \
+     and load weights.pth";
+/// The same for TorchScript.
+pub(super) const SCRIPT_REMEDY: &str = "it is TorchScript, a program with its weights; run in Python: \
+     `torch.save(torch.jit.load(\"FILE\").state_dict(), \"weights.pth\")`, and load weights.pth";
+
+fn class_of(object: &Object) -> Option<String> {
+    match object {
+        Object::Class { module_name, class_name } => Some(format!("{module_name}.{class_name}")),
+        Object::Reduce { callable, args } => match (class_of(callable)?, &**args) {
+            // `copyreg._reconstructor(Class, object, None)`: what protocol 2 writes of some classes.
+            (name, Object::Tuple(args)) if name.starts_with("copyreg") || name.starts_with("copy_reg") => {
+                args.first().and_then(class_of)
+            }
+            (name, _) => Some(name),
+        },
+        Object::Build { callable, .. } => class_of(callable),
+        _ => None,
+    }
+}
+
+/// Takes away the prefixes that most names have, and says which.
+pub(super) fn strip_prefixes(
+    mut tensors: HashMap<String, Tensor>,
+) -> (HashMap<String, Tensor>, Vec<&'static str>) {
+    let mut stripped = Vec::new();
+    loop {
+        // A head beside the network may have another.
+        let is_of_most = |prefix: &&&str| {
+            let with = tensors.keys().filter(|name| name.starts_with(**prefix)).count();
+            2 * with > tensors.len()
+        };
+        let Some(prefix) = PREFIXES.iter().find(is_of_most) else { return (tensors, stripped) };
+        let shorter = |name: String| name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name);
+        tensors = tensors.into_iter().map(|(name, tensor)| (shorter(name), tensor)).collect();
+        stripped.push(*prefix);
+    }
+}

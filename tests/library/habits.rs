@@ -1,0 +1,362 @@
+//! What people are used to from Keras: the same words do the same.
+
+use std::fs;
+use std::path::Path;
+
+use headstart::data::Dataset;
+use headstart::prelude::*;
+use headstart::train::Predictions;
+use headstart::{Error, Result};
+
+/// Two classes that one number tells apart, and a model that has learnt them.
+fn learnt() -> Result<(Model, Tensor, Tensor)> {
+    set_random_seed(3);
+    let mut model = sequential![Input::new(1), Dense::new(1).activation(Sigmoid)]?;
+    model.compile(Adam::new(0.1), BinaryCrossentropy, [Accuracy]);
+    let x = Tensor::arange(0f32, 40.0, &device())?.affine(0.1, -2.0)?.reshape((40, 1))?;
+    let y = x.gt(0.0)?.flatten_all()?;
+    model.fit((&x, &y), Fit::epochs(20).verbose(false))?;
+    Ok((model, x, y))
+}
+
+/// Drawn images in folders of these classes.
+fn folders(folder: &Path, classes: &[&str]) {
+    let drawn = tempfile::tempdir().unwrap();
+    draw_pictures(drawn.path(), 4, 24, 1).unwrap();
+    for (class, source) in classes.iter().zip(["cats", "dogs", "cats"]) {
+        fs::create_dir_all(folder).unwrap();
+        let to = folder.join(class);
+        fs::create_dir(&to).unwrap();
+        for file in fs::read_dir(drawn.path().join(source)).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+}
+
+fn image_model(outputs: usize) -> Result<Model> {
+    let mut model = sequential![
+        Input::new((3, 16, 16)),
+        Rescaling::new(1.0 / 255.0),
+        Flatten,
+        Dense::new(outputs).activation(Softmax)
+    ]?;
+    model.compile(Adam::default(), SparseCategoricalCrossentropy, [Accuracy]);
+    Ok(model)
+}
+
+#[test]
+fn class_numbers_of_two_folders_are_compared_and_can_be_set() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let (train, val) = (folder.path().join("train"), folder.path().join("val"));
+    folders(&train, &["bird", "cat", "dog"]);
+    folders(&val, &["bird", "dog"]);
+    let size = (16, 16);
+    let (train, val) = (PictureFiles::from_directory(train, size)?, PictureFiles::from_directory(val, size)?);
+    let mut model = image_model(3)?;
+    let fit = || Fit::epochs(1).verbose(false);
+    // `dog` is class 2 in one and class 1 in the other.
+    let error = model.fit(&train, fit().validation_data(&val)).unwrap_err().to_string();
+    for part in
+        ["validation_data", "`bird`, `cat`, `dog`", "`bird`, `dog`", r#".classes(["bird", "cat", "dog"])"#]
+    {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    let numbered = val.classes(["bird", "cat", "dog"])?;
+    assert_eq!((&numbered.labels[..], numbered.len()), (&[0, 0, 0, 0, 2, 2, 2, 2][..], 8));
+    let history = model.fit(&train, fit().validation_data(&numbered))?;
+    assert_eq!(history["val_accuracy"].len(), 1);
+    // A flow and images in memory know their classes too.
+    let flow = ImageDataGenerator::new().flow_files(&val, 4)?;
+    assert_eq!(flow.class_names(), ["bird", "dog"]);
+    assert!(matches!(model.fit(&train, fit().validation_data(flow)), Err(Error::Argument { .. })));
+    let images = val.load()?;
+    assert!(model.evaluate_on(&images, 4).unwrap_err().to_string().contains("another class"));
+    assert!(model.confusion_matrix(&images).unwrap_err().to_string().contains("another class"));
+    let images = images.classes(["bird", "cat", "dog"])?;
+    assert_eq!(images.y.to_vec1::<u32>()?, [0, 0, 0, 0, 2, 2, 2, 2]);
+    assert_eq!(model.confusion_matrix(&images)?.counts()[1], [0, 0, 0]);
+    // Some of the classes: the others' files are left out.
+    let two = train.classes(["dog", "bird"])?;
+    assert_eq!((two.len(), two.labels[0], two.class_names.len()), (8, 1, 2));
+    for wrong in [&["fish"][..], &["dog", "dog"]] {
+        let error = train.classes(wrong.iter().copied()).unwrap_err().to_string();
+        assert!(error.contains("classes: expected"), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn predictions_scores_and_confusions_are_the_same_from_tensors_files_and_flows() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    folders(&folder.path().join("all"), &["cat", "dog"]);
+    let files = PictureFiles::from_directory(folder.path().join("all"), (16, 16))?;
+    let images = files.load()?;
+    let mut model = image_model(2)?;
+    model.fit(&images, Fit::epochs(2).verbose(false))?;
+    let expected = model.predict(&images.x)?;
+    let flow = || ImageDataGenerator::new().flow_files(&files, 3);
+    let same = |found: Predictions| {
+        let far = found.to_tensor()?.sub(&expected.to_tensor()?)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        assert!(found.len() == expected.len() && far < 1e-5, "{far}");
+        Ok::<(), Error>(())
+    };
+    same(model.predict(&files)?)?;
+    same(model.predict(&images)?)?;
+    // A flow shuffles while it trains; predictions have the order of the files.
+    same(model.predict(flow()?)?)?;
+    same(model.predict_in_batches(&images.x, 3)?)?;
+    same(model.predict_in_batches(&files, 5)?)?;
+    assert!(model.predict_in_batches(&files, 0).is_err() && model.predict_in_batches(&images.x, 0).is_err());
+    let scores = model.evaluate(&images.x, &images.y)?;
+    for found in [
+        model.evaluate_on(&files, 3)?,
+        model.evaluate_on(&images, 8)?,
+        model.evaluate_on(flow()?, 1)?,
+        model.evaluate_on((&images.x, &images.y), 2)?,
+    ] {
+        assert!((found["loss"] - scores["loss"]).abs() < 1e-5 && found["accuracy"] == scores["accuracy"]);
+    }
+    let matrix = images.confusion_matrix(&expected)?;
+    assert_eq!(model.confusion_matrix(&files)?, matrix);
+    assert_eq!(model.confusion_matrix(flow()?)?, matrix);
+    assert_eq!(model.confusion_matrix((&images.x, &images.y))?, matrix);
+    Ok(())
+}
+
+/// The names of the files in a folder, sorted.
+fn listed(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn checkpoints_have_keras_names_in_folders_that_are_made() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut model, x, y) = learnt()?;
+    let run = folder.path().join("a/b");
+    let fit = |pattern: &str| {
+        let checkpoint = ModelCheckpoint::new(run.join(pattern));
+        Fit::epochs(2).verbose(false).validation_split(0.5).callback(checkpoint)
+    };
+    let history = model.fit((&x, &y), fit("w.{epoch:02d}-{val_loss:.2f}.safetensors"))?;
+    let expected = |epoch: usize| format!("w.{epoch:02}-{:.2}.safetensors", history["val_loss"][epoch - 1]);
+    assert_eq!(listed(&run), [expected(1), expected(2)]);
+    // A name without a value is an error before the training.
+    let before = model.predict(&x)?;
+    for (pattern, problem) in
+        [("{val_acc:.2f}", "`val_acc`"), ("{epoch", "each `{`"), ("{loss:02d}", "`loss:02d`")]
+    {
+        let error = model.fit((&x, &y), fit(pattern)).unwrap_err().to_string();
+        assert!(error.contains("filepath") && error.contains(problem), "{error}");
+    }
+    assert_eq!(model.predict(&x)?, before, "it has been trained");
+    // Every callback that writes makes its folder.
+    let fit = Fit::epochs(1).verbose(false).callback(CSVLogger::new(folder.path().join("c/log.csv")));
+    let fit = fit.callback(BackupAndRestore::new(folder.path().join("d/e/backup")));
+    model.fit((&x, &y), fit.callback(TensorBoard::new(folder.path().join("f/g"))))?;
+    assert!(folder.path().join("c/log.csv").is_file() && folder.path().join("f/g/train").is_dir());
+    assert!(folder.path().join("d/e").is_dir());
+    Ok(())
+}
+
+#[test]
+fn checkpoints_keep_keras_rules() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut model, x, y) = learnt()?;
+    let path = |name: &str| folder.path().join(name);
+    let fit = |checkpoint| Fit::epochs(2).batch_size(10).verbose(false).callback(checkpoint);
+    // Four batches an epoch: after the third and the sixth.
+    let checkpoint = ModelCheckpoint::new(path("batches/{epoch}-{batch:02d}.safetensors")).save_freq(3);
+    model.fit((&x, &y), fit(checkpoint))?;
+    assert_eq!(listed(&path("batches")), ["1-03.safetensors", "2-02.safetensors"]);
+    // Nothing is better than that.
+    let best = ModelCheckpoint::new(path("none.safetensors")).monitor("loss").save_best_only(true);
+    model.fit((&x, &y), fit(best.initial_value_threshold(-1.0)))?;
+    assert!(!path("none.safetensors").exists());
+    // The loss falls: by `max` the first epoch is the best.
+    let best = ModelCheckpoint::new(path("max-{epoch}.safetensors")).save_best_only(true);
+    model.fit((&x, &y), fit(best.mode("max").monitor("loss")))?;
+    assert!(path("max-1.safetensors").is_file() && !path("max-2.safetensors").exists());
+    // The whole model is one that goes on with its optimizer.
+    model.fit((&x, &y), fit(ModelCheckpoint::new(path("whole.safetensors")).save_weights_only(false)))?;
+    let mut whole = Model::load(path("whole.safetensors"))?;
+    assert_eq!(whole.predict(&x)?, model.predict(&x)?);
+    let plain = || Fit::epochs(1).shuffle(false).verbose(false);
+    assert_eq!(whole.fit((&x, &y), plain())?["loss"], model.fit((&x, &y), plain())?["loss"]);
+    for (checkpoint, problem) in [
+        (ModelCheckpoint::new(path("x.safetensors")).mode("maximum"), "mode: expected \"max\""),
+        (ModelCheckpoint::new(path("x.safetensors")).save_freq(0), "save_freq: expected at least 1"),
+        (
+            ModelCheckpoint::new(path("x.safetensors")).save_best_only(true),
+            "monitor: expected one of accuracy, loss",
+        ),
+        (ModelCheckpoint::new(path("x-{batch}.safetensors")), "`batch`"),
+    ] {
+        let error = model.fit((&x, &y), fit(checkpoint)).unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+    for (fit, name) in [
+        (Fit::epochs(1).callback(EarlyStopping::new("loss").mode("up")), "mode"),
+        (Fit::epochs(1).callback(ReduceLROnPlateau::new("loss").mode("up")), "mode"),
+    ] {
+        let error = model.fit((&x, &y), fit.verbose(false)).unwrap_err().to_string();
+        assert!(error.starts_with(name), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_shared_callback_keeps_the_best_of_two_fits() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut model, x, y) = learnt()?;
+    let path = folder.path().join("best.safetensors");
+    let best = ModelCheckpoint::new(&path).monitor("loss").save_best_only(true);
+    let best = SharedCallback::new(best);
+    let fit = || Fit::epochs(1).verbose(false).callback(best.clone());
+    model.fit((&x, &y), fit())?;
+    let first = fs::read(&path).unwrap();
+    // Targets that do not fit: the second training is worse throughout.
+    model.fit((&x, &y.eq(0u8)?), fit())?;
+    assert_eq!(fs::read(&path).unwrap(), first, "the worse epoch has replaced the better one");
+    let unknown = SharedCallback::new(EarlyStopping::new("val_loss"));
+    assert!(model.fit((&x, &y), Fit::epochs(1).verbose(false).callback(unknown)).is_err());
+    Ok(())
+}
+
+/// `tests/fixtures/keras_layers.py` wrote the names of Keras's layers.
+#[test]
+fn layers_have_the_numbers_of_keras() -> Result<()> {
+    let known = include_str!("../fixtures/keras_layers.txt");
+    for line in known.lines() {
+        let mut names = line.split(' ');
+        let network = match names.next().unwrap() {
+            "VGG16" => Vgg16::new(Weights::Random(0)).alpha(0.1),
+            "ResNet50" => ResNet50::new(Weights::Random(0)).alpha(0.1),
+            _ => EfficientNetB0::new(Weights::Random(0)),
+        };
+        let network = network.input_shape((3, 64, 64));
+        let mut models = vec![network.clone().build()?];
+        if line.starts_with("EfficientNet") {
+            models.push(network.drop_connect_rate(0.2).build()?);
+        }
+        let names: Vec<&str> = names.collect();
+        for model in models {
+            for row in model.summary().rows {
+                assert_eq!(row.name, names[row.number], "{} of {}", row.number, model.name());
+            }
+        }
+    }
+    // `for layer in base.layers[:15]: layer.trainable = False`, and of ResNet50 `[:143]`.
+    let base =
+        Vgg16::new(Weights::Random(0)).alpha(0.1).include_top(false).input_shape((3, 64, 64)).build()?;
+    let trainable = |model: &Model| {
+        let rows = model.summary().rows.into_iter();
+        rows.filter(|row| row.state() == "trainable").map(|row| row.name).collect::<Vec<_>>()
+    };
+    base.freeze_until(14)?;
+    assert_eq!(trainable(&base), ["block5_conv1", "block5_conv2", "block5_conv3"]);
+    base.freeze();
+    base.unfreeze_from(16)?;
+    assert_eq!(trainable(&base), ["block5_conv2", "block5_conv3"]);
+    base.freeze();
+    base.unfreeze_from(-4)?;
+    assert_eq!(trainable(&base).len(), 3);
+    base.unfreeze_from(0)?;
+    assert_eq!(trainable(&base).len(), 13);
+    base.freeze_until(0)?;
+    assert_eq!(trainable(&base).len(), 13, "the input has no weights");
+    let resnet =
+        ResNet50::new(Weights::Random(0)).alpha(0.1).include_top(false).input_shape((3, 64, 64)).build()?;
+    resnet.freeze_until(142)?;
+    assert_eq!(trainable(&resnet)[0], "conv5_block1_1_conv");
+    assert!(resnet.layer(1).is_err() && resnet.layer(2).is_ok() && resnet.layer(0).is_ok());
+    // In a Sequential the input does not count, and a model inside is one layer.
+    let model = sequential![base, Flatten, Dense::new(2)]?;
+    let numbers: Vec<usize> = model.summary().rows.iter().map(|row| row.number).collect();
+    assert_eq!(numbers, [0, 1, 2]);
+    model.freeze_until(0)?;
+    assert_eq!(trainable(&model), ["dense"]);
+    let error = model.unfreeze_from(-4).unwrap_err().to_string();
+    assert!(error.contains("from -3 to 2") && error.contains("`vgg16` inside is one of them"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn layers_that_cannot_be_put_together_are_errors() -> Result<()> {
+    let says = |found: Result<Model>, part: &str| {
+        let error = found.err().expect("it was built").to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    says(sequential![Input::new(4), Dense::new(2), Input::new(2), Dense::new(1)], "one `Input`");
+    says(sequential![Input::new(4), Input::new(4)], "one `Input`");
+    let pixels = || Input::new((3, 8, 8));
+    for padding in [2, 3, usize::MAX] {
+        let padding = Padding::Explicit(padding);
+        says(sequential![pixels(), MaxPooling2D::new(2).padding(padding)], "less than the window, 2");
+        says(sequential![pixels(), AveragePooling2D::new(2).padding(padding)], "less than the window, 2");
+        says(sequential![pixels(), Conv2D::new(4, 2).padding(padding)], "less than the window, 2");
+    }
+    let mut builder = ModelBuilder::new("net", &[4])?;
+    let input = builder.input();
+    let mut larger = ModelBuilder::new("larger", &[4])?;
+    let mut far = larger.input();
+    for _ in 0..4 {
+        far = larger.add("", Dense::new(4), &[far])?;
+    }
+    let sum = builder.add("sum", Add, &[input, input, input])?;
+    for (found, part) in [
+        (builder.add("d", Dense::new(4), &[]), "one input for `d`, found 0"),
+        (builder.add("d", Dense::new(4), &[input, sum]), "one input for `d`, found 2"),
+        (builder.add("a", Add, &[]), "at least one input for `a`"),
+        (builder.add("d", Dense::new(4), &[far]), "the same builder"),
+    ] {
+        let error = found.unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_empty_batch_is_an_error_everywhere() -> Result<()> {
+    let mut model = sequential![
+        Input::new((3, 8, 8)),
+        Conv2D::new(4, 3).activation(Relu),
+        MaxPooling2D::new(2),
+        Flatten,
+        Dense::new(2).activation(Softmax)
+    ]?;
+    model.compile(Adam::default(), SparseCategoricalCrossentropy, [Accuracy]);
+    let x = Tensor::zeros((0, 3, 8, 8), DType::F32, &device())?;
+    let y = Tensor::zeros(0, DType::U32, &device())?;
+    assert!(model.predict(&x).unwrap_err().to_string().contains("the batch is empty"));
+    assert!(model.forward(&x, Mode::Training).is_err());
+    assert!(model.outputs_of(&["conv2d"], &x).is_err());
+    assert!(model.evaluate(&x, &y).is_err());
+    assert!(model.fit((&x, &y), Fit::epochs(1).verbose(false)).is_err());
+    assert!(model.grad_cam(&x, GradCam::new()).is_err());
+    Ok(())
+}
+
+#[test]
+fn images_of_another_layout_get_a_hint() -> Result<()> {
+    let colour = sequential![Input::new((3, 8, 8)), Flatten, Dense::new(1)]?;
+    let grey = sequential![Input::new((1, 8, 8)), Flatten, Dense::new(1)]?;
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &device());
+    for (model, shape, hint) in [
+        (&colour, &[2, 8, 8, 3][..], "x.permute((0, 3, 1, 2))"),
+        (&grey, &[2, 8, 8, 1], "x.permute((0, 3, 1, 2))"),
+        (&colour, &[2, 1, 8, 8], "x.repeat((1, 3, 1, 1))"),
+        (&grey, &[2, 3, 8, 8], "x.mean_keepdim(1)"),
+        (&grey, &[2, 8, 8], "x.unsqueeze(1)"),
+        (&colour, &[2, 8, 8], "x.unsqueeze(1)"),
+        (&colour, &[3, 8, 8], "unsqueeze(0)"),
+    ] {
+        let error = model.predict(&zeros(shape)?).unwrap_err().to_string();
+        assert!(error.contains(hint), "{shape:?}: {error}");
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! Files of weights as PyTorch and Keras write them and people keep them. `tests/fixtures/torch_files.py` wrote
+//! those of PyTorch.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use headstart::Result;
+use headstart::prelude::*;
+use headstart::weights::read_file;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/torch_files").join(name)
+}
+
+/// The network that the files hold, with a sixty-fourth of the channels.
+fn network(file: &Path) -> Result<Model> {
+    let network = Vgg16::new(Weights::file(file)).alpha(1.0 / 64.0).include_top(false);
+    network.input_shape((3, 32, 32)).build()
+}
+
+#[test]
+fn checkpoints_and_prefixes_of_pytorch_are_the_plain_weights() -> Result<()> {
+    let x = random_uniform((2, 3, 32, 32), -2.0, 2.0)?;
+    let expected = network(&fixture("plain.pth"))?.predict(&x)?;
+    let mut read = 0;
+    for entry in fs::read_dir(fixture("")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "pth") {
+            let found = network(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert_eq!(found.predict(&x)?, expected, "{}", path.display());
+            read += 1;
+        }
+    }
+    assert!(read >= 13, "{read}");
+    Ok(())
+}
+
+#[test]
+fn programs_of_pytorch_are_refused_with_what_to_run() {
+    for (file, parts) in [
+        ("whole_model.pt", ["a whole model of class `__main__.Net`", "weights_only=False).state_dict()"]),
+        ("whole_sequential.pt", ["torch.nn.modules.container.Sequential", "weights_only=False).state_dict()"]),
+        ("script.pt", ["it is TorchScript", "torch.jit.load("]),
+    ] {
+        let error = network(&fixture(file)).unwrap_err().to_string();
+        for part in parts {
+            assert!(error.contains(part) && error.contains(file), "{file}: {part} is not in: {error}");
+        }
+        assert!(!error.contains("damaged"), "{error}");
+    }
+}
+
+/// Every cut of an archive is an error or the whole content, and never a panic.
+#[test]
+fn cut_archives_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = fs::read(fixture("checkpoint.pth")).unwrap();
+    let path = folder.path().join("cut.pth");
+    for length in (0..whole.len()).step_by(whole.len() / 97) {
+        fs::write(&path, &whole[..length]).unwrap();
+        assert!(read_file(&path).is_err(), "{length} of {}", whole.len());
+    }
+}
+
+/// `tests/fixtures/keras_saved.py` wrote the files of Keras.
+fn keras(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/keras_saved").join(name)
+}
+
+fn narrow(network: headstart::models::Network) -> headstart::models::Network {
+    network.alpha(1.0 / 32.0).input_shape((3, 64, 64)).include_top(false)
+}
+
+fn transfer_model() -> Result<Model> {
+    let base = narrow(Vgg16::new(Weights::Random(0))).build()?;
+    let (hidden, last) = (Dense::new(8).activation(Relu), Dense::new(1).activation(Sigmoid));
+    sequential![&base, Flatten, hidden, Dropout::new(0.5), last]
+}
+
+#[test]
+fn a_keras_model_is_read_from_every_form_in_which_it_is_saved() -> Result<()> {
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let known = candle_core::safetensors::load(files.join("keras_files.safetensors"), &device())?;
+    let pixels: Vec<f32> =
+        crate::parity::draw(1000, &[2, 3, 64, 64]).iter().map(|value| value * 2.0 - 1.0).collect();
+    let x = Tensor::from_vec(pixels, (2, 3, 64, 64), &device())?;
+    // `dense_2` and `dense_3` of a session's second model; a flat functional model; archives of both.
+    for file in ["transfer.keras", "transfer.h5", "flat.weights.h5", "flat.keras"] {
+        let model = transfer_model()?;
+        model.load_weights(keras(file))?;
+        let found = model.predict(&x)?.to_tensor()?;
+        let far = (found - &known["transfer"])?.abs()?.max_all()?.to_scalar::<f32>()?;
+        assert!(far < 1e-5, "{file}: {far}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_network_is_taken_out_of_the_model_that_has_it_inside() -> Result<()> {
+    let x = random_uniform((1, 3, 64, 64), -1.0, 1.0)?;
+    let model = transfer_model()?;
+    model.load_weights(keras("transfer.keras"))?;
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("own.safetensors");
+    model.save(&own)?;
+    let expected = model.outputs_of(&["block5_pool"], &x)?.swap_remove(0).flatten_all()?.to_vec1::<f32>()?;
+    for file in [keras("transfer.keras"), keras("transfer.h5"), own] {
+        let base = narrow(Vgg16::new(Weights::file(&file))).build()?;
+        let found = base.forward(&x, Mode::Inference)?.flatten_all()?.to_vec1::<f32>()?;
+        assert_eq!(found, expected, "{}", file.display());
+    }
+    let inside = narrow(ResNet50::new(Weights::file(keras("resnet50_inside.weights.h5")))).build()?;
+    let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/keras_resnet50.weights.h5");
+    let whole = narrow(ResNet50::new(Weights::file(whole))).build()?;
+    assert_eq!(inside.predict(&x)?, whole.predict(&x)?);
+    Ok(())
+}
+
+#[test]
+fn weights_with_another_top_get_a_hint() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let network = |weights| Vgg16::new(weights).alpha(1.0 / 64.0);
+    network(Weights::Random(0)).input_shape((3, 64, 64)).classes(7).build()?.save_weights(&path)?;
+    let says = |network: headstart::models::Network, part: &str| {
+        let error = network.build().unwrap_err().to_string();
+        assert!(error.contains(part) && !error.contains("fc2"), "{error}");
+    };
+    let file = || network(Weights::file(&path));
+    says(file().input_shape((3, 64, 64)), "the file is for 7 classes: `.classes(7)`");
+    says(file().input_shape((3, 96, 96)).classes(7), "images of another size");
+    network(Weights::Random(0)).input_shape((3, 64, 64)).include_top(false).build()?.save_weights(&path)?;
+    says(file().input_shape((3, 64, 64)), "`.include_top(false)`");
+    Ok(())
+}
