@@ -26,7 +26,7 @@ const MIN_TILE_PIXELS: usize = 128;
 const MIN_TASK_FILTERS: usize = 32;
 /// Input channels per task of a gradient (64: whole registers of a matrix product).
 const TASK_CHANNELS: usize = 64;
-/// Tasks that keep all cores busy (16: a common machine has no more cores).
+/// Minimum number of tasks to aim for (16: enough for the cores of a common machine).
 const MIN_TASKS: usize = 16;
 /// Maximum number of f32 values in all partial sums of a kernel gradient (8,388,608: 32 MiB).
 const MAX_PARTIAL_SUMS: usize = 1 << 23;

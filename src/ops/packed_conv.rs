@@ -18,7 +18,7 @@ use super::thread_pool::{parallel_chunks_mut, parallel_for};
 
 /// Maximum number of output pixels per task (192: with fewer, the kernels of wide layers are read from
 /// memory too often).
-const MAX_BLOCK: usize = 192;
+const MAX_TASK_OUTPUTS: usize = 192;
 /// Minimum number of filters per task (64: smaller products do not pay for laying out the patches again).
 const MIN_FILTERS: usize = 64;
 
@@ -52,7 +52,7 @@ impl KernelPanels {
         assert!(geometry.conv.groups == 1);
         let (patch_len, filters) = (geometry.patch_len(), geometry.filters);
         let outputs = geometry.images * geometry.output_pixels();
-        let blocks = block_count(outputs, MAX_BLOCK);
+        let blocks = block_count(outputs, MAX_TASK_OUTPUTS);
         let parts = filter_part_count(blocks).min(filters.div_ceil(MIN_FILTERS));
         let mut result = Vec::with_capacity(outputs * filters);
         let target = OutputPtr(result.as_mut_ptr());

@@ -48,10 +48,10 @@ impl WithSimd for PackedGemm<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         // A register tile of sums: vectors of filters times rows, as many as the registers hold.
         match S::F32_LANES {
-            16 => self.all_filters::<S, 4, 6>(simd),
-            8 => self.all_filters::<S, 2, 6>(simd),
-            4 => self.all_filters::<S, 4, 6>(simd),
-            _ => self.all_filters::<S, LANES, 1>(simd),
+            16 => self.compute_filters::<S, 4, 6>(simd),
+            8 => self.compute_filters::<S, 2, 6>(simd),
+            4 => self.compute_filters::<S, 4, 6>(simd),
+            _ => self.compute_filters::<S, LANES, 1>(simd),
         }
     }
 }
@@ -66,15 +66,15 @@ struct ChannelBlock {
 
 impl PackedGemm<'_> {
     #[inline(always)]
-    fn all_filters<S: Simd, const VECTORS: usize, const MAX_ROWS: usize>(mut self, simd: S) {
+    fn compute_filters<S: Simd, const VECTORS: usize, const MAX_ROWS: usize>(mut self, simd: S) {
         let width = VECTORS * S::F32_LANES;
         let whole = self.filters() / width * width;
         for filter in (0..whole).step_by(width) {
-            self.channel_blocks::<S, VECTORS, MAX_ROWS>(simd, filter);
+            self.compute_channel_blocks::<S, VECTORS, MAX_ROWS>(simd, filter);
         }
         // The remaining filters, one vector at a time; no vector is longer than a panel.
         for filter in (whole..self.filters()).step_by(S::F32_LANES) {
-            self.channel_blocks::<S, 1, MAX_ROWS>(simd, filter);
+            self.compute_channel_blocks::<S, 1, MAX_ROWS>(simd, filter);
         }
     }
 
@@ -83,14 +83,14 @@ impl PackedGemm<'_> {
     }
 
     #[inline(always)]
-    fn channel_blocks<S: Simd, const VECTORS: usize, const MAX_ROWS: usize>(
+    fn compute_channel_blocks<S: Simd, const VECTORS: usize, const MAX_ROWS: usize>(
         &mut self,
         simd: S,
         filter: usize,
     ) {
         if !has_32_registers::<S>() {
             let block = ChannelBlock { filter, channels: 0..self.channels, next_kernels: std::ptr::null() };
-            return self.row_tiles::<S, VECTORS, MAX_ROWS>(simd, &block);
+            return self.compute_row_tiles::<S, VECTORS, MAX_ROWS>(simd, &block);
         }
         let next_filter = filter + VECTORS * S::F32_LANES;
         for start in (0..self.channels).step_by(CHANNEL_BLOCK) {
@@ -102,7 +102,7 @@ impl PackedGemm<'_> {
             } else {
                 self.next_kernels.as_ptr()
             };
-            self.row_tiles::<S, VECTORS, MAX_ROWS>(
+            self.compute_row_tiles::<S, VECTORS, MAX_ROWS>(
                 simd,
                 &ChannelBlock { filter, channels: start..end, next_kernels },
             );
@@ -117,7 +117,7 @@ impl PackedGemm<'_> {
     }
 
     #[inline(always)]
-    fn row_tiles<S: Simd, const VECTORS: usize, const MAX_ROWS: usize>(
+    fn compute_row_tiles<S: Simd, const VECTORS: usize, const MAX_ROWS: usize>(
         &mut self,
         simd: S,
         block: &ChannelBlock,
@@ -128,12 +128,12 @@ impl PackedGemm<'_> {
             let rows = subrange(rows, tiles, tile);
             let prefetched = subrange(block.channels.len(), tiles, tile);
             match rows.len() {
-                1 => self.tile::<S, VECTORS, 1>(simd, block, rows.start, prefetched),
-                2 => self.tile::<S, VECTORS, 2>(simd, block, rows.start, prefetched),
-                3 => self.tile::<S, VECTORS, 3>(simd, block, rows.start, prefetched),
-                4 => self.tile::<S, VECTORS, 4>(simd, block, rows.start, prefetched),
-                5 => self.tile::<S, VECTORS, 5>(simd, block, rows.start, prefetched),
-                _ => self.tile::<S, VECTORS, MAX_ROWS>(simd, block, rows.start, prefetched),
+                1 => self.compute_tile::<S, VECTORS, 1>(simd, block, rows.start, prefetched),
+                2 => self.compute_tile::<S, VECTORS, 2>(simd, block, rows.start, prefetched),
+                3 => self.compute_tile::<S, VECTORS, 3>(simd, block, rows.start, prefetched),
+                4 => self.compute_tile::<S, VECTORS, 4>(simd, block, rows.start, prefetched),
+                5 => self.compute_tile::<S, VECTORS, 5>(simd, block, rows.start, prefetched),
+                _ => self.compute_tile::<S, VECTORS, MAX_ROWS>(simd, block, rows.start, prefetched),
             }
         }
     }
@@ -141,7 +141,7 @@ impl PackedGemm<'_> {
     /// Computes one register tile, and prefetches kernels of the next block and the inputs of the next
     /// rows.
     #[inline(always)]
-    fn tile<S: Simd, const VECTORS: usize, const ROWS: usize>(
+    fn compute_tile<S: Simd, const VECTORS: usize, const ROWS: usize>(
         &mut self,
         simd: S,
         ChannelBlock { filter, channels: block_channels, next_kernels }: &ChannelBlock,

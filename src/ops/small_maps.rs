@@ -18,7 +18,7 @@ const MAX_PIXELS: usize = 128;
 const MAX_PIXELS_SINGLE: usize = 256;
 /// Minimum number of filters or channels per task (128: each task reads the other matrix again).
 const MIN_CHANNELS: usize = 128;
-/// Tasks that keep all cores busy (8: a common machine has no more cores).
+/// Minimum number of tasks to aim for (8: enough for the cores of a common machine).
 const MIN_TASKS: usize = 8;
 /// Minimum number of columns of a task's product (128: narrower products do not fill the registers).
 const MIN_WIDTH: usize = 128;

@@ -115,21 +115,21 @@ struct Step {
 }
 
 enum Op {
-    One(Box<dyn CustomOp1 + Send + Sync>),
-    Two(Box<dyn CustomOp2 + Send + Sync>),
-    Three(Box<dyn CustomOp3 + Send + Sync>),
+    Unary(Box<dyn CustomOp1 + Send + Sync>),
+    Binary(Box<dyn CustomOp2 + Send + Sync>),
+    Ternary(Box<dyn CustomOp3 + Send + Sync>),
     /// A value computed by candle that enters the tape.
     Leaf,
 }
 
 /// [`Tensor::apply_op1`], recorded if this thread has a tape.
 pub(crate) fn apply1(x: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<Tensor> {
-    if should_record(&[x]) { record(Op::One(Box::new(op)), &[x]) } else { x.apply_op1(op) }
+    if should_record(&[x]) { record(Op::Unary(Box::new(op)), &[x]) } else { x.apply_op1(op) }
 }
 
 /// [`Tensor::apply_op2`], recorded if this thread has a tape.
 pub(crate) fn apply2(x: &Tensor, a: &Tensor, op: impl CustomOp2 + Send + Sync + 'static) -> Result<Tensor> {
-    if should_record(&[x, a]) { record(Op::Two(Box::new(op)), &[x, a]) } else { x.apply_op2(a, op) }
+    if should_record(&[x, a]) { record(Op::Binary(Box::new(op)), &[x, a]) } else { x.apply_op2(a, op) }
 }
 
 /// [`Tensor::apply_op3`], recorded if this thread has a tape.
@@ -140,7 +140,7 @@ pub(crate) fn apply3(
     op: impl CustomOp3 + Send + Sync + 'static,
 ) -> Result<Tensor> {
     if should_record(&[x, a, b]) {
-        record(Op::Three(Box::new(op)), &[x, a, b])
+        record(Op::Ternary(Box::new(op)), &[x, a, b])
     } else {
         x.apply_op3(a, b, op)
     }
@@ -190,9 +190,9 @@ impl Op {
             }
         }
         let (storage, shape) = match (self, cpu_inputs.as_slice()) {
-            (Op::One(op), &[(x, xl)]) => op.cpu_fwd(x, xl)?,
-            (Op::Two(op), &[(x, xl), (a, al)]) => op.cpu_fwd(x, xl, a, al)?,
-            (Op::Three(op), &[(x, xl), (a, al), (b, bl)]) => op.cpu_fwd(x, xl, a, al, b, bl)?,
+            (Op::Unary(op), &[(x, xl)]) => op.cpu_fwd(x, xl)?,
+            (Op::Binary(op), &[(x, xl), (a, al)]) => op.cpu_fwd(x, xl, a, al)?,
+            (Op::Ternary(op), &[(x, xl), (a, al), (b, bl)]) => op.cpu_fwd(x, xl, a, al, b, bl)?,
             _ => bail!("expected an operation of 1 to 3 inputs, found {}", inputs.len()),
         };
         match storage {
@@ -208,9 +208,9 @@ impl Step {
         let Step { op, inputs, output } = self;
         let Some(gradient) = gradients.remove(&output) else { return Ok(()) };
         let input_gradients = match (&op, inputs.as_slice()) {
-            (Op::One(op), [x]) => vec![op.bwd(x, &output, &gradient)?],
-            (Op::Two(op), [x, a]) => <[_; 2]>::from(op.bwd(x, a, &output, &gradient)?).into(),
-            (Op::Three(op), [x, a, b]) => <[_; 3]>::from(op.bwd(x, a, b, &output, &gradient)?).into(),
+            (Op::Unary(op), [x]) => vec![op.bwd(x, &output, &gradient)?],
+            (Op::Binary(op), [x, a]) => <[_; 2]>::from(op.bwd(x, a, &output, &gradient)?).into(),
+            (Op::Ternary(op), [x, a, b]) => <[_; 3]>::from(op.bwd(x, a, b, &output, &gradient)?).into(),
             _ => {
                 drop(output);
                 return gradients.extend(inputs[0].apply_op1(Seed(gradient))?.backward()?);

@@ -26,7 +26,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_millis(1);
 const MAX_WORKER_TIME: Duration = Duration::from_secs(1);
 /// Polls before a waiting thread yields its core (64 polls of some tens of nanoseconds: a few µs).
 const POLLS_PER_YIELD: usize = 64;
-/// Yields before the caller blocks until the workers are done (256: about 1 ms of polling).
+/// Yields before the caller blocks until the workers are done (256: about half a millisecond of polling).
 const MAX_YIELDS: usize = 256;
 
 thread_local! {

@@ -27,8 +27,8 @@ use kernel_transform::KernelTransform;
 use tile_transform::{InputTransform, OutputTransform, TileGrid};
 use transform::{POSITIONS, position_stride};
 
-/// Maximum number of tiles per task (72: whole register tiles of six rows, and the transformed values fit an L2
-/// cache).
+/// Maximum number of tiles per task (72: whole register tiles of six rows, and the transformed values fit
+/// an L2 cache).
 const MAX_TILES: usize = 72;
 /// Channels and filters together up to which a task takes half as many tiles (256: the kernels are then
 /// small, and the tiles stay in a nearer cache).
