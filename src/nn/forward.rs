@@ -1,6 +1,6 @@
 //! Running a model: all of it, or from one of its layers to another.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::{Activation, LayerConfig, Mode, Model};
 use crate::Result;
@@ -80,6 +80,8 @@ impl Model {
     /// The outputs of the nodes `wanted`, given that of one before them all.
     fn run_from(&self, from: usize, value: Tensor, mode: Mode, wanted: &[usize]) -> Result<Vec<Tensor>> {
         let size = value.dim(0)?;
+        // Pixels may be bytes, and Python's numbers are f64; the weights are f32.
+        let value = if from == 0 { value.to_dtype(DType::F32)? } else { value };
         self.compute_from(from, value, mode, wanted).map_err(|error| error.with_batch(size))
     }
 
