@@ -22,8 +22,11 @@ impl Show for Summary {
             let cells = cells.iter().zip(["right", "left", "left", "right", "left"]);
             format!("<tr>{}</tr>", cells.map(|(text, side)| cell(tag, text, side)).collect::<String>())
         };
-        let body: String =
-            self.rows.iter().map(|r| row("td", &r.cells().each_ref().map(|c| c.as_str()))).collect();
+        let body: String = self
+            .in_order()
+            .into_iter()
+            .map(|r| row("td", &r.cells().each_ref().map(|c| c.as_str())))
+            .collect();
         let html = format!(
             "<p>Model: <b>{}</b></p><table>{}{body}</table><p>{}</p>",
             escape(&self.model),

@@ -1,7 +1,7 @@
 //! Forward pass of a model, or of the nodes between two layers. Each intermediate output is freed after
 //! its last use, and operations after a convolution are fused with it where possible.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::{Activation, LayerConfig, Mode, Model};
 use crate::Result;
@@ -92,6 +92,8 @@ impl Model {
     /// The outputs of the `requested` nodes, given the output of node `from`, which precedes them.
     fn run_from(&self, from: usize, value: Tensor, mode: Mode, requested: &[usize]) -> Result<Vec<Tensor>> {
         let size = value.dim(0)?;
+        // Pixels may be bytes, and Python's numbers are f64; the weights are f32.
+        let value = if from == 0 { value.to_dtype(DType::F32)? } else { value };
         self.compute_from(from, value, mode, requested).map_err(|error| error.with_batch(size))
     }
 

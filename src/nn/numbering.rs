@@ -10,7 +10,8 @@ impl Model {
         let mut number = usize::from(!self.is_sequential());
         let mut numbered = Vec::new();
         for node in self.nodes_by_depth() {
-            number += layers_only_in_keras(self.name(), &node.name);
+            let has = |layer: &str| self.nodes().iter().any(|node| node.name == layer);
+            number += layers_only_in_keras(self.name(), &node.name, has);
             numbered.push((number, node));
             number += 1;
         }
@@ -45,13 +46,17 @@ impl Model {
     }
 }
 
-/// How many layers Keras's network of that name has before a layer where ours has none: padding, and what
-/// prepares the input.
-fn layers_only_in_keras(network: &str, layer: &str) -> usize {
+/// How many layers Keras's network of that name has before a layer where ours has none: padding, what prepares
+/// the input, and stochastic depth where it is off.
+fn layers_only_in_keras(network: &str, layer: &str, has: impl Fn(&str) -> bool) -> usize {
     match (network, layer) {
         ("resnet50", "conv1_conv" | "pool1_pool") => 1,
         ("efficientnet_b0", "stem_conv") => 3,
         ("efficientnet_b0", "block2a_dwconv" | "block3a_dwconv" | "block4a_dwconv" | "block6a_dwconv") => 1,
+        ("efficientnet_b0", _) => {
+            let drop = layer.strip_suffix("_add").map(|block| format!("{block}_drop"));
+            usize::from(drop.is_some_and(|drop| !has(&drop)))
+        }
         _ => 0,
     }
 }

@@ -71,6 +71,13 @@ impl Summary {
     /// The table's heads.
     pub(crate) const HEADS: [&'static str; 5] = ["#", "Layer (type)", "Output Shape", "Param #", "State"];
 
+    /// The rows in the order of their numbers, as Keras prints them.
+    pub(crate) fn in_order(&self) -> Vec<&Row> {
+        let mut rows: Vec<&Row> = self.rows.iter().collect();
+        rows.sort_by_key(|row| row.number);
+        rows
+    }
+
     /// The lines below the table.
     pub(crate) fn totals(&self) -> Vec<String> {
         let mut lines = vec![
@@ -130,7 +137,7 @@ impl Model {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cells: Vec<[String; 5]> = self.rows.iter().map(Row::cells).collect();
+        let cells: Vec<[String; 5]> = self.in_order().into_iter().map(Row::cells).collect();
         let width = |column: usize| {
             let longest = cells.iter().map(|row| row[column].len()).max().unwrap_or(0);
             longest.max(Self::HEADS[column].len())

@@ -51,7 +51,8 @@ fn of_model_inside(file: File, model: &Model, is_numbered: bool) -> (File, Optio
             return way.strip_prefix(INSIDE[0]).map(str::to_owned);
         }
         let steps: Vec<&str> = way.split('/').collect();
-        let at = steps[..steps.len().saturating_sub(2)].iter().rposition(|step| step.replace('_', "") == network);
+        let at =
+            steps[..steps.len().saturating_sub(2)].iter().rposition(|step| step.replace('_', "") == network);
         at.map(|at| steps[at + 1..].join("/"))
     };
     if !file.keys().any(|way| inside(way).is_some()) {
@@ -97,7 +98,8 @@ fn numbered(kind: &str, counts: &mut HashMap<String, usize>) -> String {
 
 /// Layers whose names differ in their numbers alone, in the order of the numbers.
 fn in_order(file: File, model: &Model) -> (File, Option<String>) {
-    let ours = by_stem(model.layers().into_iter().filter(|(_, layer)| !layer.params().is_empty()).map(|(n, _)| n));
+    let ours =
+        by_stem(model.layers().into_iter().filter(|(_, layer)| !layer.params().is_empty()).map(|(n, _)| n));
     let layer = |way: &str| {
         let name = layer_and_param(way);
         name.rsplit_once('/').map_or(String::new(), |(layer, _)| layer.to_owned())

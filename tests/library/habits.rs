@@ -254,8 +254,9 @@ fn layers_have_the_numbers_of_keras() -> Result<()> {
     let base =
         Vgg16::new(Weights::Random(0)).alpha(0.1).include_top(false).input_shape((3, 64, 64)).build()?;
     let trainable = |model: &Model| {
-        let rows = model.summary().rows.into_iter();
-        rows.filter(|row| row.state() == "trainable").map(|row| row.name).collect::<Vec<_>>()
+        let mut rows = model.summary().rows;
+        rows.sort_by_key(|row| row.number);
+        rows.into_iter().filter(|row| row.state() == "trainable").map(|row| row.name).collect::<Vec<_>>()
     };
     base.freeze_until(14)?;
     assert_eq!(trainable(&base), ["block5_conv1", "block5_conv2", "block5_conv3"]);
@@ -359,4 +360,58 @@ fn images_of_another_layout_get_a_hint() -> Result<()> {
         assert!(error.contains(hint), "{shape:?}: {error}");
     }
     Ok(())
+}
+
+#[test]
+fn numbers_of_every_type_and_layout_give_the_same_answer_everywhere() -> Result<()> {
+    set_random_seed(5);
+    let mut model = sequential![
+        Input::new((3, 8, 8)),
+        Rescaling::new(1.0 / 255.0),
+        Conv2D::new(4, 3).activation(Relu),
+        MaxPooling2D::new(2),
+        Flatten,
+        Dense::new(2).activation(Softmax)
+    ]?;
+    let loss = SparseCategoricalCrossentropy;
+    model.compile(SGD::new(0.1), loss, [Accuracy]);
+    let bytes = random_uniform((40, 3, 8, 8), 0.0, 255.0)?.to_dtype(DType::U8)?;
+    let (x, y) = (bytes.to_dtype(DType::F32)?, bytes.i((.., 0, 0, 0))?.ge(128u8)?.to_dtype(DType::U32)?);
+    let turned = x.permute((0, 2, 3, 1))?.contiguous()?.permute((0, 3, 1, 2))?;
+    assert!(!turned.is_contiguous());
+    let values = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
+    let heat = |x: &Tensor| -> Result<Vec<f32>> { Ok(values(&model.grad_cam(x, GradCam::new())?.maps)?) };
+    let (outputs, maps) = (model.predict(&x)?, values(&model.outputs_of(&["conv2d"], &x)?[0])?);
+    let (forward, heat_maps) = (values(&model.forward(&x, Mode::Inference)?)?, heat(&x)?);
+    let score = model.evaluate(&x, &y)?["loss"];
+    for other in [bytes.clone(), bytes.to_dtype(DType::I64)?, bytes.to_dtype(DType::F64)?, turned.clone()] {
+        assert_eq!(model.predict(&other)?, outputs);
+        assert_eq!(values(&model.forward(&other, Mode::Inference)?)?, forward);
+        assert_eq!(values(&model.outputs_of(&["conv2d"], &other)?[0])?, maps);
+        assert_eq!(heat(&other)?, heat_maps);
+        assert_eq!(model.evaluate(&other, &y)?["loss"], score);
+    }
+    // Training too, on each: the same weights from the same seed.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("before.safetensors");
+    model.save_weights(&path)?;
+    let mut losses = Vec::new();
+    for data in [&x, &bytes, &turned] {
+        model.load_weights(&path)?;
+        model.compile(SGD::new(0.1), loss, [Accuracy]);
+        set_random_seed(9);
+        losses.push(model.fit((data, &y), Fit::epochs(2).verbose(false))?["loss"].to_vec());
+    }
+    assert!(losses[0] == losses[1] && losses[0] == losses[2], "{losses:?}");
+    Ok(())
+}
+
+/// A cell keeps only variables whose type has a name.
+#[test]
+fn a_learning_rate_scheduler_is_of_a_type_with_a_name() {
+    let kept: Vec<LearningRateScheduler> =
+        vec![LearningRateScheduler::new(|epoch, rate| if epoch < 5 { rate } else { rate * 0.5 })];
+    let factor = 0.5;
+    let other: LearningRateScheduler = LearningRateScheduler::new(move |_, rate| rate * factor);
+    assert_eq!(kept.into_iter().chain([other]).count(), 2);
 }

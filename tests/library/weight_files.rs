@@ -39,7 +39,10 @@ fn checkpoints_and_prefixes_of_pytorch_are_the_plain_weights() -> Result<()> {
 fn programs_of_pytorch_are_refused_with_what_to_run() {
     for (file, parts) in [
         ("whole_model.pt", ["a whole model of class `__main__.Net`", "weights_only=False).state_dict()"]),
-        ("whole_sequential.pt", ["torch.nn.modules.container.Sequential", "weights_only=False).state_dict()"]),
+        (
+            "whole_sequential.pt",
+            ["torch.nn.modules.container.Sequential", "weights_only=False).state_dict()"],
+        ),
         ("script.pt", ["it is TorchScript", "torch.jit.load("]),
     ] {
         let error = network(&fixture(file)).unwrap_err().to_string();
