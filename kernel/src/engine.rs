@@ -27,7 +27,7 @@ use crate::output::{Bundle, CellError, Event, Outcome, Output};
 use crate::pipes::{self, Pipes};
 use crate::session::{self, Session};
 use crate::template::{Notice, Template};
-use crate::{certificates, child, environment, kept, programs, terminal, timing, toolchain};
+use crate::{certificates, child, config, environment, kept, programs, terminal, timing, toolchain};
 
 /// Run in each new process of cells, before the first.
 const BEGIN: &str = "headstart::start();";
@@ -151,6 +151,8 @@ impl Engine {
             environment::note_ours();
             cells.is_loaded();
             say.send_replace(if loaded.is_ok() { Stage::Loaded } else { Stage::Failed });
+            // A session that was killed left that undone.
+            std::thread::spawn(kept::tidy);
             serve(&cells, loaded, &queue);
             kept::tidy();
             // Its folder goes before the engine is said to have stopped.
@@ -244,6 +246,8 @@ struct Loaded {
     folder: PathBuf,
     /// Where training leaves weights to be recovered.
     checkpoints: PathBuf,
+    /// The user's configuration of evcxr, which is loaded with the first cell.
+    config: Vec<PathBuf>,
 }
 
 fn serve(cells: &Cells, mut loaded: Result<Loaded, String>, queue: &Receiver<Request>) {
@@ -283,13 +287,16 @@ fn load(
 ) -> Result<Loaded, String> {
     let template = template()?;
     session.fill(&template)?;
+    let config = config::files();
+    config::check(&config)?;
     let (context, outputs) = CommandContext::new().map_err(|error| error.to_string())?;
     let _ = cells.child.set(context.process_handle());
     std::thread::spawn(move || log(&outputs));
     let ahead = kept::folder().map(|cells| Ahead::new(session.path(), cells));
     let load = format!("{LINKER}{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands());
     let (folder, checkpoints) = (session.path().to_owned(), session.checkpoints());
-    let mut loaded = Loaded { context, listener, load, gone: Gone::default(), ahead, folder, checkpoints };
+    let gone = Gone::default();
+    let mut loaded = Loaded { context, listener, load, gone, ahead, folder, checkpoints, config };
     loaded.listener.collect();
     // Not with what `:clear` repeats: a crate asked for beside it is still to be fetched then.
     if let Some(command) = certificates::without() {
@@ -324,6 +331,7 @@ impl Loaded {
     fn execute(&mut self, cells: &Cells, code: &str, events: &mpsc::Sender<Event>) -> Outcome {
         let variables = self.variables();
         self.listener.begin(events.clone());
+        self.load_config(events);
         if let Some(command) = certificates::for_cell(code) {
             let _ = self.context.execute(&command);
         }
@@ -419,6 +427,28 @@ impl Loaded {
                     matches!(data.as_slice(), [(mime, text)] if mime == "text/plain" && text == "()");
                 Ok((!data.is_empty() && !is_unit).then_some(data))
             }
+        }
+    }
+
+    /// Loads the crates and the code of the user's configuration of evcxr; what fails is said, and the cell runs.
+    fn load_config(&mut self, events: &mpsc::Sender<Event>) {
+        let files = std::mem::take(&mut self.config);
+        if files.is_empty() {
+            return;
+        }
+        if let Some(command) = certificates::for_cell(config::COMMAND) {
+            let _ = self.context.execute(&command);
+        }
+        let loaded = self.context.execute(config::COMMAND);
+        if let Some(command) = certificates::without() {
+            let _ = self.context.execute(&command);
+        }
+        if let Err(error) = loaded {
+            let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+            let problem = describe(&error, config::COMMAND, &self.gone).plain();
+            let text =
+                format!("the configuration of evcxr ({}) cannot be loaded: {problem}\n", files.join(", "));
+            let _ = events.blocking_send(Event::Output(Output::Stderr(text)));
         }
     }
 

@@ -10,6 +10,7 @@ mod child;
 mod commands;
 mod compile;
 mod complete;
+mod config;
 mod dispatch;
 mod doctor;
 mod engine;
