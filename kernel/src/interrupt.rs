@@ -111,13 +111,18 @@ impl Cells {
     /// The cell's code asks its user.
     pub fn asks(&self, question: Question) {
         let mut state = self.state();
-        if state.presses > 0 {
-            drop(state);
-            question.answer(&Answer::Interrupted);
-        } else if state.phase() == Phase::Running {
-            state.phase = Some(Phase::Asking);
-            state.question = Some(question);
-        }
+        let answer = match state.phase() {
+            Phase::Running if state.presses == 0 => {
+                state.phase = Some(Phase::Asking);
+                state.question = Some(question);
+                return;
+            }
+            Phase::Running => Answer::Interrupted,
+            // A thread asks, and no cell runs that could.
+            _ => Answer::NoInput,
+        };
+        drop(state);
+        question.answer(&answer);
     }
 
     /// The question was answered.

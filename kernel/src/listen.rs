@@ -198,10 +198,10 @@ impl Listener {
             return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
         }
         let mut state = self.state();
-        // A note is read before the outputs that came after it, so they are read in this order.
+        // A cell's beginning is noted before its first output; its end reads all of its outputs.
         let notes = read_available(&self.pipes.notes)?;
-        self.drain(&mut state)?;
         self.notes(&mut state, &notes)?;
+        self.drain(&mut state)?;
         if state.held_since.is_some_and(|since| since.elapsed() >= HOLD) {
             state.flush();
         }

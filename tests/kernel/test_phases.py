@@ -156,7 +156,8 @@ def test_restart_and_shutdown_leave_nothing_at_work(phase, restart):
         else:
             assert kernel.ok("3 + 3") == "6"
     finally:
-        kernel.stop()
+        if kernel.manager.has_kernel:
+            kernel.stop()
 
 
 def test_a_killed_server_takes_its_kernel_along():
