@@ -2,7 +2,9 @@
 
 use std::io::Write;
 use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use headstart_frame::Frame;
@@ -14,11 +16,14 @@ use crate::interrupt;
 const FLUSH: Duration = Duration::from_millis(50);
 
 static STARTS: AtomicUsize = AtomicUsize::new(0);
+/// The thread that runs the cells.
+static CELL_THREAD: OnceLock<ThreadId> = OnceLock::new();
 
 /// Prepares the process for cells: Stop interrupts training instead of ending the process, and a
 /// panic tells the page its message and line. The kernel calls it before the first cell.
 pub fn start() {
     interrupt::listen();
+    let _ = CELL_THREAD.set(std::thread::current().id());
     if STARTS.fetch_add(1, Ordering::Relaxed) == 0 && sink() == Sink::Kernel {
         std::panic::set_hook(Box::new(report));
         // What is printed without a line feed is to be seen too. Without the thread it is seen late.
@@ -31,8 +36,8 @@ pub fn start() {
     }
 }
 
-/// For the kernel, which calls it by its name when a cell is over: clears a pressed Stop, and lets
-/// out what the cell printed without a line feed.
+/// For the kernel, which calls it by its name before a cell and after it: clears a pressed Stop, and
+/// lets out what was printed without a line feed.
 #[unsafe(no_mangle)]
 pub extern "C" fn headstart_cell_is_over() {
     interrupt::clear();
@@ -47,5 +52,10 @@ pub fn cells_run() -> usize {
 fn report(panic: &PanicHookInfo) {
     let message = panic.payload_as_str().unwrap_or("a panic without a message").to_owned();
     let (file, line) = panic.location().map_or((String::new(), 0), |at| (at.file().to_owned(), at.line()));
-    println!("{}", Frame::Panic { message, file, line }.encode());
+    let thread = std::thread::current();
+    let thread = match CELL_THREAD.get() == Some(&thread.id()) {
+        true => String::new(),
+        false => thread.name().unwrap_or("<unnamed>").to_owned(),
+    };
+    println!("{}", Frame::Panic { message, file, line, thread }.encode());
 }

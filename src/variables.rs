@@ -11,6 +11,8 @@ use std::mem::ManuallyDrop;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use headstart_frame::Frame;
+
 /// Begins the line by which evcxr learns which variable has another type now.
 pub const VARIABLE_CHANGED_TYPE: &str = "EVCXR_VARIABLE_CHANGED_TYPE:";
 /// The line by which evcxr learns that a cell ended with an error.
@@ -123,8 +125,7 @@ impl<T: Display> From<T> for EvcxrUserCodeError {
 
 impl EvcxrUserCodeError {
     fn of(error: fmt::Arguments) -> EvcxrUserCodeError {
-        eprintln!("{error}");
-        println!("{USER_ERROR_OCCURRED}");
+        println!("{}", Frame::Failed { message: error.to_string() }.encode());
         EvcxrUserCodeError {}
     }
 }

@@ -33,6 +33,8 @@ pub struct Kernel {
     pub input: Input,
     pub count: AtomicUsize,
     pub history: Mutex<History>,
+    /// The last cell that was run.
+    last_cell: Mutex<Option<JupyterMessage>>,
     ports: Value,
     leave: Notify,
 }
@@ -59,6 +61,7 @@ async fn serve(connection: &ConnectionInfo, engine: Engine, origin: Origin) -> R
         input: sockets.input,
         count: AtomicUsize::new(0),
         history: Mutex::new(History::begin()?),
+        last_cell: Mutex::new(None),
         ports: json!({
             "status": "ok",
             "shell_port": connection.shell_port,
@@ -70,16 +73,28 @@ async fn serve(connection: &ConnectionInfo, engine: Engine, origin: Origin) -> R
         leave: Notify::new(),
     });
     kernel.publish_state(ExecutionState::Starting, None);
+    let followed = origin.clone();
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     tokio::spawn(answer_all(kernel.clone(), sockets.shell));
     tokio::spawn(answer_all(kernel.clone(), sockets.control));
+    tokio::spawn(publish_background(kernel.clone()));
     tokio::spawn(standby::raise(kernel.clone(), origin));
     tokio::select! {
         () = kernel.leave.notified() => tokio::time::sleep(FAREWELL).await,
         _ = terminate.recv() => {}
+        () = followed.ended() => {}
     }
     let stop = tokio::task::spawn_blocking(move || kernel.engine.stop());
     stop.await.map_err(|error| error.to_string())
+}
+
+/// What threads of the cells put out between cells appears below the last one.
+async fn publish_background(kernel: Arc<Kernel>) {
+    let Some(mut outputs) = kernel.engine.background() else { return };
+    while let Some(output) = outputs.recv().await {
+        let cell = kernel.last_cell.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        kernel.publish_output(output, cell.as_ref()).await;
+    }
 }
 
 /// Cells run one after another; whatever else is asked while one runs is answered at once.
@@ -95,6 +110,7 @@ async fn answer_all(kernel: Arc<Kernel>, mut channel: Channel) {
             kernel.answer(&mut channel, &request).await;
             continue;
         }
+        *kernel.last_cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(request.clone());
         kernel.publish_state(ExecutionState::Busy, Some(&request));
         let begin = chrono::Utc::now();
         let mut running = std::pin::pin!(kernel.reply_to(&request));

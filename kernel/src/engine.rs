@@ -1,33 +1,33 @@
 //! The evaluation of cells: the only file that names evcxr.
 //!
-//! One thread owns evcxr's context and takes requests in turn; another listens to what the cells'
-//! process prints and turns it into [`Output`]s. When a cell is over, the first asks the second
-//! whether everything has been heard, so that nothing of a cell arrives after its end.
+//! One thread owns evcxr's context and takes requests in turn; another ([`crate::listen`]) reads what the cells'
+//! process prints, at any time, and turns it into [`Output`]s. The process waits at the end of a cell until all
+//! of it has been read, so that nothing of a cell arrives after its end.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use evcxr::{CommandContext, Error, EvalCallbacks, Theme};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
+use evcxr::{CommandContext, Error, EvalContextOutputs, Theme};
 use headstart_frame::{CHECKPOINTS_VARIABLE, ENVIRONMENT_VARIABLE, LIBRARY_VARIABLE};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::ahead::Ahead;
 use crate::backend::{Backend, LIBRARIES_REMEDY};
 use crate::cell::lend_last_place;
+use crate::commands::{self, Step};
 use crate::complete::{Completions, insertion};
 use crate::errors::{cell_line, without_colours};
 use crate::hints::Gone;
 use crate::interrupt::{Cells, PATIENCE};
-use crate::listen::{Heard, Listen, listen};
+use crate::listen::Listener;
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
+use crate::pipes::{self, Pipes};
 use crate::session::{self, Session};
 use crate::template::{Notice, Template};
-use crate::{certificates, kept, relay, terminal, timing, toolchain};
+use crate::{certificates, child, config, environment, kept, programs, terminal, timing, toolchain};
 
 /// Run in each new process of cells, before the first.
 const BEGIN: &str = "headstart::start();";
@@ -41,8 +41,10 @@ const ALLOW_QUESTION_MARK: &str = "headstart::check_interrupt()?;";
 const FIRST_LOOK: &str = "Tensor::zeros(1, DType::F32, &device())?.";
 /// How often candle's threads look for work before they sleep.
 const SPINNING_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
-/// How often a cell that waits for input looks whether it is to stop.
-const GLANCE: Duration = Duration::from_millis(100);
+/// How often programs that are still at work are ended when the kernel ends.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// How many outputs wait for whoever sent the cell; the cell waits then.
+const MAX_EVENTS: usize = 16;
 
 /// What rustc says to those who wrote the library, and what evcxr leaves of its lists: their heads.
 const POINTLESS_HELP: [&str; 3] = [
@@ -55,18 +57,22 @@ const POINTLESS_HELP: [&str; 3] = [
 pub fn runtime_hook() {
     if std::env::var_os("EVCXR_IS_RUNTIME").is_some() {
         // SAFETY: no other thread runs yet.
-        unsafe { kept::forget() };
-        if let Err(error) = relay::start() {
-            eprintln!("the cells' output could not be redirected: {error}");
-            std::process::exit(1);
+        let run = unsafe {
+            kept::forget();
+            child::run()
+        };
+        if let Err(error) = &run {
+            eprintln!("the process of the cells cannot go on: {error}");
         }
+        std::process::exit(i32::from(run.is_err()));
     }
+    // The wrapper that evcxr puts before rustc.
     evcxr::runtime_hook();
 }
 
 enum Request {
     Stop,
-    Execute { code: String, events: UnboundedSender<Event> },
+    Execute { number: u64, code: String, events: mpsc::Sender<Event> },
     Complete { code: String, position: usize, answer: tokio::sync::oneshot::Sender<Completions> },
     Inspect { code: String, position: usize, answer: tokio::sync::oneshot::Sender<Option<Bundle>> },
 }
@@ -77,6 +83,8 @@ pub struct Engine {
     cells: Arc<Cells>,
     stopped: Receiver<()>,
     stage: watch::Receiver<Stage>,
+    /// What threads of the cells put out between cells.
+    background: Mutex<Option<mpsc::Receiver<Output>>>,
 }
 
 /// How far the engine is.
@@ -100,10 +108,13 @@ impl Engine {
     pub unsafe fn start(backend: Backend) -> Result<Engine, String> {
         let session = Session::new()?;
         let template = Template::expected(backend);
+        let no_pipes = |error: std::io::Error| format!("the cells' output cannot be read: {error}");
+        let pipes = Pipes::new().map_err(no_pipes)?;
         // SAFETY: the caller's promise.
         unsafe {
             std::env::set_var("EVCXR_TMPDIR", session.path());
             std::env::set_var(ENVIRONMENT_VARIABLE, "1");
+            std::env::set_var(pipes::VARIABLE, pipes.variable());
             std::env::set_var(CHECKPOINTS_VARIABLE, session.checkpoints());
             // An error is its message: where in the library it arose is no help in a notebook.
             std::env::set_var("RUST_LIB_BACKTRACE", "0");
@@ -123,11 +134,13 @@ impl Engine {
         let (requests, queue) = unbounded();
         let (ended, stopped) = bounded(1);
         let (say, stage) = watch::channel(Stage::Loading(None));
-        let engine = Engine { requests, cells: Arc::default(), stopped, stage };
-        let cells = engine.cells.clone();
+        let cells: Arc<Cells> = Arc::default();
+        let (listener, background) = Listener::start(pipes, cells.clone()).map_err(no_pipes)?;
+        let background = Mutex::new(Some(background));
+        let engine = Engine { requests, cells: cells.clone(), stopped, stage, background };
         let thread = std::thread::Builder::new().name("engine".into());
         let run = move || {
-            let loaded = load(&cells, &session, || {
+            let loaded = load(&cells, &session, listener, || {
                 let ready = template?.ready(&|notice| {
                     terminal::show(&notice);
                     say.send_replace(Stage::Loading(Some(notice)));
@@ -135,7 +148,11 @@ impl Engine {
                 terminal::end_progress();
                 ready
             });
+            environment::note_ours();
+            cells.is_loaded();
             say.send_replace(if loaded.is_ok() { Stage::Loaded } else { Stage::Failed });
+            // A session that was killed left that undone.
+            std::thread::spawn(kept::tidy);
             serve(&cells, loaded, &queue);
             kept::tidy();
             // Its folder goes before the engine is said to have stopped.
@@ -146,20 +163,30 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Ends the cells' process and removes what the session leaves, within some seconds.
+    /// Ends the cells' process, compilers and commands, and removes what the session leaves, within some seconds.
     pub fn stop(&self) {
-        self.cells.stopping.store(true, Ordering::SeqCst);
+        self.cells.shut_down();
         let _ = self.requests.send(Request::Stop);
-        if self.cells.is_running() {
-            self.cells.kill();
+        let deadline = Instant::now() + PATIENCE;
+        while self.stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout)
+            && Instant::now() < deadline
+        {
+            programs::kill_all();
         }
-        let _ = self.stopped.recv_timeout(PATIENCE);
+        programs::kill_all();
     }
 
-    /// Runs a cell; what it puts out and how it ends comes through `events`.
-    pub fn execute(&self, code: String, events: UnboundedSender<Event>) {
-        self.cells.expect();
-        let _ = self.requests.send(Request::Execute { code, events });
+    /// Runs a cell; what it puts out and how it ends comes through the channel.
+    pub fn execute(&self, code: String) -> mpsc::Receiver<Event> {
+        let (events, received) = mpsc::channel(MAX_EVENTS);
+        let number = self.cells.expect(events.clone());
+        let _ = self.requests.send(Request::Execute { number, code, events });
+        received
+    }
+
+    /// What threads of the cells put out between cells, for the first who asks.
+    pub fn background(&self) -> Option<mpsc::Receiver<Output>> {
+        self.background.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// What could stand at a byte position of a cell; nothing while a cell runs or waits.
@@ -206,10 +233,10 @@ impl Engine {
     }
 }
 
-/// evcxr's context with the prelude loaded, and the thread that listens.
+/// evcxr's context with the prelude loaded, and the reader of the cells' output.
 struct Loaded {
     context: CommandContext,
-    listener: Sender<Listen>,
+    listener: Arc<Listener>,
     /// What makes the prelude known.
     load: String,
     gone: Gone,
@@ -219,17 +246,20 @@ struct Loaded {
     folder: PathBuf,
     /// Where training leaves weights to be recovered.
     checkpoints: PathBuf,
+    /// The user's configuration of evcxr, which is loaded with the first cell.
+    config: Vec<PathBuf>,
 }
 
 fn serve(cells: &Cells, mut loaded: Result<Loaded, String>, queue: &Receiver<Request>) {
     for request in queue {
         match (&mut loaded, request) {
             (_, Request::Stop) => return,
-            (Ok(loaded), Request::Execute { code, events }) => {
-                cells.begin();
-                let outcome = loaded.execute(cells, &code, &events);
-                cells.end();
-                let _ = events.send(Event::Done(outcome));
+            (Ok(loaded), Request::Execute { number, code, events }) => {
+                if cells.begin(number) {
+                    let outcome = loaded.execute(cells, &code, &events);
+                    cells.end(number);
+                    let _ = events.blocking_send(Event::Done(outcome));
+                }
             }
             (Ok(loaded), Request::Complete { code, position, answer }) => {
                 let _ = answer.send(loaded.complete(&code, position));
@@ -237,10 +267,11 @@ fn serve(cells: &Cells, mut loaded: Result<Loaded, String>, queue: &Receiver<Req
             (Ok(loaded), Request::Inspect { code, position, answer }) => {
                 let _ = answer.send(loaded.inspect(&code, position));
             }
-            (Err(problem), Request::Execute { events, .. }) => {
-                cells.begin();
-                cells.end();
-                let _ = events.send(Event::Done(Err(CellError::new("StartError", problem))));
+            (Err(problem), Request::Execute { number, events, .. }) => {
+                if cells.begin(number) {
+                    cells.end(number);
+                    let _ = events.blocking_send(Event::Done(Err(CellError::new("StartError", problem))));
+                }
             }
             // Dropping the sender is the empty answer.
             (Err(_), _) => {}
@@ -251,39 +282,40 @@ fn serve(cells: &Cells, mut loaded: Result<Loaded, String>, queue: &Receiver<Req
 fn load(
     cells: &Cells,
     session: &Session,
+    listener: Arc<Listener>,
     template: impl FnOnce() -> Result<Template, String>,
 ) -> Result<Loaded, String> {
     let template = template()?;
     session.fill(&template)?;
+    let config = config::files();
+    config::check(&config)?;
     let (context, outputs) = CommandContext::new().map_err(|error| error.to_string())?;
     let _ = cells.child.set(context.process_handle());
-    let (listener, commands) = unbounded();
-    std::thread::Builder::new()
-        .name("listener".into())
-        .spawn(move || listen(&outputs.stdout, &outputs.stderr, &commands))
-        .map_err(|error| error.to_string())?;
+    std::thread::spawn(move || log(&outputs));
     let ahead = kept::folder().map(|cells| Ahead::new(session.path(), cells));
     let load = format!("{LINKER}{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands());
     let (folder, checkpoints) = (session.path().to_owned(), session.checkpoints());
-    let mut loaded = Loaded { context, listener, load, gone: Gone::default(), ahead, folder, checkpoints };
-    let (events, mut heard) = unbounded_channel();
-    let _ = loaded.listener.send(Listen::Begin(events));
+    let gone = Gone::default();
+    let mut loaded = Loaded { context, listener, load, gone, ahead, folder, checkpoints, config };
+    loaded.listener.collect();
     // Not with what `:clear` repeats: a crate asked for beside it is still to be fetched then.
     if let Some(command) = certificates::without() {
         let _ = loaded.context.execute(&command);
     }
     if let Err(error) = loaded.context.execute(&loaded.load) {
-        loaded.hear_out();
+        let heard = loaded.listener.finish_ended();
         let mut text = describe(&error, &loaded.load, &Gone::default()).plain();
         // Such as the loader's, of a library that is missing.
-        while let Ok(Event::Output(Output::Stderr(said))) = heard.try_recv() {
-            text += &format!("\n{}", said.trim_end());
-        }
+        text += &heard.error.into_iter().map(|error| format!("\n{error}")).collect::<String>();
+        text += &format!("\n{}", heard.collected.trim_end());
         let hint = match template.missing_libraries() {
             Some(missing) => format!("{missing}\nhint: {LIBRARIES_REMEDY}"),
             None => "hint: `headstart doctor` looks at all that a kernel needs".to_owned(),
         };
         return Err(format!("{text}\n{hint}"));
+    }
+    if let Some(error) = loaded.listener.finish().error {
+        return Err(format!("the prelude cannot be loaded: {error}"));
     }
     session.keep(&template);
     loaded.look_ahead("", true);
@@ -296,24 +328,45 @@ fn load(
 }
 
 impl Loaded {
-    fn execute(&mut self, cells: &Cells, code: &str, events: &UnboundedSender<Event>) -> Outcome {
+    fn execute(&mut self, cells: &Cells, code: &str, events: &mpsc::Sender<Event>) -> Outcome {
         let variables = self.variables();
-        let _ = self.listener.send(Listen::Begin(events.clone()));
-        let mut callbacks = EvalCallbacks {
-            input_reader: &|asked| read_input(cells, events, asked.prompt, asked.is_password),
-        };
+        self.listener.begin(events.clone());
+        self.load_config(events);
         if let Some(command) = certificates::for_cell(code) {
             let _ = self.context.execute(&command);
         }
         let begin = SystemTime::now();
+        let (steps, code) = commands::split(code);
+        let code = code.as_str();
+        for step in steps {
+            let outcome = match step {
+                Step::Shell(command) => commands::run(&command, &self.listener),
+                Step::Evcxr(lines) => self
+                    .context
+                    .execute(&lines)
+                    .map(drop)
+                    .map_err(|error| describe(&error, &lines, &self.gone)),
+            };
+            if let Err(error) = outcome {
+                self.listener.finish();
+                return Err(match cells.is_interrupted() {
+                    true => CellError::interrupted("while a command ran"),
+                    false => error,
+                });
+            }
+        }
         // The `&` is not the user's: where an error shows the line, there is a space.
         let [sent, marked] = lend_last_place(code);
         let begun = self.ahead.as_ref().and_then(|ahead| ahead.begin(code));
-        let mut result = self.context.execute_with_callbacks(&sent, &mut callbacks);
+        let mut result = self.context.execute(&sent);
         drop(begun);
         if result.is_ok() && code.lines().any(|line| line.trim() == ":clear") {
             // It clears the prelude too.
             result = self.context.execute(&self.load).and(result);
+        }
+        if code.lines().any(|line| line.trim() == ":restart") {
+            // The new process must know Stop and how to report a panic.
+            result = self.context.execute(BEGIN).and(result);
         }
         if code.lines().filter(|line| line.trim() == ":timing").count() % 2 == 1 {
             timing::toggle(&self.folder);
@@ -323,12 +376,15 @@ impl Loaded {
             let is_pretty = format.contains('#');
             let _ = self.context.execute(&format!("headstart::display::set_pretty_debug({is_pretty});"));
         }
-        let heard = self.hear_out();
+        let mut heard = match &result {
+            Err(Error::SubprocessTerminated(_)) => self.listener.finish_ended(),
+            _ => self.listener.finish(),
+        };
         self.gone.note(&variables, &self.variables(), code);
         self.look_ahead(code, result.is_ok());
         match result {
             Err(Error::SubprocessTerminated(text)) => {
-                if !cells.stopping.load(Ordering::SeqCst) {
+                if !cells.is_stopping() {
                     // The new process must know how to report a panic; a failure here will show there.
                     let _ = self.context.execute(BEGIN);
                 }
@@ -337,13 +393,15 @@ impl Loaded {
             }
             Err(_) if cells.is_interrupted() => Err(CellError::interrupted("while it was being compiled")),
             Err(error) => Err(describe(&error, &marked, &self.gone)),
-            Ok(_) if heard.failed => Err(match heard.panic {
+            Ok(_) if heard.failed() => Err(match heard.panic.take() {
                 Some((message, line)) => {
                     let source = self.context.last_source().unwrap_or_default();
-                    CellError::panic(&message, cell_line(code, &source, line))
+                    CellError::panic(&message, line.and_then(|line| cell_line(code, &source, line)))
                 }
-                None if cells.is_interrupted() => CellError::new("Interrupted", &heard.error_text),
-                None => CellError::new("Error", &heard.error_text),
+                None => {
+                    let name = if cells.is_interrupted() { "Interrupted" } else { "Error" };
+                    CellError::new(name, &heard.error.take().unwrap_or_default())
+                }
             }),
             // What stops of itself, such as `fit`, ends well; what was to run after it does not.
             Ok(_) if cells.is_interrupted() => Err(CellError::interrupted("when it was asked to")),
@@ -352,9 +410,18 @@ impl Loaded {
                     let phases: Vec<_> =
                         outputs.phases.into_iter().map(|phase| (phase.name, phase.duration)).collect();
                     let line = timing::line(whole, &phases, begin, &self.folder);
-                    let _ = events.send(Event::Output(Output::Stdout(line)));
+                    let _ = events.blocking_send(Event::Output(Output::Stdout(line)));
                 }
+                // What evcxr's own commands show, such as `:vars`, and after it the cell's own value.
                 let mut data: Bundle = outputs.content_by_mime_type.into_iter().collect();
+                let value = std::mem::take(&mut heard.value);
+                if !value.is_empty() {
+                    let shown = std::mem::replace(&mut data, value);
+                    if !shown.is_empty() {
+                        let id = format!("headstart-command-{begin:?}");
+                        let _ = events.blocking_send(Event::Output(Output::Display { id, data: shown }));
+                    }
+                }
                 data.sort_unstable_by(|a, b| b.0.cmp(&a.0));
                 let is_unit =
                     matches!(data.as_slice(), [(mime, text)] if mime == "text/plain" && text == "()");
@@ -363,18 +430,33 @@ impl Loaded {
         }
     }
 
+    /// Loads the crates and the code of the user's configuration of evcxr; what fails is said, and the cell runs.
+    fn load_config(&mut self, events: &mpsc::Sender<Event>) {
+        let files = std::mem::take(&mut self.config);
+        if files.is_empty() {
+            return;
+        }
+        if let Some(command) = certificates::for_cell(config::COMMAND) {
+            let _ = self.context.execute(&command);
+        }
+        let loaded = self.context.execute(config::COMMAND);
+        if let Some(command) = certificates::without() {
+            let _ = self.context.execute(&command);
+        }
+        if let Err(error) = loaded {
+            let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+            let problem = describe(&error, config::COMMAND, &self.gone).plain();
+            let text =
+                format!("the configuration of evcxr ({}) cannot be loaded: {problem}\n", files.join(", "));
+            let _ = events.blocking_send(Event::Output(Output::Stderr(text)));
+        }
+    }
+
     /// For the next cell, after one that evcxr has counted or not.
     fn look_ahead(&mut self, code: &str, is_counted: bool) {
         if let Some(ahead) = &mut self.ahead {
             ahead.end(code, is_counted, self.context.variables_and_types());
         }
-    }
-
-    /// What was heard since the listener was told to begin, when nothing more is to come.
-    fn hear_out(&self) -> Heard {
-        let (answer, heard) = bounded(1);
-        let _ = self.listener.send(Listen::End(answer));
-        heard.recv().unwrap_or_default()
     }
 
     fn variables(&self) -> BTreeSet<String> {
@@ -401,15 +483,18 @@ impl Loaded {
     }
 }
 
-/// Asks whoever sent the cell for a line; an empty one if nobody answers.
-fn read_input(cells: &Cells, events: &UnboundedSender<Event>, prompt: String, password: bool) -> String {
-    let (answer, answered) = bounded(1);
-    let _ = events.send(Event::Input { prompt, password, answer });
+/// What a process of cells says before its output is redirected, such as the loader of a library that is missing.
+fn log(outputs: &EvalContextOutputs) {
     loop {
-        match answered.recv_timeout(GLANCE) {
-            Ok(text) => return text,
-            Err(RecvTimeoutError::Timeout) if !cells.is_interrupted() => {}
-            Err(_) => return String::new(),
+        select! {
+            recv(outputs.stdout) -> line => match line {
+                Ok(line) => eprintln!("{line}"),
+                Err(_) => return,
+            },
+            recv(outputs.stderr) -> line => match line {
+                Ok(line) => eprintln!("{line}"),
+                Err(_) => return,
+            },
         }
     }
 }

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use headstart_frame::Answer;
 use jupyter_protocol::{
     ClearOutput, DisplayData, ErrorOutput, ExecuteInput, ExecuteReply, ExecuteRequest, ExecuteResult,
     ExecutionCount, ExpressionResult, InputRequest, JupyterMessage, JupyterMessageContent, Media, ReplyError,
     ReplyStatus, StreamContent, Transient, UpdateDisplayData,
 };
 use serde_json::{Map, Value, json};
-use tokio::sync::mpsc::unbounded_channel;
 
 use crate::dispatch::Kernel;
 use crate::engine::Stage;
@@ -29,8 +29,7 @@ impl Kernel {
             }
         };
         publish(ExecuteInput { code: asked.code.clone(), execution_count }.into());
-        let (events, mut received) = unbounded_channel();
-        self.engine.execute(asked.code.clone(), events);
+        let mut received = self.engine.execute(asked.code.clone());
         let mut outcome: Outcome =
             Err(CellError::new("EngineError", "the engine stopped before the cell was over"));
         let mut stage = self.engine.stage();
@@ -54,17 +53,18 @@ impl Kernel {
             }
             let Some(event) = event else { break };
             match event {
-                Event::Output(output) => publish(content(output)),
+                Event::Output(output) if asked.silent => drop(output),
+                Event::Output(output) => self.publish_output(output, Some(request)).await,
                 Event::Done(done) => outcome = done,
-                Event::Input { prompt, password, answer } => {
-                    let text = match asked.allow_stdin {
-                        true => self.input.ask(InputRequest { prompt, password }, request).await,
-                        false => {
-                            publish(StreamContent::stderr("this client cannot be asked for input\n").into());
-                            String::new()
+                Event::Input { question, .. } if !asked.allow_stdin => question.answer(&Answer::NoInput),
+                Event::Input { prompt, password, question } => {
+                    // Stop and the end of the cell answer too.
+                    tokio::select! {
+                        answer = self.input.ask(InputRequest { prompt, password }, request) => {
+                            question.answer(&answer);
                         }
-                    };
-                    let _ = answer.send(text);
+                        () = question.is_over() => {}
+                    }
                 }
             }
         }
@@ -102,10 +102,15 @@ impl Kernel {
         reply
     }
 
+    /// Sends an output, when there is room for it.
+    pub async fn publish_output(&self, output: Output, request: Option<&JupyterMessage>) {
+        let size = output.size();
+        self.publisher.publish_output(content(output), size, request).await;
+    }
+
     /// The value of an expression that a client asks for beside a cell; what it prints is not heard.
     async fn evaluate(&self, expression: String) -> ExpressionResult {
-        let (events, mut received) = unbounded_channel();
-        self.engine.execute(expression, events);
+        let mut received = self.engine.execute(expression);
         while let Some(event) = received.recv().await {
             match event {
                 Event::Done(Ok(data)) => {
@@ -117,7 +122,8 @@ impl Kernel {
                 Event::Done(Err(CellError { name: ename, value: evalue, traceback })) => {
                     return ExpressionResult::Error { ename, evalue, traceback };
                 }
-                Event::Output(_) | Event::Input { .. } => {}
+                Event::Output(_) => {}
+                Event::Input { question, .. } => question.answer(&Answer::NoInput),
             }
         }
         let evalue = "the engine stopped before the expression was known".into();

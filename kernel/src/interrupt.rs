@@ -1,79 +1,235 @@
-//! The Stop button: first a request, which keeps every variable, then, if it is not heeded, an end.
+//! The cells' phase, kept in one place, and what is done when the user presses Stop.
 
 use std::process::Child;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-/// A cell that has not stopped this long after it was asked is killed.
+use headstart_frame::Answer;
+use tokio::sync::mpsc::Sender;
+
+use crate::output::{CellError, Event};
+use crate::phase::{Action, Phase, Request};
+use crate::programs;
+use crate::question::Question;
+
+/// A cell whose code has not stopped this long after Stop is killed.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How often compilers are looked for after Stop: evcxr starts another when one fails.
+const INTERVAL: Duration = Duration::from_millis(50);
 
 /// The process that runs the cells, and what it is at.
 #[derive(Default)]
 pub struct Cells {
     pub child: OnceLock<Arc<Mutex<Child>>>,
-    /// Odd while a cell runs; the number tells one cell from another.
-    cell: AtomicUsize,
-    /// How many cells run or wait.
-    expected: AtomicUsize,
-    /// How often the running cell was asked to stop.
-    interrupts: AtomicUsize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// `None` while evcxr and the prelude are being loaded.
+    phase: Option<Phase>,
+    /// Tells one cell from another.
+    cell: u64,
+    /// The cells that wait or run: their numbers, and where their end is told.
+    expected: Vec<(u64, Sender<Event>)>,
+    /// The number of the next cell that is to wait.
+    next: u64,
+    /// How often Stop was pressed in this cell.
+    presses: usize,
+    /// Since when the cell's code runs and has been asked to stop.
+    asked: Option<Instant>,
+    question: Option<Question>,
     /// No more cells will run.
-    pub stopping: AtomicBool,
+    is_stopping: bool,
+}
+
+impl State {
+    fn phase(&self) -> Phase {
+        self.phase.unwrap_or(Phase::Loading)
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(self.phase(), Phase::Running | Phase::Asking)
+    }
 }
 
 impl Cells {
-    /// A cell is to come.
-    pub fn expect(&self) {
-        self.expected.fetch_add(1, Ordering::SeqCst);
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A cell begins.
-    pub fn begin(&self) {
-        self.interrupts.store(0, Ordering::SeqCst);
-        self.cell.fetch_add(1, Ordering::SeqCst);
+    /// A cell is to come; returns its number.
+    pub fn expect(&self, events: Sender<Event>) -> u64 {
+        let mut state = self.state();
+        state.next += 1;
+        let number = state.next;
+        state.expected.push((number, events));
+        number
+    }
+
+    /// evcxr and the prelude are loaded, or cannot be.
+    pub fn is_loaded(&self) {
+        self.state().phase = Some(Phase::Idle);
+    }
+
+    /// A cell begins; `false` if it was cancelled while it waited.
+    pub fn begin(&self, number: u64) -> bool {
+        let mut state = self.state();
+        if !state.expected.iter().any(|(known, _)| *known == number) {
+            return false;
+        }
+        state.cell += 1;
+        (state.presses, state.asked, state.phase) = (0, None, Some(Phase::Preparing));
+        true
+    }
+
+    /// The cell's code begins to run. Code of our own runs in no cell.
+    pub fn runs(&self) {
+        let mut state = self.state();
+        if state.phase() == Phase::Preparing {
+            state.phase = Some(Phase::Running);
+            if state.presses > 0 {
+                // It was pressed when it was too late to stop the compiler.
+                state.asked = Some(Instant::now());
+                self.signal(libc::SIGINT);
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// The cell's code has ended; evcxr may have it compiled and run once more.
+    pub fn has_run(&self) {
+        let mut state = self.state();
+        if state.is_running() {
+            state.phase = Some(Phase::Preparing);
+        }
+        state.question = None;
+        self.changed.notify_all();
+    }
+
+    /// The cell's code asks its user.
+    pub fn asks(&self, question: Question) {
+        let mut state = self.state();
+        let answer = match state.phase() {
+            Phase::Running if state.presses == 0 => {
+                state.phase = Some(Phase::Asking);
+                state.question = Some(question);
+                return;
+            }
+            Phase::Running => Answer::Interrupted,
+            // A thread asks, and no cell runs that could.
+            _ => Answer::NoInput,
+        };
+        drop(state);
+        question.answer(&answer);
+    }
+
+    /// The question was answered.
+    pub fn was_answered(&self) {
+        let mut state = self.state();
+        if state.phase() == Phase::Asking {
+            state.phase = Some(Phase::Running);
+        }
+        state.question = None;
     }
 
     /// The cell is over.
-    pub fn end(&self) {
-        self.cell.fetch_add(1, Ordering::SeqCst);
-        self.expected.fetch_sub(1, Ordering::SeqCst);
+    pub fn end(&self, number: u64) {
+        let mut state = self.state();
+        state.cell += 1;
+        state.phase = Some(Phase::Idle);
+        state.expected.retain(|(known, _)| *known != number);
+        let question = state.question.take();
+        self.changed.notify_all();
+        drop(state);
+        if let Some(question) = question {
+            question.withdraw();
+        }
     }
 
     /// Whether a cell runs or waits.
     pub fn is_busy(&self) -> bool {
-        self.expected.load(Ordering::SeqCst) > 0
+        !self.state().expected.is_empty()
     }
 
-    /// Whether a cell is being compiled or run.
-    pub fn is_running(&self) -> bool {
-        !self.cell.load(Ordering::SeqCst).is_multiple_of(2)
-    }
-
-    /// Whether the running cell was asked to stop.
+    /// Whether Stop was pressed in this cell.
     pub fn is_interrupted(&self) -> bool {
-        self.interrupts.load(Ordering::SeqCst) > 0
+        self.state().presses > 0
     }
 
-    /// Asks the running cell to stop; kills its process if it does not in time, or is asked again.
+    /// Whether the kernel ends.
+    pub fn is_stopping(&self) -> bool {
+        self.state().is_stopping
+    }
+
+    /// Stop was pressed.
     pub fn interrupt(self: &Arc<Cells>) {
-        let cell = self.cell.load(Ordering::SeqCst);
-        if cell.is_multiple_of(2) {
-            return;
+        let mut state = self.state();
+        let request = if state.presses == 0 { Request::Stop } else { Request::StopAgain };
+        let action = state.phase().action(request);
+        if action == Action::Nothing {
+            return cancel(state, "before it began");
         }
-        if self.interrupts.fetch_add(1, Ordering::SeqCst) > 0 {
-            self.kill();
-            return;
+        if action == Action::CancelWaiting {
+            return cancel(state, "before it began, while the prelude was being loaded");
         }
-        self.signal(libc::SIGINT);
-        stop_compiling();
-        let cells = self.clone();
-        std::thread::spawn(move || {
-            std::thread::sleep(PATIENCE);
-            if cells.cell.load(Ordering::SeqCst) == cell {
-                cells.kill();
+        state.presses += 1;
+        if request == Request::Stop {
+            let (cells, cell) = (self.clone(), state.cell);
+            std::thread::spawn(move || cells.follow(cell));
+        }
+        match action {
+            Action::StopPrograms => {
+                drop(state);
+                programs::kill_all();
             }
-        });
+            Action::Interrupt | Action::InterruptQuestion => {
+                state.asked = Some(Instant::now());
+                self.signal(libc::SIGINT);
+                let question = state.question.take();
+                drop(state);
+                if let Some(question) = question {
+                    question.answer(&Answer::Interrupted);
+                }
+            }
+            _ => self.kill(),
+        }
+    }
+
+    /// After Stop, until the cell is over: ends each compiler that is started, and code that does not stop.
+    fn follow(&self, cell: u64) {
+        let mut state = self.state();
+        while state.cell == cell {
+            match state.phase() {
+                Phase::Preparing => {
+                    drop(state);
+                    programs::kill_all();
+                    state = self.state();
+                }
+                _ if state.asked.is_some_and(|asked| asked.elapsed() > PATIENCE) => {
+                    self.kill();
+                    return;
+                }
+                _ => {}
+            }
+            if state.cell == cell {
+                let waited = self.changed.wait_timeout(state, INTERVAL);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+    }
+
+    /// The kernel is to end: nothing that is at work is waited for.
+    pub fn shut_down(&self) {
+        let mut state = self.state();
+        state.is_stopping = true;
+        let action = state.phase().action(Request::Shutdown);
+        cancel(state, "because the kernel ends");
+        if action == Action::KillAll {
+            programs::kill_all();
+            self.kill();
+        }
     }
 
     /// Ends the cells' process; evcxr starts another.
@@ -89,35 +245,14 @@ impl Cells {
     }
 }
 
-/// Ends the cargo that compiles a cell, with all that it started.
-#[cfg(target_os = "linux")]
-fn stop_compiling() {
-    let processes: Vec<(i32, i32, String)> = std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let process = entry.file_name().to_str()?.parse().ok()?;
-            // Number, (name), state, parent; the name may hold anything.
-            let text = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-            let (name, rest) = text.split_once('(')?.1.rsplit_once(')')?;
-            Some((process, rest.split_whitespace().nth(1)?.parse().ok()?, name.to_owned()))
-        })
-        .collect();
-    let own = std::process::id() as i32;
-    let is_compiler = |(_, parent, name): &&(i32, i32, String)| *parent == own && name == "cargo";
-    let mut found: Vec<i32> = processes.iter().filter(is_compiler).map(|(process, ..)| *process).collect();
-    let mut at = 0;
-    while let Some(above) = found.get(at).copied() {
-        found
-            .extend(processes.iter().filter(|(_, parent, _)| *parent == above).map(|(process, ..)| *process));
-        at += 1;
-    }
-    for process in found {
-        // SAFETY: asks the kernel to end a process below our own.
-        unsafe { libc::kill(process, libc::SIGKILL) };
+/// Ends the cells that wait, and those alone.
+fn cancel(mut state: MutexGuard<'_, State>, when: &str) {
+    let is_at_work = !matches!(state.phase(), Phase::Loading | Phase::Idle);
+    let kept = usize::from(is_at_work).min(state.expected.len());
+    let waiting: Vec<_> = state.expected.drain(kept..).collect();
+    drop(state);
+    for (_, events) in waiting {
+        // A cell that waits has put out nothing: there is room.
+        let _ = events.try_send(Event::Done(Err(CellError::interrupted(when))));
     }
 }
-
-#[cfg(not(target_os = "linux"))]
-fn stop_compiling() {}

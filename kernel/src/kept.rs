@@ -38,8 +38,12 @@ const OUR_LEVEL: &str = "-Copt-level=s";
 const NOT_OPTIMISED: &str = "-Copt-level=0";
 /// As rustc calls a cell's source.
 pub const SOURCE: &str = "src/lib.rs";
-/// So many cells are kept; those that were asked for last.
-const CELLS: usize = 1000;
+/// The fingerprints of the files that are kept, a line each.
+const SUMS: &str = "sums";
+/// How much disk the kept cells take at most, in bytes; those that were asked for last stay.
+const MAX_BYTES: u64 = 256 << 20;
+/// The least that a file takes on a disk, in bytes.
+const BLOCK: u64 = 4 << 10;
 /// Begins the name of a folder that becomes a kept cell when it is whole.
 const PART: &str = ".part-";
 /// A part this old (an hour) was left by a process that was killed.
@@ -81,11 +85,11 @@ pub unsafe fn forget() {
     }
 }
 
-/// Removes the cells that were not asked for longest, where there are too many, and parts that were left.
+/// Removes the cells that were not asked for longest, where they take too much disk, and parts that were left.
 pub fn tidy() {
     if let Some(folder) = std::env::var_os(FOLDER_VARIABLE) {
         remove_parts(Path::new(&folder));
-        remove_all_but(CELLS, Path::new(&folder));
+        remove_beyond(MAX_BYTES, Path::new(&folder));
     }
 }
 
@@ -99,14 +103,20 @@ fn remove_parts(folder: &Path) {
     }
 }
 
-fn remove_all_but(count: usize, folder: &Path) {
+fn remove_beyond(most: u64, folder: &Path) {
     let cells = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let used = |cell: &PathBuf| fs::metadata(cell.join(STATUS)).and_then(|status| status.modified()).ok();
     // What another session is keeping at the moment has no status yet.
     let mut cells: Vec<_> = cells.filter_map(|cell| Some((used(&cell)?, cell))).collect();
     cells.sort_unstable();
-    for (_, cell) in &cells[..cells.len().saturating_sub(count)] {
-        let _ = fs::remove_dir_all(cell);
+    let mut bytes = 0;
+    for (_, cell) in cells.iter().rev() {
+        let files =
+            fs::read_dir(cell).into_iter().flatten().flatten().filter_map(|file| file.metadata().ok());
+        bytes += files.map(|file| file.len().next_multiple_of(BLOCK)).sum::<u64>();
+        if bytes > most {
+            let _ = fs::remove_dir_all(cell);
+        }
     }
 }
 
@@ -155,6 +165,8 @@ pub struct Cell {
     changed: Option<String>,
     session: String,
     out: PathBuf,
+    /// Whether it links to crates that this session alone compiled (`:dep`): no other session asks for it.
+    has_dependencies: bool,
 }
 
 impl Cell {
@@ -187,7 +199,13 @@ impl Cell {
             (metadata.len(), metadata.modified().ok()?).hash(&mut hasher);
         }
         let kept = folder.join(format!("{:016x}", hasher.finish()));
-        Some(Cell { kept, changed, out: PathBuf::from(after("--out-dir")?), session: session.to_owned() })
+        Some(Cell {
+            kept,
+            changed,
+            out: PathBuf::from(after("--out-dir")?),
+            session: session.to_owned(),
+            has_dependencies: has_dependencies(arguments),
+        })
     }
 
     /// What it is called where it is kept.
@@ -242,6 +260,11 @@ impl Cell {
     fn recall(&self) -> io::Result<i32> {
         let status = fs::read_to_string(self.kept.join(STATUS))?;
         let status = status.parse().map_err(|_| io::ErrorKind::InvalidData)?;
+        if fs::read_to_string(self.kept.join(SUMS)).ok() != Some(sums(&self.kept)?) {
+            // Damaged: it is compiled and kept anew.
+            fs::remove_dir_all(&self.kept)?;
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         for entry in fs::read_dir(&self.kept)? {
             let (from, to) = {
                 let entry = entry?;
@@ -273,7 +296,7 @@ impl Cell {
         let read = fs::read_to_string(self.out.join(&sources)).unwrap_or_default();
         // Of one that failed nobody knows what it depended on.
         let is_known = if status.success() { stands_alone(&read) } else { self.is_first() };
-        if !is_known {
+        if !is_known || self.has_dependencies {
             return Ok(());
         }
         let folder = self.kept.parent().unwrap_or(&self.kept);
@@ -287,8 +310,32 @@ impl Cell {
         }
         fs::write(in_part(STDERR), stderr.replace(&self.session, SESSION))?;
         fs::write(in_part(STATUS), status.code().unwrap_or(1).to_string())?;
+        fs::write(in_part(SUMS), sums(part.path())?)?;
         fs::rename(part.path(), &self.kept)
     }
+}
+
+/// The fingerprints of a kept cell's files. They find damage, such as a file that was cut off.
+fn sums(folder: &Path) -> io::Result<String> {
+    let mut lines = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name() == SUMS {
+            continue;
+        }
+        let mut hasher = DefaultHasher::new();
+        fs::read(entry.path())?.hash(&mut hasher);
+        lines.push(format!("{:016x} {}\n", hasher.finish(), entry.file_name().to_string_lossy()));
+    }
+    lines.sort_unstable();
+    Ok(lines.concat())
+}
+
+/// Whether rustc is to link other crates than the prelude to a cell.
+fn has_dependencies(arguments: &[&str]) -> bool {
+    let named = arguments.windows(2).filter(|pair| pair[0] == "--extern");
+    let mut names = named.map(|pair| pair[1].split('=').next().unwrap_or_default());
+    names.any(|name| ![PRELUDE, REAL].contains(&name))
 }
 
 /// Writes a file anew, which is not younger for it.
@@ -389,10 +436,36 @@ mod tests {
         for (age, cell) in cells.iter().enumerate() {
             fs::create_dir(cell).unwrap();
             let used = SystemTime::now() - std::time::Duration::from_secs(60 - age as u64);
-            File::create(cell.join(STATUS)).unwrap().set_modified(used).unwrap();
+            fs::write(cell.join("libctx.so"), vec![0; 5000]).unwrap();
+            let status = File::create(cell.join(STATUS)).unwrap();
+            status.set_modified(used).unwrap();
         }
-        remove_all_but(2, folder.path());
+        remove_beyond(4 * BLOCK, folder.path());
         assert_eq!(cells.map(|cell| cell.exists()), [false, true, true]);
+    }
+
+    #[test]
+    fn a_damaged_cell_is_compiled_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let session = folder.path().join("one");
+        let cell = cell(folder.path(), &session, "fn f() {}");
+        let rustc = ["-c", "echo bytes > libctx.so; echo > ctx.d"];
+        let status = Command::new("sh").args(rustc).current_dir(&session).status().unwrap();
+        cell.keep(status, "").unwrap();
+        assert_eq!(cell.recall().unwrap(), 0);
+        fs::write(cell.kept.join("libctx.so"), "byte").unwrap();
+        assert!(cell.recall().is_err() && !cell.is_kept());
+        cell.keep(status, "").unwrap();
+        assert_eq!(cell.recall().unwrap(), 0);
+    }
+
+    #[test]
+    fn cells_with_crates_of_their_own_session_are_not_kept() {
+        let prelude =
+            [format!("{PRELUDE}=/s/libheadstart.rlib"), format!("{REAL}=/t/libheadstart_prelude.so")];
+        let [first, second] = prelude.each_ref().map(String::as_str);
+        assert!(!has_dependencies(&["--extern", first, "-L", "a", "--extern", second]));
+        assert!(has_dependencies(&["--extern", first, "--extern", "regex=/s/libregex.rlib"]));
     }
 
     #[test]

@@ -6,11 +6,15 @@ mod backend;
 mod cached;
 mod cell;
 mod certificates;
+mod child;
+mod commands;
 mod compile;
 mod complete;
+mod config;
 mod dispatch;
 mod doctor;
 mod engine;
+mod environment;
 mod errors;
 mod execute;
 mod export;
@@ -30,9 +34,14 @@ mod operators;
 mod output;
 mod owned;
 mod packages;
+mod parent;
+mod phase;
+mod pipes;
 mod predict;
-mod relay;
+mod programs;
+mod question;
 mod run;
+mod scanner;
 mod session;
 mod skeleton;
 mod sources;
@@ -53,7 +62,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tokio::sync::mpsc::unbounded_channel;
 
 use crate::backend::Backend;
 use crate::engine::Engine;
@@ -156,6 +164,7 @@ enum Command {
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    environment::note_users();
     timing::hook();
     kept::hook();
     // Before the next: it, too, is begun by the cells' process and finds its environment.
@@ -204,10 +213,9 @@ fn main() -> ExitCode {
 
 fn install(prefix: Option<&Path>, backend: Backend) -> Result<(), String> {
     // The first session compiles what every later one begins with.
-    let (events, mut received) = unbounded_channel();
     // SAFETY: no other thread runs.
     let engine = unsafe { Engine::start(backend) }?;
-    engine.execute("headstart::cells_run()".into(), events);
+    let mut received = engine.execute("headstart::cells_run()".into());
     while let Some(event) = received.blocking_recv() {
         if let Event::Done(Err(error)) = event {
             return Err(error.plain());

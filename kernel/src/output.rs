@@ -2,6 +2,8 @@
 
 pub use headstart_frame::Bundle;
 
+use crate::question::Question;
+
 /// Something that a running cell puts out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
@@ -15,6 +17,19 @@ pub enum Output {
     Clear { wait: bool },
     /// A change of a display.
     Update { id: String, data: Bundle },
+}
+
+impl Output {
+    /// How many bytes it has to show.
+    pub fn size(&self) -> usize {
+        match self {
+            Output::Stdout(text) | Output::Stderr(text) => text.len(),
+            Output::Display { data, .. } | Output::Update { data, .. } => {
+                data.iter().map(|(mime, content)| mime.len() + content.len()).sum()
+            }
+            Output::Clear { .. } => 0,
+        }
+    }
 }
 
 /// Why a cell did not succeed.
@@ -39,7 +54,7 @@ pub enum Event {
     Input {
         prompt: String,
         password: bool,
-        answer: crossbeam_channel::Sender<String>,
+        question: Question,
     },
     Done(Outcome),
 }

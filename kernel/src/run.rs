@@ -4,9 +4,10 @@ use std::fs::Permissions;
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use headstart_frame::Answer;
 use serde_json::{Value, json};
-use tokio::sync::mpsc::unbounded_channel;
 
 use crate::engine::Engine;
 use crate::html;
@@ -22,6 +23,7 @@ pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>
     let total = cells.iter().filter(|cell| cell["cell_type"] == "code").count();
     let mut failure = None;
     let mut count = 0;
+    let background = Background::collect(engine);
     for cell in cells.iter_mut().filter(|cell| cell["cell_type"] == "code") {
         cell["outputs"] = json!([]);
         cell["execution_count"] = Value::Null;
@@ -31,7 +33,8 @@ pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>
         }
         count += 1;
         eprintln!("[{count}/{total}] {}", code.lines().next().unwrap_or_default());
-        let (outputs, outcome) = run_cell(engine, code);
+        let (mut outputs, outcome) = run_cell(engine, code);
+        outputs.splice(..0, background.take());
         cell["execution_count"] = json!(count);
         cell["outputs"] = cell_outputs(&outputs, &outcome, count);
         failure = outcome.err().filter(|_| !is_meant_to_fail(cell)).map(|error| (count, error));
@@ -69,28 +72,62 @@ pub fn is_meant_to_fail(cell: &Value) -> bool {
     cell["metadata"]["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "raises-exception"))
 }
 
+/// What threads of the cells put out between cells; the next cell's outputs begin with it.
+#[derive(Clone, Default)]
+struct Background(Arc<Mutex<Vec<Output>>>);
+
+impl Background {
+    /// Shows their text at once.
+    fn collect(engine: &Engine) -> Background {
+        let background = Background::default();
+        if let Some(mut received) = engine.background() {
+            let collected = background.clone();
+            std::thread::spawn(move || {
+                while let Some(output) = received.blocking_recv() {
+                    show(&output);
+                    collected.outputs().push(output);
+                }
+            });
+        }
+        background
+    }
+
+    fn outputs(&self) -> MutexGuard<'_, Vec<Output>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Vec<Output> {
+        std::mem::take(&mut *self.outputs())
+    }
+}
+
+/// Shows text in the terminal.
+fn show(output: &Output) {
+    match output {
+        Output::Stdout(text) => print!("{text}"),
+        Output::Stderr(text) => eprint!("{text}"),
+        Output::Display { .. } | Output::Update { .. } | Output::Clear { .. } => {}
+    }
+    let _ = std::io::stdout().flush();
+}
+
 /// Runs one cell, streaming its text to the terminal.
 fn run_cell(engine: &Engine, code: String) -> (Vec<Output>, Outcome) {
-    let (events, mut received) = unbounded_channel();
-    engine.execute(code, events);
+    let mut received = engine.execute(code);
     let mut outputs = Vec::new();
     while let Some(event) = received.blocking_recv() {
         match event {
             Event::Done(outcome) => return (outputs, outcome),
-            Event::Input { prompt, answer, .. } => {
+            Event::Input { prompt, question, .. } => {
                 eprint!("{prompt}");
                 let mut line = String::new();
-                // At the end of the input there is nothing to answer.
-                let _ = std::io::stdin().read_line(&mut line);
-                let _ = answer.send(line.trim_end_matches(['\r', '\n']).to_owned());
+                question.answer(&match std::io::stdin().read_line(&mut line) {
+                    Ok(length) if length > 0 => Answer::Text(line.trim_end_matches(['\r', '\n']).to_owned()),
+                    _ => Answer::NoInput,
+                });
             }
             Event::Output(output) => {
-                match &output {
-                    Output::Stdout(text) => print!("{text}"),
-                    Output::Stderr(text) => eprint!("{text}"),
-                    Output::Display { .. } | Output::Update { .. } | Output::Clear { .. } => {}
-                }
-                let _ = std::io::stdout().flush();
+                show(&output);
                 outputs.push(output);
             }
         }

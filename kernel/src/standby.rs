@@ -7,7 +7,7 @@
 //!
 //! One standby at most waits for a user, and serves those that are started with the same program, in
 //! the same folder and environment. It goes when a kernel of another kind wants one in its place, and
-//! [`STAY`] after the kernel that started it. `HEADSTART_STANDBY` is that time in seconds; 0 means none.
+//! [`STAY`] after the kernel that started it, and with the Jupyter server. `HEADSTART_STANDBY` is that time in seconds; 0 means none.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -36,7 +36,7 @@ use crate::backend::Backend;
 use crate::dispatch::{self, Kernel};
 use crate::engine::Engine;
 use crate::template::{Template, cache, state};
-use crate::toolchain;
+use crate::{parent, toolchain};
 
 const STAY_VARIABLE: &str = "HEADSTART_STANDBY";
 /// How long one stays after the kernel that started it: time enough to open another notebook.
@@ -53,10 +53,15 @@ const JUPYTERS: &str = "JPY_";
 const DONE: &str = "done";
 
 /// What a kernel was started with; take it before anything changes the environment.
+#[derive(Clone)]
 pub struct Origin {
     environment: Vec<(OsString, OsString)>,
     folder: PathBuf,
     backend: Backend,
+    /// The process of the Jupyter server.
+    server: Option<i32>,
+    /// Whether this process serves in another's place, which then follows the server.
+    is_fronted: bool,
 }
 
 /// What a standby is asked.
@@ -66,6 +71,8 @@ struct Question {
     kind: String,
     /// What it is to serve; without, whether it waits for kernels of this kind.
     connection: Option<ConnectionInfo>,
+    /// The process of the Jupyter server.
+    server: Option<i32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,7 +88,13 @@ impl Origin {
         let is_jupyters = |name: &OsString| name.to_string_lossy().starts_with(JUPYTERS);
         let mut environment: Vec<_> = std::env::vars_os().filter(|(name, _)| !is_jupyters(name)).collect();
         environment.sort_unstable();
-        Origin { environment, folder: std::env::current_dir().unwrap_or_default(), backend }
+        let folder = std::env::current_dir().unwrap_or_default();
+        Origin { environment, folder, backend, server: parent::of_this_process(), is_fronted: false }
+    }
+
+    /// Waits until the process with which this one is to end has ended.
+    pub async fn ended(&self) {
+        parent::ended(self.server.filter(|_| !self.is_fronted)).await;
     }
 
     /// Kernels with the same can stand for each other.
@@ -131,9 +144,10 @@ fn socket() -> Result<PathBuf, String> {
 /// Lets a standby serve in this process's place, and returns how that ended; `None` if none does.
 pub fn hand_over(origin: &Origin, connection: &ConnectionInfo) -> Option<Result<(), String>> {
     origin.stay()?;
-    let question = Question { kind: origin.kind(), connection: Some(connection.clone()) };
+    let (kind, server) = (origin.kind(), origin.server);
+    let question = Question { kind, connection: Some(connection.clone()), server };
     match ask(&socket().ok()?, &question) {
-        Ok((stream, Answer::Serves)) => Some(stand_before(stream)),
+        Ok((stream, Answer::Serves)) => Some(stand_before(stream, origin)),
         _ => None,
     }
 }
@@ -152,7 +166,7 @@ fn ask(socket: &Path, question: &Question) -> io::Result<(UnixStream, Answer)> {
 }
 
 /// Is the process that Jupyter knows, until the one that serves has ended.
-fn stand_before(stream: UnixStream) -> Result<(), String> {
+fn stand_before(stream: UnixStream, origin: &Origin) -> Result<(), String> {
     let stand = async {
         stream.set_nonblocking(true)?;
         let mut stream = tokio::net::UnixStream::from_std(stream)?;
@@ -160,13 +174,15 @@ fn stand_before(stream: UnixStream) -> Result<(), String> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut said = String::new();
         let mut ended = pin!(stream.read_to_string(&mut said));
+        let mut parent_ended = pin!(origin.ended());
+        let mut has_parent = true;
         loop {
             tokio::select! {
                 ended = &mut ended => break ended.map(drop)?,
-                _ = terminate.recv() => {
-                    server.map(|server| kill(Pid::from_raw(server), Signal::SIGTERM));
-                }
+                _ = terminate.recv() => {}
+                () = &mut parent_ended, if has_parent => has_parent = false,
             }
+            server.map(|server| kill(Pid::from_raw(server), Signal::SIGTERM));
         }
         Ok::<_, io::Error>(said)
     };
@@ -194,6 +210,7 @@ pub async fn raise(kernel: Arc<Kernel>, origin: Origin) {
         return;
     }
     let mut command = origin.command(program);
+    command.envs(origin.server.map(|server| (parent::VARIABLE, server.to_string())));
     command.arg("standby").args(origin.backend.feature().map(|feature| format!("--{feature}")));
     // Whoever stops this kernel's group does not mean it; nor may it keep a pipe of this one's open.
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -229,10 +246,11 @@ pub fn wait(origin: Origin) -> Result<(), String> {
         false => Err("the prelude could not be loaded".into()),
     };
     drop(lock);
-    let Ok(Some((connection, mut stream))) = called else {
+    let Ok(Some((connection, server, mut stream))) = called else {
         engine.stop();
         return called.map(drop);
     };
+    let origin = Origin { server, is_fronted: true, ..origin };
     let served = dispatch::run(runtime, &connection, engine, origin);
     if served.is_ok() {
         let _ = stream.write_all(DONE.as_bytes());
@@ -249,7 +267,7 @@ fn lock(origin: &Origin) -> Result<Option<File>, String> {
         Ok(()) => Ok(Some(lock)),
         Err(TryLockError::Error(error)) => Err(complain(error)),
         Err(TryLockError::WouldBlock) => {
-            let question = Question { kind: origin.kind(), connection: None };
+            let question = Question { kind: origin.kind(), connection: None, server: origin.server };
             match ask(&socket()?, &question) {
                 Ok((_, Answer::Leaves)) => lock.lock().map(|()| Some(lock)).map_err(complain),
                 _ => Ok(None),
@@ -263,12 +281,12 @@ fn called(
     origin: &Origin,
     loaded_from: &(PathBuf, Option<String>),
     stay: Duration,
-) -> Result<Option<(ConnectionInfo, UnixStream)>, String> {
+) -> Result<Option<(ConnectionInfo, Option<i32>, UnixStream)>, String> {
     let path = socket()?;
     // What one that was killed left.
     let _ = fs::remove_file(&path);
     let listener = UnixListener::bind(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let calls = calls(listener, stay);
+    let calls = calls(listener, stay, origin.server);
     let kind = origin.kind();
     let called = loop {
         let Ok(Some(mut stream)) = calls.recv() else { break None };
@@ -292,7 +310,7 @@ fn called(
                 }
                 print_to(&printed);
                 end_with(&stream);
-                break Some((connection, stream));
+                break Some((connection, question.server, stream));
             }
             (Answer::Leaves, _) => break None,
             _ => {}
@@ -302,8 +320,9 @@ fn called(
     Ok(called)
 }
 
-/// Who connects, and `None` when the kernel that started this standby has been gone for long enough.
-fn calls(listener: UnixListener, stay: Duration) -> Receiver<Option<UnixStream>> {
+/// Who connects, and `None` when the kernel that started this standby has been gone for long enough, or when the
+/// Jupyter server has ended.
+fn calls(listener: UnixListener, stay: Duration, server: Option<i32>) -> Receiver<Option<UnixStream>> {
     let (sender, receiver) = unbounded();
     let connected = sender.clone();
     std::thread::spawn(move || {
@@ -313,6 +332,13 @@ fn calls(listener: UnixListener, stay: Duration) -> Receiver<Option<UnixStream>>
             }
         }
     });
+    if let Some(server) = server {
+        let gone = sender.clone();
+        std::thread::spawn(move || {
+            parent::wait_for_end(server);
+            let _ = gone.send(None);
+        });
+    }
     std::thread::spawn(move || {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         std::thread::sleep(stay);

@@ -4,12 +4,12 @@
 
 use std::io::{IsTerminal, Write};
 
+use headstart_frame::Answer;
 use headstart_hub::Request;
-use tokio::sync::mpsc::unbounded_channel;
 
+use crate::child;
 use crate::engine::Engine;
 use crate::output::{Bundle, Event, Output};
-use crate::relay;
 
 /// Fetches a file for the cells' process, which has no HTTP client, and ends this one; does nothing
 /// in a process that was not begun for that.
@@ -20,7 +20,7 @@ pub fn hook() {
     }
     let arguments: Vec<String> = arguments.collect();
     if let Some(request) = Request::from_arguments(&arguments) {
-        relay::die_with_the_parent();
+        child::die_with_the_parent();
         let fetched = headstart_fetch::fetch(&request, &mut std::io::stdout().lock());
         std::process::exit(fetched.is_err().into());
     }
@@ -74,8 +74,7 @@ impl Action {
 
     /// Runs it and shows what there is to see.
     pub fn run(&self, engine: &Engine) -> Result<(), String> {
-        let (events, mut received) = unbounded_channel();
-        engine.execute(self.code(), events);
+        let mut received = engine.execute(self.code());
         let mut result = Ok(());
         while let Some(event) = received.blocking_recv() {
             match event {
@@ -85,7 +84,7 @@ impl Action {
                     show_progress(&data)
                 }
                 Event::Output(Output::Clear { .. }) => {}
-                Event::Input { answer, .. } => drop(answer.send(String::new())),
+                Event::Input { question, .. } => question.answer(&Answer::NoInput),
                 Event::Done(outcome) => {
                     result = outcome.map(drop).map_err(|error| error.message());
                 }

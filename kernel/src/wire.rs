@@ -1,17 +1,23 @@
 //! Jupyter's sockets, and the messages that go through them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use headstart_frame::Answer;
 use jupyter_protocol::{
-    ConnectionInfo, InputRequest, JupyterError, JupyterMessage, JupyterMessageContent, UnknownMessage,
+    ConnectionInfo, InputRequest, JupyterError, JupyterMessage, JupyterMessageContent, StreamContent,
+    UnknownMessage,
 };
 use jupyter_zmq_client::{
-    KernelHeartbeatConnection, KernelIoPubConnection, KernelShellConnection, KernelStdinConnection,
-    RawMessage, RouterSendConnection, RuntimeError, create_kernel_control_connection,
-    create_kernel_heartbeat_connection, create_kernel_iopub_connection, create_kernel_shell_connection,
-    create_kernel_stdin_connection,
+    KernelHeartbeatConnection, KernelIoPubConnection, KernelShellConnection, RawMessage,
+    RouterSendConnection, RuntimeError, create_kernel_control_connection, create_kernel_heartbeat_connection,
+    create_kernel_iopub_connection, create_kernel_shell_connection, create_kernel_stdin_connection,
 };
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use zeromq::{SocketRecv, SocketSend};
 
 /// <https://jupyter-client.readthedocs.io/en/stable/messaging.html>
@@ -49,41 +55,116 @@ fn read(raw: RawMessage) -> Result<JupyterMessage, RuntimeError> {
         .map_err(|error| RuntimeError::ZmqMessageError(error.to_string()))
 }
 
+/// How much output may wait for a client that reads slowly, in units of [`UNIT`]: 64 MiB.
+const ROOM: u32 = 16 << 10;
+const UNIT: usize = 4 << 10;
+/// What a message counts at least, in units: 1,024 messages wait at most.
+const LEAST: usize = 16;
+/// A client that has not read for this long loses outputs, so that the cell goes on.
+const STALL: Duration = Duration::from_secs(5);
+
 /// The way to everyone who listens; messages arrive in the order in which they are sent.
+///
+/// The socket drops messages without a word when too many wait. So outputs are counted until the socket has sent
+/// them, and wait here for room. Messages about a cell's state are few, and always have room.
 #[derive(Clone)]
-pub struct Publisher(UnboundedSender<JupyterMessage>);
+pub struct Publisher {
+    queue: UnboundedSender<JupyterMessage>,
+    room: Arc<Semaphore>,
+    is_stalled: Arc<AtomicBool>,
+    lost: Arc<AtomicUsize>,
+}
+
+/// A message's topic, which lives until the socket has sent the message to all clients.
+struct Topic {
+    name: String,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Topic {
+    fn as_ref(&self) -> &[u8] {
+        self.name.as_bytes()
+    }
+}
 
 impl Publisher {
+    fn new(queue: UnboundedSender<JupyterMessage>) -> Publisher {
+        let room = Arc::new(Semaphore::new(ROOM as usize));
+        Publisher { queue, room, is_stalled: Arc::default(), lost: Arc::default() }
+    }
+
     /// Sends to all clients.
     pub fn publish(&self, content: impl Into<JupyterMessageContent>, parent: Option<&JupyterMessage>) {
+        self.send(content, parent, None);
+    }
+
+    /// Sends an output of so many bytes to all clients, when there is room for it.
+    pub async fn publish_output(
+        &self,
+        content: impl Into<JupyterMessageContent>,
+        size: usize,
+        parent: Option<&JupyterMessage>,
+    ) {
+        let units = u32::try_from(size / UNIT + LEAST).unwrap_or(ROOM).min(ROOM);
+        let room = match self.room.clone().try_acquire_many_owned(units) {
+            Ok(room) => Some(room),
+            Err(_) if self.is_stalled.load(Ordering::SeqCst) => None,
+            Err(_) => {
+                let room = tokio::time::timeout(STALL, self.room.clone().acquire_many_owned(units)).await;
+                room.ok().and_then(Result::ok)
+            }
+        };
+        self.is_stalled.store(room.is_none(), Ordering::SeqCst);
+        if room.is_none() {
+            self.lost.fetch_add(1, Ordering::SeqCst);
+            return;
+        }
+        let lost = self.lost.swap(0, Ordering::SeqCst);
+        if lost > 0 {
+            let seconds = STALL.as_secs();
+            let note = format!("{lost} outputs are missing here: a client read nothing for {seconds} s\n");
+            self.send(StreamContent::stderr(&note), parent, None);
+        }
+        self.send(content, parent, room);
+    }
+
+    fn send(
+        &self,
+        content: impl Into<JupyterMessageContent>,
+        parent: Option<&JupyterMessage>,
+        room: Option<OwnedSemaphorePermit>,
+    ) {
         let mut message = message(content, parent);
-        let topic = message.header.msg_type.clone();
-        message.zmq_identities = vec![topic.into()];
-        let _ = self.0.send(message);
+        let topic = Topic { name: message.header.msg_type.clone(), _room: room };
+        message.zmq_identities = vec![Bytes::from_owner(topic)];
+        let _ = self.queue.send(message);
     }
 }
 
 /// The way to one client's user, whose keyboard answers.
-pub struct Input(Mutex<KernelStdinConnection>);
+pub struct Input(Mutex<Channel>);
 
 impl Input {
-    /// Asks, and waits for the line; an empty one if the client cannot be asked.
-    pub async fn ask(&self, asked: InputRequest, request: &JupyterMessage) -> String {
-        let mut socket = self.0.lock().await;
-        if let Err(error) = socket.send(message(asked, Some(request))).await {
+    /// Asks, and waits for the line. It may be given up while it waits: a late reply is no answer to the next question.
+    pub async fn ask(&self, asked: InputRequest, request: &JupyterMessage) -> Answer {
+        let mut channel = self.0.lock().await;
+        channel.waiting();
+        let question = message(asked, Some(request));
+        let id = question.header.msg_id.clone();
+        if let Err(error) = channel.replies.send(question).await {
             eprintln!("a request for input was not sent: {error}");
-            return String::new();
+            return Answer::NoInput;
         }
-        loop {
-            match socket.read().await {
-                Ok(JupyterMessage { content: JupyterMessageContent::InputReply(reply), .. }) => {
-                    return reply.value;
-                }
-                Ok(_) => {}
-                Err(RuntimeError::ZmqError(_)) => return String::new(),
-                Err(error) => eprintln!("a message was dropped: {error}"),
+        while let Some(reply) = channel.request().await {
+            let is_late = reply
+                .parent_header
+                .as_ref()
+                .is_some_and(|parent| parent.msg_type == "input_request" && parent.msg_id != id);
+            if let (JupyterMessageContent::InputReply(reply), false) = (&reply.content, is_late) {
+                return Answer::Text(reply.value.clone());
             }
         }
+        Answer::NoInput
     }
 }
 
@@ -158,8 +239,10 @@ impl Sockets {
         Ok(Sockets {
             shell: Channel::new(create_kernel_shell_connection(connection, session).await?),
             control: Channel::new(create_kernel_control_connection(connection, session).await?),
-            publisher: Publisher(sender),
-            input: Input(Mutex::new(create_kernel_stdin_connection(connection, session).await?)),
+            publisher: Publisher::new(sender),
+            input: Input(Mutex::new(Channel::new(
+                create_kernel_stdin_connection(connection, session).await?,
+            ))),
         })
     }
 }

@@ -21,7 +21,10 @@ pub const LIBRARY_VARIABLE: &str = "HEADSTART_LIBRARY";
 /// model a folder with one file, which has the model's name.
 pub const CHECKPOINTS_VARIABLE: &str = "HEADSTART_CHECKPOINTS";
 
-/// The function of that library, `extern "C" fn()`, to be called when a cell is over.
+/// The variable with the number of the descriptor from which [`Answer`]s to [`Frame::Input`] are read.
+pub const ANSWERS_VARIABLE: &str = "HEADSTART_ANSWERS";
+
+/// The function of that library, `extern "C" fn()`, to be called before a cell and after it.
 pub const CELL_IS_OVER: &std::ffi::CStr = c"headstart_cell_is_over";
 
 /// How a line that is a frame begins.
@@ -74,16 +77,60 @@ pub enum Frame {
         file: String,
         /// The line in that file, from 1.
         line: u32,
+        /// The thread's name, `<unnamed>` without one; empty for the thread that runs the cells.
+        thread: String,
     },
-    /// Printed text without a line feed after it.
-    Text {
-        /// The text.
-        text: String,
+    /// The cell's code asks its user for a line; the answer is an [`Answer`].
+    Input {
+        /// What to show beside the field.
+        prompt: String,
+        /// Whether the text is hidden while it is typed.
+        password: bool,
     },
-    /// A `?` in the cell met an error; its text went to standard error.
-    Failed,
-    /// The cell's code has ended, whichever way.
-    End,
+    /// A `?` in the cell met an error.
+    Failed {
+        /// The error as text.
+        message: String,
+    },
+}
+
+/// The kernel's answer to a [`Frame::Input`]: one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The user's text.
+    Text(String),
+    /// The user pressed Stop.
+    Interrupted,
+    /// Nobody can be asked, or the input has ended.
+    NoInput,
+}
+
+impl Answer {
+    /// The answer as one line, with the line feed.
+    pub fn encode(&self) -> String {
+        let mut line = String::from(MARK);
+        match self {
+            Answer::Text(text) => {
+                push(&mut line, "text");
+                push(&mut line, text);
+            }
+            Answer::Interrupted => push(&mut line, "interrupted"),
+            Answer::NoInput => push(&mut line, "no input"),
+        }
+        line.push('\n');
+        line
+    }
+
+    /// Reads a line; `None` if it is no answer.
+    pub fn decode(line: &str) -> Option<Answer> {
+        let fields = line.trim_end_matches('\n').strip_prefix(MARK)?.strip_prefix(FIELD)?;
+        match fields.split(FIELD).collect::<Vec<_>>()[..] {
+            ["text", text] => unescape(text).map(Answer::Text),
+            ["interrupted"] => Some(Answer::Interrupted),
+            ["no input"] => Some(Answer::NoInput),
+            _ => None,
+        }
+    }
 }
 
 /// A line that is marked as a frame but cannot be read as one.
@@ -108,8 +155,8 @@ impl Frame {
         match self {
             Frame::Display { id, data } => encode_bundle(&mut line, "display", id, data),
             Frame::Update { id, data } => encode_bundle(&mut line, "update", id, data),
-            Frame::Panic { message, file, line: number } => {
-                for field in ["panic", message, file, &number.to_string()] {
+            Frame::Panic { message, file, line: number, thread } => {
+                for field in ["panic", message, file, &number.to_string(), thread] {
                     push(&mut line, field);
                 }
             }
@@ -117,12 +164,14 @@ impl Frame {
                 push(&mut line, "clear");
                 push(&mut line, if *wait { "wait" } else { "now" });
             }
-            Frame::Text { text } => {
-                push(&mut line, "text");
-                push(&mut line, text);
+            Frame::Input { prompt, password } => {
+                push(&mut line, if *password { "password" } else { "input" });
+                push(&mut line, prompt);
             }
-            Frame::Failed => push(&mut line, "failed"),
-            Frame::End => push(&mut line, "end"),
+            Frame::Failed { message } => {
+                push(&mut line, "failed");
+                push(&mut line, message);
+            }
         }
         line
     }
@@ -155,15 +204,16 @@ fn from_fields(fields: Vec<String>) -> Result<Frame, Malformed> {
             message: next("no message")?,
             file: next("no file")?,
             line: next("no line")?.parse().map_err(|_| Malformed { reason: "line is no number" })?,
+            thread: next("no thread")?,
         }),
         "clear" => match next("no time")?.as_str() {
             "wait" => Ok(Frame::Clear { wait: true }),
             "now" => Ok(Frame::Clear { wait: false }),
             _ => Err(Malformed { reason: "unknown time" }),
         },
-        "text" => Ok(Frame::Text { text: next("no text")? }),
-        "failed" => Ok(Frame::Failed),
-        "end" => Ok(Frame::End),
+        "input" => Ok(Frame::Input { prompt: next("no prompt")?, password: false }),
+        "password" => Ok(Frame::Input { prompt: next("no prompt")?, password: true }),
+        "failed" => Ok(Frame::Failed { message: next("no message")? }),
         _ => Err(Malformed { reason: "unknown kind" }),
     }
 }
@@ -232,17 +282,27 @@ mod tests {
         for frame in [
             Frame::Display { id: awkward.into(), data: data.clone() },
             Frame::Update { id: String::new(), data },
-            Frame::Panic { message: awkward.into(), file: "src/lib.rs".into(), line: 12 },
+            Frame::Panic { message: awkward.into(), file: "src/lib.rs".into(), line: 12, thread: "a".into() },
             Frame::Clear { wait: true },
             Frame::Clear { wait: false },
-            Frame::Text { text: awkward.into() },
-            Frame::Failed,
-            Frame::End,
+            Frame::Input { prompt: awkward.into(), password: true },
+            Frame::Input { prompt: String::new(), password: false },
+            Frame::Failed { message: awkward.into() },
         ] {
             let line = frame.encode();
             assert!(!line.contains('\n') && !line.contains('\r'));
             assert_eq!(Frame::decode(&line), Some(Ok(frame)));
         }
+    }
+
+    #[test]
+    fn every_answer_comes_back_as_it_was() {
+        for answer in [Answer::Text("a\\n\nb\u{1f}é".into()), Answer::Interrupted, Answer::NoInput] {
+            let line = answer.encode();
+            assert_eq!(line.matches('\n').count(), 1);
+            assert_eq!(Answer::decode(&line), Some(answer));
+        }
+        assert_eq!(Answer::decode("LOAD_AND_RUN a b\n"), None);
     }
 
     #[test]

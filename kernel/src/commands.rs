@@ -1,0 +1,79 @@
+//! The shell commands of a cell: lines that begin with `!`, before its code.
+//!
+//! evcxr would show what they print only at their end, give them our environment, and read nothing of Stop.
+
+use std::process::{Command, Stdio};
+
+use crate::environment;
+use crate::listen::Listener;
+use crate::output::CellError;
+
+/// A step before a cell's code.
+#[derive(Debug, PartialEq)]
+pub enum Step {
+    /// Lines for evcxr, such as `:dep`, at their place in the cell.
+    Evcxr(String),
+    Shell(String),
+}
+
+/// The steps of a cell up to its last shell command, and the cell with blank lines in place of them.
+pub fn split(cell: &str) -> (Vec<Step>, String) {
+    let mut steps = Vec::new();
+    let (mut before, mut rest) = (String::new(), String::new());
+    let mut at = 0;
+    for line in cell.split_inclusive('\n') {
+        let text = line.trim_end();
+        // evcxr takes commands up to the first line of code.
+        if !(text.is_empty() || text.starts_with(['!', ':']) || text.starts_with("//")) {
+            break;
+        }
+        at += line.len();
+        if !text.starts_with('!') {
+            rest += line;
+            continue;
+        }
+        let blank = |text: &str| "\n".repeat(text.matches('\n').count());
+        if rest.lines().any(|line| line.starts_with(':')) {
+            steps.push(Step::Evcxr(before.clone() + &rest));
+            rest = blank(&rest);
+        }
+        before = before + &rest + &blank(line);
+        rest.clear();
+        steps.push(Step::Shell(text.trim_start_matches('!').trim().to_owned()));
+    }
+    (steps, before + &rest + &cell[at..])
+}
+
+/// Runs a command by the shell; its output goes where a cell's goes.
+pub fn run(command: &str, listener: &Listener) -> Result<(), CellError> {
+    let fails = |problem: String| CellError::new("CommandFailed", &format!("`{command}` {problem}"));
+    let [out, err] = listener.outputs().map_err(|error| fails(error.to_string()))?;
+    let mut shell = Command::new("sh");
+    environment::restore(&mut shell);
+    shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(out).stderr(err);
+    let status = shell.status();
+    listener.finish_command();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(fails(format!("failed ({status})"))),
+        Err(error) => Err(fails(format!("cannot be started: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_taken_in_order_and_lines_stay_in_place() {
+        let shell = |command: &str| Step::Shell(command.into());
+        assert_eq!(
+            split("!ls -l\n// a\n!  pwd\nlet a = !b;\n!c"),
+            (vec![shell("ls -l"), shell("pwd")], "\n// a\n\nlet a = !b;\n!c".into())
+        );
+        let steps = vec![Step::Evcxr("\n:env A=1\n".into()), shell("echo $A")];
+        let (found, rest) = split("\n:env A=1\n!echo $A\n:vars\na");
+        assert_eq!((found, rest.as_str()), (steps, "\n\n\n:vars\na"));
+        assert_eq!(split("a\n!b").0, []);
+    }
+}

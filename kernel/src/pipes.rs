@@ -1,0 +1,122 @@
+//! The pipes between the kernel and the process that runs the cells.
+//!
+//! evcxr reads what that process prints only while a cell runs, line by line. So the process prints into pipes of
+//! our own, which the kernel reads at any time. A full pipe slows the cell; nothing is held without a limit.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// The variable with the numbers of the descriptors that the process inherits.
+pub const VARIABLE: &str = "HEADSTART_PIPES";
+
+/// The kernel's ends, and those that each process of cells inherits.
+#[derive(Debug)]
+pub struct Pipes {
+    /// The cells' standard output and standard error.
+    pub out: File,
+    pub err: File,
+    /// What the process says of its cells: [`BEGINS`] and [`IS_OVER`].
+    pub notes: File,
+    /// The replies to [`IS_OVER`].
+    pub replies: File,
+    /// The answers to questions.
+    pub answers: File,
+    inherited: [OwnedFd; 5],
+}
+
+/// A cell's code begins to run.
+pub const BEGINS: &str = "begins";
+/// A cell's code has ended; the process waits for the lines that evcxr is to read, and [`END`].
+pub const IS_OVER: &str = "is over";
+/// The last line of a reply.
+pub const END: &str = "end";
+
+impl Pipes {
+    pub fn new() -> io::Result<Pipes> {
+        let [(out, out_write), (err, err_write), (notes, notes_write)] =
+            [io::pipe()?, io::pipe()?, io::pipe()?];
+        let [(replies_read, replies), (answers_read, answers)] = [io::pipe()?, io::pipe()?];
+        let inherited = [
+            out_write.into(),
+            err_write.into(),
+            notes_write.into(),
+            replies_read.into(),
+            OwnedFd::from(answers_read),
+        ];
+        for descriptor in &inherited {
+            // SAFETY: the descriptor is open; programs that this process starts inherit it from now on.
+            if unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETFD, 0) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        let file = |end: OwnedFd| File::from(end);
+        Ok(Pipes {
+            out: file(out.into()),
+            err: file(err.into()),
+            notes: file(notes.into()),
+            replies: file(replies.into()),
+            answers: file(answers.into()),
+            inherited,
+        })
+    }
+
+    /// The value of [`VARIABLE`].
+    pub fn variable(&self) -> String {
+        self.inherited.each_ref().map(|end| end.as_raw_fd().to_string()).join(",")
+    }
+
+    /// Standard output and standard error for a program that prints as a cell does.
+    pub fn outputs(&self) -> io::Result<[OwnedFd; 2]> {
+        Ok([self.inherited[0].try_clone()?, self.inherited[1].try_clone()?])
+    }
+
+    /// Removes what a process that has ended left unread, or had not read.
+    pub fn clear(&self) -> io::Result<()> {
+        read_available(&self.notes)?;
+        for end in &self.inherited[3..] {
+            read_available(&File::from(end.try_clone()?))?;
+        }
+        Ok(())
+    }
+}
+
+/// The descriptors that the process of cells inherited: output, errors, notes, replies, answers.
+pub fn inherited(variable: &str) -> Option<[OwnedFd; 5]> {
+    let numbers: Vec<RawFd> = variable.split(',').map(|number| number.parse().ok()).collect::<Option<_>>()?;
+    let numbers: [RawFd; 5] = numbers.try_into().ok()?;
+    // SAFETY: the kernel opened them for this process, and nothing else here knows them.
+    Some(numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }))
+}
+
+/// What a pipe holds at the moment; reads no more, so that it never waits.
+pub fn read_available(mut pipe: &File) -> io::Result<Vec<u8>> {
+    let mut length: libc::c_int = 0;
+    // SAFETY: writes one `int`.
+    if unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut length) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+    pipe.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn what_a_pipe_holds_is_read_without_waiting() {
+        let pipes = Pipes::new().unwrap();
+        assert_eq!(read_available(&pipes.out).unwrap(), b"");
+        let [out, _] = pipes.outputs().unwrap();
+        File::from(out).write_all(b"abc").unwrap();
+        assert_eq!(read_available(&pipes.out).unwrap(), b"abc");
+        (&pipes.answers).write_all(b"late\n").unwrap();
+        pipes.clear().unwrap();
+        assert_eq!(read_available(&File::from(pipes.inherited[4].try_clone().unwrap())).unwrap(), b"");
+        assert_eq!(pipes.variable().split(',').count(), 5);
+    }
+}
