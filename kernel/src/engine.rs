@@ -11,23 +11,24 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use evcxr::{CommandContext, Error, EvalCallbacks, Theme};
+use evcxr::{CommandContext, Error, EvalCallbacks};
 use headstart_frame::{CHECKPOINTS_VARIABLE, ENVIRONMENT_VARIABLE, LIBRARY_VARIABLE};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 use crate::ahead::Ahead;
 use crate::backend::{Backend, LIBRARIES_REMEDY};
-use crate::cell::lend_last_place;
 use crate::complete::{Completions, insertion};
-use crate::errors::{cell_line, without_colours};
-use crate::hints::Gone;
+use crate::hints::{Cause, Gone};
 use crate::interrupt::{Cells, PATIENCE};
 use crate::listen::{Heard, Listen, listen};
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
+use crate::prepare::{DEFINE_LOCAL, Prepared};
+use crate::report::{describe, unkept_variables};
 use crate::session::{self, Session};
 use crate::template::{Notice, Template};
-use crate::{certificates, kept, relay, terminal, timing, toolchain};
+use crate::tokens::identifiers;
+use crate::{certificates, kept, notes, places, redefined, relay, restore, terminal, timing, toolchain, warnings};
 
 /// Run in each new process of cells, before the first.
 const BEGIN: &str = "headstart::start();";
@@ -43,13 +44,6 @@ const FIRST_LOOK: &str = "Tensor::zeros(1, DType::F32, &device())?.";
 const SPINNING_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
 /// How often a cell that waits for input looks whether it is to stop.
 const GLANCE: Duration = Duration::from_millis(100);
-
-/// What rustc says to those who wrote the library, and what evcxr leaves of its lists: their heads.
-const POINTLESS_HELP: [&str; 3] = [
-    "the following other types implement trait",
-    "you can use `cargo tree`",
-    "the nightly-only, unstable trait",
-];
 
 /// If this process was started to run cells, does so and does not return.
 pub fn runtime_hook() {
@@ -263,7 +257,7 @@ fn load(
         .spawn(move || listen(&outputs.stdout, &outputs.stderr, &commands))
         .map_err(|error| error.to_string())?;
     let ahead = kept::folder().map(|cells| Ahead::new(session.path(), cells));
-    let load = format!("{LINKER}{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands());
+    let load = format!("{LINKER}{}{USE_PRELUDE}\n{DEFINE_LOCAL}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands());
     let (folder, checkpoints) = (session.path().to_owned(), session.checkpoints());
     let mut loaded = Loaded { context, listener, load, gone: Gone::default(), ahead, folder, checkpoints };
     let (events, mut heard) = unbounded_channel();
@@ -274,7 +268,7 @@ fn load(
     }
     if let Err(error) = loaded.context.execute(&loaded.load) {
         loaded.hear_out();
-        let mut text = describe(&error, &loaded.load, &Gone::default()).plain();
+        let mut text = describe(&error, &Prepared::new(&loaded.load), &loaded.load, &Gone::default()).plain();
         // Such as the loader's, of a library that is missing.
         while let Ok(Event::Output(Output::Stderr(said))) = heard.try_recv() {
             text += &format!("\n{}", said.trim_end());
@@ -306,11 +300,19 @@ impl Loaded {
             let _ = self.context.execute(&command);
         }
         let begin = SystemTime::now();
-        // The `&` is not the user's: where an error shows the line, there is a space.
-        let [sent, marked] = lend_last_place(code);
-        let begun = self.ahead.as_ref().and_then(|ahead| ahead.begin(code));
-        let mut result = self.context.execute_with_callbacks(&sent, &mut callbacks);
+        let mut prepared = Prepared::new(code);
+        let before: Vec<(String, String)> =
+            self.context.variables_and_types().map(|(name, type_)| (name.to_owned(), type_.to_owned())).collect();
+        let begun = self.ahead.as_ref().and_then(|ahead| ahead.begin(prepared.sent()));
+        let mut result = self.context.execute_with_callbacks(prepared.sent(), &mut callbacks);
         drop(begun);
+        // What evcxr cannot keep for later cells serves its own cell nevertheless.
+        while let Err(error) = &result
+            && !code.starts_with('!')
+            && unkept_variables(error).iter().filter(|name| prepared.make_local(name)).count() > 0
+        {
+            result = self.context.execute_with_callbacks(prepared.sent(), &mut callbacks);
+        }
         if result.is_ok() && code.lines().any(|line| line.trim() == ":clear") {
             // It clears the prelude too.
             result = self.context.execute(&self.load).and(result);
@@ -323,8 +325,28 @@ impl Loaded {
             let is_pretty = format.contains('#');
             let _ = self.context.execute(&format!("headstart::display::set_pretty_debug({is_pretty});"));
         }
+        if result.is_ok() && code.lines().any(|line| line.trim() == ":restart") {
+            result = self.context.execute(BEGIN).and(result);
+        }
+        self.warn(&prepared, result.is_ok(), events);
         let heard = self.hear_out();
-        self.gone.note(&variables, &self.variables(), code);
+        let source = self.context.last_source().unwrap_or_default();
+        let restored = match heard.failed {
+            true => self.restore(&before, &source),
+            false => BTreeSet::new(),
+        };
+        let items: BTreeSet<&str> = self.context.defined_item_names().collect();
+        let cause = cause(code, &result, heard.failed);
+        let cause_of = |name: &str| {
+            let type_ = before.iter().find(|(known, _)| known == name).map_or("", |(_, type_)| type_);
+            match cause == Cause::UsedUp && is_retyped(name, type_, &items, code) {
+                true => Cause::Retyped,
+                false => cause,
+            }
+        };
+        let after = self.variables();
+        self.gone.note(&variables, &after, code, cause_of);
+        self.gone.note_local(prepared.local(), code);
         self.look_ahead(code, result.is_ok());
         match result {
             Err(Error::SubprocessTerminated(text)) => {
@@ -336,15 +358,22 @@ impl Loaded {
                 Err(CellError::process_ended(&text, cells.is_interrupted(), &variables, &kept))
             }
             Err(_) if cells.is_interrupted() => Err(CellError::interrupted("while it was being compiled")),
-            Err(error) => Err(describe(&error, &marked, &self.gone)),
-            Ok(_) if heard.failed => Err(match heard.panic {
-                Some((message, line)) => {
-                    let source = self.context.last_source().unwrap_or_default();
-                    CellError::panic(&message, cell_line(code, &source, line))
+            Err(error) => Err(describe(&error, &prepared, code, &self.gone)),
+            Ok(_) if heard.failed => {
+                let mut error = match heard.panic {
+                    Some((message, line)) => CellError::panic(&message, line_of(&prepared, &source, line as usize)),
+                    None if cells.is_interrupted() => {
+                        let text = &heard.error_text;
+                        CellError::new("Interrupted", text.strip_prefix("interrupted; ").unwrap_or(text))
+                    }
+                    None => CellError::new("Error", &heard.error_text),
+                };
+                if !restored.is_empty() {
+                    let names: Vec<_> = restored.iter().map(|name| format!("`{name}`")).collect();
+                    error.traceback.push(format!("hint: {} as before this cell", are(&names)));
                 }
-                None if cells.is_interrupted() => CellError::new("Interrupted", &heard.error_text),
-                None => CellError::new("Error", &heard.error_text),
-            }),
+                Err(error)
+            }
             // What stops of itself, such as `fit`, ends well; what was to run after it does not.
             Ok(_) if cells.is_interrupted() => Err(CellError::interrupted("when it was asked to")),
             Ok(outputs) => {
@@ -361,6 +390,48 @@ impl Loaded {
                 Ok((!data.is_empty() && !is_unit).then_some(data))
             }
         }
+    }
+
+    /// Says what rustc warns of, if the cell ran, and what differs in a notebook from a program.
+    fn warn(&self, prepared: &Prepared, has_run: bool, events: &UnboundedSender<Event>) {
+        let mut lines = Vec::new();
+        let found = warnings::take(&self.folder);
+        if !has_run {
+            return;
+        }
+        if !found.is_empty() {
+            let source = self.context.last_source().unwrap_or_default();
+            for (message, line) in found {
+                if let Some((number, text)) = line_of(prepared, &source, line) {
+                    lines.push(format!("warning: {message}\n{number:>4} │ {text}\n{}", warnings::remedy(&message)));
+                }
+            }
+        }
+        if let Some(block) = prepared.block() {
+            lines.extend(notes::notes(&block.stmts));
+            let lasting = prepared.local().iter().filter(|name| !redefined::may_move(&block.stmts, name));
+            lines.extend(lasting.map(|name| {
+                format!("note: `{name}` lasts for this cell only: it borrows from here, or its type cannot be written")
+            }));
+        }
+        for line in lines {
+            let _ = events.send(Event::Output(Output::Stderr(line + "\n")));
+        }
+    }
+
+    /// Gives variables that a cell was to define anew, and that are gone since it failed, what they held before.
+    fn restore(&mut self, before: &[(String, String)], source: &str) -> BTreeSet<String> {
+        let after = self.variables();
+        let lost: Vec<_> = before.iter().filter(|(name, _)| !after.contains(name)).collect();
+        let saved = restore::saved(&lost, source);
+        let all: String = saved.iter().map(|(_, code)| code.as_str()).collect();
+        if !all.is_empty() && self.context.execute(&all).is_err() && saved.len() > 1 {
+            for (_, code) in &saved {
+                let _ = self.context.execute(code);
+            }
+        }
+        let there = self.variables();
+        saved.into_iter().map(|(name, _)| name).filter(|name| there.contains(name)).collect()
     }
 
     /// For the next cell, after one that evcxr has counted or not.
@@ -401,6 +472,39 @@ impl Loaded {
     }
 }
 
+/// The line of a cell, and its text, that is a line of what was compiled.
+fn line_of<'a>(prepared: &'a Prepared, source: &str, line: usize) -> Option<(usize, &'a str)> {
+    let cell = prepared.plain();
+    let number = places::cell_line(cell, prepared.block()?, source, line)?;
+    Some((number, cell.lines().nth(number - 1)?))
+}
+
+/// Why the variables that are gone after a cell are.
+fn cause<T>(code: &str, result: &Result<T, Error>, failed: bool) -> Cause {
+    let has_command = |command: &str| code.lines().any(|line| line.trim().starts_with(command));
+    match result {
+        Err(Error::SubprocessTerminated(_)) => Cause::ProcessEnded,
+        _ if has_command(":clear") || has_command(":restart") => Cause::Cleared,
+        _ if failed => Cause::Failed,
+        Err(_) => Cause::Retyped,
+        Ok(_) => Cause::UsedUp,
+    }
+}
+
+/// Whether a variable of a type that a cell defined is gone since that was compiled anew.
+fn is_retyped(name: &str, type_: &str, items: &BTreeSet<&str>, code: &str) -> bool {
+    let has = |text: &str| identifiers(code).any(|word| word == text);
+    let mut own = identifiers(type_).filter(|word| items.contains(word)).peekable();
+    own.peek().is_some() && (!has(name) || own.any(has))
+}
+
+fn are(names: &[String]) -> String {
+    match names {
+        [name] => format!("{name} is"),
+        names => format!("{} are", names.join(", ")),
+    }
+}
+
 /// Asks whoever sent the cell for a line; an empty one if nobody answers.
 fn read_input(cells: &Cells, events: &UnboundedSender<Event>, prompt: String, password: bool) -> String {
     let (answer, answered) = bounded(1);
@@ -412,41 +516,4 @@ fn read_input(cells: &Cells, events: &UnboundedSender<Event>, prompt: String, pa
             Err(_) => return String::new(),
         }
     }
-}
-
-/// What to tell the user of evcxr's errors.
-fn describe(error: &Error, code: &str, gone: &Gone) -> CellError {
-    let Error::CompilationErrors(errors) = error else {
-        let mut text = error.to_string();
-        if let Some(hint) = gone.hint(None, &text, "") {
-            text += &format!("\nhint: {hint}");
-        }
-        return CellError::new("Error", &text);
-    };
-    let name = "cell".to_owned();
-    let mut traceback = Vec::new();
-    for error in errors {
-        let report = error.build_report(name.clone(), code.to_owned(), Theme::Light);
-        let mut text = Vec::new();
-        let written =
-            report.map(|report| report.write(ariadne::sources([(name.clone(), code.to_owned())]), &mut text));
-        match written {
-            Some(Ok(())) => traceback.extend(String::from_utf8_lossy(&text).lines().map(str::to_owned)),
-            _ => {
-                traceback.push(error.message());
-                traceback.extend(error.spanned_messages().iter().flat_map(|message| message.lines.clone()));
-            }
-        }
-        let shown = without_colours(&traceback.join("\n"));
-        let help = error.help();
-        let new = help.iter().filter(|help| {
-            let first = help.lines().next().unwrap_or_default();
-            !shown.contains(first) && !POINTLESS_HELP.iter().any(|known| first.starts_with(known))
-        });
-        traceback.extend(new.map(|help| format!("help: {help}")));
-        let hint = gone.hint(error.code(), &error.message(), &shown).map(|hint| format!("hint: {hint}"));
-        traceback.extend(hint.filter(|hint| !traceback.contains(hint)));
-    }
-    let value = errors.first().map(|error| error.message()).unwrap_or_default();
-    CellError { name: "CompileError".into(), value, traceback }
 }

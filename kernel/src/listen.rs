@@ -7,6 +7,7 @@ use headstart_frame::Frame;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::output::{Event, Output};
+use crate::places;
 
 /// What the engine tells the thread.
 pub enum Listen {
@@ -20,7 +21,7 @@ pub enum Listen {
 #[derive(Debug, Default)]
 pub struct Heard {
     pub failed: bool,
-    /// A panic's message, and its line in what evcxr compiled.
+    /// A panic's message, and its line in what evcxr compiled, 0 if it is not there.
     pub panic: Option<(String, u32)>,
     pub error_text: String,
 }
@@ -114,7 +115,11 @@ impl Ear {
                 self.send(Output::Clear { wait });
             }
             Ok(Frame::Update { id, data }) => self.send(Output::Update { id, data }),
-            Ok(Frame::Panic { message, line, .. }) => self.heard.panic = Some((message, line)),
+            Ok(Frame::Panic { message, file, line }) => {
+                // That of a library is no line of the cell.
+                let line = if file == places::SOURCE { line } else { 0 };
+                self.heard.panic = Some((message, line));
+            }
             Ok(Frame::Text { text }) => {
                 self.printed += &text;
                 self.flush_stdout();

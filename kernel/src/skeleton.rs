@@ -21,20 +21,18 @@ use crate::tokens::{with_fewer_comments, without_const_traits};
 const STANDARD: [&str; 3] = ["core", "alloc", "std"];
 
 /// Folders and files of which no type of a notebook's comes: tests, what compilers need, types
-/// that are not stable, and those parts of the standard library that are large and hold
-/// intrinsics, or what only its own bodies use.
-const UNSEEN: [&str; 25] = [
+/// that are not stable, and those parts of the standard library that are large and that only its own
+/// bodies use. Of `core::intrinsics` some are public under another name, `std::mem::transmute` for one.
+const UNSEEN: [&str; 23] = [
     "alloctests",
     "backtrace",
     "benches",
     "compiler-builtins",
     "coretests",
-    "dec2flt",
     "f128.rs",
     "f16.rs",
     "flt2dec",
-    "intrinsics",
-    "os",
+    "intrinsics/simd.rs",
     "panic_abort",
     "panic_unwind",
     "portable-simd",
@@ -50,6 +48,16 @@ const UNSEEN: [&str; 25] = [
     "unicode",
     "unwind",
 ];
+
+/// The modules of `std::os` for the systems that the kernel runs on.
+const SYSTEMS: [&str; 8] = ["darwin", "fd", "linux", "macos", "mod.rs", "net", "raw", "unix"];
+
+/// Whether a file or folder holds nothing that a notebook names.
+fn is_unseen(path: &Path) -> bool {
+    let is_of_another_system = path.parent().is_some_and(|parent| parent.ends_with("std/src/os"))
+        && !SYSTEMS.iter().any(|name| path.ends_with(name));
+    is_of_another_system || UNSEEN.iter().any(|unseen| path.ends_with(unseen))
+}
 
 /// Copies the sources of the standard library's crates.
 pub fn copy_library(from: &Path, to: &Path) -> Result<(), String> {
@@ -79,7 +87,7 @@ fn copy_sources(from: &Path, to: &Path, gate: Option<&str>) -> Result<(), String
         let path = entry.map_err(|error| complain(from, error))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let target = to.join(&name);
-        if UNSEEN.contains(&name.as_str()) {
+        if is_unseen(&path) {
             continue;
         }
         if path.is_dir() {
@@ -383,7 +391,7 @@ mod tests {
         while let Some(folder) = folders.pop() {
             for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
                 let name = path.file_name().unwrap().to_str().unwrap();
-                if UNSEEN.contains(&name) {
+                if is_unseen(&path) {
                     continue;
                 } else if path.is_dir() {
                     folders.push(path);
