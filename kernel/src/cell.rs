@@ -3,6 +3,8 @@
 use syn::spanned::Spanned;
 use syn::{Block, Expr, Stmt};
 
+use crate::complete::{Completeness, completeness};
+
 /// A cell with blanks in place of the lines that evcxr takes for itself, so that positions stay: commands, and
 /// before the code also what the shell is to do.
 pub fn code(cell: &str) -> String {
@@ -14,6 +16,35 @@ pub fn code(cell: &str) -> String {
         if is_shell || is_command { " ".repeat(line.len()) } else { line.to_owned() }
     };
     cell.split('\n').map(blank).collect::<Vec<_>>().join("\n")
+}
+
+/// Ends the kernel. evcxr would end the process at once, without an answer to the cell.
+pub const QUIT: &str = ":quit";
+
+/// Whether a cell ends the kernel.
+pub fn quits(cell: &str) -> bool {
+    cell.lines().any(|line| line.trim() == QUIT)
+}
+
+/// Where commands after a cell's code begin, in bytes, if nothing but commands follows. evcxr knows those before.
+pub fn last_commands(cell: &str) -> Option<usize> {
+    let is_command = |line: &str| {
+        line.strip_prefix(':').is_some_and(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
+    };
+    let is_empty = |line: &str| line.trim().is_empty() || line.starts_with("//");
+    let mut begin = None;
+    let mut position = 0;
+    let mut has_code = false;
+    for line in cell.split_inclusive('\n') {
+        if is_command(line) {
+            begin = begin.or(has_code.then_some(position));
+        } else if !is_empty(line) {
+            (begin, has_code) = (None, true);
+        }
+        position += line.len();
+    }
+    // Not in a string, nor between brackets.
+    begin.filter(|begin| completeness(&cell[..*begin]) == Completeness::Complete)
 }
 
 /// The statements of [`code`]. Positions are one byte more than there, for the block's brace.
@@ -45,7 +76,24 @@ fn is_place(expression: &Expr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{code, parse};
+    use super::{code, last_commands, parse, quits};
+
+    #[test]
+    fn commands_after_code_are_found() {
+        for (cell, begin) in [
+            ("let p = 1;\n:vars\n\n:types\n", Some(11)),
+            ("p\n:vars", Some(2)),
+            (":vars", None),
+            (":dep a\nlet p = 1;", None),
+            ("let p = 1;\n:vars\nlet q = 2;", None),
+            ("let s = \"\n:vars\n\";", None),
+            ("f(a\n::b)", None),
+            ("f(\n:vars", None),
+        ] {
+            assert_eq!(last_commands(cell), begin, "{cell}");
+        }
+        assert!(quits("let a = 1;\n :quit ") && !quits("// :quit"));
+    }
 
     #[test]
     fn places_are_told_from_values() {

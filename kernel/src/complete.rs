@@ -2,6 +2,8 @@
 
 use ra_ap_rustc_lexer::{FrontmatterAllowed, LiteralKind, TokenKind, tokenize};
 
+use crate::cell::{code, parse};
+
 /// What a console wants to know when Enter is pressed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Completeness {
@@ -29,11 +31,15 @@ pub fn insertion(completion: &str) -> &str {
     }
 }
 
-/// Looks at brackets, strings and comments; whether it compiles is not asked.
-pub fn completeness(code: &str) -> Completeness {
+/// Whether a cell is finished: its brackets, strings and comments are closed, and Rust's grammar expects nothing
+/// more at its end. What is wrong before its end is for rustc to say.
+pub fn completeness(cell: &str) -> Completeness {
+    let code = &code(cell);
     let mut open = Vec::new();
-    let mut unfinished = false;
+    let mut end = 0;
+    let mut position = 0;
     for token in tokenize(code, FrontmatterAllowed::No) {
+        position += token.len as usize;
         match token.kind {
             TokenKind::OpenParen => open.push(TokenKind::CloseParen),
             TokenKind::OpenBracket => open.push(TokenKind::CloseBracket),
@@ -51,15 +57,19 @@ pub fn completeness(code: &str) -> Completeness {
             }
             _ => {}
         }
-        match token.kind {
-            TokenKind::Whitespace | TokenKind::LineComment { .. } | TokenKind::BlockComment { .. } => {}
-            // A line cannot end here.
-            kind => {
-                unfinished =
-                    matches!(kind, TokenKind::Eq | TokenKind::Dot | TokenKind::Comma | TokenKind::Plus)
-            }
+        let is_blank = matches!(
+            token.kind,
+            TokenKind::Whitespace | TokenKind::LineComment { .. } | TokenKind::BlockComment { .. }
+        );
+        if !is_blank {
+            end = position;
         }
     }
+    let unfinished = match parse(code) {
+        Ok(_) => false,
+        // Positions have a byte more, for a brace before.
+        Err(error) => error.span().byte_range().start > end,
+    };
     match open.is_empty() && !unfinished {
         true => Completeness::Complete,
         false => Completeness::Incomplete { indent: "    ".repeat(open.len()) },
@@ -93,6 +103,14 @@ pub fn char_offset(code: &str, bytes: usize) -> usize {
 mod tests {
     use super::*;
 
+    /// What Rust's grammar does not let end here.
+    const UNFINISHED: [&str; 40] = [
+        "let", "let x", "let mut", "let x: u8", "let x =", "let x = 1", "let x = if a { 1 }", "let (a, b)", "fn f",
+        "fn f()", "fn f() -> u8", "struct A", "enum A", "impl A", "impl A for", "trait A", "use std::", "use std", "mod",
+        "pub", "#[derive(Debug)]", "if x", "if x { } else", "match x", "for i in", "for i in 0..3", "while x", "loop",
+        "unsafe", "a +", "a &&", "a ==", "a as", "a.", "a,", "x =", "|x|", "&", "println!", "macro_rules! m",
+    ];
+
     #[test]
     fn brackets_strings_and_comments_decide() {
         let incomplete = |levels: usize| Completeness::Incomplete { indent: "    ".repeat(levels) };
@@ -112,8 +130,18 @@ mod tests {
             ("let a =", incomplete(0)),
             ("}", Completeness::Invalid),
             ("(]", Completeness::Invalid),
+            ("x\n", Completeness::Complete),
+            ("a..", Completeness::Complete),
+            ("let x = 1; // let", Completeness::Complete),
+            (":vars\n", Completeness::Complete),
+            ("!ls (", Completeness::Complete),
+            ("let let = 1;", Completeness::Complete),
         ] {
             assert_eq!(completeness(code), expected, "{code}");
+        }
+        for code in UNFINISHED {
+            assert_eq!(completeness(code), incomplete(0), "{code}");
+            assert_eq!(completeness(&format!("{code} // …\n")), incomplete(0), "{code}");
         }
     }
 

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::ahead::Ahead;
 use crate::backend::{Backend, LIBRARIES_REMEDY};
+use crate::cell::last_commands;
 use crate::complete::{Completions, insertion};
 use crate::hints::{Cause, Gone};
 use crate::interrupt::{Cells, PATIENCE};
@@ -300,6 +301,9 @@ impl Loaded {
             let _ = self.context.execute(&command);
         }
         let begin = SystemTime::now();
+        let whole = code;
+        // evcxr knows commands before code alone.
+        let (code, commands) = code.split_at(last_commands(code).unwrap_or(code.len()));
         let mut prepared = Prepared::new(code);
         let before: Vec<(String, String)> =
             self.context.variables_and_types().map(|(name, type_)| (name.to_owned(), type_.to_owned())).collect();
@@ -313,6 +317,15 @@ impl Loaded {
         {
             result = self.context.execute_with_callbacks(prepared.sent(), &mut callbacks);
         }
+        if let Ok(outputs) = &mut result
+            && !commands.is_empty()
+        {
+            match self.context.execute(commands) {
+                Ok(more) => outputs.merge(more),
+                Err(error) => result = Err(error),
+            }
+        }
+        let code = whole;
         if result.is_ok() && code.lines().any(|line| line.trim() == ":clear") {
             // It clears the prelude too.
             result = self.context.execute(&self.load).and(result);

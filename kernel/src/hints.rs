@@ -85,6 +85,7 @@ impl Gone {
             return Some(owned.into());
         }
         match code? {
+            "E0425" if self.0.contains_key(quoted()) => Some(self.why(quoted())),
             // rustc knows better what was meant.
             "E0425" if report.contains("with a similar name") || report.contains("bool value") => None,
             "E0425" if report.contains(&format!("{}=", quoted())) => Some(
@@ -99,6 +100,8 @@ impl Gone {
                  one again"
                     .into(),
             ),
+            // Where the variable is of this cell, rustc says so.
+            "E0384" | "E0596" if report.contains("to be mutable") || report.contains("binding mutable") => None,
             "E0384" | "E0596" if quoted().chars().all(|c| c.is_alphanumeric() || c == '_') => {
                 Some(format!("make the variable mutable: `let mut {0} = {0};`", quoted()))
             }

@@ -9,7 +9,7 @@ use syn::spanned::Spanned;
 use syn::visit::Visit;
 use syn::{Block, Pat, Stmt};
 
-use crate::cell::{code, last_place, parse};
+use crate::cell::{QUIT, code, last_place, parse};
 use crate::edits::Edited;
 
 /// Blanks that text from web pages and other programs has, and that Rust does not take for blanks.
@@ -140,6 +140,12 @@ fn is_used(block: &Block, name: &str) -> bool {
 /// variable however its name was typed.
 fn plain_edits(cell: &str) -> Vec<(Range<usize>, String)> {
     let mut edits = Vec::new();
+    let quits = cell.match_indices(QUIT).filter(|(at, _)| {
+        let (before, after) = (cell[..*at].rsplit('\n').next(), cell[at + QUIT.len()..].lines().next());
+        [before, after].into_iter().flatten().all(|text| text.trim().is_empty())
+    });
+    // The kernel ends when the cell is over.
+    edits.extend(quits.map(|(at, quit)| (at..at + quit.len(), String::new())));
     if cell.is_ascii() && !cell.contains('\r') {
         return edits;
     }
@@ -194,6 +200,11 @@ mod tests {
         let sent = "let headstart_local!(mut f) = |x| x;\nlet (headstart_local!(é), g) = h();\nf(é)";
         assert_eq!(prepared.sent(), sent);
         assert_eq!(prepared.original(sent.find("|x|").unwrap()), 12);
+    }
+
+    #[test]
+    fn evcxr_does_not_quit() {
+        assert_eq!(Prepared::new("f();\n :quit\ng(\":quit\")").sent(), "f();\n \ng(\":quit\")");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use ariadne::{Color, ColorGenerator, Config, IndexType, Label, Report, ReportKin
 use evcxr::{CompilationError, Error};
 use serde_json::Value;
 
+use crate::complete::{Completeness, completeness};
 use crate::errors::without_colours;
 use crate::hints::Gone;
 use crate::output::CellError;
@@ -40,7 +41,10 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
     let mut traceback: Vec<String> = Vec::new();
     let mut values = Vec::new();
     for error in errors.iter().filter(is_error) {
-        let message = in_own_words(&error.message());
+        let message = match is_unclosed(&error.message()) && matches!(completeness(cell), Completeness::Incomplete { .. }) {
+            true => "the cell ends before a bracket is closed".to_owned(),
+            false => in_own_words(&error.message()),
+        };
         let report = report(error, &message, prepared, cell);
         if traceback.windows(report.len().max(1)).any(|shown| shown == report) {
             continue;
@@ -61,6 +65,11 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
         traceback.push(value.clone());
     }
     CellError { name: "CompileError".into(), value, traceback }
+}
+
+/// Whether rustc found another bracket than it looked for, which may be that at the end of what evcxr writes.
+fn is_unclosed(message: &str) -> bool {
+    message.starts_with("mismatched closing delimiter") || message.contains("unclosed delimiter")
 }
 
 /// An error with the lines of the cell that it is about.
@@ -125,7 +134,7 @@ fn report(error: &CompilationError, message: &str, prepared: &Prepared, cell: &s
 
 /// A label without what the message says already.
 fn label(label: &str, message: &str) -> String {
-    let label = in_own_words(label);
+    let label = in_own_words(label).replace("\n`", "`").replace('\n', " ");
     let label = ["error: ", "note: "].iter().find_map(|level| label.strip_prefix(level)).unwrap_or(&label);
     if label == message { String::new() } else { label.to_owned() }
 }
@@ -150,7 +159,7 @@ fn helps(error: &Value) -> Vec<String> {
         .filter_map(|help| {
             let mut text = in_own_words(help["message"].as_str()?);
             for line in suggested(&help["spans"]) {
-                text += &format!("\n    {line}");
+                text += &format!("\n    {}", in_own_words(&line));
             }
             Some(text)
         })

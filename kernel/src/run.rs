@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 
+use crate::cell::quits;
 use crate::engine::Engine;
 use crate::html;
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
@@ -20,13 +21,15 @@ pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>
     let total = cells.iter().filter(|cell| cell["cell_type"] == "code").count();
     let mut failure = None;
     let mut count = 0;
+    let mut has_quit = false;
     for cell in cells.iter_mut().filter(|cell| cell["cell_type"] == "code") {
         cell["outputs"] = json!([]);
         cell["execution_count"] = Value::Null;
         let code = joined(&cell["source"]);
-        if failure.is_some() || code.trim().is_empty() {
+        if failure.is_some() || has_quit || code.trim().is_empty() {
             continue;
         }
+        has_quit = quits(&code);
         count += 1;
         eprintln!("[{count}/{total}] {}", code.lines().next().unwrap_or_default());
         let (outputs, outcome) = run_cell(engine, code);
