@@ -1,6 +1,6 @@
 //! What could stand in a cell, whether it is finished, and positions as Jupyter counts them.
 
-use ra_ap_rustc_lexer::{FrontmatterAllowed, LiteralKind, TokenKind, tokenize};
+use ra_ap_rustc_lexer::{FrontmatterAllowed, LiteralKind, TokenKind, is_id_continue, tokenize};
 
 use crate::cell::{code, parse};
 
@@ -38,6 +38,7 @@ pub fn completeness(cell: &str) -> Completeness {
     let mut open = Vec::new();
     let mut end = 0;
     let mut position = 0;
+    let mut ends_in_operator = false;
     for token in tokenize(code, FrontmatterAllowed::No) {
         position += token.len as usize;
         match token.kind {
@@ -63,9 +64,12 @@ pub fn completeness(cell: &str) -> Completeness {
         );
         if !is_blank {
             end = position;
+            ends_in_operator =
+                matches!(token.kind, TokenKind::Eq | TokenKind::Dot | TokenKind::Comma | TokenKind::Plus);
         }
     }
     let unfinished = match parse(code) {
+        _ if ends_in_operator && !code[..end].ends_with("..") => true,
         Ok(_) => false,
         // Positions have a byte more, for a brace before.
         Err(error) => error.span().byte_range().start > end,
@@ -86,6 +90,17 @@ fn terminated(kind: LiteralKind) -> bool {
         | LiteralKind::RawCStr { n_hashes } => n_hashes.is_some(),
         // A character never runs over a line's end: if it is wrong, more lines do not help.
         _ => true,
+    }
+}
+
+/// The end of the name in which a byte position of a cell is.
+pub fn end_of_name(cell: &str, position: usize) -> usize {
+    let rest = cell.get(position..).unwrap_or_default();
+    let is_in_name = cell.get(..position).is_some_and(|before| before.ends_with(is_id_continue))
+        || rest.starts_with(is_id_continue);
+    match is_in_name {
+        true => position + rest.find(|c| !is_id_continue(c)).unwrap_or(rest.len()),
+        false => position,
     }
 }
 
@@ -142,6 +157,13 @@ mod tests {
         for code in UNFINISHED {
             assert_eq!(completeness(code), incomplete(0), "{code}");
             assert_eq!(completeness(&format!("{code} // …\n")), incomplete(0), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_name_ends_where_no_letter_follows() {
+        for (at, end) in [(0, 4), (2, 4), (4, 4), (5, 9), (9, 9), (10, 10), (12, 12)] {
+            assert_eq!(end_of_name("vec_.lén()", at), end, "{at}");
         }
     }
 

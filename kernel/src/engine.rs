@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::ahead::Ahead;
 use crate::backend::{Backend, LIBRARIES_REMEDY};
 use crate::cell::last_commands;
-use crate::complete::{Completions, insertion};
+use crate::complete::{Completions, end_of_name, insertion};
 use crate::hints::{Cause, Gone};
 use crate::interrupt::{Cells, PATIENCE};
 use crate::listen::{Heard, Listen, listen};
@@ -479,7 +479,8 @@ impl Loaded {
     }
 
     fn inspect(&mut self, code: &str, position: usize) -> Option<Bundle> {
-        let (text, html) = self.context.hover_at(code, position).ok()?;
+        // evcxr looks at what stands before a position.
+        let (text, html) = self.context.hover_at(code, end_of_name(code, position)).ok()?;
         let found = text != "No documentation found" && !text.is_empty();
         found.then(|| vec![("text/plain".into(), text), ("text/html".into(), html)])
     }

@@ -20,6 +20,10 @@ const POINTLESS_HELP: [&str; 3] = [
 ];
 /// Sums up other errors.
 const SUMMARY: &str = "Some errors have detailed explanations";
+/// How rustc says, where evcxr's own code stands, that rust-analyzer has not found a type, or a wrong one.
+const UNKNOWN: [(&str, &str); 2] = [("E0521", "borrowed data escapes"), ("E0658", "the `!` type is experimental")];
+const NOT_FOUND: &str = "the type of a variable of this cell was not found, so no later cell can have it\n\
+    hint: write the type of each new variable, as in `let x: Vec<f64> = …;`, or use it inside `{ … }`";
 /// The user has written none of these words: what to say in their place.
 const WORDS: [(&str, &str); 6] = [
     ("`evcxr_variable_store`", "the end of the cell"),
@@ -41,6 +45,13 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
     let mut traceback: Vec<String> = Vec::new();
     let mut values = Vec::new();
     for error in errors.iter().filter(is_error) {
+        let is_nowhere = error.spanned_messages().iter().all(|message| message.span.is_none());
+        if is_nowhere && UNKNOWN.iter().any(|(code, text)| error.code() == Some(*code) && error.message().contains(text))
+        {
+            traceback.insert(0, format!("Error: {NOT_FOUND}"));
+            values.insert(0, NOT_FOUND.to_owned());
+            break;
+        }
         let message = match is_unclosed(&error.message()) && matches!(completeness(cell), Completeness::Incomplete { .. }) {
             true => "the cell ends before a bracket is closed".to_owned(),
             false => in_own_words(&error.message()),
@@ -61,6 +72,7 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
         values.push(message);
     }
     let value = values.into_iter().next().unwrap_or_else(|| "the cell does not compile".into());
+    let value = value.lines().next().unwrap_or_default().to_owned();
     if traceback.is_empty() {
         traceback.push(value.clone());
     }

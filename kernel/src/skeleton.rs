@@ -49,6 +49,9 @@ const UNSEEN: [&str; 23] = [
     "unwind",
 ];
 
+/// What the standard library calls the crate `hashbrown`, which does not come with it.
+const MISSING: &str = "base";
+
 /// The modules of `std::os` for the systems that the kernel runs on.
 const SYSTEMS: [&str; 8] = ["darwin", "fd", "linux", "macos", "mod.rs", "net", "raw", "unix"];
 
@@ -193,6 +196,11 @@ impl Cuts {
                     self.0.push((start..attribute.span().byte_range().end, String::new()));
                     tokens.next();
                 }
+                // What another macro is called with is as that macro expects it.
+                (TokenTree::Punct(mark), Some(TokenTree::Group(_))) if mark.as_char() == '!' => {
+                    tokens.next();
+                    (header, unstable) = (None, None);
+                }
                 (TokenTree::Ident(word), _) if word == "fn" => in_signature = true,
                 (TokenTree::Punct(end), _) if end.as_char() == ';' => {
                     in_signature = false;
@@ -304,6 +312,25 @@ impl<'ast> Visit<'ast> for Cuts {
         }
     }
 
+    /// Of a type whose crate is not there rust-analyzer would not know that it depends on its parameters, and
+    /// then not infer them.
+    fn visit_field(&mut self, field: &'ast syn::Field) {
+        for attribute in &field.attrs {
+            self.visit_attribute(attribute);
+        }
+        if let syn::Type::Path(path) = &field.ty
+            && path.path.segments.first().is_some_and(|first| first.ident == MISSING)
+            && let Some(last) = path.path.segments.last()
+            && let syn::PathArguments::AngleBracketed(arguments) = &last.arguments
+        {
+            let parts = arguments.args.iter().map(|argument| match argument {
+                syn::GenericArgument::Lifetime(lifetime) => format!("&{lifetime} (),"),
+                other => format!("{},", other.span().source_text().unwrap_or_default()),
+            });
+            self.0.push((field.ty.span().byte_range(), format!("({})", parts.collect::<String>())));
+        }
+    }
+
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
         // A constant's value may be part of a type: `size_of` is.
         if item.sig.constness.is_none() {
@@ -354,6 +381,20 @@ mod tests {
             const fn two() -> usize { 2 }\npub trait T { fn f(&self) -> u8 ; fn g(&self); }\nimpl S { pub const fn h() ; }\n\
             macro_rules! m { (fn $t:ty { }) => { \n#[cfg(x)] fn a() -> $t ; }; (x) => { vec![] } }\n";
         assert_eq!(without_bodies(SOURCE).unwrap(), expected);
+    }
+
+    #[test]
+    fn types_of_a_missing_crate_depend_on_their_parameters() {
+        let source = "pub struct Keys<'a, K, V> { #[stable] inner: base::Keys<'a, K, Vec<V>>, len: usize }\nstruct A(base::B);";
+        let expected = "pub struct Keys<'a, K, V> {  inner: (&'a (),K,Vec<V>,), len: usize }\nstruct A(base::B);";
+        assert_eq!(without_bodies(source).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_a_macro_gives_to_another_stays() {
+        let source = "macro_rules! m { (a) => { m! { #[stable(x)] b } #[stable(y)] fn f() { 1 } }; (#[$s:meta] b) => { #[$s] type B = u8; } }";
+        let expected = "macro_rules! m { (a) => { m! { #[stable(x)] b }  fn f() ; }; (#[$s:meta] b) => { #[$s] type B = u8; } }";
+        assert_eq!(without_bodies(source).unwrap(), expected);
     }
 
     #[test]
