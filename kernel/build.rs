@@ -28,7 +28,7 @@ const PRELUDE: [&str; 13] = [
     "tests/bench/Cargo.toml",
 ];
 /// What makes the template from the compiled prelude, relative to this package.
-const TEMPLATE: [&str; 11] = [
+const TEMPLATE: [&str; 12] = [
     "facade/errors.rs",
     "facade/shared.rs",
     "src/compile.rs",
@@ -37,6 +37,7 @@ const TEMPLATE: [&str; 11] = [
     "src/modules.rs",
     "src/operators.rs",
     "src/packages.rs",
+    "src/redefined.rs",
     "src/skeleton.rs",
     "src/tokens.rs",
     "src/variables.rs",

@@ -5,6 +5,7 @@
 //! those by which evcxr knows them; what need not know a variable's type is compiled here.
 
 use std::any::{Any, TypeId};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::mem::ManuallyDrop;
@@ -48,13 +49,18 @@ impl VariableStore {
         }
     }
 
-    /// What all cells share under a name, made by the first that asks.
+    /// What all cells share under a name, made by the first cell that asks for this type.
     ///
-    /// # Panics
-    /// When another type is shared under this name.
+    /// A `:dep` can compile the crate of a type again, such as tokio's runtime: then it is another type.
     pub fn lazy_arc<T: 'static>(&mut self, name: &str, create: impl FnOnce() -> T) -> Arc<T> {
-        let shared = self.0.entry(name.to_owned()).or_insert_with(|| Box::new(Arc::new(create())));
-        shared.downcast_ref::<Arc<T>>().expect("one name is of one type").clone()
+        if let Some(shared) = self.0.get(name).and_then(|shared| shared.downcast_ref::<Arc<T>>()) {
+            return shared.clone();
+        }
+        let shared = Arc::new(create());
+        let before = self.0.insert(name.to_owned(), Box::new(shared.clone()));
+        // The code of its destructor may belong to a library that is no longer there.
+        std::mem::forget(before);
+        shared
     }
 
     fn put(&mut self, name: &str, value: Box<dyn Any>) {
@@ -84,34 +90,51 @@ pub unsafe fn variable_store(store: *mut VariableStore) -> &'static mut Variable
     unsafe { store.as_mut() }.unwrap_or_else(|| Box::leak(Box::default()))
 }
 
-/// Runs a cell that takes variables, and says so if it panics.
+thread_local! {
+    /// The values of variables that a cell was to define anew when it failed.
+    static RESTORABLE: RefCell<VariableStore> = RefCell::default();
+}
+
+/// Keeps the value that a variable had before a cell that failed, until [`restore`].
+pub fn save<T: 'static>(name: &str, value: T) {
+    RESTORABLE.with_borrow_mut(|saved| saved.put_variable(name, value));
+}
+
+/// The value that a variable had before the cell that failed.
+///
+/// # Panics
+/// When none was saved, or one of another type.
+pub fn restore<T: 'static>(name: &str) -> T {
+    RESTORABLE.with_borrow_mut(|saved| saved.take_variable(name))
+}
+
+/// Runs a cell that takes variables, and says so if it panics. Returns whether the cell succeeded.
 #[inline] // or rustc makes an object of its own of it
-pub fn run_cell<R, F: FnOnce() -> R>(cell: F) {
+pub fn run_cell<E, F: FnOnce() -> Result<(), E>>(cell: F) -> bool {
     let mut cell = ManuallyDrop::new(cell);
     run_once((&raw mut cell).cast(), |cell| {
         // SAFETY: this is called once, with the place of the `F` above, which nobody else reads.
         let cell = unsafe { cell.cast::<F>().read() };
-        cell();
-    });
+        cell().is_ok()
+    })
 }
 
 /// A function and what it is called with are less to compile than a closure of any type.
-fn run_once(cell: *mut (), call: fn(*mut ())) {
-    run(&mut || call(cell));
+fn run_once(cell: *mut (), call: fn(*mut ()) -> bool) -> bool {
+    run(&mut || call(cell))
 }
 
 /// As [`run_cell`], for a cell that takes none: nothing of this is compiled in it.
 #[inline(never)] // cells share it
-pub fn run_alone<R>(store: &mut VariableStore, cell: fn(&mut VariableStore) -> R) {
-    run(&mut || {
-        cell(store);
-    });
+pub fn run_alone<E>(store: &mut VariableStore, cell: fn(&mut VariableStore) -> Result<(), E>) -> bool {
+    run(&mut || cell(store).is_ok())
 }
 
-fn run(cell: &mut dyn FnMut()) {
-    if std::panic::catch_unwind(AssertUnwindSafe(cell)).is_err() {
+fn run(cell: &mut dyn FnMut() -> bool) -> bool {
+    std::panic::catch_unwind(AssertUnwindSafe(cell)).unwrap_or_else(|_| {
         println!("{PANIC_NOTIFICATION}");
-    }
+        false
+    })
 }
 
 /// What the errors of a cell become: words for its user.
@@ -148,6 +171,22 @@ mod tests {
         let mut store = VariableStore::default();
         let first = store.lazy_arc("a", || 1);
         assert!(Arc::ptr_eq(&first, &store.lazy_arc("a", || 2)));
+        assert_eq!(*store.lazy_arc("a", || "of another type"), "of another type");
+        assert_eq!(*store.lazy_arc("a", || "new"), "of another type");
+    }
+
+    #[test]
+    fn a_cell_tells_whether_it_succeeded() {
+        assert!(run_cell(|| Ok::<(), ()>(())));
+        assert!(!run_cell(|| Err(())));
+        assert!(!run_cell(|| -> Result<(), ()> { panic!("a cell's panic") }));
+        assert!(run_alone(&mut VariableStore::default(), |_| Ok::<(), ()>(())));
+    }
+
+    #[test]
+    fn a_saved_value_is_restored() {
+        save("n", vec![1]);
+        assert_eq!(restore::<Vec<i32>>("n"), [1]);
     }
 
     #[test]

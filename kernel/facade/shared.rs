@@ -42,7 +42,7 @@ pub static VARIABLES: &[fn(&mut VariableStore)] = &[
 
 type Cell = fn(&mut VariableStore) -> Result<(), EvcxrUserCodeError>;
 
-pub static RUN: fn(&mut VariableStore, Cell) = run_alone;
+pub static RUN: fn(&mut VariableStore, Cell) -> bool = run_alone;
 
 pub fn the_program() -> Result<History, EvcxrUserCodeError> {
     let x = random_uniform((4, 3, 224, 224), 0.0, 1.0)?;

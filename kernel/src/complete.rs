@@ -1,6 +1,8 @@
 //! What could stand in a cell, whether it is finished, and positions as Jupyter counts them.
 
-use ra_ap_rustc_lexer::{FrontmatterAllowed, LiteralKind, TokenKind, tokenize};
+use ra_ap_rustc_lexer::{FrontmatterAllowed, LiteralKind, TokenKind, is_id_continue, tokenize};
+
+use crate::cell::{code, parse};
 
 /// What a console wants to know when Enter is pressed.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,11 +31,16 @@ pub fn insertion(completion: &str) -> &str {
     }
 }
 
-/// Looks at brackets, strings and comments; whether it compiles is not asked.
-pub fn completeness(code: &str) -> Completeness {
+/// Whether a cell is finished: its brackets, strings and comments are closed, and Rust's grammar expects nothing
+/// more at its end. What is wrong before its end is for rustc to say.
+pub fn completeness(cell: &str) -> Completeness {
+    let code = &code(cell);
     let mut open = Vec::new();
-    let mut unfinished = false;
+    let mut end = 0;
+    let mut position = 0;
+    let mut ends_in_operator = false;
     for token in tokenize(code, FrontmatterAllowed::No) {
+        position += token.len as usize;
         match token.kind {
             TokenKind::OpenParen => open.push(TokenKind::CloseParen),
             TokenKind::OpenBracket => open.push(TokenKind::CloseBracket),
@@ -51,15 +58,22 @@ pub fn completeness(code: &str) -> Completeness {
             }
             _ => {}
         }
-        match token.kind {
-            TokenKind::Whitespace | TokenKind::LineComment { .. } | TokenKind::BlockComment { .. } => {}
-            // A line cannot end here.
-            kind => {
-                unfinished =
-                    matches!(kind, TokenKind::Eq | TokenKind::Dot | TokenKind::Comma | TokenKind::Plus)
-            }
+        let is_blank = matches!(
+            token.kind,
+            TokenKind::Whitespace | TokenKind::LineComment { .. } | TokenKind::BlockComment { .. }
+        );
+        if !is_blank {
+            end = position;
+            ends_in_operator =
+                matches!(token.kind, TokenKind::Eq | TokenKind::Dot | TokenKind::Comma | TokenKind::Plus);
         }
     }
+    let unfinished = match parse(code) {
+        _ if ends_in_operator && !code[..end].ends_with("..") => true,
+        Ok(_) => false,
+        // Positions have a byte more, for a brace before.
+        Err(error) => error.span().byte_range().start > end,
+    };
     match open.is_empty() && !unfinished {
         true => Completeness::Complete,
         false => Completeness::Incomplete { indent: "    ".repeat(open.len()) },
@@ -79,6 +93,17 @@ fn terminated(kind: LiteralKind) -> bool {
     }
 }
 
+/// The end of the name in which a byte position of a cell is.
+pub fn end_of_name(cell: &str, position: usize) -> usize {
+    let rest = cell.get(position..).unwrap_or_default();
+    let is_in_name = cell.get(..position).is_some_and(|before| before.ends_with(is_id_continue))
+        || rest.starts_with(is_id_continue);
+    match is_in_name {
+        true => position + rest.find(|c| !is_id_continue(c)).unwrap_or(rest.len()),
+        false => position,
+    }
+}
+
 /// Jupyter counts characters (Unicode code points), evcxr bytes.
 pub fn byte_offset(code: &str, characters: usize) -> usize {
     code.char_indices().nth(characters).map_or(code.len(), |(at, _)| at)
@@ -92,6 +117,50 @@ pub fn char_offset(code: &str, bytes: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What Rust's grammar does not let end here.
+    const UNFINISHED: [&str; 40] = [
+        "let",
+        "let x",
+        "let mut",
+        "let x: u8",
+        "let x =",
+        "let x = 1",
+        "let x = if a { 1 }",
+        "let (a, b)",
+        "fn f",
+        "fn f()",
+        "fn f() -> u8",
+        "struct A",
+        "enum A",
+        "impl A",
+        "impl A for",
+        "trait A",
+        "use std::",
+        "use std",
+        "mod",
+        "pub",
+        "#[derive(Debug)]",
+        "if x",
+        "if x { } else",
+        "match x",
+        "for i in",
+        "for i in 0..3",
+        "while x",
+        "loop",
+        "unsafe",
+        "a +",
+        "a &&",
+        "a ==",
+        "a as",
+        "a.",
+        "a,",
+        "x =",
+        "|x|",
+        "&",
+        "println!",
+        "macro_rules! m",
+    ];
 
     #[test]
     fn brackets_strings_and_comments_decide() {
@@ -112,8 +181,25 @@ mod tests {
             ("let a =", incomplete(0)),
             ("}", Completeness::Invalid),
             ("(]", Completeness::Invalid),
+            ("x\n", Completeness::Complete),
+            ("a..", Completeness::Complete),
+            ("let x = 1; // let", Completeness::Complete),
+            (":vars\n", Completeness::Complete),
+            ("!ls (", Completeness::Complete),
+            ("let let = 1;", Completeness::Complete),
         ] {
             assert_eq!(completeness(code), expected, "{code}");
+        }
+        for code in UNFINISHED {
+            assert_eq!(completeness(code), incomplete(0), "{code}");
+            assert_eq!(completeness(&format!("{code} // …\n")), incomplete(0), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_name_ends_where_no_letter_follows() {
+        for (at, end) in [(0, 4), (2, 4), (4, 4), (5, 9), (9, 9), (10, 10), (12, 12)] {
+            assert_eq!(end_of_name("vec_.lén()", at), end, "{at}");
         }
     }
 

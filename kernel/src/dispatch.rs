@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::cell::quits;
 use crate::complete::{Completeness, byte_offset, char_offset, completeness};
 use crate::engine::Engine;
 use crate::execute::{aborted, media};
@@ -139,6 +140,9 @@ async fn answer_all(kernel: Arc<Kernel>, mut channel: Channel) {
             channel.reply(reply, &request, metadata).await;
         }
         kernel.publish_state(ExecutionState::Idle, Some(&request));
+        if matches!(&request.content, Content::ExecuteRequest(asked) if quits(&asked.code)) {
+            kernel.leave.notify_one();
+        }
         for cell in unwanted {
             kernel.abort(&mut channel, &cell).await;
         }

@@ -10,24 +10,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
-use evcxr::{CommandContext, Error, EvalContextOutputs, Theme};
+use evcxr::{CommandContext, Error, EvalContextOutputs};
 use headstart_frame::{CHECKPOINTS_VARIABLE, ENVIRONMENT_VARIABLE, LIBRARY_VARIABLE};
 use tokio::sync::{mpsc, watch};
 
 use crate::ahead::Ahead;
 use crate::backend::{Backend, LIBRARIES_REMEDY};
-use crate::cell::lend_last_place;
+use crate::cell::last_commands;
 use crate::commands::{self, Step};
-use crate::complete::{Completions, insertion};
-use crate::errors::{cell_line, without_colours};
-use crate::hints::Gone;
+use crate::complete::{Completions, end_of_name, insertion};
+use crate::hints::{Cause, Gone};
 use crate::interrupt::{Cells, PATIENCE};
 use crate::listen::Listener;
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
 use crate::pipes::{self, Pipes};
+use crate::prepare::{DEFINE_LOCAL, Prepared};
+use crate::report::{describe, unkept_variables};
 use crate::session::{self, Session};
 use crate::template::{Notice, Template};
-use crate::{certificates, child, config, environment, kept, programs, terminal, timing, toolchain};
+use crate::tokens::identifiers;
+use crate::{
+    certificates, child, config, environment, kept, notes, places, programs, redefined, restore, terminal,
+    timing, toolchain, warnings,
+};
 
 /// Run in each new process of cells, before the first.
 const BEGIN: &str = "headstart::start();";
@@ -45,13 +50,6 @@ const SPINNING_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
 const INTERVAL: Duration = Duration::from_millis(50);
 /// How many outputs wait for whoever sent the cell; the cell waits then.
 const MAX_EVENTS: usize = 16;
-
-/// What rustc says to those who wrote the library, and what evcxr leaves of its lists: their heads.
-const POINTLESS_HELP: [&str; 3] = [
-    "the following other types implement trait",
-    "you can use `cargo tree`",
-    "the nightly-only, unstable trait",
-];
 
 /// If this process was started to run cells, does so and does not return.
 pub fn runtime_hook() {
@@ -293,7 +291,10 @@ fn load(
     let _ = cells.child.set(context.process_handle());
     std::thread::spawn(move || log(&outputs));
     let ahead = kept::folder().map(|cells| Ahead::new(session.path(), cells));
-    let load = format!("{LINKER}{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands());
+    let load = format!(
+        "{LINKER}{}{USE_PRELUDE}\n{DEFINE_LOCAL}\n{BEGIN}\n{ALLOW_QUESTION_MARK}",
+        template.load_commands()
+    );
     let (folder, checkpoints) = (session.path().to_owned(), session.checkpoints());
     let gone = Gone::default();
     let mut loaded = Loaded { context, listener, load, gone, ahead, folder, checkpoints, config };
@@ -304,7 +305,7 @@ fn load(
     }
     if let Err(error) = loaded.context.execute(&loaded.load) {
         let heard = loaded.listener.finish_ended();
-        let mut text = describe(&error, &loaded.load, &Gone::default()).plain();
+        let mut text = describe(&error, &Prepared::new(&loaded.load), &loaded.load, &Gone::default()).plain();
         // Such as the loader's, of a library that is missing.
         text += &heard.error.into_iter().map(|error| format!("\n{error}")).collect::<String>();
         text += &format!("\n{}", heard.collected.trim_end());
@@ -345,7 +346,7 @@ impl Loaded {
                     .context
                     .execute(&lines)
                     .map(drop)
-                    .map_err(|error| describe(&error, &lines, &self.gone)),
+                    .map_err(|error| describe(&error, &Prepared::new(&lines), &lines, &self.gone)),
             };
             if let Err(error) = outcome {
                 self.listener.finish();
@@ -355,11 +356,33 @@ impl Loaded {
                 });
             }
         }
-        // The `&` is not the user's: where an error shows the line, there is a space.
-        let [sent, marked] = lend_last_place(code);
-        let begun = self.ahead.as_ref().and_then(|ahead| ahead.begin(code));
-        let mut result = self.context.execute(&sent);
+        let whole = code;
+        // evcxr knows commands before code alone.
+        let (code, commands) = code.split_at(last_commands(code).unwrap_or(code.len()));
+        let mut prepared = Prepared::new(code);
+        let before: Vec<(String, String)> = self
+            .context
+            .variables_and_types()
+            .map(|(name, type_)| (name.to_owned(), type_.to_owned()))
+            .collect();
+        let begun = self.ahead.as_ref().and_then(|ahead| ahead.begin(prepared.sent()));
+        let mut result = self.context.execute(prepared.sent());
         drop(begun);
+        // What evcxr cannot keep for later cells serves its own cell nevertheless.
+        while let Err(error) = &result
+            && unkept_variables(error).iter().filter(|name| prepared.make_local(name)).count() > 0
+        {
+            result = self.context.execute(prepared.sent());
+        }
+        if let Ok(outputs) = &mut result
+            && !commands.is_empty()
+        {
+            match self.context.execute(commands) {
+                Ok(more) => outputs.merge(more),
+                Err(error) => result = Err(error),
+            }
+        }
+        let code = whole;
         if result.is_ok() && code.lines().any(|line| line.trim() == ":clear") {
             // It clears the prelude too.
             result = self.context.execute(&self.load).and(result);
@@ -380,7 +403,27 @@ impl Loaded {
             Err(Error::SubprocessTerminated(_)) => self.listener.finish_ended(),
             _ => self.listener.finish(),
         };
-        self.gone.note(&variables, &self.variables(), code);
+        let is_interrupted = cells.is_interrupted();
+        // What runs from here on is the kernel's own: Stop is not for it.
+        cells.finish();
+        self.warn(&prepared, result.is_ok(), events);
+        let source = self.context.last_source().unwrap_or_default();
+        let restored = match heard.failed() {
+            true => self.restore(&before, &source),
+            false => BTreeSet::new(),
+        };
+        let items: BTreeSet<&str> = self.context.defined_item_names().collect();
+        let cause = cause(code, &result, heard.failed());
+        let cause_of = |name: &str| {
+            let type_ = before.iter().find(|(known, _)| known == name).map_or("", |(_, type_)| type_);
+            match cause == Cause::UsedUp && is_retyped(name, type_, &items, code) {
+                true => Cause::Retyped,
+                false => cause,
+            }
+        };
+        let after = self.variables();
+        self.gone.note(&variables, &after, code, cause_of);
+        self.gone.note_local(prepared.local(), code);
         self.look_ahead(code, result.is_ok());
         match result {
             Err(Error::SubprocessTerminated(text)) => {
@@ -389,22 +432,30 @@ impl Loaded {
                     let _ = self.context.execute(BEGIN);
                 }
                 let kept = session::kept_models(&self.checkpoints);
-                Err(CellError::process_ended(&text, cells.is_interrupted(), &variables, &kept))
+                Err(CellError::process_ended(&text, is_interrupted, &variables, &kept))
             }
-            Err(_) if cells.is_interrupted() => Err(CellError::interrupted("while it was being compiled")),
-            Err(error) => Err(describe(&error, &marked, &self.gone)),
-            Ok(_) if heard.failed() => Err(match heard.panic.take() {
-                Some((message, line)) => {
-                    let source = self.context.last_source().unwrap_or_default();
-                    CellError::panic(&message, line.and_then(|line| cell_line(code, &source, line)))
+            Err(_) if is_interrupted => Err(CellError::interrupted("while it was being compiled")),
+            Err(error) => Err(describe(&error, &prepared, code, &self.gone)),
+            Ok(_) if heard.failed() => {
+                let text = heard.error.take().unwrap_or_default();
+                let mut error = match heard.panic.take() {
+                    Some((message, line)) => CellError::panic(
+                        &message,
+                        line.and_then(|line| line_of(&prepared, &source, line as usize)),
+                    ),
+                    None if is_interrupted => {
+                        CellError::new("Interrupted", text.strip_prefix("interrupted; ").unwrap_or(&text))
+                    }
+                    None => CellError::new("Error", &text),
+                };
+                if !restored.is_empty() {
+                    let names: Vec<_> = restored.iter().map(|name| format!("`{name}`")).collect();
+                    error.traceback.push(format!("hint: {} as before this cell", are(&names)));
                 }
-                None => {
-                    let name = if cells.is_interrupted() { "Interrupted" } else { "Error" };
-                    CellError::new(name, &heard.error.take().unwrap_or_default())
-                }
-            }),
+                Err(error)
+            }
             // What stops of itself, such as `fit`, ends well; what was to run after it does not.
-            Ok(_) if cells.is_interrupted() => Err(CellError::interrupted("when it was asked to")),
+            Ok(_) if is_interrupted => Err(CellError::interrupted("when it was asked to")),
             Ok(outputs) => {
                 if let Some(whole) = outputs.timing {
                     let phases: Vec<_> =
@@ -445,11 +496,57 @@ impl Loaded {
         }
         if let Err(error) = loaded {
             let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
-            let problem = describe(&error, config::COMMAND, &self.gone).plain();
+            let problem =
+                describe(&error, &Prepared::new(config::COMMAND), config::COMMAND, &self.gone).plain();
             let text =
                 format!("the configuration of evcxr ({}) cannot be loaded: {problem}\n", files.join(", "));
             let _ = events.blocking_send(Event::Output(Output::Stderr(text)));
         }
+    }
+
+    /// Says what rustc warns of, if the cell ran, and what differs in a notebook from a program.
+    fn warn(&self, prepared: &Prepared, has_run: bool, events: &mpsc::Sender<Event>) {
+        let mut lines = Vec::new();
+        let found = warnings::take(&self.folder);
+        if !has_run {
+            return;
+        }
+        if !found.is_empty() {
+            let source = self.context.last_source().unwrap_or_default();
+            for (message, line) in found {
+                if let Some((number, text)) = line_of(prepared, &source, line) {
+                    lines.push(format!(
+                        "warning: {message}\n{number:>4} │ {text}\n{}",
+                        warnings::remedy(&message)
+                    ));
+                }
+            }
+        }
+        if let Some(block) = prepared.block() {
+            lines.extend(notes::notes(&block.stmts));
+            let lasting = prepared.local().iter().filter(|name| !redefined::may_move(&block.stmts, name));
+            lines.extend(lasting.map(|name| {
+                format!("note: `{name}` lasts for this cell only: it borrows from here, or its type cannot be written")
+            }));
+        }
+        for line in lines {
+            let _ = events.blocking_send(Event::Output(Output::Stderr(line + "\n")));
+        }
+    }
+
+    /// Gives variables that a cell was to define anew, and that are gone since it failed, what they held before.
+    fn restore(&mut self, before: &[(String, String)], source: &str) -> BTreeSet<String> {
+        let after = self.variables();
+        let lost: Vec<_> = before.iter().filter(|(name, _)| !after.contains(name)).collect();
+        let saved = restore::saved(&lost, source);
+        let all: String = saved.iter().map(|(_, code)| code.as_str()).collect();
+        if !all.is_empty() && self.context.execute(&all).is_err() && saved.len() > 1 {
+            for (_, code) in &saved {
+                let _ = self.context.execute(code);
+            }
+        }
+        let there = self.variables();
+        saved.into_iter().map(|(name, _)| name).filter(|name| there.contains(name)).collect()
     }
 
     /// For the next cell, after one that evcxr has counted or not.
@@ -477,9 +574,43 @@ impl Loaded {
     }
 
     fn inspect(&mut self, code: &str, position: usize) -> Option<Bundle> {
-        let (text, html) = self.context.hover_at(code, position).ok()?;
+        // evcxr looks at what stands before a position.
+        let (text, html) = self.context.hover_at(code, end_of_name(code, position)).ok()?;
         let found = text != "No documentation found" && !text.is_empty();
         found.then(|| vec![("text/plain".into(), text), ("text/html".into(), html)])
+    }
+}
+
+/// The line of a cell, and its text, that is a line of what was compiled.
+fn line_of<'a>(prepared: &'a Prepared, source: &str, line: usize) -> Option<(usize, &'a str)> {
+    let cell = prepared.plain();
+    let number = places::cell_line(cell, prepared.block()?, source, line)?;
+    Some((number, cell.lines().nth(number - 1)?))
+}
+
+/// Why the variables that are gone after a cell are.
+fn cause<T>(code: &str, result: &Result<T, Error>, failed: bool) -> Cause {
+    let has_command = |command: &str| code.lines().any(|line| line.trim().starts_with(command));
+    match result {
+        Err(Error::SubprocessTerminated(_)) => Cause::ProcessEnded,
+        _ if has_command(":clear") || has_command(":restart") => Cause::Cleared,
+        _ if failed => Cause::Failed,
+        Err(_) => Cause::Retyped,
+        Ok(_) => Cause::UsedUp,
+    }
+}
+
+/// Whether a variable of a type that a cell defined is gone since that was compiled anew.
+fn is_retyped(name: &str, type_: &str, items: &BTreeSet<&str>, code: &str) -> bool {
+    let has = |text: &str| identifiers(code).any(|word| word == text);
+    let mut own = identifiers(type_).filter(|word| items.contains(word)).peekable();
+    own.peek().is_some() && (!has(name) || own.any(has))
+}
+
+fn are(names: &[String]) -> String {
+    match names {
+        [name] => format!("{name} is"),
+        names => format!("{} are", names.join(", ")),
     }
 }
 
@@ -497,41 +628,4 @@ fn log(outputs: &EvalContextOutputs) {
             },
         }
     }
-}
-
-/// What to tell the user of evcxr's errors.
-fn describe(error: &Error, code: &str, gone: &Gone) -> CellError {
-    let Error::CompilationErrors(errors) = error else {
-        let mut text = error.to_string();
-        if let Some(hint) = gone.hint(None, &text, "") {
-            text += &format!("\nhint: {hint}");
-        }
-        return CellError::new("Error", &text);
-    };
-    let name = "cell".to_owned();
-    let mut traceback = Vec::new();
-    for error in errors {
-        let report = error.build_report(name.clone(), code.to_owned(), Theme::Light);
-        let mut text = Vec::new();
-        let written =
-            report.map(|report| report.write(ariadne::sources([(name.clone(), code.to_owned())]), &mut text));
-        match written {
-            Some(Ok(())) => traceback.extend(String::from_utf8_lossy(&text).lines().map(str::to_owned)),
-            _ => {
-                traceback.push(error.message());
-                traceback.extend(error.spanned_messages().iter().flat_map(|message| message.lines.clone()));
-            }
-        }
-        let shown = without_colours(&traceback.join("\n"));
-        let help = error.help();
-        let new = help.iter().filter(|help| {
-            let first = help.lines().next().unwrap_or_default();
-            !shown.contains(first) && !POINTLESS_HELP.iter().any(|known| first.starts_with(known))
-        });
-        traceback.extend(new.map(|help| format!("help: {help}")));
-        let hint = gone.hint(error.code(), &error.message(), &shown).map(|hint| format!("hint: {hint}"));
-        traceback.extend(hint.filter(|hint| !traceback.contains(hint)));
-    }
-    let value = errors.first().map(|error| error.message()).unwrap_or_default();
-    CellError { name: "CompileError".into(), value, traceback }
 }

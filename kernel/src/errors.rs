@@ -55,6 +55,14 @@ impl CellError {
             true => ("Interrupted", "the cell did not stop when it was asked to, so its process was ended"),
             false => ("ProcessEnded", how.trim_end()),
         };
+        let what = match !interrupted
+            && ["SIGSEGV", "SIGABRT", "SIGBUS"].iter().any(|signal| how.contains(signal))
+        {
+            true => format!(
+                "{what}\nhint: the usual cause is a recursion that does not end (a stack overflow), or `unsafe` code"
+            ),
+            false => what.to_owned(),
+        };
         CellError::new(name, &format!("{what}\n{lost}\nA new process takes the next cell.{kept}"))
     }
 
@@ -85,27 +93,9 @@ pub fn without_colours(coloured: &str) -> String {
     text
 }
 
-/// The user's line in which generated code broke: `source` is what evcxr compiled last.
-pub fn cell_line<'a>(cell: &'a str, source: &str, line: u32) -> Option<(usize, &'a str)> {
-    let broken = source.lines().nth((line as usize).checked_sub(1)?)?.trim();
-    let mut matching =
-        cell.lines().enumerate().filter(|(_, text)| !text.trim().is_empty() && broken.contains(text.trim()));
-    let (at, text) = matching.next()?;
-    Some((at + 1, text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_line_of_a_panic_is_found_in_the_cell() {
-        let cell = "let a = 1;\npanic!(\"no\");";
-        let source = "fn run() {\nlet a = 1;\npanic!(\"no\");\n}";
-        assert_eq!(cell_line(cell, source, 3), Some((2, "panic!(\"no\");")));
-        assert_eq!(cell_line(cell, source, 1), None);
-        assert_eq!(cell_line(cell, source, 99), None);
-    }
 
     #[test]
     fn plain_text_has_no_colours() {

@@ -2,16 +2,85 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The variables that are gone, each with the first line of the cell that took it.
+/// Why a variable is gone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cause {
+    /// A cell moved it.
+    UsedUp,
+    /// A cell that was to define it anew, or moved it, failed.
+    Failed,
+    /// A cell changed its type, or a `:dep` compiled that anew.
+    Retyped,
+    /// The cells' process ended.
+    ProcessEnded,
+    /// `:clear` or `:restart`.
+    Cleared,
+    /// No later cell can have it.
+    Local,
+}
+
+/// The variables that are gone, each with the first line of the cell after which it was.
 #[derive(Debug, Default)]
-pub struct Gone(BTreeMap<String, String>);
+pub struct Gone(BTreeMap<String, (Cause, String)>);
 
 impl Gone {
-    /// Notes which variables a cell took, and which it made.
-    pub fn note(&mut self, before: &BTreeSet<String>, after: &BTreeSet<String>, cell: &str) {
+    /// Notes which variables are gone after a cell, and which are there again.
+    pub fn note(
+        &mut self,
+        before: &BTreeSet<String>,
+        after: &BTreeSet<String>,
+        cell: &str,
+        cause: impl Fn(&str) -> Cause,
+    ) {
         self.0.retain(|name, _| !after.contains(name));
+        self.add(before.difference(after), cell, cause);
+    }
+
+    /// Notes variables that were a cell's alone.
+    pub fn note_local(&mut self, names: &BTreeSet<String>, cell: &str) {
+        self.add(names.iter(), cell, |_| Cause::Local);
+    }
+
+    fn add<'a>(
+        &mut self,
+        names: impl Iterator<Item = &'a String>,
+        cell: &str,
+        cause: impl Fn(&str) -> Cause,
+    ) {
         let line = cell.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
-        self.0.extend(before.difference(after).map(|name| (name.clone(), line.to_owned())));
+        self.0.extend(names.map(|name| (name.clone(), (cause(name), line.to_owned()))));
+    }
+
+    /// Why a variable is not there.
+    fn why(&self, name: &str) -> String {
+        let Some((cause, line)) = self.0.get(name) else {
+            return format!("no cell that has run has made `{name}`: run the one that does first");
+        };
+        match cause {
+            Cause::UsedUp => format!(
+                "`{name}` was used up by an earlier cell (`{line}`); make it anew, or lend it there as \
+                 `&{name}`, or hand over `{name}.clone()`"
+            ),
+            Cause::Failed => {
+                format!(
+                    "`{name}` was lost in a cell that failed (`{line}`): run the cell that makes it again"
+                )
+            }
+            Cause::Retyped => format!(
+                "the type of `{name}` was compiled anew by an earlier cell (`{line}`), and what it held was \
+                 lost: run the cell that makes it again"
+            ),
+            Cause::ProcessEnded => format!(
+                "`{name}` was lost when the cells' process ended (`{line}`): run the cell that makes it again"
+            ),
+            Cause::Cleared => {
+                format!("`{name}` was cleared (`{line}`): run the cell that makes it again")
+            }
+            Cause::Local => format!(
+                "`{name}` lasted for its cell only (`{line}`), since it borrows from there or its type cannot \
+                 be written: make and use it in one cell"
+            ),
+        }
     }
 
     /// What to say beside rustc's error, if there is anything; `report` is the error with its labels.
@@ -23,6 +92,7 @@ impl Gone {
             return Some(owned.into());
         }
         match code? {
+            "E0425" if self.0.contains_key(quoted()) => Some(self.why(quoted())),
             // rustc knows better what was meant.
             "E0425" if report.contains("with a similar name") || report.contains("bool value") => None,
             "E0425" if report.contains(&format!("{}=", quoted())) => Some(
@@ -30,13 +100,27 @@ impl Gone {
                  `Fit::epochs(10).batch_size(8)`"
                     .into(),
             ),
-            "E0425" if message.contains("cannot find value") => Some(match self.0.get_key_value(quoted()) {
-                Some((name, line)) => format!(
-                    "`{name}` was used up by an earlier cell (`{line}`); make it anew, or lend it there as \
-                     `&{name}`, or hand over `{name}.clone()`"
-                ),
-                None => format!("no cell that has run has made `{}`: run the one that does first", quoted()),
-            }),
+            "E0425" if message.contains("cannot find value") => Some(self.why(quoted())),
+            // The same `impl` in two cells.
+            "E0592" | "E0119" | "E0201" => Some(
+                "an `impl` of an earlier cell stays: put the type and its `impl` in one cell, and run that \
+                 one again"
+                    .into(),
+            ),
+            // Where the variable is of this cell, rustc says so.
+            "E0384" | "E0596" if report.contains("to be mutable") || report.contains("binding mutable") => None,
+            "E0384" | "E0596" if quoted().chars().all(|c| c.is_alphanumeric() || c == '_') => {
+                Some(format!("make the variable mutable: `let mut {0} = {0};`", quoted()))
+            }
+            "E0599" if message.contains("struct `Runtime`") => Some(
+                "a cell that awaits runs in tokio's runtime: `:dep tokio = { version = \"1\", features = [\"full\"] }`"
+                    .into(),
+            ),
+            "E0277" if message.contains("couldn't convert the error") => Some(
+                "`?` shows an error by its `Display`: implement `std::fmt::Display` for it, or turn it into text \
+                 with `.map_err(|error| format!(\"{error:?}\"))?`"
+                    .into(),
+            ),
             "E0277" | "E0599" | "E0608" | "E0609" if KNOWN.iter().any(|(part, _)| message.contains(part)) => {
                 KNOWN.iter().find(|(part, _)| message.contains(part)).map(|(_, hint)| hint.to_string())
             }
@@ -47,8 +131,8 @@ impl Gone {
                 Some(format!("Keras's values are those of `{NORM}::default()`"))
             }
             "E0599" if message.contains("associated item named `new`") => {
-                let name = message.rsplit("::").next().unwrap_or_default();
-                let name = name.split('`').next().unwrap_or_default();
+                // "no function or associated item named `new` found for struct `Flatten` in the current scope"
+                let name = message.split('`').nth(3).and_then(|name| name.rsplit("::").next()).unwrap_or_default();
                 Some(format!("there is nothing to choose: write `{name}` alone"))
             }
             "E0308" | "E0271" => expected(report).map(str::to_owned),
@@ -114,16 +198,39 @@ mod tests {
     #[test]
     fn a_variable_that_was_moved_is_explained_until_it_is_made_anew() {
         let mut gone = Gone::default();
-        gone.note(&names(&["base", "x"]), &names(&["model", "x"]), "\nlet model = sequential![base];");
+        gone.note(
+            &names(&["base", "x"]),
+            &names(&["model", "x"]),
+            "\nlet model = sequential![base];",
+            |_| Cause::UsedUp,
+        );
         let message = "cannot find value `base` in this scope";
         let hint = gone.hint(Some("E0425"), message, "").unwrap();
         assert!(hint.contains("`let model = sequential![base];`") && hint.contains("`&base`"), "{hint}");
         let other = gone.hint(Some("E0425"), "cannot find value `other` in this scope", "").unwrap();
         assert!(other.contains("no cell") && other.contains("`other`"), "{other}");
         assert_eq!(gone.hint(Some("E0425"), "cannot find function `other` in this scope", ""), None);
-        gone.note(&names(&["model", "x"]), &names(&["base", "model", "x"]), "let base = 1;");
+        gone.note(&names(&["model", "x"]), &names(&["base", "model", "x"]), "let base = 1;", |_| {
+            Cause::UsedUp
+        });
         let hint = gone.hint(Some("E0425"), message, "").unwrap();
         assert!(!hint.contains("used up"), "{hint}");
+    }
+
+    #[test]
+    fn what_took_a_variable_is_said() {
+        for (cause, said) in [
+            (Cause::Failed, "failed"),
+            (Cause::Retyped, "type"),
+            (Cause::ProcessEnded, "process"),
+            (Cause::Cleared, "cleared"),
+            (Cause::Local, "one cell"),
+        ] {
+            let mut gone = Gone::default();
+            gone.note(&names(&["x"]), &names(&[]), "f();", |_| cause);
+            let hint = gone.hint(Some("E0425"), "cannot find value `x` in this scope", "").unwrap();
+            assert!(hint.contains(said) && hint.contains("`f();`") && !hint.contains("used up"), "{hint}");
+        }
     }
 
     #[test]

@@ -134,6 +134,14 @@ impl Cells {
         state.question = None;
     }
 
+    /// The cell's code is over. What the kernel runs for it now is not the user's to stop.
+    pub fn finish(&self) {
+        let mut state = self.state();
+        state.cell += 1;
+        (state.presses, state.asked, state.phase) = (0, None, Some(Phase::Finishing));
+        self.changed.notify_all();
+    }
+
     /// The cell is over.
     pub fn end(&self, number: u64) {
         let mut state = self.state();

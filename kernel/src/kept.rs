@@ -20,6 +20,7 @@ use crate::session::LOADING;
 use crate::template::Template;
 use crate::timing;
 use crate::variables::{use_of_variable, with_compiled_store};
+use crate::warnings;
 
 const WRAPPER_VARIABLE: &str = "RUSTC_WRAPPER";
 /// Where what was kept lies.
@@ -163,6 +164,8 @@ pub struct Cell {
     kept: PathBuf,
     /// What rustc is to read in place of the source.
     changed: Option<String>,
+    /// What it is to read if that does not compile.
+    second: Option<String>,
     session: String,
     out: PathBuf,
     /// Whether it links to crates that this session alone compiled (`:dep`): no other session asks for it.
@@ -188,7 +191,9 @@ impl Cell {
         }
         let prelude = format!("{REAL}=");
         let has_prelude = arguments.iter().any(|argument| argument.starts_with(&prelude));
-        let changed = with_compiled_store(source).filter(|_| has_prelude);
+        let changed = with_compiled_store(source, true).filter(|_| has_prelude);
+        let second = with_compiled_store(source, false)
+            .filter(|second| changed.as_ref().is_some_and(|it| it != second));
         let lines = in_order(source);
         let mut hasher = DefaultHasher::new();
         (arguments.join("\u{1f}").replace(session, SESSION), lines).hash(&mut hasher);
@@ -202,6 +207,7 @@ impl Cell {
         Some(Cell {
             kept,
             changed,
+            second,
             out: PathBuf::from(after("--out-dir")?),
             session: session.to_owned(),
             has_dependencies: has_dependencies(arguments),
@@ -235,19 +241,23 @@ impl Cell {
         }
         let output = match ahead::take(Path::new(&self.session), self.name(), &self.out) {
             Some(output) => output,
-            None => self.compile(rustc)?,
+            None => self.compile(rustc, self.changed())?,
+        };
+        let output = match &self.second {
+            Some(second) if !output.status.success() => self.compile(rustc, Some(second))?,
+            _ => output,
         };
         io::stdout().write_all(&output.stdout)?;
-        io::stderr().write_all(&output.stderr)?;
+        self.say(&String::from_utf8_lossy(&output.stderr))?;
         // Only speed depends on it.
         let _ = self.keep(output.status, &String::from_utf8_lossy(&output.stderr));
         Ok(output.status.code().unwrap_or(1))
     }
 
-    fn compile(&self, rustc: &mut Command) -> io::Result<Output> {
+    fn compile(&self, rustc: &mut Command, source: Option<&str>) -> io::Result<Output> {
         let session = Path::new(&self.session);
-        if let Some(changed) = &self.changed {
-            replace(&session.join(SOURCE), changed)?;
+        if let Some(source) = source {
+            replace(&session.join(SOURCE), source)?;
         }
         let has_linker = rustc.get_args().any(|argument| argument.to_string_lossy().starts_with("linker="));
         if let Some(linker) = timing::linker(session).filter(|_| !has_linker) {
@@ -276,9 +286,14 @@ impl Cell {
                 None => {}
             }
         }
-        io::stderr().write_all(self.with_session(&self.kept.join(STDERR))?.as_bytes())?;
+        self.say(&self.with_session(&self.kept.join(STDERR))?)?;
         let _ = File::options().append(true).open(self.kept.join(STATUS))?.set_modified(SystemTime::now());
         Ok(status)
+    }
+
+    /// Gives cargo what rustc said, but for warnings.
+    fn say(&self, messages: &str) -> io::Result<()> {
+        io::stderr().write_all(warnings::sort_out(Path::new(&self.session), messages).as_bytes())
     }
 
     fn with_session(&self, file: &Path) -> io::Result<String> {

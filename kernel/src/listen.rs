@@ -15,6 +15,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use crate::interrupt::Cells;
 use crate::output::{Bundle, Event, Output};
 use crate::pipes::{BEGINS, END, IS_OVER, Pipes, read_available};
+use crate::places;
 use crate::question::Question;
 use crate::scanner::{Item, Scanner};
 
@@ -34,7 +35,7 @@ const MAX_COLLECTED: usize = 16 << 10;
 pub struct Heard {
     /// The message of the error that a `?` met.
     pub error: Option<String>,
-    /// The message of the panic that ended the cell, and its line in what evcxr compiled.
+    /// The message of the panic that ended the cell, and its line in what evcxr compiled, 0 if it is not there.
     pub panic: Option<(String, Option<u32>)>,
     /// The value to show.
     pub value: Bundle,
@@ -46,6 +47,11 @@ impl Heard {
     pub fn failed(&self) -> bool {
         self.error.is_some() || self.panic.is_some()
     }
+}
+
+/// The line in what evcxr compiled; 0 for a panic in a library.
+fn line_in_cell(file: &str, line: u32) -> u32 {
+    if file == places::SOURCE { line } else { 0 }
 }
 
 /// Where outputs go.
@@ -294,14 +300,14 @@ impl Listener {
             Frame::Update { id, data } => state.hold(Output::Update { id, data }),
             Frame::Clear { wait } => state.hold(Output::Clear { wait }),
             Frame::Failed { message } => state.fails(message),
-            Frame::Panic { message, line, thread, .. } if thread.is_empty() => {
-                if let Some((caught, _)) = state.panic.replace((message, line)) {
+            Frame::Panic { message, file, line, thread } if thread.is_empty() => {
+                if let Some((caught, _)) = state.panic.replace((message, line_in_cell(&file, line))) {
                     state.text(Output::Stderr(format!("a panic was caught: {caught}\n")));
                 }
             }
-            Frame::Panic { message, line, thread, .. } => {
+            Frame::Panic { message, file, line, thread } => {
                 state.text(Output::Stderr(format!("the thread `{thread}` panicked: {message}\n")));
-                state.other_panic = Some((message, line));
+                state.other_panic = Some((message, line_in_cell(&file, line)));
             }
             Frame::Input { prompt, password } => {
                 state.flush();

@@ -13,6 +13,8 @@ pub enum Phase {
     Running,
     /// The cell's code waits for its user's answer.
     Asking,
+    /// The cell's code is over; the kernel restores what a failed cell took, or prepares a new process.
+    Finishing,
 }
 
 /// What the kernel is asked to do with a cell.
@@ -52,7 +54,7 @@ impl Phase {
             (Request::Shutdown, Phase::Idle) => Nothing,
             (Request::Shutdown, _) => KillAll,
             (_, Phase::Loading) => CancelWaiting,
-            (_, Phase::Idle) => Nothing,
+            (_, Phase::Idle | Phase::Finishing) => Nothing,
             // However often it is pressed: the variables are not what is busy.
             (_, Phase::Preparing) => StopPrograms,
             (Request::Stop, Phase::Running) => Interrupt,
@@ -75,6 +77,7 @@ mod tests {
             (Phase::Preparing, [StopPrograms, StopPrograms, KillAll]),
             (Phase::Running, [Interrupt, Kill, KillAll]),
             (Phase::Asking, [InterruptQuestion, Kill, KillAll]),
+            (Phase::Finishing, [Nothing, Nothing, KillAll]),
         ];
         for (phase, expected) in table {
             let actions =

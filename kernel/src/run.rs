@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use headstart_frame::Answer;
 use serde_json::{Value, json};
 
+use crate::cell::quits;
 use crate::engine::Engine;
 use crate::html;
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
@@ -24,13 +25,15 @@ pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>
     let mut failure = None;
     let mut count = 0;
     let background = Background::collect(engine);
+    let mut has_quit = false;
     for cell in cells.iter_mut().filter(|cell| cell["cell_type"] == "code") {
         cell["outputs"] = json!([]);
         cell["execution_count"] = Value::Null;
         let code = joined(&cell["source"]);
-        if failure.is_some() || code.trim().is_empty() {
+        if failure.is_some() || has_quit || code.trim().is_empty() {
             continue;
         }
+        has_quit = quits(&code);
         count += 1;
         eprintln!("[{count}/{total}] {}", code.lines().next().unwrap_or_default());
         let (mut outputs, outcome) = run_cell(engine, code);

@@ -21,20 +21,18 @@ use crate::tokens::{with_fewer_comments, without_const_traits};
 const STANDARD: [&str; 3] = ["core", "alloc", "std"];
 
 /// Folders and files of which no type of a notebook's comes: tests, what compilers need, types
-/// that are not stable, and those parts of the standard library that are large and hold
-/// intrinsics, or what only its own bodies use.
-const UNSEEN: [&str; 25] = [
+/// that are not stable, and those parts of the standard library that are large and that only its own
+/// bodies use. Of `core::intrinsics` some are public under another name, `std::mem::transmute` for one.
+const UNSEEN: [&str; 23] = [
     "alloctests",
     "backtrace",
     "benches",
     "compiler-builtins",
     "coretests",
-    "dec2flt",
     "f128.rs",
     "f16.rs",
     "flt2dec",
-    "intrinsics",
-    "os",
+    "intrinsics/simd.rs",
     "panic_abort",
     "panic_unwind",
     "portable-simd",
@@ -50,6 +48,19 @@ const UNSEEN: [&str; 25] = [
     "unicode",
     "unwind",
 ];
+
+/// What the standard library calls the crate `hashbrown`, which does not come with it.
+const MISSING: &str = "base";
+
+/// The modules of `std::os` for the systems that the kernel runs on.
+const SYSTEMS: [&str; 8] = ["darwin", "fd", "linux", "macos", "mod.rs", "net", "raw", "unix"];
+
+/// Whether a file or folder holds nothing that a notebook names.
+fn is_unseen(path: &Path) -> bool {
+    let is_of_another_system = path.parent().is_some_and(|parent| parent.ends_with("std/src/os"))
+        && !SYSTEMS.iter().any(|name| path.ends_with(name));
+    is_of_another_system || UNSEEN.iter().any(|unseen| path.ends_with(unseen))
+}
 
 /// Copies the sources of the standard library's crates.
 pub fn copy_library(from: &Path, to: &Path) -> Result<(), String> {
@@ -79,7 +90,7 @@ fn copy_sources(from: &Path, to: &Path, gate: Option<&str>) -> Result<(), String
         let path = entry.map_err(|error| complain(from, error))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let target = to.join(&name);
-        if UNSEEN.contains(&name.as_str()) {
+        if is_unseen(&path) {
             continue;
         }
         if path.is_dir() {
@@ -184,6 +195,11 @@ impl Cuts {
                     }
                     self.0.push((start..attribute.span().byte_range().end, String::new()));
                     tokens.next();
+                }
+                // What another macro is called with is as that macro expects it.
+                (TokenTree::Punct(mark), Some(TokenTree::Group(_))) if mark.as_char() == '!' => {
+                    tokens.next();
+                    (header, unstable) = (None, None);
                 }
                 (TokenTree::Ident(word), _) if word == "fn" => in_signature = true,
                 (TokenTree::Punct(end), _) if end.as_char() == ';' => {
@@ -296,6 +312,25 @@ impl<'ast> Visit<'ast> for Cuts {
         }
     }
 
+    /// Of a type whose crate is not there rust-analyzer would not know that it depends on its parameters, and
+    /// then not infer them.
+    fn visit_field(&mut self, field: &'ast syn::Field) {
+        for attribute in &field.attrs {
+            self.visit_attribute(attribute);
+        }
+        if let syn::Type::Path(path) = &field.ty
+            && path.path.segments.first().is_some_and(|first| first.ident == MISSING)
+            && let Some(last) = path.path.segments.last()
+            && let syn::PathArguments::AngleBracketed(arguments) = &last.arguments
+        {
+            let parts = arguments.args.iter().map(|argument| match argument {
+                syn::GenericArgument::Lifetime(lifetime) => format!("&{lifetime} (),"),
+                other => format!("{},", other.span().source_text().unwrap_or_default()),
+            });
+            self.0.push((field.ty.span().byte_range(), format!("({})", parts.collect::<String>())));
+        }
+    }
+
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
         // A constant's value may be part of a type: `size_of` is.
         if item.sig.constness.is_none() {
@@ -349,6 +384,21 @@ mod tests {
     }
 
     #[test]
+    fn types_of_a_missing_crate_depend_on_their_parameters() {
+        let source = "pub struct Keys<'a, K, V> { #[stable] inner: base::Keys<'a, K, Vec<V>>, len: usize }\nstruct A(base::B);";
+        let expected =
+            "pub struct Keys<'a, K, V> {  inner: (&'a (),K,Vec<V>,), len: usize }\nstruct A(base::B);";
+        assert_eq!(without_bodies(source).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_a_macro_gives_to_another_stays() {
+        let source = "macro_rules! m { (a) => { m! { #[stable(x)] b } #[stable(y)] fn f() { 1 } }; (#[$s:meta] b) => { #[$s] type B = u8; } }";
+        let expected = "macro_rules! m { (a) => { m! { #[stable(x)] b }  fn f() ; }; (#[$s:meta] b) => { #[$s] type B = u8; } }";
+        assert_eq!(without_bodies(source).unwrap(), expected);
+    }
+
+    #[test]
     fn unstable_methods_go_but_not_what_the_language_knows() {
         let source = "trait T { #[unstable(x)] fn a() {} #[unstable(x)] fn b(); #[lang = \"c\"] #[unstable(x)] fn c() {} }\n\
             macro_rules! m { () => { /// A.\n#[unstable(x)]\n#[cfg(y)] pub fn a() { 1 } #[stable(x)] fn b() { 2 }\n\
@@ -383,7 +433,7 @@ mod tests {
         while let Some(folder) = folders.pop() {
             for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
                 let name = path.file_name().unwrap().to_str().unwrap();
-                if UNSEEN.contains(&name) {
+                if is_unseen(&path) {
                     continue;
                 } else if path.is_dir() {
                     folders.push(path);

@@ -2,7 +2,12 @@
 
 use std::ops::Range;
 
-use ra_ap_rustc_lexer::{DocStyle, FrontmatterAllowed, TokenKind, tokenize};
+use ra_ap_rustc_lexer::{DocStyle, FrontmatterAllowed, TokenKind, is_id_continue, tokenize};
+
+/// The words of a text that could be names, also in strings and comments.
+pub fn identifiers(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !is_id_continue(c)).filter(|word| !word.is_empty())
+}
 
 /// The source with blanks for what says that a trait can be used in constants: `const trait`, `const impl`,
 /// `impl const`, `[const] Bound`, which are not Rust outside the standard library, nor known to syn.

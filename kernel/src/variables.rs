@@ -6,6 +6,9 @@
 
 use std::collections::HashSet;
 
+use crate::redefined::{Redefined, redefined};
+use crate::tokens::identifiers;
+
 /// How evcxr's store begins in a cell.
 const BEGIN: &str = "\nmod evcxr_internal_runtime {\n";
 /// What follows it.
@@ -46,6 +49,11 @@ const OUR_CATCH: [&str; 2] = [
     "\nheadstart::variables::run_cell(\n|| -> std::result::Result<(), EvcxrUserCodeError> {",
     "\nOk(())\n});",
 ];
+/// The same for a cell that defines a variable anew: if it fails, [`OUR_SAVE`] keeps the value from before.
+const OUR_SAVING_CATCH: [&str; 2] = [
+    "\nif !headstart::variables::run_cell(\n|| -> std::result::Result<(), EvcxrUserCodeError> {",
+    "\nOk(())\n}) {$}",
+];
 /// In place of the first, where no variable is taken; `$` is what the code calls the store.
 const OUR_CATCH_ALONE: &str = "\nheadstart::variables::run_alone(evcxr_variable_store,\n\
      |$| -> std::result::Result<(), EvcxrUserCodeError> {";
@@ -53,36 +61,60 @@ const OUR_CATCH_ALONE: &str = "\nheadstart::variables::run_alone(evcxr_variable_
 /// What evcxr calls the store in a cell.
 const NAME: &str = "evcxr_variable_store";
 const CHECK: &str = "check_variable::<";
-const TAKE: &str = "take_variable::<";
-const PUT: &str = "put_variable::<";
+pub const TAKE: &str = "take_variable::<";
+pub const PUT: &str = "put_variable::<";
 
 /// A cell's source with the prelude's store in the place of evcxr's own, if it has that, and so for
-/// the other two, and without moving variables that it does not name; each byte and line of the rest
-/// where it was, as evcxr knows them.
-pub fn with_compiled_store(source: &str) -> Option<String> {
+/// the other two, and without moving variables that it does not name; each byte and line of the user's
+/// code where it was, as evcxr knows them.
+///
+/// With `saves`, a cell that fails saves the values of variables that it was to define anew. That does not
+/// compile where the cell has moved one of them, so there must be a second try without.
+pub fn with_compiled_store(source: &str, saves: bool) -> Option<String> {
     let (before, rest) = source.split_once(BEGIN)?;
     let (store, after) = rest.rsplit_once(AFTER)?;
     let store = in_place_of(&[BEGIN, store].concat(), OURS)?;
     let before = before.replacen(ERROR, &in_place_of(ERROR, OUR_ERROR)?, 1);
     let (begin, cell) = after.split_once(STORE)?;
-    let cell = with_compiled_catch(&with_named_only(cell))?;
+    let cell = with_compiled_catch(&with_named_only(cell), saves)?;
     Some([&before, &store, AFTER, begin, &in_place_of(STORE, OUR_STORE)?, &cell].concat())
 }
 
 /// A cell that evcxr compiles for its errors alone catches nothing; one that awaits keeps evcxr's way.
-fn with_compiled_catch(cell: &str) -> Option<String> {
+fn with_compiled_catch(cell: &str, saves: bool) -> Option<String> {
     let parts = || {
         let (before, rest) = cell.split_once(CATCH[0])?;
         let (code, after) = rest.rsplit_once(CATCH[1])?;
         Some((before, code, after))
     };
     let Some((before, code, after)) = parts() else { return Some(cell.to_owned()) };
-    let takes = |line: &str| use_of_variable(line).is_some_and(|(use_, _)| use_ == TAKE);
+    let saved: String = match saves {
+        true => redefined(before, code).iter().map(save).collect(),
+        false => String::new(),
+    };
     let name = if code.contains(NAME) { NAME } else { "_" };
-    let alone = OUR_CATCH_ALONE.replace('$', name);
-    let begin = if before.lines().any(takes) { OUR_CATCH[0] } else { &alone };
-    let (begin, end) = (in_place_of(CATCH[0], begin)?, in_place_of(CATCH[1], OUR_CATCH[1])?);
+    let [begin, end] = match (before.contains(TAKE), saved.is_empty()) {
+        (true, false) => OUR_SAVING_CATCH,
+        (true, true) => OUR_CATCH,
+        (false, _) => [OUR_CATCH_ALONE, OUR_CATCH[1]],
+    };
+    let begin = in_place_of(CATCH[0], &begin.replace('$', name))?;
+    let end = match saved.is_empty() {
+        true => in_place_of(CATCH[1], end)?,
+        // evcxr knows what follows by its lines alone.
+        false => {
+            let lines = CATCH[1].matches('\n').count().checked_sub(end.matches('\n').count())?;
+            end.replace('$', &saved) + &"\n".repeat(lines)
+        }
+    };
     Some([before, &begin, code, &end, after].concat())
+}
+
+/// What keeps a variable's value when the cell fails.
+fn save(variable: &Redefined) -> String {
+    let Redefined { name, type_ } = variable;
+    let type_ = type_.replace('\n', " ");
+    format!("headstart::variables::save::<{type_}>(stringify!({name}), {name});")
 }
 
 /// Ours, with spaces and empty lines up to as many bytes and lines as the text.
@@ -96,9 +128,8 @@ fn in_place_of(text: &str, ours: &str) -> Option<String> {
 /// line has its name, in a string or a comment either.
 fn with_named_only(cell: &str) -> String {
     let lines = || cell.split_inclusive('\n').map(|line| (line, use_of_variable(line)));
-    let is_apart = |c: char| !c.is_alphanumeric() && c != '_';
     let named: HashSet<&str> =
-        lines().filter(|(_, used)| used.is_none()).flat_map(|(line, _)| line.split(is_apart)).collect();
+        lines().filter(|(_, used)| used.is_none()).flat_map(|(line, _)| identifiers(line)).collect();
     lines()
         .map(|(line, used)| match used {
             Some((TAKE | PUT, name)) if !named.contains(name) => {
@@ -137,9 +168,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_cell_that_fails_saves_what_it_was_to_define_anew() {
+        let take = "let v = evcxr_variable_store.take_variable::<Vec<\nu8>>(stringify!(v));\n";
+        let [catch, caught] = CATCH;
+        let cell =
+            [take, catch.trim_start(), "\nlet v = vec![4];\n", caught.trim_start(), "\nlast\n"].concat();
+        let changed = |saves| with_compiled_catch(&cell, saves).unwrap();
+        assert!(changed(true).contains("{headstart::variables::save::<Vec< u8>>(stringify!(v), v);}"));
+        assert!(!changed(false).contains("save"));
+        for saves in [true, false] {
+            let line = |text: &str, word| text.lines().position(|line| line == word).unwrap();
+            assert!(changed(saves).contains("run_cell("), "a type over two lines is that of a variable, too");
+            for word in ["let v = vec![4];", "last"] {
+                assert_eq!(line(&changed(saves), word), line(&cell, word));
+            }
+        }
+    }
+
+    #[test]
     fn all_but_the_store_stays_where_it_was() {
         let source = written(7, "    é();\n");
-        let changed = with_compiled_store(&source).unwrap();
+        let changed = with_compiled_store(&source, true).unwrap();
         assert_eq!(changed.len(), source.len());
         assert_eq!(changed.lines().count(), source.lines().count());
         for word in ["é", "\nevcxr_variable_store\n"] {
@@ -167,8 +216,9 @@ mod tests {
         let [catch, caught] = CATCH;
         let uses =
             ["take", "put"].map(|use_| format!("evcxr_variable_store.{use_}_variable::<u8>(stringify!(a));"));
-        let changed =
-            |before: &str, code: &str| with_compiled_catch(&[before, catch, code, caught].concat()).unwrap();
+        let changed = |before: &str, code: &str| {
+            with_compiled_catch(&[before, catch, code, caught].concat(), true).unwrap()
+        };
         let [take, put] = uses.each_ref().map(String::as_str);
         assert!(changed(take, put).contains(OUR_CATCH[0]));
         assert!(changed("", put).contains("\n|evcxr_variable_store| ->"));
@@ -200,6 +250,6 @@ mod tests {
 
     #[test]
     fn a_cell_without_a_store_stays_as_it_is() {
-        assert_eq!(with_compiled_store("#[unsafe(no_mangle)]\nfn run() {}"), None);
+        assert_eq!(with_compiled_store("#[unsafe(no_mangle)]\nfn run() {}", true), None);
     }
 }

@@ -1,0 +1,118 @@
+"""The text of cells as people type and paste it: names, blanks, types, commands; and what cannot be kept for later."""
+
+import unicodedata
+
+import pytest
+from conftest import Kernel
+
+NAMES = ["संख्या", "ค่า", "col·lecció", "число", "変数", unicodedata.normalize("NFD", "café")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_of_any_script_is_known_in_later_cells(kernel, name):
+    kernel.ok(f"let mut {name} = vec![1];")
+    kernel.ok(f"{name}.push(2);")
+    for form in ("NFC", "NFD"):
+        assert kernel.ok(f"{unicodedata.normalize(form, name)}.len()") == "2"
+
+
+def test_blanks_and_line_ends_of_other_programs_are_plain_ones(kernel):
+    kernel.ok("\ufefflet\u00a0pasted = 1;\r\nlet\u3000wide\u202f= 2;\u200b\r\n// a\u00a0comment\r\n")
+    assert kernel.ok("pasted\u00a0+ wide") == "3"
+    assert kernel.ok('"a\u00a0b".chars().count()') == "3"
+
+
+def test_a_type_over_several_lines_serves_later_cells(kernel):
+    kernel.ok("use std::collections::HashMap;\nlet mut counts: HashMap<\n    String,\n    Vec<u8>,\n> = HashMap::new();\nlet after = 1;")
+    kernel.ok('counts.insert("a".into(), vec![1]);')
+    assert kernel.ok("counts.len() + after") == "2"
+    cell = kernel.run("let wrong: HashMap<\n    String,\n    u8,\n> = 1;\nlet next = 2;")
+    assert "cell:4:5" in cell.traceback or "4 │ > = 1;" in cell.traceback, cell.traceback
+
+
+# What evcxr cannot keep, used up or lent in its own cell: the cell's value, and the variable that stays.
+UNKEPT = {
+    "let halve = LearningRateScheduler::new(|_, r| r / 2.0); let fit = Fit::epochs(10).callback(halve); 1": ("1", "fit"),
+    "let f = |x: i32| x + 1; let called = f(2); f(3)": ("4", "called"),
+    "let s = String::from(\"a b\"); let words: Vec<&str> = s.split(' ').collect(); words.len()": ("2", "s"),
+    "let mut it = vec![1].into_iter().map(|x| x + 1); let next = it.next(); next": ("Some(2)", "next"),
+    "let é = |x: i32| x; let twice = é(1) * 2; twice": ("2", "twice"),
+    "let (add, base) = (|x: i32| x + 1, 2); add(base)": ("3", "base"),
+    "let a = |x: i32| x; let b = |x: i32| a(x) + 1; b(1)": ("2", None),
+}
+
+
+@pytest.mark.parametrize("code", UNKEPT)
+def test_what_cannot_be_kept_serves_its_own_cell(kernel, code):
+    value, kept = UNKEPT[code]
+    assert kernel.ok(code) == value
+    if kept:
+        assert kept in kernel.ok(":vars")
+
+
+def test_a_variable_of_one_cell_is_explained_in_the_next(kernel):
+    cell = kernel.run("let square = |x: i32| x * x; square(3)")
+    assert cell.value == "9" and "`square` lasts for this cell only" in cell.stderr
+    assert "`square` lasted for its cell only" in kernel.run("square(3)").traceback
+    # Moved, it serves no later cell anyway.
+    cell = kernel.run("let lines = LearningRateScheduler::new(|_, r| r); let moved = Fit::epochs(1).callback(lines);")
+    assert (cell.status, cell.stderr) == ("ok", "")
+
+
+def test_commands_after_code_run_after_it(kernel):
+    assert "late: &'static str" in kernel.ok('let late = "1";\n:vars')
+    assert kernel.run("let late = 1;\n:vars\nlet later = 2;").status == "error"
+    assert kernel.run("let fine = 1;\n:no_such_command").status == "error"
+
+
+def test_restart_leaves_a_kernel_that_can_be_interrupted(kernel):
+    kernel.ok("let before = 1;")
+    kernel.ok(":restart")
+    assert kernel.run("before").status == "error"
+    panicked = kernel.run('panic!("reported")')
+    assert (panicked.reply["ename"], panicked.reply["evalue"]) == ("Panic", "reported")
+
+
+def test_quit_answers_and_ends_the_kernel():
+    kernel = Kernel()
+    cell = kernel.run("let last = 1; println!(\"bye\");\n:quit")
+    assert (cell.status, cell.stdout) == ("ok", "bye\n")
+    assert kernel.manager.provisioner.process.wait(timeout=30) == 0
+    kernel.stop()
+
+
+def test_awaiting_cells_work_before_and_after_tokio_is_asked_for(kernel):
+    assert kernel.ok("std::future::ready(1).await") == "1"
+    assert kernel.ok("std::future::ready(2).await") == "2"
+    kernel.ok(':dep tokio = { version = "1", features = ["rt", "rt-multi-thread", "time"] }')
+    for _ in range(2):
+        assert kernel.ok("tokio::time::sleep(std::time::Duration::from_millis(1)).await; 3") == "3"
+
+
+# Cursor at the end; what must be among the matches.
+COMPLETED = {
+    "let v = vec![1];\nv.it": "iter()",
+    "vec![1, 2].it": "iter()",
+    '"a".to_upper': "to_uppercase()",
+    "2.5f64.sq": "sqrt()",
+    '"3.5".parse::<f64>().unwrap().sq': "sqrt()",
+    "[3, 1].iter().ma": "map(",
+}
+# Code, a word in which the cursor is, and what is shown.
+INSPECTED = {
+    ("vec![1].iter().count()", "iter"): "pub const fn iter(&self)",
+    ('"a".to_uppercase()', "to_upper"): "pub fn to_uppercase(&self) -> String",
+    ("let v = vec![1];\nv.len()", "le"): "fn len(&self) -> usize",
+}
+
+
+@pytest.mark.parametrize("code", COMPLETED)
+def test_an_expression_of_this_cell_is_completed(kernel, code):
+    assert COMPLETED[code] in kernel.client.complete(code, len(code), reply=True, timeout=30)["content"]["matches"]
+
+
+@pytest.mark.parametrize("code, word", INSPECTED)
+def test_an_expression_of_this_cell_is_inspected(kernel, code, word):
+    position = code.index(word) + len(word) - 1
+    shown = kernel.client.inspect(code, position, reply=True, timeout=30)["content"]
+    assert shown["found"] and INSPECTED[code, word] in shown["data"]["text/plain"]

@@ -1,0 +1,145 @@
+"""What a user reads when a cell fails: in the cell's own text and places, with a hint that is true."""
+
+import pytest
+
+# Names of what stands around a cell, which its user has not written.
+MACHINERY = ["evcxr", "Evcxr", "src/lib.rs", "run_user_code", "self type */", "Note: note", "persist", "headstart_core"]
+
+
+def failed(kernel, code):
+    cell = kernel.run(code)
+    assert cell.status == "error", code
+    for name in MACHINERY:
+        assert name not in cell.traceback + cell.stderr, f"{code}\n{cell.traceback}"
+    return cell
+
+
+# A cell, and what its error must show: labels and hints, whatever characters the cell has.
+BEYOND_ASCII = {
+    '// été\nlet a: u8 = "x";': ["cell:2:13", "expected `u8`, found `&str`", '2 │ let a: u8 = "x";'],
+    "let n = 1; // 🦀\nlet b = n.foo();": ["cell:2:11", "method not found in `{integer}`"],
+    'let é: u8 = "é";': ["cell:1:13", "expected due to this"],
+    'println!("日本語"); 訳': ["`訳`: run the one that does first", "not found in this scope"],
+    '"é".len()?;': ["can only be applied to values that implement", "`\"é\".len()?;`"[2:5]],
+}
+
+
+@pytest.mark.parametrize("code", BEYOND_ASCII)
+def test_a_character_beyond_ascii_takes_nothing_from_an_error(kernel, code):
+    cell = failed(kernel, code)
+    for shown in BEYOND_ASCII[code]:
+        assert shown in cell.traceback, cell.traceback
+
+
+def test_an_unused_macro_replaces_no_error(kernel):
+    kernel.ok("macro_rules! square { ($x:expr) => { $x * $x } }")
+    for code, error in [
+        ('let u: u8 = "x";', "mismatched types"),
+        ("let f = |x: i32| x;", "the variable `f` is a closure, whose type has no name, so no later cell can have it"),
+        ("fn unused() { let a = 1; }\nmissing()", "cannot find function `missing` in this scope"),
+    ]:
+        cell = failed(kernel, code)
+        assert cell.reply["evalue"] == error and "unused" not in cell.traceback.replace("fn unused", "")
+    assert kernel.ok("square!(3)") == "9"
+
+
+def test_a_result_that_nobody_looks_at_is_warned_of(kernel):
+    kernel.ok("let unsaved = sequential![Input::new(2), Dense::new(1)]?;")
+    for _ in range(2):  # the second is not compiled again
+        cell = kernel.run('// Saves.\nunsaved.save("/nowhere/x");\nlet after = 1;')
+        assert cell.status == "ok"
+        assert "unused `Result` that must be used" in cell.stderr and "put `?` after it" in cell.stderr
+        assert '   2 │ unsaved.save("/nowhere/x");' in cell.stderr
+    for code in ['let _ = unsaved.save("/nowhere/x");', "vec![1].sort();", "1 + 1"]:
+        assert kernel.run(code).stderr == ""
+    lazy = kernel.run("vec![1].iter().map(|x| x + 1);")
+    assert "warning: unused `Map` that must be used" in lazy.stderr
+
+
+def test_what_a_cell_that_fails_was_to_define_anew_is_as_before(kernel):
+    hint = "as before this cell"
+    kernel.ok("let mut v = vec![1, 2, 3]; let n = 1; let name = String::from(\"old\");")
+    panicked = failed(kernel, "let mut v = vec![4]; let z = v[7];")
+    assert f"`v` is {hint}" in panicked.traceback
+    kernel.ok("v.push(4);")
+    assert kernel.ok("v") == "[1, 2, 3, 4]"
+    erred = failed(kernel, 'let v = v.len(); let n = n + 1; let name = "new"; "x".parse::<u8>()?;')
+    assert f"`n`, `name`, `v` are {hint}" in erred.traceback
+    assert kernel.ok("format!(\"{v:?} {n} {name}\")") == '"[1, 2, 3, 4] 1 old"'
+    moved = failed(kernel, 'let v = std::convert::identity(v); "x".parse::<u8>()?;')
+    assert hint not in moved.traceback
+    assert "`v` was lost in a cell that failed" in failed(kernel, "v").traceback
+    kernel.ok("let v = 5; let v = v + 1;")
+    assert kernel.ok("v") == "6"
+
+
+def test_a_model_is_kept_when_the_fit_of_its_successor_fails(kernel):
+    kernel.ok("let mut model = sequential![Input::new(2), Dense::new(1)]?;")
+    failed(kernel, "let mut model = sequential![Input::new(3), Dense::new(1)]?; model.fit((&random_uniform((4, 3), 0.0, 1.0)?, &random_uniform((4, 1), 0.0, 1.0)?), Fit::epochs(1))?;")
+    assert kernel.ok("model.input_shape()") == "[2]"
+
+
+# Cells that run well, the cell that fails then, and what its hint says.
+HINTS = {
+    "used up": (["let first_batch = vec![1];", "let taken = first_batch;"], "first_batch.len()", "`first_batch` was used up by an earlier cell (`let taken = first_batch;`)"),
+    "never made": ([], "never_made", "no cell that has run has made `never_made`"),
+    "cleared": (["let cleared = 1;", ":clear"], "cleared", "`cleared` was cleared (`:clear`)"),
+    "restarted": (["let restarted = 1;", ":restart"], "restarted", "`restarted` was cleared (`:restart`)"),
+    "retyped": (["struct Point { x: u8 }\nlet point = Point { x: 1 };", "struct Point { x: u8, y: u8 }", "1 + 1"], "point.x", "the type of `point` was compiled anew"),
+    "a second impl": (["struct Twice; impl Twice { fn new() -> Twice { Twice } }", "impl Twice { fn b() {} }"], "impl Twice { fn b() {} }", "put the type and its `impl` in one cell"),
+    "an error without Display": ([], "#[derive(Debug)] struct Bare; fn bare() -> Result<(), Bare> { Err(Bare) }\nbare()?;", "implement `std::fmt::Display` for it"),
+    "not mutable": (["let fixed = vec![1];"], "fixed.push(2);", "`let mut fixed = fixed;`"),
+    "no bracket at the end": ([], "let v = vec![1, 2", "the cell ends before a bracket is closed"),
+    "no semicolon at the end": ([], "let a = 1", "expected `;`, found the end of the cell"),
+    "a reference": (["let owner = String::from(\"a\");"], "let part = owner.as_str();", "must own its data"),
+    "a type that cannot be written": ([], "let mapped = vec![1].into_iter().map(|x| x + 1);", "`mapped` in this cell alone"),
+    "a type that is not known": ([], "trait Make { fn make() -> Self; } impl Make for u8 { fn make() -> u8 { 1 } }\nlet made = Make::make();", "cannot call associated function on trait"),
+    "a recursion without end": ([], "fn deep(n: u64) -> u64 { if n == 0 { 0 } else { 1 + deep(n - 1) } }\ndeep(1_000_000_000)", "a stack overflow"),
+    "an ended process": (["let ended = 1;", ], "std::process::abort();", "Lost with it: ended"),
+    "after an ended process": ([], "ended", "`ended` was lost when the cells' process ended"),
+}
+
+
+@pytest.mark.parametrize("what", HINTS)
+def test_a_hint_tells_the_cause(kernel, what):
+    before, code, hint = HINTS[what]
+    for cell in before:
+        kernel.ok(cell)
+    assert hint in failed(kernel, code).traceback
+
+
+# What a notebook does otherwise than a program, and what is said of it.
+NOTES = {
+    "static N: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);": "each cell has its own `N`",
+    'fn main() { println!("hi"); }': "write `main()`",
+    "thread_local! { static LOCAL: u8 = 1; }": "lasts for this cell only",
+    'static NAMES: [&str; 1] = ["a"];': "",
+}
+
+
+@pytest.mark.parametrize("code", NOTES)
+def test_what_a_program_would_do_otherwise_is_said(kernel, code):
+    cell = kernel.run(code)
+    assert cell.status == "ok" and NOTES[code] in cell.stderr and bool(cell.stderr) == bool(NOTES[code])
+
+
+# A cell that panics, and the line that is shown.
+PANICS = {
+    'let x = 1; {\npanic!("no")\n}': '2 │ panic!("no")',
+    "let x = Vec::<u8>::new();\nif x.is_empty() {\n    let y = 1;\n}\nx[3]": "5 │ x[3]",
+    "fn deep() {\n    panic!()\n}\n\ndeep();": "2 │     panic!()",
+    "fn one() {\n}\nlet a = [1];\nlet b = a[a.len()];\nlet c = 1;": "4 │ let b = a[a.len()];",
+    'let e = "é"; e.parse::<u8>().unwrap();': '1 │ let e = "é"; e.parse::<u8>().unwrap();',
+}
+
+
+@pytest.mark.parametrize("code", PANICS)
+def test_a_panic_is_shown_where_it_is(kernel, code):
+    cell = kernel.run(code)
+    assert cell.reply["ename"] == "Panic" and PANICS[code] in cell.traceback
+
+
+def test_a_panic_of_an_earlier_cells_function_shows_no_line_of_this_one(kernel):
+    kernel.ok("fn far() {\n    let a: Option<u8> = None;\n    a.unwrap();\n}")
+    cell = kernel.run("{\nfar();\n}")
+    assert cell.reply["ename"] == "Panic" and "│" not in cell.traceback
