@@ -166,6 +166,25 @@ fn finished_epochs_outlive_an_error_a_panic_and_a_second_fit() -> Result<()> {
 }
 
 #[test]
+fn a_backup_of_a_training_that_began_later_is_restored() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.backup");
+    let (x, y) = samples(8)?;
+    let train = |fails_at: usize| {
+        let fit = quiet(6).initial_epoch(2).callback(BackupAndRestore::new(&path));
+        let fit = fit.on_epoch_end(move |training| match training.epoch() == fails_at {
+            true => training.value("no such number").map(|_| ()),
+            false => Ok(()),
+        });
+        linear(SGD::new(1e-3))?.fit((&x, &y), fit)
+    };
+    assert!(train(5).is_err());
+    assert_eq!(train(0)?.epochs(), 4);
+    assert!(!path.exists());
+    Ok(())
+}
+
+#[test]
 fn fine_tuning_that_fails_keeps_the_epochs_of_the_head() -> Result<()> {
     let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
     let mut model = sequential![&base, GlobalAveragePooling2D, Dense::new(1).activation(Sigmoid)]?;

@@ -81,20 +81,22 @@ impl Callback for BackupAndRestore {
             let of = tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
             of.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect()
         };
-        let weights = part(MODEL);
-        for (way, param) in &named {
-            let weight = weights.get(way).filter(|weight| weight.dims() == param.variable().dims());
-            param.set(weight.ok_or_else(|| refuse(format!("`{way}` is missing or of another shape")))?)?;
-        }
+        // Epochs trained before, of `Fit::initial_epoch`, have no row.
+        let epochs = read_numbers(&tensors, LEARNING_RATES)?.map_or(0, |rates| rates.len());
         let column = |name: &str| -> Result<Vec<f64>> {
-            let column = read_numbers(&tensors, name)?.filter(|column| column.len() == about.epoch);
-            column.ok_or_else(|| refuse(format!("`{name}` is missing, or has not {} epochs", about.epoch)))
+            let column = read_numbers(&tensors, name)?.filter(|column| column.len() == epochs);
+            column.ok_or_else(|| refuse(format!("`{name}` is missing, or has not {epochs} epochs")))
         };
         let columns =
             about.names.iter().map(|name| column(&format!("{HISTORY}{name}"))).collect::<Result<_>>()?;
         let seconds = column(SECONDS)?.into_iter();
         let times = seconds.map(|time| Duration::try_from_secs_f64(time).unwrap_or_default()).collect();
         let (learning_rates, rate) = (column(LEARNING_RATES)?, read_number(&tensors, LEARNING_RATE)?);
+        let weights = part(MODEL);
+        for (way, param) in &named {
+            let weight = weights.get(way).filter(|weight| weight.dims() == param.variable().dims());
+            param.set(weight.ok_or_else(|| refuse(format!("`{way}` is missing or of another shape")))?)?;
+        }
         let optimizer = &mut training.compiled.optimizer;
         optimizer.set_state(&named, &part(OPTIMIZER))?;
         if let Some(rate) = rate.filter(|rate| *rate != optimizer.learning_rate()) {
