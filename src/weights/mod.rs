@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 
+use self::mismatch::Wrong;
 use crate::data::SOURCES;
 use crate::models::{Labels, Preprocessing, TensorStems};
 use crate::nn::{Model, Param};
@@ -167,10 +168,11 @@ fn assign(
             let own = format!("{layer}/{}", param.name());
             let names = std::iter::once(name.clone()).chain(others).chain([own]);
             let tensor = names.into_iter().find_map(|name| tensors.get(&name));
-            let shapes = (tensor.map(|tensor| tensor.dims().to_vec()), param.variable().dims().to_vec());
             let fitted = tensor.map(|tensor| fit(tensor, &param));
             if !matches!(fitted, Some(Ok(_))) {
-                wrong.push((layer.clone(), shapes.0, shapes.1));
+                let found = tensor.map(|tensor| tensor.dims().to_vec());
+                let expected = param.variable().dims().to_vec();
+                wrong.push(Wrong { layer: layer.clone(), found, expected });
             }
             match fitted {
                 Some(Ok(value)) => found.push((param, value)),
