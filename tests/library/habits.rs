@@ -289,7 +289,7 @@ fn layers_have_the_numbers_of_keras() -> Result<()> {
 #[test]
 fn layers_that_cannot_be_put_together_are_errors() -> Result<()> {
     let says = |found: Result<Model>, part: &str| {
-        let error = found.err().expect("it was built").to_string();
+        let error = found.expect_err("it was built").to_string();
         assert!(error.contains(part), "{error}");
     };
     says(sequential![Input::new(4), Dense::new(2), Input::new(2), Dense::new(1)], "one `Input`");
