@@ -8,6 +8,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::decode::Decoding;
+use super::prefetch::prefetched;
 use crate::{Error, Result, random};
 
 /// Some samples.
@@ -301,8 +302,14 @@ impl Dataset for Samples {
         self.count().div_ceil(self.batch_size)
     }
 
+    /// Image files are read ahead, by a thread that ends with the iterator.
     fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>> {
-        Ok(Box::new(self.order().into_iter().map(|numbers| self.take(&numbers))))
+        let order = self.order();
+        if !matches!(self.x, Inputs::Pictures(..)) {
+            return Ok(Box::new(order.into_iter().map(|numbers| self.take(&numbers))));
+        }
+        let samples = self.clone();
+        Ok(Box::new(prefetched(order, move |numbers| samples.take(numbers))?))
     }
 
     fn samples(&self) -> Option<&Samples> {

@@ -9,6 +9,7 @@ mod drawn;
 mod files;
 mod folder;
 mod images;
+mod prefetch;
 
 use std::io;
 use std::path::Path;

@@ -172,7 +172,7 @@ impl Model {
     }
 
     /// All layers, and where the one of that name is.
-    fn found(&self, name: &str) -> Result<(Vec<(String, Arc<dyn Layer>)>, usize)> {
+    fn found(&self, name: &str) -> Result<(Vec<Named>, usize)> {
         let layers = self.layers();
         let place = layers.iter().position(|(known, _)| known == name);
         place.map(|place| (layers, place)).ok_or_else(|| self.unknown_layer(name))
@@ -193,6 +193,9 @@ impl Model {
         }
     }
 }
+
+/// A layer with its name.
+type Named = (String, Arc<dyn Layer>);
 
 fn set_trainable(params: &[Param], trainable: bool) {
     params.iter().for_each(|param| param.set_trainable(trainable));

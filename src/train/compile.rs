@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::loss::Output;
 use super::{Loss, Metric, Optimizer, OptimizerConfig};
-use crate::Result;
-use crate::nn::{Model, Param, thousands};
+use crate::nn::{Activation, Model, Param, thousands};
+use crate::{Error, Result};
 
 /// Optimizer, loss and metrics.
 pub(crate) struct Compiled {
@@ -65,6 +65,8 @@ pub(crate) struct Judged {
     pub(crate) output: Output,
     /// As the loss takes them, `[N, columns]`.
     pub(crate) targets: Tensor,
+    /// Whether each output counts alone, as those of an image do.
+    pub(crate) is_elementwise: bool,
 }
 
 impl Compiled {
@@ -87,8 +89,15 @@ impl Compiled {
         targets: Tensor,
         weights: Option<&Tensor>,
     ) -> Result<Judged> {
+        if linear.rank() > 2 && model.last_activation() == Activation::Softmax {
+            let hint = "flatten feature maps before the classes: `Flatten` or `GlobalAveragePooling2D`";
+            return Err(Error::shape("the model's output", "[batch, classes]", linear.dims(), hint));
+        }
+        let is_elementwise = linear.rank() > 2 && model.last_activation() != Activation::Softmax;
+        let linear = if is_elementwise { linear.flatten_from(1)? } else { linear };
         let output = Output::of(linear, model.last_activation())?;
-        Ok(Judged { loss: self.loss.compute(&output, &targets, weights)?, output, targets })
+        let loss = self.loss.compute(&output, &targets, weights)?;
+        Ok(Judged { loss, output, targets, is_elementwise })
     }
 
     /// What to tell of a change of `trainable` since the model was compiled, once.

@@ -32,6 +32,16 @@ enum Kind {
     Categorical,
     SparseCategorical,
     MeanSquared,
+    MeanAbsolute,
+    Huber,
+    BinaryFocal,
+}
+
+impl Kind {
+    /// Whether targets are numbers of any size.
+    fn is_regression(self) -> bool {
+        matches!(self, Kind::MeanSquared | Kind::MeanAbsolute | Kind::Huber)
+    }
 }
 
 /// For one sigmoid output and targets 0 or 1: `-y·ln p - (1-y)·ln(1-p)`.
@@ -42,6 +52,13 @@ pub const CategoricalCrossentropy: Loss = Loss::new(Kind::Categorical);
 pub const SparseCategoricalCrossentropy: Loss = Loss::new(Kind::SparseCategorical);
 /// For numbers of any size: the mean of `(y - output)²`.
 pub const MeanSquaredError: Loss = Loss::new(Kind::MeanSquared);
+/// For numbers of any size: the mean of `|y - output|`.
+pub const MeanAbsoluteError: Loss = Loss::new(Kind::MeanAbsolute);
+/// For numbers with outliers: half the square of an error up to 1, and the error less a half beyond.
+pub const Huber: Loss = Loss::new(Kind::Huber);
+/// For one sigmoid output of rare classes: binary cross-entropy times `(1 - p)²`, where p is the probability of
+/// the target (Lin et al. 2017).
+pub const BinaryFocalCrossentropy: Loss = Loss::new(Kind::BinaryFocal);
 
 /// What a model put out, and what its last function was given where that is known.
 pub(crate) struct Output {
@@ -87,6 +104,9 @@ impl Loss {
             Kind::Categorical => "categorical_crossentropy",
             Kind::SparseCategorical => "sparse_categorical_crossentropy",
             Kind::MeanSquared => "mean_squared_error",
+            Kind::MeanAbsolute => "mean_absolute_error",
+            Kind::Huber => "huber",
+            Kind::BinaryFocal => "binary_focal_crossentropy",
         }
     }
 
@@ -94,9 +114,9 @@ impl Loss {
     pub(crate) fn last_activation(self) -> Option<Activation> {
         match self.kind {
             _ if self.from_logits => Some(Activation::Linear),
-            Kind::Binary => Some(Activation::Sigmoid),
+            Kind::Binary | Kind::BinaryFocal => Some(Activation::Sigmoid),
             Kind::Categorical | Kind::SparseCategorical => Some(Activation::Softmax),
-            Kind::MeanSquared => None,
+            Kind::MeanSquared | Kind::MeanAbsolute | Kind::Huber => None,
         }
     }
 
@@ -126,22 +146,23 @@ impl Loss {
         }
         if targets.elem_count() != samples * columns {
             let hint = match self.kind {
-                Kind::Binary => "end the model with `Dense::new(1).activation(Sigmoid)`",
-                Kind::MeanSquared => "the model's last layer has one output for each number of a target",
+                Kind::Binary | Kind::BinaryFocal => "end the model with `Dense::new(1).activation(Sigmoid)`",
+                _ if self.kind.is_regression() => {
+                    "the model's last layer has one output for each number of a target"
+                }
                 _ => "for class numbers use SparseCategoricalCrossentropy",
             };
             return Err(self.refuse(&format!("[{samples}, {columns}]"), &targets, hint));
         }
         let values = targets.flatten_all()?.to_vec1::<f32>()?;
         let fits =
-            |value: &f32| self.kind == Kind::MeanSquared && value.is_finite() || (0.0..=1.0).contains(value);
+            |value: &f32| self.kind.is_regression() && value.is_finite() || (0.0..=1.0).contains(value);
         if let Some(value) = values.iter().find(|value| !fits(value)) {
             let hint = match self.kind {
                 Kind::Binary => "for more than two classes use SparseCategoricalCrossentropy",
                 _ => "",
             };
-            let expected =
-                if self.kind == Kind::MeanSquared { "finite targets" } else { "targets from 0 to 1" };
+            let expected = if self.kind.is_regression() { "finite targets" } else { "targets from 0 to 1" };
             return Err(self.refuse_value(expected.into(), *value, hint.into()));
         }
         Ok(targets.reshape((samples, columns))?)
@@ -164,10 +185,11 @@ impl Loss {
 
     fn smooth(self, targets: &Tensor) -> Result<Tensor> {
         let amount = self.label_smoothing;
-        if amount == 0.0 || self.kind == Kind::MeanSquared {
+        if amount == 0.0 || self.kind.is_regression() {
             return Ok(targets.clone());
         }
-        let classes = if self.kind == Kind::Binary { 2 } else { targets.dim(D::Minus1)? };
+        let classes =
+            if matches!(self.kind, Kind::Binary | Kind::BinaryFocal) { 2 } else { targets.dim(D::Minus1)? };
         Ok(targets.affine(1.0 - amount, amount / classes as f64)?)
     }
 
@@ -177,6 +199,21 @@ impl Loss {
         let logits = |function| if self.from_logits { Some(values) } else { output.before(function) };
         Ok(match self.kind {
             Kind::MeanSquared => (values - y)?.sqr()?.mean(D::Minus1)?,
+            Kind::MeanAbsolute => (values - y)?.abs()?.mean(D::Minus1)?,
+            Kind::Huber => {
+                let error = (values - y)?.abs()?;
+                // Half the square of what is below 1, and all of what is above.
+                let below = error.minimum(1.0)?;
+                ((below.sqr()? * 0.5)? + (&error - &below)?)?.mean(D::Minus1)?
+            }
+            Kind::BinaryFocal => {
+                let p = if self.from_logits { Activation::Sigmoid.apply(values)? } else { values.clone() };
+                let p = p.clamp(EPSILON, 1.0 - EPSILON)?;
+                // The probability of the target.
+                let of_target = ((y * &p)? + ((1.0 - y)? * (1.0 - &p)?)?)?;
+                let entropy = ((y * p.log()?)? + ((1.0 - y)? * (1.0 - &p)?.log()?)?)?;
+                ((1.0 - of_target)?.sqr()? * entropy)?.mean(D::Minus1)?.neg()?
+            }
             Kind::Binary => match logits(Activation::Sigmoid) {
                 Some(x) => {
                     // ln(1 + eˣ) = (x + |x|)/2 + ln(1 + e^-|x|), which overflows nowhere.
@@ -208,13 +245,13 @@ impl Loss {
 
     /// Whether the targets are classes rather than numbers of any size.
     pub(crate) fn has_classes(self) -> bool {
-        self.kind != Kind::MeanSquared
+        !self.kind.is_regression()
     }
 
     /// The function that makes probabilities of a model's outputs: `Linear` unless they are logits.
     pub(crate) fn probability_function(self) -> Activation {
         match self.kind {
-            Kind::Binary if self.from_logits => Activation::Sigmoid,
+            Kind::Binary | Kind::BinaryFocal if self.from_logits => Activation::Sigmoid,
             Kind::Categorical | Kind::SparseCategorical if self.from_logits => Activation::Softmax,
             _ => Activation::Linear,
         }

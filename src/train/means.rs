@@ -20,13 +20,15 @@ impl Means {
     }
 
     /// Adds a batch and its mean loss.
-    pub(crate) fn add(&mut self, loss: f32, Judged { output, targets, .. }: &Judged) -> Result<()> {
+    pub(crate) fn add(&mut self, loss: f32, judged: &Judged) -> Result<()> {
+        let Judged { output, targets, is_elementwise, .. } = judged;
         let (samples, columns) = targets.dims2()?;
         self.samples += samples;
         self.sum += f64::from(loss) * samples as f64;
         if !self.counts.is_empty() {
             let outputs = self.loss.probabilities(output)?.flatten_all()?.to_vec1()?;
             let targets = targets.flatten_all()?.to_vec1()?;
+            let columns = if *is_elementwise { 1 } else { columns };
             self.counts.iter_mut().for_each(|count| count.add(&outputs, &targets, columns));
         }
         Ok(())

@@ -32,7 +32,8 @@ pub use fit::Fit;
 pub use history::History;
 pub use inputs::{Inputs, IntoInputs};
 pub use loss::{
-    BinaryCrossentropy, CategoricalCrossentropy, Loss, MeanSquaredError, SparseCategoricalCrossentropy,
+    BinaryCrossentropy, BinaryFocalCrossentropy, CategoricalCrossentropy, Huber, Loss, MeanAbsoluteError,
+    MeanSquaredError, SparseCategoricalCrossentropy,
 };
 pub use metric::Metric;
 pub use optimizer::{

@@ -13,6 +13,7 @@ use std::path::Path;
 use candle_core::pickle::{Object, Stack, TensorInfo};
 use candle_core::{Device, Tensor, bail};
 
+use super::state_dict::StateDict;
 use super::zip::Archive;
 use super::{keras, keras_names, state_dict};
 use crate::models::Preprocessing;
@@ -146,7 +147,7 @@ fn zipped(path: &Path) -> Tensors {
         return Ok(Err(state_dict::SCRIPT_REMEDY.into()));
     }
     let state = unpickle(&mut archive.read(pickle)?.as_slice())?;
-    let (entries, keys) = match state_dict::entries(state) {
+    let StateDict { entries, keys } = match state_dict::find(state) {
         Ok(found) => found,
         Err(other) => return Ok(Err(other)),
     };
@@ -177,7 +178,7 @@ fn legacy(path: &Path) -> Tensors {
     // The version of the format, and what the machine was like.
     unpickle(&mut rest)?;
     unpickle(&mut rest)?;
-    let (entries, keys) = match state_dict::entries(unpickle(&mut rest)?) {
+    let StateDict { entries, keys } = match state_dict::find(unpickle(&mut rest)?) {
         Ok(found) => found,
         Err(other) => return Ok(Err(other)),
     };

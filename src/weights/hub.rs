@@ -44,7 +44,7 @@ impl Hub {
         let cache = dirs::cache_dir();
         let home = set("HF_HOME").map(PathBuf::from).or_else(|| Some(cache.as_ref()?.join("huggingface")));
         let is_yes = |value: String| ["1", "on", "true", "yes"].contains(&value.to_lowercase().as_str());
-        let seconds = set("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|text| text.parse().ok());
+        let timeout = timeout(set("HF_HUB_DOWNLOAD_TIMEOUT").as_deref())?;
         Ok(Hub {
             endpoint: set("HF_ENDPOINT"),
             shared_cache: set("HF_HUB_CACHE").map(PathBuf::from).or_else(|| Some(home?.join("hub"))),
@@ -54,7 +54,7 @@ impl Hub {
                 })?
                 .join("headstart/weights"),
             offline: set("HF_HUB_OFFLINE").is_some_and(is_yes),
-            timeout: Duration::from_secs_f64(seconds.unwrap_or(30.0)),
+            timeout,
         })
     }
 
@@ -210,6 +210,17 @@ impl Hub {
     }
 }
 
+/// How long a server may send nothing: 30 s by default.
+fn timeout(seconds: Option<&str>) -> Result<Duration> {
+    let Some(text) = seconds else { return Ok(Duration::from_secs(30)) };
+    let number = text.trim().parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
+    number.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or_else(|| Error::Argument {
+        name: "HF_HUB_DOWNLOAD_TIMEOUT",
+        expected: "a number of seconds above 0".into(),
+        found: format!("{text:?}"),
+    })
+}
+
 /// Waits until no other process fetches this file.
 fn lock(path: &Path) -> Result<File> {
     let file =
@@ -284,4 +295,20 @@ fn write_note(path: &Path, hash: &str, size: u64) -> Result<()> {
 
 fn problem(what: &str, problem: &str, hint: &str) -> Error {
     Error::Hub { what: what.into(), problem: problem.into(), hint: hint.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_a_number_of_seconds_above_0() -> Result<()> {
+        assert_eq!(timeout(None)?, Duration::from_secs(30));
+        assert_eq!(timeout(Some("2.5"))?, Duration::from_millis(2500));
+        for text in ["-1", "0", "NaN", "inf", "1e300", "30s", ""] {
+            let problem = timeout(Some(text)).unwrap_err().to_string();
+            assert!(problem.contains("HF_HUB_DOWNLOAD_TIMEOUT") && problem.contains(text), "{problem}");
+        }
+        Ok(())
+    }
 }

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 
+use self::mismatch::Wrong;
 use crate::data::SOURCES;
 use crate::models::{Labels, Preprocessing, TensorStems};
 use crate::nn::{Model, Param};
@@ -175,10 +176,11 @@ fn assign(
             let tensor = names.into_iter().find_map(|name| tensors.get_key_value(&name));
             used.extend(tensor.map(|(name, _)| name.clone()));
             let tensor = tensor.map(|(_, tensor)| tensor);
-            let shapes = (tensor.map(|tensor| tensor.dims().to_vec()), param.variable().dims().to_vec());
             let fitted = tensor.map(|tensor| fit(tensor, &param));
             if !matches!(fitted, Some(Ok(_))) {
-                wrong.push((layer.clone(), shapes.0, shapes.1));
+                let found = tensor.map(|tensor| tensor.dims().to_vec());
+                let expected = param.variable().dims().to_vec();
+                wrong.push(Wrong { layer: layer.clone(), found, expected });
             }
             match fitted {
                 Some(Ok(value)) => found.push((param, value)),

@@ -21,12 +21,19 @@ const WRAPPERS: [&str; 8] = [
 const PREFIXES: [&str; 7] =
     ["module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "base_model."];
 
-/// The entries of the dictionary that holds tensors, and the keys that lead to it.
+/// The dictionary that holds tensors.
+pub(super) struct StateDict {
+    pub(super) entries: Vec<(Object, Object)>,
+    /// The keys that lead to it.
+    pub(super) keys: Vec<&'static str>,
+}
+
+/// Finds the dictionary that holds tensors.
 ///
 /// # Errors
 /// What is there instead, in words.
-pub(super) fn entries(mut object: Object) -> Result<(Vec<(Object, Object)>, Vec<&'static str>), String> {
-    let mut way = Vec::new();
+pub(super) fn find(mut object: Object) -> Result<StateDict, String> {
+    let mut keys = Vec::new();
     loop {
         object = match object {
             // An OrderedDict with attributes, such as `_metadata`.
@@ -35,14 +42,14 @@ pub(super) fn entries(mut object: Object) -> Result<(Vec<(Object, Object)>, Vec<
         };
         let Object::Dict(mut entries) = object else { return Err(described(&object)) };
         if entries.iter().any(|(_, value)| is_tensor(value)) {
-            return Ok((entries, way));
+            return Ok(StateDict { entries, keys });
         }
         let at = |key: &str| entries.iter().position(|(known, _)| *known == Object::Unicode(key.to_owned()));
         let found = WRAPPERS.iter().find_map(|key| Some((*key, at(key)?)));
-        let Some((key, at)) = found.filter(|_| way.len() < WRAPPERS.len()) else {
-            return Ok((entries, way));
+        let Some((key, at)) = found.filter(|_| keys.len() < WRAPPERS.len()) else {
+            return Ok(StateDict { entries, keys });
         };
-        way.push(key);
+        keys.push(key);
         object = entries.swap_remove(at).1;
     }
 }
@@ -81,6 +88,11 @@ fn class_of(object: &Object) -> Option<String> {
             (name, _) => Some(name),
         },
         Object::Build { callable, .. } => class_of(callable),
+        // Before version 1.6 with its source: `("module", Class, file, source)`.
+        Object::PersistentLoad(about) => match &**about {
+            Object::Tuple(parts) => parts.iter().find_map(class_of),
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -65,7 +65,7 @@ fn weights_of_another_network_name_the_tensors() {
     fs::write(&path, b"not a tensor file").unwrap();
     assert_says(
         &message(build(Weights::file(&path))),
-        &["other.safetensors", "expected a .safetensors, .pth or .h5 file", "not a ten"],
+        &["other.safetensors", "expected a .safetensors, .pth, .h5 or .keras file", "not a ten"],
     );
     let nowhere = folder.path().join("nowhere.safetensors");
     assert!(matches!(build(Weights::file(&nowhere)), Err(Error::Io { path, .. }) if path == nowhere));

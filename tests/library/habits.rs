@@ -289,7 +289,7 @@ fn layers_have_the_numbers_of_keras() -> Result<()> {
 #[test]
 fn layers_that_cannot_be_put_together_are_errors() -> Result<()> {
     let says = |found: Result<Model>, part: &str| {
-        let error = found.err().expect("it was built").to_string();
+        let error = found.expect_err("it was built").to_string();
         assert!(error.contains(part), "{error}");
     };
     says(sequential![Input::new(4), Dense::new(2), Input::new(2), Dense::new(1)], "one `Input`");
@@ -414,4 +414,52 @@ fn a_learning_rate_scheduler_is_of_a_type_with_a_name() {
     let factor = 0.5;
     let other: LearningRateScheduler = LearningRateScheduler::new(move |_, rate| rate * factor);
     assert_eq!(kept.into_iter().chain([other]).count(), 2);
+}
+
+/// Keras 3.15: `losses.MeanAbsoluteError()(t, o)` and so on, of the same numbers.
+#[test]
+fn further_losses_and_outputs_of_any_rank_are_keras() -> Result<()> {
+    let rows = |values: [[f32; 3]; 2]| Tensor::new(&values, &device());
+    let (y, p) = (rows([[0., 1., 1.], [1., 0., 0.]])?, rows([[0.1, 0.8, 0.3], [0.9, 0.6, 0.]])?);
+    let (t, o) = (rows([[0., 3., -1.], [1., 0.5, 2.]])?, rows([[0.4, 0., -1.], [-2., 0.5, 3.2]])?);
+    let score = |loss: Loss, targets: &Tensor, outputs: &Tensor| -> Result<(f64, f64)> {
+        let mut model = sequential![Input::new(outputs.dims()[1..].to_vec()), Activation::Linear]?;
+        model.compile(Adam::default(), loss, [Accuracy]);
+        let scores = model.evaluate(outputs, targets)?;
+        Ok((scores["loss"], scores["accuracy"]))
+    };
+    let maps = |t: &Tensor| t.reshape((2, 3, 1, 1));
+    for (loss, targets, outputs, expected) in [
+        (MeanAbsoluteError, &t, &o, 1.266_666_6),
+        (Huber, &t, &o, 0.963_333_4),
+        (BinaryFocalCrossentropy, &y, &p, 0.155_140_7),
+        (BinaryFocalCrossentropy.from_logits(true), &y, &o, 1.036_837_8),
+        (BinaryCrossentropy, &maps(&y)?, &maps(&p)?, 0.425_688),
+        (MeanSquaredError, &maps(&y)?, &maps(&p)?, 0.151_666_7),
+    ] {
+        let found = score(loss, targets, outputs)?.0;
+        assert!((found - expected).abs() < 1e-5, "{}: {found}, {expected}", loss.name());
+    }
+    // Each pixel counts for itself: Keras's `BinaryAccuracy`.
+    assert!((score(BinaryCrossentropy, &maps(&y)?, &maps(&p)?)?.1 - 2.0 / 3.0).abs() < 1e-6);
+    // An autoencoder learns, and a mask too.
+    set_random_seed(4);
+    let x = random_uniform((16, 1, 6, 6), 0.0, 1.0)?;
+    let mask = x.gt(0.5)?.to_dtype(DType::F32)?;
+    let pixelwise = || Conv2D::new(1, 1).activation(Sigmoid);
+    for (loss, target) in
+        [(MeanSquaredError, &x), (MeanAbsoluteError, &x), (Huber, &x), (BinaryFocalCrossentropy, &mask)]
+    {
+        let hidden = Conv2D::new(4, 3).padding(Padding::Same).activation(Relu);
+        let mut model = sequential![Input::new((1, 6, 6)), hidden, pixelwise()]?;
+        model.compile(Adam::new(0.02), loss, []);
+        let history = model.fit((&x, target), Fit::epochs(20).verbose(false))?;
+        let losses = &history["loss"];
+        assert!(losses[19] < 0.9 * losses[0], "{}: {losses:?}", loss.name());
+    }
+    let mut model = sequential![Input::new((2, 3, 3)), Softmax]?;
+    model.compile(Adam::default(), CategoricalCrossentropy, []);
+    let x = random_uniform((4, 2, 3, 3), 0.0, 1.0)?;
+    assert!(model.evaluate(&x, &x).unwrap_err().to_string().contains("flatten feature maps"));
+    Ok(())
 }

@@ -1,0 +1,86 @@
+//! Makes batches while the model works on those before.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::sync_channel;
+
+use super::Batch;
+use crate::{Error, Result};
+
+/// Batches that wait for the model at most.
+const AHEAD: usize = 2;
+
+/// The batches that `make` gives for each list of numbers, made by a thread of their own. An error or a panic is the
+/// last item; the thread ends with the iterator.
+pub(super) fn prefetched(
+    order: Vec<Vec<u32>>,
+    make: impl Fn(&[u32]) -> Result<Batch> + Send + 'static,
+) -> Result<impl Iterator<Item = Result<Batch>>> {
+    let (made, batches) = sync_channel(AHEAD);
+    let run = move || {
+        for numbers in order {
+            let batch = catch_unwind(AssertUnwindSafe(|| make(&numbers)));
+            let batch = batch.unwrap_or_else(|_| {
+                let panicked = std::io::Error::other("a panic while a batch was made");
+                Err(Error::io("the image files")(panicked))
+            });
+            let is_last = batch.is_err();
+            if made.send(batch).is_err() || is_last {
+                return;
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("prefetch".into()).spawn(run);
+    thread.map_err(Error::io("a thread that reads ahead"))?;
+    Ok(batches.into_iter())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::channel;
+
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+
+    fn batch() -> Batch {
+        let x = Tensor::zeros((1, 1), candle_core::DType::F32, &Device::Cpu).unwrap();
+        Batch { x: x.clone(), y: x, weights: None }
+    }
+
+    #[test]
+    fn batches_are_made_ahead_and_no_further_than_the_queue() {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let (begun, began) = channel();
+        let make = move |_: &[u32]| {
+            MADE.fetch_add(1, Ordering::SeqCst);
+            let _ = begun.send(());
+            Ok(batch())
+        };
+        let mut batches = prefetched(vec![vec![0]; 10], make).unwrap();
+        // Two wait in the queue while the third is made.
+        (0..3).for_each(|_| began.recv().unwrap());
+        assert!(MADE.load(Ordering::SeqCst) <= AHEAD + 1);
+        assert!(batches.next().unwrap().is_ok());
+        drop(batches);
+        // The thread ends: its sender is dropped.
+        while began.recv().is_ok() {}
+        assert!(MADE.load(Ordering::SeqCst) <= AHEAD + 2);
+    }
+
+    #[test]
+    fn an_error_and_a_panic_are_the_last_item() {
+        for is_panic in [false, true] {
+            let make = move |numbers: &[u32]| match numbers[0] {
+                1 if is_panic => panic!("a decoder's fault"),
+                1 => Err(Error::NotCompiled),
+                _ => Ok(batch()),
+            };
+            let found: Vec<bool> = prefetched(vec![vec![0], vec![1], vec![2]], make)
+                .unwrap()
+                .map(|batch| batch.is_ok())
+                .collect();
+            assert_eq!(found, [true, false]);
+        }
+    }
+}
