@@ -43,7 +43,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("evcxr.toml");
         fs::write(&file, "[evcxr]\n# tmpdir is not set\nopt_level = \"1\"\n").unwrap();
-        assert_eq!(check(&[file.clone()]), Ok(()));
+        assert_eq!(check(std::slice::from_ref(&file)), Ok(()));
         fs::write(&file, "[evcxr]\ntmpdir = \"/tmp/a\"\n").unwrap();
         assert!(check(&[file]).unwrap_err().contains("hint: remove the line"));
         assert_eq!(check(&[]), Ok(()));

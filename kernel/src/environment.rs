@@ -68,7 +68,7 @@ mod tests {
         now.insert("SPIN".into(), "7".into());
         now.insert("MINE".into(), "x".into());
         let (path, wrapper) = (OsString::from("PATH"), OsString::from("RUSTC_WRAPPER"));
-        let expected = [(&path, users.get("PATH")), (&wrapper, None)];
+        let expected = [(&path, users.get(&path)), (&wrapper, None)];
         assert_eq!(changes(&users, &ours, &now), expected);
     }
 }

@@ -13,6 +13,9 @@ const QUESTION: &str = "EVCXR_INPUT_REQUEST";
 /// How evcxr's markers begin.
 const EVCXR: &str = "EVCXR_";
 
+/// A content ends here, in bytes, even if the line that closes it never comes.
+const MAX_CONTENT: usize = 256 << 20;
+
 /// A part of a cell's standard output.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item {
@@ -104,6 +107,9 @@ impl Scanner {
         };
         if let Some((_, content)) = &mut self.content {
             content.push_str(text);
+            if content.len() > MAX_CONTENT {
+                items.extend(self.content.take().map(|(mime, content)| Item::Content(mime, content)));
+            }
         } else if let (Some(Item::Text(before)), false) = (items.last_mut(), text.is_empty()) {
             before.push_str(text);
         } else if !text.is_empty() {

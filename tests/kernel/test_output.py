@@ -106,16 +106,18 @@ def test_two_contents_of_one_kind_are_both_shown(kernel):
 def test_a_client_that_does_not_read_stops_neither_the_kernel_nor_the_cell():
     kernel = Kernel()
     try:
-        other = kernel.manager.client()
-        other.iopub_channel.socket.setsockopt(zmq.RCVHWM, 1)
-        other.start_channels(shell=False, stdin=False, hb=False, control=False)  # and reads nothing
+        info = kernel.manager.get_connection_info()
+        other = zmq.Context.instance().socket(zmq.SUB)  # which reads nothing
+        other.set(zmq.RCVHWM, 1)
+        other.set(zmq.SUBSCRIBE, b"")
+        other.connect(f"tcp://{info['ip']}:{info['iopub_port']}")
         begin = time.monotonic()
         request = kernel.send('for n in 0..300 { display(&Text::new("x".repeat(1 << 20))); }')
         cell = kernel.result(request, timeout=120)
         assert cell.status == "ok" and cell.messages[-1]["content"]["execution_state"] == "idle"
         assert time.monotonic() - begin < 60
         assert kernel.ok("1 + 1") == "2"
-        other.stop_channels()
+        other.close(linger=0)
         deadline = time.monotonic() + 20
         while "outputs are missing here" not in kernel.run('println!("more");').stderr:
             assert time.monotonic() < deadline

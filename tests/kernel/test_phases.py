@@ -200,3 +200,39 @@ def test_commands_get_the_users_environment(kernel, tmp_path):
     failed = kernel.run("!echo out; echo err >&2; exit 3\nprintln!(\"not run\");")
     assert (failed.status, failed.reply["ename"]) == ("error", "CommandFailed") and "exit status: 3" in failed.reply["evalue"]
     assert (failed.stdout, failed.stderr) == ("out\n", "err\n")
+
+
+def test_stop_works_in_the_process_that_a_restart_of_the_cells_began(kernel):
+    kernel.ok(":restart")
+    request = begin(kernel, "running")
+    kernel.manager.interrupt_kernel()
+    assert kernel.result(request, timeout=20).reply["evalue"].startswith("interrupted")
+    kernel.ok(":clear")
+    request = begin(kernel, "running")
+    kernel.manager.interrupt_kernel()
+    assert kernel.result(request, timeout=20).reply["ename"] == "Interrupted"
+
+
+def test_evcxrs_configuration_is_loaded_with_the_first_cell(tmp_path, monkeypatch):
+    monkeypatch.setenv("EVCXR_CONFIG_DIR", str(tmp_path))
+    (tmp_path / "prelude.rs").write_text("fn from_my_prelude() -> i32 { 42 }")
+    kernel = Kernel()
+    try:
+        assert kernel.ok("from_my_prelude()") == "42"
+    finally:
+        kernel.stop()
+    (tmp_path / "prelude.rs").write_text("no rust")
+    (tmp_path / "evcxr.toml").write_text('[evcxr]\nopt_level = "1"\n')
+    kernel = Kernel()
+    try:
+        cell = kernel.run("1 + 1")
+        assert cell.value == "2" and "the configuration of evcxr" in cell.stderr and "prelude.rs" in cell.stderr
+    finally:
+        kernel.stop()
+    (tmp_path / "evcxr.toml").write_text('[evcxr]\ntmpdir = "/tmp/all"\n')
+    kernel = Kernel()
+    try:
+        cell = kernel.run("1 + 1")
+        assert cell.reply["ename"] == "StartError" and "tmpdir" in cell.traceback and "hint: remove the line" in cell.traceback
+    finally:
+        kernel.stop()

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -134,3 +136,27 @@ def test_none_is_started_where_they_are_switched_off(monkeypatch):
     time.sleep(7)
     assert not standbys()
     kernel.stop()
+
+
+def test_a_killed_server_takes_its_kernels_and_the_standby_along(monkeypatch):
+    monkeypatch.setenv("HEADSTART_STANDBY", "60")
+    # As Jupyter's server does; the second kernel is one that waited.
+    code = (
+        "import sys; from jupyter_client.manager import KernelManager\n"
+        "for line in sys.stdin:\n"
+        "    manager = KernelManager(kernel_name='headstart'); manager.start_kernel()\n"
+        "    client = manager.blocking_client(); client.start_channels(); client.wait_for_ready(timeout=300)\n"
+        "    client.execute('1 + 1', reply=True, timeout=60)\n"
+        "    print(manager.provisioner.pid, flush=True); globals().setdefault('kept', []).append(manager)"
+    )
+    server = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+    started = []
+    for _ in range(2):
+        server.stdin.write("next\n")
+        started.append(int(server.stdout.readline()))
+        started += below(started[-1]) + wait_for_standby()
+    started += [child for process in standbys() for child in below(process)]
+    assert len(standbys()) == 2, "one serves, and one waits"
+    os.kill(server.pid, signal.SIGKILL)
+    server.wait()
+    wait_until_gone(started)
