@@ -24,12 +24,14 @@ use crate::hints::{Cause, Gone};
 use crate::interrupt::{Cells, PATIENCE};
 use crate::listen::{Heard, Listen, listen};
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
-use crate::prepare::{DEFINE_LOCAL, Prepared};
+use crate::prepare::{DEFINE_DBG, DEFINE_LOCAL, Prepared};
 use crate::report::{describe, unkept_variables};
 use crate::session::{self, Session};
 use crate::template::{Notice, Template};
 use crate::tokens::identifiers;
-use crate::{certificates, kept, notes, places, redefined, relay, restore, terminal, timing, toolchain, warnings};
+use crate::{
+    certificates, kept, notes, places, redefined, relay, restore, terminal, timing, toolchain, warnings,
+};
 
 /// Run in each new process of cells, before the first.
 const BEGIN: &str = "headstart::start();";
@@ -210,6 +212,8 @@ struct Loaded {
     gone: Gone,
     /// If cells are kept.
     ahead: Option<Ahead>,
+    /// The `:dep` lines so far.
+    dependencies: BTreeSet<String>,
     /// Where evcxr compiles.
     folder: PathBuf,
     /// Where training leaves weights to be recovered.
@@ -258,9 +262,21 @@ fn load(
         .spawn(move || listen(&outputs.stdout, &outputs.stderr, &commands))
         .map_err(|error| error.to_string())?;
     let ahead = kept::folder().map(|cells| Ahead::new(session.path(), cells));
-    let load = format!("{LINKER}{}{USE_PRELUDE}\n{DEFINE_LOCAL}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands());
+    let load = format!(
+        "{LINKER}{}{USE_PRELUDE}\n{DEFINE_LOCAL}\n{DEFINE_DBG}\n{BEGIN}\n{ALLOW_QUESTION_MARK}",
+        template.load_commands()
+    );
     let (folder, checkpoints) = (session.path().to_owned(), session.checkpoints());
-    let mut loaded = Loaded { context, listener, load, gone: Gone::default(), ahead, folder, checkpoints };
+    let mut loaded = Loaded {
+        context,
+        listener,
+        load,
+        gone: Gone::default(),
+        ahead,
+        dependencies: BTreeSet::new(),
+        folder,
+        checkpoints,
+    };
     let (events, mut heard) = unbounded_channel();
     let _ = loaded.listener.send(Listen::Begin(events));
     // Not with what `:clear` repeats: a crate asked for beside it is still to be fetched then.
@@ -305,8 +321,14 @@ impl Loaded {
         // evcxr knows commands before code alone.
         let (code, commands) = code.split_at(last_commands(code).unwrap_or(code.len()));
         let mut prepared = Prepared::new(code);
-        let before: Vec<(String, String)> =
-            self.context.variables_and_types().map(|(name, type_)| (name.to_owned(), type_.to_owned())).collect();
+        let before: Vec<(String, String)> = self
+            .context
+            .variables_and_types()
+            .map(|(name, type_)| (name.to_owned(), type_.to_owned()))
+            .collect();
+        if let Some(note) = self.loses_by_dependency(code, &before) {
+            let _ = events.send(Event::Output(Output::Stderr(note)));
+        }
         let begun = self.ahead.as_ref().and_then(|ahead| ahead.begin(prepared.sent()));
         let mut result = self.context.execute_with_callbacks(prepared.sent(), &mut callbacks);
         drop(begun);
@@ -374,7 +396,9 @@ impl Loaded {
             Err(error) => Err(describe(&error, &prepared, code, &self.gone)),
             Ok(_) if heard.failed => {
                 let mut error = match heard.panic {
-                    Some((message, line)) => CellError::panic(&message, line_of(&prepared, &source, line as usize)),
+                    Some((message, line)) => {
+                        CellError::panic(&message, line_of(&prepared, &source, line as usize))
+                    }
                     None if cells.is_interrupted() => {
                         let text = &heard.error_text;
                         CellError::new("Interrupted", text.strip_prefix("interrupted; ").unwrap_or(text))
@@ -405,6 +429,28 @@ impl Loaded {
         }
     }
 
+    /// Which variables a `:dep` takes: those of types that cells have defined, which are compiled anew then.
+    fn loses_by_dependency(&mut self, code: &str, variables: &[(String, String)]) -> Option<String> {
+        let asked = code.lines().map(str::trim).filter(|line| line.starts_with(":dep "));
+        let new: Vec<String> =
+            asked.filter(|line| !self.dependencies.contains(*line)).map(str::to_owned).collect();
+        let first = new.first()?.clone();
+        self.dependencies.extend(new);
+        let items: BTreeSet<&str> = self.context.defined_item_names().collect();
+        let lost: Vec<String> = variables
+            .iter()
+            .filter(|(_, type_)| identifiers(type_).any(|word| items.contains(word)))
+            .map(|(name, _)| format!("`{name}`"))
+            .collect();
+        (!lost.is_empty()).then(|| {
+            format!(
+                "note: `{first}` has the types of earlier cells compiled anew, so {} will be lost: write `:dep` \
+                 lines in the first cell\n",
+                lost.join(", ")
+            )
+        })
+    }
+
     /// Says what rustc warns of, if the cell ran, and what differs in a notebook from a program.
     fn warn(&self, prepared: &Prepared, has_run: bool, events: &UnboundedSender<Event>) {
         let mut lines = Vec::new();
@@ -416,7 +462,10 @@ impl Loaded {
             let source = self.context.last_source().unwrap_or_default();
             for (message, line) in found {
                 if let Some((number, text)) = line_of(prepared, &source, line) {
-                    lines.push(format!("warning: {message}\n{number:>4} │ {text}\n{}", warnings::remedy(&message)));
+                    lines.push(format!(
+                        "warning: {message}\n{number:>4} │ {text}\n{}",
+                        warnings::remedy(&message)
+                    ));
                 }
             }
         }

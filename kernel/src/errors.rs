@@ -55,7 +55,9 @@ impl CellError {
             true => ("Interrupted", "the cell did not stop when it was asked to, so its process was ended"),
             false => ("ProcessEnded", how.trim_end()),
         };
-        let what = match !interrupted && ["SIGSEGV", "SIGABRT", "SIGBUS"].iter().any(|signal| how.contains(signal)) {
+        let what = match !interrupted
+            && ["SIGSEGV", "SIGABRT", "SIGBUS"].iter().any(|signal| how.contains(signal))
+        {
             true => format!(
                 "{what}\nhint: the usual cause is a recursion that does not end (a stack overflow), or `unsafe` code"
             ),

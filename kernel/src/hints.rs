@@ -41,7 +41,12 @@ impl Gone {
         self.add(names.iter(), cell, |_| Cause::Local);
     }
 
-    fn add<'a>(&mut self, names: impl Iterator<Item = &'a String>, cell: &str, cause: impl Fn(&str) -> Cause) {
+    fn add<'a>(
+        &mut self,
+        names: impl Iterator<Item = &'a String>,
+        cell: &str,
+        cause: impl Fn(&str) -> Cause,
+    ) {
         let line = cell.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
         self.0.extend(names.map(|name| (name.clone(), (cause(name), line.to_owned()))));
     }
@@ -57,7 +62,9 @@ impl Gone {
                  `&{name}`, or hand over `{name}.clone()`"
             ),
             Cause::Failed => {
-                format!("`{name}` was lost in a cell that failed (`{line}`): run the cell that makes it again")
+                format!(
+                    "`{name}` was lost in a cell that failed (`{line}`): run the cell that makes it again"
+                )
             }
             Cause::Retyped => format!(
                 "the type of `{name}` was compiled anew by an earlier cell (`{line}`), and what it held was \
@@ -191,14 +198,21 @@ mod tests {
     #[test]
     fn a_variable_that_was_moved_is_explained_until_it_is_made_anew() {
         let mut gone = Gone::default();
-        gone.note(&names(&["base", "x"]), &names(&["model", "x"]), "\nlet model = sequential![base];", |_| Cause::UsedUp);
+        gone.note(
+            &names(&["base", "x"]),
+            &names(&["model", "x"]),
+            "\nlet model = sequential![base];",
+            |_| Cause::UsedUp,
+        );
         let message = "cannot find value `base` in this scope";
         let hint = gone.hint(Some("E0425"), message, "").unwrap();
         assert!(hint.contains("`let model = sequential![base];`") && hint.contains("`&base`"), "{hint}");
         let other = gone.hint(Some("E0425"), "cannot find value `other` in this scope", "").unwrap();
         assert!(other.contains("no cell") && other.contains("`other`"), "{other}");
         assert_eq!(gone.hint(Some("E0425"), "cannot find function `other` in this scope", ""), None);
-        gone.note(&names(&["model", "x"]), &names(&["base", "model", "x"]), "let base = 1;", |_| Cause::UsedUp);
+        gone.note(&names(&["model", "x"]), &names(&["base", "model", "x"]), "let base = 1;", |_| {
+            Cause::UsedUp
+        });
         let hint = gone.hint(Some("E0425"), message, "").unwrap();
         assert!(!hint.contains("used up"), "{hint}");
     }

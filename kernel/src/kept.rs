@@ -180,7 +180,8 @@ impl Cell {
         let prelude = format!("{REAL}=");
         let has_prelude = arguments.iter().any(|argument| argument.starts_with(&prelude));
         let changed = with_compiled_store(source, true).filter(|_| has_prelude);
-        let second = with_compiled_store(source, false).filter(|second| changed.as_ref().is_some_and(|it| it != second));
+        let second = with_compiled_store(source, false)
+            .filter(|second| changed.as_ref().is_some_and(|it| it != second));
         let lines = in_order(source);
         let mut hasher = DefaultHasher::new();
         (arguments.join("\u{1f}").replace(session, SESSION), lines).hash(&mut hasher);
@@ -191,7 +192,13 @@ impl Cell {
             (metadata.len(), metadata.modified().ok()?).hash(&mut hasher);
         }
         let kept = folder.join(format!("{:016x}", hasher.finish()));
-        Some(Cell { kept, changed, second, out: PathBuf::from(after("--out-dir")?), session: session.to_owned() })
+        Some(Cell {
+            kept,
+            changed,
+            second,
+            out: PathBuf::from(after("--out-dir")?),
+            session: session.to_owned(),
+        })
     }
 
     /// What it is called where it is kept.

@@ -69,7 +69,8 @@ mod tests {
             let notes = notes(&parse(cell).unwrap().stmts).concat();
             assert!(notes.contains(said), "{cell}: {notes}");
         }
-        for cell in ["static NAMES: [&str; 1] = [\"a\"];", "fn main() { }\nmain();", "let n = Mutex::new(1);"] {
+        for cell in ["static NAMES: [&str; 1] = [\"a\"];", "fn main() { }\nmain();", "let n = Mutex::new(1);"]
+        {
             assert!(notes(&parse(cell).unwrap().stmts).is_empty(), "{cell}");
         }
     }

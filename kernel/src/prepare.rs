@@ -15,13 +15,22 @@ use crate::edits::Edited;
 /// Blanks that text from web pages and other programs has, and that Rust does not take for blanks.
 const BLANKS: [char; 24] = [
     '\u{a0}', '\u{1680}', '\u{180e}', '\u{2000}', '\u{2001}', '\u{2002}', '\u{2003}', '\u{2004}', '\u{2005}',
-    '\u{2006}', '\u{2007}', '\u{2008}', '\u{2009}', '\u{200a}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{202f}',
-    '\u{205f}', '\u{2060}', '\u{3000}', '\u{feff}', '\u{61c}', '\u{ad}',
+    '\u{2006}', '\u{2007}', '\u{2008}', '\u{2009}', '\u{200a}', '\u{200b}', '\u{200c}', '\u{200d}',
+    '\u{202f}', '\u{205f}', '\u{2060}', '\u{3000}', '\u{feff}', '\u{61c}', '\u{ad}',
 ];
 /// Hides a variable from evcxr, which keeps none that it does not see: a pattern that is a macro's.
 const LOCAL: &str = "headstart_local";
 /// What defines that macro, for every cell.
 pub const DEFINE_LOCAL: &str = "macro_rules! headstart_local { ($pattern:pat) => { $pattern } }";
+
+/// `dbg!` without the line, which would be that of the source that evcxr has made of the cell.
+pub const DEFINE_DBG: &str = r#"macro_rules! dbg {
+    () => { eprintln!("[cell]") };
+    ($value:expr $(,)?) => {
+        match $value { value => { eprintln!("[cell] {} = {:#?}", stringify!($value), &value); value } }
+    };
+    ($($value:expr),+ $(,)?) => { ($(dbg!($value)),+,) };
+}"#;
 
 /// A cell and what evcxr gets for it.
 pub struct Prepared {
@@ -130,9 +139,7 @@ impl<'ast> Visit<'ast> for Hide<'_> {
 /// Whether a statement after the one that defines a variable has its name.
 fn is_used(block: &Block, name: &str) -> bool {
     let mut statements = block.stmts.iter();
-    let defines = |statement: &Stmt| {
-        matches!(statement, Stmt::Local(local) if crate::redefined::binds(&local.pat, name))
-    };
+    let defines = |statement: &Stmt| matches!(statement, Stmt::Local(local) if crate::redefined::binds(&local.pat, name));
     statements.by_ref().any(defines) && statements.any(|statement| crate::redefined::names(statement, name))
 }
 

@@ -10,13 +10,39 @@ use crate::variables::{PUT, TAKE, use_of_variable};
 
 /// Types that stay when a copy is given away.
 const COPY: [&str; 17] = [
-    "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128",
-    "usize", "&'static str",
+    "bool",
+    "char",
+    "f32",
+    "f64",
+    "i8",
+    "i16",
+    "i32",
+    "i64",
+    "i128",
+    "isize",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+    "u128",
+    "usize",
+    "&'static str",
 ];
 /// Macros that take what they are called with by reference.
 const LENDING: [&str; 13] = [
-    "assert", "assert_eq", "assert_ne", "debug_assert", "eprint", "eprintln", "format", "panic", "print", "println",
-    "todo", "write", "writeln",
+    "assert",
+    "assert_eq",
+    "assert_ne",
+    "debug_assert",
+    "eprint",
+    "eprintln",
+    "format",
+    "panic",
+    "print",
+    "println",
+    "todo",
+    "write",
+    "writeln",
 ];
 
 /// A variable and the type that it has before the cell.
@@ -150,7 +176,8 @@ mod tests {
         let before = "let mut v = evcxr_variable_store.take_variable::<Vec<i32>>(stringify!(v));\n\
             let n = evcxr_variable_store.take_variable::<i32>(stringify!(n));\n\
             let m = evcxr_variable_store.take_variable::<Map<\nString, u8>>(stringify!(m));\n";
-        let names = |code: &str| redefined(before, code).into_iter().map(|found| found.name).collect::<Vec<_>>();
+        let names =
+            |code: &str| redefined(before, code).into_iter().map(|found| found.name).collect::<Vec<_>>();
         for (code, expected) in [
             ("let v = vec![4];\nlet z = v[7];\n", vec!["v"]),
             ("let v: Vec<_> = v.iter().map(|x| x + n).collect();\n", vec!["v"]),
@@ -161,10 +188,7 @@ mod tests {
             ("let v = v.into_iter().rev().collect();\n", vec![]),
             ("let v = vec![v];\n", vec![]),
             ("v.push(1); { let v = 1; }\n", vec![]),
-            (
-                "let v = 1;\nevcxr_variable_store.put_variable::<i32>(stringify!(v), v);\n",
-                vec!["v"],
-            ),
+            ("let v = 1;\nevcxr_variable_store.put_variable::<i32>(stringify!(v), v);\n", vec!["v"]),
             ("let", vec![]),
         ] {
             assert_eq!(names(code), expected, "{code}");

@@ -21,7 +21,8 @@ const POINTLESS_HELP: [&str; 3] = [
 /// Sums up other errors.
 const SUMMARY: &str = "Some errors have detailed explanations";
 /// How rustc says, where evcxr's own code stands, that rust-analyzer has not found a type, or a wrong one.
-const UNKNOWN: [(&str, &str); 2] = [("E0521", "borrowed data escapes"), ("E0658", "the `!` type is experimental")];
+const UNKNOWN: [(&str, &str); 2] =
+    [("E0521", "borrowed data escapes"), ("E0658", "the `!` type is experimental")];
 const NOT_FOUND: &str = "the type of a variable of this cell was not found, so no later cell can have it\n\
     hint: write the type of each new variable, as in `let x: Vec<f64> = …;`, or use it inside `{ … }`";
 /// The user has written none of these words: what to say in their place.
@@ -41,18 +42,24 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
         let hint = gone.hint(None, &text, "").map(|hint| format!("\nhint: {hint}"));
         return CellError::new("Error", &(text + &hint.unwrap_or_default()));
     };
-    let is_error = |error: &&CompilationError| error.level() != "warning" && !error.message().starts_with(SUMMARY);
+    let is_error =
+        |error: &&CompilationError| error.level() != "warning" && !error.message().starts_with(SUMMARY);
     let mut traceback: Vec<String> = Vec::new();
     let mut values = Vec::new();
     for error in errors.iter().filter(is_error) {
         let is_nowhere = error.spanned_messages().iter().all(|message| message.span.is_none());
-        if is_nowhere && UNKNOWN.iter().any(|(code, text)| error.code() == Some(*code) && error.message().contains(text))
+        if is_nowhere
+            && UNKNOWN
+                .iter()
+                .any(|(code, text)| error.code() == Some(*code) && error.message().contains(text))
         {
             traceback.insert(0, format!("Error: {NOT_FOUND}"));
             values.insert(0, NOT_FOUND.to_owned());
             break;
         }
-        let message = match is_unclosed(&error.message()) && matches!(completeness(cell), Completeness::Incomplete { .. }) {
+        let message = match is_unclosed(&error.message())
+            && matches!(completeness(cell), Completeness::Incomplete { .. })
+        {
             true => "the cell ends before a bracket is closed".to_owned(),
             false => in_own_words(&error.message()),
         };
@@ -66,7 +73,9 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
             let first = help.lines().next().unwrap_or_default();
             !shown.contains(first) && !POINTLESS_HELP.iter().any(|known| first.starts_with(known))
         });
-        traceback.extend(new.flat_map(|help| format!("help: {help}").lines().map(str::to_owned).collect::<Vec<_>>()));
+        traceback.extend(
+            new.flat_map(|help| format!("help: {help}").lines().map(str::to_owned).collect::<Vec<_>>()),
+        );
         let hint = gone.hint(error.code(), &error.message(), &shown).map(|hint| format!("hint: {hint}"));
         traceback.extend(hint.filter(|hint| !traceback.contains(hint)));
         values.push(message);
@@ -183,13 +192,15 @@ fn suggested(spans: &Value) -> Vec<String> {
     let mut lines: Vec<(u64, Vec<char>)> = Vec::new();
     let mut changes: Vec<(u64, usize, usize, &str)> = Vec::new();
     for span in spans.as_array().into_iter().flatten() {
-        let (Some(replacement), Some(line)) = (span["suggested_replacement"].as_str(), span["line_start"].as_u64())
+        let (Some(replacement), Some(line)) =
+            (span["suggested_replacement"].as_str(), span["line_start"].as_u64())
         else {
             return Vec::new();
         };
         let column = |name: &str| span[name].as_u64().map(|column| (column as usize).saturating_sub(1));
         let text = span["text"][0]["text"].as_str();
-        let (Some(start), Some(end), Some(text)) = (column("column_start"), column("column_end"), text) else {
+        let (Some(start), Some(end), Some(text)) = (column("column_start"), column("column_end"), text)
+        else {
             return Vec::new();
         };
         if span["line_end"].as_u64() != Some(line) {

@@ -11,7 +11,9 @@ pub fn saved(lost: &[&(String, String)], source: &str) -> Vec<(String, String)> 
             taken.iter().find(|variable| variable.name == name)?;
             let mutable = source.contains(&format!("let mut {name} = evcxr_variable_store."));
             let mutable = if mutable { "mut " } else { "" };
-            let code = format!("let {mutable}{name}: {type_} = headstart::variables::restore::<{type_}>(\"{name}\");\n");
+            let code = format!(
+                "let {mutable}{name}: {type_} = headstart::variables::restore::<{type_}>(\"{name}\");\n"
+            );
             Some((name.clone(), code))
         })
         .collect()
@@ -25,7 +27,8 @@ mod tests {
     fn what_was_taken_is_brought_back_as_it_was_defined() {
         let source = "let mut v = evcxr_variable_store.take_variable::<Vec<u8>>(stringify!(v));\n\
             let n = evcxr_variable_store.take_variable::<i32>(stringify!(n));\n";
-        let lost = [("v", "Vec<u8>"), ("n", "i32"), ("other", "u8")].map(|(name, type_)| (name.into(), type_.into()));
+        let lost = [("v", "Vec<u8>"), ("n", "i32"), ("other", "u8")]
+            .map(|(name, type_)| (name.into(), type_.into()));
         let cells: Vec<_> = saved(&lost.each_ref(), source).into_iter().map(|(_, cell)| cell).collect();
         assert_eq!(
             cells,

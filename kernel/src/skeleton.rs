@@ -386,7 +386,8 @@ mod tests {
     #[test]
     fn types_of_a_missing_crate_depend_on_their_parameters() {
         let source = "pub struct Keys<'a, K, V> { #[stable] inner: base::Keys<'a, K, Vec<V>>, len: usize }\nstruct A(base::B);";
-        let expected = "pub struct Keys<'a, K, V> {  inner: (&'a (),K,Vec<V>,), len: usize }\nstruct A(base::B);";
+        let expected =
+            "pub struct Keys<'a, K, V> {  inner: (&'a (),K,Vec<V>,), len: usize }\nstruct A(base::B);";
         assert_eq!(without_bodies(source).unwrap(), expected);
     }
 

@@ -171,7 +171,8 @@ mod tests {
     fn a_cell_that_fails_saves_what_it_was_to_define_anew() {
         let take = "let v = evcxr_variable_store.take_variable::<Vec<\nu8>>(stringify!(v));\n";
         let [catch, caught] = CATCH;
-        let cell = [take, catch.trim_start(), "\nlet v = vec![4];\n", caught.trim_start(), "\nlast\n"].concat();
+        let cell =
+            [take, catch.trim_start(), "\nlet v = vec![4];\n", caught.trim_start(), "\nlast\n"].concat();
         let changed = |saves| with_compiled_catch(&cell, saves).unwrap();
         assert!(changed(true).contains("{headstart::variables::save::<Vec< u8>>(stringify!(v), v);}"));
         assert!(!changed(false).contains("save"));
@@ -215,8 +216,9 @@ mod tests {
         let [catch, caught] = CATCH;
         let uses =
             ["take", "put"].map(|use_| format!("evcxr_variable_store.{use_}_variable::<u8>(stringify!(a));"));
-        let changed =
-            |before: &str, code: &str| with_compiled_catch(&[before, catch, code, caught].concat(), true).unwrap();
+        let changed = |before: &str, code: &str| {
+            with_compiled_catch(&[before, catch, code, caught].concat(), true).unwrap()
+        };
         let [take, put] = uses.each_ref().map(String::as_str);
         assert!(changed(take, put).contains(OUR_CATCH[0]));
         assert!(changed("", put).contains("\n|evcxr_variable_store| ->"));

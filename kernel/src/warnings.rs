@@ -15,7 +15,8 @@ const LINT: &str = "unused_must_use";
 
 /// Keeps what is to be shown of rustc's messages, a line each, for [`take`]; gives the rest, without warnings.
 pub fn sort_out(session: &Path, messages: &str) -> String {
-    let is_warning = |line: &&str| line.contains("\"level\":\"warning\"") && parse(line)["level"] == "warning";
+    let is_warning =
+        |line: &&str| line.contains("\"level\":\"warning\"") && parse(line)["level"] == "warning";
     let shown: String =
         messages.split_inclusive('\n').filter(|line| line.contains(LINT)).filter(is_warning).collect();
     let file = session.join(FILE);
@@ -74,7 +75,8 @@ mod tests {
             )
         };
         let error = message("error", "E0308");
-        let messages = [message("warning", "unused_macros"), message("warning", LINT), error.clone()].concat();
+        let messages =
+            [message("warning", "unused_macros"), message("warning", LINT), error.clone()].concat();
         assert_eq!(sort_out(folder.path(), &messages), error);
         assert_eq!(take(folder.path()), [("unused `Result` that must be used".to_owned(), 7)]);
         assert!(take(folder.path()).is_empty(), "once");
