@@ -25,7 +25,7 @@ use crate::interrupt::{Cells, PATIENCE};
 use crate::listen::{Heard, Listen, listen};
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
 use crate::prepare::{DEFINE_DBG, DEFINE_LOCAL, Prepared};
-use crate::report::{describe, unkept_variables};
+use crate::report::{describe, outlives, unkept_variables};
 use crate::session::{self, Session};
 use crate::template::{Notice, Template};
 use crate::tokens::identifiers;
@@ -35,6 +35,8 @@ use crate::{
 
 /// Run in each new process of cells, before the first.
 const BEGIN: &str = "headstart::start();";
+/// Ends a process of cells.
+const END: &str = "std::process::exit(0);";
 const USE_PRELUDE: &str = "use headstart::prelude::*;\nuse headstart::display::ShowDebug as _;";
 /// evcxr prefers mold, which it has loaded into every program that a cell needs: that takes longer than
 /// rustc's own linker.
@@ -335,14 +337,14 @@ impl Loaded {
         // What evcxr cannot keep for later cells serves its own cell nevertheless.
         while let Err(error) = &result
             && !code.starts_with('!')
-            && unkept_variables(error).iter().filter(|name| prepared.make_local(name)).count() > 0
+            && prepared.make_any_local(&unkept_variables(error), outlives(error))
         {
             result = self.context.execute_with_callbacks(prepared.sent(), &mut callbacks);
         }
         if let Ok(outputs) = &mut result
             && !commands.is_empty()
         {
-            match self.context.execute(commands) {
+            match self.context.execute(Prepared::new(commands).sent()) {
                 Ok(more) => outputs.merge(more),
                 Err(error) => result = Err(error),
             }
@@ -361,6 +363,8 @@ impl Loaded {
             let _ = self.context.execute(&format!("headstart::display::set_pretty_debug({is_pretty});"));
         }
         if result.is_ok() && code.lines().any(|line| line.trim() == ":restart") {
+            // evcxr goes on to take the variables of the process that has ended, unless that ends under a cell.
+            let _ = self.context.execute(END);
             result = self.context.execute(BEGIN).and(result);
         }
         self.warn(&prepared, result.is_ok(), events);

@@ -53,7 +53,7 @@ def test_a_result_that_nobody_looks_at_is_warned_of(kernel):
     for code in ['let _ = unsaved.save("/nowhere/x");', "vec![1].sort();", "1 + 1"]:
         assert kernel.run(code).stderr == ""
     lazy = kernel.run("vec![1].iter().map(|x| x + 1);")
-    assert "warning: unused `Map` that must be used" in lazy.stderr
+    assert "warning: unused `std::iter::Map` that must be used" in lazy.stderr
 
 
 def test_what_a_cell_that_fails_was_to_define_anew_is_as_before(kernel):
@@ -112,7 +112,7 @@ def test_a_hint_tells_the_cause(kernel, what):
 NOTES = {
     "static N: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);": "each cell has its own `N`",
     'fn main() { println!("hi"); }': "write `main()`",
-    "thread_local! { static LOCAL: u8 = 1; }": "lasts for this cell only",
+    "thread_local! { static LOCAL: u8 = 1; }\nLOCAL.with(|value| *value);": "lasts for this cell only",
     'static NAMES: [&str; 1] = ["a"];': "",
 }
 
