@@ -24,8 +24,8 @@ use crate::interrupt::{Cells, PATIENCE};
 use crate::listen::Listener;
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
 use crate::pipes::{self, Pipes};
-use crate::prepare::{DEFINE_LOCAL, Prepared};
-use crate::report::{describe, unkept_variables};
+use crate::prepare::{DEFINE_DBG, DEFINE_LOCAL, Prepared};
+use crate::report::{describe, outlives, unkept_variables};
 use crate::session::{self, Session};
 use crate::template::{Notice, Template};
 use crate::tokens::identifiers;
@@ -36,6 +36,8 @@ use crate::{
 
 /// Run in each new process of cells, before the first.
 const BEGIN: &str = "headstart::start();";
+/// Ends a process of cells.
+const END: &str = "std::process::exit(0);";
 const USE_PRELUDE: &str = "use headstart::prelude::*;\nuse headstart::display::ShowDebug as _;";
 /// evcxr prefers mold, which it has loaded into every program that a cell needs: that takes longer than
 /// rustc's own linker.
@@ -240,6 +242,8 @@ struct Loaded {
     gone: Gone,
     /// If cells are kept.
     ahead: Option<Ahead>,
+    /// The `:dep` lines so far.
+    dependencies: BTreeSet<String>,
     /// Where evcxr compiles.
     folder: PathBuf,
     /// Where training leaves weights to be recovered.
@@ -292,12 +296,14 @@ fn load(
     std::thread::spawn(move || log(&outputs));
     let ahead = kept::folder().map(|cells| Ahead::new(session.path(), cells));
     let load = format!(
-        "{LINKER}{}{USE_PRELUDE}\n{DEFINE_LOCAL}\n{BEGIN}\n{ALLOW_QUESTION_MARK}",
+        "{LINKER}{}{USE_PRELUDE}\n{DEFINE_LOCAL}\n{DEFINE_DBG}\n{BEGIN}\n{ALLOW_QUESTION_MARK}",
         template.load_commands()
     );
     let (folder, checkpoints) = (session.path().to_owned(), session.checkpoints());
     let gone = Gone::default();
-    let mut loaded = Loaded { context, listener, load, gone, ahead, folder, checkpoints, config };
+    let dependencies = BTreeSet::new();
+    let mut loaded =
+        Loaded { context, listener, load, gone, ahead, dependencies, folder, checkpoints, config };
     loaded.listener.collect();
     // Not with what `:clear` repeats: a crate asked for beside it is still to be fetched then.
     if let Some(command) = certificates::without() {
@@ -365,19 +371,22 @@ impl Loaded {
             .variables_and_types()
             .map(|(name, type_)| (name.to_owned(), type_.to_owned()))
             .collect();
+        if let Some(note) = self.loses_by_dependency(code, &before) {
+            let _ = events.blocking_send(Event::Output(Output::Stderr(note)));
+        }
         let begun = self.ahead.as_ref().and_then(|ahead| ahead.begin(prepared.sent()));
         let mut result = self.context.execute(prepared.sent());
         drop(begun);
         // What evcxr cannot keep for later cells serves its own cell nevertheless.
         while let Err(error) = &result
-            && unkept_variables(error).iter().filter(|name| prepared.make_local(name)).count() > 0
+            && prepared.make_any_local(&unkept_variables(error), outlives(error))
         {
             result = self.context.execute(prepared.sent());
         }
         if let Ok(outputs) = &mut result
             && !commands.is_empty()
         {
-            match self.context.execute(commands) {
+            match self.context.execute(Prepared::new(commands).sent()) {
                 Ok(more) => outputs.merge(more),
                 Err(error) => result = Err(error),
             }
@@ -388,6 +397,8 @@ impl Loaded {
             result = self.context.execute(&self.load).and(result);
         }
         if code.lines().any(|line| line.trim() == ":restart") {
+            // evcxr goes on to take the variables of the process that has ended, unless that ends under a cell.
+            let _ = self.context.execute(END);
             // The new process must know Stop and how to report a panic.
             result = self.context.execute(BEGIN).and(result);
         }
@@ -502,6 +513,28 @@ impl Loaded {
                 format!("the configuration of evcxr ({}) cannot be loaded: {problem}\n", files.join(", "));
             let _ = events.blocking_send(Event::Output(Output::Stderr(text)));
         }
+    }
+
+    /// Which variables a `:dep` takes: those of types that cells have defined, which are compiled anew then.
+    fn loses_by_dependency(&mut self, code: &str, variables: &[(String, String)]) -> Option<String> {
+        let asked = code.lines().map(str::trim).filter(|line| line.starts_with(":dep "));
+        let new: Vec<String> =
+            asked.filter(|line| !self.dependencies.contains(*line)).map(str::to_owned).collect();
+        let first = new.first()?.clone();
+        self.dependencies.extend(new);
+        let items: BTreeSet<&str> = self.context.defined_item_names().collect();
+        let lost: Vec<String> = variables
+            .iter()
+            .filter(|(_, type_)| identifiers(type_).any(|word| items.contains(word)))
+            .map(|(name, _)| format!("`{name}`"))
+            .collect();
+        (!lost.is_empty()).then(|| {
+            format!(
+                "note: `{first}` has the types of earlier cells compiled anew, so {} will be lost: write `:dep` \
+                 lines in the first cell\n",
+                lost.join(", ")
+            )
+        })
     }
 
     /// Says what rustc warns of, if the cell ran, and what differs in a notebook from a program.

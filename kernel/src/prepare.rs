@@ -23,6 +23,15 @@ const LOCAL: &str = "headstart_local";
 /// What defines that macro, for every cell.
 pub const DEFINE_LOCAL: &str = "macro_rules! headstart_local { ($pattern:pat) => { $pattern } }";
 
+/// `dbg!` without the line, which would be that of the source that evcxr has made of the cell.
+pub const DEFINE_DBG: &str = r#"macro_rules! dbg {
+    () => { eprintln!("[cell]") };
+    ($value:expr $(,)?) => {
+        match $value { value => { eprintln!("[cell] {} = {:#?}", stringify!($value), &value); value } }
+    };
+    ($($value:expr),+ $(,)?) => { ($(dbg!($value)),+,) };
+}"#;
+
 /// A cell and what evcxr gets for it.
 pub struct Prepared {
     /// With plain blanks, line ends and names.
@@ -72,6 +81,15 @@ impl Prepared {
         false
     }
 
+    /// Hides variables, and with `closures` each that is a closure. Returns whether one is hidden that was not.
+    pub fn make_any_local(&mut self, names: &[String], closures: bool) -> bool {
+        let mut names = names.to_vec();
+        if closures && let Some(block) = &self.block {
+            names.extend(block.stmts.iter().filter_map(closure));
+        }
+        names.iter().filter(|name| self.make_local(name)).count() > 0
+    }
+
     /// The variables that are hidden.
     pub fn local(&self) -> &BTreeSet<String> {
         &self.local
@@ -92,6 +110,13 @@ impl Prepared {
         }
         self.sent = Edited::new(&self.plain.text, edits);
     }
+}
+
+/// The variable that a statement makes a closure.
+fn closure(statement: &Stmt) -> Option<String> {
+    let Stmt::Local(local) = statement else { return None };
+    let (Pat::Ident(pattern), Some(init)) = (&local.pat, &local.init) else { return None };
+    matches!(*init.expr, syn::Expr::Closure(_)).then(|| pattern.ident.to_string())
 }
 
 fn in_cell(span: proc_macro2::Span) -> Range<usize> {
@@ -195,6 +220,8 @@ mod tests {
         let mut prepared = Prepared::new("let mut f = |x| x;\nlet (é, g) = h();\nf(é)");
         assert!(prepared.make_local("f") && prepared.make_local("é") && !prepared.make_local("g"));
         assert!(!prepared.make_local("f"), "once");
+        assert!(!prepared.make_any_local(&["f".into()], true));
+        assert!(Prepared::new("let a = |x| x;\nlet b = 1;\na(b)").make_any_local(&[], true));
         let sent = "let headstart_local!(mut f) = |x| x;\nlet (headstart_local!(é), g) = h();\nf(é)";
         assert_eq!(prepared.sent(), sent);
         assert_eq!(prepared.original(sent.find("|x|").unwrap()), 12);

@@ -152,6 +152,9 @@ impl<'ast> Visit<'ast> for Seen<'_> {
             Expr::Reference(inner) if self.is_variable(&inner.expr) => {}
             Expr::Field(inner) if self.is_variable(&inner.base) => {}
             Expr::Index(inner) if self.is_variable(&inner.expr) => self.visit_expr(&inner.index),
+            Expr::Call(call) if self.is_variable(&call.func) => {
+                call.args.iter().for_each(|argument| self.visit_expr(argument));
+            }
             Expr::MethodCall(call) if self.is_variable(&call.receiver) => {
                 self.is_moved |= call.method.to_string().starts_with("into");
                 call.args.iter().for_each(|argument| self.visit_expr(argument));

@@ -102,7 +102,8 @@ fn report(error: &CompilationError, message: &str, prepared: &Prepared, cell: &s
     for spanned in error.spanned_messages().iter().chain(error.help_spanned()) {
         let label = label(&spanned.label, message);
         let Some(span) = &spanned.span else {
-            if !label.is_empty() && !notes.contains(&label) {
+            // Help without a place in the cell is for what stands around it.
+            if !label.is_empty() && !label.starts_with("help: ") && !notes.contains(&label) {
                 notes.push(label);
             }
             continue;
@@ -240,6 +241,13 @@ pub fn unkept_variables(error: &Error) -> Vec<String> {
         Error::CompilationErrors(errors) => errors.iter().filter_map(|error| of(&error.message())).collect(),
         error => of(&error.to_string()).into_iter().collect(),
     }
+}
+
+/// Whether something would outlive what it borrows if evcxr kept it, of which evcxr does not say which variable it is.
+pub fn outlives(error: &Error) -> bool {
+    const CODES: [&str; 5] = ["E0373", "E0505", "E0521", "E0597", "E0716"];
+    let Error::CompilationErrors(errors) = error else { return false };
+    errors.iter().any(|error| error.code().is_some_and(|code| CODES.contains(&code)))
 }
 
 const UNKNOWN_TYPE: &str = "Couldn't automatically determine type of variable";

@@ -53,7 +53,7 @@ def test_a_result_that_nobody_looks_at_is_warned_of(kernel):
     for code in ['let _ = unsaved.save("/nowhere/x");', "vec![1].sort();", "1 + 1"]:
         assert kernel.run(code).stderr == ""
     lazy = kernel.run("vec![1].iter().map(|x| x + 1);")
-    assert "warning: unused `Map` that must be used" in lazy.stderr
+    assert "warning: unused `std::iter::Map` that must be used" in lazy.stderr
 
 
 def test_what_a_cell_that_fails_was_to_define_anew_is_as_before(kernel):
@@ -112,7 +112,7 @@ def test_a_hint_tells_the_cause(kernel, what):
 NOTES = {
     "static N: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);": "each cell has its own `N`",
     'fn main() { println!("hi"); }': "write `main()`",
-    "thread_local! { static LOCAL: u8 = 1; }": "lasts for this cell only",
+    "thread_local! { static LOCAL: u8 = 1; }\nLOCAL.with(|value| *value);": "lasts for this cell only",
     'static NAMES: [&str; 1] = ["a"];': "",
 }
 
@@ -143,3 +143,19 @@ def test_a_panic_of_an_earlier_cells_function_shows_no_line_of_this_one(kernel):
     kernel.ok("fn far() {\n    let a: Option<u8> = None;\n    a.unwrap();\n}")
     cell = kernel.run("{\nfar();\n}")
     assert cell.reply["ename"] == "Panic" and "│" not in cell.traceback
+
+
+def test_dbg_shows_no_line_of_another_text(kernel):
+    assert kernel.run("let twice = dbg!(1 + 1) * 2;").stderr == "[cell] 1 + 1 = 2\n"
+    assert kernel.run("dbg!(twice, \"a\");").stderr == '[cell] twice = 4\n[cell] "a" = "a"\n'
+
+
+def test_what_a_dependency_takes_is_said_before(kernel, tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "Cargo.toml").write_text('[package]\nname = "asked_late"\nversion = "1.0.0"\nedition = "2024"\n')
+    (tmp_path / "src" / "lib.rs").write_text("pub const ONE: u8 = 1;")
+    kernel.ok("struct Mine(u8);\nlet mine = Mine(1);\nlet plain = 5;")
+    cell = kernel.run(f':dep asked_late = {{ path = "{tmp_path}" }}\nasked_late::ONE')
+    assert cell.value == "1" and "`mine` will be lost" in cell.stderr and "`plain`" not in cell.stderr
+    assert kernel.ok("plain") == "5"
+    assert "the type of `mine` was compiled anew" in failed(kernel, "mine.0").traceback
