@@ -17,10 +17,7 @@ pub(crate) fn collect(callbacks: &[Box<dyn Callback>]) -> Result<HashMap<String,
 }
 
 /// Gives each callback the state that [`collect`] found; one that had none then is left as it is.
-pub(crate) fn restore(
-    callbacks: &mut [Box<dyn Callback>],
-    all: &HashMap<String, Tensor>,
-) -> Result<()> {
+pub(crate) fn restore(callbacks: &mut [Box<dyn Callback>], all: &HashMap<String, Tensor>) -> Result<()> {
     for (name, callback) in names(callbacks).into_iter().zip(callbacks) {
         let prefix = format!("{name}/");
         let own = all
