@@ -38,7 +38,7 @@ pub(super) mod said_here {
     }
 
     /// All of it, once.
-    pub(in crate::train) fn take() -> String {
+    pub(crate) fn take() -> String {
         SAID.take().join("\n")
     }
 }

@@ -347,7 +347,7 @@ fn assert_late_parameters_step_as_in_pytorch(
         for (layer, expected) in ["dense", "dense_1"].iter().zip(expected) {
             let found = kernel(&model, layer)?.var().flatten_all()?.to_vec1::<f32>()?[0];
             let apart = (found - expected).abs();
-            assert!(apart < 5e-4, "{name}, step {step}, {layer}: {found}, in PyTorch {expected}");
+            assert!(apart < 1e-4, "{name}, step {step}, {layer}: {found}, in PyTorch {expected}");
         }
     }
     Ok(())
@@ -357,6 +357,5 @@ fn assert_late_parameters_step_as_in_pytorch(
 fn a_parameter_unfrozen_late_steps_as_in_pytorch() -> Result<()> {
     assert_late_parameters_step_as_in_pytorch("adam", Adam::new(0.02).epsilon(0.0))?;
     assert_late_parameters_step_as_in_pytorch("adamw", AdamW::new(0.02).epsilon(0.0))?;
-    assert_late_parameters_step_as_in_pytorch("rmsprop", RMSprop::new(0.02))?;
     assert_late_parameters_step_as_in_pytorch("sgd", SGD::new(0.001).momentum(0.9))
 }

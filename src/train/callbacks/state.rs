@@ -8,7 +8,7 @@ use super::Callback;
 use crate::Result;
 
 /// The state of all callbacks, each under its own name: `EarlyStopping/best`.
-pub(in crate::train) fn collect(callbacks: &[Box<dyn Callback>]) -> Result<HashMap<String, Tensor>> {
+pub(crate) fn collect(callbacks: &[Box<dyn Callback>]) -> Result<HashMap<String, Tensor>> {
     let mut all = HashMap::new();
     for (name, callback) in names(callbacks).into_iter().zip(callbacks) {
         all.extend(callback.state()?.into_iter().map(|(key, value)| (format!("{name}/{key}"), value)));
@@ -17,10 +17,7 @@ pub(in crate::train) fn collect(callbacks: &[Box<dyn Callback>]) -> Result<HashM
 }
 
 /// Gives each callback the state that [`collect`] found; one that had none then is left as it is.
-pub(in crate::train) fn restore(
-    callbacks: &mut [Box<dyn Callback>],
-    all: &HashMap<String, Tensor>,
-) -> Result<()> {
+pub(crate) fn restore(callbacks: &mut [Box<dyn Callback>], all: &HashMap<String, Tensor>) -> Result<()> {
     for (name, callback) in names(callbacks).into_iter().zip(callbacks) {
         let prefix = format!("{name}/");
         let own = all
