@@ -1,6 +1,7 @@
 //! The library from outside: as a program that depends on it sees it.
 
 mod bad_input;
+mod building;
 mod demo;
 mod explain;
 mod files;
