@@ -122,3 +122,21 @@ fn numbers_of_every_type_and_layout_give_the_same_answer_everywhere() -> Result<
     assert!(losses[0] == losses[1] && losses[0] == losses[2], "{losses:?}");
     Ok(())
 }
+
+#[test]
+fn a_layer_may_be_called_output_in_an_onnx_file() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    let mut builder = ModelBuilder::new("net", &[4])?;
+    let first = builder.add("output", Dense::new(4), &[builder.input()])?;
+    let last = builder.add("dense", Dense::new(2), &[first])?;
+    builder.finish(last).export_onnx(&path)?;
+    if let Some(kept) = std::env::var_os("HEADSTART_KEPT_ONNX") {
+        std::fs::copy(&path, kept).unwrap();
+    }
+    let content = std::fs::read(&path).unwrap();
+    let count = |name: &[u8]| content.windows(name.len()).filter(|bytes| *bytes == name).count();
+    // The layer's output: where it is made, as the node's name, and where it is used.
+    assert!(count(b"output_1") >= 3 && count(b"output_1/kernel") >= 2);
+    Ok(())
+}
