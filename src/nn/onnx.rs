@@ -1,5 +1,6 @@
 //! A model for others: ONNX (`onnx/onnx.proto`), opset 17.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use candle_core::Tensor;
@@ -72,15 +73,27 @@ fn value(name: &str, shape: &[usize]) -> Message {
 struct Graph {
     nodes: Vec<Message>,
     tensors: Vec<Message>,
+    /// Names of layers and tensors so far.
+    taken: HashSet<String>,
 }
 
 impl Graph {
+    /// A name that nothing else in the file has: a layer may be called `output` too.
+    fn fresh(&mut self, name: String) -> String {
+        let numbered = (1..).map(|number| format!("{name}_{number}"));
+        let is_free = |name: &String| !["input", "output"].contains(&&**name) && !self.taken.contains(name);
+        let found =
+            std::iter::once(name.clone()).chain(numbered).find(is_free).expect("the numbers do not end");
+        self.taken.insert(found.clone());
+        found
+    }
+
     /// Adds the layers of a model; gives the name of its output.
     fn model(&mut self, model: &Model, way: &str, input: String) -> Result<String> {
         let mut names = vec![input];
         for node in &model.nodes()[1..] {
             let inputs: Vec<String> = node.inputs().map(|at| names[at].clone()).collect();
-            let way = format!("{way}{}", node.name);
+            let way = self.fresh(format!("{way}{}", node.name));
             names.push(match node.layer.model() {
                 Some(inside) => self.model(inside, &format!("{way}/"), inputs[0].clone())?,
                 None => self.layer(model, node, &way, inputs)?,
@@ -103,7 +116,7 @@ impl Graph {
         let params = node.layer.params();
         let mut weighted = inputs.clone();
         for param in &params {
-            let name = format!("{way}/{}", param.name());
+            let name = self.fresh(format!("{way}/{}", param.name()));
             self.tensor(&name, &param.variable().as_detached_tensor())?;
             weighted.push(name);
         }
@@ -245,4 +258,20 @@ fn ints(name: &str, values: &[i64]) -> Message {
     let message =
         values.iter().fold(Message::new().bytes(1, name), |message, value| message.number(8, *value));
     message.number(20, 7)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_a_file_are_unique() {
+        let mut graph = Graph::default();
+        let fresh = |graph: &mut Graph, name: &str| graph.fresh(name.to_owned());
+        assert_eq!(fresh(&mut graph, "output"), "output_1");
+        assert_eq!(fresh(&mut graph, "output"), "output_2");
+        assert_eq!(fresh(&mut graph, "a/kernel"), "a/kernel");
+        assert_eq!(fresh(&mut graph, "a/kernel"), "a/kernel_1");
+        assert_eq!(fresh(&mut graph, "dense"), "dense");
+    }
 }

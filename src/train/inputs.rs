@@ -11,7 +11,7 @@ use crate::{Error, Result, check_interrupt};
 
 /// What `predict` takes: inputs, or a data set, whose targets are ignored.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is nothing to predict from: give a tensor, `&x`, or what `fit` takes: `&files`, `datagen.flow(&x, &y, 32)?`"
+    message = "`{Self}` is nothing to predict from: give a tensor, `&x`, or what `fit` takes: `&files`, `datagen.flow(&x, &y, 32)?`; if this is a Result: put `?` after the call that made it"
 )]
 pub trait IntoInputs {
     /// The inputs; data that come in batches already keep their batch size.

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod broken_training;
+mod building;
 mod decisions;
 mod demo;
 mod explain;

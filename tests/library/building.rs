@@ -1,0 +1,142 @@
+//! Layers and inputs that do not go together are errors, and those that do give one answer everywhere.
+
+use headstart::Result;
+use headstart::prelude::*;
+
+#[test]
+fn layers_that_cannot_be_put_together_are_errors() -> Result<()> {
+    let says = |found: Result<Model>, part: &str| {
+        let error = found.expect_err("it was built").to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    says(sequential![Input::new(4), Dense::new(2), Input::new(2), Dense::new(1)], "one `Input`");
+    says(sequential![Input::new(4), Input::new(4)], "one `Input`");
+    let pixels = || Input::new((3, 8, 8));
+    for padding in [2, 3, usize::MAX] {
+        let padding = Padding::Explicit(padding);
+        says(sequential![pixels(), MaxPooling2D::new(2).padding(padding)], "less than the window, 2");
+        says(sequential![pixels(), AveragePooling2D::new(2).padding(padding)], "less than the window, 2");
+        says(sequential![pixels(), Conv2D::new(4, 2).padding(padding)], "less than the window, 2");
+    }
+    let mut builder = ModelBuilder::new("net", &[4])?;
+    let input = builder.input();
+    let mut larger = ModelBuilder::new("larger", &[4])?;
+    let mut far = larger.input();
+    for _ in 0..4 {
+        far = larger.add("", Dense::new(4), &[far])?;
+    }
+    let sum = builder.add("sum", Add, &[input, input, input])?;
+    for (found, part) in [
+        (builder.add("d", Dense::new(4), &[]), "one input for `d`, found 0"),
+        (builder.add("d", Dense::new(4), &[input, sum]), "one input for `d`, found 2"),
+        (builder.add("a", Add, &[]), "at least one input for `a`"),
+        (builder.add("d", Dense::new(4), &[far]), "the same builder"),
+    ] {
+        let error = found.unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_empty_batch_is_an_error_everywhere() -> Result<()> {
+    let mut model = sequential![
+        Input::new((3, 8, 8)),
+        Conv2D::new(4, 3).activation(Relu),
+        MaxPooling2D::new(2),
+        Flatten,
+        Dense::new(2).activation(Softmax)
+    ]?;
+    model.compile(Adam::default(), SparseCategoricalCrossentropy, [Accuracy]);
+    let x = Tensor::zeros((0, 3, 8, 8), DType::F32, &device())?;
+    let y = Tensor::zeros(0, DType::U32, &device())?;
+    assert!(model.predict(&x).unwrap_err().to_string().contains("the batch is empty"));
+    assert!(model.forward(&x, Mode::Training).is_err());
+    assert!(model.outputs_of(&["conv2d"], &x).is_err());
+    assert!(model.evaluate(&x, &y).is_err());
+    assert!(model.fit((&x, &y), Fit::epochs(1).verbose(false)).is_err());
+    assert!(model.grad_cam(&x, GradCam::new()).is_err());
+    Ok(())
+}
+
+#[test]
+fn images_of_another_layout_get_a_hint() -> Result<()> {
+    let colour = sequential![Input::new((3, 8, 8)), Flatten, Dense::new(1)]?;
+    let grey = sequential![Input::new((1, 8, 8)), Flatten, Dense::new(1)]?;
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &device());
+    for (model, shape, hint) in [
+        (&colour, &[2, 8, 8, 3][..], "x.permute((0, 3, 1, 2))"),
+        (&grey, &[2, 8, 8, 1], "x.permute((0, 3, 1, 2))"),
+        (&colour, &[2, 1, 8, 8], "x.repeat((1, 3, 1, 1))"),
+        (&grey, &[2, 3, 8, 8], "x.mean_keepdim(1)"),
+        (&grey, &[2, 8, 8], "x.unsqueeze(1)"),
+        (&colour, &[2, 8, 8], "x.unsqueeze(1)"),
+        (&colour, &[3, 8, 8], "unsqueeze(0)"),
+    ] {
+        let error = model.predict(&zeros(shape)?).unwrap_err().to_string();
+        assert!(error.contains(hint), "{shape:?}: {error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn numbers_of_every_type_and_layout_give_the_same_answer_everywhere() -> Result<()> {
+    set_random_seed(5);
+    let mut model = sequential![
+        Input::new((3, 8, 8)),
+        Rescaling::new(1.0 / 255.0),
+        Conv2D::new(4, 3).activation(Relu),
+        MaxPooling2D::new(2),
+        Flatten,
+        Dense::new(2).activation(Softmax)
+    ]?;
+    let loss = SparseCategoricalCrossentropy;
+    model.compile(SGD::new(0.1), loss, [Accuracy]);
+    let bytes = random_uniform((40, 3, 8, 8), 0.0, 255.0)?.to_dtype(DType::U8)?;
+    let (x, y) = (bytes.to_dtype(DType::F32)?, bytes.i((.., 0, 0, 0))?.ge(128u8)?.to_dtype(DType::U32)?);
+    let turned = x.permute((0, 2, 3, 1))?.contiguous()?.permute((0, 3, 1, 2))?;
+    assert!(!turned.is_contiguous());
+    let values = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
+    let heat = |x: &Tensor| -> Result<Vec<f32>> { Ok(values(&model.grad_cam(x, GradCam::new())?.maps)?) };
+    let (outputs, maps) = (model.predict(&x)?, values(&model.outputs_of(&["conv2d"], &x)?[0])?);
+    let (forward, heat_maps) = (values(&model.forward(&x, Mode::Inference)?)?, heat(&x)?);
+    let score = model.evaluate(&x, &y)?["loss"];
+    for other in [bytes.clone(), bytes.to_dtype(DType::I64)?, bytes.to_dtype(DType::F64)?, turned.clone()] {
+        assert_eq!(model.predict(&other)?, outputs);
+        assert_eq!(values(&model.forward(&other, Mode::Inference)?)?, forward);
+        assert_eq!(values(&model.outputs_of(&["conv2d"], &other)?[0])?, maps);
+        assert_eq!(heat(&other)?, heat_maps);
+        assert_eq!(model.evaluate(&other, &y)?["loss"], score);
+    }
+    // Training too, on each: the same weights from the same seed.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("before.safetensors");
+    model.save_weights(&path)?;
+    let mut losses = Vec::new();
+    for data in [&x, &bytes, &turned] {
+        model.load_weights(&path)?;
+        model.compile(SGD::new(0.1), loss, [Accuracy]);
+        set_random_seed(9);
+        losses.push(model.fit((data, &y), Fit::epochs(2).verbose(false))?["loss"].to_vec());
+    }
+    assert!(losses[0] == losses[1] && losses[0] == losses[2], "{losses:?}");
+    Ok(())
+}
+
+#[test]
+fn a_layer_may_be_called_output_in_an_onnx_file() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    let mut builder = ModelBuilder::new("net", &[4])?;
+    let first = builder.add("output", Dense::new(4), &[builder.input()])?;
+    let last = builder.add("dense", Dense::new(2), &[first])?;
+    builder.finish(last).export_onnx(&path)?;
+    if let Some(kept) = std::env::var_os("HEADSTART_KEPT_ONNX") {
+        std::fs::copy(&path, kept).unwrap();
+    }
+    let content = std::fs::read(&path).unwrap();
+    let count = |name: &[u8]| content.windows(name.len()).filter(|bytes| *bytes == name).count();
+    // The layer's output: where it is made, as the node's name, and where it is used.
+    assert!(count(b"output_1") >= 3 && count(b"output_1/kernel") >= 2);
+    Ok(())
+}
