@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use headstart_frame::Answer;
+use hmac::{Hmac, KeyInit, Mac};
 use jupyter_protocol::{
     ConnectionInfo, InputRequest, JupyterError, JupyterMessage, JupyterMessageContent, StreamContent,
     UnknownMessage,
@@ -16,9 +17,10 @@ use jupyter_zmq_client::{
     create_kernel_iopub_connection, create_kernel_shell_connection, create_kernel_stdin_connection,
 };
 use serde_json::{Value, json};
+use sha2::Sha256;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
-use zeromq::{SocketRecv, SocketSend};
+use zeromq::{SocketRecv, SocketSend, ZmqMessage};
 
 /// <https://jupyter-client.readthedocs.io/en/stable/messaging.html>
 pub const PROTOCOL_VERSION: &str = "5.4";
@@ -235,7 +237,7 @@ impl Sockets {
         tokio::spawn(echo(heartbeat));
         let iopub = create_kernel_iopub_connection(connection, session).await?;
         let (sender, queue) = unbounded_channel();
-        tokio::spawn(publish(iopub, queue));
+        tokio::spawn(publish(iopub, queue, connection.key.clone(), session.to_owned()));
         Ok(Sockets {
             shell: Channel::new(create_kernel_shell_connection(connection, session).await?),
             control: Channel::new(create_kernel_control_connection(connection, session).await?),
@@ -255,10 +257,46 @@ async fn echo(mut heartbeat: KernelHeartbeatConnection) {
     }
 }
 
-async fn publish(mut iopub: KernelIoPubConnection, mut queue: UnboundedReceiver<JupyterMessage>) {
+async fn publish(
+    mut iopub: KernelIoPubConnection,
+    mut queue: UnboundedReceiver<JupyterMessage>,
+    key: String,
+    session: String,
+) {
     while let Some(message) = queue.recv().await {
-        if let Err(error) = iopub.send(message).await {
+        let sent = match frames(message.with_session(&session), &key) {
+            Ok(frames) => iopub.socket.send(frames).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = sent {
             eprintln!("a message was not published: {error}");
         }
     }
+}
+
+/// A signed message in parts. The crate's own way copies the topic, which must live as long as the message.
+fn frames(message: JupyterMessage, key: &str) -> Result<ZmqMessage, serde_json::Error> {
+    let parent = match &message.parent_header {
+        Some(parent) => serde_json::to_vec(parent)?,
+        None => b"{}".to_vec(),
+    };
+    let parts = [
+        serde_json::to_vec(&message.header)?,
+        parent,
+        serde_json::to_vec(&message.metadata)?,
+        serde_json::to_vec(&message.content)?,
+    ];
+    let signature = match key.is_empty() {
+        true => String::new(),
+        false => {
+            let mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length");
+            let mac = parts.iter().fold(mac, |mac, part| mac.chain_update(part));
+            hex::encode(mac.finalize().into_bytes())
+        }
+    };
+    let mut frames: Vec<Bytes> = message.zmq_identities;
+    frames.extend([Bytes::from_static(b"<IDS|MSG>"), signature.into()]);
+    frames.extend(parts.map(Bytes::from));
+    frames.extend(message.buffers);
+    Ok(ZmqMessage::try_from(frames).expect("it has parts"))
 }
