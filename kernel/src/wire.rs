@@ -57,13 +57,13 @@ fn read(raw: RawMessage) -> Result<JupyterMessage, RuntimeError> {
         .map_err(|error| RuntimeError::ZmqMessageError(error.to_string()))
 }
 
-/// How much output may wait for a client that reads slowly, in units of [`UNIT`]: 64 MiB.
-const ROOM: u32 = 16 << 10;
-const UNIT: usize = 4 << 10;
+/// How much output may wait for a client that reads slowly, in units of [`UNIT_BYTES`]: 64 MiB.
+const CAPACITY: u32 = 16 << 10;
+const UNIT_BYTES: usize = 4 << 10;
 /// What a message counts at least, in units: 1,024 messages wait at most.
-const LEAST: usize = 16;
+const MIN_UNITS: usize = 16;
 /// A client that has not read for this long loses outputs, so that the cell goes on.
-const STALL: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The way to everyone who listens; messages arrive in the order in which they are sent.
 ///
@@ -91,7 +91,7 @@ impl AsRef<[u8]> for Topic {
 
 impl Publisher {
     fn new(queue: UnboundedSender<JupyterMessage>) -> Publisher {
-        let room = Arc::new(Semaphore::new(ROOM as usize));
+        let room = Arc::new(Semaphore::new(CAPACITY as usize));
         Publisher { queue, room, is_stalled: Arc::default(), lost: Arc::default() }
     }
 
@@ -107,12 +107,13 @@ impl Publisher {
         size: usize,
         parent: Option<&JupyterMessage>,
     ) {
-        let units = u32::try_from(size / UNIT + LEAST).unwrap_or(ROOM).min(ROOM);
+        let units = u32::try_from(size / UNIT_BYTES + MIN_UNITS).unwrap_or(CAPACITY).min(CAPACITY);
         let room = match self.room.clone().try_acquire_many_owned(units) {
             Ok(room) => Some(room),
             Err(_) if self.is_stalled.load(Ordering::SeqCst) => None,
             Err(_) => {
-                let room = tokio::time::timeout(STALL, self.room.clone().acquire_many_owned(units)).await;
+                let room =
+                    tokio::time::timeout(READ_TIMEOUT, self.room.clone().acquire_many_owned(units)).await;
                 room.ok().and_then(Result::ok)
             }
         };
@@ -123,7 +124,7 @@ impl Publisher {
         }
         let lost = self.lost.swap(0, Ordering::SeqCst);
         if lost > 0 {
-            let seconds = STALL.as_secs();
+            let seconds = READ_TIMEOUT.as_secs();
             let note = format!("{lost} outputs are missing here: a client read nothing for {seconds} s\n");
             self.send(StreamContent::stderr(&note), parent, None);
         }
