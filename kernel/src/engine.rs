@@ -20,7 +20,7 @@ use crate::cell::last_commands;
 use crate::commands::{self, Step};
 use crate::complete::{Completions, end_of_name, insertion};
 use crate::hints::{Cause, Gone};
-use crate::interrupt::{Cells, PATIENCE};
+use crate::interrupt::{Cells, STOP_TIMEOUT};
 use crate::listen::Listener;
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
 use crate::pipes::{self, Pipes};
@@ -49,7 +49,7 @@ const FIRST_LOOK: &str = "Tensor::zeros(1, DType::F32, &device())?.";
 /// How often candle's threads look for work before they sleep.
 const SPINNING_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
 /// How often programs that are still at work are ended when the kernel ends.
-const INTERVAL: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How many outputs wait for whoever sent the cell; the cell waits then.
 const MAX_EVENTS: usize = 16;
 
@@ -167,8 +167,8 @@ impl Engine {
     pub fn stop(&self) {
         self.cells.shut_down();
         let _ = self.requests.send(Request::Stop);
-        let deadline = Instant::now() + PATIENCE;
-        while self.stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout)
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while self.stopped.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout)
             && Instant::now() < deadline
         {
             programs::kill_all();

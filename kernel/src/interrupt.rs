@@ -13,9 +13,9 @@ use crate::programs;
 use crate::question::Question;
 
 /// A cell whose code has not stopped this long after Stop is killed.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often compilers are looked for after Stop: evcxr starts another when one fails.
-const INTERVAL: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The process that runs the cells, and what it is at.
 #[derive(Default)]
@@ -215,14 +215,14 @@ impl Cells {
                     programs::kill_all();
                     state = self.state();
                 }
-                _ if state.asked.is_some_and(|asked| asked.elapsed() > PATIENCE) => {
+                _ if state.asked.is_some_and(|asked| asked.elapsed() > STOP_TIMEOUT) => {
                     self.kill();
                     return;
                 }
                 _ => {}
             }
             if state.cell == cell {
-                let waited = self.changed.wait_timeout(state, INTERVAL);
+                let waited = self.changed.wait_timeout(state, POLL_INTERVAL);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
         }

@@ -1,7 +1,7 @@
 //! Reads what the cells' process puts out, and turns it into the outputs of a cell.
 //!
 //! One thread reads standard output and standard error at any time, also between cells. Text is collected for at
-//! most [`HOLD`] or [`MAX_HELD`] bytes, so that a flood of lines becomes few messages. Outputs go into bounded
+//! most [`MAX_DELAY`] or [`MAX_HELD`] bytes, so that a flood of lines becomes few messages. Outputs go into bounded
 //! channels: where they are full, the thread waits, the pipes fill up, and the cell is slowed.
 
 use std::io::{self, Write};
@@ -20,9 +20,9 @@ use crate::question::Question;
 use crate::scanner::{Item, Scanner};
 
 /// How long an output waits for more to go with it.
-const HOLD: Duration = Duration::from_millis(20);
+const MAX_DELAY: Duration = Duration::from_millis(20);
 /// How often a reader with nothing to read looks whether the engine still is there.
-const IDLE: Duration = Duration::from_secs(1);
+const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How much text waits, in bytes.
 const MAX_HELD: usize = 64 << 10;
 /// How many outputs of background threads wait for their reader.
@@ -193,7 +193,10 @@ impl Listener {
 
     /// Waits for something to read, or to be sent, and does so.
     fn read_once(&self) -> io::Result<()> {
-        let timeout = self.state().held_since.map_or(IDLE, |since| HOLD.saturating_sub(since.elapsed()));
+        let timeout = self
+            .state()
+            .held_since
+            .map_or(IDLE_POLL_INTERVAL, |since| MAX_DELAY.saturating_sub(since.elapsed()));
         let ends = [&self.pipes.out, &self.pipes.err, &self.pipes.notes];
         let mut polled =
             ends.map(|end| libc::pollfd { fd: end.as_raw_fd(), events: libc::POLLIN, revents: 0 });
@@ -208,7 +211,7 @@ impl Listener {
         let notes = read_available(&self.pipes.notes)?;
         self.notes(&mut state, &notes)?;
         self.drain(&mut state)?;
-        if state.held_since.is_some_and(|since| since.elapsed() >= HOLD) {
+        if state.held_since.is_some_and(|since| since.elapsed() >= MAX_DELAY) {
             state.flush();
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The variable with the server's process number.
 pub const VARIABLE: &str = "JPY_PARENT_PID";
 /// How often it is looked whether the server is there, where the system does not tell of its end.
-const INTERVAL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The server's process, if it is one above this process. In a container the number may be another process's.
 pub fn of_this_process() -> Option<i32> {
@@ -46,7 +46,7 @@ pub fn wait_for_end(process: i32) {
     while unsafe { libc::kill(process, 0) } == 0
         || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
     {
-        std::thread::sleep(INTERVAL);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use headstart_frame::Answer;
+use hmac::{Hmac, KeyInit, Mac};
 use jupyter_protocol::{
     ConnectionInfo, InputRequest, JupyterError, JupyterMessage, JupyterMessageContent, StreamContent,
     UnknownMessage,
@@ -16,9 +17,10 @@ use jupyter_zmq_client::{
     create_kernel_iopub_connection, create_kernel_shell_connection, create_kernel_stdin_connection,
 };
 use serde_json::{Value, json};
+use sha2::Sha256;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
-use zeromq::{SocketRecv, SocketSend};
+use zeromq::{SocketRecv, SocketSend, ZmqMessage};
 
 /// <https://jupyter-client.readthedocs.io/en/stable/messaging.html>
 pub const PROTOCOL_VERSION: &str = "5.4";
@@ -55,13 +57,13 @@ fn read(raw: RawMessage) -> Result<JupyterMessage, RuntimeError> {
         .map_err(|error| RuntimeError::ZmqMessageError(error.to_string()))
 }
 
-/// How much output may wait for a client that reads slowly, in units of [`UNIT`]: 64 MiB.
-const ROOM: u32 = 16 << 10;
-const UNIT: usize = 4 << 10;
+/// How much output may wait for a client that reads slowly, in units of [`UNIT_BYTES`]: 64 MiB.
+const CAPACITY: u32 = 16 << 10;
+const UNIT_BYTES: usize = 4 << 10;
 /// What a message counts at least, in units: 1,024 messages wait at most.
-const LEAST: usize = 16;
+const MIN_UNITS: usize = 16;
 /// A client that has not read for this long loses outputs, so that the cell goes on.
-const STALL: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The way to everyone who listens; messages arrive in the order in which they are sent.
 ///
@@ -89,7 +91,7 @@ impl AsRef<[u8]> for Topic {
 
 impl Publisher {
     fn new(queue: UnboundedSender<JupyterMessage>) -> Publisher {
-        let room = Arc::new(Semaphore::new(ROOM as usize));
+        let room = Arc::new(Semaphore::new(CAPACITY as usize));
         Publisher { queue, room, is_stalled: Arc::default(), lost: Arc::default() }
     }
 
@@ -105,12 +107,13 @@ impl Publisher {
         size: usize,
         parent: Option<&JupyterMessage>,
     ) {
-        let units = u32::try_from(size / UNIT + LEAST).unwrap_or(ROOM).min(ROOM);
+        let units = u32::try_from(size / UNIT_BYTES + MIN_UNITS).unwrap_or(CAPACITY).min(CAPACITY);
         let room = match self.room.clone().try_acquire_many_owned(units) {
             Ok(room) => Some(room),
             Err(_) if self.is_stalled.load(Ordering::SeqCst) => None,
             Err(_) => {
-                let room = tokio::time::timeout(STALL, self.room.clone().acquire_many_owned(units)).await;
+                let room =
+                    tokio::time::timeout(READ_TIMEOUT, self.room.clone().acquire_many_owned(units)).await;
                 room.ok().and_then(Result::ok)
             }
         };
@@ -121,7 +124,7 @@ impl Publisher {
         }
         let lost = self.lost.swap(0, Ordering::SeqCst);
         if lost > 0 {
-            let seconds = STALL.as_secs();
+            let seconds = READ_TIMEOUT.as_secs();
             let note = format!("{lost} outputs are missing here: a client read nothing for {seconds} s\n");
             self.send(StreamContent::stderr(&note), parent, None);
         }
@@ -235,7 +238,7 @@ impl Sockets {
         tokio::spawn(echo(heartbeat));
         let iopub = create_kernel_iopub_connection(connection, session).await?;
         let (sender, queue) = unbounded_channel();
-        tokio::spawn(publish(iopub, queue));
+        tokio::spawn(publish(iopub, queue, connection.key.clone(), session.to_owned()));
         Ok(Sockets {
             shell: Channel::new(create_kernel_shell_connection(connection, session).await?),
             control: Channel::new(create_kernel_control_connection(connection, session).await?),
@@ -255,10 +258,46 @@ async fn echo(mut heartbeat: KernelHeartbeatConnection) {
     }
 }
 
-async fn publish(mut iopub: KernelIoPubConnection, mut queue: UnboundedReceiver<JupyterMessage>) {
+async fn publish(
+    mut iopub: KernelIoPubConnection,
+    mut queue: UnboundedReceiver<JupyterMessage>,
+    key: String,
+    session: String,
+) {
     while let Some(message) = queue.recv().await {
-        if let Err(error) = iopub.send(message).await {
+        let sent = match frames(message.with_session(&session), &key) {
+            Ok(frames) => iopub.socket.send(frames).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = sent {
             eprintln!("a message was not published: {error}");
         }
     }
+}
+
+/// A signed message in parts. The crate's own way copies the topic, which must live as long as the message.
+fn frames(message: JupyterMessage, key: &str) -> Result<ZmqMessage, serde_json::Error> {
+    let parent = match &message.parent_header {
+        Some(parent) => serde_json::to_vec(parent)?,
+        None => b"{}".to_vec(),
+    };
+    let parts = [
+        serde_json::to_vec(&message.header)?,
+        parent,
+        serde_json::to_vec(&message.metadata)?,
+        serde_json::to_vec(&message.content)?,
+    ];
+    let signature = match key.is_empty() {
+        true => String::new(),
+        false => {
+            let mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length");
+            let mac = parts.iter().fold(mac, |mac, part| mac.chain_update(part));
+            hex::encode(mac.finalize().into_bytes())
+        }
+    };
+    let mut frames: Vec<Bytes> = message.zmq_identities;
+    frames.extend([Bytes::from_static(b"<IDS|MSG>"), signature.into()]);
+    frames.extend(parts.map(Bytes::from));
+    frames.extend(message.buffers);
+    Ok(ZmqMessage::try_from(frames).expect("it has parts"))
 }
