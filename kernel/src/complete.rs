@@ -93,13 +93,17 @@ fn terminated(kind: LiteralKind) -> bool {
     }
 }
 
-/// The end of the name in which a byte position of a cell is.
+/// The end of the name in which a byte position of a cell is, with the bracket of a call, which tells a method
+/// from a field.
 pub fn end_of_name(cell: &str, position: usize) -> usize {
     let rest = cell.get(position..).unwrap_or_default();
     let is_in_name = cell.get(..position).is_some_and(|before| before.ends_with(is_id_continue))
         || rest.starts_with(is_id_continue);
     match is_in_name {
-        true => position + rest.find(|c| !is_id_continue(c)).unwrap_or(rest.len()),
+        true => {
+            let length = rest.find(|c| !is_id_continue(c)).unwrap_or(rest.len());
+            position + length + usize::from(rest[length..].starts_with('('))
+        }
         false => position,
     }
 }
@@ -198,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_name_ends_where_no_letter_follows() {
-        for (at, end) in [(0, 4), (2, 4), (4, 4), (5, 9), (9, 9), (10, 10), (12, 12)] {
+        for (at, end) in [(0, 4), (2, 4), (4, 4), (5, 10), (9, 10), (10, 10), (12, 12)] {
             assert_eq!(end_of_name("vec_.lén()", at), end, "{at}");
         }
     }

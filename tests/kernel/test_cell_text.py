@@ -23,7 +23,7 @@ def test_blanks_and_line_ends_of_other_programs_are_plain_ones(kernel):
 
 
 def test_a_type_over_several_lines_serves_later_cells(kernel):
-    kernel.ok("use std::collections::HashMap;\nlet mut counts: HashMap<\n    String,\n    Vec<u8>,\n> = HashMap::new();\nlet after = 1;")
+    kernel.ok("use std::collections::HashMap;\nlet mut counts: HashMap<\n    String,\n    Vec<u8>,\n> = HashMap::new();\nlet after = 1usize;")
     kernel.ok('counts.insert("a".into(), vec![1]);')
     assert kernel.ok("counts.len() + after") == "2"
     cell = kernel.run("let wrong: HashMap<\n    String,\n    u8,\n> = 1;\nlet next = 2;")
