@@ -1,46 +1,57 @@
 //! In which order the inputs of a layer are: Keras flattens feature maps as height, width, channels, this library as
 //! channels, height, width. Every parameter that has a number for each flattened input is reordered.
 
+use std::collections::HashMap;
+
 use crate::nn::{Model, Node};
 
 /// The feature maps `[channels, height, width]` whose numbers an output has one after the other, if it has.
 pub(super) type Maps = Option<Vec<usize>>;
 
-/// The maps that enter a node, given those that enter the model.
+/// The maps that enter each node, by the node's name, given those that enter the model.
 ///
 /// # Errors
 /// What cannot be put into the other order, in words.
-pub(super) fn entering(model: &Model, node: &Node, outside: &Maps) -> Result<Maps, String> {
-    let mut found =
-        node.inputs().map(|input| leaving(model, input, outside)).collect::<Result<Vec<_>, _>>()?;
-    let first = found.pop().flatten();
-    match found.iter().all(|other| *other == first) {
-        true => Ok(first),
-        false => Err(format!("`{}` joins flattened feature maps and other numbers", node.name)),
-    }
+pub(super) fn entering<'a>(model: &'a Model, outside: &Maps) -> Result<HashMap<&'a str, Maps>, String> {
+    Ok(through(model, outside)?.0)
 }
 
-/// The maps that leave a node.
-fn leaving(model: &Model, at: usize, outside: &Maps) -> Result<Maps, String> {
-    let node = &model.nodes()[at];
-    if at == 0 {
-        return Ok(outside.clone());
+/// The maps that enter each node, and those that leave the model. Each node is looked at once: there are very many
+/// ways through a residual network.
+fn through<'a>(model: &'a Model, outside: &Maps) -> Result<(HashMap<&'a str, Maps>, Maps), String> {
+    let mut entering = HashMap::new();
+    let mut leaving = vec![outside.clone()];
+    for node in &model.nodes()[1..] {
+        let mut found = node.inputs().map(|input| &leaving[input]);
+        let maps = found.next().cloned().unwrap_or_default();
+        if found.any(|other| *other != maps) {
+            return Err(format!("`{}` joins flattened feature maps and other numbers", node.name));
+        }
+        leaving.push(after(model, node, &maps)?);
+        entering.insert(&*node.name, maps);
     }
-    let maps = entering(model, node, outside)?;
+    let output = leaving.swap_remove(model.output_node());
+    Ok((entering, output))
+}
+
+/// The maps that leave a node, given those that enter it.
+fn after(model: &Model, node: &Node, maps: &Maps) -> Result<Maps, String> {
     if let Some(inside) = node.layer.model() {
-        return leaving(inside, inside.output_node(), &maps);
+        return Ok(through(inside, maps)?.1);
     }
     let shape = |at: usize| model.nodes()[at].layer.output_shape();
     let input = node.inputs().next().map_or(&[][..], shape);
     let output = node.layer.output_shape();
     match node.layer.kind() {
         "Flatten" | "Reshape" if output.len() == 1 => {
-            Ok(if has_order(input) { Some(input.to_vec()) } else { maps })
+            Ok(if has_order(input) { Some(input.to_vec()) } else { maps.clone() })
         }
         "Reshape" if has_order(input) || has_order(output) || maps.is_some() => {
             Err(format!("`{}` reshapes feature maps, which Keras has in another order", node.name))
         }
-        "Activation" | "Add" | "BatchNormalization" | "Dropout" | "Multiply" | "Rescaling" => Ok(maps),
+        "Activation" | "Add" | "BatchNormalization" | "Dropout" | "Multiply" | "Rescaling" => {
+            Ok(maps.clone())
+        }
         "Dense" => Ok(None),
         _ if maps.is_none() => Ok(None),
         kind => Err(format!("`{}`, of type {kind}, may reorder flattened feature maps", node.name)),

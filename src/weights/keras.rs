@@ -167,8 +167,9 @@ struct Place {
 
 /// By names: `model_weights/vgg16/block1_conv1/kernel` is known by its last two.
 fn name(way: &str, model: &Model, outside: &Maps, places: &mut Vec<Place>) -> Result<(), String> {
+    let mut entering = entering(model, outside)?;
     for node in &model.nodes()[1..] {
-        let maps = entering(model, node, outside)?;
+        let maps = entering.remove(&*node.name).flatten();
         let way = format!("{way}{}", node.name);
         match node.layer.model() {
             Some(inside) => name(&format!("{way}/"), inside, &maps, places)?,
@@ -213,8 +214,9 @@ fn number(
     places: &mut Vec<Place>,
 ) -> Result<(), String> {
     let mut counts: HashMap<String, usize> = HashMap::new();
+    let mut entering = entering(model, outside)?;
     for node in model.nodes_by_depth() {
-        let maps = entering(model, node, outside)?;
+        let maps = entering.remove(&*node.name).flatten();
         let kind = match node.layer.model() {
             Some(inside) if inside.name().starts_with("sequential") => "sequential".to_owned(),
             Some(_) => "functional".to_owned(),
