@@ -24,7 +24,7 @@ use crate::interrupt::{Cells, STOP_TIMEOUT};
 use crate::listen::Listener;
 use crate::output::{Bundle, CellError, Event, Outcome, Output};
 use crate::pipes::{self, Pipes};
-use crate::prepare::{DEFINE_DBG, DEFINE_LOCAL, Prepared};
+use crate::prepare::Prepared;
 use crate::report::{describe, outlives, unkept_variables};
 use crate::session::{self, Session};
 use crate::template::{Notice, Template};
@@ -295,10 +295,7 @@ fn load(
     let _ = cells.child.set(context.process_handle());
     std::thread::spawn(move || log(&outputs));
     let ahead = kept::folder().map(|cells| Ahead::new(session.path(), cells));
-    let load = format!(
-        "{LINKER}{}{USE_PRELUDE}\n{DEFINE_LOCAL}\n{DEFINE_DBG}\n{BEGIN}\n{ALLOW_QUESTION_MARK}",
-        template.load_commands()
-    );
+    let load = format!("{LINKER}{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands());
     let (folder, checkpoints) = (session.path().to_owned(), session.checkpoints());
     let gone = Gone::default();
     let dependencies = BTreeSet::new();

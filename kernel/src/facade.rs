@@ -39,7 +39,8 @@ pub fn write_facade(packages: &Packages, facade: &Path) -> Result<(), String> {
         let folder = facade.join(name);
         let above = match name {
             PRELUDE => format!(
-                "extern crate self as {PRELUDE};\n#[cfg(not(rust_analyzer))]\npub use {REAL}::*;\n\
+                "extern crate self as {PRELUDE};\n#[doc(hidden)]\n#[macro_export]\n\
+                 macro_rules! headstart_local {{ ($pattern:pat) => {{ $pattern }} }}\n#[cfg(not(rust_analyzer))]\npub use {REAL}::*;\n\
                  #[cfg(not(rust_analyzer))]\nextern crate {ERRORS} as _;\n\
                  #[cfg(not(rust_analyzer))]\n#[doc(hidden)]\npub mod shared {{\n{}\n}}\n",
                 include_str!("../facade/shared.rs")

@@ -400,7 +400,12 @@ impl State {
             }
         }
         (self.held_bytes, self.held_since) = (0, None);
-        for output in self.held.drain(..) {
+        for mut output in self.held.drain(..) {
+            if let Output::Stderr(text) = &mut output
+                && let Some(clean) = places::without_dbg_positions(text)
+            {
+                *text = clean;
+            }
             // Where nobody listens any more, outputs are lost on purpose.
             match &self.destination {
                 Destination::Cell(events) => drop(events.blocking_send(Event::Output(output))),

@@ -39,10 +39,37 @@ fn stands_at(lines: &[&str], source: &[&str], start: usize) -> bool {
     })
 }
 
+/// Text with `[cell]` in place of the position that `dbg!` prints, which is one in the source that evcxr wrote; `None`
+/// if there is none.
+pub fn without_dbg_positions(text: &str) -> Option<String> {
+    let begins = format!("[{SOURCE}:");
+    if !text.contains(&begins) {
+        return None;
+    }
+    let clean = |line: &str| {
+        let position = line.strip_prefix(&begins).and_then(|rest| rest.split_once(']'));
+        let is_position =
+            |position: &str| position.chars().all(|letter| letter.is_ascii_digit() || letter == ':');
+        match position.filter(|(position, _)| is_position(position)) {
+            Some((_, rest)) => format!("[cell]{rest}"),
+            None => line.to_owned(),
+        }
+    };
+    Some(text.split_inclusive('\n').map(clean).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cell::parse;
+
+    #[test]
+    fn dbg_shows_no_position_in_evcxrs_source() {
+        let text = "a\n[src/lib.rs:109:1] 1 + 1 = 2\n[src/lib.rs:x] [src/lib.rs:1:1]\n";
+        let expected = "a\n[cell] 1 + 1 = 2\n[src/lib.rs:x] [src/lib.rs:1:1]\n";
+        assert_eq!(without_dbg_positions(text).unwrap(), expected);
+        assert_eq!(without_dbg_positions("[src/main.rs:1:1] a"), None);
+    }
 
     #[test]
     fn a_line_is_found_by_its_statement() {

@@ -18,19 +18,10 @@ const BLANKS: [char; 24] = [
     '\u{2006}', '\u{2007}', '\u{2008}', '\u{2009}', '\u{200a}', '\u{200b}', '\u{200c}', '\u{200d}',
     '\u{202f}', '\u{205f}', '\u{2060}', '\u{3000}', '\u{feff}', '\u{61c}', '\u{ad}',
 ];
-/// Hides a variable from evcxr, which keeps none that it does not see: a pattern that is a macro's.
-const LOCAL: &str = "headstart_local";
-/// What defines that macro, for every cell.
-pub const DEFINE_LOCAL: &str = "macro_rules! headstart_local { ($pattern:pat) => { $pattern } }";
-
-/// `dbg!` without the line, which would be that of the source that evcxr has made of the cell.
-pub const DEFINE_DBG: &str = r#"macro_rules! dbg {
-    () => { eprintln!("[cell]") };
-    ($value:expr $(,)?) => {
-        match $value { value => { eprintln!("[cell] {} = {:#?}", stringify!($value), &value); value } }
-    };
-    ($($value:expr),+ $(,)?) => { ($(dbg!($value)),+,) };
-}"#;
+/// The facade's macro that hides a variable from evcxr, which keeps none that it does not see: a pattern that is a
+/// macro's. It is no item of the session: evcxr writes items in another order in each session, and the compile cache
+/// would not know the cell again.
+const LOCAL: &str = "headstart::headstart_local";
 
 /// A cell and what evcxr gets for it.
 pub struct Prepared {
@@ -222,7 +213,7 @@ mod tests {
         assert!(!prepared.make_local("f"), "once");
         assert!(!prepared.make_any_local(&["f".into()], true));
         assert!(Prepared::new("let a = |x| x;\nlet b = 1;\na(b)").make_any_local(&[], true));
-        let sent = "let headstart_local!(mut f) = |x| x;\nlet (headstart_local!(é), g) = h();\nf(é)";
+        let sent = "let headstart::headstart_local!(mut f) = |x| x;\nlet (headstart::headstart_local!(é), g) = h();\nf(é)";
         assert_eq!(prepared.sent(), sent);
         assert_eq!(prepared.original(sent.find("|x|").unwrap()), 12);
     }

@@ -124,7 +124,9 @@ def test_stop_while_the_prelude_is_loaded():
         while kernel.client.get_iopub_msg(timeout=60)["parent_header"].get("msg_id") != request:
             pass
         time.sleep(0.3)
-        kernel.manager.interrupt_kernel()
+        # Answered before the next cell is sent, so it cannot meet that one.
+        kernel.client.control_channel.send(kernel.client.session.msg("interrupt_request", {}))
+        kernel.client.get_control_msg(timeout=20)
         cell = kernel.client.get_shell_msg(timeout=20)["content"]
         # A quick machine has loaded it by now.
         assert cell["status"] == "ok" or (cell["ename"], "before it began" in cell["evalue"]) == ("Interrupted", True)
@@ -206,7 +208,7 @@ def test_stop_works_in_the_process_that_a_restart_of_the_cells_began(kernel):
     kernel.ok(":restart")
     request = begin(kernel, "running")
     kernel.manager.interrupt_kernel()
-    assert kernel.result(request, timeout=20).reply["evalue"].startswith("interrupted")
+    assert kernel.result(request, timeout=20).reply["ename"] == "Interrupted"
     kernel.ok(":clear")
     request = begin(kernel, "running")
     kernel.manager.interrupt_kernel()
