@@ -120,8 +120,12 @@ def test_the_chart_grows_while_fit_runs(lab):
         assert chart.count() == 1
         page.keyboard.press("Control+s")
         saved = folder / "4_the_program.ipynb"
+        outputs = []
         for _ in range(50):
-            outputs = [o for c in json.loads(saved.read_text())["cells"] for o in c.get("outputs", [])]
+            try:
+                outputs = [o for c in json.loads(saved.read_text())["cells"] for o in c.get("outputs", [])]
+            except json.JSONDecodeError:
+                pass  # Jupyter is writing it.
             if outputs:
                 break
             time.sleep(0.2)
