@@ -28,8 +28,9 @@ def kept():
 def test_a_later_session_compiles_only_what_is_new(session):
     number = time.time_ns()
     # In another session evcxr lists the variables in another order.
-    variables = f"let point = Point {{ x: {number} }}; let a = 1; let b = 2.0; let c = \"c\"; let d = 'd';"
-    first = (f"#[derive(Clone)] struct Point {{ x: u64 }}\n{variables}", "point.x")
+    # A type of its own: an earlier run of this test has left its cells.
+    variables = f"let point = Point{number} {{ x: {number} }}; let a = 1; let b = 2.0; let c = \"c\"; let d = 'd';"
+    first = (f"#[derive(Clone)] struct Point{number} {{ x: u64 }}\n{variables}", "point.x")
     values, new = session(*first)
     assert (values[-1], new) == (str(number), 2)
     # What was remembered and what was compiled now mean the same types.
