@@ -50,7 +50,7 @@ const FIRST_LOOK: &str = "Tensor::zeros(1, DType::F32, &device())?.";
 const SPINNING_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
 /// How often programs that are still at work are ended when the kernel ends.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How many outputs wait for whoever sent the cell; the cell waits then.
+/// Capacity of a cell's channel of outputs; a cell waits while it is full.
 const MAX_EVENTS: usize = 16;
 
 /// If this process was started to run cells, does so and does not return.

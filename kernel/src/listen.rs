@@ -58,7 +58,7 @@ fn line_in_cell(file: &str, line: u32) -> u32 {
 enum Destination {
     /// To whom is not waiting for a cell: outputs of threads between cells.
     Background,
-    /// To whoever sent the cell.
+    /// To the client that sent the cell.
     Cell(Sender<Event>),
     /// Into [`Heard::collected`].
     Collected,

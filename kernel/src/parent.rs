@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::programs;
+
 /// The variable with the server's process number.
 pub const VARIABLE: &str = "JPY_PARENT_PID";
 /// How often it is looked whether the server is there, where the system does not tell of its end.
@@ -13,20 +15,9 @@ pub fn of_this_process() -> Option<i32> {
     // SAFETY: asks for a number.
     let mut process = unsafe { libc::getppid() };
     while process > 1 && process != server {
-        process = parent_of(process)?;
+        process = programs::parent_of(process)?;
     }
     (process > 1).then_some(server)
-}
-
-#[cfg(target_os = "linux")]
-fn parent_of(process: i32) -> Option<i32> {
-    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn parent_of(_process: i32) -> Option<i32> {
-    None
 }
 
 /// Waits until a process has ended.

@@ -36,16 +36,28 @@ pub fn kill_all() {
 #[cfg(target_os = "linux")]
 fn programs() -> Vec<Program> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| {
-            let id = entry.file_name().to_str()?.parse().ok()?;
-            // Number, (name), state, parent; the name may hold anything.
-            let text = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-            let (name, rest) = text.split_once('(')?.1.rsplit_once(')')?;
-            let parent = rest.split_whitespace().nth(1)?.parse().ok()?;
-            Some(Program { id, parent, name: name.to_owned() })
-        })
-        .collect()
+    entries.filter_map(|entry| program(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+/// The program of a process.
+#[cfg(target_os = "linux")]
+fn program(id: i32) -> Option<Program> {
+    // Number, (name), state, parent; the name may hold anything.
+    let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (name, rest) = text.split_once('(')?.1.rsplit_once(')')?;
+    let parent = rest.split_whitespace().nth(1)?.parse().ok()?;
+    Some(Program { id, parent, name: name.to_owned() })
+}
+
+/// The process that started another; known on Linux alone.
+#[cfg(target_os = "linux")]
+pub fn parent_of(id: i32) -> Option<i32> {
+    Some(program(id)?.parent)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn parent_of(_id: i32) -> Option<i32> {
+    None
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -1,4 +1,4 @@
-//! A cell's question to its user: one answer is written, whoever gives it first.
+//! A cell's question to its user: the first answer counts.
 
 use std::fs::File;
 use std::io::Write;
@@ -24,7 +24,7 @@ impl Question {
         Question { answers, is_over: watch::channel(false).0, cells }
     }
 
-    /// Answers, if nobody has.
+    /// Answers, if there is no answer yet.
     pub fn answer(&self, answer: &Answer) {
         let Some(mut answers) = self.take() else { return };
         self.cells.was_answered();

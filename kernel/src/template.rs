@@ -99,10 +99,11 @@ fn name(compiler: &str, backend: Backend) -> String {
     backend.feature().map_or(name.clone(), |feature| format!("{name}-{feature}"))
 }
 
-/// The archives that came with this program.
-fn archives() -> impl Iterator<Item = PathBuf> {
-    let entries = shared().into_iter().flat_map(fs::read_dir).flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| {
+/// The archive that came with this program, for whichever compiler. Archives are for the CPU.
+fn own_archive(backend: Backend) -> Option<PathBuf> {
+    let is_cpu = backend.feature().is_none();
+    let entries = shared().into_iter().filter(|_| is_cpu).flat_map(fs::read_dir).flatten().flatten();
+    entries.map(|entry| entry.path()).find(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with(&own_prefix()) && name.ends_with(archive::EXTENSION)
     })
@@ -215,7 +216,7 @@ impl Template {
     }
 
     fn compile(&self, part: &Path, say: &dyn Fn(Notice)) -> Result<(), String> {
-        if let Some(archive) = self.archive_for_another_compiler() {
+        if let Some(archive) = own_archive(self.backend) {
             say(Notice::Line(format!(
                 "{} is for Rust {}: the prelude is compiled for the Rust that is here, unless you run `{}` and start again",
                 archive.display(),
@@ -242,11 +243,6 @@ impl Template {
         let library = library_sources().ok_or("the standard library's sources are missing")?;
         copy_library(&library, &part.join("library"))?;
         inventory::write(part).map_err(|error| format!("{}: {error}", part.display()))
-    }
-
-    /// The archive that came with this program, which is not for this compiler.
-    fn archive_for_another_compiler(&self) -> Option<PathBuf> {
-        archives().next().filter(|_| self.backend.feature().is_none())
     }
 
     /// Notes when it was last used; where that cannot be written, nothing removes it.
@@ -324,9 +320,9 @@ impl Template {
     }
 }
 
-/// The name of the template in an archive that came with this program. Archives are for the CPU.
+/// The name of the template in the archive that came with this program.
 fn archived_name(backend: Backend) -> Option<String> {
-    let archive = archives().next().filter(|_| backend.feature().is_none())?;
+    let archive = own_archive(backend)?;
     let name = archive.file_name()?.to_string_lossy().into_owned();
     name.strip_suffix(archive::EXTENSION).map(str::to_owned)
 }
