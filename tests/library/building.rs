@@ -81,7 +81,6 @@ fn images_of_another_layout_get_a_hint() -> Result<()> {
 
 #[test]
 fn numbers_of_every_type_and_layout_give_the_same_answer_everywhere() -> Result<()> {
-    set_random_seed(5);
     let mut model = sequential![
         Input::new((3, 8, 8)),
         Rescaling::new(1.0 / 255.0),
@@ -108,18 +107,6 @@ fn numbers_of_every_type_and_layout_give_the_same_answer_everywhere() -> Result<
         assert_eq!(heat(&other)?, heat_maps);
         assert_eq!(model.evaluate(&other, &y)?["loss"], score);
     }
-    // Training too, on each: the same weights from the same seed.
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("before.safetensors");
-    model.save_weights(&path)?;
-    let mut losses = Vec::new();
-    for data in [&x, &bytes, &turned] {
-        model.load_weights(&path)?;
-        model.compile(SGD::new(0.1), loss, [Accuracy]);
-        set_random_seed(9);
-        losses.push(model.fit((data, &y), Fit::epochs(2).verbose(false))?["loss"].to_vec());
-    }
-    assert!(losses[0] == losses[1] && losses[0] == losses[2], "{losses:?}");
     Ok(())
 }
 

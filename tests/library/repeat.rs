@@ -289,3 +289,33 @@ fn a_backup_keeps_the_state_of_a_users_callback() -> Result<()> {
     assert_eq!(train(None)?.epochs(), 4);
     Ok(())
 }
+
+#[test]
+fn inputs_of_every_type_and_layout_train_the_same_weights() -> Result<()> {
+    let _alone = alone();
+    set_random_seed(5);
+    let mut model = sequential![
+        Input::new((3, 8, 8)),
+        Rescaling::new(1.0 / 255.0),
+        Conv2D::new(4, 3).activation(Relu),
+        MaxPooling2D::new(2),
+        Flatten,
+        Dense::new(2).activation(Softmax)
+    ]?;
+    let bytes = random_uniform((40, 3, 8, 8), 0.0, 255.0)?.to_dtype(DType::U8)?;
+    let (x, y) = (bytes.to_dtype(DType::F32)?, bytes.i((.., 0, 0, 0))?.ge(128u8)?.to_dtype(DType::U32)?);
+    let permuted = x.permute((0, 2, 3, 1))?.contiguous()?.permute((0, 3, 1, 2))?;
+    assert!(!permuted.is_contiguous());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("before.safetensors");
+    model.save_weights(&path)?;
+    let mut losses = Vec::new();
+    for data in [&x, &bytes, &permuted] {
+        model.load_weights(&path)?;
+        model.compile(SGD::new(0.1), SparseCategoricalCrossentropy, [Accuracy]);
+        set_random_seed(9);
+        losses.push(model.fit((data, &y), Fit::epochs(2).verbose(false))?["loss"].to_vec());
+    }
+    assert!(losses[0] == losses[1] && losses[0] == losses[2], "{losses:?}");
+    Ok(())
+}
