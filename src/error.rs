@@ -67,7 +67,7 @@ pub enum Error {
     #[error("{loss}: expected {expected}, found {found}{}", hint_line(.hint))]
     Targets {
         /// The loss.
-        loss: &'static str,
+        loss: String,
         /// The values or the shape that it takes.
         expected: String,
         /// What was given.

@@ -18,12 +18,12 @@ pub use crate::nn::{
 };
 pub use crate::ops::value_and_gradients;
 pub use crate::random::{random_uniform, set_random_seed};
-pub use crate::train::Metric::{self, AUC, Accuracy, F1Score, Precision, Recall, TopKCategoricalAccuracy};
 pub use crate::train::{
-    Adam, AdamW, BackupAndRestore, BinaryCrossentropy, BinaryFocalCrossentropy, CSVLogger,
-    CategoricalCrossentropy, EarlyStopping, Fit, History, Huber, LearningRateScheduler, Loss,
-    MeanAbsoluteError, MeanSquaredError, ModelCheckpoint, RMSprop, ReduceLROnPlateau, SGD, Schedule,
-    SharedCallback, SparseCategoricalCrossentropy, TensorBoard, TerminateOnNaN,
+    AUC, Accuracy, Adam, AdamW, BackupAndRestore, BinaryCrossentropy, BinaryFocalCrossentropy, CSVLogger,
+    CategoricalCrossentropy, EarlyStopping, F1Score, Fit, History, Huber, LearningRateScheduler, Loss,
+    MeanAbsoluteError, MeanSquaredError, Metric, ModelCheckpoint, Precision, RMSprop, Recall,
+    ReduceLROnPlateau, SGD, Schedule, SharedCallback, SparseCategoricalCrossentropy, TensorBoard,
+    TerminateOnNaN, TopKCategoricalAccuracy,
 };
 pub use crate::weights::Weights;
 pub use crate::{Result as HeadstartResult, check_interrupt, device, sequential, show};

@@ -9,7 +9,7 @@ use super::{Activation, Build, Context, Layer, LayerConfig, LayerSpec, Mode, Par
 use crate::device::{check_device, device};
 use crate::models::{Labels, Preprocessing};
 use crate::opaque::Opaque;
-use crate::train::{Compiled, History, Loss};
+use crate::train::{Compiled, History, LossSpec};
 use crate::{Error, Result};
 
 /// A network, whole or a part of another.
@@ -22,7 +22,7 @@ pub struct Model {
     /// The finished epochs of the last `fit`, however it ended.
     pub(crate) history: Opaque<Option<History>>,
     /// What it was last compiled with: how its outputs are to be read, also for a clone.
-    pub(crate) loss: Option<Loss>,
+    pub(crate) loss: Option<LossSpec>,
 }
 
 struct Graph {
@@ -283,7 +283,7 @@ impl Model {
 impl Clone for Model {
     fn clone(&self) -> Model {
         let graph = Arc::clone(&self.graph).into();
-        Model { graph, compiled: None.into(), history: None.into(), loss: self.loss }
+        Model { graph, compiled: None.into(), history: None.into(), loss: self.loss.clone() }
     }
 }
 

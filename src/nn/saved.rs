@@ -81,7 +81,7 @@ struct About {
 impl Model {
     /// Writes the whole model into a `.safetensors` file, whole or not at all: its layers and how
     /// they are connected, its weights, what is frozen, and, if it was compiled, with what, and what the
-    /// optimizer remembers: training goes on as if it had not been interrupted. An optimizer of your own
+    /// optimizer remembers: training goes on as if it had not been interrupted. An optimizer, a loss or a metric of your own
     /// is left out.
     ///
     /// ```
@@ -168,7 +168,7 @@ impl Model {
                 .into_iter()
                 .filter_map(|(name, tensor)| Some((name.strip_prefix(OPTIMIZER)?.to_owned(), tensor)));
             let compiled = compiled.build(&model.named_params(), &state.collect())?;
-            model.loss = Some(compiled.loss);
+            model.loss = Some(compiled.loss.clone());
             *model.compiled = Some(compiled);
         }
         Ok(model)

@@ -6,15 +6,19 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::loss::Output;
-use super::{Loss, Metric, Optimizer, OptimizerConfig};
+use super::metric::BuiltInMetric;
+use super::metric_trait::{LOSS, numbered_names};
+use super::{BuiltInLoss, Loss, LossSpec, MetricSpec, Optimizer, OptimizerConfig};
 use crate::nn::{Activation, Model, Param, thousands};
 use crate::{Error, Result};
 
 /// Optimizer, loss and metrics.
 pub(crate) struct Compiled {
     pub(crate) optimizer: Box<dyn Optimizer>,
-    pub(crate) loss: Loss,
-    pub(crate) metrics: Vec<Metric>,
+    pub(crate) loss: LossSpec,
+    pub(crate) metrics: Vec<MetricSpec>,
+    /// Each metric's name in a history.
+    pub(crate) metric_names: Vec<String>,
     /// How many weights learnt when this was last said.
     pub(crate) learning: usize,
     /// The class names of the data of the last `fit`, if they are known.
@@ -25,15 +29,16 @@ pub(crate) struct Compiled {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct CompiledConfig {
     optimizer: OptimizerConfig,
-    loss: Loss,
-    metrics: Vec<Metric>,
+    loss: BuiltInLoss,
+    metrics: Vec<BuiltInMetric>,
 }
 
 impl Compiled {
-    /// In words; `None` with an optimizer of the user's own.
+    /// In words; `None` with an optimizer, a loss or a metric of the user's own.
     pub(crate) fn config(&self, params: &[(String, Param)]) -> Option<CompiledConfig> {
         let optimizer = self.optimizer.config(params)?;
-        Some(CompiledConfig { optimizer, loss: self.loss, metrics: self.metrics.clone() })
+        let metrics = self.metrics.iter().map(MetricSpec::as_built_in).collect::<Option<_>>()?;
+        Some(CompiledConfig { optimizer, loss: self.loss.built_in()?, metrics })
     }
 }
 
@@ -46,12 +51,14 @@ impl CompiledConfig {
     ) -> Result<Compiled> {
         let mut optimizer = self.optimizer.build(params);
         optimizer.set_state(params, state)?;
+        let metrics: Vec<MetricSpec> = self.metrics.into_iter().map(MetricSpec::built_in).collect();
         let learning =
             params.iter().filter(|(_, param)| param.is_trainable()).map(|(_, param)| param.count());
         Ok(Compiled {
             optimizer,
-            loss: self.loss,
-            metrics: self.metrics,
+            loss: self.loss.spec(),
+            metric_names: numbered_names(&metrics),
+            metrics,
             learning: learning.sum(),
             class_names: Vec::new(),
         })
@@ -67,6 +74,8 @@ pub(crate) struct Judged {
     pub(crate) targets: Tensor,
     /// Whether each output counts alone, as those of an image do.
     pub(crate) is_elementwise: bool,
+    /// The shape of one output.
+    pub(crate) shape: Vec<usize>,
 }
 
 impl Compiled {
@@ -78,7 +87,8 @@ impl Compiled {
     /// Whether each target is one class: also of two, by one output.
     pub(crate) fn is_of_one_class(&self, model: &Model) -> bool {
         let outputs: usize = model.output_shape().iter().product();
-        self.loss.counts_classes() || self.loss.has_classes() && outputs == 1
+        let loss = self.loss.built_in();
+        loss.is_some_and(|loss| loss.counts_classes() || loss.has_classes() && outputs == 1)
     }
 
     /// The loss of a model's output before its last function.
@@ -96,8 +106,8 @@ impl Compiled {
         let is_elementwise = linear.rank() > 2 && model.last_activation() != Activation::Softmax;
         let linear = if is_elementwise { linear.flatten_from(1)? } else { linear };
         let output = Output::of(linear, model.last_activation())?;
-        let loss = self.loss.compute(&output, &targets, weights)?;
-        Ok(Judged { loss, output, targets, is_elementwise })
+        let loss = self.loss.compute(&output, &targets, weights, model.output_shape())?;
+        Ok(Judged { loss, output, targets, is_elementwise, shape: model.output_shape().to_vec() })
     }
 
     /// What to tell of a change of `trainable` since the model was compiled, once.
@@ -112,7 +122,7 @@ impl Compiled {
 
     /// The names of what is measured, in the order in which Keras prints them.
     pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
-        let mut names: Vec<_> = self.metrics.iter().map(|metric| metric.name()).chain(["loss"]).collect();
+        let mut names: Vec<_> = self.metric_names.iter().map(String::as_str).chain([LOSS]).collect();
         names.sort_unstable();
         names.into_iter().map(|name| format!("{prefix}{name}")).collect()
     }
@@ -126,15 +136,16 @@ impl Model {
     pub fn compile(
         &mut self,
         optimizer: impl Optimizer + 'static,
-        loss: Loss,
-        metrics: impl IntoIterator<Item = Metric>,
+        loss: impl Loss + 'static,
+        metrics: impl IntoIterator<Item = MetricSpec>,
     ) {
-        self.compile_with(optimizer.boxed(), loss, metrics.into_iter().collect());
+        self.compile_with(optimizer.boxed(), loss.spec(), metrics.into_iter().collect());
     }
 
-    fn compile_with(&mut self, optimizer: Box<dyn Optimizer>, loss: Loss, metrics: Vec<Metric>) {
+    fn compile_with(&mut self, optimizer: Box<dyn Optimizer>, loss: LossSpec, metrics: Vec<MetricSpec>) {
         let learning = self.trainable_params().iter().map(Param::count).sum();
-        self.loss = Some(loss);
-        *self.compiled = Some(Compiled { optimizer, loss, metrics, learning, class_names: Vec::new() });
+        self.loss = Some(loss.clone());
+        let (metric_names, class_names) = (numbered_names(&metrics), Vec::new());
+        *self.compiled = Some(Compiled { optimizer, loss, metrics, metric_names, learning, class_names });
     }
 }

@@ -1,6 +1,6 @@
 //! How a model's outputs become probabilities, a class and a confidence: everywhere as in `evaluate`.
 
-use super::Loss;
+use super::LossSpec;
 use crate::nn::{Activation, Model};
 
 /// Probability above which one output means class 1, as in Keras's `BinaryAccuracy`.
@@ -62,8 +62,8 @@ impl Model {
     }
 
     /// The loss that the model, or the one inside that gives its output, was compiled with.
-    fn output_loss(&self) -> Option<Loss> {
-        self.loss.or_else(|| self.nodes()[self.output_node()].layer.model()?.output_loss())
+    fn output_loss(&self) -> Option<&LossSpec> {
+        self.loss.as_ref().or_else(|| self.nodes()[self.output_node()].layer.model()?.output_loss())
     }
 }
 
@@ -83,8 +83,10 @@ mod tests {
         {
             let loss = loss.from_logits(true);
             let rows = Tensor::from_slice(&values, (values.len() / columns, columns), &device)?;
-            let expected =
-                loss.probabilities(&Output::of(rows.clone(), Activation::Linear)?)?.to_vec2::<f32>()?;
+            let expected = loss
+                .spec()
+                .probabilities(&Output::of(rows.clone(), Activation::Linear)?)?
+                .to_vec2::<f32>()?;
             for (row, expected) in rows.to_vec2::<f32>()?.iter().zip(expected) {
                 let found = probabilities(loss.probability_function(), row);
                 assert_eq!(class_of(&found), class_of(&expected), "{row:?}");

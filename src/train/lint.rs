@@ -144,11 +144,12 @@ fn statistics_of_random_weights(model: &Model) -> Option<String> {
 
 /// The loss and the last layer's function must belong to each other.
 fn last_function(model: &Model, compiled: &Compiled) -> Option<String> {
-    let expected = compiled.loss.last_activation()?;
+    let loss = compiled.loss.built_in()?;
+    let expected = loss.last_activation()?;
     let found = model.last_activation();
-    let name = compiled.loss.name();
+    let name = loss.name();
     let outputs: usize = model.output_shape().iter().product();
-    let is_of_classes = compiled.loss.counts_classes();
+    let is_of_classes = loss.counts_classes();
     if outputs == 1 && (is_of_classes || found == Activation::Softmax) {
         return Some(
             "Softmax over one output is always 1, so nothing is learnt; for two classes end the model with \
@@ -205,7 +206,11 @@ mod tests {
         sequential![base, GlobalAveragePooling2D, Dense::new(1).activation(last)]
     }
 
-    fn said(model: &mut Model, optimizer: impl crate::train::Optimizer + 'static, loss: Loss) -> Vec<String> {
+    fn said(
+        model: &mut Model,
+        optimizer: impl crate::train::Optimizer + 'static,
+        loss: impl Loss + 'static,
+    ) -> Vec<String> {
         model.compile(optimizer, loss, []);
         of_training(model, model.compiled.as_ref().unwrap(), false)
     }

@@ -38,8 +38,14 @@ pub(super) fn of_split(training: &Tensor, validation: &Tensor) -> crate::Result<
 mod tests {
     use super::*;
     use crate::prelude::*;
+    use crate::train::BuiltInLoss;
 
-    fn said(loss: Loss, training: &[u32], validation: &[u32], columns: usize) -> crate::Result<Vec<String>> {
+    fn said(
+        loss: BuiltInLoss,
+        training: &[u32],
+        validation: &[u32],
+        columns: usize,
+    ) -> crate::Result<Vec<String>> {
         let targets = |classes: &[u32]| loss.targets(&Tensor::new(classes, &device())?, columns);
         of_split(&targets(training)?, &targets(validation)?)
     }

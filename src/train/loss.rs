@@ -1,4 +1,4 @@
-//! Losses, with Keras's formulas (`keras/src/losses/losses.py`).
+//! The library's losses, with Keras's formulas (`keras/src/losses/losses.py`).
 #![allow(non_upper_case_globals)]
 
 use candle_core::{D, DType, Tensor};
@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// Probabilities are kept this far from 0 and 1, as in Keras.
 const EPSILON: f32 = 1e-7;
 
-/// What training makes small.
+/// One of Keras's losses: a [`Loss`](super::Loss) with its settings.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -20,7 +20,7 @@ const EPSILON: f32 = 1e-7;
 /// # Ok::<(), headstart::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Loss {
+pub struct BuiltInLoss {
     kind: Kind,
     from_logits: bool,
     label_smoothing: f64,
@@ -45,20 +45,20 @@ impl Kind {
 }
 
 /// For one sigmoid output and targets 0 or 1: `-y·ln p - (1-y)·ln(1-p)`.
-pub const BinaryCrossentropy: Loss = Loss::new(Kind::Binary);
+pub const BinaryCrossentropy: BuiltInLoss = BuiltInLoss::new(Kind::Binary);
 /// For softmax outputs and one-hot targets: `-Σ y·ln p`.
-pub const CategoricalCrossentropy: Loss = Loss::new(Kind::Categorical);
+pub const CategoricalCrossentropy: BuiltInLoss = BuiltInLoss::new(Kind::Categorical);
 /// For softmax outputs and class numbers from 0.
-pub const SparseCategoricalCrossentropy: Loss = Loss::new(Kind::SparseCategorical);
+pub const SparseCategoricalCrossentropy: BuiltInLoss = BuiltInLoss::new(Kind::SparseCategorical);
 /// For numbers of any size: the mean of `(y - output)²`.
-pub const MeanSquaredError: Loss = Loss::new(Kind::MeanSquared);
+pub const MeanSquaredError: BuiltInLoss = BuiltInLoss::new(Kind::MeanSquared);
 /// For numbers of any size: the mean of `|y - output|`.
-pub const MeanAbsoluteError: Loss = Loss::new(Kind::MeanAbsolute);
+pub const MeanAbsoluteError: BuiltInLoss = BuiltInLoss::new(Kind::MeanAbsolute);
 /// For numbers with outliers: half the square of an error up to 1, and the error less a half beyond.
-pub const Huber: Loss = Loss::new(Kind::Huber);
+pub const Huber: BuiltInLoss = BuiltInLoss::new(Kind::Huber);
 /// For one sigmoid output of rare classes: binary cross-entropy times `(1 - p)²`, where p is the probability of
 /// the target (Lin et al. 2017).
-pub const BinaryFocalCrossentropy: Loss = Loss::new(Kind::BinaryFocal);
+pub const BinaryFocalCrossentropy: BuiltInLoss = BuiltInLoss::new(Kind::BinaryFocal);
 
 /// What a model put out, and what its last function was given where that is known.
 pub(crate) struct Output {
@@ -67,6 +67,11 @@ pub(crate) struct Output {
 }
 
 impl Output {
+    /// An output of which only the values are known.
+    pub(crate) fn new(values: Tensor) -> Output {
+        Output { values, linear: None }
+    }
+
     /// The output of a model whose last layer, before its function, gave `linear`.
     pub(crate) fn of(linear: Tensor, activation: Activation) -> Result<Output> {
         Ok(Output { values: activation.apply(&linear)?, linear: Some((linear, activation)) })
@@ -78,23 +83,23 @@ impl Output {
     }
 }
 
-impl Loss {
-    const fn new(kind: Kind) -> Loss {
-        Loss { kind, from_logits: false, label_smoothing: 0.0 }
+impl BuiltInLoss {
+    const fn new(kind: Kind) -> BuiltInLoss {
+        BuiltInLoss { kind, from_logits: false, label_smoothing: 0.0 }
     }
 
     /// Sets whether the outputs are logits, of a model that ends without `Sigmoid` or `Softmax`.
     ///
     /// It is not needed for exactness: of a model that ends with them, training takes what they
     /// were given.
-    pub fn from_logits(self, from_logits: bool) -> Loss {
-        Loss { from_logits, ..self }
+    pub fn from_logits(self, from_logits: bool) -> BuiltInLoss {
+        BuiltInLoss { from_logits, ..self }
     }
 
     /// Moves targets of 0 and 1 so far towards each other: 0.1 makes them 0.05 and 0.95 for one
     /// output; with more, every class gets its part of the tenth.
-    pub fn label_smoothing(self, amount: f64) -> Loss {
-        Loss { label_smoothing: amount, ..self }
+    pub fn label_smoothing(self, amount: f64) -> BuiltInLoss {
+        BuiltInLoss { label_smoothing: amount, ..self }
     }
 
     /// Keras's name for it.
@@ -129,20 +134,7 @@ impl Loss {
         let targets = targets.to_dtype(DType::F32)?;
         let samples = targets.dims().first().copied().unwrap_or(0);
         if self.kind == Kind::SparseCategorical {
-            let numbers = targets.flatten_all()?.to_vec1::<f32>()?;
-            if numbers.len() != samples {
-                return Err(self.refuse("one class number a sample", &targets, ""));
-            }
-            let mut rows = vec![0f32; samples * columns];
-            for (row, number) in numbers.iter().enumerate() {
-                if number.fract() != 0.0 || !(0.0..columns as f32).contains(number) {
-                    let hint = format!("the model's last layer has {columns} outputs: one for each class");
-                    let expected = format!("class numbers from 0 to {}", columns - 1);
-                    return Err(self.refuse_value(expected, *number, hint));
-                }
-                rows[row * columns + *number as usize] = 1.0;
-            }
-            return Ok(Tensor::from_vec(rows, (samples, columns), targets.device())?);
+            return one_hot(self.name(), &targets, columns);
         }
         if targets.elem_count() != samples * columns {
             let hint = match self.kind {
@@ -168,22 +160,8 @@ impl Loss {
         Ok(targets.reshape((samples, columns))?)
     }
 
-    /// The mean loss over a batch, from outputs and prepared targets of one shape, each sample with
-    /// its weight `[N]`: Keras's `sum_over_batch_size`.
-    pub(crate) fn compute(
-        self,
-        output: &Output,
-        targets: &Tensor,
-        weights: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        let losses = self.of_samples(output, &self.smooth(targets)?)?;
-        Ok(match weights {
-            Some(weights) => (losses * weights)?.mean_all()?,
-            None => losses.mean_all()?,
-        })
-    }
-
-    fn smooth(self, targets: &Tensor) -> Result<Tensor> {
+    /// Targets moved towards each other by the label smoothing.
+    pub(super) fn smooth(self, targets: &Tensor) -> Result<Tensor> {
         let amount = self.label_smoothing;
         if amount == 0.0 || self.kind.is_regression() {
             return Ok(targets.clone());
@@ -193,8 +171,8 @@ impl Loss {
         Ok(targets.affine(1.0 - amount, amount / classes as f64)?)
     }
 
-    /// `[N]`.
-    fn of_samples(self, output: &Output, y: &Tensor) -> Result<Tensor> {
+    /// The loss of each sample, `[N]`, from outputs and prepared targets of one shape.
+    pub(super) fn of_samples(self, output: &Output, y: &Tensor) -> Result<Tensor> {
         let values = &output.values;
         let logits = |function| if self.from_logits { Some(values) } else { output.before(function) };
         Ok(match self.kind {
@@ -257,23 +235,48 @@ impl Loss {
         }
     }
 
-    /// Outputs as the metrics take them: probabilities, whatever the model puts out.
-    pub(crate) fn probabilities(self, output: &Output) -> Result<Tensor> {
-        self.probability_function().apply(&output.values.detach())
-    }
-
     fn refuse(self, expected: &str, targets: &Tensor, hint: &str) -> Error {
-        Error::Targets {
-            loss: self.name(),
-            expected: format!("targets of shape {expected}"),
-            found: format!("shape {:?}", targets.dims()),
-            hint: hint.into(),
-        }
+        refuse(self.name(), expected, targets, hint)
     }
 
     fn refuse_value(self, expected: String, found: f32, hint: String) -> Error {
-        Error::Targets { loss: self.name(), expected, found: format!("the value {found}"), hint }
+        refuse_value(self.name(), expected, found, hint)
     }
+}
+
+/// Class numbers, one a sample, as rows of 0 and a single 1.
+///
+/// # Errors
+/// [`Error::Targets`] if a value is no class number.
+pub(super) fn one_hot(loss: &str, targets: &Tensor, columns: usize) -> Result<Tensor> {
+    let numbers = targets.flatten_all()?.to_vec1::<f32>()?;
+    let samples = targets.dims().first().copied().unwrap_or(0);
+    if numbers.len() != samples {
+        return Err(refuse(loss, "one class number a sample", targets, ""));
+    }
+    let mut rows = vec![0f32; samples * columns];
+    for (row, number) in numbers.iter().enumerate() {
+        if number.fract() != 0.0 || !(0.0..columns as f32).contains(number) {
+            let hint = format!("the model's last layer has {columns} outputs: one for each class");
+            let expected = format!("class numbers from 0 to {}", columns - 1);
+            return Err(refuse_value(loss, expected, *number, hint));
+        }
+        rows[row * columns + *number as usize] = 1.0;
+    }
+    Ok(Tensor::from_vec(rows, (samples, columns), targets.device())?)
+}
+
+fn refuse(loss: &str, expected: &str, targets: &Tensor, hint: &str) -> Error {
+    Error::Targets {
+        loss: loss.to_owned(),
+        expected: format!("targets of shape {expected}"),
+        found: format!("shape {:?}", targets.dims()),
+        hint: hint.into(),
+    }
+}
+
+fn refuse_value(loss: &str, expected: String, found: f32, hint: String) -> Error {
+    Error::Targets { loss: loss.to_owned(), expected, found: format!("the value {found}"), hint }
 }
 
 #[cfg(test)]
@@ -287,7 +290,7 @@ mod tests {
         let x = Var::new(&[[-200f32], [0.0], [200.0]], &Device::Cpu)?;
         let y = Tensor::new(&[[1f32], [0.0], [1.0]], &Device::Cpu)?;
         let output = Output::of(x.as_tensor().clone(), Activation::Sigmoid)?;
-        let loss = BinaryCrossentropy.compute(&output, &y, None)?;
+        let loss = BinaryCrossentropy.of_samples(&output, &y)?.mean_all()?;
         assert!((loss.to_scalar::<f32>()? - (200.0 + 2f32.ln()) / 3.0).abs() < 1e-4);
         let gradient = (loss.backward()?.get(&x).unwrap() * 3.0)?.flatten_all()?.to_vec1::<f32>()?;
         assert_eq!(gradient, [-1.0, 0.5, 0.0]);
@@ -299,7 +302,7 @@ mod tests {
     #[test]
     fn smoothing_moves_targets_towards_each_other() -> Result<()> {
         let y = Tensor::new(&[[1f32, 0.0]], &Device::Cpu)?;
-        let smooth = |loss: Loss, y: &Tensor| -> Result<Vec<f32>> {
+        let smooth = |loss: BuiltInLoss, y: &Tensor| -> Result<Vec<f32>> {
             Ok(loss.label_smoothing(0.1).smooth(y)?.flatten_all()?.to_vec1()?)
         };
         assert_eq!(smooth(CategoricalCrossentropy, &y)?, [0.95, 0.05]);

@@ -1,53 +1,52 @@
-//! What is counted beside the loss, with Keras's definitions (`keras/src/metrics`).
+//! The library's metrics, with Keras's definitions (`keras/src/metrics`).
+
+#![allow(non_upper_case_globals, non_snake_case)]
 
 use serde::{Deserialize, Serialize};
 
+use super::MetricSpec;
 use super::decision::{THRESHOLD, class_of, largest};
 
-/// A number that tells how good the outputs are, over all the samples of an epoch.
-///
-/// They look at probabilities: where the loss takes logits, `Sigmoid` or `Softmax` is applied first.
+/// The share of samples whose class is right: for one output, whether it is over 0.5; for several, whether the largest
+/// is the target's.
+pub const Accuracy: MetricSpec = MetricSpec::built_in(BuiltInMetric::Accuracy);
+/// Of the outputs over 0.5, the share that should be.
+pub const Precision: MetricSpec = MetricSpec::built_in(BuiltInMetric::Precision);
+/// Of the outputs that should be over 0.5, the share that is.
+pub const Recall: MetricSpec = MetricSpec::built_in(BuiltInMetric::Recall);
+/// The harmonic mean of precision and recall; for several outputs, of each class with the largest output as its choice,
+/// and the mean over the classes (Keras's `average="macro"`).
+pub const F1Score: MetricSpec = MetricSpec::built_in(BuiltInMetric::F1Score);
+/// The area under the curve of true over false positives, from 200 thresholds as in Keras.
+pub const AUC: MetricSpec = MetricSpec::built_in(BuiltInMetric::AUC);
+
+/// The share of samples whose class is among the `k` most probable.
+pub const fn TopKCategoricalAccuracy(k: usize) -> MetricSpec {
+    MetricSpec::built_in(BuiltInMetric::TopKCategoricalAccuracy(k))
+}
+
+/// The metrics of Keras that the library has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::upper_case_acronyms)]
-pub enum Metric {
-    /// The share of samples whose class is right: for one output, whether it is over 0.5; for
-    /// several, whether the largest is the target's.
+pub(crate) enum BuiltInMetric {
     Accuracy,
-    /// The share of samples whose class is among the so many likeliest.
     TopKCategoricalAccuracy(usize),
-    /// Of the outputs over 0.5, the share that should be.
     Precision,
-    /// Of the outputs that should be over 0.5, the share that is.
     Recall,
-    /// The harmonic mean of precision and recall; for several outputs, of each class with the
-    /// largest output as its choice, and the mean over the classes (Keras's `average="macro"`).
     F1Score,
-    /// The area under the curve of true over false positives, from 200 thresholds as in Keras.
     AUC,
 }
 
-impl Metric {
+impl BuiltInMetric {
     /// The metric's name in a history.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Metric::Accuracy => "accuracy",
-            Metric::TopKCategoricalAccuracy(_) => "top_k_categorical_accuracy",
-            Metric::Precision => "precision",
-            Metric::Recall => "recall",
-            Metric::F1Score => "f1_score",
-            Metric::AUC => "auc",
-        }
-    }
-
-    /// Begins to count.
-    pub(crate) fn begin(self) -> Count {
-        Count {
-            metric: self,
-            classes: Vec::new(),
-            right: 0.0,
-            samples: 0.0,
-            positive: Vec::new(),
-            negative: Vec::new(),
+            BuiltInMetric::Accuracy => "accuracy",
+            BuiltInMetric::TopKCategoricalAccuracy(_) => "top_k_categorical_accuracy",
+            BuiltInMetric::Precision => "precision",
+            BuiltInMetric::Recall => "recall",
+            BuiltInMetric::F1Score => "f1_score",
+            BuiltInMetric::AUC => "auc",
         }
     }
 }
@@ -55,9 +54,9 @@ impl Metric {
 /// Keras's `num_thresholds`.
 const THRESHOLDS: usize = 200;
 
-/// A metric over the samples seen so far.
+/// One of the library's metrics over the samples seen so far.
 pub(crate) struct Count {
-    pub(crate) metric: Metric,
+    metric: BuiltInMetric,
     right: f64,
     samples: f64,
     /// True positives, false positives and false negatives, of each class or of all outputs together.
@@ -68,21 +67,34 @@ pub(crate) struct Count {
 }
 
 impl Count {
+    pub(crate) fn new(metric: BuiltInMetric) -> Count {
+        Count {
+            metric,
+            classes: Vec::new(),
+            right: 0.0,
+            samples: 0.0,
+            positive: Vec::new(),
+            negative: Vec::new(),
+        }
+    }
+
     /// Adds a batch: rows of so many outputs, and targets alike.
     pub(crate) fn add(&mut self, outputs: &[f32], targets: &[f32], columns: usize) {
         let rows = outputs.chunks(columns).zip(targets.chunks(columns));
         match self.metric {
-            Metric::Accuracy => self.share(rows, |output, target| class_of(output) == class_of(target)),
-            Metric::TopKCategoricalAccuracy(k) => self.share(rows, |output, target| {
+            BuiltInMetric::Accuracy => {
+                self.share(rows, |output, target| class_of(output) == class_of(target))
+            }
+            BuiltInMetric::TopKCategoricalAccuracy(k) => self.share(rows, |output, target| {
                 let wanted = output[largest(target)];
                 output.iter().filter(|value| **value > wanted).count() < k
             }),
-            Metric::Precision | Metric::Recall => {
+            BuiltInMetric::Precision | BuiltInMetric::Recall => {
                 self.classes.resize(1, [0.0; 3]);
                 let pairs = outputs.iter().zip(targets);
                 pairs.for_each(|(output, target)| count(&mut self.classes[0], *output > 0.5, *target > 0.5));
             }
-            Metric::F1Score => {
+            BuiltInMetric::F1Score => {
                 self.classes.resize(columns, [0.0; 3]);
                 for (output, target) in rows {
                     let chosen = largest(output);
@@ -92,7 +104,7 @@ impl Count {
                     }
                 }
             }
-            Metric::AUC => {
+            BuiltInMetric::AUC => {
                 self.positive.resize(THRESHOLDS, 0.0);
                 self.negative.resize(THRESHOLDS, 0.0);
                 for (output, target) in outputs.iter().zip(targets) {
@@ -118,15 +130,19 @@ impl Count {
     /// The metric over all that was added; 0 where there is nothing to divide by, as in Keras.
     pub(crate) fn value(&self) -> f64 {
         match self.metric {
-            Metric::Accuracy | Metric::TopKCategoricalAccuracy(_) => ratio(self.right, self.samples),
-            Metric::Precision => self.classes.first().map_or(0.0, |[tp, fp, _]| ratio(*tp, tp + fp)),
-            Metric::Recall => self.classes.first().map_or(0.0, |[tp, _, missed]| ratio(*tp, tp + missed)),
-            Metric::F1Score => {
+            BuiltInMetric::Accuracy | BuiltInMetric::TopKCategoricalAccuracy(_) => {
+                ratio(self.right, self.samples)
+            }
+            BuiltInMetric::Precision => self.classes.first().map_or(0.0, |[tp, fp, _]| ratio(*tp, tp + fp)),
+            BuiltInMetric::Recall => {
+                self.classes.first().map_or(0.0, |[tp, _, missed]| ratio(*tp, tp + missed))
+            }
+            BuiltInMetric::F1Score => {
                 let scores =
                     self.classes.iter().map(|[tp, fp, missed]| ratio(2.0 * tp, 2.0 * tp + fp + missed));
                 ratio(scores.sum(), self.classes.len() as f64)
             }
-            Metric::AUC => self.area(),
+            BuiltInMetric::AUC => self.area(),
         }
     }
 

@@ -14,8 +14,10 @@ mod lint;
 mod lint_images;
 mod lint_split;
 mod loss;
+mod loss_trait;
 mod means;
 mod metric;
+mod metric_trait;
 mod optimizer;
 mod predict;
 mod progress;
@@ -32,10 +34,12 @@ pub use fit::Fit;
 pub use history::History;
 pub use inputs::{Inputs, IntoInputs};
 pub use loss::{
-    BinaryCrossentropy, BinaryFocalCrossentropy, CategoricalCrossentropy, Huber, Loss, MeanAbsoluteError,
-    MeanSquaredError, SparseCategoricalCrossentropy,
+    BinaryCrossentropy, BinaryFocalCrossentropy, BuiltInLoss, CategoricalCrossentropy, Huber,
+    MeanAbsoluteError, MeanSquaredError, SparseCategoricalCrossentropy,
 };
-pub use metric::Metric;
+pub use loss_trait::{Loss, LossSpec};
+pub use metric::{AUC, Accuracy, F1Score, Precision, Recall, TopKCategoricalAccuracy};
+pub use metric_trait::{AnyMetric, Metric, MetricSpec};
 pub use optimizer::{
     Adam, AdamW, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, OptimizerConfig,
     RMSprop, Rule, SGD, Schedule, Step,

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use headstart::Result;
 use headstart::prelude::*;
+use headstart::train::BuiltInLoss;
 
 /// Outputs are the inputs: of these logits, 0.3 and 0.6 mean class 1.
-fn identity(columns: usize, loss: Loss) -> Result<Model> {
+fn identity(columns: usize, loss: BuiltInLoss) -> Result<Model> {
     let mut model = sequential![Input::new(columns), Dense::new(columns)]?;
     let [kernel, bias] = &model.params()[..] else { panic!("a kernel and a bias") };
     kernel.set(&Tensor::eye(columns, DType::F32, &device())?)?;

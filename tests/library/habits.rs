@@ -5,6 +5,7 @@ use std::path::Path;
 
 use headstart::data::Dataset;
 use headstart::prelude::*;
+use headstart::train::BuiltInLoss;
 use headstart::train::Predictions;
 use headstart::{Error, Result};
 
@@ -301,7 +302,7 @@ fn further_losses_and_outputs_of_any_rank_are_keras() -> Result<()> {
     let rows = |values: [[f32; 3]; 2]| Tensor::new(&values, &device());
     let (y, p) = (rows([[0., 1., 1.], [1., 0., 0.]])?, rows([[0.1, 0.8, 0.3], [0.9, 0.6, 0.]])?);
     let (t, o) = (rows([[0., 3., -1.], [1., 0.5, 2.]])?, rows([[0.4, 0., -1.], [-2., 0.5, 3.2]])?);
-    let score = |loss: Loss, targets: &Tensor, outputs: &Tensor| -> Result<(f64, f64)> {
+    let score = |loss: BuiltInLoss, targets: &Tensor, outputs: &Tensor| -> Result<(f64, f64)> {
         let mut model = sequential![Input::new(outputs.dims()[1..].to_vec()), Activation::Linear]?;
         model.compile(Adam::default(), loss, [Accuracy]);
         let scores = model.evaluate(outputs, targets)?;

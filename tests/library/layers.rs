@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use headstart::candle_core::Var;
 use headstart::prelude::*;
+use headstart::train::BuiltInLoss;
 
 /// Of the largest number that PyTorch has there: single precision's rounding, in sums of some dozens.
 const TOLERANCE: f32 = 1e-6;
@@ -94,7 +95,7 @@ fn every_layer_has_pytorchs_output_and_gradients() {
 
 /// A dense layer whose inputs are the rows of the unit matrix has its kernel, turned, as output; a step of SGD
 /// then shows the gradient.
-fn check_loss(known: &HashMap<String, Tensor>, name: &str, loss: Loss, last: Activation) {
+fn check_loss(known: &HashMap<String, Tensor>, name: &str, loss: BuiltInLoss, last: Activation) {
     const RATE: f64 = 1024.0;
     let part = |part: &str| &known[&format!("{name}.{part}")];
     let (samples, outputs) = part("x").dims2().unwrap();

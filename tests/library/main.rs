@@ -15,6 +15,7 @@ mod image_files;
 mod keras;
 mod layers;
 mod lite0;
+mod own_losses;
 mod parity;
 mod program;
 mod small;

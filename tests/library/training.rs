@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use headstart::Result;
 use headstart::prelude::*;
-use headstart::train::{Callback, Training};
+use headstart::train::{BuiltInLoss, Callback, MetricSpec, Training};
 
 use crate::parity::draw;
 use crate::small::small;
@@ -140,11 +140,11 @@ fn training_with_rmsprop_is_kerass() -> Result<()> {
 fn evaluated(
     outputs: &Tensor,
     targets: &Tensor,
-    loss: Loss,
-    metrics: &[Metric],
+    loss: BuiltInLoss,
+    metrics: &[MetricSpec],
 ) -> Result<headstart::train::Scores> {
     let mut model = sequential![Input::new(outputs.dim(1)?), Activation::Linear]?;
-    model.compile(SGD::default(), loss, metrics.iter().copied());
+    model.compile(SGD::default(), loss, metrics.iter().cloned());
     model.evaluate(outputs, targets)
 }
 
@@ -190,7 +190,7 @@ fn losses_and_metrics_are_kerass() -> Result<()> {
         ("f1 of classes", F1Score, &shares, &wanted),
         ("auc of classes", AUC, &shares, &wanted),
     ] {
-        let scores = evaluated(outputs, targets, MeanSquaredError, &[metric])?;
+        let scores = evaluated(outputs, targets, MeanSquaredError, std::slice::from_ref(&metric))?;
         assert_near(format!("metric {name}"), scores.get(metric.name()).unwrap());
     }
     Ok(())

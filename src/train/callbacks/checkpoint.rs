@@ -65,7 +65,7 @@ impl ModelCheckpoint {
         ModelCheckpoint { monitor: self.monitor.renamed(name), ..self }
     }
 
-    /// Sets what is better: `"max"`, `"min"`, or `"auto"`, by the number's name, which is the default.
+    /// Sets what is better: `"max"`, `"min"`, or `"auto"`, the default, by the metric itself.
     pub fn mode(mut self, mode: &str) -> ModelCheckpoint {
         self.monitor.set_mode(mode);
         self
@@ -113,7 +113,7 @@ impl ModelCheckpoint {
 
 impl Callback for ModelCheckpoint {
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
-        self.monitor.check()?;
+        self.monitor.check_mode()?;
         if self.save_freq == Some(0) {
             let (expected, found) = ("at least 1 batch".into(), "0".into());
             return Err(Error::Argument { name: "save_freq", expected, found });
@@ -127,6 +127,9 @@ impl Callback for ModelCheckpoint {
         if self.save_best_only && !keys.contains(&self.monitor.name) {
             let (expected, found) = (format!("one of {}", keys[1..].join(", ")), self.monitor.name.clone());
             return Err(Error::Argument { name: "monitor", expected, found });
+        }
+        if self.save_best_only {
+            self.monitor.begin(training)?;
         }
         self.pattern = Some(FilePattern::parse(&self.path, &keys)?);
         self.batches_since_save = 0;

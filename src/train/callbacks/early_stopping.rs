@@ -44,7 +44,7 @@ impl EarlyStopping {
         EarlyStopping { patience: epochs, ..self }
     }
 
-    /// Sets what is better: `"max"`, `"min"`, or `"auto"`, by the number's name, which is the default.
+    /// Sets what is better: `"max"`, `"min"`, or `"auto"`, the default, by the metric itself.
     pub fn mode(mut self, mode: &str) -> EarlyStopping {
         self.monitor.set_mode(mode);
         self
@@ -68,8 +68,8 @@ impl EarlyStopping {
 }
 
 impl Callback for EarlyStopping {
-    fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
-        self.monitor.check()?;
+    fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
+        self.monitor.begin(training)?;
         (self.waited, self.best, self.monitor.best) = (0, None, None);
         Ok(())
     }

@@ -28,7 +28,8 @@ pub struct ReduceLROnPlateau {
 impl ReduceLROnPlateau {
     /// Keras's values: a tenth, after 10 epochs that are not 0.0001 better.
     pub fn new(monitor: &str) -> ReduceLROnPlateau {
-        let monitor = Monitor { min_delta: 1e-4, ..Monitor::new(monitor) };
+        let mut monitor = Monitor::new(monitor);
+        monitor.min_delta = 1e-4;
         ReduceLROnPlateau {
             monitor,
             factor: 0.1,
@@ -50,7 +51,7 @@ impl ReduceLROnPlateau {
         ReduceLROnPlateau { patience: epochs, ..self }
     }
 
-    /// Sets what is better: `"max"`, `"min"`, or `"auto"`, by the number's name, which is the default.
+    /// Sets what is better: `"max"`, `"min"`, or `"auto"`, the default, by the metric itself.
     pub fn mode(mut self, mode: &str) -> ReduceLROnPlateau {
         self.monitor.set_mode(mode);
         self
@@ -74,8 +75,8 @@ impl ReduceLROnPlateau {
 }
 
 impl Callback for ReduceLROnPlateau {
-    fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
-        self.monitor.check()?;
+    fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
+        self.monitor.begin(training)?;
         (self.waited, self.cooling, self.monitor.best) = (0, 0, None);
         Ok(())
     }

@@ -7,6 +7,7 @@ mod early_stopping;
 mod file_pattern;
 mod learning_rate;
 mod loggers;
+mod monitor;
 mod shared;
 mod state;
 mod tensorboard;
@@ -16,7 +17,7 @@ use std::path::Path;
 
 use candle_core::Tensor;
 
-use super::{Compiled, History};
+use super::{Compiled, History, metric_trait};
 use crate::nn::Model;
 use crate::{Error, Result};
 
@@ -25,9 +26,9 @@ pub use checkpoint::ModelCheckpoint;
 pub use early_stopping::EarlyStopping;
 pub use learning_rate::{LearningRateScheduler, ReduceLROnPlateau};
 pub use loggers::{CSVLogger, TerminateOnNaN};
+use monitor::Monitor;
 pub use shared::SharedCallback;
 pub(super) use state::{collect, restore};
-use state::{numbers, read_number};
 pub use tensorboard::TensorBoard;
 
 /// Something that is told how a training goes, and may change how it goes on.
@@ -197,6 +198,11 @@ impl<'a> Training<'a> {
         })
     }
 
+    /// Whether a larger value of what a history calls so is better.
+    fn is_larger_better(&self, name: &str) -> Result<bool> {
+        metric_trait::is_larger_better(name, &self.compiled.metric_names, &self.compiled.metrics)
+    }
+
     /// The size of the next step.
     pub fn learning_rate(&self) -> f64 {
         self.compiled.optimizer.learning_rate()
@@ -231,80 +237,4 @@ fn make_parent(file: &Path) -> Result<()> {
         Some(folder) => std::fs::create_dir_all(folder).map_err(Error::io(folder)),
         None => Ok(()),
     }
-}
-
-/// A number whose best value is kept in mind.
-#[derive(Clone, Debug)]
-struct Monitor {
-    name: String,
-    /// As the user set it: `auto`, `min` or `max`.
-    mode: String,
-    /// What counts as better: larger or smaller.
-    larger: bool,
-    min_delta: f64,
-    best: Option<f64>,
-}
-
-impl Monitor {
-    /// Better is what Keras's `mode="auto"` takes for better: more accuracy, less of anything else.
-    fn new(name: &str) -> Monitor {
-        Monitor {
-            name: name.into(),
-            mode: "auto".into(),
-            larger: is_larger_better(name),
-            min_delta: 0.0,
-            best: None,
-        }
-    }
-
-    /// The best value so far, as a state keeps it.
-    fn state(&self) -> Result<HashMap<String, Tensor>> {
-        self.best.map(|best| Ok(("best".to_owned(), numbers(&[best])?))).into_iter().collect()
-    }
-
-    fn set_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
-        self.best = read_number(state, "best")?;
-        Ok(())
-    }
-
-    /// Another number with the same settings.
-    fn renamed(mut self, name: &str) -> Monitor {
-        self.name = name.into();
-        let mode = std::mem::take(&mut self.mode);
-        self.set_mode(&mode);
-        self
-    }
-
-    fn set_mode(&mut self, mode: &str) {
-        self.mode = mode.into();
-        self.larger = if mode == "auto" { is_larger_better(&self.name) } else { mode == "max" };
-    }
-
-    /// Refuses a mode that there is not, before the training.
-    fn check(&self) -> Result<()> {
-        if ["auto", "min", "max"].contains(&&*self.mode) {
-            return Ok(());
-        }
-        let expected = "\"max\", \"min\" or \"auto\"".into();
-        Err(Error::Argument { name: "mode", expected, found: format!("{:?}", self.mode) })
-    }
-
-    /// Whether the number is better than ever, which it then is.
-    fn improves(&mut self, training: &Training) -> Result<bool> {
-        let value = training.value(&self.name)?;
-        let better = match self.best {
-            None => !value.is_nan(),
-            Some(best) if self.larger => value > best + self.min_delta,
-            Some(best) => value < best - self.min_delta,
-        };
-        if better {
-            self.best = Some(value);
-        }
-        Ok(better)
-    }
-}
-
-/// Keras's `mode="auto"`: more accuracy is better, less of anything else.
-fn is_larger_better(name: &str) -> bool {
-    ["acc", "auc", "precision", "recall", "f1"].iter().any(|measure| name.contains(measure))
 }

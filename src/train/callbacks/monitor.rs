@@ -1,0 +1,89 @@
+//! The number that a callback monitors, and what counts as an improvement.
+
+use std::collections::HashMap;
+
+use candle_core::Tensor;
+
+use super::Training;
+use super::state::{numbers, read_number};
+use crate::{Error, Result};
+
+/// A number whose best value is remembered.
+#[derive(Clone, Debug)]
+pub(super) struct Monitor {
+    pub(super) name: String,
+    /// As the user set it: `auto`, `min` or `max`.
+    mode: String,
+    /// Whether a larger value is better, known from the beginning of the training.
+    is_larger_better: bool,
+    /// By how much a value must be better.
+    pub(super) min_delta: f64,
+    pub(super) best: Option<f64>,
+}
+
+impl Monitor {
+    pub(super) fn new(name: &str) -> Monitor {
+        Monitor {
+            name: name.into(),
+            mode: "auto".into(),
+            is_larger_better: false,
+            min_delta: 0.0,
+            best: None,
+        }
+    }
+
+    /// The best value so far, as a state keeps it.
+    pub(super) fn state(&self) -> Result<HashMap<String, Tensor>> {
+        self.best.map(|best| Ok(("best".to_owned(), numbers(&[best])?))).into_iter().collect()
+    }
+
+    pub(super) fn set_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        self.best = read_number(state, "best")?;
+        Ok(())
+    }
+
+    /// Another number with the same settings.
+    pub(super) fn renamed(self, name: &str) -> Monitor {
+        Monitor { name: name.into(), ..self }
+    }
+
+    pub(super) fn set_mode(&mut self, mode: &str) {
+        self.mode = mode.into();
+    }
+
+    /// Refuses an unknown mode.
+    pub(super) fn check_mode(&self) -> Result<()> {
+        if ["auto", "min", "max"].contains(&&*self.mode) {
+            return Ok(());
+        }
+        let expected = "\"max\", \"min\" or \"auto\"".into();
+        Err(Error::Argument { name: "mode", expected, found: format!("{:?}", self.mode) })
+    }
+
+    /// Finds out what is better, before the training. In the mode `auto` the measured metric says it, as in Keras.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for an unknown mode, and for `auto` with a metric that does not say it.
+    pub(super) fn begin(&mut self, training: &Training) -> Result<()> {
+        self.check_mode()?;
+        self.is_larger_better = match &*self.mode {
+            "auto" => training.is_larger_better(&self.name)?,
+            mode => mode == "max",
+        };
+        Ok(())
+    }
+
+    /// Whether the number is better than the best so far, which it then becomes.
+    pub(super) fn improves(&mut self, training: &Training) -> Result<bool> {
+        let value = training.value(&self.name)?;
+        let better = match self.best {
+            None => !value.is_nan(),
+            Some(best) if self.is_larger_better => value > best + self.min_delta,
+            Some(best) => value < best - self.min_delta,
+        };
+        if better {
+            self.best = Some(value);
+        }
+        Ok(better)
+    }
+}
