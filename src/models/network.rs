@@ -1,12 +1,13 @@
 //! What the user says of a network before it is built, the same for each.
 
 use candle_core::Shape;
+use rand::Rng;
 
 use super::Preprocessing;
 use super::assembler::{Assembler, TensorStems};
 use crate::nn::{Activation, GlobalAveragePooling2D, GlobalMaxPooling2D, Model};
-use crate::weights::{self, Weights};
-use crate::{Error, Result};
+use crate::weights::{self, Places, Weights};
+use crate::{Error, Result, random};
 
 /// One network's table, walked by an [`Assembler`].
 pub(crate) struct Architecture {
@@ -47,6 +48,7 @@ pub struct Network {
     alpha: Option<f64>,
     pooling: Option<Pooling>,
     drop_connect_rate: f32,
+    skip_mismatch: bool,
 }
 
 impl Network {
@@ -61,6 +63,7 @@ impl Network {
             alpha: None,
             pooling: None,
             drop_connect_rate: 0.0,
+            skip_mismatch: false,
         }
     }
 
@@ -105,6 +108,19 @@ impl Network {
         Network { drop_connect_rate: rate, ..self }
     }
 
+    /// Sets whether layers that the weights do not fit are skipped, rather than being an error: Keras's
+    /// `load_weights(path, skip_mismatch=True)`. `build` prints which; they begin as random weights.
+    ///
+    /// ```no_run
+    /// use headstart::prelude::*;
+    /// let weights = Weights::file("of_1000_classes.safetensors");
+    /// let net = Vgg16::new(weights).classes(10).skip_mismatch(true).build()?;
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    pub fn skip_mismatch(self, skip: bool) -> Network {
+        Network { skip_mismatch: skip, ..self }
+    }
+
     /// Builds the network and fills in its weights.
     ///
     /// # Errors
@@ -113,8 +129,9 @@ impl Network {
     /// [`Error::Weights`], with
     /// the tensors concerned, if the weights are another network's; [`Error::Io`].
     pub fn build(self) -> Result<Model> {
-        let Network { architecture, weights, include_top, .. } = self;
-        let architecture = match (weights.is_keras()?, architecture.keras) {
+        let Network { architecture, weights, include_top, skip_mismatch, .. } = self;
+        let file = weights.open(architecture.name)?;
+        let architecture = match (file.is_keras(), architecture.keras) {
             (true, Some(own)) => own,
             _ => architecture,
         };
@@ -141,8 +158,9 @@ impl Network {
             Weights::Random(seed) => Some(seed),
             _ => None,
         };
-        let mut assembler =
-            Assembler::new(name, &input_shape, seed, alpha)?.drop_connect_rate(self.drop_connect_rate);
+        let first_values = seed.or_else(|| skip_mismatch.then(|| random::stream().next_u64()));
+        let mut assembler = Assembler::new(name, &input_shape, first_values, alpha)?
+            .drop_connect_rate(self.drop_connect_rate);
         (architecture.features)(&mut assembler)?;
         if include_top {
             (architecture.top)(&mut assembler, classes, self.classifier_activation)?;
@@ -155,11 +173,12 @@ impl Network {
         }
         let omitted = if include_top { Vec::new() } else { stems_of_top(architecture)? };
         let (model, stems) = assembler.finish(
-            weights.preprocessing(name)?.unwrap_or(architecture.preprocessing),
+            file.preprocessing(name)?.unwrap_or(architecture.preprocessing),
             weights.labels(classes).filter(|_| include_top),
             seed.is_none(),
         );
-        weights::fill(&model, &stems, &omitted, architecture.demo.map(|file| file()), &weights)?;
+        let demo = architecture.demo.map(|file| file());
+        weights::fill(&model, &Places { stems, omitted }, demo, &file, skip_mismatch)?;
         Ok(model)
     }
 }

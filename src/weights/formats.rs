@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::pickle::{Object, Stack, TensorInfo};
 use candle_core::{Device, Tensor, bail};
 
+use super::keras::KerasFile;
 use super::state_dict::StateDict;
 use super::zip::Archive;
 use super::{keras, keras_names, state_dict};
@@ -40,47 +41,151 @@ const ZIP: &[u8] = b"PK\x03\x04";
 /// PyTorch's magic number, itself a pickle.
 const LEGACY: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
 
-/// The tensors in a file that is meant for a model, in the model's own names and layout if they are
-/// Keras's.
-pub(super) fn read_for(path: &Path, model: &Model) -> Result<HashMap<String, Tensor>> {
-    let Found { tensors, keys } = found(path, model.name())?;
-    if is_keras(path)? {
-        let (tensors, done) = keras_names::fitted(tensors, model);
-        if let Some(done) = done {
-            println!("{}: {done}", path.display());
+/// A file of weights, opened once.
+pub(super) struct WeightFile {
+    path: PathBuf,
+    /// The network's name in errors.
+    network: String,
+    form: Form,
+}
+
+enum Form {
+    Safetensors,
+    /// PyTorch's ZIP archive.
+    Zipped(Archive),
+    /// PyTorch's pickles.
+    Legacy,
+    Keras(Box<KerasFile>),
+    /// An archive of Keras's.
+    KerasArchive(Box<KerasFile>),
+}
+
+impl Form {
+    fn name(&self) -> &'static str {
+        match self {
+            Form::Safetensors => ".safetensors",
+            Form::Zipped(_) | Form::Legacy => ".pth",
+            Form::Keras(_) => ".h5",
+            Form::KerasArchive(_) => ".keras",
         }
-        return keras::arrange(tensors, model, path);
     }
-    // A network that `Model::save` wrote within a larger model.
-    let within = format!("{}/", model.name());
-    if tensors.keys().any(|name| name.starts_with(&within)) {
-        let own = |(name, tensor): (String, Tensor)| Some((name.strip_prefix(&within)?.to_owned(), tensor));
-        println!("{}: took the layers of `{}`", path.display(), model.name());
-        return Ok(tensors.into_iter().filter_map(own).collect());
-    }
-    let (tensors, prefixes) = state_dict::strip_prefixes(tensors);
-    if !keys.is_empty() || !prefixes.is_empty() {
-        let taken = keys.iter().map(|key| format!("took the tensors of `{key}`"));
-        let stripped = prefixes.iter().map(|prefix| format!("removed the prefix `{prefix}` from the names"));
-        let done: Vec<String> = taken.chain(stripped).collect();
-        println!("{}: {}", path.display(), done.join(", "));
-    }
-    Ok(tensors)
 }
 
-/// Whether a file is one of Keras's: HDF5, or a `.keras` archive.
-pub(super) fn is_keras(path: &Path) -> Result<bool> {
-    let (first, _) = begins(path)?;
-    Ok(first.starts_with(keras::SIGNATURE) || first.starts_with(ZIP) && keras::is_archive(path))
+impl WeightFile {
+    /// Opens a file and recognises its format by its content.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read; [`Error::Weights`] if it has none of the known formats, or is damaged.
+    pub(super) fn open(path: &Path, network: &str) -> Result<WeightFile> {
+        let (first, length) = begins(path)?;
+        let form = match first {
+            _ if first.starts_with(ZIP) => guarded(path, network, ".pth", || {
+                let archive = Archive::open(path)?;
+                let keras = KerasFile::in_archive(path, &archive)?;
+                Ok(keras.map_or(Form::Zipped(archive), |keras| Form::KerasArchive(Box::new(keras))))
+            })?,
+            _ if first == LEGACY => Form::Legacy,
+            _ if first.starts_with(keras::SIGNATURE) => {
+                Form::Keras(Box::new(guarded(path, network, ".h5", || KerasFile::open(path))?))
+            }
+            [_, _, _, _, _, _, _, _, b'{', ..] => Form::Safetensors,
+            _ => {
+                let found = String::from_utf8_lossy(&first[..length]).into_owned();
+                let problem = format!(
+                    "expected a .safetensors, .pth, .h5 or .keras file, found one that begins with {found:?}"
+                );
+                return Err(Error::weights(path, network, vec![problem]));
+            }
+        };
+        Ok(WeightFile { path: path.to_owned(), network: network.to_owned(), form })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether Keras wrote the file.
+    pub(super) fn is_keras(&self) -> bool {
+        matches!(self.form, Form::Keras(_) | Form::KerasArchive(_))
+    }
+
+    /// How the file says that its weights want their images.
+    pub(super) fn preprocessing(&self) -> Result<Option<Preprocessing>> {
+        match &self.form {
+            Form::Keras(file) | Form::KerasArchive(file) => {
+                guarded(&self.path, &self.network, self.form.name(), || file.preprocessing())
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The tensors by their names in the file.
+    pub(super) fn read(&self) -> Result<HashMap<String, Tensor>> {
+        self.found().map(|found| found.tensors)
+    }
+
+    /// The tensors for a model, in the model's own names and layout if the file is Keras's.
+    pub(super) fn read_for(&self, model: &Model) -> Result<HashMap<String, Tensor>> {
+        let (Found { tensors, keys }, path) = (self.found()?, &self.path);
+        if self.is_keras() {
+            let (tensors, done) = keras_names::fitted(tensors, model);
+            if let Some(done) = done {
+                println!("{}: {done}", path.display());
+            }
+            return keras::arrange(tensors, model, path);
+        }
+        // A network that `Model::save` wrote within a larger model.
+        let within = format!("{}/", model.name());
+        if tensors.keys().any(|name| name.starts_with(&within)) {
+            let own =
+                |(name, tensor): (String, Tensor)| Some((name.strip_prefix(&within)?.to_owned(), tensor));
+            println!("{}: took the layers of `{}`", path.display(), model.name());
+            return Ok(tensors.into_iter().filter_map(own).collect());
+        }
+        let (tensors, prefixes) = state_dict::strip_prefixes(tensors);
+        if !keys.is_empty() || !prefixes.is_empty() {
+            let taken = keys.iter().map(|key| format!("took the tensors of `{key}`"));
+            let stripped =
+                prefixes.iter().map(|prefix| format!("removed the prefix `{prefix}` from the names"));
+            let done: Vec<String> = taken.chain(stripped).collect();
+            println!("{}: {}", path.display(), done.join(", "));
+        }
+        Ok(tensors)
+    }
+
+    fn found(&self) -> Result<Found> {
+        let refuse = |problem: String| Error::weights(&self.path, &self.network, vec![problem]);
+        let form = self.form.name();
+        let found = guarded(&self.path, &self.network, form, || match &self.form {
+            Form::Safetensors => safetensors(&self.path),
+            Form::Zipped(archive) => zipped(archive),
+            Form::Legacy => legacy(&self.path),
+            Form::Keras(file) | Form::KerasArchive(file) => Ok(Ok(file.datasets()?.into())),
+        })?;
+        match found {
+            Ok(found) if found.tensors.is_empty() => Err(refuse(format!("the {form} file holds no tensor"))),
+            Ok(found) => Ok(found),
+            Err(other) => Err(refuse(other.replace("FILE", &self.path.to_string_lossy()))),
+        }
+    }
 }
 
-/// How a file says that its weights want their pictures.
-pub(super) fn preprocessing(path: &Path, network: &str) -> Result<Option<Preprocessing>> {
-    match is_keras(path)? {
-        true => keras::preprocessing(path).map_err(|error| {
-            Error::weights(path, network, vec![format!("the .h5 file is damaged: {error}")])
-        }),
-        false => Ok(None),
+/// Runs a reader. A damaged file is an error, also where the reader panics.
+fn guarded<T>(
+    path: &Path,
+    network: &str,
+    form: &str,
+    read: impl FnOnce() -> candle_core::Result<T>,
+) -> Result<T> {
+    let refuse = |problem: String| Error::weights(path, network, vec![problem]);
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) => {
+            let error = error.to_string();
+            let first = error.lines().next().unwrap_or_default();
+            Err(refuse(format!("the {form} file is damaged or of an unknown kind: {first}")))
+        }
+        Err(_) => Err(refuse(format!("the {form} file is damaged"))),
     }
 }
 
@@ -91,53 +196,11 @@ fn begins(path: &Path) -> Result<([u8; 15], usize)> {
     Ok((first, length))
 }
 
-/// The tensors in a file: `.safetensors`, PyTorch's `.pth`, Keras's `.h5` or `.keras`.
-pub(super) fn read(path: &Path, network: &str) -> Result<HashMap<String, Tensor>> {
-    found(path, network).map(|found| found.tensors)
-}
-
-fn found(path: &Path, network: &str) -> Result<Found> {
-    let (first, length) = begins(path)?;
-    let refuse = |problem: String| Error::weights(path, network, vec![problem]);
-    let (form, reader): (&str, fn(&Path) -> Tensors) = match first {
-        _ if first.starts_with(ZIP) && keras::is_archive(path) => (".keras", keras_datasets),
-        _ if first.starts_with(ZIP) => (".pth", zipped),
-        _ if first == LEGACY => (".pth", legacy),
-        _ if first.starts_with(keras::SIGNATURE) => (".h5", keras_datasets),
-        [_, _, _, _, _, _, _, _, b'{', ..] => (".safetensors", safetensors),
-        _ => {
-            let found = String::from_utf8_lossy(&first[..length]).into_owned();
-            return Err(refuse(format!(
-                "expected a .safetensors, .pth, .h5 or .keras file, found one that begins with {found:?}"
-            )));
-        }
-    };
-    // A reader that panics at a damaged file is not to show a learner its own lines.
-    match catch_unwind(AssertUnwindSafe(|| reader(path))) {
-        Ok(Ok(Ok(found))) if found.tensors.is_empty() => {
-            Err(refuse(format!("the {form} file holds no tensor")))
-        }
-        Ok(Ok(Ok(found))) => Ok(found),
-        Ok(Ok(Err(other))) => Err(refuse(other.replace("FILE", &path.to_string_lossy()))),
-        Ok(Err(error)) => {
-            let error = error.to_string();
-            let first = error.lines().next().unwrap_or_default();
-            Err(refuse(format!("the {form} file is damaged or of an unknown kind: {first}")))
-        }
-        Err(_) => Err(refuse(format!("the {form} file is damaged"))),
-    }
-}
-
 fn safetensors(path: &Path) -> Tensors {
     Ok(Ok(candle_core::safetensors::load(path, &Device::Cpu)?.into()))
 }
 
-fn keras_datasets(path: &Path) -> Tensors {
-    Ok(Ok(keras::datasets(path)?.into()))
-}
-
-fn zipped(path: &Path) -> Tensors {
-    let archive = Archive::open(path)?;
+fn zipped(archive: &Archive) -> Tensors {
     let within = |name: &str| name.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
     let Some(pickle) = archive.names().find(|name| name.rsplit('/').next() == Some("data.pkl")) else {
         bail!("it has no data.pkl")
@@ -253,4 +316,24 @@ fn in_storage(info: &TensorInfo, storages: &HashMap<String, &[u8]>) -> candle_co
         }
     }
     Tensor::from_raw_buffer(&bytes, *dtype, dims, &Device::Cpu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::zip::OPENED;
+    use crate::prelude::*;
+
+    #[test]
+    fn an_archive_is_opened_once_for_a_network() -> crate::Result<()> {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures/keras_saved/transfer.keras");
+        let network =
+            |weights| Vgg16::new(weights).alpha(1.0 / 32.0).input_shape((3, 64, 64)).include_top(false);
+        OPENED.set(0);
+        network(Weights::file(&path)).build()?;
+        assert_eq!(OPENED.get(), 1);
+        network(Weights::Random(0)).build()?.load_weights_skip_mismatch(&path)?;
+        assert_eq!(OPENED.get(), 2);
+        Ok(())
+    }
 }

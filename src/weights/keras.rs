@@ -32,30 +32,67 @@ const NOT_WEIGHTS: [&str; 4] =
 /// The file of weights within a `.keras` archive.
 const WITHIN: &str = "model.weights.h5";
 
-/// Whether a ZIP archive is one of `model.save("model.keras")`.
-pub(super) fn is_archive(path: &Path) -> bool {
-    Archive::open(path).is_ok_and(|archive| archive.names().any(|name| name == WITHIN))
+/// A file of Keras's, open.
+pub(super) struct KerasFile {
+    file: Hdf5File,
+    /// Most bytes that its datasets may have.
+    budget: usize,
 }
 
-/// Every weight in a file, by the way to it.
-pub(super) fn datasets(path: &Path) -> candle_core::Result<HashMap<String, Tensor>> {
-    floats(path, &|way| !way.split('/').any(|step| NOT_WEIGHTS.contains(&step)))
-}
+impl KerasFile {
+    /// Opens a `.h5` file.
+    pub(super) fn open(path: &Path) -> candle_core::Result<KerasFile> {
+        let (budget, options) = limits(path)?;
+        let file = Hdf5File::open_with_options(path, options).map_err(candle_core::Error::wrap)?;
+        Ok(KerasFile { file, budget })
+    }
 
-/// How a network whose first layer normalises its pictures wants them, from 0 to 255: Keras's
-/// EfficientNet, which divides them by 255 before.
-pub(super) fn preprocessing(path: &Path) -> candle_core::Result<Option<Preprocessing>> {
-    let found = floats(path, &|way| way.split('/').any(|step| step == "normalization"))?;
-    let statistic = |named: &str, number: &str| {
-        let known = |way: &str| {
-            let last = way.rsplit('/').next().unwrap_or_default();
-            last.split(':').next() == Some(named) || way.ends_with(&format!("/vars/{number}"))
+    /// Opens the weights in an archive of `model.save("model.keras")`; `None` if the archive is another one.
+    pub(super) fn in_archive(path: &Path, archive: &Archive) -> candle_core::Result<Option<KerasFile>> {
+        if !archive.names().any(|name| name == WITHIN) {
+            return Ok(None);
+        }
+        let (budget, options) = limits(path)?;
+        let file = Hdf5File::from_vec_with_options(archive.read(WITHIN)?, options);
+        Ok(Some(KerasFile { file: file.map_err(candle_core::Error::wrap)?, budget }))
+    }
+
+    /// Every weight, by its path in the file.
+    pub(super) fn datasets(&self) -> candle_core::Result<HashMap<String, Tensor>> {
+        self.floats(&|way| !way.split('/').any(|step| NOT_WEIGHTS.contains(&step)))
+    }
+
+    /// How a network whose first layer normalises its images wants them, from 0 to 255: Keras's EfficientNet, which
+    /// divides them by 255 before.
+    pub(super) fn preprocessing(&self) -> candle_core::Result<Option<Preprocessing>> {
+        let found = self.floats(&|way| way.split('/').any(|step| step == "normalization"))?;
+        let statistic = |named: &str, number: &str| {
+            let known = |way: &str| {
+                let last = way.rsplit('/').next().unwrap_or_default();
+                last.split(':').next() == Some(named) || way.ends_with(&format!("/vars/{number}"))
+            };
+            let values =
+                found.iter().find(|(way, _)| known(way))?.1.flatten_all().ok()?.to_vec1::<f32>().ok()?;
+            <[f32; 3]>::try_from(values).ok()
         };
-        let values = found.iter().find(|(way, _)| known(way))?.1.flatten_all().ok()?.to_vec1::<f32>().ok()?;
-        <[f32; 3]>::try_from(values).ok()
-    };
-    let (mean, variance) = (statistic("mean", "0"), statistic("variance", "1"));
-    Ok(mean.zip(variance).map(|(mean, variance)| normalization(mean, variance)))
+        let (mean, variance) = (statistic("mean", "0"), statistic("variance", "1"));
+        Ok(mean.zip(variance).map(|(mean, variance)| normalization(mean, variance)))
+    }
+
+    /// The datasets of floats whose path is wanted.
+    fn floats(&self, wanted: &dyn Fn(&str) -> bool) -> candle_core::Result<HashMap<String, Tensor>> {
+        let (mut budget, mut found, mut seen) = (self.budget, HashMap::new(), HashSet::new());
+        let root = self.file.root_group().map_err(candle_core::Error::wrap)?;
+        collect(&root, "", wanted, &mut budget, &mut seen, &mut found)?;
+        Ok(found)
+    }
+}
+
+/// The most bytes that a file's datasets may have, as a number and as options of the reader.
+fn limits(path: &Path) -> candle_core::Result<(usize, OpenOptions)> {
+    let length = std::fs::metadata(path)?.len() as usize;
+    let budget = length.saturating_mul(LARGEST_GROWTH);
+    Ok((budget, OpenOptions { max_read_bytes: budget, max_chunk_bytes: budget, ..OpenOptions::default() }))
 }
 
 /// Keras's own weights have ImageNet's deviations where the variances belong, and divide by their
@@ -66,22 +103,6 @@ fn normalization(mean: [f32; 3], variance: [f32; 3]) -> Preprocessing {
         true => Preprocessing::standardize(mean, imagenet),
         false => Preprocessing::standardize(mean, variance.map(f32::sqrt)),
     }
-}
-
-/// The datasets of floats in a file whose way is wanted.
-fn floats(path: &Path, wanted: &dyn Fn(&str) -> bool) -> candle_core::Result<HashMap<String, Tensor>> {
-    let length = std::fs::metadata(path)?.len() as usize;
-    let mut budget = length.saturating_mul(LARGEST_GROWTH);
-    let options = OpenOptions { max_read_bytes: budget, max_chunk_bytes: budget, ..OpenOptions::default() };
-    let file = match is_archive(path) {
-        true => Hdf5File::from_vec_with_options(Archive::open(path)?.read(WITHIN)?, options),
-        false => Hdf5File::open_with_options(path, options),
-    };
-    let file = file.map_err(candle_core::Error::wrap)?;
-    let (mut found, mut seen) = (HashMap::new(), HashSet::new());
-    let root = file.root_group().map_err(candle_core::Error::wrap)?;
-    collect(&root, "", wanted, &mut budget, &mut seen, &mut found)?;
-    Ok(found)
 }
 
 fn collect(

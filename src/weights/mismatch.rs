@@ -1,8 +1,12 @@
 //! What to do about a file of weights that does not fit a network.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use candle_core::Tensor;
+
+use crate::nn::{Model, Param};
+use crate::{Error, Result};
 
 /// A tensor that is missing or misshapen.
 pub(super) struct Wrong {
@@ -10,6 +14,48 @@ pub(super) struct Wrong {
     /// Its shape in the file, if it is there.
     pub(super) found: Option<Vec<usize>>,
     pub(super) expected: Vec<usize>,
+    /// What is wrong, with the tensor's name.
+    pub(super) problem: String,
+}
+
+/// A layer whose weights are not taken from a file.
+pub(super) struct Skipped {
+    /// Its name; empty for what only the file has.
+    pub(super) layer: String,
+    /// Why.
+    pub(super) problem: String,
+}
+
+/// Sets the parameters of all layers but the skipped ones, and prints what is skipped: Keras's `skip_mismatch`. A layer is
+/// set whole or not at all.
+///
+/// # Errors
+/// [`Error::Weights`] if no layer is left.
+pub(super) fn set_others(
+    found: Vec<(String, Param, Tensor)>,
+    skipped: &[Skipped],
+    model: &Model,
+    path: &Path,
+) -> Result<()> {
+    let layers: HashSet<&str> = skipped.iter().map(|skipped| &*skipped.layer).collect();
+    let (found, count) = (found.into_iter().filter(|(layer, ..)| !layers.contains(&**layer)), skipped.len());
+    let found: Vec<(String, Param, Tensor)> = found.collect();
+    if found.is_empty() {
+        let mut problems: Vec<String> = skipped.iter().map(|skipped| skipped.problem.clone()).collect();
+        problems.insert(0, "no layer fits, so `skip_mismatch` would skip them all".into());
+        return Err(Error::weights(path, model.name(), problems));
+    }
+    for Skipped { layer, problem } in skipped {
+        match layer.is_empty() {
+            true => println!("{}: skipped: {problem}", path.display()),
+            false => println!("{}: skipped layer `{layer}`: {problem}", path.display()),
+        }
+    }
+    if count > 0 {
+        let taken: HashSet<&str> = found.iter().map(|(layer, ..)| &**layer).collect();
+        println!("{}: loaded {} layers of `{}`", path.display(), taken.len(), model.name());
+    }
+    found.iter().try_for_each(|(_, param, value)| param.set(value))
 }
 
 /// A hint for weights of the same network with another top or size.

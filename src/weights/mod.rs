@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 
-use self::mismatch::Wrong;
+use self::formats::WeightFile;
+use self::mismatch::{Skipped, Wrong};
 use crate::data::SOURCES;
 use crate::models::{Labels, Preprocessing, TensorStems};
 use crate::nn::{Model, Param};
@@ -64,21 +65,13 @@ impl Weights {
         }
     }
 
-    /// Whether they were written by Keras.
-    pub(crate) fn is_keras(&self) -> Result<bool> {
-        match self {
-            Weights::File(path) => formats::is_keras(path),
-            _ => Ok(false),
-        }
-    }
-
-    /// How they want their pictures, if they differ from what is usual for the network.
-    pub(crate) fn preprocessing(&self, network: &str) -> Result<Option<Preprocessing>> {
-        match self {
-            Weights::ImageNet | Weights::Named(_) => Ok(Some(self.known(network)?.preprocessing())),
-            Weights::File(path) => formats::preprocessing(path, network),
-            _ => Ok(None),
-        }
+    /// Opens the file that they are in, if they are in one of the user's.
+    pub(crate) fn open(&self, network: &str) -> Result<OpenWeights> {
+        let file = match self {
+            Weights::File(path) => Some(WeightFile::open(path, network)?),
+            _ => None,
+        };
+        Ok(OpenWeights { weights: self.clone(), file })
     }
 
     /// What a top of so many outputs says.
@@ -110,12 +103,56 @@ impl Weights {
     }
 }
 
-/// The tensors in a `.safetensors`, `.pth` or `.h5` file, by their names.
+/// Weights whose file is open.
+pub(crate) struct OpenWeights {
+    weights: Weights,
+    file: Option<WeightFile>,
+}
+
+impl OpenWeights {
+    /// Whether Keras wrote them.
+    pub(crate) fn is_keras(&self) -> bool {
+        self.file.as_ref().is_some_and(WeightFile::is_keras)
+    }
+
+    /// How they want their images, if they differ from what is usual for the network.
+    pub(crate) fn preprocessing(&self, network: &str) -> Result<Option<Preprocessing>> {
+        match (&self.weights, &self.file) {
+            (Weights::ImageNet | Weights::Named(_), _) => {
+                Ok(Some(self.weights.known(network)?.preprocessing()))
+            }
+            (_, Some(file)) => file.preprocessing(),
+            _ => Ok(None),
+        }
+    }
+
+    /// The tensors for a model, and the place that they are from; `None` for random weights.
+    fn read(&self, model: &Model, demo: Option<&[u8]>) -> Result<Option<(HashMap<String, Tensor>, PathBuf)>> {
+        let network = model.name();
+        Ok(Some(match (&self.weights, &self.file) {
+            (_, Some(file)) => (file.read_for(model)?, file.path().to_owned()),
+            (Weights::Random(_) | Weights::File(_), None) => return Ok(None),
+            (Weights::Demo, _) => {
+                let (expected, found) = ("one of vgg16, resnet50".into(), network.to_owned());
+                let none = Error::Argument { name: "a network with demo weights", expected, found };
+                let tensors = candle_core::safetensors::load_buffer(demo.ok_or(none)?, &Device::Cpu)?;
+                (tensors, "the demo weights".into())
+            }
+            (Weights::Tensors(tensors), _) => (tensors.clone(), "the given tensors".into()),
+            (Weights::ImageNet | Weights::Named(_), _) => {
+                let path = Hub::from_environment()?.fetch(self.weights.known(network)?)?;
+                (WeightFile::open(&path, network)?.read()?, path)
+            }
+        }))
+    }
+}
+
+/// The tensors in a `.safetensors`, `.pth`, `.h5` or `.keras` file, by their names.
 ///
 /// # Errors
 /// [`Error::Io`] if it cannot be opened; [`Error::Weights`] if it is none of these, or damaged.
 pub fn read_file(path: impl AsRef<Path>) -> Result<HashMap<String, Tensor>> {
-    formats::read(path.as_ref(), "any network")
+    WeightFile::open(path.as_ref(), "any network")?.read()
 }
 
 /// A network's sizes, which depend on the weights where the user does not say.
@@ -125,48 +162,70 @@ pub(crate) struct Usual {
     pub(crate) alpha: f64,
 }
 
-/// Fills a model in; the weights stay as they were unless every tensor fits, and has a place in the model or in the
-/// layers of its top that were left out.
-pub(crate) fn fill(
-    model: &Model,
-    stems: &[TensorStems],
-    omitted: &[TensorStems],
-    demo: Option<&[u8]>,
-    weights: &Weights,
-) -> Result<()> {
-    let network = model.name();
-    let (tensors, place) = match weights {
-        Weights::Random(_) => return Ok(()),
-        Weights::Demo => {
-            let (expected, found) = ("one of vgg16, resnet50".into(), network.to_owned());
-            let none = Error::Argument { name: "a network with demo weights", expected, found };
-            (
-                candle_core::safetensors::load_buffer(demo.ok_or(none)?, &Device::Cpu)?,
-                "the demo weights".into(),
-            )
-        }
-        Weights::Tensors(tensors) => (tensors.clone(), "the given tensors".into()),
-        Weights::File(path) => (formats::read_for(path, model)?, path.clone()),
-        Weights::ImageNet | Weights::Named(_) => {
-            let path = Hub::from_environment()?.fetch(weights.known(network)?)?;
-            (formats::read(&path, network)?, path)
-        }
-    };
-    assign(model, stems, omitted, &tensors, &place)
+/// Where the tensors of a network belong.
+pub(crate) struct Places {
+    /// The network's layers.
+    pub(crate) stems: Vec<TensorStems>,
+    /// The layers of its top that were left out.
+    pub(crate) omitted: Vec<TensorStems>,
 }
 
-fn assign(
+/// Fills a model in. The weights stay as they were unless every tensor fits and has a place in the model or in the omitted
+/// layers of its top. With `skip_mismatch` the layers that do not fit are skipped, and printed.
+pub(crate) fn fill(
     model: &Model,
-    stems: &[TensorStems],
-    omitted: &[TensorStems],
-    tensors: &HashMap<String, Tensor>,
-    path: &Path,
+    places: &Places,
+    demo: Option<&[u8]>,
+    weights: &OpenWeights,
+    skip_mismatch: bool,
 ) -> Result<()> {
+    let Some((tensors, path)) = weights.read(model, demo)? else { return Ok(()) };
+    let Assignment { found, used, wrong } = assign(model, &places.stems, &tensors);
+    let surplus = surplus::problem(&tensors, &used, &places.omitted);
+    if skip_mismatch {
+        let mut skipped: Vec<Skipped> =
+            wrong.into_iter().map(|Wrong { layer, problem, .. }| Skipped { layer, problem }).collect();
+        skipped.extend(surplus.map(|problem| Skipped { layer: String::new(), problem }));
+        let found = found.into_iter().map(|Found { layer, param, value }| (layer, param, value));
+        return mismatch::set_others(found.collect(), &skipped, model, &path);
+    }
+    if wrong.is_empty() {
+        return match surplus {
+            Some(problem) => Err(Error::weights(&path, model.name(), vec![problem])),
+            None => found.iter().try_for_each(|found| found.param.set(&found.value)),
+        };
+    }
+    let problems = match mismatch::hint(&wrong, &tensors) {
+        Some(hint) => vec![hint],
+        None => {
+            let mut names: Vec<&str> = tensors.keys().map(String::as_str).collect();
+            names.sort_unstable();
+            let shown = names[..names.len().min(4)].join(", ");
+            let all = format!("there are {} tensors: {shown}, …", names.len());
+            wrong.into_iter().map(|wrong| wrong.problem).chain([all]).collect()
+        }
+    };
+    Err(Error::weights(&path, model.name(), problems))
+}
+
+/// Which tensor belongs to which parameter.
+struct Assignment {
+    found: Vec<Found>,
+    /// The names of the tensors that belong to a parameter.
+    used: HashSet<String>,
+    wrong: Vec<Wrong>,
+}
+
+/// A parameter with its value in a file.
+struct Found {
+    layer: String,
+    param: Param,
+    value: Tensor,
+}
+
+fn assign(model: &Model, stems: &[TensorStems], tensors: &HashMap<String, Tensor>) -> Assignment {
     let layers: HashMap<String, _> = model.layers().into_iter().collect();
-    let mut found = Vec::new();
-    let mut used = HashSet::new();
-    let mut problems = Vec::new();
-    let mut wrong = Vec::new();
+    let mut assignment = Assignment { found: Vec::new(), used: HashSet::new(), wrong: Vec::new() };
     for TensorStems { layer, stems } in stems {
         for param in layers[layer].params() {
             let name = format!("{}.{}", stems[0], suffix(&param));
@@ -174,38 +233,22 @@ fn assign(
             let own = format!("{layer}/{}", param.name());
             let names = std::iter::once(name.clone()).chain(others).chain([own]);
             let tensor = names.into_iter().find_map(|name| tensors.get_key_value(&name));
-            used.extend(tensor.map(|(name, _)| name.clone()));
+            assignment.used.extend(tensor.map(|(name, _)| name.clone()));
             let tensor = tensor.map(|(_, tensor)| tensor);
-            let fitted = tensor.map(|tensor| fit(tensor, &param));
-            if !matches!(fitted, Some(Ok(_))) {
-                let found = tensor.map(|tensor| tensor.dims().to_vec());
-                let expected = param.variable().dims().to_vec();
-                wrong.push(Wrong { layer: layer.clone(), found, expected });
-            }
-            match fitted {
-                Some(Ok(value)) => found.push((param, value)),
-                Some(Err(problem)) => problems.push(format!("`{name}` ({layer}): {problem}")),
-                None => problems.push(format!(
-                    "`{name}` ({layer}) is missing: expected shape {:?}",
-                    param.variable().dims()
-                )),
-            }
+            let expected = param.variable().dims().to_vec();
+            let problem = match tensor.map(|tensor| fit(tensor, &param)) {
+                Some(Ok(value)) => {
+                    assignment.found.push(Found { layer: layer.clone(), param, value });
+                    continue;
+                }
+                Some(Err(problem)) => format!("`{name}` ({layer}): {problem}"),
+                None => format!("`{name}` ({layer}) is missing: expected shape {expected:?}"),
+            };
+            let found = tensor.map(|tensor| tensor.dims().to_vec());
+            assignment.wrong.push(Wrong { layer: layer.clone(), found, expected, problem });
         }
     }
-    if problems.is_empty() {
-        if let Some(problem) = surplus::problem(tensors, &used, omitted) {
-            return Err(Error::weights(path, model.name(), vec![problem]));
-        }
-        return found.iter().try_for_each(|(param, value)| param.set(value));
-    }
-    let mut names: Vec<&str> = tensors.keys().map(String::as_str).collect();
-    names.sort_unstable();
-    let shown = names[..names.len().min(4)].join(", ");
-    problems.push(format!("there are {} tensors: {shown}, …", names.len()));
-    if let Some(hint) = mismatch::hint(&wrong, tensors) {
-        problems = vec![hint];
-    }
-    Err(Error::weights(path, model.name(), problems))
+    assignment
 }
 
 /// The tensor in the parameter's shape; a dense layer may be written as a convolution, as timm does.

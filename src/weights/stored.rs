@@ -2,13 +2,14 @@
 //!
 //! A tensor's name is the way to it: `vgg16/block1_conv1/kernel`, models inside first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
-use super::formats;
+use super::formats::WeightFile;
+use super::mismatch::{self, Skipped};
 use crate::data::write_whole_with;
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
@@ -49,28 +50,59 @@ impl Model {
         self.load_weights_of(path.as_ref(), true)
     }
 
-    /// The same for a file that need not hold every tensor, unless `all` are asked for.
-    pub(crate) fn load_weights_of(&self, path: &Path, all: bool) -> Result<()> {
-        let tensors = formats::read_for(path, self)?;
+    /// As [`Model::load_weights`], but skips each layer whose weights are missing or of another shape, and prints what it
+    /// skips: Keras's `load_weights(path, skip_mismatch=True)`. So a network gets the weights of a file that was saved with
+    /// another number of classes. What only the file has is skipped too.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("ten.safetensors");
+    /// let of = |classes: usize| sequential![Input::new(4), Dense::new(8).activation(Relu), Dense::new(classes)];
+    /// of(10)?.save_weights(&path)?;
+    /// let model = of(3)?;
+    /// model.load_weights_skip_mismatch(&path)?;
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Model::load_weights`]; a mismatch is an error only if no layer fits.
+    pub fn load_weights_skip_mismatch(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.load_matching(path.as_ref())
+    }
+
+    fn load_matching(&self, path: &Path) -> Result<()> {
+        let tensors = WeightFile::open(path, self.name())?.read_for(self)?;
+        let layer = |name: &str| name.rsplit_once('/').map_or(String::new(), |(layer, _)| layer.to_owned());
+        let (mut found, mut skipped) = (Vec::new(), Vec::new());
         let params = self.named_params();
-        let mut problems = Vec::new();
         for (name, param) in &params {
-            let expected = param.variable().dims();
-            match tensors.get(name).map(Tensor::dims) {
-                Some(found) if found == expected => {}
-                Some(found) => {
-                    problems.push(format!("`{name}`: expected shape {expected:?}, found {found:?}"))
-                }
-                None if all => problems.push(format!("`{name}` is missing: expected shape {expected:?}")),
-                None => {}
+            match Self::problem(name, param, &tensors, true) {
+                Some(problem) => skipped.push(Skipped { layer: layer(name), problem }),
+                None => found.push((layer(name), param.clone(), tensors[name].clone())),
             }
         }
-        let mut unknown: Vec<&String> =
-            tensors.keys().filter(|name| !params.iter().any(|(known, _)| known == *name)).collect();
-        // What a saved model's optimizer remembers.
-        unknown.retain(|name| !name.starts_with(OPTIMIZER));
-        unknown.sort_unstable();
-        problems.extend(unknown.iter().map(|name| format!("`{name}` is not in this model")));
+        let surplus = unknown_tensors(&tensors, &params);
+        skipped.extend(surplus.into_iter().map(|problem| Skipped { layer: String::new(), problem }));
+        mismatch::set_others(found, &skipped, self, path)
+    }
+
+    /// What keeps a parameter from its tensor, if anything does.
+    fn problem(name: &str, param: &Param, tensors: &HashMap<String, Tensor>, all: bool) -> Option<String> {
+        let expected = param.variable().dims();
+        match tensors.get(name).map(Tensor::dims) {
+            Some(found) if found == expected => None,
+            Some(found) => Some(format!("`{name}`: expected shape {expected:?}, found {found:?}")),
+            None => all.then(|| format!("`{name}` is missing: expected shape {expected:?}")),
+        }
+    }
+
+    /// The same for a file that need not hold every tensor, unless `all` are asked for.
+    pub(crate) fn load_weights_of(&self, path: &Path, all: bool) -> Result<()> {
+        let tensors = WeightFile::open(path, self.name())?.read_for(self)?;
+        let params = self.named_params();
+        let problems = params.iter().filter_map(|(name, param)| Self::problem(name, param, &tensors, all));
+        let problems: Vec<String> = problems.chain(unknown_tensors(&tensors, &params)).collect();
         if !problems.is_empty() {
             return Err(Error::weights(path, self.name(), problems));
         }
@@ -90,6 +122,15 @@ impl Model {
         }
         named
     }
+}
+
+/// Tensors without a parameter, in words, but those of a saved model's optimizer.
+fn unknown_tensors(tensors: &HashMap<String, Tensor>, params: &[(String, Param)]) -> Vec<String> {
+    let known: HashSet<&str> = params.iter().map(|(name, _)| &**name).collect();
+    let is_unknown = |name: &&String| !known.contains(&***name) && !name.starts_with(OPTIMIZER);
+    let mut unknown: Vec<&String> = tensors.keys().filter(is_unknown).collect();
+    unknown.sort_unstable();
+    unknown.iter().map(|name| format!("`{name}` is not in this model")).collect()
 }
 
 /// What is read of a `.safetensors` file's header.

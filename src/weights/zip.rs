@@ -22,6 +22,12 @@ const MAX_COMMENT: usize = 0xFFFF;
 /// Largest directory that is read (64 MB: about a million entries).
 const MAX_DIRECTORY: u64 = 64 << 20;
 
+#[cfg(test)]
+thread_local! {
+    /// How many archives this thread has opened.
+    pub(super) static OPENED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// An open archive.
 pub(super) struct Archive {
     file: File,
@@ -39,6 +45,8 @@ struct Entry {
 impl Archive {
     /// Reads the directory of an archive.
     pub(super) fn open(path: &Path) -> Result<Archive> {
+        #[cfg(test)]
+        OPENED.set(OPENED.get() + 1);
         let file = File::open(path)?;
         let length = file.metadata()?.len();
         let reach = length.min((END_BYTES + MAX_COMMENT + 20) as u64);

@@ -136,3 +136,77 @@ fn weights_with_another_top_get_a_hint() -> Result<()> {
     says(file().input_shape((3, 64, 64)), "`.include_top(false)`");
     Ok(())
 }
+
+/// As Keras's `load_weights(path, skip_mismatch=True)`: a layer is taken whole or not at all.
+#[test]
+fn layers_that_do_not_fit_are_skipped() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let of = |inputs: usize, classes: usize| {
+        sequential![Input::new(inputs), Dense::new(8), BatchNormalization::default(), Dense::new(classes)]
+    };
+    let values = |model: &Model| -> Result<Vec<Vec<f32>>> {
+        let values =
+            model.params().into_iter().map(|param| param.value(Mode::Inference).flatten_all()?.to_vec1());
+        Ok(values.collect::<candle_core::Result<_>>()?)
+    };
+    let saved = of(4, 5)?;
+    for param in saved.params() {
+        param.set(&random_uniform(param.value(Mode::Inference).dims(), 1.0, 2.0)?)?;
+    }
+    saved.save_weights(&path)?;
+    let (saved, other_top, other_input) = (values(&saved)?, of(4, 3)?, of(6, 5)?);
+    for (model, kept) in [(&other_top, 6..8), (&other_input, 0..2)] {
+        let before = values(model)?;
+        assert!(model.load_weights(&path).is_err());
+        assert_eq!(values(model)?, before);
+        model.load_weights_skip_mismatch(&path)?;
+        for (at, value) in values(model)?.iter().enumerate() {
+            assert_eq!(value, if kept.contains(&at) { &before[at] } else { &saved[at] }, "{at}");
+        }
+    }
+    let none = sequential![Input::new(3), Dense::new(2)]?;
+    let problem = none.load_weights_skip_mismatch(&path).unwrap_err().to_string();
+    assert!(problem.contains("no layer fits") && problem.contains("dense/kernel"), "{problem}");
+    Ok(())
+}
+
+#[test]
+fn a_keras_model_of_another_number_of_classes_gives_its_other_layers() -> Result<()> {
+    let whole = transfer_model()?;
+    for file in ["transfer.keras", "transfer.h5", "flat.weights.h5"] {
+        whole.load_weights(keras(file))?;
+        let base = narrow(Vgg16::new(Weights::Random(0))).build()?;
+        let model =
+            sequential![&base, Flatten, Dense::new(8).activation(Relu), Dropout::new(0.5), Dense::new(3)]?;
+        let last = model.params().last().unwrap().value(Mode::Inference).copy()?;
+        model.load_weights_skip_mismatch(keras(file))?;
+        let (found, expected) = (model.params(), whole.params());
+        let count = found.len();
+        for (found, expected) in found[..count - 2].iter().zip(&expected) {
+            let [found, expected] = [found, expected].map(|param| param.value(Mode::Inference).flatten_all());
+            assert_eq!(found?.to_vec1::<f32>()?, expected?.to_vec1::<f32>()?, "{file}");
+        }
+        assert_eq!(found[count - 1].value(Mode::Inference).to_vec1::<f32>()?, last.to_vec1::<f32>()?);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_network_skips_what_does_not_fit() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let network = |weights| Vgg16::new(weights).alpha(1.0 / 64.0).input_shape((3, 32, 32));
+    let saved = network(Weights::Random(1)).classes(7).build()?;
+    saved.save_weights(&path)?;
+    let built = network(Weights::file(&path)).classes(3).skip_mismatch(true).build()?;
+    let (saved, built) = (saved.params(), built.params());
+    for (at, (built, saved)) in built.iter().zip(&saved).enumerate().take(saved.len() - 2) {
+        let [built, saved] = [built, saved].map(|param| param.value(Mode::Inference).flatten_all());
+        assert_eq!(built?.to_vec1::<f32>()?, saved?.to_vec1::<f32>()?, "{at}");
+    }
+    // The skipped kernel begins as random numbers, not as zeros.
+    let kernel = built[built.len() - 2].value(Mode::Inference);
+    assert!(kernel.sqr()?.sum_all()?.to_scalar::<f32>()? > 0.0);
+    Ok(())
+}
