@@ -45,6 +45,11 @@ pub trait Dataset {
     /// Gives the samples in their own order from now on, if they are shuffled: for predictions.
     fn keep_order(&mut self) {}
 
+    /// Sets how many samples make a batch, for data that `fit` makes batches of. Others keep their batches.
+    fn set_batch_size(&mut self, batch_size: usize) {
+        let _ = batch_size;
+    }
+
     /// The samples themselves, if each epoch gives them as they are.
     fn samples(&self) -> Option<&Samples> {
         None
@@ -63,6 +68,11 @@ pub trait Dataset {
 pub trait IntoDataset {
     /// The dataset; data that come in batches already keep their own size and order.
     fn into_dataset(self, batch_size: usize, shuffle: bool) -> Result<Box<dyn Dataset>>;
+
+    /// Whether the data come in batches already, whose size `fit` does not change.
+    fn has_batches(&self) -> bool {
+        false
+    }
 }
 
 impl IntoDataset for (&Tensor, &Tensor) {
@@ -83,12 +93,20 @@ impl IntoDataset for Samples {
     fn into_dataset(self, _: usize, _: bool) -> Result<Box<dyn Dataset>> {
         Ok(Box::new(self))
     }
+
+    fn has_batches(&self) -> bool {
+        true
+    }
 }
 
 /// It keeps its batch size and order.
 impl IntoDataset for Box<dyn Dataset> {
     fn into_dataset(self, _: usize, _: bool) -> Result<Box<dyn Dataset>> {
         Ok(self)
+    }
+
+    fn has_batches(&self) -> bool {
+        true
     }
 }
 
@@ -322,6 +340,10 @@ impl Dataset for Samples {
 
     fn keep_order(&mut self) {
         self.shuffle = false;
+    }
+
+    fn set_batch_size(&mut self, batch_size: usize) {
+        self.batch_size = batch_size;
     }
 }
 

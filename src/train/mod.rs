@@ -8,6 +8,7 @@ mod features;
 mod finder;
 mod fine_tune;
 mod fit;
+mod fit_options;
 mod history;
 mod inputs;
 mod lint;
@@ -30,7 +31,7 @@ pub use callbacks::{
 pub(crate) use compile::{Compiled, CompiledConfig};
 pub(crate) use decision::{class_of, probabilities};
 pub use finder::LearningRateCurve;
-pub use fit::Fit;
+pub use fit_options::Fit;
 pub use history::History;
 pub use inputs::{Inputs, IntoInputs};
 pub use loss::{

@@ -342,3 +342,50 @@ fn further_losses_and_outputs_of_any_rank_are_keras() -> Result<()> {
     assert!(model.evaluate(&x, &x).unwrap_err().to_string().contains("flatten feature maps"));
     Ok(())
 }
+
+/// A metric that notes the size of each batch.
+#[derive(Clone, Default)]
+struct Sizes(std::sync::Arc<std::sync::Mutex<Vec<usize>>>);
+
+impl Metric for Sizes {
+    fn name(&self) -> &str {
+        "sizes"
+    }
+
+    fn update_state(&mut self, targets: &Tensor, _: &Tensor) -> Result<()> {
+        self.0.lock().unwrap().push(targets.dim(0)?);
+        Ok(())
+    }
+
+    fn result(&self) -> f64 {
+        0.0
+    }
+}
+
+#[test]
+fn validation_has_a_batch_size_of_its_own() -> Result<()> {
+    let (x, y) = (random_uniform((10, 2), 0.0, 1.0)?, random_uniform(10, 0.0, 1.0)?);
+    let (few, of_few) = (x.i(..7)?, y.i(..7)?);
+    let sizes = |fit: Fit| -> Result<Vec<usize>> {
+        let seen = Sizes::default();
+        let mut model = sequential![Input::new(2), Dense::new(1)]?;
+        model.compile(SGD::new(0.1), MeanSquaredError, [seen.clone().into()]);
+        model.fit((&x, &y), fit.verbose(false).chart(false))?;
+        let sizes = seen.0.lock().unwrap().clone();
+        Ok(sizes)
+    };
+    let fit = || Fit::epochs(1).batch_size(5);
+    // As in Keras, that of training by default, in whatever order the options come.
+    assert_eq!(sizes(Fit::epochs(1).validation_data((&few, &of_few)).batch_size(5))?, [5, 5, 5, 2]);
+    assert_eq!(sizes(fit().validation_data((&few, &of_few)).validation_batch_size(4))?, [5, 5, 4, 3]);
+    assert_eq!(sizes(fit().validation_batch_size(2).validation_split(0.4))?, [5, 1, 2, 2]);
+    // Data in batches keep theirs.
+    let samples = headstart::data::Samples::new(&few, &of_few, 3, false)?;
+    assert_eq!(sizes(fit().validation_data(samples).validation_batch_size(2))?, [5, 5, 3, 3, 1]);
+    let flow = ImageDataGenerator::new().flow(&random_uniform((4, 3, 2, 2), 0.0, 1.0)?, &y.i(..4)?, 3)?;
+    assert!(headstart::data::IntoDataset::has_batches(&flow));
+    let problem =
+        sizes(fit().validation_data((&few, &of_few)).validation_batch_size(0)).unwrap_err().to_string();
+    assert!(problem.contains("validation_batch_size: expected at least 1, found 0"), "{problem}");
+    Ok(())
+}

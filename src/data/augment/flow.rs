@@ -108,4 +108,8 @@ impl IntoDataset for Flow {
     fn into_dataset(self, _: usize, _: bool) -> Result<Box<dyn Dataset>> {
         Ok(Box::new(self))
     }
+
+    fn has_batches(&self) -> bool {
+        true
+    }
 }

@@ -1,0 +1,218 @@
+//! How to fit: the options of `fit`, and the validation data.
+
+use std::fmt;
+
+use candle_core::Tensor;
+
+use super::callbacks::{Callback, Lambda, Training};
+use super::predict::BATCH;
+use crate::data::{Dataset, IntoDataset};
+use crate::{Error, Result};
+
+/// How to fit: `Fit::epochs(10)`, and what else is to be other than Keras has it.
+pub struct Fit {
+    pub(super) epochs: usize,
+    pub(super) initial_epoch: usize,
+    pub(super) batch_size: usize,
+    validation_batch_size: Option<usize>,
+    pub(super) shuffle: bool,
+    validation: Validation,
+    pub(super) class_weight: Vec<(usize, f64)>,
+    pub(super) callbacks: Vec<Box<dyn Callback>>,
+    pub(super) cache_features: bool,
+    pub(super) cache_memory: usize,
+    pub(super) augmented_views: Option<usize>,
+    pub(super) verbose: bool,
+    pub(super) chart: bool,
+    pub(super) advice: bool,
+}
+
+impl fmt::Debug for Fit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fit { epochs, initial_epoch, batch_size, shuffle, .. } = self;
+        let mut shown = f.debug_struct("Fit");
+        shown.field("epochs", epochs).field("initial_epoch", initial_epoch);
+        shown.field("batch_size", batch_size).field("shuffle", shuffle).finish_non_exhaustive()
+    }
+}
+
+enum Validation {
+    None,
+    /// The data, and whether they come in batches already.
+    Data(Result<Box<dyn Dataset>>, bool),
+    Split(f64),
+}
+
+/// The data to validate on and, after a split, the targets to train on and those to validate on.
+pub(super) type ValidationData = (Option<Box<dyn Dataset>>, Option<(Tensor, Tensor)>);
+
+impl Fit {
+    /// Goes through the data so many times; batches of 32, shuffled, with progress and a chart.
+    pub fn epochs(epochs: usize) -> Fit {
+        Fit {
+            epochs,
+            initial_epoch: 0,
+            batch_size: BATCH,
+            validation_batch_size: None,
+            shuffle: true,
+            validation: Validation::None,
+            class_weight: Vec::new(),
+            callbacks: Vec::new(),
+            cache_features: true,
+            cache_memory: 2 << 30,
+            augmented_views: None,
+            verbose: true,
+            chart: true,
+            advice: true,
+        }
+    }
+
+    /// Sets how many epochs were trained before: 5 goes on with the sixth.
+    pub fn initial_epoch(self, epochs: usize) -> Fit {
+        Fit { initial_epoch: epochs, ..self }
+    }
+
+    /// Sets how many samples make a batch, for data that do not come in batches already.
+    pub fn batch_size(self, batch_size: usize) -> Fit {
+        Fit { batch_size, ..self }
+    }
+
+    /// Sets whether the samples are shuffled anew each epoch, for data that are not batches already.
+    pub fn shuffle(self, shuffle: bool) -> Fit {
+        Fit { shuffle, ..self }
+    }
+
+    /// Evaluates at the end of each epoch: `(&x, &y)`, or anything else that `fit` takes.
+    pub fn validation_data(self, data: impl IntoDataset) -> Fit {
+        let has_batches = data.has_batches();
+        Fit { validation: Validation::Data(data.into_dataset(BATCH, false), has_batches), ..self }
+    }
+
+    /// Sets how many validation samples make a batch: as many as in training by default. Data that come in batches already
+    /// keep theirs.
+    pub fn validation_batch_size(self, batch_size: usize) -> Fit {
+        Fit { validation_batch_size: Some(batch_size), ..self }
+    }
+
+    /// Trains on the first samples only, and evaluates on this share of them all, the last.
+    pub fn validation_split(self, share: f64) -> Fit {
+        Fit { validation: Validation::Split(share), ..self }
+    }
+
+    /// Sets how much the samples of some classes count: `[(0, 1.0), (1, 3.5)]`.
+    pub fn class_weight(self, weights: impl IntoIterator<Item = (usize, f64)>) -> Fit {
+        Fit { class_weight: weights.into_iter().collect(), ..self }
+    }
+
+    /// Adds something that is told of each epoch and batch: [`EarlyStopping`](super::EarlyStopping) …
+    pub fn callback(mut self, callback: impl Callback + 'static) -> Fit {
+        self.callbacks.push(Box::new(callback));
+        self
+    }
+
+    /// Calls a function at the end of each epoch.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// # let mut model = sequential![Input::new(2), Dense::new(1)]?;
+    /// # model.compile(Adam::default(), MeanSquaredError, []);
+    /// # let (x, y) = (random_uniform((4, 2), 0.0, 1.0)?, random_uniform(4, 0.0, 1.0)?);
+    /// let fit = Fit::epochs(100).on_epoch_end(|training| {
+    ///     if training.value("loss")? < 0.5 {
+    ///         training.stop("that is good enough".into());
+    ///     }
+    ///     Ok(())
+    /// });
+    /// model.fit((&x, &y), fit)?;
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    pub fn on_epoch_end(self, function: impl FnMut(&mut Training) -> Result<()> + Send + 'static) -> Fit {
+        self.callback(Lambda(function))
+    }
+
+    /// Sets whether the features that frozen layers make of unchanging pictures are computed once
+    /// and kept: `true` unless told. The history is the same.
+    pub fn cache_features(self, cache: bool) -> Fit {
+        Fit { cache_features: cache, ..self }
+    }
+
+    /// Sets how many bytes of features are kept in memory, 2 GB unless told. More are kept in a file without a name, in
+    /// the folder for temporary files: of images that do not vary all, of [`Fit::augmented_views`] those beyond the bound.
+    pub fn cache_memory(self, bytes: usize) -> Fit {
+        Fit { cache_memory: bytes, ..self }
+    }
+
+    /// Lets so many epochs of a generator's pictures stand for all: frozen layers then see each
+    /// variant once.
+    pub fn augmented_views(self, epochs: usize) -> Fit {
+        Fit { augmented_views: Some(epochs), ..self }
+    }
+
+    /// Sets whether each epoch prints its lines.
+    pub fn verbose(self, verbose: bool) -> Fit {
+        Fit { verbose, ..self }
+    }
+
+    /// Sets whether a chart grows on the page.
+    pub fn chart(self, chart: bool) -> Fit {
+        Fit { chart, ..self }
+    }
+
+    /// Sets whether to say what looks like a mistake: pictures that were not preprocessed, a learning
+    /// rate too large for pretrained layers, …
+    pub fn advice(self, advice: bool) -> Fit {
+        Fit { advice, ..self }
+    }
+
+    pub(super) fn wants_advice(&self) -> bool {
+        self.advice
+    }
+
+    /// The numbers of the first epoch and of the last.
+    pub(super) fn range(&self) -> (usize, usize) {
+        (self.initial_epoch + 1, self.epochs)
+    }
+
+    /// Tells the user something, unless they want to hear nothing.
+    pub(super) fn say(&self, text: &str) {
+        if self.verbose {
+            println!("{text}");
+        }
+    }
+
+    /// The data to validate on, and after a split the targets of both parts.
+    pub(super) fn take_validation(&mut self, data: &mut Box<dyn Dataset>) -> Result<ValidationData> {
+        let batch_size = self.validation_batch_size.unwrap_or(self.batch_size);
+        if batch_size == 0 && !matches!(self.validation, Validation::None) {
+            let (expected, found) = ("at least 1".into(), "0".into());
+            return Err(Error::Argument { name: "validation_batch_size", expected, found });
+        }
+        match std::mem::replace(&mut self.validation, Validation::None) {
+            Validation::None => Ok((None, None)),
+            Validation::Data(data, has_batches) => {
+                let mut data = data?;
+                if !has_batches {
+                    data.set_batch_size(batch_size);
+                }
+                Ok((Some(data), None))
+            }
+            Validation::Split(share) => {
+                let Some(samples) = data.samples() else {
+                    let expected =
+                        "inputs and targets, `model.fit((&x, &y), …)`; for others, part the data first"
+                            .into();
+                    let found = "data that come in batches".into();
+                    return Err(Error::Argument { name: "validation_split", expected, found });
+                };
+                let (first, last) = samples.split(share)?;
+                let targets = (first.y().clone(), last.y().clone());
+                *data = Box::new(first);
+                let mut last = last.in_order();
+                if let Some(batch_size) = self.validation_batch_size {
+                    last.set_batch_size(batch_size);
+                }
+                Ok((Some(Box::new(last)), Some(targets)))
+            }
+        }
+    }
+}
