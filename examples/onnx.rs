@@ -49,5 +49,30 @@ fn main() -> headstart::Result<()> {
         GlobalMaxPooling2D,
         Dense::new(5).activation(Tanh)
     ]?;
-    write("pools", &pools)
+    write("pools", &pools)?;
+    write("names", &odd_names()?)
+}
+
+/// A model whose layers have names that the file uses itself, or that are no identifiers, beside layers that the other
+/// models do not have.
+fn odd_names() -> headstart::Result<Model> {
+    let inner = sequential![
+        Input::new((2, 6, 6)),
+        Conv2D::new(3, 3).padding(Padding::Same).activation(Activation::Relu6)
+    ]?;
+    let mut builder = ModelBuilder::new("", &[2, 6, 6])?;
+    let input = builder.input();
+    let first = builder.add("input_1", Conv2D::new(3, 1).activation(Activation::Silu), &[input])?;
+    let second = builder.add("output", inner, &[input])?;
+    let one = builder.add("output/conv2d", Add, &[first])?;
+    let sum = builder.add("output/conv2d/linear", Add, &[one, second, first])?;
+    let product = builder.add("sum of \"Ärger\" & <b>\n", Multiply, &[sum, second])?;
+    let norm = builder.add("output/conv2d/kernel", BatchNormalization::default(), &[product])?;
+    let reshaped = builder.add("pads", Reshape::new((3, 36)), &[norm])?;
+    let flat = builder.add("pads/shape", Flatten, &[reshaped])?;
+    let rescaled = builder.add("batch", Rescaling::new(0.5).offset(0.1), &[flat])?;
+    let last = builder.add("batch/scale", Dense::new(4).activation(Softmax), &[rescaled])?;
+    // Nothing takes the output of this one.
+    builder.add("unused", Dense::new(2), &[rescaled])?;
+    Ok(builder.finish(last))
 }

@@ -81,14 +81,14 @@ pub(crate) fn window_output(
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Conv2D {
     filters: usize,
-    kernel_size: usize,
-    strides: usize,
-    padding: Padding,
-    activation: Activation,
+    pub(super) kernel_size: usize,
+    pub(super) strides: usize,
+    pub(super) padding: Padding,
+    pub(super) activation: Activation,
     use_bias: bool,
     initializer: Initializer,
     /// One kernel a channel.
-    depthwise: bool,
+    pub(super) depthwise: bool,
 }
 
 impl Conv2D {

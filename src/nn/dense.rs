@@ -24,7 +24,7 @@ use crate::{Error, Result, ops};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Dense {
     units: usize,
-    activation: Activation,
+    pub(super) activation: Activation,
     initializer: Initializer,
 }
 

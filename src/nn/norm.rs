@@ -22,7 +22,7 @@ use crate::ops::{BatchNorm, ScaleShift, apply3};
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct BatchNormalization {
     momentum: f64,
-    epsilon: f64,
+    pub(super) epsilon: f64,
 }
 
 impl Default for BatchNormalization {

@@ -4,9 +4,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use candle_core::Tensor;
-use serde_json::Value;
 
-use super::{Activation, Model, Node, Padding};
+use super::{Activation, LayerConfig, Model, Node, Padding};
 use crate::data::write_whole;
 use crate::protobuf::Message;
 use crate::{Error, Result};
@@ -41,7 +40,8 @@ impl Model {
         for node in graph.nodes {
             message = message.message(1, node);
         }
-        message = message.bytes(2, self.name());
+        // A graph must have a name.
+        message = message.bytes(2, if self.name().is_empty() { "model" } else { self.name() });
         for tensor in graph.tensors {
             message = message.message(5, tensor);
         }
@@ -104,120 +104,141 @@ impl Graph {
 
     /// Adds one layer; gives the name of its output, which is the layer's.
     fn layer(&mut self, model: &Model, node: &Node, way: &str, inputs: Vec<String>) -> Result<String> {
-        let refuse = || {
+        let Some(config) = &node.config else {
             let found = format!("`{}`, of type {}", node.name, node.layer.kind());
-            Error::Argument { name: "a model for ONNX", expected: "layers of headstart's".into(), found }
+            return Err(Error::Argument {
+                name: "a model for ONNX",
+                expected: "layers of headstart's".into(),
+                found,
+            });
         };
-        let config = serde_json::to_value(node.config.as_ref().ok_or_else(refuse)?).map_err(|_| refuse())?;
-        let config = &config["config"];
-        let number = |name: &str| config[name].as_u64().unwrap_or_default() as i64;
         let shape = |at: usize| model.nodes()[at].layer.output_shape();
-        let before = node.inputs().next().map(shape).unwrap_or_default();
-        let params = node.layer.params();
+        let input = node.inputs().next().map(shape).unwrap_or_default();
         let mut weighted = inputs.clone();
-        for param in &params {
+        for param in node.layer.params() {
             let name = self.fresh(format!("{way}/{}", param.name()));
             self.tensor(&name, &param.variable().as_detached_tensor())?;
             weighted.push(name);
         }
-        // What the layer's last function is applied to.
-        let bare = format!("{way}/linear");
-        let window = |size: &str| -> Result<Vec<Message>> {
-            let padding: Padding = serde_json::from_value(config["padding"].clone()).map_err(|_| refuse())?;
-            let (size, stride) = (number(size), number("strides"));
-            let around = |side: usize| padding.amount(side, size as usize, stride as usize);
-            let ((top, bottom), (left, right)) = (around(before[1]), around(before[2]));
-            Ok(vec![
-                ints("kernel_shape", &[size, size]),
-                ints("strides", &[stride, stride]),
-                ints("pads", &[top as i64, left as i64, bottom as i64, right as i64]),
-            ])
-        };
-        match node.layer.kind() {
-            "Conv2D" | "DepthwiseConv2D" => {
-                let groups = if node.layer.kind() == "Conv2D" { 1 } else { before[0] as i64 };
-                let attributes = [window("kernel_size")?, vec![int("group", groups)]].concat();
-                self.node("Conv", &weighted, bare.clone(), attributes);
+        // The argument of the layer's activation.
+        let linear = self.fresh(format!("{way}/linear"));
+        let to = linear.clone();
+        let activation = match config {
+            LayerConfig::Conv2D(conv) => {
+                let groups = if conv.depthwise { input[0] as i64 } else { 1 };
+                let attributes = window(input, conv.kernel_size, conv.strides, conv.padding);
+                self.node("Conv", &weighted, to, [attributes, vec![int("group", groups)]].concat());
+                conv.activation
             }
-            "Dense" => self.node("Gemm", &weighted, bare.clone(), vec![int("transB", 1)]),
-            "BatchNormalization" => {
-                let epsilon = config["epsilon"].as_f64().unwrap_or_default() as f32;
-                let epsilon = Message::new().bytes(1, "epsilon").float(2, epsilon).number(20, 1);
-                self.node("BatchNormalization", &weighted, bare.clone(), vec![epsilon]);
+            LayerConfig::Dense(dense) => {
+                self.node("Gemm", &weighted, to, vec![int("transB", 1)]);
+                dense.activation
             }
-            "MaxPooling2D" => self.node("MaxPool", &inputs, bare.clone(), window("pool_size")?),
-            "AveragePooling2D" => {
-                let attributes = [window("pool_size")?, vec![int("count_include_pad", 0)]].concat();
-                self.node("AveragePool", &inputs, bare.clone(), attributes);
+            LayerConfig::BatchNormalization(norm) => {
+                let epsilon = Message::new().bytes(1, "epsilon").float(2, norm.epsilon as f32).number(20, 1);
+                self.node("BatchNormalization", &weighted, to, vec![epsilon]);
+                Activation::Linear
             }
-            kind @ ("GlobalAveragePooling2D" | "GlobalMaxPooling2D") => {
-                let pool =
-                    if kind == "GlobalAveragePooling2D" { "GlobalAveragePool" } else { "GlobalMaxPool" };
-                self.node(pool, &inputs, format!("{way}/maps"), Vec::new());
-                self.node("Flatten", &[format!("{way}/maps")], bare.clone(), Vec::new());
+            LayerConfig::MaxPooling2D(pool) => {
+                let attributes = window(input, pool.pool_size, pool.strides, pool.padding);
+                self.node("MaxPool", &inputs, to, attributes);
+                Activation::Linear
             }
-            "Flatten" => self.node("Flatten", &inputs, bare.clone(), Vec::new()),
-            "Reshape" => {
+            LayerConfig::AveragePooling2D(pool) => {
+                let attributes = window(input, pool.pool_size, pool.strides, pool.padding);
+                self.node(
+                    "AveragePool",
+                    &inputs,
+                    to,
+                    [attributes, vec![int("count_include_pad", 0)]].concat(),
+                );
+                Activation::Linear
+            }
+            LayerConfig::GlobalAveragePooling2D(_) => self.global_pool("GlobalAveragePool", &inputs, to),
+            LayerConfig::GlobalMaxPooling2D(_) => self.global_pool("GlobalMaxPool", &inputs, to),
+            LayerConfig::Flatten(_) => {
+                self.node("Flatten", &inputs, to, Vec::new());
+                Activation::Linear
+            }
+            LayerConfig::Reshape(_) => {
                 // 0 keeps the number of samples.
                 let sizes: Vec<i64> =
                     std::iter::once(0).chain(node.layer.output_shape().iter().map(|n| *n as i64)).collect();
                 let bytes = sizes.iter().flat_map(|size| size.to_le_bytes()).collect();
-                let name = format!("{way}/shape");
+                let name = self.fresh(format!("{way}/shape"));
                 self.raw(&name, &[sizes.len()], INT64, bytes);
-                self.node("Reshape", &[inputs[0].clone(), name], bare.clone(), Vec::new());
+                self.node("Reshape", &[inputs[0].clone(), name], to, Vec::new());
+                Activation::Linear
             }
-            "Rescaling" => {
-                for (name, value) in [("scale", &config["scale"]), ("offset", &config["offset"])] {
-                    let bytes = (value.as_f64().unwrap_or_default() as f32).to_le_bytes().to_vec();
-                    self.raw(&format!("{way}/{name}"), &[], FLOAT, bytes);
-                }
-                let scaled = format!("{way}/scaled");
-                self.node("Mul", &[inputs[0].clone(), format!("{way}/scale")], scaled.clone(), Vec::new());
-                self.node("Add", &[scaled, format!("{way}/offset")], bare.clone(), Vec::new());
+            LayerConfig::Rescaling(rescaling) => {
+                let scale = self.number(format!("{way}/scale"), rescaling.scale as f32);
+                let offset = self.number(format!("{way}/offset"), rescaling.offset as f32);
+                let scaled = self.fresh(format!("{way}/scaled"));
+                self.node("Mul", &[inputs[0].clone(), scale], scaled.clone(), Vec::new());
+                self.node("Add", &[scaled, offset], to, Vec::new());
+                Activation::Linear
             }
-            kind @ ("Add" | "Multiply") => {
-                let op = if kind == "Add" { "Add" } else { "Mul" };
-                let mut sum = inputs[0].clone();
-                for (at, other) in inputs.iter().enumerate().skip(1) {
-                    let name = if at + 1 == inputs.len() { bare.clone() } else { format!("{way}/{at}") };
-                    self.node(op, &[sum, other.clone()], name.clone(), Vec::new());
-                    sum = name;
-                }
+            LayerConfig::Add(_) => self.merge("Add", &inputs, to),
+            LayerConfig::Multiply(_) => self.merge("Mul", &inputs, to),
+            LayerConfig::Dropout(_) => {
+                self.node("Identity", &inputs, to, Vec::new());
+                Activation::Linear
             }
-            "Activation" | "Dropout" => self.node("Identity", &inputs, bare.clone(), Vec::new()),
-            _ => return Err(refuse()),
-        }
-        let function = match node.layer.kind() {
-            "Activation" => config,
-            _ => &config["activation"],
+            LayerConfig::Activation(activation) => {
+                self.node("Identity", &inputs, to, Vec::new());
+                *activation
+            }
+            LayerConfig::Model(_) => unreachable!("the layers of a nested model are added one by one"),
         };
-        self.activation(function, bare, way)
+        self.activation(activation, linear, way);
+        Ok(way.to_owned())
     }
 
-    /// Applies a function, `null` for none.
-    fn activation(&mut self, function: &Value, input: String, output: &str) -> Result<String> {
-        let function: Activation = serde_json::from_value(function.clone()).unwrap_or_default();
+    fn global_pool(&mut self, op: &str, inputs: &[String], output: String) -> Activation {
+        let maps = self.fresh(format!("{output}/maps"));
+        self.node(op, inputs, maps.clone(), Vec::new());
+        self.node("Flatten", &[maps], output, Vec::new());
+        Activation::Linear
+    }
+
+    /// Joins the inputs two by two.
+    fn merge(&mut self, op: &str, inputs: &[String], output: String) -> Activation {
+        let mut joined = inputs[0].clone();
+        for other in &inputs[1..] {
+            let name = self.fresh(format!("{output}/joined"));
+            self.node(op, &[joined, other.clone()], name.clone(), Vec::new());
+            joined = name;
+        }
+        self.node("Identity", &[joined], output, Vec::new());
+        Activation::Linear
+    }
+
+    fn activation(&mut self, function: Activation, input: String, output: &str) {
         let name = output.to_owned();
         match function {
             Activation::Linear => self.node("Identity", &[input], name, Vec::new()),
             Activation::Relu => self.node("Relu", &[input], name, Vec::new()),
             Activation::Relu6 => {
-                let bounds = ["least", "most"].map(|bound| format!("{output}/{bound}"));
-                self.raw(&bounds[0], &[], FLOAT, 0f32.to_le_bytes().to_vec());
-                self.raw(&bounds[1], &[], FLOAT, 6f32.to_le_bytes().to_vec());
-                let [least, most] = bounds;
+                let least = self.number(format!("{output}/least"), 0.0);
+                let most = self.number(format!("{output}/most"), 6.0);
                 self.node("Clip", &[input, least, most], name, Vec::new());
             }
             Activation::Sigmoid => self.node("Sigmoid", &[input], name, Vec::new()),
             Activation::Silu => {
-                let gate = format!("{output}/gate");
+                let gate = self.fresh(format!("{output}/gate"));
                 self.node("Sigmoid", std::slice::from_ref(&input), gate.clone(), Vec::new());
                 self.node("Mul", &[input, gate], name, Vec::new());
             }
             Activation::Softmax => self.node("Softmax", &[input], name, vec![int("axis", -1)]),
             Activation::Tanh => self.node("Tanh", &[input], name, Vec::new()),
         }
-        Ok(output.to_owned())
+    }
+
+    /// Adds a constant; gives its name.
+    fn number(&mut self, name: String, value: f32) -> String {
+        let name = self.fresh(name);
+        self.raw(&name, &[], FLOAT, value.to_le_bytes().to_vec());
+        name
     }
 
     fn node(&mut self, op: &str, inputs: &[String], output: String, attributes: Vec<Message>) {
@@ -246,6 +267,17 @@ impl Graph {
         }
         self.tensors.push(tensor.number(2, kind).bytes(8, name).bytes(9, bytes));
     }
+}
+
+/// The attributes of a window that slides over feature maps `[C, H, W]`.
+fn window(input: &[usize], size: usize, stride: usize, padding: Padding) -> Vec<Message> {
+    let around = |side: usize| padding.amount(side, size, stride);
+    let ((top, bottom), (left, right)) = (around(input[1]), around(input[2]));
+    vec![
+        ints("kernel_shape", &[size as i64, size as i64]),
+        ints("strides", &[stride as i64, stride as i64]),
+        ints("pads", &[top as i64, left as i64, bottom as i64, right as i64]),
+    ]
 }
 
 /// `AttributeProto` of a number.

@@ -17,9 +17,9 @@ use crate::{Error, Result};
 /// From `[N, C, H, W]` to `[N, C, H', W']`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct MaxPooling2D {
-    pool_size: usize,
-    strides: usize,
-    padding: Padding,
+    pub(super) pool_size: usize,
+    pub(super) strides: usize,
+    pub(super) padding: Padding,
 }
 
 impl MaxPooling2D {
@@ -91,9 +91,9 @@ impl Layer for Max {
 /// From `[N, C, H, W]` to `[N, C, H', W']`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AveragePooling2D {
-    pool_size: usize,
-    strides: usize,
-    padding: Padding,
+    pub(super) pool_size: usize,
+    pub(super) strides: usize,
+    pub(super) padding: Padding,
 }
 
 impl AveragePooling2D {

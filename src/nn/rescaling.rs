@@ -11,8 +11,8 @@ use crate::Result;
 /// `x · scale + offset`: `Rescaling::new(1.0 / 255.0)` brings pixels between 0 and 1.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Rescaling {
-    scale: f64,
-    offset: f64,
+    pub(super) scale: f64,
+    pub(super) offset: f64,
 }
 
 impl Rescaling {

@@ -1,8 +1,9 @@
-"""What is exported to ONNX gives the same numbers in onnxruntime."""
+"""What is exported to ONNX is valid and gives the same numbers in onnxruntime."""
 
 import subprocess
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from conftest import RELEASE
@@ -16,9 +17,22 @@ def exported(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(
-    "name", ["transfer", "vgg16", "resnet50", "efficientnet_b0", "efficientnet_lite0", "pools"]
-)
+NAMES = ["transfer", "vgg16", "resnet50", "efficientnet_b0", "efficientnet_lite0", "pools", "names"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_file_is_valid(exported, name):
+    onnx.checker.check_model(str(exported / f"{name}.onnx"), full_check=True)
+    model = onnx.load(exported / f"{name}.onnx")
+    made = [tensor.name for tensor in model.graph.initializer] + [o for node in model.graph.node for o in node.output]
+    assert len(made) == len(set(made)), "two tensors of one name"
+
+
+def test_every_export_is_checked(exported):
+    assert sorted(path.stem for path in exported.glob("*.onnx")) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_onnxruntime_gives_the_same_numbers(exported, name):
     known = load_file(exported / f"{name}.safetensors")
     session = onnxruntime.InferenceSession(str(exported / f"{name}.onnx"))
