@@ -200,6 +200,16 @@ impl Hub {
                     let hint = format!("set HF_TOKEN to a token that may read {}", wanted.repository);
                     return Err(problem(&wanted.name, &what, &hint));
                 }
+                Piece::TokenRefused(what) => {
+                    let hint = "make a new token at https://huggingface.co/settings/tokens and set HF_TOKEN to it, \
+                                or remove the token: public files need none";
+                    return Err(problem(&wanted.name, &what, hint));
+                }
+                Piece::ProxyFailed(what) => {
+                    let hint = "set HTTPS_PROXY to the proxy's address, `http://user:password@host:port`, or unset \
+                                it where no proxy is needed; NO_PROXY lists hosts without one";
+                    return Err(problem(&wanted.name, &what, hint));
+                }
             }
         }
         file.sync_all().map_err(Error::io(part))?;

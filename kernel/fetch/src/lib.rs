@@ -4,17 +4,23 @@
 //! download neither checks the status nor the size, and cannot resume.
 #![deny(missing_docs)]
 
+mod failure;
+mod token;
+
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use hf_hub::api::sync::ApiBuilder;
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::{Repo, RepoType};
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::{StatusCode, header};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, Error, ResponseExt as _};
 
 use headstart_hub::{Piece, Request};
+
+use failure::UsedProxy;
+use token::Token;
 
 const USER_AGENT: &str = concat!("headstart/", env!("CARGO_PKG_VERSION"));
 /// Bytes of the file in one [`Piece::Bytes`].
@@ -56,26 +62,20 @@ fn send(request: &Request, to: &mut impl Write) -> Result<(), Stop> {
     let server = request.server();
     let url = url(request).map_err(|error| Stop::failed(error.to_string()))?;
     let mut get = agent(request.timeout).get(&url).header(header::USER_AGENT, USER_AGENT);
-    if let Some(token) = token() {
-        get = get.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    let token = Token::find();
+    if let Some(token) = &token {
+        get = get.header(header::AUTHORIZATION, format!("Bearer {}", token.secret));
     }
     if request.from > 0 {
         get = get.header(header::RANGE, format!("bytes={}-", request.from));
     }
     let mut response = get.call().map_err(|error| {
-        Stop::failed(match error {
-            Error::Timeout(_) => format!("{server} did not answer within {:?}", request.timeout),
-            error => format!("{server} could not be asked: {error}"),
-        })
+        Stop::Server(failure::no_answer(error, server, UsedProxy::of(&url).as_ref(), request.timeout))
     })?;
     let status = response.status();
     if !status.is_success() {
         let from = response.get_uri().host().unwrap_or(server);
-        let said = format!("{from} said: {}", explain(status));
-        return Err(Stop::Server(match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Piece::Denied(said),
-            _ => Piece::Failed(said),
-        }));
+        return Err(Stop::Server(failure::refused(status, response.headers(), from, token.as_ref())));
     }
     // A server that does not know ranges begins with the first byte.
     let skipped = if status == StatusCode::PARTIAL_CONTENT { 0 } else { request.from };
@@ -126,11 +126,6 @@ fn url(request: &Request) -> Result<String, hf_hub::api::sync::ApiError> {
     Ok(api.build()?.repo(repository).url(&request.file))
 }
 
-fn token() -> Option<String> {
-    let set = std::env::var("HF_TOKEN").ok().map(|token| token.trim().to_owned());
-    set.filter(|token| !token.is_empty()).or_else(|| Cache::from_env().token())
-}
-
 fn agent(timeout: Duration) -> Agent {
     let mut config = Agent::config_builder()
         .http_status_as_error(false)
@@ -160,17 +155,4 @@ fn system_certificates() -> Option<RootCerts> {
 #[cfg(not(target_os = "linux"))]
 fn system_certificates() -> Option<RootCerts> {
     None
-}
-
-/// A status in words that say what to do about it.
-fn explain(status: StatusCode) -> String {
-    let meaning = match status {
-        StatusCode::UNAUTHORIZED => "authentication required: the token is missing, wrong or expired",
-        StatusCode::FORBIDDEN => "forbidden: the token may not read this repository",
-        StatusCode::NOT_FOUND => "not found: there is no such repository, revision or file",
-        StatusCode::PROXY_AUTHENTICATION_REQUIRED => "the proxy wants a user name and password",
-        StatusCode::TOO_MANY_REQUESTS => "too many requests: wait some minutes",
-        status => status.canonical_reason().unwrap_or("an unknown status"),
-    };
-    format!("{} {meaning}", status.as_u16())
 }

@@ -84,8 +84,12 @@ pub enum Piece {
     End,
     /// Why no more comes.
     Failed(String),
-    /// The server wants a token, or another one.
+    /// The server wants a token.
     Denied(String),
+    /// The server refuses the token that was sent.
+    TokenRefused(String),
+    /// The proxy refuses, or cannot be reached.
+    ProxyFailed(String),
 }
 
 impl Piece {
@@ -104,6 +108,8 @@ impl Piece {
             Piece::End => (b'e', &[]),
             Piece::Failed(message) => (b'f', message.as_bytes()),
             Piece::Denied(message) => (b'd', message.as_bytes()),
+            Piece::TokenRefused(message) => (b't', message.as_bytes()),
+            Piece::ProxyFailed(message) => (b'p', message.as_bytes()),
         };
         to.write_all(&[kind])?;
         to.write_all(&(content.len() as u64).to_le_bytes())?;
@@ -131,6 +137,8 @@ impl Piece {
             (b'e', _) => Some(Piece::End),
             (b'f', content) => Some(Piece::Failed(text(content))),
             (b'd', content) => Some(Piece::Denied(text(content))),
+            (b't', content) => Some(Piece::TokenRefused(text(content))),
+            (b'p', content) => Some(Piece::ProxyFailed(text(content))),
             _ => None,
         }
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
