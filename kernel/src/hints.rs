@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::keras_words;
+
 /// Why a variable is gone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cause {
@@ -135,6 +137,9 @@ impl Gone {
                 let name = message.split('`').nth(3).and_then(|name| name.rsplit("::").next()).unwrap_or_default();
                 Some(format!("there is nothing to choose: write `{name}` alone"))
             }
+            code if keras_words::hint(code, message).is_some() => {
+                keras_words::hint(code, message).map(str::to_owned)
+            }
             "E0308" | "E0271" => expected(report).map(str::to_owned),
             // A value of a cell borrows another.
             "E0597" | "E0505" | "E0515" | "E0716" => Some(owned.into()),
@@ -149,7 +154,7 @@ const NORM: &str = "BatchNormalization";
 /// Parts of messages, and what to write.
 const KNOWN: [(&str, &str); 7] = [
     ("LearningRate: From<", "a learning rate is a number with a point, `1e-3`, or a `Schedule`"),
-    ("`Metric` is not an iterator", "metrics stand in brackets: `[Accuracy]`"),
+    ("`MetricSpec` is not an iterator", "metrics stand in brackets: `[Accuracy]`"),
     (
         "AsRef<[f64]>",
         "the values of a bar stand in brackets: `[0.9]`, or `[0.88, 0.91]` to show their spread",
@@ -167,7 +172,7 @@ const RESULT: &str =
 
 /// What to write where a value of Headstart's was expected, or where there is a Result.
 fn expected(report: &str) -> Option<&'static str> {
-    const PLACES: [(&str, &str); 12] = [
+    const PLACES: [(&str, &str); 11] = [
         (
             "expected `Weights`",
             "weights are a value: `Weights::ImageNet`, `Weights::Demo`, `Weights::Random(0)`, `Weights::file(path)`",
@@ -179,8 +184,10 @@ fn expected(report: &str) -> Option<&'static str> {
         ("expected `usize`, found floating", "a count is a number without a point"),
         ("expected `Fit`", "say how to train: `model.fit((&x, &y), Fit::epochs(10))`"),
         ("expected `Activation`", "an activation is a value: `Relu`, `Sigmoid`, `Softmax`, `Tanh`, `Linear`"),
-        ("expected `Loss`", "a loss is a value: `BinaryCrossentropy`, `SparseCategoricalCrossentropy`, …"),
-        ("expected `Metric`", "metrics are values: `[Accuracy, AUC]`"),
+        (
+            "MetricSpec`",
+            "metrics are values: `[Accuracy, AUC]`, or of your own: `[MyMetric::default().into()]`",
+        ),
         ("found `&Result<", "this is a Result: put `?` after the call that made it, as in `&x.i(..1)?`"),
         ("found `Result<", "this is a Result: put `?` after the call that made it"),
     ];

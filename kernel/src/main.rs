@@ -28,6 +28,7 @@ mod install;
 mod interrupt;
 mod inventory;
 mod kept;
+mod keras_words;
 mod lab;
 mod listen;
 mod modules;
@@ -199,14 +200,8 @@ fn main() -> ExitCode {
             _ => install(None, Backend::default()),
         }
         .and_then(|()| lab::open(&folder, &arguments)),
-        Command::Weights { action } => {
-            // SAFETY: no other thread runs.
-            unsafe { Engine::start(Backend::default()) }.and_then(|engine| {
-                let result = action.run(&engine);
-                engine.stop();
-                result
-            })
-        }
+        // SAFETY: no other thread runs.
+        Command::Weights { action } => unsafe { action.run() },
         Command::Export { notebook, folder } => export(&notebook, folder),
         Command::Run { notebooks, output, html, backend } => run_all(&notebooks, output, html, backend),
     };

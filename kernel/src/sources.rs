@@ -50,6 +50,12 @@ pub fn lessons() -> impl Iterator<Item = (&'static str, &'static [u8])> {
     FILES.iter().filter_map(|(name, content)| Some((name.strip_prefix(LESSONS)?, *content)))
 }
 
+/// The list of pretrained weights.
+pub fn weights_manifest() -> &'static str {
+    let file = FILES.iter().find(|(name, _)| *name == "weights/manifest.toml");
+    file.map_or("", |(_, content)| std::str::from_utf8(content).unwrap_or_default())
+}
+
 /// The version of Rust that the prelude's archive was compiled with, and a checkout asks for.
 pub fn pinned_rust() -> &'static str {
     let file = FILES.iter().find(|(name, _)| *name == "rust-toolchain.toml");

@@ -223,6 +223,15 @@ def test_weights_are_listed_and_told_where_they_would_be(tmp_path):
         assert fetched.returncode == 1 and "HF_HUB_OFFLINE" in fetched.stderr and path in fetched.stderr
 
 
+def test_weights_are_listed_without_a_toolchain(tmp_path):
+    environment = {"HOME": str(tmp_path), "PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    listed = headstart("weights", "list", env=environment)
+    assert listed.returncode == 0 and "vgg16.tv_in1k" in listed.stdout, listed.stderr
+    path = headstart("weights", "path", "vgg16.tv_in1k", env=environment)
+    assert path.returncode == 0 and path.stdout.startswith(str(tmp_path / "cache")), path.stderr
+    assert not (tmp_path / "cache" / "headstart" / "templates").exists()
+
+
 def without_numbers(text):
     # A second more or less is a digit more or less, and so a blank.
     return re.sub(r" +", " ", re.sub(r"[-\d.]*\d", "n", text))

@@ -1,0 +1,177 @@
+//! Hints for words of Keras that are methods or functions of another name here.
+
+/// Methods and fields of Keras, and what to write.
+const METHODS: [(&[&str], &str); 25] = [
+    (
+        &["fit_generator"],
+        "`fit` takes generators too: `model.fit(datagen.flow(&x, &y, 32)?, Fit::epochs(10))?`",
+    ),
+    (
+        &["predict_generator", "predict_on_batch", "predict_proba"],
+        "`predict` takes tensors, files and generators: `model.predict(&x)?`",
+    ),
+    (
+        &["evaluate_generator", "test_on_batch"],
+        "`evaluate` takes tensors, `evaluate_on` files and generators: `model.evaluate_on(&files, 32)?`",
+    ),
+    (&["predict_classes"], "classes are part of the predictions: `model.predict(&x)?.classes()`"),
+    (
+        &["train_on_batch"],
+        "train on a batch with `fit`: `model.fit((&x, &y), Fit::epochs(1).batch_size(n))?`",
+    ),
+    (&["get_layer"], "`model.layer(\"block5_conv1\")?` is the layer of that name"),
+    (
+        &["layers"],
+        "a layer has a number or a name: `model.layer(15)?`; `unfreeze_from(15)?`, `freeze_until(15)?` and `set_trainable` freeze by it",
+    ),
+    (
+        &["trainable_weights", "trainable_variables"],
+        "the parameters that training changes are `model.trainable_params()`",
+    ),
+    (
+        &["weights", "variables", "get_weights"],
+        "the parameters are `model.params()`, each with its value: `param.value(Mode::Inference)`",
+    ),
+    (
+        &["set_weights"],
+        "set each parameter: `model.params()[0].set(&tensor)?`; `load_weights` reads them from a file",
+    ),
+    (&["count_params"], "numbers of parameters are in the summary: `model.summary().total`"),
+    (
+        &["to_json", "get_config"],
+        "`model.save(\"model.safetensors\")?` writes layers and weights into one file",
+    ),
+    (
+        &["pop"],
+        "leave the last layer out when the model is made: `.include_top(false)`, or `model.outputs_of(&[\"layer\"], &x)?`",
+    ),
+    (
+        &["steps_per_epoch", "validation_steps"],
+        "an epoch is once over the data; for a shorter one give fewer samples, `x.i(..n)?`",
+    ),
+    (
+        &["workers", "use_multiprocessing", "max_queue_size"],
+        "images are decoded and augmented ahead on all cores already; leave this out",
+    ),
+    (
+        &["class_mode", "label_mode"],
+        "the loss says how labels are read: `BinaryCrossentropy` with one output, `SparseCategoricalCrossentropy` with one for each class",
+    ),
+    (
+        &["target_size", "image_size"],
+        "the size is the argument after the folder: `from_directory(folder, (224, 224))?`",
+    ),
+    (&["color_mode"], "images are read in colour; for grey ones take the mean: `x.mean_keepdim(1)?`"),
+    (&["class_indices"], "`class_names` are the classes in the order of their numbers"),
+    (
+        &["flow_from_dataframe"],
+        "read the table with `ImageFiles::from_csv(table, folder, size)?` and flow the files: `datagen.flow_files(&files, 32)?`",
+    ),
+    (
+        &["validation_data"],
+        "validation data is an option of `Fit`: `Fit::epochs(10).validation_data((&x, &y))`",
+    ),
+    (
+        &["monitor", "restore_best_weights", "patience"],
+        "this is an option of a callback: `EarlyStopping::new(\"val_loss\").patience(3)`",
+    ),
+    (
+        &["mode"],
+        "`mode` is an option of the callback that monitors a number: `EarlyStopping::new(\"val_accuracy\").mode(\"max\")`",
+    ),
+    (&["stop_training"], "a callback ends training with `training.stop(\"reason\".into())`"),
+    (
+        &["sample_weight"],
+        "sample weights are the third tensor of the data: `model.fit((&x, &y, &weights), …)?`",
+    ),
+];
+/// Functions and types of Keras, and those of earlier versions, with what to write.
+const NAMES: [(&[&str], &str); 11] = [
+    (&["to_categorical"], "class numbers need no one-hot form: take `SparseCategoricalCrossentropy`"),
+    (&["load_model"], "`Model::load(\"model.safetensors\")?` reads a model"),
+    (
+        &["load_img", "img_to_array", "image_dataset_from_directory"],
+        "`Images::from_directory(folder, (224, 224))?` reads images into a tensor, `ImageFiles::from_directory` batch by batch",
+    ),
+    (
+        &["decode_predictions"],
+        "`model.decode_predictions(&predictions, 5)?` names the classes of a pretrained network",
+    ),
+    (&["VGG16"], "the network is `Vgg16::new(Weights::ImageNet)`"),
+    (&["EfficientNetLite"], "the network is `EfficientNetLite0::new(Weights::ImageNet)`"),
+    (
+        &["MaxPool2D", "AvgPool2D", "GlobalAvgPool2D", "GlobalMaxPool2D"],
+        "the layers are `MaxPooling2D`, `AveragePooling2D`, `GlobalAveragePooling2D`, `GlobalMaxPooling2D`",
+    ),
+    (&["PictureFiles"], "the type is `ImageFiles`"),
+    (&["Pictures"], "the type is `ImageGrid`"),
+    (&["draw_pictures"], "the function is `draw_demo_images`"),
+    (&["plot_model"], "`model.summary()` shows the layers, `base.plot()?` the stages of a network"),
+];
+/// Types of the library whose methods the words of Keras are.
+const TYPES: [&str; 15] = [
+    "Model",
+    "Fit",
+    "History",
+    "ImageFiles",
+    "Images",
+    "ImageDataGenerator",
+    "Flow",
+    "Network",
+    "EarlyStopping",
+    "ReduceLROnPlateau",
+    "ModelCheckpoint",
+    "Predictions",
+    "Training",
+    "Scores",
+    "Sequential",
+];
+
+/// The hint for an error about a missing method, field, function or type.
+pub fn hint(code: &str, message: &str) -> Option<&'static str> {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let (name, of) = (quoted.next()?, quoted.next());
+    let find = |table: &'static [(&'static [&'static str], &'static str)]| {
+        table.iter().find(|(words, _)| words.contains(&name)).map(|(_, hint)| *hint)
+    };
+    match code {
+        "E0599" | "E0609" | "E0610" | "E0615" | "E0616" => {
+            let of = of?.trim_start_matches('&').trim_start_matches("mut ");
+            let known = of.split('<').next().and_then(|path| path.rsplit("::").next());
+            known.filter(|known| TYPES.contains(known)).and_then(|_| find(&METHODS))
+        }
+        "E0412" | "E0422" | "E0423" | "E0425" | "E0432" | "E0433" => find(&NAMES),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_keras_are_answered_where_they_are_meant() {
+        let method = |name: &str, of: &str| {
+            format!("no method named `{name}` found for struct `{of}` in the current scope")
+        };
+        let said = hint("E0599", &method("fit_generator", "headstart::prelude::Model")).unwrap();
+        assert!(said.contains("datagen.flow"), "{said}");
+        assert!(hint("E0599", &method("steps_per_epoch", "Fit")).unwrap().contains("an epoch is"));
+        assert!(hint("E0599", &method("class_mode", "ImageFiles")).unwrap().contains("loss"));
+        assert!(hint("E0599", &method("mode", "Fit")).unwrap().contains("EarlyStopping"));
+        assert!(
+            hint("E0615", "attempted to take value of method `layers` on type `headstart::prelude::Model`")
+                .is_some()
+        );
+        assert!(hint("E0609", "no field `layers` on type `&mut headstart::prelude::Model`").is_some());
+        assert!(hint("E0425", "cannot find function `to_categorical` in this scope").is_some());
+        assert!(
+            hint("E0433", "failed to resolve: use of undeclared type `PictureFiles`")
+                .unwrap()
+                .contains("`ImageFiles`")
+        );
+        // A type of the user's own may lack such a method too.
+        assert_eq!(hint("E0599", &method("mode", "Mine")), None);
+        assert_eq!(hint("E0599", &method("foo", "Fit")), None);
+    }
+}
