@@ -27,8 +27,10 @@ pub mod chart;
 pub mod data;
 mod device;
 pub mod display;
+mod drawn;
 mod error;
 pub mod explain;
+mod files;
 mod interrupt;
 pub mod models;
 pub mod nn;
@@ -36,9 +38,7 @@ mod notebook;
 mod opaque;
 pub mod ops;
 pub mod prelude;
-mod protobuf;
 pub mod random;
-mod svd;
 pub mod train;
 #[cfg(any(feature = "cells", test))]
 #[doc(hidden)]

@@ -19,9 +19,9 @@ pub use crate::nn::{
 pub use crate::ops::value_and_gradients;
 pub use crate::random::{random_uniform, set_random_seed};
 pub use crate::train::{
-    AUC, Accuracy, Adam, AdamW, BackupAndRestore, BinaryCrossentropy, BinaryFocalCrossentropy, CSVLogger,
+    AUC, Accuracy, Adam, AdamW, BackupAndRestore, BinaryCrossentropy, BinaryFocalCrossentropy, BuiltInLoss, CSVLogger,
     CategoricalCrossentropy, EarlyStopping, F1Score, Fit, History, Huber, LearningRateScheduler, Loss,
-    MeanAbsoluteError, MeanSquaredError, Metric, ModelCheckpoint, Precision, RMSprop, Recall,
+    MeanAbsoluteError, MeanSquaredError, Metric, MetricSpec, ModelCheckpoint, Precision, RMSprop, Recall,
     ReduceLROnPlateau, SGD, Schedule, SharedCallback, SparseCategoricalCrossentropy, TensorBoard,
     TerminateOnNaN, TopKCategoricalAccuracy,
 };

@@ -8,10 +8,12 @@ mod embedding;
 mod history;
 mod learning_rates;
 mod range;
+mod show;
 mod svg;
 mod theme;
 
 use crate::display::escape;
+pub(crate) use show::chart_bundle;
 
 /// A picture of numbers: SVG for the page, text for where no picture can be.
 #[derive(Clone)]
@@ -42,6 +44,6 @@ impl Chart {
     /// # Errors
     /// [`crate::Error::Io`].
     pub fn save(&self, path: impl AsRef<std::path::Path>) -> crate::Result<()> {
-        crate::data::write_whole(path.as_ref(), self.svg.as_bytes())
+        crate::files::write_whole(path.as_ref(), self.svg.as_bytes())
     }
 }

@@ -141,7 +141,7 @@ impl Inputs {
             }
             Inputs::Pictures(paths, decoding) => {
                 let paths: Vec<PathBuf> = numbers.iter().map(|at| paths[*at as usize].clone()).collect();
-                let values = super::files::read(&paths, *decoding)?.concat();
+                let values = super::decode::decode_all(&paths, *decoding)?.concat();
                 Ok(Tensor::from_vec(
                     values,
                     (paths.len(), 3, decoding.size.0, decoding.size.1),

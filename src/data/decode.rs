@@ -1,13 +1,17 @@
 //! Decodes one image file to scaled RGB values.
 
 use std::io::Cursor;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fast_image_resize::images::Image;
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, Rgb, RgbImage, Rgba};
+use rayon::prelude::*;
 
 use crate::{Error, Result};
+
+/// Images decoded between two checks for an interrupt.
+pub(super) const CHUNK: usize = 64;
 
 /// How an image file becomes values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,4 +155,9 @@ pub(super) fn on_white(image: DynamicImage) -> RgbImage {
         let mixed = |value: u8| (f32::from(value) * opacity + 255.0 * (1.0 - opacity)).round() as u8;
         Rgb([red, green, blue].map(mixed))
     })
+}
+
+/// Decodes images to `[3, height, width]`, in parallel.
+pub(super) fn decode_all(paths: &[PathBuf], decoding: Decoding) -> Result<Vec<Vec<f32>>> {
+    paths.par_iter().map(|path| decoding.decode(path)).collect()
 }

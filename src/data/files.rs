@@ -7,10 +7,10 @@ use rayon::prelude::*;
 
 use super::class_names::renumber;
 use super::dataset::{Dataset, IntoDataset, Samples};
-use super::decode::Decoding;
+use super::decode::{CHUNK, Decoding};
 use super::folder::Folder;
-use super::images::{CHUNK, Images};
-use crate::{Error, Result, check_interrupt, device, random};
+use super::split::stratified;
+use crate::{Error, Result, check_interrupt, device};
 
 /// Picture files with their classes: what is too much for the memory, or listed in a table.
 ///
@@ -204,23 +204,9 @@ impl PictureFiles {
         Ok((self.select(&first)?, self.select(&second)?))
     }
 
-    /// Reads them all.
-    ///
-    /// # Errors
-    /// [`Error::Image`] with the file's name if one cannot be read; [`Error::Interrupted`].
-    pub fn load(&self) -> Result<Images> {
-        let (height, width) = self.decoding.size;
-        let mut values = Vec::with_capacity(self.len() * 3 * height * width);
-        for chunk in self.paths.chunks(CHUNK) {
-            check_interrupt()?;
-            read(chunk, self.decoding)?.iter().for_each(|picture| values.extend_from_slice(picture));
-        }
-        Ok(Images {
-            x: Tensor::from_vec(values, (self.len(), 3, height, width), &device())?,
-            y: Tensor::from_slice(&self.labels, self.len(), &device())?,
-            class_names: self.class_names.clone(),
-            paths: self.paths.clone(),
-        })
+    /// How the files are decoded.
+    pub(super) fn decoding(&self) -> Decoding {
+        self.decoding
     }
 
     fn select(&self, numbers: &[usize]) -> Result<PictureFiles> {
@@ -242,30 +228,6 @@ impl IntoDataset for &PictureFiles {
     fn into_dataset(self, batch_size: usize, shuffle: bool) -> Result<Box<dyn Dataset>> {
         Ok(Box::new(self.samples(batch_size, shuffle)?))
     }
-}
-
-/// Pictures `[3, height, width]`, in parallel.
-pub(super) fn read(paths: &[PathBuf], decoding: Decoding) -> Result<Vec<Vec<f32>>> {
-    paths.par_iter().map(|path| decoding.decode(path)).collect()
-}
-
-/// The numbers of the samples in both parts, in random order within each class.
-pub(super) fn stratified(labels: &[u32], classes: usize, share: f64) -> Result<(Vec<usize>, Vec<usize>)> {
-    let (mut first, mut second) = (Vec::new(), Vec::new());
-    let mut stream = random::stream();
-    for class in 0..classes as u32 {
-        let members: Vec<usize> = (0..labels.len()).filter(|i| labels[*i] == class).collect();
-        let order = random::permutation(&mut stream, members.len());
-        let held = (members.len() as f64 * share).round().max(0.0) as usize;
-        second.extend(order.iter().take(held).map(|at| members[*at]));
-        first.extend(order.iter().skip(held).map(|at| members[*at]));
-    }
-    if !(0.0..1.0).contains(&share) || first.is_empty() || second.is_empty() {
-        let expected =
-            format!("a share between 0 and 1 that leaves both parts some of {} pictures", labels.len());
-        return Err(Error::Argument { name: "validation", expected, found: share.to_string() });
-    }
-    Ok((first, second))
 }
 
 /// The fields of a line of a table.

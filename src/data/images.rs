@@ -6,13 +6,12 @@ use candle_core::Tensor;
 
 use super::class_names::renumber;
 use super::dataset::{Dataset, IntoDataset, Samples};
-use super::files::{PictureFiles, stratified};
-use crate::display::Pictures;
-use crate::train::Predictions;
-use crate::{Error, Result};
-
-/// Pictures decoded between two looks at the Stop button.
-pub(super) const CHUNK: usize = 64;
+use super::decode::{CHUNK, decode_all};
+use super::files::PictureFiles;
+use super::split::stratified;
+use crate::display::{Bundle, Pictures, Show};
+use crate::nn::Predictions;
+use crate::{Error, Result, check_interrupt, device};
 
 /// Pictures in memory with their classes.
 #[derive(Clone, Debug)]
@@ -143,6 +142,44 @@ impl Images {
             class_names: self.class_names.clone(),
             paths: numbers.iter().map(|i| self.paths[*i as usize].clone()).collect(),
         })
+    }
+}
+
+impl PictureFiles {
+    /// Reads all images into memory.
+    ///
+    /// # Errors
+    /// [`Error::Image`] with the file's name if one cannot be read; [`Error::Interrupted`].
+    pub fn load(&self) -> Result<Images> {
+        let (height, width) = self.decoding().size;
+        let mut values = Vec::with_capacity(self.len() * 3 * height * width);
+        for chunk in self.paths.chunks(CHUNK) {
+            check_interrupt()?;
+            decode_all(chunk, self.decoding())?.iter().for_each(|picture| values.extend_from_slice(picture));
+        }
+        Ok(Images {
+            x: Tensor::from_vec(values, (self.len(), 3, height, width), &device())?,
+            y: Tensor::from_slice(&self.labels, self.len(), &device())?,
+            class_names: self.class_names.clone(),
+            paths: self.paths.clone(),
+        })
+    }
+}
+
+impl Show for Images {
+    fn bundle(&self) -> Bundle {
+        let text = format!("{} pictures of {}", self.len(), self.class_names.join(", "));
+        match self.sheet() {
+            Ok(sheet) => sheet
+                .bundle()
+                .into_iter()
+                .map(|(mime, content)| match mime.as_str() {
+                    "text/plain" => (mime, text.clone()),
+                    _ => (mime, content),
+                })
+                .collect(),
+            Err(error) => vec![("text/plain".into(), format!("{text}; {error}"))],
+        }
     }
 }
 

@@ -5,45 +5,19 @@ mod augment;
 mod class_names;
 mod dataset;
 mod decode;
-mod drawn;
 mod files;
 mod folder;
 mod images;
 mod prefetch;
-
-use std::io;
-use std::path::Path;
+mod split;
+mod svd;
 
 pub use affine::FillMode;
 pub use augment::{Flow, ImageDataGenerator, Shift, Zoom};
 pub(crate) use class_names::check_same;
 pub use dataset::{Batch, Dataset, IntoDataset, Samples};
-pub use drawn::{CATS_AND_DOGS, SOURCES, Subject, draw_pictures};
 pub use files::PictureFiles;
 pub use images::Images;
+pub(crate) use svd::truncated_svd;
 
-use crate::{Error, Result};
-
-/// Writes a file under a temporary name beside it and renames it when it is whole.
-pub(crate) fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
-    write_whole_with(path, |temporary| std::fs::write(temporary, content))
-}
-
-/// The same for what writes a file of its own.
-pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
-    let failed = |source| Error::Io { path: path.to_owned(), source };
-    let missing = |problem: String| failed(io::Error::new(io::ErrorKind::NotFound, problem));
-    let name = path.file_name().ok_or_else(|| missing("this names no file".into()))?.to_string_lossy();
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        return Err(missing(format!("there is no folder {}: make it first", folder.display())));
-    }
-    let temporary = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    write(&temporary)
-        .and_then(|()| std::fs::File::open(&temporary)?.sync_all())
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .map_err(|source| {
-            let _ = std::fs::remove_file(&temporary);
-            failed(source)
-        })
-}
+pub use crate::drawn::{CATS_AND_DOGS, SOURCES, Subject, draw_pictures};

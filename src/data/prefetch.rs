@@ -3,7 +3,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::sync_channel;
 
-use super::Batch;
 use crate::{Error, Result};
 
 /// Batches that wait for the model at most.
@@ -11,10 +10,10 @@ const AHEAD: usize = 2;
 
 /// The batches that `make` gives for each list of numbers, made by a thread of their own. An error or a panic is the
 /// last item; the thread ends with the iterator.
-pub(super) fn prefetched(
+pub(super) fn prefetched<T: Send + 'static>(
     order: Vec<Vec<u32>>,
-    make: impl Fn(&[u32]) -> Result<Batch> + Send + 'static,
-) -> Result<impl Iterator<Item = Result<Batch>>> {
+    make: impl Fn(&[u32]) -> Result<T> + Send + 'static,
+) -> Result<impl Iterator<Item = Result<T>>> {
     let (made, batches) = sync_channel(AHEAD);
     let run = move || {
         for numbers in order {
@@ -42,6 +41,7 @@ mod tests {
     use candle_core::{Device, Tensor};
 
     use super::*;
+    use crate::data::Batch;
 
     fn batch() -> Batch {
         let x = Tensor::zeros((1, 1), candle_core::DType::F32, &Device::Cpu).unwrap();

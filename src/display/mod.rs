@@ -8,7 +8,6 @@ mod html;
 mod input;
 mod pictures;
 mod progress_bar;
-mod shows;
 mod tensor;
 
 use std::fmt::Debug;
@@ -34,6 +33,24 @@ pub trait Show {
         show_bundle(&self.bundle());
     }
 }
+
+/// The bundle of a value that is shown as text only.
+pub(crate) fn text_bundle(value: &dyn std::fmt::Display) -> Bundle {
+    vec![("text/plain".into(), value.to_string())]
+}
+
+/// Implements `Debug` by the text of `Show`. evcxr shows the last expression of a cell as `Debug` if it moves a variable,
+/// and so does `dbg!`: then the text is wanted, not the numbers behind the picture.
+macro_rules! debug_as_text {
+    ($($type:ty),*) => {
+        $(impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str($crate::display::plain(&$crate::display::Show::bundle(self)))
+            }
+        })*
+    };
+}
+pub(crate) use debug_as_text;
 
 /// The value of a cell that has no look of its own: as `Debug` has it.
 ///
@@ -232,6 +249,6 @@ fn content_blocks(data: &Bundle) -> String {
     data.iter().map(block).collect()
 }
 
-fn plain(data: &Bundle) -> &str {
+pub(crate) fn plain(data: &Bundle) -> &str {
     data.iter().find(|(mime, _)| mime == "text/plain").map_or("", |(_, text)| text)
 }

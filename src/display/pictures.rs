@@ -125,6 +125,8 @@ fn encoded(values: Vec<f32>, height: usize, width: usize) -> Result<(&'static st
     Ok(if 2 * jpeg.len() < png.len() { ("jpeg", jpeg) } else { ("png", png) })
 }
 
+super::debug_as_text!(Pictures);
+
 #[cfg(test)]
 mod tests {
     use super::*;

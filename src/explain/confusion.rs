@@ -6,8 +6,9 @@ use candle_core::{DType, Tensor};
 
 use crate::chart::Chart;
 use crate::data::{Dataset, Images, IntoDataset, check_same};
-use crate::nn::Model;
-use crate::train::{BATCH, Predictions};
+use crate::display::{Bundle, Show, text_bundle};
+use crate::nn::{Model, Predictions};
+use crate::train::BATCH;
 use crate::{Error, Result};
 
 /// Confusion matrix: the number of samples for each pair of true class (row) and predicted class (column).
@@ -111,6 +112,12 @@ impl ConfusionMatrix {
     }
 }
 
+impl Show for ConfusionMatrix {
+    fn bundle(&self) -> Bundle {
+        self.plot().bundle()
+    }
+}
+
 impl fmt::Display for ConfusionMatrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.classes.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(6);
@@ -148,6 +155,12 @@ pub struct ClassificationReport {
     pub classes: Vec<ClassReport>,
     /// The fraction of samples whose class is predicted correctly.
     pub accuracy: f64,
+}
+
+impl Show for ClassificationReport {
+    fn bundle(&self) -> Bundle {
+        text_bundle(self)
+    }
 }
 
 impl fmt::Display for ClassificationReport {
@@ -196,7 +209,8 @@ impl Model {
     }
 
     fn confusion_of(&self, mut data: Box<dyn Dataset>) -> Result<ConfusionMatrix> {
-        let trained = self.compiled.as_ref().map_or(&[][..], |compiled| &compiled.class_names);
+        let compiled = self.training_state().and_then(|state| state.compiled.as_ref());
+        let trained = compiled.map_or(&[][..], |compiled| &compiled.class_names);
         check_same("confusion_matrix", trained, data.class_names())?;
         let names = if data.class_names().is_empty() { trained } else { data.class_names() };
         let outputs: usize = self.output_shape().iter().product();

@@ -4,9 +4,9 @@ use std::fmt;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::chart::Chart;
-use crate::data::Images;
-use crate::svd::truncated_svd;
+use crate::chart::{Chart, chart_bundle};
+use crate::data::{Images, truncated_svd};
+use crate::display::{Bundle, Show, debug_as_text};
 use crate::{Error, Result};
 
 /// Projection of samples to the first two principal components of their features, to show how a model
@@ -115,6 +115,14 @@ fn principal_components(rows: &Tensor) -> Result<(Vec<[f64; 2]>, [f64; 2])> {
     }
     Ok((points, explained))
 }
+
+impl Show for Embedding {
+    fn bundle(&self) -> Bundle {
+        chart_bundle(self.plot())
+    }
+}
+
+debug_as_text!(Embedding);
 
 impl fmt::Display for Embedding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,9 +4,8 @@
 use candle_core::{D, DType, Tensor, Var};
 
 use crate::display::Pictures;
-use crate::nn::{Mode, Model};
+use crate::nn::{Mode, Model, class_of, probabilities};
 use crate::ops::GradientTape;
-use crate::train::{class_of, probabilities};
 use crate::{Error, Result};
 
 /// Options of [`Model::grad_cam`]. Defaults: the last convolution, and each image's most likely class.

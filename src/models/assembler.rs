@@ -1,17 +1,12 @@
 //! Walks an architecture's table: layer by layer into a model, with the name that each layer's
 //! weights have in files.
 
-use super::{Labels, Preprocessing};
 use crate::nn::{
-    Activation, BatchNormalization, Conv2D, Dense, Initializer, LayerSpec, Model, ModelBuilder, NodeId,
+    Activation, BatchNormalization, Conv2D, Dense, Initializer, Labels, LayerSpec, Model, ModelBuilder,
+    NodeId, Preprocessing,
 };
+use crate::weights::TensorStems;
 use crate::{Result, random};
-
-/// A layer, and the stems that its tensors' names have in files: torchvision's first.
-pub(crate) struct TensorStems {
-    pub(crate) layer: String,
-    pub(crate) stems: Vec<String>,
-}
 
 /// A model in the making, with the names of its weights.
 pub(crate) struct Assembler {

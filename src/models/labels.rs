@@ -3,31 +3,19 @@
 use std::fmt;
 use std::ops::Index;
 
-use serde::{Deserialize, Serialize};
-
 use crate::data::SOURCES;
-use crate::nn::Model;
-use crate::train::Predictions;
+use crate::display::{Bundle, Show, text_bundle};
+use crate::nn::{Labels, Model, Predictions};
 use crate::{Error, Result};
 
 /// The thousand classes of ImageNet's 2012 challenge, in the order of their outputs.
 const IMAGENET: &str = include_str!("imagenet_classes.txt");
 
-/// The classes that some weights tell apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Labels {
-    /// ImageNet's 1000.
-    ImageNet,
-    /// Those of the demo weights.
-    Drawn,
-}
-
-impl Labels {
-    fn names(self) -> Vec<&'static str> {
-        match self {
-            Labels::ImageNet => IMAGENET.lines().collect(),
-            Labels::Drawn => SOURCES.iter().map(|subject| subject.name).collect(),
-        }
+/// The names of the classes, in the order of their outputs.
+fn names_of(labels: Labels) -> Vec<&'static str> {
+    match labels {
+        Labels::ImageNet => IMAGENET.lines().collect(),
+        Labels::Drawn => SOURCES.iter().map(|subject| subject.name).collect(),
     }
 }
 
@@ -62,7 +50,7 @@ impl Model {
             let expected = "a network with its top and pretrained weights".into();
             return Err(refuse(expected, format!("`{}`, whose outputs have no names", self.name())));
         };
-        let names = labels.names();
+        let names = names_of(labels);
         let decode = |row: Vec<f32>| {
             if row.len() != names.len() {
                 return Err(refuse(format!("{} outputs a sample", names.len()), row.len().to_string()));
@@ -98,6 +86,12 @@ impl Index<usize> for Decoded {
     }
 }
 
+impl Show for Decoded {
+    fn bundle(&self) -> Bundle {
+        text_bundle(self)
+    }
+}
+
 impl fmt::Display for Decoded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (sample, classes) in self.0.iter().enumerate() {
@@ -115,7 +109,7 @@ mod tests {
 
     #[test]
     fn imagenet_has_a_thousand_classes_in_torchvisions_order() {
-        let names = Labels::ImageNet.names();
+        let names = names_of(Labels::ImageNet);
         assert_eq!(names.len(), 1000);
         assert_eq!(
             (names[0], names[281], names[207], names[999]),

@@ -3,10 +3,9 @@
 use candle_core::Shape;
 use rand::Rng;
 
-use super::Preprocessing;
-use super::assembler::{Assembler, TensorStems};
-use crate::nn::{Activation, GlobalAveragePooling2D, GlobalMaxPooling2D, Model};
-use crate::weights::{self, Places, Weights};
+use super::assembler::Assembler;
+use crate::nn::{Activation, GlobalAveragePooling2D, GlobalMaxPooling2D, Model, Preprocessing};
+use crate::weights::{self, Places, TensorStems, Weights};
 use crate::{Error, Result, random};
 
 /// One network's table, walked by an [`Assembler`].

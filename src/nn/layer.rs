@@ -135,6 +135,12 @@ pub trait Build {
     fn input_shape(&self) -> Option<Vec<usize>> {
         None
     }
+
+    /// Whether it only gives the shape of a model's input, as [`Input`](super::Input) does.
+    #[doc(hidden)]
+    fn is_input(&self) -> bool {
+        false
+    }
 }
 
 /// Any description of a layer, as `sequential!` takes it.

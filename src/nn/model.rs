@@ -1,15 +1,14 @@
 //! A model: layers in the order in which they run, each knowing whose output it takes.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use rand::rngs::ChaCha8Rng;
 
-use super::{Activation, Build, Context, Layer, LayerConfig, LayerSpec, Mode, Param};
+use super::{Activation, Build, Context, Labels, Layer, LayerConfig, LayerSpec, Mode, Param, Preprocessing};
 use crate::device::{check_device, device};
-use crate::models::{Labels, Preprocessing};
 use crate::opaque::Opaque;
-use crate::train::{Compiled, History, LossSpec};
 use crate::{Error, Result};
 
 /// A network, whole or a part of another.
@@ -18,11 +17,14 @@ use crate::{Error, Result};
 /// as in Keras; the clone is not compiled.
 pub struct Model {
     graph: Opaque<Arc<Graph>>,
-    pub(crate) compiled: Opaque<Option<Compiled>>,
-    /// The finished epochs of the last `fit`, however it ended.
-    pub(crate) history: Opaque<Option<History>>,
-    /// What it was last compiled with: how its outputs are to be read, also for a clone.
-    pub(crate) loss: Option<LossSpec>,
+    /// What training keeps with the model.
+    pub(crate) extension: Option<Box<dyn Extension>>,
+}
+
+/// State that another layer of the library keeps with a model.
+pub(crate) trait Extension: Any + Send + Sync {
+    /// The state of a clone of the model.
+    fn for_clone(&self) -> Option<Box<dyn Extension>>;
 }
 
 struct Graph {
@@ -32,6 +34,8 @@ struct Graph {
     preprocessing: Option<Preprocessing>,
     labels: Option<Labels>,
     pretrained: bool,
+    /// Whether the model is a `Sequential`, of which Keras does not count the input as a layer.
+    is_sequential: bool,
 }
 
 pub(crate) struct Node {
@@ -72,6 +76,7 @@ pub struct ModelBuilder {
     preprocessing: Option<Preprocessing>,
     labels: Option<Labels>,
     pretrained: bool,
+    is_sequential: bool,
 }
 
 impl ModelBuilder {
@@ -99,7 +104,13 @@ impl ModelBuilder {
             preprocessing: None,
             labels: None,
             pretrained: false,
+            is_sequential: false,
         })
+    }
+
+    /// Sets whether the model is a `Sequential`.
+    pub(crate) fn sequential(self, is_sequential: bool) -> ModelBuilder {
+        ModelBuilder { is_sequential, ..self }
     }
 
     /// The model's input.
@@ -169,9 +180,9 @@ impl ModelBuilder {
     /// If the layer is of another builder, with more layers than this one.
     pub fn finish(self, output: NodeId) -> Model {
         assert!(output.0 < self.nodes.len(), "`finish` needs a layer of the same builder");
-        let ModelBuilder { name, nodes, preprocessing, labels, pretrained, .. } = self;
-        let graph = Graph { name, nodes, output, preprocessing, labels, pretrained };
-        Model { graph: Arc::new(graph).into(), compiled: None.into(), history: None.into(), loss: None }
+        let ModelBuilder { name, nodes, preprocessing, labels, pretrained, is_sequential, .. } = self;
+        let graph = Graph { name, nodes, output, preprocessing, labels, pretrained, is_sequential };
+        Model { graph: Arc::new(graph).into(), extension: None }
     }
 }
 
@@ -210,6 +221,11 @@ impl Model {
     /// How the model itself says that it wants its pictures.
     pub(crate) fn own_preprocessing(&self) -> Option<Preprocessing> {
         self.graph.preprocessing
+    }
+
+    /// Whether it was made by `sequential!`.
+    pub(crate) fn is_sequential(&self) -> bool {
+        self.graph.is_sequential
     }
 
     /// Where the output comes from.
@@ -282,8 +298,8 @@ impl Model {
 
 impl Clone for Model {
     fn clone(&self) -> Model {
-        let graph = Arc::clone(&self.graph).into();
-        Model { graph, compiled: None.into(), history: None.into(), loss: self.loss.clone() }
+        let extension = self.extension.as_ref().and_then(|extension| extension.for_clone());
+        Model { graph: Arc::clone(&self.graph).into(), extension }
     }
 }
 

@@ -39,11 +39,6 @@ impl Model {
             format!("a place from {} to {}, for `{name}` has {count} layers{inside}", -count, count - 1);
         Err(Error::Argument { name: "layer", expected, found: place.to_string() })
     }
-
-    /// Whether it was made by `sequential!`.
-    pub(crate) fn is_sequential(&self) -> bool {
-        self.name() == "sequential"
-    }
 }
 
 /// How many layers Keras's network of that name has before a layer where ours has none: padding, what prepares

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use candle_core::Tensor;
 
+use super::protobuf::Message;
 use super::{Activation, LayerConfig, Model, Node, Padding};
-use crate::data::write_whole;
-use crate::protobuf::Message;
+use crate::files::write_whole;
 use crate::{Error, Result};
 
 const IR_VERSION: i64 = 8;

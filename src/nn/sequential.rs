@@ -44,9 +44,9 @@ impl Sequential {
                 found: layers.peek().map_or("no layers".into(), |first| first.stem().to_owned()),
             });
         };
-        let mut builder = ModelBuilder::new("sequential", &shape)?;
+        let mut builder = ModelBuilder::new("sequential", &shape)?.sequential(true);
         let mut last = builder.input();
-        layers.next_if(|first| first.stem() == Input::STEM);
+        layers.next_if(|first| first.is_input());
         for layer in layers {
             last = builder.add_spec("", layer, &[last])?;
         }
@@ -61,8 +61,6 @@ pub struct Input {
 }
 
 impl Input {
-    const STEM: &str = "input";
-
     /// Takes `n` numbers, `Input::new(n)`, or pictures, `Input::new((3, height, width))`.
     pub fn new(shape: impl Into<Shape>) -> Input {
         Input { shape: shape.into().into_dims() }
@@ -71,7 +69,7 @@ impl Input {
 
 impl Build for Input {
     fn stem(&self) -> &str {
-        Input::STEM
+        "input"
     }
 
     fn build(&self, _: Context) -> Result<Arc<dyn Layer>> {
@@ -82,6 +80,10 @@ impl Build for Input {
 
     fn input_shape(&self) -> Option<Vec<usize>> {
         Some(self.shape.clone())
+    }
+
+    fn is_input(&self) -> bool {
+        true
     }
 }
 

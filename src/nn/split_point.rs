@@ -3,7 +3,7 @@
 
 use candle_core::Tensor;
 
-use super::{Mode, Model, Node};
+use super::{LayerConfig, Mode, Model, Node};
 use crate::Result;
 
 /// A node through which every path from the model's input to its output passes.
@@ -61,6 +61,10 @@ impl Model {
             Some(name) => vec![self.place_of(name)?],
             None => (1..nodes.len()).rev().collect(),
         };
+        let has_activations = |node: &Node| {
+            matches!(node.config, Some(LayerConfig::Conv2D(_) | LayerConfig::Activation(_)))
+                && node.layer.output_shape().len() == 3
+        };
         for index in candidates.into_iter().filter(|index| self.all_paths_pass(*index)) {
             let layer = &nodes[index].layer;
             if let Some(model) = layer.model() {
@@ -72,9 +76,7 @@ impl Model {
                     Some(SplitPoint(inner)) => return Ok(Some(SplitPoint([vec![index], inner].concat()))),
                     None => {}
                 }
-            } else if name.is_some()
-                || layer.output_shape().len() == 3 && ["Conv2D", "Activation"].contains(&layer.kind())
-            {
+            } else if name.is_some() || has_activations(&nodes[index]) {
                 return Ok(Some(SplitPoint(vec![index])));
             }
         }

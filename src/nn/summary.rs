@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::{Model, Param};
+use crate::display::{Bundle, Show, escape};
 
 /// What [`Model::summary`] gives: a table on the page and in the terminal.
 #[derive(Clone, Debug)]
@@ -152,6 +153,36 @@ impl fmt::Display for Summary {
             writeln!(f, "{}", row.trim_end())?;
         }
         write!(f, "{line}\n{}", self.totals().join("\n"))
+    }
+}
+
+impl Show for Summary {
+    fn bundle(&self) -> Bundle {
+        let cell = |tag: &str, text: &str, side: &str| {
+            format!("<{tag} style=\"text-align:{side}\">{}</{tag}>", escape(text))
+        };
+        let row = |tag: &str, cells: &[&str]| {
+            let cells = cells.iter().zip(["right", "left", "left", "right", "left"]);
+            format!("<tr>{}</tr>", cells.map(|(text, side)| cell(tag, text, side)).collect::<String>())
+        };
+        let body: String = self
+            .in_order()
+            .into_iter()
+            .map(|r| row("td", &r.cells().each_ref().map(|c| c.as_str())))
+            .collect();
+        let html = format!(
+            "<p>Model: <b>{}</b></p><table>{}{body}</table><p>{}</p>",
+            escape(&self.model),
+            row("th", &Summary::HEADS),
+            self.totals().join("<br>")
+        );
+        vec![("text/plain".into(), self.to_string()), ("text/html".into(), html)]
+    }
+}
+
+impl Show for Model {
+    fn bundle(&self) -> Bundle {
+        self.summary().bundle()
     }
 }
 

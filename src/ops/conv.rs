@@ -10,30 +10,12 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::channels_last::{FeatureMaps, nchw_view, to_nchw, to_nhwc};
-use super::conv_geometry::ConvGeometry;
+use super::conv_geometry::{Conv, ConvGeometry};
 use super::depthwise;
 use super::epilogue::EpilogueValues;
 use super::relu::relu_gradient;
 use super::sums::channel_sums;
 use super::tensor_values::{storage_values, values};
-
-/// A convolution of `[N, C, H, W]` with kernels `[filters, C / groups, height, width]`: for
-/// [`Tensor::apply_op2`], or, with a bias `[filters]`, [`Tensor::apply_op3`].
-#[derive(Clone, Copy, Debug)]
-pub struct Conv {
-    /// Step of the window, in pixels.
-    pub stride: usize,
-    /// Distance between neighbouring pixels of the window.
-    pub dilation: usize,
-    /// Groups of channels, convolved independently.
-    pub groups: usize,
-    /// Padding: rows of zeros above and columns of zeros left of the image.
-    pub before: [usize; 2],
-    /// The output's height and width.
-    pub output: [usize; 2],
-    /// Whether a ReLU follows.
-    pub relu: bool,
-}
 
 impl Conv {
     /// The geometry for an input and kernels of these shapes.

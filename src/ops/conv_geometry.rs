@@ -2,7 +2,23 @@
 
 use std::ops::Range;
 
-use super::Conv;
+/// A convolution of `[N, C, H, W]` with kernels `[filters, C / groups, height, width]`: for
+/// [`candle_core::Tensor::apply_op2`], or, with a bias `[filters]`, [`candle_core::Tensor::apply_op3`].
+#[derive(Clone, Copy, Debug)]
+pub struct Conv {
+    /// Step of the window, in pixels.
+    pub stride: usize,
+    /// Distance between neighbouring pixels of the window.
+    pub dilation: usize,
+    /// Groups of channels, convolved independently.
+    pub groups: usize,
+    /// Padding: rows of zeros above and columns of zeros left of the image.
+    pub before: [usize; 2],
+    /// The output's height and width.
+    pub output: [usize; 2],
+    /// Whether a ReLU follows.
+    pub relu: bool,
+}
 
 /// The sizes of one convolution. Channels and filters are those of one group.
 #[derive(Clone, Copy)]

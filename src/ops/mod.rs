@@ -38,7 +38,7 @@ mod winograd;
 pub use add::Plus;
 pub use batch_norm::{BatchNorm, BatchStatistics, ScaleShift};
 pub(crate) use channels_last::{to_nchw, to_nchw_if_channels_last};
-pub use conv::Conv;
+pub use conv_geometry::Conv;
 pub(crate) use dense::Dense;
 pub(crate) use device_conv::DeviceConv;
 pub use epilogue::{Epilogue, Epilogue as After};

@@ -9,10 +9,8 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+pub(super) use super::partition::LANES;
 use super::partition::subrange;
-
-/// Filters of a panel (16: one AVX-512 vector of f32, or several shorter vectors).
-pub(super) const LANES: usize = 16;
 
 /// Channels of a block (128: the kernels of a register tile, 32 KiB at most, stay in the L1 cache while
 /// all rows pass).

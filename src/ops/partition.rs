@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::packed_gemm::LANES;
+/// Filters of a panel (16: one AVX-512 vector of f32, or several shorter vectors).
+pub(super) const LANES: usize = 16;
 
 /// Subrange `index` of `0..total` when it is split into `parts` of nearly equal size.
 #[inline]

@@ -144,8 +144,7 @@ impl Model {
 
     fn compile_with(&mut self, optimizer: Box<dyn Optimizer>, loss: LossSpec, metrics: Vec<MetricSpec>) {
         let learning = self.trainable_params().iter().map(Param::count).sum();
-        self.loss = Some(loss.clone());
         let (metric_names, class_names) = (numbered_names(&metrics), Vec::new());
-        *self.compiled = Some(Compiled { optimizer, loss, metrics, metric_names, learning, class_names });
+        self.set_compiled(Compiled { optimizer, loss, metrics, metric_names, learning, class_names });
     }
 }

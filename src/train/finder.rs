@@ -7,8 +7,9 @@ use candle_core::Tensor;
 
 use super::Compiled;
 use super::features::check_batches;
-use crate::chart::Chart;
+use crate::chart::{Chart, chart_bundle};
 use crate::data::{Batch, Dataset, IntoDataset};
+use crate::display::{Bundle, Show, debug_as_text};
 use crate::nn::{Mode, Model};
 use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
@@ -56,9 +57,9 @@ impl Model {
         batch_size: usize,
     ) -> Result<LearningRateCurve> {
         let mut data = data.into_dataset(batch_size, true)?;
-        let mut compiled = self.compiled.take().ok_or(Error::NotCompiled)?;
+        let mut compiled = self.training_state_mut().compiled.take().ok_or(Error::NotCompiled)?;
         let result = self.try_learning_rates(&mut compiled, &mut *data);
-        *self.compiled = Some(compiled);
+        self.training_state_mut().compiled = Some(compiled);
         result?.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
@@ -125,6 +126,14 @@ impl Model {
         }
     }
 }
+
+impl Show for LearningRateCurve {
+    fn bundle(&self) -> Bundle {
+        chart_bundle(self.plot())
+    }
+}
+
+debug_as_text!(LearningRateCurve);
 
 impl LearningRateCurve {
     /// Where the loss falls most steeply on its way down: a good rate to begin with.

@@ -42,7 +42,7 @@ impl Model {
         let result = self.fit(data, rest);
         history.append(self.history()?);
         // Both parts are the model's history, also if the second one failed.
-        *self.history = Some(history.clone());
+        self.training_state_mut().history = Some(history.clone());
         result.map(|_| history)
     }
 
@@ -73,7 +73,7 @@ impl Model {
             .iter()
             .filter(|model| model.layer(from).is_ok())
             .try_for_each(|model| model.unfreeze_from(from))?;
-        let compiled = self.compiled.as_mut().ok_or(Error::NotCompiled)?;
+        let compiled = self.training_state_mut().compiled.as_mut().ok_or(Error::NotCompiled)?;
         let rate = compiled.optimizer.learning_rate();
         compiled.optimizer.set_learning_rate(rate * SMALLER)
     }

@@ -6,7 +6,6 @@ use std::time::Instant;
 use candle_core::Tensor;
 
 use super::callbacks::{Callback, Training, collect, restore};
-use super::decision::class_of;
 use super::features::{Features, check_batches};
 use super::means::Means;
 use super::progress::Progress;
@@ -14,7 +13,7 @@ use super::recover::Keeper;
 use super::{Compiled, Fit, History};
 use super::{lint, lint_split};
 use crate::data::{Batch, Dataset, IntoDataset, check_same};
-use crate::nn::{Model, Param};
+use crate::nn::{Model, Param, class_of};
 use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
 
@@ -36,12 +35,12 @@ impl Model {
     /// [`ImageDataGenerator::flow`]: crate::data::ImageDataGenerator::flow
     pub fn fit(&mut self, data: impl IntoDataset, fit: Fit) -> Result<History> {
         let data = data.into_dataset(fit.batch_size, fit.shuffle)?;
-        let mut compiled = self.compiled.take().ok_or(Error::NotCompiled)?;
+        let mut compiled = self.training_state_mut().compiled.take().ok_or(Error::NotCompiled)?;
         let mut history = History::new(Vec::new());
         // A panic leaves the model compiled, with its finished epochs.
         let result = catch_unwind(AssertUnwindSafe(|| self.run(&mut compiled, &mut history, data, fit)));
-        *self.compiled = Some(compiled);
-        *self.history = Some(history.clone());
+        let state = self.training_state_mut();
+        (state.compiled, state.history) = (Some(compiled), Some(history.clone()));
         match result {
             Ok(result) => result.map(|()| history),
             Err(panic) => resume_unwind(panic),

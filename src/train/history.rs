@@ -3,7 +3,8 @@
 use std::ops::Index;
 use std::time::Duration;
 
-use crate::chart::Chart;
+use crate::chart::{Chart, chart_bundle};
+use crate::display::{Bundle, Show, debug_as_text};
 use crate::nn::Model;
 use crate::{Error, Result};
 
@@ -93,6 +94,14 @@ impl History {
     }
 }
 
+impl Show for History {
+    fn bundle(&self) -> Bundle {
+        chart_bundle(self.plot())
+    }
+}
+
+debug_as_text!(History);
+
 impl Model {
     /// The epochs that the last `fit` finished, also if an error, a panic or Stop ended it: Keras's
     /// `model.history`.
@@ -100,7 +109,7 @@ impl Model {
     /// # Errors
     /// [`Error::Argument`] if the model was not trained yet.
     pub fn history(&self) -> Result<History> {
-        self.history.clone().ok_or_else(|| Error::Argument {
+        self.training_state().and_then(|state| state.history.clone()).ok_or_else(|| Error::Argument {
             name: "history",
             expected: "a model that `fit` has trained in this program".into(),
             found: format!("`{}`, which was not trained; call `fit` first", self.name()),

@@ -96,7 +96,8 @@ impl Model {
     }
 
     pub(crate) fn evaluate_data(&self, data: Box<dyn Dataset>) -> Result<Scores> {
-        let compiled = self.compiled.as_ref().ok_or(Error::NotCompiled)?;
+        let state = self.training_state();
+        let compiled = state.and_then(|state| state.compiled.as_ref()).ok_or(Error::NotCompiled)?;
         check_same("evaluate", &compiled.class_names, data.class_names())?;
         check_interrupt()?;
         Ok(Scores::new(Validation::of(self, data).measure(compiled, |_, _| Ok(()))?.row("")))

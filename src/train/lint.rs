@@ -184,7 +184,8 @@ fn last_function(model: &Model, compiled: &Compiled) -> Option<String> {
 pub(super) fn of_batch(model: &Model, x: &Tensor) -> Result<Vec<String>> {
     let batch = x.dim(0)?;
     let mut found = of_memory(model, batch, free_memory());
-    let norms = model.layers().into_iter().filter(|(_, layer)| layer.kind() == "BatchNormalization");
+    let has_statistics = |params: &[Param]| params.iter().any(Param::is_statistic);
+    let norms = model.layers().into_iter().filter(|(_, layer)| has_statistics(&layer.params()));
     let learns =
         |params: &[Param]| params.iter().any(Param::is_trainable) && !params.iter().any(Param::is_at_rest);
     let learning = norms.filter(|(_, layer)| learns(&layer.params())).count();

@@ -3,8 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use crate::Result;
-use crate::models::Preprocessing;
-use crate::nn::{Mode, Model};
+use crate::nn::{Mode, Model, Preprocessing};
 
 /// How far beyond the darkest and the brightest pixel values may lie, as a share of their distance: augmentation and
 /// resizing overshoot.

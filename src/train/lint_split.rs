@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::decision::class_of;
+use crate::nn::class_of;
 
 /// Classes named in one line.
 const NAMED: usize = 8;

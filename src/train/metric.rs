@@ -1,29 +1,8 @@
 //! The library's metrics, with Keras's definitions (`keras/src/metrics`).
 
-#![allow(non_upper_case_globals, non_snake_case)]
-
 use serde::{Deserialize, Serialize};
 
-use super::MetricSpec;
-use super::decision::{THRESHOLD, class_of, largest};
-
-/// The share of samples whose class is right: for one output, whether it is over 0.5; for several, whether the largest
-/// is the target's.
-pub const Accuracy: MetricSpec = MetricSpec::built_in(BuiltInMetric::Accuracy);
-/// Of the outputs over 0.5, the share that should be.
-pub const Precision: MetricSpec = MetricSpec::built_in(BuiltInMetric::Precision);
-/// Of the outputs that should be over 0.5, the share that is.
-pub const Recall: MetricSpec = MetricSpec::built_in(BuiltInMetric::Recall);
-/// The harmonic mean of precision and recall; for several outputs, of each class with the largest output as its choice,
-/// and the mean over the classes (Keras's `average="macro"`).
-pub const F1Score: MetricSpec = MetricSpec::built_in(BuiltInMetric::F1Score);
-/// The area under the curve of true over false positives, from 200 thresholds as in Keras.
-pub const AUC: MetricSpec = MetricSpec::built_in(BuiltInMetric::AUC);
-
-/// The share of samples whose class is among the `k` most probable.
-pub const fn TopKCategoricalAccuracy(k: usize) -> MetricSpec {
-    MetricSpec::built_in(BuiltInMetric::TopKCategoricalAccuracy(k))
-}
+use crate::nn::{THRESHOLD, class_of, largest};
 
 /// The metrics of Keras that the library has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

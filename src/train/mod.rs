@@ -2,7 +2,6 @@
 
 mod callbacks;
 mod compile;
-mod decision;
 mod feature_store;
 mod features;
 mod finder;
@@ -21,15 +20,17 @@ mod metric;
 mod metric_trait;
 mod optimizer;
 mod predict;
+mod probabilities;
 mod progress;
 mod recover;
+mod saved;
+mod state;
 
 pub use callbacks::{
     BackupAndRestore, CSVLogger, Callback, EarlyStopping, LearningRateScheduler, ModelCheckpoint,
     ReduceLROnPlateau, SharedCallback, TensorBoard, TerminateOnNaN, Training,
 };
 pub(crate) use compile::{Compiled, CompiledConfig};
-pub(crate) use decision::{class_of, probabilities};
 pub use finder::LearningRateCurve;
 pub use fit_options::Fit;
 pub use history::History;
@@ -39,12 +40,15 @@ pub use loss::{
     MeanAbsoluteError, MeanSquaredError, SparseCategoricalCrossentropy,
 };
 pub use loss_trait::{Loss, LossSpec};
-pub use metric::{AUC, Accuracy, F1Score, Precision, Recall, TopKCategoricalAccuracy};
-pub use metric_trait::{AnyMetric, Metric, MetricSpec};
+pub use metric_trait::{
+    AUC, Accuracy, AnyMetric, F1Score, Metric, MetricSpec, Precision, Recall, TopKCategoricalAccuracy,
+};
 pub use optimizer::{
     Adam, AdamW, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, OptimizerConfig,
     RMSprop, Rule, SGD, Schedule, Step,
 };
 pub(crate) use predict::BATCH;
-pub use predict::{Predictions, Scores};
+pub use predict::Scores;
 pub use recover::Recovered;
+
+pub use crate::nn::Predictions;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use headstart_frame::CHECKPOINTS_VARIABLE;
 
+use crate::display::{Bundle, Show, text_bundle};
 use crate::nn::Model;
 use crate::weights::{read_about, save};
 use crate::{Error, Result};
@@ -74,6 +75,12 @@ pub struct Recovered {
     pub epoch: usize,
     /// How many of its batches were done.
     pub batch: usize,
+}
+
+impl Show for Recovered {
+    fn bundle(&self) -> Bundle {
+        text_bundle(self)
+    }
 }
 
 impl std::fmt::Display for Recovered {

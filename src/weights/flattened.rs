@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::nn::{Model, Node};
+use crate::nn::{LayerConfig, Model, Node};
 
 /// The feature maps `[channels, height, width]` whose numbers an output has one after the other, if it has.
 pub(super) type Maps = Option<Vec<usize>>;
@@ -42,19 +42,27 @@ fn after(model: &Model, node: &Node, maps: &Maps) -> Result<Maps, String> {
     let shape = |at: usize| model.nodes()[at].layer.output_shape();
     let input = node.inputs().next().map_or(&[][..], shape);
     let output = node.layer.output_shape();
-    match node.layer.kind() {
-        "Flatten" | "Reshape" if output.len() == 1 => {
+    match &node.config {
+        Some(LayerConfig::Flatten(_) | LayerConfig::Reshape(_)) if output.len() == 1 => {
             Ok(if has_order(input) { Some(input.to_vec()) } else { maps.clone() })
         }
-        "Reshape" if has_order(input) || has_order(output) || maps.is_some() => {
+        Some(LayerConfig::Reshape(_)) if has_order(input) || has_order(output) || maps.is_some() => {
             Err(format!("`{}` reshapes feature maps, which Keras has in another order", node.name))
         }
-        "Activation" | "Add" | "BatchNormalization" | "Dropout" | "Multiply" | "Rescaling" => {
-            Ok(maps.clone())
-        }
-        "Dense" => Ok(None),
+        Some(
+            LayerConfig::Activation(_)
+            | LayerConfig::Add(_)
+            | LayerConfig::BatchNormalization(_)
+            | LayerConfig::Dropout(_)
+            | LayerConfig::Multiply(_)
+            | LayerConfig::Rescaling(_),
+        ) => Ok(maps.clone()),
+        Some(LayerConfig::Dense(_)) => Ok(None),
         _ if maps.is_none() => Ok(None),
-        kind => Err(format!("`{}`, of type {kind}, may reorder flattened feature maps", node.name)),
+        _ => {
+            let kind = node.layer.kind();
+            Err(format!("`{}`, of type {kind}, may reorder flattened feature maps", node.name))
+        }
     }
 }
 

@@ -17,8 +17,7 @@ use super::keras::KerasFile;
 use super::state_dict::StateDict;
 use super::zip::Archive;
 use super::{keras, keras_names, state_dict};
-use crate::models::Preprocessing;
-use crate::nn::Model;
+use crate::nn::{Model, Preprocessing};
 use crate::{Error, Result};
 
 /// What a reader finds: tensors, or, of a file that is no damaged one, what else it is.

@@ -300,7 +300,7 @@ fn note_of(path: &Path) -> PathBuf {
 }
 
 fn write_note(path: &Path, hash: &str, size: u64) -> Result<()> {
-    crate::data::write_whole(&note_of(path), format!("{hash} {size}\n").as_bytes())
+    crate::files::write_whole(&note_of(path), format!("{hash} {size}\n").as_bytes())
 }
 
 fn problem(what: &str, problem: &str, hint: &str) -> Error {

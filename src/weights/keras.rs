@@ -16,8 +16,7 @@ use hdf5_reader::{Dataset, Hdf5File, OpenOptions};
 
 use super::flattened::{Maps, entering};
 use super::zip::Archive;
-use crate::models::Preprocessing;
-use crate::nn::{Model, Param};
+use crate::nn::{Model, Param, Preprocessing};
 use crate::{Error, Result};
 
 /// HDF5's first eight bytes.
@@ -239,7 +238,7 @@ fn number(
     for node in model.nodes_by_depth() {
         let maps = entering.remove(&*node.name).flatten();
         let kind = match node.layer.model() {
-            Some(inside) if inside.name().starts_with("sequential") => "sequential".to_owned(),
+            Some(inside) if inside.is_sequential() => "sequential".to_owned(),
             Some(_) => "functional".to_owned(),
             None => snake_case(node.layer.kind()),
         };

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 
-use crate::models::Preprocessing;
+use crate::nn::Preprocessing;
 use crate::{Error, Result};
 
 const MANIFEST: &str = include_str!("../../weights/manifest.toml");

@@ -11,6 +11,7 @@ mod pieces;
 mod state_dict;
 mod stored;
 mod surplus;
+mod tensor_names;
 mod zip;
 
 use std::collections::{HashMap, HashSet};
@@ -21,13 +22,13 @@ use candle_core::{Device, Tensor};
 use self::formats::WeightFile;
 use self::mismatch::{Skipped, Wrong};
 use crate::data::SOURCES;
-use crate::models::{Labels, Preprocessing, TensorStems};
-use crate::nn::{Model, Param};
+use crate::nn::{Labels, Model, Param, Preprocessing};
 use crate::{Error, Result};
 
 pub use hub::Hub;
 pub use manifest::{Pretrained, named, pretrained};
 pub(crate) use stored::{OPTIMIZER, read_about, save, save_tensors};
+pub(crate) use tensor_names::TensorStems;
 
 /// Where a network's weights come from.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 
 use super::formats::WeightFile;
 use super::mismatch::{self, Skipped};
-use crate::data::write_whole_with;
+use crate::files::write_whole_with;
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
 

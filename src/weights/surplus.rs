@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use candle_core::Tensor;
 
 use super::OPTIMIZER;
-use crate::models::TensorStems;
+use super::tensor_names::TensorStems;
 
 /// Tensors named in an error.
 const NAMED: usize = 4;

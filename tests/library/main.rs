@@ -1,5 +1,6 @@
 //! The library from outside: as a program that depends on it sees it.
 
+mod architecture;
 mod bad_input;
 mod broken_training;
 mod building;

@@ -16,8 +16,7 @@ use candle_core::Tensor;
 use super::affine::FillMode;
 use super::dataset::Samples;
 use super::files::PictureFiles;
-use crate::models::Preprocessing;
-use crate::nn::Model;
+use crate::nn::{Model, Preprocessing};
 use crate::{Error, Result};
 use standardize::Statistics;
 

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::ImageDataGenerator;
 use crate::Result;
-use crate::svd::truncated_svd;
+use crate::data::truncated_svd;
 
 /// Keeps a deviation from 0, as in Keras.
 const EPSILON: f32 = 1e-6;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Callback, Training};
-use crate::protobuf::Message;
+use crate::nn::Message;
 use crate::{Error, Result};
 
 /// Writes what is measured for TensorBoard, as Keras does: in `train` and `validation` of a folder,

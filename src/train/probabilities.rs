@@ -1,52 +1,7 @@
-//! How a model's outputs become probabilities, a class and a confidence: everywhere as in `evaluate`.
+//! Which function makes probabilities of a model's outputs.
 
 use super::LossSpec;
 use crate::nn::{Activation, Model};
-
-/// Probability above which one output means class 1, as in Keras's `BinaryAccuracy`.
-pub(crate) const THRESHOLD: f32 = 0.5;
-
-/// The class of one sample: the largest probability; for one output, 1 above [`THRESHOLD`].
-pub(crate) fn class_of(probabilities: &[f32]) -> usize {
-    if let [one] = probabilities { usize::from(*one > THRESHOLD) } else { largest(probabilities) }
-}
-
-/// The probability of that class.
-pub(crate) fn confidence_of(probabilities: &[f32]) -> f32 {
-    match probabilities {
-        [] => f32::NAN,
-        // NaN stays NaN.
-        [one] => {
-            if *one > THRESHOLD {
-                *one
-            } else {
-                1.0 - *one
-            }
-        }
-        several => several[largest(several)],
-    }
-}
-
-/// The place of the largest value, the first if there are several.
-pub(crate) fn largest(row: &[f32]) -> usize {
-    let best =
-        |best: (usize, f32), (at, value): (usize, &f32)| if *value > best.1 { (at, *value) } else { best };
-    row.iter().enumerate().fold((0, f32::NEG_INFINITY), best).0
-}
-
-/// One sample's outputs as probabilities, by the function that [`Model::probability_function`] gives.
-pub(crate) fn probabilities(function: Activation, outputs: &[f32]) -> Vec<f32> {
-    match function {
-        Activation::Sigmoid => outputs.iter().map(|x| ((-x).exp() + 1.0).recip()).collect(),
-        Activation::Softmax => {
-            let most = outputs.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let powers: Vec<f32> = outputs.iter().map(|x| (x - most).exp()).collect();
-            let sum: f32 = powers.iter().sum();
-            powers.iter().map(|power| power / sum).collect()
-        }
-        _ => outputs.to_vec(),
-    }
-}
 
 impl Model {
     /// The function that makes probabilities of the outputs: the loss knows whether they are logits, and so do
@@ -63,13 +18,14 @@ impl Model {
 
     /// The loss that the model, or the one inside that gives its output, was compiled with.
     fn output_loss(&self) -> Option<&LossSpec> {
-        self.loss.as_ref().or_else(|| self.nodes()[self.output_node()].layer.model()?.output_loss())
+        let own = self.training_state().and_then(|state| state.loss.as_ref());
+        own.or_else(|| self.nodes()[self.output_node()].layer.model()?.output_loss())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::nn::{Activation, class_of, probabilities};
     use crate::prelude::*;
     use crate::train::loss::Output;
 

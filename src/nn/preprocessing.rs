@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::nn::Model;
+use super::Model;
 use crate::{Error, Result};
 
 /// What is done to pictures `[N, 3, H, W]`, red, green and blue from 0 to 255, before a network

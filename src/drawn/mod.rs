@@ -17,7 +17,7 @@ use image::RgbImage;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
-use super::write_whole;
+use crate::files::write_whole;
 use crate::{Error, Result, random};
 use animals::Animal;
 use canvas::{Canvas, any_colour, mix, near};

@@ -1,0 +1,48 @@
+//! How a model's outputs become probabilities, a class and a confidence: everywhere as in `evaluate`.
+
+use super::Activation;
+
+/// Probability above which one output means class 1, as in Keras's `BinaryAccuracy`.
+pub(crate) const THRESHOLD: f32 = 0.5;
+
+/// The class of one sample: the largest probability; for one output, 1 above [`THRESHOLD`].
+pub(crate) fn class_of(probabilities: &[f32]) -> usize {
+    if let [one] = probabilities { usize::from(*one > THRESHOLD) } else { largest(probabilities) }
+}
+
+/// The probability of that class.
+pub(crate) fn confidence_of(probabilities: &[f32]) -> f32 {
+    match probabilities {
+        [] => f32::NAN,
+        // NaN stays NaN.
+        [one] => {
+            if *one > THRESHOLD {
+                *one
+            } else {
+                1.0 - *one
+            }
+        }
+        several => several[largest(several)],
+    }
+}
+
+/// The place of the largest value, the first if there are several.
+pub(crate) fn largest(row: &[f32]) -> usize {
+    let best =
+        |best: (usize, f32), (at, value): (usize, &f32)| if *value > best.1 { (at, *value) } else { best };
+    row.iter().enumerate().fold((0, f32::NEG_INFINITY), best).0
+}
+
+/// One sample's outputs as probabilities, by the function that makes probabilities of the outputs.
+pub(crate) fn probabilities(function: Activation, outputs: &[f32]) -> Vec<f32> {
+    match function {
+        Activation::Sigmoid => outputs.iter().map(|x| ((-x).exp() + 1.0).recip()).collect(),
+        Activation::Softmax => {
+            let most = outputs.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let powers: Vec<f32> = outputs.iter().map(|x| (x - most).exp()).collect();
+            let sum: f32 = powers.iter().sum();
+            powers.iter().map(|power| power / sum).collect()
+        }
+        _ => outputs.to_vec(),
+    }
+}

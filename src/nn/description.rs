@@ -1,0 +1,149 @@
+//! A model in words: its layers and how they are connected.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Activation, Add, AveragePooling2D, BatchNormalization, Build, Conv2D, Dense, Dropout, Flatten,
+    GlobalAveragePooling2D, GlobalMaxPooling2D, Labels, MaxPooling2D, Model, ModelBuilder, Multiply, Node,
+    NodeId, Preprocessing, Rescaling, Reshape,
+};
+use crate::{Error, Result, random};
+
+/// A layer of ours, as it is described before it is built.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "class_name", content = "config")]
+#[allow(missing_docs)]
+pub enum LayerConfig {
+    Activation(Activation),
+    Add(Add),
+    AveragePooling2D(AveragePooling2D),
+    BatchNormalization(BatchNormalization),
+    Conv2D(Conv2D),
+    Dense(Dense),
+    Dropout(Dropout),
+    Flatten(Flatten),
+    GlobalAveragePooling2D(GlobalAveragePooling2D),
+    GlobalMaxPooling2D(GlobalMaxPooling2D),
+    MaxPooling2D(MaxPooling2D),
+    Model(Box<Description>),
+    Multiply(Multiply),
+    Rescaling(Rescaling),
+    Reshape(Reshape),
+}
+
+/// A model in words.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Description {
+    name: String,
+    input_shape: Vec<usize>,
+    layers: Vec<LayerDescription>,
+    output: String,
+    preprocessing: Option<Preprocessing>,
+    labels: Option<Labels>,
+    pretrained: bool,
+    /// Missing in files of versions that knew it by the name.
+    #[serde(default)]
+    sequential: Option<bool>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct LayerDescription {
+    name: String,
+    #[serde(flatten)]
+    config: LayerConfig,
+    inputs: Vec<String>,
+}
+
+impl Model {
+    /// The model in words.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if a layer of the user's own is in the model.
+    pub(crate) fn describe(&self) -> Result<Description> {
+        let nodes = self.nodes();
+        let name = |at: usize| nodes[at].name.clone();
+        let layer = |node: &Node| {
+            let config = match (&node.config, node.layer.model()) {
+                (Some(config), _) => config.clone(),
+                (None, Some(model)) => LayerConfig::Model(Box::new(model.describe()?)),
+                (None, None) => {
+                    let expected = "layers of headstart's; for others use `save_weights`".into();
+                    let found = format!("`{}`, of type {}", node.name, node.layer.kind());
+                    return Err(Error::Argument { name: "a model to be saved", expected, found });
+                }
+            };
+            Ok(LayerDescription {
+                name: node.name.clone(),
+                config,
+                inputs: node.inputs().map(name).collect(),
+            })
+        };
+        Ok(Description {
+            name: self.name().to_owned(),
+            input_shape: self.input_shape().to_vec(),
+            layers: nodes[1..].iter().map(layer).collect::<Result<_>>()?,
+            output: name(self.output_node()),
+            preprocessing: self.own_preprocessing(),
+            labels: self.labels(),
+            pretrained: self.is_pretrained(),
+            sequential: Some(self.is_sequential()),
+        })
+    }
+}
+
+impl Description {
+    /// The model, with weights that are to be replaced by those of a file.
+    pub(crate) fn build(self) -> Result<Model> {
+        // The weights come from the file; what they begin as is of no account.
+        let builder = ModelBuilder::with_random(&self.name, &self.input_shape, random::seeded(0))?;
+        let mut builder = builder.sequential(self.sequential.unwrap_or(self.name == "sequential"));
+        let mut ids: HashMap<String, NodeId> = HashMap::from([("input".to_owned(), builder.input())]);
+        let known = |ids: &HashMap<String, NodeId>, name: &str| {
+            ids.get(name).copied().ok_or_else(|| Error::UnknownLayer {
+                model: self.name.clone(),
+                name: name.to_owned(),
+                known: ids.keys().cloned().collect::<Vec<_>>().join(", "),
+                hint: String::new(),
+            })
+        };
+        for layer in self.layers {
+            let inputs =
+                layer.inputs.iter().map(|name| known(&ids, name)).collect::<Result<Vec<NodeId>>>()?;
+            let id = match layer.config {
+                LayerConfig::Model(description) => {
+                    builder.add_spec(&layer.name, &description.build()?, &inputs)?
+                }
+                config => builder.add_spec(&layer.name, config.spec(), &inputs)?,
+            };
+            ids.insert(layer.name, id);
+        }
+        if let Some(preprocessing) = self.preprocessing {
+            builder.describe(preprocessing, self.labels, self.pretrained);
+        }
+        Ok(builder.finish(known(&ids, &self.output)?))
+    }
+}
+
+impl LayerConfig {
+    fn spec(&self) -> &dyn Build {
+        match self {
+            LayerConfig::Activation(layer) => layer,
+            LayerConfig::Add(layer) => layer,
+            LayerConfig::AveragePooling2D(layer) => layer,
+            LayerConfig::BatchNormalization(layer) => layer,
+            LayerConfig::Conv2D(layer) => layer,
+            LayerConfig::Dense(layer) => layer,
+            LayerConfig::Dropout(layer) => layer,
+            LayerConfig::Flatten(layer) => layer,
+            LayerConfig::GlobalAveragePooling2D(layer) => layer,
+            LayerConfig::GlobalMaxPooling2D(layer) => layer,
+            LayerConfig::MaxPooling2D(layer) => layer,
+            LayerConfig::Model(_) => unreachable!("a model is built from its own description"),
+            LayerConfig::Multiply(layer) => layer,
+            LayerConfig::Rescaling(layer) => layer,
+            LayerConfig::Reshape(layer) => layer,
+        }
+    }
+}

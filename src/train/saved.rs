@@ -1,0 +1,129 @@
+//! A whole model in one file: its weights, and in words what it is and how it is trained.
+//!
+//! The file is `.safetensors`; its metadata holds, under `headstart`, a JSON description that a
+//! person can read and [`Model::load`] builds the model from.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::{Compiled, CompiledConfig};
+use crate::nn::{Description, Model, Param};
+use crate::weights::{OPTIMIZER, read_about, read_file, save_tensors};
+use crate::{Error, Result};
+
+/// Of the description; a later one may say more.
+const FORMAT: u32 = 2;
+const KEY: &str = "headstart";
+
+/// What stands in the file beside the weights.
+#[derive(Serialize, Deserialize)]
+struct About {
+    format: u32,
+    version: String,
+    model: Description,
+    frozen: Vec<String>,
+    at_rest: Vec<String>,
+    /// Not in files of format 1.
+    #[serde(default)]
+    compiled: Option<CompiledConfig>,
+}
+
+impl Model {
+    /// Writes the whole model into a `.safetensors` file, whole or not at all: its layers and how
+    /// they are connected, its weights, what is frozen, and, if it was compiled, with what, and what the
+    /// optimizer remembers: training goes on as if it had not been interrupted. An optimizer, a loss or a metric of your own
+    /// is left out.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("model.safetensors");
+    /// let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+    /// base.freeze();
+    /// let model = sequential![base, Flatten, Dense::new(1).activation(Sigmoid)]?;
+    /// model.save(&path)?;
+    /// let same = Model::load(&path)?;
+    /// let x = random_uniform((2, 3, 64, 64), -2.0, 2.0)?;
+    /// assert_eq!(same.predict(&x)?, model.predict(&x)?);
+    /// assert_eq!(same.summary().to_string(), model.summary().to_string());
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written; [`Error::Argument`] if a layer of your own is in
+    /// the model, of which [`Model::save_weights`] keeps the weights.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let state = self.training_state();
+        self.save_compiled(state.and_then(|state| state.compiled.as_ref()), path.as_ref())
+    }
+
+    /// The same, with what it is compiled with: `fit` has that in hand.
+    pub(crate) fn save_compiled(&self, compiled: Option<&Compiled>, path: &Path) -> Result<()> {
+        let named = self.named_params();
+        let ways = |is: &dyn Fn(&Param) -> bool| {
+            named.iter().filter(|(_, param)| is(param)).map(|(way, _)| way.clone()).collect()
+        };
+        let about = About {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            model: self.describe()?,
+            frozen: ways(&|param| !param.is_statistic() && !param.is_trainable()),
+            at_rest: ways(&Param::is_at_rest),
+            compiled: compiled.and_then(|compiled| compiled.config(&named)),
+        };
+        let text = serde_json::to_string(&about).map_err(|error| Error::io(path)(error.into()))?;
+        let mut tensors: Vec<(String, Tensor)> =
+            named.iter().map(|(way, param)| (way.clone(), param.variable().as_detached_tensor())).collect();
+        if let Some(compiled) = compiled.filter(|_| about.compiled.is_some()) {
+            let state = compiled.optimizer.state(&named)?;
+            tensors.extend(state.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));
+        }
+        save_tensors(tensors, HashMap::from([(KEY.to_owned(), text)]), path)
+    }
+
+    /// Builds the model that [`Model::save`] wrote, compiled if that one was.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read; [`Error::Weights`] if it is damaged, holds weights
+    /// alone, or was written by a later version.
+    pub fn load(path: impl AsRef<Path>) -> Result<Model> {
+        Model::load_from(path.as_ref())
+    }
+
+    fn load_from(path: &Path) -> Result<Model> {
+        let refuse = |problem: String| Error::weights(path, "a saved model", vec![problem]);
+        let about = read_about(path)?;
+        let text = about.get(KEY).ok_or_else(|| {
+            refuse("the file holds weights alone; build the model and call `load_weights`".into())
+        })?;
+        let about: About = serde_json::from_str(text).map_err(|error| refuse(error.to_string()))?;
+        if about.format > FORMAT {
+            let (format, version) = (about.format, &about.version);
+            return Err(refuse(format!(
+                "expected format {FORMAT} or older, found {format}, of headstart {version}"
+            )));
+        }
+        let mut model = about.model.build()?;
+        model.load_weights(path)?;
+        let (frozen, at_rest): (HashSet<_>, HashSet<_>) =
+            (about.frozen.into_iter().collect(), about.at_rest.into_iter().collect());
+        for (way, param) in model.named_params() {
+            if !param.is_statistic() {
+                param.set_trainable(!frozen.contains(&way));
+            }
+            param.set_at_rest(at_rest.contains(&way));
+        }
+        if let Some(compiled) = about.compiled {
+            let tensors = read_file(path)?;
+            let state = tensors
+                .into_iter()
+                .filter_map(|(name, tensor)| Some((name.strip_prefix(OPTIMIZER)?.to_owned(), tensor)));
+            let compiled = compiled.build(&model.named_params(), &state.collect())?;
+            model.set_compiled(compiled);
+        }
+        Ok(model)
+    }
+}

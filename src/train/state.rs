@@ -1,0 +1,45 @@
+//! What training keeps with a model.
+
+use std::any::Any;
+
+use super::{Compiled, History, LossSpec};
+use crate::nn::{Extension, Model};
+
+/// What a model was compiled with, and how its last training went.
+#[derive(Default)]
+pub(crate) struct TrainingState {
+    pub(crate) compiled: Option<Compiled>,
+    /// The finished epochs of the last `fit`, however it ended.
+    pub(crate) history: Option<History>,
+    /// The loss of the last `compile`: how the outputs are to be read.
+    pub(crate) loss: Option<LossSpec>,
+}
+
+impl Extension for TrainingState {
+    /// A clone is not compiled, but its outputs mean the same.
+    fn for_clone(&self) -> Option<Box<dyn Extension>> {
+        let loss = self.loss.clone()?;
+        Some(Box::new(TrainingState { loss: Some(loss), ..TrainingState::default() }))
+    }
+}
+
+impl Model {
+    pub(crate) fn training_state(&self) -> Option<&TrainingState> {
+        let state: &dyn Any = self.extension.as_deref()?;
+        state.downcast_ref()
+    }
+
+    pub(crate) fn training_state_mut(&mut self) -> &mut TrainingState {
+        if self.training_state().is_none() {
+            self.extension = Some(Box::new(TrainingState::default()));
+        }
+        let state: &mut dyn Any = self.extension.as_deref_mut().expect("the extension was just made");
+        state.downcast_mut().expect("training is the only user of the extension")
+    }
+
+    pub(crate) fn set_compiled(&mut self, compiled: Compiled) {
+        let state = self.training_state_mut();
+        state.loss = Some(compiled.loss.clone());
+        state.compiled = Some(compiled);
+    }
+}
