@@ -12,7 +12,7 @@ const EPOCHS: usize = 10;
 
 fn main() -> headstart::Result<()> {
     let folder = std::env::temp_dir().join("headstart-caching");
-    draw_pictures(&folder, 200, 64, 1)?;
+    draw_demo_images(&folder, 200, 64, 1)?;
     let images = Images::from_directory(&folder, (64, 64))?;
     println!(
         "{} pictures of 64 by 64, {EPOCHS} epochs, all of the network frozen or all but its last block",

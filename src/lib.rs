@@ -20,7 +20,7 @@
 //! # }
 //! ```
 //!
-//! Pictures are channels first, `[N, 3, height, width]`, as everywhere on candle.
+//! Images are channels first, `[N, 3, height, width]`, as everywhere on candle.
 #![deny(missing_docs)]
 
 pub mod chart;

@@ -4,8 +4,8 @@ pub use candle_core::{self, D, DType, Device, IndexOp, Tensor, Var};
 pub use candle_nn;
 
 pub use crate::chart::Chart;
-pub use crate::data::{Dataset, FillMode, ImageDataGenerator, Images, PictureFiles, draw_pictures};
-pub use crate::display::{Display, Pictures, Show, Text, clear_output, display, input, input_password};
+pub use crate::data::{Dataset, FillMode, ImageDataGenerator, ImageFiles, Images, draw_demo_images};
+pub use crate::display::{Display, ImageGrid, Show, Text, clear_output, display, input, input_password};
 pub use crate::explain::{ConfusionMatrix, Embedding, GradCam};
 pub use crate::models::{
     EfficientNetB0, EfficientNetLite0, Pooling, ResNet50, Vgg16, Vgg16Bn, preprocess_input,
@@ -19,10 +19,10 @@ pub use crate::nn::{
 pub use crate::ops::value_and_gradients;
 pub use crate::random::{random_uniform, set_random_seed};
 pub use crate::train::{
-    AUC, Accuracy, Adam, AdamW, BackupAndRestore, BinaryCrossentropy, BinaryFocalCrossentropy, BuiltInLoss, CSVLogger,
-    CategoricalCrossentropy, EarlyStopping, F1Score, Fit, History, Huber, LearningRateScheduler, Loss,
-    MeanAbsoluteError, MeanSquaredError, Metric, MetricSpec, ModelCheckpoint, Precision, RMSprop, Recall,
-    ReduceLROnPlateau, SGD, Schedule, SharedCallback, SparseCategoricalCrossentropy, TensorBoard,
+    AUC, Accuracy, Adam, AdamW, BackupAndRestore, BinaryCrossentropy, BinaryFocalCrossentropy, BuiltInLoss,
+    CSVLogger, CategoricalCrossentropy, EarlyStopping, F1Score, Fit, History, Huber, LearningRateScheduler,
+    Loss, MeanAbsoluteError, MeanSquaredError, Metric, MetricSpec, ModelCheckpoint, Precision, RMSprop,
+    Recall, ReduceLROnPlateau, SGD, Schedule, SharedCallback, SparseCategoricalCrossentropy, TensorBoard,
     TerminateOnNaN, TopKCategoricalAccuracy,
 };
 pub use crate::weights::Weights;

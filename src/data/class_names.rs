@@ -15,7 +15,7 @@ pub(crate) fn check_same(data: &'static str, expected: &[String], found: &[Strin
         name: data,
         found: format!(
             "`{}`, so that a class number means another class\n\
-             hint: number both alike: `PictureFiles::from_directory(folder, size)?.classes([\"{}\"])?`",
+             hint: number both alike: `ImageFiles::from_directory(folder, size)?.classes([\"{}\"])?`",
             found.join("`, `"),
             expected.replace("`, `", "\", \"")
         ),

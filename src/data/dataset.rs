@@ -117,7 +117,7 @@ enum Inputs {
     /// `f32` values, row by row, each of this shape.
     File(Arc<File>, Vec<usize>),
     /// Image files, and how they are decoded.
-    Pictures(Arc<Vec<PathBuf>>, Decoding),
+    Images(Arc<Vec<PathBuf>>, Decoding),
 }
 
 impl Inputs {
@@ -125,8 +125,8 @@ impl Inputs {
     fn narrow(&self, start: usize, length: usize) -> Result<Inputs> {
         Ok(match self {
             Inputs::Memory(x) => Inputs::Memory(x.narrow(0, start, length)?),
-            Inputs::Pictures(paths, decoding) => {
-                Inputs::Pictures(Arc::new(paths[start..start + length].to_vec()), *decoding)
+            Inputs::Images(paths, decoding) => {
+                Inputs::Images(Arc::new(paths[start..start + length].to_vec()), *decoding)
             }
             Inputs::File(..) => unreachable!("features are not parted"),
         })
@@ -139,7 +139,7 @@ impl Inputs {
                 let numbers = Tensor::new(numbers, x.device())?;
                 Ok(x.contiguous()?.index_select(&numbers, 0)?.to_dtype(DType::F32)?)
             }
-            Inputs::Pictures(paths, decoding) => {
+            Inputs::Images(paths, decoding) => {
                 let paths: Vec<PathBuf> = numbers.iter().map(|at| paths[*at as usize].clone()).collect();
                 let values = super::decode::decode_all(&paths, *decoding)?.concat();
                 Ok(Tensor::from_vec(
@@ -207,7 +207,7 @@ impl Samples {
         shuffle: bool,
     ) -> Result<Samples> {
         let samples = Samples::new(&y, &y, batch_size, shuffle)?;
-        Ok(Samples { x: Inputs::Pictures(Arc::new(paths), decoding), ..samples })
+        Ok(Samples { x: Inputs::Images(Arc::new(paths), decoding), ..samples })
     }
 
     /// The same samples, each counting so much, `[N]`.
@@ -245,7 +245,7 @@ impl Samples {
     pub(crate) fn bytes(&self) -> usize {
         match &self.x {
             Inputs::Memory(x) => x.elem_count() * x.dtype().size_in_bytes(),
-            Inputs::Pictures(_, Decoding { size: (height, width), .. }) => {
+            Inputs::Images(_, Decoding { size: (height, width), .. }) => {
                 self.count() * 3 * height * width * size_of::<f32>()
             }
             Inputs::File(_, shape) => self.count() * shape.iter().product::<usize>() * size_of::<f32>(),
@@ -323,7 +323,7 @@ impl Dataset for Samples {
     /// Image files are read ahead, by a thread that ends with the iterator.
     fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>> {
         let order = self.order();
-        if !matches!(self.x, Inputs::Pictures(..)) {
+        if !matches!(self.x, Inputs::Images(..)) {
             return Ok(Box::new(order.into_iter().map(|numbers| self.take(&numbers))));
         }
         let samples = self.clone();

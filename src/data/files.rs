@@ -1,4 +1,4 @@
-//! Pictures that stay in their files until a batch needs them.
+//! Images that stay in their files until a batch needs them.
 
 use std::path::{Path, PathBuf};
 
@@ -12,14 +12,14 @@ use super::folder::Folder;
 use super::split::stratified;
 use crate::{Error, Result, check_interrupt, device};
 
-/// Picture files with their classes: what is too much for the memory, or listed in a table.
+/// Image files with their classes: what is too much for the memory, or listed in a table.
 ///
 /// ```
 /// use headstart::prelude::*;
 /// # let folder = tempfile::tempdir().unwrap();
-/// # draw_pictures(folder.path(), 5, 48, 1)?;
+/// # draw_demo_images(folder.path(), 5, 48, 1)?;
 /// # let path = folder.path();
-/// let files = PictureFiles::from_directory(path, (32, 32))?;
+/// let files = ImageFiles::from_directory(path, (32, 32))?;
 /// let (train, validation) = files.split(0.2)?;
 /// let datagen = ImageDataGenerator::new().horizontal_flip(true).rescale(1.0 / 255.0);
 /// let flow = datagen.flow_files(&train, 4)?;
@@ -27,7 +27,7 @@ use crate::{Error, Result, check_interrupt, device};
 /// # Ok::<(), headstart::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct PictureFiles {
+pub struct ImageFiles {
     /// The files.
     pub paths: Vec<PathBuf>,
     /// The number of each file's class.
@@ -37,16 +37,16 @@ pub struct PictureFiles {
     decoding: Decoding,
 }
 
-impl PictureFiles {
+impl ImageFiles {
     /// Every JPEG and PNG in the folders of `path`, each a class, to be scaled to `(height, width)`.
     ///
     /// # Errors
     /// [`Error::Folder`] if there are no classes or no pictures; [`Error::Io`].
-    pub fn from_directory(path: impl AsRef<Path>, size: (usize, usize)) -> Result<PictureFiles> {
-        PictureFiles::in_folder(path.as_ref(), size)
+    pub fn from_directory(path: impl AsRef<Path>, size: (usize, usize)) -> Result<ImageFiles> {
+        ImageFiles::in_folder(path.as_ref(), size)
     }
 
-    pub(super) fn in_folder(path: &Path, size: (usize, usize)) -> Result<PictureFiles> {
+    pub(super) fn in_folder(path: &Path, size: (usize, usize)) -> Result<ImageFiles> {
         let folder = Folder::read(path)?;
         println!("{folder}");
         let (mut paths, mut labels, mut class_names) = (Vec::new(), Vec::new(), Vec::new());
@@ -55,7 +55,7 @@ impl PictureFiles {
             paths.extend(files);
             class_names.push(name);
         }
-        PictureFiles::new(paths, labels, class_names, size)
+        ImageFiles::new(paths, labels, class_names, size)
     }
 
     /// These files, each with the name of its class; the classes are numbered as their names sort.
@@ -65,7 +65,7 @@ impl PictureFiles {
     pub fn from_paths(
         files: impl IntoIterator<Item = (impl AsRef<Path>, impl Into<String>)>,
         size: (usize, usize),
-    ) -> Result<PictureFiles> {
+    ) -> Result<ImageFiles> {
         let (paths, names): (Vec<PathBuf>, Vec<String>) =
             files.into_iter().map(|(path, name)| (path.as_ref().to_owned(), name.into())).unzip();
         let mut class_names = names.clone();
@@ -73,7 +73,7 @@ impl PictureFiles {
         class_names.dedup();
         let number = |name: &String| class_names.binary_search(name).unwrap_or_default() as u32;
         let labels = names.iter().map(number).collect();
-        PictureFiles::new(paths, labels, class_names, size)
+        ImageFiles::new(paths, labels, class_names, size)
     }
 
     /// The files in a table with the columns `filename`, in `folder`, and `class`: Keras's
@@ -86,7 +86,7 @@ impl PictureFiles {
         table: impl AsRef<Path>,
         folder: impl AsRef<Path>,
         size: (usize, usize),
-    ) -> Result<PictureFiles> {
+    ) -> Result<ImageFiles> {
         let (table, folder) = (table.as_ref(), folder.as_ref());
         let text = std::fs::read_to_string(table).map_err(Error::io(table))?;
         let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
@@ -113,7 +113,7 @@ impl PictureFiles {
                 }
             }
         };
-        PictureFiles::from_paths(lines.map(row).collect::<Result<Vec<_>>>()?, size)
+        ImageFiles::from_paths(lines.map(row).collect::<Result<Vec<_>>>()?, size)
     }
 
     fn new(
@@ -121,7 +121,7 @@ impl PictureFiles {
         labels: Vec<u32>,
         class_names: Vec<String>,
         size: (usize, usize),
-    ) -> Result<PictureFiles> {
+    ) -> Result<ImageFiles> {
         if size.0 == 0 || size.1 == 0 || paths.is_empty() {
             let (expected, found) = (
                 "files, and sides of at least 1".into(),
@@ -129,7 +129,7 @@ impl PictureFiles {
             );
             return Err(Error::Argument { name: "picture files", expected, found });
         }
-        Ok(PictureFiles { paths, labels, class_names, decoding: Decoding::new(size) })
+        Ok(ImageFiles { paths, labels, class_names, decoding: Decoding::new(size) })
     }
 
     /// Sets whether an image is rotated and mirrored as its EXIF orientation says, which phones write:
@@ -138,13 +138,13 @@ impl PictureFiles {
     /// ```
     /// use headstart::prelude::*;
     /// # let folder = tempfile::tempdir().unwrap();
-    /// # draw_pictures(folder.path(), 5, 48, 1)?;
+    /// # draw_demo_images(folder.path(), 5, 48, 1)?;
     /// # let path = folder.path();
-    /// let as_keras = PictureFiles::from_directory(path, (32, 32))?.exif_orientation(false);
+    /// let as_keras = ImageFiles::from_directory(path, (32, 32))?.exif_orientation(false);
     /// # assert_eq!(as_keras.load()?.len(), 10);
     /// # Ok::<(), headstart::Error>(())
     /// ```
-    pub fn exif_orientation(mut self, apply: bool) -> PictureFiles {
+    pub fn exif_orientation(mut self, apply: bool) -> ImageFiles {
         self.decoding.exif_orientation = apply;
         self
     }
@@ -155,19 +155,19 @@ impl PictureFiles {
     /// ```
     /// use headstart::prelude::*;
     /// # let folder = tempfile::tempdir().unwrap();
-    /// # draw_pictures(folder.path(), 5, 48, 1)?;
+    /// # draw_demo_images(folder.path(), 5, 48, 1)?;
     /// # let path = folder.path();
-    /// let files = PictureFiles::from_directory(path, (32, 32))?.classes(["birds", "cats", "dogs"])?;
+    /// let files = ImageFiles::from_directory(path, (32, 32))?.classes(["birds", "cats", "dogs"])?;
     /// assert_eq!(files.labels[0], 1);
     /// # Ok::<(), headstart::Error>(())
     /// ```
     ///
     /// # Errors
     /// [`Error::Argument`] if no file is of any of these classes, or one stands twice in the list.
-    pub fn classes(&self, names: impl IntoIterator<Item = impl Into<String>>) -> Result<PictureFiles> {
+    pub fn classes(&self, names: impl IntoIterator<Item = impl Into<String>>) -> Result<ImageFiles> {
         let class_names: Vec<String> = names.into_iter().map(Into::into).collect();
         let (numbers, labels) = renumber(&self.labels, &self.class_names, &class_names)?;
-        Ok(PictureFiles { labels, class_names, ..self.select(&numbers)? })
+        Ok(ImageFiles { labels, class_names, ..self.select(&numbers)? })
     }
 
     /// How many files there are.
@@ -184,7 +184,7 @@ impl PictureFiles {
     ///
     /// # Errors
     /// [`Error::Argument`] if none can; [`Error::Interrupted`].
-    pub fn without_damaged(&self) -> Result<(PictureFiles, Vec<PathBuf>)> {
+    pub fn without_damaged(&self) -> Result<(ImageFiles, Vec<PathBuf>)> {
         let mut is_whole = Vec::with_capacity(self.len());
         for chunk in self.paths.chunks(CHUNK) {
             check_interrupt()?;
@@ -199,7 +199,7 @@ impl PictureFiles {
     ///
     /// # Errors
     /// [`Error::Argument`] if the share is not between 0 and 1 or leaves a part without files.
-    pub fn split(&self, validation: f64) -> Result<(PictureFiles, PictureFiles)> {
+    pub fn split(&self, validation: f64) -> Result<(ImageFiles, ImageFiles)> {
         let (first, second) = stratified(&self.labels, self.class_names.len(), validation)?;
         Ok((self.select(&first)?, self.select(&second)?))
     }
@@ -209,11 +209,11 @@ impl PictureFiles {
         self.decoding
     }
 
-    fn select(&self, numbers: &[usize]) -> Result<PictureFiles> {
+    fn select(&self, numbers: &[usize]) -> Result<ImageFiles> {
         let paths = numbers.iter().map(|at| self.paths[*at].clone()).collect();
         let labels = numbers.iter().map(|at| self.labels[*at]).collect();
-        let files = PictureFiles::new(paths, labels, self.class_names.clone(), self.decoding.size)?;
-        Ok(PictureFiles { decoding: self.decoding, ..files })
+        let files = ImageFiles::new(paths, labels, self.class_names.clone(), self.decoding.size)?;
+        Ok(ImageFiles { decoding: self.decoding, ..files })
     }
 
     /// As samples in batches.
@@ -224,7 +224,7 @@ impl PictureFiles {
     }
 }
 
-impl IntoDataset for &PictureFiles {
+impl IntoDataset for &ImageFiles {
     fn into_dataset(self, batch_size: usize, shuffle: bool) -> Result<Box<dyn Dataset>> {
         Ok(Box::new(self.samples(batch_size, shuffle)?))
     }
@@ -250,7 +250,7 @@ fn fields(line: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prelude::draw_pictures;
+    use crate::prelude::draw_demo_images;
 
     #[test]
     fn a_table_is_read_with_its_quotes_and_its_faults_are_told() -> Result<()> {
@@ -258,14 +258,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let table = folder.path().join("table.csv");
         std::fs::write(&table, "class,filename\ndog,1.png\ncat,\"2,3.png\"\n").unwrap();
-        let files = PictureFiles::from_csv(&table, "pictures", (8, 8))?;
+        let files = ImageFiles::from_csv(&table, "pictures", (8, 8))?;
         assert_eq!((files.class_names, files.labels), (vec!["cat".into(), "dog".into()], vec![1, 0]));
         assert_eq!(files.paths[1], Path::new("pictures").join("2,3.png"));
         std::fs::write(&table, "file,class\n").unwrap();
-        let problem = PictureFiles::from_csv(&table, "", (8, 8)).unwrap_err().to_string();
+        let problem = ImageFiles::from_csv(&table, "", (8, 8)).unwrap_err().to_string();
         assert!(problem.contains("`filename`") && problem.contains("file, class"), "{problem}");
         std::fs::write(&table, "filename,class\n1.png,dog\n2.png\n").unwrap();
-        let problem = PictureFiles::from_csv(&table, "", (8, 8)).unwrap_err().to_string();
+        let problem = ImageFiles::from_csv(&table, "", (8, 8)).unwrap_err().to_string();
         assert!(problem.contains("line 3"), "{problem}");
         Ok(())
     }
@@ -273,8 +273,8 @@ mod tests {
     #[test]
     fn damaged_files_are_named_and_the_others_flow() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
-        draw_pictures(folder.path(), 4, 24, 1)?;
-        let files = PictureFiles::from_directory(folder.path(), (16, 16))?;
+        draw_demo_images(folder.path(), 4, 24, 1)?;
+        let files = ImageFiles::from_directory(folder.path(), (16, 16))?;
         let bytes = std::fs::read(&files.paths[2]).unwrap();
         std::fs::write(&files.paths[2], &bytes[..bytes.len() / 2]).unwrap();
         let datagen = crate::data::ImageDataGenerator::new();

@@ -1,4 +1,4 @@
-//! Pictures in folders, one folder a class.
+//! Images in folders, one folder a class.
 
 use std::path::{Path, PathBuf};
 
@@ -7,13 +7,13 @@ use candle_core::Tensor;
 use super::class_names::renumber;
 use super::dataset::{Dataset, IntoDataset, Samples};
 use super::decode::{CHUNK, decode_all};
-use super::files::PictureFiles;
+use super::files::ImageFiles;
 use super::split::stratified;
-use crate::display::{Bundle, Pictures, Show};
+use crate::display::{Bundle, ImageGrid, Show};
 use crate::nn::Predictions;
 use crate::{Error, Result, check_interrupt, device};
 
-/// Pictures in memory with their classes.
+/// Images in memory with their classes.
 #[derive(Clone, Debug)]
 pub struct Images {
     /// `[N, 3, height, width]`, red, green and blue from 0 to 255, as `f32`.
@@ -32,7 +32,7 @@ impl Images {
     /// Grey, palette and transparent images become RGB, the latter on white.
     ///
     /// It prints how many images of how many classes it found, and which files it left out. Images are
-    /// rotated as their EXIF orientation says; [`PictureFiles::exif_orientation`] switches that off.
+    /// rotated as their EXIF orientation says; [`ImageFiles::exif_orientation`] switches that off.
     ///
     /// # Errors
     /// [`Error::Folder`] if there are no classes or no pictures; [`Error::Image`] with the file's
@@ -42,7 +42,7 @@ impl Images {
     }
 
     fn in_folder(path: &Path, size: (usize, usize)) -> Result<Images> {
-        PictureFiles::in_folder(path, size)?.load()
+        ImageFiles::in_folder(path, size)?.load()
     }
 
     /// How many pictures there are.
@@ -66,7 +66,7 @@ impl Images {
         Ok((self.select(&first)?, self.select(&second)?))
     }
 
-    /// Numbers the classes in this order, class 0 first: as [`PictureFiles::classes`].
+    /// Numbers the classes in this order, class 0 first: as [`ImageFiles::classes`].
     ///
     /// # Errors
     /// [`Error::Argument`] if no image is of any of these classes, or one stands twice in the list.
@@ -99,7 +99,7 @@ impl Images {
     ///
     /// # Errors
     /// [`Error::Argument`] if the predictions have another form.
-    pub fn with_predictions(&self, predictions: &Predictions) -> Result<Pictures> {
+    pub fn with_predictions(&self, predictions: &Predictions) -> Result<ImageGrid> {
         let classes = self.class_names.len();
         let outputs = predictions.iter().next().map_or(classes, <[f32]>::len);
         if predictions.len() != self.len() || outputs != classes && (outputs, classes) != (1, 2) {
@@ -112,14 +112,14 @@ impl Images {
     }
 
     /// All the pictures, with predictions that fit them.
-    pub(crate) fn with_all(&self, predictions: &Predictions) -> Result<Pictures> {
+    pub(crate) fn with_all(&self, predictions: &Predictions) -> Result<ImageGrid> {
         let given = predictions.classes().into_iter().zip(predictions.confidences());
         let captions = given.zip(self.labels()?).map(|((class, sure), truth)| {
             let name = &self.class_names[class];
             let not = if name == truth { String::new() } else { format!(", not {truth}") };
             format!("{name} {sure:.2}{not}")
         });
-        Pictures::new(&self.x, &captions.collect::<Vec<_>>())
+        ImageGrid::new(&self.x, &captions.collect::<Vec<_>>())
     }
 
     /// As many of the pictures as a page should hold, evenly from all.
@@ -129,9 +129,9 @@ impl Images {
     }
 
     /// Some of the pictures, with their classes.
-    pub(crate) fn sheet(&self) -> Result<Pictures> {
+    pub(crate) fn sheet(&self) -> Result<ImageGrid> {
         let some = self.select(&self.some())?;
-        Pictures::new(&some.x, &some.labels()?)
+        ImageGrid::new(&some.x, &some.labels()?)
     }
 
     pub(crate) fn select(&self, numbers: &[u32]) -> Result<Images> {
@@ -145,7 +145,7 @@ impl Images {
     }
 }
 
-impl PictureFiles {
+impl ImageFiles {
     /// Reads all images into memory.
     ///
     /// # Errors
@@ -238,7 +238,8 @@ mod tests {
         };
         let model = sequential![Input::new((3, 4, 4)), Flatten, Dense::new(2).activation(Softmax)]?;
         let predictions = model.predict(&images.x)?;
-        let text = |pictures: Pictures| pictures.bundle()[0].1.lines().map(str::to_owned).collect::<Vec<_>>();
+        let text =
+            |pictures: ImageGrid| pictures.bundle()[0].1.lines().map(str::to_owned).collect::<Vec<_>>();
         let (some, all) =
             (text(images.with_predictions(&predictions)?), text(images.with_all(&predictions)?));
         assert_eq!((some.len(), all.len()), (15, 45));

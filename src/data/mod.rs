@@ -1,4 +1,4 @@
-//! From picture files to batches.
+//! From image files to batches.
 
 mod affine;
 mod augment;
@@ -16,8 +16,8 @@ pub use affine::FillMode;
 pub use augment::{Flow, ImageDataGenerator, Shift, Zoom};
 pub(crate) use class_names::check_same;
 pub use dataset::{Batch, Dataset, IntoDataset, Samples};
-pub use files::PictureFiles;
+pub use files::ImageFiles;
 pub use images::Images;
 pub(crate) use svd::truncated_svd;
 
-pub use crate::drawn::{CATS_AND_DOGS, SOURCES, Subject, draw_pictures};
+pub use crate::drawn::{CATS_AND_DOGS, SOURCES, Subject, draw_demo_images};

@@ -18,7 +18,7 @@ pub use headstart_frame::Bundle;
 use headstart_frame::{ENVIRONMENT_VARIABLE, Frame};
 pub(crate) use html::escape;
 pub use input::{input, input_password};
-pub use pictures::Pictures;
+pub use pictures::ImageGrid;
 pub(crate) use progress_bar::{Bar, INTERVAL, ProgressBar, blocks};
 
 /// What a value looks like on a page: `text/plain` always, and HTML or SVG where that is better.

@@ -20,26 +20,26 @@ const IN_A_ROW: usize = 5;
 /// ```
 /// use headstart::prelude::*;
 /// let x = random_uniform((2, 3, 32, 32), 0.0, 255.0)?;
-/// display(&Pictures::new(&x, &["cat 0.97", "dog 0.61"])?);
+/// display(&ImageGrid::new(&x, &["cat 0.97", "dog 0.61"])?);
 /// # Ok::<(), headstart::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Pictures {
+pub struct ImageGrid {
     svg: String,
     text: String,
 }
 
-impl Pictures {
+impl ImageGrid {
     /// Draws pictures `[N, 3, height, width]`, red, green and blue from 0 to 255.
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` has another shape; [`Error::Argument`] if there is not one caption
     /// for each picture.
-    pub fn new(x: &Tensor, captions: &[impl AsRef<str>]) -> Result<Pictures> {
-        Pictures::of(x, &captions.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+    pub fn new(x: &Tensor, captions: &[impl AsRef<str>]) -> Result<ImageGrid> {
+        ImageGrid::of(x, &captions.iter().map(AsRef::as_ref).collect::<Vec<_>>())
     }
 
-    fn of(x: &Tensor, captions: &[&str]) -> Result<Pictures> {
+    fn of(x: &Tensor, captions: &[&str]) -> Result<ImageGrid> {
         let &[n, 3, height, width] = x.dims() else {
             return Err(Error::shape("pictures", "[N, 3, height, width]", x.dims(), ""));
         };
@@ -75,17 +75,17 @@ impl Pictures {
                 escape(caption)
             );
         }
-        Ok(Pictures { svg: svg + "</svg>", text })
+        Ok(ImageGrid { svg: svg + "</svg>", text })
     }
 }
 
-impl Pictures {
+impl ImageGrid {
     /// Draws each map of `[C, height, width]`, such as a layer makes of a picture, from its own
     /// smallest value, black, to its largest, white.
     ///
     /// # Errors
     /// [`Error::Shape`] if `maps` has another shape.
-    pub fn of_maps(maps: &Tensor) -> Result<Pictures> {
+    pub fn of_maps(maps: &Tensor) -> Result<ImageGrid> {
         let &[count, height, width] = maps.dims() else {
             return Err(Error::shape("feature maps", "[C, height, width]", maps.dims(), ""));
         };
@@ -94,11 +94,11 @@ impl Pictures {
         let grey = rows.broadcast_sub(&least)?.broadcast_div(&((most - least)? + 1e-12)?)?;
         let grey = (grey * 255.0)?.reshape((count, 1, height, width))?;
         let captions: Vec<String> = (0..count).map(|map| format!("map {map}")).collect();
-        Pictures::new(&grey.broadcast_as((count, 3, height, width))?, &captions)
+        ImageGrid::new(&grey.broadcast_as((count, 3, height, width))?, &captions)
     }
 }
 
-impl Show for Pictures {
+impl Show for ImageGrid {
     fn bundle(&self) -> Bundle {
         vec![("text/plain".into(), self.text.clone()), ("image/svg+xml".into(), self.svg.clone())]
     }
@@ -125,7 +125,7 @@ fn encoded(values: Vec<f32>, height: usize, width: usize) -> Result<(&'static st
     Ok(if 2 * jpeg.len() < png.len() { ("jpeg", jpeg) } else { ("png", png) })
 }
 
-super::debug_as_text!(Pictures);
+super::debug_as_text!(ImageGrid);
 
 #[cfg(test)]
 mod tests {
@@ -135,7 +135,7 @@ mod tests {
     fn each_picture_is_there_with_its_caption_escaped() -> Result<()> {
         let x = crate::random_uniform((7, 3, 8, 6), -10.0, 300.0)?;
         let captions: Vec<String> = (0..7).map(|n| format!("<b>{n}</b>")).collect();
-        let bundle = Pictures::new(&x, &captions)?.bundle();
+        let bundle = ImageGrid::new(&x, &captions)?.bundle();
         assert_eq!(bundle[1].1.matches("data:image/png;base64,iVBOR").count(), 7);
         assert!(bundle[1].1.contains("&lt;b&gt;6&lt;/b&gt;") && !bundle[1].1.contains("<b>"));
         assert!(bundle[0].1.contains("6: <b>6</b>"));
@@ -145,8 +145,8 @@ mod tests {
     #[test]
     fn maps_are_drawn_each_in_its_own_range() -> Result<()> {
         let maps = (crate::random_uniform((3, 4, 5), 0.0, 1.0)? * 1e-3)?;
-        assert_eq!(Pictures::of_maps(&maps)?.bundle()[1].1.matches("<image").count(), 3);
-        assert!(Pictures::of_maps(&maps.get(0)?).is_err());
+        assert_eq!(ImageGrid::of_maps(&maps)?.bundle()[1].1.matches("<image").count(), 3);
+        assert!(ImageGrid::of_maps(&maps.get(0)?).is_err());
         Ok(())
     }
 
@@ -156,7 +156,7 @@ mod tests {
         let soft =
             Tensor::from_vec(ramp, (1, 1, 128, 128), &crate::device())?.broadcast_as((1, 3, 128, 128))?;
         let flat = (soft.zeros_like()? + 200.0)?;
-        let svg = |x: &Tensor| Ok::<_, Error>(Pictures::new(x, &[""])?.bundle()[1].1.clone());
+        let svg = |x: &Tensor| Ok::<_, Error>(ImageGrid::new(x, &[""])?.bundle()[1].1.clone());
         assert!(svg(&soft)?.contains("data:image/jpeg;base64,/9j/"));
         assert!(svg(&flat)?.contains("data:image/png;base64,iVBOR"));
         Ok(())
@@ -165,10 +165,10 @@ mod tests {
     #[test]
     fn captions_and_pictures_must_be_equal_in_number() -> Result<()> {
         let x = crate::random_uniform((2, 3, 8, 8), 0.0, 255.0)?;
-        let problem = Pictures::new(&x, &["one"]).unwrap_err().to_string();
+        let problem = ImageGrid::new(&x, &["one"]).unwrap_err().to_string();
         assert!(problem.contains("captions") && problem.contains('2') && problem.contains('1'), "{problem}");
         assert!(
-            Pictures::new(&x.get(0)?, &["one"]).unwrap_err().to_string().contains("[N, 3, height, width]")
+            ImageGrid::new(&x.get(0)?, &["one"]).unwrap_err().to_string().contains("[N, 3, height, width]")
         );
         Ok(())
     }

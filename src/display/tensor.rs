@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{Bundle, Pictures, Show};
+use super::{Bundle, ImageGrid, Show};
 use crate::Result;
 
 /// Smaller ones are numbers to read, not pictures to look at.
@@ -31,7 +31,7 @@ impl<T: Show, E: std::fmt::Display> Show for std::result::Result<T, E> {
     }
 }
 
-fn pictures(tensor: &Tensor) -> Result<Option<Pictures>> {
+fn pictures(tensor: &Tensor) -> Result<Option<ImageGrid>> {
     let batch = match *tensor.dims() {
         [3, height, width] if height.min(width) >= SMALLEST_SIDE => tensor.unsqueeze(0)?,
         [n, 3, height, width] if height.min(width) >= SMALLEST_SIDE && n > 0 => {
@@ -50,7 +50,7 @@ fn pictures(tensor: &Tensor) -> Result<Option<Pictures>> {
         _ => return Ok(None),
     };
     let captions: Vec<String> = (0..batch.dim(0)?).map(|number| number.to_string()).collect();
-    Ok(Some(Pictures::new(&(batch * scale)?, &captions)?))
+    Ok(Some(ImageGrid::new(&(batch * scale)?, &captions)?))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Pictures drawn by the program: for lessons without a file of one's own, and for the pretraining
+//! Images drawn by the program: for lessons without a file of one's own, and for the pretraining
 //! of the demo weights.
 //!
 //! Each picture is one subject in some pose, on some ground, with other shapes around and perhaps
@@ -138,7 +138,7 @@ fn clutter(canvas: &mut Canvas, colour: canvas::Colour, random: &mut ChaCha8Rng)
 ///
 /// # Errors
 /// [`Error::Io`] if a folder or file cannot be written.
-pub fn draw_pictures(path: impl AsRef<Path>, per_class: usize, side: u32, seed: u64) -> Result<()> {
+pub fn draw_demo_images(path: impl AsRef<Path>, per_class: usize, side: u32, seed: u64) -> Result<()> {
     draw_into(path.as_ref(), per_class, side, seed)
 }
 

@@ -260,7 +260,7 @@ impl Images {
         &self,
         predictions: &Predictions,
         most: usize,
-    ) -> Result<crate::display::Pictures> {
+    ) -> Result<crate::display::ImageGrid> {
         let truth = self.y.to_vec1::<u32>()?;
         let predicted = predictions.classes();
         let mut wrong: Vec<(u32, f32)> = (0u32..)

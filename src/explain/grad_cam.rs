@@ -3,7 +3,7 @@
 
 use candle_core::{D, DType, Tensor, Var};
 
-use crate::display::Pictures;
+use crate::display::ImageGrid;
 use crate::nn::{Mode, Model, class_of, probabilities};
 use crate::ops::GradientTape;
 use crate::{Error, Result};
@@ -156,7 +156,7 @@ impl HeatMaps {
     ///
     /// # Errors
     /// [`Error::Shape`] if number or size of the images differ from the heat maps.
-    pub fn over(&self, images: &Tensor) -> Result<Pictures> {
+    pub fn over(&self, images: &Tensor) -> Result<ImageGrid> {
         let (count, height, width) = self.maps.dims3()?;
         if images.dims() != [count, 3, height, width] {
             let expected = format!("[{count}, 3, {height}, {width}]");
@@ -175,7 +175,7 @@ impl HeatMaps {
         let mixed = ((images.to_dtype(DType::F32)? * 0.5)? + (colours * 0.5)?)?;
         let name =
             |class: &usize| self.names.get(*class).cloned().unwrap_or_else(|| format!("class {class}"));
-        Pictures::new(&mixed, &self.classes.iter().map(name).collect::<Vec<_>>())
+        ImageGrid::new(&mixed, &self.classes.iter().map(name).collect::<Vec<_>>())
     }
 }
 

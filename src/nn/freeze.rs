@@ -65,7 +65,7 @@ impl Model {
     /// Lets batch normalisation that was frozen and is no more use each batch's statistics again, and
     /// learn them: for training on much data, in batches that are not small.
     pub fn unfreeze_statistics(&self) {
-        self.params().iter().for_each(|param| param.set_at_rest(false));
+        self.params().iter().for_each(|param| param.set_inference_mode(false));
     }
 
     /// Freezes or unfreezes each layer by its name: `model.set_trainable(|name| name.ends_with("_bn"))`.

@@ -90,7 +90,7 @@ impl Built {
 
     /// Whether it goes by the batch's own statistics.
     fn is_training(&self, mode: Mode) -> bool {
-        mode == Mode::Training && self.gamma.is_trainable() && !self.mean.is_at_rest()
+        mode == Mode::Training && self.gamma.is_trainable() && !self.mean.is_in_inference_mode()
     }
 
     /// By the batch's own statistics; on the CPU with a ReLU after it, if so told.

@@ -129,18 +129,18 @@ impl Param {
     pub fn set_trainable(&self, trainable: bool) {
         self.0.trainable.store(trainable && !self.0.statistic, Ordering::Relaxed);
         if self.0.statistic && !trainable {
-            self.set_at_rest(true);
+            self.set_inference_mode(true);
         }
     }
 
     /// Whether a statistic is in inference mode: used as stored, and not updated, in training too.
-    pub fn is_at_rest(&self) -> bool {
+    pub fn is_in_inference_mode(&self) -> bool {
         self.0.in_inference_mode.load(Ordering::Relaxed)
     }
 
     /// Sets whether a statistic is in inference mode: used as stored, and not updated, in training too.
-    pub fn set_at_rest(&self, at_rest: bool) {
-        self.0.in_inference_mode.store(at_rest, Ordering::Relaxed);
+    pub fn set_inference_mode(&self, inference: bool) {
+        self.0.in_inference_mode.store(inference, Ordering::Relaxed);
     }
 
     /// Whether the parameter is a moving statistic.

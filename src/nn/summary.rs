@@ -188,7 +188,7 @@ impl Show for Model {
 
 /// Whether a layer's weights are trainable and its statistics are not.
 pub(crate) fn keeps_statistics(params: &[Param]) -> bool {
-    params.iter().any(Param::is_trainable) && params.iter().any(Param::is_at_rest)
+    params.iter().any(Param::is_trainable) && params.iter().any(Param::is_in_inference_mode)
 }
 
 fn count(params: &[Param], which: impl Fn(&Param) -> bool) -> usize {

@@ -41,7 +41,7 @@ pub(crate) use channels_last::{to_nchw, to_nchw_if_channels_last};
 pub use conv_geometry::Conv;
 pub(crate) use dense::Dense;
 pub(crate) use device_conv::DeviceConv;
-pub use epilogue::{Epilogue, Epilogue as After};
+pub use epilogue::Epilogue;
 pub(crate) use fused_conv::FusedConv;
 pub(crate) use inference_conv::{InferenceConv, KernelLayout, PackedKernels};
 pub use max_pool::MaxPool;

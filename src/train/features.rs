@@ -29,7 +29,7 @@ pub(super) struct Features<'a> {
 }
 
 enum Source {
-    /// Pictures, or features of all of them.
+    /// The images, or features of all of them.
     Data { data: Box<dyn Dataset>, are_features: bool },
     /// Some epochs' batches of features, made as they were first asked for.
     Views { data: Box<dyn Dataset>, most: usize, store: FeatureStore, made: Vec<Vec<View>>, next: usize },

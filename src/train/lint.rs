@@ -186,8 +186,9 @@ pub(super) fn of_batch(model: &Model, x: &Tensor) -> Result<Vec<String>> {
     let mut found = of_memory(model, batch, free_memory());
     let has_statistics = |params: &[Param]| params.iter().any(Param::is_statistic);
     let norms = model.layers().into_iter().filter(|(_, layer)| has_statistics(&layer.params()));
-    let learns =
-        |params: &[Param]| params.iter().any(Param::is_trainable) && !params.iter().any(Param::is_at_rest);
+    let learns = |params: &[Param]| {
+        params.iter().any(Param::is_trainable) && !params.iter().any(Param::is_in_inference_mode)
+    };
     let learning = norms.filter(|(_, layer)| learns(&layer.params())).count();
     if learning > 0 && batch < SMALL_BATCH {
         found.push(format!(
@@ -213,7 +214,7 @@ mod tests {
         loss: impl Loss + 'static,
     ) -> Vec<String> {
         model.compile(optimizer, loss, []);
-        of_training(model, model.compiled.as_ref().unwrap(), false)
+        of_training(model, model.training_state().unwrap().compiled.as_ref().unwrap(), false)
     }
 
     #[test]
@@ -290,7 +291,7 @@ mod tests {
         model.compile(Adam::default(), BinaryCrossentropy, []);
         base.freeze();
         let params = model.trainable_params();
-        let compiled = model.compiled.as_mut().unwrap();
+        let compiled = model.training_state_mut().compiled.as_mut().unwrap();
         let said = compiled.change(&params).unwrap();
         assert!(said.contains("129 weights learn, not 92"), "{said}");
         assert_eq!(compiled.change(&params), None);

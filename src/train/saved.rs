@@ -71,7 +71,7 @@ impl Model {
             version: env!("CARGO_PKG_VERSION").into(),
             model: self.describe()?,
             frozen: ways(&|param| !param.is_statistic() && !param.is_trainable()),
-            at_rest: ways(&Param::is_at_rest),
+            at_rest: ways(&Param::is_in_inference_mode),
             compiled: compiled.and_then(|compiled| compiled.config(&named)),
         };
         let text = serde_json::to_string(&about).map_err(|error| Error::io(path)(error.into()))?;
@@ -114,7 +114,7 @@ impl Model {
             if !param.is_statistic() {
                 param.set_trainable(!frozen.contains(&way));
             }
-            param.set_at_rest(at_rest.contains(&way));
+            param.set_inference_mode(at_rest.contains(&way));
         }
         if let Some(compiled) = about.compiled {
             let tensors = read_file(path)?;

@@ -223,19 +223,19 @@ COMPILED = MODEL + [
     "let history = model.fit((&x, &y), Fit::epochs(1).chart(false).verbose(false).advice(false))?;",
 ]
 PICTURES = COMPILED + [
-    'let folder = std::env::temp_dir().join("headstart-slips"); draw_pictures(&folder, 4, 64, 1)?;',
+    'let folder = std::env::temp_dir().join("headstart-slips"); draw_demo_images(&folder, 4, 64, 1)?;',
     "let (train, val) = Images::from_directory(&folder, (64, 64))?.split(0.5)?;",
     "let predictions = model.predict(&model.preprocess(&val.x)?)?;",
 ]
 SLIPS = {
     "1 what is transfer learning": (PICTURES, {
-        "draw_pictures(&folder, 100.0, 64, 11)?;": "a count is a number without a point",
+        "draw_demo_images(&folder, 100.0, 64, 11)?;": "a count is a number without a point",
         'Images::from_directory(&folder, 64)?': "height and width: `(224, 224)`",
         'Images::from_directory("nowhere", (64, 64))?': "there is no such folder",
         "train.split(84)?": "use a float literal",
         'Chart::steps(&["load", "freeze"])': "expected `(&str, &str)`",
         'base.layer("block1_conv")?': "did you mean `block1_conv1`?",
-        "Pictures::of_maps(&x)?": "expected shape [C, height, width], found [4, 3, 64, 64]",
+        "ImageGrid::of_maps(&x)?": "expected shape [C, height, width], found [4, 3, 64, 64]",
         'base.outputs_of("block3_conv3", &x)?': "a list of names",
         'history["accurracy"].last()': 'the history has ["accuracy", "loss"]',
         "model.fit((&x, &y.i(..2)?), Fit::epochs(1))?": "found 4 inputs and 2 targets",

@@ -125,7 +125,10 @@ fn rank(name: &str) -> Option<usize> {
 fn no_module_uses_a_layer_above_its_own() {
     let mut upward = Vec::new();
     let modules = modules();
-    assert!(modules.len() > 100 && modules.values().map(Vec::len).sum::<usize>() > 500, "the parser finds nothing");
+    assert!(
+        modules.len() > 100 && modules.values().map(Vec::len).sum::<usize>() > 500,
+        "the parser finds nothing"
+    );
     for (module, paths) in modules.iter().filter(|(module, _)| !module.is_empty()) {
         let own = rank(&module[0]).unwrap_or_else(|| panic!("`{}` is in no layer", module[0]));
         for path in paths {

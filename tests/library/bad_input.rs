@@ -76,7 +76,7 @@ fn a_damaged_picture_is_named_and_an_empty_folder_explained() {
     let folder = tempfile::tempdir().unwrap();
     let load = |path: &Path| Images::from_directory(path, (16, 16));
     assert_says(&message(load(folder.path())), &["expected one folder a class", "cats/1.jpg"]);
-    draw_pictures(folder.path(), 3, 24, 0).unwrap();
+    draw_demo_images(folder.path(), 3, 24, 0).unwrap();
     assert_eq!(load(folder.path()).unwrap().x.dims(), [6, 3, 16, 16]);
     let picture = folder.path().join("cats/001.png");
     let whole = fs::read(&picture).unwrap();

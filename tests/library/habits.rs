@@ -22,7 +22,7 @@ fn learnt() -> Result<(Model, Tensor, Tensor)> {
 /// Drawn images in folders of these classes.
 fn folders(folder: &Path, classes: &[&str]) {
     let drawn = tempfile::tempdir().unwrap();
-    draw_pictures(drawn.path(), 4, 24, 1).unwrap();
+    draw_demo_images(drawn.path(), 4, 24, 1).unwrap();
     for (class, source) in classes.iter().zip(["cats", "dogs", "cats"]) {
         fs::create_dir_all(folder).unwrap();
         let to = folder.join(class);
@@ -52,7 +52,7 @@ fn class_numbers_of_two_folders_are_compared_and_can_be_set() -> Result<()> {
     folders(&train, &["bird", "cat", "dog"]);
     folders(&val, &["bird", "dog"]);
     let size = (16, 16);
-    let (train, val) = (PictureFiles::from_directory(train, size)?, PictureFiles::from_directory(val, size)?);
+    let (train, val) = (ImageFiles::from_directory(train, size)?, ImageFiles::from_directory(val, size)?);
     let mut model = image_model(3)?;
     let fit = || Fit::epochs(1).verbose(false);
     // `dog` is class 2 in one and class 1 in the other.
@@ -90,7 +90,7 @@ fn class_numbers_of_two_folders_are_compared_and_can_be_set() -> Result<()> {
 fn predictions_scores_and_confusions_are_the_same_from_tensors_files_and_flows() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     folders(&folder.path().join("all"), &["cat", "dog"]);
-    let files = PictureFiles::from_directory(folder.path().join("all"), (16, 16))?;
+    let files = ImageFiles::from_directory(folder.path().join("all"), (16, 16))?;
     let images = files.load()?;
     let mut model = image_model(2)?;
     model.fit(&images, Fit::epochs(2).verbose(false))?;

@@ -30,7 +30,7 @@ fn cases() -> BTreeMap<String, Case> {
 
 /// Reads one file at a given size.
 fn read(path: &Path, size: (usize, usize), exif: bool) -> Result<Tensor> {
-    Ok(PictureFiles::from_paths([(path, "class")], size)?.exif_orientation(exif).load()?.x.get(0)?)
+    Ok(ImageFiles::from_paths([(path, "class")], size)?.exif_orientation(exif).load()?.x.get(0)?)
 }
 
 /// The mean distance of values from Pillow's pixels.
@@ -92,7 +92,7 @@ fn cut_files_are_damaged_files() -> Result<()> {
     for name in ["baseline.jpg", "baseline.jpg.cut90", "progressive.jpg.cut99", "lossy.webp.cut50"] {
         fs::write(class.join(format!("{name}.jpg")), &cases[name].content).unwrap();
     }
-    let (whole, damaged) = PictureFiles::from_directory(folder.path(), (8, 8))?.without_damaged()?;
+    let (whole, damaged) = ImageFiles::from_directory(folder.path(), (8, 8))?.without_damaged()?;
     assert_eq!((whole.len(), damaged.len()), (1, 3));
     Ok(())
 }
@@ -128,7 +128,7 @@ fn what_is_no_image_is_named() {
 }
 
 /// The names of the files in order, relative to the folder.
-fn names(files: &PictureFiles, folder: &Path) -> Vec<String> {
+fn names(files: &ImageFiles, folder: &Path) -> Vec<String> {
     let relative = |path: &PathBuf| path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
     files.paths.iter().map(relative).collect()
 }
@@ -158,7 +158,7 @@ fn folders_are_walked_as_torchvision_and_keras_walk_them() -> Result<()> {
     }
     // A link to the folder above must not be followed for ever.
     std::os::unix::fs::symlink(folder.path().join("cat"), folder.path().join("cat/a/again")).unwrap();
-    let found = PictureFiles::from_directory(folder.path(), (8, 8))?;
+    let found = ImageFiles::from_directory(folder.path(), (8, 8))?;
     // Python sorts folders by their whole text, where `-` comes before `/`.
     let expected = [
         "cat/b.png",

@@ -291,8 +291,9 @@ fn a_saved_model_is_the_same_model() -> Result<()> {
     assert_eq!(same.predict(&x)?, model.predict(&x)?);
     assert_eq!(same.summary().to_string(), model.summary().to_string());
     assert_eq!(same.trainable_params().len(), model.trainable_params().len());
-    let states =
-        |model: &Model| model.params().iter().map(|p| (p.is_trainable(), p.is_at_rest())).collect::<Vec<_>>();
+    let states = |model: &Model| {
+        model.params().iter().map(|p| (p.is_trainable(), p.is_in_inference_mode())).collect::<Vec<_>>()
+    };
     assert_eq!(states(&same), states(&model));
     // Weights alone, and damage, are told apart.
     model.save_weights(&path)?;

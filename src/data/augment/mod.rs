@@ -15,7 +15,7 @@ use candle_core::Tensor;
 
 use super::affine::FillMode;
 use super::dataset::Samples;
-use super::files::PictureFiles;
+use super::files::ImageFiles;
 use crate::nn::{Model, Preprocessing};
 use crate::{Error, Result};
 use standardize::Statistics;
@@ -273,8 +273,8 @@ impl ImageDataGenerator {
     ///
     /// # Errors
     /// [`Error::Argument`] as for [`Self::flow`]; a damaged file is an error of its batch, with its name
-    /// (see [`PictureFiles::without_damaged`]).
-    pub fn flow_files(&self, files: &PictureFiles, batch_size: usize) -> Result<Flow> {
+    /// (see [`ImageFiles::without_damaged`]).
+    pub fn flow_files(&self, files: &ImageFiles, batch_size: usize) -> Result<Flow> {
         self.check()?;
         Flow::of(files.samples(batch_size, true)?, self.clone())
     }
@@ -282,14 +282,14 @@ impl ImageDataGenerator {
     /// Batches of varied pictures from the folders of `path`, each a class, scaled to `(height, width)`.
     ///
     /// # Errors
-    /// As [`PictureFiles::from_directory`] and [`Self::flow_files`].
+    /// As [`ImageFiles::from_directory`] and [`Self::flow_files`].
     pub fn flow_from_directory(
         &self,
         path: impl AsRef<std::path::Path>,
         size: (usize, usize),
         batch_size: usize,
     ) -> Result<Flow> {
-        self.flow_files(&PictureFiles::from_directory(path, size)?, batch_size)
+        self.flow_files(&ImageFiles::from_directory(path, size)?, batch_size)
     }
 
     /// Prepares each varied picture as the weights of a model want it, instead of rescaling.
