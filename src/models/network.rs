@@ -134,9 +134,10 @@ impl Network {
             (true, Some(own)) => own,
             _ => architecture,
         };
-        let (name, usual) = (architecture.name, weights.usual());
-        let input_shape = self.input_shape.unwrap_or_else(|| vec![3, usual.side, usual.side]);
-        let (classes, alpha) = (self.classes.unwrap_or(usual.classes), self.alpha.unwrap_or(usual.alpha));
+        let (name, defaults) = (architecture.name, weights.defaults());
+        let input_shape = self.input_shape.unwrap_or_else(|| vec![3, defaults.side, defaults.side]);
+        let (classes, alpha) =
+            (self.classes.unwrap_or(defaults.classes), self.alpha.unwrap_or(defaults.alpha));
         match *input_shape {
             [3, height, width] if height >= 32 && width >= 32 => {}
             _ => {

@@ -66,7 +66,7 @@ impl CompiledConfig {
 }
 
 /// What a model made of a batch, beside what it should have.
-pub(crate) struct Judged {
+pub(crate) struct StepOutput {
     /// The mean over the batch, from which gradients flow back.
     pub(crate) loss: Tensor,
     pub(crate) output: Output,
@@ -92,13 +92,13 @@ impl Compiled {
     }
 
     /// The loss of a model's output before its last function.
-    pub(crate) fn judge(
+    pub(crate) fn step_output(
         &self,
         model: &Model,
         linear: Tensor,
         targets: Tensor,
         weights: Option<&Tensor>,
-    ) -> Result<Judged> {
+    ) -> Result<StepOutput> {
         if linear.rank() > 2 && model.last_activation() == Activation::Softmax {
             let hint = "flatten feature maps before the classes: `Flatten` or `GlobalAveragePooling2D`";
             return Err(Error::shape("the model's output", "[batch, classes]", linear.dims(), hint));
@@ -107,7 +107,7 @@ impl Compiled {
         let linear = if is_elementwise { linear.flatten_from(1)? } else { linear };
         let output = Output::of(linear, model.last_activation())?;
         let loss = self.loss.compute(&output, &targets, weights, model.output_shape())?;
-        Ok(Judged { loss, output, targets, is_elementwise, shape: model.output_shape().to_vec() })
+        Ok(StepOutput { loss, output, targets, is_elementwise, shape: model.output_shape().to_vec() })
     }
 
     /// What to tell of a change of `trainable` since the model was compiled, once.

@@ -22,7 +22,7 @@ type Outputs<'a> = Box<dyn Iterator<Item = Result<(Batch, Tensor)>> + 'a>;
 /// The data of a `fit`, with as much of the model run on it as need not be run again.
 pub(super) struct Features<'a> {
     model: &'a Model,
-    cut: Option<SplitPoint>,
+    split: Option<SplitPoint>,
     source: Source,
     validation: Option<Validation<'a>>,
     first_look: FirstLook<'a>,
@@ -48,24 +48,29 @@ impl<'a> Features<'a> {
         let (first, last) = fit.range();
         let look = |what| FirstLook { model, what, wanted: fit.wants_advice() };
         let (mut first_look, mut look_at_validation) = (look("training"), look("validation"));
-        let cut = model.frozen_split().filter(|_| fit.cache_features && last > first);
-        let Some(cut) = cut else {
-            let validation =
-                validation.map(|data| Validation { model, cut: None, data, first_look: look_at_validation });
+        let split = model.frozen_split().filter(|_| fit.cache_features && last > first);
+        let Some(split) = split else {
+            let validation = validation.map(|data| Validation {
+                model,
+                split: None,
+                data,
+                first_look: look_at_validation,
+            });
             let source = Source::Data { data, are_features: false };
-            return Ok(Features { model, cut: None, source, validation, first_look });
+            return Ok(Features { model, split: None, source, validation, first_look });
         };
         let samples = data.samples().cloned();
         let source = match (samples, fit.augmented_views) {
             (Some(samples), _) => {
-                let features = computed(model, &cut, &samples, fit.cache_memory, &mut |x| first_look.at(x))?;
+                let features =
+                    computed(model, &split, &samples, fit.cache_memory, &mut |x| first_look.at(x))?;
                 fit.say(&format!(
                     "features cached: {} samples, {}; epochs {} to {} skip {:.1} M frozen parameters",
                     samples.count(),
                     size(features.bytes()),
                     first + 1,
                     last,
-                    model.params_before(&cut) as f64 / 1e6
+                    model.params_before(&split) as f64 / 1e6
                 ));
                 Source::Data { data: Box::new(features), are_features: true }
             }
@@ -84,35 +89,35 @@ impl<'a> Features<'a> {
             Some(data) => Some(match data.samples() {
                 Some(samples) => {
                     let look = &mut |x: &Tensor| look_at_validation.at(x);
-                    let data = Box::new(computed(model, &cut, samples, fit.cache_memory, look)?);
-                    Validation { model, cut: Some(cut.clone()), data, first_look: look_at_validation }
+                    let data = Box::new(computed(model, &split, samples, fit.cache_memory, look)?);
+                    Validation { model, split: Some(split.clone()), data, first_look: look_at_validation }
                 }
-                None => Validation { model, cut: None, data, first_look: look_at_validation },
+                None => Validation { model, split: None, data, first_look: look_at_validation },
             }),
         };
-        Ok(Features { model, cut: Some(cut), source, validation, first_look })
+        Ok(Features { model, split: Some(split), source, validation, first_look })
     }
 
     /// The batches of an epoch, each with the model's output before its last function.
     pub(super) fn epoch(&mut self) -> Result<Outputs<'_>> {
-        let (model, cut) = (self.model, self.cut.as_ref());
-        let after = move |batch: Result<Batch>, cut: Option<&SplitPoint>| {
+        let (model, split) = (self.model, self.split.as_ref());
+        let after = move |batch: Result<Batch>, split: Option<&SplitPoint>| {
             let batch = batch?;
-            let linear = match cut {
-                Some(cut) => model.forward_after(cut, &batch.x, Mode::Training)?,
+            let linear = match split {
+                Some(split) => model.forward_after(split, &batch.x, Mode::Training)?,
                 None => model.forward_linear(&batch.x, Mode::Training)?,
             };
             Ok((batch, linear))
         };
         match &mut self.source {
             Source::Data { data, are_features } => {
-                let (cut, raw) = (cut.filter(|_| *are_features), !*are_features);
+                let (split, raw) = (split.filter(|_| *are_features), !*are_features);
                 let first_look = &mut self.first_look;
                 Ok(Box::new(data.epoch()?.map(move |batch| {
                     if let (true, Ok(batch)) = (raw, &batch) {
                         first_look.at(&batch.x)?;
                     }
-                    after(batch, cut)
+                    after(batch, split)
                 })))
             }
             Source::Views { data, most, store, made, next } => {
@@ -124,7 +129,8 @@ impl<'a> Features<'a> {
                         check_interrupt()?;
                         let batch = batch?;
                         self.first_look.at(&batch.x)?;
-                        let x = cut.map_or(Ok(batch.x.clone()), |cut| model.forward_before(cut, &batch.x))?;
+                        let x = split
+                            .map_or(Ok(batch.x.clone()), |split| model.forward_before(split, &batch.x))?;
                         batches.push((store.put(x)?, batch.y, batch.weights));
                     }
                     made.push(batches);
@@ -132,7 +138,7 @@ impl<'a> Features<'a> {
                 let store = &*store;
                 Ok(Box::new(made[view].iter().map(move |(x, y, weights)| {
                     let batch = Batch { x: store.get(x)?, y: y.clone(), weights: weights.clone() };
-                    after(Ok(batch), cut)
+                    after(Ok(batch), split)
                 })))
             }
         }
@@ -178,7 +184,7 @@ pub(super) fn check_batches(promised: usize, found: usize) -> Result<()> {
 /// Data to judge a model by, or their features.
 pub(super) struct Validation<'a> {
     model: &'a Model,
-    cut: Option<SplitPoint>,
+    split: Option<SplitPoint>,
     data: Box<dyn Dataset>,
     first_look: FirstLook<'a>,
 }
@@ -187,7 +193,7 @@ impl<'a> Validation<'a> {
     /// Data as they are.
     pub(super) fn of(model: &'a Model, data: Box<dyn Dataset>) -> Validation<'a> {
         let first_look = FirstLook { model, what: "validation", wanted: false };
-        Validation { model, cut: None, data, first_look }
+        Validation { model, split: None, data, first_look }
     }
 
     /// Loss and metrics of the model as it is; `check` is given the loss of each batch and its number, from 1.
@@ -201,19 +207,19 @@ impl<'a> Validation<'a> {
         for batch in self.data.epoch()?.take(promised) {
             check_interrupt()?;
             let Batch { x, y, weights } = batch?;
-            if self.cut.is_none() {
+            if self.split.is_none() {
                 self.first_look.at(&x)?;
             }
-            let linear = match &self.cut {
-                Some(cut) => self.model.forward_after(cut, &x, Mode::Inference)?,
+            let linear = match &self.split {
+                Some(split) => self.model.forward_after(split, &x, Mode::Inference)?,
                 None => self.model.forward_linear(&x, Mode::Inference)?,
             };
             let targets = compiled.targets(self.model, &y)?;
-            let judged = compiled.judge(self.model, linear, targets, weights.as_ref())?;
-            let loss = judged.loss.to_scalar()?;
+            let step = compiled.step_output(self.model, linear, targets, weights.as_ref())?;
+            let loss = step.loss.to_scalar()?;
             done += 1;
             check(loss, done)?;
-            means.add(loss, &judged)?;
+            means.add(loss, &step)?;
         }
         check_batches(promised, done)?;
         Ok(means)
@@ -223,7 +229,7 @@ impl<'a> Validation<'a> {
 /// The samples with their features for inputs.
 fn computed(
     model: &Model,
-    cut: &SplitPoint,
+    split: &SplitPoint,
     samples: &Samples,
     memory: usize,
     look: &mut dyn FnMut(&Tensor) -> Result<()>,
@@ -236,7 +242,7 @@ fn computed(
         check_interrupt()?;
         let x = batch?.x;
         look(&x)?;
-        let features = model.forward_before(cut, &x)?;
+        let features = model.forward_before(split, &x)?;
         if batches.is_empty() && file.is_none() {
             shape = features.dims()[1..].to_vec();
             let bytes = shape.iter().product::<usize>() * samples.count() * size_of::<f32>();

@@ -98,7 +98,7 @@ impl Model {
                 let targets = compiled.targets(self, &y)?;
                 let tape = GradientTape::new();
                 let linear = self.forward_linear(&x, Mode::Training)?;
-                let loss = compiled.judge(self, linear, targets, weights.as_ref())?.loss;
+                let loss = compiled.step_output(self, linear, targets, weights.as_ref())?.loss;
                 let value = f64::from(loss.to_scalar::<f32>()?);
                 smooth = SMOOTHING * smooth + (1.0 - SMOOTHING) * value;
                 // The first losses count for as much as they should.

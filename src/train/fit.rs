@@ -9,7 +9,7 @@ use super::callbacks::{Callback, Training, collect, restore};
 use super::features::{Features, check_batches};
 use super::means::Means;
 use super::progress::Progress;
-use super::recover::Keeper;
+use super::recover::Checkpointer;
 use super::{Compiled, Fit, History};
 use super::{lint, lint_split};
 use crate::data::{Batch, Dataset, IntoDataset, check_same};
@@ -98,7 +98,7 @@ impl Model {
         *history = History::new(names);
         let mut run = Run {
             progress: Progress::new(fit.epochs, batches, fit.verbose, fit.chart),
-            keeper: Keeper::new(self),
+            checkpointer: Checkpointer::new(self),
             training: Training::new(self, compiled, history, (fit.epochs, batches)),
             callbacks,
             params,
@@ -115,7 +115,7 @@ impl Model {
                 Ok(()) => {}
                 // What was learnt is kept, and so is what was measured.
                 Err(Error::Interrupted) => {
-                    run.keeper.training_ends(run.progress.position());
+                    run.checkpointer.training_ends(run.progress.position());
                     run.training.history.stopped = Some(run.progress.stopped(run.training.history));
                     return Ok(());
                 }
@@ -129,7 +129,7 @@ impl Model {
             }
         }
         run.tell(|callback, training| callback.on_train_end(training))?;
-        run.keeper.training_ends(run.progress.position());
+        run.checkpointer.training_ends(run.progress.position());
         run.progress.training_ends(run.training.history, run.training.reason());
         Ok(())
     }
@@ -140,7 +140,7 @@ struct Run<'a> {
     training: Training<'a>,
     callbacks: Vec<Box<dyn Callback>>,
     progress: Progress,
-    keeper: Keeper<'a>,
+    checkpointer: Checkpointer<'a>,
     params: Vec<Param>,
     class_weight: &'a [(usize, f64)],
     advice: bool,
@@ -209,14 +209,14 @@ impl Run<'_> {
         let (model, compiled) = (self.training.model, &mut *self.training.compiled);
         let targets = compiled.targets(model, &batch.y)?;
         let weights = weigh(&targets, batch.weights, self.class_weight)?;
-        let judged = compiled.judge(model, linear, targets, weights.as_ref())?;
-        let value = judged.loss.to_scalar::<f32>()?;
+        let step = compiled.step_output(model, linear, targets, weights.as_ref())?;
+        let value = step.loss.to_scalar::<f32>()?;
         if !value.is_finite() {
             let (epoch, batch) = self.progress.position();
             return Err(Error::NotFinite { loss: value, epoch, batch: batch + 1, validation: false });
         }
-        compiled.optimizer.step(&self.params, &tape.gradient(&judged.loss)?)?;
-        means.add(value, &judged)?;
+        compiled.optimizer.step(&self.params, &tape.gradient(&step.loss)?)?;
+        means.add(value, &step)?;
         self.training.row = means.row("");
         self.progress.batch_ends(&self.training.row);
         if self.advice
@@ -224,7 +224,7 @@ impl Run<'_> {
         {
             lint::say(&lint::of_time(left));
         }
-        self.keeper.batch_ends(self.progress.position());
+        self.checkpointer.batch_ends(self.progress.position());
         self.training.set_batch(self.progress.position().1);
         self.tell(|callback, training| callback.on_train_batch_end(training))
     }

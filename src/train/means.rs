@@ -1,7 +1,7 @@
 //! The loss and the metrics over the samples of an epoch.
 
-use super::compile::Judged;
-use super::metric_trait::{Judgement, LOSS, Measurement};
+use super::compile::StepOutput;
+use super::metric_trait::{LOSS, Measurement, MetricBatch};
 use super::{Compiled, LossSpec};
 use crate::Result;
 
@@ -21,8 +21,8 @@ impl Means {
     }
 
     /// Adds a batch and its mean loss.
-    pub(crate) fn add(&mut self, loss: f32, judged: &Judged) -> Result<()> {
-        let Judged { output, targets, is_elementwise, shape, .. } = judged;
+    pub(crate) fn add(&mut self, loss: f32, step: &StepOutput) -> Result<()> {
+        let StepOutput { output, targets, is_elementwise, shape, .. } = step;
         let (samples, columns) = targets.dims2()?;
         self.samples += samples;
         self.sum += f64::from(loss) * samples as f64;
@@ -32,7 +32,7 @@ impl Means {
         let whole = [&[samples], shape.as_slice()].concat();
         let outputs = self.loss.probabilities(output)?;
         let (of_outputs, of_targets) = (outputs.flatten_all()?.to_vec1()?, targets.flatten_all()?.to_vec1()?);
-        let batch = Judgement {
+        let batch = MetricBatch {
             tensors: (&targets.reshape(&*whole)?, &outputs.reshape(&*whole)?),
             targets: &of_targets,
             outputs: &of_outputs,

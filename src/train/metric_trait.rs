@@ -203,7 +203,7 @@ pub(crate) enum Measurement {
 }
 
 /// A batch as metrics take it.
-pub(crate) struct Judgement<'a> {
+pub(crate) struct MetricBatch<'a> {
     /// Targets and probabilities in the model's shape.
     pub(crate) tensors: (&'a Tensor, &'a Tensor),
     /// The same, row by row.
@@ -214,7 +214,7 @@ pub(crate) struct Judgement<'a> {
 }
 
 impl Measurement {
-    pub(crate) fn add(&mut self, batch: &Judgement) -> Result<()> {
+    pub(crate) fn add(&mut self, batch: &MetricBatch) -> Result<()> {
         match self {
             Measurement::BuiltIn(count) => {
                 count.add(batch.outputs, batch.targets, batch.columns);

@@ -1,8 +1,7 @@
-//! What saves a training when its process is lost: its weights, written down now and then.
+//! Checkpoints of the weights during `fit`, for [`Model::recover`] after the process was lost.
 //!
-//! A cell that does not heed the Stop button is ended with its process, and every variable with
-//! it. Under the Headstart kernel `fit` therefore keeps the model's weights in the session's
-//! folder, as often as costs next to nothing, for [`Model::recover`].
+//! A cell that ignores the Stop button is ended with its process, and all variables are lost. Under the Headstart kernel
+//! `fit` therefore saves the model's weights in the session's folder, in at most 5 % of the time.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -15,45 +14,50 @@ use crate::nn::Model;
 use crate::weights::{read_about, save};
 use crate::{Error, Result};
 
-/// A training shorter than this is soon repeated.
-const FIRST: Duration = Duration::from_secs(2);
-/// Keeping takes at most one part in so many of the time.
-const SHARE: u32 = 20;
+/// Time before the first checkpoint (2 s: a shorter training is quickly repeated).
+const FIRST_CHECKPOINT: Duration = Duration::from_secs(2);
+/// Checkpoints take at most one part in so many of the time (20: 5 %).
+const INVERSE_SHARE_OF_TIME: u32 = 20;
 
-/// Keeps the weights of one running `fit`.
-pub(crate) struct Keeper<'a> {
+/// Saves the weights of one running `fit`.
+pub(crate) struct Checkpointer<'a> {
     model: &'a Model,
-    /// `None` where nothing is to be kept, or could not be.
+    /// `None` outside a session of the kernel, and after a failed checkpoint.
     file: Option<PathBuf>,
     begin: Instant,
     next: Instant,
 }
 
-impl<'a> Keeper<'a> {
-    pub(crate) fn new(model: &'a Model) -> Keeper<'a> {
+impl<'a> Checkpointer<'a> {
+    pub(crate) fn new(model: &'a Model) -> Checkpointer<'a> {
         let begin = Instant::now();
-        Keeper { model, file: folder().map(|folder| file(&folder, model)), begin, next: begin + FIRST }
+        Checkpointer {
+            model,
+            file: folder().map(|folder| file(&folder, model)),
+            begin,
+            next: begin + FIRST_CHECKPOINT,
+        }
     }
 
-    /// Keeps the weights if it is time to.
+    /// Saves a checkpoint if one is due.
     pub(crate) fn batch_ends(&mut self, (epoch, batch): (usize, usize)) {
         if Instant::now() >= self.next {
-            self.keep(epoch, batch);
+            self.save(epoch, batch);
         }
     }
 
-    /// Keeps the last weights of a training that was long enough to be missed.
+    /// Saves the last weights, unless the training was short.
     pub(crate) fn training_ends(&mut self, (epoch, batch): (usize, usize)) {
-        if self.begin.elapsed() >= FIRST {
-            self.keep(epoch, batch);
+        if self.begin.elapsed() >= FIRST_CHECKPOINT {
+            self.save(epoch, batch);
         }
     }
 
-    fn keep(&mut self, epoch: usize, batch: usize) {
+    fn save(&mut self, epoch: usize, batch: usize) {
         let Some(file) = &self.file else { return };
         let begin = Instant::now();
         let about = [("epoch", epoch), ("batch", batch)].map(|(name, n)| (name.to_owned(), n.to_string()));
-        // What is frozen is as whoever builds the model anew has it.
+        // Frozen weights do not change: the rebuilt model has them.
         let mut changing = self.model.named_params();
         changing.retain(|(_, param)| param.is_trainable() || param.is_statistic());
         let kept = std::fs::create_dir_all(file.parent().unwrap_or(Path::new("")))
@@ -64,7 +68,7 @@ impl<'a> Keeper<'a> {
             eprintln!("the weights are not kept for `recover`: {error}");
             self.file = None;
         }
-        self.next = Instant::now() + begin.elapsed() * SHARE;
+        self.next = Instant::now() + begin.elapsed() * INVERSE_SHARE_OF_TIME;
     }
 }
 

@@ -13,7 +13,7 @@ use headstart_hub::{Piece, Request};
 use sha2::{Digest, Sha256};
 
 use super::Pretrained;
-use super::pieces::{self, GLANCE};
+use super::pieces::{self, POLL_INTERVAL};
 use crate::display::ProgressBar;
 use crate::{Error, Result, check_interrupt};
 
@@ -247,7 +247,7 @@ fn lock(path: &Path) -> Result<File> {
             told = true;
         }
         check_interrupt()?;
-        std::thread::sleep(GLANCE);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 

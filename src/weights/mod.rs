@@ -59,10 +59,10 @@ impl Weights {
     }
 
     /// What a network is that the user says nothing else of.
-    pub(crate) fn usual(&self) -> Usual {
+    pub(crate) fn defaults(&self) -> Defaults {
         match self {
-            Weights::Demo => Usual { side: 64, classes: SOURCES.len(), alpha: 0.25 },
-            _ => Usual { side: 224, classes: 1000, alpha: 1.0 },
+            Weights::Demo => Defaults { side: 64, classes: SOURCES.len(), alpha: 0.25 },
+            _ => Defaults { side: 224, classes: 1000, alpha: 1.0 },
         }
     }
 
@@ -157,7 +157,7 @@ pub fn read_file(path: impl AsRef<Path>) -> Result<HashMap<String, Tensor>> {
 }
 
 /// A network's sizes, which depend on the weights where the user does not say.
-pub(crate) struct Usual {
+pub(crate) struct Defaults {
     pub(crate) side: usize,
     pub(crate) classes: usize,
     pub(crate) alpha: f64,

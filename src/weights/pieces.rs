@@ -9,7 +9,7 @@ use headstart_hub::{Piece, Request};
 use crate::{Result, check_interrupt};
 
 /// How often a wait looks whether Stop was pressed.
-pub(super) const GLANCE: Duration = Duration::from_millis(100);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The pieces of a file; whoever drops them wants no more.
 pub(super) struct Pieces {
@@ -44,7 +44,7 @@ impl Pieces {
     /// [`Error::Interrupted`](crate::Error::Interrupted).
     pub(super) fn next(&self) -> Result<Piece> {
         loop {
-            let next = self.received.recv_timeout(GLANCE);
+            let next = self.received.recv_timeout(POLL_INTERVAL);
             // Ctrl-C in a terminal ends the sender, too: that is no failure of its own.
             check_interrupt()?;
             match next {

@@ -12,6 +12,7 @@ mod flattened;
 mod gradients;
 mod habits;
 mod hub;
+mod hub_failures;
 mod image_files;
 mod keras;
 mod layers;
