@@ -28,10 +28,12 @@ const PRELUDE: [&str; 13] = [
     "tests/bench/Cargo.toml",
 ];
 /// What makes the template from the compiled prelude, relative to this package.
-const TEMPLATE: [&str; 12] = [
+const TEMPLATE: [&str; 14] = [
     "facade/errors.rs",
     "facade/shared.rs",
+    "src/boundary.rs",
     "src/compile.rs",
+    "src/evcxr_text/source.rs",
     "src/facade.rs",
     "src/kept.rs",
     "src/modules.rs",

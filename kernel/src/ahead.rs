@@ -19,7 +19,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
-use crate::kept::{Cell, SOURCE};
+use crate::evcxr_text::source::{FILE, is_analysis, is_whole, number};
+use crate::kept::Cell;
 use crate::predict::{self, Forms};
 use crate::timing;
 
@@ -72,12 +73,18 @@ pub fn note(session: &str, rustc: &Command) -> io::Result<()> {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, _)| name != JOBS)
             .collect(),
-        source: fs::read_to_string(Path::new(session).join(SOURCE))?,
+        source: fs::read_to_string(Path::new(session).join(FILE))?,
     };
     // Nobody else is to read the environment.
     let mut file =
         File::options().write(true).create(true).truncate(true).mode(0o600).open(folder.join(CALL))?;
     file.write_all(&serde_json::to_vec(&call)?)
+}
+
+/// The last source that evcxr has written for rustc in a session.
+pub fn written(session: &Path) -> Option<String> {
+    let call = fs::read(session.join(FOLDER).join(CALL)).ok()?;
+    serde_json::from_slice(&call).ok().map(|call: Call| call.source)
 }
 
 /// What rustc made and said, if it was begun ahead for a cell that would be kept under that name: waits
@@ -91,7 +98,7 @@ pub fn take(session: &Path, name: &OsStr, out: &Path) -> Option<Output> {
     let (status, said) = said.split_once('\n')?;
     let status = ExitStatus::from_raw(status.parse().ok()?);
     // A variable that was stored in another line would be taken for the one of which rustc complains.
-    let is_same = || fs::read(session.join(FOLDER).join(TOLD)).ok() == fs::read(session.join(SOURCE)).ok();
+    let is_same = || fs::read(session.join(FOLDER).join(TOLD)).ok() == fs::read(session.join(FILE)).ok();
     if !status.success() && !is_same() {
         return None;
     }
@@ -161,7 +168,7 @@ impl Ahead {
         is_counted: bool,
         variables: impl Iterator<Item = (&'a str, &'a str)>,
     ) {
-        if let Some(number) = predict::number(&source_of(&self.session)) {
+        if let Some(number) = number(&source_of(&self.session)) {
             self.number = Some(number + usize::from(is_counted));
         }
         if is_counted && predict::learn(Arc::make_mut(&mut self.forms), code, &variables.collect()) {
@@ -200,7 +207,7 @@ impl Drop for Begun {
 }
 
 fn source_of(session: &Path) -> String {
-    fs::read_to_string(session.join(SOURCE)).unwrap_or_default()
+    fs::read_to_string(session.join(FILE)).unwrap_or_default()
 }
 
 /// What looks at the source that evcxr writes: first to be analysed, then to be compiled.
@@ -223,8 +230,8 @@ impl Watch {
         let mut is_certain = false;
         loop {
             let source = source_of(&self.session);
-            if source != self.seen && predict::is_whole(&source) {
-                is_certain = predict::number(&source).is_some();
+            if source != self.seen && is_whole(&source) {
+                is_certain = number(&source).is_some();
                 if let Some((cell, source)) = self.cell(&call, &source)
                     && compiling.as_ref().is_none_or(|compiling| !compiling.is_of(&cell))
                 {
@@ -255,7 +262,7 @@ impl Watch {
 
     /// The cell that is or will be compiled by what evcxr wrote, and its source.
     fn cell(&self, call: &Call, written: &str) -> Option<(Cell, String)> {
-        let source = match predict::is_analysis(written) {
+        let source = match is_analysis(written) {
             true => predict::source(written, &call.source, self.number, &self.forms)?,
             false => written.to_owned(),
         };
@@ -279,7 +286,7 @@ struct Compiling {
 
 impl Compiling {
     fn begin(folder: &Path, cell: &Cell, call: &Call, source: &str) -> io::Result<Compiling> {
-        fs::write(folder.join(SOURCE), cell.changed().unwrap_or(source))?;
+        fs::write(folder.join(FILE), cell.changed().unwrap_or(source))?;
         fs::write(folder.join(TOLD), source)?;
         let made = made(cell.out());
         let _ = fs::remove_dir_all(&made);
@@ -337,8 +344,8 @@ impl Drop for Compiling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facade::REAL;
-    use crate::variables::written;
+    use crate::evcxr_text::source::written;
+    use crate::facade::PRELUDE;
 
     /// A session whose rustc is a script, after its first cell.
     struct Given {
@@ -358,10 +365,10 @@ mod tests {
             fs::create_dir_all(folder).unwrap();
         }
         let mut ahead = Ahead::new(&session, folder.path().join("cells"));
-        fs::write(session.join(SOURCE), written(1, "f();\n")).unwrap();
+        fs::write(session.join(FILE), written(1, "f();\n")).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", rustc, "--crate-name", "ctx", "--out-dir"]).arg(out(&ahead.session));
-        command.arg(format!("{REAL}=prelude"));
+        command.arg(format!("{PRELUDE}=prelude"));
         note(ahead.session.to_str().unwrap(), &command).unwrap();
         ahead.end("", true, std::iter::empty());
         Given { _folder: folder, ahead }
@@ -376,7 +383,7 @@ mod tests {
              ) -> Result<(), EvcxrUserCodeError> {{\n{analysed}Ok(())\n}}\n"
         );
         let write = |source: String| {
-            fs::write(session.join(SOURCE), source).unwrap();
+            fs::write(session.join(FILE), source).unwrap();
             std::thread::sleep(Duration::from_millis(200));
         };
         write(analysis);

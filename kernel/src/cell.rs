@@ -4,6 +4,7 @@ use syn::spanned::Spanned;
 use syn::{Block, Expr, Stmt};
 
 use crate::complete::{Completeness, completeness};
+use crate::evcxr_text::commands::{QUIT, has, is_command};
 
 /// A cell with blanks in place of the lines that evcxr takes for itself, so that positions stay: commands, and
 /// before the code also what the shell is to do.
@@ -18,19 +19,13 @@ pub fn code(cell: &str) -> String {
     cell.split('\n').map(blank).collect::<Vec<_>>().join("\n")
 }
 
-/// Ends the kernel. evcxr would end the process at once, without an answer to the cell.
-pub const QUIT: &str = ":quit";
-
 /// Whether a cell ends the kernel.
 pub fn quits(cell: &str) -> bool {
-    cell.lines().any(|line| line.trim() == QUIT)
+    has(cell, QUIT)
 }
 
 /// Where commands after a cell's code begin, in bytes, if nothing but commands follows. evcxr knows those before.
 pub fn last_commands(cell: &str) -> Option<usize> {
-    let is_command = |line: &str| {
-        line.strip_prefix(':').is_some_and(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
-    };
     let is_empty = |line: &str| line.trim().is_empty() || line.starts_with("//");
     let mut begin = None;
     let mut position = 0;

@@ -3,6 +3,8 @@
 //! Its git library does so whenever cargo starts, which takes two fifths of cargo's time for a cell,
 //! and needs them only to fetch crates.
 
+use crate::evcxr_text::commands::BUILD_VARIABLE;
+
 /// Where that library, and cargo itself, look for them.
 const VARIABLE: &str = "SSL_CERT_FILE";
 /// Where one of these stands evcxr may fetch a crate (tokio for the last), or a build script something.
@@ -20,7 +22,7 @@ pub fn for_cell(code: &str) -> Option<String> {
 }
 
 fn command(path: &str) -> String {
-    format!(":build_env {VARIABLE}={path}\n")
+    format!("{BUILD_VARIABLE}{VARIABLE}={path}\n")
 }
 
 /// Elsewhere it is not OpenSSL that reads them.

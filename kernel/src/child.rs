@@ -12,17 +12,24 @@ use std::sync::mpsc;
 
 use headstart_frame::{ANSWERS_VARIABLE, CELL_IS_OVER, Frame, LIBRARY_VARIABLE};
 
+use crate::evcxr_text::protocol::{COMPLETE, cell_to_run};
 use crate::pipes::{self, BEGINS, END, IS_OVER};
-
-/// evcxr's command to run a cell.
-const COMMAND: &str = "LOAD_AND_RUN ";
-/// The line by which evcxr knows that a cell is over.
-const COMPLETE: &str = "EVCXR_EXECUTION_COMPLETE";
+use crate::variables::MARKER;
 
 /// A cell's code runs.
 static IS_RUNNING: AtomicBool = AtomicBool::new(false);
 
-type Cell = extern "C" fn(*mut libc::c_void) -> *mut libc::c_void;
+/// Shown for a cell that was not run.
+const OTHER_STORE: &str = "the cell was compiled for another variable store than the cells before it, so it was not run\n\
+    hint: another program than the kernel's compiled it; take back what changed the compiler, such as \
+    `:build_env RUSTC_WRAPPER=…`, or start again with `:restart`";
+
+/// The function of a compiled cell.
+struct Cell {
+    run: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
+    /// Whether its source was rewritten to use the prelude's variable store.
+    has_preludes_store: bool,
+}
 
 /// Runs cells until evcxr closes the command pipe.
 ///
@@ -33,9 +40,7 @@ pub unsafe fn run() -> io::Result<()> {
     // SAFETY: the caller's promise.
     let mut process = unsafe { Process::new() }?;
     for command in process.commands.iter() {
-        let Some((path, function)) =
-            command.strip_prefix(COMMAND).and_then(|command| command.rsplit_once(' '))
-        else {
+        let Some((path, function)) = cell_to_run(&command) else {
             eprintln!("the kernel sent an unknown command: {command}");
             continue;
         };
@@ -54,8 +59,10 @@ struct Run {
     evcxr: File,
     notes: File,
     replies: BufReader<File>,
-    /// The cells' variables, which evcxr hands from cell to cell.
-    variables: *mut libc::c_void,
+    /// The store of the cells' variables; null before the first cell that has one.
+    store: *mut libc::c_void,
+    /// Whether the store is the prelude's, and not one that evcxr's own source made.
+    is_preludes: bool,
 }
 
 impl Process {
@@ -80,7 +87,8 @@ impl Process {
             evcxr,
             notes: notes.into(),
             replies: BufReader::new(replies.into()),
-            variables: std::ptr::null_mut(),
+            store: std::ptr::null_mut(),
+            is_preludes: false,
         };
         Ok(Process { commands: read(commands)?, run })
     }
@@ -121,9 +129,15 @@ impl Run {
         // A press of Stop that came too late for the last cell is not for this one.
         notify_prelude();
         match load(path, function) {
+            // The two stores have different layouts: neither cell may see the other's.
+            Ok(cell) if !self.store.is_null() && cell.has_preludes_store != self.is_preludes => {
+                let message = OTHER_STORE.to_owned();
+                println!("{}", Frame::Failed { message }.encode());
+            }
             Ok(cell) => {
                 writeln!(self.notes, "{BEGINS}")?;
-                self.variables = cell(self.variables);
+                self.is_preludes = cell.has_preludes_store;
+                self.store = (cell.run)(self.store);
             }
             Err(problem) => {
                 let message = format!("the compiled cell cannot be loaded: {problem}");
@@ -160,7 +174,13 @@ fn load(path: &str, function: &str) -> Result<Cell, String> {
         };
         match symbol.is_null() {
             true => Err(CStr::from_ptr(libc::dlerror()).to_string_lossy().into_owned()),
-            false => Ok(std::mem::transmute::<*mut libc::c_void, Cell>(symbol)),
+            false => Ok(Cell {
+                run: std::mem::transmute::<
+                    *mut libc::c_void,
+                    extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
+                >(symbol),
+                has_preludes_store: !libc::dlsym(library, MARKER.as_ptr()).is_null(),
+            }),
         }
     }
 }

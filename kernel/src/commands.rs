@@ -4,7 +4,9 @@
 
 use std::process::{Command, Stdio};
 
+use crate::cell::last_commands;
 use crate::environment;
+use crate::evcxr_text::commands::{CLEAR, SCCACHE};
 use crate::listen::Listener;
 use crate::output::CellError;
 
@@ -14,21 +16,37 @@ pub enum Step {
     /// Lines for evcxr, such as `:dep`, at their place in the cell.
     Evcxr(String),
     Shell(String),
+    /// `:clear`, after which the prelude is loaded again.
+    Clear,
 }
 
-/// The steps of a cell up to its last shell command, and the cell with blank lines in place of them.
+/// Whether a line before a cell's code is no code either: evcxr takes commands up to the first line of code.
+fn is_before_code(line: &str) -> bool {
+    line.is_empty() || line.starts_with(['!', ':']) || line.starts_with("//")
+}
+
+/// Why a cell is refused, by its commands.
+pub fn refused(cell: &str) -> Option<String> {
+    let first = cell.lines().map(str::trim_end).take_while(|line| is_before_code(line));
+    let last = last_commands(cell).map_or("", |at| &cell[at..]).lines();
+    let mut sccache = first.chain(last).filter_map(|line| line.strip_prefix(SCCACHE));
+    sccache.any(|argument| argument.trim() != "0").then(|| {
+        format!("`{SCCACHE}` cannot be used: Headstart compiles cells through a compile cache of its own\nhint: remove the line")
+    })
+}
+
+/// The steps of a cell up to its last shell command or `:clear`, and the cell with blank lines in place of them.
 pub fn split(cell: &str) -> (Vec<Step>, String) {
     let mut steps = Vec::new();
     let (mut before, mut rest) = (String::new(), String::new());
     let mut at = 0;
     for line in cell.split_inclusive('\n') {
         let text = line.trim_end();
-        // evcxr takes commands up to the first line of code.
-        if !(text.is_empty() || text.starts_with(['!', ':']) || text.starts_with("//")) {
+        if !is_before_code(text) {
             break;
         }
         at += line.len();
-        if !text.starts_with('!') {
+        if !text.starts_with('!') && text != CLEAR {
             rest += line;
             continue;
         }
@@ -39,7 +57,10 @@ pub fn split(cell: &str) -> (Vec<Step>, String) {
         }
         before = before + &rest + &blank(line);
         rest.clear();
-        steps.push(Step::Shell(text.trim_start_matches('!').trim().to_owned()));
+        steps.push(match text.strip_prefix('!') {
+            Some(command) => Step::Shell(command.trim_start_matches('!').trim().to_owned()),
+            None => Step::Clear,
+        });
     }
     (steps, before + &rest + &cell[at..])
 }
@@ -75,5 +96,16 @@ mod tests {
         let (found, rest) = split("\n:env A=1\n!echo $A\n:vars\na");
         assert_eq!((found, rest.as_str()), (steps, "\n\n\n:vars\na"));
         assert_eq!(split("a\n!b").0, []);
+        assert_eq!(split(":clear\nlet a = 1;"), (vec![Step::Clear], "\nlet a = 1;".into()));
+    }
+
+    #[test]
+    fn another_compile_cache_is_refused() {
+        for cell in [":sccache 1", "// a\n:dep a\n:sccache\nlet a = 1;", "let a = 1;\n:sccache 1"] {
+            assert!(refused(cell).unwrap().contains("hint: remove the line"), "{cell}");
+        }
+        for cell in [":sccache 0", "let a = \"\n:sccache 1\";", "f();\n// :sccache 1", ""] {
+            assert_eq!(refused(cell), None, "{cell}");
+        }
     }
 }

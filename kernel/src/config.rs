@@ -6,9 +6,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-/// The command of evcxr that loads the crates and the code.
-pub const COMMAND: &str = ":load_config --quiet";
-
 /// The files that evcxr finds.
 pub fn files() -> Vec<PathBuf> {
     let here = std::env::current_dir().ok().map(|folder| folder.join("evcxr.toml"));
@@ -18,19 +15,27 @@ pub fn files() -> Vec<PathBuf> {
     here.into_iter().chain(users).filter(|file| file.is_file()).collect()
 }
 
-/// Refuses the setting that this kernel cannot honour.
+/// Settings that cannot be honoured, and why.
+const REFUSED: [(&str, &str); 2] = [
+    ("tmpdir", "each Headstart kernel compiles in a folder of its own"),
+    ("sccache", "Headstart compiles cells through a compile cache of its own"),
+];
+
+/// Refuses the settings that this kernel cannot honour.
 pub fn check(files: &[PathBuf]) -> Result<(), String> {
     // evcxr reads the first alone.
     let Some(settings) = files.iter().find(|file| file.ends_with("evcxr.toml")) else { return Ok(()) };
     let text = fs::read_to_string(settings).map_err(|error| format!("{}: {error}", settings.display()))?;
-    let is_tmpdir = |line: &str| line.split_once('=').is_some_and(|(name, _)| name.trim() == "tmpdir");
-    match text.lines().any(is_tmpdir) {
-        true => Err(format!(
-            "{}: expected no `tmpdir`, found one: each Headstart kernel compiles in a folder of its own\n\
+    let has = |setting: &str| {
+        text.lines().any(|line| line.split_once('=').is_some_and(|(name, _)| name.trim() == setting))
+    };
+    match REFUSED.iter().find(|(setting, _)| has(setting)) {
+        Some((setting, reason)) => Err(format!(
+            "{}: expected no `{setting}`, found one: {reason}\n\
              hint: remove the line, and restart the kernel",
             settings.display()
         )),
-        false => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -39,13 +44,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_for_all_kernels_is_refused() {
+    fn settings_that_cannot_be_honoured_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("evcxr.toml");
         fs::write(&file, "[evcxr]\n# tmpdir is not set\nopt_level = \"1\"\n").unwrap();
         assert_eq!(check(std::slice::from_ref(&file)), Ok(()));
-        fs::write(&file, "[evcxr]\ntmpdir = \"/tmp/a\"\n").unwrap();
-        assert!(check(&[file]).unwrap_err().contains("hint: remove the line"));
+        for setting in ["tmpdir = \"/tmp/a\"", "sccache = \"/usr/bin/sccache\""] {
+            fs::write(&file, format!("[evcxr]\n{setting}\n")).unwrap();
+            let problem = check(std::slice::from_ref(&file)).unwrap_err();
+            assert!(problem.contains("hint: remove the line"), "{problem}");
+        }
         assert_eq!(check(&[]), Ok(()));
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::backend::{Backend, LIBRARIES_REMEDY, has_nvidia_card, release, toolkit};
+use crate::boundary::Cells;
 use crate::inventory;
 use crate::template::{Origin, Template, cache};
 use crate::toolchain::on_path;
@@ -38,6 +39,7 @@ pub fn examine() -> Result<(), String> {
         ("cache", writable_cache()),
         ("version", Ok(format!("{}, made for Rust {}", env!("CARGO_PKG_VERSION"), sources::pinned_rust()))),
         ("prelude", prelude()),
+        ("cells", cells()),
         ("kernelspec", kernelspec()),
         ("jupyter", jupyter()),
         ("device", Ok(device())),
@@ -159,6 +161,20 @@ fn compiled(
     match template.missing_libraries() {
         Some(missing) => Err(complain(missing, LIBRARIES_REMEDY)),
         None => Ok(folder.display().to_string()),
+    }
+}
+
+/// How cells are compiled with this prelude.
+fn cells() -> Finding {
+    let recorded =
+        Template::expected(Backend::default()).ok().and_then(|template| Cells::recorded(&template));
+    match recorded {
+        Some(Cells::Rewritten) => Ok("compiled ahead, with the prelude's variable store".into()),
+        Some(Cells::Unchanged(problem)) => Err(minor(
+            format!("compiled as evcxr writes them, which takes longer: {problem}"),
+            "cargo install headstart-kernel --locked, with the version of evcxr that it was made for",
+        )),
+        None => Ok("not probed yet; the first kernel does so".into()),
     }
 }
 

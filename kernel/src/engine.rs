@@ -19,6 +19,9 @@ use crate::backend::{Backend, LIBRARIES_REMEDY};
 use crate::cell::last_commands;
 use crate::commands::{self, Step};
 use crate::complete::{Completions, end_of_name, insertion};
+use crate::evcxr_text::commands::{CLEAR, DEPENDENCY, FORMAT, LOAD_CONFIG, RESTART, TIMING, has};
+use crate::evcxr_text::messages::NO_DOCUMENTATION;
+use crate::evcxr_text::protocol;
 use crate::hints::{Cause, Gone};
 use crate::interrupt::{Cells, STOP_TIMEOUT};
 use crate::listen::Listener;
@@ -30,12 +33,14 @@ use crate::session::{self, Session};
 use crate::template::{Notice, Template};
 use crate::tokens::identifiers;
 use crate::{
-    certificates, child, config, environment, kept, notes, places, programs, redefined, restore, terminal,
-    timing, toolchain, warnings,
+    boundary, certificates, child, config, environment, kept, notes, places, probe, programs, redefined,
+    restore, terminal, timing, toolchain, warnings,
 };
 
 /// Run in each new process of cells, before the first.
 const BEGIN: &str = "headstart::start();";
+/// Gives a context its first number again after `:clear`: evcxr runs it when it starts.
+const FIRST: &str = "42";
 /// Ends a process of cells.
 const END: &str = "std::process::exit(0);";
 const USE_PRELUDE: &str = "use headstart::prelude::*;\nuse headstart::display::ShowDebug as _;";
@@ -55,7 +60,7 @@ const MAX_EVENTS: usize = 16;
 
 /// If this process was started to run cells, does so and does not return.
 pub fn runtime_hook() {
-    if std::env::var_os("EVCXR_IS_RUNTIME").is_some() {
+    if std::env::var_os(protocol::RUNTIME_VARIABLE).is_some() {
         // SAFETY: no other thread runs yet.
         let run = unsafe {
             kept::forget();
@@ -112,7 +117,7 @@ impl Engine {
         let pipes = Pipes::new().map_err(no_pipes)?;
         // SAFETY: the caller's promise.
         unsafe {
-            std::env::set_var("EVCXR_TMPDIR", session.path());
+            std::env::set_var(protocol::FOLDER_VARIABLE, session.path());
             std::env::set_var(ENVIRONMENT_VARIABLE, "1");
             std::env::set_var(pipes::VARIABLE, pipes.variable());
             std::env::set_var(CHECKPOINTS_VARIABLE, session.checkpoints());
@@ -250,6 +255,10 @@ struct Loaded {
     checkpoints: PathBuf,
     /// The user's configuration of evcxr, which is loaded with the first cell.
     config: Vec<PathBuf>,
+    /// Whether cells use the prelude's variable store.
+    is_rewritten: bool,
+    /// What the first cell tells its user.
+    note: Option<String>,
 }
 
 fn serve(cells: &Cells, mut loaded: Result<Loaded, String>, queue: &Receiver<Request>) {
@@ -291,60 +300,117 @@ fn load(
     session.fill(&template)?;
     let config = config::files();
     config::check(&config)?;
+    let decided = boundary::Cells::decided(&template, kept::folder().is_some());
+    if let Some(decided) = &decided {
+        decided.apply(session.path())?;
+    }
     let (context, outputs) = CommandContext::new().map_err(|error| error.to_string())?;
     let _ = cells.child.set(context.process_handle());
     std::thread::spawn(move || log(&outputs));
-    let ahead = kept::folder().map(|cells| Ahead::new(session.path(), cells));
-    let load = format!("{LINKER}{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands());
-    let (folder, checkpoints) = (session.path().to_owned(), session.checkpoints());
-    let gone = Gone::default();
-    let dependencies = BTreeSet::new();
-    let mut loaded =
-        Loaded { context, listener, load, gone, ahead, dependencies, folder, checkpoints, config };
-    loaded.listener.collect();
+    let mut loaded = Loaded {
+        context,
+        listener,
+        load: format!("{LINKER}{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", template.load_commands()),
+        gone: Gone::default(),
+        ahead: None,
+        dependencies: BTreeSet::new(),
+        folder: session.path().to_owned(),
+        checkpoints: session.checkpoints(),
+        config,
+        is_rewritten: false,
+        note: None,
+    };
     // Not with what `:clear` repeats: a crate asked for beside it is still to be fetched then.
     if let Some(command) = certificates::without() {
         let _ = loaded.context.execute(&command);
     }
-    if let Err(error) = loaded.context.execute(&loaded.load) {
-        let heard = loaded.listener.finish_ended();
-        let mut text = describe(&error, &Prepared::new(&loaded.load), &loaded.load, &Gone::default()).plain();
-        // Such as the loader's, of a library that is missing.
-        text += &heard.error.into_iter().map(|error| format!("\n{error}")).collect::<String>();
-        text += &format!("\n{}", heard.collected.trim_end());
-        let hint = match template.missing_libraries() {
-            Some(missing) => format!("{missing}\nhint: {LIBRARIES_REMEDY}"),
-            None => "hint: `headstart doctor` looks at all that a kernel needs".to_owned(),
-        };
-        return Err(format!("{text}\n{hint}"));
-    }
-    if let Some(error) = loaded.listener.finish().error {
-        return Err(format!("the prelude cannot be loaded: {error}"));
-    }
+    let decided = match decided {
+        Some(decided) => {
+            loaded.load_prelude(&template)?;
+            decided
+        }
+        None => {
+            let probe = loaded.load_prelude(&template).and_then(|()| loaded.probe());
+            let found = boundary::Cells::of(&probe);
+            found.apply(session.path())?;
+            // Later sessions begin as this one goes on: the compile cache then knows its cells.
+            for cell in [CLEAR, FIRST] {
+                loaded.context.execute(cell).map_err(|error| error.to_string())?;
+            }
+            loaded.load_prelude(&template)?;
+            found.record(&template);
+            found
+        }
+    };
+    loaded.is_rewritten = decided == boundary::Cells::Rewritten;
+    loaded.note = decided.note();
+    loaded.ahead =
+        kept::folder().filter(|_| loaded.is_rewritten).map(|cells| Ahead::new(session.path(), cells));
     session.keep(&template);
     loaded.look_ahead("", true);
     if !cells.is_busy() {
-        // Nobody waits yet: the first look at a type of candle's takes a second that a later cell
-        // then has not to wait.
+        // No client waits yet: the first inference of one of candle's types takes a second, which a later cell
+        // then does not wait for.
         loaded.complete(FIRST_LOOK, FIRST_LOOK.len());
     }
     Ok(loaded)
 }
 
 impl Loaded {
+    fn load_prelude(&mut self, template: &Template) -> Result<(), String> {
+        self.listener.collect();
+        if let Err(error) = self.context.execute(&self.load) {
+            let heard = self.listener.finish_ended();
+            let mut text = describe(&error, &Prepared::new(&self.load), &self.load, &Gone::default()).plain();
+            // Such as the loader's, of a library that is missing.
+            text += &heard.error.into_iter().map(|error| format!("\n{error}")).collect::<String>();
+            text += &format!("\n{}", heard.collected.trim_end());
+            let hint = match template.missing_libraries() {
+                Some(missing) => format!("{missing}\nhint: {LIBRARIES_REMEDY}"),
+                None => "hint: `headstart doctor` looks at all that a kernel needs".to_owned(),
+            };
+            return Err(format!("{text}\n{hint}"));
+        }
+        match self.listener.finish().error {
+            Some(error) => Err(format!("the prelude cannot be loaded: {error}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Finds out whether evcxr's text is the expected one.
+    fn probe(&mut self) -> Result<(), String> {
+        self.listener.collect();
+        let found = probe::run(&mut self.context, &self.folder);
+        let heard = self.listener.finish();
+        let failed = heard.error.or(heard.panic.map(|(message, _)| message));
+        found.and(failed.map_or(Ok(()), |problem| Err(format!("a probe cell failed: {problem}"))))
+    }
+
     fn execute(&mut self, cells: &Cells, code: &str, events: &mpsc::Sender<Event>) -> Outcome {
         let variables = self.variables();
         self.listener.begin(events.clone());
+        if let Some(note) = self.note.take() {
+            let _ = events.blocking_send(Event::Output(Output::Stderr(note)));
+        }
         self.load_config(events);
         if let Some(command) = certificates::for_cell(code) {
             let _ = self.context.execute(&command);
         }
         let begin = SystemTime::now();
-        let (steps, code) = commands::split(code);
+        if let Some(problem) = commands::refused(code) {
+            self.listener.finish();
+            return Err(CellError::new("Error", &problem));
+        }
+        let cell = code;
+        let (steps, code) = commands::split(cell);
         let code = code.as_str();
         for step in steps {
             let outcome = match step {
                 Step::Shell(command) => commands::run(&command, &self.listener),
+                Step::Clear => [CLEAR, self.load.as_str()].iter().try_for_each(|lines| {
+                    let cleared = self.context.execute(lines).map(drop);
+                    cleared.map_err(|error| describe(&error, &Prepared::new(lines), lines, &self.gone))
+                }),
                 Step::Evcxr(lines) => self
                     .context
                     .execute(&lines)
@@ -389,20 +455,20 @@ impl Loaded {
             }
         }
         let code = whole;
-        if result.is_ok() && code.lines().any(|line| line.trim() == ":clear") {
+        if result.is_ok() && has(code, CLEAR) {
             // It clears the prelude too.
             result = self.context.execute(&self.load).and(result);
         }
-        if code.lines().any(|line| line.trim() == ":restart") {
+        if has(code, RESTART) {
             // evcxr goes on to take the variables of the process that has ended, unless that ends under a cell.
             let _ = self.context.execute(END);
             // The new process must know Stop and how to report a panic.
             result = self.context.execute(BEGIN).and(result);
         }
-        if code.lines().filter(|line| line.trim() == ":timing").count() % 2 == 1 {
+        if code.lines().filter(|line| line.trim() == TIMING).count() % 2 == 1 {
             timing::toggle(&self.folder);
         }
-        if let Some(format) = code.lines().rev().find_map(|line| line.trim().strip_prefix(":fmt ")) {
+        if let Some(format) = code.lines().rev().find_map(|line| line.trim().strip_prefix(FORMAT)) {
             // evcxr keeps it for the values that the prelude does not show.
             let is_pretty = format.contains('#');
             let _ = self.context.execute(&format!("headstart::display::set_pretty_debug({is_pretty});"));
@@ -417,11 +483,12 @@ impl Loaded {
         self.warn(&prepared, result.is_ok(), events);
         let source = self.context.last_source().unwrap_or_default();
         let restored = match heard.failed() {
-            true => self.restore(&before, &source),
-            false => BTreeSet::new(),
+            // Only a rewritten cell saves values.
+            true if self.is_rewritten => self.restore(&before, &source),
+            _ => BTreeSet::new(),
         };
         let items: BTreeSet<&str> = self.context.defined_item_names().collect();
-        let cause = cause(code, &result, heard.failed());
+        let cause = cause(cell, &result, heard.failed());
         let cause_of = |name: &str| {
             let type_ = before.iter().find(|(known, _)| known == name).map_or("", |(_, type_)| type_);
             match cause == Cause::UsedUp && is_retyped(name, type_, &items, code) {
@@ -495,17 +562,16 @@ impl Loaded {
         if files.is_empty() {
             return;
         }
-        if let Some(command) = certificates::for_cell(config::COMMAND) {
+        if let Some(command) = certificates::for_cell(LOAD_CONFIG) {
             let _ = self.context.execute(&command);
         }
-        let loaded = self.context.execute(config::COMMAND);
+        let loaded = self.context.execute(LOAD_CONFIG);
         if let Some(command) = certificates::without() {
             let _ = self.context.execute(&command);
         }
         if let Err(error) = loaded {
             let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
-            let problem =
-                describe(&error, &Prepared::new(config::COMMAND), config::COMMAND, &self.gone).plain();
+            let problem = describe(&error, &Prepared::new(LOAD_CONFIG), LOAD_CONFIG, &self.gone).plain();
             let text =
                 format!("the configuration of evcxr ({}) cannot be loaded: {problem}\n", files.join(", "));
             let _ = events.blocking_send(Event::Output(Output::Stderr(text)));
@@ -514,7 +580,7 @@ impl Loaded {
 
     /// Which variables a `:dep` takes: those of types that cells have defined, which are compiled anew then.
     fn loses_by_dependency(&mut self, code: &str, variables: &[(String, String)]) -> Option<String> {
-        let asked = code.lines().map(str::trim).filter(|line| line.starts_with(":dep "));
+        let asked = code.lines().map(str::trim).filter(|line| line.starts_with(DEPENDENCY));
         let new: Vec<String> =
             asked.filter(|line| !self.dependencies.contains(*line)).map(str::to_owned).collect();
         let first = new.first()?.clone();
@@ -606,7 +672,7 @@ impl Loaded {
     fn inspect(&mut self, code: &str, position: usize) -> Option<Bundle> {
         // evcxr looks at what stands before a position.
         let (text, html) = self.context.hover_at(code, end_of_name(code, position)).ok()?;
-        let found = text != "No documentation found" && !text.is_empty();
+        let found = text != NO_DOCUMENTATION && !text.is_empty();
         found.then(|| vec![("text/plain".into(), text), ("text/html".into(), html)])
     }
 }
@@ -623,7 +689,7 @@ fn cause<T>(code: &str, result: &Result<T, Error>, failed: bool) -> Cause {
     let has_command = |command: &str| code.lines().any(|line| line.trim().starts_with(command));
     match result {
         Err(Error::SubprocessTerminated(_)) => Cause::ProcessEnded,
-        _ if has_command(":clear") || has_command(":restart") => Cause::Cleared,
+        _ if has_command(CLEAR) || has_command(RESTART) => Cause::Cleared,
         _ if failed => Cause::Failed,
         Err(_) => Cause::Retyped,
         Ok(_) => Cause::UsedUp,

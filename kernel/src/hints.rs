@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::evcxr_text::messages::BORROWS;
+
 /// Why a variable is gone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cause {
@@ -88,7 +90,7 @@ impl Gone {
         let quoted = || message.split('`').nth(1).unwrap_or_default();
         let owned = "what a cell keeps for the next must own its data: make it owned, with `.clone()`, \
                      `.to_owned()` or `.to_vec()`, or use it inside `{ … }`";
-        if message.contains("non-static lifetime") {
+        if message.contains(BORROWS) {
             return Some(owned.into());
         }
         match code? {

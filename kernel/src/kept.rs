@@ -14,31 +14,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::time::{Duration, SystemTime};
 
+use serde_json::json;
+
 use crate::ahead;
+use crate::evcxr_text::source::{CRATE_NAME, Compiled, FILE, OPTIMISATION, compiled, in_order, is_analysis};
 use crate::facade::{ERRORS, PRELUDE, REAL};
 use crate::session::LOADING;
 use crate::template::Template;
 use crate::timing;
-use crate::variables::{use_of_variable, with_compiled_store};
-use crate::warnings;
+use crate::variables::rewritten;
+use crate::{boundary, warnings};
 
 const WRAPPER_VARIABLE: &str = "RUSTC_WRAPPER";
 /// Where what was kept lies.
-const FOLDER_VARIABLE: &str = "HEADSTART_KEPT_CELLS";
+const FOLDER_VARIABLE: &str = "HEADSTART_KEPT_CRATE_NAMES";
 /// Stands for the session's folder in what is kept.
 const SESSION: &str = "{session}";
-/// evcxr's name for a cell.
-const CELL: &str = "ctx";
 const STATUS: &str = "status";
 const STDERR: &str = "stderr";
-/// How much evcxr has cells optimised, if the user says nothing else.
-const ITS_LEVEL: &str = "opt-level=2";
-/// How much we do. Most loops in a cell are as quick so, some take up to twice as long; each cell is
-/// compiled sooner.
+/// The optimisation level of cells in place of evcxr's. Most loops are as fast, some take up to twice as long; each
+/// cell compiles sooner.
 const OUR_LEVEL: &str = "-Copt-level=s";
 const NOT_OPTIMISED: &str = "-Copt-level=0";
-/// As rustc calls a cell's source.
-pub const SOURCE: &str = "src/lib.rs";
 /// The fingerprints of the files that are kept, a line each.
 const SUMS: &str = "sums";
 /// How much disk the kept cells take at most, in bytes; those that were asked for last stay.
@@ -146,8 +143,8 @@ pub fn hook() {
 /// share (facade/): at evcxr's, rustc compiles that in each cell anew.
 fn our_level(arguments: &[OsString]) -> Option<&'static str> {
     let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
-    match has(ITS_LEVEL) {
-        true if has(CELL) || has(PRELUDE) => Some(OUR_LEVEL),
+    match has(OPTIMISATION) {
+        true if has(CRATE_NAME) || has(PRELUDE) => Some(OUR_LEVEL),
         true if has(ERRORS) => Some(NOT_OPTIMISED),
         _ => None,
     }
@@ -166,6 +163,8 @@ pub struct Cell {
     changed: Option<String>,
     /// What it is to read if that does not compile.
     second: Option<String>,
+    /// Why the cell must not be compiled: it would have another variable store than the others.
+    problem: Option<String>,
     session: String,
     out: PathBuf,
     /// Whether it links to crates that this session alone compiled (`:dep`): no other session asks for it.
@@ -177,7 +176,7 @@ impl Cell {
     fn of_session(folder: &Path, session: &str, arguments: &[OsString]) -> Option<Cell> {
         let arguments: Vec<&str> =
             arguments.iter().map(|argument| argument.to_str()).collect::<Option<_>>()?;
-        let source = fs::read_to_string(Path::new(session).join(SOURCE)).ok()?;
+        let source = fs::read_to_string(Path::new(session).join(FILE)).ok()?;
         Cell::new(folder, session, &arguments, &source)
     }
 
@@ -186,17 +185,25 @@ impl Cell {
         let after = |flag: &str| {
             arguments.iter().position(|argument| *argument == flag).and_then(|at| arguments.get(at + 1))
         };
-        if after("--crate-name") != Some(&CELL) {
+        if after("--crate-name") != Some(&CRATE_NAME) {
             return None;
         }
-        let prelude = format!("{REAL}=");
-        let has_prelude = arguments.iter().any(|argument| argument.starts_with(&prelude));
-        let changed = with_compiled_store(source, true).filter(|_| has_prelude);
-        let second = with_compiled_store(source, false)
-            .filter(|second| changed.as_ref().is_some_and(|it| it != second));
+        let is_rewritten = boundary::is_rewritten(Path::new(session)) && !is_analysis(source);
+        let (mut changed, mut second, mut problem) = (None, None, None);
+        if is_rewritten && has_prelude(arguments) {
+            match rewritten(source, true) {
+                Ok(text) => {
+                    second = rewritten(source, false).ok().filter(|second| *second != text);
+                    changed = Some(text);
+                }
+                Err(unexpected) => problem = Some(unexpected),
+            }
+        } else if is_rewritten && matches!(compiled(source), Ok(Compiled::WithStore(_))) {
+            problem = Some("the prelude is not loaded".into());
+        }
         let lines = in_order(source);
         let mut hasher = DefaultHasher::new();
-        (arguments.join("\u{1f}").replace(session, SESSION), lines).hash(&mut hasher);
+        (is_rewritten, arguments.join("\u{1f}").replace(session, SESSION), lines).hash(&mut hasher);
         // What `:dep` brought may be another under the same name.
         let libraries =
             arguments.iter().filter_map(|argument| argument.split_once('=')).map(|(_, path)| path);
@@ -208,6 +215,7 @@ impl Cell {
             kept,
             changed,
             second,
+            problem,
             out: PathBuf::from(after("--out-dir")?),
             session: session.to_owned(),
             has_dependencies: has_dependencies(arguments),
@@ -234,6 +242,17 @@ impl Cell {
     }
 
     fn answer(&self, rustc: &mut Command) -> io::Result<i32> {
+        if let Some(problem) = &self.problem {
+            // As rustc does for cargo.
+            let message =
+                format!("the cell cannot be compiled with the variables of the other cells: {problem}");
+            let diagnostic = json!({
+                "$message_type": "diagnostic", "message": message, "code": null, "level": "error", "spans": [],
+                "children": [], "rendered": format!("error: {message}\n"),
+            });
+            self.say(&format!("{diagnostic}\n"))?;
+            return Ok(1);
+        }
         // Only speed depends on it.
         let _ = ahead::note(&self.session, rustc);
         if let Ok(status) = self.recall() {
@@ -257,7 +276,7 @@ impl Cell {
     fn compile(&self, rustc: &mut Command, source: Option<&str>) -> io::Result<Output> {
         let session = Path::new(&self.session);
         if let Some(source) = source {
-            replace(&session.join(SOURCE), source)?;
+            replace(&session.join(FILE), source)?;
         }
         let has_linker = rustc.get_args().any(|argument| argument.to_string_lossy().starts_with("linker="));
         if let Some(linker) = timing::linker(session).filter(|_| !has_linker) {
@@ -307,7 +326,7 @@ impl Cell {
 
     /// Keeps what rustc made (`libctx.so`, `ctx.d`) and said, whole or not at all.
     fn keep(&self, status: ExitStatus, stderr: &str) -> io::Result<()> {
-        let sources = format!("{CELL}.d");
+        let sources = format!("{CRATE_NAME}.d");
         let read = fs::read_to_string(self.out.join(&sources)).unwrap_or_default();
         // Of one that failed nobody knows what it depended on.
         let is_known = if status.success() { stands_alone(&read) } else { self.is_first() };
@@ -319,7 +338,8 @@ impl Cell {
         let part = tempfile::Builder::new().prefix(PART).tempdir_in(folder)?;
         let in_part = |name: &str| part.path().join(name);
         if status.success() {
-            let library = format!("{}{CELL}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+            let library =
+                format!("{}{CRATE_NAME}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
             fs::copy(self.out.join(&library), in_part(&library))?;
             fs::write(in_part(&sources), read.replace(&self.session, SESSION))?;
         }
@@ -346,6 +366,12 @@ fn sums(folder: &Path) -> io::Result<String> {
     Ok(lines.concat())
 }
 
+/// Whether rustc is to link the prelude to a cell.
+fn has_prelude(arguments: &[&str]) -> bool {
+    let prelude = format!("{PRELUDE}=");
+    arguments.iter().any(|argument| argument.starts_with(&prelude))
+}
+
 /// Whether rustc is to link other crates than the prelude to a cell.
 fn has_dependencies(arguments: &[&str]) -> bool {
     let named = arguments.windows(2).filter(|pair| pair[0] == "--extern");
@@ -361,36 +387,25 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     file.set_modified(modified)
 }
 
-/// A source's lines, the variables sorted: evcxr fetches and stores them in another order in each session.
-fn in_order(source: &str) -> Vec<&str> {
-    let mut lines: Vec<&str> = source.lines().collect();
-    let use_ = |line: &str| use_of_variable(line).map(|(use_, _)| use_);
-    for variables in lines.chunk_by_mut(|a, b| use_(a) == use_(b)) {
-        if use_(variables[0]).is_some() {
-            variables.sort_unstable();
-        }
-    }
-    lines
-}
-
 /// Whether, by what rustc noted, a cell was made of its source alone: not of other files, such as
 /// `include_str!` reads, nor of environment variables.
 fn stands_alone(noted: &str) -> bool {
     let rules = noted.lines().filter_map(|line| line.split_once(": "));
     !noted.lines().any(|line| line.starts_with("# env-dep:"))
-        && rules.map(|(_, sources)| sources.trim()).all(|sources| sources == SOURCE)
+        && rules.map(|(_, sources)| sources.trim()).all(|sources| sources == FILE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evcxr_text::source::written;
 
     /// A session's folder with a source, and the cell that rustc would be called for.
     fn cell(template: &Path, session: &Path, source: &str) -> Cell {
         fs::create_dir_all(session.join("src")).unwrap();
         fs::write(session.join("src/lib.rs"), source).unwrap();
         let out = session.to_str().unwrap();
-        let arguments = ["--crate-name", CELL, "--out-dir", out].map(OsString::from);
+        let arguments = ["--crate-name", CRATE_NAME, "--out-dir", out].map(OsString::from);
         Cell::of_session(&template.join("cells"), session.to_str().unwrap(), &arguments).unwrap()
     }
 
@@ -409,23 +424,6 @@ mod tests {
         assert_eq!(fs::read_to_string(two.join("libctx.so")).unwrap(), "bytes\n");
         assert_eq!(fs::read_to_string(two.join("ctx.d")).unwrap().trim(), two.to_str().unwrap());
         assert!(cell(folder.path(), &two, "fn g() {}").recall().is_err());
-    }
-
-    #[test]
-    fn the_order_of_variables_is_all_that_does_not_matter() {
-        let source = |[a, b]: [&str; 2]| {
-            let of = |call: &str| [a, b].map(|name| call.replace('$', name)).join("\n");
-            let check = of("vars_ok &= evcxr_variable_store.check_variable::<$>(stringify!($));");
-            let take = of("let mut $ = evcxr_variable_store.take_variable::<$>(stringify!($));");
-            format!(
-                "{check}\n{take}\nx += 1;\nx *= 2;\n{}",
-                of("evcxr_variable_store.put_variable::<$>(stringify!($), $);")
-            )
-        };
-        let (one, other) = (source(["a", "b"]), source(["b", "a"]));
-        assert_ne!(one, other);
-        assert_eq!(in_order(&one), in_order(&other));
-        assert_ne!(in_order(&one), in_order(&one.replace("x += 1;\nx *= 2;", "x *= 2;\nx += 1;")));
     }
 
     #[test]
@@ -481,6 +479,36 @@ mod tests {
         let [first, second] = prelude.each_ref().map(String::as_str);
         assert!(!has_dependencies(&["--extern", first, "-L", "a", "--extern", second]));
         assert!(has_dependencies(&["--extern", first, "--extern", "regex=/s/libregex.rlib"]));
+    }
+
+    #[test]
+    fn a_cell_that_would_have_a_store_of_its_own_is_refused() {
+        let session = tempfile::tempdir().unwrap();
+        let path = session.path().to_str().unwrap();
+        let cell = |arguments: &[&str], source: &str| {
+            Cell::new(
+                Path::new("cells"),
+                path,
+                &[&["--crate-name", CRATE_NAME, "--out-dir", "."], arguments].concat(),
+                source,
+            )
+            .unwrap()
+        };
+        let prelude = ["--extern", &format!("{PRELUDE}=/s/libheadstart.rlib")];
+        let source = written(1, "f();\n");
+        let changed = source.replace("HashMap<String", "BTreeMap<String");
+        assert!(cell(&prelude, &source).problem.is_none() && cell(&prelude, &source).changed.is_some());
+        assert!(cell(&prelude, &changed).problem.is_some(), "an unexpected store");
+        assert!(cell(&[], &source).problem.is_some(), "the prelude is missing");
+        let rewritten_name = cell(&prelude, &source).name().to_owned();
+        boundary::Cells::Unchanged(String::new()).apply(session.path()).unwrap();
+        for source in [&source, &changed] {
+            assert!(cell(&prelude, source).problem.is_none() && cell(&prelude, source).changed.is_none());
+        }
+        assert_ne!(cell(&prelude, &source).name(), rewritten_name, "the cache tells the two stores apart");
+        let mut rustc = Command::new("false");
+        let refused = Cell { problem: Some("why".into()), ..cell(&prelude, &source) };
+        assert_eq!(refused.answer(&mut rustc).unwrap(), 1);
     }
 
     #[test]

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use headstart_frame::{Answer, Frame};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use crate::evcxr_text::protocol;
+use crate::evcxr_text::source::FILE;
 use crate::interrupt::Cells;
 use crate::output::{Bundle, Event, Output};
 use crate::pipes::{BEGINS, END, IS_OVER, Pipes, read_available};
@@ -51,7 +53,7 @@ impl Heard {
 
 /// The line in what evcxr compiled; 0 for a panic in a library.
 fn line_in_cell(file: &str, line: u32) -> u32 {
-    if file == places::SOURCE { line } else { 0 }
+    if file == FILE { line } else { 0 }
 }
 
 /// Where outputs go.
@@ -286,7 +288,7 @@ impl Listener {
                 let panic = state.panic.take().or(state.other_panic.take());
                 let panic = panic.map(|(message, line)| (message, Some(line)));
                 state.heard.panic = Some(panic.unwrap_or(("the cell panicked".into(), None)));
-                state.markers.push("EVCXR_PANIC_NOTIFICATION".into());
+                state.markers.push(protocol::PANIC.into());
             }
             Item::ChangedType(marker) => state.markers.push(marker),
             Item::Question => state.text(Output::Stderr(
@@ -332,7 +334,7 @@ impl State {
     /// A `?` in the cell met an error.
     fn fails(&mut self, message: String) {
         self.heard.error = Some(message);
-        self.markers.push("EVCXR_ERROR_OCCURRED".into());
+        self.markers.push(protocol::ERROR.into());
     }
 
     /// Standard error: text alone.

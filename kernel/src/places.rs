@@ -3,8 +3,7 @@
 use syn::Block;
 use syn::spanned::Spanned;
 
-/// The source file of a cell, as rustc calls it in the places of panics.
-pub const SOURCE: &str = "src/lib.rs";
+use crate::evcxr_text::source::FILE;
 
 /// The line of a cell, counted from 1, that is a line of the source compiled for it, counted from 1 too: the line
 /// of a statement that the source has word for word there. `None` where that is evcxr's or an earlier cell's.
@@ -42,7 +41,7 @@ fn stands_at(lines: &[&str], source: &[&str], start: usize) -> bool {
 /// Text with `[cell]` in place of the position that `dbg!` prints, which is one in the source that evcxr wrote; `None`
 /// if there is none.
 pub fn without_dbg_positions(text: &str) -> Option<String> {
-    let begins = format!("[{SOURCE}:");
+    let begins = format!("[{FILE}:");
     if !text.contains(&begins) {
         return None;
     }

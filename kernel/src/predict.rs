@@ -1,7 +1,7 @@
-//! The source that evcxr will have compiled for a cell, told from the one that it has analysed.
+//! Prediction of the source that evcxr will have compiled for a cell, from the one that it has analysed.
 //!
-//! Both hold the same items and statements. What a cell's `let`s make is all that the analysis is for; of
-//! a call, a method or a macro it is most often what the same form made before.
+//! Both hold the same items and statements. The analysis finds the types of the variables that a cell's `let`s
+//! define; a call, a method or a macro most often returns the type that the same form of expression returned before.
 
 use std::collections::HashMap;
 
@@ -9,57 +9,32 @@ use syn::spanned::Spanned;
 use syn::{Expr, Pat, Stmt};
 
 use crate::cell;
-use crate::variables::{CATCH, CHECKED, CHECKS};
+use crate::evcxr_text::source::{
+    Analysis, CATCH, CHECKED, CHECKS, COMPILED_ENDS, Compiled, RUNTIME, STORE, analysis, check_line,
+    compiled, function, put_line, take_line,
+};
 
-/// The types that forms of expressions had last.
+/// The last known types of forms of expressions.
 pub type Forms = HashMap<String, String>;
 
-/// How what evcxr makes of errors begins; before it are the items.
-const ERROR: &str = "\n            struct EvcxrUserCodeError {}\n";
-/// Between these two stand the variables that there are.
-const VARIABLES: &str = "\nasync fn evcxr_analysis_wrapper(\n";
-const STATEMENTS: &str = ") -> Result<(), EvcxrUserCodeError> {\n";
-const END: &str = "Ok(())\n}\n";
-const COMPILED_END: &str = "\nevcxr_variable_store\n}\n";
-/// Before a cell's number.
-const FUNCTION: &str = "\npub extern \"C\" fn run_user_code_";
-
-/// Whether a source is for analysis.
-pub fn is_analysis(source: &str) -> bool {
-    source.contains(VARIABLES)
-}
-
-/// Whether evcxr has written all of a source.
-pub fn is_whole(source: &str) -> bool {
-    source.ends_with(if is_analysis(source) { END } else { COMPILED_END })
-}
-
-/// The number of the cell for which a source is compiled.
-pub fn number(source: &str) -> Option<usize> {
-    let (_, rest) = source.split_once(FUNCTION)?;
-    rest.split_once('(')?.0.parse().ok()
-}
-
-/// What follows an analysis, given any source that was compiled before; `None` if a type is not known, or
-/// either is of another kind.
-pub fn source(analysis: &str, compiled: &str, number: usize, forms: &Forms) -> Option<String> {
-    let items = &analysis[..analysis.find(ERROR)?];
-    let (_, rest) = analysis.split_once(VARIABLES)?;
-    let (variables, rest) = rest.split_once(STATEMENTS)?;
-    let (code, names) = without_checks(rest.strip_suffix(END)?);
+/// The source for rustc that follows from an analysed one, given any source that was compiled before; `None` if a
+/// type is not known, or either source is of another kind.
+pub fn source(analysed: &str, before: &str, number: usize, forms: &Forms) -> Option<String> {
+    let Analysis { items, variables, code, kept } = analysis(analysed)?;
+    let Ok(Compiled::WithStore(before)) = compiled(before) else { return None };
+    if before.error_type.is_empty() {
+        return None;
+    }
     // How each is bound, with `mut` where it is mutable; its name; its type.
     let variables: Vec<(&str, &str, &str)> = variables
-        .lines()
-        .map(|line| {
-            let (bound, type_) = line.strip_suffix(',')?.split_once(": ")?;
-            Some((bound, bound.strip_prefix("mut ").unwrap_or(bound), type_))
-        })
-        .collect::<Option<_>>()?;
+        .into_iter()
+        .map(|(bound, type_)| (bound, bound.strip_prefix("mut ").unwrap_or(bound), type_))
+        .collect();
     let each = |line: &dyn Fn(&str, &str, &str) -> String| {
         variables.iter().map(|(bound, name, type_)| line(bound, name, type_)).collect::<String>()
     };
     let old: HashMap<&str, &str> = variables.iter().map(|(_, name, type_)| (*name, *type_)).collect();
-    // A name is stored once, as what it was last.
+    // A name is stored once, with its last type.
     let mut new = HashMap::new();
     for (name, defined) in definitions(code)? {
         let type_ = match defined {
@@ -68,32 +43,21 @@ pub fn source(analysis: &str, compiled: &str, number: usize, forms: &Forms) -> O
         };
         new.insert(name, type_);
     }
-    // In evcxr's order, by which it knows of which variable an error speaks.
+    // In evcxr's order, by which it knows which variable an error is about.
     let put = |type_of: &dyn Fn(&str) -> Option<String>| {
-        let types = names.iter().filter_map(|name| Some((name, type_of(name)?)));
-        types
-            .map(|(name, type_)| {
-                format!("evcxr_variable_store.put_variable::<{type_}>(stringify!({name}), {name});\n")
-            })
-            .collect::<String>()
+        kept.iter().filter_map(|name| Some(put_line(name, &type_of(name)?))).collect::<String>()
     };
-    let (frame, rest) = compiled[compiled.find(ERROR)?..].split_once(FUNCTION)?;
-    let (arguments, _) = rest.split_once('(')?.1.split_once(CHECKS)?;
     let [catch, caught] = CATCH.map(|text| text.trim_start_matches('\n'));
     let parts = [
         items,
-        frame,
-        FUNCTION,
-        &format!("{number}("),
-        arguments,
+        before.error_type,
+        RUNTIME,
+        &function(number),
+        STORE,
         CHECKS,
-        &each(&|_, name, type_| {
-            format!("vars_ok &= evcxr_variable_store.check_variable::<{type_}>(stringify!({name}));\n")
-        }),
+        &each(&|_, name, type_| check_line(name, type_)),
         CHECKED,
-        &each(&|bound, name, type_| {
-            format!("let {bound} = evcxr_variable_store.take_variable::<{type_}>(stringify!({name}));\n")
-        }),
+        &each(&take_line),
         catch,
         "\n",
         code,
@@ -101,34 +65,21 @@ pub fn source(analysis: &str, compiled: &str, number: usize, forms: &Forms) -> O
         caught,
         "\n",
         &put(&|name| old.get(name).filter(|_| !new.contains_key(name)).map(|type_| type_.to_string())),
-        COMPILED_END.trim_start(),
+        COMPILED_ENDS.trim_start(),
     ];
     Some(parts.concat())
 }
 
-/// Without the lines by which the analysis sees whether each variable can be kept, and their names.
-fn without_checks(mut code: &str) -> (&str, Vec<&str>) {
-    let mut names = Vec::new();
-    while let Some(line) = code.strip_suffix(");\n") {
-        let begin = line.rfind('\n').map_or(0, |at| at + 1);
-        match line[begin..].strip_prefix("evcxr_variable_store(") {
-            Some(name) if !name.contains('(') => names.push(name),
-            _ => break,
-        }
-        code = &code[..begin];
-    }
-    names.reverse();
-    (code, names)
-}
-
-/// What says of which type a variable is.
+/// How the type of a variable is known.
 #[derive(Debug, PartialEq)]
 enum Defined {
+    /// It is written.
     As(String),
+    /// It is the type of a form of expression.
     By(String),
 }
 
-/// The variables that a cell's `let`s define; `None` where nothing says the type of one.
+/// The variables that a cell's `let`s define; `None` if the type of one cannot be known.
 fn definitions(code: &str) -> Option<Vec<(String, Defined)>> {
     let mut found = Vec::new();
     for statement in cell::parse(code).ok()?.stmts {
@@ -163,12 +114,12 @@ fn definitions(code: &str) -> Option<Vec<(String, Defined)>> {
     Some(found)
 }
 
-/// Whether a type is left to be found in part: `Vec<_>`.
+/// Whether a type is to be inferred in part: `Vec<_>`.
 fn has_blank(type_: &str) -> bool {
     type_.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "_")
 }
 
-/// Notes of which types the variables of a cell are now; whether that was not known.
+/// Records the types of a cell's variables; returns whether one was not known.
 pub fn learn(forms: &mut Forms, code: &str, types: &HashMap<&str, &str>) -> bool {
     let mut is_news = false;
     for (name, defined) in definitions(&cell::code(code)).unwrap_or_default() {
@@ -179,7 +130,7 @@ pub fn learn(forms: &mut Forms, code: &str, types: &HashMap<&str, &str>) -> bool
     is_news
 }
 
-/// A call without what is in its brackets; `None` for what says little of its type, such as a sum.
+/// A call without its arguments; `None` for an expression whose form says little about its type, such as a sum.
 fn form(code: &str, expression: &Expr) -> Option<String> {
     let inner = |expression| form(code, expression);
     Some(match expression {
@@ -192,7 +143,7 @@ fn form(code: &str, expression: &Expr) -> Option<String> {
         }
         Expr::Field(field) => format!("{}.{}", inner(&field.base)?, text(code, &field.member)?),
         Expr::Try(tried) => format!("{}?", inner(&tried.expr)?),
-        Expr::Reference(lent) => format!("&{}", inner(&lent.expr)?),
+        Expr::Reference(reference) => format!("&{}", inner(&reference.expr)?),
         _ => return None,
     })
 }
@@ -206,49 +157,54 @@ fn text<'a>(code: &'a str, part: &impl Spanned) -> Option<&'a str> {
 mod tests {
     use super::*;
 
+    /// A golden file of evcxr's.
+    macro_rules! golden {
+        ($name:literal) => {
+            include_str!(concat!("evcxr_text/golden/", $name, ".txt"))
+        };
+    }
+
     #[test]
-    fn what_is_compiled_follows_from_what_is_analysed() {
-        let analysis = |variables: &str, code: &str| {
-            format!("#![a]\nstruct S;{ERROR}   // …{VARIABLES}{variables}{STATEMENTS}{code}{END}")
-        };
-        let compiled = |items: &str, number: usize, variables: &str, code: &str, stored: &str| {
-            let [catch, caught] = CATCH.map(|text| text.trim_start_matches('\n'));
-            format!(
-                "#![a]\n{items}{ERROR}mod a {{}}{FUNCTION}{number}(x: u8) {{{CHECKS}{variables}{catch}\n\
-                 {code}{caught}\n{stored}evcxr_variable_store\n}}\n"
-            )
-        };
-        let put = |name: &str| {
-            format!("evcxr_variable_store.put_variable::<{name}>(stringify!({name}), {name});\n")
-        };
-        let before = compiled("", 6, CHECKED, "f();\n", "");
-        let code = "let A = f(\"é\")?;\nlet b: b = 2;\ng(A);\n";
-        let analysed = analysis(
-            "mut a: a,\nb: i32,\n",
-            &format!(
-                "{code}{}",
-                ["b", "a", "A"].map(|name| format!("evcxr_variable_store({name});\n")).concat()
-            ),
+    fn the_source_for_rustc_follows_from_the_analysed_one() {
+        let question = golden!("question.compiled");
+        assert_eq!(
+            source(golden!("question.analysis"), question, 2, &Forms::new()).as_deref(),
+            Some(question)
         );
-        let forms = Forms::from([("f()?".to_owned(), "A".to_owned())]);
-        let [checked, taken] = ["vars_ok &= evcxr_variable_store.check", "let $ = evcxr_variable_store.take"]
-            .map(|line| {
-                [("mut a", "a", "a"), ("b", "b", "i32")]
-                    .map(|(pattern, name, type_)| {
-                        line.replace('$', pattern) + &format!("_variable::<{type_}>(stringify!({name}));\n")
-                    })
-                    .concat()
-            });
-        let variables = checked + CHECKED + &taken;
-        let stored = code.to_owned() + &put("b") + &put("A");
-        let told = source(&analysed, &before, 7, &forms).unwrap();
-        assert_eq!(told, compiled("struct S;", 7, &variables, &stored, &put("a")));
-        assert_eq!(number(&told), Some(7));
-        assert!(is_analysis(&analysed) && !is_analysis(&told));
-        for text in [analysed.as_str(), &told] {
-            assert!(is_whole(text) && !is_whole(&text[..text.len() - 2]));
-        }
-        assert_eq!(source(&analysed, &before, 7, &Forms::new()), None, "a form that is not known");
+        let retyped = source(golden!("retyped.analysis"), question, 3, &Forms::new());
+        assert_eq!(retyped.as_deref(), Some(golden!("retyped.compiled")), "a written type");
+        let analysed = golden!("retyped.analysis").replace("let text: usize", "let text");
+        assert_eq!(source(&analysed, question, 3, &Forms::new()), None, "a form that is not known");
+        let forms = Forms::from([("text.len()".to_owned(), "usize".to_owned())]);
+        let expected = golden!("retyped.compiled").replace("let text: usize", "let text");
+        assert_eq!(source(&analysed, question, 3, &forms), Some(expected), "a known form");
+        assert_eq!(source(&analysed, golden!("variable.compiled"), 3, &forms), None, "before the first `?`");
+        assert_eq!(source(question, question, 3, &forms), None, "not an analysis");
+    }
+
+    #[test]
+    fn variables_are_put_in_evcxrs_order() {
+        let analysed = golden!("question.analysis")
+            .replace("mut text: String,\n", "mut text: String,\nb: i32,\n")
+            .replace(
+                "evcxr_variable_store(text);\n",
+                "evcxr_variable_store(b);\nevcxr_variable_store(c);\nevcxr_variable_store(text);\n",
+            )
+            .replace("text.push('b');\n", "let b: u8 = 2;\nlet c = f(\"é\")?;\n");
+        let forms = Forms::from([("f()?".to_owned(), "C".to_owned())]);
+        let predicted = source(&analysed, golden!("question.compiled"), 2, &forms).unwrap();
+        let lines = [
+            check_line("text", "String"),
+            check_line("b", "i32"),
+            CHECKED.into(),
+            take_line("mut text", "text", "String"),
+        ];
+        assert!(predicted.contains(&lines.concat()), "{predicted}");
+        let new = [put_line("b", "u8"), put_line("c", "C"), CATCH[1].trim_start().into()].concat();
+        assert!(
+            predicted.contains(&new)
+                && predicted.ends_with(&(put_line("text", "String") + COMPILED_ENDS.trim_start()))
+        );
     }
 
     #[test]

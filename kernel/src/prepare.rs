@@ -9,8 +9,9 @@ use syn::spanned::Spanned;
 use syn::visit::Visit;
 use syn::{Block, Pat, Stmt};
 
-use crate::cell::{QUIT, code, last_place, parse};
+use crate::cell::{code, last_place, parse};
 use crate::edits::Edited;
+use crate::evcxr_text::commands::QUIT;
 
 /// Blanks that text from web pages and other programs has, and that Rust does not take for blanks.
 const BLANKS: [char; 24] = [

@@ -5,8 +5,8 @@ use syn::visit::{self, Visit};
 use syn::{Expr, Pat, Stmt};
 
 use crate::cell;
+use crate::evcxr_text::source::{Use, taken_variables, use_of_variable};
 use crate::tokens::identifiers;
-use crate::variables::{PUT, TAKE, use_of_variable};
 
 /// Types that stay when a copy is given away.
 const COPY: [&str; 17] = [
@@ -59,7 +59,7 @@ pub fn redefined<'a>(before: &'a str, code: &str) -> Vec<Redefined<'a>> {
     if taken.is_empty() {
         return taken;
     }
-    let is_put = |line: &&str| use_of_variable(line).is_some_and(|(use_, _)| use_ == PUT);
+    let is_put = |line: &&str| use_of_variable(line).is_some_and(|(use_, _)| use_ == Use::Put);
     let code: String = code.split_inclusive('\n').filter(|line| !is_put(line)).collect();
     let Ok(block) = cell::parse(&code) else { return Vec::new() };
     taken.retain(|variable| {
@@ -77,13 +77,7 @@ pub fn redefined<'a>(before: &'a str, code: &str) -> Vec<Redefined<'a>> {
 
 /// The variables that lines take out of the store.
 pub fn taken(lines: &str) -> Vec<Redefined<'_>> {
-    let takes = lines.match_indices(TAKE).map(|(at, take)| &lines[at + take.len()..]);
-    takes
-        .filter_map(|rest| {
-            let (type_, rest) = rest.split_once(">(stringify!(")?;
-            Some(Redefined { name: rest.split(')').next()?, type_ })
-        })
-        .collect()
+    taken_variables(lines).into_iter().map(|(name, type_)| Redefined { name, type_ }).collect()
 }
 
 /// Whether a pattern binds a name.

@@ -8,6 +8,10 @@ use serde_json::Value;
 
 use crate::complete::{Completeness, completeness};
 use crate::errors::without_colours;
+use crate::evcxr_text::messages::{
+    BORROWS, CLOSURE, GENERATED_NAMES, UNKNOWN_TYPE, UNNAMED_TYPE, VARIABLE, WRONG_INFERENCE, quoted,
+    unkept_variable,
+};
 use crate::hints::Gone;
 use crate::output::CellError;
 use crate::prepare::Prepared;
@@ -20,21 +24,8 @@ const POINTLESS_HELP: [&str; 3] = [
 ];
 /// Sums up other errors.
 const SUMMARY: &str = "Some errors have detailed explanations";
-/// How rustc says, where evcxr's own code stands, that rust-analyzer has not found a type, or a wrong one.
-const UNKNOWN: [(&str, &str); 2] =
-    [("E0521", "borrowed data escapes"), ("E0658", "the `!` type is experimental")];
 const NOT_FOUND: &str = "the type of a variable of this cell was not found, so no later cell can have it\n\
     hint: write the type of each new variable, as in `let x: Vec<f64> = …;`, or use it inside `{ … }`";
-/// The user has written none of these words: what to say in their place.
-const WORDS: [(&str, &str); 6] = [
-    ("`evcxr_variable_store`", "the end of the cell"),
-    ("<end of input>", "the end of the cell"),
-    ("EvcxrUserCodeError", "the error of a cell"),
-    ("evcxr_internal_runtime::", ""),
-    ("headstart_core::", "headstart::"),
-    ("</* self type */", "<Type"),
-];
-
 /// What to tell the user of evcxr's errors.
 pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> CellError {
     let Error::CompilationErrors(errors) = error else {
@@ -49,7 +40,7 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
     for error in errors.iter().filter(is_error) {
         let is_nowhere = error.spanned_messages().iter().all(|message| message.span.is_none());
         if is_nowhere
-            && UNKNOWN
+            && WRONG_INFERENCE
                 .iter()
                 .any(|(code, text)| error.code() == Some(*code) && error.message().contains(text))
         {
@@ -228,19 +219,13 @@ fn suggested(spans: &Value) -> Vec<String> {
     texts.filter(|line| !line.contains("evcxr") && !line.is_empty()).collect()
 }
 
-/// The variable of which evcxr says that it cannot keep it.
+/// The variables that evcxr reports it cannot keep for later cells.
 pub fn unkept_variables(error: &Error) -> Vec<String> {
-    let of = |message: &str| {
-        let is_unkept = message.contains("cannot be persisted")
-            || message.contains("can't be persisted")
-            || message.contains(UNKNOWN_TYPE);
-        let is_about_one = message.starts_with("The variable `") || message.starts_with(UNKNOWN_TYPE);
-        (is_unkept && is_about_one).then(|| quoted(message)).flatten()
+    let messages: Vec<String> = match error {
+        Error::CompilationErrors(errors) => errors.iter().map(CompilationError::message).collect(),
+        error => vec![error.to_string()],
     };
-    match error {
-        Error::CompilationErrors(errors) => errors.iter().filter_map(|error| of(&error.message())).collect(),
-        error => of(&error.to_string()).into_iter().collect(),
-    }
+    messages.iter().filter_map(|message| unkept_variable(message)).map(str::to_owned).collect()
 }
 
 /// Whether something would outlive what it borrows if evcxr kept it, of which evcxr does not say which variable it is.
@@ -250,42 +235,36 @@ pub fn outlives(error: &Error) -> bool {
     errors.iter().any(|error| error.code().is_some_and(|code| CODES.contains(&code)))
 }
 
-const UNKNOWN_TYPE: &str = "Couldn't automatically determine type of variable";
-
-fn quoted(text: &str) -> Option<String> {
-    text.split('`').nth(1).map(str::to_owned)
-}
-
 /// A message of evcxr's or rustc's without the names of what stands around a cell.
 fn in_own_words(message: &str) -> String {
-    let name = quoted(message).unwrap_or_default();
+    let name = quoted(message, 0).unwrap_or_default();
     if message.starts_with(UNKNOWN_TYPE) {
         return format!(
             "the type of the variable `{name}` was not found, so no later cell can have it\n\
              hint: write the type, as in `let {name}: Vec<f64> = …;`, or use `{name}` in this cell alone"
         );
     }
-    if message.starts_with("The variable `") && message.contains("is a closure") {
+    if message.starts_with(VARIABLE) && message.contains(CLOSURE) {
         return format!(
             "the variable `{name}` is a closure, whose type has no name, so no later cell can have it\n\
              hint: write a function, `fn {name}(…)`, or box it with its type, as in \
              `let {name}: Box<dyn Fn(f64) -> f64> = Box::new(|x| 2.0 * x);`, or use `{name}` in this cell alone"
         );
     }
-    if message.starts_with("The variable `") && message.contains("which cannot be persisted") {
-        let type_ = message.split('`').nth(3).unwrap_or_default();
+    if message.starts_with(VARIABLE) && message.contains(UNNAMED_TYPE) {
+        let type_ = quoted(message, 1).unwrap_or_default();
         return format!(
             "the variable `{name}` is of the type `{type_}`, which cannot be written, so no later cell can have it\n\
              hint: box it as a trait that it has, as in `let {name}: Box<dyn Iterator<Item = u8>> = Box::new(…);`, \
              or use `{name}` in this cell alone"
         );
     }
-    if message.starts_with("The variable `") && message.contains("non-static lifetime") {
+    if message.starts_with(VARIABLE) && message.contains(BORROWS) {
         return format!(
             "the variable `{name}` borrows what ends with this cell (a reference with a non-static lifetime)"
         );
     }
-    WORDS.iter().fold(message.to_owned(), |text, (word, ours)| text.replace(word, ours))
+    GENERATED_NAMES.iter().fold(message.to_owned(), |text, (word, ours)| text.replace(word, ours))
 }
 
 #[cfg(test)]
@@ -310,14 +289,5 @@ mod tests {
         assert_eq!(&text[offset(text, 2, 6)..][..1], "x");
         assert_eq!(in_characters(text, offset(text, 2, 6)), 10);
         assert_eq!(offset(text, 9, 9), text.len());
-    }
-
-    #[test]
-    fn variables_that_are_not_kept_are_found() {
-        let said = |text: &str| unkept_variables(&Error::Message(text.to_owned()));
-        assert_eq!(said("The variable `f` is a closure, which cannot be persisted.\nYou can"), ["f"]);
-        assert_eq!(said("Couldn't automatically determine type of variable `x`.\nPlease"), ["x"]);
-        assert_eq!(said("The variable `v` has type `A<impl B>` which cannot be persisted."), ["v"]);
-        assert!(said("error: linking with `cc` failed").is_empty());
     }
 }

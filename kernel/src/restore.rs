@@ -1,5 +1,6 @@
 //! Variables that are given what they held before a cell that failed (see `headstart::variables::save`).
 
+use crate::evcxr_text::source::is_taken_mutable;
 use crate::redefined::taken;
 
 /// For each lost variable that the failed cell took out of the store: its name, and the cell that brings it back.
@@ -9,8 +10,7 @@ pub fn saved(lost: &[&(String, String)], source: &str) -> Vec<(String, String)> 
     lost.iter()
         .filter_map(|(name, type_)| {
             taken.iter().find(|variable| variable.name == name)?;
-            let mutable = source.contains(&format!("let mut {name} = evcxr_variable_store."));
-            let mutable = if mutable { "mut " } else { "" };
+            let mutable = if is_taken_mutable(source, name) { "mut " } else { "" };
             let code = format!(
                 "let {mutable}{name}: {type_} = headstart::variables::restore::<{type_}>(\"{name}\");\n"
             );

@@ -4,14 +4,7 @@
 
 use headstart_frame::{Frame, MARK, Malformed};
 
-const ERROR: &str = "EVCXR_ERROR_OCCURRED";
-const PANIC: &str = "EVCXR_PANIC_NOTIFICATION";
-const CHANGED_TYPE: &str = "EVCXR_VARIABLE_CHANGED_TYPE:";
-const CONTENT_BEGINS: &str = "EVCXR_BEGIN_CONTENT ";
-const CONTENT_ENDS: &str = "EVCXR_END_CONTENT";
-const QUESTION: &str = "EVCXR_INPUT_REQUEST";
-/// How evcxr's markers begin.
-const EVCXR: &str = "EVCXR_";
+use crate::evcxr_text::protocol::{CHANGED_TYPE, CONTENT_BEGINS, ERROR, MARKER, PANIC, QUESTION, is_marker};
 
 /// A content ends here, in bytes, even if the line that closes it never comes.
 const MAX_CONTENT: usize = 256 << 20;
@@ -148,20 +141,14 @@ impl Scanner {
 /// Where a frame or one of evcxr's markers begins in a line.
 fn marker(line: &str) -> Option<usize> {
     let frame = line.find(MARK).filter(|at| line[at + MARK.len()..].starts_with('\u{1f}'));
-    let evcxr = line.match_indices(EVCXR).map(|(at, _)| at).find(|at| is_evcxrs(line[*at..].trim_end()));
+    let evcxr = line.match_indices(MARKER).map(|(at, _)| at).find(|at| is_marker(line[*at..].trim_end()));
     frame.into_iter().chain(evcxr).min()
-}
-
-fn is_evcxrs(text: &str) -> bool {
-    let is_mime = |text: &str| text.contains('/') && !text.contains(char::is_whitespace);
-    [ERROR, PANIC, CONTENT_ENDS].contains(&text)
-        || [CHANGED_TYPE, QUESTION].iter().any(|marker| text.starts_with(marker))
-        || text.strip_prefix(CONTENT_BEGINS).is_some_and(is_mime)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evcxr_text::protocol::CONTENT_ENDS;
 
     fn text(text: &str) -> Item {
         Item::Text(text.into())

@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use crate::archive;
 use crate::backend::Backend;
 use crate::compile::{Estimate, compile, library_file};
+use crate::evcxr_text::commands::{BUILD_VARIABLE, DEPENDENCY};
 use crate::facade::{PRELUDE, REAL, write_facade};
 use crate::inventory;
 use crate::owned::{self, Owned};
@@ -313,7 +314,8 @@ impl Template {
         let links = fs::read_to_string(deps.join(LINKS)).unwrap_or_default();
         flags.extend(links.lines().map(|path| format!("-L{path}")));
         format!(
-            ":build_env CARGO_INCREMENTAL=0\n:build_env CARGO_ENCODED_RUSTFLAGS={}\n:dep headstart = {{ path = \"{}\" }}\n",
+            "{BUILD_VARIABLE}CARGO_INCREMENTAL=0\n{BUILD_VARIABLE}CARGO_ENCODED_RUSTFLAGS={}\n\
+             {DEPENDENCY}headstart = {{ path = \"{}\" }}\n",
             flags.join("\u{1f}"),
             self.path.join("facade").join(PRELUDE).display()
         )

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use crate::evcxr_text::commands::EXECUTION_PHASE;
+use crate::evcxr_text::source::FILE;
+
 /// In a session's folder, this program as the linker.
 const LINKER: &str = "headstart-cc";
 /// Is written when the linker begins.
 const LINKING: &str = "linking";
-
-/// What evcxr calls the last of its phases; those before it are tries to compile.
-const RAN: &str = "Execution";
 
 /// One line: the whole, then its parts.
 ///
@@ -19,10 +19,10 @@ const RAN: &str = "Execution";
 /// and cargo's begins, when the generated source is written; the linker notes when it begins, and ends
 /// with the library.
 pub fn line(whole: Duration, phases: &[(String, Duration)], begin: SystemTime, folder: &Path) -> String {
-    let (ran, tries): (Vec<_>, Vec<_>) = phases.iter().partition(|(name, _)| name == RAN);
+    let (ran, tries): (Vec<_>, Vec<_>) = phases.iter().partition(|(name, _)| name == EXECUTION_PHASE);
     let ran: Duration = ran.iter().map(|(_, time)| *time).sum();
     let before = whole.saturating_sub(ran);
-    let written = modified(&folder.join("src/lib.rs"));
+    let written = modified(&folder.join(FILE));
     let analysed = written.and_then(|time| time.duration_since(begin).ok()).filter(|_| tries.len() == 1);
     let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
     let compiled = match (analysed, tries.len()) {
@@ -109,15 +109,18 @@ mod tests {
         let said = |names: &[&str]| line(Duration::from_millis(800), &phases(names), begin, folder.path());
         file("src/lib.rs", 100);
         assert_eq!(
-            said(&["Final compile", RAN]),
+            said(&["Final compile", EXECUTION_PHASE]),
             "0.80 s: rust-analyzer 0.10 s, cargo, rustc and linker 0.30 s, running 0.40 s\n"
         );
         file("target/x86/debug/libcode_1.so", 350);
         file(LINKING, 50);
-        assert!(said(&["Final compile", RAN]).contains("cargo, rustc and linker 0.30 s"), "another cell's");
+        assert!(
+            said(&["Final compile", EXECUTION_PHASE]).contains("cargo, rustc and linker 0.30 s"),
+            "another cell's"
+        );
         file(LINKING, 330);
         assert_eq!(
-            said(&["Final compile", RAN]),
+            said(&["Final compile", EXECUTION_PHASE]),
             "0.80 s: rust-analyzer 0.10 s, cargo and rustc 0.28 s, linker 0.02 s, running 0.40 s\n"
         );
         assert_eq!(
