@@ -74,11 +74,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::backend::Backend;
+use crate::prelude::backend::Backend;
 use crate::engine::Engine;
-use crate::output::Event;
-use crate::standby::Origin;
-use crate::template::Template;
+use crate::engine::output::Event;
+use crate::jupyter::standby::Origin;
+use crate::prelude::template::Template;
 
 /// Transfer learning in Rust, cell by cell.
 #[derive(Parser)]
