@@ -1,4 +1,4 @@
-//! Writes the golden files of `src/evcxr_text/golden`: what the real evcxr generates for a few cells.
+//! Writes the golden files of `src/compile/evcxr_text/golden`: what the real evcxr generates for a few cells.
 //!
 //! `cargo run --release --example evcxr_sources -- FOLDER`. Each cell has at most one variable and one item, because
 //! evcxr writes several of them in another order in each session.

@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use crate::platform::cache_folder::cache_folder;
 use crate::platform::owned;
-use crate::prelude::template::cache;
 
 /// One kind of thing that is kept.
 struct Kind {
@@ -66,7 +66,7 @@ impl Kind {
 
 /// Lists what is kept, with its size, or removes it.
 pub fn run(action: Option<&Action>) -> Result<(), String> {
-    let cache = cache()?;
+    let cache = cache_folder()?;
     match action {
         None => show(&cache),
         Some(Action::Clear { names }) => {

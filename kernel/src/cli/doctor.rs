@@ -5,12 +5,13 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use crate::prelude::backend::{Backend, LIBRARIES_REMEDY, has_nvidia_card, release, toolkit};
-use crate::compile::boundary::Cells;
-use crate::prelude::inventory;
-use crate::prelude::template::{Origin, Template, cache};
-use crate::prelude::toolchain::on_path;
 use crate::cli::install;
+use crate::compile::boundary::Cells;
+use crate::platform::cache_folder::cache_folder;
+use crate::prelude::backend::{Backend, LIBRARIES_REMEDY, has_nvidia_card, release, toolkit};
+use crate::prelude::inventory;
+use crate::prelude::template::{Origin, Template};
+use crate::prelude::toolchain::on_path;
 use crate::prelude::{sources, toolchain};
 
 /// What was found, or what is wrong and what to do about it.
@@ -117,8 +118,8 @@ fn linker() -> Finding {
 }
 
 fn writable_cache() -> Finding {
-    let path =
-        cache().map_err(|problem| fatal(problem, "set XDG_CACHE_HOME to a folder that you may write to"))?;
+    let path = cache_folder()
+        .map_err(|problem| fatal(problem, "set XDG_CACHE_HOME to a folder that you may write to"))?;
     std::fs::create_dir_all(&path)
         .and_then(|()| tempfile::tempfile_in(&path))
         .and_then(|mut probe| probe.write_all(b"probe"))

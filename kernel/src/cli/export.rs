@@ -15,8 +15,8 @@ use serde_json::Value;
 use syn::spanned::Spanned;
 use syn::{Expr, Item, Stmt, UseTree};
 
+use crate::cli::notebook::{is_meant_to_fail, joined, read_notebook};
 use crate::compile::cell;
-use crate::cli::run::{is_meant_to_fail, joined, read_notebook};
 use crate::prelude::sources;
 
 /// So long is a line of prose at most.

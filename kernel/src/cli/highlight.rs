@@ -2,8 +2,6 @@
 
 use ra_ap_rustc_lexer::{FrontmatterAllowed, LiteralKind, TokenKind, tokenize};
 
-use crate::cli::html::escape;
-
 /// The colours, readable on a light and on a dark background.
 pub const STYLE: &str = "\
 .kw{color:#8250df}.ty{color:#0550ae}.mc{color:#116329}.st{color:#953800}.nm{color:#0550ae}.cm{color:#6e7781;font-style:italic}\
@@ -41,6 +39,10 @@ fn class(kind: TokenKind, text: &str, rest: &str) -> Option<&'static str> {
         TokenKind::Ident if text.starts_with(char::is_uppercase) => Some("ty"),
         _ => None,
     }
+}
+
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag};
 use serde_json::Value;
 
-use crate::cli::highlight::{self, highlight};
-use crate::cli::run::joined;
+use crate::cli::highlight::{self, escape, highlight};
+use crate::cli::notebook::joined;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--text:#222;--page:#fff;--code:#f6f8fa;--line:#ddd;--error:#fdecea}\
@@ -145,8 +145,4 @@ fn output(output: &Value) -> String {
             None => format!("<pre class=\"out\">{}</pre>\n", escape(&data("text/plain").unwrap_or_default())),
         },
     }
-}
-
-pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -5,9 +5,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::prelude::toolchain::on_path;
 use crate::cli::{install, trust};
-use crate::prelude::{sources, template};
+use crate::platform::cache_folder::cache_folder;
+use crate::prelude::sources;
+use crate::prelude::toolchain::on_path;
 
 /// What is called in a Python environment.
 const PROGRAM: &str = "jupyter-lab";
@@ -53,7 +54,7 @@ fn write_lessons(folder: &Path) -> Result<Vec<PathBuf>, String> {
 
 /// JupyterLab in a Python environment of its own, made where it is not there yet.
 fn environment() -> Result<PathBuf, String> {
-    let folder = template::cache()?.join("jupyter");
+    let folder = cache_folder()?.join("jupyter");
     let program = folder.join("bin").join(PROGRAM);
     if program.is_file() {
         return Ok(program);

@@ -7,9 +7,9 @@ use std::io::{IsTerminal, Write};
 use headstart_frame::Answer;
 use headstart_hub::Request;
 
-use crate::engine::child;
-use crate::engine::Engine;
+use crate::engine::handle::Engine;
 use crate::engine::output::{Bundle, Event, Output};
+use crate::platform::parent;
 
 /// Fetches a file for the cells' process, which has no HTTP client, and ends this one; does nothing
 /// in a process that was not begun for that.
@@ -20,7 +20,7 @@ pub fn hook() {
     }
     let arguments: Vec<String> = arguments.collect();
     if let Some(request) = Request::from_arguments(&arguments) {
-        child::die_with_the_parent();
+        parent::die_with_it();
         let fetched = headstart_fetch::fetch(&request, &mut std::io::stdout().lock());
         std::process::exit(fetched.is_err().into());
     }

@@ -1,137 +1,49 @@
-//! A cell is compiled while evcxr still analyses it and starts cargo for it.
+//! Compilation ahead: rustc runs while evcxr still analyses a cell and starts cargo for it.
 //!
-//! From what evcxr analyses follows what it will have compiled ([`crate::compile::predict`]), so rustc begins with
-//! that at once; where it does not follow, as soon as evcxr has written it. When cargo asks for this
-//! source, the program that stands before rustc ([`crate::compile::cache`]) waits for what was begun and hands it
-//! over. Had another been told, rustc begins anew: nothing but some time of another core is lost.
+//! The source for rustc is predicted from the analysed one ([`crate::compile::predict`]), so rustc starts at once; without
+//! a prediction, it starts as soon as evcxr has written the source. When cargo asks for this source, the wrapper
+//! ([`crate::compile::wrapper`]) waits for the result. On a wrong prediction rustc starts again; the cost is CPU time on
+//! another core.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use serde::{Deserialize, Serialize};
 
+use crate::compile::compilation::Compilation;
 use crate::compile::evcxr_text::source::{FILE, is_analysis, is_whole, number};
-use crate::compile::cache::Cell;
+use crate::compile::handover::{Call, PREDICTED, made};
 use crate::compile::predict::{self, Forms};
 use crate::compile::timing;
+use crate::prelude::session::AHEAD;
 
-/// In a session's folder, where rustc works ahead; beside cargo's folder for what is made, what it makes.
-pub const FOLDER: &str = "ahead";
-/// In it, how rustc was called last.
-const CALL: &str = "call";
-/// The source as evcxr would write it.
-const TOLD: &str = "told";
-/// What was learnt of types.
+/// The file beside the compile cache with the types that forms of expressions had.
 const FORMS: &str = "forms.json";
-/// More forms than that are not kept.
-const MANY: usize = 2000;
-/// How cargo shares the cores among what it starts, which is of no use to another's child.
-const JOBS: &str = "CARGO_MAKEFLAGS";
-/// How often it is looked whether evcxr has written a source.
-const GLANCE: Duration = Duration::from_micros(300);
-/// The same while rustc works, and whether it has ended.
-const LOOK: Duration = Duration::from_millis(1);
+/// How many forms are kept; with more of them prediction begins again.
+const MAX_FORMS: usize = 2000;
+/// How often the source is read to find out whether evcxr has written it (300 µs).
+const SOURCE_POLL_INTERVAL: Duration = Duration::from_micros(300);
+/// The same while rustc runs, and how often its end is checked (1 ms).
+const RUSTC_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// One call of rustc for a cell.
-#[derive(Serialize, Deserialize)]
-struct Call {
-    session: String,
-    rustc: String,
-    arguments: Vec<String>,
-    environment: Vec<(String, String)>,
-    /// As evcxr wrote it.
-    source: String,
-}
-
-impl Call {
-    /// The cell that it would be for, had it this source.
-    fn cell(&self, cells: &Path, source: &str) -> Option<Cell> {
-        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        Cell::new(cells, &self.session, &arguments, source)
-    }
-}
-
-/// Notes how cargo has rustc called for a cell, whose source is as evcxr wrote it.
-pub fn note(session: &str, rustc: &Command) -> io::Result<()> {
-    let folder = Path::new(session).join(FOLDER);
-    fs::create_dir_all(folder.join("src"))?;
-    let text = |text: &OsStr| text.to_string_lossy().into_owned();
-    let call = Call {
-        session: session.to_owned(),
-        rustc: text(rustc.get_program()),
-        arguments: rustc.get_args().map(text).collect(),
-        environment: std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| name != JOBS)
-            .collect(),
-        source: fs::read_to_string(Path::new(session).join(FILE))?,
-    };
-    // Nobody else is to read the environment.
-    let mut file =
-        File::options().write(true).create(true).truncate(true).mode(0o600).open(folder.join(CALL))?;
-    file.write_all(&serde_json::to_vec(&call)?)
-}
-
-/// The last source that evcxr has written for rustc in a session.
-pub fn written(session: &Path) -> Option<String> {
-    let call = fs::read(session.join(FOLDER).join(CALL)).ok()?;
-    serde_json::from_slice(&call).ok().map(|call: Call| call.source)
-}
-
-/// What rustc made and said, if it was begun ahead for a cell that would be kept under that name: waits
-/// until it is over, and moves what was made to where cargo expects it.
-pub fn take(session: &Path, name: &OsStr, out: &Path) -> Option<Output> {
-    let mut file = File::open(session.join(FOLDER).join(name)).ok()?;
-    // Whoever compiles holds it until that is over.
-    file.lock_shared().ok()?;
-    let mut said = String::new();
-    file.read_to_string(&mut said).ok()?;
-    let (status, said) = said.split_once('\n')?;
-    let status = ExitStatus::from_raw(status.parse().ok()?);
-    // A variable that was stored in another line would be taken for the one of which rustc complains.
-    let is_same = || fs::read(session.join(FOLDER).join(TOLD)).ok() == fs::read(session.join(FILE)).ok();
-    if !status.success() && !is_same() {
-        return None;
-    }
-    let made = made(out);
-    let in_place = |text: &str| text.replace(&*made.to_string_lossy(), &out.to_string_lossy());
-    for file in fs::read_dir(&made).ok()?.flatten() {
-        let (from, to) = (file.path(), out.join(file.file_name()));
-        if from.extension().is_some_and(|extension| extension == "d") {
-            let sources = in_place(&fs::read_to_string(&from).ok()?);
-            fs::write(&from, sources).ok()?;
-        }
-        fs::rename(from, to).ok()?;
-    }
-    Some(Output { status, stdout: Vec::new(), stderr: in_place(said).into_bytes() })
-}
-
-/// As deep as cargo's own folder: libraries are looked for from there.
-fn made(out: &Path) -> PathBuf {
-    out.with_file_name(FOLDER)
-}
-
-/// What is known for the next cell.
+/// Compilation of a session's cells ahead of evcxr.
 pub struct Ahead {
     session: PathBuf,
-    /// Where cells are kept.
+    /// The folder of the compile cache.
     cells: PathBuf,
     forms: Arc<Forms>,
-    /// The number that evcxr will give it.
+    /// The number that evcxr will give the next cell.
     number: Option<usize>,
 }
 
 impl Ahead {
-    /// For a session's folder, and that where cells are kept.
+    /// For a session's folder and a compile cache.
     pub fn new(session: &Path, cells: PathBuf) -> Ahead {
         let forms = fs::read(cells.with_file_name(FORMS)).ok();
         let forms = forms.and_then(|forms| serde_json::from_slice(&forms).ok()).unwrap_or_default();
@@ -140,11 +52,11 @@ impl Ahead {
         Ahead { session, cells, forms: Arc::new(forms), number: None }
     }
 
-    /// evcxr is about to get a cell.
+    /// Begins to compile a cell that evcxr is about to get.
     pub fn begin(&self, code: &str) -> Option<Begun> {
         let is_apart = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
-        // For whom wants to know how long each part takes, one follows the other.
-        if !is_apart || !may_be_told(code) || timing::linker(&self.session).is_some() {
+        // With `:timing`, the parts follow one another, so that each can be measured.
+        if !is_apart || !is_predictable(code) || timing::linker(&self.session).is_some() {
             return None;
         }
         let watch = Watch {
@@ -161,7 +73,7 @@ impl Ahead {
         Some(Begun { over: Some(over), thread: Some(thread) })
     }
 
-    /// evcxr is through with a cell, and has counted it or not.
+    /// Learns from a cell that has ended; evcxr has counted it or not.
     pub fn end<'a>(
         &mut self,
         code: &str,
@@ -177,7 +89,7 @@ impl Ahead {
     }
 
     fn keep(&mut self) -> io::Result<()> {
-        if self.forms.len() > MANY {
+        if self.forms.len() > MAX_FORMS {
             self.forms = Arc::default();
         }
         let part = self.session.join(FORMS);
@@ -186,9 +98,9 @@ impl Ahead {
     }
 }
 
-/// Not where evcxr takes lines for itself, which may change how rustc is called, nor where a file is to be
-/// found beside the source.
-fn may_be_told(code: &str) -> bool {
+/// Whether a cell can be compiled ahead: it has no command, which may change how rustc is called, and reads no file
+/// beside its source.
+fn is_predictable(code: &str) -> bool {
     !code.lines().any(|line| line.trim_start().starts_with(':'))
         && !["include!", "include_str!", "include_bytes!"].iter().any(|name| code.contains(name))
 }
@@ -210,7 +122,7 @@ fn source_of(session: &Path) -> String {
     fs::read_to_string(session.join(FILE)).unwrap_or_default()
 }
 
-/// What looks at the source that evcxr writes: first to be analysed, then to be compiled.
+/// Reads the source that evcxr writes: first for rust-analyzer, then for rustc.
 struct Watch {
     session: PathBuf,
     cells: PathBuf,
@@ -221,8 +133,8 @@ struct Watch {
 
 impl Watch {
     fn run(mut self, ended: &Receiver<()>) -> io::Result<()> {
-        let folder = self.session.join(FOLDER);
-        let call: Call = serde_json::from_slice(&fs::read(folder.join(CALL))?)?;
+        let folder = self.session.join(AHEAD);
+        let call = Call::last(&self.session).ok_or(io::ErrorKind::NotFound)?;
         if Path::new(&call.session) != self.session {
             return Ok(());
         }
@@ -235,9 +147,9 @@ impl Watch {
                 if let Some((cell, source)) = self.cell(&call, &source)
                     && compiling.as_ref().is_none_or(|compiling| !compiling.is_of(&cell))
                 {
-                    // The one is over before the other begins.
+                    // One rustc ends before the next begins.
                     drop(compiling.take());
-                    if !cell.is_kept() {
+                    if !cell.is_cached() {
                         compiling = Some(Compiling::begin(&folder, &cell, &call, &source)?);
                     }
                 }
@@ -252,42 +164,42 @@ impl Watch {
                 let _ = ended.recv();
                 return Ok(());
             }
-            // What did not succeed may be written in another way.
-            let patience = if compiling.is_some() { LOOK } else { GLANCE };
-            if ended.recv_timeout(patience) != Err(RecvTimeoutError::Timeout) {
+            // After a failure evcxr may write another source.
+            let interval = if compiling.is_some() { RUSTC_POLL_INTERVAL } else { SOURCE_POLL_INTERVAL };
+            if ended.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
                 return Ok(());
             }
         }
     }
 
-    /// The cell that is or will be compiled by what evcxr wrote, and its source.
-    fn cell(&self, call: &Call, written: &str) -> Option<(Cell, String)> {
+    /// The compilation that follows from what evcxr wrote, and its source.
+    fn cell(&self, call: &Call, written: &str) -> Option<(Compilation, String)> {
         let source = match is_analysis(written) {
             true => predict::source(written, &call.source, self.number, &self.forms)?,
             false => written.to_owned(),
         };
-        let cell = call.cell(&self.cells, &source)?;
-        // Else it is what rustc is reading already.
+        let cell = call.compilation(&self.cells, &source)?;
+        // A source that is not rewritten is what rustc reads already.
         cell.changed()?;
         Some((cell, source))
     }
 }
 
-/// A rustc at work for a cell; stopped when dropped.
+/// A running rustc; stopped when dropped.
 struct Compiling {
-    /// By which the cell is handed over.
+    /// By which the cell is result over.
     name: PathBuf,
     /// Locked until rustc has ended.
-    handed: Option<File>,
+    result: Option<File>,
     rustc: Child,
-    said: PathBuf,
+    messages: PathBuf,
     is_done: bool,
 }
 
 impl Compiling {
-    fn begin(folder: &Path, cell: &Cell, call: &Call, source: &str) -> io::Result<Compiling> {
+    fn begin(folder: &Path, cell: &Compilation, call: &Call, source: &str) -> io::Result<Compiling> {
         fs::write(folder.join(FILE), cell.changed().unwrap_or(source))?;
-        fs::write(folder.join(TOLD), source)?;
+        fs::write(folder.join(PREDICTED), source)?;
         let made = made(cell.out());
         let _ = fs::remove_dir_all(&made);
         fs::create_dir_all(&made)?;
@@ -295,11 +207,11 @@ impl Compiling {
             true => made.as_os_str(),
             false => argument.as_ref(),
         });
-        // It has its name only when it is locked.
+        // It gets its name when it is locked.
         let (part, name) = (folder.join("part"), folder.join(cell.name()));
-        let handed = File::create(&part)?;
-        handed.lock()?;
-        let said = folder.join("said");
+        let result = File::create(&part)?;
+        result.lock()?;
+        let messages = folder.join("messages");
         let rustc = Command::new(&call.rustc)
             .args(arguments)
             .env_clear()
@@ -307,25 +219,25 @@ impl Compiling {
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&said)?)
+            .stderr(File::create(&messages)?)
             .spawn()?;
         fs::rename(&part, &name)?;
-        Ok(Compiling { name, handed: Some(handed), rustc, said, is_done: false })
+        Ok(Compiling { name, result: Some(result), rustc, messages, is_done: false })
     }
 
-    fn is_of(&self, cell: &Cell) -> bool {
+    fn is_of(&self, cell: &Compilation) -> bool {
         self.name.file_name() == Some(cell.name())
     }
 
-    /// Whether rustc has ended and succeeded; what it said is handed over then, or why it did not succeed.
+    /// Whether rustc has ended and succeeded. Its status and messages are handed over then.
     fn is_done(&mut self) -> io::Result<bool> {
-        let Some(handed) = &mut self.handed else { return Ok(self.is_done) };
+        let Some(result) = &mut self.result else { return Ok(self.is_done) };
         if let Some(status) = self.rustc.try_wait()? {
-            let said = fs::read_to_string(&self.said)?;
-            if status.code().is_some() && write!(handed, "{}\n{said}", status.into_raw()).is_err() {
-                handed.set_len(0)?;
+            let messages = fs::read_to_string(&self.messages)?;
+            if status.code().is_some() && write!(result, "{}\n{messages}", status.into_raw()).is_err() {
+                result.set_len(0)?;
             }
-            (self.handed, self.is_done) = (None, status.success());
+            (self.result, self.is_done) = (None, status.success());
         }
         Ok(self.is_done)
     }
@@ -334,7 +246,7 @@ impl Compiling {
 impl Drop for Compiling {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.name);
-        if self.handed.is_some() {
+        if self.result.is_some() {
             let _ = self.rustc.kill();
             let _ = self.rustc.wait();
         }
@@ -344,7 +256,10 @@ impl Drop for Compiling {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Output;
+
     use crate::compile::evcxr_text::source::written;
+    use crate::compile::handover::{note, take};
     use crate::prelude::facade::PRELUDE;
 
     /// A session whose rustc is a script, after its first cell.
@@ -390,8 +305,8 @@ mod tests {
         if let Some(compiled) = compiled {
             write(written(2, compiled));
         }
-        let call: Call = serde_json::from_slice(&fs::read(session.join(FOLDER).join(CALL)).unwrap()).unwrap();
-        let asked = call.cell(&given.ahead.cells, &written(2, "g();\n")).unwrap();
+        let call = Call::last(session).unwrap();
+        let asked = call.compilation(&given.ahead.cells, &written(2, "g();\n")).unwrap();
         let taken = take(session, asked.name(), &out(session));
         drop(begun);
         assert!(take(session, asked.name(), &out(session)).is_none(), "the next cell is another");
@@ -399,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_begun_is_handed_over() {
+    fn a_result_is_handed_over() {
         let given = given("sleep 0.4; echo bytes > $3/libctx.so; echo $3 > $3/ctx.d; cat src/lib.rs >&2");
         let output = hand_over(&given, "g();\n", None).unwrap();
         assert!(output.status.success());
@@ -410,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_counts_more_than_what_was_told() {
+    fn the_written_source_replaces_a_wrong_prediction() {
         let given = given("grep -q 'g();' src/lib.rs || sleep 60");
         let begin = std::time::Instant::now();
         for analysed in ["h();\n", "let a = unknown();\n"] {
@@ -428,15 +343,15 @@ mod tests {
     }
 
     #[test]
-    fn what_rustc_did_not_end_is_not_handed_over() {
+    fn nothing_is_handed_over_from_a_killed_rustc() {
         assert!(hand_over(&given("kill -9 $$"), "g();\n", None).is_none());
     }
 
     #[test]
-    fn a_cell_that_reads_a_file_or_speaks_to_evcxr_is_not_told() {
-        assert!(may_be_told("Vgg16::new(Weights::Demo).include_top(false)"));
+    fn a_cell_with_a_file_or_a_command_is_not_predicted() {
+        assert!(is_predictable("Vgg16::new(Weights::Demo).include_top(false)"));
         for code in ["include_str!(\"a\")", "f();\n  :dep a = \"1\""] {
-            assert!(!may_be_told(code), "{code}");
+            assert!(!is_predictable(code), "{code}");
         }
     }
 }

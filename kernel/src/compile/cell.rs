@@ -3,8 +3,7 @@
 use syn::spanned::Spanned;
 use syn::{Block, Expr, Stmt};
 
-use crate::engine::complete::{Completeness, completeness};
-use crate::compile::evcxr_text::commands::{QUIT, has, is_command};
+use crate::compile::evcxr_text::commands::{QUIT, has};
 
 /// A cell with blanks in place of the lines that evcxr takes for itself, so that positions stay: commands, and
 /// before the code also what the shell is to do.
@@ -22,24 +21,6 @@ pub fn code(cell: &str) -> String {
 /// Whether a cell ends the kernel.
 pub fn quits(cell: &str) -> bool {
     has(cell, QUIT)
-}
-
-/// Where commands after a cell's code begin, in bytes, if nothing but commands follows. evcxr knows those before.
-pub fn last_commands(cell: &str) -> Option<usize> {
-    let is_empty = |line: &str| line.trim().is_empty() || line.starts_with("//");
-    let mut begin = None;
-    let mut position = 0;
-    let mut has_code = false;
-    for line in cell.split_inclusive('\n') {
-        if is_command(line) {
-            begin = begin.or(has_code.then_some(position));
-        } else if !is_empty(line) {
-            (begin, has_code) = (None, true);
-        }
-        position += line.len();
-    }
-    // Not in a string, nor between brackets.
-    begin.filter(|begin| completeness(&cell[..*begin]) == Completeness::Complete)
 }
 
 /// The statements of [`code`]. Positions are one byte more than there, for the block's brace.
@@ -71,22 +52,10 @@ fn is_place(expression: &Expr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{code, last_commands, parse, quits};
+    use super::{code, parse, quits};
 
     #[test]
-    fn commands_after_code_are_found() {
-        for (cell, begin) in [
-            ("let p = 1;\n:vars\n\n:types\n", Some(11)),
-            ("p\n:vars", Some(2)),
-            (":vars", None),
-            (":dep a\nlet p = 1;", None),
-            ("let p = 1;\n:vars\nlet q = 2;", None),
-            ("let s = \"\n:vars\n\";", None),
-            ("f(a\n::b)", None),
-            ("f(\n:vars", None),
-        ] {
-            assert_eq!(last_commands(cell), begin, "{cell}");
-        }
+    fn a_line_of_its_own_ends_the_kernel() {
         assert!(quits("let a = 1;\n :quit ") && !quits("// :quit"));
     }
 

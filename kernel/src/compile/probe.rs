@@ -4,8 +4,8 @@ use std::path::Path;
 
 use evcxr::CommandContext;
 
-use crate::compile::ahead::written;
 use crate::compile::evcxr_text::source::{Compiled, compiled, in_order, number, taken_variables};
+use crate::compile::handover::written;
 use crate::compile::predict::{self, Forms};
 use crate::compile::variables::rewritten;
 

@@ -5,16 +5,16 @@ use crate::compile::redefined::taken;
 
 /// For each lost variable that the failed cell took out of the store: its name, and the cell that brings it back.
 /// `source` is what was compiled for the failed cell.
-pub fn saved(lost: &[&(String, String)], source: &str) -> Vec<(String, String)> {
+pub fn saved(lost: &[(&String, &String)], source: &str) -> Vec<(String, String)> {
     let taken = taken(source);
     lost.iter()
         .filter_map(|(name, type_)| {
-            taken.iter().find(|variable| variable.name == name)?;
+            taken.iter().find(|variable| variable.name == name.as_str())?;
             let mutable = if is_taken_mutable(source, name) { "mut " } else { "" };
             let code = format!(
                 "let {mutable}{name}: {type_} = headstart::variables::restore::<{type_}>(\"{name}\");\n"
             );
-            Some((name.clone(), code))
+            Some((name.to_string(), code))
         })
         .collect()
 }
@@ -27,9 +27,10 @@ mod tests {
     fn what_was_taken_is_brought_back_as_it_was_defined() {
         let source = "let mut v = evcxr_variable_store.take_variable::<Vec<u8>>(stringify!(v));\n\
             let n = evcxr_variable_store.take_variable::<i32>(stringify!(n));\n";
-        let lost = [("v", "Vec<u8>"), ("n", "i32"), ("other", "u8")]
+        let lost: [(String, String); 3] = [("v", "Vec<u8>"), ("n", "i32"), ("other", "u8")]
             .map(|(name, type_)| (name.into(), type_.into()));
-        let cells: Vec<_> = saved(&lost.each_ref(), source).into_iter().map(|(_, cell)| cell).collect();
+        let lost = lost.each_ref().map(|(name, type_)| (name, type_));
+        let cells: Vec<_> = saved(&lost, source).into_iter().map(|(_, cell)| cell).collect();
         assert_eq!(
             cells,
             [

@@ -12,9 +12,10 @@ use std::sync::mpsc;
 
 use headstart_frame::{ANSWERS_VARIABLE, CELL_IS_OVER, Frame, LIBRARY_VARIABLE};
 
-use crate::compile::evcxr_text::protocol::{COMPLETE, cell_to_run};
-use crate::platform::pipes::{self, BEGINS, END, IS_OVER};
+use crate::compile::evcxr_text::protocol::{COMPLETE, RUNTIME_VARIABLE, cell_to_run};
 use crate::compile::variables::MARKER;
+use crate::platform::pipes::{self, BEGINS, END, IS_OVER};
+use crate::platform::{parent, rustc_wrapper};
 
 /// A cell's code runs.
 static IS_RUNNING: AtomicBool = AtomicBool::new(false);
@@ -31,12 +32,29 @@ struct Cell {
     has_preludes_store: bool,
 }
 
+/// If this process was started to run cells, does so and does not return.
+pub fn hook() {
+    if std::env::var_os(RUNTIME_VARIABLE).is_some() {
+        // SAFETY: no other thread runs yet.
+        let run = unsafe {
+            rustc_wrapper::forget();
+            run()
+        };
+        if let Err(error) = &run {
+            eprintln!("the process of the cells cannot go on: {error}");
+        }
+        std::process::exit(i32::from(run.is_err()));
+    }
+    // The wrapper that evcxr puts before rustc.
+    evcxr::runtime_hook();
+}
+
 /// Runs cells until evcxr closes the command pipe.
 ///
 /// # Safety
 /// Sets environment variables: no other thread may run.
-pub unsafe fn run() -> io::Result<()> {
-    die_with_the_parent();
+unsafe fn run() -> io::Result<()> {
+    parent::die_with_it();
     // SAFETY: the caller's promise.
     let mut process = unsafe { Process::new() }?;
     for command in process.commands.iter() {
@@ -199,14 +217,5 @@ fn notify_prelude() {
         if !function.is_null() {
             std::mem::transmute::<*mut libc::c_void, extern "C" fn()>(function)();
         }
-    }
-}
-
-/// A kernel that is killed takes the cells with it, and they what works for them.
-pub fn die_with_the_parent() {
-    #[cfg(target_os = "linux")]
-    // SAFETY: sets a flag of this process.
-    unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
     }
 }

@@ -4,11 +4,11 @@
 
 use std::process::{Command, Stdio};
 
-use crate::compile::cell::last_commands;
-use crate::platform::environment;
-use crate::compile::evcxr_text::commands::{CLEAR, SCCACHE};
+use crate::compile::completeness::{Completeness, completeness};
+use crate::compile::evcxr_text::commands::{CLEAR, SCCACHE, is_command};
 use crate::engine::listen::Listener;
 use crate::engine::output::CellError;
+use crate::platform::environment;
 
 /// A step before a cell's code.
 #[derive(Debug, PartialEq)]
@@ -65,6 +65,24 @@ pub fn split(cell: &str) -> (Vec<Step>, String) {
     (steps, before + &rest + &cell[at..])
 }
 
+/// Where commands after a cell's code begin, in bytes, if nothing but commands follows. evcxr knows those before.
+pub fn last_commands(cell: &str) -> Option<usize> {
+    let is_empty = |line: &str| line.trim().is_empty() || line.starts_with("//");
+    let mut begin = None;
+    let mut position = 0;
+    let mut has_code = false;
+    for line in cell.split_inclusive('\n') {
+        if is_command(line) {
+            begin = begin.or(has_code.then_some(position));
+        } else if !is_empty(line) {
+            (begin, has_code) = (None, true);
+        }
+        position += line.len();
+    }
+    // Not in a string, nor between brackets.
+    begin.filter(|begin| completeness(&cell[..*begin]) == Completeness::Complete)
+}
+
 /// Runs a command by the shell; its output goes where a cell's goes.
 pub fn run(command: &str, listener: &Listener) -> Result<(), CellError> {
     let fails = |problem: String| CellError::new("CommandFailed", &format!("`{command}` {problem}"));
@@ -106,6 +124,22 @@ mod tests {
         }
         for cell in [":sccache 0", "let a = \"\n:sccache 1\";", "f();\n// :sccache 1", ""] {
             assert_eq!(refused(cell), None, "{cell}");
+        }
+    }
+
+    #[test]
+    fn commands_after_code_are_found() {
+        for (cell, begin) in [
+            ("let p = 1;\n:vars\n\n:types\n", Some(11)),
+            ("p\n:vars", Some(2)),
+            (":vars", None),
+            (":dep a\nlet p = 1;", None),
+            ("let p = 1;\n:vars\nlet q = 2;", None),
+            ("let s = \"\n:vars\n\";", None),
+            ("f(a\n::b)", None),
+            ("f(\n:vars", None),
+        ] {
+            assert_eq!(last_commands(cell), begin, "{cell}");
         }
     }
 }

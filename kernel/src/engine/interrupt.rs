@@ -9,8 +9,8 @@ use tokio::sync::mpsc::Sender;
 
 use crate::engine::output::{CellError, Event};
 use crate::engine::phase::{Action, Phase, Request};
-use crate::platform::programs;
 use crate::engine::question::Question;
+use crate::platform::programs;
 
 /// A cell whose code has not stopped this long after Stop is killed.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);

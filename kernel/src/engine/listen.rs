@@ -16,10 +16,10 @@ use crate::compile::evcxr_text::protocol;
 use crate::compile::evcxr_text::source::FILE;
 use crate::engine::interrupt::Cells;
 use crate::engine::output::{Bundle, Event, Output};
-use crate::platform::pipes::{BEGINS, END, IS_OVER, Pipes, read_available};
 use crate::engine::places;
 use crate::engine::question::Question;
 use crate::engine::scanner::{Item, Scanner};
+use crate::platform::pipes::{BEGINS, END, IS_OVER, Pipes, read_available};
 
 /// How long an output waits for more to go with it.
 const MAX_DELAY: Duration = Duration::from_millis(20);

@@ -10,8 +10,8 @@ use syn::visit::Visit;
 use syn::{Block, Pat, Stmt};
 
 use crate::compile::cell::{code, last_place, parse};
-use crate::engine::edits::Edited;
 use crate::compile::evcxr_text::commands::QUIT;
+use crate::engine::edits::Edited;
 
 /// Blanks that text from web pages and other programs has, and that Rust does not take for blanks.
 const BLANKS: [char; 24] = [
@@ -148,7 +148,8 @@ impl<'ast> Visit<'ast> for Hide<'_> {
 fn is_used(block: &Block, name: &str) -> bool {
     let mut statements = block.stmts.iter();
     let defines = |statement: &Stmt| matches!(statement, Stmt::Local(local) if crate::compile::redefined::binds(&local.pat, name));
-    statements.by_ref().any(defines) && statements.any(|statement| crate::compile::redefined::names(statement, name))
+    statements.by_ref().any(defines)
+        && statements.any(|statement| crate::compile::redefined::names(statement, name))
 }
 
 /// Plain blanks, line ends, and names in the form in which rustc compares them (NFC), so that evcxr finds a

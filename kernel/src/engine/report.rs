@@ -6,12 +6,12 @@ use ariadne::{Color, ColorGenerator, Config, IndexType, Label, Report, ReportKin
 use evcxr::{CompilationError, Error};
 use serde_json::Value;
 
-use crate::engine::complete::{Completeness, completeness};
-use crate::engine::errors::without_colours;
+use crate::compile::completeness::{Completeness, completeness};
 use crate::compile::evcxr_text::messages::{
     BORROWS, CLOSURE, GENERATED_NAMES, UNKNOWN_TYPE, UNNAMED_TYPE, VARIABLE, WRONG_INFERENCE, quoted,
     unkept_variable,
 };
+use crate::engine::errors::without_colours;
 use crate::engine::hints::Gone;
 use crate::engine::output::CellError;
 use crate::engine::prepare::Prepared;

@@ -4,7 +4,9 @@
 
 use headstart_frame::{Frame, MARK, Malformed};
 
-use crate::compile::evcxr_text::protocol::{CHANGED_TYPE, CONTENT_BEGINS, ERROR, MARKER, PANIC, QUESTION, is_marker};
+use crate::compile::evcxr_text::protocol::{
+    CHANGED_TYPE, CONTENT_BEGINS, ERROR, MARKER, PANIC, QUESTION, is_marker,
+};
 
 /// A content ends here, in bytes, even if the line that closes it never comes.
 const MAX_CONTENT: usize = 256 << 20;

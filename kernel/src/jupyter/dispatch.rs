@@ -9,7 +9,7 @@ use chrono::SecondsFormat;
 use jupyter_protocol::{
     CodeMirrorMode, CommClose, CommInfoReply, CompleteReply, ConnectionInfo, DebugReply, ExecuteReply,
     ExecutionState, HelpLink, HistoryReply, InspectReply, InterruptReply, IsCompleteReply, JupyterMessage,
-    JupyterMessageContent as Content, KernelInfoReply, LanguageInfo, ReplyStatus, ShutdownReply, Status,
+    JupyterMessageContent as Content, KernelInfoReply, LanguageInfo, ReplyStatus, ShutdownReply,
 };
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -17,28 +17,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::compile::cell::quits;
-use crate::engine::complete::{Completeness, byte_offset, char_offset, completeness};
-use crate::engine::Engine;
-use crate::jupyter::execute::{aborted, media};
+use crate::compile::completeness::{Completeness, completeness};
+use crate::engine::complete::{byte_offset, char_offset};
+use crate::engine::handle::Engine;
+use crate::jupyter::execute::aborted;
 use crate::jupyter::history::History;
-use crate::jupyter::standby::{self, Origin};
+use crate::jupyter::kernel::{Kernel, media};
+use crate::jupyter::origin::Origin;
+use crate::jupyter::raise;
+use crate::jupyter::wire::{Channel, PROTOCOL_VERSION, Sockets};
 use crate::prelude::toolchain;
-use crate::jupyter::wire::{Channel, Input, PROTOCOL_VERSION, Publisher, Sockets};
 
 /// The last messages leave within this time.
 const FAREWELL: Duration = Duration::from_millis(100);
-
-pub struct Kernel {
-    pub engine: Engine,
-    pub publisher: Publisher,
-    pub input: Input,
-    pub count: AtomicUsize,
-    pub history: Mutex<History>,
-    /// The last cell that was run.
-    last_cell: Mutex<Option<JupyterMessage>>,
-    ports: Value,
-    leave: Notify,
-}
 
 /// Answers requests until a client asks to shut down.
 pub fn run(
@@ -79,7 +70,7 @@ async fn serve(connection: &ConnectionInfo, engine: Engine, origin: Origin) -> R
     tokio::spawn(answer_all(kernel.clone(), sockets.shell));
     tokio::spawn(answer_all(kernel.clone(), sockets.control));
     tokio::spawn(publish_background(kernel.clone()));
-    tokio::spawn(standby::raise(kernel.clone(), origin));
+    tokio::spawn(raise::raise_standby(kernel.clone(), origin));
     tokio::select! {
         () = kernel.leave.notified() => tokio::time::sleep(FAREWELL).await,
         _ = terminate.recv() => {}
@@ -166,10 +157,6 @@ fn failed(request: &JupyterMessage, reply: Option<&Content>) -> bool {
 }
 
 impl Kernel {
-    fn publish_state(&self, execution_state: ExecutionState, request: Option<&JupyterMessage>) {
-        self.publisher.publish(Status { execution_state }, request);
-    }
-
     async fn answer(&self, channel: &mut Channel, request: &JupyterMessage) {
         self.publish_state(ExecutionState::Busy, Some(request));
         if let Some(reply) = self.reply_to(request).await {

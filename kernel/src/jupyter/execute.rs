@@ -6,15 +6,14 @@ use std::sync::atomic::Ordering;
 
 use headstart_frame::Answer;
 use jupyter_protocol::{
-    ClearOutput, DisplayData, ErrorOutput, ExecuteInput, ExecuteReply, ExecuteRequest, ExecuteResult,
-    ExecutionCount, ExpressionResult, InputRequest, JupyterMessage, JupyterMessageContent, Media, ReplyError,
-    ReplyStatus, StreamContent, Transient, UpdateDisplayData,
+    ErrorOutput, ExecuteInput, ExecuteReply, ExecuteRequest, ExecuteResult, ExecutionCount, ExpressionResult,
+    InputRequest, JupyterMessage, JupyterMessageContent, ReplyError, ReplyStatus, StreamContent, Transient,
 };
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 
-use crate::jupyter::dispatch::Kernel;
-use crate::engine::Stage;
-use crate::engine::output::{Bundle, CellError, Event, Outcome, Output};
+use crate::engine::handle::Stage;
+use crate::engine::output::{CellError, Event, Outcome};
+use crate::jupyter::kernel::{Kernel, media};
 use crate::prelude::template::Notice;
 
 impl Kernel {
@@ -102,12 +101,6 @@ impl Kernel {
         reply
     }
 
-    /// Sends an output, when there is room for it.
-    pub async fn publish_output(&self, output: Output, request: Option<&JupyterMessage>) {
-        let size = output.size();
-        self.publisher.publish_output(content(output), size, request).await;
-    }
-
     /// The value of an expression that a client asks for beside a cell; what it prints is not heard.
     async fn evaluate(&self, expression: String) -> ExpressionResult {
         let mut received = self.engine.execute(expression);
@@ -148,29 +141,4 @@ fn line(notice: &Notice, in_progress: bool) -> String {
         (Notice::Line(text), false) => format!("{text}\n"),
         (Notice::Progress(text), _) => format!("\r{text}"),
     }
-}
-
-fn content(output: Output) -> JupyterMessageContent {
-    match output {
-        Output::Stdout(text) => StreamContent::stdout(&text).into(),
-        Output::Stderr(text) => StreamContent::stderr(&text).into(),
-        Output::Display { id, data } => {
-            let transient = Some(Transient { display_id: Some(id) });
-            DisplayData { transient, ..DisplayData::new(media(&data)) }.into()
-        }
-        Output::Clear { wait } => ClearOutput { wait }.into(),
-        Output::Update { id, data } => UpdateDisplayData::new(media(&data), &id).into(),
-    }
-}
-
-/// A bundle in the protocol's form. Types that carry JSON are parsed, as the protocol has it.
-pub fn media(data: &Bundle) -> Media {
-    let is_json = |mime: &str| mime == "application/json" || mime.ends_with("+json");
-    let value = |mime: &str, content: &str| match is_json(mime) {
-        true => serde_json::from_str(content).unwrap_or_else(|_| json!(content)),
-        false => json!(content),
-    };
-    let bundle: Map<String, Value> =
-        data.iter().map(|(mime, content)| (mime.clone(), value(mime, content))).collect();
-    serde_json::from_value(Value::Object(bundle)).unwrap_or_default()
 }

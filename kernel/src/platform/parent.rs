@@ -52,6 +52,15 @@ pub async fn ended(process: Option<i32>) {
     let _ = ended.await;
 }
 
+/// Has this process killed when its parent ends, so that a killed kernel leaves nothing at work. Linux alone does so.
+pub fn die_with_it() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: sets a flag of this process.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::platform::cache_folder::cache_folder;
+use crate::platform::rustc_wrapper;
 use crate::prelude::backend::Backend;
-use crate::compile::cache;
 use crate::prelude::packages::Packages;
 use crate::prelude::sources::{Sources, own_target};
-use crate::prelude::template::{LINKS, cache};
+use crate::prelude::template::LINKS;
 
 /// Cargo's options for its progress on standard error, in a terminal or not.
 const PROGRESS: [(&str, &str); 2] =
@@ -45,7 +46,7 @@ pub fn compile(
     report: &mut dyn FnMut(Progress),
 ) -> Result<(), String> {
     let mut cargo = Command::new("cargo");
-    kept::not_for(&mut cargo);
+    rustc_wrapper::not_for(&mut cargo);
     cargo.current_dir(&sources.folder);
     cargo.args(["build", "--release", "--locked", "-p", PROGRAM, "--bin", PROGRAM]);
     cargo.args(["--message-format", "json-render-diagnostics"]).envs(PROGRESS);
@@ -53,7 +54,7 @@ pub fn compile(
     let mut target = match (std::env::var_os("CARGO_TARGET_DIR"), own_target()) {
         (Some(target), _) => sources.folder.join(target),
         (None, Some(target)) => target,
-        (None, None) => cache()?.join("target"),
+        (None, None) => cache_folder()?.join("target"),
     };
     match backend.feature() {
         // Libraries of the same name would overwrite each other.

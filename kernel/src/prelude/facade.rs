@@ -43,7 +43,7 @@ pub fn write_facade(packages: &Packages, facade: &Path) -> Result<(), String> {
                  macro_rules! headstart_local {{ ($pattern:pat) => {{ $pattern }} }}\n#[cfg(not(rust_analyzer))]\npub use {REAL}::*;\n\
                  #[cfg(not(rust_analyzer))]\nextern crate {ERRORS} as _;\n\
                  #[cfg(not(rust_analyzer))]\n#[doc(hidden)]\npub mod shared {{\n{}\n}}\n",
-                include_str!("../facade/shared.rs")
+                include_str!("../../facade/shared.rs")
             ),
             _ => String::new(),
         };
@@ -52,7 +52,7 @@ pub fn write_facade(packages: &Packages, facade: &Path) -> Result<(), String> {
     }
     let errors = facade.join(ERRORS);
     write(&errors.join("Cargo.toml"), &manifest(ERRORS, "2024", &[]))?;
-    write(&errors.join("src/lib.rs"), include_str!("../facade/errors.rs"))
+    write(&errors.join("src/lib.rs"), include_str!("../../facade/errors.rs"))
 }
 
 fn manifest(name: &str, edition: &str, dependencies: &[(&str, &str)]) -> String {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use syn::spanned::Spanned;
 
-use crate::prelude::skeleton::replace;
+use crate::prelude::tokens::replace;
 
 /// Writes into a crate's root the files of its modules, theirs of their own too, and removes those.
 pub fn join(root: &Path) -> std::io::Result<()> {

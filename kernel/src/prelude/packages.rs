@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::compile::cache;
+use crate::platform::rustc_wrapper;
 use crate::prelude::toolchain::{output, rustc_version};
 
 /// What `cargo metadata` says of a workspace.
@@ -18,7 +18,7 @@ impl Packages {
         let version = rustc_version()?;
         let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
         let mut cargo = Command::new("cargo");
-        kept::not_for(&mut cargo);
+        rustc_wrapper::not_for(&mut cargo);
         cargo.current_dir(source).args(["metadata", "--format-version", "1", "--locked"]);
         // Without the crates of other systems, which cargo would download.
         cargo.args(["--filter-platform", host]);

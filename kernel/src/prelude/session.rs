@@ -8,12 +8,15 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::compile::ahead;
+use crate::platform::cache_folder::cache_folder;
 use crate::platform::owned::Owned;
-use crate::prelude::template::{self, Template};
+use crate::prelude::template::Template;
 
 /// A file in a session's folder while the prelude is being loaded.
 pub const LOADING: &str = "loading";
+
+/// The folder in a session's folder where rustc compiles ahead, and the one beside cargo's for what it makes there.
+pub const AHEAD: &str = "ahead";
 
 /// A folder for evcxr to work in, removed when dropped.
 #[derive(Debug)]
@@ -22,7 +25,7 @@ pub struct Session(Owned);
 impl Session {
     /// Makes an empty folder, of which no other session knows.
     pub fn new() -> Result<Session, String> {
-        Owned::new(&template::cache()?.join("sessions")).map(Session)
+        Owned::new(&cache_folder()?.join("sessions")).map(Session)
     }
 
     /// Where it lies.
@@ -89,7 +92,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         let target = to.join(entry.file_name());
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_library = [".rlib", ".rmeta"].iter().any(|extension| name.ends_with(extension));
-        if from.ends_with("incremental") && !name.starts_with("ctx-") || name == ahead::FOLDER {
+        if from.ends_with("incremental") && !name.starts_with("ctx-") || name == AHEAD {
             continue;
         } else if entry.file_type()?.is_dir() {
             copy(&entry.path(), &target)?;

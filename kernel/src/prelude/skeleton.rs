@@ -15,7 +15,7 @@ use syn::visit::Visit;
 
 use crate::prelude::modules;
 use crate::prelude::operators::at_once;
-use crate::prelude::tokens::{with_fewer_comments, without_const_traits};
+use crate::prelude::tokens::{replace, with_fewer_comments, without_const_traits};
 
 /// The crates of the standard library that a notebook names.
 const STANDARD: [&str; 3] = ["core", "alloc", "std"];
@@ -134,18 +134,6 @@ fn gated_root(source: &str, above: &str) -> Result<String, syn::Error> {
     });
     debug_assert!(file.attrs.iter().all(|attribute| attribute.span().byte_range().start <= first));
     Ok(replace(&source, gates))
-}
-
-/// A source with other text in some places, which are in order and apart.
-pub fn replace(source: &str, changes: impl Iterator<Item = (Range<usize>, String)>) -> String {
-    let mut result = String::with_capacity(source.len());
-    let mut copied = 0;
-    for (range, text) in changes {
-        result.push_str(&source[copied..range.start]);
-        result.push_str(&text);
-        copied = range.end;
-    }
-    result + &source[copied..]
 }
 
 /// What goes, in order, none inside another, and what comes in its place.

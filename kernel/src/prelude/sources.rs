@@ -8,8 +8,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::platform::cache_folder::cache_folder;
 use crate::platform::owned::Owned;
-use crate::prelude::template::cache;
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
@@ -31,10 +31,10 @@ pub fn unpacked() -> Result<Sources, String> {
     if let Some(checkout) = checkout {
         return Ok(Sources { folder: checkout.to_owned(), is_checkout: true });
     }
-    let folder = cache()?.join("sources").join(ID);
+    let folder = cache_folder()?.join("sources").join(ID);
     if !is_same(&folder) {
         let complain = |error: io::Error| format!("{}: {error}", folder.display());
-        let part = Owned::new(&cache()?.join("parts"))?;
+        let part = Owned::new(&cache_folder()?.join("parts"))?;
         unpack(part.path()).map_err(complain)?;
         // What is there was damaged, or is from another process that did the same.
         let _ = fs::remove_dir_all(&folder);

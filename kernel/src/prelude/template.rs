@@ -13,13 +13,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::platform::cache_folder::cache_folder;
+use crate::platform::owned::{self, Owned};
 use crate::prelude::archive;
 use crate::prelude::backend::Backend;
 use crate::prelude::build::{Estimate, compile, library_file};
-use crate::compile::evcxr_text::commands::{BUILD_VARIABLE, DEPENDENCY};
 use crate::prelude::facade::{PRELUDE, REAL, write_facade};
 use crate::prelude::inventory;
-use crate::platform::owned::{self, Owned};
 use crate::prelude::packages::Packages;
 use crate::prelude::skeleton::copy_library;
 use crate::prelude::sources;
@@ -65,19 +65,6 @@ pub enum Notice {
     Progress(String),
 }
 
-/// Headstart's folder in the user's cache.
-pub fn cache() -> Result<PathBuf, String> {
-    let cache =
-        dirs::cache_dir().ok_or("there is no cache folder: set HOME or XDG_CACHE_HOME")?.join("headstart");
-    match cache.to_string_lossy().contains(' ') {
-        true => Err(format!(
-            "{}: evcxr cannot work in a folder with a space; set XDG_CACHE_HOME",
-            cache.display()
-        )),
-        false => Ok(cache),
-    }
-}
-
 /// The folders that may hold templates or their archives beside the user's cache: the program's own, `share` in
 /// its installation's prefix, and the system's.
 fn shared() -> Vec<PathBuf> {
@@ -113,7 +100,7 @@ fn own_archive(backend: Backend) -> Option<PathBuf> {
 impl Template {
     /// The template for this program and the compiler, which may not be there yet.
     pub fn expected(backend: Backend) -> Result<Template, String> {
-        let cache = cache()?;
+        let cache = cache_folder()?;
         let (name, lacks_rust) = match rustc_version() {
             Ok(version) => (name(&version, backend), false),
             // An archive is for the version of Rust that is installed then.
@@ -151,7 +138,7 @@ impl Template {
             // Another process may have made it meanwhile.
             if !self.is_whole() {
                 self.make(say)?;
-                remove_unused(&cache()?);
+                remove_unused(&cache_folder()?);
             }
         }
         self.note_use();
@@ -160,7 +147,7 @@ impl Template {
 
     /// Compiles it, also where an archive or a template is ready.
     pub fn remake(self, say: &dyn Fn(Notice)) -> Result<Template, String> {
-        let cache = cache()?;
+        let cache = cache_folder()?;
         let path = cache.join("templates").join(self.path.file_name().unwrap_or_default());
         let template = Template { path, ..self };
         let lock = lock_of(&template.path);
@@ -199,7 +186,7 @@ impl Template {
     }
 
     fn make_from(&self, origin: Origin, say: &dyn Fn(Notice)) -> Result<(), String> {
-        let part = Owned::new(&cache()?.join("parts"))?;
+        let part = Owned::new(&cache_folder()?.join("parts"))?;
         match origin {
             Origin::Folder(_) => return Ok(()),
             Origin::Archive(archive) => {
@@ -297,8 +284,8 @@ impl Template {
         self.backend.missing_libraries(&self.library())
     }
 
-    /// The evcxr commands that make a cell see the prelude.
-    pub fn load_commands(&self) -> String {
+    /// The flags with which rustc finds the prelude for a cell.
+    pub fn rustc_flags(&self) -> Vec<String> {
         let deps = self.libraries();
         let mut flags = vec![
             "-Cprefer-dynamic".to_owned(),
@@ -313,12 +300,12 @@ impl Template {
         ];
         let links = fs::read_to_string(deps.join(LINKS)).unwrap_or_default();
         flags.extend(links.lines().map(|path| format!("-L{path}")));
-        format!(
-            "{BUILD_VARIABLE}CARGO_INCREMENTAL=0\n{BUILD_VARIABLE}CARGO_ENCODED_RUSTFLAGS={}\n\
-             {DEPENDENCY}headstart = {{ path = \"{}\" }}\n",
-            flags.join("\u{1f}"),
-            self.path.join("facade").join(PRELUDE).display()
-        )
+        flags
+    }
+
+    /// The crate that cells depend on.
+    pub fn facade(&self) -> PathBuf {
+        self.path.join("facade").join(PRELUDE)
     }
 }
 

@@ -119,6 +119,18 @@ fn write_documentation(result: &mut String, style: DocStyle, lines: &mut Vec<&st
     lines.clear();
 }
 
+/// A source with other text in some places, which are in order and apart.
+pub fn replace(source: &str, changes: impl Iterator<Item = (Range<usize>, String)>) -> String {
+    let mut result = String::with_capacity(source.len());
+    let mut copied = 0;
+    for (range, text) in changes {
+        result.push_str(&source[copied..range.start]);
+        result.push_str(&text);
+        copied = range.end;
+    }
+    result + &source[copied..]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
