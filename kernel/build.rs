@@ -28,19 +28,23 @@ const PRELUDE: [&str; 13] = [
     "tests/bench/Cargo.toml",
 ];
 /// What makes the template from the compiled prelude, relative to this package.
-const TEMPLATE: [&str; 12] = [
+const TEMPLATE: [&str; 16] = [
     "facade/errors.rs",
     "facade/shared.rs",
-    "src/compile.rs",
-    "src/facade.rs",
-    "src/kept.rs",
-    "src/modules.rs",
-    "src/operators.rs",
-    "src/packages.rs",
-    "src/redefined.rs",
-    "src/skeleton.rs",
-    "src/tokens.rs",
-    "src/variables.rs",
+    "src/compile/boundary.rs",
+    "src/compile/cache.rs",
+    "src/compile/compilation.rs",
+    "src/compile/evcxr_text/source.rs",
+    "src/compile/redefined.rs",
+    "src/compile/variables.rs",
+    "src/compile/wrapper.rs",
+    "src/prelude/build.rs",
+    "src/prelude/facade.rs",
+    "src/prelude/modules.rs",
+    "src/prelude/operators.rs",
+    "src/prelude/packages.rs",
+    "src/prelude/skeleton.rs",
+    "src/prelude/tokens.rs",
 ];
 const LESSONS: &str = "notebooks";
 /// Other files, such as an editor's swap file, are no part of the sources.

@@ -1,0 +1,177 @@
+//! What Headstart keeps in the user's cache, and its removal: `headstart cache`.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use crate::platform::cache_folder::cache_folder;
+use crate::platform::owned;
+
+/// One kind of thing that is kept.
+struct Kind {
+    name: &'static str,
+    folders: &'static [&'static str],
+    about: &'static str,
+    /// Whether `clear` removes it without being told its name.
+    by_default: bool,
+}
+
+const KINDS: [Kind; 5] = [
+    Kind {
+        name: "preludes",
+        folders: &["templates", "state", "parts"],
+        about: "compiled preludes and cells; made again when a kernel starts",
+        by_default: true,
+    },
+    Kind {
+        name: "builds",
+        folders: &["target", "sources"],
+        about: "cargo's files of preludes that were compiled here",
+        by_default: true,
+    },
+    Kind {
+        name: "sessions",
+        folders: &["sessions", "standby"],
+        about: "of running kernels",
+        by_default: true,
+    },
+    Kind {
+        name: "jupyter",
+        folders: &["jupyter"],
+        about: "JupyterLab, where `headstart lab` installed it",
+        by_default: true,
+    },
+    Kind {
+        name: "weights",
+        folders: &["weights"],
+        about: "pretrained weights that were downloaded",
+        by_default: false,
+    },
+];
+
+/// What to do with the cache.
+#[derive(clap::Subcommand)]
+pub enum Action {
+    /// Remove what is kept: everything but the weights, or what is named.
+    Clear {
+        /// Names from the list that `headstart cache` shows.
+        names: Vec<String>,
+    },
+}
+
+impl Kind {
+    fn paths(&self, cache: &Path) -> Vec<PathBuf> {
+        self.folders.iter().map(|folder| cache.join(folder)).collect()
+    }
+}
+
+/// Lists what is kept, with its size, or removes it.
+pub fn run(action: Option<&Action>) -> Result<(), String> {
+    let cache = cache_folder()?;
+    match action {
+        None => show(&cache),
+        Some(Action::Clear { names }) => {
+            for name in clear(&cache, names)? {
+                println!("removed {name}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn show(cache: &Path) {
+    println!("{}", cache.display());
+    for kind in &KINDS {
+        let size: u64 = kind.paths(cache).iter().map(|path| size(path)).sum();
+        println!("{:<10} {:>9}  {}", kind.name, megabytes(size), kind.about);
+    }
+    println!("`headstart cache clear NAME` removes one; without a name, all but the weights");
+}
+
+/// Removes the kinds of these names, or the default ones; the names of those of which something was there.
+pub fn clear(cache: &Path, names: &[String]) -> Result<Vec<&'static str>, String> {
+    let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(format!(
+            "nothing in the cache is named {unknown:?}; expected one of {}",
+            known.join(", ")
+        ));
+    }
+    let running = running(&cache.join("sessions"));
+    if running > 0 {
+        return Err(format!(
+            "{running} of Headstart's kernels are running and use the cache\n\
+             hint: shut them down first; one that waits for the next notebook goes after five minutes"
+        ));
+    }
+    let mut cleared = Vec::new();
+    for kind in &KINDS {
+        let is_asked = match names.is_empty() {
+            true => kind.by_default,
+            false => names.iter().any(|name| name == kind.name),
+        };
+        for path in kind.paths(cache).into_iter().filter(|path| is_asked && path.exists()) {
+            fs::remove_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            if cleared.last() != Some(&kind.name) {
+                cleared.push(kind.name);
+            }
+        }
+    }
+    Ok(cleared)
+}
+
+/// How many sessions belong to a process that lives.
+fn running(sessions: &Path) -> usize {
+    owned::sweep(sessions);
+    let entries = fs::read_dir(sessions).into_iter().flatten().flatten();
+    let locks = entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "lock"));
+    locks.filter(|lock| File::open(lock.path()).is_ok_and(|lock| lock.try_lock().is_err())).count()
+}
+
+/// The bytes of a folder's files; one with several names counts once.
+fn size(path: &Path) -> u64 {
+    fn add(path: &Path, seen: &mut std::collections::HashSet<(u64, u64)>) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        let Ok(file) = fs::symlink_metadata(path) else { return 0 };
+        if file.is_dir() {
+            let entries = fs::read_dir(path).into_iter().flatten().flatten();
+            return entries.map(|entry| add(&entry.path(), seen)).sum();
+        }
+        if seen.insert((file.dev(), file.ino())) { file.len() } else { 0 }
+    }
+    add(path, &mut Default::default())
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::owned::Owned;
+
+    #[test]
+    fn weights_stay_until_they_are_named() {
+        let cache = tempfile::tempdir().unwrap();
+        for folder in ["templates", "weights"] {
+            fs::create_dir_all(cache.path().join(folder)).unwrap();
+            fs::write(cache.path().join(folder).join("a"), [0; 1000]).unwrap();
+        }
+        assert_eq!(megabytes(size(cache.path())), "0.0 MB");
+        assert_eq!(size(cache.path()), 2000);
+        assert_eq!(clear(cache.path(), &[]).unwrap(), ["preludes"]);
+        assert!(cache.path().join("weights/a").is_file());
+        assert_eq!(clear(cache.path(), &["weights".into()]).unwrap(), ["weights"]);
+        let problem = clear(cache.path(), &["weight".into()]).unwrap_err();
+        assert!(problem.contains("\"weight\"") && problem.contains("preludes"), "{problem}");
+    }
+
+    #[test]
+    fn nothing_is_cleared_under_a_running_kernel() {
+        let cache = tempfile::tempdir().unwrap();
+        let session = Owned::new(&cache.path().join("sessions")).unwrap();
+        assert!(clear(cache.path(), &[]).unwrap_err().starts_with("1 of Headstart's kernels"));
+        drop(session);
+        assert_eq!(clear(cache.path(), &[]).unwrap(), ["sessions"]);
+    }
+}

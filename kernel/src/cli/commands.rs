@@ -1,0 +1,169 @@
+//! What each subcommand does.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::cli::arguments::Command;
+use crate::cli::{cached, doctor, export, html, install, lab, notebook, run, trust};
+use crate::engine::handle::Engine;
+use crate::engine::output::Event;
+use crate::jupyter::origin::Origin;
+use crate::jupyter::{dispatch, proxy, standby};
+use crate::platform::cache_folder::cache_folder;
+use crate::prelude::backend::Backend;
+use crate::prelude::template::Template;
+use crate::prelude::{archive, terminal, toolchain};
+
+/// Runs a subcommand.
+///
+/// # Errors
+/// What to tell the user.
+pub fn execute(command: Command) -> Result<(), String> {
+    match command {
+        Command::Install { prefix, from_source, backend } => {
+            let remade =
+                from_source.then(|| Template::expected(backend)?.remake(&|notice| terminal::show(&notice)));
+            remade.transpose().and_then(|_| install(prefix.as_deref(), backend))
+        }
+        Command::Uninstall { prefix, weights } => uninstall(prefix.as_deref(), weights),
+        Command::Cache { action } => cached::run(action.as_ref()),
+        Command::Pack { folder } => pack(&folder),
+        Command::Kernel { connection_file, backend } => kernel(&connection_file, backend),
+        Command::Standby { backend } => standby::wait(Origin::of_this_process(backend)),
+        Command::Doctor => doctor::examine(),
+        Command::Lab { folder, arguments } => match install::installed(Backend::default()) {
+            Some((_, program)) if program.is_file() => Ok(()),
+            _ => install(None, Backend::default()),
+        }
+        .and_then(|()| lab::open(&folder, &arguments)),
+        // SAFETY: no other thread runs.
+        Command::Weights { action } => unsafe { action.run() },
+        Command::Export { notebook, folder } => export(&notebook, folder),
+        Command::Run { notebooks, output, html, backend } => run_all(&notebooks, output, html, backend),
+    }
+}
+
+fn install(prefix: Option<&Path>, backend: Backend) -> Result<(), String> {
+    // The first session compiles what every later one begins with.
+    // SAFETY: no other thread runs.
+    let engine = unsafe { Engine::start(backend) }?;
+    let mut received = engine.execute("headstart::cells_run()".into());
+    while let Some(event) = received.blocking_recv() {
+        if let Event::Done(Err(error)) = event {
+            return Err(error.plain());
+        }
+    }
+    engine.stop();
+    let folder = install::install(prefix, backend)?;
+    println!("installed the kernel \"{}\" in {}", backend.kernel_name(), folder.display());
+    Ok(())
+}
+
+fn uninstall(prefix: Option<&Path>, weights: bool) -> Result<(), String> {
+    for folder in install::uninstall(prefix)? {
+        println!("removed {}", folder.display());
+    }
+    if prefix.is_some() {
+        return Ok(());
+    }
+    let cache = cache_folder()?;
+    let weights = if weights { cached::clear(&cache, &["weights".into()])? } else { Vec::new() };
+    for name in cached::clear(&cache, &[])?.into_iter().chain(weights) {
+        println!("removed {name} from {}", cache.display());
+    }
+    Ok(())
+}
+
+fn pack(folder: &Path) -> Result<(), String> {
+    let template = Template::expected(Backend::default())?.ready(&|notice| terminal::show(&notice))?;
+    let name = template.path().file_name().unwrap_or_default().to_string_lossy();
+    let archive = folder.join(format!("{name}.tar"));
+    let written = std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::File::create(&archive))
+        .and_then(|file| archive::pack(template.path(), std::io::BufWriter::new(file)));
+    written.map_err(|error| format!("{}: {error}", archive.display()))?;
+    println!("{}", archive.display());
+    Ok(())
+}
+
+fn kernel(connection_file: &Path, backend: Backend) -> Result<(), String> {
+    let complain = |problem: String| format!("{}: {problem}", connection_file.display());
+    let text = std::fs::read_to_string(connection_file).map_err(|error| complain(error.to_string()))?;
+    note_open_file(connection_file);
+    let connection = serde_json::from_str(&text).map_err(|error| complain(error.to_string()))?;
+    let origin = Origin::of_this_process(backend);
+    if let Some(ended) = proxy::hand_over(&origin, &connection) {
+        return ended;
+    }
+    toolchain::pin();
+    // SAFETY: no other thread runs.
+    let engine = unsafe { Engine::start(backend) }?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    dispatch::run(runtime, &connection, engine, origin)
+}
+
+/// The file holds the key by which messages are signed.
+fn note_open_file(connection_file: &Path) {
+    let mode = std::fs::metadata(connection_file).map_or(0, |file| file.permissions().mode() & 0o777);
+    if mode & 0o077 != 0 {
+        let file = connection_file.display();
+        eprintln!("{file}: others may read the key of this kernel (mode {mode:o}); expected mode 600");
+    }
+}
+
+fn export(notebook: &Path, folder: Option<PathBuf>) -> Result<(), String> {
+    let folder = folder.unwrap_or_else(|| notebook.file_stem().unwrap_or_default().into());
+    export::export(notebook, &folder)?;
+    println!("wrote {0}; run it with: cargo run --release --manifest-path {0}/Cargo.toml", folder.display());
+    Ok(())
+}
+
+fn run_all(
+    notebooks: &[PathBuf],
+    output: Option<PathBuf>,
+    html: bool,
+    backend: Backend,
+) -> Result<(), String> {
+    let is_folder = |path: &PathBuf| path.is_dir() || path.as_os_str().to_string_lossy().ends_with('/');
+    let folder = output.as_ref().filter(|path| notebooks.len() > 1 || is_folder(path));
+    if let Some(folder) = folder {
+        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    let target = |notebook: &Path| match (&output, folder) {
+        (_, Some(folder)) => folder.join(notebook.file_name().unwrap_or_default()),
+        (Some(file), None) => file.clone(),
+        (None, None) => notebook.to_owned(),
+    };
+    for (number, notebook) in notebooks.iter().enumerate() {
+        let to = target(notebook);
+        if let Some(other) = notebooks[..number].iter().find(|other| target(other) == to) {
+            let (first, second) = (other.display(), notebook.display());
+            return Err(format!("{first} and {second} would both be written to {}", to.display()));
+        }
+    }
+    let mut pages = Vec::new();
+    for notebook in notebooks {
+        // SAFETY: no other thread runs: the last notebook's engine has stopped.
+        let engine = unsafe { Engine::start(backend) }?;
+        let to = target(notebook);
+        let page = html.then(|| to.with_extension("html"));
+        let run = run::run_notebook(&engine, notebook, &to, page.as_deref());
+        engine.stop();
+        let executed = run?;
+        println!("wrote {}", to.display());
+        trust::trust(&to);
+        if let Some(page) = page {
+            println!("wrote {}", page.display());
+            pages.push((page.file_name().unwrap_or_default().to_string_lossy().into_owned(), executed));
+        }
+    }
+    if let Some(folder) = folder.filter(|_| pages.len() > 1) {
+        for (number, (file, _)) in pages.iter().enumerate() {
+            notebook::write_whole(&folder.join(file), &html::linked_page(&pages, number))?;
+        }
+        let index = folder.join(html::INDEX);
+        notebook::write_whole(&index, &html::gallery(&pages))?;
+        println!("wrote {}, which links to them", index.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,281 @@
+//! Looks at all that a notebook needs and says what to do where something is missing: `headstart doctor`.
+
+use std::borrow::Cow;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use crate::cli::install;
+use crate::compile::boundary::Cells;
+use crate::platform::cache_folder::cache_folder;
+use crate::prelude::backend::{Backend, LIBRARIES_REMEDY, has_nvidia_card, release, toolkit};
+use crate::prelude::inventory;
+use crate::prelude::template::{Origin, Template};
+use crate::prelude::toolchain::on_path;
+use crate::prelude::{sources, toolchain};
+
+/// What was found, or what is wrong and what to do about it.
+type Finding = Result<String, Complaint>;
+
+struct Complaint {
+    /// Without it nothing works; otherwise something is only slower or missing.
+    fatal: bool,
+    problem: String,
+    remedy: Cow<'static, str>,
+}
+
+fn fatal(problem: impl Into<String>, remedy: impl Into<Cow<'static, str>>) -> Complaint {
+    Complaint { fatal: true, problem: problem.into(), remedy: remedy.into() }
+}
+
+fn minor(problem: impl Into<String>, remedy: impl Into<Cow<'static, str>>) -> Complaint {
+    Complaint { fatal: false, ..fatal(problem, remedy) }
+}
+
+/// Prints a line for each thing; an error if a notebook could not run.
+pub fn examine() -> Result<(), String> {
+    let findings = [
+        ("toolchain", rustc()),
+        ("library sources", library_sources()),
+        ("linker", linker()),
+        ("cache", writable_cache()),
+        ("version", Ok(format!("{}, made for Rust {}", env!("CARGO_PKG_VERSION"), sources::pinned_rust()))),
+        ("prelude", prelude()),
+        ("cells", cells()),
+        ("kernelspec", kernelspec()),
+        ("jupyter", jupyter()),
+        ("device", Ok(device())),
+    ];
+    let gpu = match has_nvidia_card(Path::new(DEVICES)) || on_path("nvidia-smi").is_some() {
+        true => vec![
+            ("GPU", card()),
+            ("CUDA toolkit", cuda_toolkit()),
+            ("cuDNN", cudnn()),
+            ("CUDA prelude", cuda_prelude()),
+        ],
+        false => vec![("GPU", Ok("no card of NVIDIA's: the CPU computes".to_owned()))],
+    };
+    let mut broken = 0;
+    for (name, finding) in findings.into_iter().chain(gpu) {
+        match finding {
+            Ok(found) => println!("ok    {name:<16} {found}"),
+            Err(Complaint { fatal, problem, remedy }) => {
+                broken += usize::from(fatal);
+                println!(
+                    "{}  {name:<16} {problem}\n      {:<16} → {remedy}",
+                    if fatal { "FAIL" } else { "note" },
+                    ""
+                );
+            }
+        }
+    }
+    match broken {
+        0 => Ok(()),
+        1 => Err("one thing is missing: see the line marked FAIL".into()),
+        several => Err(format!("{several} things are missing: see the lines marked FAIL")),
+    }
+}
+
+fn rustc() -> Finding {
+    let remedy = || {
+        let command = toolchain::install_command();
+        format!("install Rust from https://rustup.rs and open a new terminal:\n{:<22}   {command}", "")
+    };
+    let version = toolchain::rustc_version()
+        .map_err(|problem| fatal(problem.lines().next().unwrap_or_default(), remedy()))?;
+    toolchain::output(Command::new("cargo").arg("--version")).map_err(|problem| fatal(problem, remedy()))?;
+    Ok(version.lines().next().unwrap_or_default().to_owned())
+}
+
+fn library_sources() -> Finding {
+    // A finished prelude has them in a short form.
+    if Template::expected(Backend::default()).is_ok_and(|template| template.origin() != Origin::Sources) {
+        return Ok("in the prelude".into());
+    }
+    let missing = || {
+        fatal(
+            "the standard library's sources are not there; the prelude cannot be compiled without",
+            "rustup component add rust-src",
+        )
+    };
+    toolchain::library_sources().map(|path| path.display().to_string()).ok_or_else(missing)
+}
+
+fn linker() -> Finding {
+    let Some(cc) = on_path("cc") else {
+        return Err(fatal(
+            "there is no cc",
+            "install a C compiler: apt install gcc, or xcode-select --install",
+        ));
+    };
+    if toolchain::HAS_LINKER {
+        return Ok(format!("{}, with rustc's lld", cc.display()));
+    }
+    match on_path("mold").or_else(|| on_path("lld")) {
+        Some(path) => Ok(path.display().to_string()),
+        None => Err(minor("cc; cells would link quicker with mold or lld", "apt install mold")),
+    }
+}
+
+fn writable_cache() -> Finding {
+    let path = cache_folder()
+        .map_err(|problem| fatal(problem, "set XDG_CACHE_HOME to a folder that you may write to"))?;
+    std::fs::create_dir_all(&path)
+        .and_then(|()| tempfile::tempfile_in(&path))
+        .and_then(|mut probe| probe.write_all(b"probe"))
+        .map_err(|error| {
+            fatal(format!("{}: {error}", path.display()), "make room there, or set XDG_CACHE_HOME")
+        })?;
+    Ok(path.display().to_string())
+}
+
+fn prelude() -> Finding {
+    compiled(Backend::default(), fatal, |origin| match origin {
+        Origin::Archive(archive) => Ok(format!(
+            "in {}; the first start unpacks it and compiles one cell, in a quarter of a minute",
+            archive.display()
+        )),
+        _ => Err(minor(
+            "not compiled for this version and this compiler; the first start takes five to ten minutes",
+            "headstart install",
+        )),
+    })
+}
+
+/// A prelude that can be loaded; `complain` says how bad it is if it cannot, `missing` what there is if it is not
+/// there yet.
+fn compiled(
+    backend: Backend,
+    complain: fn(String, &'static str) -> Complaint,
+    missing: fn(Origin) -> Finding,
+) -> Finding {
+    let template = Template::expected(backend).map_err(|problem| {
+        let first = problem.lines().next().unwrap_or_default().to_owned();
+        complain(first, "install Rust from https://rustup.rs, or set XDG_CACHE_HOME")
+    })?;
+    let folder = match template.origin() {
+        Origin::Folder(folder) => folder,
+        other => return missing(other),
+    };
+    if let Err(problem) = inventory::check_contents(&folder) {
+        return Err(complain(problem, "headstart install --from-source"));
+    }
+    match template.missing_libraries() {
+        Some(missing) => Err(complain(missing, LIBRARIES_REMEDY)),
+        None => Ok(folder.display().to_string()),
+    }
+}
+
+/// How cells are compiled with this prelude.
+fn cells() -> Finding {
+    let recorded =
+        Template::expected(Backend::default()).ok().and_then(|template| Cells::recorded(&template));
+    match recorded {
+        Some(Cells::Rewritten) => Ok("compiled ahead, with the prelude's variable store".into()),
+        Some(Cells::Unchanged(problem)) => Err(minor(
+            format!("compiled as evcxr writes them, which takes longer: {problem}"),
+            "cargo install headstart-kernel --locked, with the version of evcxr that it was made for",
+        )),
+        None => Ok("not probed yet; the first kernel does so".into()),
+    }
+}
+
+fn kernelspec() -> Finding {
+    let remedy = "headstart install";
+    let (folder, program) = install::installed(Backend::default())
+        .ok_or_else(|| minor("Jupyter does not know the kernel", remedy))?;
+    match program.is_file() {
+        true => Ok(folder.display().to_string()),
+        false => Err(minor(
+            format!("{} starts {}, which is not there", folder.display(), program.display()),
+            remedy,
+        )),
+    }
+}
+
+fn jupyter() -> Finding {
+    let version = toolchain::output(Command::new("jupyter").arg("lab").arg("--version"));
+    version.map(|version| format!("JupyterLab {}", version.trim())).map_err(|_| {
+        minor("JupyterLab is not on the PATH; headstart run works without it", "pip install jupyterlab")
+    })
+}
+
+fn device() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("CPU, {cores} threads{}", vector_instructions())
+}
+
+#[cfg(target_arch = "x86_64")]
+fn vector_instructions() -> &'static str {
+    match (std::is_x86_feature_detected!("avx512f"), std::is_x86_feature_detected!("avx2")) {
+        (true, _) => ", AVX-512",
+        (_, true) => ", AVX2",
+        _ => ", without AVX2: training will be slow",
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn vector_instructions() -> &'static str {
+    ""
+}
+
+/// Where Linux lists what is plugged in.
+const DEVICES: &str = "/sys/bus/pci/devices";
+/// Below it candle's kernels do not compile.
+const LEAST_CAPABILITY: (u32, u32) = (6, 1);
+
+/// What the driver says of the card, and whether candle can use it.
+fn card() -> Finding {
+    let remedy = "apt install nvidia-driver, and restart the machine";
+    let query = "--query-gpu=name,compute_cap,memory.total,driver_version";
+    let said = toolchain::output(Command::new("nvidia-smi").args([query, "--format=csv,noheader"]))
+        .map_err(|problem| minor(format!("the driver does not answer: {problem}"), remedy))?;
+    let cards: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let capability = |card: &&str| {
+        let (major, less) = card.split(", ").nth(1)?.split_once('.')?;
+        Some((major.parse::<u32>().ok()?, less.parse::<u32>().ok()?))
+    };
+    match cards.iter().filter_map(capability).min() {
+        None => Err(minor("the driver knows no card", remedy)),
+        Some(least) if least < LEAST_CAPABILITY => Err(minor(
+            format!(
+                "{}: compute capability below {}.{}",
+                cards.join("; "),
+                LEAST_CAPABILITY.0,
+                LEAST_CAPABILITY.1
+            ),
+            "export HEADSTART_DEVICE=cpu",
+        )),
+        Some(_) => Ok(format!("{} (name, compute capability, memory, driver)", cards.join("; "))),
+    }
+}
+
+/// The toolkit, and whether the driver runs what it compiles.
+fn cuda_toolkit() -> Finding {
+    let remedy = "apt install nvidia-cuda-toolkit, or https://developer.nvidia.com/cuda-downloads";
+    let toolkit = toolkit().map_err(|problem| minor(problem.lines().next().unwrap_or_default(), remedy))?;
+    let (major, less) = toolkit.version;
+    let driver = toolchain::output(&mut Command::new("nvidia-smi")).ok().and_then(|said| release(&said));
+    match driver {
+        Some(driver) if driver.0 < major => Err(minor(
+            format!("CUDA {major}.{less}, but the driver knows CUDA up to {}.{}", driver.0, driver.1),
+            "apt install a newer nvidia-driver, or a toolkit of the driver's version",
+        )),
+        _ => Ok(format!("CUDA {major}.{less}, {}", toolkit.nvcc.display())),
+    }
+}
+
+fn cudnn() -> Finding {
+    let libraries = toolchain::output(Command::new("ldconfig").arg("-p")).unwrap_or_default();
+    match libraries.lines().find(|line| line.contains("libcudnn.so")) {
+        Some(line) => Ok(line.rsplit(" => ").next().unwrap_or_default().to_owned()),
+        None => Err(minor(
+            "not there; headstart install --cuda does without it",
+            "apt install libcudnn9-dev-cuda-13",
+        )),
+    }
+}
+
+fn cuda_prelude() -> Finding {
+    compiled(Backend::CUDA, minor, |_| Err(minor("not compiled for the GPU", "headstart install --cuda")))
+}

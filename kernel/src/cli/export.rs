@@ -1,0 +1,277 @@
+//! A notebook as a program: `headstart export`.
+//!
+//! The cells become the body of one function, in their order, so that what a cell defines the later
+//! ones know. What a cell would show as its value is printed. A cell that defines again what an
+//! earlier one did, as one may in a notebook, opens a block of its own for itself and the rest.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use syn::spanned::Spanned;
+use syn::{Expr, Item, Stmt, UseTree};
+
+use crate::cli::notebook::{is_meant_to_fail, joined, read_notebook};
+use crate::compile::cell;
+use crate::prelude::sources;
+
+/// So long is a line of prose at most.
+const COMMENT: usize = 96;
+
+/// What the program needs beside the prelude, as `:dep` lines say it, and its body.
+#[derive(Debug, Default, PartialEq)]
+struct Program {
+    dependencies: Vec<String>,
+    body: String,
+    /// Blocks that are open.
+    depth: usize,
+    /// What is defined in the innermost of them.
+    defined: BTreeSet<String>,
+}
+
+/// Writes a cargo project that does what a notebook does into a new folder.
+pub fn export(notebook: &Path, folder: &Path) -> Result<(), String> {
+    if std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(format!("{} is there already: expected a new or an empty folder", folder.display()));
+    }
+    let content = read_notebook(notebook)?;
+    let program = Program::of(&content).map_err(|problem| format!("{}: {problem}", notebook.display()))?;
+    let name = package_name(notebook);
+    let source = sources::unpacked()?.folder;
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = (|| {
+        std::fs::create_dir_all(above)?;
+        // A folder for the user: the umask applies.
+        let made = tempfile::Builder::new().permissions(Permissions::from_mode(0o777)).tempdir_in(above)?;
+        let part = made.path();
+        std::fs::create_dir_all(part.join("src"))?;
+        std::fs::write(part.join("Cargo.toml"), manifest(&name, &source, &program.dependencies))?;
+        // The versions that the prelude was tested with.
+        std::fs::copy(source.join("Cargo.lock"), part.join("Cargo.lock"))?;
+        let main = part.join("src/main.rs");
+        std::fs::write(&main, program.text(notebook))?;
+        // It compiles as well when it is not laid out.
+        let _ = Command::new("rustfmt").args(["--edition", "2024"]).arg(&main).output();
+        if folder.is_dir() {
+            std::fs::remove_dir(folder)?;
+        }
+        std::fs::rename(part, folder)?;
+        // There is nothing left to remove.
+        let _ = made.keep();
+        Ok(())
+    })();
+    written.map_err(|error: std::io::Error| format!("{}: {error}", folder.display()))
+}
+
+impl Program {
+    fn of(notebook: &Value) -> Result<Program, String> {
+        let mut program = Program::default();
+        let mut count = 0;
+        for cell in notebook["cells"].as_array().into_iter().flatten() {
+            let source = joined(&cell["source"]);
+            match cell["cell_type"].as_str() {
+                Some("markdown") => program.comment(&source),
+                Some("code") if is_meant_to_fail(cell) => {
+                    program.comment(&format!("Left out, as it fails:\n{source}"))
+                }
+                Some("code") => {
+                    count += 1;
+                    program.cell(&source).map_err(|problem| format!("cell {count}: {problem}"))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(program)
+    }
+
+    fn comment(&mut self, text: &str) {
+        self.body.push('\n');
+        for line in text.lines() {
+            let mut written = String::from("//");
+            for word in line.split_inclusive(' ') {
+                if written.trim_end().len() + word.trim_end().len() > COMMENT {
+                    let _ = writeln!(self.body, "{}", written.trim_end());
+                    written = String::from("//");
+                }
+                if written.len() == 2 {
+                    written.push(' ');
+                }
+                written.push_str(word);
+            }
+            let _ = writeln!(self.body, "{}", written.trim_end());
+        }
+    }
+
+    fn cell(&mut self, source: &str) -> Result<(), String> {
+        let dependencies = source.lines().filter_map(|line| line.strip_prefix(":dep "));
+        self.dependencies.extend(dependencies.map(str::to_owned));
+        let code = cell::code(source);
+        let parsed = cell::parse(&code).map_err(|error| {
+            format!("line {}: {error}; a program needs each cell to be whole", error.span().start().line)
+        })?;
+        let defined: BTreeSet<String> = parsed.stmts.iter().flat_map(names).collect();
+        if defined.intersection(&self.defined).next().is_some() {
+            self.body.push_str("{\n");
+            self.depth += 1;
+            self.defined.clear();
+        }
+        self.defined.extend(defined);
+        match parsed.stmts.last() {
+            Some(Stmt::Expr(last, None)) => {
+                // The block's brace is not the code's.
+                let range = last.span().byte_range();
+                let (before, last_code, after) = (
+                    code[..range.start - 1].trim_start(),
+                    &code[range.start - 1..range.end - 1],
+                    &code[range.end - 1..],
+                );
+                let _ = match prints(last) {
+                    true => writeln!(self.body, "{before}{last_code};{after}"),
+                    false => writeln!(self.body, "{before}show!({last_code});{after}"),
+                };
+            }
+            _ => {
+                let _ = writeln!(self.body, "{}", code.trim_start());
+            }
+        }
+        Ok(())
+    }
+
+    fn text(&self, notebook: &Path) -> String {
+        let name = notebook.file_name().unwrap_or_default().to_string_lossy();
+        format!(
+            "//! Made from the notebook {name} by `headstart export`.\n\
+             // A cell may leave unused what the next one was to use.\n\
+             #![allow(unused)]\n\n\
+             use headstart::prelude::*;\n\n\
+             fn main() {{\n\
+                 if let Err(error) = run() {{\n\
+                     eprintln!(\"error: {{error}}\");\n\
+                     std::process::exit(1);\n\
+                 }}\n\
+             }}\n\n\
+             fn run() -> std::result::Result<(), Box<dyn std::error::Error>> {{\n{}{}Ok(())\n}}\n",
+            self.body,
+            "}\n".repeat(self.depth)
+        )
+    }
+}
+
+/// Whether an expression is one of the macros that have nothing to show, such as `println!`.
+fn prints(expression: &Expr) -> bool {
+    let Expr::Macro(called) = expression else { return false };
+    let name = called.mac.path.segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default();
+    ["print", "eprint", "assert"].iter().any(|known| name.starts_with(known))
+}
+
+/// What a statement defines that cannot be defined twice in one block.
+fn names(statement: &Stmt) -> Vec<String> {
+    let Stmt::Item(item) = statement else { return Vec::new() };
+    let ident = match item {
+        Item::Const(item) => &item.ident,
+        Item::Enum(item) => &item.ident,
+        Item::Fn(item) => &item.sig.ident,
+        Item::Mod(item) => &item.ident,
+        Item::Static(item) => &item.ident,
+        Item::Struct(item) => &item.ident,
+        Item::Trait(item) => &item.ident,
+        Item::Type(item) => &item.ident,
+        Item::Union(item) => &item.ident,
+        Item::Use(item) => return imported(&item.tree),
+        _ => return Vec::new(),
+    };
+    vec![ident.to_string()]
+}
+
+fn imported(tree: &UseTree) -> Vec<String> {
+    match tree {
+        UseTree::Path(path) => imported(&path.tree),
+        UseTree::Name(name) => vec![name.ident.to_string()],
+        UseTree::Rename(rename) if rename.rename != "_" => vec![rename.rename.to_string()],
+        UseTree::Rename(_) | UseTree::Glob(_) => Vec::new(),
+        UseTree::Group(group) => group.items.iter().flat_map(imported).collect(),
+    }
+}
+
+/// The notebook's name in letters that cargo takes.
+fn package_name(notebook: &Path) -> String {
+    let stem = notebook.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    match name.chars().next() {
+        Some(first) if first.is_ascii_alphabetic() => name,
+        _ => format!("notebook-{name}"),
+    }
+}
+
+/// Depends on the sources of this program's own prelude, so that the program computes what the notebook does.
+fn manifest(name: &str, source: &Path, dependencies: &[String]) -> String {
+    let headstart = format!("{{ path = {:?} }}", source.display().to_string());
+    let others: String = dependencies
+        .iter()
+        .map(|line| match line.contains('=') {
+            true => format!("{line}\n"),
+            false => format!("{} = \"*\"\n", line.trim()),
+        })
+        .collect();
+    format!(
+        "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
+         [dependencies]\nheadstart = {headstart}\n{others}\n\
+         # Numbers are crunched in the packages, whatever the program itself is compiled for.\n\
+         [profile.dev.package.\"*\"]\nopt-level = 3\n\n[workspace]\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn program(cells: &[&str]) -> Result<Program, String> {
+        let cells: Vec<Value> = cells
+            .iter()
+            .map(|source| json!({"cell_type": "code", "source": source, "metadata": {}}))
+            .collect();
+        Program::of(&json!({ "cells": cells }))
+    }
+
+    #[test]
+    fn the_last_value_is_shown_and_nothing_else_is_changed() {
+        let body =
+            program(&["let n = 6; // six", "n * 7 // the answer", "println!(\"{n}\")", "n;"]).unwrap().body;
+        assert_eq!(body, "let n = 6; // six\nshow!(n * 7); // the answer\nprintln!(\"{n}\");\nn;\n");
+        assert_eq!(
+            program(&["if true { 1 } else { 2 }"]).unwrap().body,
+            "show!(if true { 1 } else { 2 });\n"
+        );
+    }
+
+    #[test]
+    fn what_is_defined_again_has_a_block_of_its_own() {
+        let found =
+            program(&["fn f() -> i32 { 1 }", "use std::fmt::{self, Debug};", "fn f() -> i32 { 2 }", "f()"]);
+        let found = found.unwrap();
+        assert_eq!(found.depth, 1);
+        assert!(found.body.ends_with("{\nfn f() -> i32 { 2 }\nshow!(f());\n"), "{}", found.body);
+        assert!(found.text(Path::new("a.ipynb")).contains("show!(f());\n}\nOk(())\n}\n"));
+    }
+
+    #[test]
+    fn dependencies_go_into_the_manifest_and_other_commands_away() {
+        let found = program(&[":dep rand = \"0.9\"\n:dep itertools\n:timing\nlet a = 1;"]).unwrap();
+        assert_eq!(found.body, "let a = 1;\n");
+        let manifest = manifest("a", Path::new("b"), &found.dependencies);
+        assert!(manifest.contains("\nrand = \"0.9\"\nitertools = \"*\"\n"), "{manifest}");
+    }
+
+    #[test]
+    fn a_cell_that_is_not_whole_is_named_with_its_line() {
+        let problem = program(&["let a = 1;", "let b = 2;\nlet c = ;"]).unwrap_err();
+        assert!(problem.starts_with("cell 2: line 2: "), "{problem}");
+        assert_eq!(package_name(Path::new("x/1 Was ist das?.ipynb")), "notebook-1-was-ist-das-");
+    }
+}

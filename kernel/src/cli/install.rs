@@ -1,0 +1,125 @@
+//! Makes Jupyter know the kernel: `headstart install`.
+
+use std::path::{Path, PathBuf};
+
+use jupyter_zmq_client::dirs::{data_dirs, user_data_dir};
+use serde_json::json;
+
+use crate::prelude::backend::Backend;
+use crate::prelude::toolchain::on_path;
+
+const SPECIFICATION: &str = "kernel.json";
+const LOGO: &str = include_str!("logo.svg");
+
+/// Writes the kernel's specification for this program and returns where.
+///
+/// Without a prefix, the folder is the user's, and any Jupyter finds it; with one, only a Jupyter
+/// in that environment.
+pub fn install(prefix: Option<&Path>, backend: Backend) -> Result<PathBuf, String> {
+    let data = data(prefix)?;
+    let program =
+        std::env::current_exe().map_err(|error| format!("this program's path is not known: {error}"))?;
+    let program = program.to_string_lossy().into_owned();
+    let mut command = vec![program, "kernel".into(), "-f".into(), "{connection_file}".into()];
+    command.extend(backend.feature().map(|feature| format!("--{feature}")));
+    let specification = json!({
+        "argv": command,
+        "display_name": backend.display_name(),
+        "language": "rust",
+        "interrupt_mode": "message",
+        "metadata": {"debugger": false},
+    });
+    let folder = data.join("kernels").join(backend.kernel_name());
+    let text = serde_json::to_string_pretty(&specification).map_err(|error| error.to_string())? + "\n";
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::write(folder.join(SPECIFICATION), text))
+        .and_then(|()| std::fs::write(folder.join("logo-svg.svg"), LOGO))
+        .map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Where Jupyter finds the kernel, and the program that it would start.
+pub fn installed(backend: Backend) -> Option<(PathBuf, PathBuf)> {
+    let data = user_data().into_iter().chain(data_dirs()).chain(own_data());
+    data.map(|data| data.join("kernels").join(backend.kernel_name()))
+        .find_map(|folder| Some((folder.clone(), program(&folder)?)))
+}
+
+/// The program that a kernelspec's folder names.
+fn program(folder: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(folder.join(SPECIFICATION)).ok()?;
+    let specification: serde_json::Value = serde_json::from_str(&text).ok()?;
+    // A wheel's names its program from there.
+    let named = specification["argv"][0].as_str()?.replace("{resource_dir}", &folder.to_string_lossy());
+    match named.contains('/') {
+        true => Some(named.into()),
+        false => Some(on_path(&named).unwrap_or_else(|| named.into())),
+    }
+}
+
+/// Jupyter's folder in the environment that this program is installed in, if there is one.
+pub fn own_data() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    Some(program.parent()?.parent()?.join("share/jupyter")).filter(|data| data.is_dir())
+}
+
+/// Removes the kernel's specifications from the user's folder, or from an environment's; those that were there.
+pub fn uninstall(prefix: Option<&Path>) -> Result<Vec<PathBuf>, String> {
+    let kernels = data(prefix)?.join("kernels");
+    let mut removed = Vec::new();
+    for backend in Backend::ALL {
+        let folder = kernels.join(backend.kernel_name());
+        if folder.join(SPECIFICATION).is_file() {
+            std::fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+            removed.push(folder);
+        }
+    }
+    Ok(removed)
+}
+
+fn data(prefix: Option<&Path>) -> Result<PathBuf, String> {
+    match prefix {
+        Some(prefix) => Ok(prefix.join("share/jupyter")),
+        None => user_data(),
+    }
+}
+
+/// The user's folder of Jupyter, or the one that the environment names in its place.
+pub fn user_data() -> Result<PathBuf, String> {
+    match std::env::var_os("JUPYTER_DATA_DIR") {
+        Some(folder) => Ok(folder.into()),
+        None => user_data_dir().map_err(|error| error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_of_two_backends_stand_side_by_side() {
+        let prefix = tempfile::tempdir().unwrap();
+        for (backend, name, shown) in [
+            (Backend::default(), "headstart", "Headstart (Rust)"),
+            (Backend::CUDA, "headstart-cuda", "Headstart (Rust, CUDA)"),
+        ] {
+            let folder = install(Some(prefix.path()), backend).unwrap();
+            assert_eq!(folder.file_name().unwrap(), name);
+            let text = std::fs::read_to_string(folder.join(SPECIFICATION)).unwrap();
+            let specification: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(specification["display_name"], shown);
+            assert_eq!(specification["argv"][4].as_str(), backend.feature().map(|_| "--cuda"));
+        }
+        assert_eq!(uninstall(Some(prefix.path())).unwrap().len(), 2);
+        assert!(uninstall(Some(prefix.path())).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_wheels_program_is_found_from_its_kernelspec() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"{"argv": ["{resource_dir}/../../../../bin/headstart", "kernel"]}"#;
+        std::fs::write(folder.path().join(SPECIFICATION), text).unwrap();
+        let expected = folder.path().join("../../../../bin/headstart");
+        assert_eq!(program(folder.path()), Some(expected));
+    }
+}

@@ -1,0 +1,80 @@
+//! JupyterLab with the kernel and the lessons: `headstart lab`.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::cli::{install, trust};
+use crate::platform::cache_folder::cache_folder;
+use crate::prelude::sources;
+use crate::prelude::toolchain::on_path;
+
+/// What is called in a Python environment.
+const PROGRAM: &str = "jupyter-lab";
+/// Folders in which Jupyter looks for kernels beside its own.
+const DATA_VARIABLE: &str = "JUPYTER_PATH";
+
+/// Becomes JupyterLab in a folder, into which the lessons that it lacks are written; returns only what
+/// went wrong.
+pub fn open(folder: &Path, arguments: &[OsString]) -> Result<(), String> {
+    let lessons = write_lessons(folder)?;
+    // That of the environment in which this program was installed comes first: it finds the kernel there.
+    let own = std::env::current_exe().ok().map(|program| program.with_file_name(PROGRAM));
+    let program = match own.filter(|program| program.is_file()).or_else(|| on_path(PROGRAM)) {
+        Some(program) => program,
+        None => environment()?,
+    };
+    lessons.iter().for_each(|lesson| trust::trust(lesson));
+    println!("opening {} in {}", program.display(), folder.display());
+    let mut lab = Command::new(&program);
+    if let Some(data) = install::own_data() {
+        let others = std::env::var_os(DATA_VARIABLE).unwrap_or_default();
+        let paths = std::env::split_paths(&others).filter(|path| !path.as_os_str().is_empty()).chain([data]);
+        lab.envs(std::env::join_paths(paths).ok().map(|paths| (DATA_VARIABLE, paths)));
+    }
+    let error = lab.args(arguments).current_dir(folder).exec();
+    Err(format!("{}: {error}", program.display()))
+}
+
+/// Writes the lessons that are not there yet, and names them: what a learner has changed stays as it is.
+fn write_lessons(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let complain = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+    std::fs::create_dir_all(folder).map_err(|error| complain(folder, error))?;
+    let mut written = Vec::new();
+    for (name, content) in sources::lessons() {
+        let lesson = folder.join(name);
+        if lesson.extension().is_some_and(|extension| extension == "ipynb") && !lesson.exists() {
+            std::fs::write(&lesson, content).map_err(|error| complain(&lesson, error))?;
+            written.push(lesson);
+        }
+    }
+    Ok(written)
+}
+
+/// JupyterLab in a Python environment of its own, made where it is not there yet.
+fn environment() -> Result<PathBuf, String> {
+    let folder = cache_folder()?.join("jupyter");
+    let program = folder.join("bin").join(PROGRAM);
+    if program.is_file() {
+        return Ok(program);
+    }
+    println!("JupyterLab is not on the PATH: installing it into {}", folder.display());
+    let run = |program: &Path, arguments: &[&str]| {
+        let status = Command::new(program).args(arguments).status();
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("{} {} ended with {status}", program.display(), arguments.join(" "))),
+            Err(error) => Err(format!(
+                "{}: {error}\nhint: install Python 3 with its module venv; on Debian, apt install python3-venv",
+                program.display()
+            )),
+        }
+    };
+    run(Path::new("python3"), &["-m", "venv", "--clear", &folder.to_string_lossy()])?;
+    let installed = run(&folder.join("bin/pip"), &["install", "--quiet", "jupyterlab"]);
+    installed.map(|()| program).inspect_err(|_| {
+        // Half an environment is none.
+        let _ = std::fs::remove_dir_all(&folder);
+    })
+}

@@ -1,0 +1,57 @@
+//! Notebook files.
+
+use std::fs::Permissions;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::Value;
+
+/// The notebook in a file.
+pub fn read_notebook(path: &Path) -> Result<Value, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let notebook: Value = serde_json::from_str(&text)
+        .map_err(|error| format!("{} is not a notebook: {error}", path.display()))?;
+    match notebook["nbformat"].as_u64() {
+        Some(4) => Ok(notebook),
+        _ => {
+            let found = &notebook["nbformat"];
+            Err(format!("{}: expected a notebook of format 4, found {found}", path.display()))
+        }
+    }
+}
+
+/// Whether the cell has the tag by which a lesson shows an error, as nbclient has it.
+pub fn is_meant_to_fail(cell: &Value) -> bool {
+    cell["metadata"]["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "raises-exception"))
+}
+
+/// The source of a cell, which may be one string or a list of lines.
+pub fn joined(source: &Value) -> String {
+    match source {
+        Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
+        other => other.as_str().unwrap_or_default().to_owned(),
+    }
+}
+
+/// As Jupyter writes it: indented by one space.
+pub fn to_text(notebook: &Value) -> String {
+    let mut text = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b" ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
+    serde::Serialize::serialize(notebook, &mut serializer).expect("a JSON value is written");
+    String::from_utf8(text).expect("JSON is UTF-8")
+}
+
+/// Writes a file under a temporary name and renames it when it is complete.
+pub fn write_whole(path: &Path, text: &str) -> Result<(), String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut part = tempfile::Builder::new();
+    // The user's umask applies.
+    part.permissions(Permissions::from_mode(0o666));
+    part.tempfile_in(folder)
+        .and_then(|mut part| part.write_all(text.as_bytes()).map(|()| part))
+        .and_then(|part| part.persist(path).map_err(|error| error.error))
+        .map(drop)
+        .map_err(|error| format!("{}: {error}", path.display()))
+}

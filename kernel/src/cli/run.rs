@@ -1,0 +1,208 @@
+//! Executes notebooks without Jupyter: `headstart run`.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use headstart_frame::Answer;
+use serde_json::{Value, json};
+
+use crate::cli::html;
+use crate::cli::notebook::{is_meant_to_fail, joined, read_notebook, to_text, write_whole};
+use crate::compile::cell::quits;
+use crate::engine::handle::Engine;
+use crate::engine::output::{Bundle, CellError, Event, Outcome, Output};
+
+/// Runs every code cell of a notebook in order, writes the notebook with its outputs and returns it.
+///
+/// At the first cell that fails it stops, writes what there is, and returns an error; a cell with
+/// the tag `raises-exception` may fail.
+pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>) -> Result<Value, String> {
+    let mut notebook = read_notebook(from)?;
+    let cells = notebook["cells"].as_array_mut().ok_or_else(|| format!("{} has no cells", from.display()))?;
+    let total = cells.iter().filter(|cell| cell["cell_type"] == "code").count();
+    let mut failure = None;
+    let mut count = 0;
+    let background = Background::collect(engine);
+    let mut has_quit = false;
+    for cell in cells.iter_mut().filter(|cell| cell["cell_type"] == "code") {
+        cell["outputs"] = json!([]);
+        cell["execution_count"] = Value::Null;
+        let code = joined(&cell["source"]);
+        if failure.is_some() || has_quit || code.trim().is_empty() {
+            continue;
+        }
+        has_quit = quits(&code);
+        count += 1;
+        eprintln!("[{count}/{total}] {}", code.lines().next().unwrap_or_default());
+        let (mut outputs, outcome) = run_cell(engine, code);
+        outputs.splice(..0, background.take());
+        cell["execution_count"] = json!(count);
+        cell["outputs"] = cell_outputs(&outputs, &outcome, count);
+        failure = outcome.err().filter(|_| !is_meant_to_fail(cell)).map(|error| (count, error));
+    }
+    write_whole(to, &(to_text(&notebook) + "\n"))?;
+    if let Some(page) = page {
+        write_whole(page, &html::page(&notebook, &title(from)))?;
+    }
+    match failure {
+        None => Ok(notebook),
+        Some((count, error)) => {
+            let text =
+                if std::io::stderr().is_terminal() { error.traceback.join("\n") } else { error.plain() };
+            Err(format!("{}: cell {count} failed\n{text}", from.display()))
+        }
+    }
+}
+
+/// What threads of the cells put out between cells; the next cell's outputs begin with it.
+#[derive(Clone, Default)]
+struct Background(Arc<Mutex<Vec<Output>>>);
+
+impl Background {
+    /// Shows their text at once.
+    fn collect(engine: &Engine) -> Background {
+        let background = Background::default();
+        if let Some(mut received) = engine.background() {
+            let collected = background.clone();
+            std::thread::spawn(move || {
+                while let Some(output) = received.blocking_recv() {
+                    show(&output);
+                    collected.outputs().push(output);
+                }
+            });
+        }
+        background
+    }
+
+    fn outputs(&self) -> MutexGuard<'_, Vec<Output>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Vec<Output> {
+        std::mem::take(&mut *self.outputs())
+    }
+}
+
+/// Shows text in the terminal.
+fn show(output: &Output) {
+    match output {
+        Output::Stdout(text) => print!("{text}"),
+        Output::Stderr(text) => eprint!("{text}"),
+        Output::Display { .. } | Output::Update { .. } | Output::Clear { .. } => {}
+    }
+    let _ = std::io::stdout().flush();
+}
+
+/// Runs one cell, streaming its text to the terminal.
+fn run_cell(engine: &Engine, code: String) -> (Vec<Output>, Outcome) {
+    let mut received = engine.execute(code);
+    let mut outputs = Vec::new();
+    while let Some(event) = received.blocking_recv() {
+        match event {
+            Event::Done(outcome) => return (outputs, outcome),
+            Event::Input { prompt, question, .. } => {
+                eprint!("{prompt}");
+                let mut line = String::new();
+                question.answer(&match std::io::stdin().read_line(&mut line) {
+                    Ok(length) if length > 0 => Answer::Text(line.trim_end_matches(['\r', '\n']).to_owned()),
+                    _ => Answer::NoInput,
+                });
+            }
+            Event::Output(output) => {
+                show(&output);
+                outputs.push(output);
+            }
+        }
+    }
+    (outputs, Err(CellError::new("EngineError", "the engine stopped before the cell was over")))
+}
+
+/// Outputs in the notebook's form: streams joined, displays in their last state.
+fn cell_outputs(outputs: &[Output], outcome: &Outcome, count: usize) -> Value {
+    let mut list: Vec<Value> = Vec::new();
+    let mut ids: Vec<(String, usize)> = Vec::new();
+    let mut clear = false;
+    for output in outputs {
+        if std::mem::take(&mut clear) {
+            list.clear();
+            ids.clear();
+        }
+        match output {
+            Output::Clear { wait: true } => clear = true,
+            Output::Clear { wait: false } => {
+                list.clear();
+                ids.clear();
+            }
+            Output::Stdout(text) => stream(&mut list, "stdout", text),
+            Output::Stderr(text) => stream(&mut list, "stderr", text),
+            Output::Display { id, data } => {
+                ids.push((id.clone(), list.len()));
+                list.push(json!({"output_type": "display_data", "data": mime_bundle(data), "metadata": {}}));
+            }
+            Output::Update { id, data } => {
+                if let Some((_, at)) = ids.iter().find(|(known, _)| known == id) {
+                    list[*at]["data"] = mime_bundle(data);
+                }
+            }
+        }
+    }
+    match outcome {
+        Ok(None) => {}
+        Ok(Some(data)) => list.push(json!({
+            "output_type": "execute_result", "execution_count": count, "data": mime_bundle(data), "metadata": {}
+        })),
+        Err(error) => list.push(json!({
+            "output_type": "error", "ename": error.name, "evalue": error.value, "traceback": error.traceback
+        })),
+    }
+    Value::Array(list)
+}
+
+fn stream(list: &mut Vec<Value>, name: &str, text: &str) {
+    let last = list.last_mut().filter(|output| output["name"] == name);
+    match last.and_then(|output| output["text"].as_str().map(|before| before.to_owned() + text)) {
+        Some(joined) => list.last_mut().expect("it is there")["text"] = Value::String(joined),
+        None => list.push(json!({"output_type": "stream", "name": name, "text": text})),
+    }
+}
+
+fn mime_bundle(data: &Bundle) -> Value {
+    data.iter().map(|(mime, content)| (mime.clone(), Value::String(content.clone()))).collect()
+}
+
+fn title(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_join_and_displays_end_in_their_last_state() {
+        let text = |text: &str| vec![("text/plain".to_owned(), text.to_owned())];
+        let outputs = [
+            Output::Stdout("a\n".into()),
+            Output::Stdout("b\n".into()),
+            Output::Display { id: "1".into(), data: text("first") },
+            Output::Stderr("c\n".into()),
+            Output::Update { id: "1".into(), data: text("last") },
+        ];
+        let value = cell_outputs(&outputs, &Ok(Some(text("7"))), 3);
+        assert_eq!(value[0]["text"], "a\nb\n");
+        assert_eq!(value[1]["data"]["text/plain"], "last");
+        assert_eq!(value[2]["name"], "stderr");
+        assert_eq!(value[3]["execution_count"], 3);
+        assert_eq!(value.as_array().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn what_was_cleared_is_gone_and_waits_for_something_new() {
+        let line = |text: &str| Output::Stdout(text.into());
+        let last = |outputs: &[Output]| cell_outputs(outputs, &Ok(None), 1);
+        assert_eq!(last(&[line("a"), Output::Clear { wait: false }]).as_array().unwrap().len(), 0);
+        assert_eq!(last(&[line("a"), Output::Clear { wait: true }])[0]["text"], "a");
+        assert_eq!(last(&[line("a"), Output::Clear { wait: true }, line("b")])[0]["text"], "b");
+    }
+}

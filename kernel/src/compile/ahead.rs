@@ -1,0 +1,357 @@
+//! Compilation ahead: rustc runs while evcxr still analyses a cell and starts cargo for it.
+//!
+//! The source for rustc is predicted from the analysed one ([`crate::compile::predict`]), so rustc starts at once; without
+//! a prediction, it starts as soon as evcxr has written the source. When cargo asks for this source, the wrapper
+//! ([`crate::compile::wrapper`]) waits for the result. On a wrong prediction rustc starts again; the cost is CPU time on
+//! another core.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use crate::compile::compilation::Compilation;
+use crate::compile::evcxr_text::source::{FILE, is_analysis, is_whole, number};
+use crate::compile::handover::{Call, PREDICTED, made};
+use crate::compile::predict::{self, Forms};
+use crate::compile::timing;
+use crate::prelude::session::AHEAD;
+
+/// The file beside the compile cache with the types that forms of expressions had.
+const FORMS: &str = "forms.json";
+/// How many forms are kept; with more of them prediction begins again.
+const MAX_FORMS: usize = 2000;
+/// How often the source is read to find out whether evcxr has written it (300 µs).
+const SOURCE_POLL_INTERVAL: Duration = Duration::from_micros(300);
+/// The same while rustc runs, and how often its end is checked (1 ms).
+const RUSTC_POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Compilation of a session's cells ahead of evcxr.
+pub struct Ahead {
+    session: PathBuf,
+    /// The folder of the compile cache.
+    cells: PathBuf,
+    forms: Arc<Forms>,
+    /// The number that evcxr will give the next cell.
+    number: Option<usize>,
+}
+
+impl Ahead {
+    /// For a session's folder and a compile cache.
+    pub fn new(session: &Path, cells: PathBuf) -> Ahead {
+        let forms = fs::read(cells.with_file_name(FORMS)).ok();
+        let forms = forms.and_then(|forms| serde_json::from_slice(&forms).ok()).unwrap_or_default();
+        // As cargo sees it.
+        let session = session.canonicalize().unwrap_or_else(|_| session.to_owned());
+        Ahead { session, cells, forms: Arc::new(forms), number: None }
+    }
+
+    /// Begins to compile a cell that evcxr is about to get.
+    pub fn begin(&self, code: &str) -> Option<Begun> {
+        let is_apart = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+        // With `:timing`, the parts follow one another, so that each can be measured.
+        if !is_apart || !is_predictable(code) || timing::linker(&self.session).is_some() {
+            return None;
+        }
+        let watch = Watch {
+            session: self.session.clone(),
+            cells: self.cells.clone(),
+            forms: self.forms.clone(),
+            number: self.number?,
+            seen: source_of(&self.session),
+        };
+        let (over, ended) = bounded(0);
+        // Only speed depends on how it ends.
+        let run = move || drop(watch.run(&ended));
+        let thread = std::thread::Builder::new().name("ahead".into()).spawn(run).ok()?;
+        Some(Begun { over: Some(over), thread: Some(thread) })
+    }
+
+    /// Learns from a cell that has ended; evcxr has counted it or not.
+    pub fn end<'a>(
+        &mut self,
+        code: &str,
+        is_counted: bool,
+        variables: impl Iterator<Item = (&'a str, &'a str)>,
+    ) {
+        if let Some(number) = number(&source_of(&self.session)) {
+            self.number = Some(number + usize::from(is_counted));
+        }
+        if is_counted && predict::learn(Arc::make_mut(&mut self.forms), code, &variables.collect()) {
+            let _ = self.keep();
+        }
+    }
+
+    fn keep(&mut self) -> io::Result<()> {
+        if self.forms.len() > MAX_FORMS {
+            self.forms = Arc::default();
+        }
+        let part = self.session.join(FORMS);
+        fs::write(&part, serde_json::to_vec(&*self.forms)?)?;
+        fs::rename(part, self.cells.with_file_name(FORMS))
+    }
+}
+
+/// Whether a cell can be compiled ahead: it has no command, which may change how rustc is called, and reads no file
+/// beside its source.
+fn is_predictable(code: &str) -> bool {
+    !code.lines().any(|line| line.trim_start().starts_with(':'))
+        && !["include!", "include_str!", "include_bytes!"].iter().any(|name| code.contains(name))
+}
+
+/// A cell that is compiled ahead, until this is dropped.
+pub struct Begun {
+    over: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        drop(self.over.take());
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn source_of(session: &Path) -> String {
+    fs::read_to_string(session.join(FILE)).unwrap_or_default()
+}
+
+/// Reads the source that evcxr writes: first for rust-analyzer, then for rustc.
+struct Watch {
+    session: PathBuf,
+    cells: PathBuf,
+    forms: Arc<Forms>,
+    number: usize,
+    seen: String,
+}
+
+impl Watch {
+    fn run(mut self, ended: &Receiver<()>) -> io::Result<()> {
+        let folder = self.session.join(AHEAD);
+        let call = Call::last(&self.session).ok_or(io::ErrorKind::NotFound)?;
+        if Path::new(&call.session) != self.session {
+            return Ok(());
+        }
+        let mut compiling: Option<Compiling> = None;
+        let mut is_certain = false;
+        loop {
+            let source = source_of(&self.session);
+            if source != self.seen && is_whole(&source) {
+                is_certain = number(&source).is_some();
+                if let Some((cell, source)) = self.cell(&call, &source)
+                    && compiling.as_ref().is_none_or(|compiling| !compiling.is_of(&cell))
+                {
+                    // One rustc ends before the next begins.
+                    drop(compiling.take());
+                    if !cell.is_cached() {
+                        compiling = Some(Compiling::begin(&folder, &cell, &call, &source)?);
+                    }
+                }
+                if is_certain && compiling.is_none() {
+                    return Ok(());
+                }
+                self.seen = source;
+            }
+            let is_done = compiling.as_mut().map_or(Ok(false), Compiling::is_done)?;
+            if is_certain && is_done {
+                // The cell may run long.
+                let _ = ended.recv();
+                return Ok(());
+            }
+            // After a failure evcxr may write another source.
+            let interval = if compiling.is_some() { RUSTC_POLL_INTERVAL } else { SOURCE_POLL_INTERVAL };
+            if ended.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The compilation that follows from what evcxr wrote, and its source.
+    fn cell(&self, call: &Call, written: &str) -> Option<(Compilation, String)> {
+        let source = match is_analysis(written) {
+            true => predict::source(written, &call.source, self.number, &self.forms)?,
+            false => written.to_owned(),
+        };
+        let cell = call.compilation(&self.cells, &source)?;
+        // A source that is not rewritten is what rustc reads already.
+        cell.changed()?;
+        Some((cell, source))
+    }
+}
+
+/// A running rustc; stopped when dropped.
+struct Compiling {
+    /// By which the cell is result over.
+    name: PathBuf,
+    /// Locked until rustc has ended.
+    result: Option<File>,
+    rustc: Child,
+    messages: PathBuf,
+    is_done: bool,
+}
+
+impl Compiling {
+    fn begin(folder: &Path, cell: &Compilation, call: &Call, source: &str) -> io::Result<Compiling> {
+        fs::write(folder.join(FILE), cell.changed().unwrap_or(source))?;
+        fs::write(folder.join(PREDICTED), source)?;
+        let made = made(cell.out());
+        let _ = fs::remove_dir_all(&made);
+        fs::create_dir_all(&made)?;
+        let arguments = call.arguments.iter().map(|argument| match Path::new(argument) == cell.out() {
+            true => made.as_os_str(),
+            false => argument.as_ref(),
+        });
+        // It gets its name when it is locked.
+        let (part, name) = (folder.join("part"), folder.join(cell.name()));
+        let result = File::create(&part)?;
+        result.lock()?;
+        let messages = folder.join("messages");
+        let rustc = Command::new(&call.rustc)
+            .args(arguments)
+            .env_clear()
+            .envs(call.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&messages)?)
+            .spawn()?;
+        fs::rename(&part, &name)?;
+        Ok(Compiling { name, result: Some(result), rustc, messages, is_done: false })
+    }
+
+    fn is_of(&self, cell: &Compilation) -> bool {
+        self.name.file_name() == Some(cell.name())
+    }
+
+    /// Whether rustc has ended and succeeded. Its status and messages are handed over then.
+    fn is_done(&mut self) -> io::Result<bool> {
+        let Some(result) = &mut self.result else { return Ok(self.is_done) };
+        if let Some(status) = self.rustc.try_wait()? {
+            let messages = fs::read_to_string(&self.messages)?;
+            if status.code().is_some() && write!(result, "{}\n{messages}", status.into_raw()).is_err() {
+                result.set_len(0)?;
+            }
+            (self.result, self.is_done) = (None, status.success());
+        }
+        Ok(self.is_done)
+    }
+}
+
+impl Drop for Compiling {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.name);
+        if self.result.is_some() {
+            let _ = self.rustc.kill();
+            let _ = self.rustc.wait();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Output;
+
+    use crate::compile::evcxr_text::source::written;
+    use crate::compile::handover::{note, take};
+    use crate::prelude::facade::PRELUDE;
+
+    /// A session whose rustc is a script, after its first cell.
+    struct Given {
+        _folder: tempfile::TempDir,
+        ahead: Ahead,
+    }
+
+    /// Where rustc is to put what it makes.
+    fn out(session: &Path) -> PathBuf {
+        session.join("target/deps")
+    }
+
+    fn given(rustc: &str) -> Given {
+        let folder = tempfile::tempdir().unwrap();
+        let session = folder.path().join("session");
+        for folder in [session.join("src"), out(&session)] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let mut ahead = Ahead::new(&session, folder.path().join("cells"));
+        fs::write(session.join(FILE), written(1, "f();\n")).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", rustc, "--crate-name", "ctx", "--out-dir"]).arg(out(&ahead.session));
+        command.arg(format!("{PRELUDE}=prelude"));
+        note(ahead.session.to_str().unwrap(), &command).unwrap();
+        ahead.end("", true, std::iter::empty());
+        Given { _folder: folder, ahead }
+    }
+
+    /// As evcxr does: has one cell analysed and one compiled, and cargo asks for `g()`.
+    fn hand_over(given: &Given, analysed: &str, compiled: Option<&str>) -> Option<Output> {
+        let session = &given.ahead.session;
+        let begun = given.ahead.begin("").unwrap();
+        let analysis = format!(
+            "use a::b;\n            struct EvcxrUserCodeError {{}}\n\nasync fn evcxr_analysis_wrapper(\n\
+             ) -> Result<(), EvcxrUserCodeError> {{\n{analysed}Ok(())\n}}\n"
+        );
+        let write = |source: String| {
+            fs::write(session.join(FILE), source).unwrap();
+            std::thread::sleep(Duration::from_millis(200));
+        };
+        write(analysis);
+        if let Some(compiled) = compiled {
+            write(written(2, compiled));
+        }
+        let call = Call::last(session).unwrap();
+        let asked = call.compilation(&given.ahead.cells, &written(2, "g();\n")).unwrap();
+        let taken = take(session, asked.name(), &out(session));
+        drop(begun);
+        assert!(take(session, asked.name(), &out(session)).is_none(), "the next cell is another");
+        taken
+    }
+
+    #[test]
+    fn a_result_is_handed_over() {
+        let given = given("sleep 0.4; echo bytes > $3/libctx.so; echo $3 > $3/ctx.d; cat src/lib.rs >&2");
+        let output = hand_over(&given, "g();\n", None).unwrap();
+        assert!(output.status.success());
+        assert!(String::from_utf8_lossy(&output.stderr).contains("fn run_user_code_2"));
+        let out = out(&given.ahead.session);
+        assert_eq!(fs::read_to_string(out.join("libctx.so")).unwrap(), "bytes\n");
+        assert_eq!(fs::read_to_string(out.join("ctx.d")).unwrap().trim(), out.to_str().unwrap());
+    }
+
+    #[test]
+    fn the_written_source_replaces_a_wrong_prediction() {
+        let given = given("grep -q 'g();' src/lib.rs || sleep 60");
+        let begin = std::time::Instant::now();
+        for analysed in ["h();\n", "let a = unknown();\n"] {
+            assert!(hand_over(&given, analysed, None).is_none());
+            assert!(hand_over(&given, analysed, Some("g();\n")).unwrap().status.success());
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "rustc is stopped");
+    }
+
+    #[test]
+    fn a_failure_is_that_of_the_same_text_alone() {
+        let given = given("exit 3");
+        assert!(hand_over(&given, "g();\n", None).is_none(), "evcxr has not written it");
+        assert_eq!(hand_over(&given, "g();\n", Some("g();\n")).unwrap().status.code(), Some(3));
+    }
+
+    #[test]
+    fn nothing_is_handed_over_from_a_killed_rustc() {
+        assert!(hand_over(&given("kill -9 $$"), "g();\n", None).is_none());
+    }
+
+    #[test]
+    fn a_cell_with_a_file_or_a_command_is_not_predicted() {
+        assert!(is_predictable("Vgg16::new(Weights::Demo).include_top(false)"));
+        for code in ["include_str!(\"a\")", "f();\n  :dep a = \"1\""] {
+            assert!(!is_predictable(code), "{code}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Whether cells are rewritten and predicted: one decision for all cells of a session, because a rewritten cell and
+//! one that evcxr wrote cannot share a variable store.
+//!
+//! The first session of a template compiles a probe and records what it found. Where evcxr's text is not the expected
+//! one, every cell is compiled as evcxr writes it, which takes longer.
+
+use std::fs;
+use std::path::Path;
+
+use crate::prelude::template::Template;
+
+/// Set to `1`, it has every cell compiled as evcxr writes it; for tests and to find faults.
+pub const VARIABLE: &str = "HEADSTART_UNCHANGED_CELLS";
+/// In a session's folder, if its cells are not rewritten.
+const UNCHANGED: &str = "unchanged-cells";
+/// In a template's state, what the probe found.
+const RECORD: &str = "probe";
+/// The record of a probe that found the expected text.
+const EXPECTED: &str = "rewritten";
+
+/// How the cells of a session are compiled.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cells {
+    /// With the prelude's variable store, and ahead of evcxr where that can be predicted.
+    Rewritten,
+    /// As evcxr writes them, for this reason.
+    Unchanged(String),
+}
+
+impl Cells {
+    /// By what a probe found.
+    pub fn of(probe: &Result<(), String>) -> Cells {
+        match probe {
+            Ok(()) => Cells::Rewritten,
+            Err(problem) => Cells::Unchanged(problem.lines().next().unwrap_or_default().to_owned()),
+        }
+    }
+
+    /// What is known before a session begins; `None` if a probe has to find out.
+    pub fn decided(template: &Template, is_wrapped: bool) -> Option<Cells> {
+        let unchanged = |reason: &str| Some(Cells::Unchanged(reason.to_owned()));
+        if std::env::var(VARIABLE).is_ok_and(|value| value == "1") {
+            return unchanged(&format!("{VARIABLE} is set"));
+        }
+        if !is_wrapped {
+            return unchanged("RUSTC_WRAPPER is set to another program than Headstart's");
+        }
+        Cells::recorded(template)
+    }
+
+    /// What the probe of a template's first session found.
+    pub fn recorded(template: &Template) -> Option<Cells> {
+        let record = fs::read_to_string(template.state().join(RECORD)).ok()?;
+        Some(match record.trim() {
+            EXPECTED => Cells::Rewritten,
+            problem => Cells::Unchanged(problem.to_owned()),
+        })
+    }
+
+    /// Keeps what the probe found for later sessions.
+    pub fn record(&self, template: &Template) {
+        let text = match self {
+            Cells::Rewritten => EXPECTED,
+            Cells::Unchanged(problem) => problem,
+        };
+        // Without a record the next session probes again.
+        let _ = fs::create_dir_all(template.state());
+        let _ = fs::write(template.state().join(RECORD), text);
+    }
+
+    /// Sets how a session's cells are compiled from now on.
+    ///
+    /// # Errors
+    /// If that cannot be written.
+    pub fn apply(&self, session: &Path) -> Result<(), String> {
+        let file = session.join(UNCHANGED);
+        match self {
+            Cells::Rewritten => Ok(()),
+            Cells::Unchanged(_) => {
+                fs::write(&file, "").map_err(|error| format!("{}: {error}", file.display()))
+            }
+        }
+    }
+
+    /// What to tell the user, if cells are slower than they could be.
+    pub fn note(&self) -> Option<String> {
+        match self {
+            Cells::Rewritten => None,
+            Cells::Unchanged(reason) => {
+                Some(format!("note: cells are compiled as evcxr writes them, which takes longer: {reason}\n"))
+            }
+        }
+    }
+}
+
+/// Whether a session's cells are rewritten.
+pub fn is_rewritten(session: &Path) -> bool {
+    !session.join(UNCHANGED).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_whose_probe_failed_rewrites_no_cell() {
+        let session = tempfile::tempdir().unwrap();
+        Cells::of(&Ok(())).apply(session.path()).unwrap();
+        assert!(is_rewritten(session.path()));
+        let cells = Cells::of(&Err("another text\nand more".into()));
+        cells.apply(session.path()).unwrap();
+        assert!(!is_rewritten(session.path()));
+        assert!(cells.note().unwrap().ends_with("longer: another text\n"));
+    }
+}

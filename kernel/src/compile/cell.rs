@@ -1,0 +1,72 @@
+//! What the text of a cell is to Rust.
+
+use syn::spanned::Spanned;
+use syn::{Block, Expr, Stmt};
+
+use crate::compile::evcxr_text::commands::{QUIT, has};
+
+/// A cell with blanks in place of the lines that evcxr takes for itself, so that positions stay: commands, and
+/// before the code also what the shell is to do.
+pub fn code(cell: &str) -> String {
+    let mut is_before = true;
+    let blank = |line: &str| {
+        let is_shell = is_before && line.starts_with('!');
+        let is_command = line.starts_with(':');
+        is_before &= is_shell || is_command || line.trim().is_empty() || line.starts_with("//");
+        if is_shell || is_command { " ".repeat(line.len()) } else { line.to_owned() }
+    };
+    cell.split('\n').map(blank).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a cell ends the kernel.
+pub fn quits(cell: &str) -> bool {
+    has(cell, QUIT)
+}
+
+/// The statements of [`code`]. Positions are one byte more than there, for the block's brace.
+pub fn parse(code: &str) -> syn::Result<Block> {
+    // In a line of its own, a comment does not hide the other brace.
+    syn::parse_str(&format!("{{{code}\n}}"))
+}
+
+/// Where the last expression of a cell begins, in bytes, if it is a place such as a variable or a field. There
+/// a `&` lends it.
+///
+/// How a value without a look of its own is shown asks for `&mut` (see `headstart::display::ShowDebug`),
+/// which any value grants but not every place; a reference to it, however, is a value.
+pub fn last_place(block: &Block) -> Option<usize> {
+    match block.stmts.last()? {
+        Stmt::Expr(last, None) if is_place(last) => Some(last.span().byte_range().start - 1),
+        _ => None,
+    }
+}
+
+fn is_place(expression: &Expr) -> bool {
+    match expression {
+        Expr::Path(_) | Expr::Field(_) | Expr::Index(_) => true,
+        Expr::Unary(unary) => matches!(unary.op, syn::UnOp::Deref(_)),
+        Expr::Paren(inner) => is_place(&inner.expr),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{code, parse, quits};
+
+    #[test]
+    fn a_line_of_its_own_ends_the_kernel() {
+        assert!(quits("let a = 1;\n :quit ") && !quits("// :quit"));
+    }
+
+    #[test]
+    fn places_are_told_from_values() {
+        let last_place = |cell: &str| super::last_place(&parse(&code(cell)).ok()?);
+        assert_eq!(last_place("let é = 1;\né"), Some(12));
+        assert_eq!(last_place(":timing\nlist[0][1] // the first"), Some(8));
+        assert_eq!(last_place("(*a.b)"), Some(0));
+        for value in ["a + 1", "a;", "&a", "f(a)", "vec![a]", "a?", "let b = a;", "", "a b", ":vars"] {
+            assert_eq!(last_place(value), None, "{value}");
+        }
+    }
+}

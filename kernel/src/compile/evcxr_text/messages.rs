@@ -1,0 +1,40 @@
+//! The words of evcxr's errors, and those of rustc about code that evcxr generates.
+
+/// No type was inferred for a variable.
+pub const UNKNOWN_TYPE: &str = "Couldn't automatically determine type of variable";
+/// Begins a message about one variable, whose name follows in backquotes.
+pub const VARIABLE: &str = "The variable `";
+/// A variable is a closure.
+pub const CLOSURE: &str = "is a closure";
+/// A variable's type cannot be written.
+pub const UNNAMED_TYPE: &str = "which cannot be persisted";
+/// A variable borrows from its cell.
+pub const BORROWS: &str = "non-static lifetime";
+/// The answer where a name has no documentation.
+pub const NO_DOCUMENTATION: &str = "No documentation found";
+/// How rustc reports, in generated code, that rust-analyzer inferred no type or a wrong one: error code and words.
+pub const WRONG_INFERENCE: [(&str, &str); 2] =
+    [("E0521", "borrowed data escapes"), ("E0658", "the `!` type is experimental")];
+/// Names in generated code, and what to write in their place.
+pub const GENERATED_NAMES: [(&str, &str); 6] = [
+    ("`evcxr_variable_store`", "the end of the cell"),
+    ("<end of input>", "the end of the cell"),
+    ("EvcxrUserCodeError", "the error of a cell"),
+    ("evcxr_internal_runtime::", ""),
+    ("headstart_core::", "headstart::"),
+    ("</* self type */", "<Type"),
+];
+
+/// The variable that evcxr reports it cannot keep for later cells.
+pub fn unkept_variable(message: &str) -> Option<&str> {
+    let is_unkept = message.contains("cannot be persisted")
+        || message.contains("can't be persisted")
+        || message.contains(UNKNOWN_TYPE);
+    let is_about_one = message.starts_with(VARIABLE) || message.starts_with(UNKNOWN_TYPE);
+    (is_unkept && is_about_one).then(|| quoted(message, 0)).flatten()
+}
+
+/// The text between the `at`th pair of backquotes.
+pub fn quoted(text: &str, at: usize) -> Option<&str> {
+    text.split('`').nth(2 * at + 1)
+}

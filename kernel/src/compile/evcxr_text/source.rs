@@ -1,0 +1,325 @@
+//! The source that evcxr generates for a cell: once for rust-analyzer, and once for rustc.
+//!
+//! Each is the session's items, then a frame, and in it the cell's statements. A frame that is not word for word
+//! the expected one is an error, so that no cell is rewritten by mistake.
+
+/// The name of the crate that holds a cell.
+pub const CRATE_NAME: &str = "ctx";
+/// A cell's source file, as rustc calls it.
+pub const FILE: &str = "src/lib.rs";
+/// The optimisation level of cells unless the user sets one.
+pub const OPTIMISATION: &str = "opt-level=2";
+
+/// The type that all errors of a cell become, after `:efmt {}`. `:efmt {:?}` and `:efmt {:#?}` have another.
+pub const ERROR_TYPE: &str = r#"
+            struct EvcxrUserCodeError {}
+            impl<T: std::fmt::Display> From<T> for EvcxrUserCodeError {
+                fn from(error: T) -> Self {
+                    eprintln!("{}", error);
+                    println!("{}", evcxr_internal_runtime::USER_ERROR_OCCURRED);
+                    EvcxrUserCodeError {}
+                }
+            }
+"#;
+/// How the error type begins, in both sources.
+const ERROR_BEGINS: &str = "\n            struct EvcxrUserCodeError {}\n";
+/// Indents the end of the error type.
+const ERROR_ENDS: &str = "        ";
+/// The module with the variable store, which evcxr writes into each cell.
+pub const RUNTIME: &str =
+    concat!("\nmod evcxr_internal_runtime {\n", include_str!("golden/runtime.txt"), "}");
+/// Before a cell's number.
+const FUNCTION: &str = "\n#[unsafe(no_mangle)]\npub extern \"C\" fn run_user_code_";
+/// After the number, in a cell with a variable store.
+const STORE_PARAMETERS: &str = "(\nmut evcxr_variable_store: *mut evcxr_internal_runtime::VariableStore)\n  \
+     -> *mut evcxr_internal_runtime::VariableStore {";
+/// After the number, in a cell without.
+const OTHER_PARAMETERS: [&str; 2] = [
+    "(\nevcxr_variable_store: *mut u8) -> *mut u8 {\n",
+    "(\nmut x: *mut std::os::raw::c_void) -> *mut std::os::raw::c_void {x}\n",
+];
+/// Gives a cell the variable store, and makes it in the first cell.
+pub const STORE: &str = "\nif evcxr_variable_store.is_null() {\n  \
+     evcxr_variable_store = evcxr_internal_runtime::create_variable_store();\n}\n\
+     let evcxr_variable_store = unsafe {&mut *evcxr_variable_store};";
+/// The name of the store in a cell.
+pub const STORE_NAME: &str = "evcxr_variable_store";
+/// Between these two a cell checks that its variables still have their types.
+pub const CHECKS: &str = "\n{let mut vars_ok = true;\n";
+pub const CHECKED: &str = "if !vars_ok {return evcxr_variable_store;}}\n";
+/// Run a cell's statements: in one closure for panics, and in another for `?`.
+pub const CATCH: [&str; 2] = [
+    "\nmatch std::panic::catch_unwind(\n  std::panic::AssertUnwindSafe(||{\n\
+     let _ = (|| -> std::result::Result<(), EvcxrUserCodeError> {",
+    "\nOk(())})();\n})) { \n  Ok(_) => {}\n  Err(_) => {\n    println!(\"EVCXR_PANIC_NOTIFICATION\");\n}}",
+];
+/// The end of the source for rustc.
+pub const COMPILED_ENDS: &str = "\nevcxr_variable_store\n}\n";
+/// The source for rust-analyzer: before the variables, between them and the statements, and the end.
+const ANALYSIS_VARIABLES: &str = "\nasync fn evcxr_analysis_wrapper(\n";
+const ANALYSIS_STATEMENTS: &str = ") -> Result<(), EvcxrUserCodeError> {\n";
+const ANALYSIS_ENDS: &str = "Ok(())\n}\n";
+
+/// Whether a source is for rust-analyzer.
+pub fn is_analysis(source: &str) -> bool {
+    source.contains(ANALYSIS_VARIABLES)
+}
+
+/// Whether evcxr has written all of a source.
+pub fn is_whole(source: &str) -> bool {
+    source.ends_with(if is_analysis(source) { ANALYSIS_ENDS } else { COMPILED_ENDS })
+}
+
+/// The number of the cell for which a source is compiled.
+pub fn number(source: &str) -> Option<usize> {
+    let (_, rest) = source.split_once(FUNCTION)?;
+    rest.split_once('(')?.0.parse().ok()
+}
+
+/// The source for rustc.
+#[derive(Debug, PartialEq)]
+pub enum Compiled<'a> {
+    /// A cell without variables, which passes the store on.
+    WithoutStore,
+    WithStore(WithStore<'a>),
+}
+
+/// The parts of the source of a cell with a variable store, in order.
+#[derive(Debug, PartialEq)]
+pub struct WithStore<'a> {
+    /// The session's attributes and items.
+    pub items: &'a str,
+    /// [`ERROR_TYPE`] with the blanks after it; empty if it is another type, which the items end with then, and
+    /// before the session's first `?`.
+    pub error_type: &'a str,
+    /// [`RUNTIME`].
+    pub runtime: &'a str,
+    /// The function's signature.
+    pub function: &'a str,
+    /// [`STORE`].
+    pub store: &'a str,
+    /// From [`CHECKS`] to the end.
+    pub body: &'a str,
+}
+
+/// Reads the source for rustc.
+///
+/// # Errors
+/// If the source is not what this version of evcxr generates, or if the cell contains evcxr's own text.
+pub fn compiled(source: &str) -> Result<Compiled<'_>, String> {
+    let unexpected = |what: &str| format!("evcxr's source has not the expected {what}");
+    let frame = [RUNTIME, FUNCTION].concat();
+    let mut frames = source.match_indices(&frame);
+    let Some((begin, _)) = frames.next() else {
+        let without =
+            source.match_indices(FUNCTION).filter_map(|(at, _)| after_number(&source[at + FUNCTION.len()..]));
+        let is_other = |rest: &str| OTHER_PARAMETERS.iter().any(|parameters| rest.starts_with(parameters));
+        return match without.into_iter().any(is_other) {
+            true => Ok(Compiled::WithoutStore),
+            false => Err(unexpected("variable store")),
+        };
+    };
+    if frames.next().is_some() {
+        return Err("the cell contains evcxr's own source".into());
+    }
+    let (before, rest) = source.split_at(begin);
+    let (runtime, rest) = rest.split_at(RUNTIME.len());
+    let after = after_number(&rest[FUNCTION.len()..]).and_then(|rest| rest.strip_prefix(STORE_PARAMETERS));
+    let after = after.ok_or_else(|| unexpected("function"))?;
+    let function = &rest[..rest.len() - after.len()];
+    let body =
+        after.strip_prefix(STORE).filter(|body| body.starts_with(CHECKS) && body.ends_with(COMPILED_ENDS));
+    let body = body.ok_or_else(|| unexpected("use of the variable store"))?;
+    let items =
+        before.strip_suffix(ERROR_ENDS).and_then(|before| before.strip_suffix(ERROR_TYPE)).unwrap_or(before);
+    let (items, error_type) = before.split_at(items.len());
+    Ok(Compiled::WithStore(WithStore {
+        items,
+        error_type,
+        runtime,
+        function,
+        store: &after[..STORE.len()],
+        body,
+    }))
+}
+
+fn after_number(rest: &str) -> Option<&str> {
+    let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    (after.len() < rest.len()).then_some(after)
+}
+
+/// The signature of a cell's function.
+pub fn function(number: usize) -> String {
+    format!("{FUNCTION}{number}{STORE_PARAMETERS}")
+}
+
+/// The parts of the source for rust-analyzer.
+pub struct Analysis<'a> {
+    /// The session's attributes and items.
+    pub items: &'a str,
+    /// The variables that there are: with `mut` where they are mutable, and their types.
+    pub variables: Vec<(&'a str, &'a str)>,
+    /// The cell's statements.
+    pub code: &'a str,
+    /// The variables that are to be kept after the cell, in evcxr's order.
+    pub kept: Vec<&'a str>,
+}
+
+/// Reads the source for rust-analyzer.
+pub fn analysis(source: &str) -> Option<Analysis<'_>> {
+    let (before, rest) = source.split_once(ANALYSIS_VARIABLES)?;
+    let items = &before[..before.rfind(ERROR_BEGINS)?];
+    let (variables, rest) = rest.split_once(ANALYSIS_STATEMENTS)?;
+    let variables =
+        variables.lines().map(|line| line.strip_suffix(',')?.split_once(": ")).collect::<Option<_>>()?;
+    let mut code = rest.strip_suffix(ANALYSIS_ENDS)?;
+    // For each variable evcxr adds a line that checks whether it can be kept.
+    let mut kept = Vec::new();
+    while let Some(line) = code.strip_suffix(");\n") {
+        let begin = line.rfind('\n').map_or(0, |at| at + 1);
+        match line[begin..].strip_prefix("evcxr_variable_store(") {
+            Some(name) if !name.contains('(') => kept.push(name),
+            _ => break,
+        }
+        code = &code[..begin];
+    }
+    kept.reverse();
+    Some(Analysis { items, variables, code, kept })
+}
+
+/// What a line of the source for rustc does with a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Checks its type.
+    Check,
+    /// Takes it out of the store.
+    Take,
+    /// Puts it into the store.
+    Put,
+}
+
+const CHECK: &str = "check_variable::<";
+const TAKE: &str = "take_variable::<";
+const PUT: &str = "put_variable::<";
+
+/// The line that checks a variable.
+pub fn check_line(name: &str, type_: &str) -> String {
+    format!("vars_ok &= {STORE_NAME}.{CHECK}{type_}>(stringify!({name}));\n")
+}
+
+/// The line that takes a variable out of the store; `bound` is its name, after `mut` if it is mutable.
+pub fn take_line(bound: &str, name: &str, type_: &str) -> String {
+    format!("let {bound} = {STORE_NAME}.{TAKE}{type_}>(stringify!({name}));\n")
+}
+
+/// The line that puts a variable into the store.
+pub fn put_line(name: &str, type_: &str) -> String {
+    format!("{STORE_NAME}.{PUT}{type_}>(stringify!({name}), {name});\n")
+}
+
+/// What a line does with a variable, and the variable's name.
+pub fn use_of_variable(line: &str) -> Option<(Use, &str)> {
+    let (_, done) = line.split_once("evcxr_variable_store.")?;
+    let uses = [(CHECK, Use::Check), (TAKE, Use::Take), (PUT, Use::Put)];
+    let (_, use_) = uses.into_iter().find(|(text, _)| done.starts_with(text))?;
+    let (_, name) = done.split_once("stringify!(")?;
+    let name = name.split([',', ')']).next()?;
+    Some((use_, name.trim_start_matches("r#")))
+}
+
+/// Whether lines take a variable out of the store.
+pub fn takes_variables(lines: &str) -> bool {
+    lines.contains(TAKE)
+}
+
+/// The variables that lines take out of the store: their names and types.
+pub fn taken_variables(lines: &str) -> Vec<(&str, &str)> {
+    let takes = lines.match_indices(TAKE).map(|(at, take)| &lines[at + take.len()..]);
+    takes
+        .filter_map(|rest| {
+            let (type_, rest) = rest.split_once(">(stringify!(")?;
+            Some((rest.split(')').next()?, type_))
+        })
+        .collect()
+}
+
+/// Whether a source takes a variable out of the store as a mutable one.
+pub fn is_taken_mutable(source: &str, name: &str) -> bool {
+    source.contains(&format!("let mut {name} = {STORE_NAME}."))
+}
+
+/// A source's lines with the variables sorted: evcxr takes and puts them in another order in each session.
+pub fn in_order(source: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = source.lines().collect();
+    let use_ = |line: &str| use_of_variable(line).map(|(use_, _)| use_);
+    for variables in lines.chunk_by_mut(|a, b| use_(a) == use_(b)) {
+        if use_(variables[0]).is_some() {
+            variables.sort_unstable();
+        }
+    }
+    lines
+}
+
+/// The source for rustc of a cell without variables.
+#[cfg(test)]
+pub fn written(number: usize, code: &str) -> String {
+    let [catch, caught] = CATCH.map(|text| text.trim_start_matches('\n'));
+    format!(
+        "use a::b;{ERROR_TYPE}{ERROR_ENDS}{RUNTIME}{}{STORE}{CHECKS}{CHECKED}{catch}\n{code}{caught}{COMPILED_ENDS}",
+        function(number)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_variables_is_all_that_does_not_matter() {
+        let source = |[a, b]: [&str; 2]| {
+            let of = |line: &dyn Fn(&str) -> String| [a, b].map(line).concat();
+            format!(
+                "{}{}x += 1;\nx *= 2;\n{}",
+                of(&|name| check_line(name, name)),
+                of(&|name| take_line(&format!("mut {name}"), name, name)),
+                of(&|name| put_line(name, name))
+            )
+        };
+        let (one, other) = (source(["a", "b"]), source(["b", "a"]));
+        assert_ne!(one, other);
+        assert_eq!(in_order(&one), in_order(&other));
+        assert_ne!(in_order(&one), in_order(&one.replace("x += 1;\nx *= 2;", "x *= 2;\nx += 1;")));
+    }
+
+    #[test]
+    fn text_of_the_user_is_not_taken_for_the_frame() {
+        let inner = "{\n#[unsafe(no_mangle)]\npub extern \"C\" fn f() {}\n}\n";
+        let source = written(3, inner);
+        let Ok(Compiled::WithStore(parts)) = compiled(&source) else { panic!("not read") };
+        assert!(parts.body.contains(inner) && parts.function.contains("run_user_code_3("));
+        assert_eq!((parts.items, parts.runtime, parts.store), ("use a::b;", RUNTIME, STORE));
+        let item = format!("fn g() {{\n{inner}}}\nmod evcxr_internal_runtime {{\n}}\n");
+        let source = source.replacen("use a::b;", &item, 1);
+        let Ok(Compiled::WithStore(parts)) = compiled(&source) else { panic!("not read") };
+        assert_eq!(parts.items, item);
+        assert!(
+            compiled(&written(3, &written(3, ""))).is_err(),
+            "it is not known which of the two is evcxr's"
+        );
+    }
+
+    #[test]
+    fn another_text_than_the_expected_one_is_an_error() {
+        for (known, new) in [
+            ("HashMap<String", "BTreeMap<String"),
+            ("unsafe {&mut *", "unsafe{ &mut *"),
+            ("*mut evcxr_internal_runtime::VariableStore {", "*mut Store {"),
+            ("{let mut vars_ok", "{let vars_ok"),
+        ] {
+            let source = written(1, "f();\n");
+            assert!(compiled(&source).is_ok() && source.contains(known));
+            assert!(compiled(&source.replace(known, new)).is_err(), "{new}");
+        }
+        assert_eq!(compiled("fn f() {}"), Err("evcxr's source has not the expected variable store".into()));
+    }
+}

@@ -1,0 +1,206 @@
+//! The variable store, the error type and the panic handler of a cell, compiled once in the prelude.
+//!
+//! evcxr writes the source of all three into each cell, which takes half of rustc's time for a small one. Here a
+//! cell's source is rewritten to refer to the prelude's. Each byte and line of the user's code stays in its place.
+
+use std::collections::HashSet;
+
+use crate::compile::evcxr_text::source::{
+    self, CATCH, Compiled, ERROR_TYPE, RUNTIME, STORE, STORE_NAME, Use, WithStore, takes_variables,
+    use_of_variable,
+};
+use crate::compile::redefined::{Redefined, redefined};
+use crate::prelude::tokens::identifiers;
+
+const OUR_RUNTIME: &str = "\nuse headstart::variables as evcxr_internal_runtime;";
+const OUR_ERROR_TYPE: &str = "\nuse headstart::variables::EvcxrUserCodeError;";
+const OUR_STORE: &str =
+    "\nlet evcxr_variable_store = unsafe { headstart::variables::variable_store(evcxr_variable_store) };";
+const OUR_CATCH: [&str; 2] = [
+    "\nheadstart::variables::run_cell(\n|| -> std::result::Result<(), EvcxrUserCodeError> {",
+    "\nOk(())\n});",
+];
+/// [`OUR_CATCH`] for a cell that redefines a variable; `$` is what saves the values if the cell fails.
+const OUR_SAVING_CATCH: [&str; 2] = [
+    "\nif !headstart::variables::run_cell(\n|| -> std::result::Result<(), EvcxrUserCodeError> {",
+    "\nOk(())\n}) {$}",
+];
+/// The first part of [`OUR_CATCH`] where no variable is taken; `$` is the name of the store in the code.
+const OUR_CATCH_ALONE: &str = "\nheadstart::variables::run_alone(evcxr_variable_store,\n\
+     |$| -> std::result::Result<(), EvcxrUserCodeError> {";
+
+/// A symbol of each rewritten cell's library: its variables are in the prelude's store, not in evcxr's.
+pub const MARKER: &std::ffi::CStr = c"headstart_variable_store";
+
+/// A cell's source with the prelude's variable store, error type and panic handler in place of evcxr's, and without
+/// the lines that move variables which the cell does not name.
+///
+/// With `saves`, a cell that fails saves the values of the variables that it redefines. That does not compile if
+/// the cell has moved one of them, so a second try without is needed.
+///
+/// # Errors
+/// If the source is not what evcxr is expected to generate.
+pub fn rewritten(source: &str, saves: bool) -> Result<String, String> {
+    let marker = format!("#[unsafe(no_mangle)] pub static {}: u8 = 0;\n", MARKER.to_string_lossy());
+    let WithStore { items, error_type, runtime, function, store, body } = match source::compiled(source)? {
+        Compiled::WithoutStore => return Ok([source, &marker].concat()),
+        Compiled::WithStore(parts) => parts,
+    };
+    let cell = with_named_only(body);
+    let parts = || {
+        Some([
+            items.to_owned(),
+            error_type.replace(ERROR_TYPE, &in_place_of(ERROR_TYPE, OUR_ERROR_TYPE)?),
+            in_place_of(runtime, OUR_RUNTIME)?,
+            function.to_owned(),
+            in_place_of(store, OUR_STORE)?,
+            with_compiled_catch(&cell, saves)?,
+            marker,
+        ])
+    };
+    debug_assert_eq!((runtime, store), (RUNTIME, STORE));
+    parts().map(|parts| parts.concat()).ok_or_else(|| "evcxr's source is shorter than expected".into())
+}
+
+/// A cell that evcxr compiles for its errors alone catches nothing; one that awaits keeps evcxr's way.
+fn with_compiled_catch(cell: &str, saves: bool) -> Option<String> {
+    let parts = || {
+        let (before, rest) = cell.split_once(CATCH[0])?;
+        let (code, after) = rest.rsplit_once(CATCH[1])?;
+        Some((before, code, after))
+    };
+    let Some((before, code, after)) = parts() else { return Some(cell.to_owned()) };
+    let saved: String = match saves {
+        true => redefined(before, code).iter().map(save).collect(),
+        false => String::new(),
+    };
+    let name = if code.contains(STORE_NAME) { STORE_NAME } else { "_" };
+    let [begin, end] = match (takes_variables(before), saved.is_empty()) {
+        (true, false) => OUR_SAVING_CATCH,
+        (true, true) => OUR_CATCH,
+        (false, _) => [OUR_CATCH_ALONE, OUR_CATCH[1]],
+    };
+    let begin = in_place_of(CATCH[0], &begin.replace('$', name))?;
+    let end = match saved.is_empty() {
+        true => in_place_of(CATCH[1], end)?,
+        // evcxr knows what follows by its lines alone.
+        false => {
+            let lines = CATCH[1].matches('\n').count().checked_sub(end.matches('\n').count())?;
+            end.replace('$', &saved) + &"\n".repeat(lines)
+        }
+    };
+    Some([before, &begin, code, &end, after].concat())
+}
+
+/// The statement that saves a variable's value.
+fn save(variable: &Redefined) -> String {
+    let Redefined { name, type_ } = variable;
+    let type_ = type_.replace('\n', " ");
+    format!("headstart::variables::save::<{type_}>(stringify!({name}), {name});")
+}
+
+/// Our text, with spaces and empty lines up to as many bytes and lines as `text`.
+fn in_place_of(text: &str, ours: &str) -> Option<String> {
+    let lines = text.matches('\n').count().checked_sub(ours.matches('\n').count())?;
+    let spaces = text.len().checked_sub(ours.len() + lines)?;
+    Some([ours, &" ".repeat(spaces), &"\n".repeat(lines)].concat())
+}
+
+/// The lines without those that take a variable out of the store and put it back, where no other
+/// line has its name, in a string or a comment either.
+fn with_named_only(cell: &str) -> String {
+    let lines = || cell.split_inclusive('\n').map(|line| (line, use_of_variable(line)));
+    let named: HashSet<&str> =
+        lines().filter(|(_, used)| used.is_none()).flat_map(|(line, _)| identifiers(line)).collect();
+    lines()
+        .map(|(line, used)| match used {
+            Some((Use::Take | Use::Put, name)) if !named.contains(name) => {
+                line.chars().map(|c| if c == '\n' { "\n" } else { &"    "[..c.len_utf8()] }).collect()
+            }
+            _ => line.to_owned(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::evcxr_text::source::{CHECKED, CHECKS, check_line, put_line, take_line, written};
+
+    #[test]
+    fn a_failing_cell_saves_the_variables_that_it_redefines() {
+        let take = take_line("v", "v", "Vec<\nu8>");
+        let [catch, caught] = CATCH;
+        let cell =
+            [&take, catch.trim_start(), "\nlet v = vec![4];\n", caught.trim_start(), "\nlast\n"].concat();
+        let changed = |saves| with_compiled_catch(&cell, saves).unwrap();
+        assert!(changed(true).contains("{headstart::variables::save::<Vec< u8>>(stringify!(v), v);}"));
+        assert!(!changed(false).contains("save"));
+        for saves in [true, false] {
+            let line = |text: &str, word| text.lines().position(|line| line == word).unwrap();
+            assert!(changed(saves).contains("run_cell("), "a type over two lines is that of a variable, too");
+            for word in ["let v = vec![4];", "last"] {
+                assert_eq!(line(&changed(saves), word), line(&cell, word));
+            }
+        }
+    }
+
+    #[test]
+    fn all_but_the_store_stays_where_it_was() {
+        let source = written(7, "    é();\n");
+        let changed = rewritten(&source, true).unwrap();
+        let (cell, marker) = changed.split_at(source.len());
+        assert_eq!(cell.lines().count(), source.lines().count());
+        assert_eq!(marker, "#[unsafe(no_mangle)] pub static headstart_variable_store: u8 = 0;\n");
+        for word in ["é", "\nevcxr_variable_store\n"] {
+            let place = |text: &str| text.find(word).map(|at| (at, text[..at].matches('\n').count()));
+            assert_eq!(place(cell), place(&source));
+        }
+        let lines: Vec<_> = cell.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines[..3], ["use a::b;", OUR_ERROR_TYPE.trim(), OUR_RUNTIME.trim()]);
+        let expected = [
+            &source::function(7),
+            OUR_STORE,
+            CHECKS,
+            CHECKED,
+            &OUR_CATCH_ALONE.replace('$', "_"),
+            "    é();",
+            OUR_CATCH[1],
+            "evcxr_variable_store}",
+        ];
+        assert_eq!(lines[3..].concat(), expected.concat().replace('\n', ""));
+    }
+
+    #[test]
+    fn only_a_cell_that_takes_variables_owns_them() {
+        let [catch, caught] = CATCH;
+        let changed = |before: &str, code: &str| {
+            with_compiled_catch(&[before, catch, code, caught].concat(), true).unwrap()
+        };
+        let (take, put) = (take_line("a", "a", "u8"), put_line("a", "u8"));
+        assert!(changed(&take, &put).contains(OUR_CATCH[0]));
+        assert!(changed("", &put).contains("\n|evcxr_variable_store| ->"));
+        assert!(changed("", "f();").contains("\n|_| ->"));
+    }
+
+    #[test]
+    fn variables_that_a_cell_does_not_name_stay_in_the_store() {
+        let moved = |name: &str| check_line(name, "u8") + &take_line(name, name, "u8");
+        let source = ["aé", "a", "b", "r#c"].map(|name| moved(name) + &put_line(name, "u8")).concat()
+            + "println!(\"{b:.2}\", r#c, aé1);\n";
+        let changed = with_named_only(&source);
+        assert_eq!(changed.len(), source.len());
+        let lines: Vec<&str> = changed.lines().collect();
+        for (at, name) in ["aé", "a", "b", "r#c"].into_iter().enumerate() {
+            let is_named = at > 1;
+            assert!(lines[3 * at].ends_with(&format!("({name}));")));
+            assert_eq!([1, 2].map(|n| !lines[3 * at + n].trim().is_empty()), [is_named; 2], "{name}");
+        }
+        assert_eq!(lines[12], source.lines().last().unwrap());
+    }
+
+    #[test]
+    fn an_unexpected_source_is_not_rewritten() {
+        assert!(rewritten("#[unsafe(no_mangle)]\nfn run() {}", true).is_err());
+    }
+}

@@ -1,0 +1,131 @@
+//! The program that cargo runs in place of rustc (`RUSTC_WRAPPER`): answers from the compile cache, takes over what was
+//! compiled ahead, and gives rustc the rewritten source of a cell.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::json;
+
+use crate::compile::compilation::Compilation;
+use crate::compile::evcxr_text::source::{CRATE_NAME, FILE, OPTIMISATION};
+use crate::compile::{handover, timing, warnings};
+use crate::platform::rustc_wrapper;
+use crate::prelude::facade::{ERRORS, PRELUDE};
+
+/// The optimisation level of cells in place of evcxr's. Most loops are as fast, some take up to twice as long; each
+/// cell compiles sooner.
+const OUR_LEVEL: &str = "-Copt-level=s";
+const NOT_OPTIMISED: &str = "-Copt-level=0";
+
+/// If cargo started this program in place of rustc, does rustc's work and does not return.
+pub fn hook() {
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(folder), Some(rustc)) = (rustc_wrapper::folder(), arguments.next()) else { return };
+    if Path::new(&rustc).file_stem().is_none_or(|name| name != "rustc") {
+        return;
+    }
+    let mut arguments: Vec<OsString> = arguments.collect();
+    arguments.extend(our_level(&arguments).map(OsString::from));
+    let session = std::env::current_dir().unwrap_or_default();
+    let cell =
+        session.to_str().and_then(|session| Compilation::of_session(Path::new(&folder), session, &arguments));
+    let status = match cell {
+        Some(cell) => cell.answer(Command::new(&rustc).args(&arguments)),
+        None => Err(Command::new(&rustc).args(&arguments).exec()),
+    };
+    std::process::exit(status.unwrap_or_else(|error| {
+        eprintln!("error: {}: {error}", rustc.display());
+        1
+    }));
+}
+
+/// The optimisation level of a cell, and of the libraries with code that cells share (facade/), if it is not evcxr's:
+/// at evcxr's, rustc compiles the shared code again in each cell.
+fn our_level(arguments: &[OsString]) -> Option<&'static str> {
+    let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
+    match has(OPTIMISATION) {
+        true if has(CRATE_NAME) || has(PRELUDE) => Some(OUR_LEVEL),
+        true if has(ERRORS) => Some(NOT_OPTIMISED),
+        _ => None,
+    }
+}
+
+impl Compilation {
+    /// Does what rustc would have done; its exit status.
+    fn answer(&self, rustc: &mut Command) -> io::Result<i32> {
+        if let Some(problem) = &self.problem {
+            // As rustc does for cargo.
+            let message =
+                format!("the cell cannot be compiled with the variables of the other cells: {problem}");
+            let diagnostic = json!({
+                "$message_type": "diagnostic", "message": message, "code": null, "level": "error", "spans": [],
+                "children": [], "rendered": format!("error: {message}\n"),
+            });
+            self.say(&format!("{diagnostic}\n"))?;
+            return Ok(1);
+        }
+        // Only speed depends on it.
+        let _ = handover::note(&self.session, rustc);
+        if let Ok((status, messages)) = self.recall() {
+            self.say(&messages)?;
+            return Ok(status);
+        }
+        let output = match handover::take(Path::new(&self.session), self.name(), self.out()) {
+            Some(output) => output,
+            None => self.compile(rustc, self.changed())?,
+        };
+        let output = match &self.second {
+            Some(second) if !output.status.success() => self.compile(rustc, Some(second))?,
+            _ => output,
+        };
+        io::stdout().write_all(&output.stdout)?;
+        self.say(&String::from_utf8_lossy(&output.stderr))?;
+        // Only speed depends on it.
+        let _ = self.add(output.status, &String::from_utf8_lossy(&output.stderr));
+        Ok(output.status.code().unwrap_or(1))
+    }
+
+    fn compile(&self, rustc: &mut Command, source: Option<&str>) -> io::Result<Output> {
+        let session = Path::new(&self.session);
+        if let Some(source) = source {
+            replace(&session.join(FILE), source)?;
+        }
+        let has_linker = rustc.get_args().any(|argument| argument.to_string_lossy().starts_with("linker="));
+        if let Some(linker) = timing::linker(session).filter(|_| !has_linker) {
+            rustc.arg(format!("-Clinker={}", linker.display()));
+        }
+        rustc.output()
+    }
+
+    /// Gives cargo rustc's messages without warnings.
+    fn say(&self, messages: &str) -> io::Result<()> {
+        io::stderr().write_all(warnings::sort_out(Path::new(&self.session), messages).as_bytes())
+    }
+}
+
+/// Writes a file and keeps its modification time.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let modified = fs::metadata(path)?.modified()?;
+    let mut file = File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.set_modified(modified)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_with_a_problem_is_not_compiled() {
+        let session = tempfile::tempdir().unwrap();
+        let arguments = ["--crate-name", CRATE_NAME, "--out-dir", "."];
+        let path = session.path().to_str().unwrap();
+        let mut cell = Compilation::new(Path::new("cells"), path, &arguments, "fn f() {}").unwrap();
+        cell.problem = Some("why".into());
+        assert_eq!(cell.answer(&mut Command::new("false")).unwrap(), 1);
+    }
+}

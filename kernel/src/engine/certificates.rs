@@ -1,0 +1,52 @@
+//! Keeps cargo from reading the system's certificates for each cell.
+//!
+//! Its git library does so whenever cargo starts, which takes two fifths of cargo's time for a cell,
+//! and needs them only to fetch crates.
+
+use crate::compile::evcxr_text::commands::BUILD_VARIABLE;
+
+/// Where that library, and cargo itself, look for them.
+const VARIABLE: &str = "SSL_CERT_FILE";
+/// Where one of these stands evcxr may fetch a crate (tokio for the last), or a build script something.
+const FETCHING: [&str; 4] = [":dep", ":load_config", "extern crate", ".await"];
+
+/// The command by which evcxr's cargo finds no certificates, if it would read some.
+pub fn without() -> Option<String> {
+    found().map(|_| command("/dev/null"))
+}
+
+/// The command by which it finds them again, if a cell with this code may need them.
+pub fn for_cell(code: &str) -> Option<String> {
+    let may_fetch = FETCHING.iter().any(|word| code.contains(word));
+    may_fetch.then(found)?.map(|path| command(&path))
+}
+
+fn command(path: &str) -> String {
+    format!("{BUILD_VARIABLE}{VARIABLE}={path}\n")
+}
+
+/// Elsewhere it is not OpenSSL that reads them.
+#[cfg(target_os = "linux")]
+fn found() -> Option<String> {
+    Some(openssl_probe::probe().cert_file?.to_str()?.to_owned())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn found() -> Option<String> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_that_may_fetch_find_certificates() {
+        let Some(path) = found() else { return assert_eq!(without(), None) };
+        assert_eq!(without().unwrap(), ":build_env SSL_CERT_FILE=/dev/null\n");
+        for code in [":dep a = \"1\"", "#[macro_use] extern crate a;", "let b = f().await?;"] {
+            assert_eq!(for_cell(code).unwrap(), format!(":build_env SSL_CERT_FILE={path}\n"));
+        }
+        assert_eq!(["let dep = 1;", ":timing", "await_all()"].map(for_cell), [None, None, None]);
+    }
+}

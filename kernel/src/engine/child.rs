@@ -1,0 +1,221 @@
+//! The process that runs the cells: loads what evcxr compiled, calls it, and tells the kernel when.
+//!
+//! evcxr's commands come on standard input and its markers go to standard output. Both are moved out of the
+//! cells' way: a cell's standard input is empty, and its output goes into the kernel's [`crate::platform::pipes`].
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+
+use headstart_frame::{ANSWERS_VARIABLE, CELL_IS_OVER, Frame, LIBRARY_VARIABLE};
+
+use crate::compile::evcxr_text::protocol::{COMPLETE, RUNTIME_VARIABLE, cell_to_run};
+use crate::compile::variables::MARKER;
+use crate::platform::pipes::{self, BEGINS, END, IS_OVER};
+use crate::platform::{parent, rustc_wrapper};
+
+/// A cell's code runs.
+static IS_RUNNING: AtomicBool = AtomicBool::new(false);
+
+/// Shown for a cell that was not run.
+const OTHER_STORE: &str = "the cell was compiled for another variable store than the cells before it, so it was not run\n\
+    hint: another program than the kernel's compiled it; take back what changed the compiler, such as \
+    `:build_env RUSTC_WRAPPER=…`, or start again with `:restart`";
+
+/// The function of a compiled cell.
+struct Cell {
+    run: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
+    /// Whether its source was rewritten to use the prelude's variable store.
+    has_preludes_store: bool,
+}
+
+/// If this process was started to run cells, does so and does not return.
+pub fn hook() {
+    if std::env::var_os(RUNTIME_VARIABLE).is_some() {
+        // SAFETY: no other thread runs yet.
+        let run = unsafe {
+            rustc_wrapper::forget();
+            run()
+        };
+        if let Err(error) = &run {
+            eprintln!("the process of the cells cannot go on: {error}");
+        }
+        std::process::exit(i32::from(run.is_err()));
+    }
+    // The wrapper that evcxr puts before rustc.
+    evcxr::runtime_hook();
+}
+
+/// Runs cells until evcxr closes the command pipe.
+///
+/// # Safety
+/// Sets environment variables: no other thread may run.
+unsafe fn run() -> io::Result<()> {
+    parent::die_with_it();
+    // SAFETY: the caller's promise.
+    let mut process = unsafe { Process::new() }?;
+    for command in process.commands.iter() {
+        let Some((path, function)) = cell_to_run(&command) else {
+            eprintln!("the kernel sent an unknown command: {command}");
+            continue;
+        };
+        process.run.cell(path, function)?;
+    }
+    Ok(())
+}
+
+struct Process {
+    commands: mpsc::Receiver<String>,
+    run: Run,
+}
+
+struct Run {
+    /// The pipe that evcxr reads.
+    evcxr: File,
+    notes: File,
+    replies: BufReader<File>,
+    /// The store of the cells' variables; null before the first cell that has one.
+    store: *mut libc::c_void,
+    /// Whether the store is the prelude's, and not one that evcxr's own source made.
+    is_preludes: bool,
+}
+
+impl Process {
+    unsafe fn new() -> io::Result<Process> {
+        let missing =
+            || io::Error::other(format!("{} is not set: only a kernel starts this", pipes::VARIABLE));
+        let variable = std::env::var(pipes::VARIABLE).map_err(|_| missing())?;
+        let [out, err, notes, replies, answers] = pipes::inherited(&variable).ok_or_else(missing)?;
+        for descriptor in [&notes, &replies, &answers] {
+            // SAFETY: it is open. Programs that a cell starts do not inherit it.
+            unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+        // SAFETY: the caller's promise. The descriptor stays open for the prelude, which opens it by its number.
+        unsafe {
+            std::env::remove_var(pipes::VARIABLE);
+            std::env::set_var(ANSWERS_VARIABLE, std::os::fd::IntoRawFd::into_raw_fd(answers).to_string());
+        }
+        let commands = replace(libc::STDIN_FILENO, &File::open("/dev/null")?.into())?;
+        let evcxr = replace(libc::STDOUT_FILENO, &out)?;
+        replace(libc::STDERR_FILENO, &err)?;
+        let run = Run {
+            evcxr,
+            notes: notes.into(),
+            replies: BufReader::new(replies.into()),
+            store: std::ptr::null_mut(),
+            is_preludes: false,
+        };
+        Ok(Process { commands: read(commands)?, run })
+    }
+}
+
+/// Lets a standard descriptor be another; returns what it was.
+fn replace(standard: RawFd, other: &OwnedFd) -> io::Result<File> {
+    // SAFETY: both are open, and nothing has used the standard one yet.
+    unsafe {
+        let saved = libc::fcntl(standard, libc::F_DUPFD_CLOEXEC, 3);
+        if saved < 0 || libc::dup2(other.as_raw_fd(), standard) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(File::from_raw_fd(saved))
+    }
+}
+
+/// The lines of the command pipe. At its end the kernel has gone, so a running cell ends too.
+fn read(commands: File) -> io::Result<mpsc::Receiver<String>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::Builder::new().name("commands".into()).spawn(move || {
+        for line in BufReader::new(commands).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+        if IS_RUNNING.load(Ordering::SeqCst) {
+            // SAFETY: ends the process without running what could meet the cell's threads.
+            unsafe { libc::_exit(0) }
+        }
+    })?;
+    Ok(receiver)
+}
+
+impl Run {
+    fn cell(&mut self, path: &str, function: &str) -> io::Result<()> {
+        IS_RUNNING.store(true, Ordering::SeqCst);
+        // A press of Stop that came too late for the last cell is not for this one.
+        notify_prelude();
+        match load(path, function) {
+            // The two stores have different layouts: neither cell may see the other's.
+            Ok(cell) if !self.store.is_null() && cell.has_preludes_store != self.is_preludes => {
+                let message = OTHER_STORE.to_owned();
+                println!("{}", Frame::Failed { message }.encode());
+            }
+            Ok(cell) => {
+                writeln!(self.notes, "{BEGINS}")?;
+                self.is_preludes = cell.has_preludes_store;
+                self.store = (cell.run)(self.store);
+            }
+            Err(problem) => {
+                let message = format!("the compiled cell cannot be loaded: {problem}");
+                println!("{}", Frame::Failed { message }.encode());
+            }
+        }
+        // The kernel reads on meanwhile: a thread that prints does not hold this up.
+        notify_prelude();
+        let _ = io::stdout().flush();
+        writeln!(self.notes, "{IS_OVER}")?;
+        let mut lines = String::new();
+        let end = format!("{END}\n");
+        while !lines.ends_with(&end) {
+            if self.replies.read_line(&mut lines)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        IS_RUNNING.store(false, Ordering::SeqCst);
+        let markers = &lines[..lines.len() - end.len()];
+        self.evcxr.write_all(format!("{markers}{COMPLETE}\n").as_bytes())
+    }
+}
+
+/// The function of a compiled cell. Its library is never unloaded: variables and threads may point into it.
+fn load(path: &str, function: &str) -> Result<Cell, String> {
+    let name = |text: &str| CString::new(text).map_err(|error| error.to_string());
+    let (path, function) = (name(path)?, name(function)?);
+    // SAFETY: evcxr compiled the library for this process, with a function of this type.
+    unsafe {
+        let library = libc::dlopen(path.as_ptr(), libc::RTLD_LAZY | libc::RTLD_LOCAL);
+        let symbol = match library.is_null() {
+            true => std::ptr::null_mut(),
+            false => libc::dlsym(library, function.as_ptr()),
+        };
+        match symbol.is_null() {
+            true => Err(CStr::from_ptr(libc::dlerror()).to_string_lossy().into_owned()),
+            false => Ok(Cell {
+                run: std::mem::transmute::<
+                    *mut libc::c_void,
+                    extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
+                >(symbol),
+                has_preludes_store: !libc::dlsym(library, MARKER.as_ptr()).is_null(),
+            }),
+        }
+    }
+}
+
+/// Calls the prelude's function for the beginning and the end of a cell, if a cell has loaded the prelude.
+fn notify_prelude() {
+    let library = std::env::var(LIBRARY_VARIABLE).ok().and_then(|path| CString::new(path).ok());
+    let Some(library) = library else { return };
+    // SAFETY: nothing is loaded that was not; the symbol is a function of this type.
+    unsafe {
+        let handle = libc::dlopen(library.as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_LAZY);
+        if handle.is_null() {
+            return;
+        }
+        let function = libc::dlsym(handle, CELL_IS_OVER.as_ptr());
+        if !function.is_null() {
+            std::mem::transmute::<*mut libc::c_void, extern "C" fn()>(function)();
+        }
+    }
+}

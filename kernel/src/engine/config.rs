@@ -1,0 +1,59 @@
+//! evcxr's own configuration: `evcxr.toml` beside the notebook or in the user's folder, `init.evcxr` and `prelude.rs`
+//! there.
+//!
+//! evcxr reads the settings when it starts; the crates and the code are loaded with the first cell.
+
+use std::fs;
+use std::path::PathBuf;
+
+/// The files that evcxr finds.
+pub fn files() -> Vec<PathBuf> {
+    let here = std::env::current_dir().ok().map(|folder| folder.join("evcxr.toml"));
+    let users = evcxr::config_dir()
+        .into_iter()
+        .flat_map(|folder| ["evcxr.toml", "init.evcxr", "prelude.rs"].map(|name| folder.join(name)));
+    here.into_iter().chain(users).filter(|file| file.is_file()).collect()
+}
+
+/// Settings that cannot be honoured, and why.
+const REFUSED: [(&str, &str); 2] = [
+    ("tmpdir", "each Headstart kernel compiles in a folder of its own"),
+    ("sccache", "Headstart compiles cells through a compile cache of its own"),
+];
+
+/// Refuses the settings that this kernel cannot honour.
+pub fn check(files: &[PathBuf]) -> Result<(), String> {
+    // evcxr reads the first alone.
+    let Some(settings) = files.iter().find(|file| file.ends_with("evcxr.toml")) else { return Ok(()) };
+    let text = fs::read_to_string(settings).map_err(|error| format!("{}: {error}", settings.display()))?;
+    let has = |setting: &str| {
+        text.lines().any(|line| line.split_once('=').is_some_and(|(name, _)| name.trim() == setting))
+    };
+    match REFUSED.iter().find(|(setting, _)| has(setting)) {
+        Some((setting, reason)) => Err(format!(
+            "{}: expected no `{setting}`, found one: {reason}\n\
+             hint: remove the line, and restart the kernel",
+            settings.display()
+        )),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_be_honoured_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("evcxr.toml");
+        fs::write(&file, "[evcxr]\n# tmpdir is not set\nopt_level = \"1\"\n").unwrap();
+        assert_eq!(check(std::slice::from_ref(&file)), Ok(()));
+        for setting in ["tmpdir = \"/tmp/a\"", "sccache = \"/usr/bin/sccache\""] {
+            fs::write(&file, format!("[evcxr]\n{setting}\n")).unwrap();
+            let problem = check(std::slice::from_ref(&file)).unwrap_err();
+            assert!(problem.contains("hint: remove the line"), "{problem}");
+        }
+        assert_eq!(check(&[]), Ok(()));
+    }
+}

@@ -1,0 +1,105 @@
+//! What a user reads when a cell fails.
+
+use std::collections::BTreeSet;
+
+use crate::engine::output::CellError;
+
+const RED: &str = "\u{1b}[31m";
+const PLAIN: &str = "\u{1b}[0m";
+
+impl CellError {
+    /// An error whose text says it all; the first line is its value.
+    pub fn new(name: &str, text: &str) -> CellError {
+        let text = text.trim_end();
+        let value = text.lines().next().unwrap_or(name).to_owned();
+        let mut lines = text.lines();
+        let first = format!("{RED}{name}{PLAIN}: {}", lines.next().unwrap_or_default());
+        let traceback = std::iter::once(first).chain(lines.map(str::to_owned)).collect();
+        CellError { name: name.to_owned(), value, traceback }
+    }
+
+    /// A panic, with the cell's line where that is known.
+    pub fn panic(message: &str, line: Option<(usize, &str)>) -> CellError {
+        let mut error = CellError::new("Panic", message);
+        if let Some((number, text)) = line {
+            error.traceback.push(format!("{number:>4} │ {text}"));
+        }
+        error
+    }
+
+    /// A cell that was asked to stop and did.
+    pub fn interrupted(when: &str) -> CellError {
+        CellError::new("Interrupted", &format!("the cell stopped {when}; every variable is kept"))
+    }
+
+    /// The end of the process that ran the cells, with what was in it.
+    pub fn process_ended(
+        how: &str,
+        interrupted: bool,
+        variables: &BTreeSet<String>,
+        kept: &BTreeSet<String>,
+    ) -> CellError {
+        let list = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
+        let lost = match variables.is_empty() {
+            true => "It held no variables.".to_owned(),
+            false => format!("Lost with it: {}.", list(variables)),
+        };
+        let kept = match kept.is_empty() {
+            true => String::new(),
+            false => format!(
+                "\nhint: trained weights of {} are kept: build the model as before, then call `recover()?` on it",
+                list(kept)
+            ),
+        };
+        let (name, what) = match interrupted {
+            true => ("Interrupted", "the cell did not stop when it was asked to, so its process was ended"),
+            false => ("ProcessEnded", how.trim_end()),
+        };
+        let what = match !interrupted
+            && ["SIGSEGV", "SIGABRT", "SIGBUS"].iter().any(|signal| how.contains(signal))
+        {
+            true => format!(
+                "{what}\nhint: the usual cause is a recursion that does not end (a stack overflow), or `unsafe` code"
+            ),
+            false => what.to_owned(),
+        };
+        CellError::new(name, &format!("{what}\n{lost}\nA new process takes the next cell.{kept}"))
+    }
+
+    /// The text without colours, for a terminal that has none.
+    pub fn plain(&self) -> String {
+        without_colours(&self.traceback.join("\n"))
+    }
+
+    /// The same without the kind of error at its front.
+    pub fn message(&self) -> String {
+        let text = self.plain();
+        text.strip_prefix(&format!("{}: ", self.name)).unwrap_or(&text).to_owned()
+    }
+}
+
+/// The text without ANSI sequences.
+pub fn without_colours(coloured: &str) -> String {
+    let mut text = String::new();
+    let mut inside = false;
+    for c in coloured.chars() {
+        match (inside, c) {
+            (false, '\u{1b}') => inside = true,
+            (true, 'a'..='z' | 'A'..='Z') => inside = false,
+            (true, _) => {}
+            (false, c) => text.push(c),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_has_no_colours() {
+        let error = CellError::new("Error", "one\ntwo");
+        assert_eq!((error.plain(), error.message()), ("Error: one\ntwo".into(), "one\ntwo".into()));
+    }
+}

@@ -1,0 +1,207 @@
+//! The end of a cell: warnings, lost variables, and its outcome.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use evcxr::{Error, EvalOutputs};
+use tokio::sync::mpsc::Sender;
+
+use crate::compile::evcxr_text::commands::{CLEAR, RESTART};
+use crate::compile::{redefined, restore, timing, warnings};
+use crate::engine::hints::Cause;
+use crate::engine::interrupt::Cells;
+use crate::engine::listen::Heard;
+use crate::engine::load::{BEGIN, Loaded};
+use crate::engine::output::{Bundle, CellError, Event, Outcome, Output};
+use crate::engine::prepare::Prepared;
+use crate::engine::report::describe;
+use crate::engine::run::Variables;
+use crate::engine::{notes, places};
+use crate::prelude::session;
+use crate::prelude::tokens::identifiers;
+
+/// A cell whose code is over.
+pub struct Ran<'a> {
+    /// As its user sent it.
+    pub cell: &'a str,
+    /// Without the commands before its code.
+    pub code: &'a str,
+    pub prepared: Prepared,
+    /// The variables that there were.
+    pub before: Variables,
+    pub result: Result<EvalOutputs, Error>,
+    pub heard: Heard,
+    pub is_interrupted: bool,
+    pub begin: SystemTime,
+}
+
+impl Loaded {
+    /// What a cell's user learns of its end.
+    pub fn finish(&mut self, cells: &Cells, mut ran: Ran, events: &Sender<Event>) -> Outcome {
+        self.warn(&ran.prepared, ran.result.is_ok(), events);
+        let source = self.context.last_source().unwrap_or_default();
+        let restored = match ran.heard.failed() {
+            // Only a rewritten cell saves values.
+            true if self.is_rewritten => self.restore(&ran.before, &source),
+            _ => BTreeSet::new(),
+        };
+        self.note_gone(&ran);
+        self.look_ahead(ran.code, ran.result.is_ok());
+        match std::mem::replace(&mut ran.result, Ok(EvalOutputs::default())) {
+            Err(Error::SubprocessTerminated(text)) => {
+                if !cells.is_stopping() {
+                    // The new process must know how to report a panic; a failure here will show there.
+                    let _ = self.context.execute(BEGIN);
+                }
+                let kept = session::kept_models(&self.checkpoints);
+                let lost = ran.before.into_keys().collect();
+                Err(CellError::process_ended(&text, ran.is_interrupted, &lost, &kept))
+            }
+            Err(_) if ran.is_interrupted => Err(CellError::interrupted("while it was being compiled")),
+            Err(error) => Err(describe(&error, &ran.prepared, ran.code, &self.gone)),
+            Ok(_) if ran.heard.failed() => Err(failure(ran, &source, &restored)),
+            // What stops of itself, such as `fit`, ends well; what was to run after it does not.
+            Ok(_) if ran.is_interrupted => Err(CellError::interrupted("when it was asked to")),
+            Ok(outputs) => Ok(self.value(outputs, ran, events)),
+        }
+    }
+
+    /// Records the variables that the cell has lost, and why.
+    fn note_gone(&mut self, ran: &Ran) {
+        let items: BTreeSet<&str> = self.context.defined_item_names().collect();
+        let cause = cause(ran.cell, &ran.result, ran.heard.failed());
+        let cause_of = |name: &str| {
+            let type_ = ran.before.get(name).map_or("", String::as_str);
+            match cause == Cause::UsedUp && is_retyped(name, type_, &items, ran.code) {
+                true => Cause::Retyped,
+                false => cause,
+            }
+        };
+        let before = ran.before.keys().cloned().collect();
+        let after = self.variables().into_keys().collect();
+        self.gone.note(&before, &after, ran.code, cause_of);
+        self.gone.note_local(ran.prepared.local(), ran.code);
+    }
+
+    /// The value to show.
+    fn value(&self, outputs: EvalOutputs, ran: Ran, events: &Sender<Event>) -> Option<Bundle> {
+        let Ran { begin, mut heard, .. } = ran;
+        if let Some(whole) = outputs.timing {
+            let phases: Vec<_> =
+                outputs.phases.into_iter().map(|phase| (phase.name, phase.duration)).collect();
+            let line = timing::line(whole, &phases, begin, &self.folder);
+            let _ = events.blocking_send(Event::Output(Output::Stdout(line)));
+        }
+        // What evcxr's own commands show, such as `:vars`, and after it the cell's own value.
+        let mut data: Bundle = outputs.content_by_mime_type.into_iter().collect();
+        let value = std::mem::take(&mut heard.value);
+        if !value.is_empty() {
+            let shown = std::mem::replace(&mut data, value);
+            if !shown.is_empty() {
+                let id = format!("headstart-command-{begin:?}");
+                let _ = events.blocking_send(Event::Output(Output::Display { id, data: shown }));
+            }
+        }
+        data.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+        let is_unit = matches!(data.as_slice(), [(mime, text)] if mime == "text/plain" && text == "()");
+        (!data.is_empty() && !is_unit).then_some(data)
+    }
+
+    /// Shows rustc's warnings, if the cell ran, and what differs in a notebook from a program.
+    fn warn(&self, prepared: &Prepared, has_run: bool, events: &Sender<Event>) {
+        let mut lines = Vec::new();
+        let found = warnings::take(&self.folder);
+        if !has_run {
+            return;
+        }
+        if !found.is_empty() {
+            let source = self.context.last_source().unwrap_or_default();
+            for (message, line) in found {
+                if let Some((number, text)) = line_of(prepared, &source, line) {
+                    lines.push(format!(
+                        "warning: {message}\n{number:>4} │ {text}\n{}",
+                        warnings::remedy(&message)
+                    ));
+                }
+            }
+        }
+        if let Some(block) = prepared.block() {
+            lines.extend(notes::notes(&block.stmts));
+            let lasting = prepared.local().iter().filter(|name| !redefined::may_move(&block.stmts, name));
+            lines.extend(lasting.map(|name| {
+                format!("note: `{name}` lasts for this cell only: it borrows from here, or its type cannot be written")
+            }));
+        }
+        for line in lines {
+            let _ = events.blocking_send(Event::Output(Output::Stderr(line + "\n")));
+        }
+    }
+
+    /// Gives variables that a cell was to define anew, and that are gone since it failed, what they held before.
+    fn restore(&mut self, before: &Variables, source: &str) -> BTreeSet<String> {
+        let after = self.variables();
+        let lost: Vec<_> = before.iter().filter(|(name, _)| !after.contains_key(*name)).collect();
+        let saved = restore::saved(&lost, source);
+        let all: String = saved.iter().map(|(_, code)| code.as_str()).collect();
+        if !all.is_empty() && self.context.execute(&all).is_err() && saved.len() > 1 {
+            for (_, code) in &saved {
+                let _ = self.context.execute(code);
+            }
+        }
+        let there = self.variables();
+        saved.into_iter().map(|(name, _)| name).filter(|name| there.contains_key(name)).collect()
+    }
+}
+
+/// The error of a cell whose code failed.
+fn failure(ran: Ran, source: &str, restored: &BTreeSet<String>) -> CellError {
+    let Ran { prepared, mut heard, is_interrupted, .. } = ran;
+    let text = heard.error.take().unwrap_or_default();
+    let mut error = match heard.panic.take() {
+        Some((message, line)) => {
+            CellError::panic(&message, line.and_then(|line| line_of(&prepared, source, line as usize)))
+        }
+        None if is_interrupted => {
+            CellError::new("Interrupted", text.strip_prefix("interrupted; ").unwrap_or(&text))
+        }
+        None => CellError::new("Error", &text),
+    };
+    if !restored.is_empty() {
+        let names: Vec<_> = restored.iter().map(|name| format!("`{name}`")).collect();
+        error.traceback.push(format!("hint: {} as before this cell", are(&names)));
+    }
+    error
+}
+
+/// The line of a cell, and its text, that is a line of what was compiled.
+fn line_of<'a>(prepared: &'a Prepared, source: &str, line: usize) -> Option<(usize, &'a str)> {
+    let cell = prepared.plain();
+    let number = places::cell_line(cell, prepared.block()?, source, line)?;
+    Some((number, cell.lines().nth(number - 1)?))
+}
+
+/// Why the variables that are gone after a cell are.
+fn cause<T>(code: &str, result: &Result<T, Error>, failed: bool) -> Cause {
+    let has_command = |command: &str| code.lines().any(|line| line.trim().starts_with(command));
+    match result {
+        Err(Error::SubprocessTerminated(_)) => Cause::ProcessEnded,
+        _ if has_command(CLEAR) || has_command(RESTART) => Cause::Cleared,
+        _ if failed => Cause::Failed,
+        Err(_) => Cause::Retyped,
+        Ok(_) => Cause::UsedUp,
+    }
+}
+
+/// Whether a variable of a type that a cell defined is gone since that was compiled anew.
+fn is_retyped(name: &str, type_: &str, items: &BTreeSet<&str>, code: &str) -> bool {
+    let has = |text: &str| identifiers(code).any(|word| word == text);
+    let mut own = identifiers(type_).filter(|word| items.contains(word)).peekable();
+    own.peek().is_some() && (!has(name) || own.any(has))
+}
+
+fn are(names: &[String]) -> String {
+    match names {
+        [name] => format!("{name} is"),
+        names => format!("{} are", names.join(", ")),
+    }
+}

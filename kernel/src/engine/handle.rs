@@ -1,0 +1,195 @@
+//! The engine as other threads use it: requests wait in its queue until it has loaded.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use headstart_frame::{CHECKPOINTS_VARIABLE, ENVIRONMENT_VARIABLE, LIBRARY_VARIABLE};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::compile::cache;
+use crate::compile::evcxr_text::protocol;
+use crate::engine::complete::Completions;
+use crate::engine::interrupt::{Cells, STOP_TIMEOUT};
+use crate::engine::listen::Listener;
+use crate::engine::load::load;
+use crate::engine::output::{Bundle, Event, Output};
+use crate::engine::run::{guarded, serve};
+use crate::platform::pipes::{self, Pipes};
+use crate::platform::{environment, programs, rustc_wrapper};
+use crate::prelude::backend::Backend;
+use crate::prelude::session::Session;
+use crate::prelude::template::{Notice, Template};
+use crate::prelude::{terminal, toolchain};
+
+/// The variable with how often candle's threads look for work before they sleep.
+const SPINNING_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
+/// How often running programs are killed while the kernel ends.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Capacity of a cell's channel of outputs; a cell waits while it is full.
+const MAX_EVENTS: usize = 16;
+
+/// What the engine is asked to do.
+pub enum Request {
+    Stop,
+    Execute { number: u64, code: String, events: mpsc::Sender<Event> },
+    Complete { code: String, position: usize, answer: oneshot::Sender<Completions> },
+    Inspect { code: String, position: usize, answer: oneshot::Sender<Option<Bundle>> },
+}
+
+/// A running engine.
+pub struct Engine {
+    requests: Sender<Request>,
+    cells: Arc<Cells>,
+    stopped: Receiver<()>,
+    stage: watch::Receiver<Stage>,
+    /// What threads of the cells put out between cells.
+    background: Mutex<Option<mpsc::Receiver<Output>>>,
+}
+
+/// How far the engine is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stage {
+    /// With what to tell a user who waits.
+    Loading(Option<Notice>),
+    Loaded,
+    /// Each cell will say why.
+    Failed,
+}
+
+impl Engine {
+    /// Begins to load evcxr and the prelude in the background.
+    ///
+    /// # Safety
+    /// Sets environment variables: no other thread may be reading them.
+    ///
+    /// # Errors
+    /// When there is no cache folder to work in.
+    pub unsafe fn start(backend: Backend) -> Result<Engine, String> {
+        let session = Session::new()?;
+        let template = Template::expected(backend);
+        let no_pipes = |error: std::io::Error| format!("the cells' output cannot be read: {error}");
+        let pipes = Pipes::new().map_err(no_pipes)?;
+        // SAFETY: the caller's promise.
+        unsafe {
+            std::env::set_var(protocol::FOLDER_VARIABLE, session.path());
+            std::env::set_var(ENVIRONMENT_VARIABLE, "1");
+            std::env::set_var(pipes::VARIABLE, pipes.variable());
+            std::env::set_var(CHECKPOINTS_VARIABLE, session.checkpoints());
+            // An error is its message: where in the library it arose is no help in a notebook.
+            std::env::set_var("RUST_LIB_BACKTRACE", "0");
+            // candle's own threads would else wait for work by spinning, on cores that others need.
+            if std::env::var_os(SPINNING_VARIABLE).is_none() {
+                std::env::set_var(SPINNING_VARIABLE, "100");
+            }
+            if let Ok(template) = &template {
+                std::env::set_var(LIBRARY_VARIABLE, template.library());
+                std::env::set_var(toolchain::SOURCES_VARIABLE, template.library_sources());
+                rustc_wrapper::set_up(&template.kept_cells());
+                if let Some((variable, path)) = backend.search_path(&template.libraries()) {
+                    std::env::set_var(variable, path);
+                }
+            }
+        }
+        let (requests, queue) = unbounded();
+        let (ended, stopped) = bounded(1);
+        let (say, stage) = watch::channel(Stage::Loading(None));
+        let cells: Arc<Cells> = Arc::default();
+        let (listener, background) = Listener::start(pipes, cells.clone()).map_err(no_pipes)?;
+        let background = Mutex::new(Some(background));
+        let engine = Engine { requests, cells: cells.clone(), stopped, stage, background };
+        let thread = std::thread::Builder::new().name("engine".into());
+        let run = move || {
+            let template = || {
+                let ready = template?.ready(&|notice| {
+                    terminal::show(&notice);
+                    say.send_replace(Stage::Loading(Some(notice)));
+                });
+                terminal::end_progress();
+                ready
+            };
+            let loaded = guarded(|| load(&cells, &session, listener, template)).unwrap_or_else(Err);
+            environment::note_ours();
+            cells.is_loaded();
+            say.send_replace(if loaded.is_ok() { Stage::Loaded } else { Stage::Failed });
+            // A session that was killed left that undone.
+            std::thread::spawn(cache::shrink);
+            serve(&cells, loaded, &queue);
+            cache::shrink();
+            // Its folder goes before the engine is said to have stopped.
+            drop(session);
+            let _ = ended.send(());
+        };
+        thread.spawn(run).map_err(|error| format!("no thread can be started: {error}"))?;
+        Ok(engine)
+    }
+
+    /// Ends the cells' process, compilers and commands, and removes what the session leaves, within some seconds.
+    pub fn stop(&self) {
+        self.cells.shut_down();
+        let _ = self.requests.send(Request::Stop);
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while self.stopped.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout)
+            && Instant::now() < deadline
+        {
+            programs::kill_all();
+        }
+        programs::kill_all();
+    }
+
+    /// Runs a cell; what it puts out and how it ends comes through the channel.
+    pub fn execute(&self, code: String) -> mpsc::Receiver<Event> {
+        let (events, received) = mpsc::channel(MAX_EVENTS);
+        let number = self.cells.expect(events.clone());
+        let _ = self.requests.send(Request::Execute { number, code, events });
+        received
+    }
+
+    /// What threads of the cells print between cells; `None` after the first call.
+    pub fn background(&self) -> Option<mpsc::Receiver<Output>> {
+        self.background.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What could stand at a byte position of a cell; nothing while a cell runs or waits.
+    pub async fn complete(&self, code: String, position: usize) -> Completions {
+        if self.cells.is_busy() {
+            return Completions { start: position, end: position, ..Completions::default() };
+        }
+        let (answer, answered) = oneshot::channel();
+        let _ = self.requests.send(Request::Complete { code, position, answer });
+        answered.await.unwrap_or_default()
+    }
+
+    /// Signature and documentation of what stands at a byte position of a cell; nothing while a
+    /// cell runs or waits.
+    pub async fn inspect(&self, code: String, position: usize) -> Option<Bundle> {
+        if self.cells.is_busy() {
+            return None;
+        }
+        let (answer, answered) = oneshot::channel();
+        let _ = self.requests.send(Request::Inspect { code, position, answer });
+        answered.await.ok().flatten()
+    }
+
+    /// How far it is, and will be.
+    pub fn stage(&self) -> watch::Receiver<Stage> {
+        self.stage.clone()
+    }
+
+    /// Whether it has loaded, once that is known.
+    pub async fn loaded(&self) -> bool {
+        let mut stage = self.stage();
+        let known = stage.wait_for(|stage| !matches!(stage, Stage::Loading(_))).await;
+        known.is_ok_and(|stage| *stage == Stage::Loaded)
+    }
+
+    /// Whether a cell runs or waits.
+    pub fn is_busy(&self) -> bool {
+        self.cells.is_busy()
+    }
+
+    /// Asks the running cell to stop; kills its process if it does not in time, or is asked again.
+    pub fn interrupt(&self) {
+        self.cells.interrupt();
+    }
+}

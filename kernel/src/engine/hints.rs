@@ -1,0 +1,262 @@
+//! What a learner does not know yet about Rust in a notebook, said where it matters.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::compile::evcxr_text::messages::BORROWS;
+use crate::engine::keras_words;
+
+/// Why a variable is gone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cause {
+    /// A cell moved it.
+    UsedUp,
+    /// A cell that was to define it anew, or moved it, failed.
+    Failed,
+    /// A cell changed its type, or a `:dep` compiled that anew.
+    Retyped,
+    /// The cells' process ended.
+    ProcessEnded,
+    /// `:clear` or `:restart`.
+    Cleared,
+    /// No later cell can have it.
+    Local,
+}
+
+/// The variables that are gone, each with the first line of the cell after which it was.
+#[derive(Debug, Default)]
+pub struct Gone(BTreeMap<String, (Cause, String)>);
+
+impl Gone {
+    /// Notes which variables are gone after a cell, and which are there again.
+    pub fn note(
+        &mut self,
+        before: &BTreeSet<String>,
+        after: &BTreeSet<String>,
+        cell: &str,
+        cause: impl Fn(&str) -> Cause,
+    ) {
+        self.0.retain(|name, _| !after.contains(name));
+        self.add(before.difference(after), cell, cause);
+    }
+
+    /// Notes variables that were a cell's alone.
+    pub fn note_local(&mut self, names: &BTreeSet<String>, cell: &str) {
+        self.add(names.iter(), cell, |_| Cause::Local);
+    }
+
+    fn add<'a>(
+        &mut self,
+        names: impl Iterator<Item = &'a String>,
+        cell: &str,
+        cause: impl Fn(&str) -> Cause,
+    ) {
+        let line = cell.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+        self.0.extend(names.map(|name| (name.clone(), (cause(name), line.to_owned()))));
+    }
+
+    /// Why a variable is not there.
+    fn why(&self, name: &str) -> String {
+        let Some((cause, line)) = self.0.get(name) else {
+            return format!("no cell that has run has made `{name}`: run the one that does first");
+        };
+        match cause {
+            Cause::UsedUp => format!(
+                "`{name}` was used up by an earlier cell (`{line}`); make it anew, or lend it there as \
+                 `&{name}`, or hand over `{name}.clone()`"
+            ),
+            Cause::Failed => {
+                format!(
+                    "`{name}` was lost in a cell that failed (`{line}`): run the cell that makes it again"
+                )
+            }
+            Cause::Retyped => format!(
+                "the type of `{name}` was compiled anew by an earlier cell (`{line}`), and what it held was \
+                 lost: run the cell that makes it again"
+            ),
+            Cause::ProcessEnded => format!(
+                "`{name}` was lost when the cells' process ended (`{line}`): run the cell that makes it again"
+            ),
+            Cause::Cleared => {
+                format!("`{name}` was cleared (`{line}`): run the cell that makes it again")
+            }
+            Cause::Local => format!(
+                "`{name}` lasted for its cell only (`{line}`), since it borrows from there or its type cannot \
+                 be written: make and use it in one cell"
+            ),
+        }
+    }
+
+    /// What to say beside rustc's error, if there is anything; `report` is the error with its labels.
+    pub fn hint(&self, code: Option<&str>, message: &str, report: &str) -> Option<String> {
+        let quoted = || message.split('`').nth(1).unwrap_or_default();
+        let owned = "what a cell keeps for the next must own its data: make it owned, with `.clone()`, \
+                     `.to_owned()` or `.to_vec()`, or use it inside `{ … }`";
+        if message.contains(BORROWS) {
+            return Some(owned.into());
+        }
+        match code? {
+            "E0425" if self.0.contains_key(quoted()) => Some(self.why(quoted())),
+            // rustc knows better what was meant.
+            "E0425" if report.contains("with a similar name") || report.contains("bool value") => None,
+            "E0425" if report.contains(&format!("{}=", quoted())) => Some(
+                "arguments have no names in Rust: what can be chosen is a method, as in \
+                 `Fit::epochs(10).batch_size(8)`"
+                    .into(),
+            ),
+            "E0425" if message.contains("cannot find value") => Some(self.why(quoted())),
+            // The same `impl` in two cells.
+            "E0592" | "E0119" | "E0201" => Some(
+                "an `impl` of an earlier cell stays: put the type and its `impl` in one cell, and run that \
+                 one again"
+                    .into(),
+            ),
+            // Where the variable is of this cell, rustc says so.
+            "E0384" | "E0596" if report.contains("to be mutable") || report.contains("binding mutable") => None,
+            "E0384" | "E0596" if quoted().chars().all(|c| c.is_alphanumeric() || c == '_') => {
+                Some(format!("make the variable mutable: `let mut {0} = {0};`", quoted()))
+            }
+            "E0599" if message.contains("struct `Runtime`") => Some(
+                "a cell that awaits runs in tokio's runtime: `:dep tokio = { version = \"1\", features = [\"full\"] }`"
+                    .into(),
+            ),
+            "E0277" if message.contains("couldn't convert the error") => Some(
+                "`?` shows an error by its `Display`: implement `std::fmt::Display` for it, or turn it into text \
+                 with `.map_err(|error| format!(\"{error:?}\"))?`"
+                    .into(),
+            ),
+            "E0277" | "E0599" | "E0608" | "E0609" if KNOWN.iter().any(|(part, _)| message.contains(part)) => {
+                KNOWN.iter().find(|(part, _)| message.contains(part)).map(|(_, hint)| hint.to_string())
+            }
+            "E0277" if report.contains("applied to type `()`") => {
+                Some("this cannot fail and gives nothing: leave out the `?`".into())
+            }
+            "E0423" | "E0599" if message.contains(NORM) => {
+                Some(format!("Keras's values are those of `{NORM}::default()`"))
+            }
+            "E0599" if message.contains("associated item named `new`") => {
+                // "no function or associated item named `new` found for struct `Flatten` in the current scope"
+                let name = message.split('`').nth(3).and_then(|name| name.rsplit("::").next()).unwrap_or_default();
+                Some(format!("there is nothing to choose: write `{name}` alone"))
+            }
+            code if keras_words::hint(code, message).is_some() => {
+                keras_words::hint(code, message).map(str::to_owned)
+            }
+            "E0308" | "E0271" => expected(report).map(str::to_owned),
+            // A value of a cell borrows another.
+            "E0597" | "E0505" | "E0515" | "E0716" => Some(owned.into()),
+            _ => None,
+        }
+    }
+}
+
+/// The one layer that is neither all its name nor made by `new`.
+const NORM: &str = "BatchNormalization";
+
+/// Parts of messages, and what to write.
+const KNOWN: [(&str, &str); 7] = [
+    ("LearningRate: From<", "a learning rate is a number with a point, `1e-3`, or a `Schedule`"),
+    ("`MetricSpec` is not an iterator", "metrics stand in brackets: `[Accuracy]`"),
+    (
+        "AsRef<[f64]>",
+        "the values of a bar stand in brackets: `[0.9]`, or `[0.88, 0.91]` to show their spread",
+    ),
+    (
+        "cannot index into a value of type `headstart::prelude::Tensor`",
+        "`x.i(0)?` is the first of a tensor, `x.i(..1)?` a batch of the first alone",
+    ),
+    ("no field `trainable`", "`freeze()` and `unfreeze()` say what training may change"),
+    ("enum `Result<", RESULT),
+    ("enum `std::result::Result<", RESULT),
+];
+const RESULT: &str =
+    "this is a Result: put `?` after the call that made it, to have the value or see the error";
+
+/// What to write where a value of Headstart's was expected, or where there is a Result.
+fn expected(report: &str) -> Option<&'static str> {
+    const PLACES: [(&str, &str); 11] = [
+        (
+            "expected `Weights`",
+            "weights are a value: `Weights::ImageNet`, `Weights::Demo`, `Weights::Random(0)`, `Weights::file(path)`",
+        ),
+        ("expected `Pooling`", "pooling is a value: `Pooling::Avg`, `Pooling::Max`"),
+        ("expected `GradCam`", "say it of the layer: `GradCam::new().layer(\"block4_conv3\")`"),
+        ("expected `&[&str]`", "a list of names: `&[\"block3_conv3\", \"block4_conv3\"]`"),
+        ("expected `(usize, usize)`", "height and width: `(224, 224)`"),
+        ("expected `usize`, found floating", "a count is a number without a point"),
+        ("expected `Fit`", "say how to train: `model.fit((&x, &y), Fit::epochs(10))`"),
+        ("expected `Activation`", "an activation is a value: `Relu`, `Sigmoid`, `Softmax`, `Tanh`, `Linear`"),
+        (
+            "MetricSpec`",
+            "metrics are values: `[Accuracy, AUC]`, or of your own: `[MyMetric::default().into()]`",
+        ),
+        ("found `&Result<", "this is a Result: put `?` after the call that made it, as in `&x.i(..1)?`"),
+        ("found `Result<", "this is a Result: put `?` after the call that made it"),
+    ];
+    PLACES.iter().find(|(place, _)| report.contains(place)).map(|(_, hint)| *hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn a_variable_that_was_moved_is_explained_until_it_is_made_anew() {
+        let mut gone = Gone::default();
+        gone.note(
+            &names(&["base", "x"]),
+            &names(&["model", "x"]),
+            "\nlet model = sequential![base];",
+            |_| Cause::UsedUp,
+        );
+        let message = "cannot find value `base` in this scope";
+        let hint = gone.hint(Some("E0425"), message, "").unwrap();
+        assert!(hint.contains("`let model = sequential![base];`") && hint.contains("`&base`"), "{hint}");
+        let other = gone.hint(Some("E0425"), "cannot find value `other` in this scope", "").unwrap();
+        assert!(other.contains("no cell") && other.contains("`other`"), "{other}");
+        assert_eq!(gone.hint(Some("E0425"), "cannot find function `other` in this scope", ""), None);
+        gone.note(&names(&["model", "x"]), &names(&["base", "model", "x"]), "let base = 1;", |_| {
+            Cause::UsedUp
+        });
+        let hint = gone.hint(Some("E0425"), message, "").unwrap();
+        assert!(!hint.contains("used up"), "{hint}");
+    }
+
+    #[test]
+    fn what_took_a_variable_is_said() {
+        for (cause, said) in [
+            (Cause::Failed, "failed"),
+            (Cause::Retyped, "type"),
+            (Cause::ProcessEnded, "process"),
+            (Cause::Cleared, "cleared"),
+            (Cause::Local, "one cell"),
+        ] {
+            let mut gone = Gone::default();
+            gone.note(&names(&["x"]), &names(&[]), "f();", |_| cause);
+            let hint = gone.hint(Some("E0425"), "cannot find value `x` in this scope", "").unwrap();
+            assert!(hint.contains(said) && hint.contains("`f();`") && !hint.contains("used up"), "{hint}");
+        }
+    }
+
+    #[test]
+    fn a_missing_question_mark_is_named() {
+        let message = "no method named `dims` found for enum `Result<T, E>` in the current scope";
+        assert!(Gone::default().hint(Some("E0599"), message, "").unwrap().contains('?'));
+        assert_eq!(Gone::default().hint(Some("E0599"), "no method named `x` found for struct `Y`", ""), None);
+        let report = "╰── expected `&Tensor`, found `&Result<Tensor, Error>`";
+        assert!(Gone::default().hint(Some("E0308"), "mismatched types", report).unwrap().contains('?'));
+    }
+
+    #[test]
+    fn a_name_in_quotes_is_answered_with_the_value() {
+        let hint = |report: &str| Gone::default().hint(Some("E0308"), "mismatched types", report);
+        assert!(hint("expected `Activation`, found `&str`").unwrap().contains("`Relu`"));
+        assert!(
+            hint("expected `Fit`, found integer").unwrap().contains("`model.fit((&x, &y), Fit::epochs(10))`")
+        );
+        assert_eq!(hint("expected `u8`, found `u16`"), None);
+    }
+}

@@ -1,0 +1,266 @@
+//! The cells' phase, kept in one place, and what is done when the user presses Stop.
+
+use std::process::Child;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use headstart_frame::Answer;
+use tokio::sync::mpsc::Sender;
+
+use crate::engine::output::{CellError, Event};
+use crate::engine::phase::{Action, Phase, Request};
+use crate::engine::question::Question;
+use crate::platform::programs;
+
+/// A cell whose code has not stopped this long after Stop is killed.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often compilers are looked for after Stop: evcxr starts another when one fails.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The process that runs the cells, and what it is at.
+#[derive(Default)]
+pub struct Cells {
+    pub child: OnceLock<Arc<Mutex<Child>>>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// `None` while evcxr and the prelude are being loaded.
+    phase: Option<Phase>,
+    /// Tells one cell from another.
+    cell: u64,
+    /// The cells that wait or run: their numbers, and where their end is told.
+    expected: Vec<(u64, Sender<Event>)>,
+    /// The number of the next cell that is to wait.
+    next: u64,
+    /// How often Stop was pressed in this cell.
+    presses: usize,
+    /// Since when the cell's code runs and has been asked to stop.
+    asked: Option<Instant>,
+    question: Option<Question>,
+    /// No more cells will run.
+    is_stopping: bool,
+}
+
+impl State {
+    fn phase(&self) -> Phase {
+        self.phase.unwrap_or(Phase::Loading)
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(self.phase(), Phase::Running | Phase::Asking)
+    }
+}
+
+impl Cells {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A cell is to come; returns its number.
+    pub fn expect(&self, events: Sender<Event>) -> u64 {
+        let mut state = self.state();
+        state.next += 1;
+        let number = state.next;
+        state.expected.push((number, events));
+        number
+    }
+
+    /// evcxr and the prelude are loaded, or cannot be.
+    pub fn is_loaded(&self) {
+        self.state().phase = Some(Phase::Idle);
+    }
+
+    /// A cell begins; `false` if it was cancelled while it waited.
+    pub fn begin(&self, number: u64) -> bool {
+        let mut state = self.state();
+        if !state.expected.iter().any(|(known, _)| *known == number) {
+            return false;
+        }
+        state.cell += 1;
+        (state.presses, state.asked, state.phase) = (0, None, Some(Phase::Preparing));
+        true
+    }
+
+    /// The cell's code begins to run. Code of our own runs in no cell.
+    pub fn runs(&self) {
+        let mut state = self.state();
+        if state.phase() == Phase::Preparing {
+            state.phase = Some(Phase::Running);
+            if state.presses > 0 {
+                // It was pressed when it was too late to stop the compiler.
+                state.asked = Some(Instant::now());
+                self.signal(libc::SIGINT);
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// The cell's code has ended; evcxr may have it compiled and run once more.
+    pub fn has_run(&self) {
+        let mut state = self.state();
+        if state.is_running() {
+            state.phase = Some(Phase::Preparing);
+        }
+        state.question = None;
+        self.changed.notify_all();
+    }
+
+    /// The cell's code asks its user.
+    pub fn asks(&self, question: Question) {
+        let mut state = self.state();
+        let answer = match state.phase() {
+            Phase::Running if state.presses == 0 => {
+                state.phase = Some(Phase::Asking);
+                state.question = Some(question);
+                return;
+            }
+            Phase::Running => Answer::Interrupted,
+            // A thread asks, and no cell runs that could.
+            _ => Answer::NoInput,
+        };
+        drop(state);
+        question.answer(&answer);
+    }
+
+    /// The question was answered.
+    pub fn was_answered(&self) {
+        let mut state = self.state();
+        if state.phase() == Phase::Asking {
+            state.phase = Some(Phase::Running);
+        }
+        state.question = None;
+    }
+
+    /// The cell's code is over. What the kernel runs for it now is not the user's to stop.
+    pub fn finish(&self) {
+        let mut state = self.state();
+        state.cell += 1;
+        (state.presses, state.asked, state.phase) = (0, None, Some(Phase::Finishing));
+        self.changed.notify_all();
+    }
+
+    /// The cell is over.
+    pub fn end(&self, number: u64) {
+        let mut state = self.state();
+        state.cell += 1;
+        state.phase = Some(Phase::Idle);
+        state.expected.retain(|(known, _)| *known != number);
+        let question = state.question.take();
+        self.changed.notify_all();
+        drop(state);
+        if let Some(question) = question {
+            question.withdraw();
+        }
+    }
+
+    /// Whether a cell runs or waits.
+    pub fn is_busy(&self) -> bool {
+        !self.state().expected.is_empty()
+    }
+
+    /// Whether Stop was pressed in this cell.
+    pub fn is_interrupted(&self) -> bool {
+        self.state().presses > 0
+    }
+
+    /// Whether the kernel ends.
+    pub fn is_stopping(&self) -> bool {
+        self.state().is_stopping
+    }
+
+    /// Stop was pressed.
+    pub fn interrupt(self: &Arc<Cells>) {
+        let mut state = self.state();
+        let request = if state.presses == 0 { Request::Stop } else { Request::StopAgain };
+        let action = state.phase().action(request);
+        if action == Action::Nothing {
+            return cancel(state, "before it began");
+        }
+        if action == Action::CancelWaiting {
+            return cancel(state, "before it began, while the prelude was being loaded");
+        }
+        state.presses += 1;
+        if request == Request::Stop {
+            let (cells, cell) = (self.clone(), state.cell);
+            std::thread::spawn(move || cells.follow(cell));
+        }
+        match action {
+            Action::StopPrograms => {
+                drop(state);
+                programs::kill_all();
+            }
+            Action::Interrupt | Action::InterruptQuestion => {
+                state.asked = Some(Instant::now());
+                self.signal(libc::SIGINT);
+                let question = state.question.take();
+                drop(state);
+                if let Some(question) = question {
+                    question.answer(&Answer::Interrupted);
+                }
+            }
+            _ => self.kill(),
+        }
+    }
+
+    /// After Stop, until the cell is over: ends each compiler that is started, and code that does not stop.
+    fn follow(&self, cell: u64) {
+        let mut state = self.state();
+        while state.cell == cell {
+            match state.phase() {
+                Phase::Preparing => {
+                    drop(state);
+                    programs::kill_all();
+                    state = self.state();
+                }
+                _ if state.asked.is_some_and(|asked| asked.elapsed() > STOP_TIMEOUT) => {
+                    self.kill();
+                    return;
+                }
+                _ => {}
+            }
+            if state.cell == cell {
+                let waited = self.changed.wait_timeout(state, POLL_INTERVAL);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+    }
+
+    /// The kernel is to end: nothing that is at work is waited for.
+    pub fn shut_down(&self) {
+        let mut state = self.state();
+        state.is_stopping = true;
+        let action = state.phase().action(Request::Shutdown);
+        cancel(state, "because the kernel ends");
+        if action == Action::KillAll {
+            programs::kill_all();
+            self.kill();
+        }
+    }
+
+    /// Ends the cells' process; evcxr starts another.
+    pub fn kill(&self) {
+        self.signal(libc::SIGKILL);
+    }
+
+    fn signal(&self, signal: i32) {
+        if let Some(Ok(child)) = self.child.get().map(|child| child.lock()) {
+            // SAFETY: the child has not been waited for while its handle is locked.
+            unsafe { libc::kill(child.id() as i32, signal) };
+        }
+    }
+}
+
+/// Ends the cells that wait, and those alone.
+fn cancel(mut state: MutexGuard<'_, State>, when: &str) {
+    let is_at_work = !matches!(state.phase(), Phase::Loading | Phase::Idle);
+    let kept = usize::from(is_at_work).min(state.expected.len());
+    let waiting: Vec<_> = state.expected.drain(kept..).collect();
+    drop(state);
+    for (_, events) in waiting {
+        // A cell that waits has put out nothing: there is room.
+        let _ = events.try_send(Event::Done(Err(CellError::interrupted(when))));
+    }
+}

@@ -1,0 +1,209 @@
+//! The start of the engine: evcxr's context, the prelude, and the probe of evcxr's text.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossbeam_channel::select;
+use evcxr::{CommandContext, EvalContextOutputs};
+use tokio::sync::mpsc;
+
+use crate::compile::ahead::Ahead;
+use crate::compile::evcxr_text::commands::{BUILD_VARIABLE, CLEAR, DEPENDENCY, LOAD_CONFIG};
+use crate::compile::{boundary, probe};
+use crate::engine::hints::Gone;
+use crate::engine::interrupt::Cells;
+use crate::engine::listen::Listener;
+use crate::engine::output::{Event, Output};
+use crate::engine::prepare::Prepared;
+use crate::engine::report::describe;
+use crate::engine::{certificates, config};
+use crate::platform::rustc_wrapper;
+use crate::prelude::backend::LIBRARIES_REMEDY;
+use crate::prelude::session::Session;
+use crate::prelude::template::Template;
+use crate::prelude::toolchain;
+
+/// Run in each new process of cells, before the first.
+pub const BEGIN: &str = "headstart::start();";
+/// Gives a context its first number again after `:clear`: evcxr runs it when it starts.
+const FIRST: &str = "42";
+/// Ends a process of cells.
+pub const END: &str = "std::process::exit(0);";
+const USE_PRELUDE: &str = "use headstart::prelude::*;\nuse headstart::display::ShowDebug as _;";
+/// evcxr prefers mold, which it has loaded into every program that a cell needs: that takes longer than
+/// rustc's own linker.
+const LINKER: &str = if toolchain::HAS_LINKER { ":linker system\n" } else { "" };
+/// Until a cell has used `?`, evcxr tries each without it first, and then shows a value that was
+/// made with it as no more than its `Debug`.
+const ALLOW_QUESTION_MARK: &str = "headstart::check_interrupt()?;";
+const FIRST_LOOK: &str = "Tensor::zeros(1, DType::F32, &device())?.";
+/// evcxr's context with the prelude loaded, and the reader of the cells' output.
+pub struct Loaded {
+    pub context: CommandContext,
+    pub listener: Arc<Listener>,
+    /// What makes the prelude known.
+    pub load: String,
+    pub gone: Gone,
+    /// If cells are compiled ahead.
+    pub ahead: Option<Ahead>,
+    /// The `:dep` lines so far.
+    pub dependencies: BTreeSet<String>,
+    /// Where evcxr compiles.
+    pub folder: PathBuf,
+    /// Where training leaves weights to be recovered.
+    pub checkpoints: PathBuf,
+    /// The user's configuration of evcxr, which is loaded with the first cell.
+    pub config: Vec<PathBuf>,
+    /// Whether cells use the prelude's variable store.
+    pub is_rewritten: bool,
+    /// What the first cell tells its user.
+    pub note: Option<String>,
+}
+
+/// Starts evcxr and loads the prelude.
+pub fn load(
+    cells: &Cells,
+    session: &Session,
+    listener: Arc<Listener>,
+    template: impl FnOnce() -> Result<Template, String>,
+) -> Result<Loaded, String> {
+    let template = template()?;
+    session.fill(&template)?;
+    let config = config::files();
+    config::check(&config)?;
+    let decided = boundary::Cells::decided(&template, rustc_wrapper::folder().is_some());
+    if let Some(decided) = &decided {
+        decided.apply(session.path())?;
+    }
+    let (context, outputs) = CommandContext::new().map_err(|error| error.to_string())?;
+    let _ = cells.child.set(context.process_handle());
+    std::thread::spawn(move || log(&outputs));
+    let mut loaded = Loaded {
+        context,
+        listener,
+        load: format!("{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", dependency(&template)),
+        gone: Gone::default(),
+        ahead: None,
+        dependencies: BTreeSet::new(),
+        folder: session.path().to_owned(),
+        checkpoints: session.checkpoints(),
+        config,
+        is_rewritten: false,
+        note: None,
+    };
+    // Not with what `:clear` repeats: a crate asked for beside it is still to be fetched then.
+    if let Some(command) = certificates::without() {
+        let _ = loaded.context.execute(&command);
+    }
+    let decided = match decided {
+        Some(decided) => {
+            loaded.load_prelude(&template)?;
+            decided
+        }
+        None => {
+            let probe = loaded.load_prelude(&template).and_then(|()| loaded.probe());
+            let found = boundary::Cells::of(&probe);
+            found.apply(session.path())?;
+            // Later sessions begin as this one goes on: the compile cache then knows its cells.
+            for cell in [CLEAR.to_owned(), dependency(&template) + FIRST] {
+                loaded.context.execute(&cell).map_err(|error| error.to_string())?;
+            }
+            loaded.load_prelude(&template)?;
+            found.record(&template);
+            found
+        }
+    };
+    loaded.is_rewritten = decided == boundary::Cells::Rewritten;
+    loaded.note = decided.note();
+    loaded.ahead = rustc_wrapper::folder()
+        .filter(|_| loaded.is_rewritten)
+        .map(|cells| Ahead::new(session.path(), cells));
+    session.keep(&template);
+    loaded.look_ahead("", true);
+    if !cells.is_busy() {
+        // No client waits yet: the first inference of one of candle's types takes a second, which a later cell
+        // then does not wait for.
+        loaded.complete(FIRST_LOOK, FIRST_LOOK.len());
+    }
+    Ok(loaded)
+}
+
+/// The commands after which a cell can name the prelude.
+fn dependency(template: &Template) -> String {
+    format!(
+        "{LINKER}{BUILD_VARIABLE}CARGO_INCREMENTAL=0\n{BUILD_VARIABLE}CARGO_ENCODED_RUSTFLAGS={}\n\
+         {DEPENDENCY}headstart = {{ path = \"{}\" }}\n",
+        template.rustc_flags().join("\u{1f}"),
+        template.facade().display()
+    )
+}
+
+impl Loaded {
+    fn load_prelude(&mut self, template: &Template) -> Result<(), String> {
+        self.listener.collect();
+        if let Err(error) = self.context.execute(&self.load) {
+            let heard = self.listener.finish_ended();
+            let mut text = describe(&error, &Prepared::new(&self.load), &self.load, &Gone::default()).plain();
+            // Such as the loader's, of a library that is missing.
+            text += &heard.error.into_iter().map(|error| format!("\n{error}")).collect::<String>();
+            text += &format!("\n{}", heard.collected.trim_end());
+            let hint = match template.missing_libraries() {
+                Some(missing) => format!("{missing}\nhint: {LIBRARIES_REMEDY}"),
+                None => "hint: `headstart doctor` looks at all that a kernel needs".to_owned(),
+            };
+            return Err(format!("{text}\n{hint}"));
+        }
+        match self.listener.finish().error {
+            Some(error) => Err(format!("the prelude cannot be loaded: {error}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Finds out whether evcxr's text is the expected one.
+    fn probe(&mut self) -> Result<(), String> {
+        self.listener.collect();
+        let found = probe::run(&mut self.context, &self.folder);
+        let heard = self.listener.finish();
+        let failed = heard.error.or(heard.panic.map(|(message, _)| message));
+        found.and(failed.map_or(Ok(()), |problem| Err(format!("a probe cell failed: {problem}"))))
+    }
+
+    /// Loads the crates and the code of the user's configuration of evcxr; what fails is said, and the cell runs.
+    pub fn load_config(&mut self, events: &mpsc::Sender<Event>) {
+        let files = std::mem::take(&mut self.config);
+        if files.is_empty() {
+            return;
+        }
+        if let Some(command) = certificates::for_cell(LOAD_CONFIG) {
+            let _ = self.context.execute(&command);
+        }
+        let loaded = self.context.execute(LOAD_CONFIG);
+        if let Some(command) = certificates::without() {
+            let _ = self.context.execute(&command);
+        }
+        if let Err(error) = loaded {
+            let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+            let problem = describe(&error, &Prepared::new(LOAD_CONFIG), LOAD_CONFIG, &self.gone).plain();
+            let text =
+                format!("the configuration of evcxr ({}) cannot be loaded: {problem}\n", files.join(", "));
+            let _ = events.blocking_send(Event::Output(Output::Stderr(text)));
+        }
+    }
+}
+
+/// What a process of cells says before its output is redirected, such as the loader of a library that is missing.
+fn log(outputs: &EvalContextOutputs) {
+    loop {
+        select! {
+            recv(outputs.stdout) -> line => match line {
+                Ok(line) => eprintln!("{line}"),
+                Err(_) => return,
+            },
+            recv(outputs.stderr) -> line => match line {
+                Ok(line) => eprintln!("{line}"),
+                Err(_) => return,
+            },
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The evaluation of cells.
+//!
+//! Owns evcxr's context in one thread, the cells' process with its pipes, the phase of the running cell, and what its user reads of errors.
+//! Other threads use it through [`handle::Engine`].
+
+pub mod certificates;
+pub mod child;
+pub mod commands;
+pub mod complete;
+pub mod config;
+pub mod edits;
+pub mod errors;
+pub mod finish;
+pub mod handle;
+pub mod hints;
+pub mod interrupt;
+pub mod keras_words;
+pub mod listen;
+pub mod load;
+pub mod names;
+pub mod notes;
+pub mod output;
+pub mod phase;
+pub mod places;
+pub mod prepare;
+pub mod question;
+pub mod report;
+pub mod run;
+pub mod scanner;

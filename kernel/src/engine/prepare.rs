@@ -1,0 +1,234 @@
+//! What a cell becomes before evcxr gets it; every part stays in its line.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use icu_normalizer::ComposingNormalizerBorrowed;
+use ra_ap_rustc_lexer::{FrontmatterAllowed, TokenKind, tokenize};
+use syn::spanned::Spanned;
+use syn::visit::Visit;
+use syn::{Block, Pat, Stmt};
+
+use crate::compile::cell::{code, last_place, parse};
+use crate::compile::evcxr_text::commands::QUIT;
+use crate::engine::edits::Edited;
+
+/// Blanks that text from web pages and other programs has, and that Rust does not take for blanks.
+const BLANKS: [char; 24] = [
+    '\u{a0}', '\u{1680}', '\u{180e}', '\u{2000}', '\u{2001}', '\u{2002}', '\u{2003}', '\u{2004}', '\u{2005}',
+    '\u{2006}', '\u{2007}', '\u{2008}', '\u{2009}', '\u{200a}', '\u{200b}', '\u{200c}', '\u{200d}',
+    '\u{202f}', '\u{205f}', '\u{2060}', '\u{3000}', '\u{feff}', '\u{61c}', '\u{ad}',
+];
+/// The facade's macro that hides a variable from evcxr, which keeps none that it does not see: a pattern that is a
+/// macro's. It is no item of the session: evcxr writes items in another order in each session, and the compile cache
+/// would not know the cell again.
+const LOCAL: &str = "headstart::headstart_local";
+
+/// A cell and what evcxr gets for it.
+pub struct Prepared {
+    /// With plain blanks, line ends and names.
+    plain: Edited,
+    sent: Edited,
+    /// If it is Rust.
+    block: Option<Block>,
+    local: BTreeSet<String>,
+}
+
+impl Prepared {
+    pub fn new(cell: &str) -> Prepared {
+        let plain = Edited::new(cell, plain_edits(cell));
+        let block = parse(&code(&plain.text)).ok();
+        let mut prepared = Prepared { sent: Edited::default(), plain, block, local: BTreeSet::new() };
+        prepared.edit();
+        prepared
+    }
+
+    /// What evcxr gets.
+    pub fn sent(&self) -> &str {
+        &self.sent.text
+    }
+
+    /// The statements, if the cell is Rust. Positions are one byte more than in [`Prepared::plain`].
+    pub fn block(&self) -> Option<&Block> {
+        self.block.as_ref()
+    }
+
+    /// The cell with plain blanks, line ends and names.
+    pub fn plain(&self) -> &str {
+        &self.plain.text
+    }
+
+    /// Where a byte of what evcxr gets stands in the user's cell.
+    pub fn original(&self, sent: usize) -> usize {
+        self.plain.before(self.sent.before(sent))
+    }
+
+    /// Hides a variable of the cell from evcxr. Returns whether the cell uses it, so that it has a purpose.
+    pub fn make_local(&mut self, name: &str) -> bool {
+        let is_used = self.block.as_ref().is_some_and(|block| is_used(block, name));
+        if is_used && self.local.insert(name.to_owned()) {
+            self.edit();
+            return true;
+        }
+        false
+    }
+
+    /// Hides variables, and with `closures` each that is a closure. Returns whether one is hidden that was not.
+    pub fn make_any_local(&mut self, names: &[String], closures: bool) -> bool {
+        let mut names = names.to_vec();
+        if closures && let Some(block) = &self.block {
+            names.extend(block.stmts.iter().filter_map(closure));
+        }
+        names.iter().filter(|name| self.make_local(name)).count() > 0
+    }
+
+    /// The variables that are hidden.
+    pub fn local(&self) -> &BTreeSet<String> {
+        &self.local
+    }
+
+    fn edit(&mut self) {
+        let mut edits = Vec::new();
+        if let Some(block) = &self.block {
+            edits.extend(last_place(block).map(|at| (at..at, "&".to_owned())));
+            for statement in &block.stmts {
+                let Stmt::Local(local) = statement else { continue };
+                if let Pat::Type(typed) = &local.pat {
+                    edits.extend(one_line(&self.plain.text, in_cell(typed.ty.span())));
+                }
+                let mut hide = Hide { names: &self.local, edits: &mut edits, text: &self.plain.text };
+                hide.visit_pat(&local.pat);
+            }
+        }
+        self.sent = Edited::new(&self.plain.text, edits);
+    }
+}
+
+/// The variable that a statement makes a closure.
+fn closure(statement: &Stmt) -> Option<String> {
+    let Stmt::Local(local) = statement else { return None };
+    let (Pat::Ident(pattern), Some(init)) = (&local.pat, &local.init) else { return None };
+    matches!(*init.expr, syn::Expr::Closure(_)).then(|| pattern.ident.to_string())
+}
+
+fn in_cell(span: proc_macro2::Span) -> Range<usize> {
+    let range = span.byte_range();
+    range.start.saturating_sub(1)..range.end.saturating_sub(1)
+}
+
+/// A type over several lines in one, with the line ends after it: evcxr writes types into lines of its own.
+fn one_line(text: &str, range: Range<usize>) -> Option<(Range<usize>, String)> {
+    let type_ = &text[range.clone()];
+    let lines = type_.matches('\n').count();
+    let has_comment = type_.contains("//") || type_.contains("/*");
+    if lines == 0 || has_comment {
+        return None;
+    }
+    let line = type_.split_whitespace().collect::<Vec<_>>().join(" ");
+    Some((range, line + &"\n".repeat(lines)))
+}
+
+struct Hide<'a> {
+    names: &'a BTreeSet<String>,
+    edits: &'a mut Vec<(Range<usize>, String)>,
+    text: &'a str,
+}
+
+impl<'ast> Visit<'ast> for Hide<'_> {
+    fn visit_pat_ident(&mut self, pattern: &'ast syn::PatIdent) {
+        let range = in_cell(pattern.span());
+        if self.names.contains(&pattern.ident.to_string()) {
+            let hidden = format!("{LOCAL}!({})", &self.text[range.clone()]);
+            self.edits.push((range, hidden));
+        }
+    }
+}
+
+/// Whether a statement after the one that defines a variable has its name.
+fn is_used(block: &Block, name: &str) -> bool {
+    let mut statements = block.stmts.iter();
+    let defines = |statement: &Stmt| matches!(statement, Stmt::Local(local) if crate::compile::redefined::binds(&local.pat, name));
+    statements.by_ref().any(defines)
+        && statements.any(|statement| crate::compile::redefined::names(statement, name))
+}
+
+/// Plain blanks, line ends, and names in the form in which rustc compares them (NFC), so that evcxr finds a
+/// variable however its name was typed.
+fn plain_edits(cell: &str) -> Vec<(Range<usize>, String)> {
+    let mut edits = Vec::new();
+    let quits = cell.match_indices(QUIT).filter(|(at, _)| {
+        let (before, after) = (cell[..*at].rsplit('\n').next(), cell[at + QUIT.len()..].lines().next());
+        [before, after].into_iter().flatten().all(|text| text.trim().is_empty())
+    });
+    // The kernel ends when the cell is over.
+    edits.extend(quits.map(|(at, quit)| (at..at + quit.len(), String::new())));
+    if cell.is_ascii() && !cell.contains('\r') {
+        return edits;
+    }
+    let normalizer = ComposingNormalizerBorrowed::new_nfc();
+    let mut position = 0;
+    for token in tokenize(cell, FrontmatterAllowed::No) {
+        let range = position..position + token.len as usize;
+        position = range.end;
+        let text = &cell[range.clone()];
+        match token.kind {
+            TokenKind::Ident | TokenKind::RawIdent if !normalizer.is_normalized(text) => {
+                edits.push((range, normalizer.normalize(text).into_owned()));
+            }
+            TokenKind::Unknown | TokenKind::InvalidIdent => {
+                let blanks = text.char_indices().filter(|(_, c)| BLANKS.contains(c));
+                let place = |(at, c): (usize, char)| range.start + at..range.start + at + c.len_utf8();
+                edits.extend(blanks.map(|blank| (place(blank), " ".to_owned())));
+            }
+            _ => {}
+        }
+    }
+    edits.extend(cell.match_indices("\r\n").map(|(at, _)| (at..at + 1, String::new())));
+    edits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_line_ends_and_names_become_plain() {
+        let cell = "\u{feff}let\u{a0}cafe\u{301} = \"a\u{a0}b\"; // \u{a0}\r\nx\u{200b} + y";
+        let prepared = Prepared::new(cell);
+        assert_eq!(prepared.sent(), " let caf\u{e9} = \"a\u{a0}b\"; // \u{a0}\nx  + y");
+        let plus = |text: &str| text.find('+').unwrap();
+        assert_eq!(prepared.original(plus(prepared.sent())), plus(cell));
+    }
+
+    #[test]
+    fn a_type_comes_into_one_line_and_no_line_moves() {
+        let cell = "let t: Map<\n    String,\n    u8,\n> = f();\nt";
+        let prepared = Prepared::new(cell);
+        assert_eq!(prepared.sent(), "let t: Map< String, u8, >\n\n\n = f();\n&t");
+        assert_eq!(prepared.original(prepared.sent().find("= f").unwrap()), cell.find("= f").unwrap());
+    }
+
+    #[test]
+    fn a_variable_is_hidden_if_its_cell_uses_it() {
+        let mut prepared = Prepared::new("let mut f = |x| x;\nlet (é, g) = h();\nf(é)");
+        assert!(prepared.make_local("f") && prepared.make_local("é") && !prepared.make_local("g"));
+        assert!(!prepared.make_local("f"), "once");
+        assert!(!prepared.make_any_local(&["f".into()], true));
+        assert!(Prepared::new("let a = |x| x;\nlet b = 1;\na(b)").make_any_local(&[], true));
+        let sent = "let headstart::headstart_local!(mut f) = |x| x;\nlet (headstart::headstart_local!(é), g) = h();\nf(é)";
+        assert_eq!(prepared.sent(), sent);
+        assert_eq!(prepared.original(sent.find("|x|").unwrap()), 12);
+    }
+
+    #[test]
+    fn evcxr_does_not_quit() {
+        assert_eq!(Prepared::new("f();\n :quit\ng(\":quit\")").sent(), "f();\n \ng(\":quit\")");
+    }
+
+    #[test]
+    fn what_is_no_rust_stays() {
+        for cell in ["let let", ":vars", "!ls"] {
+            assert_eq!(Prepared::new(cell).sent(), cell);
+        }
+    }
+}

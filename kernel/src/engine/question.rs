@@ -1,0 +1,57 @@
+//! A cell's question to its user: the first answer counts.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use headstart_frame::Answer;
+use tokio::sync::watch;
+
+use crate::engine::interrupt::Cells;
+
+/// A question that waits for its answer.
+#[derive(Clone)]
+pub struct Question {
+    /// Where the cell reads; `None` once it is answered.
+    answers: Arc<Mutex<Option<File>>>,
+    is_over: watch::Sender<bool>,
+    cells: Arc<Cells>,
+}
+
+impl Question {
+    pub fn new(answers: File, cells: Arc<Cells>) -> Question {
+        let answers = Arc::new(Mutex::new(Some(answers)));
+        Question { answers, is_over: watch::channel(false).0, cells }
+    }
+
+    /// Answers, if there is no answer yet.
+    pub fn answer(&self, answer: &Answer) {
+        let Some(mut answers) = self.take() else { return };
+        self.cells.was_answered();
+        if let Err(error) = answers.write_all(answer.encode().as_bytes()) {
+            eprintln!("an answer did not reach the cell: {error}");
+        }
+    }
+
+    /// Nobody waits for the answer: the process has ended.
+    pub fn withdraw(&self) {
+        drop(self.take());
+    }
+
+    fn take(&self) -> Option<File> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.is_over.send_replace(true);
+        answers
+    }
+
+    /// Waits until it is answered or withdrawn.
+    pub async fn is_over(&self) {
+        let _ = self.is_over.subscribe().wait_for(|is_over| *is_over).await;
+    }
+}
+
+impl std::fmt::Debug for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Question").field("is_over", &*self.is_over.borrow()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,243 @@
+//! The run of a cell in evcxr's context: its commands, its code, and what follows.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::time::SystemTime;
+
+use crossbeam_channel::Receiver;
+use evcxr::{Error, EvalOutputs};
+use tokio::sync::mpsc::Sender;
+
+use crate::compile::evcxr_text::commands::{CLEAR, DEPENDENCY, FORMAT, RESTART, TIMING, has};
+use crate::compile::timing;
+use crate::engine::certificates;
+use crate::engine::commands::{self, Step, last_commands};
+use crate::engine::finish::Ran;
+use crate::engine::handle::Request;
+use crate::engine::interrupt::Cells;
+use crate::engine::load::{BEGIN, END, Loaded};
+use crate::engine::output::{CellError, Event, Outcome, Output};
+use crate::engine::prepare::Prepared;
+use crate::engine::report::{describe, outlives, unkept_variables};
+use crate::prelude::tokens::identifiers;
+
+/// The cells' variables and their types.
+pub type Variables = BTreeMap<String, String>;
+
+/// Answers requests until the engine is to stop.
+pub fn serve(cells: &Cells, mut loaded: Result<Loaded, String>, queue: &Receiver<Request>) {
+    for request in queue {
+        match (&mut loaded, request) {
+            (_, Request::Stop) => return,
+            (Ok(loaded), Request::Execute { number, code, events }) => {
+                if cells.begin(number) {
+                    let outcome = guarded(|| loaded.execute(cells, &code, &events));
+                    let outcome =
+                        outcome.unwrap_or_else(|problem| Err(CellError::new("EngineError", &problem)));
+                    cells.end(number);
+                    let _ = events.blocking_send(Event::Done(outcome));
+                }
+            }
+            (Ok(loaded), Request::Complete { code, position, answer }) => {
+                if let Ok(found) = guarded(|| loaded.complete(&code, position)) {
+                    let _ = answer.send(found);
+                }
+            }
+            (Ok(loaded), Request::Inspect { code, position, answer }) => {
+                if let Ok(found) = guarded(|| loaded.inspect(&code, position)) {
+                    let _ = answer.send(found);
+                }
+            }
+            (Err(problem), Request::Execute { number, events, .. }) => {
+                if cells.begin(number) {
+                    cells.end(number);
+                    let _ = events.blocking_send(Event::Done(Err(CellError::new("StartError", problem))));
+                }
+            }
+            // Dropping the sender is the empty answer.
+            (Err(_), _) => {}
+        }
+    }
+}
+
+/// Runs work of evcxr's and rust-analyzer's, whose panics must not end the engine.
+///
+/// # Errors
+/// If it panics.
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text =
+            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        format!(
+            "evcxr or rust-analyzer panicked: {}\nhint: change the cell, or restart the kernel",
+            text.unwrap_or("without a message")
+        )
+    })
+}
+
+impl Loaded {
+    /// Runs a cell.
+    fn execute(&mut self, cells: &Cells, cell: &str, events: &Sender<Event>) -> Outcome {
+        let before = self.variables();
+        self.listener.begin(events.clone());
+        if let Some(note) = self.note.take() {
+            let _ = events.blocking_send(Event::Output(Output::Stderr(note)));
+        }
+        self.load_config(events);
+        let begin = SystemTime::now();
+        let code = match self.run_commands(cell) {
+            Ok(code) => code,
+            Err(error) => {
+                self.listener.finish();
+                return Err(match cells.is_interrupted() {
+                    true => CellError::interrupted("while a command ran"),
+                    false => error,
+                });
+            }
+        };
+        if let Some(note) = self.loses_by_dependency(&code, &before) {
+            let _ = events.blocking_send(Event::Output(Output::Stderr(note)));
+        }
+        // evcxr knows the commands before the code alone.
+        let (statements, commands) = code.split_at(last_commands(&code).unwrap_or(code.len()));
+        let mut prepared = Prepared::new(statements);
+        let result = self.run_code(&mut prepared);
+        let result = self.run_last_commands(&code, commands, result);
+        let heard = match &result {
+            Err(Error::SubprocessTerminated(_)) => self.listener.finish_ended(),
+            _ => self.listener.finish(),
+        };
+        let is_interrupted = cells.is_interrupted();
+        // What runs from here on is the kernel's own: Stop is not for it.
+        cells.finish();
+        let ran = Ran { cell, code: &code, prepared, before, result, heard, is_interrupted, begin };
+        self.finish(cells, ran, events)
+    }
+
+    /// Runs the commands before a cell's code; returns the cell without them.
+    fn run_commands(&mut self, cell: &str) -> Result<String, CellError> {
+        if let Some(command) = certificates::for_cell(cell) {
+            let _ = self.context.execute(&command);
+        }
+        if let Some(problem) = commands::refused(cell) {
+            return Err(CellError::new("Error", &problem));
+        }
+        let (steps, code) = commands::split(cell);
+        for step in steps {
+            match step {
+                Step::Shell(command) => commands::run(&command, &self.listener)?,
+                Step::Clear => {
+                    let load = self.load.clone();
+                    self.run_lines(CLEAR)?;
+                    self.run_lines(&load)?;
+                }
+                Step::Evcxr(lines) => self.run_lines(&lines)?,
+            }
+        }
+        Ok(code)
+    }
+
+    fn run_lines(&mut self, lines: &str) -> Result<(), CellError> {
+        let result = self.context.execute(lines);
+        result.map(drop).map_err(|error| describe(&error, &Prepared::new(lines), lines, &self.gone))
+    }
+
+    /// Runs a cell's code.
+    fn run_code(&mut self, prepared: &mut Prepared) -> Result<EvalOutputs, Error> {
+        let ahead = self.ahead.as_ref().and_then(|ahead| ahead.begin(prepared.sent()));
+        let mut result = self.context.execute(prepared.sent());
+        drop(ahead);
+        // A variable that evcxr cannot keep for later cells is of use in its own.
+        while let Err(error) = &result
+            && prepared.make_any_local(&unkept_variables(error), outlives(error))
+        {
+            result = self.context.execute(prepared.sent());
+        }
+        result
+    }
+
+    /// Runs the commands after a cell's code, and what the kernel adds to those of evcxr's.
+    fn run_last_commands(
+        &mut self,
+        code: &str,
+        commands: &str,
+        mut result: Result<EvalOutputs, Error>,
+    ) -> Result<EvalOutputs, Error> {
+        if let Ok(outputs) = &mut result
+            && !commands.is_empty()
+        {
+            match self.context.execute(Prepared::new(commands).sent()) {
+                Ok(more) => outputs.merge(more),
+                Err(error) => result = Err(error),
+            }
+        }
+        if result.is_ok() && has(code, CLEAR) {
+            // It clears the prelude too.
+            result = self.context.execute(&self.load).and(result);
+        }
+        if has(code, RESTART) {
+            // evcxr goes on to take the variables of the process that has ended, unless that ends under a cell.
+            let _ = self.context.execute(END);
+            // The new process must know Stop and how to report a panic.
+            result = self.context.execute(BEGIN).and(result);
+        }
+        if code.lines().filter(|line| line.trim() == TIMING).count() % 2 == 1 {
+            timing::toggle(&self.folder);
+        }
+        if let Some(format) = code.lines().rev().find_map(|line| line.trim().strip_prefix(FORMAT)) {
+            // evcxr keeps it for the values that the prelude does not show.
+            let is_pretty = format.contains('#');
+            let _ = self.context.execute(&format!("headstart::display::set_pretty_debug({is_pretty});"));
+        }
+        result
+    }
+
+    /// Which variables a `:dep` takes: those of types that cells have defined, which are compiled anew then.
+    fn loses_by_dependency(&mut self, code: &str, variables: &Variables) -> Option<String> {
+        let asked = code.lines().map(str::trim).filter(|line| line.starts_with(DEPENDENCY));
+        let new: Vec<String> =
+            asked.filter(|line| !self.dependencies.contains(*line)).map(str::to_owned).collect();
+        let first = new.first()?.clone();
+        self.dependencies.extend(new);
+        let items: std::collections::BTreeSet<&str> = self.context.defined_item_names().collect();
+        let lost: Vec<String> = variables
+            .iter()
+            .filter(|(_, type_)| identifiers(type_).any(|word| items.contains(word)))
+            .map(|(name, _)| format!("`{name}`"))
+            .collect();
+        (!lost.is_empty()).then(|| {
+            format!(
+                "note: `{first}` has the types of earlier cells compiled anew, so {} will be lost: write `:dep` \
+                 lines in the first cell\n",
+                lost.join(", ")
+            )
+        })
+    }
+
+    /// Prepares compilation ahead of the next cell, after one that evcxr has counted or not.
+    pub fn look_ahead(&mut self, code: &str, is_counted: bool) {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.end(code, is_counted, self.context.variables_and_types());
+        }
+    }
+
+    /// The variables that there are now.
+    pub fn variables(&self) -> Variables {
+        let variables = self.context.variables_and_types();
+        variables.map(|(name, type_)| (name.to_owned(), type_.to_owned())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::guarded;
+
+    #[test]
+    fn a_panic_of_evcxr_is_an_error() {
+        assert_eq!(guarded(|| 1), Ok(1));
+        for panic in [|| panic!("no {}", "types"), || std::panic::panic_any(1)] {
+            let problem = guarded(panic).map(|()| ()).unwrap_err();
+            assert!(problem.contains("panicked") && problem.contains("hint: "), "{problem}");
+        }
+    }
+}

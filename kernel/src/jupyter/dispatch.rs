@@ -1,0 +1,295 @@
+//! The kernel's conversation with Jupyter: one `match` over what can be asked.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::SecondsFormat;
+use jupyter_protocol::{
+    CodeMirrorMode, CommClose, CommInfoReply, CompleteReply, ConnectionInfo, DebugReply, ExecuteReply,
+    ExecutionState, HelpLink, HistoryReply, InspectReply, InterruptReply, IsCompleteReply, JupyterMessage,
+    JupyterMessageContent as Content, KernelInfoReply, LanguageInfo, ReplyStatus, ShutdownReply,
+};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::compile::cell::quits;
+use crate::compile::completeness::{Completeness, completeness};
+use crate::engine::complete::{byte_offset, char_offset};
+use crate::engine::handle::Engine;
+use crate::jupyter::execute::aborted;
+use crate::jupyter::history::History;
+use crate::jupyter::kernel::{Kernel, media};
+use crate::jupyter::origin::Origin;
+use crate::jupyter::raise;
+use crate::jupyter::wire::{Channel, PROTOCOL_VERSION, Sockets};
+use crate::prelude::toolchain;
+
+/// The last messages leave within this time.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// Answers requests until a client asks to shut down.
+pub fn run(
+    runtime: Runtime,
+    connection: &ConnectionInfo,
+    engine: Engine,
+    origin: Origin,
+) -> Result<(), String> {
+    let served = runtime.block_on(serve(connection, engine, origin));
+    // A socket that waits must not keep the process.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve(connection: &ConnectionInfo, engine: Engine, origin: Origin) -> Result<(), String> {
+    let session = format!("headstart-{}", std::process::id());
+    let sockets = Sockets::bind(connection, &session).await.map_err(|error| error.to_string())?;
+    let kernel = Arc::new(Kernel {
+        engine,
+        publisher: sockets.publisher,
+        input: sockets.input,
+        count: AtomicUsize::new(0),
+        history: Mutex::new(History::begin()?),
+        last_cell: Mutex::new(None),
+        ports: json!({
+            "status": "ok",
+            "shell_port": connection.shell_port,
+            "iopub_port": connection.iopub_port,
+            "stdin_port": connection.stdin_port,
+            "control_port": connection.control_port,
+            "hb_port": connection.hb_port,
+        }),
+        leave: Notify::new(),
+    });
+    kernel.publish_state(ExecutionState::Starting, None);
+    let followed = origin.clone();
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    tokio::spawn(answer_all(kernel.clone(), sockets.shell));
+    tokio::spawn(answer_all(kernel.clone(), sockets.control));
+    tokio::spawn(publish_background(kernel.clone()));
+    tokio::spawn(raise::raise_standby(kernel.clone(), origin));
+    tokio::select! {
+        () = kernel.leave.notified() => tokio::time::sleep(FAREWELL).await,
+        _ = terminate.recv() => {}
+        () = followed.ended() => {}
+    }
+    let stop = tokio::task::spawn_blocking(move || kernel.engine.stop());
+    stop.await.map_err(|error| error.to_string())
+}
+
+/// What threads of the cells put out between cells appears below the last one.
+async fn publish_background(kernel: Arc<Kernel>) {
+    let Some(mut outputs) = kernel.engine.background() else { return };
+    while let Some(output) = outputs.recv().await {
+        let cell = kernel.last_cell.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        kernel.publish_output(output, cell.as_ref()).await;
+    }
+}
+
+/// Cells run one after another; whatever else is asked while one runs is answered at once.
+async fn answer_all(kernel: Arc<Kernel>, mut channel: Channel) {
+    let mut cells = VecDeque::new();
+    loop {
+        let next = match cells.pop_front() {
+            Some(cell) => Some(cell),
+            None => channel.request().await,
+        };
+        let Some(request) = next else { return };
+        if !is_cell(&request) {
+            kernel.answer(&mut channel, &request).await;
+            continue;
+        }
+        *kernel.last_cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(request.clone());
+        kernel.publish_state(ExecutionState::Busy, Some(&request));
+        let begin = chrono::Utc::now();
+        let mut running = std::pin::pin!(kernel.reply_to(&request));
+        let reply = loop {
+            tokio::select! {
+                reply = &mut running => break reply,
+                Some(other) = channel.request() => match is_cell(&other) {
+                    true => cells.push_back(other),
+                    false => {
+                        kernel.answer(&mut channel, &other).await;
+                        kernel.publish_state(ExecutionState::Busy, Some(&request));
+                    }
+                },
+            }
+        };
+        // Who sent another cell along with one that failed does not want it to run.
+        let (unwanted, others): (Vec<_>, Vec<_>) = channel.waiting().into_iter().partition(is_cell);
+        cells.extend(unwanted);
+        let unwanted = match failed(&request, reply.as_ref()) {
+            true => std::mem::take(&mut cells),
+            false => VecDeque::new(),
+        };
+        if let Some(reply) = reply {
+            // By which clients show how long a cell took.
+            let metadata = json!({"started": begin.to_rfc3339_opts(SecondsFormat::Micros, true)});
+            channel.reply(reply, &request, metadata).await;
+        }
+        kernel.publish_state(ExecutionState::Idle, Some(&request));
+        if matches!(&request.content, Content::ExecuteRequest(asked) if quits(&asked.code)) {
+            kernel.leave.notify_one();
+        }
+        for cell in unwanted {
+            kernel.abort(&mut channel, &cell).await;
+        }
+        for other in others {
+            kernel.answer(&mut channel, &other).await;
+        }
+    }
+}
+
+fn is_cell(request: &JupyterMessage) -> bool {
+    matches!(request.content, Content::ExecuteRequest(_))
+}
+
+fn failed(request: &JupyterMessage, reply: Option<&Content>) -> bool {
+    match (&request.content, reply) {
+        (Content::ExecuteRequest(asked), Some(Content::ExecuteReply(reply))) => {
+            asked.stop_on_error && reply.status == ReplyStatus::Error
+        }
+        _ => false,
+    }
+}
+
+impl Kernel {
+    async fn answer(&self, channel: &mut Channel, request: &JupyterMessage) {
+        self.publish_state(ExecutionState::Busy, Some(request));
+        if let Some(reply) = self.reply_to(request).await {
+            channel.reply(reply, request, json!({})).await;
+        }
+        self.publish_state(ExecutionState::Idle, Some(request));
+        if matches!(request.content, Content::ShutdownRequest(_)) {
+            self.leave.notify_one();
+        }
+    }
+
+    async fn abort(&self, channel: &mut Channel, request: &JupyterMessage) {
+        self.publish_state(ExecutionState::Busy, Some(request));
+        channel.reply(aborted(self.count.load(Ordering::SeqCst)).into(), request, json!({})).await;
+        self.publish_state(ExecutionState::Idle, Some(request));
+    }
+
+    /// `None` for messages that have no reply.
+    async fn reply_to(&self, request: &JupyterMessage) -> Option<Content> {
+        Some(match &request.content {
+            Content::KernelInfoRequest(_) => self.kernel_info().into(),
+            Content::ExecuteRequest(asked) => {
+                let reply: ExecuteReply = self.execute(asked, request).await;
+                reply.into()
+            }
+            Content::IsCompleteRequest(asked) => match completeness(&asked.code) {
+                Completeness::Complete => IsCompleteReply::complete(),
+                Completeness::Incomplete { indent } => IsCompleteReply::incomplete(indent),
+                Completeness::Invalid => IsCompleteReply::invalid(),
+            }
+            .into(),
+            Content::CompleteRequest(asked) => self.complete(&asked.code, asked.cursor_pos).await.into(),
+            Content::InspectRequest(asked) => {
+                let position = byte_offset(&asked.code, asked.cursor_pos);
+                match self.engine.inspect(asked.code.clone(), position).await {
+                    Some(data) => InspectReply { found: true, data: media(&data), ..InspectReply::default() },
+                    None => InspectReply::default(),
+                }
+                .into()
+            }
+            Content::HistoryRequest(asked) => {
+                self.history(serde_json::to_value(asked).unwrap_or_default()).into()
+            }
+            Content::CommInfoRequest(_) => CommInfoReply::default().into(),
+            Content::CommOpen(open) => {
+                // There is nobody here to talk to.
+                let close = CommClose { comm_id: open.comm_id.clone(), ..CommClose::default() };
+                self.publisher.publish(close, Some(request));
+                return None;
+            }
+            Content::InterruptRequest(_) => {
+                self.engine.interrupt();
+                InterruptReply::new().into()
+            }
+            Content::ShutdownRequest(asked) => {
+                let reply = ShutdownReply { restart: asked.restart, ..ShutdownReply::default() };
+                self.publisher.publish(reply.clone(), Some(request));
+                reply.into()
+            }
+            // A client that leaves out what it does not mind is answered like any other.
+            Content::UnknownMessage(unknown) if unknown.msg_type == "history_request" => {
+                self.history(unknown.content.clone()).into()
+            }
+            Content::UnknownMessage(unknown) if unknown.msg_type == "connect_request" => {
+                unknown.reply(self.ports.clone())
+            }
+            Content::DebugRequest(asked) => DebugReply {
+                content: json!({
+                    "type": "response",
+                    "request_seq": asked.content["seq"],
+                    "success": false,
+                    "command": asked.content["command"],
+                    "message": "headstart has no debugger",
+                }),
+            }
+            .into(),
+            Content::UnknownMessage(unknown) if unknown.msg_type.ends_with("_request") => {
+                unknown.reply(json!({
+                    "status": "error",
+                    "ename": "NotSupported",
+                    "evalue": format!("headstart does not know this {}", unknown.msg_type),
+                    "traceback": [],
+                }))
+            }
+            _ => return None,
+        })
+    }
+
+    fn history(&self, asked: Value) -> HistoryReply {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).answer(asked)
+    }
+
+    async fn complete(&self, code: &str, position: usize) -> CompleteReply {
+        let found = self.engine.complete(code.to_owned(), byte_offset(code, position)).await;
+        let (start, end) = (char_offset(code, found.start), char_offset(code, found.end));
+        let kinds: Vec<_> = found
+            .matches
+            .iter()
+            .map(|(text, kind)| json!({"text": text, "type": kind, "start": start, "end": end}))
+            .collect();
+        let mut reply = CompleteReply { cursor_start: start, cursor_end: end, ..CompleteReply::default() };
+        reply.metadata.insert("_jupyter_types_experimental".into(), kinds.into());
+        reply.matches = found.matches.into_iter().map(|(text, _)| text).collect();
+        reply
+    }
+
+    fn kernel_info(&self) -> KernelInfoReply {
+        let link = |text: &str, url: &str| HelpLink { text: text.into(), url: url.into() };
+        KernelInfoReply {
+            status: ReplyStatus::Ok,
+            protocol_version: PROTOCOL_VERSION.into(),
+            implementation: "headstart".into(),
+            implementation_version: env!("CARGO_PKG_VERSION").into(),
+            language_info: LanguageInfo {
+                name: "rust".into(),
+                version: toolchain::release(),
+                mimetype: Some("text/x-rustsrc".into()),
+                file_extension: Some(".rs".into()),
+                pygments_lexer: Some("rust".into()),
+                codemirror_mode: Some(CodeMirrorMode::Simple("rust".into())),
+                nbconvert_exporter: Some("script".into()),
+            },
+            banner: format!(
+                "Headstart {} on Rust {}: transfer learning, cell by cell",
+                env!("CARGO_PKG_VERSION"),
+                toolchain::release()
+            ),
+            help_links: vec![
+                link("The Rust book", "https://doc.rust-lang.org/book/"),
+                link("candle", "https://huggingface.github.io/candle/"),
+            ],
+            debugger: false,
+            error: None,
+        }
+    }
+}

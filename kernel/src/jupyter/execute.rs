@@ -1,0 +1,144 @@
+//! The running of a cell, told to everyone who listens.
+
+use std::collections::HashMap;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use headstart_frame::Answer;
+use jupyter_protocol::{
+    ErrorOutput, ExecuteInput, ExecuteReply, ExecuteRequest, ExecuteResult, ExecutionCount, ExpressionResult,
+    InputRequest, JupyterMessage, JupyterMessageContent, ReplyError, ReplyStatus, StreamContent, Transient,
+};
+use serde_json::Map;
+
+use crate::engine::handle::Stage;
+use crate::engine::output::{CellError, Event, Outcome};
+use crate::jupyter::kernel::{Kernel, media};
+use crate::prelude::template::Notice;
+
+impl Kernel {
+    /// Runs a cell, publishes what it puts out, and says how it ended.
+    pub async fn execute(&self, asked: &ExecuteRequest, request: &JupyterMessage) -> ExecuteReply {
+        let counted = asked.store_history && !asked.silent;
+        let count = self.count.fetch_add(usize::from(counted), Ordering::SeqCst) + usize::from(counted);
+        let execution_count = ExecutionCount::new(count);
+        let publish = |content: JupyterMessageContent| {
+            if !asked.silent {
+                self.publisher.publish(content, Some(request));
+            }
+        };
+        publish(ExecuteInput { code: asked.code.clone(), execution_count }.into());
+        let mut received = self.engine.execute(asked.code.clone());
+        let mut outcome: Outcome =
+            Err(CellError::new("EngineError", "the engine stopped before the cell was over"));
+        let mut stage = self.engine.stage();
+        // What was said before is news here.
+        stage.mark_changed();
+        // Whether the last line is progress, over which the next progress is written.
+        let mut in_progress = false;
+        loop {
+            let event = tokio::select! {
+                Ok(()) = stage.changed() => {
+                    if let Stage::Loading(Some(notice)) = &*stage.borrow_and_update() {
+                        publish(StreamContent::stderr(&line(notice, in_progress)).into());
+                        in_progress = matches!(notice, Notice::Progress(_));
+                    }
+                    continue;
+                }
+                event = received.recv() => event,
+            };
+            if std::mem::take(&mut in_progress) {
+                publish(StreamContent::stderr("\n").into());
+            }
+            let Some(event) = event else { break };
+            match event {
+                Event::Output(output) if asked.silent => drop(output),
+                Event::Output(output) => self.publish_output(output, Some(request)).await,
+                Event::Done(done) => outcome = done,
+                Event::Input { question, .. } if !asked.allow_stdin => question.answer(&Answer::NoInput),
+                Event::Input { prompt, password, question } => {
+                    // Stop and the end of the cell answer too.
+                    tokio::select! {
+                        answer = self.input.ask(InputRequest { prompt, password }, request) => {
+                            question.answer(&answer);
+                        }
+                        () = question.is_over() => {}
+                    }
+                }
+            }
+        }
+        if counted {
+            let value = outcome.as_ref().ok().and_then(Option::as_ref);
+            let text = value.and_then(|data| data.iter().find(|(mime, _)| mime == "text/plain"));
+            let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+            history.add(count, &asked.code, text.map(|(_, text)| text.as_str()));
+        }
+        let mut reply = ExecuteReply { execution_count, ..ExecuteReply::default() };
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(data)) => {
+                let transient = Some(Transient::default());
+                publish(
+                    ExecuteResult { transient, ..ExecuteResult::new(execution_count, media(&data)) }.into(),
+                );
+            }
+            Err(CellError { name: ename, value: evalue, traceback }) => {
+                reply.status = ReplyStatus::Error;
+                reply.error = Some(Box::new(ReplyError {
+                    ename: ename.clone(),
+                    evalue: evalue.clone(),
+                    traceback: traceback.clone(),
+                }));
+                publish(ErrorOutput { ename, evalue, traceback }.into());
+            }
+        }
+        let expressions = asked.user_expressions.iter().flatten().filter(|_| reply.status == ReplyStatus::Ok);
+        let mut values = HashMap::new();
+        for (name, expression) in expressions {
+            values.insert(name.clone(), self.evaluate(expression.clone()).await);
+        }
+        reply.user_expressions = Some(values);
+        reply
+    }
+
+    /// The value of an expression that a client asks for beside a cell; what it prints is not heard.
+    async fn evaluate(&self, expression: String) -> ExpressionResult {
+        let mut received = self.engine.execute(expression);
+        while let Some(event) = received.recv().await {
+            match event {
+                Event::Done(Ok(data)) => {
+                    return ExpressionResult::Ok {
+                        data: media(&data.unwrap_or_default()),
+                        metadata: Map::new(),
+                    };
+                }
+                Event::Done(Err(CellError { name: ename, value: evalue, traceback })) => {
+                    return ExpressionResult::Error { ename, evalue, traceback };
+                }
+                Event::Output(_) => {}
+                Event::Input { question, .. } => question.answer(&Answer::NoInput),
+            }
+        }
+        let evalue = "the engine stopped before the expression was known".into();
+        ExpressionResult::Error { ename: "EngineError".into(), evalue, traceback: Vec::new() }
+    }
+}
+
+/// The reply to a cell that does not run because one before it failed.
+pub fn aborted(count: usize) -> ExecuteReply {
+    ExecuteReply {
+        status: ReplyStatus::Aborted,
+        execution_count: ExecutionCount::new(count),
+        user_expressions: Some(HashMap::new()),
+        ..ExecuteReply::default()
+    }
+}
+
+/// A notice as text that follows the last one. Jupyter's clients go back to a line's beginning at `\r`.
+fn line(notice: &Notice, in_progress: bool) -> String {
+    match (notice, in_progress) {
+        (Notice::Line(text), true) => format!("\n{text}\n"),
+        (Notice::Line(text), false) => format!("{text}\n"),
+        (Notice::Progress(text), _) => format!("\r{text}"),
+    }
+}

@@ -1,0 +1,15 @@
+//! A kernel as Jupyter sees it.
+//!
+//! Owns the connection file, the sockets and messages of the protocol, the history, and the standby that waits for the next kernel.
+//! Runs cells through [`crate::engine::handle::Engine`] and knows nothing of evcxr.
+
+pub mod dispatch;
+pub mod execute;
+pub mod history;
+pub mod kernel;
+pub mod meeting;
+pub mod origin;
+pub mod proxy;
+pub mod raise;
+pub mod standby;
+pub mod wire;

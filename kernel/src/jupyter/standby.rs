@@ -1,0 +1,161 @@
+//! A standby: a kernel that is loaded before Jupyter asks for one.
+//!
+//! evcxr, rust-analyzer and the prelude take seconds to load. An idle kernel therefore starts this program once more
+//! ([`crate::jupyter::raise`]). It loads, and waits at a socket in the user's cache. The process that Jupyter starts
+//! next hands its connection over and stays as a proxy ([`crate::jupyter::proxy`]).
+//!
+//! A user has at most one standby. It serves processes of the same program, folder and environment. It ends when a
+//! kernel of another kind wants to start one, some minutes after the kernel that started it, and with the Jupyter
+//! server.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, unbounded};
+use jupyter_protocol::ConnectionInfo;
+use nix::unistd::{dup2_stderr, dup2_stdout};
+
+use crate::engine::handle::Engine;
+use crate::jupyter::dispatch;
+use crate::jupyter::meeting::{Answer, DONE, Question, ask, folder, receive, socket};
+use crate::jupyter::origin::Origin;
+use crate::platform::parent;
+use crate::prelude::toolchain;
+
+/// Runs a standby: loads, waits, and serves the first kernel of its kind.
+pub fn wait(origin: Origin) -> Result<(), String> {
+    let Some(stay) = origin.stay() else { return Ok(()) };
+    let Some(lock) = lock(&origin)? else { return Ok(()) };
+    toolchain::pin();
+    let loaded_from = origin.would_load().ok_or("there is no prelude to wait with")?;
+    // SAFETY: no other thread runs.
+    let engine = unsafe { Engine::start(origin.backend) }?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    let called = match runtime.block_on(engine.loaded()) {
+        true => called(&origin, &loaded_from, stay),
+        false => Err("the prelude could not be loaded".into()),
+    };
+    drop(lock);
+    let Ok(Some((connection, server, mut stream))) = called else {
+        engine.stop();
+        return called.map(drop);
+    };
+    let origin = origin.fronted(server);
+    let served = dispatch::run(runtime, &connection, engine, origin);
+    if served.is_ok() {
+        let _ = stream.write_all(DONE.as_bytes());
+    }
+    served
+}
+
+/// The lock that only one standby of a user holds; `None` if one of this kind has it.
+fn lock(origin: &Origin) -> Result<Option<File>, String> {
+    let path = folder()?.join("lock");
+    let complain = |error: io::Error| format!("{}: {error}", path.display());
+    let lock = File::create(&path).map_err(complain)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::Error(error)) => Err(complain(error)),
+        Err(TryLockError::WouldBlock) => {
+            let question = Question { kind: origin.kind(), connection: None, server: origin.server };
+            match ask(&socket()?, &question) {
+                Ok((_, Answer::Leaves)) => lock.lock().map(|()| Some(lock)).map_err(complain),
+                _ => Ok(None),
+            }
+        }
+    }
+}
+
+/// Waits for a kernel to serve; `None` when it is time to go.
+fn called(
+    origin: &Origin,
+    loaded_from: &(PathBuf, Option<String>),
+    stay: Duration,
+) -> Result<Option<(ConnectionInfo, Option<i32>, UnixStream)>, String> {
+    let path = socket()?;
+    // A killed standby left it.
+    let _ = fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let calls = calls(listener, stay, origin.server);
+    let kind = origin.kind();
+    let called = loop {
+        let Ok(Some(mut stream)) = calls.recv() else { break None };
+        let Ok((question, printed)) = receive(&stream) else { continue };
+        let fits = question.kind == kind && origin.would_load().as_ref() == Some(loaded_from);
+        let answer = match &question.connection {
+            _ if !fits => Answer::Leaves,
+            None => Answer::Waits,
+            Some(_) => Answer::Serves,
+        };
+        if answer != Answer::Waits {
+            // The next process finds no standby.
+            let _ = fs::remove_file(&path);
+        }
+        let said = serde_json::to_string(&answer).unwrap_or_default() + "\n";
+        let heard = stream.write_all(said.as_bytes());
+        match (answer, question.connection) {
+            (Answer::Serves, Some(connection)) => {
+                if heard.is_err() {
+                    break None;
+                }
+                print_to(&printed);
+                end_with(&stream);
+                break Some((connection, question.server, stream));
+            }
+            (Answer::Leaves, _) => break None,
+            _ => {}
+        }
+    };
+    let _ = fs::remove_file(&path);
+    Ok(called)
+}
+
+/// Each connection, and `None` when the kernel that started this standby has been gone for long enough, or when the
+/// Jupyter server has ended.
+fn calls(listener: UnixListener, stay: Duration, server: Option<i32>) -> Receiver<Option<UnixStream>> {
+    let (sender, receiver) = unbounded();
+    let connected = sender.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            if connected.send(Some(stream)).is_err() {
+                return;
+            }
+        }
+    });
+    if let Some(server) = server {
+        let gone = sender.clone();
+        std::thread::spawn(move || {
+            parent::wait_for_end(server);
+            let _ = gone.send(None);
+        });
+    }
+    std::thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        std::thread::sleep(stay);
+        let _ = sender.send(None);
+    });
+    receiver
+}
+
+/// Prints to the outputs of the proxy from now on.
+fn print_to(printed: &[OwnedFd]) {
+    if let [out, error] = printed {
+        let _ = dup2_stdout(out);
+        let _ = dup2_stderr(error);
+    }
+}
+
+/// Ends this process when the proxy at the other end has ended.
+fn end_with(stream: &UnixStream) {
+    let Ok(mut stream) = stream.try_clone() else { return };
+    let _ = stream.set_read_timeout(None);
+    std::thread::spawn(move || {
+        let _ = stream.read(&mut [0]);
+        // SAFETY: nothing is run that could meet what the other threads hold.
+        unsafe { libc::_exit(1) }
+    });
+}

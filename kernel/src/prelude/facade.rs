@@ -1,0 +1,75 @@
+//! The facade: what cells depend on in place of the prelude's own sources.
+//!
+//! For rustc it re-exports the compiled prelude; for rust-analyzer it shows the prelude's signatures
+//! (see [`crate::prelude::skeleton`]). So cargo and rust-analyzer see a small tree, and every cell is faster for it.
+
+use std::path::Path;
+
+use crate::prelude::packages::Packages;
+use crate::prelude::skeleton::copy_crate;
+
+/// A crate whose signatures rust-analyzer is to know: name, edition, and which of the others it
+/// uses, under which name.
+type FacadeCrate = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+const FACADE: [FacadeCrate; 4] = [
+    ("candle-core", "2021", &[]),
+    ("candle-nn", "2021", &[("candle", "candle-core")]),
+    ("headstart-frame", "2024", &[]),
+    (
+        PRELUDE,
+        "2024",
+        &[
+            ("candle-core", "candle-core"),
+            ("candle-nn", "candle-nn"),
+            ("headstart-frame", "headstart-frame"),
+            (ERRORS, ERRORS),
+        ],
+    ),
+];
+/// The library of which facade/errors.rs is the source.
+pub const ERRORS: &str = "headstart_errors";
+/// The facade's name.
+pub const PRELUDE: &str = "headstart";
+/// What the facade calls the compiled prelude.
+pub const REAL: &str = "headstart_core";
+
+/// Writes the crate that cells depend on, and what rust-analyzer needs to understand it.
+pub fn write_facade(packages: &Packages, facade: &Path) -> Result<(), String> {
+    for (name, edition, dependencies) in FACADE {
+        let folder = facade.join(name);
+        let above = match name {
+            PRELUDE => format!(
+                "extern crate self as {PRELUDE};\n#[doc(hidden)]\n#[macro_export]\n\
+                 macro_rules! headstart_local {{ ($pattern:pat) => {{ $pattern }} }}\n#[cfg(not(rust_analyzer))]\npub use {REAL}::*;\n\
+                 #[cfg(not(rust_analyzer))]\nextern crate {ERRORS} as _;\n\
+                 #[cfg(not(rust_analyzer))]\n#[doc(hidden)]\npub mod shared {{\n{}\n}}\n",
+                include_str!("../../facade/shared.rs")
+            ),
+            _ => String::new(),
+        };
+        copy_crate(&packages.sources(name)?, &folder.join("src"), &above)?;
+        write(&folder.join("Cargo.toml"), &manifest(name, edition, dependencies))?;
+    }
+    let errors = facade.join(ERRORS);
+    write(&errors.join("Cargo.toml"), &manifest(ERRORS, "2024", &[]))?;
+    write(&errors.join("src/lib.rs"), include_str!("../../facade/errors.rs"))
+}
+
+fn manifest(name: &str, edition: &str, dependencies: &[(&str, &str)]) -> String {
+    let mut manifest = format!(
+        "[package]\nname = \"{name}\"\nversion = \"{}\"\nedition = \"{edition}\"\n\n\
+         [lints.rust]\nunexpected_cfgs = \"allow\"\n\n[dependencies]\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    for (alias, package) in dependencies {
+        manifest += &format!("{alias} = {{ path = \"../{package}\", package = \"{package}\" }}\n");
+    }
+    manifest
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    path.parent()
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| std::fs::write(path, text))
+        .map_err(|error| format!("{}: {error}", path.display()))
+}

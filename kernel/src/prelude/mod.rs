@@ -1,0 +1,20 @@
+//! The prelude: the library that all cells link to.
+//!
+//! Owns the template folder and how it is found, unpacked or compiled, the short sources for rust-analyzer, the toolchain, and the session's folder.
+//! Knows nothing of cells.
+
+pub mod archive;
+pub mod backend;
+pub mod build;
+pub mod facade;
+pub mod inventory;
+pub mod modules;
+pub mod operators;
+pub mod packages;
+pub mod session;
+pub mod skeleton;
+pub mod sources;
+pub mod template;
+pub mod terminal;
+pub mod tokens;
+pub mod toolchain;

@@ -1,0 +1,448 @@
+//! What rust-analyzer sees of the prelude and of the standard library: their sources without bodies.
+//!
+//! Types of variables, completion and documentation need signatures alone. Without the bodies,
+//! without the crates that only bodies use, without functions that no notebook can name and those by
+//! which a type has a trait, which is known by the trait's own, rust-analyzer has a small tree to read
+//! where candle's is a large one, and every cell is quicker for it, the first above all: it waits until
+//! the standard library is read.
+
+use std::ops::Range;
+use std::path::Path;
+
+use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
+use syn::spanned::Spanned;
+use syn::visit::Visit;
+
+use crate::prelude::modules;
+use crate::prelude::operators::at_once;
+use crate::prelude::tokens::{replace, with_fewer_comments, without_const_traits};
+
+/// The crates of the standard library that a notebook names.
+const STANDARD: [&str; 3] = ["core", "alloc", "std"];
+
+/// Folders and files of which no type of a notebook's comes: tests, what compilers need, types
+/// that are not stable, and those parts of the standard library that are large and that only its own
+/// bodies use. Of `core::intrinsics` some are public under another name, `std::mem::transmute` for one.
+const UNSEEN: [&str; 23] = [
+    "alloctests",
+    "backtrace",
+    "benches",
+    "compiler-builtins",
+    "coretests",
+    "f128.rs",
+    "f16.rs",
+    "flt2dec",
+    "intrinsics/simd.rs",
+    "panic_abort",
+    "panic_unwind",
+    "portable-simd",
+    "proc_macro",
+    "profiler_builtins",
+    "rtstartup",
+    "std_detect",
+    "stdarch",
+    "sys",
+    "test",
+    "tests",
+    "tests.rs",
+    "unicode",
+    "unwind",
+];
+
+/// What the standard library calls the crate `hashbrown`, which does not come with it.
+const MISSING: &str = "base";
+
+/// The modules of `std::os` for the systems that the kernel runs on.
+const SYSTEMS: [&str; 8] = ["darwin", "fd", "linux", "macos", "mod.rs", "net", "raw", "unix"];
+
+/// Whether a file or folder holds nothing that a notebook names.
+fn is_unseen(path: &Path) -> bool {
+    let is_of_another_system = path.parent().is_some_and(|parent| parent.ends_with("std/src/os"))
+        && !SYSTEMS.iter().any(|name| path.ends_with(name));
+    is_of_another_system || UNSEEN.iter().any(|unseen| path.ends_with(unseen))
+}
+
+/// Copies the sources of the standard library's crates.
+pub fn copy_library(from: &Path, to: &Path) -> Result<(), String> {
+    copy_sources(from, to, None)?;
+    STANDARD.iter().try_for_each(|name| join_modules(&to.join(name).join("src")))
+}
+
+/// Copies a crate's sources; each item is for rust-analyzer only, after `above`.
+pub fn copy_crate(from: &Path, to: &Path, above: &str) -> Result<(), String> {
+    copy_sources(from, to, Some(above))?;
+    join_modules(to)
+}
+
+fn join_modules(sources: &Path) -> Result<(), String> {
+    let root = sources.join("lib.rs");
+    modules::join(&root).map_err(|error| format!("{}: {error}", root.display()))
+}
+
+/// Copies sources without what notebooks cannot name and without bodies. No manifest goes with
+/// them: without one rust-analyzer asks no cargo, which would look for what the sources depend on.
+///
+/// With `gate`, each item of the crate's root is for rust-analyzer only, after that text.
+fn copy_sources(from: &Path, to: &Path, gate: Option<&str>) -> Result<(), String> {
+    let complain = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+    std::fs::create_dir_all(to).map_err(|error| complain(to, error))?;
+    for entry in std::fs::read_dir(from).map_err(|error| complain(from, error))? {
+        let path = entry.map_err(|error| complain(from, error))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let target = to.join(&name);
+        if is_unseen(&path) {
+            continue;
+        }
+        if path.is_dir() {
+            copy_sources(&path, &target, None)?;
+            continue;
+        }
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).map_err(|error| complain(&path, error))?;
+        let text = without_const_traits(&text);
+        let text = match gate {
+            Some(above) if name == "lib.rs" => {
+                gated_root(&text, above).map_err(|error| format!("{}: {error}", path.display()))?
+            }
+            // What is new in Rust may be unknown here; rust-analyzer then reads it whole.
+            _ => without_bodies(&text).unwrap_or(text),
+        };
+        std::fs::write(&target, with_fewer_comments(&text)).map_err(|error| complain(&target, error))?;
+    }
+    Ok(())
+}
+
+/// The source with empty bodies.
+pub fn without_bodies(source: &str) -> Result<String, syn::Error> {
+    let file = syn::parse_file(source)?;
+    let mut cuts = Cuts::default();
+    cuts.visit_file(&file);
+    Ok(replace(source, cuts.0.into_iter()))
+}
+
+/// The root with empty bodies, `above` first, and each item hidden from the compiler.
+fn gated_root(source: &str, above: &str) -> Result<String, syn::Error> {
+    let source = without_bodies(source)?;
+    let file = syn::parse_file(&source)?;
+    let first = file.items.first().map_or(0, |item| item.span().byte_range().start);
+    let gates = file.items.iter().enumerate().map(|(at, item)| {
+        let start = item.span().byte_range().start;
+        let above = if at == 0 { above } else { "" };
+        (start..start, format!("{above}#[cfg(rust_analyzer)]\n"))
+    });
+    debug_assert!(file.attrs.iter().all(|attribute| attribute.span().byte_range().start <= first));
+    Ok(replace(&source, gates))
+}
+
+/// What goes, in order, none inside another, and what comes in its place.
+#[derive(Default)]
+struct Cuts(Vec<(Range<usize>, String)>);
+
+impl Cuts {
+    /// What a notebook cannot name goes whole: private functions, and methods that the compiler would not let
+    /// it name. Not what the language itself knows.
+    fn add_function(
+        &mut self,
+        attributes: &[syn::Attribute],
+        visibility: &syn::Visibility,
+        is_method: bool,
+        whole: Span,
+        body: &syn::Block,
+    ) {
+        let has = |name| attributes.iter().any(|attribute| attribute.path().is_ident(name));
+        let is_private = !matches!(visibility, syn::Visibility::Public(_));
+        if (is_private || is_method && has("unstable")) && !has("lang") {
+            self.0.push((whole.byte_range(), String::new()));
+            return;
+        }
+        for attribute in attributes {
+            self.visit_attribute(attribute);
+        }
+        self.0.push((body.span().byte_range(), ";".to_owned()));
+    }
+
+    /// Bodies and attributes in what a macro makes: the standard library makes the methods of
+    /// numbers twelve times over, each with its documentation.
+    fn add_made(&mut self, tokens: TokenStream) {
+        let mut in_signature = false;
+        // Where what the compiler would not let a notebook name begins.
+        let mut unstable = None;
+        // Within what precedes an `impl`'s braces, whether it is a trait's.
+        let mut header = None;
+        let mut tokens = tokens.into_iter().peekable();
+        while let Some(token) = tokens.next() {
+            match (token, tokens.peek()) {
+                (TokenTree::Punct(hash), Some(TokenTree::Group(attribute)))
+                    if hash.as_char() == '#' && is_for_readers(attribute) =>
+                {
+                    let start = hash.span().byte_range().start;
+                    if first_word(attribute).as_deref() == Some("unstable") {
+                        unstable = Some((start, self.0.len()));
+                    }
+                    self.0.push((start..attribute.span().byte_range().end, String::new()));
+                    tokens.next();
+                }
+                // What another macro is called with is as that macro expects it.
+                (TokenTree::Punct(mark), Some(TokenTree::Group(_))) if mark.as_char() == '!' => {
+                    tokens.next();
+                    (header, unstable) = (None, None);
+                }
+                (TokenTree::Ident(word), _) if word == "fn" => in_signature = true,
+                (TokenTree::Punct(end), _) if end.as_char() == ';' => {
+                    in_signature = false;
+                    unstable = None;
+                }
+                (TokenTree::Group(body), _) if in_signature && body.delimiter() == Delimiter::Brace => {
+                    if let Some((start, cuts)) = unstable.take() {
+                        self.0.truncate(cuts);
+                        self.0.push((start..body.span().byte_range().end, String::new()));
+                    } else {
+                        self.0.push((body.span().byte_range(), ";".to_owned()));
+                    }
+                    in_signature = false;
+                }
+                (TokenTree::Ident(word), _) if word == "impl" && !in_signature => header = Some(false),
+                (TokenTree::Ident(word), Some(next)) if word == "for" && !is_punct(next, '<') => {
+                    header = header.map(|_| true);
+                }
+                (TokenTree::Group(body), _)
+                    if header == Some(true) && body.delimiter() == Delimiter::Brace =>
+                {
+                    header = None;
+                    unstable = None;
+                    self.add_made_functions(body.stream());
+                }
+                (TokenTree::Group(group), _) if !in_signature => {
+                    if group.delimiter() == Delimiter::Brace {
+                        header = None;
+                        unstable = None;
+                    }
+                    self.add_made(group.stream());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The functions among an `impl`'s items that a macro makes.
+    fn add_made_functions(&mut self, items: TokenStream) {
+        // Where the item begins, and whether it is a function.
+        let mut start = None;
+        let mut is_function = false;
+        for token in items {
+            let range = token.span().byte_range();
+            let begin = *start.get_or_insert(range.start);
+            let ends = match &token {
+                TokenTree::Ident(word) => {
+                    is_function |= word == "fn";
+                    false
+                }
+                TokenTree::Group(body) => body.delimiter() == Delimiter::Brace,
+                other => is_punct(other, ';'),
+            };
+            if ends {
+                if is_function && !is_punct(&token, ';') {
+                    self.0.push((begin..range.end, String::new()));
+                }
+                (start, is_function) = (None, false);
+            }
+        }
+    }
+}
+
+/// Whether an attribute in a macro says nothing of types: documentation, stability, hints to the compiler.
+fn is_for_readers(attribute: &Group) -> bool {
+    first_word(attribute).is_some_and(|word| word == "doc" || word == "unstable" || is_for_compiler(&word))
+}
+
+/// Whether an attribute of this name says nothing of types, nor of what a reader sees.
+fn is_for_compiler(name: &str) -> bool {
+    let known = ["stable", "inline", "must_use", "track_caller", "cold", "rustc_diagnostic_item"];
+    known.contains(&name) || name.starts_with("rustc_const") || name.starts_with("rustc_allow_const")
+}
+
+fn is_punct(token: &TokenTree, character: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == character)
+}
+
+fn first_word(attribute: &Group) -> Option<String> {
+    let first = attribute.stream().into_iter().next()?;
+    (attribute.delimiter() == Delimiter::Bracket).then(|| first.to_string())
+}
+
+impl<'ast> Visit<'ast> for Cuts {
+    fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
+        let name = attribute.path().get_ident();
+        let is_outer = matches!(attribute.style, syn::AttrStyle::Outer);
+        if is_outer && name.is_some_and(|name| is_for_compiler(&name.to_string())) {
+            self.0.push((attribute.span().byte_range(), String::new()));
+        }
+    }
+
+    fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
+        let called = item.mac.path.get_ident().filter(|_| item.ident.is_none());
+        let made = called.and_then(|name| at_once(&name.to_string(), item.mac.tokens.clone()));
+        if let Some(made) = made {
+            self.0.push((item.span().byte_range(), made));
+            return;
+        }
+        let mut tokens = item.mac.tokens.clone().into_iter();
+        // A rule is what to match, an arrow, and what to make of it.
+        while let Some(token) = tokens.next() {
+            if let TokenTree::Punct(arrow) = token
+                && arrow.as_char() == '>'
+                && let Some(TokenTree::Group(made)) = tokens.next()
+            {
+                self.add_made(made.stream());
+            }
+        }
+    }
+
+    /// Of a type whose crate is not there rust-analyzer would not know that it depends on its parameters, and
+    /// then not infer them.
+    fn visit_field(&mut self, field: &'ast syn::Field) {
+        for attribute in &field.attrs {
+            self.visit_attribute(attribute);
+        }
+        if let syn::Type::Path(path) = &field.ty
+            && path.path.segments.first().is_some_and(|first| first.ident == MISSING)
+            && let Some(last) = path.path.segments.last()
+            && let syn::PathArguments::AngleBracketed(arguments) = &last.arguments
+        {
+            let parts = arguments.args.iter().map(|argument| match argument {
+                syn::GenericArgument::Lifetime(lifetime) => format!("&{lifetime} (),"),
+                other => format!("{},", other.span().source_text().unwrap_or_default()),
+            });
+            self.0.push((field.ty.span().byte_range(), format!("({})", parts.collect::<String>())));
+        }
+    }
+
+    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
+        // A constant's value may be part of a type: `size_of` is.
+        if item.sig.constness.is_none() {
+            self.add_function(&item.attrs, &item.vis, false, item.span(), &item.block);
+        }
+    }
+
+    fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
+        for attribute in &item.attrs {
+            self.visit_attribute(attribute);
+        }
+        for inner in &item.items {
+            match inner {
+                syn::ImplItem::Fn(function) if item.trait_.is_some() => {
+                    self.0.push((function.span().byte_range(), String::new()));
+                }
+                _ => self.visit_impl_item(inner),
+            }
+        }
+    }
+
+    fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
+        self.add_function(&item.attrs, &item.vis, true, item.span(), &item.block);
+    }
+
+    fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
+        match &item.default {
+            Some(body) => {
+                let visibility = syn::Visibility::Public(Default::default());
+                self.add_function(&item.attrs, &visibility, true, item.span(), body);
+            }
+            None => item.attrs.iter().for_each(|attribute| self.visit_attribute(attribute)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "//! About é.\n#![deny(missing_docs)]\n/// Adds.\npub fn add(a: i32) -> i32 {\n    a + { 1 }\n}\n\
+        const fn two() -> usize { 2 }\npub trait T { fn f(&self) -> u8 { 3 } fn g(&self); }\nimpl S { pub const fn h() {} }\n\
+        macro_rules! m { (fn $t:ty { }) => { /// Doc.\n#[cfg(x)] fn a() -> $t { 1 } }; (x) => { vec![] } }\n";
+
+    #[test]
+    fn bodies_go_and_all_else_stays() {
+        let expected = "//! About é.\n#![deny(missing_docs)]\n/// Adds.\npub fn add(a: i32) -> i32 ;\n\
+            const fn two() -> usize { 2 }\npub trait T { fn f(&self) -> u8 ; fn g(&self); }\nimpl S { pub const fn h() ; }\n\
+            macro_rules! m { (fn $t:ty { }) => { \n#[cfg(x)] fn a() -> $t ; }; (x) => { vec![] } }\n";
+        assert_eq!(without_bodies(SOURCE).unwrap(), expected);
+    }
+
+    #[test]
+    fn types_of_a_missing_crate_depend_on_their_parameters() {
+        let source = "pub struct Keys<'a, K, V> { #[stable] inner: base::Keys<'a, K, Vec<V>>, len: usize }\nstruct A(base::B);";
+        let expected =
+            "pub struct Keys<'a, K, V> {  inner: (&'a (),K,Vec<V>,), len: usize }\nstruct A(base::B);";
+        assert_eq!(without_bodies(source).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_a_macro_gives_to_another_stays() {
+        let source = "macro_rules! m { (a) => { m! { #[stable(x)] b } #[stable(y)] fn f() { 1 } }; (#[$s:meta] b) => { #[$s] type B = u8; } }";
+        let expected = "macro_rules! m { (a) => { m! { #[stable(x)] b }  fn f() ; }; (#[$s:meta] b) => { #[$s] type B = u8; } }";
+        assert_eq!(without_bodies(source).unwrap(), expected);
+    }
+
+    #[test]
+    fn unstable_methods_go_but_not_what_the_language_knows() {
+        let source = "trait T { #[unstable(x)] fn a() {} #[unstable(x)] fn b(); #[lang = \"c\"] #[unstable(x)] fn c() {} }\n\
+            macro_rules! m { () => { /// A.\n#[unstable(x)]\n#[cfg(y)] pub fn a() { 1 } #[stable(x)] fn b() { 2 }\n\
+            #[unstable(x)] const C: u8 = 1; fn d() { 3 } #[unstable(x)] impl E { fn e() { 4 } } } }";
+        let expected = "trait T {  #[unstable(x)] fn b(); #[lang = \"c\"] #[unstable(x)] fn c() ; }\n\
+            macro_rules! m { () => { \n  fn b() ;\n\
+            \u{20}const C: u8 = 1; fn d() ;  impl E { fn e() ; } } }";
+        assert_eq!(without_bodies(source).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_private_and_what_is_a_traits_goes() {
+        let source = "#[inline] pub fn a() {} fn b() {} pub(crate) fn c() {} #[lang = \"d\"] fn d() {}\n\
+            impl S { #[stable] pub fn e() {} fn f() {} #[must_use] pub const G: u8 = 1; }\n\
+            impl Iterator for S { #[x] type Item = u8; fn next(&mut self) -> Option<u8> { None } }\n\
+            macro_rules! m { () => { impl<T> Add for S<T> where T: for<'a> U<'a> { type Output = fn(u8); \
+            #[x] fn add(self) {} const C: u8 = { 1 }; } impl<T: for<'a> U<'a>> S<T> { fn g() {} } } }";
+        let expected = " pub fn a() ;   #[lang = \"d\"] fn d() ;\n\
+            impl S {  pub fn e() ;   pub const G: u8 = 1; }\n\
+            impl Iterator for S { #[x] type Item = u8;  }\n\
+            macro_rules! m { () => { impl<T> Add for S<T> where T: for<'a> U<'a> { type Output = fn(u8); \
+            \u{20}const C: u8 = { 1 }; } impl<T: for<'a> U<'a>> S<T> { fn g() ; } } }";
+        assert_eq!(without_bodies(source).unwrap(), expected);
+    }
+
+    /// What is not understood is read whole by rust-analyzer, and a kernel starts later for it.
+    #[test]
+    fn the_standard_library_is_understood() {
+        let library = crate::prelude::toolchain::library_sources().unwrap();
+        let mut folders: Vec<_> = STANDARD.map(|name| library.join(name).join("src")).into();
+        let mut unknown = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                let name = path.file_name().unwrap().to_str().unwrap();
+                if is_unseen(&path) {
+                    continue;
+                } else if path.is_dir() {
+                    folders.push(path);
+                } else if name.ends_with(".rs") {
+                    let text = without_const_traits(&std::fs::read_to_string(&path).unwrap());
+                    if let Err(error) = without_bodies(&text) {
+                        unknown.push(format!("{}: {:?}: {error}", path.display(), error.span().start()));
+                    }
+                }
+            }
+        }
+        assert!(unknown.is_empty(), "{unknown:#?}");
+    }
+
+    #[test]
+    fn a_gated_root_is_still_rust_and_keeps_its_inner_attributes_first() {
+        let gated = gated_root(SOURCE, "pub use real::*;\n").unwrap();
+        let start =
+            "//! About é.\n#![deny(missing_docs)]\npub use real::*;\n#[cfg(rust_analyzer)]\n/// Adds.\n";
+        assert!(gated.starts_with(start), "{gated}");
+        assert_eq!(gated.matches("#[cfg(rust_analyzer)]").count(), 5);
+        syn::parse_file(&gated).unwrap();
+    }
+}

@@ -1,0 +1,380 @@
+//! The template: the prelude in the form in which every session's cells link to it.
+//!
+//! A template is a folder whose name tells what it was made from. It holds the prelude as a dynamic library with
+//! the libraries that rustc must see beside it (`deps`), the facade that cells depend on (`facade`, see
+//! [`crate::prelude::facade`]), and the standard library's sources in the same short form (`library`). Nothing writes to it
+//! afterwards, so several users can share one. What sessions add is in the user's cache ([`Template::state`]).
+//!
+//! This program knows its template's name. It looks in the user's cache, in the system's folders, for an archive
+//! beside the program, and compiles one only then.
+
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::platform::cache_folder::cache_folder;
+use crate::platform::owned::{self, Owned};
+use crate::prelude::archive;
+use crate::prelude::backend::Backend;
+use crate::prelude::build::{Estimate, compile, library_file};
+use crate::prelude::facade::{PRELUDE, REAL, write_facade};
+use crate::prelude::inventory;
+use crate::prelude::packages::Packages;
+use crate::prelude::skeleton::copy_library;
+use crate::prelude::sources;
+use crate::prelude::toolchain::{
+    self, ensure_library_sources, install_command, is_installable, library_sources, rustc_version,
+};
+
+/// Lists where the libraries of other languages are that the prelude is linked with, such as CUDA's.
+pub const LINKS: &str = "links";
+/// In a template's state, written when a kernel begins with it.
+const USED: &str = "used";
+/// A template that no kernel used for this long (30 days) belongs to a version that is gone.
+const UNUSED: Duration = Duration::from_hours(30 * 24);
+/// Where packages of the system may put templates.
+const SYSTEM: [&str; 2] = ["/usr/local/share/headstart", "/usr/share/headstart"];
+
+/// A prelude, ready to be linked to or not yet there.
+#[derive(Clone, Debug)]
+pub struct Template {
+    path: PathBuf,
+    state: PathBuf,
+    backend: Backend,
+    /// Rust is missing, and is installed first.
+    lacks_rust: bool,
+}
+
+/// Where a template comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Origin {
+    /// It is ready in this folder.
+    Folder(PathBuf),
+    /// It will be unpacked.
+    Archive(PathBuf),
+    /// It will be compiled.
+    Sources,
+}
+
+/// What there is to say while a template is made.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    Line(String),
+    /// Takes the place of the last one.
+    Progress(String),
+}
+
+/// The folders that may hold templates or their archives beside the user's cache: the program's own, `share` in
+/// its installation's prefix, and the system's.
+fn shared() -> Vec<PathBuf> {
+    let program = std::env::current_exe().ok();
+    let own = program.as_deref().and_then(Path::parent);
+    let prefix = own.and_then(Path::parent).map(|prefix| prefix.join("share/headstart"));
+    own.map(Path::to_owned).into_iter().chain(prefix).chain(SYSTEM.map(PathBuf::from)).collect()
+}
+
+/// What the names of this program's templates begin with: its version, and the prelude's sources.
+fn own_prefix() -> String {
+    format!("{}-{}-", env!("CARGO_PKG_VERSION"), sources::ID)
+}
+
+/// A name that changes with the version, the prelude's sources and the compiler.
+fn name(compiler: &str, backend: Backend) -> String {
+    let mut hasher = DefaultHasher::new();
+    compiler.hash(&mut hasher);
+    let name = format!("{}{:016x}", own_prefix(), hasher.finish());
+    backend.feature().map_or(name.clone(), |feature| format!("{name}-{feature}"))
+}
+
+/// The archive that came with this program, for whichever compiler. Archives are for the CPU.
+fn own_archive(backend: Backend) -> Option<PathBuf> {
+    let is_cpu = backend.feature().is_none();
+    let entries = shared().into_iter().filter(|_| is_cpu).flat_map(fs::read_dir).flatten().flatten();
+    entries.map(|entry| entry.path()).find(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&own_prefix()) && name.ends_with(archive::EXTENSION)
+    })
+}
+
+impl Template {
+    /// The template for this program and the compiler, which may not be there yet.
+    pub fn expected(backend: Backend) -> Result<Template, String> {
+        let cache = cache_folder()?;
+        let (name, lacks_rust) = match rustc_version() {
+            Ok(version) => (name(&version, backend), false),
+            // An archive is for the version of Rust that is installed then.
+            Err(problem) => (archived_name(backend).filter(|_| is_installable()).ok_or(problem)?, true),
+        };
+        let state = cache.join("state").join(&name);
+        let own = cache.join("templates").join(&name);
+        let elsewhere = shared().into_iter().map(|folder| folder.join("templates").join(&name));
+        let found =
+            [own.clone()].into_iter().chain(elsewhere).find(|path| inventory::check_sizes(path).is_ok());
+        Ok(Template { path: found.unwrap_or(own), state, backend, lacks_rust })
+    }
+
+    /// Where it comes from.
+    pub fn origin(&self) -> Origin {
+        if self.is_whole() {
+            return Origin::Folder(self.path.clone());
+        }
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let archives =
+            shared().into_iter().map(|folder| folder.join(format!("{name}{}", archive::EXTENSION)));
+        archives.into_iter().find(|path| path.is_file()).map_or(Origin::Sources, Origin::Archive)
+    }
+
+    /// Makes it if it is not there, and installs Rust if that is missing.
+    pub fn ready(self, say: &dyn Fn(Notice)) -> Result<Template, String> {
+        if self.lacks_rust {
+            self.install_rust(say)?;
+        }
+        if !self.is_whole() {
+            let lock = lock_of(&self.path);
+            let waiting = || say(Notice::Line("another kernel is making the prelude: waiting for it".into()));
+            let _lock =
+                owned::lock(&lock, waiting).map_err(|error| format!("{}: {error}", lock.display()))?;
+            // Another process may have made it meanwhile.
+            if !self.is_whole() {
+                self.make(say)?;
+                remove_unused(&cache_folder()?);
+            }
+        }
+        self.note_use();
+        Ok(self)
+    }
+
+    /// Compiles it, also where an archive or a template is ready.
+    pub fn remake(self, say: &dyn Fn(Notice)) -> Result<Template, String> {
+        let cache = cache_folder()?;
+        let path = cache.join("templates").join(self.path.file_name().unwrap_or_default());
+        let template = Template { path, ..self };
+        let lock = lock_of(&template.path);
+        let _lock = owned::lock(&lock, || {}).map_err(|error| format!("{}: {error}", lock.display()))?;
+        template.make_from(Origin::Sources, say)?;
+        template.note_use();
+        Ok(template)
+    }
+
+    fn install_rust(&self, say: &dyn Fn(Notice)) -> Result<(), String> {
+        let version = sources::pinned_rust();
+        say(Notice::Line(format!("installing Rust {version}: once, a minute or two")));
+        toolchain::install(&mut |line| say(Notice::Progress(format!("installing Rust {version}: {line}"))))?;
+        let installed = name(&rustc_version()?, self.backend);
+        match self.path.ends_with(&installed) {
+            true => Ok(()),
+            false => Err(format!("Rust {version} was installed: restart the kernel")),
+        }
+    }
+
+    fn make(&self, say: &dyn Fn(Notice)) -> Result<(), String> {
+        if self.path.exists() {
+            let problem = inventory::check_sizes(&self.path).err().unwrap_or_default();
+            say(Notice::Line(format!("the prelude was damaged ({problem}) and is made again")));
+        }
+        let origin = self.origin();
+        let made = self.make_from(origin.clone(), say);
+        match (made, origin) {
+            // A damaged archive is no reason to do without a kernel.
+            (Err(problem), Origin::Archive(_)) => {
+                say(Notice::Line(format!("{problem}; the prelude is compiled instead")));
+                self.make_from(Origin::Sources, say)
+            }
+            (made, _) => made,
+        }
+    }
+
+    fn make_from(&self, origin: Origin, say: &dyn Fn(Notice)) -> Result<(), String> {
+        let part = Owned::new(&cache_folder()?.join("parts"))?;
+        match origin {
+            Origin::Folder(_) => return Ok(()),
+            Origin::Archive(archive) => {
+                say(Notice::Line("unpacking the prelude: once for each version, some seconds".into()));
+                archive::unpack(&archive, part.path())?;
+            }
+            Origin::Sources => self.compile(part.path(), say)?,
+        }
+        let complain = |error| format!("{}: {error}", self.path.display());
+        let _ = fs::remove_dir_all(&self.path);
+        // What sessions compiled for the one that was there may not fit.
+        let _ = fs::remove_dir_all(&self.state);
+        fs::create_dir_all(self.path.with_file_name("")).map_err(complain)?;
+        fs::rename(part.path(), &self.path).map_err(complain)
+    }
+
+    fn compile(&self, part: &Path, say: &dyn Fn(Notice)) -> Result<(), String> {
+        if let Some(archive) = own_archive(self.backend) {
+            say(Notice::Line(format!(
+                "{} is for Rust {}: the prelude is compiled for the Rust that is here, unless you run `{}` and start again",
+                archive.display(),
+                sources::pinned_rust(),
+                install_command()
+            )));
+        }
+        say(Notice::Line(match self.backend.feature() {
+            None => "compiling the prelude: once for each version, some minutes".into(),
+            Some(_) => {
+                "compiling the prelude for the GPU: once for each version, a quarter of an hour".into()
+            }
+        }));
+        ensure_library_sources()?;
+        let sources = sources::unpacked()?;
+        let packages = Packages::of(&sources.folder)?;
+        let mut estimate = Estimate::new();
+        compile(&sources, &packages, self.backend, &part.join("deps"), &mut |progress| {
+            if let Some(line) = estimate.line(progress) {
+                say(Notice::Progress(line));
+            }
+        })?;
+        write_facade(&packages, &part.join("facade"))?;
+        let library = library_sources().ok_or("the standard library's sources are missing")?;
+        copy_library(&library, &part.join("library"))?;
+        inventory::write(part).map_err(|error| format!("{}: {error}", part.display()))
+    }
+
+    /// Notes when it was last used; where that cannot be written, nothing removes it.
+    fn note_use(&self) {
+        let _ = fs::create_dir_all(&self.state);
+        let _ = File::create(self.state.join(USED)).and_then(|file| file.set_modified(SystemTime::now()));
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether all its files are there.
+    pub fn is_whole(&self) -> bool {
+        inventory::check_sizes(&self.path).is_ok()
+    }
+
+    /// The folder for what sessions compiled for this template.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// The session folder that new sessions are copied from, if one was kept.
+    pub fn session(&self) -> PathBuf {
+        self.state.join("session")
+    }
+
+    /// The cells that were compiled before.
+    pub fn kept_cells(&self) -> PathBuf {
+        self.state.join("cells")
+    }
+
+    /// What rust-analyzer is to take for the standard library's sources.
+    pub fn library_sources(&self) -> PathBuf {
+        self.path.join("library")
+    }
+
+    /// The folder of the prelude's library, and of those beside it.
+    pub fn libraries(&self) -> PathBuf {
+        self.path.join("deps")
+    }
+
+    /// The prelude itself.
+    pub fn library(&self) -> PathBuf {
+        self.libraries().join(library_file())
+    }
+
+    /// Says what the prelude is linked with and the system does not find.
+    pub fn missing_libraries(&self) -> Option<String> {
+        self.backend.missing_libraries(&self.library())
+    }
+
+    /// The flags with which rustc finds the prelude for a cell.
+    pub fn rustc_flags(&self) -> Vec<String> {
+        let deps = self.libraries();
+        let mut flags = vec![
+            "-Cprefer-dynamic".to_owned(),
+            // There is no debug info for a program to strip.
+            "-Cstrip=none".to_owned(),
+            // Optimising a cell's parts across each other takes a quarter of the time of a small cell.
+            "-Clto=off".to_owned(),
+            "--extern".to_owned(),
+            format!("{REAL}={}", self.library().display()),
+            format!("-Ldependency={}", deps.display()),
+            format!("-Clink-arg=-Wl,-rpath,{}", deps.display()),
+        ];
+        let links = fs::read_to_string(deps.join(LINKS)).unwrap_or_default();
+        flags.extend(links.lines().map(|path| format!("-L{path}")));
+        flags
+    }
+
+    /// The crate that cells depend on.
+    pub fn facade(&self) -> PathBuf {
+        self.path.join("facade").join(PRELUDE)
+    }
+}
+
+/// The name of the template in the archive that came with this program.
+fn archived_name(backend: Backend) -> Option<String> {
+    let archive = own_archive(backend)?;
+    let name = archive.file_name()?.to_string_lossy().into_owned();
+    name.strip_suffix(archive::EXTENSION).map(str::to_owned)
+}
+
+/// The file that a process locks while it makes a template.
+fn lock_of(template: &Path) -> PathBuf {
+    let name = template.file_name().unwrap_or_default().to_string_lossy();
+    template.with_file_name(format!("{name}.lock"))
+}
+
+/// Removes the templates of other versions that no kernel used for long, each of up to a GB.
+fn remove_unused(cache: &Path) {
+    let (templates, states) = (cache.join("templates"), cache.join("state"));
+    for folder in fs::read_dir(&templates).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let state = states.join(folder.file_name().unwrap_or_default());
+        let used = fs::metadata(state.join(USED)).and_then(|used| used.modified());
+        let is_old = used.is_ok_and(|used| used.elapsed().is_ok_and(|since| since > UNUSED));
+        if is_old {
+            let _ = fs::remove_file(lock_of(&folder));
+            let _ = fs::remove_dir_all(folder);
+            let _ = fs::remove_dir_all(state);
+        }
+    }
+}
+
+/// Changes when a file is written anew.
+pub fn state(file: &Path) -> Option<String> {
+    let metadata = fs::metadata(file).ok()?;
+    let time = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(format!("{} {}", metadata.len(), time.as_nanos()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_compiler_or_backend_has_another_template() {
+        let first = name("rustc 1", Backend::default());
+        assert_eq!(first, name("rustc 1", Backend::default()));
+        assert_ne!(first, name("rustc 2", Backend::default()));
+        assert_eq!(name("rustc 1", Backend::CUDA), format!("{first}-cuda"));
+    }
+
+    #[test]
+    fn unused_templates_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let templates = ["old", "used", "new"].map(|name| Template {
+            path: folder.path().join("templates").join(name),
+            state: folder.path().join("state").join(name),
+            backend: Backend::default(),
+            lacks_rust: false,
+        });
+        for template in &templates {
+            fs::create_dir_all(&template.path).unwrap();
+        }
+        for template in &templates[..2] {
+            template.note_use();
+            let file = File::options().append(true).open(template.state.join(USED)).unwrap();
+            file.set_modified(SystemTime::now() - 2 * UNUSED).unwrap();
+        }
+        templates[1].note_use();
+        remove_unused(folder.path());
+        assert_eq!(templates.map(|template| template.path.is_dir()), [false, true, true]);
+    }
+}

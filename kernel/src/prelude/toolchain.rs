@@ -1,0 +1,242 @@
+//! The compiler that cells are compiled with, and its library's sources.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::prelude::sources;
+
+/// By which rust-analyzer is told where the standard library's sources are.
+pub const SOURCES_VARIABLE: &str = "RUST_SRC_PATH";
+/// Whether rustc links by an lld that it brings.
+pub const HAS_LINKER: bool = cfg!(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"));
+
+/// What the compiler says of itself.
+struct Compiler {
+    version: Result<String, String>,
+    /// Its own folder, and that of its libraries.
+    folders: Option<(PathBuf, PathBuf)>,
+}
+
+/// What is known of the compiler, once it was asked.
+static COMPILER: Mutex<Option<&Compiler>> = Mutex::new(None);
+
+impl Compiler {
+    fn get() -> &'static Compiler {
+        let mut known = COMPILER.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get_or_insert_with(|| Box::leak(Box::new(Compiler::ask())))
+    }
+
+    fn ask() -> Compiler {
+        let ask = |arguments: &[&str]| begin(Command::new("rustc").args(arguments));
+        // At the same time.
+        let [version, folders] = [ask(&["-vV"]), ask(&["--print", "sysroot", "--print", "target-libdir"])];
+        let folders = folders.and_then(Begun::output).ok().and_then(|text| {
+            let (sysroot, libraries) = text.trim().split_once('\n')?;
+            Some((sysroot.into(), libraries.into()))
+        });
+        Compiler { version: version.and_then(Begun::output), folders }
+    }
+}
+
+/// The compiler's full version, `rustc -vV`; an error says how to install it.
+pub fn rustc_version() -> Result<String, String> {
+    let version = Compiler::get().version.clone();
+    version.map_err(|problem| {
+        format!("Rust cannot be used: {problem}\nhint: {}; then restart the kernel", install_command())
+    })
+}
+
+/// The command that installs the version of Rust that this program was made for.
+pub fn install_command() -> String {
+    let version = sources::pinned_rust();
+    match on_path("rustup") {
+        Some(_) => format!("rustup toolchain install {version} --profile minimal"),
+        None => format!(
+            "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | \
+             sh -s -- --profile minimal --default-toolchain {version}"
+        ),
+    }
+}
+
+/// Whether Rust is missing and [`install`] can install it.
+pub fn is_installable() -> bool {
+    Compiler::get().version.is_err() && on_path("rustup").is_some()
+}
+
+/// Installs the version of Rust that this program was made for; `say` gets each line of rustup's progress.
+///
+/// # Errors
+/// If rustup fails; the error quotes its last lines.
+pub fn install(say: &mut dyn FnMut(&str)) -> Result<(), String> {
+    let mut rustup = Command::new("rustup");
+    rustup.args(["toolchain", "install", sources::pinned_rust(), "--profile", "minimal"]);
+    rustup.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = rustup.spawn().map_err(|error| format!("rustup cannot be started: {error}"))?;
+    let mut said = Vec::new();
+    for line in child.stderr.take().into_iter().flat_map(|stderr| BufReader::new(stderr).lines()) {
+        let line = line.map_err(|error| format!("rustup: {error}"))?;
+        say(line.trim_start_matches("info: "));
+        said.push(line);
+    }
+    let status = child.wait().map_err(|error| format!("rustup: {error}"))?;
+    *COMPILER.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!(
+            "rustup could not install Rust {} ({status}): {}\nhint: {}; then restart the kernel",
+            sources::pinned_rust(),
+            said[said.len().saturating_sub(5)..].join("\n"),
+            install_command()
+        )),
+    }
+}
+
+/// The compiler's version number, for a client that asks.
+pub fn release() -> String {
+    let version = rustc_version().unwrap_or_default();
+    let release = version.lines().find_map(|line| line.strip_prefix("release: "));
+    release.unwrap_or("unknown").to_owned()
+}
+
+/// Holds this process and its children to one toolchain, whatever folder a notebook lies in, and
+/// lets them find its programs without asking rustup each time: `RUSTUP_TOOLCHAIN`, the version that this
+/// program was made for if it is installed, or the user's default. If there is none, [`install`] will install it.
+///
+/// Call it before any thread is started.
+pub fn pin() {
+    set_sources();
+    let is_set = std::env::var_os("RUSTUP_TOOLCHAIN").is_some();
+    let Choice { rustc, name } = choose(|| Command::new("rustup"), is_set);
+    // SAFETY: no other thread runs yet.
+    unsafe {
+        if let (Some(name), false) = (name, is_set) {
+            std::env::set_var("RUSTUP_TOOLCHAIN", name);
+        }
+        if let Some(programs) = rustc.as_deref().and_then(Path::parent) {
+            // Where rust-analyzer looks first.
+            std::env::set_var("CARGO", programs.join("cargo"));
+            if let Some(path) = before(programs.to_owned(), std::env::var_os("PATH")) {
+                std::env::set_var("PATH", path);
+            }
+        }
+    }
+}
+
+/// The compiler that [`pin`] would choose with the environment of `rustup`, or that is on the `PATH`.
+pub fn which_rustc(rustup: impl Fn() -> Command) -> Option<PathBuf> {
+    let is_set = rustup().get_envs().any(|(name, _)| name == "RUSTUP_TOOLCHAIN");
+    choose(rustup, is_set).rustc.or_else(|| on_path("rustc"))
+}
+
+/// A compiler that rustup knows, and the name of its toolchain.
+struct Choice {
+    rustc: Option<PathBuf>,
+    name: Option<String>,
+}
+
+/// Chooses the toolchain; `is_set` says that `RUSTUP_TOOLCHAIN` names one.
+fn choose(rustup: impl Fn() -> Command, is_set: bool) -> Choice {
+    let wanted = sources::pinned_rust();
+    // At the same time.
+    let [pinned, default, active] =
+        [&["which", "rustc", "--toolchain", wanted][..], &["which", "rustc"], &["show", "active-toolchain"]]
+            .map(|asked| begin(rustup().args(asked)));
+    let has_rustup = active.is_ok();
+    let path = |begun: Result<Begun, String>| Some(PathBuf::from(begun.ok()?.output().ok()?.trim()));
+    if let Some(rustc) = path(pinned).filter(|_| !is_set) {
+        return Choice { rustc: Some(rustc), name: Some(wanted.to_owned()) };
+    }
+    let rustc = path(default);
+    let active = active.and_then(Begun::output).unwrap_or_default();
+    let name = match (&rustc, has_rustup) {
+        (None, true) => Some(wanted),
+        _ => active.split_whitespace().next(),
+    };
+    let name = name.map(str::to_owned);
+    Choice { rustc, name }
+}
+
+/// The standard library's sources, which rust-analyzer reads to know the types of variables.
+pub fn library_sources() -> Option<PathBuf> {
+    let set = set_sources().map(PathBuf::from);
+    let component =
+        Compiler::get().folders.as_ref().map(|(sysroot, _)| sysroot.join("lib/rustlib/src/rust/library"));
+    // Where Debian's packages rust-src and rust-web-src put them.
+    let system = PathBuf::from("/usr/lib/rustlib/src/rust/library");
+    [set, component, Some(system)].into_iter().flatten().find(|path| path.join("core").is_dir())
+}
+
+/// What the user set, whatever the engine sets for rust-analyzer later.
+fn set_sources() -> Option<OsString> {
+    static SET: OnceLock<Option<OsString>> = OnceLock::new();
+    SET.get_or_init(|| std::env::var_os(SOURCES_VARIABLE)).clone()
+}
+
+/// Fetches the sources if they are missing.
+pub fn ensure_library_sources() -> Result<(), String> {
+    if library_sources().is_some() {
+        return Ok(());
+    }
+    let fetched = output(Command::new("rustup").args(["component", "add", "rust-src"]));
+    fetched.map(drop).map_err(|problem| {
+        format!(
+            "the standard library's sources, by which the types of variables are known, are missing: {problem}\n\
+             hint: rustup component add rust-src; on Debian without a network for rustup, apt install rust-src"
+        )
+    })
+}
+
+/// A search path for libraries with the folder of the standard library's dylib before the rest.
+///
+/// evcxr loads a cell from the folder above the one in which rustc linked it, so that the relative
+/// path by which rustc let it find the standard library can lead elsewhere.
+pub fn with_standard_library(path: Option<OsString>) -> Option<OsString> {
+    before(Compiler::get().folders.as_ref()?.1.clone(), path)
+}
+
+/// A search path with one folder more, before the others.
+pub fn before(folder: PathBuf, path: Option<OsString>) -> Option<OsString> {
+    let rest: Vec<PathBuf> = path.iter().flat_map(std::env::split_paths).collect();
+    std::env::join_paths(std::iter::once(folder).chain(rest)).ok()
+}
+
+/// A program in a folder of `PATH`.
+pub fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// Standard output of a command that succeeded, or what it said.
+pub fn output(command: &mut Command) -> Result<String, String> {
+    begin(command)?.output()
+}
+
+/// A command that runs.
+struct Begun {
+    program: String,
+    child: Child,
+}
+
+fn begin(command: &mut Command) -> Result<Begun, String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    match command.spawn() {
+        Ok(child) => Ok(Begun { program, child }),
+        Err(error) => Err(format!("{program} cannot be started: {error}")),
+    }
+}
+
+impl Begun {
+    /// Waits for its end.
+    fn output(self) -> Result<String, String> {
+        let Begun { program, child } = self;
+        let output = child.wait_with_output().map_err(|error| format!("{program}: {error}"))?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => Err(format!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        }
+    }
+}
