@@ -10,11 +10,11 @@ use jupyter_protocol::{
     ExecutionCount, ExpressionResult, InputRequest, JupyterMessage, JupyterMessageContent, Media, ReplyError,
     ReplyStatus, StreamContent, Transient, UpdateDisplayData,
 };
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 
 use crate::dispatch::Kernel;
 use crate::engine::Stage;
-use crate::output::{Bundle, CellError, Event, Outcome, Output};
+use crate::output::{self, Bundle, CellError, Event, Outcome, Output};
 use crate::template::Notice;
 
 impl Kernel {
@@ -163,14 +163,7 @@ fn content(output: Output) -> JupyterMessageContent {
     }
 }
 
-/// A bundle in the protocol's form. Types that carry JSON are parsed, as the protocol has it.
+/// A bundle in the protocol's form.
 pub fn media(data: &Bundle) -> Media {
-    let is_json = |mime: &str| mime == "application/json" || mime.ends_with("+json");
-    let value = |mime: &str, content: &str| match is_json(mime) {
-        true => serde_json::from_str(content).unwrap_or_else(|_| json!(content)),
-        false => json!(content),
-    };
-    let bundle: Map<String, Value> =
-        data.iter().map(|(mime, content)| (mime.clone(), value(mime, content))).collect();
-    serde_json::from_value(Value::Object(bundle)).unwrap_or_default()
+    serde_json::from_value(output::media(data)).unwrap_or_default()
 }

@@ -36,6 +36,7 @@ mod operators;
 mod output;
 mod owned;
 mod packages;
+mod parameters;
 mod parent;
 mod phase;
 mod pipes;
@@ -163,6 +164,8 @@ enum Command {
         #[arg(long)]
         html: bool,
         #[command(flatten)]
+        options: run::Options,
+        #[command(flatten)]
         backend: Backend,
     },
 }
@@ -208,7 +211,9 @@ fn main() -> ExitCode {
             })
         }
         Command::Export { notebook, folder } => export(&notebook, folder),
-        Command::Run { notebooks, output, html, backend } => run_all(&notebooks, output, html, backend),
+        Command::Run { notebooks, output, html, options, backend } => {
+            run_all(&notebooks, output, html, &options, backend)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -298,6 +303,7 @@ fn run_all(
     notebooks: &[PathBuf],
     output: Option<PathBuf>,
     html: bool,
+    options: &run::Options,
     backend: Backend,
 ) -> Result<(), String> {
     let is_folder = |path: &PathBuf| path.is_dir() || path.as_os_str().to_string_lossy().ends_with('/');
@@ -323,7 +329,7 @@ fn run_all(
         let engine = unsafe { Engine::start(backend) }?;
         let to = target(notebook);
         let page = html.then(|| to.with_extension("html"));
-        let run = run::run_notebook(&engine, notebook, &to, page.as_deref());
+        let run = run::run_notebook(&engine, notebook, &to, page.as_deref(), options);
         engine.stop();
         let executed = run?;
         println!("wrote {}", to.display());
