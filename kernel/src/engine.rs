@@ -368,6 +368,7 @@ impl Loaded {
             .variables_and_types()
             .map(|(name, type_)| (name.to_owned(), type_.to_owned()))
             .collect();
+        prepared.give_types(&before);
         if let Some(note) = self.loses_by_dependency(code, &before) {
             let _ = events.blocking_send(Event::Output(Output::Stderr(note)));
         }

@@ -3,7 +3,6 @@
 //! The cell tagged `parameters` holds the defaults. Values from the command line go into a cell of their own behind
 //! it, tagged `injected-parameters`, which begins with the line [`COMMENT`].
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -141,19 +140,24 @@ fn literal(value: &Value) -> String {
 /// Changes to an injected cell that give each value the type of the variable that it replaces.
 ///
 /// papermill knows no types: it writes `let epochs = 10;`, which is an `i32`, where the default was a `usize`.
-/// Positions are those of the block's source.
-pub fn typing(block: &Block, types: &HashMap<String, String>) -> Vec<(Range<usize>, String)> {
+/// Positions are the cell's, one byte less than the block's.
+pub fn typing(block: &Block, variables: &[(String, String)]) -> Vec<(Range<usize>, String)> {
     let mut changes = Vec::new();
     for statement in &block.stmts {
         let Stmt::Local(local) = statement else { continue };
         let Some((name, None, value)) = binding(statement) else { continue };
-        let Some(type_) = types.get(&name) else { continue };
-        let end = local.pat.span().byte_range().end;
+        let Some((_, type_)) = variables.iter().find(|(known, _)| *known == name) else { continue };
+        let end = end(&local.pat);
         changes.push((end..end, format!(": {type_}")));
         let mut literals = Literals { type_, changes: &mut changes };
         literals.visit_expr(value);
     }
     changes
+}
+
+/// Where a part of a block ends in the cell.
+fn end(part: &impl Spanned) -> usize {
+    part.span().byte_range().end - 1
 }
 
 /// Converts literals to a type's numbers and strings.
@@ -172,7 +176,7 @@ impl Literals<'_> {
 
 impl Visit<'_> for Literals<'_> {
     fn visit_expr_lit(&mut self, literal: &ExprLit) {
-        let end = literal.span().byte_range().end;
+        let end = end(literal);
         match &literal.lit {
             Lit::Int(_) if self.mentions("f64") || self.mentions("f32") => {
                 self.changes.push((end..end, ".0".to_owned()));
@@ -251,23 +255,17 @@ mod tests {
 
     #[test]
     fn a_value_takes_the_type_of_the_default() {
-        let types = HashMap::from(
-            [
-                ("n", "usize"),
-                ("lr", "f64"),
-                ("name", "String"),
-                ("sizes", "Vec<f32>"),
-                ("label", "&'static str"),
-            ]
-            .map(|(name, type_)| (name.to_owned(), type_.to_owned())),
-        );
+        let variables = [
+            ("n", "usize"),
+            ("lr", "f64"),
+            ("name", "String"),
+            ("sizes", "Vec<f32>"),
+            ("label", "&'static str"),
+        ];
+        let variables = variables.map(|(name, type_)| (name.to_owned(), type_.to_owned()));
         let typed = |cell: &str| {
             let block = parse(cell).unwrap();
-            let changes = typing(&block, &types);
-            // Positions are one byte more than in the cell: `parse` puts braces around it.
-            let shifted =
-                changes.into_iter().map(|(range, text)| (range.start - 1..range.end - 1, text)).collect();
-            Edited::new(cell, shifted).text
+            Edited::new(cell, typing(&block, &variables)).text
         };
         assert_eq!(typed("let n = 10;"), "let n: usize = 10;");
         assert_eq!(typed("let lr = -1;"), "let lr: f64 = -1.0;");

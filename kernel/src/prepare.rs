@@ -11,6 +11,7 @@ use syn::{Block, Pat, Stmt};
 
 use crate::cell::{QUIT, code, last_place, parse};
 use crate::edits::Edited;
+use crate::parameters;
 
 /// Blanks that text from web pages and other programs has, and that Rust does not take for blanks.
 const BLANKS: [char; 24] = [
@@ -31,13 +32,16 @@ pub struct Prepared {
     /// If it is Rust.
     block: Option<Block>,
     local: BTreeSet<String>,
+    /// For a cell of parameters: the session's variables and their types.
+    variables: Vec<(String, String)>,
 }
 
 impl Prepared {
     pub fn new(cell: &str) -> Prepared {
         let plain = Edited::new(cell, plain_edits(cell));
         let block = parse(&code(&plain.text)).ok();
-        let mut prepared = Prepared { sent: Edited::default(), plain, block, local: BTreeSet::new() };
+        let mut prepared =
+            Prepared { sent: Edited::default(), plain, block, local: BTreeSet::new(), variables: Vec::new() };
         prepared.edit();
         prepared
     }
@@ -60,6 +64,14 @@ impl Prepared {
     /// Where a byte of what evcxr gets stands in the user's cell.
     pub fn original(&self, sent: usize) -> usize {
         self.plain.before(self.sent.before(sent))
+    }
+
+    /// Gives the values of a cell of parameters the types of the session's variables that they replace.
+    pub fn give_types(&mut self, variables: &[(String, String)]) {
+        if self.plain.text.starts_with(parameters::COMMENT) {
+            self.variables = variables.to_vec();
+            self.edit();
+        }
     }
 
     /// Hides a variable of the cell from evcxr. Returns whether the cell uses it, so that it has a purpose.
@@ -90,6 +102,7 @@ impl Prepared {
         let mut edits = Vec::new();
         if let Some(block) = &self.block {
             edits.extend(last_place(block).map(|at| (at..at, "&".to_owned())));
+            edits.extend(parameters::typing(block, &self.variables));
             for statement in &block.stmts {
                 let Stmt::Local(local) = statement else { continue };
                 if let Pat::Type(typed) = &local.pat {
