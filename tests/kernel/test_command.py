@@ -46,6 +46,54 @@ def test_run_writes_outputs_and_a_page(tmp_path):
     assert (tmp_path / "b.ipynb").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
+def tagged(path, defaults, *cells):
+    source = notebook(path, defaults, *cells)
+    content = nbformat.read(source, 4)
+    content.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(content, source)
+    return source
+
+
+def test_run_takes_parameters_as_papermill_does(tmp_path):
+    source = tagged(tmp_path / "a.ipynb", "let epochs: usize = 2;\nlet rate = 1e-3;", "(epochs, rate)")
+    target = tmp_path / "b.ipynb"
+    done = headstart("run", source, "-p", "epochs=7", "--parameter", "rate=1", "-o", target)
+    assert done.returncode == 0, done.stderr
+    executed = nbformat.read(target, 4)
+    nbformat.validate(executed)
+    assert executed.cells[2].outputs[0].data["text/plain"] == "(7, 1.0)"
+    assert executed.cells[1].metadata.tags == ["injected-parameters"]
+    assert executed.metadata.papermill.parameters == {"epochs": 7, "rate": 1}
+    # Run again, the values are replaced.
+    assert headstart("run", target, "-p", "epochs=8").returncode == 0
+    assert nbformat.read(target, 4).cells[2].outputs[0].data["text/plain"] == "(8, 0.001)"
+
+
+def test_run_refuses_parameters_that_no_cell_defines(tmp_path):
+    source = tagged(tmp_path / "a.ipynb", "let epochs = 2;")
+    for argument, expected in [("epoch=3", "(epochs)"), ("epochs", "name=value"), ("a b=1", "Rust variable")]:
+        done = headstart("run", source, "-p", argument)
+        assert done.returncode != 0 and expected in done.stderr, done.stderr
+    done = headstart("run", notebook(tmp_path / "c.ipynb", "1"), "-p", "n=1")
+    assert done.returncode == 1 and "no cell has the tag `parameters`" in done.stderr
+
+
+def test_run_stops_a_cell_at_the_timeout(tmp_path):
+    endless = "loop { std::thread::sleep(std::time::Duration::from_millis(10)); headstart::check_interrupt()?; }"
+    source = notebook(tmp_path / "a.ipynb", endless, "7")
+    # Longer than it takes to compile a cell on a slow machine.
+    limit = ("--timeout", "15")
+    done = headstart("run", source, *limit)
+    assert done.returncode == 1 and "ran longer than 15s" in done.stderr, done.stderr
+    cells = nbformat.read(source, 4).cells
+    assert cells[0].outputs[-1].ename == "TimeoutError" and cells[1].outputs == []
+    done = headstart("run", source, *limit, "--allow-errors")
+    assert done.returncode == 0, done.stderr
+    cells = nbformat.read(source, 4).cells
+    assert cells[0].outputs[-1].ename == "TimeoutError" and cells[1].outputs[0].data["text/plain"] == "7"
+    assert "positive number" in headstart("run", source, "--timeout", "0").stderr
+
+
 def test_jupyter_trusts_what_was_run_whatever_it_holds(tmp_path):
     path = notebook(tmp_path / "a.ipynb", "1")
     content = nbformat.read(path, 4)

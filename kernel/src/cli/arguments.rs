@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::cli::{cached, weights};
+use crate::cli::{cached, run, weights};
 use crate::prelude::backend::Backend;
 
 /// Transfer learning in Rust, cell by cell.
@@ -94,6 +94,8 @@ pub enum Command {
         /// Write a page to open in a browser beside each notebook, and one that leads to them in a folder of several.
         #[arg(long)]
         html: bool,
+        #[command(flatten)]
+        options: run::Options,
         #[command(flatten)]
         backend: Backend,
     },

@@ -39,7 +39,9 @@ pub fn execute(command: Command) -> Result<(), String> {
         // SAFETY: no other thread runs.
         Command::Weights { action } => unsafe { action.run() },
         Command::Export { notebook, folder } => export(&notebook, folder),
-        Command::Run { notebooks, output, html, backend } => run_all(&notebooks, output, html, backend),
+        Command::Run { notebooks, output, html, options, backend } => {
+            run_all(&notebooks, output, html, &options, backend)
+        }
     }
 }
 
@@ -122,6 +124,7 @@ fn run_all(
     notebooks: &[PathBuf],
     output: Option<PathBuf>,
     html: bool,
+    options: &run::Options,
     backend: Backend,
 ) -> Result<(), String> {
     let is_folder = |path: &PathBuf| path.is_dir() || path.as_os_str().to_string_lossy().ends_with('/');
@@ -147,7 +150,7 @@ fn run_all(
         let engine = unsafe { Engine::start(backend) }?;
         let to = target(notebook);
         let page = html.then(|| to.with_extension("html"));
-        let run = run::run_notebook(&engine, notebook, &to, page.as_deref());
+        let run = run::run_notebook(&engine, notebook, &to, page.as_deref(), options);
         engine.stop();
         let executed = run?;
         println!("wrote {}", to.display());

@@ -13,6 +13,7 @@ pub mod html;
 pub mod install;
 pub mod lab;
 pub mod notebook;
+pub mod parameters;
 pub mod roles;
 pub mod run;
 pub mod trust;

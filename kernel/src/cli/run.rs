@@ -3,22 +3,55 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use crossbeam_channel::RecvTimeoutError;
 use headstart_frame::Answer;
 use serde_json::{Value, json};
 
 use crate::cli::html;
 use crate::cli::notebook::{is_meant_to_fail, joined, read_notebook, to_text, write_whole};
+use crate::cli::parameters::{self, Parameter};
 use crate::compile::cell::quits;
 use crate::engine::handle::Engine;
-use crate::engine::output::{Bundle, CellError, Event, Outcome, Output};
+use crate::engine::output::{CellError, Event, Outcome, Output, media};
+
+/// How notebooks are run.
+#[derive(clap::Args)]
+pub struct Options {
+    /// A value for a variable of the cell tagged `parameters`, as papermill takes it; may be repeated.
+    #[arg(short = 'p', long = "parameter", value_name = "NAME=VALUE", value_parser = Parameter::parse)]
+    parameters: Vec<Parameter>,
+    /// Go on after a cell that fails.
+    #[arg(long)]
+    allow_errors: bool,
+    /// Stop a cell that runs longer than this many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let found = text.parse().ok().filter(|seconds| *seconds > 0.0);
+    found
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| format!("expected a positive number of seconds, found {text:?}"))
+}
 
 /// Runs every code cell of a notebook in order, writes the notebook with its outputs and returns it.
 ///
-/// At the first cell that fails it stops, writes what there is, and returns an error; a cell with
-/// the tag `raises-exception` may fail.
-pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>) -> Result<Value, String> {
+/// At the first cell that fails it stops, writes what there is, and returns an error, unless errors are allowed; a
+/// cell with the tag `raises-exception` may fail.
+pub fn run_notebook(
+    engine: &Engine,
+    from: &Path,
+    to: &Path,
+    page: Option<&Path>,
+    options: &Options,
+) -> Result<Value, String> {
     let mut notebook = read_notebook(from)?;
+    if !options.parameters.is_empty() {
+        parameters::inject(&mut notebook, &options.parameters, from)?;
+    }
     let cells = notebook["cells"].as_array_mut().ok_or_else(|| format!("{} has no cells", from.display()))?;
     let total = cells.iter().filter(|cell| cell["cell_type"] == "code").count();
     let mut failure = None;
@@ -35,11 +68,16 @@ pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>
         has_quit = quits(&code);
         count += 1;
         eprintln!("[{count}/{total}] {}", code.lines().next().unwrap_or_default());
-        let (mut outputs, outcome) = run_cell(engine, code);
+        let (mut outputs, outcome) = run_cell(engine, code, options.timeout);
         outputs.splice(..0, background.take());
         cell["execution_count"] = json!(count);
         cell["outputs"] = cell_outputs(&outputs, &outcome, count);
-        failure = outcome.err().filter(|_| !is_meant_to_fail(cell)).map(|error| (count, error));
+        let error = outcome.err().filter(|_| !is_meant_to_fail(cell));
+        if options.allow_errors {
+            error.iter().for_each(|error| eprintln!("cell {count} failed\n{}", in_terminal(error)));
+        } else {
+            failure = error.map(|error| (count, error));
+        }
     }
     write_whole(to, &(to_text(&notebook) + "\n"))?;
     if let Some(page) = page {
@@ -48,11 +86,14 @@ pub fn run_notebook(engine: &Engine, from: &Path, to: &Path, page: Option<&Path>
     match failure {
         None => Ok(notebook),
         Some((count, error)) => {
-            let text =
-                if std::io::stderr().is_terminal() { error.traceback.join("\n") } else { error.plain() };
-            Err(format!("{}: cell {count} failed\n{text}", from.display()))
+            Err(format!("{}: cell {count} failed\n{}", from.display(), in_terminal(&error)))
         }
     }
+}
+
+/// An error as text, with colours where they can be seen.
+fn in_terminal(error: &CellError) -> String {
+    if std::io::stderr().is_terminal() { error.traceback.join("\n") } else { error.plain() }
 }
 
 /// What threads of the cells put out between cells; the next cell's outputs begin with it.
@@ -94,8 +135,30 @@ fn show(output: &Output) {
     let _ = std::io::stdout().flush();
 }
 
+/// Runs one cell, streaming its text to the terminal; stops it at the timeout.
+fn run_cell(engine: &Engine, code: String, timeout: Option<Duration>) -> (Vec<Output>, Outcome) {
+    let Some(timeout) = timeout else { return outputs_of(engine, code) };
+    std::thread::scope(|scope| {
+        let (ended, end) = crossbeam_channel::bounded::<()>(0);
+        let timer = scope.spawn(move || {
+            let is_late = end.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout);
+            if is_late {
+                engine.interrupt();
+            }
+            is_late
+        });
+        let (outputs, outcome) = outputs_of(engine, code);
+        drop(ended);
+        let is_late = timer.join().unwrap_or_default();
+        let late = |_| {
+            CellError::new("TimeoutError", &format!("the cell ran longer than {timeout:?} and was stopped"))
+        };
+        (outputs, if is_late { outcome.map_err(late) } else { outcome })
+    })
+}
+
 /// Runs one cell, streaming its text to the terminal.
-fn run_cell(engine: &Engine, code: String) -> (Vec<Output>, Outcome) {
+fn outputs_of(engine: &Engine, code: String) -> (Vec<Output>, Outcome) {
     let mut received = engine.execute(code);
     let mut outputs = Vec::new();
     while let Some(event) = received.blocking_recv() {
@@ -138,11 +201,11 @@ fn cell_outputs(outputs: &[Output], outcome: &Outcome, count: usize) -> Value {
             Output::Stderr(text) => stream(&mut list, "stderr", text),
             Output::Display { id, data } => {
                 ids.push((id.clone(), list.len()));
-                list.push(json!({"output_type": "display_data", "data": mime_bundle(data), "metadata": {}}));
+                list.push(json!({"output_type": "display_data", "data": media(data), "metadata": {}}));
             }
             Output::Update { id, data } => {
                 if let Some((_, at)) = ids.iter().find(|(known, _)| known == id) {
-                    list[*at]["data"] = mime_bundle(data);
+                    list[*at]["data"] = media(data);
                 }
             }
         }
@@ -150,7 +213,7 @@ fn cell_outputs(outputs: &[Output], outcome: &Outcome, count: usize) -> Value {
     match outcome {
         Ok(None) => {}
         Ok(Some(data)) => list.push(json!({
-            "output_type": "execute_result", "execution_count": count, "data": mime_bundle(data), "metadata": {}
+            "output_type": "execute_result", "execution_count": count, "data": media(data), "metadata": {}
         })),
         Err(error) => list.push(json!({
             "output_type": "error", "ename": error.name, "evalue": error.value, "traceback": error.traceback
@@ -165,10 +228,6 @@ fn stream(list: &mut Vec<Value>, name: &str, text: &str) {
         Some(joined) => list.last_mut().expect("it is there")["text"] = Value::String(joined),
         None => list.push(json!({"output_type": "stream", "name": name, "text": text})),
     }
-}
-
-fn mime_bundle(data: &Bundle) -> Value {
-    data.iter().map(|(mime, content)| (mime.clone(), Value::String(content.clone()))).collect()
 }
 
 fn title(path: &Path) -> String {

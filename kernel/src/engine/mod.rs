@@ -20,6 +20,7 @@ pub mod load;
 pub mod names;
 pub mod notes;
 pub mod output;
+pub mod parameters;
 pub mod phase;
 pub mod places;
 pub mod prepare;

@@ -1,6 +1,7 @@
 //! What a cell produces, in terms of a notebook: neither evcxr's nor the wire's.
 
 pub use headstart_frame::Bundle;
+use serde_json::{Value, json};
 
 use crate::engine::question::Question;
 
@@ -30,6 +31,16 @@ impl Output {
             Output::Clear { .. } => 0,
         }
     }
+}
+
+/// A bundle in the notebook's form. Types that carry JSON are parsed, as Jupyter's protocol and nbformat ask.
+pub fn media(data: &Bundle) -> Value {
+    let is_json = |mime: &str| mime == "application/json" || mime.ends_with("+json");
+    let value = |mime: &str, content: &str| match is_json(mime) {
+        true => serde_json::from_str(content).unwrap_or_else(|_| json!(content)),
+        false => json!(content),
+    };
+    data.iter().map(|(mime, content)| (mime.clone(), value(mime, content))).collect()
 }
 
 /// Why a cell did not succeed.

@@ -12,6 +12,8 @@ use syn::{Block, Pat, Stmt};
 use crate::compile::cell::{code, last_place, parse};
 use crate::compile::evcxr_text::commands::QUIT;
 use crate::engine::edits::Edited;
+use crate::engine::parameters;
+use crate::engine::run::Variables;
 
 /// Blanks that text from web pages and other programs has, and that Rust does not take for blanks.
 const BLANKS: [char; 24] = [
@@ -32,13 +34,21 @@ pub struct Prepared {
     /// If it is Rust.
     block: Option<Block>,
     local: BTreeSet<String>,
+    /// For a cell of parameters: the session's variables and their types.
+    variables: Variables,
 }
 
 impl Prepared {
     pub fn new(cell: &str) -> Prepared {
         let plain = Edited::new(cell, plain_edits(cell));
         let block = parse(&code(&plain.text)).ok();
-        let mut prepared = Prepared { sent: Edited::default(), plain, block, local: BTreeSet::new() };
+        let mut prepared = Prepared {
+            sent: Edited::default(),
+            plain,
+            block,
+            local: BTreeSet::new(),
+            variables: Variables::new(),
+        };
         prepared.edit();
         prepared
     }
@@ -61,6 +71,14 @@ impl Prepared {
     /// Where a byte of what evcxr gets stands in the user's cell.
     pub fn original(&self, sent: usize) -> usize {
         self.plain.before(self.sent.before(sent))
+    }
+
+    /// Gives the values of a cell of parameters the types of the session's variables that they replace.
+    pub fn give_types(&mut self, variables: &Variables) {
+        if self.plain.text.starts_with(parameters::COMMENT) {
+            self.variables = variables.clone();
+            self.edit();
+        }
     }
 
     /// Hides a variable of the cell from evcxr. Returns whether the cell uses it, so that it has a purpose.
@@ -91,6 +109,7 @@ impl Prepared {
         let mut edits = Vec::new();
         if let Some(block) = &self.block {
             edits.extend(last_place(block).map(|at| (at..at, "&".to_owned())));
+            edits.extend(parameters::typing(block, &self.variables));
             for statement in &block.stmts {
                 let Stmt::Local(local) = statement else { continue };
                 if let Pat::Type(typed) = &local.pat {

@@ -101,6 +101,7 @@ impl Loaded {
         // evcxr knows the commands before the code alone.
         let (statements, commands) = code.split_at(last_commands(&code).unwrap_or(code.len()));
         let mut prepared = Prepared::new(statements);
+        prepared.give_types(&before);
         let result = self.run_code(&mut prepared);
         let result = self.run_last_commands(&code, commands, result);
         let heard = match &result {

@@ -7,11 +7,11 @@ use jupyter_protocol::{
     ClearOutput, DisplayData, ExecutionState, JupyterMessage, JupyterMessageContent, Media, Status,
     StreamContent, Transient, UpdateDisplayData,
 };
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::engine::handle::Engine;
-use crate::engine::output::{Bundle, Output};
+use crate::engine::output::{self, Bundle, Output};
 use crate::jupyter::history::History;
 use crate::jupyter::wire::{Input, Publisher};
 
@@ -59,12 +59,5 @@ fn content(output: Output) -> JupyterMessageContent {
 
 /// A bundle in the protocol's form. Types that carry JSON are parsed, as the protocol has it.
 pub fn media(data: &Bundle) -> Media {
-    let is_json = |mime: &str| mime == "application/json" || mime.ends_with("+json");
-    let value = |mime: &str, content: &str| match is_json(mime) {
-        true => serde_json::from_str(content).unwrap_or_else(|_| json!(content)),
-        false => json!(content),
-    };
-    let bundle: Map<String, Value> =
-        data.iter().map(|(mime, content)| (mime.clone(), value(mime, content))).collect();
-    serde_json::from_value(Value::Object(bundle)).unwrap_or_default()
+    serde_json::from_value(output::media(data)).unwrap_or_default()
 }

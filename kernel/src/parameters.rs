@@ -1,0 +1,277 @@
+//! A notebook's parameters, in papermill's form.
+//!
+//! The cell tagged `parameters` holds the defaults. Values from the command line go into a cell of their own behind
+//! it, tagged `injected-parameters`, which begins with the line [`COMMENT`].
+
+use std::ops::Range;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use syn::spanned::Spanned;
+use syn::visit::Visit;
+use syn::{Block, Expr, ExprLit, Lit, Pat, Stmt};
+
+use crate::cell::{code, parse};
+
+/// First line of an injected cell, as papermill writes it.
+pub const COMMENT: &str = "// Parameters";
+const DEFAULTS_TAG: &str = "parameters";
+const INJECTED_TAG: &str = "injected-parameters";
+
+/// A name and the value for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    name: String,
+    value: Value,
+}
+
+impl Parameter {
+    /// Reads `name=value`. The value is `true`, `false`, a number, a JSON list or object, or else a string.
+    ///
+    /// # Errors
+    /// If there is no `=`, or the name is no Rust identifier, or the JSON is not valid.
+    pub fn parse(argument: &str) -> Result<Parameter, String> {
+        let (name, text) = argument
+            .split_once('=')
+            .ok_or_else(|| format!("expected name=value, such as lr=1e-4, found {argument:?}"))?;
+        if syn::parse_str::<syn::Ident>(name).is_err() {
+            return Err(format!("{name:?} cannot be the name of a Rust variable"));
+        }
+        let number = || text.parse::<i64>().ok().map(Value::from).or_else(|| decimal(text));
+        let value = match text {
+            "true" => Value::Bool(true),
+            "false" => Value::Bool(false),
+            _ if text.starts_with(['[', '{']) => serde_json::from_str(text)
+                .map_err(|error| format!("{name}: expected a JSON list or object, found {text}: {error}"))?,
+            _ => number().unwrap_or_else(|| Value::from(text)),
+        };
+        if value == Value::Object(Map::new()) || value == Value::Array(Vec::new()) {
+            return Err(format!("{name}: an empty list or object has no type in Rust"));
+        }
+        Ok(Parameter { name: name.to_owned(), value })
+    }
+}
+
+/// A decimal fraction; not the words for numbers that Rust reads, such as `inf` and `nan`.
+fn decimal(text: &str) -> Option<Value> {
+    let is_numeric = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+    let number = text.parse::<f64>().ok().filter(|_| is_numeric)?;
+    serde_json::Number::from_f64(number).map(Value::Number)
+}
+
+/// Puts the parameters' values into a notebook, and records them in its metadata as papermill does.
+///
+/// # Errors
+/// If no cell is tagged `parameters`, or that cell does not define a parameter.
+pub fn inject(notebook: &mut Value, parameters: &[Parameter], path: &Path) -> Result<(), String> {
+    let cells = notebook["cells"].as_array_mut().ok_or_else(|| format!("{} has no cells", path.display()))?;
+    cells.retain(|cell| !has_tag(cell, INJECTED_TAG));
+    let place = cells.iter().position(|cell| has_tag(cell, DEFAULTS_TAG)).ok_or_else(|| {
+        format!(
+            "{}: no cell has the tag `{DEFAULTS_TAG}`; give it to the cell that defines the parameters' defaults \
+             (in JupyterLab: Property Inspector, Cell Tags)",
+            path.display()
+        )
+    })?;
+    let defaults = crate::run::joined(&cells[place]["source"]);
+    let known = variables(&defaults);
+    for Parameter { name, .. } in parameters {
+        if !known.contains(name) {
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let path = path.display();
+            return Err(format!("{path}: expected a parameter of the tagged cell ({known}), found `{name}`"));
+        }
+    }
+    let lines =
+        parameters.iter().map(|Parameter { name, value }| format!("let {name} = {};\n", literal(value)));
+    let source = format!("{COMMENT}\n{}", lines.collect::<String>());
+    let cell = json!({
+        "cell_type": "code", "execution_count": null, "id": INJECTED_TAG, "metadata": {"tags": [INJECTED_TAG]},
+        "outputs": [], "source": source.trim_end(),
+    });
+    cells.insert(place + 1, cell);
+    let values: Map<String, Value> =
+        parameters.iter().map(|parameter| (parameter.name.clone(), parameter.value.clone())).collect();
+    notebook["metadata"]["papermill"] = json!({"parameters": values});
+    Ok(())
+}
+
+fn has_tag(cell: &Value, tag: &str) -> bool {
+    cell["metadata"]["tags"].as_array().is_some_and(|tags| tags.iter().any(|found| found == tag))
+}
+
+/// The names that a cell's `let` statements define, in order.
+fn variables(cell: &str) -> Vec<String> {
+    let block = parse(&code(cell));
+    let statements = block.map(|block| block.stmts).unwrap_or_default();
+    statements.iter().filter_map(|statement| binding(statement).map(|(name, ..)| name)).collect()
+}
+
+/// The name, whether it has a type, and the value of a `let` statement.
+fn binding(statement: &Stmt) -> Option<(String, Option<&syn::Type>, &Expr)> {
+    let Stmt::Local(local) = statement else { return None };
+    let value = &local.init.as_ref()?.expr;
+    match &local.pat {
+        Pat::Ident(pattern) => Some((pattern.ident.to_string(), None, value)),
+        Pat::Type(typed) => match &*typed.pat {
+            Pat::Ident(pattern) => Some((pattern.ident.to_string(), Some(&typed.ty), value)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A value as Rust writes it.
+fn literal(value: &Value) -> String {
+    match value {
+        Value::Null => "None".to_owned(),
+        Value::String(text) => format!("{text:?}"),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Array(items) => {
+            format!("vec![{}]", items.iter().map(literal).collect::<Vec<_>>().join(", "))
+        }
+        Value::Object(entries) => {
+            let pairs = entries.iter().map(|(key, value)| format!("({key:?}, {})", literal(value)));
+            format!("std::collections::HashMap::from([{}])", pairs.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// Changes to an injected cell that give each value the type of the variable that it replaces.
+///
+/// papermill knows no types: it writes `let epochs = 10;`, which is an `i32`, where the default was a `usize`.
+/// Positions are the cell's, one byte less than the block's.
+pub fn typing(block: &Block, variables: &[(String, String)]) -> Vec<(Range<usize>, String)> {
+    let mut changes = Vec::new();
+    for statement in &block.stmts {
+        let Stmt::Local(local) = statement else { continue };
+        let Some((name, None, value)) = binding(statement) else { continue };
+        let Some((_, type_)) = variables.iter().find(|(known, _)| *known == name) else { continue };
+        let end = end(&local.pat);
+        changes.push((end..end, format!(": {type_}")));
+        let mut literals = Literals { type_, changes: &mut changes };
+        literals.visit_expr(value);
+    }
+    changes
+}
+
+/// Where a part of a block ends in the cell.
+fn end(part: &impl Spanned) -> usize {
+    part.span().byte_range().end - 1
+}
+
+/// Converts literals to a type's numbers and strings.
+struct Literals<'a> {
+    type_: &'a str,
+    changes: &'a mut Vec<(Range<usize>, String)>,
+}
+
+impl Literals<'_> {
+    /// Whether the type names another as a whole word.
+    fn mentions(&self, name: &str) -> bool {
+        let is_part = |c: char| c.is_alphanumeric() || c == '_';
+        self.type_.split(|c| !is_part(c)).any(|word| word == name)
+    }
+}
+
+impl Visit<'_> for Literals<'_> {
+    fn visit_expr_lit(&mut self, literal: &ExprLit) {
+        let end = end(literal);
+        match &literal.lit {
+            Lit::Int(_) if self.mentions("f64") || self.mentions("f32") => {
+                self.changes.push((end..end, ".0".to_owned()));
+            }
+            Lit::Str(_) if self.mentions("String") => self.changes.push((end..end, ".to_owned()".to_owned())),
+            _ => {}
+        }
+    }
+
+    /// `vec!` and the like.
+    fn visit_macro(&mut self, call: &syn::Macro) {
+        let items =
+            call.parse_body_with(syn::punctuated::Punctuated::<Expr, syn::Token![,]>::parse_terminated);
+        items.iter().flatten().for_each(|item| self.visit_expr(item));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edits::Edited;
+
+    #[test]
+    fn values_are_read_as_papermill_reads_them() {
+        let value = |text: &str| Parameter::parse(&format!("x={text}")).unwrap().value;
+        assert_eq!(value("3"), json!(3));
+        assert_eq!(value("-1e-4"), json!(-1e-4));
+        assert_eq!(value(".5"), json!(0.5));
+        assert_eq!(value("true"), json!(true));
+        assert_eq!(value("vgg16"), json!("vgg16"));
+        assert_eq!(value("inf"), json!("inf"));
+        assert_eq!(value("a=b"), json!("a=b"));
+        assert_eq!(value("[1, 2]"), json!([1, 2]));
+        for (argument, part) in [
+            ("lr", "name=value"),
+            ("2=3", "Rust variable"),
+            ("fn=3", "Rust variable"),
+            ("x=[1", "JSON"),
+            ("x=[]", "type"),
+        ] {
+            let error = Parameter::parse(argument).unwrap_err();
+            assert!(error.contains(part), "{argument}: {error}");
+        }
+    }
+
+    fn notebook() -> Value {
+        json!({"cells": [
+            {"cell_type": "markdown", "source": "# A title"},
+            {"cell_type": "code", "metadata": {"tags": ["parameters"]},
+             "source": ["let (lr, epochs) = (0, 0);\n", "let lr = 1e-3;\n", "let epochs: usize = 2;"]},
+            {"cell_type": "code", "source": "lr"},
+        ], "metadata": {}})
+    }
+
+    #[test]
+    fn values_come_behind_the_defaults_and_are_recorded() {
+        let mut notebook = notebook();
+        let parameters = ["epochs=7", "lr=1"].map(|argument| Parameter::parse(argument).unwrap());
+        for _ in 0..2 {
+            inject(&mut notebook, &parameters, Path::new("a.ipynb")).unwrap();
+            assert_eq!(notebook["cells"].as_array().unwrap().len(), 4);
+            assert_eq!(notebook["cells"][2]["source"], "// Parameters\nlet epochs = 7;\nlet lr = 1;");
+            assert_eq!(notebook["metadata"]["papermill"]["parameters"], json!({"epochs": 7, "lr": 1}));
+        }
+    }
+
+    #[test]
+    fn an_unknown_parameter_or_no_tagged_cell_is_an_error() {
+        let epoch = [Parameter::parse("epoch=7").unwrap()];
+        let error = inject(&mut notebook(), &epoch, Path::new("a.ipynb")).unwrap_err();
+        assert!(error.contains("(lr, epochs)") && error.contains("`epoch`"), "{error}");
+        let mut untagged = json!({"cells": [{"cell_type": "code", "source": "let lr = 1.0;"}]});
+        let error = inject(&mut untagged, &epoch, Path::new("a.ipynb")).unwrap_err();
+        assert!(error.contains("tag `parameters`"), "{error}");
+    }
+
+    #[test]
+    fn a_value_takes_the_type_of_the_default() {
+        let variables = [
+            ("n", "usize"),
+            ("lr", "f64"),
+            ("name", "String"),
+            ("sizes", "Vec<f32>"),
+            ("label", "&'static str"),
+        ];
+        let variables = variables.map(|(name, type_)| (name.to_owned(), type_.to_owned()));
+        let typed = |cell: &str| {
+            let block = parse(cell).unwrap();
+            Edited::new(cell, typing(&block, &variables)).text
+        };
+        assert_eq!(typed("let n = 10;"), "let n: usize = 10;");
+        assert_eq!(typed("let lr = -1;"), "let lr: f64 = -1.0;");
+        assert_eq!(typed("let name = \"a\";"), "let name: String = \"a\".to_owned();");
+        assert_eq!(typed("let label = \"a\";"), "let label: &'static str = \"a\";");
+        assert_eq!(typed("let sizes = vec![1, 2.5];"), "let sizes: Vec<f32> = vec![1.0, 2.5];");
+        assert_eq!(typed("let other = 1;"), "let other = 1;");
+    }
+}
