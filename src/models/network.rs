@@ -4,7 +4,7 @@ use candle_core::Shape;
 
 use super::Preprocessing;
 use super::assembler::{Assembler, TensorStems};
-use crate::nn::{Activation, GlobalAveragePooling2D, GlobalMaxPooling2D, Model};
+use crate::nn::{Activation, GlobalAveragePooling2D, GlobalMaxPooling2D, Initializer, Model};
 use crate::weights::{self, Weights};
 use crate::{Error, Result};
 
@@ -47,6 +47,7 @@ pub struct Network {
     alpha: Option<f64>,
     pooling: Option<Pooling>,
     drop_connect_rate: f32,
+    initializer: Initializer,
 }
 
 impl Network {
@@ -61,6 +62,7 @@ impl Network {
             alpha: None,
             pooling: None,
             drop_connect_rate: 0.0,
+            initializer: Initializer::GlorotUniform,
         }
     }
 
@@ -105,6 +107,20 @@ impl Network {
         Network { drop_connect_rate: rate, ..self }
     }
 
+    /// Sets how the kernels of [`Weights::Random`] begin. The default is Keras's `GlorotUniform`. VGG16 without batch
+    /// normalisation hardly trains from it; [`Initializer::HeNormal`] (Keras's `he_normal`) suits stacks of ReLU. Other
+    /// weights ignore it.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// let base = Vgg16::new(Weights::Random(0)).initializer(Initializer::HeNormal).include_top(false).build()?;
+    /// # assert_eq!(base.output_shape(), [512, 7, 7]);
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    pub fn initializer(self, initializer: Initializer) -> Network {
+        Network { initializer, ..self }
+    }
+
     /// Builds the network and fills in its weights.
     ///
     /// # Errors
@@ -142,7 +158,7 @@ impl Network {
             _ => None,
         };
         let mut assembler =
-            Assembler::new(name, &input_shape, seed, alpha)?.drop_connect_rate(self.drop_connect_rate);
+            Assembler::new(name, &input_shape, seed, self.initializer, alpha)?.drop_connect_rate(self.drop_connect_rate);
         (architecture.features)(&mut assembler)?;
         if include_top {
             (architecture.top)(&mut assembler, classes, self.classifier_activation)?;
@@ -167,7 +183,7 @@ impl Network {
 /// The names that the weights of a network's top have in files.
 fn stems_of_top(architecture: &Architecture) -> Result<Vec<TensorStems>> {
     // As narrow as can be: nothing but the names is wanted.
-    let mut top = Assembler::new(architecture.name, &[1, 1, 1], None, f64::MIN_POSITIVE)?;
+    let mut top = Assembler::new(architecture.name, &[1, 1, 1], None, Initializer::Zeros, f64::MIN_POSITIVE)?;
     (architecture.top)(&mut top, 1, Activation::Linear)?;
     Ok(top.finish(architecture.preprocessing, None, false).1)
 }
