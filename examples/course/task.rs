@@ -1,10 +1,10 @@
 //! Cats against dogs, and models for it.
 
+use headstart::Result;
 use headstart::candle_core::DType;
 use headstart::data::CATS_AND_DOGS;
 use headstart::prelude::*;
 use headstart::random::seeded;
-use headstart::Result;
 
 pub const SIDE: usize = 64;
 

@@ -157,8 +157,8 @@ impl Network {
             Weights::Random(seed) => Some(seed),
             _ => None,
         };
-        let mut assembler =
-            Assembler::new(name, &input_shape, seed, self.initializer, alpha)?.drop_connect_rate(self.drop_connect_rate);
+        let mut assembler = Assembler::new(name, &input_shape, seed, self.initializer, alpha)?
+            .drop_connect_rate(self.drop_connect_rate);
         (architecture.features)(&mut assembler)?;
         if include_top {
             (architecture.top)(&mut assembler, classes, self.classifier_activation)?;

@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn he_normal_has_keras_s_deviation_and_bound() {
-        let weight = Initializer::HeNormal.draw(&[64, 32, 3, 3], &mut random::seeded(0), &Device::Cpu).unwrap();
+        let weight =
+            Initializer::HeNormal.draw(&[64, 32, 3, 3], &mut random::seeded(0), &Device::Cpu).unwrap();
         let values = weight.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let expected = 2.0f32 / 288.0;
         let variance = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
