@@ -4,6 +4,8 @@
 //! initialisation; a residual block holds two of them. The task is to name which of sixteen kinds a drawing shows.
 //! Every step draws new images, so the training loss is not a matter of overfitting.
 
+use std::ops::Range;
+
 use headstart::Result;
 use headstart::data::SOURCES;
 use headstart::prelude::*;
@@ -19,10 +21,10 @@ const EVERY: usize = 20;
 const SIDE: usize = 32;
 const CHANNELS: usize = 16;
 
-pub fn run(seeds: u64) -> Result<()> {
+pub fn run(seeds: Range<u64>) -> Result<()> {
     let mut losses = Table::open("depth_losses", "tower,layers,seed,step,loss")?;
     let mut gradients = Table::open("depth_gradients", "tower,layers,seed,layer,gradient")?;
-    for seed in 0..seeds {
+    for seed in seeds {
         for layers in [8, 24, 56] {
             for (name, residual) in [("plain", false), ("residual", true)] {
                 let key = format!("{name},{layers},{seed}");

@@ -54,7 +54,11 @@ fn draw_panel(svg: &mut Svg, left: i32, width: i32, history: &History, name: &st
         .filter_map(|(label, name, colour)| Some((label, history.get(name)?, colour)))
         .collect();
     let range = match is_share(name) {
-        true => 0.0..1.04,
+        true => {
+            let values = series.iter().flat_map(|(_, values, _)| *values).copied();
+            let least = values.filter(|value| value.is_finite()).fold(0.5, f64::min);
+            axis((least - 0.05).max(0.0), 1.02)
+        }
         false => around(series.iter().flat_map(|(_, values, _)| *values).copied()),
     };
     let names = if series.len() > 1 { series.iter().map(|(label, ..)| *label).collect() } else { Vec::new() };

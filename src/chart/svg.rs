@@ -100,11 +100,10 @@ impl Svg {
         );
     }
 
-    /// An arc over two points of one height, with a head at its end.
+    /// An arc over two points of one height.
     pub(super) fn arc(&mut self, (from, to): (i32, i32), y: i32, height: i32) {
         self.body += &format!(
-            "<path d=\"M{from} {y} C{from} {0} {to} {0} {to} {y}\" fill=\"none\" stroke=\"{INK}\" stroke-width=\"1.5\" \
-             marker-end=\"url(#head)\"/>",
+            "<path d=\"M{from} {y} C{from} {0} {to} {0} {to} {y}\" fill=\"none\" stroke=\"{INK}\" stroke-width=\"1.5\"/>",
             y - height
         );
     }

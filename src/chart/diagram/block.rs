@@ -128,15 +128,17 @@ impl Model {
                 inputs_of(*at).into_iter().map(|input| nodes[input].name.as_str()).collect();
             text += &format!("\n{} ({}) ← {}", row.name, row.kind, from.join(", "));
         }
+        let mut entry_width = 0;
         let outside = inside.iter().flat_map(|at| inputs_of(*at)).find(|at| !inside.contains(at));
         if let Some(outside) = outside {
             let shape = sizes(nodes[outside].layer.output_shape());
             let label = format!("x, from {}, {shape}", nodes[outside].name);
-            svg.text((sheet.middle(&entry), sheet.top(&entry) + HEIGHT - 8), Anchor::Middle, true, &label);
+            svg.text((MARGIN, sheet.top(&entry) + HEIGHT - 8), Anchor::Start, true, &label);
+            entry_width = MARGIN + text_width(&label, theme::TEXT, true) as i32;
         }
         let last = places.iter().map(|place| place.row).max().unwrap_or(0);
         let bottom = sheet.top(&Place { column: 0, row: last }) + HEIGHT;
-        Ok(Chart { svg: svg.finish((lane, bottom + MARGIN), &text), text })
+        Ok(Chart { svg: svg.finish((lane.max(entry_width), bottom + MARGIN), &text), text })
     }
 }
 
@@ -164,13 +166,14 @@ fn label(node: &Node, row: &Row, input: &[usize]) -> String {
     }
 }
 
-/// A box with what the layer does; of an addition a circle, with what it adds beside it.
+/// A box with what the layer does; of an addition a circle, with its two inputs beside it.
 fn draw_layer(svg: &mut Svg, sheet: &Sheet, place: &Place, row: &Row, label: &str) {
     let (middle, top) = (sheet.middle(place), sheet.top(place));
     if row.kind == "Add" {
         svg.node((middle, top + HEIGHT / 2), SUM, "#f4f7fa", NEUTRAL);
         svg.boxed((middle, top + HEIGHT / 2 + 5), true, "+");
-        svg.text((middle - SUM - 8, top + HEIGHT / 2 + 5), Anchor::End, true, "f(x) + x");
+        svg.text((middle - SUM - 8, top + HEIGHT / 2 - 8), Anchor::End, true, "f(x)");
+        svg.text((middle + SUM + 12, top + HEIGHT / 2 - 8), Anchor::Start, true, "x");
         return;
     }
     let (fill, stroke) = state_colours(row.state());
@@ -226,7 +229,7 @@ mod tests {
         // Nine boxes and a circle on the longest way, two boxes beside them.
         assert_eq!(chart.svg().matches("<rect x=").count(), 11);
         assert_eq!(chart.svg().matches("<circle").count(), 1);
-        assert!(chart.svg().contains("3×3 conv, 16") && chart.svg().contains("f(x) + x"));
+        assert!(chart.svg().contains("3×3 conv, 16") && chart.svg().contains(">f(x)<"));
         assert_eq!(chart.svg().matches(&format!("<rect x=\"{}\"", super::MARGIN)).count(), 9);
         Ok(())
     }

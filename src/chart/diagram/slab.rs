@@ -9,6 +9,8 @@ const SHORTEST: f64 = 20.0;
 const ROOM: f64 = 74.0;
 const GAP: f64 = 3.0;
 const ARC: i32 = 16;
+/// How far the top face rises, as a share of the depth.
+const RISE: f64 = 0.6;
 
 /// One convolution, block, pooling layer or vector.
 #[derive(Clone, Copy)]
@@ -35,6 +37,13 @@ impl Slab {
             return 24.0 + 6.5 * (self.height.max(1) as f64).log2();
         }
         SHORTEST + (TALLEST - SHORTEST) * (self.height as f64 / largest.max(1) as f64).sqrt().min(1.0)
+    }
+
+    /// Pixels above and below the middle, an arc included.
+    pub(super) fn extent(&self, largest: usize) -> (i32, i32) {
+        let half = self.height(largest) / 2.0;
+        let arc = if self.has_shortcut { f64::from(ARC) } else { 0.0 };
+        ((half + RISE * self.depth(largest) + arc) as i32 + 4, half as i32 + 2)
     }
 
     fn width(&self) -> f64 {
@@ -69,7 +78,7 @@ pub(super) fn draw_slabs(
         let (width, height, depth) = (slab.width() * shrink, slab.height(largest), slab.depth(largest));
         let (fill, stroke) = if slab.is_pooling { ("#d9d9d9", NEUTRAL) } else { (fill, stroke) };
         let (top, bottom) = (f64::from(middle) - height / 2.0, f64::from(middle) + height / 2.0);
-        let (right, rise) = (x + width, 0.6 * depth);
+        let (right, rise) = (x + width, RISE * depth);
         if depth > 0.0 {
             svg.polygon(
                 &[(x, top), (x + depth, top - rise), (right + depth, top - rise), (right, top)],

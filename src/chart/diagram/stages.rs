@@ -4,7 +4,7 @@ use super::slab::{Slab, draw_slabs};
 use super::{legend_of_states, sizes, state_colours};
 use crate::chart::Chart;
 use crate::chart::svg::{Anchor, LINE, Svg};
-use crate::chart::text_width::text_width;
+use crate::chart::text_width::{text_width, wrapped};
 use crate::chart::theme::TEXT;
 use crate::nn::{Model, Row, thousands};
 
@@ -13,9 +13,6 @@ const PITCH: i32 = 92;
 const MARGIN: i32 = 8;
 /// How many stages stand in one row, so that text keeps its size at a notebook's width.
 const IN_A_ROW: usize = 8;
-/// Above the middle of a row: half of the tallest slab, its depth, an arc and the frame's name.
-const ABOVE: i32 = 112;
-const TALLEST: i32 = 120;
 /// How many slabs are drawn of one stage at most.
 const MOST_SLABS: usize = 8;
 
@@ -154,6 +151,10 @@ impl Stage {
         self.row.trainable == 0
     }
 
+    fn about_lines(&self) -> Vec<String> {
+        wrapped(&self.about, f64::from(PITCH - 6), TEXT)
+    }
+
     fn weights(&self) -> String {
         match self.row.weights {
             0 => String::new(),
@@ -210,21 +211,33 @@ fn block_name(layer: &str) -> &str {
     }
 }
 
-/// The stages of a model in rows, with the image that goes in before them.
-struct Layout {
-    /// Lines that the longest name takes.
+/// Stages beside one another, with the space that they need.
+struct StageRow<'a> {
+    members: &'a [&'a Stage],
+    above: i32,
+    below: i32,
     name_lines: i32,
-    /// Height of the largest feature maps.
-    largest: usize,
+    about_lines: i32,
 }
 
-impl Layout {
-    fn row_height(&self) -> i32 {
-        ABOVE + TALLEST / 2 + (self.name_lines + 3) * LINE + 22
+impl<'a> StageRow<'a> {
+    fn new(members: &'a [&'a Stage], largest: usize) -> StageRow<'a> {
+        let extents = || members.iter().flat_map(|stage| &stage.slabs).map(|slab| slab.extent(largest));
+        let has_frame = members.iter().any(|stage| stage.inside.is_some());
+        let lines = |count: &dyn Fn(&Stage) -> usize| {
+            members.iter().map(|stage| count(stage)).max().unwrap_or(0) as i32
+        };
+        StageRow {
+            members,
+            above: extents().map(|(above, _)| above).max().unwrap_or(20) + if has_frame { 34 } else { 8 },
+            below: extents().map(|(_, below)| below).max().unwrap_or(20),
+            name_lines: lines(&|stage| in_lines(&stage.row.name).len()),
+            about_lines: lines(&|stage| stage.about_lines().len()),
+        }
     }
 
-    fn middle(&self, row: usize) -> i32 {
-        row as i32 * self.row_height() + ABOVE
+    fn height(&self) -> i32 {
+        self.above + self.below + 8 + (self.name_lines + self.about_lines + 2) * LINE + 18
     }
 }
 
@@ -232,14 +245,15 @@ fn draw(model: &Model, stages: &[Stage]) -> String {
     let mut svg = Svg::new();
     let input = Stage::of_input(model.input_shape());
     let all: Vec<&Stage> = std::iter::once(&input).chain(stages).collect();
-    let names = all.iter().map(|stage| in_lines(&stage.row.name).len());
     let heights =
         all.iter().flat_map(|stage| &stage.slabs).map(|slab| if slab.is_vector { 1 } else { slab.height });
-    let layout = Layout { name_lines: names.max().unwrap_or(1) as i32, largest: heights.max().unwrap_or(1) };
-    let rows = all.len().div_ceil(IN_A_ROW).max(1);
-    let per_row = all.len().div_ceil(rows);
-    for (row, members) in all.chunks(per_row).enumerate() {
-        draw_row(&mut svg, &layout, members, layout.middle(row), row + 1 < rows);
+    let largest = heights.max().unwrap_or(1);
+    let rows: Vec<StageRow> =
+        in_rows(&all).into_iter().map(|members| StageRow::new(members, largest)).collect();
+    let mut top = 0;
+    for (number, row) in rows.iter().enumerate() {
+        draw_row(&mut svg, row, top, largest, number + 1 < rows.len());
+        top += row.height();
     }
     let summary = model.summary();
     let of = |state: &str, count| {
@@ -256,45 +270,58 @@ fn draw(model: &Model, stages: &[Stage]) -> String {
         of("partly", 0),
     ];
     let legend: Vec<_> = states.into_iter().flatten().collect();
-    let bottom = rows as i32 * layout.row_height();
-    legend_of_states(&mut svg, (MARGIN, bottom + 2), &legend);
-    let width = (2 * MARGIN + per_row as i32 * PITCH).max(420);
-    svg.finish((width, bottom + 24), &format!("the stages of {}", model.name()))
+    legend_of_states(&mut svg, (MARGIN, top + 2), &legend);
+    let most = rows.iter().map(|row| row.members.len()).max().unwrap_or(1) as i32;
+    let width = (2 * MARGIN + most * PITCH).max(420);
+    svg.finish((width, top + 24), &format!("the stages of {}", model.name()))
 }
 
-fn draw_row(svg: &mut Svg, layout: &Layout, members: &[&Stage], middle: i32, goes_on: bool) {
+/// One row if it holds all; otherwise a new row where the feature maps end, if both fit.
+fn in_rows<'a>(all: &'a [&'a Stage]) -> Vec<&'a [&'a Stage]> {
+    if all.len() <= IN_A_ROW {
+        return vec![all];
+    }
+    let maps = all.iter().take_while(|stage| stage.row.output_shape.len() == 3).count();
+    if (2..=IN_A_ROW).contains(&maps) && all.len() - maps <= IN_A_ROW {
+        let (first, second) = all.split_at(maps);
+        return vec![first, second];
+    }
+    all.chunks(IN_A_ROW).collect()
+}
+
+fn draw_row(svg: &mut Svg, row: &StageRow, top: i32, largest: usize, goes_on: bool) {
     let left = |at: usize| MARGIN + at as i32 * PITCH;
-    let below = middle + TALLEST / 2 + 8;
+    let middle = top + row.above;
+    let below = middle + row.below + 8;
     let mut end_before: Option<i32> = None;
-    for (at, stage) in members.iter().enumerate() {
+    for (at, stage) in row.members.iter().enumerate() {
         let centre = left(at) + PITCH / 2;
-        let (fill, stroke) = state_colours(stage.row.state());
-        let (begin, end) = draw_slabs(svg, (centre, middle), &stage.slabs, layout.largest, (fill, stroke));
+        let (begin, end) =
+            draw_slabs(svg, (centre, middle), &stage.slabs, largest, state_colours(stage.row.state()));
         if let Some(before) = end_before {
             svg.arrow(&[(before + 3, middle), (begin - 3, middle)]);
         }
-        if goes_on && at + 1 == members.len() {
+        if goes_on && at + 1 == row.members.len() {
             svg.arrow(&[(end + 3, middle), (left(at + 1) + MARGIN - 2, middle)]);
         }
         end_before = Some(end);
-        let mut y = below + LINE;
-        for line in in_lines(&stage.row.name) {
-            svg.text((centre, y), Anchor::Middle, true, &line);
-            y += LINE;
+        for (line, text) in (1..).zip(in_lines(&stage.row.name)) {
+            svg.text((centre, below + line * LINE), Anchor::Middle, true, &text);
         }
-        y = below + (layout.name_lines + 1) * LINE;
-        for line in [stage.about.as_str(), &sizes(&stage.row.output_shape), &stage.weights()] {
-            svg.text((centre, y), Anchor::Middle, false, line);
-            y += LINE;
+        let facts = below + row.name_lines * LINE;
+        for (line, text) in (1..).zip(stage.about_lines()) {
+            svg.text((centre, facts + line * LINE), Anchor::Middle, false, &text);
+        }
+        let numbers = facts + row.about_lines * LINE;
+        for (line, text) in (1..).zip([sizes(&stage.row.output_shape), stage.weights()]) {
+            svg.text((centre, numbers + line * LINE), Anchor::Middle, false, &text);
         }
     }
     let mut at = 0;
-    for run in members.chunk_by(|a, b| a.inside == b.inside) {
+    for run in row.members.chunk_by(|a, b| a.inside == b.inside) {
         if let Some(name) = &run[0].inside {
-            let (top, width) = (middle - ABOVE + 20, run.len() as i32 * PITCH);
-            let height = below + (layout.name_lines + 3) * LINE + 6 - top;
-            svg.frame([left(at) + 1, top, width - 2, height]);
-            svg.text((left(at) + 8, top - 5), Anchor::Start, true, name);
+            svg.frame([left(at) + 1, top + 20, run.len() as i32 * PITCH - 2, row.height() - 28]);
+            svg.text((left(at) + 8, top + 15), Anchor::Start, true, name);
         }
         at += run.len();
     }

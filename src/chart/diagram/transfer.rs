@@ -62,7 +62,7 @@ impl Chart {
         let ends = [(true, rows[0]), (false, rows[1])]
             .map(|(is_source, middle)| draw_blocks(&mut svg, &base, middle, is_source));
         svg.text((BLOCKS, 18), Anchor::Start, true, &format!("{name}, pretrained"));
-        svg.text((BLOCKS, rows[1] - ROW / 2 + 2), Anchor::Start, true, "the same weights, copied");
+        svg.text((BLOCKS_END - 18, rows[1] - ROW / 2 + 2), Anchor::Start, true, "the same weights, copied");
         draw_old_top(&mut svg, ends[0], rows[0]);
         let text = draw_new_layers(&mut svg, &new, ends[1], rows[1]);
         let states: Vec<String> =
