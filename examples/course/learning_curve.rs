@@ -35,10 +35,10 @@ const CHOSEN: Setting = Setting { normalised: true, learning_rate: 1e-3 };
 fn epochs(size: usize) -> usize {
     match size {
         0..=10 => 80,
-        ..=30 => 64,
-        ..=100 => 48,
-        ..=300 => 24,
-        ..=1000 => 12,
+        11..=30 => 64,
+        31..=100 => 48,
+        101..=300 => 24,
+        301..=1000 => 12,
         _ => 8,
     }
 }

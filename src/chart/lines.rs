@@ -11,12 +11,14 @@ const WIDTH: i32 = 720;
 const HEIGHT: i32 = 340;
 const TOP: i32 = 34;
 
+/// Position, value, and how far the band reaches below and above.
+type Point = (f64, f64, f64);
+
 /// One line of a chart.
 #[derive(Clone)]
 struct Series {
     name: String,
-    /// Position, value, and how far the band reaches below and above.
-    points: Vec<(f64, f64, f64)>,
+    points: Vec<Point>,
     colour: Rgb,
     stroke: Stroke,
 }
@@ -114,13 +116,13 @@ impl Lines {
     /// values of 0 or less only.
     pub fn plot(&self) -> Result<Chart> {
         let is_on = |scale: Scale, value: f64| scale == Scale::Linear || value > 0.0;
-        let points_of = |series: &Series| -> Vec<(f64, f64, f64)> {
-            let on_axes = |&(x, y, _): &(f64, f64, f64)| {
+        let points_of = |series: &Series| -> Vec<Point> {
+            let on_axes = |&(x, y, _): &Point| {
                 !drawable([(x, y)]).is_empty() && is_on(self.x_scale, x) && is_on(self.y_scale, y)
             };
             series.points.iter().copied().filter(on_axes).collect()
         };
-        let lines: Vec<(&Series, Vec<(f64, f64, f64)>)> = self
+        let lines: Vec<(&Series, Vec<Point>)> = self
             .series
             .iter()
             .map(|series| (series, points_of(series)))

@@ -48,7 +48,9 @@ impl<'a> Sample<'a> {
                 None => format!("{:.1e}", self.mean),
             };
         }
+        let is_count = self.spread.is_none() && size >= 10.0 && self.mean.fract() == 0.0;
         let decimals = match size {
+            _ if is_count => 0,
             0.1.. => 2,
             0.01.. => 3,
             0.0 => 2,

@@ -44,7 +44,7 @@ impl Initializer {
 /// As Keras: the deviation before truncation is larger, so that the values have √(2 / inputs) after it.
 fn he_normal(random: &mut ChaCha8Rng, shape: &[usize], fan_in: usize, device: &Device) -> Result<Tensor> {
     /// Standard deviation of a standard normal truncated at ±2.
-    const TRUNCATED_DEVIATION: f32 = 0.879_625_66;
+    const TRUNCATED_DEVIATION: f32 = 0.879_625_7;
     const BOUND: f32 = 2.0;
     let deviation = (2.0 / fan_in as f32).sqrt() / TRUNCATED_DEVIATION;
     let mut draw = || loop {
@@ -81,7 +81,7 @@ mod tests {
         let expected = 2.0f32 / 288.0;
         let variance = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
         assert!((variance / expected - 1.0).abs() < 0.05, "{variance} against {expected}");
-        let bound = 2.0 * expected.sqrt() / 0.879_625_66;
+        let bound = 2.0 * expected.sqrt() / 0.879_625_7;
         let largest = values.iter().fold(0f32, |a, v| a.max(v.abs()));
         assert!(largest <= bound && largest > 0.98 * bound, "{largest} against {bound}");
     }
