@@ -1,7 +1,7 @@
 //! Lines with bands, each with its name at its end.
 
 use super::axes::{Axis, BELOW, Frame, LEFT, Scale};
-use super::range::{drawable, extent};
+use super::range::{can_be_drawn, drawable, extent};
 use super::svg::{Anchor, LINE, Stroke, Svg, widest};
 use super::theme::{INK, PALETTE, Rgb};
 use super::{Chart, spark};
@@ -24,6 +24,8 @@ struct Series {
 }
 
 /// A chart of lines: a value over another, with a band for the spread of repeated runs.
+///
+/// A spread that is not finite counts as 0.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -120,7 +122,8 @@ impl Lines {
             let on_axes = |&(x, y, _): &Point| {
                 !drawable([(x, y)]).is_empty() && is_on(self.x_scale, x) && is_on(self.y_scale, y)
             };
-            series.points.iter().copied().filter(on_axes).collect()
+            let points = series.points.iter().copied().filter(on_axes);
+            points.map(|(x, y, spread)| (x, y, if can_be_drawn(spread) { spread } else { 0.0 })).collect()
         };
         let lines: Vec<(&Series, Vec<Point>)> = self
             .series
