@@ -1,5 +1,5 @@
-//! What the demo weights are worth: cats against dogs, which they have never seen, learnt from few
-//! pictures by transfer and from scratch.
+//! What the demo weights are worth: cats against dogs, which they have never seen, with few training
+//! images.
 //!
 //! ```sh
 //! cargo run --release --example transfer                 # 10 seeds
@@ -8,11 +8,9 @@
 //! ```
 //!
 //! The head is the tutorial's: Flatten, Dense(128), Dropout(0.5), Dense(1). Each seed draws other
-//! training pictures, half of each kind; the 1,000 validation pictures are the same for all.
-//! *Frozen* trains the head on what the frozen base makes of the pictures; *fine-tuned* then
-//! unfreezes the last block at a learning rate of 1e-4. *Scratch* trains the whole network from
-//! random weights on the largest number of pictures: its learning rate and number of epochs are
-//! those of [`SEARCH`] that do best on the validation pictures, so the choice favours it.
+//! training images, half of each kind; the 1,000 validation images are the same for all.
+//! *Frozen* trains the head on the features of the frozen base; *fine-tuned* then unfreezes the last
+//! block at a learning rate of 1e-4. Training from scratch: the example `course`, `learning-curve`.
 
 use headstart::data::CATS_AND_DOGS;
 use headstart::models::Network;
@@ -22,9 +20,6 @@ use headstart::random::seeded;
 const SIDE: usize = 64;
 const VALIDATION: usize = 1000;
 const SIZES: [usize; 3] = [20, 40, 100];
-/// Learning rates and epochs that the training from scratch may choose from.
-const SEARCH: [(f64, usize); 6] = [(1e-4, 15), (3e-4, 15), (1e-3, 15), (1e-4, 40), (3e-4, 40), (1e-3, 40)];
-
 type Pictures = (Tensor, Tensor);
 type Make = fn(Weights) -> Network;
 
@@ -47,26 +42,6 @@ fn main() -> headstart::Result<()> {
                 mean_and_spread(&tuned)
             );
         }
-        let size = SIZES[SIZES.len() - 1];
-        let mut tried = Vec::new();
-        for setting in SEARCH {
-            tried.push((
-                from_scratch(network, setting, 100, &pictures(size, 100 << 20)?, &validation)?,
-                setting,
-            ));
-        }
-        tried.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let (_, (learning_rate, epochs)) = tried[0];
-        let scratch: Vec<f64> = (0..seeds)
-            .map(|seed| {
-                let training = pictures(size, seed << 20)?;
-                from_scratch(network, (learning_rate, epochs), seed, &training, &validation)
-            })
-            .collect::<headstart::Result<_>>()?;
-        println!(
-            "{name}, {size} pictures: scratch {}, with learning rate {learning_rate:e} and {epochs} epochs of {tried:?}",
-            mean_and_spread(&scratch)
-        );
     }
     Ok(())
 }
@@ -121,26 +96,6 @@ fn transfer(
     let frozen = accuracy(&model, validation)?;
     model.fit((x, y), quietly(10))?;
     Ok([frozen, accuracy(&model, validation)?])
-}
-
-fn from_scratch(
-    network: Make,
-    (learning_rate, epochs): (f64, usize),
-    seed: u64,
-    (x, y): &Pictures,
-    validation: &Pictures,
-) -> headstart::Result<f64> {
-    set_random_seed(seed);
-    let base = network(Weights::Random(seed)).alpha(0.25).input_shape((3, SIDE, SIDE)).include_top(false);
-    let base = base.build()?;
-    // As He et al. (2015) have it, without which VGG16 learns nothing from scratch.
-    for param in base.params().iter().filter(|param| param.var().rank() > 1) {
-        param.set(&Initializer::HeUniform.draw(param.var().dims(), &mut seeded(seed), &device())?)?;
-    }
-    let mut model = sequential![&base, &head(base.output_shape())?]?;
-    model.compile(Adam::new(learning_rate), BinaryCrossentropy, [Accuracy]);
-    model.fit((x, y), quietly(epochs))?;
-    accuracy(&model, validation)
 }
 
 fn mean_and_spread(values: &[f64]) -> String {

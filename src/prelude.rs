@@ -3,7 +3,7 @@
 pub use candle_core::{self, D, DType, Device, IndexOp, Tensor, Var};
 pub use candle_nn;
 
-pub use crate::chart::Chart;
+pub use crate::chart::{Chart, Lines, ResultsTable};
 pub use crate::data::{Dataset, FillMode, ImageDataGenerator, ImageFiles, Images, draw_demo_images};
 pub use crate::display::{Display, ImageGrid, Show, Text, clear_output, display, input, input_password};
 pub use crate::explain::{ConfusionMatrix, Embedding, GradCam};

@@ -2,15 +2,19 @@
 
 use std::borrow::Borrow;
 
-use plotters::prelude::*;
-
-use super::history::{around, corner, draw_axes, is_share, spark};
-use super::range::{axis, drawable};
-use super::{Chart, theme};
+use super::axes::{Axis, BELOW, Frame, LEFT};
+use super::history::{around, epoch_axis, is_share, path_of};
+use super::lines::write_labels;
+use super::range::axis;
+use super::svg::{Stroke, Svg, widest};
+use super::theme::PALETTE;
+use super::{Chart, spark};
 use crate::train::History;
 use crate::{Error, Result};
 
-const SIZE: (u32, u32) = (640, 340);
+const WIDTH: i32 = 720;
+const HEIGHT: i32 = 340;
+const TOP: i32 = 34;
 
 impl Chart {
     /// One number of several trainings, epoch by epoch: on the validation data as a line, on the
@@ -18,7 +22,7 @@ impl Chart {
     ///
     /// # Errors
     /// [`Error::Argument`], with the numbers that there are, if one of them lacks this one, or there
-    /// is no training; [`Error::Chart`].
+    /// is no training.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -70,12 +74,12 @@ impl Chart {
                 Some(format!("{name:>16} {} {:.4}", spark(&values), values.last()?))
             })
             .collect();
-        let svg = draw(metric, &histories).map_err(|error| Error::Chart(error.to_string()))?;
-        Ok(Chart::titled(&svg, format!("{metric}\n{}", lines.join("\n"))))
+        let text = format!("{metric}\n{}", lines.join("\n"));
+        Ok(Chart { svg: draw(metric, &histories).finish((WIDTH, HEIGHT), &text), text })
     }
 }
 
-fn draw(metric: &str, histories: &[(&str, &History)]) -> Result<String, Box<dyn std::error::Error>> {
+fn draw(metric: &str, histories: &[(&str, &History)]) -> Svg {
     let validation = format!("val_{metric}");
     let values = |name: &str| {
         histories.iter().filter_map(|(_, history)| history.get(name)).flatten().copied().collect::<Vec<f64>>()
@@ -88,49 +92,41 @@ fn draw(metric: &str, histories: &[(&str, &History)]) -> Result<String, Box<dyn 
         around(all.into_iter())
     };
     let epochs = histories.iter().map(|(_, history)| history.epochs()).max().unwrap_or(1).max(1);
-    let is_judged = histories.iter().any(|(_, history)| history.get(&validation).is_some());
-    let caption =
-        if is_judged { format!("{metric}: validation, and training (dashed)") } else { metric.to_owned() };
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        area.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&area)
-            .caption(caption, theme::CAPTION)
-            .margin(10)
-            .margin_right(18)
-            .x_label_area_size(36)
-            .y_label_area_size(46)
-            .build_cartesian_2d(axis(if epochs == 1 { 0.0 } else { 1.0 }, epochs as f64), range)?;
-        draw_axes(&mut chart, epochs)?;
-        for (at, (name, history)) in histories.iter().enumerate() {
-            let color = theme::PALETTE[at % theme::PALETTE.len()];
-            let points = |values: &[f64]| drawable((1..).map(f64::from).zip(values.iter().copied()));
-            let trained = points(history.get(metric).unwrap_or_default());
-            let judged = history.get(&validation).map(points);
-            if judged.is_some() {
-                chart.draw_series(DashedLineSeries::new(
-                    trained.clone(),
-                    5,
-                    4,
-                    color.mix(0.7).stroke_width(2),
-                ))?;
-            }
-            let shown = judged.unwrap_or(trained);
-            chart
-                .draw_series(LineSeries::new(shown.iter().copied(), color.stroke_width(2)))?
-                .label(*name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
-            chart.draw_series(shown.into_iter().map(|point| Circle::new(point, 3, color.filled())))?;
-        }
-        chart
-            .configure_series_labels()
-            .position(corner(metric))
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.2))
-            .label_font(theme::LABEL)
-            .draw()?;
-        area.present()?;
+    let has_validation = histories.iter().any(|(_, history)| history.get(&validation).is_some());
+    let mut svg = Svg::new();
+    match has_validation {
+        true => svg.title((4, 18), &format!("{metric}: validation (solid) and training (dashed)")),
+        false => svg.title((4, 18), metric),
     }
-    Ok(svg)
+    let beside = widest(histories.iter().map(|(name, _)| *name), true) as i32 + 22;
+    let frame = Frame {
+        left: LEFT,
+        top: TOP,
+        width: (WIDTH - LEFT - beside).max(200),
+        height: HEIGHT - TOP - BELOW,
+        x: epoch_axis(epochs),
+        y: Axis::linear(metric, range.start, range.end),
+    };
+    frame.draw(&mut svg);
+    let mut labels = Vec::new();
+    for (at, (name, history)) in histories.iter().enumerate() {
+        let colour = PALETTE[at % PALETTE.len()];
+        let trained = path_of(&frame, history.get(metric).unwrap_or_default());
+        let shown = match history.get(&validation) {
+            Some(values) => {
+                svg.lines(&trained, colour, 1.5, Stroke::Dashed);
+                path_of(&frame, values)
+            }
+            None => trained,
+        };
+        svg.lines(&shown, colour, 2.0, Stroke::Solid);
+        if shown.len() <= 40 {
+            shown.iter().for_each(|point| svg.dot(*point, 3.0, colour, 1.0));
+        }
+        if let Some(end) = shown.last() {
+            labels.push((end.1, colour, (*name).to_owned()));
+        }
+    }
+    write_labels(&mut svg, frame.right() + 10, labels);
+    svg
 }

@@ -1,5 +1,7 @@
 //! A confusion matrix: darker where there is more.
 
+use super::svg::FONTS;
+use super::theme::{INK, TEXT};
 use super::{Chart, theme};
 use crate::display::escape;
 
@@ -9,15 +11,14 @@ impl Chart {
     /// Rows of true classes, columns of predicted ones, with the counts in them.
     pub(crate) fn of_confusion(classes: &[String], counts: &[Vec<usize>], text: &str) -> Chart {
         let longest = classes.iter().map(|name| short(name).chars().count()).max().unwrap_or(0);
-        let margin = 48 + 7 * longest;
+        let margin = 48 + 9 * longest;
         let side = CELL.min(640 / classes.len().max(1)).max(18);
         let (width, height) = (margin + side * classes.len() + 20, margin + side * classes.len() + 20);
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
-             font-family=\"sans-serif\" font-size=\"13\" role=\"img\"><title>{}</title>\
-             <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\
-             <text x=\"{}\" y=\"18\" text-anchor=\"middle\" font-size=\"15\">predicted</text>\
-             <text x=\"18\" y=\"{}\" text-anchor=\"middle\" font-size=\"15\" transform=\"rotate(-90 18 {})\">true</text>",
+             style=\"max-width:100%;height:auto\" font-family=\"{FONTS}\" font-size=\"{TEXT}\" role=\"img\"><title>{}</title>\
+             <text x=\"{}\" y=\"18\" text-anchor=\"middle\" font-size=\"15\" fill=\"{INK}\">predicted</text>\
+             <text x=\"18\" y=\"{}\" text-anchor=\"middle\" font-size=\"15\" fill=\"{INK}\" transform=\"rotate(-90 18 {})\">true</text>",
             escape(text),
             margin + side * classes.len() / 2,
             margin + side * classes.len() / 2,
@@ -27,8 +28,8 @@ impl Chart {
             let middle = margin + row * side + side / 2;
             let name = escape(&short(name));
             svg += &format!(
-                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#222\">{name}</text>\
-                 <text x=\"{middle}\" y=\"{}\" fill=\"#222\" transform=\"rotate(-45 {middle} {})\">{name}</text>",
+                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"{INK}\">{name}</text>\
+                 <text x=\"{middle}\" y=\"{}\" fill=\"{INK}\" transform=\"rotate(-45 {middle} {})\">{name}</text>",
                 margin - 8,
                 middle + 5,
                 margin - 8,

@@ -1,78 +1,71 @@
 //! Samples as points, a colour and a form for each class.
 
-use plotters::prelude::*;
-
-use super::range::{axis, drawable, extent};
-use super::{Chart, theme};
+use super::Chart;
+use super::axes::{Axis, BELOW, Frame, LEFT};
+use super::range::{drawable, extent};
+use super::svg::{Anchor, LINE, Svg, widest};
+use super::theme::{PALETTE, Rgb};
+use crate::Result;
 use crate::explain::Embedding;
-use crate::{Error, Result};
 
-const SIZE: (u32, u32) = (560, 400);
+const WIDTH: i32 = 640;
+const HEIGHT: i32 = 400;
+const TOP: i32 = 12;
 
 impl Chart {
     pub(crate) fn of_embedding(embedding: &Embedding) -> Result<Chart> {
-        let svg = draw(embedding).map_err(|error| Error::Chart(error.to_string()))?;
-        Ok(Chart::titled(&svg, embedding.to_string()))
+        let text = embedding.to_string();
+        Ok(Chart { svg: draw(embedding).finish((WIDTH, HEIGHT), &text), text })
     }
 }
 
-fn draw(embedding: &Embedding) -> Result<String, Box<dyn std::error::Error>> {
-    // The names of the classes stand to the right of the points.
-    let component = |component: usize, beyond: f64| {
+fn draw(embedding: &Embedding) -> Svg {
+    let ratios = embedding.explained_variance_ratio();
+    let axis = |component: usize| {
         let values = embedding.points().iter().map(|point| point[component]);
         let (low, high) = extent(values).unwrap_or((0.0, 1.0));
-        let span = (high - low).max(1e-9);
-        axis(low - 0.06 * span, high + beyond * span)
+        let room = (high - low).max(1e-9) * 0.06;
+        let title =
+            format!("component {} ({:.0} % of the variance)", component + 1, 100.0 * ratios[component]);
+        Axis::linear(&title, low - room, high + room)
     };
-    let ratios = embedding.explained_variance_ratio();
-    let title =
-        |axis: usize| format!("component {} ({:.0} % of the variance)", axis + 1, 100.0 * ratios[axis]);
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        area.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&area)
-            .margin(12)
-            .x_label_area_size(38)
-            .y_label_area_size(56)
-            .build_cartesian_2d(component(0, 0.4), component(1, 0.06))?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .bold_line_style(BLACK.mix(theme::MESH))
-            .x_desc(title(0))
-            .y_desc(title(1))
-            .x_labels(6)
-            .y_labels(6)
-            .draw()?;
-        for (class, name) in embedding.class_names().iter().enumerate() {
-            let color = theme::PALETTE[class % theme::PALETTE.len()];
-            let points = drawable(embedding.of_class(class).map(|[x, y]| (x, y)));
-            let label = format!("{name} ({})", points.len());
-            // Forms tell classes apart where colours do not.
-            let series = match class % 3 {
-                0 => chart
-                    .draw_series(points.into_iter().map(|at| Circle::new(at, 4, color.mix(0.75).filled())))?,
-                1 => {
-                    let mark = |at| TriangleMarker::new(at, 6, color.mix(0.75).filled());
-                    chart.draw_series(points.into_iter().map(mark))?
-                }
-                _ => chart
-                    .draw_series(points.into_iter().map(|at| Cross::new(at, 4, color.stroke_width(2))))?,
-            };
-            series.label(label).legend(move |at| match class % 3 {
-                0 => Circle::new(at, 4, color.filled()).into_dyn(),
-                1 => TriangleMarker::new(at, 6, color.filled()).into_dyn(),
-                _ => Cross::new(at, 4, color.stroke_width(2)).into_dyn(),
-            });
-        }
-        chart
-            .configure_series_labels()
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.2))
-            .label_font(theme::LABEL)
-            .draw()?;
-        area.present()?;
+    let classes: Vec<Vec<(f64, f64)>> = (0..embedding.class_names().len())
+        .map(|class| drawable(embedding.of_class(class).map(|[x, y]| (x, y))))
+        .collect();
+    let names = embedding.class_names().iter().zip(&classes);
+    let labels: Vec<String> = names.map(|(name, points)| format!("{name} ({})", points.len())).collect();
+    let beside = widest(labels.iter().map(String::as_str), true) as i32 + 40;
+    let frame = Frame {
+        left: LEFT,
+        top: TOP,
+        width: (WIDTH - LEFT - beside).max(200),
+        height: HEIGHT - TOP - BELOW,
+        x: axis(0),
+        y: axis(1),
+    };
+    let mut svg = Svg::new();
+    frame.draw(&mut svg);
+    for (class, (points, label)) in classes.iter().zip(&labels).enumerate() {
+        let colour = PALETTE[class % PALETTE.len()];
+        points.iter().for_each(|point| mark(&mut svg, frame.at(*point), class, colour));
+        let y = f64::from(TOP + 10 + class as i32 * (LINE + 6));
+        let x = f64::from(frame.right() + 16);
+        mark(&mut svg, (x, y), class, colour);
+        svg.coloured((x + 12.0, y + 5.0), Anchor::Start, colour, label);
     }
-    Ok(svg)
+    svg
+}
+
+/// Forms tell classes apart where colours do not.
+fn mark(svg: &mut Svg, (x, y): (f64, f64), class: usize, colour: Rgb) {
+    match class % 3 {
+        0 => svg.dot((x, y), 4.0, colour, 0.75),
+        1 => {
+            svg.polygon(&[(x, y - 5.0), (x - 5.0, y + 4.0), (x + 5.0, y + 4.0)], &colour.to_string(), colour)
+        }
+        _ => {
+            svg.line((x - 4.0, y - 4.0), (x + 4.0, y + 4.0), colour, 2.0);
+            svg.line((x - 4.0, y + 4.0), (x + 4.0, y - 4.0), colour, 2.0);
+        }
+    }
 }

@@ -2,16 +2,20 @@
 
 use std::ops::Range;
 
-use plotters::coord::Shift;
-use plotters::coord::types::RangedCoordf64;
-use plotters::prelude::*;
-
-use super::range::{axis, can_be_drawn, drawable, extent, label};
-use super::{Chart, theme};
+use super::axes::{Axis, BELOW, Frame};
+use super::lines::write_labels;
+use super::range::{axis, drawable, extent};
+use super::svg::{Stroke, Svg, widest};
+use super::theme::{BLUE, Rgb, VERMILION};
+use super::{Chart, spark};
+use crate::Result;
 use crate::train::History;
-use crate::{Error, Result};
 
-const SIZE: (u32, u32) = (760, 300);
+const WIDTH: i32 = 760;
+const HEIGHT: i32 = 300;
+const TOP: i32 = 32;
+/// Space that tick labels take.
+const LEFT: i32 = 52;
 
 impl Chart {
     pub(crate) fn of_history(history: &History) -> Result<Chart> {
@@ -20,7 +24,6 @@ impl Chart {
 
     /// A chart that leaves room for the epochs to come, so that it does not jump as it grows.
     pub(crate) fn of_running(history: &History, epochs: usize) -> Result<Chart> {
-        let svg = draw(history, epochs.max(1)).map_err(|error| Error::Chart(error.to_string()))?;
         let line = |name: &String| {
             let values = &history[name.as_str()];
             let (first, last) = (values.first()?, values.last()?);
@@ -28,90 +31,73 @@ impl Chart {
         };
         let lines: Vec<String> = history.names().iter().filter_map(line).collect();
         let text = if lines.is_empty() { "no epoch is over yet".into() } else { lines.join("\n") };
-        Ok(Chart::titled(&svg, text))
+        Ok(Chart { svg: draw(history, epochs.max(1)).finish((WIDTH, HEIGHT), &text), text })
     }
 }
 
-/// One panel for each number, accuracy first.
-fn draw(history: &History, epochs: usize) -> Result<String, Box<dyn std::error::Error>> {
-    let panels: Vec<&String> = history.names().iter().filter(|name| !name.starts_with("val_")).collect();
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        area.fill(&WHITE)?;
-        for (panel, name) in area.split_evenly((1, panels.len().max(1))).iter().zip(panels) {
-            draw_panel(panel, history, name, epochs)?;
-        }
-        area.present()?;
+/// One panel for each number, accuracy first; at most three beside one another fit.
+fn draw(history: &History, epochs: usize) -> Svg {
+    let panels: Vec<&String> =
+        history.names().iter().filter(|name| !name.starts_with("val_")).take(4).collect();
+    let mut svg = Svg::new();
+    let width = WIDTH / panels.len().max(1) as i32;
+    for (panel, name) in panels.into_iter().enumerate() {
+        draw_panel(&mut svg, panel as i32 * width, width, history, name, epochs);
     }
-    Ok(svg)
+    svg
 }
 
-fn draw_panel(
-    area: &DrawingArea<SVGBackend, Shift>,
-    history: &History,
-    name: &str,
-    epochs: usize,
-) -> Result<(), Box<dyn std::error::Error>> {
+fn draw_panel(svg: &mut Svg, left: i32, width: i32, history: &History, name: &str, epochs: usize) {
     let validation = format!("val_{name}");
-    let series = [("training", name, theme::BLUE), ("validation", validation.as_str(), theme::VERMILION)];
-    let series = series.iter().filter_map(|(label, name, color)| Some((*label, history.get(name)?, *color)));
-    let series: Vec<(&str, &[f64], RGBColor)> = series.collect();
-    let has_validation = series.len() > 1;
+    let series: Vec<(&str, &[f64], Rgb)> = [("training", name, BLUE), ("validation", &validation, VERMILION)]
+        .into_iter()
+        .filter_map(|(label, name, colour)| Some((label, history.get(name)?, colour)))
+        .collect();
     let range = match is_share(name) {
-        true => 0.0..1.04,
+        true => {
+            let values = series.iter().flat_map(|(_, values, _)| *values).copied();
+            let least = values.filter(|value| value.is_finite()).fold(0.5, f64::min);
+            axis((least - 0.05).max(0.0), 1.02)
+        }
         false => around(series.iter().flat_map(|(_, values, _)| *values).copied()),
     };
-    let first = if epochs == 1 { 0.0 } else { 1.0 };
-    let mut chart = ChartBuilder::on(area)
-        .caption(name, theme::CAPTION)
-        .margin(8)
-        .margin_right(16)
-        .x_label_area_size(34)
-        .y_label_area_size(46)
-        .build_cartesian_2d(axis(first, epochs as f64), range)?;
-    draw_axes(&mut chart, epochs)?;
-    for (label, values, color) in series {
-        let points = drawable((1..).map(f64::from).zip(values.iter().copied()));
-        chart
-            .draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?
-            .label(label)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
-        chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, color.filled())))?;
+    let names = if series.len() > 1 { series.iter().map(|(label, ..)| *label).collect() } else { Vec::new() };
+    let beside = if names.is_empty() { 16 } else { widest(names.iter().copied(), true) as i32 + 18 };
+    let frame = Frame {
+        left: left + LEFT,
+        top: TOP,
+        width: (width - LEFT - beside).max(60),
+        height: HEIGHT - TOP - BELOW,
+        x: epoch_axis(epochs),
+        y: Axis::linear("", range.start, range.end),
+    };
+    svg.title((left + LEFT, 18), name);
+    frame.draw(svg);
+    let mut labels = Vec::new();
+    for (label, values, colour) in series {
+        let path = path_of(&frame, values);
+        svg.lines(&path, colour, 2.0, Stroke::Solid);
+        if path.len() <= 40 {
+            path.iter().for_each(|point| svg.dot(*point, 3.0, colour, 1.0));
+        }
+        if let Some(end) = path.last().filter(|_| !names.is_empty()) {
+            labels.push((end.1, colour, label.to_owned()));
+        }
     }
-    if !has_validation {
-        return Ok(());
-    }
-    chart
-        .configure_series_labels()
-        .position(corner(name))
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.2))
-        .draw()?;
-    Ok(())
+    write_labels(svg, frame.right() + 8, labels);
 }
 
-/// A numbered axis of epochs, and one of what was measured.
-pub(super) fn draw_axes(
-    chart: &mut ChartContext<SVGBackend, Cartesian2d<RangedCoordf64, RangedCoordf64>>,
-    epochs: usize,
-) -> Result<(), Box<dyn std::error::Error>> {
-    chart
-        .configure_mesh()
-        .light_line_style(WHITE)
-        .bold_line_style(BLACK.mix(theme::MESH))
-        .x_desc("epoch")
-        .x_labels(epochs.min(10))
-        .x_label_formatter(&|epoch| format!("{epoch:.0}"))
-        .y_labels(6)
-        .y_label_formatter(&label)
-        .draw()?;
-    Ok(())
+/// Epochs from 1, with whole numbers.
+pub(super) fn epoch_axis(epochs: usize) -> Axis {
+    let step = epochs.div_ceil(8).max(1);
+    let ticks = (1..=epochs).filter(|epoch| epoch % step == 0 || epochs < 8).map(|epoch| epoch as f64);
+    Axis::linear("epoch", if epochs == 1 { 0.0 } else { 1.0 }, epochs as f64).ticks(ticks.collect())
 }
 
-/// Where the names of the lines stand: away from where these are to end.
-pub(super) fn corner(name: &str) -> SeriesLabelPosition {
-    if is_share(name) { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperRight }
+/// The positions of values, one an epoch; values that cannot be drawn are left out.
+pub(super) fn path_of(frame: &Frame, values: &[f64]) -> Vec<(f64, f64)> {
+    let points = drawable((1..).map(f64::from).zip(values.iter().copied()));
+    points.into_iter().map(|point| frame.at(point)).collect()
 }
 
 /// Whether a number goes from 0 to 1, and is the better the larger it is.
@@ -127,18 +113,6 @@ pub(super) fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
     // A loss of 0 or more has no place below 0.
     let least = if low < 0.0 { f64::NEG_INFINITY } else { 0.0 };
     axis((middle - 0.6 * room).max(least), middle + 0.6 * room)
-}
-
-/// Numbers as a row of blocks, from the lowest to the highest of them; `?` for one that is not finite.
-pub(super) fn spark(values: &[f64]) -> String {
-    const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let (low, high) = extent(values.iter().copied()).unwrap_or_default();
-    let span = (high - low).max(f64::EPSILON);
-    let block = |value: &f64| match can_be_drawn(*value) {
-        true => BLOCKS[(((value - low) / span * 7.0).round() as usize).min(7)],
-        false => '?',
-    };
-    values.iter().map(block).collect()
 }
 
 #[cfg(test)]
@@ -178,7 +152,7 @@ mod tests {
                 Chart::comparison(metric, &[("one", &history), ("other", &history)])?;
             }
         }
-        assert_eq!(super::spark(&[0.0, f64::INFINITY, 1.0, f64::NAN]), "▁?█?");
+        assert_eq!(crate::chart::spark(&[0.0, f64::INFINITY, 1.0, f64::NAN]), "▁?█?");
         Ok(())
     }
 }

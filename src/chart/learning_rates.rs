@@ -1,55 +1,55 @@
 //! The loss over the learning rate.
 
-use plotters::prelude::*;
-
-use super::range::{axis, drawable, extent, label};
-use super::{Chart, theme};
+use super::Chart;
+use super::axes::{Axis, BELOW, Frame, LEFT};
+use super::range::{drawable, extent};
+use super::svg::{Anchor, Stroke, Svg};
+use super::theme::{BLUE, VERMILION};
+use crate::Result;
 use crate::train::LearningRateCurve;
-use crate::{Error, Result};
 
-const SIZE: (u32, u32) = (560, 320);
+const WIDTH: i32 = 640;
+const HEIGHT: i32 = 320;
+const TOP: i32 = 34;
 
 impl Chart {
     pub(crate) fn of_learning_rates(curve: &LearningRateCurve) -> Result<Chart> {
-        let svg = draw(curve).map_err(|error| Error::Chart(error.to_string()))?;
-        Ok(Chart::titled(&svg, curve.to_string()))
+        let text = curve.to_string();
+        Ok(Chart { svg: draw(curve).finish((WIDTH, HEIGHT), &text), text })
     }
 }
 
-fn draw(curve: &LearningRateCurve) -> Result<String, Box<dyn std::error::Error>> {
-    let exponents = curve.learning_rates.iter().map(|rate| rate.log10());
-    let points = drawable(exponents.zip(curve.losses.iter().copied()));
+fn draw(curve: &LearningRateCurve) -> Svg {
+    let points = drawable(curve.learning_rates.iter().copied().zip(curve.losses.iter().copied()));
+    let points: Vec<(f64, f64)> = points.into_iter().filter(|(rate, _)| *rate > 0.0).collect();
     let (low, high) = extent(points.iter().map(|(_, loss)| *loss)).unwrap_or((0.0, 1.0));
     let room = (high - low).max(1e-6) * 0.08;
-    let (from, to) = (points.first().map_or(-7.0, |p| p.0), points.last().map_or(0.0, |p| p.0).max(-6.9));
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        area.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&area)
-            .caption("loss over learning rate", theme::CAPTION)
-            .margin(8)
-            .margin_right(16)
-            .x_label_area_size(38)
-            .y_label_area_size(50)
-            .build_cartesian_2d(axis(from, to), axis(low - room, high + room))?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .bold_line_style(BLACK.mix(theme::MESH))
-            .x_desc("learning rate")
-            .x_labels(8)
-            .x_label_formatter(&|exponent| format!("{:.0e}", 10f64.powf(*exponent)))
-            .y_label_formatter(&label)
-            .draw()?;
-        chart.draw_series(LineSeries::new(points.iter().copied(), theme::BLUE.stroke_width(2)))?;
-        let suggested = curve.suggestion();
-        if let Some(point) = points.iter().find(|(exponent, _)| *exponent == suggested.log10()) {
-            chart.draw_series([Circle::new(*point, 6, theme::VERMILION.filled())])?;
-            let label = Text::new(format!("try {suggested:.0e}"), (point.0, high), theme::LABEL);
-            chart.draw_series([label])?;
-        }
-        area.present()?;
+    let (first, last) = (points.first().map_or(1e-7, |p| p.0), points.last().map_or(1.0, |p| p.0));
+    let frame = Frame {
+        left: LEFT,
+        top: TOP,
+        width: WIDTH - LEFT - 30,
+        height: HEIGHT - TOP - BELOW,
+        x: Axis::log("learning rate", first, last),
+        y: Axis::linear("loss (smoothed)", low - room, high + 3.0 * room),
+    };
+    let mut svg = Svg::new();
+    svg.title((4, 18), "loss over learning rate");
+    frame.draw(&mut svg);
+    let path: Vec<(f64, f64)> = points.iter().map(|point| frame.at(*point)).collect();
+    svg.lines(&path, BLUE, 2.0, Stroke::Solid);
+    let suggested = curve.suggestion();
+    if let Some(point) = points.iter().find(|(rate, _)| *rate == suggested) {
+        let (x, y) = frame.at(*point);
+        svg.dot((x, y), 6.0, VERMILION, 1.0);
+        // Above the line, which falls here.
+        let anchor = if x > f64::from(frame.left + frame.width / 2) { Anchor::Start } else { Anchor::Middle };
+        svg.coloured(
+            (x, (y - 14.0).max(f64::from(TOP) + 12.0)),
+            anchor,
+            VERMILION,
+            &format!("try {suggested:.0e}"),
+        );
     }
-    Ok(svg)
+    svg
 }

@@ -1,18 +1,26 @@
-//! Charts, drawn by plotters, and diagrams, as SVG with a twin in plain text.
+//! Charts and diagrams as SVG, each with the same in plain text.
 
+mod axes;
 mod bars;
 mod comparison;
 mod confusion;
 mod diagram;
+mod dots;
 mod embedding;
 mod history;
 mod learning_rates;
+mod lines;
 mod range;
+mod results;
 mod show;
+mod summary;
 mod svg;
+mod text_width;
 mod theme;
 
-use crate::display::escape;
+pub use lines::Lines;
+use range::spark;
+pub use results::ResultsTable;
 pub(crate) use show::chart_bundle;
 
 /// A picture of numbers: SVG for the page, text for where no picture can be.
@@ -23,12 +31,6 @@ pub struct Chart {
 }
 
 impl Chart {
-    /// A document by plotters, which has no words for those who cannot see it.
-    fn titled(svg: &str, text: String) -> Chart {
-        let (root, rest) = svg.split_once('>').unwrap_or((svg, ""));
-        Chart { svg: format!("{root} role=\"img\"><title>{}</title>{rest}", escape(&text)), text }
-    }
-
     /// The picture, a whole SVG document.
     pub fn svg(&self) -> &str {
         &self.svg

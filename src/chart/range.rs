@@ -50,6 +50,18 @@ pub(super) fn label(value: &f64) -> String {
     }
 }
 
+/// Numbers as a row of blocks, from the lowest to the highest of them; `?` for one that is not finite.
+pub(super) fn spark(values: &[f64]) -> String {
+    const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let (low, high) = extent(values.iter().copied()).unwrap_or_default();
+    let span = (high - low).max(f64::EPSILON);
+    let block = |value: &f64| match can_be_drawn(*value) {
+        true => BLOCKS[(((value - low) / span * 7.0).round() as usize).min(7)],
+        false => '?',
+    };
+    values.iter().map(block).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,21 +1,25 @@
-//! Drawing by hand what is no chart of numbers.
+//! An SVG document, element by element.
 
-use plotters::style::RGBColor;
-
+use super::text_width::text_width;
+use super::theme::{BLUE, DARK_INK, INK, Rgb, TEXT, TITLE};
 use crate::display::escape;
 
-/// Height of a line of small text.
-pub(super) const LINE: i32 = 14;
-/// Of what is written in a diagram.
-const SIZE: i32 = 11;
-const INK: &str = "#222";
+/// Height of a line of text.
+pub(super) const LINE: i32 = 16;
 
-/// Where a text stands to its point.
+/// Where a text stands relative to its point.
 #[derive(Clone, Copy)]
 pub(super) enum Anchor {
     Start,
     Middle,
     End,
+}
+
+/// How a line is drawn.
+#[derive(Clone, Copy)]
+pub(super) enum Stroke {
+    Solid,
+    Dashed,
 }
 
 /// An SVG document that grows.
@@ -28,31 +32,61 @@ impl Svg {
         Svg { body: String::new() }
     }
 
-    pub(super) fn rect(&mut self, [x, y, width, height]: [i32; 4], fill: &str, stroke: RGBColor) {
+    pub(super) fn rect(&mut self, [x, y, width, height]: [i32; 4], fill: &str, stroke: Rgb) {
         self.body += &format!(
-            "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"4\" fill=\"{fill}\" stroke=\"{}\" \
-             stroke-width=\"1.5\"/>",
-            hex(stroke)
+            "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"4\" fill=\"{fill}\" stroke=\"{stroke}\" \
+             stroke-width=\"1.5\"/>"
         );
     }
 
-    /// A dashed frame round what belongs together.
+    /// A dashed frame round a group.
     pub(super) fn frame(&mut self, [x, y, width, height]: [i32; 4]) {
         self.body += &format!(
-            "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"none\" stroke=\"#777\" \
+            "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"none\" stroke=\"{INK}\" \
              stroke-dasharray=\"5 4\"/>"
         );
     }
 
-    pub(super) fn text(&mut self, (x, y): (i32, i32), anchor: Anchor, bold: bool, text: &str) {
+    /// Text on the page.
+    pub(super) fn text(&mut self, at: (i32, i32), anchor: Anchor, bold: bool, text: &str) {
+        self.write((f64::from(at.0), f64::from(at.1)), anchor, TEXT, bold, INK, text);
+    }
+
+    /// Text on the page in a colour of its own.
+    pub(super) fn coloured(&mut self, at: (f64, f64), anchor: Anchor, colour: Rgb, text: &str) {
+        self.write(at, anchor, TEXT, true, colour, text);
+    }
+
+    /// Text inside a light box.
+    pub(super) fn boxed(&mut self, (x, y): (i32, i32), bold: bool, text: &str) {
+        self.write((f64::from(x), f64::from(y)), Anchor::Middle, TEXT, bold, DARK_INK, text);
+    }
+
+    /// The title of a figure.
+    pub(super) fn title(&mut self, (x, y): (i32, i32), text: &str) {
+        self.write((f64::from(x), f64::from(y)), Anchor::Start, TITLE, true, INK, text);
+    }
+
+    /// Text from bottom to top, centred on a point.
+    pub(super) fn upright(&mut self, (x, y): (i32, i32), text: &str) {
+        self.body += &format!(
+            "<text transform=\"rotate(-90 {x} {y})\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\" fill=\"{INK}\">{}</text>",
+            escape(text)
+        );
+    }
+
+    fn write(&mut self, (x, y): (f64, f64), anchor: Anchor, size: i32, bold: bool, colour: Rgb, text: &str) {
         let anchor = match anchor {
             Anchor::Start => "start",
             Anchor::Middle => "middle",
             Anchor::End => "end",
         };
         let weight = if bold { " font-weight=\"bold\"" } else { "" };
+        let size = if size == TEXT { String::new() } else { format!(" font-size=\"{size}\"") };
         self.body += &format!(
-            "<text x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\"{weight} fill=\"{INK}\">{}</text>",
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"{anchor}\"{weight}{size} fill=\"{colour}\">{}</text>",
+            short(x),
+            short(y),
             escape(text)
         );
     }
@@ -61,37 +95,112 @@ impl Svg {
     pub(super) fn arrow(&mut self, points: &[(i32, i32)]) {
         let points: Vec<String> = points.iter().map(|(x, y)| format!("{x},{y}")).collect();
         self.body += &format!(
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"#555\" stroke-width=\"1.5\" marker-end=\"url(#head)\"/>",
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{INK}\" stroke-width=\"1.5\" marker-end=\"url(#head)\"/>",
             points.join(" ")
         );
     }
 
-    pub(super) fn line(&mut self, (x1, y1): (i32, i32), (x2, y2): (i32, i32), color: RGBColor, width: f64) {
+    /// An arc over two points of one height.
+    pub(super) fn arc(&mut self, (from, to): (i32, i32), y: i32, height: i32) {
         self.body += &format!(
-            "<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\" stroke=\"{}\" stroke-width=\"{width}\"/>",
-            hex(color)
+            "<path d=\"M{from} {y} C{from} {0} {to} {0} {to} {y}\" fill=\"none\" stroke=\"{INK}\" stroke-width=\"1.5\"/>",
+            y - height
         );
     }
 
-    /// The whole document; what cannot see it is told the title.
+    pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), colour: Rgb, width: f64) {
+        self.lines(&[from, to], colour, width, Stroke::Solid);
+    }
+
+    /// A line through points.
+    pub(super) fn lines(&mut self, points: &[(f64, f64)], colour: Rgb, width: f64, stroke: Stroke) {
+        let dashes = match stroke {
+            Stroke::Solid => "",
+            Stroke::Dashed => " stroke-dasharray=\"5 4\"",
+        };
+        self.body += &format!(
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"{dashes} \
+             stroke-linejoin=\"round\"/>",
+            joined(points)
+        );
+    }
+
+    /// A faint line behind the data.
+    pub(super) fn grid(&mut self, from: (f64, f64), to: (f64, f64)) {
+        self.body += &format!(
+            "<polyline points=\"{}\" stroke=\"{INK}\" stroke-opacity=\"0.28\"/>",
+            joined(&[from, to])
+        );
+    }
+
+    /// A filled shape.
+    pub(super) fn polygon(&mut self, points: &[(f64, f64)], fill: &str, stroke: Rgb) {
+        self.body += &format!(
+            "<polygon points=\"{}\" fill=\"{fill}\" stroke=\"{stroke}\" stroke-linejoin=\"round\"/>",
+            joined(points)
+        );
+    }
+
+    /// A translucent area behind a line.
+    pub(super) fn band(&mut self, points: &[(f64, f64)], colour: Rgb) {
+        self.body +=
+            &format!("<polygon points=\"{}\" fill=\"{colour}\" fill-opacity=\"0.22\"/>", joined(points));
+    }
+
+    pub(super) fn dot(&mut self, (x, y): (f64, f64), radius: f64, colour: Rgb, opacity: f64) {
+        self.body += &format!(
+            "<circle cx=\"{}\" cy=\"{}\" r=\"{radius}\" fill=\"{colour}\" fill-opacity=\"{opacity}\"/>",
+            short(x),
+            short(y)
+        );
+    }
+
+    /// A circle with an outline, for a node of a diagram.
+    pub(super) fn node(&mut self, (x, y): (i32, i32), radius: i32, fill: &str, stroke: Rgb) {
+        self.body += &format!(
+            "<circle cx=\"{x}\" cy=\"{y}\" r=\"{radius}\" fill=\"{fill}\" stroke=\"{stroke}\" stroke-width=\"1.5\"/>"
+        );
+    }
+
+    /// An image by its data address.
+    pub(super) fn image(&mut self, [x, y, width, height]: [i32; 4], address: &str) {
+        self.body +=
+            &format!("<image x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" href=\"{address}\"/>");
+    }
+
+    /// The whole document; `title` describes it to readers who cannot see it.
     pub(super) fn finish(self, (width, height): (i32, i32), title: &str) -> String {
-        let hatch = hex(super::theme::BLUE);
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-             viewBox=\"0 0 {width} {height}\" style=\"max-width:100%;height:auto\" font-family=\"sans-serif\" \
-             font-size=\"{SIZE}\" role=\"img\"><title>{}</title><defs>\
+             viewBox=\"0 0 {width} {height}\" style=\"max-width:100%;height:auto\" font-family=\"{FONTS}\" \
+             font-size=\"{TEXT}\" role=\"img\"><title>{}</title><defs>\
              <marker id=\"head\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"6\" markerHeight=\"6\" \
-             orient=\"auto-start-reverse\"><path d=\"M0 0 8 4 0 8z\" fill=\"#555\"/></marker>\
+             orient=\"auto-start-reverse\"><path d=\"M0 0 8 4 0 8z\" fill=\"{INK}\"/></marker>\
              <pattern id=\"frozen\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" \
              patternTransform=\"rotate(45)\"><rect width=\"6\" height=\"6\" fill=\"#dcebf5\"/>\
-             <line x1=\"0\" y1=\"0\" x2=\"0\" y2=\"6\" stroke=\"{hatch}\" stroke-opacity=\"0.35\" stroke-width=\"2\"/>\
-             </pattern></defs><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>{}</svg>",
+             <line x1=\"0\" y1=\"0\" x2=\"0\" y2=\"6\" stroke=\"{BLUE}\" stroke-opacity=\"0.45\" stroke-width=\"2\"/>\
+             </pattern></defs>{}</svg>",
             escape(title),
             self.body
         )
     }
 }
 
-fn hex(RGBColor(r, g, b): RGBColor) -> String {
-    format!("#{r:02x}{g:02x}{b:02x}")
+/// Fonts of all figures; the widths in [`super::text_width`] cover each of them.
+pub(super) const FONTS: &str = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif";
+
+/// Width of the widest of some texts.
+pub(super) fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, bold: bool) -> f64 {
+    texts.into_iter().map(|text| text_width(text, TEXT, bold)).fold(0.0, f64::max)
+}
+
+fn joined(points: &[(f64, f64)]) -> String {
+    let points: Vec<String> = points.iter().map(|(x, y)| format!("{},{}", short(*x), short(*y))).collect();
+    points.join(" ")
+}
+
+/// A coordinate with one decimal at most.
+fn short(value: f64) -> String {
+    let text = format!("{value:.1}");
+    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
 }

@@ -91,8 +91,8 @@ impl Images {
         self.y.to_vec1::<u32>()?.into_iter().map(name).collect()
     }
 
-    /// The pictures, each with the class that a model gives it, how sure the model is (from 0 to
-    /// 1), and the true class where that is another; of more than 20, some, evenly from all.
+    /// The images, each with its predicted class and the confidence in percent. Wrong predictions have a red frame, and
+    /// the true class below. Of more than 20 images some are shown, evenly from all.
     ///
     /// Predictions are one row a picture: a number for each class, or, of two classes, one number
     /// for the second.
@@ -114,12 +114,16 @@ impl Images {
     /// All the pictures, with predictions that fit them.
     pub(crate) fn with_all(&self, predictions: &Predictions) -> Result<ImageGrid> {
         let given = predictions.classes().into_iter().zip(predictions.confidences());
-        let captions = given.zip(self.labels()?).map(|((class, sure), truth)| {
-            let name = &self.class_names[class];
-            let not = if name == truth { String::new() } else { format!(", not {truth}") };
-            format!("{name} {sure:.2}{not}")
-        });
-        ImageGrid::new(&self.x, &captions.collect::<Vec<_>>())
+        let (mut captions, mut is_wrong) = (Vec::new(), Vec::new());
+        for ((class, sure), truth) in given.zip(self.labels()?) {
+            let (name, percent) = (&self.class_names[class], 100.0 * sure);
+            is_wrong.push(name != truth);
+            captions.push(match name == truth {
+                true => format!("{name} {percent:.0} %"),
+                false => format!("predicted {name} {percent:.0} %\nis {truth}"),
+            });
+        }
+        ImageGrid::marked(&self.x, &captions, &is_wrong)
     }
 
     /// As many of the pictures as a page should hold, evenly from all.

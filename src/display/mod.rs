@@ -19,6 +19,7 @@ use headstart_frame::{ENVIRONMENT_VARIABLE, Frame};
 pub(crate) use html::escape;
 pub use input::{input, input_password};
 pub use pictures::ImageGrid;
+pub(crate) use pictures::thumbnails;
 pub(crate) use progress_bar::{Bar, INTERVAL, ProgressBar, blocks};
 
 /// What a value looks like on a page: `text/plain` always, and HTML or SVG where that is better.

@@ -12,7 +12,12 @@ use crate::{Error, Result};
 
 const SIDE: usize = 144;
 const CAPTION: usize = 26;
+const LINE: usize = 16;
 const GAP: usize = 12;
+/// Text that reads on a light and on a dark page.
+const INK: &str = "#797979";
+/// Frame and caption of a marked image.
+const MARK: &str = "#d55e00";
 const IN_A_ROW: usize = 5;
 
 /// A sheet of pictures, five in a row, with a caption under each.
@@ -36,10 +41,15 @@ impl ImageGrid {
     /// [`Error::Shape`] if `x` has another shape; [`Error::Argument`] if there is not one caption
     /// for each picture.
     pub fn new(x: &Tensor, captions: &[impl AsRef<str>]) -> Result<ImageGrid> {
-        ImageGrid::of(x, &captions.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+        ImageGrid::of(x, &captions.iter().map(AsRef::as_ref).collect::<Vec<_>>(), &[])
     }
 
-    fn of(x: &Tensor, captions: &[&str]) -> Result<ImageGrid> {
+    /// As [`ImageGrid::new`], with a red frame around the images whose `marks` are true.
+    pub(crate) fn marked(x: &Tensor, captions: &[String], marks: &[bool]) -> Result<ImageGrid> {
+        ImageGrid::of(x, &captions.iter().map(AsRef::as_ref).collect::<Vec<_>>(), marks)
+    }
+
+    fn of(x: &Tensor, captions: &[&str], marks: &[bool]) -> Result<ImageGrid> {
         let &[n, 3, height, width] = x.dims() else {
             return Err(Error::shape("pictures", "[N, 3, height, width]", x.dims(), ""));
         };
@@ -48,32 +58,47 @@ impl ImageGrid {
             return Err(Error::Argument { name: "captions", expected, found });
         }
         let rows = n.div_ceil(IN_A_ROW).max(1);
-        let (sheet_width, sheet_height) =
-            (IN_A_ROW.min(n).max(1) * (SIDE + GAP), rows * (SIDE + CAPTION + GAP));
-        let text = captions.iter().enumerate().map(|(at, caption)| format!("{at}: {caption}"));
+        let lines = captions.iter().map(|caption| caption.lines().count()).max().unwrap_or(1).max(1);
+        let row_height = SIDE + CAPTION + GAP + (lines - 1) * LINE;
+        let (sheet_width, sheet_height) = (IN_A_ROW.min(n).max(1) * (SIDE + GAP), rows * row_height);
+        let text =
+            captions.iter().enumerate().map(|(at, caption)| format!("{at}: {}", caption.replace('\n', ", ")));
         let text = text.collect::<Vec<_>>().join("\n");
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{sheet_width}\" height=\"{sheet_height}\" \
-             viewBox=\"0 0 {sheet_width} {sheet_height}\" font-family=\"sans-serif\" font-size=\"13\" \
-             role=\"img\"><title>{}</title><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>",
+             viewBox=\"0 0 {sheet_width} {sheet_height}\" style=\"max-width:100%;height:auto\" \
+             font-family=\"Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif\" font-size=\"13\" \
+             role=\"img\"><title>{}</title>",
             escape(&text)
         );
         // Pixel by pixel, colours together.
         let pixels = x.to_dtype(DType::F32)?.permute((0, 2, 3, 1))?.contiguous()?;
         for (number, caption) in captions.iter().enumerate() {
-            let (left, top) =
-                (number % IN_A_ROW * (SIDE + GAP) + GAP / 2, number / IN_A_ROW * (SIDE + CAPTION + GAP));
+            let (left, top) = (number % IN_A_ROW * (SIDE + GAP) + GAP / 2, number / IN_A_ROW * row_height);
             let values = pixels.get(number)?.flatten_all()?.to_vec1::<f32>()?;
             let (kind, file) = encoded(values, height, width)?;
             svg += &format!(
-                "<image x=\"{left}\" y=\"{}\" width=\"{SIDE}\" height=\"{SIDE}\" href=\"data:image/{kind};base64,{}\"/>\
-                 <text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"#222\">{}</text>",
+                "<image x=\"{left}\" y=\"{}\" width=\"{SIDE}\" height=\"{SIDE}\" href=\"data:image/{kind};base64,{}\"/>",
                 top + GAP / 2,
                 STANDARD.encode(file),
-                left + SIDE / 2,
-                top + GAP / 2 + SIDE + 17,
-                escape(caption)
             );
+            let is_marked = marks.get(number).copied().unwrap_or(false);
+            if is_marked {
+                svg += &format!(
+                    "<rect x=\"{left}\" y=\"{}\" width=\"{SIDE}\" height=\"{SIDE}\" fill=\"none\" stroke=\"{MARK}\" \
+                     stroke-width=\"4\"/>",
+                    top + GAP / 2
+                );
+            }
+            let ink = if is_marked { MARK } else { INK };
+            for (line, text) in caption.lines().enumerate() {
+                svg += &format!(
+                    "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"{ink}\">{}</text>",
+                    left + SIDE / 2,
+                    top + GAP / 2 + SIDE + 17 + line * LINE,
+                    escape(text)
+                );
+            }
         }
         Ok(ImageGrid { svg: svg + "</svg>", text })
     }
@@ -102,6 +127,23 @@ impl Show for ImageGrid {
     fn bundle(&self) -> Bundle {
         vec![("text/plain".into(), self.text.clone()), ("image/svg+xml".into(), self.svg.clone())]
     }
+}
+
+/// Images `[N, 3, height, width]` from 0 to 255 as data addresses.
+///
+/// # Errors
+/// [`Error::Shape`] if `x` has another shape.
+pub(crate) fn thumbnails(x: &Tensor) -> Result<Vec<String>> {
+    let &[n, 3, height, width] = x.dims() else {
+        return Err(Error::shape("images", "[N, 3, height, width]", x.dims(), ""));
+    };
+    let pixels = x.to_dtype(DType::F32)?.permute((0, 2, 3, 1))?.contiguous()?;
+    (0..n)
+        .map(|number| {
+            let (kind, file) = encoded(pixels.get(number)?.flatten_all()?.to_vec1::<f32>()?, height, width)?;
+            Ok(format!("data:image/{kind};base64,{}", STANDARD.encode(file)))
+        })
+        .collect()
 }
 
 /// The picture as a file, no larger than it is shown, and its type: PNG, or JPEG where that takes less

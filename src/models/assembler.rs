@@ -21,10 +21,16 @@ pub(crate) struct Assembler {
 
 impl Assembler {
     /// Begins a model; without a seed its weights begin as zeros, to be filled from a file.
-    pub(crate) fn new(name: &str, input_shape: &[usize], seed: Option<u64>, alpha: f64) -> Result<Assembler> {
+    pub(crate) fn new(
+        name: &str,
+        input_shape: &[usize],
+        seed: Option<u64>,
+        initializer: Initializer,
+        alpha: f64,
+    ) -> Result<Assembler> {
         let random = random::seeded(seed.unwrap_or_default());
         let builder = ModelBuilder::with_random(name, input_shape, random)?;
-        let initializer = if seed.is_some() { Initializer::GlorotUniform } else { Initializer::Zeros };
+        let initializer = if seed.is_some() { initializer } else { Initializer::Zeros };
         let last = builder.input();
         Ok(Assembler { builder, stems: Vec::new(), initializer, alpha, drop_connect_rate: 0.0, last })
     }

@@ -4,7 +4,7 @@ use candle_core::Shape;
 use rand::Rng;
 
 use super::assembler::Assembler;
-use crate::nn::{Activation, GlobalAveragePooling2D, GlobalMaxPooling2D, Model, Preprocessing};
+use crate::nn::{Activation, GlobalAveragePooling2D, GlobalMaxPooling2D, Initializer, Model, Preprocessing};
 use crate::weights::{self, Places, TensorStems, Weights};
 use crate::{Error, Result, random};
 
@@ -48,6 +48,7 @@ pub struct Network {
     pooling: Option<Pooling>,
     drop_connect_rate: f32,
     skip_mismatch: bool,
+    initializer: Initializer,
 }
 
 impl Network {
@@ -63,6 +64,7 @@ impl Network {
             pooling: None,
             drop_connect_rate: 0.0,
             skip_mismatch: false,
+            initializer: Initializer::GlorotUniform,
         }
     }
 
@@ -120,6 +122,20 @@ impl Network {
         Network { skip_mismatch: skip, ..self }
     }
 
+    /// Sets how the kernels of [`Weights::Random`] begin. The default is Keras's `GlorotUniform`. VGG16 without batch
+    /// normalisation hardly trains from it; [`Initializer::HeNormal`] (Keras's `he_normal`) suits stacks of ReLU. Other
+    /// weights ignore it.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// let base = Vgg16::new(Weights::Random(0)).initializer(Initializer::HeNormal).include_top(false).build()?;
+    /// # assert_eq!(base.output_shape(), [512, 7, 7]);
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    pub fn initializer(self, initializer: Initializer) -> Network {
+        Network { initializer, ..self }
+    }
+
     /// Builds the network and fills in its weights.
     ///
     /// # Errors
@@ -159,7 +175,7 @@ impl Network {
             _ => None,
         };
         let first_values = seed.or_else(|| skip_mismatch.then(|| random::stream().next_u64()));
-        let mut assembler = Assembler::new(name, &input_shape, first_values, alpha)?
+        let mut assembler = Assembler::new(name, &input_shape, first_values, self.initializer, alpha)?
             .drop_connect_rate(self.drop_connect_rate);
         (architecture.features)(&mut assembler)?;
         if include_top {
@@ -186,7 +202,7 @@ impl Network {
 /// The names that the weights of a network's top have in files.
 fn stems_of_top(architecture: &Architecture) -> Result<Vec<TensorStems>> {
     // As narrow as can be: nothing but the names is wanted.
-    let mut top = Assembler::new(architecture.name, &[1, 1, 1], None, f64::MIN_POSITIVE)?;
+    let mut top = Assembler::new(architecture.name, &[1, 1, 1], None, Initializer::Zeros, f64::MIN_POSITIVE)?;
     (architecture.top)(&mut top, 1, Activation::Linear)?;
     Ok(top.finish(architecture.preprocessing, None, false).1)
 }

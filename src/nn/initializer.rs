@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use rand::rngs::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 use crate::{Result, random};
@@ -12,6 +13,9 @@ pub enum Initializer {
     /// Even in ±√(6 / (inputs + outputs)), as Keras does by default (Glorot and Bengio 2010).
     #[default]
     GlorotUniform,
+    /// Normal with standard deviation √(2 / inputs), truncated at two of its deviations, for deep stacks of ReLU
+    /// (He et al. 2015): PyTorch's `kaiming_normal_`, which does not truncate.
+    HeNormal,
     /// Even in ±√(6 / inputs), for deep stacks of ReLU (He et al. 2015).
     HeUniform,
     /// Nought.
@@ -29,11 +33,28 @@ impl Initializer {
         let limit = |fan: usize| (6.0 / fan as f32).sqrt();
         match self {
             Initializer::GlorotUniform => random::uniform(random, shape, limit(fan_in + fan_out), device),
+            Initializer::HeNormal => he_normal(random, shape, fan_in, device),
             Initializer::HeUniform => random::uniform(random, shape, limit(fan_in), device),
             Initializer::Zeros => Ok(Tensor::zeros(shape, DType::F32, device)?),
             Initializer::Ones => Ok(Tensor::ones(shape, DType::F32, device)?),
         }
     }
+}
+
+/// As Keras: the deviation before truncation is larger, so that the values have √(2 / inputs) after it.
+fn he_normal(random: &mut ChaCha8Rng, shape: &[usize], fan_in: usize, device: &Device) -> Result<Tensor> {
+    /// Standard deviation of a standard normal truncated at ±2.
+    const TRUNCATED_DEVIATION: f32 = 0.879_625_7;
+    const BOUND: f32 = 2.0;
+    let deviation = (2.0 / fan_in as f32).sqrt() / TRUNCATED_DEVIATION;
+    let mut draw = || loop {
+        let value: f32 = StandardNormal.sample(random);
+        if value.abs() <= BOUND {
+            return value * deviation;
+        }
+    };
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| draw()).collect();
+    Ok(Tensor::from_vec(values, shape, device)?)
 }
 
 #[cfg(test)]
@@ -50,5 +71,18 @@ mod tests {
         assert!(largest <= limit && largest > limit * 0.99, "{largest} against {limit}");
         let variance = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
         assert!((variance / (limit * limit / 3.0) - 1.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn he_normal_has_keras_s_deviation_and_bound() {
+        let weight =
+            Initializer::HeNormal.draw(&[64, 32, 3, 3], &mut random::seeded(0), &Device::Cpu).unwrap();
+        let values = weight.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let expected = 2.0f32 / 288.0;
+        let variance = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
+        assert!((variance / expected - 1.0).abs() < 0.05, "{variance} against {expected}");
+        let bound = 2.0 * expected.sqrt() / 0.879_625_7;
+        let largest = values.iter().fold(0f32, |a, v| a.max(v.abs()));
+        assert!(largest <= bound && largest > 0.98 * bound, "{largest} against {bound}");
     }
 }

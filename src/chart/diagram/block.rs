@@ -3,12 +3,14 @@
 use super::{sizes, state_colours};
 use crate::chart::Chart;
 use crate::chart::svg::{Anchor, Svg};
-use crate::nn::{Model, Node, Row};
+use crate::chart::text_width::text_width;
+use crate::chart::theme::{self, NEUTRAL};
+use crate::nn::{LayerConfig, Model, Node, Row};
 use crate::{Error, Result};
 
-/// Of a letter in a box, about.
-const LETTER: i32 = 6;
-const HEIGHT: i32 = 24;
+const HEIGHT: i32 = 26;
+/// Radius of the circle that adds.
+const SUM: i32 = 13;
 const GAP: i32 = 16;
 const MARGIN: i32 = 12;
 /// Between the two columns.
@@ -45,8 +47,13 @@ impl Sheet {
         self.left(place) + self.width / 2
     }
 
+    /// Where a sideways arrow ends: at the box, or at the circle in its middle.
+    fn side(&self, place: &Place, is_sum: bool) -> i32 {
+        if is_sum { self.middle(place) + SUM + 2 } else { self.right(place) + 2 }
+    }
+
     /// An arrow from one layer, or from what comes in, to another; past others in a lane of its own.
-    fn connect(&self, svg: &mut Svg, from: &Place, to: &Place, lane: &mut i32) {
+    fn connect(&self, svg: &mut Svg, from: &Place, (to, is_sum): (&Place, bool), lane: &mut i32) {
         let (begin, end) = (self.top(from) + HEIGHT, self.top(to) - 2);
         let level = self.top(to) + HEIGHT / 2;
         // Out of the bottom of a box, beside the way straight down.
@@ -60,12 +67,12 @@ impl Sheet {
                     (out.0, below),
                     (*lane, below),
                     (*lane, level),
-                    (self.right(to) + 2, level),
+                    (self.side(to, is_sum), level),
                 ]);
                 *lane += LANE;
             }
             (0, 1) => svg.arrow(&[out, (out.0, below), (self.middle(to), below), straight[1]]),
-            (1, 0) => svg.arrow(&[straight[0], (straight[0].0, level), (self.right(to) + 2, level)]),
+            (1, 0) => svg.arrow(&[straight[0], (straight[0].0, level), (self.side(to, is_sum), level)]),
             _ => svg.arrow(&straight),
         }
     }
@@ -99,12 +106,13 @@ impl Model {
         let inputs_of = |at: usize| -> Vec<usize> { nodes[at].inputs().collect() };
         let places = places(&inside, &inputs_of);
         let place = |at: usize| inside.iter().position(|other| *other == at).map(|found| &places[found]);
-        let label = |row: &Row| {
-            let name = row.name.strip_prefix(prefix).filter(|rest| !rest.is_empty()).unwrap_or(&row.name);
-            format!("{name} · {} · {}", row.kind, sizes(&row.output_shape))
+        let label = |at: usize| {
+            let input = inputs_of(at).first().map(|input| nodes[*input].layer.output_shape().to_vec());
+            label(&nodes[at], &rows[at - 1], &input.unwrap_or_default())
         };
-        let longest = inside.iter().map(|at| label(&rows[at - 1]).chars().count()).max().unwrap_or(0);
-        let sheet = Sheet { width: longest as i32 * LETTER + 12 };
+        let longest =
+            inside.iter().map(|at| text_width(&label(*at), theme::TEXT, false)).fold(120.0, f64::max);
+        let sheet = Sheet { width: longest as i32 + 16 };
         let entry = Place { column: 0, row: -1 };
         let (mut svg, mut text) = (Svg::new(), format!("{}: {prefix}…", self.name()));
         // What passes layers by does so on the right of all of them.
@@ -112,25 +120,65 @@ impl Model {
         let mut lane = MARGIN + columns * (sheet.width + BETWEEN) - BETWEEN / 2;
         for (at, here) in inside.iter().zip(&places) {
             let row = &rows[at - 1];
-            let (fill, stroke) = state_colours(row.state());
-            svg.rect([sheet.left(here), sheet.top(here), sheet.width, HEIGHT], fill, stroke);
-            svg.text((sheet.middle(here), sheet.top(here) + 16), Anchor::Middle, false, &label(row));
+            draw_layer(&mut svg, &sheet, here, row, &label(*at));
             for input in inputs_of(*at) {
-                sheet.connect(&mut svg, place(input).unwrap_or(&entry), here, &mut lane);
+                sheet.connect(&mut svg, place(input).unwrap_or(&entry), (here, row.kind == "Add"), &mut lane);
             }
             let from: Vec<&str> =
                 inputs_of(*at).into_iter().map(|input| nodes[input].name.as_str()).collect();
             text += &format!("\n{} ({}) ← {}", row.name, row.kind, from.join(", "));
         }
+        let mut entry_width = 0;
         let outside = inside.iter().flat_map(|at| inputs_of(*at)).find(|at| !inside.contains(at));
         if let Some(outside) = outside {
-            let label = format!("from {}", nodes[outside].name);
-            svg.text((sheet.middle(&entry), sheet.top(&entry) + HEIGHT - 6), Anchor::Middle, true, &label);
+            let shape = sizes(nodes[outside].layer.output_shape());
+            let label = format!("x, from {}, {shape}", nodes[outside].name);
+            svg.text((MARGIN, sheet.top(&entry) + HEIGHT - 8), Anchor::Start, true, &label);
+            entry_width = MARGIN + text_width(&label, theme::TEXT, true) as i32;
         }
         let last = places.iter().map(|place| place.row).max().unwrap_or(0);
         let bottom = sheet.top(&Place { column: 0, row: last }) + HEIGHT;
-        Ok(Chart { svg: svg.finish((lane, bottom + MARGIN), &text), text })
+        Ok(Chart { svg: svg.finish((lane.max(entry_width), bottom + MARGIN), &text), text })
     }
+}
+
+/// What a layer does, as in the papers' figures: kernel, filters and stride of a convolution.
+fn label(node: &Node, row: &Row, input: &[usize]) -> String {
+    let kernel = node.layer.params().first().map(|param| param.variable().dims().to_vec());
+    let stride = match (input, row.output_shape.as_slice()) {
+        (&[_, before, _], &[_, after, _]) if after > 0 && before > after => {
+            format!(", stride {}", before.div_ceil(after))
+        }
+        _ => String::new(),
+    };
+    match (row.kind, kernel.as_deref()) {
+        ("Conv2D", Some(&[filters, _, height, width])) => format!("{height}×{width} conv, {filters}{stride}"),
+        ("DepthwiseConv2D", Some(&[filters, _, height, width])) => {
+            format!("{height}×{width} depthwise conv, {filters}{stride}")
+        }
+        ("BatchNormalization", _) => "batch norm".into(),
+        ("Activation", _) => match &node.config {
+            Some(LayerConfig::Activation(activation)) => format!("{activation:?}"),
+            _ => "activation".into(),
+        },
+        ("Dense", Some(&[units, _])) => format!("dense, {units}"),
+        (kind, _) => kind.to_owned(),
+    }
+}
+
+/// A box with what the layer does; of an addition a circle, with its two inputs beside it.
+fn draw_layer(svg: &mut Svg, sheet: &Sheet, place: &Place, row: &Row, label: &str) {
+    let (middle, top) = (sheet.middle(place), sheet.top(place));
+    if row.kind == "Add" {
+        svg.node((middle, top + HEIGHT / 2), SUM, "#f4f7fa", NEUTRAL);
+        svg.boxed((middle, top + HEIGHT / 2 + 5), true, "+");
+        svg.text((middle - SUM - 8, top + HEIGHT / 2 - 8), Anchor::End, true, "f(x)");
+        svg.text((middle + SUM + 12, top + HEIGHT / 2 - 8), Anchor::Start, true, "x");
+        return;
+    }
+    let (fill, stroke) = state_colours(row.state());
+    svg.rect([sheet.left(place), top, sheet.width, HEIGHT], fill, stroke);
+    svg.boxed((middle, top + 18), false, label);
 }
 
 /// The nodes of the model, or of the first inside it, that has a layer of such a name.
@@ -178,9 +226,11 @@ mod tests {
             "{}",
             chart.text()
         );
-        // Ten layers on the longest way, two beside them, and the background.
-        assert_eq!(chart.svg().matches("<rect x=").count(), 12);
-        assert_eq!(chart.svg().matches(&format!("<rect x=\"{}\"", super::MARGIN)).count(), 10);
+        // Nine boxes and a circle on the longest way, two boxes beside them.
+        assert_eq!(chart.svg().matches("<rect x=").count(), 11);
+        assert_eq!(chart.svg().matches("<circle").count(), 1);
+        assert!(chart.svg().contains("3×3 conv, 16") && chart.svg().contains(">f(x)<"));
+        assert_eq!(chart.svg().matches(&format!("<rect x=\"{}\"", super::MARGIN)).count(), 9);
         Ok(())
     }
 

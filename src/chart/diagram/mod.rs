@@ -1,18 +1,18 @@
 //! Models and ways of working as boxes and arrows.
 
 mod block;
+mod slab;
 mod stages;
 mod steps;
-
-use plotters::style::RGBColor;
+mod transfer;
+mod workflow;
 
 use super::svg::{Anchor, Svg};
-use super::theme;
-
-const NEUTRAL: RGBColor = RGBColor(130, 130, 130);
+use super::text_width::text_width;
+use super::theme::{self, NEUTRAL, Rgb};
 
 /// Fill and edge for what [`crate::nn::Row::state`] says.
-fn state_colours(state: &str) -> (&'static str, RGBColor) {
+fn state_colours(state: &str) -> (&'static str, Rgb) {
     match state {
         "frozen" => ("url(#frozen)", theme::BLUE),
         "trainable" => ("#f6d5bd", theme::VERMILION),
@@ -32,6 +32,6 @@ fn legend_of_states(svg: &mut Svg, (mut x, y): (i32, i32), states: &[(String, St
         let (fill, stroke) = state_colours(state);
         svg.rect([x, y, 14, 14], fill, stroke);
         svg.text((x + 20, y + 11), Anchor::Start, false, text);
-        x += 36 + 7 * text.len() as i32;
+        x += 44 + text_width(text, theme::TEXT, false) as i32;
     }
 }

@@ -1,33 +1,37 @@
 //! A model as a row of its stages.
 
+use super::slab::{Slab, draw_slabs};
 use super::{legend_of_states, sizes, state_colours};
 use crate::chart::Chart;
 use crate::chart::svg::{Anchor, LINE, Svg};
+use crate::chart::text_width::{text_width, wrapped};
+use crate::chart::theme::TEXT;
 use crate::nn::{Model, Row, thousands};
 
 /// From one stage to the next.
-const PITCH: i32 = 88;
-const MARGIN: i32 = 14;
-/// Where the boxes stand: their middle, and how high the highest is.
-const MIDDLE: i32 = 104;
-const TALLEST: i32 = 130;
-/// How many letters fit under a box.
-const LETTERS: usize = 15;
+const PITCH: i32 = 92;
+const MARGIN: i32 = 8;
+/// How many stages stand in one row, so that text keeps its size at a notebook's width.
+const IN_A_ROW: usize = 8;
+/// How many slabs are drawn of one stage at most.
+const MOST_SLABS: usize = 8;
 
 /// Layers in a row whose names begin alike: `block1_conv1` to `block1_pool`.
-struct Stage {
+pub(super) struct Stage {
     /// Name, output shape, weights.
-    row: Row,
+    pub(super) row: Row,
     /// What it is made of: `2 conv, pool`.
     about: String,
     /// The model inside the model that it belongs to.
-    inside: Option<String>,
+    pub(super) inside: Option<String>,
+    /// Its convolutions or, where it has shortcuts, its blocks.
+    pub(super) slabs: Vec<Slab>,
 }
 
 impl Model {
-    /// Draws the model from left to right, stage by stage: the higher a box, the larger the maps, the
-    /// wider, the more channels. What is frozen is hatched blue, what learns is orange; a model inside
-    /// has a frame. Keras's `plot_model`, in short.
+    /// Draws the model from left to right, stage by stage. A slab is a convolution, or a residual block with an arc for its
+    /// shortcut: the higher, the larger its feature maps; the wider, the more channels. Frozen stages are hatched blue,
+    /// trainable ones orange; a model inside has a frame. Keras's `plot_model`, in short.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -39,10 +43,16 @@ impl Model {
     /// # Ok::<(), headstart::Error>(())
     /// ```
     pub fn plot(&self) -> Chart {
-        let mut stages = Vec::new();
-        collect(self, None, &mut stages);
+        let stages = stages_of(self);
         Chart { svg: draw(self, &stages), text: in_words(self, &stages) }
     }
+}
+
+/// The stages of a model, and of models inside it, in order.
+pub(super) fn stages_of(model: &Model) -> Vec<Stage> {
+    let mut stages = Vec::new();
+    collect(model, None, &mut stages);
+    stages
 }
 
 fn collect(model: &Model, inside: Option<&str>, stages: &mut Vec<Stage>) {
@@ -81,6 +91,26 @@ fn stage_name(layer: &str) -> &str {
 }
 
 impl Stage {
+    /// The image that the model takes.
+    fn of_input(shape: &[usize]) -> Stage {
+        let slab = match *shape {
+            [channels, height, _] => {
+                Slab { channels, height, has_shortcut: false, is_pooling: false, is_vector: false }
+            }
+            _ => Slab::vector(shape.iter().product()),
+        };
+        let row = Row {
+            number: 0,
+            name: "input".into(),
+            kind: "",
+            output_shape: shape.to_vec(),
+            weights: 0,
+            statistics: 0,
+            trainable: 0,
+        };
+        Stage { row, about: String::new(), inside: None, slabs: vec![slab] }
+    }
+
     fn new(name: String, rows: Vec<Row>, inside: Option<&str>) -> Stage {
         let inside = inside.map(str::to_owned);
         let count = |what: &str| rows.iter().filter(|row| row.kind.contains(what)).count();
@@ -92,7 +122,7 @@ impl Stage {
                 kind if kind.contains("Pooling") => "pool",
                 kind => kind,
             };
-            return Stage { row: only.clone(), about: about.to_owned(), inside };
+            return Stage { slabs: slabs_of(&rows), row: only.clone(), about: about.to_owned(), inside };
         }
         let mut parts = Vec::new();
         if let sums @ 1.. = count("Add") {
@@ -113,7 +143,16 @@ impl Stage {
             weights: rows.iter().map(|row| row.weights).sum(),
             trainable: rows.iter().map(|row| row.trainable).sum(),
         };
-        Stage { row, about: parts.join(", "), inside }
+        Stage { row, about: parts.join(", "), inside, slabs: slabs_of(&rows) }
+    }
+
+    /// Whether training changes nothing of it; a stage without weights counts as frozen.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.row.trainable == 0
+    }
+
+    fn about_lines(&self) -> Vec<String> {
+        wrapped(&self.about, f64::from(PITCH - 6), TEXT)
     }
 
     fn weights(&self) -> String {
@@ -122,60 +161,100 @@ impl Stage {
             weights => thousands(weights),
         }
     }
+}
 
-    /// Width and height, for maps beside the largest of the model.
-    fn size(&self, largest: usize) -> (i32, i32) {
-        let log = |n: usize| (n.max(1) as f64).log2();
-        match *self.row.output_shape.as_slice() {
-            [channels, height, _] => {
-                let share = (height as f64 / largest.max(1) as f64).sqrt();
-                ((14.0 + 4.5 * log(channels)) as i32, (24.0 + f64::from(TALLEST - 24) * share) as i32)
+/// What is drawn of a stage: each convolution; of a residual stage each block, with an arc where it has a shortcut; and a
+/// pooling layer.
+fn slabs_of(rows: &[Row]) -> Vec<Slab> {
+    let slab = |row: &Row, has_shortcut: bool| match *row.output_shape.as_slice() {
+        [channels, height, _] => Slab {
+            channels,
+            height,
+            has_shortcut,
+            is_pooling: row.kind.contains("Pooling"),
+            is_vector: false,
+        },
+        ref shape => Slab::vector(shape.iter().product()),
+    };
+    let has_adds = rows.iter().any(|row| row.kind == "Add");
+    let mut slabs: Vec<Slab> = Vec::new();
+    let mut block = "";
+    for row in rows {
+        let is_pooling = row.kind.contains("Pooling") && row.output_shape.len() == 3;
+        // An EfficientNet block scales its channels by pooled values on the way.
+        let is_convolution = row.kind.contains("Conv2D") && !row.name.contains("_se_");
+        if has_adds {
+            let of = block_name(&row.name);
+            if of != block {
+                block = of;
+                slabs.push(slab(row, false));
+            } else if let Some(last) = slabs.last_mut() {
+                *last = Slab { has_shortcut: last.has_shortcut || row.kind == "Add", ..slab(row, false) };
             }
-            ref sizes => (16, (24.0 + 7.0 * log(sizes.iter().product())) as i32),
+        } else if is_convolution || is_pooling {
+            slabs.push(slab(row, false));
         }
+    }
+    if slabs.is_empty() {
+        slabs.push(slab(rows.last().expect("a stage has a layer"), false));
+    }
+    slabs.truncate(MOST_SLABS);
+    slabs
+}
+
+/// `conv2_block1` of `conv2_block1_out`, `block3a` of `block3a_dwconv`.
+fn block_name(layer: &str) -> &str {
+    let Some((first, rest)) = layer.split_once('_') else { return layer };
+    match rest.split_once('_') {
+        Some((second, _)) if second.starts_with("block") => &layer[..first.len() + 1 + second.len()],
+        _ => first,
+    }
+}
+
+/// Stages beside one another, with the space that they need.
+struct StageRow<'a> {
+    members: &'a [&'a Stage],
+    above: i32,
+    below: i32,
+    name_lines: i32,
+    about_lines: i32,
+}
+
+impl<'a> StageRow<'a> {
+    fn new(members: &'a [&'a Stage], largest: usize) -> StageRow<'a> {
+        let extents = || members.iter().flat_map(|stage| &stage.slabs).map(|slab| slab.extent(largest));
+        let has_frame = members.iter().any(|stage| stage.inside.is_some());
+        let lines = |count: &dyn Fn(&Stage) -> usize| {
+            members.iter().map(|stage| count(stage)).max().unwrap_or(0) as i32
+        };
+        StageRow {
+            members,
+            above: extents().map(|(above, _)| above).max().unwrap_or(20) + if has_frame { 34 } else { 8 },
+            below: extents().map(|(_, below)| below).max().unwrap_or(20),
+            name_lines: lines(&|stage| in_lines(&stage.row.name).len()),
+            about_lines: lines(&|stage| stage.about_lines().len()),
+        }
+    }
+
+    fn height(&self) -> i32 {
+        self.above + self.below + 8 + (self.name_lines + self.about_lines + 2) * LINE + 18
     }
 }
 
 fn draw(model: &Model, stages: &[Stage]) -> String {
     let mut svg = Svg::new();
-    let heights = stages.iter().map(|stage| &stage.row.output_shape).filter(|shape| shape.len() == 3);
-    let largest = heights.map(|shape| shape[1]).max().unwrap_or(1);
-    let left = |at: usize| MARGIN + at as i32 * PITCH;
-    let names: Vec<Vec<String>> = stages.iter().map(|stage| in_lines(&stage.row.name)).collect();
-    let name_lines = names.iter().map(Vec::len).max().unwrap_or(1) as i32;
-    let below = MIDDLE + TALLEST / 2 + 10;
-    let bottom = below + (name_lines + 3) * LINE + 4;
-    for (at, (stage, name)) in stages.iter().zip(&names).enumerate() {
-        let centre = left(at) + PITCH / 2;
-        let (width, height) = stage.size(largest);
-        let (fill, stroke) = state_colours(stage.row.state());
-        svg.rect([centre - width / 2, MIDDLE - height / 2, width, height], fill, stroke);
-        if let Some(next) = stages.get(at + 1) {
-            let begin = centre + width / 2 + 4;
-            svg.arrow(&[(begin, MIDDLE), (centre + PITCH - next.size(largest).0 / 2 - 4, MIDDLE)]);
-        }
-        let mut y = below + LINE;
-        for line in name {
-            svg.text((centre, y), Anchor::Middle, true, line);
-            y += LINE;
-        }
-        y = below + (name_lines + 1) * LINE;
-        for line in [stage.about.as_str(), &sizes(&stage.row.output_shape), &stage.weights()] {
-            svg.text((centre, y), Anchor::Middle, false, line);
-            y += LINE;
-        }
+    let input = Stage::of_input(model.input_shape());
+    let all: Vec<&Stage> = std::iter::once(&input).chain(stages).collect();
+    let heights =
+        all.iter().flat_map(|stage| &stage.slabs).map(|slab| if slab.is_vector { 1 } else { slab.height });
+    let largest = heights.max().unwrap_or(1);
+    let rows: Vec<StageRow> =
+        in_rows(&all).into_iter().map(|members| StageRow::new(members, largest)).collect();
+    let mut top = 0;
+    for (number, row) in rows.iter().enumerate() {
+        draw_row(&mut svg, row, top, largest, number + 1 < rows.len());
+        top += row.height();
     }
-    let runs = stages.chunk_by(|a, b| a.inside == b.inside);
-    let mut at = 0;
-    for run in runs {
-        if let Some(name) = &run[0].inside {
-            let width = run.len() as i32 * PITCH;
-            svg.frame([left(at) + 2, 22, width - 4, bottom - 22]);
-            svg.text((left(at) + 10, 17), Anchor::Start, true, name);
-        }
-        at += run.len();
-    }
-    let width = left(stages.len()) + MARGIN;
     let summary = model.summary();
     let of = |state: &str, count| {
         let text = if state == "partly" {
@@ -191,8 +270,61 @@ fn draw(model: &Model, stages: &[Stage]) -> String {
         of("partly", 0),
     ];
     let legend: Vec<_> = states.into_iter().flatten().collect();
-    legend_of_states(&mut svg, (MARGIN, bottom + 12), &legend);
-    svg.finish((width.max(360), bottom + 36), &format!("the stages of {}", model.name()))
+    legend_of_states(&mut svg, (MARGIN, top + 2), &legend);
+    let most = rows.iter().map(|row| row.members.len()).max().unwrap_or(1) as i32;
+    let width = (2 * MARGIN + most * PITCH).max(420);
+    svg.finish((width, top + 24), &format!("the stages of {}", model.name()))
+}
+
+/// One row if it holds all; otherwise a new row where the feature maps end, if both fit.
+fn in_rows<'a>(all: &'a [&'a Stage]) -> Vec<&'a [&'a Stage]> {
+    if all.len() <= IN_A_ROW {
+        return vec![all];
+    }
+    let maps = all.iter().take_while(|stage| stage.row.output_shape.len() == 3).count();
+    if (2..=IN_A_ROW).contains(&maps) && all.len() - maps <= IN_A_ROW {
+        let (first, second) = all.split_at(maps);
+        return vec![first, second];
+    }
+    all.chunks(IN_A_ROW).collect()
+}
+
+fn draw_row(svg: &mut Svg, row: &StageRow, top: i32, largest: usize, goes_on: bool) {
+    let left = |at: usize| MARGIN + at as i32 * PITCH;
+    let middle = top + row.above;
+    let below = middle + row.below + 8;
+    let mut end_before: Option<i32> = None;
+    for (at, stage) in row.members.iter().enumerate() {
+        let centre = left(at) + PITCH / 2;
+        let (begin, end) =
+            draw_slabs(svg, (centre, middle), &stage.slabs, largest, state_colours(stage.row.state()));
+        if let Some(before) = end_before {
+            svg.arrow(&[(before + 3, middle), (begin - 3, middle)]);
+        }
+        if goes_on && at + 1 == row.members.len() {
+            svg.arrow(&[(end + 3, middle), (left(at + 1) + MARGIN - 2, middle)]);
+        }
+        end_before = Some(end);
+        for (line, text) in (1..).zip(in_lines(&stage.row.name)) {
+            svg.text((centre, below + line * LINE), Anchor::Middle, true, &text);
+        }
+        let facts = below + row.name_lines * LINE;
+        for (line, text) in (1..).zip(stage.about_lines()) {
+            svg.text((centre, facts + line * LINE), Anchor::Middle, false, &text);
+        }
+        let numbers = facts + row.about_lines * LINE;
+        for (line, text) in (1..).zip([sizes(&stage.row.output_shape), stage.weights()]) {
+            svg.text((centre, numbers + line * LINE), Anchor::Middle, false, &text);
+        }
+    }
+    let mut at = 0;
+    for run in row.members.chunk_by(|a, b| a.inside == b.inside) {
+        if let Some(name) = &run[0].inside {
+            svg.frame([left(at) + 1, top + 20, run.len() as i32 * PITCH - 2, row.height() - 28]);
+            svg.text((left(at) + 8, top + 15), Anchor::Start, true, name);
+        }
+        at += run.len();
+    }
 }
 
 /// A long name, broken where its parts meet.
@@ -200,7 +332,9 @@ fn in_lines(name: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for part in name.split_inclusive('_') {
         match lines.last_mut() {
-            Some(line) if line.len() + part.len() <= LETTERS => line.push_str(part),
+            Some(line) if text_width(&format!("{line}{part}"), TEXT, true) <= f64::from(PITCH - 4) => {
+                line.push_str(part)
+            }
             _ => lines.push(part.to_owned()),
         }
     }

@@ -1,13 +1,16 @@
-//! A way of working: one thing after the other.
+//! A way of working: one step after the other.
 
-use super::NEUTRAL;
 use crate::chart::Chart;
-use crate::chart::svg::{Anchor, LINE, Svg};
+use crate::chart::svg::{LINE, Svg};
+use crate::chart::text_width::wrapped;
+use crate::chart::theme::{NEUTRAL, TEXT};
 
-const WIDTH: i32 = 146;
+const MARGIN: i32 = 4;
 const GAP: i32 = 24;
-const MARGIN: i32 = 10;
-const LETTERS: usize = 20;
+/// Width of a page's column, which the boxes share.
+const WIDTH: i32 = 740;
+const NARROWEST: i32 = 118;
+const WIDEST: i32 = 170;
 
 impl Chart {
     /// A flowchart: for each step its name and what it is about, from left to right.
@@ -18,41 +21,38 @@ impl Chart {
     /// assert_eq!(chart.text(), "load (a pretrained network) → freeze (all its layers)");
     /// ```
     pub fn steps(steps: &[(&str, &str)]) -> Chart {
-        let lines: Vec<Vec<String>> = steps.iter().map(|(_, about)| wrapped(about)).collect();
-        let height = (lines.iter().map(Vec::len).max().unwrap_or(0) as i32 + 1) * LINE + 16;
+        let count = steps.len().max(1) as i32;
+        let width = ((WIDTH - 2 * MARGIN - (count - 1) * GAP) / count).clamp(NARROWEST, WIDEST);
+        let fitting = |text: &str| wrapped(text, f64::from(width - 12), TEXT);
+        let lines: Vec<Vec<String>> = steps.iter().map(|(_, about)| fitting(about)).collect();
+        let names: Vec<Vec<String>> =
+            steps.iter().map(|(name, _)| wrapped(name, f64::from(width - 26), TEXT)).collect();
+        let tallest =
+            names.iter().zip(&lines).map(|(name, about)| name.len() + about.len()).max().unwrap_or(0);
+        let height = tallest as i32 * LINE + 16;
         let mut svg = Svg::new();
-        for (at, ((name, _), about)) in steps.iter().zip(&lines).enumerate() {
-            let left = MARGIN + at as i32 * (WIDTH + GAP);
-            svg.rect([left, MARGIN, WIDTH, height], "#f4f7fa", NEUTRAL);
-            svg.text((left + WIDTH / 2, MARGIN + LINE + 2), Anchor::Middle, true, name);
-            for (line, text) in (2..).zip(about) {
-                svg.text((left + WIDTH / 2, MARGIN + line * LINE + 3), Anchor::Middle, false, text);
+        for (at, (name, about)) in names.iter().zip(&lines).enumerate() {
+            let left = MARGIN + at as i32 * (width + GAP);
+            svg.rect([left, MARGIN, width, height], "#f4f7fa", NEUTRAL);
+            let bold = name.iter().map(|line| (true, line)).chain(about.iter().map(|line| (false, line)));
+            for (line, (bold, text)) in (1..).zip(bold) {
+                svg.boxed((left + width / 2, MARGIN + line * LINE + 3), bold, text);
             }
             if at > 0 {
                 svg.arrow(&[(left - GAP + 3, MARGIN + height / 2), (left - 3, MARGIN + height / 2)]);
             }
         }
-        let all = steps.len() as i32 * (WIDTH + GAP) - GAP + 2 * MARGIN;
-        let text: Vec<String> = steps
-            .iter()
-            .map(|(name, about)| if about.is_empty() { (*name).into() } else { format!("{name} ({about})") })
-            .collect();
-        let text = text.join(" → ");
-        Chart { svg: svg.finish((all.max(WIDTH), height + 2 * MARGIN), &text), text }
+        let all = count * (width + GAP) - GAP + 2 * MARGIN;
+        let text = in_words(steps);
+        Chart { svg: svg.finish((all, height + 2 * MARGIN), &text), text }
     }
 }
 
-/// Broken between words so that each line fits into a box.
-fn wrapped(text: &str) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + word.chars().count() < LETTERS => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
+/// The steps in one line.
+pub(super) fn in_words(steps: &[(&str, &str)]) -> String {
+    let text: Vec<String> = steps
+        .iter()
+        .map(|(name, about)| if about.is_empty() { (*name).into() } else { format!("{name} ({about})") })
+        .collect();
+    text.join(" → ")
 }

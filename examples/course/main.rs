@@ -1,0 +1,37 @@
+//! The experiments of the lessons that take longer than a lesson may.
+//!
+//! ```sh
+//! cargo run --release --example course -- learning-curve 0 10   # seeds from, to; also depth, fine-tuning
+//! ```
+//!
+//! Each experiment appends one line a run to its `.csv` file beside this program, and skips the runs that are there, so
+//! that it can be stopped and continued. The lessons draw these files; `tests/notebooks` compares both.
+//! `search` prints how the settings for training from scratch were chosen; `figure` draws the README's figure.
+
+mod depth;
+mod figure;
+mod fine_tuning;
+mod learning_curve;
+mod table;
+mod task;
+
+fn main() -> headstart::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize| arguments.get(at).and_then(|text| text.parse().ok());
+    let seeds = number(1).unwrap_or(0)..number(2).unwrap_or(5);
+    match arguments.first().map(String::as_str) {
+        Some("search") => learning_curve::search(),
+        Some("learning-curve") => learning_curve::run(seeds),
+        Some("depth") => depth::run(seeds),
+        Some("fine-tuning") => fine_tuning::run(seeds),
+        Some("figure") => {
+            figure::run(arguments.get(1).map_or("notebooks/learning_curve.svg", String::as_str))
+        }
+        _ => {
+            eprintln!(
+                "expected search; learning-curve, depth or fine-tuning, and seeds; or figure and a path"
+            );
+            std::process::exit(2);
+        }
+    }
+}

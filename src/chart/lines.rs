@@ -1,0 +1,283 @@
+//! Lines with bands, each with its name at its end.
+
+use super::axes::{Axis, BELOW, Frame, LEFT, Scale};
+use super::range::{can_be_drawn, drawable, extent};
+use super::svg::{Anchor, LINE, Stroke, Svg, widest};
+use super::theme::{INK, PALETTE, Rgb};
+use super::{Chart, spark};
+use crate::{Error, Result};
+
+const WIDTH: i32 = 720;
+const HEIGHT: i32 = 340;
+const TOP: i32 = 34;
+
+/// Position, value, and how far the band reaches below and above.
+type Point = (f64, f64, f64);
+
+/// One line of a chart.
+#[derive(Clone)]
+struct Series {
+    name: String,
+    points: Vec<Point>,
+    colour: Rgb,
+    stroke: Stroke,
+}
+
+/// A chart of lines: a value over another, with a band for the spread of repeated runs.
+///
+/// A spread that is not finite counts as 0.
+///
+/// ```
+/// use headstart::prelude::*;
+/// let chart = Lines::new("accuracy by number of training images", "images", "accuracy")
+///     .log_x()
+///     .line("transfer", [(10.0, 0.86, 0.03), (100.0, 0.94, 0.01)])
+///     .line("from scratch", [(10.0, 0.5, 0.0), (100.0, 0.62, 0.05)])
+///     .reference("chance", 0.5)
+///     .plot()?;
+/// assert!(chart.text().contains("from scratch"));
+/// # Ok::<(), headstart::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Lines {
+    title: String,
+    x_title: String,
+    y_title: String,
+    x_scale: Scale,
+    y_scale: Scale,
+    x_ticks: Option<Vec<f64>>,
+    series: Vec<Series>,
+    reference: Option<(String, f64)>,
+}
+
+impl Lines {
+    /// Begins a chart; add lines with [`Lines::line`].
+    pub fn new(title: &str, x_title: &str, y_title: &str) -> Lines {
+        Lines {
+            title: title.into(),
+            x_title: x_title.into(),
+            y_title: y_title.into(),
+            x_scale: Scale::Linear,
+            y_scale: Scale::Linear,
+            x_ticks: None,
+            series: Vec::new(),
+            reference: None,
+        }
+    }
+
+    /// Makes the horizontal axis logarithmic.
+    pub fn log_x(self) -> Lines {
+        Lines { x_scale: Scale::Log, ..self }
+    }
+
+    /// Makes the vertical axis logarithmic.
+    pub fn log_y(self) -> Lines {
+        Lines { y_scale: Scale::Log, ..self }
+    }
+
+    /// Sets where the horizontal axis has tick marks.
+    pub fn x_ticks(self, values: impl IntoIterator<Item = f64>) -> Lines {
+        Lines { x_ticks: Some(values.into_iter().collect()), ..self }
+    }
+
+    /// Adds a line of points `(x, y, spread)`; the band reaches from `y - spread` to `y + spread`.
+    pub fn line(self, name: &str, points: impl IntoIterator<Item = (f64, f64, f64)>) -> Lines {
+        self.series(name, points, Stroke::Solid)
+    }
+
+    /// Adds a dashed line, in the colour of the line before.
+    pub fn dashed(self, name: &str, points: impl IntoIterator<Item = (f64, f64, f64)>) -> Lines {
+        self.series(name, points, Stroke::Dashed)
+    }
+
+    /// Adds a dashed horizontal line, such as the accuracy of guessing.
+    pub fn reference(self, name: &str, value: f64) -> Lines {
+        Lines { reference: Some((name.into(), value)), ..self }
+    }
+
+    fn series(
+        mut self,
+        name: &str,
+        points: impl IntoIterator<Item = (f64, f64, f64)>,
+        stroke: Stroke,
+    ) -> Lines {
+        let solid = self.series.iter().filter(|series| matches!(series.stroke, Stroke::Solid)).count();
+        let number = match stroke {
+            Stroke::Solid => solid,
+            Stroke::Dashed => solid.saturating_sub(1),
+        };
+        let colour = PALETTE[number % PALETTE.len()];
+        self.series.push(Series { name: name.into(), points: points.into_iter().collect(), colour, stroke });
+        self
+    }
+
+    /// Draws the chart.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if no point can be drawn: there is none, its numbers are not finite, or a logarithmic axis has
+    /// values of 0 or less only.
+    pub fn plot(&self) -> Result<Chart> {
+        let is_on = |scale: Scale, value: f64| scale == Scale::Linear || value > 0.0;
+        let points_of = |series: &Series| -> Vec<Point> {
+            let on_axes = |&(x, y, _): &Point| {
+                !drawable([(x, y)]).is_empty() && is_on(self.x_scale, x) && is_on(self.y_scale, y)
+            };
+            let points = series.points.iter().copied().filter(on_axes);
+            points.map(|(x, y, spread)| (x, y, if can_be_drawn(spread) { spread } else { 0.0 })).collect()
+        };
+        let lines: Vec<(&Series, Vec<Point>)> = self
+            .series
+            .iter()
+            .map(|series| (series, points_of(series)))
+            .filter(|(_, p)| !p.is_empty())
+            .collect();
+        let all = || lines.iter().flat_map(|(_, points)| points.iter().copied());
+        let Some((left, right)) = extent(all().map(|(x, ..)| x)) else {
+            return Err(Error::Argument {
+                name: "lines",
+                expected: "at least one finite point, above 0 on a logarithmic axis".into(),
+                found: format!("{} lines without one", self.series.len()),
+            });
+        };
+        let ends = all().flat_map(|(_, y, spread)| {
+            let low = if is_on(self.y_scale, y - spread) { y - spread } else { y };
+            [low, y + spread]
+        });
+        let (low, high) =
+            extent(ends.chain(self.reference.iter().map(|(_, value)| *value))).unwrap_or((0.0, 1.0));
+        let (x_axis, y_axis) = self.axes((left, right), (low, high));
+        let mut names: Vec<&str> = lines.iter().map(|(series, _)| series.name.as_str()).collect();
+        names.extend(self.reference.iter().map(|(name, _)| name.as_str()));
+        let beside = widest(names, true) as i32 + 22;
+        let frame = Frame {
+            left: LEFT,
+            top: TOP,
+            width: (WIDTH - LEFT - beside).max(200),
+            height: HEIGHT - TOP - BELOW,
+            x: x_axis,
+            y: y_axis,
+        };
+        let mut svg = Svg::new();
+        svg.title((4, 18), &self.title);
+        frame.draw(&mut svg);
+        let mut labels = Vec::new();
+        if let Some((name, value)) = &self.reference {
+            let (from, to) = (frame.at((left, *value)), frame.at((right, *value)));
+            svg.lines(
+                &[(f64::from(frame.left), from.1), (f64::from(frame.right()), to.1)],
+                INK,
+                1.5,
+                Stroke::Dashed,
+            );
+            labels.push((to.1, INK, name.clone()));
+        }
+        for (series, points) in &lines {
+            let at = |x: f64, y: f64| frame.at((x, y));
+            let floor = |y: f64, spread: f64| if is_on(self.y_scale, y - spread) { y - spread } else { y };
+            if points.iter().any(|(_, _, spread)| *spread > 0.0) {
+                let above = points.iter().map(|(x, y, spread)| at(*x, y + spread));
+                let below = points.iter().rev().map(|(x, y, spread)| at(*x, floor(*y, *spread)));
+                svg.band(&above.chain(below).collect::<Vec<_>>(), series.colour);
+            }
+            let path: Vec<(f64, f64)> = points.iter().map(|(x, y, _)| at(*x, *y)).collect();
+            svg.lines(&path, series.colour, 2.0, series.stroke);
+            if path.len() <= 40 && matches!(series.stroke, Stroke::Solid) {
+                path.iter().for_each(|point| svg.dot(*point, 3.0, series.colour, 1.0));
+            }
+            if !series.name.is_empty() {
+                let end = path.last().expect("a line has a point");
+                labels.push((end.1, series.colour, series.name.clone()));
+            }
+        }
+        write_labels(&mut svg, frame.right() + 10, labels);
+        let in_words = lines.iter().map(|(series, points)| {
+            let values: Vec<f64> = points.iter().map(|point| point.1).collect();
+            let last = values.last().expect("a line has a point");
+            format!("{:>22} {} {}", series.name, spark(&values), super::range::label(last))
+        });
+        let text = format!("{}\n{}", self.title, in_words.collect::<Vec<_>>().join("\n"));
+        Ok(Chart { svg: svg.finish((WIDTH, HEIGHT), &text), text })
+    }
+
+    fn axes(&self, (left, right): (f64, f64), (low, high): (f64, f64)) -> (Axis, Axis) {
+        let x = match self.x_scale {
+            Scale::Linear => Axis::linear(&self.x_title, left, right),
+            Scale::Log => Axis::log(&self.x_title, left, right),
+        };
+        let x = match &self.x_ticks {
+            Some(ticks) => x.ticks(ticks.clone()),
+            None => x,
+        };
+        let y = match self.y_scale {
+            Scale::Linear => {
+                let room = (high - low).max(1e-9) * 0.06;
+                Axis::linear(&self.y_title, low - room, high + room)
+            }
+            Scale::Log => Axis::log(&self.y_title, low / 1.5, high * 1.5),
+        };
+        (x, y)
+    }
+}
+
+/// Names beside the ends of their lines, moved apart where they would overlap.
+pub(super) fn write_labels(svg: &mut Svg, x: i32, mut labels: Vec<(f64, Rgb, String)>) {
+    labels.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let gap = f64::from(LINE);
+    // Down, then up by half of what the names were moved in all, so that they stay near their lines.
+    let wanted: Vec<f64> = labels.iter().map(|(y, ..)| *y).collect();
+    let mut placed: Vec<f64> = Vec::new();
+    for y in &wanted {
+        placed.push(placed.last().map_or(*y, |last| y.max(last + gap)));
+    }
+    let mut begin = 0;
+    while begin < placed.len() {
+        let mut end = begin + 1;
+        while end < placed.len() && placed[end] - placed[end - 1] <= gap + 1e-9 {
+            end += 1;
+        }
+        let moved = (begin..end).map(|at| placed[at] - wanted[at]).sum::<f64>() / (end - begin) as f64;
+        let floor = if begin == 0 { gap } else { placed[begin - 1] + gap };
+        let shift = moved.min((placed[begin] - floor).max(0.0));
+        placed[begin..end].iter_mut().for_each(|y| *y -= shift);
+        begin = end;
+    }
+    for ((_, colour, name), y) in labels.into_iter().zip(placed) {
+        svg.coloured((f64::from(x), y + 4.0), Anchor::Start, colour, &name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chart_of_nothing_is_refused_and_one_of_wild_numbers_is_drawn() -> Result<()> {
+        assert!(Lines::new("t", "x", "y").plot().is_err());
+        let zero = Lines::new("t", "x", "y").log_x().line("a", [(0.0, 1.0, 0.0)]);
+        assert!(zero.plot().unwrap_err().to_string().contains("above 0"));
+        let wild = [(1.0, f64::NAN, 0.0), (2.0, 1e300, 0.0), (3.0, 0.5, f64::INFINITY), (4.0, 0.6, 0.1)];
+        for chart in [Lines::new("t", "x", "y"), Lines::new("t", "x", "y").log_x().log_y()] {
+            let chart =
+                chart.line("a<b", wild).dashed("", [(1.0, 0.2, 0.0)]).reference("chance", 0.5).plot()?;
+            let drawn = chart.svg().split_once("</title>").unwrap().1;
+            assert!(!drawn.contains("NaN") && !drawn.contains("inf") && drawn.contains("a&lt;b"), "{drawn}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn names_of_lines_do_not_overlap() {
+        let mut svg = Svg::new();
+        let labels = [100.0, 100.0, 101.0, 200.0].map(|y| (y, INK, format!("at {y}")));
+        write_labels(&mut svg, 0, labels.to_vec());
+        let text = svg.finish((1, 1), "");
+        let ys: Vec<f64> = text
+            .split(" y=\"")
+            .skip(1)
+            .map(|rest| rest.split('"').next().unwrap().parse().unwrap())
+            .collect();
+        let ys: Vec<f64> = ys.into_iter().filter(|y| *y > 10.0).collect();
+        assert_eq!(ys.len(), 4, "{text}");
+        assert!(ys.windows(2).all(|pair| pair[1] - pair[0] >= f64::from(LINE) - 0.1), "{ys:?}");
+    }
+}
