@@ -4,6 +4,7 @@
 //! stock `evcxr_jupyter` it appears when the cell ends, in its last state. In a terminal its text
 //! is printed.
 
+mod glue;
 mod html;
 mod input;
 mod pictures;
@@ -14,6 +15,7 @@ use std::fmt::Debug;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+pub use glue::glue;
 pub use headstart_frame::Bundle;
 use headstart_frame::{ENVIRONMENT_VARIABLE, Frame};
 pub(crate) use html::escape;

@@ -69,6 +69,19 @@ def test_run_takes_parameters_as_papermill_does(tmp_path):
     assert nbformat.read(target, 4).cells[2].outputs[0].data["text/plain"] == "(8, 0.001)"
 
 
+def test_glued_results_are_read_from_the_notebook(tmp_path):
+    cells = ['glue("accuracy", 0.93)?;', 'glue("losses", vec![0.5f32, f32::NAN])?;']
+    source = notebook(tmp_path / "a.ipynb", *cells)
+    done = headstart("run", source)
+    assert done.returncode == 0, done.stderr
+    outputs = [cell.outputs[0] for cell in nbformat.read(source, 4).cells]
+    nbformat.validate(nbformat.read(source, 4))
+    scraps = [output.data["application/scrapbook.scrap.json+json"] for output in outputs]
+    assert scraps[0] == {"name": "accuracy", "data": 0.93, "encoder": "json", "version": 1}
+    assert scraps[1]["data"] == [0.5, None]
+    assert outputs[0].data["text/plain"] == "accuracy: 0.93"
+
+
 def test_run_refuses_parameters_that_no_cell_defines(tmp_path):
     source = tagged(tmp_path / "a.ipynb", "let epochs = 2;")
     for argument, expected in [("epoch=3", "(epochs)"), ("epochs", "name=value"), ("a b=1", "Rust variable")]:
