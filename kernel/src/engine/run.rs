@@ -192,7 +192,7 @@ impl Loaded {
         result
     }
 
-    /// Which variables a `:dep` takes: those of types that cells have defined, which are compiled anew then.
+    /// The note about variables that a `:dep` loses: those of types that cells have defined, which are compiled again.
     fn loses_by_dependency(&mut self, code: &str, variables: &Variables) -> Option<String> {
         let asked = code.lines().map(str::trim).filter(|line| line.starts_with(DEPENDENCY));
         let new: Vec<String> =
@@ -207,7 +207,7 @@ impl Loaded {
             .collect();
         (!lost.is_empty()).then(|| {
             format!(
-                "note: `{first}` has the types of earlier cells compiled anew, so {} will be lost: write `:dep` \
+                "note: `{first}` makes evcxr compile the types of earlier cells again, so {} will be lost: write `:dep` \
                  lines in the first cell\n",
                 lost.join(", ")
             )
