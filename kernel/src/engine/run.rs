@@ -236,7 +236,7 @@ mod tests {
     fn a_panic_of_evcxr_is_an_error() {
         assert_eq!(guarded(|| 1), Ok(1));
         for panic in [|| panic!("no {}", "types"), || std::panic::panic_any(1)] {
-            let problem = guarded(panic).map(|()| ()).unwrap_err();
+            let problem = guarded(panic).unwrap_err();
             assert!(problem.contains("panicked") && problem.contains("hint: "), "{problem}");
         }
     }

@@ -103,12 +103,12 @@ mod tests {
 
     #[test]
     fn each_type_of_a_call_has_its_operator_and_other_macros_stay() {
-        let made = at_once("shl_impl_all", "u8 i8".parse().unwrap()).unwrap();
+        let made = generic_impls("shl_impl_all", "u8 i8".parse().unwrap()).unwrap();
         let expected = "impl<R> Shl<R> for u8 { type Output = u8; fn shl(self, other: R) -> u8 { loop {} } }\n\
             impl<R> Shl<R> for &u8 { type Output = u8; fn shl(self, other: R) -> u8 { loop {} } }\n";
         assert_eq!(made, format!("{expected}{}", expected.replace("u8", "i8")));
-        assert_eq!(at_once("add_impl", "u8".parse().unwrap()), None);
-        let made = at_once("wrapping_impl", "u8 i8".parse().unwrap()).unwrap();
+        assert_eq!(generic_impls("add_impl", "u8".parse().unwrap()), None);
+        let made = generic_impls("wrapping_impl", "u8 i8".parse().unwrap()).unwrap();
         assert!(made.contains(
             "impl<T> AddAssign<&T> for Wrapping<T> { fn add_assign(&mut self, other: &T) { loop {} } }"
         ));
