@@ -1,8 +1,7 @@
-//! Reads what the cells' process puts out, and turns it into the outputs of a cell.
+//! The reader of the cells' process: turns what it prints into the outputs of a cell.
 //!
-//! One thread reads standard output and standard error at any time, also between cells. Text is collected for at
-//! most [`MAX_DELAY`] or [`MAX_HELD`] bytes, so that a flood of lines becomes few messages. Outputs go into bounded
-//! channels: where they are full, the thread waits, the pipes fill up, and the cell is slowed.
+//! One thread reads both streams at any time, also between cells. Text is collected for at most [`MAX_DELAY`] or
+//! [`MAX_HELD`] bytes. Outputs go into bounded channels: a full channel slows the cell.
 
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -141,7 +140,7 @@ impl Listener {
         std::mem::take(&mut state.heard)
     }
 
-    /// The same, where the process has ended in the cell: the next one finds nothing of it in the pipes.
+    /// Like [`Listener::finish`], after the process has ended: the next process finds nothing of it in the pipes.
     pub fn finish_ended(&self) -> Heard {
         {
             let mut state = self.state();
