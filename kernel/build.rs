@@ -28,7 +28,7 @@ const PRELUDE: [&str; 13] = [
     "tests/bench/Cargo.toml",
 ];
 /// What makes the template from the compiled prelude, relative to this package.
-const TEMPLATE: [&str; 16] = [
+const TEMPLATE: [&str; 17] = [
     "facade/errors.rs",
     "facade/shared.rs",
     "src/compile/boundary.rs",
@@ -40,6 +40,7 @@ const TEMPLATE: [&str; 16] = [
     "src/compile/wrapper.rs",
     "src/prelude/build.rs",
     "src/prelude/facade.rs",
+    "src/prelude/generated_items.rs",
     "src/prelude/modules.rs",
     "src/prelude/operators.rs",
     "src/prelude/packages.rs",

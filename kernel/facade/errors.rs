@@ -1,8 +1,8 @@
-//! What a `?` in a cell does, and what drops a value, compiled once for the usual ones.
+//! The error conversions of `?` in a cell, and the destructors of common values, compiled once.
 //!
-//! rustc takes what stands in the standard library to be inlined from another library only where that
-//! has not inlined it, so this one is not optimised. It pays: to compile the conversion of one error,
-//! rustc reads all that there are, in all libraries.
+//! This library is not optimised, because rustc uses a library's copy of an inline function of the standard library
+//! only if that copy was not inlined. To compile one error conversion in a cell, rustc would read the conversions of
+//! all libraries.
 #![cfg(not(rust_analyzer))]
 
 use headstart_core::prelude::*;
@@ -19,7 +19,7 @@ fn question<T, E: std::fmt::Display>(outcome: Result<T, E>) -> Result<(), EvcxrU
 pub static OF_VALUES: (Question<()>, Question<Model>, Question<Tensor>, Question<History>) =
     (question, question, question, question);
 
-/// A value that loops may make stays to be inlined.
+/// Conversions of common errors.
 pub static OF_ERRORS: (
     Question<Tensor, candle_core::Error>,
     Question<(), std::io::Error>,

@@ -1,12 +1,12 @@
-//! What generic functions become in the usual cells, compiled once.
+//! Instances of generic functions that cells use most, compiled once.
 //!
-//! rustc takes from a library what that library has made of a generic function, so these lines need
-//! not be called: a cell of the same types compiles little but its own.
+//! rustc reuses an instance that a library contains, so nothing calls these functions. A cell with the same types
+//! compiles little beside its own code.
 
 use headstart::prelude::*;
 use headstart::variables::{EvcxrUserCodeError, VariableStore, run_alone};
 
-/// Does with a variable what a cell does.
+/// Checks, takes and puts a variable, as a cell does.
 fn keep<T: 'static>(store: &mut VariableStore) {
     if store.check_variable::<T>("") {
         let value = store.take_variable::<T>("");

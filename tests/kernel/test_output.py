@@ -123,3 +123,9 @@ def test_a_client_that_does_not_read_stops_neither_the_kernel_nor_the_cell():
             assert time.monotonic() < deadline
     finally:
         kernel.stop()
+
+
+def test_text_that_c_has_buffered_is_shown_with_its_cell(kernel):
+    code = 'unsafe extern "C" { fn puts(text: *const std::ffi::c_char) -> i32; }\nunsafe { puts(c"from C".as_ptr()) };'
+    assert kernel.run(code).stdout == "from C\n"
+    assert kernel.run("1").stdout == ""

@@ -19,7 +19,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 /// What the program is to do.
 pub enum Command {
-    /// Compile the prelude and make Jupyter know the kernel.
+    /// Compile the prelude and register the kernel with Jupyter.
     Install {
         /// Install for the Jupyter of one environment, such as a Python virtual environment.
         #[arg(long)]
@@ -30,16 +30,16 @@ pub enum Command {
         #[command(flatten)]
         backend: Backend,
     },
-    /// Remove the kernel from Jupyter, and what it keeps in the cache.
+    /// Remove the kernel from Jupyter, and its files from the cache.
     Uninstall {
-        /// Remove it from the Jupyter of one environment only.
+        /// Remove the kernel from the Jupyter of one environment only.
         #[arg(long)]
         prefix: Option<PathBuf>,
         /// Remove downloaded weights, too.
         #[arg(long)]
         weights: bool,
     },
-    /// Show what is kept in the cache, with its size, or clear it.
+    /// Show the contents of the cache with their sizes, or clear it.
     Cache {
         #[command(subcommand)]
         action: Option<cached::Action>,
@@ -47,7 +47,7 @@ pub enum Command {
     /// Write the compiled prelude as a tar archive into a folder; a release compresses it.
     #[command(hide = true)]
     Pack { folder: PathBuf },
-    /// Be a kernel; Jupyter calls this.
+    /// Run a kernel; Jupyter starts this.
     Kernel {
         /// The connection file.
         #[arg(short = 'f', long)]
@@ -55,32 +55,32 @@ pub enum Command {
         #[command(flatten)]
         backend: Backend,
     },
-    /// Load, and wait to be the next kernel; a kernel calls this.
+    /// Load, and wait to serve the next kernel; a kernel starts this.
     #[command(hide = true)]
     Standby {
         #[command(flatten)]
         backend: Backend,
     },
-    /// Look at all that a notebook needs and say what to do about what is missing.
+    /// Check everything that a notebook needs, and say how to install what is missing.
     Doctor,
     /// Open JupyterLab with the kernel and the lessons; installs either where it is missing.
     Lab {
-        /// Where the lessons are put and what is made of them is kept.
+        /// The folder for the lessons and for the files that they write.
         #[arg(default_value = "headstart-notebooks")]
         folder: PathBuf,
-        /// What JupyterLab itself is told, after `--`: `-- --no-browser`.
+        /// Arguments for JupyterLab, after `--`: `-- --no-browser`.
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
-    /// Show, fetch and check the pretrained weights that are known by name.
+    /// Show, download and check the pretrained weights.
     Weights {
         #[command(subcommand)]
         action: weights::Action,
     },
-    /// Write a cargo project that does what a notebook does.
+    /// Write a cargo project with the code of a notebook.
     Export {
         notebook: PathBuf,
-        /// The project's folder, a new one: unless told, named after the notebook, in the current folder.
+        /// The project's folder, which must not exist; default: the notebook's name, in the current folder.
         folder: Option<PathBuf>,
     },
     /// Execute notebooks without Jupyter, and write them with their outputs.

@@ -1,4 +1,4 @@
-//! What Headstart keeps in the user's cache, and its removal: `headstart cache`.
+//! Headstart's files in the user's cache, and their removal: `headstart cache`.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::platform::cache_folder::cache_folder;
 use crate::platform::owned;
 
-/// One kind of thing that is kept.
+/// One kind of files in the cache.
 struct Kind {
     name: &'static str,
     folders: &'static [&'static str],
     about: &'static str,
-    /// Whether `clear` removes it without being told its name.
+    /// Whether `clear` without names removes it.
     by_default: bool,
 }
 
@@ -51,7 +51,7 @@ const KINDS: [Kind; 5] = [
 /// What to do with the cache.
 #[derive(clap::Subcommand)]
 pub enum Action {
-    /// Remove what is kept: everything but the weights, or what is named.
+    /// Remove everything but the weights, or the named kinds.
     Clear {
         /// Names from the list that `headstart cache` shows.
         names: Vec<String>,
@@ -64,7 +64,7 @@ impl Kind {
     }
 }
 
-/// Lists what is kept, with its size, or removes it.
+/// Lists the cache's contents with their sizes, or removes them.
 pub fn run(action: Option<&Action>) -> Result<(), String> {
     let cache = cache_folder()?;
     match action {

@@ -104,7 +104,7 @@ fn kernel(connection_file: &Path, backend: Backend) -> Result<(), String> {
     dispatch::run(runtime, &connection, engine, origin)
 }
 
-/// The file holds the key by which messages are signed.
+/// Warns of a connection file that others can read: it holds the key with which messages are signed.
 fn note_open_file(connection_file: &Path) {
     let mode = std::fs::metadata(connection_file).map_or(0, |file| file.permissions().mode() & 0o777);
     if mode & 0o077 != 0 {

@@ -24,7 +24,7 @@ const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS nbsignatures (
         id integer PRIMARY KEY AUTOINCREMENT, algorithm text, signature text, path text, last_seen timestamp);
     CREATE INDEX IF NOT EXISTS algosig ON nbsignatures(algorithm, signature);";
-const KEPT: &str = "
+const INSERT: &str = "
     INSERT INTO nbsignatures (algorithm, signature, last_seen)
     SELECT 'sha256', ?1, strftime('%Y-%m-%dT%H:%M:%f', 'now')
     WHERE NOT EXISTS (SELECT 1 FROM nbsignatures WHERE algorithm = 'sha256' AND signature = ?1)";
@@ -54,7 +54,7 @@ fn keep(signatures: &Path, signature: &str) -> rusqlite::Result<()> {
     let connection = Connection::open(signatures)?;
     connection.busy_timeout(Duration::from_secs(2))?;
     connection.execute_batch(TABLE)?;
-    connection.execute(KEPT, [signature]).map(|_| ())
+    connection.execute(INSERT, [signature]).map(|_| ())
 }
 
 /// The user's secret, made where there is none.

@@ -11,9 +11,11 @@ use crate::compile::variables::rewritten;
 
 /// The first defines a variable, the second takes it and has a `?`.
 const CELLS: [&str; 2] = [
-    "let mut headstart_probe: String = String::new();\n",
-    "headstart_probe.push('a');\nheadstart::check_interrupt()?;\n",
+    "let mut headstart_probe: String = String::from(\"text\");\n",
+    "headstart_probe.push_str(\"text\");\nheadstart::check_interrupt()?;\n",
 ];
+/// Where nothing is to complete: in the cells' string.
+const NOTHING: &str = "xt\"";
 
 /// Runs the probe in a session that has loaded the prelude.
 ///
@@ -23,7 +25,9 @@ pub fn run(context: &mut CommandContext, session: &Path) -> Result<(), String> {
     for (at, cell) in CELLS.into_iter().enumerate() {
         let before = written(session).ok_or("the kernel's program is not called in rustc's place")?;
         // Completion writes the source for rust-analyzer.
-        context.completions(cell, 0).map_err(|error| error.to_string())?;
+        context
+            .completions(cell, cell.find(NOTHING).unwrap_or_default())
+            .map_err(|error| error.to_string())?;
         let analysed = context.last_source().map_err(|error| error.to_string())?;
         context.execute(cell).map_err(|error| format!("a probe cell failed: {error}"))?;
         let source = written(session).ok_or("the source of a probe cell was not noted")?;

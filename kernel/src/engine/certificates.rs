@@ -5,9 +5,9 @@
 
 use crate::compile::evcxr_text::commands::BUILD_VARIABLE;
 
-/// Where that library, and cargo itself, look for them.
+/// The variable with the path of the certificates, for that library and for cargo.
 const VARIABLE: &str = "SSL_CERT_FILE";
-/// Where one of these stands evcxr may fetch a crate (tokio for the last), or a build script something.
+/// Code with which evcxr may fetch a crate (tokio for the last), or a build script may download.
 const FETCHING: [&str; 4] = [":dep", ":load_config", "extern crate", ".await"];
 
 /// The command by which evcxr's cargo finds no certificates, if it would read some.

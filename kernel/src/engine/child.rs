@@ -165,6 +165,9 @@ impl Run {
         // The kernel reads on meanwhile: a thread that prints does not hold this up.
         notify_prelude();
         let _ = io::stdout().flush();
+        // C buffers its own output, such as that of `puts`.
+        // SAFETY: writes all of C's output streams.
+        unsafe { libc::fflush(std::ptr::null_mut()) };
         writeln!(self.notes, "{IS_OVER}")?;
         let mut lines = String::new();
         let end = format!("{END}\n");

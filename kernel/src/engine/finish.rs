@@ -8,9 +8,9 @@ use tokio::sync::mpsc::Sender;
 
 use crate::compile::evcxr_text::commands::{CLEAR, RESTART};
 use crate::compile::{redefined, restore, timing, warnings};
+use crate::engine::heard::Heard;
 use crate::engine::hints::Cause;
 use crate::engine::interrupt::Cells;
-use crate::engine::listen::Heard;
 use crate::engine::load::{BEGIN, Loaded};
 use crate::engine::output::{Bundle, CellError, Event, Outcome, Output};
 use crate::engine::prepare::Prepared;
@@ -53,14 +53,14 @@ impl Loaded {
                     // The new process must know how to report a panic; a failure here will show there.
                     let _ = self.context.execute(BEGIN);
                 }
-                let kept = session::kept_models(&self.checkpoints);
+                let kept = session::checkpointed_models(&self.checkpoints);
                 let lost = ran.before.into_keys().collect();
                 Err(CellError::process_ended(&text, ran.is_interrupted, &lost, &kept))
             }
             Err(_) if ran.is_interrupted => Err(CellError::interrupted("while it was being compiled")),
             Err(error) => Err(describe(&error, &ran.prepared, ran.code, &self.gone)),
             Ok(_) if ran.heard.failed() => Err(failure(ran, &source, &restored)),
-            // What stops of itself, such as `fit`, ends well; what was to run after it does not.
+            // `fit`, for one, stops by itself and returns; the statements after it do not run.
             Ok(_) if ran.is_interrupted => Err(CellError::interrupted("when it was asked to")),
             Ok(outputs) => Ok(self.value(outputs, ran, events)),
         }
@@ -92,7 +92,7 @@ impl Loaded {
             let line = timing::line(whole, &phases, begin, &self.folder);
             let _ = events.blocking_send(Event::Output(Output::Stdout(line)));
         }
-        // What evcxr's own commands show, such as `:vars`, and after it the cell's own value.
+        // First the outputs of evcxr's commands, such as `:vars`, then the cell's value.
         let mut data: Bundle = outputs.content_by_mime_type.into_iter().collect();
         let value = std::mem::take(&mut heard.value);
         if !value.is_empty() {
@@ -137,7 +137,7 @@ impl Loaded {
         }
     }
 
-    /// Gives variables that a cell was to define anew, and that are gone since it failed, what they held before.
+    /// Restores variables that the failed cell took in order to redefine them.
     fn restore(&mut self, before: &Variables, source: &str) -> BTreeSet<String> {
         let after = self.variables();
         let lost: Vec<_> = before.iter().filter(|(name, _)| !after.contains_key(*name)).collect();
@@ -192,7 +192,7 @@ fn cause<T>(code: &str, result: &Result<T, Error>, failed: bool) -> Cause {
     }
 }
 
-/// Whether a variable of a type that a cell defined is gone since that was compiled anew.
+/// Whether a variable is lost because its type, which a cell defined, was compiled again.
 fn is_retyped(name: &str, type_: &str, items: &BTreeSet<&str>, code: &str) -> bool {
     let has = |text: &str| identifiers(code).any(|word| word == text);
     let mut own = identifiers(type_).filter(|word| items.contains(word)).peekable();

@@ -50,7 +50,7 @@ pub struct Engine {
 /// How far the engine is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stage {
-    /// With what to tell a user who waits.
+    /// With the last notice for a user who waits.
     Loading(Option<Notice>),
     Loaded,
     /// Each cell will say why.
@@ -85,7 +85,7 @@ impl Engine {
             if let Ok(template) = &template {
                 std::env::set_var(LIBRARY_VARIABLE, template.library());
                 std::env::set_var(toolchain::SOURCES_VARIABLE, template.library_sources());
-                rustc_wrapper::set_up(&template.kept_cells());
+                rustc_wrapper::set_up(&template.compile_cache());
                 if let Some((variable, path)) = backend.search_path(&template.libraries()) {
                     std::env::set_var(variable, path);
                 }

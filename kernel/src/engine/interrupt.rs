@@ -1,4 +1,4 @@
-//! The cells' phase, kept in one place, and what is done when the user presses Stop.
+//! The phase of the cells, in one place, and the actions of Stop.
 
 use std::process::Child;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -31,7 +31,7 @@ struct State {
     phase: Option<Phase>,
     /// Tells one cell from another.
     cell: u64,
-    /// The cells that wait or run: their numbers, and where their end is told.
+    /// The cells that wait or run: their numbers, and the channels for their end.
     expected: Vec<(u64, Sender<Event>)>,
     /// The number of the next cell that is to wait.
     next: u64,

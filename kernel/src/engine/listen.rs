@@ -1,8 +1,7 @@
-//! Reads what the cells' process puts out, and turns it into the outputs of a cell.
+//! The reader of the cells' process: turns what it prints into the outputs of a cell.
 //!
-//! One thread reads standard output and standard error at any time, also between cells. Text is collected for at
-//! most [`MAX_DELAY`] or [`MAX_HELD`] bytes, so that a flood of lines becomes few messages. Outputs go into bounded
-//! channels: where they are full, the thread waits, the pipes fill up, and the cell is slowed.
+//! One thread reads both streams at any time, also between cells. Text is collected for at most [`MAX_DELAY`] or
+//! [`MAX_HELD`] bytes. Outputs go into bounded channels: a full channel slows the cell.
 
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -13,52 +12,28 @@ use headstart_frame::{Answer, Frame};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::compile::evcxr_text::protocol;
-use crate::compile::evcxr_text::source::FILE;
+use crate::engine::heard::{Heard, line_in_cell};
 use crate::engine::interrupt::Cells;
-use crate::engine::output::{Bundle, Event, Output};
+use crate::engine::output::{Event, Output};
 use crate::engine::places;
 use crate::engine::question::Question;
 use crate::engine::scanner::{Item, Scanner};
 use crate::platform::pipes::{BEGINS, END, IS_OVER, Pipes, read_available};
 
-/// How long an output waits for more to go with it.
+/// How long an output waits for more to go with it (20 ms).
 const MAX_DELAY: Duration = Duration::from_millis(20);
-/// How often a reader with nothing to read looks whether the engine still is there.
+/// How often an idle reader checks whether the engine still exists (1 s).
 const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How much text waits, in bytes.
+/// How much text waits to be sent, in bytes.
 const MAX_HELD: usize = 64 << 10;
-/// How many outputs of background threads wait for their reader.
+/// Capacity of the channel for outputs of background threads.
 const MAX_BACKGROUND: usize = 64;
-/// How much is kept of what is printed while the prelude is loaded, in bytes.
+/// How much standard error is collected while the prelude is loaded, in bytes.
 const MAX_COLLECTED: usize = 16 << 10;
-
-/// What was heard of how a cell ended.
-#[derive(Debug, Default)]
-pub struct Heard {
-    /// The message of the error that a `?` met.
-    pub error: Option<String>,
-    /// The message of the panic that ended the cell, and its line in what evcxr compiled, 0 if it is not there.
-    pub panic: Option<(String, Option<u32>)>,
-    /// The value to show.
-    pub value: Bundle,
-    /// Standard error, where no cell's user reads it.
-    pub collected: String,
-}
-
-impl Heard {
-    pub fn failed(&self) -> bool {
-        self.error.is_some() || self.panic.is_some()
-    }
-}
-
-/// The line in what evcxr compiled; 0 for a panic in a library.
-fn line_in_cell(file: &str, line: u32) -> u32 {
-    if file == FILE { line } else { 0 }
-}
 
 /// Where outputs go.
 enum Destination {
-    /// To whom is not waiting for a cell: outputs of threads between cells.
+    /// To the channel for what threads print between cells.
     Background,
     /// To the client that sent the cell.
     Cell(Sender<Event>),
@@ -66,7 +41,7 @@ enum Destination {
     Collected,
 }
 
-/// What is known of the running cell.
+/// The state of the running cell's outputs.
 struct State {
     destination: Destination,
     background: Sender<Output>,
@@ -83,7 +58,7 @@ struct State {
     panic: Option<(String, u32)>,
     /// The last panic of another thread, which the cell's may pass on.
     other_panic: Option<(String, u32)>,
-    /// What evcxr is to read when the cell is over.
+    /// The lines for evcxr at the end of the cell.
     markers: Vec<String>,
     /// Numbers the displays that have no name.
     displays: usize,
@@ -138,7 +113,7 @@ impl Listener {
         self.begin_with(Destination::Cell(events));
     }
 
-    /// Cells of our own begin, which nobody reads.
+    /// Cells of the kernel's own begin: their outputs are collected.
     pub fn collect(&self) {
         self.begin_with(Destination::Collected);
     }
@@ -165,7 +140,7 @@ impl Listener {
         std::mem::take(&mut state.heard)
     }
 
-    /// The same, where the process has ended in the cell: the next one finds nothing of it in the pipes.
+    /// Like [`Listener::finish`], after the process has ended: the next process finds nothing of it in the pipes.
     pub fn finish_ended(&self) -> Heard {
         {
             let mut state = self.state();
@@ -408,7 +383,7 @@ impl State {
             {
                 *text = clean;
             }
-            // Where nobody listens any more, outputs are lost on purpose.
+            // Without a reader outputs are dropped.
             match &self.destination {
                 Destination::Cell(events) => drop(events.blocking_send(Event::Output(output))),
                 Destination::Background => drop(self.background.blocking_send(output)),

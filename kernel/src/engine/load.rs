@@ -17,6 +17,7 @@ use crate::engine::listen::Listener;
 use crate::engine::output::{Event, Output};
 use crate::engine::prepare::Prepared;
 use crate::engine::report::describe;
+use crate::engine::run::guarded;
 use crate::engine::{certificates, config};
 use crate::platform::rustc_wrapper;
 use crate::prelude::backend::LIBRARIES_REMEDY;
@@ -119,7 +120,7 @@ pub fn load(
     loaded.ahead = rustc_wrapper::folder()
         .filter(|_| loaded.is_rewritten)
         .map(|cells| Ahead::new(session.path(), cells));
-    session.keep(&template);
+    session.save(&template);
     loaded.look_ahead("", true);
     if !cells.is_busy() {
         // No client waits yet: the first inference of one of candle's types takes a second, which a later cell
@@ -163,7 +164,7 @@ impl Loaded {
     /// Finds out whether evcxr's text is the expected one.
     fn probe(&mut self) -> Result<(), String> {
         self.listener.collect();
-        let found = probe::run(&mut self.context, &self.folder);
+        let found = guarded(|| probe::run(&mut self.context, &self.folder)).unwrap_or_else(Err);
         let heard = self.listener.finish();
         let failed = heard.error.or(heard.panic.map(|(message, _)| message));
         found.and(failed.map_or(Ok(()), |problem| Err(format!("a probe cell failed: {problem}"))))

@@ -12,6 +12,7 @@ pub mod edits;
 pub mod errors;
 pub mod finish;
 pub mod handle;
+pub mod heard;
 pub mod hints;
 pub mod interrupt;
 pub mod keras_words;

@@ -24,7 +24,7 @@ pub enum Request {
     Stop,
     /// Stop was pressed again, or the first press had no effect within its time.
     StopAgain,
-    /// The kernel is to end, or to start anew.
+    /// The kernel is to end or to restart.
     Shutdown,
 }
 

@@ -33,7 +33,7 @@ impl Question {
         }
     }
 
-    /// Nobody waits for the answer: the process has ended.
+    /// Withdraws the question, because the process has ended.
     pub fn withdraw(&self) {
         drop(self.take());
     }

@@ -26,7 +26,7 @@ const POINTLESS_HELP: [&str; 3] = [
 const SUMMARY: &str = "Some errors have detailed explanations";
 const NOT_FOUND: &str = "the type of a variable of this cell was not found, so no later cell can have it\n\
     hint: write the type of each new variable, as in `let x: Vec<f64> = …;`, or use it inside `{ … }`";
-/// What to tell the user of evcxr's errors.
+/// The report of an error of evcxr's.
 pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> CellError {
     let Error::CompilationErrors(errors) = error else {
         let text = in_own_words(&error.to_string());
@@ -228,7 +228,7 @@ pub fn unkept_variables(error: &Error) -> Vec<String> {
     messages.iter().filter_map(|message| unkept_variable(message)).map(str::to_owned).collect()
 }
 
-/// Whether something would outlive what it borrows if evcxr kept it, of which evcxr does not say which variable it is.
+/// Whether a variable, which evcxr does not name, would outlive what it borrows if it were kept.
 pub fn outlives(error: &Error) -> bool {
     const CODES: [&str; 5] = ["E0373", "E0505", "E0521", "E0597", "E0716"];
     let Error::CompilationErrors(errors) = error else { return false };

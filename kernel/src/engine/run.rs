@@ -193,7 +193,7 @@ impl Loaded {
         result
     }
 
-    /// Which variables a `:dep` takes: those of types that cells have defined, which are compiled anew then.
+    /// The note about variables that a `:dep` loses: those of types that cells have defined, which are compiled again.
     fn loses_by_dependency(&mut self, code: &str, variables: &Variables) -> Option<String> {
         let asked = code.lines().map(str::trim).filter(|line| line.starts_with(DEPENDENCY));
         let new: Vec<String> =
@@ -208,7 +208,7 @@ impl Loaded {
             .collect();
         (!lost.is_empty()).then(|| {
             format!(
-                "note: `{first}` has the types of earlier cells compiled anew, so {} will be lost: write `:dep` \
+                "note: `{first}` makes evcxr compile the types of earlier cells again, so {} will be lost: write `:dep` \
                  lines in the first cell\n",
                 lost.join(", ")
             )
@@ -237,7 +237,7 @@ mod tests {
     fn a_panic_of_evcxr_is_an_error() {
         assert_eq!(guarded(|| 1), Ok(1));
         for panic in [|| panic!("no {}", "types"), || std::panic::panic_any(1)] {
-            let problem = guarded(panic).map(|()| ()).unwrap_err();
+            let problem = guarded(panic).unwrap_err();
             assert!(problem.contains("panicked") && problem.contains("hint: "), "{problem}");
         }
     }

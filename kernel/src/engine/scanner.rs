@@ -1,4 +1,4 @@
-//! Tells apart what comes through the cells' standard output: text, frames, and evcxr's markers.
+//! Splits the cells' standard output into text, frames, and evcxr's markers.
 //!
 //! All of them may follow text on one line: `print!` leaves its line open.
 
@@ -21,7 +21,7 @@ pub enum Item {
     /// A `?` met an error, whose text is on standard error.
     Failed,
     Panicked,
-    /// A variable's type was defined anew; the line is for evcxr.
+    /// A variable's type was redefined; the line is for evcxr.
     ChangedType(String),
     /// The question of the crate `evcxr_input`, which reads the answer from standard input.
     Question,

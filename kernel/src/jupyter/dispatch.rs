@@ -28,8 +28,8 @@ use crate::jupyter::raise;
 use crate::jupyter::wire::{Channel, PROTOCOL_VERSION, Sockets};
 use crate::prelude::toolchain;
 
-/// The last messages leave within this time.
-const FAREWELL: Duration = Duration::from_millis(100);
+/// How long the last messages have to leave (100 ms).
+const LINGER: Duration = Duration::from_millis(100);
 
 /// Answers requests until a client asks to shut down.
 pub fn run(
@@ -72,7 +72,7 @@ async fn serve(connection: &ConnectionInfo, engine: Engine, origin: Origin) -> R
     tokio::spawn(publish_background(kernel.clone()));
     tokio::spawn(raise::raise_standby(kernel.clone(), origin));
     tokio::select! {
-        () = kernel.leave.notified() => tokio::time::sleep(FAREWELL).await,
+        () = kernel.leave.notified() => tokio::time::sleep(LINGER).await,
         _ = terminate.recv() => {}
         () = followed.ended() => {}
     }
@@ -118,7 +118,7 @@ async fn answer_all(kernel: Arc<Kernel>, mut channel: Channel) {
                 },
             }
         };
-        // Who sent another cell along with one that failed does not want it to run.
+        // With `stop_on_error`, the cells after one that failed do not run.
         let (unwanted, others): (Vec<_>, Vec<_>) = channel.waiting().into_iter().partition(is_cell);
         cells.extend(unwanted);
         let unwanted = match failed(&request, reply.as_ref()) {
@@ -126,7 +126,7 @@ async fn answer_all(kernel: Arc<Kernel>, mut channel: Channel) {
             false => VecDeque::new(),
         };
         if let Some(reply) = reply {
-            // By which clients show how long a cell took.
+            // Clients show how long a cell took.
             let metadata = json!({"started": begin.to_rfc3339_opts(SecondsFormat::Micros, true)});
             channel.reply(reply, &request, metadata).await;
         }
@@ -202,7 +202,7 @@ impl Kernel {
             }
             Content::CommInfoRequest(_) => CommInfoReply::default().into(),
             Content::CommOpen(open) => {
-                // There is nobody here to talk to.
+                // The kernel has no comm targets.
                 let close = CommClose { comm_id: open.comm_id.clone(), ..CommClose::default() };
                 self.publisher.publish(close, Some(request));
                 return None;

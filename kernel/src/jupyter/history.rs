@@ -1,4 +1,4 @@
-//! The cells that were run, kept from session to session, in the tables that IPython uses
+//! The history of cells, saved from session to session, in the tables that IPython uses
 //! (`IPython/core/history.py`), so that its tools can read them.
 
 use std::path::Path;
@@ -60,7 +60,7 @@ impl History {
         let file = dirs::data_dir().map(|folder| folder.join("headstart/history.sqlite"));
         let kept = file.ok_or("there is no data folder".to_owned()).and_then(|file| History::open(&file));
         kept.or_else(|problem| {
-            eprintln!("the history is not kept: {problem}");
+            eprintln!("the history is not saved: {problem}");
             let connection = Connection::open_in_memory().map_err(|error| error.to_string())?;
             History::with(connection).map_err(|error| error.to_string())
         })
@@ -98,7 +98,7 @@ impl History {
             Ok(())
         };
         if let Err(error) = add() {
-            eprintln!("a cell was not kept in the history: {error}");
+            eprintln!("a cell was not saved in the history: {error}");
         }
     }
 

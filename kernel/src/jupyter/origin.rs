@@ -15,7 +15,7 @@ use crate::prelude::toolchain;
 const STAY_VARIABLE: &str = "HEADSTART_STANDBY";
 /// How long a standby stays after the kernel that started it (5 min: time enough to open another notebook).
 const STAY: Duration = Duration::from_mins(5);
-/// Begins the names of variables that Jupyter sets anew for each kernel.
+/// Begins the names of variables that Jupyter sets for each kernel.
 const JUPYTER_PREFIX: &str = "JPY_";
 
 /// What a kernel was started with; take it before anything changes the environment.
@@ -59,7 +59,7 @@ impl Origin {
         format!("{:016x}", hasher.finish())
     }
 
-    /// How long a standby stays; `None` if there is to be none.
+    /// How long a standby stays; `None` if none is to be started.
     pub fn stay(&self) -> Option<Duration> {
         let set = self.environment.iter().find(|(name, _)| name == STAY_VARIABLE);
         let stay = set.and_then(|(_, value)| value.to_str()?.parse().ok()).map_or(STAY, Duration::from_secs);

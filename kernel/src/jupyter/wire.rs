@@ -34,7 +34,7 @@ pub fn message(content: impl Into<JupyterMessageContent>, parent: Option<&Jupyte
 }
 
 /// A message whose content is not as the protocol has it is read as one of an unknown kind, so
-/// that whoever sent it is answered.
+/// that its sender gets an answer.
 fn read(raw: RawMessage) -> Result<JupyterMessage, RuntimeError> {
     let part = |at: usize| serde_json::from_slice::<Value>(&raw.jparts[at]);
     let (header, parent_header, metadata, content) = (part(0)?, part(1)?, part(2)?, part(3)?);
@@ -171,7 +171,7 @@ impl Input {
     }
 }
 
-/// Requests of one channel, and the way back to those who sent them.
+/// The requests of one channel, and the replies to their senders.
 pub struct Channel {
     requests: UnboundedReceiver<JupyterMessage>,
     replies: RouterSendConnection,
@@ -232,7 +232,7 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Binds what the connection file names, and begins to echo heartbeats.
+    /// Binds the sockets of the connection file, and starts to echo heartbeats.
     pub async fn bind(connection: &ConnectionInfo, session: &str) -> Result<Sockets, RuntimeError> {
         let heartbeat = create_kernel_heartbeat_connection(connection).await?;
         tokio::spawn(echo(heartbeat));

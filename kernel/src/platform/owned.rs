@@ -1,7 +1,7 @@
 //! Folders that belong to one process while it lives.
 //!
 //! A folder has a random name and a lock file beside it, which its process holds locked. What a killed process
-//! left is known by a lock that nobody holds, also where several machines or containers share a cache: process
+//! left is known by a lock that no process holds, also where several machines or containers share a cache: process
 //! numbers mean nothing there.
 
 use std::fs::{self, File, TryLockError};

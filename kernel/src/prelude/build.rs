@@ -119,7 +119,7 @@ fn progress(line: &str) -> Option<Progress> {
     Some(Progress { done: done.parse().ok()?, all: all.parse().ok()? })
 }
 
-/// What to tell somebody who waits: `compiling the prelude: 143 of 227, about 3 min left`.
+/// The line of progress for a user who waits: `compiling the prelude: 143 of 227, about 3 min left`.
 pub struct Estimate {
     begin: Instant,
     last: Option<Progress>,
@@ -214,8 +214,8 @@ mod tests {
         assert_eq!(progress("   Compiling headstart v0.1.0 (/a/[b] 1/2)"), None);
         assert_eq!(progress("warning: [x] unused"), None);
         let mut estimate = Estimate::new();
-        let told = estimate.line(Progress { done: 143, all: 227 }).unwrap();
-        assert_eq!(told, "compiling the prelude: 143 of 227, about 1 min left");
+        let line = estimate.line(Progress { done: 143, all: 227 }).unwrap();
+        assert_eq!(line, "compiling the prelude: 143 of 227, about 1 min left");
         assert_eq!(estimate.line(Progress { done: 143, all: 227 }), None);
     }
 

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod backend;
 pub mod build;
 pub mod facade;
+pub mod generated_items;
 pub mod inventory;
 pub mod modules;
 pub mod operators;

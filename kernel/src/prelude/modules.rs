@@ -1,7 +1,6 @@
 //! A crate's modules in one file.
 //!
-//! rust-analyzer forgets what it read of a file when it has read 128 others, and reads each again for
-//! the next question. The standard library in a few files is read once.
+//! rust-analyzer caches 128 parsed files. The standard library in a few files is parsed once.
 
 use std::path::{Path, PathBuf};
 

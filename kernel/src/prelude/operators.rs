@@ -1,20 +1,21 @@
-//! Operators that the standard library makes by macros for each pair of types, 3,500 impls, made for
-//! all types at once, some 200.
+//! Generic forms of the operators that the standard library's macros define for each pair of types: 200 impls in place
+//! of 3,500.
 //!
-//! Programs that compile mean the same by them; what has no type in the standard library has one here.
+//! A program that compiles has the same types with them. An expression that has no type in the standard library may
+//! have one here.
 
 use proc_macro2::TokenStream;
 
-/// Macros that make an operator for integers, with any integer on its right.
+/// Macros that define an operator for integers, with any integer on its right.
 const SHIFTS: [(&str, Operator); 4] = [
     ("shl_impl_all", ("Shl", "shl")),
     ("shr_impl_all", ("Shr", "shr")),
     ("shl_assign_impl_all", ("ShlAssign", "shl_assign")),
     ("shr_assign_impl_all", ("ShrAssign", "shr_assign")),
 ];
-/// Macros that make all operators for what holds an integer.
+/// Macros that define all operators of a type that wraps an integer.
 const LIKE_INTEGERS: [(&str, &str); 2] = [("wrapping_impl", "Wrapping"), ("saturating_impl", "Saturating")];
-/// The macro that lets such numbers be shifted.
+/// The macro that defines the shifts of these types.
 const WRAPPING_SHIFTS: &str = "sh_impl_all";
 const BINARY: [Operator; 8] = [
     ("Add", "add"),
@@ -31,8 +32,8 @@ const UNARY: [Operator; 2] = [("Not", "not"), ("Neg", "neg")];
 /// A trait's name and its method's.
 type Operator = (&'static str, &'static str);
 
-/// What stands in place of such a macro's call, if it is one.
-pub fn at_once(called: &str, types: TokenStream) -> Option<String> {
+/// The generic impls in place of a call of one of these macros.
+pub fn generic_impls(called: &str, types: TokenStream) -> Option<String> {
     if let Some((_, operator)) = SHIFTS.iter().find(|(name, _)| *name == called) {
         let of = |name: String| match operator.0.ends_with("Assign") {
             true => assignment(*operator, "R", &name, "R"),
@@ -52,7 +53,7 @@ pub fn at_once(called: &str, types: TokenStream) -> Option<String> {
         let of_the_number = assignments(operator, &own, "T");
         with_references(operator, &own, &own) + &of_the_number
     });
-    // The macro leaves negation of what saturates to those that have a sign.
+    // The standard library negates only signed saturating integers.
     let unary =
         UNARY.iter().filter(|(operator, _)| *operator != "Neg" || *name == "Wrapping").map(|operator| {
             [own.clone(), format!("&{own}")].map(|operand| unary(*operator, &operand, &own)).concat()
@@ -102,12 +103,12 @@ mod tests {
 
     #[test]
     fn each_type_of_a_call_has_its_operator_and_other_macros_stay() {
-        let made = at_once("shl_impl_all", "u8 i8".parse().unwrap()).unwrap();
+        let made = generic_impls("shl_impl_all", "u8 i8".parse().unwrap()).unwrap();
         let expected = "impl<R> Shl<R> for u8 { type Output = u8; fn shl(self, other: R) -> u8 { loop {} } }\n\
             impl<R> Shl<R> for &u8 { type Output = u8; fn shl(self, other: R) -> u8 { loop {} } }\n";
         assert_eq!(made, format!("{expected}{}", expected.replace("u8", "i8")));
-        assert_eq!(at_once("add_impl", "u8".parse().unwrap()), None);
-        let made = at_once("wrapping_impl", "u8 i8".parse().unwrap()).unwrap();
+        assert_eq!(generic_impls("add_impl", "u8".parse().unwrap()), None);
+        let made = generic_impls("wrapping_impl", "u8 i8".parse().unwrap()).unwrap();
         assert!(made.contains(
             "impl<T> AddAssign<&T> for Wrapping<T> { fn add_assign(&mut self, other: &T) { loop {} } }"
         ));

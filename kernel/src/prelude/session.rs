@@ -23,7 +23,7 @@ pub const AHEAD: &str = "ahead";
 pub struct Session(Owned);
 
 impl Session {
-    /// Makes an empty folder, of which no other session knows.
+    /// Makes an empty folder for this session alone.
     pub fn new() -> Result<Session, String> {
         Owned::new(&cache_folder()?.join("sessions")).map(Session)
     }
@@ -38,7 +38,7 @@ impl Session {
         self.path().join("checkpoints")
     }
 
-    /// Puts in what an earlier session compiled for this template; the prelude is to be loaded now.
+    /// Copies the files of an earlier session of this template into the folder. The prelude is loaded next.
     pub fn fill(&self, template: &Template) -> Result<(), String> {
         if is_fresh(&template.session()) {
             copy(&template.session(), self.path())
@@ -49,34 +49,34 @@ impl Session {
         Ok(())
     }
 
-    /// The prelude is loaded: keeps what was compiled for that for the next session, if none has done so; only
-    /// speed depends on it.
-    pub fn keep(&self, template: &Template) {
+    /// Saves the files that were compiled to load the prelude for later sessions, unless an earlier one has done so.
+    /// Only speed depends on it.
+    pub fn save(&self, template: &Template) {
         let _ = fs::remove_file(self.path().join(LOADING));
-        let kept = template.session();
-        if is_fresh(&kept) {
+        let saved = template.session();
+        if is_fresh(&saved) {
             return;
         }
         // Beside it, so that it can be renamed; another process may do the same.
         let Ok(part) = Owned::new(template.state()) else { return };
         let part = part.path().join("session");
         if copy(self.path(), &part).is_ok() {
-            let _ = fs::remove_dir_all(&kept);
-            let _ = fs::rename(&part, &kept);
+            let _ = fs::remove_dir_all(&saved);
+            let _ = fs::rename(&part, &saved);
         }
     }
 }
 
-/// Whether a session's folder was kept by this very program: cargo asks rustc everything anew when
+/// Whether a session's folder was saved by this very program: cargo asks rustc for everything again when
 /// the program that stands between them is another.
-fn is_fresh(kept: &Path) -> bool {
+fn is_fresh(saved: &Path) -> bool {
     let written = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
     let program = std::env::current_exe().and_then(|program| written(&program));
-    written(kept).is_ok_and(|kept| program.is_ok_and(|program| kept > program))
+    written(saved).is_ok_and(|saved| program.is_ok_and(|program| saved > program))
 }
 
 /// The models of which training left weights: one file in a folder for each.
-pub fn kept_models(checkpoints: &Path) -> BTreeSet<String> {
+pub fn checkpointed_models(checkpoints: &Path) -> BTreeSet<String> {
     let folders = fs::read_dir(checkpoints).into_iter().flatten().flatten();
     let files = folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).flatten().flatten();
     let whole = files.filter(|file| !file.file_name().to_string_lossy().starts_with('.'));
@@ -84,7 +84,7 @@ pub fn kept_models(checkpoints: &Path) -> BTreeSet<String> {
 }
 
 /// Copies a folder: libraries, which nothing writes to again, by hard links; cells, and what would
-/// be needed to compile the libraries anew, not at all.
+/// be needed to compile the libraries again, not at all.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -105,7 +105,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// With its time, by which cargo tells what is up to date.
+/// Copies a file with its time, by which cargo knows that it is up to date.
 fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     fs::copy(from, to)?;
     fs::File::options().append(true).open(to)?.set_modified(fs::metadata(from)?.modified()?)

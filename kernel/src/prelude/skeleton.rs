@@ -1,28 +1,26 @@
-//! What rust-analyzer sees of the prelude and of the standard library: their sources without bodies.
+//! The skeleton: the sources of the prelude and of the standard library without function bodies, for rust-analyzer.
 //!
-//! Types of variables, completion and documentation need signatures alone. Without the bodies,
-//! without the crates that only bodies use, without functions that no notebook can name and those by
-//! which a type has a trait, which is known by the trait's own, rust-analyzer has a small tree to read
-//! where candle's is a large one, and every cell is quicker for it, the first above all: it waits until
-//! the standard library is read.
+//! Types of variables, completion and documentation need signatures only. The skeleton leaves out bodies, the crates
+//! that only bodies use, functions that no notebook can name, and the methods of trait impls, which the trait
+//! declares. So rust-analyzer reads a small tree, and each cell is faster; the first cell waits for that reading.
 
 use std::ops::Range;
 use std::path::Path;
 
-use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
+use proc_macro2::{Span, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::Visit;
 
 use crate::prelude::modules;
-use crate::prelude::operators::at_once;
+use crate::prelude::operators::generic_impls;
 use crate::prelude::tokens::{replace, with_fewer_comments, without_const_traits};
 
 /// The crates of the standard library that a notebook names.
 const STANDARD: [&str; 3] = ["core", "alloc", "std"];
 
-/// Folders and files of which no type of a notebook's comes: tests, what compilers need, types
-/// that are not stable, and those parts of the standard library that are large and that only its own
-/// bodies use. Of `core::intrinsics` some are public under another name, `std::mem::transmute` for one.
+/// Folders and files without a type that a notebook uses: tests, parts for compilers, unstable types, and large parts
+/// of the standard library that only its own bodies use. Some of `core::intrinsics` is public under another name, such
+/// as `std::mem::transmute`.
 const UNSEEN: [&str; 23] = [
     "alloctests",
     "backtrace",
@@ -136,13 +134,13 @@ fn gated_root(source: &str, above: &str) -> Result<String, syn::Error> {
     Ok(replace(&source, gates))
 }
 
-/// What goes, in order, none inside another, and what comes in its place.
+/// The parts of a source to replace, in order, none inside another, each with its replacement.
 #[derive(Default)]
-struct Cuts(Vec<(Range<usize>, String)>);
+pub struct Cuts(pub Vec<(Range<usize>, String)>);
 
 impl Cuts {
-    /// What a notebook cannot name goes whole: private functions, and methods that the compiler would not let
-    /// it name. Not what the language itself knows.
+    /// Removes a function that a notebook cannot name: a private one, or an unstable method; otherwise its body.
+    /// Functions that the language itself knows stay.
     fn add_function(
         &mut self,
         attributes: &[syn::Attribute],
@@ -162,114 +160,12 @@ impl Cuts {
         }
         self.0.push((body.span().byte_range(), ";".to_owned()));
     }
-
-    /// Bodies and attributes in what a macro makes: the standard library makes the methods of
-    /// numbers twelve times over, each with its documentation.
-    fn add_made(&mut self, tokens: TokenStream) {
-        let mut in_signature = false;
-        // Where what the compiler would not let a notebook name begins.
-        let mut unstable = None;
-        // Within what precedes an `impl`'s braces, whether it is a trait's.
-        let mut header = None;
-        let mut tokens = tokens.into_iter().peekable();
-        while let Some(token) = tokens.next() {
-            match (token, tokens.peek()) {
-                (TokenTree::Punct(hash), Some(TokenTree::Group(attribute)))
-                    if hash.as_char() == '#' && is_for_readers(attribute) =>
-                {
-                    let start = hash.span().byte_range().start;
-                    if first_word(attribute).as_deref() == Some("unstable") {
-                        unstable = Some((start, self.0.len()));
-                    }
-                    self.0.push((start..attribute.span().byte_range().end, String::new()));
-                    tokens.next();
-                }
-                // What another macro is called with is as that macro expects it.
-                (TokenTree::Punct(mark), Some(TokenTree::Group(_))) if mark.as_char() == '!' => {
-                    tokens.next();
-                    (header, unstable) = (None, None);
-                }
-                (TokenTree::Ident(word), _) if word == "fn" => in_signature = true,
-                (TokenTree::Punct(end), _) if end.as_char() == ';' => {
-                    in_signature = false;
-                    unstable = None;
-                }
-                (TokenTree::Group(body), _) if in_signature && body.delimiter() == Delimiter::Brace => {
-                    if let Some((start, cuts)) = unstable.take() {
-                        self.0.truncate(cuts);
-                        self.0.push((start..body.span().byte_range().end, String::new()));
-                    } else {
-                        self.0.push((body.span().byte_range(), ";".to_owned()));
-                    }
-                    in_signature = false;
-                }
-                (TokenTree::Ident(word), _) if word == "impl" && !in_signature => header = Some(false),
-                (TokenTree::Ident(word), Some(next)) if word == "for" && !is_punct(next, '<') => {
-                    header = header.map(|_| true);
-                }
-                (TokenTree::Group(body), _)
-                    if header == Some(true) && body.delimiter() == Delimiter::Brace =>
-                {
-                    header = None;
-                    unstable = None;
-                    self.add_made_functions(body.stream());
-                }
-                (TokenTree::Group(group), _) if !in_signature => {
-                    if group.delimiter() == Delimiter::Brace {
-                        header = None;
-                        unstable = None;
-                    }
-                    self.add_made(group.stream());
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// The functions among an `impl`'s items that a macro makes.
-    fn add_made_functions(&mut self, items: TokenStream) {
-        // Where the item begins, and whether it is a function.
-        let mut start = None;
-        let mut is_function = false;
-        for token in items {
-            let range = token.span().byte_range();
-            let begin = *start.get_or_insert(range.start);
-            let ends = match &token {
-                TokenTree::Ident(word) => {
-                    is_function |= word == "fn";
-                    false
-                }
-                TokenTree::Group(body) => body.delimiter() == Delimiter::Brace,
-                other => is_punct(other, ';'),
-            };
-            if ends {
-                if is_function && !is_punct(&token, ';') {
-                    self.0.push((begin..range.end, String::new()));
-                }
-                (start, is_function) = (None, false);
-            }
-        }
-    }
-}
-
-/// Whether an attribute in a macro says nothing of types: documentation, stability, hints to the compiler.
-fn is_for_readers(attribute: &Group) -> bool {
-    first_word(attribute).is_some_and(|word| word == "doc" || word == "unstable" || is_for_compiler(&word))
 }
 
 /// Whether an attribute of this name says nothing of types, nor of what a reader sees.
-fn is_for_compiler(name: &str) -> bool {
+pub fn is_for_compiler(name: &str) -> bool {
     let known = ["stable", "inline", "must_use", "track_caller", "cold", "rustc_diagnostic_item"];
     known.contains(&name) || name.starts_with("rustc_const") || name.starts_with("rustc_allow_const")
-}
-
-fn is_punct(token: &TokenTree, character: char) -> bool {
-    matches!(token, TokenTree::Punct(punct) if punct.as_char() == character)
-}
-
-fn first_word(attribute: &Group) -> Option<String> {
-    let first = attribute.stream().into_iter().next()?;
-    (attribute.delimiter() == Delimiter::Bracket).then(|| first.to_string())
 }
 
 impl<'ast> Visit<'ast> for Cuts {
@@ -283,7 +179,7 @@ impl<'ast> Visit<'ast> for Cuts {
 
     fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
         let called = item.mac.path.get_ident().filter(|_| item.ident.is_none());
-        let made = called.and_then(|name| at_once(&name.to_string(), item.mac.tokens.clone()));
+        let made = called.and_then(|name| generic_impls(&name.to_string(), item.mac.tokens.clone()));
         if let Some(made) = made {
             self.0.push((item.span().byte_range(), made));
             return;
@@ -295,7 +191,7 @@ impl<'ast> Visit<'ast> for Cuts {
                 && arrow.as_char() == '>'
                 && let Some(TokenTree::Group(made)) = tokens.next()
             {
-                self.add_made(made.stream());
+                self.add_generated(made.stream());
             }
         }
     }

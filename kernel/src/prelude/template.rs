@@ -254,13 +254,13 @@ impl Template {
         &self.state
     }
 
-    /// The session folder that new sessions are copied from, if one was kept.
+    /// The session folder that new sessions are copied from; it may be missing.
     pub fn session(&self) -> PathBuf {
         self.state.join("session")
     }
 
-    /// The cells that were compiled before.
-    pub fn kept_cells(&self) -> PathBuf {
+    /// The compile cache.
+    pub fn compile_cache(&self) -> PathBuf {
         self.state.join("cells")
     }
 
@@ -337,7 +337,7 @@ fn remove_unused(cache: &Path) {
     }
 }
 
-/// Changes when a file is written anew.
+/// A text that changes when a file is written again.
 pub fn state(file: &Path) -> Option<String> {
     let metadata = fs::metadata(file).ok()?;
     let time = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;

@@ -8,9 +8,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::prelude::sources;
 
-/// By which rust-analyzer is told where the standard library's sources are.
+/// The variable with the folder of the standard library's sources, for rust-analyzer.
 pub const SOURCES_VARIABLE: &str = "RUST_SRC_PATH";
-/// Whether rustc links by an lld that it brings.
+/// Whether rustc links with an lld of its own.
 pub const HAS_LINKER: bool = cfg!(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"));
 
 /// What the compiler says of itself.

@@ -1,0 +1,29 @@
+//! How a cell ended, by what its process put out.
+
+use crate::compile::evcxr_text::source::FILE;
+use crate::engine::output::Bundle;
+
+/// How a cell ended, by its outputs.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// The message of the error that a `?` met.
+    pub error: Option<String>,
+    /// The message of the panic that ended the cell, and its line in what evcxr compiled, 0 if it is not there.
+    pub panic: Option<(String, Option<u32>)>,
+    /// The value to show.
+    pub value: Bundle,
+    /// Standard error of the kernel's own cells.
+    pub collected: String,
+}
+
+impl Heard {
+    /// Whether the cell ended with an error or a panic.
+    pub fn failed(&self) -> bool {
+        self.error.is_some() || self.panic.is_some()
+    }
+}
+
+/// The line in what evcxr compiled; 0 for a panic in a library.
+pub fn line_in_cell(file: &str, line: u32) -> u32 {
+    if file == FILE { line } else { 0 }
+}
