@@ -14,7 +14,7 @@ use headstart::prelude::*;
 use crate::table::Table;
 use crate::task::{SIDE, Style, Task, augmentation, head, quietly, restore, snapshot};
 
-const SIZES: [usize; 6] = [10, 30, 100, 300, 1000, 2000];
+const SIZES: [usize; 5] = [10, 30, 100, 300, 1000];
 const VALIDATION: usize = 200;
 const TEST: usize = 1000;
 const CHECKPOINTS: usize = 8;
@@ -38,8 +38,7 @@ fn epochs(size: usize) -> usize {
         11..=30 => 64,
         31..=100 => 48,
         101..=300 => 24,
-        301..=1000 => 12,
-        _ => 8,
+        _ => 12,
     }
 }
 
