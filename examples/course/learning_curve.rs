@@ -31,14 +31,14 @@ struct Setting {
 /// What [`search`] found best at 300 images.
 const CHOSEN: Setting = Setting { normalised: true, learning_rate: 1e-3 };
 
-/// Epochs from scratch: more than a thousand passes for few images, as many as time allows for many.
+/// Epochs from scratch, a multiple of [`CHECKPOINTS`]: many for few images, as many as time allows for many.
 fn epochs(size: usize) -> usize {
     match size {
         0..=10 => 80,
         11..=30 => 64,
         31..=100 => 48,
         101..=300 => 24,
-        _ => 12,
+        _ => 8,
     }
 }
 
