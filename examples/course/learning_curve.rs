@@ -14,7 +14,7 @@ use headstart::prelude::*;
 use crate::table::Table;
 use crate::task::{SIDE, Style, Task, augmentation, head, quietly, restore, snapshot};
 
-const SIZES: [usize; 6] = [10, 30, 100, 300, 1000, 2000];
+const SIZES: [usize; 5] = [10, 30, 100, 300, 1000];
 const VALIDATION: usize = 200;
 const TEST: usize = 1000;
 const CHECKPOINTS: usize = 8;
@@ -31,14 +31,13 @@ struct Setting {
 /// What [`search`] found best at 300 images.
 const CHOSEN: Setting = Setting { normalised: true, learning_rate: 1e-3 };
 
-/// Epochs from scratch: more than a thousand passes for few images, as many as time allows for many.
+/// Epochs from scratch, a multiple of [`CHECKPOINTS`]: many for few images, as many as time allows for many.
 fn epochs(size: usize) -> usize {
     match size {
         0..=10 => 80,
         11..=30 => 64,
         31..=100 => 48,
         101..=300 => 24,
-        301..=1000 => 12,
         _ => 8,
     }
 }

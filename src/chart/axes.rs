@@ -62,7 +62,8 @@ impl Axis {
     }
 
     fn tick_label(&self, value: f64) -> String {
-        if self.scale == Scale::Linear && self.high - self.low >= 4.0 && value.abs() < 1e5 {
+        let is_whole = self.ticks.as_ref().is_some_and(|ticks| ticks.iter().all(|tick| tick.fract() == 0.0));
+        if self.scale == Scale::Linear && (is_whole || self.high - self.low >= 4.0) && value.abs() < 1e5 {
             return format!("{value:.0}");
         }
         match self.scale {

@@ -212,3 +212,33 @@ impl std::fmt::Debug for Architecture {
         f.write_str(self.name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::prelude::*;
+
+    /// The variance of a kernel's values: 2 / fan-in for He, 2 / (fan-in + fan-out) for Glorot.
+    #[test]
+    fn random_kernels_have_the_variance_of_their_initializer() -> crate::Result<()> {
+        let variance = |network: crate::models::Network| -> crate::Result<f32> {
+            let base = network.include_top(false).input_shape((3, 64, 64)).alpha(0.25).build()?;
+            let kernel = base.layer("block4_conv1")?.params()[0].value(Mode::Inference);
+            Ok(kernel.sqr()?.mean_all()?.to_scalar::<f32>()?)
+        };
+        let (fan_in, fan_out) = (64.0 * 9.0, 128.0 * 9.0);
+        for (initializer, expected) in [
+            (Initializer::HeNormal, 2.0 / fan_in),
+            (Initializer::HeUniform, 2.0 / fan_in),
+            (Initializer::GlorotUniform, 2.0 / (fan_in + fan_out)),
+        ] {
+            let found = variance(Vgg16::new(Weights::Random(0)).initializer(initializer))?;
+            assert!((found / expected - 1.0).abs() < 0.05, "{initializer:?}: {found}, expected {expected}");
+        }
+        let default = variance(Vgg16::new(Weights::Random(0)))?;
+        assert_eq!(
+            default,
+            variance(Vgg16::new(Weights::Random(0)).initializer(Initializer::GlorotUniform))?
+        );
+        Ok(())
+    }
+}

@@ -18,14 +18,17 @@ from conftest import HEADSTART, ROOT
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # How many each shows. What its prose claims, a notebook checks itself.
 PICTURES = {
-    "1_what_is_transfer_learning": 9,
-    "2_vgg16_and_resnet50": 6,
+    "0_start_here": 2,
+    "1_what_is_transfer_learning": 6,
+    "2_vgg16_and_resnet50": 8,
     "3_the_workflow": 8,
     "4_the_program": 4,
-    "5_fine_tuning": 6,
+    "5_fine_tuning": 8,
     "6_resnet50_instead": 4,
     "7_next_steps": 9,
-    "your_own_images": 3,
+    "8_photographs": 4,
+    "9_honest_evaluation": 4,
+    "your_own_images": 4,
 }
 
 EXPERIMENTS = ROOT / "examples" / "course"
