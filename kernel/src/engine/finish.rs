@@ -79,8 +79,10 @@ impl Loaded {
         };
         let before = ran.before.keys().cloned().collect();
         let after = self.variables().into_keys().collect();
-        self.gone.note(&before, &after, ran.code, cause_of);
-        self.gone.note_local(ran.prepared.local(), ran.code);
+        // A cell such as `:clear` is its command.
+        let shown = if ran.code.trim().is_empty() { ran.cell } else { ran.code };
+        self.gone.note(&before, &after, shown, cause_of);
+        self.gone.note_local(ran.prepared.local(), shown);
     }
 
     /// The value to show.
