@@ -133,7 +133,7 @@ mod tests {
         assert!(negative.contains(&-3.0) && negative.contains(&-1.0), "{negative:?}");
     }
 
-    /// plotters looks for key points of an infinite axis without end.
+    /// An infinite axis has no ticks.
     #[test]
     fn a_training_that_diverged_has_a_chart() -> crate::Result<()> {
         let losses = [0.5, 1e30, f64::MAX, f64::INFINITY, f64::NAN, f64::NEG_INFINITY, 1e300, -1e308];

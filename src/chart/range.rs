@@ -1,7 +1,7 @@
-//! Axis ranges that plotters can always draw.
+//! Axis ranges that can always be drawn.
 //!
-//! plotters looks for key points without end on an axis that is infinite, or so short beside its
-//! values that a step does not change them. Every chart takes its ranges from here.
+//! An infinite axis has no ticks, nor one so short beside its values that a step does not change them. Every chart
+//! takes its ranges from here.
 
 use std::ops::Range;
 

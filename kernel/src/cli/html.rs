@@ -13,11 +13,11 @@ body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding
 pre{background:var(--code);padding:.8rem;border-radius:6px;overflow-x:auto;font-size:13px;line-height:1.45}\
 pre.out{background:none;padding:.2rem .8rem;white-space:pre-wrap}pre.err{background:var(--error)}\
 code{font-family:ui-monospace,monospace}table{border-collapse:collapse;display:block;overflow-x:auto}td,th{padding:.2rem .8rem;border-bottom:1px solid var(--line)}\
-svg{max-width:100%;height:auto}.rich{background:#fff;color:#222;border-radius:6px}\
+svg{max-width:100%;height:auto}\
 nav{display:flex;justify-content:space-between;gap:1rem;margin:1rem 0;font-size:14px}\
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(16rem,1fr));gap:1.5rem}\
 .card{border:1px solid var(--line);border-radius:6px;padding:1rem;color:inherit;text-decoration:none}.card h2{margin:0;font-size:1.1rem}\
-.card:hover,.card:focus{border-color:#0072b2}.card svg{max-height:10rem;background:#fff}";
+.card:hover,.card:focus{border-color:#0072b2}.card svg{max-height:10rem}";
 /// The page that links to all others.
 pub const INDEX: &str = "index.html";
 
