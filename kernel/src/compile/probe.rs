@@ -17,11 +17,11 @@ const CELLS: [&str; 2] = [
 /// Where nothing is to complete: in the cells' string.
 const NOTHING: &str = "xt\"";
 
-/// Runs the probe in a session that has loaded the prelude.
+/// Runs the probe in a session that has loaded the prelude. Returns what differs from the expected text.
 ///
 /// # Errors
-/// What differs from the expected text.
-pub fn run(context: &mut CommandContext, session: &Path) -> Result<(), String> {
+/// If a cell cannot run.
+pub fn run(context: &mut CommandContext, session: &Path) -> Result<Result<(), String>, String> {
     for (at, cell) in CELLS.into_iter().enumerate() {
         let before = written(session).ok_or("the kernel's program is not called in rustc's place")?;
         // Completion writes the source for rust-analyzer.
@@ -31,14 +31,16 @@ pub fn run(context: &mut CommandContext, session: &Path) -> Result<(), String> {
         let analysed = context.last_source().map_err(|error| error.to_string())?;
         context.execute(cell).map_err(|error| format!("a probe cell failed: {error}"))?;
         let source = written(session).ok_or("the source of a probe cell was not noted")?;
-        check(&source, at == 1)?;
+        if let Err(problem) = check(&source, at == 1) {
+            return Ok(Err(problem));
+        }
         let number = number(&source).unwrap_or_default();
         let predicted = predict::source(&analysed, &before, number, &Forms::new());
         if predicted.as_deref().map(in_order) != Some(in_order(&source)) {
-            return Err("evcxr's source for rustc does not follow from the one for rust-analyzer".into());
+            return Ok(Err("evcxr's source for rustc does not follow from the one for rust-analyzer".into()));
         }
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 fn check(source: &str, takes_variable: bool) -> Result<(), String> {

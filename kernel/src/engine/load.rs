@@ -104,14 +104,18 @@ pub fn load(
         }
         None => {
             let probe = loaded.load_prelude(&template).and_then(|()| loaded.probe());
-            let found = boundary::Cells::of(&probe);
+            let could_run = probe.is_ok();
+            let found = boundary::Cells::of(&probe.and_then(|text| text));
             found.apply(session.path())?;
             // Later sessions begin as this one goes on: the compile cache then knows its cells.
             for cell in [CLEAR.to_owned(), dependency(&template) + FIRST] {
                 loaded.context.execute(&cell).map_err(|error| error.to_string())?;
             }
             loaded.load_prelude(&template)?;
-            found.record(&template);
+            // What kept the probe from running, such as a full disk, may be gone in the next session.
+            if could_run {
+                found.record(&template);
+            }
             found
         }
     };
@@ -161,13 +165,18 @@ impl Loaded {
         }
     }
 
-    /// Finds out whether evcxr's text is the expected one.
-    fn probe(&mut self) -> Result<(), String> {
+    /// Finds out whether evcxr's text is the expected one, and if not, what differs.
+    ///
+    /// # Errors
+    /// If the probe cannot run.
+    fn probe(&mut self) -> Result<Result<(), String>, String> {
         self.listener.collect();
-        let found = guarded(|| probe::run(&mut self.context, &self.folder)).unwrap_or_else(Err);
+        let found = guarded(|| probe::run(&mut self.context, &self.folder)).and_then(|found| found);
         let heard = self.listener.finish();
-        let failed = heard.error.or(heard.panic.map(|(message, _)| message));
-        found.and(failed.map_or(Ok(()), |problem| Err(format!("a probe cell failed: {problem}"))))
+        match heard.error.or(heard.panic.map(|(message, _)| message)) {
+            Some(problem) => Err(format!("a probe cell failed: {problem}")),
+            None => found,
+        }
     }
 
     /// Loads the crates and the code of the user's configuration of evcxr; what fails is said, and the cell runs.
