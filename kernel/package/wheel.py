@@ -28,6 +28,7 @@ class CustomBuildHook(BuildHookInterface):
         build_data["shared_scripts"][str(program)] = "headstart"
         build_data["shared_data"] |= {
             str(archive): f"share/headstart/{archive.name}",
+            str(HERE / "nbgrader_config.py"): "share/headstart/nbgrader_config.py",
             str(HERE / "kernel.json"): "share/jupyter/kernels/headstart/kernel.json",
-            str(HERE.parent / "src" / "logo.svg"): "share/jupyter/kernels/headstart/logo-svg.svg",
+            str(HERE.parent / "src" / "cli" / "logo.svg"): "share/jupyter/kernels/headstart/logo-svg.svg",
         }
