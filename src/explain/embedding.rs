@@ -143,7 +143,7 @@ impl Images {
     /// Projects a model's features of these images, `[N, …]`: see [`Embedding`].
     ///
     /// # Errors
-    /// As [`Embedding::new`].
+    /// Those of [`Embedding::new`].
     pub fn embedding(&self, features: &Tensor) -> Result<Embedding> {
         Embedding::new(features, &self.y, &self.class_names)
     }
