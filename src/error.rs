@@ -19,7 +19,7 @@ pub enum Error {
         expected: String,
         /// The shape found.
         found: String,
-        /// What to do about it; may be empty.
+        /// How to fix the error; may be empty.
         hint: String,
     },
     /// The model has no layer with this name.
@@ -73,7 +73,7 @@ pub enum Error {
         expected: String,
         /// What was found.
         found: String,
-        /// What to do about it; may be empty.
+        /// How to fix the error; may be empty.
         hint: String,
     },
     /// An argument is outside its range.
@@ -114,7 +114,7 @@ pub enum Error {
         place: String,
         /// The panic's message.
         message: String,
-        /// What to do about it.
+        /// How to fix the error.
         hint: String,
     },
     /// The user interrupted the kernel or the program.
@@ -125,9 +125,9 @@ pub enum Error {
     Hub {
         /// The name of the weights.
         what: String,
-        /// What was expected and what was found.
+        /// The expected and the actual content.
         problem: String,
-        /// What to do about it.
+        /// How to fix the error.
         hint: String,
     },
     /// No checkpoint exists for a model with these parameters.
@@ -260,8 +260,8 @@ mod tests {
 
     #[test]
     fn full_gpu_error_suggests_a_smaller_batch() {
-        let said = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
-        let error = Error::from(candle_core::Error::Msg(said.into()));
+        let message = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
+        let error = Error::from(candle_core::Error::Msg(message.into()));
         assert!(error.to_string().contains("take fewer or smaller pictures"), "{error}");
         let error = error.with_batch(32);
         assert!(

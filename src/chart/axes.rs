@@ -18,7 +18,7 @@ pub(super) struct Axis {
     high: f64,
     scale: Scale,
     title: String,
-    /// Values with tick marks; computed from the extent unless given.
+    /// Values with tick marks. Default: computed from the extent.
     ticks: Option<Vec<f64>>,
 }
 
@@ -97,9 +97,9 @@ pub(super) struct Frame {
     pub(super) y: Axis,
 }
 
-/// Space that tick labels and the title of the vertical axis take.
+/// Space for tick labels and the title of the vertical axis, in pixels.
 pub(super) const LEFT: i32 = 66;
-/// Space that tick labels and the title of the horizontal axis take.
+/// Space for tick labels and the title of the horizontal axis, in pixels.
 pub(super) const BELOW: i32 = 44;
 
 impl Frame {

@@ -4,7 +4,7 @@ use super::text_width::text_width;
 use super::theme::{BLUE, DARK_INK, INK, Rgb, TEXT, TITLE};
 use crate::display::escape;
 
-/// Height of a line of text.
+/// Height of a line of text, in pixels.
 pub(super) const LINE: i32 = 16;
 
 /// The alignment of a text relative to its position.

@@ -77,8 +77,8 @@ const OUTSIDE: usize = usize::MAX;
 impl Affine {
     pub(crate) const IDENTITY: Affine = Affine { theta: 0.0, tx: 0.0, ty: 0.0, shear: 0.0, zx: 1.0, zy: 1.0 };
 
-    /// Returns the source of output pixel `(row, column)`: coefficients `[a, b, c]` of `a·row + b·column
-    /// + c` for row and column.
+    /// Returns the source of output pixel `(row, column)`: the coefficients `[a, b, c]` of
+    /// `a·row + b·column + c`, for the source row and the source column.
     fn rows(&self, height: usize, width: usize) -> [[f64; 3]; 2] {
         let (sin, cos) = self.theta.to_radians().sin_cos();
         let (slant, upright) = self.shear.to_radians().sin_cos();

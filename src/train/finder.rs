@@ -69,7 +69,7 @@ impl Model {
         data: &mut dyn Dataset,
     ) -> Result<std::thread::Result<Result<LearningRateCurve>>> {
         let (named, params) = (self.named_params(), self.params());
-        let kept: Vec<Tensor> =
+        let saved: Vec<Tensor> =
             params.iter().map(|param| Ok(param.variable().copy()?)).collect::<Result<_>>()?;
         let state =
             compiled.optimizer.state(&named)?.into_iter().map(|(name, value)| Ok((name, value.copy()?)));
@@ -77,7 +77,7 @@ impl Model {
         compiled.optimizer.set_learning_rate(LOWEST)?;
         // Weights and optimizer are restored after a panic, too.
         let curve = catch_unwind(AssertUnwindSafe(|| self.climb(compiled, data)));
-        params.iter().zip(&kept).try_for_each(|(param, value)| param.set(value))?;
+        params.iter().zip(&saved).try_for_each(|(param, value)| param.set(value))?;
         compiled.optimizer.set_state(&named, &state)?;
         compiled.optimizer.set_learning_rate(rate)?;
         Ok(curve)

@@ -30,16 +30,16 @@ pub(super) mod said_here {
     use std::cell::RefCell;
 
     thread_local! {
-        static SAID: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+        static PRINTED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     }
 
     pub(super) fn add(found: &[String]) {
-        SAID.with_borrow_mut(|said| said.extend_from_slice(found));
+        PRINTED.with_borrow_mut(|advice| advice.extend_from_slice(found));
     }
 
     /// Returns all advice so far and clears it.
     pub(crate) fn take() -> String {
-        SAID.take().join("\n")
+        PRINTED.take().join("\n")
     }
 }
 
@@ -47,8 +47,9 @@ pub(super) mod said_here {
 pub(super) fn of_training(model: &Model, compiled: &Compiled, validation_is_augmented: bool) -> Vec<String> {
     let mut found = Vec::new();
     found.extend(last_function(model, compiled));
-    let learns = |model: &Model| model.is_pretrained() && !model.trainable_params().is_empty();
-    let inside = model.nodes().iter().filter_map(|node| node.layer.model()).find(|inside| learns(inside));
+    let is_trainable = |model: &Model| model.is_pretrained() && !model.trainable_params().is_empty();
+    let inside =
+        model.nodes().iter().filter_map(|node| node.layer.model()).find(|inside| is_trainable(inside));
     let rate = compiled.optimizer.learning_rate();
     if let Some(inside) = inside.filter(|_| rate > FINE_TUNING_RATE) {
         let name = inside.name();
@@ -72,22 +73,22 @@ pub(super) fn of_training(model: &Model, compiled: &Compiled, validation_is_augm
 /// optimizer moments for each trainable weight. For VGG16 and ResNet50 the estimate is within a
 /// third of the measured memory, and above it.
 fn memory_of_a_step(model: &Model, batch: usize) -> usize {
-    fn look(model: &Model, learns: &mut bool, kept: &mut usize, largest: &mut usize) {
+    fn look(model: &Model, is_trainable: &mut bool, stored: &mut usize, largest: &mut usize) {
         for node in &model.nodes()[1..] {
             if let Some(inside) = node.layer.model() {
-                look(inside, learns, kept, largest);
+                look(inside, is_trainable, stored, largest);
                 continue;
             }
             let output = node.layer.output_shape().iter().product();
-            *learns |= node.layer.params().iter().any(Param::is_trainable);
-            *kept += if *learns { output } else { 0 };
+            *is_trainable |= node.layer.params().iter().any(Param::is_trainable);
+            *stored += if *is_trainable { output } else { 0 };
             *largest = output.max(*largest);
         }
     }
-    let (mut kept, mut largest) = (0, 0);
-    look(model, &mut false, &mut kept, &mut largest);
+    let (mut stored, mut largest) = (0, 0);
+    look(model, &mut false, &mut stored, &mut largest);
     let weights: usize = model.trainable_params().iter().map(Param::count).sum();
-    size_of::<f32>() * ((kept + LARGEST_OUTPUT_COPIES * largest) * batch + 3 * weights)
+    size_of::<f32>() * ((stored + LARGEST_OUTPUT_COPIES * largest) * batch + 3 * weights)
 }
 
 /// Warns if a training step needs more memory than is free.
@@ -187,13 +188,13 @@ pub(super) fn of_batch(model: &Model, x: &Tensor) -> Result<Vec<String>> {
     let mut found = of_memory(model, batch, free_memory());
     let has_statistics = |params: &[Param]| params.iter().any(Param::is_statistic);
     let norms = model.layers().into_iter().filter(|(_, layer)| has_statistics(&layer.params()));
-    let learns = |params: &[Param]| {
+    let is_trainable = |params: &[Param]| {
         params.iter().any(Param::is_trainable) && !params.iter().any(Param::is_in_inference_mode)
     };
-    let learning = norms.filter(|(_, layer)| learns(&layer.params())).count();
-    if learning > 0 && batch < SMALL_BATCH {
+    let trainable = norms.filter(|(_, layer)| is_trainable(&layer.params())).count();
+    if trainable > 0 && batch < SMALL_BATCH {
         found.push(format!(
-            "{learning} layers of batch normalisation take their statistics from batches of {batch}; \
+            "{trainable} layers of batch normalisation take their statistics from batches of {batch}; \
              use larger batches, or freeze the model that they are in"
         ));
     }
@@ -259,8 +260,8 @@ mod tests {
         // Measured: 0.95 GB.
         let needed = memory_of_a_step(&whole, 8) as f64 / 1e9;
         assert!((0.9..1.2).contains(&needed), "{needed}");
-        let said = of_memory(&whole, 8, Some(700_000_000));
-        assert!(said[0].contains("0.7 GB are free; take batches of 5"), "{said:?}");
+        let advice = of_memory(&whole, 8, Some(700_000_000));
+        assert!(advice[0].contains("0.7 GB are free; take batches of 5"), "{advice:?}");
         assert_eq!(of_memory(&whole, 8, Some(2_000_000_000)), [""; 0]);
         base.freeze();
         assert_eq!(of_memory(&whole, 8, Some(700_000_000)), [""; 0]);
@@ -293,8 +294,8 @@ mod tests {
         base.freeze();
         let params = model.trainable_params();
         let compiled = model.training_state_mut().compiled.as_mut().unwrap();
-        let said = compiled.change(&params).unwrap();
-        assert!(said.contains("129 weights learn, not 92"), "{said}");
+        let advice = compiled.change(&params).unwrap();
+        assert!(advice.contains("129 weights learn, not 92"), "{advice}");
         assert_eq!(compiled.change(&params), None);
         Ok(())
     }

@@ -127,20 +127,23 @@ mod tests {
             model.fit((&right, &y), fit(cached).validation_data((&right, &y)))?;
             assert_eq!(said_here::take(), "", "cached: {cached}");
             model.fit((&right, &y), fit(cached).validation_data((&raw, &y)))?;
-            let said = said_here::take();
-            let told = said.matches("the validation images' values go from 0.00 to 255.00").count();
-            assert!(told == 1 && !said.contains("the training images"), "cached: {cached}: {said}");
+            let printed = said_here::take();
+            let count = printed.matches("the validation images' values go from 0.00 to 255.00").count();
+            assert!(count == 1 && !printed.contains("the training images"), "cached: {cached}: {printed}");
             model.fit((&raw, &y), fit(cached).validation_data((&right, &y)))?;
-            let said = said_here::take();
-            assert!(said.contains("the training images' values") && !said.contains("validation"), "{said}");
+            let printed = said_here::take();
+            assert!(
+                printed.contains("the training images' values") && !printed.contains("validation"),
+                "{printed}"
+            );
         }
         // A generator that only preprocesses does not augment.
         let plain = ImageDataGenerator::new().preprocess_for(&base)?;
         for (datagen, is_augmented) in [(plain.clone(), false), (plain.horizontal_flip(true), true)] {
             model.fit((&right, &y), fit(true).validation_data(datagen.flow(&raw, &y, 4)?))?;
-            let said = said_here::take();
-            assert_eq!(said.contains("the validation data are augmented"), is_augmented, "{said}");
-            assert!(!said.contains("images' values"), "{said}");
+            let printed = said_here::take();
+            assert_eq!(printed.contains("the validation data are augmented"), is_augmented, "{printed}");
+            assert!(!printed.contains("images' values"), "{printed}");
         }
         Ok(())
     }
@@ -159,8 +162,11 @@ mod tests {
             Dense::new(1)
         ]?;
         assert_eq!(of_images(&rescaled, &pixels, "training")?, None);
-        let said = of_images(&rescaled, &base.preprocess(&pixels)?, "validation")?.unwrap();
-        assert!(said.contains("the validation images' values") && said.contains("`vgg16`"), "{said}");
+        let printed = of_images(&rescaled, &base.preprocess(&pixels)?, "validation")?.unwrap();
+        assert!(
+            printed.contains("the validation images' values") && printed.contains("`vgg16`"),
+            "{printed}"
+        );
         Ok(())
     }
 }

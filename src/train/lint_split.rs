@@ -67,9 +67,9 @@ mod tests {
             let fit = |advice| Fit::epochs(1).validation_split(0.25).verbose(false).advice(advice);
             for (y, advice) in [(&sorted, true), (&mixed, true), (&sorted, false)] {
                 model.fit((&x, y), fit(advice))?;
-                let said = said_here::take();
+                let advice = said_here::take();
                 let expected = advice && loss != MeanSquaredError && std::ptr::eq(y, &sorted);
-                assert_eq!(said.contains("none of class 0 for validation"), expected, "{loss:?}: {said}");
+                assert_eq!(advice.contains("none of class 0 for validation"), expected, "{loss:?}: {advice}");
             }
         }
         Ok(())

@@ -60,8 +60,8 @@ mod tests {
         ];
         for (name, datagen, is_wrong_beyond) in all {
             assert_eq!(datagen.advice_on_values(&pixels)?, None, "{name}");
-            let said = datagen.advice_on_values(&unit)?.unwrap();
-            assert!(said.contains(name) && said.contains("from 0.00 to 1.00"), "{said}");
+            let advice = datagen.advice_on_values(&unit)?.unwrap();
+            assert!(advice.contains(name) && advice.contains("from 0.00 to 1.00"), "{advice}");
             assert_eq!(datagen.advice_on_values(&preprocessed)?.is_some(), is_wrong_beyond, "{name}");
         }
         Ok(())

@@ -23,10 +23,10 @@ const LEARNING_RATE: &str = "learning_rate";
 /// Writes the state of a training to a file at the end of each epoch. When the same program runs again,
 /// the training resumes from that epoch.
 ///
-/// The file holds the weights, the optimizer's state, the learning rate, the state of the random number
-/// generator, the history, and the state of the other callbacks ([`Callback::state`]). The history is
-/// the same as that of an uninterrupted training. A callback of your own that has state needs `state`
-/// and `set_state`.
+/// The file holds the weights, the optimizer's state, the learning rate and the history. It also holds
+/// the states of the random number generator and of the other callbacks ([`Callback::state`]). The
+/// resulting history is the same as that of an uninterrupted training. A callback of your own that has
+/// state needs `state` and `set_state`.
 ///
 /// The file is removed when the training ends.
 ///

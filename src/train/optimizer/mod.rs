@@ -73,7 +73,7 @@ pub trait Optimizer: Send + Sync {
 /// use headstart::prelude::*;
 /// let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
 /// let mut model = sequential![&base, GlobalAveragePooling2D, Dense::new(1).activation(Sigmoid)]?;
-/// // The pretrained layers learn at a tenth of the head's rate.
+/// // Train the pretrained layers at a tenth of the head's learning rate.
 /// let optimizer = Adam::new(1e-3).clipnorm(1.0).learning_rate_multiplier(&base, 0.1);
 /// model.compile(optimizer, BinaryCrossentropy, [Accuracy]);
 /// # Ok::<(), headstart::Error>(())
@@ -148,8 +148,8 @@ impl<R: Rule> GradientDescent<R> {
         }
     }
 
-    /// Sets the decoupled weight decay (Loshchilov and Hutter 2017). Each step multiplies a weight by `1
-    /// - learning rate · weight_decay`. Default: 0; for AdamW 0.004.
+    /// Sets the decoupled weight decay (Loshchilov and Hutter 2017). Each step multiplies a weight by
+    /// `1 - learning_rate · weight_decay`. Default: 0; for AdamW 0.004.
     pub fn weight_decay(self, weight_decay: f64) -> Self {
         Self { weight_decay, ..self }
     }
@@ -174,8 +174,8 @@ impl<R: Rule> GradientDescent<R> {
         Self { clip: Some(Clip::Value(value)), ..self }
     }
 
-    /// Multiplies the learning rate for the weights of a model, such as the nested pretrained model (a
-    /// parameter group).
+    /// Multiplies the learning rate of the weights of `model`, for example the nested pretrained model.
+    /// PyTorch calls this a parameter group.
     pub fn learning_rate_multiplier(mut self, model: &Model, multiplier: f64) -> Self {
         self.multipliers.extend(model.params().iter().map(|param| (param.variable().id(), multiplier)));
         self
@@ -186,9 +186,9 @@ impl<R: Rule> GradientDescent<R> {
     /// and Ruder 2018).
     pub fn layerwise_decay(mut self, model: &Model, factor: f64) -> Self {
         let layers = model.layers();
-        let learning =
+        let with_params =
             layers.iter().rev().map(|(_, layer)| layer.params()).filter(|params| !params.is_empty());
-        for (depth, params) in learning.enumerate() {
+        for (depth, params) in with_params.enumerate() {
             let multiplier = factor.powi(depth as i32);
             self.multipliers.extend(params.iter().map(|param| (param.variable().id(), multiplier)));
         }
