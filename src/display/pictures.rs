@@ -90,8 +90,8 @@ impl ImageGrid {
             let is_marked = marks.get(number).copied().unwrap_or(false);
             if is_marked {
                 svg += &format!(
-                    "<rect x=\"{left}\" y=\"{}\" width=\"{SIDE}\" height=\"{SIDE}\" fill=\"none\" stroke=\"{MARK_COLOUR}\" \
-                     stroke-width=\"4\"/>",
+                    "<rect x=\"{left}\" y=\"{}\" width=\"{SIDE}\" height=\"{SIDE}\" fill=\"none\" \
+                     stroke=\"{MARK_COLOUR}\" stroke-width=\"4\"/>",
                     top + GAP / 2
                 );
             }

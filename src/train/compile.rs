@@ -131,8 +131,8 @@ impl Compiled {
 }
 
 impl Model {
-    /// Sets the optimizer, the loss and the metrics for training: `model.compile(Adam::default(),
-    /// BinaryCrossentropy, [Accuracy])`.
+    /// Sets the optimizer, the loss and the metrics for training:
+    /// `model.compile(Adam::default(), BinaryCrossentropy, [Accuracy])`.
     ///
     /// Layers may be frozen or unfrozen before or after this call. `fit` reads `trainable` when it
     /// starts, and prints a note if it has changed since this call.

@@ -21,7 +21,7 @@ impl Model {
     /// Trains the model on `(&x, &y)`, on the batches of [`ImageDataGenerator::flow`], or on another
     /// dataset. Returns the history.
     ///
-    /// A progress bar and a chart show the state of the training, and each epoch prints one line. A
+    /// A progress bar and a chart show the state of the training, and each epoch prints its results. A
     /// further call of `fit` continues with the optimizer's state. If the user interrupts the kernel,
     /// training ends after the current batch. The history then holds the finished epochs, and
     /// [`History::stopped`] gives the position.

@@ -140,7 +140,7 @@ impl Fit {
         Fit { cache_features: cache, ..self }
     }
 
-    /// Sets how many bytes of cached features are kept in memory. Default: 2 GB. The rest goes to an
+    /// Sets how many bytes of cached features are kept in memory. Default: 2 GiB. The rest goes to an
     /// unnamed file in the folder for temporary files. Without augmentation, that file holds all
     /// features; with [`Fit::augmented_views`], those beyond the limit.
     pub fn cache_memory(self, bytes: usize) -> Fit {
@@ -153,7 +153,7 @@ impl Fit {
         Fit { augmented_views: Some(epochs), ..self }
     }
 
-    /// Sets whether each epoch prints one line. Default: `true`.
+    /// Sets whether each epoch prints its progress and results. Default: `true`.
     pub fn verbose(self, verbose: bool) -> Fit {
         Fit { verbose, ..self }
     }

@@ -67,9 +67,13 @@ mod tests {
             let fit = |advice| Fit::epochs(1).validation_split(0.25).verbose(false).advice(advice);
             for (y, advice) in [(&sorted, true), (&mixed, true), (&sorted, false)] {
                 model.fit((&x, y), fit(advice))?;
-                let advice = said_here::take();
+                let printed = said_here::take();
                 let expected = advice && loss != MeanSquaredError && std::ptr::eq(y, &sorted);
-                assert_eq!(advice.contains("none of class 0 for validation"), expected, "{loss:?}: {advice}");
+                assert_eq!(
+                    printed.contains("none of class 0 for validation"),
+                    expected,
+                    "{loss:?}: {printed}"
+                );
             }
         }
         Ok(())

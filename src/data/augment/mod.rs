@@ -168,8 +168,8 @@ impl ImageDataGenerator {
         Self { resized_crop: Some((least, most)), ..self }
     }
 
-    /// Changes brightness, contrast and saturation, each by a random factor from `1 - value` to `1 +
-    /// value` (torchvision's `ColorJitter`). Pixels must be from 0 to 255.
+    /// Changes brightness, contrast and saturation, each by a random factor from `1 - value` to
+    /// `1 + value` (torchvision's `ColorJitter`). Pixels must be from 0 to 255.
     pub fn color_jitter(self, brightness: f64, contrast: f64, saturation: f64) -> Self {
         Self { color_jitter: Some([brightness, contrast, saturation]), ..self }
     }
