@@ -11,6 +11,7 @@ const FINE_TUNING_FACTOR: f64 = 0.1;
 impl Model {
     /// Trains the new head with the pretrained model frozen. Then unfreezes the pretrained model from
     /// layer `from` on and trains at a tenth of the learning rate. Returns the history of both phases.
+    /// `head` and `rest` are the options of the two phases.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -24,8 +25,9 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`]; [`Error::Argument`] if the model contains no pretrained model; those of
-    /// [`Model::fit`]. After an error, [`Model::history`] has the finished epochs of both phases.
+    /// [`Error::UnknownLayer`]; [`Error::Argument`] if the model contains no pretrained model, or, after the
+    /// first phase, if a schedule sets the learning rate; those of [`Model::fit`].
+    /// After an error, [`Model::history`] has the finished epochs of both phases.
     pub fn fine_tune(
         &mut self,
         data: impl IntoDataset + Clone,
@@ -46,7 +48,7 @@ impl Model {
         result.map(|_| history)
     }
 
-    /// Freezes the nested models and returns them.
+    /// Freezes the nested pretrained models and returns them.
     fn freeze_inside(&self, from: &str) -> Result<Vec<Model>> {
         self.layer(from)?;
         let inside: Vec<Model> = self

@@ -106,11 +106,11 @@ enum Spec {
 /// The share of samples with the correct class. With one output, the class is whether it exceeds 0.5;
 /// with several, it is the index of the largest.
 pub const Accuracy: MetricSpec = MetricSpec::built_in(BuiltInMetric::Accuracy);
-/// The share of correct predictions among the outputs above 0.5: true positives / (true + false
-/// positives).
+/// The share of the outputs above 0.5 whose target is 1: true positives divided by all positive
+/// predictions.
 pub const Precision: MetricSpec = MetricSpec::built_in(BuiltInMetric::Precision);
-/// The share of the positive targets whose output is above 0.5: true positives / (true positives + false
-/// negatives).
+/// The share of the targets of 1 whose output is above 0.5: true positives divided by all positive
+/// targets.
 pub const Recall: MetricSpec = MetricSpec::built_in(BuiltInMetric::Recall);
 /// The harmonic mean of precision and recall. With several outputs, the predicted class is the largest
 /// output, and the result is the mean over the classes (Keras's `average="macro"`).
