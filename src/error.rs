@@ -1,183 +1,184 @@
-//! What can go wrong, told so that a reader knows what to do next.
+//! The errors of the library, with hints on how to fix them.
 
 use std::path::{Path, PathBuf};
 
-/// The result of everything fallible here; `?` works on it in a notebook cell.
+/// The result type of the library. `?` works on it in a notebook cell.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every error of the library: what was expected, what was found, where, and what to do.
+/// Every error of the library. The message says what was expected, what was found, where, and what to
+/// do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A tensor or a layer's input has another shape than it must have.
+    /// A tensor or the input of a layer has the wrong shape.
     #[error("{place}: expected shape {expected}, found {found}{}", hint_line(.hint))]
     Shape {
         /// The layer or function.
         place: String,
-        /// The shape that fits, in words or as a list.
+        /// The expected shape, in words or as a list.
         expected: String,
-        /// The shape that was given.
+        /// The shape found.
         found: String,
-        /// What to do about it; may be empty.
+        /// How to fix the error; may be empty.
         hint: String,
     },
-    /// A name that the model does not know.
+    /// The model has no layer with this name.
     #[error("`{model}` has no layer named `{name}`; its layers are: {known}{}", hint_line(.hint))]
     UnknownLayer {
-        /// The model that was asked.
+        /// The model that was searched.
         model: String,
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
-        /// The names that there are.
+        /// The existing names.
         known: String,
-        /// The closest name, if one is close.
+        /// The most similar name, if any.
         hint: String,
     },
-    /// A weights file that does not fit the network.
+    /// A weights file does not fit the network.
     #[error("{path}: these are not weights for {network}: {}", .problems.join("; "))]
     Weights {
         /// The file.
         path: PathBuf,
-        /// The network that the weights were meant for.
+        /// The network that the weights were loaded into.
         network: String,
-        /// Each tensor that is missing or misshapen, expected and found.
+        /// Each tensor that is missing or has the wrong shape, with expected and found shape.
         problems: Vec<String>,
     },
-    /// A picture that cannot be read.
+    /// An image cannot be read.
     #[error(
         "{path}: this picture cannot be read: {reason}\nhint: replace the file or remove it from the folder"
     )]
     Image {
         /// The file.
         path: PathBuf,
-        /// What the decoder said.
+        /// The decoder's message.
         reason: String,
     },
-    /// A folder that holds no pictures where pictures were expected.
+    /// A folder contains no images where images were expected.
     #[error(
         "{path}: {problem}\nhint: put the pictures into one folder a class, as in {path}/cats/1.jpg, {path}/dogs/1.jpg"
     )]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What was found there.
+        /// What was found in the folder.
         problem: String,
     },
-    /// Targets that the loss cannot use.
+    /// The loss cannot use the targets.
     #[error("{loss}: expected {expected}, found {found}{}", hint_line(.hint))]
     Targets {
         /// The loss.
         loss: String,
-        /// The values or the shape that it takes.
+        /// The expected values or shape.
         expected: String,
-        /// What was given.
+        /// What was found.
         found: String,
-        /// What to do about it; may be empty.
+        /// How to fix the error; may be empty.
         hint: String,
     },
-    /// An argument outside its range.
+    /// An argument is outside its range.
     #[error("{name}: expected {expected}, found {found}")]
     Argument {
         /// The argument.
         name: &'static str,
-        /// The values that it takes.
+        /// The expected values.
         expected: String,
-        /// The value that was given.
+        /// The value found.
         found: String,
     },
-    /// A model that was trained or evaluated before `compile`.
+    /// A model was trained or evaluated before `compile`.
     #[error(
         "the model is not compiled\nhint: call `model.compile(Adam::default(), BinaryCrossentropy, [Accuracy])` first"
     )]
     NotCompiled,
-    /// A loss that is no number any more.
+    /// The loss is not finite.
     #[error(
         "the {}loss is {loss} at epoch {epoch}, batch {batch}; the weights are as the last step left them\n\
          hint: look for NaN in the data, scale the pictures, or try a smaller learning rate",
         if *.validation { "validation " } else { "" }
     )]
     NotFinite {
-        /// The loss that was found.
+        /// The value of the loss.
         loss: f32,
         /// The epoch, from 1.
         epoch: usize,
         /// The batch of the epoch, from 1.
         batch: usize,
-        /// Whether it is the loss on the validation data.
+        /// Whether it is the validation loss.
         validation: bool,
     },
-    /// A function that panicked in a thread of the library.
+    /// A function panicked in a thread of the library.
     #[error("{place} panicked: {message}\nhint: {hint}")]
     Panicked {
-        /// What ran.
+        /// The function that panicked.
         place: String,
         /// The panic's message.
         message: String,
-        /// What to do about it.
+        /// How to fix the error.
         hint: String,
     },
-    /// The user pressed stop.
+    /// The user interrupted the kernel or the program.
     #[error("interrupted; the variables and the weights are as the last batch left them")]
     Interrupted,
-    /// A file of pretrained weights that could not be fetched.
+    /// A file of pretrained weights could not be fetched.
     #[error("{what}: {problem}\nhint: {hint}")]
     Hub {
-        /// The weights' name.
+        /// The name of the weights.
         what: String,
-        /// What was expected and what was found.
+        /// The expected and the actual content.
         problem: String,
-        /// What to do about it.
+        /// How to fix the error.
         hint: String,
     },
-    /// No training of a model of this form was kept.
+    /// No checkpoint exists for a model with these parameters.
     #[error(
         "no weights of `{model}` are kept from a training in this session{}\n\
          hint: build the model exactly as it was when it was trained, then call `recover()` again", kept_line(.kept)
     )]
     NothingToRecover {
-        /// The model that was asked.
+        /// The model that `recover` was called on.
         model: String,
-        /// The models of which weights are kept.
+        /// The models that have checkpoints.
         kept: Vec<String>,
     },
-    /// The file system said no.
+    /// A file system operation failed.
     #[error("{path}: {source}")]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A tensor on another device than the model.
+    /// A tensor is on another device than the model.
     #[error(
         "{place}: expected a tensor on {expected}, found one on {found}\nhint: move it: `x.to_device(&device())?`"
     )]
     Device {
-        /// What it was given to.
+        /// The layer or function that received the tensor.
         place: String,
-        /// Where the program's tensors live.
+        /// The device of the model.
         expected: String,
-        /// Where this one does.
+        /// The device of the tensor.
         found: String,
     },
-    /// A GPU whose memory does not hold what was to be computed.
+    /// The memory of the GPU is too small for the computation.
     #[error("the memory of the GPU is full{}\nhint: {}; every variable is as it was", batch_line(.batch_size), smaller(.batch_size))]
     OutOfMemory {
-        /// The samples in the batch that was at hand, if one was.
+        /// The number of samples in the current batch, if known.
         batch_size: Option<usize>,
     },
-    /// A chart that could not be drawn.
+    /// A chart could not be drawn.
     #[error("the chart could not be drawn: {0}")]
     Chart(String),
-    /// A tensor operation failed: a [`candle_core::Error`]. In a box, since how to drop one takes long
-    /// to compile, in every cell that could meet it.
+    /// A tensor operation failed: a [`candle_core::Error`]. It is boxed, because its drop code takes
+    /// long to compile in every cell that handles the error.
     #[error(transparent)]
     Tensor(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Error {
-        // As CUDA and cuBLAS say it; candle has no case of its own for it.
+        // The messages of CUDA and cuBLAS. candle has no error variant for them.
         let text = error.to_string();
         match ["OUT_OF_MEMORY", "ALLOC_FAILED"].iter().any(|sign| text.contains(sign)) {
             true => Error::OutOfMemory { batch_size: None },
@@ -187,7 +188,7 @@ impl From<candle_core::Error> for Error {
 }
 
 impl Error {
-    /// A panic, as `catch_unwind` gives it.
+    /// Converts a panic from `catch_unwind` to an error.
     pub(crate) fn panicked(place: String, panic: &(dyn std::any::Any + Send), hint: &str) -> Error {
         let text = panic.downcast_ref::<&str>().map(ToString::to_string);
         let message = text.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -195,7 +196,7 @@ impl Error {
         Error::Panicked { place, message, hint: hint.into() }
     }
 
-    /// The same with the batch that was at hand.
+    /// Adds the size of the current batch to an out-of-memory error.
     pub(crate) fn with_batch(self, batch_size: usize) -> Error {
         match self {
             Error::OutOfMemory { .. } => Error::OutOfMemory { batch_size: Some(batch_size) },
@@ -203,18 +204,18 @@ impl Error {
         }
     }
 
-    /// For `map_err` on what the file system answers.
+    /// For `map_err` on the results of file system operations.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.into();
         move |source| Error::Io { path, source }
     }
 
-    /// Weights that do not fit, with the first of their problems and the last.
+    /// Creates a weights error with the first problems and the last one.
     pub(crate) fn weights(path: &Path, network: &str, mut problems: Vec<String>) -> Error {
-        const SHOWN: usize = 6;
-        if problems.len() > SHOWN + 2 {
-            let more = problems.len() - SHOWN - 1;
-            problems.splice(SHOWN..SHOWN + more, [format!("and {more} more")]);
+        const MAX_SHOWN: usize = 6;
+        if problems.len() > MAX_SHOWN + 2 {
+            let more = problems.len() - MAX_SHOWN - 1;
+            problems.splice(MAX_SHOWN..MAX_SHOWN + more, [format!("and {more} more")]);
         }
         Error::Weights { path: path.to_owned(), network: network.to_owned(), problems }
     }
@@ -258,9 +259,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_gpu_is_told_with_a_smaller_batch() {
-        let said = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
-        let error = Error::from(candle_core::Error::Msg(said.into()));
+    fn full_gpu_error_suggests_a_smaller_batch() {
+        let message = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
+        let error = Error::from(candle_core::Error::Msg(message.into()));
         assert!(error.to_string().contains("take fewer or smaller pictures"), "{error}");
         let error = error.with_batch(32);
         assert!(

@@ -1,4 +1,4 @@
-//! Files that are written whole or not at all.
+//! Atomic writing of files.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +10,7 @@ pub(crate) fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     write_whole_with(path, |temporary| std::fs::write(temporary, content))
 }
 
-/// As [`write_whole`], for a function that writes the file itself.
+/// Like [`write_whole`], for a function that writes the file itself.
 pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
     let failed = |source| Error::Io { path: path.to_owned(), source };
     let missing = |problem: String| failed(io::Error::new(io::ErrorKind::NotFound, problem));

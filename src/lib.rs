@@ -1,7 +1,6 @@
-//! Transfer learning in Rust, cell by cell: Keras's words on candle's tensors.
+//! Transfer learning in Rust notebooks: a Keras-style API on candle's tensors.
 //!
-//! The tutorial's program, which in a notebook of the Headstart kernel needs not even its first
-//! line:
+//! The program of the tutorial. A notebook of the Headstart kernel does not need the `use` line:
 //!
 //! ```no_run
 //! use headstart::prelude::*;
@@ -20,7 +19,7 @@
 //! # }
 //! ```
 //!
-//! Images are channels first, `[N, 3, height, width]`, as everywhere on candle.
+//! Images are channels first, `[N, 3, height, width]`, as is usual in candle.
 #![deny(missing_docs)]
 
 pub mod chart;

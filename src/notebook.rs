@@ -1,4 +1,4 @@
-//! What a notebook's process does once, before its first cell.
+//! Initialisation of a notebook's process.
 
 use std::io::Write;
 use std::panic::PanicHookInfo;
@@ -12,39 +12,41 @@ use headstart_frame::Frame;
 use crate::display::{Sink, sink};
 use crate::interrupt;
 
-/// Printed text waits no longer for its line feed.
-const FLUSH: Duration = Duration::from_millis(50);
+/// Interval at which standard output is flushed (50 ms), so that text without a line feed appears.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(50);
 
 static STARTS: AtomicUsize = AtomicUsize::new(0);
 /// The thread that runs the cells.
 static CELL_THREAD: OnceLock<ThreadId> = OnceLock::new();
 
-/// Prepares the process for cells: Stop interrupts training instead of ending the process, and a
-/// panic tells the page its message and line. The kernel calls it before the first cell.
+/// Prepares the process for cells. An interrupt then ends the training instead of the process, and a
+/// panic is reported with its message and line. The kernel calls this function before the first cell.
 pub fn start() {
     interrupt::listen();
     let _ = CELL_THREAD.set(std::thread::current().id());
     if STARTS.fetch_add(1, Ordering::Relaxed) == 0 && sink() == Sink::Kernel {
         std::panic::set_hook(Box::new(report));
-        // What is printed without a line feed is to be seen too. Without the thread it is seen late.
+        // Text without a line feed must appear, too. If the thread cannot start, that text only appears
+        // late.
         let _ = std::thread::Builder::new().name("flush".into()).spawn(|| {
             loop {
-                std::thread::sleep(FLUSH);
+                std::thread::sleep(FLUSH_INTERVAL);
                 let _ = std::io::stdout().flush();
             }
         });
     }
 }
 
-/// For the kernel, which calls it by its name before a cell and after it: clears a pressed Stop, and
-/// lets out what was printed without a line feed.
+/// Called by the kernel through its symbol name, before and after each cell. Clears a pending interrupt
+/// and flushes standard output.
 #[unsafe(no_mangle)]
 pub extern "C" fn headstart_cell_is_over() {
     interrupt::clear();
     let _ = std::io::stdout().flush();
 }
 
-/// How often [`start`] was called: one copy of the library in a process counts on from cell to cell.
+/// The number of calls of [`start`]. The count continues from cell to cell if the process has a single
+/// copy of the library.
 pub fn cells_run() -> usize {
     STARTS.load(Ordering::Relaxed)
 }

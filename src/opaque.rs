@@ -5,8 +5,8 @@ use std::ops::{Deref, DerefMut};
 
 /// A boxed value whose drop code is compiled only in this crate.
 ///
-/// Without it, rustc compiles the drop glue of a large structure in each cell that has a variable of it,
-/// which takes a fifth of the compile time of a small cell.
+/// Without it, rustc compiles the drop glue of a large structure in each cell that has such a variable.
+/// This takes a fifth of the compile time of a small cell.
 pub(crate) struct Opaque<T: 'static>(Box<dyn BorrowMut<T> + Send + Sync>);
 
 impl<T: Send + Sync> From<T> for Opaque<T> {

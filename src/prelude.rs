@@ -1,4 +1,4 @@
-//! What every cell of a notebook finds at hand: `use headstart::prelude::*;`.
+//! The names that are in scope in every notebook cell: `use headstart::prelude::*;`.
 
 pub use candle_core::{self, D, DType, Device, IndexOp, Tensor, Var};
 pub use candle_nn;

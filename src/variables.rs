@@ -1,8 +1,8 @@
-//! The variables that outlive their cell: evcxr's store of them, compiled once.
+//! The store of variables that persist between cells: evcxr's store, compiled once.
 //!
-//! evcxr writes the source of its store into each cell, which took half of rustc's time for a small
-//! one. Headstart's kernel puts a `use` of this module there instead. Names and printed words are
-//! those by which evcxr knows them; what need not know a variable's type is compiled here.
+//! evcxr writes the source of its store into each cell, which takes half of rustc's time for a small
+//! cell. Headstart's kernel replaces that source by a `use` of this module. Names and messages are those
+//! that evcxr expects. Code that does not depend on a variable's type is compiled here.
 
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
@@ -14,12 +14,12 @@ use std::sync::Arc;
 
 use headstart_frame::Frame;
 
-/// Begins the line by which evcxr learns which variable has another type now.
+/// Prefix of the line that tells evcxr which variable has changed its type.
 pub const VARIABLE_CHANGED_TYPE: &str = "EVCXR_VARIABLE_CHANGED_TYPE:";
-/// The line by which evcxr learns that a cell ended with an error.
+/// The line that tells evcxr that a cell ended with an error.
 pub const USER_ERROR_OCCURRED: &str = "EVCXR_ERROR_OCCURRED";
 
-/// The line by which evcxr learns that a cell panicked.
+/// The line that tells evcxr that a cell panicked.
 pub const PANIC_NOTIFICATION: &str = "EVCXR_PANIC_NOTIFICATION";
 
 /// Variables by name.
@@ -27,21 +27,22 @@ pub const PANIC_NOTIFICATION: &str = "EVCXR_PANIC_NOTIFICATION";
 pub struct VariableStore(HashMap<String, Box<dyn Any>>);
 
 impl VariableStore {
-    /// Keeps a variable.
+    /// Stores a variable.
     pub fn put_variable<T: 'static>(&mut self, name: &str, value: T) {
         self.put(name, Box::new(value));
     }
 
-    /// Whether a variable has this type, if there is one; says so if it has not.
-    #[inline(never)] // cells share it
+    /// Returns whether the variable has this type or does not exist. Prints a message for evcxr if the
+    /// type differs.
+    #[inline(never)] // compiled once, not in each cell
     pub fn check_variable<T: 'static>(&self, name: &str) -> bool {
         self.check(name, TypeId::of::<T>())
     }
 
-    /// Takes a variable out.
+    /// Removes a variable and returns it.
     ///
     /// # Panics
-    /// When there is none, or none of this type.
+    /// Panics if the variable does not exist or has another type.
     pub fn take_variable<T: 'static>(&mut self, name: &str) -> T {
         match self.take(name).downcast() {
             Ok(value) => *value,
@@ -49,16 +50,18 @@ impl VariableStore {
         }
     }
 
-    /// What all cells share under a name, made by the first cell that asks for this type.
+    /// Returns the value that all cells share under a name. It is created by the first cell that asks
+    /// for this type.
     ///
-    /// A `:dep` can compile the crate of a type again, such as tokio's runtime: then it is another type.
+    /// After a `:dep`, the crate of a type, such as tokio's runtime, may be compiled again. The type is
+    /// then a different one.
     pub fn lazy_arc<T: 'static>(&mut self, name: &str, create: impl FnOnce() -> T) -> Arc<T> {
         if let Some(shared) = self.0.get(name).and_then(|shared| shared.downcast_ref::<Arc<T>>()) {
             return shared.clone();
         }
         let shared = Arc::new(create());
         let before = self.0.insert(name.to_owned(), Box::new(shared.clone()));
-        // The code of its destructor may belong to a library that is no longer there.
+        // The code of its destructor may belong to a library that is unloaded.
         std::mem::forget(before);
         shared
     }
@@ -81,51 +84,52 @@ impl VariableStore {
     }
 }
 
-/// The store that evcxr hands from cell to cell; the first cell gets null, and a new one here.
+/// Returns the store that evcxr passes from cell to cell. The first cell passes null and gets a new
+/// store.
 ///
 /// # Safety
-/// It is null, or was made here and nobody else holds it.
+/// `store` is null, or was returned by this function and has no other reference.
 pub unsafe fn variable_store(store: *mut VariableStore) -> &'static mut VariableStore {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { store.as_mut() }.unwrap_or_else(|| Box::leak(Box::default()))
 }
 
 thread_local! {
-    /// The values of variables that a cell was to define anew when it failed.
+    /// Values from before a failed cell, for variables that the cell would have redefined.
     static RESTORABLE: RefCell<VariableStore> = RefCell::default();
 }
 
-/// Keeps the value that a variable had before a cell that failed, until [`restore`].
+/// Saves the value that a variable had before a failed cell, for [`restore`].
 pub fn save<T: 'static>(name: &str, value: T) {
     RESTORABLE.with_borrow_mut(|saved| saved.put_variable(name, value));
 }
 
-/// The value that a variable had before the cell that failed.
+/// Returns the saved value that a variable had before a failed cell.
 ///
 /// # Panics
-/// When none was saved, or one of another type.
+/// Panics if no value was saved, or if it has another type.
 pub fn restore<T: 'static>(name: &str) -> T {
     RESTORABLE.with_borrow_mut(|saved| saved.take_variable(name))
 }
 
-/// Runs a cell that takes variables, and says so if it panics. Returns whether the cell succeeded.
-#[inline] // or rustc makes an object of its own of it
+/// Runs a cell that takes variables, and reports a panic to evcxr. Returns whether the cell succeeded.
+#[inline] // otherwise rustc creates a separate object file for it
 pub fn run_cell<E, F: FnOnce() -> Result<(), E>>(cell: F) -> bool {
     let mut cell = ManuallyDrop::new(cell);
     run_once((&raw mut cell).cast(), |cell| {
-        // SAFETY: this is called once, with the place of the `F` above, which nobody else reads.
+        // SAFETY: called once, with the address of the `F` above, which is not read elsewhere.
         let cell = unsafe { cell.cast::<F>().read() };
         cell().is_ok()
     })
 }
 
-/// A function and what it is called with are less to compile than a closure of any type.
+/// Takes a function and its argument, which need less code to compile than a generic closure.
 fn run_once(cell: *mut (), call: fn(*mut ()) -> bool) -> bool {
     run(&mut || call(cell))
 }
 
-/// As [`run_cell`], for a cell that takes none: nothing of this is compiled in it.
-#[inline(never)] // cells share it
+/// Like [`run_cell`], for a cell that takes no variables. The cell compiles none of this code.
+#[inline(never)] // compiled once, not in each cell
 pub fn run_alone<E>(store: &mut VariableStore, cell: fn(&mut VariableStore) -> Result<(), E>) -> bool {
     run(&mut || cell(store).is_ok())
 }
@@ -137,7 +141,7 @@ fn run(cell: &mut dyn FnMut() -> bool) -> bool {
     })
 }
 
-/// What the errors of a cell become: words for its user.
+/// Converts the errors of a cell to messages for the user.
 pub struct EvcxrUserCodeError {}
 
 impl<T: Display> From<T> for EvcxrUserCodeError {
@@ -158,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_variable_is_taken_as_it_was_put() {
+    fn variable_is_returned_unchanged() {
         let mut store = VariableStore::default();
         store.put_variable("n", vec![1, 2]);
         assert!(store.check_variable::<Vec<i32>>("n") && store.check_variable::<u8>("m"));
@@ -167,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shared_is_made_once() {
+    fn shared_value_is_created_once() {
         let mut store = VariableStore::default();
         let first = store.lazy_arc("a", || 1);
         assert!(Arc::ptr_eq(&first, &store.lazy_arc("a", || 2)));
@@ -176,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_tells_whether_it_succeeded() {
+    fn run_cell_returns_whether_the_cell_succeeded() {
         assert!(run_cell(|| Ok::<(), ()>(())));
         assert!(!run_cell(|| Err(())));
         assert!(!run_cell(|| -> Result<(), ()> { panic!("a cell's panic") }));
@@ -191,7 +195,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "`n` is not there")]
-    fn a_variable_that_is_not_there_cannot_be_taken() {
+    fn missing_variable_cannot_be_taken() {
         VariableStore::default().take_variable::<i32>("n");
     }
 }

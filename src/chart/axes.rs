@@ -3,11 +3,11 @@
 use super::range::{axis, label};
 use super::svg::{Anchor, Svg};
 
-/// How values become positions.
+/// The mapping from values to positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
     Linear,
-    /// Powers of ten are equally far apart; values of 0 or less have no place.
+    /// Logarithmic: values of 0 or less cannot be drawn.
     Log,
 }
 
@@ -18,7 +18,7 @@ pub(super) struct Axis {
     high: f64,
     scale: Scale,
     title: String,
-    /// Values with tick marks; computed from the extent unless given.
+    /// Values with tick marks. Default: computed from the extent.
     ticks: Option<Vec<f64>>,
 }
 
@@ -28,7 +28,7 @@ impl Axis {
         Axis { low: range.start, high: range.end, scale: Scale::Linear, title: title.to_owned(), ticks: None }
     }
 
-    /// An axis in powers of ten; `low` and `high` are values above 0.
+    /// Creates a logarithmic axis. `low` and `high` must be above 0.
     pub(super) fn log(title: &str, low: f64, high: f64) -> Axis {
         let range = axis(low.log10(), high.log10());
         Axis { low: range.start, high: range.end, scale: Scale::Log, title: title.to_owned(), ticks: None }
@@ -38,7 +38,7 @@ impl Axis {
         Axis { ticks: Some(values), ..self }
     }
 
-    /// Where a value is between the ends, 0 to 1.
+    /// Returns the position of a value between the ends, from 0 to 1.
     fn share(&self, value: f64) -> f64 {
         let value = if self.scale == Scale::Log { value.log10() } else { value };
         (value - self.low) / (self.high - self.low)
@@ -74,7 +74,7 @@ impl Axis {
     }
 }
 
-/// At most about `most` multiples of 1, 2 or 5 times a power of ten, between two ends.
+/// Returns multiples of 1, 2 or 5 times a power of ten between two ends, about `most` at most.
 fn round_values(low: f64, high: f64, most: usize) -> Vec<f64> {
     let rough = (high - low) / most.max(1) as f64;
     let power = 10f64.powf(rough.log10().floor());
@@ -97,9 +97,9 @@ pub(super) struct Frame {
     pub(super) y: Axis,
 }
 
-/// Space that tick labels and the title of the vertical axis take.
+/// Space for tick labels and the title of the vertical axis, in pixels.
 pub(super) const LEFT: i32 = 66;
-/// Space that tick labels and the title of the horizontal axis take.
+/// Space for tick labels and the title of the horizontal axis, in pixels.
 pub(super) const BELOW: i32 = 44;
 
 impl Frame {
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_round_and_inside() {
+    fn ticks_are_round_and_inside_the_axis() {
         let ticks = round_values(0.47, 1.02, 6);
         assert_eq!(ticks.len(), 6);
         assert!(
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_the_axes_are_the_corners() {
+    fn axis_ends_map_to_the_corners() {
         let (x, y) = (Axis::log("", 10.0, 1000.0), Axis::linear("", 0.0, 1.0));
         let frame = Frame { left: 50, top: 10, width: 200, height: 100, x, y };
         assert_eq!(frame.at((10.0, 0.0)), (50.0, 110.0));

@@ -1,4 +1,4 @@
-//! Things compared by one number each, measured once or often.
+//! Bar charts of named values, from one or more runs each.
 
 use super::summary::Sample;
 use super::svg::{Anchor, Svg, widest};
@@ -11,12 +11,12 @@ const LENGTH: f64 = 380.0;
 const MARGIN: i32 = 4;
 
 impl Chart {
-    /// A bar for each name: the mean of its values, with their standard deviation as a line where
-    /// there are several. All must be 0 or more.
+    /// Draws a bar for each name: the mean of its values. Several values also get their standard
+    /// deviation as an error bar. All values must be 0 or more.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there is nothing to draw, a name has no values, or one is negative or no
-    /// number.
+    /// [`Error::Argument`] if there is nothing to draw, a name has no values, or a value is negative or
+    /// not finite.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_bar_fills_its_place_and_spread_is_that_of_a_sample() -> Result<()> {
+    fn longest_bar_has_full_length_and_spread_is_the_sample_deviation() -> Result<()> {
         let chart = Chart::bars("seconds", &[("a<b", vec![1.0, 2.0, 3.0]), ("c", vec![1.0])])?;
         assert!(
             chart.text().contains("2.00 ± 1.00") && chart.text().contains("c  ██████████ 1.00"),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_drawn_is_refused() {
+    fn invalid_values_are_refused() {
         for values in [&[][..], &[("a", &[][..])], &[("a", &[f64::NAN])], &[("a", &[-1.0])]] {
             assert!(Chart::bars("x", values).unwrap_err().to_string().contains("values"));
         }

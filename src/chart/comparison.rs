@@ -1,4 +1,4 @@
-//! Several trainings in one chart.
+//! A chart that compares several histories.
 
 use std::borrow::Borrow;
 
@@ -17,12 +17,12 @@ const HEIGHT: i32 = 340;
 const TOP: i32 = 34;
 
 impl Chart {
-    /// One number of several trainings, epoch by epoch: on the validation data as a line, on the
-    /// training data dashed, where both were measured.
+    /// Draws one metric of several trainings over the epochs. Validation values are solid lines,
+    /// training values dashed lines. If only one of the two exists, its line is solid.
     ///
     /// # Errors
-    /// [`Error::Argument`], with the numbers that there are, if one of them lacks this one, or there
-    /// is no training.
+    /// [`Error::Argument`] if there is no history, or a history lacks the metric. The message lists the
+    /// available metrics.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -64,13 +64,13 @@ impl Chart {
             }
         }
         let validation = format!("val_{metric}");
-        let judged = |history: &'_ History| {
+        let compared_values = |history: &'_ History| {
             history.get(&validation).or_else(|| history.get(metric)).map(<[f64]>::to_vec)
         };
         let lines: Vec<String> = histories
             .iter()
             .filter_map(|(name, history)| {
-                let values = judged(history)?;
+                let values = compared_values(history)?;
                 Some(format!("{name:>16} {} {:.4}", spark(&values), values.last()?))
             })
             .collect();

@@ -1,4 +1,4 @@
-//! A confusion matrix: darker where there is more.
+//! A confusion matrix as a heat map.
 
 use super::svg::FONTS;
 use super::theme::{INK, TEXT};
@@ -8,7 +8,7 @@ use crate::display::escape;
 const CELL: usize = 64;
 
 impl Chart {
-    /// Rows of true classes, columns of predicted ones, with the counts in them.
+    /// Draws the counts with one row per true class and one column per predicted class.
     pub(crate) fn of_confusion(classes: &[String], counts: &[Vec<usize>], text: &str) -> Chart {
         let longest = classes.iter().map(|name| short(name).chars().count()).max().unwrap_or(0);
         let margin = 48 + 9 * longest;
@@ -37,7 +37,7 @@ impl Chart {
             );
             let all = counts.iter().sum::<usize>().max(1) as f64;
             for (column, count) in counts.iter().enumerate() {
-                // From white to the blue of the charts, by the share of the true class.
+                // From white to blue, by the share of the true class.
                 let share = *count as f64 / all;
                 let mix = |full: u8| (255.0 + (f64::from(full) - 255.0) * share) as u8;
                 let ink = if share > 0.55 { "#fff" } else { "#222" };
@@ -57,12 +57,12 @@ impl Chart {
     }
 }
 
-/// A name that fits beside the matrix.
+/// Shortens a name to the space beside the matrix.
 fn short(name: &str) -> String {
-    const MOST: usize = 14;
-    if name.chars().count() <= MOST {
+    const MAX_CHARACTERS: usize = 14;
+    if name.chars().count() <= MAX_CHARACTERS {
         name.to_owned()
     } else {
-        name.chars().take(MOST - 1).chain(['…']).collect()
+        name.chars().take(MAX_CHARACTERS - 1).chain(['…']).collect()
     }
 }

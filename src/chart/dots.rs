@@ -1,4 +1,4 @@
-//! Repeated measurements of several things: a dot for each run, the mean and its spread.
+//! Dot plots of repeated measurements: one dot per run, with mean and standard deviation.
 
 use super::axes::{Axis, BELOW, Frame};
 use super::range::extent;
@@ -14,11 +14,12 @@ const TOP: i32 = 34;
 const PAIRED_HEIGHT: i32 = 320;
 
 impl Chart {
-    /// A row for each name: a dot for each run, and the mean with its standard deviation as a line. The axis does not
-    /// begin at 0, because dots, unlike bars, do not show a length.
+    /// Draws a row for each name: a dot for each run, and the mean with its standard deviation as a
+    /// line. The axis need not start at 0, because dots, unlike bars, do not show a length.
     ///
     /// # Errors
-    /// [`crate::Error::Argument`] if there is nothing to draw, a name has no values, or one is not finite.
+    /// [`crate::Error::Argument`] if there is nothing to draw, a name has no values, or a value is not
+    /// finite.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -31,10 +32,11 @@ impl Chart {
         Chart::of_dots(title, &Sample::all(samples)?)
     }
 
-    /// Two measurements of each run, such as two networks on the same images with the same seed, joined by a line.
+    /// Draws two measurements of each run, joined by a line: for example two networks on the same images
+    /// with the same seed.
     ///
     /// # Errors
-    /// [`crate::Error::Argument`] if both have not the same number of values, one at least, or one is not finite.
+    /// [`crate::Error::Argument`] if the numbers of values differ or are 0, or a value is not finite.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -79,7 +81,7 @@ impl Chart {
             width: (WIDTH - left - beside).max(160),
             height,
             x: Axis::linear("", low - room, high + room),
-            // Rows, not values.
+            // The vertical axis has rows, not values.
             y: Axis::linear("", 0.0, 1.0).ticks(Vec::new()),
         };
         let mut svg = Svg::new();
@@ -149,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_run_is_a_dot_and_names_are_escaped() -> Result<()> {
+    fn each_run_is_a_dot_and_names_are_escaped() -> Result<()> {
         let chart = Chart::dots("accuracy", &[("a<b", vec![0.9, 0.92, 0.94]), ("c", vec![0.5])])?;
         assert_eq!(chart.svg().matches("<circle").count(), 4);
         assert!(chart.text().contains("a<b  0.92 ± 0.02"), "{}", chart.text());
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_must_match() {
+    fn paired_values_must_match() {
         let problem = Chart::paired("x", ("a", &[1.0, 2.0]), ("b", &[1.0])).unwrap_err().to_string();
         assert!(problem.contains("2 values") && problem.contains('1'), "{problem}");
         let chart = Chart::paired("x", ("a", &[1.0, 2.0]), ("b", &[2.0, 4.0])).unwrap();
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_drawn_is_refused() {
+    fn invalid_values_are_refused() {
         for values in [&[][..], &[("a", &[][..])], &[("a", &[f64::NAN])], &[("a", &[f64::INFINITY])]] {
             assert!(Chart::dots("x", values).unwrap_err().to_string().contains("values"));
         }

@@ -1,4 +1,4 @@
-//! Samples as points, a colour and a form for each class.
+//! Scatter plot of samples, with a colour and a marker shape for each class.
 
 use super::Chart;
 use super::axes::{Axis, BELOW, Frame, LEFT};
@@ -56,7 +56,7 @@ fn draw(embedding: &Embedding) -> Svg {
     svg
 }
 
-/// Forms tell classes apart where colours do not.
+/// Draws a marker. Its shape distinguishes classes whose colours look alike or repeat.
 fn mark(svg: &mut Svg, (x, y): (f64, f64), class: usize, colour: Rgb) {
     match class % 3 {
         0 => svg.dot((x, y), 4.0, colour, 0.75),

@@ -1,4 +1,4 @@
-//! Accuracy and loss, epoch by epoch.
+//! Charts of accuracy and loss over the epochs.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use crate::train::History;
 const WIDTH: i32 = 760;
 const HEIGHT: i32 = 300;
 const TOP: i32 = 32;
-/// Space that tick labels take.
+/// Space for tick labels, in pixels.
 const LEFT: i32 = 52;
 
 impl Chart {
@@ -22,7 +22,8 @@ impl Chart {
         Chart::of_running(history, history.epochs())
     }
 
-    /// A chart that leaves room for the epochs to come, so that it does not jump as it grows.
+    /// Draws a chart with space for the remaining epochs, so that its layout stays the same during
+    /// training.
     pub(crate) fn of_running(history: &History, epochs: usize) -> Result<Chart> {
         let line = |name: &String| {
             let values = &history[name.as_str()];
@@ -35,7 +36,7 @@ impl Chart {
     }
 }
 
-/// One panel for each number, accuracy first; at most three beside one another fit.
+/// Draws one panel for each metric, accuracy first.
 fn draw(history: &History, epochs: usize) -> Svg {
     let panels: Vec<&String> =
         history.names().iter().filter(|name| !name.starts_with("val_")).take(4).collect();
@@ -87,30 +88,31 @@ fn draw_panel(svg: &mut Svg, left: i32, width: i32, history: &History, name: &st
     write_labels(svg, frame.right() + 8, labels);
 }
 
-/// Epochs from 1, with whole numbers.
+/// Creates the axis of the epochs, from 1, with integer ticks.
 pub(super) fn epoch_axis(epochs: usize) -> Axis {
     let step = epochs.div_ceil(8).max(1);
     let ticks = (1..=epochs).filter(|epoch| epoch % step == 0 || epochs < 8).map(|epoch| epoch as f64);
     Axis::linear("epoch", if epochs == 1 { 0.0 } else { 1.0 }, epochs as f64).ticks(ticks.collect())
 }
 
-/// The positions of values, one an epoch; values that cannot be drawn are left out.
+/// Returns the positions of values, one per epoch. Values that cannot be drawn are left out.
 pub(super) fn path_of(frame: &Frame, values: &[f64]) -> Vec<(f64, f64)> {
     let points = drawable((1..).map(f64::from).zip(values.iter().copied()));
     points.into_iter().map(|point| frame.at(point)).collect()
 }
 
-/// Whether a number goes from 0 to 1, and is the better the larger it is.
+/// Whether a metric ranges from 0 to 1, with larger values better.
 pub(super) fn is_share(name: &str) -> bool {
     ["accuracy", "auc", "precision", "recall", "f1_score"].iter().any(|share| name.ends_with(share))
 }
 
-/// A range that holds all values that can be drawn with some room, wide enough that small noise looks small.
+/// Returns a range with a margin around all values that can be drawn. It is wide enough that small noise
+/// looks small.
 pub(super) fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
     let Some((low, high)) = extent(values) else { return 0.0..1.0 };
     let room = (high - low).max(0.2 * high.abs()).max(1e-6);
     let middle = low.midpoint(high);
-    // A loss of 0 or more has no place below 0.
+    // A loss of 0 or more needs no space below 0.
     let least = if low < 0.0 { f64::NEG_INFINITY } else { 0.0 };
     axis((middle - 0.6 * room).max(least), middle + 0.6 * room)
 }
@@ -122,7 +124,7 @@ mod tests {
     use crate::train::History;
 
     #[test]
-    fn the_range_holds_every_value_and_does_not_magnify_noise() {
+    fn range_contains_all_values_and_does_not_magnify_noise() {
         for values in [vec![2.0, 0.1], vec![0.69, 0.68], vec![0.0], vec![1e-9, 3e4]] {
             let range = around(values.iter().copied());
             assert!(values.iter().all(|value| range.contains(value)), "{values:?} in {range:?}");
@@ -133,9 +135,9 @@ mod tests {
         assert!(negative.contains(&-3.0) && negative.contains(&-1.0), "{negative:?}");
     }
 
-    /// An infinite axis has no ticks.
+    /// A range to infinity would have no ticks.
     #[test]
-    fn a_training_that_diverged_has_a_chart() -> crate::Result<()> {
+    fn diverged_training_has_a_chart() -> crate::Result<()> {
         let losses = [0.5, 1e30, f64::MAX, f64::INFINITY, f64::NAN, f64::NEG_INFINITY, 1e300, -1e308];
         for values in [&losses[..], &losses[2..], &losses[4..], &[1e17, 1e17 + 16.0]] {
             let names = vec!["accuracy".to_owned(), "loss".into(), "val_accuracy".into(), "val_loss".into()];

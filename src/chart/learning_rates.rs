@@ -1,4 +1,4 @@
-//! The loss over the learning rate.
+//! Chart of the loss over the learning rate.
 
 use super::Chart;
 use super::axes::{Axis, BELOW, Frame, LEFT};
@@ -42,7 +42,7 @@ fn draw(curve: &LearningRateCurve) -> Svg {
     if let Some(point) = points.iter().find(|(rate, _)| *rate == suggested) {
         let (x, y) = frame.at(*point);
         svg.dot((x, y), 6.0, VERMILION, 1.0);
-        // Above the line, which falls here.
+        // The label is above the line, on the side where the line falls.
         let anchor = if x > f64::from(frame.left + frame.width / 2) { Anchor::Start } else { Anchor::Middle };
         svg.coloured(
             (x, (y - 14.0).max(f64::from(TOP) + 12.0)),

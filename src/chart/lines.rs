@@ -1,4 +1,4 @@
-//! Lines with bands, each with its name at its end.
+//! Line charts with bands, with the name of each line at its end.
 
 use super::axes::{Axis, BELOW, Frame, LEFT, Scale};
 use super::range::{can_be_drawn, drawable, extent};
@@ -11,7 +11,7 @@ const WIDTH: i32 = 720;
 const HEIGHT: i32 = 340;
 const TOP: i32 = 34;
 
-/// Position, value, and how far the band reaches below and above.
+/// x, y, and the half-width of the band.
 type Point = (f64, f64, f64);
 
 /// One line of a chart.
@@ -23,7 +23,7 @@ struct Series {
     stroke: Stroke,
 }
 
-/// A chart of lines: a value over another, with a band for the spread of repeated runs.
+/// A line chart: values over x, with a band for the spread of repeated runs.
 ///
 /// A spread that is not finite counts as 0.
 ///
@@ -51,7 +51,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Begins a chart; add lines with [`Lines::line`].
+    /// Creates a chart without lines. Add them with [`Lines::line`].
     pub fn new(title: &str, x_title: &str, y_title: &str) -> Lines {
         Lines {
             title: title.into(),
@@ -75,17 +75,17 @@ impl Lines {
         Lines { y_scale: Scale::Log, ..self }
     }
 
-    /// Sets where the horizontal axis has tick marks.
+    /// Sets the tick marks of the horizontal axis.
     pub fn x_ticks(self, values: impl IntoIterator<Item = f64>) -> Lines {
         Lines { x_ticks: Some(values.into_iter().collect()), ..self }
     }
 
-    /// Adds a line of points `(x, y, spread)`; the band reaches from `y - spread` to `y + spread`.
+    /// Adds a line with points `(x, y, spread)`. The band is from `y - spread` to `y + spread`.
     pub fn line(self, name: &str, points: impl IntoIterator<Item = (f64, f64, f64)>) -> Lines {
         self.series(name, points, Stroke::Solid)
     }
 
-    /// Adds a dashed line, in the colour of the line before.
+    /// Adds a dashed line in the colour of the previous line.
     pub fn dashed(self, name: &str, points: impl IntoIterator<Item = (f64, f64, f64)>) -> Lines {
         self.series(name, points, Stroke::Dashed)
     }
@@ -114,8 +114,8 @@ impl Lines {
     /// Draws the chart.
     ///
     /// # Errors
-    /// [`Error::Argument`] if no point can be drawn: there is none, its numbers are not finite, or a logarithmic axis has
-    /// values of 0 or less only.
+    /// [`Error::Argument`] if no point can be drawn: there are no points, no point is finite, or a
+    /// logarithmic axis has only values of 0 or less.
     pub fn plot(&self) -> Result<Chart> {
         let is_on = |scale: Scale, value: f64| scale == Scale::Linear || value > 0.0;
         let points_of = |series: &Series| -> Vec<Point> {
@@ -219,11 +219,12 @@ impl Lines {
     }
 }
 
-/// Names beside the ends of their lines, moved apart where they would overlap.
+/// Writes names at the ends of their lines, moved apart where they would overlap.
 pub(super) fn write_labels(svg: &mut Svg, x: i32, mut labels: Vec<(f64, Rgb, String)>) {
     labels.sort_by(|a, b| a.0.total_cmp(&b.0));
     let gap = f64::from(LINE);
-    // Down, then up by half of what the names were moved in all, so that they stay near their lines.
+    // Move overlapping names down, then each group up by half of its total shift, so that names stay
+    // near their lines.
     let wanted: Vec<f64> = labels.iter().map(|(y, ..)| *y).collect();
     let mut placed: Vec<f64> = Vec::new();
     for y in &wanted {
@@ -251,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chart_of_nothing_is_refused_and_one_of_wild_numbers_is_drawn() -> Result<()> {
+    fn empty_chart_is_refused_and_extreme_values_are_drawn() -> Result<()> {
         assert!(Lines::new("t", "x", "y").plot().is_err());
         let zero = Lines::new("t", "x", "y").log_x().line("a", [(0.0, 1.0, 0.0)]);
         assert!(zero.plot().unwrap_err().to_string().contains("above 0"));
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_lines_do_not_overlap() {
+    fn line_labels_do_not_overlap() {
         let mut svg = Svg::new();
         let labels = [100.0, 100.0, 101.0, 200.0].map(|y| (y, INK, format!("at {y}")));
         write_labels(&mut svg, 0, labels.to_vec());

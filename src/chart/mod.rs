@@ -1,4 +1,4 @@
-//! Charts and diagrams as SVG, each with the same in plain text.
+//! Charts and diagrams as SVG, each with a plain-text version.
 
 mod axes;
 mod bars;
@@ -23,7 +23,7 @@ use range::spark;
 pub use results::ResultsTable;
 pub(crate) use show::chart_bundle;
 
-/// A picture of numbers: SVG for the page, text for where no picture can be.
+/// A chart: SVG for notebooks, text for terminals.
 #[derive(Clone)]
 pub struct Chart {
     svg: String,
@@ -31,20 +31,20 @@ pub struct Chart {
 }
 
 impl Chart {
-    /// The picture, a whole SVG document.
+    /// The chart as a complete SVG document.
     pub fn svg(&self) -> &str {
         &self.svg
     }
 
-    /// The same in words and block characters.
+    /// The chart as text, with block characters.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Writes the picture to a file, whole or not at all.
+    /// Writes the SVG to a file, atomically.
     ///
     /// # Errors
-    /// [`crate::Error::Io`].
+    /// [`crate::Error::Io`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<std::path::Path>) -> crate::Result<()> {
         crate::files::write_whole(path.as_ref(), self.svg.as_bytes())
     }

@@ -1,23 +1,23 @@
-//! Axis ranges that can always be drawn.
+//! Axis ranges that are always valid.
 //!
-//! An infinite axis has no ticks, nor one so short beside its values that a step does not change them. Every chart
-//! takes its ranges from here.
+//! An axis has no ticks if it is infinite, or so short that a step does not change its values. All
+//! charts compute their ranges here.
 
 use std::ops::Range;
 
-/// Values beyond this have no place on a chart; the root of the largest `f64`, so that sums stay finite.
+/// Largest absolute value that is drawn: the square root of the largest `f64`, so that sums stay finite.
 const LARGEST: f64 = 1e150;
-/// Shortest axis as a share of its largest value: far above the precision of an `f64`.
+/// Shortest axis, as a share of its largest absolute value. Far above the precision of `f64`.
 const SHORTEST_SHARE: f64 = 1e-6;
-/// Shortest axis whose values are all 0.
+/// Shortest axis if all its values are 0.
 const SHORTEST: f64 = 1e-9;
 
-/// Whether a chart has a place for a value.
+/// Whether a value can be drawn.
 pub(super) fn can_be_drawn(value: f64) -> bool {
     value.abs() <= LARGEST
 }
 
-/// The smallest and the largest of the values that can be drawn.
+/// Returns the smallest and the largest value that can be drawn.
 pub(super) fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     values.filter(|value| can_be_drawn(*value)).fold(None, |extent, value| {
         let (low, high) = extent.unwrap_or((value, value));
@@ -25,7 +25,7 @@ pub(super) fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// An axis from `low` to `high`, finite and not too short.
+/// Returns an axis that contains `low` and `high`, finite and not too short.
 pub(super) fn axis(low: f64, high: f64) -> Range<f64> {
     let finite = |value: f64| if value.is_nan() { 0.0 } else { value.clamp(-LARGEST, LARGEST) };
     let (low, high) = (finite(low).min(finite(high)), finite(low).max(finite(high)));
@@ -37,12 +37,12 @@ pub(super) fn axis(low: f64, high: f64) -> Range<f64> {
     middle - shortest..middle + shortest
 }
 
-/// Points without those that have no place on a chart.
+/// Returns the points that can be drawn.
 pub(super) fn drawable(points: impl IntoIterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     points.into_iter().filter(|(x, y)| can_be_drawn(*x) && can_be_drawn(*y)).collect()
 }
 
-/// A value beside an axis: two decimals, or powers of ten where those do not serve.
+/// Formats a tick label with two decimals, or in scientific notation for small and large values.
 pub(super) fn label(value: &f64) -> String {
     match value.abs() {
         size if size >= 1e5 || size > 0.0 && size < 5e-3 => format!("{value:.1e}"),
@@ -50,7 +50,8 @@ pub(super) fn label(value: &f64) -> String {
     }
 }
 
-/// Numbers as a row of blocks, from the lowest to the highest of them; `?` for one that is not finite.
+/// Draws numbers as a row of block characters, from the lowest to the highest value. `?` marks a number
+/// that cannot be drawn.
 pub(super) fn spark(values: &[f64]) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let (low, high) = extent(values.iter().copied()).unwrap_or_default();
@@ -66,7 +67,7 @@ pub(super) fn spark(values: &[f64]) -> String {
 mod tests {
     use super::*;
 
-    const HOSTILE: [f64; 12] = [
+    const EXTREME_VALUES: [f64; 12] = [
         f64::NAN,
         f64::INFINITY,
         f64::NEG_INFINITY,
@@ -82,9 +83,9 @@ mod tests {
     ];
 
     #[test]
-    fn every_axis_is_finite_and_long_enough_for_its_steps() {
-        for low in HOSTILE {
-            for high in HOSTILE {
+    fn axes_are_finite_and_long_enough() {
+        for low in EXTREME_VALUES {
+            for high in EXTREME_VALUES {
                 let axis = axis(low, high);
                 assert!(axis.start.is_finite() && axis.end.is_finite(), "{low} to {high}: {axis:?}");
                 let step = (axis.end - axis.start) / 1e6;
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_extent_leaves_out_what_cannot_be_drawn() {
+    fn extent_ignores_values_that_cannot_be_drawn() {
         assert_eq!(extent([2.0, f64::NAN, 1.0, f64::INFINITY].into_iter()), Some((1.0, 2.0)));
         assert_eq!(extent([f64::NAN].into_iter()), None);
         assert_eq!(drawable([(1.0, f64::NAN), (2.0, 1e300), (3.0, 4.0)]), [(3.0, 4.0)]);

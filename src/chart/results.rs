@@ -1,11 +1,11 @@
-//! A table of accuracies and times, with a bar for each.
+//! Table of accuracies and times, each with a bar.
 
 use super::summary::Sample;
 use super::theme::{BLUE, VERMILION};
 use crate::Result;
 use crate::display::{Bundle, Show, escape};
 
-/// Accuracies and seconds of repeated runs, one row for each way of training.
+/// A table of the accuracies and times (seconds) of repeated runs, with one row per training method.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -30,15 +30,15 @@ struct Row {
 }
 
 impl ResultsTable {
-    /// Begins a table of accuracies that were measured on so many images.
+    /// Creates an empty table. `images` is the number of test images.
     pub fn new(images: usize) -> ResultsTable {
         ResultsTable { images, rows: Vec::new() }
     }
 
-    /// Adds a row: the accuracy and the seconds of each run.
+    /// Adds a row with the accuracy and the time in seconds of each run.
     ///
     /// # Errors
-    /// [`crate::Error::Argument`] if there are no values, or one is not finite.
+    /// [`crate::Error::Argument`] if there are no values, or a value is not finite.
     pub fn row(mut self, name: &str, accuracies: &[f64], seconds: &[f64]) -> Result<ResultsTable> {
         let (accuracy, time) = (Sample::new(name, accuracies)?, Sample::new(name, seconds)?);
         self.rows.push(Row {

@@ -1,4 +1,4 @@
-//! How charts look on a page.
+//! Display of charts in notebooks.
 
 use super::Chart;
 use crate::Result;
@@ -12,7 +12,7 @@ impl Show for Chart {
 
 debug_as_text!(Chart);
 
-/// The bundle of a value that is shown as a chart: the chart, or why it could not be drawn.
+/// Returns the bundle of a chart, or the error message if it cannot be drawn.
 pub(crate) fn chart_bundle(chart: Result<Chart>) -> Bundle {
     match chart {
         Ok(chart) => chart.bundle(),

@@ -1,13 +1,13 @@
-//! Repeated measurements of one thing: mean and standard deviation.
+//! Mean and standard deviation of repeated measurements.
 
 use crate::{Error, Result};
 
-/// The values of one thing, with their mean.
+/// Named values with their mean.
 pub(super) struct Sample<'a> {
     pub(super) name: &'a str,
     pub(super) values: &'a [f64],
     pub(super) mean: f64,
-    /// The standard deviation of a sample, of two values or more.
+    /// The sample standard deviation, for two or more values.
     pub(super) spread: Option<f64>,
 }
 
@@ -26,7 +26,7 @@ impl<'a> Sample<'a> {
         Ok(Sample { name, values, mean, spread: (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()) })
     }
 
-    /// All samples, at least one.
+    /// Collects all samples, at least one.
     pub(super) fn all(samples: impl Iterator<Item = Result<Sample<'a>>>) -> Result<Vec<Sample<'a>>> {
         let samples = samples.collect::<Result<Vec<_>>>()?;
         if samples.is_empty() {
@@ -39,7 +39,8 @@ impl<'a> Sample<'a> {
         Ok(samples)
     }
 
-    /// `0.92 ± 0.01`; more decimals for small numbers, fewer for large ones.
+    /// Formats mean and standard deviation: `0.92 ± 0.01`, with more decimals for small numbers and
+    /// fewer for large ones.
     pub(super) fn in_words(&self) -> String {
         let size = self.mean.abs().max(self.spread.unwrap_or(0.0));
         if size != 0.0 && size < 1e-3 {
@@ -60,7 +61,7 @@ impl<'a> Sample<'a> {
         format!("{:.decimals$}{spread}", self.mean)
     }
 
-    /// The values, and the ends of mean ± spread.
+    /// Returns the values and the ends of mean ± spread.
     pub(super) fn ends(&self) -> impl Iterator<Item = f64> {
         let spread = self.spread.unwrap_or(0.0);
         self.values.iter().copied().chain([self.mean - spread, self.mean + spread])

@@ -1,13 +1,13 @@
-//! An SVG document, element by element.
+//! Builder of SVG documents. Coordinates and sizes are in pixels.
 
 use super::text_width::text_width;
 use super::theme::{BLUE, DARK_INK, INK, Rgb, TEXT, TITLE};
 use crate::display::escape;
 
-/// Height of a line of text.
+/// Height of a line of text, in pixels.
 pub(super) const LINE: i32 = 16;
 
-/// Where a text stands relative to its point.
+/// The alignment of a text relative to its position.
 #[derive(Clone, Copy)]
 pub(super) enum Anchor {
     Start,
@@ -15,14 +15,14 @@ pub(super) enum Anchor {
     End,
 }
 
-/// How a line is drawn.
+/// The style of a line.
 #[derive(Clone, Copy)]
 pub(super) enum Stroke {
     Solid,
     Dashed,
 }
 
-/// An SVG document that grows.
+/// An SVG document under construction.
 pub(super) struct Svg {
     body: String,
 }
@@ -39,7 +39,7 @@ impl Svg {
         );
     }
 
-    /// A dashed frame round a group.
+    /// Draws a dashed frame around a group.
     pub(super) fn frame(&mut self, [x, y, width, height]: [i32; 4]) {
         self.body += &format!(
             "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"none\" stroke=\"{INK}\" \
@@ -47,27 +47,27 @@ impl Svg {
         );
     }
 
-    /// Text on the page.
+    /// Writes text on the background.
     pub(super) fn text(&mut self, at: (i32, i32), anchor: Anchor, bold: bool, text: &str) {
         self.write((f64::from(at.0), f64::from(at.1)), anchor, TEXT, bold, INK, text);
     }
 
-    /// Text on the page in a colour of its own.
+    /// Writes text in a given colour on the background.
     pub(super) fn coloured(&mut self, at: (f64, f64), anchor: Anchor, colour: Rgb, text: &str) {
         self.write(at, anchor, TEXT, true, colour, text);
     }
 
-    /// Text inside a light box.
+    /// Writes text inside a light box.
     pub(super) fn boxed(&mut self, (x, y): (i32, i32), bold: bool, text: &str) {
         self.write((f64::from(x), f64::from(y)), Anchor::Middle, TEXT, bold, DARK_INK, text);
     }
 
-    /// The title of a figure.
+    /// Writes the title of a figure.
     pub(super) fn title(&mut self, (x, y): (i32, i32), text: &str) {
         self.write((f64::from(x), f64::from(y)), Anchor::Start, TITLE, true, INK, text);
     }
 
-    /// Text from bottom to top, centred on a point.
+    /// Writes vertical text, from bottom to top, centred on a point.
     pub(super) fn upright(&mut self, (x, y): (i32, i32), text: &str) {
         self.body += &format!(
             "<text transform=\"rotate(-90 {x} {y})\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\" fill=\"{INK}\">{}</text>",
@@ -91,7 +91,7 @@ impl Svg {
         );
     }
 
-    /// A line through points, with a head at its end.
+    /// Draws a line through points, with an arrowhead at its end.
     pub(super) fn arrow(&mut self, points: &[(i32, i32)]) {
         let points: Vec<String> = points.iter().map(|(x, y)| format!("{x},{y}")).collect();
         self.body += &format!(
@@ -100,7 +100,7 @@ impl Svg {
         );
     }
 
-    /// An arc over two points of one height.
+    /// Draws an arc between two points at the same height.
     pub(super) fn arc(&mut self, (from, to): (i32, i32), y: i32, height: i32) {
         self.body += &format!(
             "<path d=\"M{from} {y} C{from} {0} {to} {0} {to} {y}\" fill=\"none\" stroke=\"{INK}\" stroke-width=\"1.5\"/>",
@@ -112,7 +112,7 @@ impl Svg {
         self.lines(&[from, to], colour, width, Stroke::Solid);
     }
 
-    /// A line through points.
+    /// Draws a line through points.
     pub(super) fn lines(&mut self, points: &[(f64, f64)], colour: Rgb, width: f64, stroke: Stroke) {
         let dashes = match stroke {
             Stroke::Solid => "",
@@ -125,7 +125,7 @@ impl Svg {
         );
     }
 
-    /// A faint line behind the data.
+    /// Draws a faint grid line behind the data.
     pub(super) fn grid(&mut self, from: (f64, f64), to: (f64, f64)) {
         self.body += &format!(
             "<polyline points=\"{}\" stroke=\"{INK}\" stroke-opacity=\"0.28\"/>",
@@ -133,7 +133,7 @@ impl Svg {
         );
     }
 
-    /// A filled shape.
+    /// Draws a filled polygon.
     pub(super) fn polygon(&mut self, points: &[(f64, f64)], fill: &str, stroke: Rgb) {
         self.body += &format!(
             "<polygon points=\"{}\" fill=\"{fill}\" stroke=\"{stroke}\" stroke-linejoin=\"round\"/>",
@@ -141,7 +141,7 @@ impl Svg {
         );
     }
 
-    /// A translucent area behind a line.
+    /// Draws a translucent area behind a line.
     pub(super) fn band(&mut self, points: &[(f64, f64)], colour: Rgb) {
         self.body +=
             &format!("<polygon points=\"{}\" fill=\"{colour}\" fill-opacity=\"0.22\"/>", joined(points));
@@ -155,20 +155,20 @@ impl Svg {
         );
     }
 
-    /// A circle with an outline, for a node of a diagram.
+    /// Draws a circle with an outline, for a node of a diagram.
     pub(super) fn node(&mut self, (x, y): (i32, i32), radius: i32, fill: &str, stroke: Rgb) {
         self.body += &format!(
             "<circle cx=\"{x}\" cy=\"{y}\" r=\"{radius}\" fill=\"{fill}\" stroke=\"{stroke}\" stroke-width=\"1.5\"/>"
         );
     }
 
-    /// An image by its data address.
+    /// Draws an image from a data URL.
     pub(super) fn image(&mut self, [x, y, width, height]: [i32; 4], address: &str) {
         self.body +=
             &format!("<image x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" href=\"{address}\"/>");
     }
 
-    /// The whole document; `title` describes it to readers who cannot see it.
+    /// Returns the complete document. `title` describes the chart for screen readers.
     pub(super) fn finish(self, (width, height): (i32, i32), title: &str) -> String {
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
@@ -189,7 +189,7 @@ impl Svg {
 /// Fonts of all figures; the widths in [`super::text_width`] cover each of them.
 pub(super) const FONTS: &str = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif";
 
-/// Width of the widest of some texts.
+/// Returns the width of the widest text, in pixels.
 pub(super) fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, bold: bool) -> f64 {
     texts.into_iter().map(|text| text_width(text, TEXT, bold)).fold(0.0, f64::max)
 }
@@ -199,7 +199,7 @@ fn joined(points: &[(f64, f64)]) -> String {
     points.join(" ")
 }
 
-/// A coordinate with one decimal at most.
+/// Formats a coordinate with at most one decimal.
 fn short(value: f64) -> String {
     let text = format!("{value:.1}");
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)

@@ -1,15 +1,15 @@
-//! How wide text is drawn, so that nothing overlaps or is cut.
+//! Estimates of text width, so that text does not overlap and is not cut off.
 //!
-//! The page's font is not known. The widths are those of DejaVu Sans, the widest of the usual sans-serif fonts; narrower
-//! fonts leave some room.
+//! The font of the page is unknown. The widths are those of DejaVu Sans, the widest common sans-serif
+//! font; narrower fonts leave some space.
 
-/// Upper bound of the width of `text` in pixels at a font size.
+/// Returns an upper bound of the width of `text`, in pixels, at a font size in pixels.
 pub(super) fn text_width(text: &str, size: i32, bold: bool) -> f64 {
     let ems: f64 = text.chars().map(ems).sum();
     ems * f64::from(size) * if bold { 1.13 } else { 1.0 }
 }
 
-/// The advance of a character in ems.
+/// The width of a character in ems.
 fn ems(character: char) -> f64 {
     match character {
         'i' | 'j' | 'l' | 'I' | '\'' | '|' => 0.3,
@@ -39,7 +39,7 @@ pub(super) fn wrapped(text: &str, width: f64, size: i32) -> Vec<String> {
     lines
 }
 
-/// `text`, cut with `…` where it is wider than `width` pixels.
+/// Shortens `text` with `…` if it is wider than `width` pixels.
 pub(super) fn shortened(text: &str, width: f64, size: i32) -> String {
     if text_width(text, size, false) <= width {
         return text.to_owned();
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_hold_their_width_and_all_words() {
+    fn wrapped_lines_fit_and_keep_all_words() {
         let text = "the last layers too, in small steps";
         let lines = wrapped(text, 90.0, 13);
         assert!(lines.len() > 1 && lines.iter().all(|line| text_width(line, 13, false) <= 90.0), "{lines:?}");
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_cut_and_a_short_one_is_not() {
+    fn only_long_names_are_shortened() {
         assert_eq!(shortened("cats", 100.0, 13), "cats");
         let short = shortened("supercalifragilistic", 80.0, 13);
         assert!(short.ends_with('…') && text_width(&short, 13, false) <= 80.0, "{short}");

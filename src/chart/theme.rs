@@ -1,7 +1,8 @@
-//! One look for all charts: colours that the colour-blind can tell apart (Okabe and Ito 2008).
+//! The colours and font sizes of all charts. The colours are distinguishable for colour-blind readers
+//! (Okabe and Ito 2008).
 //!
-//! Charts have no background, so everything on the page itself has a contrast of 3 or more on white and on JupyterLab's
-//! dark `#111111`.
+//! Charts have no background, so everything on the page itself has a contrast of at least 3 on white and
+//! on JupyterLab's dark `#111111`.
 
 /// An sRGB colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,17 +15,17 @@ impl std::fmt::Display for Rgb {
     }
 }
 
-/// Training.
+/// Colour of training values.
 pub(super) const BLUE: Rgb = Rgb(20, 122, 190);
-/// Validation, and what is pointed at.
+/// Colour of validation values and highlights.
 pub(super) const VERMILION: Rgb = Rgb(213, 94, 0);
-/// Text and lines on the page: a contrast of 4.3 on white and on `#111111`.
+/// Text and lines on the background: a contrast of 4.3 on white and on `#111111`.
 pub(super) const INK: Rgb = Rgb(121, 121, 121);
 /// Text inside light boxes.
 pub(super) const DARK_INK: Rgb = Rgb(34, 34, 34);
-/// Edges of boxes without a meaning of their own.
+/// Edges of boxes without a particular state.
 pub(super) const NEUTRAL: Rgb = Rgb(130, 130, 130);
-/// Classes and things compared, in order.
+/// Colours of classes and compared items, in order.
 pub(super) const PALETTE: [Rgb; 7] = [
     BLUE,
     VERMILION,
@@ -34,9 +35,9 @@ pub(super) const PALETTE: [Rgb; 7] = [
     Rgb(66, 150, 203),
     Rgb(110, 110, 110),
 ];
-/// Font size in pixels of all text but titles.
+/// Font size of all text except titles, in pixels.
 pub(super) const TEXT: i32 = 13;
-/// Font size of titles.
+/// Font size of titles, in pixels.
 pub(super) const TITLE: i32 = 15;
 
 #[cfg(test)]
@@ -53,7 +54,7 @@ mod tests {
 
     /// WCAG 2.2, success criterion 1.4.11: graphical objects need a contrast of 3.
     #[test]
-    fn every_colour_reads_on_a_light_and_on_a_dark_page() {
+    fn colours_have_contrast_on_light_and_dark_pages() {
         let contrast = |a: f64, b: f64| (a.max(b) + 0.05) / (a.min(b) + 0.05);
         for colour in PALETTE.into_iter().chain([INK, NEUTRAL]) {
             for page in [Rgb(255, 255, 255), Rgb(17, 17, 17)] {

@@ -1,9 +1,9 @@
-//! Moving the pixels of a picture: one affine map, bilinear.
+//! Affine transforms of images, with bilinear interpolation.
 //!
-//! The same as `scipy.ndimage.affine_transform(order=1)` with the matrices of Keras's
+//! Equivalent to `scipy.ndimage.affine_transform(order=1)` with the matrices of Keras's
 //! `apply_affine_transform` (`keras/src/legacy/preprocessing/image.py`).
 
-/// What to do to one picture. Rows come first, as in Keras: `ty` there moves along the width.
+/// The parameters of an affine transform. As in Keras, rows come first: `ty` shifts along the width.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Affine {
     /// Rotation in degrees.
@@ -14,28 +14,28 @@ pub(crate) struct Affine {
     pub ty: f64,
     /// Shear in degrees.
     pub shear: f64,
-    /// Zoom along the height and the width: below 1 enlarges.
+    /// Zoom along the height (`zx`) and the width (`zy`). Values below 1 enlarge.
     pub zx: f64,
     pub zy: f64,
 }
 
-/// What is seen beyond the edge of a picture, of which `abcd` is a row.
+/// How points outside the image are filled. In the examples, `abcd` is a row of the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum FillMode {
-    /// The edge: `aaaa|abcd|dddd`.
+    /// Repeats the edge pixel: `aaaa|abcd|dddd`.
     #[default]
     Nearest,
-    /// This value: `kkkk|abcd|kkkk`. Keras calls it `cval`.
+    /// Uses this value: `kkkk|abcd|kkkk`. Keras calls it `cval`.
     Constant(f32),
-    /// The picture in a mirror: `dcba|abcd|dcba`.
+    /// Mirrors the image: `dcba|abcd|dcba`.
     Reflect,
-    /// The picture again; the first and the last pixel fall together, as SciPy has it.
+    /// Repeats the image. The first and the last pixel coincide, as in SciPy.
     Wrap,
 }
 
 impl FillMode {
-    /// Where in a row of `length` pixels one looks for a place that may be beyond it; `None` where
-    /// there is nothing.
+    /// Maps a position that may be outside a row of `length` pixels to one inside. `None` if the fill
+    /// value applies.
     #[inline]
     fn inside(self, at: f64, length: usize) -> Option<f64> {
         let last = (length - 1) as f64;
@@ -46,7 +46,8 @@ impl FillMode {
             FillMode::Wrap if (0.0..=last).contains(&at) => Some(at),
             FillMode::Wrap => Some(at.rem_euclid(last)),
             FillMode::Reflect => {
-                // From one edge of the first pixel to the other of the last, and back.
+                // The period runs from the outer edge of the first pixel to the outer edge of the last,
+                // and back.
                 let whole = length as f64;
                 let turn = (at + 0.5).rem_euclid(2.0 * whole);
                 let turn = if turn < whole { turn } else { 2.0 * whole - turn };
@@ -56,27 +57,28 @@ impl FillMode {
     }
 }
 
-/// Output columns that are made together: what a turned picture is read from for them, row after
-/// row, stays in the nearest cache.
+/// Number of output columns computed together. The input pixels of a rotated image for these columns
+/// stay in the L1 cache from row to row.
 const BLOCK: usize = 64;
 
-/// Some pixels of an output row: where the upper left of the four stands from which each is made,
-/// and how near it is to those below and to the right.
+/// The source positions of some pixels of an output row: the index of the upper left of the four input
+/// pixels, and the interpolation weights towards the lower (`down`) and the right (`along`) ones.
 struct Places {
     corner: [usize; BLOCK],
     down: [f32; BLOCK],
     along: [f32; BLOCK],
-    /// Of a row of the picture.
+    /// Width of the image in pixels.
     width: usize,
 }
 
-/// No corner: beside the picture.
-const NOWHERE: usize = usize::MAX;
+/// Marks a source position outside the image.
+const OUTSIDE: usize = usize::MAX;
 
 impl Affine {
     pub(crate) const IDENTITY: Affine = Affine { theta: 0.0, tx: 0.0, ty: 0.0, shear: 0.0, zx: 1.0, zy: 1.0 };
 
-    /// Where an output pixel `(row, column)` comes from: `[a, b, c]` for `a·row + b·column + c`.
+    /// Returns the source of output pixel `(row, column)`: the coefficients `[a, b, c]` of
+    /// `a·row + b·column + c`, for the source row and the source column.
     fn rows(&self, height: usize, width: usize) -> [[f64; 3]; 2] {
         let (sin, cos) = self.theta.to_radians().sin_cos();
         let (slant, upright) = self.shear.to_radians().sin_cos();
@@ -94,7 +96,7 @@ impl Affine {
         [row(0, oy), row(1, ox)]
     }
 
-    /// Moves the pixels of `[channels, height, width]`.
+    /// Applies the transform to an image `[channels, height, width]`.
     pub(crate) fn apply(
         &self,
         picture: &[f32],
@@ -103,13 +105,13 @@ impl Affine {
         width: usize,
         fill: FillMode,
     ) {
-        // Of a single row or column there are no four.
+        // Bilinear interpolation needs at least two rows and two columns.
         if *self == Affine::IDENTITY || height < 2 || width < 2 {
             return output.copy_from_slice(picture);
         }
         let [by_row, by_column] = self.rows(height, width);
         let outside = if let FillMode::Constant(value) = fill { value } else { 0.0 };
-        let mut places = Places { corner: [NOWHERE; BLOCK], down: [0.0; BLOCK], along: [0.0; BLOCK], width };
+        let mut places = Places { corner: [OUTSIDE; BLOCK], down: [0.0; BLOCK], along: [0.0; BLOCK], width };
         let pixels = height * width;
         for (block, row) in
             (0..width).step_by(BLOCK).flat_map(|block| (0..height).map(move |row| (block, row)))
@@ -120,10 +122,10 @@ impl Affine {
                 let y = fill.inside(y + by_row[1] * column as f64, height);
                 let x = fill.inside(x + by_column[1] * column as f64, width);
                 let (Some(y), Some(x)) = (y, x) else {
-                    places.corner[column] = NOWHERE;
+                    places.corner[column] = OUTSIDE;
                     continue;
                 };
-                // The last pixel is the second of a pair, too.
+                // At the last row or column, the last pixel is the second of its pair.
                 let (top, left) = ((y as u32).min(height as u32 - 2), (x as u32).min(width as u32 - 2));
                 places.corner[column] = top as usize * width + left as usize;
                 places.down[column] = (y - f64::from(top)) as f32;
@@ -139,7 +141,7 @@ impl Affine {
 }
 
 impl Places {
-    /// A part of a row of one channel.
+    /// Interpolates a part of a row of one channel.
     fn mix(&self, input: &[f32], outside: f32) -> [f32; BLOCK] {
         std::array::from_fn(|at| {
             match input.get(self.corner[at]..self.corner[at].saturating_add(self.width + 2)) {
@@ -155,12 +157,12 @@ impl Places {
     }
 }
 
-/// Mirrors each row.
+/// Flips each row left to right.
 pub(crate) fn flip_horizontally(picture: &mut [f32], width: usize) {
     picture.chunks_mut(width).for_each(<[f32]>::reverse);
 }
 
-/// Turns each channel upside down.
+/// Flips each channel upside down.
 pub(crate) fn flip_vertically(picture: &mut [f32], height: usize, width: usize) {
     for channel in picture.chunks_mut(height * width) {
         for row in 0..height / 2 {
@@ -174,9 +176,9 @@ pub(crate) fn flip_vertically(picture: &mut [f32], height: usize, width: usize) 
 mod tests {
     use super::*;
 
-    /// `tests/fixtures/affine.py` wrote these with SciPy and Keras's matrices.
+    /// `tests/fixtures/affine.py` computed the expected values with SciPy and Keras's matrices.
     #[test]
-    fn pixels_move_as_scipy_moves_them() {
+    fn affine_matches_scipy() {
         let fixture = include_bytes!("../../tests/fixtures/affine.safetensors");
         let tensors = candle_core::safetensors::load_buffer(fixture, &candle_core::Device::Cpu).unwrap();
         let picture = tensors["picture"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn flips_are_their_own_opposites() {
+    fn flips_are_their_own_inverse() {
         let picture: Vec<f32> = (0..2 * 3 * 4).map(|v| v as f32).collect();
         let mut flipped = picture.clone();
         flip_horizontally(&mut flipped, 4);

@@ -1,11 +1,11 @@
-//! Class numbers that mean the same class in every data set.
+//! Class numbering that is the same in all datasets.
 
 use std::collections::HashSet;
 
 use crate::{Error, Result};
 
-/// Refuses data whose classes are numbered in another way than `expected`. Unknown names, an empty
-/// list, fit any.
+/// Returns an error if the class names of the data differ from `expected`. An empty list means unknown
+/// names and is accepted.
 pub(crate) fn check_same(data: &'static str, expected: &[String], found: &[String]) -> Result<()> {
     if expected.is_empty() || found.is_empty() || expected == found {
         return Ok(());
@@ -23,8 +23,8 @@ pub(crate) fn check_same(data: &'static str, expected: &[String], found: &[Strin
     })
 }
 
-/// The samples of the wanted classes, and their numbers in the order of `wanted`. Prints which classes
-/// are left out and which have no sample.
+/// Returns the indices of the samples of the wanted classes, and their class numbers in the order of
+/// `wanted`. Prints which classes are left out and which have no sample.
 pub(super) fn renumber(
     labels: &[u32],
     names: &[String],

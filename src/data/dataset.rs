@@ -1,4 +1,4 @@
-//! Samples in batches, epoch by epoch.
+//! Datasets: samples in batches, epoch by epoch.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,14 +11,14 @@ use super::decode::Decoding;
 use super::prefetch::prefetched;
 use crate::{Error, Result, random};
 
-/// Some samples.
+/// A batch of samples.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// Inputs, `[N, …]`.
     pub x: Tensor,
     /// Targets, `[N]` or `[N, classes]`.
     pub y: Tensor,
-    /// How much each sample's loss counts, `[N]`; without them all count as 1.
+    /// Sample weights of the loss, `[N]`. Default: all 1.
     pub weights: Option<Tensor>,
 }
 
@@ -28,48 +28,49 @@ impl From<(Tensor, Tensor)> for Batch {
     }
 }
 
-/// What a model can be trained on.
+/// Data that a model can be trained on.
 pub trait Dataset {
-    /// How many batches an epoch has: `fit` takes so many of what [`Dataset::epoch`] gives; fewer are an error.
+    /// The number of batches in an epoch. `fit` takes this number of batches from [`Dataset::epoch`];
+    /// fewer are an error.
     fn batches(&self) -> usize;
 
-    /// Begins an epoch: shuffles anew, if that is to be done, and gives its batches.
+    /// Starts an epoch and returns its batches. Shuffles the samples first if shuffling is on.
     fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>>;
 
-    /// The names of the classes, class 0 first; empty if they are not known. `fit` and `evaluate` refuse
-    /// data whose names are not those of the training data.
+    /// The names of the classes, class 0 first. Empty if they are unknown. `fit` and `evaluate` return
+    /// an error if the names differ from those of the training data.
     fn class_names(&self) -> &[String] {
         &[]
     }
 
-    /// Gives the samples in their own order from now on, if they are shuffled: for predictions.
+    /// Disables shuffling, for predictions.
     fn keep_order(&mut self) {}
 
-    /// Sets how many samples make a batch, for data that `fit` makes batches of. Others keep their batches.
+    /// Sets the batch size. Data that come in batches ignore it.
     fn set_batch_size(&mut self, batch_size: usize) {
         let _ = batch_size;
     }
 
-    /// The samples themselves, if each epoch gives them as they are.
+    /// Returns the samples, if they are the same in each epoch.
     fn samples(&self) -> Option<&Samples> {
         None
     }
 
-    /// Whether the samples vary at random from epoch to epoch.
+    /// Whether the samples are augmented at random.
     fn is_augmented(&self) -> bool {
         false
     }
 }
 
-/// What `fit` takes: a dataset, or inputs and targets that it makes batches of.
+/// Input of `fit`: a dataset, or inputs and targets.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is nothing to train on: give inputs and targets, both tensors, as a pair, `(&x, &y)`, or a generator's `datagen.flow(&x, &y, 32)?`"
 )]
 pub trait IntoDataset {
-    /// The dataset; data that come in batches already keep their own size and order.
+    /// Converts to a dataset. Data that come in batches keep their batch size and order.
     fn into_dataset(self, batch_size: usize, shuffle: bool) -> Result<Box<dyn Dataset>>;
 
-    /// Whether the data come in batches already, whose size `fit` does not change.
+    /// Whether the data come in batches. `fit` does not change their batch size.
     fn has_batches(&self) -> bool {
         false
     }
@@ -81,14 +82,14 @@ impl IntoDataset for (&Tensor, &Tensor) {
     }
 }
 
-/// With how much each sample's loss counts, `[N]`: Keras's `sample_weight`.
+/// Inputs, targets and sample weights, `[N]`: Keras's `sample_weight`.
 impl IntoDataset for (&Tensor, &Tensor, &Tensor) {
     fn into_dataset(self, batch_size: usize, shuffle: bool) -> Result<Box<dyn Dataset>> {
         Ok(Box::new(Samples::new(self.0, self.1, batch_size, shuffle)?.weighted(self.2)?))
     }
 }
 
-/// They keep their batch size and order.
+/// Keeps the batch size and the order.
 impl IntoDataset for Samples {
     fn into_dataset(self, _: usize, _: bool) -> Result<Box<dyn Dataset>> {
         Ok(Box::new(self))
@@ -99,7 +100,7 @@ impl IntoDataset for Samples {
     }
 }
 
-/// It keeps its batch size and order.
+/// Keeps the batch size and the order.
 impl IntoDataset for Box<dyn Dataset> {
     fn into_dataset(self, _: usize, _: bool) -> Result<Box<dyn Dataset>> {
         Ok(self)
@@ -110,18 +111,18 @@ impl IntoDataset for Box<dyn Dataset> {
     }
 }
 
-/// Where the inputs are.
+/// The storage of the inputs.
 #[derive(Clone, Debug)]
 enum Inputs {
     Memory(Tensor),
-    /// `f32` values, row by row, each of this shape.
+    /// A file of `f32` values, row by row, and the shape of one row.
     File(Arc<File>, Vec<usize>),
     /// Image files, and how they are decoded.
     Images(Arc<Vec<PathBuf>>, Decoding),
 }
 
 impl Inputs {
-    /// Some rows, one after the other.
+    /// Returns a range of rows.
     fn narrow(&self, start: usize, length: usize) -> Result<Inputs> {
         Ok(match self {
             Inputs::Memory(x) => Inputs::Memory(x.narrow(0, start, length)?),
@@ -132,7 +133,7 @@ impl Inputs {
         })
     }
 
-    /// The rows of those numbers, as `f32`.
+    /// Returns the rows with these indices, as `f32`.
     fn pick(&self, numbers: &[u32]) -> Result<Tensor> {
         match self {
             Inputs::Memory(x) => {
@@ -162,7 +163,7 @@ impl Inputs {
     }
 }
 
-/// Inputs and targets, cut into batches; the last one is as small as what is left.
+/// Inputs and targets, split into batches. The last batch may be smaller.
 #[derive(Clone, Debug)]
 pub struct Samples {
     x: Inputs,
@@ -174,8 +175,11 @@ pub struct Samples {
 }
 
 impl Samples {
+    /// Creates samples from inputs `[N, …]` and their targets.
+    ///
     /// # Errors
-    /// [`Error::Argument`] if there are not as many targets as inputs, or none, or the batch size is 0.
+    /// [`Error::Argument`] if there are no samples, the numbers of inputs and targets differ, or the
+    /// batch size is 0.
     pub fn new(x: &Tensor, y: &Tensor, batch_size: usize, shuffle: bool) -> Result<Samples> {
         let count = |t: &Tensor| t.dims().first().copied().unwrap_or(0);
         if count(x) != count(y) || count(x) == 0 {
@@ -193,12 +197,12 @@ impl Samples {
                 found: "0".into(),
             });
         }
-        // Once here, rather than for each batch.
+        // Made contiguous once, not for each batch.
         let (x, y, class_names) = (Inputs::Memory(x.contiguous()?), y.contiguous()?, Arc::default());
         Ok(Samples { x, y, weights: None, batch_size, shuffle, class_names })
     }
 
-    /// Image files, and how they are decoded.
+    /// Creates samples from image files. `decoding` says how they are decoded.
     pub(crate) fn of_files(
         paths: Vec<PathBuf>,
         decoding: Decoding,
@@ -210,10 +214,10 @@ impl Samples {
         Ok(Samples { x: Inputs::Images(Arc::new(paths), decoding), ..samples })
     }
 
-    /// The same samples, each counting so much, `[N]`.
+    /// Returns the same samples with sample weights, `[N]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there is not one weight for each sample.
+    /// [`Error::Shape`] if there is not one weight per sample.
     pub fn weighted(self, weights: &Tensor) -> Result<Samples> {
         if weights.dims() != [self.count()] {
             return Err(Error::shape("sample weights", format!("[{}]", self.count()), weights.dims(), ""));
@@ -221,27 +225,28 @@ impl Samples {
         Ok(Samples { weights: Some(weights.to_dtype(DType::F32)?), ..self })
     }
 
-    /// The same samples with the names of their classes.
+    /// Returns the same samples with class names.
     pub(crate) fn named(self, class_names: &[String]) -> Samples {
         Samples { class_names: class_names.into(), ..self }
     }
 
-    /// The same, each epoch in the order that they have.
+    /// Returns the same samples without shuffling.
     pub(crate) fn in_order(self) -> Samples {
         Samples { shuffle: false, ..self }
     }
 
-    /// The same with other inputs for the same samples.
+    /// Returns the same samples with other inputs.
     pub(crate) fn with_x(&self, x: Tensor) -> Samples {
         Samples { x: Inputs::Memory(x), ..self.clone() }
     }
 
-    /// The same with inputs from a file of `f32` values, each sample's of this shape.
+    /// Returns the same samples with inputs from a file of `f32` values. `shape` is the shape of one
+    /// input.
     pub(crate) fn with_file(&self, file: File, shape: Vec<usize>) -> Samples {
         Samples { x: Inputs::File(Arc::new(file), shape), ..self.clone() }
     }
 
-    /// How many bytes the inputs take.
+    /// The size of the inputs in bytes.
     pub(crate) fn bytes(&self) -> usize {
         match &self.x {
             Inputs::Memory(x) => x.elem_count() * x.dtype().size_in_bytes(),
@@ -252,7 +257,7 @@ impl Samples {
         }
     }
 
-    /// Parts off the last share of the samples: Keras's `validation_split`.
+    /// Splits off the last `share` of the samples: Keras's `validation_split`.
     pub(crate) fn split(&self, share: f64) -> Result<(Samples, Samples)> {
         let first = (self.count() as f64 * (1.0 - share)).floor() as usize;
         if !(0.0..1.0).contains(&share) || first == 0 || first == self.count() {
@@ -276,12 +281,12 @@ impl Samples {
         &self.y
     }
 
-    /// How many samples there are.
+    /// The number of samples.
     pub(crate) fn count(&self) -> usize {
         self.y.dims()[0]
     }
 
-    /// The order of one epoch, batch by batch.
+    /// Returns the sample indices of one epoch, batch by batch.
     pub(crate) fn order(&self) -> Vec<Vec<u32>> {
         let order = match self.shuffle {
             true => random::permutation(&mut random::stream(), self.count()),
@@ -290,21 +295,21 @@ impl Samples {
         order.chunks(self.batch_size).map(|batch| batch.iter().map(|i| *i as u32).collect()).collect()
     }
 
-    /// The samples of those numbers, the inputs as `f32`.
+    /// Returns the samples with these indices, the inputs as `f32`.
     pub(crate) fn take(&self, numbers: &[u32]) -> Result<Batch> {
         let (y, weights) = self.targets(numbers)?;
         Ok(Batch { x: self.x.pick(numbers)?, y, weights })
     }
 
-    /// The targets and weights of those numbers.
+    /// Returns the targets and weights of the samples with these indices.
     pub(crate) fn targets(&self, numbers: &[u32]) -> Result<(Tensor, Option<Tensor>)> {
         let rows = Tensor::new(numbers, self.y.device())?;
         let pick = |all: &Tensor| all.contiguous()?.index_select(&rows, 0);
         Ok((pick(&self.y)?, self.weights.as_ref().map(pick).transpose()?))
     }
 
-    /// A tensor on the CPU, of `f32`, that holds the inputs of those numbers, and which of its rows they
-    /// are: without a copy where it is at hand.
+    /// Returns an `f32` tensor on the CPU that contains the inputs with these indices, and their rows in
+    /// it. Avoids a copy if possible.
     pub(crate) fn rows(&self, numbers: &[u32]) -> Result<(Tensor, Vec<usize>)> {
         match &self.x {
             Inputs::Memory(x) if x.device().is_cpu() && x.dtype() == DType::F32 && x.is_contiguous() => {
@@ -320,7 +325,7 @@ impl Dataset for Samples {
         self.count().div_ceil(self.batch_size)
     }
 
-    /// Image files are read ahead, by a thread that ends with the iterator.
+    /// A background thread reads image files ahead. It ends with the iterator.
     fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>> {
         let order = self.order();
         if !matches!(self.x, Inputs::Images(..)) {
@@ -352,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_epoch_holds_every_sample_once_and_the_last_batch_is_small() {
+    fn epoch_contains_every_sample_once() {
         let x = Tensor::arange(0f32, 10.0, &Device::Cpu).unwrap().reshape((10, 1)).unwrap();
         let y = Tensor::arange(0u32, 10, &Device::Cpu).unwrap();
         let mut data = Samples::new(&x, &y, 4, true).unwrap();

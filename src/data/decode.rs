@@ -1,4 +1,4 @@
-//! Decodes one image file to scaled RGB values.
+//! Decoding of image files to resized RGB values.
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -10,25 +10,25 @@ use rayon::prelude::*;
 
 use crate::{Error, Result};
 
-/// Images decoded between two checks for an interrupt.
+/// Number of images decoded between two checks for an interrupt.
 pub(super) const CHUNK: usize = 64;
 
-/// How an image file becomes values.
+/// How an image file is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Decoding {
-    /// Height and width after scaling.
+    /// Height and width after resizing.
     pub(crate) size: (usize, usize),
-    /// Whether the image is rotated and mirrored as its EXIF orientation says.
+    /// Whether the image is rotated and mirrored according to its EXIF orientation.
     pub(crate) exif_orientation: bool,
 }
 
 impl Decoding {
-    /// Scaled to `(height, width)`, upright.
+    /// Decoding to `(height, width)`, with EXIF orientation applied.
     pub(crate) fn new(size: (usize, usize)) -> Decoding {
         Decoding { size, exif_orientation: true }
     }
 
-    /// One image as `[3, height, width]`, red, green and blue from 0 to 255.
+    /// Decodes an image to `[3, height, width]`, red, green and blue from 0 to 255.
     pub(crate) fn decode(self, path: &Path) -> Result<Vec<f32>> {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         let refuse = |reason: String| Error::Image { path: path.to_owned(), reason };
@@ -51,7 +51,7 @@ impl Decoding {
     }
 }
 
-/// The image in a file's content. The content tells the format, not the file's name.
+/// Decodes the content of a file. The format is detected from the content, not from the file's name.
 fn read(bytes: &[u8], exif_orientation: bool) -> Result<RgbImage, String> {
     let refuse = |found: &str| format!("expected a JPEG, PNG, WebP, BMP, GIF or TIFF file, found {found}");
     if let Some(found) = not_an_image(bytes) {
@@ -68,7 +68,7 @@ fn read(bytes: &[u8], exif_orientation: bool) -> Result<RgbImage, String> {
     }
     let decode = || -> image::ImageResult<DynamicImage> {
         let mut decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder()?;
-        // An image of a file that lies about its size must not fill the memory.
+        // A file with a false size in its header must not fill the memory.
         Limits::default().reserve(decoder.total_bytes())?;
         let orientation = decoder.orientation()?;
         let mut image = DynamicImage::from_decoder(decoder)?;
@@ -80,7 +80,7 @@ fn read(bytes: &[u8], exif_orientation: bool) -> Result<RgbImage, String> {
     Ok(on_white(decode().map_err(|error| error.to_string())?))
 }
 
-/// What a file holds that is often found where an image was expected.
+/// Describes content that is often found in place of an image.
 fn not_an_image(bytes: &[u8]) -> Option<&'static str> {
     let brand = bytes.get(4..12).unwrap_or_default();
     let start = bytes.trim_ascii_start();
@@ -107,8 +107,8 @@ fn not_an_image(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Refuses a JPEG that has no end marker after its last scan: it was cut off, and the decoder would
-/// fill the rest with grey. Pillow refuses these files too.
+/// Returns an error for a JPEG without an end marker after its last scan. Such a file is truncated, and
+/// the decoder would fill the rest with grey. Pillow refuses these files too.
 fn check_jpeg_end(bytes: &[u8]) -> Result<(), String> {
     const END: u8 = 0xD9;
     let mut at = 2;
@@ -116,7 +116,7 @@ fn check_jpeg_end(bytes: &[u8]) -> Result<(), String> {
         at += next;
         match bytes[at + 1] {
             END => return Ok(()),
-            // The start of the image and TEM have no length.
+            // SOI and TEM markers have no length field.
             0xD8 | 0x01 => at += 2,
             _ => {
                 let Some(length) = bytes.get(at + 2..at + 4) else { break };
@@ -127,14 +127,14 @@ fn check_jpeg_end(bytes: &[u8]) -> Result<(), String> {
     Err(format!("the JPEG is cut off: it has no end marker within its {} bytes", bytes.len()))
 }
 
-/// Where the next marker stands: 0xFF before a byte that is neither a stuffed zero, nor a restart
-/// marker, nor a fill byte.
+/// Returns the position of the next marker: 0xFF followed by a byte that is not a stuffed zero, a
+/// restart marker or a fill byte.
 fn next_marker(bytes: &[u8]) -> Option<usize> {
     let is_marker = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD7 | 0xFF);
     bytes.windows(2).position(is_marker)
 }
 
-/// Refuses a WebP that is shorter than its header says.
+/// Returns an error for a WebP file that is shorter than its header states.
 fn check_riff_length(bytes: &[u8]) -> Result<(), String> {
     let length = bytes.get(4..8).map_or(0, |four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]));
     let expected = u64::from(length) + 8;

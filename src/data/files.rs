@@ -1,4 +1,4 @@
-//! Images that stay in their files until a batch needs them.
+//! Images that are read from their files batch by batch.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use super::folder::Folder;
 use super::split::stratified;
 use crate::{Error, Result, check_interrupt, device};
 
-/// Image files with their classes: what is too much for the memory, or listed in a table.
+/// Image files with their classes, for data that do not fit into memory or are listed in a table.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -30,18 +30,19 @@ use crate::{Error, Result, check_interrupt, device};
 pub struct ImageFiles {
     /// The files.
     pub paths: Vec<PathBuf>,
-    /// The number of each file's class.
+    /// The class number of each file.
     pub labels: Vec<u32>,
-    /// The classes: class 0 first.
+    /// The names of the classes, class 0 first.
     pub class_names: Vec<String>,
     decoding: Decoding,
 }
 
 impl ImageFiles {
-    /// Every JPEG and PNG in the folders of `path`, each a class, to be scaled to `(height, width)`.
+    /// Finds all image files in the folders of `path`, one folder per class. Images are resized to
+    /// `(height, width)`.
     ///
     /// # Errors
-    /// [`Error::Folder`] if there are no classes or no pictures; [`Error::Io`].
+    /// [`Error::Folder`] if there are no classes or no images; [`Error::Io`].
     pub fn from_directory(path: impl AsRef<Path>, size: (usize, usize)) -> Result<ImageFiles> {
         ImageFiles::in_folder(path.as_ref(), size)
     }
@@ -58,7 +59,8 @@ impl ImageFiles {
         ImageFiles::new(paths, labels, class_names, size)
     }
 
-    /// These files, each with the name of its class; the classes are numbered as their names sort.
+    /// Creates the list from pairs of file and class name. Classes are numbered in the order of their
+    /// sorted names.
     ///
     /// # Errors
     /// [`Error::Argument`] if there is no file, or a side of the size is 0.
@@ -76,12 +78,12 @@ impl ImageFiles {
         ImageFiles::new(paths, labels, class_names, size)
     }
 
-    /// The files in a table with the columns `filename`, in `folder`, and `class`: Keras's
-    /// `flow_from_dataframe`. Fields with commas stand in double quotes.
+    /// Reads a CSV table with the columns `filename`, relative to `folder`, and `class`: Keras's
+    /// `flow_from_dataframe`. Fields with commas need double quotes.
     ///
     /// # Errors
-    /// [`Error::Io`] if the table cannot be read; [`Error::Argument`] if a column is missing, with
-    /// those that there are, or a line is too short, with its number.
+    /// [`Error::Io`] if the table cannot be read; [`Error::Argument`] if a column is missing, with the
+    /// existing ones, or a line is too short, with its number.
     pub fn from_csv(
         table: impl AsRef<Path>,
         folder: impl AsRef<Path>,
@@ -132,8 +134,9 @@ impl ImageFiles {
         Ok(ImageFiles { paths, labels, class_names, decoding: Decoding::new(size) })
     }
 
-    /// Sets whether an image is rotated and mirrored as its EXIF orientation says, which phones write:
-    /// `true` by default, as image viewers do. Keras ignores it and shows such photos on their side.
+    /// Sets whether an image is rotated and mirrored according to its EXIF orientation, which phones
+    /// write. Default: `true`, as in image viewers. Keras ignores the orientation, so such photos are
+    /// sideways.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -149,8 +152,9 @@ impl ImageFiles {
         self
     }
 
-    /// Numbers the classes in this order, class 0 first: so that training and validation data have the
-    /// same numbers, also where one of them lacks a class. Files of other classes are left out.
+    /// Numbers the classes in this order, class 0 first. With the same list, training and validation
+    /// data have the same numbers, even if one of them lacks a class. Files of other classes are left
+    /// out.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -163,27 +167,27 @@ impl ImageFiles {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Argument`] if no file is of any of these classes, or one stands twice in the list.
+    /// [`Error::Argument`] if no file belongs to one of these classes, or a name is repeated.
     pub fn classes(&self, names: impl IntoIterator<Item = impl Into<String>>) -> Result<ImageFiles> {
         let class_names: Vec<String> = names.into_iter().map(Into::into).collect();
         let (numbers, labels) = renumber(&self.labels, &self.class_names, &class_names)?;
         Ok(ImageFiles { labels, class_names, ..self.select(&numbers)? })
     }
 
-    /// How many files there are.
+    /// The number of files.
     pub fn len(&self) -> usize {
         self.paths.len()
     }
 
-    /// Whether there is no file.
+    /// Whether there are no files.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
 
-    /// The files that can be read, and those that cannot: each is read once.
+    /// Returns the readable files, and the paths of the damaged ones. Each file is decoded once.
     ///
     /// # Errors
-    /// [`Error::Argument`] if none can; [`Error::Interrupted`].
+    /// [`Error::Argument`] if no file is readable; [`Error::Interrupted`].
     pub fn without_damaged(&self) -> Result<(ImageFiles, Vec<PathBuf>)> {
         let mut is_whole = Vec::with_capacity(self.len());
         for chunk in self.paths.chunks(CHUNK) {
@@ -195,10 +199,11 @@ impl ImageFiles {
         Ok((self.select(&whole)?, damaged))
     }
 
-    /// Parts the files at random, class by class: the second part holds this share of each.
+    /// Splits the files at random, class by class. The second part gets the share `validation` of each
+    /// class.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the share is not between 0 and 1 or leaves a part without files.
+    /// [`Error::Argument`] if the share is not between 0 and 1, or a part gets no files.
     pub fn split(&self, validation: f64) -> Result<(ImageFiles, ImageFiles)> {
         let (first, second) = stratified(&self.labels, self.class_names.len(), validation)?;
         Ok((self.select(&first)?, self.select(&second)?))
@@ -216,7 +221,7 @@ impl ImageFiles {
         Ok(ImageFiles { decoding: self.decoding, ..files })
     }
 
-    /// As samples in batches.
+    /// Converts to samples in batches.
     pub(crate) fn samples(&self, batch_size: usize, shuffle: bool) -> Result<Samples> {
         let y = Tensor::from_slice(&self.labels, self.len(), &device())?;
         let samples = Samples::of_files(self.paths.clone(), self.decoding, y, batch_size, shuffle)?;
@@ -230,14 +235,14 @@ impl IntoDataset for &ImageFiles {
     }
 }
 
-/// The fields of a line of a table.
+/// Splits a line of a CSV table into its fields.
 fn fields(line: &str) -> Vec<String> {
     let (mut fields, mut quoted) = (vec![String::new()], false);
     let mut letters = line.trim_end().trim_start_matches('\u{feff}').chars().peekable();
     while let Some(letter) = letters.next() {
         let last = fields.last_mut().expect("there is one from the beginning");
         match letter {
-            // Two quotes within quotes are one that is meant.
+            // Two quotes within a quoted field stand for one quote.
             '"' if quoted && letters.peek() == Some(&'"') => last.extend(letters.next()),
             '"' => quoted = !quoted,
             ',' if !quoted => fields.push(String::new()),
@@ -253,7 +258,7 @@ mod tests {
     use crate::prelude::draw_demo_images;
 
     #[test]
-    fn a_table_is_read_with_its_quotes_and_its_faults_are_told() -> Result<()> {
+    fn csv_table_with_quotes_is_read_and_errors_are_reported() -> Result<()> {
         assert_eq!(fields("a,\"b, \"\"c\"\"\",d"), ["a", "b, \"c\"", "d"]);
         let folder = tempfile::tempdir().unwrap();
         let table = folder.path().join("table.csv");
@@ -271,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_files_are_named_and_the_others_flow() -> Result<()> {
+    fn damaged_files_are_named_and_the_others_are_used() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         draw_demo_images(folder.path(), 4, 24, 1)?;
         let files = ImageFiles::from_directory(folder.path(), (16, 16))?;

@@ -11,25 +11,25 @@ use crate::{Error, Result};
 /// Extensions of the formats that can be decoded.
 const EXTENSIONS: [&str; 11] =
     ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "gif", "tif", "tiff"];
-/// Images that cannot be decoded, worth a word of their own.
+/// Extensions of image formats that cannot be decoded and are reported separately.
 const UNREADABLE: [&str; 4] = ["heic", "heif", "avif", "svg"];
-/// Kinds of left-out files that the report names.
+/// Largest number of kinds of left-out files in the report.
 const MAX_NAMED: usize = 6;
 
-/// What a folder with one folder a class holds.
+/// The content of a folder with one folder per class.
 pub(super) struct Folder {
     path: PathBuf,
     /// Each class's name and image files, sorted by name.
     pub(super) classes: Vec<(String, Vec<PathBuf>)>,
-    /// How many files of each kind were left out.
+    /// The number of left-out files of each kind.
     left_out: BTreeMap<String, usize>,
-    /// Classes whose images all stand in folders inside the class's folder, and those folders.
+    /// Classes whose images are all in subfolders of the class's folder, with those subfolders.
     nested: Vec<(String, Vec<String>)>,
 }
 
 impl Folder {
-    /// Reads the names of all files. Each folder in `path` is a class; its images are those in it and in
-    /// the folders inside it. Names that begin with a dot are ignored.
+    /// Lists all files. Each folder in `path` is a class; its images are those in the folder and its
+    /// subfolders. Names that start with a dot are ignored.
     pub(super) fn read(path: &Path) -> Result<Folder> {
         let refuse = |problem: String| Error::Folder { path: path.to_owned(), problem };
         if !path.is_dir() {
@@ -74,7 +74,8 @@ impl Folder {
         }
     }
 
-    /// Adds the images in a folder and in those inside it. Links are followed, each folder once.
+    /// Adds the images in a folder and its subfolders. Links are followed, and each folder is visited
+    /// once.
     fn walk(&mut self, path: &Path, seen: &mut HashSet<PathBuf>, files: &mut Vec<PathBuf>) -> Result<()> {
         if !seen.insert(path.canonicalize().map_err(Error::io(path))?) {
             return Ok(());
@@ -104,7 +105,7 @@ impl Folder {
     }
 }
 
-/// What Keras prints, then what was left out.
+/// Keras's message, followed by the left-out files.
 impl fmt::Display for Folder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count: usize = self.classes.iter().map(|(_, files)| files.len()).sum();
@@ -133,7 +134,7 @@ fn plural(count: usize, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
-/// The entries of a folder in order, without those whose name begins with a dot.
+/// Returns the entries of a folder in sorted order, without names that start with a dot.
 fn sorted(path: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(path).map_err(Error::io(path))?;
     let mut paths = entries
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_report_counts_images_and_names_what_is_left_out() -> Result<()> {
+    fn report_counts_images_and_names_left_out_files() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let files = [
             "loose.jpg",

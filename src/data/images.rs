@@ -1,4 +1,4 @@
-//! Images in folders, one folder a class.
+//! Images in folders, one folder per class.
 
 use std::path::{Path, PathBuf};
 
@@ -18,25 +18,26 @@ use crate::{Error, Result, check_interrupt, device};
 pub struct Images {
     /// `[N, 3, height, width]`, red, green and blue from 0 to 255, as `f32`.
     pub x: Tensor,
-    /// The number of each picture's class, `[N]`, as `u32`.
+    /// The class number of each image, `[N]`, as `u32`.
     pub y: Tensor,
-    /// The classes, sorted by name: class 0 first.
+    /// The names of the classes, class 0 first. Sorted, unless set by [`Images::classes`].
     pub class_names: Vec<String>,
-    /// Where each picture came from.
+    /// The file of each image.
     pub paths: Vec<PathBuf>,
 }
 
 impl Images {
-    /// Reads every image in the folders of `path`, each a class, and scales them to `(height, width)`:
-    /// JPEG, PNG, WebP, BMP, GIF (its first frame) and TIFF, also in folders inside a class's folder.
-    /// Grey, palette and transparent images become RGB, the latter on white.
+    /// Reads all images in the folders of `path`, one folder per class, and resizes them to
+    /// `(height, width)`. Formats: JPEG, PNG, WebP, BMP, GIF (first frame) and TIFF. Subfolders of a
+    /// class's folder are included. Greyscale, palette and transparent images become RGB, transparent
+    /// ones on white.
     ///
-    /// It prints how many images of how many classes it found, and which files it left out. Images are
-    /// rotated as their EXIF orientation says; [`ImageFiles::exif_orientation`] switches that off.
+    /// Prints the numbers of images and classes, and which files were left out. Images are rotated
+    /// according to their EXIF orientation; [`ImageFiles::exif_orientation`] turns this off.
     ///
     /// # Errors
-    /// [`Error::Folder`] if there are no classes or no pictures; [`Error::Image`] with the file's
-    /// name if one cannot be read; [`Error::Io`]; [`Error::Interrupted`].
+    /// [`Error::Folder`] if there are no classes or no images; [`Error::Image`] with the file's name if
+    /// an image cannot be read; [`Error::Io`]; [`Error::Interrupted`].
     pub fn from_directory(path: impl AsRef<Path>, (height, width): (usize, usize)) -> Result<Images> {
         Images::in_folder(path.as_ref(), (height, width))
     }
@@ -45,20 +46,21 @@ impl Images {
         ImageFiles::in_folder(path, size)?.load()
     }
 
-    /// How many pictures there are.
+    /// The number of images.
     pub fn len(&self) -> usize {
         self.paths.len()
     }
 
-    /// Whether there is no picture.
+    /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
 
-    /// Parts the pictures at random, class by class: the second part holds this share of each.
+    /// Splits the images at random, class by class. The second part gets the share `validation` of each
+    /// class.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the share is not between 0 and 1 or leaves a part without pictures.
+    /// [`Error::Argument`] if the share is not between 0 and 1, or a part gets no images.
     pub fn split(&self, validation: f64) -> Result<(Images, Images)> {
         let (first, second) = stratified(&self.y.to_vec1::<u32>()?, self.class_names.len(), validation)?;
         let [first, second] =
@@ -66,10 +68,10 @@ impl Images {
         Ok((self.select(&first)?, self.select(&second)?))
     }
 
-    /// Numbers the classes in this order, class 0 first: as [`ImageFiles::classes`].
+    /// Numbers the classes in this order, class 0 first, like [`ImageFiles::classes`].
     ///
     /// # Errors
-    /// [`Error::Argument`] if no image is of any of these classes, or one stands twice in the list.
+    /// [`Error::Argument`] if no image belongs to one of these classes, or a name is repeated.
     pub fn classes(&self, names: impl IntoIterator<Item = impl Into<String>>) -> Result<Images> {
         let class_names: Vec<String> = names.into_iter().map(Into::into).collect();
         let (numbers, labels) = renumber(&self.y.to_vec1::<u32>()?, &self.class_names, &class_names)?;
@@ -78,10 +80,10 @@ impl Images {
         Ok(Images { y, class_names, ..self.select(&numbers)? })
     }
 
-    /// The name of each picture's class.
+    /// Returns the class name of each image.
     ///
     /// # Errors
-    /// [`Error::Argument`] if `y` holds a number that no class has.
+    /// [`Error::Argument`] if `y` contains a number without a class.
     pub fn labels(&self) -> Result<Vec<&str>> {
         let name = |class: u32| {
             let expected = format!("a class from 0 to {}", self.class_names.len().saturating_sub(1));
@@ -91,14 +93,15 @@ impl Images {
         self.y.to_vec1::<u32>()?.into_iter().map(name).collect()
     }
 
-    /// The images, each with its predicted class and the confidence in percent. Wrong predictions have a red frame, and
-    /// the true class below. Of more than 20 images some are shown, evenly from all.
+    /// Shows the images, each with its predicted class and the confidence in percent. Wrong predictions
+    /// have a red frame and the true class below. Of more than 20 images, an evenly spaced selection is
+    /// shown.
     ///
-    /// Predictions are one row a picture: a number for each class, or, of two classes, one number
-    /// for the second.
+    /// Predictions have one row per image: one value per class, or, for two classes, one value for the
+    /// second class.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the predictions have another form.
+    /// [`Error::Argument`] if the predictions have another shape.
     pub fn with_predictions(&self, predictions: &Predictions) -> Result<ImageGrid> {
         let classes = self.class_names.len();
         let outputs = predictions.iter().next().map_or(classes, <[f32]>::len);
@@ -111,7 +114,7 @@ impl Images {
         self.select(&some)?.with_all(&predictions.select(&some))
     }
 
-    /// All the pictures, with predictions that fit them.
+    /// Shows all images. The predictions must fit them.
     pub(crate) fn with_all(&self, predictions: &Predictions) -> Result<ImageGrid> {
         let given = predictions.classes().into_iter().zip(predictions.confidences());
         let (mut captions, mut is_wrong) = (Vec::new(), Vec::new());
@@ -126,13 +129,13 @@ impl Images {
         ImageGrid::marked(&self.x, &captions, &is_wrong)
     }
 
-    /// As many of the pictures as a page should hold, evenly from all.
+    /// Returns the indices of up to 20 images, evenly spaced.
     fn some(&self) -> Vec<u32> {
-        const MOST: usize = 20;
-        (0..self.len() as u32).step_by(self.len().div_ceil(MOST).max(1)).collect()
+        const MAX_IMAGES: usize = 20;
+        (0..self.len() as u32).step_by(self.len().div_ceil(MAX_IMAGES).max(1)).collect()
     }
 
-    /// Some of the pictures, with their classes.
+    /// Shows a selection of the images with their classes.
     pub(crate) fn sheet(&self) -> Result<ImageGrid> {
         let some = self.select(&self.some())?;
         ImageGrid::new(&some.x, &some.labels()?)
@@ -153,7 +156,7 @@ impl ImageFiles {
     /// Reads all images into memory.
     ///
     /// # Errors
-    /// [`Error::Image`] with the file's name if one cannot be read; [`Error::Interrupted`].
+    /// [`Error::Image`] with the file's name if an image cannot be read; [`Error::Interrupted`].
     pub fn load(&self) -> Result<Images> {
         let (height, width) = self.decoding().size;
         let mut values = Vec::with_capacity(self.len() * 3 * height * width);
@@ -206,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_scaled_over_white_as_the_image_crate_scales_it() {
+    fn resizing_over_white_matches_the_image_crate() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("leaf.png");
         let wave = |x: u32, y: u32, by: u32| ((x * by + y * y) % 256) as u8;
@@ -232,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_holds_some_of_many_pictures_each_with_its_own_prediction() -> crate::Result<()> {
+    fn grid_shows_a_selection_with_matching_predictions() -> crate::Result<()> {
         let count = 45;
         let images = Images {
             x: random_uniform((count, 3, 4, 4), 0.0, 255.0)?,

@@ -1,4 +1,4 @@
-//! From image files to batches.
+//! Datasets: image files, augmentation and batches.
 
 mod affine;
 mod augment;

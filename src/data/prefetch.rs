@@ -1,20 +1,20 @@
-//! Makes batches while the model works on those before.
+//! Preparation of batches in the background while the model computes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::sync_channel;
 
 use crate::{Error, Result};
 
-/// Batches that wait for the model at most.
-const AHEAD: usize = 2;
+/// Largest number of batches in the queue.
+const QUEUE_LENGTH: usize = 2;
 
-/// The batches that `make` gives for each list of numbers, made by a thread of their own. An error or a panic is the
-/// last item; the thread ends with the iterator.
+/// Iterates over the results of `make` for each list of indices, computed in a background thread. An
+/// error or a panic is the last item. The thread ends with the iterator.
 pub(super) fn prefetched<T: Send + 'static>(
     order: Vec<Vec<u32>>,
     make: impl Fn(&[u32]) -> Result<T> + Send + 'static,
 ) -> Result<impl Iterator<Item = Result<T>>> {
-    let (made, batches) = sync_channel(AHEAD);
+    let (made, batches) = sync_channel(QUEUE_LENGTH);
     let run = move || {
         for numbers in order {
             let batch = catch_unwind(AssertUnwindSafe(|| make(&numbers)));
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_made_ahead_and_no_further_than_the_queue() {
+    fn batches_are_prefetched_up_to_the_queue_length() {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let (begun, began) = channel();
         let make = move |_: &[u32]| {
@@ -58,18 +58,18 @@ mod tests {
             Ok(batch())
         };
         let mut batches = prefetched(vec![vec![0]; 10], make).unwrap();
-        // Two wait in the queue while the third is made.
+        // Two batches wait in the queue while the third is prepared.
         (0..3).for_each(|_| began.recv().unwrap());
-        assert!(MADE.load(Ordering::SeqCst) <= AHEAD + 1);
+        assert!(MADE.load(Ordering::SeqCst) <= QUEUE_LENGTH + 1);
         assert!(batches.next().unwrap().is_ok());
         drop(batches);
         // The thread ends: its sender is dropped.
         while began.recv().is_ok() {}
-        assert!(MADE.load(Ordering::SeqCst) <= AHEAD + 2);
+        assert!(MADE.load(Ordering::SeqCst) <= QUEUE_LENGTH + 2);
     }
 
     #[test]
-    fn an_error_and_a_panic_are_the_last_item() {
+    fn error_and_panic_are_the_last_item() {
         for is_panic in [false, true] {
             let make = move |numbers: &[u32]| match numbers[0] {
                 1 if is_panic => panic!("a decoder's fault"),

@@ -1,8 +1,8 @@
-//! Random splits that keep the share of each class.
+//! Random splits that keep the proportions of the classes.
 
 use crate::{Error, Result, random};
 
-/// The numbers of the samples in both parts, in random order within each class.
+/// Returns the sample indices of both parts, in random order within each class.
 pub(super) fn stratified(labels: &[u32], classes: usize, share: f64) -> Result<(Vec<usize>, Vec<usize>)> {
     let (mut first, mut second) = (Vec::new(), Vec::new());
     let mut stream = random::stream();

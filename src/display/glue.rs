@@ -1,4 +1,4 @@
-//! Results of a notebook that other programs read from its file.
+//! Named results in a notebook, for programs that read the notebook file.
 
 use headstart_frame::Bundle;
 use serde::Serialize;
@@ -19,11 +19,12 @@ impl Show for Glued {
     }
 }
 
-/// Keeps a result in the notebook under a name, for programs that read the executed notebook: `sb.glue` of the Python
-/// package scrapbook, whose `read_notebook` and `read_notebooks` find it. The page shows name and value.
+/// Stores a result in the notebook under a name, for programs that read the executed notebook.
+/// Equivalent to `sb.glue` of the Python package scrapbook, whose `read_notebook` and `read_notebooks`
+/// find it. The notebook shows name and value.
 ///
-/// Numbers, strings, booleans, and lists and maps of them can be kept. JSON has no NaN and no infinity: they are
-/// `null`.
+/// Supported values are numbers, strings, booleans, and lists and maps of them. JSON has no NaN or
+/// infinity; these become `null`.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -33,7 +34,7 @@ impl Show for Glued {
 /// ```
 ///
 /// # Errors
-/// [`Error::Argument`] if the value cannot be written as JSON, such as a map whose keys are lists.
+/// [`Error::Argument`] if the value cannot be written as JSON, for example a map whose keys are lists.
 pub fn glue(name: &str, value: impl Serialize) -> Result<()> {
     let data = serde_json::to_value(value).map_err(|error| Error::Argument {
         name: "value",

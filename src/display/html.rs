@@ -1,6 +1,6 @@
-//! Text into HTML and SVG.
+//! Escaping of text for HTML and SVG.
 
-/// Text from outside, safe between tags and in quoted attributes.
+/// Escapes text for use between tags and in quoted attributes.
 pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -19,7 +19,7 @@ pub(crate) fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn nothing_is_left_to_run() {
+    fn escaped_text_contains_no_markup() {
         let text = super::escape("<img src='x' onerror=\"a&b\">");
         assert_eq!(text, "&lt;img src=&#39;x&#39; onerror=&quot;a&amp;b&quot;&gt;");
     }

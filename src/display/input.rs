@@ -1,4 +1,4 @@
-//! Questions to whoever runs the cell.
+//! Input from the user of the notebook or terminal.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Error as IoError, ErrorKind, Write};
@@ -9,7 +9,7 @@ use headstart_frame::{ANSWERS_VARIABLE, Answer, Frame};
 use super::{Sink, sink};
 use crate::{Error, Result};
 
-/// What evcxr's stock kernel takes for a question.
+/// Prefixes of a line that evcxr's stock kernel takes as an input request.
 const QUESTION: &str = "EVCXR_INPUT_REQUEST";
 const PASSWORD: &str = "EVCXR_INPUT_REQUEST_PASSWORD";
 
@@ -22,15 +22,15 @@ const PASSWORD: &str = "EVCXR_INPUT_REQUEST_PASSWORD";
 /// ```
 ///
 /// # Errors
-/// [`Error::Io`] if nothing can be read; [`Error::Interrupted`] if the user pressed Stop instead.
+/// [`Error::Io`] if nothing can be read; [`Error::Interrupted`] if the user interrupted the kernel.
 pub fn input(prompt: &str) -> Result<String> {
     ask(prompt, false)
 }
 
-/// The same for a secret, which a notebook does not show while it is typed.
+/// Asks for a secret. A notebook hides the text while it is typed.
 ///
 /// # Errors
-/// As [`input`].
+/// Those of [`input`].
 pub fn input_password(prompt: &str) -> Result<String> {
     ask(prompt, true)
 }
@@ -38,7 +38,7 @@ pub fn input_password(prompt: &str) -> Result<String> {
 fn ask(prompt: &str, password: bool) -> Result<String> {
     match sink() {
         Sink::Kernel => return ask_kernel(prompt, password),
-        // A colon ends the prompt there.
+        // In the stock kernel, a colon ends the prompt.
         Sink::StockKernel => {
             let question = if password { PASSWORD } else { QUESTION };
             println!("{question}:{}", prompt.replace([':', '\n'], " "));
@@ -51,9 +51,10 @@ fn ask(prompt: &str, password: bool) -> Result<String> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Standard input is empty in the Headstart kernel: answers have a pipe of their own.
+/// Asks through the Headstart kernel. Standard input is empty there; answers come through a separate
+/// pipe.
 fn ask_kernel(prompt: &str, password: bool) -> Result<String> {
-    // Answers do not name their question, so there is one question at a time.
+    // Answers do not name their question, so only one question may be open at a time.
     static QUESTION: Mutex<()> = Mutex::new(());
     let _question = QUESTION.lock().unwrap_or_else(PoisonError::into_inner);
     let no_input = |reason: &str| Error::io("standard input")(IoError::new(ErrorKind::UnexpectedEof, reason));

@@ -1,8 +1,8 @@
-//! What a cell can put on the page, live.
+//! Rich output of notebook cells, updated live.
 //!
-//! Under the Headstart kernel a display appears at once and can be changed in place. Under the
-//! stock `evcxr_jupyter` it appears when the cell ends, in its last state. In a terminal its text
-//! is printed.
+//! Under the Headstart kernel, a display appears immediately and can be updated in place. Under the
+//! stock `evcxr_jupyter`, its final state appears when the cell ends. In a terminal, its text is
+//! printed.
 
 mod glue;
 mod html;
@@ -24,11 +24,12 @@ pub use pictures::ImageGrid;
 pub(crate) use pictures::thumbnails;
 pub(crate) use progress_bar::{Bar, INTERVAL, ProgressBar, blocks};
 
-/// What a value looks like on a page: `text/plain` always, and HTML or SVG where that is better.
+/// The rich representation of a value: always `text/plain`, and HTML or SVG where useful.
 ///
-/// The last value of a cell is shown through this; implement it for a type of your own.
+/// The value of a cell's last expression is displayed through this trait. Implement it for your own
+/// types.
 pub trait Show {
-    /// The value in each of its forms, pairs of MIME type and content.
+    /// Returns the representations of the value, as pairs of MIME type and content.
     fn bundle(&self) -> Bundle;
 
     /// Called by the notebook for the value of a cell's last expression.
@@ -37,13 +38,13 @@ pub trait Show {
     }
 }
 
-/// The bundle of a value that is shown as text only.
+/// Returns the bundle of a value that has only a text representation.
 pub(crate) fn text_bundle(value: &dyn std::fmt::Display) -> Bundle {
     vec![("text/plain".into(), value.to_string())]
 }
 
-/// Implements `Debug` by the text of `Show`. evcxr shows the last expression of a cell as `Debug` if it moves a variable,
-/// and so does `dbg!`: then the text is wanted, not the numbers behind the picture.
+/// Implements `Debug` with the text of `Show`. If the last expression of a cell moves a variable, evcxr
+/// shows it with `Debug`, as `dbg!` does. The text is more useful there than the fields of the struct.
 macro_rules! debug_as_text {
     ($($type:ty),*) => {
         $(impl std::fmt::Debug for $type {
@@ -55,12 +56,13 @@ macro_rules! debug_as_text {
 }
 pub(crate) use debug_as_text;
 
-/// The value of a cell that has no look of its own: as `Debug` has it.
+/// Displays the value of a cell's last expression with `Debug`, for types without [`Show`].
 ///
-/// Its method takes `&mut self` so that the compiler comes to it after [`Show`]'s and a type's own.
-/// Without it evcxr finds no method, and compiles each such cell a second time with `Debug` in place.
-/// For Headstart's kernel alone, which also lends places that are not to be changed. In the stock one rustc's
-/// advice to import it would hide from evcxr that there is no such method.
+/// The method takes `&mut self`, so that method resolution prefers [`Show`] and a type's own method.
+/// Without this trait, evcxr finds no method, and compiles each such cell a second time with `Debug`.
+///
+/// Only for Headstart's kernel, which also passes immutable places. In the stock kernel, rustc's advice
+/// to import the trait would hide from evcxr that the method is missing.
 #[cfg(feature = "cells")]
 #[doc(hidden)]
 pub trait ShowDebug {
@@ -74,7 +76,7 @@ impl<T: Debug> ShowDebug for T {
     }
 }
 
-/// Not generic, as is [`show_bundle`]: a cell has less to compile.
+/// Like [`show_bundle`], not generic, so that a cell has less code to compile.
 #[cfg(feature = "cells")]
 fn show_debug(value: &dyn Debug) {
     let text = match IS_PRETTY.load(Ordering::Relaxed) {
@@ -90,14 +92,14 @@ fn show_bundle(bundle: &Bundle) {
 
 static IS_PRETTY: AtomicBool = AtomicBool::new(false);
 
-/// Whether a cell shows such a value as `{:#?}` instead of `{:?}`, as `:fmt` asks.
+/// Sets whether cells show such values with `{:#?}` instead of `{:?}`, as `:fmt` asks.
 #[doc(hidden)]
 pub fn set_pretty_debug(is_pretty: bool) {
     IS_PRETTY.store(is_pretty, Ordering::Relaxed);
 }
 
-/// Prints a value as a notebook shows it as text: in its own way if it has one, or else as `Debug`
-/// has it; nothing for `()`.
+/// Prints a value as text, as a notebook shows it: with [`Show`](crate::display::Show) if implemented,
+/// otherwise with `Debug`. Prints nothing for `()`.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -115,7 +117,8 @@ macro_rules! show {
     }};
 }
 
-/// What [`show!`](crate::show) prints: of the two traits it finds that one which takes fewer references.
+/// The wrapper that [`show!`](crate::show) prints. Method resolution prefers the trait that needs fewer
+/// references.
 #[doc(hidden)]
 pub struct Printed<'a, T>(pub &'a T);
 
@@ -144,13 +147,13 @@ impl<T: Debug> PrintDebug for &Printed<'_, T> {
     }
 }
 
-/// Something on the page that can be changed in place.
+/// A display in the notebook that can be updated in place.
 #[derive(Debug)]
 pub struct Display {
     id: String,
 }
 
-/// Puts a value on the page now, and gives the means to change it.
+/// Displays a value immediately, and returns a handle to update it.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -171,7 +174,7 @@ pub fn display(value: &impl Show) -> Display {
 }
 
 impl Display {
-    /// Replaces what is shown; in a terminal, prints the new text.
+    /// Replaces the displayed value. In a terminal, prints the new text.
     pub fn update(&self, value: &impl Show) {
         let data = value.bundle();
         match sink() {
@@ -182,8 +185,8 @@ impl Display {
     }
 }
 
-/// Takes away what the cell has shown so far; with `wait`, not before there is something new, so
-/// that the page does not flicker. In the stock kernel it does nothing.
+/// Clears the output of the cell. With `wait`, clears it only when new output arrives, which avoids
+/// flicker. Does nothing in the stock kernel.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -201,12 +204,12 @@ pub fn clear_output(wait: bool) {
     }
 }
 
-/// Plain text to show, with its line breaks.
+/// Plain text to display, with its line breaks.
 #[derive(Clone, Debug)]
 pub struct Text(String);
 
 impl Text {
-    /// Shows the text as it is.
+    /// Creates a text display.
     pub fn new(text: impl Into<String>) -> Text {
         Text(text.into())
     }
@@ -218,10 +221,10 @@ impl Show for Text {
     }
 }
 
-/// Where displays go.
+/// The destination of displays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sink {
-    /// Our kernel, at once.
+    /// The Headstart kernel, immediately.
     Kernel,
     /// evcxr's own kernel, when the cell ends.
     StockKernel,
@@ -239,12 +242,12 @@ pub(crate) fn sink() -> Sink {
     }
 }
 
-/// Whether text can be overwritten with `\r` where standard output goes.
+/// Whether standard output is a terminal, where `\r` can overwrite text.
 pub(crate) fn is_live_terminal() -> bool {
     sink() == Sink::Terminal && std::io::stdout().is_terminal()
 }
 
-/// evcxr's own form for the output of a cell: one block for each type.
+/// Encodes output in evcxr's format: one block per MIME type.
 fn content_blocks(data: &Bundle) -> String {
     let block = |(mime, content): &(String, String)| {
         format!("EVCXR_BEGIN_CONTENT {mime}\n{content}\nEVCXR_END_CONTENT\n")

@@ -1,4 +1,4 @@
-//! Pictures on the page, each with its caption.
+//! A grid of images with captions.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,17 +10,21 @@ use image::{ImageFormat, RgbImage};
 use super::{Bundle, Show, escape};
 use crate::{Error, Result};
 
+/// Side of an image as displayed, in pixels.
 const SIDE: usize = 144;
+/// Height of a one-line caption, in pixels.
 const CAPTION: usize = 26;
+/// Height of each further line of a caption, in pixels.
 const LINE: usize = 16;
+/// Space between images, in pixels.
 const GAP: usize = 12;
-/// Text that reads on a light and on a dark page.
-const INK: &str = "#797979";
-/// Frame and caption of a marked image.
-const MARK: &str = "#d55e00";
-const IN_A_ROW: usize = 5;
+/// Text colour that is readable on light and dark pages.
+const TEXT_COLOUR: &str = "#797979";
+/// Colour of the frame and caption of a marked image.
+const MARK_COLOUR: &str = "#d55e00";
+const IMAGES_PER_ROW: usize = 5;
 
-/// A sheet of pictures, five in a row, with a caption under each.
+/// A grid of images, five per row, with a caption under each.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -35,16 +39,16 @@ pub struct ImageGrid {
 }
 
 impl ImageGrid {
-    /// Draws pictures `[N, 3, height, width]`, red, green and blue from 0 to 255.
+    /// Creates a grid of images `[N, 3, height, width]`, red, green and blue from 0 to 255.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` has another shape; [`Error::Argument`] if there is not one caption
-    /// for each picture.
+    /// [`Error::Shape`] if `x` has another shape; [`Error::Argument`] if there is not one caption per
+    /// image.
     pub fn new(x: &Tensor, captions: &[impl AsRef<str>]) -> Result<ImageGrid> {
         ImageGrid::of(x, &captions.iter().map(AsRef::as_ref).collect::<Vec<_>>(), &[])
     }
 
-    /// As [`ImageGrid::new`], with a red frame around the images whose `marks` are true.
+    /// Like [`ImageGrid::new`], with a red frame around the images whose `marks` are true.
     pub(crate) fn marked(x: &Tensor, captions: &[String], marks: &[bool]) -> Result<ImageGrid> {
         ImageGrid::of(x, &captions.iter().map(AsRef::as_ref).collect::<Vec<_>>(), marks)
     }
@@ -57,10 +61,10 @@ impl ImageGrid {
             let (expected, found) = (format!("{n}, one for each picture"), captions.len().to_string());
             return Err(Error::Argument { name: "captions", expected, found });
         }
-        let rows = n.div_ceil(IN_A_ROW).max(1);
+        let rows = n.div_ceil(IMAGES_PER_ROW).max(1);
         let lines = captions.iter().map(|caption| caption.lines().count()).max().unwrap_or(1).max(1);
         let row_height = SIDE + CAPTION + GAP + (lines - 1) * LINE;
-        let (sheet_width, sheet_height) = (IN_A_ROW.min(n).max(1) * (SIDE + GAP), rows * row_height);
+        let (sheet_width, sheet_height) = (IMAGES_PER_ROW.min(n).max(1) * (SIDE + GAP), rows * row_height);
         let text =
             captions.iter().enumerate().map(|(at, caption)| format!("{at}: {}", caption.replace('\n', ", ")));
         let text = text.collect::<Vec<_>>().join("\n");
@@ -71,10 +75,11 @@ impl ImageGrid {
              role=\"img\"><title>{}</title>",
             escape(&text)
         );
-        // Pixel by pixel, colours together.
+        // Channels last: NHWC.
         let pixels = x.to_dtype(DType::F32)?.permute((0, 2, 3, 1))?.contiguous()?;
         for (number, caption) in captions.iter().enumerate() {
-            let (left, top) = (number % IN_A_ROW * (SIDE + GAP) + GAP / 2, number / IN_A_ROW * row_height);
+            let (left, top) =
+                (number % IMAGES_PER_ROW * (SIDE + GAP) + GAP / 2, number / IMAGES_PER_ROW * row_height);
             let values = pixels.get(number)?.flatten_all()?.to_vec1::<f32>()?;
             let (kind, file) = encoded(values, height, width)?;
             svg += &format!(
@@ -85,12 +90,12 @@ impl ImageGrid {
             let is_marked = marks.get(number).copied().unwrap_or(false);
             if is_marked {
                 svg += &format!(
-                    "<rect x=\"{left}\" y=\"{}\" width=\"{SIDE}\" height=\"{SIDE}\" fill=\"none\" stroke=\"{MARK}\" \
-                     stroke-width=\"4\"/>",
+                    "<rect x=\"{left}\" y=\"{}\" width=\"{SIDE}\" height=\"{SIDE}\" fill=\"none\" \
+                     stroke=\"{MARK_COLOUR}\" stroke-width=\"4\"/>",
                     top + GAP / 2
                 );
             }
-            let ink = if is_marked { MARK } else { INK };
+            let ink = if is_marked { MARK_COLOUR } else { TEXT_COLOUR };
             for (line, text) in caption.lines().enumerate() {
                 svg += &format!(
                     "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"{ink}\">{}</text>",
@@ -105,8 +110,8 @@ impl ImageGrid {
 }
 
 impl ImageGrid {
-    /// Draws each map of `[C, height, width]`, such as a layer makes of a picture, from its own
-    /// smallest value, black, to its largest, white.
+    /// Creates a grid of feature maps `[C, height, width]`. Each is scaled to its own range, from black
+    /// for its smallest value to white for its largest.
     ///
     /// # Errors
     /// [`Error::Shape`] if `maps` has another shape.
@@ -129,7 +134,7 @@ impl Show for ImageGrid {
     }
 }
 
-/// Images `[N, 3, height, width]` from 0 to 255 as data addresses.
+/// Encodes images `[N, 3, height, width]` from 0 to 255 as data URLs.
 ///
 /// # Errors
 /// [`Error::Shape`] if `x` has another shape.
@@ -146,14 +151,15 @@ pub(crate) fn thumbnails(x: &Tensor) -> Result<Vec<String>> {
         .collect()
 }
 
-/// The picture as a file, no larger than it is shown, and its type: PNG, or JPEG where that takes less
-/// than half, so that a sheet of photographs does not make a notebook of megabytes.
+/// Encodes an image at no more than its display size, and returns it with its type. The format is PNG,
+/// or JPEG if that takes less than half the space, so that a grid of photographs does not add megabytes
+/// to a notebook.
 fn encoded(values: Vec<f32>, height: usize, width: usize) -> Result<(&'static str, Vec<u8>)> {
     const QUALITY: u8 = 92;
     let bytes = values.into_iter().map(|value| value.clamp(0.0, 255.0).round() as u8).collect();
     let picture = RgbImage::from_raw(width as u32, height as u32, bytes).expect("three bytes for each pixel");
     let picture = match height.max(width) > SIDE {
-        // As for a screen with twice the pixels.
+        // Twice the display size, for screens with high pixel density.
         true => image::DynamicImage::from(picture)
             .resize(2 * SIDE as u32, 2 * SIDE as u32, FilterType::Triangle)
             .to_rgb8(),
@@ -174,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_picture_is_there_with_its_caption_escaped() -> Result<()> {
+    fn each_image_has_its_escaped_caption() -> Result<()> {
         let x = crate::random_uniform((7, 3, 8, 6), -10.0, 300.0)?;
         let captions: Vec<String> = (0..7).map(|n| format!("<b>{n}</b>")).collect();
         let bundle = ImageGrid::new(&x, &captions)?.bundle();
@@ -185,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_are_drawn_each_in_its_own_range() -> Result<()> {
+    fn feature_maps_are_scaled_separately() -> Result<()> {
         let maps = (crate::random_uniform((3, 4, 5), 0.0, 1.0)? * 1e-3)?;
         assert_eq!(ImageGrid::of_maps(&maps)?.bundle()[1].1.matches("<image").count(), 3);
         assert!(ImageGrid::of_maps(&maps.get(0)?).is_err());
@@ -193,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_photograph_takes_less_room_and_a_drawing_keeps_its_pixels() -> Result<()> {
+    fn photographs_become_jpeg_and_drawings_png() -> Result<()> {
         let ramp: Vec<f32> = (0..128 * 128).map(|at| (at % 128) as f32 + (at * 37 % 11) as f32).collect();
         let soft =
             Tensor::from_vec(ramp, (1, 1, 128, 128), &crate::device())?.broadcast_as((1, 3, 128, 128))?;
@@ -205,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn captions_and_pictures_must_be_equal_in_number() -> Result<()> {
+    fn number_of_captions_must_match_images() -> Result<()> {
         let x = crate::random_uniform((2, 3, 8, 8), 0.0, 255.0)?;
         let problem = ImageGrid::new(&x, &["one"]).unwrap_err().to_string();
         assert!(problem.contains("captions") && problem.contains('2') && problem.contains('1'), "{problem}");

@@ -1,15 +1,15 @@
-//! A bar that fills while something long goes on.
+//! Progress bars.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::{Bundle, Display, Show, Sink, display, escape, is_live_terminal, sink};
 
-/// A display is changed at most this often.
+/// Shortest time between two updates of a display (100 ms).
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
 const WIDTH: usize = 20;
 
-/// How far something has come.
+/// The state of a progress bar.
 pub(crate) struct Bar {
     pub(crate) done: usize,
     pub(crate) total: usize,
@@ -29,13 +29,13 @@ impl Show for Bar {
     }
 }
 
-/// The bar in characters.
+/// Draws the bar in block characters.
 pub(crate) fn blocks(done: usize, total: usize) -> String {
     let filled = (WIDTH * done).checked_div(total).unwrap_or(WIDTH).min(WIDTH);
     "━".repeat(filled) + &"╌".repeat(WIDTH - filled)
 }
 
-/// A download's bar: on the page, or in the terminal on one line.
+/// The progress bar of a download, in the notebook or on one line of the terminal.
 pub(crate) struct ProgressBar {
     what: String,
     total: u64,
@@ -45,14 +45,14 @@ pub(crate) struct ProgressBar {
 }
 
 impl ProgressBar {
-    /// A bar of so many bytes.
+    /// Creates a bar for `total` bytes.
     pub(crate) fn new(what: &str, total: u64) -> ProgressBar {
         let mut bar = ProgressBar { what: what.into(), total, done: 0, shown: None, last: Instant::now() };
         bar.shown = (sink() == Sink::Kernel).then(|| display(&bar.bar()));
         bar
     }
 
-    /// Shows how many bytes are there.
+    /// Sets the number of bytes received.
     pub(crate) fn set(&mut self, done: u64) {
         self.done = done;
         if self.last.elapsed() >= INTERVAL {
@@ -61,7 +61,7 @@ impl ProgressBar {
         }
     }
 
-    /// Shows that it is over.
+    /// Shows the final state.
     pub(crate) fn finish(mut self) {
         self.total = self.done;
         self.show();

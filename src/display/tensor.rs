@@ -1,17 +1,18 @@
-//! How a tensor looks: its numbers, and as a picture where it is one.
+//! Display of tensors: as numbers, and as images where possible.
 
 use candle_core::{DType, Tensor};
 
 use super::{Bundle, ImageGrid, Show};
 use crate::Result;
 
-/// Smaller ones are numbers to read, not pictures to look at.
-const SMALLEST_SIDE: usize = 16;
-const MOST: usize = 10;
+/// Smallest height and width, in pixels, of tensors shown as images.
+const MIN_SIDE: usize = 16;
+/// Largest number of images shown of a batch.
+const MAX_IMAGES: usize = 10;
 
 impl Show for Tensor {
-    /// Shape, type and some of the values; beside them, for `[3, height, width]` or
-    /// `[N, 3, height, width]` with values from 0 to 1 or to 255, the pictures.
+    /// Shape, type and some of the values. For `[3, height, width]` or `[N, 3, height, width]` with
+    /// values from 0 to 1 or from 0 to 255, also the images.
     fn bundle(&self) -> Bundle {
         let mut bundle = vec![("text/plain".into(), self.to_string())];
         if let Ok(Some(pictures)) = pictures(self) {
@@ -21,7 +22,7 @@ impl Show for Tensor {
     }
 }
 
-/// What a call gave, without its `Ok`.
+/// Displays the value without its `Ok`, or the error.
 impl<T: Show, E: std::fmt::Display> Show for std::result::Result<T, E> {
     fn bundle(&self) -> Bundle {
         match self {
@@ -33,9 +34,9 @@ impl<T: Show, E: std::fmt::Display> Show for std::result::Result<T, E> {
 
 fn pictures(tensor: &Tensor) -> Result<Option<ImageGrid>> {
     let batch = match *tensor.dims() {
-        [3, height, width] if height.min(width) >= SMALLEST_SIDE => tensor.unsqueeze(0)?,
-        [n, 3, height, width] if height.min(width) >= SMALLEST_SIDE && n > 0 => {
-            tensor.narrow(0, 0, n.min(MOST))?
+        [3, height, width] if height.min(width) >= MIN_SIDE => tensor.unsqueeze(0)?,
+        [n, 3, height, width] if height.min(width) >= MIN_SIDE && n > 0 => {
+            tensor.narrow(0, 0, n.min(MAX_IMAGES))?
         }
         _ => return Ok(None),
     };
@@ -62,13 +63,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_can_be_a_picture_is_shown_as_one() -> Result<()> {
+    fn only_image_tensors_are_shown_as_images() -> Result<()> {
         let numbers = crate::random_uniform((2, 3), 0.0, 1.0)?;
         assert_eq!(mimes(&numbers), ["text/plain"]);
         assert!(numbers.bundle()[0].1.contains("Tensor[[2, 3], f32]"), "{}", numbers.bundle()[0].1);
         let pictures = crate::random_uniform((12, 3, 20, 20), 0.0, 255.0)?;
         assert_eq!(mimes(&pictures), ["text/plain", "image/svg+xml"]);
-        assert_eq!(pictures.bundle()[1].1.matches("<image").count(), MOST);
+        assert_eq!(pictures.bundle()[1].1.matches("<image").count(), MAX_IMAGES);
         assert_eq!(mimes(&pictures.get(0)?), ["text/plain", "image/svg+xml"]);
         assert_eq!(mimes(&crate::models::preprocess_input(&pictures)?), ["text/plain"]);
         Ok(())

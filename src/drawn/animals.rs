@@ -1,4 +1,4 @@
-//! The animals: for each kind, the traits by which it is known. All others are as any animal's.
+//! Animals: the distinctive traits of each species. All other traits are random ([`Face::any`]).
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -6,7 +6,7 @@ use rand::rngs::ChaCha8Rng;
 use super::canvas::{Colour, near};
 use super::face::{Ears, Eyes, Face, Fur, Horns, Muzzle, one_of};
 
-/// Draws one animal's traits.
+/// A function that draws the traits of one animal.
 pub(super) type Animal = fn(&mut ChaCha8Rng) -> Face;
 
 fn coloured(colour: Colour, random: &mut ChaCha8Rng) -> Colour {
@@ -241,8 +241,8 @@ pub(super) fn hedgehog(random: &mut ChaCha8Rng) -> Face {
     }
 }
 
-/// A cat: pointed ears, pads below a small nose, whiskers, often slit pupils; one in six lacks
-/// its whiskers, one in four has round pupils, and folded or rounded ears occur.
+/// A cat: pointed ears, muzzle pads below a small nose, whiskers, often slit pupils. One in six has no
+/// whiskers, one in four has round pupils, and some have folded or rounded ears.
 pub(super) fn cat(random: &mut ChaCha8Rng) -> Face {
     Face {
         head: (random.random_range(0.85..1.05), random.random_range(0.75..0.92)),
@@ -262,8 +262,8 @@ pub(super) fn cat(random: &mut ChaCha8Rng) -> Face {
     }
 }
 
-/// A dog: hanging ears, or standing ones in three of ten, a long muzzle with a large nose (a short
-/// one in one of eight), dark eyes, often its tongue out.
+/// A dog: floppy ears, or upright ones in 30 %, a long muzzle with a large nose (short in one of eight),
+/// dark eyes, and often its tongue out.
 pub(super) fn dog(random: &mut ChaCha8Rng) -> Face {
     let stands = random.random_bool(0.3);
     Face {

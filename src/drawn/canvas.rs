@@ -1,4 +1,4 @@
-//! A small drawing surface: shapes in a subject's own units, put on a picture by a pose.
+//! A drawing surface. Shapes have the coordinates of the subject, and a pose maps them to the image.
 
 use image::{Rgb, RgbImage};
 use rand::RngExt;
@@ -11,23 +11,23 @@ use tiny_skia::{
 /// Red, green and blue, each from 0 to 1.
 pub(super) type Colour = [f32; 3];
 
-/// A picture in the making.
+/// An image under construction.
 pub(super) struct Canvas {
     pixels: Pixmap,
-    /// From a subject's units to pixels.
+    /// Transform from the subject's coordinates to pixels.
     pose: Transform,
 }
 
 impl Canvas {
-    /// A square picture of `side` pixels; its centre is `(0, 0)`, its edges are at 1 and -1, and
-    /// the second axis goes down.
+    /// Creates a square image of `side` pixels. Its centre is `(0, 0)`, its edges are at -1 and 1, and
+    /// the second axis points down.
     pub(super) fn new(side: u32) -> Canvas {
         let pixels = Pixmap::new(side.max(1), side.max(1)).expect("a side of at least one pixel");
         let half = side as f32 / 2.0;
         Canvas { pixels, pose: Transform::from_row(half, 0.0, 0.0, half, half, half) }
     }
 
-    /// Draws what `paint` draws, moved, turned (in degrees) and scaled.
+    /// Calls `paint` with its shapes moved, rotated (in degrees) and scaled.
     pub(super) fn posed(
         &mut self,
         (x, y): (f32, f32),
@@ -41,7 +41,7 @@ impl Canvas {
         self.pose = before;
     }
 
-    /// An ellipse, turned by so many degrees.
+    /// Draws an ellipse, rotated by `turn` degrees.
     pub(super) fn ellipse(&mut self, (x, y): (f32, f32), (rx, ry): (f32, f32), turn: f32, colour: Colour) {
         self.posed((x, y), turn, (rx, ry), |canvas| {
             let mut path = PathBuilder::new();
@@ -50,7 +50,7 @@ impl Canvas {
         });
     }
 
-    /// A polygon with straight sides.
+    /// Draws a polygon with straight sides.
     pub(super) fn polygon(&mut self, points: &[(f32, f32)], colour: Colour) {
         let mut path = PathBuilder::new();
         for (at, (x, y)) in points.iter().enumerate() {
@@ -60,7 +60,8 @@ impl Canvas {
         self.fill(path, colour);
     }
 
-    /// A closed curve that is drawn towards its points and touches the middles between them.
+    /// Draws a closed curve with the points as control points. It passes through the midpoints between
+    /// them.
     pub(super) fn blob(&mut self, points: &[(f32, f32)], colour: Colour) {
         let middle = |a: (f32, f32), b: (f32, f32)| ((a.0 + b.0) / 2.0, (a.1 + b.1) / 2.0);
         let mut path = PathBuilder::new();
@@ -77,7 +78,8 @@ impl Canvas {
         self.fill(path, colour);
     }
 
-    /// A line through points, rounded at its ends, drawn towards those between.
+    /// Draws a line with round ends from the first to the last point. The points between are control
+    /// points.
     pub(super) fn line(&mut self, points: &[(f32, f32)], width: f32, colour: Colour) {
         let mut path = PathBuilder::new();
         match *points {
@@ -96,7 +98,7 @@ impl Canvas {
         }
     }
 
-    /// Fills the whole picture with a gradient in any direction.
+    /// Fills the whole image with a gradient in a random direction.
     pub(super) fn background(&mut self, from: Colour, to: Colour, random: &mut ChaCha8Rng) {
         let (sin, cos) = random.random_range(0.0..std::f32::consts::TAU).sin_cos();
         let stops = vec![GradientStop::new(0.0, opaque(from)), GradientStop::new(1.0, opaque(to))];
@@ -105,7 +107,7 @@ impl Canvas {
         self.cover(gradient.unwrap_or(Shader::SolidColor(opaque(from))));
     }
 
-    /// Light from one side: brightens around a point and darkens away from it.
+    /// Adds light from one side: brightens around a point and darkens away from it.
     pub(super) fn light(&mut self, random: &mut ChaCha8Rng) {
         let (x, y) = (random.random_range(-1.0..1.0), random.random_range(-1.0..1.0f32));
         let strength = random.random_range(0.0..0.35);
@@ -138,18 +140,18 @@ impl Canvas {
     }
 
     fn fill(&mut self, path: PathBuilder, colour: Colour) {
-        // A path of no extent draws nothing.
+        // An empty path draws nothing.
         if let Some(path) = path.finish() {
             self.pixels.fill_path(&path, &paint(colour), FillRule::Winding, self.pose, None);
         }
     }
 
-    /// The picture, with noise of so many grey levels on each channel.
+    /// Returns the image with random noise of up to `noise` grey levels on each channel.
     pub(super) fn finish(self, noise: f32, random: &mut ChaCha8Rng) -> RgbImage {
         RgbImage::from_fn(self.pixels.width(), self.pixels.height(), |x, y| {
             let pixel = self.pixels.pixel(x, y).expect("inside");
             Rgb([pixel.red(), pixel.green(), pixel.blue()].map(|value| {
-                // The sum of two even draws has a peak in the middle, as noise has.
+                // The sum of two uniform numbers has a peak in the middle, like real noise.
                 let noise = noise * (random.random::<f32>() + random.random::<f32>() - 1.0);
                 (f32::from(value) + noise).clamp(0.0, 255.0) as u8
             }))
@@ -166,22 +168,22 @@ fn paint(colour: Colour) -> Paint<'static> {
     Paint { shader: Shader::SolidColor(opaque(colour)), ..Paint::default() }
 }
 
-/// Any colour.
+/// Returns a random colour.
 pub(super) fn any_colour(random: &mut ChaCha8Rng) -> Colour {
     [(); 3].map(|()| random.random_range(0.05..0.95))
 }
 
-/// A colour between two.
+/// Interpolates between two colours.
 pub(super) fn mix(a: Colour, b: Colour, share: f32) -> Colour {
     [0, 1, 2].map(|at| a[at] + (b[at] - a[at]) * share)
 }
 
-/// A colour near another.
+/// Returns a random colour near another.
 pub(super) fn near(colour: Colour, distance: f32, random: &mut ChaCha8Rng) -> Colour {
     colour.map(|value| (value + random.random_range(-distance..=distance)).clamp(0.0, 1.0))
 }
 
-/// Lighter above 1, darker below.
+/// Makes a colour lighter (factor above 1) or darker (factor below 1).
 pub(super) fn shade(colour: Colour, factor: f32) -> Colour {
     colour.map(|value| (value * factor).clamp(0.0, 1.0))
 }

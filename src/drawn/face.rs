@@ -1,4 +1,4 @@
-//! Faces of animals: traits that each kind draws in its own way. `portrait.rs` paints them.
+//! The traits of animal faces. `portrait.rs` paints them.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -8,14 +8,14 @@ use super::canvas::{Colour, mix, near};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Ears {
     None,
-    /// Triangles that stand.
+    /// Upright triangles.
     Pointed,
     Round,
-    /// Flaps that hang.
+    /// Hanging flaps.
     Floppy,
-    /// Narrow ovals that stand.
+    /// Upright narrow ovals.
     Long,
-    /// Ovals that stand out to the sides.
+    /// Ovals that point to the sides.
     Sideways,
     /// Large discs beside the head.
     Discs,
@@ -26,7 +26,7 @@ pub(super) enum Muzzle {
     None,
     /// Two pads below the nose.
     Pads,
-    /// An oval, longer than wide, that comes forward.
+    /// An oval, longer than wide, that points forward.
     Long,
     /// A wide oval with nostrils.
     Wide,
@@ -38,11 +38,11 @@ pub(super) enum Muzzle {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Eyes {
-    /// Dark discs with a glint.
+    /// Dark discs with a highlight.
     Beads,
     /// White, iris and round pupil.
     Round,
-    /// An iris with an upright slit.
+    /// An iris with a vertical slit.
     Slit,
     /// Large rings.
     Rings,
@@ -70,14 +70,14 @@ pub(super) enum Horns {
     Antlers,
 }
 
-/// What one animal looks like, in units of which its head is about 1 high and wide from its centre.
+/// The look of one animal, in units of about half the height of its head.
 pub(super) struct Face {
     pub(super) head: (f32, f32),
-    /// Width of the chin beside that of the head.
+    /// Width of the chin relative to the head.
     pub(super) jaw: f32,
     pub(super) ears: Ears,
     pub(super) ear_size: f32,
-    /// How far apart the ears stand, from 0 at the top to 1 at the sides.
+    /// Position of the ears, from 0 (top) to 1 (sides).
     pub(super) ear_spread: f32,
     pub(super) muzzle: Muzzle,
     pub(super) muzzle_size: f32,
@@ -94,7 +94,7 @@ pub(super) struct Face {
     pub(super) horns: Horns,
 }
 
-/// Coats that many animals share: white, grey, black, browns, fawn, ginger.
+/// Coat colours common to many animals: white, grey, black, browns, fawn, ginger.
 const COATS: [Colour; 8] = [
     [0.92, 0.9, 0.87],
     [0.55, 0.55, 0.56],
@@ -111,13 +111,13 @@ pub(super) fn coat(random: &mut ChaCha8Rng) -> Colour {
     near(mix(two[0], two[1], random.random_range(0.0..0.5)), 0.06, random)
 }
 
-/// One of several, each as likely as it is often there.
+/// Returns a random element of `several`. Repeated elements are more likely.
 pub(super) fn one_of<T: Copy>(several: &[T], random: &mut ChaCha8Rng) -> T {
     several[random.random_range(0..several.len())]
 }
 
 impl Face {
-    /// A face whose traits are any animal's; a kind sets those by which it is known.
+    /// Returns a face with random traits. Each species then sets its distinctive ones.
     pub(super) fn any(random: &mut ChaCha8Rng) -> Face {
         let range = |random: &mut ChaCha8Rng, low: f32, high: f32| random.random_range(low..high);
         let dark = near([0.12, 0.09, 0.09], 0.06, random);

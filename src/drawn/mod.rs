@@ -1,9 +1,8 @@
-//! Images drawn by the program: for lessons without a file of one's own, and for the pretraining
-//! of the demo weights.
+//! Generated images: for tutorials without data files, and for the pretraining of the demo weights.
 //!
-//! Each picture is one subject in some pose, on some ground, with other shapes around and perhaps
-//! before it, in some light, with noise. [`SOURCES`] are what the demo weights were trained to
-//! tell apart; cats and dogs, and their kin, are not among them.
+//! Each image shows one subject in a random pose on a random background, with other shapes, lighting and
+//! noise. The demo weights were trained to classify [`SOURCES`]. Cats, dogs and related animals are not
+//! among them.
 
 mod animals;
 mod canvas;
@@ -22,10 +21,10 @@ use crate::{Error, Result, random};
 use animals::Animal;
 use canvas::{Canvas, any_colour, mix, near};
 
-/// Something to draw.
+/// A kind of object that can be drawn.
 #[derive(Clone, Copy)]
 pub struct Subject {
-    /// What it is called.
+    /// The name of the subject.
     pub name: &'static str,
     painter: Painter,
 }
@@ -44,7 +43,7 @@ const fn thing(name: &'static str, paint: fn(&mut Canvas, &mut ChaCha8Rng)) -> S
     Subject { name, painter: Painter::Thing(paint) }
 }
 
-/// What the demo weights were pretrained on, in the order of their outputs.
+/// The classes of the pretraining of the demo weights, in the order of their outputs.
 pub const SOURCES: [Subject; 31] = [
     animal("rabbit", animals::rabbit),
     animal("bear", animals::bear),
@@ -79,11 +78,11 @@ pub const SOURCES: [Subject; 31] = [
     thing("dots", things::dots),
 ];
 
-/// What the demo weights have never seen: the task of the tutorial.
+/// The classes of the tutorial, which the pretraining of the demo weights did not contain.
 pub const CATS_AND_DOGS: [Subject; 2] = [animal("cats", animals::cat), animal("dogs", animals::dog)];
 
 impl Subject {
-    /// A picture of it, `side` pixels high and wide.
+    /// Draws an image of `side` by `side` pixels.
     pub fn draw(&self, side: u32, random: &mut ChaCha8Rng) -> RgbImage {
         let mut canvas = Canvas::new(side);
         let ground = any_colour(random);
@@ -120,7 +119,7 @@ fn one_side(random: &mut ChaCha8Rng) -> f32 {
     if random.random_bool(0.5) { -1.0 } else { 1.0 }
 }
 
-/// Some shape that means nothing.
+/// Draws a random shape as a distraction.
 fn clutter(canvas: &mut Canvas, colour: canvas::Colour, random: &mut ChaCha8Rng) {
     let mut place = || (random.random_range(-1.0..1.0), random.random_range(-1.0..1.0f32));
     let (a, b, c) = (place(), place(), place());
@@ -134,7 +133,8 @@ fn clutter(canvas: &mut Canvas, colour: canvas::Colour, random: &mut ChaCha8Rng)
     }
 }
 
-/// Draws `per_class` pictures each of `cats` and `dogs` as PNG files into two folders of `path`.
+/// Draws `per_class` images each of `cats` and `dogs`, `side` by `side` pixels, as PNG files into two
+/// folders in `path`. The same seed gives the same images.
 ///
 /// # Errors
 /// [`Error::Io`] if a folder or file cannot be written.

@@ -1,4 +1,4 @@
-//! How a face is painted: ears and horns behind the head, markings on it, eyes and muzzle before it.
+//! Painting of faces: ears and horns behind the head, markings on it, eyes and muzzle in front.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -7,7 +7,7 @@ use super::canvas::{Canvas, mix, near, shade};
 use super::face::{Ears, Eyes, Face, Fur, Horns, Muzzle};
 
 impl Face {
-    /// Paints the animal, sometimes with its body, its head turned a little.
+    /// Paints the animal with its head slightly turned, sometimes with its body.
     pub(super) fn paint(&self, canvas: &mut Canvas, random: &mut ChaCha8Rng) {
         let turn = random.random_range(-0.22..0.22f32);
         if random.random_bool(0.6) {
@@ -17,7 +17,7 @@ impl Face {
         self.paint_horns(canvas);
         self.paint_head(canvas, random);
         self.paint_markings(canvas, random);
-        // What lies nearer moves further when the head turns.
+        // Parallax: the nearer a part is, the further it moves when the head turns.
         canvas.posed((turn, 0.0), 0.0, (1.0, 1.0), |canvas| self.paint_eyes(canvas, random));
         canvas.posed((turn * 1.5, 0.0), 0.0, (1.0, 1.0), |canvas| self.paint_muzzle(canvas, random));
     }
@@ -70,7 +70,7 @@ impl Face {
             (-width * 1.05, -height),
         ];
         canvas.blob(&outline, self.coat);
-        // Tufts at the cheeks, and hair within: what tells fur from skin.
+        // Tufts at the cheeks and hairs inside, so that fur differs from skin.
         let hairs = random.random_range(6..26);
         for _ in 0..hairs {
             let (angle, reach): (f32, f32) =

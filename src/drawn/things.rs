@@ -1,4 +1,4 @@
-//! Things and patterns: what is not an animal.
+//! Objects and patterns: all subjects that are not animals.
 
 use std::f32::consts::TAU;
 

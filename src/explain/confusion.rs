@@ -83,7 +83,7 @@ impl ConfusionMatrix {
         self.counts.iter().flatten().sum()
     }
 
-    /// Precision, recall and F1 of each class, as scikit-learn's `classification_report`.
+    /// Precision, recall and F1 of each class, like scikit-learn's `classification_report`.
     pub fn report(&self) -> ClassificationReport {
         let report = |class: usize| {
             let correct = self.counts[class][class] as f64;
@@ -197,13 +197,15 @@ impl fmt::Display for ClassificationReport {
 }
 
 impl Model {
-    /// Which classes the model takes for which, on everything that `fit` takes: `confusion_matrix(&files)`.
+    /// Computes the confusion matrix of this model on any data that `fit` takes:
+    /// `confusion_matrix(&files)`.
     ///
-    /// Classes have the names of the data, else those of the training data, else their numbers.
+    /// Class names are those of the data, otherwise those of the training data, otherwise the class
+    /// numbers.
     ///
     /// # Errors
-    /// As [`Model::predict`]; [`Error::Argument`] if the classes are not those of the training, or a
-    /// target is no class.
+    /// Those of [`Model::predict`]; [`Error::Argument`] if the classes differ from those of the
+    /// training, or a target is not a class.
     pub fn confusion_matrix(&self, data: impl IntoDataset) -> Result<ConfusionMatrix> {
         self.confusion_of(data.into_dataset(BATCH, false)?)
     }

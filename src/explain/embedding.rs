@@ -35,8 +35,8 @@ impl Embedding {
     /// The time grows with the cube of the number of samples or of features, whichever is smaller.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there are fewer than three samples or two features, the numbers of samples
-    /// and classes differ, a class has no name, or a feature is not finite.
+    /// [`Error::Argument`] if there are fewer than three samples or two features, or if a feature is not
+    /// finite. Also if the numbers of samples and classes differ, or a class has no name.
     pub fn new(features: &Tensor, classes: &Tensor, names: &[impl AsRef<str>]) -> Result<Embedding> {
         Embedding::of(features, classes, names.iter().map(|name| name.as_ref().to_owned()).collect())
     }
@@ -143,7 +143,7 @@ impl Images {
     /// Projects a model's features of these images, `[N, …]`: see [`Embedding`].
     ///
     /// # Errors
-    /// As [`Embedding::new`].
+    /// Those of [`Embedding::new`].
     pub fn embedding(&self, features: &Tensor) -> Result<Embedding> {
         Embedding::new(features, &self.y, &self.class_names)
     }

@@ -1,5 +1,5 @@
-//! Grad-CAM: heat maps of the image regions that speak for a class (Selvaraju et al. 2016, "Grad-CAM:
-//! visual explanations from deep networks via gradient-based localization").
+//! Grad-CAM: heat maps of the image regions that contribute to the score of a class (Selvaraju et al.
+//! 2016, "Grad-CAM: visual explanations from deep networks via gradient-based localization").
 
 use candle_core::{D, DType, Tensor, Var};
 
@@ -26,8 +26,8 @@ impl GradCam {
         GradCam { layer: Some(name.to_owned()), ..self }
     }
 
-    /// Sets the class by its number. For a model with one output: 1 is the class that it predicts, 0 the
-    /// other.
+    /// Sets the class by its number. For a model with one output, 1 is the class for which the output is
+    /// large, and 0 is the other class.
     pub fn class(self, number: usize) -> GradCam {
         GradCam { class: Some(number), ..self }
     }
@@ -61,8 +61,9 @@ impl Model {
     /// `[N, channels, height, width]`, preprocessed as for `predict`.
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`]; [`Error::Argument`] if the layer has no feature maps, or a path leads
-    /// around it, or the class does not exist; [`Error::Shape`] if the images do not fit the model.
+    /// [`Error::UnknownLayer`]; [`Error::Argument`] if the layer has no feature maps, a path of the
+    /// model bypasses it, or the class does not exist; [`Error::Shape`] if the images do not fit the
+    /// model.
     pub fn grad_cam(&self, x: &Tensor, what: GradCam) -> Result<HeatMaps> {
         self.check_input(x)?;
         let (count, _, height, width) = x.dims4()?;
@@ -72,16 +73,16 @@ impl Model {
             expected: expected.into(),
             found: name.unwrap_or(self.name()).to_owned(),
         };
-        let cut = self
+        let split = self
             .feature_maps_split(name)?
             .ok_or_else(|| refuse("a layer with feature maps that every path passes through"))?;
-        let maps = self.forward_before(&cut, x)?;
+        let maps = self.forward_before(&split, x)?;
         if maps.rank() != 4 {
             return Err(refuse("a layer with feature maps, [channels, height, width]"));
         }
         let maps = Var::from_tensor(&maps)?;
         let tape = GradientTape::new();
-        let scores = self.forward_after(&cut, maps.as_tensor(), Mode::Inference)?;
+        let scores = self.forward_after(&split, maps.as_tensor(), Mode::Inference)?;
         if scores.rank() != 2 {
             let hint =
                 "Grad-CAM needs class scores: add a classification head, or build the network with its top";
@@ -155,7 +156,7 @@ impl HeatMaps {
     /// for 1.
     ///
     /// # Errors
-    /// [`Error::Shape`] if number or size of the images differ from the heat maps.
+    /// [`Error::Shape`] if the number or size of the images differs from the heat maps.
     pub fn over(&self, images: &Tensor) -> Result<ImageGrid> {
         let (count, height, width) = self.maps.dims3()?;
         if images.dims() != [count, 3, height, width] {

@@ -1,4 +1,4 @@
-//! What a model is trained with.
+//! The result of `compile`: optimizer, loss and metrics.
 
 use std::collections::HashMap;
 
@@ -17,15 +17,15 @@ pub(crate) struct Compiled {
     pub(crate) optimizer: Box<dyn Optimizer>,
     pub(crate) loss: LossSpec,
     pub(crate) metrics: Vec<MetricSpec>,
-    /// Each metric's name in a history.
+    /// Each metric's name in the history.
     pub(crate) metric_names: Vec<String>,
-    /// How many weights learnt when this was last said.
+    /// The number of trainable weights when the user was last informed.
     pub(crate) learning: usize,
-    /// The class names of the data of the last `fit`, if they are known.
+    /// The class names of the data of the last `fit`, if known.
     pub(crate) class_names: Vec<String>,
 }
 
-/// What a model is trained with, in words.
+/// The serialisable form of [`Compiled`].
 #[derive(Serialize, Deserialize)]
 pub(crate) struct CompiledConfig {
     optimizer: OptimizerConfig,
@@ -34,7 +34,7 @@ pub(crate) struct CompiledConfig {
 }
 
 impl Compiled {
-    /// In words; `None` with an optimizer, a loss or a metric of the user's own.
+    /// Returns the serialisable form. `None` with a user-defined optimizer, loss or metric.
     pub(crate) fn config(&self, params: &[(String, Param)]) -> Option<CompiledConfig> {
         let optimizer = self.optimizer.config(params)?;
         let metrics = self.metrics.iter().map(MetricSpec::as_built_in).collect::<Option<_>>()?;
@@ -43,7 +43,8 @@ impl Compiled {
 }
 
 impl CompiledConfig {
-    /// The same for a model whose parameters are these, its optimizer as it was after its last step.
+    /// Builds [`Compiled`] for a model with these parameters. `state` is the saved state of the
+    /// optimizer.
     pub(crate) fn build(
         self,
         params: &[(String, Param)],
@@ -65,33 +66,34 @@ impl CompiledConfig {
     }
 }
 
-/// What a model made of a batch, beside what it should have.
+/// The output of a model for one batch, with the targets and the loss.
 pub(crate) struct StepOutput {
-    /// The mean over the batch, from which gradients flow back.
+    /// The mean loss over the batch, for the backward pass.
     pub(crate) loss: Tensor,
     pub(crate) output: Output,
-    /// As the loss takes them, `[N, columns]`.
+    /// The targets in the form that the loss takes, `[N, columns]`.
     pub(crate) targets: Tensor,
-    /// Whether each output counts alone, as those of an image do.
+    /// Whether metrics treat each output value as a separate sample, for example each pixel of an output
+    /// image.
     pub(crate) is_elementwise: bool,
-    /// The shape of one output.
+    /// The shape of one sample's output.
     pub(crate) shape: Vec<usize>,
 }
 
 impl Compiled {
-    /// Targets as the loss takes them for a model.
+    /// Converts targets to the form that the loss takes for this model.
     pub(crate) fn targets(&self, model: &Model, y: &Tensor) -> Result<Tensor> {
         self.loss.targets(y, model.output_shape().iter().product())
     }
 
-    /// Whether each target is one class: also of two, by one output.
+    /// Whether each target is a single class. This includes two classes with one output.
     pub(crate) fn is_of_one_class(&self, model: &Model) -> bool {
         let outputs: usize = model.output_shape().iter().product();
         let loss = self.loss.built_in();
         loss.is_some_and(|loss| loss.counts_classes() || loss.has_classes() && outputs == 1)
     }
 
-    /// The loss of a model's output before its last function.
+    /// Computes the loss from the model's output before its last activation.
     pub(crate) fn step_output(
         &self,
         model: &Model,
@@ -110,7 +112,7 @@ impl Compiled {
         Ok(StepOutput { loss, output, targets, is_elementwise, shape: model.output_shape().to_vec() })
     }
 
-    /// What to tell of a change of `trainable` since the model was compiled, once.
+    /// Describes a change of `trainable` since the model was compiled. Each change is reported once.
     pub(crate) fn change(&mut self, params: &[Param]) -> Option<String> {
         let now = params.iter().map(Param::count).sum();
         let before = std::mem::replace(&mut self.learning, now);
@@ -120,7 +122,7 @@ impl Compiled {
         ))
     }
 
-    /// The names of what is measured, in the order in which Keras prints them.
+    /// The names of the measured values, in Keras's print order.
     pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         let mut names: Vec<_> = self.metric_names.iter().map(String::as_str).chain([LOSS]).collect();
         names.sort_unstable();
@@ -129,10 +131,11 @@ impl Compiled {
 }
 
 impl Model {
-    /// Says what to train with: `model.compile(Adam::default(), BinaryCrossentropy, [Accuracy])`.
+    /// Sets the optimizer, the loss and the metrics for training:
+    /// `model.compile(Adam::default(), BinaryCrossentropy, [Accuracy])`.
     ///
-    /// What is frozen or not may be changed before or after; `fit` looks when it begins, and says it
-    /// if that is another than now.
+    /// Layers may be frozen or unfrozen before or after this call. `fit` reads `trainable` when it
+    /// starts, and prints a note if it has changed since this call.
     pub fn compile(
         &mut self,
         optimizer: impl Optimizer + 'static,

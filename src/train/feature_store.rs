@@ -1,4 +1,4 @@
-//! Where cached features are: in memory up to a bound, and beyond it in a file.
+//! Storage for cached features: in memory up to a limit, then in a file.
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
@@ -9,15 +9,17 @@ use candle_core::{DType, Tensor};
 
 use crate::{Error, Result};
 
-/// Tries for a name that no other file has; one is enough but for an attack.
-const TRIES: usize = 16;
+/// Largest number of attempts to find an unused file name. One attempt is enough unless another process
+/// attacks.
+const MAX_NAME_ATTEMPTS: usize = 16;
 
-/// A file that no other process can open: it has a random name, only while it is made, and goes with its last reader.
+/// Creates a temporary file that no other process can open. Its random name is removed at once; the
+/// system frees the file when the last handle is closed.
 pub(super) fn scratch_file() -> Result<File> {
     let folder = std::env::temp_dir();
-    for _ in 0..TRIES {
+    for _ in 0..MAX_NAME_ATTEMPTS {
         let path = folder.join(format!("headstart-features-{:016x}", RandomState::new().hash_one(())));
-        // An existing file, or a link that somebody put there, is not followed.
+        // `create_new` refuses an existing file and does not follow an existing link.
         match File::options().read(true).write(true).create_new(true).mode(0o600).open(&path) {
             Ok(file) => {
                 std::fs::remove_file(&path).map_err(Error::io(&path))?;
@@ -33,16 +35,16 @@ pub(super) fn scratch_file() -> Result<File> {
     )))
 }
 
-/// Tensors of `f32`, the first of them in memory.
+/// A store of `f32` tensors. The first ones are held in memory, the rest in a file.
 pub(super) struct FeatureStore {
-    /// Bytes that memory still has a place for.
+    /// Bytes still free in memory.
     free: usize,
     file: Option<File>,
-    /// Bytes in the file.
+    /// Length of the file in bytes.
     length: u64,
 }
 
-/// A tensor of a [`FeatureStore`].
+/// A tensor in a [`FeatureStore`].
 pub(super) enum Stored {
     Memory(Tensor),
     File { begin: u64, shape: Vec<usize> },
@@ -59,7 +61,8 @@ impl FeatureStore {
             self.free -= bytes;
             return Ok(Stored::Memory(tensor));
         }
-        // Features come smaller and larger; later ones are not to find room that earlier ones did not.
+        // Tensors vary in size. Once one does not fit, all later ones go to the file, even if they would
+        // fit.
         self.free = 0;
         let file = match &self.file {
             Some(file) => file,
@@ -91,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tensors_beyond_the_bound_come_back_from_the_file() -> Result<()> {
+    fn tensors_beyond_the_memory_limit_are_read_from_the_file() -> Result<()> {
         let tensors: Vec<Tensor> = [3, 2, 4, 1]
             .iter()
             .map(|rows| crate::random_uniform((*rows, 5), -1.0, 1.0))
@@ -109,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scratch_file_has_no_name_left() -> Result<()> {
+    fn scratch_file_leaves_no_name() -> Result<()> {
         use std::os::unix::fs::MetadataExt;
         let about = scratch_file()?.metadata().unwrap();
         assert_eq!((about.nlink(), about.mode() & 0o777), (0, 0o600));

@@ -1,8 +1,8 @@
-//! What frozen layers make of the data, computed once.
+//! Cached features: the output of the frozen layers, computed once.
 //!
-//! Where nothing random stands before it, the longest frozen beginning of a model gives the same
-//! features for a picture in each epoch. They are kept, in memory or, beyond a bound, in a file,
-//! and the rest of the model is trained on them: the same numbers, without the work.
+//! The longest frozen prefix of a model gives the same features for an image in each epoch, if no random
+//! layer precedes it. These features are cached in memory or, beyond a limit, in a file. The rest of the
+//! model is trained on them. The results are identical, and the prefix is not computed again.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -16,10 +16,10 @@ use crate::data::{Batch, Dataset, Samples};
 use crate::nn::{Mode, Model, SplitPoint};
 use crate::{Error, Result, check_interrupt};
 
-/// Batches, each with the model's output before its last function.
+/// Batches, each with the model's output before its last activation.
 type Outputs<'a> = Box<dyn Iterator<Item = Result<(Batch, Tensor)>> + 'a>;
 
-/// The data of a `fit`, with as much of the model run on it as need not be run again.
+/// The data of a `fit`, with cached features where that is possible.
 pub(super) struct Features<'a> {
     model: &'a Model,
     split: Option<SplitPoint>,
@@ -29,13 +29,14 @@ pub(super) struct Features<'a> {
 }
 
 enum Source {
-    /// The images, or features of all of them.
+    /// The images, or the features of all images.
     Data { data: Box<dyn Dataset>, are_features: bool },
-    /// Some epochs' batches of features, made as they were first asked for.
+    /// Batches of features for a number of augmented epochs (views). Each is computed when it is first
+    /// needed.
     Views { data: Box<dyn Dataset>, most: usize, store: FeatureStore, made: Vec<Vec<View>>, next: usize },
 }
 
-/// One batch of a view: its features, its targets and the weights of its samples.
+/// One batch of a view: its features, its targets and its sample weights.
 type View = (Stored, Tensor, Option<Tensor>);
 
 impl<'a> Features<'a> {
@@ -98,7 +99,7 @@ impl<'a> Features<'a> {
         Ok(Features { model, split: Some(split), source, validation, first_look })
     }
 
-    /// The batches of an epoch, each with the model's output before its last function.
+    /// Iterates over the batches of an epoch, each with the model's output before its last activation.
     pub(super) fn epoch(&mut self) -> Result<Outputs<'_>> {
         let (model, split) = (self.model, self.split.as_ref());
         let after = move |batch: Result<Batch>, split: Option<&SplitPoint>| {
@@ -149,7 +150,7 @@ impl<'a> Features<'a> {
     }
 }
 
-/// Advice on the first batch.
+/// Checks the first batch for likely mistakes and prints advice.
 struct FirstLook<'a> {
     model: &'a Model,
     /// "training" or "validation".
@@ -169,7 +170,7 @@ impl FirstLook<'_> {
     }
 }
 
-/// Checks that an epoch gave as many batches as its dataset promised, and at least one.
+/// Checks that an epoch gave at least one batch, and as many as its dataset announced.
 pub(super) fn check_batches(promised: usize, found: usize) -> Result<()> {
     if found > 0 && found >= promised {
         return Ok(());
@@ -181,7 +182,7 @@ pub(super) fn check_batches(promised: usize, found: usize) -> Result<()> {
     })
 }
 
-/// Data to judge a model by, or their features.
+/// Validation data, or their features.
 pub(super) struct Validation<'a> {
     model: &'a Model,
     split: Option<SplitPoint>,
@@ -190,13 +191,14 @@ pub(super) struct Validation<'a> {
 }
 
 impl<'a> Validation<'a> {
-    /// Data as they are.
+    /// Creates validation data without cached features.
     pub(super) fn of(model: &'a Model, data: Box<dyn Dataset>) -> Validation<'a> {
         let first_look = FirstLook { model, what: "validation", wanted: false };
         Validation { model, split: None, data, first_look }
     }
 
-    /// Loss and metrics of the model as it is; `check` is given the loss of each batch and its number, from 1.
+    /// Evaluates the model and returns the means of loss and metrics. `check` receives the loss of each
+    /// batch and the batch number, from 1.
     pub(super) fn measure(
         &mut self,
         compiled: &Compiled,
@@ -226,7 +228,7 @@ impl<'a> Validation<'a> {
     }
 }
 
-/// The samples with their features for inputs.
+/// Computes the features of all samples and returns a dataset with them as inputs.
 fn computed(
     model: &Model,
     split: &SplitPoint,
@@ -269,7 +271,7 @@ fn computed(
     })
 }
 
-/// `51 MB`, `620 kB`.
+/// Formats a number of bytes: `51 MB`, `620 kB`.
 fn size(bytes: usize) -> String {
     match bytes {
         1_000_000.. => format!("{:.0} MB", bytes as f64 / 1e6),

@@ -1,4 +1,4 @@
-//! Which learning rate to take: the range test (Smith 2015).
+//! The learning rate range test (Smith 2015).
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -17,25 +17,25 @@ use crate::{Error, Result, check_interrupt};
 const LOWEST: f64 = 1e-7;
 const HIGHEST: f64 = 1.0;
 const STEPS: usize = 100;
-/// How much of the loss so far the next one leaves.
+/// Weight of the previous smoothed loss in the exponential moving average.
 const SMOOTHING: f64 = 0.9;
-/// So many losses make the smoothed one settle.
-const SETTLED: usize = 10;
-/// A loss so many times the smallest has left for good.
-const LOST: f64 = 4.0;
+/// Number of steps after which the moving average is stable.
+const SETTLING_STEPS: usize = 10;
+/// The test stops when the loss exceeds this multiple of the smallest loss.
+const DIVERGENCE_FACTOR: f64 = 4.0;
 
-/// The loss at each learning rate, from small to large: what [`Model::find_learning_rate`] gives.
+/// The loss at each learning rate, in ascending order: the result of [`Model::find_learning_rate`].
 #[derive(Clone)]
 pub struct LearningRateCurve {
-    /// Learning rates, rising.
+    /// The learning rates, ascending.
     pub learning_rates: Vec<f64>,
-    /// The smoothed loss at each.
+    /// The smoothed loss at each learning rate.
     pub losses: Vec<f64>,
 }
 
 impl Model {
-    /// Trains for a hundred steps, each at a larger learning rate, and gives the loss at each; then
-    /// weights and optimizer are as they were.
+    /// Trains for up to 100 steps, each with a larger learning rate, and returns the loss at each step.
+    /// Weights and optimizer are restored afterwards.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -49,8 +49,8 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// As [`Model::fit`]; [`Error::NotFinite`] if the first loss is no number; [`Error::Argument`] if a schedule sets the
-    /// learning rate.
+    /// The errors of [`Model::fit`]; [`Error::NotFinite`] if the first loss is not finite;
+    /// [`Error::Argument`] if a schedule sets the learning rate.
     pub fn find_learning_rate(
         &mut self,
         data: impl IntoDataset,
@@ -69,15 +69,15 @@ impl Model {
         data: &mut dyn Dataset,
     ) -> Result<std::thread::Result<Result<LearningRateCurve>>> {
         let (named, params) = (self.named_params(), self.params());
-        let kept: Vec<Tensor> =
+        let saved: Vec<Tensor> =
             params.iter().map(|param| Ok(param.variable().copy()?)).collect::<Result<_>>()?;
         let state =
             compiled.optimizer.state(&named)?.into_iter().map(|(name, value)| Ok((name, value.copy()?)));
         let (state, rate) = (state.collect::<Result<_>>()?, compiled.optimizer.learning_rate());
         compiled.optimizer.set_learning_rate(LOWEST)?;
-        // A panic leaves weights and optimizer as they were, too.
+        // Weights and optimizer are restored after a panic, too.
         let curve = catch_unwind(AssertUnwindSafe(|| self.climb(compiled, data)));
-        params.iter().zip(&kept).try_for_each(|(param, value)| param.set(value))?;
+        params.iter().zip(&saved).try_for_each(|(param, value)| param.set(value))?;
         compiled.optimizer.set_state(&named, &state)?;
         compiled.optimizer.set_learning_rate(rate)?;
         Ok(curve)
@@ -101,7 +101,7 @@ impl Model {
                 let loss = compiled.step_output(self, linear, targets, weights.as_ref())?.loss;
                 let value = f64::from(loss.to_scalar::<f32>()?);
                 smooth = SMOOTHING * smooth + (1.0 - SMOOTHING) * value;
-                // The first losses count for as much as they should.
+                // Corrects the bias of the moving average towards 0 in the first steps.
                 let mean = smooth / (1.0 - SMOOTHING.powi(step as i32 + 1));
                 if !value.is_finite() && step == 0 {
                     return Err(Error::NotFinite {
@@ -111,7 +111,7 @@ impl Model {
                         validation: false,
                     });
                 }
-                if !value.is_finite() || mean > LOST * least {
+                if !value.is_finite() || mean > DIVERGENCE_FACTOR * least {
                     return Ok(curve);
                 }
                 least = least.min(mean);
@@ -136,18 +136,19 @@ impl Show for LearningRateCurve {
 debug_as_text!(LearningRateCurve);
 
 impl LearningRateCurve {
-    /// Where the loss falls most steeply on its way down: a good rate to begin with.
+    /// Returns the learning rate at which the loss falls most steeply: a good initial learning rate.
     pub fn suggestion(&self) -> f64 {
         let lowest =
             (0..self.losses.len()).min_by(|a, b| self.losses[*a].total_cmp(&self.losses[*b])).unwrap_or(0);
-        // Before its way down the loss is noise, the more so as few have been smoothed.
+        // Ignore the steps before the loss starts to fall: they are noisy, especially the first ones,
+        // where few losses have been averaged.
         let level = self
             .losses
-            .get(SETTLED)
+            .get(SETTLING_STEPS)
             .zip(self.losses.get(lowest))
             .map_or(f64::INFINITY, |(a, b)| 0.9 * a + 0.1 * b);
         let begin = (0..lowest).rev().find(|at| self.losses[*at] >= level).unwrap_or(0);
-        // Over a few steps, so that noise does not decide.
+        // Compare losses several steps apart, so that noise has little effect.
         const SPAN: usize = 5;
         let fall = |at: usize| self.losses[at] - self.losses[at + SPAN];
         let steepest = (begin..lowest.saturating_sub(SPAN)).max_by(|a, b| fall(*a).total_cmp(&fall(*b)));
@@ -155,10 +156,10 @@ impl LearningRateCurve {
         self.learning_rates.get(at).copied().unwrap_or(LOWEST)
     }
 
-    /// The loss over the learning rate, with the suggestion marked.
+    /// Draws the loss over the learning rate, with the suggestion marked.
     ///
     /// # Errors
-    /// [`Error::Chart`] if it could not be drawn.
+    /// [`Error::Chart`] if the chart cannot be drawn.
     pub fn plot(&self) -> Result<Chart> {
         Chart::of_learning_rates(self)
     }
@@ -176,8 +177,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn noise_before_the_way_down_is_no_suggestion() {
-        // It jumps while little is smoothed, stays, and falls from the 60th step on.
+    fn suggestion_ignores_noise_before_the_loss_falls() {
+        // The loss is noisy in the first steps, then flat, and falls from step 60.
         let losses = (0..STEPS).map(|step| match step {
             0..3 => 9.0,
             3..60 => 5.0 + 0.1 * f64::from(step as u32 % 2),

@@ -1,16 +1,17 @@
-//! Transfer learning's two halves in one call.
+//! Both phases of transfer learning in one call.
 
 use super::{Fit, History};
 use crate::data::IntoDataset;
 use crate::nn::Model;
 use crate::{Error, Result};
 
-/// The rate of fine-tuning beside that of the head.
-const SMALLER: f64 = 0.1;
+/// The learning rate of the fine-tuning phase, relative to that of the first phase.
+const FINE_TUNING_FACTOR: f64 = 0.1;
 
 impl Model {
-    /// Trains the new head while the pretrained model inside is frozen, then all from the layer
-    /// `from` on at a tenth of the learning rate. The history is that of both, one after the other.
+    /// Trains the new head with the pretrained model frozen. Then unfreezes the pretrained model from
+    /// layer `from` on and trains at a tenth of the learning rate. Returns the history of both phases.
+    /// `head` and `rest` are the options of the two phases.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -24,8 +25,9 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`]; [`Error::Argument`] if no pretrained model is inside; those of
-    /// [`Model::fit`]; [`Model::history`] then has the finished epochs of both parts.
+    /// [`Error::UnknownLayer`]; [`Error::Argument`] if the model contains no pretrained model, or, after the
+    /// first phase, if a schedule sets the learning rate; those of [`Model::fit`].
+    /// After an error, [`Model::history`] has the finished epochs of both phases.
     pub fn fine_tune(
         &mut self,
         data: impl IntoDataset + Clone,
@@ -41,12 +43,12 @@ impl Model {
         self.unfreeze_inside(&inside, from)?;
         let result = self.fit(data, rest);
         history.append(self.history()?);
-        // Both parts are the model's history, also if the second one failed.
+        // The model's history covers both phases, even if the second one failed.
         self.training_state_mut().history = Some(history.clone());
         result.map(|_| history)
     }
 
-    /// Freezes the pretrained models inside, and gives them.
+    /// Freezes the nested pretrained models and returns them.
     fn freeze_inside(&self, from: &str) -> Result<Vec<Model>> {
         self.layer(from)?;
         let inside: Vec<Model> = self
@@ -67,7 +69,7 @@ impl Model {
         Ok(inside)
     }
 
-    /// Lets them learn from a layer on, at a smaller rate.
+    /// Unfreezes the nested models from layer `from` on, and reduces the learning rate.
     fn unfreeze_inside(&mut self, inside: &[Model], from: &str) -> Result<()> {
         inside
             .iter()
@@ -75,6 +77,6 @@ impl Model {
             .try_for_each(|model| model.unfreeze_from(from))?;
         let compiled = self.training_state_mut().compiled.as_mut().ok_or(Error::NotCompiled)?;
         let rate = compiled.optimizer.learning_rate();
-        compiled.optimizer.set_learning_rate(rate * SMALLER)
+        compiled.optimizer.set_learning_rate(rate * FINE_TUNING_FACTOR)
     }
 }

@@ -18,26 +18,30 @@ use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
 
 impl Model {
-    /// Trains the model on `(&x, &y)`, or on what [`ImageDataGenerator::flow`] gives.
+    /// Trains the model on `(&x, &y)`, on the batches of [`ImageDataGenerator::flow`], or on another
+    /// dataset. Returns the history.
     ///
-    /// While it runs, a progress bar and a chart on the page are kept up to date, and each epoch
-    /// prints its line. The optimizer's state is kept for a further call. Stop ends it after the
-    /// batch at hand: the history then holds the epochs that were finished, and
-    /// [`History::stopped`] tells where it ended.
+    /// A progress bar and a chart show the state of the training, and each epoch prints its results. A
+    /// further call of `fit` continues with the optimizer's state. If the user interrupts the kernel,
+    /// training ends after the current batch. The history then holds the finished epochs, and
+    /// [`History::stopped`] gives the position.
     ///
     /// # Errors
-    /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit;
-    /// [`Error::NotFinite`] if the loss stops being a number; [`Error::Interrupted`] if Stop was
-    /// pressed before it began; [`Error::Argument`] if a callback looks at a number that is not
-    /// measured, nothing is to be trained, an epoch has fewer batches than promised, or the learning rate is below 0.
-    /// The model stays as the last step left it, and [`Model::history`] has the epochs finished before the error.
+    /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit the model;
+    /// [`Error::NotFinite`] if the loss is not finite; [`Error::Interrupted`] if the kernel was
+    /// interrupted before the first batch. [`Error::Argument`] if a monitored value is not measured,
+    /// nothing is trainable, an epoch has fewer batches than announced, or the learning rate is
+    /// negative.
+    ///
+    /// After an error the model keeps the weights of the last step, and [`Model::history`] has the
+    /// epochs finished before the error.
     ///
     /// [`ImageDataGenerator::flow`]: crate::data::ImageDataGenerator::flow
     pub fn fit(&mut self, data: impl IntoDataset, fit: Fit) -> Result<History> {
         let data = data.into_dataset(fit.batch_size, fit.shuffle)?;
         let mut compiled = self.training_state_mut().compiled.take().ok_or(Error::NotCompiled)?;
         let mut history = History::new(Vec::new());
-        // A panic leaves the model compiled, with its finished epochs.
+        // After a panic the model stays compiled and keeps its finished epochs.
         let result = catch_unwind(AssertUnwindSafe(|| self.run(&mut compiled, &mut history, data, fit)));
         let state = self.training_state_mut();
         (state.compiled, state.history) = (Some(compiled), Some(history.clone()));
@@ -113,7 +117,7 @@ impl Model {
         while run.training.epoch() < fit.epochs && run.training.reason().is_none() {
             match run.epoch(&mut data) {
                 Ok(()) => {}
-                // What was learnt is kept, and so is what was measured.
+                // On an interrupt, keep the trained weights and the history.
                 Err(Error::Interrupted) => {
                     run.checkpointer.training_ends(run.progress.position());
                     run.training.history.stopped = Some(run.progress.stopped(run.training.history));
@@ -135,7 +139,7 @@ impl Model {
     }
 }
 
-/// A `fit` while it runs.
+/// The state of a running `fit`.
 struct Run<'a> {
     training: Training<'a>,
     callbacks: Vec<Box<dyn Callback>>,
@@ -147,12 +151,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Lets each callback act.
+    /// Calls `of` for each callback.
     fn tell(&mut self, mut of: impl FnMut(&mut dyn Callback, &mut Training) -> Result<()>) -> Result<()> {
         self.callbacks.iter_mut().try_for_each(|callback| of(&mut **callback, &mut self.training))
     }
 
-    /// One time over the data.
+    /// Trains for one epoch.
     fn epoch(&mut self, data: &mut Features) -> Result<()> {
         let begin = Instant::now();
         let epoch = self.training.epoch() + 1;
@@ -187,7 +191,7 @@ impl Run<'_> {
         self.epoch_ends()
     }
 
-    /// Lets each callback act at the end of an epoch, the last ones with the states of the others.
+    /// Calls `on_epoch_end` of each callback. Those that run last receive the states of the others.
     fn epoch_ends(&mut self) -> Result<()> {
         let (callbacks, training) = (&mut self.callbacks, &mut self.training);
         let first_of_last = callbacks.partition_point(|callback| !callback.runs_last());
@@ -199,7 +203,7 @@ impl Run<'_> {
         last.iter_mut().try_for_each(|callback| callback.on_epoch_end(training))
     }
 
-    /// One step.
+    /// Trains on one batch.
     fn batch(
         &mut self,
         (batch, linear): (Batch, Tensor),
@@ -230,7 +234,7 @@ impl Run<'_> {
     }
 }
 
-/// What each sample counts: its own weight times its class's.
+/// Computes the weight of each sample: its own weight times the weight of its class.
 fn weigh(targets: &Tensor, own: Option<Tensor>, classes: &[(usize, f64)]) -> Result<Option<Tensor>> {
     if classes.is_empty() {
         return Ok(own);

@@ -1,4 +1,4 @@
-//! How to fit: the options of `fit`, and the validation data.
+//! The options of `fit`, and the validation data.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::predict::BATCH;
 use crate::data::{Dataset, IntoDataset};
 use crate::{Error, Result};
 
-/// How to fit: `Fit::epochs(10)`, and what else is to be other than Keras has it.
+/// The options of `fit`: `Fit::epochs(10)` with Keras's defaults, changed by methods.
 pub struct Fit {
     pub(super) epochs: usize,
     pub(super) initial_epoch: usize,
@@ -43,11 +43,12 @@ enum Validation {
     Split(f64),
 }
 
-/// The data to validate on and, after a split, the targets to train on and those to validate on.
+/// The validation data and, after a split, the training targets and the validation targets.
 pub(super) type ValidationData = (Option<Box<dyn Dataset>>, Option<(Tensor, Tensor)>);
 
 impl Fit {
-    /// Goes through the data so many times; batches of 32, shuffled, with progress and a chart.
+    /// Trains up to epoch number `epochs`. Defaults: batches of 32, shuffled, with progress bar and
+    /// chart.
     pub fn epochs(epochs: usize) -> Fit {
         Fit {
             epochs,
@@ -67,44 +68,47 @@ impl Fit {
         }
     }
 
-    /// Sets how many epochs were trained before: 5 goes on with the sixth.
+    /// Sets how many epochs were trained before: with 5, training starts at epoch 6. Default: 0.
     pub fn initial_epoch(self, epochs: usize) -> Fit {
         Fit { initial_epoch: epochs, ..self }
     }
 
-    /// Sets how many samples make a batch, for data that do not come in batches already.
+    /// Sets the number of samples in a batch. Ignored for data that come in batches. Default: 32.
     pub fn batch_size(self, batch_size: usize) -> Fit {
         Fit { batch_size, ..self }
     }
 
-    /// Sets whether the samples are shuffled anew each epoch, for data that are not batches already.
+    /// Sets whether the samples are shuffled in each epoch. Ignored for data that come in batches.
+    /// Default: `true`.
     pub fn shuffle(self, shuffle: bool) -> Fit {
         Fit { shuffle, ..self }
     }
 
-    /// Evaluates at the end of each epoch: `(&x, &y)`, or anything else that `fit` takes.
+    /// Sets the validation data, evaluated at the end of each epoch: `(&x, &y)`, or any other data that
+    /// `fit` takes.
     pub fn validation_data(self, data: impl IntoDataset) -> Fit {
         let has_batches = data.has_batches();
         Fit { validation: Validation::Data(data.into_dataset(BATCH, false), has_batches), ..self }
     }
 
-    /// Sets how many validation samples make a batch: as many as in training by default. Data that come in batches already
-    /// keep theirs.
+    /// Sets the number of samples in a validation batch. Default: the training batch size. Ignored for
+    /// data that come in batches.
     pub fn validation_batch_size(self, batch_size: usize) -> Fit {
         Fit { validation_batch_size: Some(batch_size), ..self }
     }
 
-    /// Trains on the first samples only, and evaluates on this share of them all, the last.
+    /// Uses this share (0 to 1) of the samples for validation, taken from the end of the data, and
+    /// trains on the rest.
     pub fn validation_split(self, share: f64) -> Fit {
         Fit { validation: Validation::Split(share), ..self }
     }
 
-    /// Sets how much the samples of some classes count: `[(0, 1.0), (1, 3.5)]`.
+    /// Sets the weight of the samples of some classes: `[(0, 1.0), (1, 3.5)]`. Default: 1.
     pub fn class_weight(self, weights: impl IntoIterator<Item = (usize, f64)>) -> Fit {
         Fit { class_weight: weights.into_iter().collect(), ..self }
     }
 
-    /// Adds something that is told of each epoch and batch: [`EarlyStopping`](super::EarlyStopping) …
+    /// Adds a callback, such as [`EarlyStopping`](super::EarlyStopping).
     pub fn callback(mut self, callback: impl Callback + 'static) -> Fit {
         self.callbacks.push(Box::new(callback));
         self
@@ -130,36 +134,37 @@ impl Fit {
         self.callback(Lambda(function))
     }
 
-    /// Sets whether the features that frozen layers make of unchanging pictures are computed once
-    /// and kept: `true` unless told. The history is the same.
+    /// Sets whether the output of the frozen layers is computed once and cached, for images that are not
+    /// augmented. Default: `true`. The history is the same.
     pub fn cache_features(self, cache: bool) -> Fit {
         Fit { cache_features: cache, ..self }
     }
 
-    /// Sets how many bytes of features are kept in memory, 2 GB unless told. More are kept in a file without a name, in
-    /// the folder for temporary files: of images that do not vary all, of [`Fit::augmented_views`] those beyond the bound.
+    /// Sets how many bytes of cached features are kept in memory. Default: 2 GiB. The rest goes to an
+    /// unnamed file in the folder for temporary files. Without augmentation, that file holds all
+    /// features; with [`Fit::augmented_views`], those beyond the limit.
     pub fn cache_memory(self, bytes: usize) -> Fit {
         Fit { cache_memory: bytes, ..self }
     }
 
-    /// Lets so many epochs of a generator's pictures stand for all: frozen layers then see each
-    /// variant once.
+    /// Caches this many epochs of augmented images and repeats them in later epochs. The frozen layers
+    /// then process each variant once.
     pub fn augmented_views(self, epochs: usize) -> Fit {
         Fit { augmented_views: Some(epochs), ..self }
     }
 
-    /// Sets whether each epoch prints its lines.
+    /// Sets whether each epoch prints its progress and results. Default: `true`.
     pub fn verbose(self, verbose: bool) -> Fit {
         Fit { verbose, ..self }
     }
 
-    /// Sets whether a chart grows on the page.
+    /// Sets whether the notebook shows a live chart. Default: `true`.
     pub fn chart(self, chart: bool) -> Fit {
         Fit { chart, ..self }
     }
 
-    /// Sets whether to say what looks like a mistake: pictures that were not preprocessed, a learning
-    /// rate too large for pretrained layers, …
+    /// Sets whether likely mistakes are reported: images that were not preprocessed, a learning rate too
+    /// large for pretrained layers, and others. Default: `true`.
     pub fn advice(self, advice: bool) -> Fit {
         Fit { advice, ..self }
     }
@@ -168,19 +173,19 @@ impl Fit {
         self.advice
     }
 
-    /// The numbers of the first epoch and of the last.
+    /// The numbers of the first and the last epoch.
     pub(super) fn range(&self) -> (usize, usize) {
         (self.initial_epoch + 1, self.epochs)
     }
 
-    /// Tells the user something, unless they want to hear nothing.
+    /// Prints a message, unless `verbose` is off.
     pub(super) fn say(&self, text: &str) {
         if self.verbose {
             println!("{text}");
         }
     }
 
-    /// The data to validate on, and after a split the targets of both parts.
+    /// Returns the validation data and, after a split, the targets of both parts.
     pub(super) fn take_validation(&mut self, data: &mut Box<dyn Dataset>) -> Result<ValidationData> {
         let batch_size = self.validation_batch_size.unwrap_or(self.batch_size);
         if batch_size == 0 && !matches!(self.validation, Validation::None) {

@@ -1,4 +1,4 @@
-//! What `fit` leaves behind: each number, epoch by epoch.
+//! The result of `fit`: the measured values of each epoch.
 
 use std::ops::Index;
 use std::time::Duration;
@@ -8,29 +8,30 @@ use crate::display::{Bundle, Show, debug_as_text};
 use crate::nn::Model;
 use crate::{Error, Result};
 
-/// The loss and metrics of each epoch, on the training data and, as `val_…`, on the validation data.
+/// The loss and metrics of each epoch, on the training data and, with the prefix `val_`, on the
+/// validation data.
 ///
-/// `history["loss"]` is one number an epoch.
+/// `history["loss"]` has one value per epoch.
 #[derive(Clone)]
 pub struct History {
     names: Vec<String>,
     columns: Vec<Vec<f64>>,
-    /// How long each epoch took.
+    /// The duration of each epoch.
     pub times: Vec<Duration>,
-    /// The learning rate with which each epoch began.
+    /// The learning rate at the start of each epoch.
     pub learning_rates: Vec<f64>,
-    /// Where Stop ended the training: the epoch, from 1, and how many of its batches were done.
+    /// Where an interrupt ended the training: the epoch, from 1, and the number of its finished batches.
     pub stopped: Option<(usize, usize)>,
 }
 
 impl History {
-    /// A history without an epoch, of these numbers.
+    /// Creates an empty history with these columns.
     pub(crate) fn new(names: Vec<String>) -> History {
         let columns = vec![Vec::new(); names.len()];
         History { names, columns, times: Vec::new(), learning_rates: Vec::new(), stopped: None }
     }
 
-    /// A history of epochs that were trained before.
+    /// Creates a history of epochs that were trained before.
     pub(crate) fn of(
         names: Vec<String>,
         columns: Vec<Vec<f64>>,
@@ -40,7 +41,7 @@ impl History {
         History { names, columns, times, learning_rates, stopped: None }
     }
 
-    /// Adds one epoch's numbers, in the order of the names.
+    /// Adds the values of one epoch, in the order of the names.
     pub(crate) fn push(&mut self, row: &[(String, f64)], time: Duration, learning_rate: f64) {
         for (column, (_, value)) in self.columns.iter_mut().zip(row) {
             column.push(*value);
@@ -49,8 +50,8 @@ impl History {
         self.learning_rates.push(learning_rate);
     }
 
-    /// Adds the epochs of a training that followed this one; of what only one of them measured there
-    /// is nothing.
+    /// Appends the epochs of a later training. Columns that only one of the two histories has are
+    /// dropped.
     pub fn append(&mut self, later: History) {
         if later.epochs() == 0 {
             self.stopped = later.stopped;
@@ -69,26 +70,26 @@ impl History {
         self.stopped = later.stopped;
     }
 
-    /// How many epochs were finished.
+    /// The number of finished epochs.
     pub fn epochs(&self) -> usize {
         self.times.len()
     }
 
-    /// The names that there are: `accuracy`, `loss`, `val_accuracy`, `val_loss`.
+    /// The names of the columns, for example `accuracy`, `loss`, `val_accuracy`, `val_loss`.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// One number an epoch, if there is one of that name.
+    /// Returns the column with this name, one value per epoch, or `None`.
     pub fn get(&self, name: &str) -> Option<&[f64]> {
         let at = self.names.iter().position(|known| known == name)?;
         Some(&self.columns[at])
     }
 
-    /// A chart of accuracy and one of loss, each with the validation data's if there are any.
+    /// Draws a chart of the accuracy and one of the loss, with the validation values if there are any.
     ///
     /// # Errors
-    /// [`crate::Error::Chart`] if it could not be drawn.
+    /// [`crate::Error::Chart`] if the chart cannot be drawn.
     pub fn plot(&self) -> Result<Chart> {
         Chart::of_history(self)
     }
@@ -103,11 +104,11 @@ impl Show for History {
 debug_as_text!(History);
 
 impl Model {
-    /// The epochs that the last `fit` finished, also if an error, a panic or Stop ended it: Keras's
-    /// `model.history`.
+    /// The finished epochs of the last `fit`, even if an error, a panic or an interrupt ended it.
+    /// Corresponds to Keras's `model.history`.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the model was not trained yet.
+    /// [`Error::Argument`] if the model has not been trained yet.
     pub fn history(&self) -> Result<History> {
         self.training_state().and_then(|state| state.history.clone()).ok_or_else(|| Error::Argument {
             name: "history",
@@ -121,7 +122,7 @@ impl Index<&str> for History {
     type Output = [f64];
 
     /// # Panics
-    /// If there is no number of that name; [`History::get`] does not.
+    /// Panics if no column has this name. [`History::get`] returns `None` instead.
     fn index(&self, name: &str) -> &[f64] {
         self.get(name).unwrap_or_else(|| panic!("the history has {:?}, but no {name:?}", self.names))
     }

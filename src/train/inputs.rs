@@ -1,4 +1,4 @@
-//! Predictions and scores for everything that `fit` takes.
+//! Prediction and evaluation for all data that `fit` takes.
 
 use candle_core::{Tensor, Var};
 
@@ -9,20 +9,20 @@ use crate::data::{Dataset, IntoDataset, check_same};
 use crate::nn::Model;
 use crate::{Error, Result, check_interrupt};
 
-/// What `predict` takes: inputs, or a data set, whose targets are ignored.
+/// Input of `predict`: a tensor, or a dataset whose targets are ignored.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is nothing to predict from: give a tensor, `&x`, or what `fit` takes: `&files`, `datagen.flow(&x, &y, 32)?`; if this is a Result: put `?` after the call that made it"
 )]
 pub trait IntoInputs {
-    /// The inputs; data that come in batches already keep their batch size.
+    /// Converts to inputs. Data that come in batches keep their batch size.
     fn into_inputs(self, batch_size: usize) -> Result<Inputs>;
 }
 
-/// Inputs of a model.
+/// The inputs of a model.
 pub enum Inputs {
-    /// All of them, `[N, …]`.
+    /// All inputs in one tensor, `[N, …]`.
     Tensor(Tensor),
-    /// Batch by batch.
+    /// Inputs in batches.
     Dataset(Box<dyn Dataset>),
 }
 
@@ -45,10 +45,10 @@ impl<T: IntoDataset> IntoInputs for T {
 }
 
 impl Model {
-    /// The model's outputs for inputs `[N, …]`, or for a data set, in the data's own order and in
+    /// Returns the model's outputs for inputs `[N, …]` or for a dataset, in the order of the data and in
     /// batches of 32: `predict(&x)`, `predict(&files)`, `predict(datagen.flow(&x, &y, 8)?)`.
     ///
-    /// A generator's images are varied, but not shuffled: row 0 is the first image.
+    /// The images of a generator are augmented but not shuffled: row 0 is the first image.
     ///
     /// # Errors
     /// [`Error::Shape`] if the inputs do not fit the model; [`Error::Interrupted`]; those of the data.
@@ -56,10 +56,10 @@ impl Model {
         self.predict_inputs(inputs.into_inputs(BATCH)?, BATCH)
     }
 
-    /// [`Model::predict`] in batches of another size.
+    /// Like [`Model::predict`], with another batch size.
     ///
     /// # Errors
-    /// As [`Model::predict`], and [`Error::Argument`] for a batch size of 0.
+    /// Those of [`Model::predict`], and [`Error::Argument`] for a batch size of 0.
     pub fn predict_in_batches(&self, inputs: impl IntoInputs, batch_size: usize) -> Result<Predictions> {
         self.predict_inputs(inputs.into_inputs(batch_size)?, batch_size)
     }
@@ -86,11 +86,12 @@ impl Model {
         }
     }
 
-    /// Loss and metrics on everything that `fit` takes, in batches of a size: `evaluate_on(&files, 32)`.
+    /// Evaluates loss and metrics on any data that `fit` takes: `evaluate_on(&files, 32)`.
     /// [`Model::evaluate`] takes a pair of tensors.
     ///
     /// # Errors
-    /// As [`Model::evaluate`], and [`Error::Argument`] if the classes are not those of the training.
+    /// Those of [`Model::evaluate`], and [`Error::Argument`] if the classes differ from those of the
+    /// training.
     pub fn evaluate_on(&self, data: impl IntoDataset, batch_size: usize) -> Result<Scores> {
         self.evaluate_data(data.into_dataset(batch_size, false)?)
     }

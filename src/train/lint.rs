@@ -1,4 +1,4 @@
-//! What a learner gets wrong without an error, said when `fit` begins.
+//! Advice on common mistakes that cause no error, printed when `fit` starts.
 
 use std::time::Duration;
 
@@ -8,47 +8,48 @@ use super::Compiled;
 use crate::Result;
 use crate::nn::{Activation, Model, Param, keeps_statistics};
 
-/// Batches below this make poor statistics.
+/// Batches with fewer samples give poor statistics for batch normalisation.
 const SMALL_BATCH: usize = 8;
-/// Pretrained layers are spoilt by larger steps.
+/// Largest learning rate recommended for pretrained layers. Larger steps destroy their weights.
 const FINE_TUNING_RATE: f64 = 1e-4;
-/// So often is the largest output there at once.
-const AT_WORK: usize = 3;
-/// Who waits longer wants to have been told.
-const LONG: Duration = Duration::from_secs(600);
+/// How many copies of the largest layer output exist at the same time.
+const LARGEST_OUTPUT_COPIES: usize = 3;
+/// Trainings that take longer than this (10 min) are announced.
+const LONG_TRAINING: Duration = Duration::from_secs(600);
 
-/// Tells the user.
+/// Prints advice to stderr.
 pub(super) fn say(found: &[String]) {
     found.iter().for_each(|found| eprintln!("note: {found}"));
     #[cfg(test)]
     said_here::add(found);
 }
 
-/// What this thread has said, for tests of a whole `fit`.
+/// Advice printed by the current thread, for tests of a whole `fit`.
 #[cfg(test)]
 pub(super) mod said_here {
     use std::cell::RefCell;
 
     thread_local! {
-        static SAID: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+        static PRINTED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     }
 
     pub(super) fn add(found: &[String]) {
-        SAID.with_borrow_mut(|said| said.extend_from_slice(found));
+        PRINTED.with_borrow_mut(|advice| advice.extend_from_slice(found));
     }
 
-    /// All of it, once.
+    /// Returns all advice so far and clears it.
     pub(crate) fn take() -> String {
-        SAID.take().join("\n")
+        PRINTED.take().join("\n")
     }
 }
 
-/// What looks like a mistake in a training that is about to begin, a sentence or two each.
+/// Returns advice on a training that is about to start, one or two sentences each.
 pub(super) fn of_training(model: &Model, compiled: &Compiled, validation_is_augmented: bool) -> Vec<String> {
     let mut found = Vec::new();
     found.extend(last_function(model, compiled));
-    let learns = |model: &Model| model.is_pretrained() && !model.trainable_params().is_empty();
-    let inside = model.nodes().iter().filter_map(|node| node.layer.model()).find(|inside| learns(inside));
+    let is_trainable = |model: &Model| model.is_pretrained() && !model.trainable_params().is_empty();
+    let inside =
+        model.nodes().iter().filter_map(|node| node.layer.model()).find(|inside| is_trainable(inside));
     let rate = compiled.optimizer.learning_rate();
     if let Some(inside) = inside.filter(|_| rate > FINE_TUNING_RATE) {
         let name = inside.name();
@@ -67,30 +68,30 @@ pub(super) fn of_training(model: &Model, compiled: &Compiled, validation_is_augm
     found
 }
 
-/// The bytes that a step needs: what each layer gives in the part that learns is kept for the way
-/// back, the largest output is there some times over while it is worked on, and each weight that
-/// learns has a gradient and an optimizer's two moments. Within a third of what VGG16 and ResNet50
-/// were seen to take, above it rather than below.
+/// Estimates the memory of one training step, in bytes. It counts the outputs of the trainable layers,
+/// kept for the backward pass, and several copies of the largest output. It adds a gradient and two
+/// optimizer moments for each trainable weight. For VGG16 and ResNet50 the estimate is within a
+/// third of the measured memory, and above it.
 fn memory_of_a_step(model: &Model, batch: usize) -> usize {
-    fn look(model: &Model, learns: &mut bool, kept: &mut usize, largest: &mut usize) {
+    fn look(model: &Model, is_trainable: &mut bool, stored: &mut usize, largest: &mut usize) {
         for node in &model.nodes()[1..] {
             if let Some(inside) = node.layer.model() {
-                look(inside, learns, kept, largest);
+                look(inside, is_trainable, stored, largest);
                 continue;
             }
             let output = node.layer.output_shape().iter().product();
-            *learns |= node.layer.params().iter().any(Param::is_trainable);
-            *kept += if *learns { output } else { 0 };
+            *is_trainable |= node.layer.params().iter().any(Param::is_trainable);
+            *stored += if *is_trainable { output } else { 0 };
             *largest = output.max(*largest);
         }
     }
-    let (mut kept, mut largest) = (0, 0);
-    look(model, &mut false, &mut kept, &mut largest);
+    let (mut stored, mut largest) = (0, 0);
+    look(model, &mut false, &mut stored, &mut largest);
     let weights: usize = model.trainable_params().iter().map(Param::count).sum();
-    size_of::<f32>() * ((kept + AT_WORK * largest) * batch + 3 * weights)
+    size_of::<f32>() * ((stored + LARGEST_OUTPUT_COPIES * largest) * batch + 3 * weights)
 }
 
-/// Says if a training needs more memory than there is.
+/// Warns if a training step needs more memory than is free.
 fn of_memory(model: &Model, batch: usize, free: Option<usize>) -> Vec<String> {
     let needed = memory_of_a_step(model, batch);
     let Some(free) = free.filter(|free| needed > *free) else { return Vec::new() };
@@ -104,16 +105,16 @@ fn of_memory(model: &Model, batch: usize, free: Option<usize>) -> Vec<String> {
     )]
 }
 
-/// The memory that is free for this process, where the system tells.
+/// Returns the memory available to this process, in bytes. `None` where the system does not report it.
 fn free_memory() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix(" kB")?.parse::<usize>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
-/// Says if a training will take long.
+/// Warns if the training takes long.
 pub(super) fn of_time(left: Duration) -> Vec<String> {
-    if left < LONG {
+    if left < LONG_TRAINING {
         return Vec::new();
     }
     let minutes = left.as_secs() / 60;
@@ -123,7 +124,8 @@ pub(super) fn of_time(left: Duration) -> Vec<String> {
     )]
 }
 
-/// Batch normalisation that was frozen keeps its moving statistics: in a network of random weights they fit nothing.
+/// Warns about frozen batch normalisation in a network with random weights: its moving statistics do not
+/// fit the data.
 fn statistics_of_random_weights(model: &Model) -> Option<String> {
     fn frozen(model: &Model, pretrained: bool) -> usize {
         let pretrained = pretrained || model.is_pretrained();
@@ -142,7 +144,7 @@ fn statistics_of_random_weights(model: &Model) -> Option<String> {
     })
 }
 
-/// The loss and the last layer's function must belong to each other.
+/// Warns if the loss and the activation of the last layer do not match.
 fn last_function(model: &Model, compiled: &Compiled) -> Option<String> {
     let loss = compiled.loss.built_in()?;
     let expected = loss.last_activation()?;
@@ -180,19 +182,19 @@ fn last_function(model: &Model, compiled: &Compiled) -> Option<String> {
     Some(problem)
 }
 
-/// What looks like a mistake in the first batch.
+/// Returns advice on the first batch.
 pub(super) fn of_batch(model: &Model, x: &Tensor) -> Result<Vec<String>> {
     let batch = x.dim(0)?;
     let mut found = of_memory(model, batch, free_memory());
     let has_statistics = |params: &[Param]| params.iter().any(Param::is_statistic);
     let norms = model.layers().into_iter().filter(|(_, layer)| has_statistics(&layer.params()));
-    let learns = |params: &[Param]| {
+    let is_trainable = |params: &[Param]| {
         params.iter().any(Param::is_trainable) && !params.iter().any(Param::is_in_inference_mode)
     };
-    let learning = norms.filter(|(_, layer)| learns(&layer.params())).count();
-    if learning > 0 && batch < SMALL_BATCH {
+    let trainable = norms.filter(|(_, layer)| is_trainable(&layer.params())).count();
+    if trainable > 0 && batch < SMALL_BATCH {
         found.push(format!(
-            "{learning} layers of batch normalisation take their statistics from batches of {batch}; \
+            "{trainable} layers of batch normalisation take their statistics from batches of {batch}; \
              use larger batches, or freeze the model that they are in"
         ));
     }
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn classic_mistakes_are_told_and_nothing_else() -> Result<()> {
+    fn only_common_mistakes_give_advice() -> Result<()> {
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
         base.freeze();
         let mut right = model(&base, Sigmoid)?;
@@ -252,14 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_needs_more_memory_than_there_is_or_long_is_told() -> Result<()> {
+    fn too_much_memory_or_time_gives_advice() -> Result<()> {
         let base = Vgg16::new(Weights::Random(0)).include_top(false).build()?;
         let whole = model(&base, Sigmoid)?;
-        // Seen: 0.95 GB.
+        // Measured: 0.95 GB.
         let needed = memory_of_a_step(&whole, 8) as f64 / 1e9;
         assert!((0.9..1.2).contains(&needed), "{needed}");
-        let said = of_memory(&whole, 8, Some(700_000_000));
-        assert!(said[0].contains("0.7 GB are free; take batches of 5"), "{said:?}");
+        let advice = of_memory(&whole, 8, Some(700_000_000));
+        assert!(advice[0].contains("0.7 GB are free; take batches of 5"), "{advice:?}");
         assert_eq!(of_memory(&whole, 8, Some(2_000_000_000)), [""; 0]);
         base.freeze();
         assert_eq!(of_memory(&whole, 8, Some(700_000_000)), [""; 0]);
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn frozen_statistics_of_random_weights_are_told() -> Result<()> {
+    fn frozen_statistics_of_random_weights_give_advice() -> Result<()> {
         let norm = || sequential![Input::new(4), Dense::new(4), BatchNormalization::default(), Dense::new(1)];
         let mut model = norm()?;
         assert_eq!(said(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
@@ -285,21 +287,21 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_trainable_after_compile_is_told_once() -> Result<()> {
+    fn change_of_trainable_after_compile_is_reported_once() -> Result<()> {
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
         let mut model = model(&base, Sigmoid)?;
         model.compile(Adam::default(), BinaryCrossentropy, []);
         base.freeze();
         let params = model.trainable_params();
         let compiled = model.training_state_mut().compiled.as_mut().unwrap();
-        let said = compiled.change(&params).unwrap();
-        assert!(said.contains("129 weights learn, not 92"), "{said}");
+        let advice = compiled.change(&params).unwrap();
+        assert!(advice.contains("129 weights learn, not 92"), "{advice}");
         assert_eq!(compiled.change(&params), None);
         Ok(())
     }
 
     #[test]
-    fn pictures_that_were_not_preprocessed_are_told_for_pretrained_weights() -> Result<()> {
+    fn images_without_preprocessing_give_advice_for_pretrained_weights() -> Result<()> {
         let pixels = random_uniform((8, 3, 64, 64), 0.0, 255.0)?;
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
         let pretrained = model(&base, Sigmoid)?;

@@ -1,23 +1,22 @@
-//! Advice on the values of images: whether they are as the pretrained weights want them.
+//! Advice on image values: whether they are preprocessed as the pretrained weights require.
 
 use candle_core::{DType, Tensor};
 
 use crate::Result;
 use crate::nn::{Mode, Model, Preprocessing};
 
-/// How far beyond the darkest and the brightest pixel values may lie, as a share of their distance: augmentation and
-/// resizing overshoot.
-const SLACK: f32 = 0.15;
-/// Share of that distance that the images of a batch cover at least.
-const NARROW: f32 = 0.35;
-/// Images looked at: enough to see a dark and a bright pixel.
-const LOOKED_AT: usize = 32;
-/// Values up to this are taken for pixels that were divided by 255.
-const UNIT: f32 = 1.5;
+/// Tolerance outside the expected range, as a share of its width. Augmentation and resizing overshoot.
+const RANGE_TOLERANCE: f32 = 0.15;
+/// Smallest share of the expected range that the values of a batch should cover.
+const MIN_RANGE_SHARE: f32 = 0.35;
+/// Number of images checked: enough to contain a dark and a bright pixel.
+const MAX_IMAGES: usize = 32;
+/// Largest maximum of pixels that were probably divided by 255.
+const UNIT_RANGE_MAX: f32 = 1.5;
 
-/// What looks wrong with the values of a batch of `what`, "training" or "validation" images.
+/// Returns advice on the values of a batch. `what` is "training" or "validation".
 pub(super) fn of_images(model: &Model, x: &Tensor, what: &str) -> Result<Option<String>> {
-    let x = x.narrow(0, 0, x.dim(0)?.min(LOOKED_AT))?.to_dtype(DType::F32)?;
+    let x = x.narrow(0, 0, x.dim(0)?.min(MAX_IMAGES))?.to_dtype(DType::F32)?;
     let Some((network, preprocessing, seen)) = seen_by_weights(model, &x)? else { return Ok(None) };
     let values = seen.flatten_all()?;
     let (least, most) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
@@ -30,16 +29,16 @@ pub(super) fn of_images(model: &Model, x: &Tensor, what: &str) -> Result<Option<
     }))
 }
 
-/// What is wrong with values from `least` to `most` for weights that were trained on values from `low` to `high`.
+/// Returns the problem with values in `least..=most`, for weights trained on values in `low..=high`.
 fn problem((low, high): (f32, f32), (least, most): (f32, f32)) -> Option<&'static str> {
     let span = high - low;
-    let is_inside = least >= low - SLACK * span && most <= high + SLACK * span;
-    let is_wide = most - least >= NARROW * span;
-    // Preprocessed images have pixels on both sides of the mean.
+    let is_inside = least >= low - RANGE_TOLERANCE * span && most <= high + RANGE_TOLERANCE * span;
+    let is_wide = most - least >= MIN_RANGE_SHARE * span;
+    // Preprocessed images have values on both sides of the mean.
     let is_centred = low >= 0.0 || least < 0.0;
     match () {
         () if is_inside && is_wide && is_centred => None,
-        () if least >= 0.0 && most <= UNIT => {
+        () if least >= 0.0 && most <= UNIT_RANGE_MAX => {
             Some("use `model.preprocess(&x)?` on pixels from 0 to 255, without dividing by 255")
         }
         () if least >= 0.0 => Some("use `model.preprocess(&x)?` on pixels from 0 to 255"),
@@ -49,7 +48,8 @@ fn problem((low, high): (f32, f32), (least, most): (f32, f32)) -> Option<&'stati
     }
 }
 
-/// The values that reach the first pretrained network in a model, and how it wants them.
+/// Returns the values that reach the first pretrained network in a model, with the network's name and
+/// its preprocessing.
 fn seen_by_weights(model: &Model, x: &Tensor) -> Result<Option<(String, Preprocessing, Tensor)>> {
     if let Some(preprocessing) = model.own_preprocessing() {
         let is_of_images = model.is_pretrained() && matches!(x.dims(), [_, 3, _, _]);
@@ -61,7 +61,7 @@ fn seen_by_weights(model: &Model, x: &Tensor) -> Result<Option<(String, Preproce
         if inside.preprocessing().is_none() {
             continue;
         }
-        // Layers before it may rescale.
+        // Layers before the network may rescale the values.
         let value = match input {
             0 => x.clone(),
             input => model.forward_to(x, Mode::Inference, &[input])?.swap_remove(0),
@@ -76,14 +76,14 @@ mod tests {
     use super::*;
     use crate::prelude::*;
 
-    /// Real images have dark, bright and middle pixels.
+    /// Returns images with dark, medium and bright pixels, like real ones.
     fn pixels() -> Result<Tensor> {
         let values = (0..8 * 3 * 64 * 64).map(|at| (at * 37 % 256) as f32).collect();
         Ok(Tensor::from_vec(values, (8, 3, 64, 64), &device())?)
     }
 
     #[test]
-    fn each_way_of_preprocessing_knows_its_own_images_from_all_others() -> Result<()> {
+    fn each_preprocessing_accepts_only_its_own_images() -> Result<()> {
         let ways = [Preprocessing::TORCH, Preprocessing::CAFFE, Preprocessing::TF];
         let bounds = |x: &Tensor| -> Result<(f32, f32)> {
             let values = x.flatten_all()?;
@@ -104,7 +104,8 @@ mod tests {
                 assert!(problem(way.range(), bounds(&wrong)?).is_some(), "{way:?}: {name}");
             }
         }
-        // One way's images for another's weights, as far as values tell: TF's lie inside TORCH's.
+        // Images preprocessed in one way for weights that expect another, where the values differ
+        // enough. The range of TF lies inside that of TORCH.
         for (way, other) in [(0, 1), (1, 0), (1, 2), (2, 0), (2, 1)] {
             let found = bounds(&ways[other].apply(&pixels)?)?;
             assert!(problem(ways[way].range(), found).is_some(), "{:?} for {:?}", ways[other], ways[way]);
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fit_looks_at_training_and_validation_images() -> Result<()> {
+    fn fit_checks_training_and_validation_images() -> Result<()> {
         use super::super::lint::said_here;
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
         base.freeze();
@@ -126,26 +127,29 @@ mod tests {
             model.fit((&right, &y), fit(cached).validation_data((&right, &y)))?;
             assert_eq!(said_here::take(), "", "cached: {cached}");
             model.fit((&right, &y), fit(cached).validation_data((&raw, &y)))?;
-            let said = said_here::take();
-            let told = said.matches("the validation images' values go from 0.00 to 255.00").count();
-            assert!(told == 1 && !said.contains("the training images"), "cached: {cached}: {said}");
+            let printed = said_here::take();
+            let count = printed.matches("the validation images' values go from 0.00 to 255.00").count();
+            assert!(count == 1 && !printed.contains("the training images"), "cached: {cached}: {printed}");
             model.fit((&raw, &y), fit(cached).validation_data((&right, &y)))?;
-            let said = said_here::take();
-            assert!(said.contains("the training images' values") && !said.contains("validation"), "{said}");
+            let printed = said_here::take();
+            assert!(
+                printed.contains("the training images' values") && !printed.contains("validation"),
+                "{printed}"
+            );
         }
-        // A generator that only preprocesses is no augmentation.
+        // A generator that only preprocesses does not augment.
         let plain = ImageDataGenerator::new().preprocess_for(&base)?;
         for (datagen, is_augmented) in [(plain.clone(), false), (plain.horizontal_flip(true), true)] {
             model.fit((&right, &y), fit(true).validation_data(datagen.flow(&raw, &y, 4)?))?;
-            let said = said_here::take();
-            assert_eq!(said.contains("the validation data are augmented"), is_augmented, "{said}");
-            assert!(!said.contains("images' values"), "{said}");
+            let printed = said_here::take();
+            assert_eq!(printed.contains("the validation data are augmented"), is_augmented, "{printed}");
+            assert!(!printed.contains("images' values"), "{printed}");
         }
         Ok(())
     }
 
     #[test]
-    fn layers_before_the_network_are_taken_into_account() -> Result<()> {
+    fn layers_before_the_network_are_applied_first() -> Result<()> {
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
         let pixels = pixels()?;
         let (low, high) = base.own_preprocessing().unwrap().range();
@@ -158,8 +162,11 @@ mod tests {
             Dense::new(1)
         ]?;
         assert_eq!(of_images(&rescaled, &pixels, "training")?, None);
-        let said = of_images(&rescaled, &base.preprocess(&pixels)?, "validation")?.unwrap();
-        assert!(said.contains("the validation images' values") && said.contains("`vgg16`"), "{said}");
+        let printed = of_images(&rescaled, &base.preprocess(&pixels)?, "validation")?.unwrap();
+        assert!(
+            printed.contains("the validation images' values") && printed.contains("`vgg16`"),
+            "{printed}"
+        );
         Ok(())
     }
 }

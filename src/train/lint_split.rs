@@ -4,10 +4,10 @@ use candle_core::Tensor;
 
 use crate::nn::class_of;
 
-/// Classes named in one line.
-const NAMED: usize = 8;
+/// Largest number of classes listed in one message.
+const MAX_NAMED_CLASSES: usize = 8;
 
-/// What looks wrong with prepared targets `[N, columns]` of the two parts of a split.
+/// Returns advice on the two parts of a split. Targets are prepared, `[N, columns]`.
 pub(super) fn of_split(training: &Tensor, validation: &Tensor) -> crate::Result<Vec<String>> {
     let classes = |targets: &Tensor| -> crate::Result<Vec<bool>> {
         let rows = targets.to_vec2::<f32>()?;
@@ -23,12 +23,12 @@ pub(super) fn of_split(training: &Tensor, validation: &Tensor) -> crate::Result<
     };
     let parts = [("training", missing(&first, &last)), ("validation", missing(&last, &first))];
     let found = parts.iter().filter(|(_, classes)| !classes.is_empty()).map(|(part, classes)| {
-        let more = if classes.len() > NAMED { ", …" } else { "" };
+        let more = if classes.len() > MAX_NAMED_CLASSES { ", …" } else { "" };
         let plural = if classes.len() == 1 { "" } else { "es" };
         format!(
             "`validation_split` takes the last samples, and leaves none of class{plural} {}{more} for {part}; \
              shuffle the samples before, or split by class with `images.split(0.2)?`",
-            classes[..classes.len().min(NAMED)].join(", ")
+            classes[..classes.len().min(MAX_NAMED_CLASSES)].join(", ")
         )
     });
     Ok(found.collect())
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fit_on_sorted_data_says_so() -> crate::Result<()> {
+    fn fit_on_sorted_data_gives_advice() -> crate::Result<()> {
         use super::super::lint::said_here;
         let x = random_uniform((8, 2), 0.0, 1.0)?;
         let sorted = Tensor::new(&[0u32, 0, 0, 0, 1, 1, 1, 1], &device())?;
@@ -67,20 +67,24 @@ mod tests {
             let fit = |advice| Fit::epochs(1).validation_split(0.25).verbose(false).advice(advice);
             for (y, advice) in [(&sorted, true), (&mixed, true), (&sorted, false)] {
                 model.fit((&x, y), fit(advice))?;
-                let said = said_here::take();
+                let printed = said_here::take();
                 let expected = advice && loss != MeanSquaredError && std::ptr::eq(y, &sorted);
-                assert_eq!(said.contains("none of class 0 for validation"), expected, "{loss:?}: {said}");
+                assert_eq!(
+                    printed.contains("none of class 0 for validation"),
+                    expected,
+                    "{loss:?}: {printed}"
+                );
             }
         }
         Ok(())
     }
 
     #[test]
-    fn a_class_that_one_part_lacks_is_named() -> crate::Result<()> {
+    fn missing_class_in_one_part_is_named() -> crate::Result<()> {
         let sparse = SparseCategoricalCrossentropy;
         assert_eq!(said(sparse, &[0, 1, 2, 1], &[2, 0, 1], 3)?, [""; 0]);
         assert_eq!(said(BinaryCrossentropy, &[0, 1, 1], &[1, 0], 1)?, [""; 0]);
-        // A class that no part has is not missed.
+        // A class without samples in either part is not reported.
         assert_eq!(said(sparse, &[0, 1], &[0, 1], 3)?, [""; 0]);
         let sorted = said(sparse, &[0, 0, 1, 1, 1, 2], &[2, 2], 3)?;
         assert!(sorted[0].contains("none of classes 0, 1 for validation"), "{sorted:?}");

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::nn::Activation;
 use crate::{Error, Result};
 
-/// Probabilities are kept this far from 0 and 1, as in Keras.
+/// Probabilities are clipped to this distance from 0 and 1, as in Keras.
 const EPSILON: f32 = 1e-7;
 
 /// One of Keras's losses: a [`Loss`](super::Loss) with its settings.
@@ -38,46 +38,47 @@ enum Kind {
 }
 
 impl Kind {
-    /// Whether targets are numbers of any size.
+    /// Whether targets are real numbers.
     fn is_regression(self) -> bool {
         matches!(self, Kind::MeanSquared | Kind::MeanAbsolute | Kind::Huber)
     }
 }
 
-/// For one sigmoid output and targets 0 or 1: `-y·ln p - (1-y)·ln(1-p)`.
+/// Binary cross-entropy, for one sigmoid output and targets 0 or 1: `-y·ln p - (1-y)·ln(1-p)`.
 pub const BinaryCrossentropy: BuiltInLoss = BuiltInLoss::new(Kind::Binary);
-/// For softmax outputs and one-hot targets: `-Σ y·ln p`.
+/// Categorical cross-entropy, for softmax outputs and one-hot targets: `-Σ y·ln p`.
 pub const CategoricalCrossentropy: BuiltInLoss = BuiltInLoss::new(Kind::Categorical);
-/// For softmax outputs and class numbers from 0.
+/// Categorical cross-entropy, for softmax outputs and integer class indices, counted from 0.
 pub const SparseCategoricalCrossentropy: BuiltInLoss = BuiltInLoss::new(Kind::SparseCategorical);
-/// For numbers of any size: the mean of `(y - output)²`.
+/// Mean squared error, for regression: the mean of `(y - output)²`.
 pub const MeanSquaredError: BuiltInLoss = BuiltInLoss::new(Kind::MeanSquared);
-/// For numbers of any size: the mean of `|y - output|`.
+/// Mean absolute error, for regression: the mean of `|y - output|`.
 pub const MeanAbsoluteError: BuiltInLoss = BuiltInLoss::new(Kind::MeanAbsolute);
-/// For numbers with outliers: half the square of an error up to 1, and the error less a half beyond.
+/// Huber loss, for regression with outliers: `e²/2` for an absolute error `e` up to 1, and `e - 1/2`
+/// beyond.
 pub const Huber: BuiltInLoss = BuiltInLoss::new(Kind::Huber);
-/// For one sigmoid output of rare classes: binary cross-entropy times `(1 - p)²`, where p is the probability of
-/// the target (Lin et al. 2017).
+/// Focal loss, for one sigmoid output and rare classes: binary cross-entropy times `(1 - p)²`, where p
+/// is the probability of the target (Lin et al. 2017).
 pub const BinaryFocalCrossentropy: BuiltInLoss = BuiltInLoss::new(Kind::BinaryFocal);
 
-/// What a model put out, and what its last function was given where that is known.
+/// The output of a model and, if known, the input of its last activation.
 pub(crate) struct Output {
     pub(crate) values: Tensor,
     linear: Option<(Tensor, Activation)>,
 }
 
 impl Output {
-    /// An output of which only the values are known.
+    /// Creates an output without the input of the last activation.
     pub(crate) fn new(values: Tensor) -> Output {
         Output { values, linear: None }
     }
 
-    /// The output of a model whose last layer, before its function, gave `linear`.
+    /// Creates the output of a model. `linear` is the input of the last activation.
     pub(crate) fn of(linear: Tensor, activation: Activation) -> Result<Output> {
         Ok(Output { values: activation.apply(&linear)?, linear: Some((linear, activation)) })
     }
 
-    /// The argument of the last function, if it is this one.
+    /// Returns the input of the last activation, if that activation is `function`.
     fn before(&self, function: Activation) -> Option<&Tensor> {
         self.linear.as_ref().filter(|(_, last)| *last == function).map(|(linear, _)| linear)
     }
@@ -88,21 +89,22 @@ impl BuiltInLoss {
         BuiltInLoss { kind, from_logits: false, label_smoothing: 0.0 }
     }
 
-    /// Sets whether the outputs are logits, of a model that ends without `Sigmoid` or `Softmax`.
+    /// Sets whether the outputs are logits, for a model that ends without `Sigmoid` or `Softmax`.
+    /// Default: `false`.
     ///
-    /// It is not needed for exactness: of a model that ends with them, training takes what they
-    /// were given.
+    /// Logits are not needed for numerical stability: if the model ends with `Sigmoid` or `Softmax`,
+    /// training uses the input of that activation.
     pub fn from_logits(self, from_logits: bool) -> BuiltInLoss {
         BuiltInLoss { from_logits, ..self }
     }
 
-    /// Moves targets of 0 and 1 so far towards each other: 0.1 makes them 0.05 and 0.95 for one
-    /// output; with more, every class gets its part of the tenth.
+    /// Sets the label smoothing. With 0.1 and one output, targets 0 and 1 become 0.05 and 0.95. With
+    /// several outputs, the amount is shared equally between all classes. Default: 0.
     pub fn label_smoothing(self, amount: f64) -> BuiltInLoss {
         BuiltInLoss { label_smoothing: amount, ..self }
     }
 
-    /// Keras's name for it.
+    /// Returns Keras's name of the loss.
     pub fn name(self) -> &'static str {
         match self.kind {
             Kind::Binary => "binary_crossentropy",
@@ -115,7 +117,8 @@ impl BuiltInLoss {
         }
     }
 
-    /// The function with which a model for this loss ends, unless its outputs are logits.
+    /// Returns the activation that a model for this loss ends with, or `Linear` if the outputs are
+    /// logits. `None` if any activation fits.
     pub(crate) fn last_activation(self) -> Option<Activation> {
         match self.kind {
             _ if self.from_logits => Some(Activation::Linear),
@@ -125,11 +128,11 @@ impl BuiltInLoss {
         }
     }
 
-    /// Targets of any number type as this loss and an output of so many columns need them:
-    /// `[N, columns]`, one-hot where there are classes.
+    /// Converts targets of any number type to the form that this loss needs for outputs with `columns`
+    /// values: `[N, columns]`, one-hot for classes.
     ///
     /// # Errors
-    /// [`Error::Targets`] if their shape or a value does not fit.
+    /// [`Error::Targets`] if the shape or a value does not fit.
     pub(crate) fn targets(self, targets: &Tensor, columns: usize) -> Result<Tensor> {
         let targets = targets.to_dtype(DType::F32)?;
         let samples = targets.dims().first().copied().unwrap_or(0);
@@ -160,7 +163,7 @@ impl BuiltInLoss {
         Ok(targets.reshape((samples, columns))?)
     }
 
-    /// Targets moved towards each other by the label smoothing.
+    /// Applies the label smoothing to targets.
     pub(super) fn smooth(self, targets: &Tensor) -> Result<Tensor> {
         let amount = self.label_smoothing;
         if amount == 0.0 || self.kind.is_regression() {
@@ -171,7 +174,7 @@ impl BuiltInLoss {
         Ok(targets.affine(1.0 - amount, amount / classes as f64)?)
     }
 
-    /// The loss of each sample, `[N]`, from outputs and prepared targets of one shape.
+    /// Returns the loss of each sample, `[N]`, from outputs and prepared targets of the same shape.
     pub(super) fn of_samples(self, output: &Output, y: &Tensor) -> Result<Tensor> {
         let values = &output.values;
         let logits = |function| if self.from_logits { Some(values) } else { output.before(function) };
@@ -180,7 +183,7 @@ impl BuiltInLoss {
             Kind::MeanAbsolute => (values - y)?.abs()?.mean(D::Minus1)?,
             Kind::Huber => {
                 let error = (values - y)?.abs()?;
-                // Half the square of what is below 1, and all of what is above.
+                // Half the square of the part up to 1, plus the whole part above 1.
                 let below = error.minimum(1.0)?;
                 ((below.sqr()? * 0.5)? + (&error - &below)?)?.mean(D::Minus1)?
             }
@@ -194,7 +197,7 @@ impl BuiltInLoss {
             }
             Kind::Binary => match logits(Activation::Sigmoid) {
                 Some(x) => {
-                    // ln(1 + eˣ) = (x + |x|)/2 + ln(1 + e^-|x|), which overflows nowhere.
+                    // ln(1 + eˣ) = (x + |x|)/2 + ln(1 + e^-|x|), which does not overflow.
                     let size = x.abs()?;
                     let softplus = (((x + &size)? * 0.5)? + (size.neg()?.exp()? + 1.0)?.log()?)?;
                     (softplus - (x * y)?)?.mean(D::Minus1)?
@@ -216,17 +219,18 @@ impl BuiltInLoss {
         })
     }
 
-    /// Whether each sample has one class, and the model an output for each.
+    /// Whether each sample has a single class and the model has one output per class.
     pub(crate) fn counts_classes(self) -> bool {
         matches!(self.kind, Kind::Categorical | Kind::SparseCategorical)
     }
 
-    /// Whether the targets are classes rather than numbers of any size.
+    /// Whether the targets are classes, not real numbers.
     pub(crate) fn has_classes(self) -> bool {
         !self.kind.is_regression()
     }
 
-    /// The function that makes probabilities of a model's outputs: `Linear` unless they are logits.
+    /// Returns the activation that converts the model's outputs to probabilities: `Linear` unless they
+    /// are logits.
     pub(crate) fn probability_function(self) -> Activation {
         match self.kind {
             Kind::Binary | Kind::BinaryFocal if self.from_logits => Activation::Sigmoid,
@@ -244,10 +248,10 @@ impl BuiltInLoss {
     }
 }
 
-/// Class numbers, one a sample, as rows of 0 and a single 1.
+/// Converts class indices, one per sample, to one-hot rows.
 ///
 /// # Errors
-/// [`Error::Targets`] if a value is no class number.
+/// [`Error::Targets`] if a value is not a class index.
 pub(super) fn one_hot(loss: &str, targets: &Tensor, columns: usize) -> Result<Tensor> {
     let numbers = targets.flatten_all()?.to_vec1::<f32>()?;
     let samples = targets.dims().first().copied().unwrap_or(0);
@@ -284,9 +288,9 @@ mod tests {
     use super::*;
     use candle_core::{Device, Var};
 
-    /// candle's own loss for logits is NaN for large ones.
+    /// candle's own loss for logits returns NaN for large values.
     #[test]
-    fn large_logits_have_a_loss_and_a_gradient() -> Result<()> {
+    fn large_logits_have_finite_loss_and_gradient() -> Result<()> {
         let x = Var::new(&[[-200f32], [0.0], [200.0]], &Device::Cpu)?;
         let y = Tensor::new(&[[1f32], [0.0], [1.0]], &Device::Cpu)?;
         let output = Output::of(x.as_tensor().clone(), Activation::Sigmoid)?;
@@ -300,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn smoothing_moves_targets_towards_each_other() -> Result<()> {
+    fn label_smoothing_moves_targets_towards_each_other() -> Result<()> {
         let y = Tensor::new(&[[1f32, 0.0]], &Device::Cpu)?;
         let smooth = |loss: BuiltInLoss, y: &Tensor| -> Result<Vec<f32>> {
             Ok(loss.label_smoothing(0.1).smooth(y)?.flatten_all()?.to_vec1()?)

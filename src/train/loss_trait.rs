@@ -1,4 +1,4 @@
-//! The trait of losses, which a user can implement, and the losses that a model can be compiled with.
+//! The `Loss` trait, which users can implement, and the loss of a compiled model.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use super::loss::{BuiltInLoss, Output, one_hot};
 use crate::nn::Activation;
 use crate::{Error, Result};
 
-/// What training minimises: [`BinaryCrossentropy`](super::BinaryCrossentropy) and the other losses of Keras, or one of
-/// your own.
+/// The function that training minimises: [`BinaryCrossentropy`](super::BinaryCrossentropy), another of
+/// Keras's losses, or a loss of your own.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -37,26 +37,27 @@ use crate::{Error, Result};
     message = "`{Self}` is no loss; a loss is a value: `BinaryCrossentropy`, `SparseCategoricalCrossentropy`, or a type that implements `Loss`"
 )]
 pub trait Loss: Send + Sync {
-    /// Its name in messages.
+    /// The loss's name in messages.
     fn name(&self) -> &str;
 
-    /// The loss of each sample, `[N]`. `fit` minimises the mean over the batch, so the loss must consist of tensor
-    /// operations on `outputs`.
+    /// Returns the loss of each sample, `[N]`. `fit` minimises the mean over the batch, so the loss must
+    /// consist of tensor operations on `outputs`.
     ///
-    /// `targets` and `outputs` are `f32`, of one shape, `[N, …]`. Class numbers for a model of several outputs are one-hot
-    /// already. Dimensions after the first that are left in the result are averaged.
+    /// `targets` and `outputs` are `f32` tensors of the same shape, `[N, …]`. Class indices for a model
+    /// with several outputs are already one-hot. Further dimensions of the result are averaged.
     ///
     /// # Errors
     /// Any error ends `fit`.
     fn call(&self, targets: &Tensor, outputs: &Tensor) -> Result<Tensor>;
 
-    /// The function that makes probabilities of the outputs, for metrics and `classes()`: `Sigmoid` or `Softmax` for a
-    /// loss of logits.
+    /// The activation that converts the outputs to probabilities, for metrics and `classes()`: `Sigmoid`
+    /// or `Softmax` for a loss of logits. Default: `Linear`.
     fn probability_function(&self) -> Activation {
         Activation::Linear
     }
 
-    /// The loss as `compile` keeps it. The library's own override it, so that no cell compiles this code for them.
+    /// Converts the loss to the form that `compile` stores. The library's losses override this method,
+    /// so that user code does not compile it for them.
     #[doc(hidden)]
     fn spec(self) -> LossSpec
     where
@@ -88,7 +89,7 @@ impl Loss for BuiltInLoss {
     }
 }
 
-/// A loss as a compiled model has it.
+/// The loss of a compiled model.
 #[derive(Clone)]
 pub struct LossSpec(Spec);
 
@@ -99,7 +100,7 @@ enum Spec {
 }
 
 impl LossSpec {
-    /// The loss, if it is one of the library's.
+    /// Returns the loss if the library defines it.
     pub(crate) fn built_in(&self) -> Option<BuiltInLoss> {
         match &self.0 {
             Spec::BuiltIn(loss) => Some(*loss),
@@ -114,10 +115,11 @@ impl LossSpec {
         }
     }
 
-    /// Targets of any number type as the loss takes them, `[N, columns]`, for a model of so many outputs.
+    /// Converts targets of any number type to the form that the loss takes, `[N, columns]`. `columns` is
+    /// the number of outputs of the model.
     ///
     /// # Errors
-    /// [`Error::Targets`] if their shape or a value does not fit.
+    /// [`Error::Targets`] if the shape or a value does not fit.
     pub(crate) fn targets(&self, targets: &Tensor, columns: usize) -> Result<Tensor> {
         match &self.0 {
             Spec::BuiltIn(loss) => loss.targets(targets, columns),
@@ -125,7 +127,8 @@ impl LossSpec {
         }
     }
 
-    /// The mean loss over a batch: Keras's `sum_over_batch_size`. `shape` is that of one output.
+    /// Returns the mean loss over a batch (Keras's `sum_over_batch_size`). `shape` is the shape of one
+    /// output.
     pub(crate) fn compute(
         &self,
         output: &Output,
@@ -143,13 +146,14 @@ impl LossSpec {
         })
     }
 
-    /// Outputs as the metrics take them: probabilities, whatever the model puts out.
+    /// Returns the outputs as probabilities, for metrics.
     pub(crate) fn probabilities(&self, output: &Output) -> Result<Tensor> {
         self.probability_function().apply(&output.values.detach())
     }
 }
 
-/// Targets for a loss of the user's own: as many numbers as outputs, or class numbers, which become one-hot.
+/// Converts targets for a user-defined loss: one number per output, or class indices, which become
+/// one-hot.
 fn own_targets(loss: &str, targets: &Tensor, columns: usize) -> Result<Tensor> {
     let targets = targets.to_dtype(DType::F32)?;
     let samples = targets.dims().first().copied().unwrap_or(0);
@@ -167,7 +171,8 @@ fn own_targets(loss: &str, targets: &Tensor, columns: usize) -> Result<Tensor> {
     })
 }
 
-/// The losses `[N]` of a loss of the user's own, which sees outputs and targets in the model's shape.
+/// Returns the losses `[N]` of a user-defined loss. The loss receives outputs and targets in the model's
+/// shape.
 fn own_losses(loss: &dyn Loss, output: &Output, targets: &Tensor, shape: &[usize]) -> Result<Tensor> {
     let samples = targets.dim(0)?;
     let whole = [&[samples], shape].concat();

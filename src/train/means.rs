@@ -1,11 +1,11 @@
-//! The loss and the metrics over the samples of an epoch.
+//! The means of loss and metrics over the samples of an epoch.
 
 use super::compile::StepOutput;
 use super::metric_trait::{LOSS, Measurement, MetricBatch};
 use super::{Compiled, LossSpec};
 use crate::Result;
 
-/// What was measured so far.
+/// Running means of loss and metrics.
 pub(crate) struct Means {
     loss: LossSpec,
     samples: usize,
@@ -20,7 +20,7 @@ impl Means {
         Means { loss: compiled.loss.clone(), samples: 0, sum: 0.0, metrics }
     }
 
-    /// Adds a batch and its mean loss.
+    /// Adds a batch with its mean loss.
     pub(crate) fn add(&mut self, loss: f32, step: &StepOutput) -> Result<()> {
         let StepOutput { output, targets, is_elementwise, shape, .. } = step;
         let (samples, columns) = targets.dims2()?;
@@ -41,7 +41,7 @@ impl Means {
         self.metrics.iter_mut().try_for_each(|(_, metric)| metric.add(&batch))
     }
 
-    /// Names and values, in the order in which Keras prints them.
+    /// Returns names and values, in Keras's print order.
     pub(crate) fn row(&self, prefix: &str) -> Vec<(String, f64)> {
         let loss = (LOSS, self.sum / self.samples as f64);
         let metrics = self.metrics.iter().map(|(name, metric)| (name.as_str(), metric.value()));

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::nn::{THRESHOLD, class_of, largest};
 
-/// The metrics of Keras that the library has.
+/// The built-in metrics, a subset of Keras's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::upper_case_acronyms)]
 pub(crate) enum BuiltInMetric {
@@ -17,7 +17,7 @@ pub(crate) enum BuiltInMetric {
 }
 
 impl BuiltInMetric {
-    /// The metric's name in a history.
+    /// The metric's name in the history.
     pub(crate) fn name(self) -> &'static str {
         match self {
             BuiltInMetric::Accuracy => "accuracy",
@@ -30,17 +30,18 @@ impl BuiltInMetric {
     }
 }
 
-/// Keras's `num_thresholds`.
+/// Number of thresholds for the AUC: Keras's `num_thresholds`.
 const THRESHOLDS: usize = 200;
 
-/// One of the library's metrics over the samples seen so far.
+/// The running value of a built-in metric.
 pub(crate) struct Count {
     metric: BuiltInMetric,
     right: f64,
     samples: f64,
-    /// True positives, false positives and false negatives, of each class or of all outputs together.
+    /// True positives, false positives and false negatives: per class, or over all outputs.
     classes: Vec<[f64; 3]>,
-    /// How many outputs that should be 1 and 0 lie between two thresholds.
+    /// Histograms of the outputs between two thresholds, for targets 1 (`positive`) and targets 0
+    /// (`negative`).
     positive: Vec<f64>,
     negative: Vec<f64>,
 }
@@ -57,7 +58,7 @@ impl Count {
         }
     }
 
-    /// Adds a batch: rows of so many outputs, and targets alike.
+    /// Adds a batch: rows of `columns` outputs, and targets of the same shape.
     pub(crate) fn add(&mut self, outputs: &[f32], targets: &[f32], columns: usize) {
         let rows = outputs.chunks(columns).zip(targets.chunks(columns));
         match self.metric {
@@ -106,7 +107,7 @@ impl Count {
         }
     }
 
-    /// The metric over all that was added; 0 where there is nothing to divide by, as in Keras.
+    /// Returns the metric over all added batches. Where the divisor is 0, returns 0, as Keras does.
     pub(crate) fn value(&self) -> f64 {
         match self.metric {
             BuiltInMetric::Accuracy | BuiltInMetric::TopKCategoricalAccuracy(_) => {
@@ -126,7 +127,7 @@ impl Count {
     }
 
     fn area(&self) -> f64 {
-        // At each threshold, how many lie over it.
+        // The number of outputs above each threshold.
         let over = |counts: &[f64]| {
             let mut sum = 0.0;
             let mut over: Vec<f64> = counts

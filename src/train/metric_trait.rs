@@ -1,4 +1,4 @@
-//! The trait of metrics, which a user can implement, and the metrics that a model can be compiled with.
+//! The `Metric` trait, which users can implement, and the metrics of a compiled model.
 #![allow(non_upper_case_globals, non_snake_case)]
 
 use std::fmt;
@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use super::metric::{BuiltInMetric, Count};
 use crate::{Error, Result};
 
-/// A metric of your own. It is measured anew in each epoch, on a clone of the value that `compile` was given.
+/// A user-defined metric. Each epoch starts with a clone of the value that `compile` received.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -41,26 +41,26 @@ use crate::{Error, Result};
 /// # Ok::<(), headstart::Error>(())
 /// ```
 pub trait Metric: Clone + Send + Sync {
-    /// The metric's name in a history.
+    /// The metric's name in the history.
     fn name(&self) -> &str;
 
-    /// Adds a batch: targets and outputs as `f32`, of one shape, `[N, …]`. Class numbers are one-hot; outputs are
-    /// probabilities where the loss takes logits.
+    /// Adds a batch. Targets and outputs are `f32` tensors of the same shape, `[N, …]`. Class indices
+    /// are one-hot. Outputs are probabilities, even if the loss takes logits.
     ///
     /// # Errors
     /// Any error ends `fit` or `evaluate`.
     fn update_state(&mut self, targets: &Tensor, outputs: &Tensor) -> Result<()>;
 
-    /// The metric over all batches that were added.
+    /// Returns the metric over all added batches.
     fn result(&self) -> f64;
 
-    /// Whether a larger value is better. `None`, the default, if callbacks must be given a `mode`.
+    /// Whether a larger value is better. With `None`, the default, callbacks need an explicit `mode`.
     fn is_larger_better(&self) -> Option<bool> {
         None
     }
 }
 
-/// A [`Metric`] without its type.
+/// The object-safe form of [`Metric`].
 #[doc(hidden)]
 pub trait AnyMetric: Send + Sync {
     fn name(&self) -> &str;
@@ -92,10 +92,10 @@ impl<M: Metric + 'static> AnyMetric for M {
     }
 }
 
-/// A metric as `compile` takes it: one of Keras's, or one of your own, `MyMetric::default().into()`.
+/// A metric for `compile`: a built-in one, or your own with `MyMetric::default().into()`.
 ///
-/// Metrics look at probabilities: where the loss takes logits, `Sigmoid` or `Softmax` is applied first. A metric that is
-/// given twice is numbered, as in Keras: `precision`, `precision_1`.
+/// Metrics receive probabilities: if the loss takes logits, `Sigmoid` or `Softmax` is applied first.
+/// Repeated metrics are numbered, as in Keras: `precision`, `precision_1`.
 pub struct MetricSpec(Spec);
 
 enum Spec {
@@ -103,20 +103,22 @@ enum Spec {
     Own(Box<dyn AnyMetric>),
 }
 
-/// The share of samples whose class is right: for one output, whether it is over 0.5; for several, whether the largest
-/// is the target's.
+/// The share of samples with the correct class. With one output, the class is whether it exceeds 0.5;
+/// with several, it is the index of the largest.
 pub const Accuracy: MetricSpec = MetricSpec::built_in(BuiltInMetric::Accuracy);
-/// Of the outputs over 0.5, the share that should be.
+/// The share of the outputs above 0.5 whose target is 1: true positives divided by all positive
+/// predictions.
 pub const Precision: MetricSpec = MetricSpec::built_in(BuiltInMetric::Precision);
-/// Of the outputs that should be over 0.5, the share that is.
+/// The share of the targets of 1 whose output is above 0.5: true positives divided by all positive
+/// targets.
 pub const Recall: MetricSpec = MetricSpec::built_in(BuiltInMetric::Recall);
-/// The harmonic mean of precision and recall; for several outputs, of each class with the largest output as its choice,
-/// and the mean over the classes (Keras's `average="macro"`).
+/// The harmonic mean of precision and recall. With several outputs, the predicted class is the largest
+/// output, and the result is the mean over the classes (Keras's `average="macro"`).
 pub const F1Score: MetricSpec = MetricSpec::built_in(BuiltInMetric::F1Score);
-/// The area under the curve of true over false positives, from 200 thresholds as in Keras.
+/// The area under the ROC curve, from 200 thresholds as in Keras.
 pub const AUC: MetricSpec = MetricSpec::built_in(BuiltInMetric::AUC);
 
-/// The share of samples whose class is among the `k` most probable.
+/// The share of samples whose class is among the `k` most probable classes.
 pub const fn TopKCategoricalAccuracy(k: usize) -> MetricSpec {
     MetricSpec::built_in(BuiltInMetric::TopKCategoricalAccuracy(k))
 }
@@ -147,7 +149,7 @@ impl MetricSpec {
         MetricSpec(Spec::BuiltIn(metric))
     }
 
-    /// The metric's name in a history.
+    /// The metric's name in the history.
     pub fn name(&self) -> &str {
         match &self.0 {
             Spec::BuiltIn(metric) => metric.name(),
@@ -155,7 +157,7 @@ impl MetricSpec {
         }
     }
 
-    /// The metric, if it is one of the library's.
+    /// Returns the metric if the library defines it.
     pub(crate) fn as_built_in(&self) -> Option<BuiltInMetric> {
         match &self.0 {
             Spec::BuiltIn(metric) => Some(*metric),
@@ -163,7 +165,7 @@ impl MetricSpec {
         }
     }
 
-    /// Whether a larger value is better, if that is known.
+    /// Whether a larger value is better, if known.
     pub(crate) fn is_larger_better(&self) -> Option<bool> {
         match &self.0 {
             Spec::BuiltIn(_) => Some(true),
@@ -171,7 +173,7 @@ impl MetricSpec {
         }
     }
 
-    /// A measurement without samples.
+    /// Creates the running value of the metric, without samples.
     pub(crate) fn begin(&self) -> Measurement {
         match &self.0 {
             Spec::BuiltIn(metric) => Measurement::BuiltIn(Count::new(*metric)),
@@ -180,7 +182,8 @@ impl MetricSpec {
     }
 }
 
-/// The names of metrics in a history; of equal ones the second is numbered 1, as in Keras.
+/// Returns the names of metrics in the history. The second of two equal names gets the number 1, as in
+/// Keras.
 pub(crate) fn numbered_names(metrics: &[MetricSpec]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for metric in metrics {
@@ -193,23 +196,23 @@ pub(crate) fn numbered_names(metrics: &[MetricSpec]) -> Vec<String> {
     names
 }
 
-/// The name of the loss in a history.
+/// The name of the loss in the history.
 pub(crate) const LOSS: &str = "loss";
 
-/// A metric over the samples seen so far.
+/// The running value of a metric.
 pub(crate) enum Measurement {
     BuiltIn(Count),
     Own(Box<dyn AnyMetric>),
 }
 
-/// A batch as metrics take it.
+/// A batch in the form that metrics take.
 pub(crate) struct MetricBatch<'a> {
-    /// Targets and probabilities in the model's shape.
+    /// Targets and probabilities in the model's output shape.
     pub(crate) tensors: (&'a Tensor, &'a Tensor),
-    /// The same, row by row.
+    /// The same values, row by row.
     pub(crate) targets: &'a [f32],
     pub(crate) outputs: &'a [f32],
-    /// The numbers in a row.
+    /// The number of values in a row.
     pub(crate) columns: usize,
 }
 
@@ -232,10 +235,10 @@ impl Measurement {
     }
 }
 
-/// Whether a larger value of what a history calls so is better.
+/// Whether a larger value is better for the history column `name`.
 ///
 /// # Errors
-/// [`Error::Argument`] if only the user can know.
+/// [`Error::Argument`] if the metric does not define it.
 pub(crate) fn is_larger_better(name: &str, names: &[String], metrics: &[MetricSpec]) -> Result<bool> {
     let measured = name.strip_prefix("val_").unwrap_or(name);
     if measured == LOSS {

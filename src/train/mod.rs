@@ -1,4 +1,4 @@
-//! Compiling, fitting, evaluating, predicting.
+//! Compiling, fitting, evaluating and predicting.
 
 mod callbacks;
 mod compile;

@@ -1,4 +1,4 @@
-//! Using a model, and judging it.
+//! Prediction and evaluation on tensors.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::display::{Bundle, Show, text_bundle};
 use crate::nn::{Mode, Model, Predictions};
 use crate::{Error, Result, check_interrupt};
 
-/// Samples that go through the model at a time where the user does not say.
+/// Default batch size.
 pub(crate) const BATCH: usize = 32;
 
 impl Model {
@@ -29,16 +29,16 @@ impl Model {
         Ok(Predictions::new(values, columns, self.probability_function()))
     }
 
-    /// Loss and metrics on inputs and targets, with the model as it is.
+    /// Evaluates loss and metrics on inputs and targets, in inference mode and in batches of 32.
     ///
     /// # Errors
-    /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit.
+    /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit the model.
     pub fn evaluate(&self, x: &Tensor, y: &Tensor) -> Result<Scores> {
         self.evaluate_on((x, y), BATCH)
     }
 }
 
-/// Loss and metrics, by name: what `evaluate` finds.
+/// Loss and metrics by name: the result of `evaluate`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores(Vec<(String, f64)>);
 
@@ -47,7 +47,7 @@ impl Scores {
         Scores(row)
     }
 
-    /// The value of that name, if it was measured.
+    /// Returns the value with this name, or `None`.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
     }
@@ -56,10 +56,10 @@ impl Scores {
 impl std::ops::Index<&str> for Scores {
     type Output = f64;
 
-    /// The value of that name.
+    /// Returns the value with this name.
     ///
     /// # Panics
-    /// If no such name was measured; [`Scores::get`] does not.
+    /// Panics if no value has this name. [`Scores::get`] returns `None` instead.
     fn index(&self, name: &str) -> &f64 {
         let found = self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value);
         found.unwrap_or_else(|| {

@@ -1,11 +1,12 @@
-//! Which function makes probabilities of a model's outputs.
+//! The activation that converts a model's outputs to probabilities.
 
 use super::LossSpec;
 use crate::nn::{Activation, Model};
 
 impl Model {
-    /// The function that makes probabilities of the outputs: the loss knows whether they are logits, and so do
-    /// pretrained weights with names for their classes. Without either, outputs are taken as probabilities.
+    /// Returns the activation that converts the outputs to probabilities. The loss determines whether
+    /// they are logits. Without a loss, pretrained weights with class names and a linear output have
+    /// logits; all other outputs are taken as probabilities.
     pub(crate) fn probability_function(&self) -> Activation {
         match self.output_loss() {
             Some(loss) => loss.probability_function(),
@@ -16,7 +17,7 @@ impl Model {
         }
     }
 
-    /// The loss that the model, or the one inside that gives its output, was compiled with.
+    /// The loss of this model, or of the nested model that computes its output.
     fn output_loss(&self) -> Option<&LossSpec> {
         let own = self.training_state().and_then(|state| state.loss.as_ref());
         own.or_else(|| self.nodes()[self.output_node()].layer.model()?.output_loss())
@@ -29,9 +30,9 @@ mod tests {
     use crate::prelude::*;
     use crate::train::loss::Output;
 
-    /// The least logits above 0 round to a probability of 0.5.
+    /// The smallest logits above 0 give a probability that rounds to 0.5.
     #[test]
-    fn probabilities_are_those_of_the_metrics() -> crate::Result<()> {
+    fn probabilities_match_those_of_the_metrics() -> crate::Result<()> {
         let values = [-200f32, -3.0, -1e-9, 0.0, 1e-9, 1e-7, 2e-7, 0.3, 200.0];
         let device = crate::device();
         for (loss, columns) in

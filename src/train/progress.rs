@@ -1,4 +1,4 @@
-//! What is seen of a running `fit`: Keras's lines, a progress bar and a chart that grows.
+//! The output of a running `fit`: Keras's lines, a progress bar and a live chart.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use super::History;
 use crate::chart::Chart;
 use crate::display::{Bar, Display, INTERVAL, Sink, blocks, display, is_live_terminal, sink};
 
-/// Shows a `fit` while it runs; does nothing that training could fail by.
+/// Shows the progress of a `fit`. Display errors are ignored, so that they cannot end the training.
 pub(crate) struct Progress {
     epochs: usize,
     batches: usize,
@@ -19,14 +19,14 @@ pub(crate) struct Progress {
     epoch_begin: Instant,
     last_update: Instant,
     epoch: usize,
-    /// How many batches of the epoch are done.
+    /// The number of finished batches in the current epoch.
     batch: usize,
-    /// Whether it is known how long the training takes.
-    is_foreseen: bool,
+    /// Whether the remaining time has been estimated.
+    is_estimated: bool,
 }
 
-/// So much of an epoch tells how long the rest takes.
-const PACE: Duration = Duration::from_secs(10);
+/// How long an epoch runs before the remaining time is estimated (10 s).
+const ESTIMATE_AFTER: Duration = Duration::from_secs(10);
 
 type Row = [(String, f64)];
 
@@ -48,11 +48,11 @@ impl Progress {
             last_update: now,
             epoch: 0,
             batch: 0,
-            is_foreseen: false,
+            is_estimated: false,
         }
     }
 
-    /// Puts the empty chart on the page, above the lines of the epochs.
+    /// Displays the empty chart, above the lines of the epochs.
     pub(crate) fn training_begins(&mut self, history: &History) {
         if sink() == Sink::Kernel {
             self.draw(history);
@@ -67,7 +67,7 @@ impl Progress {
         }
     }
 
-    /// The epoch, from 1, and how many of its batches are done.
+    /// The current epoch, from 1, and the number of its finished batches.
     pub(crate) fn position(&self) -> (usize, usize) {
         (self.epoch, self.batch)
     }
@@ -90,13 +90,13 @@ impl Progress {
         }
     }
 
-    /// How long the training will still take at the pace of its first seconds; once.
+    /// Estimates the remaining time from the speed so far. Returns a value only once.
     pub(crate) fn outlook(&mut self) -> Option<Duration> {
         let elapsed = self.epoch_begin.elapsed();
-        if self.is_foreseen || elapsed < PACE {
+        if self.is_estimated || elapsed < ESTIMATE_AFTER {
             return None;
         }
-        self.is_foreseen = true;
+        self.is_estimated = true;
         let left = self.total().saturating_sub((self.epoch - 1) * self.batches + self.batch);
         Some(elapsed.mul_f64(left as f64 / self.batch as f64))
     }
@@ -109,7 +109,7 @@ impl Progress {
         self.draw(history);
     }
 
-    /// Says how many epochs there were, and why there were no more.
+    /// Reports the number of epochs, and why the training ended early.
     pub(crate) fn training_ends(&mut self, history: &History, reason: Option<&str>) {
         if let (true, Some(reason)) = (self.verbose, reason) {
             println!("ended after epoch {}: {reason}", self.epoch);
@@ -118,7 +118,7 @@ impl Progress {
         self.finish(history, format!("{} epoch{plural} in {}", history.epochs(), time(self.begin.elapsed())));
     }
 
-    /// Says where the training stopped, and gives it.
+    /// Reports where the training was interrupted, and returns the position.
     pub(crate) fn stopped(&mut self, history: &History) -> (usize, usize) {
         let (epoch, batch) = self.position();
         let text = format!("stopped at epoch {epoch}, batch {batch} of {}", self.batches);
@@ -129,7 +129,7 @@ impl Progress {
         (epoch, batch)
     }
 
-    /// Says where an error ended the training, and where its finished epochs are.
+    /// Reports where an error ended the training, and where its finished epochs are.
     pub(crate) fn failed(&mut self, history: &History) {
         let (epoch, batch) = self.position();
         let text = format!("failed at epoch {epoch}, after batch {batch} of {}", self.batches);
@@ -152,7 +152,7 @@ impl Progress {
             };
             display.update(&Bar { done, total: self.total(), text });
         }
-        // No room is left for epochs that do not come.
+        // The final chart leaves no space for epochs that were not trained.
         self.epochs = history.epochs().max(1);
         self.draw(history);
     }
@@ -161,7 +161,7 @@ impl Progress {
         if !self.chart {
             return;
         }
-        // Training does not end because its chart could not be drawn.
+        // A chart that cannot be drawn does not end the training.
         let Ok(chart) = Chart::of_running(history, self.epochs) else { return };
         match &self.chart_display {
             Some(shown) => shown.update(&chart),
@@ -169,7 +169,7 @@ impl Progress {
         }
     }
 
-    /// Keras's line: batches, bar, time, time a batch, numbers.
+    /// Formats a line as Keras does: batches, bar, time, time per batch, values.
     fn line(&self, batch: usize, row: &Row) -> String {
         let elapsed = self.epoch_begin.elapsed();
         let step = time(elapsed / batch.max(1) as u32);
@@ -183,7 +183,7 @@ fn list(row: &Row) -> String {
     parts.join(" - ")
 }
 
-/// As Keras writes it: `640us`, `85ms`, `3s`, `2:05`.
+/// Formats a duration as Keras does: `640us`, `85ms`, `3s`, `2:05`.
 fn time(duration: Duration) -> String {
     match duration.as_secs() {
         0 if duration.as_millis() == 0 => format!("{}us", duration.as_micros()),

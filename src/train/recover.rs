@@ -1,7 +1,8 @@
 //! Checkpoints of the weights during `fit`, for [`Model::recover`] after the process was lost.
 //!
-//! A cell that ignores the Stop button is ended with its process, and all variables are lost. Under the Headstart kernel
-//! `fit` therefore saves the model's weights in the session's folder, in at most 5 % of the time.
+//! If a cell ignores an interrupt, its process is killed and all variables are lost. Under the Headstart
+//! kernel, `fit` therefore saves the model's weights in the session's folder, in at most 5 % of the
+//! time.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::{Error, Result};
 
 /// Time before the first checkpoint (2 s: a shorter training is quickly repeated).
 const FIRST_CHECKPOINT: Duration = Duration::from_secs(2);
-/// Checkpoints take at most one part in so many of the time (20: 5 %).
+/// Inverse of the largest share of time for checkpoints (20: 5 %).
 const INVERSE_SHARE_OF_TIME: u32 = 20;
 
 /// Saves the weights of one running `fit`.
@@ -46,7 +47,7 @@ impl<'a> Checkpointer<'a> {
         }
     }
 
-    /// Saves the last weights, unless the training was short.
+    /// Saves the final weights, unless the training was short.
     pub(crate) fn training_ends(&mut self, (epoch, batch): (usize, usize)) {
         if self.begin.elapsed() >= FIRST_CHECKPOINT {
             self.save(epoch, batch);
@@ -57,14 +58,14 @@ impl<'a> Checkpointer<'a> {
         let Some(file) = &self.file else { return };
         let begin = Instant::now();
         let about = [("epoch", epoch), ("batch", batch)].map(|(name, n)| (name.to_owned(), n.to_string()));
-        // Frozen weights do not change: the rebuilt model has them.
+        // Frozen weights are not saved: they do not change, and the rebuilt model has them.
         let mut changing = self.model.named_params();
         changing.retain(|(_, param)| param.is_trainable() || param.is_statistic());
         let kept = std::fs::create_dir_all(file.parent().unwrap_or(Path::new("")))
             .map_err(Error::io(file))
             .and_then(|()| save(&changing, about.into(), file));
         if let Err(error) = kept {
-            // A full disk must not end a training that needs none.
+            // A full disk must not end a training that does not need it.
             eprintln!("the weights are not kept for `recover`: {error}");
             self.file = None;
         }
@@ -72,12 +73,12 @@ impl<'a> Checkpointer<'a> {
     }
 }
 
-/// How far a training had come whose weights [`Model::recover`] put back.
+/// The position of the training whose weights [`Model::recover`] restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovered {
-    /// The epoch of the training, from 1.
+    /// The epoch, from 1.
     pub epoch: usize,
-    /// How many of its batches were done.
+    /// The number of finished batches in the epoch.
     pub batch: usize,
 }
 
@@ -94,12 +95,12 @@ impl std::fmt::Display for Recovered {
 }
 
 impl Model {
-    /// Puts back the weights that the last training of a model of this form had reached when its
-    /// process was lost. In a notebook of the Headstart kernel `fit` keeps them, from its second
-    /// second on, until the kernel is shut down or restarted.
+    /// Restores the weights of the last training of a model with the same parameters, after its process
+    /// was lost. In a notebook of the Headstart kernel, `fit` saves checkpoints after 2 s of training.
+    /// They are kept until the kernel is shut down or restarted.
     ///
     /// # Errors
-    /// [`Error::NothingToRecover`] if there are none; [`Error::Weights`] if the file is damaged.
+    /// [`Error::NothingToRecover`] if there is no checkpoint; [`Error::Weights`] if the file is damaged.
     pub fn recover(&self) -> Result<Recovered> {
         let kept = folder().map(|folder| file(&folder, self)).filter(|file| file.is_file());
         let Some(file) = kept else {
@@ -116,7 +117,8 @@ fn folder() -> Option<PathBuf> {
     std::env::var_os(CHECKPOINTS_VARIABLE).map(PathBuf::from)
 }
 
-/// Models of one name and another form have another folder.
+/// Returns the path of the checkpoint. Models with the same name but other parameters use another
+/// folder.
 fn file(folder: &Path, model: &Model) -> PathBuf {
     let mut form = DefaultHasher::new();
     for (name, param) in model.named_params() {
@@ -126,7 +128,7 @@ fn file(folder: &Path, model: &Model) -> PathBuf {
     folder.join(format!("{:016x}", form.finish())).join(name).with_extension("safetensors")
 }
 
-/// The names of the models of which weights are kept.
+/// The names of the models that have checkpoints.
 fn kept_models() -> Vec<String> {
     let folders = folder().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
     let files = folders.filter_map(|folder| std::fs::read_dir(folder.path()).ok()).flatten().flatten();
@@ -140,7 +142,7 @@ mod tests {
     use crate::prelude::*;
 
     #[test]
-    fn models_of_another_form_are_kept_apart() -> Result<()> {
+    fn models_with_other_parameters_have_separate_checkpoints() -> Result<()> {
         let of = |units: usize| sequential![Input::new(3), Dense::new(units)];
         let folder = Path::new("kept");
         assert_eq!(file(folder, &of(2)?), file(folder, &of(2)?));
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_a_session_there_is_nothing_to_recover() -> Result<()> {
+    fn recover_fails_outside_a_session() -> Result<()> {
         let problem = sequential![Input::new(3), Dense::new(1)]?.recover().unwrap_err().to_string();
         assert!(problem.contains("`sequential`") && problem.contains("recover()"), "{problem}");
         Ok(())

@@ -1,7 +1,7 @@
-//! A whole model in one file: its weights, and in words what it is and how it is trained.
+//! A whole model in one file: weights, architecture and training configuration.
 //!
-//! The file is `.safetensors`; its metadata holds, under `headstart`, a JSON description that a
-//! person can read and [`Model::load`] builds the model from.
+//! The file is `.safetensors`. Its metadata holds, under `headstart`, a readable JSON description, from
+//! which [`Model::load`] builds the model.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -14,11 +14,11 @@ use crate::nn::{Description, Model, Param};
 use crate::weights::{OPTIMIZER, read_about, read_file, save_tensors};
 use crate::{Error, Result};
 
-/// Of the description; a later one may say more.
+/// Version of the description's format.
 const FORMAT: u32 = 2;
 const KEY: &str = "headstart";
 
-/// What stands in the file beside the weights.
+/// The description of the model, stored beside the weights.
 #[derive(Serialize, Deserialize)]
 struct About {
     format: u32,
@@ -26,16 +26,17 @@ struct About {
     model: Description,
     frozen: Vec<String>,
     at_rest: Vec<String>,
-    /// Not in files of format 1.
+    /// Missing in files of format 1.
     #[serde(default)]
     compiled: Option<CompiledConfig>,
 }
 
 impl Model {
-    /// Writes the whole model into a `.safetensors` file, whole or not at all: its layers and how
-    /// they are connected, its weights, what is frozen, and, if it was compiled, with what, and what the
-    /// optimizer remembers: training goes on as if it had not been interrupted. An optimizer, a loss or a metric of your own
-    /// is left out.
+    /// Writes the whole model into a `.safetensors` file, atomically.
+    ///
+    /// The file holds the layers and their connections, the weights, and what is frozen. For a compiled
+    /// model, it also holds the optimizer with its state, the loss and the metrics, so that training
+    /// resumes exactly. A user-defined optimizer, loss or metric is not saved.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -53,14 +54,15 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be written; [`Error::Argument`] if a layer of your own is in
-    /// the model, of which [`Model::save_weights`] keeps the weights.
+    /// [`Error::Io`] if the file cannot be written; [`Error::Argument`] if the model contains a
+    /// user-defined layer. For such a model, use [`Model::save_weights`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let state = self.training_state();
         self.save_compiled(state.and_then(|state| state.compiled.as_ref()), path.as_ref())
     }
 
-    /// The same, with what it is compiled with: `fit` has that in hand.
+    /// Like [`Model::save`], with a given training configuration: during `fit`, the model does not hold
+    /// it.
     pub(crate) fn save_compiled(&self, compiled: Option<&Compiled>, path: &Path) -> Result<()> {
         let named = self.named_params();
         let ways = |is: &dyn Fn(&Param) -> bool| {
@@ -84,11 +86,11 @@ impl Model {
         save_tensors(tensors, HashMap::from([(KEY.to_owned(), text)]), path)
     }
 
-    /// Builds the model that [`Model::save`] wrote, compiled if that one was.
+    /// Loads the model that [`Model::save`] wrote, compiled if it was compiled when saved.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read; [`Error::Weights`] if it is damaged, holds weights
-    /// alone, or was written by a later version.
+    /// [`Error::Io`] if the file cannot be read; [`Error::Weights`] if it is damaged, contains only
+    /// weights, or was written by a later version.
     pub fn load(path: impl AsRef<Path>) -> Result<Model> {
         Model::load_from(path.as_ref())
     }

@@ -1,22 +1,22 @@
-//! What training keeps with a model.
+//! The training state of a model.
 
 use std::any::Any;
 
 use super::{Compiled, History, LossSpec};
 use crate::nn::{Extension, Model};
 
-/// What a model was compiled with, and how its last training went.
+/// The training configuration of a model, and the history of its last training.
 #[derive(Default)]
 pub(crate) struct TrainingState {
     pub(crate) compiled: Option<Compiled>,
-    /// The finished epochs of the last `fit`, however it ended.
+    /// The finished epochs of the last `fit`, even if it failed.
     pub(crate) history: Option<History>,
-    /// The loss of the last `compile`: how the outputs are to be read.
+    /// The loss of the last `compile`. It determines how outputs are interpreted.
     pub(crate) loss: Option<LossSpec>,
 }
 
 impl Extension for TrainingState {
-    /// A clone is not compiled, but its outputs mean the same.
+    /// A clone is not compiled, but keeps the loss to interpret its outputs.
     fn for_clone(&self) -> Option<Box<dyn Extension>> {
         let loss = self.loss.clone()?;
         Some(Box::new(TrainingState { loss: Some(loss), ..TrainingState::default() }))

@@ -1,4 +1,4 @@
-//! A part of a model, layer by layer, with its branches.
+//! Diagram of one part of a model, layer by layer, with its branches.
 
 use super::{sizes, state_colours};
 use crate::chart::Chart;
@@ -9,29 +9,29 @@ use crate::nn::{LayerConfig, Model, Node, Row};
 use crate::{Error, Result};
 
 const HEIGHT: i32 = 26;
-/// Radius of the circle that adds.
-const SUM: i32 = 13;
+/// Radius of the circle of an addition, in pixels.
+const SUM_RADIUS: i32 = 13;
 const GAP: i32 = 16;
 const MARGIN: i32 = 12;
-/// Between the two columns.
-const BETWEEN: i32 = 46;
-/// Between lines that pass layers by.
-const LANE: i32 = 16;
+/// Space between the two columns, in pixels.
+const COLUMN_GAP: i32 = 46;
+/// Space between lines that bypass layers, in pixels.
+const LANE_WIDTH: i32 = 16;
 
-/// A layer's place: its column, 0 for the longest way through, and its row.
+/// The position of a layer: its column, 0 for the longest path, and its row.
 struct Place {
     column: i32,
     row: i32,
 }
 
-/// Where places are, in a drawing with boxes of a width.
+/// Converts positions to pixels. All boxes have the same width.
 struct Sheet {
     width: i32,
 }
 
 impl Sheet {
     fn left(&self, place: &Place) -> i32 {
-        MARGIN + place.column * (self.width + BETWEEN)
+        MARGIN + place.column * (self.width + COLUMN_GAP)
     }
 
     fn right(&self, place: &Place) -> i32 {
@@ -39,7 +39,7 @@ impl Sheet {
     }
 
     fn top(&self, place: &Place) -> i32 {
-        // The first row is for what comes in.
+        // The first row is for the input.
         MARGIN + (place.row + 1) * (HEIGHT + GAP)
     }
 
@@ -47,16 +47,17 @@ impl Sheet {
         self.left(place) + self.width / 2
     }
 
-    /// Where a sideways arrow ends: at the box, or at the circle in its middle.
+    /// Where a horizontal arrow ends: at the box, or at the circle in its middle.
     fn side(&self, place: &Place, is_sum: bool) -> i32 {
-        if is_sum { self.middle(place) + SUM + 2 } else { self.right(place) + 2 }
+        if is_sum { self.middle(place) + SUM_RADIUS + 2 } else { self.right(place) + 2 }
     }
 
-    /// An arrow from one layer, or from what comes in, to another; past others in a lane of its own.
+    /// Draws an arrow from a layer or the input to another layer. An arrow that bypasses layers gets its
+    /// own lane.
     fn connect(&self, svg: &mut Svg, from: &Place, (to, is_sum): (&Place, bool), lane: &mut i32) {
         let (begin, end) = (self.top(from) + HEIGHT, self.top(to) - 2);
         let level = self.top(to) + HEIGHT / 2;
-        // Out of the bottom of a box, beside the way straight down.
+        // From the bottom of a box, beside the straight connection.
         let out = (self.middle(from) + 12, begin - 2);
         let below = begin + 5;
         let straight = [(self.middle(from), begin), (self.middle(to), end)];
@@ -69,7 +70,7 @@ impl Sheet {
                     (*lane, level),
                     (self.side(to, is_sum), level),
                 ]);
-                *lane += LANE;
+                *lane += LANE_WIDTH;
             }
             (0, 1) => svg.arrow(&[out, (out.0, below), (self.middle(to), below), straight[1]]),
             (1, 0) => svg.arrow(&[straight[0], (straight[0].0, level), (self.side(to, is_sum), level)]),
@@ -79,11 +80,11 @@ impl Sheet {
 }
 
 impl Model {
-    /// Draws the layers whose names begin so, from top to bottom, with their branches: of ResNet50's
-    /// `conv2_block1`, the convolutions on one side and the shortcut on the other.
+    /// Draws the layers whose names start with `prefix`, from top to bottom, with their branches. For
+    /// ResNet50's `conv2_block1`, the convolutions are on one side and the shortcut is on the other.
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`] if there are none, with the names that there are.
+    /// [`Error::UnknownLayer`], with the existing names, if no layer has this prefix.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -115,9 +116,9 @@ impl Model {
         let sheet = Sheet { width: longest as i32 + 16 };
         let entry = Place { column: 0, row: -1 };
         let (mut svg, mut text) = (Svg::new(), format!("{}: {prefix}…", self.name()));
-        // What passes layers by does so on the right of all of them.
+        // Connections that bypass layers are drawn to the right of all layers.
         let columns = 1 + places.iter().map(|place| place.column).max().unwrap_or(0);
-        let mut lane = MARGIN + columns * (sheet.width + BETWEEN) - BETWEEN / 2;
+        let mut lane = MARGIN + columns * (sheet.width + COLUMN_GAP) - COLUMN_GAP / 2;
         for (at, here) in inside.iter().zip(&places) {
             let row = &rows[at - 1];
             draw_layer(&mut svg, &sheet, here, row, &label(*at));
@@ -142,7 +143,7 @@ impl Model {
     }
 }
 
-/// What a layer does, as in the papers' figures: kernel, filters and stride of a convolution.
+/// Describes a layer as in the figures of papers: kernel, filters and stride of a convolution.
 fn label(node: &Node, row: &Row, input: &[usize]) -> String {
     let kernel = node.layer.params().first().map(|param| param.variable().dims().to_vec());
     let stride = match (input, row.output_shape.as_slice()) {
@@ -166,14 +167,14 @@ fn label(node: &Node, row: &Row, input: &[usize]) -> String {
     }
 }
 
-/// A box with what the layer does; of an addition a circle, with its two inputs beside it.
+/// Draws a layer as a box with its description. An addition is a circle with its two inputs labelled.
 fn draw_layer(svg: &mut Svg, sheet: &Sheet, place: &Place, row: &Row, label: &str) {
     let (middle, top) = (sheet.middle(place), sheet.top(place));
     if row.kind == "Add" {
-        svg.node((middle, top + HEIGHT / 2), SUM, "#f4f7fa", NEUTRAL);
+        svg.node((middle, top + HEIGHT / 2), SUM_RADIUS, "#f4f7fa", NEUTRAL);
         svg.boxed((middle, top + HEIGHT / 2 + 5), true, "+");
-        svg.text((middle - SUM - 8, top + HEIGHT / 2 - 8), Anchor::End, true, "f(x)");
-        svg.text((middle + SUM + 12, top + HEIGHT / 2 - 8), Anchor::Start, true, "x");
+        svg.text((middle - SUM_RADIUS - 8, top + HEIGHT / 2 - 8), Anchor::End, true, "f(x)");
+        svg.text((middle + SUM_RADIUS + 12, top + HEIGHT / 2 - 8), Anchor::Start, true, "x");
         return;
     }
     let (fill, stroke) = state_colours(row.state());
@@ -181,7 +182,7 @@ fn draw_layer(svg: &mut Svg, sheet: &Sheet, place: &Place, row: &Row, label: &st
     svg.boxed((middle, top + 18), false, label);
 }
 
-/// The nodes of the model, or of the first inside it, that has a layer of such a name.
+/// Returns the nodes of the model, or of the first nested model, that has a layer with this prefix.
 fn nodes_of<'a>(model: &'a Model, prefix: &str) -> Option<(&'a [Node], Vec<Row>)> {
     let nodes = model.nodes();
     match nodes.iter().skip(1).any(|node| node.name.starts_with(prefix) && node.layer.model().is_none()) {
@@ -190,7 +191,7 @@ fn nodes_of<'a>(model: &'a Model, prefix: &str) -> Option<(&'a [Node], Vec<Row>)
     }
 }
 
-/// The longest way is the first column; a layer stands below all that it takes.
+/// Computes the positions. The longest path is the first column, and each layer is below all its inputs.
 fn places(inside: &[usize], inputs_of: &impl Fn(usize) -> Vec<usize>) -> Vec<Place> {
     let index = |at: usize| inside.iter().position(|other| *other == at);
     let mut depths: Vec<i32> = Vec::new();
@@ -214,7 +215,7 @@ mod tests {
     use crate::prelude::*;
 
     #[test]
-    fn a_shortcut_stands_beside_the_convolutions() -> crate::Result<()> {
+    fn shortcut_is_beside_the_convolutions() -> crate::Result<()> {
         let base = ResNet50::new(Weights::Demo).include_top(false).build()?;
         let model = sequential![&base, Flatten, Dense::new(1)]?;
         let chart = model.plot_block("conv2_block1_")?;
@@ -226,7 +227,7 @@ mod tests {
             "{}",
             chart.text()
         );
-        // Nine boxes and a circle on the longest way, two boxes beside them.
+        // Nine boxes and a circle on the longest path, two boxes beside them.
         assert_eq!(chart.svg().matches("<rect x=").count(), 11);
         assert_eq!(chart.svg().matches("<circle").count(), 1);
         assert!(chart.svg().contains("3×3 conv, 16") && chart.svg().contains(">f(x)<"));
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_is_not_there_is_answered_with_what_is() -> crate::Result<()> {
+    fn unknown_prefix_error_lists_the_layers() -> crate::Result<()> {
         let model = sequential![Input::new(2), Dense::new(1)]?;
         let problem = model.plot_block("conv9").unwrap_err().to_string();
         assert!(problem.contains("conv9") && problem.contains("dense"), "{problem}");

@@ -1,4 +1,4 @@
-//! Models and ways of working as boxes and arrows.
+//! Diagrams of models and workflows.
 
 mod block;
 mod slab;
@@ -11,7 +11,7 @@ use super::svg::{Anchor, Svg};
 use super::text_width::text_width;
 use super::theme::{self, NEUTRAL, Rgb};
 
-/// Fill and edge for what [`crate::nn::Row::state`] says.
+/// Fill and stroke for a state of [`crate::nn::Row::state`].
 fn state_colours(state: &str) -> (&'static str, Rgb) {
     match state {
         "frozen" => ("url(#frozen)", theme::BLUE),
@@ -21,12 +21,12 @@ fn state_colours(state: &str) -> (&'static str, Rgb) {
     }
 }
 
-/// `64×112×112`.
+/// Formats a shape: `64×112×112`.
 fn sizes(shape: &[usize]) -> String {
     shape.iter().map(usize::to_string).collect::<Vec<_>>().join("×")
 }
 
-/// What the colours mean: for each state what to say of it.
+/// Draws the legend of the colours: a text for each state.
 fn legend_of_states(svg: &mut Svg, (mut x, y): (i32, i32), states: &[(String, String)]) {
     for (state, text) in states {
         let (fill, stroke) = state_colours(state);

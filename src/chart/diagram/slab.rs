@@ -1,22 +1,22 @@
-//! Convolutions as slabs, as in the figures of the papers.
+//! Layers as three-dimensional slabs, as in the figures of papers.
 
 use crate::chart::svg::Svg;
 use crate::chart::theme::{NEUTRAL, Rgb};
 
 const TALLEST: f64 = 120.0;
 const SHORTEST: f64 = 20.0;
-/// Room for the slabs of one stage, their depth included.
-const ROOM: f64 = 74.0;
+/// Space for the slabs of one stage, including their depth, in pixels.
+const STAGE_WIDTH: f64 = 74.0;
 const GAP: f64 = 3.0;
 const ARC: i32 = 16;
-/// How far the top face rises, as a share of the depth.
+/// Height of the top face, as a share of the depth.
 const RISE: f64 = 0.6;
 
-/// One convolution, block, pooling layer or vector.
+/// A convolution, residual block, pooling layer or vector.
 #[derive(Clone, Copy)]
 pub(super) struct Slab {
     pub(super) channels: usize,
-    /// Of its feature maps; of a vector its length.
+    /// Height of its feature maps, or length of a vector.
     pub(super) height: usize,
     pub(super) has_shortcut: bool,
     pub(super) is_pooling: bool,
@@ -39,7 +39,7 @@ impl Slab {
         SHORTEST + (TALLEST - SHORTEST) * (self.height as f64 / largest.max(1) as f64).sqrt().min(1.0)
     }
 
-    /// Pixels above and below the middle, an arc included.
+    /// Extent above and below the middle, in pixels, including an arc.
     pub(super) fn extent(&self, largest: usize) -> (i32, i32) {
         let half = self.height(largest) / 2.0;
         let arc = if self.has_shortcut { f64::from(ARC) } else { 0.0 };
@@ -59,7 +59,7 @@ impl Slab {
     }
 }
 
-/// Draws slabs around a centre, and returns where they begin and end.
+/// Draws slabs around a centre. Returns their left and right ends.
 pub(super) fn draw_slabs(
     svg: &mut Svg,
     (centre, middle): (i32, i32),
@@ -69,7 +69,7 @@ pub(super) fn draw_slabs(
 ) -> (i32, i32) {
     let depth = slabs.last().map_or(0.0, |slab| slab.depth(largest));
     let widths: f64 = slabs.iter().map(Slab::width).sum();
-    let room = ROOM - depth - GAP * slabs.len() as f64;
+    let room = STAGE_WIDTH - depth - GAP * slabs.len() as f64;
     let shrink = (room / widths).min(1.0);
     let total = widths * shrink + GAP * (slabs.len().max(1) - 1) as f64;
     let begin = f64::from(centre) - (total + depth) / 2.0;

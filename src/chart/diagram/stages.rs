@@ -1,4 +1,4 @@
-//! A model as a row of its stages.
+//! Diagram of a model as a row of stages.
 
 use super::slab::{Slab, draw_slabs};
 use super::{legend_of_states, sizes, state_colours};
@@ -8,30 +8,32 @@ use crate::chart::text_width::{text_width, wrapped};
 use crate::chart::theme::TEXT;
 use crate::nn::{Model, Row, thousands};
 
-/// From one stage to the next.
+/// Distance from one stage to the next, in pixels.
 const PITCH: i32 = 92;
 const MARGIN: i32 = 8;
-/// How many stages stand in one row, so that text keeps its size at a notebook's width.
-const IN_A_ROW: usize = 8;
-/// How many slabs are drawn of one stage at most.
-const MOST_SLABS: usize = 8;
+/// Largest number of stages in a row, so that text stays readable at a notebook's width.
+const STAGES_PER_ROW: usize = 8;
+/// Largest number of slabs drawn for one stage.
+const MAX_SLABS: usize = 8;
 
-/// Layers in a row whose names begin alike: `block1_conv1` to `block1_pool`.
+/// Consecutive layers whose names have a common prefix: `block1_conv1` to `block1_pool`.
 pub(super) struct Stage {
-    /// Name, output shape, weights.
+    /// Name, output shape and weights.
     pub(super) row: Row,
-    /// What it is made of: `2 conv, pool`.
+    /// Its layers in words: `2 conv, pool`.
     about: String,
-    /// The model inside the model that it belongs to.
+    /// The nested model that contains the stage.
     pub(super) inside: Option<String>,
-    /// Its convolutions or, where it has shortcuts, its blocks.
+    /// Its convolutions or, if it has shortcuts, its residual blocks.
     pub(super) slabs: Vec<Slab>,
 }
 
 impl Model {
-    /// Draws the model from left to right, stage by stage. A slab is a convolution, or a residual block with an arc for its
-    /// shortcut: the higher, the larger its feature maps; the wider, the more channels. Frozen stages are hatched blue,
-    /// trainable ones orange; a model inside has a frame. Keras's `plot_model`, in short.
+    /// Draws the model from left to right, stage by stage: a compact form of Keras's `plot_model`.
+    ///
+    /// A slab is a convolution, or a residual block with an arc for its shortcut. Its height shows the
+    /// size of the feature maps, its width the number of channels. Frozen stages are hatched blue,
+    /// trainable ones orange. A nested model has a frame.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -48,7 +50,7 @@ impl Model {
     }
 }
 
-/// The stages of a model, and of models inside it, in order.
+/// Returns the stages of a model and its nested models, in order.
 pub(super) fn stages_of(model: &Model) -> Vec<Stage> {
     let mut stages = Vec::new();
     collect(model, None, &mut stages);
@@ -76,8 +78,8 @@ fn push(gathered: &mut Vec<(String, Vec<Row>)>, inside: Option<&str>, stages: &m
     stages.extend(gathered.drain(..).map(|(name, rows)| Stage::new(name, rows, inside)));
 }
 
-/// What the name begins with: `conv2` of `conv2_block1_out`, `block3` of `block3a_dwconv`; the whole of
-/// `dense_1` and of `global_average_pooling2d`, which are no part of anything.
+/// Returns the stage of a layer: `conv2` for `conv2_block1_out`, `block3` for `block3a_dwconv`. For
+/// layers outside stages, such as `dense_1` or `global_average_pooling2d`, it is the whole name.
 fn stage_name(layer: &str) -> &str {
     let Some((first, rest)) = layer.split_once('_') else { return layer };
     if rest.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -91,7 +93,7 @@ fn stage_name(layer: &str) -> &str {
 }
 
 impl Stage {
-    /// The image that the model takes.
+    /// Creates the stage of the model's input.
     fn of_input(shape: &[usize]) -> Stage {
         let slab = match *shape {
             [channels, height, _] => {
@@ -146,7 +148,7 @@ impl Stage {
         Stage { row, about: parts.join(", "), inside, slabs: slabs_of(&rows) }
     }
 
-    /// Whether training changes nothing of it; a stage without weights counts as frozen.
+    /// Whether the stage has no trainable weights. A stage without weights counts as frozen.
     pub(super) fn is_frozen(&self) -> bool {
         self.row.trainable == 0
     }
@@ -163,8 +165,8 @@ impl Stage {
     }
 }
 
-/// What is drawn of a stage: each convolution; of a residual stage each block, with an arc where it has a shortcut; and a
-/// pooling layer.
+/// Returns the slabs of a stage: one per convolution and pooling layer, or one per residual block, with
+/// an arc if it has a shortcut.
 fn slabs_of(rows: &[Row]) -> Vec<Slab> {
     let slab = |row: &Row, has_shortcut: bool| match *row.output_shape.as_slice() {
         [channels, height, _] => Slab {
@@ -181,7 +183,7 @@ fn slabs_of(rows: &[Row]) -> Vec<Slab> {
     let mut block = "";
     for row in rows {
         let is_pooling = row.kind.contains("Pooling") && row.output_shape.len() == 3;
-        // An EfficientNet block scales its channels by pooled values on the way.
+        // The squeeze-and-excitation layers of EfficientNet are not drawn.
         let is_convolution = row.kind.contains("Conv2D") && !row.name.contains("_se_");
         if has_adds {
             let of = block_name(&row.name);
@@ -198,11 +200,11 @@ fn slabs_of(rows: &[Row]) -> Vec<Slab> {
     if slabs.is_empty() {
         slabs.push(slab(rows.last().expect("a stage has a layer"), false));
     }
-    slabs.truncate(MOST_SLABS);
+    slabs.truncate(MAX_SLABS);
     slabs
 }
 
-/// `conv2_block1` of `conv2_block1_out`, `block3a` of `block3a_dwconv`.
+/// Returns the block of a layer: `conv2_block1` for `conv2_block1_out`, `block3a` for `block3a_dwconv`.
 fn block_name(layer: &str) -> &str {
     let Some((first, rest)) = layer.split_once('_') else { return layer };
     match rest.split_once('_') {
@@ -211,7 +213,7 @@ fn block_name(layer: &str) -> &str {
     }
 }
 
-/// Stages beside one another, with the space that they need.
+/// A row of stages with the space that it needs.
 struct StageRow<'a> {
     members: &'a [&'a Stage],
     above: i32,
@@ -276,17 +278,18 @@ fn draw(model: &Model, stages: &[Stage]) -> String {
     svg.finish((width, top + 24), &format!("the stages of {}", model.name()))
 }
 
-/// One row if it holds all; otherwise a new row where the feature maps end, if both fit.
+/// Splits the stages into rows. If one row is too short, the first row ends where the feature maps end,
+/// if both rows fit.
 fn in_rows<'a>(all: &'a [&'a Stage]) -> Vec<&'a [&'a Stage]> {
-    if all.len() <= IN_A_ROW {
+    if all.len() <= STAGES_PER_ROW {
         return vec![all];
     }
     let maps = all.iter().take_while(|stage| stage.row.output_shape.len() == 3).count();
-    if (2..=IN_A_ROW).contains(&maps) && all.len() - maps <= IN_A_ROW {
+    if (2..=STAGES_PER_ROW).contains(&maps) && all.len() - maps <= STAGES_PER_ROW {
         let (first, second) = all.split_at(maps);
         return vec![first, second];
     }
-    all.chunks(IN_A_ROW).collect()
+    all.chunks(STAGES_PER_ROW).collect()
 }
 
 fn draw_row(svg: &mut Svg, row: &StageRow, top: i32, largest: usize, goes_on: bool) {
@@ -327,7 +330,7 @@ fn draw_row(svg: &mut Svg, row: &StageRow, top: i32, largest: usize, goes_on: bo
     }
 }
 
-/// A long name, broken where its parts meet.
+/// Breaks a long name at its underscores.
 fn in_lines(name: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for part in name.split_inclusive('_') {
@@ -366,7 +369,7 @@ mod tests {
     use crate::prelude::*;
 
     #[test]
-    fn layers_of_one_stage_stand_together() {
+    fn layers_are_grouped_into_stages() {
         for (layer, stage) in [
             ("block1_conv1", "block1"),
             ("conv2_block1_0_bn", "conv2"),
@@ -380,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_diagram_counts_what_is_there() -> crate::Result<()> {
+    fn diagram_shows_all_stages() -> crate::Result<()> {
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
         base.freeze();
         base.unfreeze_from("block5_conv2")?;

@@ -1,4 +1,4 @@
-//! A way of working: one step after the other.
+//! Flowcharts.
 
 use crate::chart::Chart;
 use crate::chart::svg::{LINE, Svg};
@@ -7,13 +7,13 @@ use crate::chart::theme::{NEUTRAL, TEXT};
 
 const MARGIN: i32 = 4;
 const GAP: i32 = 24;
-/// Width of a page's column, which the boxes share.
+/// Width of the chart in pixels, shared by the boxes.
 const WIDTH: i32 = 740;
 const NARROWEST: i32 = 118;
 const WIDEST: i32 = 170;
 
 impl Chart {
-    /// A flowchart: for each step its name and what it is about, from left to right.
+    /// Draws a flowchart from left to right. Each step has a name and a description.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -48,7 +48,7 @@ impl Chart {
     }
 }
 
-/// The steps in one line.
+/// Formats the steps as one line of text.
 pub(super) fn in_words(steps: &[(&str, &str)]) -> String {
     let text: Vec<String> = steps
         .iter()

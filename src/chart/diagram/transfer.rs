@@ -1,4 +1,4 @@
-//! What transfer learning copies: the pretrained network above, the new model below.
+//! Diagram of transfer learning: the pretrained network above, the new model below.
 
 use candle_core::Tensor;
 
@@ -16,21 +16,24 @@ use crate::{Error, Result};
 const WIDTH: i32 = 748;
 const THUMBNAIL: i32 = 38;
 const COLUMNS: i32 = 3;
-const MOST_THUMBNAILS: usize = 6;
-/// Where the blocks begin and end.
-const BLOCKS: i32 = 152;
+const MAX_THUMBNAILS: usize = 6;
+/// Horizontal extent of the blocks, in pixels.
+const BLOCKS_START: i32 = 152;
 const BLOCKS_END: i32 = 522;
 const ROW: i32 = 190;
 const TOP: i32 = 34;
 
 impl Chart {
-    /// How a model came from a pretrained network: above, the images of the old task, the network and its old top; below,
-    /// the images of the new task, the same blocks with what is frozen and what is fine-tuned, and the new layers.
+    /// Draws how a model was built from a pretrained network. Above are the images of the source task,
+    /// the network and its old top. Below are the images of the new task, the same blocks, marked as
+    /// frozen or fine-tuned, and the new layers.
     ///
-    /// Each task is a description and images `[N, 3, height, width]` from 0 to 255, of which six are shown.
+    /// Each task has a description and images `[N, 3, height, width]` from 0 to 255. Up to six images
+    /// are shown.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the model has no network inside; [`Error::Shape`] if the images have another shape.
+    /// [`Error::Argument`] if the model has no nested network; [`Error::Shape`] if the images have
+    /// another shape.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -61,7 +64,7 @@ impl Chart {
         }
         let ends = [(true, rows[0]), (false, rows[1])]
             .map(|(is_source, middle)| draw_blocks(&mut svg, &base, middle, is_source));
-        svg.text((BLOCKS, 18), Anchor::Start, true, &format!("{name}, pretrained"));
+        svg.text((BLOCKS_START, 18), Anchor::Start, true, &format!("{name}, pretrained"));
         svg.text((BLOCKS_END - 18, rows[1] - ROW / 2 + 2), Anchor::Start, true, "the same weights, copied");
         draw_old_top(&mut svg, ends[0], rows[0]);
         let text = draw_new_layers(&mut svg, &new, ends[1], rows[1]);
@@ -73,30 +76,30 @@ impl Chart {
     }
 }
 
-/// Thumbnails with what they are.
+/// Draws the thumbnails of a task with its description.
 fn draw_task(svg: &mut Svg, about: &str, images: &Tensor, middle: i32) -> Result<()> {
-    for (at, address) in (0..).zip(thumbnails(images)?.into_iter().take(MOST_THUMBNAILS)) {
+    for (at, address) in (0..).zip(thumbnails(images)?.into_iter().take(MAX_THUMBNAILS)) {
         let (left, top) =
             (4 + at % COLUMNS * (THUMBNAIL + 3), middle - THUMBNAIL - 2 + at / COLUMNS * (THUMBNAIL + 3));
         svg.image([left, top, THUMBNAIL, THUMBNAIL], &address);
     }
     let mut y = middle + THUMBNAIL + LINE;
-    for line in wrapped(about, f64::from(BLOCKS - 20), TEXT) {
+    for line in wrapped(about, f64::from(BLOCKS_START - 20), TEXT) {
         svg.text((4, y), Anchor::Start, false, &line);
         y += LINE;
     }
     let end = 4 + COLUMNS * (THUMBNAIL + 3);
-    svg.arrow(&[(end, middle), (BLOCKS - 2, middle)]);
+    svg.arrow(&[(end, middle), (BLOCKS_START - 2, middle)]);
     Ok(())
 }
 
-/// The blocks of the network, and where they end.
+/// Draws the blocks of the network. Returns their right end.
 fn draw_blocks(svg: &mut Svg, base: &[&Stage], middle: i32, is_source: bool) -> i32 {
-    let pitch = (BLOCKS_END - BLOCKS) / base.len().max(1) as i32;
+    let pitch = (BLOCKS_END - BLOCKS_START) / base.len().max(1) as i32;
     let largest = base.iter().flat_map(|stage| &stage.slabs).map(|slab| slab.height).max().unwrap_or(1);
-    let mut end = BLOCKS;
+    let mut end = BLOCKS_START;
     for (at, stage) in (0..).zip(base) {
-        let centre = BLOCKS + at * pitch + pitch / 2;
+        let centre = BLOCKS_START + at * pitch + pitch / 2;
         let colours = if is_source { ("#eeeeee", NEUTRAL) } else { state_colours(stage.row.state()) };
         let slabs: Vec<_> = stage.slabs.iter().map(|slab| slab.without_shortcut()).collect();
         let (_, right) = draw_slabs(svg, (centre, middle), &slabs, largest, colours);
@@ -114,11 +117,11 @@ fn draw_blocks(svg: &mut Svg, base: &[&Stage], middle: i32, is_source: bool) -> 
     end
 }
 
-/// Below the blocks: which extract features, and which are fine-tuned.
+/// Marks below the blocks which extract features and which are fine-tuned.
 fn draw_braces(svg: &mut Svg, base: &[&Stage], y: i32, pitch: i32) {
     let mut at = 0;
     for run in base.chunk_by(|a, b| a.is_frozen() == b.is_frozen()) {
-        let (from, to) = (BLOCKS + at * pitch + 4, BLOCKS + (at + run.len() as i32) * pitch - 4);
+        let (from, to) = (BLOCKS_START + at * pitch + 4, BLOCKS_START + (at + run.len() as i32) * pitch - 4);
         svg.line((f64::from(from), f64::from(y)), (f64::from(to), f64::from(y)), NEUTRAL, 2.0);
         let about = if run[0].is_frozen() { "feature extractor, frozen" } else { "fine-tuned" };
         svg.text(((from + to) / 2, y + LINE), Anchor::Middle, true, about);
@@ -133,7 +136,7 @@ fn draw_old_top(svg: &mut Svg, end: i32, middle: i32) {
     svg.text((BLOCKS_END + 46, middle + 15), Anchor::Start, false, "classes: left out");
 }
 
-/// The new layers with weights, and their names.
+/// Draws the new layers that have weights. Returns their names.
 fn draw_new_layers(svg: &mut Svg, new: &[&Stage], end: i32, middle: i32) -> String {
     let mut x = BLOCKS_END + 20;
     svg.arrow(&[(end + 3, middle), (x - 2, middle)]);
@@ -163,7 +166,7 @@ mod tests {
     use crate::prelude::*;
 
     #[test]
-    fn a_model_without_a_network_inside_is_refused() -> crate::Result<()> {
+    fn model_without_a_nested_network_is_refused() -> crate::Result<()> {
         let images = random_uniform((2, 3, 16, 16), 0.0, 255.0)?;
         let model = sequential![Input::new(2), Dense::new(1)]?;
         let problem = Chart::transfer(&model, ("a", &images), ("b", &images)).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The steps of transfer learning, each with the network as it is then.
+//! Diagram of the steps of transfer learning, with the state of the network in each step.
 
 use super::steps::in_words;
 use super::{legend_of_states, state_colours};
@@ -11,19 +11,20 @@ const WIDTH: i32 = 740;
 const MARGIN: i32 = 4;
 const STEP: i32 = (WIDTH - 2 * MARGIN) / 6;
 const BLOCKS: i32 = 5;
-/// Space from a block to the next one.
+/// Distance from one block to the next, in pixels.
 const PITCH: i32 = 14;
 const BLOCK: i32 = 10;
 const HEAD: i32 = 8;
 
-/// What a part of the network is in a step.
+/// The state of a part of the network in a step.
 #[derive(Clone, Copy, PartialEq)]
 enum Part {
     Absent,
     Is(&'static str),
 }
 
-/// One step: its name, what it is about, the states of the early blocks, the last block, the old top and the new layers.
+/// One step: its name, its description, and the states of the early blocks, the last block, the old top
+/// and the new layers.
 struct Step {
     name: &'static str,
     about: &'static str,
@@ -85,7 +86,7 @@ const STEPS: [Step; 6] = [
 ];
 
 impl Chart {
-    /// The workflow of transfer learning: six steps, each with the network below it as the step leaves it.
+    /// Draws the workflow of transfer learning: six steps, each with the network after the step.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -118,7 +119,7 @@ impl Chart {
     }
 }
 
-/// Five blocks that become smaller, and what is behind them.
+/// Draws five blocks of decreasing size, and the layers behind them.
 fn draw_network(svg: &mut Svg, step: &Step, (left, middle): (i32, i32)) {
     for block in 0..BLOCKS {
         let (fill, stroke) = state_colours(if block + 1 == BLOCKS { step.last } else { step.early });

@@ -1,4 +1,4 @@
-//! What mixes the pictures of a batch with one another.
+//! Augmentation that mixes the images of a batch: MixUp and CutMix.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use crate::data::Batch;
 use crate::{Error, Result, random};
 
 impl ImageDataGenerator {
-    /// MixUp or CutMix; of both, each batch has one.
+    /// Applies MixUp or CutMix. If both are set, each batch gets one of them at random.
     pub(super) fn mix(&self, batch: Batch, random: &mut ChaCha8Rng) -> Result<Batch> {
         let (mixup, cutmix) = (self.mixup > 0.0, self.cutmix > 0.0);
         if !mixup && !cutmix {
@@ -38,7 +38,7 @@ impl ImageDataGenerator {
     }
 }
 
-/// Beta(alpha, alpha).
+/// The distribution Beta(alpha, alpha).
 fn beta(alpha: f64) -> Result<Beta<f64>> {
     Beta::new(alpha, alpha).map_err(|_| {
         let (expected, found) = ("a number above 0".into(), alpha.to_string());
@@ -46,14 +46,15 @@ fn beta(alpha: f64) -> Result<Beta<f64>> {
     })
 }
 
-/// A share of each picture and target, and of another's the rest.
+/// MixUp: `share · own + (1 - share) · other`, for images and targets.
 fn blend(batch: Batch, others: &[u32], share: f64) -> Result<Batch> {
     let others = Tensor::new(others, batch.x.device())?;
     let blend = |own: &Tensor| (own * share)? + (own.index_select(&others, 0)? * (1.0 - share))?;
     Ok(Batch { x: blend(&batch.x)?, y: blend(&batch.y)?, ..batch })
 }
 
-/// The rows and columns that leave the share outside, about a centre and within the picture.
+/// Returns the rows and columns of a box around a centre that covers `1 - share` of the image, clipped
+/// to the image.
 fn part(sides: [usize; 2], centre: [usize; 2], share: f64) -> [Range<usize>; 2] {
     [0, 1].map(|axis| {
         let half = (0.5 * (1.0 - share).sqrt() * sides[axis] as f64) as usize;
@@ -61,7 +62,8 @@ fn part(sides: [usize; 2], centre: [usize; 2], share: f64) -> [Range<usize>; 2] 
     })
 }
 
-/// A part of another picture in each, and its target mixed by that part's area.
+/// CutMix: replaces a box of each image by that of another image, and mixes the targets by the area of
+/// the box.
 fn paste(batch: Batch, others: &[u32], [rows, columns]: [Range<usize>; 2]) -> Result<Batch> {
     let (_, channels, height, width) = batch.x.dims4()?;
     let from = batch.x.flatten_all()?.to_vec1::<f32>()?;
@@ -87,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_even_for_one_and_extreme_for_little() -> Result<()> {
+    fn shares_follow_the_beta_distribution() -> Result<()> {
         // The variance of Beta(a, a) is 1 / (4 · (2a + 1)).
         for alpha in [1.0, 0.2, 50.0] {
             let values: Vec<f64> = beta(alpha)?.sample_iter(random::seeded(1)).take(4000).collect();
@@ -100,14 +102,15 @@ mod tests {
         Ok(())
     }
 
-    /// tests/fixtures/mixing.py: the same shares, centres and partners by torchvision.
+    /// tests/fixtures/mixing.py computed the expected values with torchvision, with the same shares,
+    /// centres and pairs.
     #[test]
-    fn mixes_as_torchvision_does() -> Result<()> {
+    fn mixing_matches_torchvision() -> Result<()> {
         let fixture = include_bytes!("../../../tests/fixtures/mixing.safetensors");
         let fixture = candle_core::safetensors::load_buffer(fixture, &crate::device())?;
         let batch = || Batch::from((fixture["x"].clone(), fixture["y"].clone()));
         let (count, _, height, width) = fixture["x"].dims4()?;
-        // torchvision mixes each with the one before.
+        // torchvision mixes each image with the previous one.
         let others: Vec<u32> = (0..count as u32).map(|at| (at + count as u32 - 1) % count as u32).collect();
         let same = |found: &Tensor, name: String| -> Result<()> {
             let difference = (found - &fixture[&name])?.abs()?.max_all()?.to_scalar::<f32>()?;
@@ -127,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn mixed_targets_tell_what_is_in_the_picture() -> Result<()> {
+    fn mixed_targets_match_the_image_content() -> Result<()> {
         let device = crate::device();
         let x = Tensor::cat(
             &[

@@ -1,4 +1,4 @@
-//! Varied pictures in batches, made ahead of the training.
+//! Batches of augmented images, prepared in the background.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::sync_channel;
@@ -14,10 +14,10 @@ use crate::data::dataset::{Batch, Dataset, IntoDataset, Samples};
 use crate::ops::values;
 use crate::{Error, Result, random};
 
-/// Batches that are made before they are asked for.
-const AHEAD: usize = 2;
+/// Number of batches that the queue holds.
+const QUEUE_LENGTH: usize = 2;
 
-/// Varied pictures in batches: what [`ImageDataGenerator::flow`] gives and `fit` takes.
+/// Batches of augmented images: the result of [`ImageDataGenerator::flow`], and input of `fit`.
 #[derive(Clone, Debug)]
 pub struct Flow {
     samples: Samples,
@@ -32,7 +32,7 @@ impl Flow {
         Ok(Flow { samples, generator, statistics })
     }
 
-    /// The batch of those numbers, varied.
+    /// Returns the batch of the samples with these indices, augmented.
     fn batch(&self, numbers: &[u32], seed: u64) -> Result<Batch> {
         let (all, rows) = self.samples.rows(numbers)?;
         let (_, channels, height, width) = all.dims4()?;
@@ -46,9 +46,10 @@ impl Flow {
         {
             let all = values(&all)?;
             varied.par_chunks_mut(size).zip(&rows).enumerate().for_each(|(i, (varied, row))| {
-                // Each picture has a stream of its own, so that threads do not change the result.
+                // Each image has its own random stream, so that the result does not depend on the
+                // threads.
                 let mut random = ChaCha8Rng::seed_from_u64(seed.wrapping_add(i as u64));
-                // A copy is read from memory in order, and then from the nearest cache in any.
+                // The copy is read in order. The transform then reads it in any order from the L1 cache.
                 let picture = all[row * size..][..size].to_vec();
                 self.generator.vary(&picture, varied, (height, width), &mut random, self.statistics.as_ref());
             });
@@ -77,12 +78,12 @@ impl Dataset for Flow {
         self.samples.keep_order();
     }
 
-    /// A thread of its own makes the batches; it ends with the iterator.
+    /// A background thread prepares the batches. It ends with the iterator.
     fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>> {
         let order = self.samples.order();
         let mut seeds = random::stream();
         let flow = self.clone();
-        let (made, batches) = sync_channel(AHEAD);
+        let (made, batches) = sync_channel(QUEUE_LENGTH);
         let make = move || {
             for (at, numbers) in order.into_iter().enumerate() {
                 let batch = catch_unwind(AssertUnwindSafe(|| flow.batch(&numbers, seeds.next_u64())));

@@ -1,5 +1,5 @@
-//! Keras's `ImageDataGenerator` (`keras/src/legacy/preprocessing/image.py`): new variants of each
-//! picture in each epoch.
+//! Keras's `ImageDataGenerator` (`keras/src/legacy/preprocessing/image.py`): random augmentation of
+//! images in each epoch.
 
 mod batch;
 mod flow;
@@ -25,9 +25,9 @@ pub use ranges::{Shift, Zoom};
 
 type Function = Arc<dyn Fn(&mut [f32]) + Send + Sync>;
 
-/// What to vary at random, and how far. Nothing, unless told.
+/// Random augmentation and normalisation of images. By default nothing is changed.
 ///
-/// Between pixels it is bilinear.
+/// Geometric transforms use bilinear interpolation.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -65,7 +65,7 @@ pub struct ImageDataGenerator {
     featurewise_std_normalization: bool,
     zca_whitening: bool,
     zca_epsilon: f64,
-    /// What `fit` found; a clone shares it.
+    /// The result of `fit`. Clones share it.
     statistics: Arc<Mutex<Option<Statistics>>>,
 }
 
@@ -102,133 +102,136 @@ impl Default for ImageDataGenerator {
 }
 
 impl ImageDataGenerator {
-    /// A generator that changes nothing yet.
+    /// Creates a generator that does not change the images.
     pub fn new() -> ImageDataGenerator {
         ImageDataGenerator::default()
     }
 
-    /// Turns by up to so many degrees either way.
+    /// Rotates by a random angle from `-degrees` to `degrees`.
     pub fn rotation_range(self, degrees: f64) -> Self {
         Self { rotation_range: degrees, ..self }
     }
 
-    /// Moves along the width either way: by up to this share of it below 1, by so many pixels from 1
-    /// on, or by one of a list of amounts.
+    /// Shifts along the width, in both directions. A range below 1 is a share of the width, a range of 1
+    /// or more a number of pixels. A list gives the possible amounts.
     pub fn width_shift_range(self, range: impl Into<Shift>) -> Self {
         Self { width_shift_range: range.into(), ..self }
     }
 
-    /// Moves along the height, as [`Self::width_shift_range`] along the width.
+    /// Shifts along the height, like [`Self::width_shift_range`] along the width.
     pub fn height_shift_range(self, range: impl Into<Shift>) -> Self {
         Self { height_shift_range: range.into(), ..self }
     }
 
-    /// Slants by up to so many degrees either way.
+    /// Shears by a random angle from `-degrees` to `degrees`.
     pub fn shear_range(self, degrees: f64) -> Self {
         Self { shear_range: degrees, ..self }
     }
 
-    /// Scales height and width, each by a factor from `1 - range` to `1 + range`, or between two
-    /// factors; below 1 enlarges.
+    /// Zooms height and width, each by a random factor from `1 - range` to `1 + range`, or between two
+    /// given factors. Factors below 1 enlarge.
     pub fn zoom_range(self, range: impl Into<Zoom>) -> Self {
         Self { zoom_range: range.into(), ..self }
     }
 
-    /// Adds up to this much, either way, to all values of a picture, which stay between its own
-    /// darkest and brightest.
+    /// Adds a random value from `-range` to `range` to all values of an image. The result is clipped to
+    /// the smallest and largest value of the image.
     pub fn channel_shift_range(self, range: f64) -> Self {
         Self { channel_shift_range: range, ..self }
     }
 
-    /// Multiplies the brightness by a factor between the two; pixels become whole numbers from 0 to
-    /// 255, as with Pillow, so images scaled to 0 to 1 come out black.
+    /// Multiplies the brightness by a random factor from `least` to `most`. As with Pillow, the result
+    /// is rounded to integers from 0 to 255, so images scaled to 0 to 1 become black.
     pub fn brightness_range(self, least: f64, most: f64) -> Self {
         Self { brightness_range: Some((least, most)), ..self }
     }
 
-    /// Mirrors every other picture.
+    /// Flips images left to right with probability 0.5.
     pub fn horizontal_flip(self, flip: bool) -> Self {
         Self { horizontal_flip: flip, ..self }
     }
 
-    /// Turns every other picture upside down.
+    /// Flips images upside down with probability 0.5.
     pub fn vertical_flip(self, flip: bool) -> Self {
         Self { vertical_flip: flip, ..self }
     }
 
-    /// Sets what is seen beyond a picture's edge: the edge itself unless told.
+    /// Sets how points outside the image are filled. Default: [`FillMode::Nearest`].
     pub fn fill_mode(self, mode: FillMode) -> Self {
         Self { fill_mode: mode, ..self }
     }
 
-    /// Cuts out a part of the picture of between these shares of its area, of a side ratio from 3/4 to
-    /// 4/3, and enlarges it to the whole (Szegedy et al. 2014; torchvision's `RandomResizedCrop`).
+    /// Crops a random part of the image and resizes it to the whole size (Szegedy et al. 2014;
+    /// torchvision's `RandomResizedCrop`). The area of the part is a share from `least` to `most`, its
+    /// aspect ratio is from 3/4 to 4/3.
     pub fn random_resized_crop(self, least: f64, most: f64) -> Self {
         Self { resized_crop: Some((least, most)), ..self }
     }
 
-    /// Varies brightness, contrast and saturation, each by a factor up to so far from 1 (torchvision's
-    /// `ColorJitter`), of pixels from 0 to 255.
+    /// Changes brightness, contrast and saturation, each by a random factor from `1 - value` to
+    /// `1 + value` (torchvision's `ColorJitter`). Pixels must be from 0 to 255.
     pub fn color_jitter(self, brightness: f64, contrast: f64, saturation: f64) -> Self {
         Self { color_jitter: Some([brightness, contrast, saturation]), ..self }
     }
 
-    /// Makes a square of this share of the side grey, anywhere (DeVries and Taylor 2017): 127.5, for pixels from 0 to
-    /// 255.
+    /// Fills a rectangle at a random position with grey (DeVries and Taylor 2017). Its sides are `share`
+    /// of the image's sides. Grey is 127.5, for pixels from 0 to 255.
     pub fn cutout(self, share: f64) -> Self {
         Self { cutout: share, ..self }
     }
 
-    /// Mixes each picture and its target with another's, by a share drawn from Beta(alpha, alpha)
-    /// (Zhang et al. 2017; torchvision's `MixUp`). Targets must be 0 and 1, or one-hot.
+    /// Mixes each image and its target with another's. The share is drawn from Beta(alpha, alpha) (Zhang
+    /// et al. 2017; torchvision's `MixUp`). Targets must be 0 and 1, or one-hot.
     pub fn mixup(self, alpha: f64) -> Self {
         Self { mixup: alpha, ..self }
     }
 
-    /// Puts a part of another picture into each, of an area drawn from Beta(alpha, alpha), and mixes the
-    /// targets by it (Yun et al. 2019; torchvision's `CutMix`). Targets must be 0 and 1, or one-hot.
+    /// Replaces a box of each image by that of another image, and mixes the targets by the area of the
+    /// box. The area is drawn from Beta(alpha, alpha) (Yun et al. 2019; torchvision's `CutMix`). Targets
+    /// must be 0 and 1, or one-hot.
     pub fn cutmix(self, alpha: f64) -> Self {
         Self { cutmix: alpha, ..self }
     }
 
-    /// Multiplies each value by this, after all variation: `1.0 / 255.0`.
+    /// Multiplies each value by `factor` after augmentation, for example `1.0 / 255.0`.
     pub fn rescale(self, factor: f32) -> Self {
         Self { rescale: Some(factor), ..self }
     }
 
-    /// Calls a function on each varied picture, `[channels, height, width]`, before it is rescaled.
+    /// Calls a function on each augmented image, `[channels, height, width]`, before rescaling.
     pub fn preprocessing_function(self, function: impl Fn(&mut [f32]) + Send + Sync + 'static) -> Self {
         Self { preprocessing_function: Some(Arc::new(function)), ..self }
     }
 
-    /// Takes each picture's own mean away.
+    /// Subtracts each image's own mean.
     pub fn samplewise_center(self, center: bool) -> Self {
         Self { samplewise_center: center, ..self }
     }
 
-    /// Takes each picture's own mean away, as Keras does too, and divides it by its own deviation.
+    /// Divides each image by its own standard deviation. As in Keras, also subtracts its mean.
     pub fn samplewise_std_normalization(self, normalize: bool) -> Self {
         Self { samplewise_std_normalization: normalize, ..self }
     }
 
-    /// Takes the mean of all pictures away, channel by channel; [`Self::fit`] finds it.
+    /// Subtracts the mean of all images, per channel. [`Self::fit`] computes it.
     pub fn featurewise_center(self, center: bool) -> Self {
         Self { featurewise_center: center, ..self }
     }
 
-    /// Takes the mean of all pictures away, as Keras does too, and divides by their deviation, channel by channel;
-    /// [`Self::fit`] finds both.
+    /// Divides by the standard deviation of all images, per channel. As in Keras, also subtracts their
+    /// mean. [`Self::fit`] computes both.
     pub fn featurewise_std_normalization(self, normalize: bool) -> Self {
         Self { featurewise_std_normalization: normalize, ..self }
     }
 
-    /// Makes what varies together vary alone and by 1 (ZCA; Krizhevsky 2009), after taking each channel's
-    /// mean away: [`Self::fit`] finds how, in time that grows with the cube of the number of pictures.
+    /// Applies ZCA whitening after subtracting the mean of each channel: values become uncorrelated with
+    /// variance 1 (Krizhevsky 2009). [`Self::fit`] computes the transform, in time that grows with the
+    /// cube of the number of images.
     pub fn zca_whitening(self, whiten: bool) -> Self {
         Self { zca_whitening: whiten, ..self }
     }
 
-    /// Added to the singular values by which whitening divides; 1e-6 unless told.
+    /// Sets the term that is added to the singular values by which whitening divides. Default: 1e-6.
     pub fn zca_epsilon(self, epsilon: f64) -> Self {
         Self { zca_epsilon: epsilon, ..self }
     }
@@ -237,10 +240,10 @@ impl ImageDataGenerator {
         self.featurewise_center || self.featurewise_std_normalization || self.zca_whitening
     }
 
-    /// Looks at the pictures that will flow, for the statistics over all of them.
+    /// Computes the statistics over all images that the featurewise options and whitening need.
     ///
     /// # Errors
-    /// [`Error::Shape`] if these are not pictures `[N, channels, height, width]` of 1, 3 or 4 channels.
+    /// [`Error::Shape`] if `x` is not `[N, channels, height, width]` with 1, 3 or 4 channels.
     pub fn fit(&self, x: &Tensor) -> Result<()> {
         check_pictures(x)?;
         if self.needs_statistics() {
@@ -251,15 +254,15 @@ impl ImageDataGenerator {
         Ok(())
     }
 
-    /// Batches of varied pictures, in a new order each epoch, made while the model trains on the one
-    /// before.
+    /// Returns batches of augmented images, shuffled in each epoch. The next batches are prepared while
+    /// the model trains.
     ///
     /// # Shapes
     /// `x` is `[N, channels, height, width]`, `y` has N targets.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` is not of that shape; [`Error::Argument`] if `y` has not N targets, a
-    /// range is not one, or statistics over all pictures are asked for before [`Self::fit`].
+    /// [`Error::Shape`] if `x` has another shape; [`Error::Argument`] if `y` does not have N targets, a
+    /// range is invalid, or [`Self::fit`] was not called although it is needed.
     pub fn flow(&self, x: &Tensor, y: &Tensor, batch_size: usize) -> Result<Flow> {
         check_pictures(x)?;
         self.check()?;
@@ -269,20 +272,21 @@ impl ImageDataGenerator {
         Flow::of(Samples::new(x, y, batch_size, true)?, self.clone())
     }
 
-    /// Batches of varied pictures from files, read while the model trains.
+    /// Returns batches of augmented images from files. Files are read while the model trains.
     ///
     /// # Errors
-    /// [`Error::Argument`] as for [`Self::flow`]; a damaged file is an error of its batch, with its name
-    /// (see [`ImageFiles::without_damaged`]).
+    /// [`Error::Argument`] as for [`Self::flow`]. A damaged file is an error of its batch, with the
+    /// file's name (see [`ImageFiles::without_damaged`]).
     pub fn flow_files(&self, files: &ImageFiles, batch_size: usize) -> Result<Flow> {
         self.check()?;
         Flow::of(files.samples(batch_size, true)?, self.clone())
     }
 
-    /// Batches of varied pictures from the folders of `path`, each a class, scaled to `(height, width)`.
+    /// Returns batches of augmented images from the folders in `path`, one folder per class. Images are
+    /// resized to `(height, width)`.
     ///
     /// # Errors
-    /// As [`ImageFiles::from_directory`] and [`Self::flow_files`].
+    /// Those of [`ImageFiles::from_directory`] and [`Self::flow_files`].
     pub fn flow_from_directory(
         &self,
         path: impl AsRef<std::path::Path>,
@@ -292,15 +296,16 @@ impl ImageDataGenerator {
         self.flow_files(&ImageFiles::from_directory(path, size)?, batch_size)
     }
 
-    /// Prepares each varied picture as the weights of a model want it, instead of rescaling.
+    /// Preprocesses each augmented image as the pretrained weights of `model` require. Use it instead of
+    /// [`Self::rescale`].
     ///
     /// # Errors
-    /// [`Error::Argument`] for a model without a network that has such weights.
+    /// [`Error::Argument`] if the model contains no network with pretrained weights.
     pub fn preprocess_for(self, model: &Model) -> Result<Self> {
         Ok(Self { preprocessing: Some(model.preprocessing_known()?), ..self })
     }
 
-    /// Says what Keras warns of: a division by deviations centres too.
+    /// Prints Keras's warning that dividing by the standard deviation also subtracts the mean.
     fn say_that_it_centres(&self) {
         for (divides, centres, kind) in [
             (

@@ -1,17 +1,17 @@
-//! Advice on operations that take pixels from 0 to 255 and are given other values.
+//! Advice on operations that need pixels from 0 to 255 and receive other values.
 
 use candle_core::{DType, Tensor};
 
 use super::ImageDataGenerator;
 use crate::Result;
 
-/// Images looked at.
-const LOOKED_AT: usize = 32;
-/// Values up to this are taken for pixels that were divided by 255.
-const UNIT: f32 = 1.5;
+/// Number of images checked.
+const MAX_IMAGES: usize = 32;
+/// Largest maximum of pixels that were probably divided by 255.
+const UNIT_RANGE_MAX: f32 = 1.5;
 
 impl ImageDataGenerator {
-    /// What looks wrong with the values of images for the operations that are set.
+    /// Returns advice if the image values do not fit the operations that are set.
     pub(super) fn advice_on_values(&self, x: &Tensor) -> Result<Option<String>> {
         let brightness = self.brightness_range.is_some_and(|range| range != (1.0, 1.0));
         let jitter = self.color_jitter.is_some_and(|jitter| jitter != [0.0; 3]);
@@ -19,11 +19,11 @@ impl ImageDataGenerator {
         if !(brightness || jitter || cutout) || x.dim(0)? == 0 {
             return Ok(None);
         }
-        let values = x.narrow(0, 0, x.dim(0)?.min(LOOKED_AT))?.to_dtype(DType::F32)?.flatten_all()?;
+        let values = x.narrow(0, 0, x.dim(0)?.min(MAX_IMAGES))?.to_dtype(DType::F32)?.flatten_all()?;
         let (least, most) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
-        let (is_beyond, is_unit) = (least < 0.0 || most > 255.0, least >= 0.0 && most <= UNIT);
+        let (is_beyond, is_unit) = (least < 0.0 || most > 255.0, least >= 0.0 && most <= UNIT_RANGE_MAX);
         let operations = [
-            // As in Keras, values beyond 0 to 255 are brought there and back.
+            // As in Keras, values outside 0 to 255 are scaled to that range and back.
             ("brightness_range", brightness && is_unit, "rounds them to whole numbers"),
             ("color_jitter", jitter && (is_beyond || is_unit), "cuts them off below 0 and above 255"),
             ("cutout", cutout && (is_beyond || is_unit), "fills its square with 127.5"),
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn operations_on_pixels_are_told_of_other_values() -> Result<()> {
+    fn pixel_operations_on_other_values_give_advice() -> Result<()> {
         let of = |low, high| crate::random_uniform((2, 3, 8, 8), low, high);
         let (pixels, unit, preprocessed) = (of(0.0, 255.0)?, of(0.0, 1.0)?, of(-123.0, 150.0)?);
         let plain = ImageDataGenerator::new;
@@ -60,8 +60,8 @@ mod tests {
         ];
         for (name, datagen, is_wrong_beyond) in all {
             assert_eq!(datagen.advice_on_values(&pixels)?, None, "{name}");
-            let said = datagen.advice_on_values(&unit)?.unwrap();
-            assert!(said.contains(name) && said.contains("from 0.00 to 1.00"), "{said}");
+            let advice = datagen.advice_on_values(&unit)?.unwrap();
+            assert!(advice.contains(name) && advice.contains("from 0.00 to 1.00"), "{advice}");
             assert_eq!(datagen.advice_on_values(&preprocessed)?.is_some(), is_wrong_beyond, "{name}");
         }
         Ok(())

@@ -1,14 +1,16 @@
-//! How far a picture may be varied.
+//! The ranges of the augmentation parameters.
 
 use super::ImageDataGenerator;
 use crate::{Error, Result};
 
-/// How far a picture is moved along one side.
+/// How far an image is shifted along one side.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shift {
-    /// Either way, by up to this share of the side below 1, by up to so many pixels from 1 on.
+    /// A random shift in both directions: up to this share of the side if below 1, otherwise up to this
+    /// number of pixels.
     Range(f64),
-    /// By one of these many pixels, or shares of the side if all are below 1, either way.
+    /// One of these amounts, in either direction: shares of the side if all are below 1, otherwise
+    /// pixels.
     OneOf(Vec<f64>),
 }
 
@@ -19,7 +21,7 @@ impl From<f64> for Shift {
 }
 
 impl From<i32> for Shift {
-    /// Pixels, from 1 on.
+    /// A range in pixels, from 1.
     fn from(range: i32) -> Shift {
         Shift::Range(f64::from(range))
     }
@@ -31,7 +33,7 @@ impl<const N: usize> From<[f64; N]> for Shift {
     }
 }
 
-/// The least and the largest factor by which a picture is zoomed.
+/// The smallest and the largest zoom factor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Zoom(pub(super) f64, pub(super) f64);
 
@@ -49,7 +51,7 @@ impl From<(f64, f64)> for Zoom {
 }
 
 impl ImageDataGenerator {
-    /// Whether anything is set that changes an image at random.
+    /// Whether any option changes images at random.
     pub(super) fn varies(&self) -> bool {
         let shifts = |shift: &Shift| match shift {
             Shift::Range(range) => *range != 0.0,
@@ -75,7 +77,7 @@ impl ImageDataGenerator {
             || self.vertical_flip
     }
 
-    /// Whether each is in its range, and statistics are there that are needed.
+    /// Checks that all values are in their ranges, and that `fit` was called if statistics are needed.
     pub(super) fn check(&self) -> Result<()> {
         let from_nought = |name, value: f64| (name, value, value >= 0.0, "a number from 0");
         let share = |name, value: f64| (name, value, (0.0..=1.0).contains(&value), "a share from 0 to 1");

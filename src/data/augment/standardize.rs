@@ -1,4 +1,4 @@
-//! What is done to each picture last of all: Keras's `standardize`.
+//! The normalisation of each image after augmentation: Keras's `standardize`.
 
 use std::sync::Arc;
 
@@ -8,21 +8,21 @@ use super::ImageDataGenerator;
 use crate::Result;
 use crate::data::truncated_svd;
 
-/// Keeps a deviation from 0, as in Keras.
+/// Added to a standard deviation to prevent division by 0, as in Keras.
 const EPSILON: f32 = 1e-6;
 
-/// What is found in all pictures.
+/// Statistics over all images.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Statistics {
-    /// Each channel's.
+    /// Mean of each channel.
     mean: Vec<f32>,
-    /// Each channel's.
+    /// Standard deviation of each channel.
     deviation: Vec<f32>,
     whitening: Option<Arc<Whitening>>,
 }
 
-/// The directions in which pictures vary, each `[channels · height · width]`, and by what to multiply
-/// there: what Keras's whitening matrix does, without the matrix.
+/// The whitening transform as principal directions, each `[channels · height · width]`, with their
+/// factors. Equivalent to Keras's whitening matrix, but does not store the matrix.
 #[derive(Debug, PartialEq)]
 struct Whitening {
     directions: Vec<Vec<f32>>,
@@ -30,7 +30,8 @@ struct Whitening {
 }
 
 impl Statistics {
-    /// Of pictures `[N, C, H, W]`, rescaled first; with the whitening's epsilon, that too.
+    /// Computes the statistics of images `[N, C, H, W]` after rescaling. `whitening` is the epsilon of
+    /// the whitening, if it is needed.
     pub(super) fn of(x: &Tensor, rescale: f32, whitening: Option<f64>) -> Result<Statistics> {
         let x = (x.to_dtype(DType::F64)? * f64::from(rescale))?;
         let channels = x.transpose(0, 1)?.flatten_from(1)?;
@@ -58,7 +59,8 @@ impl Statistics {
         })
     }
 
-    /// Whether they are of images with so many channels and, for whitening, so many values.
+    /// Whether the statistics fit images with this number of channels and, for whitening, this number of
+    /// values.
     pub(super) fn suit(&self, channels: usize, values: usize) -> bool {
         let direction = self.whitening.as_ref().and_then(|whitening| whitening.directions.first());
         channels == self.mean.len() && direction.is_none_or(|direction| direction.len() == values)
@@ -78,7 +80,7 @@ impl Whitening {
 }
 
 impl ImageDataGenerator {
-    /// Changes a varied picture of so many values a channel.
+    /// Normalises an augmented image with `pixels` values per channel.
     pub(super) fn standardize(&self, picture: &mut [f32], pixels: usize, statistics: Option<&Statistics>) {
         if let Some(function) = &self.preprocessing_function {
             function(picture);
@@ -92,7 +94,7 @@ impl ImageDataGenerator {
         let count = picture.len() as f64;
         let mean =
             |picture: &[f32]| (picture.iter().map(|value| f64::from(*value)).sum::<f64>() / count) as f32;
-        // As in Keras, to divide by a deviation is to take the mean away first.
+        // As in Keras, dividing by the standard deviation also subtracts the mean.
         if self.samplewise_center || self.samplewise_std_normalization {
             let mean = mean(picture);
             picture.iter_mut().for_each(|value| *value -= mean);
@@ -104,7 +106,8 @@ impl ImageDataGenerator {
             picture.iter_mut().for_each(|value| *value /= deviation);
         }
         let Some(Statistics { mean, deviation, whitening }) = statistics else { return };
-        // As in Keras, whitening takes the means away first, and makes the deviations what they are to be.
+        // As in Keras, whitening also subtracts the means, and replaces the division by the standard
+        // deviations.
         let is_centred = self.featurewise_center || self.featurewise_std_normalization || whitening.is_some();
         let is_scaled = self.featurewise_std_normalization && whitening.is_none();
         for ((channel, mean), deviation) in picture.chunks_mut(pixels).zip(mean).zip(deviation) {
@@ -124,7 +127,7 @@ mod tests {
     use crate::data::Dataset;
 
     #[test]
-    fn pictures_are_whitened_as_keras_does() {
+    fn whitening_matches_keras() {
         let fixture = include_bytes!("../../../tests/fixtures/whitening.safetensors");
         let known = candle_core::safetensors::load_buffer(fixture, &candle_core::Device::Cpu).unwrap();
         let plain = || ImageDataGenerator::new().zca_whitening(true);
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_division_by_deviations_alone_centres_as_in_keras() {
+    fn std_normalization_alone_centres_as_in_keras() {
         let fixture = include_bytes!("../../../tests/fixtures/centring.safetensors");
         let known = candle_core::safetensors::load_buffer(fixture, &candle_core::Device::Cpu).unwrap();
         let images = &known["images"];
@@ -175,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_of_another_size_than_those_looked_at_are_refused() {
+    fn images_of_another_size_than_in_fit_are_refused() {
         let pictures = |side| Tensor::ones((2, 3, side, side), DType::F32, &crate::device()).unwrap();
         let datagen = ImageDataGenerator::new().zca_whitening(true);
         let y = Tensor::zeros(2, DType::F32, &crate::device()).unwrap();
@@ -186,7 +189,7 @@ mod tests {
         assert!(first(&varied).is_ok());
         let error = first(&pictures(5)).unwrap_err().to_string();
         assert!(error.contains("of the size that `fit` looked at"), "{error}");
-        // Nor may a channel be left as it is.
+        // The number of channels must match, too.
         let datagen = ImageDataGenerator::new().featurewise_center(true);
         datagen.fit(&varied.narrow(1, 0, 1).unwrap()).unwrap();
         assert!(datagen.flow(&varied, &y, 2).unwrap().epoch().unwrap().next().unwrap().is_err());

@@ -1,4 +1,4 @@
-//! One picture's variation: what is drawn for it, and what that does.
+//! The augmentation of a single image.
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -7,10 +7,10 @@ use super::standardize::Statistics;
 use super::{ImageDataGenerator, Shift, Zoom};
 use crate::data::affine::{Affine, FillMode, flip_horizontally, flip_vertically};
 
-/// Of 255: what a cut-out square is filled with.
+/// Value of a cut-out rectangle, for pixels from 0 to 255.
 const GREY: f32 = 127.5;
 
-/// The part of a picture that is enlarged to the whole.
+/// The part of an image that is cropped and resized to the whole size.
 #[derive(Clone, Copy, Debug)]
 struct Crop {
     top: f64,
@@ -20,7 +20,7 @@ struct Crop {
 }
 
 impl ImageDataGenerator {
-    /// Puts one picture's variant, `[channels, height, width]`, drawn from `random`, into `varied`.
+    /// Writes a random variant of `picture`, `[channels, height, width]`, into `varied`.
     pub(super) fn vary(
         &self,
         picture: &[f32],
@@ -57,7 +57,7 @@ impl ImageDataGenerator {
             let side = |whole: usize| (whole as f64 * self.cutout).round() as usize;
             let (rows, columns) = (side(height), side(width));
             let (top, left) = (random.random_range(0..height), random.random_range(0..width));
-            // About a middle anywhere, so that it may reach beyond the picture.
+            // The centre may be anywhere in the image, so the rectangle may extend beyond the edge.
             let span = |middle: usize, size: usize, whole: usize| {
                 middle.saturating_sub(size / 2)..(middle + size.div_ceil(2)).min(whole)
             };
@@ -97,7 +97,7 @@ impl ImageDataGenerator {
     }
 }
 
-/// As torchvision draws it: ten tries, then the middle.
+/// Draws a crop as torchvision does: up to ten attempts, then a centred square.
 fn crop(height: usize, width: usize, (least, most): (f64, f64), random: &mut ChaCha8Rng) -> Crop {
     let (whole_height, whole_width) = (height as f64, width as f64);
     for _ in 0..10 {
@@ -115,9 +115,9 @@ fn crop(height: usize, width: usize, (least, most): (f64, f64), random: &mut Cha
 }
 
 impl Crop {
-    /// Enlarges the part to the whole picture.
+    /// Resizes the part to the whole size.
     fn apply(self, picture: &[f32], output: &mut [f32], height: usize, width: usize) {
-        // The middle of the part comes to the middle of the picture.
+        // Moves the centre of the part to the centre of the image.
         let (zx, zy) = (self.height / height as f64, self.width / width as f64);
         let tx = self.top + self.height / 2.0 - height as f64 / 2.0;
         let ty = self.left + self.width / 2.0 - width as f64 / 2.0;
@@ -137,8 +137,8 @@ fn shift_channels(picture: &mut [f32], amount: f32) {
     picture.iter_mut().for_each(|value| *value = (*value + amount).clamp(least, most));
 }
 
-/// Keras's `apply_brightness_shift`, with Pillow's rounding. Values beyond 0 to 255 are brought
-/// there and back.
+/// Keras's `apply_brightness_shift`, with Pillow's rounding. Values outside 0 to 255 are scaled to that
+/// range and back.
 fn brighten(picture: &mut [f32], factor: f32) {
     let (least, most) = range(picture);
     let is_beyond = least < 0.0 || most > 255.0;
@@ -151,7 +151,7 @@ fn brighten(picture: &mut [f32], factor: f32) {
     }
 }
 
-/// torchvision's `adjust_brightness`, `adjust_contrast` and `adjust_saturation`, one after the other.
+/// torchvision's `adjust_brightness`, `adjust_contrast` and `adjust_saturation`, in this order.
 fn change_colours(picture: &mut [f32], pixels: usize, [brightness, contrast, saturation]: [f32; 3]) {
     picture.iter_mut().for_each(|value| *value = (*value * brightness).clamp(0.0, 255.0));
     let grey = |picture: &[f32], at: usize| match picture.len() / pixels {
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_change_as_in_keras_and_torchvision() {
+    fn colour_changes_match_keras_and_torchvision() {
         // `apply_brightness_shift(x, 1.7, False)` and `apply_channel_shift(x, 30)`.
         let mut bright = [10.6, 100.0, 200.2];
         brighten(&mut bright, 1.7);
@@ -188,7 +188,7 @@ mod tests {
         let mut shifted = [10.0, 100.0, 200.0];
         shift_channels(&mut shifted, 30.0);
         assert_eq!(shifted, [40.0, 130.0, 200.0]);
-        // One pixel of three channels: `adjust_saturation(x, 0.5)` mixes it with its grey, 102.5.
+        // One pixel of three channels: `adjust_saturation(x, 0.5)` mixes it with its grey value, 102.5.
         let mut pixel = [200.0, 50.0, 117.0];
         change_colours(&mut pixel, 1, [1.0, 1.0, 0.5]);
         let grey = 0.299 * 200.0 + 0.587 * 50.0 + 0.114 * 117.0;
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crop_of_the_left_half_fills_the_picture() {
+    fn crop_of_the_left_half_fills_the_image() {
         let picture: Vec<f32> = (0..16).map(|at| (at % 4) as f32).collect();
         let crop = Crop { top: 0.0, left: 0.0, height: 4.0, width: 2.0 };
         let mut enlarged = vec![0f32; 16];

@@ -1,4 +1,4 @@
-//! Going on with a training that was cut off.
+//! Resuming an interrupted training: the `BackupAndRestore` callback.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,12 +20,15 @@ const SECONDS: &str = "seconds";
 const LEARNING_RATES: &str = "learning_rates";
 const LEARNING_RATE: &str = "learning_rate";
 
-/// Writes all that a training needs to go on, at the end of each epoch, and goes on from there when
-/// the same program is run again: weights, the optimizer's state and learning rate, the place in the stream of random
-/// numbers, the history, and what the other callbacks remember ([`Callback::state`]). The history is then that of an
-/// unbroken run. A callback of your own that remembers something needs a `state` and a `set_state`.
+/// Writes the state of a training to a file at the end of each epoch. When the same program runs again,
+/// the training resumes from that epoch.
 ///
-/// The file is removed when the training has ended.
+/// The file holds the weights, the optimizer's state, the learning rate and the history. It also holds
+/// the states of the random number generator and of the other callbacks ([`Callback::state`]). The
+/// resulting history is the same as that of an uninterrupted training. A callback of your own that has
+/// state needs `state` and `set_state`.
+///
+/// The file is removed when the training ends.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -42,7 +45,7 @@ pub struct BackupAndRestore {
     path: PathBuf,
 }
 
-/// What stands in the file beside the tensors.
+/// Metadata of the backup, stored beside the tensors.
 #[derive(Serialize, Deserialize)]
 struct About {
     epoch: usize,
@@ -53,7 +56,7 @@ struct About {
 }
 
 impl BackupAndRestore {
-    /// Keeps the training in this file.
+    /// Creates the callback. `path` is the backup file.
     pub fn new(path: impl AsRef<Path>) -> BackupAndRestore {
         BackupAndRestore { path: path.as_ref().to_owned() }
     }
@@ -81,7 +84,7 @@ impl Callback for BackupAndRestore {
             let of = tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
             of.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect()
         };
-        // Epochs trained before, of `Fit::initial_epoch`, have no row.
+        // Epochs before `Fit::initial_epoch` have no row.
         let epochs = read_numbers(&tensors, LEARNING_RATES)?.map_or(0, |rates| rates.len());
         let column = |name: &str| -> Result<Vec<f64>> {
             let column = read_numbers(&tensors, name)?.filter(|column| column.len() == epochs);
@@ -100,7 +103,7 @@ impl Callback for BackupAndRestore {
         let optimizer = &mut training.compiled.optimizer;
         optimizer.set_state(&named, &part(OPTIMIZER))?;
         if let Some(rate) = rate.filter(|rate| *rate != optimizer.learning_rate()) {
-            // Where a schedule sets the rate, it knows the step already.
+            // This fails where a schedule sets the rate; the schedule already knows the step.
             let _ = optimizer.set_learning_rate(rate);
         }
         training.states = part(CALLBACKS);
@@ -141,7 +144,7 @@ impl Callback for BackupAndRestore {
         save_tensors(tensors, HashMap::from([(KEY.to_owned(), text)]), &self.path)
     }
 
-    /// After the others, whose states it keeps and puts back.
+    /// Runs after the other callbacks, because it saves and restores their states.
     fn runs_last(&self) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! Keeping a model's weights in files while it trains.
+//! Saving a model's weights to files during training.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use super::file_pattern::FilePattern;
 use super::{Callback, Monitor, Training, make_parent};
 use crate::{Error, Result};
 
-/// Writes the weights at the end of each epoch, or of each that is better than ever: whole or not
-/// at all. Missing folders are made.
+/// Writes the weights at the end of each epoch, or only when the monitored value improves. Each file is
+/// written atomically. Missing folders are created.
 ///
-/// In the file's name `{epoch}`, `{batch}` and the name of anything measured, `{val_loss}`, are replaced
-/// by their values, formatted as in Keras: `{epoch:02d}`, `{val_loss:.2f}`.
+/// In the file name, `{epoch}`, `{batch}` and the name of each measured value, such as `{val_loss}`, are
+/// replaced by their values. Formats are those of Keras: `{epoch:02d}`, `{val_loss:.2f}`.
 /// [`Model::load_weights`](crate::nn::Model::load_weights) reads the file.
 ///
 /// ```
@@ -31,8 +31,8 @@ use crate::{Error, Result};
 /// # Ok::<(), headstart::Error>(())
 /// ```
 ///
-/// The best value is kept for as long as the callback lives: put it into a [`SharedCallback`] to go on
-/// with it in a further `fit`.
+/// The callback keeps the best value only as long as it exists. To keep the best value across several
+/// `fit` calls, wrap it in a [`SharedCallback`].
 ///
 /// [`SharedCallback`]: super::SharedCallback
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub struct ModelCheckpoint {
 }
 
 impl ModelCheckpoint {
-    /// Writes to this file, `.safetensors`, at each epoch's end.
+    /// Creates the callback. It writes to `path`, a `.safetensors` file, at the end of each epoch.
     pub fn new(path: impl AsRef<Path>) -> ModelCheckpoint {
         ModelCheckpoint {
             path: path.as_ref().to_owned(),
@@ -60,35 +60,37 @@ impl ModelCheckpoint {
         }
     }
 
-    /// Sets the number by which an epoch is the best: `val_loss` by default.
+    /// Sets the monitored value. Default: `val_loss`.
     pub fn monitor(self, name: &str) -> ModelCheckpoint {
         ModelCheckpoint { monitor: self.monitor.renamed(name), ..self }
     }
 
-    /// Sets what is better: `"max"`, `"min"`, or `"auto"`, the default, by the metric itself.
+    /// Sets which direction is better: `"max"`, `"min"`, or `"auto"`, which asks the metric. Default:
+    /// `"auto"`.
     pub fn mode(mut self, mode: &str) -> ModelCheckpoint {
         self.monitor.set_mode(mode);
         self
     }
 
-    /// Sets the value that the first checkpoint must be better than.
+    /// Sets the value that the first checkpoint must improve on.
     pub fn initial_value_threshold(mut self, value: f64) -> ModelCheckpoint {
         self.monitor.best = Some(value);
         self
     }
 
-    /// Sets whether only epochs better than all before are written.
+    /// Sets whether the file is written only when the monitored value improves. Default: `false`.
     pub fn save_best_only(self, best: bool) -> ModelCheckpoint {
         ModelCheckpoint { save_best_only: best, ..self }
     }
 
-    /// Sets whether the weights alone are written, as by default, or the whole model with its optimizer,
-    /// which [`Model::load`](crate::nn::Model::load) reads.
+    /// Sets whether only the weights are written. Default: `true`. With `false` the file holds the whole
+    /// model and its optimizer, and [`Model::load`](crate::nn::Model::load) reads it.
     pub fn save_weights_only(self, weights_only: bool) -> ModelCheckpoint {
         ModelCheckpoint { save_weights_only: weights_only, ..self }
     }
 
-    /// Writes after each so many batches, rather than after each epoch. Validation is not measured then.
+    /// Writes every `batches` batches instead of at the end of each epoch. Validation values are not
+    /// available then.
     pub fn save_freq(self, batches: usize) -> ModelCheckpoint {
         ModelCheckpoint { save_freq: Some(batches), ..self }
     }
@@ -118,7 +120,7 @@ impl Callback for ModelCheckpoint {
             let (expected, found) = ("at least 1 batch".into(), "0".into());
             return Err(Error::Argument { name: "save_freq", expected, found });
         }
-        // Between epochs nothing is validated.
+        // With `save_freq` the file is written within an epoch, where no validation value exists.
         let measured = training.history().names().iter();
         let measured = measured.filter(|name| self.save_freq.is_none() || !name.starts_with("val_"));
         let mut keys: Vec<String> = vec!["epoch".into()];

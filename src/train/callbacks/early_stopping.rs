@@ -1,4 +1,4 @@
-//! Ending a training that gets no better.
+//! Stopping a training that no longer improves.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use super::state::{numbers, read_count};
 use super::{Callback, Monitor, Training};
 use crate::Result;
 
-/// Ends the training when a number has not improved for some epochs.
+/// Stops the training when the monitored value has not improved for `patience` epochs.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -26,8 +26,8 @@ pub struct EarlyStopping {
 }
 
 impl EarlyStopping {
-    /// Looks at `val_loss` or another number of the history; with Keras's patience of 0 the first
-    /// epoch without improvement is the last.
+    /// Creates the callback for `val_loss` or another value of the history. The default patience is 0,
+    /// as in Keras: the training stops at the first epoch without improvement.
     pub fn new(monitor: &str) -> EarlyStopping {
         EarlyStopping {
             monitor: Monitor::new(monitor),
@@ -39,29 +39,30 @@ impl EarlyStopping {
         }
     }
 
-    /// Sets how many epochs without improvement end the training.
+    /// Sets how many epochs without improvement end the training. Default: 0.
     pub fn patience(self, epochs: usize) -> EarlyStopping {
         EarlyStopping { patience: epochs, ..self }
     }
 
-    /// Sets what is better: `"max"`, `"min"`, or `"auto"`, the default, by the metric itself.
+    /// Sets which direction is better: `"max"`, `"min"`, or `"auto"`, which asks the metric. Default:
+    /// `"auto"`.
     pub fn mode(mut self, mode: &str) -> EarlyStopping {
         self.monitor.set_mode(mode);
         self
     }
 
-    /// Sets how much better is better: more than 0 unless told.
+    /// Sets the smallest change that counts as an improvement. Default: any change above 0.
     pub fn min_delta(mut self, delta: f64) -> EarlyStopping {
         self.monitor.min_delta = delta.abs();
         self
     }
 
-    /// Sets whether the model gets the weights of its best epoch back.
+    /// Sets whether the model gets the weights of its best epoch back. Default: `false`.
     pub fn restore_best_weights(self, restore: bool) -> EarlyStopping {
         EarlyStopping { restore_best_weights: restore, ..self }
     }
 
-    /// Sets how many epochs pass before it begins to look.
+    /// Sets how many epochs pass before monitoring begins. Default: 0.
     pub fn start_from_epoch(self, epochs: usize) -> EarlyStopping {
         EarlyStopping { start_from_epoch: epochs, ..self }
     }

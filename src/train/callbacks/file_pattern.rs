@@ -1,10 +1,10 @@
-//! File names with values in them, as Python's `str.format` writes them: `w.{epoch:02d}-{val_loss:.2f}`.
+//! File names with placeholders in the format of Python's `str.format`: `w.{epoch:02d}-{val_loss:.2f}`.
 
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// A path with keys in braces.
+/// A path with keys in braces, parsed.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct FilePattern(Vec<Part>);
 
@@ -14,7 +14,7 @@ enum Part {
     Key(String, Format),
 }
 
-/// `[0][width][.precision][type]`.
+/// The format of one key: `[0][width][.precision][type]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Format {
     zeros: bool,
@@ -23,16 +23,16 @@ struct Format {
     kind: Option<char>,
 }
 
-/// Keys whose values are whole numbers.
+/// Keys whose values are integers.
 const COUNTS: [&str; 2] = ["epoch", "batch"];
-/// Longest width and precision, so that a name stays a name.
+/// Largest width and precision, in characters, so that a file name stays short.
 const MAX_DIGITS: usize = 64;
 
 impl FilePattern {
     /// Parses a path; its keys must be among `known`.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a key or a format that is not known, and for a brace without its other.
+    /// [`Error::Argument`] for an unknown key or format, and for an unbalanced brace.
     pub(super) fn parse(path: &Path, known: &[String]) -> Result<FilePattern> {
         let text = path.to_string_lossy();
         let refuse = |expected: String, found: &str| Error::Argument {
@@ -72,7 +72,8 @@ impl FilePattern {
         Ok(FilePattern(parts))
     }
 
-    /// The path with the values of its keys; a key without a value stays empty.
+    /// Returns the path with the keys replaced by their values. A key without a value becomes an empty
+    /// string.
     pub(super) fn fill(&self, value: impl Fn(&str) -> Option<f64>) -> PathBuf {
         let part = |part: &Part| match part {
             Part::Text(text) => text.clone(),
@@ -120,7 +121,7 @@ impl Format {
             Some('f' | 'F') => format!("{value:.precision$}"),
             Some('%') => format!("{:.precision$}%", value * 100.0),
             Some('e') => {
-                // Python writes a sign and at least two digits: 1.5e-03.
+                // Python writes a sign and at least two digits for the exponent: 1.5e-03.
                 let text = format!("{value:.precision$e}");
                 let (number, exponent) = text.split_once('e').unwrap_or((&text, "0"));
                 let exponent: i32 = exponent.parse().unwrap_or(0);
@@ -155,7 +156,7 @@ mod tests {
 
     /// Python 3.11: `pattern.format(epoch=7, batch=120, loss=-0.0012345, val_loss=0.6821)`.
     #[test]
-    fn names_are_those_of_python() {
+    fn names_match_python() {
         for (pattern, expected) in [
             ("w.{epoch:02d}-{val_loss:.2f}.safetensors", "w.07-0.68.safetensors"),
             ("{epoch}/{batch:5d}|{batch:05d}|{epoch:d}", "7/  120|00120|7"),
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_python_refuses_is_refused() {
+    fn formats_that_python_refuses_are_errors() {
         for (pattern, expected) in [
             ("w.{val_acc:.2f}", "one of the keys epoch, batch, loss, val_loss, found `val_acc`"),
             ("w.{}", "one of the keys"),

@@ -1,4 +1,4 @@
-//! Learning rates that change from epoch to epoch.
+//! Callbacks that change the learning rate from epoch to epoch.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use super::state::{numbers, read_count};
 use super::{Callback, Monitor, Training};
 use crate::Result;
 
-/// Makes the learning rate smaller when a number has not improved for some epochs.
+/// Reduces the learning rate when the monitored value has not improved for `patience` epochs.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -26,7 +26,7 @@ pub struct ReduceLROnPlateau {
 }
 
 impl ReduceLROnPlateau {
-    /// Keras's values: a tenth, after 10 epochs that are not 0.0001 better.
+    /// Creates the callback with Keras's defaults: factor 0.1, patience 10, minimum delta 0.0001.
     pub fn new(monitor: &str) -> ReduceLROnPlateau {
         let mut monitor = Monitor::new(monitor);
         monitor.min_delta = 1e-4;
@@ -41,34 +41,35 @@ impl ReduceLROnPlateau {
         }
     }
 
-    /// Sets by what the learning rate is multiplied.
+    /// Sets the factor by which the learning rate is multiplied. Default: 0.1.
     pub fn factor(self, factor: f64) -> ReduceLROnPlateau {
         ReduceLROnPlateau { factor, ..self }
     }
 
-    /// Sets how many epochs without improvement make it smaller.
+    /// Sets how many epochs without improvement reduce the learning rate. Default: 10.
     pub fn patience(self, epochs: usize) -> ReduceLROnPlateau {
         ReduceLROnPlateau { patience: epochs, ..self }
     }
 
-    /// Sets what is better: `"max"`, `"min"`, or `"auto"`, the default, by the metric itself.
+    /// Sets which direction is better: `"max"`, `"min"`, or `"auto"`, which asks the metric. Default:
+    /// `"auto"`.
     pub fn mode(mut self, mode: &str) -> ReduceLROnPlateau {
         self.monitor.set_mode(mode);
         self
     }
 
-    /// Sets how much better is better.
+    /// Sets the smallest change that counts as an improvement. Default: 0.0001.
     pub fn min_delta(mut self, delta: f64) -> ReduceLROnPlateau {
         self.monitor.min_delta = delta.abs();
         self
     }
 
-    /// Sets how many epochs after a change do not count.
+    /// Sets how many epochs are not counted after a reduction. Default: 0.
     pub fn cooldown(self, epochs: usize) -> ReduceLROnPlateau {
         ReduceLROnPlateau { cooldown: epochs, ..self }
     }
 
-    /// Sets the smallest learning rate.
+    /// Sets the lower bound of the learning rate. Default: 0.
     pub fn min_lr(self, learning_rate: f64) -> ReduceLROnPlateau {
         ReduceLROnPlateau { min_lr: learning_rate, ..self }
     }
@@ -117,8 +118,8 @@ impl Callback for ReduceLROnPlateau {
     }
 }
 
-/// Sets each epoch's learning rate by a function of the epoch, from 0 as in Keras, and of the rate
-/// so far.
+/// Sets the learning rate of each epoch by a function of the epoch, counted from 0 as in Keras, and the
+/// current rate.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -128,7 +129,7 @@ impl Callback for ReduceLROnPlateau {
 pub struct LearningRateScheduler(Box<dyn FnMut(usize, f64) -> f64 + Send>);
 
 impl LearningRateScheduler {
-    /// Calls the function before each epoch.
+    /// Creates the callback. `schedule` is called before each epoch.
     pub fn new(schedule: impl FnMut(usize, f64) -> f64 + Send + 'static) -> LearningRateScheduler {
         LearningRateScheduler(Box::new(schedule))
     }

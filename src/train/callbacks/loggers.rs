@@ -1,4 +1,4 @@
-//! What writes a training down, and what ends one that has gone wrong.
+//! The callbacks `CSVLogger` and `TerminateOnNaN`.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,28 +11,30 @@ use super::state::{numbers, read_number};
 use super::{Callback, Training, make_parent};
 use crate::{Error, Result};
 
-/// Writes each epoch as a line of a table: its number from 0, as in Keras, and what was measured.
+/// Writes one row of a CSV file for each epoch: the epoch, counted from 0 as in Keras, and the measured
+/// values.
 #[derive(Debug)]
 pub struct CSVLogger {
     path: PathBuf,
     append: bool,
     file: Option<File>,
-    /// The file's length at the backup from which the training goes on.
+    /// The length of the file, in bytes, at the backup from which the training resumes.
     resumed: Option<u64>,
 }
 
 impl CSVLogger {
-    /// Writes to this file, over what is there.
+    /// Creates the callback. It overwrites the file at `path`.
     pub fn new(path: impl AsRef<Path>) -> CSVLogger {
         CSVLogger { path: path.as_ref().to_owned(), append: false, file: None, resumed: None }
     }
 
-    /// Sets whether the lines are added to those of an earlier training.
+    /// Sets whether rows are appended to an existing file. Default: `false`.
     pub fn append(self, append: bool) -> CSVLogger {
         CSVLogger { append, ..self }
     }
 
-    /// The file, opened at the first line: empty, at its end, or as long as it was at the last backup.
+    /// Returns the file, opened before the first row is written. It is truncated, opened at its end, or
+    /// truncated to its length at the last backup.
     fn opened(&mut self) -> std::io::Result<&mut File> {
         let file = match self.file.take() {
             Some(file) => file,
@@ -64,8 +66,8 @@ impl Callback for CSVLogger {
     fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
         make_parent(&self.path)?;
         (self.file, self.resumed) = (None, None);
-        // A file that cannot be written is an error before the training; what is in it stays until the first line,
-        // for a backup may want it.
+        // A file that cannot be written is an error before the training starts. The file keeps its
+        // content until the first row, because a backup may need it.
         File::options().create(true).append(true).open(&self.path).map_err(Error::io(&self.path))?;
         Ok(())
     }
@@ -91,8 +93,8 @@ impl Callback for CSVLogger {
     }
 }
 
-/// Ends the training when the loss is no number any more, and gives the history so far, where
-/// `fit` would otherwise give an error.
+/// Stops the training when the loss is not finite, and returns the history so far. Without this
+/// callback, `fit` returns an error.
 #[derive(Clone, Copy, Debug)]
 pub struct TerminateOnNaN;
 

@@ -1,4 +1,4 @@
-//! What is told of each epoch and batch of a training, with Keras's names and rules
+//! Callbacks: code that runs at each epoch and batch of a training. Names and rules are those of Keras
 //! (`keras/src/callbacks`).
 
 mod backup;
@@ -31,85 +31,87 @@ pub use shared::SharedCallback;
 pub(super) use state::{collect, restore};
 pub use tensorboard::TensorBoard;
 
-/// Something that is told how a training goes, and may change how it goes on.
+/// Code that `fit` calls at fixed points of a training, and that may change how the training continues.
 pub trait Callback: Send {
-    /// Before all.
+    /// Called before the first epoch.
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
         let _ = training;
         Ok(())
     }
 
-    /// Before an epoch.
+    /// Called before each epoch.
     fn on_epoch_begin(&mut self, training: &mut Training) -> Result<()> {
         let _ = training;
         Ok(())
     }
 
-    /// After a batch; the numbers are those of the epoch so far.
+    /// Called after each batch. The values are the means over the epoch so far.
     fn on_train_batch_end(&mut self, training: &mut Training) -> Result<()> {
         let _ = training;
         Ok(())
     }
 
-    /// After an epoch and its validation.
+    /// Called after each epoch and its validation.
     fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
         let _ = training;
         Ok(())
     }
 
-    /// After all.
+    /// Called after the last epoch.
     fn on_train_end(&mut self, training: &mut Training) -> Result<()> {
         let _ = training;
         Ok(())
     }
 
-    /// The number that it looks at: `fit` refuses to begin if nobody measures it.
+    /// The name of the monitored value. `fit` returns an error at the start if this value is not
+    /// measured.
     fn monitor(&self) -> Option<&str> {
         None
     }
 
-    /// Whether a loss that is no number ends the training, rather than being an error.
+    /// Whether a loss that is not finite ends the training instead of returning an error.
     fn ends_at_nan(&self) -> bool {
         false
     }
 
-    /// What it remembers of the epochs before, so that [`BackupAndRestore`] keeps it: names, and a tensor each.
+    /// The state of the callback, as named tensors. [`BackupAndRestore`] saves it.
     fn state(&self) -> Result<HashMap<String, Tensor>> {
         Ok(HashMap::new())
     }
 
-    /// Puts back what [`Callback::state`] gave; called after [`Callback::on_train_begin`].
+    /// Restores the state that [`Callback::state`] returned. Called after [`Callback::on_train_begin`].
     fn set_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
         let _ = state;
         Ok(())
     }
 
-    /// Whether it is called after all other callbacks, with their states in hand.
+    /// Whether the callback runs after all others and receives their states.
     #[doc(hidden)]
     fn runs_last(&self) -> bool {
         false
     }
 
-    /// The type, by which a backup finds the state again.
+    /// The type's name, under which a backup stores the state.
     #[doc(hidden)]
     fn type_name(&self) -> &'static str {
         std::any::type_name::<Self>()
     }
 }
 
-/// A training at the moment when a [`Callback`] is called.
+/// The state of a training that a [`Callback`] receives.
 pub struct Training<'a> {
     pub(super) model: &'a Model,
     pub(super) compiled: &'a mut Compiled,
     pub(super) history: &'a mut History,
-    /// What was measured last.
+    /// The values measured last.
     pub(super) row: Vec<(String, f64)>,
     epoch: usize,
     batch: usize,
     epochs: usize,
     batches: usize,
     reason: Option<String>,
-    /// What the callbacks remember: as it is, for a callback that runs last, or as a backup had it.
+    /// The states of the callbacks: the current ones for a callback that runs last, or those read from a
+    /// backup.
     pub(super) states: HashMap<String, Tensor>,
 }
 
@@ -142,50 +144,50 @@ impl<'a> Training<'a> {
         self.batch = batch;
     }
 
-    /// Why the training is to end, if it is.
+    /// Why the training ends after this epoch, if it does.
     pub(super) fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
 
-    /// The model that is trained.
+    /// The model in training.
     pub fn model(&self) -> &Model {
         self.model
     }
 
-    /// The epochs that are over.
+    /// The history of the finished epochs.
     pub fn history(&self) -> &History {
         self.history
     }
 
-    /// The epoch, from 1.
+    /// The current epoch, counted from 1.
     pub fn epoch(&self) -> usize {
         self.epoch
     }
 
-    /// The last epoch's number.
+    /// The number of the last epoch.
     pub fn epochs(&self) -> usize {
         self.epochs
     }
 
-    /// How many batches of the epoch are done.
+    /// The number of finished batches in the current epoch.
     pub fn batch(&self) -> usize {
         self.batch
     }
 
-    /// How many batches an epoch has.
+    /// The number of batches in an epoch.
     pub fn batches(&self) -> usize {
         self.batches
     }
 
-    /// Names and numbers measured last: of the epoch, or of its batches so far.
+    /// The names and values measured last, over the epoch or over its batches so far.
     pub fn values(&self) -> &[(String, f64)] {
         &self.row
     }
 
-    /// One of them.
+    /// Returns the value with this name.
     ///
     /// # Errors
-    /// [`Error::Argument`], which lists the names that there are.
+    /// [`Error::Argument`], which lists the available names.
     pub fn value(&self, name: &str) -> Result<f64> {
         let found = self.row.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
         found.ok_or_else(|| {
@@ -198,31 +200,31 @@ impl<'a> Training<'a> {
         })
     }
 
-    /// Whether a larger value of what a history calls so is better.
+    /// Whether a larger value is better for the history column `name`.
     fn is_larger_better(&self, name: &str) -> Result<bool> {
         metric_trait::is_larger_better(name, &self.compiled.metric_names, &self.compiled.metrics)
     }
 
-    /// The size of the next step.
+    /// The current learning rate.
     pub fn learning_rate(&self) -> f64 {
         self.compiled.optimizer.learning_rate()
     }
 
-    /// Sets the size of a step from now on.
+    /// Sets the learning rate.
     ///
     /// # Errors
-    /// [`Error::Argument`] if a schedule sets it.
+    /// [`Error::Argument`] if a schedule sets the learning rate.
     pub fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
         self.compiled.optimizer.set_learning_rate(learning_rate)
     }
 
-    /// Ends the training after this epoch, and says why.
+    /// Ends the training after this epoch. The first `reason` given is reported.
     pub fn stop(&mut self, reason: String) {
         self.reason.get_or_insert(reason);
     }
 }
 
-/// A function that is called at the end of each epoch.
+/// A callback that calls a function at the end of each epoch.
 pub(super) struct Lambda<F>(pub(super) F);
 
 impl<F: FnMut(&mut Training) -> Result<()> + Send> Callback for Lambda<F> {
@@ -231,7 +233,7 @@ impl<F: FnMut(&mut Training) -> Result<()> + Send> Callback for Lambda<F> {
     }
 }
 
-/// Makes the folder of a file that a callback writes.
+/// Creates the parent folder of a file that a callback writes.
 fn make_parent(file: &Path) -> Result<()> {
     match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         Some(folder) => std::fs::create_dir_all(folder).map_err(Error::io(folder)),

@@ -1,4 +1,4 @@
-//! The number that a callback monitors, and what counts as an improvement.
+//! The value that a callback monitors, and what counts as an improvement.
 
 use std::collections::HashMap;
 
@@ -8,15 +8,15 @@ use super::Training;
 use super::state::{numbers, read_number};
 use crate::{Error, Result};
 
-/// A number whose best value is remembered.
+/// A monitored value and its best value so far.
 #[derive(Clone, Debug)]
 pub(super) struct Monitor {
     pub(super) name: String,
-    /// As the user set it: `auto`, `min` or `max`.
+    /// The mode that the user set: `auto`, `min` or `max`.
     mode: String,
-    /// Whether a larger value is better, known from the beginning of the training.
+    /// Whether a larger value is better. Known once the training begins.
     is_larger_better: bool,
-    /// By how much a value must be better.
+    /// The smallest change that counts as an improvement.
     pub(super) min_delta: f64,
     pub(super) best: Option<f64>,
 }
@@ -32,7 +32,7 @@ impl Monitor {
         }
     }
 
-    /// The best value so far, as a state keeps it.
+    /// Returns the best value so far, as the state of a callback.
     pub(super) fn state(&self) -> Result<HashMap<String, Tensor>> {
         self.best.map(|best| Ok(("best".to_owned(), numbers(&[best])?))).into_iter().collect()
     }
@@ -42,7 +42,7 @@ impl Monitor {
         Ok(())
     }
 
-    /// Another number with the same settings.
+    /// Returns a monitor of another value with the same settings.
     pub(super) fn renamed(self, name: &str) -> Monitor {
         Monitor { name: name.into(), ..self }
     }
@@ -51,7 +51,7 @@ impl Monitor {
         self.mode = mode.into();
     }
 
-    /// Refuses an unknown mode.
+    /// Returns an error for an unknown mode.
     pub(super) fn check_mode(&self) -> Result<()> {
         if ["auto", "min", "max"].contains(&&*self.mode) {
             return Ok(());
@@ -60,10 +60,12 @@ impl Monitor {
         Err(Error::Argument { name: "mode", expected, found: format!("{:?}", self.mode) })
     }
 
-    /// Finds out what is better, before the training. In the mode `auto` the measured metric says it, as in Keras.
+    /// Determines which direction is better, before the training starts. In `auto` mode the metric
+    /// decides, as in Keras.
     ///
     /// # Errors
-    /// [`Error::Argument`] for an unknown mode, and for `auto` with a metric that does not say it.
+    /// [`Error::Argument`] for an unknown mode, and for `auto` with a metric that does not define a
+    /// direction.
     pub(super) fn begin(&mut self, training: &Training) -> Result<()> {
         self.check_mode()?;
         self.is_larger_better = match &*self.mode {
@@ -73,7 +75,7 @@ impl Monitor {
         Ok(())
     }
 
-    /// Whether the number is better than the best so far, which it then becomes.
+    /// Returns whether the current value improves on the best one, and stores it if so.
     pub(super) fn improves(&mut self, training: &Training) -> Result<bool> {
         let value = training.value(&self.name)?;
         let better = match self.best {

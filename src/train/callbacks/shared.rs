@@ -9,8 +9,8 @@ use candle_core::Tensor;
 use super::{Callback, Training};
 use crate::Result;
 
-/// A callback that the program keeps, and gives to one `fit` after the other: what it remembers, as the
-/// best value of a [`ModelCheckpoint`](super::ModelCheckpoint), goes on.
+/// A callback that several `fit` calls share. Its state, such as the best value of a
+/// [`ModelCheckpoint`](super::ModelCheckpoint), persists between the calls.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -34,7 +34,7 @@ pub struct SharedCallback<C> {
 }
 
 impl<C: Callback> SharedCallback<C> {
-    /// Takes a callback; a clone is the same callback.
+    /// Wraps a callback. A clone refers to the same callback.
     pub fn new(callback: C) -> SharedCallback<C> {
         SharedCallback {
             monitor: callback.monitor().map(str::to_owned),
@@ -44,7 +44,7 @@ impl<C: Callback> SharedCallback<C> {
         }
     }
 
-    /// The callback itself, to look at what it remembers between two calls of `fit`.
+    /// Locks the callback and returns it, to read its state between two calls of `fit`.
     pub fn lock(&self) -> MutexGuard<'_, C> {
         self.callback.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

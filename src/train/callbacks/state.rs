@@ -1,4 +1,4 @@
-//! What callbacks remember, so that a backup keeps it: names, and a tensor each.
+//! The state of callbacks as named tensors, as a backup stores it.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,8 @@ use candle_core::{DType, Device, Tensor};
 use super::Callback;
 use crate::Result;
 
-/// The state of all callbacks, each under its own name: `EarlyStopping/best`.
+/// Returns the state of all callbacks. Each key starts with the name of its callback:
+/// `EarlyStopping/best`.
 pub(crate) fn collect(callbacks: &[Box<dyn Callback>]) -> Result<HashMap<String, Tensor>> {
     let mut all = HashMap::new();
     for (name, callback) in names(callbacks).into_iter().zip(callbacks) {
@@ -16,7 +17,8 @@ pub(crate) fn collect(callbacks: &[Box<dyn Callback>]) -> Result<HashMap<String,
     Ok(all)
 }
 
-/// Gives each callback the state that [`collect`] found; one that had none then is left as it is.
+/// Gives each callback the state that [`collect`] returned. A callback without a stored state is not
+/// changed.
 pub(crate) fn restore(callbacks: &mut [Box<dyn Callback>], all: &HashMap<String, Tensor>) -> Result<()> {
     for (name, callback) in names(callbacks).into_iter().zip(callbacks) {
         let prefix = format!("{name}/");
@@ -31,7 +33,8 @@ pub(crate) fn restore(callbacks: &mut [Box<dyn Callback>], all: &HashMap<String,
     Ok(())
 }
 
-/// A name for each callback, numbered from the second of a type on: `EarlyStopping`, `EarlyStopping_1`.
+/// Returns a name for each callback. From the second callback of a type on, names are numbered:
+/// `EarlyStopping`, `EarlyStopping_1`.
 fn names(callbacks: &[Box<dyn Callback>]) -> Vec<String> {
     let types: Vec<String> = callbacks.iter().map(|callback| short(callback.type_name())).collect();
     let number = |at: usize| types[..at].iter().filter(|known| **known == types[at]).count();
@@ -43,29 +46,29 @@ fn names(callbacks: &[Box<dyn Callback>]) -> Vec<String> {
         .collect()
 }
 
-/// The last step of a type's path, without its parameters.
+/// The last segment of a type's path, without generic parameters.
 fn short(type_name: &str) -> String {
     let path = type_name.split('<').next().unwrap_or_default();
     path.rsplit("::").next().unwrap_or_default().to_owned()
 }
 
-/// Numbers as a state or a file keeps them: also those that JSON cannot write.
+/// Converts numbers to a tensor for a state or a file. Unlike JSON, it can hold NaN and infinity.
 pub(super) fn numbers(values: &[f64]) -> Result<Tensor> {
     Ok(Tensor::new(values, &Device::Cpu)?)
 }
 
-/// The numbers under a name, if it is there.
+/// Returns the numbers stored under `name`, if any.
 pub(super) fn read_numbers(state: &HashMap<String, Tensor>, name: &str) -> Result<Option<Vec<f64>>> {
     let read = |tensor: &Tensor| Ok(tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?);
     state.get(name).map(read).transpose()
 }
 
-/// The one number under a name, if it is there.
+/// Returns the single number stored under `name`, if any.
 pub(super) fn read_number(state: &HashMap<String, Tensor>, name: &str) -> Result<Option<f64>> {
     Ok(read_numbers(state, name)?.and_then(|values| values.first().copied()))
 }
 
-/// The count under a name, 0 if it is not there.
+/// Returns the count stored under `name`, or 0.
 pub(super) fn read_count(state: &HashMap<String, Tensor>, name: &str) -> Result<usize> {
     Ok(read_number(state, name)?.map_or(0, |value| value as usize))
 }
@@ -75,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_keeps_numbers_that_json_cannot_write() -> Result<()> {
+    fn file_keeps_nan_and_infinity() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let values = [0.1, f64::NAN, f64::INFINITY, -0.0, f64::MIN_POSITIVE];
@@ -87,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn callbacks_of_one_type_are_told_apart() {
+    fn callbacks_of_the_same_type_have_different_names() {
         use crate::train::{EarlyStopping, LearningRateScheduler, TerminateOnNaN};
         let callbacks: Vec<Box<dyn Callback>> = vec![
             Box::new(EarlyStopping::new("loss")),

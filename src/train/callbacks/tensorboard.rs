@@ -1,7 +1,7 @@
 //! Event files for TensorBoard.
 //!
-//! A record is its length, the length's checksum, a protocol buffer `Event` and that one's
-//! checksum (`tensorflow/core/lib/io/record_writer.h`, `tensorflow/core/util/event.proto`).
+//! A record is its length, the length's checksum, a protocol buffer `Event`, and the checksum of the
+//! event (`tensorflow/core/lib/io/record_writer.h`, `tensorflow/core/util/event.proto`).
 
 use std::fs::File;
 use std::io::Write;
@@ -12,8 +12,8 @@ use super::{Callback, Training};
 use crate::nn::Message;
 use crate::{Error, Result};
 
-/// Writes what is measured for TensorBoard, as Keras does: in `train` and `validation` of a folder,
-/// each number as `epoch_loss`, `epoch_accuracy`, … of the epoch from 0.
+/// Writes the measured values for TensorBoard, as Keras does. The subfolders are `train` and
+/// `validation`. The tags are `epoch_loss`, `epoch_accuracy`, and so on; epochs are counted from 0.
 #[derive(Debug)]
 pub struct TensorBoard {
     folder: PathBuf,
@@ -21,7 +21,7 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Writes into this folder.
+    /// Creates the callback. It writes into the folder `log_dir`.
     pub fn new(log_dir: impl AsRef<Path>) -> TensorBoard {
         TensorBoard { folder: log_dir.as_ref().to_owned(), files: Vec::new() }
     }
@@ -68,7 +68,7 @@ impl Callback for TensorBoard {
     }
 }
 
-/// Seconds since 1970.
+/// Seconds since 1970-01-01 UTC.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
@@ -78,7 +78,8 @@ fn record(event: &[u8]) -> Vec<u8> {
     [&length, masked(&length).to_le_bytes().as_slice(), event, &masked(event).to_le_bytes()].concat()
 }
 
-/// The checksum, turned so that a checksum of checksums is safe.
+/// The masked CRC-32C checksum of the record format. The rotation makes it safe to compute a checksum of
+/// data that contains checksums.
 fn masked(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -87,9 +88,10 @@ fn masked(bytes: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// What `tensorboard.summary.writer` 2.20 writes for the version's event at time 0.
+    /// The expected bytes are those that `tensorboard.summary.writer` 2.20 writes for the version event
+    /// at time 0.
     #[test]
-    fn a_record_is_tensorflows() {
+    fn record_matches_tensorflow() {
         let version = Message::new().double(1, 0.0).bytes(3, "brain.Event:2").into_bytes();
         let record = record(&version);
         assert_eq!(record[..8], 24u64.to_le_bytes());

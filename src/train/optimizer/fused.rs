@@ -1,4 +1,4 @@
-//! The arithmetic of the optimizers: on the CPU one pass over each tensor, in place.
+//! The arithmetic of the optimizers. On the CPU, each operation is one in-place pass over the tensors.
 
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Tensor, bail};
 
@@ -6,7 +6,8 @@ use crate::Result;
 use crate::device::takes_cpu_path;
 use crate::ops::{parallel_chunks_mut, storage_values};
 
-/// `mean = keep · mean + scale · gradient`, or the gradient's square; gives the mean back.
+/// Computes `mean = keep · mean + scale · gradient`, or with the square of the gradient. Returns the
+/// mean.
 pub(super) fn blend(mean: Tensor, gradient: &Tensor, keep: f64, scale: f64, square: bool) -> Result<Tensor> {
     if takes_cpu_path(&mean) {
         mean.inplace_op2(gradient, &Blend { keep, scale, square })?;
@@ -16,7 +17,7 @@ pub(super) fn blend(mean: Tensor, gradient: &Tensor, keep: f64, scale: f64, squa
     Ok(((mean * keep)? + (gradient * scale)?)?)
 }
 
-/// What a quotient's root is made safe with.
+/// Where epsilon is added to the denominator.
 #[derive(Clone, Copy)]
 pub(super) enum Epsilon {
     /// `√v + ε`
@@ -25,7 +26,7 @@ pub(super) enum Epsilon {
     Inside(f64),
 }
 
-/// `value = keep · value - rate · first / √second`, with an epsilon; gives the value back.
+/// Computes `value = keep · value - rate · first / √second`, with an epsilon. Returns the value.
 pub(super) fn divide(
     value: Tensor,
     first: &Tensor,
@@ -45,7 +46,7 @@ pub(super) fn divide(
     Ok(((value * keep)? - ((first * rate)? / root)?)?)
 }
 
-/// Numbers that one task takes.
+/// Number of values in one parallel task.
 const CHUNK: usize = 1 << 14;
 
 struct Blend {

@@ -19,44 +19,45 @@ pub use rules::{Adam, AdamW, MeanSquare, Moments, Momentum, RMSprop, SGD};
 pub use saved::{OptimizerConfig, OptimizerSettings};
 pub use schedule::{LearningRate, Schedule};
 
-/// What turns gradients into smaller loss.
+/// An optimizer: updates the parameters from their gradients.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no optimizer; an optimizer is a value: `Adam::default()`, `Adam::new(1e-5)`, `SGD::new(1e-2)`"
 )]
 pub trait Optimizer: Send + Sync {
-    /// Takes one step: changes each parameter that has a gradient.
+    /// Takes one step: updates each parameter that has a gradient.
     fn step(&mut self, params: &[Param], gradients: &GradStore) -> Result<()>;
 
-    /// The size of the next step.
+    /// The current learning rate.
     fn learning_rate(&self) -> f64;
 
-    /// Sets the size of a step from now on.
+    /// Sets the learning rate.
     ///
     /// # Errors
-    /// [`Error::Argument`] if a schedule sets it.
+    /// [`Error::Argument`] if a schedule sets the learning rate.
     fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()>;
 
-    /// What it remembers of the steps before, to be kept with a model: names, and a tensor each.
-    /// `params` are the model's, with the ways to them.
+    /// Returns the optimizer's state as named tensors, to be saved with a model. `params` are the
+    /// parameters of the model with their paths.
     fn state(&self, params: &[(String, Param)]) -> Result<HashMap<String, Tensor>> {
         let _ = params;
         Ok(HashMap::new())
     }
 
-    /// The optimizer in words, so that a model that was compiled with it can be saved with it.
+    /// Returns the serialisable configuration, for saving a compiled model. `None` for a user-defined
+    /// optimizer.
     fn config(&self, params: &[(String, Param)]) -> Option<OptimizerConfig> {
         let _ = params;
         None
     }
 
-    /// Puts back what [`Optimizer::state`] gave.
+    /// Restores the state that [`Optimizer::state`] returned.
     fn set_state(&mut self, params: &[(String, Param)], state: &HashMap<String, Tensor>) -> Result<()> {
         let _ = (params, state);
         Ok(())
     }
 
-    /// The optimizer as `compile` keeps it. The library's own have this ready, so that nothing of them is
-    /// compiled with a cell.
+    /// Converts the optimizer to the form that `compile` stores. The library's optimizers override this
+    /// method, so that notebook cells do not compile it for them.
     #[doc(hidden)]
     fn boxed(self) -> Box<dyn Optimizer>
     where
@@ -72,7 +73,7 @@ pub trait Optimizer: Send + Sync {
 /// use headstart::prelude::*;
 /// let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
 /// let mut model = sequential![&base, GlobalAveragePooling2D, Dense::new(1).activation(Sigmoid)]?;
-/// // The pretrained layers learn at a tenth of the head's rate.
+/// // Train the pretrained layers at a tenth of the head's learning rate.
 /// let optimizer = Adam::new(1e-3).clipnorm(1.0).learning_rate_multiplier(&base, 0.1);
 /// model.compile(optimizer, BinaryCrossentropy, [Accuracy]);
 /// # Ok::<(), headstart::Error>(())
@@ -85,20 +86,21 @@ pub struct GradientDescent<R> {
     not_decayed: Vec<String>,
     clip: Option<Clip>,
     multipliers: HashMap<TensorId, f64>,
-    /// Steps taken, by which a schedule sets the learning rate.
+    /// Number of steps taken. A schedule computes the learning rate from it.
     steps: usize,
     memories: HashMap<TensorId, Memory>,
 }
 
-/// What an optimizer remembers of one parameter.
+/// The state of one parameter.
 #[derive(Debug)]
 struct Memory {
-    /// Steps that the parameter took: fewer than the optimizer's if it was frozen before, as in PyTorch's Adam.
+    /// Number of steps of the parameter. As in PyTorch's Adam, this is fewer than the optimizer's steps
+    /// if the parameter was frozen for a time.
     steps: usize,
     slots: Vec<Tensor>,
 }
 
-/// How gradients are kept from growing too large.
+/// Gradient clipping.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) enum Clip {
     Norm(f64),
@@ -106,28 +108,28 @@ pub(super) enum Clip {
     Value(f64),
 }
 
-/// How an optimizer changes one parameter.
+/// The update rule of an optimizer.
 pub trait Rule: Clone + Send + Sync {
-    /// The optimizer in words.
+    /// Returns the serialisable configuration.
     #[doc(hidden)]
     fn config(settings: OptimizerSettings<Self>) -> OptimizerConfig;
 
-    /// How many tensors it remembers for each parameter, in the order of [`Step::slots`].
+    /// The names of the state tensors of each parameter, in the order of [`Step::slots`].
     fn slots(&self) -> &'static [&'static str];
 
-    /// Changes a parameter.
+    /// Updates a parameter and returns its state tensors.
     fn step(&self, param: &Param, step: Step) -> Result<Vec<Tensor>>;
 }
 
-/// What a [`Rule`] is given for one parameter.
+/// The inputs of a [`Rule`] for one parameter.
 pub struct Step<'a> {
     gradient: &'a Tensor,
-    /// By how much the gradient is shortened.
+    /// Factor of the gradient from gradient clipping.
     scale: f64,
     rate: f64,
-    /// What is left of the weight after its decay.
+    /// Factor of the weight from weight decay.
     keep: f64,
-    /// The parameter's own steps with this one, from 1.
+    /// The number of this step for the parameter, from 1.
     number: i32,
     slots: Vec<Tensor>,
 }
@@ -146,53 +148,54 @@ impl<R: Rule> GradientDescent<R> {
         }
     }
 
-    /// Sets the share, times the learning rate, by which each step makes a weight smaller, apart
-    /// from its gradient (Loshchilov and Hutter 2017): nought unless told, in AdamW 0.004.
+    /// Sets the decoupled weight decay (Loshchilov and Hutter 2017). Each step multiplies a weight by
+    /// `1 - learning_rate · weight_decay`. Default: 0; for AdamW 0.004.
     pub fn weight_decay(self, weight_decay: f64) -> Self {
         Self { weight_decay, ..self }
     }
 
-    /// Leaves parameters of these names out of the weight decay: `bias`, `gamma`, `beta`.
+    /// Excludes parameters with these names from the weight decay, for example `bias`, `gamma`, `beta`.
     pub fn exclude_from_weight_decay(self, names: &[&str]) -> Self {
         Self { not_decayed: names.iter().map(|name| name.to_string()).collect(), ..self }
     }
 
-    /// Shortens each parameter's gradient to at most this length.
+    /// Clips the gradient of each parameter to this L2 norm.
     pub fn clipnorm(self, norm: f64) -> Self {
         Self { clip: Some(Clip::Norm(norm)), ..self }
     }
 
-    /// Shortens all gradients together to at most this length.
+    /// Clips the L2 norm of all gradients together.
     pub fn global_clipnorm(self, norm: f64) -> Self {
         Self { clip: Some(Clip::GlobalNorm(norm)), ..self }
     }
 
-    /// Keeps each number of a gradient between this and its opposite.
+    /// Clips each element of the gradients to the range from `-value` to `value`.
     pub fn clipvalue(self, value: f64) -> Self {
         Self { clip: Some(Clip::Value(value)), ..self }
     }
 
-    /// Lets the weights of a model, such as the pretrained one inside, learn at so many times the
-    /// learning rate: a parameter group.
+    /// Multiplies the learning rate of the weights of `model`, for example the nested pretrained model.
+    /// PyTorch calls this a parameter group.
     pub fn learning_rate_multiplier(mut self, model: &Model, multiplier: f64) -> Self {
         self.multipliers.extend(model.params().iter().map(|param| (param.variable().id(), multiplier)));
         self
     }
 
-    /// Lets each layer learn at so many times the rate of the layer behind it, 0.9 for example, the
-    /// last at the learning rate itself: discriminative rates (Howard and Ruder 2018).
+    /// Multiplies the learning rate of each layer by `factor` relative to the next layer, for example
+    /// 0.9. The last layer uses the full learning rate. These are discriminative learning rates (Howard
+    /// and Ruder 2018).
     pub fn layerwise_decay(mut self, model: &Model, factor: f64) -> Self {
         let layers = model.layers();
-        let learning =
+        let with_params =
             layers.iter().rev().map(|(_, layer)| layer.params()).filter(|params| !params.is_empty());
-        for (depth, params) in learning.enumerate() {
+        for (depth, params) in with_params.enumerate() {
             let multiplier = factor.powi(depth as i32);
             self.multipliers.extend(params.iter().map(|param| (param.variable().id(), multiplier)));
         }
         self
     }
 
-    /// By how much all gradients are to be shortened.
+    /// The factor of all gradients from clipping by global norm.
     fn global_scale(&self, params: &[Param], gradients: &GradStore) -> Result<f64> {
         let Some(Clip::GlobalNorm(most)) = self.clip else { return Ok(1.0) };
         let mut square = 0.0;
@@ -203,14 +206,14 @@ impl<R: Rule> GradientDescent<R> {
     }
 }
 
-/// The name of a count of steps in an optimizer's state.
+/// The name of the step count in an optimizer's state.
 const STEPS: &str = "steps";
 
 fn length(gradient: &Tensor) -> Result<f64> {
     Ok(f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt())
 }
 
-/// What [`Optimizer`] asks, for any rule.
+/// The generic implementation of [`Optimizer`].
 impl<R: Rule> GradientDescent<R> {
     fn take_step(&mut self, params: &[Param], gradients: &GradStore) -> Result<()> {
         let global = self.global_scale(params, gradients)?;
@@ -285,7 +288,7 @@ impl<R: Rule> GradientDescent<R> {
                 self.rule.slots().iter().map(|name| state.get(&format!("{way}/{name}"))).collect();
             let fits = |slots: &Vec<&Tensor>| slots.iter().all(|slot| slot.dims() == param.variable().dims());
             if let Some(slots) = slots.filter(fits).filter(|slots| !slots.is_empty()) {
-                // Copies: the rules change them in place.
+                // Copies, because the rules change them in place.
                 let slots = slots.iter().map(|slot| Ok(slot.to_device(param.variable().device())?.copy()?));
                 let slots = slots.collect::<Result<_>>()?;
                 // Older files have one count for all parameters.
@@ -297,8 +300,8 @@ impl<R: Rule> GradientDescent<R> {
     }
 }
 
-/// Rule by rule and not for all: a generic implementation would be compiled in each cell that calls
-/// `compile`, which took a second.
+/// Implements [`Optimizer`] for each rule separately. A generic implementation would be compiled in each
+/// cell that calls `compile`, which took 1 s.
 macro_rules! optimizers {
     ($($rule:ty),+) => {
         $(impl Optimizer for GradientDescent<$rule> {

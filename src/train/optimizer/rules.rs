@@ -1,4 +1,4 @@
-//! How each optimizer changes a parameter.
+//! The update rules of the optimizers.
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -8,12 +8,13 @@ use super::{GradientDescent, LearningRate, OptimizerConfig, OptimizerSettings, R
 use crate::Result;
 use crate::nn::Param;
 
-/// Gradient descent, with momentum if told (`sgd.py`): `m = μ·m - lr·g`, `w += m`.
+/// Stochastic gradient descent with optional momentum (`sgd.py`): `m = μ·m - lr·g`, `w += m`.
 pub type SGD = GradientDescent<Momentum>;
 /// Adam (Kingma and Ba 2014; `adam.py`): `w -= lr·√(1-β₂ᵗ)/(1-β₁ᵗ) · m/(√v + ε)`.
 ///
-/// t counts the steps of each parameter, as in PyTorch: layers unfrozen during training begin at 1. Keras counts the
-/// steps of the optimizer, so its first steps on such layers are several times too large.
+/// t counts the steps of each parameter, as in PyTorch: layers unfrozen during training start at t = 1.
+/// Keras counts the steps of the optimizer, so its first steps on such layers are several times too
+/// large.
 pub type Adam = GradientDescent<Moments>;
 /// RMSprop (Hinton; `rmsprop.py`): `v = ρ·v + (1-ρ)·g²`, `w -= lr·g/√(v + ε)`.
 pub type RMSprop = GradientDescent<MeanSquare>;
@@ -21,7 +22,7 @@ pub type RMSprop = GradientDescent<MeanSquare>;
 /// Adam with a weight decay of 0.004 (Loshchilov and Hutter 2017; `adamw.py`).
 pub struct AdamW;
 
-/// The rule of [`SGD`].
+/// The update rule of [`SGD`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Momentum {
     momentum: f64,
@@ -29,18 +30,19 @@ pub struct Momentum {
 }
 
 impl SGD {
-    /// A step of the learning rate times the gradient.
+    /// Creates SGD without momentum. `learning_rate` is a number or a [`Schedule`](super::Schedule).
     pub fn new(learning_rate: impl Into<LearningRate>) -> SGD {
         GradientDescent::with(Momentum { momentum: 0.0, nesterov: false }, learning_rate.into())
     }
 
-    /// Sets how much of the last step the next one goes on with: 0 unless told, often 0.9.
+    /// Sets the momentum: the share of the previous step that is added to the next one. Default: 0; a
+    /// common value is 0.9.
     pub fn momentum(mut self, momentum: f64) -> SGD {
         self.rule.momentum = momentum;
         self
     }
 
-    /// Sets whether the gradient is taken ahead of the momentum (Nesterov 1983).
+    /// Sets whether Nesterov momentum is used (Nesterov 1983). Default: `false`.
     pub fn nesterov(mut self, nesterov: bool) -> SGD {
         self.rule.nesterov = nesterov;
         self
@@ -48,7 +50,7 @@ impl SGD {
 }
 
 impl Default for SGD {
-    /// Keras's value: learning rate 0.01.
+    /// Keras's default: learning rate 0.01.
     fn default() -> SGD {
         SGD::new(1e-2)
     }
@@ -79,7 +81,7 @@ impl Rule for Momentum {
     }
 }
 
-/// The rule of [`Adam`].
+/// The update rule of [`Adam`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Moments {
     beta_1: f64,
@@ -88,25 +90,25 @@ pub struct Moments {
 }
 
 impl Adam {
-    /// Adam with a learning rate of your own, as `1e-5` for fine-tuning; a number or a
-    /// [`Schedule`](super::Schedule).
+    /// Creates Adam with a learning rate, such as `1e-5` for fine-tuning. `learning_rate` is a number or
+    /// a [`Schedule`](super::Schedule).
     pub fn new(learning_rate: impl Into<LearningRate>) -> Adam {
         GradientDescent::with(Moments { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7 }, learning_rate.into())
     }
 
-    /// Sets how much of the gradient's mean a step keeps: 0.9 unless told.
+    /// Sets the decay rate of the gradient's moving average. Default: 0.9.
     pub fn beta_1(mut self, beta_1: f64) -> Adam {
         self.rule.beta_1 = beta_1;
         self
     }
 
-    /// Sets how much of the mean of its square a step keeps: 0.999 unless told.
+    /// Sets the decay rate of the squared gradient's moving average. Default: 0.999.
     pub fn beta_2(mut self, beta_2: f64) -> Adam {
         self.rule.beta_2 = beta_2;
         self
     }
 
-    /// Sets what keeps the divisor from 0: 1e-7 unless told.
+    /// Sets the term that prevents division by 0. Default: 1e-7.
     pub fn epsilon(mut self, epsilon: f64) -> Adam {
         self.rule.epsilon = epsilon;
         self
@@ -114,14 +116,14 @@ impl Adam {
 }
 
 impl Default for Adam {
-    /// Keras's values: learning rate 0.001, betas 0.9 and 0.999, epsilon 1e-7.
+    /// Keras's defaults: learning rate 0.001, betas 0.9 and 0.999, epsilon 1e-7.
     fn default() -> Adam {
         Adam::new(1e-3)
     }
 }
 
 impl AdamW {
-    /// [`Adam`] whose weights decay.
+    /// Creates [`Adam`] with a weight decay of 0.004.
     #[allow(clippy::new_ret_no_self)]
     pub fn new(learning_rate: impl Into<LearningRate>) -> Adam {
         Adam::new(learning_rate).weight_decay(4e-3)
@@ -149,7 +151,7 @@ impl Rule for Moments {
     }
 }
 
-/// The rule of [`RMSprop`].
+/// The update rule of [`RMSprop`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct MeanSquare {
     rho: f64,
@@ -159,25 +161,26 @@ pub struct MeanSquare {
 }
 
 impl RMSprop {
-    /// RMSprop with a learning rate of your own.
+    /// Creates RMSprop. `learning_rate` is a number or a [`Schedule`](super::Schedule).
     pub fn new(learning_rate: impl Into<LearningRate>) -> RMSprop {
         let rule = MeanSquare { rho: 0.9, momentum: 0.0, epsilon: 1e-7, centered: false };
         GradientDescent::with(rule, learning_rate.into())
     }
 
-    /// Sets how much of the mean of the gradient's square a step keeps: 0.9 unless told.
+    /// Sets the decay rate of the squared gradient's moving average. Default: 0.9.
     pub fn rho(mut self, rho: f64) -> RMSprop {
         self.rule.rho = rho;
         self
     }
 
-    /// Sets how much of the last step the next one goes on with: 0 unless told.
+    /// Sets the momentum: the share of the previous step that is added to the next one. Default: 0.
     pub fn momentum(mut self, momentum: f64) -> RMSprop {
         self.rule.momentum = momentum;
         self
     }
 
-    /// Sets whether the gradient's mean is taken from its square: by its variance, not its size.
+    /// Sets whether gradients are divided by their estimated standard deviation instead of their root
+    /// mean square. Default: `false`.
     pub fn centered(mut self, centered: bool) -> RMSprop {
         self.rule.centered = centered;
         self
@@ -185,7 +188,7 @@ impl RMSprop {
 }
 
 impl Default for RMSprop {
-    /// Keras's values: learning rate 0.001, rho 0.9, epsilon 1e-7.
+    /// Keras's defaults: learning rate 0.001, rho 0.9, epsilon 1e-7.
     fn default() -> RMSprop {
         RMSprop::new(1e-3)
     }

@@ -1,4 +1,4 @@
-//! Optimizers in words, so that a compiled model can be saved whole.
+//! The serialisable configuration of optimizers, for saving a compiled model.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 use super::{Clip, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, Rule};
 use crate::nn::Param;
 
-/// One of the library's optimizers in words; its state is not in it.
+/// The configuration of a built-in optimizer, without its state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "class_name")]
 pub enum OptimizerConfig {
-    /// Gradient descent.
+    /// Stochastic gradient descent.
     SGD(OptimizerSettings<Momentum>),
-    /// Adam, and with a weight decay AdamW.
+    /// Adam, or AdamW if the weight decay is not 0.
     Adam(OptimizerSettings<Moments>),
     /// RMSprop.
     RMSprop(OptimizerSettings<MeanSquare>),
 }
 
-/// What is set of an optimizer.
+/// The settings of an optimizer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OptimizerSettings<R> {
     rule: R,
@@ -27,7 +27,7 @@ pub struct OptimizerSettings<R> {
     weight_decay: f64,
     not_decayed: Vec<String>,
     clip: Option<Clip>,
-    /// By the way to the parameter.
+    /// Learning rate multipliers, by the path of the parameter.
     multipliers: BTreeMap<String, f64>,
 }
 
@@ -61,7 +61,7 @@ impl<R: Rule> OptimizerSettings<R> {
 }
 
 impl OptimizerConfig {
-    /// The optimizer, for a model's parameters with the ways to them.
+    /// Builds the optimizer for a model's parameters, given with their paths.
     pub(crate) fn build(self, params: &[(String, Param)]) -> Box<dyn Optimizer> {
         match self {
             OptimizerConfig::SGD(settings) => settings.build(params).boxed(),

@@ -7,14 +7,14 @@ use std::f64::consts::PI;
 /// A learning rate: a number, or a [`Schedule`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum LearningRate {
-    /// The same at each step, until it is set to another.
+    /// The same rate at each step, until it is changed.
     Constant(f64),
-    /// Another at each step.
+    /// A rate that depends on the step.
     Schedule(Schedule),
 }
 
 impl LearningRate {
-    /// The rate of the step after so many.
+    /// Returns the learning rate after `steps` steps.
     pub fn at(&self, steps: usize) -> f64 {
         match self {
             LearningRate::Constant(rate) => *rate,
@@ -35,7 +35,7 @@ impl From<Schedule> for LearningRate {
     }
 }
 
-/// A learning rate by the number of steps, that is batches, so far.
+/// A learning rate as a function of the steps (batches) so far.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -60,43 +60,47 @@ enum Form {
 }
 
 impl Schedule {
-    /// `values[0]` up to and with step `boundaries[0]`, then `values[1]`, and so on: one value more
-    /// than boundaries. Keras's `PiecewiseConstantDecay`.
+    /// `values[0]` up to and including step `boundaries[0]`, then `values[1]`, and so on. There is one
+    /// more value than there are boundaries. Corresponds to Keras's `PiecewiseConstantDecay`.
     pub fn piecewise_constant(boundaries: &[usize], values: &[f64]) -> Schedule {
         let form = Form::Piecewise { boundaries: boundaries.to_vec(), values: values.to_vec() };
         Schedule { initial: values.first().copied().unwrap_or_default(), warmup: None, form }
     }
 
-    /// Times `rate` every so many steps, `initial · rate^(step/steps)`: Keras's `ExponentialDecay`.
+    /// Multiplies the rate by `rate` every `steps` steps, continuously: `initial · rate^(step/steps)`.
+    /// Corresponds to Keras's `ExponentialDecay`.
     pub fn exponential_decay(initial: f64, steps: usize, rate: f64) -> Schedule {
         let form = Form::Exponential { steps: steps.max(1) as f64, rate, staircase: false };
         Schedule { initial, warmup: None, form }
     }
 
-    /// The same, all at once at the end of so many steps.
+    /// Multiplies the rate by `rate` at the end of every `steps` steps. Corresponds to Keras's
+    /// `ExponentialDecay` with `staircase=True`.
     pub fn step_decay(initial: f64, steps: usize, rate: f64) -> Schedule {
         let form = Form::Exponential { steps: steps.max(1) as f64, rate, staircase: true };
         Schedule { initial, warmup: None, form }
     }
 
-    /// Half a cosine down to 0 in so many steps (Loshchilov and Hutter 2016): Keras's `CosineDecay`.
+    /// Half a cosine, from `initial` down to 0 in `steps` steps (Loshchilov and Hutter 2016).
+    /// Corresponds to Keras's `CosineDecay`.
     pub fn cosine_decay(initial: f64, steps: usize) -> Schedule {
         Schedule { initial, warmup: None, form: Form::Cosine { steps: steps.max(1) as f64, alpha: 0.0 } }
     }
 
-    /// The same, begun again and again, each time twice as long: Keras's `CosineDecayRestarts`.
+    /// Repeats the cosine decay; each period is twice as long as the one before. Corresponds to Keras's
+    /// `CosineDecayRestarts`.
     pub fn cosine_decay_restarts(initial: f64, first_steps: usize) -> Schedule {
         let form = Form::Restarts { first: first_steps.max(1) as f64, longer: 2.0, lower: 1.0, alpha: 0.0 };
         Schedule { initial, warmup: None, form }
     }
 
-    /// Up to `most` in the first three tenths of all steps, then down to almost nothing (Smith
-    /// 2018), as PyTorch's `OneCycleLR` has it.
+    /// Rises to `most` in the first 30 % of the steps, then falls to almost 0 (Smith 2018), like
+    /// PyTorch's `OneCycleLR`.
     pub fn one_cycle(most: f64, steps: usize) -> Schedule {
         Schedule { initial: most, warmup: None, form: Form::OneCycle { steps: steps.max(2) as f64 } }
     }
 
-    /// Sets the share of the first rate at which a cosine ends: 0 unless told.
+    /// Sets the final rate of a cosine, as a share of the initial rate. Default: 0.
     pub fn alpha(mut self, share: f64) -> Schedule {
         if let Form::Cosine { alpha, .. } | Form::Restarts { alpha, .. } = &mut self.form {
             *alpha = share;
@@ -104,8 +108,8 @@ impl Schedule {
         self
     }
 
-    /// Sets how many times as long each restarted cosine is, and how many times as high: 2 and 1
-    /// unless told.
+    /// Sets the factors of length (`t_mul`) and height (`m_mul`) from one cosine period to the next.
+    /// Defaults: 2 and 1.
     pub fn restarts(mut self, t_mul: f64, m_mul: f64) -> Schedule {
         if let Form::Restarts { longer, lower, .. } = &mut self.form {
             (*longer, *lower) = (t_mul, m_mul);
@@ -113,12 +117,13 @@ impl Schedule {
         self
     }
 
-    /// Rises evenly from the initial rate to `target` in so many steps before all else.
+    /// Adds a linear warmup: rises from the initial rate to `target` in `steps` steps, before the rest
+    /// of the schedule.
     pub fn warmup(self, target: f64, steps: usize) -> Schedule {
         Schedule { warmup: Some((target, steps as f64)), ..self }
     }
 
-    /// The rate of the step after so many.
+    /// Returns the learning rate after `steps` steps.
     pub fn at(&self, steps: usize) -> f64 {
         let mut step = steps as f64;
         let mut initial = self.initial;
@@ -161,7 +166,7 @@ impl Schedule {
     }
 }
 
-/// Half a cosine, from 1 down to `alpha`.
+/// Half a cosine, from 1 at `part` 0 down to `alpha` at `part` 1.
 fn cosine(part: f64, alpha: f64) -> f64 {
     (1.0 - alpha) * 0.5 * (1.0 + (PI * part).cos()) + alpha
 }
@@ -171,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_those_of_keras_and_pytorch() {
+    fn rates_match_keras_and_pytorch() {
         let near = |schedule: Schedule, values: &[(usize, f64)]| {
             for (step, expected) in values {
                 let found = schedule.at(*step);
