@@ -44,8 +44,8 @@ impl Conv {
         let geometry = self.geometry(x_layout.shape(), w_layout.shape())?;
         let (x, w) = (storage_values(x, x_layout)?, storage_values(w, w_layout)?);
         let epilogue = EpilogueValues { bias, relu: self.relu, ..EpilogueValues::default() };
-        // Winograd only with a ReLU, not before batch normalisation: there gradients depend on single
-        // roundings. PyTorch's VGG16-BN gradients move by 0.5 % under smaller input changes.
+        // Winograd only for convolutions with a ReLU. Before batch normalisation, gradients are sensitive to single
+        // roundings: PyTorch's VGG16-BN gradients change by 0.5 % under smaller input changes.
         let output = if self.relu && geometry.suits_winograd() {
             geometry.winograd_forward(x, w, epilogue)
         } else if geometry.is_depthwise() {

@@ -180,7 +180,7 @@ impl NullaryFnOnce for MapGradient<'_> {
     }
 }
 
-/// As [`keep_larger`], and keeps the index of the pixel too.
+/// Like [`keep_larger`], and also stores the index of the pixel.
 #[inline(always)]
 fn keep_larger_with_index<const STRIDE: usize>(
     maxima: &mut [f32],

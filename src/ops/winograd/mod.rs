@@ -30,8 +30,8 @@ use transform::{POSITIONS, position_stride};
 /// Maximum number of tiles per task (72: whole register tiles of six rows, and the transformed values fit
 /// an L2 cache).
 const MAX_TILES: usize = 72;
-/// Channels and filters together up to which a task takes half as many tiles (256: the kernels are then
-/// small, and the tiles stay in a nearer cache).
+/// Sum of channels and filters up to which a task takes half as many tiles (256: the kernels are then
+/// small, and the tiles stay in a lower-level cache).
 const FEW_CHANNELS: usize = 256;
 /// Minimum number of filters per task (64: each task transforms the inputs again).
 const MIN_FILTERS: usize = 64;
