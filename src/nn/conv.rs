@@ -19,7 +19,7 @@ pub enum Padding {
     /// No padding: the window stays inside the image.
     #[default]
     Valid,
-    /// Zeros so that the output size is `ceil(input / stride)`. An odd number of zeros puts the extra one right and below.
+    /// Zeros so that the output size is `ceil(input / stride)`. The extra one of an odd number goes right and below.
     Same,
     /// This many zeros on each side, as in torchvision.
     Explicit(usize),

@@ -56,8 +56,8 @@ impl Model {
     ///
     /// Batch normalisation that was frozen stays in inference mode, even in a network with random weights. Keras
     /// differs: after `trainable = True` the layer uses batch statistics again, unless the model is called with
-    /// `training=False`, as in Keras's fine-tuning guide. For that behaviour call [`Model::unfreeze_statistics`].
-    /// [`Model::summary`] shows how many layers stay in inference mode.
+    /// `training=False`, as in Keras's fine-tuning guide. To use batch statistics again, call
+    /// [`Model::unfreeze_statistics`]. [`Model::summary`] shows how many layers stay in inference mode.
     pub fn unfreeze(&self) {
         set_trainable(&self.params(), true);
     }

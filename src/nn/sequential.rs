@@ -15,7 +15,7 @@ pub struct Sequential {
 
 impl Sequential {
     /// Creates an empty stack. The first layer must define the input shape: add an [`Input`] or a model.
-    #[inline(never)] // or each cell compiles what a vector is
+    #[inline(never)] // otherwise each notebook cell compiles the code of `Vec`
     pub fn new() -> Sequential {
         Sequential::default()
     }

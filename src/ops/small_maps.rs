@@ -25,8 +25,8 @@ const MIN_WIDTH: usize = 128;
 /// Pixel index of the padding: outside every image.
 const PADDING: u32 = u32::MAX;
 
-/// Splits a product into tasks: blocks of channels, and, if these are too few tasks, parts of its
-/// columns too. The product has `width` columns in `pieces` that are not split.
+/// Splits a product into tasks: blocks of channels and, if that gives too few tasks, also parts of its
+/// columns. The `width` columns consist of `pieces` that are not split.
 fn tasks(channels: usize, pieces: usize, width: usize) -> Vec<(Range<usize>, Range<usize>)> {
     // At most twice as many blocks as threads, because each block reads the other matrix again.
     let blocks = channels.div_ceil(MIN_CHANNELS).clamp(1, 2 * rayon::current_num_threads());

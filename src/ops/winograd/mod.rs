@@ -31,7 +31,7 @@ use transform::{POSITIONS, position_stride};
 /// an L2 cache).
 const MAX_TILES: usize = 72;
 /// Sum of channels and filters up to which a task takes half as many tiles (256: the kernels are then
-/// small, and the tiles stay in a lower-level cache).
+/// small, and the tiles stay in a faster cache).
 const FEW_CHANNELS: usize = 256;
 /// Minimum number of filters per task (64: each task transforms the inputs again).
 const MIN_FILTERS: usize = 64;
