@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn imagenet_has_a_thousand_classes_in_torchvisions_order() {
+    fn imagenet_classes_match_torchvision_order() {
         let names = names_of(Labels::ImageNet);
         assert_eq!(names.len(), 1000);
         assert_eq!(

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_one_draw_are_dropped_together() -> Result<()> {
+    fn noise_shape_drops_values_together() -> Result<()> {
         let layer = Built { rate: 0.25, noise_shape: vec![1, 3], shape: vec![2, 3] };
         let x = Tensor::ones((1000, 2, 3), DType::F32, &Device::Cpu)?;
         let y = layer.forward(&[&x], Mode::Training)?.to_vec3::<f32>()?;

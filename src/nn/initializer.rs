@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn glorot_fills_exactly_its_limit() {
+    fn glorot_uniform_values_fill_their_range() {
         let weight =
             Initializer::GlorotUniform.draw(&[64, 36], &mut random::seeded(0), &Device::Cpu).unwrap();
         let values = weight.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn he_normal_has_keras_s_deviation_and_bound() {
+    fn he_normal_matches_keras_deviation_and_bound() {
         let weight =
             Initializer::HeNormal.draw(&[64, 32, 3, 3], &mut random::seeded(0), &Device::Cpu).unwrap();
         let values = weight.flatten_all().unwrap().to_vec1::<f32>().unwrap();

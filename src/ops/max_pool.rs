@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_gradient_goes_to_the_maximum_where_candle_passes_a_quarter() {
+    fn gradient_goes_to_the_maximum_unlike_in_candle() {
         let op = MaxPool { size: 2, stride: 2, before: [0, 0], output: [1, 1] };
         assert_eq!(gradient(|x| x.apply_op1(op)), [0., 0., 0., 1.]);
         assert_eq!(gradient(|x| x.max_pool2d(2)), [0., 0., 0., 0.25]);

@@ -322,7 +322,7 @@ mod tests {
     use crate::prelude::*;
 
     #[test]
-    fn an_archive_is_opened_once_for_a_network() -> crate::Result<()> {
+    fn networks_open_their_archive_once() -> crate::Result<()> {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/fixtures/keras_saved/transfer.keras");
         let network =
