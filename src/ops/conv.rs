@@ -5,7 +5,7 @@
 //! candle's own convolution lays out the whole image at once, and computes its gradients by a naive
 //! transposed convolution.
 //!
-//! No sum depends on the number of threads: the same input gives the same bits.
+//! Results do not depend on the number of threads: the same input always gives bit-identical outputs.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 

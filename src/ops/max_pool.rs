@@ -132,8 +132,8 @@ impl NullaryFnOnce for MapMaxima<'_> {
     }
 }
 
-/// Sets each output to the larger of itself and its pixel. `STRIDE` is the stride if it is known at
-/// compile time, else 0.
+/// Sets each output to the maximum of itself and its pixel. `STRIDE` is the stride if it is a compile-time
+/// constant, else 0.
 #[inline(always)]
 fn keep_larger<const STRIDE: usize>(output: &mut [f32], inputs: &[f32], stride: usize) {
     let stride = if STRIDE == 0 { stride } else { STRIDE };

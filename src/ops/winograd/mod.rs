@@ -221,11 +221,11 @@ mod tests {
                 ((squares / exact.len() as f64).sqrt(), worst)
             };
             let found = winograd(&x)?;
-            // NCHW and channels-last inputs give the same bits.
+            // NCHW and channels-last inputs give bit-identical outputs.
             assert_eq!(flat(&winograd(&to_channels_last(&x)?)?), flat(&found));
             let geometry = conv.geometry(x.shape(), w.shape())?;
             if geometry.suits_winograd() {
-                // The trainable convolution gives the same bits.
+                // The trainable convolution is bit-identical to the inference convolution.
                 assert_eq!(flat(&x.apply_op3(&w, &b, conv)?), flat(&found));
                 trainable_cases += 1;
             }
