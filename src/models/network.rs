@@ -79,12 +79,13 @@ impl Network {
         Network { input_shape: Some(shape.into().into_dims()), ..self }
     }
 
-    /// Sets the number of classes of the top. Default: 1000, with the demo weights their own number.
+    /// Sets the number of classes of the top. Default: 1000, with the demo weights their own number. No effect without
+    /// the top.
     pub fn classes(self, classes: usize) -> Network {
         Network { classes: Some(classes), ..self }
     }
 
-    /// Sets the last activation of the top. Default: `Softmax`. `Linear` gives logits.
+    /// Sets the last activation of the top. Default: `Softmax`. `Linear` gives logits. No effect without the top.
     pub fn classifier_activation(self, activation: Activation) -> Network {
         Network { classifier_activation: activation, ..self }
     }
@@ -96,7 +97,7 @@ impl Network {
     }
 
     /// Sets global pooling for a network without its top, to one vector per image. Default: none, the output is
-    /// feature maps.
+    /// feature maps. No effect with the top.
     pub fn pooling(self, pooling: Pooling) -> Network {
         Network { pooling: Some(pooling), ..self }
     }

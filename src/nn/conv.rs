@@ -21,7 +21,7 @@ pub enum Padding {
     Valid,
     /// Zeros so that the output size is `ceil(input / stride)`. The extra one of an odd number goes right and below.
     Same,
-    /// This many zeros on each side, as in torchvision.
+    /// This many zeros on each side, as in torchvision; less than the window's size.
     Explicit(usize),
 }
 

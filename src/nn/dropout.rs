@@ -19,7 +19,7 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Drops values with probability `rate`, at least 0 and below 1.
+    /// Drops values with probability `rate`, at least 0 and below 1; other rates are errors when the model is built.
     pub fn new(rate: f32) -> Dropout {
         Dropout { rate, noise_shape: None }
     }

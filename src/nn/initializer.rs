@@ -26,6 +26,9 @@ pub enum Initializer {
 
 impl Initializer {
     /// Draws initial values of `shape`: `[out, in, …]`, where further dimensions are the receptive field, or a vector.
+    ///
+    /// # Panics
+    /// If `shape` is empty.
     pub fn draw(self, shape: &[usize], random: &mut ChaCha8Rng, device: &Device) -> Result<Tensor> {
         let field: usize = shape.iter().skip(2).product();
         let fan_in = shape.get(1).copied().unwrap_or(1) * field;

@@ -19,7 +19,8 @@ pub struct Reshape {
 }
 
 impl Reshape {
-    /// Target shape of one sample, without the batch dimension.
+    /// Target shape of one sample, without the batch dimension. Another number of values is an error when the model is
+    /// built.
     pub fn new(shape: impl Into<Shape>) -> Reshape {
         Reshape { shape: shape.into().into_dims() }
     }
