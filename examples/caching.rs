@@ -1,4 +1,4 @@
-//! What it saves to compute the features of frozen layers once: the same training with and without.
+//! Measures the speedup of cached features: the same training with and without the cache.
 //!
 //! ```sh
 //! cargo run --release --example caching

@@ -1,5 +1,5 @@
-//! Writes networks as ONNX with what they make of some pictures, for `tests/kernel/test_onnx.py` to
-//! hold onnxruntime to.
+//! Exports networks to ONNX with inputs and expected outputs. `tests/kernel/test_onnx.py` compares onnxruntime with
+//! them.
 //!
 //! ```sh
 //! cargo run --release --example onnx -- FOLDER
@@ -34,7 +34,7 @@ fn main() -> headstart::Result<()> {
     let small = |network: headstart::models::Network| -> headstart::Result<Model> {
         let model =
             network.alpha(0.25).input_shape((3, 64, 64)).classes(10).classifier_activation(Linear).build()?;
-        // As if its layers had seen small values, so that random weights do not let the signal fade.
+        // Small moving variances amplify the signal, which would fade through random weights otherwise.
         let variances = model.params().into_iter().filter(|param| param.name() == "moving_variance");
         variances.into_iter().try_for_each(|param| param.set(&(param.var().ones_like()? * 0.12)?))?;
         Ok(model)
@@ -53,8 +53,8 @@ fn main() -> headstart::Result<()> {
     write("names", &odd_names()?)
 }
 
-/// A model whose layers have names that the file uses itself, or that are no identifiers, beside layers that the other
-/// models do not have.
+/// A model whose layer names collide with names in the file or are not identifiers. It also has the layers that the
+/// other models lack.
 fn odd_names() -> headstart::Result<Model> {
     let inner = sequential![
         Input::new((2, 6, 6)),
@@ -72,7 +72,7 @@ fn odd_names() -> headstart::Result<Model> {
     let flat = builder.add("pads/shape", Flatten, &[reshaped])?;
     let rescaled = builder.add("batch", Rescaling::new(0.5).offset(0.1), &[flat])?;
     let last = builder.add("batch/scale", Dense::new(4).activation(Softmax), &[rescaled])?;
-    // Nothing takes the output of this one.
+    // A layer whose output is unused.
     builder.add("unused", Dense::new(2), &[rescaled])?;
     Ok(builder.finish(last))
 }

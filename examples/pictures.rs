@@ -1,9 +1,8 @@
-//! How long pictures take: `cargo run --release --example pictures -- TASK BATCH SIDE [FOLDER]`.
+//! Measures image processing: `cargo run --release --example pictures -- TASK BATCH SIDE [FOLDER]`.
 //!
-//! The task is `augmentation` (of 64 pictures, with the tutorial's rotation, shifts and flip),
-//! `decoding` (of all pictures of a folder of classes) or `epoch` (the tutorial's model trains once on
-//! them, augmented). Prints the median seconds, and the peak memory in MB; `tests/bench/compare.py` sets
-//! it beside Keras's.
+//! The task is `augmentation` (of 64 images, with the tutorial's rotation, shifts and flip), `decoding` (of all images
+//! in a folder of classes) or `epoch` (one epoch of the tutorial's model on them, with augmentation). Prints the median
+//! time in seconds and the peak memory in MB. `tests/bench/compare.py` compares them with Keras.
 
 use headstart::prelude::*;
 
@@ -32,9 +31,9 @@ fn main() -> headstart::Result<()> {
             let x = random_uniform((64, 3, side, side), 0.0, 255.0)?;
             let y = Tensor::zeros(64, DType::F32, &device())?;
             let mut flow = datagen.flow(&x, &y, batch)?;
-            measure::times(measure::OFTEN, || flow.epoch()?.try_for_each(|batch| batch.map(drop)))?
+            measure::times(measure::MIN_RUNS, || flow.epoch()?.try_for_each(|batch| batch.map(drop)))?
         }
-        "decoding" => measure::times(measure::OFTEN, || read().map(drop))?,
+        "decoding" => measure::times(measure::MIN_RUNS, || read().map(drop))?,
         _ => {
             let images = read()?;
             let base_model =

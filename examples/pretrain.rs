@@ -1,14 +1,12 @@
-//! Trains the demo weights: VGG16 and ResNet50 at a quarter of their width, on pictures that the
-//! program draws.
+//! Trains the demo weights: VGG16 and ResNet50 at a quarter of their width, on images that the program draws.
 //!
 //! ```sh
 //! cargo run --release --example pretrain -- vgg16 weights
 //! cargo run --release --example pretrain -- resnet50 weights
 //! ```
 //!
-//! Every step sees new pictures, so there is nothing to learn by heart. A run that was ended goes
-//! on where its last checkpoint stands, with the optimizer's memory begun anew. The end is one
-//! `.safetensors` file of half-precision numbers.
+//! Every step draws new images, so the model cannot overfit. An interrupted run continues from its last checkpoint,
+//! with a new optimizer state. The result is one `.safetensors` file of half-precision values.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -26,10 +24,10 @@ use rayon::prelude::*;
 const SIDE: usize = 64;
 const BATCH: usize = 64;
 const WARM_UP: usize = 200;
-/// Training draws its pictures from step numbers below this, validation from here on.
+/// First seed of the validation images. Training uses smaller seeds.
 const VALIDATION: u64 = 1 << 40;
 
-/// What differs from network to network.
+/// Hyperparameters of a network.
 struct Plan {
     network: fn(Weights) -> headstart::models::Network,
     steps: usize,
@@ -67,8 +65,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Kernels begin as He et al. (2015) have them: a deep stack without normalisation learns nothing
-/// from Keras's.
+/// Initialises the kernels as in He et al. (2015): a deep stack without normalisation does not learn from Keras's
+/// initializer.
 fn begin(model: &Model, seed: u64) -> headstart::Result<()> {
     let mut random = seeded(seed);
     for param in model.params().iter().filter(|param| param.var().rank() > 1) {
@@ -142,7 +140,7 @@ fn validate(model: &Model, count: usize) -> headstart::Result<f64> {
     Ok(right / seen)
 }
 
-/// Batches without end, drawn while the model learns from the ones before.
+/// Endless batches, drawn in the background during training.
 fn batches(seed: u64, first: usize) -> Receiver<(Tensor, Tensor)> {
     let (send, receive) = sync_channel(2);
     std::thread::spawn(move || {
@@ -171,7 +169,7 @@ fn picture(seed: u64) -> (Vec<f32>, u32) {
     (plane(0).chain(plane(1)).chain(plane(2)).collect(), class as u32)
 }
 
-/// The checkpoint's tensors as half-precision numbers.
+/// Saves the model's tensors in half precision.
 fn write_half(model: &Model, path: &Path) -> headstart::Result<()> {
     model.save_weights(path)?;
     let whole = headstart::candle_core::safetensors::load(path, &device())?;

@@ -1,8 +1,8 @@
-//! How long a network takes: `cargo run --release --example speed -- NETWORK TASK BATCH SIDE`.
+//! Measures the time of a network: `cargo run --release --example speed -- NETWORK TASK BATCH SIDE`.
 //!
-//! The task is `forward` (without top, at rest), `all` (forward and backward, everything learning) or
-//! the name of a layer from which on it learns. Prints the median seconds of a batch, and the peak
-//! memory in MB. A task that ends in `.onnx` is a file to write the network to.
+//! The task is `forward` (inference without top), `all` (forward and backward, all layers trainable), or the name of
+//! the first trainable layer. Prints the median time of a batch in seconds and the peak memory in MB. A task that ends
+//! in `.onnx` is a file to which the network is exported.
 
 use headstart::prelude::*;
 
@@ -34,7 +34,7 @@ fn main() -> headstart::Result<()> {
             Mode::Training
         }
     };
-    let times = measure::times(measure::OFTEN, || {
+    let times = measure::times(measure::MIN_RUNS, || {
         if mode == Mode::Training {
             value_and_gradients(|| Ok(base.forward(&x, mode)?.sqr()?.sum_all()?))?;
         } else {

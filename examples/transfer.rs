@@ -1,4 +1,4 @@
-//! What the demo weights are worth: cats against dogs, which they have never seen, with few training
+//! Transfer learning with the demo weights: cats against dogs, which are not among their classes, with few training
 //! images.
 //!
 //! ```sh
@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The head is the tutorial's: Flatten, Dense(128), Dropout(0.5), Dense(1). Each seed draws other
-//! training images, half of each kind; the 1,000 validation images are the same for all.
+//! training images, half of each class; the 1,000 validation images are the same for all.
 //! *Frozen* trains the head on the features of the frozen base; *fine-tuned* then unfreezes the last
 //! block at a learning rate of 1e-4. Training from scratch: the example `course`, `learning-curve`.
 
@@ -46,7 +46,7 @@ fn main() -> headstart::Result<()> {
     Ok(())
 }
 
-/// So many pictures, cats and dogs in turn, and 1 for each dog.
+/// Draws `count` images, cats and dogs in turn, with label 1 for dogs.
 fn pictures(count: usize, seed: u64) -> headstart::Result<Pictures> {
     let mut random = seeded(seed);
     let mut pixels = Vec::with_capacity(count * 3 * SIDE * SIDE);
@@ -61,7 +61,7 @@ fn pictures(count: usize, seed: u64) -> headstart::Result<Pictures> {
     Ok((x, Tensor::from_vec(labels, count, &device())?))
 }
 
-/// The tutorial's head on feature maps of a shape.
+/// The tutorial's head for feature maps of the given shape.
 fn head(maps: &[usize]) -> headstart::Result<Model> {
     let (hidden, last) = (Dense::new(128).activation(Relu), Dense::new(1).activation(Sigmoid));
     sequential![Input::new(maps), Flatten, hidden, Dropout::new(0.5), last]
@@ -75,7 +75,7 @@ fn quietly(epochs: usize) -> Fit {
     Fit::epochs(epochs).batch_size(16).verbose(false).chart(false)
 }
 
-/// With the base frozen, and with its last block then unfrozen.
+/// Accuracies with the frozen base, and after fine-tuning its last block.
 fn transfer(
     network: Make,
     last_block: &str,
@@ -88,7 +88,7 @@ fn transfer(
     base.freeze();
     let mut head = head(base.output_shape())?;
     head.compile(Adam::default(), BinaryCrossentropy, [Accuracy]);
-    // What is frozen gives the same features in each epoch.
+    // Frozen features are the same in every epoch, so they are computed once.
     head.fit((&base.forward(x, Mode::Inference)?, y), quietly(60))?;
     let mut model = sequential![&base, &head]?;
     base.unfreeze_from(last_block)?;

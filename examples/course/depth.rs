@@ -1,8 +1,8 @@
 //! Plain and residual towers of 8, 24 and 56 convolutions: training loss, and gradients by depth before training.
 //!
-//! As in He et al. (2015): 3 by 3 convolutions without bias, each with batch normalisation and ReLU, from He's
-//! initialisation; a residual block holds two of them. The task is to name which of sixteen kinds a drawing shows.
-//! Every step draws new images, so the training loss is not a matter of overfitting.
+//! As in He et al. (2015): 3x3 convolutions without bias, each with batch normalisation and ReLU, from He
+//! initialisation. A residual block holds two of them. The task is to classify drawings into sixteen classes. Every
+//! step draws new images, so the training loss does not reflect overfitting.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ const CLASSES: usize = 16;
 const BATCH: usize = 32;
 const STEPS: usize = 300;
 const LEARNING_RATE: f64 = 0.05;
-/// Steps in which the learning rate rises to its value.
+/// Number of steps in which the learning rate rises to its value.
 const WARM_UP: usize = 60;
 const EVERY: usize = 20;
 const SIDE: usize = 32;
@@ -72,7 +72,7 @@ fn tower(layers: usize, residual: bool, seed: u64) -> Result<Model> {
     Ok(builder.finish(output))
 }
 
-/// New drawings and their kinds.
+/// New drawings and their classes.
 fn batch(seed: u64) -> Result<(Tensor, Tensor)> {
     let mut random = seeded(seed);
     let mut pixels = Vec::with_capacity(BATCH * 3 * SIDE * SIDE);
@@ -102,7 +102,8 @@ fn gradients_of(model: &Model, layers: usize, x: &Tensor, y: &Tensor) -> Result<
     (1..=layers).map(size).collect()
 }
 
-/// SGD with momentum 0.9 and a warm-up, as in the paper's deepest networks; the mean loss of every twenty steps.
+/// Trains with SGD, momentum 0.9 and a warm-up, as for the paper's deepest networks. Reports the mean loss of every
+/// twenty steps.
 fn train(model: &Model, seed: u64, mut report: impl FnMut(usize, f64) -> Result<()>) -> Result<()> {
     let mut sgd = SGD::new(LEARNING_RATE).momentum(0.9);
     let params = model.trainable_params();

@@ -1,14 +1,14 @@
-//! The learning curve as a figure for the README, and as rows for the lesson.
+//! Draws the learning curve for the README and prints its values for the lesson.
 
 use std::collections::BTreeMap;
 
 use headstart::prelude::*;
 use headstart::{Error, Result};
 
-/// Accuracies of one way of training, by number of images.
+/// Accuracies of one training method by number of images.
 type Curve = BTreeMap<usize, Vec<f64>>;
 
-/// Reads the results, prints mean and standard deviation of each size, and writes the figure.
+/// Reads the results, prints mean and standard deviation for each size, and writes the figure.
 pub fn run(path: &str) -> Result<()> {
     let source = format!("{}/examples/course/learning_curve.csv", env!("CARGO_MANIFEST_DIR"));
     let text =
@@ -48,7 +48,7 @@ fn curve(text: &str, way: &str) -> Curve {
     curve
 }
 
-/// Number of images, mean and standard deviation.
+/// Number of images, mean and standard deviation of the accuracy.
 fn summary(size: usize, runs: &[f64]) -> (f64, f64, f64) {
     let n = runs.len() as f64;
     let mean = runs.iter().sum::<f64>() / n;

@@ -1,8 +1,8 @@
 //! How much of the demo VGG16 to unfreeze, and at which learning rate, for drawings in another style.
 //!
-//! The task was chosen before any result: sketches, dark contours on white, of cats and dogs, 400 to train on. The demo
-//! weights know coloured drawings only. Each run trains a head on the frozen base first, then fine-tunes for the same
-//! number of epochs. 1,000 test images.
+//! The task was chosen before any result: sketches of cats and dogs, dark contours on white, with 400 training images.
+//! The demo weights were trained on coloured drawings only. Each run first trains a head on the frozen base, then
+//! fine-tunes for the same number of epochs. The accuracy is that on 1,000 test images.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -17,7 +17,7 @@ const TRAINING: usize = 400;
 const TEST: usize = 1000;
 const HEAD_EPOCHS: usize = 30;
 const EPOCHS: usize = 6;
-const CUTS: [(&str, Option<&str>); 5] = [
+const SPLIT_POINTS: [(&str, Option<&str>); 5] = [
     ("none", None),
     ("block 5", Some("block5_conv1")),
     ("blocks 4 and 5", Some("block4_conv1")),
@@ -31,10 +31,10 @@ pub fn run(seeds: Range<u64>) -> Result<()> {
     let test = Task::draw(Style::Sketch, TEST, (1 << 41) + 1)?;
     for seed in seeds {
         let training = Task::draw(Style::Sketch, TRAINING, (1 << 41) + (seed << 24) + 2)?;
-        for (name, layer) in CUTS {
+        for (name, layer) in SPLIT_POINTS {
             for rate in RATES {
                 let key = format!("{name},{rate:.0e},{seed}");
-                // All rates are compared where all layers are trained; the other cuts at the rates that suit them.
+                // With all layers unfrozen, all rates are compared; with fewer layers, only the rates that suit them.
                 let is_wanted = match name {
                     "none" => rate == 1e-4,
                     "all" => true,

@@ -1,8 +1,8 @@
 //! Accuracy against the number of training images: frozen demo weights with a new head, and training from scratch.
 //!
-//! For each seed the training, validation and test images are drawn anew. Both ways see the same images with the same
-//! augmentation. Training from scratch starts from He's initialisation with the settings of [`search`]; the best of
-//! eight checkpoints by validation accuracy is tested. The head trains for a fixed number of steps.
+//! Each seed draws new training, validation and test images. Both methods use the same images and augmentation.
+//! Training from scratch starts from He initialisation with the settings of [`search`], and the best of eight
+//! checkpoints by validation accuracy is tested. The head trains for a fixed number of steps.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -18,20 +18,20 @@ const SIZES: [usize; 5] = [10, 30, 100, 300, 1000];
 const VALIDATION: usize = 200;
 const TEST: usize = 1000;
 const CHECKPOINTS: usize = 8;
-/// Views of each training image that the frozen base sees.
+/// Number of augmented views of each training image for the frozen base.
 const VIEWS: usize = 4;
 
-/// How to train from scratch.
+/// Settings of training from scratch.
 #[derive(Clone, Copy, Debug)]
 struct Setting {
     normalised: bool,
     learning_rate: f64,
 }
 
-/// What [`search`] found best at 300 images.
+/// The best setting that [`search`] found at 300 images.
 const CHOSEN: Setting = Setting { normalised: true, learning_rate: 1e-3 };
 
-/// Epochs from scratch, a multiple of [`CHECKPOINTS`]: many for few images, as many as time allows for many.
+/// Number of epochs from scratch, a multiple of [`CHECKPOINTS`]: fewer for more images, to limit the time.
 fn epochs(size: usize) -> usize {
     match size {
         0..=10 => 80,
@@ -42,7 +42,7 @@ fn epochs(size: usize) -> usize {
     }
 }
 
-/// Small sizes first, so that a stopped experiment has all seeds for them.
+/// Runs the experiment, small sizes first, so that a stopped experiment has all seeds for them.
 pub fn run(seeds: Range<u64>) -> Result<()> {
     let mut table = Table::open("learning_curve", "way,images,seed,accuracy,seconds")?;
     for size in SIZES {
@@ -68,7 +68,7 @@ pub fn run(seeds: Range<u64>) -> Result<()> {
     Ok(())
 }
 
-/// Prints the validation accuracy of each setting at 300 images that no other run sees.
+/// Prints the validation accuracy of each setting at 300 images that no other run uses.
 pub fn search() -> Result<()> {
     let training = Task::draw(Style::Colour, 300, (1 << 40) + 3)?;
     let validation = Task::draw(Style::Colour, 400, (1 << 40) + 2)?;
@@ -82,7 +82,7 @@ pub fn search() -> Result<()> {
     Ok(())
 }
 
-/// A new head on the frozen demo weights.
+/// Trains a new head on the frozen demo weights.
 fn transfer(seed: u64, training: &Task) -> Result<Model> {
     set_random_seed(seed);
     let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
@@ -106,7 +106,7 @@ fn transfer(seed: u64, training: &Task) -> Result<Model> {
     Ok(model)
 }
 
-/// All layers from He's initialisation; the best checkpoint, and its validation accuracy.
+/// Trains all layers from He initialisation. Returns the best checkpoint and its validation accuracy.
 fn from_scratch(
     setting: Setting,
     epochs: usize,

@@ -1,12 +1,12 @@
-//! The experiments of the lessons that take longer than a lesson may.
+//! Experiments of the lessons that take too long for a notebook.
 //!
 //! ```sh
-//! cargo run --release --example course -- learning-curve 0 10   # seeds from, to; also depth, fine-tuning
+//! cargo run --release --example course -- learning-curve 0 10   # first seed, end; also depth, fine-tuning
 //! ```
 //!
-//! Each experiment appends one line a run to its `.csv` file beside this program, and skips the runs that are there, so
-//! that it can be stopped and continued. The lessons draw these files; `tests/notebooks` compares both.
-//! `search` prints how the settings for training from scratch were chosen; `figure` draws the README's figure.
+//! Each experiment appends one line per run to its `.csv` file in this folder and skips existing runs, so it can be
+//! stopped and continued. The lessons plot these files; `tests/notebooks` compares both. `search` prints the comparison
+//! that determined the settings for training from scratch; `figure` draws the README's figure.
 
 mod depth;
 mod figure;

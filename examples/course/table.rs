@@ -1,4 +1,4 @@
-//! A file of results, one line a run.
+//! A file of results, one line per run.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -12,7 +12,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Opens `name.csv` beside this program; a new file begins with the names of its columns.
+    /// Opens `name.csv` in this folder. A new file begins with the column names.
     pub fn open(name: &str, columns: &str) -> Result<Table> {
         let path = PathBuf::from(format!("{}/examples/course/{name}.csv", env!("CARGO_MANIFEST_DIR")));
         let text = fs::read_to_string(&path).unwrap_or_default();
@@ -24,7 +24,7 @@ impl Table {
         Ok(table)
     }
 
-    /// Whether a run whose line begins with `key` is in the file.
+    /// Whether the file has a run whose line begins with `key`.
     pub fn has(&self, key: &str) -> bool {
         self.runs.iter().any(|run| run.starts_with(&format!("{key},")))
     }

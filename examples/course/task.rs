@@ -1,4 +1,4 @@
-//! Cats against dogs, and models for it.
+//! The task cats against dogs, and models for it.
 
 use headstart::Result;
 use headstart::candle_core::DType;
@@ -8,23 +8,23 @@ use headstart::random::seeded;
 
 pub const SIDE: usize = 64;
 
-/// Images and labels; 1 is a dog.
+/// Images and labels (1: dog).
 pub struct Task {
     pub x: Tensor,
     pub y: Tensor,
 }
 
-/// What the drawings of a task look like.
+/// Style of the drawings.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Style {
-    /// As the demo weights know them.
+    /// Coloured drawings, as the demo weights were trained on.
     Colour,
-    /// Dark contours on white, without colours and areas.
+    /// Dark contours on white, without colours and filled areas.
     Sketch,
 }
 
 impl Task {
-    /// Draws so many images, cats and dogs in turn, not yet preprocessed.
+    /// Draws `count` images, cats and dogs in turn, preprocessed.
     pub fn draw(style: Style, count: usize, seed: u64) -> Result<Task> {
         let mut random = seeded(seed);
         let mut pixels = Vec::with_capacity(count * 3 * SIDE * SIDE);
@@ -45,7 +45,7 @@ impl Task {
     }
 }
 
-/// Contours: white where neighbours are alike, dark where they differ.
+/// Draws contours: white where neighbouring pixels are similar, dark where they differ.
 fn sketch(x: &Tensor) -> Result<Tensor> {
     let grey = x.mean_keepdim(1)?;
     let inner = SIDE - 1;
@@ -57,13 +57,13 @@ fn sketch(x: &Tensor) -> Result<Tensor> {
     Ok((contour.neg()? + 255.0)?.broadcast_as(x.shape())?.contiguous()?.to_dtype(DType::F32)?)
 }
 
-/// The head of the lessons on feature maps of a shape.
+/// The lessons' head for feature maps of the given shape.
 pub fn head(shape: &[usize]) -> Result<Model> {
     let (hidden, last) = (Dense::new(64).activation(Relu), Dense::new(1).activation(Sigmoid));
     sequential![Input::new(shape), Flatten, hidden, Dropout::new(0.5), last]
 }
 
-/// Augmentation, the same for transfer and for training from scratch.
+/// Augmentation for both transfer and training from scratch.
 pub fn augmentation() -> ImageDataGenerator {
     ImageDataGenerator::new()
         .rotation_range(15.0)
@@ -77,7 +77,7 @@ pub fn quietly(epochs: usize) -> Fit {
     Fit::epochs(epochs).batch_size(16).verbose(false).chart(false).advice(false)
 }
 
-/// The values of all parameters, to return to.
+/// Copies of all parameters, for [`restore`].
 pub fn snapshot(model: &Model) -> Result<Vec<Tensor>> {
     model.params().iter().map(|param| Ok(param.var().as_tensor().copy()?)).collect()
 }

@@ -1,5 +1,4 @@
-//! Walks an architecture's table: layer by layer into a model, with the name that each layer's
-//! weights have in files.
+//! Builds an architecture layer by layer, and records the names of each layer's weights in files.
 
 use crate::nn::{
     Activation, BatchNormalization, Conv2D, Dense, Initializer, Labels, LayerSpec, Model, ModelBuilder,
@@ -8,19 +7,19 @@ use crate::nn::{
 use crate::weights::TensorStems;
 use crate::{Result, random};
 
-/// A model in the making, with the names of its weights.
+/// Builder of a network, with the names of its weights in files.
 pub(crate) struct Assembler {
     builder: ModelBuilder,
     stems: Vec<TensorStems>,
     initializer: Initializer,
     alpha: f64,
-    /// How often training leaves out the last block.
+    /// Rate of stochastic depth that the last blocks approach.
     pub(crate) drop_connect_rate: f32,
     last: NodeId,
 }
 
 impl Assembler {
-    /// Begins a model; without a seed its weights begin as zeros, to be filled from a file.
+    /// Starts a network. Without a seed the weights are zeros, to be loaded from a file.
     pub(crate) fn new(
         name: &str,
         input_shape: &[usize],
@@ -39,35 +38,35 @@ impl Assembler {
         Assembler { drop_connect_rate, ..self }
     }
 
-    /// The channels that a layer has of so many published ones.
+    /// Number of channels for a layer that has `published` channels in the paper.
     pub(crate) fn width(&self, published: usize) -> usize {
         ((published as f64 * self.alpha).round() as usize).max(1)
     }
 
-    /// The same as EfficientNet's own program has it (`round_filters`): a multiple of eight, and no
-    /// less than nine tenths of what was asked for.
+    /// Like [`Assembler::width`], but rounded as in EfficientNet's `round_filters`: a multiple of eight, and at
+    /// least nine tenths of the unrounded width.
     pub(crate) fn width_in_eights(&self, published: usize) -> usize {
         let asked = published as f64 * self.alpha;
         let width = ((asked + 4.0) as usize / 8 * 8).max(8);
         if (width as f64) < 0.9 * asked { width + 8 } else { width }
     }
 
-    /// The layer added last.
+    /// The layer that was added last.
     pub(crate) fn last(&self) -> NodeId {
         self.last
     }
 
-    /// Goes on from another layer than the last: a branch.
+    /// Continues from another layer than the last one.
     pub(crate) fn branch_from(&mut self, node: NodeId) {
         self.last = node;
     }
 
-    /// Adds a layer without weights on the last one.
+    /// Adds a layer without weights after the last one.
     pub(crate) fn layer(&mut self, name: &str, layer: impl Into<LayerSpec>) -> Result<()> {
         self.join(name, layer, &[self.last])
     }
 
-    /// Adds a layer on several.
+    /// Adds a layer with several inputs.
     pub(crate) fn join(&mut self, name: &str, layer: impl Into<LayerSpec>, inputs: &[NodeId]) -> Result<()> {
         self.last = self.builder.add(name, layer.into(), inputs)?;
         Ok(())
@@ -91,7 +90,7 @@ impl Assembler {
         self.layer(name, layer)
     }
 
-    /// Ends the model; its weights say how it wants its pictures and what its outputs mean.
+    /// Returns the network, and the names of its weights. The other arguments are metadata of the weights.
     pub(crate) fn finish(
         mut self,
         preprocessing: Preprocessing,

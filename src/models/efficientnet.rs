@@ -1,5 +1,5 @@
-//! EfficientNet-B0 (Tan and Le 2019), as in timm's `efficientnet.py`, and its Lite form
-//! (TensorFlow's `lite/efficientnet_lite_builder.py`), which does without squeeze and excitation.
+//! EfficientNet-B0 (Tan and Le 2019), as in timm's `efficientnet.py`, and EfficientNet-Lite0
+//! (TensorFlow's `lite/efficientnet_lite_builder.py`), which has no squeeze and excitation.
 
 use super::Preprocessing;
 use super::assembler::Assembler;
@@ -10,7 +10,7 @@ use crate::nn::{
 };
 use crate::weights::Weights;
 
-/// One stage: blocks, kernel, the first block's stride, how much wider the block is inside, outputs.
+/// One stage: number of blocks, kernel size, stride of the first block, expansion factor, output channels.
 type Stage = (usize, usize, usize, usize, usize);
 const STAGES: [Stage; 7] = [
     (1, 3, 1, 1, 16),
@@ -23,13 +23,13 @@ const STAGES: [Stage; 7] = [
 ];
 const STEM: usize = 32;
 const HEAD: usize = 1280;
-/// Squeeze and excitation narrows to one in so many of the block's inputs.
+/// Squeeze and excitation reduces the channels to the block's input channels divided by this.
 const SQUEEZE: usize = 4;
 
-/// In what the two differ.
+/// Differences between the variants.
 struct Form {
     activation: Activation,
-    /// TensorFlow's padding, of which an odd row goes below; otherwise PyTorch's, the same all round.
+    /// Whether padding is TensorFlow's "same", with an odd row below; otherwise PyTorch's symmetric padding.
     same: bool,
     epsilon: f64,
     squeeze: bool,
@@ -49,8 +49,8 @@ static EFFICIENTNET_B0: Architecture = Architecture {
     demo: None,
 };
 
-/// As TensorFlow trained it (`keras/src/applications/efficientnet.py`), whose first layers prepare
-/// the pictures.
+/// The variant trained with TensorFlow (`keras/src/applications/efficientnet.py`). In Keras its first layers
+/// preprocess the images.
 static EFFICIENTNET_B0_OF_KERAS: Architecture =
     Architecture { features: |net| features(net, &B0_OF_KERAS), keras: None, ..EFFICIENTNET_B0 };
 
@@ -65,23 +65,23 @@ static EFFICIENTNET_LITE0: Architecture = Architecture {
     demo: None,
 };
 
-/// EfficientNet-B0: better than ResNet50 on ImageNet with a fifth of its weights.
+/// EfficientNet-B0: more accurate than ResNet50 on ImageNet with a fifth of its weights.
 ///
 /// 5,288,548 weights with its top. Layers have Keras's names: `stem_conv`, `block1a_dwconv` to
 /// `block7a_project_bn`, `top_conv`, then `avg_pool`, `predictions`.
 pub struct EfficientNetB0;
 
 impl EfficientNetB0 {
-    /// Describes the network; [`Network::build`] makes it.
+    /// Configures the network; [`Network::build`] builds it.
     #[allow(clippy::new_ret_no_self)]
     pub fn new(weights: Weights) -> Network {
         Network::new(&EFFICIENTNET_B0, weights)
     }
 }
 
-/// EfficientNet-Lite0, for small devices: nearly ResNet50's accuracy with a fifth of its weights.
+/// EfficientNet-Lite0, for small devices: nearly the accuracy of ResNet50 with a fifth of its weights.
 ///
-/// 4,652,008 weights with its top; layers are named as those of [`EfficientNetB0`].
+/// 4,652,008 weights with its top. Layers have the same names as in [`EfficientNetB0`].
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -92,7 +92,7 @@ impl EfficientNetB0 {
 pub struct EfficientNetLite0;
 
 impl EfficientNetLite0 {
-    /// Describes the network; [`Network::build`] makes it.
+    /// Configures the network; [`Network::build`] builds it.
     #[allow(clippy::new_ret_no_self)]
     pub fn new(weights: Weights) -> Network {
         Network::new(&EFFICIENTNET_LITE0, weights)
@@ -100,8 +100,8 @@ impl EfficientNetLite0 {
 }
 
 impl Form {
-    /// A convolution and its normalisation, each with the stems of its tensors' names: timm's, and
-    /// efficientnet-lite-pytorch's.
+    /// Adds a convolution and its batch normalisation. `stems` are the names of their weights in timm and in
+    /// efficientnet-lite-pytorch.
     fn step(
         &self,
         net: &mut Assembler,
@@ -118,8 +118,8 @@ impl Form {
         if self.same { Padding::Same } else { Padding::Explicit(kernel / 2) }
     }
 
-    /// Wider by a 1x1 convolution, each channel filtered and weighed, narrower by another; added to
-    /// its input where the shape allows.
+    /// Adds an inverted residual block: 1x1 expansion, depthwise convolution, squeeze and excitation, 1x1
+    /// projection, and a shortcut if input and output have the same shape.
     fn inverted_residual(
         &self,
         net: &mut Assembler,
@@ -131,7 +131,7 @@ impl Form {
     ) -> Result<()> {
         let input = net.last();
         let expands = inside != inputs;
-        // Without an expansion timm's names move up by one.
+        // Without an expansion, timm numbers the layers one lower.
         let [filtered, project, projected] =
             if expands { ["bn2", "conv_pwl", "bn3"] } else { ["bn1", "conv_pw", "bn2"] };
         let add = |net: &mut Assembler, names: [&str; 2], stems: [[&str; 2]; 2], conv: Conv2D| {
@@ -157,14 +157,14 @@ impl Form {
         if stride != 1 || inputs != outputs {
             return Ok(());
         }
-        // A rate that can be none is refused by the layer.
+        // Every nonzero rate adds the layer, which rejects invalid rates.
         if drop_rate != 0.0 {
             net.layer(&format!("{name}_drop"), Dropout::new(drop_rate).noise_shape((1, 1, 1)))?;
         }
         net.join(&format!("{name}_add"), Add, &[net.last(), input])
     }
 
-    /// Weighs each channel by what the whole picture says (Hu et al. 2017).
+    /// Squeeze and excitation: scales each channel by a factor computed from all channel means (Hu et al. 2017).
     fn squeeze_and_excite(
         &self,
         net: &mut Assembler,
@@ -195,7 +195,7 @@ fn features(net: &mut Assembler, form: &Form) -> Result<()> {
         for block in 0..blocks {
             let stride = if block == 0 { stride } else { 1 };
             let name = format!("block{}{}", stage + 1, char::from(b'a' + block as u8));
-            // timm counts by stage and block, efficientnet-lite-pytorch through.
+            // timm numbers blocks within each stage, efficientnet-lite-pytorch across all stages.
             let stems = (format!("blocks.{stage}.{block}"), format!("_blocks.{number}"));
             let widths = [inputs, inputs * wider, outputs];
             let drop_rate = net.drop_connect_rate * number as f32 / all as f32;
@@ -222,17 +222,17 @@ mod tests {
     use crate::{nn::Mode, random};
 
     #[test]
-    fn stochastic_depth_is_for_training_alone() -> Result<()> {
+    fn stochastic_depth_applies_only_in_training() -> Result<()> {
         let network = || EfficientNetB0::new(Weights::Random(0)).include_top(false).input_shape((3, 32, 32));
         let (plain, dropping) = (network().build()?, network().drop_connect_rate(0.2).build()?);
         let names = |model: &crate::nn::Model| model.summary().to_string().matches("_drop").count();
-        // The blocks with a shortcut: 16, less the seven that change the shape.
+        // Blocks with a shortcut: 16 minus the seven that change the shape.
         assert_eq!((names(&plain), names(&dropping)), (0, 9));
         let x = random::random_uniform((2, 3, 32, 32), -1.0, 1.0)?;
         let difference =
             |a: &Tensor, b: &Tensor| -> Result<f32> { Ok((a - b)?.abs()?.max_all()?.to_scalar()?) };
-        let resting = plain.forward(&x, Mode::Inference)?;
-        assert_eq!(difference(&resting, &dropping.forward(&x, Mode::Inference)?)?, 0.0);
+        let inference = plain.forward(&x, Mode::Inference)?;
+        assert_eq!(difference(&inference, &dropping.forward(&x, Mode::Inference)?)?, 0.0);
         let [first, second] = [0, 1].map(|_| dropping.forward(&x, Mode::Training));
         assert!(difference(&first?, &second?)? > 0.0);
         let error = super::super::Vgg16::new(Weights::Random(0)).drop_connect_rate(0.2).build();

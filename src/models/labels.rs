@@ -1,4 +1,4 @@
-//! What a network's outputs mean.
+//! Class names of a network's outputs.
 
 use std::fmt;
 use std::ops::Index;
@@ -8,10 +8,10 @@ use crate::display::{Bundle, Show, text_bundle};
 use crate::nn::{Labels, Model, Predictions};
 use crate::{Error, Result};
 
-/// The thousand classes of ImageNet's 2012 challenge, in the order of their outputs.
+/// The 1000 classes of the ImageNet 2012 challenge, in output order.
 const IMAGENET: &str = include_str!("imagenet_classes.txt");
 
-/// The names of the classes, in the order of their outputs.
+/// Class names in output order.
 fn names_of(labels: Labels) -> Vec<&'static str> {
     match labels {
         Labels::ImageNet => IMAGENET.lines().collect(),
@@ -19,14 +19,14 @@ fn names_of(labels: Labels) -> Vec<&'static str> {
     }
 }
 
-/// For each sample, its likeliest classes, the likeliest first: what
-/// [`Model::decode_predictions`] gives.
+/// Result of [`Model::decode_predictions`]: for each sample the most probable classes as (name, probability),
+/// in descending order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decoded(Vec<Vec<(&'static str, f32)>>);
 
 impl Model {
-    /// Names the `top` likeliest classes of each sample, as Keras's `decode_predictions` does, for a
-    /// network with its top and pretrained weights.
+    /// Returns the names of the `top` most probable classes of each sample, like Keras's `decode_predictions`. The
+    /// network needs its top and pretrained weights.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -41,8 +41,7 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Argument`] if it is not known what the outputs mean, or the predictions are another
-    /// model's.
+    /// [`Error::Argument`] if the class names are unknown, or the number of outputs per sample does not match.
     pub fn decode_predictions(&self, predictions: &Predictions, top: usize) -> Result<Decoded> {
         let refuse =
             |expected: String, found: String| Error::Argument { name: "decode_predictions", expected, found };
@@ -65,12 +64,12 @@ impl Model {
 }
 
 impl Decoded {
-    /// How many samples there are.
+    /// Number of samples.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no sample.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -80,7 +79,7 @@ impl Index<usize> for Decoded {
     type Output = [(&'static str, f32)];
 
     /// # Panics
-    /// If there is no such sample.
+    /// If the index is out of range.
     fn index(&self, sample: usize) -> &[(&'static str, f32)] {
         &self.0[sample]
     }
@@ -108,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn imagenet_has_a_thousand_classes_in_torchvisions_order() {
+    fn imagenet_classes_match_torchvision_order() {
         let names = names_of(Labels::ImageNet);
         assert_eq!(names.len(), 1000);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Networks that come pretrained: each an architecture as data, with Keras's layer names.
+//! Networks with pretrained weights, with Keras's layer names.
 
 mod assembler;
 mod efficientnet;

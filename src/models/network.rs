@@ -1,4 +1,4 @@
-//! What the user says of a network before it is built, the same for each.
+//! Configuration of a network before it is built, the same for all architectures.
 
 use candle_core::Shape;
 use rand::Rng;
@@ -8,34 +8,34 @@ use crate::nn::{Activation, GlobalAveragePooling2D, GlobalMaxPooling2D, Initiali
 use crate::weights::{self, Places, TensorStems, Weights};
 use crate::{Error, Result, random};
 
-/// One network's table, walked by an [`Assembler`].
+/// An architecture, built with an [`Assembler`].
 pub(crate) struct Architecture {
-    /// The model's name.
+    /// Name of the model.
     pub(crate) name: &'static str,
-    /// From the picture to the last feature maps.
+    /// Adds the layers from the image to the last feature maps.
     pub(crate) features: fn(&mut Assembler) -> Result<()>,
-    /// From the feature maps to the classes, with the last activation.
+    /// Adds the classifier: from the feature maps to the given number of classes, with the last activation.
     pub(crate) top: fn(&mut Assembler, usize, Activation) -> Result<()>,
-    /// How files of weights for it want their pictures.
+    /// Preprocessing of images for weights from files.
     pub(crate) preprocessing: Preprocessing,
-    /// The network as Keras has it, where that differs, for Keras's files.
+    /// Keras's variant for Keras's files, if it differs.
     pub(crate) keras: Option<&'static Architecture>,
-    /// Whether its blocks can be left out at random in training.
+    /// Whether the architecture supports stochastic depth.
     pub(crate) stochastic_depth: bool,
-    /// The weights that come with the library, if there are any.
+    /// The bundled demo weights, if any.
     pub(crate) demo: Option<fn() -> &'static [u8]>,
 }
 
-/// What becomes of the last feature maps of a network without its top.
+/// Global pooling of the last feature maps of a network without its top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
-    /// Their means: `[N, C]`.
+    /// Global average pooling, to `[N, C]`.
     Avg,
-    /// Their largest values: `[N, C]`.
+    /// Global max pooling, to `[N, C]`.
     Max,
 }
 
-/// A network about to be built: [`Vgg16::new`](super::Vgg16::new), [`ResNet50::new`](super::ResNet50::new).
+/// Configuration of a network: see [`Vgg16::new`](super::Vgg16::new), [`ResNet50::new`](super::ResNet50::new).
 #[derive(Clone, Debug)]
 pub struct Network {
     architecture: &'static Architecture,
@@ -68,49 +68,50 @@ impl Network {
         }
     }
 
-    /// Sets whether the layers that name the classes are there: `true` unless told.
+    /// Sets whether the network has its top, the layers that classify. Default: true.
     pub fn include_top(self, include_top: bool) -> Network {
         Network { include_top, ..self }
     }
 
-    /// Sets the shape of a picture, channels first: `(3, 224, 224)` unless told, with the demo
-    /// weights `(3, 64, 64)`; each side at least 32.
+    /// Sets the shape of an image, channels first, with sides of at least 32 pixels. Default: `(3, 224, 224)`,
+    /// with the demo weights `(3, 64, 64)`.
     pub fn input_shape(self, shape: impl Into<Shape>) -> Network {
         Network { input_shape: Some(shape.into().into_dims()), ..self }
     }
 
-    /// Sets the number of classes of the top: 1000 unless told, with the demo weights theirs.
+    /// Sets the number of classes of the top. Default: 1000, with the demo weights their own number. No effect without
+    /// the top.
     pub fn classes(self, classes: usize) -> Network {
         Network { classes: Some(classes), ..self }
     }
 
-    /// Sets the last function of the top: `Softmax` unless told; `Linear` gives the logits.
+    /// Sets the last activation of the top. Default: `Softmax`. `Linear` gives logits. No effect without the top.
     pub fn classifier_activation(self, activation: Activation) -> Network {
         Network { classifier_activation: activation, ..self }
     }
 
-    /// Sets how wide the layers are beside the published ones, as Keras's MobileNet has it: 0.25
-    /// gives each a quarter of its channels. 1 unless told, with the demo weights 0.25.
+    /// Sets the width multiplier, as in Keras's MobileNet: 0.25 gives each layer a quarter of its channels. Range:
+    /// above 0, at most 16. Default: 1, with the demo weights 0.25.
     pub fn alpha(self, alpha: f64) -> Network {
         Network { alpha: Some(alpha), ..self }
     }
 
-    /// Pools the feature maps of a network without its top to one vector a picture; without it they
-    /// stay maps.
+    /// Sets global pooling for a network without its top, to one vector per image. Default: none, the output is
+    /// feature maps. No effect with the top.
     pub fn pooling(self, pooling: Pooling) -> Network {
         Network { pooling: Some(pooling), ..self }
     }
 
-    /// Sets how often training leaves out a picture's way through a block beside its shortcut
-    /// (stochastic depth, Huang et al. 2016): never in the first, this often after the last, evenly
-    /// rising between. For an EfficientNet, which Keras trains with 0.2; 0 unless told, for features
-    /// drawn anew in each epoch cannot be kept.
+    /// Sets the rate of stochastic depth (Huang et al. 2016): training drops the residual branch of a block for
+    /// random images. The rate rises linearly from 0 in the first block towards `rate` after the last. Only
+    /// EfficientNets support it; Keras trains them with 0.2. Default: 0, because random features cannot be cached.
     pub fn drop_connect_rate(self, rate: f32) -> Network {
         Network { drop_connect_rate: rate, ..self }
     }
 
-    /// Sets whether layers that the weights do not fit are skipped, rather than being an error: Keras's
-    /// `load_weights(path, skip_mismatch=True)`. `build` prints which; they begin as random weights.
+    /// Sets whether layers that do not match the weights are skipped instead of being an error, like Keras's
+    /// `load_weights(path, skip_mismatch=True)`. Skipped layers have random weights, and `build` prints them.
+    /// Default: false.
     ///
     /// ```no_run
     /// use headstart::prelude::*;
@@ -122,9 +123,9 @@ impl Network {
         Network { skip_mismatch: skip, ..self }
     }
 
-    /// Sets how the kernels of [`Weights::Random`] begin. The default is Keras's `GlorotUniform`. VGG16 without batch
-    /// normalisation hardly trains from it; [`Initializer::HeNormal`] (Keras's `he_normal`) suits stacks of ReLU. Other
-    /// weights ignore it.
+    /// Sets the initializer of the kernels for [`Weights::Random`]; it has no effect on layers with loaded weights.
+    /// Default: Keras's `GlorotUniform`. VGG16 without batch normalisation hardly trains from it: use
+    /// [`Initializer::HeNormal`] (Keras's `he_normal`) for stacks of ReLU.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -136,13 +137,13 @@ impl Network {
         Network { initializer, ..self }
     }
 
-    /// Builds the network and fills in its weights.
+    /// Builds the network and loads its weights.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the input's shape does not suit the network; [`Error::Argument`] if
-    /// `alpha` leaves a layer no channel, or the network has no blocks to leave out;
-    /// [`Error::Weights`], with
-    /// the tensors concerned, if the weights are another network's; [`Error::Io`].
+    /// [`Error::Shape`] if the input shape is not `(3, height, width)` with sides of at least 32;
+    /// [`Error::Argument`] if `alpha` is out of range, or the network does not support stochastic depth;
+    /// [`Error::Weights`], with the tensors concerned, if the weights do not match the network; [`Error::Hub`] if a
+    /// download fails; [`Error::Io`] if a file cannot be read.
     pub fn build(self) -> Result<Model> {
         let Network { architecture, weights, include_top, skip_mismatch, .. } = self;
         let file = weights.open(architecture.name)?;
@@ -199,9 +200,9 @@ impl Network {
     }
 }
 
-/// The names that the weights of a network's top have in files.
+/// Names of the weights of the network's top in files.
 fn stems_of_top(architecture: &Architecture) -> Result<Vec<TensorStems>> {
-    // As narrow as can be: nothing but the names is wanted.
+    // The smallest possible top: only the names are needed.
     let mut top = Assembler::new(architecture.name, &[1, 1, 1], None, Initializer::Zeros, f64::MIN_POSITIVE)?;
     (architecture.top)(&mut top, 1, Activation::Linear)?;
     Ok(top.finish(architecture.preprocessing, None, false).1)
@@ -217,7 +218,7 @@ impl std::fmt::Debug for Architecture {
 mod tests {
     use crate::prelude::*;
 
-    /// The variance of a kernel's values: 2 / fan-in for He, 2 / (fan-in + fan-out) for Glorot.
+    /// The variance is 2 / fan-in for He, and 2 / (fan-in + fan-out) for Glorot.
     #[test]
     fn random_kernels_have_the_variance_of_their_initializer() -> crate::Result<()> {
         let variance = |network: crate::models::Network| -> crate::Result<f32> {

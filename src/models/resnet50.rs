@@ -1,5 +1,5 @@
-//! ResNet50 (He et al. 2015) in the form of torchvision's `resnet.py`: v1.5, with the stride on the
-//! 3x3 convolution, and no bias in convolutions.
+//! ResNet50 (He et al. 2015), as in torchvision's `resnet.py`: v1.5, with the stride in the 3x3 convolution,
+//! and convolutions without bias.
 
 use super::Preprocessing;
 use super::assembler::Assembler;
@@ -10,13 +10,13 @@ use crate::nn::{
 };
 use crate::weights::Weights;
 
-/// Blocks, width and the first block's stride, stage by stage.
+/// For each stage: number of blocks, width, stride of the first block.
 const STAGES: [(usize, usize, usize); 4] = [(3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2)];
-/// A block's output is this many times as wide as its 3x3 convolution.
+/// Ratio of a block's output channels to the channels of its 3x3 convolution.
 const EXPANSION: usize = 4;
 
-/// The demo weights' file.
-// Inlined, its bytes would be part of the metadata that the compiler reads for each cell.
+/// The file of the demo weights.
+// Not inlined: its bytes would be part of the metadata that rustc reads for each notebook cell.
 #[inline(never)]
 fn demo() -> &'static [u8] {
     include_bytes!("../../weights/resnet50-demo.safetensors")
@@ -32,7 +32,7 @@ static RESNET50: Architecture = Architecture {
     demo: Some(demo),
 };
 
-/// The paper's own form, v1, of which Keras has weights (`keras/src/applications/resnet.py`).
+/// The paper's variant, v1, for which Keras has weights (`keras/src/applications/resnet.py`).
 static RESNET50_OF_KERAS: Architecture = Architecture {
     features: |net| features(net, KERAS),
     preprocessing: Preprocessing::CAFFE,
@@ -41,23 +41,23 @@ static RESNET50_OF_KERAS: Architecture = Architecture {
     ..RESNET50
 };
 
-/// In what the forms of the network differ.
+/// Differences between the variants.
 #[derive(Clone, Copy)]
 struct Form {
-    /// Which convolution of a stage's first block takes the stride.
+    /// Number (1 to 3) of the convolution with the stride in the first block of a stage.
     strided: usize,
     /// Whether convolutions have a bias.
     bias: bool,
     epsilon: f64,
-    /// How much of the moving statistics a batch leaves.
+    /// Fraction of the moving statistics that each step retains.
     momentum: f64,
 }
 
-/// torchvision's momentum 0.1 is the share that is new; Keras's 0.9 would be the share that is kept.
+/// torchvision's momentum 0.1 is the fraction of the new value; Keras's momentum 0.9 is the retained fraction.
 const TORCH: Form = Form { strided: 2, bias: false, epsilon: 1e-5, momentum: 0.9 };
 const KERAS: Form = Form { strided: 1, bias: true, epsilon: 1.001e-5, momentum: 0.99 };
 
-/// ResNet50: 50 layers in residual blocks, each of which adds its input to its output.
+/// ResNet50: 50 layers in residual blocks; each block adds its input to its output.
 ///
 /// 23,508,032 weights without its top, 25,557,032 with it. Layers have Keras's names:
 /// `conv1_conv` to `conv5_block3_out`, then `avg_pool`, `predictions`.
@@ -71,7 +71,7 @@ const KERAS: Form = Form { strided: 1, bias: true, epsilon: 1.001e-5, momentum: 
 pub struct ResNet50;
 
 impl ResNet50 {
-    /// Describes the network; [`Network::build`] makes it.
+    /// Configures the network; [`Network::build`] builds it.
     #[allow(clippy::new_ret_no_self)]
     pub fn new(weights: Weights) -> Network {
         Network::new(&RESNET50, weights)
@@ -94,7 +94,7 @@ fn features(net: &mut Assembler, form: Form) -> Result<()> {
     Ok(())
 }
 
-/// 1x1, 3x3 and 1x1 convolutions, added to the input, or to its projection where the shape changes.
+/// Adds a residual block: 1x1, 3x3 and 1x1 convolutions, added to the input, or to its projection (`project`).
 fn residual_block(
     net: &mut Assembler,
     form: Form,

@@ -7,11 +7,11 @@ use crate::Result;
 use crate::nn::{Activation, BatchNormalization, Conv2D, Flatten, MaxPooling2D, Padding};
 use crate::weights::Weights;
 
-/// Convolutions and their filters, block by block.
+/// For each block: number of convolutions, and their filters.
 const BLOCKS: [(usize, usize); 5] = [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)];
 
-/// The demo weights' file.
-// Inlined, its bytes would be part of the metadata that the compiler reads for each cell.
+/// The file of the demo weights.
+// Not inlined: its bytes would be part of the metadata that rustc reads for each notebook cell.
 #[inline(never)]
 fn demo() -> &'static [u8] {
     include_bytes!("../../weights/vgg16-demo.safetensors")
@@ -27,7 +27,7 @@ static VGG16: Architecture = Architecture {
     demo: Some(demo),
 };
 
-/// The same network; the weights that Keras gives want their pictures otherwise.
+/// The same network; Keras's weights need another preprocessing.
 static VGG16_OF_KERAS: Architecture =
     Architecture { preprocessing: Preprocessing::CAFFE, keras: None, demo: None, ..VGG16 };
 
@@ -49,21 +49,21 @@ static VGG16_BN: Architecture =
 pub struct Vgg16;
 
 impl Vgg16 {
-    /// Describes the network; [`Network::build`] makes it.
+    /// Configures the network; [`Network::build`] builds it.
     #[allow(clippy::new_ret_no_self)]
     pub fn new(weights: Weights) -> Network {
         Network::new(&VGG16, weights)
     }
 }
 
-/// [`Vgg16`] with batch normalisation after each convolution, as torchvision's `vgg16_bn`: it trains
-/// from scratch where the other needs care, and is two points better on ImageNet.
+/// [`Vgg16`] with batch normalisation after each convolution, as in torchvision's `vgg16_bn`. It is easier to
+/// train from scratch than VGG16, and two percentage points more accurate on ImageNet.
 ///
-/// 138,365,992 weights with its top. The normalisations are called `block1_bn1` and so on.
+/// 138,365,992 weights with its top. The batch normalisation layers are named `block1_bn1` and so on.
 pub struct Vgg16Bn;
 
 impl Vgg16Bn {
-    /// Describes the network; [`Network::build`] makes it.
+    /// Configures the network; [`Network::build`] builds it.
     #[allow(clippy::new_ret_no_self)]
     pub fn new(weights: Weights) -> Network {
         Network::new(&VGG16_BN, weights)
@@ -71,7 +71,7 @@ impl Vgg16Bn {
 }
 
 fn features(net: &mut Assembler, normalise: bool) -> Result<()> {
-    // In torchvision's list a convolution, its normalisation, its ReLU and a pooling count as one each.
+    // Index in torchvision's list, which counts convolutions, normalisations, ReLUs and poolings.
     let mut position = 0;
     for (block, (convolutions, filters)) in (1..).zip(BLOCKS) {
         for n in 1..=convolutions {

@@ -1,4 +1,4 @@
-//! Activations: as a layer of their own, or at the end of `Dense` and `Conv2D`.
+//! Activations, as layers or as arguments of `Dense` and `Conv2D`.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{Build, Context, Layer, LayerConfig, Mode};
 use crate::device::takes_cpu_path;
 use crate::{Result, ops};
 
-/// A function applied to each output, or across the classes.
+/// An activation, applied elementwise or (softmax) over the last dimension.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -19,7 +19,7 @@ use crate::{Result, ops};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Activation {
-    /// The value as it is.
+    /// The identity.
     #[default]
     Linear,
     /// `max(x, 0)`.
@@ -30,14 +30,14 @@ pub enum Activation {
     Sigmoid,
     /// `x · sigmoid(x)`, also called swish.
     Silu,
-    /// Probabilities over the last dimension, which sum to 1.
+    /// Softmax over the last dimension: probabilities that sum to 1.
     Softmax,
     /// `tanh(x)`, between -1 and 1.
     Tanh,
 }
 
 impl Activation {
-    /// Applies it to a tensor of any shape.
+    /// Applies the activation to a tensor of any shape.
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Activation::Linear => x.clone(),
@@ -45,7 +45,7 @@ impl Activation {
                 let most = if self == Activation::Relu6 { 6.0 } else { f32::INFINITY };
                 ops::apply1(&x.contiguous()?, ops::Relu { most })?
             }
-            // candle's own gives a gradient at 0 too, and at 6.
+            // candle's `relu` and `clamp` also propagate a gradient at exactly 0 and 6.
             Activation::Relu => x.gt(0f32)?.where_cond(x, &x.zeros_like()?)?,
             Activation::Relu6 => {
                 let between = (x.gt(0f32)? * x.lt(6f32)?)?;

@@ -13,20 +13,20 @@ use crate::ops::{
 };
 use crate::{Error, Result};
 
-/// What surrounds the picture while a window slides over it.
+/// Padding of an image at its borders for a sliding window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Padding {
-    /// Nothing: the window stays inside.
+    /// No padding: the window stays inside the image.
     #[default]
     Valid,
-    /// As many zeros as make the output `ceil(input / stride)`; an odd one goes right and below.
+    /// Zeros so that the output size is `ceil(input / stride)`. The extra one of an odd number goes right and below.
     Same,
-    /// This many zeros on each side, as torchvision's networks have it.
+    /// This many zeros on each side, as in torchvision; less than the window's size.
     Explicit(usize),
 }
 
 impl Padding {
-    /// Zeros before and after one side of `length`, for a window of `size` that moves by `stride`.
+    /// Padding before and after a side of `length` pixels, for a window of `size` pixels and the given stride.
     pub(crate) fn amount(self, length: usize, size: usize, stride: usize) -> (usize, usize) {
         match self {
             Padding::Valid => (0, 0),
@@ -40,7 +40,7 @@ impl Padding {
     }
 }
 
-/// The output's height and width for a window that slides over `[C, H, W]`.
+/// Output shape `[C, H', W']` of a window that slides over `[C, H, W]`.
 pub(crate) fn window_output(
     context: &Context,
     size: usize,
@@ -54,7 +54,7 @@ pub(crate) fn window_output(
         let found = format!("window {size}, stride {stride}");
         return Err(Error::Argument { name: "window and stride", expected: "at least 1".into(), found });
     }
-    // A window that lies in the padding alone sees nothing.
+    // A window that lies entirely in the padding has no input.
     if let Padding::Explicit(padding) = padding
         && padding >= size
     {
@@ -74,7 +74,7 @@ pub(crate) fn window_output(
     }
 }
 
-/// A convolution: `activation(W * x + b)`.
+/// 2D convolution: `activation(W * x + b)`.
 ///
 /// # Shapes
 /// From `[N, C, H, W]` to `[N, filters, H', W']`; the weight is `[filters, C, size, size]`.
@@ -87,12 +87,12 @@ pub struct Conv2D {
     pub(super) activation: Activation,
     use_bias: bool,
     initializer: Initializer,
-    /// One kernel a channel.
+    /// One kernel per channel.
     pub(super) depthwise: bool,
 }
 
 impl Conv2D {
-    /// `filters` square windows of `kernel_size` pixels, stride 1, no padding, linear, with bias.
+    /// `filters` square kernels of `kernel_size` pixels. Defaults: stride 1, no padding, linear, with bias.
     pub fn new(filters: usize, kernel_size: usize) -> Conv2D {
         Conv2D {
             filters,
@@ -106,33 +106,33 @@ impl Conv2D {
         }
     }
 
-    /// One square window of `kernel_size` pixels for each channel, which sees that channel alone:
-    /// Keras's `DepthwiseConv2D`. Its kernel is `[C, 1, size, size]`.
+    /// Depthwise convolution, like Keras's `DepthwiseConv2D`: one square kernel of `kernel_size` pixels per channel,
+    /// applied to that channel only. The weight is `[C, 1, size, size]`.
     pub fn depthwise(kernel_size: usize) -> Conv2D {
         Conv2D { depthwise: true, ..Conv2D::new(0, kernel_size) }
     }
 
-    /// Sets how far the window moves, in pixels.
+    /// Sets the stride in pixels. Default: 1.
     pub fn strides(self, strides: usize) -> Conv2D {
         Conv2D { strides, ..self }
     }
 
-    /// Sets what surrounds the picture.
+    /// Sets the padding. Default: [`Padding::Valid`].
     pub fn padding(self, padding: Padding) -> Conv2D {
         Conv2D { padding, ..self }
     }
 
-    /// Sets the function applied to the outputs.
+    /// Sets the activation. Default: linear.
     pub fn activation(self, activation: Activation) -> Conv2D {
         Conv2D { activation, ..self }
     }
 
-    /// Sets whether a bias is added.
+    /// Sets whether a bias is added. Default: true.
     pub fn use_bias(self, use_bias: bool) -> Conv2D {
         Conv2D { use_bias, ..self }
     }
 
-    /// Sets how the weight begins.
+    /// Sets the initializer of the weight. Default: [`Initializer::GlorotUniform`].
     pub fn kernel_initializer(self, initializer: Initializer) -> Conv2D {
         Conv2D { initializer, ..self }
     }
@@ -176,7 +176,7 @@ struct Built {
     kernel: Param,
     bias: Option<Param>,
     shape: [usize; 3],
-    /// The packed kernels of the last inference, a cache.
+    /// Cached packed kernels of the last inference.
     packed: Mutex<Option<Arc<PackedKernels>>>,
 }
 
@@ -193,7 +193,7 @@ impl Built {
         Ok(Conv { stride: strides, dilation: 1, groups: self.groups(), before, output, relu })
     }
 
-    /// CPU path, with the ReLU fused.
+    /// CPU path, with a fused ReLU.
     fn convolve(&self, x: &Tensor, kernel: &Tensor, bias: Option<Tensor>) -> Result<Tensor> {
         let conv = self.op(x)?;
         let is_inference = !requires_gradient([Some(x), Some(kernel), bias.as_ref()]);
@@ -262,7 +262,7 @@ impl Layer for Built {
         if requires_gradient([Some(x), Some(&kernel), bias.as_ref()]) || !is_plain || !takes_cpu_path(x) {
             return Ok(None);
         }
-        // A function of its own comes before all else.
+        // The layer's own activation precedes the epilogue's other steps.
         let alone = epilogue.affine.is_none() && epilogue.residual.is_none();
         if conv.relu && !alone {
             return Ok(None);
@@ -292,8 +292,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn same_padding_is_tensorflows() {
-        // length, window, stride: the amounts that TensorFlow computes.
+    fn same_padding_matches_tensorflow() {
+        // Arguments: length, window, stride. Expected: the padding that TensorFlow computes.
         assert_eq!(Padding::Same.amount(224, 3, 1), (1, 1));
         assert_eq!(Padding::Same.amount(224, 3, 2), (0, 1));
         assert_eq!(Padding::Same.amount(7, 3, 2), (1, 1));

@@ -1,16 +1,16 @@
-//! How a model's outputs become probabilities, a class and a confidence: everywhere as in `evaluate`.
+//! Conversion of a model's outputs to probabilities, a class and a confidence, as in `evaluate`.
 
 use super::Activation;
 
-/// Probability above which one output means class 1, as in Keras's `BinaryAccuracy`.
+/// Probability above which a single output means class 1, as in Keras's `BinaryAccuracy`.
 pub(crate) const THRESHOLD: f32 = 0.5;
 
-/// The class of one sample: the largest probability; for one output, 1 above [`THRESHOLD`].
+/// Class of one sample: index of the largest probability; for a single output, 1 above [`THRESHOLD`].
 pub(crate) fn class_of(probabilities: &[f32]) -> usize {
     if let [one] = probabilities { usize::from(*one > THRESHOLD) } else { largest(probabilities) }
 }
 
-/// The probability of that class.
+/// Probability of the class that [`class_of`] returns.
 pub(crate) fn confidence_of(probabilities: &[f32]) -> f32 {
     match probabilities {
         [] => f32::NAN,
@@ -26,14 +26,14 @@ pub(crate) fn confidence_of(probabilities: &[f32]) -> f32 {
     }
 }
 
-/// The place of the largest value, the first if there are several.
+/// Index of the largest value; the first one if several are equal.
 pub(crate) fn largest(row: &[f32]) -> usize {
     let best =
         |best: (usize, f32), (at, value): (usize, &f32)| if *value > best.1 { (at, *value) } else { best };
     row.iter().enumerate().fold((0, f32::NEG_INFINITY), best).0
 }
 
-/// One sample's outputs as probabilities, by the function that makes probabilities of the outputs.
+/// Probabilities of one sample, computed from its outputs by `function`.
 pub(crate) fn probabilities(function: Activation, outputs: &[f32]) -> Vec<f32> {
     match function {
         Activation::Sigmoid => outputs.iter().map(|x| ((-x).exp() + 1.0).recip()).collect(),

@@ -29,17 +29,17 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// A layer of `units` outputs, linear, with Keras's initial weights: Glorot, bias 0.
+    /// A layer of `units` outputs. Defaults: linear, Glorot uniform weights, bias 0, as in Keras.
     pub fn new(units: usize) -> Dense {
         Dense { units, activation: Activation::Linear, initializer: Initializer::GlorotUniform }
     }
 
-    /// Sets the function applied to the outputs.
+    /// Sets the activation. Default: linear.
     pub fn activation(self, activation: Activation) -> Dense {
         Dense { activation, ..self }
     }
 
-    /// Sets how the weight begins.
+    /// Sets the initializer of the weight. Default: [`Initializer::GlorotUniform`].
     pub fn kernel_initializer(self, initializer: Initializer) -> Dense {
         Dense { initializer, ..self }
     }

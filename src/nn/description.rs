@@ -1,4 +1,4 @@
-//! A model in words: its layers and how they are connected.
+//! Serialisable description of a model: its layers and how they are connected.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{Error, Result, random};
 
-/// A layer of ours, as it is described before it is built.
+/// Description of one of the library's layers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "class_name", content = "config")]
 #[allow(missing_docs)]
@@ -33,7 +33,7 @@ pub enum LayerConfig {
     Reshape(Reshape),
 }
 
-/// A model in words.
+/// Description of a model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Description {
     name: String,
@@ -43,7 +43,7 @@ pub struct Description {
     preprocessing: Option<Preprocessing>,
     labels: Option<Labels>,
     pretrained: bool,
-    /// Missing in files of versions that knew it by the name.
+    /// Missing in older files, where the name `sequential` decides.
     #[serde(default)]
     sequential: Option<bool>,
 }
@@ -57,10 +57,10 @@ struct LayerDescription {
 }
 
 impl Model {
-    /// The model in words.
+    /// Describes the model.
     ///
     /// # Errors
-    /// [`Error::Argument`] if a layer of the user's own is in the model.
+    /// [`Error::Argument`] if the model has a custom layer.
     pub(crate) fn describe(&self) -> Result<Description> {
         let nodes = self.nodes();
         let name = |at: usize| nodes[at].name.clone();
@@ -94,9 +94,9 @@ impl Model {
 }
 
 impl Description {
-    /// The model, with weights that are to be replaced by those of a file.
+    /// Builds the model with placeholder weights, which are then loaded from a file.
     pub(crate) fn build(self) -> Result<Model> {
-        // The weights come from the file; what they begin as is of no account.
+        // A fixed seed: the initial weights are overwritten.
         let builder = ModelBuilder::with_random(&self.name, &self.input_shape, random::seeded(0))?;
         let mut builder = builder.sequential(self.sequential.unwrap_or(self.name == "sequential"));
         let mut ids: HashMap<String, NodeId> = HashMap::from([("input".to_owned(), builder.input())]);

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::{Build, Context, Layer, LayerConfig, Mode};
 use crate::{Error, Result, random};
 
-/// In training, sets each value to 0 with probability `rate` and scales the rest by `1/(1-rate)`;
-/// otherwise does nothing.
+/// Dropout: in training, sets each value to 0 with probability `rate` and scales the others by `1/(1-rate)`.
+/// In inference mode it does nothing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Dropout {
     rate: f32,
@@ -19,14 +19,14 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Drops with probability `rate`, from 0 up to but not including 1.
+    /// Drops values with probability `rate`, at least 0 and below 1; other rates are errors when the model is built.
     pub fn new(rate: f32) -> Dropout {
         Dropout { rate, noise_shape: None }
     }
 
-    /// Draws once for all values along each side that is 1 here, without the batch's dimension:
-    /// `(1, 1, 1)` drops a picture's feature maps together, which before an [`Add`](super::Add) is
-    /// stochastic depth (Huang et al. 2016).
+    /// Sets the shape of the random mask, without the batch dimension. The mask is broadcast along each dimension of
+    /// size 1: `(1, 1, 1)` drops all feature maps of an image together, which before an [`Add`](super::Add) is
+    /// stochastic depth (Huang et al. 2016). Default: the input shape.
     pub fn noise_shape(self, shape: impl Into<Shape>) -> Dropout {
         Dropout { noise_shape: Some(shape.into().into_dims()), ..self }
     }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_one_draw_are_dropped_together() -> Result<()> {
+    fn noise_shape_drops_values_together() -> Result<()> {
         let layer = Built { rate: 0.25, noise_shape: vec![1, 3], shape: vec![2, 3] };
         let x = Tensor::ones((1000, 2, 3), DType::F32, &Device::Cpu)?;
         let y = layer.forward(&[&x], Mode::Training)?.to_vec3::<f32>()?;

@@ -92,7 +92,7 @@ impl Model {
     /// The outputs of the `requested` nodes, given the output of node `from`, which precedes them.
     fn run_from(&self, from: usize, value: Tensor, mode: Mode, requested: &[usize]) -> Result<Vec<Tensor>> {
         let size = value.dim(0)?;
-        // Pixels may be bytes, and Python's numbers are f64; the weights are f32.
+        // Pixels may be bytes and NumPy arrays f64, but the weights are f32.
         let value = if from == 0 { value.to_dtype(DType::F32)? } else { value };
         self.compute_from(from, value, mode, requested).map_err(|error| error.with_batch(size))
     }

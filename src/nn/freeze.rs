@@ -1,29 +1,29 @@
-//! Which layers training may change, and finding layers by name.
+//! Freezing and unfreezing layers, and finding layers by name or index.
 
 use std::sync::Arc;
 
 use super::{Layer, Model, Node, Param};
 use crate::{Error, Result};
 
-/// Which layer is meant: its name, or its number as in Keras's `model.layers`, from the end if it is below
-/// 0: `layers[15]` of VGG16 is `block5_conv1`, `layers[-4]` too. [`Model::summary`] shows the numbers.
+/// A layer, given by name or by its index in Keras's `model.layers`. Negative indices count from the end: in VGG16
+/// `layers[15]` and `layers[-4]` are both `block5_conv1`. [`Model::summary`] shows the indices.
 ///
-/// Layer 0 of a network is its input; in a `Sequential` the input does not count. A model inside is one
-/// layer; its layers have numbers of their own, in that model.
+/// Index 0 of a network is its input layer; a `Sequential` does not count its input. A nested model counts as one
+/// layer, and its own layers are indexed within it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` says no layer; give its name, as in \"block5_conv1\", or its place: 5, or -1 for the last"
 )]
 pub trait LayerAt {
-    /// The name or the place.
+    /// The name or index.
     fn layer_at(&self) -> NameOrPlace<'_>;
 }
 
-/// A [`LayerAt`] in its plain form.
+/// Name or index of a layer.
 #[derive(Clone, Copy, Debug)]
 pub enum NameOrPlace<'a> {
     /// A layer's name.
     Name(&'a str),
-    /// Its place, from the end if it is below 0.
+    /// Index of a layer; a negative one counts from the end.
     Place(i64),
 }
 
@@ -46,34 +46,34 @@ impl LayerAt for usize {
 }
 
 impl Model {
-    /// Keeps every weight as it is: Keras's `trainable = False`. Batch normalisation then uses its
-    /// moving statistics.
+    /// Freezes all weights, like `trainable = False` in Keras. Batch normalisation then runs in inference mode, with
+    /// its moving statistics.
     pub fn freeze(&self) {
         set_trainable(&self.params(), false);
     }
 
-    /// Lets training change every weight.
+    /// Unfreezes all weights.
     ///
-    /// Batch normalisation that was frozen keeps using its moving statistics, in a network of random weights too. Keras's
-    /// rule is different: its `trainable = True` lets the layer use each batch's statistics again, unless it is called
-    /// with `training=False`, as Keras's guide to fine-tuning does. [`Model::unfreeze_statistics`] does that here, and
-    /// [`Model::summary`] says how many layers keep theirs.
+    /// Batch normalisation that was frozen stays in inference mode, even in a network with random weights. Keras
+    /// differs: after `trainable = True` the layer uses batch statistics again, unless the model is called with
+    /// `training=False`, as in Keras's fine-tuning guide. To use batch statistics again, call
+    /// [`Model::unfreeze_statistics`]. [`Model::summary`] shows how many layers stay in inference mode.
     pub fn unfreeze(&self) {
         set_trainable(&self.params(), true);
     }
 
-    /// Lets batch normalisation that was frozen and is no more use each batch's statistics again, and
-    /// learn them: for training on much data, in batches that are not small.
+    /// Lets batch normalisation use and update batch statistics again after it was frozen and unfrozen. Use it for
+    /// training with much data and large batches.
     pub fn unfreeze_statistics(&self) {
         self.params().iter().for_each(|param| param.set_inference_mode(false));
     }
 
-    /// Freezes or unfreezes each layer by its name: `model.set_trainable(|name| name.ends_with("_bn"))`.
+    /// Freezes or unfreezes each layer, selected by name: `model.set_trainable(|name| name.ends_with("_bn"))`.
     pub fn set_trainable(&self, is_trainable: impl Fn(&str) -> bool) {
         self.layers().iter().for_each(|(name, layer)| set_trainable(&layer.params(), is_trainable(name)));
     }
 
-    /// Lets training change a layer and all after it; those before it stay as they are.
+    /// Unfreezes a layer and all layers after it. The layers before it do not change.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -85,8 +85,7 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`], which lists the names that there are; [`Error::Argument`] for a place
-    /// that is not there.
+    /// [`Error::UnknownLayer`], which lists the known names; [`Error::Argument`] if the index is out of range.
     pub fn unfreeze_from(&self, layer: impl LayerAt) -> Result<()> {
         match layer.layer_at() {
             NameOrPlace::Name(name) => {
@@ -102,7 +101,7 @@ impl Model {
         Ok(())
     }
 
-    /// Keeps a layer and all before it as they are; those after it stay as they were.
+    /// Freezes a layer and all layers before it. The layers after it do not change.
     ///
     /// # Errors
     /// As [`Model::unfreeze_from`].
@@ -121,12 +120,12 @@ impl Model {
         Ok(())
     }
 
-    /// The names of all layers in order, those of models inside among them.
+    /// Names of all layers in order, including those of nested models.
     pub fn layer_names(&self) -> Vec<String> {
         self.layers().into_iter().map(|(name, _)| name).collect()
     }
 
-    /// The layer of that name or place, here or in a model inside.
+    /// Returns a layer by name or index. A name is also looked up in nested models.
     ///
     /// # Errors
     /// As [`Model::unfreeze_from`].
@@ -151,7 +150,7 @@ impl Model {
         })
     }
 
-    /// Every layer that is not itself a model, and its name, in Keras's order.
+    /// All layers with their names, in Keras's order. Nested models are replaced by their layers.
     pub(crate) fn layers(&self) -> Vec<(String, Arc<dyn Layer>)> {
         let mut layers = Vec::new();
         for node in self.nodes_by_depth() {
@@ -163,7 +162,7 @@ impl Model {
         layers
     }
 
-    /// The node that has the name, or is a model with a layer that has it.
+    /// Index of the node with this name, or of the nested model that contains such a layer.
     pub(crate) fn place_of(&self, name: &str) -> Result<usize> {
         let inside = |node: &Node| node.layer.model().is_some_and(|model| model.place_of(name).is_ok());
         let here = |node: &Node| node.layer.model().is_none() && node.name == name;
@@ -171,7 +170,7 @@ impl Model {
         place.ok_or_else(|| self.unknown_layer(name))
     }
 
-    /// All layers, and where the one of that name is.
+    /// All layers, and the index of the one with this name.
     fn found(&self, name: &str) -> Result<(Vec<Named>, usize)> {
         let layers = self.layers();
         let place = layers.iter().position(|(known, _)| known == name);
@@ -194,14 +193,14 @@ impl Model {
     }
 }
 
-/// A layer with its name.
+/// A layer and its name.
 type Named = (String, Arc<dyn Layer>);
 
 fn set_trainable(params: &[Param], trainable: bool) {
     params.iter().for_each(|param| param.set_trainable(trainable));
 }
 
-/// Levenshtein's distance: how many letters to add, drop or change.
+/// Levenshtein distance: number of characters to insert, delete or replace.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
     for (i, x) in a.chars().enumerate() {

@@ -1,4 +1,4 @@
-//! Keras's initial values for weights (`keras/src/initializers/random_initializers.py`).
+//! Keras's weight initializers (`keras/src/initializers/random_initializers.py`).
 
 use candle_core::{DType, Device, Tensor};
 use rand::rngs::ChaCha8Rng;
@@ -7,25 +7,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Result, random};
 
-/// How a weight begins.
+/// Distribution of initial weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Initializer {
-    /// Even in ±√(6 / (inputs + outputs)), as Keras does by default (Glorot and Bengio 2010).
+    /// Uniform in ±√(6 / (inputs + outputs)), Keras's default (Glorot and Bengio 2010).
     #[default]
     GlorotUniform,
-    /// Normal with standard deviation √(2 / inputs), truncated at two of its deviations, for deep stacks of ReLU
-    /// (He et al. 2015): PyTorch's `kaiming_normal_`, which does not truncate.
+    /// Normal with standard deviation √(2 / inputs), for deep stacks of ReLU (He et al. 2015). Truncated at two
+    /// standard deviations of the normal before truncation, unlike PyTorch's `kaiming_normal_`.
     HeNormal,
-    /// Even in ±√(6 / inputs), for deep stacks of ReLU (He et al. 2015).
+    /// Uniform in ±√(6 / inputs), for deep stacks of ReLU (He et al. 2015).
     HeUniform,
-    /// Nought.
+    /// All zeros.
     Zeros,
-    /// One.
+    /// All ones.
     Ones,
 }
 
 impl Initializer {
-    /// A first value of `shape`, which is `[out, in, …]` with a receptive field behind, or a vector.
+    /// Draws initial values of `shape`: `[out, in, …]`, where further dimensions are the receptive field, or a vector.
+    ///
+    /// # Panics
+    /// If `shape` is empty.
     pub fn draw(self, shape: &[usize], random: &mut ChaCha8Rng, device: &Device) -> Result<Tensor> {
         let field: usize = shape.iter().skip(2).product();
         let fan_in = shape.get(1).copied().unwrap_or(1) * field;
@@ -41,7 +44,7 @@ impl Initializer {
     }
 }
 
-/// As Keras: the deviation before truncation is larger, so that the values have √(2 / inputs) after it.
+/// He normal initializer, as in Keras: the standard deviation is √(2 / inputs) after truncation, larger before it.
 fn he_normal(random: &mut ChaCha8Rng, shape: &[usize], fan_in: usize, device: &Device) -> Result<Tensor> {
     /// Standard deviation of a standard normal truncated at ±2.
     const TRUNCATED_DEVIATION: f32 = 0.879_625_7;
@@ -62,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn glorot_fills_exactly_its_limit() {
+    fn glorot_uniform_values_fill_their_range() {
         let weight =
             Initializer::GlorotUniform.draw(&[64, 36], &mut random::seeded(0), &Device::Cpu).unwrap();
         let values = weight.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -74,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn he_normal_has_keras_s_deviation_and_bound() {
+    fn he_normal_matches_keras_deviation_and_bound() {
         let weight =
             Initializer::HeNormal.draw(&[64, 32, 3, 3], &mut random::seeded(0), &Device::Cpu).unwrap();
         let values = weight.flatten_all().unwrap().to_vec1::<f32>().unwrap();

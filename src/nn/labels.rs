@@ -1,12 +1,12 @@
-//! The classes that a model's outputs stand for: metadata of a model with pretrained weights.
+//! Class labels of pretrained models.
 
 use serde::{Deserialize, Serialize};
 
-/// The classes that some weights tell apart.
+/// The set of classes of pretrained weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Labels {
-    /// ImageNet's 1000.
+    /// The 1000 classes of ImageNet.
     ImageNet,
-    /// Those of the demo weights.
+    /// The classes of the demo weights.
     Drawn,
 }

@@ -1,4 +1,4 @@
-//! What every layer is: first a description, then, once its input is known, the thing itself.
+//! Traits of layers: [`Build`] for the description, [`Layer`] for the built layer.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use super::{Activation, LayerConfig, Model, Param};
 use crate::Result;
 use crate::ops::Epilogue;
 
-/// Whether a forward pass is to be learned from.
+/// Whether a forward pass is for training or inference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Dropout drops, unfrozen normalisation uses the batch, and trainable weights record a graph.
+    /// Dropout is active, unfrozen batch normalisation uses batch statistics, and trainable weights record a graph.
     Training,
-    /// What `predict` and `evaluate` do.
+    /// The mode of `predict` and `evaluate`.
     Inference,
 }
 
 impl std::fmt::Debug for dyn Layer {
-    /// Its kind and the shapes of its parameters.
+    /// The layer's type and the shapes of its parameters.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shapes: Vec<Vec<usize>> =
             self.params().iter().map(|param| param.variable().dims().to_vec()).collect();
@@ -27,22 +27,22 @@ impl std::fmt::Debug for dyn Layer {
     }
 }
 
-/// A layer in its place in a model, with its parameters.
+/// A built layer of a model, with its parameters.
 ///
-/// Shapes are without the batch dimension, channels first: `[3, 224, 224]` for a picture.
+/// Shapes exclude the batch dimension and are channels first: `[3, 224, 224]` for an image.
 pub trait Layer: Send + Sync {
-    /// The layer's type as Keras names it: `Dense`, `Conv2D`, …
+    /// Type of the layer, as named by Keras: `Dense`, `Conv2D`, …
     fn kind(&self) -> &'static str;
 
-    /// What it makes of its inputs, each `[N, …]`.
+    /// Computes the output from the inputs, each `[N, …]`.
     fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor>;
 
-    /// Its last function, if [`Layer::forward_linear`] leaves one out.
+    /// The activation that [`Layer::forward_linear`] omits. Default: `Linear`.
     fn last_activation(&self) -> Activation {
         Activation::Linear
     }
 
-    /// As [`Layer::forward`], without the last function: what a loss takes to be safe with numbers.
+    /// Like [`Layer::forward`], without the last activation. Losses use it for numerical stability.
     fn forward_linear(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
         self.forward(inputs, mode)
     }
@@ -61,7 +61,7 @@ pub trait Layer: Send + Sync {
         false
     }
 
-    /// As [`Layer::forward`] with a fused ReLU. `None` if the layer does not support it.
+    /// Like [`Layer::forward`], with a fused ReLU. `None` if the layer does not support it.
     #[doc(hidden)]
     fn forward_rectified(&self, _: &[&Tensor], _: Mode) -> Result<Option<Tensor>> {
         Ok(None)
@@ -73,77 +73,77 @@ pub trait Layer: Send + Sync {
         Ok(None)
     }
 
-    /// The shape of its output.
+    /// Shape of the output, without the batch dimension.
     fn output_shape(&self) -> &[usize];
 
-    /// Its weights and statistics, in the order in which Keras lists them.
+    /// Weights and statistics, in Keras's order. Default: none.
     fn params(&self) -> Vec<Param> {
         Vec::new()
     }
 
-    /// Whether it draws at random in training, so that the same input does not give the same output.
-    /// What frozen layers make of a picture is computed once, up to the first that says so.
+    /// Whether the layer is random in training, so that equal inputs can give different outputs. Default: false.
+    /// Features of frozen layers are cached only up to the first random layer.
     fn is_random(&self) -> bool {
         false
     }
 
-    /// The model inside, if the layer is a whole model.
+    /// The nested model, if the layer is one.
     fn model(&self) -> Option<&Model> {
         None
     }
 }
 
-/// What a layer's builder needs to know.
+/// Arguments of [`Build::build`].
 pub struct Context<'a> {
-    /// The name that the layer has in its model.
+    /// Name of the layer in its model.
     pub name: &'a str,
-    /// The shapes of its inputs, without the batch dimension.
+    /// Shapes of the inputs, without the batch dimension.
     pub inputs: &'a [&'a [usize]],
-    /// Where its initial weights come from.
+    /// Random stream for the initial weights.
     pub random: &'a mut ChaCha8Rng,
-    /// Where its parameters are to live.
+    /// Device for the parameters.
     pub device: &'a Device,
 }
 
-/// A description that becomes a [`Layer`] when a model gives it its place.
+/// Description of a layer, from which a model builds the [`Layer`].
 ///
-/// Implement it for a layer of your own, and `sequential!` takes that as well.
+/// Implement it to use a custom layer in `sequential!`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no layer; a layer is a value: `Flatten`, `Dense::new(128).activation(Relu)`, `Dropout::new(0.5)`, or a model"
 )]
 pub trait Build {
-    /// The stem of the layer's name where the user gives none: `dense`, `max_pooling2d`, …
+    /// Default name of the layer: `dense`, `max_pooling2d`, …
     fn stem(&self) -> &str;
 
-    /// Makes the layer.
+    /// Builds the layer.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if the layer cannot take an input of that shape.
+    /// [`crate::Error::Shape`] if the layer does not accept inputs of these shapes.
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>>;
 
-    /// Whether it takes any number of inputs, as [`Add`](super::Add) does; other layers take one.
+    /// Whether the layer accepts any number of inputs, like [`Add`](super::Add). Default: false, exactly one input.
     fn takes_many(&self) -> bool {
         false
     }
 
-    /// The layer in words, so that a model with it can be saved whole.
+    /// Serialisable description of the layer. `None` (the default): a model with this layer cannot be saved whole.
     fn config(&self) -> Option<LayerConfig> {
         None
     }
 
-    /// The shape of one input, for a layer that can begin a model.
+    /// Shape of the input, if the layer defines it: such a layer can be the first of a model.
     fn input_shape(&self) -> Option<Vec<usize>> {
         None
     }
 
-    /// Whether it only gives the shape of a model's input, as [`Input`](super::Input) does.
+    /// Whether the layer only defines the shape of the model's input, like [`Input`](super::Input).
     #[doc(hidden)]
     fn is_input(&self) -> bool {
         false
     }
 }
 
-/// Any description of a layer, as `sequential!` takes it.
+/// Description of any layer: the argument type of `sequential!`.
 pub struct LayerSpec(Box<dyn Build>);
 
 impl LayerSpec {

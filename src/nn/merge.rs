@@ -1,4 +1,4 @@
-//! Where branches of a network meet: sums and products.
+//! Layers that merge branches: sum and product.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::device::takes_cpu_path;
 use crate::ops::{Plus, apply2};
 use crate::{Error, Result};
 
-/// The sum of all inputs, which have one shape: the end of a residual block.
+/// Elementwise sum of all inputs, which have the same shape: the end of a residual block.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Add;
 
-/// The product of all inputs, which have the first one's shape, or 1 in place of some of its sizes:
-/// so a map is multiplied by a number for each channel.
+/// Elementwise product of all inputs, broadcast to the shape of the first. A dimension of the others may be 1: so
+/// feature maps are multiplied by one number per channel.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Multiply;
 

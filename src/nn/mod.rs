@@ -1,7 +1,7 @@
-//! Layers, and the models that are made of them.
+//! Layers and models.
 //!
-//! A layer is described first ([`Dense`], [`Flatten`], …) and built when a model puts it in its
-//! place and so knows the shape of its input: see [`Layer`] and [`Build`].
+//! A layer starts as a description ([`Dense`], [`Flatten`], …). A model builds it when the shape of its input is
+//! known: see [`Layer`] and [`Build`].
 
 mod activation;
 mod conv;

@@ -1,4 +1,4 @@
-//! A model: layers in the order in which they run, each knowing whose output it takes.
+//! Models: a list of layers in execution order, each with the indices of its input layers.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use crate::device::{check_device, device};
 use crate::opaque::Opaque;
 use crate::{Error, Result};
 
-/// A network, whole or a part of another.
+/// A network, or a part of one: layers with their weights.
 ///
-/// A clone shares its weights with the original, and a model put into another keeps sharing them,
-/// as in Keras; the clone is not compiled.
+/// A clone shares its weights with the original but is not compiled. A model nested in another also shares its
+/// weights, as in Keras.
 pub struct Model {
     graph: Opaque<Arc<Graph>>,
-    /// What training keeps with the model.
+    /// Training state, such as the compiled loss and optimizer.
     pub(crate) extension: Option<Box<dyn Extension>>,
 }
 
-/// State that another layer of the library keeps with a model.
+/// State that another module of the library attaches to a model.
 pub(crate) trait Extension: Any + Send + Sync {
-    /// The state of a clone of the model.
+    /// The state for a clone of the model. `None`: the clone starts without state.
     fn for_clone(&self) -> Option<Box<dyn Extension>>;
 }
 
@@ -34,7 +34,7 @@ struct Graph {
     preprocessing: Option<Preprocessing>,
     labels: Option<Labels>,
     pretrained: bool,
-    /// Whether the model is a `Sequential`, of which Keras does not count the input as a layer.
+    /// Whether the model is a `Sequential`. Keras does not count the input layer of those.
     is_sequential: bool,
 }
 
@@ -46,17 +46,17 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Where the layers stand whose outputs it takes.
+    /// Indices of the input layers.
     pub(crate) fn inputs(&self) -> impl Iterator<Item = usize> {
         self.inputs.iter().map(|id| id.0)
     }
 }
 
-/// A layer's place in the model that a [`ModelBuilder`] is making.
+/// Handle of a layer in a [`ModelBuilder`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeId(usize);
 
-/// Puts layers together, with branches where they are needed: Keras's functional way.
+/// Builds models with branches, like Keras's functional API.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -80,15 +80,15 @@ pub struct ModelBuilder {
 }
 
 impl ModelBuilder {
-    /// Begins a model for inputs of a shape, without the batch dimension.
+    /// Creates a builder for inputs of the given shape, without the batch dimension.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a dimension is 0.
+    /// [`Error::Shape`] if the shape is empty or a dimension is 0.
     pub fn new(name: &str, input_shape: &[usize]) -> Result<ModelBuilder> {
         ModelBuilder::with_random(name, input_shape, crate::random::stream())
     }
 
-    /// Begins a model whose initial weights come from the given stream.
+    /// Creates a builder that draws initial weights from the given random stream. Errors as for [`ModelBuilder::new`].
     pub fn with_random(name: &str, input_shape: &[usize], random: ChaCha8Rng) -> Result<ModelBuilder> {
         if input_shape.is_empty() || input_shape.contains(&0) {
             return Err(Error::shape(format!("{name}'s input"), "sizes of at least 1", input_shape, ""));
@@ -113,17 +113,18 @@ impl ModelBuilder {
         ModelBuilder { is_sequential, ..self }
     }
 
-    /// The model's input.
+    /// The input layer.
     pub fn input(&self) -> NodeId {
         NodeId(0)
     }
 
-    /// Adds a layer that takes the outputs of others. An empty name is replaced by the layer's own,
-    /// numbered from the second on: `dense`, `dense_1`.
+    /// Adds a layer that takes the outputs of `inputs`. An empty name is replaced by the layer's default name,
+    /// with a number if it is taken: `dense`, `dense_1`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the layer cannot take those inputs; [`Error::Argument`] if the name is taken.
-    // Not `Into`: of that the compiler does not say what a layer is.
+    /// [`Error::Shape`] if the layer does not accept inputs of those shapes; [`Error::Argument`] if the name is
+    /// taken, or the number of inputs is wrong.
+    // Not `impl Into<LayerSpec>`: the compiler's message for it does not explain what a layer is.
     pub fn add<L>(&mut self, name: &str, layer: L, inputs: &[NodeId]) -> Result<NodeId>
     where
         LayerSpec: From<L>,
@@ -163,8 +164,8 @@ impl ModelBuilder {
         Ok(NodeId(self.nodes.len() - 1))
     }
 
-    /// Says how the model wants its pictures, what its outputs mean, and whether its weights were
-    /// trained before.
+    /// Sets metadata: the preprocessing of images, the classes of the outputs, and whether the weights are
+    /// pretrained.
     pub(crate) fn describe(
         &mut self,
         preprocessing: Preprocessing,
@@ -174,10 +175,10 @@ impl ModelBuilder {
         (self.preprocessing, self.labels, self.pretrained) = (Some(preprocessing), labels, pretrained);
     }
 
-    /// Ends the model: its output is that of the given layer.
+    /// Returns the model, whose output is that of the given layer.
     ///
     /// # Panics
-    /// If the layer is of another builder, with more layers than this one.
+    /// If `output` is not a layer of this builder. Only an index out of range is detected.
     pub fn finish(self, output: NodeId) -> Model {
         assert!(output.0 < self.nodes.len(), "`finish` needs a layer of the same builder");
         let ModelBuilder { name, nodes, preprocessing, labels, pretrained, is_sequential, .. } = self;
@@ -202,43 +203,43 @@ impl Model {
         self.graph.nodes[self.graph.output.0].layer.output_shape()
     }
 
-    /// Every parameter, in the order of the layers.
+    /// All parameters, in layer order.
     pub fn params(&self) -> Vec<Param> {
         self.nodes().iter().flat_map(|node| node.layer.params()).collect()
     }
 
-    /// The parameters that training would change now.
+    /// The parameters that training changes.
     pub fn trainable_params(&self) -> Vec<Param> {
         self.params().into_iter().filter(Param::is_trainable).collect()
     }
 
-    /// How the model, or the first one inside that says so, wants its pictures.
+    /// Preprocessing of the images for this model, or for the first nested model that defines one.
     pub(crate) fn preprocessing(&self) -> Option<Preprocessing> {
         let inside = || self.nodes().iter().find_map(|node| node.layer.model()?.preprocessing());
         self.graph.preprocessing.or_else(inside)
     }
 
-    /// How the model itself says that it wants its pictures.
+    /// Preprocessing set on this model itself, without nested models.
     pub(crate) fn own_preprocessing(&self) -> Option<Preprocessing> {
         self.graph.preprocessing
     }
 
-    /// Whether it was made by `sequential!`.
+    /// Whether the model was built by `sequential!`.
     pub(crate) fn is_sequential(&self) -> bool {
         self.graph.is_sequential
     }
 
-    /// Where the output comes from.
+    /// Index of the output node.
     pub(crate) fn output_node(&self) -> usize {
         self.graph.output.0
     }
 
-    /// Whether its weights were trained before it was made.
+    /// Whether the model was created with pretrained weights.
     pub(crate) fn is_pretrained(&self) -> bool {
         self.graph.pretrained
     }
 
-    /// What the outputs mean, if that is known.
+    /// The classes of the outputs, if known.
     pub(crate) fn labels(&self) -> Option<Labels> {
         self.graph.labels
     }
@@ -247,8 +248,8 @@ impl Model {
         &self.graph.nodes
     }
 
-    /// The layers in the order in which Keras lists them: farthest from the output first, and as they
-    /// were added where that does not decide (`keras/src/ops/function.py`, `map_graph`).
+    /// The layers in Keras's order: by decreasing distance from the output, then in the order in which they were
+    /// added (`keras/src/ops/function.py`, `map_graph`).
     pub(crate) fn nodes_by_depth(&self) -> Vec<&Node> {
         let nodes = self.nodes();
         let mut depths = vec![0; nodes.len()];
@@ -327,7 +328,7 @@ impl Build for Model {
     }
 }
 
-/// A model as a layer of another.
+/// A model used as a layer of another model.
 struct Nested(Model);
 
 impl Layer for Nested {

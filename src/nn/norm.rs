@@ -10,13 +10,13 @@ use crate::Result;
 use crate::device::takes_cpu_path;
 use crate::ops::{BatchNorm, ScaleShift, apply3};
 
-/// Normalises each channel, then scales and shifts it.
+/// Batch normalisation: normalises each channel, then scales and shifts it.
 ///
-/// In training it uses the batch's mean and variance and moves its statistics towards them. A
-/// frozen layer, as any layer outside training, uses the moving statistics and leaves them alone:
-/// that is Keras's rule too, and what keeps a pretrained network whole. A layer that was frozen
-/// goes on so when it is unfrozen, as in Keras's guide to fine-tuning (`base_model(x,
-/// training=False)`): only its scale and shift learn, until [`Model::unfreeze_statistics`].
+/// In training the layer uses the mean and variance of the batch, and updates its moving statistics. In inference
+/// mode it uses the moving statistics and does not change them. A frozen layer always runs in inference mode, as in
+/// Keras, so pretrained statistics are preserved. A layer that was frozen stays in inference mode when it is
+/// unfrozen, as in Keras's fine-tuning guide (`base_model(x, training=False)`): only its scale and shift are
+/// trainable, until [`Model::unfreeze_statistics`].
 ///
 /// [`Model::unfreeze_statistics`]: crate::nn::Model::unfreeze_statistics
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -33,12 +33,12 @@ impl Default for BatchNormalization {
 }
 
 impl BatchNormalization {
-    /// Sets the share of the moving statistics that a step keeps.
+    /// Sets the momentum: the fraction of the moving statistics that each step retains. Default: 0.99.
     pub fn momentum(self, momentum: f64) -> BatchNormalization {
         BatchNormalization { momentum, ..self }
     }
 
-    /// Sets what is added to the variance before its root is taken.
+    /// Sets epsilon, which is added to the variance before the square root. Default: 0.001.
     pub fn epsilon(self, epsilon: f64) -> BatchNormalization {
         BatchNormalization { epsilon, ..self }
     }
@@ -78,7 +78,7 @@ struct Built {
 }
 
 impl Built {
-    /// Moves the statistics towards a batch's.
+    /// Updates the moving statistics with those of a batch.
     fn keep(&self, mean: &Tensor, variance: &Tensor) -> Result<()> {
         let keep = self.config.momentum;
         for (moving, batch) in [(&self.mean, mean), (&self.variance, variance)] {
@@ -88,12 +88,12 @@ impl Built {
         Ok(())
     }
 
-    /// Whether it goes by the batch's own statistics.
+    /// Whether the layer uses batch statistics.
     fn is_training(&self, mode: Mode) -> bool {
         mode == Mode::Training && self.gamma.is_trainable() && !self.mean.is_in_inference_mode()
     }
 
-    /// By the batch's own statistics; on the CPU with a ReLU after it, if so told.
+    /// Normalises by batch statistics. `relu` adds a fused ReLU, on the CPU path only.
     fn train(&self, x: &Tensor, relu: bool) -> Result<Tensor> {
         let (gamma, beta) = (self.gamma.value(Mode::Training), self.beta.value(Mode::Training));
         if takes_cpu_path(x) {
@@ -106,7 +106,7 @@ impl Built {
             }
             return Ok(y);
         }
-        // A row for each channel.
+        // One row per channel.
         let swapped = x.transpose(0, 1)?;
         let rows = swapped.flatten_from(1)?;
         let mean = rows.mean_keepdim(1)?;
@@ -118,7 +118,7 @@ impl Built {
         Ok(y.reshape(swapped.shape())?.transpose(0, 1)?.contiguous()?)
     }
 
-    /// Scale and shift by the moving statistics.
+    /// Scale and shift in inference mode, from the moving statistics.
     fn at_rest(&self, mode: Mode) -> Result<(Tensor, Tensor)> {
         let known = |param: &Param| param.value(Mode::Inference);
         let scale = (self.gamma.value(mode) / (known(&self.variance) + self.config.epsilon)?.sqrt()?)?;
@@ -156,8 +156,8 @@ impl Layer for Built {
     }
 
     fn scale_and_shift(&self, mode: Mode) -> Result<Option<(Tensor, Tensor)>> {
-        let learns = [&self.gamma, &self.beta].iter().any(|param| param.is_trainable());
-        if mode == Mode::Training && learns { Ok(None) } else { self.at_rest(mode).map(Some) }
+        let trainable = [&self.gamma, &self.beta].iter().any(|param| param.is_trainable());
+        if mode == Mode::Training && trainable { Ok(None) } else { self.at_rest(mode).map(Some) }
     }
 
     fn output_shape(&self) -> &[usize] {

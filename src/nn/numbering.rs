@@ -1,11 +1,11 @@
-//! The numbers by which Keras knows a model's layers: `model.layers[15]`.
+//! Layer indices as in Keras: `model.layers[15]`.
 
 use super::{Model, Node};
 use crate::{Error, Result};
 
 impl Model {
-    /// The model's own layers in Keras's order, each with its number in Keras's `model.layers`. A model
-    /// inside is one layer. The input is layer 0 of a network, and none of a `Sequential`.
+    /// The model's layers in Keras's order, each with its index in Keras's `model.layers`. A nested model is one
+    /// layer. The input is layer 0 of a network and is not counted in a `Sequential`.
     pub(crate) fn numbered_layers(&self) -> Vec<(usize, &Node)> {
         let mut number = usize::from(!self.is_sequential());
         let mut numbered = Vec::new();
@@ -18,10 +18,10 @@ impl Model {
         numbered
     }
 
-    /// A number from 0 for a place that counts from the end if it is below 0.
+    /// Converts an index, which counts from the end if negative, to an index from 0.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a place that is not there.
+    /// [`Error::Argument`] if the index is out of range.
     pub(crate) fn number_of(&self, place: i64) -> Result<usize> {
         let layers = self.numbered_layers();
         let count = layers.last().map_or(0, |(number, _)| *number as i64) + 1;
@@ -41,8 +41,8 @@ impl Model {
     }
 }
 
-/// How many layers Keras's network of that name has before a layer where ours has none: padding, what prepares
-/// the input, and stochastic depth where it is off.
+/// Number of layers directly before `layer` that only Keras's network has: padding, preprocessing of the input,
+/// and stochastic depth where it is disabled.
 fn layers_only_in_keras(network: &str, layer: &str, has: impl Fn(&str) -> bool) -> usize {
     match (network, layer) {
         ("resnet50", "conv1_conv" | "pool1_pool") => 1,

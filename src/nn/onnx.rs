@@ -1,4 +1,4 @@
-//! A model for others: ONNX (`onnx/onnx.proto`), opset 17.
+//! Export to ONNX (`onnx/onnx.proto`), opset 17.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -17,8 +17,8 @@ const FLOAT: i64 = 1;
 const INT64: i64 = 7;
 
 impl Model {
-    /// Writes the model as an ONNX file, whole or not at all, for onnxruntime and others: pictures of
-    /// any number in, `[batch, …]`, as the model takes them, and its outputs.
+    /// Exports the model as an ONNX file, for onnxruntime and other tools. The file is written atomically. Its input
+    /// is `[batch, …]` with any batch size, preprocessed as for this model.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -30,8 +30,7 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be written; [`Error::Argument`] if a layer of your own is in
-    /// the model.
+    /// [`Error::Io`] if the file cannot be written; [`Error::Argument`] if the model has a custom layer.
     pub fn export_onnx(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut graph = Graph::default();
         let last = graph.model(self, "", "input".into())?;
@@ -58,7 +57,7 @@ impl Model {
     }
 }
 
-/// `ValueInfoProto` of floats, any number of samples.
+/// `ValueInfoProto` of floats with any batch size.
 fn value(name: &str, shape: &[usize]) -> Message {
     let mut dims = Message::new().message(1, Message::new().bytes(2, "batch"));
     for size in shape {
@@ -68,17 +67,17 @@ fn value(name: &str, shape: &[usize]) -> Message {
     Message::new().bytes(1, name).message(2, Message::new().message(1, tensor))
 }
 
-/// Nodes and weights.
+/// Nodes and weights of the ONNX graph.
 #[derive(Default)]
 struct Graph {
     nodes: Vec<Message>,
     tensors: Vec<Message>,
-    /// Names of layers and tensors so far.
+    /// Names already used by layers and tensors.
     taken: HashSet<String>,
 }
 
 impl Graph {
-    /// A name that nothing else in the file has: a layer may be called `output` too.
+    /// Makes a name unique in the file, because a layer may also be called `output`.
     fn fresh(&mut self, name: String) -> String {
         let numbered = (1..).map(|number| format!("{name}_{number}"));
         let is_free = |name: &String| !["input", "output"].contains(&&**name) && !self.taken.contains(name);
@@ -88,7 +87,7 @@ impl Graph {
         found
     }
 
-    /// Adds the layers of a model; gives the name of its output.
+    /// Adds the layers of a model and returns the name of its output.
     fn model(&mut self, model: &Model, way: &str, input: String) -> Result<String> {
         let mut names = vec![input];
         for node in &model.nodes()[1..] {
@@ -102,7 +101,7 @@ impl Graph {
         Ok(names.swap_remove(model.output_node()))
     }
 
-    /// Adds one layer; gives the name of its output, which is the layer's.
+    /// Adds one layer and returns the name of its output, which is the layer's name.
     fn layer(&mut self, model: &Model, node: &Node, way: &str, inputs: Vec<String>) -> Result<String> {
         let Some(config) = &node.config else {
             let found = format!("`{}`, of type {}", node.name, node.layer.kind());
@@ -120,7 +119,7 @@ impl Graph {
             self.tensor(&name, &param.variable().as_detached_tensor())?;
             weighted.push(name);
         }
-        // The argument of the layer's activation.
+        // Input of the layer's activation.
         let linear = self.fresh(format!("{way}/linear"));
         let to = linear.clone();
         let activation = match config {
@@ -161,7 +160,7 @@ impl Graph {
                 Activation::Linear
             }
             LayerConfig::Reshape(_) => {
-                // 0 keeps the number of samples.
+                // 0 keeps the batch size.
                 let sizes: Vec<i64> =
                     std::iter::once(0).chain(node.layer.output_shape().iter().map(|n| *n as i64)).collect();
                 let bytes = sizes.iter().flat_map(|size| size.to_le_bytes()).collect();
@@ -201,7 +200,7 @@ impl Graph {
         Activation::Linear
     }
 
-    /// Joins the inputs two by two.
+    /// Merges the inputs pairwise.
     fn merge(&mut self, op: &str, inputs: &[String], output: String) -> Activation {
         let mut joined = inputs[0].clone();
         for other in &inputs[1..] {
@@ -234,7 +233,7 @@ impl Graph {
         }
     }
 
-    /// Adds a constant; gives its name.
+    /// Adds a constant and returns its name.
     fn number(&mut self, name: String, value: f32) -> String {
         let name = self.fresh(name);
         self.raw(&name, &[], FLOAT, value.to_le_bytes().to_vec());
@@ -269,7 +268,7 @@ impl Graph {
     }
 }
 
-/// The attributes of a window that slides over feature maps `[C, H, W]`.
+/// Attributes of a sliding window over feature maps `[C, H, W]`.
 fn window(input: &[usize], size: usize, stride: usize, padding: Padding) -> Vec<Message> {
     let around = |side: usize| padding.amount(side, size, stride);
     let ((top, bottom), (left, right)) = (around(input[1]), around(input[2]));
@@ -280,12 +279,12 @@ fn window(input: &[usize], size: usize, stride: usize, padding: Padding) -> Vec<
     ]
 }
 
-/// `AttributeProto` of a number.
+/// `AttributeProto` of an integer.
 fn int(name: &str, value: i64) -> Message {
     Message::new().bytes(1, name).number(3, value).number(20, 2)
 }
 
-/// `AttributeProto` of numbers.
+/// `AttributeProto` of a list of integers.
 fn ints(name: &str, values: &[i64]) -> Message {
     let message =
         values.iter().fold(Message::new().bytes(1, name), |message, value| message.number(8, *value));

@@ -11,7 +11,7 @@ use crate::device::takes_cpu_path;
 use crate::ops::{MaxPool, apply1};
 use crate::{Error, Result};
 
-/// The largest value in each window.
+/// Max pooling: the largest value in each window.
 ///
 /// # Shapes
 /// From `[N, C, H, W]` to `[N, C, H', W']`.
@@ -23,17 +23,17 @@ pub struct MaxPooling2D {
 }
 
 impl MaxPooling2D {
-    /// Square windows of `pool_size` pixels, side by side.
+    /// Square windows of `pool_size` pixels. Defaults: stride `pool_size`, no padding.
     pub fn new(pool_size: usize) -> MaxPooling2D {
         MaxPooling2D { pool_size, strides: pool_size, padding: Padding::Valid }
     }
 
-    /// Sets how far the window moves, in pixels.
+    /// Sets the stride in pixels. Default: the pool size.
     pub fn strides(self, strides: usize) -> MaxPooling2D {
         MaxPooling2D { strides, ..self }
     }
 
-    /// Sets what surrounds the picture; what is added never wins.
+    /// Sets the padding. Default: [`Padding::Valid`]. Padded values are never the maximum.
     pub fn padding(self, padding: Padding) -> MaxPooling2D {
         MaxPooling2D { padding, ..self }
     }
@@ -85,7 +85,7 @@ impl Layer for Max {
     }
 }
 
-/// The mean of each window.
+/// Average pooling: the mean of each window.
 ///
 /// # Shapes
 /// From `[N, C, H, W]` to `[N, C, H', W']`.
@@ -97,17 +97,17 @@ pub struct AveragePooling2D {
 }
 
 impl AveragePooling2D {
-    /// Square windows of `pool_size` pixels, side by side.
+    /// Square windows of `pool_size` pixels. Defaults: stride `pool_size`, no padding.
     pub fn new(pool_size: usize) -> AveragePooling2D {
         AveragePooling2D { pool_size, strides: pool_size, padding: Padding::Valid }
     }
 
-    /// Sets how far the window moves, in pixels.
+    /// Sets the stride in pixels. Default: the pool size.
     pub fn strides(self, strides: usize) -> AveragePooling2D {
         AveragePooling2D { strides, ..self }
     }
 
-    /// Sets what surrounds the picture; what is added does not count.
+    /// Sets the padding. Default: [`Padding::Valid`]. The mean excludes padded values.
     pub fn padding(self, padding: Padding) -> AveragePooling2D {
         AveragePooling2D { padding, ..self }
     }
@@ -122,7 +122,7 @@ impl Build for AveragePooling2D {
         Some(LayerConfig::AveragePooling2D(*self))
     }
 
-    /// A sum is a convolution of each channel with ones.
+    /// Builds the sum over a window as a depthwise convolution with ones.
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
         let [_, height, width] = *context.inputs[0] else {
             return Err(Error::shape(context.name, "[channels, height, width]", context.inputs[0], ""));
@@ -132,7 +132,7 @@ impl Build for AveragePooling2D {
         let name = context.name;
         let sum = sum.build(context)?;
         sum.params().iter().for_each(|kernel| kernel.set_trainable(false));
-        // How many pixels of the picture each window holds.
+        // Number of image pixels in each window, without the padding.
         let [_, rows, columns] = *sum.output_shape() else { unreachable!("a convolution's output is maps") };
         let held = |side: usize, at: usize| {
             let start = (at * self.strides) as isize

@@ -1,4 +1,4 @@
-//! A model's outputs for some samples.
+//! Outputs of a model for a set of samples.
 
 use std::fmt;
 use std::ops::Index;
@@ -10,15 +10,15 @@ use super::decision::{class_of, confidence_of, probabilities};
 use crate::Result;
 use crate::display::{Bundle, Show, text_bundle};
 
-/// One row of outputs a sample: `predictions[0][0]` is the first sample's first output.
+/// Outputs of a model, one row per sample: `predictions[0][0]` is the first output of the first sample.
 ///
-/// The outputs are as the model gives them, logits too; [`Predictions::classes`] and [`Predictions::confidences`] look
-/// at probabilities, as the metrics of `evaluate` do.
+/// The values are the raw outputs of the model, which may be logits. [`Predictions::classes`] and
+/// [`Predictions::confidences`] use probabilities, as the metrics of `evaluate` do.
 #[derive(Clone, Debug)]
 pub struct Predictions {
     values: Vec<f32>,
     columns: usize,
-    /// The function that makes probabilities of the outputs.
+    /// The function that turns outputs into probabilities.
     function: Activation,
 }
 
@@ -33,23 +33,23 @@ impl Predictions {
         Predictions { values, columns, function }
     }
 
-    /// How many samples there are.
+    /// Number of samples.
     pub fn len(&self) -> usize {
         self.values.len() / self.columns
     }
 
-    /// Whether there is no sample.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// The rows in order.
+    /// Iterates over the rows, one per sample.
     pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
         self.values.chunks(self.columns)
     }
 
-    /// Sets whether the outputs are logits: needed only for a model that ends without `Sigmoid` or `Softmax` and was
-    /// not compiled; for any other it is known, from a loss with `.from_logits(true)` too.
+    /// Sets whether the outputs are logits. Needed only if the model ends without `Sigmoid` or `Softmax` and was not
+    /// compiled. Otherwise the last activation or the loss (`.from_logits(true)`) decides.
     pub fn from_logits(self, from_logits: bool) -> Predictions {
         let function = match (from_logits, self.columns) {
             (false, _) => Activation::Linear,
@@ -59,27 +59,27 @@ impl Predictions {
         Predictions { function, ..self }
     }
 
-    /// Each sample's probabilities.
+    /// Probabilities of each sample.
     pub(crate) fn probabilities(&self) -> impl Iterator<Item = Vec<f32>> {
         self.iter().map(|row| probabilities(self.function, row))
     }
 
-    /// The class that each sample is given: the most probable; for one output, 1 where its probability is over 0.5.
+    /// Class of each sample: the most probable one; for a single output, 1 if its probability is above 0.5.
     pub fn classes(&self) -> Vec<usize> {
         self.probabilities().map(|row| class_of(&row)).collect()
     }
 
-    /// The probability of each sample's class, from 0 to 1.
+    /// Probability of each sample's predicted class, from 0 to 1.
     pub fn confidences(&self) -> Vec<f32> {
         self.probabilities().map(|row| confidence_of(&row)).collect()
     }
 
-    /// Adds the rows of further samples.
+    /// Appends the rows of further samples.
     pub(crate) fn append(&mut self, more: Predictions) {
         self.values.extend(more.values);
     }
 
-    /// Some of the rows.
+    /// Selects rows by index.
     pub(crate) fn select(&self, numbers: &[u32]) -> Predictions {
         let values = numbers.iter().flat_map(|at| &self[*at as usize]).copied().collect();
         Predictions { values, columns: self.columns, function: self.function }
@@ -95,14 +95,14 @@ impl Index<usize> for Predictions {
     type Output = [f32];
 
     /// # Panics
-    /// If there is no such sample.
+    /// If the index is out of range.
     fn index(&self, sample: usize) -> &[f32] {
         &self.values[sample * self.columns..(sample + 1) * self.columns]
     }
 }
 
 impl fmt::Display for Predictions {
-    /// The first rows, and how many there are.
+    /// The first ten rows and the number of samples.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 10;
         for row in self.iter().take(SHOWN) {

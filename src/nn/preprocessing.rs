@@ -1,4 +1,4 @@
-//! How a network wants its pictures: it belongs to the weights, not to the network.
+//! Preprocessing of images. It depends on the weights, not on the architecture.
 
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -6,29 +6,29 @@ use serde::{Deserialize, Serialize};
 use super::Model;
 use crate::{Error, Result};
 
-/// What is done to pictures `[N, 3, H, W]`, red, green and blue from 0 to 255, before a network
-/// sees them: `(pixel - mean) / deviation`, channel by channel.
+/// Preprocessing of RGB images `[N, 3, H, W]` with pixels from 0 to 255: `(pixel - mean) / deviation` for each
+/// channel.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
-    /// Blue first, as Caffe has it.
+    /// Whether the channels are reordered to blue, green, red, as in Caffe.
     bgr: bool,
     mean: [f32; 3],
     deviation: [f32; 3],
 }
 
 impl Preprocessing {
-    /// torchvision's and timm's for most ImageNet weights; Keras calls it "torch".
+    /// For most ImageNet weights of torchvision and timm; Keras's mode "torch".
     pub const TORCH: Preprocessing = Preprocessing::standardize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
-    /// Keras's own weights of VGG16 and ResNet50: blue, green and red less their means, not scaled
+    /// For Keras's own weights of VGG16 and ResNet50: channels in BGR order minus their means, not scaled
     /// (`keras/src/applications/imagenet_utils.py`, mode "caffe").
     pub const CAFFE: Preprocessing =
         Preprocessing { bgr: true, mean: [103.939, 116.779, 123.68], deviation: [1.0; 3] };
 
-    /// From -1 to 1; Keras calls it "tf".
+    /// Scales pixels to the range from -1 to 1; Keras's mode "tf".
     pub const TF: Preprocessing = Preprocessing { bgr: false, mean: [127.5; 3], deviation: [127.5; 3] };
 
-    /// By a mean and a deviation of pixels from 0 to 1.
+    /// Standardises with the given mean and standard deviation of pixels from 0 to 1, per RGB channel.
     pub const fn standardize(mean: [f32; 3], deviation: [f32; 3]) -> Preprocessing {
         const fn of_bytes([r, g, b]: [f32; 3]) -> [f32; 3] {
             [r * 255.0, g * 255.0, b * 255.0]
@@ -36,8 +36,8 @@ impl Preprocessing {
         Preprocessing { bgr: false, mean: of_bytes(mean), deviation: of_bytes(deviation) }
     }
 
-    /// Prepares one picture, `[3, H, W]`, of so many pixels, in place; another number of channels
-    /// stays as it is.
+    /// Preprocesses one image `[3, H, W]` in place, with `pixels` = H·W. An image with another number of channels is
+    /// left unchanged.
     pub(crate) fn apply_to(&self, picture: &mut [f32], pixels: usize) {
         if picture.len() != 3 * pixels {
             return;
@@ -51,19 +51,19 @@ impl Preprocessing {
         }
     }
 
-    /// What the darkest and the brightest pixel become.
+    /// The smallest and the largest value after preprocessing, of pixels 0 and 255.
     pub(crate) fn range(&self) -> (f32, f32) {
         let of = |pixel: f32| (0..3).map(move |at| (pixel - self.mean[at]) / self.deviation[at]);
         (of(0.0).fold(f32::INFINITY, f32::min), of(255.0).fold(f32::NEG_INFINITY, f32::max))
     }
 
-    /// Prepares pictures.
+    /// Preprocesses images.
     ///
     /// # Shapes
-    /// `[N, 3, H, W]`, red, green and blue, from 0 to 255.
+    /// `[N, 3, H, W]`, RGB, from 0 to 255; the output has the same shape.
     ///
     /// # Errors
-    /// [`Error::Shape`] if these are not three channels.
+    /// [`Error::Shape`] if the images do not have three channels.
     ///
     /// ```
     /// use headstart::models::Preprocessing;
@@ -87,12 +87,11 @@ impl Preprocessing {
     }
 }
 
-/// Prepares pictures for torchvision's and timm's weights: divides by 255, then takes each
-/// channel's ImageNet mean away and divides by its deviation. [`Model::preprocess`] does what the
-/// weights of a model want.
+/// Preprocesses images for the weights of torchvision and timm: divides by 255, subtracts the ImageNet mean of
+/// each channel and divides by its standard deviation. For a given model use [`Model::preprocess`].
 ///
 /// # Errors
-/// [`Error::Shape`] if these are not three channels.
+/// [`Error::Shape`] if the images do not have three channels.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -106,11 +105,12 @@ pub fn preprocess_input(pictures: &Tensor) -> Result<Tensor> {
 }
 
 impl Model {
-    /// Prepares pictures `[N, 3, H, W]`, from 0 to 255, as the weights of this network, or of the
-    /// one inside, were trained on them.
+    /// Preprocesses images `[N, 3, H, W]`, from 0 to 255, as for the training of this model's weights, or of a nested
+    /// model's.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a model without a network that has such weights; [`Error::Shape`].
+    /// [`Error::Argument`] if neither the model nor a nested one defines a preprocessing; [`Error::Shape`] if the
+    /// images do not have three channels.
     pub fn preprocess(&self, pictures: &Tensor) -> Result<Tensor> {
         self.preprocessing_known()?.apply(pictures)
     }

@@ -55,7 +55,7 @@ impl Message {
         self.varint(u64::from(field) << 3 | wire_type);
     }
 
-    /// A variable-length integer: seven bits a byte, lowest first.
+    /// A variable-length integer: seven bits per byte, lowest first.
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);

@@ -1,4 +1,4 @@
-//! Values in another range.
+//! Layer that rescales values.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Build, Context, Layer, LayerConfig, Mode};
 use crate::Result;
 
-/// `x · scale + offset`: `Rescaling::new(1.0 / 255.0)` brings pixels between 0 and 1.
+/// `x · scale + offset`: `Rescaling::new(1.0 / 255.0)` maps pixels to the range from 0 to 1.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Rescaling {
     pub(super) scale: f64,
@@ -16,12 +16,12 @@ pub struct Rescaling {
 }
 
 impl Rescaling {
-    /// Multiplies by this.
+    /// Multiplies by `scale`.
     pub fn new(scale: f64) -> Rescaling {
         Rescaling { scale, offset: 0.0 }
     }
 
-    /// Sets what is added afterwards: 0 unless told.
+    /// Sets the offset, which is added after scaling. Default: 0.
     pub fn offset(self, offset: f64) -> Rescaling {
         Rescaling { offset, ..self }
     }

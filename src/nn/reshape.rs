@@ -1,4 +1,4 @@
-//! The same numbers in another shape.
+//! Layers that change the shape of their input.
 
 use std::sync::Arc;
 
@@ -8,18 +8,19 @@ use serde::{Deserialize, Serialize};
 use super::{Build, Context, Layer, LayerConfig, Mode};
 use crate::{Error, Result};
 
-/// Lays each sample out as one vector: `[N, C, H, W]` becomes `[N, C·H·W]`.
+/// Flattens each sample to a vector: `[N, C, H, W]` becomes `[N, C·H·W]`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Flatten;
 
-/// Lays each sample out in another shape of as many numbers.
+/// Reshapes each sample, with the same number of values.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reshape {
     shape: Vec<usize>,
 }
 
 impl Reshape {
-    /// The shape of one sample, without the batch dimension.
+    /// Target shape of one sample, without the batch dimension. Another number of values is an error when the model is
+    /// built.
     pub fn new(shape: impl Into<Shape>) -> Reshape {
         Reshape { shape: shape.into().into_dims() }
     }

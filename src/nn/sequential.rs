@@ -1,4 +1,4 @@
-//! Models that are one layer after the other.
+//! Models that are a plain stack of layers.
 
 use std::sync::Arc;
 
@@ -7,22 +7,21 @@ use candle_core::Shape;
 use super::{Build, Context, Layer, LayerSpec, Model, ModelBuilder};
 use crate::{Error, Result};
 
-/// Layers in a row that will be a model. [`sequential!`](crate::sequential) writes the calls for you.
+/// A stack of layers, from which a model is built. [`sequential!`](crate::sequential) is the short form.
 #[derive(Default)]
 pub struct Sequential {
     layers: Vec<LayerSpec>,
 }
 
 impl Sequential {
-    /// No layers yet. The first to be added says what it takes: a model does, and [`Input`] does
-    /// nothing else.
-    #[inline(never)] // or each cell compiles what a vector is
+    /// Creates an empty stack. The first layer must define the input shape: add an [`Input`] or a model.
+    #[inline(never)] // otherwise each notebook cell compiles the code of `Vec`
     pub fn new() -> Sequential {
         Sequential::default()
     }
 
-    /// Puts a layer after the others.
-    // Not `Into`: of that the compiler does not say what a layer is.
+    /// Appends a layer.
+    // Not `impl Into<LayerSpec>`: the compiler's message for it does not explain what a layer is.
     pub fn add<L>(&mut self, layer: L)
     where
         LayerSpec: From<L>,
@@ -30,11 +29,11 @@ impl Sequential {
         self.layers.push(LayerSpec::from(layer));
     }
 
-    /// Builds the layers one on the other.
+    /// Builds the model.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the first does not say what it takes, [`Error::Shape`] if a layer cannot
-    /// take what the one before it gives.
+    /// [`Error::Argument`] if the first layer does not define the input shape; [`Error::Shape`] if a layer does not
+    /// accept the output of the previous one.
     pub fn build(&self) -> Result<Model> {
         let mut layers = self.layers.iter().map(LayerSpec::as_build).peekable();
         let Some(shape) = layers.peek().and_then(|first| first.input_shape()) else {
@@ -54,14 +53,14 @@ impl Sequential {
     }
 }
 
-/// The shape of one sample, without the batch dimension: the beginning of a model.
+/// Shape of one sample, without the batch dimension: the first layer of a model.
 #[derive(Clone, Debug)]
 pub struct Input {
     shape: Vec<usize>,
 }
 
 impl Input {
-    /// Takes `n` numbers, `Input::new(n)`, or pictures, `Input::new((3, height, width))`.
+    /// `Input::new(n)` is a vector of `n` numbers; `Input::new((3, height, width))` is an image.
     pub fn new(shape: impl Into<Shape>) -> Input {
         Input { shape: shape.into().into_dims() }
     }
@@ -87,7 +86,7 @@ impl Build for Input {
     }
 }
 
-/// A model of layers in a row, the first of them a model or an [`Input`](crate::nn::Input).
+/// Builds a model from a stack of layers. The first is a model or an [`Input`](crate::nn::Input).
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -98,7 +97,7 @@ impl Build for Input {
 #[macro_export]
 macro_rules! sequential {
     ($($layer:expr),+ $(,)?) => {{
-        // By the prelude, which rustc has read for a cell already.
+        // Through the prelude, whose metadata rustc has already loaded in a notebook cell.
         let mut layers = $crate::prelude::Sequential::new();
         $(layers.add($layer);)+
         layers.build()

@@ -1,4 +1,4 @@
-//! The table that tells what a model is made of.
+//! Summary table of a model.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,47 +6,47 @@ use std::fmt;
 use super::{Model, Param};
 use crate::display::{Bundle, Show, escape};
 
-/// What [`Model::summary`] gives: a table on the page and in the terminal.
+/// Result of [`Model::summary`], shown as a table in the notebook and the terminal.
 #[derive(Clone, Debug)]
 pub struct Summary {
     /// The model's name.
     pub model: String,
-    /// One row a layer; a model inside is one row.
+    /// One row per layer; a nested model is one row.
     pub rows: Vec<Row>,
-    /// Weights and moving statistics: what Keras counts as "Total params".
+    /// Number of weights and moving statistics: Keras's "Total params".
     pub total: usize,
-    /// Weights alone, as PyTorch and papers count a network's parameters.
+    /// Number of weights without statistics, as PyTorch and papers count parameters.
     pub weights: usize,
-    /// Weights that training would change now.
+    /// Number of trainable weights.
     pub trainable: usize,
-    /// Moving means and variances of batch normalisation, which no gradient changes.
+    /// Number of moving means and variances of batch normalisation, which have no gradient.
     pub statistics: usize,
-    /// Layers of batch normalisation whose weights are trainable but that keep using their moving statistics, since they
-    /// were frozen before: see [`Model::unfreeze_statistics`].
+    /// Number of batch normalisation layers with trainable weights that stay in inference mode because they were
+    /// frozen before: see [`Model::unfreeze_statistics`].
     pub frozen_statistics: usize,
 }
 
 /// One layer of a [`Summary`].
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Its number in Keras's `model.layers`, by which `unfreeze_from` and `freeze_until` know it.
+    /// Index in Keras's `model.layers`, as `unfreeze_from` and `freeze_until` take it.
     pub number: usize,
     /// The layer's name.
     pub name: String,
-    /// Its type.
+    /// Type of the layer.
     pub kind: &'static str,
-    /// The shape of its output, without the batch dimension.
+    /// Output shape, without the batch dimension.
     pub output_shape: Vec<usize>,
-    /// Its weights.
+    /// Number of weights.
     pub weights: usize,
-    /// Its moving statistics.
+    /// Number of moving statistics.
     pub statistics: usize,
-    /// Those of them that training would change now.
+    /// Number of trainable weights.
     pub trainable: usize,
 }
 
 impl Row {
-    /// `trainable`, `frozen`, `partly`, or nothing for a layer without weights.
+    /// `trainable`, `frozen`, `partly`, or empty for a layer without weights.
     pub fn state(&self) -> &'static str {
         match (self.weights, self.trainable) {
             (0, _) => "",
@@ -69,10 +69,10 @@ impl Row {
 }
 
 impl Summary {
-    /// The table's heads.
+    /// Column headers.
     pub(crate) const HEADS: [&'static str; 5] = ["#", "Layer (type)", "Output Shape", "Param #", "State"];
 
-    /// The rows in the order of their numbers, as Keras prints them.
+    /// The rows by index, as Keras prints them.
     pub(crate) fn in_order(&self) -> Vec<&Row> {
         let mut rows: Vec<&Row> = self.rows.iter().collect();
         rows.sort_by_key(|row| row.number);
@@ -101,7 +101,7 @@ impl Summary {
 }
 
 impl Model {
-    /// Layers, output shapes, numbers of weights, and which of them training would change.
+    /// Returns a table of layers, output shapes, parameter counts, and which parameters are trainable.
     pub fn summary(&self) -> Summary {
         let numbers: HashMap<&str, usize> =
             self.numbered_layers().into_iter().map(|(number, node)| (&*node.name, number)).collect();
@@ -186,7 +186,7 @@ impl Show for Model {
     }
 }
 
-/// Whether a layer's weights are trainable and its statistics are not.
+/// Whether a layer has trainable weights and statistics in inference mode.
 pub(crate) fn keeps_statistics(params: &[Param]) -> bool {
     params.iter().any(Param::is_trainable) && params.iter().any(Param::is_in_inference_mode)
 }
@@ -195,7 +195,7 @@ fn count(params: &[Param], which: impl Fn(&Param) -> bool) -> usize {
     params.iter().filter(|param| which(param)).map(Param::count).sum()
 }
 
-/// `14714688` as `14,714,688`.
+/// Formats `14714688` as `14,714,688`.
 pub(crate) fn thousands(n: usize) -> String {
     let digits = n.to_string();
     let groups: Vec<&str> =

@@ -5,7 +5,7 @@
 //! candle's own convolution lays out the whole image at once, and computes its gradients by a naive
 //! transposed convolution.
 //!
-//! No sum depends on the number of threads: the same input gives the same bits.
+//! Results do not depend on the number of threads: the same input always gives bit-identical outputs.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
@@ -44,8 +44,8 @@ impl Conv {
         let geometry = self.geometry(x_layout.shape(), w_layout.shape())?;
         let (x, w) = (storage_values(x, x_layout)?, storage_values(w, w_layout)?);
         let epilogue = EpilogueValues { bias, relu: self.relu, ..EpilogueValues::default() };
-        // Winograd only with a ReLU, not before batch normalisation: there gradients depend on single
-        // roundings. PyTorch's VGG16-BN gradients move by 0.5 % under smaller input changes.
+        // Winograd only for convolutions with a ReLU. Before batch normalisation, gradients are sensitive to single
+        // roundings: PyTorch's VGG16-BN gradients change by 0.5 % under smaller input changes.
         let output = if self.relu && geometry.suits_winograd() {
             geometry.winograd_forward(x, w, epilogue)
         } else if geometry.is_depthwise() {

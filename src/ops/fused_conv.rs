@@ -1,4 +1,4 @@
-//! Convolution fused with the operations after it, for inference with kernels as they are stored.
+//! Convolution fused with the operations after it, for inference with unpacked kernels.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 

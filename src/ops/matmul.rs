@@ -10,7 +10,7 @@ pub(super) fn channel_blocks(channels: usize, size: usize) -> Vec<Range<usize>> 
 
 /// `target = a · b`, or `target += a · b` if `accumulate`, for sizes `[rows, columns, inner]`.
 ///
-/// Each operand comes with its row stride and column stride; the target's rows are contiguous.
+/// Each operand is given with its row stride and column stride. The rows of the target are contiguous.
 ///
 /// # Safety
 /// The target has room for the product, and no other thread reads or writes it.

@@ -132,8 +132,8 @@ impl NullaryFnOnce for MapMaxima<'_> {
     }
 }
 
-/// Sets each output to the larger of itself and its pixel. `STRIDE` is the stride if it is known at
-/// compile time, else 0.
+/// Sets each output to the maximum of itself and its pixel. `STRIDE` is the stride if it is a compile-time
+/// constant, else 0.
 #[inline(always)]
 fn keep_larger<const STRIDE: usize>(output: &mut [f32], inputs: &[f32], stride: usize) {
     let stride = if STRIDE == 0 { stride } else { STRIDE };
@@ -180,7 +180,7 @@ impl NullaryFnOnce for MapGradient<'_> {
     }
 }
 
-/// As [`keep_larger`], and keeps the index of the pixel too.
+/// Like [`keep_larger`], and also stores the index of the pixel.
 #[inline(always)]
 fn keep_larger_with_index<const STRIDE: usize>(
     maxima: &mut [f32],
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_gradient_goes_to_the_maximum_where_candle_passes_a_quarter() {
+    fn gradient_goes_to_the_maximum_unlike_in_candle() {
         let op = MaxPool { size: 2, stride: 2, before: [0, 0], output: [1, 1] };
         assert_eq!(gradient(|x| x.apply_op1(op)), [0., 0., 0., 1.]);
         assert_eq!(gradient(|x| x.max_pool2d(2)), [0., 0., 0., 0.25]);

@@ -25,7 +25,7 @@ pub(super) fn block_count(outputs: usize, max_block: usize) -> usize {
 }
 
 /// Number of parts into which the filters are split, so that `blocks * parts` tasks keep all threads
-/// busy. As few as possible: each part lays out or transforms the inputs again. No sum depends on it.
+/// busy. It is minimal, because each part lays out or transforms the inputs again. No sum depends on it.
 pub(super) fn filter_part_count(blocks: usize) -> usize {
     let threads = rayon::current_num_threads();
     let is_even = |parts: &usize| (blocks * parts).is_multiple_of(threads) || blocks * parts >= 4 * threads;

@@ -11,7 +11,7 @@ use super::output_ptr::OutputPtr;
 use super::scratch::with_buffers;
 use super::thread_pool::{parallel_chunks_mut, parallel_for, parallel_for_each};
 
-/// Output pixels of an image from which on images are convolved one by one (128: enough to fill the
+/// Number of output pixels per image from which images are convolved one by one (128: enough to fill the
 /// registers).
 const MAX_PIXELS: usize = 128;
 /// The same limit for a batch of one image (256: there each task would lay out the same columns again).
@@ -25,10 +25,10 @@ const MIN_WIDTH: usize = 128;
 /// Pixel index of the padding: outside every image.
 const PADDING: u32 = u32::MAX;
 
-/// Splits a product into tasks: blocks of channels, and, if these are too few tasks, parts of its
-/// columns too. The product has `width` columns in `pieces` that are not split.
+/// Splits a product into tasks: blocks of channels and, if that gives too few tasks, also parts of its
+/// columns. The `width` columns consist of `pieces` that are not split.
 fn tasks(channels: usize, pieces: usize, width: usize) -> Vec<(Range<usize>, Range<usize>)> {
-    // Each block reads the other matrix again, so not more than twice as many blocks as threads.
+    // At most twice as many blocks as threads, because each block reads the other matrix again.
     let blocks = channels.div_ceil(MIN_CHANNELS).clamp(1, 2 * rayon::current_num_threads());
     let parts = MIN_TASKS.div_ceil(blocks).min(width / MIN_WIDTH).clamp(1, pieces.max(1));
     let part = move |index: usize| index * pieces / parts..(index + 1) * pieces / parts;

@@ -1,23 +1,23 @@
-//! In which order the inputs of a layer are: Keras flattens feature maps as height, width, channels, this library as
-//! channels, height, width. Every parameter that has a number for each flattened input is reordered.
+//! Order of flattened feature maps: Keras flattens height, width, channels; this library channels, height, width.
+//! Parameters with one value per flattened input are therefore reordered.
 
 use std::collections::HashMap;
 
 use crate::nn::{LayerConfig, Model, Node};
 
-/// The feature maps `[channels, height, width]` whose numbers an output has one after the other, if it has.
+/// Shape `[channels, height, width]` of the feature maps that were flattened to an output; `None` if none were.
 pub(super) type Maps = Option<Vec<usize>>;
 
-/// The maps that enter each node, by the node's name, given those that enter the model.
+/// For each node, by name, the feature maps that were flattened to its input; `outside` are those of the model's input.
 ///
 /// # Errors
-/// What cannot be put into the other order, in words.
+/// A description of the layer whose order cannot be converted.
 pub(super) fn entering<'a>(model: &'a Model, outside: &Maps) -> Result<HashMap<&'a str, Maps>, String> {
     Ok(through(model, outside)?.0)
 }
 
-/// The maps that enter each node, and those that leave the model. Each node is looked at once: there are very many
-/// ways through a residual network.
+/// Flattened feature maps at the input of each node, and at the model's output. Each node is visited once, because
+/// a residual network has exponentially many paths.
 fn through<'a>(model: &'a Model, outside: &Maps) -> Result<(HashMap<&'a str, Maps>, Maps), String> {
     let mut entering = HashMap::new();
     let mut leaving = vec![outside.clone()];
@@ -34,7 +34,7 @@ fn through<'a>(model: &'a Model, outside: &Maps) -> Result<(HashMap<&'a str, Map
     Ok((entering, output))
 }
 
-/// The maps that leave a node, given those that enter it.
+/// Flattened feature maps at the output of a node, given those at its input.
 fn after(model: &Model, node: &Node, maps: &Maps) -> Result<Maps, String> {
     if let Some(inside) = node.layer.model() {
         return Ok(through(inside, maps)?.1);
@@ -66,7 +66,7 @@ fn after(model: &Model, node: &Node, maps: &Maps) -> Result<Maps, String> {
     }
 }
 
-/// Whether an order of channels, height and width matters: not for one channel or one place.
+/// Whether the order of channels and pixels matters: not with a single channel or a single pixel.
 fn has_order(shape: &[usize]) -> bool {
     matches!(*shape, [channels, height, width] if channels > 1 && height * width > 1)
 }

@@ -1,8 +1,7 @@
-//! The files that weights come in, told apart by their content.
+//! Formats of weight files, recognised by their content.
 //!
-//! Of PyTorch's files only the tensors are read; no code in them is run. There are two kinds: a ZIP
-//! archive since PyTorch 1.6, and before it pickles one after the other
-//! (`torch/serialization.py`, `_legacy_save`).
+//! From PyTorch's files only tensors are read; their code is never run. There are two kinds: ZIP archives since
+//! PyTorch 1.6, and before that a sequence of pickles (`torch/serialization.py`, `_legacy_save`).
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,13 +19,13 @@ use super::{keras, keras_names, state_dict};
 use crate::nn::{Model, Preprocessing};
 use crate::{Error, Result};
 
-/// What a reader finds: tensors, or, of a file that is no damaged one, what else it is.
+/// Result of a reader. Outer error: the file is damaged. Inner error: it is intact but holds no state dict.
 type Tensors = candle_core::Result<Result<Found, String>>;
 
-/// The tensors in a file.
+/// Tensors read from a file.
 pub(super) struct Found {
     pub(super) tensors: HashMap<String, Tensor>,
-    /// The keys of a checkpoint under which they were.
+    /// The keys that led to the tensors in a checkpoint.
     keys: Vec<&'static str>,
 }
 
@@ -37,25 +36,25 @@ impl From<HashMap<String, Tensor>> for Found {
 }
 
 const ZIP: &[u8] = b"PK\x03\x04";
-/// PyTorch's magic number, itself a pickle.
+/// PyTorch's magic number, pickled.
 const LEGACY: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
 
-/// A file of weights, opened once.
+/// An open weight file.
 pub(super) struct WeightFile {
     path: PathBuf,
-    /// The network's name in errors.
+    /// Name of the network for errors.
     network: String,
     form: Form,
 }
 
 enum Form {
     Safetensors,
-    /// PyTorch's ZIP archive.
+    /// ZIP archive of PyTorch.
     Zipped(Archive),
-    /// PyTorch's pickles.
+    /// Pickles of PyTorch before version 1.6.
     Legacy,
     Keras(Box<KerasFile>),
-    /// An archive of Keras's.
+    /// `.keras` archive.
     KerasArchive(Box<KerasFile>),
 }
 
@@ -74,7 +73,7 @@ impl WeightFile {
     /// Opens a file and recognises its format by its content.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read; [`Error::Weights`] if it has none of the known formats, or is damaged.
+    /// [`Error::Io`] if it cannot be read; [`Error::Weights`] if its format is unknown or it is damaged.
     pub(super) fn open(path: &Path, network: &str) -> Result<WeightFile> {
         let (first, length) = begins(path)?;
         let form = match first {
@@ -103,12 +102,12 @@ impl WeightFile {
         &self.path
     }
 
-    /// Whether Keras wrote the file.
+    /// Whether the file was written by Keras.
     pub(super) fn is_keras(&self) -> bool {
         matches!(self.form, Form::Keras(_) | Form::KerasArchive(_))
     }
 
-    /// How the file says that its weights want their images.
+    /// Preprocessing of images that the file defines, if any.
     pub(super) fn preprocessing(&self) -> Result<Option<Preprocessing>> {
         match &self.form {
             Form::Keras(file) | Form::KerasArchive(file) => {
@@ -118,12 +117,12 @@ impl WeightFile {
         }
     }
 
-    /// The tensors by their names in the file.
+    /// The tensors by name, as in the file.
     pub(super) fn read(&self) -> Result<HashMap<String, Tensor>> {
         self.found().map(|found| found.tensors)
     }
 
-    /// The tensors for a model, in the model's own names and layout if the file is Keras's.
+    /// The tensors for a model. Those of Keras's files are converted to the model's names and layout.
     pub(super) fn read_for(&self, model: &Model) -> Result<HashMap<String, Tensor>> {
         let (Found { tensors, keys }, path) = (self.found()?, &self.path);
         if self.is_keras() {
@@ -133,7 +132,7 @@ impl WeightFile {
             }
             return keras::arrange(tensors, model, path);
         }
-        // A network that `Model::save` wrote within a larger model.
+        // The file holds a larger model, written by `Model::save`, in which this network is nested.
         let within = format!("{}/", model.name());
         if tensors.keys().any(|name| name.starts_with(&within)) {
             let own =
@@ -169,7 +168,7 @@ impl WeightFile {
     }
 }
 
-/// Runs a reader. A damaged file is an error, also where the reader panics.
+/// Runs a reader, and converts its errors and panics to an error about a damaged file.
 fn guarded<T>(
     path: &Path,
     network: &str,
@@ -188,7 +187,7 @@ fn guarded<T>(
     }
 }
 
-/// A file's first bytes, and how many there are.
+/// The first bytes of a file, and their number.
 fn begins(path: &Path) -> Result<([u8; 15], usize)> {
     let mut first = [0; 15];
     let length = File::open(path).and_then(|mut file| file.read(&mut first)).map_err(Error::io(path))?;
@@ -237,7 +236,7 @@ fn tensor_infos(entries: Vec<(Object, Object)>) -> candle_core::Result<Vec<Tenso
 fn legacy(path: &Path) -> Tensors {
     let content = std::fs::read(path)?;
     let mut rest = &content[LEGACY.len()..];
-    // The version of the format, and what the machine was like.
+    // Skips the protocol version and the system information.
     unpickle(&mut rest)?;
     unpickle(&mut rest)?;
     let StateDict { entries, keys } = match state_dict::find(unpickle(&mut rest)?) {
@@ -251,7 +250,7 @@ fn legacy(path: &Path) -> Tensors {
         let Object::Unicode(key) = key else { bail!("expected the name of a storage") };
         let path = format!("/{key}");
         let count = u64::from_le_bytes(take(&mut rest, 8)?.try_into().expect("eight bytes")) as usize;
-        // Storages of what else a checkpoint holds, such as an optimizer, are not told in bytes.
+        // The sizes of other storages, such as an optimizer's, are unknown: their types are not in `tensors`.
         let Some(info) = tensors.iter().find(|info| info.path == path) else {
             match keys.is_empty() {
                 true => bail!("the storage {key} belongs to no tensor"),
@@ -284,7 +283,7 @@ fn take<'a>(rest: &mut &'a [u8], count: usize) -> candle_core::Result<&'a [u8]> 
     }
 }
 
-/// The numbers of a tensor, in order, wherever in its storage they lie.
+/// The values of a tensor in row-major order, from a storage with any strides.
 fn in_storage(info: &TensorInfo, storages: &HashMap<String, &[u8]>) -> candle_core::Result<Tensor> {
     let TensorInfo { name, dtype, layout, path, .. } = info;
     let (dims, strides, size) = (layout.dims(), layout.stride(), dtype.size_in_bytes());
@@ -323,7 +322,7 @@ mod tests {
     use crate::prelude::*;
 
     #[test]
-    fn an_archive_is_opened_once_for_a_network() -> crate::Result<()> {
+    fn networks_open_their_archive_once() -> crate::Result<()> {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/fixtures/keras_saved/transfer.keras");
         let network =

@@ -1,8 +1,8 @@
-//! Fetching a file of weights from the Hugging Face Hub, and keeping it.
+//! Downloads weight files from the Hugging Face Hub and caches them.
 //!
-//! `hf-hub` speaks with the Hub (see [`headstart_hub`]); what it does not look after is done here. A
-//! file is under its own name only once all of it has come and its SHA-256 is what it must be. A
-//! download that broke off goes on where it ended. Two processes that want one file fetch it once.
+//! `hf-hub` does the requests (see [`headstart_hub`]). This module adds the rest. A file gets its final name only
+//! when it is complete and its SHA-256 is correct. Interrupted downloads resume. If two processes need the same
+//! file, only one downloads it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -17,28 +17,28 @@ use super::pieces::{self, POLL_INTERVAL};
 use crate::display::ProgressBar;
 use crate::{Error, Result, check_interrupt};
 
-/// Where files come from and where they are kept.
+/// Server and cache folders for weight files.
 #[derive(Clone, Debug)]
 pub struct Hub {
-    /// The server, if not huggingface.co.
+    /// URL of the server. `None`: huggingface.co.
     pub endpoint: Option<String>,
-    /// The Hub's own cache, which other programs fill too; it is read only.
+    /// The cache shared with other Hugging Face libraries; it is only read.
     pub shared_cache: Option<PathBuf>,
-    /// Where files are kept.
+    /// Cache folder of this library.
     pub folder: PathBuf,
-    /// Never asks a server.
+    /// Whether downloads are disabled.
     pub offline: bool,
-    /// A server that sends nothing for this long has failed.
+    /// Time without data after which a download fails. Default: 30 s.
     pub timeout: Duration,
 }
 
 impl Hub {
-    /// As the environment says: `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_HUB_OFFLINE`,
-    /// `HF_HUB_DOWNLOAD_TIMEOUT` (seconds; 30 unless told), `XDG_CACHE_HOME`; `hf-hub` itself reads
-    /// `HF_TOKEN` and its HTTP client the proxies.
+    /// Reads the configuration from the environment: `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_HUB_OFFLINE`,
+    /// `HF_HUB_DOWNLOAD_TIMEOUT` (seconds; default: 30), `XDG_CACHE_HOME`. `hf-hub` also reads `HF_TOKEN`, and its
+    /// HTTP client the proxy variables.
     ///
     /// # Errors
-    /// [`Error::Hub`] if there is no folder to keep files in.
+    /// [`Error::Hub`] if there is no cache folder; [`Error::Argument`] if the timeout is not a positive number.
     pub fn from_environment() -> Result<Hub> {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let cache = dirs::cache_dir();
@@ -58,11 +58,11 @@ impl Hub {
         })
     }
 
-    /// The file, fetched if it is not there yet; its content is what the manifest says.
+    /// Returns the path of the file, after downloading it if necessary. Its hash is the one in the manifest.
     ///
     /// # Errors
-    /// [`Error::Hub`] if the server fails, sends something else or cannot be asked;
-    /// [`Error::Io`] if the file cannot be kept; [`Error::Interrupted`].
+    /// [`Error::Hub`] if the download fails, or the file is wrong or not cached offline; [`Error::Io`] if it cannot be
+    /// written; [`Error::Interrupted`].
     pub fn fetch(&self, wanted: &Pretrained) -> Result<PathBuf> {
         let target = self.path(wanted);
         if self.is_kept(wanted)? {
@@ -78,23 +78,23 @@ impl Hub {
         let folder = target.parent().unwrap_or(&self.folder);
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let _lock = lock(&target.with_extension("lock"))?;
-        // Another process may have fetched it meanwhile.
+        // Another process may have downloaded it in the meantime.
         if !self.is_kept(wanted)? {
             self.download(wanted, &target)?;
         }
         Ok(target)
     }
 
-    /// Where the file is kept, whether it is there or not.
+    /// Path of the file in the cache, whether or not it exists.
     pub fn path(&self, wanted: &Pretrained) -> PathBuf {
         let revision = wanted.revision.as_deref().unwrap_or("newest");
         self.folder.join(wanted.repository.replace('/', "--")).join(revision).join(&wanted.file)
     }
 
-    /// Reads the whole file again and compares; whether it is there.
+    /// Hashes the whole file again. Returns false if it does not exist.
     ///
     /// # Errors
-    /// [`Error::Hub`] if it is not what it must be; [`Error::Io`].
+    /// [`Error::Hub`] if the hash is wrong; [`Error::Io`] if the file cannot be read.
     pub fn verify(&self, wanted: &Pretrained) -> Result<bool> {
         let path = self.path(wanted);
         if !path.is_file() {
@@ -104,20 +104,20 @@ impl Hub {
         Ok(true)
     }
 
-    /// What the file's hash must be: the manifest's word, or what the first fetch wrote down.
+    /// Expected hash of the file, from the manifest or else from the note of the first download.
     fn expected(&self, wanted: &Pretrained) -> Option<String> {
         let noted = || std::fs::read_to_string(note_of(&self.path(wanted))).ok();
         wanted.sha256.clone().or_else(|| Some(noted()?.split_whitespace().next()?.to_owned()))
     }
 
-    /// Whether a file that was verified when it came is there, with the size it had then.
+    /// Whether the verified file is in the cache. It is hashed again only if it differs from the note in size or hash.
     fn is_kept(&self, wanted: &Pretrained) -> Result<bool> {
         let path = self.path(wanted);
         let Ok(known) = std::fs::metadata(&path) else { return Ok(false) };
         let expected = self.expected(wanted);
         let note = std::fs::read_to_string(note_of(&path)).unwrap_or_default();
         if note.trim_end() != format!("{} {}", expected.as_deref().unwrap_or_default(), known.len()) {
-            // Put there by hand, or changed since.
+            // The file was copied here by the user, or it changed.
             let hash = hash_of(&path)?;
             check(wanted, &hash, expected.as_deref(), &path)?;
             write_note(&path, &hash, known.len())?;
@@ -125,7 +125,7 @@ impl Hub {
         Ok(true)
     }
 
-    /// The file in the cache that other programs fill, if it is there and whole.
+    /// Path of the file in the shared cache, if it exists there and its hash is correct.
     fn shared(&self, wanted: &Pretrained) -> Result<Option<PathBuf>> {
         let (Some(cache), Some(revision), Some(sha)) = (&self.shared_cache, &wanted.revision, &wanted.sha256)
         else {
@@ -142,13 +142,13 @@ impl Hub {
         let mut fetched = self.receive(wanted, &part).and_then(|()| hash_of(&part));
         let fits = |hash: &String| wanted.sha256.as_ref().is_none_or(|expected| expected == hash);
         if resumed && !fetched.as_ref().is_ok_and(fits) && !matches!(fetched, Err(Error::Interrupted)) {
-            // What was there may have been another file's beginning.
+            // The partial file may belong to another version.
             let _ = std::fs::remove_file(&part);
             fetched = self.receive(wanted, &part).and_then(|()| hash_of(&part));
         }
         let hash = fetched.inspect_err(|error| {
             if matches!(error, Error::Io { .. }) {
-                // The disk may be full: what is there is in the way.
+                // The disk may be full: free the space.
                 let _ = std::fs::remove_file(&part);
             }
         })?;
@@ -166,7 +166,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Appends to a partial file until it is whole.
+    /// Downloads the rest of a partial file.
     fn receive(&self, wanted: &Pretrained, part: &Path) -> Result<()> {
         let mut file = OpenOptions::new().create(true).append(true).open(part).map_err(Error::io(part))?;
         let mut done = file.metadata().map_err(Error::io(part))?.len();
@@ -220,7 +220,7 @@ impl Hub {
     }
 }
 
-/// How long a server may send nothing: 30 s by default.
+/// Parses the timeout in seconds. Default: 30.
 fn timeout(seconds: Option<&str>) -> Result<Duration> {
     let Some(text) = seconds else { return Ok(Duration::from_secs(30)) };
     let number = text.trim().parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
@@ -231,20 +231,20 @@ fn timeout(seconds: Option<&str>) -> Result<Duration> {
     })
 }
 
-/// Waits until no other process fetches this file.
+/// Waits until no other process downloads this file.
 fn lock(path: &Path) -> Result<File> {
     let file =
         OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(Error::io(path))?;
-    let mut told = false;
+    let mut announced = false;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(Error::io(path)(error)),
         }
-        if !told {
+        if !announced {
             println!("waiting for another program that fetches the same file");
-            told = true;
+            announced = true;
         }
         check_interrupt()?;
         std::thread::sleep(POLL_INTERVAL);
@@ -279,7 +279,7 @@ fn check(wanted: &Pretrained, found: &str, expected: Option<&str>, path: &Path) 
     }
 }
 
-/// A page that says that something is wrong is no file of weights, whatever its status.
+/// Checks that a file looks like `.safetensors`: a server may answer with an error page and status 200.
 fn check_form(wanted: &Pretrained, path: &Path) -> Result<()> {
     let mut length = [0; 8];
     let mut first = [0; 1];

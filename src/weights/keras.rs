@@ -1,10 +1,9 @@
-//! Keras's files of weights: HDF5, in two forms, each put into a model's own names and layout.
+//! Weight files of Keras: HDF5 in two forms, converted to a model's names and layout.
 //!
-//! Keras has channels last: convolution kernels are height, width, inputs, outputs, and a dense
-//! layer behind `Flatten` counts height, width, channels. The form of `model.save("m.h5")` and of
-//! the files of `keras.applications` names every layer; that of `save_weights("m.weights.h5")`
-//! numbers them, kind by kind, in the order of Keras's `model.layers`
-//! (`keras/src/saving/saving_lib.py`).
+//! Keras is channels last: convolution kernels are `[height, width, inputs, outputs]`, and a dense layer after
+//! `Flatten` has its inputs in the order height, width, channels. Files of `model.save("m.h5")` and of
+//! `keras.applications` name every layer. Files of `save_weights("m.weights.h5")` number them per type, in the
+//! order of Keras's `model.layers` (`keras/src/saving/saving_lib.py`).
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -19,22 +18,22 @@ use super::zip::Archive;
 use crate::nn::{Model, Param, Preprocessing};
 use crate::{Error, Result};
 
-/// HDF5's first eight bytes.
+/// The first eight bytes of an HDF5 file.
 pub(super) const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
-/// Weights are hardly ever compressed: a file that claims to hold more than this many times its own
-/// size is refused.
+/// Maximum ratio of the size of the datasets to the size of the file (16: weights are hardly ever compressed, so a
+/// larger ratio indicates a damaged file).
 const LARGEST_GROWTH: usize = 16;
-/// What stands in a file beside the weights.
+/// Groups of a file that hold no weights.
 const NOT_WEIGHTS: [&str; 4] =
     ["optimizer", "optimizer_weights", "top_level_model_weights", "seed_generator"];
 
-/// The file of weights within a `.keras` archive.
-const WITHIN: &str = "model.weights.h5";
+/// Entry of the weights in a `.keras` archive.
+const WEIGHTS_ENTRY: &str = "model.weights.h5";
 
-/// A file of Keras's, open.
+/// An open weight file of Keras.
 pub(super) struct KerasFile {
     file: Hdf5File,
-    /// Most bytes that its datasets may have.
+    /// Maximum size of all its datasets, in bytes.
     budget: usize,
 }
 
@@ -46,23 +45,23 @@ impl KerasFile {
         Ok(KerasFile { file, budget })
     }
 
-    /// Opens the weights in an archive of `model.save("model.keras")`; `None` if the archive is another one.
+    /// Opens the weights in a `.keras` archive of `model.save`; `None` if it is another archive.
     pub(super) fn in_archive(path: &Path, archive: &Archive) -> candle_core::Result<Option<KerasFile>> {
-        if !archive.names().any(|name| name == WITHIN) {
+        if !archive.names().any(|name| name == WEIGHTS_ENTRY) {
             return Ok(None);
         }
         let (budget, options) = limits(path)?;
-        let file = Hdf5File::from_vec_with_options(archive.read(WITHIN)?, options);
+        let file = Hdf5File::from_vec_with_options(archive.read(WEIGHTS_ENTRY)?, options);
         Ok(Some(KerasFile { file: file.map_err(candle_core::Error::wrap)?, budget }))
     }
 
-    /// Every weight, by its path in the file.
+    /// All weights by their path in the file.
     pub(super) fn datasets(&self) -> candle_core::Result<HashMap<String, Tensor>> {
         self.floats(&|way| !way.split('/').any(|step| NOT_WEIGHTS.contains(&step)))
     }
 
-    /// How a network whose first layer normalises its images wants them, from 0 to 255: Keras's EfficientNet, which
-    /// divides them by 255 before.
+    /// Preprocessing for a network whose first layers normalise images from 0 to 255: Keras's EfficientNet, which
+    /// also divides them by 255.
     pub(super) fn preprocessing(&self) -> candle_core::Result<Option<Preprocessing>> {
         let found = self.floats(&|way| way.split('/').any(|step| step == "normalization"))?;
         let statistic = |named: &str, number: &str| {
@@ -87,15 +86,15 @@ impl KerasFile {
     }
 }
 
-/// The most bytes that a file's datasets may have, as a number and as options of the reader.
+/// Maximum size of a file's datasets in bytes, as a number and as options of the reader.
 fn limits(path: &Path) -> candle_core::Result<(usize, OpenOptions)> {
     let length = std::fs::metadata(path)?.len() as usize;
     let budget = length.saturating_mul(LARGEST_GROWTH);
     Ok((budget, OpenOptions { max_read_bytes: budget, max_chunk_bytes: budget, ..OpenOptions::default() }))
 }
 
-/// Keras's own weights have ImageNet's deviations where the variances belong, and divide by their
-/// roots once more.
+/// Preprocessing from the statistics of Keras's `Normalization` layer. Keras's own weights store ImageNet's standard
+/// deviations as variances; its network divides by their square roots twice, so by the deviations.
 fn normalization(mean: [f32; 3], variance: [f32; 3]) -> Preprocessing {
     let imagenet = [0.229f32, 0.224, 0.225];
     match variance.iter().zip(imagenet).all(|(found, deviation)| (found - deviation).abs() < 1e-3) {
@@ -137,7 +136,7 @@ fn read(dataset: &Dataset, budget: &mut usize) -> candle_core::Result<Tensor> {
     let wrap = candle_core::Error::wrap;
     let values = match dataset.read_array::<f32>() {
         Ok(values) => values.into_raw_vec_and_offset().0,
-        // A model may have been kept in double precision.
+        // The model may be saved in double precision.
         Err(error) => match dataset.read_array::<f64>() {
             Ok(values) => values.into_iter().map(|value| value as f32).collect(),
             Err(_) => return Err(wrap(error)),
@@ -146,11 +145,10 @@ fn read(dataset: &Dataset, budget: &mut usize) -> candle_core::Result<Tensor> {
     Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
-/// The tensors of a file under the model's own names and in its layout, and those that it has no
-/// place for as they are.
+/// Renames the tensors of a file to the model's names and converts their layout. Unknown tensors stay as they are.
 ///
 /// # Errors
-/// [`Error::Weights`] if the model has flattened feature maps whose order cannot be Keras's.
+/// [`Error::Weights`] if the order of flattened feature maps cannot be converted.
 pub(super) fn arrange(
     mut file: HashMap<String, Tensor>,
     model: &Model,
@@ -176,16 +174,16 @@ pub(super) fn arrange(
     Ok(arranged)
 }
 
-/// Where one tensor of a file belongs.
+/// Source and target of one tensor of a file.
 struct Place {
     theirs: String,
     ours: String,
     param: Param,
-    /// If it has a number for each of some flattened feature maps: their shape, channels first.
+    /// Shape, channels first, of the feature maps whose flattened values are its inputs, if any.
     maps: Maps,
 }
 
-/// By names: `model_weights/vgg16/block1_conv1/kernel` is known by its last two.
+/// Matches tensors by name: `model_weights/vgg16/block1_conv1/kernel` is identified by its last two parts.
 fn name(way: &str, model: &Model, outside: &Maps, places: &mut Vec<Place>) -> Result<(), String> {
     let mut entering = entering(model, outside)?;
     for node in &model.nodes()[1..] {
@@ -208,7 +206,7 @@ fn name(way: &str, model: &Model, outside: &Maps, places: &mut Vec<Place>) -> Re
     Ok(())
 }
 
-/// The last two steps of a way, in today's words: Keras 1 wrote `block1_conv1_W_1:0`, Keras 2 `kernel:0`.
+/// Layer and parameter of a path, in Keras 3's names: Keras 1 wrote `block1_conv1_W_1:0`, Keras 2 `kernel:0`.
 pub(super) fn layer_and_param(way: &str) -> String {
     let mut steps = way.rsplit('/');
     let (last, layer) = (steps.next().unwrap_or_default(), steps.next().unwrap_or_default());
@@ -225,7 +223,7 @@ pub(super) fn layer_and_param(way: &str) -> String {
     format!("{layer}/{param}")
 }
 
-/// By numbers: `layers/functional/layers/conv2d_1/vars/0`.
+/// Matches tensors by number: `layers/functional/layers/conv2d_1/vars/0`.
 fn number(
     theirs: &str,
     ours: &str,
@@ -263,12 +261,12 @@ fn number(
     Ok(())
 }
 
-/// A dense layer's bias has one for each output; everything else of a layer on flattened maps goes with its inputs.
+/// Whether a parameter of a layer on flattened feature maps has one value per input: all but a dense layer's bias.
 fn has_a_number_for_each_input(param: &Param) -> bool {
     param.name() != "bias"
 }
 
-/// Keras's `to_snake_case`, for names of layers.
+/// Keras's `to_snake_case`, for layer names.
 pub(super) fn snake_case(kind: &str) -> String {
     let mut name = String::new();
     let mut before = None;
@@ -282,7 +280,7 @@ pub(super) fn snake_case(kind: &str) -> String {
     name
 }
 
-/// A tensor in the layout of the parameter; as it is if it cannot be that.
+/// Converts a tensor to the parameter's layout. A tensor that does not match is returned unchanged.
 fn turn(tensor: &Tensor, param: &Param, maps: Option<&[usize]>) -> Result<Tensor> {
     let expected = param.variable().dims();
     Ok(match (tensor.dims(), maps) {
@@ -308,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keras_own_statistics_are_known_from_those_that_a_user_adapted() {
+    fn default_and_adapted_normalization_statistics_are_distinguished() {
         let mean = [0.485, 0.456, 0.406];
         assert_eq!(normalization(mean, [0.229, 0.224, 0.225]), Preprocessing::TORCH);
         let adapted = normalization(mean, [0.04, 0.09, 0.16]);
@@ -316,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_each_age_of_keras_are_known() {
+    fn weight_names_of_all_keras_versions_are_recognised() {
         for (way, known) in [
             ("block1_conv1/block1_conv1_W_1:0", "block1_conv1/kernel"),
             ("block1_conv1/block1_conv1_b_1:0", "block1_conv1/bias"),

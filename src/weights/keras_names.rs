@@ -1,5 +1,4 @@
-//! Puts the names in a Keras file into the form that a model's own names have, where the file was saved
-//! of another arrangement of the same layers.
+//! Adapts the names in a Keras file to a model that arranges the same layers differently.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,11 +9,11 @@ use crate::nn::Model;
 
 type File = HashMap<String, Tensor>;
 
-/// The tensors under names that fit the model, and what was done, in words.
+/// Renames tensors to fit the model. Returns them with a description of the changes, if any.
 ///
-/// - A network takes its layers out of a file of a model that has it inside.
-/// - A model with a network inside takes those of a flat model: `Model(base.input, head(base.output))`.
-/// - Layers that a later model of the same session called `dense_2` are taken in order.
+/// - A network is taken from a file of a model in which it is nested.
+/// - A model with a nested network is taken from a flat model: `Model(base.input, head(base.output))`.
+/// - Layers with other numbers, such as `dense_2` of a later model in the same session, are matched in order.
 pub(super) fn fitted(file: File, model: &Model) -> (File, Option<String>) {
     let has_models_inside = model.nodes().iter().any(|node| node.layer.model().is_some());
     let is_numbered = file.keys().any(|way| way.contains("/vars/"));
@@ -23,7 +22,7 @@ pub(super) fn fitted(file: File, model: &Model) -> (File, Option<String>) {
         true => (file, None),
     };
     match is_numbered {
-        true if has_models_inside && !file.keys().any(|way| way.starts_with(INSIDE[0])) => {
+        true if has_models_inside && !file.keys().any(|way| way.starts_with(NESTED_PREFIXES[0])) => {
             let mut ways = HashMap::new();
             flat_ways("", model, &mut HashMap::new(), &mut ways);
             let new = |way: String| match way.split_once("/vars/") {
@@ -40,15 +39,15 @@ pub(super) fn fitted(file: File, model: &Model) -> (File, Option<String>) {
     }
 }
 
-/// Where a numbered file has a model inside.
-const INSIDE: [&str; 2] = ["layers/functional/", "layers/sequential/"];
+/// Prefixes of nested models in a file with numbered layers.
+const NESTED_PREFIXES: [&str; 2] = ["layers/functional/", "layers/sequential/"];
 
-/// What a file has of a network inside the model that was saved.
+/// Selects the tensors of the network that is nested in the saved model.
 fn of_model_inside(file: File, model: &Model, is_numbered: bool) -> (File, Option<String>) {
     let network = model.name().replace('_', "");
     let inside = |way: &str| {
         if is_numbered {
-            return way.strip_prefix(INSIDE[0]).map(str::to_owned);
+            return way.strip_prefix(NESTED_PREFIXES[0]).map(str::to_owned);
         }
         let steps: Vec<&str> = way.split('/').collect();
         let at =
@@ -64,8 +63,8 @@ fn of_model_inside(file: File, model: &Model, is_numbered: bool) -> (File, Optio
     (file, Some(said))
 }
 
-/// For each layer of a flat numbering its way in the nested one: `layers/dense` is `layers/dense`,
-/// `layers/conv2d_3` may be `layers/functional/layers/conv2d_3`.
+/// Maps the path of each layer in a flat file to its path in a nested one: `layers/dense` to `layers/dense`, and
+/// for example `layers/conv2d_3` to `layers/functional/layers/conv2d_3`.
 fn flat_ways(
     nested: &str,
     model: &Model,
@@ -89,14 +88,14 @@ fn flat_ways(
     }
 }
 
-/// `conv2d`, then `conv2d_1`.
+/// Numbers layers of one kind: `conv2d`, then `conv2d_1`.
 fn numbered(kind: &str, counts: &mut HashMap<String, usize>) -> String {
     let count = counts.entry(kind.to_owned()).or_default();
     *count += 1;
     if *count == 1 { kind.to_owned() } else { format!("{kind}_{}", *count - 1) }
 }
 
-/// Layers whose names differ in their numbers alone, in the order of the numbers.
+/// Matches layers whose names differ only in their numbers, in numerical order.
 fn in_order(file: File, model: &Model) -> (File, Option<String>) {
     let ours =
         by_stem(model.layers().into_iter().filter(|(_, layer)| !layer.params().is_empty()).map(|(n, _)| n));
@@ -126,7 +125,7 @@ fn in_order(file: File, model: &Model) -> (File, Option<String>) {
     (file, Some(format!("took layers in order: {}", said.join(", "))))
 }
 
-/// Names by what stands before their number, and by their number: `dense` is number 0.
+/// Groups names by their stem and number: `dense` has number 0.
 fn by_stem(names: impl Iterator<Item = String>) -> BTreeMap<String, BTreeMap<usize, String>> {
     let mut stems: BTreeMap<String, BTreeMap<usize, String>> = BTreeMap::new();
     for name in names {

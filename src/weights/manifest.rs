@@ -1,4 +1,4 @@
-//! The pretrained weights that are known by name: `weights/manifest.toml`.
+//! Pretrained weights with a name, listed in `weights/manifest.toml`.
 
 use std::sync::OnceLock;
 
@@ -13,33 +13,33 @@ const MANIFEST: &str = include_str!("../../weights/manifest.toml");
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pretrained {
-    /// Its name here: `resnet50.tv_in1k`.
+    /// Name of the weights: `resnet50.tv_in1k`.
     pub name: String,
-    /// The network that it is for: `resnet50`.
+    /// Name of their network: `resnet50`.
     pub network: String,
-    /// Whether [`Weights::ImageNet`](super::Weights::ImageNet) means it.
+    /// Whether [`Weights::ImageNet`](super::Weights::ImageNet) selects them.
     #[serde(default)]
     pub default: bool,
-    /// Owner and name on the Hub.
+    /// Repository on the Hub: owner and name.
     pub repository: String,
-    /// The commit; without one, the newest at the first fetch.
+    /// Commit. `None`: the newest one at the first download.
     pub revision: Option<String>,
-    /// The file's name there.
+    /// Name of the file in the repository.
     pub file: String,
-    /// What SHA-256 makes of the file; without one, what the first fetch found.
+    /// SHA-256 of the file. `None`: the hash of the first download.
     pub sha256: Option<String>,
-    /// The file's size in millions of bytes.
+    /// Size of the file in megabytes (10⁶ bytes).
     pub megabytes: f64,
-    /// The licence of the weights.
+    /// Licence of the weights.
     pub licence: String,
-    /// Percent of ImageNet's validation pictures that it names rightly.
+    /// Top-1 accuracy on ImageNet's validation images, in percent.
     pub top1: f64,
     mean: [f32; 3],
     deviation: [f32; 3],
 }
 
 impl Pretrained {
-    /// How it wants its pictures.
+    /// Preprocessing of images for these weights.
     pub fn preprocessing(&self) -> Preprocessing {
         Preprocessing::standardize(self.mean, self.deviation)
     }
@@ -50,21 +50,21 @@ struct Manifest {
     weights: Vec<Pretrained>,
 }
 
-/// All that are known by name.
+/// All pretrained weights that have a name.
 pub fn pretrained() -> &'static [Pretrained] {
     static ALL: OnceLock<Vec<Pretrained>> = OnceLock::new();
     ALL.get_or_init(|| toml::from_str::<Manifest>(MANIFEST).expect("tests read the manifest").weights)
 }
 
-/// The weights of that name.
+/// Returns the weights with this name.
 ///
 /// # Errors
-/// [`Error::Argument`], which lists the names that there are.
+/// [`Error::Argument`], which lists the known names.
 pub fn named(name: &str) -> Result<&'static Pretrained> {
     find(name, |known| known.name == name)
 }
 
-/// What `Weights::ImageNet` means for a network.
+/// The weights that `Weights::ImageNet` selects for a network.
 pub(super) fn of_network(network: &str) -> Result<&'static Pretrained> {
     find(network, |known| known.network == network && known.default)
 }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_manifest_is_whole() {
+    fn manifest_entries_are_complete() {
         for entry in pretrained() {
             assert!(entry.revision.as_ref().is_none_or(|commit| commit.len() == 40), "{}", entry.name);
             assert!(entry.sha256.as_ref().is_none_or(|hash| hash.len() == 64), "{}", entry.name);

@@ -1,4 +1,4 @@
-//! What to do about a file of weights that does not fit a network.
+//! Handling of weight files that do not match a network.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -8,29 +8,29 @@ use candle_core::Tensor;
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
 
-/// A tensor that is missing or misshapen.
+/// A tensor that is missing or has the wrong shape.
 pub(super) struct Wrong {
     pub(super) layer: String,
-    /// Its shape in the file, if it is there.
+    /// Its shape in the file. `None`: it is missing.
     pub(super) found: Option<Vec<usize>>,
     pub(super) expected: Vec<usize>,
-    /// What is wrong, with the tensor's name.
+    /// Description of the problem, with the tensor's name.
     pub(super) problem: String,
 }
 
-/// A layer whose weights are not taken from a file.
+/// A layer whose weights are not loaded.
 pub(super) struct Skipped {
-    /// Its name; empty for what only the file has.
+    /// Name of the layer; empty for tensors that only the file has.
     pub(super) layer: String,
-    /// Why.
+    /// The reason.
     pub(super) problem: String,
 }
 
-/// Sets the parameters of all layers but the skipped ones, and prints what is skipped: Keras's `skip_mismatch`. A layer is
-/// set whole or not at all.
+/// Sets the parameters of all layers that are not skipped, and prints the skipped ones: Keras's `skip_mismatch`. A
+/// layer with any skipped parameter is skipped as a whole.
 ///
 /// # Errors
-/// [`Error::Weights`] if no layer is left.
+/// [`Error::Weights`] if all layers are skipped.
 pub(super) fn set_others(
     found: Vec<(String, Param, Tensor)>,
     skipped: &[Skipped],
@@ -58,7 +58,7 @@ pub(super) fn set_others(
     found.iter().try_for_each(|(_, param, value)| param.set(value))
 }
 
-/// A hint for weights of the same network with another top or size.
+/// A hint, if the file holds the same network with another top or input size.
 pub(super) fn hint(wrong: &[Wrong], tensors: &HashMap<String, Tensor>) -> Option<String> {
     let is_of_top = |layer: &str| ["fc1", "fc2", "predictions"].contains(&layer);
     if wrong.is_empty() || !wrong.iter().all(|wrong| is_of_top(&wrong.layer)) {

@@ -1,4 +1,4 @@
-//! Where a network's weights come from, and putting them in their places.
+//! Sources of a network's weights, and loading them.
 
 mod flattened;
 mod formats;
@@ -30,35 +30,35 @@ pub use manifest::{Pretrained, named, pretrained};
 pub(crate) use stored::{OPTIMIZER, read_about, save, save_tensors};
 pub(crate) use tensor_names::TensorStems;
 
-/// Where a network's weights come from.
+/// Source of a network's weights.
 #[derive(Clone, Debug)]
 pub enum Weights {
-    /// Small ones that come with the library: the network at a quarter of its width, for pictures
-    /// of 64 by 64, trained to tell apart what [`SOURCES`] draws. They need no network connection,
-    /// and have never seen a cat or a dog.
+    /// Small weights that are part of the library: a network of a quarter of the width for images of 64x64 pixels,
+    /// trained to classify the drawings of [`SOURCES`]. They need no network connection. Cats and dogs are
+    /// not among their classes.
     Demo,
-    /// Those that Keras means by `weights='imagenet'`: trained on ImageNet's 1.2 million
-    /// photographs, fetched once from the Hugging Face Hub.
+    /// Keras's `weights='imagenet'`: trained on ImageNet's 1.2 million photographs, downloaded once from the Hugging
+    /// Face Hub.
     ImageNet,
-    /// Others that are known by name, such as `resnet50.a1_in1k`; [`pretrained`] lists them.
+    /// Other weights by name, such as `resnet50.a1_in1k`; [`pretrained`] lists them.
     Named(String),
-    /// Drawn from a seed, as Keras draws them: the beginning of training from scratch.
+    /// Random weights from this seed, with Keras's initializers, to train from scratch.
     Random(u64),
-    /// A `.safetensors` file, or a `.pth` file of PyTorch's, with torchvision's or timm's names, or as
-    /// [`Model::save_weights`] wrote it; or a `.h5`, `.weights.h5` or `.keras` file of Keras's. Of a checkpoint the
-    /// model's tensors are taken (`state_dict`, `model`, …), and prefixes such as `module.` are removed.
+    /// A weight file: `.safetensors` or PyTorch's `.pth`, with the names of torchvision, timm or
+    /// [`Model::save_weights`]; or Keras's `.h5`, `.weights.h5` or `.keras`. The model's tensors are taken out of a
+    /// checkpoint (`state_dict`, `model`, …), and prefixes such as `module.` are removed.
     File(PathBuf),
-    /// Tensors at hand, with the names of such a file.
+    /// Tensors in memory, named as in such a file.
     Tensors(HashMap<String, Tensor>),
 }
 
 impl Weights {
-    /// The weights in a file.
+    /// Weights from a file.
     pub fn file(path: impl AsRef<Path>) -> Weights {
         Weights::File(path.as_ref().to_owned())
     }
 
-    /// What a network is that the user says nothing else of.
+    /// Default sizes of a network with these weights.
     pub(crate) fn defaults(&self) -> Defaults {
         match self {
             Weights::Demo => Defaults { side: 64, classes: SOURCES.len(), alpha: 0.25 },
@@ -66,7 +66,7 @@ impl Weights {
         }
     }
 
-    /// Opens the file that they are in, if they are in one of the user's.
+    /// Opens the weight file, for [`Weights::File`].
     pub(crate) fn open(&self, network: &str) -> Result<OpenWeights> {
         let file = match self {
             Weights::File(path) => Some(WeightFile::open(path, network)?),
@@ -75,7 +75,7 @@ impl Weights {
         Ok(OpenWeights { weights: self.clone(), file })
     }
 
-    /// What a top of so many outputs says.
+    /// Class labels of a top with this number of outputs, if known.
     pub(crate) fn labels(&self, classes: usize) -> Option<Labels> {
         match (self, classes) {
             (Weights::Random(_), _) => None,
@@ -85,7 +85,7 @@ impl Weights {
         }
     }
 
-    /// What the manifest says of them.
+    /// Entry of the manifest.
     fn known(&self, network: &str) -> Result<&'static Pretrained> {
         match self {
             Weights::Named(name) => {
@@ -104,19 +104,19 @@ impl Weights {
     }
 }
 
-/// Weights whose file is open.
+/// Weights with an open file.
 pub(crate) struct OpenWeights {
     weights: Weights,
     file: Option<WeightFile>,
 }
 
 impl OpenWeights {
-    /// Whether Keras wrote them.
+    /// Whether the file was written by Keras.
     pub(crate) fn is_keras(&self) -> bool {
         self.file.as_ref().is_some_and(WeightFile::is_keras)
     }
 
-    /// How they want their images, if they differ from what is usual for the network.
+    /// Preprocessing of images, if it differs from the network's default.
     pub(crate) fn preprocessing(&self, network: &str) -> Result<Option<Preprocessing>> {
         match (&self.weights, &self.file) {
             (Weights::ImageNet | Weights::Named(_), _) => {
@@ -127,7 +127,7 @@ impl OpenWeights {
         }
     }
 
-    /// The tensors for a model, and the place that they are from; `None` for random weights.
+    /// The tensors for a model, and the path that they come from; `None` for random weights.
     fn read(&self, model: &Model, demo: Option<&[u8]>) -> Result<Option<(HashMap<String, Tensor>, PathBuf)>> {
         let network = model.name();
         Ok(Some(match (&self.weights, &self.file) {
@@ -148,31 +148,31 @@ impl OpenWeights {
     }
 }
 
-/// The tensors in a `.safetensors`, `.pth`, `.h5` or `.keras` file, by their names.
+/// Reads the tensors of a `.safetensors`, `.pth`, `.h5` or `.keras` file, by name.
 ///
 /// # Errors
-/// [`Error::Io`] if it cannot be opened; [`Error::Weights`] if it is none of these, or damaged.
+/// [`Error::Io`] if it cannot be opened; [`Error::Weights`] if its format is unknown or it is damaged.
 pub fn read_file(path: impl AsRef<Path>) -> Result<HashMap<String, Tensor>> {
     WeightFile::open(path.as_ref(), "any network")?.read()
 }
 
-/// A network's sizes, which depend on the weights where the user does not say.
+/// Sizes of a network that depend on the weights if the user does not set them.
 pub(crate) struct Defaults {
     pub(crate) side: usize,
     pub(crate) classes: usize,
     pub(crate) alpha: f64,
 }
 
-/// Where the tensors of a network belong.
+/// Names of a network's tensors in files.
 pub(crate) struct Places {
     /// The network's layers.
     pub(crate) stems: Vec<TensorStems>,
-    /// The layers of its top that were left out.
+    /// The layers of the omitted top.
     pub(crate) omitted: Vec<TensorStems>,
 }
 
-/// Fills a model in. The weights stay as they were unless every tensor fits and has a place in the model or in the omitted
-/// layers of its top. With `skip_mismatch` the layers that do not fit are skipped, and printed.
+/// Loads a model's weights. Unless every tensor fits a parameter of the model or of its omitted top, the weights do not
+/// change. With `skip_mismatch`, layers that do not fit are skipped and printed.
 pub(crate) fn fill(
     model: &Model,
     places: &Places,
@@ -209,15 +209,15 @@ pub(crate) fn fill(
     Err(Error::weights(&path, model.name(), problems))
 }
 
-/// Which tensor belongs to which parameter.
+/// Assignment of tensors to parameters.
 struct Assignment {
     found: Vec<Found>,
-    /// The names of the tensors that belong to a parameter.
+    /// Names of the tensors that were assigned.
     used: HashSet<String>,
     wrong: Vec<Wrong>,
 }
 
-/// A parameter with its value in a file.
+/// A parameter and its value from a file.
 struct Found {
     layer: String,
     param: Param,
@@ -252,7 +252,7 @@ fn assign(model: &Model, stems: &[TensorStems], tensors: &HashMap<String, Tensor
     assignment
 }
 
-/// The tensor in the parameter's shape; a dense layer may be written as a convolution, as timm does.
+/// Converts a tensor to the parameter's shape. A dense layer may be stored as a convolution, as in timm.
 fn fit(tensor: &Tensor, param: &Param) -> Result<Tensor, String> {
     let expected = param.variable().dims();
     let same_rows = tensor.dims().first() == expected.first();
@@ -265,7 +265,7 @@ fn fit(tensor: &Tensor, param: &Param) -> Result<Tensor, String> {
     }
 }
 
-/// What PyTorch calls Keras's parameter.
+/// PyTorch's name of a parameter.
 fn suffix(param: &Param) -> &str {
     match param.name() {
         "kernel" | "gamma" => "weight",

@@ -1,4 +1,4 @@
-//! What comes of a request to the Hub, while the one who waits looks at the Stop button.
+//! Receives a file from the Hub in pieces, while checking for an interrupt.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -8,19 +8,19 @@ use headstart_hub::{Piece, Request};
 
 use crate::{Result, check_interrupt};
 
-/// How often a wait looks whether Stop was pressed.
+/// Interval between checks for an interrupt while waiting (100 ms).
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The pieces of a file; whoever drops them wants no more.
+/// Pieces of a file that is being downloaded. Dropping it cancels the download.
 pub(super) struct Pieces {
     received: Receiver<Piece>,
     _sender: Sender,
 }
 
-/// Asks for a file.
+/// Starts a download.
 ///
 /// # Errors
-/// Whatever the system says.
+/// Errors of the operating system.
 pub(super) fn ask(request: Request) -> io::Result<Pieces> {
     let (mut from, sender) = begin(request)?;
     let (give, received) = sync_channel(16);
@@ -38,14 +38,14 @@ pub(super) fn ask(request: Request) -> io::Result<Pieces> {
 }
 
 impl Pieces {
-    /// The next one; after the last, a failure.
+    /// Waits for the next piece. After the last one it returns a failure.
     ///
     /// # Errors
     /// [`Error::Interrupted`](crate::Error::Interrupted).
     pub(super) fn next(&self) -> Result<Piece> {
         loop {
             let next = self.received.recv_timeout(POLL_INTERVAL);
-            // Ctrl-C in a terminal ends the sender, too: that is no failure of its own.
+            // Ctrl-C in a terminal also ends the download process, which is not an error of its own.
             check_interrupt()?;
             match next {
                 Ok(piece) => return Ok(piece),
@@ -58,7 +58,7 @@ impl Pieces {
     }
 }
 
-/// A thread of this process, which ends when nobody reads what it writes.
+/// The download runs in a thread of this process, which ends when the pipe is closed.
 #[cfg(feature = "hub")]
 type Sender = ();
 
@@ -69,7 +69,7 @@ fn begin(request: Request) -> io::Result<(impl Read + Send + 'static, Sender)> {
     Ok((from, ()))
 }
 
-/// The program that the cells run in, once more.
+/// Download process: this executable, started again. It is killed on drop.
 #[cfg(not(feature = "hub"))]
 struct Sender(std::process::Child);
 
@@ -84,7 +84,7 @@ impl Drop for Sender {
 #[cfg(not(feature = "hub"))]
 fn begin(request: Request) -> io::Result<(impl Read + Send + 'static, Sender)> {
     use std::process::{Command, Stdio};
-    // By this name it is found even if another version has been installed meanwhile.
+    // This link is valid even if another version was installed in the meantime.
     let itself = std::path::Path::new("/proc/self/exe");
     let program = if itself.exists() { itself.to_owned() } else { std::env::current_exe()? };
     let mut command = Command::new(program);

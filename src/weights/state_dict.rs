@@ -1,12 +1,11 @@
-//! The dictionary of tensors in what people save of PyTorch: alone, in a checkpoint, under prefixes.
+//! Finds the state dict in files that PyTorch saved: alone, in a checkpoint, or with prefixed names.
 
 use std::collections::HashMap;
 
 use candle_core::Tensor;
 use candle_core::pickle::Object;
 
-/// Keys under which checkpoints hold a model's tensors, the best first: of an average of the weights, then the
-/// plain ones.
+/// Keys of a model's tensors in checkpoints, in order of preference: averaged weights (EMA) first, then plain ones.
 const WRAPPERS: [&str; 8] = [
     "state_dict_ema",
     "model_ema",
@@ -17,21 +16,21 @@ const WRAPPERS: [&str; 8] = [
     "net",
     "network",
 ];
-/// What training wrappers put before each name.
+/// Prefixes that training wrappers add to names.
 const PREFIXES: [&str; 7] =
     ["module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "base_model."];
 
-/// The dictionary that holds tensors.
+/// The dictionary of tensors.
 pub(super) struct StateDict {
     pub(super) entries: Vec<(Object, Object)>,
     /// The keys that lead to it.
     pub(super) keys: Vec<&'static str>,
 }
 
-/// Finds the dictionary that holds tensors.
+/// Finds the dictionary of tensors.
 ///
 /// # Errors
-/// What is there instead, in words.
+/// A description of what the file holds instead.
 pub(super) fn find(mut object: Object) -> Result<StateDict, String> {
     let mut keys = Vec::new();
     loop {
@@ -54,13 +53,13 @@ pub(super) fn find(mut object: Object) -> Result<StateDict, String> {
     }
 }
 
-/// Whether PyTorch would make a tensor of it.
+/// Whether the object is a pickled tensor.
 fn is_tensor(object: &Object) -> bool {
     let Object::Reduce { callable, .. } = object else { return false };
     matches!(&**callable, Object::Class { module_name, .. } if module_name == "torch._utils" || module_name == "torch._tensor")
 }
 
-/// What was pickled, and what to run in Python.
+/// Describes what was pickled, and what to run in Python.
 fn described(object: &Object) -> String {
     match class_of(object) {
         Some(class) => {
@@ -70,10 +69,10 @@ fn described(object: &Object) -> String {
     }
 }
 
-/// What to run for a file that is a program.
+/// What to run for a pickled model.
 pub(super) const REMEDY: &str = "run in Python: `torch.save(torch.load(\"FILE\", weights_only=False).state_dict(), \"weights.pth\")`, \
      and load weights.pth";
-/// The same for TorchScript.
+/// What to run for TorchScript.
 pub(super) const SCRIPT_REMEDY: &str = "it is TorchScript, a program with its weights; run in Python: \
      `torch.save(torch.jit.load(\"FILE\").state_dict(), \"weights.pth\")`, and load weights.pth";
 
@@ -81,14 +80,14 @@ fn class_of(object: &Object) -> Option<String> {
     match object {
         Object::Class { module_name, class_name } => Some(format!("{module_name}.{class_name}")),
         Object::Reduce { callable, args } => match (class_of(callable)?, &**args) {
-            // `copyreg._reconstructor(Class, object, None)`: what protocol 2 writes of some classes.
+            // `copyreg._reconstructor(Class, object, None)`: how protocol 2 pickles some classes.
             (name, Object::Tuple(args)) if name.starts_with("copyreg") || name.starts_with("copy_reg") => {
                 args.first().and_then(class_of)
             }
             (name, _) => Some(name),
         },
         Object::Build { callable, .. } => class_of(callable),
-        // Before version 1.6 with its source: `("module", Class, file, source)`.
+        // Before PyTorch 1.6, with the source code: `("module", Class, file, source)`.
         Object::PersistentLoad(about) => match &**about {
             Object::Tuple(parts) => parts.iter().find_map(class_of),
             _ => None,
@@ -97,13 +96,13 @@ fn class_of(object: &Object) -> Option<String> {
     }
 }
 
-/// Takes away the prefixes that most names have, and says which.
+/// Removes prefixes that more than half of the names have, and returns them.
 pub(super) fn strip_prefixes(
     mut tensors: HashMap<String, Tensor>,
 ) -> (HashMap<String, Tensor>, Vec<&'static str>) {
     let mut stripped = Vec::new();
     loop {
-        // A head beside the network may have another.
+        // Other layers, such as a head, may have another prefix.
         let is_of_most = |prefix: &&&str| {
             let with = tensors.keys().filter(|name| name.starts_with(**prefix)).count();
             2 * with > tensors.len()

@@ -1,6 +1,6 @@
-//! A model's own weights in a file: Keras's `save_weights` and `load_weights`, as `.safetensors`.
+//! Saving and loading of a model's weights: Keras's `save_weights` and `load_weights`, as `.safetensors`.
 //!
-//! A tensor's name is the way to it: `vgg16/block1_conv1/kernel`, models inside first.
+//! The name of a tensor is its path: `vgg16/block1_conv1/kernel`, with nested models first.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
@@ -14,11 +14,11 @@ use crate::files::write_whole_with;
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
 
-/// Before the names of what an optimizer remembers, in a file with the weights.
+/// Name prefix of the optimizer's state in a file with weights.
 pub(crate) const OPTIMIZER: &str = "optimizer/";
 
 impl Model {
-    /// Writes every weight and statistic into a `.safetensors` file, whole or not at all.
+    /// Saves all weights and statistics to a `.safetensors` file, which is written atomically.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -39,20 +39,19 @@ impl Model {
         save(&self.named_params(), HashMap::new(), path.as_ref())
     }
 
-    /// Puts back what [`Model::save_weights`] wrote of a model of the same form, or Keras's
-    /// `save_weights` or `save` into a `.h5` file. The weights stay as they were unless every tensor
-    /// fits.
+    /// Loads weights into a model with the same layers, from a file of [`Model::save_weights`], or from a `.h5`,
+    /// `.weights.h5` or `.keras` file of Keras. Unless every tensor fits, the weights do not change.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read; [`Error::Weights`] with the tensors that are
-    /// missing, misshapen or of no use to this model.
+    /// [`Error::Io`] if the file cannot be read; [`Error::Weights`] with the tensors that are missing, have the wrong
+    /// shape, or are not in this model.
     pub fn load_weights(&self, path: impl AsRef<Path>) -> Result<()> {
         self.load_weights_of(path.as_ref(), true)
     }
 
-    /// As [`Model::load_weights`], but skips each layer whose weights are missing or of another shape, and prints what it
-    /// skips: Keras's `load_weights(path, skip_mismatch=True)`. So a network gets the weights of a file that was saved with
-    /// another number of classes. What only the file has is skipped too.
+    /// Like [`Model::load_weights`], but skips layers whose weights are missing or have another shape, and prints them:
+    /// Keras's `load_weights(path, skip_mismatch=True)`. Use it for a file that was saved with another number of
+    /// classes. Tensors that only the file has are skipped too.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -66,7 +65,7 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// As [`Model::load_weights`]; a mismatch is an error only if no layer fits.
+    /// As for [`Model::load_weights`]; a mismatch is an error only if no layer fits.
     pub fn load_weights_skip_mismatch(&self, path: impl AsRef<Path>) -> Result<()> {
         self.load_matching(path.as_ref())
     }
@@ -87,7 +86,7 @@ impl Model {
         mismatch::set_others(found, &skipped, self, path)
     }
 
-    /// What keeps a parameter from its tensor, if anything does.
+    /// Why a parameter cannot be loaded: its tensor has the wrong shape, or, if `all`, is missing.
     fn problem(name: &str, param: &Param, tensors: &HashMap<String, Tensor>, all: bool) -> Option<String> {
         let expected = param.variable().dims();
         match tensors.get(name).map(Tensor::dims) {
@@ -97,7 +96,7 @@ impl Model {
         }
     }
 
-    /// The same for a file that need not hold every tensor, unless `all` are asked for.
+    /// Loads weights. Unless `all`, tensors may be missing.
     pub(crate) fn load_weights_of(&self, path: &Path, all: bool) -> Result<()> {
         let tensors = WeightFile::open(path, self.name())?.read_for(self)?;
         let params = self.named_params();
@@ -110,7 +109,7 @@ impl Model {
         found.into_iter().try_for_each(|(tensor, param)| param.set(tensor))
     }
 
-    /// Every parameter with the way to it.
+    /// All parameters with their paths.
     pub(crate) fn named_params(&self) -> Vec<(String, Param)> {
         let mut named = Vec::new();
         for node in &self.nodes()[1..] {
@@ -124,7 +123,7 @@ impl Model {
     }
 }
 
-/// Tensors without a parameter, in words, but those of a saved model's optimizer.
+/// Descriptions of the tensors without a parameter. The optimizer's state is ignored.
 fn unknown_tensors(tensors: &HashMap<String, Tensor>, params: &[(String, Param)]) -> Vec<String> {
     let known: HashSet<&str> = params.iter().map(|(name, _)| &**name).collect();
     let is_unknown = |name: &&String| !known.contains(&***name) && !name.starts_with(OPTIMIZER);
@@ -133,19 +132,19 @@ fn unknown_tensors(tensors: &HashMap<String, Tensor>, params: &[(String, Param)]
     unknown.iter().map(|name| format!("`{name}` is not in this model")).collect()
 }
 
-/// What is read of a `.safetensors` file's header.
+/// The part of a `.safetensors` header that is read here.
 #[derive(serde::Deserialize)]
 struct Header {
     #[serde(default, rename = "__metadata__")]
     about: HashMap<String, String>,
 }
 
-/// The words that [`save`] wrote about the parameters in a file.
+/// Reads the metadata that [`save`] wrote.
 pub(crate) fn read_about(path: &Path) -> Result<HashMap<String, String>> {
     let mut file = std::fs::File::open(path).map_err(Error::io(path))?;
     let whole = file.metadata().map_err(Error::io(path))?.len();
     let refuse = |problem: &str| Error::weights(path, "a saved model", vec![problem.to_owned()]);
-    // The header's length, then the header.
+    // The length of the header, then the header.
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(|_| refuse("the file is no .safetensors file"))?;
     let length = u64::from_le_bytes(length);
@@ -158,13 +157,13 @@ pub(crate) fn read_about(path: &Path) -> Result<HashMap<String, String>> {
     Ok(header.about)
 }
 
-/// Writes parameters, and words about them, into a file, whole or not at all.
+/// Writes parameters and metadata to a file atomically.
 pub(crate) fn save(params: &[(String, Param)], about: HashMap<String, String>, path: &Path) -> Result<()> {
     let tensors = params.iter().map(|(name, param)| (name.clone(), param.variable().as_detached_tensor()));
     save_tensors(tensors.collect(), about, path)
 }
 
-/// The same for tensors.
+/// Like [`save`], for tensors.
 pub(crate) fn save_tensors(
     tensors: Vec<(String, Tensor)>,
     about: HashMap<String, String>,

@@ -1,4 +1,4 @@
-//! Tensors of a file that have no place in a network: those of a larger network are refused.
+//! Tensors of a file that have no place in a network, as in files of a larger network.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,11 +7,11 @@ use candle_core::Tensor;
 use super::OPTIMIZER;
 use super::tensor_names::TensorStems;
 
-/// Tensors named in an error.
+/// Maximum number of tensors that an error names.
 const NAMED: usize = 4;
 
-/// What is wrong with the tensors that were not used, if anything. `omitted` are the layers of a top that was left out:
-/// its tensors, and those of a head in its place, are no surplus.
+/// Describes the unused tensors, if there are any. `omitted` are the layers of an omitted top: tensors of that top, or
+/// of another head in its place, are ignored.
 pub(super) fn problem(
     tensors: &HashMap<String, Tensor>,
     used: &HashSet<String>,
@@ -22,7 +22,7 @@ pub(super) fn problem(
         !used.contains(*name)
             && !name.ends_with("num_batches_tracked")
             && !name.starts_with(OPTIMIZER)
-            // Keras's EfficientNet normalises its images itself; that is part of the preprocessing here.
+            // The normalisation layers of Keras's EfficientNet are part of the preprocessing here.
             && !name.split('/').any(|step| step.starts_with("normalization"))
             && !omitted.iter().any(|top| is_of(top, name))
             && !heads.contains(layer(name))
@@ -41,22 +41,22 @@ pub(super) fn problem(
     })
 }
 
-/// Whether a tensor is of a layer, by its own name or by the first step of a name that PyTorch has for it: `fc` and
-/// `classifier` hold a user's own head too.
+/// Whether a tensor belongs to a layer, by the layer's name or by the first part of its name in PyTorch: a custom head
+/// is often also named `fc` or `classifier`.
 fn is_of(top: &TensorStems, name: &str) -> bool {
     let begins = |start: &str, end: char| name.strip_prefix(start).is_some_and(|rest| rest.starts_with(end));
     let root = |stem: &String| stem.split('.').next().unwrap_or_default().to_owned();
     begins(&top.layer, '/') || top.stems.iter().any(|stem| begins(&root(stem), '.'))
 }
 
-/// The way to a tensor's layer: all but its last step, and in Keras's numbered files all but `vars/0`.
+/// Path of a tensor's layer: without the last part, and in Keras's numbered files without `vars/0`.
 fn layer(name: &str) -> &str {
     let layer = name.rsplit_once('/').map_or("", |(layer, _)| layer);
     layer.strip_suffix("/vars").unwrap_or(layer)
 }
 
-/// The layers of which every tensor is a matrix or a vector, with a matrix among them: dense ones, as the heads of
-/// Keras's files have. No network has such a layer but in its top.
+/// Layers whose tensors are all matrices or vectors, with at least one matrix: dense layers, such as the heads in
+/// Keras's files. The networks have dense layers only in their tops.
 fn dense_layers(tensors: &HashMap<String, Tensor>) -> HashSet<&str> {
     let ranks = |wanted: &dyn Fn(usize) -> bool| -> HashSet<&str> {
         let of = tensors.iter().filter(|(name, tensor)| name.contains('/') && wanted(tensor.rank()));

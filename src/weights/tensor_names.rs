@@ -1,6 +1,6 @@
-//! The names that a layer's tensors have in files.
+//! Names of a layer's tensors in files.
 
-/// A layer, and the stems that its tensors' names have in files: torchvision's first.
+/// A layer, and the name prefixes of its tensors in files, torchvision's first.
 pub(crate) struct TensorStems {
     pub(crate) layer: String,
     pub(crate) stems: Vec<String>,

@@ -1,7 +1,7 @@
-//! Reads the entries of a ZIP archive that are stored without compression, as PyTorch and Keras write them.
+//! Reads uncompressed entries of ZIP archives, as PyTorch and Keras write them.
 //!
-//! The directory is looked up by its own offset, with ZIP64 records where they are
-//! (APPNOTE.TXT 4.3.14 to 4.3.16), so that its place is never guessed.
+//! The central directory is located by its recorded offset, with ZIP64 records if present
+//! (APPNOTE.TXT 4.3.14 to 4.3.16).
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,16 +15,16 @@ const END64_LOCATOR: &[u8] = b"PK\x06\x07";
 const END64: &[u8] = b"PK\x06\x06";
 const DIRECTORY_ENTRY: &[u8] = b"PK\x01\x02";
 const LOCAL_ENTRY: &[u8] = b"PK\x03\x04";
-/// Bytes of the end record without its comment.
+/// Length of the end record without its comment, in bytes.
 const END_BYTES: usize = 22;
-/// Longest comment, and so how far the end record may lie before the end.
+/// Maximum length of the archive comment, in bytes: it follows the end record.
 const MAX_COMMENT: usize = 0xFFFF;
-/// Largest directory that is read (64 MB: about a million entries).
+/// Maximum size of a directory (64 MiB: about a million entries).
 const MAX_DIRECTORY: u64 = 64 << 20;
 
 #[cfg(test)]
 thread_local! {
-    /// How many archives this thread has opened.
+    /// Number of archives that this thread has opened.
     pub(super) static OPENED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Archive {
 
 #[derive(Clone, Copy)]
 struct Entry {
-    /// Where its local header begins.
+    /// Offset of its local header.
     header: u64,
     size: u64,
     is_stored: bool,
@@ -70,12 +70,12 @@ impl Archive {
         Ok(Archive { entries: entries(&directory)?, file })
     }
 
-    /// The names of the entries.
+    /// Names of the entries.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
 
-    /// The content of an entry.
+    /// Content of an entry.
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>> {
         let Some(entry) = self.entries.get(name) else { bail!("the archive has no `{name}`") };
         if !entry.is_stored {
@@ -103,7 +103,7 @@ fn entries(mut directory: &[u8]) -> Result<HashMap<String, Entry>> {
         let packed = number32(record, 20)?;
         let mut header = u64::from(number32(record, 42)?);
         if let Some(mut large) = zip64(&record[46 + name..46 + name + extra]) {
-            // In this order, each only where the record itself has no room for it.
+            // The values are in this order; each is present only if its 32-bit field overflowed.
             let mut next = || {
                 let value = number64(large, 0)?;
                 large = &large[8..];
@@ -127,7 +127,7 @@ fn entries(mut directory: &[u8]) -> Result<HashMap<String, Entry>> {
     Ok(entries)
 }
 
-/// The ZIP64 field of an entry's extra fields.
+/// The ZIP64 field among an entry's extra fields.
 fn zip64(mut extra: &[u8]) -> Option<&[u8]> {
     while let (Ok(id), Ok(size)) = (number16(extra, 0), number16(extra, 2)) {
         let field = extra.get(4..4 + usize::from(size))?;
@@ -139,7 +139,7 @@ fn zip64(mut extra: &[u8]) -> Option<&[u8]> {
     None
 }
 
-/// So many bytes of a file; never more than the file has.
+/// Reads `size` bytes at an offset. An error if the file is shorter.
 fn bytes(file: &File, offset: u64, size: u64) -> Result<Vec<u8>> {
     let length = file.metadata()?.len();
     if offset.checked_add(size).is_none_or(|end| end > length) {

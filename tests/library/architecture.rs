@@ -1,10 +1,10 @@
-//! The layers of `src`: a module uses its own layer and the layers below.
+//! The layers of `src`: a module may use only its own layer and lower ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The layers from the lowest, and the modules of each.
+/// The layers, lowest first, with their modules.
 const LAYERS: [(&str, &[&str]); 12] = [
     ("base", &["device", "error", "files", "interrupt", "opaque", "random", "variables"]),
     ("display", &["display", "notebook"]),
@@ -19,7 +19,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("explain", &["explain"]),
     ("prelude", &["prelude"]),
 ];
-/// Names that `lib.rs` re-exports, and the modules that they are from.
+/// Names that `lib.rs` re-exports, and their modules.
 const EXPORTED: [(&str, &str); 8] = [
     ("Error", "error"),
     ("Result", "error"),
@@ -30,14 +30,14 @@ const EXPORTED: [(&str, &str); 8] = [
     ("show", "display"),
     ("start", "notebook"),
 ];
-/// A chart names the type that it draws: these layers above it.
+/// Layers whose types charts may name, although they are above the charts.
 const DRAWN_BY_CHARTS: [&str; 3] = ["nn", "train", "explain"];
-/// In `nn` a layer can hold a model, and a model holds layers.
-const WITH_CIRCLES: [&str; 1] = ["nn"];
+/// Layers with cyclic dependencies: in `nn` a layer can hold a model, and a model holds layers.
+const CYCLIC_LAYERS: [&str; 1] = ["nn"];
 
 type Way = Vec<String>;
 
-/// The modules in `src`, each with the paths that its code outside tests uses.
+/// The modules in `src`, each with the paths that its code uses outside tests.
 fn modules() -> BTreeMap<Way, Vec<Way>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
@@ -69,7 +69,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// `data/augment/mod.rs` is the module `data::augment`.
+/// The module path of a file: `data/augment/mod.rs` is `data::augment`.
 fn way(root: &Path, file: &Path) -> Way {
     let path = file.strip_prefix(root).unwrap().with_extension("");
     let mut steps: Way = path.iter().map(|step| step.to_string_lossy().into_owned()).collect();
@@ -77,7 +77,7 @@ fn way(root: &Path, file: &Path) -> Way {
     steps
 }
 
-/// A file without comments and tests.
+/// The code of a file without comments and tests.
 fn code(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap();
     let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
@@ -85,14 +85,14 @@ fn code(file: &Path) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The paths that begin at a place: one, or those in braces.
+/// The paths that begin at an offset: one, or those in braces.
 fn paths_at(text: &str, at: usize) -> Vec<Way> {
     let mut found = Vec::new();
     path_at(text, at, &[], &mut found);
     found
 }
 
-/// Adds the paths that begin at a place; returns where they end.
+/// Adds the paths that begin at an offset; returns the offset of their end.
 fn path_at(text: &str, at: usize, before: &[String], found: &mut Vec<Way>) -> usize {
     let skip = |at: usize| at + text[at..].len() - text[at..].trim_start().len();
     let mut at = skip(at);
@@ -115,14 +115,14 @@ fn path_at(text: &str, at: usize, before: &[String], found: &mut Vec<Way>) -> us
     at
 }
 
-/// The place of a module's layer; `None` for what is no module, such as another crate.
+/// Rank of a module's layer; `None` if the name is not a module, such as another crate.
 fn rank(name: &str) -> Option<usize> {
     let module = EXPORTED.iter().find(|(exported, _)| *exported == name).map_or(name, |(_, module)| module);
     LAYERS.iter().position(|(_, modules)| modules.contains(&module))
 }
 
 #[test]
-fn no_module_uses_a_layer_above_its_own() {
+fn modules_use_only_lower_layers() {
     let mut upward = Vec::new();
     let modules = modules();
     assert!(
@@ -143,13 +143,13 @@ fn no_module_uses_a_layer_above_its_own() {
 }
 
 #[test]
-fn no_modules_of_a_folder_use_each_other_in_a_circle() {
+fn modules_have_no_cyclic_dependencies() {
     let modules = modules();
-    let folders = modules.keys().filter(|module| module.len() == 1 && !WITH_CIRCLES.contains(&&*module[0]));
+    let folders = modules.keys().filter(|module| module.len() == 1 && !CYCLIC_LAYERS.contains(&&*module[0]));
     for folder in folders {
         let uses = uses_within(&modules, &folder[0]);
         for start in uses.keys() {
-            // All that it uses, and what they use.
+            // All direct and indirect dependencies.
             let (mut seen, mut next) = (BTreeSet::new(), vec![start]);
             while let Some(module) = next.pop() {
                 let used = uses.get(module).into_iter().flatten();
@@ -160,10 +160,10 @@ fn no_modules_of_a_folder_use_each_other_in_a_circle() {
     }
 }
 
-/// For each module of a folder, those that it uses.
+/// For each module of a folder, the modules of the folder that it uses.
 fn uses_within(modules: &BTreeMap<Way, Vec<Way>>, folder: &str) -> BTreeMap<String, BTreeSet<String>> {
     let is_module = |name: &str| modules.contains_key(&vec![folder.to_owned(), name.to_owned()]);
-    // What `mod.rs` re-exports, and from where.
+    // The re-exports of `mod.rs` and their modules.
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder).join("mod.rs");
     let text = if file.is_file() { code(&file) } else { String::new() };
     let uses = text.match_indices("use ").flat_map(|(at, _)| paths_at(&text, at + "use ".len()));

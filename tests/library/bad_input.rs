@@ -1,4 +1,4 @@
-//! What is wrong is said, with what was expected, what was found, where and what to do.
+//! Errors for invalid input name what was expected, what was found, where, and what to do.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn assert_says(message: &str, parts: &[&str]) {
 }
 
 #[test]
-fn an_unknown_layer_is_answered_with_the_known_ones() {
+fn unknown_layer_errors_list_the_known_layers() {
     let base = Vgg16::new(Weights::Random(0)).include_top(false).input_shape((3, 32, 32)).build().unwrap();
     let message = message(base.unfreeze_from("block5_conv9"));
     assert_says(
@@ -28,7 +28,7 @@ fn an_unknown_layer_is_answered_with_the_known_ones() {
         &["`block5_conv9`", "`vgg16`", "block1_conv1, block1_conv2", "did you mean `block5_conv"],
     );
     assert_eq!(base.trainable_params().len(), 26);
-    // As Keras counts them: the input is one.
+    // Keras's count includes the input layer.
     let layers = base.layer_names().len() as i32 + 1;
     for place in [layers, -layers - 1] {
         let problem = self::message(base.unfreeze_from(place));
@@ -38,10 +38,10 @@ fn an_unknown_layer_is_answered_with_the_known_ones() {
 }
 
 #[test]
-fn a_layer_is_known_by_its_place_too() {
+fn layers_can_be_given_by_index() {
     let base = Vgg16::new(Weights::Random(0)).include_top(false).input_shape((3, 32, 32)).build().unwrap();
     base.freeze();
-    // Keras's `layers[-4:]`: three convolutions, of two parameters each, and the pooling.
+    // Keras's `layers[-4:]`: three convolutions with two parameters each, and the pooling.
     base.unfreeze_from(-4).unwrap();
     assert_eq!(base.trainable_params().len(), 6);
     base.freeze_until(17).unwrap();
@@ -49,7 +49,7 @@ fn a_layer_is_known_by_its_place_too() {
 }
 
 #[test]
-fn weights_of_another_network_name_the_tensors() {
+fn weight_errors_name_the_tensors() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("other.safetensors");
     let tensor = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &device()).unwrap();
@@ -72,7 +72,7 @@ fn weights_of_another_network_name_the_tensors() {
 }
 
 #[test]
-fn a_damaged_picture_is_named_and_an_empty_folder_explained() {
+fn damaged_images_and_empty_folders_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let load = |path: &Path| Images::from_directory(path, (16, 16));
     assert_says(&message(load(folder.path())), &["expected one folder a class", "cats/1.jpg"]);
@@ -87,7 +87,7 @@ fn a_damaged_picture_is_named_and_an_empty_folder_explained() {
 }
 
 #[test]
-fn labels_out_of_range_are_refused_and_the_model_stays_usable() {
+fn out_of_range_labels_are_rejected_and_the_model_stays_usable() {
     let mut model = sequential![Input::new(4), Dense::new(3).activation(Softmax)].unwrap();
     let x = Tensor::zeros((2, 4), DType::F32, &device()).unwrap();
     let good = Tensor::new(&[0u32, 2], &device()).unwrap();
@@ -103,7 +103,7 @@ fn labels_out_of_range_are_refused_and_the_model_stays_usable() {
 }
 
 #[test]
-fn shapes_that_do_not_fit_say_what_would() {
+fn shape_errors_explain_the_fix() {
     let model = sequential![Input::new((3, 8, 8)), Flatten, Dense::new(1)].unwrap();
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &device()).unwrap();
     assert_says(&message(model.predict(&zeros(&[1, 8, 8, 3]))), &["[batch, 3, 8, 8]", "channels first"]);
@@ -114,7 +114,7 @@ fn shapes_that_do_not_fit_say_what_would() {
 }
 
 #[test]
-fn a_loss_that_is_no_number_ends_training() {
+fn a_nan_loss_ends_training() {
     let mut model = sequential![Input::new(1), Dense::new(1).activation(Sigmoid)].unwrap();
     model.compile(Adam::default(), BinaryCrossentropy, [Accuracy]);
     let x = Tensor::new(&[[f32::NAN], [1.0]], &device()).unwrap();

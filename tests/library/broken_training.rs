@@ -1,4 +1,4 @@
-//! Training that goes wrong ends with an error and keeps what it finished: it never hangs, and is never silently wrong.
+//! Failed training ends with an error and keeps finished epochs. It never hangs and never silently gives wrong results.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -21,7 +21,7 @@ fn quiet(epochs: usize) -> Fit {
 }
 
 #[test]
-fn a_fit_that_diverges_ends_with_an_error_and_keeps_its_finished_epochs() -> Result<()> {
+fn divergence_is_an_error_and_keeps_finished_epochs() -> Result<()> {
     for chart in [true, false] {
         let (x, y) = samples(16)?;
         let mut model = linear(SGD::new(1e3))?;
@@ -37,7 +37,7 @@ fn a_fit_that_diverges_ends_with_an_error_and_keeps_its_finished_epochs() -> Res
 }
 
 #[test]
-fn a_validation_loss_that_is_not_finite_is_an_error_or_ends_the_training() -> Result<()> {
+fn non_finite_validation_losses_are_errors_or_end_training() -> Result<()> {
     let (x, y) = samples(16)?;
     let huge = (random_uniform((4, 2), 1.0, 2.0)? * 1e30)?;
     let validation = (&huge, &y.narrow(0, 0, 4)?);
@@ -51,7 +51,7 @@ fn a_validation_loss_that_is_not_finite_is_an_error_or_ends_the_training() -> Re
 }
 
 #[test]
-fn a_panic_in_the_augmentation_is_an_error_of_the_fit() -> Result<()> {
+fn augmentation_panics_are_errors_of_fit() -> Result<()> {
     let x = random_uniform((8, 3, 8, 8), 0.0, 255.0)?;
     let y = random_uniform(8, 0.0, 1.0)?;
     let mut model = sequential![Input::new((3, 8, 8)), Flatten, Dense::new(1)]?;
@@ -68,7 +68,7 @@ fn a_panic_in_the_augmentation_is_an_error_of_the_fit() -> Result<()> {
     Ok(())
 }
 
-/// Promises some batches of one sample, and gives others.
+/// A dataset that announces `promised` batches of one sample and yields `given`.
 struct Promising {
     promised: usize,
     given: usize,
@@ -92,7 +92,7 @@ impl IntoDataset for Promising {
 }
 
 #[test]
-fn an_epoch_with_fewer_batches_than_promised_is_an_error_and_more_are_left() -> Result<()> {
+fn missing_batches_are_errors_and_extra_batches_are_ignored() -> Result<()> {
     let of = |promised, given| Promising { promised, given };
     let mut model = linear(SGD::new(1e-3))?;
     for (promised, given) in [(0, 0), (3, 0), (3, 2)] {
@@ -103,14 +103,14 @@ fn an_epoch_with_fewer_batches_than_promised_is_an_error_and_more_are_left() -> 
             model.fit((&x, &y), quiet(2).validation_data(of(promised, given))).unwrap_err().to_string();
         assert!(error.contains(&format!("found {given}")), "{error}");
     }
-    // A dataset without an end.
+    // A dataset with endless batches.
     let history = model.fit(of(3, usize::MAX), quiet(2).validation_data(of(2, usize::MAX)))?;
     assert_eq!((history.epochs(), history["val_loss"].len()), (2, 2));
     Ok(())
 }
 
 #[test]
-fn a_range_test_of_learning_rates_ends_without_batches_or_numbers() -> Result<()> {
+fn learning_rate_finder_handles_missing_batches_nan_and_panics() -> Result<()> {
     let mut model = linear(SGD::new(1e-3))?;
     let empty = Promising { promised: 3, given: 0 };
     assert!(model.find_learning_rate(empty, 4).unwrap_err().to_string().contains("found 0"));
@@ -133,7 +133,7 @@ fn a_range_test_of_learning_rates_ends_without_batches_or_numbers() -> Result<()
         }
     }
     assert!(catch_unwind(AssertUnwindSafe(|| model.find_learning_rate(Panicking, 4))).is_err());
-    // Weights, rate and optimizer are as they were, and the model is compiled.
+    // Weights, learning rate and optimizer are restored, and the model is still compiled.
     assert_eq!(model.params()[0].var().to_vec2::<f32>()?, before);
     let (x, y) = samples(4)?;
     let history = model.fit((&x, &y), quiet(1))?;
@@ -142,7 +142,7 @@ fn a_range_test_of_learning_rates_ends_without_batches_or_numbers() -> Result<()
 }
 
 #[test]
-fn finished_epochs_outlive_an_error_a_panic_and_a_second_fit() -> Result<()> {
+fn history_survives_errors_and_panics() -> Result<()> {
     let (x, y) = samples(8)?;
     let mut model = linear(SGD::new(1e-3))?;
     assert!(model.history().unwrap_err().to_string().contains("call `fit` first"));
@@ -159,14 +159,14 @@ fn finished_epochs_outlive_an_error_a_panic_and_a_second_fit() -> Result<()> {
     assert_eq!(model.history()?.epochs(), 3);
     assert!(catch_unwind(AssertUnwindSafe(|| model.fit((&x, &y), failing(2, true)))).is_err());
     assert_eq!(model.history()?["loss"].len(), 2);
-    // The model is compiled still, and a fit that ends well has the same history as it returns.
+    // The model is still compiled, and a successful fit stores the history that it returns.
     let history = model.fit((&x, &y), quiet(4))?;
     assert_eq!(model.history()?["loss"], history["loss"]);
     Ok(())
 }
 
 #[test]
-fn a_backup_of_a_training_that_began_later_is_restored() -> Result<()> {
+fn backups_with_an_initial_epoch_are_restored() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.backup");
     let (x, y) = samples(8)?;
@@ -185,7 +185,7 @@ fn a_backup_of_a_training_that_began_later_is_restored() -> Result<()> {
 }
 
 #[test]
-fn fine_tuning_that_fails_keeps_the_epochs_of_the_head() -> Result<()> {
+fn failed_fine_tuning_keeps_the_epochs_of_the_head() -> Result<()> {
     let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
     let mut model = sequential![&base, GlobalAveragePooling2D, Dense::new(1).activation(Sigmoid)]?;
     model.compile(Adam::new(1e-3), BinaryCrossentropy, []);

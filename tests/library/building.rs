@@ -1,10 +1,10 @@
-//! Layers and inputs that do not go together are errors, and those that do give one answer everywhere.
+//! Incompatible layers and inputs are errors; compatible inputs give the same results everywhere.
 
 use headstart::Result;
 use headstart::prelude::*;
 
 #[test]
-fn layers_that_cannot_be_put_together_are_errors() -> Result<()> {
+fn incompatible_layers_are_errors() -> Result<()> {
     let says = |found: Result<Model>, part: &str| {
         let error = found.expect_err("it was built").to_string();
         assert!(error.contains(part), "{error}");
@@ -39,7 +39,7 @@ fn layers_that_cannot_be_put_together_are_errors() -> Result<()> {
 }
 
 #[test]
-fn an_empty_batch_is_an_error_everywhere() -> Result<()> {
+fn empty_batches_are_errors() -> Result<()> {
     let mut model = sequential![
         Input::new((3, 8, 8)),
         Conv2D::new(4, 3).activation(Relu),
@@ -80,7 +80,7 @@ fn images_of_another_layout_get_a_hint() -> Result<()> {
 }
 
 #[test]
-fn numbers_of_every_type_and_layout_give_the_same_answer_everywhere() -> Result<()> {
+fn all_dtypes_and_layouts_give_the_same_results() -> Result<()> {
     let mut model = sequential![
         Input::new((3, 8, 8)),
         Rescaling::new(1.0 / 255.0),
@@ -93,14 +93,14 @@ fn numbers_of_every_type_and_layout_give_the_same_answer_everywhere() -> Result<
     model.compile(SGD::new(0.1), loss, [Accuracy]);
     let bytes = random_uniform((40, 3, 8, 8), 0.0, 255.0)?.to_dtype(DType::U8)?;
     let (x, y) = (bytes.to_dtype(DType::F32)?, bytes.i((.., 0, 0, 0))?.ge(128u8)?.to_dtype(DType::U32)?);
-    let turned = x.permute((0, 2, 3, 1))?.contiguous()?.permute((0, 3, 1, 2))?;
-    assert!(!turned.is_contiguous());
+    let permuted = x.permute((0, 2, 3, 1))?.contiguous()?.permute((0, 3, 1, 2))?;
+    assert!(!permuted.is_contiguous());
     let values = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
     let heat = |x: &Tensor| -> Result<Vec<f32>> { Ok(values(&model.grad_cam(x, GradCam::new())?.maps)?) };
     let (outputs, maps) = (model.predict(&x)?, values(&model.outputs_of(&["conv2d"], &x)?[0])?);
     let (forward, heat_maps) = (values(&model.forward(&x, Mode::Inference)?)?, heat(&x)?);
     let score = model.evaluate(&x, &y)?["loss"];
-    for other in [bytes.clone(), bytes.to_dtype(DType::I64)?, bytes.to_dtype(DType::F64)?, turned.clone()] {
+    for other in [bytes.clone(), bytes.to_dtype(DType::I64)?, bytes.to_dtype(DType::F64)?, permuted.clone()] {
         assert_eq!(model.predict(&other)?, outputs);
         assert_eq!(values(&model.forward(&other, Mode::Inference)?)?, forward);
         assert_eq!(values(&model.outputs_of(&["conv2d"], &other)?[0])?, maps);
@@ -120,7 +120,7 @@ fn a_layer_may_be_called_output_in_an_onnx_file() -> Result<()> {
     builder.finish(last).export_onnx(&path)?;
     let content = std::fs::read(&path).unwrap();
     let count = |name: &[u8]| content.windows(name.len()).filter(|bytes| *bytes == name).count();
-    // The layer's output: where it is made, as the node's name, and where it is used.
+    // The layer's output name occurs as an output, as the node's name, and as an input.
     assert!(count(b"output_1") >= 3 && count(b"output_1/kernel") >= 2);
     Ok(())
 }

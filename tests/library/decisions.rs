@@ -1,4 +1,4 @@
-//! A model's outputs become classes and probabilities in one way, wherever that is asked.
+//! All APIs convert a model's outputs to classes and probabilities in the same way.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,7 +6,7 @@ use headstart::Result;
 use headstart::prelude::*;
 use headstart::train::BuiltInLoss;
 
-/// Outputs are the inputs: of these logits, 0.3 and 0.6 mean class 1.
+/// A model that returns its inputs. As logits, 0.3 and 0.6 mean class 1.
 fn identity(columns: usize, loss: BuiltInLoss) -> Result<Model> {
     let mut model = sequential![Input::new(columns), Dense::new(columns)]?;
     let [kernel, bias] = &model.params()[..] else { panic!("a kernel and a bias") };
@@ -24,7 +24,7 @@ fn logits() -> Result<(Tensor, Tensor)> {
 }
 
 #[test]
-fn one_logit_has_the_class_that_evaluate_counts() -> Result<()> {
+fn single_logits_get_the_class_of_evaluate() -> Result<()> {
     let (x, y) = logits()?;
     let mut model = identity(1, BinaryCrossentropy.from_logits(true))?;
     assert_eq!(model.evaluate(&x, &y)?["accuracy"], 1.0);
@@ -52,7 +52,7 @@ fn one_logit_has_the_class_that_evaluate_counts() -> Result<()> {
         let matrix = ConfusionMatrix::new(&y, &predictions, &["cat", "dog"])?;
         assert_eq!(matrix.counts(), [[2, 0], [0, 2]], "{name}");
     }
-    // Not compiled, the outputs are taken as probabilities until the user says otherwise.
+    // If not compiled, outputs count as probabilities unless `from_logits` is set.
     let fresh = sequential![Input::new(1), Activation::Linear]?;
     let predictions = fresh.predict(&x)?;
     assert_eq!(predictions.classes(), [0, 0, 1, 0]);
@@ -61,7 +61,7 @@ fn one_logit_has_the_class_that_evaluate_counts() -> Result<()> {
 }
 
 #[test]
-fn logits_of_several_classes_have_softmaxs_confidence() -> Result<()> {
+fn logits_of_several_classes_have_softmax_confidences() -> Result<()> {
     let x = Tensor::new(&[[2f32, -1.0, 0.5]], &device())?;
     let expected = Activation::Softmax.apply(&x)?.to_vec2::<f32>()?[0][0];
     for loss in [CategoricalCrossentropy, SparseCategoricalCrossentropy] {
@@ -73,7 +73,7 @@ fn logits_of_several_classes_have_softmaxs_confidence() -> Result<()> {
 }
 
 #[test]
-fn grad_cam_looks_at_the_class_of_a_logit() -> Result<()> {
+fn grad_cam_uses_the_class_of_a_logit() -> Result<()> {
     let mut model = sequential![
         Input::new((3, 8, 8)),
         Conv2D::new(1, 1).kernel_initializer(Initializer::Ones),
@@ -89,7 +89,7 @@ fn grad_cam_looks_at_the_class_of_a_logit() -> Result<()> {
 }
 
 #[test]
-fn a_network_without_its_last_function_decodes_probabilities() -> Result<()> {
+fn networks_with_linear_outputs_decode_probabilities() -> Result<()> {
     let network = |last| Vgg16::new(Weights::Demo).classifier_activation(last).build();
     let x = random_uniform((2, 3, 64, 64), -2.0, 2.0)?;
     let (softmax, linear) = (network(Softmax)?, network(Linear)?);
@@ -102,7 +102,7 @@ fn a_network_without_its_last_function_decodes_probabilities() -> Result<()> {
 }
 
 #[test]
-fn true_classes_that_are_no_class_numbers_are_refused() -> Result<()> {
+fn invalid_true_classes_are_rejected() -> Result<()> {
     let predictions = sequential![Input::new(1), Activation::Linear]?.predict(&logits()?.0)?;
     for wrong in [-1f32, 0.5, f32::NAN] {
         let truth = Tensor::new(&[0f32, 1.0, 0.0, wrong], &device())?;

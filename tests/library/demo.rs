@@ -1,4 +1,4 @@
-//! The weights that come with the library: what they know, and what they are good for.
+//! The bundled demo weights: their accuracy, and transfer learning with them.
 
 use headstart::Result;
 use headstart::data::{CATS_AND_DOGS, SOURCES, Subject};
@@ -6,7 +6,7 @@ use headstart::models::Network;
 use headstart::prelude::*;
 use headstart::random::seeded;
 
-/// So many pictures of the subjects in turn, prepared for the network, and their numbers.
+/// `count` images of the subjects in turn, preprocessed, and their class indices.
 fn pictures(subjects: &[Subject], count: usize, seed: u64) -> Result<(Tensor, Tensor)> {
     let mut random = seeded(seed);
     let mut pixels = Vec::new();
@@ -24,7 +24,7 @@ fn pictures(subjects: &[Subject], count: usize, seed: u64) -> Result<(Tensor, Te
 const NETWORKS: [fn(Weights) -> Network; 2] = [Vgg16::new, ResNet50::new];
 
 #[test]
-fn they_name_what_they_were_trained_on() -> Result<()> {
+fn demo_weights_classify_their_training_classes() -> Result<()> {
     let (x, y) = pictures(&SOURCES, 10 * SOURCES.len(), 1 << 50)?;
     for network in NETWORKS {
         let model = network(Weights::Demo).build()?;
@@ -42,7 +42,7 @@ fn they_name_what_they_were_trained_on() -> Result<()> {
 }
 
 #[test]
-fn they_transfer_to_what_they_never_saw() -> Result<()> {
+fn demo_weights_transfer_to_new_classes() -> Result<()> {
     let (x, y) = pictures(&CATS_AND_DOGS, 100, 2 << 50)?;
     let (x_val, y_val) = pictures(&CATS_AND_DOGS, 300, 3 << 50)?;
     for network in NETWORKS {
@@ -60,7 +60,7 @@ fn they_transfer_to_what_they_never_saw() -> Result<()> {
 }
 
 #[test]
-fn a_width_that_is_not_theirs_is_refused_by_shape() {
+fn demo_weights_reject_another_width() {
     let wrong = Vgg16::new(Weights::Demo).alpha(0.5).build().unwrap_err().to_string();
     assert!(
         wrong.contains("the demo weights")

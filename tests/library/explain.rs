@@ -1,5 +1,5 @@
-//! What is seen in a model and in features is what pytorch-grad-cam and scikit-learn see:
-//! `tests/fixtures/explain.py` wrote that.
+//! Grad-CAM and embeddings match pytorch-grad-cam and scikit-learn. `tests/fixtures/explain.py` wrote the expected
+//! values.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ fn fixture() -> HashMap<String, Tensor> {
 }
 
 #[test]
-fn heat_is_pytorch_grad_cams() -> headstart::Result<()> {
+fn grad_cam_matches_pytorch_grad_cam() -> headstart::Result<()> {
     let network = ResNet50::new(weights(&resnet50_state())).input_shape((3, 64, 64));
     let network = network.classifier_activation(Linear).build()?;
     let pixels: Vec<f32> = draw(1000, &[2, 3, 64, 64]).iter().map(|value| value * 2.0 - 1.0).collect();
@@ -23,7 +23,7 @@ fn heat_is_pytorch_grad_cams() -> headstart::Result<()> {
         ("heat_7", GradCam::new().layer("conv4_block6_out").class(7)),
     ] {
         let heat = network.grad_cam(&x, what)?.maps.flatten_from(1)?;
-        // That package stretches each map once more when it has been enlarged.
+        // pytorch-grad-cam normalises each heat map again after resizing.
         let (least, most) = (heat.min_keepdim(1)?, heat.max_keepdim(1)?);
         let stretched = heat.broadcast_sub(&least)?.broadcast_div(&(most - least)?)?.reshape((2, 64, 64))?;
         let (spread, worst) = spread_and_worst(&stretched, &fixture()[name]);
@@ -34,7 +34,7 @@ fn heat_is_pytorch_grad_cams() -> headstart::Result<()> {
 }
 
 #[test]
-fn an_embedding_is_scikit_learns() -> headstart::Result<()> {
+fn embeddings_match_scikit_learn() -> headstart::Result<()> {
     for (samples, width) in [(30, 7), (9, 50)] {
         let mut values = draw(7000 + width as u64, &[samples, width]);
         values.iter_mut().enumerate().for_each(|(at, value)| *value *= (at % width + 1) as f32);
@@ -54,7 +54,7 @@ fn an_embedding_is_scikit_learns() -> headstart::Result<()> {
 }
 
 #[test]
-fn what_cannot_be_embedded_is_refused() {
+fn invalid_embeddings_are_rejected() {
     let classes = |count: usize| Tensor::zeros(count, DType::U32, &device()).unwrap();
     let refused = |features: &Tensor, classes: &Tensor| {
         Embedding::new(features, classes, &["one"]).unwrap_err().to_string()
@@ -65,7 +65,7 @@ fn what_cannot_be_embedded_is_refused() {
     assert!(refused(&four, &classes(3)).contains("3 classes for 4 samples"));
     assert!(refused(&four, &(classes(4) + 1.0).unwrap()).contains("a name for class 1"));
     assert!(refused(&(&four / 0.0).unwrap(), &classes(4)).contains("NaN"));
-    // Samples that are all the same lie on one point.
+    // Equal samples give equal points.
     let same = Embedding::new(&four, &classes(4), &["one"]).unwrap();
     assert_eq!(same.points(), [[0.0; 2]; 4]);
     assert!(same.plot().unwrap().svg().starts_with("<svg"));

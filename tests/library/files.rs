@@ -1,4 +1,4 @@
-//! Files of weights: each kind is read, and what is damaged or hostile is refused.
+//! Weight files: all formats are read; damaged and malicious files are rejected.
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ fn safetensors(folder: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn pytorchs_files_are_read_whatever_their_name() {
+fn pytorch_files_are_recognised_by_content() {
     let folder = tempfile::tempdir().unwrap();
     for content in [ZIPPED, LEGACY] {
         let tensors = read_file(written(folder.path(), content)).unwrap();
@@ -41,7 +41,7 @@ fn pytorchs_files_are_read_whatever_their_name() {
 }
 
 #[test]
-fn code_in_a_file_is_not_run() {
+fn code_in_pickles_is_not_run() {
     let folder = tempfile::tempdir().unwrap();
     let message = read_file(written(folder.path(), BOMB)).unwrap_err().to_string();
     assert!(message.contains("holds no tensor"), "{message}");
@@ -71,18 +71,18 @@ fn tensors_that_overlap_or_lie_outside_are_refused() {
     }
 }
 
-/// Thousands of damaged files: each is an answer, none a panic that reaches the caller.
+/// Reads thousands of damaged files. None causes a panic that reaches the caller.
 #[test]
-fn damaged_files_are_answered() {
+fn damaged_files_never_panic() {
     let folder = tempfile::tempdir().unwrap();
     let whole = [ZIPPED.to_vec(), LEGACY.to_vec(), safetensors(folder.path()), HDF5.to_vec()];
     let mut random = ChaCha8Rng::seed_from_u64(3);
-    // Readers that panic are caught; what they would print is of no use here.
+    // Panics of readers are caught; their messages are hidden here.
     std::panic::set_hook(Box::new(|_| {}));
     let mut refused = 0;
     for round in 0..4000 {
         let mut content = whole[round % whole.len()].clone();
-        // Most of HDF5's structure stands in its first part.
+        // Most of the structure of an HDF5 file is at its beginning.
         let reach = content.len().min(if round % 2 == 0 { 4000 } else { usize::MAX });
         for _ in 0..random.random_range(1..6) {
             let at = random.random_range(0..content.len().min(reach));

@@ -1,5 +1,5 @@
-//! Layers behind `Flatten` load from Keras's files in the right order: `tests/fixtures/keras_flattened.py` wrote the
-//! files, and what Keras's models give.
+//! Layers after `Flatten` load from Keras's files in the right order. `tests/fixtures/keras_flattened.py` wrote the
+//! files and the outputs of Keras's models.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ fn model(name: &str) -> Result<Model> {
 }
 
 #[test]
-fn layers_behind_flatten_are_in_kerass_order() -> Result<()> {
+fn layers_after_flatten_load_in_keras_order() -> Result<()> {
     let known = candle_core::safetensors::load(fixture("keras_flattened.safetensors"), &device())?;
     for name in ["norm", "activation", "all", "reshape", "inside", "head_inside"] {
         let expected = known[name].to_vec2::<f32>()?.concat();
@@ -44,7 +44,7 @@ fn layers_behind_flatten_are_in_kerass_order() -> Result<()> {
 }
 
 #[test]
-fn an_order_that_cannot_be_kerass_is_refused() -> Result<()> {
+fn orders_that_cannot_be_converted_are_rejected() -> Result<()> {
     let file = fixture("keras_flattened_norm.weights.h5");
     let (conv, norm, head) = (Conv2D::new(2, 3), BatchNormalization::default(), Dense::new(3));
     let reshaped = sequential![Input::new(INPUT), conv, Reshape::new((6, 2)), Flatten, norm, head]?;

@@ -1,4 +1,4 @@
-//! Our own ops, which are the CPU's, against candle's, against their definition and against finite differences.
+//! CPU operations against candle's, against their definition and against finite differences.
 
 use headstart::candle_core::backprop::GradStore;
 use headstart::candle_core::{Device, Result, Tensor, Var};
@@ -6,7 +6,7 @@ use headstart::nn::Param;
 use headstart::ops::{BatchNorm, Conv, Plus, Relu, ScaleShift};
 use headstart::prelude::*;
 
-/// Even values in ±1 that do not depend on the seed of other tests.
+/// Uniform values in ±1, reproducible for each seed.
 fn values(seed: u64, shape: &[usize]) -> Tensor {
     let draw = |at: usize| {
         let z = (seed << 32 | at as u64).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -20,7 +20,7 @@ fn flat(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// The largest difference beside the largest value.
+/// The largest difference, relative to the largest expected value.
 fn difference(found: &Tensor, expected: &Tensor) -> f32 {
     assert_eq!(found.dims(), expected.dims());
     let (found, expected) = (flat(found), flat(expected));
@@ -28,14 +28,13 @@ fn difference(found: &Tensor, expected: &Tensor) -> f32 {
     found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max) / largest.max(1e-20)
 }
 
-/// `Σ weights · f(inputs)`, in f64, as finite differences need it.
+/// `Σ weights · f(inputs)` in f64, for finite differences.
 fn weighed(f: &dyn Fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor], weights: &Tensor) -> f64 {
     let output = f(inputs).unwrap();
     flat(&output).iter().zip(flat(weights)).map(|(a, b)| f64::from(*a) * f64::from(b)).sum()
 }
 
-/// Moves each input a little in some direction, forth and back, and compares what the sum does
-/// with what the gradient says.
+/// Compares directional derivatives of each input by finite differences with the gradient.
 fn assert_gradients(name: &str, f: &dyn Fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor], step: f64) {
     let variables: Vec<Var> = inputs.iter().map(|x| Var::from_tensor(x).unwrap()).collect();
     let tracked: Vec<Tensor> = variables.iter().map(|x| x.as_tensor().clone()).collect();
@@ -53,25 +52,25 @@ fn assert_gradients(name: &str, f: &dyn Fn(&[Tensor]) -> Result<Tensor>, inputs:
             let measured = (moved(step) - moved(-step)) / (2.0 * step);
             let gradient =
                 gradients.get(variable).unwrap_or_else(|| panic!("{name}: input {at} has no gradient"));
-            let said: f64 =
+            let analytic: f64 =
                 flat(gradient).iter().zip(flat(&direction)).map(|(a, b)| f64::from(*a) * f64::from(b)).sum();
             let size = flat(gradient).iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
             assert!(
-                (measured - said).abs() < 2e-3 * size.max(1.0),
-                "{name}, input {at}: measured {measured}, the gradient says {said} (size {size})"
+                (measured - analytic).abs() < 2e-3 * size.max(1.0),
+                "{name}, input {at}: measured {measured}, the gradient says {analytic} (size {size})"
             );
         }
     }
 }
 
-/// That one op gives what another gives with a ReLU after it, output and gradients, bit for bit.
+/// Asserts that a fused operation equals `f` followed by a ReLU, bit for bit: output and gradients.
 fn assert_rectified(
-    at_once: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+    fused: &dyn Fn(&[Tensor]) -> Result<Tensor>,
     f: &dyn Fn(&[Tensor]) -> Result<Tensor>,
     inputs: &[Tensor],
 ) {
     let one_by_one = |inputs: &[Tensor]| f(inputs)?.apply_op1(Relu { most: f32::INFINITY });
-    let [found, expected] = [at_once, &one_by_one].map(|f| {
+    let [found, expected] = [fused, &one_by_one].map(|f| {
         let variables: Vec<Var> = inputs.iter().map(|x| Var::from_tensor(x).unwrap()).collect();
         let output = f(&variables.iter().map(|x| x.as_tensor().clone()).collect::<Vec<_>>()).unwrap();
         let weighed = (&output * &values(78, output.dims())).unwrap();
@@ -83,7 +82,7 @@ fn assert_rectified(
     assert_eq!(found, expected);
 }
 
-/// Windows, strides, padding, dilation and groups, in sizes that do not divide.
+/// Convolutions with various windows, strides, paddings, dilations and groups, in sizes that do not divide evenly.
 fn convolutions() -> Vec<(Conv, [usize; 4], [usize; 4])> {
     let conv = |stride, dilation, groups, before, x: [usize; 4], w: [usize; 4], after: [usize; 2]| {
         let side = |axis: usize| {
@@ -107,7 +106,7 @@ fn convolutions() -> Vec<(Conv, [usize; 4], [usize; 4])> {
 }
 
 #[test]
-fn convolution_equals_candles_where_candle_has_it() {
+fn convolution_matches_candle() {
     for (conv, x, w) in convolutions() {
         let (x, w) = (values(1, &x), values(2, &w));
         let ours = x.apply_op2(&w, conv).unwrap();
@@ -127,7 +126,7 @@ fn convolution_equals_candles_where_candle_has_it() {
 }
 
 #[test]
-fn convolution_has_the_gradients_that_finite_differences_find() {
+fn convolution_gradients_match_finite_differences() {
     for (conv, x, w) in convolutions() {
         let inputs = [values(1, &x), values(2, &w), values(3, &w[..1])];
         let f = |inputs: &[Tensor]| inputs[0].apply_op3(&inputs[1], &inputs[2], conv);
@@ -136,7 +135,7 @@ fn convolution_has_the_gradients_that_finite_differences_find() {
 }
 
 #[test]
-fn the_relu_within_a_convolution_is_the_relu_after_it() {
+fn fused_relu_matches_separate_relu() {
     let (conv, x, w) = convolutions().swap_remove(0);
     let [x, w, b] = [values(1, &x), values(2, &w), values(3, &[5])].map(|t| Var::from_tensor(&t).unwrap());
     let within = x.apply_op3(&w, &b, Conv { relu: true, ..conv }).unwrap();
@@ -150,7 +149,7 @@ fn the_relu_within_a_convolution_is_the_relu_after_it() {
 }
 
 #[test]
-fn what_is_not_wanted_is_not_computed() {
+fn gradients_are_computed_only_where_required() {
     let (conv, x, w) = convolutions().swap_remove(0);
     let (x, w) = (values(1, &x), Var::from_tensor(&values(2, &w)).unwrap());
     let gradients = x.apply_op2(&w, conv).unwrap().sum_all().unwrap().backward().unwrap();
@@ -158,7 +157,7 @@ fn what_is_not_wanted_is_not_computed() {
 }
 
 #[test]
-fn relu_has_no_gradient_at_nought_and_keeps_what_is_no_number() {
+fn relu_gradient_at_zero_is_zero_and_nan_propagates() {
     let x = Var::new(&[-1f32, 0.0, 2.0, 7.0], &Device::Cpu).unwrap();
     for (most, expected) in [(f32::INFINITY, [0., 0., 1., 1.]), (6.0, [0., 0., 1., 0.])] {
         let y = x.apply_op1(Relu { most }).unwrap();
@@ -171,7 +170,7 @@ fn relu_has_no_gradient_at_nought_and_keeps_what_is_no_number() {
 }
 
 #[test]
-fn batch_norm_normalises_and_has_the_gradients_that_finite_differences_find() {
+fn batch_norm_gradients_match_finite_differences() {
     let op = || BatchNorm { epsilon: 1e-3, relu: false, found: Default::default() };
     let inputs = [values(1, &[3, 4, 5, 3]), values(2, &[4]), values(3, &[4])];
     let (ones, zeros) = (inputs[1].ones_like().unwrap(), inputs[1].zeros_like().unwrap());
@@ -187,24 +186,24 @@ fn batch_norm_normalises_and_has_the_gradients_that_finite_differences_find() {
     }
     let f = |inputs: &[Tensor]| inputs[0].apply_op3(&inputs[1], &inputs[2], op());
     assert_gradients("batch norm", &f, &inputs, 1e-2);
-    // With a ReLU in it: the same as with one after it.
-    let at_once =
+    // A fused ReLU equals a separate one.
+    let fused =
         |inputs: &[Tensor]| inputs[0].apply_op3(&inputs[1], &inputs[2], BatchNorm { relu: true, ..op() });
-    assert_rectified(&at_once, &f, &inputs);
+    assert_rectified(&fused, &f, &inputs);
 }
 
 #[test]
-fn a_sum_passes_its_gradient_to_both() {
+fn sums_pass_their_gradient_to_both_inputs() {
     let inputs = [values(1, &[2, 3, 4]), values(2, &[2, 3, 4])];
     let f = |inputs: &[Tensor]| inputs[0].apply_op2(&inputs[1], Plus { relu: false });
     assert_eq!(flat(&f(&inputs).unwrap()), flat(&(&inputs[0] + &inputs[1]).unwrap()));
     assert_gradients("a sum", &f, &inputs, 0.5);
-    let at_once = |inputs: &[Tensor]| inputs[0].apply_op2(&inputs[1], Plus { relu: true });
-    assert_rectified(&at_once, &f, &inputs);
+    let fused = |inputs: &[Tensor]| inputs[0].apply_op2(&inputs[1], Plus { relu: true });
+    assert_rectified(&fused, &f, &inputs);
 }
 
 #[test]
-fn scale_and_shift_are_those_of_each_channel() {
+fn scale_and_shift_apply_per_channel() {
     let (x, scale, shift) = (values(1, &[2, 3, 2, 2]), values(2, &[3]), values(3, &[3]));
     let f = |inputs: &[Tensor]| inputs[0].apply_op3(&scale, &shift, ScaleShift);
     let expected = x.broadcast_mul(&scale.reshape((1, 3, 1, 1)).unwrap()).unwrap();
@@ -213,7 +212,7 @@ fn scale_and_shift_are_those_of_each_channel() {
     assert_gradients("scale and shift", &f, &[x], 0.5);
 }
 
-/// A model's gradients by candle's graph, and by a tape.
+/// Gradients of a model by candle's graph, and by a tape.
 fn both_ways(model: &Model, x: &Tensor) -> headstart::Result<[Vec<Tensor>; 2]> {
     let loss = || -> headstart::Result<Tensor> { Ok(model.forward(x, Mode::Training)?.sqr()?.sum_all()?) };
     let of = |gradients: &GradStore| {
@@ -225,14 +224,14 @@ fn both_ways(model: &Model, x: &Tensor) -> headstart::Result<[Vec<Tensor>; 2]> {
 }
 
 #[test]
-fn a_tape_gives_candles_gradients() -> headstart::Result<()> {
+fn tape_gradients_match_candle() -> headstart::Result<()> {
     let x = values(1, &[2, 3, 64, 64]).to_device(&device())?;
     let check = |name: &str, model: &Model| -> headstart::Result<()> {
         let [plain, taped] = both_ways(model, &x)?;
         let largest = |gradient: &Tensor| flat(gradient).iter().fold(0f32, |a, v| a.max(v.abs()));
         let most = plain.iter().map(largest).fold(0f32, f32::max);
         for (param, (plain, taped)) in model.trainable_params().iter().zip(plain.iter().zip(&taped)) {
-            // A shift before another normalisation has no gradient but roundings.
+            // The gradient of a shift before another normalisation is zero, except for rounding.
             let off = largest(&(taped - plain)?) / (largest(plain) + 1e-2 * most);
             assert!(off < 1e-5, "{name}, {}: off by {off}", param.name());
         }
@@ -255,7 +254,7 @@ fn a_tape_gives_candles_gradients() -> headstart::Result<()> {
         let model =
             sequential![&base, GlobalAveragePooling2D, Dense::new(8).activation(Relu), Dense::new(2)]?;
         check(name, &model)?;
-        // The statistics stand, and the first blocks do not learn.
+        // With frozen statistics and frozen first blocks.
         base.freeze();
         base.unfreeze_from(-40)?;
         check(&format!("{name}, its last layers"), &model)?;
@@ -264,8 +263,8 @@ fn a_tape_gives_candles_gradients() -> headstart::Result<()> {
 }
 
 #[test]
-fn a_tape_goes_through_what_candle_computes_between() {
-    // One value of candle's goes into two ops, and one op's output into candle's and an op again.
+fn tapes_include_candle_operations() {
+    // One of candle's values enters two operations; one operation's output enters candle's operation and another one.
     let (a, b) =
         (Var::from_tensor(&values(1, &[2, 5])).unwrap(), Var::from_tensor(&values(2, &[2, 5])).unwrap());
     let loss = |a: &Tensor, b: &Tensor| {
@@ -283,7 +282,7 @@ fn a_tape_goes_through_what_candle_computes_between() {
 }
 
 #[test]
-fn tapes_lie_within_tapes_and_end() {
+fn tapes_can_be_nested() {
     let x = Var::from_tensor(&values(1, &[4])).unwrap();
     let square = || Ok(Activation::Relu.apply(&x)?.sqr()?.sum_all()?);
     let of_x = |gradients: &GradStore| flat(gradients.get(&x).unwrap());
@@ -295,12 +294,12 @@ fn tapes_lie_within_tapes_and_end() {
     });
     assert_eq!(of_x(&outer.unwrap().1), within);
     assert!(value_and_gradients(|| Err(headstart::Error::Interrupted)).is_err());
-    // Without a tape, candle's graph.
+    // Without a tape: candle's graph.
     assert_eq!(of_x(&square().unwrap().backward().unwrap()), within);
 }
 
 #[test]
-fn no_sum_depends_on_how_many_threads_there_are() -> headstart::Result<()> {
+fn results_do_not_depend_on_the_number_of_threads() -> headstart::Result<()> {
     for (name, network, side) in
         [("ResNet50", ResNet50::new(Weights::Random(0)), 96), ("VGG16", Vgg16::new(Weights::Random(0)), 64)]
     {
@@ -309,13 +308,14 @@ fn no_sum_depends_on_how_many_threads_there_are() -> headstart::Result<()> {
         let of = |threads: usize| -> headstart::Result<Vec<Vec<f32>>> {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
             pool.install(|| {
-                let still = model.params().into_iter().filter(Param::is_statistic);
-                let still: Vec<_> = still.map(|param| (param.value(Mode::Inference).copy(), param)).collect();
+                let statistics = model.params().into_iter().filter(Param::is_statistic);
+                let statistics: Vec<_> =
+                    statistics.map(|param| (param.value(Mode::Inference).copy(), param)).collect();
                 let mut found = vec![flat(&model.forward(&x, Mode::Inference)?)];
                 let (_, gradients) =
                     value_and_gradients(|| Ok(model.forward(&x, Mode::Training)?.sqr()?.sum_all()?))?;
-                // So that the next begins where this did.
-                still.into_iter().try_for_each(|(value, param)| param.set(&value?))?;
+                // Restores the statistics for the next run.
+                statistics.into_iter().try_for_each(|(value, param)| param.set(&value?))?;
                 let trained = model.trainable_params();
                 found.extend(trained.iter().map(|param| flat(gradients.get(param.var()).expect("has one"))));
                 Ok(found)

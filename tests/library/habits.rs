@@ -1,4 +1,4 @@
-//! What people are used to from Keras: the same words do the same.
+//! Keras's options and conventions have the same effect here.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use headstart::train::BuiltInLoss;
 use headstart::train::Predictions;
 use headstart::{Error, Result};
 
-/// Two classes that one number tells apart, and a model that has learnt them.
+/// A model that was trained to separate two classes by one number, with its data.
 fn learnt() -> Result<(Model, Tensor, Tensor)> {
     let mut model = sequential![Input::new(1), Dense::new(1).activation(Sigmoid)]?;
     model.compile(Adam::new(0.1), BinaryCrossentropy, [Accuracy]);
@@ -19,7 +19,7 @@ fn learnt() -> Result<(Model, Tensor, Tensor)> {
     Ok((model, x, y))
 }
 
-/// Drawn images in folders of these classes.
+/// Creates folders of drawn images for these classes.
 fn folders(folder: &Path, classes: &[&str]) {
     let drawn = tempfile::tempdir().unwrap();
     draw_demo_images(drawn.path(), 4, 24, 1).unwrap();
@@ -46,7 +46,7 @@ fn image_model(outputs: usize) -> Result<Model> {
 }
 
 #[test]
-fn class_numbers_of_two_folders_are_compared_and_can_be_set() -> Result<()> {
+fn class_indices_of_two_folders_are_compared_and_can_be_set() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let (train, val) = (folder.path().join("train"), folder.path().join("val"));
     folders(&train, &["bird", "cat", "dog"]);
@@ -55,7 +55,7 @@ fn class_numbers_of_two_folders_are_compared_and_can_be_set() -> Result<()> {
     let (train, val) = (ImageFiles::from_directory(train, size)?, ImageFiles::from_directory(val, size)?);
     let mut model = image_model(3)?;
     let fit = || Fit::epochs(1).verbose(false);
-    // `dog` is class 2 in one and class 1 in the other.
+    // `dog` is class 2 in one dataset and class 1 in the other.
     let error = model.fit(&train, fit().validation_data(&val)).unwrap_err().to_string();
     for part in
         ["validation_data", "`bird`, `cat`, `dog`", "`bird`, `dog`", r#".classes(["bird", "cat", "dog"])"#]
@@ -66,7 +66,7 @@ fn class_numbers_of_two_folders_are_compared_and_can_be_set() -> Result<()> {
     assert_eq!((&numbered.labels[..], numbered.len()), (&[0, 0, 0, 0, 2, 2, 2, 2][..], 8));
     let history = model.fit(&train, fit().validation_data(&numbered))?;
     assert_eq!(history["val_accuracy"].len(), 1);
-    // A flow and images in memory know their classes too.
+    // Flows and images in memory have class names too.
     let flow = ImageDataGenerator::new().flow_files(&val, 4)?;
     assert_eq!(flow.class_names(), ["bird", "dog"]);
     assert!(matches!(model.fit(&train, fit().validation_data(flow)), Err(Error::Argument { .. })));
@@ -76,7 +76,7 @@ fn class_numbers_of_two_folders_are_compared_and_can_be_set() -> Result<()> {
     let images = images.classes(["bird", "cat", "dog"])?;
     assert_eq!(images.y.to_vec1::<u32>()?, [0, 0, 0, 0, 2, 2, 2, 2]);
     assert_eq!(model.confusion_matrix(&images)?.counts()[1], [0, 0, 0]);
-    // Some of the classes: the others' files are left out.
+    // A subset of the classes: the files of the others are omitted.
     let two = train.classes(["dog", "bird"])?;
     assert_eq!((two.len(), two.labels[0], two.class_names.len()), (8, 1, 2));
     for wrong in [&["fish"][..], &["dog", "dog"]] {
@@ -87,7 +87,7 @@ fn class_numbers_of_two_folders_are_compared_and_can_be_set() -> Result<()> {
 }
 
 #[test]
-fn predictions_scores_and_confusions_are_the_same_from_tensors_files_and_flows() -> Result<()> {
+fn tensors_files_and_flows_give_the_same_predictions_and_scores() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     folders(&folder.path().join("all"), &["cat", "dog"]);
     let files = ImageFiles::from_directory(folder.path().join("all"), (16, 16))?;
@@ -103,7 +103,7 @@ fn predictions_scores_and_confusions_are_the_same_from_tensors_files_and_flows()
     };
     same(model.predict(&files)?)?;
     same(model.predict(&images)?)?;
-    // A flow shuffles while it trains; predictions have the order of the files.
+    // A flow shuffles in training; predictions are in file order.
     same(model.predict(flow()?)?)?;
     same(model.predict_in_batches(&images.x, 3)?)?;
     same(model.predict_in_batches(&files, 5)?)?;
@@ -124,7 +124,7 @@ fn predictions_scores_and_confusions_are_the_same_from_tensors_files_and_flows()
     Ok(())
 }
 
-/// The names of the files in a folder, sorted.
+/// Names of the files in a folder, sorted.
 fn listed(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let mut names: Vec<String> =
@@ -134,7 +134,7 @@ fn listed(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn checkpoints_have_keras_names_in_folders_that_are_made() -> Result<()> {
+fn checkpoint_names_match_keras_and_folders_are_created() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let (mut model, x, y) = learnt()?;
     let run = folder.path().join("a/b");
@@ -145,7 +145,7 @@ fn checkpoints_have_keras_names_in_folders_that_are_made() -> Result<()> {
     let history = model.fit((&x, &y), fit("w.{epoch:02d}-{val_loss:.2f}.safetensors"))?;
     let expected = |epoch: usize| format!("w.{epoch:02}-{:.2}.safetensors", history["val_loss"][epoch - 1]);
     assert_eq!(listed(&run), [expected(1), expected(2)]);
-    // A name without a value is an error before the training.
+    // An unknown value in a file name is an error before training.
     let before = model.predict(&x)?;
     for (pattern, problem) in
         [("{val_acc:.2f}", "`val_acc`"), ("{epoch", "each `{`"), ("{loss:02d}", "`loss:02d`")]
@@ -154,7 +154,7 @@ fn checkpoints_have_keras_names_in_folders_that_are_made() -> Result<()> {
         assert!(error.contains("filepath") && error.contains(problem), "{error}");
     }
     assert_eq!(model.predict(&x)?, before, "it has been trained");
-    // Every callback that writes makes its folder.
+    // Every callback that writes files creates its folder.
     let fit = Fit::epochs(1).verbose(false).callback(CSVLogger::new(folder.path().join("c/log.csv")));
     let fit = fit.callback(BackupAndRestore::new(folder.path().join("d/e/backup")));
     model.fit((&x, &y), fit.callback(TensorBoard::new(folder.path().join("f/g"))))?;
@@ -164,24 +164,24 @@ fn checkpoints_have_keras_names_in_folders_that_are_made() -> Result<()> {
 }
 
 #[test]
-fn checkpoints_keep_keras_rules() -> Result<()> {
+fn checkpoint_options_match_keras() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let (mut model, x, y) = learnt()?;
     let path = |name: &str| folder.path().join(name);
     let fit = |checkpoint| Fit::epochs(2).batch_size(10).verbose(false).callback(checkpoint);
-    // Four batches an epoch: after the third and the sixth.
+    // Four batches per epoch: saves after the third and the sixth.
     let checkpoint = ModelCheckpoint::new(path("batches/{epoch}-{batch:02d}.safetensors")).save_freq(3);
     model.fit((&x, &y), fit(checkpoint))?;
     assert_eq!(listed(&path("batches")), ["1-03.safetensors", "2-02.safetensors"]);
-    // Nothing is better than that.
+    // No loss is below this threshold.
     let best = ModelCheckpoint::new(path("none.safetensors")).monitor("loss").save_best_only(true);
     model.fit((&x, &y), fit(best.initial_value_threshold(-1.0)))?;
     assert!(!path("none.safetensors").exists());
-    // The loss falls: by `max` the first epoch is the best.
+    // The loss decreases, so with `max` the first epoch is the best.
     let best = ModelCheckpoint::new(path("max-{epoch}.safetensors")).save_best_only(true);
     model.fit((&x, &y), fit(best.mode("max").monitor("loss")))?;
     assert!(path("max-1.safetensors").is_file() && !path("max-2.safetensors").exists());
-    // The whole model is one that goes on with its optimizer.
+    // A whole model includes its optimizer.
     model.fit((&x, &y), fit(ModelCheckpoint::new(path("whole.safetensors")).save_weights_only(false)))?;
     let mut whole = Model::load(path("whole.safetensors"))?;
     assert_eq!(whole.predict(&x)?, model.predict(&x)?);
@@ -219,7 +219,7 @@ fn a_shared_callback_keeps_the_best_of_two_fits() -> Result<()> {
     let fit = || Fit::epochs(1).verbose(false).callback(best.clone());
     model.fit((&x, &y), fit())?;
     let first = fs::read(&path).unwrap();
-    // Targets that do not fit: the second training is worse throughout.
+    // With wrong targets, the second training is always worse.
     model.fit((&x, &y.eq(0u8)?), fit())?;
     assert_eq!(fs::read(&path).unwrap(), first, "the worse epoch has replaced the better one");
     let unknown = SharedCallback::new(EarlyStopping::new("val_loss"));
@@ -229,7 +229,7 @@ fn a_shared_callback_keeps_the_best_of_two_fits() -> Result<()> {
 
 /// `tests/fixtures/keras_layers.py` wrote the names of Keras's layers.
 #[test]
-fn layers_have_the_numbers_of_keras() -> Result<()> {
+fn layer_indices_match_keras() -> Result<()> {
     let known = include_str!("../fixtures/keras_layers.txt");
     for line in known.lines() {
         let mut names = line.split(' ');
@@ -250,7 +250,7 @@ fn layers_have_the_numbers_of_keras() -> Result<()> {
             }
         }
     }
-    // `for layer in base.layers[:15]: layer.trainable = False`, and of ResNet50 `[:143]`.
+    // `for layer in base.layers[:15]: layer.trainable = False`; for ResNet50 `[:143]`.
     let base =
         Vgg16::new(Weights::Random(0)).alpha(0.1).include_top(false).input_shape((3, 64, 64)).build()?;
     let trainable = |model: &Model| {
@@ -275,7 +275,7 @@ fn layers_have_the_numbers_of_keras() -> Result<()> {
     resnet.freeze_until(142)?;
     assert_eq!(trainable(&resnet)[0], "conv5_block1_1_conv");
     assert!(resnet.layer(1).is_err() && resnet.layer(2).is_ok() && resnet.layer(0).is_ok());
-    // In a Sequential the input does not count, and a model inside is one layer.
+    // A Sequential does not count its input, and a nested model is one layer.
     let model = sequential![base, Flatten, Dense::new(2)]?;
     let numbers: Vec<usize> = model.summary().rows.iter().map(|row| row.number).collect();
     assert_eq!(numbers, [0, 1, 2]);
@@ -286,9 +286,9 @@ fn layers_have_the_numbers_of_keras() -> Result<()> {
     Ok(())
 }
 
-/// A cell keeps only variables whose type has a name.
+/// A notebook cell preserves only variables whose type can be named.
 #[test]
-fn a_learning_rate_scheduler_is_of_a_type_with_a_name() {
+fn learning_rate_scheduler_has_a_nameable_type() {
     let kept: Vec<LearningRateScheduler> =
         vec![LearningRateScheduler::new(|epoch, rate| if epoch < 5 { rate } else { rate * 0.5 })];
     let factor = 0.5;
@@ -296,9 +296,9 @@ fn a_learning_rate_scheduler_is_of_a_type_with_a_name() {
     assert_eq!(kept.into_iter().chain([other]).count(), 2);
 }
 
-/// Keras 3.15: `losses.MeanAbsoluteError()(t, o)` and so on, of the same numbers.
+/// Expected values from Keras 3.15: `losses.MeanAbsoluteError()(t, o)` and so on.
 #[test]
-fn further_losses_and_outputs_of_any_rank_are_keras() -> Result<()> {
+fn losses_on_outputs_of_any_rank_match_keras() -> Result<()> {
     let rows = |values: [[f32; 3]; 2]| Tensor::new(&values, &device());
     let (y, p) = (rows([[0., 1., 1.], [1., 0., 0.]])?, rows([[0.1, 0.8, 0.3], [0.9, 0.6, 0.]])?);
     let (t, o) = (rows([[0., 3., -1.], [1., 0.5, 2.]])?, rows([[0.4, 0., -1.], [-2., 0.5, 3.2]])?);
@@ -320,9 +320,9 @@ fn further_losses_and_outputs_of_any_rank_are_keras() -> Result<()> {
         let found = score(loss, targets, outputs)?.0;
         assert!((found - expected).abs() < 1e-5, "{}: {found}, {expected}", loss.name());
     }
-    // Each pixel counts for itself: Keras's `BinaryAccuracy`.
+    // Each pixel is counted on its own, as in Keras's `BinaryAccuracy`.
     assert!((score(BinaryCrossentropy, &maps(&y)?, &maps(&p)?)?.1 - 2.0 / 3.0).abs() < 1e-6);
-    // An autoencoder learns, and a mask too.
+    // An autoencoder and a segmentation mask train.
     let x = random_uniform((16, 1, 6, 6), 0.0, 1.0)?;
     let mask = x.gt(0.5)?.to_dtype(DType::F32)?;
     let pixelwise = || Conv2D::new(1, 1).activation(Sigmoid);
@@ -343,7 +343,7 @@ fn further_losses_and_outputs_of_any_rank_are_keras() -> Result<()> {
     Ok(())
 }
 
-/// A metric that notes the size of each batch.
+/// A metric that records the size of each batch.
 #[derive(Clone, Default)]
 struct Sizes(std::sync::Arc<std::sync::Mutex<Vec<usize>>>);
 
@@ -363,7 +363,7 @@ impl Metric for Sizes {
 }
 
 #[test]
-fn validation_has_a_batch_size_of_its_own() -> Result<()> {
+fn validation_has_its_own_batch_size() -> Result<()> {
     let (x, y) = (random_uniform((10, 2), 0.0, 1.0)?, random_uniform(10, 0.0, 1.0)?);
     let (few, of_few) = (x.i(..7)?, y.i(..7)?);
     let sizes = |fit: Fit| -> Result<Vec<usize>> {
@@ -375,11 +375,11 @@ fn validation_has_a_batch_size_of_its_own() -> Result<()> {
         Ok(sizes)
     };
     let fit = || Fit::epochs(1).batch_size(5);
-    // As in Keras, that of training by default, in whatever order the options come.
+    // As in Keras, the default is the batch size of training, independent of the order of the options.
     assert_eq!(sizes(Fit::epochs(1).validation_data((&few, &of_few)).batch_size(5))?, [5, 5, 5, 2]);
     assert_eq!(sizes(fit().validation_data((&few, &of_few)).validation_batch_size(4))?, [5, 5, 4, 3]);
     assert_eq!(sizes(fit().validation_batch_size(2).validation_split(0.4))?, [5, 1, 2, 2]);
-    // Data in batches keep theirs.
+    // Data sets with their own batches keep them.
     let samples = headstart::data::Samples::new(&few, &of_few, 3, false)?;
     assert_eq!(sizes(fit().validation_data(samples).validation_batch_size(2))?, [5, 5, 3, 3, 1]);
     let flow = ImageDataGenerator::new().flow(&random_uniform((4, 3, 2, 2), 0.0, 1.0)?, &y.i(..4)?, 3)?;

@@ -1,4 +1,4 @@
-//! Fetching weights from a server on this machine that speaks as the Hub does, and misbehaves.
+//! Downloads from a local server that imitates the Hub, including its failures.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,28 +14,28 @@ use headstart::prelude::*;
 use headstart::weights::{Hub, Pretrained, named};
 use sha2::{Digest, Sha256};
 
-/// What a server does when it is asked for the file.
+/// How the server answers a request for the file.
 #[derive(Clone, Debug)]
 pub enum Conduct {
     Well,
     Status(&'static str),
-    /// Status 200 and a page instead of the file.
+    /// Status 200, but a page instead of the file.
     Page,
-    /// Says how long the file is, and hangs up after so many bytes.
+    /// Announces the full length, and disconnects after this many bytes.
     BreakOff(usize),
-    /// Sends so many bytes, then nothing.
+    /// Sends this many bytes, then nothing.
     Stall(usize),
-    /// The same file with one byte changed.
+    /// Sends the file with one byte changed.
     OneByteOff,
-    /// Sends the client to another server.
+    /// Redirects to another server.
     Redirect(String),
-    /// Sends slowly enough that others come meanwhile.
+    /// Sends slowly, so that other clients connect in the meantime.
     Slowly,
 }
 
 pub struct Server {
     pub address: String,
-    /// Requests for the body, each with the range it asked for.
+    /// Requests for the file, each with its range.
     asked: Arc<Mutex<Vec<Option<String>>>>,
 }
 
@@ -137,7 +137,7 @@ fn answer(
     }
 }
 
-/// A file of weights, and what the manifest would say of it.
+/// Content of a weight file, and its entry in the manifest.
 pub fn file(folder: &Path) -> (Vec<u8>, Pretrained) {
     let path = folder.join("made.safetensors");
     let values: Vec<f32> = (0..50_000).map(|at| at as f32).collect();
@@ -160,7 +160,7 @@ fn hub(folder: &Path, server: &Server) -> Hub {
     }
 }
 
-/// Every file of weights below a folder, under whatever name but a partial one.
+/// All `.safetensors` files in a folder and its subfolders.
 fn kept(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -173,7 +173,7 @@ fn kept(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Fetches from a server of that conduct; what there was to say.
+/// Downloads from a server with the given behaviour and returns the error.
 fn refused(conduct: Conduct) -> String {
     let folder = tempfile::tempdir().unwrap();
     let (content, wanted) = file(folder.path());
@@ -187,7 +187,7 @@ fn refused(conduct: Conduct) -> String {
 }
 
 #[test]
-fn a_file_is_fetched_once_and_then_kept() -> Result<()> {
+fn files_are_downloaded_once_and_cached() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let (content, wanted) = file(folder.path());
     let server = serve(&content, vec![Conduct::Well]);
@@ -200,7 +200,7 @@ fn a_file_is_fetched_once_and_then_kept() -> Result<()> {
     let offline = Hub { offline: true, ..hub.clone() };
     assert_eq!(offline.fetch(&wanted)?, path);
     assert_eq!(server.asked.lock().unwrap().len(), 1);
-    // What changes later is found out.
+    // Later changes are detected.
     let mut changed = content.clone();
     changed.push(0);
     fs::write(&path, &changed).unwrap();
@@ -213,7 +213,7 @@ fn a_file_is_fetched_once_and_then_kept() -> Result<()> {
 }
 
 #[test]
-fn servers_that_refuse_are_quoted() {
+fn server_errors_are_reported() {
     assert!(refused(Conduct::Status("404 Not Found")).contains("not found"));
     assert!(refused(Conduct::Status("403 Forbidden")).to_lowercase().contains("forbidden"));
     let message = refused(Conduct::Status("401 Unauthorized"));
@@ -221,12 +221,12 @@ fn servers_that_refuse_are_quoted() {
 }
 
 #[test]
-fn a_server_that_fails_is_given_up() {
+fn server_failures_are_errors() {
     refused(Conduct::Status("500 Internal Server Error"));
 }
 
 #[test]
-fn a_page_is_no_file_of_weights() {
+fn html_pages_are_rejected() {
     assert!(refused(Conduct::Page).contains("SHA-256"));
     // The same without a known hash.
     let folder = tempfile::tempdir().unwrap();
@@ -239,19 +239,19 @@ fn a_page_is_no_file_of_weights() {
 }
 
 #[test]
-fn a_wrong_byte_is_found() {
+fn a_wrong_byte_is_detected() {
     assert!(refused(Conduct::OneByteOff).contains("expected a file whose SHA-256 is"));
 }
 
 #[test]
-fn a_stalled_server_is_given_up_after_the_timeout() {
+fn a_stalled_server_times_out() {
     let begin = Instant::now();
     assert!(refused(Conduct::Stall(1000)).contains("sent nothing for 3s"));
     assert!(begin.elapsed() < Duration::from_secs(8));
 }
 
 #[test]
-fn a_download_that_broke_off_goes_on_where_it_ended() -> Result<()> {
+fn interrupted_downloads_resume() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let (content, wanted) = file(folder.path());
     let server = serve(&content, vec![Conduct::BreakOff(70_000), Conduct::Well]);
@@ -267,7 +267,7 @@ fn a_download_that_broke_off_goes_on_where_it_ended() -> Result<()> {
 }
 
 #[test]
-fn the_beginning_of_another_file_is_thrown_away() -> Result<()> {
+fn partial_data_of_another_file_is_discarded() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let (content, wanted) = file(folder.path());
     let hub = hub(folder.path(), &serve(&content, vec![Conduct::Well]));
@@ -279,7 +279,7 @@ fn the_beginning_of_another_file_is_thrown_away() -> Result<()> {
 }
 
 #[test]
-fn a_redirect_to_another_host_is_followed() -> Result<()> {
+fn redirects_to_another_host_are_followed() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let (content, wanted) = file(folder.path());
     let other = serve(&content, vec![Conduct::Well]);
@@ -290,7 +290,7 @@ fn a_redirect_to_another_host_is_followed() -> Result<()> {
 }
 
 #[test]
-fn two_clients_at_once_fetch_once() {
+fn concurrent_clients_download_once() {
     let folder = tempfile::tempdir().unwrap();
     let (content, wanted) = file(folder.path());
     let server = serve(&content, vec![Conduct::Slowly]);
@@ -303,7 +303,7 @@ fn two_clients_at_once_fetch_once() {
 }
 
 #[test]
-fn the_cache_of_other_programs_is_read() -> Result<()> {
+fn the_shared_cache_is_read() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let (content, wanted) = file(folder.path());
     let server = serve(&content, vec![Conduct::Well]);
@@ -313,7 +313,7 @@ fn the_cache_of_other_programs_is_read() -> Result<()> {
     fs::write(snapshot.join("model.safetensors"), &content).unwrap();
     let hub = Hub { shared_cache: Some(folder.path().join("hub")), ..hub(folder.path(), &server) };
     assert_eq!(hub.fetch(&wanted)?, snapshot.join("model.safetensors"));
-    // A damaged one is passed over.
+    // A damaged file in the shared cache is ignored.
     fs::write(snapshot.join("model.safetensors"), &content[1..]).unwrap();
     assert!(hub.fetch(&wanted)?.starts_with(&hub.folder));
     assert_eq!(server.asked.lock().unwrap().len(), 1);
@@ -321,7 +321,7 @@ fn the_cache_of_other_programs_is_read() -> Result<()> {
 }
 
 #[test]
-fn without_a_known_hash_the_first_is_held_to() -> Result<()> {
+fn without_a_known_hash_the_first_one_is_recorded() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let (content, mut wanted) = file(folder.path());
     (wanted.sha256, wanted.revision) = (None, None);
@@ -339,7 +339,7 @@ fn without_a_known_hash_the_first_is_held_to() -> Result<()> {
 }
 
 #[test]
-fn offline_says_where_the_file_would_be() {
+fn offline_errors_name_the_cache_path() {
     let folder = tempfile::tempdir().unwrap();
     let (content, wanted) = file(folder.path());
     let server = serve(&content, vec![Conduct::Well]);
@@ -350,7 +350,7 @@ fn offline_says_where_the_file_would_be() {
 }
 
 #[test]
-fn nobody_there_is_said_so() {
+fn an_unreachable_server_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let (_, wanted) = file(folder.path());
     let address = { TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
@@ -360,17 +360,17 @@ fn nobody_there_is_said_so() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_is_named() {
+fn an_unwritable_cache_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let (content, wanted) = file(folder.path());
     let server = serve(&content, vec![Conduct::Well]);
-    // A file where a folder must be: even root cannot write there.
+    // A file in place of a folder: even root cannot write there.
     fs::write(folder.path().join("kept"), "").unwrap();
     let message = hub(folder.path(), &server).fetch(&wanted).unwrap_err().to_string();
     assert!(message.contains("kept/owner--name") && message.contains("irectory"), "{message}");
 }
 
-/// The test runs itself in a process that may write no file above 64 kB.
+/// The test starts itself as a child process that may not write files above 128 blocks.
 #[test]
 fn a_full_disk_is_named_and_left_as_it_was() {
     const CHILD: &str = "HEADSTART_TEST_FULL_DISK";

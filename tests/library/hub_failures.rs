@@ -1,4 +1,4 @@
-//! Why a download failed: the proxy, the token or the missing DNS is named.
+//! Causes of failed downloads: errors name the proxy, the token or the missing DNS.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use headstart::weights::Hub;
 
 use crate::hub::{Conduct, file, serve};
 
-/// A proxy that answers each request with a status, and its address.
+/// Starts a proxy that answers each request with a status, and returns its address.
 fn proxy(status: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -22,7 +22,7 @@ fn proxy(status: &'static str) -> String {
     address
 }
 
-/// The test runs itself in processes of other environments, and each prints why it got no file.
+/// The test starts itself as child processes with other environments; each prints the error of its download.
 #[test]
 fn the_proxy_or_the_token_is_named_with_the_cause() {
     const CHILD: &str = "HEADSTART_TEST_ENDPOINT";
@@ -79,7 +79,7 @@ fn the_proxy_or_the_token_is_named_with_the_cause() {
     }
     let said_directly = said("http://hub.invalid", &[]);
     assert!(said_directly.contains("the name of http://hub.invalid was not found"), "{said_directly}");
-    // A host of NO_PROXY is asked directly.
+    // Hosts in NO_PROXY are requested directly.
     let direct = said(
         "http://hub.invalid",
         &[("HTTPS_PROXY", &format!("http://{wants}")), ("NO_PROXY", "hub.invalid")],

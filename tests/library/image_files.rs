@@ -1,5 +1,5 @@
-//! Image files as people have them: every format, rotated, nested, cut off, and not images at all.
-//! `tests/fixtures/image_files.py` wrote the files, and what Pillow reads in them.
+//! Image files found in practice: every format, rotated, nested, truncated, and not images at all.
+//! `tests/fixtures/image_files.py` wrote the files and the pixels that Pillow reads.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use headstart::Result;
 use headstart::prelude::*;
 
-/// A file's content, Pillow's pixels `[height, width, 3]` if it reads the file, and those without EXIF
-/// orientation if they differ.
+/// Content of a file; Pillow's pixels `[height, width, 3]` if Pillow reads it; the pixels without EXIF orientation if
+/// they differ.
 struct Case {
     content: Vec<u8>,
     pixels: Option<Tensor>,
@@ -28,24 +28,24 @@ fn cases() -> BTreeMap<String, Case> {
     named.map(|(name, content)| (name.clone(), case(name, content))).collect()
 }
 
-/// Reads one file at a given size.
+/// Reads one file at the given size.
 fn read(path: &Path, size: (usize, usize), exif: bool) -> Result<Tensor> {
     Ok(ImageFiles::from_paths([(path, "class")], size)?.exif_orientation(exif).load()?.x.get(0)?)
 }
 
-/// The mean distance of values from Pillow's pixels.
+/// Mean absolute difference from Pillow's pixels.
 fn distance(found: &Tensor, pixels: &Tensor) -> f32 {
     let pixels = pixels.permute((2, 0, 1)).unwrap().to_dtype(DType::F32).unwrap();
     (found - pixels).unwrap().abs().unwrap().mean_all().unwrap().to_scalar().unwrap()
 }
 
 #[test]
-fn every_format_is_read_as_pillow_reads_it_and_every_cut_file_is_refused() {
+fn formats_match_pillow_and_truncated_files_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let (mut read_files, mut refused) = (0, 0);
     let mut wrong = Vec::new();
     for (name, case) in cases() {
-        // The name says nothing: the content tells the format.
+        // The extension is always .jpg: the format is recognised by the content.
         let path = folder.path().join(format!("{name}.jpg"));
         fs::write(&path, &case.content).unwrap();
         let size = |pixels: &Tensor| (pixels.dims()[0], pixels.dims()[1]);
@@ -55,7 +55,7 @@ fn every_format_is_read_as_pillow_reads_it_and_every_cut_file_is_refused() {
             (Ok(found), Some(pixels)) => {
                 read_files += 1;
                 let distance = distance(&found, &pixels);
-                // Decoders round differently, by a level or two.
+                // Decoders round differently, by one or two levels.
                 if distance > 2.0 {
                     wrong.push(format!("{name}: {distance} from Pillow"));
                 }
@@ -84,7 +84,7 @@ fn every_format_is_read_as_pillow_reads_it_and_every_cut_file_is_refused() {
 }
 
 #[test]
-fn cut_files_are_damaged_files() -> Result<()> {
+fn truncated_files_count_as_damaged() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let class = folder.path().join("class");
     fs::create_dir(&class).unwrap();
@@ -98,7 +98,7 @@ fn cut_files_are_damaged_files() -> Result<()> {
 }
 
 #[test]
-fn what_is_no_image_is_named() {
+fn non_image_content_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("image.jpg");
     let heic = [&[0, 0, 0, 24][..], b"ftypheic", &[0; 40]].concat();
@@ -119,7 +119,7 @@ fn what_is_no_image_is_named() {
         let error = read(&path, (8, 8), true).unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains("image.jpg"), "{error}");
     }
-    // A header that promises more pixels than memory holds.
+    // A header that claims more pixels than fit into memory.
     let mut huge = self::cases().remove("rgb.bmp").unwrap().content;
     huge[18..22].copy_from_slice(&60_000i32.to_le_bytes());
     huge[22..26].copy_from_slice(&60_000i32.to_le_bytes());
@@ -127,7 +127,7 @@ fn what_is_no_image_is_named() {
     assert!(read(&path, (8, 8), true).is_err());
 }
 
-/// The names of the files in order, relative to the folder.
+/// Names of the files in order, relative to the folder.
 fn names(files: &ImageFiles, folder: &Path) -> Vec<String> {
     let relative = |path: &PathBuf| path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
     files.paths.iter().map(relative).collect()
@@ -135,7 +135,7 @@ fn names(files: &ImageFiles, folder: &Path) -> Vec<String> {
 
 /// `sorted(os.walk(class))`, then `sorted(files)`: the order of torchvision's `ImageFolder` and of Keras.
 #[test]
-fn folders_are_walked_as_torchvision_and_keras_walk_them() -> Result<()> {
+fn file_order_matches_torchvision_and_keras() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let png = cases().remove("rgb.png").unwrap().content;
     let files = [
@@ -156,10 +156,10 @@ fn folders_are_walked_as_torchvision_and_keras_walk_them() -> Result<()> {
         let is_text = ["README", "notes.txt", "labels.csv"].iter().any(|text| file.ends_with(text));
         fs::write(path, if is_text { b"text" } else { png.as_slice() }).unwrap();
     }
-    // A link to the folder above must not be followed for ever.
+    // A link to a parent folder must not cause an endless loop.
     std::os::unix::fs::symlink(folder.path().join("cat"), folder.path().join("cat/a/again")).unwrap();
     let found = ImageFiles::from_directory(folder.path(), (8, 8))?;
-    // Python sorts folders by their whole text, where `-` comes before `/`.
+    // Python sorts folders by their full path, where `-` comes before `/`.
     let expected = [
         "cat/b.png",
         "cat/z.gif",

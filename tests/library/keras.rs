@@ -1,5 +1,5 @@
-//! Keras's files are read, and the networks then do what Keras's do: `tests/fixtures/keras_files.py`
-//! wrote the files, and what Keras made of them.
+//! Networks loaded from Keras's files match Keras. `tests/fixtures/keras_files.py` wrote the files and the outputs of
+//! Keras.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use headstart::prelude::*;
 
 use crate::parity::{draw, spread_and_worst};
 
-const NARROWER: f64 = 1.0 / 32.0;
+const ALPHA: f64 = 1.0 / 32.0;
 
 fn fixture(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(file)
@@ -19,7 +19,7 @@ fn pictures() -> Tensor {
     Tensor::from_vec(pixels, (2, 3, 64, 64), &device()).unwrap()
 }
 
-/// What Keras made of it.
+/// The output of Keras.
 fn kerass(name: &str) -> Tensor {
     let file = candle_core::safetensors::load(fixture("keras_files.safetensors"), &device()).unwrap();
     file[name].clone()
@@ -36,18 +36,18 @@ fn assert_near(found: &Tensor, expected: &Tensor, name: &str) {
 }
 
 fn small(network: Network) -> Network {
-    network.alpha(NARROWER).input_shape((3, 64, 64))
+    network.alpha(ALPHA).input_shape((3, 64, 64))
 }
 
-/// Each network from Keras's file, three pictures of each size and the first of them alone, with its
-/// top and without: VGG16's top is for the size that it was made for.
+/// Compares each network from Keras's file for three images of each size and for the first image alone, with and
+/// without its top. VGG16's top requires one size.
 #[test]
-fn every_network_is_kerass_at_every_size() {
+fn networks_match_keras_at_every_size() {
     type Row = (&'static str, &'static str, fn(Weights) -> Network, f64, &'static [usize], &'static [usize]);
     let table: [Row; 4] = [
-        ("vgg16", "keras_vgg16.h5", Vgg16::new, NARROWER, &[64, 160, 224], &[64]),
-        ("vgg16", "keras_vgg16_224.h5", Vgg16::new, NARROWER, &[], &[224]),
-        ("resnet50", "keras_resnet50.h5", ResNet50::new, NARROWER, &[64, 160, 224], &[64, 160, 224]),
+        ("vgg16", "keras_vgg16.h5", Vgg16::new, ALPHA, &[64, 160, 224], &[64]),
+        ("vgg16", "keras_vgg16_224.h5", Vgg16::new, ALPHA, &[], &[224]),
+        ("resnet50", "keras_resnet50.h5", ResNet50::new, ALPHA, &[64, 160, 224], &[64, 160, 224]),
         (
             "efficientnetb0",
             "keras_efficientnetb0.h5",
@@ -82,7 +82,7 @@ fn every_network_is_kerass_at_every_size() {
 }
 
 #[test]
-fn vgg16s_pictures_are_prepared_as_keras_does() {
+fn vgg16_preprocessing_matches_keras() {
     let network = small(Vgg16::new(Weights::file(fixture("keras_vgg16.h5")))).classes(10).build().unwrap();
     assert_eq!(
         network.preprocess(&pictures()).unwrap().first_picture(),
@@ -101,7 +101,7 @@ impl FirstPicture for Tensor {
 }
 
 #[test]
-fn resnet50_is_what_keras_runs_from_either_form_of_file() {
+fn resnet50_matches_keras_from_both_file_formats() {
     let blocks = ["conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out"];
     for file in ["keras_resnet50.h5", "keras_resnet50.weights.h5"] {
         let weights = Weights::file(fixture(file));
@@ -113,14 +113,14 @@ fn resnet50_is_what_keras_runs_from_either_form_of_file() {
 }
 
 #[test]
-fn efficientnet_b0_is_what_keras_runs_from_either_form_of_file() {
+fn efficientnet_b0_matches_keras_from_both_file_formats() {
     let blocks = ["block2b_add", "block4c_add", "block6d_add", "top_activation"];
     let bytes: Vec<f32> = draw(1000, &[2, 3, 64, 64]).iter().map(|value| value * 255.0).collect();
     let pictures = Tensor::from_vec(bytes, (2, 3, 64, 64), &device()).unwrap();
     for file in ["keras_efficientnetb0.h5", "keras_efficientnetb0.weights.h5"] {
         let network = EfficientNetB0::new(Weights::file(fixture(file))).alpha(1.0 / 16.0);
         let network = network.input_shape((3, 64, 64)).include_top(false).build().unwrap();
-        // The file's own mean and variance.
+        // Preprocessed with the file's mean and variance.
         let prepared = network.preprocess(&pictures).unwrap();
         for (name, maps) in blocks.iter().zip(network.outputs_of(&blocks, &prepared).unwrap()) {
             assert_kerass(&maps, &format!("efficientnetb0 {name}"));
@@ -129,7 +129,7 @@ fn efficientnet_b0_is_what_keras_runs_from_either_form_of_file() {
 }
 
 #[test]
-fn a_model_that_keras_trained_goes_on_here() {
+fn models_trained_in_keras_give_the_same_outputs() {
     let base = small(Vgg16::new(Weights::Random(0))).include_top(false).build().unwrap();
     let dense = Dense::new(8).activation(Relu);
     let model =
@@ -139,7 +139,7 @@ fn a_model_that_keras_trained_goes_on_here() {
 }
 
 #[test]
-fn another_networks_file_is_refused_with_the_tensors() {
+fn files_of_another_network_are_rejected_with_the_tensors() {
     let weights = Weights::file(fixture("keras_resnet50.h5"));
     let problem = small(Vgg16::new(weights)).include_top(false).build().unwrap_err().to_string();
     assert!(problem.contains("block1_conv1") && problem.contains("expected shape [2, 3, 3, 3]"), "{problem}");

@@ -1,5 +1,5 @@
-//! Every layer and every loss, output and gradients, beside PyTorch's in double precision
-//! (tests/fixtures/gradients.py), and what candle's own would give: a table with `-- --nocapture`.
+//! Outputs and gradients of every layer and loss match PyTorch in double precision (`tests/fixtures/gradients.py`).
+//! With `-- --nocapture` the tests print a table.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use headstart::candle_core::Var;
 use headstart::prelude::*;
 use headstart::train::BuiltInLoss;
 
-/// Of the largest number that PyTorch has there: single precision's rounding, in sums of some dozens.
+/// Maximum difference relative to the largest expected value: rounding of f32 in sums of some dozens of values.
 const TOLERANCE: f32 = 1e-6;
 
 fn fixture() -> HashMap<String, Tensor> {
@@ -19,7 +19,7 @@ fn flat(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// The largest difference beside the largest value.
+/// The largest difference, relative to the largest expected value.
 fn difference(found: &Tensor, expected: &Tensor) -> f32 {
     assert_eq!(found.dims(), expected.dims());
     let (found, expected) = (flat(found), flat(expected));
@@ -29,7 +29,7 @@ fn difference(found: &Tensor, expected: &Tensor) -> f32 {
         / largest
 }
 
-/// Takes a layer as the row `name` has it and compares its output and all its gradients.
+/// Compares the output and all gradients of a layer with the row `name` of the fixture.
 fn check(known: &HashMap<String, Tensor>, name: &str, layer: impl Into<headstart::nn::LayerSpec>) {
     let part = |part: &str| &known[&format!("{name}.{part}")];
     let x = Var::from_tensor(part("x")).unwrap();
@@ -54,7 +54,7 @@ fn check(known: &HashMap<String, Tensor>, name: &str, layer: impl Into<headstart
 }
 
 #[test]
-fn every_layer_has_pytorchs_output_and_gradients() {
+fn layers_match_pytorch_outputs_and_gradients() {
     let known = fixture();
     let explicit = Padding::Explicit;
     let max = |size| MaxPooling2D::new(size);
@@ -93,8 +93,8 @@ fn every_layer_has_pytorchs_output_and_gradients() {
     }
 }
 
-/// A dense layer whose inputs are the rows of the unit matrix has its kernel, turned, as output; a step of SGD
-/// then shows the gradient.
+/// Checks the value and the gradient of a loss. A dense layer with the identity matrix as input outputs its transposed
+/// kernel, so one step of SGD gives the gradient.
 fn check_loss(known: &HashMap<String, Tensor>, name: &str, loss: BuiltInLoss, last: Activation) {
     const RATE: f64 = 1024.0;
     let part = |part: &str| &known[&format!("{name}.{part}")];
@@ -116,7 +116,7 @@ fn check_loss(known: &HashMap<String, Tensor>, name: &str, loss: BuiltInLoss, la
 }
 
 #[test]
-fn every_loss_has_pytorchs_value_and_gradient() {
+fn losses_match_pytorch_values_and_gradients() {
     let known = fixture();
     for (name, loss, last) in [
         ("binary", BinaryCrossentropy, Sigmoid),
@@ -133,7 +133,7 @@ fn every_loss_has_pytorchs_value_and_gradient() {
 }
 
 #[test]
-fn dropout_passes_the_gradient_where_it_lets_through() {
+fn dropout_masks_gradients_like_outputs() {
     let x = Var::ones((4, 100), DType::F32, &device()).unwrap();
     let model = sequential![Input::new(100), Dropout::new(0.25)].unwrap();
     let y = model.forward(&x, Mode::Training).unwrap();
@@ -145,9 +145,9 @@ fn dropout_passes_the_gradient_where_it_lets_through() {
     assert!((0.15..0.35).contains(&share), "{share} of the outputs were dropped");
 }
 
-/// The same rows by candle's own: each fails here, which is why the library has its own.
+/// candle's operations fail on the same rows, which is why the library has its own.
 #[test]
-fn candles_own_are_wrong_or_missing_there() {
+fn candle_operations_are_wrong_or_missing() {
     let known = fixture();
     let gradient = |name: &str, function: &dyn Fn(&Tensor) -> headstart::candle_core::Result<Tensor>| {
         let x = Var::from_tensor(&known[&format!("{name}.x")])?;

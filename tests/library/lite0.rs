@@ -1,4 +1,4 @@
-//! A network with the weights that ImageNet gave it: EfficientNet-Lite0, against PyTorch.
+//! EfficientNet-Lite0 with ImageNet weights, compared with PyTorch.
 
 use headstart::prelude::*;
 
@@ -13,7 +13,7 @@ fn weights() -> Weights {
 }
 
 #[test]
-fn logits_and_features_equal_pytorchs() {
+fn logits_and_features_match_pytorch() {
     let fixture = include_bytes!("../fixtures/lite0.safetensors");
     let fixture = candle_core::safetensors::load_buffer(fixture, &device()).unwrap();
     for side in [224, 96] {

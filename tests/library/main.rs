@@ -1,4 +1,4 @@
-//! The library from outside: as a program that depends on it sees it.
+//! Tests of the library's public interface.
 
 mod architecture;
 mod bad_input;

@@ -1,9 +1,9 @@
-//! Losses and metrics that a user implements, beside the library's own.
+//! Custom losses and metrics, compared with built-in ones.
 
 use headstart::Result;
 use headstart::prelude::*;
 
-/// As the library's `MeanSquaredError`.
+/// The same as the built-in `MeanSquaredError`.
 struct Squares;
 
 impl Loss for Squares {
@@ -16,7 +16,7 @@ impl Loss for Squares {
     }
 }
 
-/// As the library's `SparseCategoricalCrossentropy`, on logits.
+/// The same as the built-in `SparseCategoricalCrossentropy`, on logits.
 struct Entropy;
 
 impl Loss for Entropy {
@@ -33,7 +33,7 @@ impl Loss for Entropy {
     }
 }
 
-/// Returns its result in a wrong shape.
+/// A loss that returns a wrong shape.
 struct OneNumber;
 
 impl Loss for OneNumber {
@@ -46,7 +46,7 @@ impl Loss for OneNumber {
     }
 }
 
-/// The share of outputs within 0.5 of their targets, and the shapes that it was given.
+/// Fraction of outputs within 0.5 of their targets.
 #[derive(Clone, Default)]
 struct Near {
     near: f64,
@@ -71,7 +71,7 @@ impl Metric for Near {
     }
 }
 
-/// A metric that says that larger is better.
+/// A metric for which larger is better.
 #[derive(Clone)]
 struct Larger(Near);
 
@@ -97,7 +97,7 @@ fn quiet(epochs: usize) -> Fit {
     Fit::epochs(epochs).shuffle(false).verbose(false).chart(false).advice(false)
 }
 
-/// Two models of the same weights.
+/// Two models with the same weights.
 fn twins(inputs: usize, outputs: usize, last: Activation) -> Result<[Model; 2]> {
     let of = || sequential![Input::new(inputs), Dense::new(outputs).activation(last)];
     let (first, second) = (of()?, of()?);
@@ -108,7 +108,7 @@ fn twins(inputs: usize, outputs: usize, last: Activation) -> Result<[Model; 2]> 
 }
 
 #[test]
-fn a_loss_of_ones_own_trains_as_the_librarys() -> Result<()> {
+fn custom_losses_train_like_built_in_losses() -> Result<()> {
     let x = random_uniform((20, 4), -1.0, 1.0)?;
     let weights = random_uniform(20, 0.5, 2.0)?;
     let [mut own, mut built_in] = twins(4, 3, Linear)?;
@@ -132,13 +132,13 @@ fn a_loss_of_ones_own_trains_as_the_librarys() -> Result<()> {
     for (own, built_in) in of_own["loss"].iter().zip(&of_built_in["loss"]) {
         assert!((own - built_in).abs() < 1e-6, "{own}, {built_in}");
     }
-    // The loss knows that the outputs are logits.
+    // The loss defines that the outputs are logits.
     assert_eq!(own.predict(&x)?.confidences(), built_in.predict(&x)?.confidences());
     Ok(())
 }
 
 #[test]
-fn losses_and_metrics_see_images_in_their_shape() -> Result<()> {
+fn losses_and_metrics_receive_unflattened_outputs() -> Result<()> {
     #[derive(Clone)]
     struct Shapes;
     impl Loss for Shapes {
@@ -147,7 +147,7 @@ fn losses_and_metrics_see_images_in_their_shape() -> Result<()> {
         }
         fn call(&self, targets: &Tensor, outputs: &Tensor) -> Result<Tensor> {
             assert_eq!((targets.dims(), outputs.dims()), (&[4, 2, 5, 5][..], &[4, 2, 5, 5][..]));
-            // Dimensions that are left are averaged.
+            // Remaining dimensions are averaged.
             Ok((outputs - targets)?.sqr()?.mean(1)?)
         }
     }
@@ -162,7 +162,7 @@ fn losses_and_metrics_see_images_in_their_shape() -> Result<()> {
 }
 
 #[test]
-fn a_wrong_result_of_a_loss_is_refused() -> Result<()> {
+fn invalid_loss_results_are_rejected() -> Result<()> {
     let (x, y) = (random_uniform((4, 2), 0.0, 1.0)?, random_uniform(4, 0.0, 1.0)?);
     let mut model = sequential![Input::new(2), Dense::new(1)]?;
     model.compile(SGD::new(0.1), OneNumber, []);
@@ -181,10 +181,10 @@ fn a_wrong_result_of_a_loss_is_refused() -> Result<()> {
 }
 
 #[test]
-fn each_epoch_measures_a_metric_anew() -> Result<()> {
+fn metrics_are_reset_each_epoch() -> Result<()> {
     let (x, y) = (random_uniform((10, 2), 0.0, 1.0)?, random_uniform(10, 0.0, 1.0)?);
     let mut model = sequential![Input::new(2), Dense::new(1)]?;
-    // Nothing is learnt, so each epoch has the same value.
+    // With learning rate 0 each epoch has the same value.
     model.compile(SGD::new(0.0), MeanSquaredError, [Near::default().into(), Accuracy]);
     let history = model.fit((&x, &y), quiet(3).batch_size(3).validation_data((&x, &y)))?;
     assert_eq!(history.names(), ["accuracy", "loss", "near", "val_accuracy", "val_loss", "val_near"]);
@@ -194,7 +194,7 @@ fn each_epoch_measures_a_metric_anew() -> Result<()> {
     Ok(())
 }
 
-/// `keras.Model.compile(metrics=[Precision(), Accuracy(), Precision(), Precision()])` numbers them so.
+/// Numbered as by `keras.Model.compile(metrics=[Precision(), Accuracy(), Precision(), Precision()])`.
 #[test]
 fn equal_metrics_are_numbered() -> Result<()> {
     let (x, y) =
@@ -210,7 +210,7 @@ fn equal_metrics_are_numbered() -> Result<()> {
     assert_eq!(history["top_k_categorical_accuracy_1"], [1.0, 1.0]);
     assert!(history["top_k_categorical_accuracy"][0] < 1.0);
     assert_eq!(history["top_k_categorical_accuracy"], history["accuracy_1"]);
-    // A saved model has the same names.
+    // A saved model has the same metric names.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     model.save(&path)?;
@@ -220,7 +220,7 @@ fn equal_metrics_are_numbered() -> Result<()> {
 }
 
 #[test]
-fn callbacks_ask_the_metric_what_is_better() -> Result<()> {
+fn callbacks_use_the_direction_of_the_metric() -> Result<()> {
     let (x, y) = (random_uniform((10, 2), 0.0, 1.0)?, random_uniform(10, 0.0, 1.0)?);
     let mut model = sequential![Input::new(2), Dense::new(1)]?;
     let near = || Near::default();
@@ -235,7 +235,7 @@ fn callbacks_ask_the_metric_what_is_better() -> Result<()> {
 }
 
 #[test]
-fn a_model_with_a_loss_of_ones_own_is_saved_without_it() -> Result<()> {
+fn models_with_custom_losses_are_saved_without_them() -> Result<()> {
     let x = random_uniform((4, 2), 0.0, 1.0)?;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");

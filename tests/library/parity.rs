@@ -1,11 +1,11 @@
-//! The networks' logits are torchvision's: `tests/fixtures/networks.py` wrote those.
+//! Outputs and gradients of the networks match torchvision and timm. `tests/fixtures/networks.py` wrote those.
 
 use std::collections::HashMap;
 
 use headstart::models::Network;
 use headstart::prelude::*;
 
-/// splitmix64 of `seed · 2^32 + position`, 24 bits each: even values in `[0, 1)`.
+/// splitmix64 of `seed · 2^32 + position`, 24 bits each: uniform values in `[0, 1)`.
 pub fn draw(seed: u64, shape: &[usize]) -> Vec<f32> {
     let value = |position: u64| {
         let mut z = ((seed << 32) + position + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -16,7 +16,7 @@ pub fn draw(seed: u64, shape: &[usize]) -> Vec<f32> {
     (0..shape.iter().product::<usize>() as u64).map(value).collect()
 }
 
-/// Drawn weights under torchvision's names and in its order.
+/// Random weights with torchvision's names, in its order.
 pub fn weights(shapes: &[(String, Vec<usize>)]) -> Weights {
     let tensor = |(seed, (name, shape)): (usize, &(String, Vec<usize>))| {
         let mut values = draw(seed as u64, shape);
@@ -33,7 +33,7 @@ pub fn weights(shapes: &[(String, Vec<usize>)]) -> Weights {
     Weights::Tensors(shapes.iter().enumerate().map(tensor).collect::<HashMap<_, _>>())
 }
 
-/// torchvision's `vgg16().state_dict()` or `vgg16_bn()`'s, names and shapes.
+/// Names and shapes of torchvision's `vgg16().state_dict()` or `vgg16_bn().state_dict()`.
 fn vgg16_state(normalised: bool) -> Vec<(String, Vec<usize>)> {
     let mut state = Vec::new();
     let mut add = |stem: String, parts: &[&str], weight: Vec<usize>| {
@@ -61,7 +61,7 @@ fn vgg16_state(normalised: bool) -> Vec<(String, Vec<usize>)> {
     state
 }
 
-/// torchvision's `resnet50().state_dict()`, names and shapes.
+/// Names and shapes of torchvision's `resnet50().state_dict()`.
 pub fn resnet50_state() -> Vec<(String, Vec<usize>)> {
     let mut state = Vec::new();
     let mut add = |conv: String, norm: String, weight: [usize; 4]| {
@@ -91,9 +91,9 @@ pub fn resnet50_state() -> Vec<(String, Vec<usize>)> {
     state
 }
 
-/// timm's `efficientnet_b0().state_dict()`, names and shapes.
+/// Names and shapes of timm's `efficientnet_b0().state_dict()`.
 fn efficientnet_b0_state() -> Vec<(String, Vec<usize>)> {
-    /// A convolution with a bias, or with the normalisation that follows it.
+    /// A convolution with a bias, or with the batch normalisation after it.
     fn add(state: &mut Vec<(String, Vec<usize>)>, conv: String, norm: Option<String>, shape: [usize; 4]) {
         state.push((format!("{conv}.weight"), shape.to_vec()));
         match norm {
@@ -142,7 +142,7 @@ fn efficientnet_b0_state() -> Vec<(String, Vec<usize>)> {
     state
 }
 
-/// How far expected values spread, and the largest difference from them.
+/// Standard deviation of the expected values, and the largest difference from them.
 pub fn spread_and_worst(found: &Tensor, expected: &Tensor) -> (f32, f32) {
     assert_eq!(found.dims(), expected.dims());
     let [found, expected] = [found, expected].map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap());
@@ -165,29 +165,29 @@ fn assert_logits(network: Network, name: &str, side: usize) {
 }
 
 #[test]
-fn vgg16_equals_torchvision() {
+fn vgg16_matches_torchvision() {
     assert_logits(Vgg16::new(weights(&vgg16_state(false))), "vgg16", 224);
 }
 
 #[test]
-fn vgg16_with_batch_normalisation_equals_torchvision() {
+fn vgg16_with_batch_normalisation_matches_torchvision() {
     assert_logits(Vgg16Bn::new(weights(&vgg16_state(true))), "vgg16_bn", 224);
 }
 
 #[test]
-fn resnet50_equals_torchvision() {
+fn resnet50_matches_torchvision() {
     let weights = weights(&resnet50_state());
     assert_logits(ResNet50::new(weights.clone()), "resnet50", 224);
     assert_logits(ResNet50::new(weights), "resnet50", 96);
 }
 
 #[test]
-fn efficientnet_b0_equals_timm() {
+fn efficientnet_b0_matches_timm() {
     assert_logits(EfficientNetB0::new(weights(&efficientnet_b0_state())), "efficientnet_b0", 96);
 }
 
-/// Every block of a network, at every size and in batches of one and three, against its length and
-/// its product with drawn values in PyTorch.
+/// Compares every block of a network, at all sizes and with batches of one and three, with PyTorch: by the norm of its
+/// output and the product with random values.
 fn assert_blocks(network: impl Fn() -> Network, name: &str, layers: &[String]) {
     let fixture = include_bytes!("../fixtures/networks.safetensors");
     let fixture = candle_core::safetensors::load_buffer(fixture, &device()).unwrap();
@@ -211,8 +211,7 @@ fn assert_blocks(network: impl Fn() -> Network, name: &str, layers: &[String]) {
     assert!(worst < 1e-4, "{name}: {worst} of a block's length");
 }
 
-/// How far a tensor is from another of which the length and the product with drawn values are
-/// known, in its lengths.
+/// Difference from a tensor whose norm and product with random values are known, relative to the norm.
 fn difference(found: &Tensor, seed: u64, expected: &[f64]) -> f64 {
     absolute_difference(found, seed, expected) / expected[0]
 }
@@ -226,7 +225,7 @@ fn absolute_difference(found: &Tensor, seed: u64, expected: &[f64]) -> f64 {
 }
 
 #[test]
-fn every_block_of_vgg16_equals_torchvisions() {
+fn vgg16_blocks_match_torchvision() {
     let layers: Vec<String> = (1..=5).map(|block| format!("block{block}_pool")).collect();
     for (name, normalised) in [("vgg16", false), ("vgg16_bn", true)] {
         let weights = weights(&vgg16_state(normalised));
@@ -236,7 +235,7 @@ fn every_block_of_vgg16_equals_torchvisions() {
 }
 
 #[test]
-fn every_block_of_resnet50_equals_torchvisions() {
+fn resnet50_blocks_match_torchvision() {
     let stages = [3, 4, 6, 3].into_iter().zip(2..);
     let layers =
         stages.flat_map(|(blocks, stage)| (1..=blocks).map(move |n| format!("conv{stage}_block{n}_out")));
@@ -245,12 +244,12 @@ fn every_block_of_resnet50_equals_torchvisions() {
 }
 
 #[test]
-fn every_block_of_efficientnet_b0_equals_timms() {
+fn efficientnet_b0_blocks_match_timm() {
     let weights = weights(&efficientnet_b0_state());
     let mut layers = Vec::new();
     for (stage, blocks) in (1..).zip([1, 2, 2, 3, 3, 4, 1]) {
         for block in 0..blocks {
-            // What repeats is added to its input.
+            // Repeated blocks end with a shortcut.
             let last = if block == 0 { "project_bn" } else { "add" };
             layers.push(format!("block{stage}{}_{last}", char::from(b'a' + block)));
         }
@@ -258,11 +257,11 @@ fn every_block_of_efficientnet_b0_equals_timms() {
     assert_blocks(|| EfficientNetB0::new(weights.clone()), "efficientnet_b0", &layers);
 }
 
-/// A gradient this much shorter than the longest is taken for none.
-const NOUGHT: f64 = 1e-4;
+/// Gradients shorter than this fraction of the longest are compared with this fraction.
+const MIN_RELATIVE_LENGTH: f64 = 1e-4;
 
-/// Each parameter's gradient, in PyTorch's order, against its length and its product with drawn
-/// values there in double precision: as near as PyTorch comes in single. Batch normalisation learns.
+/// Compares the gradient of each parameter, in PyTorch's order, with PyTorch in double precision: by its norm and the
+/// product with random values. The tolerance is PyTorch's error in single precision. Batch normalisation is trainable.
 fn assert_gradients(network: Network, name: &str, layers: &[String]) {
     let model = network.include_top(false).input_shape((3, 64, 64)).build().unwrap();
     let pixels: Vec<f32> = draw(1000, &[3, 3, 64, 64]).iter().map(|value| value * 2.0 - 1.0).collect();
@@ -280,7 +279,7 @@ fn assert_gradients(network: Network, name: &str, layers: &[String]) {
         .filter(|param| !param.is_statistic())
         .collect();
     assert_eq!(params.len(), expected.len());
-    let least = NOUGHT * expected.iter().map(|expected| expected[0]).fold(0.0, f64::max);
+    let least = MIN_RELATIVE_LENGTH * expected.iter().map(|expected| expected[0]).fold(0.0, f64::max);
     let mut worst = 0f64;
     for (at, (param, expected)) in params.iter().zip(&expected).enumerate() {
         let gradient = gradients.get(param.var()).unwrap();
@@ -291,14 +290,14 @@ fn assert_gradients(network: Network, name: &str, layers: &[String]) {
         "{name}: {} gradients, worst difference {worst:e} of a gradient's length; PyTorch's {noise:e}",
         params.len()
     );
-    // PyTorch 2.11's own on a GPU (H100, without TF32): 4.5e-3 for VGG16, 7.6e-3 for ResNet50, where another
-    // order of sums turns a ReLU.
+    // PyTorch 2.11's own error on a GPU (H100, without TF32): 4.5e-3 for VGG16, 7.6e-3 for ResNet50, where another
+    // order of summation flips a ReLU.
     let least = if device().is_cpu() { 1e-6 } else { 4.5e-3 };
     assert!(worst < 2.0 * noise.max(least), "{name}: {worst} of a gradient's length, PyTorch's {noise}");
 }
 
 #[test]
-fn vgg16s_gradients_equal_pytorchs() {
+fn vgg16_gradients_match_pytorch() {
     let layers = |kinds: &[&str]| -> Vec<String> {
         let convolutions =
             (1..).zip([2, 2, 3, 3, 3]).flat_map(|(block, count)| (1..=count).map(move |n| (block, n)));
@@ -311,7 +310,7 @@ fn vgg16s_gradients_equal_pytorchs() {
 }
 
 #[test]
-fn efficientnet_b0s_gradients_equal_pytorchs() {
+fn efficientnet_b0_gradients_match_pytorch() {
     let mut layers = vec!["stem_conv".to_owned(), "stem_bn".to_owned()];
     for (stage, blocks) in (1..).zip([1, 2, 2, 3, 3, 4, 1]) {
         for block in 0..blocks {
@@ -326,7 +325,7 @@ fn efficientnet_b0s_gradients_equal_pytorchs() {
 }
 
 #[test]
-fn resnet50s_gradients_equal_pytorchs() {
+fn resnet50_gradients_match_pytorch() {
     let mut layers = vec!["conv1_conv".to_owned(), "conv1_bn".to_owned()];
     for (stage, blocks) in [3, 4, 6, 3].into_iter().enumerate() {
         for block in 1..=blocks {
@@ -339,15 +338,15 @@ fn resnet50s_gradients_equal_pytorchs() {
 }
 
 #[test]
-fn networks_have_the_published_numbers_of_weights() {
+fn parameter_counts_match_the_publications() {
     let count = |network: Network| network.build().unwrap().summary().weights;
     assert_eq!(count(Vgg16::new(Weights::Random(0))), 138_357_544);
     assert_eq!(count(Vgg16::new(Weights::Random(0)).include_top(false)), 14_714_688);
     assert_eq!(count(Vgg16Bn::new(Weights::Random(0))), 138_365_992);
     assert_eq!(count(ResNet50::new(Weights::Random(0))), 25_557_032);
     assert_eq!(count(EfficientNetB0::new(Weights::Random(0))), 5_288_548);
-    // As Keras's `summary()`: moving means and variances are among the total and not trainable. Keras's own
-    // ResNet50 has 26,560 biases more, in convolutions before a batch normalisation: 25,636,712.
+    // As in Keras's `summary()`, moving means and variances count as non-trainable. Keras's own ResNet50 has 26,560
+    // more biases, in convolutions before a batch normalisation: 25,636,712.
     let summary = ResNet50::new(Weights::Random(0)).build().unwrap().summary();
     assert_eq!((summary.total + 26_560, summary.trainable), (25_636_712, 25_557_032));
     let text = summary.to_string();
@@ -363,7 +362,7 @@ fn networks_have_the_published_numbers_of_weights() {
 }
 
 #[test]
-fn timm_names_are_read_too() {
+fn timm_names_are_accepted() {
     let mut state = vgg16_state(false);
     for (name, shape) in &mut state {
         for (ours, theirs) in [

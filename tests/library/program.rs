@@ -1,4 +1,4 @@
-//! The tutorial's program and what it rests on: counts, learning, freezing.
+//! The tutorial's program: parameter counts, training, freezing.
 
 use headstart::Result;
 use headstart::prelude::*;
@@ -17,7 +17,7 @@ fn tutorial_model(side: usize) -> Result<Model> {
 }
 
 #[test]
-fn the_tutorials_model_has_kerass_counts() -> Result<()> {
+fn tutorial_model_has_keras_parameter_counts() -> Result<()> {
     let summary = tutorial_model(224)?.summary();
     assert_eq!((summary.trainable, summary.total), (3_211_521, 17_926_209));
     let text = summary.to_string();
@@ -28,8 +28,8 @@ fn the_tutorials_model_has_kerass_counts() -> Result<()> {
 }
 
 #[test]
-fn a_small_network_learns_what_can_be_learnt() -> Result<()> {
-    // Bright against dark pictures, in noise.
+fn a_small_network_learns_a_simple_task() -> Result<()> {
+    // Bright against dark images, with noise.
     let n = 64;
     let noise = Tensor::rand(0f32, 1.0, (n, 3, 8, 8), &device())?;
     let labels: Vec<f32> = (0..n).map(|i| (i % 2) as f32).collect();
@@ -37,7 +37,7 @@ fn a_small_network_learns_what_can_be_learnt() -> Result<()> {
     let x = noise.broadcast_add(&y.reshape((n, 1, 1, 1))?)?;
     let mut model = sequential![
         Input::new((3, 8, 8)),
-        // Enough of them that not all are at nought from the start, whatever other tests draw meanwhile.
+        // Enough filters that some are active initially, whatever random values other tests draw.
         Conv2D::new(16, 3).padding(Padding::Same).activation(Relu),
         MaxPooling2D::new(2),
         GlobalAveragePooling2D,
@@ -53,7 +53,7 @@ fn a_small_network_learns_what_can_be_learnt() -> Result<()> {
 }
 
 #[test]
-fn frozen_weights_and_statistics_do_not_move() -> Result<()> {
+fn frozen_weights_and_statistics_do_not_change() -> Result<()> {
     let base = ResNet50::new(Weights::Random(3)).include_top(false).input_shape((3, 32, 32)).build()?;
     base.freeze();
     base.unfreeze_from("conv5_block3_3_conv")?;

@@ -1,5 +1,5 @@
-//! One seed drives everything random. Alone in their process, and one after the other, for the seed
-//! is the process's own.
+//! All randomness comes from one seed. These tests have a process of their own and run one after another, because the
+//! seed is global to the process.
 
 mod small;
 
@@ -17,7 +17,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 #[test]
-fn the_program_trains_on_its_dummy_data_and_repeats_itself() -> Result<()> {
+fn the_tutorial_program_is_reproducible() -> Result<()> {
     let _alone = alone();
     let run = || {
         set_random_seed(7);
@@ -63,7 +63,7 @@ fn columns(history: &History) -> Vec<Vec<f64>> {
 }
 
 #[test]
-fn features_that_are_cached_change_no_number() -> Result<()> {
+fn cached_features_do_not_change_results() -> Result<()> {
     let _alone = alone();
     for unfrozen_from in [None, Some("block5_conv2")] {
         let run = |fit: Fit| -> Result<Vec<Vec<f64>>> {
@@ -80,7 +80,7 @@ fn features_that_are_cached_change_no_number() -> Result<()> {
 }
 
 #[test]
-fn a_saved_model_goes_on_where_it_was() -> Result<()> {
+fn saved_models_resume_training_exactly() -> Result<()> {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
@@ -95,17 +95,17 @@ fn a_saved_model_goes_on_where_it_was() -> Result<()> {
             model.save(&path)?;
             model = Model::load(&path)?;
         }
-        // What dropout draws next is not the model's to keep.
+        // The random stream of dropout is not part of the model.
         set_random_seed(5);
         Ok(columns(&model.fit((&x, &y), fit())?))
     };
     assert_eq!(run(true)?, run(false)?);
-    // A file of weights with an optimizer's state is one of weights too.
+    // A file with weights and optimizer state can be loaded as weights.
     small(Some("block5_conv2"))?.0.load_weights(&path)
 }
 
 #[test]
-fn as_many_views_as_epochs_are_the_generators_own() -> Result<()> {
+fn one_view_per_epoch_matches_the_generator() -> Result<()> {
     let _alone = alone();
     let run = |views: Option<usize>, memory: usize| -> Result<Vec<Vec<f64>>> {
         let (mut model, x, y) = small(None)?;
@@ -116,7 +116,7 @@ fn as_many_views_as_epochs_are_the_generators_own() -> Result<()> {
     };
     let plenty = 1 << 30;
     assert_eq!(run(Some(5), plenty)?, run(None, plenty)?);
-    // Views are used again, from memory, from a file, and from both.
+    // Repeated views are equal from memory, from a file, and from both.
     let again = run(Some(2), plenty)?;
     assert_eq!(run(Some(2), 0)?, again, "in a file");
     assert_eq!(run(Some(2), 20_000)?, again, "partly in a file");
@@ -124,7 +124,7 @@ fn as_many_views_as_epochs_are_the_generators_own() -> Result<()> {
 }
 
 #[test]
-fn weights_of_samples_and_of_classes_are_one() -> Result<()> {
+fn sample_weights_match_class_weights() -> Result<()> {
     let _alone = alone();
     let run = |by_class: bool| -> Result<Vec<Vec<f64>>> {
         let (mut model, x, y) = small(None)?;
@@ -141,7 +141,7 @@ fn weights_of_samples_and_of_classes_are_one() -> Result<()> {
 }
 
 #[test]
-fn the_number_of_threads_changes_no_number() -> Result<()> {
+fn training_does_not_depend_on_the_number_of_threads() -> Result<()> {
     let _alone = alone();
     let run = |threads: usize| -> Result<Vec<Vec<f64>>> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -159,7 +159,7 @@ fn the_number_of_threads_changes_no_number() -> Result<()> {
 }
 
 #[test]
-fn a_training_that_was_cut_off_goes_on_as_if_it_had_not_been() -> Result<()> {
+fn interrupted_training_resumes_exactly() -> Result<()> {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.backup");
@@ -168,7 +168,7 @@ fn a_training_that_was_cut_off_goes_on_as_if_it_had_not_been() -> Result<()> {
     let (mut model, x, y) = small(Some("block5_conv1"))?;
     let whole = model.fit(data(&x, &y)?, fit().callback(BackupAndRestore::new(&path)))?;
     assert!(!path.exists());
-    // The same program, ended in its third epoch, and run again.
+    // The same program, interrupted in its third epoch, and started again.
     let (mut model, x, y) = small(Some("block5_conv1"))?;
     let cut = fit().callback(BackupAndRestore::new(&path)).on_epoch_end(|training| match training.epoch() {
         3 => Err(headstart::Error::Interrupted),
@@ -182,8 +182,8 @@ fn a_training_that_was_cut_off_goes_on_as_if_it_had_not_been() -> Result<()> {
     Ok(())
 }
 
-/// One training of a small model, with every callback that remembers something; `breaks` ends it after that epoch's
-/// callbacks and before its backup.
+/// Trains a small model with all callbacks that have state. `breaks` fails after the callbacks of that epoch, before
+/// its backup.
 fn trained_with_callbacks(
     folder: &std::path::Path,
     schedule: bool,
@@ -221,7 +221,7 @@ fn trained_with_callbacks(
 }
 
 #[test]
-fn every_callback_goes_on_after_a_break_as_if_there_had_been_none() -> Result<()> {
+fn callbacks_resume_exactly_after_an_error() -> Result<()> {
     let _alone = alone();
     for schedule in [false, true] {
         let folder = tempfile::tempdir().unwrap();
@@ -243,7 +243,7 @@ fn every_callback_goes_on_after_a_break_as_if_there_had_been_none() -> Result<()
     Ok(())
 }
 
-/// A callback of the user's own that remembers something, NaN among it.
+/// A custom callback with state, including NaN.
 struct Counting {
     seen: f64,
     fails_at: Option<usize>,
@@ -274,7 +274,7 @@ impl Callback for Counting {
 }
 
 #[test]
-fn a_backup_keeps_the_state_of_a_users_callback() -> Result<()> {
+fn backups_include_the_state_of_custom_callbacks() -> Result<()> {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.backup");
@@ -291,7 +291,7 @@ fn a_backup_keeps_the_state_of_a_users_callback() -> Result<()> {
 }
 
 #[test]
-fn inputs_of_every_type_and_layout_train_the_same_weights() -> Result<()> {
+fn all_dtypes_and_layouts_train_the_same_weights() -> Result<()> {
     let _alone = alone();
     set_random_seed(5);
     let mut model = sequential![

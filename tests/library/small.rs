@@ -1,9 +1,9 @@
-//! A model that is trained in no time.
+//! A model that trains in a moment.
 
 use headstart::Result;
 use headstart::prelude::*;
 
-/// A frozen network with a head, the same each time, and pictures.
+/// A compiled model with a frozen network and a head, with images and targets. The same in each call.
 pub fn small(unfrozen_from: Option<&str>) -> Result<(Model, Tensor, Tensor)> {
     set_random_seed(7);
     let base =

@@ -1,4 +1,4 @@
-//! A file with tensors that have no place in a network is of another network, and refused by name and count.
+//! Files with tensors that have no place in a network are rejected with names and count.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use headstart::models::Network;
 use headstart::prelude::*;
 use headstart::weights::read_file;
 
-/// A narrow network's weights with its top, as `save_weights` names them.
+/// Weights of a narrow network with its top, named as by `save_weights`.
 fn whole(network: fn(Weights) -> Network) -> Result<HashMap<String, Tensor>> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("network.safetensors");
@@ -28,7 +28,7 @@ fn with(tensors: &HashMap<String, Tensor>, more: &[(&str, &[usize])]) -> Result<
 }
 
 #[test]
-fn a_larger_networks_weights_are_refused_by_name_and_count() -> Result<()> {
+fn weights_of_a_larger_network_are_rejected_with_names_and_count() -> Result<()> {
     type Case = (fn(Weights) -> Network, &'static [(&'static str, &'static [usize])]);
     let cases: [Case; 3] = [
         (ResNet50::new, &[("layer3.6.conv1.weight", &[3, 3, 1, 1]), ("layer3.6.bn1.bias", &[3])]),
@@ -49,7 +49,7 @@ fn a_larger_networks_weights_are_refused_by_name_and_count() -> Result<()> {
 }
 
 #[test]
-fn an_omitted_top_a_head_in_its_place_and_counters_are_no_surplus() -> Result<()> {
+fn omitted_tops_custom_heads_and_counters_are_ignored() -> Result<()> {
     let tensors = whole(ResNet50::new)?;
     let more: &[(&str, &[usize])] = &[
         ("bn1.num_batches_tracked", &[]),
@@ -62,7 +62,7 @@ fn an_omitted_top_a_head_in_its_place_and_counters_are_no_surplus() -> Result<()
         ("layers/dense/vars/1", &[2]),
     ];
     narrow(ResNet50::new, with(&tensors, more)?, false).build()?;
-    // With its top, a network has no place for a head.
+    // A network with its top has no place for another head.
     let error = narrow(ResNet50::new, with(&tensors, &more[2..])?, true).build().unwrap_err().to_string();
     assert!(error.contains("5 of") && error.contains("`fc.3.weight`"), "{error}");
     narrow(ResNet50::new, with(&tensors, &more[..1])?, true).build()?;

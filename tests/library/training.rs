@@ -1,4 +1,4 @@
-//! Training is Keras's, step for step (`tests/fixtures/training.py`), and does what it says.
+//! Training matches Keras step by step (`tests/fixtures/training.py`); callbacks and saved models work as documented.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -26,13 +26,13 @@ fn drawn(seed: u64, shape: &[usize]) -> Tensor {
     Tensor::from_vec(draw(seed, shape), shape, &device()).unwrap()
 }
 
-/// The pictures and targets of the fixture.
+/// The images and targets of the fixture.
 fn data() -> Result<(Tensor, Tensor)> {
     let x = drawn(1000, &[SAMPLES, 3, SIDE, SIDE]).affine(2.0, -1.0)?;
     Ok((x, drawn(1001, &[SAMPLES]).gt(0.5)?.to_dtype(DType::F32)?))
 }
 
-/// The fixture's model, all of the network inside frozen, and the layer from which it is fine-tuned.
+/// The fixture's model with a frozen network, the network itself, and the first layer to fine-tune.
 fn transfer(name: &str) -> Result<(Model, Model, &'static str)> {
     let (network, file, first, scale) = match name {
         "vgg16" => (Vgg16::new as fn(Weights) -> _, "keras_vgg16.h5", "block5_conv1", 10.0),
@@ -45,18 +45,18 @@ fn transfer(name: &str) -> Result<(Model, Model, &'static str)> {
     let model = sequential![&base, Rescaling::new(scale), GlobalAveragePooling2D, hidden, last]?;
     for (seed, layer) in ["dense", "dense_1"].iter().enumerate() {
         let kernel = &model.layer(layer)?.params()[0];
-        let turned: Vec<usize> = kernel.var().dims().iter().rev().copied().collect();
-        kernel.set(&(drawn(2000 + seed as u64, &turned) - 0.5)?.t()?)?;
+        let transposed: Vec<usize> = kernel.var().dims().iter().rev().copied().collect();
+        kernel.set(&(drawn(2000 + seed as u64, &transposed) - 0.5)?.t()?)?;
     }
     Ok((base, model, first))
 }
 
-/// Keeps each batch's own loss.
+/// Records the loss of each batch.
 struct Losses(Arc<Mutex<Vec<f64>>>, f64);
 
 impl Callback for Losses {
     fn on_train_batch_end(&mut self, training: &mut Training) -> Result<()> {
-        // What is told is the mean of the epoch so far.
+        // `value` is the mean of the epoch so far.
         let mean = training.value("loss")?;
         let before = if training.batch() == 1 { 0.0 } else { self.1 };
         self.0.lock().unwrap().push(mean * training.batch() as f64 - before);
@@ -102,9 +102,9 @@ fn assert_as_in_keras<O: headstart::train::Optimizer + 'static>(
     Ok(())
 }
 
-/// Batch normalisation at rest is what transfer learning wants; this is what comes of the other.
+/// Frozen batch normalisation uses its moving statistics; here it uses batch statistics.
 #[test]
-fn batch_normalisation_that_learns_its_statistics_is_kerass() -> Result<()> {
+fn training_with_batch_statistics_matches_keras() -> Result<()> {
     let (base, mut model, first) = transfer("resnet50")?;
     let mut found = steps(&mut model, Adam::new(1e-2), 10)?;
     base.unfreeze_from(first)?;
@@ -119,24 +119,24 @@ fn batch_normalisation_that_learns_its_statistics_is_kerass() -> Result<()> {
 }
 
 #[test]
-fn training_with_sgd_is_kerass() -> Result<()> {
+fn training_with_sgd_matches_keras() -> Result<()> {
     assert_as_in_keras("sgd", |rate| SGD::new(rate * 10.0))?;
     assert_as_in_keras("nesterov", |rate| SGD::new(rate).momentum(0.9).nesterov(true).clipnorm(1.0))
 }
 
 #[test]
-fn training_with_adam_is_kerass() -> Result<()> {
+fn training_with_adam_matches_keras() -> Result<()> {
     assert_as_in_keras("adam", Adam::new)?;
     assert_as_in_keras("adamw", |rate| AdamW::new(rate).weight_decay(0.1))
 }
 
 #[test]
-fn training_with_rmsprop_is_kerass() -> Result<()> {
+fn training_with_rmsprop_matches_keras() -> Result<()> {
     assert_as_in_keras("rmsprop", RMSprop::new)?;
     assert_as_in_keras("centered", |rate| RMSprop::new(rate).momentum(0.5).centered(true))
 }
 
-/// What a model that gives back its input is worth.
+/// Scores of a model that returns its input.
 fn evaluated(
     outputs: &Tensor,
     targets: &Tensor,
@@ -149,7 +149,7 @@ fn evaluated(
 }
 
 #[test]
-fn losses_and_metrics_are_kerass() -> Result<()> {
+fn losses_and_metrics_match_keras() -> Result<()> {
     let expected = kerass();
     let outputs = drawn(3000, &[40, 5]);
     let classes: Vec<u32> = draw(3001, &[40]).iter().map(|value| (value * 5.0) as u32).collect();
@@ -197,7 +197,7 @@ fn losses_and_metrics_are_kerass() -> Result<()> {
 }
 
 #[test]
-fn early_stopping_gives_the_best_weights_back() -> Result<()> {
+fn early_stopping_restores_the_best_weights() -> Result<()> {
     let (mut model, x, y) = small(None)?;
     let stop = EarlyStopping::new("val_loss").patience(2).restore_best_weights(true);
     let fit = Fit::epochs(60).batch_size(8).verbose(false).validation_data((&x.i(16..)?, &y.i(16..)?));
@@ -211,7 +211,7 @@ fn early_stopping_gives_the_best_weights_back() -> Result<()> {
 }
 
 #[test]
-fn callbacks_write_what_they_are_told_to() -> Result<()> {
+fn callbacks_write_their_files() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let (mut model, x, y) = small(None)?;
     let fit = Fit::epochs(3)
@@ -232,17 +232,17 @@ fn callbacks_write_what_they_are_told_to() -> Result<()> {
 }
 
 #[test]
-fn plateaus_make_the_learning_rate_smaller() -> Result<()> {
+fn plateaus_reduce_the_learning_rate() -> Result<()> {
     let (mut model, x, y) = small(None)?;
     let plateau = ReduceLROnPlateau::new("loss").min_delta(10.0).patience(2).factor(0.5).min_lr(4e-3);
     let history = model.fit((&x, &y), Fit::epochs(7).verbose(false).callback(plateau))?;
-    // The first is the best; nothing is ten better.
+    // The first loss is the best; no later one is smaller by `min_delta`.
     assert_eq!(history.learning_rates, [1e-2, 1e-2, 1e-2, 5e-3, 5e-3, 4e-3, 4e-3]);
     Ok(())
 }
 
 #[test]
-fn a_number_that_nobody_measures_is_refused_with_those_that_there_are() -> Result<()> {
+fn unknown_monitor_errors_list_the_known_values() -> Result<()> {
     let (mut model, x, y) = small(None)?;
     let fit = Fit::epochs(1).callback(EarlyStopping::new("val_loss"));
     let problem = model.fit((&x, &y), fit).unwrap_err().to_string();
@@ -251,7 +251,7 @@ fn a_number_that_nobody_measures_is_refused_with_those_that_there_are() -> Resul
 }
 
 #[test]
-fn a_loss_that_is_no_number_ends_the_training_if_so_told() -> Result<()> {
+fn terminate_on_nan_ends_training() -> Result<()> {
     let mut model = sequential![Input::new(2), Dense::new(1)]?;
     model.compile(SGD::new(1e30), MeanSquaredError, []);
     let (x, y) = (random_uniform((16, 2), 1.0, 2.0)?, random_uniform(16, 0.0, 1.0)?);
@@ -262,7 +262,7 @@ fn a_loss_that_is_no_number_ends_the_training_if_so_told() -> Result<()> {
 }
 
 #[test]
-fn layers_learn_at_their_own_rates() -> Result<()> {
+fn learning_rate_multipliers_apply_per_layer() -> Result<()> {
     let first = sequential![Input::new(3), Dense::new(3)]?;
     let mut model = sequential![&first, Dense::new(1)]?;
     let before: Vec<Tensor> =
@@ -278,7 +278,7 @@ fn layers_learn_at_their_own_rates() -> Result<()> {
 }
 
 #[test]
-fn a_saved_model_is_the_same_model() -> Result<()> {
+fn saved_models_are_restored_exactly() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let base = EfficientNetB0::new(Weights::Random(1)).include_top(false).input_shape((3, 32, 32)).build()?;
@@ -295,7 +295,7 @@ fn a_saved_model_is_the_same_model() -> Result<()> {
         model.params().iter().map(|p| (p.is_trainable(), p.is_in_inference_mode())).collect::<Vec<_>>()
     };
     assert_eq!(states(&same), states(&model));
-    // Weights alone, and damage, are told apart.
+    // Errors distinguish plain weights from damaged files.
     model.save_weights(&path)?;
     let problem = Model::load(&path).unwrap_err().to_string();
     assert!(problem.contains("load_weights"), "{problem}");
@@ -305,7 +305,7 @@ fn a_saved_model_is_the_same_model() -> Result<()> {
 }
 
 #[test]
-fn the_finder_leaves_the_model_as_it_was_and_suggests_a_rate_that_learns() -> Result<()> {
+fn learning_rate_finder_restores_the_model_and_suggests_a_working_rate() -> Result<()> {
     let (x, y) = (random_uniform((64, 4), -1.0, 1.0)?, random_uniform((1, 4), -1.0, 1.0)?);
     let y = x.broadcast_mul(&y)?.sum(1)?;
     let mut model = sequential![Input::new(4), Dense::new(16).activation(Relu), Dense::new(1)]?;
@@ -322,7 +322,7 @@ fn the_finder_leaves_the_model_as_it_was_and_suggests_a_rate_that_learns() -> Re
     Ok(())
 }
 
-/// `tests/fixtures/late_parameters.py`: one model and optimizer while layers are frozen and unfrozen without `compile`.
+/// `tests/fixtures/late_parameters.py`: one optimizer, while layers are frozen and unfrozen without `compile`.
 fn assert_late_parameters_step_as_in_pytorch(
     name: &str,
     optimizer: impl headstart::train::Optimizer + 'static,
@@ -340,7 +340,7 @@ fn assert_late_parameters_step_as_in_pytorch(
         kernel(&model, "dense")?.set_trainable(!(150..160).contains(&step));
         kernel(&model, "dense_1")?.set_trainable(step >= 100);
         if step == 110 || step == 155 {
-            // What the optimizer knows of each parameter survives a file.
+            // The optimizer's state of each parameter is restored from a file.
             model.save(&path)?;
             model = Model::load(&path)?;
         }
@@ -355,7 +355,7 @@ fn assert_late_parameters_step_as_in_pytorch(
 }
 
 #[test]
-fn a_parameter_unfrozen_late_steps_as_in_pytorch() -> Result<()> {
+fn optimizer_steps_of_late_parameters_match_pytorch() -> Result<()> {
     assert_late_parameters_step_as_in_pytorch("adam", Adam::new(0.02).epsilon(0.0))?;
     assert_late_parameters_step_as_in_pytorch("adamw", AdamW::new(0.02).epsilon(0.0))?;
     assert_late_parameters_step_as_in_pytorch("sgd", SGD::new(0.001).momentum(0.9))

@@ -1,5 +1,4 @@
-//! Files of weights as PyTorch and Keras write them and people keep them. `tests/fixtures/torch_files.py` wrote
-//! those of PyTorch.
+//! Weight files as PyTorch and Keras users save them. `tests/fixtures/torch_files.py` wrote the PyTorch files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,14 +11,14 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/torch_files").join(name)
 }
 
-/// The network that the files hold, with a sixty-fourth of the channels.
+/// The network of the files, with a 64th of the channels.
 fn network(file: &Path) -> Result<Model> {
     let network = Vgg16::new(Weights::file(file)).alpha(1.0 / 64.0).include_top(false);
     network.input_shape((3, 32, 32)).build()
 }
 
 #[test]
-fn checkpoints_and_prefixes_of_pytorch_are_the_plain_weights() -> Result<()> {
+fn pytorch_checkpoints_and_prefixes_give_the_plain_weights() -> Result<()> {
     let x = random_uniform((2, 3, 32, 32), -2.0, 2.0)?;
     let expected = network(&fixture("plain.pth"))?.predict(&x)?;
     let mut read = 0;
@@ -36,7 +35,7 @@ fn checkpoints_and_prefixes_of_pytorch_are_the_plain_weights() -> Result<()> {
 }
 
 #[test]
-fn programs_of_pytorch_are_refused_with_what_to_run() {
+fn pickled_pytorch_models_are_rejected_with_a_remedy() {
     for (file, parts) in [
         ("whole_model.pt", ["a whole model of class `__main__.Net`", "weights_only=False).state_dict()"]),
         (
@@ -53,9 +52,9 @@ fn programs_of_pytorch_are_refused_with_what_to_run() {
     }
 }
 
-/// Every cut of an archive is an error or the whole content, and never a panic.
+/// Every truncated archive is an error, never a panic.
 #[test]
-fn cut_archives_are_refused() {
+fn truncated_archives_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let whole = fs::read(fixture("checkpoint.pth")).unwrap();
     let path = folder.path().join("cut.pth");
@@ -65,7 +64,7 @@ fn cut_archives_are_refused() {
     }
 }
 
-/// `tests/fixtures/keras_saved.py` wrote the files of Keras.
+/// Path of a Keras file, written by `tests/fixtures/keras_saved.py`.
 fn keras(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/keras_saved").join(name)
 }
@@ -81,13 +80,13 @@ fn transfer_model() -> Result<Model> {
 }
 
 #[test]
-fn a_keras_model_is_read_from_every_form_in_which_it_is_saved() -> Result<()> {
+fn keras_models_load_from_every_file_format() -> Result<()> {
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let known = candle_core::safetensors::load(files.join("keras_files.safetensors"), &device())?;
     let pixels: Vec<f32> =
         crate::parity::draw(1000, &[2, 3, 64, 64]).iter().map(|value| value * 2.0 - 1.0).collect();
     let x = Tensor::from_vec(pixels, (2, 3, 64, 64), &device())?;
-    // `dense_2` and `dense_3` of a session's second model; a flat functional model; archives of both.
+    // With `dense_2` and `dense_3` of a session's second model; a flat functional model; archives of both.
     for file in ["transfer.keras", "transfer.h5", "flat.weights.h5", "flat.keras"] {
         let model = transfer_model()?;
         model.load_weights(keras(file))?;
@@ -99,7 +98,7 @@ fn a_keras_model_is_read_from_every_form_in_which_it_is_saved() -> Result<()> {
 }
 
 #[test]
-fn a_network_is_taken_out_of_the_model_that_has_it_inside() -> Result<()> {
+fn nested_networks_load_from_whole_models() -> Result<()> {
     let x = random_uniform((1, 3, 64, 64), -1.0, 1.0)?;
     let model = transfer_model()?;
     model.load_weights(keras("transfer.keras"))?;
@@ -137,9 +136,9 @@ fn weights_with_another_top_get_a_hint() -> Result<()> {
     Ok(())
 }
 
-/// As Keras's `load_weights(path, skip_mismatch=True)`: a layer is taken whole or not at all.
+/// Like Keras's `load_weights(path, skip_mismatch=True)`: a layer is loaded completely or not at all.
 #[test]
-fn layers_that_do_not_fit_are_skipped() -> Result<()> {
+fn mismatched_layers_are_skipped() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights.safetensors");
     let of = |inputs: usize, classes: usize| {
@@ -172,7 +171,7 @@ fn layers_that_do_not_fit_are_skipped() -> Result<()> {
 }
 
 #[test]
-fn a_keras_model_of_another_number_of_classes_gives_its_other_layers() -> Result<()> {
+fn keras_files_with_other_classes_load_the_other_layers() -> Result<()> {
     let whole = transfer_model()?;
     for file in ["transfer.keras", "transfer.h5", "flat.weights.h5"] {
         whole.load_weights(keras(file))?;
@@ -193,7 +192,7 @@ fn a_keras_model_of_another_number_of_classes_gives_its_other_layers() -> Result
 }
 
 #[test]
-fn a_network_skips_what_does_not_fit() -> Result<()> {
+fn networks_skip_mismatched_layers() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights.safetensors");
     let network = |weights| Vgg16::new(weights).alpha(1.0 / 64.0).input_shape((3, 32, 32));
@@ -205,7 +204,7 @@ fn a_network_skips_what_does_not_fit() -> Result<()> {
         let [built, saved] = [built, saved].map(|param| param.value(Mode::Inference).flatten_all());
         assert_eq!(built?.to_vec1::<f32>()?, saved?.to_vec1::<f32>()?, "{at}");
     }
-    // The skipped kernel begins as random numbers, not as zeros.
+    // The skipped kernel has random values, not zeros.
     let kernel = built[built.len() - 2].value(Mode::Inference);
     assert!(kernel.sqr()?.sum_all()?.to_scalar::<f32>()? > 0.0);
     Ok(())

@@ -30,8 +30,8 @@ use transform::{POSITIONS, position_stride};
 /// Maximum number of tiles per task (72: whole register tiles of six rows, and the transformed values fit
 /// an L2 cache).
 const MAX_TILES: usize = 72;
-/// Channels and filters together up to which a task takes half as many tiles (256: the kernels are then
-/// small, and the tiles stay in a nearer cache).
+/// Sum of channels and filters up to which a task takes half as many tiles (256: the kernels are then
+/// small, and the tiles stay in a faster cache).
 const FEW_CHANNELS: usize = 256;
 /// Minimum number of filters per task (64: each task transforms the inputs again).
 const MIN_FILTERS: usize = 64;
@@ -221,11 +221,11 @@ mod tests {
                 ((squares / exact.len() as f64).sqrt(), worst)
             };
             let found = winograd(&x)?;
-            // NCHW and channels-last inputs give the same bits.
+            // NCHW and channels-last inputs give bit-identical outputs.
             assert_eq!(flat(&winograd(&to_channels_last(&x)?)?), flat(&found));
             let geometry = conv.geometry(x.shape(), w.shape())?;
             if geometry.suits_winograd() {
-                // The trainable convolution gives the same bits.
+                // The trainable convolution is bit-identical to the inference convolution.
                 assert_eq!(flat(&x.apply_op3(&w, &b, conv)?), flat(&found));
                 trainable_cases += 1;
             }

@@ -21,8 +21,8 @@ const LARGE_POINT: f32 = 1.5;
 /// The values of [`LANES`] channels or filters, transformed together.
 pub(super) type Lanes = [f32; LANES];
 
-/// Distance between two tile positions in a buffer, in values. One vector is added, so that the distance
-/// is no power of two, for which caches have few sets.
+/// Distance between two tile positions in a buffer, in values. One vector is added to avoid powers of two,
+/// which would use only a few cache sets.
 #[inline]
 pub(super) fn position_stride(tiles: usize, channels: usize) -> usize {
     tiles * channels + LANES
