@@ -1,14 +1,14 @@
-//! What differs in a notebook from a program, said beside a cell that runs well.
+//! Notes on differences between a notebook and a program, shown with a cell that succeeds.
 
 use syn::visit::{self, Visit};
 use syn::{Item, Stmt};
 
 use crate::compile::redefined::names;
 
-/// Types that can change while they are not `mut`.
+/// Types with interior mutability, whose values change without `mut`.
 const CHANGING: [&str; 7] = ["Cell", "RefCell", "Mutex", "RwLock", "OnceLock", "LazyLock", "OnceCell"];
 
-/// A line for each thing in a cell's statements that a program would do otherwise.
+/// One note for each statement of a cell that would behave differently in a program.
 pub fn notes(statements: &[Stmt]) -> Vec<String> {
     let mut notes = Vec::new();
     for statement in statements {
@@ -58,7 +58,7 @@ mod tests {
     use crate::compile::cell::parse;
 
     #[test]
-    fn what_a_program_would_do_otherwise_is_said() {
+    fn differences_from_a_program_are_noted() {
         for (cell, said) in [
             ("static N: std::sync::atomic::AtomicUsize = f();", "each cell has its own `N`"),
             ("static mut N: u8 = 1;", "each cell has its own `N`"),
