@@ -20,7 +20,7 @@ ASSIGNMENT = re.compile(
 
 
 def rust_escape(match):
-        """Convert a JSON escape sequence to Rust's."""
+    """Convert a JSON escape sequence to Rust's."""
     if match[2]:
         return f"\\u{{{match[2]}}}"
     return {"b": "\\u{8}", "f": "\\u{c}", "/": "/"}.get(match[1], match[0])
@@ -31,7 +31,7 @@ class Engine(NBClientEngine):
 
 
 class RustTranslator(Translator):
-        """Values as Rust expressions. The kernel converts each to the type of the variable that it replaces."""
+    """Values as Rust expressions. The kernel converts each to the type of the variable that it replaces."""
 
     @classmethod
     def translate_none(cls, val):

@@ -14,7 +14,7 @@ use crate::prelude::toolchain;
 /// Environment variable with the number of seconds that a standby waits; 0 disables the standby.
 const STANDBY_VARIABLE: &str = "HEADSTART_STANDBY";
 /// Default time that a standby waits after the start of its kernel (5 min: time to open another notebook).
-const DEFAULT_STANDBY_TIME: Duration = Duration::from_mins(5);
+const STANDBY_TIME: Duration = Duration::from_mins(5);
 /// Prefix of environment variables that Jupyter sets for each kernel.
 const JUPYTER_PREFIX: &str = "JPY_";
 
@@ -62,7 +62,8 @@ impl Origin {
     /// Time that a standby waits; `None` if no standby shall be started.
     pub fn stay(&self) -> Option<Duration> {
         let set = self.environment.iter().find(|(name, _)| name == STANDBY_VARIABLE);
-        let stay = set.and_then(|(_, value)| value.to_str()?.parse().ok()).map_or(DEFAULT_STANDBY_TIME, Duration::from_secs);
+        let stay =
+            set.and_then(|(_, value)| value.to_str()?.parse().ok()).map_or(STANDBY_TIME, Duration::from_secs);
         Some(stay).filter(|stay| !stay.is_zero())
     }
 
