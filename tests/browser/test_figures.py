@@ -1,4 +1,4 @@
-"""Figures of the saved lessons in a browser: no text is cut, and no two texts overlap."""
+"""Browser tests of the saved lessons' figures: no text is cut off, and no two texts overlap."""
 
 import shutil
 
@@ -9,7 +9,7 @@ from playwright.sync_api import sync_playwright
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FIGURES = sorted((ROOT / "notebooks").glob("*.svg"))
-# Pixels by which lines may touch: a box holds the whole line, letters less.
+# Pixels by which lines may overlap: the box of a text is as high as the whole line, letters are smaller.
 SLACK = 4
 BOXES = """
 () => [...document.querySelectorAll('svg > text')].filter(text => !text.hasAttribute('transform')).map(text => {

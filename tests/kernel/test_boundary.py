@@ -1,4 +1,4 @@
-"""What the kernel assumes about evcxr: its text, and that no two variable stores meet."""
+"""The kernel's assumptions about evcxr: its text, and that two variable stores are never mixed."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def test_evcxr_generates_the_golden_files(tmp_path):
 
 @pytest.fixture
 def start():
-    """Starts kernels, and stops them in the end."""
+    """Start kernels, and stop them at the end."""
     kernels = []
 
     def start(**environment):
@@ -54,7 +54,7 @@ def test_cells_work_as_evcxr_writes_them(start):
         cell = kernel.run(code)
         assert cell.reply["ename"] == name and text in cell.traceback, cell.traceback
     assert kernel.ok("(words.len(), point.x)") == "(2, 2)"
-    # Only a rewritten cell saves the value; this one says that it is lost.
+    # Only a rewritten cell saves the value. This one reports that it is lost.
     assert kernel.run("let words = 1;\n\"x\".parse::<i32>()?;").status == "error"
     cell = kernel.run("words.len()")
     assert "was lost in a cell that failed" in cell.traceback and kernel.ok("point.x") == "2"
@@ -70,7 +70,7 @@ def test_cells_work_as_evcxr_writes_them(start):
 def test_two_variable_stores_never_meet(start):
     kernel = start()
     kernel.ok("let mut words = vec![String::from(\"é\")];")
-    # Each of these would compile a cell without the kernel's program.
+    # Without the kernel's rustc wrapper, each of these cells would have evcxr's own store.
     for code in (":sccache 1", ":dep hex\n:sccache\nwords.len()", "words.len();\n:sccache 1"):
         cell = kernel.run(code)
         assert cell.reply["ename"] == "Error" and "`:sccache` cannot be used" in cell.traceback
@@ -80,7 +80,7 @@ def test_two_variable_stores_never_meet(start):
         assert "another variable store" in cell.traceback and "RUSTC_WRAPPER" in cell.traceback
     kernel.ok(f":build_env RUSTC_WRAPPER={HEADSTART}")
     assert kernel.ok("words.push(String::from(\"c\"));\nwords.clone()") == '["é", "c"]'
-    # A process that begins with evcxr's own store keeps to it.
+    # A process that starts with evcxr's own store continues to use it.
     kernel.ok(":build_env RUSTC_WRAPPER=")
     kernel.run(":restart")
     assert kernel.ok("let words = 3;\nwords") == "3"
@@ -121,7 +121,7 @@ def test_the_probe_decides_once_for_a_template(start, template):
     kernel = start()
     assert kernel.run("let a = 1;").stderr == ""
     assert record.read_text() == "rewritten"
-    # The compile cache knows the cells of a session that has probed.
+    # The compile cache contains the cells of a session that ran the probe.
     cells = CACHE / "state" / template.name / "cells"
     known = len(list(cells.iterdir()))
     again = start()

@@ -1,4 +1,4 @@
-"""Kernel, prelude, tests and examples share what they can, and need nothing large that they do not use."""
+"""Kernel, prelude, tests and examples share dependencies, and have no large ones that they do not use."""
 
 import subprocess
 import tomllib
@@ -7,7 +7,8 @@ from conftest import ROOT
 
 OURS = "headstart"
 TESTED = ["headstart", "headstart-kernel", "headstart-fetch", "headstart-frame", "headstart-hub"]
-# An HTTP client of a hundred crates, a second TLS library that takes a minute of C, and whole linear algebra.
+# An HTTP client of a hundred crates, a second TLS library with a minute of C compilation, and a linear
+# algebra library.
 UNNEEDED = ["aws-lc-sys", "criterion", "hf-xet", "nalgebra", "reqwest"]
 
 

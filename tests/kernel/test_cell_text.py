@@ -1,4 +1,4 @@
-"""The text of cells as people type and paste it: names, blanks, types, commands; and what cannot be kept for later."""
+"""Text of cells as people type and paste it: names, spaces, types, commands, and variables that cannot be stored."""
 
 import unicodedata
 
@@ -30,7 +30,8 @@ def test_a_type_over_several_lines_serves_later_cells(kernel):
     assert "cell:4:5" in cell.traceback or "4 │ > = 1;" in cell.traceback, cell.traceback
 
 
-# What evcxr cannot keep, used up or lent in its own cell: the cell's value, and the variable that stays.
+# Values that evcxr cannot store, moved or borrowed in their own cell: the cell's value, and the variable
+# that is stored.
 UNKEPT = {
     "let halve = LearningRateScheduler::new(|_, r| r / 2.0); let fit = Fit::epochs(10).callback(halve); 1": ("1", "fit"),
     "let f = |x: i32| x + 1; let called = f(2); f(3)": ("4", "called"),
@@ -54,7 +55,7 @@ def test_a_variable_of_one_cell_is_explained_in_the_next(kernel):
     cell = kernel.run("let square = |x: i32| x * x; square(3)")
     assert cell.value == "9" and "`square` lasts for this cell only" in cell.stderr
     assert "`square` lasted for its cell only" in kernel.run("square(3)").traceback
-    # Moved, it serves no later cell anyway.
+    # No warning if the variable is moved, because no later cell could use it anyway.
     cell = kernel.run("let lines = LearningRateScheduler::new(|_, r| r); let moved = Fit::epochs(1).callback(lines);")
     assert (cell.status, cell.stderr) == ("ok", "")
 
@@ -89,7 +90,7 @@ def test_awaiting_cells_work_before_and_after_tokio_is_asked_for(kernel):
         assert kernel.ok("tokio::time::sleep(std::time::Duration::from_millis(1)).await; 3") == "3"
 
 
-# Cursor at the end; what must be among the matches.
+# Code with the cursor at its end, and a completion that must be among the matches.
 COMPLETED = {
     "let v = vec![1];\nv.it": "iter()",
     "vec![1, 2].it": "iter()",
@@ -98,7 +99,7 @@ COMPLETED = {
     '"3.5".parse::<f64>().unwrap().sq': "sqrt()",
     "[3, 1].iter().ma": "map(",
 }
-# Code, a word in which the cursor is, and what is shown.
+# Code, a word that contains the cursor, and the text that is shown.
 INSPECTED = {
     ("vec![1].iter().count()", "iter"): "pub const fn iter(&self)",
     ('"a".to_uppercase()', "to_upper"): "pub fn to_uppercase(&self) -> String",

@@ -1,4 +1,4 @@
-"""What cells can do and how they fail; after each failure the kernel goes on."""
+"""What cells can do and how they fail. The kernel continues after each failure."""
 
 import json
 import re
@@ -212,7 +212,8 @@ def test_a_learner_is_told_what_a_notebook_asks(kernel, what):
     assert cell.status == "error" and hint in cell.traceback, cell.traceback
 
 
-# What someone writes who has Keras in mind, or another Rust, in the cells of each lesson, and what the error must say.
+# Typical mistakes of users who know Keras or another Rust library, for each lesson, and the text that the
+# error must have.
 MODEL = [
     "let base = Vgg16::new(Weights::Demo).include_top(false).build()?;",
     "let mut model = sequential![&base, Flatten, Dense::new(1).activation(Sigmoid)]?;",
@@ -359,7 +360,7 @@ def test_the_last_value_is_shown_by_what_it_is(kernel):
     assert "<table>" in shown("sequential![Input::new(2), Dense::new(1)]?")["text/html"]
     kernel.ok("struct Own; impl Show for Own { fn bundle(&self) -> Vec<(String, String)> { vec![(\"text/html\".into(), \"<b>own</b>\".into()), (\"text/plain\".into(), \"own\".into())] } }")
     assert shown("Own") == {"text/html": "<b>own</b>", "text/plain": "own"}
-    # What a type says of itself, `Debug` for the rest, and a text where the last expression moves a variable.
+    # A type's own display, `Debug` for other types, and a hint if the last expression moves a variable.
     kernel.ok('struct Old; impl Old { fn evcxr_display(&self) { println!("EVCXR_BEGIN_CONTENT text/html\\n<i>old</i>\\nEVCXR_END_CONTENT"); } }')
     assert shown("Old") == {"text/html": "<i>old</i>"}
     kernel.ok("let list = vec![1, 2]; let point = (1.5, 'c');")

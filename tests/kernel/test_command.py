@@ -1,4 +1,4 @@
-"""The headstart command: run, install, kernel, doctor."""
+"""The headstart command: run, install, kernel, doctor, and others."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_run_takes_parameters_as_papermill_does(tmp_path):
     assert executed.cells[2].outputs[0].data["text/plain"] == "(7, 1.0)"
     assert executed.cells[1].metadata.tags == ["injected-parameters"]
     assert executed.metadata.papermill.parameters == {"epochs": 7, "rate": 1}
-    # Run again, the values are replaced.
+    # A second run replaces the values.
     assert headstart("run", target, "-p", "epochs=8").returncode == 0
     assert nbformat.read(target, 4).cells[2].outputs[0].data["text/plain"] == "(8, 0.001)"
 
@@ -94,7 +94,7 @@ def test_run_refuses_parameters_that_no_cell_defines(tmp_path):
 def test_run_stops_a_cell_at_the_timeout(tmp_path):
     endless = "loop { std::thread::sleep(std::time::Duration::from_millis(10)); headstart::check_interrupt()?; }"
     source = notebook(tmp_path / "a.ipynb", endless, "7")
-    # Longer than it takes to compile a cell on a slow machine.
+    # Longer than the compilation of a cell on a slow machine.
     limit = ("--timeout", "15")
     done = headstart("run", source, *limit)
     assert done.returncode == 1 and "ran longer than 15s" in done.stderr, done.stderr
@@ -216,7 +216,7 @@ def test_install_writes_a_specification_of_this_program(tmp_path):
 
 
 def test_lab_opens_the_lessons(tmp_path):
-    """What a learner has changed is not written over."""
+    """Lessons that a learner has changed are not overwritten."""
     (tmp_path / "lessons").mkdir()
     own = notebook(tmp_path / "lessons" / "4_the_program.ipynb", "my own")
     with socket.socket() as free:
@@ -294,7 +294,7 @@ def test_weights_are_listed_without_a_toolchain(tmp_path):
 
 
 def without_numbers(text):
-    # A second more or less is a digit more or less, and so a blank.
+    # A time with another digit shifts the columns, so runs of spaces become one space.
     return re.sub(r" +", " ", re.sub(r"[-\d.]*\d", "n", text))
 
 
@@ -340,7 +340,7 @@ def test_an_exported_program_shows_what_the_cells_show(tmp_path):
 
 def test_a_gpu_that_cannot_be_had_is_told(tmp_path):
     path = notebook(tmp_path / "a.ipynb", "1")
-    # Nothing was compiled for a GPU here.
+    # An empty cache, without a prelude compiled for a GPU.
     empty = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     hidden = empty | {"PATH": f"{tmp_path}:/usr/bin:/bin", "CUDA_HOME": "", "CUDA_PATH": "", "CUDA_ROOT": ""}
     for tool in ("cargo", "rustc", "rustup"):

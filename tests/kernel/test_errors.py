@@ -1,8 +1,8 @@
-"""What a user reads when a cell fails: in the cell's own text and places, with a hint that is true."""
+"""Error messages of cells: they show the cell's own text and positions, with a correct hint."""
 
 import pytest
 
-# Names of what stands around a cell, which its user has not written.
+# Names in generated code around a cell, which no message may contain.
 MACHINERY = ["evcxr", "Evcxr", "src/lib.rs", "run_user_code", "self type */", "Note: note", "persist", "headstart_core"]
 
 
@@ -14,7 +14,7 @@ def failed(kernel, code):
     return cell
 
 
-# A cell, and what its error must show: labels and hints, whatever characters the cell has.
+# A cell, and the labels and hints that its error must show even if the cell contains non-ASCII characters.
 BEYOND_ASCII = {
     '// été\nlet a: u8 = "x";': ["cell:2:13", "expected `u8`, found `&str`", '2 │ let a: u8 = "x";'],
     "let n = 1; // 🦀\nlet b = n.foo();": ["cell:2:11", "method not found in `{integer}`"],
@@ -79,7 +79,7 @@ def test_a_model_is_kept_when_the_fit_of_its_successor_fails(kernel):
     assert kernel.ok("model.input_shape()") == "[2]"
 
 
-# Cells that run well, the cell that fails then, and what its hint says.
+# Successful cells, then a cell that fails, and its hint.
 HINTS = {
     "used up": (["let first_batch = vec![1];", "let taken = first_batch;"], "first_batch.len()", "`first_batch` was used up by an earlier cell (`let taken = first_batch;`)"),
     "never made": ([], "never_made", "no cell that has run has made `never_made`"),
@@ -108,7 +108,7 @@ def test_a_hint_tells_the_cause(kernel, what):
     assert hint in failed(kernel, code).traceback
 
 
-# What a notebook does otherwise than a program, and what is said of it.
+# Code that behaves differently in a notebook and in a program, and the note about it.
 NOTES = {
     "static N: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);": "each cell has its own `N`",
     'fn main() { println!("hi"); }': "write `main()`",

@@ -1,4 +1,4 @@
-"""Cells fetch a file from a Hub on this machine, by the program that they run in."""
+"""Cells download a file from a local Hub server, through the kernel's program."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ CONTENT = struct.pack("<Q", len(HEADER)) + HEADER + os.urandom(200_000)
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Speaks as the Hub does; sends half of what is called slow, and then nothing for long."""
+    """Imitates the Hub. Sends half of a file named slow, and then nothing for a long time."""
 
     protocol_version = "HTTP/1.1"
 

@@ -1,4 +1,4 @@
-"""The Stop button: what was learnt is kept, what does not heed it is ended, and the page says which."""
+"""The Stop button: trained weights are kept, code that does not react is killed, and the message says which."""
 
 import time
 
@@ -13,7 +13,7 @@ let y = random_uniform(4096, 0.0, 1.0)?.ge(0.5)?.to_dtype(DType::F32)?;
 
 
 def stop_after_first_output(kernel, code, kind="stream"):
-    """Sends a cell, presses Stop at its first output, and gives the cell and how long Stop took."""
+    """Send a cell and press Stop at its first output. Returns the cell and the seconds that Stop took."""
     request = kernel.send(code)
     messages = []
     while not messages or messages[-1]["msg_type"] != kind:

@@ -1,4 +1,4 @@
-"""Assignments in Rust: made, handed in and graded by nbgrader as it is, with the configuration that the wheel brings."""
+"""Assignments in Rust, created, submitted and graded by unmodified nbgrader with the wheel's configuration."""
 
 import csv
 import subprocess

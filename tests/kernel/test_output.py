@@ -1,4 +1,4 @@
-"""What cells put out: at once, in order, whole, and without an end that never comes."""
+"""Outputs of cells: immediate, in order, complete, and not blocked by a missing end."""
 
 import time
 
@@ -8,7 +8,7 @@ from conftest import Kernel
 
 
 def stamps(kernel, request, name):
-    """When each piece of a stream arrived."""
+    """Arrival time and text of each part of a stream."""
     begin, found = time.monotonic(), []
     while True:
         message = kernel.client.get_iopub_msg(timeout=60)
@@ -37,7 +37,7 @@ def test_a_line_that_is_written_over_is_seen(kernel):
 
 @pytest.mark.parametrize("turn", range(10))
 def test_a_thread_prints_while_its_cell_ends(kernel, turn):
-    # The rest goes below the same cell.
+    # Output after the cell's end appears below the same cell.
     request = kernel.send('let t = std::thread::spawn(|| for n in 0..20_000 { println!("line {n}"); });')
     cell = kernel.result(request, timeout=30)
     text = cell.stdout

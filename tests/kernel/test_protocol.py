@@ -1,4 +1,4 @@
-"""What clients ask of a kernel, beyond Jupyter's own suite."""
+"""Requests of clients that Jupyter's own test suite does not cover."""
 
 import re
 import time
@@ -179,7 +179,7 @@ def test_a_kernel_can_be_spoken_to_through_files():
 
 def test_timing_says_where_the_time_of_a_cell_went(kernel):
     kernel.ok(":timing")
-    line = kernel.run(f"let timed = {time.time_ns()}_u64;").stdout  # no cell that is known from an earlier run
+    line = kernel.run(f"let timed = {time.time_ns()}_u64;").stdout  # a new cell in every run
     kernel.ok(":timing")
     assert re.fullmatch(r"\d\.\d\d s: rust-analyzer \d\.\d\d s, cargo and rustc \d\.\d\d s, linker \d\.\d\d s, running \d\.\d\d s\n", line), line
     assert kernel.run("let untimed = 1;").stdout == ""

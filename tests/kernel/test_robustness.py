@@ -1,4 +1,4 @@
-"""What must not bring a kernel down, nor leave anything behind."""
+"""Events that must not crash a kernel or leave anything behind."""
 
 import os
 import random
@@ -98,7 +98,7 @@ def test_messages_that_are_none_are_dropped_by_the_thousand(kernel):
 
 
 def test_many_cells_cost_no_more_than_they_must(kernel):
-    """Each cell stays loaded; beyond that, neither files nor memory grow."""
+    """Each cell stays loaded, but the numbers of open files and the memory do not grow beyond that."""
 
     def measure():
         process = kernel.manager.provisioner.pid

@@ -1,4 +1,4 @@
-"""A kernel that is ready before Jupyter asks for it."""
+"""Standbys: kernels that are loaded before Jupyter requests them."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ SOCKET = CACHE / "standby" / "socket"
 
 @pytest.fixture(autouse=True)
 def switched_on(monkeypatch):
-    """Standbys that stay no longer than a test."""
+    """Enable standbys with a lifetime shorter than a test."""
     monkeypatch.setenv("HEADSTART_STANDBY", "2")
     yield
     wait_until_gone(standbys())
@@ -37,7 +37,7 @@ def test_the_next_kernel_is_one_that_waited():
     first = Kernel()
     assert first.ok("1 + 1") == "2"
     (waiting,) = wait_for_standby()
-    # What is no question does it no harm.
+    # Invalid questions do not harm it.
     for said in (b"", b"{}", b"\xff" * 100):
         with socket.socket(socket.AF_UNIX) as stranger:
             stranger.connect(str(SOCKET))
@@ -48,7 +48,8 @@ def test_the_next_kernel_is_one_that_waited():
         assert second.ok("Tensor::zeros(2, DType::F32, &device())?.dims()") == "[2]"
         assert time.monotonic() - begin < 2.5
         assert not SOCKET.exists() and not below(second.manager.provisioner.pid)
-        # It is a kernel like any other: it may be stopped, outlives the one that started it, and has another ready.
+        # It is a normal kernel: it can be interrupted, outlives the kernel that started it, and starts
+        # another standby.
         request = second.send("let mut n = 0; loop { check_interrupt()?; n += 1; }")
         time.sleep(1.5)
         second.manager.interrupt_kernel()
@@ -140,7 +141,7 @@ def test_none_is_started_where_they_are_switched_off(monkeypatch):
 
 def test_a_killed_server_takes_its_kernels_and_the_standby_along(monkeypatch):
     monkeypatch.setenv("HEADSTART_STANDBY", "60")
-    # As Jupyter's server does; the second kernel is one that waited.
+    # Starts kernels as Jupyter's server does. The second kernel was a standby.
     code = (
         "import sys; from jupyter_client.manager import KernelManager\n"
         "for line in sys.stdin:\n"

@@ -1,4 +1,4 @@
-"""The compiled prelude: where it comes from, and what may go wrong while it is made."""
+"""The compiled prelude: its sources, and failures while it is created."""
 
 import os
 import resource
@@ -16,7 +16,7 @@ from conftest import CACHE, HEADSTART, Kernel
 
 @pytest.fixture
 def empty_cache(tmp_path):
-    """A cache without a template. cargo's folder stays, so that nothing need be compiled anew."""
+    """A cache without a template. cargo's target folder stays, so that nothing is recompiled."""
     return os.environ | {"XDG_CACHE_HOME": str(tmp_path), "JUPYTER_DATA_DIR": str(tmp_path / "jupyter")}
 
 
@@ -70,7 +70,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(empty_cache, tmp_path):
 
 
 def try_to_run(program, folder, environment):
-    """Runs a notebook whose cell needs the prelude."""
+    """Run a notebook whose cell needs the prelude."""
     cell = nbformat.v4.new_code_cell('println!("{:?}", Tensor::zeros(2, DType::F32, &device())?.dims());')
     notebook = folder / "a.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), notebook)
@@ -78,7 +78,7 @@ def try_to_run(program, folder, environment):
 
 
 def run(program, folder, environment):
-    """What the command said while the cell ran."""
+    """Run such a notebook successfully, and return the command's standard error."""
     done = try_to_run(program, folder, environment)
     assert done.returncode == 0 and "[2]" in done.stdout, done.stderr
     return done.stderr
@@ -99,7 +99,7 @@ def doctor(program=HEADSTART, environment=None):
 
 @pytest.fixture
 def installation(tmp_path):
-    """The program in a prefix of its own, far from the checkout and from any template."""
+    """The program in its own installation prefix, outside the checkout and without a template."""
     for folder in ("bin", "share/headstart", "cache"):
         (tmp_path / "prefix" / folder).mkdir(parents=True)
     program = tmp_path / "prefix" / "bin" / "headstart"
