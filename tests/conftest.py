@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RELEASE = Path(os.environ["CARGO_TARGET_DIR"]) / "release"
 HEADSTART = RELEASE / "headstart"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart"
-STARTING = 300  # seconds until a kernel answers: a guard against a hang
+START_TIMEOUT = 300  # seconds until a kernel answers: a guard against a hang
 
 
 def install_kernels(data):
@@ -97,7 +97,7 @@ class Kernel:
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.allow_stdin = False
-        self.client.wait_for_ready(timeout=STARTING)
+        self.client.wait_for_ready(timeout=START_TIMEOUT)
 
     def send(self, code, **options):
         return self.client.execute(code, **options)

@@ -38,17 +38,17 @@ LEAST = 5
 
 NETWORKS = ("vgg16", "resnet50")
 FORWARD = ((1, 224), (4, 224), (16, 224), (32, 64))
-LEARNING = {"vgg16": ("all", "block5_conv1"), "resnet50": ("all", "conv5_block1_1_conv")}
-LEARNING_SIZES = ((8, 64), (8, 224))
+TRAINING = {"vgg16": ("all", "block5_conv1"), "resnet50": ("all", "conv5_block1_1_conv")}
+TRAINING_SIZES = ((8, 64), (8, 224))
 # Network, task, batch size and image side in pixels.
 TASKS = [(n, "forward", b, s) for n in NETWORKS for b, s in FORWARD]
-TASKS += [(n, task, b, s) for n in NETWORKS for task in LEARNING[n] for b, s in LEARNING_SIZES]
+TASKS += [(n, task, b, s) for n in NETWORKS for task in TRAINING[n] for b, s in TRAINING_SIZES]
 # First run: no cell was compiled before. Second run: all cells are in the compile cache.
 PROGRAMS = tuple(("tutorial's program", f"from start to prediction, {which}", 4, 224) for which in ("first", "again"))
 # Augmentation of 64 images; decoding of a folder of images, and one epoch of training on them.
-PICTURES = "pictures"
-AUGMENTATION = (PICTURES, "augmentation", 32, 224)
-PHOTOGRAPHS = ((PICTURES, "decoding", 32, 224), (PICTURES, "epoch", 32, 224))
+IMAGES = "pictures"
+AUGMENTATION = (IMAGES, "augmentation", 32, 224)
+PHOTOGRAPHS = ((IMAGES, "decoding", 32, 224), (IMAGES, "epoch", 32, 224))
 GROWTH = [(n, "forward", b, 64) for n in NETWORKS for b in (1, 4, 16, 64)]
 GROWTH += [(n, "forward", 1, s) for n in NETWORKS for s in (128, 224, 320, 448)]
 
@@ -142,7 +142,7 @@ def pytorch_step(name, task, batch, side):
     return step
 
 
-def keras_pictures(name, task, batch, side):
+def keras_images(name, task, batch, side):
     import keras
     import numpy as np
     import tensorflow as tf
@@ -274,7 +274,7 @@ def contenders(python, task):
     def worker(kind, **more):
         return lambda: measured(run([python, __file__, "--worker", kind, *parts], **more))
 
-    if name == PICTURES:
+    if name == IMAGES:
         folder = os.environ.get("HEADSTART_BENCH_PHOTOGRAPHS", "")
         ours = [TARGET / "release" / "examples" / "pictures", *parts[1:], folder]
         return {"headstart": lambda: measured(run(ours)), "keras": worker("keras")}
@@ -366,7 +366,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
         steps = {"keras": keras_step, "pytorch": pytorch_step, "onnxruntime": onnxruntime_step}
         kind, name, task, batch, side = sys.argv[2:]
-        step = keras_pictures if name == PICTURES else steps[kind]
+        step = keras_images if name == IMAGES else steps[kind]
         measure(step(name, task, int(batch), int(side)), least=2 if task == "epoch" else LEAST)
     elif sys.argv[1:2] == ["--program"]:
         keras_program()

@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT
 from playwright.sync_api import sync_playwright
 
-PATIENCE = 240  # seconds for the whole notebook
+TIMEOUT = 240  # seconds for the whole notebook
 
 
 def free_port():
@@ -96,16 +96,16 @@ def opened(lab, notebook):
         browser.close()
 
 
-def test_the_chart_grows_while_fit_runs(lab):
+def test_the_chart_is_updated_while_fit_runs(lab):
     with opened(lab, "4_the_program.ipynb") as (page, folder, pictures):
         choose(page, "Run", "Run All Cells")
         # The chart has its own output, separate from the progress bar.
         cell = page.locator(".jp-CodeCell", has_text="Fit::epochs(10))")
         chart = cell.locator(".jp-RenderedSVG")
-        chart.wait_for(timeout=PATIENCE * 1000)
+        chart.wait_for(timeout=TIMEOUT * 1000)
         seen = []
         done = page.get_by_text("Prediction for first image:").and_(page.locator("pre"))
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while not done.count():
             assert time.monotonic() < end, "the notebook was not over in time"
             drawn = chart.inner_html()
@@ -141,7 +141,7 @@ def test_stop_keeps_the_model_and_its_history(lab):
     with opened(lab, "stopped.ipynb") as (page, _, pictures):
         choose(page, "Run", "Run All Cells")
         # JupyterLab may also show the running epoch in the status bar.
-        page.locator("pre", has_text="Epoch 3/1000").wait_for(timeout=PATIENCE * 1000)
+        page.locator("pre", has_text="Epoch 3/1000").wait_for(timeout=TIMEOUT * 1000)
         begin = time.monotonic()
         page.get_by_title("Interrupt the kernel").first.click()
         page.get_by_text("every variable is kept").first.wait_for(timeout=10_000)
@@ -176,7 +176,7 @@ def test_tab_completes_and_shift_tab_inspects(lab):
         page.screenshot(path=pictures / "inspected.png")
 
 
-def test_restart_and_run_all_begins_anew(lab):
+def test_restart_and_run_all_starts_a_new_kernel(lab):
     with opened(lab, "restarted.ipynb") as (page, _, pictures):
         choose(page, "Run", "Run All Cells")
         last = page.locator(".jp-CodeCell").last

@@ -42,8 +42,8 @@ def begun(kernel):
     return next(session(kernel).glob("target/*/debug/ahead"), None)
 
 
-def test_what_is_compiled_is_told_from_what_is_analysed(kernel):
-    handed, told = [], []
+def test_the_compiled_source_is_predicted_from_the_analysed_one(kernel):
+    handed, predicted = [], []
     for round_ in (1, 2):
         for number, code in enumerate(CELLS):
             cell = code.replace("$", str(round_)).replace("@", str(NUMBER + 100 * round_ + number))
@@ -56,13 +56,13 @@ def test_what_is_compiled_is_told_from_what_is_analysed(kernel):
                 # evcxr writes the source for rustc when it has found all types.
                 at = [(session(kernel) / file).stat().st_mtime_ns for file in ("ahead/src/lib.rs", "src/lib.rs")]
                 if at[0] < at[1]:
-                    told.append(cell)
+                    predicted.append(cell)
     # On a busy machine, some may be late.
     assert len(handed) >= len(CELLS) - 3, handed
-    assert len([cell for cell in told if "let" in cell]) >= 3, told
+    assert len([cell for cell in predicted if "let" in cell]) >= 3, predicted
 
 
-def test_only_what_is_used_up_is_lost(kernel):
+def test_only_moved_variables_are_lost(kernel):
     kept = []
     # These sizes fill evcxr's hash table. With one more variable, evcxr lists them in another order.
     for size in (3, 7, 14, 28):
@@ -75,18 +75,18 @@ def test_only_what_is_used_up_is_lost(kernel):
         kernel.ok(f"let taken{size}: String = \"taken{size}\".into(); // {NUMBER}")
 
 
-def test_a_wrong_guess_costs_nothing_but_time(kernel):
+def test_a_wrong_prediction_only_costs_time(kernel):
     kernel.ok(f"fn f() -> i32 {{ 1 }} let a = f(); // {NUMBER}")
     kernel.ok(f"fn f() -> String {{ \"two\".into() }} let b = f(); // {NUMBER}")
     assert kernel.ok("format!(\"{a} {b}\")") == '"1 two"'
 
 
-def test_a_file_beside_the_source_is_looked_for_where_the_cell_says(kernel):
+def test_a_path_is_relative_to_the_cells_source(kernel):
     (session(kernel) / "src" / "words.txt").write_text("words")
     assert kernel.ok(f"include_str!(\"words.txt\") /* {NUMBER} */") == '"words"'
 
 
-def test_nothing_is_compiled_any_more_after_stop(kernel):
+def test_stop_ends_compilation(kernel):
     # rustc takes long for this constant.
     slow = f"const N: u64 = {{ let mut n = {NUMBER}; while n > 1000 {{ n -= 1; }} n }};"
     request = kernel.send(f"#[allow(long_running_const_eval)] {slow}\nprintln!(\"{{N}}\");")

@@ -40,7 +40,7 @@ def start():
         kernel.stop()
 
 
-def test_cells_work_as_evcxr_writes_them(start):
+def test_unchanged_cells_work(start):
     kernel = start(**UNCHANGED)
     cell = kernel.run("let mut words = vec![String::from(\"é\")]; words.push(String::from(\"b\"));")
     assert cell.status == "ok" and cell.stderr == NOTE + "HEADSTART_UNCHANGED_CELLS is set\n"
@@ -67,7 +67,7 @@ def test_cells_work_as_evcxr_writes_them(start):
     assert kernel.ok("1 + 1") == "2"
 
 
-def test_two_variable_stores_never_meet(start):
+def test_two_variable_stores_are_never_mixed(start):
     kernel = start()
     kernel.ok("let mut words = vec![String::from(\"é\")];")
     # Without the kernel's rustc wrapper, each of these cells would have evcxr's own store.
@@ -88,7 +88,7 @@ def test_two_variable_stores_never_meet(start):
     assert "another variable store" in kernel.run("words").traceback
 
 
-def test_text_like_evcxrs_own_in_a_cell(start):
+def test_a_cell_may_contain_evcxrs_own_text(start):
     kernel = start()
     kernel.ok("let mut words = vec![String::from(\"é\")];")
     inner = '{\n#[unsafe(no_mangle)]\npub extern "C" fn inner() -> u8 { 1 }\nwords.push(inner().to_string());\n}'
@@ -105,7 +105,7 @@ def test_clear_loads_the_prelude_before_the_code_after_it(start):
     assert kernel.ok("let words = other.dims().len();\nwords") == "1"
 
 
-def test_the_probe_decides_once_for_a_template(start, template):
+def test_the_probe_runs_once_per_template(start, template):
     record = CACHE / "state" / template.name / "probe"
     assert record.read_text() == "rewritten"
     assert "ok    cells" in doctor()

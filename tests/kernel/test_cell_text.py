@@ -9,20 +9,20 @@ NAMES = ["संख्या", "ค่า", "col·lecció", "число", "変�
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_of_any_script_is_known_in_later_cells(kernel, name):
+def test_a_name_in_any_script_is_found_in_later_cells(kernel, name):
     kernel.ok(f"let mut {name} = vec![1];")
     kernel.ok(f"{name}.push(2);")
     for form in ("NFC", "NFD"):
         assert kernel.ok(f"{unicodedata.normalize(form, name)}.len()") == "2"
 
 
-def test_blanks_and_line_ends_of_other_programs_are_plain_ones(kernel):
+def test_spaces_and_line_ends_of_other_programs_are_accepted(kernel):
     kernel.ok("\ufefflet\u00a0pasted = 1;\r\nlet\u3000wide\u202f= 2;\u200b\r\n// a\u00a0comment\r\n")
     assert kernel.ok("pasted\u00a0+ wide") == "3"
     assert kernel.ok('"a\u00a0b".chars().count()') == "3"
 
 
-def test_a_type_over_several_lines_serves_later_cells(kernel):
+def test_a_type_over_several_lines_works_in_later_cells(kernel):
     kernel.ok("use std::collections::HashMap;\nlet mut counts: HashMap<\n    String,\n    Vec<u8>,\n> = HashMap::new();\nlet after = 1usize;")
     kernel.ok('counts.insert("a".into(), vec![1]);')
     assert kernel.ok("counts.len() + after") == "2"
@@ -32,7 +32,7 @@ def test_a_type_over_several_lines_serves_later_cells(kernel):
 
 # Values that evcxr cannot store, moved or borrowed in their own cell: the cell's value, and the variable
 # that is stored.
-UNKEPT = {
+NOT_STORED = {
     "let halve = LearningRateScheduler::new(|_, r| r / 2.0); let fit = Fit::epochs(10).callback(halve); 1": ("1", "fit"),
     "let f = |x: i32| x + 1; let called = f(2); f(3)": ("4", "called"),
     "let s = String::from(\"a b\"); let words: Vec<&str> = s.split(' ').collect(); words.len()": ("2", "s"),
@@ -43,9 +43,9 @@ UNKEPT = {
 }
 
 
-@pytest.mark.parametrize("code", UNKEPT)
-def test_what_cannot_be_kept_serves_its_own_cell(kernel, code):
-    value, kept = UNKEPT[code]
+@pytest.mark.parametrize("code", NOT_STORED)
+def test_a_value_that_cannot_be_stored_works_in_its_own_cell(kernel, code):
+    value, kept = NOT_STORED[code]
     assert kernel.ok(code) == value
     if kept:
         assert kept in kernel.ok(":vars")
@@ -82,7 +82,7 @@ def test_quit_answers_and_ends_the_kernel():
     kernel.stop()
 
 
-def test_awaiting_cells_work_before_and_after_tokio_is_asked_for(kernel):
+def test_async_cells_work_before_and_after_tokio_is_added(kernel):
     assert kernel.ok("std::future::ready(1).await") == "1"
     assert kernel.ok("std::future::ready(2).await") == "2"
     kernel.ok(':dep tokio = { version = "1", features = ["rt", "rt-multi-thread", "time"] }')

@@ -38,7 +38,7 @@ def test_a_later_session_compiles_only_what_is_new(session):
     assert (values[-1], new) == (str(number + 1), 1)
 
 
-def test_what_reads_another_file_is_compiled_each_time(session, tmp_path):
+def test_a_cell_that_reads_a_file_is_compiled_each_time(session, tmp_path):
     file = tmp_path / "words.txt"
     for words in ("one", "two"):
         file.write_text(words)

@@ -77,7 +77,7 @@ def test_stop_ends_the_cell_and_keeps_the_variables(kernel, phase, presses):
     assert kernel.ok("check_interrupt()?; 1") == "1"
 
 
-def test_a_second_press_ends_code_that_does_not_look(kernel):
+def test_a_second_stop_kills_code_that_does_not_check_for_interrupts(kernel):
     kernel.ok(KEPT)
     request = begin(kernel, "deaf")
     kernel.manager.interrupt_kernel()
@@ -87,7 +87,7 @@ def test_a_second_press_ends_code_that_does_not_look(kernel):
     assert kernel.run("kept").status == "error"
 
 
-def test_stop_while_a_long_command_runs_never_costs_the_variables(kernel):
+def test_stop_during_a_long_command_keeps_the_variables(kernel):
     kernel.ok(KEPT)
     # The command ignores SIGINT and SIGTERM, and runs longer than the timeout for code after Stop.
     request = kernel.send("!trap '' INT TERM; sleep 12; sleep 12")
@@ -100,7 +100,7 @@ def test_stop_while_a_long_command_runs_never_costs_the_variables(kernel):
     assert kernel.ok("kept") == "7"
 
 
-def test_what_was_answered_too_late_is_no_answer_to_the_next_question(kernel):
+def test_a_late_answer_does_not_answer_the_next_question(kernel):
     request = begin(kernel, "asking")
     kernel.manager.interrupt_kernel()
     assert kernel.result(request).reply["ename"] == "Interrupted"
@@ -111,7 +111,7 @@ def test_what_was_answered_too_late_is_no_answer_to_the_next_question(kernel):
     assert kernel.result(request).stdout == "in time\n"
 
 
-def test_stop_while_the_prelude_is_loaded():
+def test_stop_while_the_prelude_is_loading():
     kernel = Kernel.__new__(Kernel)
     from jupyter_client.manager import KernelManager
     kernel.manager = KernelManager(kernel_name="headstart")
@@ -137,7 +137,7 @@ def test_stop_while_the_prelude_is_loaded():
 
 @pytest.mark.parametrize("phase", ["idle", "command", "compiling", "running", "deaf", "asking"])
 @pytest.mark.parametrize("restart", [False, True])
-def test_restart_and_shutdown_leave_nothing_at_work(phase, restart):
+def test_restart_and_shutdown_leave_no_process(phase, restart):
     kernel = Kernel()
     try:
         kernel.ok("1")
@@ -162,7 +162,7 @@ def test_restart_and_shutdown_leave_nothing_at_work(phase, restart):
             kernel.stop()
 
 
-def test_a_killed_server_takes_its_kernel_along():
+def test_a_kernel_ends_when_its_server_is_killed():
     # Starts a kernel as Jupyter's server does.
     code = (
         "import sys; from jupyter_client.manager import KernelManager\n"
@@ -204,7 +204,7 @@ def test_commands_get_the_users_environment(kernel, tmp_path):
     assert (failed.stdout, failed.stderr) == ("out\n", "err\n")
 
 
-def test_stop_works_in_the_process_that_a_restart_of_the_cells_began(kernel):
+def test_stop_works_after_restart_and_clear_commands(kernel):
     kernel.ok(":restart")
     request = begin(kernel, "running")
     kernel.manager.interrupt_kernel()

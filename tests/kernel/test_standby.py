@@ -33,7 +33,7 @@ def wait_for_standby():
     raise AssertionError("no standby came")
 
 
-def test_the_next_kernel_is_one_that_waited():
+def test_the_next_kernel_is_the_standby():
     first = Kernel()
     assert first.ok("1 + 1") == "2"
     (waiting,) = wait_for_standby()
@@ -64,7 +64,7 @@ def test_the_next_kernel_is_one_that_waited():
     wait_until_gone([waiting])
 
 
-def test_a_restart_by_force_takes_the_one_that_waits():
+def test_a_forced_restart_uses_the_standby():
     kernel = Kernel()
     try:
         for _ in range(3):
@@ -77,7 +77,7 @@ def test_a_restart_by_force_takes_the_one_that_waits():
         kernel.stop()
 
 
-def test_whoever_kills_the_process_that_jupyter_knows_kills_the_kernel():
+def test_a_kernel_ends_when_its_proxy_is_killed():
     first = Kernel()
     first.ok("1 + 1")
     (serving,) = wait_for_standby()
@@ -91,7 +91,7 @@ def test_whoever_kills_the_process_that_jupyter_knows_kills_the_kernel():
     first.stop()
 
 
-def test_a_kernel_that_ends_ends_the_process_that_jupyter_knows():
+def test_a_proxy_ends_when_its_kernel_ends():
     first = Kernel()
     first.ok("1 + 1")
     (serving,) = wait_for_standby()
@@ -105,7 +105,7 @@ def test_a_kernel_that_ends_ends_the_process_that_jupyter_knows():
     first.stop()
 
 
-def test_a_kernel_of_another_kind_has_one_of_its_own(tmp_path):
+def test_a_kernel_of_another_kind_starts_its_own_standby(tmp_path):
     first = Kernel()
     first.ok("1 + 1")
     (waiting,) = wait_for_standby()
@@ -119,7 +119,7 @@ def test_a_kernel_of_another_kind_has_one_of_its_own(tmp_path):
         first.stop()
 
 
-def test_a_standby_goes_soon_after_the_last_kernel_and_takes_its_folder_along():
+def test_a_standby_ends_soon_after_the_last_kernel_and_removes_its_folder():
     kernel = Kernel()
     kernel.ok("1 + 1")
     waiting = wait_for_standby()
@@ -130,7 +130,7 @@ def test_a_standby_goes_soon_after_the_last_kernel_and_takes_its_folder_along():
     assert not SOCKET.exists() and session not in sessions()
 
 
-def test_none_is_started_where_they_are_switched_off(monkeypatch):
+def test_no_standby_starts_if_disabled(monkeypatch):
     monkeypatch.setenv("HEADSTART_STANDBY", "0")
     kernel = Kernel()
     kernel.ok("1 + 1")
@@ -139,7 +139,7 @@ def test_none_is_started_where_they_are_switched_off(monkeypatch):
     kernel.stop()
 
 
-def test_a_killed_server_takes_its_kernels_and_the_standby_along(monkeypatch):
+def test_kernels_and_standby_end_when_the_server_is_killed(monkeypatch):
     monkeypatch.setenv("HEADSTART_STANDBY", "60")
     # Starts kernels as Jupyter's server does. The second kernel was a standby.
     code = (

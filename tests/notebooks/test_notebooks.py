@@ -17,7 +17,7 @@ from conftest import HEADSTART, ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # Number of figures in each notebook. The notebooks themselves check the claims of their prose.
-PICTURES = {
+FIGURE_COUNTS = {
     "0_start_here": 2,
     "1_what_is_transfer_learning": 6,
     "2_vgg16_and_resnet50": 8,
@@ -108,7 +108,7 @@ def shown(notebook):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_notebook_is_kept_with_its_outputs_and_names_its_kernel(path):
+def test_every_notebook_is_saved_with_its_outputs_and_names_its_kernel(path):
     notebook = nbformat.read(path, 4)
     nbformat.validate(notebook)
     assert path.stat().st_size < 400_000
@@ -144,7 +144,7 @@ def test_every_notebook_and_its_solutions_run_through_nbconvert(path, tmp_path, 
     assert all(cell.outputs for cell in solved.cells[len(kept.cells) :] if not cell.source.startswith("fn "))
     notebook = nbformat.from_dict(solved | {"cells": solved.cells[: len(kept.cells)]})
     assert not [output for output in outputs(solved) if output.output_type == "error"]
-    assert len(pictures(notebook)) == PICTURES[path.stem]
+    assert len(pictures(notebook)) == FIGURE_COUNTS[path.stem]
     check_pictures(pictures(notebook))
     if path.stem != "8_photographs" or (PHOTOS.is_dir() and LITE0):
         assert shown(kept) == shown(notebook), "stale: run `headstart run notebooks/*.ipynb`"
@@ -236,7 +236,7 @@ def test_no_saved_lesson_contains_a_photograph():
     assert not any("<image" in picture for picture in pictures(notebook))
 
 
-def test_your_own_images_runs_on_a_folder_of_ones_own(tmp_path):
+def test_your_own_images_runs_on_a_users_folder(tmp_path):
     """Three classes, one of greyscale images; predictions are shown with the images."""
     from PIL import Image, ImageDraw
 
