@@ -24,11 +24,11 @@ const SUMS: &str = "sums";
 /// Maximum size of the cache, in bytes. The least recently used entries are removed first.
 const MAX_BYTES: u64 = 256 << 20;
 /// Smallest size of a file on disk, in bytes.
-const BLOCK: u64 = 4 << 10;
+const BLOCK_BYTES: u64 = 4 << 10;
 /// Name prefix of an incomplete entry, which is renamed when it is complete.
 const PART: &str = ".part-";
 /// Age (one hour) from which an incomplete entry counts as left by a killed process.
-const OLD_PART: Duration = Duration::from_hours(1);
+const MAX_PART_AGE: Duration = Duration::from_hours(1);
 
 /// Removes the least recently used entries beyond the maximum size, and stale incomplete entries.
 pub fn shrink() {
@@ -41,7 +41,7 @@ pub fn shrink() {
 fn remove_parts(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let modified = entry.metadata().and_then(|part| part.modified());
-        let is_old = modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > OLD_PART));
+        let is_old = modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > MAX_PART_AGE));
         if is_old && entry.file_name().to_string_lossy().starts_with(PART) {
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -58,7 +58,7 @@ fn remove_beyond(most: u64, folder: &Path) {
     for (_, cell) in cells.iter().rev() {
         let files =
             fs::read_dir(cell).into_iter().flatten().flatten().filter_map(|file| file.metadata().ok());
-        bytes += files.map(|file| file.len().next_multiple_of(BLOCK)).sum::<u64>();
+        bytes += files.map(|file| file.len().next_multiple_of(BLOCK_BYTES)).sum::<u64>();
         if bytes > most {
             let _ = fs::remove_dir_all(cell);
         }
@@ -210,7 +210,7 @@ mod tests {
             let status = File::create(cell.join(STATUS)).unwrap();
             status.set_modified(used).unwrap();
         }
-        remove_beyond(4 * BLOCK, folder.path());
+        remove_beyond(4 * BLOCK_BYTES, folder.path());
         assert_eq!(cells.map(|cell| cell.exists()), [false, true, true]);
     }
 

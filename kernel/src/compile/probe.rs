@@ -15,7 +15,7 @@ const CELLS: [&str; 2] = [
     "headstart_probe.push_str(\"text\");\nheadstart::check_interrupt()?;\n",
 ];
 /// Text inside the cells' string, where completion has no suggestions.
-const NOTHING: &str = "xt\"";
+const WITHOUT_COMPLETIONS: &str = "xt\"";
 
 /// Runs the probe in a session that has loaded the prelude. Returns a description of unexpected text.
 ///
@@ -26,7 +26,7 @@ pub fn run(context: &mut CommandContext, session: &Path) -> Result<Result<(), St
         let before = written(session).ok_or("the kernel's program is not called in rustc's place")?;
         // Completion writes the source for rust-analyzer.
         context
-            .completions(cell, cell.find(NOTHING).unwrap_or_default())
+            .completions(cell, cell.find(WITHOUT_COMPLETIONS).unwrap_or_default())
             .map_err(|error| error.to_string())?;
         let analysed = context.last_source().map_err(|error| error.to_string())?;
         context.execute(cell).map_err(|error| format!("a probe cell failed: {error}"))?;

@@ -9,7 +9,7 @@ use crate::compile::evcxr_text::source::{Use, taken_variables, use_of_variable};
 use crate::prelude::tokens::identifiers;
 
 /// `Copy` types: their values stay usable after a move.
-const COPY: [&str; 17] = [
+const COPY_TYPES: [&str; 17] = [
     "bool",
     "char",
     "f32",
@@ -67,7 +67,7 @@ pub fn redefined<'a>(before: &'a str, code: &str) -> Vec<Redefined<'a>> {
         for statement in &block.stmts {
             seen.visit_stmt(statement);
             if matches!(statement, Stmt::Local(local) if binds(&local.pat, seen.name)) {
-                return !seen.is_moved || COPY.contains(&variable.type_);
+                return !seen.is_moved || COPY_TYPES.contains(&variable.type_);
             }
         }
         false

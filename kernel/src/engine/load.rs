@@ -38,7 +38,8 @@ const LINKER: &str = if toolchain::HAS_LINKER { ":linker system\n" } else { "" }
 /// Cell that makes evcxr expect `?`. Without it, evcxr first tries each cell without `?`, and then shows a
 /// value created with `?` only as its `Debug` text.
 const ALLOW_QUESTION_MARK: &str = "headstart::check_interrupt()?;";
-const FIRST_LOOK: &str = "Tensor::zeros(1, DType::F32, &device())?.";
+/// Code whose completion warms up rust-analyzer. The cursor is at its end.
+const WARM_UP_CODE: &str = "Tensor::zeros(1, DType::F32, &device())?.";
 /// evcxr's context with the prelude loaded, and the reader of the cells' output.
 pub struct Loaded {
     pub context: CommandContext,
@@ -129,7 +130,7 @@ pub fn load(
     if !cells.is_busy() {
         // No client waits yet. The first completion on a candle type takes a second; doing it now saves a
         // later cell that wait.
-        loaded.complete(FIRST_LOOK, FIRST_LOOK.len());
+        loaded.complete(WARM_UP_CODE, WARM_UP_CODE.len());
     }
     Ok(loaded)
 }

@@ -6,7 +6,8 @@ use syn::{Item, Stmt};
 use crate::compile::redefined::names;
 
 /// Types with interior mutability, whose values change without `mut`.
-const CHANGING: [&str; 7] = ["Cell", "RefCell", "Mutex", "RwLock", "OnceLock", "LazyLock", "OnceCell"];
+const INTERIOR_MUTABLE: [&str; 7] =
+    ["Cell", "RefCell", "Mutex", "RwLock", "OnceLock", "LazyLock", "OnceCell"];
 
 /// One note for each statement of a cell that would behave differently in a program.
 pub fn notes(statements: &[Stmt]) -> Vec<String> {
@@ -43,7 +44,7 @@ fn may_change(item: &syn::ItemStatic) -> bool {
     impl<'ast> Visit<'ast> for Changing {
         fn visit_path_segment(&mut self, segment: &'ast syn::PathSegment) {
             let name = segment.ident.to_string();
-            self.0 |= CHANGING.contains(&&*name) || name.starts_with("Atomic");
+            self.0 |= INTERIOR_MUTABLE.contains(&&*name) || name.starts_with("Atomic");
             visit::visit_path_segment(self, segment);
         }
     }

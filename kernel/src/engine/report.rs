@@ -17,7 +17,7 @@ use crate::engine::output::CellError;
 use crate::engine::prepare::Prepared;
 
 /// Beginnings of rustc's help for library authors, and of headings whose lists evcxr drops.
-const POINTLESS_HELP: [&str; 3] = [
+const OMITTED_HELP: [&str; 3] = [
     "the following other types implement trait",
     "you can use `cargo tree`",
     "the nightly-only, unstable trait",
@@ -62,7 +62,7 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
         let shown = without_colours(&traceback.join("\n"));
         let new = helps(&error.json).into_iter().filter(|help| {
             let first = help.lines().next().unwrap_or_default();
-            !shown.contains(first) && !POINTLESS_HELP.iter().any(|known| first.starts_with(known))
+            !shown.contains(first) && !OMITTED_HELP.iter().any(|known| first.starts_with(known))
         });
         traceback.extend(
             new.flat_map(|help| format!("help: {help}").lines().map(str::to_owned).collect::<Vec<_>>()),

@@ -10,7 +10,7 @@ use crate::jupyter::origin::Origin;
 use crate::platform::parent;
 
 /// Idle time after which a kernel starts a standby (5 s).
-const IDLE: Duration = Duration::from_secs(5);
+const IDLE_TIME: Duration = Duration::from_secs(5);
 /// Interval at which a kernel checks whether it is idle (1 s).
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Minimum free memory for the start of a standby, in bytes. A standby takes an eighth of it; training may
@@ -23,7 +23,7 @@ pub async fn raise_standby(kernel: Arc<Kernel>, origin: Origin) {
         return;
     }
     let mut idle = Duration::ZERO;
-    while idle < IDLE {
+    while idle < IDLE_TIME {
         tokio::time::sleep(POLL_INTERVAL).await;
         idle = if kernel.engine.is_busy() { Duration::ZERO } else { idle + POLL_INTERVAL };
     }

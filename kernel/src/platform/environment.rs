@@ -11,9 +11,9 @@ use std::sync::OnceLock;
 type Variables = BTreeMap<OsString, OsString>;
 
 /// Environment in which the user started this process.
-static USERS: OnceLock<Variables> = OnceLock::new();
+static USER_ENVIRONMENT: OnceLock<Variables> = OnceLock::new();
 /// Environment that this process has set up.
-static OURS: OnceLock<Variables> = OnceLock::new();
+static KERNEL_ENVIRONMENT: OnceLock<Variables> = OnceLock::new();
 
 fn now() -> Variables {
     std::env::vars_os().collect()
@@ -21,18 +21,18 @@ fn now() -> Variables {
 
 /// Records the user's environment. Must be called before anything changes it.
 pub fn note_users() {
-    USERS.get_or_init(now);
+    USER_ENVIRONMENT.get_or_init(now);
 }
 
 /// Records the environment that this process has set up. Must be called before a cell can change it.
 pub fn note_ours() {
-    OURS.get_or_init(now);
+    KERNEL_ENVIRONMENT.get_or_init(now);
 }
 
 /// Restores the user's values of the variables that this process has set. Changes that a cell made with
 /// `:env` stay.
 pub fn restore(command: &mut Command) {
-    let (Some(users), Some(ours)) = (USERS.get(), OURS.get()) else { return };
+    let (Some(users), Some(ours)) = (USER_ENVIRONMENT.get(), KERNEL_ENVIRONMENT.get()) else { return };
     for (name, value) in changes(users, ours, &now()) {
         match value {
             Some(value) => command.env(name, value),

@@ -22,7 +22,7 @@ const STANDARD: [&str; 3] = ["core", "alloc", "std"];
 /// Folders and files without a type that notebooks use: tests, compiler internals, unstable types, and
 /// large parts of the standard library that only its own bodies use. Parts of `core::intrinsics` stay,
 /// because they are public under another name, such as `std::mem::transmute`.
-const UNSEEN: [&str; 23] = [
+const OMITTED: [&str; 23] = [
     "alloctests",
     "backtrace",
     "benches",
@@ -58,7 +58,7 @@ const SYSTEMS: [&str; 8] = ["darwin", "fd", "linux", "macos", "mod.rs", "net", "
 fn is_unseen(path: &Path) -> bool {
     let is_of_another_system = path.parent().is_some_and(|parent| parent.ends_with("std/src/os"))
         && !SYSTEMS.iter().any(|name| path.ends_with(name));
-    is_of_another_system || UNSEEN.iter().any(|unseen| path.ends_with(unseen))
+    is_of_another_system || OMITTED.iter().any(|name| path.ends_with(name))
 }
 
 /// Copies the sources of the standard library's crates.

@@ -33,7 +33,7 @@ pub const LINKS: &str = "links";
 /// File in a template's state that is written when a kernel starts with the template.
 const USED: &str = "used";
 /// Time without use (30 days) after which a template counts as obsolete.
-const UNUSED: Duration = Duration::from_hours(30 * 24);
+const MAX_UNUSED_TIME: Duration = Duration::from_hours(30 * 24);
 /// Folders where system packages may install templates.
 const SYSTEM: [&str; 2] = ["/usr/local/share/headstart", "/usr/share/headstart"];
 
@@ -329,7 +329,7 @@ fn remove_unused(cache: &Path) {
     for folder in fs::read_dir(&templates).into_iter().flatten().flatten().map(|entry| entry.path()) {
         let state = states.join(folder.file_name().unwrap_or_default());
         let used = fs::metadata(state.join(USED)).and_then(|used| used.modified());
-        let is_old = used.is_ok_and(|used| used.elapsed().is_ok_and(|since| since > UNUSED));
+        let is_old = used.is_ok_and(|used| used.elapsed().is_ok_and(|since| since > MAX_UNUSED_TIME));
         if is_old {
             let _ = fs::remove_file(lock_of(&folder));
             let _ = fs::remove_dir_all(folder);
@@ -372,7 +372,7 @@ mod tests {
         for template in &templates[..2] {
             template.note_use();
             let file = File::options().append(true).open(template.state.join(USED)).unwrap();
-            file.set_modified(SystemTime::now() - 2 * UNUSED).unwrap();
+            file.set_modified(SystemTime::now() - 2 * MAX_UNUSED_TIME).unwrap();
         }
         templates[1].note_use();
         remove_unused(folder.path());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::prelude::template::Notice;
 
 /// Minimum time between progress lines if standard error is not a terminal, as in a log (30 s).
-const LOGGED: Duration = Duration::from_secs(30);
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
 /// ANSI sequence that clears the rest of a line.
 const CLEAR: &str = "\x1b[K";
 
@@ -26,7 +26,7 @@ pub fn show(notice: &Notice) {
             let _ = std::io::stderr().flush();
         }
         Notice::Progress(text) => {
-            if open.1.is_none_or(|logged| logged.elapsed() > LOGGED) {
+            if open.1.is_none_or(|logged| logged.elapsed() > LOG_INTERVAL) {
                 eprintln!("{text}");
                 open.1 = Some(Instant::now());
             }
