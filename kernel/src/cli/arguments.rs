@@ -80,7 +80,7 @@ pub enum Command {
     /// Write a cargo project with the code of a notebook.
     Export {
         notebook: PathBuf,
-        /// The project's folder, which must not exist; default: the notebook's name, in the current folder.
+        /// The project's folder, new or empty. Default: the notebook's name, in the current folder.
         folder: Option<PathBuf>,
     },
     /// Execute notebooks without Jupyter, and write them with their outputs.

@@ -1,4 +1,4 @@
-//! Check whether a cell is complete.
+//! Detection of incomplete cells, for consoles.
 
 use ra_ap_rustc_lexer::{FrontmatterAllowed, LiteralKind, TokenKind, tokenize};
 

@@ -65,8 +65,8 @@ pub fn rewritten(source: &str, saves: bool) -> Result<String, String> {
     parts().map(|parts| parts.concat()).ok_or_else(|| "evcxr's source is shorter than expected".into())
 }
 
-/// Replaces evcxr's panic handler. `None` for a cell that evcxr compiles only for its errors, which has no
-/// handler, and for an async cell, which keeps evcxr's.
+/// Replaces evcxr's panic handler by the prelude's. Cells without the expected handler stay unchanged: those that
+/// evcxr compiles only for their errors, and async cells. `None` if the new text is longer than evcxr's.
 fn with_compiled_catch(cell: &str, saves: bool) -> Option<String> {
     let parts = || {
         let (before, rest) = cell.split_once(CATCH[0])?;
