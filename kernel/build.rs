@@ -1,8 +1,8 @@
 //! Embeds the prelude's sources and the lessons into the program, so that an installed kernel needs no checkout.
 //!
 //! Writes `embedded.rs`: a table of the files, and an id that is a hash of everything that the template is
-//! made of. In a package made by `cargo package`, the files lie in `sources` and manifests have another
-//! name, because cargo treats a folder with a `Cargo.toml` as another package.
+//! made of. In a package made by `cargo package`, the files are in `sources`. Manifests have another name
+//! there, because cargo treats a folder with a `Cargo.toml` as another package.
 
 use std::env;
 use std::fmt::Write;

@@ -3,13 +3,13 @@
 import pytest
 
 # Names in generated code around a cell, which no message may contain.
-GENERATED_NAMES = ["evcxr", "Evcxr", "src/lib.rs", "run_user_code", "self type */", "Note: note", "persist", "headstart_core"]
+GENERATED = ["evcxr", "Evcxr", "src/lib.rs", "run_user_code", "self type */", "Note: note", "persist", "headstart_core"]
 
 
 def failed(kernel, code):
     cell = kernel.run(code)
     assert cell.status == "error", code
-    for name in GENERATED_NAMES:
+    for name in GENERATED:
         assert name not in cell.traceback + cell.stderr, f"{code}\n{cell.traceback}"
     return cell
 

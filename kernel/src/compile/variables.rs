@@ -110,8 +110,8 @@ fn in_place_of(text: &str, ours: &str) -> Option<String> {
     Some([ours, &" ".repeat(spaces), &"\n".repeat(lines)].concat())
 }
 
-/// Removes the lines that move a variable out of the store and back if no other line contains its name, not
-/// even in a string or a comment.
+/// Removes the lines that move a variable out of the store and back, if no other line contains its name.
+/// Names in strings and comments count.
 fn with_named_only(cell: &str) -> String {
     let lines = || cell.split_inclusive('\n').map(|line| (line, use_of_variable(line)));
     let named: HashSet<&str> =

@@ -22,9 +22,9 @@ const BLANKS: [char; 24] = [
     '\u{2006}', '\u{2007}', '\u{2008}', '\u{2009}', '\u{200a}', '\u{200b}', '\u{200c}', '\u{200d}',
     '\u{202f}', '\u{205f}', '\u{2060}', '\u{3000}', '\u{feff}', '\u{61c}', '\u{ad}',
 ];
-/// Macro of the facade that hides a variable from evcxr: evcxr does not see variables in a macro pattern,
-/// and so does not store them. The macro is not an item of the session, because the order of items in
-/// evcxr's source differs between sessions, and the compile cache would not find the cell again.
+/// Macro of the facade that hides a variable from evcxr. evcxr does not see variables in a macro pattern,
+/// and so does not store them. The macro is not an item of the session: the order of items in evcxr's
+/// source differs between sessions. With another order, the compile cache would not find the cell.
 const LOCAL: &str = "headstart::headstart_local";
 
 /// A cell and the text that is sent to evcxr for it.

@@ -6,8 +6,8 @@
 //! ([`crate::jupyter::proxy`]).
 //!
 //! A user has at most one standby. It serves only processes of the same program, folder and environment. It
-//! ends when a kernel of another kind wants to start one, some minutes after the end of the kernel that
-//! started it, or with the Jupyter server.
+//! ends some minutes after the kernel that started it, or with the Jupyter server. It also ends when a
+//! kernel of another kind starts a standby.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};

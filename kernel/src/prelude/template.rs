@@ -1,10 +1,10 @@
 //! The template: the compiled prelude that the cells of all sessions link to.
 //!
-//! A template is a folder whose name identifies the version, the sources and the compiler. It contains the
-//! prelude as a dynamic library with the libraries that rustc needs beside it (`deps`), the facade that
-//! cells depend on (`facade`, see [`crate::prelude::facade`]), and the standard library's sources in
-//! reduced form (`library`). It never changes after its creation, so several users can share one. Files
-//! that sessions add are in the user's cache ([`Template::state`]).
+//! A template is a folder whose name identifies the version, the sources and the compiler. `deps` contains
+//! the prelude as a dynamic library, with the libraries that rustc needs beside it. `facade` contains the
+//! crate that cells depend on (see [`crate::prelude::facade`]). `library` contains the standard library's
+//! sources in reduced form. A template never changes after its creation, so several users can share one. Files that
+//! sessions add are in the user's cache ([`Template::state`]).
 //!
 //! This program computes its template's name. It looks in the user's cache, in the system's folders, and
 //! for an archive beside the program. If there is none, it compiles a template.

@@ -192,8 +192,8 @@ pub fn ensure_library_sources() -> Result<(), String> {
 
 /// Adds the folder of the standard library's dylib to the front of a library search path.
 ///
-/// evcxr loads a cell from the parent of the folder in which rustc linked it, so the relative path by which
-/// the cell would find the standard library may be wrong there.
+/// rustc stores a relative path to the standard library in a cell. evcxr loads the cell from the parent of
+/// the folder in which rustc linked it, where that path may be wrong.
 pub fn with_standard_library(path: Option<OsString>) -> Option<OsString> {
     before(Compiler::get().folders.as_ref()?.1.clone(), path)
 }
