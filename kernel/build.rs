@@ -1,8 +1,8 @@
 //! Embeds the prelude's sources and the lessons into the program, so that an installed kernel needs no checkout.
 //!
-//! Writes `embedded.rs`: a table of the files, and an id that changes with everything the prelude is made of.
-//! In a package made by `cargo package` the files lie in `sources`, with manifests under another name, since
-//! cargo would take a folder with a `Cargo.toml` for another package.
+//! Writes `embedded.rs`: a table of the files, and an id that is a hash of everything that the template is
+//! made of. In a package made by `cargo package`, the files are in `sources`. Manifests have another name
+//! there, because cargo treats a folder with a `Cargo.toml` as another package.
 
 use std::env;
 use std::fmt::Write;
@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What the prelude is compiled from, relative to the checkout.
+/// Inputs of the prelude's build, relative to the checkout.
 const PRELUDE: [&str; 13] = [
     "Cargo.toml",
     "Cargo.lock",
@@ -27,7 +27,7 @@ const PRELUDE: [&str; 13] = [
     "kernel/xtask",
     "tests/bench/Cargo.toml",
 ];
-/// What makes the template from the compiled prelude, relative to this package.
+/// Sources of the code that makes the template from the compiled prelude, relative to this package.
 const TEMPLATE: [&str; 17] = [
     "facade/errors.rs",
     "facade/shared.rs",
@@ -48,9 +48,9 @@ const TEMPLATE: [&str; 17] = [
     "src/prelude/tokens.rs",
 ];
 const LESSONS: &str = "notebooks";
-/// Other files, such as an editor's swap file, are no part of the sources.
+/// Extensions of embedded files; others, such as an editor's swap files, are ignored.
 const EXTENSIONS: [&str; 8] = ["ipynb", "lock", "md", "rs", "safetensors", "svg", "toml", "txt"];
-/// A manifest's name in a package.
+/// File name of a manifest in a package made by `cargo package`.
 const PACKAGED_MANIFEST: &str = "Cargo.toml.packaged";
 
 fn main() -> io::Result<()> {
@@ -87,7 +87,7 @@ fn main() -> io::Result<()> {
     fs::write(PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("embedded.rs"), table)
 }
 
-/// Adds a file, or a folder's files in order, each with its name in a checkout.
+/// Collects a file, or all files of a folder in order, with their paths in a checkout.
 fn collect(root: &Path, name: &Path, files: &mut Vec<(String, PathBuf)>) -> io::Result<()> {
     let mut path = root.join(name);
     if name.ends_with("Cargo.toml") && !path.exists() {

@@ -1,4 +1,4 @@
-"""What every test of the kernel stands on: the built command, installed for a Jupyter of its own."""
+"""Fixtures of all kernel tests: the built command, installed for the tests' own Jupyter."""
 
 import json
 import os
@@ -16,19 +16,20 @@ ROOT = Path(__file__).resolve().parent.parent
 RELEASE = Path(os.environ["CARGO_TARGET_DIR"]) / "release"
 HEADSTART = RELEASE / "headstart"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart"
-STARTING = 300  # seconds until a kernel answers: a guard against a hang
+START_TIMEOUT = 300  # seconds until a kernel answers: a guard against a hang
 
 
 def install_kernels(data):
-    """Puts our kernel and the stock one into a data folder of Jupyter, and that into the environment."""
+    """Install Headstart's kernel and the stock one into a Jupyter data folder, and set it in the environment."""
     os.environ["JUPYTER_DATA_DIR"] = str(data)
-    # Each kernel loads by itself, and none disturbs what is measured; tests of standbys switch them on.
+    # Without standbys, so that each kernel loads by itself and nothing disturbs measurements. Tests of
+    # standbys enable them.
     os.environ["HEADSTART_STANDBY"] = "0"
-    # Compiles the prelude where nothing has yet: no time limit.
+    # Compiles the prelude if necessary, so there is no timeout.
     subprocess.run([HEADSTART, "install"], check=True)
     stock = data / "kernels" / "stock"
     stock.mkdir()
-    # Kept from run to run: candle is compiled there.
+    # The folder is reused by later runs: candle is compiled there.
     work = Path(tempfile.gettempdir()) / f"headstart-stock-{os.getuid()}"
     work.mkdir(exist_ok=True)
     specification = {
@@ -43,7 +44,7 @@ def install_kernels(data):
 
 @pytest.fixture(scope="session", autouse=True)
 def jupyter(tmp_path_factory):
-    """Folders of Jupyter for the tests alone; nothing of the user's is touched."""
+    """Jupyter folders only for the tests; the user's files are not touched."""
     os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
     for variable in ("CONFIG", "RUNTIME"):
         os.environ[f"JUPYTER_{variable}_DIR"] = str(tmp_path_factory.mktemp(variable.lower()))
@@ -51,7 +52,7 @@ def jupyter(tmp_path_factory):
 
 
 class Cell:
-    """What came of a cell: its reply, and the messages of each type in order."""
+    """Result of a cell: its reply, and the messages of each type in order."""
 
     def __init__(self, reply, messages):
         self.reply = reply["content"]
@@ -77,18 +78,18 @@ class Cell:
 
     @property
     def value(self):
-        """The text of the last expression, if it had one."""
+        """The text of the last expression's value, or None."""
         results = self.of_type("execute_result")
         return results[0]["data"]["text/plain"] if results else None
 
     @property
     def traceback(self):
-        """The error as a user without colours reads it."""
+        """The error as shown to a user, without colours."""
         return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(self.reply["traceback"]))
 
 
 class Kernel:
-    """A running kernel and a client of it; every message of a cell is held to the protocol's schema."""
+    """A running kernel and a client. Every message of a cell is checked against the protocol's schema."""
 
     def __init__(self, name="headstart", manager=None, **start):
         self.manager = KernelManager(kernel_name=name, **(manager or {}))
@@ -96,13 +97,13 @@ class Kernel:
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.allow_stdin = False
-        self.client.wait_for_ready(timeout=STARTING)
+        self.client.wait_for_ready(timeout=START_TIMEOUT)
 
     def send(self, code, **options):
         return self.client.execute(code, **options)
 
     def result(self, request, timeout=120):
-        """Waits for a sent cell to be over."""
+        """Wait for a sent cell to end."""
         messages = []
         while True:
             message = self.client.get_iopub_msg(timeout=timeout)
@@ -122,7 +123,7 @@ class Kernel:
         return self.result(self.send(code, **options), timeout)
 
     def ok(self, code, timeout=120):
-        """Runs a cell that must succeed, and gives its value."""
+        """Run a cell that must succeed, and return its value."""
         cell = self.run(code, timeout)
         assert cell.status == "ok", cell.traceback
         return cell.value
@@ -133,7 +134,7 @@ class Kernel:
 
 
 def processes():
-    """Each process's parent, state and command line."""
+    """Parent, state and command line of each process."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -151,12 +152,12 @@ def below(process):
 
 
 def sessions():
-    """The folders in which kernels compile cells."""
+    """Folders in which kernels compile cells."""
     return {path for path in (CACHE / "sessions").glob("*") if path.is_dir()}
 
 
 def session_of(process):
-    """The folder in which the cells of a kernel's process are compiled, once those have a process of their own."""
+    """Folder in which a kernel's cells are compiled; waits until their process has started."""
     while True:
         for child in below(process):
             environment = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")

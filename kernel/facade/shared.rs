@@ -1,12 +1,12 @@
 //! Instances of generic functions that cells use most, compiled once.
 //!
-//! rustc reuses an instance that a library contains, so nothing calls these functions. A cell with the same types
-//! compiles little beside its own code.
+//! Nothing calls these functions: rustc reuses the instances that a library contains. A cell that uses the
+//! same types compiles little more than its own code.
 
 use headstart::prelude::*;
 use headstart::variables::{EvcxrUserCodeError, VariableStore, run_alone};
 
-/// Checks, takes and puts a variable, as a cell does.
+/// Checks, takes and stores a variable, as a cell does.
 fn keep<T: 'static>(store: &mut VariableStore) {
     if store.check_variable::<T>("") {
         let value = store.take_variable::<T>("");
@@ -69,7 +69,7 @@ pub fn the_program() -> Result<History, EvcxrUserCodeError> {
     Ok(history)
 }
 
-/// Other networks, and other layers.
+/// Other models and layers.
 pub fn models() -> Result<[Model; 5], EvcxrUserCodeError> {
     let resnet = ResNet50::new(Weights::ImageNet).include_top(false).input_shape((3, 224, 224)).build()?;
     let efficient = EfficientNetB0::new(Weights::Demo).include_top(false).build()?;
@@ -88,7 +88,7 @@ pub fn models() -> Result<[Model; 5], EvcxrUserCodeError> {
     ])
 }
 
-/// Tensors as they are made.
+/// Common ways to create tensors.
 pub fn tensors() -> Result<[Tensor; 6], EvcxrUserCodeError> {
     let device = device();
     Ok([

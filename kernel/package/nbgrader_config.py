@@ -5,11 +5,11 @@
 
 c = get_config()  # noqa: F821: a function of the configuration file's loader
 
-# nbgrader knows no stub for Rust and refuses the language without one. `todo!()` compiles whatever the type, and
-# panics when it runs, so that an exercise left out gets no points.
+# nbgrader has no code stub for Rust, and rejects a language without one. `todo!()` compiles for every type
+# and panics when it runs, so that an unsolved exercise gets no points.
 c.ClearSolutions.code_stub = {
     "rust": "// YOUR CODE HERE\ntodo!()",
     "python": "# YOUR CODE HERE\nraise NotImplementedError()",
 }
-# A cell may load a network's weights or train.
+# In seconds: a cell may load a network's weights or train.
 c.ExecutePreprocessor.timeout = 600

@@ -1,4 +1,4 @@
-"""Puts the program, the compiled prelude and the kernelspec into the wheel, where `release` has gathered them."""
+"""Build hook: adds the program, the compiled prelude and the kernelspec, which `release` has gathered, to the wheel."""
 
 import os
 import re
@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 
 def platform(program):
-    """The platform tag: the oldest glibc that has every function the program uses."""
+    """The platform tag, with the oldest glibc that has every function that the program uses."""
     symbols = subprocess.run(["objdump", "-T", program], check=True, capture_output=True, text=True).stdout
     versions = [tuple(map(int, found)) for found in re.findall(r"GLIBC_(\d+)\.(\d+)", symbols)]
     machine = os.uname().machine

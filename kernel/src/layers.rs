@@ -1,10 +1,10 @@
-//! The order of the folders: a folder uses those below it only.
+//! Tests of the layering: a folder uses only folders below it.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the top.
+/// The folders, from top to bottom.
 const LAYERS: [&str; 6] = ["cli", "jupyter", "engine", "compile", "prelude", "platform"];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -17,7 +17,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The folders that a source names after `crate::`, also in `use crate::{a, b};`.
+/// Folders that a source names after `crate::`, also in `use crate::{a, b};`.
 fn used(source: &str) -> BTreeSet<&str> {
     let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
     let mut found = BTreeSet::new();
@@ -53,7 +53,7 @@ fn no_folder_uses_one_above_it() {
 }
 
 #[test]
-fn every_source_lies_in_a_folder_with_an_owner() {
+fn every_source_is_in_a_documented_folder() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let names = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let names: BTreeSet<String> = names.collect();

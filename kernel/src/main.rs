@@ -1,4 +1,5 @@
-//! The `headstart` command: a Jupyter kernel for Rust whose cells find transfer learning loaded.
+//! The `headstart` command: a Jupyter kernel for Rust with the transfer-learning library preloaded in its
+//! cells.
 
 mod cli;
 mod compile;
@@ -16,7 +17,7 @@ use clap::Parser;
 use crate::cli::arguments::{Arguments, Command};
 use crate::prelude::toolchain;
 
-/// rust-analyzer's first look at the prelude takes a tenth less time with it.
+/// With it, rust-analyzer's first analysis of the prelude takes a tenth less time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

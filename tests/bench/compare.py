@@ -1,13 +1,15 @@
-"""Headstart's speed and memory beside Keras's, PyTorch's, ONNX Runtime's and candle's own operations', in one run.
+"""Benchmark of Headstart's speed and memory against Keras, PyTorch, ONNX Runtime and candle's own operations.
 
     python3 tests/bench/compare.py [ROUNDS] [--only PATTERN] [--photographs FOLDER] [--growth | --gpu]
 
-Makes a Python environment of its own in ~/.cache/headstart, builds what is measured, and prints a table of
-medians, with the ratios to the others and their spread; raw numbers go to tests/bench/results. Everything
-has two threads, or HEADSTART_BENCH_THREADS, and a process of its own. A benchmark, not a test: run it on an idle
-machine. With --photographs, also what a folder of classes takes to be decoded and trained on; with --growth, how
-a forward pass grows with the batch and the side, and nothing else; with --gpu, Headstart and PyTorch alone, on the
-first NVIDIA GPU. What --only measures takes its old place among the raw numbers, if they are of the same machine.
+Creates its own Python environment in ~/.cache/headstart, builds the programs, and prints a table of medians, with
+their ratios and spread. Raw numbers go to tests/bench/results. Every program has its own process and two threads,
+or HEADSTART_BENCH_THREADS. It is a benchmark, not a test: run it on an idle machine.
+
+--photographs FOLDER   also measure decoding of and training on a folder of classes
+--growth               only measure how a forward pass scales with batch size and image side
+--gpu                  only measure Headstart and PyTorch, on the first NVIDIA GPU
+--only PATTERN         only measure matching tasks; they replace their raw numbers if those are of the same machine
 """
 
 import hashlib
@@ -36,23 +38,23 @@ LEAST = 5
 
 NETWORKS = ("vgg16", "resnet50")
 FORWARD = ((1, 224), (4, 224), (16, 224), (32, 64))
-LEARNING = {"vgg16": ("all", "block5_conv1"), "resnet50": ("all", "conv5_block1_1_conv")}
-LEARNING_SIZES = ((8, 64), (8, 224))
-# What a network is called, what it does, how many pictures of which side.
+TRAINING = {"vgg16": ("all", "block5_conv1"), "resnet50": ("all", "conv5_block1_1_conv")}
+TRAINING_SIZES = ((8, 64), (8, 224))
+# Network, task, batch size and image side in pixels.
 TASKS = [(n, "forward", b, s) for n in NETWORKS for b, s in FORWARD]
-TASKS += [(n, task, b, s) for n in NETWORKS for task in LEARNING[n] for b, s in LEARNING_SIZES]
-# Of cells that were never compiled before, and of those of an earlier run.
+TASKS += [(n, task, b, s) for n in NETWORKS for task in TRAINING[n] for b, s in TRAINING_SIZES]
+# First run: no cell was compiled before. Second run: all cells are in the compile cache.
 PROGRAMS = tuple(("tutorial's program", f"from start to prediction, {which}", 4, 224) for which in ("first", "again"))
-# Of 64 pictures, of all of a folder, and of training on them once.
-PICTURES = "pictures"
-AUGMENTATION = (PICTURES, "augmentation", 32, 224)
-PHOTOGRAPHS = ((PICTURES, "decoding", 32, 224), (PICTURES, "epoch", 32, 224))
+# Augmentation of 64 images; decoding of a folder of images, and one epoch of training on them.
+IMAGES = "pictures"
+AUGMENTATION = (IMAGES, "augmentation", 32, 224)
+PHOTOGRAPHS = ((IMAGES, "decoding", 32, 224), (IMAGES, "epoch", 32, 224))
 GROWTH = [(n, "forward", b, 64) for n in NETWORKS for b in (1, 4, 16, 64)]
 GROWTH += [(n, "forward", 1, s) for n in NETWORKS for s in (128, 224, 320, 448)]
 
 
 def environment():
-    """The interpreter of an environment with all that is compared."""
+    """Create the environment with all frameworks if it is missing, and return its interpreter."""
     requirements = HERE / "requirements.txt"
     folder = CACHE / f"bench-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]}"
     if not (folder / "ready").exists():
@@ -62,7 +64,7 @@ def environment():
     return folder / "bin" / "python"
 
 
-# What one process measures: median seconds of a step, once warm, and its peak memory in MB.
+# In a worker process: median seconds of a step after warm-up, and peak memory in MB.
 
 
 def measure(step, least=LEAST):
@@ -90,7 +92,7 @@ def keras_step(name, task, batch, side):
         run = tf.function(lambda x: model(x, training=False))
         return lambda: run(x).numpy()
     if task != "all":
-        # Keras's VGG16 and ResNet50 have the same names of layers as ours.
+        # Keras's VGG16 and ResNet50 have the same layer names as Headstart's.
         begins = [layer.name for layer in model.layers].index(task)
         for layer in model.layers[:begins]:
             layer.trainable = False
@@ -125,7 +127,7 @@ def pytorch_step(name, task, batch, side):
 
         return forward
     if task != "all":
-        # torchvision's fifth block of VGG16, and its fourth layer of ResNet50.
+        # In torchvision: the fifth block of VGG16, or the fourth layer of ResNet50.
         later = features[24:] if name == "vgg16" else features[7:]
         features.requires_grad_(False)
         later.requires_grad_(True)
@@ -140,7 +142,7 @@ def pytorch_step(name, task, batch, side):
     return step
 
 
-def keras_pictures(name, task, batch, side):
+def keras_images(name, task, batch, side):
     import keras
     import numpy as np
     import tensorflow as tf
@@ -185,7 +187,7 @@ def onnxruntime_step(name, task, batch, side):
 
 
 def keras_program():
-    """The tutorial's own, line for line."""
+    """The tutorial's own program, line for line."""
     import numpy as np
     from keras import Sequential
     from keras.applications import VGG16
@@ -209,11 +211,11 @@ def keras_program():
     print(f"Prediction for first image: {pred[0][0]:.2f}")
 
 
-# What the other process, which has nothing but the standard library, does with that.
+# In the main process, which uses only the standard library.
 
 
 def run(command, **more):
-    # The speed of anybody's code is that of so many threads.
+    # All frameworks get the same number of threads.
     threads = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")}
     threads |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CARGO_TARGET_DIR": str(TARGET)} | more
     done = subprocess.run(command, cwd=ROOT, env=os.environ | threads, capture_output=True, text=True)
@@ -228,7 +230,7 @@ def measured(output):
 
 
 def timed(command):
-    """Seconds from a command's start to its end, and the peak memory of the largest of its processes, in MB."""
+    """Seconds from the start of a command to its end, and the peak memory of its largest process, in MB."""
     begin = time.perf_counter()
     child = os.fork()
     if not child:
@@ -245,7 +247,7 @@ def timed(command):
 
 
 def our_program(known):
-    """The notebook's own lines: no picture, and nothing after the prediction."""
+    """The notebook's own lines, without figures, up to the prediction."""
     program = json.loads((ROOT / "notebooks" / "4_the_program.ipynb").read_text())
     cells = [cell for cell in program["cells"] if cell["cell_type"] == "code"]
     sources = ["".join(cell["source"]) for cell in cells]
@@ -272,7 +274,7 @@ def contenders(python, task):
     def worker(kind, **more):
         return lambda: measured(run([python, __file__, "--worker", kind, *parts], **more))
 
-    if name == PICTURES:
+    if name == IMAGES:
         folder = os.environ.get("HEADSTART_BENCH_PHOTOGRAPHS", "")
         ours = [TARGET / "release" / "examples" / "pictures", *parts[1:], folder]
         return {"headstart": lambda: measured(run(ours)), "keras": worker("keras")}
@@ -284,7 +286,7 @@ def contenders(python, task):
     if DEVICE in os.environ:
         del found["keras"]
         return found
-    # Its gradients of larger pictures would take minutes a round.
+    # candle's gradients of larger images would take minutes per round.
     if what == "forward" or side < 100:
         found["candle"] = lambda: measured(run([CANDLE, *parts]))
     if what == "forward":
@@ -296,7 +298,7 @@ def contenders(python, task):
 
 
 def processor():
-    """What it is called, and, where Linux tells, the widest vectors that it has."""
+    """Name of the processor, and its widest vector extension, if Linux reports it."""
     told = Path("/proc/cpuinfo")
     lines = told.read_text().splitlines() if told.exists() else []
     known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -339,7 +341,7 @@ def main():
         of = contenders(python, task)
         rows = {kind: [] for kind in of}
         if task in PROGRAMS:
-            # What they read from a disk is in memory then, as it is for all others.
+            # A warm-up run, so that all files are in the page cache.
             for once in of.values():
                 once()
         for _ in range(rounds):
@@ -355,7 +357,7 @@ def main():
             line += f" ({min(ratios):.2f}-{max(ratios):.2f})"
         memory = {kind: max(peak for _, peak in values) for kind, values in rows.items()}
         print(line + "; " + ", ".join(f"{peak:.0f}" for peak in memory.values()), flush=True)
-        # After each, since the whole takes an hour.
+        # Saved after each task, because a full run takes an hour.
         if kept["machine"] == machine:
             target.write_text(json.dumps(kept, indent=1) + "\n")
 
@@ -364,7 +366,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
         steps = {"keras": keras_step, "pytorch": pytorch_step, "onnxruntime": onnxruntime_step}
         kind, name, task, batch, side = sys.argv[2:]
-        step = keras_pictures if name == PICTURES else steps[kind]
+        step = keras_images if name == IMAGES else steps[kind]
         measure(step(name, task, int(batch), int(side)), least=2 if task == "epoch" else LEAST)
     elif sys.argv[1:2] == ["--program"]:
         keras_program()

@@ -1,10 +1,10 @@
-//! How long each operation takes, and what share of the machine's peak a convolution reaches:
+//! Benchmark of single operations, with the share of the machine's peak that each convolution reaches:
 //! `cargo bench -p headstart-bench [-- FILTER]`, on an idle machine.
 //!
-//! The peak is what multiplying two large matrices reaches in the same run. Operations are counted
-//! as a plain convolution needs them, a multiplication and an addition as two: Winograd's algorithm
-//! needs fewer, so its share can be above 1. Learning takes three times as many: the output, and the
-//! gradients of input and kernel.
+//! The peak is the speed of a product of two large matrices in the same run. A convolution counts as many
+//! operations as direct convolution needs; a multiplication and an addition count as two. Winograd's
+//! algorithm needs fewer, so its share can exceed 1. A training step counts three times as many: the
+//! output, and the gradients of input and kernel.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use headstart::train::Optimizer;
 use serde_json::Value;
 
 const BATCH: usize = 4;
-/// The side of the matrices that show the peak.
+/// Side of the matrices whose product gives the peak.
 const PEAK: usize = 2048;
 const PEAK_NAME: &str = "peak/product of matrices";
 
-/// Inputs, side of the maps, outputs, kernel, stride.
+/// Input channels, side of the feature maps, output channels, kernel size, stride.
 type Convolution = (usize, usize, usize, usize, usize);
 const CONVOLUTIONS: [(&str, &[Convolution]); 2] = [
     (
@@ -84,7 +84,8 @@ fn peak(criterion: &mut Criterion) -> headstart::Result<()> {
     Ok(())
 }
 
-/// A convolution at rest and learning: the names, with the operations of each.
+/// Measures a convolution in inference and training. Returns the benchmarks' names, with the operations of
+/// each.
 fn measure(
     criterion: &mut Criterion,
     network: &str,
@@ -111,7 +112,7 @@ fn measure(
     Ok(vec![(format!("{network}, at rest/{name}"), once), (format!("{network}, learning/{name}"), 3 * once)])
 }
 
-/// What moves more than it computes, and the optimizer.
+/// Measures the optimizer, and layers whose time is mostly memory traffic.
 fn others(criterion: &mut Criterion) -> headstart::Result<()> {
     let layers: [(&str, LayerSpec); 6] = [
         ("ReLU", Relu.into()),
@@ -143,7 +144,7 @@ fn others(criterion: &mut Criterion) -> headstart::Result<()> {
     Ok(())
 }
 
-/// Forward and backward, with the gradient of the input.
+/// Measures a forward and backward pass, with the gradient of the input.
 fn learning(
     criterion: &mut Criterion,
     group: &str,
@@ -164,7 +165,7 @@ fn pictures(model: &Model) -> headstart::Result<Tensor> {
     random_uniform([&[BATCH], model.input_shape()].concat(), -1.0, 1.0)
 }
 
-/// What Criterion found, beside the peak.
+/// Prints the measured speeds, and their shares of the peak.
 fn print_shares(measured: &[(String, usize)]) {
     let speeds: Vec<(&str, f64)> = measured
         .iter()
@@ -177,7 +178,7 @@ fn print_shares(measured: &[(String, usize)]) {
     }
 }
 
-/// The median that Criterion keeps of a benchmark.
+/// The median that Criterion has recorded for a benchmark, in nanoseconds.
 fn nanoseconds(name: &str) -> Option<f64> {
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     let file = Path::new(&target).join("criterion").join(name).join("new/estimates.json");

@@ -1,4 +1,4 @@
-"""Figures of the saved lessons in a browser: no text is cut, and no two texts overlap."""
+"""Browser tests of the saved lessons' figures: no text is cut off, and no two texts overlap."""
 
 import shutil
 
@@ -9,8 +9,8 @@ from playwright.sync_api import sync_playwright
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FIGURES = sorted((ROOT / "notebooks").glob("*.svg"))
-# Pixels by which lines may touch: a box holds the whole line, letters less.
-SLACK = 4
+# Pixels by which lines may overlap: the box of a text is as high as the whole line, letters are smaller.
+TOLERANCE = 4
 BOXES = """
 () => [...document.querySelectorAll('svg > text')].filter(text => !text.hasAttribute('transform')).map(text => {
   const box = text.getBBox()
@@ -48,15 +48,15 @@ def check(page, svg, where):
         for other in boxes[at + 1 :]:
             across = min(one["right"], other["right"]) - max(one["x"], other["x"])
             down = min(one["bottom"], other["bottom"]) - max(one["y"], other["y"])
-            assert across <= 0 or down <= SLACK, f"{where}: `{one['text']}` and `{other['text']}` overlap"
+            assert across <= 0 or down <= TOLERANCE, f"{where}: `{one['text']}` and `{other['text']}` overlap"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_no_text_of_a_figure_is_cut_or_covered(page, path):
+def test_no_text_of_a_figure_is_cut_off_or_covered(page, path):
     for number, svg in figures(path):
         check(page, svg, f"{path.stem}, cell {number}")
 
 
 @pytest.mark.parametrize("path", FIGURES, ids=lambda path: path.stem)
-def test_no_text_of_the_readme_s_figures_is_cut_or_covered(page, path):
+def test_no_text_of_a_readme_figure_is_cut_off_or_covered(page, path):
     check(page, path.read_text(), path.stem)

@@ -1,4 +1,4 @@
-"""The program in JupyterLab, in a browser, as a learner sees it."""
+"""Browser tests of the program in JupyterLab, as a learner uses it."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT
 from playwright.sync_api import sync_playwright
 
-PATIENCE = 240  # seconds for the whole notebook
+TIMEOUT = 240  # seconds for the whole notebook
 
 
 def free_port():
@@ -52,7 +52,7 @@ def lab(tmp_path_factory):
         cells = [nbformat.v4.new_code_cell(source) for source in sources]
         notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernelspec})
         nbformat.write(notebook, folder / f"{name}.ipynb")
-    # No news, so that nothing lies over the page.
+    # Without news, so that no notification covers the page.
     settings = folder / ".settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
@@ -83,7 +83,7 @@ def choose(page, menu, item):
 
 @contextmanager
 def opened(lab, notebook):
-    """The notebook in a browser, its kernel ready: the page, its folder, and one for pictures."""
+    """A notebook in a browser with a ready kernel: the page, its folder, and a folder for screenshots."""
     address, folder = lab
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
@@ -96,16 +96,16 @@ def opened(lab, notebook):
         browser.close()
 
 
-def test_the_chart_grows_while_fit_runs(lab):
+def test_the_chart_is_updated_while_fit_runs(lab):
     with opened(lab, "4_the_program.ipynb") as (page, folder, pictures):
         choose(page, "Run", "Run All Cells")
-        # In a picture of its own.
+        # The chart has its own output, separate from the progress bar.
         cell = page.locator(".jp-CodeCell", has_text="Fit::epochs(10))")
         chart = cell.locator(".jp-RenderedSVG")
-        chart.wait_for(timeout=PATIENCE * 1000)
+        chart.wait_for(timeout=TIMEOUT * 1000)
         seen = []
         done = page.get_by_text("Prediction for first image:").and_(page.locator("pre"))
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while not done.count():
             assert time.monotonic() < end, "the notebook was not over in time"
             drawn = chart.inner_html()
@@ -140,8 +140,8 @@ def test_the_chart_grows_while_fit_runs(lab):
 def test_stop_keeps_the_model_and_its_history(lab):
     with opened(lab, "stopped.ipynb") as (page, _, pictures):
         choose(page, "Run", "Run All Cells")
-        # JupyterLab may show the running epoch below the page too.
-        page.locator("pre", has_text="Epoch 3/1000").wait_for(timeout=PATIENCE * 1000)
+        # JupyterLab may also show the running epoch in the status bar.
+        page.locator("pre", has_text="Epoch 3/1000").wait_for(timeout=TIMEOUT * 1000)
         begin = time.monotonic()
         page.get_by_title("Interrupt the kernel").first.click()
         page.get_by_text("every variable is kept").first.wait_for(timeout=10_000)
@@ -176,11 +176,11 @@ def test_tab_completes_and_shift_tab_inspects(lab):
         page.screenshot(path=pictures / "inspected.png")
 
 
-def test_restart_and_run_all_begins_anew(lab):
+def test_restart_and_run_all_starts_a_new_kernel(lab):
     with opened(lab, "restarted.ipynb") as (page, _, pictures):
         choose(page, "Run", "Run All Cells")
         last = page.locator(".jp-CodeCell").last
-        # The number comes after the answer. A kernel that did not begin anew would go on counting.
+        # The execution count arrives after the answer. It would increase if the kernel did not restart.
         prompt = last.locator(".jp-InputPrompt").get_by_text("[2]:", exact=True).first
         answer = last.locator(".jp-OutputArea-output pre")
         answer.get_by_text("42").wait_for(timeout=60_000)

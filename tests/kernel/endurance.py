@@ -1,8 +1,8 @@
-"""A long session: what 500 cells cost in memory, open files and time, beside the first 50.
+"""Survey of a long session: memory, open files and time of 500 cells, compared with the first 50.
 
     CARGO_TARGET_DIR=… python tests/kernel/endurance.py [CELLS]
 
-A survey, not a test: it takes minutes.
+It is a survey, not a test, and takes minutes.
 """
 
 import statistics
@@ -26,7 +26,7 @@ CELLS = [
 
 
 def processes(root):
-    """A process and all below it."""
+    """A process and all its descendants."""
     tasks = Path(f"/proc/{root}/task").iterdir()
     children = {int(c) for task in tasks for c in (task / "children").read_text().split()}
     return [root] + [p for child in children for p in processes(child)]

@@ -1,8 +1,8 @@
-"""What a kernel answers, beside the stock kernel and ipykernel, asked by one client: a table.
+"""Table of the features of Headstart's kernel, the stock kernel and ipykernel, as one client sees them.
 
     CARGO_TARGET_DIR=… python tests/kernel/features.py
 
-A survey, not a test: what holds of our kernel, the tests hold.
+It is a survey, not a test: the tests check the features of Headstart's kernel.
 """
 
 import sys

@@ -1,10 +1,10 @@
-"""How long one waits, beside the stock kernel, in one run: medians, in seconds.
+"""Benchmark of waiting times, compared with the stock kernel in the same run: medians, in seconds.
 
     CARGO_TARGET_DIR=… python tests/kernel/latency.py [ROUNDS]
 
-Cells that no session has compiled before, the same again in the next session, which Headstart
-remembers, and new ones in a kernel that was ready before it was asked for. It is a benchmark, not a
-test: run it on an idle machine, with both kernels installed as tests/conftest.py installs them.
+Measures new cells, the same cells in the next session, which Headstart's compile cache contains, and new cells in
+a kernel that was ready in advance. It is a benchmark, not a test: run it on an idle machine, with both kernels
+installed as in tests/conftest.py.
 """
 
 import os
@@ -26,7 +26,7 @@ KERNELS = ["headstart", "headstart, known", "headstart, ready", "stock"]
 
 READY = CACHE / "standby" / "socket"
 
-# With a number of the cell's own, and one of the round's.
+# Each cell contains its own number and the round's.
 FIRST = "let first = Tensor::zeros((2, $round), DType::F32, &device())?;"
 CELLS = {
     "an integer variable": "let n$cell = $cell + $round;",
@@ -45,7 +45,7 @@ def seconds(kernel, code):
 
 
 def measure(name, this_round):
-    """One kernel from its start: what was measured, by its name."""
+    """Measure one kernel from its start. Returns lists of seconds by name."""
 
     def filled(code, cell=0):
         return Template(code).substitute(cell=cell, round=this_round)
@@ -59,7 +59,7 @@ def measure(name, this_round):
     found = {"kernel_info, from start": [time.monotonic() - begin]}
     seconds(client, LOAD[name] + filled(FIRST))
     found["first cell with the prelude, from start"] = [time.monotonic() - begin]
-    # In turn, since each variable that is there already makes a cell a little longer.
+    # Round robin, because each existing variable makes a cell slightly slower.
     for i in range(LATER):
         for what, code in CELLS.items():
             found.setdefault(what, []).append(seconds(client, filled(code, i)))
@@ -69,7 +69,7 @@ def measure(name, this_round):
 
 
 def measure_ready(this_round):
-    """As `measure`, of the kernel after one that had time to make it ready."""
+    """Like `measure`, for a kernel that an earlier kernel has prepared as a standby."""
     os.environ["HEADSTART_STANDBY"] = "60"
     before = KernelManager(kernel_name="headstart")
     before.start_kernel()
@@ -90,7 +90,7 @@ def main():
     for this_round in range(begin + 1, begin + 1 + rounds):
         for name in KERNELS:
             kernel, _, state = name.partition(", ")
-            # What is known was compiled before; what is ready is to compile something new.
+            # "known" repeats cells that were compiled before; "ready" must compile new ones.
             measured = measure_ready(this_round + 100_000) if state == "ready" else measure(kernel, this_round)
             for what, values in measured.items():
                 found[name].setdefault(what, []).extend(values)

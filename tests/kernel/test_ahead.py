@@ -1,4 +1,4 @@
-"""Cells are compiled while evcxr still analyses them."""
+"""Compilation ahead: cells are compiled while evcxr still analyses them."""
 
 import time
 
@@ -7,7 +7,8 @@ from conftest import Kernel, below, processes, session_of
 
 NUMBER = time.time_ns()
 
-# With what no session has compiled; a form is known once it has been seen.
+# Each contains code that no session has compiled. The type of an expression form is known after its first
+# use.
 CELLS = [
     "let x$ = Tensor::zeros(($ % 7 + 1, 2), DType::F32, &device())?; // @",
     "let mut m$ = sequential![Input::new($), Dense::new(2)]?; // @",
@@ -37,33 +38,33 @@ def session(kernel):
 
 
 def begun(kernel):
-    """Where rustc puts what it makes ahead, until it is handed over."""
+    """rustc's output folder for compilation ahead, until the result is handed over."""
     return next(session(kernel).glob("target/*/debug/ahead"), None)
 
 
-def test_what_is_compiled_is_told_from_what_is_analysed(kernel):
-    handed, told = [], []
+def test_the_compiled_source_is_predicted_from_the_analysed_one(kernel):
+    handed, predicted = [], []
     for round_ in (1, 2):
         for number, code in enumerate(CELLS):
             cell = code.replace("$", str(round_)).replace("@", str(NUMBER + 100 * round_ + number))
             if begun(kernel):
-                # Goes when rustc begins.
+                # The file is deleted when rustc starts.
                 (begun(kernel) / "mark").touch()
             kernel.run(cell)
             if round_ == 2 and not list(begun(kernel).iterdir()):
                 handed.append(cell)
-                # evcxr writes the other when it knows all types.
+                # evcxr writes the source for rustc when it has found all types.
                 at = [(session(kernel) / file).stat().st_mtime_ns for file in ("ahead/src/lib.rs", "src/lib.rs")]
                 if at[0] < at[1]:
-                    told.append(cell)
-    # A busy machine may be late for some.
+                    predicted.append(cell)
+    # On a busy machine, some may be late.
     assert len(handed) >= len(CELLS) - 3, handed
-    assert len([cell for cell in told if "let" in cell]) >= 3, told
+    assert len([cell for cell in predicted if "let" in cell]) >= 3, predicted
 
 
-def test_only_what_is_used_up_is_lost(kernel):
+def test_only_moved_variables_are_lost(kernel):
     kept = []
-    # So many fit into evcxr's table; with one more it lists them in another order.
+    # These sizes fill evcxr's hash table. With one more variable, evcxr lists them in another order.
     for size in (3, 7, 14, 28):
         names = [f"of{size}_{n}" for n in range(size - len(kept))]
         kernel.ok("".join(f"let {name}: String = \"{name}\".into();" for name in names) + f"// {NUMBER}")
@@ -74,19 +75,19 @@ def test_only_what_is_used_up_is_lost(kernel):
         kernel.ok(f"let taken{size}: String = \"taken{size}\".into(); // {NUMBER}")
 
 
-def test_a_wrong_guess_costs_nothing_but_time(kernel):
+def test_a_wrong_prediction_only_costs_time(kernel):
     kernel.ok(f"fn f() -> i32 {{ 1 }} let a = f(); // {NUMBER}")
     kernel.ok(f"fn f() -> String {{ \"two\".into() }} let b = f(); // {NUMBER}")
     assert kernel.ok("format!(\"{a} {b}\")") == '"1 two"'
 
 
-def test_a_file_beside_the_source_is_looked_for_where_the_cell_says(kernel):
+def test_a_path_is_relative_to_the_cells_source(kernel):
     (session(kernel) / "src" / "words.txt").write_text("words")
     assert kernel.ok(f"include_str!(\"words.txt\") /* {NUMBER} */") == '"words"'
 
 
-def test_nothing_is_compiled_any_more_after_stop(kernel):
-    # rustc takes long for it, whoever started it.
+def test_stop_ends_compilation(kernel):
+    # rustc takes long for this constant.
     slow = f"const N: u64 = {{ let mut n = {NUMBER}; while n > 1000 {{ n -= 1; }} n }};"
     request = kernel.send(f"#[allow(long_running_const_eval)] {slow}\nprintln!(\"{{N}}\");")
     time.sleep(2)

@@ -1,4 +1,4 @@
-"""What the kernel assumes about evcxr: its text, and that no two variable stores meet."""
+"""The kernel's assumptions about evcxr: its text, and that two variable stores are never mixed."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def test_evcxr_generates_the_golden_files(tmp_path):
 
 @pytest.fixture
 def start():
-    """Starts kernels, and stops them in the end."""
+    """Start kernels, and stop them at the end."""
     kernels = []
 
     def start(**environment):
@@ -40,7 +40,7 @@ def start():
         kernel.stop()
 
 
-def test_cells_work_as_evcxr_writes_them(start):
+def test_unchanged_cells_work(start):
     kernel = start(**UNCHANGED)
     cell = kernel.run("let mut words = vec![String::from(\"é\")]; words.push(String::from(\"b\"));")
     assert cell.status == "ok" and cell.stderr == NOTE + "HEADSTART_UNCHANGED_CELLS is set\n"
@@ -54,7 +54,7 @@ def test_cells_work_as_evcxr_writes_them(start):
         cell = kernel.run(code)
         assert cell.reply["ename"] == name and text in cell.traceback, cell.traceback
     assert kernel.ok("(words.len(), point.x)") == "(2, 2)"
-    # Only a rewritten cell saves the value; this one says that it is lost.
+    # Only a rewritten cell saves the value. This one reports that it is lost.
     assert kernel.run("let words = 1;\n\"x\".parse::<i32>()?;").status == "error"
     cell = kernel.run("words.len()")
     assert "was lost in a cell that failed" in cell.traceback and kernel.ok("point.x") == "2"
@@ -67,10 +67,10 @@ def test_cells_work_as_evcxr_writes_them(start):
     assert kernel.ok("1 + 1") == "2"
 
 
-def test_two_variable_stores_never_meet(start):
+def test_two_variable_stores_are_never_mixed(start):
     kernel = start()
     kernel.ok("let mut words = vec![String::from(\"é\")];")
-    # Each of these would compile a cell without the kernel's program.
+    # Without the kernel's rustc wrapper, each of these cells would have evcxr's own store.
     for code in (":sccache 1", ":dep hex\n:sccache\nwords.len()", "words.len();\n:sccache 1"):
         cell = kernel.run(code)
         assert cell.reply["ename"] == "Error" and "`:sccache` cannot be used" in cell.traceback
@@ -80,7 +80,7 @@ def test_two_variable_stores_never_meet(start):
         assert "another variable store" in cell.traceback and "RUSTC_WRAPPER" in cell.traceback
     kernel.ok(f":build_env RUSTC_WRAPPER={HEADSTART}")
     assert kernel.ok("words.push(String::from(\"c\"));\nwords.clone()") == '["é", "c"]'
-    # A process that begins with evcxr's own store keeps to it.
+    # A process that starts with evcxr's own store continues to use it.
     kernel.ok(":build_env RUSTC_WRAPPER=")
     kernel.run(":restart")
     assert kernel.ok("let words = 3;\nwords") == "3"
@@ -88,7 +88,7 @@ def test_two_variable_stores_never_meet(start):
     assert "another variable store" in kernel.run("words").traceback
 
 
-def test_text_like_evcxrs_own_in_a_cell(start):
+def test_a_cell_may_contain_evcxrs_own_text(start):
     kernel = start()
     kernel.ok("let mut words = vec![String::from(\"é\")];")
     inner = '{\n#[unsafe(no_mangle)]\npub extern "C" fn inner() -> u8 { 1 }\nwords.push(inner().to_string());\n}'
@@ -105,7 +105,7 @@ def test_clear_loads_the_prelude_before_the_code_after_it(start):
     assert kernel.ok("let words = other.dims().len();\nwords") == "1"
 
 
-def test_the_probe_decides_once_for_a_template(start, template):
+def test_the_probe_runs_once_per_template(start, template):
     record = CACHE / "state" / template.name / "probe"
     assert record.read_text() == "rewritten"
     assert "ok    cells" in doctor()
@@ -121,7 +121,7 @@ def test_the_probe_decides_once_for_a_template(start, template):
     kernel = start()
     assert kernel.run("let a = 1;").stderr == ""
     assert record.read_text() == "rewritten"
-    # The compile cache knows the cells of a session that has probed.
+    # The compile cache contains the cells of a session that ran the probe.
     cells = CACHE / "state" / template.name / "cells"
     known = len(list(cells.iterdir()))
     again = start()

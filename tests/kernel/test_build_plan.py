@@ -1,4 +1,4 @@
-"""Kernel, prelude, tests and examples share what they can, and need nothing large that they do not use."""
+"""Kernel, prelude, tests and examples share dependencies, and have no large ones that they do not use."""
 
 import subprocess
 import tomllib
@@ -7,7 +7,8 @@ from conftest import ROOT
 
 OURS = "headstart"
 TESTED = ["headstart", "headstart-kernel", "headstart-fetch", "headstart-frame", "headstart-hub"]
-# An HTTP client of a hundred crates, a second TLS library that takes a minute of C, and whole linear algebra.
+# An HTTP client of a hundred crates, a second TLS library with a minute of C compilation, and a linear
+# algebra library.
 UNNEEDED = ["aws-lc-sys", "criterion", "hf-xet", "nalgebra", "reqwest"]
 
 
@@ -22,7 +23,7 @@ def names(tree):
     return {line.split()[0] for line in tree}
 
 
-def test_tests_compile_no_dependency_again():
+def test_tests_share_all_dependencies_with_the_kernel():
     kernel = tree("--package", "headstart-kernel", "--package", "headstart-cell", "--edges", "normal,build")
     tests = tree(*[word for name in TESTED for word in ("--package", name)], "--edges", "all")
     assert not kernel - tests, "compiled with other features for the tests"
@@ -33,13 +34,13 @@ def test_the_prelude_has_no_http_client():
     assert not names(prelude) & {"ureq", "rustls", "hf-hub", "ring"}
 
 
-def test_nothing_large_is_compiled_that_is_not_used():
+def test_no_large_unused_dependency_is_compiled():
     everything = tree("--package", "headstart-kernel", "--package", "headstart-cell", "--edges", "normal,build")
     assert "candle-core" in names(everything)
     assert not names(everything) & set(UNNEEDED)
 
 
-def test_what_cells_read_is_compiled_at_the_level_that_shares_no_generic_functions():
+def test_dependencies_of_cells_have_an_optimisation_level_without_shared_generics():
     profile = tomllib.loads((ROOT / "Cargo.toml").read_text())["profile"]["release"]["package"]
     low = {name for name, settings in profile.items() if settings.get("opt-level") in (0, 1, "s", "z")}
     assert low and not low & names(tree("--package", "headstart-prelude", "--edges", "normal"))

@@ -1,4 +1,4 @@
-"""The text of cells as people type and paste it: names, blanks, types, commands; and what cannot be kept for later."""
+"""Text of cells as people type and paste it: names, spaces, types, commands, and variables that cannot be stored."""
 
 import unicodedata
 
@@ -9,20 +9,20 @@ NAMES = ["संख्या", "ค่า", "col·lecció", "число", "変�
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_of_any_script_is_known_in_later_cells(kernel, name):
+def test_a_name_in_any_script_is_found_in_later_cells(kernel, name):
     kernel.ok(f"let mut {name} = vec![1];")
     kernel.ok(f"{name}.push(2);")
     for form in ("NFC", "NFD"):
         assert kernel.ok(f"{unicodedata.normalize(form, name)}.len()") == "2"
 
 
-def test_blanks_and_line_ends_of_other_programs_are_plain_ones(kernel):
+def test_spaces_and_line_ends_of_other_programs_are_accepted(kernel):
     kernel.ok("\ufefflet\u00a0pasted = 1;\r\nlet\u3000wide\u202f= 2;\u200b\r\n// a\u00a0comment\r\n")
     assert kernel.ok("pasted\u00a0+ wide") == "3"
     assert kernel.ok('"a\u00a0b".chars().count()') == "3"
 
 
-def test_a_type_over_several_lines_serves_later_cells(kernel):
+def test_a_type_over_several_lines_works_in_later_cells(kernel):
     kernel.ok("use std::collections::HashMap;\nlet mut counts: HashMap<\n    String,\n    Vec<u8>,\n> = HashMap::new();\nlet after = 1usize;")
     kernel.ok('counts.insert("a".into(), vec![1]);')
     assert kernel.ok("counts.len() + after") == "2"
@@ -30,8 +30,9 @@ def test_a_type_over_several_lines_serves_later_cells(kernel):
     assert "cell:4:5" in cell.traceback or "4 │ > = 1;" in cell.traceback, cell.traceback
 
 
-# What evcxr cannot keep, used up or lent in its own cell: the cell's value, and the variable that stays.
-UNKEPT = {
+# Values that evcxr cannot store, moved or borrowed in their own cell: the cell's value, and the variable
+# that is stored.
+NOT_STORED = {
     "let halve = LearningRateScheduler::new(|_, r| r / 2.0); let fit = Fit::epochs(10).callback(halve); 1": ("1", "fit"),
     "let f = |x: i32| x + 1; let called = f(2); f(3)": ("4", "called"),
     "let s = String::from(\"a b\"); let words: Vec<&str> = s.split(' ').collect(); words.len()": ("2", "s"),
@@ -42,9 +43,9 @@ UNKEPT = {
 }
 
 
-@pytest.mark.parametrize("code", UNKEPT)
-def test_what_cannot_be_kept_serves_its_own_cell(kernel, code):
-    value, kept = UNKEPT[code]
+@pytest.mark.parametrize("code", NOT_STORED)
+def test_a_value_that_cannot_be_stored_works_in_its_own_cell(kernel, code):
+    value, kept = NOT_STORED[code]
     assert kernel.ok(code) == value
     if kept:
         assert kept in kernel.ok(":vars")
@@ -54,7 +55,7 @@ def test_a_variable_of_one_cell_is_explained_in_the_next(kernel):
     cell = kernel.run("let square = |x: i32| x * x; square(3)")
     assert cell.value == "9" and "`square` lasts for this cell only" in cell.stderr
     assert "`square` lasted for its cell only" in kernel.run("square(3)").traceback
-    # Moved, it serves no later cell anyway.
+    # No warning if the variable is moved, because no later cell could use it anyway.
     cell = kernel.run("let lines = LearningRateScheduler::new(|_, r| r); let moved = Fit::epochs(1).callback(lines);")
     assert (cell.status, cell.stderr) == ("ok", "")
 
@@ -81,7 +82,7 @@ def test_quit_answers_and_ends_the_kernel():
     kernel.stop()
 
 
-def test_awaiting_cells_work_before_and_after_tokio_is_asked_for(kernel):
+def test_async_cells_work_before_and_after_tokio_is_added(kernel):
     assert kernel.ok("std::future::ready(1).await") == "1"
     assert kernel.ok("std::future::ready(2).await") == "2"
     kernel.ok(':dep tokio = { version = "1", features = ["rt", "rt-multi-thread", "time"] }')
@@ -89,7 +90,7 @@ def test_awaiting_cells_work_before_and_after_tokio_is_asked_for(kernel):
         assert kernel.ok("tokio::time::sleep(std::time::Duration::from_millis(1)).await; 3") == "3"
 
 
-# Cursor at the end; what must be among the matches.
+# Code with the cursor at its end, and a completion that must be among the matches.
 COMPLETED = {
     "let v = vec![1];\nv.it": "iter()",
     "vec![1, 2].it": "iter()",
@@ -98,7 +99,7 @@ COMPLETED = {
     '"3.5".parse::<f64>().unwrap().sq': "sqrt()",
     "[3, 1].iter().ma": "map(",
 }
-# Code, a word in which the cursor is, and what is shown.
+# Code, a word that contains the cursor, and the text that is shown.
 INSPECTED = {
     ("vec![1].iter().count()", "iter"): "pub const fn iter(&self)",
     ('"a".to_uppercase()', "to_upper"): "pub fn to_uppercase(&self) -> String",

@@ -1,4 +1,4 @@
-"""What cells can do and how they fail; after each failure the kernel goes on."""
+"""What cells can do and how they fail. The kernel continues after each failure."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import pytest
 from conftest import Kernel
 
 
-def test_the_first_cell_finds_the_prelude(kernel):
+def test_the_first_cell_can_use_the_prelude(kernel):
     assert kernel.ok("let t = Tensor::zeros((2, 3), DType::F32, &device())?; t.dims()") == "[2, 3]"
 
 
@@ -22,7 +22,7 @@ def test_cells_share_one_copy_of_the_prelude_and_of_candle(kernel):
     assert len(set(ids)) == 3, ids
 
 
-def test_a_gradient_over_three_cells_is_that_of_one(kernel):
+def test_a_gradient_over_three_cells_equals_that_of_one_cell(kernel):
     one = """
         let a = Var::new(&[1f32, 2.0, 3.0], &device())?;
         let b = a.as_tensor().sqr()?;
@@ -37,7 +37,7 @@ def test_a_gradient_over_three_cells_is_that_of_one(kernel):
     assert expected == "Some([3.0, 12.0, 27.0])"
 
 
-def test_displays_arrive_at_once_and_change_in_place(kernel):
+def test_displays_arrive_immediately_and_are_updated_in_place(kernel):
     request = kernel.send(
         'let shown = display(&Text::new("first")); let other = display(&Text::new("other"));'
         "std::thread::sleep(std::time::Duration::from_secs(2));"
@@ -61,7 +61,7 @@ def test_text_and_displays_keep_their_order(kernel):
     assert kinds == ["stream", "display_data", "stream", "display_data"]
 
 
-def test_fit_shows_a_bar_and_a_chart_that_change(kernel):
+def test_fit_updates_a_progress_bar_and_a_chart(kernel):
     cell = kernel.run(
         """
         let mut small = sequential![Input::new(4), Dense::new(1).activation(Sigmoid)]?;
@@ -111,7 +111,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("what", FAILURES)
-def test_a_failing_cell_tells_why_and_keeps_the_variables(kernel, what):
+def test_a_failing_cell_shows_the_cause_and_keeps_the_variables(kernel, what):
     code, name, value, line = FAILURES[what]
     kernel.ok("let kept = vec![1, 2, 3];")
     cell = kernel.run(code)
@@ -136,7 +136,7 @@ def test_a_cell_that_ends_the_process_loses_variables_but_not_the_kernel(kernel)
     assert (panic.reply["ename"], panic.reply["evalue"]) == ("Panic", "after")
 
 
-def test_weights_of_another_network_are_refused_by_name(kernel, tmp_path):
+def test_weights_of_another_network_are_rejected_by_parameter_name(kernel, tmp_path):
     header = json.dumps({"conv1.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     file = tmp_path / "other.safetensors"
     file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
@@ -146,7 +146,7 @@ def test_weights_of_another_network_are_refused_by_name(kernel, tmp_path):
     assert kernel.ok("1 + 1") == "2"
 
 
-def test_bad_pictures_are_named(kernel, tmp_path):
+def test_invalid_image_files_are_named(kernel, tmp_path):
     (tmp_path / "cats").mkdir()
     empty = kernel.run(f'Images::from_directory("{tmp_path}", (32, 32))?;')
     assert "cats" in empty.reply["evalue"]
@@ -166,7 +166,7 @@ def test_evcxrs_commands_work(kernel):
     assert kernel.ok("Tensor::zeros(2, DType::F32, &device())?.dims()") == "[2]"
 
 
-def test_a_crate_that_a_cell_asks_for_is_built_with_the_systems_certificates(kernel, tmp_path):
+def test_a_crate_added_by_a_cell_is_built_with_the_systems_certificates(kernel, tmp_path):
     (tmp_path / "src").mkdir()
     (tmp_path / "Cargo.toml").write_text('[package]\nname = "asked"\nversion = "1.0.0"\nedition = "2024"\n')
     tell = 'println!("cargo::rustc-env=FOUND={}", std::env::var("SSL_CERT_FILE").unwrap_or_default());'
@@ -184,7 +184,7 @@ def test_completion_and_inspection_show_the_preludes_signatures(kernel):
     assert shown["found"] and "pub fn epochs(epochs: usize) -> Fit" in shown["data"]["text/plain"]
 
 
-def test_two_kernels_at_a_time(kernel):
+def test_two_kernels_run_independently(kernel):
     other = Kernel()
     try:
         kernel.ok("let mine = 1;")
@@ -203,7 +203,7 @@ HINTS = {
 
 
 @pytest.mark.parametrize("what", HINTS)
-def test_a_learner_is_told_what_a_notebook_asks(kernel, what):
+def test_a_hint_explains_rust_in_a_notebook(kernel, what):
     before, code, hint = HINTS[what]
     kernel.ok("fn device_missing_mark(n: usize) -> HeadstartResult<Tensor> { Ok(Tensor::zeros(n, DType::F32, &device())?) }")
     for cell in before:
@@ -212,7 +212,8 @@ def test_a_learner_is_told_what_a_notebook_asks(kernel, what):
     assert cell.status == "error" and hint in cell.traceback, cell.traceback
 
 
-# What someone writes who has Keras in mind, or another Rust, in the cells of each lesson, and what the error must say.
+# Typical mistakes of users who know Keras or another Rust library, for each lesson, and the text that the
+# error must have.
 MODEL = [
     "let base = Vgg16::new(Weights::Demo).include_top(false).build()?;",
     "let mut model = sequential![&base, Flatten, Dense::new(1).activation(Sigmoid)]?;",
@@ -222,13 +223,13 @@ COMPILED = MODEL + [
     "model.compile(Adam::default(), BinaryCrossentropy, [Accuracy]);",
     "let history = model.fit((&x, &y), Fit::epochs(1).chart(false).verbose(false).advice(false))?;",
 ]
-PICTURES = COMPILED + [
+IMAGES = COMPILED + [
     'let folder = std::env::temp_dir().join("headstart-slips"); draw_demo_images(&folder, 4, 64, 1)?;',
     "let (train, val) = Images::from_directory(&folder, (64, 64))?.split(0.5)?;",
     "let predictions = model.predict(&model.preprocess(&val.x)?)?;",
 ]
-SLIPS = {
-    "1 what is transfer learning": (PICTURES, {
+MISTAKES = {
+    "1 what is transfer learning": (IMAGES, {
         "draw_demo_images(&folder, 100.0, 64, 11)?;": "a count is a number without a point",
         'Images::from_directory(&folder, 64)?': "height and width: `(224, 224)`",
         'Images::from_directory("nowhere", (64, 64))?': "there is no such folder",
@@ -320,7 +321,7 @@ SLIPS = {
         'model.compile(Adam::default(), BinaryCrossentropy, ["accuracy"]);': "metrics are values: `[Accuracy, AUC]`",
         'model.evaluate(&x, &y)?["auc"]': 'the scores are ["accuracy", "loss"]',
     }),
-    "7 next steps": (PICTURES, {
+    "7 next steps": (IMAGES, {
         "model.grad_cam(&x.i(0)?, GradCam::new())?": "add the batch dimension",
         'model.grad_cam(&x, "block4_conv3")?': '`GradCam::new().layer("block4_conv3")`',
         'model.grad_cam(&x, GradCam::new().layer("conv4"))?': "block4_conv3",
@@ -336,18 +337,18 @@ SLIPS = {
 }
 
 
-@pytest.mark.parametrize("lesson", SLIPS)
-def test_a_slip_is_answered_with_what_to_write(kernel, lesson):
-    before, slips = SLIPS[lesson]
+@pytest.mark.parametrize("lesson", MISTAKES)
+def test_a_typical_mistake_gets_a_hint(kernel, lesson):
+    before, mistakes = MISTAKES[lesson]
     for cell in before:
         kernel.ok(cell)
-    for slip, answer in slips.items():
-        cell = kernel.run(slip)
+    for mistake, answer in mistakes.items():
+        cell = kernel.run(mistake)
         error = re.sub(r"\x1b\[[\d;]*m", "", cell.traceback)
-        assert cell.status == "error" and answer in error, f"{slip}\n{error}"
+        assert cell.status == "error" and answer in error, f"{mistake}\n{error}"
 
 
-def test_the_last_value_is_shown_by_what_it_is(kernel):
+def test_the_last_value_is_shown_according_to_its_type(kernel):
     def shown(code):
         cell = kernel.run(code)
         assert cell.status == "ok", cell.traceback
@@ -359,7 +360,7 @@ def test_the_last_value_is_shown_by_what_it_is(kernel):
     assert "<table>" in shown("sequential![Input::new(2), Dense::new(1)]?")["text/html"]
     kernel.ok("struct Own; impl Show for Own { fn bundle(&self) -> Vec<(String, String)> { vec![(\"text/html\".into(), \"<b>own</b>\".into()), (\"text/plain\".into(), \"own\".into())] } }")
     assert shown("Own") == {"text/html": "<b>own</b>", "text/plain": "own"}
-    # What a type says of itself, `Debug` for the rest, and a text where the last expression moves a variable.
+    # A type's own display, `Debug` for other types, and a hint if the last expression moves a variable.
     kernel.ok('struct Old; impl Old { fn evcxr_display(&self) { println!("EVCXR_BEGIN_CONTENT text/html\\n<i>old</i>\\nEVCXR_END_CONTENT"); } }')
     assert shown("Old") == {"text/html": "<i>old</i>"}
     kernel.ok("let list = vec![1, 2]; let point = (1.5, 'c');")

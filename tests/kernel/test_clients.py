@@ -1,4 +1,4 @@
-"""Other clients than notebooks: papermill and the console."""
+"""Clients other than notebooks: papermill and the console."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ let sizes = vec![0.5f32];"""
 
 
 def test_papermill_passes_parameters_with_the_types_of_their_defaults(tmp_path):
-    # The wheel's Python part, as pip installs it.
+    # The wheel's Python part, as pip would install it.
     info = tmp_path / "headstart_kernel-0.dist-info"
     info.mkdir()
     (info / "entry_points.txt").write_text("[papermill.engine]\nheadstart = headstart_kernel.papermill:Engine\n")

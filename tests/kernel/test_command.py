@@ -1,4 +1,4 @@
-"""The headstart command: run, install, kernel, doctor."""
+"""The headstart command: run, install, kernel, doctor, and others."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def tagged(path, defaults, *cells):
     return source
 
 
-def test_run_takes_parameters_as_papermill_does(tmp_path):
+def test_run_accepts_parameters_as_papermill_does(tmp_path):
     source = tagged(tmp_path / "a.ipynb", "let epochs: usize = 2;\nlet rate = 1e-3;", "(epochs, rate)")
     target = tmp_path / "b.ipynb"
     done = headstart("run", source, "-p", "epochs=7", "--parameter", "rate=1", "-o", target)
@@ -64,12 +64,12 @@ def test_run_takes_parameters_as_papermill_does(tmp_path):
     assert executed.cells[2].outputs[0].data["text/plain"] == "(7, 1.0)"
     assert executed.cells[1].metadata.tags == ["injected-parameters"]
     assert executed.metadata.papermill.parameters == {"epochs": 7, "rate": 1}
-    # Run again, the values are replaced.
+    # A second run replaces the values.
     assert headstart("run", target, "-p", "epochs=8").returncode == 0
     assert nbformat.read(target, 4).cells[2].outputs[0].data["text/plain"] == "(8, 0.001)"
 
 
-def test_glued_results_are_read_from_the_notebook(tmp_path):
+def test_glued_results_are_stored_in_the_notebook(tmp_path):
     cells = ['glue("accuracy", 0.93)?;', 'glue("losses", vec![0.5f32, f32::NAN])?;']
     source = notebook(tmp_path / "a.ipynb", *cells)
     done = headstart("run", source)
@@ -82,7 +82,7 @@ def test_glued_results_are_read_from_the_notebook(tmp_path):
     assert outputs[0].data["text/plain"] == "accuracy: 0.93"
 
 
-def test_run_refuses_parameters_that_no_cell_defines(tmp_path):
+def test_run_rejects_parameters_that_no_cell_defines(tmp_path):
     source = tagged(tmp_path / "a.ipynb", "let epochs = 2;")
     for argument, expected in [("epoch=3", "(epochs)"), ("epochs", "name=value"), ("a b=1", "Rust variable")]:
         done = headstart("run", source, "-p", argument)
@@ -94,7 +94,7 @@ def test_run_refuses_parameters_that_no_cell_defines(tmp_path):
 def test_run_stops_a_cell_at_the_timeout(tmp_path):
     endless = "loop { std::thread::sleep(std::time::Duration::from_millis(10)); headstart::check_interrupt()?; }"
     source = notebook(tmp_path / "a.ipynb", endless, "7")
-    # Longer than it takes to compile a cell on a slow machine.
+    # Longer than the compilation of a cell on a slow machine.
     limit = ("--timeout", "15")
     done = headstart("run", source, *limit)
     assert done.returncode == 1 and "ran longer than 15s" in done.stderr, done.stderr
@@ -107,7 +107,7 @@ def test_run_stops_a_cell_at_the_timeout(tmp_path):
     assert "positive number" in headstart("run", source, "--timeout", "0").stderr
 
 
-def test_jupyter_trusts_what_was_run_whatever_it_holds(tmp_path):
+def test_jupyter_trusts_an_executed_notebook_with_any_content(tmp_path):
     path = notebook(tmp_path / "a.ipynb", "1")
     content = nbformat.read(path, 4)
     content.metadata["values"] = [1e-5, -0.0001, 0.1, 1e15, 1e16, 2.0, 12345678901, True, False, None, {"Ä": "é"}]
@@ -130,7 +130,7 @@ def test_run_stops_at_the_first_cell_that_fails(tmp_path):
     assert (third.outputs, third.execution_count) == ([], None)
 
 
-def test_run_goes_on_after_a_cell_that_is_meant_to_fail(tmp_path):
+def test_run_continues_after_an_expected_error(tmp_path):
     path = notebook(tmp_path / "a.ipynb", "missing", "2")
     content = nbformat.read(path, 4)
     content.cells[0].metadata["tags"] = ["raises-exception"]
@@ -144,7 +144,7 @@ def test_run_goes_on_after_a_cell_that_is_meant_to_fail(tmp_path):
 @pytest.mark.parametrize(
     ("content", "problem"), [(None, "No such file"), ("{", "not a notebook"), ('{"nbformat": 3}', "format 4")]
 )
-def test_run_refuses_what_is_no_notebook(tmp_path, content, problem):
+def test_run_rejects_a_file_that_is_not_a_notebook(tmp_path, content, problem):
     path = tmp_path / "a.ipynb"
     if content is not None:
         path.write_text(content)
@@ -152,7 +152,7 @@ def test_run_refuses_what_is_no_notebook(tmp_path, content, problem):
     assert done.returncode == 1 and problem in done.stderr and str(path) in done.stderr
 
 
-def test_several_notebooks_have_sessions_of_their_own(tmp_path):
+def test_each_notebook_has_its_own_session(tmp_path):
     first = notebook(tmp_path / "first.ipynb", "let shared = 1;")
     second = notebook(tmp_path / "second.ipynb", "shared")
     done = headstart("run", first, second)
@@ -172,7 +172,7 @@ def test_several_notebooks_are_written_into_a_folder(tmp_path):
     assert nbformat.read(sources[0], 4).cells[0].outputs == [], "the source is as it was"
 
 
-def test_two_notebooks_of_one_name_are_not_written_over_each_other(tmp_path):
+def test_two_notebooks_of_one_name_do_not_overwrite_each_other(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
     sources = [notebook(tmp_path / folder / "n.ipynb", "1") for folder in ("a", "b")]
@@ -187,7 +187,7 @@ def test_a_session_leaves_nothing_behind(tmp_path):
     assert os.listdir(tmp_path / "headstart" / "sessions") == []
 
 
-def test_doctor_finds_all_that_is_there():
+def test_doctor_reports_every_component_as_ok():
     done = headstart("doctor")
     assert done.returncode == 0, done.stdout
     for thing in ("toolchain", "library sources", "cache", "prelude", "kernelspec", "jupyter", "device"):
@@ -197,7 +197,7 @@ def test_doctor_finds_all_that_is_there():
     assert re.search(r"^ok +linker " if quick else r"^note +linker .*\n +→ apt install mold", done.stdout, re.M), done.stdout
 
 
-def test_doctor_says_what_to_do_about_what_is_missing(tmp_path):
+def test_doctor_prints_remedies_for_missing_components(tmp_path):
     environment = os.environ | {"JUPYTER_DATA_DIR": str(tmp_path), "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
     done = headstart("doctor", env=environment | {"PATH": "/nowhere", "CARGO_HOME": str(tmp_path)})
     assert done.returncode == 1
@@ -205,7 +205,7 @@ def test_doctor_says_what_to_do_about_what_is_missing(tmp_path):
     assert re.search(r"note +kernelspec .*\n +→ headstart install", done.stdout)
 
 
-def test_install_writes_a_specification_of_this_program(tmp_path):
+def test_install_writes_a_kernelspec_of_this_program(tmp_path):
     done = headstart("install", "--prefix", tmp_path)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "share/jupyter/kernels/headstart"
@@ -216,7 +216,7 @@ def test_install_writes_a_specification_of_this_program(tmp_path):
 
 
 def test_lab_opens_the_lessons(tmp_path):
-    """What a learner has changed is not written over."""
+    """Lessons that a learner has changed are not overwritten."""
     (tmp_path / "lessons").mkdir()
     own = notebook(tmp_path / "lessons" / "4_the_program.ipynb", "my own")
     with socket.socket() as free:
@@ -264,12 +264,12 @@ def test_a_kernelspec_whose_program_is_gone_is_repaired_and_uninstalled(tmp_path
     assert not specification.exists() and not (tmp_path / "cache" / "headstart" / "state").exists()
 
 
-def test_a_connection_file_that_is_none_is_named(tmp_path):
+def test_a_missing_connection_file_is_named(tmp_path):
     done = headstart("kernel", "-f", tmp_path / "none.json")
     assert done.returncode == 1 and "none.json" in done.stderr
 
 
-def test_weights_are_listed_and_told_where_they_would_be(tmp_path):
+def test_weights_are_listed_with_their_paths(tmp_path):
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     listed = headstart("weights", "list", env=environment)
     assert listed.returncode == 0, listed.stderr
@@ -294,7 +294,7 @@ def test_weights_are_listed_without_a_toolchain(tmp_path):
 
 
 def without_numbers(text):
-    # A second more or less is a digit more or less, and so a blank.
+    # A time with another digit shifts the columns, so runs of spaces become one space.
     return re.sub(r" +", " ", re.sub(r"[-\d.]*\d", "n", text))
 
 
@@ -304,7 +304,7 @@ def cargo_run(folder):
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")))
-def test_an_exported_notebook_is_a_program_that_runs(tmp_path, name):
+def test_an_exported_notebook_runs_as_a_program(tmp_path, name):
     done = headstart("export", ROOT / "notebooks" / f"{name}.ipynb", tmp_path / name)
     assert done.returncode == 0 and "cargo run" in done.stdout, done.stderr
     ran = cargo_run(tmp_path / name)
@@ -338,9 +338,9 @@ def test_an_exported_program_shows_what_the_cells_show(tmp_path):
     assert again.returncode == 1 and "expected a new or an empty folder" in again.stderr
 
 
-def test_a_gpu_that_cannot_be_had_is_told(tmp_path):
+def test_an_unavailable_gpu_is_reported(tmp_path):
     path = notebook(tmp_path / "a.ipynb", "1")
-    # Nothing was compiled for a GPU here.
+    # An empty cache, without a prelude compiled for a GPU.
     empty = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     hidden = empty | {"PATH": f"{tmp_path}:/usr/bin:/bin", "CUDA_HOME": "", "CUDA_PATH": "", "CUDA_ROOT": ""}
     for tool in ("cargo", "rustc", "rustup"):
@@ -351,7 +351,7 @@ def test_a_gpu_that_cannot_be_had_is_told(tmp_path):
     assert both.returncode == 2 and "cannot be used with" in both.stderr
 
 
-def test_the_cpu_is_taken_where_another_device_is_not_there(tmp_path):
+def test_the_cpu_is_used_if_another_device_is_missing(tmp_path):
     path = notebook(tmp_path / "a.ipynb", "println!(\"{}\", device().is_cpu());")
     done = headstart("run", path, env=os.environ | {"HEADSTART_DEVICE": "cuda:0"})
     assert done.returncode == 0 and "true" in done.stdout

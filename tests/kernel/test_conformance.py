@@ -1,4 +1,4 @@
-"""Jupyter's own suite for kernels."""
+"""Jupyter's own test suite for kernels."""
 
 import jupyter_kernel_test
 
@@ -21,4 +21,4 @@ class HeadstartConformance(jupyter_kernel_test.KernelTests):
     supported_history_operations = ("tail", "range", "search")
     code_clear_output = "clear_output(false);"
 
-    test_pager = None  # There is none.
+    test_pager = None  # The kernel has no pager.

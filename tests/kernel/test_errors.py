@@ -1,20 +1,20 @@
-"""What a user reads when a cell fails: in the cell's own text and places, with a hint that is true."""
+"""Error messages of cells: they show the cell's own text and positions, with a correct hint."""
 
 import pytest
 
-# Names of what stands around a cell, which its user has not written.
-MACHINERY = ["evcxr", "Evcxr", "src/lib.rs", "run_user_code", "self type */", "Note: note", "persist", "headstart_core"]
+# Names in generated code around a cell, which no message may contain.
+GENERATED = ["evcxr", "Evcxr", "src/lib.rs", "run_user_code", "self type */", "Note: note", "persist", "headstart_core"]
 
 
 def failed(kernel, code):
     cell = kernel.run(code)
     assert cell.status == "error", code
-    for name in MACHINERY:
+    for name in GENERATED:
         assert name not in cell.traceback + cell.stderr, f"{code}\n{cell.traceback}"
     return cell
 
 
-# A cell, and what its error must show: labels and hints, whatever characters the cell has.
+# A cell, and the labels and hints that its error must show even if the cell contains non-ASCII characters.
 BEYOND_ASCII = {
     '// été\nlet a: u8 = "x";': ["cell:2:13", "expected `u8`, found `&str`", '2 │ let a: u8 = "x";'],
     "let n = 1; // 🦀\nlet b = n.foo();": ["cell:2:11", "method not found in `{integer}`"],
@@ -25,13 +25,13 @@ BEYOND_ASCII = {
 
 
 @pytest.mark.parametrize("code", BEYOND_ASCII)
-def test_a_character_beyond_ascii_takes_nothing_from_an_error(kernel, code):
+def test_errors_are_complete_in_cells_with_non_ascii_characters(kernel, code):
     cell = failed(kernel, code)
     for shown in BEYOND_ASCII[code]:
         assert shown in cell.traceback, cell.traceback
 
 
-def test_an_unused_macro_replaces_no_error(kernel):
+def test_an_unused_macro_does_not_hide_errors(kernel):
     kernel.ok("macro_rules! square { ($x:expr) => { $x * $x } }")
     for code, error in [
         ('let u: u8 = "x";', "mismatched types"),
@@ -43,7 +43,7 @@ def test_an_unused_macro_replaces_no_error(kernel):
     assert kernel.ok("square!(3)") == "9"
 
 
-def test_a_result_that_nobody_looks_at_is_warned_of(kernel):
+def test_an_unused_result_causes_a_warning(kernel):
     kernel.ok("let unsaved = sequential![Input::new(2), Dense::new(1)]?;")
     for _ in range(2):  # the second is not compiled again
         cell = kernel.run('// Saves.\nunsaved.save("/nowhere/x");\nlet after = 1;')
@@ -56,7 +56,7 @@ def test_a_result_that_nobody_looks_at_is_warned_of(kernel):
     assert "warning: unused `std::iter::Map` that must be used" in lazy.stderr
 
 
-def test_what_a_cell_that_fails_was_to_define_anew_is_as_before(kernel):
+def test_a_failed_cell_restores_the_variables_that_it_redefines(kernel):
     hint = "as before this cell"
     kernel.ok("let mut v = vec![1, 2, 3]; let n = 1; let name = String::from(\"old\");")
     panicked = failed(kernel, "let mut v = vec![4]; let z = v[7];")
@@ -73,13 +73,13 @@ def test_what_a_cell_that_fails_was_to_define_anew_is_as_before(kernel):
     assert kernel.ok("v") == "6"
 
 
-def test_a_model_is_kept_when_the_fit_of_its_successor_fails(kernel):
+def test_a_model_is_restored_when_the_fit_of_its_replacement_fails(kernel):
     kernel.ok("let mut model = sequential![Input::new(2), Dense::new(1)]?;")
     failed(kernel, "let mut model = sequential![Input::new(3), Dense::new(1)]?; model.fit((&random_uniform((4, 3), 0.0, 1.0)?, &random_uniform((4, 1), 0.0, 1.0)?), Fit::epochs(1))?;")
     assert kernel.ok("model.input_shape()") == "[2]"
 
 
-# Cells that run well, the cell that fails then, and what its hint says.
+# Successful cells, then a cell that fails, and its hint.
 HINTS = {
     "used up": (["let first_batch = vec![1];", "let taken = first_batch;"], "first_batch.len()", "`first_batch` was used up by an earlier cell (`let taken = first_batch;`)"),
     "never made": ([], "never_made", "no cell that has run has made `never_made`"),
@@ -101,14 +101,14 @@ HINTS = {
 
 
 @pytest.mark.parametrize("what", HINTS)
-def test_a_hint_tells_the_cause(kernel, what):
+def test_a_hint_names_the_cause(kernel, what):
     before, code, hint = HINTS[what]
     for cell in before:
         kernel.ok(cell)
     assert hint in failed(kernel, code).traceback
 
 
-# What a notebook does otherwise than a program, and what is said of it.
+# Code that behaves differently in a notebook and in a program, and the note about it.
 NOTES = {
     "static N: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);": "each cell has its own `N`",
     'fn main() { println!("hi"); }': "write `main()`",
@@ -118,7 +118,7 @@ NOTES = {
 
 
 @pytest.mark.parametrize("code", NOTES)
-def test_what_a_program_would_do_otherwise_is_said(kernel, code):
+def test_differences_from_a_program_are_noted(kernel, code):
     cell = kernel.run(code)
     assert cell.status == "ok" and NOTES[code] in cell.stderr and bool(cell.stderr) == bool(NOTES[code])
 
@@ -134,23 +134,23 @@ PANICS = {
 
 
 @pytest.mark.parametrize("code", PANICS)
-def test_a_panic_is_shown_where_it_is(kernel, code):
+def test_a_panic_is_shown_with_its_line(kernel, code):
     cell = kernel.run(code)
     assert cell.reply["ename"] == "Panic" and PANICS[code] in cell.traceback
 
 
-def test_a_panic_of_an_earlier_cells_function_shows_no_line_of_this_one(kernel):
+def test_a_panic_in_an_earlier_cells_function_shows_no_line_of_this_cell(kernel):
     kernel.ok("fn far() {\n    let a: Option<u8> = None;\n    a.unwrap();\n}")
     cell = kernel.run("{\nfar();\n}")
     assert cell.reply["ename"] == "Panic" and "│" not in cell.traceback
 
 
-def test_dbg_shows_no_line_of_another_text(kernel):
+def test_dbg_does_not_show_positions_in_generated_code(kernel):
     assert kernel.run("let twice = dbg!(1 + 1) * 2;").stderr == "[cell] 1 + 1 = 2\n"
     assert kernel.run("dbg!(twice, \"a\");").stderr == '[cell] twice = 4\n[cell] "a" = "a"\n'
 
 
-def test_what_a_dependency_takes_is_said_before(kernel, tmp_path):
+def test_variables_that_a_dependency_loses_are_announced(kernel, tmp_path):
     (tmp_path / "src").mkdir()
     (tmp_path / "Cargo.toml").write_text('[package]\nname = "asked_late"\nversion = "1.0.0"\nedition = "2024"\n')
     (tmp_path / "src" / "lib.rs").write_text("pub const ONE: u8 = 1;")

@@ -1,4 +1,4 @@
-"""Cells fetch a file from a Hub on this machine, by the program that they run in."""
+"""Cells download a file from a local Hub server, through the kernel's program."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ CONTENT = struct.pack("<Q", len(HEADER)) + HEADER + os.urandom(200_000)
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Speaks as the Hub does; sends half of what is called slow, and then nothing for long."""
+    """Imitates the Hub. Sends half of a file named slow, and then nothing for a long time."""
 
     protocol_version = "HTTP/1.1"
 
@@ -87,20 +87,20 @@ def fetching():
     return [number for number, (_, _, command) in processes().items() if b"fetch-pieces" in command]
 
 
-def test_a_file_is_fetched_with_a_bar(kernel):
+def test_a_file_is_fetched_with_a_progress_bar(kernel):
     cell = kernel.run('std::fs::read(hub.fetch(&wanted("owner/name")?)?)?.len()')
     assert cell.value == str(len(CONTENT)), cell.traceback
     assert any("fetching resnet50" in str(shown["data"]) for shown in cell.of_type("display_data"))
 
 
-def test_a_token_is_asked_for(kernel):
+def test_a_missing_token_is_reported(kernel):
     cell = kernel.run('hub.fetch(&wanted("owner/secret")?)?')
     assert "set HF_TOKEN to a token that may read owner/secret" in cell.traceback
     kernel.ok('unsafe { std::env::set_var("HF_TOKEN", "right") };')
     assert kernel.ok('hub.fetch(&wanted("owner/secret")?)?.is_file()') == "true"
 
 
-def test_a_stopped_download_leaves_nobody_and_goes_on_later(kernel, server):
+def test_a_stopped_download_leaves_no_process_and_resumes_later(kernel, server):
     request = kernel.send('let slow = hub.fetch(&wanted("owner/slow")?)?;')
     server.halves.get(timeout=30)
     began, begin = fetching(), time.monotonic()
@@ -117,7 +117,7 @@ def test_a_stopped_download_leaves_nobody_and_goes_on_later(kernel, server):
     assert kernel.ok("slow.is_file()") == "true"
 
 
-def test_cells_that_are_killed_take_the_download_with_them(kernel, server):
+def test_a_download_ends_when_the_cells_are_killed(kernel, server):
     server.over.clear()
     request = kernel.send('let slow = hub.fetch(&wanted("owner/slower")?)?;')
     server.halves.get(timeout=30)

@@ -1,10 +1,10 @@
-"""rust-analyzer knows the type of whatever the prelude gives, from sources without bodies."""
+"""rust-analyzer infers the type of everything in the prelude, from sources without bodies."""
 
 import re
 
 from conftest import ROOT
 
-# A variable, the expression whose type must be found, and that type.
+# Lines `variable: type = expression`. The type must be inferred.
 INFERRED = """
 seeded: () = set_random_seed(1)
 here: Device = device()
@@ -176,7 +176,7 @@ updated: () = shown.update(&chart)
 started: () = headstart::start()
 plain: () = headstart::display::set_pretty_debug(false)
 """
-# The standard library's, of which rust-analyzer reads a shorter form.
+# The standard library, of which rust-analyzer reads reduced sources.
 STANDARD = """
 shifted: u8 = 1u8 << 3usize
 shifted_back: i64 = &1i64 >> &2u8
@@ -205,7 +205,7 @@ shared: Arc<Mutex<Vec<i32>>> = std::sync::Arc::new(std::sync::Mutex::new(vec![1]
 boxed: Box<dyn Fn(f32) -> f32> = Box::new(|x: f32| x + 1.0) as Box<dyn Fn(f32) -> f32>
 time: Duration = std::time::Duration::from_millis(5) * 2
 """
-# Everyday lines; rustc holds each type against what it finds.
+# Everyday code. rustc checks the type that rust-analyzer infers.
 EVERYDAY = """
 parsed_float: f64 = "3.5".parse::<f64>()?
 parsed_single: f32 = "3.5".trim().parse::<f32>().unwrap_or(0.0)
@@ -367,9 +367,9 @@ range: Range<i32> = 0..5
 inclusive: bool = (0..=5).contains(&3)
 big: u128 = 1u128 << 100
 """
-# What the kernel writes into cells, and nobody else.
+# Functions that only the kernel calls, in generated code.
 OF_THE_KERNEL = "variables.rs"
-# What only someone who writes a layer calls, with a generator of the rand crate.
+# Functions that only authors of layers call, with a generator of the rand crate.
 WITH_A_GENERATOR = {"draw", "permutation", "seeded", "stream", "uniform", "with_random", "add", "finish"}
 
 
@@ -377,7 +377,7 @@ def lines(table):
     return [re.fullmatch(r"(\w+): (.+?) = (.+)", line).groups() for line in table.strip().splitlines()]
 
 
-def test_the_table_holds_every_public_function():
+def test_the_table_contains_every_public_function():
     public = set()
     for path in set((ROOT / "src").rglob("*.rs")) - {ROOT / "src" / OF_THE_KERNEL}:
         public |= set(re.findall(r"^\s*pub fn (\w+)", path.read_text(), re.M))

@@ -1,4 +1,4 @@
-"""The Stop button: what was learnt is kept, what does not heed it is ended, and the page says which."""
+"""The Stop button: trained weights are kept, code that does not react is killed, and the message says which."""
 
 import time
 
@@ -13,7 +13,7 @@ let y = random_uniform(4096, 0.0, 1.0)?.ge(0.5)?.to_dtype(DType::F32)?;
 
 
 def stop_after_first_output(kernel, code, kind="stream"):
-    """Sends a cell, presses Stop at its first output, and gives the cell and how long Stop took."""
+    """Send a cell and press Stop at its first output. Returns the cell and the seconds that Stop took."""
     request = kernel.send(code)
     messages = []
     while not messages or messages[-1]["msg_type"] != kind:
@@ -43,7 +43,7 @@ def test_fit_stops_and_keeps_model_and_history(kernel):
     assert kernel.ok("history.epochs()") == str(epochs)
 
 
-def test_what_comes_after_a_stopped_fit_does_not_run(kernel):
+def test_statements_after_a_stopped_fit_do_not_run(kernel):
     kernel.ok(BUILD)
     code = """
     let first = model.fit((&x, &y), Fit::epochs(100_000))?;
@@ -55,7 +55,7 @@ def test_what_comes_after_a_stopped_fit_does_not_run(kernel):
     assert seconds < 1.5 and "went on" not in cell.stdout
 
 
-def test_a_loop_of_ones_own_stops_where_it_looks(kernel):
+def test_a_user_loop_stops_at_check_interrupt(kernel):
     kernel.ok("let mut rounds = 0u64;")
     code = 'println!("begun"); loop { check_interrupt()?; rounds += 1; std::thread::sleep(std::time::Duration::from_millis(10)); }'
     cell, seconds = stop_after_first_output(kernel, code)
@@ -84,7 +84,7 @@ def test_a_cell_that_is_being_compiled_stops(kernel):
     assert kernel.ok("kept") == "1"
 
 
-def test_a_second_press_ends_what_does_not_heed_the_first():
+def test_a_second_stop_kills_code_that_ignores_the_first():
     kernel = Kernel()
     try:
         kernel.ok("let (lost, gone) = (1, 2);")
@@ -103,7 +103,7 @@ def test_a_second_press_ends_what_does_not_heed_the_first():
         kernel.stop()
 
 
-def test_weights_of_a_lost_training_are_recovered():
+def test_weights_of_a_training_are_recovered_after_a_crash():
     kernel = Kernel()
     try:
         kernel.ok(BUILD)

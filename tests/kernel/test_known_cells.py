@@ -8,7 +8,7 @@ from conftest import CACHE, Kernel
 
 @pytest.fixture
 def session():
-    """Runs cells in a kernel of their own; the values, and how many cells more are kept after it."""
+    """Run cells in a new kernel. Returns their values, and the number of entries that the compile cache has gained."""
 
     def run(*cells):
         before = kept()
@@ -27,18 +27,18 @@ def kept():
 
 def test_a_later_session_compiles_only_what_is_new(session):
     number = time.time_ns()
-    # In another session evcxr lists the variables in another order.
-    # A type of its own: an earlier run of this test has left its cells.
+    # evcxr's order of variables differs between sessions. The type is new, because the cells of an earlier
+    # run of this test are in the compile cache.
     variables = f"let point = Point{number} {{ x: {number} }}; let a = 1; let b = 2.0; let c = \"c\"; let d = 'd';"
     first = (f"#[derive(Clone)] struct Point{number} {{ x: u64 }}\n{variables}", "point.x")
     values, new = session(*first)
     assert (values[-1], new) == (str(number), 2)
-    # What was remembered and what was compiled now mean the same types.
+    # The types in cached and new cells are the same.
     values, new = session(*first, "let other = point.clone(); other.x + 1")
     assert (values[-1], new) == (str(number + 1), 1)
 
 
-def test_what_reads_another_file_is_compiled_each_time(session, tmp_path):
+def test_a_cell_that_reads_a_file_is_compiled_each_time(session, tmp_path):
     file = tmp_path / "words.txt"
     for words in ("one", "two"):
         file.write_text(words)

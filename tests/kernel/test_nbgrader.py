@@ -1,4 +1,4 @@
-"""Assignments in Rust: made, handed in and graded by nbgrader as it is, with the configuration that the wheel brings."""
+"""Assignments in Rust, created, submitted and graded by unmodified nbgrader with the wheel's configuration."""
 
 import csv
 import subprocess
@@ -31,7 +31,7 @@ def cell(source, name, **options):
     return found
 
 
-def test_an_assignment_in_rust_is_made_and_graded(tmp_path):
+def test_an_assignment_in_rust_is_created_and_graded(tmp_path):
     (tmp_path / "nbgrader_config.py").write_text(
         f'load_subconfig("{ROOT / "kernel/package/nbgrader_config.py"}")\nc = get_config()\n'
         'c.CourseDirectory.course_id = "transfer-learning"\n'

@@ -1,4 +1,4 @@
-"""What is exported to ONNX is valid and gives the same numbers in onnxruntime."""
+"""Models exported to ONNX are valid and give the same numbers in onnxruntime."""
 
 import subprocess
 

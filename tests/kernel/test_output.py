@@ -1,4 +1,4 @@
-"""What cells put out: at once, in order, whole, and without an end that never comes."""
+"""Outputs of cells: immediate, in order, complete, and not blocked by a missing end."""
 
 import time
 
@@ -8,7 +8,7 @@ from conftest import Kernel
 
 
 def stamps(kernel, request, name):
-    """When each piece of a stream arrived."""
+    """Arrival time and text of each part of a stream."""
     begin, found = time.monotonic(), []
     while True:
         message = kernel.client.get_iopub_msg(timeout=60)
@@ -21,14 +21,14 @@ def stamps(kernel, request, name):
             return found
 
 
-def test_standard_error_is_seen_as_it_is_written(kernel):
+def test_standard_error_is_shown_immediately(kernel):
     code = 'for i in 0..40 { eprintln!("{i}"); std::thread::sleep(std::time::Duration::from_millis(50)); }'
     found = stamps(kernel, kernel.send(code), "stderr")
     assert "".join(text for _, text in found).split() == [str(n) for n in range(40)]
     assert len(found) > 20
 
 
-def test_a_line_that_is_written_over_is_seen(kernel):
+def test_an_overwritten_line_is_shown(kernel):
     code = 'for i in 0..100 { print!("\\r{i}"); std::thread::sleep(std::time::Duration::from_millis(20)); }'
     found = stamps(kernel, kernel.send(code), "stdout")
     assert "".join(text for _, text in found).split("\r")[1:] == [str(n) for n in range(100)]
@@ -36,8 +36,8 @@ def test_a_line_that_is_written_over_is_seen(kernel):
 
 
 @pytest.mark.parametrize("turn", range(10))
-def test_a_thread_prints_while_its_cell_ends(kernel, turn):
-    # The rest goes below the same cell.
+def test_output_of_a_thread_after_the_end_of_its_cell_is_complete(kernel, turn):
+    # Output after the cell's end appears below the same cell.
     request = kernel.send('let t = std::thread::spawn(|| for n in 0..20_000 { println!("line {n}"); });')
     cell = kernel.result(request, timeout=30)
     text = cell.stdout
@@ -50,7 +50,7 @@ def test_a_thread_prints_while_its_cell_ends(kernel, turn):
     assert kernel.ok("1 + 1") == "2"
 
 
-def test_both_streams_of_a_thread_are_seen_between_cells(kernel):
+def test_both_streams_of_a_thread_are_shown_between_cells(kernel):
     code = (
         "let t = std::thread::spawn(|| { std::thread::sleep(std::time::Duration::from_millis(800));"
         'println!("out later"); eprintln!("err later"); });'
@@ -73,12 +73,12 @@ def test_a_million_lines_are_few_messages(kernel):
     assert len(cell.of_type("stream")) < 2000
 
 
-def test_what_c_prints_is_seen(kernel):
+def test_output_of_c_code_is_shown(kernel):
     code = 'unsafe extern "C" { fn write(to: i32, text: *const u8, length: usize) -> isize; }\nunsafe { write(1, b"from C".as_ptr(), 6) };'
     assert kernel.run(code).stdout == "from C"
 
 
-def test_a_panic_of_a_thread_is_told_and_is_not_the_cells(kernel):
+def test_a_panic_of_a_thread_is_shown_but_does_not_fail_the_cell(kernel):
     cell = kernel.run('let _ = std::thread::Builder::new().name("worker".into()).spawn(|| panic!("lost")).map(|t| t.join());')
     assert cell.status == "ok" and cell.stderr == "the thread `worker` panicked: lost\n"
     cell = kernel.run('let _ = std::thread::spawn(|| panic!("lost")).join(); "x".parse::<i32>()?;')
@@ -96,14 +96,14 @@ def test_content_that_is_not_closed_ends_with_the_cell(kernel):
     assert kernel.ok("1 + 1") == "2"
 
 
-def test_two_contents_of_one_kind_are_both_shown(kernel):
+def test_several_contents_of_one_type_are_all_shown(kernel):
     code = 'for n in 0..3 { println!("EVCXR_BEGIN_CONTENT text/html\\n<b>{n}</b>\\nEVCXR_END_CONTENT"); }'
     cell = kernel.run(code)
     shown = [c["data"]["text/html"] for c in cell.of_type("display_data", "execute_result")]
     assert shown == ["<b>0</b>", "<b>1</b>", "<b>2</b>"]
 
 
-def test_a_client_that_does_not_read_stops_neither_the_kernel_nor_the_cell():
+def test_a_client_that_does_not_read_blocks_neither_the_kernel_nor_the_cell():
     kernel = Kernel()
     try:
         info = kernel.manager.get_connection_info()
@@ -125,7 +125,7 @@ def test_a_client_that_does_not_read_stops_neither_the_kernel_nor_the_cell():
         kernel.stop()
 
 
-def test_text_that_c_has_buffered_is_shown_with_its_cell(kernel):
+def test_buffered_output_of_c_code_is_shown_with_its_cell(kernel):
     code = 'unsafe extern "C" { fn puts(text: *const std::ffi::c_char) -> i32; }\nunsafe { puts(c"from C".as_ptr()) };'
     assert kernel.run(code).stdout == "from C\n"
     assert kernel.run("1").stdout == ""

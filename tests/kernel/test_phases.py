@@ -11,12 +11,12 @@ import pytest
 from conftest import Kernel, below, processes, wait_until_gone
 
 KEPT = "let kept = 7;"
-# Enough functions that rustc is at work for some time.
+# Enough functions to keep rustc busy for some time.
 BIG = "\n".join(f'fn f{n}(v: &[u64]) -> Vec<String> {{ v.iter().map(|x| format!("{{x}} {n}")).collect() }}' for n in range(3000))
 
 
 def programs(kernel, name):
-    """The processes with this name below the kernel's process."""
+    """Processes with this name among the descendants of the kernel's process."""
     found, known = [kernel.manager.provisioner.pid], processes()
     for process in found:
         found += [number for number, (parent, state, _) in known.items() if parent == process and state != "Z"]
@@ -31,7 +31,7 @@ def wait_for(condition, seconds=60):
 
 
 def begin(kernel, phase):
-    """Sends a cell and waits until it is in the phase."""
+    """Send a cell and wait until it is in this phase."""
     if phase == "command":
         request = kernel.send("!echo begun; sleep 12")
         wait_for(lambda: programs(kernel, b"sleep\x0012"))
@@ -65,7 +65,7 @@ def test_stop_ends_the_cell_and_keeps_the_variables(kernel, phase, presses):
     pressed = time.monotonic()
     kernel.manager.interrupt_kernel()
     if presses == 2 and phase in ("command", "compiling"):
-        # Where the first press ends the cell a second one has nothing to do.
+        # If the first press ends the cell, the second one has no effect.
         kernel.manager.interrupt_kernel()
     cell = kernel.result(request, timeout=20)
     assert (cell.status, cell.reply["ename"]) == ("error", "Interrupted"), cell.traceback
@@ -73,11 +73,11 @@ def test_stop_ends_the_cell_and_keeps_the_variables(kernel, phase, presses):
     assert "went on" not in cell.stdout
     assert kernel.ok("kept") == "7"
     assert not programs(kernel, b"sleep\x0012") and not programs(kernel, b"rustc")
-    # The press was for that cell alone.
+    # The interrupt applied only to that cell.
     assert kernel.ok("check_interrupt()?; 1") == "1"
 
 
-def test_a_second_press_ends_code_that_does_not_look(kernel):
+def test_a_second_stop_kills_code_that_does_not_check_for_interrupts(kernel):
     kernel.ok(KEPT)
     request = begin(kernel, "deaf")
     kernel.manager.interrupt_kernel()
@@ -87,9 +87,9 @@ def test_a_second_press_ends_code_that_does_not_look(kernel):
     assert kernel.run("kept").status == "error"
 
 
-def test_stop_while_a_long_command_runs_never_costs_the_variables(kernel):
+def test_stop_during_a_long_command_keeps_the_variables(kernel):
     kernel.ok(KEPT)
-    # It heeds no polite request, and Stop's patience for code passes.
+    # The command ignores SIGINT and SIGTERM, and runs longer than the timeout for code after Stop.
     request = kernel.send("!trap '' INT TERM; sleep 12; sleep 12")
     wait_for(lambda: programs(kernel, b"sleep\x0012"))
     for _ in range(3):
@@ -100,7 +100,7 @@ def test_stop_while_a_long_command_runs_never_costs_the_variables(kernel):
     assert kernel.ok("kept") == "7"
 
 
-def test_what_was_answered_too_late_is_no_answer_to_the_next_question(kernel):
+def test_a_late_answer_does_not_answer_the_next_question(kernel):
     request = begin(kernel, "asking")
     kernel.manager.interrupt_kernel()
     assert kernel.result(request).reply["ename"] == "Interrupted"
@@ -111,7 +111,7 @@ def test_what_was_answered_too_late_is_no_answer_to_the_next_question(kernel):
     assert kernel.result(request).stdout == "in time\n"
 
 
-def test_stop_while_the_prelude_is_loaded():
+def test_stop_while_the_prelude_is_loading():
     kernel = Kernel.__new__(Kernel)
     from jupyter_client.manager import KernelManager
     kernel.manager = KernelManager(kernel_name="headstart")
@@ -124,11 +124,11 @@ def test_stop_while_the_prelude_is_loaded():
         while kernel.client.get_iopub_msg(timeout=60)["parent_header"].get("msg_id") != request:
             pass
         time.sleep(0.3)
-        # Answered before the next cell is sent, so it cannot meet that one.
+        # Wait for the reply before the next cell is sent, so that the interrupt cannot hit that cell.
         kernel.client.control_channel.send(kernel.client.session.msg("interrupt_request", {}))
         kernel.client.get_control_msg(timeout=20)
         cell = kernel.client.get_shell_msg(timeout=20)["content"]
-        # A quick machine has loaded it by now.
+        # A fast machine may have loaded it by now.
         assert cell["status"] == "ok" or (cell["ename"], "before it began" in cell["evalue"]) == ("Interrupted", True)
         assert kernel.ok("2 + 2") == "4"
     finally:
@@ -137,7 +137,7 @@ def test_stop_while_the_prelude_is_loaded():
 
 @pytest.mark.parametrize("phase", ["idle", "command", "compiling", "running", "deaf", "asking"])
 @pytest.mark.parametrize("restart", [False, True])
-def test_restart_and_shutdown_leave_nothing_at_work(phase, restart):
+def test_restart_and_shutdown_leave_no_process(phase, restart):
     kernel = Kernel()
     try:
         kernel.ok("1")
@@ -162,8 +162,8 @@ def test_restart_and_shutdown_leave_nothing_at_work(phase, restart):
             kernel.stop()
 
 
-def test_a_killed_server_takes_its_kernel_along():
-    # As Jupyter's server does.
+def test_a_kernel_ends_when_its_server_is_killed():
+    # Starts a kernel as Jupyter's server does.
     code = (
         "import sys; from jupyter_client.manager import KernelManager\n"
         "manager = KernelManager(kernel_name='headstart'); manager.start_kernel()\n"
@@ -204,7 +204,7 @@ def test_commands_get_the_users_environment(kernel, tmp_path):
     assert (failed.stdout, failed.stderr) == ("out\n", "err\n")
 
 
-def test_stop_works_in_the_process_that_a_restart_of_the_cells_began(kernel):
+def test_stop_works_after_restart_and_clear_commands(kernel):
     kernel.ok(":restart")
     request = begin(kernel, "running")
     kernel.manager.interrupt_kernel()

@@ -1,4 +1,4 @@
-"""What clients ask of a kernel, beyond Jupyter's own suite."""
+"""Requests of clients that Jupyter's own test suite does not cover."""
 
 import re
 import time
@@ -17,7 +17,7 @@ def test_counts_begin_at_one_and_silent_cells_are_not_counted(kernel):
     assert cell.of_type("execute_input")[0] == {"code": "a", "execution_count": 2}
 
 
-def test_every_message_says_who_asked(kernel):
+def test_every_message_names_its_request(kernel):
     request = kernel.send('println!("x"); 1')
     cell = kernel.result(request)
     kinds = [m["msg_type"] for m in cell.messages]
@@ -49,7 +49,7 @@ def test_a_wrongly_signed_request_is_not_answered(kernel):
     socket.close()
 
 
-def test_cells_sent_after_one_that_fails_are_aborted(kernel):
+def test_cells_queued_after_a_failed_one_are_aborted(kernel):
     first, second = kernel.send("missing_name"), kernel.send("1")
     replies = {}
     while len(replies) < 2:
@@ -64,7 +64,7 @@ def test_comms_are_answered_empty(kernel):
     assert (comms["status"], comms["comms"]) == ("ok", {})
 
 
-def test_requests_that_few_clients_make_are_answered_too(kernel):
+def test_rare_requests_are_answered(kernel):
     def ask(kind, content):
         message = kernel.client.session.msg(kind, content)
         kernel.client.control_channel.send(message)
@@ -80,7 +80,7 @@ def test_requests_that_few_clients_make_are_answered_too(kernel):
     assert ill_formed["status"] == "error"
 
 
-def test_history_is_kept_from_session_to_session(kernel):
+def test_history_is_saved_across_sessions(kernel):
     kernel.ok('"remembered".len()')
     other = Kernel()
     try:
@@ -111,7 +111,7 @@ def test_a_cell_that_never_yields_can_be_interrupted(kernel):
     assert kernel.ok("1 + 1") == "2"
 
 
-def test_a_restart_begins_anew(kernel):
+def test_a_restart_deletes_the_variables(kernel):
     kernel.ok("let before = 1;")
     kernel.client.shutdown(restart=True)
     kernel.manager.restart_kernel()
@@ -120,14 +120,14 @@ def test_a_restart_begins_anew(kernel):
     assert kernel.run("3").reply["execution_count"] == 2
 
 
-def test_expressions_are_evaluated_beside_a_cell(kernel):
+def test_user_expressions_are_evaluated(kernel):
     kernel.ok("let n = 20;")
     reply = kernel.run("n", user_expressions={"twice": "n * 2", "wrong": "missing"}).reply["user_expressions"]
     assert reply["twice"]["data"] == {"text/plain": "40"}
     assert (reply["wrong"]["status"], reply["wrong"]["ename"]) == ("error", "CompileError")
 
 
-def test_a_cell_can_ask_its_user(kernel):
+def test_a_cell_can_ask_for_input(kernel):
     request = kernel.send('let name = input("Your name? ")?; println!("hello {name}");', allow_stdin=True)
     asked = kernel.client.get_stdin_msg(timeout=30)["content"]
     assert asked == {"prompt": "Your name? ", "password": False}
@@ -141,7 +141,7 @@ def test_a_cell_can_ask_its_user(kernel):
     assert unheard.status == "error" and "cannot be asked" in unheard.reply["evalue"]
 
 
-def test_what_is_asked_while_a_cell_runs_is_answered_at_once(kernel):
+def test_requests_are_answered_immediately_while_a_cell_runs(kernel):
     request = kernel.send("std::thread::sleep(std::time::Duration::from_secs(4));")
     kernel.client.get_iopub_msg(timeout=10)
     begin = time.monotonic()
@@ -155,7 +155,7 @@ def test_what_is_asked_while_a_cell_runs_is_answered_at_once(kernel):
     assert kernel.result(request).status == "ok"
 
 
-def test_text_is_seen_as_it_is_written(kernel):
+def test_text_is_shown_immediately(kernel):
     request = kernel.send(
         'print!("one"); std::thread::sleep(std::time::Duration::from_secs(1)); print!("\\rtwo é");'
         'std::thread::sleep(std::time::Duration::from_secs(1)); eprint!("three"); print!("four");'
@@ -168,7 +168,7 @@ def test_text_is_seen_as_it_is_written(kernel):
     assert kernel.run('print!("x"); panic!("y");').stdout == "x"
 
 
-def test_a_kernel_can_be_spoken_to_through_files():
+def test_the_ipc_transport_works():
     other = Kernel(manager={"transport": "ipc"})
     try:
         assert other.manager.get_connection_info()["transport"] == "ipc"
@@ -177,9 +177,9 @@ def test_a_kernel_can_be_spoken_to_through_files():
         other.stop()
 
 
-def test_timing_says_where_the_time_of_a_cell_went(kernel):
+def test_timing_shows_the_phases_of_a_cell(kernel):
     kernel.ok(":timing")
-    line = kernel.run(f"let timed = {time.time_ns()}_u64;").stdout  # no cell that is known from an earlier run
+    line = kernel.run(f"let timed = {time.time_ns()}_u64;").stdout  # a new cell in every run
     kernel.ok(":timing")
     assert re.fullmatch(r"\d\.\d\d s: rust-analyzer \d\.\d\d s, cargo and rustc \d\.\d\d s, linker \d\.\d\d s, running \d\.\d\d s\n", line), line
     assert kernel.run("let untimed = 1;").stdout == ""

@@ -1,4 +1,4 @@
-"""What must not bring a kernel down, nor leave anything behind."""
+"""Events that must not crash a kernel or leave anything behind."""
 
 import os
 import random
@@ -11,7 +11,7 @@ from conftest import Kernel, below, session_of, sessions, wait_until_gone
 from jupyter_client.session import Session
 
 
-def test_a_flood_of_lines_arrives_whole_and_in_order(kernel):
+def test_many_lines_arrive_completely_and_in_order(kernel):
     cell = kernel.run("for n in 0..100_000 { println!(\"{n}\"); }", timeout=60)
     assert cell.stdout.split() == [str(n) for n in range(100_000)]
     assert kernel.ok("1 + 1") == "2"
@@ -24,7 +24,7 @@ def test_a_display_of_fifty_megabytes_arrives(kernel):
     assert kernel.ok("1 + 1") == "2"
 
 
-def test_bytes_that_are_no_text_do_not_end_the_session(kernel):
+def test_invalid_utf_8_does_not_end_the_session(kernel):
     code = r'use std::io::Write; std::io::stdout().write_all(b"a\xff\xfeb\n")?; std::io::stderr().write_all(b"\xff\n")?;'
     cell = kernel.run(code)
     assert cell.status == "ok" and cell.stdout == "a\ufffd\ufffdb\n"
@@ -42,7 +42,7 @@ def test_a_killed_process_of_cells_is_replaced(kernel):
     assert kernel.ok("Tensor::zeros(2, DType::F32, &device())?.dims()") == "[2]"
 
 
-def test_a_killed_kernel_leaves_nothing_running_and_the_next_sweeps_up():
+def test_a_killed_kernel_leaves_no_process_and_the_next_one_removes_its_files():
     first = Kernel()
     first.ok("let a = 1;")
     process = first.manager.provisioner.pid
@@ -72,7 +72,7 @@ def test_three_kernels_work_at_once_in_one_folder(tmp_path):
             kernel.stop()
 
 
-def test_messages_that_are_none_are_dropped_by_the_thousand(kernel):
+def test_thousands_of_invalid_messages_are_dropped(kernel):
     info = kernel.manager.get_connection_info()
     context = zmq.Context.instance()
     chance = random.Random(1)
@@ -97,8 +97,8 @@ def test_messages_that_are_none_are_dropped_by_the_thousand(kernel):
     assert kernel.ok("1 + 1") == "2"
 
 
-def test_many_cells_cost_no_more_than_they_must(kernel):
-    """Each cell stays loaded; beyond that, neither files nor memory grow."""
+def test_many_cells_do_not_leak_files_or_memory(kernel):
+    """Each cell stays loaded, but the numbers of open files and the memory do not grow beyond that."""
 
     def measure():
         process = kernel.manager.provisioner.pid

@@ -1,4 +1,4 @@
-"""A kernel that is ready before Jupyter asks for it."""
+"""Standbys: kernels that are loaded before Jupyter requests them."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ SOCKET = CACHE / "standby" / "socket"
 
 @pytest.fixture(autouse=True)
 def switched_on(monkeypatch):
-    """Standbys that stay no longer than a test."""
+    """Enable standbys with a lifetime shorter than a test."""
     monkeypatch.setenv("HEADSTART_STANDBY", "2")
     yield
     wait_until_gone(standbys())
@@ -33,11 +33,11 @@ def wait_for_standby():
     raise AssertionError("no standby came")
 
 
-def test_the_next_kernel_is_one_that_waited():
+def test_the_next_kernel_is_the_standby():
     first = Kernel()
     assert first.ok("1 + 1") == "2"
     (waiting,) = wait_for_standby()
-    # What is no question does it no harm.
+    # Invalid questions do not harm it.
     for said in (b"", b"{}", b"\xff" * 100):
         with socket.socket(socket.AF_UNIX) as stranger:
             stranger.connect(str(SOCKET))
@@ -48,7 +48,8 @@ def test_the_next_kernel_is_one_that_waited():
         assert second.ok("Tensor::zeros(2, DType::F32, &device())?.dims()") == "[2]"
         assert time.monotonic() - begin < 2.5
         assert not SOCKET.exists() and not below(second.manager.provisioner.pid)
-        # It is a kernel like any other: it may be stopped, outlives the one that started it, and has another ready.
+        # It is a normal kernel: it can be interrupted, outlives the kernel that started it, and starts
+        # another standby.
         request = second.send("let mut n = 0; loop { check_interrupt()?; n += 1; }")
         time.sleep(1.5)
         second.manager.interrupt_kernel()
@@ -63,7 +64,7 @@ def test_the_next_kernel_is_one_that_waited():
     wait_until_gone([waiting])
 
 
-def test_a_restart_by_force_takes_the_one_that_waits():
+def test_a_forced_restart_uses_the_standby():
     kernel = Kernel()
     try:
         for _ in range(3):
@@ -76,7 +77,7 @@ def test_a_restart_by_force_takes_the_one_that_waits():
         kernel.stop()
 
 
-def test_whoever_kills_the_process_that_jupyter_knows_kills_the_kernel():
+def test_a_kernel_ends_when_its_proxy_is_killed():
     first = Kernel()
     first.ok("1 + 1")
     (serving,) = wait_for_standby()
@@ -90,7 +91,7 @@ def test_whoever_kills_the_process_that_jupyter_knows_kills_the_kernel():
     first.stop()
 
 
-def test_a_kernel_that_ends_ends_the_process_that_jupyter_knows():
+def test_a_proxy_ends_when_its_kernel_ends():
     first = Kernel()
     first.ok("1 + 1")
     (serving,) = wait_for_standby()
@@ -104,7 +105,7 @@ def test_a_kernel_that_ends_ends_the_process_that_jupyter_knows():
     first.stop()
 
 
-def test_a_kernel_of_another_kind_has_one_of_its_own(tmp_path):
+def test_a_kernel_of_another_kind_starts_its_own_standby(tmp_path):
     first = Kernel()
     first.ok("1 + 1")
     (waiting,) = wait_for_standby()
@@ -118,7 +119,7 @@ def test_a_kernel_of_another_kind_has_one_of_its_own(tmp_path):
         first.stop()
 
 
-def test_a_standby_goes_soon_after_the_last_kernel_and_takes_its_folder_along():
+def test_a_standby_ends_soon_after_the_last_kernel_and_removes_its_folder():
     kernel = Kernel()
     kernel.ok("1 + 1")
     waiting = wait_for_standby()
@@ -129,7 +130,7 @@ def test_a_standby_goes_soon_after_the_last_kernel_and_takes_its_folder_along():
     assert not SOCKET.exists() and session not in sessions()
 
 
-def test_none_is_started_where_they_are_switched_off(monkeypatch):
+def test_no_standby_starts_if_disabled(monkeypatch):
     monkeypatch.setenv("HEADSTART_STANDBY", "0")
     kernel = Kernel()
     kernel.ok("1 + 1")
@@ -138,9 +139,9 @@ def test_none_is_started_where_they_are_switched_off(monkeypatch):
     kernel.stop()
 
 
-def test_a_killed_server_takes_its_kernels_and_the_standby_along(monkeypatch):
+def test_kernels_and_standby_end_when_the_server_is_killed(monkeypatch):
     monkeypatch.setenv("HEADSTART_STANDBY", "60")
-    # As Jupyter's server does; the second kernel is one that waited.
+    # Starts kernels as Jupyter's server does. The second kernel was a standby.
     code = (
         "import sys; from jupyter_client.manager import KernelManager\n"
         "for line in sys.stdin:\n"

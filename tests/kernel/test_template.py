@@ -1,4 +1,4 @@
-"""The compiled prelude: where it comes from, and what may go wrong while it is made."""
+"""The compiled prelude: its sources, and failures while it is created."""
 
 import os
 import resource
@@ -16,7 +16,7 @@ from conftest import CACHE, HEADSTART, Kernel
 
 @pytest.fixture
 def empty_cache(tmp_path):
-    """A cache without a template. cargo's folder stays, so that nothing need be compiled anew."""
+    """A cache without a template. cargo's target folder stays, so that nothing is recompiled."""
     return os.environ | {"XDG_CACHE_HOME": str(tmp_path), "JUPYTER_DATA_DIR": str(tmp_path / "jupyter")}
 
 
@@ -28,7 +28,7 @@ def whole(cache):
     return list((cache / "headstart" / "templates").glob("*/inventory"))
 
 
-def test_a_killed_build_leaves_nothing_in_the_way(empty_cache, tmp_path):
+def test_a_killed_build_does_not_block_the_next_one(empty_cache, tmp_path):
     building = subprocess.Popen([HEADSTART, "install"], env=empty_cache, start_new_session=True)
     while not parts(tmp_path):
         assert building.poll() is None
@@ -45,7 +45,7 @@ def test_a_killed_build_leaves_nothing_in_the_way(empty_cache, tmp_path):
         kernel.stop()
 
 
-def test_a_waiting_cell_says_that_the_prelude_is_being_compiled(empty_cache):
+def test_a_waiting_cell_shows_that_the_prelude_is_being_compiled(empty_cache):
     kernel = Kernel(env=empty_cache)
     try:
         cell = kernel.run("1 + 1")
@@ -56,7 +56,7 @@ def test_a_waiting_cell_says_that_the_prelude_is_being_compiled(empty_cache):
         kernel.stop()
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(empty_cache, tmp_path):
+def test_a_full_disk_is_reported_and_leaves_no_files(empty_cache, tmp_path):
     def full():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
@@ -70,7 +70,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(empty_cache, tmp_path):
 
 
 def try_to_run(program, folder, environment):
-    """Runs a notebook whose cell needs the prelude."""
+    """Run a notebook whose cell needs the prelude."""
     cell = nbformat.v4.new_code_cell('println!("{:?}", Tensor::zeros(2, DType::F32, &device())?.dims());')
     notebook = folder / "a.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), notebook)
@@ -78,7 +78,7 @@ def try_to_run(program, folder, environment):
 
 
 def run(program, folder, environment):
-    """What the command said while the cell ran."""
+    """Run such a notebook successfully, and return the command's standard error."""
     done = try_to_run(program, folder, environment)
     assert done.returncode == 0 and "[2]" in done.stdout, done.stderr
     return done.stderr
@@ -99,7 +99,7 @@ def doctor(program=HEADSTART, environment=None):
 
 @pytest.fixture
 def installation(tmp_path):
-    """The program in a prefix of its own, far from the checkout and from any template."""
+    """The program in its own installation prefix, outside the checkout and without a template."""
     for folder in ("bin", "share/headstart", "cache"):
         (tmp_path / "prefix" / folder).mkdir(parents=True)
     program = tmp_path / "prefix" / "bin" / "headstart"
@@ -146,7 +146,7 @@ def test_a_template_of_the_system_is_shared_and_not_written_to(installation, tem
     assert not whole(tmp_path) and list(tmp_path.glob(f"headstart/state/{template.name}/session"))
 
 
-def test_a_damaged_template_is_made_again(empty_cache, tmp_path):
+def test_a_damaged_template_is_replaced(empty_cache, tmp_path):
     run(HEADSTART, tmp_path, empty_cache)
     [inventory] = whole(tmp_path)
     library = next(inventory.parent.glob("deps/libheadstart_prelude.*"))
@@ -155,7 +155,7 @@ def test_a_damaged_template_is_made_again(empty_cache, tmp_path):
     assert f"the prelude was damaged ({library} is damaged) and is made again" in said
 
 
-def test_two_that_need_it_at_once_make_it_once(empty_cache, tmp_path):
+def test_two_processes_create_a_template_only_once(empty_cache, tmp_path):
     def start():
         return subprocess.Popen([HEADSTART, "install"], env=empty_cache, stderr=subprocess.PIPE, text=True)
 
@@ -195,7 +195,7 @@ def test_a_missing_compiler_is_installed_by_rustup_with_progress(installation, a
     assert "compiling the prelude" not in said
 
 
-def test_what_rustup_says_is_quoted_if_it_fails(installation, archive, empty_cache, tmp_path):
+def test_the_error_of_rustup_is_quoted(installation, archive, empty_cache, tmp_path):
     os.link(archive, tmp_path / "prefix" / "share" / "headstart" / archive.name)
     environment = without_rust(tmp_path / "path", "echo 'error: no network' >&2; exit 1")
     done = try_to_run(installation, tmp_path, environment | {"XDG_CACHE_HOME": str(tmp_path / "cache")})
@@ -203,7 +203,7 @@ def test_what_rustup_says_is_quoted_if_it_fails(installation, archive, empty_cac
     assert "hint: rustup toolchain install 1." in done.stderr
 
 
-def test_a_compiler_that_is_missing_is_named_with_the_command_that_installs_it(tmp_path):
+def test_a_missing_compiler_is_reported_with_the_command_that_installs_it(tmp_path):
     said = try_to_run(HEADSTART, tmp_path, os.environ | {"PATH": str(tmp_path)})
     assert said.returncode == 1
     assert "Rust cannot be used" in said.stderr and "--default-toolchain 1." in said.stderr, said.stderr

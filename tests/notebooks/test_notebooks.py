@@ -1,4 +1,4 @@
-"""Every notebook, executed without an error, by each road that leads to it."""
+"""Every notebook runs without an error in each supported way."""
 
 import csv
 import os
@@ -16,8 +16,8 @@ import pytest
 from conftest import HEADSTART, ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-# How many each shows. What its prose claims, a notebook checks itself.
-PICTURES = {
+# Number of figures in each notebook. The notebooks themselves check the claims of their prose.
+FIGURE_COUNTS = {
     "0_start_here": 2,
     "1_what_is_transfer_learning": 6,
     "2_vgg16_and_resnet50": 8,
@@ -32,7 +32,8 @@ PICTURES = {
 }
 
 EXPERIMENTS = ROOT / "examples" / "course"
-# Photographs for lesson 8: 35 birds and 64 mammals. The saved lesson was executed on them, read through this link.
+# Photographs for lesson 8: 35 birds and 64 mammals. The saved lesson was executed with them, through this
+# link.
 PHOTOS = Path(os.environ.get("HEADSTART_TEST_PHOTOS", ROOT.parent / "shared" / "data" / "photos"))
 LINK = Path(tempfile.gettempdir()) / "photographs"
 LITE0 = os.environ.get("HEADSTART_LITE0", "")
@@ -54,7 +55,7 @@ def pictures(notebook):
 
 
 def check_pictures(found):
-    """What any viewer takes: whole documents, with no script, and words for those who cannot see them."""
+    """Figures are self-contained SVG documents without scripts, with a title for screen readers."""
     for picture in found:
         root = ElementTree.fromstring(picture)
         assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.get("role") == "img"
@@ -67,7 +68,7 @@ def losses(notebook):
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    """The program as the README's first command leaves it."""
+    """The program, executed by the README's first command."""
     path = tmp_path_factory.mktemp("program") / "4_the_program.ipynb"
     command = [HEADSTART, "run", ROOT / "notebooks" / "4_the_program.ipynb", "--html", "--output", path]
     subprocess.run(command, check=True)
@@ -82,7 +83,8 @@ def check_program(notebook):
     assert 0 <= float(re.search(r"Prediction for first image: (\d\.\d\d)", text(notebook))[1]) <= 1
     summaries = [output.data["text/plain"] for output in outputs(notebook) if "text/html" in output.get("data", {})]
     assert any("17,926,209" in summary and "3,211,521" in summary for summary in summaries)
-    # The model, the varied picture, the training, and transfer against from scratch.
+    # The model, the augmented image, the training, and transfer learning compared with training from
+    # scratch.
     assert len(pictures(notebook)) == 4 and all("</svg>" in picture for picture in pictures(notebook))
 
 
@@ -91,7 +93,7 @@ def test_the_program_runs_headless(program):
 
 
 def shown(notebook):
-    """What each cell shows, but for its numbers: kinds of output, and the lines of their texts."""
+    """What each cell shows, without its numbers: kinds of output, and the lines of their texts."""
     found = []
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
         lines = set()
@@ -99,14 +101,14 @@ def shown(notebook):
             data = output.get("data", {})
             lines.add(" ".join(sorted(data)))
             lines.update((output.get("text") or data.get("text/plain") or "").splitlines())
-        # A number with a digit more takes a blank from the column beside it.
+        # A number with another digit shifts its column, so runs of spaces become one space.
         numberless = (re.sub(r"[-\d.,eE]*\d[a-zµ]*|[▁-█]+", "n", line) for line in lines)
         found.append({" ".join(line.split()) for line in numberless})
     return found
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_notebook_is_kept_with_its_outputs_and_names_its_kernel(path):
+def test_every_notebook_is_saved_with_its_outputs_and_names_its_kernel(path):
     notebook = nbformat.read(path, 4)
     nbformat.validate(notebook)
     assert path.stat().st_size < 400_000
@@ -114,13 +116,13 @@ def test_every_notebook_is_kept_with_its_outputs_and_names_its_kernel(path):
 
 
 def solutions(notebook):
-    """The cells that a reader unfolds below the exercises."""
+    """Solutions that are folded below the exercises."""
     prose = "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     return re.findall(r"```rust\n(.*?)```", prose.partition("<details><summary>Solutions")[2], re.S)
 
 
 def environment_of(path):
-    """The environment in which a notebook runs; lesson 8 reads photographs if there are any."""
+    """Environment in which a notebook runs; lesson 8 reads photographs if there are any."""
     environment = {name: value for name, value in os.environ.items() if name != "HEADSTART_LITE0"}
     if path.stem == "8_photographs" and PHOTOS.is_dir() and LITE0:
         if not LINK.exists():
@@ -142,7 +144,7 @@ def test_every_notebook_and_its_solutions_run_through_nbconvert(path, tmp_path, 
     assert all(cell.outputs for cell in solved.cells[len(kept.cells) :] if not cell.source.startswith("fn "))
     notebook = nbformat.from_dict(solved | {"cells": solved.cells[: len(kept.cells)]})
     assert not [output for output in outputs(solved) if output.output_type == "error"]
-    assert len(pictures(notebook)) == PICTURES[path.stem]
+    assert len(pictures(notebook)) == FIGURE_COUNTS[path.stem]
     check_pictures(pictures(notebook))
     if path.stem != "8_photographs" or (PHOTOS.is_dir() and LITE0):
         assert shown(kept) == shown(notebook), "stale: run `headstart run notebooks/*.ipynb`"
@@ -152,7 +154,7 @@ def test_every_notebook_and_its_solutions_run_through_nbconvert(path, tmp_path, 
 
 
 def runs(name):
-    """The results of an experiment: for each key the values of all seeds."""
+    """Results of an experiment: for each key, the values of all seeds."""
     found = defaultdict(list)
     with open(EXPERIMENTS / f"{name}.csv") as file:
         for row in csv.DictReader(file):
@@ -202,7 +204,7 @@ def test_lesson_5_shows_the_measured_rates():
 
 
 def test_photographs_run_without_photographs(tmp_path):
-    """The library's drawings and demo weights: the cells run anywhere."""
+    """Without photographs, the lesson uses the library's demo images and demo weights, so it runs anywhere."""
     environment = {name: value for name, value in os.environ.items() if name != "HEADSTART_LITE0"}
     target = tmp_path / "drawn.ipynb"
     command = [HEADSTART, "run", ROOT / "notebooks" / "8_photographs.ipynb", "--output", target]
@@ -212,7 +214,7 @@ def test_photographs_run_without_photographs(tmp_path):
 
 @needs_photographs
 def test_photographs_are_classified_and_damaged_files_left_out(tmp_path):
-    """ImageNet's weights on photographs, one empty and one cut file among them."""
+    """ImageNet weights on photographs, among them an empty and a truncated file."""
     folder = tmp_path / "photographs"
     for source in sorted(PHOTOS.glob("*/*")):
         (folder / source.parent.name).mkdir(parents=True, exist_ok=True)
@@ -234,8 +236,8 @@ def test_no_saved_lesson_contains_a_photograph():
     assert not any("<image" in picture for picture in pictures(notebook))
 
 
-def test_your_own_images_runs_on_a_folder_of_ones_own(tmp_path):
-    """Three classes, one of grey pictures; predictions stand beside them."""
+def test_your_own_images_runs_on_a_users_folder(tmp_path):
+    """Three classes, one of greyscale images; predictions are shown with the images."""
     from PIL import Image, ImageDraw
 
     for name, mode, fill in (("dark", "L", 40), ("green", "RGB", (30, 200, 30)), ("red", "RGBA", (220, 30, 30, 128))):
@@ -256,13 +258,13 @@ def test_your_own_images_runs_on_a_folder_of_ones_own(tmp_path):
 
 
 def test_the_program_runs_in_the_stock_kernel(program):
-    """evcxr_jupyter 0.22 with `:dep headstart`: the same numbers, and the chart when the cell ends."""
+    """evcxr_jupyter 0.22 with `:dep headstart`: the same numbers, and a chart at the end of the cell."""
     notebook = nbformat.read(ROOT / "notebooks" / "4_the_program.ipynb", 4)
     load = f':dep headstart = {{ path = "{ROOT}" }}\nuse headstart::prelude::*;'
     notebook.cells.insert(0, nbformat.v4.new_code_cell(load))
     plain = [nbformat.v4.new_code_cell(source) for source in ("let list = vec![40, 2];\nlist", "list[0] + list[1]")]
     notebook.cells += plain
-    # The first time, cargo builds candle once more, as it does for a user of the stock kernel.
+    # In the first run, cargo compiles candle again, as for a user of the stock kernel.
     nbclient.NotebookClient(notebook, kernel_name="stock", timeout=None, startup_timeout=300).execute()
     shown = [cell.outputs[-1].data["text/plain"] for cell in notebook.cells[-2:]]
     assert shown == ["[40, 2]", "42"], "values without a look of their own"

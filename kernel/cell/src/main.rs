@@ -1,5 +1,7 @@
-//! What the kernel builds to have the prelude compiled. Cargo links the standard library dynamically into a dynamic
-//! library only where another package depends on it, and cells must share it with the prelude.
+//! The crate that the kernel builds to compile the prelude.
+//!
+//! Cells must share the standard library with the prelude. Cargo links it dynamically into a dynamic
+//! library only if another package depends on that library.
 
 fn main() {
     println!("{:?}", headstart_prelude::device());

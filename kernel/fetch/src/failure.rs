@@ -1,4 +1,4 @@
-//! Why a request failed, in words: the server, the proxy or the token that is the cause.
+//! Error messages for failed requests. Each names the cause: the server, the proxy or the token.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const NAME_NOT_FOUND: &str = "failed to lookup address information";
 /// Header in which the Hub explains a status.
 const EXPLANATION: &str = "x-error-message";
 
-/// Proxy of a request, and the environment variable that it is from.
+/// Proxy of a request, and the environment variable that names it.
 pub(crate) struct UsedProxy {
     proxy: Proxy,
     variable: &'static str,
@@ -32,7 +32,7 @@ impl UsedProxy {
         (!is_direct).then_some(UsedProxy { proxy, variable })
     }
 
-    /// The proxy in a message, without its password.
+    /// The proxy as a message names it, without its password.
     fn name(&self) -> String {
         let (host, port) = (self.proxy.host(), self.proxy.port());
         format!("the proxy {host}:{port} of {}", self.variable)
@@ -42,7 +42,7 @@ impl UsedProxy {
         !matches!(self.proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
     }
 
-    /// What a proxy's answer to CONNECT means. `ureq` gives the status in its message only.
+    /// Failure of a CONNECT request. `ureq` gives the proxy's status in its message only.
     fn refusal(&self, message: &str) -> String {
         let digits = message.rsplit(' ').next().and_then(|status| status.split('/').next());
         let status = digits.and_then(|digits| digits.parse().ok()).and_then(|n| StatusCode::from_u16(n).ok());
@@ -63,7 +63,7 @@ impl UsedProxy {
     }
 }
 
-/// Why no answer came.
+/// Failure for a request without an answer.
 pub(crate) fn no_answer(error: Error, server: &str, proxy: Option<&UsedProxy>, timeout: Duration) -> Piece {
     // `ureq` ignores a SOCKS proxy and connects directly.
     if let Some(socks) = proxy.filter(|proxy| proxy.is_socks()) {
@@ -87,7 +87,7 @@ pub(crate) fn no_answer(error: Error, server: &str, proxy: Option<&UsedProxy>, t
     }
 }
 
-/// Why the answer is no file.
+/// Failure for an answer whose status is not a success.
 pub(crate) fn refused(status: StatusCode, headers: &HeaderMap, from: &str, token: Option<&Token>) -> Piece {
     let quoted = headers.get(EXPLANATION).and_then(|text| text.to_str().ok());
     let quoted = quoted.map_or(String::new(), |text| format!(" ({text})"));

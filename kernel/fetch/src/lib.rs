@@ -1,7 +1,7 @@
 //! The HTTP client that downloads a file from the Hugging Face Hub: one ranged GET request.
 //!
-//! `hf-hub` knows the Hub's addresses and where the user's token is; `ureq` transfers. `hf-hub`'s own
-//! download neither checks the status nor the size, and cannot resume.
+//! `hf-hub` supplies the Hub's addresses and finds the user's token; `ureq` transfers the bytes. `hf-hub`'s
+//! own download checks neither the status nor the size, and cannot resume.
 #![deny(missing_docs)]
 
 mod failure;
@@ -23,14 +23,16 @@ use failure::UsedProxy;
 use token::Token;
 
 const USER_AGENT: &str = concat!("headstart/", env!("CARGO_PKG_VERSION"));
-/// Bytes of the file in one [`Piece::Bytes`].
+/// Size of one [`Piece::Bytes`] (64 KiB).
 const PIECE_SIZE: usize = 64 << 10;
 
-/// Requests a file from the Hub and writes its pieces. The token is `HF_TOKEN`'s, or that of
-/// `huggingface-cli login`; proxies are those of `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
+/// Requests a file from the Hub and writes its pieces.
+///
+/// The token is `HF_TOKEN`'s, or that of `huggingface-cli login`. The proxies are those of `HTTPS_PROXY`,
+/// `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
 ///
 /// # Errors
-/// Only those of the writer. What goes wrong with the server is written as a piece.
+/// Returns an error only if the writer fails. A failure of the server or the proxy is written as a piece.
 pub fn fetch(request: &Request, to: &mut impl Write) -> io::Result<()> {
     let last = match send(request, to) {
         Ok(()) => Piece::End,
@@ -77,7 +79,7 @@ fn send(request: &Request, to: &mut impl Write) -> Result<(), Stop> {
         let from = response.get_uri().host().unwrap_or(server);
         return Err(Stop::Server(failure::refused(status, response.headers(), from, token.as_ref())));
     }
-    // A server that does not know ranges begins with the first byte.
+    // A server that does not support ranges sends the file from its first byte.
     let skipped = if status == StatusCode::PARTIAL_CONTENT { 0 } else { request.from };
     let length = response.body().content_length().map(|length| length.saturating_sub(skipped));
     if let Some(length) = length {
@@ -90,7 +92,7 @@ fn send(request: &Request, to: &mut impl Write) -> Result<(), Stop> {
     }
 }
 
-/// Writes all bytes but the first `skipped`, and returns how many it wrote.
+/// Writes all bytes after the first `skipped`, and returns how many it wrote.
 fn send_body(request: &Request, skipped: u64, body: &mut Body, to: &mut impl Write) -> Result<u64, Stop> {
     let mut reader = body.as_reader();
     let mut sent = 0;
@@ -139,7 +141,7 @@ fn agent(timeout: Duration) -> Agent {
     config.build().into()
 }
 
-/// The certificates that the system trusts, among them those of a company's proxy; `None` for Mozilla's.
+/// The certificates that the system trusts, such as those of a company's proxy. `None` selects Mozilla's.
 #[cfg(target_os = "linux")]
 fn system_certificates() -> Option<RootCerts> {
     let bundle = std::fs::read(openssl_probe::probe().cert_file?).ok()?;

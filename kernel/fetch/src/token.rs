@@ -4,7 +4,7 @@ use std::fmt;
 
 use hf_hub::Cache;
 
-/// A token, and where it is from.
+/// A token and its source.
 pub(crate) struct Token {
     pub(crate) secret: String,
     pub(crate) source: Source,
@@ -27,7 +27,7 @@ impl fmt::Display for Source {
 }
 
 impl Token {
-    /// The token of `HF_TOKEN`, else that of `huggingface-cli login`.
+    /// Returns the token of `HF_TOKEN`, else that of `huggingface-cli login`.
     pub(crate) fn find() -> Option<Token> {
         let set = std::env::var("HF_TOKEN").ok().map(|token| token.trim().to_owned());
         let set = set.filter(|token| !token.is_empty());

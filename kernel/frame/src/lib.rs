@@ -1,37 +1,38 @@
-//! The lines by which a running cell speaks to the kernel.
+//! The protocol between a running cell and the kernel.
 //!
-//! A cell's process has one road out: lines on its standard output. A [`Frame`] is one such line,
-//! marked so that no printed text is taken for it, which the kernel turns into a Jupyter message
-//! at once and in order. The prelude writes them, the kernel reads them, and this crate, which
-//! depends on nothing, is all that the two share.
+//! A cell's process has one channel to the kernel: lines on its standard output. A [`Frame`] is one such
+//! line. A marker distinguishes it from printed text. The kernel turns each frame into a Jupyter message
+//! immediately and in order. The prelude writes frames and the kernel reads them. Both depend on this
+//! crate, which has no dependencies.
 //!
-//! A line is `\x1eheadstart`, then fields, each after a `\x1f`. Backslash, line feed, carriage
-//! return and the two markers are escaped inside a field, so a picture stays on its line.
+//! A line is `\x1eheadstart`, then fields, each after a `\x1f`. Backslash, line feed, carriage return and
+//! the two markers are escaped inside a field, so an image stays on its line.
 #![deny(missing_docs)]
 
 use std::fmt;
 
-/// The variable that the kernel sets for the cell's process: it reads frames.
+/// Environment variable that the kernel sets for the cells' process: the kernel reads frames.
 pub const ENVIRONMENT_VARIABLE: &str = "HEADSTART_FRAMES";
 
-/// The variable by which the kernel tells the cells' process where the prelude's library lies.
+/// Environment variable with the path of the prelude's library; the kernel sets it for the cells' process.
 pub const LIBRARY_VARIABLE: &str = "HEADSTART_LIBRARY";
 
-/// The variable by which the kernel tells the cells' process where `fit` may keep weights: for each
-/// model a folder with one file, which has the model's name.
+/// Environment variable with the folder where `fit` may save weights; the kernel sets it for the cells'
+/// process. The folder has a subfolder for each model, with one file that has the model's name.
 pub const CHECKPOINTS_VARIABLE: &str = "HEADSTART_CHECKPOINTS";
 
-/// The variable with the number of the descriptor from which [`Answer`]s to [`Frame::Input`] are read.
+/// Environment variable with the number of the descriptor from which [`Answer`]s to [`Frame::Input`] are
+/// read.
 pub const ANSWERS_VARIABLE: &str = "HEADSTART_ANSWERS";
 
-/// The function of that library, `extern "C" fn()`, to be called before a cell and after it.
+/// Function of the prelude's library, `extern "C" fn()`, that runs before and after each cell.
 pub const CELL_IS_OVER: &std::ffi::CStr = c"headstart_cell_is_over";
 
-/// How a line that is a frame begins.
+/// Prefix of a line that is a frame.
 pub const MARK: &str = "\u{1e}headstart";
 const FIELD: char = '\u{1f}';
 
-/// What one display shows, in each form that it has: pairs of MIME type and content.
+/// Content of one display in all its formats: pairs of MIME type and content.
 pub type Bundle = Vec<(String, String)>;
 
 /// One message from a cell to the kernel.
@@ -50,23 +51,23 @@ pub type Bundle = Vec<(String, String)>;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// Put something new on the page.
+    /// Shows a new display.
     Display {
-        /// The name by which an update finds it.
+        /// Name of the display, for later updates.
         id: String,
-        /// What to show.
+        /// Content of the display.
         data: Bundle,
     },
-    /// Change, in place, what a display shows.
+    /// Replaces the content of a display.
     Update {
-        /// The display's name.
+        /// Name of the display.
         id: String,
-        /// What to show from now on.
+        /// New content of the display.
         data: Bundle,
     },
-    /// Take away what the cell has shown so far.
+    /// Clears the cell's output.
     Clear {
-        /// Not before there is something new to show.
+        /// Whether to wait until there is new output.
         wait: bool,
     },
     /// The cell's code panicked.
@@ -80,14 +81,14 @@ pub enum Frame {
         /// The thread's name, `<unnamed>` without one; empty for the thread that runs the cells.
         thread: String,
     },
-    /// The cell's code asks its user for a line; the answer is an [`Answer`].
+    /// The cell's code asks the user for a line of text; the reply is an [`Answer`].
     Input {
-        /// What to show beside the field.
+        /// Text beside the input field.
         prompt: String,
         /// Whether the text is hidden while it is typed.
         password: bool,
     },
-    /// A `?` in the cell met an error.
+    /// A `?` in the cell returned an error.
     Failed {
         /// The error as text.
         message: String,
@@ -101,12 +102,12 @@ pub enum Answer {
     Text(String),
     /// The user pressed Stop.
     Interrupted,
-    /// Nobody can be asked, or the input has ended.
+    /// The client cannot ask the user, or the input has ended.
     NoInput,
 }
 
 impl Answer {
-    /// The answer as one line, with the line feed.
+    /// Encodes the answer as one line, with the line feed.
     pub fn encode(&self) -> String {
         let mut line = String::from(MARK);
         match self {
@@ -121,7 +122,7 @@ impl Answer {
         line
     }
 
-    /// Reads a line; `None` if it is no answer.
+    /// Decodes a line; `None` if it is not an answer.
     pub fn decode(line: &str) -> Option<Answer> {
         let fields = line.trim_end_matches('\n').strip_prefix(MARK)?.strip_prefix(FIELD)?;
         match fields.split(FIELD).collect::<Vec<_>>()[..] {
@@ -133,10 +134,10 @@ impl Answer {
     }
 }
 
-/// A line that is marked as a frame but cannot be read as one.
+/// Error for a line that starts as a frame but cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// What was wrong.
+    /// What is wrong with the line.
     pub reason: &'static str,
 }
 
@@ -149,7 +150,7 @@ impl fmt::Display for Malformed {
 impl std::error::Error for Malformed {}
 
 impl Frame {
-    /// The frame as one line, without the line feed.
+    /// Encodes the frame as one line, without the line feed.
     pub fn encode(&self) -> String {
         let mut line = String::from(MARK);
         match self {
@@ -176,7 +177,7 @@ impl Frame {
         line
     }
 
-    /// Reads a line; `None` if it is ordinary output.
+    /// Decodes a line; `None` if it is ordinary output.
     pub fn decode(line: &str) -> Option<Result<Frame, Malformed>> {
         let fields = line.strip_prefix(MARK)?.strip_prefix(FIELD)?;
         let fields: Option<Vec<String>> = fields.split(FIELD).map(unescape).collect();
@@ -275,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_comes_back_as_it_was() {
+    fn every_frame_survives_a_round_trip() {
         let awkward = "a\\n\nb\r\u{1e}headstart\u{1f}end\u{1f}é\\";
         let data =
             vec![("text/plain".to_owned(), awkward.to_owned()), ("image/svg+xml".to_owned(), String::new())];
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_comes_back_as_it_was() {
+    fn every_answer_survives_a_round_trip() {
         for answer in [Answer::Text("a\\n\nb\u{1f}é".into()), Answer::Interrupted, Answer::NoInput] {
             let line = answer.encode();
             assert_eq!(line.matches('\n').count(), 1);
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_lines_are_refused_not_guessed() {
+    fn damaged_lines_are_rejected() {
         for line in
             ["panic\u{1f}m", "display", "display\u{1f}1\u{1f}text/plain", "nonsense", "display\u{1f}\\q"]
         {

@@ -1,35 +1,35 @@
-//! One file from the Hugging Face Hub, piece by piece.
+//! The protocol for downloads from the Hugging Face Hub: one file, sent as a sequence of pieces.
 //!
-//! The HTTP client and its dependencies are a hundred crates, and the compiler reads each of them for every
-//! cell. So the prelude of Headstart's own kernel has no client: it starts the kernel's program, which downloads
-//! the file and writes [`Piece`]s to a pipe. `headstart-fetch` is the client.
+//! The HTTP client and its dependencies are a hundred crates, and rustc would read each of them for every
+//! cell. So the prelude of Headstart's own kernel has no HTTP client. It starts the kernel's program, which
+//! downloads the file and writes [`Piece`]s to a pipe. `headstart-fetch` is the client.
 #![deny(missing_docs)]
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-/// First argument of a process that writes pieces to its standard output; the request's arguments follow.
+/// First argument of a process that writes pieces to its standard output. The request's arguments follow.
 pub const COMMAND: &str = "fetch-pieces";
 
-/// Which file, and what of it.
+/// A file to download, and the byte to start from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The server, if not huggingface.co.
+    /// URL of the server. Default: huggingface.co.
     pub endpoint: Option<String>,
     /// Owner and name of the repository.
     pub repository: String,
-    /// The file's path there.
+    /// Path of the file in the repository.
     pub file: String,
     /// A commit or a branch.
     pub revision: String,
-    /// How many bytes are there already.
+    /// Number of bytes that are already downloaded.
     pub from: u64,
-    /// A server that sends nothing for this long has failed.
+    /// Longest time without data from the server before the download fails.
     pub timeout: Duration,
 }
 
 impl Request {
-    /// The request as the arguments of a program.
+    /// Converts the request to a program's arguments.
     pub fn to_arguments(&self) -> [String; 6] {
         [
             self.endpoint.clone().unwrap_or_default(),
@@ -41,7 +41,7 @@ impl Request {
         ]
     }
 
-    /// The request that a program was given; `None` if it is none.
+    /// Parses a program's arguments; `None` if they are not a request.
     pub fn from_arguments(arguments: &[String]) -> Option<Request> {
         let [endpoint, repository, file, revision, from, timeout] = arguments else { return None };
         Some(Request {
@@ -54,13 +54,13 @@ impl Request {
         })
     }
 
-    /// The server's name in messages.
+    /// Name of the server for messages.
     pub fn server(&self) -> &str {
         self.endpoint.as_deref().unwrap_or("huggingface.co")
     }
 }
 
-/// What comes of a request, in this order: the length, the bytes, and the end or a failure.
+/// One piece of the reply to a request. The order is: the length, the bytes, and the end or a failure.
 ///
 /// ```
 /// use headstart_hub::Piece;
@@ -76,27 +76,27 @@ impl Request {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// How many bytes are to come, if the server says so.
+    /// Number of bytes that follow, if the server sends it.
     Length(u64),
     /// Bytes of the file.
     Bytes(Vec<u8>),
-    /// The server sends no more.
+    /// End of the file.
     End,
-    /// Why no more comes.
+    /// The download failed, with a message.
     Failed(String),
-    /// The server wants a token.
+    /// The server requires a token.
     Denied(String),
-    /// The server refuses the token that was sent.
+    /// The server rejected the token.
     TokenRefused(String),
-    /// The proxy refuses, or cannot be reached.
+    /// The proxy rejected the request or cannot be reached.
     ProxyFailed(String),
 }
 
 impl Piece {
-    /// Writes it: a letter, the content's length in 8 bytes, the content.
+    /// Writes the piece: a letter, the content's length in 8 bytes (little-endian), the content.
     ///
     /// # Errors
-    /// Whatever the writer says.
+    /// Returns an error if the writer fails.
     pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
         let length;
         let (kind, content): (u8, &[u8]) = match self {
@@ -117,10 +117,10 @@ impl Piece {
         to.flush()
     }
 
-    /// Reads the next one.
+    /// Reads the next piece.
     ///
     /// # Errors
-    /// Whatever the reader says; [`io::ErrorKind::InvalidData`] if this is no piece.
+    /// Returns an error if the reader fails, or [`io::ErrorKind::InvalidData`] if the data is not a piece.
     pub fn read(from: &mut impl Read) -> io::Result<Piece> {
         let (mut kind, mut length) = ([0], [0; 8]);
         from.read_exact(&mut kind)?;

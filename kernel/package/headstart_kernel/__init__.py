@@ -1,1 +1,1 @@
-"""What Python programs need to know of the Headstart kernel; the kernel itself is the program `headstart`."""
+"""Support for Python programs that use the Headstart kernel; the kernel itself is the program `headstart`."""

@@ -1,7 +1,7 @@
-"""Parameters of papermill in Rust.
+"""papermill parameters as Rust code.
 
-papermill 2.7 has entry points for engines and none for translators. It imports this module for the engine
-"headstart", which is papermill's own; the import registers the translator.
+papermill 2.7 has entry points for engines but none for translators. It imports this module to load the engine
+"headstart", which is papermill's default engine; the import registers the translator.
 """
 
 import json
@@ -20,7 +20,7 @@ ASSIGNMENT = re.compile(
 
 
 def rust_escape(match):
-    """JSON's escape as Rust's."""
+    """Convert a JSON escape sequence to Rust's."""
     if match[2]:
         return f"\\u{{{match[2]}}}"
     return {"b": "\\u{8}", "f": "\\u{c}", "/": "/"}.get(match[1], match[0])
@@ -31,7 +31,7 @@ class Engine(NBClientEngine):
 
 
 class RustTranslator(Translator):
-    """Values as Rust expressions. The kernel gives each the type of the variable that it replaces."""
+    """Values as Rust expressions. The kernel converts each to the type of the variable that it replaces."""
 
     @classmethod
     def translate_none(cls, val):

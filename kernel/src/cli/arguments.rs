@@ -1,4 +1,4 @@
-//! The command line.
+//! Command-line arguments.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,14 +17,14 @@ pub struct Arguments {
 }
 
 #[derive(Subcommand)]
-/// What the program is to do.
+/// Subcommand to run.
 pub enum Command {
     /// Compile the prelude and register the kernel with Jupyter.
     Install {
         /// Install for the Jupyter of one environment, such as a Python virtual environment.
         #[arg(long)]
         prefix: Option<PathBuf>,
-        /// Compile the prelude, also where one is ready or came with this program.
+        /// Compile the prelude even if one is ready or came with this program.
         #[arg(long)]
         from_source: bool,
         #[command(flatten)]
@@ -35,7 +35,7 @@ pub enum Command {
         /// Remove the kernel from the Jupyter of one environment only.
         #[arg(long)]
         prefix: Option<PathBuf>,
-        /// Remove downloaded weights, too.
+        /// Also remove downloaded weights.
         #[arg(long)]
         weights: bool,
     },
@@ -55,15 +55,15 @@ pub enum Command {
         #[command(flatten)]
         backend: Backend,
     },
-    /// Load, and wait to serve the next kernel; a kernel starts this.
+    /// Load, and wait to serve the next kernel; a running kernel starts this.
     #[command(hide = true)]
     Standby {
         #[command(flatten)]
         backend: Backend,
     },
-    /// Check everything that a notebook needs, and say how to install what is missing.
+    /// Check everything that a notebook needs, and print how to install what is missing.
     Doctor,
-    /// Open JupyterLab with the kernel and the lessons; installs either where it is missing.
+    /// Open JupyterLab with the kernel and the lessons; install both if they are missing.
     Lab {
         /// The folder for the lessons and for the files that they write.
         #[arg(default_value = "headstart-notebooks")]
@@ -80,18 +80,18 @@ pub enum Command {
     /// Write a cargo project with the code of a notebook.
     Export {
         notebook: PathBuf,
-        /// The project's folder, which must not exist; default: the notebook's name, in the current folder.
+        /// The project's folder, new or empty. Default: the notebook's name, in the current folder.
         folder: Option<PathBuf>,
     },
     /// Execute notebooks without Jupyter, and write them with their outputs.
     Run {
-        /// The notebooks, each in a session of its own.
+        /// The notebooks; each runs in its own session.
         #[arg(required = true)]
         notebooks: Vec<PathBuf>,
-        /// Write here rather than over the notebook: a file, or a folder for several notebooks.
+        /// Write to this path and keep the notebook unchanged: a file, or a folder for several notebooks.
         #[arg(long, short)]
         output: Option<PathBuf>,
-        /// Write a page to open in a browser beside each notebook, and one that leads to them in a folder of several.
+        /// Also write each notebook as an HTML page; for several notebooks in a folder, also an index page.
         #[arg(long)]
         html: bool,
         #[command(flatten)]

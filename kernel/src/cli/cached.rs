@@ -1,4 +1,4 @@
-//! Headstart's files in the user's cache, and their removal: `headstart cache`.
+//! The `headstart cache` command: lists and removes Headstart's files in the user's cache.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::platform::cache_folder::cache_folder;
 use crate::platform::owned;
 
-/// One kind of files in the cache.
+/// A group of cached files with the same purpose.
 struct Kind {
     name: &'static str,
     folders: &'static [&'static str],
     about: &'static str,
-    /// Whether `clear` without names removes it.
+    /// Whether `clear` without names removes this kind.
     by_default: bool,
 }
 
@@ -48,7 +48,7 @@ const KINDS: [Kind; 5] = [
     },
 ];
 
-/// What to do with the cache.
+/// Action on the cache.
 #[derive(clap::Subcommand)]
 pub enum Action {
     /// Remove everything but the weights, or the named kinds.
@@ -87,7 +87,7 @@ fn show(cache: &Path) {
     println!("`headstart cache clear NAME` removes one; without a name, all but the weights");
 }
 
-/// Removes the kinds of these names, or the default ones; the names of those of which something was there.
+/// Removes the named kinds, or the default ones, and returns the names of the kinds that had files.
 pub fn clear(cache: &Path, names: &[String]) -> Result<Vec<&'static str>, String> {
     let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
@@ -119,7 +119,7 @@ pub fn clear(cache: &Path, names: &[String]) -> Result<Vec<&'static str>, String
     Ok(cleared)
 }
 
-/// How many sessions belong to a process that lives.
+/// Counts the sessions whose process is running.
 fn running(sessions: &Path) -> usize {
     owned::sweep(sessions);
     let entries = fs::read_dir(sessions).into_iter().flatten().flatten();
@@ -127,7 +127,7 @@ fn running(sessions: &Path) -> usize {
     locks.filter(|lock| File::open(lock.path()).is_ok_and(|lock| lock.try_lock().is_err())).count()
 }
 
-/// The bytes of a folder's files; one with several names counts once.
+/// Size of a folder's files in bytes. A file with several hard links counts once.
 fn size(path: &Path) -> u64 {
     fn add(path: &Path, seen: &mut std::collections::HashSet<(u64, u64)>) -> u64 {
         use std::os::unix::fs::MetadataExt;
@@ -151,7 +151,7 @@ mod tests {
     use crate::platform::owned::Owned;
 
     #[test]
-    fn weights_stay_until_they_are_named() {
+    fn weights_are_removed_only_by_name() {
         let cache = tempfile::tempdir().unwrap();
         for folder in ["templates", "weights"] {
             fs::create_dir_all(cache.path().join(folder)).unwrap();

@@ -1,4 +1,4 @@
-//! What each subcommand does.
+//! Implementation of the subcommands.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::prelude::{archive, terminal, toolchain};
 /// Runs a subcommand.
 ///
 /// # Errors
-/// What to tell the user.
+/// Returns the message for the user.
 pub fn execute(command: Command) -> Result<(), String> {
     match command {
         Command::Install { prefix, from_source, backend } => {
@@ -46,7 +46,7 @@ pub fn execute(command: Command) -> Result<(), String> {
 }
 
 fn install(prefix: Option<&Path>, backend: Backend) -> Result<(), String> {
-    // The first session compiles what every later one begins with.
+    // The first session fills the compile cache that later sessions start with.
     // SAFETY: no other thread runs.
     let engine = unsafe { Engine::start(backend) }?;
     let mut received = engine.execute("headstart::cells_run()".into());
@@ -104,7 +104,7 @@ fn kernel(connection_file: &Path, backend: Backend) -> Result<(), String> {
     dispatch::run(runtime, &connection, engine, origin)
 }
 
-/// Warns of a connection file that others can read: it holds the key with which messages are signed.
+/// Warns if other users can read the connection file, which holds the key that signs messages.
 fn note_open_file(connection_file: &Path) {
     let mode = std::fs::metadata(connection_file).map_or(0, |file| file.permissions().mode() & 0o777);
     if mode & 0o077 != 0 {

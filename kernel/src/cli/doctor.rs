@@ -1,4 +1,5 @@
-//! Looks at all that a notebook needs and says what to do where something is missing: `headstart doctor`.
+//! The `headstart doctor` command: checks everything that a notebook needs and prints a remedy for each
+//! problem.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -14,11 +15,11 @@ use crate::prelude::template::{Origin, Template};
 use crate::prelude::toolchain::on_path;
 use crate::prelude::{sources, toolchain};
 
-/// What was found, or what is wrong and what to do about it.
+/// Description of what was found, or a problem with its remedy.
 type Finding = Result<String, Complaint>;
 
 struct Complaint {
-    /// Without it nothing works; otherwise something is only slower or missing.
+    /// Whether notebooks cannot run; otherwise something is only slower or unavailable.
     fatal: bool,
     problem: String,
     remedy: Cow<'static, str>,
@@ -32,7 +33,7 @@ fn minor(problem: impl Into<String>, remedy: impl Into<Cow<'static, str>>) -> Co
     Complaint { fatal: false, ..fatal(problem, remedy) }
 }
 
-/// Prints a line for each thing; an error if a notebook could not run.
+/// Prints one line for each check. Returns an error if a notebook could not run.
 pub fn examine() -> Result<(), String> {
     let findings = [
         ("toolchain", rustc()),
@@ -88,7 +89,7 @@ fn rustc() -> Finding {
 }
 
 fn library_sources() -> Finding {
-    // A finished prelude has them in a short form.
+    // A finished prelude contains a reduced copy of them.
     if Template::expected(Backend::default()).is_ok_and(|template| template.origin() != Origin::Sources) {
         return Ok("in the prelude".into());
     }
@@ -142,8 +143,8 @@ fn prelude() -> Finding {
     })
 }
 
-/// A prelude that can be loaded; `complain` says how bad it is if it cannot, `missing` what there is if it is not
-/// there yet.
+/// Checks that the compiled prelude can be loaded. `complain` makes the complaint if it cannot, and
+/// `missing` the finding if it is not compiled yet.
 fn compiled(
     backend: Backend,
     complain: fn(String, &'static str) -> Complaint,
@@ -166,7 +167,7 @@ fn compiled(
     }
 }
 
-/// How cells are compiled with this prelude.
+/// Reports how this prelude's cells are compiled.
 fn cells() -> Finding {
     let recorded =
         Template::expected(Backend::default()).ok().and_then(|template| Cells::recorded(&template));
@@ -219,12 +220,12 @@ fn vector_instructions() -> &'static str {
     ""
 }
 
-/// Where Linux lists what is plugged in.
+/// Folder in which Linux lists PCI devices.
 const DEVICES: &str = "/sys/bus/pci/devices";
-/// Below it candle's kernels do not compile.
+/// Lowest compute capability for which candle's CUDA kernels compile.
 const LEAST_CAPABILITY: (u32, u32) = (6, 1);
 
-/// What the driver says of the card, and whether candle can use it.
+/// Reports the GPU and driver, and whether candle can use them.
 fn card() -> Finding {
     let remedy = "apt install nvidia-driver, and restart the machine";
     let query = "--query-gpu=name,compute_cap,memory.total,driver_version";
@@ -250,7 +251,7 @@ fn card() -> Finding {
     }
 }
 
-/// The toolkit, and whether the driver runs what it compiles.
+/// Reports the CUDA toolkit, and whether the driver can run the code that it compiles.
 fn cuda_toolkit() -> Finding {
     let remedy = "apt install nvidia-cuda-toolkit, or https://developer.nvidia.com/cuda-downloads";
     let toolkit = toolkit().map_err(|problem| minor(problem.lines().next().unwrap_or_default(), remedy))?;

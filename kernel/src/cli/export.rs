@@ -1,8 +1,8 @@
-//! A notebook as a program: `headstart export`.
+//! The `headstart export` command: converts a notebook to a cargo project.
 //!
-//! The cells become the body of one function, in their order, so that what a cell defines the later
-//! ones know. What a cell would show as its value is printed. A cell that defines again what an
-//! earlier one did, as one may in a notebook, opens a block of its own for itself and the rest.
+//! The cells become the body of one function, in order, so that later cells can use the definitions of
+//! earlier ones. The value of a cell's last expression is printed. If a cell redefines a name, which
+//! notebooks allow, a new block starts there and contains all the following cells.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -19,21 +19,22 @@ use crate::cli::notebook::{is_meant_to_fail, joined, read_notebook};
 use crate::compile::cell;
 use crate::prelude::sources;
 
-/// So long is a line of prose at most.
+/// Maximum width of a line of prose, in characters.
 const COMMENT: usize = 96;
 
-/// What the program needs beside the prelude, as `:dep` lines say it, and its body.
+/// The exported program: its dependencies beyond the prelude, as in `:dep` lines, and the body of its
+/// function.
 #[derive(Debug, Default, PartialEq)]
 struct Program {
     dependencies: Vec<String>,
     body: String,
-    /// Blocks that are open.
+    /// Number of open blocks.
     depth: usize,
-    /// What is defined in the innermost of them.
+    /// Names that the innermost open block defines.
     defined: BTreeSet<String>,
 }
 
-/// Writes a cargo project that does what a notebook does into a new folder.
+/// Writes a cargo project with the code of a notebook into a new folder.
 pub fn export(notebook: &Path, folder: &Path) -> Result<(), String> {
     if std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(format!("{} is there already: expected a new or an empty folder", folder.display()));
@@ -45,22 +46,22 @@ pub fn export(notebook: &Path, folder: &Path) -> Result<(), String> {
     let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let written = (|| {
         std::fs::create_dir_all(above)?;
-        // A folder for the user: the umask applies.
+        // The folder is the user's, so the umask applies.
         let made = tempfile::Builder::new().permissions(Permissions::from_mode(0o777)).tempdir_in(above)?;
         let part = made.path();
         std::fs::create_dir_all(part.join("src"))?;
         std::fs::write(part.join("Cargo.toml"), manifest(&name, &source, &program.dependencies))?;
-        // The versions that the prelude was tested with.
+        // Pins the dependency versions that the prelude was tested with.
         std::fs::copy(source.join("Cargo.lock"), part.join("Cargo.lock"))?;
         let main = part.join("src/main.rs");
         std::fs::write(&main, program.text(notebook))?;
-        // It compiles as well when it is not laid out.
+        // The project also compiles if formatting fails.
         let _ = Command::new("rustfmt").args(["--edition", "2024"]).arg(&main).output();
         if folder.is_dir() {
             std::fs::remove_dir(folder)?;
         }
         std::fs::rename(part, folder)?;
-        // There is nothing left to remove.
+        // The folder was renamed, so the temporary folder must not be removed.
         let _ = made.keep();
         Ok(())
     })();
@@ -122,7 +123,7 @@ impl Program {
         self.defined.extend(defined);
         match parsed.stmts.last() {
             Some(Stmt::Expr(last, None)) => {
-                // The block's brace is not the code's.
+                // The span is offset by the brace of the block that wraps the code.
                 let range = last.span().byte_range();
                 let (before, last_code, after) = (
                     code[..range.start - 1].trim_start(),
@@ -161,14 +162,14 @@ impl Program {
     }
 }
 
-/// Whether an expression is one of the macros that have nothing to show, such as `println!`.
+/// Whether an expression is a macro without a value to show, such as `println!`.
 fn prints(expression: &Expr) -> bool {
     let Expr::Macro(called) = expression else { return false };
     let name = called.mac.path.segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default();
     ["print", "eprint", "assert"].iter().any(|known| name.starts_with(known))
 }
 
-/// What a statement defines that cannot be defined twice in one block.
+/// Names that a statement defines and that cannot be defined twice in one block.
 fn names(statement: &Stmt) -> Vec<String> {
     let Stmt::Item(item) = statement else { return Vec::new() };
     let ident = match item {
@@ -197,7 +198,7 @@ fn imported(tree: &UseTree) -> Vec<String> {
     }
 }
 
-/// The notebook's name in letters that cargo takes.
+/// The notebook's name as a valid cargo package name.
 fn package_name(notebook: &Path) -> String {
     let stem = notebook.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
     let name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
@@ -207,7 +208,8 @@ fn package_name(notebook: &Path) -> String {
     }
 }
 
-/// Depends on the sources of this program's own prelude, so that the program computes what the notebook does.
+/// The manifest. It depends on the sources of this program's prelude, so that the results match the
+/// notebook's.
 fn manifest(name: &str, source: &Path, dependencies: &[String]) -> String {
     let headstart = format!("{{ path = {:?} }}", source.display().to_string());
     let others: String = dependencies
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_value_is_shown_and_nothing_else_is_changed() {
+    fn the_last_value_is_shown_and_other_code_is_unchanged() {
         let body =
             program(&["let n = 6; // six", "n * 7 // the answer", "println!(\"{n}\")", "n;"]).unwrap().body;
         assert_eq!(body, "let n = 6; // six\nshow!(n * 7); // the answer\nprintln!(\"{n}\");\nn;\n");
@@ -251,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_defined_again_has_a_block_of_its_own() {
+    fn a_redefinition_opens_a_block() {
         let found =
             program(&["fn f() -> i32 { 1 }", "use std::fmt::{self, Debug};", "fn f() -> i32 { 2 }", "f()"]);
         let found = found.unwrap();
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn dependencies_go_into_the_manifest_and_other_commands_away() {
+    fn dependencies_go_into_the_manifest_and_other_commands_are_dropped() {
         let found = program(&[":dep rand = \"0.9\"\n:dep itertools\n:timing\nlet a = 1;"]).unwrap();
         assert_eq!(found.body, "let a = 1;\n");
         let manifest = manifest("a", Path::new("b"), &found.dependencies);
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_that_is_not_whole_is_named_with_its_line() {
+    fn a_syntax_error_is_reported_with_its_cell_and_line() {
         let problem = program(&["let a = 1;", "let b = 2;\nlet c = ;"]).unwrap_err();
         assert!(problem.starts_with("cell 2: line 2: "), "{problem}");
         assert_eq!(package_name(Path::new("x/1 Was ist das?.ipynb")), "notebook-1-was-ist-das-");

@@ -1,8 +1,8 @@
-//! Rust code as HTML with a class for each kind of token.
+//! Syntax highlighting: Rust code as HTML with a CSS class for each kind of token.
 
 use ra_ap_rustc_lexer::{FrontmatterAllowed, LiteralKind, TokenKind, tokenize};
 
-/// The colours, readable on a light and on a dark background.
+/// CSS colours, readable on light and dark backgrounds.
 pub const STYLE: &str = "\
 .kw{color:#8250df}.ty{color:#0550ae}.mc{color:#116329}.st{color:#953800}.nm{color:#0550ae}.cm{color:#6e7781;font-style:italic}\
 @media(prefers-color-scheme:dark){.kw{color:#d2a8ff}.ty,.nm{color:#79c0ff}.mc{color:#7ee787}.st{color:#ffa657}.cm{color:#8b949e}}";
@@ -13,7 +13,7 @@ const KEYWORDS: [&str; 37] = [
     "self", "static", "struct", "super", "trait", "true", "type", "unsafe", "use", "where", "while",
 ];
 
-/// A cell's code as HTML.
+/// Converts a cell's code to HTML.
 pub fn highlight(code: &str) -> String {
     let mut html = String::new();
     let mut at = 0;
@@ -28,7 +28,7 @@ pub fn highlight(code: &str) -> String {
     html
 }
 
-/// The class of a token, by its kind, its text and what follows.
+/// CSS class of a token, from its kind, its text and the text after it.
 fn class(kind: TokenKind, text: &str, rest: &str) -> Option<&'static str> {
     match kind {
         TokenKind::LineComment { .. } | TokenKind::BlockComment { .. } => Some("cm"),

@@ -1,4 +1,4 @@
-//! Executed notebooks as pages that open in any browser, with nothing to fetch.
+//! Executed notebooks as self-contained HTML pages.
 
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag};
 use serde_json::Value;
@@ -18,18 +18,18 @@ nav{display:flex;justify-content:space-between;gap:1rem;margin:1rem 0;font-size:
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(16rem,1fr));gap:1.5rem}\
 .card{border:1px solid var(--line);border-radius:6px;padding:1rem;color:inherit;text-decoration:none}.card h2{margin:0;font-size:1.1rem}\
 .card:hover,.card:focus{border-color:#0072b2}.card svg{max-height:10rem}";
-/// The page that links to all others.
+/// File name of the page that links to all others.
 pub const INDEX: &str = "index.html";
 
-/// The page of a notebook: its file name, and the notebook.
+/// File name of a notebook's page, and the notebook.
 pub type Page = (String, Value);
 
-/// A notebook as a page.
+/// Converts a notebook to a page.
 pub fn page(notebook: &Value, title: &str) -> String {
     document(title, &cells(notebook).map(cell).collect::<String>())
 }
 
-/// One of several pages, with links to the previous and the next one.
+/// Converts one of several notebooks to a page with links to the previous and the next one.
 pub fn linked_page(pages: &[Page], number: usize) -> String {
     let (file, notebook) = &pages[number];
     let link = |page: Option<&Page>, before: &str, after: &str| {
@@ -46,13 +46,13 @@ pub fn linked_page(pages: &[Page], number: usize) -> String {
     document(heading(file, notebook), &format!("{nav}{body}{nav}"))
 }
 
-/// A page that links to those of several notebooks.
+/// Index page that links to the pages of several notebooks.
 pub fn gallery(pages: &[Page]) -> String {
     let cards: String = pages.iter().map(|(file, notebook)| card(file, notebook)).collect();
     document("Headstart", &format!("<h1>Headstart</h1>\n<div class=\"cards\">\n{cards}</div>\n"))
 }
 
-/// A notebook's first heading, or else its page's file name.
+/// A notebook's first heading. Default: the file name of its page.
 fn heading<'a>(file: &'a str, notebook: &'a Value) -> &'a str {
     let prose = cells(notebook).find(|cell| cell["cell_type"] == "markdown");
     let first = prose.and_then(|cell| match &cell["source"] {
@@ -62,7 +62,7 @@ fn heading<'a>(file: &'a str, notebook: &'a Value) -> &'a str {
     first.and_then(|line| line.strip_prefix("# ")).map_or(file, str::trim)
 }
 
-/// A notebook's heading with the number in its file name, its first paragraph and its first image.
+/// An index entry: the heading with the number in the file name, the first paragraph and the first image.
 fn card(file: &str, notebook: &Value) -> String {
     let prose = cells(notebook).find(|cell| cell["cell_type"] == "markdown");
     let prose = prose.map(|cell| joined(&cell["source"])).unwrap_or_default();
@@ -115,7 +115,7 @@ fn html<'a>(events: impl Iterator<Item = Event<'a>>) -> String {
     html
 }
 
-/// From page to page, as the notebooks lead from one to another.
+/// Replaces links between notebooks by links between their pages.
 fn to_page(event: Event<'_>) -> Event<'_> {
     let Event::Start(Tag::Link { link_type, dest_url, title, id }) = event else { return event };
     let page = dest_url.strip_suffix(".ipynb").filter(|_| !dest_url.contains("://"));
@@ -139,7 +139,7 @@ fn output(output: &Value) -> String {
             let value = output["evalue"].as_str().unwrap_or_default();
             format!("<pre class=\"err\">{}: {}</pre>\n", escape(name), escape(value))
         }
-        // What cells made is shown as a notebook shows it.
+        // Output of a cell, in the richest format available, as Jupyter shows it.
         _ => match data("image/svg+xml").or_else(|| data("text/html")) {
             Some(rich) => format!("<div class=\"rich\">{rich}</div>\n"),
             None => format!("<pre class=\"out\">{}</pre>\n", escape(&data("text/plain").unwrap_or_default())),

@@ -1,4 +1,4 @@
-//! Makes Jupyter know the kernel: `headstart install`.
+//! The `headstart install` command: registers the kernel with Jupyter.
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +11,10 @@ use crate::prelude::toolchain::on_path;
 const SPECIFICATION: &str = "kernel.json";
 const LOGO: &str = include_str!("logo.svg");
 
-/// Writes the kernel's specification for this program and returns where.
+/// Writes the kernelspec of this program and returns its folder.
 ///
-/// Without a prefix, the folder is the user's, and any Jupyter finds it; with one, only a Jupyter
-/// in that environment.
+/// Without a prefix, the folder is the user's, where every Jupyter finds it. With a prefix, only the
+/// Jupyter of that environment finds it.
 pub fn install(prefix: Option<&Path>, backend: Backend) -> Result<PathBuf, String> {
     let data = data(prefix)?;
     let program =
@@ -38,18 +38,18 @@ pub fn install(prefix: Option<&Path>, backend: Backend) -> Result<PathBuf, Strin
     Ok(folder)
 }
 
-/// Where Jupyter finds the kernel, and the program that it would start.
+/// The installed kernelspec's folder, and the program that it starts.
 pub fn installed(backend: Backend) -> Option<(PathBuf, PathBuf)> {
     let data = user_data().into_iter().chain(data_dirs()).chain(own_data());
     data.map(|data| data.join("kernels").join(backend.kernel_name()))
         .find_map(|folder| Some((folder.clone(), program(&folder)?)))
 }
 
-/// The program that a kernelspec's folder names.
+/// The program that the kernelspec in a folder starts.
 fn program(folder: &Path) -> Option<PathBuf> {
     let text = std::fs::read_to_string(folder.join(SPECIFICATION)).ok()?;
     let specification: serde_json::Value = serde_json::from_str(&text).ok()?;
-    // A wheel's names its program from there.
+    // A wheel's kernelspec gives the program relative to its own folder.
     let named = specification["argv"][0].as_str()?.replace("{resource_dir}", &folder.to_string_lossy());
     match named.contains('/') {
         true => Some(named.into()),
@@ -57,13 +57,13 @@ fn program(folder: &Path) -> Option<PathBuf> {
     }
 }
 
-/// Jupyter's folder in the environment that this program is installed in, if there is one.
+/// Jupyter's data folder in the environment that this program is installed in, if it exists.
 pub fn own_data() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     Some(program.parent()?.parent()?.join("share/jupyter")).filter(|data| data.is_dir())
 }
 
-/// Removes the kernel's specifications from the user's folder, or from an environment's; those that were there.
+/// Removes the kernelspecs from the user's folder or an environment's. Returns the folders that it removed.
 pub fn uninstall(prefix: Option<&Path>) -> Result<Vec<PathBuf>, String> {
     let kernels = data(prefix)?.join("kernels");
     let mut removed = Vec::new();
@@ -84,7 +84,7 @@ fn data(prefix: Option<&Path>) -> Result<PathBuf, String> {
     }
 }
 
-/// The user's folder of Jupyter, or the one that the environment names in its place.
+/// The user's Jupyter data folder, or the folder in `JUPYTER_DATA_DIR`.
 pub fn user_data() -> Result<PathBuf, String> {
     match std::env::var_os("JUPYTER_DATA_DIR") {
         Some(folder) => Ok(folder.into()),
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_of_two_backends_stand_side_by_side() {
+    fn kernels_of_two_backends_are_installed_together() {
         let prefix = tempfile::tempdir().unwrap();
         for (backend, name, shown) in [
             (Backend::default(), "headstart", "Headstart (Rust)"),

@@ -1,4 +1,4 @@
-//! JupyterLab with the kernel and the lessons: `headstart lab`.
+//! The `headstart lab` command: JupyterLab with the kernel and the lessons.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -10,16 +10,17 @@ use crate::platform::cache_folder::cache_folder;
 use crate::prelude::sources;
 use crate::prelude::toolchain::on_path;
 
-/// What is called in a Python environment.
+/// JupyterLab's program in a Python environment.
 const PROGRAM: &str = "jupyter-lab";
-/// Folders in which Jupyter looks for kernels beside its own.
+/// Environment variable with additional folders in which Jupyter looks for kernels.
 const DATA_VARIABLE: &str = "JUPYTER_PATH";
 
-/// Becomes JupyterLab in a folder, into which the lessons that it lacks are written; returns only what
-/// went wrong.
+/// Writes missing lessons into a folder and replaces this process by JupyterLab there. Returns only on
+/// failure.
 pub fn open(folder: &Path, arguments: &[OsString]) -> Result<(), String> {
     let lessons = write_lessons(folder)?;
-    // That of the environment in which this program was installed comes first: it finds the kernel there.
+    // Prefers the JupyterLab of the environment in which this program is installed, because it finds the
+    // kernel there.
     let own = std::env::current_exe().ok().map(|program| program.with_file_name(PROGRAM));
     let program = match own.filter(|program| program.is_file()).or_else(|| on_path(PROGRAM)) {
         Some(program) => program,
@@ -37,7 +38,7 @@ pub fn open(folder: &Path, arguments: &[OsString]) -> Result<(), String> {
     Err(format!("{}: {error}", program.display()))
 }
 
-/// Writes the lessons that are not there yet, and names them: what a learner has changed stays as it is.
+/// Writes the missing lessons and returns their paths. Existing lessons keep the learner's changes.
 fn write_lessons(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let complain = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
     std::fs::create_dir_all(folder).map_err(|error| complain(folder, error))?;
@@ -52,7 +53,7 @@ fn write_lessons(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(written)
 }
 
-/// JupyterLab in a Python environment of its own, made where it is not there yet.
+/// Program of JupyterLab in Headstart's own Python environment, which is created if it is missing.
 fn environment() -> Result<PathBuf, String> {
     let folder = cache_folder()?.join("jupyter");
     let program = folder.join("bin").join(PROGRAM);
@@ -74,7 +75,7 @@ fn environment() -> Result<PathBuf, String> {
     run(Path::new("python3"), &["-m", "venv", "--clear", &folder.to_string_lossy()])?;
     let installed = run(&folder.join("bin/pip"), &["install", "--quiet", "jupyterlab"]);
     installed.map(|()| program).inspect_err(|_| {
-        // Half an environment is none.
+        // Removes an incomplete environment.
         let _ = std::fs::remove_dir_all(&folder);
     })
 }

@@ -1,7 +1,7 @@
 //! The `headstart` command and its subcommands.
 //!
-//! Owns the command line, what each subcommand does ([`commands`]), and the roles in which other programs start this one ([`roles`]).
-//! Uses every other folder; nothing uses it.
+//! Contains the command line, the implementation of each subcommand ([`commands`]), and the roles in which
+//! other programs start this one ([`roles`]). Depends on every other folder; none depends on it.
 
 pub mod arguments;
 pub mod cached;

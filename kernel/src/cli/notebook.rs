@@ -1,4 +1,4 @@
-//! Notebook files.
+//! Reading and writing of notebook files.
 
 use std::fs::Permissions;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// The notebook in a file.
+/// Reads a notebook file.
 pub fn read_notebook(path: &Path) -> Result<Value, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let notebook: Value = serde_json::from_str(&text)
@@ -21,7 +21,7 @@ pub fn read_notebook(path: &Path) -> Result<Value, String> {
     }
 }
 
-/// Whether the cell has the tag by which a lesson shows an error, as nbclient has it.
+/// Whether the cell has the tag for an expected error, `raises-exception`, which nbclient also uses.
 pub fn is_meant_to_fail(cell: &Value) -> bool {
     cell["metadata"]["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "raises-exception"))
 }
@@ -34,7 +34,7 @@ pub fn joined(source: &Value) -> String {
     }
 }
 
-/// As Jupyter writes it: indented by one space.
+/// Formats a notebook as Jupyter does: indented by one space.
 pub fn to_text(notebook: &Value) -> String {
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b" ");

@@ -1,6 +1,6 @@
-//! A notebook's parameters, in papermill's form.
+//! Notebook parameters in papermill's form.
 //!
-//! The cell tagged `parameters` holds the defaults. Values from the command line go into a cell of their own behind
+//! The cell tagged `parameters` holds the defaults. Values from the command line go into a new cell after
 //! it, tagged `injected-parameters`, which begins with the line [`COMMENT`].
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::engine::parameters::{COMMENT, binding};
 const DEFAULTS_TAG: &str = "parameters";
 const INJECTED_TAG: &str = "injected-parameters";
 
-/// A name and the value for it.
+/// A parameter's name and value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
     name: String,
@@ -22,10 +22,11 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// Reads `name=value`. The value is `true`, `false`, a number, a JSON list or object, or else a string.
+    /// Parses `name=value`. The value is `true`, `false`, a number, a JSON list or object, or else a
+    /// string.
     ///
     /// # Errors
-    /// If there is no `=`, or the name is no Rust identifier, or the JSON is not valid.
+    /// If there is no `=`, the name is not a Rust identifier, or the JSON is invalid.
     pub fn parse(argument: &str) -> Result<Parameter, String> {
         let (name, text) = argument
             .split_once('=')
@@ -48,14 +49,14 @@ impl Parameter {
     }
 }
 
-/// A decimal fraction; not the words for numbers that Rust reads, such as `inf` and `nan`.
+/// Parses a decimal fraction. Words that Rust parses as numbers, such as `inf` and `nan`, are not accepted.
 fn decimal(text: &str) -> Option<Value> {
     let is_numeric = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
     let number = text.parse::<f64>().ok().filter(|_| is_numeric)?;
     serde_json::Number::from_f64(number).map(Value::Number)
 }
 
-/// Puts the parameters' values into a notebook, and records them in its metadata as papermill does.
+/// Inserts the parameters' values into a notebook and records them in its metadata, as papermill does.
 ///
 /// # Errors
 /// If no cell is tagged `parameters`, or that cell does not define a parameter.
@@ -103,7 +104,7 @@ fn variables(cell: &str) -> Vec<String> {
     statements.iter().filter_map(|statement| binding(statement).map(|(name, ..)| name)).collect()
 }
 
-/// A value as Rust writes it.
+/// A JSON value as a Rust literal.
 fn literal(value: &Value) -> String {
     match value {
         Value::Null => "None".to_owned(),
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_read_as_papermill_reads_them() {
+    fn values_are_parsed_as_papermill_parses_them() {
         let value = |text: &str| Parameter::parse(&format!("x={text}")).unwrap().value;
         assert_eq!(value("3"), json!(3));
         assert_eq!(value("-1e-4"), json!(-1e-4));
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn values_come_behind_the_defaults_and_are_recorded() {
+    fn values_follow_the_defaults_and_are_recorded() {
         let mut notebook = notebook();
         let parameters = ["epochs=7", "lr=1"].map(|argument| Parameter::parse(argument).unwrap());
         for _ in 0..2 {

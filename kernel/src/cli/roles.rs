@@ -1,19 +1,20 @@
-//! The roles in which other programs start this one: they cannot name a subcommand.
+//! Roles in which other programs start this one. Those programs cannot pass a subcommand.
 
 use crate::cli::weights;
 use crate::compile::{timing, wrapper};
 use crate::engine::child;
 use crate::platform::environment;
 
-/// If this process was started in a role, plays it and does not return.
+/// Detects the role from how this process was started. If there is one, runs it and does not return.
 pub fn run() {
     environment::note_users();
-    // rustc starts it as its linker.
+    // rustc starts this program as its linker.
     timing::hook();
-    // cargo starts it in place of rustc.
+    // cargo starts this program in place of rustc.
     wrapper::hook();
-    // The prelude starts it in the cells' process, whose environment it has, so before the next.
+    // The prelude starts this program from the cells' process and passes on that environment, so this check
+    // comes first.
     weights::hook();
-    // evcxr starts it as the process that runs the cells.
+    // evcxr starts this program as the process that runs the cells.
     child::hook();
 }

@@ -1,4 +1,4 @@
-//! Executes notebooks without Jupyter: `headstart run`.
+//! The `headstart run` command: executes notebooks without Jupyter.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -16,13 +16,13 @@ use crate::compile::cell::quits;
 use crate::engine::handle::Engine;
 use crate::engine::output::{CellError, Event, Outcome, Output, media};
 
-/// How notebooks are run.
+/// Options of `headstart run`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// A value for a variable of the cell tagged `parameters`, as papermill takes it; may be repeated.
+    /// Value for a variable of the cell tagged `parameters`, as for papermill; may be repeated.
     #[arg(short = 'p', long = "parameter", value_name = "NAME=VALUE", value_parser = Parameter::parse)]
     parameters: Vec<Parameter>,
-    /// Go on after a cell that fails.
+    /// Continue after a cell that fails.
     #[arg(long)]
     allow_errors: bool,
     /// Stop a cell that runs longer than this many seconds.
@@ -39,8 +39,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 /// Runs every code cell of a notebook in order, writes the notebook with its outputs and returns it.
 ///
-/// At the first cell that fails it stops, writes what there is, and returns an error, unless errors are allowed; a
-/// cell with the tag `raises-exception` may fail.
+/// Stops at the first cell that fails, writes the outputs so far, and returns an error. It continues if
+/// errors are allowed or the cell has the tag `raises-exception`.
 pub fn run_notebook(
     engine: &Engine,
     from: &Path,
@@ -91,17 +91,18 @@ pub fn run_notebook(
     }
 }
 
-/// An error as text, with colours where they can be seen.
+/// The error as text, with colours if standard error is a terminal.
 fn in_terminal(error: &CellError) -> String {
     if std::io::stderr().is_terminal() { error.traceback.join("\n") } else { error.plain() }
 }
 
-/// What threads of the cells put out between cells; the next cell's outputs begin with it.
+/// Output that background threads of the cells write between cells. It is put before the next cell's
+/// outputs.
 #[derive(Clone, Default)]
 struct Background(Arc<Mutex<Vec<Output>>>);
 
 impl Background {
-    /// Shows their text at once.
+    /// Starts to collect background output, and shows its text immediately.
     fn collect(engine: &Engine) -> Background {
         let background = Background::default();
         if let Some(mut received) = engine.background() {
@@ -125,7 +126,7 @@ impl Background {
     }
 }
 
-/// Shows text in the terminal.
+/// Prints text output to the terminal.
 fn show(output: &Output) {
     match output {
         Output::Stdout(text) => print!("{text}"),
@@ -135,7 +136,7 @@ fn show(output: &Output) {
     let _ = std::io::stdout().flush();
 }
 
-/// Runs one cell, streaming its text to the terminal; stops it at the timeout.
+/// Runs one cell and streams its text to the terminal. Interrupts the cell at the timeout.
 fn run_cell(engine: &Engine, code: String, timeout: Option<Duration>) -> (Vec<Output>, Outcome) {
     let Some(timeout) = timeout else { return outputs_of(engine, code) };
     std::thread::scope(|scope| {
@@ -157,7 +158,7 @@ fn run_cell(engine: &Engine, code: String, timeout: Option<Duration>) -> (Vec<Ou
     })
 }
 
-/// Runs one cell, streaming its text to the terminal.
+/// Runs one cell and streams its text to the terminal.
 fn outputs_of(engine: &Engine, code: String) -> (Vec<Output>, Outcome) {
     let mut received = engine.execute(code);
     let mut outputs = Vec::new();
@@ -181,7 +182,7 @@ fn outputs_of(engine: &Engine, code: String) -> (Vec<Output>, Outcome) {
     (outputs, Err(CellError::new("EngineError", "the engine stopped before the cell was over")))
 }
 
-/// Outputs in the notebook's form: streams joined, displays in their last state.
+/// Converts outputs to the notebook format: joins streams, and keeps the last state of each display.
 fn cell_outputs(outputs: &[Output], outcome: &Outcome, count: usize) -> Value {
     let mut list: Vec<Value> = Vec::new();
     let mut ids: Vec<(String, usize)> = Vec::new();
@@ -239,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn streams_join_and_displays_end_in_their_last_state() {
+    fn streams_are_joined_and_displays_keep_their_last_state() {
         let text = |text: &str| vec![("text/plain".to_owned(), text.to_owned())];
         let outputs = [
             Output::Stdout("a\n".into()),
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cleared_is_gone_and_waits_for_something_new() {
+    fn cleared_output_is_removed_or_waits_for_new_output() {
         let line = |text: &str| Output::Stdout(text.into());
         let last = |outputs: &[Output]| cell_outputs(outputs, &Ok(None), 1);
         assert_eq!(last(&[line("a"), Output::Clear { wait: false }]).as_array().unwrap().len(), 0);

@@ -1,7 +1,9 @@
-//! Makes Jupyter trust a notebook: of one that it does not know, JupyterLab shows the texts alone.
+//! Signs notebooks so that Jupyter trusts them. JupyterLab shows only the text outputs of an untrusted
+//! notebook.
 //!
-//! It knows a notebook by its signature, which it keeps in the user's folder of Jupyter: this does what
-//! its `jupyter-trust` does (`nbformat/sign.py`), without the two seconds that Python takes to start.
+//! Jupyter trusts a notebook if its signature is in the database in the user's Jupyter folder. This module
+//! does the same as `jupyter-trust` (`nbformat/sign.py`), without the two seconds that Python takes to
+//! start.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -16,7 +18,7 @@ use sha2::Sha256;
 use crate::cli::install::user_data;
 use crate::prelude::toolchain::on_path;
 
-/// Where it is on the PATH, Jupyter is installed.
+/// Program whose presence on the PATH shows that Jupyter is installed.
 const JUPYTER: &str = "jupyter";
 const SECRET: &str = "notebook_secret";
 const SIGNATURES: &str = "nbsignatures.db";
@@ -29,7 +31,7 @@ const INSERT: &str = "
     SELECT 'sha256', ?1, strftime('%Y-%m-%dT%H:%M:%f', 'now')
     WHERE NOT EXISTS (SELECT 1 FROM nbsignatures WHERE algorithm = 'sha256' AND signature = ?1)";
 
-/// Trusts a notebook, where Jupyter is installed; one that could not be trusted opens all the same.
+/// Signs a notebook if Jupyter is installed. A failure is only reported: an untrusted notebook still opens.
 pub fn trust(notebook: &Path) {
     let trusted = user_data().and_then(|folder| match folder.is_dir() || on_path(JUPYTER).is_some() {
         true => trust_in(&folder, notebook),
@@ -57,7 +59,7 @@ fn keep(signatures: &Path, signature: &str) -> rusqlite::Result<()> {
     connection.execute(INSERT, [signature]).map(|_| ())
 }
 
-/// The user's secret, made where there is none.
+/// Reads the user's secret, and creates it if it is missing.
 fn secret(file: &Path) -> io::Result<Vec<u8>> {
     match fs::read(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -66,10 +68,10 @@ fn secret(file: &Path) -> io::Result<Vec<u8>> {
     let mut random = [0; 1024];
     File::open("/dev/urandom")?.read_exact(&mut random)?;
     let folder = file.parent().unwrap_or(Path::new("."));
-    // Readable for the user alone.
+    // Only the user can read a temporary file.
     let mut part = tempfile::NamedTempFile::new_in(folder)?;
     part.write_all(hex::encode(random).as_bytes())?;
-    // If another program was quicker, its secret counts.
+    // If another program has created a secret meanwhile, that one is used.
     if let Err(error) = part.persist_noclobber(file)
         && !file.exists()
     {
@@ -78,7 +80,8 @@ fn secret(file: &Path) -> io::Result<Vec<u8>> {
     fs::read(file)
 }
 
-/// A notebook as nbformat has it in memory: texts in one piece, and without what it does not keep.
+/// Converts a notebook to nbformat's in-memory form: joins lists of lines and removes the fields that
+/// nbformat drops.
 fn as_read(mut notebook: Value) -> Value {
     if let Some(metadata) = notebook["metadata"].as_object_mut() {
         metadata.retain(|key, _| !["orig_nbformat", "orig_nbformat_minor", "signature"].contains(&&**key));
@@ -102,7 +105,7 @@ fn as_read(mut notebook: Value) -> Value {
     notebook
 }
 
-/// The forms of one value, by their MIME types, of which JSON stays as it is.
+/// Joins the lines of each representation in a MIME bundle, except of JSON.
 fn join_forms(forms: &mut Value) {
     let forms = forms.as_object_mut().into_iter().flatten();
     let is_json = |mime: &str| {
@@ -124,7 +127,7 @@ fn signature(secret: &[u8], notebook: Value) -> String {
     hex::encode(mac.finalize().into_bytes())
 }
 
-/// Adds each key and each value as Python writes it.
+/// Updates the signature with each key and value, formatted as in Python.
 fn update(mac: &mut Hmac<Sha256>, value: Value) {
     match value {
         Value::Object(mut map) => {
@@ -143,7 +146,7 @@ fn update(mac: &mut Hmac<Sha256>, value: Value) {
     }
 }
 
-/// A number as Python writes it: `1e-05`, `0.0001`, `1e+16`, `2.0`.
+/// Formats a number as Python does: `1e-05`, `0.0001`, `1e+16`, `2.0`.
 fn python(number: &Number) -> String {
     let Some(float) = number.as_f64().filter(|_| number.is_f64()) else { return number.to_string() };
     let scientific = format!("{float:e}");
@@ -163,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_as_python_does() {
+    fn numbers_are_formatted_as_in_python() {
         for (number, written) in [
             ("1e-5", "1e-05"),
             ("1.5e-7", "1.5e-07"),
@@ -181,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_made_once_and_read_by_its_owner_alone() {
+    fn a_secret_is_created_once_and_readable_only_by_its_owner() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join(SECRET);

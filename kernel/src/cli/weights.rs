@@ -1,7 +1,7 @@
-//! Pretrained weights from the command line: `headstart weights`.
+//! The `headstart weights` command: lists, downloads and verifies pretrained weights.
 //!
-//! Listing needs the manifest only, and no Rust toolchain. To fetch and verify, the program runs the cell that a notebook
-//! would run, because the library knows how.
+//! To list them, the program needs only the manifest and no Rust toolchain. To fetch and verify them, it
+//! runs the same cell as a notebook would, so that the library does the work.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -17,8 +17,8 @@ use crate::platform::parent;
 use crate::prelude::backend::Backend;
 use crate::prelude::sources::weights_manifest;
 
-/// Fetches a file for the cells' process, which has no HTTP client, and ends this one; does nothing
-/// in a process that was not begun for that.
+/// Fetches a file for the cells' process, which has no HTTP client, and exits. Returns if this process was
+/// not started for that.
 pub fn hook() {
     let mut arguments = std::env::args_os().skip(1).map_while(|argument| argument.into_string().ok());
     if arguments.next().is_none_or(|command| command != headstart_hub::COMMAND) {
@@ -32,26 +32,26 @@ pub fn hook() {
     }
 }
 
-/// What to do with pretrained weights.
+/// Action on pretrained weights.
 #[derive(clap::Subcommand)]
 pub enum Action {
-    /// Show those that are known by name, and which of them are here.
+    /// List the weights that are known by name, and which of them are downloaded.
     List,
-    /// Fetch some, so that a notebook needs no network later.
+    /// Download weights, so that a notebook needs no network later.
     Fetch {
-        /// Their name, as `weights list` shows it.
+        /// Their name, as shown by `weights list`.
         name: String,
     },
-    /// Read those that are here again and compare them with what they must be.
+    /// Check the downloaded weights against their size and checksum.
     Verify,
-    /// Say where some are, or would be.
+    /// Print the path of weights, downloaded or not.
     Path {
-        /// Their name, as `weights list` shows it.
+        /// Their name, as shown by `weights list`.
         name: String,
     },
 }
 
-/// What the manifest says of a file of weights.
+/// Entry of the manifest: one file of weights.
 #[derive(Deserialize)]
 struct Pretrained {
     name: String,
@@ -69,7 +69,7 @@ struct Manifest {
 }
 
 impl Pretrained {
-    /// Where the file is kept, as `Hub::path` of the library has it.
+    /// Path of the file in the cache, the same as `Hub::path` in the library.
     fn path(&self) -> Result<PathBuf, String> {
         let revision = self.revision.as_deref().unwrap_or("newest");
         let folder = cache_folder()?.join("weights").join(self.repository.replace('/', "--"));
@@ -96,10 +96,10 @@ fn find(name: &str) -> Result<Pretrained, String> {
 }
 
 impl Action {
-    /// Carries it out.
+    /// Runs the action.
     ///
     /// # Safety
-    /// As `Engine::start`: no other thread runs.
+    /// As for `Engine::start`: no other thread may run.
     pub unsafe fn run(&self) -> Result<(), String> {
         let begin = "let hub = headstart::weights::Hub::from_environment()?;";
         let code = match self {
@@ -136,7 +136,7 @@ impl Action {
     }
 }
 
-/// Runs a cell and shows its output.
+/// Runs a cell and prints its output.
 fn execute(engine: &Engine, code: String) -> Result<(), String> {
     let mut received = engine.execute(code);
     let mut result = Ok(());
@@ -155,7 +155,7 @@ fn execute(engine: &Engine, code: String) -> Result<(), String> {
     result
 }
 
-/// A bar on one line of the terminal.
+/// Shows a progress bar on one line of the terminal.
 fn show_progress(data: &Bundle) {
     let text = data.iter().find(|(mime, _)| mime == "text/plain");
     if let (Some((_, text)), true) = (text, std::io::stderr().is_terminal()) {

@@ -1,9 +1,9 @@
 //! Compilation ahead: rustc runs while evcxr still analyses a cell and starts cargo for it.
 //!
-//! The source for rustc is predicted from the analysed one ([`crate::compile::predict`]), so rustc starts at once; without
-//! a prediction, it starts as soon as evcxr has written the source. When cargo asks for this source, the wrapper
-//! ([`crate::compile::wrapper`]) waits for the result. On a wrong prediction rustc starts again; the cost is CPU time on
-//! another core.
+//! The source for rustc is predicted from the analysed one ([`crate::compile::predict`]), so rustc starts
+//! immediately. Without a prediction, it starts as soon as evcxr has written the source. When cargo asks
+//! for this source, the wrapper ([`crate::compile::wrapper`]) waits for the result. On a wrong prediction
+//! rustc starts again; the cost is CPU time on another core.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -23,13 +23,13 @@ use crate::compile::predict::{self, Forms};
 use crate::compile::timing;
 use crate::prelude::session::AHEAD;
 
-/// The file beside the compile cache with the types that forms of expressions had.
+/// File beside the compile cache with the last known type of each expression form.
 const FORMS: &str = "forms.json";
-/// How many forms are kept; with more of them prediction begins again.
+/// Maximum number of stored forms. Beyond it, all are dropped and collected again.
 const MAX_FORMS: usize = 2000;
-/// How often the source is read to find out whether evcxr has written it (300 µs).
+/// Poll interval for the source that evcxr writes (300 µs).
 const SOURCE_POLL_INTERVAL: Duration = Duration::from_micros(300);
-/// The same while rustc runs, and how often its end is checked (1 ms).
+/// Poll interval for the source and for the end of rustc while rustc runs (1 ms).
 const RUSTC_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Compilation of a session's cells ahead of evcxr.
@@ -43,19 +43,19 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// For a session's folder and a compile cache.
+    /// Creates the state for a session's folder and a compile cache.
     pub fn new(session: &Path, cells: PathBuf) -> Ahead {
         let forms = fs::read(cells.with_file_name(FORMS)).ok();
         let forms = forms.and_then(|forms| serde_json::from_slice(&forms).ok()).unwrap_or_default();
-        // As cargo sees it.
+        // The path as cargo sees it.
         let session = session.canonicalize().unwrap_or_else(|_| session.to_owned());
         Ahead { session, cells, forms: Arc::new(forms), number: None }
     }
 
-    /// Begins to compile a cell that evcxr is about to get.
+    /// Starts to compile a cell that evcxr is about to receive.
     pub fn begin(&self, code: &str) -> Option<Begun> {
         let is_apart = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
-        // With `:timing`, the parts follow one another, so that each can be measured.
+        // With `:timing`, the phases run one after another, so that each can be measured.
         if !is_apart || !is_predictable(code) || timing::linker(&self.session).is_some() {
             return None;
         }
@@ -67,13 +67,14 @@ impl Ahead {
             seen: source_of(&self.session),
         };
         let (over, ended) = bounded(0);
-        // Only speed depends on how it ends.
+        // A failure only costs speed.
         let run = move || drop(watch.run(&ended));
         let thread = std::thread::Builder::new().name("ahead".into()).spawn(run).ok()?;
         Some(Begun { over: Some(over), thread: Some(thread) })
     }
 
-    /// Learns from a cell that has ended; evcxr has counted it or not.
+    /// Records the types of a finished cell's variables. `is_counted`: whether evcxr has increased the cell
+    /// number.
     pub fn end<'a>(
         &mut self,
         code: &str,
@@ -98,14 +99,14 @@ impl Ahead {
     }
 }
 
-/// Whether a cell can be compiled ahead: it has no command, which may change how rustc is called, and reads no file
-/// beside its source.
+/// Whether a cell can be compiled ahead: it has no command, which may change rustc's arguments, and reads
+/// no file other than its source.
 fn is_predictable(code: &str) -> bool {
     !code.lines().any(|line| line.trim_start().starts_with(':'))
         && !["include!", "include_str!", "include_bytes!"].iter().any(|name| code.contains(name))
 }
 
-/// A cell that is compiled ahead, until this is dropped.
+/// A cell that is being compiled ahead; dropping it ends the compilation.
 pub struct Begun {
     over: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -122,7 +123,7 @@ fn source_of(session: &Path) -> String {
     fs::read_to_string(session.join(FILE)).unwrap_or_default()
 }
 
-/// Reads the source that evcxr writes: first for rust-analyzer, then for rustc.
+/// Polls the source that evcxr writes, first for rust-analyzer and then for rustc.
 struct Watch {
     session: PathBuf,
     cells: PathBuf,
@@ -147,7 +148,7 @@ impl Watch {
                 if let Some((cell, source)) = self.cell(&call, &source)
                     && compiling.as_ref().is_none_or(|compiling| !compiling.is_of(&cell))
                 {
-                    // One rustc ends before the next begins.
+                    // Only one rustc runs at a time.
                     drop(compiling.take());
                     if !cell.is_cached() {
                         compiling = Some(Compiling::begin(&folder, &cell, &call, &source)?);
@@ -160,11 +161,11 @@ impl Watch {
             }
             let is_done = compiling.as_mut().map_or(Ok(false), Compiling::is_done)?;
             if is_certain && is_done {
-                // The cell may run long.
+                // Wait without polling: the cell may run for a long time.
                 let _ = ended.recv();
                 return Ok(());
             }
-            // After a failure evcxr may write another source.
+            // After a failure, evcxr may write another source.
             let interval = if compiling.is_some() { RUSTC_POLL_INTERVAL } else { SOURCE_POLL_INTERVAL };
             if ended.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
                 return Ok(());
@@ -172,22 +173,22 @@ impl Watch {
         }
     }
 
-    /// The compilation that follows from what evcxr wrote, and its source.
+    /// Returns the compilation for a source that evcxr wrote, and the source to compile.
     fn cell(&self, call: &Call, written: &str) -> Option<(Compilation, String)> {
         let source = match is_analysis(written) {
             true => predict::source(written, &call.source, self.number, &self.forms)?,
             false => written.to_owned(),
         };
         let cell = call.compilation(&self.cells, &source)?;
-        // A source that is not rewritten is what rustc reads already.
+        // evcxr's rustc already reads a source that is not rewritten.
         cell.changed()?;
         Some((cell, source))
     }
 }
 
-/// A running rustc; stopped when dropped.
+/// A running rustc; killed when dropped.
 struct Compiling {
-    /// By which the cell is result over.
+    /// Path of the result file, named after the entry in the compile cache.
     name: PathBuf,
     /// Locked until rustc has ended.
     result: Option<File>,
@@ -207,7 +208,7 @@ impl Compiling {
             true => made.as_os_str(),
             false => argument.as_ref(),
         });
-        // It gets its name when it is locked.
+        // The file is renamed after it is locked.
         let (part, name) = (folder.join("part"), folder.join(cell.name()));
         let result = File::create(&part)?;
         result.lock()?;
@@ -229,7 +230,7 @@ impl Compiling {
         self.name.file_name() == Some(cell.name())
     }
 
-    /// Whether rustc has ended and succeeded. Its status and messages are handed over then.
+    /// Whether rustc has ended and succeeded. When it ends, its status and messages are handed over.
     fn is_done(&mut self) -> io::Result<bool> {
         let Some(result) = &mut self.result else { return Ok(self.is_done) };
         if let Some(status) = self.rustc.try_wait()? {
@@ -262,13 +263,13 @@ mod tests {
     use crate::compile::handover::{note, take};
     use crate::prelude::facade::PRELUDE;
 
-    /// A session whose rustc is a script, after its first cell.
+    /// A session after its first cell, with a script in place of rustc.
     struct Given {
         _folder: tempfile::TempDir,
         ahead: Ahead,
     }
 
-    /// Where rustc is to put what it makes.
+    /// Output folder of rustc.
     fn out(session: &Path) -> PathBuf {
         session.join("target/deps")
     }
@@ -289,7 +290,8 @@ mod tests {
         Given { _folder: folder, ahead }
     }
 
-    /// As evcxr does: has one cell analysed and one compiled, and cargo asks for `g()`.
+    /// Does what evcxr does: writes one source for analysis and one for compilation; then cargo asks for
+    /// `g()`.
     fn hand_over(given: &Given, analysed: &str, compiled: Option<&str>) -> Option<Output> {
         let session = &given.ahead.session;
         let begun = given.ahead.begin("").unwrap();
@@ -336,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_that_of_the_same_text_alone() {
+    fn a_failure_is_handed_over_only_for_the_same_source() {
         let given = given("exit 3");
         assert!(hand_over(&given, "g();\n", None).is_none(), "evcxr has not written it");
         assert_eq!(hand_over(&given, "g();\n", Some("g();\n")).unwrap().status.code(), Some(3));
@@ -348,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_with_a_file_or_a_command_is_not_predicted() {
+    fn a_cell_that_reads_a_file_or_has_a_command_is_not_predicted() {
         assert!(is_predictable("Vgg16::new(Weights::Demo).include_top(false)"));
         for code in ["include_str!(\"a\")", "f();\n  :dep a = \"1\""] {
             assert!(!is_predictable(code), "{code}");

@@ -1,34 +1,34 @@
-//! Whether cells are rewritten and predicted: one decision for all cells of a session, because a rewritten cell and
-//! one that evcxr wrote cannot share a variable store.
+//! Decides whether cells are rewritten and predicted. The decision holds for all cells of a session,
+//! because a rewritten cell and an unchanged one cannot share a variable store.
 //!
-//! The first session of a template compiles a probe and records what it found. Where evcxr's text is not the expected
-//! one, every cell is compiled as evcxr writes it, which takes longer.
+//! The first session of a template compiles a probe and records the result. If evcxr's text is not as
+//! expected, every cell is compiled as evcxr writes it, which takes longer.
 
 use std::fs;
 use std::path::Path;
 
 use crate::prelude::template::Template;
 
-/// Set to `1`, it has every cell compiled as evcxr writes it; for tests and to find faults.
+/// Environment variable: `1` compiles every cell as evcxr writes it, for tests and debugging.
 pub const VARIABLE: &str = "HEADSTART_UNCHANGED_CELLS";
-/// In a session's folder, if its cells are not rewritten.
+/// File in a session's folder that exists if its cells are not rewritten.
 const UNCHANGED: &str = "unchanged-cells";
-/// In a template's state, what the probe found.
+/// File in a template's state with the result of the probe.
 const RECORD: &str = "probe";
-/// The record of a probe that found the expected text.
+/// Content of the record if the probe found the expected text.
 const EXPECTED: &str = "rewritten";
 
 /// How the cells of a session are compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cells {
-    /// With the prelude's variable store, and ahead of evcxr where that can be predicted.
+    /// With the prelude's variable store, and ahead of evcxr where the source can be predicted.
     Rewritten,
-    /// As evcxr writes them, for this reason.
+    /// As evcxr writes them, with the reason.
     Unchanged(String),
 }
 
 impl Cells {
-    /// By what a probe found.
+    /// Converts the result of a probe.
     pub fn of(probe: &Result<(), String>) -> Cells {
         match probe {
             Ok(()) => Cells::Rewritten,
@@ -36,7 +36,7 @@ impl Cells {
         }
     }
 
-    /// What is known before a session begins; `None` if a probe has to find out.
+    /// The decision before a session starts; `None` if a probe is needed.
     pub fn decided(template: &Template, is_wrapped: bool) -> Option<Cells> {
         let unchanged = |reason: &str| Some(Cells::Unchanged(reason.to_owned()));
         if std::env::var(VARIABLE).is_ok_and(|value| value == "1") {
@@ -48,7 +48,7 @@ impl Cells {
         Cells::recorded(template)
     }
 
-    /// What the probe of a template's first session found.
+    /// The result of the probe in a template's first session.
     pub fn recorded(template: &Template) -> Option<Cells> {
         let record = fs::read_to_string(template.state().join(RECORD)).ok()?;
         Some(match record.trim() {
@@ -57,21 +57,21 @@ impl Cells {
         })
     }
 
-    /// Keeps what the probe found for later sessions.
+    /// Records the result of the probe for later sessions.
     pub fn record(&self, template: &Template) {
         let text = match self {
             Cells::Rewritten => EXPECTED,
             Cells::Unchanged(problem) => problem,
         };
-        // Without a record the next session probes again.
+        // Without a record, the next session runs the probe again.
         let _ = fs::create_dir_all(template.state());
         let _ = fs::write(template.state().join(RECORD), text);
     }
 
-    /// Sets how a session's cells are compiled from now on.
+    /// Configures how a session's cells are compiled from now on.
     ///
     /// # Errors
-    /// If that cannot be written.
+    /// If the file cannot be written.
     pub fn apply(&self, session: &Path) -> Result<(), String> {
         let file = session.join(UNCHANGED);
         match self {
@@ -82,7 +82,7 @@ impl Cells {
         }
     }
 
-    /// What to tell the user, if cells are slower than they could be.
+    /// A note for the user if cells compile more slowly than possible.
     pub fn note(&self) -> Option<String> {
         match self {
             Cells::Rewritten => None,

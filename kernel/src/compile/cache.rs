@@ -1,7 +1,7 @@
 //! The compile cache: rustc's results for the sources of cells, for this session and later ones.
 //!
-//! A notebook that runs again asks for the same sources in the same order, and every session compiles the same cells
-//! before the user's first one. An entry is a folder with rustc's files, its messages and checksums.
+//! A notebook that runs again compiles the same sources in the same order, and every session compiles the
+//! same initial cells. An entry is a folder with rustc's output files, its messages and checksums.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,22 +15,22 @@ use crate::compile::evcxr_text::source::{CRATE_NAME, FILE};
 use crate::platform::rustc_wrapper;
 use crate::prelude::session::LOADING;
 
-/// In an entry, rustc's exit status. Its time is that of the last use.
+/// File in an entry: rustc's exit status. Its modification time is the time of the last use.
 const STATUS: &str = "status";
-/// In an entry, what rustc wrote to standard error.
+/// File in an entry: rustc's standard error.
 const STDERR: &str = "stderr";
-/// In an entry, the checksums of its files, a line each.
+/// File in an entry: the checksums of its files, one per line.
 const SUMS: &str = "sums";
-/// The size of the cache, in bytes; entries that were not used for longest go first.
+/// Maximum size of the cache, in bytes. The least recently used entries are removed first.
 const MAX_BYTES: u64 = 256 << 20;
-/// The least that a file takes on a disk, in bytes.
-const BLOCK: u64 = 4 << 10;
-/// Begins the name of a folder that is renamed to an entry when it is complete.
+/// Smallest size of a file on disk, in bytes.
+const BLOCK_BYTES: u64 = 4 << 10;
+/// Name prefix of an incomplete entry, which is renamed when it is complete.
 const PART: &str = ".part-";
-/// A part this old (an hour) was left by a process that was killed.
-const OLD_PART: Duration = Duration::from_hours(1);
+/// Age (one hour) from which an incomplete entry counts as left by a killed process.
+const MAX_PART_AGE: Duration = Duration::from_hours(1);
 
-/// Removes the entries that were not used for longest, down to the size of the cache, and parts that were left.
+/// Removes the least recently used entries beyond the maximum size, and stale incomplete entries.
 pub fn shrink() {
     if let Some(folder) = rustc_wrapper::folder() {
         remove_parts(Path::new(&folder));
@@ -41,7 +41,7 @@ pub fn shrink() {
 fn remove_parts(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let modified = entry.metadata().and_then(|part| part.modified());
-        let is_old = modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > OLD_PART));
+        let is_old = modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > MAX_PART_AGE));
         if is_old && entry.file_name().to_string_lossy().starts_with(PART) {
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -51,14 +51,14 @@ fn remove_parts(folder: &Path) {
 fn remove_beyond(most: u64, folder: &Path) {
     let cells = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let used = |cell: &PathBuf| fs::metadata(cell.join(STATUS)).and_then(|status| status.modified()).ok();
-    // An entry that another session writes has no status yet.
+    // An entry that another session is writing has no status yet.
     let mut cells: Vec<_> = cells.filter_map(|cell| Some((used(&cell)?, cell))).collect();
     cells.sort_unstable();
     let mut bytes = 0;
     for (_, cell) in cells.iter().rev() {
         let files =
             fs::read_dir(cell).into_iter().flatten().flatten().filter_map(|file| file.metadata().ok());
-        bytes += files.map(|file| file.len().next_multiple_of(BLOCK)).sum::<u64>();
+        bytes += files.map(|file| file.len().next_multiple_of(BLOCK_BYTES)).sum::<u64>();
         if bytes > most {
             let _ = fs::remove_dir_all(cell);
         }
@@ -66,12 +66,12 @@ fn remove_beyond(most: u64, folder: &Path) {
 }
 
 impl Compilation {
-    /// Copies the files of the cached result to where rustc would have written them; its status and messages.
+    /// Copies the files of the cached result to rustc's output folder, and returns its status and messages.
     pub fn recall(&self) -> io::Result<(i32, String)> {
         let status = fs::read_to_string(self.entry.join(STATUS))?;
         let status = status.parse().map_err(|_| io::ErrorKind::InvalidData)?;
         if fs::read_to_string(self.entry.join(SUMS)).ok() != Some(sums(&self.entry)?) {
-            // Damaged: the cell is compiled again.
+            // The entry is damaged: compile the cell again.
             fs::remove_dir_all(&self.entry)?;
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -95,16 +95,17 @@ impl Compilation {
         Ok(fs::read_to_string(file)?.replace(SESSION, &self.session))
     }
 
-    /// Whether it is one of the cells with which every session begins.
+    /// Whether this is one of the initial cells of every session.
     fn is_first(&self) -> bool {
         Path::new(&self.session).join(LOADING).exists()
     }
 
-    /// Adds rustc's files (`libctx.so`, `ctx.d`) and messages to the cache, completely or not at all.
+    /// Adds rustc's files (`libctx.so`, `ctx.d`) and messages to the cache. The entry is complete or
+    /// absent.
     pub fn add(&self, status: ExitStatus, stderr: &str) -> io::Result<()> {
         let sources = format!("{CRATE_NAME}.d");
         let read = fs::read_to_string(self.out().join(&sources)).unwrap_or_default();
-        // It is not known what a failed one depended on.
+        // The dependencies of a failed compilation are unknown.
         let is_known = if status.success() { stands_alone(&read) } else { self.is_first() };
         if !is_known || self.has_dependencies {
             return Ok(());
@@ -126,7 +127,7 @@ impl Compilation {
     }
 }
 
-/// The checksums of an entry's files. They find damage, such as a file that was cut off.
+/// Checksums of an entry's files, which detect damage such as truncated files.
 fn sums(folder: &Path) -> io::Result<String> {
     let mut lines = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -142,8 +143,8 @@ fn sums(folder: &Path) -> io::Result<String> {
     Ok(lines.concat())
 }
 
-/// Whether, by what rustc noted, a cell was made of its source alone: not of other files, such as
-/// `include_str!` reads, nor of environment variables.
+/// Whether rustc's dependency file shows that a cell depends only on its source. Other dependencies are
+/// files, such as `include_str!` reads, and environment variables.
 fn stands_alone(noted: &str) -> bool {
     let rules = noted.lines().filter_map(|line| line.split_once(": "));
     !noted.lines().any(|line| line.starts_with("# env-dep:"))
@@ -156,7 +157,7 @@ mod tests {
     use std::ffi::OsString;
     use std::process::Command;
 
-    /// A session's folder with a source, and the cell that rustc would be called for.
+    /// A session's folder with a source, and the compilation that cargo would request.
     fn cell(template: &Path, session: &Path, source: &str) -> Compilation {
         fs::create_dir_all(session.join("src")).unwrap();
         fs::write(session.join("src/lib.rs"), source).unwrap();
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_session_is_given_what_rustc_made_for_the_same_source() {
+    fn a_later_session_gets_the_cached_result_for_the_same_source() {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (folder.path().join("one"), folder.path().join("two"));
         let first = cell(folder.path(), &one, "fn f() {}");
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_depends_on_more_than_its_source_is_not_kept() {
+    fn a_cell_that_depends_on_more_than_its_source_is_not_cached() {
         assert!(stands_alone("/s/libctx.so: src/lib.rs\n\n/s/ctx.d: src/lib.rs\n\nsrc/lib.rs:\n"));
         assert!(!stands_alone("/s/libctx.so: src/lib.rs /s/src/words.txt\n\nsrc/lib.rs:\n"));
         assert!(!stands_alone("/s/libctx.so: src/lib.rs\n\nsrc/lib.rs:\n\n# env-dep:HOME=/root\n"));
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_were_asked_for_last_stay() {
+    fn the_most_recently_used_entries_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let cells = ["b", "c", "a"].map(|name| folder.path().join(name));
         for (age, cell) in cells.iter().enumerate() {
@@ -209,12 +210,12 @@ mod tests {
             let status = File::create(cell.join(STATUS)).unwrap();
             status.set_modified(used).unwrap();
         }
-        remove_beyond(4 * BLOCK, folder.path());
+        remove_beyond(4 * BLOCK_BYTES, folder.path());
         assert_eq!(cells.map(|cell| cell.exists()), [false, true, true]);
     }
 
     #[test]
-    fn a_damaged_cell_is_compiled_anew() {
+    fn a_damaged_entry_is_compiled_again() {
         let folder = tempfile::tempdir().unwrap();
         let session = folder.path().join("one");
         let cell = cell(folder.path(), &session, "fn f() {}");

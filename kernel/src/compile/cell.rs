@@ -1,12 +1,12 @@
-//! What the text of a cell is to Rust.
+//! Syntax of a cell: its Rust code, and the lines that evcxr handles itself.
 
 use syn::spanned::Spanned;
 use syn::{Block, Expr, Stmt};
 
 use crate::compile::evcxr_text::commands::{QUIT, has};
 
-/// A cell with blanks in place of the lines that evcxr takes for itself, so that positions stay: commands, and
-/// before the code also what the shell is to do.
+/// Replaces the lines that evcxr handles itself by blanks, so that positions stay the same: commands, and
+/// shell lines before the code.
 pub fn code(cell: &str) -> String {
     let mut is_before = true;
     let blank = |line: &str| {
@@ -23,17 +23,18 @@ pub fn quits(cell: &str) -> bool {
     has(cell, QUIT)
 }
 
-/// The statements of [`code`]. Positions are one byte more than there, for the block's brace.
+/// Parses the statements of [`code`]. Positions are one byte larger than there, because of the block's
+/// brace.
 pub fn parse(code: &str) -> syn::Result<Block> {
-    // In a line of its own, a comment does not hide the other brace.
+    // The closing brace is on its own line, so that a comment does not hide it.
     syn::parse_str(&format!("{{{code}\n}}"))
 }
 
-/// Where the last expression of a cell begins, in bytes, if it is a place such as a variable or a field. There
-/// a `&` lends it.
+/// Byte position at which the last expression of a cell begins, if it is a place such as a variable or a
+/// field. A `&` inserted there borrows it.
 ///
-/// How a value without a look of its own is shown asks for `&mut` (see `headstart::display::ShowDebug`),
-/// which any value grants but not every place; a reference to it, however, is a value.
+/// The fallback display of values takes `&mut` (see `headstart::display::ShowDebug`). Every value can be
+/// borrowed mutably, but not every place. A reference to a place is a value.
 pub fn last_place(block: &Block) -> Option<usize> {
     match block.stmts.last()? {
         Stmt::Expr(last, None) if is_place(last) => Some(last.span().byte_range().start - 1),
@@ -55,12 +56,12 @@ mod tests {
     use super::{code, parse, quits};
 
     #[test]
-    fn a_line_of_its_own_ends_the_kernel() {
+    fn quit_ends_the_kernel_only_on_its_own_line() {
         assert!(quits("let a = 1;\n :quit ") && !quits("// :quit"));
     }
 
     #[test]
-    fn places_are_told_from_values() {
+    fn places_are_distinguished_from_values() {
         let last_place = |cell: &str| super::last_place(&parse(&code(cell)).ok()?);
         assert_eq!(last_place("let é = 1;\né"), Some(12));
         assert_eq!(last_place(":timing\nlist[0][1] // the first"), Some(8));

@@ -1,4 +1,4 @@
-//! One compilation of a cell: what rustc reads, and the name of its result in the compile cache.
+//! One compilation of a cell: its source, and the name of its result in the compile cache.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -10,27 +10,28 @@ use crate::compile::evcxr_text::source::{CRATE_NAME, Compiled, FILE, compiled, i
 use crate::compile::variables::rewritten;
 use crate::prelude::facade::{PRELUDE, REAL};
 
-/// Stands for the session's folder in the compile cache.
+/// Placeholder for the session's folder in the compile cache.
 pub const SESSION: &str = "{session}";
 
-/// One compilation of a cell, whose result is in the compile cache or may be put there.
+/// One compilation of a cell, whose result is in the compile cache or may be added to it.
 pub struct Compilation {
-    /// Its folder in the compile cache.
+    /// Folder of the entry in the compile cache.
     pub entry: PathBuf,
     /// The rewritten source.
     changed: Option<String>,
-    /// The rewritten source if that does not compile.
+    /// Fallback source if the rewritten one does not compile; also rewritten.
     pub second: Option<String>,
-    /// Why the cell must not be compiled: it would have another variable store than the others.
+    /// Reason not to compile the cell: its variable store would differ from that of the other cells.
     pub problem: Option<String>,
     pub session: String,
     out: PathBuf,
-    /// Whether it links to crates that this session alone compiled (`:dep`): no other session asks for it.
+    /// Whether the cell links to crates that only this session compiled (`:dep`), so that no other session
+    /// can reuse it.
     pub has_dependencies: bool,
 }
 
 impl Compilation {
-    /// `None` for anything but a cell.
+    /// Reads the session's source; `None` if the crate is not a cell.
     pub fn of_session(folder: &Path, session: &str, arguments: &[OsString]) -> Option<Compilation> {
         let arguments: Vec<&str> =
             arguments.iter().map(|argument| argument.to_str()).collect::<Option<_>>()?;
@@ -38,7 +39,7 @@ impl Compilation {
         Compilation::new(folder, session, &arguments, &source)
     }
 
-    /// The compilation of a source with these arguments of rustc; `None` for anything but a cell.
+    /// Creates the compilation of a source with these rustc arguments; `None` if the crate is not a cell.
     pub fn new(folder: &Path, session: &str, arguments: &[&str], source: &str) -> Option<Compilation> {
         let after = |flag: &str| {
             arguments.iter().position(|argument| *argument == flag).and_then(|at| arguments.get(at + 1))
@@ -62,7 +63,7 @@ impl Compilation {
         let lines = in_order(source);
         let mut hasher = DefaultHasher::new();
         (is_rewritten, arguments.join("\u{1f}").replace(session, SESSION), lines).hash(&mut hasher);
-        // What `:dep` brought may be another under the same name.
+        // A crate added by `:dep` may differ from an earlier one with the same name.
         let libraries =
             arguments.iter().filter_map(|argument| argument.split_once('=')).map(|(_, path)| path);
         for metadata in libraries.filter_map(|path| fs::metadata(path).ok()).filter(fs::Metadata::is_file) {
@@ -80,7 +81,7 @@ impl Compilation {
         })
     }
 
-    /// Its name in the compile cache.
+    /// Name of the entry in the compile cache.
     pub fn name(&self) -> &OsStr {
         self.entry.file_name().unwrap_or_default()
     }
@@ -90,7 +91,7 @@ impl Compilation {
         self.changed.as_deref()
     }
 
-    /// The folder for what rustc writes.
+    /// Folder for rustc's output.
     pub fn out(&self) -> &Path {
         &self.out
     }
@@ -100,13 +101,13 @@ impl Compilation {
     }
 }
 
-/// Whether rustc is to link the prelude to a cell.
+/// Whether rustc links the prelude to the cell.
 fn has_prelude(arguments: &[&str]) -> bool {
     let prelude = format!("{PRELUDE}=");
     arguments.iter().any(|argument| argument.starts_with(&prelude))
 }
 
-/// Whether rustc is to link other crates than the prelude to a cell.
+/// Whether rustc links crates other than the prelude to the cell.
 fn has_dependencies(arguments: &[&str]) -> bool {
     let named = arguments.windows(2).filter(|pair| pair[0] == "--extern");
     let mut names = named.map(|pair| pair[1].split('=').next().unwrap_or_default());
@@ -119,7 +120,7 @@ mod tests {
     use crate::compile::evcxr_text::source::written;
 
     #[test]
-    fn a_cell_that_would_have_a_store_of_its_own_is_refused() {
+    fn a_cell_with_a_separate_variable_store_is_rejected() {
         let session = tempfile::tempdir().unwrap();
         let path = session.path().to_str().unwrap();
         let cell = |arguments: &[&str], source: &str| {
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_with_crates_of_their_own_session_are_not_kept() {
+    fn cells_with_session_dependencies_are_not_cached() {
         let prelude =
             [format!("{PRELUDE}=/s/libheadstart.rlib"), format!("{REAL}=/t/libheadstart_prelude.so")];
         let [first, second] = prelude.each_ref().map(String::as_str);
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn only_cells_are_kept() {
+    fn only_cells_are_cached() {
         let arguments = ["--crate-name", "candle_core", "--out-dir", "."].map(OsString::from);
         assert!(Compilation::of_session(Path::new("cells"), ".", &arguments).is_none());
     }

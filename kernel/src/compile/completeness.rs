@@ -1,22 +1,22 @@
-//! Whether a cell is finished.
+//! Detection of incomplete cells, for consoles.
 
 use ra_ap_rustc_lexer::{FrontmatterAllowed, LiteralKind, TokenKind, tokenize};
 
 use crate::compile::cell::{code, parse};
 
-/// What a console asks when Enter is pressed.
+/// Reply to a console's `is_complete_request`, which it sends when Enter is pressed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Completeness {
     Complete,
-    /// More is to come; the next line begins with `indent`.
+    /// More lines are needed; the next line starts with `indent`.
     Incomplete {
         indent: String,
     },
     Invalid,
 }
 
-/// Whether a cell is finished: its brackets, strings and comments are closed, and Rust's grammar expects nothing
-/// more at its end. What is wrong before its end is for rustc to say.
+/// Checks whether a cell is complete: its brackets, strings and comments are closed, and Rust's grammar
+/// expects nothing more at its end. rustc reports errors before the end.
 pub fn completeness(cell: &str) -> Completeness {
     let code = &code(cell);
     let mut open = Vec::new();
@@ -55,7 +55,7 @@ pub fn completeness(cell: &str) -> Completeness {
     let unfinished = match parse(code) {
         _ if ends_in_operator && !code[..end].ends_with("..") => true,
         Ok(_) => false,
-        // Positions have a byte more, for a brace before.
+        // Positions are one byte larger, because of the opening brace.
         Err(error) => error.span().byte_range().start > end,
     };
     match open.is_empty() && !unfinished {
@@ -72,7 +72,7 @@ fn terminated(kind: LiteralKind) -> bool {
         LiteralKind::RawStr { n_hashes }
         | LiteralKind::RawByteStr { n_hashes }
         | LiteralKind::RawCStr { n_hashes } => n_hashes.is_some(),
-        // A character never runs over a line's end: if it is wrong, more lines do not help.
+        // A character literal never continues on the next line, so more lines cannot complete it.
         _ => true,
     }
 }
@@ -81,7 +81,7 @@ fn terminated(kind: LiteralKind) -> bool {
 mod tests {
     use super::*;
 
-    /// What Rust's grammar does not let end here.
+    /// Code that Rust's grammar does not allow to end here.
     const UNFINISHED: [&str; 40] = [
         "let",
         "let x",
@@ -126,7 +126,7 @@ mod tests {
     ];
 
     #[test]
-    fn brackets_strings_and_comments_decide() {
+    fn brackets_strings_and_comments_determine_completeness() {
         let incomplete = |levels: usize| Completeness::Incomplete { indent: "    ".repeat(levels) };
         for (code, expected) in [
             ("", Completeness::Complete),

@@ -1,5 +1,5 @@
-//! What the wrapper ([`crate::compile::wrapper`]) and compilation ahead ([`crate::compile::ahead`]) tell each other by
-//! files in the session's folder: how rustc was called, and the result of a compilation.
+//! Files in the session's folder through which the wrapper ([`crate::compile::wrapper`]) and compilation
+//! ahead ([`crate::compile::ahead`]) communicate: the last call of rustc, and the result of a compilation.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -15,11 +15,11 @@ use crate::compile::compilation::Compilation;
 use crate::compile::evcxr_text::source::FILE;
 use crate::prelude::session::AHEAD;
 
-/// In the folder [`AHEAD`], the last call of rustc.
+/// File in the folder [`AHEAD`] with the last call of rustc.
 const CALL: &str = "call";
-/// In the folder [`AHEAD`], the source as evcxr would write it.
+/// File in the folder [`AHEAD`] with the predicted source as evcxr would write it.
 pub const PREDICTED: &str = "predicted";
-/// The variable by which cargo shares cores among the programs that it starts, which is of no use to another's child.
+/// Environment variable of cargo's job server, which a process outside cargo cannot use.
 const JOBS: &str = "CARGO_MAKEFLAGS";
 
 /// One call of rustc for a cell.
@@ -29,24 +29,24 @@ pub struct Call {
     pub rustc: String,
     pub arguments: Vec<String>,
     pub environment: Vec<(String, String)>,
-    /// As evcxr wrote it.
+    /// Source as evcxr wrote it.
     pub source: String,
 }
 
 impl Call {
-    /// The compilation of another source by the same call.
+    /// The compilation of another source with the same call.
     pub fn compilation(&self, cells: &Path, source: &str) -> Option<Compilation> {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         Compilation::new(cells, &self.session, &arguments, source)
     }
 
-    /// The last call in a session.
+    /// Reads the last call in a session.
     pub fn last(session: &Path) -> Option<Call> {
         serde_json::from_slice(&fs::read(session.join(AHEAD).join(CALL)).ok()?).ok()
     }
 }
 
-/// Records how cargo calls rustc for a cell, whose source is as evcxr wrote it.
+/// Records cargo's call of rustc for a cell, with the source as evcxr wrote it.
 pub fn note(session: &str, rustc: &Command) -> io::Result<()> {
     let folder = Path::new(session).join(AHEAD);
     fs::create_dir_all(folder.join("src"))?;
@@ -61,28 +61,28 @@ pub fn note(session: &str, rustc: &Command) -> io::Result<()> {
             .collect(),
         source: fs::read_to_string(Path::new(session).join(FILE))?,
     };
-    // The environment is private.
+    // Only the user may read the environment.
     let mut file =
         File::options().write(true).create(true).truncate(true).mode(0o600).open(folder.join(CALL))?;
     file.write_all(&serde_json::to_vec(&call)?)
 }
 
-/// The last source that evcxr has written for rustc in a session.
+/// Reads the last source that evcxr wrote for rustc in a session.
 pub fn written(session: &Path) -> Option<String> {
     Call::last(session).map(|call| call.source)
 }
 
-/// The result of a compilation ahead with this name in the compile cache, if there is one: waits until rustc has ended,
-/// and moves its files to where cargo expects them.
+/// Takes the result of the compilation ahead with this name in the compile cache, if there is one. Waits
+/// until rustc has ended, and moves its files to where cargo expects them.
 pub fn take(session: &Path, name: &OsStr, out: &Path) -> Option<Output> {
     let mut file = File::open(session.join(AHEAD).join(name)).ok()?;
-    // It is locked until rustc has ended.
+    // The file is locked until rustc has ended.
     file.lock_shared().ok()?;
     let mut said = String::new();
     file.read_to_string(&mut said).ok()?;
     let (status, said) = said.split_once('\n')?;
     let status = ExitStatus::from_raw(status.parse().ok()?);
-    // With variables in another order, evcxr would take an error to be about another variable.
+    // If the order of the variables differed, evcxr would attribute an error to the wrong variable.
     let is_same = || fs::read(session.join(AHEAD).join(PREDICTED)).ok() == fs::read(session.join(FILE)).ok();
     if !status.success() && !is_same() {
         return None;
@@ -100,7 +100,7 @@ pub fn take(session: &Path, name: &OsStr, out: &Path) -> Option<Output> {
     Some(Output { status, stdout: Vec::new(), stderr: in_place(said).into_bytes() })
 }
 
-/// The folder for rustc's files, at the depth of cargo's own: libraries are searched relative to it.
+/// Folder for rustc's files, at the same depth as cargo's: library paths are relative to it.
 pub fn made(out: &Path) -> PathBuf {
     out.with_file_name(AHEAD)
 }

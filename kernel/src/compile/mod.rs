@@ -1,7 +1,8 @@
 //! The compilation of a cell.
 //!
-//! Owns the program that cargo runs in place of rustc ([`wrapper`]): the compile cache, the rewritten variable store, and compilation ahead of evcxr.
-//! Everything that the kernel assumes about evcxr's text is in [`evcxr_text`].
+//! Contains the program that cargo runs in place of rustc ([`wrapper`]), the compile cache, the rewritten
+//! variable store, and compilation ahead of evcxr. Everything that the kernel assumes about evcxr's text is
+//! in [`evcxr_text`].
 
 pub mod ahead;
 pub mod boundary;

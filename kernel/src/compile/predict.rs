@@ -1,7 +1,8 @@
-//! Prediction of the source that evcxr will have compiled for a cell, from the one that it has analysed.
+//! Prediction of the source that evcxr will compile for a cell, from the source that it analyses.
 //!
-//! Both hold the same items and statements. The analysis finds the types of the variables that a cell's `let`s
-//! define; a call, a method or a macro most often returns the type that the same form of expression returned before.
+//! Both contain the same items and statements. The analysis finds the types of the variables that a cell's
+//! `let`s define. Here, a call, a method or a macro is assumed to return the type that the same form of
+//! expression had before.
 
 use std::collections::HashMap;
 
@@ -14,18 +15,18 @@ use crate::compile::evcxr_text::source::{
     compiled, function, put_line, take_line,
 };
 
-/// The last known types of forms of expressions.
+/// Last known type of each form of expression.
 pub type Forms = HashMap<String, String>;
 
-/// The source for rustc that follows from an analysed one, given any source that was compiled before; `None` if a
-/// type is not known, or either source is of another kind.
+/// Predicts the source for rustc from an analysed one and any source that was compiled before. `None` if a
+/// type is unknown or either source is of an unexpected kind.
 pub fn source(analysed: &str, before: &str, number: usize, forms: &Forms) -> Option<String> {
     let Analysis { items, variables, code, kept } = analysis(analysed)?;
     let Ok(Compiled::WithStore(before)) = compiled(before) else { return None };
     if before.error_type.is_empty() {
         return None;
     }
-    // How each is bound, with `mut` where it is mutable; its name; its type.
+    // For each variable: its binding (with `mut` if it is mutable), name and type.
     let variables: Vec<(&str, &str, &str)> = variables
         .into_iter()
         .map(|(bound, type_)| (bound, bound.strip_prefix("mut ").unwrap_or(bound), type_))
@@ -34,7 +35,7 @@ pub fn source(analysed: &str, before: &str, number: usize, forms: &Forms) -> Opt
         variables.iter().map(|(bound, name, type_)| line(bound, name, type_)).collect::<String>()
     };
     let old: HashMap<&str, &str> = variables.iter().map(|(_, name, type_)| (*name, *type_)).collect();
-    // A name is stored once, with its last type.
+    // Each name is stored once, with its last type.
     let mut new = HashMap::new();
     for (name, defined) in definitions(code)? {
         let type_ = match defined {
@@ -43,7 +44,7 @@ pub fn source(analysed: &str, before: &str, number: usize, forms: &Forms) -> Opt
         };
         new.insert(name, type_);
     }
-    // In evcxr's order, by which it knows which variable an error is about.
+    // Keeps evcxr's order, because evcxr uses it to find the variable that an error is about.
     let put = |type_of: &dyn Fn(&str) -> Option<String>| {
         kept.iter().filter_map(|name| Some(put_line(name, &type_of(name)?))).collect::<String>()
     };
@@ -70,16 +71,16 @@ pub fn source(analysed: &str, before: &str, number: usize, forms: &Forms) -> Opt
     Some(parts.concat())
 }
 
-/// How the type of a variable is known.
+/// Source of a variable's type.
 #[derive(Debug, PartialEq)]
 enum Defined {
-    /// It is written.
+    /// An explicit type.
     As(String),
-    /// It is the type of a form of expression.
+    /// The type of a form of expression.
     By(String),
 }
 
-/// The variables that a cell's `let`s define; `None` if the type of one cannot be known.
+/// Variables that a cell's `let`s define; `None` if the type of one cannot be determined.
 fn definitions(code: &str) -> Option<Vec<(String, Defined)>> {
     let mut found = Vec::new();
     for statement in cell::parse(code).ok()?.stmts {
@@ -114,12 +115,12 @@ fn definitions(code: &str) -> Option<Vec<(String, Defined)>> {
     Some(found)
 }
 
-/// Whether a type is to be inferred in part: `Vec<_>`.
+/// Whether part of a type is inferred: `Vec<_>`.
 fn has_blank(type_: &str) -> bool {
     type_.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "_")
 }
 
-/// Records the types of a cell's variables; returns whether one was not known.
+/// Records the types of a cell's variables. Returns whether any of them was new or changed.
 pub fn learn(forms: &mut Forms, code: &str, types: &HashMap<&str, &str>) -> bool {
     let mut is_news = false;
     for (name, defined) in definitions(&cell::code(code)).unwrap_or_default() {
@@ -130,7 +131,8 @@ pub fn learn(forms: &mut Forms, code: &str, types: &HashMap<&str, &str>) -> bool
     is_news
 }
 
-/// A call without its arguments; `None` for an expression whose form says little about its type, such as a sum.
+/// A call without its arguments; `None` for an expression whose form does not determine its type, such as a
+/// sum.
 fn form(code: &str, expression: &Expr) -> Option<String> {
     let inner = |expression| form(code, expression);
     Some(match expression {
@@ -157,7 +159,7 @@ fn text<'a>(code: &'a str, part: &impl Spanned) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    /// A golden file of evcxr's.
+    /// A golden file written by evcxr.
     macro_rules! golden {
         ($name:literal) => {
             include_str!(concat!("evcxr_text/golden/", $name, ".txt"))
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_source_for_rustc_follows_from_the_analysed_one() {
+    fn the_source_for_rustc_is_predicted_from_the_analysed_one() {
         let question = golden!("question.compiled");
         assert_eq!(
             source(golden!("question.analysis"), question, 2, &Forms::new()).as_deref(),
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_a_call_without_what_is_in_its_brackets() {
+    fn a_form_is_a_call_without_its_arguments() {
         let form_of = |code: &str| match definitions(code)?.pop()?.1 {
             Defined::By(form) => Some(form),
             Defined::As(_) => None,
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_is_learnt_once() {
+    fn a_type_is_recorded_once() {
         let mut forms = Forms::new();
         let types = HashMap::from([("a", "A"), ("b", "B")]);
         let code = ":timing\nlet (a, b) = f(1);\nlet c = 1 + f(2)";

@@ -1,4 +1,4 @@
-//! The probe: cells that find out whether evcxr generates the expected text (see [`crate::compile::boundary`]).
+//! The probe: cells that test whether evcxr generates the expected text (see [`crate::compile::boundary`]).
 
 use std::path::Path;
 
@@ -9,15 +9,15 @@ use crate::compile::handover::written;
 use crate::compile::predict::{self, Forms};
 use crate::compile::variables::rewritten;
 
-/// The first defines a variable, the second takes it and has a `?`.
+/// Cells of the probe: the first defines a variable, the second uses it and has a `?`.
 const CELLS: [&str; 2] = [
     "let mut headstart_probe: String = String::from(\"text\");\n",
     "headstart_probe.push_str(\"text\");\nheadstart::check_interrupt()?;\n",
 ];
-/// Where nothing is to complete: in the cells' string.
-const NOTHING: &str = "xt\"";
+/// Text inside the cells' string, where completion has no suggestions.
+const WITHOUT_COMPLETIONS: &str = "xt\"";
 
-/// Runs the probe in a session that has loaded the prelude. Returns what differs from the expected text.
+/// Runs the probe in a session that has loaded the prelude. Returns a description of unexpected text.
 ///
 /// # Errors
 /// If a cell cannot run.
@@ -26,7 +26,7 @@ pub fn run(context: &mut CommandContext, session: &Path) -> Result<Result<(), St
         let before = written(session).ok_or("the kernel's program is not called in rustc's place")?;
         // Completion writes the source for rust-analyzer.
         context
-            .completions(cell, cell.find(NOTHING).unwrap_or_default())
+            .completions(cell, cell.find(WITHOUT_COMPLETIONS).unwrap_or_default())
             .map_err(|error| error.to_string())?;
         let analysed = context.last_source().map_err(|error| error.to_string())?;
         context.execute(cell).map_err(|error| format!("a probe cell failed: {error}"))?;
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_changed_text_is_found() {
+    fn changed_text_is_detected() {
         let source =
             include_str!("evcxr_text/golden/question.compiled.txt").replace("text", "headstart_probe");
         assert_eq!(check(&source, true), Ok(()));

@@ -1,4 +1,4 @@
-//! The variables that a cell takes and defines anew: what they held is saved if the cell fails.
+//! Finds the variables that a cell takes and redefines. Their old values are saved if the cell fails.
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
@@ -8,8 +8,8 @@ use crate::compile::cell;
 use crate::compile::evcxr_text::source::{Use, taken_variables, use_of_variable};
 use crate::prelude::tokens::identifiers;
 
-/// Types that stay when a copy is given away.
-const COPY: [&str; 17] = [
+/// `Copy` types: their values stay usable after a move.
+const COPY_TYPES: [&str; 17] = [
     "bool",
     "char",
     "f32",
@@ -28,8 +28,8 @@ const COPY: [&str; 17] = [
     "usize",
     "&'static str",
 ];
-/// Macros that take what they are called with by reference.
-const LENDING: [&str; 13] = [
+/// Macros that take their arguments by reference.
+const BY_REFERENCE: [&str; 13] = [
     "assert",
     "assert_eq",
     "assert_ne",
@@ -52,8 +52,8 @@ pub struct Redefined<'a> {
     pub type_: &'a str,
 }
 
-/// The variables that are taken out of the store in `before`, and that `code` defines anew without using them up,
-/// as far as its text shows.
+/// Finds the variables that `before` takes out of the store and `code` redefines without moving them, as
+/// far as the text shows.
 pub fn redefined<'a>(before: &'a str, code: &str) -> Vec<Redefined<'a>> {
     let mut taken = taken(before);
     if taken.is_empty() {
@@ -67,7 +67,7 @@ pub fn redefined<'a>(before: &'a str, code: &str) -> Vec<Redefined<'a>> {
         for statement in &block.stmts {
             seen.visit_stmt(statement);
             if matches!(statement, Stmt::Local(local) if binds(&local.pat, seen.name)) {
-                return !seen.is_moved || COPY.contains(&variable.type_);
+                return !seen.is_moved || COPY_TYPES.contains(&variable.type_);
             }
         }
         false
@@ -75,7 +75,7 @@ pub fn redefined<'a>(before: &'a str, code: &str) -> Vec<Redefined<'a>> {
     taken
 }
 
-/// The variables that lines take out of the store.
+/// Variables that lines take out of the store.
 pub fn taken(lines: &str) -> Vec<Redefined<'_>> {
     taken_variables(lines).into_iter().map(|(name, type_)| Redefined { name, type_ }).collect()
 }
@@ -94,7 +94,7 @@ pub fn binds(pattern: &Pat, name: &str) -> bool {
     binds.1
 }
 
-/// Whether a statement has a name, not as that of a field or method.
+/// Whether a statement uses a name, other than as a field or method.
 pub fn names(statement: &Stmt, name: &str) -> bool {
     struct Names<'a>(&'a str, bool);
     impl<'ast> Visit<'ast> for Names<'_> {
@@ -103,7 +103,7 @@ pub fn names(statement: &Stmt, name: &str) -> bool {
             visit::visit_path(self, path);
         }
         fn visit_macro(&mut self, call: &'ast syn::Macro) {
-            // Also within a string: `println!("{name}")`.
+            // Also finds names in strings: `println!("{name}")`.
             self.1 |= identifiers(&call.tokens.to_string()).any(|word| word == self.0);
         }
     }
@@ -119,7 +119,7 @@ pub fn may_move(statements: &[Stmt], name: &str) -> bool {
     seen.is_moved
 }
 
-/// Looks whether a variable may be moved.
+/// Syntax visitor that finds possible moves of a variable.
 struct Seen<'a> {
     name: &'a str,
     is_moved: bool,
@@ -142,7 +142,7 @@ impl Seen<'_> {
 impl<'ast> Visit<'ast> for Seen<'_> {
     fn visit_expr(&mut self, expression: &'ast Expr) {
         match expression {
-            // Lent, or a part of it is used.
+            // A borrow, or a use of a part of the variable.
             Expr::Reference(inner) if self.is_variable(&inner.expr) => {}
             Expr::Field(inner) if self.is_variable(&inner.base) => {}
             Expr::Index(inner) if self.is_variable(&inner.expr) => self.visit_expr(&inner.index),
@@ -159,7 +159,7 @@ impl<'ast> Visit<'ast> for Seen<'_> {
     }
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
-        let lends = LENDING.iter().any(|name| call.path.is_ident(name));
+        let lends = BY_REFERENCE.iter().any(|name| call.path.is_ident(name));
         self.is_moved |= !lends && self.is_in(call.tokens.clone());
     }
 }
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_defined_anew_and_not_moved_is_found() {
+    fn variables_that_are_redefined_and_not_moved_are_found() {
         let before = "let mut v = evcxr_variable_store.take_variable::<Vec<i32>>(stringify!(v));\n\
             let n = evcxr_variable_store.take_variable::<i32>(stringify!(n));\n\
             let m = evcxr_variable_store.take_variable::<Map<\nString, u8>>(stringify!(m));\n";

@@ -1,10 +1,11 @@
-//! Variables that are given what they held before a cell that failed (see `headstart::variables::save`).
+//! Cells that restore variables to their values from before a failed cell (see
+//! `headstart::variables::save`).
 
 use crate::compile::evcxr_text::source::is_taken_mutable;
 use crate::compile::redefined::taken;
 
-/// For each lost variable that the failed cell took out of the store: its name, and the cell that brings it back.
-/// `source` is what was compiled for the failed cell.
+/// For each lost variable that the failed cell took out of the store: its name, and the cell that restores
+/// it. `source` is the compiled source of the failed cell.
 pub fn saved(lost: &[(&String, &String)], source: &str) -> Vec<(String, String)> {
     let taken = taken(source);
     lost.iter()
@@ -24,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_taken_is_brought_back_as_it_was_defined() {
+    fn a_lost_variable_is_restored_with_its_type_and_mutability() {
         let source = "let mut v = evcxr_variable_store.take_variable::<Vec<u8>>(stringify!(v));\n\
             let n = evcxr_variable_store.take_variable::<i32>(stringify!(n));\n";
         let lost: [(String, String); 3] = [("v", "Vec<u8>"), ("n", "i32"), ("other", "u8")]

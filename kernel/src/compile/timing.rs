@@ -1,4 +1,4 @@
-//! Where the time of a cell went, for who has said `:timing`.
+//! The report of a cell's phase times for `:timing`.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -8,16 +8,16 @@ use std::time::{Duration, SystemTime};
 use crate::compile::evcxr_text::commands::EXECUTION_PHASE;
 use crate::compile::evcxr_text::source::FILE;
 
-/// In a session's folder, this program as the linker.
+/// Symbolic link to this program in a session's folder, for use as the linker.
 const LINKER: &str = "headstart-cc";
-/// Is written when the linker begins.
+/// File that is written when the linker starts.
 const LINKING: &str = "linking";
 
-/// One line: the whole, then its parts.
+/// Formats the report as one line: the total time, then its parts.
 ///
-/// In the folder where the cell was compiled the files' times tell them apart: rust-analyzer's ends,
-/// and cargo's begins, when the generated source is written; the linker notes when it begins, and ends
-/// with the library.
+/// The phases are derived from file times in the folder where the cell is compiled. When evcxr writes the
+/// generated source, rust-analyzer ends and cargo starts. The linker writes a file when it starts, and the
+/// library when it ends.
 pub fn line(whole: Duration, phases: &[(String, Duration)], begin: SystemTime, folder: &Path) -> String {
     let (ran, tries): (Vec<_>, Vec<_>) = phases.iter().partition(|(name, _)| name == EXECUTION_PHASE);
     let ran: Duration = ran.iter().map(|(_, time)| *time).sum();
@@ -45,7 +45,7 @@ pub fn line(whole: Duration, phases: &[(String, Duration)], begin: SystemTime, f
     format!("{}: {compiled}, running {}\n", seconds(whole), seconds(ran))
 }
 
-/// How long the linker took after that time.
+/// Time that the linker took, if it started after `after`.
 fn linked(folder: &Path, after: SystemTime) -> Option<Duration> {
     let begin = modified(&folder.join(LINKING)).filter(|begin| *begin > after)?;
     let files =
@@ -58,22 +58,24 @@ fn linked(folder: &Path, after: SystemTime) -> Option<Duration> {
     libraries.filter_map(|file| modified(&file)).max()?.duration_since(begin).ok()
 }
 
-/// From now on a cell's linker is timed, or no more: this program stands before it then.
+/// Switches timing of the linker on or off. While it is on, rustc calls this program in place of the
+/// linker.
 pub fn toggle(folder: &Path) {
     let link = folder.join(LINKER);
-    // Without it the linker's time is told with the compiler's.
+    // Without the link, the linker's time counts as rustc's.
     let _ = match link.exists() {
         true => std::fs::remove_file(link),
         false => std::env::current_exe().and_then(|program| std::os::unix::fs::symlink(program, link)),
     };
 }
 
-/// What rustc is to call as its linker in a session's folder, if that is timed.
+/// Program that rustc calls as its linker in a session's folder, if the linker is timed.
 pub fn linker(folder: &Path) -> Option<PathBuf> {
     Some(folder.join(LINKER)).filter(|link| link.exists())
 }
 
-/// If rustc called this program as its linker, notes when and becomes the linker.
+/// If rustc called this program as its linker, records the time and replaces the process by the real
+/// linker.
 pub fn hook() {
     let mut arguments = std::env::args_os();
     let called = PathBuf::from(arguments.next().unwrap_or_default());
@@ -94,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_are_those_of_the_whole() {
+    fn the_parts_add_up_to_the_total() {
         let folder = tempfile::tempdir().unwrap();
         let begin = SystemTime::now() - Duration::from_secs(60);
         let file = |name: &str, milliseconds: u64| {

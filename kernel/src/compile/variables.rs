@@ -1,7 +1,8 @@
-//! The variable store, the error type and the panic handler of a cell, compiled once in the prelude.
+//! Rewrites a cell to use the variable store, the error type and the panic handler that the prelude has
+//! compiled once.
 //!
-//! evcxr writes the source of all three into each cell, which takes half of rustc's time for a small one. Here a
-//! cell's source is rewritten to refer to the prelude's. Each byte and line of the user's code stays in its place.
+//! evcxr writes the source of all three into each cell, which takes half of rustc's time for a small cell.
+//! The rewritten source refers to the prelude's. Each byte and line of the user's code keeps its position.
 
 use std::collections::HashSet;
 
@@ -20,23 +21,25 @@ const OUR_CATCH: [&str; 2] = [
     "\nheadstart::variables::run_cell(\n|| -> std::result::Result<(), EvcxrUserCodeError> {",
     "\nOk(())\n});",
 ];
-/// [`OUR_CATCH`] for a cell that redefines a variable; `$` is what saves the values if the cell fails.
+/// [`OUR_CATCH`] for a cell that redefines a variable. `$` stands for the code that saves values if the
+/// cell fails.
 const OUR_SAVING_CATCH: [&str; 2] = [
     "\nif !headstart::variables::run_cell(\n|| -> std::result::Result<(), EvcxrUserCodeError> {",
     "\nOk(())\n}) {$}",
 ];
-/// The first part of [`OUR_CATCH`] where no variable is taken; `$` is the name of the store in the code.
+/// First part of [`OUR_CATCH`] for a cell that takes no variable. `$` stands for the store's name in the
+/// code.
 const OUR_CATCH_ALONE: &str = "\nheadstart::variables::run_alone(evcxr_variable_store,\n\
      |$| -> std::result::Result<(), EvcxrUserCodeError> {";
 
-/// A symbol of each rewritten cell's library: its variables are in the prelude's store, not in evcxr's.
+/// Symbol in the library of each rewritten cell: its variables are in the prelude's store, not in evcxr's.
 pub const MARKER: &std::ffi::CStr = c"headstart_variable_store";
 
-/// A cell's source with the prelude's variable store, error type and panic handler in place of evcxr's, and without
-/// the lines that move variables which the cell does not name.
+/// Rewrites a cell's source to use the prelude's variable store, error type and panic handler. Removes the
+/// lines that move variables which the cell does not name.
 ///
-/// With `saves`, a cell that fails saves the values of the variables that it redefines. That does not compile if
-/// the cell has moved one of them, so a second try without is needed.
+/// With `saves`, a cell that fails saves the values of the variables that it redefines. That does not
+/// compile if the cell has moved one of them; then rewrite again without `saves`.
 ///
 /// # Errors
 /// If the source is not what evcxr is expected to generate.
@@ -62,7 +65,8 @@ pub fn rewritten(source: &str, saves: bool) -> Result<String, String> {
     parts().map(|parts| parts.concat()).ok_or_else(|| "evcxr's source is shorter than expected".into())
 }
 
-/// A cell that evcxr compiles for its errors alone catches nothing; one that awaits keeps evcxr's way.
+/// Replaces evcxr's panic handler by the prelude's. Cells without the expected handler stay unchanged: those that
+/// evcxr compiles only for their errors, and async cells. `None` if the new text is longer than evcxr's.
 fn with_compiled_catch(cell: &str, saves: bool) -> Option<String> {
     let parts = || {
         let (before, rest) = cell.split_once(CATCH[0])?;
@@ -83,7 +87,7 @@ fn with_compiled_catch(cell: &str, saves: bool) -> Option<String> {
     let begin = in_place_of(CATCH[0], &begin.replace('$', name))?;
     let end = match saved.is_empty() {
         true => in_place_of(CATCH[1], end)?,
-        // evcxr knows what follows by its lines alone.
+        // evcxr locates the text after this only by its line number.
         false => {
             let lines = CATCH[1].matches('\n').count().checked_sub(end.matches('\n').count())?;
             end.replace('$', &saved) + &"\n".repeat(lines)
@@ -92,22 +96,22 @@ fn with_compiled_catch(cell: &str, saves: bool) -> Option<String> {
     Some([before, &begin, code, &end, after].concat())
 }
 
-/// The statement that saves a variable's value.
+/// Statement that saves a variable's value.
 fn save(variable: &Redefined) -> String {
     let Redefined { name, type_ } = variable;
     let type_ = type_.replace('\n', " ");
     format!("headstart::variables::save::<{type_}>(stringify!({name}), {name});")
 }
 
-/// Our text, with spaces and empty lines up to as many bytes and lines as `text`.
+/// Pads `ours` with spaces and empty lines to as many bytes and lines as `text`.
 fn in_place_of(text: &str, ours: &str) -> Option<String> {
     let lines = text.matches('\n').count().checked_sub(ours.matches('\n').count())?;
     let spaces = text.len().checked_sub(ours.len() + lines)?;
     Some([ours, &" ".repeat(spaces), &"\n".repeat(lines)].concat())
 }
 
-/// The lines without those that take a variable out of the store and put it back, where no other
-/// line has its name, in a string or a comment either.
+/// Removes the lines that move a variable out of the store and back, if no other line contains its name.
+/// Names in strings and comments count.
 fn with_named_only(cell: &str) -> String {
     let lines = || cell.split_inclusive('\n').map(|line| (line, use_of_variable(line)));
     let named: HashSet<&str> =
@@ -146,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn all_but_the_store_stays_where_it_was() {
+    fn only_the_store_is_replaced() {
         let source = written(7, "    é();\n");
         let changed = rewritten(&source, true).unwrap();
         let (cell, marker) = changed.split_at(source.len());
@@ -172,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_cell_that_takes_variables_owns_them() {
+    fn only_a_cell_that_takes_variables_moves_them() {
         let [catch, caught] = CATCH;
         let changed = |before: &str, code: &str| {
             with_compiled_catch(&[before, catch, code, caught].concat(), true).unwrap()

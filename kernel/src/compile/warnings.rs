@@ -1,26 +1,26 @@
-//! The warnings of rustc that a cell's user is to see: a result that nobody looks at.
+//! rustc warnings that are shown to the user: unused results.
 //!
-//! evcxr takes warnings for errors, and shows none of a cell that compiles. So none reaches it: those of one kind go
-//! through a file of the session.
+//! evcxr treats warnings as errors, and shows none for a cell that compiles. So the wrapper removes all
+//! warnings from rustc's output, and passes those of one lint through a file of the session.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-/// In a session's folder, what the last compiled cell is to be warned of.
+/// File in a session's folder with the warnings of the last compiled cell.
 const FILE: &str = "warnings";
-/// The lint whose warnings are shown.
+/// Lint whose warnings are shown.
 const LINT: &str = "unused_must_use";
 
-/// Keeps what is to be shown of rustc's messages, a line each, for [`take`]; gives the rest, without warnings.
+/// Stores the warnings to show, one per line, for [`take`]. Returns the other messages without warnings.
 pub fn sort_out(session: &Path, messages: &str) -> String {
     let is_warning =
         |line: &&str| line.contains("\"level\":\"warning\"") && parse(line)["level"] == "warning";
     let shown: String =
         messages.split_inclusive('\n').filter(|line| line.contains(LINT)).filter(is_warning).collect();
     let file = session.join(FILE);
-    // Only a hint depends on it.
+    // A failure only loses a hint.
     let _ = match shown.is_empty() {
         true => fs::remove_file(file),
         false => fs::write(file, shown),
@@ -28,7 +28,7 @@ pub fn sort_out(session: &Path, messages: &str) -> String {
     messages.split_inclusive('\n').filter(|line| !is_warning(line)).collect()
 }
 
-/// What rustc says of the cell that was compiled last, each with its line in what was compiled.
+/// Takes the warnings about the last compiled cell, each with its line in the compiled source.
 pub fn take(session: &Path) -> Vec<(String, usize)> {
     let file = session.join(FILE);
     let Ok(messages) = fs::read_to_string(&file) else { return Vec::new() };
@@ -46,7 +46,7 @@ pub fn take(session: &Path) -> Vec<(String, usize)> {
         .collect()
 }
 
-/// What to write, by what rustc says.
+/// Hint for a warning.
 pub fn remedy(message: &str) -> &'static str {
     if message.contains("`Result`") || message.contains("`std::result::Result`") {
         "hint: put `?` after it, to see its error, or write `let _ = …` if that does not matter"
@@ -55,7 +55,7 @@ pub fn remedy(message: &str) -> &'static str {
     }
 }
 
-/// A message of rustc's, which cargo may have put into one of its own.
+/// Parses a message of rustc, which cargo may have wrapped in one of its own.
 fn parse(line: &str) -> Value {
     let message: Value = serde_json::from_str(line).unwrap_or_default();
     if message["message"].is_object() { message["message"].clone() } else { message }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_kind_of_warning_is_kept_and_none_is_passed_on() {
+    fn one_kind_of_warning_is_stored_and_none_is_passed_on() {
         let folder = tempfile::tempdir().unwrap();
         let message = |level: &str, lint: &str| {
             format!(

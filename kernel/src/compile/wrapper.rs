@@ -1,5 +1,5 @@
-//! The program that cargo runs in place of rustc (`RUSTC_WRAPPER`): answers from the compile cache, takes over what was
-//! compiled ahead, and gives rustc the rewritten source of a cell.
+//! The program that cargo runs in place of rustc (`RUSTC_WRAPPER`). It returns results from the compile
+//! cache or from compilation ahead, or runs rustc on the rewritten source of a cell.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -16,12 +16,12 @@ use crate::compile::{handover, timing, warnings};
 use crate::platform::rustc_wrapper;
 use crate::prelude::facade::{ERRORS, PRELUDE};
 
-/// The optimisation level of cells in place of evcxr's. Most loops are as fast, some take up to twice as long; each
-/// cell compiles sooner.
+/// Optimisation level of cells, in place of evcxr's. Most loops are as fast, some take up to twice as long;
+/// every cell compiles faster.
 const OUR_LEVEL: &str = "-Copt-level=s";
 const NOT_OPTIMISED: &str = "-Copt-level=0";
 
-/// If cargo started this program in place of rustc, does rustc's work and does not return.
+/// If cargo started this program in place of rustc, compiles the crate and does not return.
 pub fn hook() {
     let mut arguments = std::env::args_os().skip(1);
     let (Some(folder), Some(rustc)) = (rustc_wrapper::folder(), arguments.next()) else { return };
@@ -43,8 +43,8 @@ pub fn hook() {
     }));
 }
 
-/// The optimisation level of a cell, and of the libraries with code that cells share (facade/), if it is not evcxr's:
-/// at evcxr's, rustc compiles the shared code again in each cell.
+/// Optimisation level of a cell and of the libraries with code that cells share (facade/), if it differs
+/// from evcxr's. At evcxr's level, rustc would compile the shared code again in each cell.
 fn our_level(arguments: &[OsString]) -> Option<&'static str> {
     let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
     match has(OPTIMISATION) {
@@ -55,10 +55,10 @@ fn our_level(arguments: &[OsString]) -> Option<&'static str> {
 }
 
 impl Compilation {
-    /// Does what rustc would have done; its exit status.
+    /// Compiles the cell as rustc would, and returns the exit status.
     fn answer(&self, rustc: &mut Command) -> io::Result<i32> {
         if let Some(problem) = &self.problem {
-            // As rustc does for cargo.
+            // The format in which rustc reports to cargo.
             let message =
                 format!("the cell cannot be compiled with the variables of the other cells: {problem}");
             let diagnostic = json!({
@@ -68,7 +68,7 @@ impl Compilation {
             self.say(&format!("{diagnostic}\n"))?;
             return Ok(1);
         }
-        // Only speed depends on it.
+        // A failure only costs speed.
         let _ = handover::note(&self.session, rustc);
         if let Ok((status, messages)) = self.recall() {
             self.say(&messages)?;
@@ -84,7 +84,7 @@ impl Compilation {
         };
         io::stdout().write_all(&output.stdout)?;
         self.say(&String::from_utf8_lossy(&output.stderr))?;
-        // Only speed depends on it.
+        // A failure only costs speed.
         let _ = self.add(output.status, &String::from_utf8_lossy(&output.stderr));
         Ok(output.status.code().unwrap_or(1))
     }
@@ -101,7 +101,7 @@ impl Compilation {
         rustc.output()
     }
 
-    /// Gives cargo rustc's messages without warnings.
+    /// Writes rustc's messages, without warnings, to standard error for cargo.
     fn say(&self, messages: &str) -> io::Result<()> {
         io::stderr().write_all(warnings::sort_out(Path::new(&self.session), messages).as_bytes())
     }

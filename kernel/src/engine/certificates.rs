@@ -1,21 +1,21 @@
-//! Keeps cargo from reading the system's certificates for each cell.
+//! Prevents cargo from reading the system's certificates for each cell.
 //!
-//! Its git library does so whenever cargo starts, which takes two fifths of cargo's time for a cell,
-//! and needs them only to fetch crates.
+//! cargo's git library reads them at every start, which takes two fifths of cargo's time for a cell. They
+//! are needed only to fetch crates.
 
 use crate::compile::evcxr_text::commands::BUILD_VARIABLE;
 
-/// The variable with the path of the certificates, for that library and for cargo.
+/// Environment variable with the path of the certificates, for the git library and for cargo.
 const VARIABLE: &str = "SSL_CERT_FILE";
-/// Code with which evcxr may fetch a crate (tokio for the last), or a build script may download.
+/// Code with which evcxr may fetch a crate (tokio for the last one), or a build script may download files.
 const FETCHING: [&str; 4] = [":dep", ":load_config", "extern crate", ".await"];
 
-/// The command by which evcxr's cargo finds no certificates, if it would read some.
+/// Command that hides the certificates from evcxr's cargo, if there are any.
 pub fn without() -> Option<String> {
     found().map(|_| command("/dev/null"))
 }
 
-/// The command by which it finds them again, if a cell with this code may need them.
+/// Command that makes them available again, if a cell with this code may need them.
 pub fn for_cell(code: &str) -> Option<String> {
     let may_fetch = FETCHING.iter().any(|word| code.contains(word));
     may_fetch.then(found)?.map(|path| command(&path))
@@ -25,7 +25,7 @@ fn command(path: &str) -> String {
     format!("{BUILD_VARIABLE}{VARIABLE}={path}\n")
 }
 
-/// Elsewhere it is not OpenSSL that reads them.
+/// On other systems, certificates are not read by OpenSSL.
 #[cfg(target_os = "linux")]
 fn found() -> Option<String> {
     Some(openssl_probe::probe().cert_file?.to_str()?.to_owned())

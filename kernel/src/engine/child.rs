@@ -1,7 +1,9 @@
-//! The process that runs the cells: loads what evcxr compiled, calls it, and tells the kernel when.
+//! The process that runs the cells: it loads the library that evcxr compiled, calls it, and notifies the
+//! kernel.
 //!
-//! evcxr's commands come on standard input and its markers go to standard output. Both are moved out of the
-//! cells' way: a cell's standard input is empty, and its output goes into the kernel's [`crate::platform::pipes`].
+//! evcxr's commands arrive on standard input and its markers go to standard output. Both are moved to other
+//! descriptors: a cell's standard input is empty, and its output goes into the kernel's
+//! [`crate::platform::pipes`].
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -17,22 +19,22 @@ use crate::compile::variables::MARKER;
 use crate::platform::pipes::{self, BEGINS, END, IS_OVER};
 use crate::platform::{parent, rustc_wrapper};
 
-/// A cell's code runs.
+/// Whether a cell's code is running.
 static IS_RUNNING: AtomicBool = AtomicBool::new(false);
 
-/// Shown for a cell that was not run.
+/// Error for a cell that was not run.
 const OTHER_STORE: &str = "the cell was compiled for another variable store than the cells before it, so it was not run\n\
     hint: another program than the kernel's compiled it; take back what changed the compiler, such as \
     `:build_env RUSTC_WRAPPER=…`, or start again with `:restart`";
 
-/// The function of a compiled cell.
+/// A compiled cell.
 struct Cell {
     run: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
-    /// Whether its source was rewritten to use the prelude's variable store.
+    /// Whether the source was rewritten to use the prelude's variable store.
     has_preludes_store: bool,
 }
 
-/// If this process was started to run cells, does so and does not return.
+/// If this process was started to run cells, runs them and does not return.
 pub fn hook() {
     if std::env::var_os(RUNTIME_VARIABLE).is_some() {
         // SAFETY: no other thread runs yet.
@@ -45,7 +47,7 @@ pub fn hook() {
         }
         std::process::exit(i32::from(run.is_err()));
     }
-    // The wrapper that evcxr puts before rustc.
+    // The rustc wrapper of evcxr.
     evcxr::runtime_hook();
 }
 
@@ -73,13 +75,13 @@ struct Process {
 }
 
 struct Run {
-    /// The pipe that evcxr reads.
+    /// Pipe that evcxr reads.
     evcxr: File,
     notes: File,
     replies: BufReader<File>,
-    /// The store of the cells' variables; null before the first cell that has one.
+    /// Store of the cells' variables; null before the first cell that has one.
     store: *mut libc::c_void,
-    /// Whether the store is the prelude's, and not one that evcxr's own source made.
+    /// Whether the store is the prelude's, and not one that evcxr's own source created.
     is_preludes: bool,
 }
 
@@ -112,7 +114,7 @@ impl Process {
     }
 }
 
-/// Lets a standard descriptor be another; returns what it was.
+/// Replaces a standard descriptor by another, and returns the old one.
 fn replace(standard: RawFd, other: &OwnedFd) -> io::Result<File> {
     // SAFETY: both are open, and nothing has used the standard one yet.
     unsafe {
@@ -124,7 +126,7 @@ fn replace(standard: RawFd, other: &OwnedFd) -> io::Result<File> {
     }
 }
 
-/// The lines of the command pipe. At its end the kernel has gone, so a running cell ends too.
+/// Reads the lines of the command pipe. At its end, the kernel has gone, so a running cell is ended too.
 fn read(commands: File) -> io::Result<mpsc::Receiver<String>> {
     let (sender, receiver) = mpsc::channel();
     std::thread::Builder::new().name("commands".into()).spawn(move || {
@@ -134,7 +136,7 @@ fn read(commands: File) -> io::Result<mpsc::Receiver<String>> {
             }
         }
         if IS_RUNNING.load(Ordering::SeqCst) {
-            // SAFETY: ends the process without running what could meet the cell's threads.
+            // SAFETY: ends the process without destructors, which could conflict with the cell's threads.
             unsafe { libc::_exit(0) }
         }
     })?;
@@ -144,7 +146,7 @@ fn read(commands: File) -> io::Result<mpsc::Receiver<String>> {
 impl Run {
     fn cell(&mut self, path: &str, function: &str) -> io::Result<()> {
         IS_RUNNING.store(true, Ordering::SeqCst);
-        // A press of Stop that came too late for the last cell is not for this one.
+        // Discards an interrupt that arrived too late for the previous cell.
         notify_prelude();
         match load(path, function) {
             // The two stores have different layouts: neither cell may see the other's.
@@ -162,11 +164,11 @@ impl Run {
                 println!("{}", Frame::Failed { message }.encode());
             }
         }
-        // The kernel reads on meanwhile: a thread that prints does not hold this up.
+        // The kernel continues to read meanwhile, so a thread that prints does not block this.
         notify_prelude();
         let _ = io::stdout().flush();
-        // C buffers its own output, such as that of `puts`.
-        // SAFETY: writes all of C's output streams.
+        // C has its own output buffer, for example for `puts`.
+        // SAFETY: flushes all output streams of C.
         unsafe { libc::fflush(std::ptr::null_mut()) };
         writeln!(self.notes, "{IS_OVER}")?;
         let mut lines = String::new();
@@ -182,7 +184,7 @@ impl Run {
     }
 }
 
-/// The function of a compiled cell. Its library is never unloaded: variables and threads may point into it.
+/// Loads a compiled cell. Its library is never unloaded, because variables and threads may point into it.
 fn load(path: &str, function: &str) -> Result<Cell, String> {
     let name = |text: &str| CString::new(text).map_err(|error| error.to_string());
     let (path, function) = (name(path)?, name(function)?);
@@ -206,11 +208,11 @@ fn load(path: &str, function: &str) -> Result<Cell, String> {
     }
 }
 
-/// Calls the prelude's function for the beginning and the end of a cell, if a cell has loaded the prelude.
+/// Calls the prelude's function for the beginning and the end of a cell, if the prelude is loaded.
 fn notify_prelude() {
     let library = std::env::var(LIBRARY_VARIABLE).ok().and_then(|path| CString::new(path).ok());
     let Some(library) = library else { return };
-    // SAFETY: nothing is loaded that was not; the symbol is a function of this type.
+    // SAFETY: loads no new library; the symbol is a function of this type.
     unsafe {
         let handle = libc::dlopen(library.as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_LAZY);
         if handle.is_null() {

@@ -1,6 +1,7 @@
-//! The shell commands of a cell: lines that begin with `!`, before its code.
+//! Shell commands of a cell: lines that begin with `!`, before its code.
 //!
-//! evcxr would show what they print only at their end, give them our environment, and read nothing of Stop.
+//! evcxr would show their output only at their end, run them in the kernel's environment, and not handle
+//! Stop.
 
 use std::process::{Command, Stdio};
 
@@ -10,22 +11,22 @@ use crate::engine::listen::Listener;
 use crate::engine::output::CellError;
 use crate::platform::environment;
 
-/// A step before a cell's code.
+/// A step that is executed before a cell's code.
 #[derive(Debug, PartialEq)]
 pub enum Step {
-    /// Lines for evcxr, such as `:dep`, at their place in the cell.
+    /// Lines for evcxr, such as `:dep`, at their position in the cell.
     Evcxr(String),
     Shell(String),
-    /// `:clear`, after which the prelude is loaded again.
+    /// `:clear`; the prelude must be loaded again after it.
     Clear,
 }
 
-/// Whether a line before a cell's code is no code either: evcxr takes commands up to the first line of code.
+/// Whether a line can stand before a cell's code: evcxr accepts commands up to the first line of code.
 fn is_before_code(line: &str) -> bool {
     line.is_empty() || line.starts_with(['!', ':']) || line.starts_with("//")
 }
 
-/// Why a cell is refused, by its commands.
+/// Error if a cell has a command that is not supported.
 pub fn refused(cell: &str) -> Option<String> {
     let first = cell.lines().map(str::trim_end).take_while(|line| is_before_code(line));
     let last = last_commands(cell).map_or("", |at| &cell[at..]).lines();
@@ -35,7 +36,8 @@ pub fn refused(cell: &str) -> Option<String> {
     })
 }
 
-/// The steps of a cell up to its last shell command or `:clear`, and the cell with blank lines in place of them.
+/// Splits off the steps up to the last shell command or `:clear`. In the returned cell, blank lines replace
+/// them.
 pub fn split(cell: &str) -> (Vec<Step>, String) {
     let mut steps = Vec::new();
     let (mut before, mut rest) = (String::new(), String::new());
@@ -65,7 +67,8 @@ pub fn split(cell: &str) -> (Vec<Step>, String) {
     (steps, before + &rest + &cell[at..])
 }
 
-/// Where commands after a cell's code begin, in bytes, if nothing but commands follows. evcxr knows those before.
+/// Byte position of the commands after a cell's code, if only commands follow. evcxr itself handles those
+/// before.
 pub fn last_commands(cell: &str) -> Option<usize> {
     let is_empty = |line: &str| line.trim().is_empty() || line.starts_with("//");
     let mut begin = None;
@@ -79,11 +82,11 @@ pub fn last_commands(cell: &str) -> Option<usize> {
         }
         position += line.len();
     }
-    // Not in a string, nor between brackets.
+    // Excludes lines in strings and between brackets.
     begin.filter(|begin| completeness(&cell[..*begin]) == Completeness::Complete)
 }
 
-/// Runs a command by the shell; its output goes where a cell's goes.
+/// Runs a command in the shell; its output goes to the cell's output.
 pub fn run(command: &str, listener: &Listener) -> Result<(), CellError> {
     let fails = |problem: String| CellError::new("CommandFailed", &format!("`{command}` {problem}"));
     let [out, err] = listener.outputs().map_err(|error| fails(error.to_string()))?;
@@ -104,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_taken_in_order_and_lines_stay_in_place() {
+    fn commands_are_split_off_in_order_and_lines_keep_their_positions() {
         let shell = |command: &str| Step::Shell(command.into());
         assert_eq!(
             split("!ls -l\n// a\n!  pwd\nlet a = !b;\n!c"),
@@ -118,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn another_compile_cache_is_refused() {
+    fn another_compile_cache_is_rejected() {
         for cell in [":sccache 1", "// a\n:dep a\n:sccache\nlet a = 1;", "let a = 1;\n:sccache 1"] {
             assert!(refused(cell).unwrap().contains("hint: remove the line"), "{cell}");
         }

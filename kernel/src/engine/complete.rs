@@ -1,8 +1,8 @@
-//! Completions, and positions in a cell as Jupyter counts them.
+//! Completions, and conversion between Jupyter's and evcxr's positions in a cell.
 
 use ra_ap_rustc_lexer::is_id_continue;
 
-/// Completions for a position: what to put in place of the bytes from `start` to `end`.
+/// Completions at a position, which replace the bytes from `start` to `end`.
 #[derive(Debug, Default)]
 pub struct Completions {
     pub matches: Vec<(String, &'static str)>,
@@ -10,7 +10,8 @@ pub struct Completions {
     pub end: usize,
 }
 
-/// A call that takes arguments is left open for them: `sum(sum_dims)` becomes `sum(`.
+/// Text to insert for a completion. A call with arguments ends with its bracket: `sum(sum_dims)` becomes
+/// `sum(`.
 pub fn insertion(completion: &str) -> &str {
     match completion.find('(') {
         Some(at) if !completion.ends_with("()") => &completion[..=at],
@@ -18,8 +19,8 @@ pub fn insertion(completion: &str) -> &str {
     }
 }
 
-/// The end of the name in which a byte position of a cell is, with the bracket of a call, which tells a method
-/// from a field.
+/// End of the name at a byte position of a cell. Includes the bracket of a call, which distinguishes a
+/// method from a field.
 pub fn end_of_name(cell: &str, position: usize) -> usize {
     let rest = cell.get(position..).unwrap_or_default();
     let is_in_name = cell.get(..position).is_some_and(|before| before.ends_with(is_id_continue))
@@ -33,12 +34,13 @@ pub fn end_of_name(cell: &str, position: usize) -> usize {
     }
 }
 
-/// Jupyter counts characters (Unicode code points), evcxr bytes.
+/// Converts a position in characters (Unicode code points), as in Jupyter, to bytes, as in evcxr.
 pub fn byte_offset(code: &str, characters: usize) -> usize {
     code.char_indices().nth(characters).map_or(code.len(), |(at, _)| at)
 }
 
-/// The reverse of [`byte_offset`]; an offset inside a character counts as before it.
+/// Converts bytes to characters, the reverse of [`byte_offset`]. An offset inside a character counts as
+/// before it.
 pub fn char_offset(code: &str, bytes: usize) -> usize {
     code.char_indices().take_while(|(at, c)| at + c.len_utf8() <= bytes).count()
 }
@@ -48,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_ends_where_no_letter_follows() {
+    fn a_name_ends_before_the_next_non_letter() {
         for (at, end) in [(0, 4), (2, 4), (4, 4), (5, 10), (9, 10), (10, 10), (12, 12)] {
             assert_eq!(end_of_name("vec_.lén()", at), end, "{at}");
         }

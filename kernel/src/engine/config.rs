@@ -1,12 +1,12 @@
-//! evcxr's own configuration: `evcxr.toml` beside the notebook or in the user's folder, `init.evcxr` and `prelude.rs`
-//! there.
+//! evcxr's own configuration: `evcxr.toml` beside the notebook or in the user's folder, and `init.evcxr`
+//! and `prelude.rs` in the user's folder.
 //!
-//! evcxr reads the settings when it starts; the crates and the code are loaded with the first cell.
+//! evcxr reads the settings when it starts. The crates and the code are loaded with the first cell.
 
 use std::fs;
 use std::path::PathBuf;
 
-/// The files that evcxr finds.
+/// Configuration files that evcxr finds.
 pub fn files() -> Vec<PathBuf> {
     let here = std::env::current_dir().ok().map(|folder| folder.join("evcxr.toml"));
     let users = evcxr::config_dir()
@@ -15,15 +15,15 @@ pub fn files() -> Vec<PathBuf> {
     here.into_iter().chain(users).filter(|file| file.is_file()).collect()
 }
 
-/// Settings that cannot be honoured, and why.
+/// Unsupported settings, each with the reason.
 const REFUSED: [(&str, &str); 2] = [
     ("tmpdir", "each Headstart kernel compiles in a folder of its own"),
     ("sccache", "Headstart compiles cells through a compile cache of its own"),
 ];
 
-/// Refuses the settings that this kernel cannot honour.
+/// Returns an error if a setting is not supported.
 pub fn check(files: &[PathBuf]) -> Result<(), String> {
-    // evcxr reads the first alone.
+    // evcxr reads only the first of these files.
     let Some(settings) = files.iter().find(|file| file.ends_with("evcxr.toml")) else { return Ok(()) };
     let text = fs::read_to_string(settings).map_err(|error| format!("{}: {error}", settings.display()))?;
     let has = |setting: &str| {
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_that_cannot_be_honoured_are_refused() {
+    fn unsupported_settings_are_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("evcxr.toml");
         fs::write(&file, "[evcxr]\n# tmpdir is not set\nopt_level = \"1\"\n").unwrap();

@@ -1,4 +1,4 @@
-//! Changes to a text, and where each of its parts stood before.
+//! Edited text, with a mapping of positions to the original.
 
 use std::ops::Range;
 
@@ -6,13 +6,12 @@ use std::ops::Range;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Edited {
     pub text: String,
-    /// In order: the place of what was replaced, in bytes of the text from before, and the length of what
-    /// came in its place.
+    /// Edits in order: the replaced range in bytes of the original, and the length of the new text.
     edits: Vec<(Range<usize>, usize)>,
 }
 
 impl Edited {
-    /// The text with other text in some places, which do not overlap.
+    /// Replaces ranges of a text, which do not overlap.
     pub fn new(text: &str, mut changes: Vec<(Range<usize>, String)>) -> Edited {
         changes.sort_by_key(|(range, _)| (range.start, range.end));
         let mut result = Edited::default();
@@ -27,9 +26,9 @@ impl Edited {
         result
     }
 
-    /// Where a byte of this text stood before; for inserted text, where that was put.
+    /// Position of a byte in the original text; for inserted text, the position of the insertion.
     pub fn before(&self, position: usize) -> usize {
-        // How far behind or ahead of the text from before this one is.
+        // Bytes that the edits up to here have added and removed.
         let (mut added, mut removed) = (0, 0);
         for (range, length) in &self.edits {
             let start = range.start + added - removed;
@@ -51,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_are_found_in_the_text_from_before() {
+    fn positions_are_mapped_to_the_original_text() {
         let edited = Edited::new("let é = f(x);\ny", vec![(15..15, "&".into()), (4..6, "name".into())]);
         assert_eq!(edited.text, "let name = f(x);\n&y");
         for (here, there) in [(0, 0), (4, 4), (8, 6), (11, 9), (17, 15), (18, 15), (19, 16)] {

@@ -1,4 +1,4 @@
-//! What a user reads when a cell fails.
+//! Errors of cells, as shown to the user.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ const RED: &str = "\u{1b}[31m";
 const PLAIN: &str = "\u{1b}[0m";
 
 impl CellError {
-    /// An error whose text says it all; the first line is its value.
+    /// Creates an error from its text; the first line is its value.
     pub fn new(name: &str, text: &str) -> CellError {
         let text = text.trim_end();
         let value = text.lines().next().unwrap_or(name).to_owned();
@@ -18,7 +18,7 @@ impl CellError {
         CellError { name: name.to_owned(), value, traceback }
     }
 
-    /// A panic, with the cell's line where that is known.
+    /// Creates an error for a panic, with the line in the cell if it is known.
     pub fn panic(message: &str, line: Option<(usize, &str)>) -> CellError {
         let mut error = CellError::new("Panic", message);
         if let Some((number, text)) = line {
@@ -27,12 +27,12 @@ impl CellError {
         error
     }
 
-    /// A cell that was asked to stop and did.
+    /// Creates an error for an interrupted cell.
     pub fn interrupted(when: &str) -> CellError {
         CellError::new("Interrupted", &format!("the cell stopped {when}; every variable is kept"))
     }
 
-    /// The end of the process that ran the cells, with what was in it.
+    /// Creates an error for the end of the cells' process, with the variables that it contained.
     pub fn process_ended(
         how: &str,
         interrupted: bool,
@@ -66,19 +66,19 @@ impl CellError {
         CellError::new(name, &format!("{what}\n{lost}\nA new process takes the next cell.{kept}"))
     }
 
-    /// The text without colours, for a terminal that has none.
+    /// The text without colours, for terminals without colour support.
     pub fn plain(&self) -> String {
         without_colours(&self.traceback.join("\n"))
     }
 
-    /// The same without the kind of error at its front.
+    /// The text without colours and without the kind of error at its start.
     pub fn message(&self) -> String {
         let text = self.plain();
         text.strip_prefix(&format!("{}: ", self.name)).unwrap_or(&text).to_owned()
     }
 }
 
-/// The text without ANSI sequences.
+/// Removes ANSI escape sequences.
 pub fn without_colours(coloured: &str) -> String {
     let mut text = String::new();
     let mut inside = false;

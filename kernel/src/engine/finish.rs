@@ -1,4 +1,4 @@
-//! The end of a cell: warnings, lost variables, and its outcome.
+//! End of a cell: warnings, lost variables, and the outcome.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -20,14 +20,14 @@ use crate::engine::{notes, places};
 use crate::prelude::session;
 use crate::prelude::tokens::identifiers;
 
-/// A cell whose code is over.
+/// A cell whose code has ended.
 pub struct Ran<'a> {
-    /// As its user sent it.
+    /// The cell as the user sent it.
     pub cell: &'a str,
-    /// Without the commands before its code.
+    /// The cell without the commands before its code.
     pub code: &'a str,
     pub prepared: Prepared,
-    /// The variables that there were.
+    /// The variables before the cell.
     pub before: Variables,
     pub result: Result<EvalOutputs, Error>,
     pub heard: Heard,
@@ -36,12 +36,12 @@ pub struct Ran<'a> {
 }
 
 impl Loaded {
-    /// What a cell's user learns of its end.
+    /// Completes a cell and returns its outcome for the user.
     pub fn finish(&mut self, cells: &Cells, mut ran: Ran, events: &Sender<Event>) -> Outcome {
         self.warn(&ran.prepared, ran.result.is_ok(), events);
         let source = self.context.last_source().unwrap_or_default();
         let restored = match ran.heard.failed() {
-            // Only a rewritten cell saves values.
+            // Only rewritten cells save values.
             true if self.is_rewritten => self.restore(&ran.before, &source),
             _ => BTreeSet::new(),
         };
@@ -50,7 +50,7 @@ impl Loaded {
         match std::mem::replace(&mut ran.result, Ok(EvalOutputs::default())) {
             Err(Error::SubprocessTerminated(text)) => {
                 if !cells.is_stopping() {
-                    // The new process must know how to report a panic; a failure here will show there.
+                    // Tells the new process how to report a panic. A failure here will show up there.
                     let _ = self.context.execute(BEGIN);
                 }
                 let kept = session::checkpointed_models(&self.checkpoints);
@@ -60,13 +60,14 @@ impl Loaded {
             Err(_) if ran.is_interrupted => Err(CellError::interrupted("while it was being compiled")),
             Err(error) => Err(describe(&error, &ran.prepared, ran.code, &self.gone)),
             Ok(_) if ran.heard.failed() => Err(failure(ran, &source, &restored)),
-            // `fit`, for one, stops by itself and returns; the statements after it do not run.
+            // For example, `fit` stops and returns normally when interrupted; the statements after it do
+            // not run.
             Ok(_) if ran.is_interrupted => Err(CellError::interrupted("when it was asked to")),
             Ok(outputs) => Ok(self.value(outputs, ran, events)),
         }
     }
 
-    /// Records the variables that the cell has lost, and why.
+    /// Records the variables that the cell has lost, with the cause.
     fn note_gone(&mut self, ran: &Ran) {
         let items: BTreeSet<&str> = self.context.defined_item_names().collect();
         let cause = cause(ran.cell, &ran.result, ran.heard.failed());
@@ -79,13 +80,13 @@ impl Loaded {
         };
         let before = ran.before.keys().cloned().collect();
         let after = self.variables().into_keys().collect();
-        // A cell such as `:clear` is its command.
+        // For a cell that consists of commands such as `:clear`, shows the command.
         let shown = if ran.code.trim().is_empty() { ran.cell } else { ran.code };
         self.gone.note(&before, &after, shown, cause_of);
         self.gone.note_local(ran.prepared.local(), shown);
     }
 
-    /// The value to show.
+    /// The value to show for the cell.
     fn value(&self, outputs: EvalOutputs, ran: Ran, events: &Sender<Event>) -> Option<Bundle> {
         let Ran { begin, mut heard, .. } = ran;
         if let Some(whole) = outputs.timing {
@@ -94,7 +95,7 @@ impl Loaded {
             let line = timing::line(whole, &phases, begin, &self.folder);
             let _ = events.blocking_send(Event::Output(Output::Stdout(line)));
         }
-        // First the outputs of evcxr's commands, such as `:vars`, then the cell's value.
+        // The outputs of evcxr's commands, such as `:vars`, are shown before the cell's value.
         let mut data: Bundle = outputs.content_by_mime_type.into_iter().collect();
         let value = std::mem::take(&mut heard.value);
         if !value.is_empty() {
@@ -109,7 +110,7 @@ impl Loaded {
         (!data.is_empty() && !is_unit).then_some(data)
     }
 
-    /// Shows rustc's warnings, if the cell ran, and what differs in a notebook from a program.
+    /// Shows rustc's warnings, if the cell ran, and notes on differences between a notebook and a program.
     fn warn(&self, prepared: &Prepared, has_run: bool, events: &Sender<Event>) {
         let mut lines = Vec::new();
         let found = warnings::take(&self.folder);
@@ -139,7 +140,7 @@ impl Loaded {
         }
     }
 
-    /// Restores variables that the failed cell took in order to redefine them.
+    /// Restores variables that the failed cell took out of the store to redefine them.
     fn restore(&mut self, before: &Variables, source: &str) -> BTreeSet<String> {
         let after = self.variables();
         let lost: Vec<_> = before.iter().filter(|(name, _)| !after.contains_key(*name)).collect();
@@ -155,7 +156,7 @@ impl Loaded {
     }
 }
 
-/// The error of a cell whose code failed.
+/// Error of a cell whose code failed.
 fn failure(ran: Ran, source: &str, restored: &BTreeSet<String>) -> CellError {
     let Ran { prepared, mut heard, is_interrupted, .. } = ran;
     let text = heard.error.take().unwrap_or_default();
@@ -175,14 +176,14 @@ fn failure(ran: Ran, source: &str, restored: &BTreeSet<String>) -> CellError {
     error
 }
 
-/// The line of a cell, and its text, that is a line of what was compiled.
+/// Converts a line of the compiled source to the cell's line number and text.
 fn line_of<'a>(prepared: &'a Prepared, source: &str, line: usize) -> Option<(usize, &'a str)> {
     let cell = prepared.plain();
     let number = places::cell_line(cell, prepared.block()?, source, line)?;
     Some((number, cell.lines().nth(number - 1)?))
 }
 
-/// Why the variables that are gone after a cell are.
+/// Cause for the loss of variables in a cell.
 fn cause<T>(code: &str, result: &Result<T, Error>, failed: bool) -> Cause {
     let has_command = |command: &str| code.lines().any(|line| line.trim().starts_with(command));
     match result {
@@ -194,7 +195,7 @@ fn cause<T>(code: &str, result: &Result<T, Error>, failed: bool) -> Cause {
     }
 }
 
-/// Whether a variable is lost because its type, which a cell defined, was compiled again.
+/// Whether a variable is lost because its type, which a cell defines, was compiled again.
 fn is_retyped(name: &str, type_: &str, items: &BTreeSet<&str>, code: &str) -> bool {
     let has = |text: &str| identifiers(code).any(|word| word == text);
     let mut own = identifiers(type_).filter(|word| items.contains(word)).peekable();

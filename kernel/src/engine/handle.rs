@@ -1,4 +1,4 @@
-//! The engine as other threads use it: requests wait in its queue until it has loaded.
+//! Handle to the engine for other threads. Requests wait in a queue until the engine has loaded.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,14 +22,14 @@ use crate::prelude::session::Session;
 use crate::prelude::template::{Notice, Template};
 use crate::prelude::{terminal, toolchain};
 
-/// The variable with how often candle's threads look for work before they sleep.
+/// Environment variable with the number of times that candle's threads poll for work before they sleep.
 const SPINNING_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
-/// How often running programs are killed while the kernel ends.
+/// Interval at which running programs are killed while the kernel ends (50 ms).
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Capacity of a cell's channel of outputs; a cell waits while it is full.
+/// Capacity of a cell's channel of outputs, in events. While it is full, the cell waits.
 const MAX_EVENTS: usize = 16;
 
-/// What the engine is asked to do.
+/// A request to the engine.
 pub enum Request {
     Stop,
     Execute { number: u64, code: String, events: mpsc::Sender<Event> },
@@ -43,28 +43,28 @@ pub struct Engine {
     cells: Arc<Cells>,
     stopped: Receiver<()>,
     stage: watch::Receiver<Stage>,
-    /// What threads of the cells put out between cells.
+    /// Output of the cells' background threads between cells.
     background: Mutex<Option<mpsc::Receiver<Output>>>,
 }
 
-/// How far the engine is.
+/// Loading stage of the engine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stage {
-    /// With the last notice for a user who waits.
+    /// Loading, with the latest notice for the user.
     Loading(Option<Notice>),
     Loaded,
-    /// Each cell will say why.
+    /// Loading failed; each cell reports the reason.
     Failed,
 }
 
 impl Engine {
-    /// Begins to load evcxr and the prelude in the background.
+    /// Starts to load evcxr and the prelude in the background.
     ///
     /// # Safety
     /// Sets environment variables: no other thread may be reading them.
     ///
     /// # Errors
-    /// When there is no cache folder to work in.
+    /// If there is no usable cache folder.
     pub unsafe fn start(backend: Backend) -> Result<Engine, String> {
         let session = Session::new()?;
         let template = Template::expected(backend);
@@ -76,9 +76,9 @@ impl Engine {
             std::env::set_var(ENVIRONMENT_VARIABLE, "1");
             std::env::set_var(pipes::VARIABLE, pipes.variable());
             std::env::set_var(CHECKPOINTS_VARIABLE, session.checkpoints());
-            // An error is its message: where in the library it arose is no help in a notebook.
+            // Shows only the message of an error: a backtrace into the library does not help in a notebook.
             std::env::set_var("RUST_LIB_BACKTRACE", "0");
-            // candle's own threads would else wait for work by spinning, on cores that others need.
+            // Otherwise candle's threads would spin while they wait, on cores that other threads need.
             if std::env::var_os(SPINNING_VARIABLE).is_none() {
                 std::env::set_var(SPINNING_VARIABLE, "100");
             }
@@ -112,11 +112,11 @@ impl Engine {
             environment::note_ours();
             cells.is_loaded();
             say.send_replace(if loaded.is_ok() { Stage::Loaded } else { Stage::Failed });
-            // A session that was killed left that undone.
+            // A session that was killed could not shrink the cache.
             std::thread::spawn(cache::shrink);
             serve(&cells, loaded, &queue);
             cache::shrink();
-            // Its folder goes before the engine is said to have stopped.
+            // Removes the session's folder before reporting that the engine has stopped.
             drop(session);
             let _ = ended.send(());
         };
@@ -124,7 +124,8 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Ends the cells' process, compilers and commands, and removes what the session leaves, within some seconds.
+    /// Ends the cells' process, compilers and commands, and removes the session's files, within a few
+    /// seconds.
     pub fn stop(&self) {
         self.cells.shut_down();
         let _ = self.requests.send(Request::Stop);
@@ -137,7 +138,7 @@ impl Engine {
         programs::kill_all();
     }
 
-    /// Runs a cell; what it puts out and how it ends comes through the channel.
+    /// Runs a cell. Its outputs and its outcome arrive through the channel.
     pub fn execute(&self, code: String) -> mpsc::Receiver<Event> {
         let (events, received) = mpsc::channel(MAX_EVENTS);
         let number = self.cells.expect(events.clone());
@@ -145,12 +146,12 @@ impl Engine {
         received
     }
 
-    /// What threads of the cells print between cells; `None` after the first call.
+    /// Channel of the output that background threads print between cells; `None` after the first call.
     pub fn background(&self) -> Option<mpsc::Receiver<Output>> {
         self.background.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// What could stand at a byte position of a cell; nothing while a cell runs or waits.
+    /// Completions at a byte position of a cell; empty while a cell runs or waits.
     pub async fn complete(&self, code: String, position: usize) -> Completions {
         if self.cells.is_busy() {
             return Completions { start: position, end: position, ..Completions::default() };
@@ -160,8 +161,8 @@ impl Engine {
         answered.await.unwrap_or_default()
     }
 
-    /// Signature and documentation of what stands at a byte position of a cell; nothing while a
-    /// cell runs or waits.
+    /// Signature and documentation of the name at a byte position of a cell; `None` while a cell runs or
+    /// waits.
     pub async fn inspect(&self, code: String, position: usize) -> Option<Bundle> {
         if self.cells.is_busy() {
             return None;
@@ -171,12 +172,12 @@ impl Engine {
         answered.await.ok().flatten()
     }
 
-    /// How far it is, and will be.
+    /// Channel with the current and all later loading stages.
     pub fn stage(&self) -> watch::Receiver<Stage> {
         self.stage.clone()
     }
 
-    /// Whether it has loaded, once that is known.
+    /// Waits until loading has ended, and returns whether it succeeded.
     pub async fn loaded(&self) -> bool {
         let mut stage = self.stage();
         let known = stage.wait_for(|stage| !matches!(stage, Stage::Loading(_))).await;
@@ -188,7 +189,7 @@ impl Engine {
         self.cells.is_busy()
     }
 
-    /// Asks the running cell to stop; kills its process if it does not in time, or is asked again.
+    /// Asks the running cell to stop. Kills its process at the timeout or at the second call.
     pub fn interrupt(&self) {
         self.cells.interrupt();
     }

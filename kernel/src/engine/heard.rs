@@ -1,14 +1,14 @@
-//! How a cell ended, by what its process put out.
+//! Result of a cell, collected from the output of its process.
 
 use crate::compile::evcxr_text::source::FILE;
 use crate::engine::output::Bundle;
 
-/// How a cell ended, by its outputs.
+/// Result of a cell, collected from its outputs.
 #[derive(Debug, Default)]
 pub struct Heard {
-    /// The message of the error that a `?` met.
+    /// Message of the error that a `?` returned.
     pub error: Option<String>,
-    /// The message of the panic that ended the cell, and its line in what evcxr compiled, 0 if it is not there.
+    /// Message of the panic that ended the cell, and its line in the compiled source; 0 if it is elsewhere.
     pub panic: Option<(String, Option<u32>)>,
     /// The value to show.
     pub value: Bundle,
@@ -23,7 +23,7 @@ impl Heard {
     }
 }
 
-/// The line in what evcxr compiled; 0 for a panic in a library.
+/// The line in the compiled source; 0 for a panic in a library.
 pub fn line_in_cell(file: &str, line: u32) -> u32 {
     if file == FILE { line } else { 0 }
 }

@@ -1,33 +1,33 @@
-//! What a learner does not know yet about Rust in a notebook, said where it matters.
+//! Hints that explain Rust in a notebook to learners, shown with errors.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compile::evcxr_text::messages::BORROWS;
 use crate::engine::keras_words;
 
-/// Why a variable is gone.
+/// Reason why a variable no longer exists.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cause {
-    /// A cell moved it.
+    /// A cell moved the variable.
     UsedUp,
-    /// A cell that was to define it anew, or moved it, failed.
+    /// A cell that redefines or moves the variable failed.
     Failed,
-    /// A cell changed its type, or a `:dep` compiled that anew.
+    /// A cell changed the variable's type, or a `:dep` compiled the type again.
     Retyped,
     /// The cells' process ended.
     ProcessEnded,
     /// `:clear` or `:restart`.
     Cleared,
-    /// No later cell can have it.
+    /// Only its own cell can use the variable.
     Local,
 }
 
-/// The variables that are gone, each with the first line of the cell after which it was.
+/// Lost variables, each with the cause and the first line of the cell that lost it.
 #[derive(Debug, Default)]
 pub struct Gone(BTreeMap<String, (Cause, String)>);
 
 impl Gone {
-    /// Notes which variables are gone after a cell, and which are there again.
+    /// Records which variables a cell has lost, and which exist again.
     pub fn note(
         &mut self,
         before: &BTreeSet<String>,
@@ -39,7 +39,7 @@ impl Gone {
         self.add(before.difference(after), cell, cause);
     }
 
-    /// Notes variables that were a cell's alone.
+    /// Records variables that only their own cell could use.
     pub fn note_local(&mut self, names: &BTreeSet<String>, cell: &str) {
         self.add(names.iter(), cell, |_| Cause::Local);
     }
@@ -54,7 +54,7 @@ impl Gone {
         self.0.extend(names.map(|name| (name.clone(), (cause(name), line.to_owned()))));
     }
 
-    /// Why a variable is not there.
+    /// Explains why a variable does not exist.
     fn why(&self, name: &str) -> String {
         let Some((cause, line)) = self.0.get(name) else {
             return format!("no cell that has run has made `{name}`: run the one that does first");
@@ -86,7 +86,7 @@ impl Gone {
         }
     }
 
-    /// What to say beside rustc's error, if there is anything; `report` is the error with its labels.
+    /// Hint for an error of rustc, if there is one. `report` is the error with its labels.
     pub fn hint(&self, code: Option<&str>, message: &str, report: &str) -> Option<String> {
         let quoted = || message.split('`').nth(1).unwrap_or_default();
         let owned = "what a cell keeps for the next must own its data: make it owned, with `.clone()`, \
@@ -96,7 +96,7 @@ impl Gone {
         }
         match code? {
             "E0425" if self.0.contains_key(quoted()) => Some(self.why(quoted())),
-            // rustc knows better what was meant.
+            // rustc's own suggestion is better.
             "E0425" if report.contains("with a similar name") || report.contains("bool value") => None,
             "E0425" if report.contains(&format!("{}=", quoted())) => Some(
                 "arguments have no names in Rust: what can be chosen is a method, as in \
@@ -104,13 +104,13 @@ impl Gone {
                     .into(),
             ),
             "E0425" if message.contains("cannot find value") => Some(self.why(quoted())),
-            // The same `impl` in two cells.
+            // Two cells define the same `impl`.
             "E0592" | "E0119" | "E0201" => Some(
                 "an `impl` of an earlier cell stays: put the type and its `impl` in one cell, and run that \
                  one again"
                     .into(),
             ),
-            // Where the variable is of this cell, rustc says so.
+            // rustc has a suggestion if the variable is defined in this cell.
             "E0384" | "E0596" if report.contains("to be mutable") || report.contains("binding mutable") => None,
             "E0384" | "E0596" if quoted().chars().all(|c| c.is_alphanumeric() || c == '_') => {
                 Some(format!("make the variable mutable: `let mut {0} = {0};`", quoted()))
@@ -142,17 +142,17 @@ impl Gone {
                 keras_words::hint(code, message).map(str::to_owned)
             }
             "E0308" | "E0271" => expected(report).map(str::to_owned),
-            // A value of a cell borrows another.
+            // A value borrows from another one in the cell.
             "E0597" | "E0505" | "E0515" | "E0716" => Some(owned.into()),
             _ => None,
         }
     }
 }
 
-/// The one layer that is neither all its name nor made by `new`.
+/// The only layer that is created by neither its name alone nor `new`.
 const NORM: &str = "BatchNormalization";
 
-/// Parts of messages, and what to write.
+/// Parts of messages, each with a hint.
 const KNOWN: [(&str, &str); 7] = [
     ("LearningRate: From<", "a learning rate is a number with a point, `1e-3`, or a `Schedule`"),
     ("`MetricSpec` is not an iterator", "metrics stand in brackets: `[Accuracy]`"),
@@ -171,7 +171,7 @@ const KNOWN: [(&str, &str); 7] = [
 const RESULT: &str =
     "this is a Result: put `?` after the call that made it, to have the value or see the error";
 
-/// What to write where a value of Headstart's was expected, or where there is a Result.
+/// Hint for a mismatched type: a value of Headstart was expected, or a `Result` was found.
 fn expected(report: &str) -> Option<&'static str> {
     const PLACES: [(&str, &str); 11] = [
         (
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_was_moved_is_explained_until_it_is_made_anew() {
+    fn a_moved_variable_is_explained_until_it_is_redefined() {
         let mut gone = Gone::default();
         gone.note(
             &names(&["base", "x"]),
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_took_a_variable_is_said() {
+    fn the_cause_of_a_loss_is_named() {
         for (cause, said) in [
             (Cause::Failed, "failed"),
             (Cause::Retyped, "type"),
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_question_mark_is_named() {
+    fn a_missing_question_mark_is_suggested() {
         let message = "no method named `dims` found for enum `Result<T, E>` in the current scope";
         assert!(Gone::default().hint(Some("E0599"), message, "").unwrap().contains('?'));
         assert_eq!(Gone::default().hint(Some("E0599"), "no method named `x` found for struct `Y`", ""), None);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_quotes_is_answered_with_the_value() {
+    fn a_name_in_quotes_gets_a_hint_with_the_value() {
         let hint = |report: &str| Gone::default().hint(Some("E0308"), "mismatched types", report);
         assert!(hint("expected `Activation`, found `&str`").unwrap().contains("`Relu`"));
         assert!(

@@ -1,4 +1,4 @@
-//! The phase of the cells, in one place, and the actions of Stop.
+//! Central state of the running cell, and the actions of Stop.
 
 use std::process::Child;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -12,12 +12,12 @@ use crate::engine::phase::{Action, Phase, Request};
 use crate::engine::question::Question;
 use crate::platform::programs;
 
-/// A cell whose code has not stopped this long after Stop is killed.
+/// Longest time between Stop and the end of a cell's code before the cell is killed (5 s).
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often compilers are looked for after Stop: evcxr starts another when one fails.
+/// Interval at which compilers are killed after Stop (50 ms): evcxr starts another when one fails.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The process that runs the cells, and what it is at.
+/// The process that runs the cells, and its state.
 #[derive(Default)]
 pub struct Cells {
     pub child: OnceLock<Arc<Mutex<Child>>>,
@@ -29,18 +29,18 @@ pub struct Cells {
 struct State {
     /// `None` while evcxr and the prelude are being loaded.
     phase: Option<Phase>,
-    /// Tells one cell from another.
+    /// Changes with each cell, to distinguish one cell from the next.
     cell: u64,
-    /// The cells that wait or run: their numbers, and the channels for their end.
+    /// Cells that wait or run: their numbers, and the channels for their end.
     expected: Vec<(u64, Sender<Event>)>,
-    /// The number of the next cell that is to wait.
+    /// Number of the last cell that was queued.
     next: u64,
-    /// How often Stop was pressed in this cell.
+    /// Number of times that Stop was pressed in this cell.
     presses: usize,
-    /// Since when the cell's code runs and has been asked to stop.
+    /// Time at which the running code was asked to stop.
     asked: Option<Instant>,
     question: Option<Question>,
-    /// No more cells will run.
+    /// Whether the kernel ends and no more cells will run.
     is_stopping: bool,
 }
 
@@ -59,7 +59,7 @@ impl Cells {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A cell is to come; returns its number.
+    /// Queues a cell and returns its number.
     pub fn expect(&self, events: Sender<Event>) -> u64 {
         let mut state = self.state();
         state.next += 1;
@@ -68,12 +68,12 @@ impl Cells {
         number
     }
 
-    /// evcxr and the prelude are loaded, or cannot be.
+    /// Records that evcxr and the prelude have loaded, or failed to load.
     pub fn is_loaded(&self) {
         self.state().phase = Some(Phase::Idle);
     }
 
-    /// A cell begins; `false` if it was cancelled while it waited.
+    /// Starts a cell; `false` if it was cancelled while it waited.
     pub fn begin(&self, number: u64) -> bool {
         let mut state = self.state();
         if !state.expected.iter().any(|(known, _)| *known == number) {
@@ -84,13 +84,13 @@ impl Cells {
         true
     }
 
-    /// The cell's code begins to run. Code of our own runs in no cell.
+    /// Records that the cell's code starts to run. The kernel's own code does not count as a cell.
     pub fn runs(&self) {
         let mut state = self.state();
         if state.phase() == Phase::Preparing {
             state.phase = Some(Phase::Running);
             if state.presses > 0 {
-                // It was pressed when it was too late to stop the compiler.
+                // Stop was pressed too late to stop the compiler.
                 state.asked = Some(Instant::now());
                 self.signal(libc::SIGINT);
             }
@@ -98,7 +98,7 @@ impl Cells {
         self.changed.notify_all();
     }
 
-    /// The cell's code has ended; evcxr may have it compiled and run once more.
+    /// Records that the cell's code has ended; evcxr may compile and run it once more.
     pub fn has_run(&self) {
         let mut state = self.state();
         if state.is_running() {
@@ -108,7 +108,7 @@ impl Cells {
         self.changed.notify_all();
     }
 
-    /// The cell's code asks its user.
+    /// Handles a request for input from the cell's code.
     pub fn asks(&self, question: Question) {
         let mut state = self.state();
         let answer = match state.phase() {
@@ -118,14 +118,14 @@ impl Cells {
                 return;
             }
             Phase::Running => Answer::Interrupted,
-            // A thread asks, and no cell runs that could.
+            // A background thread asks while no cell is running.
             _ => Answer::NoInput,
         };
         drop(state);
         question.answer(&answer);
     }
 
-    /// The question was answered.
+    /// Records that the question was answered.
     pub fn was_answered(&self) {
         let mut state = self.state();
         if state.phase() == Phase::Asking {
@@ -134,7 +134,8 @@ impl Cells {
         state.question = None;
     }
 
-    /// The cell's code is over. What the kernel runs for it now is not the user's to stop.
+    /// Records that the user's code has ended. Stop does not affect what the kernel runs for the cell after
+    /// that.
     pub fn finish(&self) {
         let mut state = self.state();
         state.cell += 1;
@@ -142,7 +143,7 @@ impl Cells {
         self.changed.notify_all();
     }
 
-    /// The cell is over.
+    /// Ends the cell.
     pub fn end(&self, number: u64) {
         let mut state = self.state();
         state.cell += 1;
@@ -166,12 +167,12 @@ impl Cells {
         self.state().presses > 0
     }
 
-    /// Whether the kernel ends.
+    /// Whether the kernel is ending.
     pub fn is_stopping(&self) -> bool {
         self.state().is_stopping
     }
 
-    /// Stop was pressed.
+    /// Handles a press of Stop.
     pub fn interrupt(self: &Arc<Cells>) {
         let mut state = self.state();
         let request = if state.presses == 0 { Request::Stop } else { Request::StopAgain };
@@ -205,7 +206,7 @@ impl Cells {
         }
     }
 
-    /// After Stop, until the cell is over: ends each compiler that is started, and code that does not stop.
+    /// Kills each compiler that starts after Stop, and code that does not stop, until the cell ends.
     fn follow(&self, cell: u64) {
         let mut state = self.state();
         while state.cell == cell {
@@ -228,7 +229,7 @@ impl Cells {
         }
     }
 
-    /// The kernel is to end: nothing that is at work is waited for.
+    /// Shuts down without waiting for running work.
     pub fn shut_down(&self) {
         let mut state = self.state();
         state.is_stopping = true;
@@ -240,7 +241,7 @@ impl Cells {
         }
     }
 
-    /// Ends the cells' process; evcxr starts another.
+    /// Kills the cells' process; evcxr starts another.
     pub fn kill(&self) {
         self.signal(libc::SIGKILL);
     }
@@ -253,14 +254,14 @@ impl Cells {
     }
 }
 
-/// Ends the cells that wait, and those alone.
+/// Cancels the waiting cells, but not the running one.
 fn cancel(mut state: MutexGuard<'_, State>, when: &str) {
     let is_at_work = !matches!(state.phase(), Phase::Loading | Phase::Idle);
     let kept = usize::from(is_at_work).min(state.expected.len());
     let waiting: Vec<_> = state.expected.drain(kept..).collect();
     drop(state);
     for (_, events) in waiting {
-        // A cell that waits has put out nothing: there is room.
+        // A waiting cell has produced no output, so its channel has capacity.
         let _ = events.try_send(Event::Done(Err(CellError::interrupted(when))));
     }
 }

@@ -1,6 +1,6 @@
-//! Hints for words of Keras that are methods or functions of another name here.
+//! Hints for Keras names that have another name in this library.
 
-/// Methods and fields of Keras, and what to write.
+/// Methods and fields of Keras, each with a hint.
 const METHODS: [(&[&str], &str); 25] = [
     (
         &["fit_generator"],
@@ -85,7 +85,7 @@ const METHODS: [(&[&str], &str); 25] = [
         "sample weights are the third tensor of the data: `model.fit((&x, &y, &weights), …)?`",
     ),
 ];
-/// Functions and types of Keras, and those of earlier versions, with what to write.
+/// Functions and types of Keras and of earlier versions of this library, each with a hint.
 const NAMES: [(&[&str], &str); 11] = [
     (&["to_categorical"], "class numbers need no one-hot form: take `SparseCategoricalCrossentropy`"),
     (&["load_model"], "`Model::load(\"model.safetensors\")?` reads a model"),
@@ -108,7 +108,7 @@ const NAMES: [(&[&str], &str); 11] = [
     (&["draw_pictures"], "the function is `draw_demo_images`"),
     (&["plot_model"], "`model.summary()` shows the layers, `base.plot()?` the stages of a network"),
 ];
-/// Types of the library whose methods the words of Keras are.
+/// Types of this library that correspond to the Keras classes with these methods.
 const TYPES: [&str; 15] = [
     "Model",
     "Fit",
@@ -127,7 +127,7 @@ const TYPES: [&str; 15] = [
     "Sequential",
 ];
 
-/// The hint for an error about a missing method, field, function or type.
+/// Hint for an error about a missing method, field, function or type.
 pub fn hint(code: &str, message: &str) -> Option<&'static str> {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let (name, of) = (quoted.next()?, quoted.next());
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_keras_are_answered_where_they_are_meant() {
+    fn keras_names_get_a_hint_only_in_their_context() {
         let method = |name: &str, of: &str| {
             format!("no method named `{name}` found for struct `{of}` in the current scope")
         };
@@ -170,7 +170,7 @@ mod tests {
                 .unwrap()
                 .contains("`ImageFiles`")
         );
-        // A type of the user's own may lack such a method too.
+        // A user-defined type may also lack such a method.
         assert_eq!(hint("E0599", &method("mode", "Mine")), None);
         assert_eq!(hint("E0599", &method("foo", "Fit")), None);
     }

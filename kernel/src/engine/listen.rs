@@ -1,7 +1,8 @@
-//! The reader of the cells' process: turns what it prints into the outputs of a cell.
+//! Reader of the cells' process: converts what it prints to the outputs of a cell.
 //!
-//! One thread reads both streams at any time, also between cells. Text is collected for at most [`MAX_DELAY`] or
-//! [`MAX_HELD`] bytes. Outputs go into bounded channels: a full channel slows the cell.
+//! One thread reads both streams all the time, also between cells. Text is buffered for at most
+//! [`MAX_DELAY`] and up to [`MAX_HELD`] bytes. Outputs go into bounded channels, so a full channel slows
+//! the cell down.
 
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -20,51 +21,51 @@ use crate::engine::question::Question;
 use crate::engine::scanner::{Item, Scanner};
 use crate::platform::pipes::{BEGINS, END, IS_OVER, Pipes, read_available};
 
-/// How long an output waits for more to go with it (20 ms).
+/// Longest time that an output is buffered, to be joined with more (20 ms).
 const MAX_DELAY: Duration = Duration::from_millis(20);
-/// How often an idle reader checks whether the engine still exists (1 s).
+/// Interval at which an idle reader checks whether the engine still exists (1 s).
 const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How much text waits to be sent, in bytes.
+/// Maximum size of buffered outputs, in bytes.
 const MAX_HELD: usize = 64 << 10;
-/// Capacity of the channel for outputs of background threads.
+/// Capacity of the channel for outputs of background threads, in outputs.
 const MAX_BACKGROUND: usize = 64;
-/// How much standard error is collected while the prelude is loaded, in bytes.
+/// Maximum size of the standard error collected while the prelude is loaded, in bytes.
 const MAX_COLLECTED: usize = 16 << 10;
 
-/// Where outputs go.
+/// Destination of outputs.
 enum Destination {
-    /// To the channel for what threads print between cells.
+    /// The channel for output that background threads print between cells.
     Background,
-    /// To the client that sent the cell.
+    /// The client that sent the cell.
     Cell(Sender<Event>),
-    /// Into [`Heard::collected`].
+    /// [`Heard::collected`].
     Collected,
 }
 
-/// The state of the running cell's outputs.
+/// State of the running cell's outputs.
 struct State {
     destination: Destination,
     background: Sender<Output>,
     out: Scanner,
-    /// The beginning of a character on standard error.
+    /// An incomplete UTF-8 character on standard error.
     err: Vec<u8>,
-    /// The beginning of a note.
+    /// An incomplete note.
     note: Vec<u8>,
     held: Vec<Output>,
     held_bytes: usize,
     held_since: Option<Instant>,
     heard: Heard,
-    /// A panic of the cell's own thread, which may yet be caught.
+    /// Panic of the cell's own thread, which the cell may still catch.
     panic: Option<(String, u32)>,
-    /// The last panic of another thread, which the cell's may pass on.
+    /// Last panic of another thread, which the cell's thread may propagate.
     other_panic: Option<(String, u32)>,
-    /// The lines for evcxr at the end of the cell.
+    /// Lines for evcxr at the end of the cell.
     markers: Vec<String>,
-    /// Numbers the displays that have no name.
+    /// Counter that numbers unnamed displays.
     displays: usize,
 }
 
-/// The reader of the cells' output.
+/// Reader of the cells' output.
 pub struct Listener {
     pipes: Pipes,
     cells: Arc<Cells>,
@@ -72,7 +73,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Begins to read; outputs between cells come through the receiver.
+    /// Starts to read. The receiver gets the outputs between cells.
     pub fn start(pipes: Pipes, cells: Arc<Cells>) -> io::Result<(Arc<Listener>, Receiver<Output>)> {
         let (background, between) = channel(MAX_BACKGROUND);
         let state = State {
@@ -93,7 +94,7 @@ impl Listener {
         let listener = Arc::new(Listener { pipes, cells, state: Mutex::new(state) });
         let reader = Arc::downgrade(&listener);
         std::thread::Builder::new().name("listener".into()).spawn(move || {
-            // It ends with the engine.
+            // The thread ends with the engine.
             while let Some(listener) = reader.upgrade() {
                 if let Err(error) = listener.read_once() {
                     eprintln!("the cells' output cannot be read: {error}");
@@ -108,12 +109,12 @@ impl Listener {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A cell begins: its outputs go there.
+    /// Starts a cell, which gets the outputs from now on.
     pub fn begin(&self, events: Sender<Event>) {
         self.begin_with(Destination::Cell(events));
     }
 
-    /// Cells of the kernel's own begin: their outputs are collected.
+    /// Starts cells of the kernel itself, whose outputs are collected.
     pub fn collect(&self) {
         self.begin_with(Destination::Collected);
     }
@@ -125,7 +126,7 @@ impl Listener {
         (state.heard, state.panic, state.other_panic) = (Heard::default(), None, None);
     }
 
-    /// The cell is over: how it ended. What its threads print from now on goes to the background.
+    /// Ends the cell and returns its result. Later output of its threads goes to the background channel.
     pub fn finish(&self) -> Heard {
         let mut state = self.state();
         let _ = self.drain(&mut state);
@@ -140,7 +141,7 @@ impl Listener {
         std::mem::take(&mut state.heard)
     }
 
-    /// Like [`Listener::finish`], after the process has ended: the next process finds nothing of it in the pipes.
+    /// Like [`Listener::finish`], for a process that has ended: empties the pipes for the next process.
     pub fn finish_ended(&self) -> Heard {
         {
             let mut state = self.state();
@@ -156,19 +157,19 @@ impl Listener {
         self.finish()
     }
 
-    /// A program that prints as the cell does has ended: its outputs come before the cell's.
+    /// Ends a shell command of the cell: sends its outputs before the cell's.
     pub fn finish_command(&self) {
         let mut state = self.state();
         let _ = self.drain(&mut state);
         state.flush();
     }
 
-    /// The ends of the pipes for a program that prints as the cell does.
+    /// Write ends of the pipes, for a program whose output belongs to the cell.
     pub fn outputs(&self) -> io::Result<[std::os::fd::OwnedFd; 2]> {
         self.pipes.outputs()
     }
 
-    /// Waits for something to read, or to be sent, and does so.
+    /// Waits until there is something to read or to send, and does it.
     fn read_once(&self) -> io::Result<()> {
         let timeout = self
             .state()
@@ -184,7 +185,7 @@ impl Listener {
             return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
         }
         let mut state = self.state();
-        // A cell's beginning is noted before its first output; its end reads all of its outputs.
+        // The start of a cell is noted before its first output. The end of a cell drains all its outputs.
         let notes = read_available(&self.pipes.notes)?;
         self.notes(&mut state, &notes)?;
         self.drain(&mut state)?;
@@ -194,7 +195,7 @@ impl Listener {
         Ok(())
     }
 
-    /// Reads what has been printed so far.
+    /// Reads everything that has been printed so far.
     fn drain(&self, state: &mut State) -> io::Result<()> {
         let out = read_available(&self.pipes.out)?;
         for item in state.out.feed(&out) {
@@ -222,7 +223,8 @@ impl Listener {
         Ok(())
     }
 
-    /// The process waits for the reply: all that the cell printed has been read.
+    /// Handles the end of the cell's code. The process waits for the reply, so everything that it printed
+    /// can be read.
     fn code_is_over(&self, state: &mut State) -> io::Result<()> {
         self.drain(state)?;
         let rest = state.out.finish();
@@ -246,7 +248,7 @@ impl Listener {
                 state.heard.value.push((mime, content));
             }
             Item::Failed => {
-                // Its text came through the other pipe just now.
+                // The text has just arrived on the other pipe.
                 if let Ok(err) = read_available(&self.pipes.err) {
                     state.errors(&err);
                 }
@@ -306,17 +308,17 @@ impl Listener {
 }
 
 impl State {
-    /// A `?` in the cell met an error.
+    /// Records an error that a `?` in the cell returned.
     fn fails(&mut self, message: String) {
         self.heard.error = Some(message);
         self.markers.push(protocol::ERROR.into());
     }
 
-    /// Standard error: text alone.
+    /// Handles standard error, which contains only text.
     fn errors(&mut self, bytes: &[u8]) {
         self.err.extend_from_slice(bytes);
         let whole = match std::str::from_utf8(&self.err) {
-            // The beginning of a character waits for its rest.
+            // An incomplete character waits for its remaining bytes.
             Err(error) if error.error_len().is_none() && !bytes.is_empty() => error.valid_up_to(),
             _ => self.err.len(),
         };
@@ -327,7 +329,7 @@ impl State {
         }
     }
 
-    /// A value that is not the cell's last becomes a display.
+    /// Turns a value that is not the cell's last one into a display.
     fn show_value(&mut self) {
         let data = std::mem::take(&mut self.heard.value);
         if !data.is_empty() {
@@ -356,7 +358,7 @@ impl State {
             }
             (_, output) => self.held.push(output),
         }
-        // Each is a message of its own: few are held.
+        // Each of these is a separate message, so only a few are buffered.
         self.was_held(MAX_HELD / 64);
     }
 
@@ -368,7 +370,7 @@ impl State {
         }
     }
 
-    /// Sends what is held.
+    /// Sends the buffered outputs.
     fn flush(&mut self) {
         if let Some(Item::Text(text)) = self.out.open_text() {
             match self.held.last_mut() {
@@ -383,7 +385,7 @@ impl State {
             {
                 *text = clean;
             }
-            // Without a reader outputs are dropped.
+            // If the receiver is gone, outputs are dropped.
             match &self.destination {
                 Destination::Cell(events) => drop(events.blocking_send(Event::Output(output))),
                 Destination::Background => drop(self.background.blocking_send(output)),

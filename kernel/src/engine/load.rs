@@ -1,4 +1,4 @@
-//! The start of the engine: evcxr's context, the prelude, and the probe of evcxr's text.
+//! Start of the engine: evcxr's context, the prelude, and the probe of evcxr's text.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -25,40 +25,41 @@ use crate::prelude::session::Session;
 use crate::prelude::template::Template;
 use crate::prelude::toolchain;
 
-/// Run in each new process of cells, before the first.
+/// Code that runs in each new process of cells, before the first cell.
 pub const BEGIN: &str = "headstart::start();";
-/// Gives a context its first number again after `:clear`: evcxr runs it when it starts.
+/// Cell that restores a context's numbering after `:clear`: evcxr runs it when it starts.
 const FIRST: &str = "42";
-/// Ends a process of cells.
+/// Code that ends a process of cells.
 pub const END: &str = "std::process::exit(0);";
 const USE_PRELUDE: &str = "use headstart::prelude::*;\nuse headstart::display::ShowDebug as _;";
-/// evcxr prefers mold, which it has loaded into every program that a cell needs: that takes longer than
+/// evcxr prefers mold, which it loads into every program that it starts for a cell. That takes longer than
 /// rustc's own linker.
 const LINKER: &str = if toolchain::HAS_LINKER { ":linker system\n" } else { "" };
-/// Until a cell has used `?`, evcxr tries each without it first, and then shows a value that was
-/// made with it as no more than its `Debug`.
+/// Cell that makes evcxr expect `?`. Without it, evcxr first tries each cell without `?`, and then shows a
+/// value created with `?` only as its `Debug` text.
 const ALLOW_QUESTION_MARK: &str = "headstart::check_interrupt()?;";
-const FIRST_LOOK: &str = "Tensor::zeros(1, DType::F32, &device())?.";
+/// Code whose completion warms up rust-analyzer. The cursor is at its end.
+const WARM_UP_CODE: &str = "Tensor::zeros(1, DType::F32, &device())?.";
 /// evcxr's context with the prelude loaded, and the reader of the cells' output.
 pub struct Loaded {
     pub context: CommandContext,
     pub listener: Arc<Listener>,
-    /// What makes the prelude known.
+    /// Code that loads the prelude.
     pub load: String,
     pub gone: Gone,
-    /// If cells are compiled ahead.
+    /// Compilation ahead, if it is enabled.
     pub ahead: Option<Ahead>,
-    /// The `:dep` lines so far.
+    /// `:dep` lines so far.
     pub dependencies: BTreeSet<String>,
-    /// Where evcxr compiles.
+    /// Folder in which evcxr compiles.
     pub folder: PathBuf,
-    /// Where training leaves weights to be recovered.
+    /// Folder in which training saves checkpoints.
     pub checkpoints: PathBuf,
-    /// The user's configuration of evcxr, which is loaded with the first cell.
+    /// Files of the user's evcxr configuration, which are loaded with the first cell.
     pub config: Vec<PathBuf>,
     /// Whether cells use the prelude's variable store.
     pub is_rewritten: bool,
-    /// What the first cell tells its user.
+    /// Note for the user, shown with the first cell.
     pub note: Option<String>,
 }
 
@@ -93,7 +94,7 @@ pub fn load(
         is_rewritten: false,
         note: None,
     };
-    // Not with what `:clear` repeats: a crate asked for beside it is still to be fetched then.
+    // Not part of the code that `:clear` repeats: a crate in the same cell may have to be fetched then.
     if let Some(command) = certificates::without() {
         let _ = loaded.context.execute(&command);
     }
@@ -107,12 +108,12 @@ pub fn load(
             let could_run = probe.is_ok();
             let found = boundary::Cells::of(&probe.and_then(|text| text));
             found.apply(session.path())?;
-            // Later sessions begin as this one goes on: the compile cache then knows its cells.
+            // Repeats the start of later sessions, so that the compile cache contains their first cells.
             for cell in [CLEAR.to_owned(), dependency(&template) + FIRST] {
                 loaded.context.execute(&cell).map_err(|error| error.to_string())?;
             }
             loaded.load_prelude(&template)?;
-            // What kept the probe from running, such as a full disk, may be gone in the next session.
+            // The cause of a probe's failure, such as a full disk, may be gone in the next session.
             if could_run {
                 found.record(&template);
             }
@@ -127,14 +128,14 @@ pub fn load(
     session.save(&template);
     loaded.look_ahead("", true);
     if !cells.is_busy() {
-        // No client waits yet: the first inference of one of candle's types takes a second, which a later cell
-        // then does not wait for.
-        loaded.complete(FIRST_LOOK, FIRST_LOOK.len());
+        // No client waits yet. The first completion on a candle type takes a second; doing it now saves a
+        // later cell that wait.
+        loaded.complete(WARM_UP_CODE, WARM_UP_CODE.len());
     }
     Ok(loaded)
 }
 
-/// The commands after which a cell can name the prelude.
+/// Commands that make the prelude available to cells.
 fn dependency(template: &Template) -> String {
     format!(
         "{LINKER}{BUILD_VARIABLE}CARGO_INCREMENTAL=0\n{BUILD_VARIABLE}CARGO_ENCODED_RUSTFLAGS={}\n\
@@ -150,7 +151,7 @@ impl Loaded {
         if let Err(error) = self.context.execute(&self.load) {
             let heard = self.listener.finish_ended();
             let mut text = describe(&error, &Prepared::new(&self.load), &self.load, &Gone::default()).plain();
-            // Such as the loader's, of a library that is missing.
+            // For example, the loader's message about a missing library.
             text += &heard.error.into_iter().map(|error| format!("\n{error}")).collect::<String>();
             text += &format!("\n{}", heard.collected.trim_end());
             let hint = match template.missing_libraries() {
@@ -165,7 +166,7 @@ impl Loaded {
         }
     }
 
-    /// Finds out whether evcxr's text is the expected one, and if not, what differs.
+    /// Tests whether evcxr's text is as expected, and returns the difference if not.
     ///
     /// # Errors
     /// If the probe cannot run.
@@ -179,7 +180,8 @@ impl Loaded {
         }
     }
 
-    /// Loads the crates and the code of the user's configuration of evcxr; what fails is said, and the cell runs.
+    /// Loads the crates and the code of the user's evcxr configuration. Failures are reported, and the cell
+    /// still runs.
     pub fn load_config(&mut self, events: &mpsc::Sender<Event>) {
         let files = std::mem::take(&mut self.config);
         if files.is_empty() {
@@ -202,7 +204,8 @@ impl Loaded {
     }
 }
 
-/// What a process of cells says before its output is redirected, such as the loader of a library that is missing.
+/// Logs what a process of cells prints before its output is redirected, such as a loader error about a
+/// missing library.
 fn log(outputs: &EvalContextOutputs) {
     loop {
         select! {

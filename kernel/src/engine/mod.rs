@@ -1,7 +1,7 @@
 //! The evaluation of cells.
 //!
-//! Owns evcxr's context in one thread, the cells' process with its pipes, the phase of the running cell, and what its user reads of errors.
-//! Other threads use it through [`handle::Engine`].
+//! Contains evcxr's context in one thread, the cells' process with its pipes, the phase of the running
+//! cell, and the error messages. Other threads use it through [`handle::Engine`].
 
 pub mod certificates;
 pub mod child;

@@ -6,7 +6,7 @@ use crate::engine::load::Loaded;
 use crate::engine::output::Bundle;
 
 impl Loaded {
-    /// The completions at a byte position of a cell.
+    /// Completions at a byte position of a cell.
     pub fn complete(&mut self, code: &str, position: usize) -> Completions {
         let Ok(found) = self.context.completions(code, position) else {
             return Completions { start: position, end: position, ..Completions::default() };
@@ -22,7 +22,7 @@ impl Loaded {
 
     /// Signature and documentation of the name at a byte position of a cell.
     pub fn inspect(&mut self, code: &str, position: usize) -> Option<Bundle> {
-        // evcxr looks at what stands before a position.
+        // evcxr documents the name before a position.
         let (text, html) = self.context.hover_at(code, end_of_name(code, position)).ok()?;
         let found = text != NO_DOCUMENTATION && !text.is_empty();
         found.then(|| vec![("text/plain".into(), text), ("text/html".into(), html)])

@@ -1,14 +1,15 @@
-//! What differs in a notebook from a program, said beside a cell that runs well.
+//! Notes on differences between a notebook and a program, shown with a cell that succeeds.
 
 use syn::visit::{self, Visit};
 use syn::{Item, Stmt};
 
 use crate::compile::redefined::names;
 
-/// Types that can change while they are not `mut`.
-const CHANGING: [&str; 7] = ["Cell", "RefCell", "Mutex", "RwLock", "OnceLock", "LazyLock", "OnceCell"];
+/// Types with interior mutability, whose values change without `mut`.
+const INTERIOR_MUTABLE: [&str; 7] =
+    ["Cell", "RefCell", "Mutex", "RwLock", "OnceLock", "LazyLock", "OnceCell"];
 
-/// A line for each thing in a cell's statements that a program would do otherwise.
+/// One note for each statement of a cell that would behave differently in a program.
 pub fn notes(statements: &[Stmt]) -> Vec<String> {
     let mut notes = Vec::new();
     for statement in statements {
@@ -43,7 +44,7 @@ fn may_change(item: &syn::ItemStatic) -> bool {
     impl<'ast> Visit<'ast> for Changing {
         fn visit_path_segment(&mut self, segment: &'ast syn::PathSegment) {
             let name = segment.ident.to_string();
-            self.0 |= CHANGING.contains(&&*name) || name.starts_with("Atomic");
+            self.0 |= INTERIOR_MUTABLE.contains(&&*name) || name.starts_with("Atomic");
             visit::visit_path_segment(self, segment);
         }
     }
@@ -58,7 +59,7 @@ mod tests {
     use crate::compile::cell::parse;
 
     #[test]
-    fn what_a_program_would_do_otherwise_is_said() {
+    fn differences_from_a_program_are_noted() {
         for (cell, said) in [
             ("static N: std::sync::atomic::AtomicUsize = f();", "each cell has its own `N`"),
             ("static mut N: u8 = 1;", "each cell has its own `N`"),

@@ -1,11 +1,11 @@
-//! What a cell produces, in terms of a notebook: neither evcxr's nor the wire's.
+//! Outputs of a cell in notebook terms, independent of evcxr and of Jupyter's messages.
 
 pub use headstart_frame::Bundle;
 use serde_json::{Value, json};
 
 use crate::engine::question::Question;
 
-/// Something that a running cell puts out.
+/// One output of a running cell.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// Text on standard output.
@@ -14,14 +14,14 @@ pub enum Output {
     Stderr(String),
     /// A new display.
     Display { id: String, data: Bundle },
-    /// What was put out so far goes; with `wait`, when there is something new.
+    /// Clears the outputs so far; with `wait`, when the next output arrives.
     Clear { wait: bool },
-    /// A change of a display.
+    /// New content of a display.
     Update { id: String, data: Bundle },
 }
 
 impl Output {
-    /// How many bytes it has to show.
+    /// Size of the output, in bytes.
     pub fn size(&self) -> usize {
         match self {
             Output::Stdout(text) | Output::Stderr(text) => text.len(),
@@ -33,7 +33,8 @@ impl Output {
     }
 }
 
-/// A bundle in the notebook's form. Types that carry JSON are parsed, as Jupyter's protocol and nbformat ask.
+/// Converts a bundle to the notebook format. JSON types are parsed, as Jupyter's protocol and nbformat
+/// require.
 pub fn media(data: &Bundle) -> Value {
     let is_json = |mime: &str| mime == "application/json" || mime.ends_with("+json");
     let value = |mime: &str, content: &str| match is_json(mime) {
@@ -43,25 +44,25 @@ pub fn media(data: &Bundle) -> Value {
     data.iter().map(|(mime, content)| (mime.clone(), value(mime, content))).collect()
 }
 
-/// Why a cell did not succeed.
+/// Error of a cell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CellError {
-    /// The kind of error: `CompileError`, `Panic`, `Error`, …
+    /// Kind of error: `CompileError`, `Panic`, `Error`, …
     pub name: String,
-    /// One sentence.
+    /// Summary in one sentence.
     pub value: String,
-    /// What the user reads, line by line, with colours as ANSI sequences.
+    /// Lines of the message for the user, with ANSI colour sequences.
     pub traceback: Vec<String>,
 }
 
-/// How a cell ended: the value of its last expression, if it has one, or an error.
+/// Result of a cell: the value of its last expression, if it has one, or an error.
 pub type Outcome = Result<Option<Bundle>, CellError>;
 
-/// What the engine sends while a cell runs, and last of all.
+/// Event of a running cell; [`Event::Done`] is the last one.
 #[derive(Debug)]
 pub enum Event {
     Output(Output),
-    /// The cell waits for a line of the user's.
+    /// The cell waits for a line of input from the user.
     Input {
         prompt: String,
         password: bool,

@@ -1,4 +1,4 @@
-//! Cells of parameters: papermill and `headstart run -p` write them, without types.
+//! Types for cells of injected parameters, which papermill and `headstart run -p` write without types.
 
 use std::ops::Range;
 
@@ -8,10 +8,10 @@ use syn::{Block, Expr, ExprLit, Lit, Pat, Stmt};
 
 use crate::engine::run::Variables;
 
-/// First line of such a cell, as papermill writes it.
+/// First line of an injected cell, as papermill writes it.
 pub const COMMENT: &str = "// Parameters";
 
-/// The name, the type if it is written, and the value of a `let` statement.
+/// Name, explicit type and value of a `let` statement.
 pub fn binding(statement: &Stmt) -> Option<(String, Option<&syn::Type>, &Expr)> {
     let Stmt::Local(local) = statement else { return None };
     let value = &local.init.as_ref()?.expr;
@@ -25,10 +25,10 @@ pub fn binding(statement: &Stmt) -> Option<(String, Option<&syn::Type>, &Expr)> 
     }
 }
 
-/// Changes to an injected cell that give each value the type of the variable that it replaces.
+/// Edits to an injected cell that convert each value to the type of the variable that it replaces.
 ///
-/// papermill knows no types: it writes `let epochs = 10;`, which is an `i32`, where the default was a `usize`.
-/// Positions are the cell's, one byte less than the block's.
+/// papermill does not know types: it writes `let epochs = 10;`, which is an `i32`, where the default was a
+/// `usize`. Positions refer to the cell; they are one byte less than in the block.
 pub fn typing(block: &Block, variables: &Variables) -> Vec<(Range<usize>, String)> {
     let mut changes = Vec::new();
     for statement in &block.stmts {
@@ -43,19 +43,19 @@ pub fn typing(block: &Block, variables: &Variables) -> Vec<(Range<usize>, String
     changes
 }
 
-/// Where a part of a block ends in the cell.
+/// End of a part of a block, as a byte position in the cell.
 fn end(part: &impl Spanned) -> usize {
     part.span().byte_range().end - 1
 }
 
-/// Converts literals to a type's numbers and strings.
+/// Syntax visitor that converts literals to the number and string types of `type_`.
 struct Literals<'a> {
     type_: &'a str,
     changes: &'a mut Vec<(Range<usize>, String)>,
 }
 
 impl Literals<'_> {
-    /// Whether the type names another as a whole word.
+    /// Whether the type contains `name` as a whole word.
     fn mentions(&self, name: &str) -> bool {
         let is_part = |c: char| c.is_alphanumeric() || c == '_';
         self.type_.split(|c| !is_part(c)).any(|word| word == name)
@@ -74,7 +74,7 @@ impl Visit<'_> for Literals<'_> {
         }
     }
 
-    /// `vec!` and the like.
+    /// Handles `vec!` and similar macros.
     fn visit_macro(&mut self, call: &syn::Macro) {
         let items =
             call.parse_body_with(syn::punctuated::Punctuated::<Expr, syn::Token![,]>::parse_terminated);
@@ -89,7 +89,7 @@ mod tests {
     use crate::engine::edits::Edited;
 
     #[test]
-    fn a_value_takes_the_type_of_the_default() {
+    fn a_value_gets_the_type_of_the_default() {
         let variables = [
             ("n", "usize"),
             ("lr", "f64"),

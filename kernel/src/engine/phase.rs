@@ -1,53 +1,54 @@
-//! What a cell is doing, and what a press of Stop means then.
+//! Phases of a cell, and the effect of Stop in each.
 
-/// The state of the cells, in the order in which a cell goes through it.
+/// Phase of the cells' process, in the order in which a cell passes through them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// evcxr and the prelude are being loaded; cells wait.
     Loading,
-    /// No cell is at work.
+    /// No cell is running.
     Idle,
-    /// The cell is analysed or compiled, or a command of it runs (`!ls`): its own code does not run.
+    /// The cell is analysed or compiled, or one of its commands (`!ls`) runs. Its code does not run yet.
     Preparing,
     /// The cell's code runs.
     Running,
-    /// The cell's code waits for its user's answer.
+    /// The cell's code waits for input from the user.
     Asking,
-    /// The cell's code is over; the kernel restores what a failed cell took, or prepares a new process.
+    /// The cell's code has ended. The kernel restores the variables of a failed cell, or starts a new
+    /// process.
     Finishing,
 }
 
-/// What the kernel is asked to do with a cell.
+/// A request to stop cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Stop was pressed for the first time in this cell.
     Stop,
-    /// Stop was pressed again, or the first press had no effect within its time.
+    /// Stop was pressed again, or the first press had no effect before the timeout.
     StopAgain,
-    /// The kernel is to end or to restart.
+    /// The kernel ends or restarts.
     Shutdown,
 }
 
-/// What is to be done.
+/// The reaction to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     Nothing,
-    /// The cells that wait end; the loading goes on.
+    /// Cancels the waiting cells; loading continues.
     CancelWaiting,
-    /// The compiler, or the command, ends; the process with the variables is left alone.
+    /// Kills the compiler or the command; the process with the variables continues.
     StopPrograms,
-    /// The cell's code is asked to stop, by SIGINT.
+    /// Asks the cell's code to stop, with SIGINT.
     Interrupt,
-    /// The question ends without an answer, and the cell's code is asked to stop.
+    /// Ends the question without an answer, and asks the cell's code to stop.
     InterruptQuestion,
-    /// The process with the variables is killed.
+    /// Kills the process with the variables.
     Kill,
-    /// All programs and that process are killed.
+    /// Kills all programs and that process.
     KillAll,
 }
 
 impl Phase {
-    /// What a request means in this phase.
+    /// Action for a request in this phase.
     pub fn action(self, request: Request) -> Action {
         use Action::*;
         match (request, self) {
@@ -55,7 +56,7 @@ impl Phase {
             (Request::Shutdown, _) => KillAll,
             (_, Phase::Loading) => CancelWaiting,
             (_, Phase::Idle | Phase::Finishing) => Nothing,
-            // However often it is pressed: the variables are not what is busy.
+            // Also for repeated presses: the process with the variables is not busy.
             (_, Phase::Preparing) => StopPrograms,
             (Request::Stop, Phase::Running) => Interrupt,
             (Request::Stop, Phase::Asking) => InterruptQuestion,

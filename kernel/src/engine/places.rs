@@ -1,12 +1,12 @@
-//! Where in a cell a line of what evcxr has compiled for it stands.
+//! Mapping of positions in evcxr's source to lines of a cell.
 
 use syn::Block;
 use syn::spanned::Spanned;
 
 use crate::compile::evcxr_text::source::FILE;
 
-/// The line of a cell, counted from 1, that is a line of the source compiled for it, counted from 1 too: the line
-/// of a statement that the source has word for word there. `None` where that is evcxr's or an earlier cell's.
+/// Line of the cell for a line of the compiled source, both counted from 1. It is found by the statement,
+/// which the source contains verbatim. `None` if the line belongs to evcxr or to an earlier cell.
 pub fn cell_line(cell: &str, block: &Block, source: &str, line: usize) -> Option<usize> {
     let source: Vec<&str> = source.lines().map(str::trim).collect();
     let line = line.checked_sub(1).filter(|line| *line < source.len())?;
@@ -18,7 +18,8 @@ pub fn cell_line(cell: &str, block: &Block, source: &str, line: usize) -> Option
         let lines: Vec<&str> = cell[range].lines().map(str::trim).collect();
         for at in 0..lines.len() {
             if line.checked_sub(at).is_some_and(|start| stands_at(&lines, &source, start)) {
-                // How many times the source has the statement before tells it from one of the same text.
+                // The number of earlier occurrences in the source distinguishes statements with the same
+                // text.
                 let before = (0..line - at).filter(|start| stands_at(&lines, &source, *start)).count();
                 found.push((before, first + at + 1));
             }
@@ -38,8 +39,8 @@ fn stands_at(lines: &[&str], source: &[&str], start: usize) -> bool {
     })
 }
 
-/// Text with `[cell]` in place of the position that `dbg!` prints, which is one in the source that evcxr wrote; `None`
-/// if there is none.
+/// Replaces the position that `dbg!` prints, which refers to evcxr's source, by `[cell]`. `None` if there
+/// is none.
 pub fn without_dbg_positions(text: &str) -> Option<String> {
     let begins = format!("[{FILE}:");
     if !text.contains(&begins) {
@@ -63,7 +64,7 @@ mod tests {
     use crate::compile::cell::parse;
 
     #[test]
-    fn dbg_shows_no_position_in_evcxrs_source() {
+    fn dbg_does_not_show_positions_in_evcxrs_source() {
         let text = "a\n[src/lib.rs:109:1] 1 + 1 = 2\n[src/lib.rs:x] [src/lib.rs:1:1]\n";
         let expected = "a\n[cell] 1 + 1 = 2\n[src/lib.rs:x] [src/lib.rs:1:1]\n";
         assert_eq!(without_dbg_positions(text).unwrap(), expected);

@@ -1,4 +1,4 @@
-//! What a cell becomes before evcxr gets it; every part stays in its line.
+//! Edits to a cell before it is passed to evcxr; every part keeps its line.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -15,26 +15,27 @@ use crate::engine::edits::Edited;
 use crate::engine::parameters;
 use crate::engine::run::Variables;
 
-/// Blanks that text from web pages and other programs has, and that Rust does not take for blanks.
+/// Space characters in text copied from web pages and other programs, which Rust does not accept as
+/// whitespace.
 const BLANKS: [char; 24] = [
     '\u{a0}', '\u{1680}', '\u{180e}', '\u{2000}', '\u{2001}', '\u{2002}', '\u{2003}', '\u{2004}', '\u{2005}',
     '\u{2006}', '\u{2007}', '\u{2008}', '\u{2009}', '\u{200a}', '\u{200b}', '\u{200c}', '\u{200d}',
     '\u{202f}', '\u{205f}', '\u{2060}', '\u{3000}', '\u{feff}', '\u{61c}', '\u{ad}',
 ];
-/// The facade's macro that hides a variable from evcxr, which keeps none that it does not see: a pattern that is a
-/// macro's. It is no item of the session: evcxr writes items in another order in each session, and the compile cache
-/// would not know the cell again.
+/// Macro of the facade that hides a variable from evcxr. evcxr does not see variables in a macro pattern,
+/// and so does not store them. The macro is not an item of the session: the order of items in evcxr's
+/// source differs between sessions. With another order, the compile cache would not find the cell.
 const LOCAL: &str = "headstart::headstart_local";
 
-/// A cell and what evcxr gets for it.
+/// A cell and the text that is sent to evcxr for it.
 pub struct Prepared {
-    /// With plain blanks, line ends and names.
+    /// The cell with plain spaces, line ends and names.
     plain: Edited,
     sent: Edited,
-    /// If it is Rust.
+    /// The parsed cell, if it is valid Rust.
     block: Option<Block>,
     local: BTreeSet<String>,
-    /// For a cell of parameters: the session's variables and their types.
+    /// For a cell of injected parameters: the session's variables and their types.
     variables: Variables,
 }
 
@@ -53,27 +54,29 @@ impl Prepared {
         prepared
     }
 
-    /// What evcxr gets.
+    /// Text that is sent to evcxr.
     pub fn sent(&self) -> &str {
         &self.sent.text
     }
 
-    /// The statements, if the cell is Rust. Positions are one byte more than in [`Prepared::plain`].
+    /// The statements, if the cell is valid Rust. Positions are one byte larger than in
+    /// [`Prepared::plain`].
     pub fn block(&self) -> Option<&Block> {
         self.block.as_ref()
     }
 
-    /// The cell with plain blanks, line ends and names.
+    /// The cell with plain spaces, line ends and names.
     pub fn plain(&self) -> &str {
         &self.plain.text
     }
 
-    /// Where a byte of what evcxr gets stands in the user's cell.
+    /// Converts a byte position in the sent text to one in the user's cell.
     pub fn original(&self, sent: usize) -> usize {
         self.plain.before(self.sent.before(sent))
     }
 
-    /// Gives the values of a cell of parameters the types of the session's variables that they replace.
+    /// Converts the values in a cell of injected parameters to the types of the session's variables that
+    /// they replace.
     pub fn give_types(&mut self, variables: &Variables) {
         if self.plain.text.starts_with(parameters::COMMENT) {
             self.variables = variables.clone();
@@ -81,7 +84,8 @@ impl Prepared {
         }
     }
 
-    /// Hides a variable of the cell from evcxr. Returns whether the cell uses it, so that it has a purpose.
+    /// Hides a variable of the cell from evcxr. Returns `false` if the cell does not use it or it is
+    /// already hidden.
     pub fn make_local(&mut self, name: &str) -> bool {
         let is_used = self.block.as_ref().is_some_and(|block| is_used(block, name));
         if is_used && self.local.insert(name.to_owned()) {
@@ -91,7 +95,7 @@ impl Prepared {
         false
     }
 
-    /// Hides variables, and with `closures` each that is a closure. Returns whether one is hidden that was not.
+    /// Hides variables, and with `closures` also all closures. Returns whether any was newly hidden.
     pub fn make_any_local(&mut self, names: &[String], closures: bool) -> bool {
         let mut names = names.to_vec();
         if closures && let Some(block) = &self.block {
@@ -100,7 +104,7 @@ impl Prepared {
         names.iter().filter(|name| self.make_local(name)).count() > 0
     }
 
-    /// The variables that are hidden.
+    /// Hidden variables.
     pub fn local(&self) -> &BTreeSet<String> {
         &self.local
     }
@@ -123,7 +127,7 @@ impl Prepared {
     }
 }
 
-/// The variable that a statement makes a closure.
+/// Name of the closure that a statement defines.
 fn closure(statement: &Stmt) -> Option<String> {
     let Stmt::Local(local) = statement else { return None };
     let (Pat::Ident(pattern), Some(init)) = (&local.pat, &local.init) else { return None };
@@ -135,7 +139,7 @@ fn in_cell(span: proc_macro2::Span) -> Range<usize> {
     range.start.saturating_sub(1)..range.end.saturating_sub(1)
 }
 
-/// A type over several lines in one, with the line ends after it: evcxr writes types into lines of its own.
+/// Joins the lines of a type, and adds the line ends after it: evcxr writes each type on one line.
 fn one_line(text: &str, range: Range<usize>) -> Option<(Range<usize>, String)> {
     let type_ = &text[range.clone()];
     let lines = type_.matches('\n').count();
@@ -163,7 +167,7 @@ impl<'ast> Visit<'ast> for Hide<'_> {
     }
 }
 
-/// Whether a statement after the one that defines a variable has its name.
+/// Whether a statement after a variable's definition uses its name.
 fn is_used(block: &Block, name: &str) -> bool {
     let mut statements = block.stmts.iter();
     let defines = |statement: &Stmt| matches!(statement, Stmt::Local(local) if crate::compile::redefined::binds(&local.pat, name));
@@ -171,15 +175,15 @@ fn is_used(block: &Block, name: &str) -> bool {
         && statements.any(|statement| crate::compile::redefined::names(statement, name))
 }
 
-/// Plain blanks, line ends, and names in the form in which rustc compares them (NFC), so that evcxr finds a
-/// variable however its name was typed.
+/// Edits that normalise spaces and line ends, and names to the form in which rustc compares them (NFC).
+/// Then evcxr finds a variable however its name was typed.
 fn plain_edits(cell: &str) -> Vec<(Range<usize>, String)> {
     let mut edits = Vec::new();
     let quits = cell.match_indices(QUIT).filter(|(at, _)| {
         let (before, after) = (cell[..*at].rsplit('\n').next(), cell[at + QUIT.len()..].lines().next());
         [before, after].into_iter().flatten().all(|text| text.trim().is_empty())
     });
-    // The kernel ends when the cell is over.
+    // The kernel ends after the cell.
     edits.extend(quits.map(|(at, quit)| (at..at + quit.len(), String::new())));
     if cell.is_ascii() && !cell.contains('\r') {
         return edits;
@@ -211,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blanks_line_ends_and_names_become_plain() {
+    fn spaces_line_ends_and_names_are_normalised() {
         let cell = "\u{feff}let\u{a0}cafe\u{301} = \"a\u{a0}b\"; // \u{a0}\r\nx\u{200b} + y";
         let prepared = Prepared::new(cell);
         assert_eq!(prepared.sent(), " let caf\u{e9} = \"a\u{a0}b\"; // \u{a0}\nx  + y");
@@ -220,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_comes_into_one_line_and_no_line_moves() {
+    fn a_type_is_joined_to_one_line_and_other_lines_keep_their_positions() {
         let cell = "let t: Map<\n    String,\n    u8,\n> = f();\nt";
         let prepared = Prepared::new(cell);
         assert_eq!(prepared.sent(), "let t: Map< String, u8, >\n\n\n = f();\n&t");
@@ -245,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rust_stays() {
+    fn invalid_rust_is_unchanged() {
         for cell in ["let let", ":vars", "!ls"] {
             assert_eq!(Prepared::new(cell).sent(), cell);
         }

@@ -1,4 +1,4 @@
-//! A cell's question to its user: the first answer counts.
+//! A cell's request for input from the user; only the first answer counts.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,10 +9,10 @@ use tokio::sync::watch;
 
 use crate::engine::interrupt::Cells;
 
-/// A question that waits for its answer.
+/// A pending question.
 #[derive(Clone)]
 pub struct Question {
-    /// Where the cell reads; `None` once it is answered.
+    /// Pipe from which the cell reads; `None` once the question is answered.
     answers: Arc<Mutex<Option<File>>>,
     is_over: watch::Sender<bool>,
     cells: Arc<Cells>,
@@ -24,7 +24,7 @@ impl Question {
         Question { answers, is_over: watch::channel(false).0, cells }
     }
 
-    /// Answers, if there is no answer yet.
+    /// Sends an answer, unless there already is one.
     pub fn answer(&self, answer: &Answer) {
         let Some(mut answers) = self.take() else { return };
         self.cells.was_answered();
@@ -44,7 +44,7 @@ impl Question {
         answers
     }
 
-    /// Waits until it is answered or withdrawn.
+    /// Waits until the question is answered or withdrawn.
     pub async fn is_over(&self) {
         let _ = self.is_over.subscribe().wait_for(|is_over| *is_over).await;
     }

@@ -1,4 +1,4 @@
-//! The report of a cell that did not compile, in words and places of the cell.
+//! Error report for a cell that does not compile, with positions in the cell.
 
 use std::ops::Range;
 
@@ -16,17 +16,17 @@ use crate::engine::hints::Gone;
 use crate::engine::output::CellError;
 use crate::engine::prepare::Prepared;
 
-/// What rustc says to those who wrote the library, and what evcxr leaves of its lists: their heads.
-const POINTLESS_HELP: [&str; 3] = [
+/// Beginnings of rustc's help for library authors, and of headings whose lists evcxr drops.
+const OMITTED_HELP: [&str; 3] = [
     "the following other types implement trait",
     "you can use `cargo tree`",
     "the nightly-only, unstable trait",
 ];
-/// Sums up other errors.
+/// Message that summarises other errors.
 const SUMMARY: &str = "Some errors have detailed explanations";
 const NOT_FOUND: &str = "the type of a variable of this cell was not found, so no later cell can have it\n\
     hint: write the type of each new variable, as in `let x: Vec<f64> = …;`, or use it inside `{ … }`";
-/// The report of an error of evcxr's.
+/// Creates the report of an evcxr error.
 pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> CellError {
     let Error::CompilationErrors(errors) = error else {
         let text = in_own_words(&error.to_string());
@@ -62,7 +62,7 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
         let shown = without_colours(&traceback.join("\n"));
         let new = helps(&error.json).into_iter().filter(|help| {
             let first = help.lines().next().unwrap_or_default();
-            !shown.contains(first) && !POINTLESS_HELP.iter().any(|known| first.starts_with(known))
+            !shown.contains(first) && !OMITTED_HELP.iter().any(|known| first.starts_with(known))
         });
         traceback.extend(
             new.flat_map(|help| format!("help: {help}").lines().map(str::to_owned).collect::<Vec<_>>()),
@@ -79,12 +79,12 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
     CellError { name: "CompileError".into(), value, traceback }
 }
 
-/// Whether rustc found another bracket than it looked for, which may be that at the end of what evcxr writes.
+/// Whether rustc found an unexpected bracket, possibly one at the end of evcxr's source.
 fn is_unclosed(message: &str) -> bool {
     message.starts_with("mismatched closing delimiter") || message.contains("unclosed delimiter")
 }
 
-/// An error with the lines of the cell that it is about.
+/// Formats an error with the lines of the cell that it refers to.
 fn report(error: &CompilationError, message: &str, prepared: &Prepared, cell: &str) -> Vec<String> {
     let name = "cell".to_owned();
     let mut labels: Vec<(Range<usize>, String)> = Vec::new();
@@ -93,7 +93,7 @@ fn report(error: &CompilationError, message: &str, prepared: &Prepared, cell: &s
     for spanned in error.spanned_messages().iter().chain(error.help_spanned()) {
         let label = label(&spanned.label, message);
         let Some(span) = &spanned.span else {
-            // Help without a place in the cell is for what stands around it.
+            // Help without a position in the cell refers to the code around it.
             if !label.is_empty() && !label.starts_with("help: ") && !notes.contains(&label) {
                 notes.push(label);
             }
@@ -126,7 +126,7 @@ fn report(error: &CompilationError, message: &str, prepared: &Prepared, cell: &s
     }
     let mut colours = ColorGenerator::new();
     for (place, label) in labels {
-        // For a light page.
+        // Darker, for a light page.
         let colour = match colours.next() {
             Color::Fixed(colour) => Color::Fixed(255 - colour),
             colour => colour,
@@ -145,26 +145,26 @@ fn report(error: &CompilationError, message: &str, prepared: &Prepared, cell: &s
     }
 }
 
-/// A label without what the message says already.
+/// Removes the level from a label; empty if the label repeats the message.
 fn label(label: &str, message: &str) -> String {
     let label = in_own_words(label).replace("\n`", "`").replace('\n', " ");
     let label = ["error: ", "note: "].iter().find_map(|level| label.strip_prefix(level)).unwrap_or(&label);
     if label == message { String::new() } else { label.to_owned() }
 }
 
-/// The byte at a line and a column, which are counted from 1, the column in characters.
+/// Byte position of a line and a column. Both are counted from 1, the column in characters.
 fn offset(text: &str, line: usize, column: usize) -> usize {
     let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     let line = text[start..].lines().next().unwrap_or_default();
     start + line.char_indices().nth(column.saturating_sub(1)).map_or(line.len(), |(at, _)| at)
 }
 
-/// A byte position as a count of characters.
+/// Converts a byte position to a number of characters.
 fn in_characters(text: &str, position: usize) -> usize {
     text.char_indices().take_while(|(at, _)| *at < position).count()
 }
 
-/// rustc's help: its words, and the lines that it would write.
+/// rustc's help messages, each with the suggested code.
 fn helps(error: &Value) -> Vec<String> {
     let children = error["children"].as_array().into_iter().flatten();
     let helps = children.filter(|child| child["level"] == "help");
@@ -179,7 +179,7 @@ fn helps(error: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The lines of the source with what rustc suggests put in.
+/// Lines of the source with rustc's suggestions applied.
 fn suggested(spans: &Value) -> Vec<String> {
     let mut lines: Vec<(u64, Vec<char>)> = Vec::new();
     let mut changes: Vec<(u64, usize, usize, &str)> = Vec::new();
@@ -203,7 +203,7 @@ fn suggested(spans: &Value) -> Vec<String> {
         }
         changes.push((line, start, end, replacement));
     }
-    // From the end, so that the places before stay.
+    // From the end, so that earlier positions stay valid.
     changes.sort_by_key(|change| std::cmp::Reverse((change.0, change.1)));
     for (line, start, end, replacement) in changes {
         if let Some((_, text)) = lines.iter_mut().find(|(known, _)| *known == line)
@@ -219,7 +219,7 @@ fn suggested(spans: &Value) -> Vec<String> {
     texts.filter(|line| !line.contains("evcxr") && !line.is_empty()).collect()
 }
 
-/// The variables that evcxr reports it cannot keep for later cells.
+/// Variables that, according to the error, evcxr cannot store for later cells.
 pub fn unkept_variables(error: &Error) -> Vec<String> {
     let messages: Vec<String> = match error {
         Error::CompilationErrors(errors) => errors.iter().map(CompilationError::message).collect(),
@@ -228,14 +228,14 @@ pub fn unkept_variables(error: &Error) -> Vec<String> {
     messages.iter().filter_map(|message| unkept_variable(message)).map(str::to_owned).collect()
 }
 
-/// Whether a variable, which evcxr does not name, would outlive what it borrows if it were kept.
+/// Whether a variable, which evcxr does not name, would outlive what it borrows if it were stored.
 pub fn outlives(error: &Error) -> bool {
     const CODES: [&str; 5] = ["E0373", "E0505", "E0521", "E0597", "E0716"];
     let Error::CompilationErrors(errors) = error else { return false };
     errors.iter().any(|error| error.code().is_some_and(|code| CODES.contains(&code)))
 }
 
-/// A message of evcxr's or rustc's without the names of what stands around a cell.
+/// Rewrites a message of evcxr or rustc without the names of generated code.
 fn in_own_words(message: &str) -> String {
     let name = quoted(message, 0).unwrap_or_default();
     if message.starts_with(UNKNOWN_TYPE) {
@@ -273,7 +273,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn suggestions_are_put_into_their_line() {
+    fn suggestions_are_applied_to_their_line() {
         let span = |start: u64, end: u64, text: &str| {
             json!({"line_start": 9, "line_end": 9, "column_start": start, "column_end": end,
                 "suggested_replacement": text, "text": [{"text": "    let é = T::new();"}]})
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_counted_in_characters() {
+    fn positions_are_counted_in_characters() {
         let text = "// é\nlet 🦀x = 1;\n";
         assert_eq!(&text[offset(text, 2, 6)..][..1], "x");
         assert_eq!(in_characters(text, offset(text, 2, 6)), 10);

@@ -1,4 +1,4 @@
-//! The run of a cell in evcxr's context: its commands, its code, and what follows.
+//! Execution of a cell in evcxr's context: its commands, its code, and the commands after it.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -21,10 +21,10 @@ use crate::engine::prepare::Prepared;
 use crate::engine::report::{describe, outlives, unkept_variables};
 use crate::prelude::tokens::identifiers;
 
-/// The cells' variables and their types.
+/// Variables of the cells and their types.
 pub type Variables = BTreeMap<String, String>;
 
-/// Answers requests until the engine is to stop.
+/// Serves requests until the engine stops.
 pub fn serve(cells: &Cells, mut loaded: Result<Loaded, String>, queue: &Receiver<Request>) {
     for request in queue {
         match (&mut loaded, request) {
@@ -54,16 +54,16 @@ pub fn serve(cells: &Cells, mut loaded: Result<Loaded, String>, queue: &Receiver
                     let _ = events.blocking_send(Event::Done(Err(CellError::new("StartError", problem))));
                 }
             }
-            // Dropping the sender is the empty answer.
+            // Dropping the sender sends an empty reply.
             (Err(_), _) => {}
         }
     }
 }
 
-/// Runs work of evcxr's and rust-analyzer's, whose panics must not end the engine.
+/// Runs code of evcxr or rust-analyzer. A panic there must not end the engine.
 ///
 /// # Errors
-/// If it panics.
+/// If the code panics.
 pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text =
@@ -98,7 +98,7 @@ impl Loaded {
         if let Some(note) = self.loses_by_dependency(&code, &before) {
             let _ = events.blocking_send(Event::Output(Output::Stderr(note)));
         }
-        // evcxr knows the commands before the code alone.
+        // evcxr handles only the commands before the code.
         let (statements, commands) = code.split_at(last_commands(&code).unwrap_or(code.len()));
         let mut prepared = Prepared::new(statements);
         prepared.give_types(&before);
@@ -109,13 +109,13 @@ impl Loaded {
             _ => self.listener.finish(),
         };
         let is_interrupted = cells.is_interrupted();
-        // What runs from here on is the kernel's own: Stop is not for it.
+        // From here on, the kernel's own code runs, which Stop does not affect.
         cells.finish();
         let ran = Ran { cell, code: &code, prepared, before, result, heard, is_interrupted, begin };
         self.finish(cells, ran, events)
     }
 
-    /// Runs the commands before a cell's code; returns the cell without them.
+    /// Runs the commands before a cell's code, and returns the cell without them.
     fn run_commands(&mut self, cell: &str) -> Result<String, CellError> {
         if let Some(command) = certificates::for_cell(cell) {
             let _ = self.context.execute(&command);
@@ -148,7 +148,7 @@ impl Loaded {
         let ahead = self.ahead.as_ref().and_then(|ahead| ahead.begin(prepared.sent()));
         let mut result = self.context.execute(prepared.sent());
         drop(ahead);
-        // A variable that evcxr cannot keep for later cells is of use in its own.
+        // A variable that evcxr cannot store for later cells remains usable in its own cell.
         while let Err(error) = &result
             && prepared.make_any_local(&unkept_variables(error), outlives(error))
         {
@@ -157,7 +157,7 @@ impl Loaded {
         result
     }
 
-    /// Runs the commands after a cell's code, and what the kernel adds to those of evcxr's.
+    /// Runs the commands after a cell's code, and the kernel's additions to evcxr's commands.
     fn run_last_commands(
         &mut self,
         code: &str,
@@ -173,27 +173,29 @@ impl Loaded {
             }
         }
         if result.is_ok() && has(code, CLEAR) {
-            // It clears the prelude too.
+            // `:clear` also removes the prelude.
             result = self.context.execute(&self.load).and(result);
         }
         if has(code, RESTART) {
-            // evcxr goes on to take the variables of the process that has ended, unless that ends under a cell.
+            // evcxr still tries to take the variables of the ended process, unless the process ends during
+            // a cell.
             let _ = self.context.execute(END);
-            // The new process must know Stop and how to report a panic.
+            // Sets up Stop and the report of panics in the new process.
             result = self.context.execute(BEGIN).and(result);
         }
         if code.lines().filter(|line| line.trim() == TIMING).count() % 2 == 1 {
             timing::toggle(&self.folder);
         }
         if let Some(format) = code.lines().rev().find_map(|line| line.trim().strip_prefix(FORMAT)) {
-            // evcxr keeps it for the values that the prelude does not show.
+            // evcxr uses the format for values that the prelude does not show.
             let is_pretty = format.contains('#');
             let _ = self.context.execute(&format!("headstart::display::set_pretty_debug({is_pretty});"));
         }
         result
     }
 
-    /// The note about variables that a `:dep` loses: those of types that cells have defined, which are compiled again.
+    /// Note about variables that a `:dep` loses: those whose types cells have defined, because the types
+    /// are compiled again.
     fn loses_by_dependency(&mut self, code: &str, variables: &Variables) -> Option<String> {
         let asked = code.lines().map(str::trim).filter(|line| line.starts_with(DEPENDENCY));
         let new: Vec<String> =
@@ -215,14 +217,15 @@ impl Loaded {
         })
     }
 
-    /// Prepares compilation ahead of the next cell, after one that evcxr has counted or not.
+    /// Prepares compilation ahead of the next cell. `is_counted`: whether evcxr has increased the cell
+    /// number.
     pub fn look_ahead(&mut self, code: &str, is_counted: bool) {
         if let Some(ahead) = &mut self.ahead {
             ahead.end(code, is_counted, self.context.variables_and_types());
         }
     }
 
-    /// The variables that there are now.
+    /// Current variables.
     pub fn variables(&self) -> Variables {
         let variables = self.context.variables_and_types();
         variables.map(|(name, type_)| (name.to_owned(), type_.to_owned())).collect()

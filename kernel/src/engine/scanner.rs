@@ -1,6 +1,6 @@
-//! Splits the cells' standard output into text, frames, and evcxr's markers.
+//! Parser that splits the cells' standard output into text, frames, and evcxr's markers.
 //!
-//! All of them may follow text on one line: `print!` leaves its line open.
+//! A frame or a marker may follow text on the same line, because `print!` does not end its line.
 
 use headstart_frame::{Frame, MARK, Malformed};
 
@@ -8,7 +8,7 @@ use crate::compile::evcxr_text::protocol::{
     CHANGED_TYPE, CONTENT_BEGINS, ERROR, MARKER, PANIC, QUESTION, is_marker,
 };
 
-/// A content ends here, in bytes, even if the line that closes it never comes.
+/// Maximum size of a content, in bytes. A content ends here if its end marker is missing.
 const MAX_CONTENT: usize = 256 << 20;
 
 /// A part of a cell's standard output.
@@ -16,30 +16,30 @@ const MAX_CONTENT: usize = 256 << 20;
 pub enum Item {
     Text(String),
     Frame(Result<Frame, Malformed>),
-    /// A value to show, or a form of it: MIME type and content.
+    /// A value to show, in one format: MIME type and content.
     Content(String, String),
-    /// A `?` met an error, whose text is on standard error.
+    /// A `?` returned an error, whose text is on standard error.
     Failed,
     Panicked,
     /// A variable's type was redefined; the line is for evcxr.
     ChangedType(String),
-    /// The question of the crate `evcxr_input`, which reads the answer from standard input.
+    /// Input request of the crate `evcxr_input`, which reads the answer from standard input.
     Question,
 }
 
 /// Splits a stream of bytes into [`Item`]s.
 #[derive(Debug, Default)]
 pub struct Scanner {
-    /// The beginning of a line.
+    /// An incomplete line.
     pending: Vec<u8>,
-    /// Bytes of it in which no line feed was found.
+    /// Number of bytes of it that are known to contain no line feed.
     scanned: usize,
-    /// Between the lines that enclose a content: its MIME type, and its lines so far.
+    /// Inside a content: its MIME type, and its lines so far.
     content: Option<(String, String)>,
 }
 
 impl Scanner {
-    /// The items that these bytes complete.
+    /// Returns the items that these bytes complete.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Item> {
         self.pending.extend_from_slice(bytes);
         let mut items = Vec::new();
@@ -56,7 +56,7 @@ impl Scanner {
         items
     }
 
-    /// The text of an open line, if no marker has begun in it.
+    /// Text of the incomplete line, up to a marker.
     pub fn open_text(&mut self) -> Option<Item> {
         if self.content.is_some() {
             return None;
@@ -66,7 +66,7 @@ impl Scanner {
             rest.starts_with(MARK.as_bytes()) || MARK.as_bytes().starts_with(rest)
         });
         let text = &self.pending[..frame.unwrap_or(self.pending.len())];
-        // The beginning of a character waits for its rest.
+        // An incomplete character waits for its remaining bytes.
         let whole = match std::str::from_utf8(text) {
             Err(error) if error.error_len().is_none() && frame.is_none() => error.valid_up_to(),
             _ => text.len(),
@@ -74,7 +74,7 @@ impl Scanner {
         self.take(whole)
     }
 
-    /// What is left when a cell is over: nothing is held back for a rest that may never come.
+    /// Returns the remaining items at the end of a cell, complete or not.
     pub fn finish(&mut self) -> Vec<Item> {
         let mut items = Vec::new();
         let rest = String::from_utf8_lossy(&std::mem::take(&mut self.pending)).into_owned();
@@ -124,7 +124,7 @@ impl Scanner {
             return;
         }
         if let Some((mime, mut content)) = self.content.take() {
-            // The line feed before the closing line is not the content's.
+            // The line feed before the end marker is not part of the content.
             if content.ends_with('\n') {
                 content.pop();
             }
@@ -140,7 +140,7 @@ impl Scanner {
     }
 }
 
-/// Where a frame or one of evcxr's markers begins in a line.
+/// Position of a frame or of an evcxr marker in a line.
 fn marker(line: &str) -> Option<usize> {
     let frame = line.find(MARK).filter(|at| line[at + MARK.len()..].starts_with('\u{1f}'));
     let evcxr = line.match_indices(MARKER).map(|(at, _)| at).find(|at| is_marker(line[*at..].trim_end()));
@@ -180,7 +180,7 @@ mod tests {
             Item::Question,
         ];
         assert_eq!(Scanner::default().feed(whole.as_bytes()), expected);
-        // However the bytes arrive.
+        // The result does not depend on how the bytes are divided.
         let mut scanner = Scanner::default();
         let mut items: Vec<Item> = Vec::new();
         for item in whole.bytes().flat_map(|byte| scanner.feed(&[byte])) {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_closed_ends_with_the_cell() {
+    fn an_open_content_ends_with_the_cell() {
         let mut scanner = Scanner::default();
         assert_eq!(scanner.feed(format!("{CONTENT_BEGINS}text/plain\nhalf\n").as_bytes()), []);
         assert_eq!(scanner.finish(), [content("text/plain", "half\n")]);

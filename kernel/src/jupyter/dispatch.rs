@@ -1,4 +1,4 @@
-//! The kernel's conversation with Jupyter: one `match` over what can be asked.
+//! Dispatch of Jupyter's messages: one `match` over all requests.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,10 +28,10 @@ use crate::jupyter::raise;
 use crate::jupyter::wire::{Channel, PROTOCOL_VERSION, Sockets};
 use crate::prelude::toolchain;
 
-/// How long the last messages have to leave (100 ms).
+/// Longest time that the kernel waits for its last messages to be sent (100 ms).
 const LINGER: Duration = Duration::from_millis(100);
 
-/// Answers requests until a client asks to shut down.
+/// Serves requests until a client asks for shutdown.
 pub fn run(
     runtime: Runtime,
     connection: &ConnectionInfo,
@@ -39,7 +39,7 @@ pub fn run(
     origin: Origin,
 ) -> Result<(), String> {
     let served = runtime.block_on(serve(connection, engine, origin));
-    // A socket that waits must not keep the process.
+    // Waiting sockets must not keep the process alive.
     runtime.shutdown_background();
     served
 }
@@ -80,7 +80,7 @@ async fn serve(connection: &ConnectionInfo, engine: Engine, origin: Origin) -> R
     stop.await.map_err(|error| error.to_string())
 }
 
-/// What threads of the cells put out between cells appears below the last one.
+/// Publishes output that background threads of the cells print between cells, below the last cell.
 async fn publish_background(kernel: Arc<Kernel>) {
     let Some(mut outputs) = kernel.engine.background() else { return };
     while let Some(output) = outputs.recv().await {
@@ -89,7 +89,7 @@ async fn publish_background(kernel: Arc<Kernel>) {
     }
 }
 
-/// Cells run one after another; whatever else is asked while one runs is answered at once.
+/// Runs cells one after another. Answers other requests immediately, also while a cell runs.
 async fn answer_all(kernel: Arc<Kernel>, mut channel: Channel) {
     let mut cells = VecDeque::new();
     loop {
@@ -118,7 +118,7 @@ async fn answer_all(kernel: Arc<Kernel>, mut channel: Channel) {
                 },
             }
         };
-        // With `stop_on_error`, the cells after one that failed do not run.
+        // With `stop_on_error`, the cells after a failed one do not run.
         let (unwanted, others): (Vec<_>, Vec<_>) = channel.waiting().into_iter().partition(is_cell);
         cells.extend(unwanted);
         let unwanted = match failed(&request, reply.as_ref()) {
@@ -126,7 +126,7 @@ async fn answer_all(kernel: Arc<Kernel>, mut channel: Channel) {
             false => VecDeque::new(),
         };
         if let Some(reply) = reply {
-            // Clients show how long a cell took.
+            // Clients use it to show the duration of a cell.
             let metadata = json!({"started": begin.to_rfc3339_opts(SecondsFormat::Micros, true)});
             channel.reply(reply, &request, metadata).await;
         }
@@ -174,7 +174,7 @@ impl Kernel {
         self.publish_state(ExecutionState::Idle, Some(request));
     }
 
-    /// `None` for messages that have no reply.
+    /// Handles a request; `None` for messages without a reply.
     async fn reply_to(&self, request: &JupyterMessage) -> Option<Content> {
         Some(match &request.content {
             Content::KernelInfoRequest(_) => self.kernel_info().into(),
@@ -216,7 +216,7 @@ impl Kernel {
                 self.publisher.publish(reply.clone(), Some(request));
                 reply.into()
             }
-            // A client that leaves out what it does not mind is answered like any other.
+            // Also accepts requests with missing fields, which have defaults.
             Content::UnknownMessage(unknown) if unknown.msg_type == "history_request" => {
                 self.history(unknown.content.clone()).into()
             }

@@ -1,4 +1,4 @@
-//! The running of a cell, told to everyone who listens.
+//! Execution of a cell, with its messages to the clients.
 
 use std::collections::HashMap;
 use std::sync::PoisonError;
@@ -17,7 +17,7 @@ use crate::jupyter::kernel::{Kernel, media};
 use crate::prelude::template::Notice;
 
 impl Kernel {
-    /// Runs a cell, publishes what it puts out, and says how it ended.
+    /// Runs a cell, publishes its outputs, and returns the reply.
     pub async fn execute(&self, asked: &ExecuteRequest, request: &JupyterMessage) -> ExecuteReply {
         let counted = asked.store_history && !asked.silent;
         let count = self.count.fetch_add(usize::from(counted), Ordering::SeqCst) + usize::from(counted);
@@ -32,9 +32,9 @@ impl Kernel {
         let mut outcome: Outcome =
             Err(CellError::new("EngineError", "the engine stopped before the cell was over"));
         let mut stage = self.engine.stage();
-        // What was said before is news here.
+        // Shows a notice that was published before this cell.
         stage.mark_changed();
-        // Whether the last line is progress, over which the next progress is written.
+        // Whether the last line is a progress notice, which the next one overwrites.
         let mut in_progress = false;
         loop {
             let event = tokio::select! {
@@ -57,7 +57,7 @@ impl Kernel {
                 Event::Done(done) => outcome = done,
                 Event::Input { question, .. } if !asked.allow_stdin => question.answer(&Answer::NoInput),
                 Event::Input { prompt, password, question } => {
-                    // Stop and the end of the cell answer too.
+                    // Stop and the end of the cell also end the question.
                     tokio::select! {
                         answer = self.input.ask(InputRequest { prompt, password }, request) => {
                             question.answer(&answer);
@@ -101,7 +101,7 @@ impl Kernel {
         reply
     }
 
-    /// The value of an expression that a client asks for beside a cell; what it prints is not heard.
+    /// Evaluates an expression that a client requests with a cell. Its output is discarded.
     async fn evaluate(&self, expression: String) -> ExpressionResult {
         let mut received = self.engine.execute(expression);
         while let Some(event) = received.recv().await {
@@ -124,7 +124,7 @@ impl Kernel {
     }
 }
 
-/// The reply to a cell that does not run because one before it failed.
+/// Reply for a cell that does not run because an earlier one failed.
 pub fn aborted(count: usize) -> ExecuteReply {
     ExecuteReply {
         status: ReplyStatus::Aborted,
@@ -134,7 +134,7 @@ pub fn aborted(count: usize) -> ExecuteReply {
     }
 }
 
-/// A notice as text that follows the last one. Jupyter's clients go back to a line's beginning at `\r`.
+/// Text of a notice after the previous one. Jupyter's clients return to the start of the line at `\r`.
 fn line(notice: &Notice, in_progress: bool) -> String {
     match (notice, in_progress) {
         (Notice::Line(text), true) => format!("\n{text}\n"),

@@ -1,5 +1,5 @@
-//! The history of cells, saved from session to session, in the tables that IPython uses
-//! (`IPython/core/history.py`), so that its tools can read them.
+//! History of cells, saved across sessions, in the tables that IPython uses (`IPython/core/history.py`), so
+//! that its tools can read them.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ const TABLES: &str = "
 const ENTRIES: &str = "SELECT session, line, source_raw, COALESCE(output, '') \
     FROM history LEFT JOIN output_history USING (session, line)";
 
-/// What a client asks; what it leaves out is as IPython has it.
+/// A `history_request`. Missing fields have IPython's defaults.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 struct Asked {
@@ -47,7 +47,7 @@ impl Default for Asked {
     }
 }
 
-/// The history of all sessions, and this one's place in it.
+/// The history of all sessions, and the number of this one.
 #[derive(Debug)]
 pub struct History {
     connection: Connection,
@@ -55,7 +55,7 @@ pub struct History {
 }
 
 impl History {
-    /// Begins a session in the user's data folder; where that cannot be written, in memory.
+    /// Starts a session in the user's data folder, or in memory if the folder is not writable.
     pub fn begin() -> Result<History, String> {
         let file = dirs::data_dir().map(|folder| folder.join("headstart/history.sqlite"));
         let kept = file.ok_or("there is no data folder".to_owned()).and_then(|file| History::open(&file));
@@ -73,7 +73,7 @@ impl History {
     }
 
     fn with(connection: Connection) -> Result<History, Error> {
-        // Several kernels write to one file.
+        // Several kernels may write to the file at the same time.
         connection.busy_timeout(std::time::Duration::from_secs(2))?;
         connection.execute_batch(TABLES)?;
         connection.execute("INSERT INTO sessions (start) VALUES (CURRENT_TIMESTAMP)", [])?;
@@ -128,7 +128,8 @@ impl History {
         let all = i64::MAX;
         let mut entries: Vec<HistoryEntry> = match asked.hist_access_type.as_str() {
             "range" => {
-                // As in IPython: 0 is this session, below it those before, above it a session's own number.
+                // As in IPython: 0 is this session, a negative number counts back from it, a positive one
+                // is a session's number.
                 let session = match asked.session.unwrap_or(0) {
                     before @ ..=0 => self.session + before,
                     session => session,
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_finds_its_cells_and_those_of_sessions_before() {
+    fn a_session_finds_its_cells_and_those_of_earlier_sessions() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("data/history.sqlite");
         let first = History::open(&file).unwrap();

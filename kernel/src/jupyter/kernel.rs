@@ -1,4 +1,4 @@
-//! The state that all handlers of Jupyter's messages share, and what they publish.
+//! State that all handlers of Jupyter's messages share, and the messages that they publish.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
@@ -20,24 +20,24 @@ pub struct Kernel {
     pub engine: Engine,
     pub publisher: Publisher,
     pub input: Input,
-    /// The number of the last cell.
+    /// Execution count of the last cell.
     pub count: AtomicUsize,
     pub history: Mutex<History>,
-    /// The last cell that was run.
+    /// Request of the last cell that ran.
     pub last_cell: Mutex<Option<JupyterMessage>>,
-    /// The reply to `connect_request`.
+    /// Reply to `connect_request`.
     pub ports: Value,
-    /// Is notified when the kernel is to end.
+    /// Notified when the kernel shall end.
     pub leave: Notify,
 }
 
 impl Kernel {
-    /// Publishes whether the kernel is busy.
+    /// Publishes the kernel's execution state.
     pub fn publish_state(&self, execution_state: ExecutionState, request: Option<&JupyterMessage>) {
         self.publisher.publish(Status { execution_state }, request);
     }
 
-    /// Sends an output, when there is room for it.
+    /// Sends an output, after waiting for capacity in the queue.
     pub async fn publish_output(&self, output: Output, request: Option<&JupyterMessage>) {
         let size = output.size();
         self.publisher.publish_output(content(output), size, request).await;
@@ -57,7 +57,7 @@ fn content(output: Output) -> JupyterMessageContent {
     }
 }
 
-/// A bundle in the protocol's form. Types that carry JSON are parsed, as the protocol has it.
+/// Converts a bundle to the protocol's format. JSON types are parsed, as the protocol requires.
 pub fn media(data: &Bundle) -> Media {
     serde_json::from_value(output::media(data)).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! How a new kernel's process asks the user's standby: a socket in the cache folder, a question and an answer.
+//! Communication between a new kernel's process and the user's standby: one question and one answer over a
+//! socket in the cache folder.
 
 use std::fs::DirBuilder;
 use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut};
@@ -14,21 +15,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::platform::cache_folder::cache_folder;
 
-/// How long a process waits for an answer, and the standby for a question (1 s).
+/// Timeout for an answer, and of the standby for a question (1 s).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Written by a standby that has served and ended as it should.
+/// Written by a standby that has served a kernel and ended normally.
 pub const DONE: &str = "done";
-/// The largest question, in bytes.
+/// Maximum size of a question, in bytes.
 const MAX_QUESTION: usize = 1 << 16;
 
-/// What a standby is asked.
+/// A question to a standby.
 #[derive(Serialize, Deserialize)]
 pub struct Question {
-    /// Of the kernel that asks.
+    /// Kind of the kernel that asks.
     pub kind: String,
-    /// What it is to serve; without, whether it waits for kernels of this kind.
+    /// Connection to serve. `None` asks only whether the standby waits for kernels of this kind.
     pub connection: Option<ConnectionInfo>,
-    /// The process of the Jupyter server.
+    /// Process id of the Jupyter server.
     pub server: Option<i32>,
 }
 
@@ -39,7 +40,7 @@ pub enum Answer {
     Leaves,
 }
 
-/// The folder of the socket and the lock, which nobody else may enter.
+/// Folder of the socket and the lock, which only its owner may enter.
 pub fn folder() -> Result<PathBuf, String> {
     let folder = cache_folder()?.join("standby");
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
@@ -51,12 +52,12 @@ pub fn socket() -> Result<PathBuf, String> {
     Ok(folder()?.join("socket"))
 }
 
-/// Asks the standby at a socket, and gives it this process's standard output and standard error.
+/// Asks the standby at a socket, and passes it this process's standard output and standard error.
 pub fn ask(socket: &Path, question: &Question) -> io::Result<(UnixStream, Answer)> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let text = serde_json::to_string(question)?;
-    // It is to print where this process would.
+    // The standby prints where this process would print.
     let printed = [libc::STDOUT_FILENO, libc::STDERR_FILENO];
     let rights = [ControlMessage::ScmRights(&printed)];
     sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(text.as_bytes())], &rights, MsgFlags::empty(), None)?;
@@ -65,7 +66,7 @@ pub fn ask(socket: &Path, question: &Question) -> io::Result<(UnixStream, Answer
     Ok((stream, serde_json::from_str(&line)?))
 }
 
-/// Reads a question, and the standard output and standard error of the process that asks.
+/// Reads a question, and receives the standard output and standard error of the process that asks.
 pub fn receive(stream: &UnixStream) -> io::Result<(Question, Vec<OwnedFd>)> {
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let mut text = vec![0; MAX_QUESTION];
@@ -75,7 +76,7 @@ pub fn receive(stream: &UnixStream) -> io::Result<(Question, Vec<OwnedFd>)> {
     let mut printed = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(descriptors) = control {
-            // SAFETY: they were made for this process, and nothing else knows them.
+            // SAFETY: the descriptors were created for this process, and nothing else uses them.
             printed.extend(
                 descriptors.into_iter().map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }),
             );

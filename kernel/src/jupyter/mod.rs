@@ -1,7 +1,8 @@
-//! A kernel as Jupyter sees it.
+//! The kernel's interface to Jupyter.
 //!
-//! Owns the connection file, the sockets and messages of the protocol, the history, and the standby that waits for the next kernel.
-//! Runs cells through [`crate::engine::handle::Engine`] and knows nothing of evcxr.
+//! Contains the connection file, the sockets and messages of the protocol, the history, and the standby
+//! that waits for the next kernel. Runs cells through [`crate::engine::handle::Engine`] and does not depend
+//! on evcxr.
 
 pub mod dispatch;
 pub mod execute;

@@ -1,5 +1,5 @@
-//! The proxy: Jupyter holds the number of its process, and a standby serves in its place. When either ends, so does
-//! the other.
+//! The proxy: Jupyter holds its process id, while a standby serves the kernel. When either process ends, so
+//! does the other.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::jupyter::meeting::{Answer, DONE, Question, ask, socket};
 use crate::jupyter::origin::Origin;
 
-/// Lets a standby serve in place of this process, and returns how that ended; `None` if there is no standby.
+/// Hands the connection to a standby, and returns the result when it has ended; `None` if there is no
+/// standby.
 pub fn hand_over(origin: &Origin, connection: &ConnectionInfo) -> Option<Result<(), String>> {
     origin.stay()?;
     let (kind, server) = (origin.kind(), origin.server);
@@ -25,7 +26,7 @@ pub fn hand_over(origin: &Origin, connection: &ConnectionInfo) -> Option<Result<
     }
 }
 
-/// Passes Jupyter's signals on to the standby that serves, until that ends.
+/// Forwards Jupyter's signals to the serving standby until it ends.
 fn serve_as_proxy(stream: UnixStream, origin: &Origin) -> Result<(), String> {
     let stand = async {
         stream.set_nonblocking(true)?;

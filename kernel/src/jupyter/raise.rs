@@ -1,4 +1,4 @@
-//! The start of a standby, when a kernel has been idle for a while.
+//! Start of a standby after a kernel has been idle for a while.
 
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
@@ -9,20 +9,21 @@ use crate::jupyter::kernel::Kernel;
 use crate::jupyter::origin::Origin;
 use crate::platform::parent;
 
-/// How long a kernel is idle before it starts a standby (5 s).
-const IDLE: Duration = Duration::from_secs(5);
-/// How often a kernel checks whether it is idle (1 s).
+/// Idle time after which a kernel starts a standby (5 s).
+const IDLE_TIME: Duration = Duration::from_secs(5);
+/// Interval at which a kernel checks whether it is idle (1 s).
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// The free memory without which no standby is started, in bytes; it takes an eighth, and training may need the rest.
+/// Minimum free memory for the start of a standby, in bytes. A standby takes an eighth of it; training may
+/// need the rest.
 const MIN_FREE_MEMORY: u64 = 1 << 30;
 
-/// Starts a standby for the next kernel when this one has had nothing to do for a while.
+/// Starts a standby for the next kernel when this one has been idle for a while.
 pub async fn raise_standby(kernel: Arc<Kernel>, origin: Origin) {
     if origin.stay().is_none() || !kernel.engine.loaded().await {
         return;
     }
     let mut idle = Duration::ZERO;
-    while idle < IDLE {
+    while idle < IDLE_TIME {
         tokio::time::sleep(POLL_INTERVAL).await;
         idle = if kernel.engine.is_busy() { Duration::ZERO } else { idle + POLL_INTERVAL };
     }
@@ -33,10 +34,11 @@ pub async fn raise_standby(kernel: Arc<Kernel>, origin: Origin) {
     let mut command = origin.command(program);
     command.envs(origin.server.map(|server| (parent::VARIABLE, server.to_string())));
     command.arg("standby").args(origin.backend.feature().map(|feature| format!("--{feature}")));
-    // A signal to this kernel's process group is not for the standby; nor may it keep a pipe of this process open.
+    // Signals to this kernel's process group must not reach the standby, and it must not keep a pipe of
+    // this process open.
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let Ok(mut standby) = command.spawn() else { return };
-    // By its end the standby knows that this process is gone.
+    // The standby detects the end of this process by the end of its standard input.
     let _input = standby.stdin.take();
     let _ = tokio::task::spawn_blocking(move || standby.wait()).await;
 }

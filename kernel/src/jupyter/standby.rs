@@ -1,12 +1,13 @@
-//! A standby: a kernel that is loaded before Jupyter asks for one.
+//! The standby: a kernel that is loaded before Jupyter requests one.
 //!
-//! evcxr, rust-analyzer and the prelude take seconds to load. An idle kernel therefore starts this program once more
-//! ([`crate::jupyter::raise`]). It loads, and waits at a socket in the user's cache. The process that Jupyter starts
-//! next hands its connection over and stays as a proxy ([`crate::jupyter::proxy`]).
+//! evcxr, rust-analyzer and the prelude take seconds to load. An idle kernel therefore starts this program
+//! again ([`crate::jupyter::raise`]). The standby loads, and waits at a socket in the user's cache. The
+//! process that Jupyter starts next hands its connection over and becomes a proxy
+//! ([`crate::jupyter::proxy`]).
 //!
-//! A user has at most one standby. It serves processes of the same program, folder and environment. It ends when a
-//! kernel of another kind wants to start one, some minutes after the kernel that started it, and with the Jupyter
-//! server.
+//! A user has at most one standby. It serves only processes of the same program, folder and environment. It
+//! ends some minutes after the kernel that started it, or with the Jupyter server. It also ends when a
+//! kernel of another kind starts a standby.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -52,7 +53,7 @@ pub fn wait(origin: Origin) -> Result<(), String> {
     served
 }
 
-/// The lock that only one standby of a user holds; `None` if one of this kind has it.
+/// Takes the lock that only one standby of a user can hold; `None` if a standby of this kind holds it.
 fn lock(origin: &Origin) -> Result<Option<File>, String> {
     let path = folder()?.join("lock");
     let complain = |error: io::Error| format!("{}: {error}", path.display());
@@ -70,14 +71,14 @@ fn lock(origin: &Origin) -> Result<Option<File>, String> {
     }
 }
 
-/// Waits for a kernel to serve; `None` when it is time to go.
+/// Waits for a kernel to serve; `None` if the standby shall end.
 fn called(
     origin: &Origin,
     loaded_from: &(PathBuf, Option<String>),
     stay: Duration,
 ) -> Result<Option<(ConnectionInfo, Option<i32>, UnixStream)>, String> {
     let path = socket()?;
-    // A killed standby left it.
+    // A killed standby may have left the socket.
     let _ = fs::remove_file(&path);
     let listener = UnixListener::bind(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let calls = calls(listener, stay, origin.server);
@@ -92,7 +93,7 @@ fn called(
             Some(_) => Answer::Serves,
         };
         if answer != Answer::Waits {
-            // The next process finds no standby.
+            // Without the socket, the next process finds no standby.
             let _ = fs::remove_file(&path);
         }
         let said = serde_json::to_string(&answer).unwrap_or_default() + "\n";
@@ -114,8 +115,8 @@ fn called(
     Ok(called)
 }
 
-/// Each connection, and `None` when the kernel that started this standby has been gone for long enough, or when the
-/// Jupyter server has ended.
+/// Channel of incoming connections. It receives `None` when the Jupyter server ends, or when the time
+/// `stay` has passed since the end of the kernel that started this standby.
 fn calls(listener: UnixListener, stay: Duration, server: Option<i32>) -> Receiver<Option<UnixStream>> {
     let (sender, receiver) = unbounded();
     let connected = sender.clone();
@@ -141,7 +142,7 @@ fn calls(listener: UnixListener, stay: Duration, server: Option<i32>) -> Receive
     receiver
 }
 
-/// Prints to the outputs of the proxy from now on.
+/// Redirects standard output and standard error to the proxy's.
 fn print_to(printed: &[OwnedFd]) {
     if let [out, error] = printed {
         let _ = dup2_stdout(out);
@@ -149,13 +150,13 @@ fn print_to(printed: &[OwnedFd]) {
     }
 }
 
-/// Ends this process when the proxy at the other end has ended.
+/// Ends this process when the proxy at the other end of the socket has ended.
 fn end_with(stream: &UnixStream) {
     let Ok(mut stream) = stream.try_clone() else { return };
     let _ = stream.set_read_timeout(None);
     std::thread::spawn(move || {
         let _ = stream.read(&mut [0]);
-        // SAFETY: nothing is run that could meet what the other threads hold.
+        // SAFETY: runs no destructors, which could conflict with other threads.
         unsafe { libc::_exit(1) }
     });
 }

@@ -1,4 +1,4 @@
-//! Jupyter's sockets, and the messages that go through them.
+//! Jupyter's sockets, and the messages that are sent over them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ use zeromq::{SocketRecv, SocketSend, ZmqMessage};
 /// <https://jupyter-client.readthedocs.io/en/stable/messaging.html>
 pub const PROTOCOL_VERSION: &str = "5.4";
 
-/// What a message carries, as a child of the request that caused it.
+/// Creates a message with this content, as a child of the request that caused it.
 pub fn message(content: impl Into<JupyterMessageContent>, parent: Option<&JupyterMessage>) -> JupyterMessage {
     let mut message = JupyterMessage::new(content, parent);
     message.header.version = PROTOCOL_VERSION.into();
@@ -33,8 +33,8 @@ pub fn message(content: impl Into<JupyterMessageContent>, parent: Option<&Jupyte
     message
 }
 
-/// A message whose content is not as the protocol has it is read as one of an unknown kind, so
-/// that its sender gets an answer.
+/// Parses a message. Content that does not match the protocol gives a message of unknown type, so that its
+/// sender gets a reply.
 fn read(raw: RawMessage) -> Result<JupyterMessage, RuntimeError> {
     let part = |at: usize| serde_json::from_slice::<Value>(&raw.jparts[at]);
     let (header, parent_header, metadata, content) = (part(0)?, part(1)?, part(2)?, part(3)?);
@@ -57,18 +57,18 @@ fn read(raw: RawMessage) -> Result<JupyterMessage, RuntimeError> {
         .map_err(|error| RuntimeError::ZmqMessageError(error.to_string()))
 }
 
-/// How much output may wait for a client that reads slowly, in units of [`UNIT_BYTES`]: 64 MiB.
+/// Maximum size of output that waits for a slow client, in units of [`UNIT_BYTES`]: 64 MiB.
 const CAPACITY: u32 = 16 << 10;
 const UNIT_BYTES: usize = 4 << 10;
-/// What a message counts at least, in units: 1,024 messages wait at most.
+/// Minimum size of a message, in units; at most 1,024 messages wait.
 const MIN_UNITS: usize = 16;
-/// A client that has not read for this long loses outputs, so that the cell goes on.
+/// Time (5 s) after which a client that does not read loses outputs, so that the cell continues.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The way to everyone who listens; messages arrive in the order in which they are sent.
+/// Sends messages to all clients, in order.
 ///
-/// The socket drops messages without a word when too many wait. So outputs are counted until the socket has sent
-/// them, and wait here for room. Messages about a cell's state are few, and always have room.
+/// The socket silently drops messages when too many wait. So outputs are counted until the socket has sent
+/// them, and wait here for capacity. Messages about a cell's state are few and never wait.
 #[derive(Clone)]
 pub struct Publisher {
     queue: UnboundedSender<JupyterMessage>,
@@ -77,7 +77,7 @@ pub struct Publisher {
     lost: Arc<AtomicUsize>,
 }
 
-/// A message's topic, which lives until the socket has sent the message to all clients.
+/// Topic of a message; it lives until the socket has sent the message to all clients.
 struct Topic {
     name: String,
     _room: Option<OwnedSemaphorePermit>,
@@ -95,12 +95,12 @@ impl Publisher {
         Publisher { queue, room, is_stalled: Arc::default(), lost: Arc::default() }
     }
 
-    /// Sends to all clients.
+    /// Sends a message to all clients.
     pub fn publish(&self, content: impl Into<JupyterMessageContent>, parent: Option<&JupyterMessage>) {
         self.send(content, parent, None);
     }
 
-    /// Sends an output of so many bytes to all clients, when there is room for it.
+    /// Sends an output of `size` bytes to all clients, after waiting for capacity.
     pub async fn publish_output(
         &self,
         content: impl Into<JupyterMessageContent>,
@@ -144,11 +144,12 @@ impl Publisher {
     }
 }
 
-/// The way to one client's user, whose keyboard answers.
+/// Connection to the user of one client, for input requests.
 pub struct Input(Mutex<Channel>);
 
 impl Input {
-    /// Asks, and waits for the line. It may be given up while it waits: a late reply is no answer to the next question.
+    /// Asks for a line of input and waits for it. The future may be dropped: a late reply does not answer
+    /// the next question.
     pub async fn ask(&self, asked: InputRequest, request: &JupyterMessage) -> Answer {
         let mut channel = self.0.lock().await;
         channel.waiting();
@@ -171,7 +172,7 @@ impl Input {
     }
 }
 
-/// The requests of one channel, and the replies to their senders.
+/// Requests of one channel, and the connection for replies.
 pub struct Channel {
     requests: UnboundedReceiver<JupyterMessage>,
     replies: RouterSendConnection,
@@ -196,7 +197,7 @@ impl Channel {
                             return;
                         }
                     }
-                    // Wrongly signed, or no message of Jupyter's: not to be answered.
+                    // The signature is wrong, or it is not a Jupyter message: no reply.
                     Err(error) => eprintln!("a message was dropped: {error}"),
                 }
             }
@@ -204,17 +205,17 @@ impl Channel {
         Channel { requests, replies }
     }
 
-    /// The next request; `None` when the socket is closed.
+    /// Receives the next request; `None` when the socket is closed.
     pub async fn request(&mut self) -> Option<JupyterMessage> {
         self.requests.recv().await
     }
 
-    /// The requests that are already waiting.
+    /// Takes the requests that are already waiting.
     pub fn waiting(&mut self) -> Vec<JupyterMessage> {
         std::iter::from_fn(|| self.requests.try_recv().ok()).collect()
     }
 
-    /// Answers a request.
+    /// Sends the reply to a request.
     pub async fn reply(&mut self, content: JupyterMessageContent, request: &JupyterMessage, metadata: Value) {
         let reply = message(content, Some(request)).with_metadata(metadata);
         if let Err(error) = self.replies.send(reply).await {
@@ -223,7 +224,7 @@ impl Channel {
     }
 }
 
-/// The sockets of a kernel, bound.
+/// Bound sockets of a kernel.
 pub struct Sockets {
     pub shell: Channel,
     pub control: Channel,
@@ -275,7 +276,8 @@ async fn publish(
     }
 }
 
-/// A signed message in parts. The crate's own way copies the topic, which must live as long as the message.
+/// Encodes a signed message. The crate's own function copies the topic, which must live as long as the
+/// message.
 fn frames(message: JupyterMessage, key: &str) -> Result<ZmqMessage, serde_json::Error> {
     let parent = match &message.parent_header {
         Some(parent) => serde_json::to_vec(parent)?,

@@ -1,8 +1,11 @@
-//! The folder in which Headstart keeps files for a user.
+//! Location of Headstart's cache folder.
 
 use std::path::PathBuf;
 
 /// Headstart's folder in the user's cache.
+///
+/// # Errors
+/// If there is no cache folder, or its path contains a space.
 pub fn cache_folder() -> Result<PathBuf, String> {
     let cache =
         dirs::cache_dir().ok_or("there is no cache folder: set HOME or XDG_CACHE_HOME")?.join("headstart");

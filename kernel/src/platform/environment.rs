@@ -1,7 +1,7 @@
-//! The environment in which the user started the kernel, for the programs that a cell starts.
+//! The environment in which the user started the kernel, for programs that a cell starts.
 //!
-//! Compiling cells needs variables of our own: our wrapper of rustc, one toolchain, library paths. A command such
-//! as `!cargo build` gets the user's values instead.
+//! The compilation of cells needs environment variables of the kernel: its rustc wrapper, one toolchain,
+//! library paths. A command such as `!cargo build` runs with the user's values instead.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,28 +10,29 @@ use std::sync::OnceLock;
 
 type Variables = BTreeMap<OsString, OsString>;
 
-/// As the user started this process.
-static USERS: OnceLock<Variables> = OnceLock::new();
-/// As this process has set it up.
-static OURS: OnceLock<Variables> = OnceLock::new();
+/// Environment in which the user started this process.
+static USER_ENVIRONMENT: OnceLock<Variables> = OnceLock::new();
+/// Environment that this process has set up.
+static KERNEL_ENVIRONMENT: OnceLock<Variables> = OnceLock::new();
 
 fn now() -> Variables {
     std::env::vars_os().collect()
 }
 
-/// Notes the user's environment: call it before anything changes it.
+/// Records the user's environment. Must be called before anything changes it.
 pub fn note_users() {
-    USERS.get_or_init(now);
+    USER_ENVIRONMENT.get_or_init(now);
 }
 
-/// Notes the environment that this process has set up: call it before a cell can change it.
+/// Records the environment that this process has set up. Must be called before a cell can change it.
 pub fn note_ours() {
-    OURS.get_or_init(now);
+    KERNEL_ENVIRONMENT.get_or_init(now);
 }
 
-/// Gives a command the user's values for the variables that this process has set. What a cell set by `:env` stays.
+/// Restores the user's values of the variables that this process has set. Changes that a cell made with
+/// `:env` stay.
 pub fn restore(command: &mut Command) {
-    let (Some(users), Some(ours)) = (USERS.get(), OURS.get()) else { return };
+    let (Some(users), Some(ours)) = (USER_ENVIRONMENT.get(), KERNEL_ENVIRONMENT.get()) else { return };
     for (name, value) in changes(users, ours, &now()) {
         match value {
             Some(value) => command.env(name, value),
@@ -40,7 +41,7 @@ pub fn restore(command: &mut Command) {
     }
 }
 
-/// The variables that still have our values, each with the user's.
+/// Variables that still have the kernel's values, each with the user's value.
 fn changes<'a>(
     users: &'a Variables,
     ours: &'a Variables,
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_this_process_has_set_is_restored() {
+    fn only_variables_that_this_process_has_set_are_restored() {
         let variables = |pairs: &[(&str, &str)]| -> Variables {
             pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
         };

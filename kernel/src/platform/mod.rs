@@ -1,7 +1,7 @@
-//! What differs between Linux and macOS, and other services of the system.
+//! Differences between Linux and macOS, and other system services.
 //!
-//! Owns processes, pipes, locked folders, the environment, and the cache folder.
-//! Uses no other folder.
+//! Contains processes, pipes, locked folders, the environment, and the cache folder. Depends on no other
+//! folder.
 
 pub mod cache_folder;
 pub mod environment;

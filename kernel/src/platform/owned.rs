@@ -1,8 +1,8 @@
-//! Folders that belong to one process while it lives.
+//! Folders that belong to one running process.
 //!
-//! A folder has a random name and a lock file beside it, which its process holds locked. What a killed process
-//! left is known by a lock that no process holds, also where several machines or containers share a cache: process
-//! numbers mean nothing there.
+//! A folder has a random name and a lock file beside it, which its process holds locked. If no process
+//! holds the lock, a killed process has left the folder. This also works if several machines or containers
+//! share a cache, where process ids are meaningless.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 const LOCK: &str = "lock";
 
-/// A folder that is removed when this is dropped, or by [`sweep`] when its process is gone.
+/// A folder that is removed when this is dropped, or by [`sweep`] after its process has ended.
 #[derive(Debug)]
 pub struct Owned {
     path: PathBuf,
@@ -20,7 +20,7 @@ pub struct Owned {
 }
 
 impl Owned {
-    /// Makes an empty folder below `parent`, after removing those of processes that are gone.
+    /// Creates an empty folder in `parent`, after removing the folders of ended processes.
     pub fn new(parent: &Path) -> Result<Owned, String> {
         let complain = |error: io::Error| format!("{}: {error}", parent.display());
         fs::create_dir_all(parent).map_err(complain)?;
@@ -29,7 +29,7 @@ impl Owned {
             let name = tempfile::Builder::new().prefix("").rand_bytes(12).suffix(".lock").tempfile_in(parent);
             let (lock, lock_path) = name.map_err(complain)?.keep().map_err(|error| complain(error.error))?;
             lock.lock().map_err(complain)?;
-            // Another process that swept may have locked and removed it first.
+            // A sweep of another process may have locked and removed the file first.
             if is_at(&lock, &lock_path) {
                 let path = lock_path.with_extension("");
                 fs::create_dir(&path).map_err(complain)?;
@@ -38,7 +38,7 @@ impl Owned {
         }
     }
 
-    /// Where it lies.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -51,13 +51,13 @@ impl Drop for Owned {
     }
 }
 
-/// Whether the open file is the one at the path.
+/// Whether `path` still refers to the open file.
 fn is_at(file: &File, path: &Path) -> bool {
     let number = |metadata: io::Result<fs::Metadata>| metadata.map(|file| (file.dev(), file.ino())).ok();
     number(file.metadata()).is_some_and(|open| number(fs::metadata(path)) == Some(open))
 }
 
-/// Removes the folders whose processes are gone.
+/// Removes the folders of ended processes.
 pub fn sweep(parent: &Path) {
     for path in fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()) {
         if path.extension().is_none_or(|extension| extension != LOCK) {
@@ -71,7 +71,7 @@ pub fn sweep(parent: &Path) {
     }
 }
 
-/// Waits until no other process holds the lock file; tells `waiting` once if one does.
+/// Locks a file, and waits while another process holds the lock. Calls `waiting` before it waits.
 pub fn lock(path: &Path, waiting: impl FnOnce()) -> io::Result<File> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_are_swept_when_nobody_holds_their_lock() {
+    fn folders_without_a_locked_file_are_swept() {
         let parent = tempfile::tempdir().unwrap();
         let held = Owned::new(parent.path()).unwrap();
         let left = parent.path().join("left");

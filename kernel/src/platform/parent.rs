@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use crate::platform::programs;
 
-/// The variable with the server's process number.
+/// Environment variable with the server's process id.
 pub const VARIABLE: &str = "JPY_PARENT_PID";
-/// How often it is looked whether the server is there, where the system does not tell of its end.
+/// Poll interval for the server's end on systems without notification (1 s).
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The server's process, if it is one above this process. In a container the number may be another process's.
+/// Process id of the server, if it is an ancestor of this process. In a container, the id may belong to
+/// another process.
 pub fn of_this_process() -> Option<i32> {
     let server: i32 = std::env::var(VARIABLE).ok()?.parse().ok()?;
-    // SAFETY: asks for a number.
+    // SAFETY: only reads a process id.
     let mut process = unsafe { libc::getppid() };
     while process > 1 && process != server {
         process = programs::parent_of(process)?;
@@ -23,7 +24,7 @@ pub fn of_this_process() -> Option<i32> {
 /// Waits until a process has ended.
 pub fn wait_for_end(process: i32) {
     #[cfg(target_os = "linux")]
-    // SAFETY: makes a descriptor of our own, which is polled and closed.
+    // SAFETY: creates a descriptor, polls and closes it.
     unsafe {
         let descriptor = libc::syscall(libc::SYS_pidfd_open, process, 0) as libc::c_int;
         if descriptor >= 0 {
@@ -33,7 +34,7 @@ pub fn wait_for_end(process: i32) {
             return;
         }
     }
-    // SAFETY: asks whether there is such a process.
+    // SAFETY: signal 0 only checks whether the process exists.
     while unsafe { libc::kill(process, 0) } == 0
         || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
     {
@@ -41,7 +42,7 @@ pub fn wait_for_end(process: i32) {
     }
 }
 
-/// Ends when the process has ended; never without one.
+/// Waits until the process has ended; forever for `None`.
 pub async fn ended(process: Option<i32>) {
     let Some(process) = process else { return std::future::pending().await };
     let (sender, ended) = tokio::sync::oneshot::channel();
@@ -52,7 +53,8 @@ pub async fn ended(process: Option<i32>) {
     let _ = ended.await;
 }
 
-/// Has this process killed when its parent ends, so that a killed kernel leaves nothing at work. Linux alone does so.
+/// Kills this process when its parent ends, so that a killed kernel leaves no process behind. Only on
+/// Linux.
 pub fn die_with_it() {
     #[cfg(target_os = "linux")]
     // SAFETY: sets a flag of this process.
@@ -66,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_process_is_seen() {
+    fn the_end_of_a_process_is_detected() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let id = child.id() as i32;
         let waiting = std::thread::spawn(move || wait_for_end(id));

@@ -1,35 +1,36 @@
 //! The pipes between the kernel and the process that runs the cells.
 //!
-//! evcxr reads what that process prints only while a cell runs, line by line. So the process prints into pipes of
-//! our own, which the kernel reads at any time. A full pipe slows the cell; nothing is held without a limit.
+//! evcxr reads that process's output only while a cell runs, line by line. So the process writes to
+//! separate pipes, which the kernel always reads. A full pipe slows the cell down, and all buffers are
+//! limited.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// The variable with the numbers of the descriptors that the process inherits.
+/// Environment variable with the numbers of the descriptors that the process inherits.
 pub const VARIABLE: &str = "HEADSTART_PIPES";
 
-/// The kernel's ends, and those that each process of cells inherits.
+/// The kernel's ends of the pipes, and the ends that each process of cells inherits.
 #[derive(Debug)]
 pub struct Pipes {
     /// The cells' standard output and standard error.
     pub out: File,
     pub err: File,
-    /// What the process says of its cells: [`BEGINS`] and [`IS_OVER`].
+    /// Notes of the process about its cells: [`BEGINS`] and [`IS_OVER`].
     pub notes: File,
-    /// The replies to [`IS_OVER`].
+    /// Replies to [`IS_OVER`].
     pub replies: File,
-    /// The answers to questions.
+    /// Answers to input requests.
     pub answers: File,
     inherited: [OwnedFd; 5],
 }
 
-/// A cell's code begins to run.
+/// Note: a cell's code starts to run.
 pub const BEGINS: &str = "begins";
-/// A cell's code has ended; the process waits for the lines that evcxr is to read, and [`END`].
+/// Note: a cell's code has ended. The process waits for the lines that evcxr shall read, and for [`END`].
 pub const IS_OVER: &str = "is over";
-/// The last line of a reply.
+/// Last line of a reply.
 pub const END: &str = "end";
 
 impl Pipes {
@@ -45,7 +46,7 @@ impl Pipes {
             OwnedFd::from(answers_read),
         ];
         for descriptor in &inherited {
-            // SAFETY: the descriptor is open; programs that this process starts inherit it from now on.
+            // SAFETY: the descriptor is open. Programs that this process starts inherit it from now on.
             if unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETFD, 0) } < 0 {
                 return Err(io::Error::last_os_error());
             }
@@ -61,17 +62,17 @@ impl Pipes {
         })
     }
 
-    /// The value of [`VARIABLE`].
+    /// Value of the environment variable [`VARIABLE`].
     pub fn variable(&self) -> String {
         self.inherited.each_ref().map(|end| end.as_raw_fd().to_string()).join(",")
     }
 
-    /// Standard output and standard error for a program that prints as a cell does.
+    /// Standard output and standard error for a program whose output belongs to a cell.
     pub fn outputs(&self) -> io::Result<[OwnedFd; 2]> {
         Ok([self.inherited[0].try_clone()?, self.inherited[1].try_clone()?])
     }
 
-    /// Removes what a process that has ended left unread, or had not read.
+    /// Discards unread data of a process that has ended, in both directions.
     pub fn clear(&self) -> io::Result<()> {
         read_available(&self.notes)?;
         for end in &self.inherited[3..] {
@@ -81,15 +82,15 @@ impl Pipes {
     }
 }
 
-/// The descriptors that the process of cells inherited: output, errors, notes, replies, answers.
+/// Descriptors that the process of cells inherited: output, errors, notes, replies, answers.
 pub fn inherited(variable: &str) -> Option<[OwnedFd; 5]> {
     let numbers: Vec<RawFd> = variable.split(',').map(|number| number.parse().ok()).collect::<Option<_>>()?;
     let numbers: [RawFd; 5] = numbers.try_into().ok()?;
-    // SAFETY: the kernel opened them for this process, and nothing else here knows them.
+    // SAFETY: the kernel opened them for this process, and nothing else here uses them.
     Some(numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }))
 }
 
-/// What a pipe holds at the moment; reads no more, so that it never waits.
+/// Reads the bytes that a pipe contains now, without blocking.
 pub fn read_available(mut pipe: &File) -> io::Result<Vec<u8>> {
     let mut length: libc::c_int = 0;
     // SAFETY: writes one `int`.
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_pipe_holds_is_read_without_waiting() {
+    fn a_pipe_is_read_without_waiting() {
         let pipes = Pipes::new().unwrap();
         assert_eq!(read_available(&pipes.out).unwrap(), b"");
         let [out, _] = pipes.outputs().unwrap();

@@ -1,4 +1,4 @@
-//! The programs that the kernel has started: compilers and the commands of a cell.
+//! Programs that the kernel has started: compilers and shell commands of cells.
 
 #[cfg(not(target_os = "linux"))]
 use std::process::Command;
@@ -10,14 +10,14 @@ struct Program {
     name: String,
 }
 
-/// Kills all programs below this process, but not its own ones: the process of the cells, and a standby.
+/// Kills all descendants of this process, except the process of the cells and a standby.
 pub fn kill_all() {
     let programs = programs();
     let own = std::process::id() as i32;
     let own_name = std::env::current_exe().ok();
     let own_name = own_name.as_deref().and_then(std::path::Path::file_name).unwrap_or_default();
     let own_name = own_name.to_string_lossy().into_owned();
-    // Linux cuts names off after 15 bytes.
+    // Linux truncates names to 15 bytes.
     let is_own =
         |name: &str| !name.is_empty() && (own_name == name || name.len() >= 15 && own_name.starts_with(name));
     let begun = programs.iter().filter(|program| program.parent == own && !is_own(&program.name));
@@ -28,7 +28,7 @@ pub fn kill_all() {
         at += 1;
     }
     for id in found {
-        // SAFETY: asks the system to end a process below our own.
+        // SAFETY: kills a descendant of this process.
         unsafe { libc::kill(id, libc::SIGKILL) };
     }
 }
@@ -39,17 +39,17 @@ fn programs() -> Vec<Program> {
     entries.filter_map(|entry| program(entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
-/// The program of a process.
+/// Reads the program of a process.
 #[cfg(target_os = "linux")]
 fn program(id: i32) -> Option<Program> {
-    // Number, (name), state, parent; the name may hold anything.
+    // Format: id, (name), state, parent. The name may contain any characters.
     let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     let (name, rest) = text.split_once('(')?.1.rsplit_once(')')?;
     let parent = rest.split_whitespace().nth(1)?.parse().ok()?;
     Some(Program { id, parent, name: name.to_owned() })
 }
 
-/// The process that started another; known on Linux alone.
+/// Process id of the parent; only known on Linux.
 #[cfg(target_os = "linux")]
 pub fn parent_of(id: i32) -> Option<i32> {
     Some(program(id)?.parent)

@@ -1,13 +1,14 @@
-//! The variables by which cargo runs this program in place of rustc.
+//! Environment variables that make cargo run this program in place of rustc.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const WRAPPER_VARIABLE: &str = "RUSTC_WRAPPER";
-/// The folder of the compile cache.
+/// Environment variable with the folder of the compile cache.
 const FOLDER_VARIABLE: &str = "HEADSTART_KEPT_CELLS";
 
-/// Has cargo run this program in place of rustc, with a compile cache in `folder`, unless the user set another program.
+/// Makes cargo run this program in place of rustc, with a compile cache in `folder`, unless the user has
+/// set a wrapper.
 ///
 /// # Safety
 /// Sets environment variables: no other thread may be reading them.
@@ -22,7 +23,7 @@ pub unsafe fn set_up(folder: &Path) {
     }
 }
 
-/// Undoes [`set_up`] for a command that compiles something else than cells.
+/// Undoes [`set_up`] for a command that compiles something other than cells.
 pub fn not_for(command: &mut Command) {
     if folder().is_some() {
         command.env_remove(WRAPPER_VARIABLE).env_remove(FOLDER_VARIABLE);

@@ -1,4 +1,4 @@
-//! What computes: the CPU, or a GPU, for which the prelude is compiled once more.
+//! Backends: the prelude is compiled separately for the CPU and for each GPU backend.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,22 +7,22 @@ use std::process::Command;
 use crate::prelude::toolchain::{before, on_path, output, with_standard_library};
 
 const LOADER_VARIABLE: &str = "LD_LIBRARY_PATH";
-/// What to do about libraries that are missing.
+/// Remedy for missing libraries.
 pub const LIBRARIES_REMEDY: &str =
     "install what they belong to (libcuda is the driver's), or add their folder to LD_LIBRARY_PATH";
 
-/// The newest CUDA of which candle's bindings know; they take a later one for it.
+/// Newest CUDA version that candle's bindings support; later versions are treated as this one.
 const NEWEST_CUDA: (u32, u32) = (13, 4);
 const CUDA_VERSION_VARIABLE: &str = "CUDARC_CUDA_VERSION";
 
-/// For which device the prelude is compiled.
+/// Device for which the prelude is compiled. Default: the CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
 #[group(multiple = false)]
 pub struct Backend {
     /// Compute on an NVIDIA GPU; the first time this compiles the prelude for it.
     #[arg(long)]
     cuda: bool,
-    /// The same, with convolutions by cuDNN.
+    /// Compute on an NVIDIA GPU, with convolutions by cuDNN.
     #[arg(long)]
     cudnn: bool,
     /// Compute on an Apple GPU.
@@ -31,7 +31,7 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// For an NVIDIA GPU.
+    /// Backend for an NVIDIA GPU.
     pub const CUDA: Backend = Backend { cuda: true, cudnn: false, metal: false };
 
     pub const ALL: [Backend; 4] = [
@@ -41,7 +41,7 @@ impl Backend {
         Backend { cuda: false, cudnn: false, metal: true },
     ];
 
-    /// The prelude's cargo feature, which is the option's name too.
+    /// The prelude's cargo feature, which is also the option's name.
     pub fn feature(self) -> Option<&'static str> {
         match self {
             Backend { cuda: true, .. } => Some("cuda"),
@@ -51,12 +51,12 @@ impl Backend {
         }
     }
 
-    /// The kernel's name in `jupyter kernelspec list`.
+    /// Name of the kernel in `jupyter kernelspec list`.
     pub fn kernel_name(self) -> String {
         self.feature().map_or("headstart".into(), |feature| format!("headstart-{feature}"))
     }
 
-    /// What Jupyter shows of it.
+    /// Name of the kernel in Jupyter's user interface.
     pub fn display_name(self) -> &'static str {
         match self.feature() {
             None => "Headstart (Rust)",
@@ -66,15 +66,16 @@ impl Backend {
         }
     }
 
-    /// Where the toolkit's libraries are, of which the system's loader may not know.
+    /// Folder of the toolkit's libraries, which the system's loader may not search.
     pub fn libraries(self) -> Option<PathBuf> {
         let toolkit = (self.cuda || self.cudnn).then(toolkit)?.ok()?;
         let home = toolkit.nvcc.canonicalize().ok()?.parent()?.parent()?.to_owned();
         ["lib64", "lib"].map(|name| home.join(name)).into_iter().find(|path| path.is_dir())
     }
 
-    /// Where the loader is to look for libraries first, and the variable that tells it: the prelude's own folder,
-    /// since `cargo run` puts one into the variable that may hold another prelude; the standard library's; CUDA's.
+    /// Environment variable for the loader, and its value: the prelude's own folder, the standard
+    /// library's, and CUDA's. The prelude's comes first because `cargo run` may put the folder of another
+    /// prelude into the variable.
     pub fn search_path(self, prelude: &Path) -> Option<(&'static str, OsString)> {
         let path = std::env::var_os(LOADER_VARIABLE);
         let path = match self.libraries() {
@@ -84,7 +85,7 @@ impl Backend {
         Some((LOADER_VARIABLE, before(prelude.to_owned(), with_standard_library(path))?))
     }
 
-    /// Says which libraries a prelude needs that the loader does not find.
+    /// Describes the libraries that a prelude needs and the loader does not find.
     pub fn missing_libraries(self, prelude: &Path) -> Option<String> {
         let mut ldd = Command::new("ldd");
         ldd.arg(prelude);
@@ -96,10 +97,10 @@ impl Backend {
         })
     }
 
-    /// Makes cargo compile the prelude for it.
+    /// Adds this backend's cargo feature to a build of the prelude.
     ///
     /// # Errors
-    /// When what that takes is not installed.
+    /// If the required toolkit is not installed.
     pub fn ask_for(self, cargo: &mut Command) -> Result<(), String> {
         let Some(feature) = self.feature() else { return Ok(()) };
         cargo.args(["--features", feature]);
@@ -114,14 +115,14 @@ impl Backend {
     }
 }
 
-/// NVIDIA's compiler.
+/// NVIDIA's compiler and its version.
 #[derive(Debug)]
 pub struct Toolkit {
     pub nvcc: PathBuf,
     pub version: (u32, u32),
 }
 
-/// The CUDA toolkit that would compile.
+/// Finds the CUDA toolkit for compilation.
 pub fn toolkit() -> Result<Toolkit, String> {
     let homes = ["CUDA_HOME", "CUDA_PATH", "CUDA_ROOT"].into_iter().filter_map(std::env::var_os);
     let homes = homes.chain(["/usr/local/cuda".into()]).map(|home| PathBuf::from(home).join("bin"));
@@ -135,7 +136,7 @@ pub fn toolkit() -> Result<Toolkit, String> {
     Ok(Toolkit { nvcc, version })
 }
 
-/// The number in `Cuda compilation tools, release 13.0, V13.0.48`, or after `CUDA Version:`.
+/// Parses the version in `Cuda compilation tools, release 13.0, V13.0.48`, or after `CUDA Version:`.
 pub fn release(said: &str) -> Option<(u32, u32)> {
     let (_, rest) = said.split_once("release ").or_else(|| said.split_once("CUDA Version: "))?;
     let number = rest.split(|c: char| !c.is_ascii_digit() && c != '.').next()?;
@@ -143,11 +144,11 @@ pub fn release(said: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
 }
 
-/// Whether a graphics card of NVIDIA's is in this machine, as Linux lists its devices.
+/// Whether this machine has an NVIDIA GPU, according to Linux's list of PCI devices.
 pub fn has_nvidia_card(devices: &Path) -> bool {
     let devices = std::fs::read_dir(devices).into_iter().flatten().flatten();
     let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
-    // NVIDIA's number, and the classes of displays and of 3D controllers.
+    // Vendor id of NVIDIA, and the class of display and 3D controllers.
     devices.map(|device| device.path()).any(|device| {
         read(device.join("vendor")).trim() == "0x10de" && read(device.join("class")).starts_with("0x03")
     })
@@ -158,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read() {
+    fn versions_are_parsed() {
         assert_eq!(release("Cuda compilation tools, release 13.0, V13.0.48"), Some((13, 0)));
         assert_eq!(release("| Driver Version: 550.54   CUDA Version: 12.4     |"), Some((12, 4)));
         assert_eq!(release("nothing"), None);
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_card_is_found_by_its_vendor_and_class() {
+    fn a_gpu_is_found_by_its_vendor_and_class() {
         let folder = tempfile::tempdir().unwrap();
         assert!(!has_nvidia_card(folder.path()));
         for (name, vendor, class) in [("a", "0x8086\n", "0x030000\n"), ("b", "0x10de\n", "0x040300\n")] {

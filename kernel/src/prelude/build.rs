@@ -1,4 +1,5 @@
-//! Compiles the prelude, the dynamic library that cells link to, and collects it with its dependencies' metadata.
+//! Compiles the prelude, the dynamic library that cells link to, and collects the metadata of its
+//! dependencies.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
@@ -15,29 +16,29 @@ use crate::prelude::packages::Packages;
 use crate::prelude::sources::{Sources, own_target};
 use crate::prelude::template::LINKS;
 
-/// Cargo's options for its progress on standard error, in a terminal or not.
+/// Environment variables that make cargo print its progress bar even without a terminal.
 const PROGRESS: [(&str, &str); 2] =
     [("CARGO_TERM_PROGRESS_WHEN", "always"), ("CARGO_TERM_PROGRESS_WIDTH", "80")];
 
-/// The prelude's package.
+/// Package of the prelude.
 const PACKAGE: &str = "headstart-prelude";
 
-/// The package by way of which it is compiled: see kernel/cell.
+/// Package whose build compiles the prelude: see kernel/cell.
 const PROGRAM: &str = "headstart-cell";
 
-/// How far a build is: units (a library, a build script) that are done, and all.
+/// Progress of a build: finished and total units (libraries and build scripts).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
     pub done: usize,
     pub all: usize,
 }
 
-/// The prelude's file name.
+/// File name of the prelude's library.
 pub fn library_file() -> String {
     format!("{}headstart_prelude{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
 }
 
-/// Compiles the prelude and puts it into `deps`, with what rustc must see beside it.
+/// Compiles the prelude and copies it to `deps`, with the libraries that rustc needs beside it.
 pub fn compile(
     sources: &Sources,
     packages: &Packages,
@@ -57,9 +58,9 @@ pub fn compile(
         (None, None) => cache_folder()?.join("target"),
     };
     match backend.feature() {
-        // Libraries of the same name would overwrite each other.
+        // Separate folders, because libraries of the same name would overwrite each other.
         Some(feature) => target = target.join(feature),
-        // Dependencies then have the features with which they were compiled for this program.
+        // Dependencies then have the same features as in this program's build, and are compiled only once.
         None if sources.is_checkout => {
             cargo.args(["-p", "headstart-kernel"]);
         }
@@ -69,14 +70,15 @@ pub fn compile(
     let library = target.join("release/deps").join(library_file());
     let mut messages = run(&mut cargo, report)?;
     if !shares_standard_library(&library) {
-        // `cargo build -p headstart-prelude` leaves one of its own under this name, which cargo takes for this one.
+        // `cargo build -p headstart-prelude` creates another library with this name, which cargo then takes
+        // for this one.
         let _ = std::fs::remove_file(&library);
         messages = run(&mut cargo, report)?;
     }
     collect(&messages, &packages.below(PACKAGE)?, deps)
 }
 
-/// Whether a library is linked to the standard library's dynamic one.
+/// Whether a library is linked to the standard library dynamically.
 fn shares_standard_library(library: &Path) -> bool {
     let name = b"libstd-";
     std::fs::read(library).is_ok_and(|bytes| bytes.windows(name.len()).any(|found| found == name))
@@ -112,14 +114,14 @@ fn run(cargo: &mut Command, report: &mut dyn FnMut(Progress)) -> Result<String, 
     }
 }
 
-/// Reads `Building [=====>    ] 143/227: …`.
+/// Parses `Building [=====>    ] 143/227: …`.
 fn progress(line: &str) -> Option<Progress> {
     let (_, rest) = line.split_once("] ").filter(|(bar, _)| bar.contains('['))?;
     let (done, all) = rest.split(':').next()?.trim().split_once('/')?;
     Some(Progress { done: done.parse().ok()?, all: all.parse().ok()? })
 }
 
-/// The line of progress for a user who waits: `compiling the prelude: 143 of 227, about 3 min left`.
+/// Progress text for the user: `compiling the prelude: 143 of 227, about 3 min left`.
 pub struct Estimate {
     begin: Instant,
     last: Option<Progress>,
@@ -130,14 +132,14 @@ impl Estimate {
         Estimate { begin: Instant::now(), last: None }
     }
 
-    /// A new line, if there is something new to tell.
+    /// Returns a new text, if the progress has changed.
     pub fn line(&mut self, progress: Progress) -> Option<String> {
         if self.last.replace(progress) == Some(progress) {
             return None;
         }
         let Progress { done, all } = progress;
         let seconds = self.begin.elapsed().as_secs_f64();
-        // The large crates come last.
+        // The estimate starts late, because the large crates come last.
         let left = seconds / done.max(1) as f64 * all.saturating_sub(done) as f64;
         let left = match done * 10 > all {
             true => format!(", about {} min left", (left / 60.0).ceil().max(1.0)),
@@ -147,18 +149,18 @@ impl Estimate {
     }
 }
 
-/// Puts the libraries of some packages, which cargo made or found made, into a folder.
+/// Copies the libraries of some packages, compiled now or earlier, to a folder.
 fn collect(messages: &str, packages: &BTreeSet<&str>, deps: &Path) -> Result<(), String> {
     std::fs::create_dir_all(deps).map_err(|error| format!("{}: {error}", deps.display()))?;
     let artifacts = artifacts(messages, packages);
-    // What rustc needs to know of a library is in its metadata; its code is in the prelude.
+    // Metadata is enough for rustc; the code is in the prelude.
     let has_metadata = |file: &PathBuf| {
         file.extension().is_some_and(|e| e == "rlib") && artifacts.contains(&file.with_extension("rmeta"))
     };
     for file in artifacts.iter().filter(|file| !has_metadata(file)) {
         let name = file.file_name().unwrap_or_default();
         let target = deps.join(name);
-        // The prelude itself is copied: the next build writes over it. The rest is never changed.
+        // The prelude itself is copied, because the next build overwrites it. The other files never change.
         let own = name.to_string_lossy() == library_file();
         let linked = !own && std::fs::hard_link(file, &target).is_ok();
         if !linked {
@@ -175,7 +177,7 @@ fn collect(messages: &str, packages: &BTreeSet<&str>, deps: &Path) -> Result<(),
     }
 }
 
-/// The libraries of some packages that cargo says it made or found made.
+/// Libraries of some packages in cargo's messages, compiled now or earlier.
 fn artifacts(messages: &str, packages: &BTreeSet<&str>) -> BTreeSet<PathBuf> {
     let is_library = |path: &PathBuf| {
         path.extension().is_some_and(|e| ["rlib", "rmeta", "so", "dylib"].iter().any(|known| e == *known))
@@ -189,7 +191,7 @@ fn artifacts(messages: &str, packages: &BTreeSet<&str>) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Where build scripts say that libraries are, each with its kind: `native=/usr/local/cuda/lib64`.
+/// Library folders that build scripts report, each with its kind: `native=/usr/local/cuda/lib64`.
 fn linked_paths(messages: &str) -> BTreeSet<String> {
     of_reason(messages, "build-script-executed").flat_map(|message| texts(&message["linked_paths"])).collect()
 }
@@ -208,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_is_read_from_cargos_bar() {
+    fn progress_is_parsed_from_cargos_bar() {
         let line = "    Building [=======>                 ] 143/227: candle-core, image";
         assert_eq!(progress(line), Some(Progress { done: 143, all: 227 }));
         assert_eq!(progress("   Compiling headstart v0.1.0 (/a/[b] 1/2)"), None);
@@ -219,9 +221,9 @@ mod tests {
         assert_eq!(estimate.line(Progress { done: 143, all: 227 }), None);
     }
 
-    /// The line is cargo's, not an interface: a change must be noticed.
+    /// Cargo's progress bar is not a stable interface, so this test must detect a change.
     #[test]
-    fn this_cargo_shows_a_bar() {
+    fn this_cargo_prints_a_progress_bar() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("src")).unwrap();
         std::fs::write(folder.path().join("src/lib.rs"), "").unwrap();
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_build_is_quoted() {
+    fn a_failed_build_quotes_cargos_error() {
         let folder = tempfile::tempdir().unwrap();
         let mut cargo = Command::new("cargo");
         cargo.current_dir(folder.path()).arg("build").envs(PROGRESS);

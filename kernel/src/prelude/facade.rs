@@ -1,15 +1,16 @@
-//! The facade: what cells depend on in place of the prelude's own sources.
+//! The facade: the crate that cells depend on in place of the prelude's own sources.
 //!
-//! For rustc it re-exports the compiled prelude; for rust-analyzer it shows the prelude's signatures
-//! (see [`crate::prelude::skeleton`]). So cargo and rust-analyzer see a small tree, and every cell is faster for it.
+//! For rustc it re-exports the compiled prelude; for rust-analyzer it contains the prelude's signatures
+//! (see [`crate::prelude::skeleton`]). So cargo and rust-analyzer read only a few files, which makes every
+//! cell faster.
 
 use std::path::Path;
 
 use crate::prelude::packages::Packages;
 use crate::prelude::skeleton::copy_crate;
 
-/// A crate whose signatures rust-analyzer is to know: name, edition, and which of the others it
-/// uses, under which name.
+/// A crate whose signatures rust-analyzer needs: name, edition, and the other crates that it uses (name in
+/// its sources, name in this list).
 type FacadeCrate = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 const FACADE: [FacadeCrate; 4] = [
     ("candle-core", "2021", &[]),
@@ -26,14 +27,14 @@ const FACADE: [FacadeCrate; 4] = [
         ],
     ),
 ];
-/// The library of which facade/errors.rs is the source.
+/// Name of the library compiled from facade/errors.rs.
 pub const ERRORS: &str = "headstart_errors";
-/// The facade's name.
+/// Name of the facade.
 pub const PRELUDE: &str = "headstart";
-/// What the facade calls the compiled prelude.
+/// Name of the compiled prelude in the facade.
 pub const REAL: &str = "headstart_core";
 
-/// Writes the crate that cells depend on, and what rust-analyzer needs to understand it.
+/// Writes the crate that cells depend on, and the sources that rust-analyzer needs.
 pub fn write_facade(packages: &Packages, facade: &Path) -> Result<(), String> {
     for (name, edition, dependencies) in FACADE {
         let folder = facade.join(name);

@@ -1,17 +1,17 @@
-//! The functions and `impl`s that a macro generates, without bodies.
+//! Removal of the bodies of functions and `impl`s that a macro generates.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 use crate::prelude::skeleton::{Cuts, is_for_compiler};
 
 impl Cuts {
-    /// Bodies and attributes in what a macro generates: the standard library generates the methods of numbers
-    /// twelve times, each with its documentation.
+    /// Adds cuts for bodies and attributes in a macro's output: the standard library generates the methods
+    /// of numbers twelve times, each with its documentation.
     pub fn add_generated(&mut self, tokens: TokenStream) {
         let mut in_signature = false;
-        // Where an unstable item begins.
+        // Start of an unstable item.
         let mut unstable = None;
-        // Within what precedes an `impl`'s braces, whether it is a trait's.
+        // Between `impl` and its braces: whether it implements a trait.
         let mut header = None;
         let mut tokens = tokens.into_iter().peekable();
         while let Some(token) = tokens.next() {
@@ -26,7 +26,7 @@ impl Cuts {
                     self.0.push((start..attribute.span().byte_range().end, String::new()));
                     tokens.next();
                 }
-                // What another macro is called with is as that macro expects it.
+                // Arguments of another macro stay as that macro expects them.
                 (TokenTree::Punct(mark), Some(TokenTree::Group(_))) if mark.as_char() == '!' => {
                     tokens.next();
                     (header, unstable) = (None, None);
@@ -68,9 +68,9 @@ impl Cuts {
         }
     }
 
-    /// The functions of an `impl` that a macro generates.
+    /// Adds cuts for the functions of an `impl` that a macro generates.
     fn add_generated_functions(&mut self, items: TokenStream) {
-        // Where the item begins, and whether it is a function.
+        // Start of the item, and whether it is a function.
         let mut start = None;
         let mut is_function = false;
         for token in items {
@@ -94,7 +94,8 @@ impl Cuts {
     }
 }
 
-/// Whether an attribute in a macro says nothing of types: documentation, stability, hints to the compiler.
+/// Whether an attribute in a macro is irrelevant for types: documentation, stability, hints to the
+/// compiler.
 fn is_for_readers(attribute: &Group) -> bool {
     first_word(attribute).is_some_and(|word| word == "doc" || word == "unstable" || is_for_compiler(&word))
 }

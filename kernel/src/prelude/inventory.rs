@@ -1,7 +1,7 @@
-//! The list of a template's files, written last: it makes a folder a template.
+//! List of a template's files, which is written last: a folder without it is not a template.
 //!
-//! Each start compares the sizes, which finds what was cut short or deleted, at the cost of some
-//! two hundred file states. Contents are compared when an archive is unpacked and by `headstart doctor`.
+//! Each start compares the sizes, which detects truncated and deleted files, and costs about two hundred
+//! `stat` calls. Contents are compared when an archive is unpacked and by `headstart doctor`.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -9,12 +9,12 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-/// The list's file name.
+/// File name of the list.
 pub const INVENTORY: &str = "inventory";
-/// Bytes that are read at a time.
+/// Size of one read, in bytes.
 const CHUNK: usize = 1 << 20;
 
-/// Lists every file of a folder: size, SHA-256 and path, a line each.
+/// Lists every file of a folder, one per line: size, SHA-256 and path.
 pub fn write(folder: &Path) -> io::Result<()> {
     let mut lines = Vec::new();
     list(folder, folder, &mut lines)?;
@@ -46,12 +46,13 @@ fn hash(path: &Path) -> io::Result<String> {
     }
 }
 
-/// Whether a folder holds all its files in their sizes; an error says which is missing or damaged.
+/// Checks that a folder has all its files with the right sizes. The error names a missing or damaged file.
 pub fn check_sizes(folder: &Path) -> Result<(), String> {
     check(folder, |path, size, _| fs::metadata(path).map(|file| file.len() == size))
 }
 
-/// Whether a folder holds all its files with their contents; an error says which does not.
+/// Checks that a folder has all its files with the right contents. The error names a missing or damaged
+/// file.
 pub fn check_contents(folder: &Path) -> Result<(), String> {
     check(folder, |path, _, expected| hash(path).map(|found| found == expected))
 }
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn damaged_folders_are_found() {
+    fn damaged_folders_are_detected() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("deps")).unwrap();
         let file = folder.path().join("deps/a b.so");

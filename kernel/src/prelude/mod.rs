@@ -1,7 +1,7 @@
 //! The prelude: the library that all cells link to.
 //!
-//! Owns the template folder and how it is found, unpacked or compiled, the short sources for rust-analyzer, the toolchain, and the session's folder.
-//! Knows nothing of cells.
+//! Contains the template folder and its search, unpacking and compilation, the reduced sources for
+//! rust-analyzer, the toolchain, and the session's folder. Does not depend on cells.
 
 pub mod archive;
 pub mod backend;

@@ -1,6 +1,6 @@
-//! A crate's modules in one file.
+//! Joins a crate's modules into one file.
 //!
-//! rust-analyzer caches 128 parsed files. The standard library in a few files is parsed once.
+//! rust-analyzer caches 128 parsed files. In a few large files, the standard library is parsed only once.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use syn::spanned::Spanned;
 
 use crate::prelude::tokens::replace;
 
-/// Writes into a crate's root the files of its modules, theirs of their own too, and removes those.
+/// Inserts the files of all modules, also nested ones, into the crate's root file, and deletes them.
 pub fn join(root: &Path) -> std::io::Result<()> {
     let mut joined = Vec::new();
     let text = with_modules(root, root.parent().unwrap_or(root), &mut joined)?;
@@ -16,10 +16,10 @@ pub fn join(root: &Path) -> std::io::Result<()> {
     joined.iter().try_for_each(std::fs::remove_file)
 }
 
-/// A file with its modules in it; `folder` is where their files are.
+/// Text of a file with its modules inserted. `folder` contains the modules' files.
 fn with_modules(file: &Path, folder: &Path, joined: &mut Vec<PathBuf>) -> std::io::Result<String> {
     let text = std::fs::read_to_string(file)?;
-    // What is not understood keeps its files.
+    // A file that cannot be parsed keeps its module files.
     let Ok(parsed) = syn::parse_file(&text) else { return Ok(text) };
     let mut found = Vec::new();
     find_modules(&parsed.items, folder, &mut found);
@@ -35,7 +35,7 @@ fn with_modules(file: &Path, folder: &Path, joined: &mut Vec<PathBuf>) -> std::i
     Ok(replace(&text, changes.into_iter()))
 }
 
-/// The modules that are in other files: where each one's semicolon is, and the folder of its own modules.
+/// Modules in other files: the position of each one's semicolon, and the folder of its submodules.
 fn find_modules(items: &[syn::Item], folder: &Path, found: &mut Vec<(std::ops::Range<usize>, PathBuf)>) {
     for item in items {
         let syn::Item::Mod(module) = item else { continue };
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_and_theirs_come_into_the_root() {
+    fn modules_and_submodules_are_joined_into_the_root() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);

@@ -1,12 +1,12 @@
-//! Generic forms of the operators that the standard library's macros define for each pair of types: 200 impls in place
-//! of 3,500.
+//! Generic impls of the operators that the standard library's macros define for each pair of types: 200
+//! impls in place of 3,500.
 //!
-//! A program that compiles has the same types with them. An expression that has no type in the standard library may
-//! have one here.
+//! A program that compiles has the same types with them. An expression that does not type-check with the
+//! standard library may have a type here.
 
 use proc_macro2::TokenStream;
 
-/// Macros that define an operator for integers, with any integer on its right.
+/// Macros that define a shift operator for integers, with any integer as the right operand.
 const SHIFTS: [(&str, Operator); 4] = [
     ("shl_impl_all", ("Shl", "shl")),
     ("shr_impl_all", ("Shr", "shr")),
@@ -15,7 +15,7 @@ const SHIFTS: [(&str, Operator); 4] = [
 ];
 /// Macros that define all operators of a type that wraps an integer.
 const LIKE_INTEGERS: [(&str, &str); 2] = [("wrapping_impl", "Wrapping"), ("saturating_impl", "Saturating")];
-/// The macro that defines the shifts of these types.
+/// Macro that defines the shifts of the wrapper types.
 const WRAPPING_SHIFTS: &str = "sh_impl_all";
 const BINARY: [Operator; 8] = [
     ("Add", "add"),
@@ -29,10 +29,10 @@ const BINARY: [Operator; 8] = [
 ];
 const UNARY: [Operator; 2] = [("Not", "not"), ("Neg", "neg")];
 
-/// A trait's name and its method's.
+/// Name of a trait and of its method.
 type Operator = (&'static str, &'static str);
 
-/// The generic impls in place of a call of one of these macros.
+/// Generic impls that replace a call of one of these macros.
 pub fn generic_impls(called: &str, types: TokenStream) -> Option<String> {
     if let Some((_, operator)) = SHIFTS.iter().find(|(name, _)| *name == called) {
         let of = |name: String| match operator.0.ends_with("Assign") {
@@ -61,7 +61,7 @@ pub fn generic_impls(called: &str, types: TokenStream) -> Option<String> {
     Some(binary.concat() + &unary.collect::<String>())
 }
 
-/// Of values and references, and its assignment.
+/// Impls for values and references, and for assignment.
 fn with_references(operator: Operator, own: &str, right: &str) -> String {
     let mut made = assignments(operator, own, right);
     for left in [own, &format!("&{own}")] {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_type_of_a_call_has_its_operator_and_other_macros_stay() {
+    fn each_type_of_a_call_has_its_operator_and_other_macros_are_ignored() {
         let made = generic_impls("shl_impl_all", "u8 i8".parse().unwrap()).unwrap();
         let expected = "impl<R> Shl<R> for u8 { type Output = u8; fn shl(self, other: R) -> u8 { loop {} } }\n\
             impl<R> Shl<R> for &u8 { type Output = u8; fn shl(self, other: R) -> u8 { loop {} } }\n";

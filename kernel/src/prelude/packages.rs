@@ -1,4 +1,4 @@
-//! The packages that the prelude is made of, as `cargo metadata` tells them.
+//! Packages that the prelude consists of, from `cargo metadata`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use serde_json::Value;
 use crate::platform::rustc_wrapper;
 use crate::prelude::toolchain::{output, rustc_version};
 
-/// What `cargo metadata` says of a workspace.
+/// Output of `cargo metadata` for a workspace.
 pub struct Packages(Value);
 
 impl Packages {
-    /// Those of the workspace in a folder.
+    /// Reads the packages of the workspace in a folder.
     pub fn of(source: &Path) -> Result<Packages, String> {
         let version = rustc_version()?;
         let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
         let mut cargo = Command::new("cargo");
         rustc_wrapper::not_for(&mut cargo);
         cargo.current_dir(source).args(["metadata", "--format-version", "1", "--locked"]);
-        // Without the crates of other systems, which cargo would download.
+        // Excludes the crates of other systems, which cargo would download.
         cargo.args(["--filter-platform", host]);
         serde_json::from_str(&output(&mut cargo)?).map(Packages).map_err(|error| error.to_string())
     }
@@ -34,14 +34,14 @@ impl Packages {
         found.ok_or_else(|| format!("cargo metadata does not know {name}"))
     }
 
-    /// The folder of a package's sources.
+    /// Folder of a package's sources.
     pub fn sources(&self, name: &str) -> Result<PathBuf, String> {
         let manifest = self.named(name)?["manifest_path"].as_str().unwrap_or_default();
         Ok(Path::new(manifest).with_file_name("src"))
     }
 
-    /// The ids of the packages whose libraries rustc looks for when it compiles with one: those it depends on,
-    /// but not what only their build scripts or procedural macros use.
+    /// Ids of the packages whose libraries rustc needs to compile with this one: its dependencies, without
+    /// those that only build scripts or procedural macros use.
     pub fn below(&self, name: &str) -> Result<BTreeSet<&str>, String> {
         let nodes = self.0["resolve"]["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
         let mut found = BTreeSet::new();
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_rustc_looks_for_is_below() {
+    fn only_packages_that_rustc_needs_are_below() {
         let package = |id: &str, kind: &str| json!({"id": id, "name": id, "targets": [{"kind": [kind]}]});
         let node = |id: &str, deps: &[(&str, Option<&str>)]| {
             let deps: Vec<Value> =

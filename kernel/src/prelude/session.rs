@@ -1,7 +1,8 @@
 //! The folder in which one kernel's cells are compiled.
 //!
-//! It begins as a copy, by hard links, of the template's, so that nothing but the cells themselves
-//! is ever compiled, and goes when the session ends. What a killed kernel left is swept up later.
+//! It starts as a copy of the template's folder, made with hard links, so that only the cells themselves
+//! are compiled. It is removed when the session ends; the folder of a killed kernel is removed by a later
+//! session.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -12,52 +13,53 @@ use crate::platform::cache_folder::cache_folder;
 use crate::platform::owned::Owned;
 use crate::prelude::template::Template;
 
-/// A file in a session's folder while the prelude is being loaded.
+/// File in a session's folder that exists while the prelude is being loaded.
 pub const LOADING: &str = "loading";
 
-/// The folder in a session's folder where rustc compiles ahead, and the one beside cargo's for what it makes there.
+/// Folder in a session's folder where rustc compiles ahead, and the folder beside cargo's for the results.
 pub const AHEAD: &str = "ahead";
 
-/// A folder for evcxr to work in, removed when dropped.
+/// evcxr's working folder; removed when dropped.
 #[derive(Debug)]
 pub struct Session(Owned);
 
 impl Session {
-    /// Makes an empty folder for this session alone.
+    /// Creates an empty folder for this session.
     pub fn new() -> Result<Session, String> {
         Owned::new(&cache_folder()?.join("sessions")).map(Session)
     }
 
-    /// Where it lies.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Where training leaves weights that can be recovered when the cells' process is lost.
+    /// Folder for checkpoints of training, for recovery after the loss of the cells' process.
     pub fn checkpoints(&self) -> PathBuf {
         self.path().join("checkpoints")
     }
 
-    /// Copies the files of an earlier session of this template into the folder. The prelude is loaded next.
+    /// Copies the files of an earlier session with this template into the folder, before the prelude is
+    /// loaded.
     pub fn fill(&self, template: &Template) -> Result<(), String> {
         if is_fresh(&template.session()) {
             copy(&template.session(), self.path())
                 .map_err(|error| format!("{}: {error}", self.path().display()))?;
         }
-        // Only speed depends on it.
+        // A failure only costs speed.
         let _ = File::create(self.path().join(LOADING));
         Ok(())
     }
 
-    /// Saves the files that were compiled to load the prelude for later sessions, unless an earlier one has done so.
-    /// Only speed depends on it.
+    /// Saves the files that were compiled to load the prelude for later sessions, unless an earlier session
+    /// has saved them. A failure only costs speed.
     pub fn save(&self, template: &Template) {
         let _ = fs::remove_file(self.path().join(LOADING));
         let saved = template.session();
         if is_fresh(&saved) {
             return;
         }
-        // Beside it, so that it can be renamed; another process may do the same.
+        // On the same file system, so that it can be renamed. Another process may do the same.
         let Ok(part) = Owned::new(template.state()) else { return };
         let part = part.path().join("session");
         if copy(self.path(), &part).is_ok() {
@@ -67,15 +69,15 @@ impl Session {
     }
 }
 
-/// Whether a session's folder was saved by this very program: cargo asks rustc for everything again when
-/// the program that stands between them is another.
+/// Whether this program's current build has saved a session's folder. cargo calls rustc again for
+/// everything when its rustc wrapper has changed.
 fn is_fresh(saved: &Path) -> bool {
     let written = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
     let program = std::env::current_exe().and_then(|program| written(&program));
     written(saved).is_ok_and(|saved| program.is_ok_and(|program| saved > program))
 }
 
-/// The models of which training left weights: one file in a folder for each.
+/// Models with a checkpoint: each has a folder with one file.
 pub fn checkpointed_models(checkpoints: &Path) -> BTreeSet<String> {
     let folders = fs::read_dir(checkpoints).into_iter().flatten().flatten();
     let files = folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).flatten().flatten();
@@ -83,8 +85,8 @@ pub fn checkpointed_models(checkpoints: &Path) -> BTreeSet<String> {
     whole.filter_map(|file| Some(file.path().file_stem()?.to_string_lossy().into_owned())).collect()
 }
 
-/// Copies a folder: libraries, which nothing writes to again, by hard links; cells, and what would
-/// be needed to compile the libraries again, not at all.
+/// Copies a folder. Libraries, which never change again, become hard links. Cells, and files that are only
+/// needed to recompile the libraries, are not copied.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -105,7 +107,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies a file with its time, by which cargo knows that it is up to date.
+/// Copies a file with its modification time, which cargo compares to detect changes.
 fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     fs::copy(from, to)?;
     fs::File::options().append(true).open(to)?.set_modified(fs::metadata(from)?.modified()?)

@@ -1,8 +1,9 @@
 //! The skeleton: the sources of the prelude and of the standard library without function bodies, for rust-analyzer.
 //!
-//! Types of variables, completion and documentation need signatures only. The skeleton leaves out bodies, the crates
-//! that only bodies use, functions that no notebook can name, and the methods of trait impls, which the trait
-//! declares. So rust-analyzer reads a small tree, and each cell is faster; the first cell waits for that reading.
+//! Variable types, completion and documentation need only signatures. The skeleton omits bodies, crates
+//! that only bodies use, functions that no notebook can name, and the methods of trait impls, which the
+//! trait declares. So rust-analyzer reads fewer sources, and each cell is faster. The first cell waits
+//! until they are read.
 
 use std::ops::Range;
 use std::path::Path;
@@ -15,13 +16,13 @@ use crate::prelude::modules;
 use crate::prelude::operators::generic_impls;
 use crate::prelude::tokens::{replace, with_fewer_comments, without_const_traits};
 
-/// The crates of the standard library that a notebook names.
+/// Crates of the standard library that a notebook can name.
 const STANDARD: [&str; 3] = ["core", "alloc", "std"];
 
-/// Folders and files without a type that a notebook uses: tests, parts for compilers, unstable types, and large parts
-/// of the standard library that only its own bodies use. Some of `core::intrinsics` is public under another name, such
-/// as `std::mem::transmute`.
-const UNSEEN: [&str; 23] = [
+/// Folders and files without a type that notebooks use: tests, compiler internals, unstable types, and
+/// large parts of the standard library that only its own bodies use. Parts of `core::intrinsics` stay,
+/// because they are public under another name, such as `std::mem::transmute`.
+const OMITTED: [&str; 23] = [
     "alloctests",
     "backtrace",
     "benches",
@@ -47,17 +48,17 @@ const UNSEEN: [&str; 23] = [
     "unwind",
 ];
 
-/// What the standard library calls the crate `hashbrown`, which does not come with it.
+/// Name of the crate `hashbrown` in the standard library, which does not include its sources.
 const MISSING: &str = "base";
 
-/// The modules of `std::os` for the systems that the kernel runs on.
+/// Modules of `std::os` for the systems that the kernel supports.
 const SYSTEMS: [&str; 8] = ["darwin", "fd", "linux", "macos", "mod.rs", "net", "raw", "unix"];
 
-/// Whether a file or folder holds nothing that a notebook names.
+/// Whether a file or folder contains nothing that a notebook can name.
 fn is_unseen(path: &Path) -> bool {
     let is_of_another_system = path.parent().is_some_and(|parent| parent.ends_with("std/src/os"))
         && !SYSTEMS.iter().any(|name| path.ends_with(name));
-    is_of_another_system || UNSEEN.iter().any(|unseen| path.ends_with(unseen))
+    is_of_another_system || OMITTED.iter().any(|name| path.ends_with(name))
 }
 
 /// Copies the sources of the standard library's crates.
@@ -66,7 +67,7 @@ pub fn copy_library(from: &Path, to: &Path) -> Result<(), String> {
     STANDARD.iter().try_for_each(|name| join_modules(&to.join(name).join("src")))
 }
 
-/// Copies a crate's sources; each item is for rust-analyzer only, after `above`.
+/// Copies a crate's sources. `above` precedes the items, each of which is only for rust-analyzer.
 pub fn copy_crate(from: &Path, to: &Path, above: &str) -> Result<(), String> {
     copy_sources(from, to, Some(above))?;
     join_modules(to)
@@ -77,10 +78,10 @@ fn join_modules(sources: &Path) -> Result<(), String> {
     modules::join(&root).map_err(|error| format!("{}: {error}", root.display()))
 }
 
-/// Copies sources without what notebooks cannot name and without bodies. No manifest goes with
-/// them: without one rust-analyzer asks no cargo, which would look for what the sources depend on.
+/// Copies sources without bodies and without items that notebooks cannot name. Manifests are not copied:
+/// without one, rust-analyzer does not call cargo, which would look for the dependencies.
 ///
-/// With `gate`, each item of the crate's root is for rust-analyzer only, after that text.
+/// With `gate`, this text precedes the items of the crate's root, each of which is only for rust-analyzer.
 fn copy_sources(from: &Path, to: &Path, gate: Option<&str>) -> Result<(), String> {
     let complain = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
     std::fs::create_dir_all(to).map_err(|error| complain(to, error))?;
@@ -104,7 +105,7 @@ fn copy_sources(from: &Path, to: &Path, gate: Option<&str>) -> Result<(), String
             Some(above) if name == "lib.rs" => {
                 gated_root(&text, above).map_err(|error| format!("{}: {error}", path.display()))?
             }
-            // What is new in Rust may be unknown here; rust-analyzer then reads it whole.
+            // A file with new Rust syntax may not parse here; rust-analyzer then reads it unchanged.
             _ => without_bodies(&text).unwrap_or(text),
         };
         std::fs::write(&target, with_fewer_comments(&text)).map_err(|error| complain(&target, error))?;
@@ -112,7 +113,7 @@ fn copy_sources(from: &Path, to: &Path, gate: Option<&str>) -> Result<(), String
     Ok(())
 }
 
-/// The source with empty bodies.
+/// Removes the bodies of functions from a source.
 pub fn without_bodies(source: &str) -> Result<String, syn::Error> {
     let file = syn::parse_file(source)?;
     let mut cuts = Cuts::default();
@@ -120,7 +121,7 @@ pub fn without_bodies(source: &str) -> Result<String, syn::Error> {
     Ok(replace(source, cuts.0.into_iter()))
 }
 
-/// The root with empty bodies, `above` first, and each item hidden from the compiler.
+/// Removes the bodies from a crate's root, inserts `above`, and hides each item from rustc.
 fn gated_root(source: &str, above: &str) -> Result<String, syn::Error> {
     let source = without_bodies(source)?;
     let file = syn::parse_file(&source)?;
@@ -134,13 +135,13 @@ fn gated_root(source: &str, above: &str) -> Result<String, syn::Error> {
     Ok(replace(&source, gates))
 }
 
-/// The parts of a source to replace, in order, none inside another, each with its replacement.
+/// Ranges of a source and their replacements, in order and without overlap.
 #[derive(Default)]
 pub struct Cuts(pub Vec<(Range<usize>, String)>);
 
 impl Cuts {
-    /// Removes a function that a notebook cannot name: a private one, or an unstable method; otherwise its body.
-    /// Functions that the language itself knows stay.
+    /// Adds a cut for a function: all of it if a notebook cannot name it (private functions and unstable
+    /// methods), otherwise its body. Lang items stay.
     fn add_function(
         &mut self,
         attributes: &[syn::Attribute],
@@ -162,7 +163,7 @@ impl Cuts {
     }
 }
 
-/// Whether an attribute of this name says nothing of types, nor of what a reader sees.
+/// Whether attributes with this name affect neither types nor documentation.
 pub fn is_for_compiler(name: &str) -> bool {
     let known = ["stable", "inline", "must_use", "track_caller", "cold", "rustc_diagnostic_item"];
     known.contains(&name) || name.starts_with("rustc_const") || name.starts_with("rustc_allow_const")
@@ -185,7 +186,7 @@ impl<'ast> Visit<'ast> for Cuts {
             return;
         }
         let mut tokens = item.mac.tokens.clone().into_iter();
-        // A rule is what to match, an arrow, and what to make of it.
+        // A macro rule consists of a pattern, an arrow, and the output.
         while let Some(token) = tokens.next() {
             if let TokenTree::Punct(arrow) = token
                 && arrow.as_char() == '>'
@@ -196,8 +197,8 @@ impl<'ast> Visit<'ast> for Cuts {
         }
     }
 
-    /// Of a type whose crate is not there rust-analyzer would not know that it depends on its parameters, and
-    /// then not infer them.
+    /// Replaces the types of a missing crate. rust-analyzer would not know that they depend on their
+    /// parameters, and could not infer those.
     fn visit_field(&mut self, field: &'ast syn::Field) {
         for attribute in &field.attrs {
             self.visit_attribute(attribute);
@@ -216,7 +217,8 @@ impl<'ast> Visit<'ast> for Cuts {
     }
 
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
-        // A constant's value may be part of a type: `size_of` is.
+        // Constant functions keep their bodies, because a type may depend on their values, as with
+        // `size_of`.
         if item.sig.constness.is_none() {
             self.add_function(&item.attrs, &item.vis, false, item.span(), &item.block);
         }
@@ -260,7 +262,7 @@ mod tests {
         macro_rules! m { (fn $t:ty { }) => { /// Doc.\n#[cfg(x)] fn a() -> $t { 1 } }; (x) => { vec![] } }\n";
 
     #[test]
-    fn bodies_go_and_all_else_stays() {
+    fn bodies_are_removed_and_the_rest_is_unchanged() {
         let expected = "//! About é.\n#![deny(missing_docs)]\n/// Adds.\npub fn add(a: i32) -> i32 ;\n\
             const fn two() -> usize { 2 }\npub trait T { fn f(&self) -> u8 ; fn g(&self); }\nimpl S { pub const fn h() ; }\n\
             macro_rules! m { (fn $t:ty { }) => { \n#[cfg(x)] fn a() -> $t ; }; (x) => { vec![] } }\n";
@@ -276,14 +278,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_macro_gives_to_another_stays() {
+    fn arguments_of_another_macro_are_unchanged() {
         let source = "macro_rules! m { (a) => { m! { #[stable(x)] b } #[stable(y)] fn f() { 1 } }; (#[$s:meta] b) => { #[$s] type B = u8; } }";
         let expected = "macro_rules! m { (a) => { m! { #[stable(x)] b }  fn f() ; }; (#[$s:meta] b) => { #[$s] type B = u8; } }";
         assert_eq!(without_bodies(source).unwrap(), expected);
     }
 
     #[test]
-    fn unstable_methods_go_but_not_what_the_language_knows() {
+    fn unstable_methods_are_removed_except_lang_items() {
         let source = "trait T { #[unstable(x)] fn a() {} #[unstable(x)] fn b(); #[lang = \"c\"] #[unstable(x)] fn c() {} }\n\
             macro_rules! m { () => { /// A.\n#[unstable(x)]\n#[cfg(y)] pub fn a() { 1 } #[stable(x)] fn b() { 2 }\n\
             #[unstable(x)] const C: u8 = 1; fn d() { 3 } #[unstable(x)] impl E { fn e() { 4 } } } }";
@@ -294,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_private_and_what_is_a_traits_goes() {
+    fn private_functions_and_methods_of_trait_impls_are_removed() {
         let source = "#[inline] pub fn a() {} fn b() {} pub(crate) fn c() {} #[lang = \"d\"] fn d() {}\n\
             impl S { #[stable] pub fn e() {} fn f() {} #[must_use] pub const G: u8 = 1; }\n\
             impl Iterator for S { #[x] type Item = u8; fn next(&mut self) -> Option<u8> { None } }\n\
@@ -308,9 +310,10 @@ mod tests {
         assert_eq!(without_bodies(source).unwrap(), expected);
     }
 
-    /// What is not understood is read whole by rust-analyzer, and a kernel starts later for it.
+    /// rust-analyzer reads a file that cannot be parsed here unchanged, and a kernel then starts more
+    /// slowly.
     #[test]
-    fn the_standard_library_is_understood() {
+    fn the_standard_library_can_be_parsed() {
         let library = crate::prelude::toolchain::library_sources().unwrap();
         let mut folders: Vec<_> = STANDARD.map(|name| library.join(name).join("src")).into();
         let mut unknown = Vec::new();
@@ -333,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gated_root_is_still_rust_and_keeps_its_inner_attributes_first() {
+    fn a_gated_root_is_valid_rust_and_keeps_its_inner_attributes_first() {
         let gated = gated_root(SOURCE, "pub use real::*;\n").unwrap();
         let start =
             "//! About é.\n#![deny(missing_docs)]\npub use real::*;\n#[cfg(rust_analyzer)]\n/// Adds.\n";

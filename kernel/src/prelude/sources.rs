@@ -1,8 +1,8 @@
-//! The sources that this program carries: of the prelude, and the lessons.
+//! Sources that are embedded in this program: the prelude's and the lessons.
 //!
-//! An installed kernel compiles the prelude from these files. It uses the checkout that it was built from only
-//! while that holds the very same files, because what cargo compiled there need not be compiled again. So a
-//! moved checkout or a `git pull` has no effect on an installed kernel.
+//! An installed kernel compiles the prelude from these files. It uses the checkout that it was built from
+//! only while that contains identical files, because cargo's results there can be reused. So a moved
+//! checkout or a `git pull` does not affect an installed kernel.
 
 use std::fs;
 use std::io;
@@ -14,18 +14,19 @@ use crate::platform::owned::Owned;
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
 const LESSONS: &str = "notebooks/";
-/// Targets of the workspace's manifests that are no part of the prelude; cargo wants their files to exist.
+/// Other targets in the workspace's manifests, which are not part of the prelude; cargo requires that their
+/// files exist.
 const STUBS: [&str; 4] =
     ["kernel/src/main.rs", "tests/library/main.rs", "tests/library/repeat.rs", "tests/bench/ops.rs"];
 
-/// A folder with the sources.
+/// A folder with the prelude's sources.
 pub struct Sources {
     pub folder: PathBuf,
-    /// Whether it is the checkout that this program was built from.
+    /// Whether the folder is the checkout that this program was built from.
     pub is_checkout: bool,
 }
 
-/// The checkout that this program was built from, or a folder of the cache with the files that it carries.
+/// The checkout that this program was built from, or a folder in the cache with the embedded files.
 pub fn unpacked() -> Result<Sources, String> {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().filter(|checkout| is_same(checkout));
     if let Some(checkout) = checkout {
@@ -36,7 +37,7 @@ pub fn unpacked() -> Result<Sources, String> {
         let complain = |error: io::Error| format!("{}: {error}", folder.display());
         let part = Owned::new(&cache_folder()?.join("parts"))?;
         unpack(part.path()).map_err(complain)?;
-        // What is there was damaged, or is from another process that did the same.
+        // An existing folder is damaged, or another process has just created it.
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(folder.with_file_name("")).map_err(complain)?;
         let moved = fs::rename(part.path(), &folder);
@@ -45,18 +46,18 @@ pub fn unpacked() -> Result<Sources, String> {
     Ok(Sources { folder, is_checkout: false })
 }
 
-/// The lessons: their file names and contents.
+/// File names and contents of the lessons.
 pub fn lessons() -> impl Iterator<Item = (&'static str, &'static [u8])> {
     FILES.iter().filter_map(|(name, content)| Some((name.strip_prefix(LESSONS)?, *content)))
 }
 
-/// The list of pretrained weights.
+/// Manifest of the pretrained weights.
 pub fn weights_manifest() -> &'static str {
     let file = FILES.iter().find(|(name, _)| *name == "weights/manifest.toml");
     file.map_or("", |(_, content)| std::str::from_utf8(content).unwrap_or_default())
 }
 
-/// The version of Rust that the prelude's archive was compiled with, and a checkout asks for.
+/// Version of Rust that the prelude's archive was compiled with, and that a checkout uses.
 pub fn pinned_rust() -> &'static str {
     let file = FILES.iter().find(|(name, _)| *name == "rust-toolchain.toml");
     let text = file.map_or("", |(_, content)| std::str::from_utf8(content).unwrap_or_default());
@@ -79,7 +80,7 @@ fn unpack(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Cargo's target folder, if this program lies in its `release` folder.
+/// Cargo's target folder, if this program is in its `release` folder.
 pub fn own_target() -> Option<PathBuf> {
     let release = std::env::current_exe().ok()?.parent()?.to_owned();
     (release.ends_with("release") && release.join(".fingerprint").is_dir())
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn unpacked_sources_are_those_of_the_checkout_until_one_changes() {
+    fn unpacked_sources_equal_the_checkouts_until_a_file_changes() {
         let folder = tempfile::tempdir().unwrap();
         unpack(folder.path()).unwrap();
         assert!(is_same(folder.path()));

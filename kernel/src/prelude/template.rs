@@ -1,12 +1,13 @@
-//! The template: the prelude in the form in which every session's cells link to it.
+//! The template: the compiled prelude that the cells of all sessions link to.
 //!
-//! A template is a folder whose name tells what it was made from. It holds the prelude as a dynamic library with
-//! the libraries that rustc must see beside it (`deps`), the facade that cells depend on (`facade`, see
-//! [`crate::prelude::facade`]), and the standard library's sources in the same short form (`library`). Nothing writes to it
-//! afterwards, so several users can share one. What sessions add is in the user's cache ([`Template::state`]).
+//! A template is a folder whose name identifies the version, the sources and the compiler. `deps` contains
+//! the prelude as a dynamic library, with the libraries that rustc needs beside it. `facade` contains the
+//! crate that cells depend on (see [`crate::prelude::facade`]). `library` contains the standard library's
+//! sources in reduced form. A template never changes after its creation, so several users can share one. Files that
+//! sessions add are in the user's cache ([`Template::state`]).
 //!
-//! This program knows its template's name. It looks in the user's cache, in the system's folders, for an archive
-//! beside the program, and compiles one only then.
+//! This program computes its template's name. It looks in the user's cache, in the system's folders, and
+//! for an archive beside the program. If there is none, it compiles a template.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -27,46 +28,46 @@ use crate::prelude::toolchain::{
     self, ensure_library_sources, install_command, is_installable, library_sources, rustc_version,
 };
 
-/// Lists where the libraries of other languages are that the prelude is linked with, such as CUDA's.
+/// File that lists the folders of non-Rust libraries that the prelude links to, such as CUDA's.
 pub const LINKS: &str = "links";
-/// In a template's state, written when a kernel begins with it.
+/// File in a template's state that is written when a kernel starts with the template.
 const USED: &str = "used";
-/// A template that no kernel used for this long (30 days) belongs to a version that is gone.
-const UNUSED: Duration = Duration::from_hours(30 * 24);
-/// Where packages of the system may put templates.
+/// Time without use (30 days) after which a template counts as obsolete.
+const MAX_UNUSED_TIME: Duration = Duration::from_hours(30 * 24);
+/// Folders where system packages may install templates.
 const SYSTEM: [&str; 2] = ["/usr/local/share/headstart", "/usr/share/headstart"];
 
-/// A prelude, ready to be linked to or not yet there.
+/// A compiled prelude, which may not exist yet.
 #[derive(Clone, Debug)]
 pub struct Template {
     path: PathBuf,
     state: PathBuf,
     backend: Backend,
-    /// Rust is missing, and is installed first.
+    /// Whether Rust is missing and must be installed first.
     lacks_rust: bool,
 }
 
-/// Where a template comes from.
+/// Source of a template.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Origin {
-    /// It is ready in this folder.
+    /// Exists in this folder.
     Folder(PathBuf),
-    /// It will be unpacked.
+    /// Will be unpacked from this archive.
     Archive(PathBuf),
-    /// It will be compiled.
+    /// Will be compiled.
     Sources,
 }
 
-/// What there is to say while a template is made.
+/// Message for the user while a template is created.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
     Line(String),
-    /// Takes the place of the last one.
+    /// Replaces the previous message.
     Progress(String),
 }
 
-/// The folders that may hold templates or their archives beside the user's cache: the program's own, `share` in
-/// its installation's prefix, and the system's.
+/// Folders other than the user's cache that may contain templates or archives: the program's own, `share`
+/// in its installation prefix, and the system's.
 fn shared() -> Vec<PathBuf> {
     let program = std::env::current_exe().ok();
     let own = program.as_deref().and_then(Path::parent);
@@ -74,12 +75,12 @@ fn shared() -> Vec<PathBuf> {
     own.map(Path::to_owned).into_iter().chain(prefix).chain(SYSTEM.map(PathBuf::from)).collect()
 }
 
-/// What the names of this program's templates begin with: its version, and the prelude's sources.
+/// Prefix of the names of this program's templates: its version, and the id of the prelude's sources.
 fn own_prefix() -> String {
     format!("{}-{}-", env!("CARGO_PKG_VERSION"), sources::ID)
 }
 
-/// A name that changes with the version, the prelude's sources and the compiler.
+/// Template name, which depends on the version, the prelude's sources and the compiler.
 fn name(compiler: &str, backend: Backend) -> String {
     let mut hasher = DefaultHasher::new();
     compiler.hash(&mut hasher);
@@ -87,7 +88,7 @@ fn name(compiler: &str, backend: Backend) -> String {
     backend.feature().map_or(name.clone(), |feature| format!("{name}-{feature}"))
 }
 
-/// The archive that came with this program, for whichever compiler. Archives are for the CPU.
+/// Archive that came with this program, for any compiler. Archives are only for the CPU.
 fn own_archive(backend: Backend) -> Option<PathBuf> {
     let is_cpu = backend.feature().is_none();
     let entries = shared().into_iter().filter(|_| is_cpu).flat_map(fs::read_dir).flatten().flatten();
@@ -98,12 +99,12 @@ fn own_archive(backend: Backend) -> Option<PathBuf> {
 }
 
 impl Template {
-    /// The template for this program and the compiler, which may not be there yet.
+    /// The template for this program and the installed compiler. It may not exist yet.
     pub fn expected(backend: Backend) -> Result<Template, String> {
         let cache = cache_folder()?;
         let (name, lacks_rust) = match rustc_version() {
             Ok(version) => (name(&version, backend), false),
-            // An archive is for the version of Rust that is installed then.
+            // An archive determines the version of Rust, which is then installed.
             Err(problem) => (archived_name(backend).filter(|_| is_installable()).ok_or(problem)?, true),
         };
         let state = cache.join("state").join(&name);
@@ -114,7 +115,7 @@ impl Template {
         Ok(Template { path: found.unwrap_or(own), state, backend, lacks_rust })
     }
 
-    /// Where it comes from.
+    /// Source of this template.
     pub fn origin(&self) -> Origin {
         if self.is_whole() {
             return Origin::Folder(self.path.clone());
@@ -125,7 +126,7 @@ impl Template {
         archives.into_iter().find(|path| path.is_file()).map_or(Origin::Sources, Origin::Archive)
     }
 
-    /// Makes it if it is not there, and installs Rust if that is missing.
+    /// Creates the template if it does not exist, and installs Rust if it is missing.
     pub fn ready(self, say: &dyn Fn(Notice)) -> Result<Template, String> {
         if self.lacks_rust {
             self.install_rust(say)?;
@@ -135,7 +136,7 @@ impl Template {
             let waiting = || say(Notice::Line("another kernel is making the prelude: waiting for it".into()));
             let _lock =
                 owned::lock(&lock, waiting).map_err(|error| format!("{}: {error}", lock.display()))?;
-            // Another process may have made it meanwhile.
+            // Another process may have created it meanwhile.
             if !self.is_whole() {
                 self.make(say)?;
                 remove_unused(&cache_folder()?);
@@ -145,7 +146,7 @@ impl Template {
         Ok(self)
     }
 
-    /// Compiles it, also where an archive or a template is ready.
+    /// Compiles the template, even if an archive or a template exists.
     pub fn remake(self, say: &dyn Fn(Notice)) -> Result<Template, String> {
         let cache = cache_folder()?;
         let path = cache.join("templates").join(self.path.file_name().unwrap_or_default());
@@ -176,7 +177,7 @@ impl Template {
         let origin = self.origin();
         let made = self.make_from(origin.clone(), say);
         match (made, origin) {
-            // A damaged archive is no reason to do without a kernel.
+            // If the archive is damaged, compile the prelude.
             (Err(problem), Origin::Archive(_)) => {
                 say(Notice::Line(format!("{problem}; the prelude is compiled instead")));
                 self.make_from(Origin::Sources, say)
@@ -197,7 +198,7 @@ impl Template {
         }
         let complain = |error| format!("{}: {error}", self.path.display());
         let _ = fs::remove_dir_all(&self.path);
-        // What sessions compiled for the one that was there may not fit.
+        // Results of sessions with the previous template may not match.
         let _ = fs::remove_dir_all(&self.state);
         fs::create_dir_all(self.path.with_file_name("")).map_err(complain)?;
         fs::rename(part.path(), &self.path).map_err(complain)
@@ -233,65 +234,65 @@ impl Template {
         inventory::write(part).map_err(|error| format!("{}: {error}", part.display()))
     }
 
-    /// Notes when it was last used; where that cannot be written, nothing removes it.
+    /// Records the time of use. A template without this record is never removed.
     fn note_use(&self) {
         let _ = fs::create_dir_all(&self.state);
         let _ = File::create(self.state.join(USED)).and_then(|file| file.set_modified(SystemTime::now()));
     }
 
-    /// Where it lies.
+    /// Path of the template's folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether all its files are there.
+    /// Whether all files exist with the right sizes.
     pub fn is_whole(&self) -> bool {
         inventory::check_sizes(&self.path).is_ok()
     }
 
-    /// The folder for what sessions compiled for this template.
+    /// Folder for files that sessions compiled with this template.
     pub fn state(&self) -> &Path {
         &self.state
     }
 
-    /// The session folder that new sessions are copied from; it may be missing.
+    /// Session folder that new sessions are copied from; it may not exist.
     pub fn session(&self) -> PathBuf {
         self.state.join("session")
     }
 
-    /// The compile cache.
+    /// Folder of the compile cache.
     pub fn compile_cache(&self) -> PathBuf {
         self.state.join("cells")
     }
 
-    /// What rust-analyzer is to take for the standard library's sources.
+    /// Folder that rust-analyzer uses as the standard library's sources.
     pub fn library_sources(&self) -> PathBuf {
         self.path.join("library")
     }
 
-    /// The folder of the prelude's library, and of those beside it.
+    /// Folder of the prelude's library and its dependencies.
     pub fn libraries(&self) -> PathBuf {
         self.path.join("deps")
     }
 
-    /// The prelude itself.
+    /// Path of the prelude's library.
     pub fn library(&self) -> PathBuf {
         self.libraries().join(library_file())
     }
 
-    /// Says what the prelude is linked with and the system does not find.
+    /// Describes the libraries that the prelude needs and the system does not have.
     pub fn missing_libraries(&self) -> Option<String> {
         self.backend.missing_libraries(&self.library())
     }
 
-    /// The flags with which rustc finds the prelude for a cell.
+    /// rustc flags that let a cell link to the prelude.
     pub fn rustc_flags(&self) -> Vec<String> {
         let deps = self.libraries();
         let mut flags = vec![
             "-Cprefer-dynamic".to_owned(),
-            // There is no debug info for a program to strip.
+            // There is no debug info to strip.
             "-Cstrip=none".to_owned(),
-            // Optimising a cell's parts across each other takes a quarter of the time of a small cell.
+            // Link-time optimisation would take a quarter of the compile time of a small cell.
             "-Clto=off".to_owned(),
             "--extern".to_owned(),
             format!("{REAL}={}", self.library().display()),
@@ -303,32 +304,32 @@ impl Template {
         flags
     }
 
-    /// The crate that cells depend on.
+    /// Folder of the crate that cells depend on.
     pub fn facade(&self) -> PathBuf {
         self.path.join("facade").join(PRELUDE)
     }
 }
 
-/// The name of the template in the archive that came with this program.
+/// Name of the template in the archive that came with this program.
 fn archived_name(backend: Backend) -> Option<String> {
     let archive = own_archive(backend)?;
     let name = archive.file_name()?.to_string_lossy().into_owned();
     name.strip_suffix(archive::EXTENSION).map(str::to_owned)
 }
 
-/// The file that a process locks while it makes a template.
+/// Lock file for the creation of a template.
 fn lock_of(template: &Path) -> PathBuf {
     let name = template.file_name().unwrap_or_default().to_string_lossy();
     template.with_file_name(format!("{name}.lock"))
 }
 
-/// Removes the templates of other versions that no kernel used for long, each of up to a GB.
+/// Removes templates of other versions that have not been used for a long time. Each has up to 1 GB.
 fn remove_unused(cache: &Path) {
     let (templates, states) = (cache.join("templates"), cache.join("state"));
     for folder in fs::read_dir(&templates).into_iter().flatten().flatten().map(|entry| entry.path()) {
         let state = states.join(folder.file_name().unwrap_or_default());
         let used = fs::metadata(state.join(USED)).and_then(|used| used.modified());
-        let is_old = used.is_ok_and(|used| used.elapsed().is_ok_and(|since| since > UNUSED));
+        let is_old = used.is_ok_and(|used| used.elapsed().is_ok_and(|since| since > MAX_UNUSED_TIME));
         if is_old {
             let _ = fs::remove_file(lock_of(&folder));
             let _ = fs::remove_dir_all(folder);
@@ -337,7 +338,7 @@ fn remove_unused(cache: &Path) {
     }
 }
 
-/// A text that changes when a file is written again.
+/// Fingerprint of a file: it changes when the file is written again.
 pub fn state(file: &Path) -> Option<String> {
     let metadata = fs::metadata(file).ok()?;
     let time = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
@@ -349,7 +350,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_compiler_or_backend_has_another_template() {
+    fn the_template_depends_on_compiler_and_backend() {
         let first = name("rustc 1", Backend::default());
         assert_eq!(first, name("rustc 1", Backend::default()));
         assert_ne!(first, name("rustc 2", Backend::default()));
@@ -371,7 +372,7 @@ mod tests {
         for template in &templates[..2] {
             template.note_use();
             let file = File::options().append(true).open(template.state.join(USED)).unwrap();
-            file.set_modified(SystemTime::now() - 2 * UNUSED).unwrap();
+            file.set_modified(SystemTime::now() - 2 * MAX_UNUSED_TIME).unwrap();
         }
         templates[1].note_use();
         remove_unused(folder.path());

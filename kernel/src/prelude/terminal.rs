@@ -1,4 +1,4 @@
-//! What the command says in a terminal while somebody waits.
+//! Messages of the command in a terminal while the user waits.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use crate::prelude::template::Notice;
 
-/// Where standard error is no terminal, such as in a log, a progress line comes this rarely.
-const LOGGED: Duration = Duration::from_secs(30);
-/// Clears the rest of a terminal's line.
+/// Minimum time between progress lines if standard error is not a terminal, as in a log (30 s).
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
+/// ANSI sequence that clears the rest of a line.
 const CLEAR: &str = "\x1b[K";
 
-/// Whether the last line is progress, which the next thing said begins a new line after; when progress was logged.
+/// Whether the last line is progress, so that the next message must start a new line; and when progress was
+/// last logged.
 static OPEN: Mutex<(bool, Option<Instant>)> = Mutex::new((false, None));
 
-/// Prints a notice to standard error: progress over the last progress.
+/// Prints a notice to standard error. Progress overwrites earlier progress.
 pub fn show(notice: &Notice) {
     let Ok(mut open) = OPEN.lock() else { return };
     match notice {
@@ -25,7 +26,7 @@ pub fn show(notice: &Notice) {
             let _ = std::io::stderr().flush();
         }
         Notice::Progress(text) => {
-            if open.1.is_none_or(|logged| logged.elapsed() > LOGGED) {
+            if open.1.is_none_or(|logged| logged.elapsed() > LOG_INTERVAL) {
                 eprintln!("{text}");
                 open.1 = Some(Instant::now());
             }
@@ -34,7 +35,7 @@ pub fn show(notice: &Notice) {
     open.0 = matches!(notice, Notice::Progress(_)) && std::io::stderr().is_terminal();
 }
 
-/// Begins a new line if the last one is progress.
+/// Starts a new line if the last one is progress.
 pub fn end_progress() {
     if let Ok(mut open) = OPEN.lock()
         && std::mem::take(&mut open.0)

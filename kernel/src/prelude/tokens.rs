@@ -1,16 +1,16 @@
-//! What is done to a source by its tokens alone.
+//! Token-based edits of Rust sources.
 
 use std::ops::Range;
 
 use ra_ap_rustc_lexer::{DocStyle, FrontmatterAllowed, TokenKind, is_id_continue, tokenize};
 
-/// The words of a text that could be names, also in strings and comments.
+/// Words of a text that could be identifiers, also in strings and comments.
 pub fn identifiers(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !is_id_continue(c)).filter(|word| !word.is_empty())
 }
 
-/// The source with blanks for what says that a trait can be used in constants: `const trait`, `const impl`,
-/// `impl const`, `[const] Bound`, which are not Rust outside the standard library, nor known to syn.
+/// Replaces the syntax of const traits by blanks: `const trait`, `const impl`, `impl const`, `[const]
+/// Bound`. It is not valid Rust outside the standard library, and syn cannot parse it.
 pub fn without_const_traits(source: &str) -> String {
     let mut position = 0;
     let tokens: Vec<(&str, Range<usize>)> = tokenize(source, FrontmatterAllowed::No)
@@ -43,12 +43,12 @@ pub fn without_const_traits(source: &str) -> String {
     String::from_utf8(result).unwrap_or_else(|_| source.to_owned())
 }
 
-/// Whether the tokens end with `impl` and its parameters.
+/// Whether the tokens end with `impl` and its generic parameters.
 fn follows_impl(tokens: &[(&str, Range<usize>)]) -> bool {
     let mut open = 0;
     for (at, (text, _)) in tokens.iter().enumerate().rev() {
         match *text {
-            // Of `Fn() -> T`, not a bracket.
+            // Part of an arrow as in `Fn() -> T`, not a bracket.
             ">" if at > 0 && tokens[at - 1].0 == "-" => {}
             ">" => open += 1,
             "<" => open -= 1,
@@ -62,8 +62,8 @@ fn follows_impl(tokens: &[(&str, Range<usize>)]) -> bool {
     false
 }
 
-/// The source without the comments that are not documentation, and with each run of lines of
-/// documentation as one comment: rust-analyzer keeps every token that it reads.
+/// Removes comments other than documentation, and joins consecutive lines of documentation to one comment,
+/// because rust-analyzer stores every token.
 pub fn with_fewer_comments(source: &str) -> String {
     let mut result = String::with_capacity(source.len());
     let mut lines = Vec::new();
@@ -93,7 +93,7 @@ pub fn with_fewer_comments(source: &str) -> String {
     result
 }
 
-/// Empties `lines`, which begin with `///` or `//!`.
+/// Writes the lines, which begin with `///` or `//!`, and empties `lines`.
 fn write_documentation(result: &mut String, style: DocStyle, lines: &mut Vec<&str>) {
     let ends_one = |line: &&str| line[3..].contains("*/") || line[3..].contains("/*");
     if lines.len() > 1 && !lines.iter().any(ends_one) {
@@ -101,7 +101,7 @@ fn write_documentation(result: &mut String, style: DocStyle, lines: &mut Vec<&st
             DocStyle::Outer => "/**",
             DocStyle::Inner => "/*!",
         });
-        // More than two asterisks begin no documentation.
+        // A comment that begins with more than two asterisks is not documentation.
         if lines[0][3..].starts_with(['*', '/']) {
             result.push('\n');
         }
@@ -119,7 +119,7 @@ fn write_documentation(result: &mut String, style: DocStyle, lines: &mut Vec<&st
     lines.clear();
 }
 
-/// A source with other text in some places, which are in order and apart.
+/// Replaces ranges of a source, which are in order and do not overlap.
 pub fn replace(source: &str, changes: impl Iterator<Item = (Range<usize>, String)>) -> String {
     let mut result = String::with_capacity(source.len());
     let mut copied = 0;
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn const_traits_are_traits() {
+    fn const_traits_become_plain_traits() {
         let source = "pub const unsafe trait A: [const] B { const C: u8; }\n\
             impl<T: const B, F: Fn() -> u8> const A for T { const fn f() {} }\nimpl const A for [u8; const { 1 }] {}";
         let expected = "pub       unsafe trait A:         B { const C: u8; }\n\
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn documentation_is_one_comment_and_other_comments_go() {
+    fn documentation_is_joined_and_other_comments_are_removed() {
         let source = "//! A.\n//!\n//! B.\n\n/* gone */ use x; // gone\n/// One.\nfn a() {}\n\
             /// Two,\n    // gone\n    /// more.\nfn b() { \"// stays\" }\n/// `/*`\n/// stays.\nfn c() {}\n";
         let expected = "/*! A.\n\n B.\n*/\nuse x; \n/// One.\nfn a() {}\n\

@@ -1,4 +1,4 @@
-//! The compiler that cells are compiled with, and its library's sources.
+//! The Rust toolchain that compiles cells, and the standard library's sources.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -8,19 +8,19 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::prelude::sources;
 
-/// The variable with the folder of the standard library's sources, for rust-analyzer.
+/// Environment variable with the folder of the standard library's sources, for rust-analyzer.
 pub const SOURCES_VARIABLE: &str = "RUST_SRC_PATH";
-/// Whether rustc links with an lld of its own.
+/// Whether rustc comes with its own lld.
 pub const HAS_LINKER: bool = cfg!(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"));
 
-/// What the compiler says of itself.
+/// Version and folders of the compiler.
 struct Compiler {
     version: Result<String, String>,
-    /// Its own folder, and that of its libraries.
+    /// The compiler's folder, and the folder of its libraries.
     folders: Option<(PathBuf, PathBuf)>,
 }
 
-/// What is known of the compiler, once it was asked.
+/// The compiler, after it has been queried.
 static COMPILER: Mutex<Option<&Compiler>> = Mutex::new(None);
 
 impl Compiler {
@@ -31,7 +31,7 @@ impl Compiler {
 
     fn ask() -> Compiler {
         let ask = |arguments: &[&str]| begin(Command::new("rustc").args(arguments));
-        // At the same time.
+        // Both commands run in parallel.
         let [version, folders] = [ask(&["-vV"]), ask(&["--print", "sysroot", "--print", "target-libdir"])];
         let folders = folders.and_then(Begun::output).ok().and_then(|text| {
             let (sysroot, libraries) = text.trim().split_once('\n')?;
@@ -41,7 +41,7 @@ impl Compiler {
     }
 }
 
-/// The compiler's full version, `rustc -vV`; an error says how to install it.
+/// The compiler's full version, `rustc -vV`. The error message says how to install Rust.
 pub fn rustc_version() -> Result<String, String> {
     let version = Compiler::get().version.clone();
     version.map_err(|problem| {
@@ -49,7 +49,7 @@ pub fn rustc_version() -> Result<String, String> {
     })
 }
 
-/// The command that installs the version of Rust that this program was made for.
+/// Command that installs the version of Rust that this program was built for.
 pub fn install_command() -> String {
     let version = sources::pinned_rust();
     match on_path("rustup") {
@@ -66,10 +66,11 @@ pub fn is_installable() -> bool {
     Compiler::get().version.is_err() && on_path("rustup").is_some()
 }
 
-/// Installs the version of Rust that this program was made for; `say` gets each line of rustup's progress.
+/// Installs the version of Rust that this program was built for. `say` receives each line of rustup's
+/// progress.
 ///
 /// # Errors
-/// If rustup fails; the error quotes its last lines.
+/// If rustup fails. The error contains its last lines.
 pub fn install(say: &mut dyn FnMut(&str)) -> Result<(), String> {
     let mut rustup = Command::new("rustup");
     rustup.args(["toolchain", "install", sources::pinned_rust(), "--profile", "minimal"]);
@@ -94,18 +95,18 @@ pub fn install(say: &mut dyn FnMut(&str)) -> Result<(), String> {
     }
 }
 
-/// The compiler's version number, for a client that asks.
+/// Version number of the compiler, for `kernel_info_reply`.
 pub fn release() -> String {
     let version = rustc_version().unwrap_or_default();
     let release = version.lines().find_map(|line| line.strip_prefix("release: "));
     release.unwrap_or("unknown").to_owned()
 }
 
-/// Holds this process and its children to one toolchain, whatever folder a notebook lies in, and
-/// lets them find its programs without asking rustup each time: `RUSTUP_TOOLCHAIN`, the version that this
-/// program was made for if it is installed, or the user's default. If there is none, [`install`] will install it.
+/// Pins this process and its children to one toolchain, independent of a notebook's folder, and lets them
+/// find its programs without a call of rustup. Uses `RUSTUP_TOOLCHAIN`, the version that this program was
+/// built for if it is installed, or the user's default. If there is none, [`install`] will install it.
 ///
-/// Call it before any thread is started.
+/// Must be called before any thread is started.
 pub fn pin() {
     set_sources();
     let is_set = std::env::var_os("RUSTUP_TOOLCHAIN").is_some();
@@ -116,7 +117,7 @@ pub fn pin() {
             std::env::set_var("RUSTUP_TOOLCHAIN", name);
         }
         if let Some(programs) = rustc.as_deref().and_then(Path::parent) {
-            // Where rust-analyzer looks first.
+            // rust-analyzer looks there first.
             std::env::set_var("CARGO", programs.join("cargo"));
             if let Some(path) = before(programs.to_owned(), std::env::var_os("PATH")) {
                 std::env::set_var("PATH", path);
@@ -125,22 +126,22 @@ pub fn pin() {
     }
 }
 
-/// The compiler that [`pin`] would choose with the environment of `rustup`, or that is on the `PATH`.
+/// The compiler that [`pin`] would choose with the environment of `rustup`, or the one on the `PATH`.
 pub fn which_rustc(rustup: impl Fn() -> Command) -> Option<PathBuf> {
     let is_set = rustup().get_envs().any(|(name, _)| name == "RUSTUP_TOOLCHAIN");
     choose(rustup, is_set).rustc.or_else(|| on_path("rustc"))
 }
 
-/// A compiler that rustup knows, and the name of its toolchain.
+/// A compiler of rustup, and the name of its toolchain.
 struct Choice {
     rustc: Option<PathBuf>,
     name: Option<String>,
 }
 
-/// Chooses the toolchain; `is_set` says that `RUSTUP_TOOLCHAIN` names one.
+/// Chooses the toolchain. `is_set`: whether `RUSTUP_TOOLCHAIN` names one.
 fn choose(rustup: impl Fn() -> Command, is_set: bool) -> Choice {
     let wanted = sources::pinned_rust();
-    // At the same time.
+    // The commands run in parallel.
     let [pinned, default, active] =
         [&["which", "rustc", "--toolchain", wanted][..], &["which", "rustc"], &["show", "active-toolchain"]]
             .map(|asked| begin(rustup().args(asked)));
@@ -159,23 +160,23 @@ fn choose(rustup: impl Fn() -> Command, is_set: bool) -> Choice {
     Choice { rustc, name }
 }
 
-/// The standard library's sources, which rust-analyzer reads to know the types of variables.
+/// Folder of the standard library's sources, which rust-analyzer needs to infer types.
 pub fn library_sources() -> Option<PathBuf> {
     let set = set_sources().map(PathBuf::from);
     let component =
         Compiler::get().folders.as_ref().map(|(sysroot, _)| sysroot.join("lib/rustlib/src/rust/library"));
-    // Where Debian's packages rust-src and rust-web-src put them.
+    // Folder of Debian's packages rust-src and rust-web-src.
     let system = PathBuf::from("/usr/lib/rustlib/src/rust/library");
     [set, component, Some(system)].into_iter().flatten().find(|path| path.join("core").is_dir())
 }
 
-/// What the user set, whatever the engine sets for rust-analyzer later.
+/// The user's value, which is recorded before the engine sets the variable for rust-analyzer.
 fn set_sources() -> Option<OsString> {
     static SET: OnceLock<Option<OsString>> = OnceLock::new();
     SET.get_or_init(|| std::env::var_os(SOURCES_VARIABLE)).clone()
 }
 
-/// Fetches the sources if they are missing.
+/// Installs the sources with rustup if they are missing.
 pub fn ensure_library_sources() -> Result<(), String> {
     if library_sources().is_some() {
         return Ok(());
@@ -189,32 +190,32 @@ pub fn ensure_library_sources() -> Result<(), String> {
     })
 }
 
-/// A search path for libraries with the folder of the standard library's dylib before the rest.
+/// Adds the folder of the standard library's dylib to the front of a library search path.
 ///
-/// evcxr loads a cell from the folder above the one in which rustc linked it, so that the relative
-/// path by which rustc let it find the standard library can lead elsewhere.
+/// rustc stores a relative path to the standard library in a cell. evcxr loads the cell from the parent of
+/// the folder in which rustc linked it, where that path may be wrong.
 pub fn with_standard_library(path: Option<OsString>) -> Option<OsString> {
     before(Compiler::get().folders.as_ref()?.1.clone(), path)
 }
 
-/// A search path with one folder more, before the others.
+/// Adds a folder to the front of a search path.
 pub fn before(folder: PathBuf, path: Option<OsString>) -> Option<OsString> {
     let rest: Vec<PathBuf> = path.iter().flat_map(std::env::split_paths).collect();
     std::env::join_paths(std::iter::once(folder).chain(rest)).ok()
 }
 
-/// A program in a folder of `PATH`.
+/// Finds a program in the folders of `PATH`.
 pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// Standard output of a command that succeeded, or what it said.
+/// Runs a command and returns its standard output. The error contains its standard error.
 pub fn output(command: &mut Command) -> Result<String, String> {
     begin(command)?.output()
 }
 
-/// A command that runs.
+/// A running command.
 struct Begun {
     program: String,
     child: Child,
@@ -230,7 +231,7 @@ fn begin(command: &mut Command) -> Result<Begun, String> {
 }
 
 impl Begun {
-    /// Waits for its end.
+    /// Waits for the command to end.
     fn output(self) -> Result<String, String> {
         let Begun { program, child } = self;
         let output = child.wait_with_output().map_err(|error| format!("{program}: {error}"))?;

@@ -1,6 +1,6 @@
 //! `cargo headstart …`: compiles the kernel and the prelude in one build, and runs the kernel's command.
 //!
-//! One build keeps every core busy: the prelude compiles while the kernel's last crates do.
+//! A single build uses all cores: the prelude and the kernel's last crates compile in parallel.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns only if the build failed.
+/// Builds and runs the command. Returns only on failure.
 fn run() -> Result<ExitCode, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
@@ -24,7 +24,7 @@ fn run() -> Result<ExitCode, String> {
     if !status.success() {
         return Ok(ExitCode::FAILURE);
     }
-    // Cargo puts the programs of one profile into one folder.
+    // Cargo puts all programs of a profile into the same folder.
     let itself = std::env::current_exe().map_err(|error| format!("this program's path: {error}"))?;
     let headstart = itself.with_file_name("headstart");
     let error = Command::new(&headstart).args(std::env::args_os().skip(1)).exec();

@@ -1,25 +1,25 @@
-//! evcxr's commands, in lines of a cell that begin with a colon.
+//! evcxr's commands: lines of a cell that begin with a colon.
 
-/// Ends the kernel. evcxr would end the process at once, without an answer to the cell.
+/// Ends the kernel. evcxr would end the process immediately, without a reply for the cell.
 pub const QUIT: &str = ":quit";
-/// Forgets every variable, item and dependency.
+/// Deletes every variable, item and dependency.
 pub const CLEAR: &str = ":clear";
-/// Starts the cells' process again.
+/// Restarts the cells' process.
 pub const RESTART: &str = ":restart";
-/// Switches the times of a cell's phases on or off.
+/// Switches the report of a cell's phase times on or off.
 pub const TIMING: &str = ":timing";
-/// Sets the format of values without a display of their own.
+/// Sets the format of values without their own display.
 pub const FORMAT: &str = ":fmt ";
 /// Adds a dependency.
 pub const DEPENDENCY: &str = ":dep ";
-/// Sets a variable for cargo, `NAME=value`.
+/// Sets an environment variable for cargo, `NAME=value`.
 pub const BUILD_VARIABLE: &str = ":build_env ";
-/// Loads the crates and the code of the user's configuration of evcxr.
+/// Loads the crates and the code of the user's evcxr configuration.
 pub const LOAD_CONFIG: &str = ":load_config --quiet";
-/// Lets sccache compile cells, in place of the program that the kernel sets as `RUSTC_WRAPPER`.
+/// Compiles cells with sccache, in place of the program that the kernel sets as `RUSTC_WRAPPER`.
 pub const SCCACHE: &str = ":sccache";
 
-/// What evcxr calls the last phase of a cell; the phases before it are tries to compile.
+/// evcxr's name for the last phase of a cell. The phases before it are attempts to compile.
 pub const EXECUTION_PHASE: &str = "Execution";
 
 /// Whether a line of a cell is a command, such as `:vars`.
@@ -27,7 +27,7 @@ pub fn is_command(line: &str) -> bool {
     line.strip_prefix(':').is_some_and(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
 }
 
-/// Whether a cell has a line that is this command alone.
+/// Whether a line of the cell consists of this command.
 pub fn has(cell: &str, command: &str) -> bool {
     cell.lines().any(|line| line.trim() == command)
 }

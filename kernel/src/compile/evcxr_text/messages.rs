@@ -1,21 +1,22 @@
-//! The words of evcxr's errors, and those of rustc about code that evcxr generates.
+//! Texts of evcxr's errors, and of rustc's errors about code that evcxr generates.
 
 /// No type was inferred for a variable.
 pub const UNKNOWN_TYPE: &str = "Couldn't automatically determine type of variable";
-/// Begins a message about one variable, whose name follows in backquotes.
+/// Prefix of a message about one variable, whose name follows in backquotes.
 pub const VARIABLE: &str = "The variable `";
 /// A variable is a closure.
 pub const CLOSURE: &str = "is a closure";
-/// A variable's type cannot be written.
+/// A variable's type cannot be named.
 pub const UNNAMED_TYPE: &str = "which cannot be persisted";
 /// A variable borrows from its cell.
 pub const BORROWS: &str = "non-static lifetime";
-/// The answer where a name has no documentation.
+/// Reply if a name has no documentation.
 pub const NO_DOCUMENTATION: &str = "No documentation found";
-/// How rustc reports, in generated code, that rust-analyzer inferred no type or a wrong one: error code and words.
+/// rustc errors in generated code that mean rust-analyzer inferred no type or a wrong one: error code and
+/// text.
 pub const WRONG_INFERENCE: [(&str, &str); 2] =
     [("E0521", "borrowed data escapes"), ("E0658", "the `!` type is experimental")];
-/// Names in generated code, and what to write in their place.
+/// Names in generated code, and their replacements in messages.
 pub const GENERATED_NAMES: [(&str, &str); 6] = [
     ("`evcxr_variable_store`", "the end of the cell"),
     ("<end of input>", "the end of the cell"),
@@ -25,7 +26,7 @@ pub const GENERATED_NAMES: [(&str, &str); 6] = [
     ("</* self type */", "<Type"),
 ];
 
-/// The variable that evcxr reports it cannot keep for later cells.
+/// The variable that, according to the message, evcxr cannot store for later cells.
 pub fn unkept_variable(message: &str) -> Option<&str> {
     let is_unkept = message.contains("cannot be persisted")
         || message.contains("can't be persisted")

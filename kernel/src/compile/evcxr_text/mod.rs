@@ -1,8 +1,8 @@
-//! Every assumption about the text of evcxr that no documented interface promises.
+//! Every assumption about evcxr's text that no documented interface guarantees.
 //!
-//! Owns the source that evcxr generates ([`source`]), the lines and variables by which it talks to the cells'
-//! process ([`protocol`]), the commands of a cell ([`commands`]) and the words of its errors ([`messages`]).
-//! The files in `golden` are written by the real evcxr (`examples/evcxr_sources.rs`); tests compare both.
+//! Contains the source that evcxr generates ([`source`]), the protocol between evcxr and the cells' process
+//! ([`protocol`]), the commands of a cell ([`commands`]) and the texts of its errors ([`messages`]). The
+//! real evcxr writes the files in `golden` (`examples/evcxr_sources.rs`). Tests compare both.
 
 pub mod commands;
 pub mod messages;

@@ -1,16 +1,17 @@
 //! The source that evcxr generates for a cell: once for rust-analyzer, and once for rustc.
 //!
-//! Each is the session's items, then a frame, and in it the cell's statements. A frame that is not word for word
-//! the expected one is an error, so that no cell is rewritten by mistake.
+//! Each source consists of the session's items and a frame around the cell's statements. If a frame does
+//! not match the expected text exactly, the result is an error, so that no cell is rewritten by mistake.
 
-/// The name of the crate that holds a cell.
+/// Name of the crate that contains a cell.
 pub const CRATE_NAME: &str = "ctx";
-/// A cell's source file, as rustc calls it.
+/// Path of a cell's source file in rustc's arguments.
 pub const FILE: &str = "src/lib.rs";
-/// The optimisation level of cells unless the user sets one.
+/// Default optimisation level of cells.
 pub const OPTIMISATION: &str = "opt-level=2";
 
-/// The type that all errors of a cell become, after `:efmt {}`. `:efmt {:?}` and `:efmt {:#?}` have another.
+/// Type that all errors of a cell are converted to, after `:efmt {}`. It differs after `:efmt {:?}` and
+/// `:efmt {:#?}`.
 pub const ERROR_TYPE: &str = r#"
             struct EvcxrUserCodeError {}
             impl<T: std::fmt::Display> From<T> for EvcxrUserCodeError {
@@ -21,41 +22,42 @@ pub const ERROR_TYPE: &str = r#"
                 }
             }
 "#;
-/// How the error type begins, in both sources.
+/// Beginning of the error type, in both sources.
 const ERROR_BEGINS: &str = "\n            struct EvcxrUserCodeError {}\n";
-/// Indents the end of the error type.
+/// Indentation of the end of the error type.
 const ERROR_ENDS: &str = "        ";
-/// The module with the variable store, which evcxr writes into each cell.
+/// Module with the variable store, which evcxr writes into each cell.
 pub const RUNTIME: &str =
     concat!("\nmod evcxr_internal_runtime {\n", include_str!("golden/runtime.txt"), "}");
-/// Before a cell's number.
+/// Text before a cell's number.
 const FUNCTION: &str = "\n#[unsafe(no_mangle)]\npub extern \"C\" fn run_user_code_";
-/// After the number, in a cell with a variable store.
+/// Text after the number, in a cell with a variable store.
 const STORE_PARAMETERS: &str = "(\nmut evcxr_variable_store: *mut evcxr_internal_runtime::VariableStore)\n  \
      -> *mut evcxr_internal_runtime::VariableStore {";
-/// After the number, in a cell without.
+/// Text after the number, in a cell without a variable store.
 const OTHER_PARAMETERS: [&str; 2] = [
     "(\nevcxr_variable_store: *mut u8) -> *mut u8 {\n",
     "(\nmut x: *mut std::os::raw::c_void) -> *mut std::os::raw::c_void {x}\n",
 ];
-/// Gives a cell the variable store, and makes it in the first cell.
+/// Code that gets the variable store, and creates it in the first cell.
 pub const STORE: &str = "\nif evcxr_variable_store.is_null() {\n  \
      evcxr_variable_store = evcxr_internal_runtime::create_variable_store();\n}\n\
      let evcxr_variable_store = unsafe {&mut *evcxr_variable_store};";
-/// The name of the store in a cell.
+/// Name of the variable store in a cell.
 pub const STORE_NAME: &str = "evcxr_variable_store";
-/// Between these two a cell checks that its variables still have their types.
+/// Begin and end of the code in which a cell checks that its variables still have their types.
 pub const CHECKS: &str = "\n{let mut vars_ok = true;\n";
 pub const CHECKED: &str = "if !vars_ok {return evcxr_variable_store;}}\n";
-/// Run a cell's statements: in one closure for panics, and in another for `?`.
+/// Code around a cell's statements: one closure catches panics, and the inner one handles `?`.
 pub const CATCH: [&str; 2] = [
     "\nmatch std::panic::catch_unwind(\n  std::panic::AssertUnwindSafe(||{\n\
      let _ = (|| -> std::result::Result<(), EvcxrUserCodeError> {",
     "\nOk(())})();\n})) { \n  Ok(_) => {}\n  Err(_) => {\n    println!(\"EVCXR_PANIC_NOTIFICATION\");\n}}",
 ];
-/// The end of the source for rustc.
+/// End of the source for rustc.
 pub const COMPILED_ENDS: &str = "\nevcxr_variable_store\n}\n";
-/// The source for rust-analyzer: before the variables, between them and the statements, and the end.
+/// Parts of the source for rust-analyzer: before the variables, between variables and statements, and at
+/// the end.
 const ANALYSIS_VARIABLES: &str = "\nasync fn evcxr_analysis_wrapper(\n";
 const ANALYSIS_STATEMENTS: &str = ") -> Result<(), EvcxrUserCodeError> {\n";
 const ANALYSIS_ENDS: &str = "Ok(())\n}\n";
@@ -70,7 +72,7 @@ pub fn is_whole(source: &str) -> bool {
     source.ends_with(if is_analysis(source) { ANALYSIS_ENDS } else { COMPILED_ENDS })
 }
 
-/// The number of the cell for which a source is compiled.
+/// Number of the cell that a source belongs to.
 pub fn number(source: &str) -> Option<usize> {
     let (_, rest) = source.split_once(FUNCTION)?;
     rest.split_once('(')?.0.parse().ok()
@@ -79,18 +81,18 @@ pub fn number(source: &str) -> Option<usize> {
 /// The source for rustc.
 #[derive(Debug, PartialEq)]
 pub enum Compiled<'a> {
-    /// A cell without variables, which passes the store on.
+    /// A cell without variables, which passes the store through.
     WithoutStore,
     WithStore(WithStore<'a>),
 }
 
-/// The parts of the source of a cell with a variable store, in order.
+/// Parts of the source of a cell with a variable store, in order.
 #[derive(Debug, PartialEq)]
 pub struct WithStore<'a> {
     /// The session's attributes and items.
     pub items: &'a str,
-    /// [`ERROR_TYPE`] with the blanks after it; empty if it is another type, which the items end with then, and
-    /// before the session's first `?`.
+    /// [`ERROR_TYPE`] with the blanks after it. Empty before the session's first `?`, and if the error type
+    /// differs: then it is at the end of the items.
     pub error_type: &'a str,
     /// [`RUNTIME`].
     pub runtime: &'a str,
@@ -98,14 +100,14 @@ pub struct WithStore<'a> {
     pub function: &'a str,
     /// [`STORE`].
     pub store: &'a str,
-    /// From [`CHECKS`] to the end.
+    /// The code from [`CHECKS`] to the end.
     pub body: &'a str,
 }
 
-/// Reads the source for rustc.
+/// Parses the source for rustc.
 ///
 /// # Errors
-/// If the source is not what this version of evcxr generates, or if the cell contains evcxr's own text.
+/// If this version of evcxr does not generate such a source, or if the cell contains evcxr's own text.
 pub fn compiled(source: &str) -> Result<Compiled<'_>, String> {
     let unexpected = |what: &str| format!("evcxr's source has not the expected {what}");
     let frame = [RUNTIME, FUNCTION].concat();
@@ -148,24 +150,24 @@ fn after_number(rest: &str) -> Option<&str> {
     (after.len() < rest.len()).then_some(after)
 }
 
-/// The signature of a cell's function.
+/// Signature of a cell's function.
 pub fn function(number: usize) -> String {
     format!("{FUNCTION}{number}{STORE_PARAMETERS}")
 }
 
-/// The parts of the source for rust-analyzer.
+/// Parts of the source for rust-analyzer.
 pub struct Analysis<'a> {
     /// The session's attributes and items.
     pub items: &'a str,
-    /// The variables that there are: with `mut` where they are mutable, and their types.
+    /// Existing variables: name, after `mut` if it is mutable, and type.
     pub variables: Vec<(&'a str, &'a str)>,
     /// The cell's statements.
     pub code: &'a str,
-    /// The variables that are to be kept after the cell, in evcxr's order.
+    /// Variables to store after the cell, in evcxr's order.
     pub kept: Vec<&'a str>,
 }
 
-/// Reads the source for rust-analyzer.
+/// Parses the source for rust-analyzer.
 pub fn analysis(source: &str) -> Option<Analysis<'_>> {
     let (before, rest) = source.split_once(ANALYSIS_VARIABLES)?;
     let items = &before[..before.rfind(ERROR_BEGINS)?];
@@ -173,7 +175,7 @@ pub fn analysis(source: &str) -> Option<Analysis<'_>> {
     let variables =
         variables.lines().map(|line| line.strip_suffix(',')?.split_once(": ")).collect::<Option<_>>()?;
     let mut code = rest.strip_suffix(ANALYSIS_ENDS)?;
-    // For each variable evcxr adds a line that checks whether it can be kept.
+    // For each variable, evcxr adds a line that checks whether it can be stored.
     let mut kept = Vec::new();
     while let Some(line) = code.strip_suffix(");\n") {
         let begin = line.rfind('\n').map_or(0, |at| at + 1);
@@ -187,14 +189,14 @@ pub fn analysis(source: &str) -> Option<Analysis<'_>> {
     Some(Analysis { items, variables, code, kept })
 }
 
-/// What a line of the source for rustc does with a variable.
+/// Use of a variable in a line of the source for rustc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// Checks its type.
+    /// Checks the variable's type.
     Check,
-    /// Takes it out of the store.
+    /// Takes the variable out of the store.
     Take,
-    /// Puts it into the store.
+    /// Puts the variable into the store.
     Put,
 }
 
@@ -202,22 +204,22 @@ const CHECK: &str = "check_variable::<";
 const TAKE: &str = "take_variable::<";
 const PUT: &str = "put_variable::<";
 
-/// The line that checks a variable.
+/// Line that checks a variable.
 pub fn check_line(name: &str, type_: &str) -> String {
     format!("vars_ok &= {STORE_NAME}.{CHECK}{type_}>(stringify!({name}));\n")
 }
 
-/// The line that takes a variable out of the store; `bound` is its name, after `mut` if it is mutable.
+/// Line that takes a variable out of the store. `bound` is its name, after `mut` if it is mutable.
 pub fn take_line(bound: &str, name: &str, type_: &str) -> String {
     format!("let {bound} = {STORE_NAME}.{TAKE}{type_}>(stringify!({name}));\n")
 }
 
-/// The line that puts a variable into the store.
+/// Line that puts a variable into the store.
 pub fn put_line(name: &str, type_: &str) -> String {
     format!("{STORE_NAME}.{PUT}{type_}>(stringify!({name}), {name});\n")
 }
 
-/// What a line does with a variable, and the variable's name.
+/// Use of a variable in a line, and the variable's name.
 pub fn use_of_variable(line: &str) -> Option<(Use, &str)> {
     let (_, done) = line.split_once("evcxr_variable_store.")?;
     let uses = [(CHECK, Use::Check), (TAKE, Use::Take), (PUT, Use::Put)];
@@ -232,7 +234,7 @@ pub fn takes_variables(lines: &str) -> bool {
     lines.contains(TAKE)
 }
 
-/// The variables that lines take out of the store: their names and types.
+/// Names and types of the variables that lines take out of the store.
 pub fn taken_variables(lines: &str) -> Vec<(&str, &str)> {
     let takes = lines.match_indices(TAKE).map(|(at, take)| &lines[at + take.len()..]);
     takes
@@ -243,12 +245,13 @@ pub fn taken_variables(lines: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// Whether a source takes a variable out of the store as a mutable one.
+/// Whether a source takes a variable out of the store with `let mut`.
 pub fn is_taken_mutable(source: &str, name: &str) -> bool {
     source.contains(&format!("let mut {name} = {STORE_NAME}."))
 }
 
-/// A source's lines with the variables sorted: evcxr takes and puts them in another order in each session.
+/// A source's lines with the variables sorted, because their order in evcxr's source differs between
+/// sessions.
 pub fn in_order(source: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = source.lines().collect();
     let use_ = |line: &str| use_of_variable(line).map(|(use_, _)| use_);
@@ -260,7 +263,7 @@ pub fn in_order(source: &str) -> Vec<&str> {
     lines
 }
 
-/// The source for rustc of a cell without variables.
+/// Source for rustc of a cell without variables.
 #[cfg(test)]
 pub fn written(number: usize, code: &str) -> String {
     let [catch, caught] = CATCH.map(|text| text.trim_start_matches('\n'));
@@ -275,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_order_of_variables_is_all_that_does_not_matter() {
+    fn only_the_order_of_variables_is_ignored() {
         let source = |[a, b]: [&str; 2]| {
             let of = |line: &dyn Fn(&str) -> String| [a, b].map(line).concat();
             format!(
@@ -292,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_the_user_is_not_taken_for_the_frame() {
+    fn user_code_is_not_mistaken_for_the_frame() {
         let inner = "{\n#[unsafe(no_mangle)]\npub extern \"C\" fn f() {}\n}\n";
         let source = written(3, inner);
         let Ok(Compiled::WithStore(parts)) = compiled(&source) else { panic!("not read") };
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn another_text_than_the_expected_one_is_an_error() {
+    fn unexpected_text_is_an_error() {
         for (known, new) in [
             ("HashMap<String", "BTreeMap<String"),
             ("unsafe {&mut *", "unsafe{ &mut *"),
