@@ -3,6 +3,8 @@
 use headstart::Result;
 use headstart::prelude::*;
 
+use crate::small::of_raw_pixels;
+
 #[test]
 fn incompatible_layers_are_errors() -> Result<()> {
     let says = |found: Result<Model>, part: &str| {
@@ -81,14 +83,7 @@ fn images_of_another_layout_get_a_hint() -> Result<()> {
 
 #[test]
 fn all_dtypes_and_layouts_give_the_same_results() -> Result<()> {
-    let mut model = sequential![
-        Input::new((3, 8, 8)),
-        Rescaling::new(1.0 / 255.0),
-        Conv2D::new(4, 3).activation(Relu),
-        MaxPooling2D::new(2),
-        Flatten,
-        Dense::new(2).activation(Softmax)
-    ]?;
+    let mut model = of_raw_pixels()?;
     let loss = SparseCategoricalCrossentropy;
     model.compile(SGD::new(0.1), loss, [Accuracy]);
     let bytes = random_uniform((40, 3, 8, 8), 0.0, 255.0)?.to_dtype(DType::U8)?;

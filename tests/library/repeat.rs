@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use headstart::Result;
 use headstart::prelude::*;
 use headstart::train::{Callback, Training};
-use small::small;
+use small::{of_raw_pixels, small};
 
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
@@ -294,14 +294,7 @@ fn backups_include_the_state_of_custom_callbacks() -> Result<()> {
 fn all_dtypes_and_layouts_train_the_same_weights() -> Result<()> {
     let _alone = alone();
     set_random_seed(5);
-    let mut model = sequential![
-        Input::new((3, 8, 8)),
-        Rescaling::new(1.0 / 255.0),
-        Conv2D::new(4, 3).activation(Relu),
-        MaxPooling2D::new(2),
-        Flatten,
-        Dense::new(2).activation(Softmax)
-    ]?;
+    let mut model = of_raw_pixels()?;
     let bytes = random_uniform((40, 3, 8, 8), 0.0, 255.0)?.to_dtype(DType::U8)?;
     let (x, y) = (bytes.to_dtype(DType::F32)?, bytes.i((.., 0, 0, 0))?.ge(128u8)?.to_dtype(DType::U32)?);
     let permuted = x.permute((0, 2, 3, 1))?.contiguous()?.permute((0, 3, 1, 2))?;

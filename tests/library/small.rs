@@ -19,3 +19,15 @@ pub fn small(unfrozen_from: Option<&str>) -> Result<(Model, Tensor, Tensor)> {
     let y = random_uniform(22, 0.0, 1.0)?.gt(0.5)?;
     Ok((model, x, y))
 }
+
+/// A classifier of 8 by 8 images that takes pixels from 0 to 255, of any data type.
+pub fn of_raw_pixels() -> Result<Model> {
+    sequential![
+        Input::new((3, 8, 8)),
+        Rescaling::new(1.0 / 255.0),
+        Conv2D::new(4, 3).activation(Relu),
+        MaxPooling2D::new(2),
+        Flatten,
+        Dense::new(2).activation(Softmax)
+    ]
+}

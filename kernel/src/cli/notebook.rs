@@ -23,7 +23,12 @@ pub fn read_notebook(path: &Path) -> Result<Value, String> {
 
 /// Whether the cell has the tag for an expected error, `raises-exception`, which nbclient also uses.
 pub fn is_meant_to_fail(cell: &Value) -> bool {
-    cell["metadata"]["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "raises-exception"))
+    has_tag(cell, "raises-exception")
+}
+
+/// Whether a cell's metadata has the tag.
+pub fn has_tag(cell: &Value, tag: &str) -> bool {
+    cell["metadata"]["tags"].as_array().is_some_and(|tags| tags.iter().any(|found| found == tag))
 }
 
 /// The source of a cell, which may be one string or a list of lines.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::cli::notebook::joined;
+use crate::cli::notebook::{has_tag, joined};
 use crate::compile::cell::{code, parse};
 use crate::engine::parameters::{COMMENT, binding};
 
@@ -91,10 +91,6 @@ pub fn inject(notebook: &mut Value, parameters: &[Parameter], path: &Path) -> Re
         parameters.iter().map(|parameter| (parameter.name.clone(), parameter.value.clone())).collect();
     notebook["metadata"]["papermill"] = json!({"parameters": values});
     Ok(())
-}
-
-fn has_tag(cell: &Value, tag: &str) -> bool {
-    cell["metadata"]["tags"].as_array().is_some_and(|tags| tags.iter().any(|found| found == tag))
 }
 
 /// The names that a cell's `let` statements define, in order.
