@@ -116,7 +116,7 @@ pub(crate) fn check_device(place: &str, x: &Tensor) -> Result<()> {
 /// the system, and zeroing new pages takes a fifth of a training step.
 fn configure_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: `mallopt` may be called at any time.
+    // SAFETY: `mallopt` takes no pointers, and glibc locks its main arena while it sets these parameters.
     unsafe {
         // Blocks below 1 GiB come from the heap, the heap never shrinks, and it grows by 64 MiB at a time.
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);

@@ -23,6 +23,7 @@
 #![deny(missing_docs)]
 
 pub mod chart;
+mod check;
 pub mod data;
 mod device;
 pub mod display;

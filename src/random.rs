@@ -11,6 +11,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::check::check_memory;
 
 /// The generator that seeds all streams; `None` until the first use.
 static GENERATOR: Mutex<Option<ChaCha8Rng>> = Mutex::new(None);
@@ -71,7 +72,7 @@ pub fn seeded(seed: u64) -> ChaCha8Rng {
 /// ```
 ///
 /// # Errors
-/// [`crate::Error::Argument`] if `low` is not below `high`.
+/// [`crate::Error::Argument`] if `low` is not below `high`, or the values do not fit into the machine's memory.
 pub fn random_uniform(shape: impl Into<Shape>, low: f32, high: f32) -> Result<Tensor> {
     uniform_between(shape.into(), low, high)
 }
@@ -81,6 +82,7 @@ fn uniform_between(shape: Shape, low: f32, high: f32) -> Result<Tensor> {
         let (expected, found) = ("two finite numbers, the smaller first".into(), format!("{low} and {high}"));
         return Err(crate::Error::Argument { name: "low and high", expected, found });
     }
+    check_memory("shape", shape.dims())?;
     let mut rng = stream();
     let values: Vec<f32> = (0..shape.elem_count()).map(|_| rng.random_range(low..high)).collect();
     Ok(Tensor::from_vec(values, shape, &crate::device())?)

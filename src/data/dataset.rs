@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::decode::Decoding;
 use super::prefetch::prefetched;
+use crate::check::check_not_negative;
 use crate::{Error, Result, random};
 
 /// A batch of samples.
@@ -217,12 +218,15 @@ impl Samples {
     /// Returns the same samples with sample weights, `[N]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there is not one weight per sample.
+    /// [`Error::Shape`] if there is not one weight per sample; [`Error::Argument`] if a weight is negative or
+    /// not finite.
     pub fn weighted(self, weights: &Tensor) -> Result<Samples> {
         if weights.dims() != [self.count()] {
             return Err(Error::shape("sample weights", format!("[{}]", self.count()), weights.dims(), ""));
         }
-        Ok(Samples { weights: Some(weights.to_dtype(DType::F32)?), ..self })
+        let weights = weights.to_dtype(DType::F32)?;
+        check_weights(&weights)?;
+        Ok(Samples { weights: Some(weights), ..self })
     }
 
     /// Returns the same samples with class names.
@@ -318,6 +322,12 @@ impl Samples {
             x => Ok((x.pick(numbers)?.to_device(&Device::Cpu)?, (0..numbers.len()).collect())),
         }
     }
+}
+
+/// Checks that sample weights are finite and not negative.
+pub(crate) fn check_weights(weights: &Tensor) -> Result<()> {
+    let mut weights = weights.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?.into_iter();
+    weights.try_for_each(|weight| check_not_negative("sample weights", f64::from(weight)))
 }
 
 impl Dataset for Samples {

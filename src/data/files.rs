@@ -10,7 +10,11 @@ use super::dataset::{Dataset, IntoDataset, Samples};
 use super::decode::{CHUNK, Decoding};
 use super::folder::Folder;
 use super::split::stratified;
+use crate::check::check;
 use crate::{Error, Result, check_interrupt, device};
+
+/// Largest side to which images are resized, in pixels. An image of this size takes 3 GB.
+const MAX_SIDE: usize = 16_384;
 
 /// Image files with their classes, for data that do not fit into memory or are listed in a table.
 ///
@@ -89,33 +93,8 @@ impl ImageFiles {
         folder: impl AsRef<Path>,
         size: (usize, usize),
     ) -> Result<ImageFiles> {
-        let (table, folder) = (table.as_ref(), folder.as_ref());
-        let text = std::fs::read_to_string(table).map_err(Error::io(table))?;
-        let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        let heads = lines.next().map(|(_, line)| fields(line)).unwrap_or_default();
-        let column = |name: &str| {
-            heads.iter().position(|head| head == name).ok_or_else(|| Error::Argument {
-                name: "the table's columns",
-                expected: format!("`{name}` among them"),
-                found: heads.join(", "),
-            })
-        };
-        let (filename, class) = (column("filename")?, column("class")?);
-        let row = |(at, line): (usize, &str)| {
-            let fields = fields(line);
-            match (fields.get(filename), fields.get(class)) {
-                (Some(file), Some(class)) => Ok((folder.join(file), class.clone())),
-                _ => {
-                    let found = format!("{} in line {} of {}", fields.len(), at + 1, table.display());
-                    Err(Error::Argument {
-                        name: "the table",
-                        expected: format!("{} fields", heads.len()),
-                        found,
-                    })
-                }
-            }
-        };
-        ImageFiles::from_paths(lines.map(row).collect::<Result<Vec<_>>>()?, size)
+        let files = rows(table.as_ref(), folder.as_ref())?;
+        ImageFiles::from_paths(files, size)
     }
 
     fn new(
@@ -124,13 +103,9 @@ impl ImageFiles {
         class_names: Vec<String>,
         size: (usize, usize),
     ) -> Result<ImageFiles> {
-        if size.0 == 0 || size.1 == 0 || paths.is_empty() {
-            let (expected, found) = (
-                "files, and sides of at least 1".into(),
-                format!("{} files, {} by {}", paths.len(), size.0, size.1),
-            );
-            return Err(Error::Argument { name: "picture files", expected, found });
-        }
+        let fits = !paths.is_empty() && [size.0, size.1].iter().all(|side| (1..=MAX_SIDE).contains(side));
+        let found = format!("{} files, {} by {}", paths.len(), size.0, size.1);
+        check("image files", found, fits, &format!("files, and sides from 1 to {MAX_SIDE} pixels"))?;
         Ok(ImageFiles { paths, labels, class_names, decoding: Decoding::new(size) })
     }
 
@@ -235,21 +210,39 @@ impl IntoDataset for &ImageFiles {
     }
 }
 
-/// Splits a line of a CSV table into its fields.
-fn fields(line: &str) -> Vec<String> {
-    let (mut fields, mut quoted) = (vec![String::new()], false);
-    let mut letters = line.trim_end().trim_start_matches('\u{feff}').chars().peekable();
-    while let Some(letter) = letters.next() {
-        let last = fields.last_mut().expect("there is one from the beginning");
-        match letter {
-            // Two quotes within a quoted field stand for one quote.
-            '"' if quoted && letters.peek() == Some(&'"') => last.extend(letters.next()),
-            '"' => quoted = !quoted,
-            ',' if !quoted => fields.push(String::new()),
-            letter => last.push(letter),
+/// Reads the files and class names of a table.
+fn rows(table: &Path, folder: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let refuse = |expected: String, found: String| Error::Argument { name: "the table", expected, found };
+    let failed = |error: csv::Error| match error.into_kind() {
+        csv::ErrorKind::Io(source) => Error::Io { path: table.to_owned(), source },
+        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
+            let line = pos.map_or(0, |at| at.line());
+            refuse(format!("{expected_len} fields"), format!("{len} in line {line} of {}", table.display()))
         }
+        other => refuse("a CSV table in UTF-8".into(), format!("{}: {other:?}", table.display())),
+    };
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(table).map_err(failed)?;
+    let heads = reader.headers().map_err(failed)?.clone();
+    let column = |name: &str| {
+        heads.iter().position(|head| head == name).ok_or_else(|| Error::Argument {
+            name: "the table's columns",
+            expected: format!("`{name}` among them, separated by commas"),
+            found: if heads.is_empty() { "none".into() } else { heads.iter().collect::<Vec<_>>().join(", ") },
+        })
+    };
+    let (filename, class) = (column("filename")?, column("class")?);
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(failed)?;
+        let (file, name) = (&record[filename], &record[class]);
+        if file.is_empty() || name.is_empty() {
+            let line = record.position().map_or(0, |at| at.line());
+            let found = format!("an empty field in line {line} of {}", table.display());
+            return Err(refuse("a file name and a class".into(), found));
+        }
+        rows.push((folder.join(file), name.to_owned()));
     }
-    fields
+    Ok(rows)
 }
 
 #[cfg(test)]
@@ -259,7 +252,6 @@ mod tests {
 
     #[test]
     fn csv_table_with_quotes_is_read_and_errors_are_reported() -> Result<()> {
-        assert_eq!(fields("a,\"b, \"\"c\"\"\",d"), ["a", "b, \"c\"", "d"]);
         let folder = tempfile::tempdir().unwrap();
         let table = folder.path().join("table.csv");
         std::fs::write(&table, "class,filename\ndog,1.png\ncat,\"2,3.png\"\n").unwrap();
@@ -272,6 +264,24 @@ mod tests {
         std::fs::write(&table, "filename,class\n1.png,dog\n2.png\n").unwrap();
         let problem = ImageFiles::from_csv(&table, "", (8, 8)).unwrap_err().to_string();
         assert!(problem.contains("line 3"), "{problem}");
+        // A byte order mark, spaces, and a quoted field with quotes and a line break.
+        let odd = "\u{feff}filename, class, note\r\n\"a\"\"1.png\", cat,\"two\nlines\"\r\n2.png, dog, x\r\n";
+        std::fs::write(&table, odd).unwrap();
+        let files = ImageFiles::from_csv(&table, "", (8, 8))?;
+        assert_eq!((&*files.class_names, &*files.labels), (&["cat".into(), "dog".into()][..], &[0, 1][..]));
+        assert_eq!(files.paths[0], Path::new("a\"1.png"));
+        for (text, expected) in [
+            ("filename,class\n1.png,\n", "empty field in line 2"),
+            ("filename,class\n1.png,cat,x\n", "expected 2 fields, found 3 in line 2"),
+            ("filename,class\n\"1.png,cat\n2.png,dog\n", "expected 2 fields, found 1"),
+            ("filename;class\n1.png;cat\n", "separated by commas"),
+            ("", "found none"),
+            ("filename,class\n", "found 0 files"),
+        ] {
+            std::fs::write(&table, text).unwrap();
+            let problem = ImageFiles::from_csv(&table, "", (8, 8)).unwrap_err().to_string();
+            assert!(problem.contains(expected), "{text:?}: {problem}");
+        }
         Ok(())
     }
 

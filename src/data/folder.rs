@@ -33,7 +33,9 @@ impl Folder {
     pub(super) fn read(path: &Path) -> Result<Folder> {
         let refuse = |problem: String| Error::Folder { path: path.to_owned(), problem };
         if !path.is_dir() {
-            return Err(refuse("there is no such folder".into()));
+            let problem =
+                if path.exists() { "this is a file, not a folder" } else { "there is no such folder" };
+            return Err(refuse(problem.into()));
         }
         let mut folder = Folder {
             path: path.to_owned(),

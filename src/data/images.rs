@@ -9,6 +9,7 @@ use super::dataset::{Dataset, IntoDataset, Samples};
 use super::decode::{CHUNK, decode_all};
 use super::files::ImageFiles;
 use super::split::stratified;
+use crate::check::check_memory;
 use crate::display::{Bundle, ImageGrid, Show};
 use crate::nn::Predictions;
 use crate::{Error, Result, check_interrupt, device};
@@ -159,6 +160,7 @@ impl ImageFiles {
     /// [`Error::Image`] with the file's name if an image cannot be read; [`Error::Interrupted`].
     pub fn load(&self) -> Result<Images> {
         let (height, width) = self.decoding().size;
+        check_memory("the images (`ImageFiles` reads them batch by batch)", &[self.len(), 3, height, width])?;
         let mut values = Vec::with_capacity(self.len() * 3 * height * width);
         for chunk in self.paths.chunks(CHUNK) {
             check_interrupt()?;

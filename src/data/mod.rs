@@ -15,6 +15,7 @@ mod svd;
 pub use affine::FillMode;
 pub use augment::{Flow, ImageDataGenerator, Shift, Zoom};
 pub(crate) use class_names::check_same;
+pub(crate) use dataset::check_weights;
 pub use dataset::{Batch, Dataset, IntoDataset, Samples};
 pub use files::ImageFiles;
 pub use images::Images;

@@ -16,10 +16,14 @@ use image::RgbImage;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
+use crate::check::check;
 use crate::files::write_whole;
 use crate::{Error, Result, random};
 use animals::Animal;
 use canvas::{Canvas, any_colour, mix, near};
+
+/// Largest side of a demo image in pixels. The drawings have no finer detail.
+const MAX_SIDE: u32 = 4096;
 
 /// A kind of object that can be drawn.
 #[derive(Clone, Copy)]
@@ -137,12 +141,16 @@ fn clutter(canvas: &mut Canvas, colour: canvas::Colour, random: &mut ChaCha8Rng)
 /// folders in `path`. The same seed gives the same images.
 ///
 /// # Errors
-/// [`Error::Io`] if a folder or file cannot be written.
+/// [`Error::Argument`] if `per_class` is 0, or `side` is not from 1 to 4096; [`Error::Io`] if a folder or file
+/// cannot be written.
 pub fn draw_demo_images(path: impl AsRef<Path>, per_class: usize, side: u32, seed: u64) -> Result<()> {
     draw_into(path.as_ref(), per_class, side, seed)
 }
 
 fn draw_into(path: &Path, per_class: usize, side: u32, seed: u64) -> Result<()> {
+    check("per_class", per_class, per_class > 0, "at least 1")?;
+    let expected = format!("from 1 to {MAX_SIDE} pixels");
+    check("side", side, (1..=MAX_SIDE).contains(&side), &expected)?;
     let mut random = random::seeded(seed);
     for subject in CATS_AND_DOGS {
         let folder = path.join(subject.name);

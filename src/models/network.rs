@@ -4,6 +4,7 @@ use candle_core::Shape;
 use rand::Rng;
 
 use super::assembler::Assembler;
+use crate::check::check_below_one;
 use crate::nn::{Activation, GlobalAveragePooling2D, GlobalMaxPooling2D, Initializer, Model, Preprocessing};
 use crate::weights::{self, Places, TensorStems, Weights};
 use crate::{Error, Result, random};
@@ -167,6 +168,7 @@ impl Network {
             let (expected, found) = ("above 0, at most 16".into(), alpha.to_string());
             return Err(Error::Argument { name: "alpha", expected, found });
         }
+        check_below_one("drop_connect_rate", f64::from(self.drop_connect_rate))?;
         if self.drop_connect_rate != 0.0 && !architecture.stochastic_depth {
             let (expected, found) = ("an EfficientNet".into(), name.into());
             return Err(Error::Argument { name: "drop_connect_rate", expected, found });

@@ -5,6 +5,7 @@ use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
+use crate::check::check_memory;
 use crate::{Result, random};
 
 /// Distribution of initial weights.
@@ -27,9 +28,13 @@ pub enum Initializer {
 impl Initializer {
     /// Draws initial values of `shape`: `[out, in, …]`, where further dimensions are the receptive field, or a vector.
     ///
+    /// # Errors
+    /// [`crate::Error::Argument`] if the values do not fit into the machine's memory.
+    ///
     /// # Panics
     /// If `shape` is empty.
     pub fn draw(self, shape: &[usize], random: &mut ChaCha8Rng, device: &Device) -> Result<Tensor> {
+        check_memory("weights", shape)?;
         let field: usize = shape.iter().skip(2).product();
         let fan_in = shape.get(1).copied().unwrap_or(1) * field;
         let fan_out = shape[0] * field;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
 use crate::Result;
+use crate::check::{check, check_positive};
 use crate::device::takes_cpu_path;
 use crate::ops::{BatchNorm, ScaleShift, apply3};
 
@@ -54,6 +55,9 @@ impl Build for BatchNormalization {
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        let (momentum, epsilon) = (self.momentum, self.epsilon);
+        check("momentum", momentum, (0.0..=1.0).contains(&momentum), "a share from 0 to 1")?;
+        check_positive("epsilon", epsilon)?;
         let shape = context.inputs[0];
         let zeros = Initializer::Zeros.draw(&shape[..1], context.random, context.device)?;
         let ones = Initializer::Ones.draw(&shape[..1], context.random, context.device)?;

@@ -129,7 +129,7 @@ impl Build for AveragePooling2D {
         };
         let sum = Conv2D::depthwise(self.pool_size).strides(self.strides).padding(self.padding);
         let sum = sum.use_bias(false).kernel_initializer(Initializer::Ones);
-        let name = context.name;
+        let (name, device) = (context.name, context.device);
         let sum = sum.build(context)?;
         sum.params().iter().for_each(|kernel| kernel.set_trainable(false));
         // Number of image pixels in each window, without the padding.
@@ -149,7 +149,7 @@ impl Build for AveragePooling2D {
                 found,
             });
         }
-        let counts = Tensor::from_vec(counts, (1, 1, rows, columns), &crate::device())?;
+        let counts = Tensor::from_vec(counts, (1, 1, rows, columns), device)?;
         Ok(Arc::new(Average { sum, counts }))
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Build, Context, Layer, LayerConfig, Mode};
 use crate::Result;
+use crate::check::check;
 
 /// `x · scale + offset`: `Rescaling::new(1.0 / 255.0)` maps pixels to the range from 0 to 1.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -37,6 +38,8 @@ impl Build for Rescaling {
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        check("scale", self.scale, self.scale.is_finite(), "a finite number")?;
+        check("offset", self.offset, self.offset.is_finite(), "a finite number")?;
         Ok(Arc::new(Built { config: *self, shape: context.inputs[0].to_vec() }))
     }
 }

@@ -13,6 +13,9 @@ impl Model {
     /// layer `from` on and trains at a tenth of the learning rate. Returns the history of both phases.
     /// `head` and `rest` are the options of the two phases.
     ///
+    /// The learning rate stays at the reduced value afterwards, for further calls of [`Model::fit`]. Call
+    /// [`Model::compile`] before a second `fine_tune`.
+    ///
     /// ```
     /// use headstart::prelude::*;
     /// let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
@@ -25,8 +28,8 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`]; [`Error::Argument`] if the model contains no pretrained model, or, after the
-    /// first phase, if a schedule sets the learning rate; those of [`Model::fit`].
+    /// [`Error::UnknownLayer`]; [`Error::Argument`] if the model contains no pretrained model, or a schedule
+    /// sets the learning rate; [`Error::NotCompiled`]; those of [`Model::fit`].
     /// After an error, [`Model::history`] has the finished epochs of both phases.
     pub fn fine_tune(
         &mut self,
@@ -35,6 +38,9 @@ impl Model {
         head: Fit,
         rest: Fit,
     ) -> Result<History> {
+        let optimizer = &mut self.training_state_mut().compiled.as_mut().ok_or(Error::NotCompiled)?.optimizer;
+        // Fails if a schedule sets the rate, before the first phase takes its time.
+        optimizer.set_learning_rate(optimizer.learning_rate())?;
         let inside = self.freeze_inside(from)?;
         let mut history = self.fit(data.clone(), head)?;
         if history.stopped.is_some() {

@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::recover::Checkpointer;
 use super::{Compiled, Fit, History};
 use super::{lint, lint_split};
-use crate::data::{Batch, Dataset, IntoDataset, check_same};
+use crate::data::{Batch, Dataset, IntoDataset, check_same, check_weights};
 use crate::nn::{Model, Param, class_of};
 use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
@@ -63,11 +63,10 @@ impl Model {
             let expected = "at least one layer that training may change; call `unfreeze`".into();
             return Err(Error::Argument { name: "the model", expected, found: "every layer frozen".into() });
         }
-        let rate = compiled.optimizer.learning_rate();
-        if !rate.is_finite() || rate < 0.0 {
-            let expected = "a number of 0 or more".into();
-            return Err(Error::Argument { name: "learning_rate", expected, found: rate.to_string() });
-        }
+        compiled.optimizer.check()?;
+        let outputs: usize = self.output_shape().iter().product();
+        let classes = if outputs == 1 { 2 } else { outputs };
+        fit.check(compiled.is_of_one_class(self).then_some(classes))?;
         check_interrupt()?;
         let (validation, split) = fit.take_validation(&mut data)?;
         if let Some(validation) = &validation {
@@ -88,6 +87,7 @@ impl Model {
             fit.say(&change);
         }
         if fit.advice {
+            lint::say(&lint::of_epochs(fit.range()));
             let is_augmented = validation.as_ref().is_some_and(|data| data.is_augmented());
             lint::say(&lint::of_training(self, compiled, is_augmented));
             if let Some((training, validation)) = split.filter(|_| compiled.is_of_one_class(self)) {
@@ -236,6 +236,9 @@ impl Run<'_> {
 
 /// Computes the weight of each sample: its own weight times the weight of its class.
 fn weigh(targets: &Tensor, own: Option<Tensor>, classes: &[(usize, f64)]) -> Result<Option<Tensor>> {
+    if let Some(own) = &own {
+        check_weights(own)?;
+    }
     if classes.is_empty() {
         return Ok(own);
     }

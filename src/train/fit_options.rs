@@ -6,6 +6,7 @@ use candle_core::Tensor;
 
 use super::callbacks::{Callback, Lambda, Training};
 use super::predict::BATCH;
+use crate::check::{check, check_not_negative};
 use crate::data::{Dataset, IntoDataset};
 use crate::{Error, Result};
 
@@ -167,6 +168,25 @@ impl Fit {
     /// large for pretrained layers, and others. Default: `true`.
     pub fn advice(self, advice: bool) -> Fit {
         Fit { advice, ..self }
+    }
+
+    /// Checks the options. `classes` is the number of classes, if each target is a single class.
+    pub(super) fn check(&self, classes: Option<usize>) -> Result<()> {
+        check("augmented_views", 0, self.augmented_views != Some(0), "at least 1")?;
+        if self.class_weight.is_empty() {
+            return Ok(());
+        }
+        let Some(classes) = classes else {
+            return check("class_weight", "another loss", false, "a loss for targets of one class each");
+        };
+        for (at, (class, weight)) in self.class_weight.iter().enumerate() {
+            check_not_negative("class_weight", *weight)?;
+            let expected = format!("classes from 0 to {}", classes.saturating_sub(1));
+            check("class_weight", class, *class < classes, &expected)?;
+            let is_repeated = self.class_weight[..at].iter().any(|(known, _)| known == class);
+            check("class_weight", format!("class {class} twice"), !is_repeated, "each class once")?;
+        }
+        Ok(())
     }
 
     pub(super) fn wants_advice(&self) -> bool {

@@ -51,8 +51,12 @@ impl History {
     }
 
     /// Appends the epochs of a later training. Columns that only one of the two histories has are
-    /// dropped.
+    /// dropped; a history without epochs counts as none.
     pub fn append(&mut self, later: History) {
+        if self.epochs() == 0 {
+            *self = later;
+            return;
+        }
         if later.epochs() == 0 {
             self.stopped = later.stopped;
             return;

@@ -18,10 +18,12 @@ const LARGEST_OUTPUT_COPIES: usize = 3;
 const LONG_TRAINING: Duration = Duration::from_secs(600);
 
 /// Prints advice to stderr.
-pub(super) fn say(found: &[String]) {
-    found.iter().for_each(|found| eprintln!("note: {found}"));
-    #[cfg(test)]
-    said_here::add(found);
+pub(super) fn say<'a>(found: impl IntoIterator<Item = &'a String>) {
+    for found in found {
+        eprintln!("note: {found}");
+        #[cfg(test)]
+        said_here::add(found);
+    }
 }
 
 /// Advice printed by the current thread, for tests of a whole `fit`.
@@ -33,14 +35,32 @@ pub(super) mod said_here {
         static PRINTED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     }
 
-    pub(super) fn add(found: &[String]) {
-        PRINTED.with_borrow_mut(|advice| advice.extend_from_slice(found));
+    pub(super) fn add(found: &str) {
+        PRINTED.with_borrow_mut(|advice| advice.push(found.to_owned()));
     }
 
     /// Returns all advice so far and clears it.
     pub(crate) fn take() -> String {
         PRINTED.take().join("\n")
     }
+}
+
+/// Returns advice on the first and the last epoch of a training.
+pub(super) fn of_epochs((first, last): (usize, usize)) -> Option<String> {
+    (first > last && last > 0).then(|| {
+        let done = first - 1;
+        format!(
+            "nothing is trained: `initial_epoch` is {done}, and `Fit::epochs({last})` ends at epoch {last}"
+        )
+    })
+}
+
+/// Returns advice on the outputs of a model.
+pub(super) fn of_outputs(outputs: &[f32]) -> Option<String> {
+    let invalid = outputs.iter().filter(|value| value.is_nan()).count();
+    let count = outputs.len();
+    (invalid > 0)
+        .then(|| format!("{invalid} of {count} outputs are NaN; look for NaN in the data and the weights"))
 }
 
 /// Returns advice on a training that is about to start, one or two sentences each.

@@ -4,6 +4,7 @@
 use candle_core::{D, DType, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::check::check;
 use crate::nn::Activation;
 use crate::{Error, Result};
 
@@ -134,6 +135,8 @@ impl BuiltInLoss {
     /// # Errors
     /// [`Error::Targets`] if the shape or a value does not fit.
     pub(crate) fn targets(self, targets: &Tensor, columns: usize) -> Result<Tensor> {
+        let smoothing = self.label_smoothing;
+        check("label_smoothing", smoothing, (0.0..=1.0).contains(&smoothing), "a share from 0 to 1")?;
         let targets = targets.to_dtype(DType::F32)?;
         let samples = targets.dims().first().copied().unwrap_or(0);
         if self.kind == Kind::SparseCategorical {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use candle_core::{DType, Tensor};
 
+use super::lint;
 use crate::display::{Bundle, Show, text_bundle};
 use crate::nn::{Mode, Model, Predictions};
 use crate::{Error, Result, check_interrupt};
@@ -26,6 +27,7 @@ impl Model {
             let output = self.forward(&batch, Mode::Inference)?;
             values.extend(output.flatten_all()?.to_vec1::<f32>()?);
         }
+        lint::say(&lint::of_outputs(&values));
         Ok(Predictions::new(values, columns, self.probability_function()))
     }
 

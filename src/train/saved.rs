@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Compiled, CompiledConfig};
 use crate::nn::{Description, Model, Param};
-use crate::weights::{OPTIMIZER, read_about, read_file, save_tensors};
+use crate::weights::{OPTIMIZER, check_extension, read_about, read_file, save_tensors};
 use crate::{Error, Result};
 
 /// Version of the description's format.
@@ -54,9 +54,11 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be written; [`Error::Argument`] if the model contains a
-    /// user-defined layer. For such a model, use [`Model::save_weights`].
+    /// [`Error::Io`] if the file cannot be written; [`Error::Argument`] if the extension is that of another
+    /// format, such as `.keras`, or the model contains a user-defined layer. For such a model, use
+    /// [`Model::save_weights`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        check_extension(path.as_ref())?;
         let state = self.training_state();
         self.save_compiled(state.and_then(|state| state.compiled.as_ref()), path.as_ref())
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::Tensor;
 
 use super::keras::{layer_and_param, snake_case};
-use crate::nn::Model;
+use crate::nn::{Model, Param};
 
 type File = HashMap<String, Tensor>;
 
@@ -22,7 +22,7 @@ pub(super) fn fitted(file: File, model: &Model) -> (File, Option<String>) {
         true => (file, None),
     };
     match is_numbered {
-        true if has_models_inside && !file.keys().any(|way| way.starts_with(NESTED_PREFIXES[0])) => {
+        true if has_models_inside && !file.keys().any(|way| nested_prefix(way).is_some()) => {
             let mut ways = HashMap::new();
             flat_ways("", model, &mut HashMap::new(), &mut ways);
             let new = |way: String| match way.split_once("/vars/") {
@@ -39,15 +39,23 @@ pub(super) fn fitted(file: File, model: &Model) -> (File, Option<String>) {
     }
 }
 
-/// Prefixes of nested models in a file with numbered layers.
-const NESTED_PREFIXES: [&str; 2] = ["layers/functional/", "layers/sequential/"];
+/// The part of a path with numbered layers that names a nested model: `layers/functional_1/` of
+/// `layers/functional_1/layers/dense/vars/0`.
+fn nested_prefix(way: &str) -> Option<&str> {
+    let rest = way.strip_prefix("layers/")?;
+    let (name, inside) = rest.split_once('/')?;
+    let kind = name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_');
+    let is_model = ["functional", "sequential"].contains(&kind) && inside.starts_with("layers/");
+    is_model.then(|| &way[..way.len() - inside.len()])
+}
 
 /// Selects the tensors of the network that is nested in the saved model.
 fn of_model_inside(file: File, model: &Model, is_numbered: bool) -> (File, Option<String>) {
     let network = model.name().replace('_', "");
+    let prefix = if is_numbered { prefix_of(model, &file) } else { None };
     let inside = |way: &str| {
         if is_numbered {
-            return way.strip_prefix(NESTED_PREFIXES[0]).map(str::to_owned);
+            return way.strip_prefix(prefix.as_deref()?).map(str::to_owned);
         }
         let steps: Vec<&str> = way.split('/').collect();
         let at =
@@ -61,6 +69,26 @@ fn of_model_inside(file: File, model: &Model, is_numbered: bool) -> (File, Optio
     let file: File = file.into_iter().filter_map(|(way, tensor)| Some((inside(&way)?, tensor))).collect();
     let said = format!("took the {} tensors of the network inside, of {whole}", file.len());
     (file, Some(said))
+}
+
+/// The prefix of the only nested model, or of the only one with tensors of the same sizes as the model's.
+fn prefix_of(model: &Model, file: &File) -> Option<String> {
+    let mut sizes: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (way, tensor) in file {
+        if let Some(prefix) = nested_prefix(way) {
+            sizes.entry(prefix).or_default().push(tensor.elem_count());
+        }
+    }
+    if sizes.len() > 1 {
+        let mut own: Vec<usize> = model.params().iter().map(Param::count).collect();
+        own.sort_unstable();
+        sizes.retain(|_, found| {
+            found.sort_unstable();
+            *found == own
+        });
+    }
+    let mut prefixes = sizes.into_keys();
+    prefixes.next().filter(|_| prefixes.next().is_none()).map(str::to_owned)
 }
 
 /// Maps the path of each layer in a flat file to its path in a nested one: `layers/dense` to `layers/dense`, and

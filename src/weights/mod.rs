@@ -27,7 +27,7 @@ use crate::{Error, Result};
 
 pub use hub::Hub;
 pub use manifest::{Pretrained, named, pretrained};
-pub(crate) use stored::{OPTIMIZER, read_about, save, save_tensors};
+pub(crate) use stored::{OPTIMIZER, check_extension, read_about, save, save_tensors};
 pub(crate) use tensor_names::TensorStems;
 
 /// Source of a network's weights.

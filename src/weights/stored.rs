@@ -34,8 +34,10 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be written.
+    /// [`Error::Argument`] if the extension is that of another format, such as `.h5`; [`Error::Io`] if the file
+    /// cannot be written.
     pub fn save_weights(&self, path: impl AsRef<Path>) -> Result<()> {
+        check_extension(path.as_ref())?;
         save(&self.named_params(), HashMap::new(), path.as_ref())
     }
 
@@ -155,6 +157,21 @@ pub(crate) fn read_about(path: &Path) -> Result<HashMap<String, String>> {
     file.read_exact(&mut header).map_err(Error::io(path))?;
     let header: Header = serde_json::from_slice(&header).map_err(|error| refuse(&error.to_string()))?;
     Ok(header.about)
+}
+
+/// Checks that the extension of a file to be written is not that of another format: the content is always
+/// safetensors.
+pub(crate) fn check_extension(path: &Path) -> Result<()> {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let format = match &*extension {
+        "h5" | "hdf5" | "keras" => "Keras",
+        "pt" | "pth" | "ckpt" | "pkl" => "PyTorch",
+        "onnx" => "ONNX, which `model.export_onnx(path)` writes",
+        "npy" | "npz" => "NumPy",
+        _ => return Ok(()),
+    };
+    let expected = "a `.safetensors` file, the format that is written".into();
+    Err(Error::Argument { name: "path", expected, found: format!("{}, a file of {format}", path.display()) })
 }
 
 /// Writes parameters and metadata to a file atomically.

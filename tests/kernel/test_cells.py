@@ -330,7 +330,7 @@ MISTAKES = {
         "model.save(folder)?; model.save(folder)?": "value used here after move",
         'model.save("/nowhere/at/all.safetensors")?': "there is no folder /nowhere/at: make it first",
         "Model::load(&folder)?": "is no .safetensors file",
-        'model.export_onnx("")?': "this names no file",
+        'model.export_onnx("")?': "an empty path",
         "EfficientNet::new(Weights::Random(0))": "`EfficientNetB0`",
         "EfficientNetB0::new(Weights::Demo).build()?": "expected one of vgg16, resnet50",
     }),

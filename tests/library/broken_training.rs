@@ -196,3 +196,28 @@ fn failed_fine_tuning_keeps_the_epochs_of_the_head() -> Result<()> {
     assert_eq!(model.history()?.epochs(), 3);
     Ok(())
 }
+
+#[test]
+fn fine_tuning_with_a_schedule_fails_before_the_head_is_trained() -> Result<()> {
+    let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+    let mut model = sequential![&base, GlobalAveragePooling2D, Dense::new(1).activation(Sigmoid)]?;
+    let (x, y) = (random_uniform((4, 3, 64, 64), -2.0, 2.0)?, random_uniform(4, 0.0, 1.0)?.gt(0.5)?);
+    let uncompiled = model.fine_tune((&x, &y), "block5_conv1", quiet(1), quiet(1));
+    assert!(uncompiled.unwrap_err().to_string().contains("compile"));
+    model.compile(Adam::new(Schedule::cosine_decay(1e-3, 10)), BinaryCrossentropy, []);
+    let error = model.fine_tune((&x, &y), "block5_conv1", quiet(1), quiet(1)).unwrap_err();
+    assert!(error.to_string().contains("schedule"), "{error}");
+    assert!(model.history().is_err(), "the head was trained");
+    Ok(())
+}
+
+#[test]
+fn a_history_without_epochs_takes_all_of_the_later_one() -> Result<()> {
+    let (x, y) = samples(8)?;
+    let mut model = linear(SGD::new(1e-3))?;
+    let mut first = model.fit((&x, &y), quiet(0))?;
+    let later = model.fit((&x, &y), quiet(2).validation_data((&x, &y)))?;
+    first.append(later);
+    assert_eq!((first.epochs(), first["val_loss"].len()), (2, 2));
+    Ok(())
+}

@@ -50,7 +50,31 @@ fn beta(alpha: f64) -> Result<Beta<f64>> {
 fn blend(batch: Batch, others: &[u32], share: f64) -> Result<Batch> {
     let others = Tensor::new(others, batch.x.device())?;
     let blend = |own: &Tensor| (own * share)? + (own.index_select(&others, 0)? * (1.0 - share))?;
-    Ok(Batch { x: blend(&batch.x)?, y: blend(&batch.y)?, ..batch })
+    let (y, weights) = match &batch.weights {
+        None => (blend(&batch.y)?, None),
+        Some(weights) => {
+            let (y, weights) = blend_weighted(&batch.y, weights, blend)?;
+            (y, Some(weights))
+        }
+    };
+    Ok(Batch { x: blend(&batch.x)?, y, weights })
+}
+
+/// Blends targets and sample weights so that the loss of a mixed sample is
+/// `share · weight · loss(target) + (1 - share) · weight' · loss(target')`. Both crossentropies are linear in the
+/// target, so that the mean target by weight and the blended weight give this loss.
+fn blend_weighted(
+    y: &Tensor,
+    weights: &Tensor,
+    blend: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+) -> Result<(Tensor, Tensor)> {
+    let count = weights.dims1()?;
+    let column = |weights: &Tensor| weights.reshape([&[count][..], &vec![1; y.rank() - 1]].concat());
+    let blended = blend(weights)?;
+    // Two samples of weight 0 have no mean by weight; their target has no effect.
+    let divisor = blended.maximum(f64::from(f32::MIN_POSITIVE))?;
+    let targets = blend(&y.broadcast_mul(&column(weights)?)?)?.broadcast_div(&column(&divisor)?)?;
+    Ok((targets, blended))
 }
 
 /// Returns the rows and columns of a box around a centre that covers `1 - share` of the image, clipped
@@ -86,6 +110,8 @@ fn paste(batch: Batch, others: &[u32], [rows, columns]: [Range<usize>; 2]) -> Re
 
 #[cfg(test)]
 mod tests {
+    use candle_core::IndexOp;
+
     use super::*;
 
     #[test]
@@ -125,6 +151,32 @@ mod tests {
             let pasted = paste(batch(), &others, part)?;
             same(&pasted.x, format!("cutmix.{at}.x"))?;
             same(&pasted.y, format!("cutmix.{at}.y"))?;
+        }
+        Ok(())
+    }
+
+    /// The loss of a mixed sample is the sum of the losses for both targets, each by its share and weight.
+    #[test]
+    fn sample_weights_are_mixed_with_their_samples() -> Result<()> {
+        let device = crate::device();
+        let x = Tensor::zeros((3, 3, 4, 4), DType::F32, &device)?;
+        let (own, others, share) = ([2f32, 0.5, 0.0], [1u32, 2, 0], 0.7f64);
+        let weights = Tensor::new(&own, &device)?;
+        let one_hot = Tensor::new(&[[1f32, 0.0], [0.0, 1.0], [1.0, 0.0]], &device)?;
+        for y in [one_hot.clone(), one_hot.i((.., 0))?.contiguous()?] {
+            let batch = Batch { x: x.clone(), y: y.clone(), weights: Some(weights.clone()) };
+            let mixed = blend(batch, &others, share)?;
+            let found = mixed.weights.unwrap();
+            let rows = |y: &Tensor| y.reshape((3, ()))?.to_vec2::<f32>();
+            let (y, mixed) = (rows(&y)?, rows(&mixed.y)?);
+            for (at, weight) in found.to_vec1::<f32>()?.into_iter().enumerate() {
+                let other = others[at] as usize;
+                for (column, target) in mixed[at].iter().enumerate() {
+                    let expected = share as f32 * own[at] * y[at][column]
+                        + (1.0 - share as f32) * own[other] * y[other][column];
+                    assert!((weight * target - expected).abs() < 1e-6, "{weight} · {target}, not {expected}");
+                }
+            }
         }
         Ok(())
     }

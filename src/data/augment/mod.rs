@@ -11,11 +11,12 @@ mod transform;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::affine::FillMode;
 use super::dataset::Samples;
 use super::files::ImageFiles;
+use crate::check::check;
 use crate::nn::{Model, Preprocessing};
 use crate::{Error, Result};
 use standardize::Statistics;
@@ -243,10 +244,14 @@ impl ImageDataGenerator {
     /// Computes the statistics over all images that the featurewise options and whitening need.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` is not `[N, channels, height, width]` with 1, 3 or 4 channels.
+    /// [`Error::Shape`] if `x` is not `[N, channels, height, width]` with 1, 3 or 4 channels;
+    /// [`Error::Argument`] if there are no images, or pixels that are not finite.
     pub fn fit(&self, x: &Tensor) -> Result<()> {
         check_pictures(x)?;
         if self.needs_statistics() {
+            let values = x.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?;
+            check("x", "none", x.dim(0)? > 0, "at least one image")?;
+            check("x", "NaN or infinity", values.is_finite(), "finite pixels")?;
             let whitening = self.zca_whitening.then_some(self.zca_epsilon);
             let found = Statistics::of(x, self.rescale.unwrap_or(1.0), whitening)?;
             *self.statistics.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(found);

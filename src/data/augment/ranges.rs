@@ -110,11 +110,18 @@ impl ImageDataGenerator {
                 0.0 < crop.0 && crop.0 <= crop.1 && crop.1 <= 1.0,
                 "shares above 0 up to 1, the smaller first",
             ),
-            share("color_jitter", jitter.into_iter().fold(0.0, f64::max)),
+            share(
+                "color_jitter",
+                jitter.into_iter().find(|value| !(0.0..=1.0).contains(value)).unwrap_or(0.0),
+            ),
             share("cutout", self.cutout),
             from_nought("mixup", self.mixup),
             from_nought("cutmix", self.cutmix),
             from_nought("zca_epsilon", self.zca_epsilon),
+            {
+                let factor = f64::from(self.rescale.unwrap_or(1.0));
+                ("rescale", factor, factor != 0.0, "a finite number other than 0")
+            },
         ] {
             if !fits || !value.is_finite() {
                 return Err(Error::Argument { name, expected: expected.into(), found: value.to_string() });

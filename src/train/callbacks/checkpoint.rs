@@ -7,6 +7,7 @@ use candle_core::Tensor;
 
 use super::file_pattern::FilePattern;
 use super::{Callback, Monitor, Training, make_parent};
+use crate::weights::check_extension;
 use crate::{Error, Result};
 
 /// Writes the weights at the end of each epoch, or only when the monitored value improves. Each file is
@@ -116,6 +117,7 @@ impl ModelCheckpoint {
 impl Callback for ModelCheckpoint {
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
         self.monitor.check_mode()?;
+        check_extension(&self.path)?;
         if self.save_freq == Some(0) {
             let (expected, found) = ("at least 1 batch".into(), "0".into());
             return Err(Error::Argument { name: "save_freq", expected, found });

@@ -7,6 +7,7 @@ use candle_core::Tensor;
 use super::state::{numbers, read_count};
 use super::{Callback, Monitor, Training};
 use crate::Result;
+use crate::check::{check, check_not_negative};
 
 /// Reduces the learning rate when the monitored value has not improved for `patience` epochs.
 ///
@@ -78,6 +79,8 @@ impl ReduceLROnPlateau {
 impl Callback for ReduceLROnPlateau {
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
         self.monitor.begin(training)?;
+        check("factor", self.factor, self.factor > 0.0 && self.factor < 1.0, "a number above 0 and below 1")?;
+        check_not_negative("min_lr", self.min_lr)?;
         (self.waited, self.cooling, self.monitor.best) = (0, 0, None);
         Ok(())
     }

@@ -18,6 +18,7 @@ use std::path::Path;
 use candle_core::Tensor;
 
 use super::{Compiled, History, metric_trait};
+use crate::check::check_not_negative;
 use crate::nn::Model;
 use crate::{Error, Result};
 
@@ -213,8 +214,9 @@ impl<'a> Training<'a> {
     /// Sets the learning rate.
     ///
     /// # Errors
-    /// [`Error::Argument`] if a schedule sets the learning rate.
+    /// [`Error::Argument`] if a schedule sets the learning rate, or the rate is negative or not finite.
     pub fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
+        check_not_negative("learning_rate", learning_rate)?;
         self.compiled.optimizer.set_learning_rate(learning_rate)
     }
 

@@ -6,6 +6,7 @@ use candle_core::Tensor;
 
 use super::Training;
 use super::state::{numbers, read_number};
+use crate::check::check_not_negative;
 use crate::{Error, Result};
 
 /// A monitored value and its best value so far.
@@ -68,6 +69,7 @@ impl Monitor {
     /// direction.
     pub(super) fn begin(&mut self, training: &Training) -> Result<()> {
         self.check_mode()?;
+        check_not_negative("min_delta", self.min_delta)?;
         self.is_larger_better = match &*self.mode {
             "auto" => training.is_larger_better(&self.name)?,
             mode => mode == "max",

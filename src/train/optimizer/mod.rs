@@ -12,6 +12,7 @@ use candle_core::{Tensor, TensorId};
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{check_not_negative, check_positive};
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
 
@@ -35,6 +36,14 @@ pub trait Optimizer: Send + Sync {
     /// # Errors
     /// [`Error::Argument`] if a schedule sets the learning rate.
     fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()>;
+
+    /// Checks the settings. `fit` calls it before the first step.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if a setting is out of its range.
+    fn check(&self) -> Result<()> {
+        check_not_negative("learning_rate", self.learning_rate())
+    }
 
     /// Returns the optimizer's state as named tensors, to be saved with a model. `params` are the
     /// parameters of the model with their paths.
@@ -113,6 +122,11 @@ pub trait Rule: Clone + Send + Sync {
     /// Returns the serialisable configuration.
     #[doc(hidden)]
     fn config(settings: OptimizerSettings<Self>) -> OptimizerConfig;
+
+    /// Checks that the settings are in their ranges.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// The names of the state tensors of each parameter, in the order of [`Step::slots`].
     fn slots(&self) -> &'static [&'static str];
@@ -193,6 +207,24 @@ impl<R: Rule> GradientDescent<R> {
             self.multipliers.extend(params.iter().map(|param| (param.variable().id(), multiplier)));
         }
         self
+    }
+
+    /// Checks that all settings are in their ranges.
+    fn check_settings(&self) -> Result<()> {
+        match &self.learning_rate {
+            LearningRate::Constant(rate) => check_not_negative("learning_rate", *rate)?,
+            LearningRate::Schedule(schedule) => schedule.check()?,
+        }
+        check_not_negative("weight_decay", self.weight_decay)?;
+        match self.clip {
+            None => {}
+            Some(Clip::Norm(norm)) => check_positive("clipnorm", norm)?,
+            Some(Clip::GlobalNorm(norm)) => check_positive("global_clipnorm", norm)?,
+            Some(Clip::Value(value)) => check_positive("clipvalue", value)?,
+        }
+        let mut multipliers = self.multipliers.values();
+        multipliers.try_for_each(|factor| check_not_negative("learning rate multiplier", *factor))?;
+        self.rule.check()
     }
 
     /// The factor of all gradients from clipping by global norm.
@@ -311,6 +343,10 @@ macro_rules! optimizers {
 
             fn learning_rate(&self) -> f64 {
                 self.learning_rate.at(self.steps)
+            }
+
+            fn check(&self) -> Result<()> {
+                self.check_settings()
             }
 
             fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::fused::{Epsilon, blend, divide};
 use super::{GradientDescent, LearningRate, OptimizerConfig, OptimizerSettings, Rule, Step};
 use crate::Result;
+use crate::check::{check_below_one, check_not_negative};
 use crate::nn::Param;
 
 /// Stochastic gradient descent with optional momentum (`sgd.py`): `m = μ·m - lr·g`, `w += m`.
@@ -59,6 +60,10 @@ impl Default for SGD {
 impl Rule for Momentum {
     fn config(settings: OptimizerSettings<Self>) -> OptimizerConfig {
         OptimizerConfig::SGD(settings)
+    }
+
+    fn check(&self) -> Result<()> {
+        check_below_one("momentum", self.momentum)
     }
 
     fn slots(&self) -> &'static [&'static str] {
@@ -135,6 +140,12 @@ impl Rule for Moments {
         OptimizerConfig::Adam(settings)
     }
 
+    fn check(&self) -> Result<()> {
+        check_below_one("beta_1", self.beta_1)?;
+        check_below_one("beta_2", self.beta_2)?;
+        check_not_negative("epsilon", self.epsilon)
+    }
+
     fn slots(&self) -> &'static [&'static str] {
         &["momentum", "velocity"]
     }
@@ -197,6 +208,12 @@ impl Default for RMSprop {
 impl Rule for MeanSquare {
     fn config(settings: OptimizerSettings<Self>) -> OptimizerConfig {
         OptimizerConfig::RMSprop(settings)
+    }
+
+    fn check(&self) -> Result<()> {
+        check_below_one("rho", self.rho)?;
+        check_below_one("momentum", self.momentum)?;
+        check_not_negative("epsilon", self.epsilon)
     }
 
     fn slots(&self) -> &'static [&'static str] {

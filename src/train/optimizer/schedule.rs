@@ -1,8 +1,11 @@
 //! Learning rates that change from step to step (`keras/src/optimizers/schedules`).
 
+use std::f64::consts::PI;
+
 use serde::{Deserialize, Serialize};
 
-use std::f64::consts::PI;
+use crate::Result;
+use crate::check::{check, check_not_negative, check_positive};
 
 /// A learning rate: a number, or a [`Schedule`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,6 +51,9 @@ pub struct Schedule {
     initial: f64,
     warmup: Option<(f64, f64)>,
     form: Form,
+    /// The method that was called although the form has no such setting.
+    #[serde(skip)]
+    misplaced: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,46 +70,49 @@ impl Schedule {
     /// more value than there are boundaries. Corresponds to Keras's `PiecewiseConstantDecay`.
     pub fn piecewise_constant(boundaries: &[usize], values: &[f64]) -> Schedule {
         let form = Form::Piecewise { boundaries: boundaries.to_vec(), values: values.to_vec() };
-        Schedule { initial: values.first().copied().unwrap_or_default(), warmup: None, form }
+        Schedule { initial: values.first().copied().unwrap_or_default(), warmup: None, form, misplaced: None }
     }
 
     /// Multiplies the rate by `rate` every `steps` steps, continuously: `initial · rate^(step/steps)`.
     /// Corresponds to Keras's `ExponentialDecay`.
     pub fn exponential_decay(initial: f64, steps: usize, rate: f64) -> Schedule {
         let form = Form::Exponential { steps: steps.max(1) as f64, rate, staircase: false };
-        Schedule { initial, warmup: None, form }
+        Schedule { initial, warmup: None, form, misplaced: None }
     }
 
     /// Multiplies the rate by `rate` at the end of every `steps` steps. Corresponds to Keras's
     /// `ExponentialDecay` with `staircase=True`.
     pub fn step_decay(initial: f64, steps: usize, rate: f64) -> Schedule {
         let form = Form::Exponential { steps: steps.max(1) as f64, rate, staircase: true };
-        Schedule { initial, warmup: None, form }
+        Schedule { initial, warmup: None, form, misplaced: None }
     }
 
     /// Half a cosine, from `initial` down to 0 in `steps` steps (Loshchilov and Hutter 2016).
     /// Corresponds to Keras's `CosineDecay`.
     pub fn cosine_decay(initial: f64, steps: usize) -> Schedule {
-        Schedule { initial, warmup: None, form: Form::Cosine { steps: steps.max(1) as f64, alpha: 0.0 } }
+        let form = Form::Cosine { steps: steps.max(1) as f64, alpha: 0.0 };
+        Schedule { initial, warmup: None, form, misplaced: None }
     }
 
     /// Repeats the cosine decay; each period is twice as long as the one before. Corresponds to Keras's
     /// `CosineDecayRestarts`.
     pub fn cosine_decay_restarts(initial: f64, first_steps: usize) -> Schedule {
         let form = Form::Restarts { first: first_steps.max(1) as f64, longer: 2.0, lower: 1.0, alpha: 0.0 };
-        Schedule { initial, warmup: None, form }
+        Schedule { initial, warmup: None, form, misplaced: None }
     }
 
     /// Rises to `most` in the first 30 % of the steps, then falls to almost 0 (Smith 2018), like
     /// PyTorch's `OneCycleLR`.
     pub fn one_cycle(most: f64, steps: usize) -> Schedule {
-        Schedule { initial: most, warmup: None, form: Form::OneCycle { steps: steps.max(2) as f64 } }
+        let form = Form::OneCycle { steps: steps.max(2) as f64 };
+        Schedule { initial: most, warmup: None, form, misplaced: None }
     }
 
     /// Sets the final rate of a cosine, as a share of the initial rate. Default: 0.
     pub fn alpha(mut self, share: f64) -> Schedule {
-        if let Form::Cosine { alpha, .. } | Form::Restarts { alpha, .. } = &mut self.form {
-            *alpha = share;
+        match &mut self.form {
+            Form::Cosine { alpha, .. } | Form::Restarts { alpha, .. } => *alpha = share,
+            _ => self.misplaced = Some("alpha"),
         }
         self
     }
@@ -111,8 +120,9 @@ impl Schedule {
     /// Sets the factors of length (`t_mul`) and height (`m_mul`) from one cosine period to the next.
     /// Defaults: 2 and 1.
     pub fn restarts(mut self, t_mul: f64, m_mul: f64) -> Schedule {
-        if let Form::Restarts { longer, lower, .. } = &mut self.form {
-            (*longer, *lower) = (t_mul, m_mul);
+        match &mut self.form {
+            Form::Restarts { longer, lower, .. } => (*longer, *lower) = (t_mul, m_mul),
+            _ => self.misplaced = Some("restarts"),
         }
         self
     }
@@ -121,6 +131,37 @@ impl Schedule {
     /// of the schedule.
     pub fn warmup(self, target: f64, steps: usize) -> Schedule {
         Schedule { warmup: Some((target, steps as f64)), ..self }
+    }
+
+    /// Checks that all rates are finite and not negative, and that the settings fit together.
+    pub(super) fn check(&self) -> Result<()> {
+        check_not_negative("learning_rate", self.initial)?;
+        if let Some((target, _)) = self.warmup {
+            check_not_negative("warmup's target", target)?;
+        }
+        let cosine = "a cosine decay";
+        let expected = if self.misplaced == Some("restarts") { "cosine_decay_restarts" } else { cosine };
+        if let Some(method) = self.misplaced {
+            check(method, "another schedule", false, expected)?;
+        }
+        match &self.form {
+            Form::Piecewise { boundaries, values } => {
+                let fits = values.len() == boundaries.len() + 1;
+                let found = format!("{} values and {} boundaries", values.len(), boundaries.len());
+                check("piecewise_constant", found, fits, "one more value than boundaries")?;
+                let found = format!("{boundaries:?}");
+                check("boundaries", found, boundaries.is_sorted(), "steps in rising order")?;
+                values.iter().try_for_each(|value| check_not_negative("values", *value))
+            }
+            Form::Exponential { rate, .. } => check_positive("rate", *rate),
+            Form::Cosine { alpha, .. } => check_not_negative("alpha", *alpha),
+            Form::Restarts { longer, lower, alpha, .. } => {
+                check_positive("t_mul", *longer)?;
+                check_not_negative("m_mul", *lower)?;
+                check_not_negative("alpha", *alpha)
+            }
+            Form::OneCycle { .. } => Ok(()),
+        }
     }
 
     /// Returns the learning rate after `steps` steps.
