@@ -59,6 +59,8 @@ pub struct Description {
 struct InputDescription {
     name: String,
     shape: Vec<usize>,
+    /// Number of layers and inputs that were added before it.
+    position: usize,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -106,6 +108,7 @@ impl Model {
             .map(|&input| InputDescription {
                 name: name(input),
                 shape: nodes[input].layer.output_shape().to_vec(),
+                position: input,
             })
             .collect();
         let outputs: Vec<OutputDescription> = self
@@ -142,12 +145,10 @@ impl Description {
         let builder = ModelBuilder::with_random(&self.name, &self.input_shape, random::seeded(0))?;
         let mut builder = builder.sequential(self.sequential.unwrap_or(self.name == "sequential"));
         let mut ids: HashMap<String, NodeId> = HashMap::new();
-        if let Some((first, others)) = self.inputs.split_first() {
+        let mut inputs = self.inputs.into_iter().peekable();
+        if let Some(first) = inputs.next() {
             builder = builder.input_name(&first.name)?;
-            ids.insert(first.name.clone(), builder.input());
-            for input in others {
-                ids.insert(input.name.clone(), builder.add_input(&input.name, &input.shape)?);
-            }
+            ids.insert(first.name, builder.input());
         } else {
             ids.insert(INPUT.to_owned(), builder.input());
         }
@@ -160,6 +161,10 @@ impl Description {
             })
         };
         for layer in self.layers {
+            while let Some(input) = inputs.next_if(|input| input.position == ids.len()) {
+                let id = builder.add_input(&input.name, &input.shape)?;
+                ids.insert(input.name, id);
+            }
             let inputs =
                 layer.inputs.iter().map(|name| known(&ids, name)).collect::<Result<Vec<NodeId>>>()?;
             let id = match layer.config {

@@ -30,12 +30,19 @@ fn bits(tensor: &Tensor) -> Result<Vec<u32>> {
     Ok(tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect())
 }
 
+/// The largest difference, relative to the largest expected value. Another layout of an input may select another
+/// algorithm for a convolution, which sums in another order.
+fn difference(found: &Tensor, expected: &Tensor) -> Result<f32> {
+    let largest = |tensor: &Tensor| -> Result<f32> { Ok(tensor.abs()?.max_all()?.to_scalar()?) };
+    Ok(largest(&(found - expected)?)? / largest(expected)?)
+}
+
 fn operations(plan: &Plan) -> Vec<&str> {
     plan.steps.iter().map(|step| step.operation.as_str()).collect()
 }
 
 #[test]
-fn fused_steps_give_the_bits_of_single_layers() -> Result<()> {
+fn fused_steps_give_the_values_of_single_layers() -> Result<()> {
     for network in networks()? {
         for batch in [1, 3] {
             let x = random_uniform((batch, 3, 32, 32), -1.0, 1.0)?;
@@ -43,11 +50,11 @@ fn fused_steps_give_the_bits_of_single_layers() -> Result<()> {
             // A requested output is not fused with the next layer.
             let outputs = network.outputs_of(&names.iter().map(String::as_str).collect::<Vec<_>>(), &x)?;
             let fused = network.forward(&x, Mode::Inference)?;
-            let last = &outputs[names.len() - 1];
-            assert_eq!(bits(&fused)?, bits(last)?, "{} with batch {batch}", network.name());
+            let far = difference(&fused, &outputs[names.len() - 1])?;
+            assert!(far < 1e-5, "{} with batch {batch}: {far}", network.name());
             for (name, output) in names.iter().zip(&outputs).step_by(7) {
-                let alone = network.outputs_of(&[name], &x)?;
-                assert_eq!(bits(&alone[0])?, bits(output)?, "{} of {}", name, network.name());
+                let far = difference(&network.outputs_of(&[name], &x)?[0], output)?;
+                assert!(far < 1e-5, "{name} of {} with batch {batch}: {far}", network.name());
             }
         }
     }
