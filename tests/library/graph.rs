@@ -347,6 +347,25 @@ fn layers_of_nested_models_have_paths() -> Result<()> {
 }
 
 #[test]
+fn fine_tuning_takes_a_path() -> Result<()> {
+    let x = random_uniform((4, 3, 64, 64), -1.0, 1.0)?;
+    let y = Tensor::new(&[0u32, 1, 0, 1], &device())?;
+    let trainable = |from: &str| -> Result<(Model, usize)> {
+        let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+        let mut model = sequential![&base, Flatten, Dense::new(2).activation(Softmax)]?;
+        model.compile(SGD::new(0.01), SparseCategoricalCrossentropy, [Accuracy]);
+        let fit = || Fit::epochs(1).verbose(false).chart(false).advice(false);
+        model.fine_tune((&x, &y), from, fit(), fit())?;
+        Ok((model, base.trainable_params().len()))
+    };
+    assert_eq!(trainable("block5_conv2")?.1, 4);
+    assert_eq!(trainable("vgg16/block5_conv2")?.1, 4);
+    assert_eq!(trainable("vgg16")?.1, 26);
+    assert_says(trainable("vgg16/block9").map(|_| ()), &["no layer named `vgg16/block9`"]);
+    Ok(())
+}
+
+#[test]
 fn a_name_in_several_nested_models_needs_a_path() -> Result<()> {
     let branch = || sequential![Input::new(4), Dense::new(4)];
     let mut builder = ModelBuilder::new("both", &[4])?;

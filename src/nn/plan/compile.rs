@@ -79,7 +79,8 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
-        let may_be_channels_last = is_computed.clone();
+        let has_maps = |(node, given): (&Node, &bool)| *given && node.layer.output_shape().len() == 3;
+        let may_be_channels_last = nodes.iter().zip(&is_computed).map(has_maps).collect();
         let steps = Vec::new();
         Ok(Compiler {
             nodes,

@@ -119,6 +119,10 @@ impl PlanCache {
             }
         }
         let plan = Arc::new(ExecutionPlan::compile(model, request)?);
+        // Another thread may have changed the freezing state meanwhile.
+        if !plan.suits(&plan.request) {
+            return Ok(plan);
+        }
         let mut plans = plans();
         // A plan for another freezing state is out of date.
         plans.retain(|known| known.request != plan.request);
