@@ -74,5 +74,5 @@ fn odd_names() -> headstart::Result<Model> {
     let last = builder.add("batch/scale", Dense::new(4).activation(Softmax), &[rescaled])?;
     // A layer whose output is unused.
     builder.add("unused", Dense::new(2), &[rescaled])?;
-    Ok(builder.finish(last))
+    builder.finish(last)
 }

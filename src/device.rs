@@ -94,9 +94,14 @@ const DEVICE_PATH_VARIABLE: &str = "HEADSTART_TEST_DEVICE_PATH";
 /// Whether a tensor takes the CPU path, the operations of [`crate::ops`]. All others take the device
 /// path: candle's operations, which run on any device.
 pub(crate) fn takes_cpu_path(x: &Tensor) -> bool {
+    device_takes_cpu_path(x.device())
+}
+
+/// Whether the tensors of a device take the CPU path.
+pub(crate) fn device_takes_cpu_path(device: &Device) -> bool {
     static FORCE_DEVICE_PATH: OnceLock<bool> = OnceLock::new();
     let is_forced = || std::env::var_os(DEVICE_PATH_VARIABLE).is_some_and(|value| value == "1");
-    x.device().is_cpu() && !*FORCE_DEVICE_PATH.get_or_init(is_forced)
+    device.is_cpu() && !*FORCE_DEVICE_PATH.get_or_init(is_forced)
 }
 
 /// Checks that a tensor is on the device of this process.

@@ -69,7 +69,7 @@ fn tower(layers: usize, residual: bool, seed: u64) -> Result<Model> {
     }
     last = builder.add("", GlobalAveragePooling2D, &[last])?;
     let output = builder.add("", Dense::new(CLASSES), &[last])?;
-    Ok(builder.finish(output))
+    builder.finish(output)
 }
 
 /// New drawings and their classes.

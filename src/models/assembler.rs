@@ -96,8 +96,8 @@ impl Assembler {
         preprocessing: Preprocessing,
         labels: Option<Labels>,
         pretrained: bool,
-    ) -> (Model, Vec<TensorStems>) {
+    ) -> Result<(Model, Vec<TensorStems>)> {
         self.builder.describe(preprocessing, labels, pretrained);
-        (self.builder.finish(self.last), self.stems)
+        Ok((self.builder.finish(self.last)?, self.stems))
     }
 }

@@ -195,7 +195,7 @@ impl Network {
             file.preprocessing(name)?.unwrap_or(architecture.preprocessing),
             weights.labels(classes).filter(|_| include_top),
             seed.is_none(),
-        );
+        )?;
         let demo = architecture.demo.map(|file| file());
         weights::fill(&model, &Places { stems, omitted }, demo, &file, skip_mismatch)?;
         Ok(model)
@@ -207,7 +207,7 @@ fn stems_of_top(architecture: &Architecture) -> Result<Vec<TensorStems>> {
     // The smallest possible top: only the names are needed.
     let mut top = Assembler::new(architecture.name, &[1, 1, 1], None, Initializer::Zeros, f64::MIN_POSITIVE)?;
     (architecture.top)(&mut top, 1, Activation::Linear)?;
-    Ok(top.finish(architecture.preprocessing, None, false).1)
+    Ok(top.finish(architecture.preprocessing, None, false)?.1)
 }
 
 impl std::fmt::Debug for Architecture {

@@ -73,8 +73,8 @@ impl Build for Activation {
     }
 }
 
-struct Built {
-    function: Activation,
+pub(super) struct Built {
+    pub(super) function: Activation,
     shape: Vec<usize>,
 }
 
@@ -85,14 +85,6 @@ impl Layer for Built {
 
     fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
         self.function.apply(inputs[0])
-    }
-
-    fn last_activation(&self) -> Activation {
-        self.function
-    }
-
-    fn forward_linear(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
-        Ok(inputs[0].clone())
     }
 
     fn output_shape(&self) -> &[usize] {

@@ -171,7 +171,7 @@ impl Build for Conv2D {
     }
 }
 
-struct Built {
+pub(super) struct Built {
     config: Conv2D,
     kernel: Param,
     bias: Option<Param>,
@@ -225,6 +225,34 @@ impl Built {
         };
         Ok(InferenceConv { conv, kernels, epilogue }.apply(x)?)
     }
+
+    /// Whether the plan may fuse the convolution with the operations after it. A frozen convolution is fused; one
+    /// that requires a gradient is not.
+    pub(super) fn is_fusible(&self) -> bool {
+        matches!(self.config.activation, Activation::Linear | Activation::Relu) && !self.config.depthwise
+    }
+
+    /// Whether the layer's own activation is ReLU, which precedes the operations after the convolution.
+    pub(super) fn has_relu(&self) -> bool {
+        self.config.activation == Activation::Relu
+    }
+
+    /// Whether the layer prefers channels-last inputs, views of `[N, H, W, C]` as inference convolutions return them.
+    pub(super) fn takes_channels_last(&self) -> bool {
+        !self.config.depthwise
+    }
+
+    /// The convolution fused with an epilogue, on the CPU and without gradients. The output may be channels last.
+    /// With its own ReLU, a layer takes no other operation before it: see [`Built::has_relu`].
+    pub(super) fn forward_fused(&self, x: &Tensor, mode: Mode, epilogue: Epilogue) -> Result<Tensor> {
+        let (kernel, bias) = (self.kernel.value(mode), self.bias.as_ref().map(|bias| bias.value(mode)));
+        let conv = self.op(x)?;
+        let epilogue = Epilogue { bias, relu: epilogue.relu || conv.relu, ..epilogue };
+        match KernelLayout::choose(&conv, &kernel, x) {
+            Some(layout) => self.convolve_packed(x, &kernel, layout, conv, epilogue),
+            None => Ok(FusedConv { conv, epilogue }.apply(x, &kernel)?),
+        }
+    }
 }
 
 /// Whether an operand requires a gradient.
@@ -253,29 +281,6 @@ impl Layer for Built {
             None => y,
         };
         self.config.activation.apply(&y)
-    }
-
-    fn forward_with(&self, x: &Tensor, mode: Mode, epilogue: Epilogue) -> Result<Option<Tensor>> {
-        let (kernel, bias) = (self.kernel.value(mode), self.bias.as_ref().map(|bias| bias.value(mode)));
-        let conv = self.op(x)?;
-        let is_plain = (conv.relu || self.config.activation == Activation::Linear) && !self.config.depthwise;
-        if requires_gradient([Some(x), Some(&kernel), bias.as_ref()]) || !is_plain || !takes_cpu_path(x) {
-            return Ok(None);
-        }
-        // The layer's own activation precedes the epilogue's other steps.
-        let alone = epilogue.affine.is_none() && epilogue.residual.is_none();
-        if conv.relu && !alone {
-            return Ok(None);
-        }
-        let epilogue = Epilogue { bias, relu: epilogue.relu || conv.relu, ..epilogue };
-        Ok(Some(match KernelLayout::choose(&conv, &kernel, x) {
-            Some(layout) => self.convolve_packed(x, &kernel, layout, conv, epilogue)?,
-            None => FusedConv { conv, epilogue }.apply(x, &kernel)?,
-        }))
-    }
-
-    fn takes_channels_last(&self) -> bool {
-        !self.config.depthwise
     }
 
     fn output_shape(&self) -> &[usize] {

@@ -73,11 +73,22 @@ impl Build for Dense {
     }
 }
 
-struct Built {
+pub(super) struct Built {
     kernel: Param,
     bias: Param,
-    activation: Activation,
+    pub(super) activation: Activation,
     shape: [usize; 1],
+}
+
+impl Built {
+    /// The output without the activation.
+    pub(super) fn forward_linear(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
+        let (x, kernel, bias) = (inputs[0], self.kernel.value(mode), self.bias.value(mode));
+        if takes_cpu_path(x) {
+            return Ok(ops::apply3(&x.contiguous()?, &kernel, &bias, ops::Dense)?);
+        }
+        Ok(x.matmul(&kernel.t()?)?.broadcast_add(&bias)?)
+    }
 }
 
 impl Layer for Built {
@@ -87,18 +98,6 @@ impl Layer for Built {
 
     fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
         self.activation.apply(&self.forward_linear(inputs, mode)?)
-    }
-
-    fn last_activation(&self) -> Activation {
-        self.activation
-    }
-
-    fn forward_linear(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
-        let (x, kernel, bias) = (inputs[0], self.kernel.value(mode), self.bias.value(mode));
-        if takes_cpu_path(x) {
-            return Ok(ops::apply3(&x.contiguous()?, &kernel, &bias, ops::Dense)?);
-        }
-        Ok(x.matmul(&kernel.t()?)?.broadcast_add(&bias)?)
     }
 
     fn output_shape(&self) -> &[usize] {

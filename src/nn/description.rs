@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::builder::INPUT;
 use super::{
     Activation, Add, AveragePooling2D, BatchNormalization, Build, Conv2D, Dense, Dropout, Flatten,
     GlobalAveragePooling2D, GlobalMaxPooling2D, Labels, MaxPooling2D, Model, ModelBuilder, Multiply, Node,
@@ -46,6 +47,26 @@ pub struct Description {
     /// Missing in older files, where the name `sequential` decides.
     #[serde(default)]
     sequential: Option<bool>,
+    /// All inputs, if there are several or the only one has another name than `input`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    inputs: Vec<InputDescription>,
+    /// All outputs, if there are several or the only one has another name than its layer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    outputs: Vec<OutputDescription>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct InputDescription {
+    name: String,
+    shape: Vec<usize>,
+    /// Number of layers and inputs that were added before it.
+    position: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct OutputDescription {
+    name: String,
+    layer: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -80,15 +101,39 @@ impl Model {
                 inputs: node.inputs().map(name).collect(),
             })
         };
+        let is_input = |index: &usize| self.input_nodes().contains(index);
+        let inputs: Vec<InputDescription> = self
+            .input_nodes()
+            .iter()
+            .map(|&input| InputDescription {
+                name: name(input),
+                shape: nodes[input].layer.output_shape().to_vec(),
+                position: input,
+            })
+            .collect();
+        let outputs: Vec<OutputDescription> = self
+            .outputs()
+            .iter()
+            .map(|output| OutputDescription { name: output.name.clone(), layer: name(output.node) })
+            .collect();
+        let layers = (0..nodes.len()).filter(|index| !is_input(index)).map(|index| layer(&nodes[index]));
         Ok(Description {
             name: self.name().to_owned(),
             input_shape: self.input_shape().to_vec(),
-            layers: nodes[1..].iter().map(layer).collect::<Result<_>>()?,
+            layers: layers.collect::<Result<_>>()?,
             output: name(self.output_node()),
             preprocessing: self.own_preprocessing(),
             labels: self.labels(),
             pretrained: self.is_pretrained(),
             sequential: Some(self.is_sequential()),
+            inputs: match inputs.as_slice() {
+                [input] if input.name == INPUT => Vec::new(),
+                _ => inputs,
+            },
+            outputs: match outputs.as_slice() {
+                [output] if output.name == output.layer => Vec::new(),
+                _ => outputs,
+            },
         })
     }
 }
@@ -99,7 +144,14 @@ impl Description {
         // A fixed seed: the initial weights are overwritten.
         let builder = ModelBuilder::with_random(&self.name, &self.input_shape, random::seeded(0))?;
         let mut builder = builder.sequential(self.sequential.unwrap_or(self.name == "sequential"));
-        let mut ids: HashMap<String, NodeId> = HashMap::from([("input".to_owned(), builder.input())]);
+        let mut ids: HashMap<String, NodeId> = HashMap::new();
+        let mut inputs = self.inputs.into_iter().peekable();
+        if let Some(first) = inputs.next() {
+            builder = builder.input_name(&first.name)?;
+            ids.insert(first.name, builder.input());
+        } else {
+            ids.insert(INPUT.to_owned(), builder.input());
+        }
         let known = |ids: &HashMap<String, NodeId>, name: &str| {
             ids.get(name).copied().ok_or_else(|| Error::UnknownLayer {
                 model: self.name.clone(),
@@ -109,6 +161,10 @@ impl Description {
             })
         };
         for layer in self.layers {
+            while let Some(input) = inputs.next_if(|input| input.position == ids.len()) {
+                let id = builder.add_input(&input.name, &input.shape)?;
+                ids.insert(input.name, id);
+            }
             let inputs =
                 layer.inputs.iter().map(|name| known(&ids, name)).collect::<Result<Vec<NodeId>>>()?;
             let id = match layer.config {
@@ -122,7 +178,12 @@ impl Description {
         if let Some(preprocessing) = self.preprocessing {
             builder.describe(preprocessing, self.labels, self.pretrained);
         }
-        Ok(builder.finish(known(&ids, &self.output)?))
+        if self.outputs.is_empty() {
+            return builder.finish(known(&ids, &self.output)?);
+        }
+        let outputs =
+            self.outputs.iter().map(|output| Ok((output.name.as_str(), known(&ids, &output.layer)?)));
+        builder.finish_many(&outputs.collect::<Result<Vec<_>>>()?)
     }
 }
 

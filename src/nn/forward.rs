@@ -1,11 +1,11 @@
-//! Forward pass of a model, or of the nodes between two layers. Each intermediate output is freed after
-//! its last use, and operations after a convolution are fused with it where possible.
+//! Forward pass of a model, or of the nodes between two layers. [`plan`](super::plan) holds its steps.
 
-use candle_core::{DType, Tensor};
+use std::collections::HashMap;
 
-use super::{Activation, LayerConfig, Mode, Model};
-use crate::Result;
-use crate::ops::{Epilogue, to_nchw_if_channels_last};
+use candle_core::Tensor;
+
+use super::{Activation, Mode, Model};
+use crate::{Error, Result};
 
 impl Model {
     /// Runs the model on a batch, `[N, …]`. In training mode the output records a graph for gradients.
@@ -13,13 +13,78 @@ impl Model {
     /// For inference prefer [`Model::predict`], which accepts any number of samples.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if the batch does not fit the model.
+    /// [`Error::Shape`] if the batch does not fit the model; [`Error::Argument`] if the model has several inputs or
+    /// outputs.
     pub fn forward(&self, batch: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.check_single("forward")?;
         Ok(self.forward_to(batch, mode, &[self.output_node()])?.swap_remove(0))
     }
 
+    /// Runs a model with several inputs or outputs: takes a batch for each input, by name, and returns each output by
+    /// its name.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// let mut builder = ModelBuilder::new("two", &[3, 8, 8])?.input_name("image")?;
+    /// let maps = builder.add("", GlobalAveragePooling2D, &[builder.input()])?;
+    /// let age = builder.add_input("age", &[3])?;
+    /// let sum = builder.add("", Add, &[maps, age])?;
+    /// let class = builder.add("", Dense::new(4).activation(Softmax), &[sum])?;
+    /// let model = builder.finish_many(&[("class", class), ("features", sum)])?;
+    /// let (image, age) = (random_uniform((2, 3, 8, 8), 0.0, 1.0)?, random_uniform((2, 3), 0.0, 1.0)?);
+    /// let outputs = model.forward_many(&[("image", &image), ("age", &age)], Mode::Inference)?;
+    /// assert_eq!(outputs["class"].dims(), [2, 4]);
+    /// assert_eq!(outputs["features"].dims(), [2, 3]);
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if an input is missing, unknown or given twice; [`Error::Shape`] if a batch does not fit its
+    /// input, or the batches have different sizes.
+    pub fn forward_many(&self, inputs: &[(&str, &Tensor)], mode: Mode) -> Result<HashMap<String, Tensor>> {
+        let outputs = self.outputs_from(&self.sorted_inputs(inputs)?, mode)?;
+        Ok(self.output_names().into_iter().zip(outputs).collect())
+    }
+
+    /// All outputs, from one batch for each input.
+    pub(crate) fn outputs_from(&self, batches: &[Tensor], mode: Mode) -> Result<Vec<Tensor>> {
+        let requested = self.outputs().iter().map(|output| output.node).collect();
+        self.run_from_inputs(batches, mode, requested, false)
+    }
+
+    /// The batches in the order of the model's inputs.
+    pub(crate) fn sorted_inputs(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
+        let refuse = |found: String| {
+            let expected =
+                format!("one batch for each input of `{}`: {}", self.name(), self.input_names().join(", "));
+            Err(Error::Argument { name: "inputs", expected, found })
+        };
+        let names = self.input_names();
+        if let Some((unknown, _)) = inputs.iter().find(|(name, _)| !names.iter().any(|known| known == name)) {
+            return refuse(format!("`{unknown}`, which is no input"));
+        }
+        let mut values = Vec::with_capacity(names.len());
+        for name in &names {
+            let mut batches = inputs.iter().filter(|(known, _)| known == name).map(|(_, batch)| *batch);
+            match (batches.next(), batches.next()) {
+                (Some(batch), None) => values.push(batch.clone()),
+                (None, _) => return refuse(format!("no batch for `{name}`")),
+                _ => return refuse(format!("`{name}` twice")),
+            }
+        }
+        Ok(values)
+    }
+
+    /// Runs a nested model on the outputs of other layers, in the order of its inputs. A `linear` output omits the last
+    /// activation.
+    pub(super) fn forward_as_layer(&self, inputs: &[&Tensor], mode: Mode, linear: bool) -> Result<Tensor> {
+        let values: Vec<Tensor> = inputs.iter().map(|&input| input.clone()).collect();
+        Ok(self.run_from_inputs(&values, mode, vec![self.output_node()], linear)?.swap_remove(0))
+    }
+
     /// The outputs of some layers, of this model or a nested one, for a batch, `[N, …]`: Keras's
-    /// `Model(base.input, [base.get_layer(name).output for name in names])`.
+    /// `Model(base.input, [base.get_layer(name).output for name in names])`. [`Model::up_to`] is the model for one of
+    /// them, which can be trained.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -32,37 +97,48 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`crate::Error::UnknownLayer`], which lists the known names; [`crate::Error::Shape`] if the batch
+    /// [`Error::UnknownLayer`], which lists the known names; [`Error::Shape`] if the batch
     /// does not fit the model.
     pub fn outputs_of(&self, names: &[&str], batch: &Tensor) -> Result<Vec<Tensor>> {
-        let node_indices = names.iter().map(|name| self.place_of(name)).collect::<Result<Vec<usize>>>()?;
-        let node = |node_index: usize| &self.nodes()[node_index];
-        // For a layer of a nested model: the node that feeds the nested model.
-        let index_here = |node_index: &usize| {
-            node(*node_index)
-                .layer
-                .model()
-                .map_or(*node_index, |_| node(*node_index).inputs().next().unwrap_or_default())
+        let paths = names.iter().map(|name| self.path_of(name)).collect::<Result<Vec<_>>>()?;
+        self.check_input(batch)?;
+        let paths: Vec<&[usize]> = paths.iter().map(Vec::as_slice).collect();
+        self.outputs_at(&paths, std::slice::from_ref(batch))
+    }
+
+    /// The outputs of the layers at some paths, from one value for each input.
+    fn outputs_at(&self, paths: &[&[usize]], inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        // For a layer of a nested model: the nodes that feed the nested model.
+        let nodes_of = |path: &[usize]| match *path {
+            [node] => vec![node],
+            _ => self.nodes()[path[0]].inputs().collect(),
         };
-        let mut outputs = self.forward_to(
-            batch,
-            Mode::Inference,
-            &node_indices.iter().map(index_here).collect::<Vec<_>>(),
-        )?;
-        for node_index in 0..self.nodes().len() {
-            let Some(model) = node(node_index).layer.model() else { continue };
-            let of_model: Vec<usize> =
-                (0..names.len()).filter(|&index| node_indices[index] == node_index).collect();
-            if let Some(&first) = of_model.first() {
-                let names_inside: Vec<&str> = of_model.iter().map(|&index| names[index]).collect();
-                let outputs_of_model = model.outputs_of(&names_inside, &outputs[first])?;
-                of_model
-                    .into_iter()
-                    .zip(outputs_of_model)
-                    .for_each(|(index, output)| outputs[index] = output);
+        let mut requested: Vec<usize> = paths.iter().flat_map(|path| nodes_of(path)).collect();
+        requested.sort_unstable();
+        requested.dedup();
+        let values = self.run_from_inputs(inputs, Mode::Inference, requested.clone(), false)?;
+        let value_of = |node: usize| {
+            let position = requested.binary_search(&node).expect("the node was requested");
+            values[position].clone()
+        };
+        let mut outputs: Vec<Option<Tensor>> = vec![None; paths.len()];
+        for (index, path) in paths.iter().enumerate() {
+            if outputs[index].is_some() {
+                continue;
             }
+            let Some(model) = self.nodes()[path[0]].layer.model().filter(|_| path.len() > 1) else {
+                outputs[index] = Some(value_of(path[0]));
+                continue;
+            };
+            // All layers of the same nested model, in one pass.
+            let inside: Vec<usize> =
+                (index..paths.len()).filter(|&at| paths[at].len() > 1 && paths[at][0] == path[0]).collect();
+            let paths_inside: Vec<&[usize]> = inside.iter().map(|&at| &paths[at][1..]).collect();
+            let inputs_inside: Vec<Tensor> = nodes_of(path).into_iter().map(value_of).collect();
+            let found = model.outputs_at(&paths_inside, &inputs_inside)?;
+            inside.into_iter().zip(found).for_each(|(at, output)| outputs[at] = Some(output));
         }
-        Ok(outputs)
+        Ok(outputs.into_iter().flatten().collect())
     }
 
     /// The activation of the output layer.
@@ -72,147 +148,33 @@ impl Model {
 
     /// As [`Model::forward`], without the last activation.
     pub(crate) fn forward_linear(&self, batch: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.check_input(batch)?;
-        self.linear_from(0, batch.clone(), mode)
+        self.check_single("training and evaluation")?;
+        Ok(self
+            .run_from_inputs(std::slice::from_ref(batch), mode, vec![self.output_node()], true)?
+            .swap_remove(0))
     }
 
     /// The model's output without the last activation, given the output of node `from`.
     pub(super) fn linear_from(&self, from: usize, value: Tensor, mode: Mode) -> Result<Tensor> {
-        let last = &self.nodes()[self.output_node()];
-        let inputs = self.run_from(from, value, mode, &last.inputs().collect::<Vec<_>>())?;
-        last.layer.forward_linear(&inputs.iter().collect::<Vec<_>>(), mode)
+        Ok(self.run_plan(vec![(from, value)], mode, vec![self.output_node()], true)?.swap_remove(0))
     }
 
     /// The outputs of the `requested` nodes for a batch.
     pub(crate) fn forward_to(&self, batch: &Tensor, mode: Mode, requested: &[usize]) -> Result<Vec<Tensor>> {
         self.check_input(batch)?;
-        self.run_from(0, batch.clone(), mode, requested)
+        self.run_from_inputs(std::slice::from_ref(batch), mode, requested.to_vec(), false)
     }
 
-    /// The outputs of the `requested` nodes, given the output of node `from`, which precedes them.
-    fn run_from(&self, from: usize, value: Tensor, mode: Mode, requested: &[usize]) -> Result<Vec<Tensor>> {
-        let size = value.dim(0)?;
-        // Pixels may be bytes and NumPy arrays f64, but the weights are f32.
-        let value = if from == 0 { value.to_dtype(DType::F32)? } else { value };
-        self.compute_from(from, value, mode, requested).map_err(|error| error.with_batch(size))
-    }
-
-    fn compute_from(
+    /// The outputs of the `requested` nodes, from one batch for each input, which are checked.
+    fn run_from_inputs(
         &self,
-        from: usize,
-        value: Tensor,
+        batches: &[Tensor],
         mode: Mode,
-        requested: &[usize],
+        requested: Vec<usize>,
+        is_linear: bool,
     ) -> Result<Vec<Tensor>> {
-        let last = requested.iter().copied().max().unwrap_or_default();
-        let nodes = &self.nodes()[..=last];
-        let mut last_use = vec![0; nodes.len()];
-        for (index, node) in nodes.iter().enumerate() {
-            node.inputs().for_each(|input| last_use[input] = index);
-        }
-        let mut values: Vec<Option<Tensor>> = vec![None; nodes.len()];
-        values[from] = Some(value);
-        // Nodes computed together with an earlier node.
-        let mut computed = vec![false; nodes.len()];
-        for (index, node) in nodes.iter().enumerate().skip(from + 1) {
-            if !computed[index] {
-                if !node.layer.takes_channels_last() {
-                    for input in node.inputs() {
-                        let value =
-                            values[input].as_mut().expect("inputs are computed before their consumers");
-                        *value = to_nchw_if_channels_last(value)?;
-                    }
-                }
-                match self.forward_fused(index, last, &values, mode, requested)? {
-                    Some((fused, output)) => {
-                        values[*fused.last().unwrap_or(&index)] = Some(output);
-                        fused.into_iter().for_each(|node_index| computed[node_index] = true);
-                    }
-                    None => {
-                        let input = |input: usize| {
-                            values[input].as_ref().expect("inputs are computed before their consumers")
-                        };
-                        let inputs: Vec<&Tensor> = node.inputs().map(input).collect();
-                        let with_relu = match self.following_relu(index, last, requested) {
-                            Some(relu) => node.layer.forward_rectified(&inputs, mode)?.map(|y| (relu, y)),
-                            None => None,
-                        };
-                        let (node_index, output) = match with_relu {
-                            Some(fused) => fused,
-                            None => (index, node.layer.forward(&inputs, mode)?),
-                        };
-                        values[node_index] = Some(output);
-                        computed[node_index] = true;
-                    }
-                }
-            }
-            for input in node.inputs() {
-                if last_use[input] == index && !requested.contains(&input) {
-                    values[input] = None;
-                }
-            }
-        }
-        let value = |index: &usize| {
-            Ok(to_nchw_if_channels_last(values[*index].as_ref().expect("requested outputs are kept"))?)
-        };
-        requested.iter().map(value).collect()
-    }
-
-    /// The only consumer of a node's output, if there is exactly one and the output is not requested.
-    fn single_consumer(&self, node_index: usize, last: usize, requested: &[usize]) -> Option<usize> {
-        let consumes = |consumer: &usize| self.nodes()[*consumer].inputs().any(|input| input == node_index);
-        let mut consumers = (node_index + 1..=last).filter(consumes);
-        consumers.next().filter(|_| consumers.next().is_none() && !requested.contains(&node_index))
-    }
-
-    /// A ReLU that is the only consumer of a node.
-    fn following_relu(&self, node_index: usize, last: usize, requested: &[usize]) -> Option<usize> {
-        let consumer = self.single_consumer(node_index, last, requested)?;
-        matches!(self.nodes()[consumer].config, Some(LayerConfig::Activation(Activation::Relu)))
-            .then_some(consumer)
-    }
-
-    /// Runs an inference convolution fused with the batch normalisation, addition and ReLU after it, if
-    /// each is the only consumer of the one before. Returns the fused nodes and the output of the last.
-    fn forward_fused(
-        &self,
-        index: usize,
-        last: usize,
-        values: &[Option<Tensor>],
-        mode: Mode,
-        requested: &[usize],
-    ) -> Result<Option<(Vec<usize>, Tensor)>> {
-        let nodes = &self.nodes()[..=last];
-        let Some(LayerConfig::Conv2D(_)) = nodes[index].config else { return Ok(None) };
-        let next = |node_index: usize| {
-            let consumer = self.single_consumer(node_index, last, requested)?;
-            Some((consumer, nodes[consumer].config.as_ref()?))
-        };
-        let (mut fused, mut epilogue, mut node_index) = (Vec::new(), Epilogue::default(), index);
-        if let Some((norm, LayerConfig::BatchNormalization(_))) = next(index) {
-            epilogue.affine = nodes[norm].layer.scale_and_shift(mode)?;
-            if epilogue.affine.is_none() {
-                return Ok(None);
-            }
-            fused.push(norm);
-            node_index = norm;
-        }
-        if let Some((sum, LayerConfig::Add(_))) = next(node_index) {
-            let others: Vec<usize> = nodes[sum].inputs().filter(|input| *input != node_index).collect();
-            if let (&[other], 2) = (others.as_slice(), nodes[sum].inputs().count())
-                && let Some(value) = values[other].as_ref().filter(|value| !value.track_op())
-            {
-                epilogue.residual = Some(value.clone());
-                fused.push(sum);
-                node_index = sum;
-            }
-        }
-        if let Some(relu) = self.following_relu(node_index, last, requested) {
-            epilogue.relu = true;
-            fused.push(relu);
-        }
-        let x = nodes[index].inputs().next().and_then(|input| values[input].as_ref());
-        let Some(x) = x else { return Ok(None) };
-        Ok(nodes[index].layer.forward_with(x, mode, epilogue)?.map(|output| (fused, output)))
+        self.check_inputs(batches)?;
+        let given = self.input_nodes().iter().copied().zip(batches.iter().cloned());
+        self.run_plan(given.collect(), mode, requested, is_linear)
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Layer, Model, Node, Param};
+use super::layer_path::FoundLayer;
+use super::{Layer, Model, Param};
 use crate::{Error, Result};
 
 /// A layer, given by name or by its index in Keras's `model.layers`. Negative indices count from the end: in VGG16
@@ -89,13 +90,14 @@ impl Model {
     pub fn unfreeze_from(&self, layer: impl LayerAt) -> Result<()> {
         match layer.layer_at() {
             NameOrPlace::Name(name) => {
-                let (layers, from) = self.found(name)?;
-                layers[from..].iter().for_each(|(_, layer)| set_trainable(&layer.params(), true));
+                let layers = self.found_layers();
+                let (from, _) = self.range_of(name, &layers)?;
+                layers[from..].iter().for_each(|found| set_trainable(&found.layer.params(), true));
             }
             NameOrPlace::Place(place) => {
                 let from = self.number_of(place)?;
                 let layers = self.numbered_layers().into_iter().filter(|(number, _)| *number >= from);
-                layers.for_each(|(_, node)| set_trainable(&node.layer.params(), true));
+                layers.for_each(|(_, index)| set_trainable(&self.nodes()[index].layer.params(), true));
             }
         }
         Ok(())
@@ -108,13 +110,14 @@ impl Model {
     pub fn freeze_until(&self, layer: impl LayerAt) -> Result<()> {
         match layer.layer_at() {
             NameOrPlace::Name(name) => {
-                let (layers, until) = self.found(name)?;
-                layers[..=until].iter().for_each(|(_, layer)| set_trainable(&layer.params(), false));
+                let layers = self.found_layers();
+                let (_, until) = self.range_of(name, &layers)?;
+                layers[..=until].iter().for_each(|found| set_trainable(&found.layer.params(), false));
             }
             NameOrPlace::Place(place) => {
                 let until = self.number_of(place)?;
                 let layers = self.numbered_layers().into_iter().filter(|(number, _)| *number <= until);
-                layers.for_each(|(_, node)| set_trainable(&node.layer.params(), false));
+                layers.for_each(|(_, index)| set_trainable(&self.nodes()[index].layer.params(), false));
             }
         }
         Ok(())
@@ -125,24 +128,27 @@ impl Model {
         self.layers().into_iter().map(|(name, _)| name).collect()
     }
 
-    /// Returns a layer by name or index. A name is also looked up in nested models.
+    /// Returns a layer by name, path or index. A name is also looked up in nested models, where it must be unique;
+    /// a path begins with the nested model's name: `vgg16/block5_conv1`.
     ///
     /// # Errors
     /// As [`Model::unfreeze_from`].
     pub fn layer(&self, layer: impl LayerAt) -> Result<Arc<dyn Layer>> {
-        let place = match layer.layer_at() {
-            NameOrPlace::Name(name) => {
-                let (mut layers, at) = self.found(name)?;
-                return Ok(layers.swap_remove(at).1);
-            }
+        Ok(self.layer_at_path(&self.path_at(layer.layer_at())?))
+    }
+
+    /// The indices of the nodes that lead to a layer.
+    pub(super) fn path_at(&self, layer: NameOrPlace) -> Result<Vec<usize>> {
+        let place = match layer {
+            NameOrPlace::Name(name) => return self.path_of(name),
             NameOrPlace::Place(place) => place,
         };
         let wanted = self.number_of(place)?;
         if wanted == 0 && !self.is_sequential() {
-            return Ok(self.nodes()[0].layer.clone());
+            return Ok(vec![0]);
         }
         let found = self.numbered_layers().into_iter().find(|(number, _)| *number == wanted);
-        found.map(|(_, node)| node.layer.clone()).ok_or_else(|| Error::Argument {
+        found.map(|(_, index)| vec![index]).ok_or_else(|| Error::Argument {
             name: "layer",
             expected: "a layer that is not only in Keras's network, where it pads or prepares the input"
                 .into(),
@@ -150,76 +156,16 @@ impl Model {
         })
     }
 
-    /// All layers with their names, in Keras's order. Nested models are replaced by their layers.
-    pub(crate) fn layers(&self) -> Vec<(String, Arc<dyn Layer>)> {
-        let mut layers = Vec::new();
-        for node in self.nodes_by_depth() {
-            match node.layer.model() {
-                Some(model) => layers.extend(model.layers()),
-                None => layers.push((node.name.clone(), node.layer.clone())),
-            }
-        }
-        layers
-    }
-
-    /// Index of the node with this name, or of the nested model that contains such a layer.
-    pub(crate) fn place_of(&self, name: &str) -> Result<usize> {
-        let inside = |node: &Node| node.layer.model().is_some_and(|model| model.place_of(name).is_ok());
-        let here = |node: &Node| node.layer.model().is_none() && node.name == name;
-        let place = self.nodes().iter().position(|node| here(node) || inside(node));
-        place.ok_or_else(|| self.unknown_layer(name))
-    }
-
-    /// All layers, and the index of the one with this name.
-    fn found(&self, name: &str) -> Result<(Vec<Named>, usize)> {
-        let layers = self.layers();
-        let place = layers.iter().position(|(known, _)| known == name);
-        place.map(|place| (layers, place)).ok_or_else(|| self.unknown_layer(name))
-    }
-
-    fn unknown_layer(&self, name: &str) -> Error {
-        let names = self.layer_names();
-        let closest = names.iter().min_by_key(|known| distance(known, name));
-        let hint = match closest {
-            Some(known) if distance(known, name) <= name.len() / 2 => format!("did you mean `{known}`?"),
-            _ => String::new(),
-        };
-        Error::UnknownLayer {
-            model: self.name().to_owned(),
-            name: name.into(),
-            known: names.join(", "),
-            hint,
-        }
+    /// The position in [`Model::found_layers`] of the first and the last layer that a name or path means: of a nested model,
+    /// those of its layers.
+    fn range_of(&self, name: &str, layers: &[FoundLayer]) -> Result<(usize, usize)> {
+        let path = self.path_of(name)?;
+        let is_meant = |found: &FoundLayer| found.path.starts_with(&path);
+        let first = layers.iter().position(is_meant);
+        first.zip(layers.iter().rposition(is_meant)).ok_or_else(|| self.unknown_layer(name))
     }
 }
-
-/// A layer and its name.
-type Named = (String, Arc<dyn Layer>);
 
 fn set_trainable(params: &[Param], trainable: bool) {
     params.iter().for_each(|param| param.set_trainable(trainable));
-}
-
-/// Levenshtein distance: number of characters to insert, delete or replace.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.chars().enumerate() {
-            let cost = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.chars().count()]
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn distance_counts_single_letters() {
-        assert_eq!(super::distance("block5_conv1", "block5_conv1"), 0);
-        assert_eq!(super::distance("block5_conv1", "blok5_conv2"), 2);
-        assert_eq!(super::distance("", "abc"), 3);
-    }
 }

@@ -1,13 +1,14 @@
 //! Traits of layers: [`Build`] for the description, [`Layer`] for the built layer.
 
+use std::any::Any;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use rand::rngs::ChaCha8Rng;
 
-use super::{Activation, LayerConfig, Model, Param};
+use super::{LayerConfig, Param};
 use crate::Result;
-use crate::ops::Epilogue;
 
 /// Whether a forward pass is for training or inference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,48 +31,67 @@ impl std::fmt::Debug for dyn Layer {
 /// A built layer of a model, with its parameters.
 ///
 /// Shapes exclude the batch dimension and are channels first: `[3, 224, 224]` for an image.
-pub trait Layer: Send + Sync {
+///
+/// Implement it, with [`Build`] for the layer's description, to use a layer of your own in a model. Weights are
+/// [`Param`]s: they are trained, frozen, saved and loaded like those of the library's layers.
+///
+/// ```
+/// use std::sync::Arc;
+/// use headstart::nn::{Build, Context, Param};
+/// use headstart::prelude::*;
+///
+/// /// Multiplies each feature by a trainable number.
+/// struct Scale;
+///
+/// struct BuiltScale {
+///     scale: Param,
+///     shape: Vec<usize>,
+/// }
+///
+/// impl Build for Scale {
+///     fn stem(&self) -> &str {
+///         "scale"
+///     }
+///
+///     fn build(&self, context: Context) -> headstart::Result<Arc<dyn Layer>> {
+///         let shape = context.inputs[0].to_vec();
+///         let ones = Tensor::ones(shape.as_slice(), DType::F32, context.device)?;
+///         Ok(Arc::new(BuiltScale { scale: Param::weight("scale", &ones)?, shape }))
+///     }
+/// }
+///
+/// impl Layer for BuiltScale {
+///     fn kind(&self) -> &'static str {
+///         "Scale"
+///     }
+///
+///     fn forward(&self, inputs: &[&Tensor], mode: Mode) -> headstart::Result<Tensor> {
+///         Ok(inputs[0].broadcast_mul(&self.scale.value(mode))?)
+///     }
+///
+///     fn output_shape(&self) -> &[usize] {
+///         &self.shape
+///     }
+///
+///     fn params(&self) -> Vec<Param> {
+///         vec![self.scale.clone()]
+///     }
+/// }
+///
+/// let mut model = sequential![Input::new(4), Scale, Dense::new(1)]?;
+/// model.compile(Adam::new(0.1), MeanSquaredError, []);
+/// let x = random_uniform((64, 4), 0.0, 1.0)?;
+/// let history = model.fit((&x, &x.sum_keepdim(1)?), Fit::epochs(20).verbose(false))?;
+/// assert!(history["loss"][19] < history["loss"][0]);
+/// assert_ne!(model.layer("scale")?.params()[0].value(Mode::Inference).to_vec1::<f32>()?, [1.0; 4]);
+/// # Ok::<(), headstart::Error>(())
+/// ```
+pub trait Layer: Any + Send + Sync {
     /// Type of the layer, as named by Keras: `Dense`, `Conv2D`, …
     fn kind(&self) -> &'static str;
 
     /// Computes the output from the inputs, each `[N, …]`.
     fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor>;
-
-    /// The activation that [`Layer::forward_linear`] omits. Default: `Linear`.
-    fn last_activation(&self) -> Activation {
-        Activation::Linear
-    }
-
-    /// Like [`Layer::forward`], without the last activation. Losses use it for numerical stability.
-    fn forward_linear(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
-        self.forward(inputs, mode)
-    }
-
-    /// A convolution fused with an epilogue. `None` if the layer does not support it: it requires a gradient, has an
-    /// activation other than ReLU, or is not on the CPU. The output may be channels last, a view of `[N, H, W, C]`.
-    #[doc(hidden)]
-    fn forward_with(&self, _: &Tensor, _: Mode, _: Epilogue) -> Result<Option<Tensor>> {
-        Ok(None)
-    }
-
-    /// Whether the layer prefers channels-last inputs, views of `[N, H, W, C]` as inference convolutions return them.
-    /// Other layers get NCHW.
-    #[doc(hidden)]
-    fn takes_channels_last(&self) -> bool {
-        false
-    }
-
-    /// Like [`Layer::forward`], with a fused ReLU. `None` if the layer does not support it.
-    #[doc(hidden)]
-    fn forward_rectified(&self, _: &[&Tensor], _: Mode) -> Result<Option<Tensor>> {
-        Ok(None)
-    }
-
-    /// A scale and a shift per channel, if that is all the layer does and neither requires a gradient.
-    #[doc(hidden)]
-    fn scale_and_shift(&self, _: Mode) -> Result<Option<(Tensor, Tensor)>> {
-        Ok(None)
-    }
 
     /// Shape of the output, without the batch dimension.
     fn output_shape(&self) -> &[usize];
@@ -85,11 +105,6 @@ pub trait Layer: Send + Sync {
     /// Features of frozen layers are cached only up to the first random layer.
     fn is_random(&self) -> bool {
         false
-    }
-
-    /// The nested model, if the layer is one.
-    fn model(&self) -> Option<&Model> {
-        None
     }
 }
 
@@ -126,6 +141,12 @@ pub trait Build {
         false
     }
 
+    /// Numbers of inputs that the layer accepts. Default: any number of at least 1 if [`Build::takes_many`], else
+    /// exactly 1.
+    fn input_counts(&self) -> RangeInclusive<usize> {
+        if self.takes_many() { 1..=usize::MAX } else { 1..=1 }
+    }
+
     /// Serialisable description of the layer. `None` (the default): a model with this layer cannot be saved whole.
     fn config(&self) -> Option<LayerConfig> {
         None
@@ -155,11 +176,5 @@ impl LayerSpec {
 impl<B: Build + 'static> From<B> for LayerSpec {
     fn from(layer: B) -> LayerSpec {
         LayerSpec(Box::new(layer))
-    }
-}
-
-impl From<&Model> for LayerSpec {
-    fn from(model: &Model) -> LayerSpec {
-        LayerSpec(Box::new(model.clone()))
     }
 }

@@ -68,8 +68,15 @@ impl Build for Multiply {
     }
 }
 
-struct Sum {
+pub(super) struct Sum {
     shape: Vec<usize>,
+}
+
+impl Sum {
+    /// The sum of two inputs with a fused ReLU, on the CPU path.
+    pub(super) fn forward_with_relu(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        Ok(apply2(&a.contiguous()?, &b.contiguous()?, Plus { relu: true })?)
+    }
 }
 
 impl Layer for Sum {
@@ -86,12 +93,6 @@ impl Layer for Sum {
             };
         }
         Ok(sum)
-    }
-
-    fn forward_rectified(&self, inputs: &[&Tensor], _: Mode) -> Result<Option<Tensor>> {
-        let &[a, b] = inputs else { return Ok(None) };
-        let sum = || apply2(&a.contiguous()?, &b.contiguous()?, Plus { relu: true });
-        Ok(takes_cpu_path(a).then(sum).transpose()?)
     }
 
     fn output_shape(&self) -> &[usize] {

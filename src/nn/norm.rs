@@ -72,7 +72,7 @@ impl Build for BatchNormalization {
     }
 }
 
-struct Built {
+pub(super) struct Built {
     config: BatchNormalization,
     gamma: Param,
     beta: Param,
@@ -93,7 +93,7 @@ impl Built {
     }
 
     /// Whether the layer uses batch statistics.
-    fn is_training(&self, mode: Mode) -> bool {
+    pub(super) fn is_training(&self, mode: Mode) -> bool {
         mode == Mode::Training && self.gamma.is_trainable() && !self.mean.is_in_inference_mode()
     }
 
@@ -122,8 +122,18 @@ impl Built {
         Ok(y.reshape(swapped.shape())?.transpose(0, 1)?.contiguous()?)
     }
 
+    /// Whether the layer only applies a scale and a shift per channel, neither of which requires a gradient.
+    pub(super) fn is_scale_and_shift(&self, mode: Mode) -> bool {
+        mode == Mode::Inference || ![&self.gamma, &self.beta].iter().any(|param| param.is_trainable())
+    }
+
+    /// Normalises by batch statistics, with a fused ReLU, on the CPU path.
+    pub(super) fn forward_with_relu(&self, x: &Tensor) -> Result<Tensor> {
+        self.train(x, true)
+    }
+
     /// Scale and shift in inference mode, from the moving statistics.
-    fn at_rest(&self, mode: Mode) -> Result<(Tensor, Tensor)> {
+    pub(super) fn scale_and_shift(&self, mode: Mode) -> Result<(Tensor, Tensor)> {
         let known = |param: &Param| param.value(Mode::Inference);
         let scale = (self.gamma.value(mode) / (known(&self.variance) + self.config.epsilon)?.sqrt()?)?;
         let shift = (self.beta.value(mode) - (known(&self.mean) * &scale)?)?;
@@ -147,21 +157,11 @@ impl Layer for Built {
         if self.is_training(mode) {
             return self.train(x, false);
         }
-        let (scale, shift) = self.at_rest(mode)?;
+        let (scale, shift) = self.scale_and_shift(mode)?;
         match takes_cpu_path(x) {
             true => Ok(apply3(&x.contiguous()?, &scale, &shift, ScaleShift)?),
             false => self.transform(x, &scale, &shift),
         }
-    }
-
-    fn forward_rectified(&self, inputs: &[&Tensor], mode: Mode) -> Result<Option<Tensor>> {
-        let can = self.is_training(mode) && takes_cpu_path(inputs[0]);
-        can.then(|| self.train(inputs[0], true)).transpose()
-    }
-
-    fn scale_and_shift(&self, mode: Mode) -> Result<Option<(Tensor, Tensor)>> {
-        let trainable = [&self.gamma, &self.beta].iter().any(|param| param.is_trainable());
-        if mode == Mode::Training && trainable { Ok(None) } else { self.at_rest(mode).map(Some) }
     }
 
     fn output_shape(&self) -> &[usize] {

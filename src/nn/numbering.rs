@@ -1,18 +1,18 @@
 //! Layer indices as in Keras: `model.layers[15]`.
 
-use super::{Model, Node};
+use super::Model;
 use crate::{Error, Result};
 
 impl Model {
-    /// The model's layers in Keras's order, each with its index in Keras's `model.layers`. A nested model is one
+    /// The nodes of the model's layers in Keras's order, each with its index in Keras's `model.layers`. A nested model is one
     /// layer. The input is layer 0 of a network and is not counted in a `Sequential`.
-    pub(crate) fn numbered_layers(&self) -> Vec<(usize, &Node)> {
+    pub(crate) fn numbered_layers(&self) -> Vec<(usize, usize)> {
         let mut number = usize::from(!self.is_sequential());
         let mut numbered = Vec::new();
-        for node in self.nodes_by_depth() {
+        for index in self.indices_by_depth() {
             let has = |layer: &str| self.nodes().iter().any(|node| node.name == layer);
-            number += layers_only_in_keras(self.name(), &node.name, has);
-            numbered.push((number, node));
+            number += layers_only_in_keras(self.name(), &self.nodes()[index].name, has);
+            numbered.push((number, index));
             number += 1;
         }
         numbered
@@ -29,8 +29,9 @@ impl Model {
         if let Some(number) = usize::try_from(found).ok().filter(|_| found < count) {
             return Ok(number);
         }
-        let inside = layers.iter().find(|(_, node)| node.layer.model().is_some());
-        let inside = inside.map_or_else(String::new, |(_, node)| {
+        let mut nodes = layers.iter().map(|(_, index)| &self.nodes()[*index]);
+        let inside = nodes.find(|node| node.layer.model().is_some());
+        let inside = inside.map_or_else(String::new, |node| {
             let name = &node.name;
             format!("; `{name}` inside is one of them: number its layers by the model itself, or give a name")
         });

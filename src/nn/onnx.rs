@@ -32,9 +32,13 @@ impl Model {
     /// # Errors
     /// [`Error::Io`] if the file cannot be written; [`Error::Argument`] if the model has a custom layer.
     pub fn export_onnx(&self, path: impl AsRef<Path>) -> Result<()> {
-        let mut graph = Graph::default();
-        let last = graph.model(self, "", "input".into())?;
-        graph.node("Identity", &[last], "output".into(), Vec::new());
+        let (inputs, outputs) = self.names_in_file();
+        let mut graph =
+            Graph { reserved: inputs.iter().chain(&outputs).cloned().collect(), ..Graph::default() };
+        let lasts = graph.model(self, "", inputs.clone())?;
+        for (last, output) in lasts.into_iter().zip(&outputs) {
+            graph.node("Identity", &[last], output.clone(), Vec::new());
+        }
         let mut message = Message::new();
         for node in graph.nodes {
             message = message.message(1, node);
@@ -44,8 +48,13 @@ impl Model {
         for tensor in graph.tensors {
             message = message.message(5, tensor);
         }
-        message = message.message(11, value("input", self.input_shape()));
-        message = message.message(12, value("output", self.output_shape()));
+        let shape = |node: usize| self.nodes()[node].layer.output_shape();
+        for (&node, name) in self.input_nodes().iter().zip(&inputs) {
+            message = message.message(11, value(name, shape(node)));
+        }
+        for (output, name) in self.outputs().iter().zip(&outputs) {
+            message = message.message(12, value(name, shape(output.node)));
+        }
         let opset = Message::new().bytes(1, "").number(2, OPSET);
         let file = Message::new()
             .number(1, IR_VERSION)
@@ -54,6 +63,24 @@ impl Model {
             .message(7, message)
             .message(8, opset);
         write_whole(path.as_ref(), &file.into_bytes())
+    }
+
+    /// The names of inputs and outputs in the file: `input` and `output`, or, of several, the model's own. An output
+    /// with the name of an input gets a number.
+    fn names_in_file(&self) -> (Vec<String>, Vec<String>) {
+        let several = |names: Vec<String>, single: &str| match names.len() {
+            1 => vec![single.to_owned()],
+            _ => names,
+        };
+        let inputs = several(self.input_names(), "input");
+        let mut outputs: Vec<String> = Vec::new();
+        for name in several(self.output_names(), "output") {
+            let numbered = (1..).map(|number| format!("{name}_{number}"));
+            let is_free = |name: &String| !inputs.contains(name) && !outputs.contains(name);
+            let free = std::iter::once(name.clone()).chain(numbered).find(is_free);
+            outputs.push(free.expect("the numbers do not end"));
+        }
+        (inputs, outputs)
     }
 }
 
@@ -74,31 +101,37 @@ struct Graph {
     tensors: Vec<Message>,
     /// Names already used by layers and tensors.
     taken: HashSet<String>,
+    /// Names of the file's inputs and outputs.
+    reserved: HashSet<String>,
 }
 
 impl Graph {
     /// Makes a name unique in the file, because a layer may also be called `output`.
     fn fresh(&mut self, name: String) -> String {
         let numbered = (1..).map(|number| format!("{name}_{number}"));
-        let is_free = |name: &String| !["input", "output"].contains(&&**name) && !self.taken.contains(name);
+        let is_free = |name: &String| !self.reserved.contains(name) && !self.taken.contains(name);
         let found =
             std::iter::once(name.clone()).chain(numbered).find(is_free).expect("the numbers do not end");
         self.taken.insert(found.clone());
         found
     }
 
-    /// Adds the layers of a model and returns the name of its output.
-    fn model(&mut self, model: &Model, way: &str, input: String) -> Result<String> {
-        let mut names = vec![input];
-        for node in &model.nodes()[1..] {
+    /// Adds the layers of a model and returns the names of its outputs.
+    fn model(&mut self, model: &Model, way: &str, inputs: Vec<String>) -> Result<Vec<String>> {
+        let mut names: Vec<String> = Vec::new();
+        for (index, node) in model.nodes().iter().enumerate() {
+            if let Some(position) = model.input_nodes().iter().position(|input| *input == index) {
+                names.push(inputs[position].clone());
+                continue;
+            }
             let inputs: Vec<String> = node.inputs().map(|at| names[at].clone()).collect();
             let way = self.fresh(format!("{way}{}", node.name));
             names.push(match node.layer.model() {
-                Some(inside) => self.model(inside, &format!("{way}/"), inputs[0].clone())?,
+                Some(inside) => self.model(inside, &format!("{way}/"), inputs)?.swap_remove(0),
                 None => self.layer(model, node, &way, inputs)?,
             });
         }
-        Ok(names.swap_remove(model.output_node()))
+        Ok(model.outputs().iter().map(|output| names[output.node].clone()).collect())
     }
 
     /// Adds one layer and returns the name of its output, which is the layer's name.
@@ -297,7 +330,8 @@ mod tests {
 
     #[test]
     fn names_in_a_file_are_unique() {
-        let mut graph = Graph::default();
+        let reserved = ["input", "output"].map(str::to_owned).into();
+        let mut graph = Graph { reserved, ..Graph::default() };
         let fresh = |graph: &mut Graph, name: &str| graph.fresh(name.to_owned());
         assert_eq!(fresh(&mut graph, "output"), "output_1");
         assert_eq!(fresh(&mut graph, "output"), "output_2");

@@ -57,7 +57,7 @@ impl Build for MaxPooling2D {
     }
 }
 
-struct Max {
+pub(super) struct Max {
     op: MaxPool,
     shape: [usize; 3],
 }
@@ -74,10 +74,6 @@ impl Layer for Max {
         }
         let x = x.contiguous()?;
         Ok(if takes_cpu_path(&x) { apply1(&x, self.op)? } else { self.op.apply_on_device(&x)? })
-    }
-
-    fn takes_channels_last(&self) -> bool {
-        true
     }
 
     fn output_shape(&self) -> &[usize] {

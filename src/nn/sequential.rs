@@ -46,10 +46,14 @@ impl Sequential {
         let mut builder = ModelBuilder::new("sequential", &shape)?.sequential(true);
         let mut last = builder.input();
         layers.next_if(|first| first.is_input());
+        if layers.peek().is_none() {
+            let expected = "at least one layer after `Input`".into();
+            return Err(Error::Argument { name: "layers", expected, found: "none".into() });
+        }
         for layer in layers {
             last = builder.add_spec("", layer, &[last])?;
         }
-        Ok(builder.finish(last))
+        builder.finish(last)
     }
 }
 

@@ -12,6 +12,17 @@ use crate::Result;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SplitPoint(Vec<usize>);
 
+impl SplitPoint {
+    /// The same point, seen from the model whose node `index` is the nested `model`.
+    fn within(self, index: usize, model: &Model) -> SplitPoint {
+        // After the last layer of the nested model: its output.
+        if self.0 == [model.nodes().len() - 1] {
+            return SplitPoint(vec![index]);
+        }
+        SplitPoint([vec![index], self.0].concat())
+    }
+}
+
 impl Model {
     /// The end of the longest prefix that is frozen and deterministic. `None` if the prefix has no
     /// weights.
@@ -22,7 +33,8 @@ impl Model {
 
     /// Whether every path to the nodes after `index` passes through it.
     fn all_paths_pass(&self, index: usize) -> bool {
-        self.nodes()[index + 1..].iter().all(|node| node.inputs().all(|input| input >= index))
+        let mut rest = self.nodes()[index + 1..].iter();
+        rest.all(|node| node.inputs().next().is_some() && node.inputs().all(|input| input >= index))
     }
 
     /// The end of the longest prefix that is frozen and deterministic.
@@ -51,36 +63,38 @@ impl Model {
     ///
     /// `None` if a path leads around the layer, or no layer follows it.
     pub(crate) fn feature_maps_split(&self, name: Option<&str>) -> Result<Option<SplitPoint>> {
-        let split = self.feature_maps_split_within(name)?;
+        let split = match name {
+            Some(name) => self.split_at(&self.path_of(name)?),
+            None => self.last_feature_maps(),
+        };
         Ok(split.filter(|SplitPoint(index)| index[0] + 1 < self.nodes().len()))
     }
 
-    fn feature_maps_split_within(&self, name: Option<&str>) -> Result<Option<SplitPoint>> {
+    /// The split point after the layer at a path.
+    fn split_at(&self, path: &[usize]) -> Option<SplitPoint> {
+        let (&index, inner) = path.split_first()?;
+        if !self.all_paths_pass(index) {
+            return None;
+        }
+        match self.nodes()[index].layer.model() {
+            Some(model) if !inner.is_empty() => model.split_at(inner).map(|split| split.within(index, model)),
+            _ => Some(SplitPoint(vec![index])),
+        }
+    }
+
+    /// The split point after the last convolution or activation with feature maps.
+    fn last_feature_maps(&self) -> Option<SplitPoint> {
         let nodes = self.nodes();
-        let candidates = match name {
-            Some(name) => vec![self.place_of(name)?],
-            None => (1..nodes.len()).rev().collect(),
-        };
         let has_activations = |node: &Node| {
             matches!(node.config, Some(LayerConfig::Conv2D(_) | LayerConfig::Activation(_)))
                 && node.layer.output_shape().len() == 3
         };
-        for index in candidates.into_iter().filter(|index| self.all_paths_pass(*index)) {
-            let layer = &nodes[index].layer;
-            if let Some(model) = layer.model() {
-                match model.feature_maps_split_within(name)? {
-                    // The output of the nested model.
-                    Some(SplitPoint(inner)) if inner == [model.nodes().len() - 1] => {
-                        return Ok(Some(SplitPoint(vec![index])));
-                    }
-                    Some(SplitPoint(inner)) => return Ok(Some(SplitPoint([vec![index], inner].concat()))),
-                    None => {}
-                }
-            } else if name.is_some() || has_activations(&nodes[index]) {
-                return Ok(Some(SplitPoint(vec![index])));
+        (1..nodes.len()).rev().filter(|index| self.all_paths_pass(*index)).find_map(|index| {
+            match nodes[index].layer.model() {
+                Some(model) => model.last_feature_maps().map(|split| split.within(index, model)),
+                None => has_activations(&nodes[index]).then(|| SplitPoint(vec![index])),
             }
-        }
-        Ok(None)
+        })
     }
 
     /// Number of weights before the split point.

@@ -103,14 +103,16 @@ impl Summary {
 impl Model {
     /// Returns a table of layers, output shapes, parameter counts, and which parameters are trainable.
     pub fn summary(&self) -> Summary {
-        let numbers: HashMap<&str, usize> =
-            self.numbered_layers().into_iter().map(|(number, node)| (&*node.name, number)).collect();
-        let rows: Vec<Row> = self.nodes()[1..]
-            .iter()
-            .map(|node| {
+        let numbers: HashMap<usize, usize> =
+            self.numbered_layers().into_iter().map(|(number, index)| (index, number)).collect();
+        // A single input is not shown; of several inputs, each is.
+        let first = usize::from(self.input_nodes().len() == 1);
+        let rows: Vec<Row> = (first..self.nodes().len())
+            .map(|index| {
+                let node = &self.nodes()[index];
                 let params = node.layer.params();
                 Row {
-                    number: numbers[&*node.name],
+                    number: numbers.get(&index).copied().unwrap_or_default(),
                     name: node.name.clone(),
                     kind: node.layer.kind(),
                     output_shape: node.layer.output_shape().to_vec(),

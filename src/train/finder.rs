@@ -56,6 +56,7 @@ impl Model {
         data: impl IntoDataset,
         batch_size: usize,
     ) -> Result<LearningRateCurve> {
+        self.check_single("find_learning_rate")?;
         let mut data = data.into_dataset(batch_size, true)?;
         let mut compiled = self.training_state_mut().compiled.take().ok_or(Error::NotCompiled)?;
         let result = self.try_learning_rates(&mut compiled, &mut *data);

@@ -41,12 +41,12 @@ impl Model {
         let optimizer = &mut self.training_state_mut().compiled.as_mut().ok_or(Error::NotCompiled)?.optimizer;
         // Fails if a schedule sets the rate, before the first phase takes its time.
         optimizer.set_learning_rate(optimizer.learning_rate())?;
-        let inside = self.freeze_inside(from)?;
+        self.freeze_inside(from)?;
         let mut history = self.fit(data.clone(), head)?;
         if history.stopped.is_some() {
             return Ok(history);
         }
-        self.unfreeze_inside(&inside, from)?;
+        self.unfreeze_inside(from)?;
         let result = self.fit(data, rest);
         history.append(self.history()?);
         // The model's history covers both phases, even if the second one failed.
@@ -54,9 +54,9 @@ impl Model {
         result.map(|_| history)
     }
 
-    /// Freezes the nested pretrained models and returns them.
-    fn freeze_inside(&self, from: &str) -> Result<Vec<Model>> {
-        self.layer(from)?;
+    /// Freezes the nested pretrained models.
+    fn freeze_inside(&self, from: &str) -> Result<()> {
+        self.path_of(from)?;
         let inside: Vec<Model> = self
             .nodes()
             .iter()
@@ -72,15 +72,19 @@ impl Model {
             });
         }
         inside.iter().for_each(Model::freeze);
-        Ok(inside)
+        Ok(())
     }
 
-    /// Unfreezes the nested models from layer `from` on, and reduces the learning rate.
-    fn unfreeze_inside(&mut self, inside: &[Model], from: &str) -> Result<()> {
-        inside
-            .iter()
-            .filter(|model| model.layer(from).is_ok())
-            .try_for_each(|model| model.unfreeze_from(from))?;
+    /// Unfreezes the nested pretrained model that has the layer `from`, from that layer on, and reduces the learning
+    /// rate.
+    fn unfreeze_inside(&mut self, from: &str) -> Result<()> {
+        let path = self.path_of(from)?;
+        if let Some(model) = self.nodes()[path[0]].layer.model().filter(|model| model.is_pretrained()) {
+            match &path[1..] {
+                [] => model.unfreeze(),
+                inside => model.unfreeze_from(model.path_name(inside).as_str())?,
+            }
+        }
         let compiled = self.training_state_mut().compiled.as_mut().ok_or(Error::NotCompiled)?;
         let rate = compiled.optimizer.learning_rate();
         compiled.optimizer.set_learning_rate(rate * FINE_TUNING_FACTOR)

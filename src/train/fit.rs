@@ -38,6 +38,7 @@ impl Model {
     ///
     /// [`ImageDataGenerator::flow`]: crate::data::ImageDataGenerator::flow
     pub fn fit(&mut self, data: impl IntoDataset, fit: Fit) -> Result<History> {
+        self.check_single("fit")?;
         let data = data.into_dataset(fit.batch_size, fit.shuffle)?;
         let mut compiled = self.training_state_mut().compiled.take().ok_or(Error::NotCompiled)?;
         let mut history = History::new(Vec::new());

@@ -1,5 +1,7 @@
 //! Prediction and evaluation for all data that `fit` takes.
 
+use std::collections::HashMap;
+
 use candle_core::{Tensor, Var};
 
 use super::features::Validation;
@@ -64,6 +66,34 @@ impl Model {
         self.predict_inputs(inputs.into_inputs(batch_size)?, batch_size)
     }
 
+    /// Returns the outputs of a model with several inputs or outputs, each by its name, in batches of 32: Keras's
+    /// `model.predict({"image": x, "age": age})`. A single batch with gradients: [`Model::forward_many`].
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// let mut builder = ModelBuilder::new("two", &[4])?.input_name("left")?;
+    /// let right = builder.add_input("right", &[4])?;
+    /// let sum = builder.add("", Add, &[builder.input(), right])?;
+    /// let class = builder.add("", Dense::new(3).activation(Softmax), &[sum])?;
+    /// let model = builder.finish_many(&[("class", class), ("sum", sum)])?;
+    /// let x = random_uniform((50, 4), 0.0, 1.0)?;
+    /// let predictions = model.predict_many(&[("left", &x), ("right", &x)])?;
+    /// assert_eq!((predictions["class"].len(), predictions["sum"][0].len()), (50, 4));
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Model::forward_many`], and [`Error::Interrupted`].
+    pub fn predict_many(&self, inputs: &[(&str, &Tensor)]) -> Result<HashMap<String, Predictions>> {
+        let names = self.output_names();
+        let outputs = self.predict_tensors(&self.sorted_inputs(inputs)?, BATCH)?;
+        let predictions = names.iter().zip(outputs).zip(self.outputs()).map(|((name, values), output)| {
+            let columns = self.nodes()[output.node].layer.output_shape().iter().product();
+            (name.clone(), Predictions::new(values, columns, self.probability_function()))
+        });
+        Ok(predictions.collect())
+    }
+
     fn predict_inputs(&self, inputs: Inputs, batch_size: usize) -> Result<Predictions> {
         match inputs {
             Inputs::Tensor(x) => self.predict_tensor(&x, batch_size),
@@ -97,6 +127,7 @@ impl Model {
     }
 
     pub(crate) fn evaluate_data(&self, data: Box<dyn Dataset>) -> Result<Scores> {
+        self.check_single("evaluate")?;
         let state = self.training_state();
         let compiled = state.and_then(|state| state.compiled.as_ref()).ok_or(Error::NotCompiled)?;
         check_same("evaluate", &compiled.class_names, data.class_names())?;

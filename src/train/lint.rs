@@ -56,9 +56,9 @@ pub(super) fn of_epochs((first, last): (usize, usize)) -> Option<String> {
 }
 
 /// Returns advice on the outputs of a model.
-pub(super) fn of_outputs(outputs: &[f32]) -> Option<String> {
-    let invalid = outputs.iter().filter(|value| value.is_nan()).count();
-    let count = outputs.len();
+pub(super) fn of_outputs<'a>(outputs: impl Iterator<Item = &'a f32> + Clone) -> Option<String> {
+    let invalid = outputs.clone().filter(|value| value.is_nan()).count();
+    let count = outputs.count();
     (invalid > 0)
         .then(|| format!("{invalid} of {count} outputs are NaN; look for NaN in the data and the weights"))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use super::lint;
 use crate::display::{Bundle, Show, text_bundle};
@@ -18,17 +18,27 @@ impl Model {
             let (expected, found) = ("at least 1".into(), "0".into());
             return Err(Error::Argument { name: "batch_size", expected, found });
         }
-        self.check_input(x)?;
-        let (samples, columns) = (x.dim(0)?, self.output_shape().iter().product());
-        let mut values = Vec::with_capacity(samples * columns);
+        self.check_single("predict")?;
+        let values = self.predict_tensors(std::slice::from_ref(x), batch_size)?.swap_remove(0);
+        let columns = self.output_shape().iter().product();
+        Ok(Predictions::new(values, columns, self.probability_function()))
+    }
+
+    /// The values of each output, from all samples of each input.
+    pub(super) fn predict_tensors(&self, inputs: &[Tensor], batch_size: usize) -> Result<Vec<Vec<f32>>> {
+        self.check_inputs(inputs)?;
+        let samples = inputs[0].dim(0)?;
+        let mut values: Vec<Vec<f32>> = vec![Vec::new(); self.outputs().len()];
         for start in (0..samples).step_by(batch_size) {
             check_interrupt()?;
-            let batch = x.narrow(0, start, batch_size.min(samples - start))?.to_dtype(DType::F32)?;
-            let output = self.forward(&batch, Mode::Inference)?;
-            values.extend(output.flatten_all()?.to_vec1::<f32>()?);
+            let batch = |x: &Tensor| x.narrow(0, start, batch_size.min(samples - start));
+            let batches = inputs.iter().map(batch).collect::<candle_core::Result<Vec<Tensor>>>()?;
+            for (values, output) in values.iter_mut().zip(self.outputs_from(&batches, Mode::Inference)?) {
+                values.extend(output.flatten_all()?.to_vec1::<f32>()?);
+            }
         }
-        lint::say(&lint::of_outputs(&values));
-        Ok(Predictions::new(values, columns, self.probability_function()))
+        lint::say(&lint::of_outputs(values.iter().flatten()));
+        Ok(values)
     }
 
     /// Evaluates loss and metrics on inputs and targets, in inference mode and in batches of 32.

@@ -21,7 +21,11 @@ pub(super) fn entering<'a>(model: &'a Model, outside: &Maps) -> Result<HashMap<&
 fn through<'a>(model: &'a Model, outside: &Maps) -> Result<(HashMap<&'a str, Maps>, Maps), String> {
     let mut entering = HashMap::new();
     let mut leaving = vec![outside.clone()];
-    for node in &model.nodes()[1..] {
+    for (index, node) in model.nodes().iter().enumerate().skip(1) {
+        if model.input_nodes().contains(&index) {
+            leaving.push(outside.clone());
+            continue;
+        }
         let mut found = node.inputs().map(|input| &leaving[input]);
         let maps = found.next().cloned().unwrap_or_default();
         if found.any(|other| *other != maps) {

@@ -184,6 +184,51 @@ def test_completion_and_inspection_show_the_preludes_signatures(kernel):
     assert shown["found"] and "pub fn epochs(epochs: usize) -> Fit" in shown["data"]["text/plain"]
 
 
+def test_a_cell_implements_a_layer_of_its_own(kernel):
+    kernel.ok(
+        """
+        use headstart::nn::{Build, Context, Param};
+        use std::sync::Arc;
+
+        struct Scale;
+        struct BuiltScale { scale: Param, shape: Vec<usize> }
+
+        impl Build for Scale {
+            fn stem(&self) -> &str { "scale" }
+            fn build(&self, context: Context) -> HeadstartResult<Arc<dyn Layer>> {
+                let shape = context.inputs[0].to_vec();
+                let ones = Tensor::ones(shape.as_slice(), DType::F32, context.device)?;
+                Ok(Arc::new(BuiltScale { scale: Param::weight("scale", &ones)?, shape }))
+            }
+        }
+
+        impl Layer for BuiltScale {
+            fn kind(&self) -> &'static str { "Scale" }
+            fn forward(&self, inputs: &[&Tensor], mode: Mode) -> HeadstartResult<Tensor> {
+                Ok(inputs[0].broadcast_mul(&self.scale.value(mode))?)
+            }
+            fn output_shape(&self) -> &[usize] { &self.shape }
+            fn params(&self) -> Vec<Param> { vec![self.scale.clone()] }
+        }
+        """
+    )
+    kernel.ok(
+        """
+        let mut scaled = sequential![Input::new((1, 8, 8)), Conv2D::new(4, 3), Scale, Relu, Flatten, Dense::new(1)]?;
+        scaled.compile(Adam::new(0.01), MeanSquaredError, []);
+        let pixels = random_uniform((32, 1, 8, 8), 0.0, 1.0)?;
+        let sums = pixels.flatten_from(1)?.mean_keepdim(1)?;
+        let fitted = scaled.fit((&pixels, &sums), Fit::epochs(20).verbose(false).chart(false))?;
+        """
+    )
+    assert kernel.ok('fitted["loss"][19] < fitted["loss"][0]') == "true"
+    scale = 'scaled.layer("scale")?.params()[0].clone()'
+    assert kernel.ok(f"{scale}.value(Mode::Inference).flatten_all()?.to_vec1::<f32>()?.iter().any(|v| *v != 1.0)") == "true"
+    kernel.ok("scaled.freeze();")
+    assert kernel.ok(f"{scale}.is_trainable()") == "false"
+    assert "Scale" in kernel.ok("scaled.plan()?.to_string()")
+
+
 def test_two_kernels_run_independently(kernel):
     other = Kernel()
     try:

@@ -64,6 +64,17 @@ count_kept: Param = headstart::nn::Param::statistic("n", &y)?
 applied: Tensor = Relu.apply(&y)?
 builder: ModelBuilder = ModelBuilder::new("mine", &[2])?
 node: NodeId = builder.input()
+two_ends: ModelBuilder = ModelBuilder::new("two", &[2])?.input_name("left")?
+right_end: NodeId = two_ends.add_input("right", &[2])?
+sum_node: NodeId = two_ends.add("sum", Add, &[two_ends.input(), right_end])?
+pair: Model = two_ends.finish_many(&[("sum", sum_node)])?
+ends: (Vec<String>, Vec<String>) = (pair.input_names(), pair.output_names())
+one_row: Tensor = random_uniform((1, 2), 0.0, 1.0)?
+sums: HashMap<String, Tensor> = pair.forward_many(&[("left", &one_row), ("right", &one_row)], Mode::Inference)?
+predicted_sums: HashMap<String, Predictions> = pair.predict_many(&[("left", &one_row), ("right", &one_row)])?
+trunk: Model = base.up_to("block4_pool")?
+plan_here: Plan = trunk.plan()?
+training_plan: Plan = base.plan_for(Mode::Training)?
 outputs: Tensor = base.forward(&x, Mode::Inference)?
 one: LayerSpec = headstart::nn::LayerSpec::from(Dense::new(1).activation(Sigmoid))
 row: Sequential = Sequential::new()
@@ -401,7 +412,7 @@ def test_every_public_function_of_the_prelude_infers(kernel):
         expected |= {name: kind for name, kind, _ in lines(table)}
     found = dict(line.split(": ", 1) for line in kernel.ok(":vars").strip().splitlines())
     short = {name: re.sub(r"(\w+::)+", "", kind) for name, kind in found.items()}
-    for moved in ("early", "row", "setting", "told", "watched"):  # into a fit or a model
+    for moved in ("early", "row", "setting", "told", "two_ends", "watched"):  # into a fit or a model
         del expected[moved]
     assert {name: short.get(name) for name in expected} == expected
 

@@ -112,7 +112,7 @@ fn a_layer_may_be_called_output_in_an_onnx_file() -> Result<()> {
     let mut builder = ModelBuilder::new("net", &[4])?;
     let first = builder.add("output", Dense::new(4), &[builder.input()])?;
     let last = builder.add("dense", Dense::new(2), &[first])?;
-    builder.finish(last).export_onnx(&path)?;
+    builder.finish(last)?.export_onnx(&path)?;
     let content = std::fs::read(&path).unwrap();
     let count = |name: &[u8]| content.windows(name.len()).filter(|bytes| *bytes == name).count();
     // The layer's output name occurs as an output, as the node's name, and as an input.

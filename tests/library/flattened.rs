@@ -58,7 +58,7 @@ fn orders_that_cannot_be_converted_are_rejected() -> Result<()> {
     let wide = builder.add("dense", Dense::new(FLAT), &[pooled])?;
     let sum = builder.add("add", Add, &[flat, wide])?;
     let last = builder.add("dense_1", Dense::new(3), &[sum])?;
-    let problem = builder.finish(last).load_weights(&file).unwrap_err().to_string();
+    let problem = builder.finish(last)?.load_weights(&file).unwrap_err().to_string();
     assert!(problem.contains("`add` joins flattened feature maps and other numbers"), "{problem}");
     Ok(())
 }

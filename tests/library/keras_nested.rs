@@ -18,7 +18,7 @@ fn functional(name: &str, inputs: usize, outputs: usize) -> Result<Model> {
     let mut builder = ModelBuilder::new(name, &[inputs])?;
     let input = builder.input();
     let output = builder.add("dense", Dense::new(outputs).activation(Activation::Tanh), &[input])?;
-    Ok(builder.finish(output))
+    builder.finish(output)
 }
 
 fn assert_keras(model: &Model, x: &Tensor, expected: &Tensor, name: &str) -> Result<()> {

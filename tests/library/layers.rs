@@ -36,7 +36,7 @@ fn check(known: &HashMap<String, Tensor>, name: &str, layer: impl Into<headstart
     let mut builder = ModelBuilder::new("one", &x.dims()[1..]).unwrap();
     let input = builder.input();
     let output = builder.add("layer", layer.into(), &[input]).unwrap();
-    let model = builder.finish(output);
+    let model = builder.finish(output).unwrap();
     let params: Vec<_> =
         model.layer("layer").unwrap().params().into_iter().filter(|param| !param.is_statistic()).collect();
     for (at, param) in params.iter().enumerate() {
