@@ -8,6 +8,7 @@ mod keras_names;
 mod manifest;
 mod mismatch;
 mod pieces;
+mod positions;
 mod state_dict;
 mod stored;
 mod surplus;
@@ -61,8 +62,8 @@ impl Weights {
     /// Default sizes of a network with these weights.
     pub(crate) fn defaults(&self) -> Defaults {
         match self {
-            Weights::Demo => Defaults { side: 64, classes: SOURCES.len(), alpha: 0.25 },
-            _ => Defaults { side: 224, classes: 1000, alpha: 1.0 },
+            Weights::Demo => Defaults { side: Some(64), classes: SOURCES.len(), alpha: 0.25 },
+            _ => Defaults { side: None, classes: 1000, alpha: 1.0 },
         }
     }
 
@@ -158,7 +159,8 @@ pub fn read_file(path: impl AsRef<Path>) -> Result<HashMap<String, Tensor>> {
 
 /// Sizes of a network that depend on the weights if the user does not set them.
 pub(crate) struct Defaults {
-    pub(crate) side: usize,
+    /// `None`: the network's own.
+    pub(crate) side: Option<usize>,
     pub(crate) classes: usize,
     pub(crate) alpha: f64,
 }
@@ -227,17 +229,18 @@ struct Found {
 fn assign(model: &Model, stems: &[TensorStems], tensors: &HashMap<String, Tensor>) -> Assignment {
     let layers: HashMap<String, _> = model.layers().into_iter().collect();
     let mut assignment = Assignment { found: Vec::new(), used: HashSet::new(), wrong: Vec::new() };
-    for TensorStems { layer, stems } in stems {
+    for TensorStems { layer, stems, grid } in stems {
         for param in layers[layer].params() {
             let name = format!("{}.{}", stems[0], suffix(&param));
             let others = stems[1..].iter().map(|stem| format!("{stem}.{}", suffix(&param)));
             let own = format!("{layer}/{}", param.name());
-            let names = std::iter::once(name.clone()).chain(others).chain([own]);
+            // A parameter of a block without a layer of its own, such as `gamma`, is named by the stem alone.
+            let names = std::iter::once(name.clone()).chain(others).chain(stems.clone()).chain([own]);
             let tensor = names.into_iter().find_map(|name| tensors.get_key_value(&name));
             assignment.used.extend(tensor.map(|(name, _)| name.clone()));
             let tensor = tensor.map(|(_, tensor)| tensor);
             let expected = param.variable().dims().to_vec();
-            let problem = match tensor.map(|tensor| fit(tensor, &param)) {
+            let problem = match tensor.map(|tensor| fit(tensor, &param, *grid)) {
                 Some(Ok(value)) => {
                     assignment.found.push(Found { layer: layer.clone(), param, value });
                     continue;
@@ -252,14 +255,20 @@ fn assign(model: &Model, stems: &[TensorStems], tensors: &HashMap<String, Tensor
     assignment
 }
 
-/// Converts a tensor to the parameter's shape. A dense layer may be stored as a convolution, as in timm.
-fn fit(tensor: &Tensor, param: &Param) -> Result<Tensor, String> {
+/// Converts a tensor to the parameter's shape. A dense layer may be stored as a convolution or the other way round, an
+/// embedding with a dimension for the batch, and positions for another grid.
+fn fit(tensor: &Tensor, param: &Param, grid: Option<[usize; 2]>) -> Result<Tensor, String> {
     let expected = param.variable().dims();
+    let without_ones = |dims: &[usize]| -> Vec<usize> { dims.iter().copied().filter(|n| *n != 1).collect() };
     let same_rows = tensor.dims().first() == expected.first();
     if tensor.dims() == expected {
         Ok(tensor.clone())
-    } else if same_rows && expected.len() == 2 && tensor.elem_count() == param.count() {
+    } else if tensor.elem_count() == param.count()
+        && (same_rows && expected.len() == 2 || without_ones(tensor.dims()) == without_ones(expected))
+    {
         tensor.reshape(expected).map_err(|error| error.to_string())
+    } else if let Some(grid) = grid {
+        positions::resize(tensor, expected, grid)
     } else {
         Err(format!("expected shape {expected:?}, found {:?}", tensor.dims()))
     }
@@ -272,6 +281,10 @@ fn suffix(param: &Param) -> &str {
         "beta" => "bias",
         "moving_mean" => "running_mean",
         "moving_variance" => "running_var",
+        "qkv_kernel" => "qkv.weight",
+        "qkv_bias" => "qkv.bias",
+        "output_kernel" => "proj.weight",
+        "output_bias" => "proj.bias",
         other => other,
     }
 }
