@@ -10,7 +10,9 @@ pub use crate::display::{
 };
 pub use crate::explain::{ConfusionMatrix, Embedding, GradCam};
 pub use crate::models::{
-    EfficientNetB0, EfficientNetLite0, Pooling, ResNet50, Vgg16, Vgg16Bn, preprocess_input,
+    ConvNeXtTiny, DenseNet121, EfficientNetB0, EfficientNetLite0, EfficientNetV2S, MobileNetV2,
+    MobileNetV3Large, MobileNetV3Small, Network, Pooling, ResNet18, ResNet34, ResNet50, ResNet101, Vgg16,
+    Vgg16Bn, VitSmall, VitTiny, models, preprocess_input,
 };
 pub use crate::nn::Activation::{self, Linear, Relu, Sigmoid, Softmax, Tanh};
 pub use crate::nn::{

@@ -4,11 +4,12 @@ use candle_core::Shape;
 use rand::Rng;
 
 use super::assembler::Assembler;
+use super::registry::models;
 use crate::nn::{
     Activation, FirstToken, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D, Initializer,
     Model, Preprocessing,
 };
-use crate::weights::{self, Places, TensorStems, Weights};
+use crate::weights::{self, Places, TensorStems, Weights, pretrained};
 use crate::{Error, Result, random};
 
 /// An architecture, built with an [`Assembler`].
@@ -175,12 +176,19 @@ impl Network {
     /// download fails; [`Error::Io`] if a file cannot be read.
     pub fn build(self) -> Result<Model> {
         let Network { architecture, weights, include_top, skip_mismatch, .. } = self;
+        // The manifest has the hashes of some networks' weights; the others' repositories are in the table.
+        let weights = match weights {
+            Weights::ImageNet if !pretrained().iter().any(|known| known.network == architecture.name) => {
+                Weights::hub(&models().get(architecture.name)?.repository)
+            }
+            weights => weights,
+        };
         let file = weights.open(architecture.name)?;
         let architecture = match (file.is_keras(), architecture.keras) {
             (true, Some(own)) => own,
             _ => architecture,
         };
-        let (name, defaults) = (architecture.name, weights.defaults());
+        let (name, defaults) = (architecture.name, file.defaults());
         let side = defaults.side.unwrap_or(architecture.side);
         let input_shape = self.input_shape.unwrap_or_else(|| vec![3, side, side]);
         let (classes, alpha) =
@@ -192,6 +200,10 @@ impl Network {
                 let expected = "(3, height, width) with sides of at least 32";
                 return Err(Error::shape(format!("{name}'s input_shape"), expected, &input_shape, hint));
             }
+        }
+        if include_top && classes == 0 {
+            let (expected, found) = ("false, because these weights have no top".into(), "true".into());
+            return Err(Error::Argument { name: "include_top", expected, found });
         }
         if !(alpha > 0.0 && alpha <= 16.0) {
             let (expected, found) = ("above 0, at most 16".into(), alpha.to_string());

@@ -9,6 +9,7 @@ mod manifest;
 mod mismatch;
 mod pieces;
 mod positions;
+mod repository;
 mod state_dict;
 mod stored;
 mod surplus;
@@ -22,6 +23,7 @@ use candle_core::{Device, Tensor};
 
 use self::formats::WeightFile;
 use self::mismatch::{Skipped, Wrong};
+use self::repository::Repository;
 use crate::data::SOURCES;
 use crate::nn::{Labels, Model, Param, Preprocessing};
 use crate::{Error, Result};
@@ -41,8 +43,13 @@ pub enum Weights {
     /// Keras's `weights='imagenet'`: trained on ImageNet's 1.2 million photographs, downloaded once from the Hugging
     /// Face Hub.
     ImageNet,
-    /// Other weights by name, such as `resnet50.a1_in1k`; [`pretrained`] lists them.
+    /// Other weights by timm's name, such as `resnet50.a1_in1k`. Those that [`pretrained`] lists are verified by their
+    /// hash; others are those of the repository `timm/NAME` on the Hub, as with [`Weights::Hub`].
     Named(String),
+    /// Weights of a repository on the Hub in timm's form, by owner and name, such as `timm/convnext_tiny.in12k`; or of
+    /// a folder with such a repository's files. The preprocessing, the size of the images and the number of classes are
+    /// those of its `config.json`.
+    Hub(String),
     /// Random weights from this seed, with Keras's initializers, to train from scratch.
     Random(u64),
     /// A weight file: `.safetensors` or PyTorch's `.pth`, with the names of torchvision, timm or
@@ -59,12 +66,14 @@ impl Weights {
         Weights::File(path.as_ref().to_owned())
     }
 
-    /// Default sizes of a network with these weights.
-    pub(crate) fn defaults(&self) -> Defaults {
-        match self {
-            Weights::Demo => Defaults { side: Some(64), classes: SOURCES.len(), alpha: 0.25 },
-            _ => Defaults { side: None, classes: 1000, alpha: 1.0 },
-        }
+    /// Weights by timm's name: see [`Weights::Named`].
+    pub fn named(name: &str) -> Weights {
+        Weights::Named(name.to_owned())
+    }
+
+    /// Weights of a repository on the Hub, or of a folder: see [`Weights::Hub`].
+    pub fn hub(repository: &str) -> Weights {
+        Weights::Hub(repository.to_owned())
     }
 
     /// Opens the weight file, for [`Weights::File`].
@@ -73,7 +82,14 @@ impl Weights {
             Weights::File(path) => Some(WeightFile::open(path, network)?),
             _ => None,
         };
-        Ok(OpenWeights { weights: self.clone(), file })
+        let repository = match self {
+            Weights::Hub(repository) => Some(Repository::open(repository, network)?),
+            Weights::Named(name) if named(name).is_err() && is_name_for(name, network) => {
+                Some(Repository::open(&format!("timm/{name}"), network)?)
+            }
+            _ => None,
+        };
+        Ok(OpenWeights { weights: self.clone(), file, repository })
     }
 
     /// Class labels of a top with this number of outputs, if known.
@@ -105,10 +121,19 @@ impl Weights {
     }
 }
 
+/// Whether a name such as `convnext_tiny.in12k` begins with the network's.
+fn is_name_for(name: &str, network: &str) -> bool {
+    name.split_once('.').is_some_and(|(architecture, tag)| {
+        repository::plain(architecture) == repository::plain(network) && !tag.is_empty()
+    })
+}
+
 /// Weights with an open file.
 pub(crate) struct OpenWeights {
     weights: Weights,
     file: Option<WeightFile>,
+    /// The repository, unless the manifest lists the weights.
+    repository: Option<Repository>,
 }
 
 impl OpenWeights {
@@ -117,8 +142,24 @@ impl OpenWeights {
         self.file.as_ref().is_some_and(WeightFile::is_keras)
     }
 
+    /// Default sizes of a network with these weights.
+    pub(crate) fn defaults(&self) -> Defaults {
+        let about = self.repository.as_ref().map(|repository| &repository.about);
+        match self.weights {
+            Weights::Demo => Defaults { side: Some(64), classes: SOURCES.len(), alpha: 0.25 },
+            _ => Defaults {
+                side: about.and_then(|about| about.side),
+                classes: about.and_then(|about| about.classes).unwrap_or(1000),
+                alpha: 1.0,
+            },
+        }
+    }
+
     /// Preprocessing of images, if it differs from the network's default.
     pub(crate) fn preprocessing(&self, network: &str) -> Result<Option<Preprocessing>> {
+        if let Some(repository) = &self.repository {
+            return Ok(Some(repository.about.preprocessing()));
+        }
         match (&self.weights, &self.file) {
             (Weights::ImageNet | Weights::Named(_), _) => {
                 Ok(Some(self.weights.known(network)?.preprocessing()))
@@ -131,9 +172,13 @@ impl OpenWeights {
     /// The tensors for a model, and the path that they come from; `None` for random weights.
     fn read(&self, model: &Model, demo: Option<&[u8]>) -> Result<Option<(HashMap<String, Tensor>, PathBuf)>> {
         let network = model.name();
+        if let Some(repository) = &self.repository {
+            let path = repository.file()?;
+            return Ok(Some((WeightFile::open(&path, network)?.read()?, path)));
+        }
         Ok(Some(match (&self.weights, &self.file) {
             (_, Some(file)) => (file.read_for(model)?, file.path().to_owned()),
-            (Weights::Random(_) | Weights::File(_), None) => return Ok(None),
+            (Weights::Random(_) | Weights::File(_) | Weights::Hub(_), None) => return Ok(None),
             (Weights::Demo, _) => {
                 let (expected, found) = ("one of vgg16, resnet50".into(), network.to_owned());
                 let none = Error::Argument { name: "a network with demo weights", expected, found };

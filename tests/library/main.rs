@@ -1,5 +1,6 @@
 //! Tests of the library's public interface.
 
+mod accumulation;
 mod architecture;
 mod bad_input;
 mod broken_training;
@@ -21,6 +22,7 @@ mod lite0;
 mod own_losses;
 mod parity;
 mod program;
+mod repositories;
 mod small;
 mod surplus;
 mod training;
