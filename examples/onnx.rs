@@ -50,7 +50,37 @@ fn main() -> headstart::Result<()> {
         Dense::new(5).activation(Tanh)
     ]?;
     write("pools", &pools)?;
+    write("tokens", &tokens()?)?;
     write("names", &odd_names()?)
+}
+
+/// A model with the layers of transformers and ConvNeXts, and with convolutions of all kinds.
+fn tokens() -> headstart::Result<Model> {
+    let mut builder = ModelBuilder::new("tokens", &[4, 12, 10])?;
+    let input = builder.input();
+    let left = builder.add("", Conv2D::new(6, (3, 2)).groups(2).dilation_rate(2), &[input])?;
+    let left = builder.add("", ZeroPadding2D::sides((2, 2), (1, 1)), &[left])?;
+    let right = builder.add("", SeparableConv2D::new(2, 3).strides(1).padding(Padding::Same), &[input])?;
+    let maps = builder.add("", Concatenate::default(), &[left, right])?;
+    let maps = builder.add("", LayerNormalization::default().axis(1), &[maps])?;
+    let pixels = builder.add("", Permute::new(&[2, 3, 1]), &[maps])?;
+    let pixels =
+        builder.add("", Dense::new(8).channels_last(true).activation(Activation::Gelu), &[pixels])?;
+    let tokens = builder.add("", Reshape::new((120, 8)), &[pixels])?;
+    let tokens = builder.add("", ClassToken, &[tokens])?;
+    let tokens = builder.add("", PositionEmbedding, &[tokens])?;
+    let branch = builder.add("", LayerNormalization::default(), &[tokens])?;
+    let branch = builder.add("", MultiHeadAttention::new(2).key_dim(3), &[branch])?;
+    let branch = builder.add("", LayerScale::new(0.5), &[branch])?;
+    let branch = builder.add("", StochasticDepth::new(0.5), &[branch])?;
+    let tokens = builder.add("", Add, &[tokens, branch])?;
+    let class = builder.add("", FirstToken, &[tokens])?;
+    let mean = builder.add("", GlobalAveragePooling1D, &[tokens])?;
+    let both = builder.add("", Concatenate::default().axis(-1), &[class, mean])?;
+    let both = builder.add("", Activation::HardSwish, &[both])?;
+    let both = builder.add("", Dense::new(6).activation(Activation::GeluTanh), &[both])?;
+    let last = builder.add("", Dense::new(3).activation(Activation::HardSigmoid), &[both])?;
+    Ok(builder.finish(last))
 }
 
 /// A model whose layer names collide with names in the file or are not identifiers. It also has the layers that the

@@ -10,13 +10,17 @@ pub use crate::display::{
 };
 pub use crate::explain::{ConfusionMatrix, Embedding, GradCam};
 pub use crate::models::{
-    EfficientNetB0, EfficientNetLite0, Pooling, ResNet50, Vgg16, Vgg16Bn, preprocess_input,
+    ConvNeXtTiny, DenseNet121, EfficientNetB0, EfficientNetLite0, EfficientNetV2S, MobileNetV2,
+    MobileNetV3Large, MobileNetV3Small, Network, Pooling, ResNet18, ResNet34, ResNet50, ResNet101, Vgg16,
+    Vgg16Bn, VitSmall, VitTiny, models, preprocess_input,
 };
 pub use crate::nn::Activation::{self, Linear, Relu, Sigmoid, Softmax, Tanh};
 pub use crate::nn::{
-    Add, AveragePooling2D, BatchNormalization, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D,
-    GlobalMaxPooling2D, Initializer, Input, Layer, MaxPooling2D, Mode, Model, ModelBuilder, Multiply,
-    Padding, Rescaling, Reshape, Sequential,
+    Add, AveragePooling2D, BatchNormalization, ClassToken, Concatenate, Conv2D, Dense, Dropout, FirstToken,
+    Flatten, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D, GlobalResponseNormalization,
+    GroupNormalization, Initializer, Input, Layer, LayerNormalization, LayerScale, MaxPooling2D, Mode, Model,
+    ModelBuilder, MultiHeadAttention, Multiply, Padding, Permute, PositionEmbedding, Rescaling, Reshape,
+    SeparableConv2D, Sequential, StochasticDepth, ZeroPadding2D,
 };
 pub use crate::ops::value_and_gradients;
 pub use crate::random::{random_uniform, set_random_seed};

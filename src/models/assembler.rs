@@ -2,7 +2,7 @@
 
 use crate::nn::{
     Activation, BatchNormalization, Conv2D, Dense, Initializer, Labels, LayerSpec, Model, ModelBuilder,
-    NodeId, Preprocessing,
+    MultiHeadAttention, NodeId, PositionEmbedding, Preprocessing,
 };
 use crate::weights::TensorStems;
 use crate::{Result, random};
@@ -16,6 +16,7 @@ pub(crate) struct Assembler {
     /// Rate of stochastic depth that the last blocks approach.
     pub(crate) drop_connect_rate: f32,
     last: NodeId,
+    image_sides: [usize; 2],
 }
 
 impl Assembler {
@@ -31,7 +32,16 @@ impl Assembler {
         let builder = ModelBuilder::with_random(name, input_shape, random)?;
         let initializer = if seed.is_some() { initializer } else { Initializer::Zeros };
         let last = builder.input();
-        Ok(Assembler { builder, stems: Vec::new(), initializer, alpha, drop_connect_rate: 0.0, last })
+        let image_sides = [1, 2].map(|axis| input_shape.get(axis).copied().unwrap_or(1));
+        Ok(Assembler {
+            builder,
+            stems: Vec::new(),
+            initializer,
+            alpha,
+            drop_connect_rate: 0.0,
+            last,
+            image_sides,
+        })
     }
 
     pub(crate) fn drop_connect_rate(self, drop_connect_rate: f32) -> Assembler {
@@ -45,10 +55,18 @@ impl Assembler {
 
     /// Like [`Assembler::width`], but rounded as in EfficientNet's `round_filters`: a multiple of eight, and at
     /// least nine tenths of the unrounded width.
-    pub(crate) fn width_in_eights(&self, published: usize) -> usize {
-        let asked = published as f64 * self.alpha;
-        let width = ((asked + 4.0) as usize / 8 * 8).max(8);
-        if (width as f64) < 0.9 * asked { width + 8 } else { width }
+    pub(crate) fn width_in_eights(&self, published: f64) -> usize {
+        eights(published * self.alpha)
+    }
+
+    /// Height and width of the images.
+    pub(crate) fn image_sides(&self) -> [usize; 2] {
+        self.image_sides
+    }
+
+    /// Whether the network has a layer with weights of this name.
+    pub(crate) fn has(&self, layer: &str) -> bool {
+        self.stems.iter().any(|stems| stems.layer == layer)
     }
 
     /// The layer that was added last.
@@ -84,9 +102,34 @@ impl Assembler {
         self.weighted(name, stems, Dense::new(units).activation(last).kernel_initializer(self.initializer))
     }
 
-    fn weighted(&mut self, name: &str, stems: &[&str], layer: impl Into<LayerSpec>) -> Result<()> {
+    /// Adds a dense layer inside the network.
+    pub(crate) fn kernel(&mut self, name: &str, stems: &[&str], layer: Dense) -> Result<()> {
+        self.weighted(name, stems, layer.kernel_initializer(self.initializer))
+    }
+
+    pub(crate) fn attention(&mut self, name: &str, stem: &str, layer: MultiHeadAttention) -> Result<()> {
+        self.weighted(name, &[stem], layer.kernel_initializer(self.initializer))
+    }
+
+    /// Adds position embeddings of a grid of patches. Those of a file for another grid are interpolated.
+    pub(crate) fn positions(
+        &mut self,
+        name: &str,
+        stem: &str,
+        grid: [usize; 2],
+        layer: PositionEmbedding,
+    ) -> Result<()> {
+        self.weighted(name, &[stem], layer)?;
+        if let Some(stems) = self.stems.last_mut() {
+            stems.grid = Some(grid);
+        }
+        Ok(())
+    }
+
+    /// Adds a layer with weights, which have the given names in files.
+    pub(crate) fn weighted(&mut self, name: &str, stems: &[&str], layer: impl Into<LayerSpec>) -> Result<()> {
         let stems = stems.iter().map(|stem| stem.to_string()).collect();
-        self.stems.push(TensorStems { layer: name.to_owned(), stems });
+        self.stems.push(TensorStems { layer: name.to_owned(), stems, grid: None });
         self.layer(name, layer)
     }
 
@@ -100,4 +143,10 @@ impl Assembler {
         self.builder.describe(preprocessing, labels, pretrained);
         Ok((self.builder.finish(self.last)?, self.stems))
     }
+}
+
+/// The nearest multiple of eight that is at least nine tenths of the number: EfficientNet's `round_filters`.
+pub(crate) fn eights(asked: f64) -> usize {
+    let width = ((asked + 4.0) as usize / 8 * 8).max(8);
+    if (width as f64) < 0.9 * asked { width + 8 } else { width }
 }

@@ -1,68 +1,140 @@
-//! EfficientNet-B0 (Tan and Le 2019), as in timm's `efficientnet.py`, and EfficientNet-Lite0
-//! (TensorFlow's `lite/efficientnet_lite_builder.py`), which has no squeeze and excitation.
+//! EfficientNets as tables: B0 to B4 (Tan and Le 2019), V2-S (Tan and Le 2021), and Lite0 (TensorFlow's
+//! `lite/efficientnet_lite_builder.py`), which has no squeeze and excitation.
 
 use super::Preprocessing;
-use super::assembler::Assembler;
+use super::inverted_residual::{Blocks, Kind, SqueezeForm, Table};
 use super::network::{Architecture, Network};
-use crate::Result;
-use crate::nn::{
-    Activation, Add, BatchNormalization, Conv2D, Dropout, GlobalAveragePooling2D, Multiply, Padding, Reshape,
-};
+use crate::nn::Activation;
 use crate::weights::Weights;
 
-/// One stage: number of blocks, kernel size, stride of the first block, expansion factor, output channels.
-type Stage = (usize, usize, usize, usize, usize);
-const STAGES: [Stage; 7] = [
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-];
-const STEM: usize = 32;
-const HEAD: usize = 1280;
-/// Squeeze and excitation reduces the channels to the block's input channels divided by this.
-const SQUEEZE: usize = 4;
-
-/// Differences between the variants.
-struct Form {
-    activation: Activation,
-    /// Whether padding is TensorFlow's "same", with an odd row below; otherwise PyTorch's symmetric padding.
-    same: bool,
-    epsilon: f64,
-    squeeze: bool,
+/// Blocks of EfficientNet-B0 and -Lite0: stage, number of blocks, kernel size, stride of the first block, expansion,
+/// output channels.
+const fn blocks(squeeze: bool) -> [Blocks; 7] {
+    const ROWS: [(usize, usize, usize, f64, usize); 7] = [
+        (1, 3, 1, 1.0, 16),
+        (2, 3, 2, 6.0, 24),
+        (2, 5, 2, 6.0, 40),
+        (3, 3, 2, 6.0, 80),
+        (3, 5, 1, 6.0, 112),
+        (4, 5, 2, 6.0, 192),
+        (1, 3, 1, 6.0, 320),
+    ];
+    let mut blocks = [row(1, Kind::Separable, ROWS[0], squeeze); 7];
+    let mut at = 1;
+    while at < ROWS.len() {
+        blocks[at] = row(at + 1, Kind::Inverted, ROWS[at], squeeze);
+        at += 1;
+    }
+    blocks
 }
 
-const B0: Form = Form { activation: Activation::Silu, same: false, epsilon: 1e-5, squeeze: true };
-const B0_OF_KERAS: Form = Form { same: true, epsilon: 1e-3, ..B0 };
-const LITE0: Form = Form { activation: Activation::Relu6, same: true, epsilon: 1e-3, squeeze: false };
+const fn row(
+    stage: usize,
+    kind: Kind,
+    (count, kernel, stride, expansion, outputs): (usize, usize, usize, f64, usize),
+    squeeze: bool,
+) -> Blocks {
+    Blocks { stage, kind, count, kernel, stride, expansion, outputs, squeeze, relu: false }
+}
 
-static EFFICIENTNET_B0: Architecture = Architecture {
+const B0: Table = Table {
+    blocks: &blocks(true),
+    stem: 32,
+    head: 1280,
+    head_after_pooling: false,
+    width: 1.0,
+    depth: 1.0,
+    activation: Activation::Silu,
+    squeeze: SqueezeForm::OfInput,
+    same: false,
+    epsilon: 1e-5,
+};
+static TABLE_B0: Table = B0;
+static TABLE_B0_OF_KERAS: Table = Table { same: true, epsilon: 1e-3, ..B0 };
+static TABLE_B1: Table = Table { width: 1.0, depth: 1.1, ..B0 };
+static TABLE_B2: Table = Table { width: 1.1, depth: 1.2, ..B0 };
+static TABLE_B3: Table = Table { width: 1.2, depth: 1.4, ..B0 };
+static TABLE_B4: Table = Table { width: 1.4, depth: 1.8, ..B0 };
+static TABLE_LITE0: Table =
+    Table { blocks: &blocks(false), activation: Activation::Relu6, same: true, epsilon: 1e-3, ..B0 };
+static TABLE_V2_S: Table = Table {
+    blocks: &[
+        row(1, Kind::Plain, (2, 3, 1, 1.0, 24), false),
+        row(2, Kind::Fused, (4, 3, 2, 4.0, 48), false),
+        row(3, Kind::Fused, (4, 3, 2, 4.0, 64), false),
+        row(4, Kind::Inverted, (6, 3, 2, 4.0, 128), true),
+        row(5, Kind::Inverted, (9, 3, 1, 6.0, 160), true),
+        row(6, Kind::Inverted, (15, 3, 2, 6.0, 256), true),
+    ],
+    stem: 24,
+    same: true,
+    epsilon: 1e-3,
+    ..B0
+};
+
+pub(super) static EFFICIENTNET_B0: Architecture = Architecture {
     name: "efficientnet_b0",
-    features: |net| features(net, &B0),
-    top,
-    preprocessing: Preprocessing::TORCH,
+    features: |net| TABLE_B0.features(net),
+    top: |net, classes, last| TABLE_B0.top(net, classes, last),
     keras: Some(&EFFICIENTNET_B0_OF_KERAS),
     stochastic_depth: true,
-    demo: None,
+    ..Architecture::DEFAULT
 };
 
 /// The variant trained with TensorFlow (`keras/src/applications/efficientnet.py`). In Keras its first layers
 /// preprocess the images.
 static EFFICIENTNET_B0_OF_KERAS: Architecture =
-    Architecture { features: |net| features(net, &B0_OF_KERAS), keras: None, ..EFFICIENTNET_B0 };
+    Architecture { features: |net| TABLE_B0_OF_KERAS.features(net), keras: None, ..EFFICIENTNET_B0 };
 
-static EFFICIENTNET_LITE0: Architecture = Architecture {
+pub(super) static EFFICIENTNET_B1: Architecture = Architecture {
+    name: "efficientnet_b1",
+    features: |net| TABLE_B1.features(net),
+    side: 240,
+    preprocessing: Preprocessing::TF,
+    keras: None,
+    ..EFFICIENTNET_B0
+};
+
+pub(super) static EFFICIENTNET_B2: Architecture = Architecture {
+    name: "efficientnet_b2",
+    features: |net| TABLE_B2.features(net),
+    side: 256,
+    keras: None,
+    ..EFFICIENTNET_B0
+};
+
+pub(super) static EFFICIENTNET_B3: Architecture = Architecture {
+    name: "efficientnet_b3",
+    features: |net| TABLE_B3.features(net),
+    side: 288,
+    keras: None,
+    ..EFFICIENTNET_B0
+};
+
+pub(super) static EFFICIENTNET_B4: Architecture = Architecture {
+    name: "efficientnet_b4",
+    features: |net| TABLE_B4.features(net),
+    side: 320,
+    keras: None,
+    ..EFFICIENTNET_B0
+};
+
+pub(super) static EFFICIENTNET_V2_S: Architecture = Architecture {
+    name: "tf_efficientnetv2_s",
+    features: |net| TABLE_V2_S.features(net),
+    side: 300,
+    preprocessing: Preprocessing::TF,
+    keras: None,
+    ..EFFICIENTNET_B0
+};
+
+pub(super) static EFFICIENTNET_LITE0: Architecture = Architecture {
     name: "efficientnet_lite0",
-    features: |net| features(net, &LITE0),
-    top,
+    features: |net| TABLE_LITE0.features(net),
     // (pixel - 127) / 128
     preprocessing: Preprocessing::standardize([127.0 / 255.0; 3], [128.0 / 255.0; 3]),
     keras: None,
-    stochastic_depth: true,
-    demo: None,
+    ..EFFICIENTNET_B0
 };
 
 /// EfficientNet-B0: more accurate than ResNet50 on ImageNet with a fifth of its weights.
@@ -99,127 +171,12 @@ impl EfficientNetLite0 {
     }
 }
 
-impl Form {
-    /// Adds a convolution and its batch normalisation. `stems` are the names of their weights in timm and in
-    /// efficientnet-lite-pytorch.
-    fn step(
-        &self,
-        net: &mut Assembler,
-        names: [&str; 2],
-        stems: [&[&str; 2]; 2],
-        conv: Conv2D,
-    ) -> Result<()> {
-        let norm = BatchNormalization::default().momentum(0.99).epsilon(self.epsilon);
-        net.conv(names[0], stems[0], conv.use_bias(false))?;
-        net.batch_norm(names[1], stems[1], norm)
-    }
-
-    fn padding(&self, kernel: usize) -> Padding {
-        if self.same { Padding::Same } else { Padding::Explicit(kernel / 2) }
-    }
-
-    /// Adds an inverted residual block: 1x1 expansion, depthwise convolution, squeeze and excitation, 1x1
-    /// projection, and a shortcut if input and output have the same shape.
-    fn inverted_residual(
-        &self,
-        net: &mut Assembler,
-        name: &str,
-        (timm, lite): (String, String),
-        (kernel, stride): (usize, usize),
-        [inputs, inside, outputs]: [usize; 3],
-        drop_rate: f32,
-    ) -> Result<()> {
-        let input = net.last();
-        let expands = inside != inputs;
-        // Without an expansion, timm numbers the layers one lower.
-        let [filtered, project, projected] =
-            if expands { ["bn2", "conv_pwl", "bn3"] } else { ["bn1", "conv_pw", "bn2"] };
-        let add = |net: &mut Assembler, names: [&str; 2], stems: [[&str; 2]; 2], conv: Conv2D| {
-            let [[a, b], [c, d]] =
-                stems.map(|[ours, theirs]| [format!("{timm}.{ours}"), format!("{lite}.{theirs}")]);
-            let names = names.map(|layer| format!("{name}_{layer}"));
-            self.step(net, [&names[0], &names[1]], [&[&a, &b], &[&c, &d]], conv)
-        };
-        if expands {
-            let stems = [["conv_pw", "_expand_conv"], ["bn1", "_bn0"]];
-            add(net, ["expand_conv", "expand_bn"], stems, Conv2D::new(inside, 1))?;
-            net.layer(&format!("{name}_expand_activation"), self.activation)?;
-        }
-        let stems = [["conv_dw", "_depthwise_conv"], [filtered, "_bn1"]];
-        let conv = Conv2D::depthwise(kernel).strides(stride).padding(self.padding(kernel));
-        add(net, ["dwconv", "bn"], stems, conv)?;
-        net.layer(&format!("{name}_activation"), self.activation)?;
-        if self.squeeze {
-            self.squeeze_and_excite(net, name, &timm, inside, (inputs / SQUEEZE).max(1))?;
-        }
-        let stems = [[project, "_project_conv"], [projected, "_bn2"]];
-        add(net, ["project_conv", "project_bn"], stems, Conv2D::new(outputs, 1))?;
-        if stride != 1 || inputs != outputs {
-            return Ok(());
-        }
-        // Every nonzero rate adds the layer, which rejects invalid rates.
-        if drop_rate != 0.0 {
-            net.layer(&format!("{name}_drop"), Dropout::new(drop_rate).noise_shape((1, 1, 1)))?;
-        }
-        net.join(&format!("{name}_add"), Add, &[net.last(), input])
-    }
-
-    /// Squeeze and excitation: scales each channel by a factor computed from all channel means (Hu et al. 2017).
-    fn squeeze_and_excite(
-        &self,
-        net: &mut Assembler,
-        name: &str,
-        stem: &str,
-        channels: usize,
-        narrow: usize,
-    ) -> Result<()> {
-        let input = net.last();
-        net.layer(&format!("{name}_se_squeeze"), GlobalAveragePooling2D)?;
-        net.layer(&format!("{name}_se_reshape"), Reshape::new((channels, 1, 1)))?;
-        let reduce = Conv2D::new(narrow, 1).activation(self.activation);
-        net.conv(&format!("{name}_se_reduce"), &[&format!("{stem}.se.conv_reduce")], reduce)?;
-        let expand = Conv2D::new(channels, 1).activation(Activation::Sigmoid);
-        net.conv(&format!("{name}_se_expand"), &[&format!("{stem}.se.conv_expand")], expand)?;
-        net.join(&format!("{name}_se_excite"), Multiply, &[input, net.last()])
-    }
-}
-
-fn features(net: &mut Assembler, form: &Form) -> Result<()> {
-    let stem = Conv2D::new(net.width_in_eights(STEM), 3).strides(2).padding(form.padding(3));
-    form.step(net, ["stem_conv", "stem_bn"], [&["conv_stem", "_conv_stem"], &["bn1", "_bn0"]], stem)?;
-    net.layer("stem_activation", form.activation)?;
-    let all: usize = STAGES.iter().map(|(blocks, ..)| blocks).sum();
-    let (mut inputs, mut number) = (net.width_in_eights(STEM), 0);
-    for (stage, (blocks, kernel, stride, wider, outputs)) in STAGES.into_iter().enumerate() {
-        let outputs = net.width_in_eights(outputs);
-        for block in 0..blocks {
-            let stride = if block == 0 { stride } else { 1 };
-            let name = format!("block{}{}", stage + 1, char::from(b'a' + block as u8));
-            // timm numbers blocks within each stage, efficientnet-lite-pytorch across all stages.
-            let stems = (format!("blocks.{stage}.{block}"), format!("_blocks.{number}"));
-            let widths = [inputs, inputs * wider, outputs];
-            let drop_rate = net.drop_connect_rate * number as f32 / all as f32;
-            form.inverted_residual(net, &name, stems, (kernel, stride), widths, drop_rate)?;
-            (inputs, number) = (outputs, number + 1);
-        }
-    }
-    let head = Conv2D::new(net.width_in_eights(HEAD), 1);
-    form.step(net, ["top_conv", "top_bn"], [&["conv_head", "_conv_head"], &["bn2", "_bn1"]], head)?;
-    net.layer("top_activation", form.activation)
-}
-
-fn top(net: &mut Assembler, classes: usize, last: Activation) -> Result<()> {
-    net.layer("avg_pool", GlobalAveragePooling2D)?;
-    net.layer("top_dropout", Dropout::new(0.2))?;
-    net.dense("predictions", &["classifier", "_fc"], classes, last)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use candle_core::Tensor;
 
-    use crate::{nn::Mode, random};
+    use crate::{Result, nn::Mode, random};
 
     #[test]
     fn stochastic_depth_applies_only_in_training() -> Result<()> {

@@ -4,9 +4,13 @@ use candle_core::Shape;
 use rand::Rng;
 
 use super::assembler::Assembler;
+use super::registry::models;
 use crate::check::check_below_one;
-use crate::nn::{Activation, GlobalAveragePooling2D, GlobalMaxPooling2D, Initializer, Model, Preprocessing};
-use crate::weights::{self, Places, TensorStems, Weights};
+use crate::nn::{
+    Activation, FirstToken, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D, Initializer,
+    Model, Preprocessing,
+};
+use crate::weights::{self, Places, TensorStems, Weights, pretrained};
 use crate::{Error, Result, random};
 
 /// An architecture, built with an [`Assembler`].
@@ -15,6 +19,13 @@ pub(crate) struct Architecture {
     pub(crate) name: &'static str,
     /// Adds the layers from the image to the last feature maps.
     pub(crate) features: fn(&mut Assembler) -> Result<()>,
+    /// Adds the layers between global pooling and a classifier, which a network without its top but with pooling also
+    /// has. `top` adds them itself.
+    pub(crate) neck: Option<fn(&mut Assembler) -> Result<()>>,
+    /// Whether the features are tokens, with the class token first, instead of feature maps.
+    pub(crate) tokens: bool,
+    /// Default height and width of the images.
+    pub(crate) side: usize,
     /// Adds the classifier: from the feature maps to the given number of classes, with the last activation.
     pub(crate) top: fn(&mut Assembler, usize, Activation) -> Result<()>,
     /// Preprocessing of images for weights from files.
@@ -27,6 +38,22 @@ pub(crate) struct Architecture {
     pub(crate) demo: Option<fn() -> &'static [u8]>,
 }
 
+impl Architecture {
+    /// Most networks of PyTorch.
+    pub(crate) const DEFAULT: Architecture = Architecture {
+        name: "",
+        features: |_| Ok(()),
+        neck: None,
+        tokens: false,
+        side: 224,
+        top: |_, _, _| Ok(()),
+        preprocessing: Preprocessing::TORCH,
+        keras: None,
+        stochastic_depth: false,
+        demo: None,
+    };
+}
+
 /// Global pooling of the last feature maps of a network without its top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
@@ -34,6 +61,8 @@ pub enum Pooling {
     Avg,
     /// Global max pooling, to `[N, C]`.
     Max,
+    /// The class token of a vision transformer, as `[N, C]`.
+    Token,
 }
 
 /// Configuration of a network: see [`Vgg16::new`](super::Vgg16::new), [`ResNet50::new`](super::ResNet50::new).
@@ -74,8 +103,8 @@ impl Network {
         Network { include_top, ..self }
     }
 
-    /// Sets the shape of an image, channels first, with sides of at least 32 pixels. Default: `(3, 224, 224)`,
-    /// with the demo weights `(3, 64, 64)`.
+    /// Sets the shape of an image, channels first, with sides of at least 32 pixels. Default: the
+    /// network's own size, mostly `(3, 224, 224)`; with the demo weights `(3, 64, 64)`.
     pub fn input_shape(self, shape: impl Into<Shape>) -> Network {
         Network { input_shape: Some(shape.into().into_dims()), ..self }
     }
@@ -105,7 +134,8 @@ impl Network {
 
     /// Sets the rate of stochastic depth (Huang et al. 2016): training drops the residual branch of a block for
     /// random images. The rate rises linearly from 0 in the first block towards `rate` after the last. Only
-    /// EfficientNets support it; Keras trains them with 0.2. Default: 0, because random features cannot be cached.
+    /// EfficientNets, MobileNets, ConvNeXts and vision
+    /// transformers support it; Keras trains EfficientNets with 0.2. Default: 0, because random features cannot be cached.
     pub fn drop_connect_rate(self, rate: f32) -> Network {
         Network { drop_connect_rate: rate, ..self }
     }
@@ -147,13 +177,21 @@ impl Network {
     /// download fails; [`Error::Io`] if a file cannot be read.
     pub fn build(self) -> Result<Model> {
         let Network { architecture, weights, include_top, skip_mismatch, .. } = self;
+        // The manifest has the hashes of some networks' weights; the others' repositories are in the table.
+        let weights = match weights {
+            Weights::ImageNet if !pretrained().iter().any(|known| known.network == architecture.name) => {
+                Weights::hub(&models().get(architecture.name)?.repository)
+            }
+            weights => weights,
+        };
         let file = weights.open(architecture.name)?;
         let architecture = match (file.is_keras(), architecture.keras) {
             (true, Some(own)) => own,
             _ => architecture,
         };
-        let (name, defaults) = (architecture.name, weights.defaults());
-        let input_shape = self.input_shape.unwrap_or_else(|| vec![3, defaults.side, defaults.side]);
+        let (name, defaults) = (architecture.name, file.defaults());
+        let side = defaults.side.unwrap_or(architecture.side);
+        let input_shape = self.input_shape.unwrap_or_else(|| vec![3, side, side]);
         let (classes, alpha) =
             (self.classes.unwrap_or(defaults.classes), self.alpha.unwrap_or(defaults.alpha));
         match *input_shape {
@@ -164,13 +202,18 @@ impl Network {
                 return Err(Error::shape(format!("{name}'s input_shape"), expected, &input_shape, hint));
             }
         }
+        if include_top && classes == 0 {
+            let (expected, found) = ("false, because these weights have no top".into(), "true".into());
+            return Err(Error::Argument { name: "include_top", expected, found });
+        }
         if !(alpha > 0.0 && alpha <= 16.0) {
             let (expected, found) = ("above 0, at most 16".into(), alpha.to_string());
             return Err(Error::Argument { name: "alpha", expected, found });
         }
         check_below_one("drop_connect_rate", f64::from(self.drop_connect_rate))?;
         if self.drop_connect_rate != 0.0 && !architecture.stochastic_depth {
-            let (expected, found) = ("an EfficientNet".into(), name.into());
+            let (expected, found) =
+                ("an EfficientNet, MobileNet, ConvNeXt or vision transformer".into(), name.into());
             return Err(Error::Argument { name: "drop_connect_rate", expected, found });
         }
         let seed = match weights {
@@ -184,13 +227,10 @@ impl Network {
         if include_top {
             (architecture.top)(&mut assembler, classes, self.classifier_activation)?;
         } else {
-            match self.pooling {
-                None => {}
-                Some(Pooling::Avg) => assembler.layer("avg_pool", GlobalAveragePooling2D)?,
-                Some(Pooling::Max) => assembler.layer("max_pool", GlobalMaxPooling2D)?,
-            }
+            add_pooling(&mut assembler, architecture, self.pooling)?;
         }
-        let omitted = if include_top { Vec::new() } else { stems_of_top(architecture)? };
+        let mut omitted = if include_top { Vec::new() } else { stems_of_top(architecture)? };
+        omitted.retain(|stems| !assembler.has(&stems.layer));
         let (model, stems) = assembler.finish(
             file.preprocessing(name)?.unwrap_or(architecture.preprocessing),
             weights.labels(classes).filter(|_| include_top),
@@ -202,10 +242,31 @@ impl Network {
     }
 }
 
+/// Adds the global pooling of a network without its top, and the neck.
+fn add_pooling(net: &mut Assembler, architecture: &Architecture, pooling: Option<Pooling>) -> Result<()> {
+    match (pooling, architecture.tokens) {
+        (None, _) => return Ok(()),
+        (Some(Pooling::Avg), false) => net.layer("avg_pool", GlobalAveragePooling2D)?,
+        (Some(Pooling::Max), false) => net.layer("max_pool", GlobalMaxPooling2D)?,
+        (Some(Pooling::Avg), true) => net.layer("avg_pool", GlobalAveragePooling1D)?,
+        (Some(Pooling::Token), true) => net.layer("class_features", FirstToken)?,
+        (Some(Pooling::Token), false) => {
+            let (expected, found) = ("Avg or Max, for a network without tokens".into(), "Token".into());
+            return Err(Error::Argument { name: "pooling", expected, found });
+        }
+        (Some(Pooling::Max), true) => {
+            let (expected, found) = ("Avg or Token, for a vision transformer".into(), "Max".into());
+            return Err(Error::Argument { name: "pooling", expected, found });
+        }
+    }
+    architecture.neck.map_or(Ok(()), |neck| neck(net))
+}
+
 /// Names of the weights of the network's top in files.
 fn stems_of_top(architecture: &Architecture) -> Result<Vec<TensorStems>> {
     // The smallest possible top: only the names are needed.
-    let mut top = Assembler::new(architecture.name, &[1, 1, 1], None, Initializer::Zeros, f64::MIN_POSITIVE)?;
+    let shape: &[usize] = if architecture.tokens { &[1, 1] } else { &[1, 1, 1] };
+    let mut top = Assembler::new(architecture.name, shape, None, Initializer::Zeros, f64::MIN_POSITIVE)?;
     (architecture.top)(&mut top, 1, Activation::Linear)?;
     Ok(top.finish(architecture.preprocessing, None, false)?.1)
 }

@@ -17,21 +17,20 @@ fn demo() -> &'static [u8] {
     include_bytes!("../../weights/vgg16-demo.safetensors")
 }
 
-static VGG16: Architecture = Architecture {
+pub(super) static VGG16: Architecture = Architecture {
     name: "vgg16",
     features: |net| features(net, false),
     top,
-    preprocessing: Preprocessing::TORCH,
     keras: Some(&VGG16_OF_KERAS),
-    stochastic_depth: false,
     demo: Some(demo),
+    ..Architecture::DEFAULT
 };
 
 /// The same network; Keras's weights need another preprocessing.
 static VGG16_OF_KERAS: Architecture =
     Architecture { preprocessing: Preprocessing::CAFFE, keras: None, demo: None, ..VGG16 };
 
-static VGG16_BN: Architecture =
+pub(super) static VGG16_BN: Architecture =
     Architecture { name: "vgg16_bn", features: |net| features(net, true), demo: None, keras: None, ..VGG16 };
 
 /// VGG16: 13 convolutions in five blocks, and three dense layers on top.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Build, Context, Layer, LayerConfig, Mode};
 use crate::device::takes_cpu_path;
+use crate::ops::Pointwise;
 use crate::{Result, ops};
 
 /// An activation, applied elementwise or (softmax) over the last dimension.
@@ -34,6 +35,14 @@ pub enum Activation {
     Softmax,
     /// `tanh(x)`, between -1 and 1.
     Tanh,
+    /// Gaussian error linear unit, `x · Φ(x)`: Keras's `gelu` (Hendrycks and Gimpel 2016).
+    Gelu,
+    /// [`Activation::Gelu`] with an approximation by tanh: Keras's `gelu` with `approximate=True`.
+    GeluTanh,
+    /// `relu6(x + 3) / 6`, a piecewise linear sigmoid.
+    HardSigmoid,
+    /// `x · relu6(x + 3) / 6`: Keras's `hard_silu` (Howard et al. 2019, MobileNetV3).
+    HardSwish,
 }
 
 impl Activation {
@@ -55,8 +64,28 @@ impl Activation {
             Activation::Sigmoid => candle_nn::ops::sigmoid(x)?,
             Activation::Softmax => candle_nn::ops::softmax(x, candle_core::D::Minus1)?,
             Activation::Tanh => x.tanh()?,
+            Activation::Gelu => pointwise(x, Pointwise::Gelu, |x| x.gelu_erf())?,
+            Activation::GeluTanh => pointwise(x, Pointwise::GeluTanh, |x| x.gelu())?,
+            Activation::HardSigmoid => pointwise(x, Pointwise::HardSigmoid, hard_sigmoid)?,
+            Activation::HardSwish => pointwise(x, Pointwise::HardSwish, |x| x * hard_sigmoid(x)?)?,
         })
     }
+}
+
+/// Applies `op` on the CPU path, and `on_device` on other devices.
+fn pointwise(
+    x: &Tensor,
+    op: Pointwise,
+    on_device: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
+) -> candle_core::Result<Tensor> {
+    if takes_cpu_path(x) { ops::apply1(&x.contiguous()?, op) } else { on_device(x) }
+}
+
+/// `relu6(x + 3) / 6` by candle's operations, with gradient 0 at and beyond the bounds.
+fn hard_sigmoid(x: &Tensor) -> candle_core::Result<Tensor> {
+    let inside = (x.gt(-3f32)? * x.lt(3f32)?)?;
+    let bounds = ((x.detach() + 3.0)?.clamp(0f32, 6f32)? / 6.0)?;
+    inside.where_cond(&((x + 3.0)? / 6.0)?, &bounds)
 }
 
 impl Build for Activation {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::window_size::WindowSize;
 use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
 use crate::device::takes_cpu_path;
 use crate::ops::{
@@ -40,35 +41,36 @@ impl Padding {
     }
 }
 
-/// Output shape `[C, H', W']` of a window that slides over `[C, H, W]`.
+/// Output shape `[C, H', W']` of a window of `[rows, columns]` that slides over `[C, H, W]`.
 pub(crate) fn window_output(
     context: &Context,
-    size: usize,
+    [rows, columns]: [usize; 2],
     stride: usize,
     padding: Padding,
 ) -> Result<[usize; 3]> {
     let [channels, height, width] = *context.inputs[0] else {
         return Err(Error::shape(context.name, "[channels, height, width]", context.inputs[0], ""));
     };
-    if size == 0 || stride == 0 {
-        let found = format!("window {size}, stride {stride}");
+    let shortest = rows.min(columns);
+    if shortest == 0 || stride == 0 {
+        let found = format!("window {rows}x{columns}, stride {stride}");
         return Err(Error::Argument { name: "window and stride", expected: "at least 1".into(), found });
     }
     // A window that lies entirely in the padding has no input.
     if let Padding::Explicit(padding) = padding
-        && padding >= size
+        && padding >= shortest
     {
-        let (expected, found) = (format!("less than the window, {size}"), padding.to_string());
+        let (expected, found) = (format!("less than the window, {shortest}"), padding.to_string());
         return Err(Error::Argument { name: "padding", expected, found });
     }
-    let side = |length: usize| {
+    let side = |length: usize, size: usize| {
         let (before, after) = padding.amount(length, size, stride);
         (length + before + after).checked_sub(size).map(|rest| rest / stride + 1)
     };
-    match (side(height), side(width)) {
+    match (side(height, rows), side(width, columns)) {
         (Some(h), Some(w)) => Ok([channels, h, w]),
         _ => {
-            let expected = format!("at least {size}x{size} pixels");
+            let expected = format!("at least {rows}x{columns} pixels");
             Err(Error::shape(context.name, expected, context.inputs[0], "use a larger input_shape"))
         }
     }
@@ -77,11 +79,11 @@ pub(crate) fn window_output(
 /// 2D convolution: `activation(W * x + b)`.
 ///
 /// # Shapes
-/// From `[N, C, H, W]` to `[N, filters, H', W']`; the weight is `[filters, C, size, size]`.
+/// From `[N, C, H, W]` to `[N, filters, H', W']`; the weight is `[filters, C / groups, height, width]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Conv2D {
     filters: usize,
-    pub(super) kernel_size: usize,
+    pub(super) kernel_size: WindowSize,
     pub(super) strides: usize,
     pub(super) padding: Padding,
     pub(super) activation: Activation,
@@ -89,27 +91,58 @@ pub struct Conv2D {
     initializer: Initializer,
     /// One kernel per channel.
     pub(super) depthwise: bool,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub(super) groups: usize,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub(super) dilation_rate: usize,
+}
+
+/// Default of fields that older files do not have.
+fn one() -> usize {
+    1
+}
+
+fn is_one(number: &usize) -> bool {
+    *number == 1
 }
 
 impl Conv2D {
-    /// `filters` square kernels of `kernel_size` pixels. Defaults: stride 1, no padding, linear, with bias.
-    pub fn new(filters: usize, kernel_size: usize) -> Conv2D {
+    /// `filters` kernels of `kernel_size` pixels: a number for a square, or `(height, width)`. Defaults: stride 1, no
+    /// padding, linear, with bias.
+    pub fn new(filters: usize, kernel_size: impl Into<WindowSize>) -> Conv2D {
         Conv2D {
             filters,
-            kernel_size,
+            kernel_size: kernel_size.into(),
             strides: 1,
             padding: Padding::Valid,
             activation: Activation::Linear,
             use_bias: true,
             initializer: Initializer::GlorotUniform,
             depthwise: false,
+            groups: 1,
+            dilation_rate: 1,
         }
     }
 
-    /// Depthwise convolution, like Keras's `DepthwiseConv2D`: one square kernel of `kernel_size` pixels per channel,
-    /// applied to that channel only. The weight is `[C, 1, size, size]`.
-    pub fn depthwise(kernel_size: usize) -> Conv2D {
+    /// Depthwise convolution, like Keras's `DepthwiseConv2D`: one kernel of `kernel_size` pixels per channel,
+    /// applied to that channel only. The weight is `[C, 1, height, width]`.
+    pub fn depthwise(kernel_size: impl Into<WindowSize>) -> Conv2D {
         Conv2D { depthwise: true, ..Conv2D::new(0, kernel_size) }
+    }
+
+    /// Sets the number of groups into which channels and filters are divided, each convolved on its own. Default: 1.
+    pub fn groups(self, groups: usize) -> Conv2D {
+        Conv2D { groups, ..self }
+    }
+
+    /// Sets the distance of neighbouring pixels in the window, for a larger window with as many weights. Default: 1.
+    pub fn dilation_rate(self, dilation_rate: usize) -> Conv2D {
+        Conv2D { dilation_rate, ..self }
+    }
+
+    /// Height and width of the image section under the window, with the gaps of the dilation.
+    pub(super) fn extent(&self) -> [usize; 2] {
+        self.kernel_size.sides().map(|side| side.saturating_sub(1) * self.dilation_rate + side.min(1))
     }
 
     /// Sets the stride in pixels. Default: 1.
@@ -148,9 +181,22 @@ impl Build for Conv2D {
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
-        let [channels, height, width] =
-            window_output(&context, self.kernel_size, self.strides, self.padding)?;
-        let (filters, inputs) = if self.depthwise { (channels, 1) } else { (self.filters, channels) };
+        if self.groups == 0 || self.dilation_rate == 0 || self.depthwise && self.groups != 1 {
+            let expected = if self.depthwise { "1, in a depthwise convolution" } else { "at least 1" };
+            let found = format!("groups {}, dilation {}", self.groups, self.dilation_rate);
+            return Err(Error::Argument {
+                name: "groups and dilation_rate",
+                expected: expected.into(),
+                found,
+            });
+        }
+        let [channels, height, width] = window_output(&context, self.extent(), self.strides, self.padding)?;
+        if !channels.is_multiple_of(self.groups) || !self.filters.is_multiple_of(self.groups) {
+            let expected = format!("a divisor of {channels} channels and {} filters", self.filters);
+            return Err(Error::Argument { name: "groups", expected, found: self.groups.to_string() });
+        }
+        let (filters, inputs) =
+            if self.depthwise { (channels, 1) } else { (self.filters, channels / self.groups) };
         if filters == 0 {
             return Err(Error::Argument {
                 name: "filters",
@@ -158,7 +204,8 @@ impl Build for Conv2D {
                 found: "0".into(),
             });
         }
-        let shape = [filters, inputs, self.kernel_size, self.kernel_size];
+        let [rows, columns] = self.kernel_size.sides();
+        let shape = [filters, inputs, rows, columns];
         let kernel = self.initializer.draw(&shape, context.random, context.device)?;
         let bias = Initializer::Zeros.draw(&[filters], context.random, context.device)?;
         Ok(Arc::new(Built {
@@ -182,15 +229,16 @@ pub(super) struct Built {
 
 impl Built {
     fn groups(&self) -> usize {
-        if self.config.depthwise { self.shape[0] } else { 1 }
+        if self.config.depthwise { self.shape[0] } else { self.config.groups }
     }
 
     fn op(&self, x: &Tensor) -> Result<Conv> {
-        let Conv2D { kernel_size, strides, padding, activation, .. } = self.config;
-        let (_, _, height, width) = x.dims4()?;
-        let before = [height, width].map(|side| padding.amount(side, kernel_size, strides).0);
+        let Conv2D { strides, padding, activation, dilation_rate: dilation, .. } = self.config;
+        let ((_, _, height, width), extent) = (x.dims4()?, self.config.extent());
+        let before = |side: usize, size: usize| padding.amount(side, size, strides).0;
+        let before = [before(height, extent[0]), before(width, extent[1])];
         let (output, relu) = ([self.shape[1], self.shape[2]], activation == Activation::Relu);
-        Ok(Conv { stride: strides, dilation: 1, groups: self.groups(), before, output, relu })
+        Ok(Conv { stride: strides, dilation, groups: self.groups(), before, output, relu })
     }
 
     /// CPU path, with a fused ReLU.
@@ -229,7 +277,7 @@ impl Built {
     /// Whether the plan may fuse the convolution with the operations after it. A frozen convolution is fused; one
     /// that requires a gradient is not.
     pub(super) fn is_fusible(&self) -> bool {
-        matches!(self.config.activation, Activation::Linear | Activation::Relu) && !self.config.depthwise
+        matches!(self.config.activation, Activation::Linear | Activation::Relu) && self.groups() == 1
     }
 
     /// Whether the layer's own activation is ReLU, which precedes the operations after the convolution.
@@ -239,7 +287,7 @@ impl Built {
 
     /// Whether the layer prefers channels-last inputs, views of `[N, H, W, C]` as inference convolutions return them.
     pub(super) fn takes_channels_last(&self) -> bool {
-        !self.config.depthwise
+        self.groups() == 1
     }
 
     /// The convolution fused with an epilogue, on the CPU and without gradients. The output may be channels last.
@@ -253,6 +301,45 @@ impl Built {
             None => Ok(FusedConv { conv, epilogue }.apply(x, &kernel)?),
         }
     }
+}
+
+/// Convolution by candle's operations, for any device.
+pub(super) fn on_device(
+    x: &Tensor,
+    kernel: &Tensor,
+    stride: usize,
+    dilation: usize,
+    groups: usize,
+    padding: [(usize, usize); 2],
+) -> Result<Tensor> {
+    let kernel = dilated(kernel, dilation)?;
+    let (filters, inputs) = (kernel.dim(0)?, kernel.dim(1)?);
+    let conv = |groups: usize| DeviceConv { stride, groups, padding };
+    if groups == 1 || inputs == 1 && filters == groups {
+        return Ok(conv(groups).apply(x, &kernel)?);
+    }
+    let group = |index: usize| -> Result<Tensor> {
+        let x = x.narrow(1, index * inputs, inputs)?.contiguous()?;
+        let kernel = kernel.narrow(0, index * (filters / groups), filters / groups)?.contiguous()?;
+        Ok(conv(1).apply(&x, &kernel)?)
+    };
+    Ok(Tensor::cat(&(0..groups).map(group).collect::<Result<Vec<_>>>()?, 1)?)
+}
+
+/// A kernel with zeros in the gaps of the dilation.
+fn dilated(kernel: &Tensor, dilation: usize) -> Result<Tensor> {
+    let mut kernel = kernel.clone();
+    for axis in [2, 3] {
+        let side = kernel.dim(axis)?;
+        if dilation > 1 && side > 1 {
+            let mut shape = kernel.dims().to_vec();
+            shape[axis] = side * dilation;
+            let spread =
+                kernel.unsqueeze(axis + 1)?.pad_with_zeros(axis + 1, 0, dilation - 1)?.reshape(shape)?;
+            kernel = spread.narrow(axis, 0, (side - 1) * dilation + 1)?.contiguous()?;
+        }
+    }
+    Ok(kernel)
 }
 
 /// Whether an operand requires a gradient.
@@ -271,11 +358,11 @@ impl Layer for Built {
         if takes_cpu_path(&x) {
             return self.convolve(&x, &kernel, bias);
         }
-        let Conv2D { kernel_size, strides, padding, .. } = self.config;
-        let padding = [2, 3].map(|axis| x.dim(axis).map(|side| padding.amount(side, kernel_size, strides)));
-        let [rows, columns] = padding;
-        let device_conv = DeviceConv { stride: strides, groups: self.groups(), padding: [rows?, columns?] };
-        let y = device_conv.apply(&x, &kernel)?;
+        let (Conv2D { strides, padding, dilation_rate, .. }, extent) =
+            (self.config.clone(), self.config.extent());
+        let amount = |axis: usize| x.dim(axis + 2).map(|side| padding.amount(side, extent[axis], strides));
+        let padding = [amount(0)?, amount(1)?];
+        let y = on_device(&x, &kernel, strides, dilation_rate, self.groups(), padding)?;
         let y = match bias {
             Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?,
             None => y,

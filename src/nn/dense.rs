@@ -12,7 +12,8 @@ use crate::{Error, Result, ops};
 /// A fully connected layer: `activation(x · Wᵀ + b)`.
 ///
 /// # Shapes
-/// From `[N, inputs]` to `[N, units]`; the weight is `[units, inputs]`.
+/// From `[N, inputs]` to `[N, units]`, or from `[N, …, inputs]` to `[N, …, units]`; the weight is `[units, inputs]`.
+/// Inputs `[N, height, width, channels]` need [`Dense::channels_last`].
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -26,12 +27,19 @@ pub struct Dense {
     units: usize,
     pub(super) activation: Activation,
     initializer: Initializer,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    channels_last: bool,
 }
 
 impl Dense {
     /// A layer of `units` outputs. Defaults: linear, Glorot uniform weights, bias 0, as in Keras.
     pub fn new(units: usize) -> Dense {
-        Dense { units, activation: Activation::Linear, initializer: Initializer::GlorotUniform }
+        Dense {
+            units,
+            activation: Activation::Linear,
+            initializer: Initializer::GlorotUniform,
+            channels_last: false,
+        }
     }
 
     /// Sets the activation. Default: linear.
@@ -42,6 +50,12 @@ impl Dense {
     /// Sets the initializer of the weight. Default: [`Initializer::GlorotUniform`].
     pub fn kernel_initializer(self, initializer: Initializer) -> Dense {
         Dense { initializer, ..self }
+    }
+
+    /// Sets whether inputs of three dimensions are `[height, width, channels]`, for a layer on each pixel. Default:
+    /// false, such inputs are an error, because images are `[channels, height, width]` here.
+    pub fn channels_last(self, channels_last: bool) -> Dense {
+        Dense { channels_last, ..self }
     }
 }
 
@@ -55,9 +69,14 @@ impl Build for Dense {
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
-        let [inputs] = *context.inputs[0] else {
-            let hint = "put `Flatten` or `GlobalAveragePooling2D` before the first Dense";
-            return Err(Error::shape(context.name, "[inputs]", context.inputs[0], hint));
+        let (inputs, rest) = match *context.inputs[0] {
+            [_, _, _] if !self.channels_last => {
+                let hint = "put `Flatten` or `GlobalAveragePooling2D` before the first Dense; \
+                            for [height, width, channels] call `.channels_last(true)`";
+                return Err(Error::shape(context.name, "[inputs]", context.inputs[0], hint));
+            }
+            [ref rest @ .., inputs] => (inputs, rest),
+            [] => return Err(Error::shape(context.name, "[inputs]", context.inputs[0], "")),
         };
         if self.units == 0 {
             return Err(Error::Argument { name: "units", expected: "at least 1".into(), found: "0".into() });
@@ -68,26 +87,33 @@ impl Build for Dense {
             kernel: Param::weight("kernel", &kernel)?,
             bias: Param::weight("bias", &bias)?,
             activation: self.activation,
-            shape: [self.units],
+            shape: [rest, &[self.units]].concat(),
         }))
     }
+}
+
+/// `x · Wᵀ + b` over the last dimension.
+pub(super) fn linear(x: &Tensor, kernel: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    if takes_cpu_path(x) {
+        return Ok(ops::apply3(&x.contiguous()?, kernel, bias, ops::Dense)?);
+    }
+    let shape = [&x.dims()[..x.rank() - 1], &kernel.dims()[..1]].concat();
+    let rows = x.contiguous()?.reshape(((), kernel.dim(1)?))?;
+    Ok(rows.matmul(&kernel.t()?)?.broadcast_add(bias)?.reshape(shape)?)
 }
 
 pub(super) struct Built {
     kernel: Param,
     bias: Param,
     pub(super) activation: Activation,
-    shape: [usize; 1],
+    shape: Vec<usize>,
 }
 
 impl Built {
     /// The output without the activation.
     pub(super) fn forward_linear(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
         let (x, kernel, bias) = (inputs[0], self.kernel.value(mode), self.bias.value(mode));
-        if takes_cpu_path(x) {
-            return Ok(ops::apply3(&x.contiguous()?, &kernel, &bias, ops::Dense)?);
-        }
-        Ok(x.matmul(&kernel.t()?)?.broadcast_add(&bias)?)
+        linear(x, &kernel, &bias)
     }
 }
 

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::builder::INPUT;
 use super::{
-    Activation, Add, AveragePooling2D, BatchNormalization, Build, Conv2D, Dense, Dropout, Flatten,
-    GlobalAveragePooling2D, GlobalMaxPooling2D, Labels, MaxPooling2D, Model, ModelBuilder, Multiply, Node,
-    NodeId, Preprocessing, Rescaling, Reshape,
+    Activation, Add, AveragePooling2D, BatchNormalization, Build, ClassToken, Concatenate, Conv2D, Dense,
+    Dropout, FirstToken, Flatten, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D,
+    GlobalResponseNormalization, GroupNormalization, Labels, LayerNormalization, LayerScale, MaxPooling2D,
+    Model, ModelBuilder, MultiHeadAttention, Multiply, Node, NodeId, Permute, PositionEmbedding,
+    Preprocessing, Rescaling, Reshape, SeparableConv2D, StochasticDepth, ZeroPadding2D,
 };
 use crate::{Error, Result, random};
 
@@ -21,17 +23,31 @@ pub enum LayerConfig {
     Add(Add),
     AveragePooling2D(AveragePooling2D),
     BatchNormalization(BatchNormalization),
+    ClassToken(ClassToken),
+    Concatenate(Concatenate),
     Conv2D(Conv2D),
     Dense(Dense),
     Dropout(Dropout),
+    FirstToken(FirstToken),
     Flatten(Flatten),
+    GlobalAveragePooling1D(GlobalAveragePooling1D),
     GlobalAveragePooling2D(GlobalAveragePooling2D),
     GlobalMaxPooling2D(GlobalMaxPooling2D),
+    GlobalResponseNormalization(GlobalResponseNormalization),
+    GroupNormalization(GroupNormalization),
+    LayerNormalization(LayerNormalization),
+    LayerScale(LayerScale),
     MaxPooling2D(MaxPooling2D),
     Model(Box<Description>),
+    MultiHeadAttention(MultiHeadAttention),
     Multiply(Multiply),
+    Permute(Permute),
+    PositionEmbedding(PositionEmbedding),
     Rescaling(Rescaling),
     Reshape(Reshape),
+    SeparableConv2D(SeparableConv2D),
+    StochasticDepth(StochasticDepth),
+    ZeroPadding2D(ZeroPadding2D),
 }
 
 /// Description of a model.
@@ -194,17 +210,31 @@ impl LayerConfig {
             LayerConfig::Add(layer) => layer,
             LayerConfig::AveragePooling2D(layer) => layer,
             LayerConfig::BatchNormalization(layer) => layer,
+            LayerConfig::ClassToken(layer) => layer,
+            LayerConfig::Concatenate(layer) => layer,
             LayerConfig::Conv2D(layer) => layer,
             LayerConfig::Dense(layer) => layer,
             LayerConfig::Dropout(layer) => layer,
+            LayerConfig::FirstToken(layer) => layer,
             LayerConfig::Flatten(layer) => layer,
+            LayerConfig::GlobalAveragePooling1D(layer) => layer,
             LayerConfig::GlobalAveragePooling2D(layer) => layer,
             LayerConfig::GlobalMaxPooling2D(layer) => layer,
+            LayerConfig::GlobalResponseNormalization(layer) => layer,
+            LayerConfig::GroupNormalization(layer) => layer,
+            LayerConfig::LayerNormalization(layer) => layer,
+            LayerConfig::LayerScale(layer) => layer,
             LayerConfig::MaxPooling2D(layer) => layer,
             LayerConfig::Model(_) => unreachable!("a model is built from its own description"),
+            LayerConfig::MultiHeadAttention(layer) => layer,
             LayerConfig::Multiply(layer) => layer,
+            LayerConfig::Permute(layer) => layer,
+            LayerConfig::PositionEmbedding(layer) => layer,
             LayerConfig::Rescaling(layer) => layer,
             LayerConfig::Reshape(layer) => layer,
+            LayerConfig::SeparableConv2D(layer) => layer,
+            LayerConfig::StochasticDepth(layer) => layer,
+            LayerConfig::ZeroPadding2D(layer) => layer,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use candle_core::Tensor;
 
+use super::onnx_layers::Export;
 use super::protobuf::Message;
 use super::{Activation, LayerConfig, Model, Node, Padding};
 use crate::files::write_whole;
@@ -13,8 +14,8 @@ use crate::{Error, Result};
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
 /// `TensorProto.DataType`.
-const FLOAT: i64 = 1;
-const INT64: i64 = 7;
+pub(super) const FLOAT: i64 = 1;
+pub(super) const INT64: i64 = 7;
 
 impl Model {
     /// Exports the model as an ONNX file, for onnxruntime and other tools. The file is written atomically. Its input
@@ -96,7 +97,7 @@ fn value(name: &str, shape: &[usize]) -> Message {
 
 /// Nodes and weights of the ONNX graph.
 #[derive(Default)]
-struct Graph {
+pub(super) struct Graph {
     nodes: Vec<Message>,
     tensors: Vec<Message>,
     /// Names already used by layers and tensors.
@@ -107,7 +108,7 @@ struct Graph {
 
 impl Graph {
     /// Makes a name unique in the file, because a layer may also be called `output`.
-    fn fresh(&mut self, name: String) -> String {
+    pub(super) fn fresh(&mut self, name: String) -> String {
         let numbered = (1..).map(|number| format!("{name}_{number}"));
         let is_free = |name: &String| !self.reserved.contains(name) && !self.taken.contains(name);
         let found =
@@ -157,27 +158,31 @@ impl Graph {
         let to = linear.clone();
         let activation = match config {
             LayerConfig::Conv2D(conv) => {
-                let groups = if conv.depthwise { input[0] as i64 } else { 1 };
-                let attributes = window(input, conv.kernel_size, conv.strides, conv.padding);
+                let groups = if conv.depthwise { input[0] } else { conv.groups } as i64;
+                let sides = conv.kernel_size.sides();
+                let attributes = window(input, sides, conv.dilation_rate, conv.strides, conv.padding);
                 self.node("Conv", &weighted, to, [attributes, vec![int("group", groups)]].concat());
                 conv.activation
+            }
+            LayerConfig::Dense(dense) if input.len() > 1 => {
+                self.linear(&weighted[0], &weighted[1], &weighted[2], &to);
+                dense.activation
             }
             LayerConfig::Dense(dense) => {
                 self.node("Gemm", &weighted, to, vec![int("transB", 1)]);
                 dense.activation
             }
             LayerConfig::BatchNormalization(norm) => {
-                let epsilon = Message::new().bytes(1, "epsilon").float(2, norm.epsilon as f32).number(20, 1);
-                self.node("BatchNormalization", &weighted, to, vec![epsilon]);
+                self.node("BatchNormalization", &weighted, to, vec![float("epsilon", norm.epsilon as f32)]);
                 Activation::Linear
             }
             LayerConfig::MaxPooling2D(pool) => {
-                let attributes = window(input, pool.pool_size, pool.strides, pool.padding);
+                let attributes = window(input, [pool.pool_size; 2], 1, pool.strides, pool.padding);
                 self.node("MaxPool", &inputs, to, attributes);
                 Activation::Linear
             }
             LayerConfig::AveragePooling2D(pool) => {
-                let attributes = window(input, pool.pool_size, pool.strides, pool.padding);
+                let attributes = window(input, [pool.pool_size; 2], 1, pool.strides, pool.padding);
                 self.node(
                     "AveragePool",
                     &inputs,
@@ -221,6 +226,10 @@ impl Graph {
                 *activation
             }
             LayerConfig::Model(_) => unreachable!("the layers of a nested model are added one by one"),
+            other => {
+                let params = &weighted[inputs.len()..];
+                self.transformer_layer(other, Export { node, input, inputs: &inputs, params, to: &to })?
+            }
         };
         self.activation(activation, linear, way);
         Ok(way.to_owned())
@@ -263,17 +272,17 @@ impl Graph {
             }
             Activation::Softmax => self.node("Softmax", &[input], name, vec![int("axis", -1)]),
             Activation::Tanh => self.node("Tanh", &[input], name, Vec::new()),
+            Activation::Gelu | Activation::GeluTanh => {
+                self.gelu(input, output, function == Activation::GeluTanh);
+            }
+            Activation::HardSigmoid => {
+                self.node("HardSigmoid", &[input], name, vec![float("alpha", 1.0 / 6.0), float("beta", 0.5)]);
+            }
+            Activation::HardSwish => self.node("HardSwish", &[input], name, Vec::new()),
         }
     }
 
-    /// Adds a constant and returns its name.
-    fn number(&mut self, name: String, value: f32) -> String {
-        let name = self.fresh(name);
-        self.raw(&name, &[], FLOAT, value.to_le_bytes().to_vec());
-        name
-    }
-
-    fn node(&mut self, op: &str, inputs: &[String], output: String, attributes: Vec<Message>) {
+    pub(super) fn node(&mut self, op: &str, inputs: &[String], output: String, attributes: Vec<Message>) {
         let mut node = Message::new();
         for input in inputs {
             node = node.bytes(1, input);
@@ -292,7 +301,7 @@ impl Graph {
         Ok(())
     }
 
-    fn raw(&mut self, name: &str, dims: &[usize], kind: i64, bytes: Vec<u8>) {
+    pub(super) fn raw(&mut self, name: &str, dims: &[usize], kind: i64, bytes: Vec<u8>) {
         let mut tensor = Message::new();
         for size in dims {
             tensor = tensor.number(1, *size as i64);
@@ -301,24 +310,42 @@ impl Graph {
     }
 }
 
-/// Attributes of a sliding window over feature maps `[C, H, W]`.
-fn window(input: &[usize], size: usize, stride: usize, padding: Padding) -> Vec<Message> {
-    let around = |side: usize| padding.amount(side, size, stride);
-    let ((top, bottom), (left, right)) = (around(input[1]), around(input[2]));
-    vec![
-        ints("kernel_shape", &[size as i64, size as i64]),
+/// Attributes of a window that slides over feature maps `[C, H, W]`.
+pub(super) fn window(
+    input: &[usize],
+    sides: [usize; 2],
+    dilation: usize,
+    stride: usize,
+    padding: Padding,
+) -> Vec<Message> {
+    let around = |axis: usize| {
+        let extent = sides[axis].saturating_sub(1) * dilation + 1;
+        padding.amount(input[axis + 1], extent, stride)
+    };
+    let ((top, bottom), (left, right)) = (around(0), around(1));
+    let mut attributes = vec![
+        ints("kernel_shape", &sides.map(|side| side as i64)),
         ints("strides", &[stride as i64, stride as i64]),
         ints("pads", &[top as i64, left as i64, bottom as i64, right as i64]),
-    ]
+    ];
+    if dilation > 1 {
+        attributes.push(ints("dilations", &[dilation as i64, dilation as i64]));
+    }
+    attributes
+}
+
+/// `AttributeProto` of a number.
+pub(super) fn float(name: &str, value: f32) -> Message {
+    Message::new().bytes(1, name).float(2, value).number(20, 1)
 }
 
 /// `AttributeProto` of an integer.
-fn int(name: &str, value: i64) -> Message {
+pub(super) fn int(name: &str, value: i64) -> Message {
     Message::new().bytes(1, name).number(3, value).number(20, 2)
 }
 
 /// `AttributeProto` of a list of integers.
-fn ints(name: &str, values: &[i64]) -> Message {
+pub(super) fn ints(name: &str, values: &[i64]) -> Message {
     let message =
         values.iter().fold(Message::new().bytes(1, name), |message, value| message.number(8, *value));
     message.number(20, 7)

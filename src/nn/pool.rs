@@ -49,7 +49,7 @@ impl Build for MaxPooling2D {
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
-        let shape = window_output(&context, self.pool_size, self.strides, self.padding)?;
+        let shape = window_output(&context, [self.pool_size; 2], self.strides, self.padding)?;
         let sides = [context.inputs[0][1], context.inputs[0][2]];
         let before = sides.map(|side| self.padding.amount(side, self.pool_size, self.strides).0);
         let op = MaxPool { size: self.pool_size, stride: self.strides, before, output: [shape[1], shape[2]] };

@@ -1,20 +1,26 @@
 //! Dense layer with bias and all gradients, each computed only where required. candle adds each
 //! gradient to a tensor of zeros, and that of the kernel also transposed.
 
+use std::ops::Range;
+
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use super::matmul::{channel_blocks, matmul, matmul_strided};
 use super::output_ptr::OutputPtr;
-use super::sums::channel_sums;
 use super::tensor_values::{storage_values, values};
-use super::thread_pool::parallel_for_each;
+use super::thread_pool::{parallel_for_each, parallel_map};
 
 /// Units (output features) per task (16: whole vectors of a matrix product).
 const TASK_UNITS: usize = 16;
 /// Input features per task of the input gradient (1,024: enough work for one task).
 const TASK_INPUTS: usize = 1024;
+/// Number of rows above which a task is a block of rows (128: packing the operands takes less than one hundredth of
+/// the product).
+const MANY_ROWS: usize = 128;
+/// Rows per task if there are many (96: as many registers' heights as divide into it, and enough tasks).
+const TASK_ROWS: usize = 96;
 
-/// `x · w' + b` of `[N, inputs]`, `[units, inputs]` and `[units]`, as an op for [`Tensor::apply_op3`].
+/// `x · w' + b` of `[…, inputs]`, `[units, inputs]` and `[units]`, as an op for [`Tensor::apply_op3`].
 #[derive(Clone, Copy, Debug)]
 pub struct Dense;
 
@@ -30,15 +36,27 @@ unsafe fn collect_with(count: usize, write: impl FnOnce(&OutputPtr)) -> Vec<f32>
     values
 }
 
+/// Tasks of a matrix product with many rows: blocks of rows times blocks of columns.
+fn tasks(rows: usize, columns: usize, column_block: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    // With few rows, a task takes all of them and few columns. With many, the operands of a task are packed for
+    // enough rows.
+    let columns = match rows > MANY_ROWS {
+        true => channel_blocks(columns, columns),
+        false => channel_blocks(columns, column_block),
+    };
+    let row_blocks = channel_blocks(rows, TASK_ROWS.max(if rows > MANY_ROWS { 0 } else { rows }));
+    row_blocks.iter().flat_map(|rows| columns.iter().map(|columns| (rows.clone(), columns.clone()))).collect()
+}
+
 fn input_gradient(gradient: &[f32], w: &[f32], [rows, inputs, units]: [usize; 3]) -> Vec<f32> {
     let write = |target: &OutputPtr| {
-        parallel_for_each(&channel_blocks(inputs, TASK_INPUTS), |block| {
-            // SAFETY: no two tasks write the same columns.
+        parallel_for_each(&tasks(rows, inputs, TASK_INPUTS), |(rows, block)| {
+            // SAFETY: no two tasks write the same columns of a row.
             unsafe {
                 matmul(
-                    [rows, block.len(), units],
-                    (target.at(block.start), inputs, false),
-                    (gradient, units, 1),
+                    [rows.len(), block.len(), units],
+                    (target.at(rows.start * inputs + block.start), inputs, false),
+                    (&gradient[rows.start * units..], units, 1),
                     (&w[block.start..], inputs, 1),
                 );
             }
@@ -52,8 +70,9 @@ fn kernel_gradient(gradient: &[f32], x: &[f32], [rows, inputs, units]: [usize; 3
     if rows == 0 {
         return vec![0.0; units * inputs];
     }
+    let units_of_task = if rows > MANY_ROWS { TASK_ROWS } else { TASK_UNITS };
     let write = |target: &OutputPtr| {
-        parallel_for_each(&channel_blocks(units, TASK_UNITS), |block| {
+        parallel_for_each(&channel_blocks(units, units_of_task), |block| {
             // SAFETY: no two tasks write the same rows.
             unsafe {
                 matmul(
@@ -67,6 +86,23 @@ fn kernel_gradient(gradient: &[f32], x: &[f32], [rows, inputs, units]: [usize; 3
     };
     // SAFETY: the tasks cover all rows.
     unsafe { collect_with(units * inputs, write) }
+}
+
+/// The sum of each column of `[rows, units]`.
+fn bias_gradient(gradient: &[f32], units: usize) -> Vec<f32> {
+    let chunk = TASK_ROWS * units;
+    let sums = parallel_map(gradient.len().div_ceil(chunk.max(1)), |task| {
+        let mut sums = vec![0f32; units];
+        for row in gradient[task * chunk..gradient.len().min((task + 1) * chunk)].chunks(units) {
+            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        }
+        sums
+    });
+    let mut total = vec![0f32; units];
+    for sums in sums {
+        total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+    }
+    total
 }
 
 impl CustomOp3 for Dense {
@@ -83,36 +119,37 @@ impl CustomOp3 for Dense {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let ((rows, inputs), (units, kernel_inputs)) = (xl.shape().dims2()?, wl.shape().dims2()?);
-        if kernel_inputs != inputs || bias_layout.shape().dims() != [units] {
-            bail!(
-                "dense layer: kernel {:?} and bias {:?} do not fit input {:?}",
-                wl.shape(),
-                bias_layout.shape(),
-                xl.shape()
-            );
+        let (units, inputs) = wl.shape().dims2()?;
+        let Some((&last, front)) = xl.dims().split_last().filter(|(last, _)| **last == inputs) else {
+            bail!("dense layer: kernel {:?} does not fit input {:?}", wl.shape(), xl.shape())
+        };
+        if bias_layout.dims() != [units] {
+            bail!("dense layer: bias {:?} does not fit kernel {:?}", bias_layout.shape(), wl.shape());
         }
+        let rows = front.iter().product::<usize>();
         let (x, w, bias) =
             (storage_values(x, xl)?, storage_values(w, wl)?, storage_values(bias, bias_layout)?);
         let write = |target: &OutputPtr| {
-            parallel_for_each(&channel_blocks(units, TASK_UNITS), |block| {
-                // SAFETY: no two tasks write the same columns.
+            parallel_for_each(&tasks(rows, units, TASK_UNITS), |(rows, block)| {
+                // SAFETY: no two tasks write the same columns of a row.
                 unsafe {
                     matmul_strided(
-                        [block.len(), rows, inputs],
-                        (target.at(block.start), 1, units),
+                        [block.len(), rows.len(), last],
+                        (target.at(rows.start * units + block.start), 1, units),
                         (&w[block.start * inputs..], inputs, 1),
-                        (x, 1, inputs),
+                        (&x[rows.start * inputs..], 1, inputs),
                     );
+                    for row in rows.clone() {
+                        let first = target.at(row * units + block.start);
+                        let row = std::slice::from_raw_parts_mut(first, block.len());
+                        row.iter_mut().zip(&bias[block.clone()]).for_each(|(sum, bias)| *sum += bias);
+                    }
                 }
             });
         };
         // SAFETY: the tasks cover all columns of all rows.
-        let mut output = unsafe { collect_with(rows * units, write) };
-        for row in output.chunks_mut(units.max(1)) {
-            row.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
-        }
-        Ok((CpuStorage::F32(output), (rows, units).into()))
+        let output = unsafe { collect_with(rows * units, write) };
+        Ok((CpuStorage::F32(output), [front, &[units]].concat().into()))
     }
 
     fn bwd(
@@ -124,14 +161,16 @@ impl CustomOp3 for Dense {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let gradient = gradient.contiguous()?;
-        let ((rows, inputs), units) = (x.dims2()?, w.dim(0)?);
-        let (sizes, g) = ([rows, inputs, units], values(&gradient)?);
+        let (units, inputs) = w.dims2()?;
+        let sizes = [x.elem_count() / inputs.max(1), inputs, units];
+        let g = values(&gradient)?;
         let dx = || Tensor::from_vec(input_gradient(&g, &values(w)?, sizes), x.shape(), x.device());
         let dw = || Tensor::from_vec(kernel_gradient(&g, &values(x)?, sizes), w.shape(), w.device());
+        let dbias = || Tensor::from_vec(bias_gradient(&g, units), units, x.device());
         Ok((
             x.track_op().then(dx).transpose()?,
             w.track_op().then(dw).transpose()?,
-            bias.track_op().then(|| channel_sums(&gradient)).transpose()?,
+            bias.track_op().then(dbias).transpose()?,
         ))
     }
 }
@@ -144,7 +183,7 @@ mod tests {
 
     #[test]
     fn outputs_and_gradients_match_candle() -> Result<()> {
-        for (rows, inputs, units) in [(4, 3000, 37), (1, 5, 1), (33, 64, 16)] {
+        for (rows, inputs, units) in [(4, 3000, 37), (1, 5, 1), (33, 64, 16), (300, 70, 50)] {
             let var = |seed, shape: &[usize]| Var::from_tensor(&random_tensor(seed, shape));
             let (x, w, b) = (var(1, &[rows, inputs])?, var(2, &[units, inputs])?, var(3, &[units])?);
             let weight = random_tensor(4, &[rows, units]);

@@ -1,6 +1,9 @@
 //! Depthwise convolution: one kernel per channel, computed row by row without im2col.
 
+use pulp::NullaryFnOnce;
+
 use super::conv_geometry::{ConvGeometry, Span};
+use super::sums::pair_sum;
 use super::thread_pool::parallel_chunks_mut;
 
 /// The kernel weights that contribute to one output row: for each, its index, the input row, the span
@@ -21,28 +24,111 @@ fn taps<'a>(
     })
 }
 
+/// A feature map with zeros around it. With stride 1 all outputs are sums over one long row of such a map: the rows
+/// follow each other at one distance, and the outputs between two rows are discarded.
+struct Padded {
+    /// Rows of `width` values; zeros after the last row, so that every block of outputs can be read.
+    values: Vec<f32>,
+    width: usize,
+}
+
+/// Outputs per block of the inner loop (64: four AVX-512 or eight AVX2 registers of sums).
+const BLOCK: usize = 64;
+
+impl Padded {
+    /// Space for maps with `before` zeros in front of each side and `extent - 1` zeros in total.
+    fn new(input: [usize; 2], before: [usize; 2], extent: [usize; 2], output: [usize; 2]) -> Padded {
+        // The window of the last output ends inside the map.
+        let sides = [0, 1].map(|axis| (output[axis] + extent[axis] - 1).max(input[axis] + before[axis]));
+        Padded { values: vec![0.0; sides[0] * sides[1] + extent[1] + 2 * BLOCK], width: sides[1] }
+    }
+
+    /// Copies a map behind the zeros.
+    fn fill(&mut self, map: &[f32], columns: usize, before: [usize; 2]) {
+        for (row, map) in map.chunks(columns).enumerate() {
+            let start = (row + before[0]) * self.width + before[1];
+            self.values[start..start + columns].copy_from_slice(map);
+        }
+    }
+}
+
+/// The sums of one map, for stride 1.
+struct Sums<'a> {
+    padded: &'a Padded,
+    /// Weights, and the distance of the pixels that they multiply from the output's place.
+    taps: &'a [(usize, f32)],
+    bias: f32,
+    relu: bool,
+    columns: usize,
+    output: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Sums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let (width, rows) = (self.padded.width, self.output.len() / self.columns);
+        let mut long = [0f32; BLOCK];
+        for start in (0..rows * width).step_by(BLOCK) {
+            long.fill(self.bias);
+            for &(offset, weight) in self.taps {
+                let source = &self.padded.values[start + offset..][..BLOCK];
+                long.iter_mut().zip(source).for_each(|(sum, value)| *sum += weight * value);
+            }
+            if self.relu {
+                long.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
+            }
+            // The outputs of this block, without those between two rows.
+            for row in start / width..rows.min((start + BLOCK).div_ceil(width)) {
+                let (first, end) = (start.max(row * width), (start + BLOCK).min(row * width + self.columns));
+                if first < end {
+                    let target = row * self.columns + first - row * width;
+                    self.output[target..target + end - first]
+                        .copy_from_slice(&long[first - start..end - start]);
+                }
+            }
+        }
+    }
+}
+
+/// Weights of a channel, with the distances of their pixels in rows of `width` values.
+fn long_taps(w: &[f32], geometry: &ConvGeometry, width: usize, flipped: bool) -> Vec<(usize, f32)> {
+    let (columns, dilation) = (geometry.window[1], geometry.conv.dilation);
+    let weight = |at: usize| if flipped { w[w.len() - 1 - at] } else { w[at] };
+    (0..w.len()).map(|at| ((at / columns * width + at % columns) * dilation, weight(at))).collect()
+}
+
+/// Height and width of the image section under the window.
+fn extent(geometry: &ConvGeometry) -> [usize; 2] {
+    geometry.window.map(|side| (side - 1) * geometry.conv.dilation + 1)
+}
+
 /// The forward pass, with bias and ReLU.
 pub(super) fn forward(geometry: &ConvGeometry, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-    let (spans, width) = (geometry.spans(), geometry.conv.output[1]);
-    let mut output = vec![0f32; geometry.images * geometry.conv.groups * geometry.output_pixels()];
+    let conv = geometry.conv;
+    let (spans, width) = (geometry.spans(), conv.output[1]);
+    let mut output = vec![0f32; geometry.images * conv.groups * geometry.output_pixels()];
     parallel_chunks_mut(&mut output, geometry.output_pixels(), |map, output| {
         let x = &x[map * geometry.input_pixels()..][..geometry.input_pixels()];
-        let channel = map % geometry.conv.groups;
+        let channel = map % conv.groups;
         let w = &w[channel * geometry.window_pixels()..][..geometry.window_pixels()];
         let bias = bias.map_or(0.0, |bias| bias[channel]);
+        if conv.stride == 1 {
+            let mut padded = Padded::new(geometry.input, conv.before, extent(geometry), conv.output);
+            padded.fill(x, geometry.input[1], conv.before);
+            let taps = &long_taps(w, geometry, padded.width, false);
+            let (padded, relu) = (&padded, conv.relu);
+            return pulp::Arch::new().dispatch(Sums { padded, taps, bias, relu, columns: width, output });
+        }
         for (row, output) in output.chunks_mut(width).enumerate() {
             output.fill(bias);
             for (weight, input, span, from) in taps(geometry, &spans, row) {
                 let source = &x[input * geometry.input[1] + from..];
                 let (target, w) = (&mut output[span.outputs.clone()], w[weight]);
-                match geometry.conv.stride {
-                    1 => target.iter_mut().zip(source).for_each(|(t, s)| *t += w * s),
-                    stride => {
-                        target.iter_mut().zip(source.iter().step_by(stride)).for_each(|(t, s)| *t += w * s)
-                    }
-                }
+                target.iter_mut().zip(source.iter().step_by(conv.stride)).for_each(|(t, s)| *t += w * s);
             }
-            if geometry.conv.relu {
+            if conv.relu {
                 output.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
             }
         }
@@ -52,16 +138,37 @@ pub(super) fn forward(geometry: &ConvGeometry, x: &[f32], w: &[f32], bias: Optio
 
 /// The gradient of the input.
 pub(super) fn input_gradient(geometry: &ConvGeometry, w: &[f32], gradient: &[f32]) -> Vec<f32> {
-    let (spans, width) = (geometry.spans(), geometry.conv.output[1]);
-    let mut result = vec![0f32; geometry.images * geometry.conv.groups * geometry.input_pixels()];
+    let conv = geometry.conv;
+    let (spans, width, extent) = (geometry.spans(), conv.output[1], extent(geometry));
+    let mut result = vec![0f32; geometry.images * conv.groups * geometry.input_pixels()];
+    // With stride 1 it is a convolution of the gradient with the flipped kernel.
+    let before = [0, 1].map(|axis| (extent[axis] - 1).checked_sub(conv.before[axis]));
+    let before = match before {
+        [Some(rows), Some(columns)] if conv.stride == 1 => Some([rows, columns]),
+        _ => None,
+    };
     parallel_chunks_mut(&mut result, geometry.input_pixels(), |map, result| {
         let gradient = &gradient[map * geometry.output_pixels()..][..geometry.output_pixels()];
-        let w = &w[map % geometry.conv.groups * geometry.window_pixels()..][..geometry.window_pixels()];
+        let w = &w[map % conv.groups * geometry.window_pixels()..][..geometry.window_pixels()];
+        if let Some(before) = before {
+            let mut padded = Padded::new(conv.output, before, extent, geometry.input);
+            padded.fill(gradient, width, before);
+            let taps = &long_taps(w, geometry, padded.width, true);
+            let (padded, columns, output) = (&padded, geometry.input[1], result);
+            return pulp::Arch::new().dispatch(Sums {
+                padded,
+                taps,
+                bias: 0.0,
+                relu: false,
+                columns,
+                output,
+            });
+        }
         for (row, gradient) in gradient.chunks(width).enumerate() {
             for (weight, input, span, from) in taps(geometry, &spans, row) {
                 let target = &mut result[input * geometry.input[1] + from..];
                 let (source, w) = (&gradient[span.outputs.clone()], w[weight]);
-                match geometry.conv.stride {
+                match conv.stride {
                     1 => target.iter_mut().zip(source).for_each(|(t, s)| *t += w * s),
                     stride => target.iter_mut().step_by(stride).zip(source).for_each(|(t, s)| *t += w * s),
                 }
@@ -71,17 +178,53 @@ pub(super) fn input_gradient(geometry: &ConvGeometry, w: &[f32], gradient: &[f32
     result
 }
 
+/// The products of one channel's maps, for stride 1: one sum per weight.
+struct Products<'a> {
+    padded: &'a Padded,
+    /// The gradient in rows of the padded map's width, with zeros between two rows.
+    gradient: &'a [f32],
+    offsets: &'a [(usize, f32)],
+    sums: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Products<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for (sum, (offset, _)) in self.sums.iter_mut().zip(self.offsets) {
+            let source = &self.padded.values[*offset..][..self.gradient.len()];
+            *sum += pair_sum(self.gradient, source, |gradient, value| gradient * value);
+        }
+    }
+}
+
 /// The gradient of the kernels.
 pub(super) fn kernel_gradient(geometry: &ConvGeometry, x: &[f32], gradient: &[f32]) -> Vec<f32> {
-    let (spans, width, channels) = (geometry.spans(), geometry.conv.output[1], geometry.conv.groups);
+    let conv = geometry.conv;
+    let (spans, width, channels) = (geometry.spans(), conv.output[1], conv.groups);
     let mut result = vec![0f32; channels * geometry.window_pixels()];
     parallel_chunks_mut(&mut result, geometry.window_pixels(), |channel, result| {
         let x = x.chunks(geometry.input_pixels()).skip(channel).step_by(channels);
         let gradient = gradient.chunks(geometry.output_pixels()).skip(channel).step_by(channels);
+        if conv.stride == 1 {
+            let mut padded = Padded::new(geometry.input, conv.before, extent(geometry), conv.output);
+            let offsets = long_taps(result, geometry, padded.width, false);
+            let mut long = vec![0f32; conv.output[0] * padded.width];
+            for (x, gradient) in x.zip(gradient) {
+                padded.fill(x, geometry.input[1], conv.before);
+                for (long, row) in long.chunks_mut(padded.width).zip(gradient.chunks(width)) {
+                    long[..width].copy_from_slice(row);
+                }
+                let (padded, gradient, offsets) = (&padded, &*long, &*offsets);
+                pulp::Arch::new().dispatch(Products { padded, gradient, offsets, sums: result });
+            }
+            return;
+        }
         for (x, gradient) in x.zip(gradient) {
             for (row, gradient) in gradient.chunks(width).enumerate() {
                 for (weight, input, span, from) in taps(geometry, &spans, row) {
-                    let source = x[input * geometry.input[1] + from..].iter().step_by(geometry.conv.stride);
+                    let source = x[input * geometry.input[1] + from..].iter().step_by(conv.stride);
                     result[weight] +=
                         gradient[span.outputs.clone()].iter().zip(source).map(|(g, x)| g * x).sum::<f32>();
                 }

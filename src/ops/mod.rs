@@ -2,11 +2,13 @@
 //!
 //! - Convolution: [`Conv`] (trainable), `FusedConv` and `InferenceConv` (inference), `DeviceConv` (any
 //!   device). Algorithms: im2col, batched small feature maps, packed NHWC, depthwise, Winograd.
-//! - Other layers: [`BatchNorm`], [`ScaleShift`], `Dense`, [`MaxPool`], [`Relu`], [`Plus`].
+//! - Other layers: [`BatchNorm`], [`ScaleShift`], `LayerNorm`, `ResponseNorm`, `Dense`, `Attention`,
+//!   `FeatureScale`, [`MaxPool`], [`Relu`], `Pointwise` (smooth activations), [`Plus`], `RotateAxes`.
 //! - Gradients: [`value_and_gradients`] and the tape that records these operations.
 //! - Parallel loops: the thread pool that all of them share.
 
 mod add;
+mod attention;
 mod batch_norm;
 mod channels_last;
 mod collect;
@@ -16,16 +18,21 @@ mod dense;
 mod depthwise;
 mod device_conv;
 mod epilogue;
+mod feature_scale;
 mod fused_conv;
 mod im2col;
 mod inference_conv;
+mod layer_norm;
 mod matmul;
 mod max_pool;
 mod output_ptr;
 mod packed_conv;
 mod packed_gemm;
 mod partition;
+mod pointwise;
 mod relu;
+mod response_norm;
+mod rotate_axes;
 mod scratch;
 mod small_maps;
 mod sums;
@@ -36,16 +43,22 @@ mod transpose;
 mod winograd;
 
 pub use add::Plus;
+pub(crate) use attention::Attention;
 pub use batch_norm::{BatchNorm, BatchStatistics, ScaleShift};
 pub(crate) use channels_last::{to_nchw, to_nchw_if_channels_last};
 pub use conv_geometry::Conv;
 pub(crate) use dense::Dense;
 pub(crate) use device_conv::DeviceConv;
 pub use epilogue::Epilogue;
+pub(crate) use feature_scale::FeatureScale;
 pub(crate) use fused_conv::FusedConv;
 pub(crate) use inference_conv::{InferenceConv, KernelLayout, PackedKernels};
+pub(crate) use layer_norm::LayerNorm;
 pub use max_pool::MaxPool;
+pub(crate) use pointwise::Pointwise;
 pub use relu::Relu;
+pub(crate) use response_norm::ResponseNorm;
+pub(crate) use rotate_axes::RotateAxes;
 pub use tape::value_and_gradients;
 pub(crate) use tape::{GradientTape, apply1, apply2, apply3};
 pub(crate) use tensor_values::{storage_values, values};

@@ -160,7 +160,7 @@ impl Hub {
             })?;
         write_note(target, &hash, size)?;
         std::fs::rename(&part, target).map_err(Error::io(target))?;
-        if wanted.sha256.is_none() {
+        if wanted.sha256.is_none() && !wanted.file.ends_with(".json") {
             println!("{}: no hash was known; {hash} is held to from now on", wanted.name);
         }
         Ok(())
@@ -281,6 +281,9 @@ fn check(wanted: &Pretrained, found: &str, expected: Option<&str>, path: &Path) 
 
 /// Checks that a file looks like `.safetensors`: a server may answer with an error page and status 200.
 fn check_form(wanted: &Pretrained, path: &Path) -> Result<()> {
+    if wanted.file.ends_with(".json") {
+        return check_json(wanted, path);
+    }
     let mut length = [0; 8];
     let mut first = [0; 1];
     let mut file = File::open(path).map_err(Error::io(path))?;
@@ -293,6 +296,17 @@ fn check_form(wanted: &Pretrained, path: &Path) -> Result<()> {
             Err(problem(&wanted.name, &what, "the server may have sent a page that explains an error"))
         }
     }
+}
+
+/// Checks that a file looks like a JSON object.
+fn check_json(wanted: &Pretrained, path: &Path) -> Result<()> {
+    let mut start = Vec::new();
+    File::open(path).and_then(|file| file.take(64).read_to_end(&mut start)).map_err(Error::io(path))?;
+    if start.trim_ascii_start().first() == Some(&b'{') {
+        return Ok(());
+    }
+    let what = format!("expected {} to be JSON, found something else", wanted.file);
+    Err(problem(&wanted.name, &what, "the server may have sent a page that explains an error"))
 }
 
 fn note_of(path: &Path) -> PathBuf {

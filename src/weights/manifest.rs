@@ -32,13 +32,47 @@ pub struct Pretrained {
     pub megabytes: f64,
     /// Licence of the weights.
     pub licence: String,
-    /// Top-1 accuracy on ImageNet's validation images, in percent.
+    /// Top-1 accuracy on ImageNet's validation images, in percent; 0 if unknown.
     pub top1: f64,
-    mean: [f32; 3],
-    deviation: [f32; 3],
+    /// Number of classes of the top. `None`: not stated.
+    #[serde(default)]
+    pub classes: Option<usize>,
+    /// Height and width of the training images. `None`: not stated.
+    #[serde(default)]
+    pub side: Option<usize>,
+    /// Interpolation with which the training images were resized. `None`: not stated.
+    #[serde(default)]
+    pub interpolation: Option<String>,
+    /// Fraction of a resized image's side that is kept by cropping. `None`: not stated.
+    #[serde(default)]
+    pub crop: Option<f32>,
+    pub(super) mean: [f32; 3],
+    pub(super) deviation: [f32; 3],
 }
 
 impl Pretrained {
+    /// The newest `model.safetensors` of a repository, of which nothing else is known.
+    pub(super) fn of_repository(repository: &str) -> Pretrained {
+        Pretrained {
+            name: repository.rsplit('/').next().unwrap_or_default().to_owned(),
+            network: String::new(),
+            default: false,
+            repository: repository.to_owned(),
+            revision: None,
+            file: "model.safetensors".into(),
+            sha256: None,
+            megabytes: 0.0,
+            licence: String::new(),
+            top1: 0.0,
+            classes: None,
+            side: None,
+            interpolation: None,
+            crop: None,
+            mean: [0.0; 3],
+            deviation: [1.0; 3],
+        }
+    }
+
     /// Preprocessing of images for these weights.
     pub fn preprocessing(&self) -> Preprocessing {
         Preprocessing::standardize(self.mean, self.deviation)

@@ -8,6 +8,8 @@ mod keras_names;
 mod manifest;
 mod mismatch;
 mod pieces;
+mod positions;
+mod repository;
 mod state_dict;
 mod stored;
 mod surplus;
@@ -21,6 +23,7 @@ use candle_core::{Device, Tensor};
 
 use self::formats::WeightFile;
 use self::mismatch::{Skipped, Wrong};
+use self::repository::Repository;
 use crate::data::SOURCES;
 use crate::nn::{Labels, Model, Param, Preprocessing};
 use crate::{Error, Result};
@@ -40,8 +43,13 @@ pub enum Weights {
     /// Keras's `weights='imagenet'`: trained on ImageNet's 1.2 million photographs, downloaded once from the Hugging
     /// Face Hub.
     ImageNet,
-    /// Other weights by name, such as `resnet50.a1_in1k`; [`pretrained`] lists them.
+    /// Other weights by timm's name, such as `resnet50.a1_in1k`. Those that [`pretrained`] lists are verified by their
+    /// hash; others are those of the repository `timm/NAME` on the Hub, as with [`Weights::Hub`].
     Named(String),
+    /// Weights of a repository on the Hub in timm's form, by owner and name, such as `timm/convnext_tiny.in12k`; or of
+    /// a folder with such a repository's files. The preprocessing, the size of the images and the number of classes are
+    /// those of its `config.json`.
+    Hub(String),
     /// Random weights from this seed, with Keras's initializers, to train from scratch.
     Random(u64),
     /// A weight file: `.safetensors` or PyTorch's `.pth`, with the names of torchvision, timm or
@@ -58,12 +66,14 @@ impl Weights {
         Weights::File(path.as_ref().to_owned())
     }
 
-    /// Default sizes of a network with these weights.
-    pub(crate) fn defaults(&self) -> Defaults {
-        match self {
-            Weights::Demo => Defaults { side: 64, classes: SOURCES.len(), alpha: 0.25 },
-            _ => Defaults { side: 224, classes: 1000, alpha: 1.0 },
-        }
+    /// Weights by timm's name: see [`Weights::Named`].
+    pub fn named(name: &str) -> Weights {
+        Weights::Named(name.to_owned())
+    }
+
+    /// Weights of a repository on the Hub, or of a folder: see [`Weights::Hub`].
+    pub fn hub(repository: &str) -> Weights {
+        Weights::Hub(repository.to_owned())
     }
 
     /// Opens the weight file, for [`Weights::File`].
@@ -72,7 +82,14 @@ impl Weights {
             Weights::File(path) => Some(WeightFile::open(path, network)?),
             _ => None,
         };
-        Ok(OpenWeights { weights: self.clone(), file })
+        let repository = match self {
+            Weights::Hub(repository) => Some(Repository::open(repository, network)?),
+            Weights::Named(name) if named(name).is_err() && is_name_for(name, network) => {
+                Some(Repository::open(&format!("timm/{name}"), network)?)
+            }
+            _ => None,
+        };
+        Ok(OpenWeights { weights: self.clone(), file, repository })
     }
 
     /// Class labels of a top with this number of outputs, if known.
@@ -104,10 +121,19 @@ impl Weights {
     }
 }
 
+/// Whether a name such as `convnext_tiny.in12k` begins with the network's.
+fn is_name_for(name: &str, network: &str) -> bool {
+    name.split_once('.').is_some_and(|(architecture, tag)| {
+        repository::plain(architecture) == repository::plain(network) && !tag.is_empty()
+    })
+}
+
 /// Weights with an open file.
 pub(crate) struct OpenWeights {
     weights: Weights,
     file: Option<WeightFile>,
+    /// The repository, unless the manifest lists the weights.
+    repository: Option<Repository>,
 }
 
 impl OpenWeights {
@@ -116,8 +142,24 @@ impl OpenWeights {
         self.file.as_ref().is_some_and(WeightFile::is_keras)
     }
 
+    /// Default sizes of a network with these weights.
+    pub(crate) fn defaults(&self) -> Defaults {
+        let about = self.repository.as_ref().map(|repository| &repository.about);
+        match self.weights {
+            Weights::Demo => Defaults { side: Some(64), classes: SOURCES.len(), alpha: 0.25 },
+            _ => Defaults {
+                side: about.and_then(|about| about.side),
+                classes: about.and_then(|about| about.classes).unwrap_or(1000),
+                alpha: 1.0,
+            },
+        }
+    }
+
     /// Preprocessing of images, if it differs from the network's default.
     pub(crate) fn preprocessing(&self, network: &str) -> Result<Option<Preprocessing>> {
+        if let Some(repository) = &self.repository {
+            return Ok(Some(repository.about.preprocessing()));
+        }
         match (&self.weights, &self.file) {
             (Weights::ImageNet | Weights::Named(_), _) => {
                 Ok(Some(self.weights.known(network)?.preprocessing()))
@@ -130,9 +172,13 @@ impl OpenWeights {
     /// The tensors for a model, and the path that they come from; `None` for random weights.
     fn read(&self, model: &Model, demo: Option<&[u8]>) -> Result<Option<(HashMap<String, Tensor>, PathBuf)>> {
         let network = model.name();
+        if let Some(repository) = &self.repository {
+            let path = repository.file()?;
+            return Ok(Some((WeightFile::open(&path, network)?.read()?, path)));
+        }
         Ok(Some(match (&self.weights, &self.file) {
             (_, Some(file)) => (file.read_for(model)?, file.path().to_owned()),
-            (Weights::Random(_) | Weights::File(_), None) => return Ok(None),
+            (Weights::Random(_) | Weights::File(_) | Weights::Hub(_), None) => return Ok(None),
             (Weights::Demo, _) => {
                 let (expected, found) = ("one of vgg16, resnet50".into(), network.to_owned());
                 let none = Error::Argument { name: "a network with demo weights", expected, found };
@@ -158,7 +204,8 @@ pub fn read_file(path: impl AsRef<Path>) -> Result<HashMap<String, Tensor>> {
 
 /// Sizes of a network that depend on the weights if the user does not set them.
 pub(crate) struct Defaults {
-    pub(crate) side: usize,
+    /// `None`: the network's own.
+    pub(crate) side: Option<usize>,
     pub(crate) classes: usize,
     pub(crate) alpha: f64,
 }
@@ -227,17 +274,18 @@ struct Found {
 fn assign(model: &Model, stems: &[TensorStems], tensors: &HashMap<String, Tensor>) -> Assignment {
     let layers: HashMap<String, _> = model.layers().into_iter().collect();
     let mut assignment = Assignment { found: Vec::new(), used: HashSet::new(), wrong: Vec::new() };
-    for TensorStems { layer, stems } in stems {
+    for TensorStems { layer, stems, grid } in stems {
         for param in layers[layer].params() {
             let name = format!("{}.{}", stems[0], suffix(&param));
             let others = stems[1..].iter().map(|stem| format!("{stem}.{}", suffix(&param)));
             let own = format!("{layer}/{}", param.name());
-            let names = std::iter::once(name.clone()).chain(others).chain([own]);
+            // A parameter of a block without a layer of its own, such as `gamma`, is named by the stem alone.
+            let names = std::iter::once(name.clone()).chain(others).chain(stems.clone()).chain([own]);
             let tensor = names.into_iter().find_map(|name| tensors.get_key_value(&name));
             assignment.used.extend(tensor.map(|(name, _)| name.clone()));
             let tensor = tensor.map(|(_, tensor)| tensor);
             let expected = param.variable().dims().to_vec();
-            let problem = match tensor.map(|tensor| fit(tensor, &param)) {
+            let problem = match tensor.map(|tensor| fit(tensor, &param, *grid)) {
                 Some(Ok(value)) => {
                     assignment.found.push(Found { layer: layer.clone(), param, value });
                     continue;
@@ -252,14 +300,20 @@ fn assign(model: &Model, stems: &[TensorStems], tensors: &HashMap<String, Tensor
     assignment
 }
 
-/// Converts a tensor to the parameter's shape. A dense layer may be stored as a convolution, as in timm.
-fn fit(tensor: &Tensor, param: &Param) -> Result<Tensor, String> {
+/// Converts a tensor to the parameter's shape. A dense layer may be stored as a convolution or the other way round, an
+/// embedding with a dimension for the batch, and positions for another grid.
+fn fit(tensor: &Tensor, param: &Param, grid: Option<[usize; 2]>) -> Result<Tensor, String> {
     let expected = param.variable().dims();
+    let without_ones = |dims: &[usize]| -> Vec<usize> { dims.iter().copied().filter(|n| *n != 1).collect() };
     let same_rows = tensor.dims().first() == expected.first();
     if tensor.dims() == expected {
         Ok(tensor.clone())
-    } else if same_rows && expected.len() == 2 && tensor.elem_count() == param.count() {
+    } else if tensor.elem_count() == param.count()
+        && (same_rows && expected.len() == 2 || without_ones(tensor.dims()) == without_ones(expected))
+    {
         tensor.reshape(expected).map_err(|error| error.to_string())
+    } else if let Some(grid) = grid {
+        positions::resize(tensor, expected, grid)
     } else {
         Err(format!("expected shape {expected:?}, found {:?}", tensor.dims()))
     }
@@ -272,6 +326,10 @@ fn suffix(param: &Param) -> &str {
         "beta" => "bias",
         "moving_mean" => "running_mean",
         "moving_variance" => "running_var",
+        "qkv_kernel" => "qkv.weight",
+        "qkv_bias" => "qkv.bias",
+        "output_kernel" => "proj.weight",
+        "output_bias" => "proj.bias",
         other => other,
     }
 }

@@ -21,6 +21,8 @@ pub(super) fn problem(
     let is_left = |name: &&String| {
         !used.contains(*name)
             && !name.ends_with("num_batches_tracked")
+            // Stands for masked patches in DINOv2's training only.
+            && *name != "mask_token"
             && !name.starts_with(OPTIMIZER)
             // The normalisation layers of Keras's EfficientNet are part of the preprocessing here.
             && !name.split('/').any(|step| step.starts_with("normalization"))

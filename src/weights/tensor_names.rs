@@ -4,4 +4,6 @@
 pub(crate) struct TensorStems {
     pub(crate) layer: String,
     pub(crate) stems: Vec<String>,
+    /// Rows and columns of patches, if the layer embeds their positions.
+    pub(crate) grid: Option<[usize; 2]>,
 }

@@ -17,7 +17,7 @@ def exported(tmp_path_factory):
     return folder
 
 
-NAMES = ["transfer", "vgg16", "resnet50", "efficientnet_b0", "efficientnet_lite0", "pools", "names"]
+NAMES = ["transfer", "vgg16", "resnet50", "efficientnet_b0", "efficientnet_lite0", "pools", "tokens", "names"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -30,7 +30,7 @@ fn difference(found: &Tensor, expected: &Tensor) -> f32 {
 }
 
 /// Compares the output and all gradients of a layer with the row `name` of the fixture.
-fn check(known: &HashMap<String, Tensor>, name: &str, layer: impl Into<headstart::nn::LayerSpec>) {
+pub(crate) fn check(known: &HashMap<String, Tensor>, name: &str, layer: impl Into<headstart::nn::LayerSpec>) {
     let part = |part: &str| &known[&format!("{name}.{part}")];
     let x = Var::from_tensor(part("x")).unwrap();
     let mut builder = ModelBuilder::new("one", &x.dims()[1..]).unwrap();

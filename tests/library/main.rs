@@ -1,5 +1,6 @@
 //! Tests of the library's public interface.
 
+mod accumulation;
 mod architecture;
 mod bad_input;
 mod broken_training;
@@ -7,6 +8,7 @@ mod building;
 mod decisions;
 mod demo;
 mod explain;
+mod families;
 mod files;
 mod flattened;
 mod gradients;
@@ -24,7 +26,9 @@ mod parity;
 mod plan;
 mod program;
 mod ranges;
+mod repositories;
 mod small;
 mod surplus;
 mod training;
+mod transformer_layers;
 mod weight_files;

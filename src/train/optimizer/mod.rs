@@ -1,5 +1,6 @@
 //! Optimizers, with Keras's formulas (`keras/src/optimizers`).
 
+mod accumulation;
 mod fused;
 mod rules;
 mod saved;
@@ -12,6 +13,7 @@ use candle_core::{Tensor, TensorId};
 
 use serde::{Deserialize, Serialize};
 
+use self::accumulation::Accumulation;
 use crate::check::{check_not_negative, check_positive};
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
@@ -98,6 +100,7 @@ pub struct GradientDescent<R> {
     /// Number of steps taken. A schedule computes the learning rate from it.
     steps: usize,
     memories: HashMap<TensorId, Memory>,
+    accumulation: Accumulation,
 }
 
 /// The state of one parameter.
@@ -159,6 +162,7 @@ impl<R: Rule> GradientDescent<R> {
             multipliers: HashMap::new(),
             steps: 0,
             memories: HashMap::new(),
+            accumulation: Accumulation::new(1),
         }
     }
 
@@ -171,6 +175,12 @@ impl<R: Rule> GradientDescent<R> {
     /// Excludes parameters with these names from the weight decay, for example `bias`, `gamma`, `beta`.
     pub fn exclude_from_weight_decay(self, names: &[&str]) -> Self {
         Self { not_decayed: names.iter().map(|name| name.to_string()).collect(), ..self }
+    }
+
+    /// Takes one step for the mean gradient of this many batches, which have the effect of one large batch with the
+    /// memory of a small one. Clipping, weight decay and schedules follow steps, not batches. Default: 1.
+    pub fn gradient_accumulation_steps(self, steps: usize) -> Self {
+        Self { accumulation: Accumulation::new(steps), ..self }
     }
 
     /// Clips the gradient of each parameter to this L2 norm.
@@ -228,11 +238,11 @@ impl<R: Rule> GradientDescent<R> {
     }
 
     /// The factor of all gradients from clipping by global norm.
-    fn global_scale(&self, params: &[Param], gradients: &GradStore) -> Result<f64> {
+    fn global_scale(&self, params: &[Param], gradient: &dyn Fn(&Param) -> Option<Tensor>) -> Result<f64> {
         let Some(Clip::GlobalNorm(most)) = self.clip else { return Ok(1.0) };
         let mut square = 0.0;
-        for gradient in params.iter().filter_map(|param| gradients.get(param.variable())) {
-            square += length(gradient)?.powi(2);
+        for gradient in params.iter().filter_map(gradient) {
+            square += length(&gradient)?.powi(2);
         }
         Ok((most / square.sqrt().max(1e-12)).min(1.0))
     }
@@ -248,12 +258,23 @@ fn length(gradient: &Tensor) -> Result<f64> {
 /// The generic implementation of [`Optimizer`].
 impl<R: Rule> GradientDescent<R> {
     fn take_step(&mut self, params: &[Param], gradients: &GradStore) -> Result<()> {
-        let global = self.global_scale(params, gradients)?;
+        if self.accumulation.steps == 1 {
+            return self.update(params, &|param| Some(gradients.get(param.variable())?.detach()));
+        }
+        match self.accumulation.add(params, gradients)? {
+            Some(means) => self.update(params, &|param| means.get(&param.variable().id()).cloned()),
+            None => Ok(()),
+        }
+    }
+
+    /// Updates the parameters that have a gradient.
+    fn update(&mut self, params: &[Param], gradient: &dyn Fn(&Param) -> Option<Tensor>) -> Result<()> {
+        let global = self.global_scale(params, gradient)?;
         let learning_rate = self.learning_rate.at(self.steps);
         self.steps += 1;
         for param in params {
-            let Some(gradient) = gradients.get(param.variable()) else { continue };
-            let mut gradient = gradient.detach().contiguous()?;
+            let Some(gradient) = gradient(param) else { continue };
+            let mut gradient = gradient.contiguous()?;
             let scale = match self.clip {
                 Some(Clip::Norm(most)) => (most / length(&gradient)?.max(1e-12)).min(1.0),
                 Some(Clip::Value(most)) => {
@@ -305,6 +326,7 @@ impl<R: Rule> GradientDescent<R> {
             let slots = self.rule.slots().iter().zip(&memory.slots);
             state.extend(slots.map(|(name, slot)| (format!("{way}/{name}"), slot.clone())));
         }
+        state.extend(self.accumulation.state(params)?);
         Ok(state)
     }
 
@@ -314,6 +336,7 @@ impl<R: Rule> GradientDescent<R> {
             Ok(steps.map(|steps| steps.max(0) as usize))
         };
         self.steps = count(STEPS)?.unwrap_or(0);
+        self.accumulation.restore(params, state)?;
         self.memories.clear();
         for (way, param) in params {
             let slots: Option<Vec<&Tensor>> =

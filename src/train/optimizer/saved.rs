@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::accumulation::Accumulation;
 use super::{Clip, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, Rule};
 use crate::nn::Param;
 
@@ -29,6 +30,17 @@ pub struct OptimizerSettings<R> {
     clip: Option<Clip>,
     /// Learning rate multipliers, by the path of the parameter.
     multipliers: BTreeMap<String, f64>,
+    /// Batches per step; older files have none.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    gradient_accumulation_steps: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(number: &usize) -> bool {
+    *number == 1
 }
 
 impl<R: Rule> GradientDescent<R> {
@@ -43,6 +55,7 @@ impl<R: Rule> GradientDescent<R> {
             not_decayed: self.not_decayed.clone(),
             clip: self.clip,
             multipliers: params.iter().filter_map(multiplier).collect(),
+            gradient_accumulation_steps: self.accumulation.steps,
         }
     }
 }
@@ -53,6 +66,7 @@ impl<R: Rule> OptimizerSettings<R> {
         optimizer.weight_decay = self.weight_decay;
         optimizer.not_decayed = self.not_decayed;
         optimizer.clip = self.clip;
+        optimizer.accumulation = Accumulation::new(self.gradient_accumulation_steps);
         let multiplier =
             |(way, param): &(String, Param)| Some((param.variable().id(), *self.multipliers.get(way)?));
         optimizer.multipliers = params.iter().filter_map(multiplier).collect();

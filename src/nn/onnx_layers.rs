@@ -1,0 +1,206 @@
+//! Export to ONNX of layers of transformers and ConvNeXts, and of separable convolutions.
+
+use super::onnx::{FLOAT, Graph, INT64, float, int, ints, window};
+use super::{Activation, LayerConfig, Node};
+use crate::{Error, Result};
+
+/// A layer to export.
+pub(super) struct Export<'a> {
+    pub(super) node: &'a Node,
+    /// Shape of the first input, without the batch dimension.
+    pub(super) input: &'a [usize],
+    /// Names of the inputs.
+    pub(super) inputs: &'a [String],
+    /// Names of the parameters.
+    pub(super) params: &'a [String],
+    /// Name of the output before the layer's activation.
+    pub(super) to: &'a str,
+}
+
+impl Graph {
+    /// Adds a layer. Returns the activation that follows.
+    pub(super) fn transformer_layer(&mut self, config: &LayerConfig, export: Export) -> Result<Activation> {
+        let Export { node, input, inputs, params, to } = export;
+        let x = inputs[0].clone();
+        let output = to.to_owned();
+        let rank = input.len() as i64;
+        match config {
+            LayerConfig::StochasticDepth(_) => self.node("Identity", &[x], output, Vec::new()),
+            LayerConfig::Permute(permute) => {
+                let dims: Vec<i64> =
+                    std::iter::once(0).chain(permute.dims.iter().map(|n| *n as i64)).collect();
+                self.node("Transpose", &[x], output, vec![ints("perm", &dims)]);
+            }
+            LayerConfig::Concatenate(joined) => {
+                let axis = joined.dimension(input.len()).unwrap_or(1) as i64;
+                self.node("Concat", inputs, output, vec![int("axis", axis)]);
+            }
+            LayerConfig::ZeroPadding2D(zeros) => {
+                let [[above, below], [left, right]] = zeros.padding;
+                let pads = [0, 0, above, left, 0, 0, below, right].map(|n| n as i64);
+                let pads = self.integers(format!("{to}/pads"), &pads);
+                self.node("Pad", &[x, pads], output, Vec::new());
+            }
+            LayerConfig::LayerScale(_) => self.node("Mul", &[x, params[0].clone()], output, Vec::new()),
+            LayerConfig::PositionEmbedding(_) => {
+                self.node("Add", &[x, params[0].clone()], output, Vec::new());
+            }
+            LayerConfig::FirstToken(_) => {
+                let first = self.integers(format!("{to}/first"), &[0]);
+                let token = self.fresh(format!("{to}/token"));
+                self.node("Gather", &[x, first], token.clone(), vec![int("axis", 1)]);
+                self.node("Flatten", &[token], output, Vec::new());
+            }
+            LayerConfig::GlobalAveragePooling1D(_) => {
+                self.node("ReduceMean", &[x], output, vec![ints("axes", &[1]), int("keepdims", 0)]);
+            }
+            LayerConfig::ClassToken(_) => self.class_token(x, &params[0], input, to),
+            LayerConfig::LayerNormalization(norm) => {
+                let epsilon = float("epsilon", norm.epsilon as f32);
+                let channels_first = norm.axis == 1 && input.len() > 1;
+                let attributes = vec![int("axis", -1), epsilon];
+                let operands = |x: String| [x, params[0].clone(), params[1].clone()];
+                if channels_first {
+                    // The features move to the end and back.
+                    let order: Vec<i64> = std::iter::once(0).chain(2..=rank).chain([1]).collect();
+                    let back: Vec<i64> = [0, rank].into_iter().chain(1..rank).collect();
+                    let [rotated, normed] =
+                        ["rotated", "normed"].map(|name| self.fresh(format!("{to}/{name}")));
+                    self.node("Transpose", &[x], rotated.clone(), vec![ints("perm", &order)]);
+                    self.node("LayerNormalization", &operands(rotated), normed.clone(), attributes);
+                    self.node("Transpose", &[normed], output, vec![ints("perm", &back)]);
+                } else {
+                    self.node("LayerNormalization", &operands(x), output, attributes);
+                }
+            }
+            LayerConfig::SeparableConv2D(conv) => {
+                let group = int("group", input[0] as i64);
+                let mut attributes = window(input, conv.kernel_size.sides(), 1, conv.strides, conv.padding);
+                attributes.push(group);
+                let filtered = self.fresh(format!("{to}/filtered"));
+                self.node("Conv", &[x, params[0].clone()], filtered.clone(), attributes);
+                let mut operands = vec![filtered];
+                operands.extend(params[1..].iter().cloned());
+                self.node("Conv", &operands, output, vec![ints("kernel_shape", &[1, 1])]);
+                return Ok(conv.activation);
+            }
+            LayerConfig::MultiHeadAttention(attention) => {
+                self.attention(&x, attention.num_heads, params, export_width(node)?, to);
+            }
+            _ => {
+                let found = format!("`{}`, of type {}", node.name, node.layer.kind());
+                let expected = "layers that ONNX's opset 17 has".into();
+                return Err(Error::Argument { name: "a model for ONNX", expected, found });
+            }
+        }
+        Ok(Activation::Linear)
+    }
+
+    /// `x · Wᵀ + b` over the last dimension of a tensor of more than two dimensions.
+    pub(super) fn linear(&mut self, x: &str, kernel: &str, bias: &str, to: &str) {
+        let [turned, product] = ["turned", "product"].map(|name| self.fresh(format!("{to}/{name}")));
+        self.node("Transpose", &[kernel.to_owned()], turned.clone(), vec![ints("perm", &[1, 0])]);
+        self.node("MatMul", &[x.to_owned(), turned], product.clone(), Vec::new());
+        self.node("Add", &[product, bias.to_owned()], to.to_owned(), Vec::new());
+    }
+
+    /// Puts a token before the others of each sample.
+    fn class_token(&mut self, x: String, token: &str, input: &[usize], to: &str) {
+        // The token is added to zeros of the batch's size: the first token minus itself.
+        let [first, zeros, tokens] =
+            ["first", "zeros", "tokens"].map(|name| self.fresh(format!("{to}/{name}")));
+        let zero = self.number(format!("{to}/zero"), 0.0);
+        let index = self.integers(format!("{to}/index"), &[0]);
+        debug_assert_eq!(input.len(), 2);
+        self.node("Gather", &[x.clone(), index], first.clone(), vec![int("axis", 1)]);
+        self.node("Mul", &[first, zero], zeros.clone(), Vec::new());
+        self.node("Add", &[zeros, token.to_owned()], tokens.clone(), Vec::new());
+        self.node("Concat", &[tokens, x], to.to_owned(), vec![int("axis", 1)]);
+    }
+
+    /// Multi-head self-attention, as `MultiHeadAttention` computes it; `inside` is heads times features.
+    fn attention(&mut self, x: &str, heads: usize, params: &[String], inside: usize, to: &str) {
+        let mut name = |part: &str| self.fresh(format!("{to}/{part}"));
+        let [qkv, split, turned] = ["qkv", "split", "turned"].map(&mut name);
+        let [keys, products, scaled, weights] = ["keys", "products", "scaled", "weights"].map(&mut name);
+        let [attended, back, joined] = ["attended", "back", "joined"].map(&mut name);
+        let features = inside / heads;
+        self.linear(x, &params[0], &params[1], &qkv);
+        let sizes = self.integers(format!("{to}/sizes"), &[0, -1, 3, heads as i64, features as i64]);
+        self.node("Reshape", &[qkv, sizes], split.clone(), Vec::new());
+        self.node("Transpose", &[split], turned.clone(), vec![ints("perm", &[2, 0, 3, 1, 4])]);
+        let parts = [0, 1, 2].map(|part| {
+            let index = self.index(format!("{to}/part"), part);
+            let name = self.fresh(format!("{to}/head"));
+            self.node("Gather", &[turned.clone(), index], name.clone(), vec![int("axis", 0)]);
+            name
+        });
+        let [query, key, value] = parts;
+        self.node("Transpose", &[key], keys.clone(), vec![ints("perm", &[0, 1, 3, 2])]);
+        self.node("MatMul", &[query, keys], products.clone(), Vec::new());
+        let scale = self.number(format!("{to}/scale"), 1.0 / (features as f32).sqrt());
+        self.node("Mul", &[products, scale], scaled.clone(), Vec::new());
+        self.node("Softmax", &[scaled], weights.clone(), vec![int("axis", -1)]);
+        self.node("MatMul", &[weights, value], attended.clone(), Vec::new());
+        self.node("Transpose", &[attended], back.clone(), vec![ints("perm", &[0, 2, 1, 3])]);
+        let sizes = self.integers(format!("{to}/sizes"), &[0, -1, inside as i64]);
+        self.node("Reshape", &[back, sizes], joined.clone(), Vec::new());
+        self.linear(&joined, &params[2], &params[3], to);
+    }
+
+    /// Activations that ONNX's opset 17 composes of several nodes.
+    pub(super) fn gelu(&mut self, input: String, output: &str, by_tanh: bool) {
+        let step = |graph: &mut Graph, op: &str, a: &str, b: String| {
+            let name = graph.fresh(format!("{output}/step"));
+            graph.node(op, &[a.to_owned(), b], name.clone(), Vec::new());
+            name
+        };
+        let argument = if by_tanh {
+            let square = step(self, "Mul", &input, input.clone());
+            let cubic = self.number(format!("{output}/cubic"), 0.044_715);
+            let cubic = step(self, "Mul", &square, cubic);
+            let one = self.number(format!("{output}/one"), 1.0);
+            let factor = step(self, "Add", &cubic, one);
+            let sum = step(self, "Mul", &factor, input.clone());
+            let scale = self.number(format!("{output}/scale"), 0.797_884_6);
+            step(self, "Mul", &sum, scale)
+        } else {
+            let scale = self.number(format!("{output}/scale"), std::f32::consts::FRAC_1_SQRT_2);
+            step(self, "Mul", &input, scale)
+        };
+        let curve = self.fresh(format!("{output}/curve"));
+        self.node(if by_tanh { "Tanh" } else { "Erf" }, &[argument], curve.clone(), Vec::new());
+        let one = self.number(format!("{output}/one"), 1.0);
+        let sum = step(self, "Add", &curve, one);
+        let half = self.number(format!("{output}/half"), 0.5);
+        let distribution = step(self, "Mul", &sum, half);
+        self.node("Mul", &[input, distribution], output.to_owned(), Vec::new());
+    }
+
+    /// Adds a list of integers and returns its name.
+    fn integers(&mut self, name: String, values: &[i64]) -> String {
+        let name = self.fresh(name);
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.raw(&name, &[values.len()], INT64, bytes);
+        name
+    }
+
+    /// Adds one integer and returns its name.
+    fn index(&mut self, name: String, value: i64) -> String {
+        let name = self.fresh(name);
+        self.raw(&name, &[], INT64, value.to_le_bytes().to_vec());
+        name
+    }
+
+    /// Adds a constant and returns its name.
+    pub(super) fn number(&mut self, name: String, value: f32) -> String {
+        let name = self.fresh(name);
+        self.raw(&name, &[], FLOAT, value.to_le_bytes().to_vec());
+        name
+    }
+}
+
+/// Heads times features of an attention layer: the inputs of its output kernel.
+fn export_width(node: &Node) -> Result<usize> {
+    Ok(node.layer.params()[2].variable().dim(1)?)
+}

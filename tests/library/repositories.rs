@@ -1,0 +1,132 @@
+//! Weights of repositories in timm's form: `config.json` and `model.safetensors`, in a folder or in the Hub's cache.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use headstart::models::Network;
+use headstart::prelude::*;
+use headstart::weights::Hub;
+
+const CONFIG: &str = r#"{
+  "architecture": "ARCHITECTURE", "num_classes": 7, "num_features": 512, "pretrained_cfg": {
+    "tag": "mine", "input_size": [3, 96, 96], "interpolation": "bicubic", "crop_pct": 0.95,
+    "mean": [0.5, 0.25, 0.75], "std": [0.5, 0.2, 0.1], "num_classes": 7, "license": "apache-2.0"
+  }
+}"#;
+
+/// A file of ResNet18 with seven classes, with torchvision's names.
+fn write_weights(folder: &Path) {
+    let state: HashMap<String, Tensor> = super::families::resnet18_state(7).into_iter().collect();
+    candle_core::safetensors::save(&state, folder.join("model.safetensors")).unwrap();
+}
+
+fn repository(architecture: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.json"), CONFIG.replace("ARCHITECTURE", architecture)).unwrap();
+    folder
+}
+
+fn weights_at(folder: &Path) -> Weights {
+    Weights::hub(folder.to_str().unwrap())
+}
+
+#[test]
+fn a_repository_gives_size_classes_and_preprocessing() -> HeadstartResult<()> {
+    let folder = repository("resnet18");
+    write_weights(folder.path());
+    let model = Network::named("resnet18", weights_at(folder.path()))?.build()?;
+    assert_eq!((model.input_shape(), model.output_shape()), (&[3, 96, 96][..], &[7][..]));
+    let white = (Tensor::ones((1, 3, 96, 96), DType::F32, &device())? * 255.0)?;
+    let pixel = model.preprocess(&white)?.i((0, .., 0, 0))?.to_vec1::<f32>()?;
+    let expected = [0.5 / 0.5, 0.75 / 0.2, 0.25 / 0.1];
+    assert!(pixel.iter().zip(expected).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-4), "{pixel:?}");
+    // An own size and other classes win; with another number of classes the top does not fit.
+    let base =
+        ResNet18::new(weights_at(folder.path())).include_top(false).input_shape((3, 64, 64)).build()?;
+    assert_eq!(base.output_shape(), [512, 2, 2]);
+    let error = ResNet18::new(weights_at(folder.path())).classes(5).build().unwrap_err().to_string();
+    assert!(error.contains("fc.weight") && error.contains("[7, 512]"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn weights_of_another_network_are_refused() {
+    let folder = repository("resnet34");
+    write_weights(folder.path());
+    let error = ResNet18::new(weights_at(folder.path())).build().unwrap_err().to_string();
+    assert!(error.contains("weights for resnet18") && error.contains("which are for resnet34"), "{error}");
+    let error = ResNet18::new(Weights::named("resnet50.a1_in1k")).build().unwrap_err().to_string();
+    assert!(error.contains("weights for resnet18"), "{error}");
+    let error = ResNet18::new(Weights::named("resnet34.a1_in1k")).build().unwrap_err().to_string();
+    assert!(error.contains("resnet34.a1_in1k"), "{error}");
+    let error = ResNet18::new(Weights::hub("not a repository")).build().unwrap_err().to_string();
+    assert!(error.contains("owner and name") && error.contains("not a repository"), "{error}");
+    for path in ["../secret", "a/b/c", "a/..", "/etc"] {
+        assert!(ResNet18::new(Weights::hub(path)).build().is_err(), "{path}");
+    }
+}
+
+#[test]
+fn incomplete_repositories_are_refused() {
+    let folder = repository("resnet18");
+    let error = |expected: &[&str]| {
+        let error = ResNet18::new(weights_at(folder.path())).build().unwrap_err().to_string();
+        assert!(expected.iter().all(|part| error.contains(part)), "{error}");
+    };
+    error(&["model.safetensors or pytorch_model.bin"]);
+    let config = folder.path().join("config.json");
+    for (text, expected) in [
+        ("{", "architecture"),
+        ("[]", "architecture"),
+        (r#"{"architecture": "resnet18"}"#, "pretrained_cfg"),
+        (&CONFIG.replace("0.2, 0.1", "0.0, 0.1"), "positive deviations"),
+        (&CONFIG.replace("[3, 96, 96]", "[1, 96, 96]"), "square RGB images"),
+        (&CONFIG.replace("[3, 96, 96]", "[3, 96, 64]"), "square RGB images"),
+        (&CONFIG.replace("[3, 96, 96]", "[3, -1, -1]"), "input_size"),
+    ] {
+        fs::write(&config, text.replace("ARCHITECTURE", "resnet18")).unwrap();
+        error(&["config.json", expected]);
+    }
+    fs::remove_file(&config).unwrap();
+    error(&["config.json"]);
+}
+
+#[test]
+fn weights_without_a_top_need_include_top_false() {
+    let folder = repository("vit_small_patch14_dinov2");
+    let config = CONFIG.replace("ARCHITECTURE", "vit_small_patch14_dinov2").replace(": 7", ": 0");
+    fs::write(folder.path().join("config.json"), config.replace("96", "70")).unwrap();
+    let network = Network::named("vit_small_patch14_dinov2", weights_at(folder.path())).unwrap();
+    let error = network.build().unwrap_err().to_string();
+    assert!(error.contains("include_top") && error.contains("no top"), "{error}");
+}
+
+#[test]
+fn a_description_is_downloaded_once() -> HeadstartResult<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let config = CONFIG.replace("ARCHITECTURE", "resnet18");
+    let server = super::hub::serve(config.as_bytes(), vec![super::hub::Conduct::Well]);
+    let hub = Hub {
+        endpoint: Some(server.address.clone()),
+        shared_cache: None,
+        folder: folder.path().to_owned(),
+        offline: false,
+        timeout: Duration::from_secs(5),
+    };
+    let about = hub.describe("timm/resnet18.mine")?;
+    assert_eq!((&*about.network, about.classes, about.side), ("resnet18", Some(7), Some(96)));
+    assert_eq!((about.interpolation.as_deref(), about.crop), (Some("bicubic"), Some(0.95)));
+    assert_eq!((&*about.repository, &*about.file), ("timm/resnet18.mine", "model.safetensors"));
+    assert_eq!(about.licence, "apache-2.0");
+    // The second time it comes from the cache.
+    let offline = Hub { offline: true, ..hub.clone() };
+    assert_eq!(offline.describe("timm/resnet18.mine")?.network, "resnet18");
+    assert!(offline.describe("timm/resnet18.other").is_err());
+    // A page that explains an error is no description.
+    let server = super::hub::serve(config.as_bytes(), vec![super::hub::Conduct::Page]);
+    let error = Hub { endpoint: Some(server.address.clone()), ..hub }.describe("timm/page").unwrap_err();
+    assert!(error.to_string().contains("expected config.json to be JSON"), "{error}");
+    Ok(())
+}
