@@ -6,6 +6,7 @@ mod broken_training;
 mod building;
 mod decisions;
 mod demo;
+mod evaluation;
 mod explain;
 mod files;
 mod flattened;
