@@ -22,7 +22,8 @@ const VIEWS: usize = 4;
 const WAYS: [&str; 5] = ["plain", "augmented", "mixup", "smoothing", "all three"];
 
 pub fn run(seeds: Range<u64>) -> Result<()> {
-    let mut table = Table::open("little_data", "way,images,seed,accuracy,loss,accuracy_views,loss_views,seconds")?;
+    let mut table =
+        Table::open("little_data", "way,images,seed,accuracy,loss,accuracy_views,loss_views,seconds")?;
     for seed in seeds {
         let test = Task::draw(Style::Colour, TEST, (1 << 42) + (seed << 24) + 1)?;
         for size in SIZES {

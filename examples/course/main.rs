@@ -6,11 +6,12 @@
 //!
 //! Each experiment appends one line per run to its `.csv` file in this folder and skips existing runs, so it can be
 //! stopped and continued. The lessons plot these files; `tests/notebooks` compares both. `search` prints the comparison
-//! that determined the settings for training from scratch; `figure` draws the README's figure.
+//! that determined the settings for training from scratch; `figure` and `hero` draw the README's figures.
 
 mod depth;
 mod figure;
 mod fine_tuning;
+mod hero;
 mod learning_curve;
 mod little_data;
 mod rates;
@@ -31,9 +32,10 @@ fn main() -> headstart::Result<()> {
         Some("figure") => {
             figure::run(arguments.get(1).map_or("notebooks/learning_curve.svg", String::as_str))
         }
+        Some("hero") => hero::run(arguments.get(1).map_or("notebooks", String::as_str)),
         _ => {
             eprintln!(
-                "expected search; learning-curve, depth, fine-tuning, little-data or rates, and seeds; or figure and a path"
+                "expected search; learning-curve, depth, fine-tuning, little-data or rates, and seeds; or figure or hero, and a path"
             );
             std::process::exit(2);
         }
