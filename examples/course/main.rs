@@ -1,7 +1,7 @@
 //! Experiments of the lessons that take too long for a notebook.
 //!
 //! ```sh
-//! cargo run --release --example course -- learning-curve 0 10   # first seed, end; also depth, fine-tuning, little-data, rates
+//! cargo run --release --example course -- learning-curve 0 10   # first seed, end; also depth, fine-tuning, little-data
 //! ```
 //!
 //! Each experiment appends one line per run to its `.csv` file in this folder and skips existing runs, so it can be
@@ -14,7 +14,6 @@ mod fine_tuning;
 mod hero;
 mod learning_curve;
 mod little_data;
-mod rates;
 mod table;
 mod task;
 
@@ -28,14 +27,13 @@ fn main() -> headstart::Result<()> {
         Some("depth") => depth::run(seeds),
         Some("fine-tuning") => fine_tuning::run(seeds),
         Some("little-data") => little_data::run(seeds),
-        Some("rates") => rates::run(seeds),
         Some("figure") => {
             figure::run(arguments.get(1).map_or("notebooks/learning_curve.svg", String::as_str))
         }
         Some("hero") => hero::run(arguments.get(1).map_or("notebooks", String::as_str)),
         _ => {
             eprintln!(
-                "expected search; learning-curve, depth, fine-tuning, little-data or rates, and seeds; or figure or hero, and a path"
+                "expected search; learning-curve, depth, fine-tuning or little-data, and seeds; or figure or hero, and a path"
             );
             std::process::exit(2);
         }
