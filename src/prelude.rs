@@ -4,11 +4,15 @@ pub use candle_core::{self, D, DType, Device, IndexOp, Tensor, Var};
 pub use candle_nn;
 
 pub use crate::chart::{Chart, Lines, ResultsTable};
-pub use crate::data::{Dataset, FillMode, ImageDataGenerator, ImageFiles, Images, draw_demo_images};
+pub use crate::data::{
+    Dataset, FillMode, ImageDataGenerator, ImageFiles, Images, draw_demo_images, stratified_folds,
+};
 pub use crate::display::{
     Display, ImageGrid, Show, Text, clear_output, display, glue, input, input_password,
 };
-pub use crate::explain::{ConfusionMatrix, Embedding, GradCam};
+pub use crate::explain::{
+    Calibration, ConfusionMatrix, Embedding, GradCam, KNeighborsClassifier, PrecisionRecall,
+};
 pub use crate::models::{
     ConvNeXtTiny, DenseNet121, EfficientNetB0, EfficientNetLite0, EfficientNetV2S, MobileNetV2,
     MobileNetV3Large, MobileNetV3Small, Network, Pooling, ResNet18, ResNet34, ResNet50, ResNet101, Vgg16,

@@ -6,14 +6,11 @@ use headstart::prelude::*;
 use headstart::{Error, Result};
 
 /// Accuracies of one training method by number of images.
-type Curve = BTreeMap<usize, Vec<f64>>;
+pub type Curve = BTreeMap<usize, Vec<f64>>;
 
 /// Reads the results, prints mean and standard deviation for each size, and writes the figure.
 pub fn run(path: &str) -> Result<()> {
-    let source = format!("{}/examples/course/learning_curve.csv", env!("CARGO_MANIFEST_DIR"));
-    let text =
-        std::fs::read_to_string(&source).map_err(|error| Error::Io { path: source.into(), source: error })?;
-    let [transfer, scratch] = ["transfer", "scratch"].map(|way| curve(&text, way));
+    let [transfer, scratch] = curves()?;
     let points = |curve: &Curve| {
         let rows: Vec<(f64, f64, f64)> = curve.iter().map(|(size, runs)| summary(*size, runs)).collect();
         rows
@@ -34,6 +31,14 @@ pub fn run(path: &str) -> Result<()> {
         .save(path)
 }
 
+/// Reads the results of transfer and of training from scratch.
+pub fn curves() -> Result<[Curve; 2]> {
+    let source = format!("{}/examples/course/learning_curve.csv", env!("CARGO_MANIFEST_DIR"));
+    let text =
+        std::fs::read_to_string(&source).map_err(|error| Error::Io { path: source.into(), source: error })?;
+    Ok(["transfer", "scratch"].map(|way| curve(&text, way)))
+}
+
 fn curve(text: &str, way: &str) -> Curve {
     let mut curve = Curve::new();
     for line in text.lines().skip(1) {
@@ -49,7 +54,7 @@ fn curve(text: &str, way: &str) -> Curve {
 }
 
 /// Number of images, mean and standard deviation of the accuracy.
-fn summary(size: usize, runs: &[f64]) -> (f64, f64, f64) {
+pub fn summary(size: usize, runs: &[f64]) -> (f64, f64, f64) {
     let n = runs.len() as f64;
     let mean = runs.iter().sum::<f64>() / n;
     let squares: f64 = runs.iter().map(|run| (run - mean).powi(2)).sum();

@@ -1,9 +1,9 @@
 //! Dot plots of repeated measurements: one dot per run, with mean and standard deviation.
 
-use super::axes::{Axis, BELOW, Frame};
+use super::axes::{Axis, BELOW, Frame, LEFT};
 use super::range::extent;
 use super::summary::Sample;
-use super::svg::{Anchor, Stroke, Svg, widest};
+use super::svg::{Anchor, LINE, Stroke, Svg, widest};
 use super::theme::{BLUE, INK, VERMILION};
 use super::{Chart, theme};
 use crate::Result;
@@ -114,11 +114,15 @@ fn draw_pairs(title: &str, a: &Sample, b: &Sample, difference: &Sample) -> Svg {
     let (low, high) = extent(a.ends().chain(b.ends())).unwrap_or((0.0, 1.0));
     let room = (high - low).max(1e-9) * 0.08;
     let names = [format!("{} {}", a.name, a.in_words()), format!("{} {}", b.name, b.in_words())];
-    let side = widest(names.iter().map(String::as_str), true) as i32 + 24;
+    let half = names.each_ref().map(|name| widest([name.as_str()], true) as i32 / 2);
+    let left = (half[0] + 8).max(LEFT);
+    let width = (WIDTH - left - half[1] - 8).clamp(160, 420);
+    // Names that do not fit side by side stand one below the other.
+    let second_line = if half[0] + half[1] + 16 > width { LINE } else { 0 };
     let frame = Frame {
-        left: 66 + side / 2,
+        left,
         top: TOP,
-        width: (WIDTH - 66 - 2 * side).max(160),
+        width,
         height: PAIRED_HEIGHT - TOP - 62,
         x: Axis::linear("", 0.0, 1.0).ticks(Vec::new()),
         y: Axis::linear("", low - room, high + room),
@@ -132,17 +136,19 @@ fn draw_pairs(title: &str, a: &Sample, b: &Sample, difference: &Sample) -> Svg {
         svg.dot(from, 5.0, BLUE, 0.6);
         svg.dot(to, 5.0, VERMILION, 0.6);
     }
-    for (position, sample, colour, name) in [(0.0, a, BLUE, &names[0]), (1.0, b, VERMILION, &names[1])] {
+    let ends = [(0.0, a, BLUE, &names[0], 0), (1.0, b, VERMILION, &names[1], second_line)];
+    for (position, sample, colour, name, lower) in ends {
         let (x, y) = frame.at((position, sample.mean));
         svg.line((x - 12.0, y), (x + 12.0, y), colour, 3.0);
-        svg.coloured((x, f64::from(frame.bottom() + 20)), Anchor::Middle, colour, name);
+        svg.coloured((x, f64::from(frame.bottom() + 20 + lower)), Anchor::Middle, colour, name);
     }
     let words = format!(
         "difference {} (mean ± standard deviation of {} pairs)",
         difference.in_words(),
         a.values.len()
     );
-    svg.text((frame.left + frame.width / 2, frame.bottom() + 46), Anchor::Middle, false, &words);
+    let centre = (frame.left + frame.width / 2).max(widest([words.as_str()], false) as i32 / 2 + 4);
+    svg.text((centre, frame.bottom() + 54), Anchor::Middle, false, &words);
     svg
 }
 

@@ -2,6 +2,7 @@
 
 mod axes;
 mod bars;
+mod calibration;
 mod comparison;
 mod confusion;
 mod diagram;
@@ -10,6 +11,7 @@ mod embedding;
 mod history;
 mod learning_rates;
 mod lines;
+mod precision_recall;
 mod range;
 mod results;
 mod show;

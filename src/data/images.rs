@@ -142,7 +142,15 @@ impl Images {
         ImageGrid::new(&some.x, &some.labels()?)
     }
 
-    pub(crate) fn select(&self, numbers: &[u32]) -> Result<Images> {
+    /// Returns the images with these numbers, in this order.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there is no image with one of these numbers.
+    pub fn select(&self, numbers: &[u32]) -> Result<Images> {
+        if let Some(number) = numbers.iter().find(|number| **number as usize >= self.len()) {
+            let (expected, found) = (format!("numbers below {}", self.len()), number.to_string());
+            return Err(Error::Argument { name: "numbers", expected, found });
+        }
         let index = Tensor::new(numbers, self.x.device())?;
         Ok(Images {
             x: self.x.index_select(&index, 0)?,

@@ -19,6 +19,7 @@ pub(crate) use dataset::check_weights;
 pub use dataset::{Batch, Dataset, IntoDataset, Samples};
 pub use files::ImageFiles;
 pub use images::Images;
+pub use split::stratified_folds;
 pub(crate) use svd::truncated_svd;
 
 pub use crate::drawn::{CATS_AND_DOGS, SOURCES, Subject, draw_demo_images};

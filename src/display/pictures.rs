@@ -63,7 +63,9 @@ impl ImageGrid {
         }
         let rows = n.div_ceil(IMAGES_PER_ROW).max(1);
         let lines = captions.iter().map(|caption| caption.lines().count()).max().unwrap_or(1).max(1);
-        let row_height = SIDE + CAPTION + GAP + (lines - 1) * LINE;
+        // Wide images need less height.
+        let side = if width > height { (SIDE * height / width).max(SIDE / 4) } else { SIDE };
+        let row_height = side + CAPTION + GAP + (lines - 1) * LINE;
         let (sheet_width, sheet_height) = (IMAGES_PER_ROW.min(n).max(1) * (SIDE + GAP), rows * row_height);
         let text =
             captions.iter().enumerate().map(|(at, caption)| format!("{at}: {}", caption.replace('\n', ", ")));
@@ -83,14 +85,14 @@ impl ImageGrid {
             let values = pixels.get(number)?.flatten_all()?.to_vec1::<f32>()?;
             let (kind, file) = encoded(values, height, width)?;
             svg += &format!(
-                "<image x=\"{left}\" y=\"{}\" width=\"{SIDE}\" height=\"{SIDE}\" href=\"data:image/{kind};base64,{}\"/>",
+                "<image x=\"{left}\" y=\"{}\" width=\"{SIDE}\" height=\"{side}\" href=\"data:image/{kind};base64,{}\"/>",
                 top + GAP / 2,
                 STANDARD.encode(file),
             );
             let is_marked = marks.get(number).copied().unwrap_or(false);
             if is_marked {
                 svg += &format!(
-                    "<rect x=\"{left}\" y=\"{}\" width=\"{SIDE}\" height=\"{SIDE}\" fill=\"none\" \
+                    "<rect x=\"{left}\" y=\"{}\" width=\"{SIDE}\" height=\"{side}\" fill=\"none\" \
                      stroke=\"{MARK_COLOUR}\" stroke-width=\"4\"/>",
                     top + GAP / 2
                 );
@@ -100,7 +102,7 @@ impl ImageGrid {
                 svg += &format!(
                     "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"{ink}\">{}</text>",
                     left + SIDE / 2,
-                    top + GAP / 2 + SIDE + 17 + line * LINE,
+                    top + GAP / 2 + side + 17 + line * LINE,
                     escape(text)
                 );
             }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use candle_core::{DType, Tensor};
 
+use super::interval::wilson;
 use crate::chart::Chart;
 use crate::data::{Dataset, Images, IntoDataset, check_same};
 use crate::display::{Bundle, Show, text_bundle};
@@ -77,6 +78,23 @@ impl ConfusionMatrix {
     pub fn accuracy(&self) -> f64 {
         let correct: usize = (0..self.classes.len()).map(|class| self.counts[class][class]).sum();
         correct as f64 / self.samples().max(1) as f64
+    }
+
+    /// Wilson's 95 % confidence interval of the accuracy, for test images that chose nothing: the range of true
+    /// accuracies that fit the measured one.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// # let model = sequential![Input::new(1), Activation::Linear]?;
+    /// # let (x, y) = (Tensor::zeros((40, 1), DType::F32, &device())?, Tensor::zeros(40, DType::U32, &device())?);
+    /// let matrix = ConfusionMatrix::new(&y, &model.predict(&x)?, &["cat", "dog"])?;
+    /// let (low, high) = matrix.accuracy_interval();
+    /// // All of 40 samples are right, and yet one mistake in twelve is possible.
+    /// assert!(matrix.accuracy() == 1.0 && (low - 0.912).abs() < 1e-3 && high > 0.999);
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    pub fn accuracy_interval(&self) -> (f64, f64) {
+        wilson(self.accuracy(), self.samples())
     }
 
     fn samples(&self) -> usize {

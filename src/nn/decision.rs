@@ -10,22 +10,6 @@ pub(crate) fn class_of(probabilities: &[f32]) -> usize {
     if let [one] = probabilities { usize::from(*one > THRESHOLD) } else { largest(probabilities) }
 }
 
-/// Probability of the class that [`class_of`] returns.
-pub(crate) fn confidence_of(probabilities: &[f32]) -> f32 {
-    match probabilities {
-        [] => f32::NAN,
-        // NaN stays NaN.
-        [one] => {
-            if *one > THRESHOLD {
-                *one
-            } else {
-                1.0 - *one
-            }
-        }
-        several => several[largest(several)],
-    }
-}
-
 /// Index of the largest value; the first one if several are equal.
 pub(crate) fn largest(row: &[f32]) -> usize {
     let best =

@@ -6,9 +6,9 @@ use std::ops::Index;
 use candle_core::Tensor;
 
 use super::Activation;
-use super::decision::{class_of, confidence_of, probabilities};
-use crate::Result;
+use super::decision::{THRESHOLD, largest, probabilities};
 use crate::display::{Bundle, Show, text_bundle};
+use crate::{Error, Result};
 
 /// Outputs of a model, one row per sample: `predictions[0][0]` is the first output of the first sample.
 ///
@@ -20,7 +20,12 @@ pub struct Predictions {
     columns: usize,
     /// The function that turns outputs into probabilities.
     function: Activation,
+    /// Probability above which a single output means class 1.
+    threshold: f64,
 }
+
+/// Smallest distance of a probability from 0 and 1 where its logit is computed: Keras's epsilon.
+const EPSILON: f64 = 1e-7;
 
 impl PartialEq for Predictions {
     fn eq(&self, other: &Predictions) -> bool {
@@ -30,7 +35,7 @@ impl PartialEq for Predictions {
 
 impl Predictions {
     pub(crate) fn new(values: Vec<f32>, columns: usize, function: Activation) -> Predictions {
-        Predictions { values, columns, function }
+        Predictions { values, columns, function, threshold: f64::from(THRESHOLD) }
     }
 
     /// Number of samples.
@@ -64,14 +69,76 @@ impl Predictions {
         self.iter().map(|row| probabilities(self.function, row))
     }
 
-    /// Class of each sample: the most probable one; for a single output, 1 if its probability is above 0.5.
+    /// Sets the probability above which a single output means class 1. Default: 0.5, as in Keras's `BinaryAccuracy`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there are several outputs, or the threshold is NaN.
+    pub fn with_threshold(self, threshold: f64) -> Result<Predictions> {
+        if self.columns != 1 || threshold.is_nan() {
+            let (expected, found) = (
+                "a number, for predictions with one output".into(),
+                format!("{threshold}, {} outputs", self.columns),
+            );
+            return Err(Error::Argument { name: "threshold", expected, found });
+        }
+        Ok(Predictions { threshold, ..self })
+    }
+
+    /// Divides the logits by `temperature` and returns probabilities: above 1, the model is less confident (Guo et al.
+    /// 2017, "On Calibration of Modern Neural Networks"). With several outputs, the most probable class stays the same.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the temperature is not a finite number above 0.
+    pub fn with_temperature(&self, temperature: f64) -> Result<Predictions> {
+        if !(temperature > 0.0 && temperature.is_finite()) {
+            let (expected, found) = ("a finite number above 0".into(), temperature.to_string());
+            return Err(Error::Argument { name: "temperature", expected, found });
+        }
+        let mut values = Vec::with_capacity(self.values.len());
+        for row in self.logits() {
+            let scaled = row.iter().map(|logit| (logit / temperature) as f32).collect::<Vec<_>>();
+            let function = if self.columns == 1 { Activation::Sigmoid } else { Activation::Softmax };
+            values.extend(probabilities(function, &scaled));
+        }
+        Ok(Predictions { values, function: Activation::Linear, ..*self })
+    }
+
+    /// Logits of each sample. Logits of probabilities are computed between [`EPSILON`] and 1 - [`EPSILON`].
+    pub(crate) fn logits(&self) -> impl Iterator<Item = Vec<f64>> {
+        self.iter().map(|row| {
+            let logit = |value: &f32| match (self.function, self.columns) {
+                (Activation::Sigmoid | Activation::Softmax, _) => f64::from(*value),
+                (_, columns) => {
+                    let p = f64::from(*value).clamp(EPSILON, 1.0 - EPSILON);
+                    if columns == 1 { (p / (1.0 - p)).ln() } else { p.ln() }
+                }
+            };
+            row.iter().map(logit).collect()
+        })
+    }
+
+    /// Class of each sample: the most probable one; for a single output, 1 if its probability is above the threshold.
     pub fn classes(&self) -> Vec<usize> {
-        self.probabilities().map(|row| class_of(&row)).collect()
+        self.probabilities().map(|row| self.class_of(&row)).collect()
     }
 
     /// Probability of each sample's predicted class, from 0 to 1.
     pub fn confidences(&self) -> Vec<f32> {
-        self.probabilities().map(|row| confidence_of(&row)).collect()
+        let confidence = |row: Vec<f32>| match (row.as_slice(), self.class_of(&row)) {
+            ([], _) => f32::NAN,
+            // NaN stays NaN.
+            ([one], 0) => 1.0 - one,
+            ([one], _) => *one,
+            (several, class) => several[class],
+        };
+        self.probabilities().map(confidence).collect()
+    }
+
+    fn class_of(&self, probabilities: &[f32]) -> usize {
+        match probabilities {
+            [one] => usize::from(f64::from(*one) > self.threshold),
+            several => largest(several),
+        }
     }
 
     /// Appends the rows of further samples.
@@ -82,7 +149,7 @@ impl Predictions {
     /// Selects rows by index.
     pub(crate) fn select(&self, numbers: &[u32]) -> Predictions {
         let values = numbers.iter().flat_map(|at| &self[*at as usize]).copied().collect();
-        Predictions { values, columns: self.columns, function: self.function }
+        Predictions { values, ..*self }
     }
 
     /// All outputs as a tensor, `[N, outputs]`.

@@ -25,6 +25,7 @@ mod progress;
 mod recover;
 mod saved;
 mod state;
+mod test_time;
 
 pub use callbacks::{
     BackupAndRestore, CSVLogger, Callback, EarlyStopping, LearningRateScheduler, ModelCheckpoint,

@@ -172,6 +172,17 @@ def test_several_notebooks_are_written_into_a_folder(tmp_path):
     assert nbformat.read(sources[0], 4).cells[0].outputs == [], "the source is as it was"
 
 
+def test_pages_are_linked_in_the_order_of_their_numbers(tmp_path):
+    sources = [notebook(tmp_path / name, "6 * 7") for name in ("10_later.ipynb", "9_before.ipynb", "own.ipynb")]
+    done = headstart("run", *sources, "--html", "--output", tmp_path / "lessons")
+    assert done.returncode == 0, done.stderr
+    index = (tmp_path / "lessons" / "index.html").read_text()
+    assert re.findall(r'class="card" href="(\w+)', index) == ["9_before", "10_later", "own"]
+    between = (tmp_path / "lessons" / "10_later.html").read_text()
+    links = re.search(r"<nav>(.*?)</nav>", between)[1]
+    assert re.findall(r'href="(\w+)', links) == ["9_before", "index", "own"]
+
+
 def test_two_notebooks_of_one_name_do_not_overwrite_each_other(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

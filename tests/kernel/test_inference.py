@@ -219,6 +219,25 @@ loaded: Model = Model::load(std::env::temp_dir().join("headstart-model.safetenso
 updated: () = shown.update(&chart)
 started: () = headstart::start()
 plain: () = headstart::display::set_pretty_debug(false)
+of_each: Vec<f64> = predictions.losses(&images.y)?
+careful: Predictions = predictions.clone().with_threshold(0.9)?
+cooler: Predictions = predictions.with_temperature(2.0)?
+temperature: Result<f64, Error> = predictions.fit_temperature(&images.y)
+views: Predictions = small.predict_augmented(&images.x, &ImageDataGenerator::new().horizontal_flip(true), 2)?
+likely: (f64, f64) = matrix.accuracy_interval()
+five_folds: Vec<(Tensor, Tensor)> = stratified_folds(&images.y, 4)?
+two_of_them: Images = images.select(&[0, 1])?
+neighbours: KNeighborsClassifier = KNeighborsClassifier::new(&images.x, &images.y, 3)?
+voted: Predictions = neighbours.predict(&images.x)?
+similar: NearDuplicates = images.near_duplicates(&images.x, 0.99)?
+pairs_found: usize = similar.pairs().len()
+suspects: ImageGrid = images.top_losses(&predictions, 3)?
+reliability: Calibration = Calibration::new(&images.y, &predictions, 15)?
+gap: f64 = reliability.error() + reliability.bins().len() as f64
+trade: PrecisionRecall = PrecisionRecall::new(&images.y, &predictions)?
+along: (Vec<f64>, Vec<f64>, Vec<f64>) = (trade.thresholds(), trade.precision(), trade.recall())
+cheapest: f64 = trade.average_precision() + trade.cheapest_threshold(1.0, 10.0)?
+reliability_drawn: (Chart, Chart) = (reliability.plot()?, trade.plot()?)
 """
 # The standard library, of which rust-analyzer reads reduced sources.
 STANDARD = """

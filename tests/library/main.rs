@@ -7,6 +7,7 @@ mod broken_training;
 mod building;
 mod decisions;
 mod demo;
+mod evaluation;
 mod explain;
 mod families;
 mod files;

@@ -5,6 +5,7 @@ import os
 import re
 import statistics
 import subprocess
+import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -28,6 +29,12 @@ FIGURE_COUNTS = {
     "7_next_steps": 9,
     "8_photographs": 4,
     "9_honest_evaluation": 4,
+    "10_neighbours_and_probes": 4,
+    "11_learning_rates": 5,
+    "12_little_data": 6,
+    "13_calibration": 5,
+    "14_cleaning_data": 4,
+    "15_deploying": 2,
     "your_own_images": 4,
 }
 
@@ -196,6 +203,38 @@ def test_lesson_5_shows_the_measured_rates():
     for rate, *shown in numbers("5_fine_tuning", "rates"):
         rows = measured["all", f"{rate:.0e}".replace("e-0", "e-")]
         assert shown == pytest.approx(mean_and_deviation(rows), abs=1e-4), rate
+
+
+def test_lesson_12_shows_the_measured_differences():
+    """Each row of a variable has the differences of one way and size, one for each seed."""
+    ways = ("augmented", "mixup", "smoothing", "all three")
+    measured = {key: {row["seed"]: row for row in rows} for key, rows in runs("little_data").items()}
+    tables = [
+        ("accuracy", ways, "accuracy", lambda way, size: ("plain", size)),
+        ("loss", ways, "loss", lambda way, size: ("plain", size)),
+        ("view_accuracy", ("plain", "augmented"), "accuracy_views", lambda way, size: (way, size)),
+        ("view_loss", ("plain", "augmented"), "loss_views", lambda way, size: (way, size)),
+    ]
+    for variable, compared, column, reference in tables:
+        shown = numbers("12_little_data", variable)
+        keys = [(way, size) for size in ("20", "50", "100") for way in compared]
+        assert len(shown) == len(keys)
+        for key, row in zip(keys, shown):
+            base = measured[reference(*key)]
+            plain = column.removesuffix("_views")
+            seeds = sorted(measured[key], key=int)
+            expected = [float(measured[key][seed][column]) - float(base[seed][plain]) for seed in seeds]
+            assert row == pytest.approx(expected, abs=6e-4), (variable, key)
+
+
+def test_lesson_15s_export_agrees_with_onnxruntime(tmp_path):
+    """The Python code of the lesson, on the files that the lesson writes."""
+    path = ROOT / "notebooks" / "15_deploying.ipynb"
+    subprocess.run([HEADSTART, "run", path, "--output", tmp_path / "15_deploying.ipynb"], check=True)
+    prose = "".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
+    code = re.search(r"```python\n(.*?)```", prose, re.S)[1].replace("/tmp/", f"{tempfile.gettempdir()}/")
+    worst = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert 0 <= float(worst) < 1e-4, worst
 
 
 def test_photographs_run_without_photographs(tmp_path):

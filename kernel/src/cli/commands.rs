@@ -160,6 +160,7 @@ fn run_all(
             pages.push((page.file_name().unwrap_or_default().to_string_lossy().into_owned(), executed));
         }
     }
+    let pages = html::in_reading_order(pages);
     if let Some(folder) = folder.filter(|_| pages.len() > 1) {
         for (number, (file, _)) in pages.iter().enumerate() {
             notebook::write_whole(&folder.join(file), &html::linked_page(&pages, number))?;

@@ -46,6 +46,15 @@ pub fn linked_page(pages: &[Page], number: usize) -> String {
     document(heading(file, notebook), &format!("{nav}{body}{nav}"))
 }
 
+/// Sorts pages by the number that begins their file names, so that lesson 10 follows lesson 9. Pages without a number
+/// come last.
+pub fn in_reading_order(mut pages: Vec<Page>) -> Vec<Page> {
+    pages.sort_by_key(|(file, _)| {
+        file.split('_').next().and_then(|number| number.parse().ok()).unwrap_or(u32::MAX)
+    });
+    pages
+}
+
 /// Index page that links to the pages of several notebooks.
 pub fn gallery(pages: &[Page]) -> String {
     let cards: String = pages.iter().map(|(file, notebook)| card(file, notebook)).collect();
@@ -62,7 +71,7 @@ fn heading<'a>(file: &'a str, notebook: &'a Value) -> &'a str {
     first.and_then(|line| line.strip_prefix("# ")).map_or(file, str::trim)
 }
 
-/// An index entry: the heading with the number in the file name, the first paragraph and the first image.
+/// An index entry: the heading, the first paragraph and the first image.
 fn card(file: &str, notebook: &Value) -> String {
     let prose = cells(notebook).find(|cell| cell["cell_type"] == "markdown");
     let prose = prose.map(|cell| joined(&cell["source"])).unwrap_or_default();
@@ -72,11 +81,9 @@ fn card(file: &str, notebook: &Value) -> String {
     };
     let outputs = cells(notebook).filter_map(|cell| cell["outputs"].as_array()).flatten();
     let image = outputs.filter_map(|output| output["data"].get("image/svg+xml")).map(joined).next();
-    let number = file.split('_').next().filter(|number| number.parse::<u32>().is_ok());
     format!(
-        "<a class=\"card\" href=\"{}\"><h2>{}{}</h2>\n{}{}</a>\n",
+        "<a class=\"card\" href=\"{}\"><h2>{}</h2>\n{}{}</a>\n",
         escape(file),
-        number.map_or(String::new(), |number| format!("{number}. ")),
         escape(heading(file, notebook)),
         without_links(text.split("\n\n").next().unwrap_or_default()),
         image.unwrap_or_default()

@@ -14,10 +14,10 @@ use crate::{Error, Result, random};
 impl ImageDataGenerator {
     /// Applies MixUp or CutMix. If both are set, each batch gets one of them at random.
     pub(super) fn mix(&self, batch: Batch, random: &mut ChaCha8Rng) -> Result<Batch> {
-        let (mixup, cutmix) = (self.mixup > 0.0, self.cutmix > 0.0);
-        if !mixup && !cutmix {
+        if !self.mixes() {
             return Ok(batch);
         }
+        let (mixup, cutmix) = (self.mixup > 0.0, self.cutmix > 0.0);
         let targets = batch.y.to_dtype(DType::F32)?;
         if targets.flatten_all()?.to_vec1::<f32>()?.iter().any(|target| !(0.0..=1.0).contains(target)) {
             let (expected, found) = ("targets of 0 and 1, or one-hot".into(), "class numbers".into());

@@ -310,6 +310,11 @@ impl ImageDataGenerator {
         Ok(Self { preprocessing: Some(model.preprocessing_known()?), ..self })
     }
 
+    /// Whether the images of a batch are mixed.
+    pub(crate) fn mixes(&self) -> bool {
+        self.mixup > 0.0 || self.cutmix > 0.0
+    }
+
     /// Prints Keras's warning that dividing by the standard deviation also subtracts the mean.
     fn say_that_it_centres(&self) {
         for (divides, centres, kind) in [

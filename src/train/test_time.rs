@@ -1,0 +1,95 @@
+//! Test-time augmentation.
+
+use candle_core::Tensor;
+
+use super::BATCH;
+use crate::data::ImageDataGenerator;
+use crate::nn::{Activation, Model, Predictions};
+use crate::{Error, Result};
+
+impl Model {
+    /// Predicts each image and `views` augmented views of it, and returns the mean of their probabilities: test-time
+    /// augmentation (Krizhevsky et al. 2012, section 4.1). It takes `views + 1` times as long as [`Model::predict`].
+    ///
+    /// Give the images as to [`Model::predict`], and a generator whose views show the same class.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// let model = sequential![Input::new((3, 8, 8)), Flatten, Dense::new(1).activation(Sigmoid)]?;
+    /// let x = random_uniform((4, 3, 8, 8), 0.0, 1.0)?;
+    /// let flips = ImageDataGenerator::new().horizontal_flip(true);
+    /// assert_eq!(model.predict_augmented(&x, &flips, 3)?.len(), 4);
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Model::predict`] and [`ImageDataGenerator::flow`]; [`Error::Argument`] if the generator mixes images
+    /// (MixUp, CutMix), or `views` is 0.
+    pub fn predict_augmented(
+        &self,
+        x: &Tensor,
+        generator: &ImageDataGenerator,
+        views: usize,
+    ) -> Result<Predictions> {
+        if views == 0 {
+            let (expected, found) = ("at least 1; `predict` needs no views".into(), "0".into());
+            return Err(Error::Argument { name: "views", expected, found });
+        }
+        if generator.mixes() {
+            let expected = "a generator without `mixup` and `cutmix`, which mix several images".into();
+            return Err(Error::Argument { name: "generator", expected, found: "one with them".into() });
+        }
+        let mut mean: Option<Vec<f32>> = None;
+        let share = 1.0 / (views + 1) as f32;
+        let targets = Tensor::zeros(x.dims().first().copied().unwrap_or(0), x.dtype(), x.device())?;
+        for view in 0..=views {
+            let predictions = match view {
+                0 => self.predict(x)?,
+                _ => self.predict_in_batches(generator.flow(x, &targets, BATCH)?, BATCH)?,
+            };
+            let probabilities = predictions.probabilities().flatten();
+            match &mut mean {
+                Some(mean) => mean.iter_mut().zip(probabilities).for_each(|(mean, p)| *mean += p * share),
+                None => mean = Some(probabilities.map(|p| p * share).collect()),
+            }
+        }
+        let columns = self.output_shape().iter().product();
+        Ok(Predictions::new(mean.unwrap_or_default(), columns, Activation::Linear))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::prelude::*;
+
+    #[test]
+    fn views_are_averaged_as_probabilities() -> crate::Result<()> {
+        let mut model = sequential![Input::new((3, 4, 4)), Flatten, Dense::new(1)]?;
+        model.compile(Adam::default(), BinaryCrossentropy.from_logits(true), []);
+        let x = random_uniform((5, 3, 4, 4), -3.0, 3.0)?;
+        // Without random changes, all views are equal.
+        let same = model.predict_augmented(&x, &ImageDataGenerator::new(), 2)?;
+        let plain: Vec<f32> = model.predict(&x)?.probabilities().flatten().collect();
+        for (row, expected) in same.iter().zip(&plain) {
+            assert!((row[0] - expected).abs() < 1e-6, "{row:?}, not {expected}");
+        }
+        // Views at half the scale: the mean of both probabilities.
+        let halved = model.predict_augmented(&x, &ImageDataGenerator::new().rescale(0.5), 1)?;
+        let half: Vec<f32> = model.predict(&(&x * 0.5)?)?.probabilities().flatten().collect();
+        for ((row, plain), half) in halved.iter().zip(&plain).zip(half) {
+            assert!((row[0] - (plain + half) / 2.0).abs() < 1e-6, "{row:?}, not {plain} and {half}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn mixed_images_and_no_views_are_refused() -> crate::Result<()> {
+        let model = sequential![Input::new((3, 4, 4)), Flatten, Dense::new(1).activation(Sigmoid)]?;
+        let x = random_uniform((2, 3, 4, 4), 0.0, 1.0)?;
+        let mixing = ImageDataGenerator::new().mixup(0.2);
+        assert!(model.predict_augmented(&x, &mixing, 2).unwrap_err().to_string().contains("mixup"));
+        assert!(model.predict_augmented(&x, &ImageDataGenerator::new(), 0).is_err());
+        assert!(model.predict_augmented(&x.get(0)?, &ImageDataGenerator::new(), 1).is_err());
+        Ok(())
+    }
+}
