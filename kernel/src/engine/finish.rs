@@ -117,8 +117,8 @@ impl Loaded {
         if !has_run {
             return;
         }
+        let source = self.context.last_source().unwrap_or_default();
         if !found.is_empty() {
-            let source = self.context.last_source().unwrap_or_default();
             for (message, line) in found {
                 if let Some((number, text)) = line_of(prepared, &source, line) {
                     lines.push(format!(
@@ -129,7 +129,7 @@ impl Loaded {
             }
         }
         if let Some(block) = prepared.block() {
-            lines.extend(notes::notes(&block.stmts));
+            lines.extend(notes::notes(&block.stmts, &source));
             let lasting = prepared.local().iter().filter(|name| !redefined::may_move(&block.stmts, name));
             lines.extend(lasting.map(|name| {
                 format!("note: `{name}` lasts for this cell only: it borrows from here, or its type cannot be written")

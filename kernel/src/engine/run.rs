@@ -103,7 +103,7 @@ impl Loaded {
         let mut prepared = Prepared::new(statements);
         prepared.give_types(&before);
         let result = self.run_code(&mut prepared);
-        let result = self.run_last_commands(&code, commands, result);
+        let result = self.run_last_commands(&code, commands, result, events);
         let heard = match &result {
             Err(Error::SubprocessTerminated(_)) => self.listener.finish_ended(),
             _ => self.listener.finish(),
@@ -132,10 +132,20 @@ impl Loaded {
                     self.run_lines(CLEAR)?;
                     self.run_lines(&load)?;
                 }
+                Step::Restart => self.restart_process()?,
                 Step::Evcxr(lines) => self.run_lines(&lines)?,
             }
         }
         Ok(code)
+    }
+
+    /// Ends the cells' process and prepares the next one. With `:restart`, evcxr would still try to take the
+    /// variables of the ended process; if the process ends during a cell, it does not.
+    fn restart_process(&mut self) -> Result<(), CellError> {
+        let _ = self.context.execute(END);
+        self.listener.finish_command();
+        // Sets up Stop and the report of panics in the new process.
+        self.run_lines(BEGIN)
     }
 
     fn run_lines(&mut self, lines: &str) -> Result<(), CellError> {
@@ -163,6 +173,7 @@ impl Loaded {
         code: &str,
         commands: &str,
         mut result: Result<EvalOutputs, Error>,
+        events: &Sender<Event>,
     ) -> Result<EvalOutputs, Error> {
         if let Ok(outputs) = &mut result
             && !commands.is_empty()
@@ -176,12 +187,10 @@ impl Loaded {
             // `:clear` also removes the prelude.
             result = self.context.execute(&self.load).and(result);
         }
-        if has(code, RESTART) {
-            // evcxr still tries to take the variables of the ended process, unless the process ends during
-            // a cell.
-            let _ = self.context.execute(END);
-            // Sets up Stop and the report of panics in the new process.
-            result = self.context.execute(BEGIN).and(result);
+        if has(commands, RESTART)
+            && let Err(error) = self.restart_process()
+        {
+            let _ = events.blocking_send(Event::Output(Output::Stderr(error.plain() + "\n")));
         }
         if code.lines().filter(|line| line.trim() == TIMING).count() % 2 == 1 {
             timing::toggle(&self.folder);
