@@ -6,7 +6,8 @@ pub use candle_nn;
 pub use crate::chart::{Chart, Lines, ResultsTable};
 pub use crate::data::{Dataset, FillMode, ImageDataGenerator, ImageFiles, Images, draw_demo_images};
 pub use crate::display::{
-    Display, ImageGrid, Show, Text, clear_output, display, glue, input, input_password,
+    Button, Checkbox, Display, Dropdown, FileUpload, FloatSlider, ImageGrid, ImageView, IntSlider, Label,
+    Output, Show, Text, TextInput, clear_output, display, glue, input, input_password,
 };
 pub use crate::explain::{ConfusionMatrix, Embedding, GradCam};
 pub use crate::models::{

@@ -8,12 +8,22 @@ use crate::compile::redefined::names;
 
 /// Types with interior mutability, whose values change without `mut`.
 const INTERIOR_MUTABLE: [&str; 11] = [
-    "Cell", "RefCell", "Mutex", "RwLock", "OnceLock", "LazyLock", "OnceCell", "LazyCell", "UnsafeCell", "Condvar",
+    "Cell",
+    "RefCell",
+    "Mutex",
+    "RwLock",
+    "OnceLock",
+    "LazyLock",
+    "OnceCell",
+    "LazyCell",
+    "UnsafeCell",
+    "Condvar",
     "Once",
 ];
 /// First words of an item, after its attributes and visibility.
 const ITEM_WORDS: [&str; 13] = [
-    "static", "fn", "struct", "enum", "union", "trait", "impl", "mod", "type", "unsafe", "extern", "use", "const",
+    "static", "fn", "struct", "enum", "union", "trait", "impl", "mod", "type", "unsafe", "extern", "use",
+    "const",
 ];
 
 /// One note for each statement of a cell that would behave differently in a program. `source` is the compiled

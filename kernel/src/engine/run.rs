@@ -19,6 +19,7 @@ use crate::engine::load::{BEGIN, END, Loaded};
 use crate::engine::output::{CellError, Event, Outcome, Output};
 use crate::engine::prepare::Prepared;
 use crate::engine::report::{describe, outlives, unkept_variables};
+use crate::engine::trait_paths;
 use crate::prelude::tokens::identifiers;
 
 /// Variables of the cells and their types.
@@ -34,6 +35,7 @@ pub fn serve(cells: &Cells, mut loaded: Result<Loaded, String>, queue: &Receiver
                     let outcome = guarded(|| loaded.execute(cells, &code, &events));
                     let outcome =
                         outcome.unwrap_or_else(|problem| Err(CellError::new("EngineError", &problem)));
+                    cells.known.set_types(loaded.variables());
                     cells.end(number);
                     let _ = events.blocking_send(Event::Done(outcome));
                 }
@@ -104,14 +106,14 @@ impl Loaded {
         prepared.give_types(&before);
         let result = self.run_code(&mut prepared);
         let result = self.run_last_commands(&code, commands, result, events);
-        let heard = match &result {
+        let collected = match &result {
             Err(Error::SubprocessTerminated(_)) => self.listener.finish_ended(),
             _ => self.listener.finish(),
         };
         let is_interrupted = cells.is_interrupted();
         // From here on, the kernel's own code runs, which Stop does not affect.
         cells.finish();
-        let ran = Ran { cell, code: &code, prepared, before, result, heard, is_interrupted, begin };
+        let ran = Ran { cell, code: &code, prepared, before, result, collected, is_interrupted, begin };
         self.finish(cells, ran, events)
     }
 
@@ -149,8 +151,9 @@ impl Loaded {
     }
 
     fn run_lines(&mut self, lines: &str) -> Result<(), CellError> {
-        let result = self.context.execute(lines);
-        result.map(drop).map_err(|error| describe(&error, &Prepared::new(lines), lines, &self.gone))
+        let prepared = Prepared::new(lines);
+        let result = self.context.execute(prepared.sent());
+        result.map(drop).map_err(|error| describe(&error, &prepared, lines, &self.gone))
     }
 
     /// Runs a cell's code.
@@ -160,11 +163,17 @@ impl Loaded {
         drop(ahead);
         // A variable that evcxr cannot store for later cells remains usable in its own cell.
         while let Err(error) = &result
-            && prepared.make_any_local(&unkept_variables(error), outlives(error))
+            && (prepared.make_any_local(&unkept_variables(error), outlives(error))
+                || prepared.make_explicit(self.types_with_paths(error, prepared.plain())))
         {
             result = self.context.execute(prepared.sent());
         }
         result
+    }
+
+    fn types_with_paths(&self, error: &Error, cell: &str) -> Vec<(String, String)> {
+        let source = self.context.last_source().unwrap_or_default();
+        trait_paths::types_with_paths(error, &source, cell)
     }
 
     /// Runs the commands after a cell's code, and the kernel's additions to evcxr's commands.
@@ -228,7 +237,7 @@ impl Loaded {
 
     /// Prepares compilation ahead of the next cell. `is_counted`: whether evcxr has increased the cell
     /// number.
-    pub fn look_ahead(&mut self, code: &str, is_counted: bool) {
+    pub fn prepare_compilation_ahead(&mut self, code: &str, is_counted: bool) {
         if let Some(ahead) = &mut self.ahead {
             ahead.end(code, is_counted, self.context.variables_and_types());
         }
