@@ -90,23 +90,26 @@ impl Listener {
 
     /// Like [`Listener::finish`], for a process that has ended: empties the pipes for the next process.
     pub fn finish_ended(&self) -> Collected {
-        {
-            let mut state = self.state();
-            let _ = self.drain(&mut state);
-            let rest = state.out.finish();
-            rest.into_iter().for_each(|item| self.item(&mut state, item));
-            let rest = std::mem::take(&mut state.err);
-            state.errors(&rest);
-            state.note.clear();
-            state.markers.clear();
-            // The widgets ended with their process.
-            state.hold(Output::CommsEnded);
-            state.end_callback();
-            self.cells.callbacks_end();
-            self.cells.known.set_values(Vec::new());
-            let _ = self.pipes.clear();
-        }
+        self.process_has_ended();
         self.finish()
+    }
+
+    /// Handles the end of the cells' process in a cell that continues: empties the pipes for the next process.
+    pub fn process_has_ended(&self) {
+        let mut state = self.state();
+        let _ = self.drain(&mut state);
+        let rest = state.out.finish();
+        rest.into_iter().for_each(|item| self.item(&mut state, item));
+        let rest = std::mem::take(&mut state.err);
+        state.errors(&rest);
+        state.note.clear();
+        state.markers.clear();
+        // The widgets ended with their process.
+        state.hold(Output::CommsEnded);
+        state.end_callback();
+        self.cells.callbacks_end();
+        self.cells.known.set_values(Vec::new());
+        let _ = self.pipes.clear();
     }
 
     /// Ends a shell command of the cell: sends its outputs before the cell's.
@@ -240,8 +243,10 @@ impl Listener {
                 state.hold(Output::Comm(frame));
             }
             Frame::Callback { id } => {
-                // The text before this frame belongs to the cell or callback before it.
-                if let Ok(err) = read_available(&self.pipes.err) {
+                // The errors before this frame belong to the callback before it.
+                if state.is_callback()
+                    && let Ok(err) = read_available(&self.pipes.err)
+                {
                     state.errors(&err);
                 }
                 state.begin_callback(id);

@@ -132,6 +132,7 @@ impl Loaded {
                 Step::Clear => {
                     let load = self.load.clone();
                     self.run_lines(CLEAR)?;
+                    self.listener.process_has_ended();
                     self.run_lines(&load)?;
                 }
                 Step::Restart => self.restart_process()?,
@@ -145,7 +146,7 @@ impl Loaded {
     /// variables of the ended process; if the process ends during a cell, it does not.
     fn restart_process(&mut self) -> Result<(), CellError> {
         let _ = self.context.execute(END);
-        self.listener.finish_command();
+        self.listener.process_has_ended();
         // Sets up Stop and the report of panics in the new process.
         self.run_lines(BEGIN)
     }
@@ -193,6 +194,7 @@ impl Loaded {
             }
         }
         if result.is_ok() && has(code, CLEAR) {
+            self.listener.process_has_ended();
             // `:clear` also removes the prelude.
             result = self.context.execute(&self.load).and(result);
         }

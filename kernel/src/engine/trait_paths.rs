@@ -7,10 +7,8 @@
 use evcxr::{CompilationError, Error};
 use serde_json::Value;
 
+use crate::compile::evcxr_text::messages::{IMPORT, NO_TRAIT};
 use crate::compile::evcxr_text::source::put_variables;
-
-/// Errors of rustc for a name that is not a trait: unknown, and of something else.
-const NO_TRAIT: [&str; 2] = ["E0405", "E0404"];
 
 /// Variables of a cell whose types name a trait without its path, with the types that name it. `source` is
 /// the source that rustc refused.
@@ -30,27 +28,30 @@ pub fn types_with_paths(error: &Error, source: &str, cell: &str) -> Vec<(String,
 
 /// The trait that an error is about, and its path according to rustc's suggestion.
 fn path_of_trait(error: &CompilationError, cell: &str) -> Option<(String, String)> {
-    error.code().filter(|code| NO_TRAIT.contains(code))?;
-    let message = error.message();
-    let name = message.split('`').nth(1)?;
-    let paths = suggested_paths(&error.json, name);
-    // Several crates have a `Write`: the cell says which one it means.
-    let named = paths.iter().find(|path| {
-        let parent = path.rsplit("::").nth(1).unwrap_or_default();
-        cell.contains(&format!("{parent}::{name}")) || cell.contains(&format!("{parent}::{{"))
-    });
-    // As a type, a path must not depend on the names in scope.
-    named.or(paths.first()).map(|path| (name.to_owned(), path.clone()))
+    let is_about_trait = error.code().is_some_and(|code| NO_TRAIT.contains(&code))
+        || error.message().starts_with(IMPORT) && error.message().contains("trait");
+    is_about_trait.then(|| chosen(&suggested_paths(&error.json), cell)).flatten()
 }
 
-/// Paths in rustc's suggestions `use a::Name;`.
-fn suggested_paths(error: &Value, name: &str) -> Vec<String> {
+/// The path that a cell most likely means, with its last name. Several crates have a `Write`.
+fn chosen(paths: &[String], cell: &str) -> Option<(String, String)> {
+    let is_named = |path: &&String| {
+        let mut names = path.rsplit("::");
+        let (name, parent) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+        cell.contains(&format!("{parent}::{name}"))
+    };
+    let path = paths.iter().find(is_named).or(paths.first())?;
+    Some((path.rsplit("::").next()?.to_owned(), path.clone()))
+}
+
+/// Paths in rustc's suggestions `use a::Name;`. evcxr passes on either the error or only the suggestion.
+fn suggested_paths(error: &Value) -> Vec<String> {
     let children = error["children"].as_array().into_iter().flatten();
-    let spans = children.flat_map(|child| child["spans"].as_array().into_iter().flatten());
+    let spans = children.chain([error]).flat_map(|part| part["spans"].as_array().into_iter().flatten());
     let texts = spans.filter_map(|span| span["suggested_replacement"].as_str());
     let imports =
         texts.flat_map(str::lines).filter_map(|line| line.trim().strip_prefix("use ")?.strip_suffix(';'));
-    imports.filter(|path| path.rsplit("::").next() == Some(name)).map(str::to_owned).collect()
+    imports.map(str::to_owned).collect()
 }
 
 /// Replaces a word that no path precedes.
@@ -84,14 +85,16 @@ mod tests {
     }
 
     #[test]
-    fn suggestions_are_paths_to_the_name() {
+    fn a_suggestion_is_found_in_an_error_and_alone() {
         let span = |text: &str| json!({"suggested_replacement": text});
-        let error = json!({"children": [
-            {"spans": [span("use std::fmt::Write;\n"), span("use std::io::Write;\n\n")]},
-            {"spans": [span("Writer")]},
-            {"spans": []},
-        ]});
-        assert_eq!(suggested_paths(&error, "Write"), ["std::fmt::Write", "std::io::Write"]);
-        assert_eq!(suggested_paths(&error, "Read"), Vec::<String>::new());
+        let alone = json!({"spans": [span("use std::fmt::Write;\n"), span("use std::io::Write;\n\n")]});
+        let paths =
+            suggested_paths(&json!({"children": [alone, {"spans": [span("Writer")]}, {"spans": []}]}));
+        assert_eq!(paths, ["std::fmt::Write", "std::io::Write"]);
+        assert_eq!(suggested_paths(&alone), paths);
+        let path = |cell: &str| chosen(&paths, cell).unwrap();
+        assert_eq!(path("Box::new(f) as Box<dyn std::io::Write>"), ("Write".into(), "std::io::Write".into()));
+        assert_eq!(path("f()"), ("Write".into(), "std::fmt::Write".into()));
+        assert_eq!(chosen(&[], "f()"), None);
     }
 }
