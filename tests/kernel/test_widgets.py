@@ -147,7 +147,7 @@ def test_a_running_cell_reads_the_value_that_the_user_chooses(front, kernel):
 
 def test_errors_and_panics_of_callbacks_are_shown(front):
     code = """let risky = Button::new("risky");
-risky.on_click(|| panic!("boo"));
+risky.on_click(|| if true { panic!("boo") });
 risky.on_click(|| -> HeadstartResult<()> { std::fs::read("/no/such/file").map_err(|e| candle_core::Error::msg(e))?; Ok(()) });
 risky.clone()"""
     cell = front.run(code)
@@ -180,7 +180,7 @@ def test_stop_ends_a_callback_and_keeps_the_variables(front, kernel):
 
 def test_a_second_stop_ends_the_process_of_a_callback(front, kernel):
     front.run('let endless = Button::new("endless"); let gone = 1;')
-    comm = front.shown(front.run('endless.on_click(|| { println!("working"); loop { std::thread::sleep(std::time::Duration::from_millis(5)); } }); endless.clone()'))
+    comm = front.shown(front.run('endless.on_click(|| { println!("working"); for _ in 0.. { std::thread::sleep(std::time::Duration::from_millis(5)); } }); endless.clone()'))
     front.click(comm)
     front.text("working")
     kernel.manager.interrupt_kernel()
@@ -198,7 +198,7 @@ def test_the_kernel_ends_while_a_callback_runs():
 
     kernel = Kernel()
     front = Front(kernel)
-    code = 'let b = Button::new("b"); b.on_click(|| { println!("working"); loop { std::thread::sleep(std::time::Duration::from_millis(5)); } }); b.clone()'
+    code = 'let b = Button::new("b"); b.on_click(|| { println!("working"); for _ in 0.. { std::thread::sleep(std::time::Duration::from_millis(5)); } }); b.clone()'
     front.click(front.shown(front.run(code)))
     front.text("working")
     begin = time.monotonic()
