@@ -31,6 +31,8 @@ mod drawn;
 mod error;
 pub mod explain;
 mod files;
+#[cfg(any(feature = "cells", test))]
+mod inspect;
 mod interrupt;
 pub mod models;
 pub mod nn;

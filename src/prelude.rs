@@ -8,7 +8,8 @@ pub use crate::data::{
     Dataset, FillMode, ImageDataGenerator, ImageFiles, Images, draw_demo_images, stratified_folds,
 };
 pub use crate::display::{
-    Display, ImageGrid, Show, Text, clear_output, display, glue, input, input_password,
+    Button, Checkbox, Display, Dropdown, FileUpload, FloatSlider, ImageGrid, ImageView, IntSlider, Label,
+    Output, Show, Text, TextInput, clear_output, display, glue, input, input_password,
 };
 pub use crate::explain::{
     Calibration, ConfusionMatrix, Embedding, GradCam, KNeighborsClassifier, PrecisionRecall,

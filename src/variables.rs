@@ -10,9 +10,18 @@ use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::mem::ManuallyDrop;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
 
 use headstart_frame::Frame;
+
+use crate::{Error, check_interrupt};
+
+/// Interval at which an awaiting cell checks for an interrupt (50 ms).
+const INTERRUPT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Prefix of the line that tells evcxr which variable has changed its type.
 pub const VARIABLE_CHANGED_TYPE: &str = "EVCXR_VARIABLE_CHANGED_TYPE:";
@@ -64,6 +73,11 @@ impl VariableStore {
         // The code of its destructor may belong to a library that is unloaded.
         std::mem::forget(before);
         shared
+    }
+
+    /// The variables and their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &dyn Any)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), &**value))
     }
 
     fn put(&mut self, name: &str, value: Box<dyn Any>) {
@@ -134,6 +148,35 @@ pub fn run_alone<E>(store: &mut VariableStore, cell: fn(&mut VariableStore) -> R
     run(&mut || cell(store).is_ok())
 }
 
+/// Runs a cell that may await, until its future has a result or the user interrupts it. `runtime` keeps
+/// tokio's runtime entered meanwhile. Returns whether the cell succeeded.
+pub fn run_async<R, E>(_runtime: &R, mut cell: Pin<&mut dyn Future<Output = Result<(), E>>>) -> bool {
+    run(&mut || drive(&mut |context| cell.as_mut().poll(context).map(|result| result.is_ok())))
+}
+
+/// Polls until there is a result. tokio's `block_on` has the same effect, but it is generic, so each cell
+/// would compile it.
+fn drive(poll: &mut dyn FnMut(&mut Context) -> Poll<bool>) -> bool {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Unpark>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(succeeded) = poll(&mut context) {
+            return succeeded;
+        }
+        if check_interrupt().is_err() {
+            let _ = EvcxrUserCodeError::from(Error::Interrupted);
+            return false;
+        }
+        std::thread::park_timeout(INTERRUPT_INTERVAL);
+    }
+}
+
 fn run(cell: &mut dyn FnMut() -> bool) -> bool {
     std::panic::catch_unwind(AssertUnwindSafe(cell)).unwrap_or_else(|_| {
         println!("{PANIC_NOTIFICATION}");
@@ -185,6 +228,24 @@ mod tests {
         assert!(!run_cell(|| Err(())));
         assert!(!run_cell(|| -> Result<(), ()> { panic!("a cell's panic") }));
         assert!(run_alone(&mut VariableStore::default(), |_| Ok::<(), ()>(())));
+    }
+
+    #[test]
+    fn a_future_is_driven_by_its_waker() {
+        let (send, receive) = std::sync::mpsc::channel::<Waker>();
+        let waking = std::thread::spawn(move || receive.iter().for_each(|waker| waker.wake()));
+        let mut polls = 0;
+        let counted = std::future::poll_fn(|context| {
+            polls += 1;
+            send.send(context.waker().clone()).unwrap();
+            if polls == 3 { Poll::Ready(Ok::<(), ()>(())) } else { Poll::Pending }
+        });
+        assert!(run_async(&(), std::pin::pin!(counted)));
+        assert!(!run_async(&(), std::pin::pin!(async { Err::<(), ()>(()) })));
+        assert!(!run_async(&(), std::pin::pin!(async { panic!("a cell's panic") as Result<(), ()> })));
+        assert_eq!(polls, 3);
+        drop(send);
+        waking.join().unwrap();
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod input;
 mod pictures;
 mod progress_bar;
 mod tensor;
+pub mod widgets;
 
 use std::fmt::Debug;
 use std::io::IsTerminal;
@@ -23,6 +24,9 @@ pub use input::{input, input_password};
 pub use pictures::ImageGrid;
 pub(crate) use pictures::thumbnails;
 pub(crate) use progress_bar::{Bar, INTERVAL, ProgressBar, blocks};
+pub use widgets::{
+    Button, Checkbox, Dropdown, FileUpload, FloatSlider, ImageView, IntSlider, Label, Output, TextInput,
+};
 
 /// The rich representation of a value: always `text/plain`, and HTML or SVG where useful.
 ///

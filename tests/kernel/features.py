@@ -1,10 +1,13 @@
 """Table of the features of Headstart's kernel, the stock kernel and ipykernel, as one client sees them.
 
-    CARGO_TARGET_DIR=… python tests/kernel/features.py
+    CARGO_TARGET_DIR=… python tests/kernel/features.py [headstart] [stock] [python3]
 
 It is a survey, not a test: the tests check the features of Headstart's kernel.
 """
 
+import multiprocessing
+import os
+import signal
 import sys
 import tempfile
 import time
@@ -16,7 +19,9 @@ from jupyter_client.manager import KernelManager
 from jupyter_client.session import Session
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from conftest import install_kernels  # noqa: E402
+from conftest import below, install_kernels  # noqa: E402
+
+TIMEOUT = 120  # seconds for one feature of one kernel, with the start of the kernel
 
 RUST = {
     "pass": "let a = 1;",
@@ -291,26 +296,59 @@ FEATURES = {
 }
 
 
+def has(name, what, answers):
+    """Starts a kernel, looks for a feature and sends the answer."""
+    kernel = None
+    try:
+        kernel = Client(name)
+        answer = bool(FEATURES[what](kernel, KERNELS[name]))
+    except Exception as problem:  # noqa: BLE001 - whatever goes wrong, the answer is no
+        print(f"{name}: {what}: {type(problem).__name__} {problem}", file=sys.stderr)
+        answer = False
+    answers.send(answer)
+    if kernel:
+        kernel.stop()
+
+
+def kill(process):
+    """Kills a process and its descendants."""
+    for child in below(process):
+        kill(child)
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def ask(name, what):
+    """Whether a kernel has a feature. A kernel that does not answer in time has not."""
+    received, answers = multiprocessing.Pipe(duplex=False)
+    # A process of its own, because a client can hang in a call that has no timeout.
+    asked = multiprocessing.get_context("fork").Process(target=has, args=(name, what, answers))
+    asked.start()
+    answers.close()
+    answered = received.poll(TIMEOUT)
+    try:
+        answer = answered and received.recv()
+    except EOFError:
+        answer = False
+    if not answered:
+        print(f"{name}: {what}: no answer in {TIMEOUT} s", file=sys.stderr)
+    asked.join(10 if answered else 0)
+    if asked.is_alive():
+        kill(asked.pid)
+        asked.join()
+    return answer
+
+
 def main():
+    kernels = sys.argv[1:] or list(KERNELS)
     install_kernels(Path(tempfile.mkdtemp()))
-    found = {name: {} for name in KERNELS}
-    for name, code in KERNELS.items():
-        for what, ask in FEATURES.items():
-            kernel = None
-            try:
-                kernel = Client(name)
-                answer = bool(ask(kernel, code))
-            except Exception as problem:  # noqa: BLE001 - whatever goes wrong, the answer is no
-                print(f"{name}: {what}: {type(problem).__name__} {problem}", file=sys.stderr)
-                answer = False
-            finally:
-                if kernel:
-                    kernel.stop()
-            found[name][what] = answer
-    print(f"{'':42}" + "".join(f"{name:>12}" for name in KERNELS))
+    found = {name: {what: ask(name, what) for what in FEATURES} for name in kernels}
+    print(f"{'':42}" + "".join(f"{name:>12}" for name in kernels))
     for what in FEATURES:
-        print(f"{what:42}" + "".join(f"{'yes' if found[name][what] else 'no':>12}" for name in KERNELS))
-    print(f"{'of ' + str(len(FEATURES)):42}" + "".join(f"{sum(found[name].values()):12}" for name in KERNELS))
+        print(f"{what:42}" + "".join(f"{'yes' if found[name][what] else 'no':>12}" for name in kernels))
+    print(f"{'of ' + str(len(FEATURES)):42}" + "".join(f"{sum(found[name].values()):12}" for name in kernels))
 
 
 if __name__ == "__main__":

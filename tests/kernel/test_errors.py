@@ -113,6 +113,9 @@ NOTES = {
     "static N: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);": "each cell has its own `N`",
     'fn main() { println!("hi"); }': "write `main()`",
     "thread_local! { static LOCAL: u8 = 1; }\nLOCAL.with(|value| *value);": "lasts for this cell only",
+    "macro_rules! define { ($n:ident) => { fn $n() -> u8 { 1 } } }\ndefine!(defined);\ndefined()": "what `define!` defines lasts for this cell only",
+    "define!(later);\nlater()": "what `define!` defines lasts for this cell only",
+    "macro_rules! twice { ($e:expr) => { 2 * $e } }\nlet four = twice!(2);": "",
     'static NAMES: [&str; 1] = ["a"];': "",
 }
 
@@ -121,6 +124,18 @@ NOTES = {
 def test_differences_from_a_program_are_noted(kernel, code):
     cell = kernel.run(code)
     assert cell.status == "ok" and NOTES[code] in cell.stderr and bool(cell.stderr) == bool(NOTES[code])
+
+
+def test_code_after_a_restart_cannot_name_the_variables_before_it(kernel):
+    for command in (":restart", ":clear"):
+        kernel.ok("let before = vec![1]; let other = 2;")
+        cell = failed(kernel, f"{command}\nbefore.len()")
+        assert cell.reply["ename"] == "CompileError" and "`before` was cleared" in cell.traceback, cell.traceback
+        assert kernel.ok(f"{command}\nlet after = 3;\nafter") == "3"
+        assert kernel.ok("after + 1") == "4"
+        assert failed(kernel, "other").reply["ename"] == "CompileError"
+    kernel.ok("let last = 1;\n:restart")
+    assert failed(kernel, "last").reply["ename"] == "CompileError"
 
 
 # A cell that panics, and the line that is shown.

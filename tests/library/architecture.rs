@@ -17,7 +17,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("models", &["models"]),
     ("train", &["train"]),
     ("explain", &["explain"]),
-    ("prelude", &["prelude"]),
+    ("prelude", &["prelude", "inspect"]),
 ];
 /// Names that `lib.rs` re-exports, and their modules.
 const EXPORTED: [(&str, &str); 8] = [

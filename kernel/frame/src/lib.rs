@@ -28,6 +28,16 @@ pub const ANSWERS_VARIABLE: &str = "HEADSTART_ANSWERS";
 /// Function of the prelude's library, `extern "C" fn()`, that runs before and after each cell.
 pub const CELL_IS_OVER: &std::ffi::CStr = c"headstart_cell_is_over";
 
+/// Function of the prelude's library, `extern "C" fn(store)`, that prints [`Frame::Variables`] after a cell.
+pub const DESCRIBE_VARIABLES: &std::ffi::CStr = c"headstart_describe_variables";
+
+/// Function of the prelude's library, `extern "C" fn(line) -> bool`, for a [`Frame::CommMessage`] or
+/// [`Frame::CommClose`] from the client. Returns whether callbacks wait. It may run while a cell runs.
+pub const RECEIVE_COMM: &std::ffi::CStr = c"headstart_receive_comm";
+
+/// Function of the prelude's library, `extern "C" fn()`, that runs the callbacks that wait.
+pub const RUN_CALLBACKS: &std::ffi::CStr = c"headstart_run_callbacks";
+
 /// Prefix of a line that is a frame.
 pub const MARK: &str = "\u{1e}headstart";
 const FIELD: char = '\u{1f}';
@@ -87,6 +97,43 @@ pub enum Frame {
         prompt: String,
         /// Whether the text is hidden while it is typed.
         password: bool,
+    },
+    /// Opens a comm: a channel to an object in the client, such as a widget.
+    CommOpen {
+        /// Name of the comm.
+        id: String,
+        /// What the client is to create.
+        target: String,
+        /// The first message, in JSON.
+        data: String,
+        /// Metadata of the message, in JSON.
+        metadata: String,
+        /// Binary parts of the message, in base64.
+        buffers: Vec<String>,
+    },
+    /// A message over a comm, in either direction.
+    CommMessage {
+        /// Name of the comm.
+        id: String,
+        /// The message, in JSON.
+        data: String,
+        /// Binary parts of the message, in base64.
+        buffers: Vec<String>,
+    },
+    /// Closes a comm, in either direction.
+    CommClose {
+        /// Name of the comm.
+        id: String,
+    },
+    /// The following output is that of a callback, until the next such frame.
+    Callback {
+        /// The comm whose message the callback answers; empty at the end of the callbacks.
+        id: String,
+    },
+    /// Descriptions of the variables, after a cell.
+    Variables {
+        /// Pairs of name and description.
+        values: Vec<(String, String)>,
     },
     /// A `?` in the cell returned an error.
     Failed {
@@ -169,6 +216,21 @@ impl Frame {
                 push(&mut line, if *password { "password" } else { "input" });
                 push(&mut line, prompt);
             }
+            Frame::CommOpen { id, target, data, metadata, buffers } => {
+                for field in ["comm open", id, target, data, metadata] {
+                    push(&mut line, field);
+                }
+                buffers.iter().for_each(|buffer| push(&mut line, buffer));
+            }
+            Frame::CommMessage { id, data, buffers } => {
+                for field in ["comm message", id, data] {
+                    push(&mut line, field);
+                }
+                buffers.iter().for_each(|buffer| push(&mut line, buffer));
+            }
+            Frame::CommClose { id } => ["comm close", id].iter().for_each(|field| push(&mut line, field)),
+            Frame::Callback { id } => ["callback", id].iter().for_each(|field| push(&mut line, field)),
+            Frame::Variables { values } => encode_bundle(&mut line, "variables", "", values),
             Frame::Failed { message } => {
                 push(&mut line, "failed");
                 push(&mut line, message);
@@ -214,6 +276,21 @@ fn from_fields(fields: Vec<String>) -> Result<Frame, Malformed> {
         },
         "input" => Ok(Frame::Input { prompt: next("no prompt")?, password: false }),
         "password" => Ok(Frame::Input { prompt: next("no prompt")?, password: true }),
+        "comm open" => Ok(Frame::CommOpen {
+            id: next("no comm")?,
+            target: next("no target")?,
+            data: next("no message")?,
+            metadata: next("no metadata")?,
+            buffers: fields.collect(),
+        }),
+        "comm message" => Ok(Frame::CommMessage {
+            id: next("no comm")?,
+            data: next("no message")?,
+            buffers: fields.collect(),
+        }),
+        "comm close" => Ok(Frame::CommClose { id: next("no comm")? }),
+        "callback" => Ok(Frame::Callback { id: next("no comm")? }),
+        "variables" => Ok(Frame::Variables { values: decode_bundle(fields)?.1 }),
         "failed" => Ok(Frame::Failed { message: next("no message")? }),
         _ => Err(Malformed { reason: "unknown kind" }),
     }
@@ -283,6 +360,21 @@ mod tests {
         for frame in [
             Frame::Display { id: awkward.into(), data: data.clone() },
             Frame::Update { id: String::new(), data },
+            Frame::CommOpen {
+                id: "a".into(),
+                target: "jupyter.widget".into(),
+                data: awkward.into(),
+                metadata: "{}".into(),
+                buffers: vec![],
+            },
+            Frame::CommMessage {
+                id: "a".into(),
+                data: "{}".into(),
+                buffers: vec!["AA==".into(), awkward.into()],
+            },
+            Frame::CommClose { id: awkward.into() },
+            Frame::Callback { id: String::new() },
+            Frame::Variables { values: vec![("x".into(), awkward.into())] },
             Frame::Panic { message: awkward.into(), file: "src/lib.rs".into(), line: 12, thread: "a".into() },
             Frame::Clear { wait: true },
             Frame::Clear { wait: false },

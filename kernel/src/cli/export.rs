@@ -77,7 +77,7 @@ impl Program {
             match cell["cell_type"].as_str() {
                 Some("markdown") => program.comment(&source),
                 Some("code") if is_meant_to_fail(cell) => {
-                    program.comment(&format!("Left out, as it fails:\n{source}"))
+                    program.comment(&format!("Omitted, because the cell is meant to fail:\n{source}"))
                 }
                 Some("code") => {
                     count += 1;
@@ -145,8 +145,8 @@ impl Program {
     fn text(&self, notebook: &Path) -> String {
         let name = notebook.file_name().unwrap_or_default().to_string_lossy();
         format!(
-            "//! Made from the notebook {name} by `headstart export`.\n\
-             // A cell may leave unused what the next one was to use.\n\
+            "//! Generated from the notebook {name} by `headstart export`.\n\
+             // Not every definition of a cell is used.\n\
              #![allow(unused)]\n\n\
              use headstart::prelude::*;\n\n\
              fn main() {{\n\
@@ -222,7 +222,7 @@ fn manifest(name: &str, source: &Path, dependencies: &[String]) -> String {
     format!(
         "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
          [dependencies]\nheadstart = {headstart}\n{others}\n\
-         # Numbers are crunched in the packages, whatever the program itself is compiled for.\n\
+         # The computation is in the dependencies, so they are optimised in debug builds, too.\n\
          [profile.dev.package.\"*\"]\nopt-level = 3\n\n[workspace]\n"
     )
 }

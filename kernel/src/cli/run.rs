@@ -14,7 +14,7 @@ use crate::cli::notebook::{is_meant_to_fail, joined, read_notebook, to_text, wri
 use crate::cli::parameters::{self, Parameter};
 use crate::compile::cell::quits;
 use crate::engine::handle::Engine;
-use crate::engine::output::{CellError, Event, Outcome, Output, media};
+use crate::engine::output::{CellError, Event, Outcome, Output, saved_media};
 
 /// Options of `headstart run`.
 #[derive(clap::Args)]
@@ -108,7 +108,7 @@ impl Background {
         if let Some(mut received) = engine.background() {
             let collected = background.clone();
             std::thread::spawn(move || {
-                while let Some(output) = received.blocking_recv() {
+                while let Some((_, output)) = received.blocking_recv() {
                     show(&output);
                     collected.outputs().push(output);
                 }
@@ -131,7 +131,11 @@ fn show(output: &Output) {
     match output {
         Output::Stdout(text) => print!("{text}"),
         Output::Stderr(text) => eprint!("{text}"),
-        Output::Display { .. } | Output::Update { .. } | Output::Clear { .. } => {}
+        Output::Display { .. }
+        | Output::Update { .. }
+        | Output::Clear { .. }
+        | Output::Comm(_)
+        | Output::CommsEnded => {}
     }
     let _ = std::io::stdout().flush();
 }
@@ -202,11 +206,12 @@ fn cell_outputs(outputs: &[Output], outcome: &Outcome, count: usize) -> Value {
             Output::Stderr(text) => stream(&mut list, "stderr", text),
             Output::Display { id, data } => {
                 ids.push((id.clone(), list.len()));
-                list.push(json!({"output_type": "display_data", "data": media(data), "metadata": {}}));
+                list.push(json!({"output_type": "display_data", "data": saved_media(data), "metadata": {}}));
             }
+            Output::Comm(_) | Output::CommsEnded => {}
             Output::Update { id, data } => {
                 if let Some((_, at)) = ids.iter().find(|(known, _)| known == id) {
-                    list[*at]["data"] = media(data);
+                    list[*at]["data"] = saved_media(data);
                 }
             }
         }
@@ -214,7 +219,7 @@ fn cell_outputs(outputs: &[Output], outcome: &Outcome, count: usize) -> Value {
     match outcome {
         Ok(None) => {}
         Ok(Some(data)) => list.push(json!({
-            "output_type": "execute_result", "execution_count": count, "data": media(data), "metadata": {}
+            "output_type": "execute_result", "execution_count": count, "data": saved_media(data), "metadata": {}
         })),
         Err(error) => list.push(json!({
             "output_type": "error", "ename": error.name, "evalue": error.value, "traceback": error.traceback

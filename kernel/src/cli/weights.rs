@@ -145,7 +145,7 @@ fn execute(engine: &Engine, code: String) -> Result<(), String> {
             Event::Output(Output::Stdout(text)) => print!("{text}"),
             Event::Output(Output::Stderr(text)) => eprint!("{text}"),
             Event::Output(Output::Display { data, .. } | Output::Update { data, .. }) => show_progress(&data),
-            Event::Output(Output::Clear { .. }) => {}
+            Event::Output(Output::Clear { .. } | Output::Comm(_) | Output::CommsEnded) => {}
             Event::Input { question, .. } => question.answer(&Answer::NoInput),
             Event::Done(outcome) => {
                 result = outcome.map(drop).map_err(|error| error.message());

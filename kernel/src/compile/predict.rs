@@ -11,8 +11,8 @@ use syn::{Expr, Pat, Stmt};
 
 use crate::compile::cell;
 use crate::compile::evcxr_text::source::{
-    Analysis, CATCH, CHECKED, CHECKS, COMPILED_ENDS, Compiled, RUNTIME, STORE, analysis, check_line,
-    compiled, function, put_line, take_line,
+    ASYNC_CATCH, Analysis, CATCH, CHECKED, CHECKS, COMPILED_ENDS, Compiled, RUNTIME, STORE, analysis,
+    check_line, compiled, function, put_line, take_line,
 };
 
 /// Last known type of each form of expression.
@@ -48,7 +48,9 @@ pub fn source(analysed: &str, before: &str, number: usize, forms: &Forms) -> Opt
     let put = |type_of: &dyn Fn(&str) -> Option<String>| {
         kept.iter().filter_map(|name| Some(put_line(name, &type_of(name)?))).collect::<String>()
     };
-    let [catch, caught] = CATCH.map(|text| text.trim_start_matches('\n'));
+    // After a cell that awaits, evcxr runs all cells in tokio's runtime.
+    let catch = if before.body.contains(ASYNC_CATCH[0]) { ASYNC_CATCH } else { CATCH };
+    let [catch, caught] = catch.map(|text| text.trim_start_matches('\n'));
     let parts = [
         items,
         before.error_type,

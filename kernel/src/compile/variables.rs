@@ -7,8 +7,8 @@
 use std::collections::HashSet;
 
 use crate::compile::evcxr_text::source::{
-    self, CATCH, Compiled, ERROR_TYPE, RUNTIME, STORE, STORE_NAME, Use, WithStore, takes_variables,
-    use_of_variable,
+    self, ASYNC_CATCH, CATCH, Compiled, ERROR_TYPE, RUNTIME, STORE, STORE_NAME, Use, WithStore,
+    takes_variables, use_of_variable,
 };
 use crate::compile::redefined::{Redefined, redefined};
 use crate::prelude::tokens::identifiers;
@@ -26,6 +26,14 @@ const OUR_CATCH: [&str; 2] = [
 const OUR_SAVING_CATCH: [&str; 2] = [
     "\nif !headstart::variables::run_cell(\n|| -> std::result::Result<(), EvcxrUserCodeError> {",
     "\nOk(())\n}) {$}",
+];
+/// [`OUR_CATCH`] for a cell in tokio's runtime. tokio's own `block_on` would be compiled in each cell, which
+/// takes longer than everything else. No name is defined here that the cell's code could mean otherwise.
+const OUR_ASYNC_CATCH: [&str; 2] = [
+    "\nheadstart::variables::run_async(\n\
+     &evcxr_variable_store.lazy_arc(\"evcxr_tokio_runtime\", || tokio::runtime::Runtime::new().unwrap()).enter(),\n\
+     std::pin::pin!(async {",
+    "\nOk::<(), EvcxrUserCodeError>(())\n}));",
 ];
 /// First part of [`OUR_CATCH`] for a cell that takes no variable. `$` stands for the store's name in the
 /// code.
@@ -66,14 +74,20 @@ pub fn rewritten(source: &str, saves: bool) -> Result<String, String> {
 }
 
 /// Replaces evcxr's panic handler by the prelude's. Cells without the expected handler stay unchanged: those that
-/// evcxr compiles only for their errors, and async cells. `None` if the new text is longer than evcxr's.
+/// evcxr compiles only for their errors. `None` if the new text is longer than evcxr's.
 fn with_compiled_catch(cell: &str, saves: bool) -> Option<String> {
-    let parts = || {
-        let (before, rest) = cell.split_once(CATCH[0])?;
-        let (code, after) = rest.rsplit_once(CATCH[1])?;
-        Some((before, code, after))
+    let parts = |catch: [&str; 2]| {
+        let (before, rest) = cell.split_once(catch[0])?;
+        let (code, after) = rest.rsplit_once(catch[1])?;
+        Some((before.to_owned(), code.to_owned(), after.to_owned()))
     };
-    let Some((before, code, after)) = parts() else { return Some(cell.to_owned()) };
+    if let Some((before, code, after)) = parts(ASYNC_CATCH) {
+        let begin = in_place_of(ASYNC_CATCH[0], OUR_ASYNC_CATCH[0])?;
+        let end = in_place_of(ASYNC_CATCH[1], OUR_ASYNC_CATCH[1])?;
+        return Some([before, begin, code, end, after].concat());
+    }
+    let Some((before, code, after)) = parts(CATCH) else { return Some(cell.to_owned()) };
+    let (before, code, after) = (before.as_str(), code.as_str(), after.as_str());
     let saved: String = match saves {
         true => redefined(before, code).iter().map(save).collect(),
         false => String::new(),
@@ -185,6 +199,18 @@ mod tests {
         assert!(changed(&take, &put).contains(OUR_CATCH[0]));
         assert!(changed("", &put).contains("\n|evcxr_variable_store| ->"));
         assert!(changed("", "f();").contains("\n|_| ->"));
+    }
+
+    #[test]
+    fn an_awaiting_cell_keeps_its_lines() {
+        let [catch, caught] = ASYNC_CATCH;
+        let cell = ["let a = f();", catch, "\na.await;", caught, "\nlast"].concat();
+        let changed = with_compiled_catch(&cell, true).unwrap();
+        assert!(changed.contains("headstart::variables::run_async(") && !changed.contains("block_on"));
+        for word in ["a.await;", "last"] {
+            let line = |text: &str| text.lines().position(|line| line == word).unwrap();
+            assert_eq!(line(&changed), line(&cell), "{word}");
+        }
     }
 
     #[test]

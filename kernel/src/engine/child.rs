@@ -12,11 +12,13 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use headstart_frame::{ANSWERS_VARIABLE, CELL_IS_OVER, Frame, LIBRARY_VARIABLE};
+use headstart_frame::{
+    ANSWERS_VARIABLE, CELL_IS_OVER, DESCRIBE_VARIABLES, Frame, LIBRARY_VARIABLE, RECEIVE_COMM, RUN_CALLBACKS,
+};
 
 use crate::compile::evcxr_text::protocol::{COMPLETE, RUNTIME_VARIABLE, cell_to_run};
 use crate::compile::variables::MARKER;
-use crate::platform::pipes::{self, BEGINS, END, IS_OVER};
+use crate::platform::pipes::{self, BEGINS, CALLBACKS_BEGIN, CALLBACKS_END, END, IS_OVER};
 use crate::platform::{parent, rustc_wrapper};
 
 /// Whether a cell's code is running.
@@ -60,17 +62,30 @@ unsafe fn run() -> io::Result<()> {
     // SAFETY: the caller's promise.
     let mut process = unsafe { Process::new() }?;
     for command in process.commands.iter() {
-        let Some((path, function)) = cell_to_run(&command) else {
-            eprintln!("the kernel sent an unknown command: {command}");
-            continue;
-        };
-        process.run.cell(path, function)?;
+        match command {
+            Command::Callbacks => process.run.callbacks()?,
+            Command::End => return Ok(()),
+            Command::Cell(command) => match cell_to_run(&command) {
+                Some((path, function)) => process.run.cell(path, function)?,
+                None => eprintln!("the kernel sent an unknown command: {command}"),
+            },
+        }
     }
     Ok(())
 }
 
+/// Work for the thread that runs the cells.
+enum Command {
+    /// A line from evcxr.
+    Cell(String),
+    /// Callbacks of widgets wait.
+    Callbacks,
+    /// evcxr has closed the command pipe.
+    End,
+}
+
 struct Process {
-    commands: mpsc::Receiver<String>,
+    commands: mpsc::Receiver<Command>,
     run: Run,
 }
 
@@ -90,8 +105,8 @@ impl Process {
         let missing =
             || io::Error::other(format!("{} is not set: only a kernel starts this", pipes::VARIABLE));
         let variable = std::env::var(pipes::VARIABLE).map_err(|_| missing())?;
-        let [out, err, notes, replies, answers] = pipes::inherited(&variable).ok_or_else(missing)?;
-        for descriptor in [&notes, &replies, &answers] {
+        let [out, err, notes, replies, answers, comms] = pipes::inherited(&variable).ok_or_else(missing)?;
+        for descriptor in [&notes, &replies, &answers, &comms] {
             // SAFETY: it is open. Programs that a cell starts do not inherit it.
             unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
         }
@@ -110,7 +125,10 @@ impl Process {
             store: std::ptr::null_mut(),
             is_preludes: false,
         };
-        Ok(Process { commands: read(commands)?, run })
+        let (sender, receiver) = mpsc::channel();
+        receive_comms(comms.into(), sender.clone())?;
+        read(commands, sender)?;
+        Ok(Process { commands: receiver, run })
     }
 }
 
@@ -127,11 +145,10 @@ fn replace(standard: RawFd, other: &OwnedFd) -> io::Result<File> {
 }
 
 /// Reads the lines of the command pipe. At its end, the kernel has gone, so a running cell is ended too.
-fn read(commands: File) -> io::Result<mpsc::Receiver<String>> {
-    let (sender, receiver) = mpsc::channel();
+fn read(commands: File, sender: mpsc::Sender<Command>) -> io::Result<()> {
     std::thread::Builder::new().name("commands".into()).spawn(move || {
         for line in BufReader::new(commands).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
+            if sender.send(Command::Cell(line)).is_err() {
                 return;
             }
         }
@@ -139,11 +156,60 @@ fn read(commands: File) -> io::Result<mpsc::Receiver<String>> {
             // SAFETY: ends the process without destructors, which could conflict with the cell's threads.
             unsafe { libc::_exit(0) }
         }
+        let _ = sender.send(Command::End);
     })?;
-    Ok(receiver)
+    Ok(())
+}
+
+/// Passes the client's messages to the prelude's comms, also while a cell runs. Callbacks run after the cell,
+/// in its thread.
+fn receive_comms(comms: File, sender: mpsc::Sender<Command>) -> io::Result<()> {
+    let receive = move || {
+        for line in BufReader::new(comms).lines().map_while(Result::ok) {
+            let (Some(function), Ok(line)) = (prelude_function(RECEIVE_COMM), CString::new(line)) else {
+                continue;
+            };
+            // SAFETY: the symbol is a function of this type.
+            let receive = unsafe {
+                std::mem::transmute::<*mut libc::c_void, extern "C" fn(*const libc::c_char) -> bool>(function)
+            };
+            if receive(line.as_ptr()) && sender.send(Command::Callbacks).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("comms".into()).spawn(receive)?;
+    Ok(())
 }
 
 impl Run {
+    /// Runs the callbacks that wait, if a previous command has not run them.
+    fn callbacks(&mut self) -> io::Result<()> {
+        let Some(function) = prelude_function(RUN_CALLBACKS) else { return Ok(()) };
+        IS_RUNNING.store(true, Ordering::SeqCst);
+        writeln!(self.notes, "{CALLBACKS_BEGIN}")?;
+        // Discards an interrupt that arrived too late for the previous cell.
+        notify_prelude();
+        // SAFETY: the symbol is a function of this type.
+        unsafe { std::mem::transmute::<*mut libc::c_void, extern "C" fn()>(function)() };
+        notify_prelude();
+        writeln!(self.notes, "{CALLBACKS_END}")?;
+        IS_RUNNING.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Sends descriptions of the variables in the prelude's store.
+    fn describe_variables(&self) {
+        if let (true, Some(function)) = (self.is_preludes, prelude_function(DESCRIBE_VARIABLES)) {
+            // SAFETY: the symbol is a function of this type, and no cell uses the store now.
+            unsafe {
+                std::mem::transmute::<*mut libc::c_void, extern "C" fn(*mut libc::c_void)>(function)(
+                    self.store,
+                );
+            }
+        }
+    }
+
     fn cell(&mut self, path: &str, function: &str) -> io::Result<()> {
         IS_RUNNING.store(true, Ordering::SeqCst);
         // Discards an interrupt that arrived too late for the previous cell.
@@ -158,6 +224,7 @@ impl Run {
                 writeln!(self.notes, "{BEGINS}")?;
                 self.is_preludes = cell.has_preludes_store;
                 self.store = (cell.run)(self.store);
+                self.describe_variables();
             }
             Err(problem) => {
                 let message = format!("the compiled cell cannot be loaded: {problem}");
@@ -210,17 +277,19 @@ fn load(path: &str, function: &str) -> Result<Cell, String> {
 
 /// Calls the prelude's function for the beginning and the end of a cell, if the prelude is loaded.
 fn notify_prelude() {
-    let library = std::env::var(LIBRARY_VARIABLE).ok().and_then(|path| CString::new(path).ok());
-    let Some(library) = library else { return };
-    // SAFETY: loads no new library; the symbol is a function of this type.
+    if let Some(function) = prelude_function(CELL_IS_OVER) {
+        // SAFETY: the symbol is a function of this type.
+        unsafe { std::mem::transmute::<*mut libc::c_void, extern "C" fn()>(function)() };
+    }
+}
+
+/// A function of the prelude, if the prelude is loaded.
+fn prelude_function(name: &CStr) -> Option<*mut libc::c_void> {
+    let library = CString::new(std::env::var(LIBRARY_VARIABLE).ok()?).ok()?;
+    // SAFETY: loads no new library.
     unsafe {
         let handle = libc::dlopen(library.as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_LAZY);
-        if handle.is_null() {
-            return;
-        }
-        let function = libc::dlsym(handle, CELL_IS_OVER.as_ptr());
-        if !function.is_null() {
-            std::mem::transmute::<*mut libc::c_void, extern "C" fn()>(function)();
-        }
+        let function = if handle.is_null() { handle } else { libc::dlsym(handle, name.as_ptr()) };
+        (!function.is_null()).then_some(function)
     }
 }

@@ -6,7 +6,7 @@
 use std::process::{Command, Stdio};
 
 use crate::compile::completeness::{Completeness, completeness};
-use crate::compile::evcxr_text::commands::{CLEAR, SCCACHE, is_command};
+use crate::compile::evcxr_text::commands::{CLEAR, RESTART, SCCACHE, is_command};
 use crate::engine::listen::Listener;
 use crate::engine::output::CellError;
 use crate::platform::environment;
@@ -19,6 +19,8 @@ pub enum Step {
     Shell(String),
     /// `:clear`; the prelude must be loaded again after it.
     Clear,
+    /// `:restart`; the code after it must not take the variables of the ended process.
+    Restart,
 }
 
 /// Whether a line can stand before a cell's code: evcxr accepts commands up to the first line of code.
@@ -36,8 +38,8 @@ pub fn refused(cell: &str) -> Option<String> {
     })
 }
 
-/// Splits off the steps up to the last shell command or `:clear`. In the returned cell, blank lines replace
-/// them.
+/// Splits off the steps up to the last shell command, `:clear` or `:restart`. In the returned cell, blank
+/// lines replace them.
 pub fn split(cell: &str) -> (Vec<Step>, String) {
     let mut steps = Vec::new();
     let (mut before, mut rest) = (String::new(), String::new());
@@ -48,7 +50,7 @@ pub fn split(cell: &str) -> (Vec<Step>, String) {
             break;
         }
         at += line.len();
-        if !text.starts_with('!') && text != CLEAR {
+        if !text.starts_with('!') && ![CLEAR, RESTART].contains(&text) {
             rest += line;
             continue;
         }
@@ -61,6 +63,7 @@ pub fn split(cell: &str) -> (Vec<Step>, String) {
         rest.clear();
         steps.push(match text.strip_prefix('!') {
             Some(command) => Step::Shell(command.trim_start_matches('!').trim().to_owned()),
+            None if text == RESTART => Step::Restart,
             None => Step::Clear,
         });
     }
@@ -118,6 +121,7 @@ mod tests {
         assert_eq!((found, rest.as_str()), (steps, "\n\n\n:vars\na"));
         assert_eq!(split("a\n!b").0, []);
         assert_eq!(split(":clear\nlet a = 1;"), (vec![Step::Clear], "\nlet a = 1;".into()));
+        assert_eq!(split("// a\n:restart\na"), (vec![Step::Restart], "// a\n\na".into()));
     }
 
     #[test]

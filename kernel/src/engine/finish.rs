@@ -8,7 +8,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::compile::evcxr_text::commands::{CLEAR, RESTART};
 use crate::compile::{redefined, restore, timing, warnings};
-use crate::engine::heard::Heard;
+use crate::engine::collected::Collected;
 use crate::engine::hints::Cause;
 use crate::engine::interrupt::Cells;
 use crate::engine::load::{BEGIN, Loaded};
@@ -30,7 +30,7 @@ pub struct Ran<'a> {
     /// The variables before the cell.
     pub before: Variables,
     pub result: Result<EvalOutputs, Error>,
-    pub heard: Heard,
+    pub collected: Collected,
     pub is_interrupted: bool,
     pub begin: SystemTime,
 }
@@ -40,13 +40,13 @@ impl Loaded {
     pub fn finish(&mut self, cells: &Cells, mut ran: Ran, events: &Sender<Event>) -> Outcome {
         self.warn(&ran.prepared, ran.result.is_ok(), events);
         let source = self.context.last_source().unwrap_or_default();
-        let restored = match ran.heard.failed() {
+        let restored = match ran.collected.failed() {
             // Only rewritten cells save values.
             true if self.is_rewritten => self.restore(&ran.before, &source),
             _ => BTreeSet::new(),
         };
         self.note_gone(&ran);
-        self.look_ahead(ran.code, ran.result.is_ok());
+        self.prepare_compilation_ahead(ran.code, ran.result.is_ok());
         match std::mem::replace(&mut ran.result, Ok(EvalOutputs::default())) {
             Err(Error::SubprocessTerminated(text)) => {
                 if !cells.is_stopping() {
@@ -59,7 +59,7 @@ impl Loaded {
             }
             Err(_) if ran.is_interrupted => Err(CellError::interrupted("while it was being compiled")),
             Err(error) => Err(describe(&error, &ran.prepared, ran.code, &self.gone)),
-            Ok(_) if ran.heard.failed() => Err(failure(ran, &source, &restored)),
+            Ok(_) if ran.collected.failed() => Err(failure(ran, &source, &restored)),
             // For example, `fit` stops and returns normally when interrupted; the statements after it do
             // not run.
             Ok(_) if ran.is_interrupted => Err(CellError::interrupted("when it was asked to")),
@@ -70,7 +70,7 @@ impl Loaded {
     /// Records the variables that the cell has lost, with the cause.
     fn note_gone(&mut self, ran: &Ran) {
         let items: BTreeSet<&str> = self.context.defined_item_names().collect();
-        let cause = cause(ran.cell, &ran.result, ran.heard.failed());
+        let cause = cause(ran.cell, &ran.result, ran.collected.failed());
         let cause_of = |name: &str| {
             let type_ = ran.before.get(name).map_or("", String::as_str);
             match cause == Cause::UsedUp && is_retyped(name, type_, &items, ran.code) {
@@ -88,7 +88,7 @@ impl Loaded {
 
     /// The value to show for the cell.
     fn value(&self, outputs: EvalOutputs, ran: Ran, events: &Sender<Event>) -> Option<Bundle> {
-        let Ran { begin, mut heard, .. } = ran;
+        let Ran { begin, mut collected, .. } = ran;
         if let Some(whole) = outputs.timing {
             let phases: Vec<_> =
                 outputs.phases.into_iter().map(|phase| (phase.name, phase.duration)).collect();
@@ -97,7 +97,7 @@ impl Loaded {
         }
         // The outputs of evcxr's commands, such as `:vars`, are shown before the cell's value.
         let mut data: Bundle = outputs.content_by_mime_type.into_iter().collect();
-        let value = std::mem::take(&mut heard.value);
+        let value = std::mem::take(&mut collected.value);
         if !value.is_empty() {
             let shown = std::mem::replace(&mut data, value);
             if !shown.is_empty() {
@@ -117,8 +117,8 @@ impl Loaded {
         if !has_run {
             return;
         }
+        let source = self.context.last_source().unwrap_or_default();
         if !found.is_empty() {
-            let source = self.context.last_source().unwrap_or_default();
             for (message, line) in found {
                 if let Some((number, text)) = line_of(prepared, &source, line) {
                     lines.push(format!(
@@ -129,7 +129,7 @@ impl Loaded {
             }
         }
         if let Some(block) = prepared.block() {
-            lines.extend(notes::notes(&block.stmts));
+            lines.extend(notes::notes(&block.stmts, &source));
             let lasting = prepared.local().iter().filter(|name| !redefined::may_move(&block.stmts, name));
             lines.extend(lasting.map(|name| {
                 format!("note: `{name}` lasts for this cell only: it borrows from here, or its type cannot be written")
@@ -158,9 +158,9 @@ impl Loaded {
 
 /// Error of a cell whose code failed.
 fn failure(ran: Ran, source: &str, restored: &BTreeSet<String>) -> CellError {
-    let Ran { prepared, mut heard, is_interrupted, .. } = ran;
-    let text = heard.error.take().unwrap_or_default();
-    let mut error = match heard.panic.take() {
+    let Ran { prepared, mut collected, is_interrupted, .. } = ran;
+    let text = collected.error.take().unwrap_or_default();
+    let mut error = match collected.panic.take() {
         Some((message, line)) => {
             CellError::panic(&message, line.and_then(|line| line_of(&prepared, source, line as usize)))
         }

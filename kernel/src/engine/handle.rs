@@ -1,19 +1,22 @@
 //! Handle to the engine for other threads. Requests wait in a queue until the engine has loaded.
 
+use std::fs::File;
+use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use headstart_frame::{CHECKPOINTS_VARIABLE, ENVIRONMENT_VARIABLE, LIBRARY_VARIABLE};
+use headstart_frame::{CHECKPOINTS_VARIABLE, ENVIRONMENT_VARIABLE, Frame, LIBRARY_VARIABLE};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::compile::cache;
 use crate::compile::evcxr_text::protocol;
 use crate::engine::complete::Completions;
 use crate::engine::interrupt::{Cells, STOP_TIMEOUT};
+use crate::engine::known::Variable;
 use crate::engine::listen::Listener;
 use crate::engine::load::load;
-use crate::engine::output::{Bundle, Event, Output};
+use crate::engine::output::{Background, Bundle, Event};
 use crate::engine::run::{guarded, serve};
 use crate::platform::pipes::{self, Pipes};
 use crate::platform::{environment, programs, rustc_wrapper};
@@ -28,6 +31,8 @@ const SPINNING_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Capacity of a cell's channel of outputs, in events. While it is full, the cell waits.
 const MAX_EVENTS: usize = 16;
+/// Capacity of the queue of messages to comms, in messages. While it is full, further messages are dropped.
+const MAX_COMM_MESSAGES: usize = 1024;
 
 /// A request to the engine.
 pub enum Request {
@@ -44,7 +49,9 @@ pub struct Engine {
     stopped: Receiver<()>,
     stage: watch::Receiver<Stage>,
     /// Output of the cells' background threads between cells.
-    background: Mutex<Option<mpsc::Receiver<Output>>>,
+    background: Mutex<Option<mpsc::Receiver<Background>>>,
+    /// Messages of the client to comms of the cells.
+    comms: Sender<Frame>,
 }
 
 /// Loading stage of the engine.
@@ -94,10 +101,11 @@ impl Engine {
         let (requests, queue) = unbounded();
         let (ended, stopped) = bounded(1);
         let (say, stage) = watch::channel(Stage::Loading(None));
+        let comms = write_comms(pipes.comms.try_clone().map_err(no_pipes)?).map_err(no_pipes)?;
         let cells: Arc<Cells> = Arc::default();
         let (listener, background) = Listener::start(pipes, cells.clone()).map_err(no_pipes)?;
         let background = Mutex::new(Some(background));
-        let engine = Engine { requests, cells: cells.clone(), stopped, stage, background };
+        let engine = Engine { requests, cells: cells.clone(), stopped, stage, background, comms };
         let thread = std::thread::Builder::new().name("engine".into());
         let run = move || {
             let template = || {
@@ -147,8 +155,20 @@ impl Engine {
     }
 
     /// Channel of the output that background threads print between cells; `None` after the first call.
-    pub fn background(&self) -> Option<mpsc::Receiver<Output>> {
+    pub fn background(&self) -> Option<mpsc::Receiver<Background>> {
         self.background.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Sends a client's message to a comm of the cells, also while a cell runs.
+    pub fn send_to_comm(&self, message: Frame) {
+        if self.comms.try_send(message).is_err() {
+            eprintln!("a message to a comm was dropped: {MAX_COMM_MESSAGES} others wait");
+        }
+    }
+
+    /// The cells' variables after the last cell.
+    pub fn variables(&self) -> Vec<Variable> {
+        self.cells.known.variables()
     }
 
     /// Completions at a byte position of a cell; empty while a cell runs or waits.
@@ -193,4 +213,17 @@ impl Engine {
     pub fn interrupt(&self) {
         self.cells.interrupt();
     }
+}
+
+/// Starts the thread that writes messages to the cells' process, which may read slowly.
+fn write_comms(mut pipe: File) -> std::io::Result<Sender<Frame>> {
+    let (sender, messages) = bounded::<Frame>(MAX_COMM_MESSAGES);
+    std::thread::Builder::new().name("comms".into()).spawn(move || {
+        for message in messages {
+            if let Err(error) = pipe.write_all((message.encode() + "\n").as_bytes()) {
+                eprintln!("a message did not reach the cells: {error}");
+            }
+        }
+    })?;
+    Ok(sender)
 }

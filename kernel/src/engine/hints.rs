@@ -119,6 +119,11 @@ impl Gone {
                 "a cell that awaits runs in tokio's runtime: `:dep tokio = { version = \"1\", features = [\"full\"] }`"
                     .into(),
             ),
+            "E0433" if message.contains("in `tokio`") => Some(
+                "a cell that awaits gets tokio with few features; write in the first cell \
+                 `:dep tokio = { version = \"1\", features = [\"full\"] }`"
+                    .into(),
+            ),
             "E0277" if message.contains("couldn't convert the error") => Some(
                 "`?` shows an error by its `Display`: implement `std::fmt::Display` for it, or turn it into text \
                  with `.map_err(|error| format!(\"{error:?}\"))?`"

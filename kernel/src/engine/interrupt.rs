@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use headstart_frame::Answer;
 use tokio::sync::mpsc::Sender;
 
+use crate::engine::known::Known;
 use crate::engine::output::{CellError, Event};
 use crate::engine::phase::{Action, Phase, Request};
 use crate::engine::question::Question;
@@ -21,6 +22,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Default)]
 pub struct Cells {
     pub child: OnceLock<Arc<Mutex<Child>>>,
+    pub known: Known,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -40,13 +42,18 @@ struct State {
     /// Time at which the running code was asked to stop.
     asked: Option<Instant>,
     question: Option<Question>,
+    /// Whether a callback of a widget runs. A cell may be prepared meanwhile.
+    is_calling_back: bool,
     /// Whether the kernel ends and no more cells will run.
     is_stopping: bool,
 }
 
 impl State {
     fn phase(&self) -> Phase {
-        self.phase.unwrap_or(Phase::Loading)
+        match self.phase.unwrap_or(Phase::Loading) {
+            Phase::Idle if self.is_calling_back => Phase::CallingBack,
+            phase => phase,
+        }
     }
 
     fn is_running(&self) -> bool {
@@ -105,6 +112,27 @@ impl Cells {
             state.phase = Some(Phase::Preparing);
         }
         state.question = None;
+        self.changed.notify_all();
+    }
+
+    /// Records that callbacks start to run.
+    pub fn callbacks_begin(&self) {
+        let mut state = self.state();
+        state.is_calling_back = true;
+        if state.phase() == Phase::CallingBack {
+            state.cell += 1;
+            (state.presses, state.asked) = (0, None);
+        }
+    }
+
+    /// Records that the callbacks have ended.
+    pub fn callbacks_end(&self) {
+        let mut state = self.state();
+        if state.phase() == Phase::CallingBack {
+            state.cell += 1;
+            (state.presses, state.asked) = (0, None);
+        }
+        state.is_calling_back = false;
         self.changed.notify_all();
     }
 
@@ -190,6 +218,10 @@ impl Cells {
         }
         match action {
             Action::StopPrograms => {
+                if state.is_calling_back {
+                    // The cell cannot begin before the callback ends.
+                    self.signal(if request == Request::Stop { libc::SIGINT } else { libc::SIGKILL });
+                }
                 drop(state);
                 programs::kill_all();
             }
@@ -256,7 +288,7 @@ impl Cells {
 
 /// Cancels the waiting cells, but not the running one.
 fn cancel(mut state: MutexGuard<'_, State>, when: &str) {
-    let is_at_work = !matches!(state.phase(), Phase::Loading | Phase::Idle);
+    let is_at_work = !matches!(state.phase(), Phase::Loading | Phase::Idle | Phase::CallingBack);
     let kept = usize::from(is_at_work).min(state.expected.len());
     let waiting: Vec<_> = state.expected.drain(kept..).collect();
     drop(state);

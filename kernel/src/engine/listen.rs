@@ -13,57 +13,18 @@ use headstart_frame::{Answer, Frame};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::compile::evcxr_text::protocol;
-use crate::engine::heard::{Heard, line_in_cell};
+use crate::engine::buffer::{Destination, MAX_DELAY, State};
+use crate::engine::collected::{Collected, line_in_cell};
 use crate::engine::interrupt::Cells;
-use crate::engine::output::{Event, Output};
-use crate::engine::places;
+use crate::engine::output::{Background, Event, Output};
 use crate::engine::question::Question;
-use crate::engine::scanner::{Item, Scanner};
-use crate::platform::pipes::{BEGINS, END, IS_OVER, Pipes, read_available};
+use crate::engine::scanner::Item;
+use crate::platform::pipes::{BEGINS, CALLBACKS_BEGIN, CALLBACKS_END, END, IS_OVER, Pipes, read_available};
 
-/// Longest time that an output is buffered, to be joined with more (20 ms).
-const MAX_DELAY: Duration = Duration::from_millis(20);
 /// Interval at which an idle reader checks whether the engine still exists (1 s).
 const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum size of buffered outputs, in bytes.
-const MAX_HELD: usize = 64 << 10;
 /// Capacity of the channel for outputs of background threads, in outputs.
 const MAX_BACKGROUND: usize = 64;
-/// Maximum size of the standard error collected while the prelude is loaded, in bytes.
-const MAX_COLLECTED: usize = 16 << 10;
-
-/// Destination of outputs.
-enum Destination {
-    /// The channel for output that background threads print between cells.
-    Background,
-    /// The client that sent the cell.
-    Cell(Sender<Event>),
-    /// [`Heard::collected`].
-    Collected,
-}
-
-/// State of the running cell's outputs.
-struct State {
-    destination: Destination,
-    background: Sender<Output>,
-    out: Scanner,
-    /// An incomplete UTF-8 character on standard error.
-    err: Vec<u8>,
-    /// An incomplete note.
-    note: Vec<u8>,
-    held: Vec<Output>,
-    held_bytes: usize,
-    held_since: Option<Instant>,
-    heard: Heard,
-    /// Panic of the cell's own thread, which the cell may still catch.
-    panic: Option<(String, u32)>,
-    /// Last panic of another thread, which the cell's thread may propagate.
-    other_panic: Option<(String, u32)>,
-    /// Lines for evcxr at the end of the cell.
-    markers: Vec<String>,
-    /// Counter that numbers unnamed displays.
-    displays: usize,
-}
 
 /// Reader of the cells' output.
 pub struct Listener {
@@ -74,23 +35,9 @@ pub struct Listener {
 
 impl Listener {
     /// Starts to read. The receiver gets the outputs between cells.
-    pub fn start(pipes: Pipes, cells: Arc<Cells>) -> io::Result<(Arc<Listener>, Receiver<Output>)> {
+    pub fn start(pipes: Pipes, cells: Arc<Cells>) -> io::Result<(Arc<Listener>, Receiver<Background>)> {
         let (background, between) = channel(MAX_BACKGROUND);
-        let state = State {
-            destination: Destination::Background,
-            background,
-            out: Scanner::default(),
-            err: Vec::new(),
-            note: Vec::new(),
-            held: Vec::new(),
-            held_bytes: 0,
-            held_since: None,
-            heard: Heard::default(),
-            panic: None,
-            other_panic: None,
-            markers: Vec::new(),
-            displays: 0,
-        };
+        let state = State::new(background);
         let listener = Arc::new(Listener { pipes, cells, state: Mutex::new(state) });
         let reader = Arc::downgrade(&listener);
         std::thread::Builder::new().name("listener".into()).spawn(move || {
@@ -123,38 +70,46 @@ impl Listener {
         let mut state = self.state();
         state.flush();
         state.destination = destination;
-        (state.heard, state.panic, state.other_panic) = (Heard::default(), None, None);
+        (state.collected, state.panic, state.other_panic) = (Collected::default(), None, None);
     }
 
     /// Ends the cell and returns its result. Later output of its threads goes to the background channel.
-    pub fn finish(&self) -> Heard {
+    pub fn finish(&self) -> Collected {
         let mut state = self.state();
         let _ = self.drain(&mut state);
         if let Some((message, _)) = state.panic.take() {
             state.text(Output::Stderr(format!("a panic was caught: {message}\n")));
         }
-        if state.heard.failed() {
+        if state.collected.failed() {
             state.show_value();
         }
         state.flush();
         state.destination = Destination::Background;
-        std::mem::take(&mut state.heard)
+        std::mem::take(&mut state.collected)
     }
 
     /// Like [`Listener::finish`], for a process that has ended: empties the pipes for the next process.
-    pub fn finish_ended(&self) -> Heard {
-        {
-            let mut state = self.state();
-            let _ = self.drain(&mut state);
-            let rest = state.out.finish();
-            rest.into_iter().for_each(|item| self.item(&mut state, item));
-            let rest = std::mem::take(&mut state.err);
-            state.errors(&rest);
-            state.note.clear();
-            state.markers.clear();
-            let _ = self.pipes.clear();
-        }
+    pub fn finish_ended(&self) -> Collected {
+        self.process_has_ended();
         self.finish()
+    }
+
+    /// Handles the end of the cells' process in a cell that continues: empties the pipes for the next process.
+    pub fn process_has_ended(&self) {
+        let mut state = self.state();
+        let _ = self.drain(&mut state);
+        let rest = state.out.finish();
+        rest.into_iter().for_each(|item| self.item(&mut state, item));
+        let rest = std::mem::take(&mut state.err);
+        state.errors(&rest);
+        state.note.clear();
+        state.markers.clear();
+        // The widgets ended with their process.
+        state.hold(Output::CommsEnded);
+        state.end_callback();
+        self.cells.callbacks_end();
+        self.cells.known.set_values(Vec::new());
+        let _ = self.pipes.clear();
     }
 
     /// Ends a shell command of the cell: sends its outputs before the cell's.
@@ -217,6 +172,8 @@ impl Listener {
             match std::str::from_utf8(&note[..end]) {
                 Ok(BEGINS) => self.cells.runs(),
                 Ok(IS_OVER) => self.code_is_over(state)?,
+                Ok(CALLBACKS_BEGIN) => self.cells.callbacks_begin(),
+                Ok(CALLBACKS_END) => self.cells.callbacks_end(),
                 _ => {}
             }
         }
@@ -242,10 +199,10 @@ impl Listener {
             Item::Frame(Ok(frame)) => self.frame(state, frame),
             Item::Frame(Err(malformed)) => state.text(Output::Stderr(format!("{malformed}\n"))),
             Item::Content(mime, content) => {
-                if state.heard.value.iter().any(|(known, _)| *known == mime) {
+                if state.collected.value.iter().any(|(known, _)| *known == mime) {
                     state.show_value();
                 }
-                state.heard.value.push((mime, content));
+                state.collected.value.push((mime, content));
             }
             Item::Failed => {
                 // The text has just arrived on the other pipe.
@@ -264,7 +221,7 @@ impl Listener {
             Item::Panicked => {
                 let panic = state.panic.take().or(state.other_panic.take());
                 let panic = panic.map(|(message, line)| (message, Some(line)));
-                state.heard.panic = Some(panic.unwrap_or(("the cell panicked".into(), None)));
+                state.collected.panic = Some(panic.unwrap_or(("the cell panicked".into(), None)));
                 state.markers.push(protocol::PANIC.into());
             }
             Item::ChangedType(marker) => state.markers.push(marker),
@@ -282,6 +239,21 @@ impl Listener {
             Frame::Update { id, data } => state.hold(Output::Update { id, data }),
             Frame::Clear { wait } => state.hold(Output::Clear { wait }),
             Frame::Failed { message } => state.fails(message),
+            Frame::CommOpen { .. } | Frame::CommMessage { .. } | Frame::CommClose { .. } => {
+                state.hold(Output::Comm(frame));
+            }
+            Frame::Callback { id } => {
+                // The errors before this frame belong to the callback before it.
+                if state.is_callback()
+                    && let Ok(err) = read_available(&self.pipes.err)
+                {
+                    state.errors(&err);
+                }
+                state.begin_callback(id);
+            }
+            Frame::Variables { values } => self.cells.known.set_values(values),
+            // A callback shows its panic itself.
+            Frame::Panic { thread, .. } if thread.is_empty() && state.is_callback() => {}
             Frame::Panic { message, file, line, thread } if thread.is_empty() => {
                 if let Some((caught, _)) = state.panic.replace((message, line_in_cell(&file, line))) {
                     state.text(Output::Stderr(format!("a panic was caught: {caught}\n")));
@@ -301,100 +273,6 @@ impl Listener {
                         let _ = events.blocking_send(Event::Input { prompt, password, question });
                     }
                     _ => drop((&self.pipes.answers).write_all(Answer::NoInput.encode().as_bytes())),
-                }
-            }
-        }
-    }
-}
-
-impl State {
-    /// Records an error that a `?` in the cell returned.
-    fn fails(&mut self, message: String) {
-        self.heard.error = Some(message);
-        self.markers.push(protocol::ERROR.into());
-    }
-
-    /// Handles standard error, which contains only text.
-    fn errors(&mut self, bytes: &[u8]) {
-        self.err.extend_from_slice(bytes);
-        let whole = match std::str::from_utf8(&self.err) {
-            // An incomplete character waits for its remaining bytes.
-            Err(error) if error.error_len().is_none() && !bytes.is_empty() => error.valid_up_to(),
-            _ => self.err.len(),
-        };
-        let rest = self.err.split_off(whole);
-        let text = std::mem::replace(&mut self.err, rest);
-        if !text.is_empty() {
-            self.text(Output::Stderr(String::from_utf8_lossy(&text).into_owned()));
-        }
-    }
-
-    /// Turns a value that is not the cell's last one into a display.
-    fn show_value(&mut self) {
-        let data = std::mem::take(&mut self.heard.value);
-        if !data.is_empty() {
-            self.displays += 1;
-            self.hold(Output::Display { id: format!("headstart-value-{}", self.displays), data });
-        }
-    }
-
-    fn text(&mut self, output: Output) {
-        let length = match &output {
-            Output::Stdout(text) | Output::Stderr(text) => text.len(),
-            _ => 0,
-        };
-        match (self.held.last_mut(), output) {
-            (Some(Output::Stdout(held)), Output::Stdout(text))
-            | (Some(Output::Stderr(held)), Output::Stderr(text)) => held.push_str(&text),
-            (_, output) => self.held.push(output),
-        }
-        self.was_held(length);
-    }
-
-    fn hold(&mut self, output: Output) {
-        match (self.held.last_mut(), output) {
-            (Some(Output::Update { id, data }), Output::Update { id: new, data: newer }) if *id == new => {
-                *data = newer;
-            }
-            (_, output) => self.held.push(output),
-        }
-        // Each of these is a separate message, so only a few are buffered.
-        self.was_held(MAX_HELD / 64);
-    }
-
-    fn was_held(&mut self, length: usize) {
-        self.held_since.get_or_insert_with(Instant::now);
-        self.held_bytes += length;
-        if self.held_bytes > MAX_HELD {
-            self.flush();
-        }
-    }
-
-    /// Sends the buffered outputs.
-    fn flush(&mut self) {
-        if let Some(Item::Text(text)) = self.out.open_text() {
-            match self.held.last_mut() {
-                Some(Output::Stdout(held)) => held.push_str(&text),
-                _ => self.held.push(Output::Stdout(text)),
-            }
-        }
-        (self.held_bytes, self.held_since) = (0, None);
-        for mut output in self.held.drain(..) {
-            if let Output::Stderr(text) = &mut output
-                && let Some(clean) = places::without_dbg_positions(text)
-            {
-                *text = clean;
-            }
-            // If the receiver is gone, outputs are dropped.
-            match &self.destination {
-                Destination::Cell(events) => drop(events.blocking_send(Event::Output(output))),
-                Destination::Background => drop(self.background.blocking_send(output)),
-                Destination::Collected => {
-                    if let Output::Stderr(text) = output
-                        && self.heard.collected.len() < MAX_COLLECTED
-                    {
-                        self.heard.collected += &text;
-                    }
                 }
             }
         }

@@ -126,7 +126,7 @@ pub fn load(
         .filter(|_| loaded.is_rewritten)
         .map(|cells| Ahead::new(session.path(), cells));
     session.save(&template);
-    loaded.look_ahead("", true);
+    loaded.prepare_compilation_ahead("", true);
     if !cells.is_busy() {
         // No client waits yet. The first completion on a candle type takes a second; doing it now saves a
         // later cell that wait.
@@ -149,11 +149,11 @@ impl Loaded {
     fn load_prelude(&mut self, template: &Template) -> Result<(), String> {
         self.listener.collect();
         if let Err(error) = self.context.execute(&self.load) {
-            let heard = self.listener.finish_ended();
+            let collected = self.listener.finish_ended();
             let mut text = describe(&error, &Prepared::new(&self.load), &self.load, &Gone::default()).plain();
             // For example, the loader's message about a missing library.
-            text += &heard.error.into_iter().map(|error| format!("\n{error}")).collect::<String>();
-            text += &format!("\n{}", heard.collected.trim_end());
+            text += &collected.error.into_iter().map(|error| format!("\n{error}")).collect::<String>();
+            text += &format!("\n{}", collected.stderr.trim_end());
             let hint = match template.missing_libraries() {
                 Some(missing) => format!("{missing}\nhint: {LIBRARIES_REMEDY}"),
                 None => "hint: `headstart doctor` looks at all that a kernel needs".to_owned(),
@@ -173,8 +173,8 @@ impl Loaded {
     fn probe(&mut self) -> Result<Result<(), String>, String> {
         self.listener.collect();
         let found = guarded(|| probe::run(&mut self.context, &self.folder)).and_then(|found| found);
-        let heard = self.listener.finish();
-        match heard.error.or(heard.panic.map(|(message, _)| message)) {
+        let collected = self.listener.finish();
+        match collected.error.or(collected.panic.map(|(message, _)| message)) {
             Some(problem) => Err(format!("a probe cell failed: {problem}")),
             None => found,
         }

@@ -3,8 +3,10 @@
 //! Contains evcxr's context in one thread, the cells' process with its pipes, the phase of the running
 //! cell, and the error messages. Other threads use it through [`handle::Engine`].
 
+pub mod buffer;
 pub mod certificates;
 pub mod child;
+pub mod collected;
 pub mod commands;
 pub mod complete;
 pub mod config;
@@ -12,10 +14,10 @@ pub mod edits;
 pub mod errors;
 pub mod finish;
 pub mod handle;
-pub mod heard;
 pub mod hints;
 pub mod interrupt;
 pub mod keras_words;
+pub mod known;
 pub mod listen;
 pub mod load;
 pub mod names;
@@ -29,3 +31,4 @@ pub mod question;
 pub mod report;
 pub mod run;
 pub mod scanner;
+pub mod trait_paths;

@@ -1,16 +1,34 @@
 //! Notes on differences between a notebook and a program, shown with a cell that succeeds.
 
+use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Item, Stmt};
 
 use crate::compile::redefined::names;
 
 /// Types with interior mutability, whose values change without `mut`.
-const INTERIOR_MUTABLE: [&str; 7] =
-    ["Cell", "RefCell", "Mutex", "RwLock", "OnceLock", "LazyLock", "OnceCell"];
+const INTERIOR_MUTABLE: [&str; 11] = [
+    "Cell",
+    "RefCell",
+    "Mutex",
+    "RwLock",
+    "OnceLock",
+    "LazyLock",
+    "OnceCell",
+    "LazyCell",
+    "UnsafeCell",
+    "Condvar",
+    "Once",
+];
+/// First words of an item, after its attributes and visibility.
+const ITEM_WORDS: [&str; 13] = [
+    "static", "fn", "struct", "enum", "union", "trait", "impl", "mod", "type", "unsafe", "extern", "use",
+    "const",
+];
 
-/// One note for each statement of a cell that would behave differently in a program.
-pub fn notes(statements: &[Stmt]) -> Vec<String> {
+/// One note for each statement of a cell that would behave differently in a program. `source` is the compiled
+/// source, with the items of all cells.
+pub fn notes(statements: &[Stmt], source: &str) -> Vec<String> {
     let mut notes = Vec::new();
     for statement in statements {
         match statement {
@@ -26,13 +44,82 @@ pub fn notes(statements: &[Stmt]) -> Vec<String> {
                     notes.push("note: this defines `main`, which nothing calls in a notebook: write `main()`".into());
                 }
             }
-            Stmt::Macro(call) if call.mac.path.segments.last().is_some_and(|name| name.ident == "thread_local") => {
-                notes.push("note: what `thread_local!` makes lasts for this cell only".into());
+            Stmt::Macro(call) if makes_items(&call.mac, source) => {
+                let name = call.mac.path.segments.last().map(|name| name.ident.to_string());
+                let note = format!(
+                    "note: what `{}!` defines lasts for this cell only: later cells cannot name it",
+                    name.unwrap_or_default()
+                );
+                if !notes.contains(&note) {
+                    notes.push(note);
+                }
             }
             _ => {}
         }
     }
     notes
+}
+
+/// Whether a macro call expands to items, as far as the text shows: its own input is an item, as in
+/// `thread_local! { static … }`, or a cell has defined the macro and its expansion begins with an item.
+fn makes_items(call: &syn::Macro, source: &str) -> bool {
+    let Some(name) = call.path.segments.last() else { return false };
+    begins_with_item(call.tokens.clone()) || expands_to_item(&name.ident.to_string(), source)
+}
+
+/// Whether a macro of this name is defined in the source and one of its rules expands to an item.
+fn expands_to_item(name: &str, source: &str) -> bool {
+    struct Rules<'a>(&'a str, bool);
+    impl<'ast> Visit<'ast> for Rules<'_> {
+        fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
+            if item.ident.as_ref().is_some_and(|ident| ident == self.0) {
+                // Each rule is a pattern, `=>` and an expansion: the expansion is a group after a `>`.
+                let mut follows_arrow = false;
+                for token in item.mac.tokens.clone() {
+                    if let TokenTree::Group(group) = &token {
+                        self.1 |= follows_arrow && begins_with_item(group.stream());
+                    }
+                    follows_arrow = matches!(&token, TokenTree::Punct(mark) if mark.as_char() == '>');
+                }
+            }
+        }
+    }
+    if !source.contains("macro_rules") || !source.contains(name) {
+        return false;
+    }
+    let mut rules = Rules(name, false);
+    if let Ok(file) = syn::parse_file(source) {
+        rules.visit_file(&file);
+    }
+    rules.1
+}
+
+/// Whether tokens begin with an item, also inside a repetition of a macro's expansion (`$( … )*`).
+fn begins_with_item(tokens: TokenStream) -> bool {
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        match token {
+            // An attribute.
+            TokenTree::Punct(mark) if mark.as_char() == '#' => drop(tokens.next()),
+            TokenTree::Punct(mark) if mark.as_char() == '$' => match tokens.next() {
+                Some(TokenTree::Group(repeated)) => return begins_with_item(repeated.stream()),
+                // A fragment, such as `$vis`.
+                _ => continue,
+            },
+            TokenTree::Ident(word) if word == "pub" => {
+                if matches!(tokens.peek(), Some(TokenTree::Group(_))) {
+                    tokens.next();
+                }
+            }
+            TokenTree::Ident(word) => {
+                // `unsafe { … }` and `const { … }` are expressions.
+                let is_block = matches!(tokens.peek(), Some(TokenTree::Group(_)));
+                return ITEM_WORDS.iter().any(|item| word == item) && !is_block;
+            }
+            _ => return false,
+        }
+    }
+    false
 }
 
 fn is_item(statement: &Stmt) -> bool {
@@ -67,12 +154,26 @@ mod tests {
             ("fn main() { f() }", "write `main()`"),
             ("thread_local! { static N: u8 = 1; }", "this cell only"),
         ] {
-            let notes = notes(&parse(cell).unwrap().stmts).concat();
+            let notes = notes(&parse(cell).unwrap().stmts, "").concat();
             assert!(notes.contains(said), "{cell}: {notes}");
+        }
+        let source = "macro_rules! make { ($n:ident) => { #[derive(Debug)] pub struct $n; }; }\n\
+            macro_rules! all { (=> $($n:ident)*) => { 1 }; ($($n:ident)*) => { $(fn $n() {})* } }\n\
+            macro_rules! ask { ($e:expr) => { println!(\"{}\", $e) } }";
+        for (cell, is_noted) in [
+            ("make!(A);", true),
+            ("all! { a b }", true),
+            ("ask!(1);", false),
+            ("bitflags::bitflags! { pub(crate) struct F: u8 { } }", true),
+            ("println!(\"static\");", false),
+            ("dbg!(unsafe { f() });", false),
+        ] {
+            let notes = notes(&parse(cell).unwrap().stmts, source);
+            assert_eq!(notes.len(), usize::from(is_noted), "{cell}: {notes:?}");
         }
         for cell in ["static NAMES: [&str; 1] = [\"a\"];", "fn main() { }\nmain();", "let n = Mutex::new(1);"]
         {
-            assert!(notes(&parse(cell).unwrap().stmts).is_empty(), "{cell}");
+            assert!(notes(&parse(cell).unwrap().stmts, "").is_empty(), "{cell}");
         }
     }
 }

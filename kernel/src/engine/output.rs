@@ -1,6 +1,7 @@
 //! Outputs of a cell in notebook terms, independent of evcxr and of Jupyter's messages.
 
 pub use headstart_frame::Bundle;
+use headstart_frame::Frame;
 use serde_json::{Value, json};
 
 use crate::engine::question::Question;
@@ -18,9 +19,21 @@ pub enum Output {
     Clear { wait: bool },
     /// New content of a display.
     Update { id: String, data: Bundle },
+    /// A comm is opened or closed, or has a message for the client.
+    Comm(Frame),
+    /// The process that opened the comms has ended.
+    CommsEnded,
 }
 
+/// Output that is printed between cells, with the comm whose callback prints it.
+pub type Background = (Option<String>, Output);
+
 impl Output {
+    /// Whether the output is a message of a comm, which a silent cell sends, too.
+    pub fn is_of_comm(&self) -> bool {
+        matches!(self, Output::Comm(_) | Output::CommsEnded)
+    }
+
     /// Size of the output, in bytes.
     pub fn size(&self) -> usize {
         match self {
@@ -28,7 +41,10 @@ impl Output {
             Output::Display { data, .. } | Output::Update { data, .. } => {
                 data.iter().map(|(mime, content)| mime.len() + content.len()).sum()
             }
-            Output::Clear { .. } => 0,
+            Output::Comm(
+                Frame::CommOpen { data, buffers, .. } | Frame::CommMessage { data, buffers, .. },
+            ) => data.len() + buffers.iter().map(String::len).sum::<usize>(),
+            Output::Clear { .. } | Output::Comm(_) | Output::CommsEnded => 0,
         }
     }
 }
@@ -42,6 +58,14 @@ pub fn media(data: &Bundle) -> Value {
         false => json!(content),
     };
     data.iter().map(|(mime, content)| (mime.clone(), value(mime, content))).collect()
+}
+
+/// MIME type of a widget, which is shown only with a kernel.
+const WIDGET: &str = "application/vnd.jupyter.widget-view+json";
+
+/// Like [`media`], for a notebook that is opened without its kernel: a widget is shown as HTML.
+pub fn saved_media(data: &Bundle) -> Value {
+    media(&data.iter().filter(|(mime, _)| mime != WIDGET).cloned().collect())
 }
 
 /// Error of a cell.

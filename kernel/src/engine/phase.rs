@@ -7,6 +7,8 @@ pub enum Phase {
     Loading,
     /// No cell is running.
     Idle,
+    /// No cell is running, but a callback of a widget.
+    CallingBack,
     /// The cell is analysed or compiled, or one of its commands (`!ls`) runs. Its code does not run yet.
     Preparing,
     /// The cell's code runs.
@@ -58,9 +60,9 @@ impl Phase {
             (_, Phase::Idle | Phase::Finishing) => Nothing,
             // Also for repeated presses: the process with the variables is not busy.
             (_, Phase::Preparing) => StopPrograms,
-            (Request::Stop, Phase::Running) => Interrupt,
+            (Request::Stop, Phase::Running | Phase::CallingBack) => Interrupt,
             (Request::Stop, Phase::Asking) => InterruptQuestion,
-            (Request::StopAgain, Phase::Running | Phase::Asking) => Kill,
+            (Request::StopAgain, Phase::Running | Phase::Asking | Phase::CallingBack) => Kill,
         }
     }
 }
@@ -75,6 +77,7 @@ mod tests {
         let table = [
             (Phase::Loading, [CancelWaiting, CancelWaiting, KillAll]),
             (Phase::Idle, [Nothing, Nothing, Nothing]),
+            (Phase::CallingBack, [Interrupt, Kill, KillAll]),
             (Phase::Preparing, [StopPrograms, StopPrograms, KillAll]),
             (Phase::Running, [Interrupt, Kill, KillAll]),
             (Phase::Asking, [InterruptQuestion, Kill, KillAll]),

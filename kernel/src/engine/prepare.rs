@@ -1,6 +1,6 @@
 //! Edits to a cell before it is passed to evcxr; every part keeps its line.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use icu_normalizer::ComposingNormalizerBorrowed;
@@ -10,7 +10,7 @@ use syn::visit::Visit;
 use syn::{Block, Pat, Stmt};
 
 use crate::compile::cell::{code, last_place, parse};
-use crate::compile::evcxr_text::commands::QUIT;
+use crate::compile::evcxr_text::commands::{DEPENDENCY, QUIT, TOKIO_FEATURES, TOKIO_FULL};
 use crate::engine::edits::Edited;
 use crate::engine::parameters;
 use crate::engine::run::Variables;
@@ -35,6 +35,8 @@ pub struct Prepared {
     /// The parsed cell, if it is valid Rust.
     block: Option<Block>,
     local: BTreeSet<String>,
+    /// Explicit types for variables of the cell.
+    types: BTreeMap<String, String>,
     /// For a cell of injected parameters: the session's variables and their types.
     variables: Variables,
 }
@@ -48,6 +50,7 @@ impl Prepared {
             plain,
             block,
             local: BTreeSet::new(),
+            types: BTreeMap::new(),
             variables: Variables::new(),
         };
         prepared.edit();
@@ -104,6 +107,19 @@ impl Prepared {
         names.iter().filter(|name| self.make_local(name)).count() > 0
     }
 
+    /// Writes explicit types for variables of the cell. Returns whether any of them is new.
+    pub fn make_explicit(&mut self, types: Vec<(String, String)>) -> bool {
+        let mut is_new = false;
+        for (name, type_) in types {
+            let is_defined = self.block.as_ref().is_some_and(|block| untyped(block, &name).is_some());
+            is_new |= is_defined && self.types.insert(name, type_.clone()).as_ref() != Some(&type_);
+        }
+        if is_new {
+            self.edit();
+        }
+        is_new
+    }
+
     /// Hidden variables.
     pub fn local(&self) -> &BTreeSet<String> {
         &self.local
@@ -114,6 +130,10 @@ impl Prepared {
         if let Some(block) = &self.block {
             edits.extend(last_place(block).map(|at| (at..at, "&".to_owned())));
             edits.extend(parameters::typing(block, &self.variables));
+            edits.extend(self.types.iter().filter_map(|(name, type_)| {
+                let end = untyped(block, name)?;
+                Some((end..end, format!(": {type_}")))
+            }));
             for statement in &block.stmts {
                 let Stmt::Local(local) = statement else { continue };
                 if let Pat::Type(typed) = &local.pat {
@@ -125,6 +145,18 @@ impl Prepared {
         }
         self.sent = Edited::new(&self.plain.text, edits);
     }
+}
+
+/// End of the pattern in the last `let` that defines a variable, if it is the name alone, without a type.
+fn untyped(block: &Block, name: &str) -> Option<usize> {
+    let defines = |local: &&syn::Local| crate::compile::redefined::binds(&local.pat, name);
+    let locals = block.stmts.iter().filter_map(|statement| match statement {
+        Stmt::Local(local) => Some(local),
+        _ => None,
+    });
+    let local = locals.filter(defines).last()?;
+    matches!(&local.pat, Pat::Ident(pattern) if pattern.subpat.is_none())
+        .then(|| in_cell(local.pat.span()).end)
 }
 
 /// Name of the closure that a statement defines.
@@ -185,6 +217,7 @@ fn plain_edits(cell: &str) -> Vec<(Range<usize>, String)> {
     });
     // The kernel ends after the cell.
     edits.extend(quits.map(|(at, quit)| (at..at + quit.len(), String::new())));
+    edits.extend(tokio_edit(cell));
     if cell.is_ascii() && !cell.contains('\r') {
         return edits;
     }
@@ -208,6 +241,20 @@ fn plain_edits(cell: &str) -> Vec<(Range<usize>, String)> {
     }
     edits.extend(cell.match_indices("\r\n").map(|(at, _)| (at..at + 1, String::new())));
     edits
+}
+
+/// Replaces tokio's feature `full` in a `:dep` line.
+fn tokio_edit(cell: &str) -> Option<(Range<usize>, String)> {
+    let mut begin = 0;
+    let line = cell.split_inclusive('\n').find(|line| {
+        let is_found = line.strip_prefix(DEPENDENCY).is_some_and(|rest| {
+            rest.trim_start().strip_prefix("tokio").is_some_and(|rest| rest.trim_start().starts_with('='))
+        });
+        begin += if is_found { 0 } else { line.len() };
+        is_found
+    })?;
+    let at = begin + line.find(TOKIO_FULL)?;
+    Some((at..at + TOKIO_FULL.len(), TOKIO_FEATURES.to_owned()))
 }
 
 #[cfg(test)]
@@ -241,6 +288,25 @@ mod tests {
         let sent = "let headstart::headstart_local!(mut f) = |x| x;\nlet (headstart::headstart_local!(é), g) = h();\nf(é)";
         assert_eq!(prepared.sent(), sent);
         assert_eq!(prepared.original(sent.find("|x|").unwrap()), 12);
+    }
+
+    #[test]
+    fn tokio_is_used_without_parking_lot() {
+        let cell = "// a\n:dep tokio = { version = \"1\", features = [\"full\"] }\nf(\"full\");";
+        let sent = Prepared::new(cell).sent().to_owned();
+        assert!(sent.contains("features = [\"fs\", ") && sent.contains("f(\"full\")"), "{sent}");
+        for cell in [":dep tokio-util = { version = \"1\", features = [\"full\"] }", ":dep tokio = \"1\""] {
+            assert_eq!(Prepared::new(cell).sent(), cell);
+        }
+    }
+
+    #[test]
+    fn a_type_is_written_at_the_last_definition() {
+        let mut prepared = Prepared::new("let é = f();\nlet mut é = é?;\nlet (a, b) = g();\nlet c: u8 = 1;");
+        let types = |names: &[&str]| names.iter().map(|name| (name.to_string(), "T".to_owned())).collect();
+        assert!(!prepared.make_explicit(types(&["a", "c", "none"])));
+        assert!(prepared.make_explicit(types(&["é", "a"])) && !prepared.make_explicit(types(&["é"])));
+        assert_eq!(prepared.sent(), "let é = f();\nlet mut é: T = é?;\nlet (a, b) = g();\nlet c: u8 = 1;");
     }
 
     #[test]

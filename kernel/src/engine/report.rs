@@ -255,8 +255,9 @@ fn in_own_words(message: &str) -> String {
         let type_ = quoted(message, 1).unwrap_or_default();
         return format!(
             "the variable `{name}` is of the type `{type_}`, which cannot be written, so no later cell can have it\n\
-             hint: box it as a trait that it has, as in `let {name}: Box<dyn Iterator<Item = u8>> = Box::new(…);`, \
-             or use `{name}` in this cell alone"
+             hint: box it as a trait that it has, as in `let {name}: Box<dyn {}> = Box::new(…);`, \
+             or use `{name}` in this cell alone",
+            boxed_trait(type_)
         );
     }
     if message.starts_with(VARIABLE) && message.contains(BORROWS) {
@@ -267,10 +268,24 @@ fn in_own_words(message: &str) -> String {
     GENERATED_NAMES.iter().fold(message.to_owned(), |text, (word, ours)| text.replace(word, ours))
 }
 
+/// The trait of a value of type `impl Trait`, for a trait object.
+fn boxed_trait(type_: &str) -> &str {
+    // Of several traits, only the first can be more than a marker.
+    let trait_ = type_.strip_prefix("impl ").map(|traits| traits.split(" + ").next().unwrap_or(traits));
+    trait_.filter(|trait_| !trait_.starts_with('?')).unwrap_or("Iterator<Item = u8>")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_hint_names_the_trait_of_the_value() {
+        assert_eq!(boxed_trait("impl Fn(i32) -> i32"), "Fn(i32) -> i32");
+        assert_eq!(boxed_trait("impl Debug + Clone"), "Debug");
+        assert_eq!(boxed_trait("Map<Range<i32>, impl FnMut(i32) -> i32>"), "Iterator<Item = u8>");
+    }
 
     #[test]
     fn suggestions_are_applied_to_their_line() {

@@ -19,6 +19,7 @@ use crate::engine::load::{BEGIN, END, Loaded};
 use crate::engine::output::{CellError, Event, Outcome, Output};
 use crate::engine::prepare::Prepared;
 use crate::engine::report::{describe, outlives, unkept_variables};
+use crate::engine::trait_paths;
 use crate::prelude::tokens::identifiers;
 
 /// Variables of the cells and their types.
@@ -34,6 +35,7 @@ pub fn serve(cells: &Cells, mut loaded: Result<Loaded, String>, queue: &Receiver
                     let outcome = guarded(|| loaded.execute(cells, &code, &events));
                     let outcome =
                         outcome.unwrap_or_else(|problem| Err(CellError::new("EngineError", &problem)));
+                    cells.known.set_types(loaded.variables());
                     cells.end(number);
                     let _ = events.blocking_send(Event::Done(outcome));
                 }
@@ -103,15 +105,15 @@ impl Loaded {
         let mut prepared = Prepared::new(statements);
         prepared.give_types(&before);
         let result = self.run_code(&mut prepared);
-        let result = self.run_last_commands(&code, commands, result);
-        let heard = match &result {
+        let result = self.run_last_commands(&code, commands, result, events);
+        let collected = match &result {
             Err(Error::SubprocessTerminated(_)) => self.listener.finish_ended(),
             _ => self.listener.finish(),
         };
         let is_interrupted = cells.is_interrupted();
         // From here on, the kernel's own code runs, which Stop does not affect.
         cells.finish();
-        let ran = Ran { cell, code: &code, prepared, before, result, heard, is_interrupted, begin };
+        let ran = Ran { cell, code: &code, prepared, before, result, collected, is_interrupted, begin };
         self.finish(cells, ran, events)
     }
 
@@ -130,17 +132,29 @@ impl Loaded {
                 Step::Clear => {
                     let load = self.load.clone();
                     self.run_lines(CLEAR)?;
+                    self.listener.process_has_ended();
                     self.run_lines(&load)?;
                 }
+                Step::Restart => self.restart_process()?,
                 Step::Evcxr(lines) => self.run_lines(&lines)?,
             }
         }
         Ok(code)
     }
 
+    /// Ends the cells' process and prepares the next one. With `:restart`, evcxr would still try to take the
+    /// variables of the ended process; if the process ends during a cell, it does not.
+    fn restart_process(&mut self) -> Result<(), CellError> {
+        let _ = self.context.execute(END);
+        self.listener.process_has_ended();
+        // Sets up Stop and the report of panics in the new process.
+        self.run_lines(BEGIN)
+    }
+
     fn run_lines(&mut self, lines: &str) -> Result<(), CellError> {
-        let result = self.context.execute(lines);
-        result.map(drop).map_err(|error| describe(&error, &Prepared::new(lines), lines, &self.gone))
+        let prepared = Prepared::new(lines);
+        let result = self.context.execute(prepared.sent());
+        result.map(drop).map_err(|error| describe(&error, &prepared, lines, &self.gone))
     }
 
     /// Runs a cell's code.
@@ -150,11 +164,17 @@ impl Loaded {
         drop(ahead);
         // A variable that evcxr cannot store for later cells remains usable in its own cell.
         while let Err(error) = &result
-            && prepared.make_any_local(&unkept_variables(error), outlives(error))
+            && (prepared.make_any_local(&unkept_variables(error), outlives(error))
+                || prepared.make_explicit(self.types_with_paths(error, prepared.plain())))
         {
             result = self.context.execute(prepared.sent());
         }
         result
+    }
+
+    fn types_with_paths(&self, error: &Error, cell: &str) -> Vec<(String, String)> {
+        let source = self.context.last_source().unwrap_or_default();
+        trait_paths::types_with_paths(error, &source, cell)
     }
 
     /// Runs the commands after a cell's code, and the kernel's additions to evcxr's commands.
@@ -163,6 +183,7 @@ impl Loaded {
         code: &str,
         commands: &str,
         mut result: Result<EvalOutputs, Error>,
+        events: &Sender<Event>,
     ) -> Result<EvalOutputs, Error> {
         if let Ok(outputs) = &mut result
             && !commands.is_empty()
@@ -173,15 +194,14 @@ impl Loaded {
             }
         }
         if result.is_ok() && has(code, CLEAR) {
+            self.listener.process_has_ended();
             // `:clear` also removes the prelude.
             result = self.context.execute(&self.load).and(result);
         }
-        if has(code, RESTART) {
-            // evcxr still tries to take the variables of the ended process, unless the process ends during
-            // a cell.
-            let _ = self.context.execute(END);
-            // Sets up Stop and the report of panics in the new process.
-            result = self.context.execute(BEGIN).and(result);
+        if has(commands, RESTART)
+            && let Err(error) = self.restart_process()
+        {
+            let _ = events.blocking_send(Event::Output(Output::Stderr(error.plain() + "\n")));
         }
         if code.lines().filter(|line| line.trim() == TIMING).count() % 2 == 1 {
             timing::toggle(&self.folder);
@@ -219,7 +239,7 @@ impl Loaded {
 
     /// Prepares compilation ahead of the next cell. `is_counted`: whether evcxr has increased the cell
     /// number.
-    pub fn look_ahead(&mut self, code: &str, is_counted: bool) {
+    pub fn prepare_compilation_ahead(&mut self, code: &str, is_counted: bool) {
         if let Some(ahead) = &mut self.ahead {
             ahead.end(code, is_counted, self.context.variables_and_types());
         }

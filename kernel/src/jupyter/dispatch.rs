@@ -1,14 +1,14 @@
 //! Dispatch of Jupyter's messages: one `match` over all requests.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::SecondsFormat;
 use jupyter_protocol::{
-    CodeMirrorMode, CommClose, CommInfoReply, CompleteReply, ConnectionInfo, DebugReply, ExecuteReply,
-    ExecutionState, HelpLink, HistoryReply, InspectReply, InterruptReply, IsCompleteReply, JupyterMessage,
+    CodeMirrorMode, CommClose, CompleteReply, ConnectionInfo, DebugReply, ExecuteReply, ExecutionState,
+    HelpLink, HistoryReply, InspectReply, InterruptReply, IsCompleteReply, JupyterMessage,
     JupyterMessageContent as Content, KernelInfoReply, LanguageInfo, ReplyStatus, ShutdownReply,
 };
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ use crate::compile::cell::quits;
 use crate::compile::completeness::{Completeness, completeness};
 use crate::engine::complete::{byte_offset, char_offset};
 use crate::engine::handle::Engine;
+use crate::jupyter::comms::Comms;
 use crate::jupyter::execute::aborted;
 use crate::jupyter::history::History;
 use crate::jupyter::kernel::{Kernel, media};
@@ -53,6 +54,8 @@ async fn serve(connection: &ConnectionInfo, engine: Engine, origin: Origin) -> R
         input: sockets.input,
         count: AtomicUsize::new(0),
         history: Mutex::new(History::begin()?),
+        comms: Comms::default(),
+        is_debugging: AtomicBool::new(false),
         last_cell: Mutex::new(None),
         ports: json!({
             "status": "ok",
@@ -83,8 +86,10 @@ async fn serve(connection: &ConnectionInfo, engine: Engine, origin: Origin) -> R
 /// Publishes output that background threads of the cells print between cells, below the last cell.
 async fn publish_background(kernel: Arc<Kernel>) {
     let Some(mut outputs) = kernel.engine.background() else { return };
-    while let Some(output) = outputs.recv().await {
-        let cell = kernel.last_cell.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    while let Some((comm, output)) = outputs.recv().await {
+        let last = || kernel.last_cell.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // The output of a callback belongs to the cell that shows the widget.
+        let cell = comm.and_then(|comm| kernel.comms.parent(&comm)).or_else(last);
         kernel.publish_output(output, cell.as_ref()).await;
     }
 }
@@ -200,11 +205,25 @@ impl Kernel {
             Content::HistoryRequest(asked) => {
                 self.history(serde_json::to_value(asked).unwrap_or_default()).into()
             }
-            Content::CommInfoRequest(_) => CommInfoReply::default().into(),
+            Content::CommInfoRequest(asked) => self.comms.info(asked.target_name.as_deref()).into(),
             Content::CommOpen(open) => {
-                // The kernel has no comm targets.
+                // Only cells open comms.
                 let close = CommClose { comm_id: open.comm_id.clone(), ..CommClose::default() };
                 self.publisher.publish(close, Some(request));
+                return None;
+            }
+            Content::CommMsg(asked) => {
+                match self.comms.from_client(asked, request) {
+                    Ok(frame) => self.engine.send_to_comm(frame),
+                    Err(answer) => {
+                        answer.into_iter().for_each(|message| self.publisher.publish_message(message))
+                    }
+                }
+                return None;
+            }
+            Content::CommClose(asked) => {
+                let closed = self.comms.closed_by_client(&asked.comm_id.0);
+                closed.into_iter().for_each(|frame| self.engine.send_to_comm(frame));
                 return None;
             }
             Content::InterruptRequest(_) => {
@@ -223,16 +242,7 @@ impl Kernel {
             Content::UnknownMessage(unknown) if unknown.msg_type == "connect_request" => {
                 unknown.reply(self.ports.clone())
             }
-            Content::DebugRequest(asked) => DebugReply {
-                content: json!({
-                    "type": "response",
-                    "request_seq": asked.content["seq"],
-                    "success": false,
-                    "command": asked.content["command"],
-                    "message": "headstart has no debugger",
-                }),
-            }
-            .into(),
+            Content::DebugRequest(asked) => DebugReply { content: self.debug(&asked.content).await }.into(),
             Content::UnknownMessage(unknown) if unknown.msg_type.ends_with("_request") => {
                 unknown.reply(json!({
                     "status": "error",
@@ -288,7 +298,8 @@ impl Kernel {
                 link("The Rust book", "https://doc.rust-lang.org/book/"),
                 link("candle", "https://huggingface.github.io/candle/"),
             ],
-            debugger: false,
+            // For the variables pane.
+            debugger: true,
             error: None,
         }
     }

@@ -52,7 +52,7 @@ impl Kernel {
             }
             let Some(event) = event else { break };
             match event {
-                Event::Output(output) if asked.silent => drop(output),
+                Event::Output(output) if asked.silent && !output.is_of_comm() => drop(output),
                 Event::Output(output) => self.publish_output(output, Some(request)).await,
                 Event::Done(done) => outcome = done,
                 Event::Input { question, .. } if !asked.allow_stdin => question.answer(&Answer::NoInput),

@@ -1,7 +1,7 @@
 //! State that all handlers of Jupyter's messages share, and the messages that they publish.
 
 use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use jupyter_protocol::{
     ClearOutput, DisplayData, ExecutionState, JupyterMessage, JupyterMessageContent, Media, Status,
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::engine::handle::Engine;
 use crate::engine::output::{self, Bundle, Output};
+use crate::jupyter::comms::Comms;
 use crate::jupyter::history::History;
 use crate::jupyter::wire::{Input, Publisher};
 
@@ -23,6 +24,9 @@ pub struct Kernel {
     /// Execution count of the last cell.
     pub count: AtomicUsize,
     pub history: Mutex<History>,
+    pub comms: Comms,
+    /// Whether a client shows the variables pane.
+    pub is_debugging: AtomicBool,
     /// Request of the last cell that ran.
     pub last_cell: Mutex<Option<JupyterMessage>>,
     /// Reply to `connect_request`.
@@ -40,7 +44,16 @@ impl Kernel {
     /// Sends an output, after waiting for capacity in the queue.
     pub async fn publish_output(&self, output: Output, request: Option<&JupyterMessage>) {
         let size = output.size();
-        self.publisher.publish_output(content(output), size, request).await;
+        match output {
+            Output::Comm(frame) => {
+                let message = self.comms.from_cells(frame, request);
+                message.into_iter().for_each(|message| self.publisher.publish_message(message));
+            }
+            Output::CommsEnded => {
+                self.comms.end().into_iter().for_each(|message| self.publisher.publish_message(message));
+            }
+            output => self.publisher.publish_output(content(output), size, request).await,
+        }
     }
 }
 
@@ -54,6 +67,7 @@ fn content(output: Output) -> JupyterMessageContent {
         }
         Output::Clear { wait } => ClearOutput { wait }.into(),
         Output::Update { id, data } => UpdateDisplayData::new(media(&data), &id).into(),
+        Output::Comm(_) | Output::CommsEnded => StreamContent::stdout("").into(),
     }
 }
 

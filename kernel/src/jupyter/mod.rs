@@ -4,6 +4,8 @@
 //! that waits for the next kernel. Runs cells through [`crate::engine::handle::Engine`] and does not depend
 //! on evcxr.
 
+pub mod comms;
+pub mod debug;
 pub mod dispatch;
 pub mod execute;
 pub mod history;

@@ -53,6 +53,7 @@ fn read(raw: RawMessage) -> Result<JupyterMessage, RuntimeError> {
         Ok::<_, JupyterError>(message)
     });
     message
+        .map(|message| message.with_buffers(raw.jparts[4..].to_vec()))
         .map(|message| message.with_zmq_identities(raw.zmq_identities.clone()))
         .map_err(|error| RuntimeError::ZmqMessageError(error.to_string()))
 }
@@ -137,7 +138,15 @@ impl Publisher {
         parent: Option<&JupyterMessage>,
         room: Option<OwnedSemaphorePermit>,
     ) {
-        let mut message = message(content, parent);
+        self.send_message(message(content, parent), room);
+    }
+
+    /// Sends a message that has metadata or binary parts to all clients.
+    pub fn publish_message(&self, message: JupyterMessage) {
+        self.send_message(message, None);
+    }
+
+    fn send_message(&self, mut message: JupyterMessage, room: Option<OwnedSemaphorePermit>) {
         let topic = Topic { name: message.header.msg_type.clone(), _room: room };
         message.zmq_identities = vec![Bytes::from_owner(topic)];
         let _ = self.queue.send(message);

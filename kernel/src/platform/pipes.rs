@@ -23,13 +23,18 @@ pub struct Pipes {
     pub replies: File,
     /// Answers to input requests.
     pub answers: File,
-    inherited: [OwnedFd; 5],
+    /// Messages of the client to comms.
+    pub comms: File,
+    inherited: [OwnedFd; 6],
 }
 
 /// Note: a cell's code starts to run.
 pub const BEGINS: &str = "begins";
 /// Note: a cell's code has ended. The process waits for the lines that evcxr shall read, and for [`END`].
 pub const IS_OVER: &str = "is over";
+/// Notes: callbacks of widgets start to run, and have ended.
+pub const CALLBACKS_BEGIN: &str = "callbacks begin";
+pub const CALLBACKS_END: &str = "callbacks end";
 /// Last line of a reply.
 pub const END: &str = "end";
 
@@ -37,13 +42,15 @@ impl Pipes {
     pub fn new() -> io::Result<Pipes> {
         let [(out, out_write), (err, err_write), (notes, notes_write)] =
             [io::pipe()?, io::pipe()?, io::pipe()?];
-        let [(replies_read, replies), (answers_read, answers)] = [io::pipe()?, io::pipe()?];
+        let [(replies_read, replies), (answers_read, answers), (comms_read, comms)] =
+            [io::pipe()?, io::pipe()?, io::pipe()?];
         let inherited = [
             out_write.into(),
             err_write.into(),
             notes_write.into(),
             replies_read.into(),
-            OwnedFd::from(answers_read),
+            answers_read.into(),
+            OwnedFd::from(comms_read),
         ];
         for descriptor in &inherited {
             // SAFETY: the descriptor is open. Programs that this process starts inherit it from now on.
@@ -58,6 +65,7 @@ impl Pipes {
             notes: file(notes.into()),
             replies: file(replies.into()),
             answers: file(answers.into()),
+            comms: file(comms.into()),
             inherited,
         })
     }
@@ -82,10 +90,10 @@ impl Pipes {
     }
 }
 
-/// Descriptors that the process of cells inherited: output, errors, notes, replies, answers.
-pub fn inherited(variable: &str) -> Option<[OwnedFd; 5]> {
+/// Descriptors that the process of cells inherited: output, errors, notes, replies, answers, comms.
+pub fn inherited(variable: &str) -> Option<[OwnedFd; 6]> {
     let numbers: Vec<RawFd> = variable.split(',').map(|number| number.parse().ok()).collect::<Option<_>>()?;
-    let numbers: [RawFd; 5] = numbers.try_into().ok()?;
+    let numbers: [RawFd; 6] = numbers.try_into().ok()?;
     // SAFETY: the kernel opened them for this process, and nothing else here uses them.
     Some(numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }))
 }
@@ -118,6 +126,6 @@ mod tests {
         (&pipes.answers).write_all(b"late\n").unwrap();
         pipes.clear().unwrap();
         assert_eq!(read_available(&File::from(pipes.inherited[4].try_clone().unwrap())).unwrap(), b"");
-        assert_eq!(pipes.variable().split(',').count(), 5);
+        assert_eq!(pipes.variable().split(',').count(), 6);
     }
 }

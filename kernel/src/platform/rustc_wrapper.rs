@@ -5,7 +5,7 @@ use std::process::Command;
 
 const WRAPPER_VARIABLE: &str = "RUSTC_WRAPPER";
 /// Environment variable with the folder of the compile cache.
-const FOLDER_VARIABLE: &str = "HEADSTART_KEPT_CELLS";
+const FOLDER_VARIABLE: &str = "HEADSTART_COMPILE_CACHE";
 
 /// Makes cargo run this program in place of rustc, with a compile cache in `folder`, unless the user has
 /// set a wrapper.

@@ -12,6 +12,12 @@ pub const TIMING: &str = ":timing";
 pub const FORMAT: &str = ":fmt ";
 /// Adds a dependency.
 pub const DEPENDENCY: &str = ":dep ";
+/// tokio's feature that selects almost all others.
+pub const TOKIO_FULL: &str = "\"full\"";
+/// The features of [`TOKIO_FULL`] without `parking_lot`. Each cell contains a copy of tokio, and threads that
+/// wait in one copy of `parking_lot` are never woken by another.
+pub const TOKIO_FEATURES: &str = "\"fs\", \"io-util\", \"io-std\", \"macros\", \"net\", \"process\", \"rt\", \
+     \"rt-multi-thread\", \"signal\", \"sync\", \"time\"";
 /// Sets an environment variable for cargo, `NAME=value`.
 pub const BUILD_VARIABLE: &str = ":build_env ";
 /// Loads the crates and the code of the user's evcxr configuration.

@@ -16,6 +16,10 @@ pub const NO_DOCUMENTATION: &str = "No documentation found";
 /// text.
 pub const WRONG_INFERENCE: [(&str, &str); 2] =
     [("E0521", "borrowed data escapes"), ("E0658", "the `!` type is experimental")];
+/// rustc's codes for a name in the place of a trait that is unknown or means something else.
+pub const NO_TRAIT: [&str; 2] = ["E0405", "E0404"];
+/// Beginning of rustc's suggestion to import a trait.
+pub const IMPORT: &str = "consider importing";
 /// Names in generated code, and their replacements in messages.
 pub const GENERATED_NAMES: [(&str, &str); 6] = [
     ("`evcxr_variable_store`", "the end of the cell"),

@@ -54,6 +54,16 @@ pub const CATCH: [&str; 2] = [
      let _ = (|| -> std::result::Result<(), EvcxrUserCodeError> {",
     "\nOk(())})();\n})) { \n  Ok(_) => {}\n  Err(_) => {\n    println!(\"EVCXR_PANIC_NOTIFICATION\");\n}}",
 ];
+/// Like [`CATCH`], in a session in which a cell has awaited: evcxr runs all cells in tokio's runtime.
+pub const ASYNC_CATCH: [&str; 2] = [
+    "\nmatch std::panic::catch_unwind(\n  std::panic::AssertUnwindSafe(||{\n\
+     let mut mutex =\nevcxr_variable_store.lazy_arc(\"evcxr_tokio_runtime\", ||\n\
+     std::sync::Mutex::new(tokio::runtime::Runtime::new().unwrap())); match\n\
+     mutex.lock() { Ok(guard) => guard, Err(poisoned) => poisoned.into_inner(), }\n\
+     .block_on(async {",
+    "\nOk::<(), EvcxrUserCodeError>(())\n});\n})) { \n  Ok(_) => {}\n  Err(_) => {\n    \
+     println!(\"EVCXR_PANIC_NOTIFICATION\");\n}}",
+];
 /// End of the source for rustc.
 pub const COMPILED_ENDS: &str = "\nevcxr_variable_store\n}\n";
 /// Parts of the source for rust-analyzer: before the variables, between variables and statements, and at
@@ -245,6 +255,16 @@ pub fn taken_variables(lines: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
+/// Names and types of the variables that a source puts into the store.
+pub fn put_variables(source: &str) -> Vec<(&str, &str)> {
+    let puts = source.match_indices(PUT).map(|(at, put)| &source[at + put.len()..]);
+    puts.filter_map(|rest| {
+        let (type_, rest) = rest.split_once(">(stringify!(")?;
+        Some((rest.split([',', ')']).next()?, type_))
+    })
+    .collect()
+}
+
 /// Whether a source takes a variable out of the store with `let mut`.
 pub fn is_taken_mutable(source: &str, name: &str) -> bool {
     source.contains(&format!("let mut {name} = {STORE_NAME}."))
@@ -290,6 +310,7 @@ mod tests {
         };
         let (one, other) = (source(["a", "b"]), source(["b", "a"]));
         assert_ne!(one, other);
+        assert_eq!(put_variables(&one), [("a", "a"), ("b", "b")]);
         assert_eq!(in_order(&one), in_order(&other));
         assert_ne!(in_order(&one), in_order(&one.replace("x += 1;\nx *= 2;", "x *= 2;\nx += 1;")));
     }

@@ -5,7 +5,7 @@ use crate::engine::output::Bundle;
 
 /// Result of a cell, collected from its outputs.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct Collected {
     /// Message of the error that a `?` returned.
     pub error: Option<String>,
     /// Message of the panic that ended the cell, and its line in the compiled source; 0 if it is elsewhere.
@@ -13,10 +13,10 @@ pub struct Heard {
     /// The value to show.
     pub value: Bundle,
     /// Standard error of the kernel's own cells.
-    pub collected: String,
+    pub stderr: String,
 }
 
-impl Heard {
+impl Collected {
     /// Whether the cell ended with an error or a panic.
     pub fn failed(&self) -> bool {
         self.error.is_some() || self.panic.is_some()

@@ -1,0 +1,182 @@
+//! Buffer of the cells' outputs: joins them, and sends them to the cell that they belong to.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::Sender;
+
+use crate::compile::evcxr_text::protocol;
+use crate::engine::collected::Collected;
+use crate::engine::output::{Background, Event, Output};
+use crate::engine::places;
+use crate::engine::scanner::{Item, Scanner};
+
+/// Longest time that an output is buffered, to be joined with more (20 ms).
+pub const MAX_DELAY: Duration = Duration::from_millis(20);
+/// Maximum size of buffered outputs, in bytes.
+const MAX_HELD: usize = 64 << 10;
+/// Maximum size of the standard error collected while the prelude is loaded, in bytes.
+const MAX_COLLECTED: usize = 16 << 10;
+
+/// Destination of outputs.
+pub enum Destination {
+    /// The channel for output that background threads print between cells.
+    Background,
+    /// The client that sent the cell.
+    Cell(Sender<Event>),
+    /// [`Collected::stderr`].
+    Collected,
+}
+
+/// State of the running cell's outputs.
+pub struct State {
+    pub destination: Destination,
+    background: Sender<Background>,
+    pub out: Scanner,
+    /// An incomplete UTF-8 character on standard error.
+    pub err: Vec<u8>,
+    /// An incomplete note.
+    pub note: Vec<u8>,
+    pub held: Vec<Output>,
+    held_bytes: usize,
+    pub held_since: Option<Instant>,
+    pub collected: Collected,
+    /// Panic of the cell's own thread, which the cell may still catch.
+    pub panic: Option<(String, u32)>,
+    /// Last panic of another thread, which the cell's thread may propagate.
+    pub other_panic: Option<(String, u32)>,
+    /// Lines for evcxr at the end of the cell.
+    pub markers: Vec<String>,
+    /// Comm of the callback that prints, if one runs.
+    callback: Option<String>,
+    /// Counter that numbers unnamed displays.
+    displays: usize,
+}
+
+impl State {
+    pub fn new(background: Sender<Background>) -> State {
+        State {
+            destination: Destination::Background,
+            background,
+            out: Scanner::default(),
+            err: Vec::new(),
+            note: Vec::new(),
+            held: Vec::new(),
+            held_bytes: 0,
+            held_since: None,
+            collected: Collected::default(),
+            panic: None,
+            other_panic: None,
+            markers: Vec::new(),
+            callback: None,
+            displays: 0,
+        }
+    }
+
+    /// Assigns the following output to the callback of a comm; an empty name ends it.
+    pub fn begin_callback(&mut self, comm: String) {
+        self.flush();
+        self.callback = Some(comm).filter(|comm| !comm.is_empty());
+    }
+
+    pub fn end_callback(&mut self) {
+        self.begin_callback(String::new());
+    }
+
+    /// Whether a callback runs.
+    pub fn is_callback(&self) -> bool {
+        self.callback.is_some()
+    }
+
+    /// Records an error that a `?` in the cell returned.
+    pub fn fails(&mut self, message: String) {
+        self.collected.error = Some(message);
+        self.markers.push(protocol::ERROR.into());
+    }
+
+    /// Handles standard error, which contains only text.
+    pub fn errors(&mut self, bytes: &[u8]) {
+        self.err.extend_from_slice(bytes);
+        let whole = match std::str::from_utf8(&self.err) {
+            // An incomplete character waits for its remaining bytes.
+            Err(error) if error.error_len().is_none() && !bytes.is_empty() => error.valid_up_to(),
+            _ => self.err.len(),
+        };
+        let rest = self.err.split_off(whole);
+        let text = std::mem::replace(&mut self.err, rest);
+        if !text.is_empty() {
+            self.text(Output::Stderr(String::from_utf8_lossy(&text).into_owned()));
+        }
+    }
+
+    /// Turns a value that is not the cell's last one into a display.
+    pub fn show_value(&mut self) {
+        let data = std::mem::take(&mut self.collected.value);
+        if !data.is_empty() {
+            self.displays += 1;
+            self.hold(Output::Display { id: format!("headstart-value-{}", self.displays), data });
+        }
+    }
+
+    pub fn text(&mut self, output: Output) {
+        let length = match &output {
+            Output::Stdout(text) | Output::Stderr(text) => text.len(),
+            _ => 0,
+        };
+        match (self.held.last_mut(), output) {
+            (Some(Output::Stdout(held)), Output::Stdout(text))
+            | (Some(Output::Stderr(held)), Output::Stderr(text)) => held.push_str(&text),
+            (_, output) => self.held.push(output),
+        }
+        self.was_held(length);
+    }
+
+    pub fn hold(&mut self, output: Output) {
+        match (self.held.last_mut(), output) {
+            (Some(Output::Update { id, data }), Output::Update { id: new, data: newer }) if *id == new => {
+                *data = newer;
+            }
+            (_, output) => self.held.push(output),
+        }
+        // Each of these is a separate message, so only a few are buffered.
+        self.was_held(MAX_HELD / 64);
+    }
+
+    fn was_held(&mut self, length: usize) {
+        self.held_since.get_or_insert_with(Instant::now);
+        self.held_bytes += length;
+        if self.held_bytes > MAX_HELD {
+            self.flush();
+        }
+    }
+
+    /// Sends the buffered outputs.
+    pub fn flush(&mut self) {
+        if let Some(Item::Text(text)) = self.out.open_text() {
+            match self.held.last_mut() {
+                Some(Output::Stdout(held)) => held.push_str(&text),
+                _ => self.held.push(Output::Stdout(text)),
+            }
+        }
+        (self.held_bytes, self.held_since) = (0, None);
+        for mut output in self.held.drain(..) {
+            if let Output::Stderr(text) = &mut output
+                && let Some(clean) = places::without_dbg_positions(text)
+            {
+                *text = clean;
+            }
+            // If the receiver is gone, outputs are dropped.
+            match (&self.destination, &self.callback) {
+                (_, Some(comm)) => drop(self.background.blocking_send((Some(comm.clone()), output))),
+                (Destination::Cell(events), None) => drop(events.blocking_send(Event::Output(output))),
+                (Destination::Background, None) => drop(self.background.blocking_send((None, output))),
+                (Destination::Collected, None) => {
+                    if let Output::Stderr(text) = output
+                        && self.collected.stderr.len() < MAX_COLLECTED
+                    {
+                        self.collected.stderr += &text;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Interactive widgets: sliders, buttons and other controls of the notebook.
+//!
+//! The widgets are those of Python's ipywidgets, and its front end in JupyterLab shows them. A value is read
+//! with `value()`, also in a running cell. Callbacks run between cells, and what they print appears below
+//! the cell that shows the widget.
+//!
+//! ```
+//! use headstart::prelude::*;
+//! let rate = FloatSlider::new(0.1).min(0.0).max(1.0).step(0.01).description("rate");
+//! rate.on_change(|rate| println!("the rate is now {rate}"));
+//! assert_eq!(rate.value(), 0.1);
+//! ```
+//!
+//! Elsewhere, such as in evcxr's own kernel or in a terminal, a widget shows its first value and keeps it.
+
+mod comm;
+mod controls;
+mod events;
+mod files;
+mod output;
+
+pub use controls::{Button, Checkbox, Dropdown, FloatSlider, IntSlider, Label, TextInput};
+pub use events::CallbackResult;
+pub use files::{FileUpload, ImageView, UploadedFile};
+pub use output::Output;

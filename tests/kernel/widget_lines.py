@@ -1,0 +1,31 @@
+"""Lines `variable: type = expression` for the widgets, for the table of `test_inference.py`."""
+
+WIDGETS = """
+slider: FloatSlider = FloatSlider::new(0.5).min(0.0).max(1.0).step(0.1).readout_format(".2f").description("rate").disabled(false)
+slid: f64 = slider.value()
+slide_to: () = slider.set_value(0.6)
+on_slide: () = slider.on_change(|rate| println!("{rate}"))
+whole_slider: IntSlider = IntSlider::new(5).min(0).max(10).step(1)
+whole: i64 = whole_slider.value()
+choice: Dropdown = Dropdown::new(["Adam", "SGD"])
+chosen: (String, Option<usize>, Vec<String>) = (choice.value(), choice.index(), choice.options())
+choose: () = choice.set_value("SGD")?
+on_choice: () = choice.on_change(|name| println!("{name}"))
+press: Button = Button::new("Train")
+on_press: () = press.on_click(|| println!("pressed"))
+check: Checkbox = Checkbox::new(true)
+checked: bool = check.value()
+field: TextInput = TextInput::new("").placeholder("name")
+typed: String = field.value()
+caption: Label = Label::new("ready")
+upload: FileUpload = FileUpload::new().accept("image/*").multiple(true)
+uploaded: Vec<UploadedFile> = upload.value()
+saved_uploads: Vec<PathBuf> = uploaded.iter().map(|file| file.save_to(std::env::temp_dir())).collect::<HeadstartResult<Vec<PathBuf>>>()?
+picture: ImageView = ImageView::new(vec![137u8, 80]).width(20).height(20)
+no_picture: Result<ImageView, Error> = ImageView::from_file("none.png")
+picture_bytes: Vec<u8> = picture.value()
+output_area: Output = Output::new()
+shown_in_area: () = output_area.show(&caption)
+printed_in_area: () = output_area.println("text")
+cleared_area: () = output_area.clear()
+"""
