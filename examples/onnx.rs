@@ -80,7 +80,7 @@ fn tokens() -> headstart::Result<Model> {
     let both = builder.add("", Activation::HardSwish, &[both])?;
     let both = builder.add("", Dense::new(6).activation(Activation::GeluTanh), &[both])?;
     let last = builder.add("", Dense::new(3).activation(Activation::HardSigmoid), &[both])?;
-    Ok(builder.finish(last))
+    builder.finish(last)
 }
 
 /// A model whose layer names collide with names in the file or are not identifiers. It also has the layers that the
