@@ -171,7 +171,7 @@ fn figure(
     let titled = |x: i32, title: &str| {
         format!("<text x=\"{x}\" y=\"280\" fill=\"{text}\" font-weight=\"bold\">{title}</text>")
     };
-    svg += &titled(30, "frozen VGG16, new head");
+    svg += &titled(30, "weights: frozen VGG16, new head");
     for (at, (name, weights, trainable)) in blocks.iter().enumerate() {
         let (y, fill) = (302 + 50 * at as i32, if *trainable == 0 { "url(#frozen)" } else { orange });
         let width = 60 + 20 * at as i32;
