@@ -176,7 +176,7 @@ mod tests {
     use super::*;
     use candle_core::Tensor;
 
-    use crate::{nn::Mode, random};
+    use crate::{Result, nn::Mode, random};
 
     #[test]
     fn stochastic_depth_applies_only_in_training() -> Result<()> {

@@ -107,7 +107,7 @@ fn erf(x: f32) -> f32 {
         -2.101_024e-6,
         -5.692_506_4e-5,
         -7.349_906e-4,
-        -2.954_599_8e-3,
+        -2.954_6e-3,
         -1.609_603_3e-2,
     ];
     const EVEN: [f32; 5] = [-1.456_607_2e-5, -2.133_740_5e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2];
@@ -179,7 +179,7 @@ impl CustomOp1 for Pointwise {
 
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         let gradient = gradient.contiguous()?;
-        let result = self.gradient(&*values(x)?, &*values(&gradient)?);
+        let result = self.gradient(&values(x)?, &values(&gradient)?);
         Ok(Some(Tensor::from_vec(result, x.shape(), x.device())?))
     }
 }
