@@ -115,7 +115,10 @@ fn erf(x: f32) -> f32 {
     let x = if x < -4.0 { -4.0 } else { x };
     let square = x * x;
     let sum = |factors: &[f32]| factors[1..].iter().fold(factors[0], |sum, factor| sum * square + factor);
-    x * sum(&ODD) / sum(&EVEN)
+    let result = x * sum(&ODD) / sum(&EVEN);
+    // From here on the nearest number is ±1.
+    let result = if x > 3.92 { 1.0 } else { result };
+    if x < -3.92 { -1.0 } else { result }
 }
 
 /// `e^x` with an error of about one unit in the last place (Cephes's `expf`), without branches.
