@@ -88,7 +88,7 @@ fn hard_sigmoid(x: f32) -> f32 {
 fn share(x: f32) -> (f32, f32) {
     let power = exp(2.0 * x);
     let rest = 1.0 / (power + 1.0);
-    (power * rest, rest)
+    (if x > 0.0 { 1.0 - rest } else { power * rest }, rest)
 }
 
 /// The standard normal distribution function.
