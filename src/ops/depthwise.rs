@@ -233,3 +233,76 @@ pub(super) fn kernel_gradient(geometry: &ConvGeometry, x: &[f32], gradient: &[f3
     });
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Conv;
+    use crate::ops::tests::{flat, random_tensor};
+
+    /// Sums over all outputs and weights of `visit(output, input, weight)`, for inputs inside the image.
+    fn for_each_product(geometry: &ConvGeometry, mut visit: impl FnMut(usize, usize, usize)) {
+        let (conv, [rows, columns]) = (geometry.conv, geometry.input);
+        for (at, weight) in
+            (0..geometry.output_pixels()).flat_map(|at| (0..geometry.window_pixels()).map(move |w| (at, w)))
+        {
+            let place = |output: usize, weight: usize, axis: usize| {
+                (output * conv.stride + weight * conv.dilation).checked_sub(conv.before[axis])
+            };
+            let row = place(at / conv.output[1], weight / geometry.window[1], 0);
+            let column = place(at % conv.output[1], weight % geometry.window[1], 1);
+            if let (Some(row), Some(column)) =
+                (row.filter(|row| *row < rows), column.filter(|c| *c < columns))
+            {
+                visit(at, row * columns + column, weight);
+            }
+        }
+    }
+
+    #[test]
+    fn outputs_and_gradients_match_the_definition() {
+        // Input, window, stride, dilation, zeros before and after each side.
+        for (input, window, stride, dilation, padding) in [
+            ([7, 5], [7, 7], 1, 1, 3),
+            ([1, 1], [3, 3], 1, 1, 1),
+            ([9, 80], [3, 70], 1, 1, 1),
+            ([80, 3], [70, 2], 1, 1, 1),
+            ([14, 14], [3, 3], 1, 3, 2),
+            ([20, 66], [5, 5], 1, 1, 0),
+            ([11, 9], [5, 3], 2, 1, 2),
+        ] {
+            let output = [0, 1].map(|axis: usize| {
+                (input[axis] + 2 * padding - (window[axis] - 1) * dilation - 1) / stride + 1
+            });
+            let conv = Conv { stride, dilation, groups: 2, before: [padding; 2], output, relu: false };
+            let geometry = ConvGeometry { conv, images: 1, in_channels: 1, filters: 1, input, window };
+            let x = flat(&random_tensor(1, &[2, geometry.input_pixels()]));
+            let w = flat(&random_tensor(2, &[2, geometry.window_pixels()]));
+            let gradient = flat(&random_tensor(3, &[2, geometry.output_pixels()]));
+            let mut expected = [vec![0f64; gradient.len()], vec![0f64; x.len()], vec![0f64; w.len()]];
+            expected[0].iter_mut().for_each(|sum| *sum = 0.5);
+            for channel in 0..2 {
+                for_each_product(&geometry, |at, from, weight| {
+                    let at = at + channel * geometry.output_pixels();
+                    let from = from + channel * geometry.input_pixels();
+                    let weight = weight + channel * geometry.window_pixels();
+                    expected[0][at] += f64::from(x[from]) * f64::from(w[weight]);
+                    expected[1][from] += f64::from(gradient[at]) * f64::from(w[weight]);
+                    expected[2][weight] += f64::from(gradient[at]) * f64::from(x[from]);
+                });
+            }
+            let found = [
+                forward(&geometry, &x, &w, Some(&[0.5, 0.5])),
+                input_gradient(&geometry, &w, &gradient),
+                kernel_gradient(&geometry, &x, &gradient),
+            ];
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_eq!(found.len(), expected.len());
+                let largest = expected.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+                let far =
+                    found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+                assert!(far < 1e-5 * largest, "{input:?} {window:?}: {far} of {largest}");
+            }
+        }
+    }
+}

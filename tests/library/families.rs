@@ -47,7 +47,19 @@ impl Known {
             let patches = |side: usize| (side / patch) * (side / patch);
             shape[1] = shape[1] - patches(first) + patches(side);
         }
-        Network::named(self.name, weights(&state)).unwrap().input_shape((3, side, side))
+        Network::named(self.name, self.drawn(&state)).unwrap().input_shape((3, side, side))
+    }
+
+    /// The drawn weights. Kernels of some networks are halved, because their outputs would grow from block to block
+    /// until a rounding error decides over a factor of squeeze and excitation.
+    fn drawn(&self, state: &[(String, Vec<usize>)]) -> Weights {
+        let Weights::Tensors(mut tensors) = weights(state) else { unreachable!() };
+        if ["tf_efficientnetv2_s", "regnety_016"].contains(&self.name) {
+            for tensor in tensors.values_mut().filter(|tensor| tensor.rank() > 1) {
+                *tensor = (&*tensor / 2.0).unwrap();
+            }
+        }
+        Weights::Tensors(tensors)
     }
 
     fn has_top(&self) -> bool {
@@ -59,8 +71,8 @@ impl Known {
     }
 
     fn check(&self, blocks: &[String]) {
-        self.check_logits();
         self.check_blocks(blocks);
+        self.check_logits();
         self.check_gradients();
     }
 
@@ -70,7 +82,9 @@ impl Known {
             let network =
                 if self.has_top() { network } else { network.include_top(false).pooling(Pooling::Token) };
             let found = network.build().unwrap().predict(&pixels(2, side)).unwrap().to_tensor().unwrap();
-            let (spread, worst) = spread_and_worst(&found, self.part(&format!("logits_{side}")));
+            let expected = self.part(&format!("logits_{side}"));
+            let found = found.narrow(1, 0, expected.dim(1).unwrap()).unwrap().contiguous().unwrap();
+            let (spread, worst) = spread_and_worst(&found, expected);
             println!("{} at {side}: worst difference {} of the spread", self.name, worst / spread);
             assert!(worst < 1e-3 * spread, "{} at {side}: {worst} of {spread}", self.name);
         }
@@ -86,12 +100,13 @@ impl Known {
                 let expected = self.part(&format!("blocks_{side}_{count}")).to_vec2::<f64>().unwrap();
                 assert_eq!(found.len(), expected.len());
                 for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                    worst = worst.max(difference(found, 4000 + at as u64, expected) / expected[0]);
+                    let far = difference(found, 4000 + at as u64, expected) / expected[0];
+                    assert!(far < 1e-4, "{}: {far} of the length of {} at {side}", self.name, layers[at]);
+                    worst = worst.max(far);
                 }
             }
         }
         println!("{}: {} blocks, worst difference {worst:e} of a block's length", self.name, blocks.len());
-        assert!(worst < 1e-4, "{}: {worst} of a block's length", self.name);
     }
 
     fn check_gradients(&self) {
@@ -110,7 +125,7 @@ impl Known {
         assert_eq!(params.len(), names.lines().count(), "{}", self.name);
         let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         // Each parameter is recognised by its drawn values.
-        let drawn = match weights(&self.state) {
+        let drawn = match self.drawn(&self.state) {
             Weights::Tensors(tensors) => tensors,
             _ => unreachable!(),
         };
@@ -122,6 +137,9 @@ impl Known {
             let gradient = found.get(params[place].var()).unwrap().reshape(drawn[name].shape()).unwrap();
             let far = difference(&gradient, 3000 + at as u64, expected)
                 / expected[0].max(MIN_RELATIVE_LENGTH * longest);
+            if std::env::var_os("ALL").is_some() {
+                println!("{name} {far:e}");
+            }
             if far > worst.0 || far.is_nan() {
                 worst = (far, name);
             }
@@ -286,7 +304,7 @@ fn the_table_lists_every_network() {
     assert_eq!(models()["ConvNeXtTiny"].name, "convnext_tiny");
     let text = models().to_string();
     assert!(
-        text.contains("convnext_tiny") && text.contains("84.5") && text.lines().count() == names.len() + 1
+        text.contains("convnext_tiny") && text.contains("84.4") && text.lines().count() == names.len() + 1
     );
     let html = &models().bundle()[0];
     assert!(html.0 == "text/html" && html.1.matches("<tr>").count() == names.len() + 1);

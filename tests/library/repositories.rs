@@ -47,7 +47,7 @@ fn a_repository_gives_size_classes_and_preprocessing() -> HeadstartResult<()> {
         ResNet18::new(weights_at(folder.path())).include_top(false).input_shape((3, 64, 64)).build()?;
     assert_eq!(base.output_shape(), [512, 2, 2]);
     let error = ResNet18::new(weights_at(folder.path())).classes(5).build().unwrap_err().to_string();
-    assert!(error.contains("fc.weight") && error.contains("[7, 512]"), "{error}");
+    assert!(error.contains("the file is for 7 classes"), "{error}");
     Ok(())
 }
 
