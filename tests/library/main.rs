@@ -22,6 +22,7 @@ mod own_losses;
 mod parity;
 mod plan;
 mod program;
+mod shared;
 mod small;
 mod surplus;
 mod training;
