@@ -12,16 +12,18 @@ use headstart::prelude::*;
 
 fn main() -> headstart::Result<()> {
     let folder = std::env::args().nth(1).unwrap_or_else(|| ".".into());
-    let write = |name: &str, model: &Model| -> headstart::Result<()> {
+    let export = |name: &str, model: &Model, tensors: HashMap<String, Tensor>| -> headstart::Result<()> {
         let path = Path::new(&folder).join(name);
-        let shape = [&[3], model.input_shape()].concat();
-        let x = random_uniform(shape, -2.0, 2.0)?;
-        let y = model.predict(&x)?.to_tensor()?;
         model.export_onnx(path.with_extension("onnx"))?;
-        let tensors = HashMap::from([("x", x), ("y", y)]);
         candle_core::safetensors::save(&tensors, path.with_extension("safetensors"))?;
         println!("{name}");
         Ok(())
+    };
+    let write = |name: &str, model: &Model| -> headstart::Result<()> {
+        let shape = [&[3], model.input_shape()].concat();
+        let x = random_uniform(shape, -2.0, 2.0)?;
+        let y = model.forward(&x, Mode::Inference)?;
+        export(name, model, HashMap::from([("in input".to_owned(), x), ("out output".to_owned(), y)]))
     };
     let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
     let head = Dense::new(1).activation(Sigmoid);
@@ -51,7 +53,33 @@ fn main() -> headstart::Result<()> {
     ]?;
     write("pools", &pools)?;
     write("tokens", &tokens()?)?;
-    write("names", &odd_names()?)
+    write("trunk", &ResNet50::new(Weights::Demo).build()?.up_to("conv3_block2_2_conv")?)?;
+    write("names", &odd_names()?)?;
+    let (model, image, age) =
+        (two_ends()?, random_uniform((3, 3, 9, 9), -2.0, 2.0)?, random_uniform((3, 4), -2.0, 2.0)?);
+    let outputs = model.forward_many(&[("image", &image), ("output", &age)], Mode::Inference)?;
+    // In the file, the output `output` gets another name than the input.
+    let of_file =
+        |name: &str| if name == "output" { "out output_1".to_owned() } else { format!("out {name}") };
+    let mut tensors: HashMap<String, Tensor> =
+        outputs.into_iter().map(|(name, values)| (of_file(&name), values)).collect();
+    tensors.extend([("in image".to_owned(), image), ("in output".to_owned(), age)]);
+    export("two_ends", &model, tensors)
+}
+
+/// A model with two inputs and three outputs, of which one is nested and one has the name of an input.
+fn two_ends() -> headstart::Result<Model> {
+    let mut inner = ModelBuilder::new("inner", &[4])?;
+    let other = inner.add_input("other", &[4])?;
+    let product = inner.add("multiply", Multiply, &[inner.input(), other])?;
+    let inner = inner.finish(product)?;
+    let mut builder = ModelBuilder::new("two", &[3, 9, 9])?.input_name("image")?;
+    let maps = builder.add("maps", Conv2D::new(4, 3).activation(Relu), &[builder.input()])?;
+    let pooled = builder.add("pooled", GlobalAveragePooling2D, &[maps])?;
+    let age = builder.add_input("output", &[4])?;
+    let product = builder.add("product", inner, &[pooled, age])?;
+    let class = builder.add("dense", Dense::new(3).activation(Softmax), &[product])?;
+    builder.finish_many(&[("output", class), ("product", product), ("maps", maps)])
 }
 
 /// A model with the layers of transformers and ConvNeXts, and with convolutions of all kinds.
@@ -102,7 +130,5 @@ fn odd_names() -> headstart::Result<Model> {
     let flat = builder.add("pads/shape", Flatten, &[reshaped])?;
     let rescaled = builder.add("batch", Rescaling::new(0.5).offset(0.1), &[flat])?;
     let last = builder.add("batch/scale", Dense::new(4).activation(Softmax), &[rescaled])?;
-    // A layer whose output is unused.
-    builder.add("unused", Dense::new(2), &[rescaled])?;
     builder.finish(last)
 }

@@ -21,7 +21,8 @@ impl GradCam {
         GradCam::default()
     }
 
-    /// Sets the layer whose feature maps are weighted, in the model or a nested one.
+    /// Sets the layer whose feature maps are weighted, in the model or a nested one, by its name or path
+    /// (`vgg16/block5_conv3`).
     pub fn layer(self, name: &str) -> GradCam {
         GradCam { layer: Some(name.to_owned()), ..self }
     }

@@ -82,7 +82,7 @@ impl Model {
         Ok(self.run_from_inputs(&values, mode, vec![self.output_node()], linear)?.swap_remove(0))
     }
 
-    /// The outputs of some layers, of this model or a nested one, for a batch, `[N, …]`: Keras's
+    /// The outputs of some layers, of this model or a nested one, by name or path, for a batch, `[N, …]`: Keras's
     /// `Model(base.input, [base.get_layer(name).output for name in names])`. [`Model::up_to`] is the model for one of
     /// them, which can be trained.
     ///
@@ -97,8 +97,8 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`], which lists the known names; [`Error::Shape`] if the batch
-    /// does not fit the model.
+    /// [`Error::UnknownLayer`], which lists the known names; [`Error::Argument`] if several nested models have a layer
+    /// with this name, or the model has several inputs; [`Error::Shape`] if the batch does not fit the model.
     pub fn outputs_of(&self, names: &[&str], batch: &Tensor) -> Result<Vec<Tensor>> {
         let paths = names.iter().map(|name| self.path_of(name)).collect::<Result<Vec<_>>>()?;
         self.check_input(batch)?;

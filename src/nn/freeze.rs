@@ -11,6 +11,10 @@ use crate::{Error, Result};
 ///
 /// Index 0 of a network is its input layer; a `Sequential` does not count its input. A nested model counts as one
 /// layer, and its own layers are indexed within it.
+///
+/// A name is first looked up in the model itself, then in nested models, where it must be unique. A path names the
+/// nested model before the layer, `vgg16/block5_conv1`, and is always unique. The name of a nested model means all its
+/// layers.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` says no layer; give its name, as in \"block5_conv1\", or its place: 5, or -1 for the last"
 )]
@@ -22,7 +26,7 @@ pub trait LayerAt {
 /// Name or index of a layer.
 #[derive(Clone, Copy, Debug)]
 pub enum NameOrPlace<'a> {
-    /// A layer's name.
+    /// A layer's name, or its path: `vgg16/block5_conv1`.
     Name(&'a str),
     /// Index of a layer; a negative one counts from the end.
     Place(i64),
@@ -86,7 +90,8 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`], which lists the known names; [`Error::Argument`] if the index is out of range.
+    /// [`Error::UnknownLayer`], which lists the known names; [`Error::Argument`] if the index is out of range, or several
+    /// nested models have a layer with this name.
     pub fn unfreeze_from(&self, layer: impl LayerAt) -> Result<()> {
         match layer.layer_at() {
             NameOrPlace::Name(name) => {

@@ -122,7 +122,7 @@ pub struct Context<'a> {
 
 /// Description of a layer, from which a model builds the [`Layer`].
 ///
-/// Implement it to use a custom layer in `sequential!`.
+/// Implement it to use a custom layer in `sequential!` or a `ModelBuilder`: see the example of [`Layer`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no layer; a layer is a value: `Flatten`, `Dense::new(128).activation(Relu)`, `Dropout::new(0.5)`, or a model"
 )]

@@ -1,6 +1,7 @@
 //! Models: a list of layers in execution order, each with the indices of its input layers.
 
 use std::any::Any;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::plan::PlanCache;
@@ -93,9 +94,11 @@ impl Model {
         self.graph.outputs.iter().map(|output| output.name.clone()).collect()
     }
 
-    /// All parameters, in layer order.
+    /// All parameters, in layer order. A parameter of a layer that occurs several times is listed once.
     pub fn params(&self) -> Vec<Param> {
-        self.nodes().iter().flat_map(|node| node.layer.params()).collect()
+        let mut seen = HashSet::new();
+        let all = self.nodes().iter().flat_map(|node| node.layer.params());
+        all.filter(|param| seen.insert(param.identity())).collect()
     }
 
     /// The parameters that training changes.

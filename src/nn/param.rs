@@ -58,6 +58,11 @@ impl Param {
         })))
     }
 
+    /// Identity of the parameter: equal for clones, different for all other parameters.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0) as usize
+    }
+
     /// The name within its layer: `kernel`, `bias`, `gamma`, …
     pub fn name(&self) -> &str {
         &self.0.name

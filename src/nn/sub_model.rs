@@ -25,8 +25,8 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownLayer`], which lists the known names; [`Error::Argument`] if the index is out of range or the
-    /// layer is an input.
+    /// [`Error::UnknownLayer`], which lists the known names; [`Error::Argument`] if the index is out of range, the layer is
+    /// an input, or several nested models have a layer with this name.
     pub fn up_to(&self, layer: impl LayerAt) -> Result<Model> {
         self.up_to_path(&self.path_at(layer.layer_at())?)
     }

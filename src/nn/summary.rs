@@ -122,12 +122,14 @@ impl Model {
                 }
             })
             .collect();
+        // A layer that occurs several times counts once.
+        let params = self.params();
         Summary {
             model: self.name().to_owned(),
-            total: rows.iter().map(|row| row.weights + row.statistics).sum(),
-            weights: rows.iter().map(|row| row.weights).sum(),
-            trainable: rows.iter().map(|row| row.trainable).sum(),
-            statistics: rows.iter().map(|row| row.statistics).sum(),
+            total: count(&params, |_| true),
+            weights: count(&params, |param| !param.is_statistic()),
+            trainable: count(&params, Param::is_trainable),
+            statistics: count(&params, Param::is_statistic),
             frozen_statistics: self
                 .layers()
                 .iter()

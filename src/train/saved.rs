@@ -36,7 +36,8 @@ impl Model {
     ///
     /// The file holds the layers and their connections, the weights, and what is frozen. For a compiled
     /// model, it also holds the optimizer with its state, the loss and the metrics, so that training
-    /// resumes exactly. A user-defined optimizer, loss or metric is not saved.
+    /// resumes exactly. A user-defined optimizer, loss or metric is not saved. A layer that occurs several times in the
+    /// model is saved once for each place, so the loaded model has separate layers there.
     ///
     /// ```
     /// use headstart::prelude::*;

@@ -17,7 +17,10 @@ def exported(tmp_path_factory):
     return folder
 
 
-NAMES = ["transfer", "vgg16", "resnet50", "efficientnet_b0", "efficientnet_lite0", "pools", "tokens", "names"]
+NAMES = [
+    *("transfer", "vgg16", "resnet50", "efficientnet_b0", "efficientnet_lite0"),
+    *("pools", "tokens", "trunk", "names", "two_ends"),
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -36,11 +39,16 @@ def test_every_export_is_checked(exported):
 def test_onnxruntime_gives_the_same_numbers(exported, name):
     known = load_file(exported / f"{name}.safetensors")
     session = onnxruntime.InferenceSession(str(exported / f"{name}.onnx"))
-    spread = known["y"].std()
-    assert spread > 1e-3, "outputs that are all the same prove nothing"
-    for count in (3, 1):
-        (found,) = session.run(None, {"input": known["x"][:count]})
-        expected = known["y"][:count]
-        worst = np.abs(found - expected).max()
-        print(name, count, "worst difference", worst, "of a spread of", spread)
-        assert worst < 1e-4 * spread, worst
+    inputs = {key.removeprefix("in "): x for key, x in known.items() if key.startswith("in ")}
+    outputs = {key.removeprefix("out "): y for key, y in known.items() if key.startswith("out ")}
+    assert {tensor.name for tensor in session.get_inputs()} == set(inputs)
+    assert {tensor.name for tensor in session.get_outputs()} == set(outputs)
+    for output, expected in outputs.items():
+        spread = expected.std()
+        assert spread > 1e-3, "outputs that are all the same prove nothing"
+        for count in (3, 1):
+            (found,) = session.run([output], {key: x[:count] for key, x in inputs.items()})
+            assert found.shape == expected[:count].shape
+            worst = np.abs(found - expected[:count]).max()
+            print(name, output, count, "worst difference", worst, "of a spread of", spread)
+            assert worst < 1e-4 * spread, worst

@@ -82,7 +82,7 @@ fn every_misuse_of_a_builder_is_an_error() -> Result<()> {
     let dense = builder.add("dense", Dense::new(4), &[builder.input()])?;
     assert_says(builder.finish_many(&[("a", dense), ("a", dense)]), &["a name for each output", "\"a\""]);
     assert_says(fresh()?.input_name(""), &["at least one letter"]);
-    assert_eq!(fresh()?.input_name("input")?.finish(other).is_err(), true);
+    assert!(fresh()?.input_name("input")?.finish(other).is_err());
     assert_says(sequential![Input::new(4)], &["at least one layer after `Input`"]);
     Ok(())
 }

@@ -28,6 +28,7 @@ mod plan;
 mod program;
 mod ranges;
 mod repositories;
+mod shared;
 mod small;
 mod surplus;
 mod training;
