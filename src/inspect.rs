@@ -49,7 +49,7 @@ fn send_descriptions(store: &VariableStore) {
 
 /// Describes a value: tensors by shape and type, models by name and number of parameters, other values as
 /// text. `None` for types that are not known here.
-pub fn describe(value: &dyn Any) -> Option<String> {
+fn describe(value: &dyn Any) -> Option<String> {
     if let Some(tensor) = value.downcast_ref::<Tensor>() {
         return Some(of_tensor(tensor));
     }
