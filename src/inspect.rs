@@ -49,7 +49,7 @@ fn send_descriptions(store: &VariableStore) {
 
 /// Describes a value: tensors by shape and type, models by name and number of parameters, other values as
 /// text. `None` for types that are not known here.
-pub fn describe(value: &dyn Any) -> Option<String> {
+fn describe(value: &dyn Any) -> Option<String> {
     if let Some(tensor) = value.downcast_ref::<Tensor>() {
         return Some(of_tensor(tensor));
     }
@@ -128,11 +128,11 @@ mod tests {
         let name = format!("{}: 10 parameters, input [4]", model.name());
         for (value, expected) in [
             (&tensor as &dyn Any, "[2, 3] f32"),
-            (&model, name.as_str()),
-            (&1.5f64, "1.5"),
-            (&"a", "\"a\""),
-            (&vec![1, 2], "2 values: [1, 2]"),
-            (&Some(true), "Some(true)"),
+            (&model as &dyn Any, name.as_str()),
+            (&1.5f64 as &dyn Any, "1.5"),
+            (&"a" as &dyn Any, "\"a\""),
+            (&vec![1, 2] as &dyn Any, "2 values: [1, 2]"),
+            (&Some(true) as &dyn Any, "Some(true)"),
         ] {
             assert_eq!(describe(value).as_deref(), Some(expected));
         }

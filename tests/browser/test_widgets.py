@@ -45,7 +45,7 @@ def test_widgets_are_moved_pressed_and_read(lab):  # noqa: F811
         cells.nth(0).get_by_text("moved to 4").wait_for(timeout=30_000)
         button = cells.nth(1).get_by_role("button", name="Press me")
         button.click()
-        cells.nth(1).get_by_text("pressed").wait_for(timeout=30_000)
+        cells.nth(1).get_by_text("pressed", exact=True).wait_for(timeout=30_000)
         cells.nth(2).locator("input[type=text]").fill("Ada")
         page.keyboard.press("Tab")
         cells.nth(2).locator("input[type=checkbox]").check()
@@ -68,6 +68,7 @@ def test_the_variables_pane_shows_names_types_and_values(lab):  # noqa: F811
         page.locator(".jp-InputPrompt").get_by_text("[2]:", exact=True).first.wait_for(timeout=60_000)
         page.locator(".jp-DebuggerBugButton, [data-jp-item-name='debugger-icon']").first.click()
         pane = page.locator(".jp-DebuggerVariables")
+        page.locator("li[data-id='jp-debugger-sidebar']").click()
         pane.wait_for(timeout=30_000)
         for expected in ("images", "[2, 3, 8, 8] f32", "10 parameters", "later"):
             pane.get_by_text(expected).first.wait_for(timeout=30_000)

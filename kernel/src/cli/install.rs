@@ -27,7 +27,8 @@ pub fn install(prefix: Option<&Path>, backend: Backend) -> Result<PathBuf, Strin
         "display_name": backend.display_name(),
         "language": "rust",
         "interrupt_mode": "message",
-        "metadata": {"debugger": false},
+        // For the variables pane.
+        "metadata": {"debugger": true},
     });
     let folder = data.join("kernels").join(backend.kernel_name());
     let text = serde_json::to_string_pretty(&specification).map_err(|error| error.to_string())? + "\n";

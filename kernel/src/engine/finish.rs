@@ -20,6 +20,9 @@ use crate::engine::{notes, places};
 use crate::prelude::session;
 use crate::prelude::tokens::identifiers;
 
+/// Part of tokio's message for a call outside its runtime.
+const NO_RUNTIME: &str = "there is no reactor running";
+
 /// A cell whose code has ended.
 pub struct Ran<'a> {
     /// The cell as the user sent it.
@@ -169,6 +172,13 @@ fn failure(ran: Ran, source: &str, restored: &BTreeSet<String>) -> CellError {
         }
         None => CellError::new("Error", &text),
     };
+    if error.value.contains(NO_RUNTIME) {
+        error.traceback.push(
+            "hint: await something in a cell, as in `tokio::task::yield_now().await;`: from then on, cells run in \
+             tokio's runtime"
+                .into(),
+        );
+    }
     if !restored.is_empty() {
         let names: Vec<_> = restored.iter().map(|name| format!("`{name}`")).collect();
         error.traceback.push(format!("hint: {} as before this cell", are(&names)));

@@ -1,6 +1,7 @@
 //! State of a widget, and its comm to the client, by version 2 of the widgets' protocol.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +11,6 @@ use base64::engine::general_purpose::STANDARD;
 use headstart_frame::Frame;
 use serde_json::{Map, Value, json};
 
-use super::events::Callbacks;
 use crate::display::{Bundle, Sink, escape, sink};
 
 /// Target of a widget's comm.
@@ -35,6 +35,60 @@ pub(super) struct Kind {
     pub(super) name: &'static str,
     /// Name of the model of its style; empty without one.
     pub(super) style: &'static str,
+}
+
+/// Result of a callback: nothing, or a `Result` whose error is shown.
+pub trait CallbackResult {
+    /// The error as text.
+    fn error(self) -> Option<String>;
+}
+
+impl CallbackResult for () {
+    fn error(self) -> Option<String> {
+        None
+    }
+}
+
+impl<E: Display> CallbackResult for std::result::Result<(), E> {
+    fn error(self) -> Option<String> {
+        self.err().map(|error| error.to_string())
+    }
+}
+
+/// A callback with its error as text.
+pub(super) type Callback = Box<dyn FnMut(&Arc<Widget>) -> Option<String> + Send>;
+
+/// What a client did with a widget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    Change,
+    Click,
+}
+
+/// The callbacks of a widget.
+#[derive(Default)]
+pub(super) struct Callbacks(Mutex<Vec<(Event, Callback)>>);
+
+impl Callbacks {
+    pub(super) fn add<R: CallbackResult>(
+        &self,
+        event: Event,
+        mut callback: impl FnMut(&Arc<Widget>) -> R + Send + 'static,
+    ) {
+        locked(&self.0).push((event, Box::new(move |widget| callback(widget).error())));
+    }
+
+    /// Takes the callbacks out, so that they can add others while they run.
+    pub(super) fn take(&self) -> Vec<(Event, Callback)> {
+        std::mem::take(&mut *locked(&self.0))
+    }
+
+    /// Puts callbacks back, before those that were added meanwhile.
+    pub(super) fn put_back(&self, mut callbacks: Vec<(Event, Callback)>) {
+        let mut added = locked(&self.0);
+        callbacks.append(&mut added);
+        *added = callbacks;
+    }
 }
 
 /// A binary value of the state: its key and its bytes.

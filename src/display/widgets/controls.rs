@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::comm::{CONTROLS, Kind, Widget};
-use super::events::{CallbackResult, Event};
+use super::comm::{CONTROLS, CallbackResult, Event, Kind, Widget};
 use crate::display::{Bundle, Show, escape};
 
 /// Defines a widget: the handle, which is cheap to clone, and what all widgets have.

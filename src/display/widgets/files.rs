@@ -7,9 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::comm::{CONTROLS, Kind, Widget};
+use super::comm::{CONTROLS, CallbackResult, Event, Kind, Widget};
 use super::controls::widget;
-use super::events::{CallbackResult, Event};
 use crate::display::{Bundle, Show};
 use crate::{Error, Result};
 

@@ -19,7 +19,7 @@ mod events;
 mod files;
 mod output;
 
+pub use comm::CallbackResult;
 pub use controls::{Button, Checkbox, Dropdown, FloatSlider, IntSlider, Label, TextInput};
-pub use events::CallbackResult;
 pub use files::{FileUpload, ImageView, UploadedFile};
 pub use output::Output;
