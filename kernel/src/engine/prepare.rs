@@ -154,7 +154,7 @@ fn untyped(block: &Block, name: &str) -> Option<usize> {
         Stmt::Local(local) => Some(local),
         _ => None,
     });
-    let local = locals.filter(defines).last()?;
+    let local = locals.filter(defines).next_back()?;
     matches!(&local.pat, Pat::Ident(pattern) if pattern.subpat.is_none())
         .then(|| in_cell(local.pat.span()).end)
 }
