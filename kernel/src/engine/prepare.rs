@@ -150,11 +150,11 @@ impl Prepared {
 /// End of the pattern in the last `let` that defines a variable, if it is the name alone, without a type.
 fn untyped(block: &Block, name: &str) -> Option<usize> {
     let defines = |local: &&syn::Local| crate::compile::redefined::binds(&local.pat, name);
-    let locals = block.stmts.iter().filter_map(|statement| match statement {
+    let mut locals = block.stmts.iter().filter_map(|statement| match statement {
         Stmt::Local(local) => Some(local),
         _ => None,
     });
-    let local = locals.filter(defines).last()?;
+    let local = locals.rfind(defines)?;
     matches!(&local.pat, Pat::Ident(pattern) if pattern.subpat.is_none())
         .then(|| in_cell(local.pat.span()).end)
 }

@@ -51,7 +51,7 @@ impl Comms {
     }
 
     /// Converts a frame of the cells to the message for the clients. `None` if its content is not JSON.
-    pub fn from_cells(&self, frame: Frame, parent: Option<&JupyterMessage>) -> Option<JupyterMessage> {
+    pub fn to_clients(&self, frame: Frame, parent: Option<&JupyterMessage>) -> Option<JupyterMessage> {
         let object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).ok();
         match frame {
             Frame::CommOpen { id, target, data, metadata, buffers } => {
@@ -91,15 +91,11 @@ impl Comms {
 
     /// Handles a client's message to a comm: returns the answer to a request for its state, or the frame for
     /// the cells.
-    pub fn from_client(
-        &self,
-        asked: &CommMsg,
-        request: &JupyterMessage,
-    ) -> Result<Frame, Option<JupyterMessage>> {
+    pub fn to_cells(&self, asked: &CommMsg, request: &JupyterMessage) -> Result<Frame, Box<JupyterMessage>> {
         let mut comms = self.comms();
         let id = &asked.comm_id.0;
         let Some(comm) = comms.get_mut(id) else {
-            return Err(Some(close(id.clone(), Some(request))));
+            return Err(Box::new(close(id.clone(), Some(request))));
         };
         if asked.data.get("method").is_some_and(|method| method == "request_state") {
             let paths: Vec<&Value> = comm.buffers.iter().map(|(path, _)| path).collect();
@@ -107,7 +103,7 @@ impl Comms {
             let data = data.as_object().cloned().unwrap_or_default();
             let buffers = comm.buffers.iter().map(|(_, content)| content.clone()).collect();
             let update = CommMsg { comm_id: asked.comm_id.clone(), data };
-            return Err(Some(message(update, Some(request)).with_buffers(buffers)));
+            return Err(Box::new(message(update, Some(request)).with_buffers(buffers)));
         }
         comm.merge(&asked.data, &request.buffers);
         Ok(Frame::CommMessage {
@@ -154,7 +150,7 @@ mod tests {
         let data = json!({"method": "request_state"}).as_object().cloned().unwrap();
         let asked = CommMsg { comm_id: CommId(id.into()), data };
         let request = message(asked.clone(), None);
-        let answer = comms.from_client(&asked, &request).unwrap_err().unwrap();
+        let answer = comms.to_cells(&asked, &request).unwrap_err();
         match answer.content {
             jupyter_protocol::JupyterMessageContent::CommMsg(update) => {
                 (Value::Object(update.data), answer.buffers)
@@ -173,12 +169,12 @@ mod tests {
             metadata: "{}".into(),
             buffers: vec![STANDARD.encode("old")],
         };
-        assert_eq!(comms.from_cells(open, None).unwrap().buffers, ["old"]);
+        assert_eq!(comms.to_clients(open, None).unwrap().buffers, ["old"]);
         let data = json!({"method": "update", "state": {"value": 2}, "buffer_paths": [["image"]]});
         let data = data.as_object().cloned().unwrap();
         let asked = CommMsg { comm_id: CommId("a".into()), data };
         let request = message(asked.clone(), None).with_buffers(vec![Bytes::from_static(b"new")]);
-        let sent = comms.from_client(&asked, &request).ok().unwrap();
+        let sent = comms.to_cells(&asked, &request).ok().unwrap();
         assert!(matches!(sent, Frame::CommMessage { buffers, .. } if buffers == [STANDARD.encode("new")]));
         let (data, buffers) = state(&comms, "a");
         assert_eq!(

@@ -213,11 +213,9 @@ impl Kernel {
                 return None;
             }
             Content::CommMsg(asked) => {
-                match self.comms.from_client(asked, request) {
+                match self.comms.to_cells(asked, request) {
                     Ok(frame) => self.engine.send_to_comm(frame),
-                    Err(answer) => {
-                        answer.into_iter().for_each(|message| self.publisher.publish_message(message))
-                    }
+                    Err(answer) => self.publisher.publish_message(*answer),
                 }
                 return None;
             }

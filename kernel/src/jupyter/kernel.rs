@@ -46,7 +46,7 @@ impl Kernel {
         let size = output.size();
         match output {
             Output::Comm(frame) => {
-                let message = self.comms.from_cells(frame, request);
+                let message = self.comms.to_clients(frame, request);
                 message.into_iter().for_each(|message| self.publisher.publish_message(message));
             }
             Output::CommsEnded => {

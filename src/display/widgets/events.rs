@@ -140,13 +140,17 @@ mod tests {
             move |value| -> crate::Result<()> {
                 seen.lock().unwrap().push(value);
                 let clicks = clicks.clone();
-                slider.on_change(move |_| drop(clicks.fetch_add(100, SeqCst)));
+                slider.on_change(move |_| {
+                    clicks.fetch_add(100, SeqCst);
+                });
                 Ok(())
             }
         });
         button.on_click({
             let clicks = clicks.clone();
-            move || drop(clicks.fetch_add(1, SeqCst))
+            move || {
+                clicks.fetch_add(1, SeqCst);
+            }
         });
         assert!(receive_line(&slider.0.id, r#"{"method":"update","state":{"value":0.6}}"#));
         assert!(receive_line(&slider.0.id, r#"{"method":"update","state":{"value":0.7}}"#));
