@@ -44,6 +44,10 @@ struct State {
     question: Option<Question>,
     /// Whether a callback of a widget runs. A cell may be prepared meanwhile.
     is_calling_back: bool,
+    /// Changes with each callback.
+    callback: u64,
+    /// Time at which the running callback was asked to stop.
+    callback_asked: Option<Instant>,
     /// Whether the kernel ends and no more cells will run.
     is_stopping: bool,
 }
@@ -118,21 +122,14 @@ impl Cells {
     /// Records that callbacks start to run.
     pub fn callbacks_begin(&self) {
         let mut state = self.state();
-        state.is_calling_back = true;
-        if state.phase() == Phase::CallingBack {
-            state.cell += 1;
-            (state.presses, state.asked) = (0, None);
-        }
+        state.callback += 1;
+        (state.is_calling_back, state.callback_asked) = (true, None);
     }
 
     /// Records that the callbacks have ended.
     pub fn callbacks_end(&self) {
         let mut state = self.state();
-        if state.phase() == Phase::CallingBack {
-            state.cell += 1;
-            (state.presses, state.asked) = (0, None);
-        }
-        state.is_calling_back = false;
+        (state.is_calling_back, state.callback_asked) = (false, None);
         self.changed.notify_all();
     }
 
@@ -203,13 +200,24 @@ impl Cells {
     /// Handles a press of Stop.
     pub fn interrupt(self: &Arc<Cells>) {
         let mut state = self.state();
-        let request = if state.presses == 0 { Request::Stop } else { Request::StopAgain };
+        let was_pressed = match state.phase() {
+            Phase::CallingBack => state.callback_asked.is_some(),
+            _ => state.presses > 0,
+        };
+        let request = if was_pressed { Request::StopAgain } else { Request::Stop };
         let action = state.phase().action(request);
         if action == Action::Nothing {
             return cancel(state, "before it began");
         }
         if action == Action::CancelWaiting {
             return cancel(state, "before it began, while the prelude was being loaded");
+        }
+        if state.is_calling_back {
+            // A cell that is being prepared cannot begin before the callback ends.
+            self.stop_callback(&mut state);
+            if state.phase() == Phase::CallingBack {
+                return;
+            }
         }
         state.presses += 1;
         if request == Request::Stop {
@@ -218,10 +226,6 @@ impl Cells {
         }
         match action {
             Action::StopPrograms => {
-                if state.is_calling_back {
-                    // The cell cannot begin before the callback ends.
-                    self.signal(if request == Request::Stop { libc::SIGINT } else { libc::SIGKILL });
-                }
                 drop(state);
                 programs::kill_all();
             }
@@ -235,6 +239,31 @@ impl Cells {
                 }
             }
             _ => self.kill(),
+        }
+    }
+
+    /// Asks the running callback to stop. At the second time, or when it does not stop in time, its process is killed.
+    fn stop_callback(self: &Arc<Cells>, state: &mut State) {
+        if state.callback_asked.is_some() {
+            return self.kill();
+        }
+        state.callback_asked = Some(Instant::now());
+        self.signal(libc::SIGINT);
+        let (cells, callback) = (self.clone(), state.callback);
+        std::thread::spawn(move || cells.follow_callback(callback));
+    }
+
+    /// Kills the process of a callback that does not stop in time.
+    fn follow_callback(&self, callback: u64) {
+        let end = Instant::now() + STOP_TIMEOUT;
+        let mut state = self.state();
+        while state.is_calling_back && state.callback == callback {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return self.kill();
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
