@@ -15,7 +15,7 @@ fn main() -> headstart::Result<()> {
     draw_demo_images(&folder, 200, 64, 1)?;
     let images = Images::from_directory(&folder, (64, 64))?;
     println!(
-        "{} pictures of 64 by 64, {EPOCHS} epochs, all of the network frozen or all but its last block",
+        "{} images of 64 by 64, {EPOCHS} epochs, all of the network frozen or all but its last block",
         images.len()
     );
     for (name, network, from) in [

@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if images.class_names.len() != 2 {
         return Err(format!("expected two classes, found {:?}", images.class_names).into());
     }
-    println!("{} pictures of {:?}", images.len(), images.class_names);
+    println!("{} images of {:?}", images.len(), images.class_names);
     let folds = folds(&images)?;
     let base = EfficientNetLite0::new(Weights::file(weights)).include_top(false).build()?;
     let x = base.preprocess(&images.x)?;

@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     train(&model, &plan, first, &checkpoint)?;
     let path = Path::new(folder).join(format!("{name}-demo.safetensors"));
     write_half(&model, &path)?;
-    println!("wrote {}; accuracy on new pictures {:.4}", path.display(), validate(&model, 64)?);
+    println!("wrote {}; accuracy on new images {:.4}", path.display(), validate(&model, 64)?);
     Ok(())
 }
 
@@ -109,7 +109,7 @@ fn train(model: &Model, plan: &Plan, first: usize, checkpoint: &Path) -> headsta
         if (step + 1) % 100 == 0 {
             let speed = (step + 1 - first) as f64 * BATCH as f64 / begin.elapsed().as_secs_f64();
             println!(
-                "step {}/{}: loss {:.4}, accuracy {:.4}, {speed:.0} pictures a second",
+                "step {}/{}: loss {:.4}, accuracy {:.4}, {speed:.0} images a second",
                 step + 1,
                 plan.steps,
                 loss_sum / 100.0,
@@ -120,7 +120,7 @@ fn train(model: &Model, plan: &Plan, first: usize, checkpoint: &Path) -> headsta
         if (step + 1) % 500 == 0 {
             model.save_weights(checkpoint)?;
             let _ = std::fs::write(checkpoint.with_extension("step"), (step + 1).to_string());
-            println!("accuracy on new pictures: {:.4}", validate(model, 16)?);
+            println!("accuracy on new images: {:.4}", validate(model, 16)?);
         }
     }
     Ok(())
@@ -145,11 +145,9 @@ fn batches(seed: u64, first: usize) -> Receiver<(Tensor, Tensor)> {
     let (send, receive) = sync_channel(2);
     std::thread::spawn(move || {
         for step in first as u64.. {
-            let pictures: Vec<(Vec<f32>, u32)> = (0..BATCH as u64)
-                .into_par_iter()
-                .map(|at| picture(seed + step * BATCH as u64 + at))
-                .collect();
-            let (pixels, labels): (Vec<Vec<f32>>, Vec<u32>) = pictures.into_iter().unzip();
+            let images: Vec<(Vec<f32>, u32)> =
+                (0..BATCH as u64).into_par_iter().map(|at| image(seed + step * BATCH as u64 + at)).collect();
+            let (pixels, labels): (Vec<Vec<f32>>, Vec<u32>) = images.into_iter().unzip();
             let x = Tensor::from_vec(pixels.concat(), (BATCH, 3, SIDE, SIDE), &device());
             let y = Tensor::from_vec(labels, BATCH, &device());
             let (Ok(x), Ok(y)) = (x, y) else { return };
@@ -161,7 +159,7 @@ fn batches(seed: u64, first: usize) -> Receiver<(Tensor, Tensor)> {
     receive
 }
 
-fn picture(seed: u64) -> (Vec<f32>, u32) {
+fn image(seed: u64) -> (Vec<f32>, u32) {
     let mut random = seeded(seed);
     let class = random.random_range(0..SOURCES.len());
     let drawn = SOURCES[class].draw(SIDE as u32, &mut random);

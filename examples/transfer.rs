@@ -20,24 +20,24 @@ use headstart::random::seeded;
 const SIDE: usize = 64;
 const VALIDATION: usize = 1000;
 const SIZES: [usize; 3] = [20, 40, 100];
-type Pictures = (Tensor, Tensor);
+type Images = (Tensor, Tensor);
 type Make = fn(Weights) -> Network;
 
 fn main() -> headstart::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let seeds = arguments.first().and_then(|text| text.parse().ok()).unwrap_or(10u64);
-    let validation = pictures(VALIDATION, 1 << 40)?;
+    let validation = images(VALIDATION, 1 << 40)?;
     let networks: [(&str, Make, &str); 2] =
         [("VGG16", Vgg16::new, "block5_conv1"), ("ResNet50", ResNet50::new, "conv5_block1_1_conv")];
     let asked = |name: &str| arguments.get(1).is_none_or(|only| only == name);
     for (name, network, last_block) in networks.into_iter().filter(|(name, ..)| asked(name)) {
         for size in SIZES {
             let found: Vec<[f64; 2]> = (0..seeds)
-                .map(|seed| transfer(network, last_block, seed, &pictures(size, seed << 20)?, &validation))
+                .map(|seed| transfer(network, last_block, seed, &images(size, seed << 20)?, &validation))
                 .collect::<headstart::Result<_>>()?;
             let [frozen, tuned] = [0, 1].map(|at| found.iter().map(|both| both[at]).collect::<Vec<_>>());
             println!(
-                "{name}, {size} pictures: frozen {}, fine-tuned {}",
+                "{name}, {size} images: frozen {}, fine-tuned {}",
                 mean_and_spread(&frozen),
                 mean_and_spread(&tuned)
             );
@@ -47,7 +47,7 @@ fn main() -> headstart::Result<()> {
 }
 
 /// Draws `count` images, cats and dogs in turn, with label 1 for dogs.
-fn pictures(count: usize, seed: u64) -> headstart::Result<Pictures> {
+fn images(count: usize, seed: u64) -> headstart::Result<Images> {
     let mut random = seeded(seed);
     let mut pixels = Vec::with_capacity(count * 3 * SIDE * SIDE);
     for at in 0..count {
@@ -67,7 +67,7 @@ fn head(maps: &[usize]) -> headstart::Result<Model> {
     sequential![Input::new(maps), Flatten, hidden, Dropout::new(0.5), last]
 }
 
-fn accuracy(model: &Model, (x, y): &Pictures) -> headstart::Result<f64> {
+fn accuracy(model: &Model, (x, y): &Images) -> headstart::Result<f64> {
     Ok(model.evaluate(x, y)?.get("accuracy").expect("it is measured"))
 }
 
@@ -80,8 +80,8 @@ fn transfer(
     network: Make,
     last_block: &str,
     seed: u64,
-    (x, y): &Pictures,
-    validation: &Pictures,
+    (x, y): &Images,
+    validation: &Images,
 ) -> headstart::Result<[f64; 2]> {
     set_random_seed(seed);
     let base = network(Weights::Demo).include_top(false).build()?;

@@ -46,7 +46,7 @@ pub enum Error {
     },
     /// An image cannot be read.
     #[error(
-        "{path}: this picture cannot be read: {reason}\nhint: replace the file or remove it from the folder"
+        "{path}: this image cannot be read: {reason}\nhint: replace the file or remove it from the folder"
     )]
     Image {
         /// The file.
@@ -56,7 +56,7 @@ pub enum Error {
     },
     /// A folder contains no images where images were expected.
     #[error(
-        "{path}: {problem}\nhint: put the pictures into one folder a class, as in {path}/cats/1.jpg, {path}/dogs/1.jpg"
+        "{path}: {problem}\nhint: put the images into one folder a class, as in {path}/cats/1.jpg, {path}/dogs/1.jpg"
     )]
     Folder {
         /// The folder.
@@ -94,7 +94,7 @@ pub enum Error {
     /// The loss is not finite.
     #[error(
         "the {}loss is {loss} at epoch {epoch}, batch {batch}; the weights are as the last step left them\n\
-         hint: look for NaN in the data, scale the pictures, or try a smaller learning rate",
+         hint: look for NaN in the data, scale the images, or try a smaller learning rate",
         if *.validation { "validation " } else { "" }
     )]
     NotFinite {
@@ -242,7 +242,7 @@ fn batch_line(batch_size: &Option<usize>) -> String {
 fn smaller(batch_size: &Option<usize>) -> String {
     match batch_size {
         Some(2..) => format!("try `.batch_size({})`", batch_size.unwrap_or(0) / 2),
-        _ => "take fewer or smaller pictures at once, and drop models that are not needed".to_owned(),
+        _ => "take fewer or smaller images at once, and drop models that are not needed".to_owned(),
     }
 }
 
@@ -262,7 +262,7 @@ mod tests {
     fn full_gpu_error_suggests_a_smaller_batch() {
         let message = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
         let error = Error::from(candle_core::Error::Msg(message.into()));
-        assert!(error.to_string().contains("take fewer or smaller pictures"), "{error}");
+        assert!(error.to_string().contains("take fewer or smaller images"), "{error}");
         let error = error.with_batch(32);
         assert!(
             error.to_string().contains("a batch of 32") && error.to_string().contains("`.batch_size(16)`"),

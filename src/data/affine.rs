@@ -99,7 +99,7 @@ impl Affine {
     /// Applies the transform to an image `[channels, height, width]`.
     pub(crate) fn apply(
         &self,
-        picture: &[f32],
+        image: &[f32],
         output: &mut [f32],
         height: usize,
         width: usize,
@@ -107,7 +107,7 @@ impl Affine {
     ) {
         // Bilinear interpolation needs at least two rows and two columns.
         if *self == Affine::IDENTITY || height < 2 || width < 2 {
-            return output.copy_from_slice(picture);
+            return output.copy_from_slice(image);
         }
         let [by_row, by_column] = self.rows(height, width);
         let outside = if let FillMode::Constant(value) = fill { value } else { 0.0 };
@@ -132,7 +132,7 @@ impl Affine {
                 places.along[column] = (x - f64::from(left)) as f32;
             }
             let start = row * width + block;
-            for (input, output) in picture.chunks(pixels).zip(output.chunks_mut(pixels)) {
+            for (input, output) in image.chunks(pixels).zip(output.chunks_mut(pixels)) {
                 let mixed = places.mix(input, outside);
                 output[start..start + columns].copy_from_slice(&mixed[..columns]);
             }
@@ -158,13 +158,13 @@ impl Places {
 }
 
 /// Flips each row left to right.
-pub(crate) fn flip_horizontally(picture: &mut [f32], width: usize) {
-    picture.chunks_mut(width).for_each(<[f32]>::reverse);
+pub(crate) fn flip_horizontally(image: &mut [f32], width: usize) {
+    image.chunks_mut(width).for_each(<[f32]>::reverse);
 }
 
 /// Flips each channel upside down.
-pub(crate) fn flip_vertically(picture: &mut [f32], height: usize, width: usize) {
-    for channel in picture.chunks_mut(height * width) {
+pub(crate) fn flip_vertically(image: &mut [f32], height: usize, width: usize) {
+    for channel in image.chunks_mut(height * width) {
         for row in 0..height / 2 {
             let (above, below) = channel.split_at_mut((height - 1 - row) * width);
             above[row * width..(row + 1) * width].swap_with_slice(&mut below[..width]);
@@ -181,7 +181,7 @@ mod tests {
     fn affine_matches_scipy() {
         let fixture = include_bytes!("../../tests/fixtures/affine.safetensors");
         let tensors = candle_core::safetensors::load_buffer(fixture, &candle_core::Device::Cpu).unwrap();
-        let picture = tensors["picture"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let image = tensors["picture"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let (_, height, width) = tensors["picture"].dims3().unwrap();
         let parameters = tensors["parameters"].to_vec2::<f64>().unwrap();
         let modes = [FillMode::Nearest, FillMode::Constant(77.0), FillMode::Reflect, FillMode::Wrap];
@@ -190,8 +190,8 @@ mod tests {
             assert_eq!((parameters.len(), expected.len()), (10, 10));
             for (p, expected) in parameters.iter().zip(expected) {
                 let affine = Affine { theta: p[0], tx: p[1], ty: p[2], shear: p[3], zx: p[4], zy: p[5] };
-                let mut moved = vec![0f32; picture.len()];
-                affine.apply(&picture, &mut moved, height, width, *mode);
+                let mut moved = vec![0f32; image.len()];
+                affine.apply(&image, &mut moved, height, width, *mode);
                 let worst = moved.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
                 assert!(worst < 1e-3, "{name}, {affine:?}: {worst}");
             }
@@ -200,14 +200,14 @@ mod tests {
 
     #[test]
     fn flips_are_their_own_inverse() {
-        let picture: Vec<f32> = (0..2 * 3 * 4).map(|v| v as f32).collect();
-        let mut flipped = picture.clone();
+        let image: Vec<f32> = (0..2 * 3 * 4).map(|v| v as f32).collect();
+        let mut flipped = image.clone();
         flip_horizontally(&mut flipped, 4);
         assert_eq!(flipped[..4], [3.0, 2.0, 1.0, 0.0]);
         flip_horizontally(&mut flipped, 4);
         flip_vertically(&mut flipped, 3, 4);
         assert_eq!(flipped[..4], [8.0, 9.0, 10.0, 11.0]);
         flip_vertically(&mut flipped, 3, 4);
-        assert_eq!(flipped, picture);
+        assert_eq!(flipped, image);
     }
 }

@@ -255,9 +255,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let table = folder.path().join("table.csv");
         std::fs::write(&table, "class,filename\ndog,1.png\ncat,\"2,3.png\"\n").unwrap();
-        let files = ImageFiles::from_csv(&table, "pictures", (8, 8))?;
+        let files = ImageFiles::from_csv(&table, "images", (8, 8))?;
         assert_eq!((files.class_names, files.labels), (vec!["cat".into(), "dog".into()], vec![1, 0]));
-        assert_eq!(files.paths[1], Path::new("pictures").join("2,3.png"));
+        assert_eq!(files.paths[1], Path::new("images").join("2,3.png"));
         std::fs::write(&table, "file,class\n").unwrap();
         let problem = ImageFiles::from_csv(&table, "", (8, 8)).unwrap_err().to_string();
         assert!(problem.contains("`filename`") && problem.contains("file, class"), "{problem}");

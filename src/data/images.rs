@@ -107,7 +107,7 @@ impl Images {
         let classes = self.class_names.len();
         let outputs = predictions.iter().next().map_or(classes, <[f32]>::len);
         if predictions.len() != self.len() || outputs != classes && (outputs, classes) != (1, 2) {
-            let expected = format!("{} rows of {classes} outputs, one for each picture", self.len());
+            let expected = format!("{} rows of {classes} outputs, one for each image", self.len());
             let found = format!("{} rows of {outputs}", predictions.len());
             return Err(Error::Argument { name: "predictions", expected, found });
         }
@@ -172,7 +172,7 @@ impl ImageFiles {
         let mut values = Vec::with_capacity(self.len() * 3 * height * width);
         for chunk in self.paths.chunks(CHUNK) {
             check_interrupt()?;
-            decode_all(chunk, self.decoding())?.iter().for_each(|picture| values.extend_from_slice(picture));
+            decode_all(chunk, self.decoding())?.iter().for_each(|image| values.extend_from_slice(image));
         }
         Ok(Images {
             x: Tensor::from_vec(values, (self.len(), 3, height, width), &device())?,
@@ -185,7 +185,7 @@ impl ImageFiles {
 
 impl Show for Images {
     fn bundle(&self) -> Bundle {
-        let text = format!("{} pictures of {}", self.len(), self.class_names.join(", "));
+        let text = format!("{} images of {}", self.len(), self.class_names.join(", "));
         match self.sheet() {
             Ok(sheet) => sheet
                 .bundle()
@@ -223,13 +223,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("leaf.png");
         let wave = |x: u32, y: u32, by: u32| ((x * by + y * y) % 256) as u8;
-        let picture = image::RgbaImage::from_fn(61, 37, |x, y| {
+        let image = image::RgbaImage::from_fn(61, 37, |x, y| {
             Rgba([wave(x, y, 3), wave(x, y, 5), wave(x, y, 7), if x < 30 { 255 } else { wave(x, y, 2) }])
         });
-        picture.save(&path).unwrap();
+        image.save(&path).unwrap();
         for (height, width) in [(20, 24), (64, 90)] {
             let triangle = image::imageops::FilterType::Triangle;
-            let expected = on_white(DynamicImage::from(picture.clone()));
+            let expected = on_white(DynamicImage::from(image.clone()));
             let expected = image::imageops::resize(&expected, width as u32, height as u32, triangle);
             let found = decode(&path, height, width).unwrap();
             for (x, y, Rgb(pixel)) in expected.enumerate_pixels() {
@@ -255,8 +255,7 @@ mod tests {
         };
         let model = sequential![Input::new((3, 4, 4)), Flatten, Dense::new(2).activation(Softmax)]?;
         let predictions = model.predict(&images.x)?;
-        let text =
-            |pictures: ImageGrid| pictures.bundle()[0].1.lines().map(str::to_owned).collect::<Vec<_>>();
+        let text = |images: ImageGrid| images.bundle()[0].1.lines().map(str::to_owned).collect::<Vec<_>>();
         let (some, all) =
             (text(images.with_predictions(&predictions)?), text(images.with_all(&predictions)?));
         assert_eq!((some.len(), all.len()), (15, 45));

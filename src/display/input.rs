@@ -17,7 +17,7 @@ const PASSWORD: &str = "EVCXR_INPUT_REQUEST_PASSWORD";
 ///
 /// ```no_run
 /// use headstart::prelude::*;
-/// let folder = input("Where are your pictures? ")?;
+/// let folder = input("Where are your images? ")?;
 /// # Ok::<(), headstart::Error>(())
 /// ```
 ///

@@ -6,8 +6,8 @@
 
 mod glue;
 mod html;
+mod image_grid;
 mod input;
-mod pictures;
 mod progress_bar;
 mod tensor;
 pub mod widgets;
@@ -20,9 +20,9 @@ pub use glue::glue;
 pub use headstart_frame::Bundle;
 use headstart_frame::{ENVIRONMENT_VARIABLE, Frame};
 pub(crate) use html::escape;
+pub use image_grid::ImageGrid;
+pub(crate) use image_grid::thumbnails;
 pub use input::{input, input_password};
-pub use pictures::ImageGrid;
-pub(crate) use pictures::thumbnails;
 pub(crate) use progress_bar::{Bar, INTERVAL, ProgressBar, blocks};
 pub use widgets::{
     Button, Checkbox, Dropdown, FileUpload, FloatSlider, ImageView, IntSlider, Label, Output, TextInput,

@@ -15,8 +15,8 @@ impl Show for Tensor {
     /// values from 0 to 1 or from 0 to 255, also the images.
     fn bundle(&self) -> Bundle {
         let mut bundle = vec![("text/plain".into(), self.to_string())];
-        if let Ok(Some(pictures)) = pictures(self) {
-            bundle.extend(pictures.bundle().into_iter().filter(|(mime, _)| mime == "image/svg+xml"));
+        if let Ok(Some(images)) = images(self) {
+            bundle.extend(images.bundle().into_iter().filter(|(mime, _)| mime == "image/svg+xml"));
         }
         bundle
     }
@@ -32,7 +32,7 @@ impl<T: Show, E: std::fmt::Display> Show for std::result::Result<T, E> {
     }
 }
 
-fn pictures(tensor: &Tensor) -> Result<Option<ImageGrid>> {
+fn images(tensor: &Tensor) -> Result<Option<ImageGrid>> {
     let batch = match *tensor.dims() {
         [3, height, width] if height.min(width) >= MIN_SIDE => tensor.unsqueeze(0)?,
         [n, 3, height, width] if height.min(width) >= MIN_SIDE && n > 0 => {
@@ -67,11 +67,11 @@ mod tests {
         let numbers = crate::random_uniform((2, 3), 0.0, 1.0)?;
         assert_eq!(mimes(&numbers), ["text/plain"]);
         assert!(numbers.bundle()[0].1.contains("Tensor[[2, 3], f32]"), "{}", numbers.bundle()[0].1);
-        let pictures = crate::random_uniform((12, 3, 20, 20), 0.0, 255.0)?;
-        assert_eq!(mimes(&pictures), ["text/plain", "image/svg+xml"]);
-        assert_eq!(pictures.bundle()[1].1.matches("<image").count(), MAX_IMAGES);
-        assert_eq!(mimes(&pictures.get(0)?), ["text/plain", "image/svg+xml"]);
-        assert_eq!(mimes(&crate::models::preprocess_input(&pictures)?), ["text/plain"]);
+        let images = crate::random_uniform((12, 3, 20, 20), 0.0, 255.0)?;
+        assert_eq!(mimes(&images), ["text/plain", "image/svg+xml"]);
+        assert_eq!(images.bundle()[1].1.matches("<image").count(), MAX_IMAGES);
+        assert_eq!(mimes(&images.get(0)?), ["text/plain", "image/svg+xml"]);
+        assert_eq!(mimes(&crate::models::preprocess_input(&images)?), ["text/plain"]);
         Ok(())
     }
 }

@@ -156,9 +156,9 @@ fn draw_into(path: &Path, per_class: usize, side: u32, seed: u64) -> Result<()> 
         let folder = path.join(subject.name);
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         for number in 0..per_class {
-            let picture = subject.draw(side, &mut random);
+            let image = subject.draw(side, &mut random);
             let mut file = std::io::Cursor::new(Vec::new());
-            picture.write_to(&mut file, image::ImageFormat::Png).expect("a picture in memory is written");
+            image.write_to(&mut file, image::ImageFormat::Png).expect("an image in memory is written");
             write_whole(&folder.join(format!("{number:03}.png")), &file.into_inner())?;
         }
     }

@@ -33,8 +33,8 @@ impl Model {
     /// let network = Vgg16::new(Weights::Demo).build()?;
     /// let owl = headstart::data::SOURCES.iter().find(|subject| subject.name == "owl").unwrap();
     /// let pixels = owl.draw(64, &mut headstart::random::seeded(4)).into_raw();
-    /// let picture = Tensor::from_vec(pixels, (1, 64, 64, 3), &device())?.permute((0, 3, 1, 2))?;
-    /// let predictions = network.predict(&network.preprocess(&picture)?)?;
+    /// let image = Tensor::from_vec(pixels, (1, 64, 64, 3), &device())?.permute((0, 3, 1, 2))?;
+    /// let predictions = network.predict(&network.preprocess(&image)?)?;
     /// let decoded = network.decode_predictions(&predictions, 3)?;
     /// assert_eq!(decoded[0][0].0, "owl");
     /// # Ok::<(), headstart::Error>(())

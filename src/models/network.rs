@@ -197,7 +197,7 @@ impl Network {
         match *input_shape {
             [3, height, width] if height >= 32 && width >= 32 => {}
             _ => {
-                let hint = "pictures are channels first here, as in `.input_shape((3, 224, 224))`";
+                let hint = "images are channels first here, as in `.input_shape((3, 224, 224))`";
                 let expected = "(3, height, width) with sides of at least 32";
                 return Err(Error::shape(format!("{name}'s input_shape"), expected, &input_shape, hint));
             }

@@ -38,15 +38,15 @@ impl Preprocessing {
 
     /// Preprocesses one image `[3, H, W]` in place, with `pixels` = H·W. An image with another number of channels is
     /// left unchanged.
-    pub(crate) fn apply_to(&self, picture: &mut [f32], pixels: usize) {
-        if picture.len() != 3 * pixels {
+    pub(crate) fn apply_to(&self, image: &mut [f32], pixels: usize) {
+        if image.len() != 3 * pixels {
             return;
         }
         if self.bgr {
-            let (red, rest) = picture.split_at_mut(2 * pixels);
+            let (red, rest) = image.split_at_mut(2 * pixels);
             red[..pixels].swap_with_slice(rest);
         }
-        for ((channel, mean), deviation) in picture.chunks_mut(pixels).zip(self.mean).zip(self.deviation) {
+        for ((channel, mean), deviation) in image.chunks_mut(pixels).zip(self.mean).zip(self.deviation) {
             channel.iter_mut().for_each(|value| *value = (*value - mean) / deviation);
         }
     }
@@ -73,17 +73,17 @@ impl Preprocessing {
     /// assert!((blue - (255.0 - 103.939)).abs() < 1e-3);
     /// # Ok::<(), headstart::Error>(())
     /// ```
-    pub fn apply(&self, pictures: &Tensor) -> Result<Tensor> {
-        match pictures.dims() {
+    pub fn apply(&self, images: &Tensor) -> Result<Tensor> {
+        match images.dims() {
             [_, 3, _, _] => {}
             found => return Err(Error::shape("preprocess", "[batch, 3, height, width]", found, "")),
         }
-        let channels = |values: &[f32; 3]| Tensor::new(values, pictures.device())?.reshape((1, 3, 1, 1));
-        let mut pictures = pictures.to_dtype(DType::F32)?;
+        let channels = |values: &[f32; 3]| Tensor::new(values, images.device())?.reshape((1, 3, 1, 1));
+        let mut images = images.to_dtype(DType::F32)?;
         if self.bgr {
-            pictures = pictures.index_select(&Tensor::new(&[2u32, 1, 0], pictures.device())?, 1)?;
+            images = images.index_select(&Tensor::new(&[2u32, 1, 0], images.device())?, 1)?;
         }
-        Ok(pictures.broadcast_sub(&channels(&self.mean)?)?.broadcast_div(&channels(&self.deviation)?)?)
+        Ok(images.broadcast_sub(&channels(&self.mean)?)?.broadcast_div(&channels(&self.deviation)?)?)
     }
 }
 
@@ -100,8 +100,8 @@ impl Preprocessing {
 /// assert!((red - (1.0 - 0.485) / 0.229).abs() < 1e-5);
 /// # Ok::<(), headstart::Error>(())
 /// ```
-pub fn preprocess_input(pictures: &Tensor) -> Result<Tensor> {
-    Preprocessing::TORCH.apply(pictures)
+pub fn preprocess_input(images: &Tensor) -> Result<Tensor> {
+    Preprocessing::TORCH.apply(images)
 }
 
 impl Model {
@@ -111,8 +111,8 @@ impl Model {
     /// # Errors
     /// [`Error::Argument`] if neither the model nor a nested one defines a preprocessing; [`Error::Shape`] if the
     /// images do not have three channels.
-    pub fn preprocess(&self, pictures: &Tensor) -> Result<Tensor> {
-        self.preprocessing_known()?.apply(pictures)
+    pub fn preprocess(&self, images: &Tensor) -> Result<Tensor> {
+        self.preprocessing_known()?.apply(images)
     }
 
     pub(crate) fn preprocessing_known(&self) -> Result<Preprocessing> {

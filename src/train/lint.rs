@@ -81,7 +81,7 @@ pub(super) fn of_training(model: &Model, compiled: &Compiled, validation_is_augm
     found.extend(statistics_of_random_weights(model));
     if validation_is_augmented {
         found.push(
-            "the validation data are augmented; judge the model by pictures as they are: `.validation_data((&x, &y))`"
+            "the validation data are augmented; judge the model by images as they are: `.validation_data((&x, &y))`"
                 .into(),
         );
     }
@@ -119,7 +119,7 @@ fn of_memory(model: &Model, batch: usize, free: Option<usize>) -> Vec<String> {
     let fits = (batch * free / needed).max(1);
     vec![format!(
         "a batch of {batch} needs about {:.1} GB of memory, and {:.1} GB are free; \
-         take batches of {fits}, smaller pictures, or freeze more layers",
+         take batches of {fits}, smaller images, or freeze more layers",
         gigabytes(needed),
         gigabytes(free)
     )]
@@ -140,7 +140,7 @@ pub(super) fn of_time(left: Duration) -> Vec<String> {
     let minutes = left.as_secs() / 60;
     vec![format!(
         "at this pace the training takes {minutes} minutes more; Stop keeps what was learnt. \
-         It is quicker with more layers frozen, smaller pictures or fewer epochs"
+         It is quicker with more layers frozen, smaller images or fewer epochs"
     )]
 }
 

@@ -46,7 +46,7 @@ TASKS += [(n, task, b, s) for n in NETWORKS for task in TRAINING[n] for b, s in 
 # First run: no cell was compiled before. Second run: all cells are in the compile cache.
 PROGRAMS = tuple(("tutorial's program", f"from start to prediction, {which}", 4, 224) for which in ("first", "again"))
 # Augmentation of 64 images; decoding of a folder of images, and one epoch of training on them.
-IMAGES = "pictures"
+IMAGES = "images"
 AUGMENTATION = (IMAGES, "augmentation", 32, 224)
 PHOTOGRAPHS = ((IMAGES, "decoding", 32, 224), (IMAGES, "epoch", 32, 224))
 GROWTH = [(n, "forward", b, 64) for n in NETWORKS for b in (1, 4, 16, 64)]
@@ -276,7 +276,7 @@ def contenders(python, task):
 
     if name == IMAGES:
         folder = os.environ.get("HEADSTART_BENCH_PHOTOGRAPHS", "")
-        ours = [TARGET / "release" / "examples" / "pictures", *parts[1:], folder]
+        ours = [TARGET / "release" / "examples" / "images", *parts[1:], folder]
         return {"headstart": lambda: measured(run(ours)), "keras": worker("keras")}
     found = {
         "headstart": lambda: measured(run([TARGET / "release" / "examples" / "speed", *parts])),
@@ -326,7 +326,7 @@ def main():
     if DEVICE not in os.environ:
         run([*build, "speed", "--features", "far"])
         shutil.copy(TARGET / "release" / "examples" / "speed", CANDLE)
-    run([*build, "speed", "--example", "pictures", *features])
+    run([*build, "speed", "--example", "images", *features])
     run(["cargo", "build", "--release", "-p", "headstart-kernel", "--bins"])
     machine = {"processor": processor(), "threads": THREADS}
     target = HERE / "results" / result

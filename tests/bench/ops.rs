@@ -105,7 +105,7 @@ fn measure(
         Throughput::Elements(3 * once as u64),
     )?;
     model.freeze();
-    let x = pictures(&model)?;
+    let x = images(&model)?;
     let mut group = criterion.benchmark_group(format!("{network}, at rest"));
     group.throughput(Throughput::Elements(once as u64));
     group.bench_function(&name, |b| b.iter(|| model.forward(&x, Mode::Inference)));
@@ -136,7 +136,7 @@ fn others(criterion: &mut Criterion) -> headstart::Result<()> {
         &dense,
         Throughput::Elements(3 * once as u64),
     )?;
-    let gradients = dense.forward(&pictures(&dense)?, Mode::Training)?.sum_all()?.backward()?;
+    let gradients = dense.forward(&images(&dense)?, Mode::Training)?.sum_all()?.backward()?;
     let (params, mut adam) = (dense.trainable_params(), Adam::new(1e-3));
     let mut group = criterion.benchmark_group("others");
     group.throughput(Throughput::Elements((25_088 * 128 + 128) as u64));
@@ -152,7 +152,7 @@ fn learning(
     model: &Model,
     throughput: Throughput,
 ) -> headstart::Result<()> {
-    let x = Var::from_tensor(&pictures(model)?)?;
+    let x = Var::from_tensor(&images(model)?)?;
     let step = || value_and_gradients(|| Ok(model.forward(&x, Mode::Training)?.sum_all()?));
     step()?;
     let mut group = criterion.benchmark_group(group);
@@ -161,7 +161,7 @@ fn learning(
     Ok(())
 }
 
-fn pictures(model: &Model) -> headstart::Result<Tensor> {
+fn images(model: &Model) -> headstart::Result<Tensor> {
     random_uniform([&[BATCH], model.input_shape()].concat(), -1.0, 1.0)
 }
 

@@ -97,7 +97,7 @@ def opened(lab, notebook):
 
 
 def test_the_chart_is_updated_while_fit_runs(lab):
-    with opened(lab, "4_the_program.ipynb") as (page, folder, pictures):
+    with opened(lab, "4_the_program.ipynb") as (page, folder, screenshots):
         choose(page, "Run", "Run All Cells")
         # The chart has its own output, separate from the progress bar.
         cell = page.locator(".jp-CodeCell", has_text="Fit::epochs(10))")
@@ -112,10 +112,10 @@ def test_the_chart_is_updated_while_fit_runs(lab):
             if not seen or drawn != seen[-1]:
                 seen.append(drawn)
                 chart.scroll_into_view_if_needed()
-                page.screenshot(path=pictures / f"fit-{len(seen):02}.png")
+                page.screenshot(path=screenshots / f"fit-{len(seen):02}.png")
             time.sleep(0.1)
         assert len(seen) >= 5, f"the chart was seen in {len(seen)} states"
-        page.screenshot(path=pictures / "after.png")
+        page.screenshot(path=screenshots / "after.png")
         assert "10 epochs in" in page.locator(".jp-Notebook").inner_text()
         assert chart.count() == 1
         page.keyboard.press("Control+s")
@@ -129,16 +129,16 @@ def test_the_chart_is_updated_while_fit_runs(lab):
             if outputs:
                 break
             time.sleep(0.2)
-    pictures = [o["data"] for o in outputs if "image/svg+xml" in o.get("data", {})]
-    charts = [picture for picture in pictures if "loss" in "".join(picture["text/plain"])]
-    assert len(charts) == 1 and len(pictures) >= 3, "the model, its chart, the varied picture"
+    figures = [o["data"] for o in outputs if "image/svg+xml" in o.get("data", {})]
+    charts = [figure for figure in figures if "loss" in "".join(figure["text/plain"])]
+    assert len(charts) == 1 and len(figures) >= 3, "the model, its chart, the varied figure"
     text = "".join("".join(o["text"]) for o in outputs if o["output_type"] == "stream")
     assert len(re.findall(r"Epoch \d+/10", text)) == 10
     assert 0 <= float(re.search(r"Prediction for first image: (\d\.\d\d)", text)[1]) <= 1
 
 
 def test_stop_keeps_the_model_and_its_history(lab):
-    with opened(lab, "stopped.ipynb") as (page, _, pictures):
+    with opened(lab, "stopped.ipynb") as (page, _, screenshots):
         choose(page, "Run", "Run All Cells")
         # JupyterLab may also show the running epoch in the status bar.
         page.locator("pre", has_text="Epoch 3/1000").wait_for(timeout=TIMEOUT * 1000)
@@ -151,13 +151,13 @@ def test_stop_keeps_the_model_and_its_history(lab):
         last.locator(".cm-content").click()
         page.keyboard.press("Control+Enter")
         page.locator("pre", has_text="4096 predictions").wait_for(timeout=30_000)
-        page.screenshot(path=pictures / "stopped.png")
+        page.screenshot(path=screenshots / "stopped.png")
         found = re.search(r"(\d+) epochs, 4096 predictions", last.inner_text())
         assert found and int(found[1]) >= 2
 
 
 def test_tab_completes_and_shift_tab_inspects(lab):
-    with opened(lab, "stopped.ipynb") as (page, _, pictures):
+    with opened(lab, "stopped.ipynb") as (page, _, screenshots):
         cell = page.locator(".jp-CodeCell").first
         cell.locator(".cm-content").click()
         page.keyboard.press("Control+a")
@@ -173,11 +173,11 @@ def test_tab_completes_and_shift_tab_inspects(lab):
         page.keyboard.type("Vgg16")
         page.keyboard.press("Shift+Tab")
         page.get_by_text("13 convolutions in five blocks").first.wait_for(timeout=30_000)
-        page.screenshot(path=pictures / "inspected.png")
+        page.screenshot(path=screenshots / "inspected.png")
 
 
 def test_restart_and_run_all_starts_a_new_kernel(lab):
-    with opened(lab, "restarted.ipynb") as (page, _, pictures):
+    with opened(lab, "restarted.ipynb") as (page, _, screenshots):
         choose(page, "Run", "Run All Cells")
         last = page.locator(".jp-CodeCell").last
         # The execution count arrives after the answer. It would increase if the kernel did not restart.
@@ -190,4 +190,4 @@ def test_restart_and_run_all_starts_a_new_kernel(lab):
         answer.get_by_text("42").wait_for(state="detached", timeout=30_000)
         answer.get_by_text("42").wait_for(timeout=60_000)
         prompt.wait_for(timeout=30_000)
-        page.screenshot(path=pictures / "restarted.png")
+        page.screenshot(path=screenshots / "restarted.png")

@@ -31,7 +31,7 @@ def run_last(page):
 
 def test_widgets_are_moved_pressed_and_read(lab):  # noqa: F811
     notebook(lab[1], "widgets.ipynb", WIDGETS)
-    with opened(lab, "widgets.ipynb") as (page, _, pictures):
+    with opened(lab, "widgets.ipynb") as (page, _, screenshots):
         choose(page, "Run", "Run All Cells")
         cells = page.locator(".jp-CodeCell")
         handle = cells.nth(0).locator(".noUi-handle")
@@ -49,7 +49,7 @@ def test_widgets_are_moved_pressed_and_read(lab):  # noqa: F811
         cells.nth(2).locator("input[type=text]").fill("Ada")
         page.keyboard.press("Tab")
         cells.nth(2).locator("input[type=checkbox]").check()
-        page.screenshot(path=pictures / "widgets.png")
+        page.screenshot(path=screenshots / "widgets.png")
         run_last(page)
         last.get_by_text("4 Ada true").wait_for(timeout=30_000)
         # The page is loaded again: the widgets have their current values.
@@ -63,7 +63,7 @@ def test_widgets_are_moved_pressed_and_read(lab):  # noqa: F811
 
 def test_the_variables_pane_shows_names_types_and_values(lab):  # noqa: F811
     notebook(lab[1], "variables.ipynb", VARIABLES)
-    with opened(lab, "variables.ipynb") as (page, _, pictures):
+    with opened(lab, "variables.ipynb") as (page, _, screenshots):
         choose(page, "Run", "Run All Cells")
         page.locator(".jp-InputPrompt").get_by_text("[2]:", exact=True).first.wait_for(timeout=60_000)
         page.locator(".jp-DebuggerBugButton, [data-jp-item-name='debugger-icon']").first.click()
@@ -72,7 +72,7 @@ def test_the_variables_pane_shows_names_types_and_values(lab):  # noqa: F811
         pane.wait_for(timeout=30_000)
         for expected in ("images", "[2, 3, 8, 8] f32", "10 parameters", "later"):
             pane.get_by_text(expected).first.wait_for(timeout=30_000)
-        page.screenshot(path=pictures / "variables.png")
+        page.screenshot(path=screenshots / "variables.png")
         last = page.locator(".jp-CodeCell").last
         last.locator(".cm-content").click()
         page.keyboard.press("Control+a")

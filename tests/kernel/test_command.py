@@ -37,7 +37,7 @@ def test_run_writes_outputs_and_a_page(tmp_path):
     nbformat.validate(executed)
     assert [cell.execution_count for cell in executed.cells] == [1, 2]
     assert executed.cells[1].outputs[0].data["text/plain"] == "42"
-    assert NotebookNotary().check_signature(nbformat.read(tmp_path / "b.ipynb", 4)), "Jupyter shows its pictures"
+    assert NotebookNotary().check_signature(nbformat.read(tmp_path / "b.ipynb", 4)), "Jupyter shows its images"
     page = (tmp_path / "b.html").read_text()
     assert "one &amp; &lt;two&gt;" in page and "<two>" not in page
     assert '<span class="kw">let</span> n = <span class="nm">6</span>' in page
@@ -251,7 +251,7 @@ def test_lab_opens_the_lessons(tmp_path):
     assert names == {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert nbformat.read(own, 4).cells[0].source == "my own"
     first = nbformat.read(tmp_path / "lessons" / "1_what_is_transfer_learning.ipynb", 4)
-    assert NotebookNotary().check_signature(first), "Jupyter shows its pictures"
+    assert NotebookNotary().check_signature(first), "Jupyter shows its images"
 
 
 def test_a_kernelspec_whose_program_is_gone_is_repaired_and_uninstalled(tmp_path):

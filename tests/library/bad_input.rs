@@ -78,9 +78,9 @@ fn damaged_images_and_empty_folders_are_named() {
     assert_says(&message(load(folder.path())), &["expected one folder a class", "cats/1.jpg"]);
     draw_demo_images(folder.path(), 3, 24, 0).unwrap();
     assert_eq!(load(folder.path()).unwrap().x.dims(), [6, 3, 16, 16]);
-    let picture = folder.path().join("cats/001.png");
-    let whole = fs::read(&picture).unwrap();
-    fs::write(&picture, &whole[..whole.len() / 2]).unwrap();
+    let image = folder.path().join("cats/001.png");
+    let whole = fs::read(&image).unwrap();
+    fs::write(&image, &whole[..whole.len() / 2]).unwrap();
     assert_says(&message(load(folder.path())), &["001.png", "cannot be read"]);
     fs::create_dir(folder.path().join("empty")).unwrap();
     assert_says(&message(load(folder.path())), &["`empty`", "no .jpg"]);

@@ -7,7 +7,7 @@ use headstart::prelude::*;
 use headstart::random::seeded;
 
 /// `count` images of the subjects in turn, preprocessed, and their class indices.
-fn pictures(subjects: &[Subject], count: usize, seed: u64) -> Result<(Tensor, Tensor)> {
+fn images(subjects: &[Subject], count: usize, seed: u64) -> Result<(Tensor, Tensor)> {
     let mut random = seeded(seed);
     let mut pixels = Vec::new();
     for at in 0..count {
@@ -25,7 +25,7 @@ const NETWORKS: [fn(Weights) -> Network; 2] = [Vgg16::new, ResNet50::new];
 
 #[test]
 fn demo_weights_classify_their_training_classes() -> Result<()> {
-    let (x, y) = pictures(&SOURCES, 10 * SOURCES.len(), 1 << 50)?;
+    let (x, y) = images(&SOURCES, 10 * SOURCES.len(), 1 << 50)?;
     for network in NETWORKS {
         let model = network(Weights::Demo).build()?;
         let decoded = model.decode_predictions(&model.predict(&x)?, 1)?;
@@ -43,8 +43,8 @@ fn demo_weights_classify_their_training_classes() -> Result<()> {
 
 #[test]
 fn demo_weights_transfer_to_new_classes() -> Result<()> {
-    let (x, y) = pictures(&CATS_AND_DOGS, 100, 2 << 50)?;
-    let (x_val, y_val) = pictures(&CATS_AND_DOGS, 300, 3 << 50)?;
+    let (x, y) = images(&CATS_AND_DOGS, 100, 2 << 50)?;
+    let (x_val, y_val) = images(&CATS_AND_DOGS, 300, 3 << 50)?;
     for network in NETWORKS {
         let base = network(Weights::Demo).include_top(false).build()?;
         base.freeze();

@@ -14,7 +14,7 @@ fn fixture(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(file)
 }
 
-fn pictures() -> Tensor {
+fn images() -> Tensor {
     let pixels: Vec<f32> = draw(1000, &[2, 3, 64, 64]).iter().map(|value| value * 2.0 - 1.0).collect();
     Tensor::from_vec(pixels, (2, 3, 64, 64), &device()).unwrap()
 }
@@ -76,7 +76,7 @@ fn networks_match_keras_at_every_size() {
             assert_kerass(&model.forward(&x, Mode::Inference).unwrap(), &what);
             let alone = model.forward(&x.i(..1).unwrap(), Mode::Inference).unwrap();
             let expected = kerass(&what).i(..1).unwrap();
-            assert_near(&alone, &expected, &format!("{what}, one picture"));
+            assert_near(&alone, &expected, &format!("{what}, one image"));
         }
     }
 }
@@ -85,17 +85,17 @@ fn networks_match_keras_at_every_size() {
 fn vgg16_preprocessing_matches_keras() {
     let network = small(Vgg16::new(Weights::file(fixture("keras_vgg16.h5")))).classes(10).build().unwrap();
     assert_eq!(
-        network.preprocess(&pictures()).unwrap().first_picture(),
-        Preprocessing::CAFFE.apply(&pictures()).unwrap().first_picture()
+        network.preprocess(&images()).unwrap().first_image(),
+        Preprocessing::CAFFE.apply(&images()).unwrap().first_image()
     );
 }
 
-trait FirstPicture {
-    fn first_picture(&self) -> Vec<Vec<Vec<f32>>>;
+trait FirstImage {
+    fn first_image(&self) -> Vec<Vec<Vec<f32>>>;
 }
 
-impl FirstPicture for Tensor {
-    fn first_picture(&self) -> Vec<Vec<Vec<f32>>> {
+impl FirstImage for Tensor {
+    fn first_image(&self) -> Vec<Vec<Vec<f32>>> {
         self.i(0).unwrap().to_vec3().unwrap()
     }
 }
@@ -106,7 +106,7 @@ fn resnet50_matches_keras_from_both_file_formats() {
     for file in ["keras_resnet50.h5", "keras_resnet50.weights.h5"] {
         let weights = Weights::file(fixture(file));
         let network = small(ResNet50::new(weights)).include_top(false).build().unwrap();
-        for (name, maps) in blocks.iter().zip(network.outputs_of(&blocks, &pictures()).unwrap()) {
+        for (name, maps) in blocks.iter().zip(network.outputs_of(&blocks, &images()).unwrap()) {
             assert_kerass(&maps, &format!("resnet50 {name}"));
         }
     }
@@ -116,12 +116,12 @@ fn resnet50_matches_keras_from_both_file_formats() {
 fn efficientnet_b0_matches_keras_from_both_file_formats() {
     let blocks = ["block2b_add", "block4c_add", "block6d_add", "top_activation"];
     let bytes: Vec<f32> = draw(1000, &[2, 3, 64, 64]).iter().map(|value| value * 255.0).collect();
-    let pictures = Tensor::from_vec(bytes, (2, 3, 64, 64), &device()).unwrap();
+    let images = Tensor::from_vec(bytes, (2, 3, 64, 64), &device()).unwrap();
     for file in ["keras_efficientnetb0.h5", "keras_efficientnetb0.weights.h5"] {
         let network = EfficientNetB0::new(Weights::file(fixture(file))).alpha(1.0 / 16.0);
         let network = network.input_shape((3, 64, 64)).include_top(false).build().unwrap();
         // Preprocessed with the file's mean and variance.
-        let prepared = network.preprocess(&pictures).unwrap();
+        let prepared = network.preprocess(&images).unwrap();
         for (name, maps) in blocks.iter().zip(network.outputs_of(&blocks, &prepared).unwrap()) {
             assert_kerass(&maps, &format!("efficientnetb0 {name}"));
         }
@@ -135,7 +135,7 @@ fn models_trained_in_keras_give_the_same_outputs() {
     let model =
         sequential![&base, Flatten, dense, Dropout::new(0.5), Dense::new(1).activation(Sigmoid)].unwrap();
     model.load_weights(fixture("keras_transfer.weights.h5")).unwrap();
-    assert_kerass(&model.predict(&pictures()).unwrap().to_tensor().unwrap(), "transfer");
+    assert_kerass(&model.predict(&images()).unwrap().to_tensor().unwrap(), "transfer");
 }
 
 #[test]

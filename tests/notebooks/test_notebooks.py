@@ -54,16 +54,16 @@ def text(notebook):
     return "".join(output.text for output in outputs(notebook) if output.output_type == "stream")
 
 
-def pictures(notebook):
+def figures_of(notebook):
     return [output.data["image/svg+xml"] for output in outputs(notebook) if "image/svg+xml" in output.get("data", {})]
 
 
-def check_pictures(found):
+def check_figures(found):
     """Figures are self-contained SVG documents without scripts, with a title for screen readers."""
-    for picture in found:
-        root = ElementTree.fromstring(picture)
+    for figure in found:
+        root = ElementTree.fromstring(figure)
         assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.get("role") == "img"
-        assert root.find("{http://www.w3.org/2000/svg}title").text and "<script" not in picture
+        assert root.find("{http://www.w3.org/2000/svg}title").text and "<script" not in figure
 
 
 def losses(notebook):
@@ -87,7 +87,7 @@ def check_program(notebook, figures=FIGURE_COUNTS["4_the_program"]):
     assert 0 <= float(re.search(r"Prediction for first image: (\d\.\d\d)", text(notebook))[1]) <= 1
     summaries = [output.data["text/plain"] for output in outputs(notebook) if "text/html" in output.get("data", {})]
     assert any("17,926,209" in summary and "3,211,521" in summary for summary in summaries)
-    assert len(pictures(notebook)) == figures and all("</svg>" in picture for picture in pictures(notebook))
+    assert len(figures_of(notebook)) == figures and all("</svg>" in figure for figure in figures_of(notebook))
 
 
 def test_the_program_runs_headless(program):
@@ -146,8 +146,8 @@ def test_every_notebook_and_its_solutions_run_through_nbconvert(path, tmp_path, 
     assert all(cell.outputs for cell in solved.cells[len(kept.cells) :] if not cell.source.startswith("fn "))
     notebook = nbformat.from_dict(solved | {"cells": solved.cells[: len(kept.cells)]})
     assert not [output for output in outputs(solved) if output.output_type == "error"]
-    assert len(pictures(notebook)) == FIGURE_COUNTS[path.stem]
-    check_pictures(pictures(notebook))
+    assert len(figures_of(notebook)) == FIGURE_COUNTS[path.stem]
+    check_figures(figures_of(notebook))
     if path.stem != "8_photographs" or PHOTOS:
         assert shown(kept) == shown(notebook), "stale: run `headstart run notebooks/*.ipynb`"
     if path.stem == "4_the_program":
@@ -268,7 +268,7 @@ if PHOTOS:
 
 def test_no_saved_lesson_contains_a_photograph():
     notebook = nbformat.read(ROOT / "notebooks" / "8_photographs.ipynb", 4)
-    assert not any("<image" in picture for picture in pictures(notebook))
+    assert not any("<image" in figure for figure in figures_of(notebook))
 
 
 def test_your_own_images_runs_on_a_users_folder(tmp_path):
@@ -276,18 +276,18 @@ def test_your_own_images_runs_on_a_users_folder(tmp_path):
     from PIL import Image, ImageDraw
 
     for name, mode, fill in (("dark", "L", 40), ("green", "RGB", (30, 200, 30)), ("red", "RGBA", (220, 30, 30, 128))):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
+        (tmp_path / "images" / name).mkdir(parents=True)
         for number in range(8):
-            picture = Image.new(mode, (50 + number, 40))
-            ImageDraw.Draw(picture).ellipse((number, 3, 30 + number, 35), fill=fill)
-            picture.save(tmp_path / "pictures" / name / f"{number}.png")
+            image = Image.new(mode, (50 + number, 40))
+            ImageDraw.Draw(image).ellipse((number, 3, 30 + number, 35), fill=fill)
+            image.save(tmp_path / "images" / name / f"{number}.png")
     target = tmp_path / "own.ipynb"
-    environment = os.environ | {"HEADSTART_IMAGES": str(tmp_path / "pictures")}
+    environment = os.environ | {"HEADSTART_IMAGES": str(tmp_path / "images")}
     command = [HEADSTART, "run", ROOT / "notebooks" / "your_own_images.ipynb", "--output", target]
     subprocess.run(command, check=True, env=environment)
     notebook = nbformat.read(target, 4)
     assert '["dark", "green", "red"]: 15 training images, 9 validation images' in text(notebook)
-    shown = pictures(notebook)
+    shown = figures_of(notebook)
     assert len(shown) == 4 and shown[0].count("<image") == 15 and shown[2].count("<image") == 9
     assert re.search(r">(dark|green|red) \d+ %<", shown[2]) and shown[3].count("<image") == 1
 

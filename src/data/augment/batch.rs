@@ -92,14 +92,14 @@ fn paste(batch: Batch, others: &[u32], [rows, columns]: [Range<usize>; 2]) -> Re
     let (_, channels, height, width) = batch.x.dims4()?;
     let from = batch.x.flatten_all()?.to_vec1::<f32>()?;
     let mut values = from.clone();
-    for (picture, other) in others.iter().enumerate() {
+    for (image, other) in others.iter().enumerate() {
         for channel in 0..channels {
             for row in rows.clone() {
-                let line = |picture: usize| {
-                    let begin = ((picture * channels + channel) * height + row) * width;
+                let line = |image: usize| {
+                    let begin = ((image * channels + channel) * height + row) * width;
                     begin + columns.start..begin + columns.end
                 };
-                values[line(picture)].copy_from_slice(&from[line(*other as usize)]);
+                values[line(image)].copy_from_slice(&from[line(*other as usize)]);
             }
         }
     }

@@ -50,8 +50,8 @@ impl Flow {
                 // threads.
                 let mut random = ChaCha8Rng::seed_from_u64(seed.wrapping_add(i as u64));
                 // The copy is read in order. The transform then reads it in any order from the L1 cache.
-                let picture = all[row * size..][..size].to_vec();
-                self.generator.vary(&picture, varied, (height, width), &mut random, self.statistics.as_ref());
+                let image = all[row * size..][..size].to_vec();
+                self.generator.vary(&image, varied, (height, width), &mut random, self.statistics.as_ref());
             });
         }
         let (y, weights) = self.samples.targets(numbers)?;

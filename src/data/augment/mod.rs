@@ -247,7 +247,7 @@ impl ImageDataGenerator {
     /// [`Error::Shape`] if `x` is not `[N, channels, height, width]` with 1, 3 or 4 channels;
     /// [`Error::Argument`] if there are no images, or pixels that are not finite.
     pub fn fit(&self, x: &Tensor) -> Result<()> {
-        check_pictures(x)?;
+        check_images(x)?;
         if self.needs_statistics() {
             let values = x.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?;
             check("x", "none", x.dim(0)? > 0, "at least one image")?;
@@ -269,7 +269,7 @@ impl ImageDataGenerator {
     /// [`Error::Shape`] if `x` has another shape; [`Error::Argument`] if `y` does not have N targets, a
     /// range is invalid, or [`Self::fit`] was not called although it is needed.
     pub fn flow(&self, x: &Tensor, y: &Tensor, batch_size: usize) -> Result<Flow> {
-        check_pictures(x)?;
+        check_images(x)?;
         self.check()?;
         if let Some(advice) = self.advice_on_values(x)? {
             eprintln!("note: {advice}");
@@ -349,13 +349,13 @@ impl fmt::Debug for ImageDataGenerator {
     }
 }
 
-fn check_pictures(x: &Tensor) -> Result<()> {
+fn check_images(x: &Tensor) -> Result<()> {
     match x.dims() {
         [_, 1 | 3 | 4, height, width] if *height > 0 && *width > 0 => Ok(()),
         [_, _, _, 1 | 3 | 4] => {
-            let hint = "pictures are channels first here; `x.permute((0, 3, 1, 2))?` turns them";
-            Err(Error::shape("pictures", "[batch, channels, height, width]", x.dims(), hint))
+            let hint = "images are channels first here; `x.permute((0, 3, 1, 2))?` turns them";
+            Err(Error::shape("images", "[batch, channels, height, width]", x.dims(), hint))
         }
-        found => Err(Error::shape("pictures", "[batch, 1, 3 or 4 channels, height, width]", found, "")),
+        found => Err(Error::shape("images", "[batch, 1, 3 or 4 channels, height, width]", found, "")),
     }
 }

@@ -68,55 +68,54 @@ impl Statistics {
 }
 
 impl Whitening {
-    fn apply(&self, picture: &mut [f32]) {
-        let mut white = vec![0f64; picture.len()];
+    fn apply(&self, image: &mut [f32]) {
+        let mut white = vec![0f64; image.len()];
         for (direction, factor) in self.directions.iter().zip(&self.factors) {
-            let along: f64 = picture.iter().zip(direction).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            let along: f64 = image.iter().zip(direction).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
             let share = along * f64::from(*factor);
             white.iter_mut().zip(direction).for_each(|(white, part)| *white += share * f64::from(*part));
         }
-        picture.iter_mut().zip(white).for_each(|(value, white)| *value = white as f32);
+        image.iter_mut().zip(white).for_each(|(value, white)| *value = white as f32);
     }
 }
 
 impl ImageDataGenerator {
     /// Normalises an augmented image with `pixels` values per channel.
-    pub(super) fn standardize(&self, picture: &mut [f32], pixels: usize, statistics: Option<&Statistics>) {
+    pub(super) fn standardize(&self, image: &mut [f32], pixels: usize, statistics: Option<&Statistics>) {
         if let Some(function) = &self.preprocessing_function {
-            function(picture);
+            function(image);
         }
         if let Some(preprocessing) = &self.preprocessing {
-            preprocessing.apply_to(picture, pixels);
+            preprocessing.apply_to(image, pixels);
         }
         if let Some(factor) = self.rescale {
-            picture.iter_mut().for_each(|value| *value *= factor);
+            image.iter_mut().for_each(|value| *value *= factor);
         }
-        let count = picture.len() as f64;
-        let mean =
-            |picture: &[f32]| (picture.iter().map(|value| f64::from(*value)).sum::<f64>() / count) as f32;
+        let count = image.len() as f64;
+        let mean = |image: &[f32]| (image.iter().map(|value| f64::from(*value)).sum::<f64>() / count) as f32;
         // As in Keras, dividing by the standard deviation also subtracts the mean.
         if self.samplewise_center || self.samplewise_std_normalization {
-            let mean = mean(picture);
-            picture.iter_mut().for_each(|value| *value -= mean);
+            let mean = mean(image);
+            image.iter_mut().for_each(|value| *value -= mean);
         }
         if self.samplewise_std_normalization {
-            let mean = f64::from(mean(picture));
-            let square = picture.iter().map(|value| (f64::from(*value) - mean).powi(2)).sum::<f64>() / count;
+            let mean = f64::from(mean(image));
+            let square = image.iter().map(|value| (f64::from(*value) - mean).powi(2)).sum::<f64>() / count;
             let deviation = square.sqrt() as f32 + EPSILON;
-            picture.iter_mut().for_each(|value| *value /= deviation);
+            image.iter_mut().for_each(|value| *value /= deviation);
         }
         let Some(Statistics { mean, deviation, whitening }) = statistics else { return };
         // As in Keras, whitening also subtracts the means, and replaces the division by the standard
         // deviations.
         let is_centred = self.featurewise_center || self.featurewise_std_normalization || whitening.is_some();
         let is_scaled = self.featurewise_std_normalization && whitening.is_none();
-        for ((channel, mean), deviation) in picture.chunks_mut(pixels).zip(mean).zip(deviation) {
+        for ((channel, mean), deviation) in image.chunks_mut(pixels).zip(mean).zip(deviation) {
             let mean = if is_centred { *mean } else { 0.0 };
             let deviation = if is_scaled { deviation + EPSILON } else { 1.0 };
             channel.iter_mut().for_each(|value| *value = (*value - mean) / deviation);
         }
         if let Some(whitening) = whitening {
-            whitening.apply(picture);
+            whitening.apply(image);
         }
     }
 }
@@ -137,12 +136,12 @@ mod tests {
             ("strong", plain().zca_epsilon(10.0)),
         ];
         for (name, datagen) in cases {
-            let pictures = &known[&format!("{name}_pictures")];
-            let (count, _, height, width) = pictures.dims4().unwrap();
-            datagen.fit(pictures).unwrap();
-            let mut values = pictures.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            for picture in values.chunks_mut(pictures.elem_count() / count) {
-                datagen.standardize(picture, height * width, datagen.statistics().as_ref());
+            let images = &known[&format!("{name}_pictures")];
+            let (count, _, height, width) = images.dims4().unwrap();
+            datagen.fit(images).unwrap();
+            let mut values = images.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            for image in values.chunks_mut(images.elem_count() / count) {
+                datagen.standardize(image, height * width, datagen.statistics().as_ref());
             }
             let expected = known[&format!("{name}_white")].flatten_all().unwrap().to_vec1::<f32>().unwrap();
             let spread = expected.iter().fold(0f32, |most, value| most.max(value.abs()));
@@ -179,15 +178,15 @@ mod tests {
 
     #[test]
     fn images_of_another_size_than_in_fit_are_refused() {
-        let pictures = |side| Tensor::ones((2, 3, side, side), DType::F32, &crate::device()).unwrap();
+        let images = |side| Tensor::ones((2, 3, side, side), DType::F32, &crate::device()).unwrap();
         let datagen = ImageDataGenerator::new().zca_whitening(true);
         let y = Tensor::zeros(2, DType::F32, &crate::device()).unwrap();
-        assert!(datagen.flow(&pictures(4), &y, 2).unwrap_err().to_string().contains("datagen.fit(&x)"));
+        assert!(datagen.flow(&images(4), &y, 2).unwrap_err().to_string().contains("datagen.fit(&x)"));
         let varied = crate::random_uniform((2, 3, 4, 4), 0.0, 1.0).unwrap();
         datagen.fit(&varied).unwrap();
         let first = |x: &Tensor| datagen.flow(x, &y, 2).unwrap().epoch().unwrap().next().unwrap();
         assert!(first(&varied).is_ok());
-        let error = first(&pictures(5)).unwrap_err().to_string();
+        let error = first(&images(5)).unwrap_err().to_string();
         assert!(error.contains("of the size that `fit` looked at"), "{error}");
         // The number of channels must match, too.
         let datagen = ImageDataGenerator::new().featurewise_center(true);

@@ -20,17 +20,17 @@ struct Crop {
 }
 
 impl ImageDataGenerator {
-    /// Writes a random variant of `picture`, `[channels, height, width]`, into `varied`.
+    /// Writes a random variant of `image`, `[channels, height, width]`, into `varied`.
     pub(super) fn vary(
         &self,
-        picture: &[f32],
+        image: &[f32],
         varied: &mut [f32],
         (height, width): (usize, usize),
         random: &mut ChaCha8Rng,
         statistics: Option<&Statistics>,
     ) {
         let affine = self.affine(height, width, random);
-        affine.apply(picture, varied, height, width, self.fill_mode);
+        affine.apply(image, varied, height, width, self.fill_mode);
         let pixels = height * width;
         if let Some((least, most)) = self.resized_crop {
             let whole = varied.to_vec();
@@ -116,35 +116,29 @@ fn crop(height: usize, width: usize, (least, most): (f64, f64), random: &mut Cha
 
 impl Crop {
     /// Resizes the part to the whole size.
-    fn apply(self, picture: &[f32], output: &mut [f32], height: usize, width: usize) {
+    fn apply(self, image: &[f32], output: &mut [f32], height: usize, width: usize) {
         // Moves the centre of the part to the centre of the image.
         let (zx, zy) = (self.height / height as f64, self.width / width as f64);
         let tx = self.top + self.height / 2.0 - height as f64 / 2.0;
         let ty = self.left + self.width / 2.0 - width as f64 / 2.0;
-        Affine { tx, ty, zx, zy, ..Affine::IDENTITY }.apply(
-            picture,
-            output,
-            height,
-            width,
-            FillMode::Nearest,
-        );
+        Affine { tx, ty, zx, zy, ..Affine::IDENTITY }.apply(image, output, height, width, FillMode::Nearest);
     }
 }
 
 /// Keras's `apply_channel_shift`.
-fn shift_channels(picture: &mut [f32], amount: f32) {
-    let (least, most) = range(picture);
-    picture.iter_mut().for_each(|value| *value = (*value + amount).clamp(least, most));
+fn shift_channels(image: &mut [f32], amount: f32) {
+    let (least, most) = range(image);
+    image.iter_mut().for_each(|value| *value = (*value + amount).clamp(least, most));
 }
 
 /// Keras's `apply_brightness_shift`, with Pillow's rounding. Values outside 0 to 255 are scaled to that
 /// range and back.
-fn brighten(picture: &mut [f32], factor: f32) {
-    let (least, most) = range(picture);
+fn brighten(image: &mut [f32], factor: f32) {
+    let (least, most) = range(image);
     let is_beyond = least < 0.0 || most > 255.0;
     let (offset, scale) =
         if is_beyond { (least, 255.0 / (most - least).max(f32::MIN_POSITIVE)) } else { (0.0, 1.0) };
-    for value in picture {
+    for value in image {
         let pixel = ((*value - offset) * scale).trunc();
         let bright = (pixel * factor).clamp(0.0, 255.0).trunc();
         *value = if is_beyond { bright / 255.0 * (most - least) + least } else { bright };
@@ -152,27 +146,27 @@ fn brighten(picture: &mut [f32], factor: f32) {
 }
 
 /// torchvision's `adjust_brightness`, `adjust_contrast` and `adjust_saturation`, in this order.
-fn change_colours(picture: &mut [f32], pixels: usize, [brightness, contrast, saturation]: [f32; 3]) {
-    picture.iter_mut().for_each(|value| *value = (*value * brightness).clamp(0.0, 255.0));
-    let grey = |picture: &[f32], at: usize| match picture.len() / pixels {
-        3.. => 0.299 * picture[at] + 0.587 * picture[pixels + at] + 0.114 * picture[2 * pixels + at],
-        _ => picture[at],
+fn change_colours(image: &mut [f32], pixels: usize, [brightness, contrast, saturation]: [f32; 3]) {
+    image.iter_mut().for_each(|value| *value = (*value * brightness).clamp(0.0, 255.0));
+    let grey = |image: &[f32], at: usize| match image.len() / pixels {
+        3.. => 0.299 * image[at] + 0.587 * image[pixels + at] + 0.114 * image[2 * pixels + at],
+        _ => image[at],
     };
-    let mean = (0..pixels).map(|at| f64::from(grey(picture, at))).sum::<f64>() / pixels as f64;
+    let mean = (0..pixels).map(|at| f64::from(grey(image, at))).sum::<f64>() / pixels as f64;
     let mix =
         |value: f32, other: f32, factor: f32| (value * factor + other * (1.0 - factor)).clamp(0.0, 255.0);
-    picture.iter_mut().for_each(|value| *value = mix(*value, mean as f32, contrast));
+    image.iter_mut().for_each(|value| *value = mix(*value, mean as f32, contrast));
     for at in 0..pixels {
-        let grey = grey(picture, at);
-        for channel in picture.chunks_mut(pixels).take(3) {
+        let grey = grey(image, at);
+        for channel in image.chunks_mut(pixels).take(3) {
             channel[at] = mix(channel[at], grey, saturation);
         }
     }
 }
 
-fn range(picture: &[f32]) -> (f32, f32) {
+fn range(image: &[f32]) -> (f32, f32) {
     let widen = |(least, most): (f32, f32), value: &f32| (least.min(*value), most.max(*value));
-    picture.iter().fold((f32::INFINITY, f32::NEG_INFINITY), widen)
+    image.iter().fold((f32::INFINITY, f32::NEG_INFINITY), widen)
 }
 
 #[cfg(test)]
@@ -197,10 +191,10 @@ mod tests {
 
     #[test]
     fn crop_of_the_left_half_fills_the_image() {
-        let picture: Vec<f32> = (0..16).map(|at| (at % 4) as f32).collect();
+        let image: Vec<f32> = (0..16).map(|at| (at % 4) as f32).collect();
         let crop = Crop { top: 0.0, left: 0.0, height: 4.0, width: 2.0 };
         let mut enlarged = vec![0f32; 16];
-        crop.apply(&picture, &mut enlarged, 4, 4);
+        crop.apply(&image, &mut enlarged, 4, 4);
         assert_eq!(enlarged[..4], [0.0, 0.25, 0.75, 1.25]);
     }
 }

@@ -55,10 +55,10 @@ impl ImageGrid {
 
     fn of(x: &Tensor, captions: &[&str], marks: &[bool]) -> Result<ImageGrid> {
         let &[n, 3, height, width] = x.dims() else {
-            return Err(Error::shape("pictures", "[N, 3, height, width]", x.dims(), ""));
+            return Err(Error::shape("images", "[N, 3, height, width]", x.dims(), ""));
         };
         if captions.len() != n {
-            let (expected, found) = (format!("{n}, one for each picture"), captions.len().to_string());
+            let (expected, found) = (format!("{n}, one for each image"), captions.len().to_string());
             return Err(Error::Argument { name: "captions", expected, found });
         }
         let rows = n.div_ceil(IMAGES_PER_ROW).max(1);
@@ -159,18 +159,18 @@ pub(crate) fn thumbnails(x: &Tensor) -> Result<Vec<String>> {
 fn encoded(values: Vec<f32>, height: usize, width: usize) -> Result<(&'static str, Vec<u8>)> {
     const QUALITY: u8 = 92;
     let bytes = values.into_iter().map(|value| value.clamp(0.0, 255.0).round() as u8).collect();
-    let picture = RgbImage::from_raw(width as u32, height as u32, bytes).expect("three bytes for each pixel");
-    let picture = match height.max(width) > SIDE {
+    let image = RgbImage::from_raw(width as u32, height as u32, bytes).expect("three bytes for each pixel");
+    let image = match height.max(width) > SIDE {
         // Twice the display size, for screens with high pixel density.
-        true => image::DynamicImage::from(picture)
+        true => image::DynamicImage::from(image)
             .resize(2 * SIDE as u32, 2 * SIDE as u32, FilterType::Triangle)
             .to_rgb8(),
-        false => picture,
+        false => image,
     };
     let refuse = |error: image::ImageError| Error::Chart(error.to_string());
     let (mut png, mut jpeg) = (std::io::Cursor::new(Vec::new()), Vec::new());
-    picture.write_to(&mut png, ImageFormat::Png).map_err(refuse)?;
-    picture.write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, QUALITY)).map_err(refuse)?;
+    image.write_to(&mut png, ImageFormat::Png).map_err(refuse)?;
+    image.write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, QUALITY)).map_err(refuse)?;
     let png = png.into_inner();
     Ok(if 2 * jpeg.len() < png.len() { ("jpeg", jpeg) } else { ("png", png) })
 }

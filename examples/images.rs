@@ -1,4 +1,4 @@
-//! Measures image processing: `cargo run --release --example pictures -- TASK BATCH SIDE [FOLDER]`.
+//! Measures image processing: `cargo run --release --example images -- TASK BATCH SIDE [FOLDER]`.
 //!
 //! The task is `augmentation` (of 64 images, with the tutorial's rotation, shifts and flip), `decoding` (of all images
 //! in a folder of classes) or `epoch` (one epoch of the tutorial's model on them, with augmentation). Prints the median
