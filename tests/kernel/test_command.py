@@ -301,6 +301,10 @@ def test_weights_are_listed_without_a_toolchain(tmp_path):
     assert listed.returncode == 0 and "vgg16.tv_in1k" in listed.stdout, listed.stderr
     path = headstart("weights", "path", "vgg16.tv_in1k", env=environment)
     assert path.returncode == 0 and path.stdout.startswith(str(tmp_path / "cache")), path.stderr
+    networks = headstart("models", "list", env=environment)
+    assert networks.returncode == 0, networks.stderr
+    assert re.search(r"^resnet50 +25\.6 M +224 px +top-1 76\.\d % ", networks.stdout, re.M), networks.stdout
+    assert len(networks.stdout.splitlines()) == (ROOT / "weights" / "models.toml").read_text().count("[[models]]")
     assert not (tmp_path / "cache" / "headstart" / "templates").exists()
 
 

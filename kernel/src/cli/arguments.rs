@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::cli::{cached, run, weights};
+use crate::cli::{cached, models, run, weights};
 use crate::prelude::backend::Backend;
 
 /// Transfer learning in Rust, cell by cell.
@@ -71,6 +71,11 @@ pub enum Command {
         /// Arguments for JupyterLab, after `--`: `-- --no-browser`.
         #[arg(last = true)]
         arguments: Vec<OsString>,
+    },
+    /// Show the networks that the library builds.
+    Models {
+        #[command(subcommand)]
+        action: models::Action,
     },
     /// Show, download and check the pretrained weights.
     Weights {

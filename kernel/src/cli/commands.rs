@@ -36,6 +36,7 @@ pub fn execute(command: Command) -> Result<(), String> {
             _ => install(None, Backend::default()),
         }
         .and_then(|()| lab::open(&folder, &arguments)),
+        Command::Models { action } => action.run(),
         // SAFETY: no other thread runs.
         Command::Weights { action } => unsafe { action.run() },
         Command::Export { notebook, folder } => export(&notebook, folder),

@@ -12,6 +12,7 @@ pub mod highlight;
 pub mod html;
 pub mod install;
 pub mod lab;
+pub mod models;
 pub mod notebook;
 pub mod parameters;
 pub mod roles;

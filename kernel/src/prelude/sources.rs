@@ -53,15 +53,23 @@ pub fn lessons() -> impl Iterator<Item = (&'static str, &'static [u8])> {
 
 /// Manifest of the pretrained weights.
 pub fn weights_manifest() -> &'static str {
-    let file = FILES.iter().find(|(name, _)| *name == "weights/manifest.toml");
+    text("weights/manifest.toml")
+}
+
+/// Table of the networks that the library builds.
+pub fn models_table() -> &'static str {
+    text("weights/models.toml")
+}
+
+/// Content of a text file.
+fn text(wanted: &str) -> &'static str {
+    let file = FILES.iter().find(|(name, _)| *name == wanted);
     file.map_or("", |(_, content)| std::str::from_utf8(content).unwrap_or_default())
 }
 
 /// Version of Rust that the prelude's archive was compiled with, and that a checkout uses.
 pub fn pinned_rust() -> &'static str {
-    let file = FILES.iter().find(|(name, _)| *name == "rust-toolchain.toml");
-    let text = file.map_or("", |(_, content)| std::str::from_utf8(content).unwrap_or_default());
-    let channel = text.lines().find_map(|line| line.strip_prefix("channel = "));
+    let channel = text("rust-toolchain.toml").lines().find_map(|line| line.strip_prefix("channel = "));
     channel.unwrap_or("stable").trim_matches('"')
 }
 
