@@ -201,6 +201,7 @@ rate: f64 = curve.suggestion()
 headed: Model = sequential![&base, Flatten, Dense::new(1).activation(Sigmoid)]?
 no_head: Result<History, Error> = headed.fine_tune((&x, &y), "block5_conv1", Fit::epochs(1), Fit::epochs(1))
 copied: Chart = Chart::transfer(&headed, ("drawings", &images.x), ("your task", &images.x))?
+unfrozen_chart: Chart = Chart::unfrozen(&headed, &[(0, "none"), (1, "block 5")])?
 weights_that_fit: () = small.load_weights_skip_mismatch(std::env::temp_dir().join("headstart-types.safetensors"))?
 sure: (Vec<usize>, Vec<f32>) = (predictions.classes(), predictions.confidences())
 matrix: ConfusionMatrix = images.confusion_matrix(&predictions)?

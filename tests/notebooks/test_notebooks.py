@@ -24,7 +24,7 @@ FIGURE_COUNTS = {
     "2_vgg16_and_resnet50": 8,
     "3_the_workflow": 8,
     "4_the_program": 4,
-    "5_fine_tuning": 8,
+    "5_fine_tuning": 9,
     "6_resnet50_instead": 4,
     "7_next_steps": 9,
     "8_photographs": 4,

@@ -5,6 +5,7 @@ mod slab;
 mod stages;
 mod steps;
 mod transfer;
+mod unfrozen;
 mod workflow;
 
 use super::svg::{Anchor, Svg};
