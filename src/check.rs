@@ -1,4 +1,4 @@
-//! Checks of arguments and of the memory that they ask for.
+//! Checks of arguments and of the memory that they require.
 
 use std::fmt::Display;
 
@@ -41,7 +41,7 @@ pub(crate) fn check_memory(name: &'static str, shape: &[usize]) -> Result<()> {
     Err(Error::Argument { name, expected, found: format!("shape {shape:?}, {}", gigabytes(size)) })
 }
 
-/// Size of the machine's memory in bytes. Without a way to ask, the largest size of an allocation.
+/// Size of the machine's memory in bytes; if it is unknown, the largest size of an allocation.
 fn physical_memory() -> usize {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

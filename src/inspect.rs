@@ -48,7 +48,7 @@ fn send_descriptions(store: &VariableStore) {
 }
 
 /// Describes a value: tensors by shape and type, models by name and number of parameters, other values as
-/// text. `None` for types that are not known here.
+/// text. `None` for other types.
 fn describe(value: &dyn Any) -> Option<String> {
     if let Some(tensor) = value.downcast_ref::<Tensor>() {
         return Some(of_tensor(tensor));

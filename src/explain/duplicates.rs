@@ -33,10 +33,10 @@ impl NearDuplicates {
 
 impl Images {
     /// Finds pairs of images whose features, `[N, …]`, have a cosine similarity of at least `similarity`. The mean of
-    /// all features is subtracted first, because features after a ReLU are positive and all look alike otherwise.
+    /// all features is subtracted first: features after a ReLU are never negative, so all their similarities are high.
     ///
-    /// Features of a pretrained network find copies that were flipped, cropped or brightened. The time grows with the
-    /// square of the number of images.
+    /// Features of a pretrained network find many changed copies, such as darkened or shifted ones. Flipped copies are
+    /// harder to find. The time grows with the square of the number of images.
     ///
     /// # Errors
     /// [`Error::Argument`] if there are not as many features as images, a feature is not finite, or the similarity is
@@ -58,7 +58,7 @@ impl Images {
         Ok(NearDuplicates { pairs, grid })
     }
 
-    /// One image for each pair.
+    /// One image for each pair: both images side by side.
     fn side_by_side(&self, pairs: &[(usize, usize, f64)]) -> Result<ImageGrid> {
         let pick = |at: &dyn Fn(&(usize, usize, f64)) -> usize| {
             let numbers: Vec<u32> = pairs.iter().map(|pair| at(pair) as u32).collect();
@@ -105,7 +105,7 @@ impl Images {
 fn similar(features: &Tensor, least: f64) -> Result<Vec<(usize, usize, f64)>> {
     let centred = features.broadcast_sub(&features.mean_keepdim(0)?)?;
     let lengths = centred.sqr()?.sum_keepdim(1)?.sqrt()?;
-    // A row of zeros is similar to nothing.
+    // A row of zeros has a similarity of 0 to every row.
     let rows = centred.broadcast_div(&lengths.maximum(f64::MIN_POSITIVE)?)?;
     let columns = rows.t()?.contiguous()?;
     let samples = rows.dim(0)?;

@@ -1,9 +1,9 @@
-//! Confidence interval of a share (Wilson 1927).
+//! Confidence interval of a proportion (Wilson 1927).
 
 /// Quantile of the normal distribution for an interval of 95 %.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// Wilson's 95 % interval of a share that was measured on `n` samples. (0, 1) without samples.
+/// Wilson's 95 % interval of a proportion that was measured on `n` samples. (0, 1) without samples.
 pub(crate) fn wilson(share: f64, n: usize) -> (f64, f64) {
     if n == 0 {
         return (0.0, 1.0);

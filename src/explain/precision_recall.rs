@@ -99,7 +99,7 @@ impl PrecisionRecall {
             }
         }
         let (lowest, highest) = (self.points[0].0, self.points[self.points.len() - 1].0);
-        // Below a probability, its samples are predicted as class 1. Above the highest, none is.
+        // A threshold below a probability predicts its samples as class 1. One above the highest predicts none.
         let below = if lowest > 0.0 { lowest / 2.0 } else { -f64::EPSILON };
         let between = self.points.windows(2).map(|pair| pair[0].0.midpoint(pair[1].0));
         let thresholds = std::iter::once(below).chain(between).chain([highest.midpoint(1.0).max(highest)]);

@@ -8,9 +8,9 @@ use crate::nn::{
     MaxPooling2D, Padding,
 };
 
-/// Channels that each layer of a block adds.
+/// Growth rate: channels that each layer of a block adds.
 const GROWTH: usize = 32;
-/// Ratio of the channels between the two convolutions of a layer to the growth.
+/// Ratio of the channels between the two convolutions of a layer to the growth rate.
 const BOTTLENECK: usize = 4;
 /// Channels of the stem.
 const STEM: usize = 64;

@@ -63,7 +63,7 @@ pub(super) struct Table {
     pub(super) depth: f64,
     pub(super) activation: Activation,
     pub(super) squeeze: SqueezeForm,
-    /// Whether padding is TensorFlow's "same", with an odd row below; otherwise PyTorch's symmetric padding.
+    /// Whether padding is TensorFlow's "same", with the odd row at the bottom; otherwise PyTorch's symmetric padding.
     pub(super) same: bool,
     pub(super) epsilon: f64,
 }

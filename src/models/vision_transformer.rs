@@ -14,7 +14,7 @@ use crate::{Error, Result};
 const DEPTH: usize = 12;
 /// Features of an attention head.
 const HEAD_FEATURES: usize = 64;
-/// Ratio of the features inside the perceptron of a block to its input features.
+/// Ratio of the features inside the MLP of a block to its input features.
 const EXPANSION: usize = 4;
 
 /// A network.

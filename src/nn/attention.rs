@@ -91,7 +91,7 @@ struct Built {
 }
 
 impl Built {
-    /// Attention by candle's operations.
+    /// Computes the attention with candle's operations.
     fn attend_on_device(&self, qkv: &Tensor) -> Result<Tensor> {
         let (images, tokens, width) = qkv.dims3()?;
         let features = width / 3 / self.heads;

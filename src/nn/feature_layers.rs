@@ -127,7 +127,7 @@ impl Layer for Response {
         }
         let channels = self.shape[self.shape.len() - 1];
         let positions = x.contiguous()?.reshape((x.dim(0)?, (), channels))?;
-        // The smallest number keeps the gradient of a channel of zeros finite.
+        // The smallest positive number keeps the gradient of a channel of zeros finite.
         let norms = (positions.sqr()?.sum_keepdim(1)? + f64::from(f32::MIN_POSITIVE))?.sqrt()?;
         let mean = (norms.mean_keepdim(D::Minus1)? + f64::from(self.op.epsilon))?;
         let factors = (norms.broadcast_div(&mean)?.broadcast_mul(&gamma)? + 1.0)?;

@@ -27,7 +27,7 @@ pub struct LayerNormalization {
 }
 
 impl Default for LayerNormalization {
-    /// Keras's values: axis -1, epsilon 0.001.
+    /// Keras's defaults: axis -1, epsilon 0.001.
     fn default() -> LayerNormalization {
         LayerNormalization { axis: -1, epsilon: 1e-3 }
     }
@@ -85,7 +85,7 @@ struct BuiltLayerNorm {
     shape: Vec<usize>,
 }
 
-/// Normalises the last dimension by candle's operations.
+/// Normalises the last dimension with candle's operations.
 fn normalise_last(x: &Tensor, epsilon: f32) -> Result<Tensor> {
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
@@ -174,7 +174,7 @@ impl Build for GroupNormalization {
 
 struct BuiltGroupNorm {
     config: GroupNormalization,
-    /// Scale and shift of a normalisation without any: ones and zeros.
+    /// Scale and shift that change nothing: ones and zeros.
     units: [Tensor; 2],
     gamma: Param,
     beta: Param,

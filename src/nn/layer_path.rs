@@ -36,7 +36,7 @@ impl Model {
                     paths.iter().map(|path| format!("`{}`", self.path_name(path))).collect();
                 Err(Error::Argument {
                     name: "layer",
-                    expected: format!("a path, for several layers have this name: {}", names.join(", ")),
+                    expected: format!("a path, because several layers have this name: {}", names.join(", ")),
                     found: name.to_owned(),
                 })
             }

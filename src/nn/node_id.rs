@@ -26,8 +26,8 @@ impl PartialEq for BuilderId {
 impl Eq for BuilderId {}
 
 impl BuilderId {
-    /// Longest stored name (32 bytes: longer than the names of the library's networks). A longer one is cut, so that an
-    /// id is small and `Copy`.
+    /// Longest stored name (32 bytes: longer than the names of the library's networks). A longer one is truncated, so
+    /// that an id is small and `Copy`.
     const NAME_BYTES: usize = 32;
 
     pub(super) fn new(name: &str) -> BuilderId {

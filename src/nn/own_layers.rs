@@ -1,4 +1,4 @@
-//! What the library knows of its own layers by their types, beyond the trait [`Layer`].
+//! Properties of the library's own layers that are not in the trait [`Layer`]. They are found by the layer's type.
 
 use std::any::Any;
 use std::sync::Arc;

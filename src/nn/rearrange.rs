@@ -24,7 +24,8 @@ pub struct Permute {
 }
 
 impl Permute {
-    /// The input dimension that each output dimension is, from 1: `[2, 1]` swaps the two dimensions after the batch.
+    /// For each output dimension, the number of its input dimension, from 1: `[2, 1]` swaps the two dimensions after
+    /// the batch.
     pub fn new(dims: &[usize]) -> Permute {
         Permute { dims: dims.to_vec() }
     }
@@ -128,7 +129,7 @@ impl Build for Concatenate {
                 expected[dimension - 1] = other[dimension - 1];
             }
             if **other != *expected {
-                let expected = format!("{shape:?}, as the first inputs, except in dimension {dimension}");
+                let expected = format!("{shape:?}, as the first input, except in dimension {dimension}");
                 return Err(Error::shape(context.name, expected, other, ""));
             }
             shape[dimension - 1] += other[dimension - 1];

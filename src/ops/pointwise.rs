@@ -97,7 +97,7 @@ fn normal_distribution(x: f32) -> f32 {
     0.5 * (1.0 + erf(x * FRAC_1_SQRT_2))
 }
 
-/// The error function as a rational approximation on [-4, 4], with some units in the last place of error
+/// The error function as a rational approximation on [-4, 4], with an error of a few units in the last place
 /// (Eigen's `generic_fast_erf_float`). Beyond, it differs from ±1 by less than a rounding error.
 #[inline(always)]
 fn erf(x: f32) -> f32 {

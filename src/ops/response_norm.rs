@@ -44,7 +44,7 @@ impl ResponseNorm {
         }
         let weighted: f32 = (0..channels).map(|c| products[c] * gamma[c] * norms[c]).sum();
         let shared = weighted / (mean * mean * channels as f32);
-        // The gradient of a norm, divided by the norm; the norm of zeros has none.
+        // The gradient of a norm, divided by the norm; the norm of zeros has no gradient.
         let of_norms: Vec<f32> = (0..channels)
             .map(|c| match norms[c] {
                 0.0 => 0.0,

@@ -11,7 +11,7 @@ impl Model {
     /// Predicts each image and `views` augmented views of it, and returns the mean of their probabilities: test-time
     /// augmentation (Krizhevsky et al. 2012, section 4.1). It takes `views + 1` times as long as [`Model::predict`].
     ///
-    /// Give the images as to [`Model::predict`], and a generator whose views show the same class.
+    /// `x` is the same as for [`Model::predict`]. The generator must not change the class of an image.
     ///
     /// ```
     /// use headstart::prelude::*;

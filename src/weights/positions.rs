@@ -73,7 +73,7 @@ fn weights(inputs: usize, outputs: usize) -> Vec<(usize, Vec<f64>)> {
     (0..outputs).map(window).collect()
 }
 
-/// Cubic convolution with the parameter -1/2 (Keys 1981), as PyTorch has it with antialiasing.
+/// Cubic convolution with the parameter -1/2 (Keys 1981), as PyTorch uses it with antialiasing.
 fn cubic(x: f64) -> f64 {
     const A: f64 = -0.5;
     let x = x.abs();

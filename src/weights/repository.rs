@@ -10,7 +10,7 @@ use crate::{Error, Result};
 
 /// Name of the file that describes the weights.
 const CONFIG: &str = "config.json";
-/// Largest accepted description (1 MiB: timm's have some kilobytes).
+/// Largest accepted description (1 MiB: timm's have a few kilobytes).
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// A repository on the Hub, or a folder with its files.
@@ -107,7 +107,7 @@ fn read(path: &Path, repository: &str) -> Result<Pretrained> {
     let size = path.metadata().map_err(Error::io(path))?.len();
     let refuse = |problem: String| Error::weights(path, "any network of timm", vec![problem]);
     if size > MAX_CONFIG_BYTES {
-        return Err(refuse(format!("expected a description of some kilobytes, found {size} bytes")));
+        return Err(refuse(format!("expected a description of a few kilobytes, found {size} bytes")));
     }
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let expected = "expected timm's `config.json`, with `architecture` and `pretrained_cfg`";

@@ -8,7 +8,7 @@ use headstart::prelude::*;
 
 use super::parity::{draw, spread_and_worst, weights};
 
-/// Gradients shorter than this fraction of the longest are compared with this fraction.
+/// Smallest norm, relative to the largest one, by which the error of a gradient is divided.
 const MIN_RELATIVE_LENGTH: f64 = 1e-4;
 
 struct Known {
@@ -39,7 +39,7 @@ impl Known {
         String::from_utf8(self.part(part).to_vec1().unwrap()).unwrap()
     }
 
-    /// The network with the drawn weights. Position embeddings depend on the side of the images.
+    /// The network with the random weights. Position embeddings depend on the side of the images.
     fn network(&self, side: usize) -> Network {
         let mut state = self.state.clone();
         if let Some((_, shape)) = state.iter_mut().find(|(name, _)| name == "pos_embed") {
@@ -50,8 +50,8 @@ impl Known {
         Network::named(self.name, self.drawn(&state)).unwrap().input_shape((3, side, side))
     }
 
-    /// The drawn weights. Kernels of some networks are halved, because their outputs would grow from block to block
-    /// until a rounding error decides over a factor of squeeze and excitation.
+    /// The random weights. Kernels of some networks are halved, because their outputs would grow from block to block
+    /// until a rounding error changes a factor of squeeze and excitation.
     fn drawn(&self, state: &[(String, Vec<usize>)]) -> Weights {
         let Weights::Tensors(mut tensors) = weights(state) else { unreachable!() };
         if ["tf_efficientnetv2_s", "regnety_016"].contains(&self.name) {
@@ -124,7 +124,7 @@ impl Known {
         let params: Vec<_> = model.params().into_iter().filter(|param| !param.is_statistic()).collect();
         assert_eq!(params.len(), names.lines().count(), "{}", self.name);
         let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        // Each parameter is recognised by its drawn values.
+        // Each parameter is recognised by its random values.
         let drawn = match self.drawn(&self.state) {
             Weights::Tensors(tensors) => tensors,
             _ => unreachable!(),

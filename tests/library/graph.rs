@@ -51,7 +51,7 @@ fn an_id_of_another_builder_is_an_error_that_names_both() -> Result<()> {
     assert_says(mine.finish_many(&[("one", yours.input())]), &["`mine`", "`yours`"]);
     let (one, namesake) = (ModelBuilder::new("net", &[4])?, ModelBuilder::new("net", &[4])?);
     assert_says(one.finish(namesake.input()), &["`net`", "the same name"]);
-    // A long name is cut between letters.
+    // A long name is truncated between letters.
     let long = ModelBuilder::new(&"ä".repeat(40), &[4])?;
     assert_says(ModelBuilder::new("net", &[4])?.finish(long.input()), &["`ääää"]);
     Ok(())
@@ -238,7 +238,7 @@ fn a_sub_model_shares_its_layers_with_the_model() -> Result<()> {
     assert_eq!(values(&trunk.forward(&x, Mode::Inference)?)?, of_base()?);
     assert_eq!((trunk.name(), trunk.output_shape()), ("vgg16", &[26, 8, 8][..]));
     assert_eq!(trunk.layer_names().last().map(String::as_str), Some("block3_conv2"));
-    // Changes on either side are seen on the other.
+    // A change of one is visible in the other.
     let kernel = &trunk.params()[0];
     kernel.set(&(kernel.value(Mode::Inference) * 2.0)?)?;
     assert_eq!(values(&trunk.forward(&x, Mode::Inference)?)?, of_base()?);

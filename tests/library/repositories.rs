@@ -42,7 +42,7 @@ fn a_repository_gives_size_classes_and_preprocessing() -> HeadstartResult<()> {
     let pixel = model.preprocess(&white)?.i((0, .., 0, 0))?.to_vec1::<f32>()?;
     let expected = [0.5 / 0.5, 0.75 / 0.2, 0.25 / 0.1];
     assert!(pixel.iter().zip(expected).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-4), "{pixel:?}");
-    // An own size and other classes win; with another number of classes the top does not fit.
+    // An explicit size and number of classes take precedence. With another number of classes, the top does not fit.
     let base =
         ResNet18::new(weights_at(folder.path())).include_top(false).input_shape((3, 64, 64)).build()?;
     assert_eq!(base.output_shape(), [512, 2, 2]);

@@ -1,4 +1,4 @@
-//! What the kernel knows of the cells' variables, readable also while a cell runs.
+//! Types and values of the cells' variables. They can be read while a cell runs.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -30,7 +30,7 @@ impl Known {
         *self.values.lock().unwrap_or_else(PoisonError::into_inner) = values.into_iter().collect();
     }
 
-    /// The variables after the last cell, in order of their names.
+    /// The variables after the last cell, sorted by name.
     pub fn variables(&self) -> Vec<Variable> {
         let types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
         let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);

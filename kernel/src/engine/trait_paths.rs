@@ -33,7 +33,7 @@ fn path_of_trait(error: &CompilationError, cell: &str) -> Option<(String, String
     is_about_trait.then(|| chosen(&suggested_paths(&error.json), cell)).flatten()
 }
 
-/// The path that a cell most likely means, with its last name. Several crates have a `Write`.
+/// The last segment of the path that a cell most likely means, and the path. Several modules have a `Write`.
 fn chosen(paths: &[String], cell: &str) -> Option<(String, String)> {
     let is_named = |path: &&String| {
         let mut names = path.rsplit("::");
@@ -54,7 +54,7 @@ fn suggested_paths(error: &Value) -> Vec<String> {
     imports.map(str::to_owned).collect()
 }
 
-/// Replaces a word that no path precedes.
+/// Replaces a word wherever no path precedes it.
 fn replace_word(text: &str, word: &str, path: &str) -> String {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     let mut replaced = String::with_capacity(text.len());

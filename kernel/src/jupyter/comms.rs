@@ -1,6 +1,6 @@
 //! Comms: channels between objects of the cells, such as widgets, and their views in the clients.
 //!
-//! The kernel keeps a copy of each widget's state, so that a page that is loaded again gets it also while a
+//! The kernel keeps a copy of each widget's state. So a page that is loaded again gets the state, even while a
 //! cell runs.
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,7 +18,7 @@ use crate::jupyter::wire::message;
 /// An open comm.
 struct Comm {
     target: String,
-    /// Values of the widget's state, with binary parts apart.
+    /// Values of the widget's state, without its binary parts.
     state: Map<String, Value>,
     /// Binary parts of the state: path and content.
     buffers: Vec<(Value, Bytes)>,
@@ -120,7 +120,7 @@ impl Comms {
 }
 
 impl Comm {
-    /// Takes over the state in a message.
+    /// Updates the state from a message.
     fn merge(&mut self, data: &Map<String, Value>, buffers: &[Bytes]) {
         let Some(state) = data.get("state").and_then(Value::as_object) else { return };
         let paths = data.get("buffer_paths").and_then(Value::as_array).cloned().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The notebook's variables pane: the part of the debugger protocol that shows variables.
 //!
 //! JupyterLab asks for variables through its debugger. There is no debugger here: breakpoints are accepted
-//! and never verified, and the program never stops.
+//! but never verified, and the program never stops.
 
 use std::time::Duration;
 

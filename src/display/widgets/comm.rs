@@ -1,4 +1,4 @@
-//! State of a widget, and its comm to the client, by version 2 of the widgets' protocol.
+//! State of a widget, and its comm to the client, in version 2 of the Jupyter widget protocol.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -223,7 +223,7 @@ impl Widget {
         send(&Frame::CommMessage { id: self.id.clone(), data, buffers });
     }
 
-    /// Takes over values from the client. Returns whether any of them changed.
+    /// Stores values from the client. Returns whether any of them changed.
     pub(super) fn receive(&self, values: &Map<String, Value>, received: Vec<Vec<u8>>) -> bool {
         let mut state = locked(&self.state);
         let mut is_changed = !received.is_empty();
@@ -236,7 +236,7 @@ impl Widget {
         is_changed
     }
 
-    /// Opens the widget in the client, when it is shown for the first time.
+    /// Opens the widget in the client when it is shown for the first time.
     fn open(self: &Arc<Widget>) {
         let mut registry = locked(&OPEN);
         let registry = registry.get_or_insert_default();
@@ -269,7 +269,7 @@ impl Widget {
         }
     }
 
-    /// Representations of the widget: text and HTML without interaction, and in the notebook the widget.
+    /// Representations of the widget: text, HTML without interaction, and in a notebook the widget itself.
     pub(super) fn bundle(self: &Arc<Widget>, text: &str, html: String) -> Bundle {
         let mut bundle = vec![("text/plain".to_owned(), text.to_owned()), ("text/html".to_owned(), html)];
         if sink() == Sink::Kernel {
@@ -291,14 +291,14 @@ pub(super) fn find(id: &str) -> Option<Arc<Widget>> {
     locked(&OPEN).as_ref()?.widgets.get(id).map(|(_, widget)| widget.clone())
 }
 
-/// Forgets a widget that the client has closed.
+/// Removes a widget that the client has closed.
 pub(super) fn forget(id: &str) {
     if let Some(open) = locked(&OPEN).as_mut() {
         open.widgets.remove(id);
     }
 }
 
-/// Makes a widget known without a client, as if it were open.
+/// Registers a widget as open, without a client.
 #[cfg(test)]
 pub(super) fn open_for_test(widget: &Arc<Widget>) {
     let mut registry = locked(&OPEN);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::comm::{CONTROLS, CallbackResult, Event, Kind, Widget};
 use crate::display::{Bundle, Show, escape};
 
-/// Defines a widget: the handle, which is cheap to clone, and what all widgets have.
+/// Defines a widget: a handle that is cheap to clone, and the methods that all widgets have.
 macro_rules! widget {
     ($(#[$doc:meta])* $name:ident, $kind:ident = ($package:expr, $model:literal, $style:literal)) => {
         pub(super) static $kind: Kind = Kind { package: $package, name: $model, style: $style };
@@ -23,7 +23,7 @@ macro_rules! widget {
                 self
             }
 
-            /// Sets whether the user cannot change the widget.
+            /// Sets whether the widget is disabled, so that the user cannot change it.
             pub fn disabled(self, is_disabled: bool) -> $name {
                 self.0.set("disabled", is_disabled);
                 self
@@ -49,7 +49,7 @@ pub(super) use widget;
 macro_rules! with_value {
     ($name:ident, $type:ty, $argument:ty, $read:expr) => {
         impl $name {
-            /// The current value. In a running cell it is the one that the user has just chosen.
+            /// The current value. A change by the user is visible at once, even in a running cell.
             pub fn value(&self) -> $type {
                 let read: fn(&Widget) -> $type = $read;
                 read(&self.0)
@@ -61,7 +61,7 @@ macro_rules! with_value {
             }
 
             /// Calls a function with the new value after the user has changed it. The function runs when no
-            /// cell runs. Changes that follow quickly cause one call.
+            /// cell runs. Several quick changes cause one call.
             pub fn on_change<R: CallbackResult>(
                 &self,
                 mut callback: impl FnMut($type) -> R + Send + 'static,
@@ -74,7 +74,7 @@ macro_rules! with_value {
 }
 
 widget! {
-    /// A slider for a number with a fraction.
+    /// A slider for a floating-point number.
     FloatSlider, FLOAT_SLIDER = (CONTROLS, "FloatSlider", "SliderStyleModel")
 }
 with_value!(FloatSlider, f64, f64, |widget| {
@@ -83,7 +83,7 @@ with_value!(FloatSlider, f64, f64, |widget| {
 });
 
 impl FloatSlider {
-    /// Creates a slider from 0 to 10 in steps of 0.1, with its first value.
+    /// Creates a slider from 0 to 10 in steps of 0.1, with an initial value.
     pub fn new(value: f64) -> FloatSlider {
         let state = json!({"value": value, "min": 0.0, "max": 10.0, "step": 0.1, "description": "", "readout_format": ".2f"});
         FloatSlider(Widget::new(&FLOAT_SLIDER, state))
@@ -132,7 +132,7 @@ with_value!(IntSlider, i64, i64, |widget| {
 });
 
 impl IntSlider {
-    /// Creates a slider from 0 to 100 in steps of 1, with its first value.
+    /// Creates a slider from 0 to 100 in steps of 1, with an initial value.
     pub fn new(value: i64) -> IntSlider {
         let state = json!({"value": value, "min": 0, "max": 100, "step": 1, "description": ""});
         IntSlider(Widget::new(&INT_SLIDER, state))
@@ -166,7 +166,7 @@ impl IntSlider {
 }
 
 widget! {
-    /// A list from which the user chooses one text.
+    /// A list from which the user chooses one option.
     Dropdown, DROPDOWN = (CONTROLS, "Dropdown", "DescriptionStyleModel")
 }
 
@@ -261,13 +261,13 @@ impl Button {
 }
 
 widget! {
-    /// A box that the user checks.
+    /// A checkbox.
     Checkbox, CHECKBOX = (CONTROLS, "Checkbox", "CheckboxStyleModel")
 }
 with_value!(Checkbox, bool, bool, |widget| widget.get("value").as_bool().unwrap_or_default());
 
 impl Checkbox {
-    /// Creates a box with its first value.
+    /// Creates a checkbox with an initial value.
     pub fn new(value: bool) -> Checkbox {
         Checkbox(Widget::new(&CHECKBOX, json!({"value": value, "description": "", "indent": false})))
     }
@@ -289,7 +289,7 @@ widget! {
 with_value!(TextInput, String, &str, |widget| widget.get("value").as_str().unwrap_or_default().to_owned());
 
 impl TextInput {
-    /// Creates a field with its first text.
+    /// Creates a field with an initial text.
     pub fn new(value: &str) -> TextInput {
         // The client sends the text when the user leaves the field, and not for each letter.
         let state = json!({"value": value, "description": "", "placeholder": "", "continuous_update": false});
@@ -319,7 +319,7 @@ widget! {
 with_value!(Label, String, &str, |widget| widget.get("value").as_str().unwrap_or_default().to_owned());
 
 impl Label {
-    /// Creates a label with its first text.
+    /// Creates a label with an initial text.
     pub fn new(value: &str) -> Label {
         Label(Widget::new(&LABEL, json!({"value": value, "description": ""})))
     }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::comm::{self, Event, Widget};
 
-/// Maximum number of events whose callbacks wait. Changes of one widget count once. Beyond it, the oldest
+/// Maximum number of events with pending callbacks. Changes of one widget count once. Beyond it, the oldest
 /// ones are dropped.
 const MAX_EVENTS: usize = 100;
 
@@ -25,7 +25,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Called by the kernel through its symbol name, with a line from the client. Returns whether callbacks
-/// wait.
+/// are pending.
 ///
 /// # Safety
 /// `line` is a string that ends with a zero byte.
@@ -69,7 +69,7 @@ fn receive(id: &str, data: &str, buffers: &[String]) {
 }
 
 /// Called by the kernel through its symbol name, in the thread of the cells, between two cells. Runs the
-/// callbacks that wait.
+/// pending callbacks.
 #[unsafe(no_mangle)]
 pub extern "C" fn headstart_run_callbacks() {
     let mut has_run = false;

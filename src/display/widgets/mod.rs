@@ -1,8 +1,8 @@
 //! Interactive widgets: sliders, buttons and other controls of the notebook.
 //!
-//! The widgets are those of Python's ipywidgets, and its front end in JupyterLab shows them. A value is read
-//! with `value()`, also in a running cell. Callbacks run between cells, and what they print appears below
-//! the cell that shows the widget.
+//! The widgets are those of Python's ipywidgets, and its front end in JupyterLab shows them. `value()` returns
+//! the current value, even in a running cell. Callbacks run between cells. Their output appears below the cell
+//! that shows the widget.
 //!
 //! ```
 //! use headstart::prelude::*;
@@ -11,7 +11,7 @@
 //! assert_eq!(rate.value(), 0.1);
 //! ```
 //!
-//! Elsewhere, such as in evcxr's own kernel or in a terminal, a widget shows its first value and keeps it.
+//! Elsewhere, such as in evcxr's own kernel or in a terminal, a widget is not interactive and shows its value.
 
 mod comm;
 mod controls;

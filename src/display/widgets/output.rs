@@ -1,4 +1,4 @@
-//! A widget that shows what cells and callbacks put into it.
+//! A widget that shows values and text of cells and callbacks.
 
 use std::sync::Arc;
 

@@ -46,7 +46,7 @@ impl<'a> Compiler<'a> {
         let nodes = model.nodes();
         let mut is_computed = vec![false; nodes.len()];
         request.given.iter().for_each(|&node| is_computed[node] = true);
-        // What leads to a given value is not computed.
+        // Nodes that lead only to a given value are not computed.
         let open: Vec<Node> = nodes
             .iter()
             .zip(&is_computed)

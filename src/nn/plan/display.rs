@@ -61,7 +61,7 @@ impl Model {
         self.plan_for(Mode::Inference)
     }
 
-    /// Returns the steps of a forward pass in a mode, for the present freezing of layers. In training, a layer that
+    /// Returns the steps of a forward pass in a mode, for the current freezing of layers. In training, a layer that
     /// requires a gradient is not fused with a convolution.
     ///
     /// # Errors

@@ -15,10 +15,11 @@ use crate::Result;
 
 pub use display::{Plan, PlanStep};
 
-/// Most plans that a model keeps (8: some modes, outputs and split points). The oldest is dropped for a new one.
+/// Maximum number of cached plans of a model (8: a few modes, outputs and split points). Beyond it, the least
+/// recently used plan is dropped.
 const MAX_PLANS: usize = 8;
 
-/// What a plan computes from what.
+/// A request for a plan: the nodes that are given and the nodes that are requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) mode: Mode,
@@ -100,7 +101,7 @@ impl ExecutionPlan {
         Ok(ExecutionPlan { request, states, steps })
     }
 
-    /// Whether the plan is for this request and the present freezing state.
+    /// Whether the plan is for this request and the current freezing state.
     fn suits(&self, request: &Request) -> bool {
         self.request == *request && self.states.iter().all(|(param, state)| freezing_state(param) == *state)
     }

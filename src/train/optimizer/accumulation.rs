@@ -71,7 +71,7 @@ impl Accumulation {
     ) -> Result<()> {
         *self = Accumulation::new(self.steps);
         let Some(pending) = state.get(PENDING) else { return Ok(()) };
-        // A file of a training with more batches per step starts the step again.
+        // If the file was saved with more batches per step, the step starts again.
         self.pending = usize::try_from(pending.to_scalar::<i64>()?).unwrap_or(0);
         if self.pending >= self.steps {
             self.pending = 0;
