@@ -336,7 +336,7 @@ MISTAKES = {
     "5 fine-tuning": (COMPILED, {
         'Adam::new("1e-5")': "a learning rate is a number with a point",
         "model.compile(Adam::new(1), BinaryCrossentropy, [Accuracy]);": "a learning rate is a number with a point",
-        "model.compile(Adam::new(-1.0), BinaryCrossentropy, [Accuracy]); model.fit((&x, &y), Fit::epochs(1))?": "expected a number of 0 or more, found -1",
+        "model.compile(Adam::new(-1.0), BinaryCrossentropy, [Accuracy]); model.fit((&x, &y), Fit::epochs(1))?": "expected a finite number of 0 or more, found -1",
         "model.fit((&x, &y), Fit::epochs(1).batch_size(0))?": "batch_size: expected at least 1",
         "model.fit((&x, &y), Fit::epochs(1).batchsize(4))?": "`batch_size`",
         "model.fit((&x, &y), Fit::epochs(1).validation_data(&x, &y))?": "as a pair, `(&x, &y)`",

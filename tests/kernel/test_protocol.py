@@ -72,8 +72,8 @@ def test_rare_requests_are_answered(kernel):
 
     ports = ask("connect_request", {})
     assert ports["shell_port"] == kernel.manager.get_connection_info()["shell_port"]
-    refused = ask("debug_request", {"seq": 7, "type": "request", "command": "initialize"})
-    assert (refused["success"], refused["request_seq"], refused["command"]) == (False, 7, "initialize")
+    refused = ask("debug_request", {"seq": 7, "type": "request", "command": "evaluate"})
+    assert (refused["success"], refused["request_seq"], refused["command"]) == (False, 7, "evaluate")
     unknown = ask("paint_request", {})
     assert unknown["status"] == "error" and "paint_request" in unknown["evalue"]
     ill_formed = ask("complete_request", {"code": 5})

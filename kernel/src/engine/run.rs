@@ -145,7 +145,11 @@ impl Loaded {
     /// Ends the cells' process and prepares the next one. With `:restart`, evcxr would still try to take the
     /// variables of the ended process; if the process ends during a cell, it does not.
     fn restart_process(&mut self) -> Result<(), CellError> {
-        let _ = self.context.execute(END);
+        if !matches!(self.context.execute(END), Err(Error::SubprocessTerminated(_))) {
+            // The cell did not run, because it was compiled for another variable store.
+            let _ = self.context.execute(RESTART);
+            let _ = self.context.execute(END);
+        }
         self.listener.process_has_ended();
         // Sets up Stop and the report of panics in the new process.
         self.run_lines(BEGIN)
