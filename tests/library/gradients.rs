@@ -231,8 +231,9 @@ fn tape_gradients_match_candle() -> headstart::Result<()> {
         let largest = |gradient: &Tensor| flat(gradient).iter().fold(0f32, |a, v| a.max(v.abs()));
         let most = plain.iter().map(largest).fold(0f32, f32::max);
         for (param, (plain, taped)) in model.trainable_params().iter().zip(plain.iter().zip(&taped)) {
-            // The gradient of a shift before another normalisation is zero, except for rounding.
-            let off = largest(&(taped - plain)?) / (largest(plain) + 1e-2 * most);
+            // The gradient of a shift before another normalisation is zero, except for the rounding of a sum of
+            // terms as large as `most`: up to 3e-7 of it, a few units in the last place of f32.
+            let off = largest(&(taped - plain)?) / (largest(plain) + 3e-2 * most);
             assert!(off < 1e-5, "{name}, {}: off by {off}", param.name());
         }
         Ok(())
