@@ -43,6 +43,7 @@ pub(super) struct Blocks {
 }
 
 /// Reduction of the channels in squeeze and excitation.
+#[derive(Clone, Copy)]
 pub(super) enum SqueezeForm {
     /// To a quarter of the block's input channels, with the network's activation and a sigmoid.
     OfInput,

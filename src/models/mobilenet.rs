@@ -89,15 +89,8 @@ static TABLE_V3_SMALL: Table = Table {
         squeezed(row(5, (3, 5, 2, 6.0, 96))),
         last(6, 576),
     ],
-    stem: 16,
     head: 1024,
-    head_after_pooling: true,
-    width: 1.0,
-    depth: 1.0,
-    activation: Activation::HardSwish,
-    squeeze: SqueezeForm::OfInside,
-    same: false,
-    epsilon: 1e-5,
+    ..TABLE_V3_LARGE
 };
 
 pub(super) static MOBILENET_V2: Architecture = Architecture {

@@ -57,6 +57,17 @@ impl Build for Dropout {
     }
 }
 
+/// Sets values to 0 with probability `rate` and scales the others by `1/(1-rate)`. The random mask has the shape
+/// `noise_shape` for each sample and is broadcast along its dimensions of size 1.
+pub(super) fn drop_randomly(x: &Tensor, rate: f32, noise_shape: &[usize]) -> Result<Tensor> {
+    let mut random = random::stream();
+    let keep = 1.0 / (1.0 - rate);
+    let drawn = [&x.dims()[..1], noise_shape].concat();
+    let mask: Vec<f32> =
+        (0..drawn.iter().product()).map(|_| if random.random::<f32>() < rate { 0.0 } else { keep }).collect();
+    Ok(x.broadcast_mul(&Tensor::from_vec(mask, drawn, x.device())?)?)
+}
+
 struct Built {
     rate: f32,
     noise_shape: Vec<usize>,
@@ -73,13 +84,7 @@ impl Layer for Built {
         if mode == Mode::Inference || self.rate == 0.0 {
             return Ok(x.clone());
         }
-        let mut random = random::stream();
-        let keep = 1.0 / (1.0 - self.rate);
-        let drawn = [&x.dims()[..1], &self.noise_shape].concat();
-        let mask: Vec<f32> = (0..drawn.iter().product())
-            .map(|_| if random.random::<f32>() < self.rate { 0.0 } else { keep })
-            .collect();
-        Ok(x.broadcast_mul(&Tensor::from_vec(mask, drawn, x.device())?)?)
+        drop_randomly(x, self.rate, &self.noise_shape)
     }
 
     fn is_random(&self) -> bool {

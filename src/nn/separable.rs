@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::conv::{on_device, window_output};
 use super::window_size::WindowSize;
 use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Padding, Param};
+use crate::Result;
+use crate::check::check;
 use crate::device::takes_cpu_path;
 use crate::ops::{Conv, apply2, apply3};
-use crate::{Error, Result};
 
 /// Depthwise separable convolution: one kernel per channel, then a 1x1 convolution across the channels.
 ///
@@ -73,13 +74,7 @@ impl Build for SeparableConv2D {
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
         let [rows, columns] = self.kernel_size.sides();
         let [channels, height, width] = window_output(&context, [rows, columns], self.strides, self.padding)?;
-        if self.filters == 0 {
-            return Err(Error::Argument {
-                name: "filters",
-                expected: "at least 1".into(),
-                found: "0".into(),
-            });
-        }
+        check("filters", self.filters, self.filters > 0, "at least 1")?;
         let mut draw = |initializer: Initializer, shape: &[usize]| {
             initializer.draw(shape, context.random, context.device)
         };

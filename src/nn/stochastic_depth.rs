@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
+use super::dropout::drop_randomly;
 use super::{Build, Context, Layer, LayerConfig, Mode};
-use crate::{Error, Result, random};
+use crate::Result;
+use crate::check::check;
 
 /// Stochastic depth: in training, sets all values of a sample to 0 with probability `rate` and scales the other
 /// samples by `1/(1-rate)`. Put before an [`Add`](super::Add), it skips the branch of a residual block for random
@@ -34,10 +35,7 @@ impl Build for StochasticDepth {
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
-        if !(0.0..1.0).contains(&self.rate) {
-            let expected = "at least 0 and below 1".into();
-            return Err(Error::Argument { name: "rate", expected, found: self.rate.to_string() });
-        }
+        check("rate", self.rate, (0.0..1.0).contains(&self.rate), "at least 0 and below 1")?;
         Ok(Arc::new(Built { rate: self.rate, shape: context.inputs[0].to_vec() }))
     }
 }
@@ -57,13 +55,7 @@ impl Layer for Built {
         if mode == Mode::Inference || self.rate == 0.0 {
             return Ok(x.clone());
         }
-        let (mut random, keep) = (random::stream(), 1.0 / (1.0 - self.rate));
-        let samples = x.dim(0)?;
-        let factors: Vec<f32> =
-            (0..samples).map(|_| if random.random::<f32>() < self.rate { 0.0 } else { keep }).collect();
-        let mut shape = vec![1; x.rank()];
-        shape[0] = samples;
-        Ok(x.broadcast_mul(&Tensor::from_vec(factors, shape, x.device())?)?)
+        drop_randomly(x, self.rate, &vec![1; x.rank() - 1])
     }
 
     fn is_random(&self) -> bool {
