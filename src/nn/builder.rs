@@ -7,7 +7,9 @@ use rand::rngs::ChaCha8Rng;
 
 use super::model::{Graph, Output, ancestors};
 use super::node_id::BuilderId;
-use super::{Build, Context, Labels, Layer, LayerConfig, LayerSpec, Mode, Model, Node, NodeId, Preprocessing};
+use super::{
+    Build, Context, Labels, Layer, LayerConfig, LayerSpec, Mode, Model, Node, NodeId, Preprocessing,
+};
 use crate::device::device;
 use crate::{Error, Result};
 

@@ -30,6 +30,8 @@ ROOT = HERE.parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", CACHE / "target"))
 THREADS = int(os.environ.get("HEADSTART_BENCH_THREADS", "2"))
+# The packages of tests/all: with others, cargo would compile candle with other features.
+PACKAGES = [part for name in ("", "-kernel", "-fetch", "-frame", "-hub") for part in ("-p", f"headstart{name}")]
 SPEED = TARGET / "release" / "examples" / "speed"
 # With it, the same program computes by candle's own operations.
 BY_CANDLE = {"HEADSTART_TEST_DEVICE_PATH": "1"}
@@ -323,9 +325,9 @@ def main():
         os.environ[DEVICE] = "cuda:0"
         tasks, features, result = TASKS, ["--features", "cuda"], "gpu.json"
     python = environment()
-    build = ["cargo", "build", "--release", "-p", "headstart", "--example"]
-    run([*build, "speed", "--example", "images", *features])
-    run(["cargo", "build", "--release", "-p", "headstart-kernel", "--bins"])
+    build = ["cargo", "build", "--release", *PACKAGES]
+    run([*build, "--example", "speed", "--example", "images", *features])
+    run([*build, "--bins"])
     machine = {"processor": processor(), "threads": THREADS}
     target = HERE / "results" / result
     kept = {"machine": machine, "seconds and MB": {}}

@@ -128,7 +128,10 @@ fn a_layer_states_how_many_inputs_it_takes() -> Result<()> {
     }
     let first = builder.add("f", First, &[input, input])?;
     // A nested model takes as many inputs as it has.
-    assert_says(builder.add("two", two_inputs()?.up_to("sum")?, &[first]), &["2 inputs for `two`", "found 1"]);
+    assert_says(
+        builder.add("two", two_inputs()?.up_to("sum")?, &[first]),
+        &["2 inputs for `two`", "found 1"],
+    );
     assert_eq!(builder.finish(first)?.output_shape(), [4]);
     Ok(())
 }

@@ -1,8 +1,6 @@
 //! Compilation of a model to the steps of a forward pass.
 
-use crate::nn::execution_plan::{
-    ExecutionPlan, FusedConvolution, Operation, Request, Step, freezing_state,
-};
+use crate::nn::execution_plan::{ExecutionPlan, FusedConvolution, Operation, Request, Step, freezing_state};
 use crate::nn::model::ancestors;
 use crate::nn::own_layers::shared_as_type;
 use crate::nn::{Activation, LayerConfig, Mode, Model, Node, activation, conv, merge, norm, pool};
