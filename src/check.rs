@@ -30,6 +30,11 @@ pub(crate) fn check_below_one(name: &'static str, found: f64) -> Result<()> {
 /// Checks that `f32` values of this shape fit into the machine's memory. Without the check, the allocation would end
 /// the process, with all variables of a notebook.
 pub(crate) fn check_memory(name: &'static str, shape: &[usize]) -> Result<()> {
+    check_memory_of(name, "", shape)
+}
+
+/// [`check_memory`] for a layer, which the error names.
+pub(crate) fn check_memory_of(name: &'static str, layer: &str, shape: &[usize]) -> Result<()> {
     let bytes = shape.iter().try_fold(size_of::<f32>(), |bytes, side| bytes.checked_mul(*side));
     let memory = physical_memory();
     if bytes.is_some_and(|bytes| bytes <= memory) {
@@ -38,7 +43,8 @@ pub(crate) fn check_memory(name: &'static str, shape: &[usize]) -> Result<()> {
     let gigabytes = |bytes: f64| format!("{:.1} GB", bytes / 1e9);
     let size = shape.iter().map(|side| *side as f64).product::<f64>() * size_of::<f32>() as f64;
     let expected = format!("at most {}, the memory of this machine", gigabytes(memory as f64));
-    Err(Error::Argument { name, expected, found: format!("shape {shape:?}, {}", gigabytes(size)) })
+    let place = if layer.is_empty() { String::new() } else { format!(" of `{layer}`") };
+    Err(Error::Argument { name, expected, found: format!("shape {shape:?}{place}, {}", gigabytes(size)) })
 }
 
 /// Size of the machine's memory in bytes; if it is unknown, the largest size of an allocation.

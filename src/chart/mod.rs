@@ -20,6 +20,8 @@ mod svg;
 mod text_width;
 mod theme;
 
+use crate::check::check;
+
 pub use lines::Lines;
 use range::spark;
 pub use results::ResultsTable;
@@ -43,11 +45,20 @@ impl Chart {
         &self.text
     }
 
-    /// Writes the SVG to a file, atomically.
+    /// Writes the chart to an SVG file, atomically.
     ///
     /// # Errors
-    /// [`crate::Error::Io`] if the file cannot be written.
+    /// [`crate::Error::Argument`] if the path does not end in `.svg`; [`crate::Error::Io`] if the file cannot be
+    /// written.
     pub fn save(&self, path: impl AsRef<std::path::Path>) -> crate::Result<()> {
-        crate::files::write_whole(path.as_ref(), self.svg.as_bytes())
+        let path = path.as_ref();
+        let is_svg = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg"));
+        check(
+            "path",
+            path.display(),
+            is_svg,
+            "a file name that ends in `.svg`; other formats are not written",
+        )?;
+        crate::files::write_whole(path, self.svg.as_bytes())
     }
 }

@@ -3,6 +3,7 @@
 use super::summary::Sample;
 use super::theme::{BLUE, VERMILION};
 use crate::Result;
+use crate::check::{check, check_not_negative};
 use crate::display::{Bundle, Show, escape};
 
 /// A table of the accuracies and times (seconds) of repeated runs, with one row per training method.
@@ -38,8 +39,13 @@ impl ResultsTable {
     /// Adds a row with the accuracy and the time in seconds of each run.
     ///
     /// # Errors
-    /// [`crate::Error::Argument`] if there are no values, or a value is not finite.
+    /// [`crate::Error::Argument`] if there are no values, an accuracy is not from 0 to 1, or a time is not finite or
+    /// negative.
     pub fn row(mut self, name: &str, accuracies: &[f64], seconds: &[f64]) -> Result<ResultsTable> {
+        for accuracy in accuracies {
+            check("accuracy", accuracy, (0.0..=1.0).contains(accuracy), "a share from 0 to 1")?;
+        }
+        seconds.iter().try_for_each(|time| check_not_negative("seconds", *time))?;
         let (accuracy, time) = (Sample::new(name, accuracies)?, Sample::new(name, seconds)?);
         self.rows.push(Row {
             name: name.to_owned(),

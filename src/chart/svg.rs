@@ -1,11 +1,16 @@
 //! Builder of SVG documents. Coordinates and sizes are in pixels.
 
+use std::borrow::Cow;
+
 use super::text_width::text_width;
 use super::theme::{BLUE, DARK_INK, INK, Rgb, TEXT, TITLE};
 use crate::display::escape;
 
 /// Height of a line of text, in pixels.
 pub(super) const LINE: i32 = 16;
+/// Maximum number of points of a line (2,000: several for each pixel of a chart's width). Beyond it, a page would be
+/// slow to open.
+const MAX_POINTS: usize = 2000;
 
 /// The alignment of a text relative to its position.
 #[derive(Clone, Copy)]
@@ -121,7 +126,7 @@ impl Svg {
         self.body += &format!(
             "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"{dashes} \
              stroke-linejoin=\"round\"/>",
-            joined(points)
+            joined(&thinned(points))
         );
     }
 
@@ -143,8 +148,10 @@ impl Svg {
 
     /// Draws a translucent area behind a line.
     pub(super) fn band(&mut self, points: &[(f64, f64)], colour: Rgb) {
-        self.body +=
-            &format!("<polygon points=\"{}\" fill=\"{colour}\" fill-opacity=\"0.22\"/>", joined(points));
+        self.body += &format!(
+            "<polygon points=\"{}\" fill=\"{colour}\" fill-opacity=\"0.22\"/>",
+            joined(&thinned(points))
+        );
     }
 
     pub(super) fn dot(&mut self, (x, y): (f64, f64), radius: f64, colour: Rgb, opacity: f64) {
@@ -194,6 +201,21 @@ pub(super) fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, bold: bool) -
     texts.into_iter().map(|text| text_width(text, TEXT, bold)).fold(0.0, f64::max)
 }
 
+/// The points of a line; of a line with too many, the lowest and the highest of each run of neighbours.
+fn thinned(points: &[(f64, f64)]) -> Cow<'_, [(f64, f64)]> {
+    if points.len() <= MAX_POINTS {
+        return points.into();
+    }
+    let runs = points.chunks(points.len().div_ceil(MAX_POINTS / 2));
+    let ends = runs.flat_map(|run| {
+        let by_height = |a: &usize, b: &usize| run[*a].1.total_cmp(&run[*b].1);
+        let (lowest, highest) = ((0..run.len()).min_by(by_height), (0..run.len()).max_by(by_height));
+        let (first, second) = (lowest.min(highest), lowest.max(highest).filter(|_| lowest != highest));
+        [first, second].into_iter().flatten().map(|at| run[at])
+    });
+    ends.collect()
+}
+
 fn joined(points: &[(f64, f64)]) -> String {
     let points: Vec<String> = points.iter().map(|(x, y)| format!("{},{}", short(*x), short(*y))).collect();
     points.join(" ")
@@ -203,4 +225,21 @@ fn joined(points: &[(f64, f64)]) -> String {
 fn short(value: f64) -> String {
     let text = format!("{value:.1}");
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_many_points_keeps_its_extremes() {
+        let height = |at: usize| if at == 77_777 { -50.0 } else { (at as f64 / 1e4).sin() };
+        let points: Vec<(f64, f64)> = (0..100_000).map(|at| (at as f64, height(at))).collect();
+        let thinned = thinned(&points);
+        assert!(thinned.len() <= MAX_POINTS && thinned.is_sorted_by_key(|point| point.0));
+        assert!(thinned.contains(&(77_777.0, -50.0)));
+        let highest = points.iter().map(|point| point.1).fold(f64::MIN, f64::max);
+        assert!(thinned.iter().any(|point| point.1 == highest));
+        assert_eq!(super::thinned(&points[..2000]).len(), 2000);
+    }
 }

@@ -43,7 +43,7 @@ impl ImageGrid {
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` has another shape; [`Error::Argument`] if there is not one caption per
-    /// image.
+    /// image, or a pixel is not finite.
     pub fn new(x: &Tensor, captions: &[impl AsRef<str>]) -> Result<ImageGrid> {
         ImageGrid::of(x, &captions.iter().map(AsRef::as_ref).collect::<Vec<_>>(), &[])
     }
@@ -83,6 +83,10 @@ impl ImageGrid {
             let (left, top) =
                 (number % IMAGES_PER_ROW * (SIDE + GAP) + GAP / 2, number / IMAGES_PER_ROW * row_height);
             let values = pixels.get(number)?.flatten_all()?.to_vec1::<f32>()?;
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                let found = format!("{value} in image {number}");
+                return Err(Error::Argument { name: "images", expected: "finite pixels".into(), found });
+            }
             let (kind, file) = encoded(values, height, width)?;
             svg += &format!(
                 "<image x=\"{left}\" y=\"{}\" width=\"{SIDE}\" height=\"{side}\" href=\"data:image/{kind};base64,{}\"/>",

@@ -67,7 +67,10 @@ impl Model {
     /// model.
     pub fn grad_cam(&self, x: &Tensor, what: GradCam) -> Result<HeatMaps> {
         self.check_input(x)?;
-        let (count, _, height, width) = x.dims4()?;
+        let &[count, _, height, width] = x.dims() else {
+            let hint = "Grad-CAM explains models of images";
+            return Err(Error::shape("images", "[N, channels, height, width]", x.dims(), hint));
+        };
         let name = what.layer.as_deref();
         let refuse = |expected: &str| Error::Argument {
             name: "layer",
@@ -96,6 +99,10 @@ impl Model {
             return Err(Error::Argument { name: "class", expected, found });
         }
         let rows = self.last_activation().apply(&scores.detach())?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        if let Some(row) = rows.iter().position(|row| row.iter().any(|value| !value.is_finite())) {
+            let (expected, found) = ("finite outputs of the model".into(), format!("{:?}", rows[row]));
+            return Err(Error::Argument { name: "x", expected, found: format!("{found} for image {row}") });
+        }
         let function = self.probability_function();
         let class = |row: &Vec<f32>| what.class.unwrap_or_else(|| class_of(&probabilities(function, row)));
         let classes: Vec<usize> = rows.iter().map(class).collect();

@@ -10,6 +10,7 @@ use super::node_id::BuilderId;
 use super::{
     Build, Context, Labels, Layer, LayerConfig, LayerSpec, Mode, Model, Node, NodeId, Preprocessing,
 };
+use crate::check::check_memory_of;
 use crate::device::device;
 use crate::{Error, Result};
 
@@ -122,7 +123,7 @@ impl ModelBuilder {
         self.check_name(name)?;
         let layer = Arc::new(InputLayer { shape: shape.to_vec() });
         self.inputs.push(self.nodes.len());
-        Ok(self.push(Node { name: name.into(), layer, config: None, inputs: Vec::new() }))
+        self.push(Node { name: name.into(), layer, config: None, inputs: Vec::new() })
     }
 
     /// Adds a layer that takes the outputs of `inputs`. An empty name is replaced by the layer's default name,
@@ -171,12 +172,13 @@ impl ModelBuilder {
         let shapes: Vec<&[usize]> = inputs.iter().map(|&at| self.nodes[at].layer.output_shape()).collect();
         let (random, device) = (&mut self.random, &self.device);
         let layer = spec.build(Context { name: &name, inputs: &shapes, random, device })?;
-        Ok(self.push(Node { name, layer, config: LayerConfig::of(spec), inputs }))
+        self.push(Node { name, layer, config: LayerConfig::of(spec), inputs })
     }
 
-    fn push(&mut self, node: Node) -> NodeId {
+    fn push(&mut self, node: Node) -> Result<NodeId> {
+        check_memory_of("output", &node.name, node.layer.output_shape())?;
         self.nodes.push(node);
-        self.id.of_node(self.nodes.len() - 1)
+        Ok(self.id.of_node(self.nodes.len() - 1))
     }
 
     fn is_taken(&self, name: &str) -> bool {

@@ -6,6 +6,7 @@ use candle_core::{D, DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Build, Context, Initializer, Layer, Mode, Param};
+use crate::check::{check, check_positive};
 use crate::device::takes_cpu_path;
 use crate::ops::{FeatureScale, ResponseNorm, apply2, apply3};
 use crate::{Error, Result};
@@ -29,6 +30,7 @@ impl Build for LayerScale {
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        check("init_value", self.init_value, self.init_value.is_finite(), "a finite number")?;
         let shape = context.inputs[0];
         let features = shape[shape.len() - 1];
         let gamma = (Tensor::ones(features, DType::F32, context.device)? * self.init_value)?;
@@ -86,6 +88,7 @@ impl Build for GlobalResponseNormalization {
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        check_positive("epsilon", self.epsilon)?;
         let shape = context.inputs[0];
         let [.., channels] = *shape else {
             return Err(Error::shape(context.name, "[…, channels]", shape, ""));

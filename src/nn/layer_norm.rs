@@ -6,6 +6,7 @@ use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Build, Context, Initializer, Layer, Mode, Param};
+use crate::check::check_positive;
 use crate::device::takes_cpu_path;
 use crate::ops::{LayerNorm, ScaleShift, apply3};
 use crate::{Error, Result};
@@ -52,6 +53,7 @@ impl Build for LayerNormalization {
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        check_positive("epsilon", self.epsilon)?;
         let shape = context.inputs[0];
         let last = shape.len() as isize;
         let (features, channels_first) = match self.axis {
@@ -142,6 +144,7 @@ impl Build for GroupNormalization {
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
+        check_positive("epsilon", self.epsilon)?;
         let shape = context.inputs[0];
         let channels = shape[0];
         if self.groups == 0 || !channels.is_multiple_of(self.groups) {

@@ -9,6 +9,7 @@ use super::loss::Output;
 use super::metric::BuiltInMetric;
 use super::metric_trait::{LOSS, numbered_names};
 use super::{BuiltInLoss, Loss, LossSpec, MetricSpec, Optimizer, OptimizerConfig};
+use crate::check::check;
 use crate::nn::{Activation, Model, Param, thousands};
 use crate::{Error, Result};
 
@@ -81,6 +82,16 @@ pub(crate) struct StepOutput {
 }
 
 impl Compiled {
+    /// Checks the settings of the metrics.
+    pub(crate) fn check_metrics(&self) -> Result<()> {
+        for metric in self.metrics.iter().filter_map(MetricSpec::as_built_in) {
+            if let BuiltInMetric::TopKCategoricalAccuracy(k) = metric {
+                check("k of TopKCategoricalAccuracy", k, k > 0, "at least 1")?;
+            }
+        }
+        Ok(())
+    }
+
     /// Converts targets to the form that the loss takes for this model.
     pub(crate) fn targets(&self, model: &Model, y: &Tensor) -> Result<Tensor> {
         self.loss.targets(y, model.output_shape().iter().product())

@@ -65,6 +65,7 @@ impl Model {
             return Err(Error::Argument { name: "the model", expected, found: "every layer frozen".into() });
         }
         compiled.optimizer.check()?;
+        compiled.check_metrics()?;
         let outputs: usize = self.output_shape().iter().product();
         let classes = if outputs == 1 { 2 } else { outputs };
         fit.check(compiled.is_of_one_class(self).then_some(classes))?;

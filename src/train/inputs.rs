@@ -130,6 +130,7 @@ impl Model {
         self.check_single("evaluate")?;
         let state = self.training_state();
         let compiled = state.and_then(|state| state.compiled.as_ref()).ok_or(Error::NotCompiled)?;
+        compiled.check_metrics()?;
         check_same("evaluate", &compiled.class_names, data.class_names())?;
         check_interrupt()?;
         Ok(Scores::new(Validation::of(self, data).measure(compiled, |_, _| Ok(()))?.row("")))

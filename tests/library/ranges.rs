@@ -53,6 +53,7 @@ fn optimizers_check_their_settings() {
         ("clipvalue", with(Adam::new(1e-3).clipvalue(-1.0))),
         ("weight_decay", with(Adam::new(1e-3).weight_decay(-1.0))),
         ("weight_decay", with(AdamW::new(1e-3).weight_decay(f64::NAN))),
+        ("gradient_accumulation_steps", with(Adam::new(1e-3).gradient_accumulation_steps(0))),
     ]);
     assert!(with(Adam::new(0.0).epsilon(0.0).clipnorm(1.0)).is_ok());
 }
@@ -170,6 +171,9 @@ fn layers_and_networks_check_their_settings() -> Result<()> {
         ("momentum", sequential![Input::new(4), norm().momentum(2.0)]),
         ("epsilon", sequential![Input::new(4), norm().epsilon(f64::NAN)]),
         ("epsilon", sequential![Input::new(4), norm().epsilon(-1.0)]),
+        ("epsilon", sequential![Input::new(4), LayerNormalization::default().epsilon(f64::NAN)]),
+        ("epsilon", sequential![Input::new((4, 2, 2)), GroupNormalization::new(2).epsilon(-1.0)]),
+        ("init_value", sequential![Input::new(4), LayerScale::new(f64::NAN)]),
         ("scale", sequential![Input::new(4), Rescaling::new(f64::NAN)]),
         ("offset", sequential![Input::new(4), Rescaling::new(1.0).offset(f64::INFINITY)]),
         ("drop_connect_rate", EfficientNetB0::new(Weights::Random(0)).drop_connect_rate(1.5).build()),
@@ -185,10 +189,15 @@ fn what_does_not_fit_into_memory_is_an_error() -> Result<()> {
     draw_demo_images(folder.path(), 2, 32, 1)?;
     let images = ImageFiles::from_directory(folder.path(), (1 << 14, 1 << 14))?;
     let many: Vec<_> = (0..1000).map(|_| (images.paths[0].clone(), "cats")).collect();
+    // One sample fits, the batch does not.
+    let padded = sequential![Input::new((1, 1, 1)), ZeroPadding2D::new(2000)]?;
+    let pixels = Tensor::zeros((1_000_000, 1, 1, 1), DType::F32, &device())?;
     let vgg16 = || Vgg16::new(Weights::Random(0)).alpha(0.1);
     assert_errors([
         ("memory", sequential![Input::new(4), Dense::new(usize::MAX)].map(|_| ())),
         ("memory", sequential![Input::new((3, 8, 8)), Conv2D::new(1 << 40, 3)].map(|_| ())),
+        ("memory", sequential![Input::new((3, 8, 8)), ZeroPadding2D::new(1_000_000)].map(|_| ())),
+        ("of `zero_padding2d`", padded.forward(&pixels, Mode::Inference).map(|_| ())),
         ("memory", vgg16().input_shape((3, 1 << 20, 1 << 20)).build().map(|_| ())),
         ("memory", random_uniform((1 << 30, 1 << 30), 0.0, 1.0).map(|_| ())),
         ("memory", ImageFiles::from_paths(many, (1 << 14, 1 << 14))?.load().map(|_| ())),
@@ -209,11 +218,41 @@ fn paths_that_cannot_be_right_are_errors() -> Result<()> {
         ("a file of PyTorch", model.save_weights(folder.path().join("w.pth"))),
         ("export_onnx", model.save(folder.path().join("m.onnx"))),
         ("an empty path", model.save("")),
+        ("ends in `.svg`", Chart::steps(&[("a", "b")]).save(folder.path().join("steps.png"))),
         ("this is a file", ImageFiles::from_directory(&file, (8, 8)).map(|_| ())),
         ("per_class", draw_demo_images(folder.path(), 0, 32, 1)),
         ("side", draw_demo_images(folder.path(), 1, 0, 1)),
         ("side", draw_demo_images(folder.path(), 1, u32::MAX, 1)),
     ]);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something was written");
+    Ok(())
+}
+
+#[test]
+fn metrics_and_tables_check_their_settings() -> Result<()> {
+    let (x, y) = samples()?;
+    let mut model = sequential![Input::new(4), Dense::new(2).activation(Softmax)]?;
+    model.compile(Adam::new(1e-3), SparseCategoricalCrossentropy, [TopKCategoricalAccuracy(0)]);
+    assert_errors([
+        ("k of TopKCategoricalAccuracy", model.fit((&x, &y), quiet(1)).map(|_| ())),
+        ("k of TopKCategoricalAccuracy", model.evaluate(&x, &y).map(|_| ())),
+        ("from 0 to 1", ResultsTable::new(100).row("in percent", &[95.0], &[1.0]).map(|_| ())),
+        ("seconds", ResultsTable::new(100).row("before its start", &[0.95], &[-1.0]).map(|_| ())),
+    ]);
+    Ok(())
+}
+
+#[test]
+fn images_to_explain_or_to_show_are_checked() -> Result<()> {
+    let pixels = random_uniform((2, 3, 8, 8), 0.0, 255.0)?;
+    let damaged = (&pixels * f64::NAN)?;
+    let classifier =
+        sequential![Input::new((3, 8, 8)), Conv2D::new(2, 3), Flatten, Dense::new(2).activation(Softmax)]?;
+    let of_features = sequential![Input::new(4), Dense::new(2)]?;
+    assert_errors([
+        ("[N, channels, height, width]", of_features.grad_cam(&samples()?.0, GradCam::new()).map(|_| ())),
+        ("finite outputs", classifier.grad_cam(&damaged, GradCam::new()).map(|_| ())),
+        ("NaN in image 0", ImageGrid::new(&damaged, &["a", "b"]).map(|_| ())),
+    ]);
     Ok(())
 }

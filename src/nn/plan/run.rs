@@ -4,6 +4,7 @@ use candle_core::{DType, Tensor};
 
 use super::compile::compile;
 use crate::Result;
+use crate::check::check_memory_of;
 use crate::device::takes_cpu_path;
 use crate::nn::execution_plan::{ExecutionPlan, FusedConvolution, Operation, Request, Step};
 use crate::nn::{Mode, Model, Node};
@@ -29,6 +30,10 @@ impl Model {
             given: given.iter().map(|(node, _)| *node).collect(),
         };
         let plan = self.plans().get(request, |request| compile(self, request))?;
+        for node in plan.steps.iter().filter_map(|step| step.nodes.last()) {
+            let Node { name, layer, .. } = &self.nodes()[*node];
+            check_memory_of("batch", name, &[&[size], layer.output_shape()].concat())?;
+        }
         let mut values: Vec<Option<Tensor>> = vec![None; self.nodes().len()];
         for (node, value) in given {
             // Pixels may be bytes and NumPy arrays f64, but the weights are f32.

@@ -24,7 +24,7 @@ pub(super) struct Accumulation {
 impl Accumulation {
     /// `steps` batches per step.
     pub(super) fn new(steps: usize) -> Accumulation {
-        Accumulation { steps: steps.max(1), pending: 0, sums: HashMap::new() }
+        Accumulation { steps, pending: 0, sums: HashMap::new() }
     }
 
     /// Adds the gradients of a batch. Returns the means when there are enough batches for a step.

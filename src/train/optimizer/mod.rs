@@ -14,7 +14,7 @@ use candle_core::{Tensor, TensorId};
 use serde::{Deserialize, Serialize};
 
 use self::accumulation::Accumulation;
-use crate::check::{check_not_negative, check_positive};
+use crate::check::{check, check_not_negative, check_positive};
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
 
@@ -232,6 +232,12 @@ impl<R: Rule> GradientDescent<R> {
             Some(Clip::GlobalNorm(norm)) => check_positive("global_clipnorm", norm)?,
             Some(Clip::Value(value)) => check_positive("clipvalue", value)?,
         }
+        check(
+            "gradient_accumulation_steps",
+            self.accumulation.steps,
+            self.accumulation.steps > 0,
+            "at least 1",
+        )?;
         let mut multipliers = self.multipliers.values();
         multipliers.try_for_each(|factor| check_not_negative("learning rate multiplier", *factor))?;
         self.rule.check()
