@@ -22,7 +22,8 @@ impl Samples {
             }
             Inputs::Memory(_) | Inputs::File(..) => {
                 for start in (0..self.count()).step_by(ROWS) {
-                    let rows: Vec<u32> = (start..self.count().min(start + ROWS)).map(|at| at as u32).collect();
+                    let rows: Vec<u32> =
+                        (start..self.count().min(start + ROWS)).map(|at| at as u32).collect();
                     let x = self.take(&rows)?.x;
                     visit("shape", format!("{:?}", x.dims()).as_bytes())?;
                     let values = x.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;

@@ -41,7 +41,10 @@ pub(crate) fn read_edits(path: &Path) -> Result<Edits> {
     let mut reader = csv::ReaderBuilder::new().from_reader(text.as_slice());
     let head = reader.headers().map_err(failed)?;
     if head.iter().ne(HEAD) {
-        return Err(refuse(&format!("the columns {}", HEAD.join(",")), head.iter().collect::<Vec<_>>().join(",")));
+        return Err(refuse(
+            &format!("the columns {}", HEAD.join(",")),
+            head.iter().collect::<Vec<_>>().join(","),
+        ));
     }
     let mut edits = Edits::new();
     for record in reader.records() {
@@ -169,7 +172,9 @@ impl ImageFiles {
         if kept.is_empty() {
             return Err(nothing_left(edits.as_ref()));
         }
-        ImageFiles { labels, ..self.clone() }.select(&kept)
+        let mut files = self.clone();
+        files.labels = labels;
+        files.select(&kept)
     }
 }
 
@@ -193,7 +198,10 @@ mod tests {
         let relabel = |class: &str| Some(Edit::Relabel(class.into()));
         change_edits(&table, &[(path(0), Some(Edit::Drop)), (path(1), relabel("dogs"))])?;
         let others = PathBuf::from("a,\"b\"\n.png");
-        let all = change_edits(&table, &[(path(5), Some(Edit::Drop)), (path(0), None), (others.clone(), relabel("x"))])?;
+        let all = change_edits(
+            &table,
+            &[(path(5), Some(Edit::Drop)), (path(0), None), (others.clone(), relabel("x"))],
+        )?;
         assert_eq!(read_edits(&table)?, all);
         assert_eq!((all.len(), &all[&others]), (3, &Edit::Relabel("x".into())));
         let edited = files.with_edits(&table)?;

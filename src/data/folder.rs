@@ -68,7 +68,8 @@ impl Folder {
         let mut files = Vec::new();
         folder.walk(path, &mut HashSet::new(), &mut files)?;
         if files.is_empty() {
-            let problem = "expected images, found no .jpg, .jpeg, .png, .webp, .bmp, .gif or .tif file".into();
+            let problem =
+                "expected images, found no .jpg, .jpeg, .png, .webp, .bmp, .gif or .tif file".into();
             return Err(Error::Folder { path: path.to_owned(), problem });
         }
         sort(&mut files);

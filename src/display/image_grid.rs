@@ -154,7 +154,9 @@ pub(crate) fn encoded_images(x: &Tensor) -> Result<Vec<(&'static str, Vec<u8>)>>
         return Err(Error::shape("images", "[N, 3, height, width]", x.dims(), ""));
     };
     let pixels = x.to_dtype(DType::F32)?.permute((0, 2, 3, 1))?.contiguous()?;
-    (0..n).map(|number| encoded(pixels.get(number)?.flatten_all()?.to_vec1::<f32>()?, height, width)).collect()
+    (0..n)
+        .map(|number| encoded(pixels.get(number)?.flatten_all()?.to_vec1::<f32>()?, height, width))
+        .collect()
 }
 
 /// Encodes an image at no more than its display size, and returns it with its type. The format is PNG,

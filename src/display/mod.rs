@@ -25,7 +25,8 @@ pub(crate) use image_grid::{encoded_images, thumbnails};
 pub use input::{input, input_password};
 pub(crate) use progress_bar::{Bar, INTERVAL, ProgressBar, blocks};
 pub use widgets::{
-    Button, Checkbox, Dropdown, FileUpload, FloatSlider, HBox, ImageView, IntSlider, Label, Output, TextInput, VBox,
+    Button, Checkbox, Dropdown, FileUpload, FloatSlider, HBox, ImageView, IntSlider, Label, Output,
+    TextInput, VBox,
 };
 
 /// The rich representation of a value: always `text/plain`, and HTML or SVG where useful.

@@ -124,14 +124,23 @@ impl Model {
             let x = if self.preprocessing().is_some() { self.preprocess(&x)? } else { x };
             batches.push(self.forward(&x, Mode::Inference)?);
         }
-        let labels = Tensor::from_slice(&files.labels[first..first + count], count, &candle_core::Device::Cpu)?;
+        let labels =
+            Tensor::from_slice(&files.labels[first..first + count], count, &candle_core::Device::Cpu)?;
         let tensors = vec![(FEATURES.to_owned(), Tensor::cat(&batches, 0)?), (LABELS.to_owned(), labels)];
         let text = serde_json::to_string(&names[first..first + count]).map_err(|_| Error::Argument {
             name: "image files",
             expected: "names in UTF-8".into(),
-            found: format!("another encoding among {} to {}", names[first].display(), names[first + count - 1].display()),
+            found: format!(
+                "another encoding among {} to {}",
+                names[first].display(),
+                names[first + count - 1].display()
+            ),
         })?;
-        save_tensors(tensors, HashMap::from([(KEY.to_owned(), key.to_owned()), (FILES.to_owned(), text)]), path)
+        save_tensors(
+            tensors,
+            HashMap::from([(KEY.to_owned(), key.to_owned()), (FILES.to_owned(), text)]),
+            path,
+        )
     }
 }
 
@@ -150,7 +159,8 @@ fn agree(manifest: &Manifest, folder: &Path) -> Result<()> {
         }),
         None => {
             let path = folder.join(MANIFEST);
-            let text = serde_json::to_string_pretty(manifest).map_err(|error| Error::io(&path)(error.into()))?;
+            let text =
+                serde_json::to_string_pretty(manifest).map_err(|error| Error::io(&path)(error.into()))?;
             write_whole(&path, format!("{text}\n").as_bytes())
         }
     }

@@ -61,7 +61,10 @@ impl FeatureFolder {
             return Ok(None);
         }
         self.evict(&path);
-        Ok(Self::found(&path)?.map(|found| loaded(found, samples, memory)).transpose()?.map(|data| (data, false)))
+        Ok(Self::found(&path)?
+            .map(|found| loaded(found, samples, memory))
+            .transpose()?
+            .map(|data| (data, false)))
     }
 
     fn look_at_first(samples: &Samples, look: &mut dyn FnMut(&Tensor) -> Result<()>) -> Result<()> {
@@ -195,15 +198,23 @@ mod tests {
         let (expected, hit) = features(&cache, &first, 2, &data, usize::MAX)?.unwrap();
         assert!(!hit);
         // Other heads, other targets, another batch size, an equal base, and values that are read from the file.
-        let other_targets = Samples::new(&data.take(&(0..40).collect::<Vec<_>>())?.x, &Tensor::ones(40, DType::U32, &device())?, 3, true)?;
-        for (base, units, data, memory) in
-            [(&first, 5, &data, 0), (&base(1)?, 2, &other_targets, usize::MAX), (&first, 2, &data, usize::MAX)]
-        {
+        let other_targets = Samples::new(
+            &data.take(&(0..40).collect::<Vec<_>>())?.x,
+            &Tensor::ones(40, DType::U32, &device())?,
+            3,
+            true,
+        )?;
+        for (base, units, data, memory) in [
+            (&first, 5, &data, 0),
+            (&base(1)?, 2, &other_targets, usize::MAX),
+            (&first, 2, &data, usize::MAX),
+        ] {
             assert_eq!(features(&cache, base, units, data, memory)?.unwrap(), (expected.clone(), true));
         }
         // The same without the folder.
         let model = sequential![&first, Dense::new(2)]?;
-        let direct = model.forward_before(&model.frozen_split().unwrap(), &data.take(&(0..32).collect::<Vec<_>>())?.x)?;
+        let direct = model
+            .forward_before(&model.frozen_split().unwrap(), &data.take(&(0..32).collect::<Vec<_>>())?.x)?;
         assert_eq!(direct.flatten_all()?.to_vec1::<f32>()?, expected[..direct.elem_count()]);
         // Other weights, other data, a changed weight.
         assert!(!features(&cache, &base(2)?, 2, &data, 0)?.unwrap().1);
@@ -226,7 +237,8 @@ mod tests {
         std::fs::rename(&images, &moved).unwrap();
         let again = ImageFiles::from_directory(&moved, (32, 32))?.samples(8, true)?;
         assert_eq!(features(&cache, &base, 2, &again, usize::MAX)?.unwrap(), (expected.clone(), true));
-        let upright = ImageFiles::from_directory(&moved, (32, 32))?.exif_orientation(false).samples(4, false)?;
+        let upright =
+            ImageFiles::from_directory(&moved, (32, 32))?.exif_orientation(false).samples(4, false)?;
         assert!(!features(&cache, &base, 2, &upright, usize::MAX)?.unwrap().1);
         let paths = ImageFiles::from_directory(&moved, (32, 32))?.paths;
         std::fs::copy(&paths[1], &paths[0]).unwrap();
@@ -250,7 +262,12 @@ mod tests {
         File::options().write(true).open(&files()[0]).unwrap().set_modified(old).unwrap();
         let stale = folder.path().join(".old.part");
         std::fs::write(&stale, "").unwrap();
-        File::options().write(true).open(&stale).unwrap().set_modified(old - Duration::from_secs(2 * 24 * 60 * 60)).unwrap();
+        File::options()
+            .write(true)
+            .open(&stale)
+            .unwrap()
+            .set_modified(old - Duration::from_secs(2 * 24 * 60 * 60))
+            .unwrap();
         for seed in [1.0, 2.0] {
             features(&small, &base, 2, &samples(40, seed)?, 0)?;
         }

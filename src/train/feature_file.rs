@@ -43,7 +43,9 @@ impl FeatureWriter {
         let expected = self.shape.iter().product::<usize>() * size_of::<f32>();
         if self.written != expected {
             let found = self.written;
-            return Err(std::io::Error::other(format!("expected {expected} bytes of features, found {found}")));
+            return Err(std::io::Error::other(format!(
+                "expected {expected} bytes of features, found {found}"
+            )));
         }
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(&header(&self.shape, self.checksum))?;

@@ -33,7 +33,8 @@ impl FeatureFolder {
     /// [`Error::Argument`] if the size in the environment is no number.
     pub(super) fn new(folder: Option<&Path>, max_bytes: Option<u64>) -> Result<Option<FeatureFolder>> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let Some(folder) = folder.map(Path::to_owned).or_else(|| variable(FOLDER_VARIABLE).map(PathBuf::from))
+        let Some(folder) =
+            folder.map(Path::to_owned).or_else(|| variable(FOLDER_VARIABLE).map(PathBuf::from))
         else {
             return Ok(None);
         };

@@ -180,7 +180,9 @@ impl Part {
         let count = manifest.range(part).1;
         let mut tensor = |name: &str, kind: DType, shape: &[usize]| match tensors.remove(name) {
             Some(tensor) if (tensor.dtype(), tensor.dims()) == (kind, shape) => Ok(tensor),
-            Some(tensor) => Err(refuse(format!("`{name}` of shape {shape:?}"), format!("{:?}", tensor.dims()))),
+            Some(tensor) => {
+                Err(refuse(format!("`{name}` of shape {shape:?}"), format!("{:?}", tensor.dims())))
+            }
             None => Err(refuse(format!("a tensor `{name}`"), "none".into())),
         };
         let features = tensor(FEATURES, DType::F32, &[&[count], manifest.shape.as_slice()].concat())?;

@@ -34,8 +34,8 @@ mod state;
 mod test_time;
 
 pub use callbacks::{
-    BackupAndRestore, CSVLogger, Callback, EarlyStopping, LearningRateScheduler, MLflowLogger, ModelCheckpoint,
-    ReduceLROnPlateau, SharedCallback, TensorBoard, TerminateOnNaN, Training,
+    BackupAndRestore, CSVLogger, Callback, EarlyStopping, LearningRateScheduler, MLflowLogger,
+    ModelCheckpoint, ReduceLROnPlateau, SharedCallback, TensorBoard, TerminateOnNaN, Training,
 };
 pub(crate) use compile::{Compiled, CompiledConfig};
 pub use finder::LearningRateCurve;

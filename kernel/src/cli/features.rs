@@ -112,14 +112,21 @@ mod tests {
     fn options_become_the_code_of_a_cell() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();
-        let code = code_of(&[path, "--out", "a \"b\"", "--shard", "1/4", "--weights", "demo", "--size", "64"]).unwrap();
+        let code =
+            code_of(&[path, "--out", "a \"b\"", "--shard", "1/4", "--weights", "demo", "--size", "64"])
+                .unwrap();
         assert!(code.contains("without_classes") && code.contains(r#""a \"b\"", (1, 4)"#), "{code}");
         assert!(code.contains(r#"Network::named("resnet50", Weights::Demo)?.include_top(false).input_shape((3, 64, 64)).pooling"#), "{code}");
         syn::parse_str::<syn::Block>(&code).unwrap();
         std::fs::create_dir(folder.path().join("cats")).unwrap();
         let code = code_of(&[path, "-o", "b", "--model", "own.safetensors"]).unwrap();
-        assert!(code.contains("from_directory") && code.contains(r#"Model::load("own.safetensors")?"#), "{code}");
-        for (weights, expected) in [("timm/a.b", "Weights::hub"), ("a.b", "Weights::named"), ("random", "Random(0)")] {
+        assert!(
+            code.contains("from_directory") && code.contains(r#"Model::load("own.safetensors")?"#),
+            "{code}"
+        );
+        for (weights, expected) in
+            [("timm/a.b", "Weights::hub"), ("a.b", "Weights::named"), ("random", "Random(0)")]
+        {
             let code = code_of(&[path, "-o", "b", "--weights", weights]).unwrap();
             assert!(code.contains(expected), "{code}");
         }

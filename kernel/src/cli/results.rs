@@ -136,11 +136,18 @@ fn table(rows: &[Row]) -> String {
         text.push('\n');
     };
     // A result may have the name of a parameter.
-    let heading = |name: &&str| if parameters.contains(name) { format!("result {name}") } else { name.to_string() };
+    let heading =
+        |name: &&str| if parameters.contains(name) { format!("result {name}") } else { name.to_string() };
     let first = ["notebook", "status"].map(String::from).into_iter();
-    line(first.chain(parameters.iter().map(|name| name.to_string())).chain(results.iter().map(heading)).collect());
+    line(
+        first
+            .chain(parameters.iter().map(|name| name.to_string()))
+            .chain(results.iter().map(heading))
+            .collect(),
+    );
     for row in rows {
-        let field = |values: &Map<String, Value>, name: &str| values.get(name).map(self::text).unwrap_or_default();
+        let field =
+            |values: &Map<String, Value>, name: &str| values.get(name).map(self::text).unwrap_or_default();
         let mut fields = vec![row.name.clone(), row.status.to_owned()];
         fields.extend(parameters.iter().map(|name| field(&row.parameters, name)));
         fields.extend(results.iter().map(|name| field(&row.results, name)));
@@ -175,7 +182,9 @@ fn chart(rows: &[Row], metric: &str, smaller: bool) -> Result<String, String> {
         known.dedup();
         let known: Vec<&str> = known.into_iter().map(String::as_str).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        return Err(format!("--metric: expected a number that notebooks without errors have ({known}), found {metric}"));
+        return Err(format!(
+            "--metric: expected a number that notebooks without errors have ({known}), found {metric}"
+        ));
     }
     trials.sort_by(|a, b| if smaller { a.value.total_cmp(&b.value) } else { b.value.total_cmp(&a.value) });
     Ok(results_chart::svg(metric, &trials))
@@ -223,8 +232,11 @@ mod tests {
         let place = |text: &str| svg.find(text).unwrap_or_else(|| panic!("{text}: {svg}"));
         assert!(place("lr=0.01 seed=3") < place("lr=0.001 net=a,b"), "the best first");
         assert_eq!(svg.matches("<circle").count(), 2, "without the failed one");
-        let problem = chart(&[Row::read(&folder.path().join("a.ipynb")).unwrap()], "loss", false).unwrap_err();
+        let problem =
+            chart(&[Row::read(&folder.path().join("a.ipynb")).unwrap()], "loss", false).unwrap_err();
         assert!(problem.contains("(accuracy), found loss"), "{problem}");
-        assert!(notebooks(&[folder.path().join("none.ipynb")]).is_ok_and(|files| Row::read(&files[0]).is_err()));
+        assert!(
+            notebooks(&[folder.path().join("none.ipynb")]).is_ok_and(|files| Row::read(&files[0]).is_err())
+        );
     }
 }

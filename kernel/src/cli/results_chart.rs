@@ -96,13 +96,22 @@ mod tests {
     #[test]
     fn any_values_and_labels_are_drawn() {
         let trials = |values: &[f64]| {
-            values.iter().map(|value| Trial { label: "<a & b>".repeat(20), value: *value }).collect::<Vec<_>>()
+            values
+                .iter()
+                .map(|value| Trial { label: "<a & b>".repeat(20), value: *value })
+                .collect::<Vec<_>>()
         };
         for values in [&[0.5][..], &[0.0, 0.0], &[-1e300, 1e300], &[f64::MAX, f64::MIN], &[1e-12, 2e-12]] {
             let svg = svg("<loss>", &trials(values));
             assert_eq!(svg.matches("<circle").count(), values.len());
-            assert!(svg.contains("&lt;a &amp; b&gt;") && !svg.contains("<a") && !svg.contains("NaN"), "{svg}");
+            assert!(
+                svg.contains("&lt;a &amp; b&gt;") && !svg.contains("<a") && !svg.contains("NaN"),
+                "{svg}"
+            );
         }
-        assert_eq!([0.93125, 12.0, 0.0, 1e-4, 123_456.0].map(number), ["0.9313", "12.00", "0", "1.00e-4", "1.23e5"]);
+        assert_eq!(
+            [0.93125, 12.0, 0.0, 1e-4, 123_456.0].map(number),
+            ["0.9313", "12.00", "0", "1.00e-4", "1.23e5"]
+        );
     }
 }

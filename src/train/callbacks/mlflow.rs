@@ -124,7 +124,10 @@ impl MLflowLogger {
             let part = run.folder.join(part);
             std::fs::create_dir_all(&part).map_err(Error::io(&part))?;
         }
-        let automatic = [("epochs", training.epochs().to_string()), ("learning_rate", training.learning_rate().to_string())];
+        let automatic = [
+            ("epochs", training.epochs().to_string()),
+            ("learning_rate", training.learning_rate().to_string()),
+        ];
         let automatic = automatic.into_iter().map(|(name, value)| (name.to_owned(), value));
         for (name, value) in automatic.chain(self.params.iter().cloned()) {
             let path = run.folder.join("params").join(name);
@@ -299,7 +302,12 @@ mod tests {
     use super::*;
     use crate::prelude::*;
 
-    fn fit(logger: MLflowLogger, epochs: usize, backup: Option<&Path>, stop: Option<usize>) -> Result<History> {
+    fn fit(
+        logger: MLflowLogger,
+        epochs: usize,
+        backup: Option<&Path>,
+        stop: Option<usize>,
+    ) -> Result<History> {
         let mut model = sequential![Input::new(2), Dense::new(1)]?;
         model.compile(SGD::new(0.5), MeanSquaredError, []);
         let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?);
@@ -327,20 +335,28 @@ mod tests {
     }
 
     fn folders(path: &Path) -> Vec<PathBuf> {
-        std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect()
+        std::fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_dir())
+            .collect()
     }
 
     #[test]
     fn a_run_has_parameters_metrics_and_an_end() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
-        let logger = || MLflowLogger::new(folder.path()).experiment("it's \"one\"").run_name("a: b").param("net", "x");
+        let logger =
+            || MLflowLogger::new(folder.path()).experiment("it's \"one\"").run_name("a: b").param("net", "x");
         let history = fit(logger(), 3, None, None)?;
         fit(logger(), 1, None, None)?;
         let [experiment] = &folders(folder.path())[..] else { panic!("not one experiment") };
         let runs = folders(experiment);
         assert_eq!(runs.len(), 2);
         let run = runs.iter().find(|run| text(&run.join("params/epochs")) == "3").unwrap();
-        assert_eq!((text(&run.join("params/net")), text(&run.join("params/learning_rate"))), ("x".into(), "0.5".into()));
+        assert_eq!(
+            (text(&run.join("params/net")), text(&run.join("params/learning_rate"))),
+            ("x".into(), "0.5".into())
+        );
         let losses = text(&run.join("metrics/loss"));
         let rows: Vec<Vec<f64>> = losses
             .lines()
@@ -352,7 +368,8 @@ mod tests {
         assert!(about.contains("status: 3\n") && about.contains("run_name: \"a: b\"\n"), "{about}");
         assert!(!about.contains("end_time: null"));
         for name in ["", "a/b", "..", "é"] {
-            let problem = fit(MLflowLogger::new(folder.path()).param(name, 1), 1, None, None).unwrap_err().to_string();
+            let problem =
+                fit(MLflowLogger::new(folder.path()).param(name, 1), 1, None, None).unwrap_err().to_string();
             assert!(problem.contains("letters, digits"), "{problem}");
         }
         Ok(())
