@@ -56,7 +56,7 @@ fn main() -> headstart::Result<()> {
     write("trunk", &ResNet50::new(Weights::Demo).build()?.up_to("conv3_block2_2_conv")?)?;
     write("names", &odd_names()?)?;
     let (model, image, age) =
-        (two_ends()?, random_uniform((3, 3, 9, 9), -2.0, 2.0)?, random_uniform((3, 4), -2.0, 2.0)?);
+        (two_inputs()?, random_uniform((3, 3, 9, 9), -2.0, 2.0)?, random_uniform((3, 4), -2.0, 2.0)?);
     let outputs = model.forward_many(&[("image", &image), ("output", &age)], Mode::Inference)?;
     // In the file, the output `output` gets another name than the input.
     let of_file =
@@ -64,11 +64,11 @@ fn main() -> headstart::Result<()> {
     let mut tensors: HashMap<String, Tensor> =
         outputs.into_iter().map(|(name, values)| (of_file(&name), values)).collect();
     tensors.extend([("in image".to_owned(), image), ("in output".to_owned(), age)]);
-    export("two_ends", &model, tensors)
+    export("two_inputs", &model, tensors)
 }
 
 /// A model with two inputs and three outputs, of which one is nested and one has the name of an input.
-fn two_ends() -> headstart::Result<Model> {
+fn two_inputs() -> headstart::Result<Model> {
     let mut inner = ModelBuilder::new("inner", &[4])?;
     let other = inner.add_input("other", &[4])?;
     let product = inner.add("multiply", Multiply, &[inner.input(), other])?;

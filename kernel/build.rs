@@ -7,9 +7,14 @@
 use std::env;
 use std::fmt::Write;
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 use std::io;
 use std::path::{Path, PathBuf};
+
+#[path = "src/platform/fingerprint.rs"]
+mod fingerprint;
+
+use fingerprint::Fingerprint;
 
 /// Inputs of the prelude's build, relative to the checkout.
 const PRELUDE: [&str; 13] = [
@@ -64,7 +69,7 @@ fn main() -> io::Result<()> {
     for name in PRELUDE {
         collect(&root, Path::new(name), &mut files)?;
     }
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = Fingerprint::default();
     for (name, path) in &files {
         (name, fs::read(path)?).hash(&mut hasher);
     }
@@ -75,10 +80,10 @@ fn main() -> io::Result<()> {
     collect(&root, Path::new(LESSONS), &mut files)?;
     let mut table = format!(
         "/// Changes with everything that the prelude's template is made of.\n\
-         pub const ID: &str = \"{:016x}\";\n\
+         pub const ID: &str = \"{}\";\n\
          /// The embedded files: their paths in a checkout, and their contents.\n\
          pub const FILES: &[(&str, &[u8])] = &[\n",
-        hasher.finish()
+        hasher.digits()
     );
     for (name, path) in &files {
         let _ = writeln!(table, "    ({name:?}, include_bytes!({:?})),", path.display().to_string());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Build, Context, Layer, LayerConfig, Mode};
+use super::{Build, Context, Layer, Mode};
 use crate::device::takes_cpu_path;
 use crate::ops::Pointwise;
 use crate::{Result, ops};
@@ -91,10 +91,6 @@ fn hard_sigmoid(x: &Tensor) -> candle_core::Result<Tensor> {
 impl Build for Activation {
     fn stem(&self) -> &str {
         "activation"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::Activation(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

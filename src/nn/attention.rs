@@ -6,7 +6,7 @@ use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::dense::linear;
-use super::{Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
+use super::{Build, Context, Initializer, Layer, Mode, Param};
 use crate::device::takes_cpu_path;
 use crate::ops::{Attention, apply1};
 use crate::{Error, Result};
@@ -50,10 +50,6 @@ impl MultiHeadAttention {
 impl Build for MultiHeadAttention {
     fn stem(&self) -> &str {
         "multi_head_attention"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::MultiHeadAttention(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

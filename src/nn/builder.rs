@@ -5,9 +5,11 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use rand::rngs::ChaCha8Rng;
 
-use super::model::{Graph, Output};
+use super::model::{Graph, Output, ancestors};
 use super::node_id::BuilderId;
-use super::{Build, Context, Labels, Layer, LayerSpec, Mode, Model, Node, NodeId, Preprocessing};
+use super::{
+    Build, Context, Labels, Layer, LayerConfig, LayerSpec, Mode, Model, Node, NodeId, Preprocessing,
+};
 use crate::device::device;
 use crate::{Error, Result};
 
@@ -169,7 +171,7 @@ impl ModelBuilder {
         let shapes: Vec<&[usize]> = inputs.iter().map(|&at| self.nodes[at].layer.output_shape()).collect();
         let (random, device) = (&mut self.random, &self.device);
         let layer = spec.build(Context { name: &name, inputs: &shapes, random, device })?;
-        Ok(self.push(Node { name, layer, config: spec.config(), inputs }))
+        Ok(self.push(Node { name, layer, config: LayerConfig::of(spec), inputs }))
     }
 
     fn push(&mut self, node: Node) -> NodeId {
@@ -266,18 +268,6 @@ impl ModelBuilder {
             Graph { name, nodes, inputs, outputs, preprocessing, labels, pretrained, is_sequential, plans };
         Ok(graph.into())
     }
-}
-
-/// For each node, whether it is one of `ends` or leads to one.
-pub(super) fn ancestors(nodes: &[Node], ends: impl IntoIterator<Item = usize>) -> Vec<bool> {
-    let mut leads = vec![false; nodes.len()];
-    ends.into_iter().for_each(|end| leads[end] = true);
-    for (index, node) in nodes.iter().enumerate().rev() {
-        if leads[index] {
-            node.inputs().for_each(|input| leads[input] = true);
-        }
-    }
-    leads
 }
 
 struct InputLayer {

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::window_size::WindowSize;
-use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
+use super::{Activation, Build, Context, Initializer, Layer, Mode, Param};
 use crate::device::takes_cpu_path;
 use crate::ops::{
     Conv, DeviceConv, Epilogue, FusedConv, InferenceConv, KernelLayout, PackedKernels, apply2, apply3,
@@ -174,10 +174,6 @@ impl Conv2D {
 impl Build for Conv2D {
     fn stem(&self) -> &str {
         if self.depthwise { "depthwise_conv2d" } else { "conv2d" }
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::Conv2D(self.clone()))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

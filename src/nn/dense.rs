@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
+use super::{Activation, Build, Context, Initializer, Layer, Mode, Param};
 use crate::device::takes_cpu_path;
 use crate::{Error, Result, ops};
 
@@ -62,10 +62,6 @@ impl Dense {
 impl Build for Dense {
     fn stem(&self) -> &str {
         "dense"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::Dense(self.clone()))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

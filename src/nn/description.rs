@@ -1,97 +1,11 @@
-//! Serialisable description of a model: its layers and how they are connected.
+//! Describes models, and builds them from their descriptions.
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
-
 use super::builder::INPUT;
-use super::{
-    Activation, Add, AveragePooling2D, BatchNormalization, Build, ClassToken, Concatenate, Conv2D, Dense,
-    Dropout, FirstToken, Flatten, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D,
-    GlobalResponseNormalization, GroupNormalization, Labels, LayerNormalization, LayerScale, MaxPooling2D,
-    Model, ModelBuilder, MultiHeadAttention, Multiply, Node, NodeId, Permute, PositionEmbedding,
-    Preprocessing, Rescaling, Reshape, SeparableConv2D, StochasticDepth, ZeroPadding2D,
-};
+use super::layer_config::{InputDescription, LayerDescription, OutputDescription};
+use super::{Description, LayerConfig, Model, ModelBuilder, Node, NodeId};
 use crate::{Error, Result, random};
-
-/// Description of one of the library's layers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "class_name", content = "config")]
-#[allow(missing_docs)]
-pub enum LayerConfig {
-    Activation(Activation),
-    Add(Add),
-    AveragePooling2D(AveragePooling2D),
-    BatchNormalization(BatchNormalization),
-    ClassToken(ClassToken),
-    Concatenate(Concatenate),
-    Conv2D(Conv2D),
-    Dense(Dense),
-    Dropout(Dropout),
-    FirstToken(FirstToken),
-    Flatten(Flatten),
-    GlobalAveragePooling1D(GlobalAveragePooling1D),
-    GlobalAveragePooling2D(GlobalAveragePooling2D),
-    GlobalMaxPooling2D(GlobalMaxPooling2D),
-    GlobalResponseNormalization(GlobalResponseNormalization),
-    GroupNormalization(GroupNormalization),
-    LayerNormalization(LayerNormalization),
-    LayerScale(LayerScale),
-    MaxPooling2D(MaxPooling2D),
-    Model(Box<Description>),
-    MultiHeadAttention(MultiHeadAttention),
-    Multiply(Multiply),
-    Permute(Permute),
-    PositionEmbedding(PositionEmbedding),
-    Rescaling(Rescaling),
-    Reshape(Reshape),
-    SeparableConv2D(SeparableConv2D),
-    StochasticDepth(StochasticDepth),
-    ZeroPadding2D(ZeroPadding2D),
-}
-
-/// Description of a model.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Description {
-    name: String,
-    input_shape: Vec<usize>,
-    layers: Vec<LayerDescription>,
-    output: String,
-    preprocessing: Option<Preprocessing>,
-    labels: Option<Labels>,
-    pretrained: bool,
-    /// Missing in older files, where the name `sequential` decides.
-    #[serde(default)]
-    sequential: Option<bool>,
-    /// All inputs, if there are several or the only one has another name than `input`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    inputs: Vec<InputDescription>,
-    /// All outputs, if there are several or the only one has another name than its layer.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    outputs: Vec<OutputDescription>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct InputDescription {
-    name: String,
-    shape: Vec<usize>,
-    /// Number of layers and inputs that were added before it.
-    position: usize,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct OutputDescription {
-    name: String,
-    layer: String,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct LayerDescription {
-    name: String,
-    #[serde(flatten)]
-    config: LayerConfig,
-    inputs: Vec<String>,
-}
 
 impl Model {
     /// Describes the model.
@@ -200,41 +114,5 @@ impl Description {
         let outputs =
             self.outputs.iter().map(|output| Ok((output.name.as_str(), known(&ids, &output.layer)?)));
         builder.finish_many(&outputs.collect::<Result<Vec<_>>>()?)
-    }
-}
-
-impl LayerConfig {
-    fn spec(&self) -> &dyn Build {
-        match self {
-            LayerConfig::Activation(layer) => layer,
-            LayerConfig::Add(layer) => layer,
-            LayerConfig::AveragePooling2D(layer) => layer,
-            LayerConfig::BatchNormalization(layer) => layer,
-            LayerConfig::ClassToken(layer) => layer,
-            LayerConfig::Concatenate(layer) => layer,
-            LayerConfig::Conv2D(layer) => layer,
-            LayerConfig::Dense(layer) => layer,
-            LayerConfig::Dropout(layer) => layer,
-            LayerConfig::FirstToken(layer) => layer,
-            LayerConfig::Flatten(layer) => layer,
-            LayerConfig::GlobalAveragePooling1D(layer) => layer,
-            LayerConfig::GlobalAveragePooling2D(layer) => layer,
-            LayerConfig::GlobalMaxPooling2D(layer) => layer,
-            LayerConfig::GlobalResponseNormalization(layer) => layer,
-            LayerConfig::GroupNormalization(layer) => layer,
-            LayerConfig::LayerNormalization(layer) => layer,
-            LayerConfig::LayerScale(layer) => layer,
-            LayerConfig::MaxPooling2D(layer) => layer,
-            LayerConfig::Model(_) => unreachable!("a model is built from its own description"),
-            LayerConfig::MultiHeadAttention(layer) => layer,
-            LayerConfig::Multiply(layer) => layer,
-            LayerConfig::Permute(layer) => layer,
-            LayerConfig::PositionEmbedding(layer) => layer,
-            LayerConfig::Rescaling(layer) => layer,
-            LayerConfig::Reshape(layer) => layer,
-            LayerConfig::SeparableConv2D(layer) => layer,
-            LayerConfig::StochasticDepth(layer) => layer,
-            LayerConfig::ZeroPadding2D(layer) => layer,
-        }
     }
 }

@@ -6,7 +6,7 @@ use candle_core::{Shape, Tensor};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use super::{Build, Context, Layer, LayerConfig, Mode};
+use super::{Build, Context, Layer, Mode};
 use crate::{Error, Result, random};
 
 /// Dropout: in training, sets each value to 0 with probability `rate` and scales the others by `1/(1-rate)`.
@@ -35,10 +35,6 @@ impl Dropout {
 impl Build for Dropout {
     fn stem(&self) -> &str {
         "dropout"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::Dropout(self.clone()))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

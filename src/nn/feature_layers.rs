@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{D, DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
+use super::{Build, Context, Initializer, Layer, Mode, Param};
 use crate::device::takes_cpu_path;
 use crate::ops::{FeatureScale, ResponseNorm, apply2, apply3};
 use crate::{Error, Result};
@@ -26,10 +26,6 @@ impl LayerScale {
 impl Build for LayerScale {
     fn stem(&self) -> &str {
         "layer_scale"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::LayerScale(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
@@ -87,10 +83,6 @@ impl Default for GlobalResponseNormalization {
 impl Build for GlobalResponseNormalization {
     fn stem(&self) -> &str {
         "global_response_normalization"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::GlobalResponseNormalization(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

@@ -7,17 +7,8 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use rand::rngs::ChaCha8Rng;
 
-use super::{LayerConfig, Param};
+use super::{Mode, Param};
 use crate::Result;
-
-/// Whether a forward pass is for training or inference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Dropout is active, unfrozen batch normalisation uses batch statistics, and trainable weights record a graph.
-    Training,
-    /// The mode of `predict` and `evaluate`.
-    Inference,
-}
 
 impl std::fmt::Debug for dyn Layer {
     /// The layer's type and the shapes of its parameters.
@@ -126,7 +117,7 @@ pub struct Context<'a> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no layer; a layer is a value: `Flatten`, `Dense::new(128).activation(Relu)`, `Dropout::new(0.5)`, or a model"
 )]
-pub trait Build {
+pub trait Build: Any {
     /// Default name of the layer: `dense`, `max_pooling2d`, …
     fn stem(&self) -> &str;
 
@@ -145,11 +136,6 @@ pub trait Build {
     /// exactly 1.
     fn input_counts(&self) -> RangeInclusive<usize> {
         if self.takes_many() { 1..=usize::MAX } else { 1..=1 }
-    }
-
-    /// Serialisable description of the layer. `None` (the default): a model with this layer cannot be saved whole.
-    fn config(&self) -> Option<LayerConfig> {
-        None
     }
 
     /// Shape of the input, if the layer defines it: such a layer can be the first of a model.
@@ -173,7 +159,7 @@ impl LayerSpec {
     }
 }
 
-impl<B: Build + 'static> From<B> for LayerSpec {
+impl<B: Build> From<B> for LayerSpec {
     fn from(layer: B) -> LayerSpec {
         LayerSpec(Box::new(layer))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
+use super::{Build, Context, Initializer, Layer, Mode, Param};
 use crate::device::takes_cpu_path;
 use crate::ops::{LayerNorm, ScaleShift, apply3};
 use crate::{Error, Result};
@@ -49,10 +49,6 @@ impl LayerNormalization {
 impl Build for LayerNormalization {
     fn stem(&self) -> &str {
         "layer_normalization"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::LayerNormalization(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
@@ -143,10 +139,6 @@ impl GroupNormalization {
 impl Build for GroupNormalization {
     fn stem(&self) -> &str {
         "group_normalization"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::GroupNormalization(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Build, Context, Layer, LayerConfig, Mode};
+use super::{Build, Context, Layer, Mode};
 use crate::device::takes_cpu_path;
 use crate::ops::{Plus, apply2};
 use crate::{Error, Result};
@@ -24,10 +24,6 @@ impl Build for Add {
         "add"
     }
 
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::Add(*self))
-    }
-
     fn takes_many(&self) -> bool {
         true
     }
@@ -44,10 +40,6 @@ impl Build for Add {
 impl Build for Multiply {
     fn stem(&self) -> &str {
         "multiply"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::Multiply(*self))
     }
 
     fn takes_many(&self) -> bool {

@@ -4,7 +4,9 @@ use std::any::Any;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::plan::PlanCache;
+use candle_core::Tensor;
+
+use super::execution_plan::PlanCache;
 use super::{Labels, Layer, LayerConfig, Param, Preprocessing};
 use crate::opaque::Opaque;
 use crate::{Error, Result};
@@ -112,6 +114,24 @@ impl Model {
         self.graph.preprocessing.or_else(inside)
     }
 
+    pub(crate) fn preprocessing_known(&self) -> Result<Preprocessing> {
+        self.preprocessing().ok_or_else(|| Error::Argument {
+            name: "preprocess",
+            expected: "a network with weights, as `Vgg16::new(Weights::Demo)` gives it".into(),
+            found: format!("`{}`, made of layers", self.name()),
+        })
+    }
+
+    /// Preprocesses images `[N, 3, H, W]`, from 0 to 255, as for the training of this model's weights, or of a nested
+    /// model's.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if neither the model nor a nested one defines a preprocessing; [`Error::Shape`] if the
+    /// images do not have three channels.
+    pub fn preprocess(&self, images: &Tensor) -> Result<Tensor> {
+        self.preprocessing_known()?.apply(images)
+    }
+
     /// Preprocessing set on this model itself, without nested models.
     pub(crate) fn own_preprocessing(&self) -> Option<Preprocessing> {
         self.graph.preprocessing
@@ -210,4 +230,16 @@ impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Model({:?}, {:?} -> {:?})", self.name(), self.input_shape(), self.output_shape())
     }
+}
+
+/// For each node, whether it is one of `ends` or leads to one.
+pub(super) fn ancestors(nodes: &[Node], ends: impl IntoIterator<Item = usize>) -> Vec<bool> {
+    let mut leads = vec![false; nodes.len()];
+    ends.into_iter().for_each(|end| leads[end] = true);
+    for (index, node) in nodes.iter().enumerate().rev() {
+        if leads[index] {
+            node.inputs().for_each(|input| leads[input] = true);
+        }
+    }
+    leads
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Build, Context, Initializer, Layer, LayerConfig, Mode, Param};
+use super::{Build, Context, Initializer, Layer, Mode, Param};
 use crate::Result;
 use crate::check::{check, check_positive};
 use crate::device::takes_cpu_path;
@@ -48,10 +48,6 @@ impl BatchNormalization {
 impl Build for BatchNormalization {
     fn stem(&self) -> &str {
         "batch_normalization"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::BatchNormalization(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

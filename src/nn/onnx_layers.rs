@@ -98,9 +98,9 @@ impl Graph {
 
     /// `x · Wᵀ + b` over the last dimension of a tensor of more than two dimensions.
     pub(super) fn linear(&mut self, x: &str, kernel: &str, bias: &str, to: &str) {
-        let [turned, product] = ["turned", "product"].map(|name| self.fresh(format!("{to}/{name}")));
-        self.node("Transpose", &[kernel.to_owned()], turned.clone(), vec![ints("perm", &[1, 0])]);
-        self.node("MatMul", &[x.to_owned(), turned], product.clone(), Vec::new());
+        let [transposed, product] = ["transposed", "product"].map(|name| self.fresh(format!("{to}/{name}")));
+        self.node("Transpose", &[kernel.to_owned()], transposed.clone(), vec![ints("perm", &[1, 0])]);
+        self.node("MatMul", &[x.to_owned(), transposed], product.clone(), Vec::new());
         self.node("Add", &[product, bias.to_owned()], to.to_owned(), Vec::new());
     }
 
@@ -121,18 +121,18 @@ impl Graph {
     /// Multi-head self-attention, as `MultiHeadAttention` computes it; `inside` is heads times features.
     fn attention(&mut self, x: &str, heads: usize, params: &[String], inside: usize, to: &str) {
         let mut name = |part: &str| self.fresh(format!("{to}/{part}"));
-        let [qkv, split, turned] = ["qkv", "split", "turned"].map(&mut name);
+        let [qkv, split, transposed] = ["qkv", "split", "transposed"].map(&mut name);
         let [keys, products, scaled, weights] = ["keys", "products", "scaled", "weights"].map(&mut name);
         let [attended, back, joined] = ["attended", "back", "joined"].map(&mut name);
         let features = inside / heads;
         self.linear(x, &params[0], &params[1], &qkv);
         let sizes = self.integers(format!("{to}/sizes"), &[0, -1, 3, heads as i64, features as i64]);
         self.node("Reshape", &[qkv, sizes], split.clone(), Vec::new());
-        self.node("Transpose", &[split], turned.clone(), vec![ints("perm", &[2, 0, 3, 1, 4])]);
+        self.node("Transpose", &[split], transposed.clone(), vec![ints("perm", &[2, 0, 3, 1, 4])]);
         let parts = [0, 1, 2].map(|part| {
             let index = self.index(format!("{to}/part"), part);
             let name = self.fresh(format!("{to}/head"));
-            self.node("Gather", &[turned.clone(), index], name.clone(), vec![int("axis", 0)]);
+            self.node("Gather", &[transposed.clone(), index], name.clone(), vec![int("axis", 0)]);
             name
         });
         let [query, key, value] = parts;

@@ -6,7 +6,7 @@ use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::conv::window_output;
-use super::{Build, Context, Conv2D, Initializer, Layer, LayerConfig, Mode, Padding};
+use super::{Build, Context, Conv2D, Initializer, Layer, Mode, Padding};
 use crate::device::takes_cpu_path;
 use crate::ops::{MaxPool, apply1};
 use crate::{Error, Result};
@@ -42,10 +42,6 @@ impl MaxPooling2D {
 impl Build for MaxPooling2D {
     fn stem(&self) -> &str {
         "max_pooling2d"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::MaxPooling2D(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
@@ -114,10 +110,6 @@ impl Build for AveragePooling2D {
         "average_pooling2d"
     }
 
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::AveragePooling2D(*self))
-    }
-
     /// Builds the sum over a window as a depthwise convolution with ones.
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
         let [_, height, width] = *context.inputs[0] else {
@@ -182,10 +174,6 @@ impl Build for GlobalAveragePooling2D {
         "global_average_pooling2d"
     }
 
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::GlobalAveragePooling2D(*self))
-    }
-
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
         Ok(Arc::new(GlobalAverage { shape: channels(&context)? }))
     }
@@ -194,10 +182,6 @@ impl Build for GlobalAveragePooling2D {
 impl Build for GlobalMaxPooling2D {
     fn stem(&self) -> &str {
         "global_max_pooling2d"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::GlobalMaxPooling2D(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

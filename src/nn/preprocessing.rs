@@ -3,7 +3,6 @@
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::Model;
 use crate::{Error, Result};
 
 /// Preprocessing of RGB images `[N, 3, H, W]` with pixels from 0 to 255: `(pixel - mean) / deviation` for each
@@ -88,7 +87,7 @@ impl Preprocessing {
 }
 
 /// Preprocesses images for the weights of torchvision and timm: divides by 255, subtracts the ImageNet mean of
-/// each channel and divides by its standard deviation. For a given model use [`Model::preprocess`].
+/// each channel and divides by its standard deviation. For a given model use [`Model::preprocess`](super::Model::preprocess).
 ///
 /// # Errors
 /// [`Error::Shape`] if the images do not have three channels.
@@ -102,25 +101,4 @@ impl Preprocessing {
 /// ```
 pub fn preprocess_input(images: &Tensor) -> Result<Tensor> {
     Preprocessing::TORCH.apply(images)
-}
-
-impl Model {
-    /// Preprocesses images `[N, 3, H, W]`, from 0 to 255, as for the training of this model's weights, or of a nested
-    /// model's.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] if neither the model nor a nested one defines a preprocessing; [`Error::Shape`] if the
-    /// images do not have three channels.
-    pub fn preprocess(&self, images: &Tensor) -> Result<Tensor> {
-        self.preprocessing_known()?.apply(images)
-    }
-
-    pub(crate) fn preprocessing_known(&self) -> Result<Preprocessing> {
-        self.preprocessing().ok_or_else(|| self.no_preprocessing())
-    }
-
-    fn no_preprocessing(&self) -> Error {
-        let expected = "a network with weights, as `Vgg16::new(Weights::Demo)` gives it".into();
-        Error::Argument { name: "preprocess", expected, found: format!("`{}`, made of layers", self.name()) }
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Build, Context, Layer, LayerConfig, Mode};
+use super::{Build, Context, Layer, Mode};
 use crate::device::takes_cpu_path;
 use crate::ops::{RotateAxes, apply1};
 use crate::{Error, Result};
@@ -34,10 +34,6 @@ impl Permute {
 impl Build for Permute {
     fn stem(&self) -> &str {
         "permute"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::Permute(self.clone()))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
@@ -109,10 +105,6 @@ impl Build for Concatenate {
         "concatenate"
     }
 
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::Concatenate(*self))
-    }
-
     fn takes_many(&self) -> bool {
         true
     }
@@ -182,10 +174,6 @@ impl ZeroPadding2D {
 impl Build for ZeroPadding2D {
     fn stem(&self) -> &str {
         "zero_padding2d"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::ZeroPadding2D(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

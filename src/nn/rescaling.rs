@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Build, Context, Layer, LayerConfig, Mode};
+use super::{Build, Context, Layer, Mode};
 use crate::Result;
 use crate::check::check;
 
@@ -31,10 +31,6 @@ impl Rescaling {
 impl Build for Rescaling {
     fn stem(&self) -> &str {
         "rescaling"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::Rescaling(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Build, Context, Layer, LayerConfig, Mode};
+use super::{Build, Context, Layer, Mode};
 use crate::{Error, Result};
 
 /// Flattens each sample to a vector: `[N, C, H, W]` becomes `[N, C·H·W]`.
@@ -29,10 +29,6 @@ impl Reshape {
 impl Build for Reshape {
     fn stem(&self) -> &str {
         "reshape"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::Reshape(self.clone()))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
@@ -68,10 +64,6 @@ impl Layer for Reshaped {
 impl Build for Flatten {
     fn stem(&self) -> &str {
         "flatten"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::Flatten(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conv::{on_device, window_output};
 use super::window_size::WindowSize;
-use super::{Activation, Build, Context, Initializer, Layer, LayerConfig, Mode, Padding, Param};
+use super::{Activation, Build, Context, Initializer, Layer, Mode, Padding, Param};
 use crate::Result;
 use crate::check::check;
 use crate::device::takes_cpu_path;
@@ -65,10 +65,6 @@ impl SeparableConv2D {
 impl Build for SeparableConv2D {
     fn stem(&self) -> &str {
         "separable_conv2d"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::SeparableConv2D(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::dropout::drop_randomly;
-use super::{Build, Context, Layer, LayerConfig, Mode};
+use super::{Build, Context, Layer, Mode};
 use crate::Result;
 use crate::check::check;
 
@@ -28,10 +28,6 @@ impl StochasticDepth {
 impl Build for StochasticDepth {
     fn stem(&self) -> &str {
         "stochastic_depth"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::StochasticDepth(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::builder::ancestors;
+use super::model::ancestors;
 use super::model::{Graph, Output};
 use super::nested::Nested;
 use super::{LayerAt, Model, Node};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Build, Context, Layer, LayerConfig, Mode, Param};
+use super::{Build, Context, Layer, Mode, Param};
 use crate::{Error, Result, random};
 
 /// Limit of the uniform distribution of initial embeddings (√3 · 0.02: standard deviation 0.02).
@@ -38,10 +38,6 @@ fn sequence(context: &Context) -> Result<[usize; 2]> {
 impl Build for ClassToken {
     fn stem(&self) -> &str {
         "class_token"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::ClassToken(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
@@ -81,10 +77,6 @@ impl Build for PositionEmbedding {
         "position_embedding"
     }
 
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::PositionEmbedding(*self))
-    }
-
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
         let shape = sequence(&context)?;
         let embeddings = random::uniform(context.random, &shape, LIMIT, context.device)?;
@@ -120,10 +112,6 @@ impl Build for FirstToken {
         "first_token"
     }
 
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::FirstToken(*self))
-    }
-
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
         let [_, features] = sequence(&context)?;
         Ok(Arc::new(First { shape: [features] }))
@@ -151,10 +139,6 @@ impl Layer for First {
 impl Build for GlobalAveragePooling1D {
     fn stem(&self) -> &str {
         "global_average_pooling1d"
-    }
-
-    fn config(&self) -> Option<LayerConfig> {
-        Some(LayerConfig::GlobalAveragePooling1D(*self))
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

@@ -299,9 +299,9 @@ mod tests {
             for (found, expected) in found.iter().zip(&expected) {
                 assert_eq!(found.len(), expected.len());
                 let largest = expected.iter().fold(0f64, |largest, value| largest.max(value.abs()));
-                let far =
+                let error =
                     found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
-                assert!(far < 1e-5 * largest, "{input:?} {window:?}: {far} of {largest}");
+                assert!(error < 1e-5 * largest, "{input:?} {window:?}: {error} of {largest}");
             }
         }
     }

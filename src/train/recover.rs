@@ -4,11 +4,11 @@
 //! kernel, `fit` therefore saves the model's weights in the session's folder, in at most 5 % of the
 //! time.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use headstart_frame::CHECKPOINTS_VARIABLE;
+use sha2::{Digest, Sha256};
 
 use crate::display::{Bundle, Show, text_bundle};
 use crate::nn::Model;
@@ -120,12 +120,13 @@ fn folder() -> Option<PathBuf> {
 /// Returns the path of the checkpoint. Models with the same name but other parameters use another
 /// folder.
 fn file(folder: &Path, model: &Model) -> PathBuf {
-    let mut form = DefaultHasher::new();
+    let mut form = Sha256::new();
     for (name, param) in model.named_params() {
-        (name, param.variable().dims()).hash(&mut form);
+        form.update(format!("{name} {:?}\n", param.variable().dims()));
     }
+    let form: String = form.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let name: String = model.name().chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
-    folder.join(format!("{:016x}", form.finish())).join(name).with_extension("safetensors")
+    folder.join(form).join(name).with_extension("safetensors")
 }
 
 /// The names of the models that have checkpoints.

@@ -18,7 +18,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -31,7 +30,11 @@ ROOT = HERE.parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", CACHE / "target"))
 THREADS = int(os.environ.get("HEADSTART_BENCH_THREADS", "2"))
-CANDLE = TARGET / "release" / "examples" / "speed-by-candle"
+# The packages of tests/all: with others, cargo would compile candle with other features.
+PACKAGES = [part for name in ("", "-kernel", "-fetch", "-frame", "-hub") for part in ("-p", f"headstart{name}")]
+SPEED = TARGET / "release" / "examples" / "speed"
+# With it, the same program computes by candle's own operations.
+BY_CANDLE = {"HEADSTART_TEST_DEVICE_PATH": "1"}
 SECONDS = 4.0
 DEVICE = "HEADSTART_DEVICE"
 LEAST = 5
@@ -279,7 +282,7 @@ def contenders(python, task):
         ours = [TARGET / "release" / "examples" / "images", *parts[1:], folder]
         return {"headstart": lambda: measured(run(ours)), "keras": worker("keras")}
     found = {
-        "headstart": lambda: measured(run([TARGET / "release" / "examples" / "speed", *parts])),
+        "headstart": lambda: measured(run([SPEED, *parts])),
         "keras": worker("keras"),
         "pytorch": worker("pytorch"),
     }
@@ -288,11 +291,11 @@ def contenders(python, task):
         return found
     # candle's gradients of larger images would take minutes per round.
     if what == "forward" or side < 100:
-        found["candle"] = lambda: measured(run([CANDLE, *parts]))
+        found["candle"] = lambda: measured(run([SPEED, *parts], **BY_CANDLE))
     if what == "forward":
         model = Path(tempfile.gettempdir()) / f"headstart-bench-{name}-{side}.onnx"
         if not model.exists():
-            run([TARGET / "release" / "examples" / "speed", name, model, "1", str(side)])
+            run([SPEED, name, model, "1", str(side)])
         found["onnxruntime"] = worker("onnxruntime", HEADSTART_BENCH_ONNX=str(model))
     return found
 
@@ -322,12 +325,9 @@ def main():
         os.environ[DEVICE] = "cuda:0"
         tasks, features, result = TASKS, ["--features", "cuda"], "gpu.json"
     python = environment()
-    build = ["cargo", "build", "--release", "-p", "headstart", "--example"]
-    if DEVICE not in os.environ:
-        run([*build, "speed", "--features", "far"])
-        shutil.copy(TARGET / "release" / "examples" / "speed", CANDLE)
-    run([*build, "speed", "--example", "images", *features])
-    run(["cargo", "build", "--release", "-p", "headstart-kernel", "--bins"])
+    build = ["cargo", "build", "--release", *PACKAGES]
+    run([*build, "--example", "speed", "--example", "images", *features])
+    run([*build, "--bins"])
     machine = {"processor": processor(), "threads": THREADS}
     target = HERE / "results" / result
     kept = {"machine": machine, "seconds and MB": {}}

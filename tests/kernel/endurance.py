@@ -36,7 +36,8 @@ def usage(root):
     found = []
     for process in processes(root):
         status = Path(f"/proc/{process}/status").read_text().splitlines()
-        memory = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+        # A process that has just ended has no memory.
+        memory = next((int(line.split()[1]) for line in status if line.startswith("VmRSS")), 0)
         found.append((memory // 1024, len(list(Path(f"/proc/{process}/fd").iterdir()))))
     return found
 

@@ -88,10 +88,10 @@ count_kept: Param = headstart::nn::Param::statistic("n", &y)?
 applied: Tensor = Relu.apply(&y)?
 builder: ModelBuilder = ModelBuilder::new("mine", &[2])?
 node: NodeId = builder.input()
-two_ends: ModelBuilder = ModelBuilder::new("two", &[2])?.input_name("left")?
-right_end: NodeId = two_ends.add_input("right", &[2])?
-sum_node: NodeId = two_ends.add("sum", Add, &[two_ends.input(), right_end])?
-pair: Model = two_ends.finish_many(&[("sum", sum_node)])?
+two_inputs: ModelBuilder = ModelBuilder::new("two", &[2])?.input_name("left")?
+right_end: NodeId = two_inputs.add_input("right", &[2])?
+sum_node: NodeId = two_inputs.add("sum", Add, &[two_inputs.input(), right_end])?
+pair: Model = two_inputs.finish_many(&[("sum", sum_node)])?
 ends: (Vec<String>, Vec<String>) = (pair.input_names(), pair.output_names())
 one_row: Tensor = random_uniform((1, 2), 0.0, 1.0)?
 sums: HashMap<String, Tensor> = pair.forward_many(&[("left", &one_row), ("right", &one_row)], Mode::Inference)?
@@ -304,6 +304,6 @@ def test_every_public_function_of_the_prelude_infers(kernel):
         expected |= {name: kind for name, kind, _ in lines(table)}
     found = dict(line.split(": ", 1) for line in kernel.ok(":vars").strip().splitlines())
     short = {name: re.sub(r"(\w+::)+", "", kind) for name, kind in found.items()}
-    for moved in ("early", "row", "setting", "told", "two_ends", "watched"):  # into a fit or a model
+    for moved in ("early", "row", "setting", "told", "two_inputs", "watched"):  # into a fit or a model
         del expected[moved]
     assert {name: short.get(name) for name in expected} == expected

@@ -19,7 +19,7 @@ def exported(tmp_path_factory):
 
 NAMES = [
     *("transfer", "vgg16", "resnet50", "efficientnet_b0", "efficientnet_lite0"),
-    *("pools", "tokens", "trunk", "names", "two_ends"),
+    *("pools", "tokens", "trunk", "names", "two_inputs"),
 ]
 
 

@@ -17,7 +17,7 @@ fn assert_says<T>(result: Result<T>, parts: &[&str]) {
 }
 
 /// Inputs `image` and `age`, outputs `class` and `features`.
-fn two_ends() -> Result<Model> {
+fn two_inputs() -> Result<Model> {
     let mut builder = ModelBuilder::new("two", &[3, 8, 8])?.input_name("image")?;
     let maps = builder.add("conv", Conv2D::new(4, 3).activation(Relu), &[builder.input()])?;
     let pooled = builder.add("pooled", GlobalAveragePooling2D, &[maps])?;
@@ -128,14 +128,17 @@ fn a_layer_states_how_many_inputs_it_takes() -> Result<()> {
     }
     let first = builder.add("f", First, &[input, input])?;
     // A nested model takes as many inputs as it has.
-    assert_says(builder.add("two", two_ends()?.up_to("sum")?, &[first]), &["2 inputs for `two`", "found 1"]);
+    assert_says(
+        builder.add("two", two_inputs()?.up_to("sum")?, &[first]),
+        &["2 inputs for `two`", "found 1"],
+    );
     assert_eq!(builder.finish(first)?.output_shape(), [4]);
     Ok(())
 }
 
 #[test]
 fn several_inputs_and_outputs_are_computed_by_name() -> Result<()> {
-    let model = two_ends()?;
+    let model = two_inputs()?;
     assert_eq!(
         (model.input_names().join(","), model.output_names().join(",")),
         ("image,age".into(), "class,features".into())
@@ -169,7 +172,7 @@ fn several_inputs_and_outputs_are_computed_by_name() -> Result<()> {
 
 #[test]
 fn what_needs_one_input_and_one_output_refuses_several() -> Result<()> {
-    let mut model = two_ends()?;
+    let mut model = two_inputs()?;
     let (image, age) = inputs(4)?;
     let y = Tensor::zeros(4, DType::U32, &device())?;
     model.compile(Adam::default(), SparseCategoricalCrossentropy, [Accuracy]);
@@ -206,7 +209,7 @@ fn builder_input_as_sequential(model: &Model) -> Result<Model> {
 fn models_with_several_ends_are_saved_and_shown() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("two.safetensors");
-    let model = two_ends()?;
+    let model = two_inputs()?;
     model.save(&path)?;
     let loaded = Model::load(&path)?;
     let (image, age) = inputs(3)?;

@@ -4,7 +4,7 @@
 //! same initial cells. An entry is a folder with rustc's output files, its messages and checksums.
 
 use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::compile::compilation::{Compilation, SESSION};
 use crate::compile::evcxr_text::source::{CRATE_NAME, FILE};
+use crate::platform::fingerprint::Fingerprint;
 use crate::platform::rustc_wrapper;
 use crate::prelude::session::LOADING;
 
@@ -135,9 +136,9 @@ fn sums(folder: &Path) -> io::Result<String> {
         if entry.file_name() == SUMS {
             continue;
         }
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = Fingerprint::default();
         fs::read(entry.path())?.hash(&mut hasher);
-        lines.push(format!("{:016x} {}\n", hasher.finish(), entry.file_name().to_string_lossy()));
+        lines.push(format!("{} {}\n", hasher.digits(), entry.file_name().to_string_lossy()));
     }
     lines.sort_unstable();
     Ok(lines.concat())

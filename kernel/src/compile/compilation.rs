@@ -2,12 +2,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
 use crate::compile::boundary;
 use crate::compile::evcxr_text::source::{CRATE_NAME, Compiled, FILE, compiled, in_order, is_analysis};
 use crate::compile::variables::rewritten;
+use crate::platform::fingerprint::Fingerprint;
 use crate::prelude::facade::{PRELUDE, REAL};
 
 /// Placeholder for the session's folder in the compile cache.
@@ -61,7 +62,7 @@ impl Compilation {
             problem = Some("the prelude is not loaded".into());
         }
         let lines = in_order(source);
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = Fingerprint::default();
         (is_rewritten, arguments.join("\u{1f}").replace(session, SESSION), lines).hash(&mut hasher);
         // A crate added by `:dep` may differ from an earlier one with the same name.
         let libraries =
@@ -69,7 +70,7 @@ impl Compilation {
         for metadata in libraries.filter_map(|path| fs::metadata(path).ok()).filter(fs::Metadata::is_file) {
             (metadata.len(), metadata.modified().ok()?).hash(&mut hasher);
         }
-        let entry = folder.join(format!("{:016x}", hasher.finish()));
+        let entry = folder.join(hasher.digits());
         Some(Compilation {
             entry,
             changed,

@@ -1,10 +1,11 @@
 //! Differences between Linux and macOS, and other system services.
 //!
-//! Contains processes, pipes, locked folders, the environment, and the cache folder. Depends on no other
-//! folder.
+//! Contains processes, pipes, locked folders, the environment, the cache folder, and fingerprints of files.
+//! Depends on no other folder.
 
 pub mod cache_folder;
 pub mod environment;
+pub mod fingerprint;
 pub mod owned;
 pub mod parent;
 pub mod pipes;

@@ -10,11 +10,12 @@
 //! for an archive beside the program. If there is none, it compiles a template.
 
 use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::platform::cache_folder::cache_folder;
+use crate::platform::fingerprint::Fingerprint;
 use crate::platform::owned::{self, Owned};
 use crate::prelude::archive;
 use crate::prelude::backend::Backend;
@@ -82,9 +83,9 @@ fn own_prefix() -> String {
 
 /// Template name, which depends on the version, the prelude's sources and the compiler.
 fn name(compiler: &str, backend: Backend) -> String {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = Fingerprint::default();
     compiler.hash(&mut hasher);
-    let name = format!("{}{:016x}", own_prefix(), hasher.finish());
+    let name = format!("{}{}", own_prefix(), hasher.digits());
     backend.feature().map_or(name.clone(), |feature| format!("{name}-{feature}"))
 }
 

@@ -1,16 +1,26 @@
 //! Compilation of a model to the steps of a forward pass.
 
-use super::{FusedConvolution, Operation, Request, Step};
-use crate::nn::builder::ancestors;
+use crate::nn::execution_plan::{ExecutionPlan, FusedConvolution, Operation, Request, Step, freezing_state};
+use crate::nn::model::ancestors;
 use crate::nn::own_layers::shared_as_type;
 use crate::nn::{Activation, LayerConfig, Mode, Model, Node, activation, conv, merge, norm, pool};
 use crate::{Error, Result};
 
-/// The steps that compute a request.
+/// A plan for a request and the current freezing state.
 ///
 /// # Errors
 /// [`Error::Argument`] if an input is needed but not given.
-pub(super) fn compile(model: &Model, request: &Request) -> Result<Vec<Step>> {
+pub(super) fn compile(model: &Model, request: Request) -> Result<ExecutionPlan> {
+    let states = model.params().into_iter().map(|param| {
+        let state = freezing_state(&param);
+        (param, state)
+    });
+    let states = states.collect();
+    let steps = steps(model, &request)?;
+    Ok(ExecutionPlan { request, states, steps })
+}
+
+fn steps(model: &Model, request: &Request) -> Result<Vec<Step>> {
     let mut compiler = Compiler::new(model, request)?;
     for index in 0..compiler.nodes.len() {
         if compiler.is_live[index] && !compiler.is_computed[index] {

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use super::{ExecutionPlan, Operation, Request, Step};
+use super::compile::compile;
 use crate::Result;
 use crate::device::{device, device_takes_cpu_path};
 use crate::display::{Bundle, Show, escape};
-use crate::nn::builder::ancestors;
+use crate::nn::execution_plan::{Operation, Request, Step};
+use crate::nn::model::ancestors;
 use crate::nn::{Mode, Model, Param};
 
 /// The steps of a forward pass: the result of [`Model::plan`], shown as a table in the notebook and the terminal.
@@ -88,7 +89,7 @@ impl Model {
             requires_gradient,
             on_cpu: device_takes_cpu_path(&device()),
         };
-        let plan = ExecutionPlan::compile(self, request)?;
+        let plan = compile(self, request)?;
         for step in &plan.steps {
             let name = |node: &usize| format!("{prefix}{}", self.nodes()[*node].name);
             let names = |nodes: &[usize]| nodes.iter().map(name).collect::<Vec<String>>();

@@ -2,9 +2,10 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{ExecutionPlan, FusedConvolution, Operation, Request, Step};
+use super::compile::compile;
 use crate::Result;
 use crate::device::takes_cpu_path;
+use crate::nn::execution_plan::{ExecutionPlan, FusedConvolution, Operation, Request, Step};
 use crate::nn::{Mode, Model, Node};
 use crate::ops::{Epilogue, to_nchw_if_channels_last};
 
@@ -27,7 +28,7 @@ impl Model {
             on_cpu: takes_cpu_path(&given[0].1),
             given: given.iter().map(|(node, _)| *node).collect(),
         };
-        let plan = self.plans().get(self, request)?;
+        let plan = self.plans().get(request, |request| compile(self, request))?;
         let mut values: Vec<Option<Tensor>> = vec![None; self.nodes().len()];
         for (node, value) in given {
             // Pixels may be bytes and NumPy arrays f64, but the weights are f32.
