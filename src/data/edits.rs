@@ -70,8 +70,9 @@ pub(crate) fn change_edits(path: &Path, changes: &[(PathBuf, Option<Edit>)]) -> 
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let lock_path = path.with_file_name(format!(".{name}.lock"));
     let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
+    let lock = lock.map_err(Error::io(&lock_path))?;
     // A file system without locks: the file is still written atomically.
-    let _ = lock.map_err(Error::io(&lock_path))?.lock();
+    let _ = lock.lock();
     let mut edits = read_edits(path)?;
     for (image, edit) in changes {
         match edit {
