@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use candle_core::Tensor;
 
 use super::content::ContentKey;
-use super::image_features::{FEATURES, FILES, KEY, LABELS, MANIFEST, Manifest, PART, Part, part_path};
+use super::image_features::{ABOUT, AboutPart, FEATURES, LABELS, MANIFEST, Manifest, PART, Part, part_path};
 use super::predict::BATCH;
 use crate::check::check;
 use crate::data::{Dataset, ImageFiles};
@@ -127,7 +127,8 @@ impl Model {
         let labels =
             Tensor::from_slice(&files.labels[first..first + count], count, &candle_core::Device::Cpu)?;
         let tensors = vec![(FEATURES.to_owned(), Tensor::cat(&batches, 0)?), (LABELS.to_owned(), labels)];
-        let text = serde_json::to_string(&names[first..first + count]).map_err(|_| Error::Argument {
+        let about = AboutPart { key: key.to_owned(), files: names[first..first + count].to_vec() };
+        let text = serde_json::to_string(&about).map_err(|_| Error::Argument {
             name: "image files",
             expected: "names in UTF-8".into(),
             found: format!(
@@ -136,11 +137,7 @@ impl Model {
                 names[first + count - 1].display()
             ),
         })?;
-        save_tensors(
-            tensors,
-            HashMap::from([(KEY.to_owned(), key.to_owned()), (FILES.to_owned(), text)]),
-            path,
-        )
+        save_tensors(tensors, HashMap::from([(ABOUT.to_owned(), text)]), path)
     }
 }
 

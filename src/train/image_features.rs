@@ -17,10 +17,8 @@ use crate::{Error, Result, check_interrupt, device};
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const FEATURES: &str = "features";
 pub(super) const LABELS: &str = "labels";
-/// Metadata of a part: the key of its manifest.
-pub(super) const KEY: &str = "key";
-/// Metadata of a part: the names of its image files, as a JSON list.
-pub(super) const FILES: &str = "files";
+/// Name of a part's metadata. It is one entry, because the order of several would differ from file to file.
+pub(super) const ABOUT: &str = "part";
 /// Number of images in a part. Whole batches, so that a batch has the same images in every division into shards.
 pub(super) const PART: usize = 512;
 
@@ -35,6 +33,15 @@ pub(super) struct Manifest {
     /// Shape of the features of one image.
     pub(super) shape: Vec<usize>,
     pub(super) class_names: Vec<String>,
+}
+
+/// The metadata of a part, in JSON.
+#[derive(Serialize, Deserialize)]
+pub(super) struct AboutPart {
+    /// The key of the manifest.
+    pub(super) key: String,
+    /// The image files.
+    pub(super) files: Vec<PathBuf>,
 }
 
 impl Manifest {
@@ -172,9 +179,10 @@ impl Part {
             Error::io(&path)(std::io::Error::new(std::io::ErrorKind::InvalidData, text))
         };
         let about = read_about(&path)?;
-        let key = about.get(KEY).map_or("none", String::as_str);
-        if key != manifest.key {
-            return Err(refuse(format!("features with the key {}", manifest.key), key.to_owned()));
+        let about: AboutPart = serde_json::from_str(about.get(ABOUT).map_or("", String::as_str))
+            .map_err(|error| refuse("a part of a folder of features".into(), error.to_string()))?;
+        if about.key != manifest.key {
+            return Err(refuse(format!("features with the key {}", manifest.key), about.key));
         }
         let mut tensors = read_file(&path)?;
         let count = manifest.range(part).1;
@@ -187,8 +195,7 @@ impl Part {
         };
         let features = tensor(FEATURES, DType::F32, &[&[count], manifest.shape.as_slice()].concat())?;
         let labels = tensor(LABELS, DType::U32, &[count])?;
-        let files: Vec<PathBuf> = serde_json::from_str(about.get(FILES).map_or("", String::as_str))
-            .map_err(|error| refuse("a list of files".into(), error.to_string()))?;
+        let files = about.files;
         if files.len() != count {
             return Err(refuse(format!("the names of {count} files"), files.len().to_string()));
         }

@@ -35,6 +35,8 @@ def sweep(tmp_path):
 def environment(tmp_path_factory):
     os.environ["PATH"] = f"{HEADSTART.parent}:{os.environ['PATH']}"
     os.environ["HEADSTART_STANDBY"] = "0"
+    # MLflow reads its file format only if it is asked to.
+    os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
     os.environ["JUPYTER_DATA_DIR"] = str(tmp_path_factory.mktemp("jupyter"))
 
 

@@ -26,8 +26,10 @@ const ID_BYTES: usize = 16;
 /// Name of the state in a backup.
 const ID: &str = "id";
 
-/// Writes a run for MLflow: parameters, and the measured values of each epoch as metrics. `mlflow ui
-/// --backend-store-uri mlruns` shows it beside other runs.
+/// Writes a run for MLflow: parameters, and the measured values of each epoch as metrics.
+///
+/// `MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri mlruns` shows it beside other runs. `mlflow
+/// migrate-filestore` moves the runs to a database.
 ///
 /// ```
 /// use headstart::prelude::*;
