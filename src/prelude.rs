@@ -8,8 +8,8 @@ pub use crate::data::{
     Dataset, FillMode, ImageDataGenerator, ImageFiles, Images, draw_demo_images, stratified_folds,
 };
 pub use crate::display::{
-    Button, Checkbox, Display, Dropdown, FileUpload, FloatSlider, ImageGrid, ImageView, IntSlider, Label,
-    Output, Show, Text, TextInput, clear_output, display, glue, input, input_password,
+    Button, Checkbox, Display, Dropdown, FileUpload, FloatSlider, HBox, ImageGrid, ImageView, IntSlider,
+    Label, Output, Show, Text, TextInput, VBox, clear_output, display, glue, input, input_password,
 };
 pub use crate::explain::{
     Calibration, ConfusionMatrix, Embedding, GradCam, KNeighborsClassifier, PrecisionRecall,
@@ -31,10 +31,10 @@ pub use crate::ops::value_and_gradients;
 pub use crate::random::{random_uniform, set_random_seed};
 pub use crate::train::{
     AUC, Accuracy, Adam, AdamW, BackupAndRestore, BinaryCrossentropy, BinaryFocalCrossentropy, BuiltInLoss,
-    CSVLogger, CategoricalCrossentropy, EarlyStopping, F1Score, Fit, History, Huber, LearningRateScheduler,
-    Loss, MeanAbsoluteError, MeanSquaredError, Metric, MetricSpec, ModelCheckpoint, Precision, RMSprop,
-    Recall, ReduceLROnPlateau, SGD, Schedule, SharedCallback, SparseCategoricalCrossentropy, TensorBoard,
-    TerminateOnNaN, TopKCategoricalAccuracy,
+    CSVLogger, CategoricalCrossentropy, EarlyStopping, F1Score, Fit, History, Huber, ImageFeatures,
+    LearningRateScheduler, Loss, MLflowLogger, MeanAbsoluteError, MeanSquaredError, Metric, MetricSpec,
+    ModelCheckpoint, Precision, RMSprop, Recall, ReduceLROnPlateau, SGD, Schedule, SharedCallback,
+    SparseCategoricalCrossentropy, TensorBoard, TerminateOnNaN, TopKCategoricalAccuracy,
 };
 pub use crate::weights::Weights;
 pub use crate::{Result as HeadstartResult, check_interrupt, device, sequential, show};

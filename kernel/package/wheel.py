@@ -41,6 +41,7 @@ class CustomBuildHook(BuildHookInterface):
         build_data["shared_scripts"][str(program)] = "headstart"
         build_data["shared_data"] |= {
             str(here / "nbgrader_config.py"): "share/headstart/nbgrader_config.py",
+            str(here / "jupyterhub_config.py"): "share/headstart/jupyterhub_config.py",
             str(here / "kernel.json"): "share/jupyter/kernels/headstart/kernel.json",
             str(here.parent / "src" / "cli" / "logo.svg"): "share/jupyter/kernels/headstart/logo-svg.svg",
         }

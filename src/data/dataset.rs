@@ -114,10 +114,10 @@ impl IntoDataset for Box<dyn Dataset> {
 
 /// The storage of the inputs.
 #[derive(Clone, Debug)]
-enum Inputs {
+pub(super) enum Inputs {
     Memory(Tensor),
-    /// A file of `f32` values, row by row, and the shape of one row.
-    File(Arc<File>, Vec<usize>),
+    /// A file of `f32` values, row by row, the offset of the first one, and the shape of one row.
+    File(Arc<File>, u64, Vec<usize>),
     /// Image files, and how they are decoded.
     Images(Arc<Vec<PathBuf>>, Decoding),
 }
@@ -150,11 +150,11 @@ impl Inputs {
                     &crate::device(),
                 )?)
             }
-            Inputs::File(file, shape) => {
+            Inputs::File(file, begin, shape) => {
                 let row = shape.iter().product::<usize>() * size_of::<f32>();
                 let mut bytes = vec![0; row * numbers.len()];
                 for (number, bytes) in numbers.iter().zip(bytes.chunks_mut(row)) {
-                    let read = file.read_exact_at(bytes, u64::from(*number) * row as u64);
+                    let read = file.read_exact_at(bytes, begin + u64::from(*number) * row as u64);
                     read.map_err(Error::io("the file of features"))?;
                 }
                 let shape = [&[numbers.len()], shape.as_slice()].concat();
@@ -167,7 +167,7 @@ impl Inputs {
 /// Inputs and targets, split into batches. The last batch may be smaller.
 #[derive(Clone, Debug)]
 pub struct Samples {
-    x: Inputs,
+    pub(super) x: Inputs,
     y: Tensor,
     weights: Option<Tensor>,
     batch_size: usize,
@@ -244,10 +244,10 @@ impl Samples {
         Samples { x: Inputs::Memory(x), ..self.clone() }
     }
 
-    /// Returns the same samples with inputs from a file of `f32` values. `shape` is the shape of one
-    /// input.
-    pub(crate) fn with_file(&self, file: File, shape: Vec<usize>) -> Samples {
-        Samples { x: Inputs::File(Arc::new(file), shape), ..self.clone() }
+    /// Returns the same samples with inputs from a file of `f32` values that begin at an offset. `shape` is
+    /// the shape of one input.
+    pub(crate) fn with_file(&self, file: File, begin: u64, shape: Vec<usize>) -> Samples {
+        Samples { x: Inputs::File(Arc::new(file), begin, shape), ..self.clone() }
     }
 
     /// The size of the inputs in bytes.
@@ -257,7 +257,7 @@ impl Samples {
             Inputs::Images(_, Decoding { size: (height, width), .. }) => {
                 self.count() * 3 * height * width * size_of::<f32>()
             }
-            Inputs::File(_, shape) => self.count() * shape.iter().product::<usize>() * size_of::<f32>(),
+            Inputs::File(_, _, shape) => self.count() * shape.iter().product::<usize>() * size_of::<f32>(),
         }
     }
 

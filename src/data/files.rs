@@ -51,8 +51,30 @@ impl ImageFiles {
         ImageFiles::in_folder(path.as_ref(), size)
     }
 
+    /// Finds all image files in the folder `path` and its subfolders, without classes: all images belong to
+    /// one class with the name of the folder. Corresponds to Keras's `labels=None`.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # draw_demo_images(folder.path(), 5, 48, 1)?;
+    /// # let path = folder.path();
+    /// let files = ImageFiles::without_classes(path, (32, 32))?;
+    /// assert_eq!((files.len(), files.class_names.len()), (10, 1));
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Folder`] if there are no images; [`Error::Io`].
+    pub fn without_classes(path: impl AsRef<Path>, size: (usize, usize)) -> Result<ImageFiles> {
+        ImageFiles::of_folder(Folder::without_classes(path.as_ref())?, size)
+    }
+
     pub(super) fn in_folder(path: &Path, size: (usize, usize)) -> Result<ImageFiles> {
-        let folder = Folder::read(path)?;
+        ImageFiles::of_folder(Folder::read(path)?, size)
+    }
+
+    fn of_folder(folder: Folder, size: (usize, usize)) -> Result<ImageFiles> {
         println!("{folder}");
         let (mut paths, mut labels, mut class_names) = (Vec::new(), Vec::new(), Vec::new());
         for (number, (name, files)) in folder.classes.into_iter().enumerate() {
@@ -185,11 +207,12 @@ impl ImageFiles {
     }
 
     /// How the files are decoded.
-    pub(super) fn decoding(&self) -> Decoding {
+    pub(crate) fn decoding(&self) -> Decoding {
         self.decoding
     }
 
-    fn select(&self, numbers: &[usize]) -> Result<ImageFiles> {
+    /// Returns the files with these numbers.
+    pub(crate) fn select(&self, numbers: &[usize]) -> Result<ImageFiles> {
         let paths = numbers.iter().map(|at| self.paths[*at].clone()).collect();
         let labels = numbers.iter().map(|at| self.labels[*at]).collect();
         let files = ImageFiles::new(paths, labels, self.class_names.clone(), self.decoding.size)?;

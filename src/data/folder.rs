@@ -32,17 +32,7 @@ impl Folder {
     /// subfolders. Names that start with a dot are ignored.
     pub(super) fn read(path: &Path) -> Result<Folder> {
         let refuse = |problem: String| Error::Folder { path: path.to_owned(), problem };
-        if !path.is_dir() {
-            let problem =
-                if path.exists() { "this is a file, not a folder" } else { "there is no such folder" };
-            return Err(refuse(problem.into()));
-        }
-        let mut folder = Folder {
-            path: path.to_owned(),
-            classes: Vec::new(),
-            left_out: BTreeMap::new(),
-            nested: Vec::new(),
-        };
+        let mut folder = Folder::empty(path)?;
         for entry in sorted(path)? {
             if !entry.is_dir() {
                 if is_image(&entry) {
@@ -58,11 +48,7 @@ impl Folder {
                     "the class folder `{name}` holds no image: no .jpg, .jpeg, .png, .webp, .bmp, .gif or .tif file"
                 )));
             }
-            // Keras and torchvision sort by folder, then by file name.
-            files.sort_by_cached_key(|file| {
-                let text = |path: Option<&Path>| path.map(|path| path.to_string_lossy().into_owned());
-                (text(file.parent()), text(file.file_name().map(Path::new)))
-            });
+            sort(&mut files);
             if files.iter().all(|file| file.parent() != Some(&entry)) {
                 let inner = sorted(&entry)?.into_iter().filter(|inner| inner.is_dir());
                 let inner = inner.filter_map(|inner| Some(inner.file_name()?.to_string_lossy().into_owned()));
@@ -74,6 +60,38 @@ impl Folder {
             0 => Err(refuse("expected one folder a class, found no folder".into())),
             _ => Ok(folder),
         }
+    }
+
+    /// Lists all images in the folder and its subfolders, as one class with the name of the folder.
+    pub(super) fn without_classes(path: &Path) -> Result<Folder> {
+        let mut folder = Folder::empty(path)?;
+        let mut files = Vec::new();
+        folder.walk(path, &mut HashSet::new(), &mut files)?;
+        if files.is_empty() {
+            let problem =
+                "expected images, found no .jpg, .jpeg, .png, .webp, .bmp, .gif or .tif file".into();
+            return Err(Error::Folder { path: path.to_owned(), problem });
+        }
+        sort(&mut files);
+        let name = path.canonicalize().map_err(Error::io(path))?;
+        let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        folder.classes.push((name, files));
+        Ok(folder)
+    }
+
+    /// A folder without classes yet.
+    fn empty(path: &Path) -> Result<Folder> {
+        if !path.is_dir() {
+            let problem =
+                if path.exists() { "this is a file, not a folder" } else { "there is no such folder" };
+            return Err(Error::Folder { path: path.to_owned(), problem: problem.into() });
+        }
+        Ok(Folder {
+            path: path.to_owned(),
+            classes: Vec::new(),
+            left_out: BTreeMap::new(),
+            nested: Vec::new(),
+        })
     }
 
     /// Adds the images in a folder and its subfolders. Links are followed, and each folder is visited
@@ -134,6 +152,14 @@ impl fmt::Display for Folder {
 
 fn plural(count: usize, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Sorts by folder, then by file name, as Keras and torchvision do.
+fn sort(files: &mut [PathBuf]) {
+    files.sort_by_cached_key(|file| {
+        let text = |path: Option<&Path>| path.map(|path| path.to_string_lossy().into_owned());
+        (text(file.parent()), text(file.file_name().map(Path::new)))
+    });
 }
 
 /// Returns the entries of a folder in sorted order, without names that start with a dot.

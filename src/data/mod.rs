@@ -3,8 +3,10 @@
 mod affine;
 mod augment;
 mod class_names;
+mod content;
 mod dataset;
 mod decode;
+mod edits;
 mod files;
 mod folder;
 mod images;
@@ -17,6 +19,7 @@ pub use augment::{Flow, ImageDataGenerator, Shift, Zoom};
 pub(crate) use class_names::check_same;
 pub(crate) use dataset::check_weights;
 pub use dataset::{Batch, Dataset, IntoDataset, Samples};
+pub(crate) use edits::{Edit, change_edits};
 pub use files::ImageFiles;
 pub use images::Images;
 pub use split::stratified_folds;

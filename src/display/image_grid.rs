@@ -145,15 +145,21 @@ impl Show for ImageGrid {
 /// # Errors
 /// [`Error::Shape`] if `x` has another shape.
 pub(crate) fn thumbnails(x: &Tensor) -> Result<Vec<String>> {
+    let url = |(kind, file)| format!("data:image/{kind};base64,{}", STANDARD.encode::<Vec<u8>>(file));
+    Ok(encoded_images(x)?.into_iter().map(url).collect())
+}
+
+/// Encodes images `[N, 3, height, width]` from 0 to 255 as files, each with its type: `png` or `jpeg`.
+///
+/// # Errors
+/// [`Error::Shape`] if `x` has another shape.
+pub(crate) fn encoded_images(x: &Tensor) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let &[n, 3, height, width] = x.dims() else {
         return Err(Error::shape("images", "[N, 3, height, width]", x.dims(), ""));
     };
     let pixels = x.to_dtype(DType::F32)?.permute((0, 2, 3, 1))?.contiguous()?;
     (0..n)
-        .map(|number| {
-            let (kind, file) = encoded(pixels.get(number)?.flatten_all()?.to_vec1::<f32>()?, height, width)?;
-            Ok(format!("data:image/{kind};base64,{}", STANDARD.encode(file)))
-        })
+        .map(|number| encoded(pixels.get(number)?.flatten_all()?.to_vec1::<f32>()?, height, width))
         .collect()
 }
 

@@ -21,11 +21,12 @@ pub use headstart_frame::Bundle;
 use headstart_frame::{ENVIRONMENT_VARIABLE, Frame};
 pub(crate) use html::escape;
 pub use image_grid::ImageGrid;
-pub(crate) use image_grid::thumbnails;
+pub(crate) use image_grid::{encoded_images, thumbnails};
 pub use input::{input, input_password};
 pub(crate) use progress_bar::{Bar, INTERVAL, ProgressBar, blocks};
 pub use widgets::{
-    Button, Checkbox, Dropdown, FileUpload, FloatSlider, ImageView, IntSlider, Label, Output, TextInput,
+    Button, Checkbox, Dropdown, FileUpload, FloatSlider, HBox, ImageView, IntSlider, Label, Output,
+    TextInput, VBox,
 };
 
 /// The rich representation of a value: always `text/plain`, and HTML or SVG where useful.

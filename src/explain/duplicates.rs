@@ -85,6 +85,12 @@ impl Images {
     /// # Errors
     /// Those of [`Predictions::losses`].
     pub fn top_losses(&self, predictions: &Predictions, most: usize) -> Result<ImageGrid> {
+        let (order, captions) = self.by_loss(predictions, most)?;
+        ImageGrid::new(&self.select(&order)?.x, &captions)
+    }
+
+    /// The numbers and captions of the images with the largest losses.
+    pub(super) fn by_loss(&self, predictions: &Predictions, most: usize) -> Result<(Vec<u32>, Vec<String>)> {
         let losses = predictions.losses(&self.y)?;
         let (classes, labels) = (predictions.classes(), self.labels()?);
         let mut order: Vec<u32> = (0..losses.len() as u32).collect();
@@ -96,8 +102,8 @@ impl Images {
             let at = *at as usize;
             format!("{at}: labelled {}\npredicted {}\nloss {:.2}", labels[at], name(classes[at]), losses[at])
         };
-        let captions: Vec<String> = order.iter().map(caption).collect();
-        ImageGrid::new(&self.select(&order)?.x, &captions)
+        let captions = order.iter().map(caption).collect();
+        Ok((order, captions))
     }
 }
 

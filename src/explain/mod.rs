@@ -2,6 +2,7 @@
 //! features, nearest neighbours, near-duplicates.
 
 mod calibration;
+mod cleaner;
 mod confusion;
 mod duplicates;
 mod embedding;
@@ -12,6 +13,7 @@ mod precision_recall;
 mod truth;
 
 pub use calibration::Calibration;
+pub use cleaner::ImageCleaner;
 pub use confusion::{ClassReport, ClassificationReport, ConfusionMatrix};
 pub use duplicates::NearDuplicates;
 pub use embedding::Embedding;

@@ -97,6 +97,11 @@ impl Model {
         })
     }
 
+    /// The model up to the split point.
+    pub(crate) fn prefix(&self, split: &SplitPoint) -> Result<Model> {
+        self.up_to_path(&split.0)
+    }
+
     /// Number of weights before the split point.
     pub(crate) fn params_before(&self, split: &SplitPoint) -> usize {
         let (&index, inner) = split.0.split_first().expect("a split point has at least one index");

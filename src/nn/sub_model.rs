@@ -31,7 +31,7 @@ impl Model {
         self.up_to_path(&self.path_at(layer.layer_at())?)
     }
 
-    fn up_to_path(&self, path: &[usize]) -> Result<Model> {
+    pub(super) fn up_to_path(&self, path: &[usize]) -> Result<Model> {
         let (&target, inside) = path.split_first().expect("a path has at least one index");
         let nodes = self.nodes();
         if self.input_nodes().contains(&target) {

@@ -63,10 +63,9 @@ impl<'a> Features<'a> {
         let samples = data.samples().cloned();
         let source = match (samples, fit.augmented_views) {
             (Some(samples), _) => {
-                let features =
-                    computed(model, &split, &samples, fit.cache_memory, &mut |x| first_look.at(x))?;
+                let (features, origin) = cached((model, &split), &samples, fit, &mut |x| first_look.at(x))?;
                 fit.say(&format!(
-                    "features cached: {} samples, {}; epochs {} to {} skip {:.1} M frozen parameters",
+                    "features {origin}: {} samples, {}; epochs {} to {} skip {:.1} M frozen parameters",
                     samples.count(),
                     size(features.bytes()),
                     first + 1,
@@ -90,7 +89,7 @@ impl<'a> Features<'a> {
             Some(data) => Some(match data.samples() {
                 Some(samples) => {
                     let look = &mut |x: &Tensor| look_at_validation.at(x);
-                    let data = Box::new(computed(model, &split, samples, fit.cache_memory, look)?);
+                    let data = Box::new(cached((model, &split), samples, fit, look)?.0);
                     Validation { model, split: Some(split.clone()), data, first_look: look_at_validation }
                 }
                 None => Validation { model, split: None, data, first_look: look_at_validation },
@@ -228,6 +227,26 @@ impl<'a> Validation<'a> {
     }
 }
 
+/// Returns the samples with features as inputs, from the cache folder or computed, and where they come from.
+fn cached(
+    (model, split): (&Model, &SplitPoint),
+    samples: &Samples,
+    fit: &Fit,
+    look: &mut dyn FnMut(&Tensor) -> Result<()>,
+) -> Result<(Samples, String)> {
+    if let Some(cache) = fit.feature_cache()? {
+        let folder = cache.path().display();
+        match cache.features((model, split), samples, fit.cache_memory, look)? {
+            Some((features, true)) => return Ok((features, format!("read from {folder}"))),
+            Some((features, false)) => return Ok((features, format!("cached in {folder}"))),
+            None => fit.say(&format!(
+                "features are not kept in {folder}: a frozen layer is user-defined, or they are larger than the folder may be"
+            )),
+        }
+    }
+    Ok((computed(model, split, samples, fit.cache_memory, look)?, "cached".into()))
+}
+
 /// Computes the features of all samples and returns a dataset with them as inputs.
 fn computed(
     model: &Model,
@@ -265,7 +284,7 @@ fn computed(
         Some(file) => {
             let file =
                 file.into_inner().map_err(|error| Error::io(std::env::temp_dir())(error.into_error()))?;
-            samples.with_file(file, shape)
+            samples.with_file(file, 0, shape)
         }
         None => samples.with_x(Tensor::cat(&batches, 0)?),
     })

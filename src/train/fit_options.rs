@@ -1,10 +1,12 @@
 //! The options of `fit`, and the validation data.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
 
 use super::callbacks::{Callback, Lambda, Training};
+use super::feature_folder::FeatureFolder;
 use super::predict::BATCH;
 use crate::check::{check, check_not_negative};
 use crate::data::{Dataset, IntoDataset};
@@ -22,6 +24,8 @@ pub struct Fit {
     pub(super) callbacks: Vec<Box<dyn Callback>>,
     pub(super) cache_features: bool,
     pub(super) cache_memory: usize,
+    cache_folder: Option<PathBuf>,
+    cache_folder_bytes: Option<u64>,
     pub(super) augmented_views: Option<usize>,
     pub(super) verbose: bool,
     pub(super) chart: bool,
@@ -62,6 +66,8 @@ impl Fit {
             callbacks: Vec::new(),
             cache_features: true,
             cache_memory: 2 << 30,
+            cache_folder: None,
+            cache_folder_bytes: None,
             augmented_views: None,
             verbose: true,
             chart: true,
@@ -146,6 +152,45 @@ impl Fit {
     /// features; with [`Fit::augmented_views`], those beyond the limit.
     pub fn cache_memory(self, bytes: usize) -> Fit {
         Fit { cache_memory: bytes, ..self }
+    }
+
+    /// Keeps the output of the frozen layers in a folder, for later trainings and other processes with the
+    /// same frozen layers and the same inputs, such as the trials of a search. Layers that are trained,
+    /// optimizers and targets may differ. Default: the environment variable `HEADSTART_FEATURE_CACHE`; if
+    /// it is not set, nothing is kept.
+    ///
+    /// A file is found by the SHA-256 of its origin: the frozen layers with their weights, and the values
+    /// of tensors or the content of image files. Several processes may use the folder at once. The outputs
+    /// are computed in batches of 32. They are not kept if a frozen layer is user-defined.
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # std::env::set_current_dir(&folder).unwrap();
+    /// # let (x, y) = (random_uniform((4, 3, 32, 32), 0.0, 1.0)?, Tensor::new(&[0f32, 1.0, 0.0, 1.0], &device())?);
+    /// # let base = Vgg16::new(Weights::Random(0)).alpha(0.05).include_top(false).input_shape((3, 32, 32)).build()?;
+    /// base.freeze();
+    /// for rate in [1e-2, 1e-3] {
+    ///     let mut model = sequential![&base, Flatten, Dense::new(1).activation(Sigmoid)]?;
+    ///     model.compile(Adam::new(rate), BinaryCrossentropy, [Accuracy]);
+    ///     model.fit((&x, &y), Fit::epochs(2).cache_folder("features"))?; // computed once
+    /// }
+    /// # assert_eq!(std::fs::read_dir("features").unwrap().count(), 2);
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    pub fn cache_folder(self, folder: impl AsRef<Path>) -> Fit {
+        Fit { cache_folder: Some(folder.as_ref().to_owned()), ..self }
+    }
+
+    /// Sets the largest size of the cache folder in bytes. The files that were not used for the longest
+    /// time are removed. Default: the environment variable `HEADSTART_FEATURE_CACHE_BYTES`, or 20 GiB.
+    pub fn cache_folder_bytes(self, bytes: u64) -> Fit {
+        Fit { cache_folder_bytes: Some(bytes), ..self }
+    }
+
+    /// The folder for cached features, if there is one.
+    pub(super) fn feature_cache(&self) -> Result<Option<FeatureFolder>> {
+        FeatureFolder::new(self.cache_folder.as_deref(), self.cache_folder_bytes)
     }
 
     /// Caches this many epochs of augmented images and repeats them in later epochs. The frozen layers

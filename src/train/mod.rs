@@ -2,6 +2,11 @@
 
 mod callbacks;
 mod compile;
+mod content;
+mod extract;
+mod feature_cache;
+mod feature_file;
+mod feature_folder;
 mod feature_store;
 mod features;
 mod finder;
@@ -9,6 +14,7 @@ mod fine_tune;
 mod fit;
 mod fit_options;
 mod history;
+mod image_features;
 mod inputs;
 mod lint;
 mod lint_images;
@@ -28,13 +34,14 @@ mod state;
 mod test_time;
 
 pub use callbacks::{
-    BackupAndRestore, CSVLogger, Callback, EarlyStopping, LearningRateScheduler, ModelCheckpoint,
-    ReduceLROnPlateau, SharedCallback, TensorBoard, TerminateOnNaN, Training,
+    BackupAndRestore, CSVLogger, Callback, EarlyStopping, LearningRateScheduler, MLflowLogger,
+    ModelCheckpoint, ReduceLROnPlateau, SharedCallback, TensorBoard, TerminateOnNaN, Training,
 };
 pub(crate) use compile::{Compiled, CompiledConfig};
 pub use finder::LearningRateCurve;
 pub use fit_options::Fit;
 pub use history::History;
+pub use image_features::ImageFeatures;
 pub use inputs::{Inputs, IntoInputs};
 pub use loss::{
     BinaryCrossentropy, BinaryFocalCrossentropy, BuiltInLoss, CategoricalCrossentropy, Huber,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::cli::{cached, models, run, weights};
+use crate::cli::{cached, features, models, results, run, weights};
 use crate::prelude::backend::Backend;
 
 /// Transfer learning in Rust, cell by cell.
@@ -103,5 +103,17 @@ pub enum Command {
         options: run::Options,
         #[command(flatten)]
         backend: Backend,
+    },
+    /// Compute the features of a folder of images with a pretrained network, in shards that can be resumed.
+    Features {
+        #[command(flatten)]
+        options: features::Options,
+        #[command(flatten)]
+        backend: Backend,
+    },
+    /// Collect the parameters and results of executed notebooks in a table and a chart.
+    Results {
+        #[command(flatten)]
+        options: results::Options,
     },
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::arguments::Command;
-use crate::cli::{cached, doctor, export, html, install, lab, notebook, run, trust};
+use crate::cli::{cached, doctor, export, features, html, install, lab, notebook, results, run, trust};
 use crate::engine::handle::Engine;
 use crate::engine::output::Event;
 use crate::jupyter::origin::Origin;
@@ -43,6 +43,15 @@ pub fn execute(command: Command) -> Result<(), String> {
         Command::Run { notebooks, output, html, options, backend } => {
             run_all(&notebooks, output, html, &options, backend)
         }
+        Command::Features { options, backend } => {
+            let code = features::code(&options)?;
+            // SAFETY: no other thread runs.
+            let engine = unsafe { Engine::start(backend) }?;
+            let outcome = run::run_code(&engine, code);
+            engine.stop();
+            outcome
+        }
+        Command::Results { options } => results::collect(&options),
     }
 }
 

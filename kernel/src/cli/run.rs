@@ -91,6 +91,15 @@ pub fn run_notebook(
     }
 }
 
+/// Runs code as one cell, without a notebook.
+///
+/// # Errors
+/// The cell's error.
+pub fn run_code(engine: &Engine, code: String) -> Result<(), String> {
+    let _background = Background::collect(engine);
+    outputs_of(engine, code).1.map(drop).map_err(|error| in_terminal(&error))
+}
+
 /// The error as text, with colours if standard error is a terminal.
 fn in_terminal(error: &CellError) -> String {
     if std::io::stderr().is_terminal() { error.traceback.join("\n") } else { error.plain() }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -100,6 +100,18 @@ pub(super) struct Widget {
     pub(super) kind: &'static Kind,
     state: Mutex<State>,
     pub(super) callbacks: Callbacks,
+    /// Called at once after the client has changed the state, even while a cell runs, in the thread that
+    /// receives messages.
+    on_receive: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// The widgets in a box.
+    pub(super) children: Vec<Child>,
+}
+
+/// A widget in a box.
+pub struct Child {
+    pub(super) widget: Arc<Widget>,
+    /// Returns the widget's text and HTML.
+    pub(super) rendered: fn(&Arc<Widget>) -> (String, String),
 }
 
 #[derive(Default)]
@@ -176,9 +188,24 @@ impl Open {
 
 impl Widget {
     pub(super) fn new(kind: &'static Kind, values: Value) -> Arc<Widget> {
-        let values = values.as_object().cloned().unwrap_or_default();
+        Widget::with_children(kind, values, Vec::new())
+    }
+
+    /// Creates a box with widgets.
+    pub(super) fn with_children(kind: &'static Kind, values: Value, children: Vec<Child>) -> Arc<Widget> {
+        let mut values = values.as_object().cloned().unwrap_or_default();
+        if !children.is_empty() {
+            let names = children.iter().map(|child| format!("IPY_MODEL_{}", child.widget.id));
+            values.insert("children".into(), names.collect::<Vec<_>>().into());
+        }
         let state = Mutex::new(State { values, ..State::default() });
-        Arc::new(Widget { id: new_id(), kind, state, callbacks: Callbacks::default() })
+        let (id, callbacks, on_receive) = (new_id(), Callbacks::default(), OnceLock::new());
+        Arc::new(Widget { id, kind, state, callbacks, on_receive, children })
+    }
+
+    /// Sets a function that is called at once after each change by the client. Only the first one is kept.
+    pub(super) fn on_receive(&self, function: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_receive.set(Box::new(function));
     }
 
     /// A value of the state.
@@ -233,11 +260,17 @@ impl Widget {
         for (key, value) in values {
             is_changed |= state.values.insert(key.clone(), value.clone()).as_ref() != Some(value);
         }
+        // The function may read the state.
+        drop(state);
+        if let Some(function) = self.on_receive.get().filter(|_| is_changed) {
+            function();
+        }
         is_changed
     }
 
     /// Opens the widget in the client when it is shown for the first time.
     fn open(self: &Arc<Widget>) {
+        self.children.iter().for_each(|child| child.widget.open());
         let mut registry = locked(&OPEN);
         let registry = registry.get_or_insert_default();
         let mut state = locked(&self.state);

@@ -41,6 +41,16 @@ macro_rules! widget {
                 self.0.bundle(&self.text(), self.html())
             }
         }
+
+        impl $crate::display::widgets::Control for $name {
+            fn child(&self) -> $crate::display::widgets::Child {
+                let rendered = |widget: &Arc<Widget>| {
+                    let own = $name(widget.clone());
+                    (own.text(), own.html())
+                };
+                $crate::display::widgets::Child { widget: self.0.clone(), rendered }
+            }
+        }
     };
 }
 pub(super) use widget;
@@ -218,6 +228,12 @@ impl Dropdown {
     /// cell runs.
     pub fn on_change<R: CallbackResult>(&self, mut callback: impl FnMut(String) -> R + Send + 'static) {
         self.0.callbacks.add(Event::Change, move |widget| callback(Dropdown(widget.clone()).value()));
+    }
+
+    /// Calls a function at once after the user has changed the option, even while a cell runs, in the
+    /// thread that receives messages.
+    pub(crate) fn on_receive(&self, function: impl Fn() + Send + Sync + 'static) {
+        self.0.on_receive(function);
     }
 
     fn text(&self) -> String {

@@ -13,13 +13,15 @@
 //!
 //! Elsewhere, such as in evcxr's own kernel or in a terminal, a widget is not interactive and shows its value.
 
+mod boxes;
 mod comm;
 mod controls;
 mod events;
 mod files;
 mod output;
 
-pub use comm::CallbackResult;
+pub use boxes::{Control, HBox, VBox};
+pub use comm::{CallbackResult, Child};
 pub use controls::{Button, Checkbox, Dropdown, FloatSlider, IntSlider, Label, TextInput};
 pub use files::{FileUpload, ImageView, UploadedFile};
 pub use output::Output;

@@ -1,0 +1,96 @@
+"""A search by Optuna: each trial runs the notebook with parameters that Optuna chooses.
+
+    pip install optuna
+    python optuna_sweep.py --trials 20
+
+Several processes, also on several machines with a common folder, may run this program at once: they share the study
+in `optuna.journal`. A process continues the trials that a killed process of the same machine left: the notebook resumes
+from its backup.
+"""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+SCRAP = "application/scrapbook.scrap.json+json"
+
+
+def run(name, parameters):
+    """Run the notebook and return its results by name."""
+    Path("results").mkdir(exist_ok=True)
+    target = Path("results") / f"{name}.ipynb"
+    arguments = [word for key, value in parameters.items() for word in ("-p", f"{key}={value}")]
+    subprocess.run(["headstart", "run", "trial.ipynb", "--output", target, "-p", f"trial={name}", *arguments], check=True)
+    cells = json.loads(target.read_text())["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    scraps = [output["data"][SCRAP] for output in outputs if SCRAP in output.get("data", {})]
+    return {scrap["name"]: scrap["data"] for scrap in scraps}
+
+
+def objective(trial):
+    trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+    parameters = {
+        "rate": trial.suggest_float("rate", 1e-4, 1e-1, log=True),
+        "units": trial.suggest_categorical("units", [32, 128]),
+    }
+    # A continued trial has the name of the first attempt, so it finds that one's backup.
+    name = trial.user_attrs.get("name", f"optuna-{trial.number}")
+    trial.set_user_attr("name", name)
+    return run(name, parameters)["val_accuracy"]
+
+
+def is_alive(worker):
+    host, process = worker.rsplit(":", 1)
+    if host != socket.gethostname():
+        return True  # unknown
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def continue_lost_trials(study):
+    """Queue the trials of killed processes again, with the same parameters and the same name."""
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        worker = trial.user_attrs.get("worker")
+        if worker is None or "name" not in trial.user_attrs or is_alive(worker):
+            continue
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params, user_attrs={"name": trial.user_attrs["name"]})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=20, help="finished trials of the study, those of all processes")
+    parser.add_argument("--seed", type=int, help="of the search, for one process that repeats exactly")
+    arguments = parser.parse_args()
+    study = optuna.create_study(
+        study_name="sweep",
+        storage=JournalStorage(JournalFileBackend("optuna.journal")),
+        sampler=optuna.samplers.TPESampler(seed=arguments.seed),
+        direction="maximize",
+        load_if_exists=True,
+    )
+    continue_lost_trials(study)
+    limit = optuna.study.MaxTrialsCallback(arguments.trials, states=(TrialState.COMPLETE,))
+    finished = len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
+    if finished < arguments.trials:
+        study.optimize(objective, callbacks=[limit], catch=(subprocess.CalledProcessError,))
+    print(f"best: {study.best_value:.4f} with {study.best_params}")
+    command = ["headstart", "results", "results", "--output", "results.csv", "--chart", "results.svg"]
+    subprocess.run([*command, "--metric", "val_accuracy"], check=True)
+
+
+if __name__ == "__main__":
+    main()

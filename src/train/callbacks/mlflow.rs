@@ -1,0 +1,399 @@
+//! Runs for MLflow, in the format of its file store (`mlflow/store/tracking/file_store.py`).
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use candle_core::Tensor;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::state::{numbers, read_numbers};
+use super::{Callback, Training};
+use crate::check::check;
+use crate::files::write_whole;
+use crate::{Error, Result};
+
+/// States of a run (`mlflow/protos/service.proto`).
+const RUNNING: u8 = 1;
+const FINISHED: u8 = 3;
+const KILLED: u8 = 5;
+/// Number of bytes of a run's id.
+const ID_BYTES: usize = 16;
+/// Name of the state in a backup.
+const ID: &str = "id";
+
+/// Writes a run for MLflow: parameters, and the measured values of each epoch as metrics.
+///
+/// `MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri mlruns` shows it beside other runs. `mlflow
+/// migrate-filestore` moves the runs to a database.
+///
+/// ```
+/// use headstart::prelude::*;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # std::env::set_current_dir(&folder).unwrap();
+/// # let mut model = sequential![Input::new(2), Dense::new(1)]?;
+/// # model.compile(Adam::default(), MeanSquaredError, []);
+/// # let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?);
+/// let logger = MLflowLogger::new("mlruns").experiment("cats and dogs").run_name("small").param("units", 32);
+/// model.fit((&x, &y), Fit::epochs(3).callback(logger))?;
+/// # Ok::<(), headstart::Error>(())
+/// ```
+///
+/// The number of epochs and the first learning rate are parameters of every run. A training that resumes from
+/// [`BackupAndRestore`](super::BackupAndRestore) continues its run. Processes may write into the same folder at once.
+#[derive(Debug)]
+pub struct MLflowLogger {
+    folder: PathBuf,
+    experiment: String,
+    run_name: Option<String>,
+    params: Vec<(String, String)>,
+    run: Option<Run>,
+    /// The id of the run in the backup from which the training resumes.
+    resumed: Option<String>,
+}
+
+/// A run whose folder exists.
+#[derive(Debug)]
+struct Run {
+    id: String,
+    experiment: String,
+    folder: PathBuf,
+    name: String,
+    /// Milliseconds since 1970-01-01 UTC.
+    start: u128,
+    /// Metrics whose later values were removed, because the training resumed before them.
+    is_resumed: bool,
+    begun: Vec<String>,
+}
+
+impl MLflowLogger {
+    /// Creates the callback. It writes into the folder `tracking_folder`, MLflow's `mlruns`.
+    pub fn new(tracking_folder: impl AsRef<Path>) -> MLflowLogger {
+        MLflowLogger {
+            folder: tracking_folder.as_ref().to_owned(),
+            experiment: "Default".into(),
+            run_name: None,
+            params: Vec::new(),
+            run: None,
+            resumed: None,
+        }
+    }
+
+    /// Sets the experiment, a group of runs. Default: `Default`.
+    pub fn experiment(mut self, name: &str) -> MLflowLogger {
+        self.experiment = name.to_owned();
+        self
+    }
+
+    /// Sets the name of the run. Default: the model's name.
+    pub fn run_name(mut self, name: &str) -> MLflowLogger {
+        self.run_name = Some(name.to_owned());
+        self
+    }
+
+    /// Adds a parameter.
+    pub fn param(mut self, name: &str, value: impl Display) -> MLflowLogger {
+        self.params.retain(|(known, _)| known != name);
+        self.params.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// The run, created when the first values are written.
+    fn opened(&mut self, training: &Training) -> Result<&mut Run> {
+        let run = match self.run.take() {
+            Some(run) => run,
+            None => self.open(training)?,
+        };
+        Ok(self.run.insert(run))
+    }
+
+    fn open(&self, training: &Training) -> Result<Run> {
+        let experiment = experiment(&self.folder, &self.experiment)?;
+        let name = self.run_name.clone().unwrap_or_else(|| training.model().name().to_owned());
+        let resumed = self.resumed.clone().filter(|id| self.folder.join(&experiment).join(id).is_dir());
+        let is_resumed = resumed.is_some();
+        // Not from the library's seed: two runs with the same seed are two runs.
+        let random = || RandomState::new().hash_one(());
+        let id = resumed.unwrap_or_else(|| format!("{:016x}{:016x}", random(), random()));
+        let folder = self.folder.join(&experiment).join(&id);
+        let begun = Vec::new();
+        let run = Run { id, experiment, folder, name, start: now(), is_resumed, begun };
+        for part in ["metrics", "params", "tags", "artifacts"] {
+            let part = run.folder.join(part);
+            std::fs::create_dir_all(&part).map_err(Error::io(&part))?;
+        }
+        let automatic = [
+            ("epochs", training.epochs().to_string()),
+            ("learning_rate", training.learning_rate().to_string()),
+        ];
+        let automatic = automatic.into_iter().map(|(name, value)| (name.to_owned(), value));
+        for (name, value) in automatic.chain(self.params.iter().cloned()) {
+            let path = run.folder.join("params").join(name);
+            // The parameters of a run do not change.
+            if !path.is_file() {
+                write_whole(&path, value.as_bytes())?;
+            }
+        }
+        write_whole(&run.folder.join("tags").join("mlflow.runName"), run.name.as_bytes())?;
+        run.write_about(RUNNING, None)?;
+        Ok(run)
+    }
+
+    /// Ends the run, if there is one.
+    fn end(&mut self, status: u8) -> Result<()> {
+        self.run.take().map_or(Ok(()), |run| run.write_about(status, Some(now())))
+    }
+}
+
+impl Callback for MLflowLogger {
+    fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
+        self.end(KILLED)?;
+        self.resumed = None;
+        check("experiment", format!("{:?}", self.experiment), !self.experiment.trim().is_empty(), "a name")?;
+        let expected = "letters, digits, spaces and _ - . in the name";
+        self.params.iter().try_for_each(|(name, _)| check("param", name, is_file_name(name), expected))
+    }
+
+    fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
+        let step = training.epoch() - 1;
+        let values = training.values().to_vec();
+        let run = self.opened(training)?;
+        values.iter().try_for_each(|(name, value)| run.log(name, *value, step))
+    }
+
+    fn on_train_end(&mut self, _: &mut Training) -> Result<()> {
+        self.end(FINISHED)
+    }
+
+    fn state(&self) -> Result<HashMap<String, Tensor>> {
+        let Some(run) = &self.run else { return Ok(HashMap::new()) };
+        let byte = |at: usize| u8::from_str_radix(&run.id[2 * at..2 * at + 2], 16).unwrap_or_default();
+        let bytes: Vec<f64> = (0..ID_BYTES).map(|at| f64::from(byte(at))).collect();
+        Ok(HashMap::from([(ID.to_owned(), numbers(&bytes)?)]))
+    }
+
+    fn set_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        let bytes = read_numbers(state, ID)?.filter(|bytes| bytes.len() == ID_BYTES);
+        self.resumed = bytes.map(|bytes| bytes.iter().map(|byte| format!("{:02x}", *byte as u8)).collect());
+        Ok(())
+    }
+}
+
+/// A training that an error or an interrupt ended did not call `on_train_end`.
+impl Drop for MLflowLogger {
+    fn drop(&mut self) {
+        let _ = self.end(KILLED);
+    }
+}
+
+impl Run {
+    /// Appends a value of a metric. In a resumed run, first removes the values from this step on.
+    fn log(&mut self, name: &str, value: f64, step: usize) -> Result<()> {
+        let name: String = name.chars().map(|c| if is_allowed(c) { c } else { '_' }).collect();
+        let path = self.folder.join("metrics").join(&name);
+        if self.is_resumed && !self.begun.contains(&name) {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let step_of = |line: &str| line.rsplit(' ').next()?.parse::<usize>().ok();
+            let earlier = text.lines().filter(|line| step_of(line).is_some_and(|found| found < step));
+            write_whole(&path, earlier.map(|line| format!("{line}\n")).collect::<String>().as_bytes())?;
+            self.begun.push(name);
+        }
+        let written = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(format!("{} {value} {step}\n", now()).as_bytes()));
+        written.map_err(Error::io(path))
+    }
+
+    fn write_about(&self, status: u8, end: Option<u128>) -> Result<()> {
+        let folder = std::path::absolute(&self.folder).map_err(Error::io(&self.folder))?;
+        let user = std::env::var("USER").unwrap_or_default();
+        let about = [
+            ("artifact_uri", json!(folder.join("artifacts").to_string_lossy())),
+            ("end_time", json!(end.map(|time| time as u64))),
+            ("entry_point_name", json!("")),
+            ("experiment_id", json!(self.experiment)),
+            ("lifecycle_stage", json!("active")),
+            ("run_id", json!(self.id)),
+            ("run_name", json!(self.name)),
+            ("run_uuid", json!(self.id)),
+            ("source_name", json!("")),
+            ("source_type", json!(4)),
+            ("source_version", json!("")),
+            ("start_time", json!(self.start as u64)),
+            ("status", json!(status)),
+            ("tags", json!([])),
+            ("user_id", json!(user)),
+        ];
+        write_whole(&self.folder.join("meta.yaml"), yaml(&about).as_bytes())
+    }
+}
+
+/// The id of an experiment by name, which is also its folder. It is created if it does not exist.
+fn experiment(folder: &Path, name: &str) -> Result<String> {
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
+    for entry in entries.flatten() {
+        let text = std::fs::read_to_string(entry.path().join("meta.yaml")).unwrap_or_default();
+        let names = text.lines().filter_map(|line| line.strip_prefix("name:"));
+        if names.map(plain).any(|found| found == name) {
+            return Ok(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    // Derived from the name, so that processes which create it at once create the same one.
+    let id = match name {
+        "Default" => "0".to_owned(),
+        _ => {
+            let hash = Sha256::digest(name.as_bytes());
+            let first = hash.iter().take(8).fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+            format!("{:018}", 100_000_000_000_000_000 + first % 900_000_000_000_000_000)
+        }
+    };
+    let own = folder.join(&id);
+    std::fs::create_dir_all(&own).map_err(Error::io(&own))?;
+    let location = std::path::absolute(&own).map_err(Error::io(&own))?;
+    let about = [
+        ("artifact_location", json!(location.to_string_lossy())),
+        ("creation_time", json!(now() as u64)),
+        ("experiment_id", json!(id)),
+        ("last_update_time", json!(now() as u64)),
+        ("lifecycle_stage", json!("active")),
+        ("name", json!(name)),
+    ];
+    write_whole(&own.join("meta.yaml"), yaml(&about).as_bytes())?;
+    Ok(id)
+}
+
+/// Entries in YAML. A JSON value is also a YAML value.
+fn yaml(entries: &[(&str, serde_json::Value)]) -> String {
+    entries.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+}
+
+/// A string of YAML on one line without its quotes.
+fn plain(text: &str) -> String {
+    let text = text.trim();
+    let single = text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
+    match (serde_json::from_str::<String>(text), single) {
+        (Ok(text), _) => text,
+        (Err(_), Some(text)) => text.replace("''", "'"),
+        (Err(_), None) => text.to_owned(),
+    }
+}
+
+/// Milliseconds since 1970-01-01 UTC.
+fn now() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
+}
+
+fn is_allowed(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_-. ".contains(c)
+}
+
+/// Whether MLflow accepts the name of a parameter, and it is the name of a file.
+fn is_file_name(name: &str) -> bool {
+    !name.trim().is_empty() && ![".", ".."].contains(&name) && name.chars().all(is_allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    fn fit(
+        logger: MLflowLogger,
+        epochs: usize,
+        backup: Option<&Path>,
+        stop: Option<usize>,
+    ) -> Result<History> {
+        let mut model = sequential![Input::new(2), Dense::new(1)]?;
+        model.compile(SGD::new(0.5), MeanSquaredError, []);
+        let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?);
+        let mut fit = Fit::epochs(epochs).verbose(false).chart(false).advice(false).callback(logger);
+        if let Some(backup) = backup {
+            fit = fit.callback(BackupAndRestore::new(backup));
+        }
+        if let Some(stop) = stop {
+            fit = fit.callback(FailAt(stop));
+        }
+        model.fit((&x, &y), fit)
+    }
+
+    /// Fails at the beginning of an epoch.
+    struct FailAt(usize);
+
+    impl crate::train::Callback for FailAt {
+        fn on_epoch_begin(&mut self, training: &mut Training) -> Result<()> {
+            check("epoch", training.epoch(), training.epoch() != self.0, "another one")
+        }
+    }
+
+    fn text(path: &Path) -> String {
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    fn folders(path: &Path) -> Vec<PathBuf> {
+        std::fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_dir())
+            .collect()
+    }
+
+    #[test]
+    fn a_run_has_parameters_metrics_and_an_end() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let logger =
+            || MLflowLogger::new(folder.path()).experiment("it's \"one\"").run_name("a: b").param("net", "x");
+        let history = fit(logger(), 3, None, None)?;
+        fit(logger(), 1, None, None)?;
+        let [experiment] = &folders(folder.path())[..] else { panic!("not one experiment") };
+        let runs = folders(experiment);
+        assert_eq!(runs.len(), 2);
+        let run = runs.iter().find(|run| text(&run.join("params/epochs")) == "3").unwrap();
+        assert_eq!(
+            (text(&run.join("params/net")), text(&run.join("params/learning_rate"))),
+            ("x".into(), "0.5".into())
+        );
+        let losses = text(&run.join("metrics/loss"));
+        let rows: Vec<Vec<f64>> = losses
+            .lines()
+            .map(|line| line.split(' ').map(|field| field.parse().unwrap()).collect())
+            .collect();
+        assert_eq!(rows.iter().map(|row| row[1]).collect::<Vec<_>>(), &history["loss"]);
+        assert_eq!(rows.iter().map(|row| row[2]).collect::<Vec<_>>(), [0.0, 1.0, 2.0]);
+        let about = text(&run.join("meta.yaml"));
+        assert!(about.contains("status: 3\n") && about.contains("run_name: \"a: b\"\n"), "{about}");
+        assert!(!about.contains("end_time: null"));
+        for name in ["", "a/b", "..", "é"] {
+            let problem =
+                fit(MLflowLogger::new(folder.path()).param(name, 1), 1, None, None).unwrap_err().to_string();
+            assert!(problem.contains("letters, digits"), "{problem}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_resumed_training_continues_its_run() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let backup = folder.path().join("training.backup");
+        let runs = folder.path().join("mlruns");
+        assert!(fit(MLflowLogger::new(&runs), 4, Some(&backup), Some(3)).is_err());
+        let run = folders(&runs.join("0")).swap_remove(0);
+        assert!(text(&run.join("meta.yaml")).contains("status: 5\n"));
+        // Written after the last backup.
+        let metric = run.join("metrics/loss");
+        std::fs::write(&metric, text(&metric) + "7 0.5 2\n").unwrap();
+        fit(MLflowLogger::new(&runs), 4, Some(&backup), None)?;
+        assert_eq!(folders(&runs.join("0")), [run.clone()]);
+        assert!(text(&run.join("meta.yaml")).contains("status: 3\n"));
+        let losses = text(&metric);
+        let steps: Vec<&str> = losses.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
+        assert_eq!(steps, ["0", "1", "2", "3"]);
+        Ok(())
+    }
+}

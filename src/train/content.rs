@@ -1,0 +1,82 @@
+//! Content keys: the SHA-256 hash of everything that determines features.
+
+use sha2::{Digest, Sha256};
+
+use crate::data::Samples;
+use crate::device::device_takes_cpu_path;
+use crate::nn::Model;
+use crate::{Error, Result, check_interrupt, device};
+
+/// The hash of a sequence of named parts. Each part is preceded by its name and its length, so that no two
+/// sequences give the same bytes.
+pub(super) struct ContentKey(Sha256);
+
+impl ContentKey {
+    /// Starts a key for features of this version of the library on this device.
+    pub(super) fn new() -> ContentKey {
+        let mut key = ContentKey(Sha256::new());
+        key.add("version", env!("CARGO_PKG_VERSION").as_bytes());
+        let location = format!("{:?}, {}", device().location(), device_takes_cpu_path(&device()));
+        key.add("device", location.as_bytes());
+        key
+    }
+
+    pub(super) fn add(&mut self, name: &str, content: &[u8]) {
+        for part in [name.as_bytes(), content] {
+            self.0.update((part.len() as u64).to_le_bytes());
+            self.0.update(part);
+        }
+    }
+
+    /// Adds a model: its layers, its preprocessing and its weights.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the model has a user-defined layer, whose function has no description.
+    pub(super) fn add_model(&mut self, model: &Model) -> Result<()> {
+        let description = serde_json::to_vec(&model.describe()?);
+        self.add("model", &description.map_err(|error| Error::io("the model's description")(error.into()))?);
+        for (name, param) in model.named_params() {
+            check_interrupt()?;
+            let values = param.variable().as_detached_tensor().flatten_all()?;
+            self.add(&name, &little_endian(&values.to_dtype(candle_core::DType::F32)?.to_vec1()?));
+        }
+        Ok(())
+    }
+
+    /// Adds the inputs of samples: the values of tensors, or the content of image files and how they are decoded.
+    pub(super) fn add_inputs(&mut self, samples: &Samples) -> Result<()> {
+        samples.visit_content(&mut |name, content| {
+            self.add(name, content);
+            check_interrupt()
+        })
+    }
+
+    /// The key as 64 hexadecimal digits.
+    pub(super) fn finish(self) -> String {
+        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// The bytes of values, in the order of safetensors files.
+pub(super) fn little_endian(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_with_the_same_joined_bytes_have_different_keys() {
+        let key = |parts: &[(&str, &str)]| {
+            let mut key = ContentKey::new();
+            parts.iter().for_each(|(name, content)| key.add(name, content.as_bytes()));
+            key.finish()
+        };
+        assert_eq!(key(&[("a", "bc")]).len(), 64);
+        assert_eq!(key(&[("a", "bc")]), key(&[("a", "bc")]));
+        for other in [&[("ab", "c")][..], &[("a", "b"), ("", "c")], &[("a", "bd")], &[]] {
+            assert_ne!(key(&[("a", "bc")]), key(other), "{other:?}");
+        }
+    }
+}

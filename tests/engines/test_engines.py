@@ -1,0 +1,234 @@
+"""The sweep in examples/sweep, run by real engines and read by real tools.
+
+    tests/engines/run
+
+installs Optuna, MLflow and TensorBoard into an environment of their own, and Slurm as a Debian package.
+"""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HEADSTART = Path(os.environ["CARGO_TARGET_DIR"]) / "release" / "headstart"
+SHORT = "-p epochs=4"
+LONG = 300  # epochs: long enough to be killed before the end
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """A copy of the example with two short trials."""
+    folder = tmp_path / "sweep"
+    shutil.copytree(ROOT / "examples/sweep", folder)
+    (folder / "grid.txt").write_text(f"-p rate=1e-2 {SHORT}\n-p rate=1e-3 {SHORT}\n")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment(tmp_path_factory):
+    os.environ["PATH"] = f"{HEADSTART.parent}:{os.environ['PATH']}"
+    os.environ["HEADSTART_STANDBY"] = "0"
+    # MLflow reads its file format only if it is asked to.
+    os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
+    os.environ["JUPYTER_DATA_DIR"] = str(tmp_path_factory.mktemp("jupyter"))
+
+
+def run(folder, *command, **options):
+    done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def table(folder):
+    with open(folder / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def losses(notebook):
+    outputs = [output for cell in json.loads(notebook.read_text())["cells"] for output in cell.get("outputs", [])]
+    scraps = [output["data"]["application/scrapbook.scrap.json+json"] for output in outputs if "application/scrapbook.scrap.json+json" in output.get("data", {})]
+    return {scrap["name"]: scrap["data"] for scrap in scraps}["val_losses"]
+
+
+def start_until(folder, file, *command):
+    """Start a program in a process group of its own, and kill the group when it has written a file."""
+    process = subprocess.Popen(list(map(str, command)), cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 300
+    while not list(folder.glob(file)):
+        assert process.poll() is None and time.monotonic() < end, f"{file} was not written"
+        time.sleep(0.02)
+    os.killpg(process.pid, 9)
+    process.wait()
+
+
+def test_a_grid_whose_first_trial_was_killed(sweep, tmp_path):
+    (sweep / "grid.txt").write_text(f"-p rate=1e-2 -p epochs={LONG}\n-p rate=1e-3 {SHORT}\n")
+    whole = tmp_path / "whole"
+    shutil.copytree(sweep, whole)
+    output = run(whole, "./grid.sh")
+    assert output.count("features cached in features") == 1 and output.count("features read from features") == 1
+    start_until(sweep, "work/trial-1/training.backup", "./grid.sh")
+    assert not (sweep / "results/trial-1.ipynb").exists()
+    run(sweep, "./grid.sh")
+    rows = table(sweep)
+    assert [(row["notebook"], row["status"], row["rate"]) for row in rows] == [("trial-1", "ok", "0.01"), ("trial-2", "ok", "0.001")]
+    assert rows == table(whole), "the killed trial ends as if it had not been killed"
+    for trial in ("trial-1", "trial-2"):
+        assert losses(sweep / f"results/{trial}.ipynb") == losses(whole / f"results/{trial}.ipynb")
+    assert "circle" in (sweep / "results.svg").read_text()
+    run(sweep, "./grid.sh", timeout=20)  # nothing to do
+
+
+def test_mlflow_reads_the_runs(sweep):
+    import mlflow
+
+    run(sweep, "./grid.sh")
+    client = mlflow.MlflowClient(tracking_uri=str(sweep / "mlruns"))
+    experiment = client.get_experiment_by_name("sweep")
+    runs = client.search_runs([experiment.experiment_id])
+    assert {one.info.run_name for one in runs} == {"trial-1", "trial-2"}
+    for one in runs:
+        assert one.info.status == "FINISHED" and one.info.end_time > one.info.start_time
+        assert one.data.params["units"] == "32" and float(one.data.params["rate"]) in (1e-2, 1e-3)
+        history = client.get_metric_history(one.info.run_id, "val_loss")
+        assert [metric.step for metric in history] == [0, 1, 2, 3]
+        assert [metric.value for metric in history] == losses(sweep / f"results/{one.info.run_name}.ipynb")
+    # MLflow writes into the same folder.
+    mlflow.set_tracking_uri(str(sweep / "mlruns"))
+    mlflow.set_experiment("sweep")
+    with mlflow.start_run():
+        mlflow.log_metric("val_loss", 1.0)
+    assert len(client.search_runs([experiment.experiment_id])) == 3
+
+
+def test_tensorboard_reads_the_events(sweep):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(sweep, "./grid.sh")
+    events = EventAccumulator(str(sweep / "tensorboard/trial-1/validation")).Reload()
+    assert "epoch_loss" in events.Tags()["scalars"]
+    found = [event.value for event in events.Scalars("epoch_loss")]
+    assert found == pytest.approx(losses(sweep / "results/trial-1.ipynb"), rel=1e-6)
+
+
+def test_two_optuna_processes_share_a_study_and_a_killed_trial_resumes(sweep):
+    notebook = json.loads((sweep / "trial.ipynb").read_text())
+    source = notebook["cells"][1]["source"]
+    notebook["cells"][1]["source"] = [line.replace("epochs: usize = 20", f"epochs: usize = {LONG}") for line in source]
+    (sweep / "trial.ipynb").write_text(json.dumps(notebook))
+    program = [sys.executable, "optuna_sweep.py", "--trials", "3"]
+    start_until(sweep, "work/optuna-0/training.backup", *program)
+    first, second = (subprocess.Popen(program, cwd=sweep, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2))
+    outputs = [process.communicate(timeout=600)[0] for process in (first, second)]
+    assert first.returncode == second.returncode == 0, outputs
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    study = optuna.load_study(study_name="sweep", storage=JournalStorage(JournalFileBackend(str(sweep / "optuna.journal"))))
+    states = [trial.state.name for trial in study.trials]
+    assert states[0] == "FAIL" and states.count("COMPLETE") >= 3 and "RUNNING" not in states
+    again = [trial for trial in study.trials[1:] if trial.user_attrs["name"] == "optuna-0"]
+    assert len(again) == 1 and again[0].params == study.trials[0].params
+    assert not (sweep / "work/optuna-0/training.backup").exists(), "the training ended"
+    assert any("best: " in output for output in outputs)
+    assert len(table(sweep)) == states.count("COMPLETE")
+
+
+def test_kubernetes_manifest_is_valid_and_its_command_runs_a_trial(sweep):
+    import yaml
+
+    job = yaml.safe_load((sweep / "kubernetes.yaml").read_text())
+    assert job["spec"]["completionMode"] == "Indexed"
+    original = (ROOT / "examples/sweep/grid.txt").read_text().splitlines()
+    assert job["spec"]["completions"] == len(original)
+    command = job["spec"]["template"]["spec"]["containers"][0]["command"]
+    # Kubernetes reduces `$$` to `$`.
+    command = [word.replace("$$", "$") for word in command]
+    run(sweep, *command, env=os.environ | {"JOB_COMPLETION_INDEX": "1"})
+    assert [path.name for path in (sweep / "results").iterdir()] == ["trial-2.ipynb"]
+
+
+def test_slurm_runs_the_array_and_requeues_a_killed_task(sweep, slurm):
+    (sweep / "grid.txt").write_text(f"-p rate=1e-2 -p epochs={LONG}\n-p rate=1e-3 {SHORT}\n")
+    job = run(sweep, "sbatch", "--parsable", "--array=1-2", "slurm.sh").strip()
+    end = time.monotonic() + 300
+    while not (sweep / "work/trial-1/training.backup").exists():
+        assert time.monotonic() < end, (sweep / f"slurm-{job}-1.txt").read_text()
+        time.sleep(0.05)
+    run(sweep, "scontrol", "requeue", f"{job}_1")
+    while run(sweep, "squeue", "--noheader", "--jobs", job, "--states=all", "--format=%T").strip():
+        states = run(sweep, "squeue", "--noheader", "--array", "--jobs", job, "--states=all", "--format=%T").split()
+        if states and set(states) <= {"COMPLETED"}:
+            break
+        assert "FAILED" not in states and time.monotonic() < end + 300, states
+        time.sleep(1)
+    output = (sweep / f"slurm-{job}-1.txt").read_text()
+    assert output.count("[1/") == 2, "the task began twice"
+    run(sweep, "./grid.sh")
+    assert [row["status"] for row in table(sweep)] == ["ok", "ok"]
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """Slurm with one node, this machine, as the user of the tests."""
+    configuration = tmp_path / "slurm.conf"
+    host = os.uname().nodename
+    for name in ("state", "spool", "log"):
+        (tmp_path / name).mkdir()
+    configuration.write_text(
+        f"""
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+AuthType=auth/munge
+CredType=cred/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+ReturnToService=2
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation={tmp_path}/state
+SlurmdSpoolDir={tmp_path}/spool
+SlurmctldLogFile={tmp_path}/log/slurmctld
+SlurmdLogFile={tmp_path}/log/slurmd
+SlurmctldPidFile={tmp_path}/slurmctld.pid
+SlurmdPidFile={tmp_path}/slurmd.pid
+SelectType=select/cons_tres
+JobRequeue=1
+SchedulerParameters=batch_sched_delay=1,sched_min_interval=1000000
+NodeName={host} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} State=UNKNOWN
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+    )
+    os.environ["SLURM_CONF"] = str(configuration)
+    key = tmp_path / "munge.key"
+    key.write_bytes(os.urandom(1024))
+    key.chmod(0o400)
+    socket = Path("/run/munge/munge.socket.2")
+    socket.parent.mkdir(exist_ok=True, parents=True)
+    programs = [
+        ["munged", "--foreground", "--force", f"--key-file={key}", f"--socket={socket}", f"--pid-file={tmp_path}/munge.pid",
+         f"--log-file={tmp_path}/log/munge", f"--seed-file={tmp_path}/munge.seed"],
+        ["slurmctld", "-D", "-i"],
+        ["slurmd", "-D", "-N", host],
+    ]
+    running = []
+    for program in programs:
+        log = open(tmp_path / "log" / f"{program[0]}.out", "w")
+        running.append(subprocess.Popen(program, stdout=log, stderr=log))
+        time.sleep(1)
+    end = time.monotonic() + 60
+    while "idle" not in subprocess.run(["sinfo", "--noheader", "--format=%T"], capture_output=True, text=True).stdout:
+        assert time.monotonic() < end, "".join(path.read_text()[-2000:] for path in (tmp_path / "log").iterdir())
+        time.sleep(0.5)
+    yield
+    for program in reversed(running):
+        program.terminate()
+        program.wait(30)
