@@ -4,6 +4,7 @@ use std::any::Any;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::gpu::Executors;
 use super::plan::PlanCache;
 use super::{Labels, Layer, LayerConfig, Param, Preprocessing};
 use crate::opaque::Opaque;
@@ -37,6 +38,7 @@ pub(super) struct Graph {
     /// Whether the model is a `Sequential`. Keras does not count the input layer of those.
     pub(super) is_sequential: bool,
     pub(super) plans: PlanCache,
+    pub(super) executors: Executors,
 }
 
 /// A named output of a model.
@@ -138,6 +140,10 @@ impl Model {
 
     pub(super) fn plans(&self) -> &PlanCache {
         &self.graph.plans
+    }
+
+    pub(super) fn executors(&self) -> &Executors {
+        &self.graph.executors
     }
 
     /// The inputs and outputs in words: "2 inputs (`image`, `age`) and 1 output (`dense`)".
