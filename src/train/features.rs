@@ -103,8 +103,7 @@ impl<'a> Features<'a> {
 
     /// The split point at which the batches enter the model. `None`: at its input.
     pub(super) fn entry(&self) -> Option<&SplitPoint> {
-        let are_features =
-            !matches!(self.source, Source::Data { are_features: false, .. });
+        let are_features = !matches!(self.source, Source::Data { are_features: false, .. });
         self.split.as_ref().filter(|_| are_features)
     }
 

@@ -163,7 +163,8 @@ impl Trainee {
             stopped: &self.stopped,
         };
         gpu.loss(loss, pass.output(), &targets, weights.as_ref(), [batch, columns], output)?;
-        let results = StepResults { loss: gpu.read_back(&mean)?, linear: gpu.read_back(pass.output())?, batch };
+        let results =
+            StepResults { loss: gpu.read_back(&mean)?, linear: gpu.read_back(pass.output())?, batch };
         self.network().backward(pass, gradient)?;
         Ok(results)
     }
