@@ -26,13 +26,15 @@ impl Compiler {
         Ok([major, minor])
     }
 
-    /// Compiles CUDA C to a cubin for an architecture, as `sm_90`.
-    pub(crate) fn compile(&self, source: &str, architecture: &str) -> Result<Vec<u8>> {
+    /// Compiles CUDA C to a cubin for an architecture, as `sm_90`. Returns it with the compiler's messages, which name
+    /// the resources of each kernel.
+    pub(crate) fn compile(&self, source: &str, architecture: &str) -> Result<(Vec<u8>, String)> {
         let kernels = |log: String| Error::Kernels { architecture: architecture.to_owned(), log };
         let text = |text: &str| CString::new(text).map_err(|_| kernels("zero byte".into()));
         let (source, name) = (text(source)?, text("headstart.cu")?);
         // Divisions and square roots are rounded as on the CPU (the default); multiply-add is fused, as everywhere.
-        let options = [text(&format!("--gpu-architecture={architecture}"))?, text("--std=c++17")?];
+        let architecture_option = text(&format!("--gpu-architecture={architecture}"))?;
+        let options = [architecture_option, text("--std=c++17")?, text("--ptxas-options=-v")?];
         let options = options.each_ref().map(|option| option.as_ptr());
         let mut program = null_mut();
         // SAFETY: the strings outlive the calls. The program is destroyed once, at the end. Buffers have the sizes
@@ -43,7 +45,7 @@ impl Compiler {
             check("nvrtcCreateProgram", created)?;
             let status = (self.0.nvrtcCompileProgram)(program, options.len() as i32, options.as_ptr());
             let result = match status {
-                0 => self.cubin(program),
+                0 => self.cubin(program).map(|cubin| (cubin, self.log(program))),
                 _ => Err(kernels(self.log(program))),
             };
             (self.0.nvrtcDestroyProgram)(&mut program);

@@ -6,6 +6,7 @@ use std::ptr::{null, null_mut};
 
 use super::functions::{DevicePtr, Driver, Handle};
 use super::library::Library;
+use super::pinned::PinnedPool;
 use crate::{Error, Result};
 
 /// `CU_STREAM_NON_BLOCKING`: the stream does not wait for the default stream.
@@ -20,6 +21,7 @@ const CAPABILITY: [c_int; 2] = [75, 76];
 /// The primary context of a GPU, with one stream.
 pub(super) struct Context {
     pub(super) driver: Driver,
+    pub(super) pinned: PinnedPool,
     device: c_int,
     context: Handle,
     stream: Handle,
@@ -62,7 +64,7 @@ impl Context {
             )?;
             let set = (driver.cuMemPoolSetAttribute)(pool, RELEASE_THRESHOLD, (&raw mut threshold).cast());
             check(&driver, "cuMemPoolSetAttribute", set)?;
-            Ok(Context { driver, device, context, stream })
+            Ok(Context { driver, pinned: PinnedPool::default(), device, context, stream })
         }
     }
 
@@ -178,6 +180,7 @@ impl Context {
 impl Drop for Context {
     fn drop(&mut self) {
         if self.stream().is_ok() {
+            self.pinned.clear(self);
             // SAFETY: nothing uses the stream or the context any more: all arrays hold the context.
             unsafe {
                 (self.driver.cuStreamSynchronize)(self.stream);

@@ -64,6 +64,7 @@ functions! {
         cuEventCreate(*mut Handle, c_uint);
         cuEventRecord(Handle, Handle);
         cuEventSynchronize(Handle);
+        cuEventQuery(Handle);
         cuEventDestroy_v2(Handle);
         cuModuleLoadData(*mut Handle, *const c_void);
         cuModuleGetFunction(*mut Handle, Handle, *const c_char);

@@ -17,6 +17,9 @@ use super::{Array, Indices, Readback};
 use crate::kernels::{KERNELS, SOURCE};
 use crate::{Error, Libraries, Output, Result};
 
+/// Largest copy to the GPU through page-locked memory, in bytes (64 MiB: a large batch). For others the driver makes
+/// the copy in parts, and waits for the work before it.
+const MAX_PINNED: usize = 64 << 20;
 /// The most arguments of a kernel.
 const MAX_ARGUMENTS: usize = 24;
 
@@ -67,11 +70,12 @@ pub(crate) enum Argument<'a> {
     Float(f32),
 }
 
-/// Compiles the kernels for an architecture, as `sm_90`. Needs NVRTC and no GPU.
+/// Compiles the kernels for an architecture, as `sm_90`. Returns the cubin, and the resources of each kernel as text.
+/// Needs NVRTC and no GPU.
 ///
 /// # Errors
 /// [`Error::Library`]; [`Error::Kernels`] if NVRTC does not know the architecture.
-pub fn compile_kernels(libraries: &Libraries, architecture: &str) -> Result<Vec<u8>> {
+pub fn compile_kernels(libraries: &Libraries, architecture: &str) -> Result<(Vec<u8>, String)> {
     Compiler::load(libraries.nvrtc()?)?.compile(SOURCE, architecture)
 }
 
@@ -94,7 +98,8 @@ impl Gpu {
             );
             return Err(Error::Cuda { function: "nvrtcVersion", message, code: nvrtc });
         }
-        let module = context.module(&compiler.compile(SOURCE, &architecture)?)?;
+        let (cubin, _) = compiler.compile(SOURCE, &architecture)?;
+        let module = context.module(&cubin)?;
         let mut kernels = HashMap::new();
         for name in KERNELS {
             let symbol = CString::new(name).map_err(|_| Error::argument("open", "a kernel's name", name))?;
@@ -189,10 +194,21 @@ impl Gpu {
         }
         let (context, stream) = (&self.0.context, self.0.context.stream()?);
         self.count();
-        // SAFETY: both sides have `array.bytes()` bytes. The driver has read pageable memory when it returns.
-        let status =
-            unsafe { (context.driver.cuMemcpyHtoDAsync_v2)(array.pointer(), values, array.bytes(), stream) };
-        context.check("cuMemcpyHtoDAsync", status)
+        let (to, bytes) = (array.pointer(), array.bytes());
+        if bytes > MAX_PINNED {
+            // SAFETY: both sides have `bytes` bytes. The driver has read pageable memory when it returns.
+            let status = unsafe { (context.driver.cuMemcpyHtoDAsync_v2)(to, values, bytes, stream) };
+            return context.check("cuMemcpyHtoDAsync", status);
+        }
+        let buffer = context.pinned.take(context, bytes)?;
+        // SAFETY: the buffer has at least `bytes` bytes, and no copy uses it. It is reused only after this copy.
+        let status = unsafe {
+            std::ptr::copy_nonoverlapping(values.cast::<u8>(), buffer.values.cast::<u8>(), bytes);
+            (context.driver.cuMemcpyHtoDAsync_v2)(to, buffer.values, bytes, stream)
+        };
+        let copied = context.check("cuMemcpyHtoDAsync", status).and_then(|()| buffer.record(context));
+        context.pinned.give(context, buffer);
+        copied
     }
 
     /// Copies the values of one array to another.

@@ -12,6 +12,7 @@ mod driver;
 mod functions;
 mod gpu;
 mod library;
+mod pinned;
 mod readback;
 
 pub use array::{Array, Indices};

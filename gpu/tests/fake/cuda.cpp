@@ -232,6 +232,7 @@ Status cuEventCreate(void **event, unsigned) {
 }
 Status cuEventRecord(void *, void *) { GUARD return SUCCESS; }
 Status cuEventSynchronize(void *) { GUARD return SUCCESS; }
+Status cuEventQuery(void *event) { GUARD return event ? SUCCESS : INVALID_VALUE; }
 Status cuEventDestroy_v2(void *event) {
     GUARD
     return free(event), SUCCESS;

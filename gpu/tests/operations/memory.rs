@@ -23,6 +23,24 @@ fn values_are_copied_both_ways_and_parts_share_them() {
 }
 
 #[test]
+fn copies_that_are_on_their_way_keep_their_values() {
+    let gpu = gpu();
+    // More than the buffers that are kept for reuse.
+    let arrays: Vec<_> =
+        (0..40).map(|value| gpu.upload(&vec![value as f32; 1000 + value]).unwrap()).collect();
+    let copies: Vec<_> = arrays.iter().map(|array| gpu.read_back(array).unwrap()).collect();
+    for (value, (array, copy)) in arrays.iter().zip(&copies).enumerate() {
+        gpu.fill(array, -1.0).unwrap();
+        assert_eq!(copy.values().unwrap(), vec![value as f32; 1000 + value]);
+        // The values can be read again.
+        assert_eq!(copy.values().unwrap().len(), 1000 + value);
+    }
+    // A copy that is too large for page-locked memory.
+    let large = vec![0.25; 17 << 20];
+    assert_eq!(gpu.download(&gpu.upload(&large).unwrap()).unwrap(), large);
+}
+
+#[test]
 fn wrong_lengths_are_refused() {
     let gpu = gpu();
     let array = gpu.array(4).unwrap();

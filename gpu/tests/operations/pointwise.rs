@@ -212,8 +212,8 @@ fn normalisation_by_moving_statistics_is_a_scale_and_a_shift() {
     let statistics = Statistics { mean: &mean, spread: &variance, is_moving: true, epsilon: 0.0 };
     let (y, dx) = (gpu.array(12).unwrap(), gpu.array(12).unwrap());
     gpu.normalize(&gx, statistics, [&gamma, &beta], None, &y, maps, Activation::Linear).unwrap();
-    let scale = |i: usize| if i / 3 % 2 == 0 { 1.0 } else { 6.0 };
-    let shift = |i: usize| if i / 3 % 2 == 0 { 0.5 } else { 6.0 };
+    let scale = |i: usize| if (i / 3).is_multiple_of(2) { 1.0 } else { 6.0 };
+    let shift = |i: usize| if (i / 3).is_multiple_of(2) { 0.5 } else { 6.0 };
     let expected: Vec<f64> = x.iter().enumerate().map(|(i, x)| f64::from(*x) * scale(i) + shift(i)).collect();
     assert_close(&y, &expected, 1e-6);
     let none = (None, Activation::Linear);
