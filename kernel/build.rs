@@ -17,12 +17,14 @@ mod fingerprint;
 use fingerprint::Fingerprint;
 
 /// Inputs of the prelude's build, relative to the checkout.
-const PRELUDE: [&str; 13] = [
+const PRELUDE: [&str; 15] = [
     "Cargo.toml",
     "Cargo.lock",
     "rust-toolchain.toml",
     "src",
     "weights",
+    "gpu/Cargo.toml",
+    "gpu/src",
     "kernel/Cargo.toml",
     "kernel/frame",
     "kernel/cell",
@@ -54,7 +56,7 @@ const TEMPLATE: [&str; 17] = [
 ];
 const LESSONS: &str = "notebooks";
 /// Extensions of embedded files; others, such as an editor's swap files, are ignored.
-const EXTENSIONS: [&str; 8] = ["ipynb", "lock", "md", "rs", "safetensors", "svg", "toml", "txt"];
+const EXTENSIONS: [&str; 9] = ["cu", "ipynb", "lock", "md", "rs", "safetensors", "svg", "toml", "txt"];
 /// File name of a manifest in a package made by `cargo package`.
 const PACKAGED_MANIFEST: &str = "Cargo.toml.packaged";
 

@@ -8,11 +8,14 @@ use crate::{Error, Result};
 
 /// The device of this process, chosen on first use.
 static DEVICE: OnceLock<Device> = OnceLock::new();
-/// Environment variable with the user's choice: `cpu`, `cuda:0`, `metal`.
-const DEVICE_VARIABLE: &str = "HEADSTART_DEVICE";
+/// Environment variable with the user's choice: `cpu`, `gpu`, `cuda:0`, `metal`.
+pub(crate) const DEVICE_VARIABLE: &str = "HEADSTART_DEVICE";
 
 /// The device on which models and data are created: the first GPU that this build supports, else the
 /// CPU. `HEADSTART_DEVICE` selects another: `cpu`, `cuda:1`, `metal`.
+///
+/// `HEADSTART_DEVICE=gpu` keeps tensors on the CPU and executes models on an NVIDIA GPU, whose libraries are found when
+/// the program runs.
 ///
 /// The first call prints a note if the device is a GPU or the requested device is not available. GPUs
 /// need a build with the feature `cuda`, `cudnn` or `metal`: for notebooks, `headstart install --cuda`.
@@ -57,10 +60,11 @@ fn choose_device(requested: Option<&str>) -> (Device, Option<String>) {
 fn parse_device(name: &str) -> Result<Device, String> {
     let (backend, number) = name.split_once(':').unwrap_or((name, "0"));
     match (backend, number.parse()) {
-        ("cpu", _) => Ok(Device::Cpu),
+        // With `gpu`, tensors stay on the CPU, and models are executed on the GPU: see `accelerator`.
+        ("cpu" | "gpu", _) => Ok(Device::Cpu),
         ("cuda", Ok(number)) => cuda(number),
         ("metal", Ok(number)) => metal(number),
-        _ => Err("expected cpu, cuda:0, cuda:1, …, or metal".into()),
+        _ => Err("expected cpu, gpu, cuda:0, cuda:1, …, or metal".into()),
     }
 }
 
@@ -136,9 +140,9 @@ mod tests {
 
     #[test]
     fn an_unavailable_device_gives_a_note_and_the_cpu() {
-        assert!(choose_device(Some("cpu")).1.is_none());
+        assert!(choose_device(Some("cpu")).1.is_none() && choose_device(Some("gpu")).1.is_none());
         for (requested, expected) in
-            [("gpu", "expected cpu, cuda:0"), ("cuda:x", "expected cpu"), ("metal", "Apple GPU")]
+            [("tpu", "expected cpu, gpu, cuda:0"), ("cuda:x", "expected cpu"), ("metal", "Apple GPU")]
         {
             let (device, note) = choose_device(Some(requested));
             let note = note.unwrap();

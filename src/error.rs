@@ -64,6 +64,12 @@ pub enum Error {
         /// What was found in the folder.
         problem: String,
     },
+    /// A function of the GPU failed.
+    #[error("the GPU failed: {message}\nhint: set HEADSTART_DEVICE=cpu to run without it")]
+    Gpu {
+        /// The message of the driver or of a library.
+        message: String,
+    },
     /// The loss cannot use the targets.
     #[error("{loss}: expected {expected}, found {found}{}", hint_line(.hint))]
     Targets {

@@ -22,6 +22,7 @@
 //! Images are channels first, `[N, 3, height, width]`, as is usual in candle.
 #![deny(missing_docs)]
 
+mod accelerator;
 pub mod chart;
 mod check;
 pub mod data;

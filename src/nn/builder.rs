@@ -265,10 +265,18 @@ impl ModelBuilder {
             );
             return refuse("output", expected, format!("the unused {kind} `{}`", nodes[unused].name));
         }
-        let plans = Default::default();
-        let graph =
-            Graph { name, nodes, inputs, outputs, preprocessing, labels, pretrained, is_sequential, plans };
-        Ok(graph.into())
+        Ok(Model::from(Graph {
+            name,
+            nodes,
+            inputs,
+            outputs,
+            preprocessing,
+            labels,
+            pretrained,
+            is_sequential,
+            plans: Default::default(),
+            executors: Default::default(),
+        }))
     }
 }
 

@@ -224,7 +224,7 @@ pub(super) struct Built {
 }
 
 impl Built {
-    fn groups(&self) -> usize {
+    pub(super) fn groups(&self) -> usize {
         if self.config.depthwise { self.shape[0] } else { self.config.groups }
     }
 

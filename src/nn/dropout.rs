@@ -30,6 +30,15 @@ impl Dropout {
     pub fn noise_shape(self, shape: impl Into<Shape>) -> Dropout {
         Dropout { noise_shape: Some(shape.into().into_dims()), ..self }
     }
+
+    /// The rate, and whether a sample is dropped as a whole. `None` if other values are dropped together.
+    pub(super) fn rate_and_extent(&self) -> Option<(f32, bool)> {
+        match &self.noise_shape {
+            None => Some((self.rate, false)),
+            Some(shape) if shape.iter().all(|side| *side == 1) => Some((self.rate, true)),
+            Some(_) => None,
+        }
+    }
 }
 
 impl Build for Dropout {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::execution_plan::PlanCache;
+use super::gpu::Executors;
 use super::{Labels, Layer, LayerConfig, Param, Preprocessing};
 use crate::opaque::Opaque;
 use crate::{Error, Result};
@@ -39,6 +40,7 @@ pub(super) struct Graph {
     /// Whether the model is a `Sequential`. Keras does not count the input layer of those.
     pub(super) is_sequential: bool,
     pub(super) plans: PlanCache,
+    pub(super) executors: Executors,
 }
 
 /// A named output of a model.
@@ -158,6 +160,10 @@ impl Model {
 
     pub(super) fn plans(&self) -> &PlanCache {
         &self.graph.plans
+    }
+
+    pub(super) fn executors(&self) -> &Executors {
+        &self.graph.executors
     }
 
     /// The inputs and outputs in words: "2 inputs (`image`, `age`) and 1 output (`dense`)".

@@ -22,7 +22,7 @@ use crate::ops::{BatchNorm, ScaleShift, apply3};
 /// [`Model::unfreeze_statistics`]: crate::nn::Model::unfreeze_statistics
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct BatchNormalization {
-    momentum: f64,
+    pub(super) momentum: f64,
     pub(super) epsilon: f64,
 }
 

@@ -13,6 +13,11 @@ use crate::Result;
 pub(crate) struct SplitPoint(Vec<usize>);
 
 impl SplitPoint {
+    /// The indices: of the models in which the node is nested, and of the node.
+    pub(super) fn path(&self) -> &[usize] {
+        &self.0
+    }
+
     /// The same point, seen from the model whose node `index` is the nested `model`.
     fn within(self, index: usize, model: &Model) -> SplitPoint {
         // After the last layer of the nested model: its output.

@@ -23,6 +23,10 @@ impl StochasticDepth {
     pub fn new(rate: f32) -> StochasticDepth {
         StochasticDepth { rate }
     }
+
+    pub(super) fn rate(&self) -> f32 {
+        self.rate
+    }
 }
 
 impl Build for StochasticDepth {

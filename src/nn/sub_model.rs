@@ -75,6 +75,7 @@ impl Model {
             pretrained: self.is_pretrained(),
             is_sequential: false,
             plans: Default::default(),
+            executors: Default::default(),
         }))
     }
 }

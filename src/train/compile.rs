@@ -112,15 +112,33 @@ impl Compiled {
         targets: Tensor,
         weights: Option<&Tensor>,
     ) -> Result<StepOutput> {
+        let (output, is_elementwise) = self.output(model, linear)?;
+        let loss = self.loss.compute(&output, &targets, weights, model.output_shape())?;
+        Ok(StepOutput { loss, output, targets, is_elementwise, shape: model.output_shape().to_vec() })
+    }
+
+    /// The output for the metrics, with a loss that was computed elsewhere.
+    pub(crate) fn output_of_loss(
+        &self,
+        model: &Model,
+        linear: Tensor,
+        targets: Tensor,
+        loss: f32,
+    ) -> Result<StepOutput> {
+        let loss = Tensor::new(loss, linear.device())?;
+        let (output, is_elementwise) = self.output(model, linear)?;
+        Ok(StepOutput { loss, output, targets, is_elementwise, shape: model.output_shape().to_vec() })
+    }
+
+    /// The output from its values before the last activation, and whether metrics treat its values separately.
+    fn output(&self, model: &Model, linear: Tensor) -> Result<(Output, bool)> {
         if linear.rank() > 2 && model.last_activation() == Activation::Softmax {
             let hint = "flatten feature maps before the classes: `Flatten` or `GlobalAveragePooling2D`";
             return Err(Error::shape("the model's output", "[batch, classes]", linear.dims(), hint));
         }
         let is_elementwise = linear.rank() > 2 && model.last_activation() != Activation::Softmax;
         let linear = if is_elementwise { linear.flatten_from(1)? } else { linear };
-        let output = Output::of(linear, model.last_activation())?;
-        let loss = self.loss.compute(&output, &targets, weights, model.output_shape())?;
-        Ok(StepOutput { loss, output, targets, is_elementwise, shape: model.output_shape().to_vec() })
+        Ok((Output::of(linear, model.last_activation())?, is_elementwise))
     }
 
     /// Describes a change of `trainable` since the model was compiled. Each change is reported once.

@@ -16,8 +16,8 @@ use crate::data::{Batch, Dataset, Samples};
 use crate::nn::{Mode, Model, SplitPoint};
 use crate::{Error, Result, check_interrupt};
 
-/// Batches, each with the model's output before its last activation.
-type Outputs<'a> = Box<dyn Iterator<Item = Result<(Batch, Tensor)>> + 'a>;
+/// Batches, each with the model's output before its last activation, or without it if the GPU computes it.
+type Outputs<'a> = Box<dyn Iterator<Item = Result<(Batch, Option<Tensor>)>> + 'a>;
 
 /// The data of a `fit`, with cached features where that is possible.
 pub(super) struct Features<'a> {
@@ -26,6 +26,8 @@ pub(super) struct Features<'a> {
     source: Source,
     validation: Option<Validation<'a>>,
     first_look: FirstLook<'a>,
+    /// Whether training steps compute the output themselves.
+    is_on_gpu: bool,
 }
 
 enum Source {
@@ -58,7 +60,7 @@ impl<'a> Features<'a> {
                 first_look: look_at_validation,
             });
             let source = Source::Data { data, are_features: false };
-            return Ok(Features { model, split: None, source, validation, first_look });
+            return Ok(Features { model, split: None, source, validation, first_look, is_on_gpu: false });
         };
         let samples = data.samples().cloned();
         let source = match (samples, fit.augmented_views) {
@@ -95,19 +97,33 @@ impl<'a> Features<'a> {
                 None => Validation { model, split: None, data, first_look: look_at_validation },
             }),
         };
-        Ok(Features { model, split: Some(split), source, validation, first_look })
+        Ok(Features { model, split: Some(split), source, validation, first_look, is_on_gpu: false })
+    }
+
+    /// The split point at which the batches enter the model. `None`: at its input.
+    pub(super) fn entry(&self) -> Option<&SplitPoint> {
+        let are_features = !matches!(self.source, Source::Data { are_features: false, .. });
+        self.split.as_ref().filter(|_| are_features)
+    }
+
+    /// Leaves the model's output to the training steps.
+    pub(super) fn leave_outputs_to_gpu(&mut self) {
+        self.is_on_gpu = true;
     }
 
     /// Iterates over the batches of an epoch, each with the model's output before its last activation.
     pub(super) fn epoch(&mut self) -> Result<Outputs<'_>> {
-        let (model, split) = (self.model, self.split.as_ref());
+        let (model, split, is_on_gpu) = (self.model, self.split.as_ref(), self.is_on_gpu);
         let after = move |batch: Result<Batch>, split: Option<&SplitPoint>| {
             let batch = batch?;
+            if is_on_gpu {
+                return Ok((batch, None));
+            }
             let linear = match split {
                 Some(split) => model.forward_after(split, &batch.x, Mode::Training)?,
                 None => model.forward_linear(&batch.x, Mode::Training)?,
             };
-            Ok((batch, linear))
+            Ok((batch, Some(linear)))
         };
         match &mut self.source {
             Source::Data { data, are_features } => {

@@ -6,8 +6,10 @@ use std::time::Instant;
 use candle_core::Tensor;
 
 use super::callbacks::{Callback, Training, collect, restore};
+use super::compile::StepOutput;
 use super::features::{Features, check_batches};
 use super::means::Means;
+use super::on_gpu::{GpuTraining, Launched};
 use super::progress::Progress;
 use super::recover::Checkpointer;
 use super::{Compiled, Fit, History};
@@ -110,12 +112,18 @@ impl Model {
             params,
             class_weight: &fit.class_weight,
             advice: fit.advice,
+            gpu: None,
+            launched: None,
         };
         run.training.set_epoch(fit.initial_epoch);
         run.tell(|callback, training| callback.on_train_begin(training))?;
         restore(&mut run.callbacks, &std::mem::take(&mut run.training.states))?;
         run.progress.training_begins(run.training.history);
         let mut data = Features::of(self, data, validation, &fit)?;
+        run.gpu = GpuTraining::new(self, run.training.compiled, data.entry())?;
+        if run.gpu.is_some() {
+            data.leave_outputs_to_gpu();
+        }
         while run.training.epoch() < fit.epochs && run.training.reason().is_none() {
             match run.epoch(&mut data) {
                 Ok(()) => {}
@@ -150,6 +158,10 @@ struct Run<'a> {
     params: Vec<Param>,
     class_weight: &'a [(usize, f64)],
     advice: bool,
+    /// The model on the GPU, if it is trained there.
+    gpu: Option<GpuTraining>,
+    /// The step whose results are not read yet.
+    launched: Option<Launched>,
 }
 
 impl Run<'_> {
@@ -168,16 +180,15 @@ impl Run<'_> {
         let rate = self.training.learning_rate();
         let mut means = Means::new(self.training.compiled);
         let promised = self.training.batches();
-        let mut batches = data.epoch()?.take(promised);
-        loop {
-            let tape = GradientTape::new();
-            let Some(batch) = batches.next() else { break };
-            check_interrupt()?;
-            let batch = batch?;
-            let size = batch.0.y.dim(0)?;
-            self.batch(batch, tape, &mut means).map_err(|error| error.with_batch(size))?;
-        }
-        drop(batches);
+        let trained = self.batches(data.epoch()?.take(promised), &mut means);
+        // On a GPU: the results of the last step, and the weights, also after an interrupt.
+        let finished = match &trained {
+            Ok(()) | Err(Error::Interrupted) => self.finish_launched(&mut means),
+            Err(_) => Ok(()),
+        };
+        self.launched = None;
+        let read_back = self.read_back();
+        trained.and(finished).and(read_back)?;
         check_batches(promised, self.progress.position().1)?;
         let mut row = means.row("");
         if let Some(validation) = data.validation() {
@@ -191,6 +202,22 @@ impl Run<'_> {
         self.progress.epoch_ends(&row, self.training.history);
         self.training.row = row;
         self.epoch_ends()
+    }
+
+    /// Trains on batches.
+    fn batches(
+        &mut self,
+        mut batches: impl Iterator<Item = Result<(Batch, Option<Tensor>)>>,
+        means: &mut Means,
+    ) -> Result<()> {
+        loop {
+            let tape = GradientTape::new();
+            let Some(batch) = batches.next() else { return Ok(()) };
+            check_interrupt()?;
+            let batch = batch?;
+            let size = batch.0.y.dim(0)?;
+            self.batch(batch, tape, means).map_err(|error| error.with_batch(size))?;
+        }
     }
 
     /// Calls `on_epoch_end` of each callback. Those that run last receive the states of the others.
@@ -208,21 +235,71 @@ impl Run<'_> {
     /// Trains on one batch.
     fn batch(
         &mut self,
-        (batch, linear): (Batch, Tensor),
+        (batch, linear): (Batch, Option<Tensor>),
         tape: GradientTape,
         means: &mut Means,
     ) -> Result<()> {
         let (model, compiled) = (self.training.model, &mut *self.training.compiled);
         let targets = compiled.targets(model, &batch.y)?;
         let weights = weigh(&targets, batch.weights, self.class_weight)?;
+        let Some(linear) = linear else { return self.batch_on_gpu(&batch.x, targets, weights, means) };
         let step = compiled.step_output(model, linear, targets, weights.as_ref())?;
         let value = step.loss.to_scalar::<f32>()?;
-        if !value.is_finite() {
-            let (epoch, batch) = self.progress.position();
-            return Err(Error::NotFinite { loss: value, epoch, batch: batch + 1, validation: false });
+        self.check_finite(value)?;
+        let optimizer = &mut self.training.compiled.optimizer;
+        optimizer.step(&self.params, &tape.gradient(&step.loss)?)?;
+        self.batch_ends(value, &step, means)
+    }
+
+    /// Launches a step on the GPU. Its results are read after the next step is launched, or at once if something on
+    /// the CPU reads the weights after it.
+    fn batch_on_gpu(
+        &mut self,
+        x: &Tensor,
+        targets: Tensor,
+        weights: Option<Tensor>,
+        means: &mut Means,
+    ) -> Result<()> {
+        let Some(gpu) = &mut self.gpu else { return Ok(()) };
+        let is_read =
+            self.callbacks.iter().any(|callback| callback.runs_at_batches()) || self.checkpointer.is_due();
+        let launched = gpu.launch(self.training.compiled, x, targets, weights.as_ref())?;
+        self.finish_launched(means)?;
+        self.launched = Some(launched);
+        if is_read {
+            self.read_back()?;
+            self.finish_launched(means)?;
         }
-        compiled.optimizer.step(&self.params, &tape.gradient(&step.loss)?)?;
-        means.add(value, &step)?;
+        Ok(())
+    }
+
+    /// Reads the results of the launched step, if there is one.
+    fn finish_launched(&mut self, means: &mut Means) -> Result<()> {
+        let (Some(gpu), Some(launched)) = (&mut self.gpu, self.launched.take()) else { return Ok(()) };
+        let (value, step) = gpu.finish(self.training.model, self.training.compiled, launched)?;
+        self.check_finite(value)?;
+        self.batch_ends(value, &step, means)
+    }
+
+    /// Copies the weights to the CPU, if the GPU has newer ones.
+    fn read_back(&mut self) -> Result<()> {
+        match &mut self.gpu {
+            Some(gpu) => gpu.read_back(self.training.model, self.training.compiled),
+            None => Ok(()),
+        }
+    }
+
+    fn check_finite(&self, loss: f32) -> Result<()> {
+        if loss.is_finite() {
+            return Ok(());
+        }
+        let (epoch, batch) = self.progress.position();
+        Err(Error::NotFinite { loss, epoch, batch: batch + 1, validation: false })
+    }
+
+    /// Adds the results of a batch to the means, and tells them to the user and to the callbacks.
+    fn batch_ends(&mut self, loss: f32, step: &StepOutput, means: &mut Means) -> Result<()> {
+        means.add(loss, step)?;
         self.training.row = means.row("");
         self.progress.batch_ends(&self.training.row);
         if self.advice
@@ -230,7 +307,10 @@ impl Run<'_> {
         {
             lint::say(&lint::of_time(left));
         }
-        self.checkpointer.batch_ends(self.progress.position());
+        // A checkpoint has the weights of this batch.
+        if self.gpu.as_ref().is_none_or(|gpu| !gpu.is_ahead()) {
+            self.checkpointer.batch_ends(self.progress.position());
+        }
         self.training.set_batch(self.progress.position().1);
         self.tell(|callback, training| callback.on_train_batch_end(training))
     }

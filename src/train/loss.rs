@@ -242,6 +242,20 @@ impl BuiltInLoss {
         }
     }
 
+    /// The loss of the GPU path, for a model with this last activation. `None` if it has none.
+    pub(crate) fn on_gpu(self, last: Activation) -> Option<headstart_gpu::Loss> {
+        let label_smoothing = self.label_smoothing as f32;
+        let has_logits = self.last_activation() == Some(last);
+        Some(match self.kind {
+            Kind::Binary if has_logits => headstart_gpu::Loss::SigmoidCrossEntropy { label_smoothing },
+            Kind::Categorical | Kind::SparseCategorical if has_logits => {
+                headstart_gpu::Loss::SoftmaxCrossEntropy { label_smoothing }
+            }
+            Kind::MeanSquared if last == Activation::Linear => headstart_gpu::Loss::SquaredError,
+            _ => return None,
+        })
+    }
+
     fn refuse(self, expected: &str, targets: &Tensor, hint: &str) -> Error {
         refuse(self.name(), expected, targets, hint)
     }

@@ -24,6 +24,7 @@ mod loss_trait;
 mod means;
 mod metric;
 mod metric_trait;
+mod on_gpu;
 mod optimizer;
 mod predict;
 mod probabilities;

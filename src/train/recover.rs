@@ -40,6 +40,11 @@ impl<'a> Checkpointer<'a> {
         }
     }
 
+    /// Whether a checkpoint is due.
+    pub(crate) fn is_due(&self) -> bool {
+        self.file.is_some() && Instant::now() >= self.next
+    }
+
     /// Saves a checkpoint if one is due.
     pub(crate) fn batch_ends(&mut self, (epoch, batch): (usize, usize)) {
         if Instant::now() >= self.next {

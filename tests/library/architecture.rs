@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// The layers, lowest first, with their modules.
 const LAYERS: [(&str, &[&str]); 12] = [
-    ("base", &["check", "device", "error", "files", "interrupt", "opaque", "random", "variables"]),
+    (
+        "base",
+        &["accelerator", "check", "device", "error", "files", "interrupt", "opaque", "random", "variables"],
+    ),
     ("display", &["display", "notebook"]),
     ("demo images", &["drawn"]),
     ("chart", &["chart"]),

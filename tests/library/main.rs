@@ -12,6 +12,7 @@ mod explain;
 mod families;
 mod files;
 mod flattened;
+mod gpu;
 mod gradients;
 mod graph;
 mod habits;

@@ -7,6 +7,7 @@ use crate::Result;
 use crate::check::check_memory_of;
 use crate::device::takes_cpu_path;
 use crate::nn::execution_plan::{ExecutionPlan, FusedConvolution, Operation, Request, Step};
+use crate::nn::gpu::Task;
 use crate::nn::{Mode, Model, Node};
 use crate::ops::{Epilogue, to_nchw_if_channels_last};
 
@@ -21,6 +22,16 @@ impl Model {
         is_linear: bool,
     ) -> Result<Vec<Tensor>> {
         let size = given[0].1.dim(0)?;
+        if let (Mode::Inference, &[node]) = (mode, requested.as_slice())
+            && !given.iter().any(|(_, value)| value.track_op())
+        {
+            let (nodes, values): (Vec<usize>, Vec<Tensor>) = given.iter().cloned().unzip();
+            let task = Task { given: nodes, requested: node, is_linear };
+            let output = self.run_on_gpu(task, &values).map_err(|error| error.with_batch(size))?;
+            if let Some(output) = output {
+                return Ok(vec![output]);
+            }
+        }
         let request = Request {
             mode,
             requested,

@@ -63,6 +63,10 @@ impl BackupAndRestore {
 }
 
 impl Callback for BackupAndRestore {
+    fn runs_at_batches(&self) -> bool {
+        false
+    }
+
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
         make_parent(&self.path)?;
         if !self.path.is_file() {

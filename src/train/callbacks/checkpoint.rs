@@ -115,6 +115,10 @@ impl ModelCheckpoint {
 }
 
 impl Callback for ModelCheckpoint {
+    fn runs_at_batches(&self) -> bool {
+        self.save_freq.is_some()
+    }
+
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
         self.monitor.check_mode()?;
         check_extension(&self.path)?;

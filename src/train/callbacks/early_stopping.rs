@@ -69,6 +69,10 @@ impl EarlyStopping {
 }
 
 impl Callback for EarlyStopping {
+    fn runs_at_batches(&self) -> bool {
+        false
+    }
+
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
         self.monitor.begin(training)?;
         (self.waited, self.best, self.monitor.best) = (0, None, None);

@@ -77,6 +77,10 @@ impl ReduceLROnPlateau {
 }
 
 impl Callback for ReduceLROnPlateau {
+    fn runs_at_batches(&self) -> bool {
+        false
+    }
+
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
         self.monitor.begin(training)?;
         check("factor", self.factor, self.factor > 0.0 && self.factor < 1.0, "a number above 0 and below 1")?;
@@ -145,6 +149,10 @@ impl std::fmt::Debug for LearningRateScheduler {
 }
 
 impl Callback for LearningRateScheduler {
+    fn runs_at_batches(&self) -> bool {
+        false
+    }
+
     fn on_epoch_begin(&mut self, training: &mut Training) -> Result<()> {
         let rate = (self.0)(training.epoch() - 1, training.learning_rate());
         training.set_learning_rate(rate)

@@ -63,6 +63,10 @@ impl CSVLogger {
 }
 
 impl Callback for CSVLogger {
+    fn runs_at_batches(&self) -> bool {
+        false
+    }
+
     fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
         make_parent(&self.path)?;
         (self.file, self.resumed) = (None, None);
@@ -99,6 +103,10 @@ impl Callback for CSVLogger {
 pub struct TerminateOnNaN;
 
 impl Callback for TerminateOnNaN {
+    fn runs_at_batches(&self) -> bool {
+        false
+    }
+
     fn ends_at_nan(&self) -> bool {
         true
     }

@@ -88,6 +88,13 @@ pub trait Callback: Send {
         Ok(())
     }
 
+    /// Whether [`Callback::on_train_batch_end`] does something. If no callback does, weights that are on a GPU are
+    /// copied back once in each epoch.
+    #[doc(hidden)]
+    fn runs_at_batches(&self) -> bool {
+        true
+    }
+
     /// Whether the callback runs after all others and receives their states.
     #[doc(hidden)]
     fn runs_last(&self) -> bool {
@@ -232,6 +239,10 @@ impl<'a> Training<'a> {
 pub(super) struct Lambda<F>(pub(super) F);
 
 impl<F: FnMut(&mut Training) -> Result<()> + Send> Callback for Lambda<F> {
+    fn runs_at_batches(&self) -> bool {
+        false
+    }
+
     fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
         (self.0)(training)
     }

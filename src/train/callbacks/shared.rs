@@ -84,6 +84,10 @@ impl<C: Callback> Callback for SharedCallback<C> {
         self.lock().on_train_end(training)
     }
 
+    fn runs_at_batches(&self) -> bool {
+        self.lock().runs_at_batches()
+    }
+
     fn monitor(&self) -> Option<&str> {
         self.monitor.as_deref()
     }

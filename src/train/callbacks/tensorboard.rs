@@ -39,6 +39,10 @@ impl TensorBoard {
 }
 
 impl Callback for TensorBoard {
+    fn runs_at_batches(&self) -> bool {
+        false
+    }
+
     fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
         self.files.clear();
         Ok(())

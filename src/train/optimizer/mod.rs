@@ -2,6 +2,7 @@
 
 mod accumulation;
 mod fused;
+mod on_gpu;
 mod rules;
 mod saved;
 mod schedule;
@@ -10,7 +11,6 @@ use std::collections::HashMap;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, TensorId};
-
 use serde::{Deserialize, Serialize};
 
 use self::accumulation::Accumulation;
@@ -18,6 +18,7 @@ use crate::check::{check, check_not_negative, check_positive};
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
 
+pub(crate) use on_gpu::GpuOptimizer;
 pub use rules::{Adam, AdamW, MeanSquare, Moments, Momentum, RMSprop, SGD};
 pub use saved::{OptimizerConfig, OptimizerSettings};
 pub use schedule::{LearningRate, Schedule};

@@ -26,8 +26,8 @@ pub struct AdamW;
 /// The update rule of [`SGD`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Momentum {
-    momentum: f64,
-    nesterov: bool,
+    pub(super) momentum: f64,
+    pub(super) nesterov: bool,
 }
 
 impl SGD {
@@ -89,9 +89,9 @@ impl Rule for Momentum {
 /// The update rule of [`Adam`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Moments {
-    beta_1: f64,
-    beta_2: f64,
-    epsilon: f64,
+    pub(super) beta_1: f64,
+    pub(super) beta_2: f64,
+    pub(super) epsilon: f64,
 }
 
 impl Adam {
@@ -165,10 +165,10 @@ impl Rule for Moments {
 /// The update rule of [`RMSprop`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct MeanSquare {
-    rho: f64,
-    momentum: f64,
-    epsilon: f64,
-    centered: bool,
+    pub(super) rho: f64,
+    pub(super) momentum: f64,
+    pub(super) epsilon: f64,
+    pub(super) centered: bool,
 }
 
 impl RMSprop {

@@ -23,16 +23,16 @@ pub enum OptimizerConfig {
 /// The settings of an optimizer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OptimizerSettings<R> {
-    rule: R,
-    learning_rate: LearningRate,
-    weight_decay: f64,
-    not_decayed: Vec<String>,
-    clip: Option<Clip>,
+    pub(super) rule: R,
+    pub(super) learning_rate: LearningRate,
+    pub(super) weight_decay: f64,
+    pub(super) not_decayed: Vec<String>,
+    pub(super) clip: Option<Clip>,
     /// Learning rate multipliers, by the path of the parameter.
-    multipliers: BTreeMap<String, f64>,
+    pub(super) multipliers: BTreeMap<String, f64>,
     /// Batches per step; older files have none.
     #[serde(default = "one", skip_serializing_if = "is_one")]
-    gradient_accumulation_steps: usize,
+    pub(super) gradient_accumulation_steps: usize,
 }
 
 fn one() -> usize {

@@ -1,0 +1,96 @@
+//! The crate's own kernels, in CUDA C, and how they are launched.
+
+use crate::raw::{Argument, Gpu};
+use crate::{Error, Result};
+
+/// The source of all kernels: one program.
+pub const SOURCE: &str = concat!(
+    include_str!("kernels/common.cu"),
+    include_str!("kernels/pointwise.cu"),
+    include_str!("kernels/batch_norm.cu"),
+    include_str!("kernels/pool.cu"),
+    include_str!("kernels/loss.cu"),
+    include_str!("kernels/optimizer.cu"),
+    include_str!("kernels/random.cu"),
+);
+
+/// The names of the kernels.
+pub const KERNELS: [&str; 27] = [
+    "activation_backward",
+    "add_activation",
+    "affine",
+    "average_pool",
+    "average_pool_backward",
+    "batch_statistics",
+    "bias_activation",
+    "bias_backward",
+    "clip_factors",
+    "dropout",
+    "global_mean",
+    "global_mean_backward",
+    "gradient_squares",
+    "max_pool",
+    "max_pool_backward",
+    "mean_loss",
+    "normalize",
+    "normalize_backward",
+    "normalize_backward_sums",
+    "optimizer_step",
+    "pad_maps",
+    "scale_maps",
+    "scale_maps_backward",
+    "sigmoid_cross_entropy",
+    "softmax",
+    "softmax_cross_entropy",
+    "squared_error",
+];
+
+/// Threads of a block with one thread per value: `THREADS` in the source.
+const THREADS: u32 = 256;
+/// Threads of a block that reduces: `BLOCK` in the source.
+const BLOCK: u32 = 512;
+
+/// A size as the kernels' `int`.
+pub(crate) fn int(operation: &'static str, value: usize) -> Result<i32> {
+    i32::try_from(value)
+        .map_err(|_| Error::argument(operation, "fewer than 2³¹ values; use a smaller batch", value))
+}
+
+impl Gpu {
+    /// Launches a kernel with one thread for each of `count` values.
+    pub(crate) fn launch_each(
+        &self,
+        kernel: &'static str,
+        count: usize,
+        arguments: &[Argument],
+    ) -> Result<()> {
+        int(kernel, count)?;
+        self.launch(kernel, count.div_ceil(THREADS as usize), THREADS, arguments)
+    }
+
+    /// Launches a kernel with one block for each of `results` results.
+    pub(crate) fn launch_blocks(
+        &self,
+        kernel: &'static str,
+        results: usize,
+        arguments: &[Argument],
+    ) -> Result<()> {
+        self.launch(kernel, results, BLOCK, arguments)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_has_every_kernel_of_the_source() {
+        let names = SOURCE.split("__global__ void ").skip(1).map(|rest| rest.split('(').next().unwrap());
+        let mut names: Vec<&str> = names.collect();
+        names.sort_unstable();
+        assert_eq!(names, KERNELS);
+        for (name, value) in [("THREADS", THREADS), ("BLOCK", BLOCK)] {
+            assert!(SOURCE.contains(&format!("#define {name} {value}\n")), "{name}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Layers of convolutional networks on an NVIDIA GPU: forward, backward and the optimizers' steps, in float32.
+//!
+//! The crate needs no CUDA at build time. The driver, cuDNN, cuBLAS and NVRTC are loaded when a [`Gpu`] is opened
+//! ([`Libraries`]). cuDNN computes convolutions and cuBLAS matrix products; all else are kernels of this crate, CUDA C
+//! that NVRTC compiles for the GPU at hand. All work goes to one stream, in order, and every algorithm is
+//! deterministic: equal inputs give equal bits.
+//!
+//! The layout is NCHW. Unsafe code is in the module `raw` only.
+#![deny(unsafe_code)]
+
+mod convolution;
+mod dense;
+mod error;
+mod kernels;
+mod libraries;
+mod loss;
+mod network;
+mod normalization;
+mod optimizer;
+mod pointwise;
+mod pool;
+mod random;
+mod raw;
+
+pub use convolution::ConvShape;
+pub use dense::DenseShape;
+pub use error::{Error, Result};
+pub use kernels::{KERNELS, SOURCE};
+pub use libraries::{Found, Libraries};
+pub use loss::{Loss, LossOutput};
+pub use network::{Network, Node, Operation, Parameter, Pass, Window};
+pub use normalization::{Maps, Statistics};
+pub use optimizer::{Chunks, Clip, Rule, Segment, Update};
+pub use pointwise::Activation;
+pub use pool::PoolShape;
+pub use random::Dropout;
+pub use raw::{Array, Gpu, Indices, Precision, Readback, compile_kernels};
+
+/// Where an operation writes its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Replaces the values.
+    Replace,
+    /// Adds to the values: a gradient with several contributions.
+    Add,
+}
+
+impl Output {
+    /// The factor of the old values.
+    pub(crate) fn beta(self) -> f32 {
+        if self == Output::Add { 1.0 } else { 0.0 }
+    }
+
+    /// 1 to add, 0 to replace: the argument of the kernels.
+    pub(crate) fn adds(self) -> i32 {
+        i32::from(self == Output::Add)
+    }
+}

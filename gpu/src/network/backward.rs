@@ -1,0 +1,236 @@
+//! The backward pass.
+
+use super::forward::{Kept, Pass, dropout, pad_sides, statistics, value};
+use super::step::{conv_shape, dense_shape, maps, pool_shape};
+use super::{Kind, Network, Operation, Step};
+use crate::raw::Array;
+use crate::{Activation, Error, Output, Result};
+
+/// The gradients during a backward pass. Each array belongs to one node.
+struct Gradients<'a> {
+    network: &'a Network,
+    batch: usize,
+    nodes: Vec<Option<Array>>,
+    /// Parameters whose gradient has a contribution.
+    is_set: Vec<bool>,
+}
+
+impl Gradients<'_> {
+    /// Where the next contribution to a node's gradient goes. `None` if it needs none.
+    fn of_node(&mut self, node: usize) -> Result<Option<(Array, Output)>> {
+        if !self.network.requires_gradient[node] {
+            return Ok(None);
+        }
+        if let Some(array) = &self.nodes[node] {
+            return Ok(Some((array.clone(), Output::Add)));
+        }
+        let array = self.network.gpu().array(self.batch * self.network.nodes[node].size())?;
+        self.nodes[node] = Some(array.clone());
+        Ok(Some((array, Output::Replace)))
+    }
+
+    /// Where the next contribution to a parameter's gradient goes. `None` if it is frozen.
+    fn of_param(&mut self, index: usize) -> Option<(Array, Output)> {
+        let array = self.network.param_gradients[index].clone()?;
+        let is_set = std::mem::replace(&mut self.is_set[index], true);
+        Some((array, if is_set { Output::Add } else { Output::Replace }))
+    }
+
+    /// Gives a gradient to a node. It becomes the node's own, if the node has none yet.
+    fn give(&mut self, node: usize, gradient: Array) -> Result<()> {
+        if !self.network.requires_gradient[node] {
+            return Ok(());
+        }
+        match &self.nodes[node] {
+            None => self.nodes[node] = Some(gradient),
+            Some(sum) => self.network.gpu().affine(&gradient, sum, 1.0, 0.0, Output::Add)?,
+        }
+        Ok(())
+    }
+}
+
+impl Network {
+    /// Computes the gradients of the trainable parameters, from the gradient of the output. Frees the values of the
+    /// forward pass on the way.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the gradient has another size than the output; [`Error::Argument`] for an operation
+    /// without a backward pass; [`Error::Cuda`].
+    pub fn backward(&self, pass: Pass, gradient: Array) -> Result<()> {
+        let Pass { batch, mut values, kept, output } = pass;
+        if gradient.len() != output.len() {
+            let (expected, found) = (output.len(), gradient.len());
+            return Err(Error::Length { operation: "backward", operand: "gradient", expected, found });
+        }
+        let (nodes, is_set) = (vec![None; self.nodes.len()], vec![false; self.params.len()]);
+        let mut gradients = Gradients { network: self, batch, nodes, is_set };
+        gradients.nodes[self.nodes.len() - 1] = Some(gradient);
+        for (step, kept) in self.steps.iter().zip(kept).rev() {
+            if let Some(dy) = gradients.nodes[step.output].take()
+                && self.requires_gradient[step.output]
+            {
+                self.step_backward(step, &kept, &values, dy, &mut gradients)?;
+            }
+            values[step.output] = None;
+        }
+        Ok(())
+    }
+
+    fn step_backward(
+        &self,
+        step: &Step,
+        kept: &Kept,
+        values: &[Option<Array>],
+        dy: Array,
+        gradients: &mut Gradients,
+    ) -> Result<()> {
+        let (gpu, node, batch) = (self.gpu(), &self.nodes[step.first], gradients.batch);
+        let (operation, input) = (&node.operation, |at: usize| value(values, node.inputs[at]));
+        let is_normalization = matches!(step.kind, Kind::Normalization { .. });
+        if step.activation != Activation::Linear && !is_normalization {
+            let y = value(values, step.output)?;
+            gpu.activation_backward(&dy, y, &dy, step.activation, Output::Replace)?;
+        }
+        match *operation {
+            Operation::Input => {}
+            Operation::Convolution { weights, bias, .. } => {
+                let shape = conv_shape(&self.nodes, step.first, batch).expect("the graph was checked");
+                let [rows, columns] = shape.output();
+                if let Some((db, output)) = bias.and_then(|bias| gradients.of_param(bias)) {
+                    gpu.bias_backward(&dy, &db, [batch, shape.filters, rows * columns], output)?;
+                }
+                if let Some((dw, output)) = gradients.of_param(weights) {
+                    gpu.convolution_backward_filter(input(0)?, &dy, &dw, &shape, output)?;
+                }
+                if let Some((dx, output)) = gradients.of_node(node.inputs[0])? {
+                    gpu.convolution_backward_data(&dy, &self.params[weights], &dx, &shape, output)?;
+                }
+            }
+            Operation::Dense { weights, bias } => {
+                let shape = dense_shape(&self.nodes, step.first, batch);
+                if let Some((db, output)) = bias.and_then(|bias| gradients.of_param(bias)) {
+                    gpu.bias_backward(&dy, &db, [shape.rows, shape.outputs, 1], output)?;
+                }
+                if let Some((dw, output)) = gradients.of_param(weights) {
+                    gpu.dense_backward_weights(input(0)?, &dy, &dw, shape, output)?;
+                }
+                if let Some((dx, output)) = gradients.of_node(node.inputs[0])? {
+                    gpu.dense_backward_data(&dy, &self.params[weights], &dx, shape, output)?;
+                }
+            }
+            Operation::Normalization { .. } => {
+                self.normalization_backward(step, kept, values, &dy, gradients)?
+            }
+            Operation::Activation(function) => {
+                let known =
+                    if function.has_slope_of_output() { value(values, step.output)? } else { input(0)? };
+                if let Some((dx, output)) = gradients.of_node(node.inputs[0])? {
+                    gpu.activation_backward(&dy, known, &dx, function, output)?;
+                }
+            }
+            Operation::Softmax => {
+                return Err(Error::argument("backward", "a softmax only as the last layer", "another place"));
+            }
+            Operation::Add => {
+                // The other inputs read the array before the last one takes it.
+                let (last, others) = node.inputs.split_last().expect("the graph was checked");
+                for &input in others {
+                    if let Some((dx, output)) = gradients.of_node(input)? {
+                        gpu.affine(&dy, &dx, 1.0, 0.0, output)?;
+                    }
+                }
+                gradients.give(*last, dy)?;
+            }
+            Operation::ScaleMaps => {
+                let (x, factors) = (input(0)?, input(1)?);
+                let inner = x.len() / factors.len().max(1);
+                if let Some((gradient, output)) = gradients.of_node(node.inputs[1])? {
+                    gpu.scale_maps_backward(&dy, x, &gradient, inner, output)?;
+                }
+                if let Some((dx, output)) = gradients.of_node(node.inputs[0])? {
+                    gpu.scale_maps(&dy, factors, &dx, inner, output)?;
+                }
+            }
+            Operation::MaxPool(window) => {
+                if let (Some((dx, output)), Kept::Maxima(indices)) =
+                    (gradients.of_node(node.inputs[0])?, kept)
+                {
+                    let shape = pool_shape(&self.nodes, step.first, window, batch);
+                    gpu.max_pool_backward(&dy, indices, &dx, &shape, output)?;
+                }
+            }
+            Operation::AveragePool(window) => {
+                if let Some((dx, output)) = gradients.of_node(node.inputs[0])? {
+                    let shape = pool_shape(&self.nodes, step.first, window, batch);
+                    gpu.average_pool_backward(&dy, &dx, &shape, output)?;
+                }
+            }
+            Operation::Pad { before } => {
+                if let Some((dx, output)) = gradients.of_node(node.inputs[0])? {
+                    let [input, padded] = pad_sides(&self.nodes, step.first);
+                    gpu.pad_maps(&dy, &dx, [padded, input], before.map(|n| -(n as i32)), output)?;
+                }
+            }
+            Operation::GlobalMean => {
+                if let Some((dx, output)) = gradients.of_node(node.inputs[0])? {
+                    let inner = dx.len() / dy.len().max(1);
+                    gpu.global_mean_backward(&dy, &dx, inner, output)?;
+                }
+            }
+            Operation::Dropout { rate, by_sample } => {
+                if let (Some((dx, output)), &Kept::Seed(seed)) = (gradients.of_node(node.inputs[0])?, kept) {
+                    gpu.dropout(&dy, &dx, dropout(rate, by_sample, node.size(), seed), output)?;
+                }
+            }
+            Operation::Affine { scale, .. } => {
+                if let Some((dx, output)) = gradients.of_node(node.inputs[0])? {
+                    gpu.affine(&dy, &dx, scale, 0.0, output)?;
+                }
+            }
+            Operation::Reshape => gradients.give(node.inputs[0], dy)?,
+        }
+        Ok(())
+    }
+
+    fn normalization_backward(
+        &self,
+        step: &Step,
+        kept: &Kept,
+        values: &[Option<Array>],
+        dy: &Array,
+        gradients: &mut Gradients,
+    ) -> Result<()> {
+        let node = &self.nodes[step.first];
+        let Operation::Normalization { params, epsilon, .. } = node.operation else { return Ok(()) };
+        let [gamma, _, moving_mean, moving_variance] = params.map(|index| &self.params[index]);
+        let (maps, x) = (maps(node, gradients.batch), value(values, node.inputs[0])?);
+        let statistics = statistics(kept, [moving_mean, moving_variance], epsilon as f32);
+        let y = match step.activation {
+            Activation::Linear => None,
+            _ => Some(value(values, step.output)?),
+        };
+        let activation = (y, step.activation);
+        let (of_gamma, of_beta) = (gradients.of_param(params[0]), gradients.of_param(params[1]));
+        let mut sums = None;
+        if !statistics.is_moving || of_gamma.is_some() || of_beta.is_some() {
+            let array = self.gpu().array(2 * maps.channels)?;
+            let output =
+                of_gamma.as_ref().or(of_beta.as_ref()).map_or(Output::Replace, |(_, output)| *output);
+            let of_params = [of_gamma.as_ref(), of_beta.as_ref()].map(|of| of.map(|(array, _)| array));
+            self.gpu()
+                .normalize_backward_sums(dy, x, activation, statistics, &array, of_params, maps, output)?;
+            sums = Some(array).filter(|_| !statistics.is_moving);
+        }
+        // The kernel writes the residual's gradient first, so that both may be of the same node.
+        let residual = match step.kind {
+            Kind::Normalization { residual: Some(node) } => gradients.of_node(node)?,
+            _ => None,
+        };
+        let dx = gradients.of_node(node.inputs[0])?;
+        if dx.is_none() && residual.is_none() {
+            return Ok(());
+        }
+        let [dx, residual] = [&dx, &residual].map(|of| of.as_ref().map(|(array, output)| (array, *output)));
+        self.gpu().normalize_backward(dy, x, activation, statistics, gamma, sums.as_ref(), dx, residual, maps)
+    }
+}

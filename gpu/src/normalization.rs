@@ -1,0 +1,191 @@
+//! Batch normalisation.
+
+use crate::kernels::int;
+use crate::raw::Argument::{Array as A, Float, Int, Optional};
+use crate::raw::{Array, Gpu};
+use crate::{Activation, Output, Result};
+
+/// The sizes of feature maps `[batch, channels, inner]`, where `inner` is the number of pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Maps {
+    /// Samples.
+    pub batch: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Pixels of a map.
+    pub inner: usize,
+}
+
+impl Maps {
+    /// The number of values.
+    pub fn count(self) -> usize {
+        self.batch * self.channels * self.inner
+    }
+}
+
+/// The statistics that a normalisation uses, each with one value per channel.
+#[derive(Clone, Copy, Debug)]
+pub struct Statistics<'a> {
+    /// The mean.
+    pub mean: &'a Array,
+    /// 1/σ of the batch ([`Gpu::batch_statistics`]), or a moving variance.
+    pub spread: &'a Array,
+    /// Whether `spread` is a variance. Then the statistics do not depend on the input.
+    pub is_moving: bool,
+    /// Added to a variance before the square root.
+    pub epsilon: f32,
+}
+
+impl Gpu {
+    /// Computes mean and 1/σ of each channel of a batch, and updates the moving mean and variance: they keep the share
+    /// `momentum`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Length`] if an array is too short; [`crate::Error::Cuda`].
+    pub fn batch_statistics(
+        &self,
+        x: &Array,
+        [mean, spread]: [&Array; 2],
+        [moving_mean, moving_variance]: [&Array; 2],
+        maps: Maps,
+        epsilon: f32,
+        momentum: f64,
+    ) -> Result<()> {
+        const NAME: &str = "batch_statistics";
+        let Maps { batch, channels, inner } = maps;
+        int(NAME, maps.count())?;
+        let arguments = [
+            A(x, maps.count()),
+            A(mean, channels),
+            A(spread, channels),
+            A(moving_mean, channels),
+            A(moving_variance, channels),
+            Int(int(NAME, batch)?),
+            Int(int(NAME, channels)?),
+            Int(int(NAME, inner)?),
+            Float(epsilon),
+            Float(momentum as f32),
+            Float((1.0 - momentum) as f32),
+        ];
+        self.launch_blocks(NAME, channels, &arguments)
+    }
+
+    /// `y = f((x - mean) · gamma / σ + beta + residual)`
+    ///
+    /// # Errors
+    /// As [`Gpu::batch_statistics`].
+    #[allow(clippy::too_many_arguments, reason = "the operands of a fused operation")]
+    pub fn normalize(
+        &self,
+        x: &Array,
+        statistics: Statistics,
+        [gamma, beta]: [&Array; 2],
+        residual: Option<&Array>,
+        y: &Array,
+        maps: Maps,
+        function: Activation,
+    ) -> Result<()> {
+        const NAME: &str = "normalize";
+        let (count, channels) = (maps.count(), maps.channels);
+        let arguments = [
+            A(x, count),
+            A(statistics.mean, channels),
+            A(statistics.spread, channels),
+            A(gamma, channels),
+            A(beta, channels),
+            Optional(residual, count),
+            A(y, count),
+            Int(int(NAME, count)?),
+            Int(int(NAME, channels)?),
+            Int(int(NAME, maps.inner)?),
+            Float(statistics.epsilon),
+            Int(i32::from(statistics.is_moving)),
+            Int(function.number()),
+        ];
+        self.launch_each(NAME, count, &arguments)
+    }
+
+    /// The gradients of gamma and beta, of which each may be omitted, and the sums that
+    /// [`Gpu::normalize_backward`] takes: `[2, channels]`. `y` is the output of an activation, if there is one.
+    ///
+    /// # Errors
+    /// As [`Gpu::batch_statistics`].
+    #[allow(clippy::too_many_arguments, reason = "the operands of a fused operation")]
+    pub fn normalize_backward_sums(
+        &self,
+        dy: &Array,
+        x: &Array,
+        (y, function): (Option<&Array>, Activation),
+        statistics: Statistics,
+        sums: &Array,
+        [gamma, beta]: [Option<&Array>; 2],
+        maps: Maps,
+        output: Output,
+    ) -> Result<()> {
+        const NAME: &str = "normalize_backward_sums";
+        let (count, channels) = (maps.count(), maps.channels);
+        int(NAME, count)?;
+        let arguments = [
+            A(dy, count),
+            A(x, count),
+            Optional(y, count),
+            A(statistics.mean, channels),
+            A(statistics.spread, channels),
+            A(sums, 2 * channels),
+            Optional(gamma, channels),
+            Optional(beta, channels),
+            Int(int(NAME, maps.batch)?),
+            Int(int(NAME, channels)?),
+            Int(int(NAME, maps.inner)?),
+            Float(statistics.epsilon),
+            Int(i32::from(statistics.is_moving)),
+            Int(function.number()),
+            Int(output.adds()),
+        ];
+        self.launch_blocks(NAME, channels, &arguments)
+    }
+
+    /// The gradients of the input and of the residual, of which each may be omitted. `sums` are those of
+    /// [`Gpu::normalize_backward_sums`], and `None` if the statistics do not depend on the input.
+    ///
+    /// # Errors
+    /// As [`Gpu::batch_statistics`].
+    #[allow(clippy::too_many_arguments, reason = "the operands of a fused operation")]
+    pub fn normalize_backward(
+        &self,
+        dy: &Array,
+        x: &Array,
+        (y, function): (Option<&Array>, Activation),
+        statistics: Statistics,
+        gamma: &Array,
+        sums: Option<&Array>,
+        dx: Option<(&Array, Output)>,
+        residual: Option<(&Array, Output)>,
+        maps: Maps,
+    ) -> Result<()> {
+        const NAME: &str = "normalize_backward";
+        let (count, channels) = (maps.count(), maps.channels);
+        let adds = |gradient: Option<(&Array, Output)>| Int(gradient.map_or(0, |(_, output)| output.adds()));
+        let arguments = [
+            A(dy, count),
+            A(x, count),
+            Optional(y, count),
+            A(statistics.mean, channels),
+            A(statistics.spread, channels),
+            A(gamma, channels),
+            Optional(sums, 2 * channels),
+            Optional(dx.map(|(array, _)| array), count),
+            Optional(residual.map(|(array, _)| array), count),
+            Int(int(NAME, count)?),
+            Int(int(NAME, maps.batch)?),
+            Int(int(NAME, channels)?),
+            Int(int(NAME, maps.inner)?),
+            Float(statistics.epsilon),
+            Int(i32::from(statistics.is_moving)),
+            Int(function.number()),
+            adds(dx),
+            adds(residual),
+        ];
+        self.launch_each(NAME, count, &arguments)
+    }
+}

@@ -1,0 +1,157 @@
+//! Pooling.
+
+use crate::kernels::int;
+use crate::raw::Argument::{self, Array as A, Indices as I, Int};
+use crate::raw::{Array, Gpu, Indices};
+use crate::{Error, Output, Result};
+
+/// The sizes of a pooling over `maps` feature maps (samples × channels).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolShape {
+    /// Samples × channels.
+    pub maps: usize,
+    /// Rows and columns of the input.
+    pub input: [usize; 2],
+    /// Rows and columns of the output.
+    pub output: [usize; 2],
+    /// Side of a window.
+    pub size: usize,
+    /// Distance between windows.
+    pub stride: usize,
+    /// Rows above and columns left of the input that the first window covers.
+    pub before: [usize; 2],
+}
+
+impl PoolShape {
+    fn inputs(&self) -> usize {
+        self.maps * self.input[0] * self.input[1]
+    }
+
+    fn outputs(&self) -> usize {
+        self.maps * self.output[0] * self.output[1]
+    }
+
+    /// Checks that each window has a pixel of the input.
+    fn check(&self, operation: &'static str) -> Result<()> {
+        let fits = |axis: usize| {
+            let (side, count) = (self.input[axis], self.output[axis]);
+            let last = count.saturating_sub(1) * self.stride;
+            self.before[axis] < self.size && (count == 0 || last < side + self.before[axis])
+        };
+        if self.stride > 0 && fits(0) && fits(1) {
+            return Ok(());
+        }
+        Err(Error::argument(operation, "windows with a pixel of the input each", format!("{self:?}")))
+    }
+
+    /// The sizes as the kernels' arguments.
+    fn arguments(&self, operation: &'static str, count: usize) -> Result<[Argument<'static>; 9]> {
+        self.check(operation)?;
+        int(operation, self.inputs().max(self.outputs()))?;
+        let sizes = [
+            count,
+            self.input[0],
+            self.input[1],
+            self.output[0],
+            self.output[1],
+            self.size,
+            self.stride,
+            self.before[0],
+            self.before[1],
+        ];
+        let mut arguments = [Int(0); 9];
+        for (argument, size) in arguments.iter_mut().zip(sizes) {
+            *argument = Int(int(operation, size)?);
+        }
+        Ok(arguments)
+    }
+}
+
+impl Gpu {
+    /// Maximum pooling. `indices` gets the place of each maximum, which the backward pass takes.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if an array is too short; [`Error::Argument`] if a window has no pixel; [`Error::Cuda`].
+    pub fn max_pool(&self, x: &Array, y: &Array, indices: &Indices, shape: &PoolShape) -> Result<()> {
+        const NAME: &str = "max_pool";
+        let count = shape.outputs();
+        let operands = [A(x, shape.inputs()), A(y, count), I(indices, count)];
+        self.launch_each(NAME, count, &[&operands[..], &shape.arguments(NAME, count)?].concat())
+    }
+
+    /// The gradient of [`Gpu::max_pool`]'s input: that of an output goes to its first maximum.
+    ///
+    /// # Errors
+    /// As [`Gpu::max_pool`].
+    pub fn max_pool_backward(
+        &self,
+        dy: &Array,
+        indices: &Indices,
+        dx: &Array,
+        shape: &PoolShape,
+        output: Output,
+    ) -> Result<()> {
+        const NAME: &str = "max_pool_backward";
+        let (inputs, outputs) = (shape.inputs(), shape.outputs());
+        let operands = [A(dy, outputs), I(indices, outputs), A(dx, inputs)];
+        let sizes = shape.arguments(NAME, inputs)?;
+        self.launch_each(NAME, inputs, &[&operands[..], &sizes, &[Int(output.adds())]].concat())
+    }
+
+    /// Average pooling. Padding does not count.
+    ///
+    /// # Errors
+    /// As [`Gpu::max_pool`].
+    pub fn average_pool(&self, x: &Array, y: &Array, shape: &PoolShape) -> Result<()> {
+        const NAME: &str = "average_pool";
+        let count = shape.outputs();
+        let operands = [A(x, shape.inputs()), A(y, count)];
+        self.launch_each(NAME, count, &[&operands[..], &shape.arguments(NAME, count)?].concat())
+    }
+
+    /// The gradient of [`Gpu::average_pool`]'s input.
+    ///
+    /// # Errors
+    /// As [`Gpu::max_pool`].
+    pub fn average_pool_backward(
+        &self,
+        dy: &Array,
+        dx: &Array,
+        shape: &PoolShape,
+        output: Output,
+    ) -> Result<()> {
+        const NAME: &str = "average_pool_backward";
+        let inputs = shape.inputs();
+        let operands = [A(dy, shape.outputs()), A(dx, inputs)];
+        let sizes = shape.arguments(NAME, inputs)?;
+        self.launch_each(NAME, inputs, &[&operands[..], &sizes, &[Int(output.adds())]].concat())
+    }
+
+    /// The mean of each map of `inner` values.
+    ///
+    /// # Errors
+    /// As [`Gpu::max_pool`].
+    pub fn global_mean(&self, x: &Array, y: &Array, inner: usize) -> Result<()> {
+        const NAME: &str = "global_mean";
+        let count = y.len() * inner;
+        int(NAME, count)?;
+        self.launch_blocks(NAME, y.len(), &[A(x, count), A(y, y.len()), Int(int(NAME, inner)?)])
+    }
+
+    /// The gradient of [`Gpu::global_mean`]'s input.
+    ///
+    /// # Errors
+    /// As [`Gpu::max_pool`].
+    pub fn global_mean_backward(&self, dy: &Array, dx: &Array, inner: usize, output: Output) -> Result<()> {
+        const NAME: &str = "global_mean_backward";
+        let count = dx.len();
+        let arguments = [
+            A(dy, count.div_ceil(inner.max(1))),
+            A(dx, count),
+            Int(int(NAME, count)?),
+            Int(int(NAME, inner)?),
+            Int(output.adds()),
+        ];
+        self.launch_each(NAME, count, &arguments)
+    }
+}

@@ -1,0 +1,126 @@
+//! cuBLAS: matrix products.
+
+use std::os::raw::c_int;
+use std::ptr::null_mut;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::driver::Context;
+use super::functions::{Blas as Functions, Handle};
+use super::library::Library;
+use super::{Array, Precision};
+use crate::{Error, Output, Result};
+
+/// `CUBLAS_DEFAULT_MATH`, in which float32 products are float32, and `CUBLAS_TF32_TENSOR_OP_MATH`.
+const DEFAULT_MATH: c_int = 0;
+const TENSOR_FLOAT_32: c_int = 3;
+/// The workspace in values (32 MiB, NVIDIA's recommendation for Hopper). A fixed one keeps products deterministic.
+const WORKSPACE: usize = 8 << 20;
+
+/// A product of row-major matrices, `c = a · b`, each of them optionally transposed in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Product {
+    /// Rows of `c`.
+    pub(crate) rows: usize,
+    /// Columns of `c`.
+    pub(crate) columns: usize,
+    /// Columns of `a`, and rows of `b`.
+    pub(crate) inner: usize,
+    /// Whether `a` is stored as `[inner, rows]`.
+    pub(crate) transpose_a: bool,
+    /// Whether `b` is stored as `[columns, inner]`.
+    pub(crate) transpose_b: bool,
+}
+
+/// cuBLAS on one stream.
+pub(super) struct Blas {
+    functions: Functions,
+    handle: Mutex<BlasHandle>,
+}
+
+struct BlasHandle(Handle, #[allow(dead_code, reason = "cuBLAS uses the memory")] Array);
+
+// SAFETY: cuBLAS's functions may be called from any thread; the handle is locked during a call.
+unsafe impl Send for BlasHandle {}
+
+impl Blas {
+    pub(super) fn open(library: &Library, context: &Arc<Context>, precision: Precision) -> Result<Blas> {
+        let functions = Functions::load(library)?;
+        let workspace = Array::allocate(context, WORKSPACE)?;
+        let (stream, mut handle) = (context.stream()?, null_mut());
+        let math = if precision == Precision::Float32 { DEFAULT_MATH } else { TENSOR_FLOAT_32 };
+        // SAFETY: the function writes one handle; stream and workspace outlive it.
+        unsafe {
+            check("cublasCreate", (functions.cublasCreate_v2)(&mut handle))?;
+            check("cublasSetStream", (functions.cublasSetStream_v2)(handle, stream))?;
+            let set = (functions.cublasSetWorkspace_v2)(handle, workspace.pointer(), workspace.bytes());
+            check("cublasSetWorkspace", set)?;
+            check("cublasSetMathMode", (functions.cublasSetMathMode)(handle, math))?;
+        }
+        Ok(Blas { functions, handle: Mutex::new(BlasHandle(handle, workspace)) })
+    }
+
+    /// Computes a product.
+    pub(super) fn multiply(
+        &self,
+        context: &Context,
+        product: Product,
+        [a, b, c]: [&Array; 3],
+        result: Output,
+    ) -> Result<()> {
+        let Product { rows, columns, inner, transpose_a, transpose_b } = product;
+        let size = |a: usize, b: usize| a.saturating_mul(b);
+        a.check("matrix product", "a", size(rows, inner))?;
+        b.check("matrix product", "b", size(inner, columns))?;
+        c.check("matrix product", "c", size(rows, columns))?;
+        let int = |value: usize| {
+            c_int::try_from(value).map_err(|_| Error::argument("matrix product", "sides below 2³¹", value))
+        };
+        let (m, n, k) = (int(columns)?, int(rows)?, int(inner)?);
+        context.stream()?;
+        let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
+        let (alpha, beta) = (1f32, result.beta());
+        let (lda, ldb) = (if transpose_b { k } else { m }, if transpose_a { n } else { k });
+        // SAFETY: the arrays have at least the sizes of the matrices (checked above). cuBLAS is column-major, so it
+        // computes the transposed product: cᵀ = bᵀ · aᵀ.
+        let status = unsafe {
+            (self.functions.cublasSgemm_v2)(
+                handle.0,
+                c_int::from(transpose_b),
+                c_int::from(transpose_a),
+                m,
+                n,
+                k,
+                &alpha,
+                b.pointer(),
+                lda,
+                a.pointer(),
+                ldb,
+                &beta,
+                c.pointer(),
+                m,
+            )
+        };
+        check("cublasSgemm", status)
+    }
+}
+
+impl Drop for Blas {
+    fn drop(&mut self) {
+        let handle = self.handle.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the handle is not used afterwards.
+        unsafe { (self.functions.cublasDestroy_v2)(handle.0) };
+    }
+}
+
+fn check(function: &'static str, status: c_int) -> Result<()> {
+    let meaning = match status {
+        0 => return Ok(()),
+        1 => "cuBLAS is not ready",
+        3 => "out of memory",
+        7 => "wrong argument",
+        8 => "not supported by this GPU",
+        13 => "execution failed",
+        _ => "error",
+    };
+    Err(Error::Cuda { function, message: format!("{meaning} (status {status})"), code: status })
+}

@@ -1,0 +1,103 @@
+//! Compilation of the kernels for the GPU at hand, by NVRTC.
+
+use std::ffi::{CString, OsStr};
+use std::os::raw::c_char;
+use std::path::Path;
+use std::ptr::{null, null_mut};
+
+use super::functions::{Handle, Nvrtc};
+use super::library::Library;
+use crate::{Error, Result};
+
+/// NVRTC.
+pub(crate) struct Compiler(Nvrtc);
+
+impl Compiler {
+    pub(crate) fn load(library: &Library) -> Result<Compiler> {
+        open_builtins(library.path());
+        Ok(Compiler(Nvrtc::load(library)?))
+    }
+
+    /// The version of CUDA that NVRTC is from: `[13, 0]`.
+    pub(crate) fn version(&self) -> Result<[i32; 2]> {
+        let [mut major, mut minor] = [0; 2];
+        // SAFETY: the function writes two integers.
+        check("nvrtcVersion", unsafe { (self.0.nvrtcVersion)(&mut major, &mut minor) })?;
+        Ok([major, minor])
+    }
+
+    /// Compiles CUDA C to a cubin for an architecture, as `sm_90`. Returns it with the compiler's messages, which name
+    /// the resources of each kernel.
+    pub(crate) fn compile(&self, source: &str, architecture: &str) -> Result<(Vec<u8>, String)> {
+        let kernels = |log: String| Error::Kernels { architecture: architecture.to_owned(), log };
+        let text = |text: &str| CString::new(text).map_err(|_| kernels("zero byte".into()));
+        let (source, name) = (text(source)?, text("headstart.cu")?);
+        // Divisions and square roots are rounded as on the CPU (the default); multiply-add is fused, as everywhere.
+        let architecture_option = text(&format!("--gpu-architecture={architecture}"))?;
+        let options = [architecture_option, text("--std=c++17")?, text("--ptxas-options=-v")?];
+        let options = options.each_ref().map(|option| option.as_ptr());
+        let mut program = null_mut();
+        // SAFETY: the strings outlive the calls. The program is destroyed once, at the end. Buffers have the sizes
+        // that NVRTC asks for.
+        unsafe {
+            let created =
+                (self.0.nvrtcCreateProgram)(&mut program, source.as_ptr(), name.as_ptr(), 0, null(), null());
+            check("nvrtcCreateProgram", created)?;
+            let status = (self.0.nvrtcCompileProgram)(program, options.len() as i32, options.as_ptr());
+            let result = match status {
+                0 => self.cubin(program).map(|cubin| (cubin, self.log(program))),
+                _ => Err(kernels(self.log(program))),
+            };
+            (self.0.nvrtcDestroyProgram)(&mut program);
+            result
+        }
+    }
+
+    /// # Safety
+    /// The program is compiled.
+    unsafe fn cubin(&self, program: Handle) -> Result<Vec<u8>> {
+        let mut size = 0;
+        // SAFETY: the buffer has the size that NVRTC says.
+        unsafe {
+            check("nvrtcGetCUBINSize", (self.0.nvrtcGetCUBINSize)(program, &mut size))?;
+            let mut cubin = vec![0u8; size];
+            check("nvrtcGetCUBIN", (self.0.nvrtcGetCUBIN)(program, cubin.as_mut_ptr().cast::<c_char>()))?;
+            Ok(cubin)
+        }
+    }
+
+    /// # Safety
+    /// The program exists.
+    unsafe fn log(&self, program: Handle) -> String {
+        let mut size = 0;
+        // SAFETY: the buffer has the size that NVRTC says.
+        unsafe {
+            if (self.0.nvrtcGetProgramLogSize)(program, &mut size) != 0 {
+                return "no messages".into();
+            }
+            let mut log = vec![0u8; size];
+            (self.0.nvrtcGetProgramLog)(program, log.as_mut_ptr().cast::<c_char>());
+            String::from_utf8_lossy(&log).trim_end_matches('\0').to_owned()
+        }
+    }
+}
+
+/// Opens `libnvrtc-builtins` beside NVRTC, which looks for it in the loader's folders only.
+fn open_builtins(nvrtc: &Path) {
+    let folder = nvrtc.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let files = folder.and_then(|folder| std::fs::read_dir(folder).ok());
+    for file in files.into_iter().flatten().flatten() {
+        if file.file_name().to_string_lossy().starts_with("libnvrtc-builtins.so") {
+            let path = file.path();
+            // NVRTC itself reports a failure, when it compiles.
+            let _ = Library::open(AsRef::<OsStr>::as_ref(&path));
+        }
+    }
+}
+
+fn check(function: &'static str, status: i32) -> Result<()> {
+    match status {
+        0 => Ok(()),
+        code => Err(Error::Cuda { function, message: format!("status {code}"), code }),
+    }
+}

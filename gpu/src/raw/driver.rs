@@ -1,0 +1,211 @@
+//! The context, stream and memory of one GPU: thin, checked calls of the driver.
+
+use std::ffi::CStr;
+use std::os::raw::{c_int, c_void};
+use std::ptr::{null, null_mut};
+
+use super::functions::{DevicePtr, Driver, Handle};
+use super::library::Library;
+use super::pinned::PinnedPool;
+use crate::{Error, Result};
+
+/// `CU_STREAM_NON_BLOCKING`: the stream does not wait for the default stream.
+const NON_BLOCKING: u32 = 1;
+/// `CU_EVENT_DISABLE_TIMING`.
+const WITHOUT_TIMING: u32 = 2;
+/// `CU_MEMPOOL_ATTR_RELEASE_THRESHOLD`.
+const RELEASE_THRESHOLD: c_int = 4;
+/// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR`, `…_MINOR`.
+const CAPABILITY: [c_int; 2] = [75, 76];
+
+/// The primary context of a GPU, with one stream.
+pub(super) struct Context {
+    pub(super) driver: Driver,
+    pub(super) pinned: PinnedPool,
+    device: c_int,
+    context: Handle,
+    stream: Handle,
+}
+
+// SAFETY: the driver's functions may be called from any thread; each call makes the context current first.
+unsafe impl Send for Context {}
+// SAFETY: as above; the fields are not changed after creation.
+unsafe impl Sync for Context {}
+
+impl Context {
+    /// Opens a GPU.
+    pub(super) fn open(library: &Library, number: usize) -> Result<Context> {
+        let driver = Driver::load(library)?;
+        // SAFETY: every pointer is to a local of the type that the function writes; the order of the calls is the
+        // driver's: initialise, choose a device, retain its context, make it current.
+        unsafe {
+            check(&driver, "cuInit", (driver.cuInit)(0))?;
+            let mut count = 0;
+            check(&driver, "cuDeviceGetCount", (driver.cuDeviceGetCount)(&mut count))?;
+            let count = count.max(0) as usize;
+            if number >= count {
+                return Err(Error::Number { number, count });
+            }
+            let (mut device, mut context, mut stream, mut pool) = (0, null_mut(), null_mut(), null_mut());
+            check(&driver, "cuDeviceGet", (driver.cuDeviceGet)(&mut device, number as c_int))?;
+            check(
+                &driver,
+                "cuDevicePrimaryCtxRetain",
+                (driver.cuDevicePrimaryCtxRetain)(&mut context, device),
+            )?;
+            check(&driver, "cuCtxSetCurrent", (driver.cuCtxSetCurrent)(context))?;
+            check(&driver, "cuStreamCreate", (driver.cuStreamCreate)(&mut stream, NON_BLOCKING))?;
+            // Freed memory stays in the pool. By default a synchronisation returns it to the system.
+            let mut threshold = u64::MAX;
+            check(
+                &driver,
+                "cuDeviceGetDefaultMemPool",
+                (driver.cuDeviceGetDefaultMemPool)(&mut pool, device),
+            )?;
+            let set = (driver.cuMemPoolSetAttribute)(pool, RELEASE_THRESHOLD, (&raw mut threshold).cast());
+            check(&driver, "cuMemPoolSetAttribute", set)?;
+            Ok(Context { driver, pinned: PinnedPool::default(), device, context, stream })
+        }
+    }
+
+    /// The stream, with the context current in this thread.
+    pub(super) fn stream(&self) -> Result<Handle> {
+        // SAFETY: the context is retained for the lifetime of `self`.
+        self.check("cuCtxSetCurrent", unsafe { (self.driver.cuCtxSetCurrent)(self.context) })?;
+        Ok(self.stream)
+    }
+
+    /// Turns a status of the driver into a result.
+    pub(super) fn check(&self, function: &'static str, status: c_int) -> Result<()> {
+        check(&self.driver, function, status)
+    }
+
+    /// The GPU's name.
+    pub(super) fn name(&self) -> Result<String> {
+        let mut name = [0u8; 256];
+        // SAFETY: the function writes at most 255 bytes and a zero.
+        let status = unsafe { (self.driver.cuDeviceGetName)(name.as_mut_ptr().cast(), 255, self.device) };
+        self.check("cuDeviceGetName", status)?;
+        let name = CStr::from_bytes_until_nul(&name).map(CStr::to_string_lossy);
+        Ok(name.map(|name| name.into_owned()).unwrap_or_default())
+    }
+
+    /// The compute capability: `[9, 0]`.
+    pub(super) fn capability(&self) -> Result<[i32; 2]> {
+        let mut found = [0; 2];
+        for (value, attribute) in found.iter_mut().zip(CAPABILITY) {
+            // SAFETY: the function writes one integer.
+            let status = unsafe { (self.driver.cuDeviceGetAttribute)(value, attribute, self.device) };
+            self.check("cuDeviceGetAttribute", status)?;
+        }
+        Ok(found)
+    }
+
+    /// The size of the GPU's memory.
+    pub(super) fn memory(&self) -> Result<usize> {
+        let mut bytes = 0;
+        // SAFETY: the function writes one integer.
+        self.check("cuDeviceTotalMem", unsafe {
+            (self.driver.cuDeviceTotalMem_v2)(&mut bytes, self.device)
+        })?;
+        Ok(bytes)
+    }
+
+    /// The latest CUDA that the driver supports: `[13, 0]`.
+    pub(super) fn cuda_version(&self) -> Result<[i32; 2]> {
+        let mut version = 0;
+        // SAFETY: the function writes one integer.
+        self.check("cuDriverGetVersion", unsafe { (self.driver.cuDriverGetVersion)(&mut version) })?;
+        Ok([version / 1000, version % 1000 / 10])
+    }
+
+    /// Allocates memory in the order of the stream.
+    pub(super) fn allocate(&self, bytes: usize) -> Result<DevicePtr> {
+        let stream = self.stream()?;
+        let mut pointer = 0;
+        // SAFETY: the function writes one address.
+        let status = unsafe { (self.driver.cuMemAllocAsync)(&mut pointer, bytes.max(1), stream) };
+        self.check("cuMemAllocAsync", status)?;
+        Ok(pointer)
+    }
+
+    /// Frees memory after the work that the stream already has.
+    ///
+    /// # Safety
+    /// The address is from [`Context::allocate`], and is not used afterwards.
+    pub(super) unsafe fn free(&self, pointer: DevicePtr) {
+        // A failure here means that the context is lost, which the next call reports.
+        if let Ok(stream) = self.stream() {
+            // SAFETY: required of the caller.
+            unsafe { (self.driver.cuMemFreeAsync)(pointer, stream) };
+        }
+    }
+
+    /// Waits for all work of the stream.
+    pub(super) fn synchronize(&self) -> Result<()> {
+        let stream = self.stream()?;
+        // SAFETY: the stream is valid for the lifetime of `self`.
+        self.check("cuStreamSynchronize", unsafe { (self.driver.cuStreamSynchronize)(stream) })
+    }
+
+    /// Creates an event without timing.
+    pub(super) fn event(&self) -> Result<Handle> {
+        self.stream()?;
+        let mut event = null_mut();
+        // SAFETY: the function writes one handle.
+        self.check("cuEventCreate", unsafe { (self.driver.cuEventCreate)(&mut event, WITHOUT_TIMING) })?;
+        Ok(event)
+    }
+
+    /// Loads compiled kernels.
+    pub(super) fn module(&self, image: &[u8]) -> Result<Handle> {
+        self.stream()?;
+        let mut module = null_mut();
+        // SAFETY: the image is a cubin, which contains its own length.
+        let status = unsafe { (self.driver.cuModuleLoadData)(&mut module, image.as_ptr().cast::<c_void>()) };
+        self.check("cuModuleLoadData", status)?;
+        Ok(module)
+    }
+
+    /// Finds a kernel of a module.
+    pub(super) fn function(&self, module: Handle, name: &CStr) -> Result<Handle> {
+        let mut function = null_mut();
+        // SAFETY: the module is never unloaded, and the name is a C string.
+        let status = unsafe { (self.driver.cuModuleGetFunction)(&mut function, module, name.as_ptr()) };
+        self.check("cuModuleGetFunction", status)?;
+        Ok(function)
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if self.stream().is_ok() {
+            self.pinned.clear(self);
+            // SAFETY: nothing uses the stream or the context any more: all arrays hold the context.
+            unsafe {
+                (self.driver.cuStreamSynchronize)(self.stream);
+                (self.driver.cuStreamDestroy_v2)(self.stream);
+                (self.driver.cuDevicePrimaryCtxRelease_v2)(self.device);
+            }
+        }
+    }
+}
+
+fn check(driver: &Driver, function: &'static str, status: c_int) -> Result<()> {
+    if status == 0 {
+        return Ok(());
+    }
+    let mut text = null();
+    // SAFETY: the function writes null or the address of a constant string.
+    let message = unsafe {
+        (driver.cuGetErrorString)(status, &mut text);
+        if text.is_null() { None } else { Some(CStr::from_ptr(text)) }
+    };
+    let message = message.map_or_else(|| "unknown error".into(), CStr::to_string_lossy);
+    let hint = match status {
+        2 => "; use a smaller batch",
+        100 => "; the driver finds no NVIDIA GPU",
+        _ => "",
+    };
+    Err(Error::Cuda { function, message: format!("{message} (status {status}){hint}"), code: status })
+}

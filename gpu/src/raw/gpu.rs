@@ -1,0 +1,375 @@
+//! A GPU with its libraries and kernels.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fmt;
+use std::os::raw::c_void;
+use std::ptr::null_mut;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::blas::{Blas, Product};
+use super::compiler::Compiler;
+use super::dnn::{ConvKey, Direction, Dnn};
+use super::driver::Context;
+use super::functions::Handle;
+use super::{Array, Indices, Readback};
+use crate::kernels::{KERNELS, SOURCE};
+use crate::{Error, Libraries, Output, Result};
+
+/// Largest copy to the GPU through page-locked memory, in bytes (64 MiB: a large batch). For others the driver makes
+/// the copy in parts, and waits for the work before it.
+const MAX_PINNED: usize = 64 << 20;
+/// The most arguments of a kernel.
+const MAX_ARGUMENTS: usize = 24;
+
+/// How convolutions and matrix products are computed. The values are always stored as float32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Products with 24 bits.
+    #[default]
+    Float32,
+    /// Products with 11 bits and sums with 24 (TensorFloat-32), on Ampere GPUs and later: several times faster. On
+    /// older GPUs the same as [`Precision::Float32`].
+    TensorFloat32,
+}
+
+/// An open GPU: context, stream, kernels, cuDNN and cuBLAS. A clone shares all of them.
+#[derive(Clone)]
+pub struct Gpu(Arc<Inner>);
+
+struct Inner {
+    // The order is that of destruction: handles before the context.
+    dnn: Dnn,
+    blas: Blas,
+    kernels: HashMap<&'static str, Function>,
+    launches: AtomicU64,
+    precision: Precision,
+    name: String,
+    architecture: String,
+    memory: usize,
+    context: Arc<Context>,
+}
+
+struct Function(Handle);
+
+// SAFETY: a function's handle is constant data of the driver.
+unsafe impl Send for Function {}
+// SAFETY: as above.
+unsafe impl Sync for Function {}
+
+/// An argument of a kernel. Arrays have the number of values that the kernel may access.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Argument<'a> {
+    Array(&'a Array, usize),
+    /// Null if there is none.
+    Optional(Option<&'a Array>, usize),
+    Indices(&'a Indices, usize),
+    Int(i32),
+    Long(u64),
+    Float(f32),
+}
+
+/// Compiles the kernels for an architecture, as `sm_90`. Returns the cubin, and the resources of each kernel as text.
+/// Needs NVRTC and no GPU.
+///
+/// # Errors
+/// [`Error::Library`]; [`Error::Kernels`] if NVRTC does not know the architecture.
+pub fn compile_kernels(libraries: &Libraries, architecture: &str) -> Result<(Vec<u8>, String)> {
+    Compiler::load(libraries.nvrtc()?)?.compile(SOURCE, architecture)
+}
+
+impl Gpu {
+    /// Opens the GPU with a number, from 0.
+    ///
+    /// # Errors
+    /// [`Error::Library`] and [`Error::Function`] if a library is missing or too old; [`Error::Number`];
+    /// [`Error::Cuda`] if the GPU cannot be used.
+    pub fn open(number: usize, libraries: &Libraries, precision: Precision) -> Result<Gpu> {
+        let context = Arc::new(Context::open(libraries.driver()?, number)?);
+        let [major, minor] = context.capability()?;
+        let architecture = format!("sm_{major}{minor}");
+        let compiler = Compiler::load(libraries.nvrtc()?)?;
+        let ([driver, driver_minor], [nvrtc, _]) = (context.cuda_version()?, compiler.version()?);
+        if nvrtc > driver {
+            let message = format!(
+                "NVRTC is from CUDA {nvrtc}, but the driver supports CUDA {driver}.{driver_minor}; update the driver, or \
+                 install CUDA {driver} (`pip install nvidia-cuda-nvrtc-cu{driver}`)"
+            );
+            return Err(Error::Cuda { function: "nvrtcVersion", message, code: nvrtc });
+        }
+        let (cubin, _) = compiler.compile(SOURCE, &architecture)?;
+        let module = context.module(&cubin)?;
+        let mut kernels = HashMap::new();
+        for name in KERNELS {
+            let symbol = CString::new(name).map_err(|_| Error::argument("open", "a kernel's name", name))?;
+            kernels.insert(name, Function(context.function(module, &symbol)?));
+        }
+        // cuDNN uses cuBLAS.
+        let blas = Blas::open(libraries.blas()?, &context, precision)?;
+        let dnn = Dnn::open(libraries.dnn()?, &context, precision)?;
+        let (name, memory, launches) = (context.name()?, context.memory()?, AtomicU64::new(0));
+        let inner = Inner { dnn, blas, kernels, launches, precision, name, architecture, memory, context };
+        Ok(Gpu(Arc::new(inner)))
+    }
+
+    /// The GPU's name, as `NVIDIA H100 80GB HBM3`.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The GPU's architecture, as `sm_90`.
+    pub fn architecture(&self) -> &str {
+        &self.0.architecture
+    }
+
+    /// The size of the GPU's memory in bytes.
+    pub fn memory(&self) -> usize {
+        self.0.memory
+    }
+
+    /// How convolutions and matrix products are computed.
+    pub fn precision(&self) -> Precision {
+        self.0.precision
+    }
+
+    /// The operations so far: kernels, convolutions, matrix products, copies and fills.
+    pub fn launches(&self) -> u64 {
+        self.0.launches.load(Ordering::Relaxed)
+    }
+
+    /// The convolutions, of different sizes, whose algorithms are cached.
+    pub fn cached_plans(&self) -> usize {
+        self.0.dnn.plans()
+    }
+
+    /// Allocates values that are not set.
+    ///
+    /// # Errors
+    /// [`Error::Cuda`] if the memory is full.
+    pub fn array(&self, len: usize) -> Result<Array> {
+        Array::allocate(&self.0.context, len)
+    }
+
+    /// Allocates integers that are not set.
+    ///
+    /// # Errors
+    /// As [`Gpu::array`].
+    pub fn indices(&self, len: usize) -> Result<Indices> {
+        Ok(Indices(self.array(len)?))
+    }
+
+    /// Copies values to a new array.
+    ///
+    /// # Errors
+    /// As [`Gpu::array`].
+    pub fn upload(&self, values: &[f32]) -> Result<Array> {
+        let array = self.array(values.len())?;
+        self.write(&array, values)?;
+        Ok(array)
+    }
+
+    /// Copies integers to the GPU.
+    ///
+    /// # Errors
+    /// As [`Gpu::array`].
+    pub fn upload_indices(&self, values: &[i32]) -> Result<Indices> {
+        let array = self.array(values.len())?;
+        self.write_bytes(&array, values.as_ptr().cast(), values.len())?;
+        Ok(Indices(array))
+    }
+
+    /// Replaces the values of an array.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if their number is another.
+    pub fn write(&self, array: &Array, values: &[f32]) -> Result<()> {
+        self.write_bytes(array, values.as_ptr().cast(), values.len())
+    }
+
+    fn write_bytes(&self, array: &Array, values: *const c_void, len: usize) -> Result<()> {
+        if array.len() != len {
+            let (expected, found) = (array.len(), len);
+            return Err(Error::Length { operation: "write", operand: "values", expected, found });
+        }
+        let (context, stream) = (&self.0.context, self.0.context.stream()?);
+        self.count();
+        let (to, bytes) = (array.pointer(), array.bytes());
+        if bytes > MAX_PINNED {
+            // SAFETY: both sides have `bytes` bytes. The driver has read pageable memory when it returns.
+            let status = unsafe { (context.driver.cuMemcpyHtoDAsync_v2)(to, values, bytes, stream) };
+            return context.check("cuMemcpyHtoDAsync", status);
+        }
+        let buffer = context.pinned.take(context, bytes)?;
+        // SAFETY: the buffer has at least `bytes` bytes, and no copy uses it. It is reused only after this copy.
+        let status = unsafe {
+            std::ptr::copy_nonoverlapping(values.cast::<u8>(), buffer.values.cast::<u8>(), bytes);
+            (context.driver.cuMemcpyHtoDAsync_v2)(to, buffer.values, bytes, stream)
+        };
+        let copied = context.check("cuMemcpyHtoDAsync", status).and_then(|()| buffer.record(context));
+        context.pinned.give(context, buffer);
+        copied
+    }
+
+    /// Copies the values of one array to another.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if their numbers differ.
+    pub fn copy(&self, from: &Array, to: &Array) -> Result<()> {
+        if from.len() != to.len() {
+            let (expected, found) = (to.len(), from.len());
+            return Err(Error::Length { operation: "copy", operand: "from", expected, found });
+        }
+        let (context, stream) = (&self.0.context, self.0.context.stream()?);
+        self.count();
+        // SAFETY: both arrays have `from.bytes()` bytes.
+        let status = unsafe {
+            (context.driver.cuMemcpyDtoDAsync_v2)(to.pointer(), from.pointer(), from.bytes(), stream)
+        };
+        context.check("cuMemcpyDtoDAsync", status)
+    }
+
+    /// Sets all values.
+    ///
+    /// # Errors
+    /// [`Error::Cuda`].
+    pub fn fill(&self, array: &Array, value: f32) -> Result<()> {
+        let (context, stream) = (&self.0.context, self.0.context.stream()?);
+        self.count();
+        // SAFETY: the array has `len` values of four bytes.
+        let status = unsafe {
+            (context.driver.cuMemsetD32Async)(array.pointer(), value.to_bits(), array.len(), stream)
+        };
+        context.check("cuMemsetD32Async", status)
+    }
+
+    /// The values of an array. Waits for the work that computes them.
+    ///
+    /// # Errors
+    /// [`Error::Cuda`] if work before the copy failed.
+    pub fn download(&self, array: &Array) -> Result<Vec<f32>> {
+        let mut values = vec![0f32; array.len()];
+        let (context, stream) = (&self.0.context, self.0.context.stream()?);
+        self.count();
+        // SAFETY: both sides have `array.bytes()` bytes, and `values` lives until the stream is synchronised.
+        let status = unsafe {
+            (context.driver.cuMemcpyDtoHAsync_v2)(
+                values.as_mut_ptr().cast(),
+                array.pointer(),
+                array.bytes(),
+                stream,
+            )
+        };
+        // Also after a failure, so that nothing writes to `values` any more.
+        let done = context.synchronize();
+        context.check("cuMemcpyDtoHAsync", status)?;
+        done?;
+        Ok(values)
+    }
+
+    /// Starts to copy an array to the CPU.
+    ///
+    /// # Errors
+    /// [`Error::Cuda`].
+    pub fn read_back(&self, array: &Array) -> Result<Readback> {
+        self.count();
+        Readback::start(&self.0.context, array)
+    }
+
+    /// Waits for all work.
+    ///
+    /// # Errors
+    /// [`Error::Cuda`] if some of it failed.
+    pub fn synchronize(&self) -> Result<()> {
+        self.0.context.synchronize()
+    }
+
+    fn count(&self) {
+        self.0.launches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Launches a kernel with `blocks` blocks of `threads` threads.
+    pub(crate) fn launch(
+        &self,
+        kernel: &'static str,
+        blocks: usize,
+        threads: u32,
+        arguments: &[Argument],
+    ) -> Result<()> {
+        if blocks == 0 {
+            return Ok(());
+        }
+        let grid = u32::try_from(blocks).ok().filter(|blocks| *blocks <= i32::MAX as u32);
+        let grid = grid.ok_or_else(|| Error::argument(kernel, "at most 2³¹-1 blocks", blocks))?;
+        let mut values = [0u64; MAX_ARGUMENTS];
+        assert!(arguments.len() <= MAX_ARGUMENTS, "{kernel} has too many arguments");
+        for (value, argument) in values.iter_mut().zip(arguments) {
+            *value = match *argument {
+                Argument::Array(array, len) => {
+                    array.check(kernel, "an array", len)?;
+                    array.pointer()
+                }
+                Argument::Optional(Some(array), len) => {
+                    array.check(kernel, "an array", len)?;
+                    array.pointer()
+                }
+                Argument::Optional(None, _) => 0,
+                Argument::Indices(indices, len) => {
+                    indices.0.check(kernel, "indices", len)?;
+                    indices.0.pointer()
+                }
+                // The kernel reads the first four bytes: little endian, as on all hosts of CUDA.
+                Argument::Int(value) => u64::from(value as u32),
+                Argument::Float(value) => u64::from(value.to_bits()),
+                Argument::Long(value) => value,
+            };
+        }
+        let mut pointers = values.each_mut().map(|value| std::ptr::from_mut(value).cast::<c_void>());
+        let function = self.0.kernels.get(kernel).expect("KERNELS has every kernel").0;
+        let (context, stream) = (&self.0.context, self.0.context.stream()?);
+        self.count();
+        // SAFETY: the arguments have the types of the kernel's parameters (a test launches each kernel), and the
+        // arrays have the lengths that the kernel accesses (checked above). `values` lives during the call, which
+        // copies them.
+        let status = unsafe {
+            (context.driver.cuLaunchKernel)(
+                function,
+                grid,
+                1,
+                1,
+                threads,
+                1,
+                1,
+                0,
+                stream,
+                pointers.as_mut_ptr(),
+                null_mut(),
+            )
+        };
+        context.check(kernel, status)
+    }
+
+    /// Computes one direction of a convolution with cuDNN.
+    pub(crate) fn convolve(
+        &self,
+        key: &ConvKey,
+        direction: Direction,
+        operands: [&Array; 3],
+        result: Output,
+    ) -> Result<()> {
+        self.count();
+        self.0.dnn.convolve(&self.0.context, key, direction, operands, result)
+    }
+
+    /// Computes a matrix product with cuBLAS.
+    pub(crate) fn multiply(&self, product: Product, operands: [&Array; 3], result: Output) -> Result<()> {
+        self.count();
+        self.0.blas.multiply(&self.0.context, product, operands, result)
+    }
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, {:?})", self.name(), self.architecture(), self.precision())
+    }
+}

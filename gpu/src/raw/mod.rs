@@ -1,0 +1,24 @@
+//! All unsafe code of the crate: dynamic libraries, CUDA's C functions, memory and launches.
+//!
+//! What leaves this module is safe. [`Array`] knows its length, and [`Gpu::launch`] and the calls of cuDNN and cuBLAS
+//! compare it with what they read or write.
+#![allow(unsafe_code)]
+
+mod array;
+mod blas;
+mod compiler;
+mod dnn;
+mod driver;
+mod functions;
+mod gpu;
+mod library;
+mod pinned;
+mod readback;
+
+pub use array::{Array, Indices};
+pub(crate) use blas::Product;
+pub(crate) use dnn::{ConvKey, Direction};
+pub(crate) use gpu::Argument;
+pub use gpu::{Gpu, Precision, compile_kernels};
+pub(crate) use library::Library;
+pub use readback::Readback;

@@ -1,0 +1,68 @@
+//! CUDA's libraries for machines without a GPU: the driver, cuDNN, cuBLAS and NVRTC, compiled from C++ beside this file.
+//! They execute everything on the host's memory.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use headstart_gpu::{Gpu, KERNELS, Libraries, Precision, SOURCE};
+
+/// Each library: its file, and its source.
+const LIBRARIES: [(&str, &str); 4] = [
+    ("libcuda.so.1", include_str!("cuda.cpp")),
+    ("libcudnn.so.9", include_str!("cudnn.cpp")),
+    ("libcublas.so.13", include_str!("cublas.cpp")),
+    ("libnvrtc.so.13", include_str!("nvrtc.cpp")),
+];
+
+/// The folder with the libraries, compiled on the first call and whenever a source changes.
+pub fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let mut hasher = DefaultHasher::new();
+        (SOURCE, LIBRARIES).hash(&mut hasher);
+        let root = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        let folder = root.join(format!("fake-cuda-{:016x}", hasher.finish()));
+        if !folder.exists() {
+            // Another test may compile at the same time: the first rename counts.
+            let partial = root.join(format!("fake-cuda-{}", std::process::id()));
+            compile(&partial);
+            if std::fs::rename(&partial, &folder).is_err() {
+                let _ = std::fs::remove_dir_all(&partial);
+            }
+        }
+        assert!(folder.exists(), "{} was not made", folder.display());
+        folder
+    })
+}
+
+fn compile(folder: &Path) {
+    let _ = std::fs::remove_dir_all(folder);
+    std::fs::create_dir_all(folder).unwrap();
+    // The kernels, as the C++ compiler takes them: `extern "C"` is repeated by `__global__`'s users only.
+    std::fs::write(folder.join("kernels.inc"), SOURCE).unwrap();
+    let table: String = KERNELS.iter().map(|name| format!("KERNEL({name})\n")).collect();
+    std::fs::write(folder.join("table.inc"), table).unwrap();
+    for (file, source) in LIBRARIES {
+        let path = folder.join(file).with_extension("cpp");
+        std::fs::write(&path, source).unwrap();
+        let mut compiler = Command::new("c++");
+        compiler.args(["-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-ffp-contract=off", "-o"]);
+        let status = compiler.arg(folder.join(file)).arg(&path).arg("-ldl").status();
+        assert!(status.expect("a C++ compiler").success(), "{file} does not compile");
+    }
+}
+
+/// A GPU of the fake driver.
+#[allow(dead_code, reason = "not every test opens one")]
+pub fn open(precision: Precision) -> Gpu {
+    Gpu::open(0, &libraries(), precision).expect("the fake driver has a GPU")
+}
+
+/// The fake libraries.
+#[allow(dead_code, reason = "not every test opens them")]
+pub fn libraries() -> Libraries {
+    Libraries::in_folders([folder().to_owned()])
+}

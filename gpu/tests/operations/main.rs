@@ -1,0 +1,71 @@
+//! The operations on a fake driver, against plain loops in double precision. Gradients are compared with central
+//! differences of those loops.
+
+#[path = "../fake/mod.rs"]
+mod fake;
+
+mod convolution;
+mod libraries;
+mod loss;
+mod memory;
+mod network;
+mod nvrtc;
+mod optimizer;
+mod pointwise;
+
+use std::sync::OnceLock;
+
+use headstart_gpu::{Array, Gpu, Precision};
+
+/// The GPU that the tests share.
+fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| fake::open(Precision::Float32))
+}
+
+/// Numbers from -1 to 1 that depend on the seed only (a linear congruential generator).
+fn numbers(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn doubles(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| f64::from(*value)).collect()
+}
+
+/// Compares an array with the expected values, relative to the largest of them.
+#[track_caller]
+fn assert_close(found: &Array, expected: &[f64], tolerance: f64) {
+    let found = gpu().download(found).unwrap();
+    assert_eq!(found.len(), expected.len());
+    let most = expected.iter().fold(1e-3f64, |most, value| most.max(value.abs()));
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let distance = (f64::from(*found) - expected).abs() / most;
+        assert!(distance <= tolerance, "value {index}: expected {expected}, found {found}");
+    }
+}
+
+/// The gradient of `f` at `x` by central differences.
+fn differences(x: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+    const STEP: f64 = 1e-5;
+    let mut moved = x.to_vec();
+    let mut slope = |index: usize| {
+        let value = moved[index];
+        moved[index] = value + STEP;
+        let above = f(&moved);
+        moved[index] = value - STEP;
+        let below = f(&moved);
+        moved[index] = value;
+        (above - below) / (2.0 * STEP)
+    };
+    (0..x.len()).map(&mut slope).collect()
+}
+
+/// The sum of products: a loss whose gradient is `weights`.
+fn dot(values: &[f64], weights: &[f64]) -> f64 {
+    values.iter().zip(weights).map(|(a, b)| a * b).sum()
+}

@@ -1,0 +1,21 @@
+//! The kernels' source, compiled by NVIDIA's own compiler, which needs no GPU.
+
+use headstart_gpu::{KERNELS, Libraries, compile_kernels};
+
+#[test]
+#[ignore = "needs NVRTC; tests/cuda installs it and runs this test"]
+fn the_kernels_compile_for_every_supported_architecture_without_spills() {
+    let libraries = Libraries::of_system();
+    for architecture in ["sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"] {
+        let (cubin, log) = compile_kernels(&libraries, architecture).unwrap();
+        assert!(cubin.starts_with(b"\x7fELF"), "{architecture}");
+        assert_eq!(log.matches(" bytes spill stores").count(), KERNELS.len(), "{log}");
+        for (spilled, line) in log.lines().filter_map(|line| Some((line.split_once("spill stores")?.0, line)))
+        {
+            assert!(spilled.ends_with(", 0 bytes "), "{architecture}: {line}");
+        }
+        for kernel in KERNELS {
+            assert!(log.contains(&format!("'{kernel}'")), "{architecture} lacks {kernel}");
+        }
+    }
+}

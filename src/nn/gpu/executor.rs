@@ -1,0 +1,187 @@
+//! Networks on the GPU with copies of a model's parameters.
+
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{DType, Device, Tensor};
+use headstart_gpu::{Array, Gpu, Loss, LossOutput, Network, Readback};
+
+use super::lower::Lowered;
+use crate::nn::Param;
+use crate::{Error, Result};
+
+/// A network and its parameters.
+struct Copies {
+    gpu: Gpu,
+    network: Network,
+    params: Vec<Param>,
+    /// The version of each parameter that was uploaded. `None` if it is unknown: see [`Param::version`].
+    versions: Mutex<Vec<Option<u64>>>,
+    output_shape: Vec<usize>,
+}
+
+impl Copies {
+    fn new(gpu: &Gpu, lowered: Lowered) -> Result<Copies> {
+        let network = Network::new(gpu, lowered.nodes, &lowered.parameters)?;
+        let versions = Mutex::new(vec![None; lowered.params.len()]);
+        let output_shape = network.output_shape().to_vec();
+        Ok(Copies { gpu: gpu.clone(), network, params: lowered.params, versions, output_shape })
+    }
+
+    /// Uploads the parameters that have changed since the last upload.
+    fn upload(&self) -> Result<()> {
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        for (index, (param, uploaded)) in self.params.iter().zip(versions.iter_mut()).enumerate() {
+            let version = param.version();
+            if version.is_none() || version != *uploaded {
+                let values = param.variable().as_detached_tensor().flatten_all()?.to_vec1::<f32>()?;
+                self.network.set_param(index, &values)?;
+                *uploaded = version;
+            }
+        }
+        Ok(())
+    }
+
+    /// Downloads parameters into the model.
+    fn download(&self, indices: impl Iterator<Item = usize>) -> Result<()> {
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        for index in indices {
+            let (param, values) = (&self.params[index], self.gpu.download(self.network.param(index)?)?);
+            param.set(&Tensor::from_vec(values, param.variable().dims(), &Device::Cpu)?)?;
+            versions[index] = param.version();
+        }
+        Ok(())
+    }
+
+    /// Uploads a batch.
+    fn input(&self, x: &Tensor) -> Result<Array> {
+        let values = x.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        Ok(self.gpu.upload(&values)?)
+    }
+
+    fn tensor(&self, values: Vec<f32>, batch: usize) -> Result<Tensor> {
+        let shape = [&[batch], self.output_shape.as_slice()].concat();
+        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+    }
+}
+
+/// A network for inference.
+pub(super) struct Executor(Copies);
+
+impl Executor {
+    pub(super) fn new(gpu: &Gpu, lowered: Lowered) -> Result<Executor> {
+        Ok(Executor(Copies::new(gpu, lowered)?))
+    }
+
+    /// Computes the output for a batch of each input.
+    pub(super) fn predict(&self, inputs: &[Tensor]) -> Result<Tensor> {
+        let batch = inputs[0].dim(0)?;
+        self.0.upload()?;
+        let inputs = inputs.iter().map(|x| self.0.input(x)).collect::<Result<Vec<Array>>>()?;
+        let output = self.0.network.predict(&inputs, batch)?;
+        self.0.tensor(self.0.gpu.download(&output)?, batch)
+    }
+}
+
+/// A network for training.
+pub(crate) struct Trainee {
+    copies: Copies,
+    /// Indices of the trainable parameters, in the order of the network's segments.
+    trainable: Vec<usize>,
+    /// Indices of the moving statistics.
+    moving: Vec<usize>,
+    /// One value, not 0 after the first loss that was not finite.
+    stopped: Array,
+}
+
+/// The results of a training step, on their way to the CPU.
+pub(crate) struct StepResults {
+    loss: Readback,
+    linear: Readback,
+    batch: usize,
+}
+
+impl Trainee {
+    pub(super) fn new(gpu: &Gpu, lowered: Lowered) -> Result<Trainee> {
+        let trainable = lowered.parameters.iter().enumerate().filter(|(_, parameter)| parameter.is_trainable);
+        let trainable = trainable.map(|(index, _)| index).collect();
+        let mut moving = lowered.moving.clone();
+        moving.sort_unstable();
+        moving.dedup();
+        let (copies, stopped) = (Copies::new(gpu, lowered)?, gpu.upload(&[0.0])?);
+        Ok(Trainee { copies, trainable, moving, stopped })
+    }
+
+    pub(crate) fn gpu(&self) -> &Gpu {
+        &self.copies.gpu
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        &self.copies.network
+    }
+
+    /// The trainable parameters, in the order of the network's segments.
+    pub(crate) fn trainable(&self) -> impl Iterator<Item = &Param> {
+        self.trainable.iter().map(|&index| &self.copies.params[index])
+    }
+
+    /// Not 0 after the first loss that was not finite.
+    pub(crate) fn stopped(&self) -> &Array {
+        &self.stopped
+    }
+
+    /// Uploads the parameters that have changed on the CPU.
+    pub(crate) fn upload(&self) -> Result<()> {
+        self.copies.upload()
+    }
+
+    /// Downloads the parameters that training has changed.
+    pub(crate) fn download(&self) -> Result<()> {
+        self.copies.download(self.trainable.iter().chain(&self.moving).copied())
+    }
+
+    /// Launches forward and backward pass of a batch. Does not wait for them.
+    pub(crate) fn step(
+        &self,
+        x: &Tensor,
+        targets: &Tensor,
+        weights: Option<&Tensor>,
+        loss: Loss,
+        seed: u64,
+    ) -> Result<StepResults> {
+        let (gpu, batch) = (self.gpu(), x.dim(0)?);
+        let pass = self.network().forward(&[self.copies.input(x)?], batch, seed)?;
+        let columns = pass.output().len() / batch.max(1);
+        let targets = self.copies.input(targets)?;
+        let weights = weights.map(|weights| self.copies.input(weights)).transpose()?;
+        let [losses, mean] = [gpu.array(batch)?, gpu.array(1)?];
+        let [probabilities, gradient] = [gpu.array(batch * columns)?, gpu.array(batch * columns)?];
+        let output = LossOutput {
+            losses: &losses,
+            probabilities: &probabilities,
+            gradient: Some(&gradient),
+            mean: &mean,
+            stopped: &self.stopped,
+        };
+        gpu.loss(loss, pass.output(), &targets, weights.as_ref(), [batch, columns], output)?;
+        let results =
+            StepResults { loss: gpu.read_back(&mean)?, linear: gpu.read_back(pass.output())?, batch };
+        self.network().backward(pass, gradient)?;
+        Ok(results)
+    }
+
+    /// The mean loss of a step, and the output before the last activation. Waits for them.
+    pub(crate) fn results(&self, results: &StepResults) -> Result<(f32, Tensor)> {
+        let loss = results.loss.values()?;
+        let linear = self.copies.tensor(results.linear.values()?, results.batch)?;
+        Ok((loss.first().copied().unwrap_or(f32::NAN), linear))
+    }
+}
+
+impl From<headstart_gpu::Error> for Error {
+    fn from(error: headstart_gpu::Error) -> Error {
+        match error.is_out_of_memory() {
+            true => Error::OutOfMemory { batch_size: None },
+            false => Error::Gpu { message: error.to_string() },
+        }
+    }
+}

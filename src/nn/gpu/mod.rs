@@ -1,0 +1,89 @@
+//! Execution of models on an NVIDIA GPU that `HEADSTART_DEVICE=gpu` selects.
+//!
+//! The parameters stay on the CPU, where candle and the user read them. [`lower`] turns a model into a network of
+//! `headstart-gpu`, and [`executor`] holds it with copies of the parameters, which are uploaded when they change. A
+//! model with a layer that the GPU path does not know stays on the CPU.
+
+mod executor;
+mod lower;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::Tensor;
+
+use self::executor::Executor;
+use self::lower::{lower, lower_for_training};
+use super::{Model, SplitPoint};
+use crate::Result;
+use crate::accelerator::gpu;
+
+pub(crate) use executor::{StepResults, Trainee};
+
+/// Most networks that a model has on the GPU (2: the model, and the part after a split point). Beyond it, the oldest is
+/// dropped.
+const MAX_EXECUTORS: usize = 2;
+
+/// What a network computes: the nodes that are given, the requested node, and whether its last activation is omitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Task {
+    pub(super) given: Vec<usize>,
+    pub(super) requested: usize,
+    pub(super) is_linear: bool,
+}
+
+/// The networks of a model for inference. `None` for a task that the GPU path cannot do.
+#[derive(Default)]
+pub(super) struct Executors(Mutex<Vec<(Task, Option<Arc<Executor>>)>>);
+
+impl Model {
+    /// Computes a node in inference mode on the GPU. `None` without a GPU, and for a model that stays on the CPU.
+    pub(super) fn run_on_gpu(&self, task: Task, given: &[Tensor]) -> Result<Option<Tensor>> {
+        let Some(gpu) = gpu() else { return Ok(None) };
+        let known = || self.executors().0.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = known().iter().find(|(known, _)| *known == task).map(|(_, executor)| executor.clone());
+        let executor = match cached {
+            Some(executor) => executor,
+            None => {
+                let executor = match lower(self, &task) {
+                    Ok(lowered) => Some(Arc::new(Executor::new(gpu, lowered)?)),
+                    Err(reason) => {
+                        say_once(self, &reason);
+                        None
+                    }
+                };
+                let mut known = known();
+                if known.len() == MAX_EXECUTORS {
+                    known.remove(0);
+                }
+                known.push((task, executor.clone()));
+                executor
+            }
+        };
+        executor.map(|executor| executor.predict(given)).transpose()
+    }
+
+    /// The model on the GPU for training, from its input or from a split point, up to its output before the last
+    /// activation. `None` without a GPU, and for a model that stays on the CPU.
+    pub(crate) fn trainee(&self, split: Option<&SplitPoint>) -> Result<Option<Trainee>> {
+        let Some(gpu) = gpu() else { return Ok(None) };
+        let from = split.map_or(&self.input_nodes()[..1], SplitPoint::path);
+        match lower_for_training(self, from) {
+            Ok(lowered) => Ok(Some(Trainee::new(gpu, lowered)?)),
+            Err(reason) => {
+                say_once(self, &reason);
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Says why a model stays on the CPU, once for each model and reason.
+pub(crate) fn say_once(model: &Model, reason: &str) {
+    static SAID: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+    let note = format!("note: `{}` stays on the CPU: {reason}", model.name());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.get_or_insert_default().insert(note.clone()) {
+        eprintln!("{note}");
+    }
+}

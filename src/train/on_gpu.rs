@@ -1,0 +1,114 @@
+//! Training steps on the GPU that `HEADSTART_DEVICE=gpu` selects.
+//!
+//! The weights are on the GPU during a training, and are copied back whenever something on the CPU reads them: at the
+//! end of each epoch, before a checkpoint, and before a callback that runs at batches. The results of a step are read
+//! after the next one is launched, so that the GPU does not wait.
+
+use candle_core::Tensor;
+use headstart_gpu::Loss;
+use rand::Rng;
+
+use super::Compiled;
+use super::compile::StepOutput;
+use super::optimizer::GpuOptimizer;
+use crate::nn::{Model, Param, SplitPoint, StepResults, Trainee, say_once};
+use crate::{Result, random};
+
+/// A model in training on the GPU.
+pub(super) struct GpuTraining {
+    trainee: Trainee,
+    optimizer: GpuOptimizer,
+    loss: Loss,
+    /// Whether the GPU has weights that the CPU has not.
+    is_ahead: bool,
+    /// Steps since the last one that was known to change the weights.
+    unread: usize,
+}
+
+/// A step that was launched, and whose results are not read yet.
+pub(super) struct Launched {
+    results: StepResults,
+    targets: Tensor,
+}
+
+impl GpuTraining {
+    /// Moves a model to the GPU, from its input or from a split point. `None` without a GPU, and if something of the
+    /// model, its loss or its optimizer is unknown to the GPU path.
+    pub(super) fn new(
+        model: &Model,
+        compiled: &Compiled,
+        split: Option<&SplitPoint>,
+    ) -> Result<Option<GpuTraining>> {
+        let Some(trainee) = model.trainee(split)? else { return Ok(None) };
+        let loss = compiled.loss.built_in().and_then(|loss| loss.on_gpu(model.last_activation()));
+        let Some(loss) = loss else {
+            say_once(model, "the GPU path does not know its loss with its last activation");
+            return Ok(None);
+        };
+        if matches!(loss, Loss::SoftmaxCrossEntropy { .. }) && model.output_shape().len() != 1 {
+            return Ok(None);
+        }
+        let named = model.named_params();
+        let name = |param: &Param| {
+            let known = named.iter().find(|(_, known)| known.identity() == param.identity());
+            known.map(|(way, _)| (way.clone(), param.clone()))
+        };
+        let params: Vec<(String, Param)> = trainee.trainable().filter_map(name).collect();
+        let optimizer = &*compiled.optimizer;
+        let Some(optimizer) = GpuOptimizer::new(trainee.gpu(), optimizer, trainee.network(), &params)? else {
+            say_once(model, "the GPU path does not know its optimizer, or gradient accumulation");
+            return Ok(None);
+        };
+        Ok(Some(GpuTraining { trainee, optimizer, loss, is_ahead: false, unread: 0 }))
+    }
+
+    /// Launches a step for a batch, and does not wait for it.
+    pub(super) fn launch(
+        &mut self,
+        compiled: &Compiled,
+        x: &Tensor,
+        targets: Tensor,
+        weights: Option<&Tensor>,
+    ) -> Result<Launched> {
+        if !self.is_ahead {
+            self.trainee.upload()?;
+        }
+        self.is_ahead = true;
+        self.unread += 1;
+        let seed = random::stream().next_u64();
+        let results = self.trainee.step(x, &targets, weights, self.loss, seed)?;
+        self.optimizer.step(&*compiled.optimizer, self.trainee.network(), self.trainee.stopped())?;
+        Ok(Launched { results, targets })
+    }
+
+    /// The loss of a launched step, and its output for the metrics. Waits for them.
+    pub(super) fn finish(
+        &mut self,
+        model: &Model,
+        compiled: &Compiled,
+        launched: Launched,
+    ) -> Result<(f32, StepOutput)> {
+        let (loss, linear) = self.trainee.results(&launched.results)?;
+        if loss.is_finite() {
+            self.unread = self.unread.saturating_sub(1);
+        } else {
+            // No step since then has changed the weights.
+            self.optimizer.uncount(std::mem::take(&mut self.unread));
+        }
+        Ok((loss, compiled.output_of_loss(model, linear, launched.targets, loss)?))
+    }
+
+    /// Whether the GPU has weights that the CPU has not.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.is_ahead
+    }
+
+    /// Copies weights, statistics and the optimizer's state to the CPU, if the GPU has newer ones.
+    pub(super) fn read_back(&mut self, model: &Model, compiled: &mut Compiled) -> Result<()> {
+        if std::mem::take(&mut self.is_ahead) {
+            self.trainee.download()?;
+            self.optimizer.write_back(&mut *compiled.optimizer, &model.named_params())?;
+        }
+        Ok(())
+    }
+}
