@@ -28,6 +28,7 @@ import aiohttp
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEADSTART = Path(os.environ["CARGO_TARGET_DIR"]) / "release" / "headstart"
 TOKEN = "0123456789abcdef0123456789abcdef"
+hub_process = None
 # What a learner writes in the first minutes.
 CELLS = [
     "let x = random_uniform((4, 3, 64, 64), 0.0, 255.0)?;",
@@ -62,7 +63,7 @@ c.SimpleLocalProcessSpawner.home_dir_template = {str(folder / "home")!r} + "/{{u
 c.JupyterHub.concurrent_spawn_limit = 0
 c.JupyterHub.services = [{{"name": "class", "api_token": "{TOKEN}"}}]
 c.JupyterHub.load_roles = [{{"name": "class", "scopes": ["admin:users", "admin:servers", "access:servers"], "services": ["class"]}}]
-c.Spawner.environment |= {{name: {dict(os.environ)!r}[name] for name in {sorted(kept())!r}}}
+c.Spawner.environment |= {kept()!r}
 c.Spawner.args = [
     argument
     for argument in c.Spawner.args
@@ -75,8 +76,10 @@ c.Spawner.args = [
 
 
 def kept():
-    wanted = ("PATH", "RUSTUP_HOME", "CARGO_HOME", "JUPYTER_PATH", "LANG", "RUSTUP_TOOLCHAIN")
-    return [name for name in wanted if name in os.environ]
+    """The environment of the users' servers: Rust is installed for this user, and theirs have other home folders."""
+    wanted = ("PATH", "JUPYTER_PATH", "LANG", "RUSTUP_TOOLCHAIN")
+    known = {name: os.environ[name] for name in wanted if name in os.environ}
+    return known | {"RUSTUP_HOME": os.environ.get("RUSTUP_HOME", str(Path.home() / ".rustup"))}
 
 
 def free_port():
@@ -229,6 +232,7 @@ async def measure(folder, users, pause, cull):
     home = folder / "home"
     home.mkdir()
     log = open(folder / "hub.log", "w")
+    global hub_process
     hub_process = subprocess.Popen(
         [sys.executable, "-m", "jupyterhub", "-f", configuration(folder, cull)], cwd=folder, stdout=log, stderr=log
     )
@@ -254,11 +258,11 @@ async def measure(folder, users, pause, cull):
         known = processes()
         running = kernels(home, known)
         assert len(running) == users, (len(running), users)
-        report_memory("idle kernel", [below(kernel, known) for kernel in running])
+        report_memory("n idle kernel", [below(kernel, known) for kernel in running])
         times = [time for times in await asyncio.gather(*(lesson(socket, pause) for socket in sockets)) for time in times]
         print(f"cells of {users} learners, a cell every {pause:.0f} s each: median {statistics.median(times):.2f} s, p95 {p95(times):.2f} s, longest {max(times):.2f} s")
         known = processes()
-        report_memory("kernel after the lesson", [below(kernel, known) for kernel in kernels(home, known)])
+        report_memory(" kernel after the lesson", [below(kernel, known) for kernel in kernels(home, known)])
         disks = [size(home / name / ".cache") for name in names]
         print(f"disk per learner: {statistics.median(disks):.0f} MB (median), {max(disks):.0f} MB (largest)")
         mine = [process for kernel in running for process in below(kernel, known)]
@@ -283,7 +287,7 @@ async def measure(folder, users, pause, cull):
 def report_memory(what, trees):
     totals = [sum((pss(process) for process in tree), Counter()) for tree in trees]
     sums = [sum(parts.values()) for parts in totals]
-    print(f"PSS of a {what}: {statistics.median(sums):.0f} MB (median of {len(sums)}), {max(sums):.0f} MB (largest)")
+    print(f"PSS of a{what}: {statistics.median(sums):.0f} MB (median of {len(sums)}), {max(sums):.0f} MB (largest)")
     whole = sum(totals, Counter())
     largest = ", ".join(f"{name} {value / len(trees):.0f} MB" for name, value in whole.most_common(6))
     print(f"    made of: {largest}", flush=True)
@@ -293,13 +297,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--users", type=int, default=20)
     parser.add_argument("--pause", type=float, default=20.0, help="average seconds between two cells of a learner")
-    parser.add_argument("--cull", type=int, default=30, help="idle seconds after which a kernel ends")
+    parser.add_argument("--cull", type=int, default=90, help="idle seconds after which a kernel ends")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="headstart-class-"))
     try:
         clean = asyncio.run(measure(folder, arguments.users, arguments.pause, arguments.cull))
     except BaseException:
         print((folder / "hub.log").read_text()[-5000:], file=sys.stderr)
+        if hub_process:
+            hub_process.terminate()
+            hub_process.wait(60)
         raise
     shutil.rmtree(folder)
     sys.exit(not clean)

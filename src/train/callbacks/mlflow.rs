@@ -389,7 +389,7 @@ mod tests {
         let metric = run.join("metrics/loss");
         std::fs::write(&metric, text(&metric) + "7 0.5 2\n").unwrap();
         fit(MLflowLogger::new(&runs), 4, Some(&backup), None)?;
-        assert_eq!(folders(&runs.join("0")), [run.clone()]);
+        assert_eq!(folders(&runs.join("0")), std::slice::from_ref(&run));
         assert!(text(&run.join("meta.yaml")).contains("status: 3\n"));
         let losses = text(&metric);
         let steps: Vec<&str> = losses.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
