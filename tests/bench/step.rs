@@ -15,9 +15,10 @@ const ROUNDS: usize = 5;
 
 fn main() -> headstart::Result<()> {
     let mut times = serde_json::Map::new();
-    let networks: [(&str, fn(Weights) -> Network); 2] = [("vgg16", Vgg16::new), ("resnet50", ResNet50::new)];
+    let networks: [(&str, Network); 2] =
+        [("vgg16", Vgg16::new(Weights::Random(1))), ("resnet50", ResNet50::new(Weights::Random(1)))];
     for (name, network) in networks {
-        let base = network(Weights::Random(1)).include_top(false).input_shape((3, 224, 224)).build()?;
+        let base = network.include_top(false).input_shape((3, 224, 224)).build()?;
         let x = random_uniform((FORWARD, 3, 224, 224), 0.0, 1.0)?;
         let forward = median(|| base.predict_in_batches(&x, FORWARD).map(drop))?;
         times.insert(format!("{name} forward {FORWARD}"), forward.into());
