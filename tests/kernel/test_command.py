@@ -216,6 +216,18 @@ def test_doctor_prints_remedies_for_missing_components(tmp_path):
     assert re.search(r"note +kernelspec .*\n +→ headstart install", done.stdout)
 
 
+def test_doctor_reports_the_libraries_of_cuda(tmp_path):
+    environment = os.environ | {"HEADSTART_CUDA_LIBRARIES": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    environment = {name: value for name, value in environment.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    for name in ("libcuda.so.1", "libnvrtc.so.13", "libcublas.so.13", "libcudnn.so.9"):
+        subprocess.run(["cc", "-shared", "-o", tmp_path / name, "-x", "c", "/dev/null"], check=True)
+    done = headstart("doctor", env=environment)
+    assert re.search(rf"^ok +CUDA libraries +{tmp_path}/libcuda.so.1, .*{tmp_path}/libcudnn.so.9", done.stdout, re.M), done.stdout
+    (tmp_path / "libcudnn.so.9").unlink()
+    done = headstart("doctor", env=environment)
+    assert re.search(r"^note +CUDA libraries +cuDNN 9 not found.*\n +→ .*pip install nvidia-cudnn-cu13", done.stdout, re.M), done.stdout
+
+
 def test_install_writes_a_kernelspec_of_this_program(tmp_path):
     done = headstart("install", "--prefix", tmp_path)
     assert done.returncode == 0, done.stderr

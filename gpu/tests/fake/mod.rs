@@ -55,10 +55,16 @@ fn compile(folder: &Path) {
     }
 }
 
+/// Whether the tests run on this machine's GPU instead (`HEADSTART_TEST_GPU=real`): see tests/gpu.
+pub fn is_real() -> bool {
+    std::env::var_os("HEADSTART_TEST_GPU").is_some_and(|value| value == "real")
+}
+
 /// A GPU of the fake driver.
 #[allow(dead_code, reason = "not every test opens one")]
 pub fn open(precision: Precision) -> Gpu {
-    Gpu::open(0, &libraries(), precision).expect("the fake driver has a GPU")
+    let libraries = if is_real() { Libraries::of_system() } else { libraries() };
+    Gpu::open(0, &libraries, precision).expect("a GPU")
 }
 
 /// The fake libraries.

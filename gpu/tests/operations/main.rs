@@ -42,6 +42,8 @@ fn doubles(values: &[f32]) -> Vec<f64> {
 fn assert_close(found: &Array, expected: &[f64], tolerance: f64) {
     let found = gpu().download(found).unwrap();
     assert_eq!(found.len(), expected.len());
+    // A GPU adds float32 values in another order than the fake driver, which adds in double precision.
+    let tolerance = if fake::is_real() { f64::max(tolerance, 1e-5) } else { tolerance };
     let most = expected.iter().fold(1e-3f64, |most, value| most.max(value.abs()));
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         let distance = (f64::from(*found) - expected).abs() / most;

@@ -50,11 +50,16 @@ pub fn examine() -> Result<(), String> {
     let gpu = match has_nvidia_card(Path::new(DEVICES)) || on_path("nvidia-smi").is_some() {
         true => vec![
             ("GPU", card()),
+            ("CUDA libraries", cuda_libraries()),
             ("CUDA toolkit", cuda_toolkit()),
             ("cuDNN", cudnn()),
             ("CUDA prelude", cuda_prelude()),
         ],
-        false => vec![("GPU", Ok("no card of NVIDIA's: the CPU computes".to_owned()))],
+        false => {
+            let libraries = std::env::var_os(CUDA_FOLDERS).map(|_| ("CUDA libraries", cuda_libraries()));
+            let card = ("GPU", Ok("no card of NVIDIA's: the CPU computes".to_owned()));
+            std::iter::once(card).chain(libraries).collect()
+        }
     };
     let mut broken = 0;
     for (name, finding) in findings.into_iter().chain(gpu) {
@@ -249,6 +254,24 @@ fn card() -> Finding {
         )),
         Some(_) => Ok(format!("{} (name, compute capability, memory, driver)", cards.join("; "))),
     }
+}
+
+/// Environment variable with folders of CUDA's libraries.
+const CUDA_FOLDERS: &str = "HEADSTART_CUDA_LIBRARIES";
+
+/// Reports the libraries with which `HEADSTART_DEVICE=gpu` runs models on the GPU, and where they are.
+fn cuda_libraries() -> Finding {
+    let mut files = Vec::new();
+    for found in headstart_gpu::Libraries::of_system().report() {
+        match found.file {
+            Ok(file) => files.push(file.display().to_string()),
+            Err(headstart_gpu::Error::Library { library, hint, .. }) => {
+                return Err(minor(format!("{library} not found; HEADSTART_DEVICE=gpu needs it"), hint));
+            }
+            Err(error) => return Err(minor(error.to_string(), "install CUDA 12 or 13")),
+        }
+    }
+    Ok(format!("{}: HEADSTART_DEVICE=gpu runs models on the GPU", files.join(", ")))
 }
 
 /// Reports the CUDA toolkit, and whether the driver can run the code that it compiles.

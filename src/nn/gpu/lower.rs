@@ -15,8 +15,9 @@ pub(super) struct Lowered {
     pub(super) moving: Vec<usize>,
 }
 
-/// The network of a task in inference mode. The error says what the GPU path does not know.
-pub(super) fn lower(model: &Model, task: &Task) -> Result<Lowered, String> {
+/// The network of a task in inference mode. `None` if there is nothing to compute. The error says what the GPU path does
+/// not know.
+pub(super) fn lower(model: &Model, task: &Task) -> Result<Option<Lowered>, String> {
     let mut lowering = Lowering::new(Mode::Inference);
     let inputs = task.given.iter().map(|&given| (given, lowering.input(model, given)));
     let inputs: Vec<(usize, usize)> = inputs.collect();
@@ -26,7 +27,7 @@ pub(super) fn lower(model: &Model, task: &Task) -> Result<Lowered, String> {
 
 /// The network that a training runs: from a node, given by its path through nested models, to the output before the
 /// last activation.
-pub(super) fn lower_for_training(model: &Model, from: &[usize]) -> Result<Lowered, String> {
+pub(super) fn lower_for_training(model: &Model, from: &[usize]) -> Result<Option<Lowered>, String> {
     let mut lowering = Lowering::new(Mode::Training);
     let output = lowering.model_from(model, from, true)?;
     lowering.finish(output)
@@ -43,12 +44,14 @@ impl Lowering {
         Lowering { mode, lowered: Lowered { nodes, params, parameters, moving } }
     }
 
-    /// The network, if its last node computes the output.
-    fn finish(self, output: usize) -> Result<Lowered, String> {
-        let is_input = self.lowered.nodes[output].operation == Operation::Input;
-        match !is_input && output + 1 == self.lowered.nodes.len() {
-            true => Ok(self.lowered),
-            false => Err("no layer computes its output last".into()),
+    /// The network, whose last node computes the output. `None` if the output is an input.
+    fn finish(self, output: usize) -> Result<Option<Lowered>, String> {
+        if self.lowered.nodes[output].operation == Operation::Input {
+            return Ok(None);
+        }
+        match output + 1 == self.lowered.nodes.len() {
+            true => Ok(Some(self.lowered)),
+            false => Err("its output is not computed last".into()),
         }
     }
 

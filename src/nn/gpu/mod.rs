@@ -40,13 +40,20 @@ impl Model {
     /// Computes a node in inference mode on the GPU. `None` without a GPU, and for a model that stays on the CPU.
     pub(super) fn run_on_gpu(&self, task: Task, given: &[Tensor]) -> Result<Option<Tensor>> {
         let Some(gpu) = gpu() else { return Ok(None) };
+        // cuDNN takes no empty batch.
+        if given.iter().any(|value| value.elem_count() == 0) {
+            return Ok(None);
+        }
         let known = || self.executors().0.lock().unwrap_or_else(PoisonError::into_inner);
         let cached = known().iter().find(|(known, _)| *known == task).map(|(_, executor)| executor.clone());
         let executor = match cached {
             Some(executor) => executor,
             None => {
                 let executor = match lower(self, &task) {
-                    Ok(lowered) => Some(Arc::new(Executor::new(gpu, lowered)?)),
+                    Ok(lowered) => {
+                        let executor = lowered.map(|lowered| Executor::new(gpu, lowered)).transpose()?;
+                        executor.map(Arc::new)
+                    }
                     Err(reason) => {
                         say_once(self, &reason);
                         None
@@ -69,7 +76,7 @@ impl Model {
         let Some(gpu) = gpu() else { return Ok(None) };
         let from = split.map_or(&self.input_nodes()[..1], SplitPoint::path);
         match lower_for_training(self, from) {
-            Ok(lowered) => Ok(Some(Trainee::new(gpu, lowered)?)),
+            Ok(lowered) => lowered.map(|lowered| Trainee::new(gpu, lowered)).transpose(),
             Err(reason) => {
                 say_once(self, &reason);
                 Ok(None)
