@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import time
 
@@ -13,9 +14,10 @@ IMAGES = 2000  # of each class, so that there are 8 parts
 OPTIONS = ("--model", "resnet50", "--weights", "demo")
 
 
-def features(folder, output, *more, **options):
-    command = [HEADSTART, "features", folder, "--out", output, *OPTIONS, *more]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)
+def features(folder, output, *more, network=OPTIONS):
+    command = [HEADSTART, "features", folder, "--out", output, *network, *more]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +75,15 @@ def test_killed_shards_are_resumed_and_equal_the_whole(images, tmp_path):
 
 
 def test_errors_of_features(images, tmp_path):
-    for arguments, expected in [
-        (("--shard", "4/4"), "such as 0/4"),
-        (("--model", "resnet51"), "one of"),
-        (("--weights", "resnet50.unknown_in1k"), "unknown_in1k"),
+    done = features(images, tmp_path / "a", "--shard", "4/4")
+    assert done.returncode == 2 and "such as 0/4" in done.stderr, done.stderr
+    for model, weights, expected in [
+        ("resnet51", "demo", "one of"),
+        ("resnet50", "resnet50.unknown_in1k", "resnet50.unknown_in1k"),
+        ("none.safetensors", "demo", "none.safetensors"),
     ]:
-        done = features(images, tmp_path / "a", *arguments)
-        assert done.returncode != 0 and expected in done.stderr, done.stderr
+        done = features(images, tmp_path / "a", network=("--model", model, "--weights", weights))
+        assert done.returncode == 1 and expected in done.stderr, done.stderr
     done = features(tmp_path / "none", tmp_path / "a")
     assert done.returncode == 1 and str(tmp_path / "none") in done.stderr
     few = tmp_path / "few"
