@@ -221,6 +221,23 @@ fn what_the_gpu_path_does_not_know_stays_on_the_cpu() {
 }
 
 #[test]
+fn the_precision_is_that_of_the_environment() {
+    let run = |precision: &str| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "gpu::use_unknown_layers", "--ignored", "--nocapture"]);
+        command.env("HEADSTART_DEVICE", "gpu").env("HEADSTART_CUDA_LIBRARIES", fake::folder());
+        let output = command.env("HEADSTART_PRECISION", precision).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    let said = run("tf32");
+    assert!(said.contains("models run on Fake GPU (sm_90, TensorFloat32)"), "{said}");
+    let said = run("half");
+    assert!(said.contains("HEADSTART_PRECISION=half: expected float32 or tf32; using the CPU"), "{said}");
+}
+
+#[test]
 fn a_gpu_that_cannot_be_used_gives_a_note_and_the_cpu() {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "gpu::use_unknown_layers", "--ignored", "--nocapture"]);

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::blas::{Blas, Product};
 use super::compiler::Compiler;
-use super::dnn::{ConvKey, Direction, Dnn};
+use super::dnn::Dnn;
 use super::driver::Context;
 use super::functions::Handle;
-use super::{Array, Indices, Readback};
+use super::{Array, ConvKey, Direction, Indices, Readback};
 use crate::kernels::{KERNELS, SOURCE};
 use crate::{Error, Libraries, Output, Result};
 

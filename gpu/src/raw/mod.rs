@@ -7,6 +7,7 @@
 mod array;
 mod blas;
 mod compiler;
+mod conv_key;
 mod dnn;
 mod driver;
 mod functions;
@@ -17,7 +18,7 @@ mod readback;
 
 pub use array::{Array, Indices};
 pub(crate) use blas::Product;
-pub(crate) use dnn::{ConvKey, Direction};
+pub(crate) use conv_key::{ConvKey, Direction};
 pub(crate) use gpu::Argument;
 pub use gpu::{Gpu, Precision, compile_kernels};
 pub(crate) use library::Library;

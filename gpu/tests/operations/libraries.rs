@@ -48,6 +48,41 @@ fn a_missing_library_is_named_with_its_package() {
 }
 
 #[test]
+fn libraries_of_python_packages_are_found() {
+    const TEST: &str = "libraries::libraries_of_python_packages_are_found";
+    let environment = folder_with("environment", &[]);
+    let packages = environment.join("lib/python3.12/site-packages/nvidia");
+    if std::env::var_os("VIRTUAL_ENV").is_none_or(|folder| !Path::new(&folder).ends_with("of-libraries")) {
+        for (package, file) in [
+            ("cu13", "libcuda.so.1"),
+            ("cu13", "libnvrtc.so.13"),
+            ("cublas", "libcublas.so.13"),
+            ("cudnn", "libcudnn.so.9"),
+        ] {
+            let folder = packages.join(package).join("lib");
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::copy(fake::folder().join(file), folder.join(file)).unwrap();
+        }
+        // The environment of a process is read, so the test has a process of its own.
+        let named = environment.with_file_name("of-libraries");
+        let _ = std::fs::remove_dir_all(&named);
+        std::fs::rename(&environment, &named).unwrap();
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", TEST]).env("VIRTUAL_ENV", &named).env_remove("HEADSTART_CUDA_LIBRARIES");
+        assert!(command.status().unwrap().success());
+        std::fs::remove_dir_all(named).unwrap();
+        return;
+    }
+    std::fs::remove_dir_all(environment).unwrap();
+    for found in Libraries::of_system().report() {
+        let file = found.file.unwrap();
+        // The loader's own libraries come first, where a machine has them.
+        let is_of_loader = file.components().count() == 1;
+        assert!(is_of_loader || file.iter().any(|part| part == "of-libraries"), "{}", file.display());
+    }
+}
+
+#[test]
 fn a_number_beyond_the_gpus_is_refused() {
     let error = Gpu::open(3, &fake::libraries(), Precision::Float32).unwrap_err();
     assert_eq!(
