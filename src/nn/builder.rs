@@ -172,6 +172,11 @@ impl ModelBuilder {
         Ok(self.push(Node { name, layer, config: spec.config(), inputs }))
     }
 
+    /// A layer of this builder.
+    pub(super) fn layer(&self, id: NodeId) -> &Arc<dyn Layer> {
+        &self.nodes[id.node].layer
+    }
+
     fn push(&mut self, node: Node) -> NodeId {
         self.nodes.push(node);
         self.id.of_node(self.nodes.len() - 1)

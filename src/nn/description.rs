@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::builder::INPUT;
 use super::{
-    Activation, Add, AveragePooling2D, BatchNormalization, Build, ClassToken, Concatenate, Conv2D, Dense,
-    Dropout, FirstToken, Flatten, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D,
+    Activation, Add, Affine, AveragePooling2D, BatchNormalization, Build, ClassToken, Concatenate, Conv2D,
+    Dense, Dropout, FirstToken, Flatten, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D,
     GlobalResponseNormalization, GroupNormalization, Labels, LayerNormalization, LayerScale, MaxPooling2D,
     Model, ModelBuilder, MultiHeadAttention, Multiply, Node, NodeId, Permute, PositionEmbedding,
     Preprocessing, Rescaling, Reshape, SeparableConv2D, StochasticDepth, ZeroPadding2D,
@@ -21,6 +21,7 @@ use crate::{Error, Result, random};
 pub enum LayerConfig {
     Activation(Activation),
     Add(Add),
+    Affine(Affine),
     AveragePooling2D(AveragePooling2D),
     BatchNormalization(BatchNormalization),
     ClassToken(ClassToken),
@@ -208,6 +209,7 @@ impl LayerConfig {
         match self {
             LayerConfig::Activation(layer) => layer,
             LayerConfig::Add(layer) => layer,
+            LayerConfig::Affine(layer) => layer,
             LayerConfig::AveragePooling2D(layer) => layer,
             LayerConfig::BatchNormalization(layer) => layer,
             LayerConfig::ClassToken(layer) => layer,

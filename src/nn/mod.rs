@@ -4,6 +4,7 @@
 //! known: see [`Layer`] and [`Build`].
 
 mod activation;
+mod affine;
 mod attention;
 mod builder;
 mod check_input;
@@ -20,6 +21,7 @@ mod labels;
 mod layer;
 mod layer_norm;
 mod layer_path;
+mod lora;
 mod merge;
 mod model;
 mod nested;
@@ -27,6 +29,7 @@ mod node_id;
 mod norm;
 mod numbering;
 mod onnx;
+mod onnx_import;
 mod onnx_layers;
 mod own_layers;
 mod param;
@@ -35,6 +38,7 @@ mod pool;
 mod predictions;
 mod preprocessing;
 mod protobuf;
+mod protobuf_reader;
 mod rearrange;
 mod rescaling;
 mod reshape;
@@ -48,6 +52,7 @@ mod tokens;
 mod window_size;
 
 pub use activation::Activation;
+pub use affine::Affine;
 pub use attention::MultiHeadAttention;
 pub use builder::ModelBuilder;
 pub use conv::{Conv2D, Padding};
@@ -61,6 +66,8 @@ pub use initializer::Initializer;
 pub(crate) use labels::Labels;
 pub use layer::{Build, Context, Layer, LayerSpec, Mode};
 pub use layer_norm::{GroupNormalization, LayerNormalization};
+pub(crate) use lora::AdapterSizes;
+pub use lora::Lora;
 pub use merge::{Add, Multiply};
 pub use model::Model;
 pub(crate) use model::{Extension, Node};

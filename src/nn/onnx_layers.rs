@@ -1,7 +1,7 @@
 //! Export to ONNX of layers of transformers and ConvNeXts, and of separable convolutions.
 
 use super::onnx::{FLOAT, Graph, INT64, float, int, ints, window};
-use super::{Activation, LayerConfig, Node};
+use super::{Activation, Affine, LayerConfig, Node};
 use crate::{Error, Result};
 
 /// A layer to export.
@@ -54,6 +54,7 @@ impl Graph {
             LayerConfig::GlobalAveragePooling1D(_) => {
                 self.node("ReduceMean", &[x], output, vec![ints("axes", &[1]), int("keepdims", 0)]);
             }
+            LayerConfig::Affine(affine) => self.affine(affine, x, params, input.len(), to),
             LayerConfig::ClassToken(_) => self.class_token(x, &params[0], input, to),
             LayerConfig::LayerNormalization(norm) => {
                 let epsilon = float("epsilon", norm.epsilon as f32);
@@ -97,11 +98,36 @@ impl Graph {
     }
 
     /// `x · Wᵀ + b` over the last dimension of a tensor of more than two dimensions.
-    pub(super) fn linear(&mut self, x: &str, kernel: &str, bias: &str, to: &str) {
-        let [turned, product] = ["turned", "product"].map(|name| self.fresh(format!("{to}/{name}")));
+    pub(super) fn linear(&mut self, x: &str, kernel: &str, bias: Option<&String>, to: &str) {
+        let turned = self.fresh(format!("{to}/turned"));
+        let product = if bias.is_some() { self.fresh(format!("{to}/product")) } else { to.to_owned() };
         self.node("Transpose", &[kernel.to_owned()], turned.clone(), vec![ints("perm", &[1, 0])]);
         self.node("MatMul", &[x.to_owned(), turned], product.clone(), Vec::new());
-        self.node("Add", &[product, bias.to_owned()], to.to_owned(), Vec::new());
+        if let Some(bias) = bias {
+            self.node("Add", &[product, bias.clone()], to.to_owned(), Vec::new());
+        }
+    }
+
+    /// Scale and shift per channel, of an input of this rank without the batch.
+    fn affine(&mut self, layer: &Affine, x: String, params: &[String], rank: usize, to: &str) {
+        let operators =
+            [(layer.scale, "Mul"), (layer.center, "Add")].into_iter().filter(|(is_used, _)| *is_used);
+        // The parameters get a dimension of 1 for each dimension after the channels.
+        let axes: Vec<i64> =
+            (1..=rank - layer.dimension(rank).unwrap_or(rank)).map(|axis| axis as i64).collect();
+        let mut value = x;
+        for ((_, operator), param) in operators.zip(params) {
+            let mut operand = param.clone();
+            if !axes.is_empty() {
+                let axes = self.integers(format!("{to}/axes"), &axes);
+                operand = self.fresh(format!("{to}/spread"));
+                self.node("Unsqueeze", &[param.clone(), axes], operand.clone(), Vec::new());
+            }
+            let result = self.fresh(format!("{to}/affine"));
+            self.node(operator, &[value, operand], result.clone(), Vec::new());
+            value = result;
+        }
+        self.node("Identity", &[value], to.to_owned(), Vec::new());
     }
 
     /// Puts a token before the others of each sample.
@@ -125,7 +151,7 @@ impl Graph {
         let [keys, products, scaled, weights] = ["keys", "products", "scaled", "weights"].map(&mut name);
         let [attended, back, joined] = ["attended", "back", "joined"].map(&mut name);
         let features = inside / heads;
-        self.linear(x, &params[0], &params[1], &qkv);
+        self.linear(x, &params[0], Some(&params[1]), &qkv);
         let sizes = self.integers(format!("{to}/sizes"), &[0, -1, 3, heads as i64, features as i64]);
         self.node("Reshape", &[qkv, sizes], split.clone(), Vec::new());
         self.node("Transpose", &[split], turned.clone(), vec![ints("perm", &[2, 0, 3, 1, 4])]);
@@ -145,7 +171,7 @@ impl Graph {
         self.node("Transpose", &[attended], back.clone(), vec![ints("perm", &[0, 2, 1, 3])]);
         let sizes = self.integers(format!("{to}/sizes"), &[0, -1, inside as i64]);
         self.node("Reshape", &[back, sizes], joined.clone(), Vec::new());
-        self.linear(&joined, &params[2], &params[3], to);
+        self.linear(&joined, &params[2], Some(&params[3]), to);
     }
 
     /// Activations that ONNX's opset 17 composes of several nodes.

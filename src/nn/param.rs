@@ -1,12 +1,13 @@
 //! Parameters of layers: named variables, trainable or frozen.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use candle_core::{Tensor, Var};
 
 use super::Mode;
+use super::lora::Adapter;
 use crate::device::takes_cpu_path;
 use crate::{Error, Result};
 
@@ -22,6 +23,10 @@ struct Inner {
     var: Var,
     /// Whether it is a moving statistic, which is never trainable.
     statistic: bool,
+    /// Whether it is a part of an adapter.
+    is_adapter: bool,
+    /// The adapter of low rank, if there is one.
+    adaptation: RwLock<Option<Adapter>>,
     trainable: AtomicBool,
     /// Whether the layer uses the statistic as stored, in training too (batch normalisation in inference
     /// mode).
@@ -35,15 +40,20 @@ struct Inner {
 impl Param {
     /// Creates a trainable weight.
     pub fn weight(name: impl Into<String>, value: &Tensor) -> Result<Param> {
-        Param::new(name.into(), value, false)
+        Param::new(name.into(), value, false, false)
+    }
+
+    /// Creates a trainable part of an adapter.
+    pub(super) fn adapter(name: String, value: &Tensor) -> Result<Param> {
+        Param::new(name, value, false, true)
     }
 
     /// Creates a moving statistic, which the layer updates itself; it is never trainable.
     pub fn statistic(name: impl Into<String>, value: &Tensor) -> Result<Param> {
-        Param::new(name.into(), value, true)
+        Param::new(name.into(), value, true, false)
     }
 
-    fn new(name: String, value: &Tensor, statistic: bool) -> Result<Param> {
+    fn new(name: String, value: &Tensor, statistic: bool, is_adapter: bool) -> Result<Param> {
         let var = Var::from_tensor(value)?;
         let trainable = AtomicBool::new(!statistic);
         let (in_inference_mode, version, externally_mutable) = Default::default();
@@ -51,6 +61,8 @@ impl Param {
             name,
             var,
             statistic,
+            is_adapter,
+            adaptation: RwLock::new(None),
             trainable,
             in_inference_mode,
             version,
@@ -151,6 +163,24 @@ impl Param {
     /// Whether the parameter is a moving statistic.
     pub fn is_statistic(&self) -> bool {
         self.0.statistic
+    }
+
+    /// Whether the parameter is a part of an adapter, which [`Model::enable_lora`](super::Model::enable_lora) adds.
+    pub(crate) fn is_adapter(&self) -> bool {
+        self.0.is_adapter
+    }
+
+    /// The adapter, if there is one.
+    pub(super) fn adaptation(&self) -> Option<Adapter> {
+        self.0.adaptation.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn is_adapted(&self) -> bool {
+        self.0.adaptation.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    pub(super) fn set_adaptation(&self, adapter: Option<Adapter>) {
+        *self.0.adaptation.write().unwrap_or_else(PoisonError::into_inner) = adapter;
     }
 
     /// Number of values.
