@@ -276,7 +276,7 @@ fn external_values_are_read_from_the_same_folder_only() -> HeadstartResult<()> {
     fs::write(folder.path().join("torch_external.data"), &data[..data.len() - 1]).unwrap();
     let error = Model::from_onnx(&path).unwrap_err().to_string();
     assert!(error.contains("found a file of"), "{error}");
-    for other in [b"../h_external.data", b"/orch_external.data"] {
+    for other in [b"../h_external.data", b"/rch_external.data"] {
         let (_folder, path) = changed(name, |bytes| replaced(bytes, &b"torch_external.data"[..18], other));
         let error = Model::from_onnx(&path).unwrap_err().to_string();
         assert!(error.contains("within the folder"), "{error}");
