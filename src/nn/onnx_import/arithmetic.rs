@@ -165,7 +165,7 @@ impl<'a> Importer<'a> {
         let view = self.settled(name)?;
         let mut output = node.output();
         if shift.is_none()
-            && let Some((values, next)) = self.absorb_shift(output, &view.dims(), axis)?
+            && let Some((values, next, _)) = self.absorb_shift(output, &view.dims(), axis)?
         {
             (shift, output) = (Some(values), next);
         }
@@ -173,20 +173,22 @@ impl<'a> Importer<'a> {
             .axis(view.order[axis] as isize + 1)
             .scale(scale.is_some())
             .center(shift.is_some());
-        let label = self.label(output);
+        let constant = if is_first { node.input(0) } else { node.input(1) };
+        let label = self.weighted_label(&[constant], node, output);
         let weights: Vec<Vec<f32>> = scale.into_iter().chain(shift).collect();
         let added = self.layer(&label, layer, &[view.node], &weights)?;
         self.set(output, Value::View(View { node: added, ..view }));
         Ok(())
     }
 
-    /// The numbers per channel that the only reader of a value adds to it, and that node's output. The node is absorbed.
+    /// The numbers per channel that the only reader of a value adds to it, that node's output, and the constant's name.
+    /// The node is absorbed.
     pub(super) fn absorb_shift(
         &mut self,
         value: &str,
         dims: &[usize],
         axis: usize,
-    ) -> Result<Option<(Vec<f32>, &'a str)>, String> {
+    ) -> Result<Option<(Vec<f32>, &'a str, &'a str)>, String> {
         let Some(index) = self.only_reader(value) else { return Ok(None) };
         let next = &self.file.nodes[index];
         if next.op != "Add" || !next.is_standard() {
@@ -199,7 +201,7 @@ impl<'a> Importer<'a> {
             return Ok(None);
         };
         self.absorb(index);
-        Ok(Some((values, next.output())))
+        Ok(Some((values, next.output(), other)))
     }
 
     /// The activation that the only reader of a value applies to it, and that node's output. The node is absorbed.

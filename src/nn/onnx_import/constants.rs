@@ -13,9 +13,12 @@ use super::view::Value;
 /// The supported operators, for errors.
 const SUPPORTED: &str = "Add, AveragePool, BatchNormalization, Cast, Clip, Concat, Constant, Conv, Div, Dropout, Erf, \
                          Exp, Flatten, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, GroupNormalization, HardSigmoid, \
-                         HardSwish, Identity, LayerNormalization, MatMul, Max, MaxPool, Min, Mul, Neg, Pad, Pow, \
+                         HardSwish, Identity, InstanceNormalization, LayerNormalization, MatMul, Max, MaxPool, Min, Mul, Neg, Pad, Pow, \
                          Reciprocal, ReduceMax, ReduceMean, Relu, Reshape, Shape, Sigmoid, Softmax, Sqrt, Squeeze, Sub, \
                          Swish, Tanh, Transpose, Unsqueeze";
+
+/// Most values of a filled constant (65,536: it only describes shapes).
+const MAX_FILLED: usize = 1 << 16;
 
 fn binary(op: &str) -> Option<Binary> {
     Some(match op {
@@ -68,7 +71,7 @@ impl<'a> Importer<'a> {
             "Flatten" => self.add_flatten(node),
             "Gemm" => self.add_gemm(node),
             "GlobalAveragePool" | "GlobalMaxPool" => self.add_global_pool(node),
-            "GroupNormalization" => self.add_group_norm(node),
+            "GroupNormalization" | "InstanceNormalization" => self.add_group_norm(node),
             "LayerNormalization" => self.add_layer_norm(node),
             "MatMul" => self.add_product(node),
             "Max" | "Min" => self.add_bound(node),
@@ -118,41 +121,80 @@ impl<'a> Importer<'a> {
             "Concat" => {
                 let mut all = Vec::new();
                 for input in &inputs {
-                    let one_dimension = input.dims.len() == 1;
-                    all.extend_from_slice(input.ints().filter(|_| one_dimension).ok_or_else(refuse)?);
+                    let is_list = input.dims.len() == 1;
+                    all.extend_from_slice(input.ints().filter(|_| is_list).ok_or_else(refuse)?);
                 }
                 Constant::of_ints(all)
             }
-            "Gather" if first.dims.len() == 1 => {
-                let indices = inputs.get(1).ok_or_else(refuse)?;
-                let values = first.ints().ok_or_else(refuse)?;
-                let positions = axes(indices.ints().ok_or_else(refuse)?, values.len())?;
-                let values = positions.into_iter().map(|position| values[position]).collect();
-                Constant { dims: indices.dims.clone(), values: Values::Ints(values) }
-            }
-            "Slice" if first.dims.len() == 1 => {
-                let values = first.ints().ok_or_else(refuse)?;
-                let bound = |input: usize, name: &str| -> Result<usize, String> {
-                    let value = match (node.ints(name)?, inputs.get(input)) {
-                        (Some(&[value]), _) => value,
-                        (None, Some(value)) => *value.ints().and_then(<[i64]>::first).ok_or_else(refuse)?,
-                        _ => return Err(refuse()),
-                    };
-                    let length = values.len() as i64;
-                    let counted = if value < 0 { value.saturating_add(length) } else { value };
-                    Ok(counted.clamp(0, length) as usize)
+            "ConstantOfShape" => {
+                let sizes: Option<Vec<usize>> =
+                    first.ints().unwrap_or_default().iter().map(|size| usize::try_from(*size).ok()).collect();
+                let dims = sizes.ok_or_else(refuse)?;
+                let count = dims.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
+                let count = count.filter(|count| *count <= MAX_FILLED).ok_or_else(refuse)?;
+                let value = match node.attributes.get("value") {
+                    Some(Attribute::Tensor(tensor)) => self.decoded(tensor)?.values,
+                    _ => Values::Floats(vec![0.0]),
                 };
-                let (start, end) = (bound(1, "starts")?, bound(2, "ends")?);
-                if inputs.get(4).is_some_and(|steps| steps.number() != Some(1.0)) {
-                    return Err(refuse());
-                }
-                Constant::of_ints(values.get(start..end).unwrap_or_default().to_vec())
+                let values = match value {
+                    Values::Floats(values) => {
+                        Values::Floats(vec![*values.first().ok_or_else(refuse)?; count])
+                    }
+                    Values::Ints(values) => Values::Ints(vec![*values.first().ok_or_else(refuse)?; count]),
+                };
+                Constant { dims, values }
             }
+            "Gather" => {
+                let indices = inputs.get(1).and_then(|indices| indices.ints()).ok_or_else(refuse)?;
+                let [axis] = *axes(&[node.int("axis", 0)?], first.dims.len())? else { return Err(refuse()) };
+                let found = first.selected(axis, &axes(indices, first.dims[axis])?);
+                let shape = [&first.dims[..axis], &inputs[1].dims, &first.dims[axis + 1..]].concat();
+                Constant { dims: shape, ..found }
+            }
+            "Slice" => self.sliced(node, &first)?,
             op => match (binary(op), inputs.as_slice()) {
                 (Some(operator), [a, b]) => combined(operator, a, b).ok_or_else(refuse)?,
                 _ => return Ok(None),
             },
         }))
+    }
+
+    /// The part of a constant that `Slice` takes.
+    fn sliced(&self, node: &OnnxNode, constant: &Constant) -> Result<Constant, String> {
+        let list = |input: usize, name: &str| -> Result<Option<Vec<i64>>, String> {
+            match (node.ints(name)?, node.input(input)) {
+                (Some(values), _) => Ok(Some(values.to_vec())),
+                (None, "") => Ok(None),
+                (None, name) => Ok(Some(self.weight(name)?.ints().unwrap_or_default().to_vec())),
+            }
+        };
+        let refuse = || "expected starts and ends, one for each axis".to_owned();
+        let (starts, ends) = (list(1, "starts")?.ok_or_else(refuse)?, list(2, "ends")?.ok_or_else(refuse)?);
+        let all: Vec<i64> = (0..starts.len() as i64).collect();
+        let sliced = axes(&list(3, "axes")?.unwrap_or(all), constant.dims.len())?;
+        let steps = list(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
+        if [ends.len(), sliced.len(), steps.len()] != [starts.len(); 3] {
+            return Err(refuse());
+        }
+        let mut found = constant.clone();
+        for (position, &axis) in sliced.iter().enumerate() {
+            let (size, step) = (found.dims[axis] as i64, steps[position]);
+            let counted = |bound: i64| if bound < 0 { bound.saturating_add(size) } else { bound };
+            let (start, end) = (counted(starts[position]), counted(ends[position]));
+            let indices: Vec<usize> = match step {
+                1.. => (start.clamp(0, size)..end.clamp(0, size))
+                    .step_by(step as usize)
+                    .map(|at| at as usize)
+                    .collect(),
+                0 => return Err("expected steps other than 0".into()),
+                _ => {
+                    let range = (end.clamp(-1, size - 1) + 1)..=start.clamp(-1, size - 1);
+                    range.rev().step_by(step.unsigned_abs() as usize).map(|at| at as usize).collect()
+                }
+            };
+            found = found.selected(axis, &indices);
+        }
+        Ok(found)
     }
 
     fn constant_of(&self, node: &OnnxNode) -> Result<Constant, String> {

@@ -127,7 +127,7 @@ impl<'a> Importer<'a> {
         if bias.is_none() {
             // Other exporters add the bias with a node of its own. Only the number of channels matters here.
             let dims = [filters, 0, 0];
-            if let Some((values, next)) = self.absorb_shift(output, &dims, 0)? {
+            if let Some((values, next, _)) = self.absorb_shift(output, &dims, 0)? {
                 (bias, output) = (Some(values), next);
             }
         }
@@ -140,7 +140,7 @@ impl<'a> Importer<'a> {
         let layer = layer.strides(window.stride).dilation_rate(window.dilation).padding(padding);
         let layer = layer.activation(activation).use_bias(bias.is_some());
         let layer = layer.kernel_initializer(Initializer::Zeros);
-        let label = self.weighted_label(node.input(1), node, output);
+        let label = self.weighted_label(&[node.input(1)], node, output);
         let weights: Vec<Vec<f32>> = std::iter::once(kernel.floats()).chain(bias).collect();
         let added = self.layer(&label, layer, &[input], &weights)?;
         self.set(output, Value::View(View::of(added, self.shape(added))));

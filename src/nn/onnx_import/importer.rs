@@ -21,7 +21,20 @@ const PASSIVE: [&str; 7] = ["Cast", "Dropout", "Flatten", "Identity", "Reshape",
 /// Names that exporters give to any graph.
 const COMMON_NAMES: [&str; 6] = ["", "main", "main_graph", "model", "tf2onnx", "torch_jit"];
 /// Ends of weights' names that are not part of the layer's name.
-const WEIGHT_ENDS: [&str; 6] = [".weight", "/weight", ".kernel", "/kernel", ".gamma", "/gamma"];
+const WEIGHT_ENDS: [&str; 10] =
+    [".weight", "/weight", ".kernel", "/kernel", ".gamma", "/gamma", ".bias", "/bias", ".beta", "/beta"];
+/// Ends of the names of TensorFlow's operators and variables that are not part of a layer's name.
+const TENSORFLOW_ENDS: [&str; 9] = [
+    "/ReadVariableOp",
+    "/merged_input",
+    "/Cast",
+    "/convolution",
+    "/depthwise",
+    "/MatMul",
+    "/BiasAdd",
+    "/batchnorm",
+    "/mul",
+];
 
 /// State of an import. The functions return what is wrong with a node; [`Importer::run`] adds which node it is.
 pub(super) struct Importer<'a> {
@@ -403,9 +416,8 @@ impl<'a> Importer<'a> {
     }
 
     /// The name for a layer with weights: `conv1` for the weight `conv1.weight`; else as for [`Importer::label`].
-    pub(super) fn weighted_label(&self, weight: &str, node: &OnnxNode, value: &str) -> String {
-        let stem = WEIGHT_ENDS.iter().find_map(|end| weight.strip_suffix(end));
-        let Some(stem) = stem.map(cleaned).filter(|stem| !stem.is_empty()) else { return self.label(value) };
+    pub(super) fn weighted_label(&self, weights: &[&str], node: &OnnxNode, value: &str) -> String {
+        let Some(stem) = weights.iter().find_map(|weight| layer_of(weight)) else { return self.label(value) };
         // Another layer may have that name: the activation after a layer of `Model::export_onnx`.
         let is_layer = |index: &usize| {
             let other = &self.file.nodes[*index];
@@ -416,6 +428,21 @@ impl<'a> Importer<'a> {
             false => stem.to_owned(),
         }
     }
+}
+
+/// The layer in the name of a weight: `conv1` of PyTorch's `conv1.weight`, `conv2d_1` of TensorFlow's
+/// `functional/conv2d_1/convolution/ReadVariableOp:0`. `None` if the name says nothing of a layer.
+fn layer_of(weight: &str) -> Option<&str> {
+    if let Some(stem) = WEIGHT_ENDS.iter().find_map(|end| weight.strip_suffix(end)) {
+        return Some(cleaned(stem)).filter(|stem| !stem.is_empty());
+    }
+    let mut stem = weight.strip_suffix(":0")?;
+    while let Some(shorter) = TENSORFLOW_ENDS.iter().find_map(|end| stem.strip_suffix(end)) {
+        stem = shorter;
+    }
+    let (model, layer) = stem.split_once('/')?;
+    let is_model = ["functional", "sequential"].iter().any(|kind| model.starts_with(kind));
+    Some(if is_model { layer } else { stem })
 }
 
 /// A name without the slashes around it: PyTorch's nodes are named `/layer1/conv1/Conv`.

@@ -83,11 +83,12 @@ impl<'a> Importer<'a> {
         let input = self.arranged(node.input(0))?;
         let mut output = node.output();
         let last = input.shape.len() - 1;
+        let mut shift = "";
         if bias.is_none() {
             let mut dims = input.shape.clone();
             dims[last] = units;
-            if let Some((values, next)) = self.absorb_shift(output, &dims, last)? {
-                (bias, output) = (Some(values), next);
+            if let Some((values, next, name)) = self.absorb_shift(output, &dims, last)? {
+                (bias, output, shift) = (Some(values), next, name);
             }
         }
         let (mut activation, mut output) = self.absorb_activation(output)?;
@@ -99,7 +100,7 @@ impl<'a> Importer<'a> {
         }
         let layer = Dense::new(units).activation(activation).use_bias(bias.is_some());
         let layer = layer.channels_last(input.shape.len() == 3).kernel_initializer(Initializer::Zeros);
-        let label = self.weighted_label(node.input(1), node, output);
+        let label = self.weighted_label(&[node.input(1), shift], node, output);
         let weights: Vec<Vec<f32>> = std::iter::once(kernel).chain(bias).collect();
         let added = self.layer(&label, layer, &[input.node], &weights)?;
         self.set(output, Value::View(View::of(added, self.shape(added))));

@@ -42,7 +42,12 @@ impl<'a> Importer<'a> {
 
     pub(super) fn add_group_norm(&mut self, node: &'a OnnxNode<'a>) -> Result<(), String> {
         let view = self.arranged(node.input(0))?;
-        let groups = usize::try_from(node.int("num_groups", 0)?).unwrap_or(0);
+        // An instance is a group of one channel.
+        let channels = view.shape[0];
+        let groups = match node.op {
+            "InstanceNormalization" => channels,
+            _ => usize::try_from(node.int("num_groups", 0)?).unwrap_or(0),
+        };
         let weights = self.scale_and_shift(node)?;
         let layer = GroupNormalization::new(groups).epsilon(f64::from(node.float("epsilon", EPSILON)?));
         self.add_norm(node, view, layer, weights)
@@ -65,7 +70,7 @@ impl<'a> Importer<'a> {
         layer: B,
         weights: Vec<Vec<f32>>,
     ) -> Result<(), String> {
-        let label = self.weighted_label(node.input(1), node, node.output());
+        let label = self.weighted_label(&[node.input(1)], node, node.output());
         let added = self.layer(&label, layer, &[view.node], &weights)?;
         self.set(node.output(), Value::View(View { node: added, ..view }));
         Ok(())

@@ -241,6 +241,26 @@ impl Constant {
         Constant { dims: vec![values.len()], values: Values::Ints(values) }
     }
 
+    /// The parts at some positions of a dimension.
+    pub(super) fn selected(&self, axis: usize, positions: &[usize]) -> Constant {
+        let inner: usize = self.dims[axis + 1..].iter().product();
+        let outer: usize = self.dims[..axis].iter().product();
+        let size = self.dims[axis];
+        fn pick<T: Copy>(values: &[T], [outer, size, inner]: [usize; 3], positions: &[usize]) -> Vec<T> {
+            let blocks =
+                (0..outer).flat_map(|block| positions.iter().map(move |at| (block * size + at) * inner));
+            blocks.flat_map(|start| values[start..start + inner].iter().copied()).collect()
+        }
+        let mut dims = self.dims.clone();
+        dims[axis] = positions.len();
+        let sizes = [outer, size, inner];
+        let values = match &self.values {
+            Values::Floats(values) => Values::Floats(pick(values, sizes, positions)),
+            Values::Ints(values) => Values::Ints(pick(values, sizes, positions)),
+        };
+        Constant { dims, values }
+    }
+
     pub(super) fn ints(&self) -> Option<&[i64]> {
         match &self.values {
             Values::Ints(values) => Some(values),
