@@ -148,6 +148,7 @@ flow: Flow = datagen.flow(&x, &y, 2)?
 samples: Samples = headstart::data::Samples::new(&x, &y, 2, false)?.weighted(&y)?
 drawn: () = draw_demo_images(std::env::temp_dir().join("headstart-cats"), 4, 32, 1)?
 images: Images = Images::from_directory(std::env::temp_dir().join("headstart-cats"), (32, 32))?
+for_a_model: ImageFiles = ImageFiles::from_directory(std::env::temp_dir().join("headstart-cats"), &small)?
 image_files: ImageFiles = ImageFiles::from_directory(std::env::temp_dir().join("headstart-cats"), (32, 32))?.exif_orientation(false)
 from_list: ImageFiles = ImageFiles::from_paths(image_files.paths.iter().map(|path| (path, "one")), (8, 8))?
 no_table: Result<ImageFiles, Error> = ImageFiles::from_csv("none.csv", "", (8, 8))
