@@ -56,9 +56,20 @@ impl Decoding {
             Interpolation::Bicubic => FilterType::CatmullRom,
         };
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
-        Resizer::new()
-            .resize(&whole, &mut scaled, &options)
-            .map_err(|error| refuse(format!("it cannot be scaled to {height} by {width} pixels: {error}")))?;
+        let mut resizer = Resizer::new();
+        let mut resize = |from: &Image, to: &mut Image| {
+            let failed =
+                |error| refuse(format!("it cannot be scaled to {height} by {width} pixels: {error}"));
+            resizer.resize(from, to, &options).map_err(failed)
+        };
+        if self.resizing.is_some() {
+            // First the rows, as in Pillow: bicubic values are cut off at 0 and 255 after each of the two passes.
+            let mut narrow = Image::new(columns as u32, down as u32, PixelType::U8x3);
+            resize(&whole, &mut narrow)?;
+            resize(&narrow, &mut scaled)?;
+        } else {
+            resize(&whole, &mut scaled)?;
+        }
         let mut values = vec![0f32; 3 * height * width];
         let (top, left) = (crop_start(rows, height), crop_start(columns, width));
         for (channel, map) in values.chunks_exact_mut(height * width).enumerate() {

@@ -1,7 +1,7 @@
 //! Export to ONNX of layers of transformers and ConvNeXts, and of separable convolutions.
 
 use super::onnx::{FLOAT, Graph, INT64, float, int, ints, window};
-use super::{Activation, Affine, LayerConfig, Node};
+use super::{Activation, Affine, GroupNormalization, LayerConfig, Node};
 use crate::{Error, Result};
 
 /// A layer to export.
@@ -74,6 +74,7 @@ impl Graph {
                     self.node("LayerNormalization", &operands(x), output, attributes);
                 }
             }
+            LayerConfig::GroupNormalization(norm) => self.group_norm(norm, x, params, input, to),
             LayerConfig::SeparableConv2D(conv) => {
                 let group = int("group", input[0] as i64);
                 let mut attributes = window(input, conv.kernel_size.sides(), 1, conv.strides, conv.padding);
@@ -106,6 +107,33 @@ impl Graph {
         if let Some(bias) = bias {
             self.node("Add", &[product, bias.clone()], to.to_owned(), Vec::new());
         }
+    }
+
+    /// Group normalisation. Opset 17 has no operator for it: the groups are the channels of an instance normalisation.
+    fn group_norm(
+        &mut self,
+        norm: &GroupNormalization,
+        x: String,
+        params: &[String],
+        input: &[usize],
+        to: &str,
+    ) {
+        let [grouped, normed, maps] =
+            ["grouped", "normed", "maps"].map(|name| self.fresh(format!("{to}/{name}")));
+        let sizes = self.integers(format!("{to}/groups"), &[0, norm.groups as i64, -1]);
+        let [ones, zeros] = [("ones", 1f32), ("zeros", 0.0)].map(|(name, value)| {
+            let name = self.fresh(format!("{to}/{name}"));
+            let bytes = (0..norm.groups).flat_map(|_| value.to_le_bytes()).collect();
+            self.raw(&name, &[norm.groups], FLOAT, bytes);
+            name
+        });
+        let shape: Vec<i64> = std::iter::once(0).chain(input.iter().map(|size| *size as i64)).collect();
+        let shape = self.integers(format!("{to}/shape"), &shape);
+        self.node("Reshape", &[x, sizes], grouped.clone(), Vec::new());
+        let epsilon = float("epsilon", norm.epsilon as f32);
+        self.node("InstanceNormalization", &[grouped, ones, zeros], normed.clone(), vec![epsilon]);
+        self.node("Reshape", &[normed, shape], maps.clone(), Vec::new());
+        self.affine(&Affine::default(), maps, params, input.len(), to);
     }
 
     /// Scale and shift per channel, of an input of this rank without the batch.

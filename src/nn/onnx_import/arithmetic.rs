@@ -47,13 +47,16 @@ pub(super) fn unary(node: &OnnxNode, importer: &Importer) -> Result<Option<Unary
 
 /// A constant as one number per channel: the dimension of the channels in the value, counted without the batch, and
 /// the numbers. `None` if it has another shape.
-fn per_channel(constant: &Constant, dims: &[usize]) -> Option<(usize, Vec<f32>)> {
+pub(super) fn per_channel(constant: &Constant, dims: &[usize]) -> Option<(usize, Vec<f32>)> {
     let missing = (dims.len() + 1).checked_sub(constant.dims.len())?;
     let sizes: Vec<usize> = std::iter::repeat_n(1, missing).chain(constant.dims.iter().copied()).collect();
     let axis = sizes.iter().position(|size| *size != 1)?;
     let fits = axis > 0 && sizes[axis] == dims[axis - 1] && sizes[axis + 1..].iter().all(|size| *size == 1);
     fits.then(|| (axis - 1, constant.floats()))
 }
+
+/// Numbers per channel that a node adds, the node's output, and the name of the numbers.
+type Shift<'a> = (Vec<f32>, &'a str, &'a str);
 
 impl<'a> Importer<'a> {
     /// Adds a function of one value to it.
@@ -188,7 +191,7 @@ impl<'a> Importer<'a> {
         value: &str,
         dims: &[usize],
         axis: usize,
-    ) -> Result<Option<(Vec<f32>, &'a str, &'a str)>, String> {
+    ) -> Result<Option<Shift<'a>>, String> {
         let Some(index) = self.only_reader(value) else { return Ok(None) };
         let next = &self.file.nodes[index];
         if next.op != "Add" || !next.is_standard() {

@@ -52,6 +52,7 @@ impl<'a> Importer<'a> {
             return self.add_shape(node);
         }
         if let Some(constant) = self.computed(node)? {
+            self.count_values(&constant)?;
             self.set(node.output(), Value::Constant(Rc::new(constant)));
             return Ok(());
         }
@@ -123,6 +124,9 @@ impl<'a> Importer<'a> {
                 for input in &inputs {
                     let is_list = input.dims.len() == 1;
                     all.extend_from_slice(input.ints().filter(|_| is_list).ok_or_else(refuse)?);
+                    if all.len() > MAX_FILLED {
+                        return Err(refuse());
+                    }
                 }
                 Constant::of_ints(all)
             }
@@ -147,6 +151,9 @@ impl<'a> Importer<'a> {
             "Gather" => {
                 let indices = inputs.get(1).and_then(|indices| indices.ints()).ok_or_else(refuse)?;
                 let [axis] = *axes(&[node.int("axis", 0)?], first.dims.len())? else { return Err(refuse()) };
+                if indices.len().saturating_mul(first.dims.iter().product()) > MAX_FILLED {
+                    return Err(refuse());
+                }
                 let found = first.selected(axis, &axes(indices, first.dims[axis])?);
                 let shape = [&first.dims[..axis], &inputs[1].dims, &first.dims[axis + 1..]].concat();
                 Constant { dims: shape, ..found }

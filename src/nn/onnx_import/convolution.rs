@@ -70,6 +70,17 @@ impl Window {
         self.sides.map(|side| (side - 1) * self.dilation + 1)
     }
 
+    /// The same windows with only as much padding below and right as they reach.
+    pub(super) fn without_surplus(&self, maps: [usize; 2]) -> Window {
+        let extent = self.extent();
+        let padding = std::array::from_fn(|axis| {
+            let [before, after] = self.padding[axis];
+            let rest = (maps[axis] + before + after).saturating_sub(extent[axis]) % self.stride;
+            [before, after.saturating_sub(rest)]
+        });
+        Window { padding, ..*self }
+    }
+
     /// The padding as an argument of a layer; `None` if the padding needs a layer of its own.
     pub(super) fn as_padding(&self, maps: [usize; 2]) -> Option<Padding> {
         let extent = self.extent();

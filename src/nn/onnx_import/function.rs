@@ -160,7 +160,7 @@ impl Unary {
     pub(super) fn at(self, x: f64) -> f64 {
         match self {
             Unary::Activation(activation) => value_of(activation, x),
-            Unary::HardSigmoid { alpha, beta } => (alpha * x + beta).max(0.0).min(1.0),
+            Unary::HardSigmoid { alpha, beta } => (alpha * x + beta).clamp(0.0, 1.0),
             Unary::Clip { least, most } => x.max(least).min(most),
             Unary::Erf => erf_f64(x),
             Unary::Exp => x.exp(),
@@ -187,7 +187,7 @@ fn value_of(activation: Activation, x: f64) -> f64 {
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     match activation {
         Activation::Relu => x.max(0.0),
-        Activation::Relu6 => x.max(0.0).min(6.0),
+        Activation::Relu6 => x.clamp(0.0, 6.0),
         Activation::Sigmoid => sigmoid(x),
         Activation::Silu => x * sigmoid(x),
         Activation::Tanh => x.tanh(),
@@ -196,8 +196,8 @@ fn value_of(activation: Activation, x: f64) -> f64 {
             let scale = (2.0 / std::f64::consts::PI).sqrt();
             0.5 * x * (1.0 + (scale * (x + 0.044_715 * x.powi(3))).tanh())
         }
-        Activation::HardSigmoid => (x + 3.0).max(0.0).min(6.0) / 6.0,
-        Activation::HardSwish => x * (x + 3.0).max(0.0).min(6.0) / 6.0,
+        Activation::HardSigmoid => (x + 3.0).clamp(0.0, 6.0) / 6.0,
+        Activation::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
         // Softmax is no function of one number; it never is an operand.
         Activation::Linear | Activation::Softmax => x,
     }

@@ -1,40 +1,25 @@
 //! The importer: goes through the nodes of an ONNX graph and builds the model.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
 
 use candle_core::Tensor;
 
-use super::file::{OnnxFile, OnnxInput, OnnxNode};
+use super::file::OnnxFile;
 use super::function::{Binary, Function, Known, Term};
-use super::tensor::{Constant, is_float};
+use super::names::cleaned;
+use super::tensor::{Constant, StoredTensor};
 use super::view::{Value, View};
 use crate::check::check_memory;
 use crate::nn::{Add, Build, Flatten, Model, ModelBuilder, Multiply, NodeId, Permute, Rescaling, Reshape};
 use crate::{device, random};
 
-/// Largest size in a dimension of the input (65,536).
-const MAX_SIDE: i64 = 1 << 16;
-/// Operators that become no layer of their own.
-const PASSIVE: [&str; 7] = ["Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"];
+/// Largest number of values of all constants that are decoded or computed (2³¹: VGG16 has 2²⁷ weights).
+const MAX_CONSTANT_VALUES: usize = 1 << 31;
 /// Names that exporters give to any graph.
 const COMMON_NAMES: [&str; 6] = ["", "main", "main_graph", "model", "tf2onnx", "torch_jit"];
-/// Ends of weights' names that are not part of the layer's name.
-const WEIGHT_ENDS: [&str; 10] =
-    [".weight", "/weight", ".kernel", "/kernel", ".gamma", "/gamma", ".bias", "/bias", ".beta", "/beta"];
-/// Ends of the names of TensorFlow's operators and variables that are not part of a layer's name.
-const TENSORFLOW_ENDS: [&str; 9] = [
-    "/ReadVariableOp",
-    "/merged_input",
-    "/Cast",
-    "/convolution",
-    "/depthwise",
-    "/MatMul",
-    "/BiasAdd",
-    "/batchnorm",
-    "/mul",
-];
 
 /// State of an import. The functions return what is wrong with a node; [`Importer::run`] adds which node it is.
 pub(super) struct Importer<'a> {
@@ -45,17 +30,21 @@ pub(super) struct Importer<'a> {
     /// Batch size, if the file fixes it.
     pub(super) batch: Option<i64>,
     /// For each value, the nodes that read it, once for each time.
-    readers: HashMap<&'a str, Vec<usize>>,
+    pub(super) readers: HashMap<&'a str, Vec<usize>>,
     /// For each value, the node that computes it.
-    producers: HashMap<&'a str, usize>,
+    pub(super) producers: HashMap<&'a str, usize>,
     /// Nodes by name.
-    by_name: HashMap<&'a str, Vec<usize>>,
+    pub(super) by_name: HashMap<&'a str, Vec<usize>>,
     /// Whether a node leads to an output.
     is_live: Vec<bool>,
     /// Nodes that another node's layer computes too.
-    absorbed: HashSet<usize>,
+    pub(super) absorbed: HashSet<usize>,
     layer_names: HashSet<String>,
-    has_channels_last_input: bool,
+    /// For each name that was taken, the last number that made one unique.
+    numbers: HashMap<String, usize>,
+    /// Number of values of constants that were decoded or computed.
+    constant_values: Cell<usize>,
+    pub(super) has_channels_last_input: bool,
 }
 
 impl<'a> Importer<'a> {
@@ -95,6 +84,8 @@ impl<'a> Importer<'a> {
             is_live,
             absorbed: HashSet::new(),
             layer_names: HashSet::new(),
+            numbers: HashMap::new(),
+            constant_values: Cell::new(0),
             has_channels_last_input: false,
         };
         let name = if COMMON_NAMES.contains(&file.name) { stem } else { file.name };
@@ -109,61 +100,6 @@ impl<'a> Importer<'a> {
             importer.add_input(input.name, node, &shape, order);
         }
         Ok(importer)
-    }
-
-    /// The shape of an input in the model, and the order of the file's dimensions in it.
-    fn input_shape(&mut self, input: &OnnxInput<'a>) -> Result<(Vec<usize>, Vec<usize>), String> {
-        const UINT8: i64 = 2;
-        let name = input.name;
-        if !is_float(input.kind) && input.kind != UINT8 {
-            return Err(format!("input `{name}`: expected floats or bytes, found another type"));
-        }
-        let Some([batch, dims @ ..]) = input.dims.as_deref() else {
-            return Err(format!("input `{name}`: expected a shape [batch, …], found none"));
-        };
-        let size = |size: &Option<i64>| {
-            size.filter(|size| (1..=MAX_SIDE).contains(size)).and_then(|size| usize::try_from(size).ok())
-        };
-        let Some(mut shape) =
-            dims.iter().map(size).collect::<Option<Vec<usize>>>().filter(|shape| !shape.is_empty())
-        else {
-            let dims: Vec<String> =
-                dims.iter().map(|size| size.map_or("?".into(), |size| size.to_string())).collect();
-            return Err(format!(
-                "input `{name}`: expected fixed sizes of 1 to {MAX_SIDE} after the batch, found [batch, {}]; export the \
-                 model with a fixed image size",
-                dims.join(", ")
-            ));
-        };
-        check_memory("the input", &shape).map_err(text)?;
-        self.batch = self.batch.or(*batch);
-        let mut order: Vec<usize> = (0..shape.len()).collect();
-        if shape.len() == 3 && self.is_read_as_channels_last(name) {
-            self.has_channels_last_input = true;
-            shape.rotate_right(1);
-            order.rotate_left(1);
-        }
-        Ok((shape, order))
-    }
-
-    /// Whether an input's first change of layout is from channels last to channels first.
-    fn is_read_as_channels_last(&self, input: &'a str) -> bool {
-        let (mut open, mut seen) = (vec![input], HashSet::new());
-        while let Some(value) = open.pop() {
-            for &reader in self.readers.get(value).into_iter().flatten() {
-                let node = &self.file.nodes[reader];
-                match node.op {
-                    "Transpose" if node.ints("perm") == Ok(Some(&[0, 3, 1, 2])) => return true,
-                    "Add" | "Cast" | "Concat" | "Div" | "Identity" | "Mul" | "Pad" | "Sub"
-                        if seen.insert(reader) =>
-                    {
-                        open.push(node.output());
-                    }
-                    _ => {}
-                }
-            }
-        }
-        false
     }
 
     fn add_input(&mut self, name: &'a str, node: NodeId, shape: &[usize], order: Vec<usize>) {
@@ -210,7 +146,7 @@ impl<'a> Importer<'a> {
             return Ok(value.clone());
         }
         match self.file.initializers.get(name) {
-            Some(tensor) => Ok(Value::Constant(Rc::new(tensor.decode(self.folder)?))),
+            Some(tensor) => Ok(Value::Constant(Rc::new(self.decoded(tensor)?))),
             None if name.is_empty() => Err("an input is missing".into()),
             None => Err(format!("its input `{name}` is computed by no earlier node")),
         }
@@ -245,8 +181,20 @@ impl<'a> Importer<'a> {
     }
 
     /// The tensor of an attribute, decoded.
-    pub(super) fn decoded(&self, tensor: &super::tensor::StoredTensor) -> Result<Constant, String> {
-        tensor.decode(self.folder)
+    pub(super) fn decoded(&self, tensor: &StoredTensor) -> Result<Constant, String> {
+        let constant = tensor.decode(self.folder)?;
+        self.count_values(&constant)?;
+        Ok(constant)
+    }
+
+    /// Counts the values of a constant, so that a small file cannot cause endless work.
+    pub(super) fn count_values(&self, constant: &Constant) -> Result<(), String> {
+        let count = self.constant_values.get().saturating_add(constant.dims.iter().product());
+        self.constant_values.set(count);
+        match count <= MAX_CONSTANT_VALUES {
+            true => Ok(()),
+            false => Err(format!("expected constants of {MAX_CONSTANT_VALUES} values in all, found more")),
+        }
     }
 
     /// The value as a layer computes it: only the order of its dimensions may differ.
@@ -293,7 +241,7 @@ impl<'a> Importer<'a> {
     }
 
     /// Adds the layers that compute a function.
-    fn apply(&mut self, function: &Function, node: NodeId, name: &str) -> Result<NodeId, String> {
+    pub(super) fn apply(&mut self, function: &Function, node: NodeId, name: &str) -> Result<NodeId, String> {
         match function.recognise() {
             Some(Known::Identity) => return Ok(node),
             Some(Known::Rescaling { scale, offset }) => {
@@ -359,10 +307,11 @@ impl<'a> Importer<'a> {
         inputs: &[NodeId],
         weights: &[Vec<f32>],
     ) -> Result<NodeId, String> {
+        let name = if name.is_empty() { layer.stem() } else { name };
         let mut unique = name.to_owned();
-        let mut number = 0;
-        while !name.is_empty() && !self.layer_names.insert(unique.clone()) {
-            number += 1;
+        while !self.layer_names.insert(unique.clone()) {
+            let number = self.numbers.entry(name.to_owned()).or_default();
+            *number += 1;
             unique = format!("{name}_{number}");
         }
         let node = self.builder.add_spec(&unique, &layer, inputs).map_err(text)?;
@@ -388,66 +337,10 @@ impl<'a> Importer<'a> {
         (!self.file.outputs.contains(&value)).then_some(reader)
     }
 
-    pub(super) fn producer(&self, value: &str) -> Option<&'a OnnxNode<'a>> {
-        self.producers.get(value).map(|&index| &self.file.nodes[index])
-    }
-
     /// Marks a node as computed by another node's layer.
     pub(super) fn absorb(&mut self, index: usize) {
         self.absorbed.insert(index);
     }
-
-    /// The name for a layer without weights that computes a value: that of the value's node. Of a node `pool/maps` before
-    /// a passive node `pool`, it is `pool`.
-    pub(super) fn label(&self, value: &str) -> String {
-        let Some(node) = self.producer(value) else { return String::new() };
-        let mut name = cleaned(if node.name.is_empty() { value } else { node.name });
-        let mut value = value;
-        while let Some(index) = self.only_reader(value) {
-            let next = &self.file.nodes[index];
-            let shorter = cleaned(next.name);
-            let is_within = name.strip_prefix(shorter).is_some_and(|rest| rest.starts_with('/'));
-            if !PASSIVE.contains(&next.op) || !is_within || shorter.is_empty() {
-                break;
-            }
-            (name, value) = (shorter, next.output());
-        }
-        name.to_owned()
-    }
-
-    /// The name for a layer with weights: `conv1` for the weight `conv1.weight`; else as for [`Importer::label`].
-    pub(super) fn weighted_label(&self, weights: &[&str], node: &OnnxNode, value: &str) -> String {
-        let Some(stem) = weights.iter().find_map(|weight| layer_of(weight)) else { return self.label(value) };
-        // Another layer may have that name: the activation after a layer of `Model::export_onnx`.
-        let is_layer = |index: &usize| {
-            let other = &self.file.nodes[*index];
-            !std::ptr::eq(node, other) && !self.absorbed.contains(index) && !PASSIVE.contains(&other.op)
-        };
-        match self.by_name.get(stem).into_iter().flatten().any(is_layer) {
-            true => self.label(value),
-            false => stem.to_owned(),
-        }
-    }
-}
-
-/// The layer in the name of a weight: `conv1` of PyTorch's `conv1.weight`, `conv2d_1` of TensorFlow's
-/// `functional/conv2d_1/convolution/ReadVariableOp:0`. `None` if the name says nothing of a layer.
-fn layer_of(weight: &str) -> Option<&str> {
-    if let Some(stem) = WEIGHT_ENDS.iter().find_map(|end| weight.strip_suffix(end)) {
-        return Some(cleaned(stem)).filter(|stem| !stem.is_empty());
-    }
-    let mut stem = weight.strip_suffix(":0")?;
-    while let Some(shorter) = TENSORFLOW_ENDS.iter().find_map(|end| stem.strip_suffix(end)) {
-        stem = shorter;
-    }
-    let (model, layer) = stem.split_once('/')?;
-    let is_model = ["functional", "sequential"].iter().any(|kind| model.starts_with(kind));
-    Some(if is_model { layer } else { stem })
-}
-
-/// A name without the slashes around it: PyTorch's nodes are named `/layer1/conv1/Conv`.
-fn cleaned(name: &str) -> &str {
-    name.trim_matches('/')
 }
 
 /// An error as text, for [`crate::Error::Onnx`].

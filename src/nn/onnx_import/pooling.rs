@@ -24,16 +24,16 @@ impl<'a> Importer<'a> {
         }
         let counts_padding = node.op == "AveragePool" && node.int("count_include_pad", 0)? != 0;
         if node.int("ceil_mode", 0)? != 0 {
-            for axis in 0..2 {
-                let padded = maps[axis] + window.padding[axis].iter().sum::<usize>();
+            for (size_of_maps, padding) in maps.into_iter().zip(&mut window.padding) {
+                let padded = size_of_maps + padding.iter().sum::<usize>();
                 let rest = padded.saturating_sub(size) % window.stride;
                 if rest > 0 && counts_padding {
                     return Err("`ceil_mode` with `count_include_pad` is not supported".into());
                 }
                 // A last window that lies in the padding only is not counted.
                 let start = padded.saturating_sub(size) - rest + window.stride;
-                if rest > 0 && start < maps[axis] + window.padding[axis][0] {
-                    window.padding[axis][1] += window.stride - rest;
+                if rest > 0 && start < size_of_maps + padding[0] {
+                    padding[1] += window.stride - rest;
                 }
             }
         }
@@ -42,7 +42,8 @@ impl<'a> Importer<'a> {
             input = self.zero_padding("", input, window.padding)?;
             window.padding = [[0; 2]; 2];
         }
-        let Some(padding) = window.as_padding(maps) else {
+        let Some(padding) = window.as_padding(maps).or_else(|| window.without_surplus(maps).as_padding(maps))
+        else {
             return Err(format!("expected equal padding on all sides, found {:?}", window.padding));
         };
         let (strides, padding): (usize, Padding) = (window.stride, padding);
