@@ -127,35 +127,46 @@ impl Graph {
             self.raw(&name, &[norm.groups], FLOAT, bytes);
             name
         });
+        let [scale, shift] = self.spread(params, input.len() - 1, to).try_into().expect("scale and shift");
         let shape: Vec<i64> = std::iter::once(0).chain(input.iter().map(|size| *size as i64)).collect();
         let shape = self.integers(format!("{to}/shape"), &shape);
         self.node("Reshape", &[x, sizes], grouped.clone(), Vec::new());
         let epsilon = float("epsilon", norm.epsilon as f32);
         self.node("InstanceNormalization", &[grouped, ones, zeros], normed.clone(), vec![epsilon]);
         self.node("Reshape", &[normed, shape], maps.clone(), Vec::new());
-        self.affine(&Affine::default(), maps, params, input.len(), to);
+        let scaled = self.fresh(format!("{to}/scaled"));
+        self.node("Mul", &[maps, scale], scaled.clone(), Vec::new());
+        self.node("Add", &[scaled, shift], to.to_owned(), Vec::new());
     }
 
     /// Scale and shift per channel, of an input of this rank without the batch.
     fn affine(&mut self, layer: &Affine, x: String, params: &[String], rank: usize, to: &str) {
+        let trailing = rank - layer.dimension(rank).unwrap_or(rank);
+        let operands = self.spread(params, trailing, to);
         let operators =
             [(layer.scale, "Mul"), (layer.center, "Add")].into_iter().filter(|(is_used, _)| *is_used);
-        // The parameters get a dimension of 1 for each dimension after the channels.
-        let axes: Vec<i64> =
-            (1..=rank - layer.dimension(rank).unwrap_or(rank)).map(|axis| axis as i64).collect();
         let mut value = x;
-        for ((_, operator), param) in operators.zip(params) {
-            let mut operand = param.clone();
-            if !axes.is_empty() {
-                let axes = self.integers(format!("{to}/axes"), &axes);
-                operand = self.fresh(format!("{to}/spread"));
-                self.node("Unsqueeze", &[param.clone(), axes], operand.clone(), Vec::new());
-            }
+        for ((_, operator), operand) in operators.zip(operands) {
             let result = self.fresh(format!("{to}/affine"));
             self.node(operator, &[value, operand], result.clone(), Vec::new());
             value = result;
         }
         self.node("Identity", &[value], to.to_owned(), Vec::new());
+    }
+
+    /// Parameters per channel, with a dimension of 1 for each dimension after the channels.
+    fn spread(&mut self, params: &[String], trailing: usize, to: &str) -> Vec<String> {
+        if trailing == 0 {
+            return params.to_vec();
+        }
+        let axes: Vec<i64> = (1..=trailing).map(|axis| axis as i64).collect();
+        let axes = self.integers(format!("{to}/axes"), &axes);
+        let mut spread = |param: &String| {
+            let name = self.fresh(format!("{to}/spread"));
+            self.node("Unsqueeze", &[param.clone(), axes.clone()], name.clone(), Vec::new());
+            name
+        };
+        params.iter().map(&mut spread).collect()
     }
 
     /// Puts a token before the others of each sample.

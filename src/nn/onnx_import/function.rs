@@ -10,8 +10,8 @@ use candle_core::cpu::erf::erf_f64;
 
 use crate::nn::Activation;
 
-/// Most operators of a function (64: GELU by tanh has about 10). A larger function is several layers.
-pub(super) const MAX_OPERATORS: usize = 64;
+/// Most operators of a function (24: GELU by tanh has about 10). A larger function is several layers.
+pub(super) const MAX_OPERATORS: usize = 24;
 
 /// A function of one number.
 #[derive(Clone, Debug)]

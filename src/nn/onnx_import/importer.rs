@@ -16,6 +16,8 @@ use crate::check::check_memory;
 use crate::nn::{Add, Build, Flatten, Model, ModelBuilder, Multiply, NodeId, Permute, Rescaling, Reshape};
 use crate::{device, random};
 
+/// Largest number of layers (20,000: as many as a file may have nodes).
+const MAX_LAYERS: usize = 20_000;
 /// Largest number of values of all constants that are decoded or computed (2³¹: VGG16 has 2²⁷ weights).
 const MAX_CONSTANT_VALUES: usize = 1 << 31;
 /// Names that exporters give to any graph.
@@ -307,6 +309,9 @@ impl<'a> Importer<'a> {
         inputs: &[NodeId],
         weights: &[Vec<f32>],
     ) -> Result<NodeId, String> {
+        if self.layer_names.len() >= MAX_LAYERS {
+            return Err(format!("expected at most {MAX_LAYERS} layers, found more"));
+        }
         let name = if name.is_empty() { layer.stem() } else { name };
         let mut unique = name.to_owned();
         while !self.layer_names.insert(unique.clone()) {
