@@ -54,9 +54,9 @@ PHOTOGRAPHS = ((IMAGES, "decoding", 32, 224), (IMAGES, "epoch", 32, 224))
 # One network of each family, by timm's name. They are measured only on request: `--only families`.
 FAMILIES = "families"
 FAMILY_NETWORKS = (
-    *("vgg16_bn", "resnet18", "resnet101", "densenet121", "mobilenetv2_100", "mobilenetv3_large_100", "efficientnet_b0"),
-    *("tf_efficientnetv2_s", "regnety_016", "convnext_tiny", "convnextv2_tiny", "vit_tiny_patch16_224"),
-    *("vit_small_patch16_224", "deit3_small_patch16_224"),
+    *("vgg16_bn", "resnet18", "resnet101", "densenet121", "mobilenetv2_100", "mobilenetv3_large_100"),
+    *("efficientnet_b0", "tf_efficientnetv2_s", "regnety_016", "convnext_tiny", "convnextv2_tiny"),
+    *("vit_tiny_patch16_224", "vit_small_patch16_224", "deit3_small_patch16_224"),
 )
 FAMILY_TASKS = [(f"{FAMILIES} {n}", "forward", b, 224) for n in FAMILY_NETWORKS for b in (1, 4, 16)]
 FAMILY_TASKS += [(f"{FAMILIES} {n}", "all", 8, 224) for n in FAMILY_NETWORKS]
