@@ -4,6 +4,13 @@
 //! ```sh
 //! cargo run --release --example onnx -- FOLDER
 //! ```
+//!
+//! With `import` it imports ONNX files, and compares their outputs with those in a `.safetensors` file of the same name,
+//! with tensors `in INPUT` and `out OUTPUT` of a model with one input and one output:
+//!
+//! ```sh
+//! cargo run --release --example onnx -- import FILE.onnx…
+//! ```
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,7 +18,15 @@ use std::path::Path;
 use headstart::prelude::*;
 
 fn main() -> headstart::Result<()> {
-    let folder = std::env::args().nth(1).unwrap_or_else(|| ".".into());
+    let mut arguments = std::env::args().skip(1);
+    let folder = arguments.next().unwrap_or_else(|| ".".into());
+    if folder == "import" {
+        arguments.for_each(|file| match compare(Path::new(&file)) {
+            Ok(difference) => println!("{file}: {difference:.1e} of the largest value"),
+            Err(error) => println!("{file}: {error}"),
+        });
+        return Ok(());
+    }
     let export = |name: &str, model: &Model, tensors: HashMap<String, Tensor>| -> headstart::Result<()> {
         let path = Path::new(&folder).join(name);
         model.export_onnx(path.with_extension("onnx"))?;
@@ -65,6 +80,18 @@ fn main() -> headstart::Result<()> {
         outputs.into_iter().map(|(name, values)| (of_file(&name), values)).collect();
     tensors.extend([("in image".to_owned(), image), ("in output".to_owned(), age)]);
     export("two_inputs", &model, tensors)
+}
+
+/// The largest difference of an imported file's output from the known one, relative to the largest value.
+fn compare(path: &Path) -> headstart::Result<f32> {
+    let known = candle_core::safetensors::load(path.with_extension("safetensors"), &device())?;
+    let part = |start: &str| known.iter().find(|(name, _)| name.starts_with(start)).map(|(_, value)| value);
+    let (Some(x), Some(y)) = (part("in "), part("out ")) else {
+        return Err(candle_core::Error::Msg("expected tensors `in NAME` and `out NAME`".into()).into());
+    };
+    let found = Model::from_onnx(path)?.forward(x, Mode::Inference)?;
+    let largest = |tensor: &Tensor| tensor.abs()?.max_all()?.to_scalar::<f32>();
+    Ok(largest(&(found - y)?)? / largest(y)?)
 }
 
 /// A model with two inputs and three outputs, of which one is nested and one has the name of an input.

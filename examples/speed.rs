@@ -1,5 +1,6 @@
 //! Measures the time of a network: `cargo run --release --example speed -- NETWORK TASK BATCH SIDE`.
 //!
+//! The network is one of `models()`, by timm's name.
 //! The task is `forward` (inference without top), `all` (forward and backward, all layers trainable), or the name of
 //! the first trainable layer. Prints the median time of a batch in seconds and the peak memory in MB. A task that ends
 //! in `.onnx` is a file to which the network is exported.
@@ -18,7 +19,8 @@ fn main() -> headstart::Result<()> {
     let (batch, side): (usize, usize) = (batch.parse().expect("a number"), side.parse().expect("a number"));
     let network = match network.as_str() {
         "vgg16" => Vgg16::new(Weights::Random(0)),
-        _ => ResNet50::new(Weights::Random(0)),
+        "resnet50" => ResNet50::new(Weights::Random(0)),
+        name => Network::named(name.trim_start_matches("families "), Weights::Random(0))?,
     };
     let base = network.include_top(false).input_shape((3, side, side)).build()?;
     if task.ends_with(".onnx") {

@@ -147,6 +147,14 @@ pub enum Error {
         /// The models that have checkpoints.
         kept: Vec<String>,
     },
+    /// An ONNX file cannot be imported.
+    #[error("{path}: the file cannot be imported: {problem}")]
+    Onnx {
+        /// The file.
+        path: PathBuf,
+        /// The node, and what was expected and found.
+        problem: String,
+    },
     /// A file system operation failed.
     #[error("{path}: {source}")]
     Io {

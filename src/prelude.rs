@@ -21,11 +21,12 @@ pub use crate::models::{
 };
 pub use crate::nn::Activation::{self, Linear, Relu, Sigmoid, Softmax, Tanh};
 pub use crate::nn::{
-    Add, AveragePooling2D, BatchNormalization, ClassToken, Concatenate, Conv2D, Dense, Dropout, FirstToken,
-    Flatten, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D, GlobalResponseNormalization,
-    GroupNormalization, Initializer, Input, Layer, LayerNormalization, LayerScale, MaxPooling2D, Mode, Model,
-    ModelBuilder, MultiHeadAttention, Multiply, Padding, Permute, PositionEmbedding, Rescaling, Reshape,
-    SeparableConv2D, Sequential, StochasticDepth, ZeroPadding2D,
+    Add, Affine, AveragePooling2D, BatchNormalization, ClassToken, Concatenate, Conv2D, Dense, Dropout,
+    FirstToken, Flatten, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D,
+    GlobalResponseNormalization, GroupNormalization, Initializer, Input, Layer, LayerNormalization,
+    LayerScale, Lora, MaxPooling2D, Mode, Model, ModelBuilder, MultiHeadAttention, Multiply, Padding,
+    Permute, PositionEmbedding, Rescaling, Reshape, SeparableConv2D, Sequential, StochasticDepth,
+    ZeroPadding2D,
 };
 pub use crate::ops::value_and_gradients;
 pub use crate::random::{random_uniform, set_random_seed};

@@ -8,24 +8,30 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, Rgb, RgbImage, Rgba};
 use rayon::prelude::*;
 
+use crate::nn::{Interpolation, Resizing, crop_start};
 use crate::{Error, Result};
 
 /// Number of images decoded between two checks for an interrupt.
 pub(super) const CHUNK: usize = 64;
 
 /// How an image file is decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Decoding {
     /// Height and width after resizing.
     pub(crate) size: (usize, usize),
     /// Whether the image is rotated and mirrored according to its EXIF orientation.
     pub(crate) exif_orientation: bool,
+    /// How the image is resized and cropped. `None`: bilinearly, without its aspect ratio.
+    pub(crate) resizing: Option<Resizing>,
 }
+
+/// Largest side of a resized image before it is cropped (65,536 pixels).
+const MAX_RESIZED: usize = 1 << 16;
 
 impl Decoding {
     /// Decoding to `(height, width)`, with EXIF orientation applied.
     pub(crate) fn new(size: (usize, usize)) -> Decoding {
-        Decoding { size, exif_orientation: true }
+        Decoding { size, exif_orientation: true, resizing: None }
     }
 
     /// Decodes an image to `[3, height, width]`, red, green and blue from 0 to 255.
@@ -37,15 +43,41 @@ impl Decoding {
         let (across, down) = image.dimensions();
         let whole = Image::from_vec_u8(across, down, image.into_raw(), PixelType::U8x3)
             .map_err(|error| refuse(error.to_string()))?;
-        let mut scaled = Image::new(width as u32, height as u32, PixelType::U8x3);
-        let bilinear = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        Resizer::new()
-            .resize(&whole, &mut scaled, &bilinear)
-            .map_err(|error| refuse(format!("it cannot be scaled to {height} by {width} pixels: {error}")))?;
+        let (down, across) = (down as usize, across as usize);
+        let [rows, columns] = self
+            .resizing
+            .map_or([height, width], |resizing| resizing.resized([down, across], [height, width]));
+        if rows.max(columns) > MAX_RESIZED {
+            return Err(refuse(format!("its sides, {across} by {down} pixels, are too different")));
+        }
+        let mut scaled = Image::new(columns as u32, rows as u32, PixelType::U8x3);
+        let filter = match self.resizing.map(|resizing| resizing.interpolation).unwrap_or_default() {
+            Interpolation::Bilinear => FilterType::Bilinear,
+            Interpolation::Bicubic => FilterType::CatmullRom,
+        };
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
+        let mut resizer = Resizer::new();
+        let mut resize = |from: &Image, to: &mut Image| {
+            let failed =
+                |error| refuse(format!("it cannot be scaled to {height} by {width} pixels: {error}"));
+            resizer.resize(from, to, &options).map_err(failed)
+        };
+        if self.resizing.is_some() {
+            // First the rows, as in Pillow: bicubic values are cut off at 0 and 255 after each of the two passes.
+            let mut narrow = Image::new(columns as u32, down as u32, PixelType::U8x3);
+            resize(&whole, &mut narrow)?;
+            resize(&narrow, &mut scaled)?;
+        } else {
+            resize(&whole, &mut scaled)?;
+        }
         let mut values = vec![0f32; 3 * height * width];
+        let (top, left) = (crop_start(rows, height), crop_start(columns, width));
         for (channel, map) in values.chunks_exact_mut(height * width).enumerate() {
-            let pixels = scaled.buffer().chunks_exact(3);
-            map.iter_mut().zip(pixels).for_each(|(value, pixel)| *value = f32::from(pixel[channel]));
+            let lines = scaled.buffer().chunks_exact(3 * columns).skip(top);
+            for (row, line) in map.chunks_exact_mut(width).zip(lines) {
+                let pixels = line.chunks_exact(3).skip(left);
+                row.iter_mut().zip(pixels).for_each(|(value, pixel)| *value = f32::from(pixel[channel]));
+            }
         }
         Ok(values)
     }

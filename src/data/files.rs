@@ -9,6 +9,7 @@ use super::class_names::renumber;
 use super::dataset::{Dataset, IntoDataset, Samples};
 use super::decode::{CHUNK, Decoding};
 use super::folder::Folder;
+use super::image_size::ImageSize;
 use super::split::stratified;
 use crate::check::check;
 use crate::{Error, Result, check_interrupt, device};
@@ -43,12 +44,12 @@ pub struct ImageFiles {
 
 impl ImageFiles {
     /// Finds all image files in the folders of `path`, one folder per class. Images are resized to
-    /// `(height, width)`.
+    /// `(height, width)`, or as a model's weights need it: see [`ImageSize`].
     ///
     /// # Errors
     /// [`Error::Folder`] if there are no classes or no images; [`Error::Io`].
-    pub fn from_directory(path: impl AsRef<Path>, size: (usize, usize)) -> Result<ImageFiles> {
-        ImageFiles::in_folder(path.as_ref(), size)
+    pub fn from_directory(path: impl AsRef<Path>, size: impl ImageSize) -> Result<ImageFiles> {
+        ImageFiles::in_folder(path.as_ref(), &size)
     }
 
     /// Finds all image files in the folder `path` and its subfolders, without classes: all images belong to
@@ -66,15 +67,15 @@ impl ImageFiles {
     ///
     /// # Errors
     /// [`Error::Folder`] if there are no images; [`Error::Io`].
-    pub fn without_classes(path: impl AsRef<Path>, size: (usize, usize)) -> Result<ImageFiles> {
-        ImageFiles::of_folder(Folder::without_classes(path.as_ref())?, size)
+    pub fn without_classes(path: impl AsRef<Path>, size: impl ImageSize) -> Result<ImageFiles> {
+        ImageFiles::of_folder(Folder::without_classes(path.as_ref())?, &size)
     }
 
-    pub(super) fn in_folder(path: &Path, size: (usize, usize)) -> Result<ImageFiles> {
+    pub(super) fn in_folder(path: &Path, size: &dyn ImageSize) -> Result<ImageFiles> {
         ImageFiles::of_folder(Folder::read(path)?, size)
     }
 
-    fn of_folder(folder: Folder, size: (usize, usize)) -> Result<ImageFiles> {
+    fn of_folder(folder: Folder, size: &dyn ImageSize) -> Result<ImageFiles> {
         println!("{folder}");
         let (mut paths, mut labels, mut class_names) = (Vec::new(), Vec::new(), Vec::new());
         for (number, (name, files)) in folder.classes.into_iter().enumerate() {
@@ -92,7 +93,7 @@ impl ImageFiles {
     /// [`Error::Argument`] if there is no file, or a side of the size is 0.
     pub fn from_paths(
         files: impl IntoIterator<Item = (impl AsRef<Path>, impl Into<String>)>,
-        size: (usize, usize),
+        size: impl ImageSize,
     ) -> Result<ImageFiles> {
         let (paths, names): (Vec<PathBuf>, Vec<String>) =
             files.into_iter().map(|(path, name)| (path.as_ref().to_owned(), name.into())).unzip();
@@ -101,7 +102,7 @@ impl ImageFiles {
         class_names.dedup();
         let number = |name: &String| class_names.binary_search(name).unwrap_or_default() as u32;
         let labels = names.iter().map(number).collect();
-        ImageFiles::new(paths, labels, class_names, size)
+        ImageFiles::new(paths, labels, class_names, &size)
     }
 
     /// Reads a CSV table with the columns `filename`, relative to `folder`, and `class`: Keras's
@@ -113,7 +114,7 @@ impl ImageFiles {
     pub fn from_csv(
         table: impl AsRef<Path>,
         folder: impl AsRef<Path>,
-        size: (usize, usize),
+        size: impl ImageSize,
     ) -> Result<ImageFiles> {
         let files = rows(table.as_ref(), folder.as_ref())?;
         ImageFiles::from_paths(files, size)
@@ -123,12 +124,13 @@ impl ImageFiles {
         paths: Vec<PathBuf>,
         labels: Vec<u32>,
         class_names: Vec<String>,
-        size: (usize, usize),
+        size: &dyn ImageSize,
     ) -> Result<ImageFiles> {
+        let (size, resizing) = size.sides()?;
         let fits = !paths.is_empty() && [size.0, size.1].iter().all(|side| (1..=MAX_SIDE).contains(side));
         let found = format!("{} files, {} by {}", paths.len(), size.0, size.1);
         check("image files", found, fits, &format!("files, and sides from 1 to {MAX_SIDE} pixels"))?;
-        Ok(ImageFiles { paths, labels, class_names, decoding: Decoding::new(size) })
+        Ok(ImageFiles { paths, labels, class_names, decoding: Decoding { resizing, ..Decoding::new(size) } })
     }
 
     /// Sets whether an image is rotated and mirrored according to its EXIF orientation, which phones
@@ -215,7 +217,7 @@ impl ImageFiles {
     pub(crate) fn select(&self, numbers: &[usize]) -> Result<ImageFiles> {
         let paths = numbers.iter().map(|at| self.paths[*at].clone()).collect();
         let labels = numbers.iter().map(|at| self.labels[*at]).collect();
-        let files = ImageFiles::new(paths, labels, self.class_names.clone(), self.decoding.size)?;
+        let files = ImageFiles::new(paths, labels, self.class_names.clone(), &self.decoding.size)?;
         Ok(ImageFiles { decoding: self.decoding, ..files })
     }
 

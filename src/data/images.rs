@@ -8,6 +8,7 @@ use super::class_names::renumber;
 use super::dataset::{Dataset, IntoDataset, Samples};
 use super::decode::{CHUNK, decode_all};
 use super::files::ImageFiles;
+use super::image_size::ImageSize;
 use super::split::stratified;
 use crate::check::check_memory;
 use crate::display::{Bundle, ImageGrid, Show};
@@ -29,7 +30,7 @@ pub struct Images {
 
 impl Images {
     /// Reads all images in the folders of `path`, one folder per class, and resizes them to
-    /// `(height, width)`. Formats: JPEG, PNG, WebP, BMP, GIF (first frame) and TIFF. Subfolders of a
+    /// `(height, width)`, or as a model's weights need it: see [`ImageSize`]. Formats: JPEG, PNG, WebP, BMP, GIF (first frame) and TIFF. Subfolders of a
     /// class's folder are included. Greyscale, palette and transparent images become RGB, transparent
     /// ones on white.
     ///
@@ -39,11 +40,11 @@ impl Images {
     /// # Errors
     /// [`Error::Folder`] if there are no classes or no images; [`Error::Image`] with the file's name if
     /// an image cannot be read; [`Error::Io`]; [`Error::Interrupted`].
-    pub fn from_directory(path: impl AsRef<Path>, (height, width): (usize, usize)) -> Result<Images> {
-        Images::in_folder(path.as_ref(), (height, width))
+    pub fn from_directory(path: impl AsRef<Path>, size: impl ImageSize) -> Result<Images> {
+        Images::in_folder(path.as_ref(), &size)
     }
 
-    fn in_folder(path: &Path, size: (usize, usize)) -> Result<Images> {
+    fn in_folder(path: &Path, size: &dyn ImageSize) -> Result<Images> {
         ImageFiles::in_folder(path, size)?.load()
     }
 

@@ -6,6 +6,7 @@ use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::dense::linear;
+use super::param::with_adapters;
 use super::{Build, Context, Initializer, Layer, Mode, Param};
 use crate::device::takes_cpu_path;
 use crate::ops::{Attention, apply1};
@@ -106,12 +107,12 @@ impl Layer for Built {
     }
 
     fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
-        let qkv = linear(inputs[0], &self.qkv_kernel.value(mode), &self.qkv_bias.value(mode))?;
+        let qkv = linear(inputs[0], &self.qkv_kernel.adapted(mode)?, &self.qkv_bias.value(mode))?;
         let attended = match takes_cpu_path(&qkv) {
             true => apply1(&qkv, Attention { heads: self.heads })?,
             false => self.attend_on_device(&qkv)?,
         };
-        linear(&attended, &self.output_kernel.value(mode), &self.output_bias.value(mode))
+        linear(&attended, &self.output_kernel.adapted(mode)?, &self.output_bias.value(mode))
     }
 
     fn output_shape(&self) -> &[usize] {
@@ -119,6 +120,7 @@ impl Layer for Built {
     }
 
     fn params(&self) -> Vec<Param> {
-        [&self.qkv_kernel, &self.qkv_bias, &self.output_kernel, &self.output_bias].map(Param::clone).to_vec()
+        let params = [&self.qkv_kernel, &self.qkv_bias, &self.output_kernel, &self.output_bias];
+        with_adapters(params.map(Param::clone).to_vec())
     }
 }

@@ -175,6 +175,11 @@ impl ModelBuilder {
         self.push(Node { name, layer, config: LayerConfig::of(spec), inputs })
     }
 
+    /// A layer of this builder.
+    pub(super) fn layer(&self, id: NodeId) -> &Arc<dyn Layer> {
+        &self.nodes[id.node].layer
+    }
+
     fn push(&mut self, node: Node) -> Result<NodeId> {
         check_memory_of("output", &node.name, node.layer.output_shape())?;
         self.nodes.push(node);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::param::with_adapters;
 use super::{Activation, Build, Context, Initializer, Layer, Mode, Param};
 use crate::device::takes_cpu_path;
 use crate::{Error, Result, ops};
@@ -29,6 +30,13 @@ pub struct Dense {
     initializer: Initializer,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     channels_last: bool,
+    /// Missing in older files: true.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    use_bias: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Dense {
@@ -39,6 +47,7 @@ impl Dense {
             activation: Activation::Linear,
             initializer: Initializer::GlorotUniform,
             channels_last: false,
+            use_bias: true,
         }
     }
 
@@ -50,6 +59,11 @@ impl Dense {
     /// Sets the initializer of the weight. Default: [`Initializer::GlorotUniform`].
     pub fn kernel_initializer(self, initializer: Initializer) -> Dense {
         Dense { initializer, ..self }
+    }
+
+    /// Sets whether a bias is added. Default: true.
+    pub fn use_bias(self, use_bias: bool) -> Dense {
+        Dense { use_bias, ..self }
     }
 
     /// Sets whether inputs of three dimensions are `[height, width, channels]`, for a layer on each pixel. Default:
@@ -81,7 +95,8 @@ impl Build for Dense {
         let bias = Initializer::Zeros.draw(&[self.units], context.random, context.device)?;
         Ok(Arc::new(Built {
             kernel: Param::weight("kernel", &kernel)?,
-            bias: Param::weight("bias", &bias)?,
+            bias: self.use_bias.then(|| Param::weight("bias", &bias)).transpose()?,
+            zeros: bias,
             activation: self.activation,
             shape: [rest, &[self.units]].concat(),
         }))
@@ -100,7 +115,9 @@ pub(super) fn linear(x: &Tensor, kernel: &Tensor, bias: &Tensor) -> Result<Tenso
 
 pub(super) struct Built {
     kernel: Param,
-    bias: Param,
+    bias: Option<Param>,
+    /// Zeros in place of a missing bias.
+    zeros: Tensor,
     pub(super) activation: Activation,
     shape: Vec<usize>,
 }
@@ -108,8 +125,8 @@ pub(super) struct Built {
 impl Built {
     /// The output without the activation.
     pub(super) fn forward_linear(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
-        let (x, kernel, bias) = (inputs[0], self.kernel.value(mode), self.bias.value(mode));
-        linear(x, &kernel, &bias)
+        let bias = self.bias.as_ref().map_or_else(|| self.zeros.clone(), |bias| bias.value(mode));
+        linear(inputs[0], &self.kernel.adapted(mode)?, &bias)
     }
 }
 
@@ -127,6 +144,6 @@ impl Layer for Built {
     }
 
     fn params(&self) -> Vec<Param> {
-        vec![self.kernel.clone(), self.bias.clone()]
+        with_adapters(std::iter::once(&self.kernel).chain(&self.bias).cloned().collect())
     }
 }

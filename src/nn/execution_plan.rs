@@ -33,11 +33,11 @@ pub(super) struct ExecutionPlan {
     pub(super) steps: Vec<Step>,
 }
 
-/// Whether a parameter is trainable, and whether it is in inference mode.
-type FreezingState = (bool, bool);
+/// Whether a parameter is trainable, in inference mode, and adapted.
+type FreezingState = (bool, bool, bool);
 
 pub(super) fn freezing_state(param: &Param) -> FreezingState {
-    (param.is_trainable(), param.is_in_inference_mode())
+    (param.is_trainable(), param.is_in_inference_mode(), param.is_adapted())
 }
 
 /// One step of a plan: computes the output of the last of its nodes.

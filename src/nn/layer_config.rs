@@ -5,8 +5,8 @@ use std::any::Any;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Activation, Add, AveragePooling2D, BatchNormalization, Build, ClassToken, Concatenate, Conv2D, Dense,
-    Dropout, FirstToken, Flatten, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D,
+    Activation, Add, Affine, AveragePooling2D, BatchNormalization, Build, ClassToken, Concatenate, Conv2D,
+    Dense, Dropout, FirstToken, Flatten, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D,
     GlobalResponseNormalization, GroupNormalization, Labels, LayerNormalization, LayerScale, MaxPooling2D,
     MultiHeadAttention, Multiply, Permute, PositionEmbedding, Preprocessing, Rescaling, Reshape,
     SeparableConv2D, StochasticDepth, ZeroPadding2D,
@@ -48,6 +48,7 @@ macro_rules! layer_configs {
 layer_configs!(
     Activation,
     Add,
+    Affine,
     AveragePooling2D,
     BatchNormalization,
     ClassToken,

@@ -148,9 +148,9 @@ impl Graph {
         let shape = |at: usize| model.nodes()[at].layer.output_shape();
         let input = node.inputs().next().map(shape).unwrap_or_default();
         let mut weighted = inputs.clone();
-        for param in node.layer.params() {
+        for param in node.layer.params().into_iter().filter(|param| !param.is_adapter()) {
             let name = self.fresh(format!("{way}/{}", param.name()));
-            self.tensor(&name, &param.variable().as_detached_tensor())?;
+            self.tensor(&name, &param.merged()?)?;
             weighted.push(name);
         }
         // Input of the layer's activation.
@@ -165,7 +165,7 @@ impl Graph {
                 conv.activation
             }
             LayerConfig::Dense(dense) if input.len() > 1 => {
-                self.linear(&weighted[0], &weighted[1], &weighted[2], &to);
+                self.linear(&weighted[0], &weighted[1], weighted.get(2), &to);
                 dense.activation
             }
             LayerConfig::Dense(dense) => {

@@ -1,7 +1,7 @@
 //! Export to ONNX of layers of transformers and ConvNeXts, and of separable convolutions.
 
 use super::onnx::{FLOAT, Graph, INT64, float, int, ints, window};
-use super::{Activation, LayerConfig, Node};
+use super::{Activation, Affine, GroupNormalization, LayerConfig, Node};
 use crate::{Error, Result};
 
 /// A layer to export.
@@ -54,6 +54,7 @@ impl Graph {
             LayerConfig::GlobalAveragePooling1D(_) => {
                 self.node("ReduceMean", &[x], output, vec![ints("axes", &[1]), int("keepdims", 0)]);
             }
+            LayerConfig::Affine(affine) => self.affine(affine, x, params, input.len(), to),
             LayerConfig::ClassToken(_) => self.class_token(x, &params[0], input, to),
             LayerConfig::LayerNormalization(norm) => {
                 let epsilon = float("epsilon", norm.epsilon as f32);
@@ -73,6 +74,7 @@ impl Graph {
                     self.node("LayerNormalization", &operands(x), output, attributes);
                 }
             }
+            LayerConfig::GroupNormalization(norm) => self.group_norm(norm, x, params, input, to),
             LayerConfig::SeparableConv2D(conv) => {
                 let group = int("group", input[0] as i64);
                 let mut attributes = window(input, conv.kernel_size.sides(), 1, conv.strides, conv.padding);
@@ -97,11 +99,74 @@ impl Graph {
     }
 
     /// `x · Wᵀ + b` over the last dimension of a tensor of more than two dimensions.
-    pub(super) fn linear(&mut self, x: &str, kernel: &str, bias: &str, to: &str) {
-        let [transposed, product] = ["transposed", "product"].map(|name| self.fresh(format!("{to}/{name}")));
+    pub(super) fn linear(&mut self, x: &str, kernel: &str, bias: Option<&String>, to: &str) {
+        let transposed = self.fresh(format!("{to}/transposed"));
+        let product = if bias.is_some() { self.fresh(format!("{to}/product")) } else { to.to_owned() };
         self.node("Transpose", &[kernel.to_owned()], transposed.clone(), vec![ints("perm", &[1, 0])]);
         self.node("MatMul", &[x.to_owned(), transposed], product.clone(), Vec::new());
-        self.node("Add", &[product, bias.to_owned()], to.to_owned(), Vec::new());
+        if let Some(bias) = bias {
+            self.node("Add", &[product, bias.clone()], to.to_owned(), Vec::new());
+        }
+    }
+
+    /// Group normalisation. Opset 17 has no operator for it: the groups are the channels of an instance normalisation.
+    fn group_norm(
+        &mut self,
+        norm: &GroupNormalization,
+        x: String,
+        params: &[String],
+        input: &[usize],
+        to: &str,
+    ) {
+        let [grouped, normed, maps] =
+            ["grouped", "normed", "maps"].map(|name| self.fresh(format!("{to}/{name}")));
+        let sizes = self.integers(format!("{to}/groups"), &[0, norm.groups as i64, -1]);
+        let [ones, zeros] = [("ones", 1f32), ("zeros", 0.0)].map(|(name, value)| {
+            let name = self.fresh(format!("{to}/{name}"));
+            let bytes = (0..norm.groups).flat_map(|_| value.to_le_bytes()).collect();
+            self.raw(&name, &[norm.groups], FLOAT, bytes);
+            name
+        });
+        let [scale, shift] = self.spread(params, input.len() - 1, to).try_into().expect("scale and shift");
+        let shape: Vec<i64> = std::iter::once(0).chain(input.iter().map(|size| *size as i64)).collect();
+        let shape = self.integers(format!("{to}/shape"), &shape);
+        self.node("Reshape", &[x, sizes], grouped.clone(), Vec::new());
+        let epsilon = float("epsilon", norm.epsilon as f32);
+        self.node("InstanceNormalization", &[grouped, ones, zeros], normed.clone(), vec![epsilon]);
+        self.node("Reshape", &[normed, shape], maps.clone(), Vec::new());
+        let scaled = self.fresh(format!("{to}/scaled"));
+        self.node("Mul", &[maps, scale], scaled.clone(), Vec::new());
+        self.node("Add", &[scaled, shift], to.to_owned(), Vec::new());
+    }
+
+    /// Scale and shift per channel, of an input of this rank without the batch.
+    fn affine(&mut self, layer: &Affine, x: String, params: &[String], rank: usize, to: &str) {
+        let trailing = rank - layer.dimension(rank).unwrap_or(rank);
+        let operands = self.spread(params, trailing, to);
+        let operators =
+            [(layer.scale, "Mul"), (layer.center, "Add")].into_iter().filter(|(is_used, _)| *is_used);
+        let mut value = x;
+        for ((_, operator), operand) in operators.zip(operands) {
+            let result = self.fresh(format!("{to}/affine"));
+            self.node(operator, &[value, operand], result.clone(), Vec::new());
+            value = result;
+        }
+        self.node("Identity", &[value], to.to_owned(), Vec::new());
+    }
+
+    /// Parameters per channel, with a dimension of 1 for each dimension after the channels.
+    fn spread(&mut self, params: &[String], trailing: usize, to: &str) -> Vec<String> {
+        if trailing == 0 {
+            return params.to_vec();
+        }
+        let axes: Vec<i64> = (1..=trailing).map(|axis| axis as i64).collect();
+        let axes = self.integers(format!("{to}/axes"), &axes);
+        let mut spread = |param: &String| {
+            let name = self.fresh(format!("{to}/spread"));
+            self.node("Unsqueeze", &[param.clone(), axes.clone()], name.clone(), Vec::new());
+            name
+        };
+        params.iter().map(&mut spread).collect()
     }
 
     /// Puts a token before the others of each sample.
@@ -125,7 +190,7 @@ impl Graph {
         let [keys, products, scaled, weights] = ["keys", "products", "scaled", "weights"].map(&mut name);
         let [attended, back, joined] = ["attended", "back", "joined"].map(&mut name);
         let features = inside / heads;
-        self.linear(x, &params[0], &params[1], &qkv);
+        self.linear(x, &params[0], Some(&params[1]), &qkv);
         let sizes = self.integers(format!("{to}/sizes"), &[0, -1, 3, heads as i64, features as i64]);
         self.node("Reshape", &[qkv, sizes], split.clone(), Vec::new());
         self.node("Transpose", &[split], transposed.clone(), vec![ints("perm", &[2, 0, 3, 1, 4])]);
@@ -145,7 +210,7 @@ impl Graph {
         self.node("Transpose", &[attended], back.clone(), vec![ints("perm", &[0, 2, 1, 3])]);
         let sizes = self.integers(format!("{to}/sizes"), &[0, -1, inside as i64]);
         self.node("Reshape", &[back, sizes], joined.clone(), Vec::new());
-        self.linear(&joined, &params[2], &params[3], to);
+        self.linear(&joined, &params[2], Some(&params[3]), to);
     }
 
     /// Activations that ONNX's opset 17 composes of several nodes.

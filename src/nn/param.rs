@@ -1,8 +1,8 @@
 //! Parameters of layers: named variables, trainable or frozen.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use candle_core::{Tensor, Var};
 
@@ -22,6 +22,10 @@ struct Inner {
     var: Var,
     /// Whether it is a moving statistic, which is never trainable.
     statistic: bool,
+    /// Whether it is a part of an adapter.
+    is_adapter: bool,
+    /// The adapter of low rank, if there is one.
+    adaptation: RwLock<Option<Adapter>>,
     trainable: AtomicBool,
     /// Whether the layer uses the statistic as stored, in training too (batch normalisation in inference
     /// mode).
@@ -35,15 +39,20 @@ struct Inner {
 impl Param {
     /// Creates a trainable weight.
     pub fn weight(name: impl Into<String>, value: &Tensor) -> Result<Param> {
-        Param::new(name.into(), value, false)
+        Param::new(name.into(), value, false, false)
+    }
+
+    /// Creates a trainable part of an adapter.
+    pub(super) fn adapter(name: String, value: &Tensor) -> Result<Param> {
+        Param::new(name, value, false, true)
     }
 
     /// Creates a moving statistic, which the layer updates itself; it is never trainable.
     pub fn statistic(name: impl Into<String>, value: &Tensor) -> Result<Param> {
-        Param::new(name.into(), value, true)
+        Param::new(name.into(), value, true, false)
     }
 
-    fn new(name: String, value: &Tensor, statistic: bool) -> Result<Param> {
+    fn new(name: String, value: &Tensor, statistic: bool, is_adapter: bool) -> Result<Param> {
         let var = Var::from_tensor(value)?;
         let trainable = AtomicBool::new(!statistic);
         let (in_inference_mode, version, externally_mutable) = Default::default();
@@ -51,6 +60,8 @@ impl Param {
             name,
             var,
             statistic,
+            is_adapter,
+            adaptation: RwLock::new(None),
             trainable,
             in_inference_mode,
             version,
@@ -153,10 +164,91 @@ impl Param {
         self.0.statistic
     }
 
+    /// Whether the parameter is a part of an adapter, which [`Model::enable_lora`](super::Model::enable_lora) adds.
+    pub(crate) fn is_adapter(&self) -> bool {
+        self.0.is_adapter
+    }
+
+    /// The adapter, if there is one.
+    pub(super) fn adaptation(&self) -> Option<Adapter> {
+        self.0.adaptation.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn is_adapted(&self) -> bool {
+        self.0.adaptation.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    pub(super) fn set_adaptation(&self, adapter: Option<Adapter>) {
+        *self.0.adaptation.write().unwrap_or_else(PoisonError::into_inner) = adapter;
+    }
+
     /// Number of values.
     pub fn count(&self) -> usize {
         self.0.var.elem_count()
     }
+}
+
+/// The adaptation of a matrix: `scale · B · A` is added to it.
+#[derive(Clone)]
+pub(super) struct Adapter {
+    /// `[rank, inputs]`.
+    pub(super) a: Param,
+    /// `[units, rank]`.
+    pub(super) b: Param,
+    /// Alpha divided by the rank.
+    pub(super) scale: f64,
+}
+
+/// Rank and alpha of a parameter's adapter, for a saved model.
+pub(crate) type AdapterSizes = (usize, f64);
+
+impl Adapter {
+    /// The matrix with the adaptation.
+    pub(super) fn adapt(&self, matrix: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok((matrix + (self.b.value(mode).matmul(&self.a.value(mode))? * self.scale)?)?)
+    }
+
+    pub(super) fn sizes(&self) -> AdapterSizes {
+        let rank = self.a.variable().dims()[0];
+        (rank, self.scale * rank as f64)
+    }
+}
+
+impl Param {
+    /// Rank and alpha of the adapter, if there is one.
+    pub(crate) fn lora(&self) -> Option<AdapterSizes> {
+        self.adaptation().map(|adapter| adapter.sizes())
+    }
+
+    /// The value with the adaptation, for a file.
+    pub(crate) fn merged(&self) -> Result<Tensor> {
+        Ok(self.adapted(Mode::Inference)?.detach())
+    }
+
+    /// The value with the adaptation, for a forward pass.
+    pub(super) fn adapted(&self, mode: Mode) -> Result<Tensor> {
+        let value = self.value(mode);
+        match self.adaptation() {
+            Some(adapter) => adapter.adapt(&value, mode),
+            None => Ok(value),
+        }
+    }
+
+    /// Sets the adaptation to nothing, for weights from a file without adapters.
+    pub(crate) fn reset_adapter(&self) -> Result<()> {
+        match self.adaptation() {
+            Some(adapter) => adapter.b.set(&adapter.b.variable().zeros_like()?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The parameters of a layer, followed by those of their adapters.
+pub(super) fn with_adapters(mut params: Vec<Param>) -> Vec<Param> {
+    let adapters: Vec<Param> =
+        params.iter().filter_map(Param::adaptation).flat_map(|adapter| [adapter.a, adapter.b]).collect();
+    params.extend(adapters);
+    params
 }
 
 impl fmt::Debug for Param {

@@ -3,6 +3,7 @@
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::Resizing;
 use crate::{Error, Result};
 
 /// Preprocessing of RGB images `[N, 3, H, W]` with pixels from 0 to 255: `(pixel - mean) / deviation` for each
@@ -13,6 +14,9 @@ pub struct Preprocessing {
     bgr: bool,
     mean: [f32; 3],
     deviation: [f32; 3],
+    /// How image files are resized and cropped, if the weights state it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resizing: Option<Resizing>,
 }
 
 impl Preprocessing {
@@ -22,17 +26,28 @@ impl Preprocessing {
     /// For Keras's own weights of VGG16 and ResNet50: channels in BGR order minus their means, not scaled
     /// (`keras/src/applications/imagenet_utils.py`, mode "caffe").
     pub const CAFFE: Preprocessing =
-        Preprocessing { bgr: true, mean: [103.939, 116.779, 123.68], deviation: [1.0; 3] };
+        Preprocessing { bgr: true, mean: [103.939, 116.779, 123.68], deviation: [1.0; 3], resizing: None };
 
     /// Scales pixels to the range from -1 to 1; Keras's mode "tf".
-    pub const TF: Preprocessing = Preprocessing { bgr: false, mean: [127.5; 3], deviation: [127.5; 3] };
+    pub const TF: Preprocessing =
+        Preprocessing { bgr: false, mean: [127.5; 3], deviation: [127.5; 3], resizing: None };
 
     /// Standardises with the given mean and standard deviation of pixels from 0 to 1, per RGB channel.
     pub const fn standardize(mean: [f32; 3], deviation: [f32; 3]) -> Preprocessing {
         const fn of_bytes([r, g, b]: [f32; 3]) -> [f32; 3] {
             [r * 255.0, g * 255.0, b * 255.0]
         }
-        Preprocessing { bgr: false, mean: of_bytes(mean), deviation: of_bytes(deviation) }
+        Preprocessing { bgr: false, mean: of_bytes(mean), deviation: of_bytes(deviation), resizing: None }
+    }
+
+    /// Sets how image files are resized and cropped.
+    pub(crate) fn with_resizing(self, resizing: Option<Resizing>) -> Preprocessing {
+        Preprocessing { resizing, ..self }
+    }
+
+    /// How image files are resized and cropped, if the weights state it.
+    pub(crate) fn resizing(&self) -> Option<Resizing> {
+        self.resizing
     }
 
     /// Preprocesses one image `[3, H, W]` in place, with `pixels` = H·W. An image with another number of channels is

@@ -142,6 +142,7 @@ impl Model {
                 }
             }
         }
+        run.training.compiled.optimizer.finalize_variable_values(&run.params)?;
         run.tell(|callback, training| callback.on_train_end(training))?;
         run.checkpointer.training_ends(run.progress.position());
         run.progress.training_ends(run.training.history, run.training.reason());

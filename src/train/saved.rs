@@ -3,14 +3,14 @@
 //! The file is `.safetensors`. Its metadata holds, under `headstart`, a readable JSON description, from
 //! which [`Model::load`] builds the model.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Compiled, CompiledConfig};
-use crate::nn::{Description, Model, Param};
+use crate::nn::{AdapterSizes, Description, Lora, Model, Param};
 use crate::weights::{OPTIMIZER, check_extension, read_about, read_file, save_tensors};
 use crate::{Error, Result};
 
@@ -26,6 +26,9 @@ struct About {
     model: Description,
     frozen: Vec<String>,
     at_rest: Vec<String>,
+    /// Rank and alpha of each adapter, by the path of the adapted parameter.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    lora: BTreeMap<String, AdapterSizes>,
     /// Missing in files of format 1.
     #[serde(default)]
     compiled: Option<CompiledConfig>,
@@ -77,6 +80,7 @@ impl Model {
             model: self.describe()?,
             frozen: ways(&|param| !param.is_statistic() && !param.is_trainable()),
             at_rest: ways(&Param::is_in_inference_mode),
+            lora: named.iter().filter_map(|(way, param)| Some((way.clone(), param.lora()?))).collect(),
             compiled: compiled.and_then(|compiled| compiled.config(&named)),
         };
         let text = serde_json::to_string(&about).map_err(|error| Error::io(path)(error.into()))?;
@@ -112,6 +116,11 @@ impl Model {
             )));
         }
         let mut model = about.model.build()?;
+        for (way, param) in model.named_params() {
+            if let Some(&(rank, alpha)) = about.lora.get(&way) {
+                param.enable_lora(Lora::new(rank).alpha(alpha))?;
+            }
+        }
         model.load_weights(path)?;
         let (frozen, at_rest): (HashSet<_>, HashSet<_>) =
             (about.frozen.into_iter().collect(), about.at_rest.into_iter().collect());

@@ -192,7 +192,7 @@ fn name(way: &str, model: &Model, outside: &Maps, places: &mut Vec<Place>) -> Re
         match node.layer.model() {
             Some(inside) => name(&format!("{way}/"), inside, &maps, places)?,
             None => {
-                for param in node.layer.params() {
+                for param in node.layer.params().into_iter().filter(|param| !param.is_adapter()) {
                     places.push(Place {
                         theirs: format!("{}/{}", node.name, param.name()),
                         ours: format!("{way}/{}", param.name()),
@@ -247,7 +247,8 @@ fn number(
         match node.layer.model() {
             Some(inside) => number(&theirs, &ours, inside, &maps, places)?,
             None => {
-                for (at, param) in node.layer.params().into_iter().enumerate() {
+                let params = node.layer.params().into_iter().filter(|param| !param.is_adapter());
+                for (at, param) in params.enumerate() {
                     places.push(Place {
                         theirs: format!("{theirs}vars/{at}"),
                         ours: format!("{ours}{}", param.name()),

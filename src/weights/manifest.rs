@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 
-use crate::nn::Preprocessing;
+use crate::nn::{Preprocessing, Resizing};
 use crate::{Error, Result};
 
 const MANIFEST: &str = include_str!("../../weights/manifest.toml");
@@ -46,6 +46,9 @@ pub struct Pretrained {
     /// Fraction of a resized image's side that is kept by cropping. `None`: not stated.
     #[serde(default)]
     pub crop: Option<f32>,
+    /// How the aspect ratio is treated: timm's `crop_mode`. `None`: the centre is cropped.
+    #[serde(default)]
+    pub crop_mode: Option<String>,
     pub(super) mean: [f32; 3],
     pub(super) deviation: [f32; 3],
 }
@@ -68,6 +71,7 @@ impl Pretrained {
             side: None,
             interpolation: None,
             crop: None,
+            crop_mode: None,
             mean: [0.0; 3],
             deviation: [1.0; 3],
         }
@@ -75,7 +79,10 @@ impl Pretrained {
 
     /// Preprocessing of images for these weights.
     pub fn preprocessing(&self) -> Preprocessing {
-        Preprocessing::standardize(self.mean, self.deviation)
+        let resizing = self.interpolation.as_deref().zip(self.crop).and_then(|(interpolation, crop)| {
+            Resizing::of_timm(interpolation, crop, self.crop_mode.as_deref().unwrap_or("center"))
+        });
+        Preprocessing::standardize(self.mean, self.deviation).with_resizing(resizing)
     }
 }
 

@@ -100,6 +100,7 @@ struct Preprocess {
     input_size: [usize; 3],
     interpolation: Option<String>,
     crop_pct: Option<f32>,
+    crop_mode: Option<String>,
     license: Option<String>,
 }
 
@@ -129,6 +130,7 @@ fn read(path: &Path, repository: &str) -> Result<Pretrained> {
         side: Some(height),
         interpolation: preprocess.interpolation,
         crop: preprocess.crop_pct,
+        crop_mode: preprocess.crop_mode,
         mean,
         deviation: std,
         ..Pretrained::of_repository(repository)

@@ -18,7 +18,8 @@ use crate::{Error, Result};
 pub(crate) const OPTIMIZER: &str = "optimizer/";
 
 impl Model {
-    /// Saves all weights and statistics to a `.safetensors` file, which is written atomically.
+    /// Saves all weights and statistics to a `.safetensors` file, which is written atomically. Adapters of
+    /// [`Model::enable_lora`] are merged into their kernels, so a model without adapters can load the file.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -38,7 +39,9 @@ impl Model {
     /// cannot be written.
     pub fn save_weights(&self, path: impl AsRef<Path>) -> Result<()> {
         check_extension(path.as_ref())?;
-        save(&self.named_params(), HashMap::new(), path.as_ref())
+        let params = self.named_params().into_iter().filter(|(_, param)| !param.is_adapter());
+        let tensors = params.map(|(name, param)| Ok((name, param.merged()?))).collect::<Result<_>>()?;
+        save_tensors(tensors, HashMap::new(), path.as_ref())
     }
 
     /// Loads weights into a model with the same layers, from a file of [`Model::save_weights`], or from a `.h5`,
@@ -77,7 +80,9 @@ impl Model {
         let layer = |name: &str| name.rsplit_once('/').map_or(String::new(), |(layer, _)| layer.to_owned());
         let (mut found, mut skipped) = (Vec::new(), Vec::new());
         let params = self.named_params();
-        for (name, param) in &params {
+        let is_expected =
+            |(name, param): &&(String, Param)| !param.is_adapter() || tensors.contains_key(name);
+        for (name, param) in params.iter().filter(is_expected) {
             match Self::problem(name, param, &tensors, true) {
                 Some(problem) => skipped.push(Skipped { layer: layer(name), problem }),
                 None => found.push((layer(name), param.clone(), tensors[name].clone())),
@@ -94,7 +99,8 @@ impl Model {
         match tensors.get(name).map(Tensor::dims) {
             Some(found) if found == expected => None,
             Some(found) => Some(format!("`{name}`: expected shape {expected:?}, found {found:?}")),
-            None => all.then(|| format!("`{name}` is missing: expected shape {expected:?}")),
+            None => (all && !param.is_adapter())
+                .then(|| format!("`{name}` is missing: expected shape {expected:?}")),
         }
     }
 
@@ -106,6 +112,11 @@ impl Model {
         let problems: Vec<String> = problems.chain(unknown_tensors(&tensors, &params)).collect();
         if !problems.is_empty() {
             return Err(Error::weights(path, self.name(), problems));
+        }
+        // A file without adapters has the whole kernels.
+        if !params.iter().any(|(name, param)| param.is_adapter() && tensors.contains_key(name)) {
+            let loaded = params.iter().filter(|(name, _)| tensors.contains_key(name));
+            loaded.into_iter().try_for_each(|(_, param)| param.reset_adapter())?;
         }
         let found = params.iter().filter_map(|(name, param)| Some((tensors.get(name)?, param)));
         found.into_iter().try_for_each(|(tensor, param)| param.set(tensor))

@@ -10,6 +10,8 @@ or HEADSTART_BENCH_THREADS. It is a benchmark, not a test: run it on an idle mac
 --growth               only measure how a forward pass scales with batch size and image side
 --gpu                  only measure Headstart and PyTorch, on the first NVIDIA GPU
 --only PATTERN         only measure matching tasks; they replace their raw numbers if those are of the same machine
+--only families        measure one network of each family beside PyTorch (timm) and ONNX Runtime, at 224 pixels: forward
+                       passes of 1, 4 and 16 images, and a forward and backward pass of 8
 """
 
 import hashlib
@@ -52,6 +54,15 @@ PROGRAMS = tuple(("tutorial's program", f"from start to prediction, {which}", 4,
 IMAGES = "images"
 AUGMENTATION = (IMAGES, "augmentation", 32, 224)
 PHOTOGRAPHS = ((IMAGES, "decoding", 32, 224), (IMAGES, "epoch", 32, 224))
+# One network of each family, by timm's name. They are measured only on request: `--only families`.
+FAMILIES = "families"
+FAMILY_NETWORKS = (
+    *("vgg16_bn", "resnet18", "resnet101", "densenet121", "mobilenetv2_100", "mobilenetv3_large_100"),
+    *("efficientnet_b0", "tf_efficientnetv2_s", "regnety_016", "convnext_tiny", "convnextv2_tiny"),
+    *("vit_tiny_patch16_224", "vit_small_patch16_224", "deit3_small_patch16_224"),
+)
+FAMILY_TASKS = [(f"{FAMILIES} {n}", "forward", b, 224) for n in FAMILY_NETWORKS for b in (1, 4, 16)]
+FAMILY_TASKS += [(f"{FAMILIES} {n}", "all", 8, 224) for n in FAMILY_NETWORKS]
 GROWTH = [(n, "forward", b, 64) for n in NETWORKS for b in (1, 4, 16, 64)]
 GROWTH += [(n, "forward", 1, s) for n in NETWORKS for s in (128, 224, 320, 448)]
 
@@ -116,8 +127,14 @@ def pytorch_step(name, task, batch, side):
     torch.set_num_threads(THREADS)
     device = os.environ.get(DEVICE, "cpu")
     wait = torch.cuda.synchronize if device != "cpu" else lambda: None
-    model = getattr(torchvision.models, name)()
-    features = model.features if name == "vgg16" else torch.nn.Sequential(*list(model.children())[:-2])
+    if name.startswith(FAMILIES):
+        import timm
+
+        features = timm.create_model(name.removeprefix(f"{FAMILIES} "))
+        features.forward = features.forward_features
+    else:
+        model = getattr(torchvision.models, name)()
+        features = model.features if name == "vgg16" else torch.nn.Sequential(*list(model.children())[:-2])
     features.to(device)
     x = (torch.rand(batch, 3, side, side) * 2 - 1).to(device)
     if task == "forward":
@@ -281,11 +298,13 @@ def contenders(python, task):
         folder = os.environ.get("HEADSTART_BENCH_PHOTOGRAPHS", "")
         ours = [TARGET / "release" / "examples" / "images", *parts[1:], folder]
         return {"headstart": lambda: measured(run(ours)), "keras": worker("keras")}
-    found = {
-        "headstart": lambda: measured(run([SPEED, *parts])),
-        "keras": worker("keras"),
-        "pytorch": worker("pytorch"),
-    }
+    found = {"headstart": lambda: measured(run([SPEED, *parts]))}
+    if name.startswith(FAMILIES):
+        found["pytorch"] = worker("pytorch")
+        if what == "forward":
+            found["onnxruntime"] = onnxruntime_worker(worker, name, side)
+        return found
+    found |= {"keras": worker("keras"), "pytorch": worker("pytorch")}
     if DEVICE in os.environ:
         del found["keras"]
         return found
@@ -293,11 +312,16 @@ def contenders(python, task):
     if what == "forward" or side < 100:
         found["candle"] = lambda: measured(run([SPEED, *parts], **BY_CANDLE))
     if what == "forward":
-        model = Path(tempfile.gettempdir()) / f"headstart-bench-{name}-{side}.onnx"
-        if not model.exists():
-            run([SPEED, name, model, "1", str(side)])
-        found["onnxruntime"] = worker("onnxruntime", HEADSTART_BENCH_ONNX=str(model))
+        found["onnxruntime"] = onnxruntime_worker(worker, name, side)
     return found
+
+
+def onnxruntime_worker(worker, name, side):
+    """A worker for a network that Headstart exports first."""
+    model = Path(tempfile.gettempdir()) / f"headstart-bench-{name.replace(' ', '-')}-{side}.onnx"
+    if not model.exists():
+        run([SPEED, name, model, "1", str(side)])
+    return worker("onnxruntime", HEADSTART_BENCH_ONNX=str(model))
 
 
 def processor():
@@ -319,6 +343,8 @@ def main():
         folder = Path(arguments[arguments.index("--photographs") + 1]).resolve()
         os.environ["HEADSTART_BENCH_PHOTOGRAPHS"] = str(folder)
         tasks += PHOTOGRAPHS
+    if FAMILIES in only:
+        tasks, result = FAMILY_TASKS, "families.json"
     if "--growth" in arguments:
         tasks, result = GROWTH, f"growth-{THREADS}.json"
     if "--gpu" in arguments:

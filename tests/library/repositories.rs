@@ -51,6 +51,61 @@ fn a_repository_gives_size_classes_and_preprocessing() -> HeadstartResult<()> {
     Ok(())
 }
 
+/// Mean and largest absolute difference from the pixels of `tests/fixtures/resizing.py`.
+fn distances(found: &Tensor, pixels: &Tensor) -> (f32, f32) {
+    let far = (found - pixels.to_dtype(DType::F32).unwrap()).unwrap().abs().unwrap();
+    (far.mean_all().unwrap().to_scalar().unwrap(), far.max_all().unwrap().to_scalar().unwrap())
+}
+
+#[test]
+fn images_for_a_model_are_resized_as_timm_does() -> HeadstartResult<()> {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/resizing.safetensors");
+    let known = candle_core::safetensors::load(fixture, &Device::Cpu)?;
+    let cases = [
+        ([32, 32], "bicubic", 0.95, "center"),
+        ([32, 32], "bilinear", 0.875, "center"),
+        ([32, 32], "bicubic", 1.0, "center"),
+        ([48, 48], "bicubic", 0.9, "center"),
+        ([40, 40], "bicubic", 0.6, "center"),
+        ([32, 32], "bicubic", 0.9, "squash"),
+        ([32, 40], "bilinear", 0.8, "center"),
+    ];
+    let folder = repository("resnet18");
+    write_weights(folder.path());
+    for (number, ([height, width], interpolation, crop, mode)) in cases.into_iter().enumerate() {
+        let config = CONFIG
+            .replace("ARCHITECTURE", "resnet18")
+            .replace("\"bicubic\"", &format!("\"{interpolation}\""));
+        let config = config.replace("0.95", &format!("{crop}, \"crop_mode\": \"{mode}\""));
+        fs::write(folder.path().join("config.json"), config).unwrap();
+        let network = ResNet18::new(weights_at(folder.path())).include_top(false);
+        let model = network.input_shape((3, height, width)).build()?;
+        let path = folder.path().join(format!("{number}.png"));
+        fs::write(&path, known[&format!("{number}.file")].to_vec1::<u8>()?).unwrap();
+        let images = ImageFiles::from_paths([(&path, "class")], &model)?.load()?;
+        let (mean, most) = distances(&images.x.get(0)?, &known[&format!("{number}.pixels")]);
+        println!("{number}: {interpolation} {crop} {mode}, mean difference {mean}, largest {most}");
+        assert!(mean < 0.05 && most <= 1.0, "{number}: {mean}, {most}");
+        // A size alone gives the whole image.
+        let whole = ImageFiles::from_paths([(&path, "class")], (height, width))?.load()?;
+        assert!(distances(&whole.x.get(0)?, &known[&format!("{number}.pixels")]).0 > 1.0);
+    }
+    // A nested model's weights count, and are saved with the model.
+    let base =
+        ResNet18::new(weights_at(folder.path())).include_top(false).input_shape((3, 32, 32)).build()?;
+    let model = sequential![base, GlobalAveragePooling2D, Dense::new(2)]?;
+    let saved = folder.path().join("model.safetensors.saved");
+    model.save(&saved)?;
+    let path = folder.path().join("0.png");
+    let read = |model: &Model| ImageFiles::from_paths([(&path, "class")], model)?.load();
+    let (expected, found) = (read(&model)?, read(&Model::load(&saved)?)?);
+    assert_eq!(found.x.flatten_all()?.to_vec1::<f32>()?, expected.x.flatten_all()?.to_vec1::<f32>()?);
+    let error =
+        ImageFiles::from_paths([(&path, "class")], &sequential![Input::new(4), Dense::new(1)]?).unwrap_err();
+    assert!(error.to_string().contains("(height, width)"), "{error}");
+    Ok(())
+}
+
 #[test]
 fn weights_of_another_network_are_refused() {
     let folder = repository("resnet34");

@@ -2,7 +2,9 @@
 
 mod accumulation;
 mod fused;
+mod moving_average;
 mod on_gpu;
+mod options;
 mod rules;
 mod saved;
 mod schedule;
@@ -14,8 +16,9 @@ use candle_core::{Tensor, TensorId};
 use serde::{Deserialize, Serialize};
 
 use self::accumulation::Accumulation;
+use self::moving_average::MovingAverage;
 use crate::check::{check, check_not_negative, check_positive};
-use crate::nn::{Model, Param};
+use crate::nn::Param;
 use crate::{Error, Result};
 
 pub(crate) use on_gpu::GpuOptimizer;
@@ -68,6 +71,12 @@ pub trait Optimizer: Send + Sync {
         Ok(())
     }
 
+    /// Sets the weights to their final values. `fit` calls it after the last epoch. Default: does nothing.
+    fn finalize_variable_values(&mut self, params: &[Param]) -> Result<()> {
+        let _ = params;
+        Ok(())
+    }
+
     /// Converts the optimizer to the form that `compile` stores. The library's optimizers override this
     /// method, so that notebook cells do not compile it for them.
     #[doc(hidden)]
@@ -102,6 +111,7 @@ pub struct GradientDescent<R> {
     steps: usize,
     memories: HashMap<TensorId, Memory>,
     accumulation: Accumulation,
+    moving_average: MovingAverage,
 }
 
 /// The state of one parameter.
@@ -164,60 +174,8 @@ impl<R: Rule> GradientDescent<R> {
             steps: 0,
             memories: HashMap::new(),
             accumulation: Accumulation::new(1),
+            moving_average: MovingAverage::default(),
         }
-    }
-
-    /// Sets the decoupled weight decay (Loshchilov and Hutter 2017). Each step multiplies a weight by
-    /// `1 - learning_rate · weight_decay`. Default: 0; for AdamW 0.004.
-    pub fn weight_decay(self, weight_decay: f64) -> Self {
-        Self { weight_decay, ..self }
-    }
-
-    /// Excludes parameters with these names from the weight decay, for example `bias`, `gamma`, `beta`.
-    pub fn exclude_from_weight_decay(self, names: &[&str]) -> Self {
-        Self { not_decayed: names.iter().map(|name| name.to_string()).collect(), ..self }
-    }
-
-    /// Takes one step for the mean gradient of this many batches, which have the effect of one large batch with the
-    /// memory of a small one. Clipping, weight decay and schedules follow steps, not batches. Default: 1.
-    pub fn gradient_accumulation_steps(self, steps: usize) -> Self {
-        Self { accumulation: Accumulation::new(steps), ..self }
-    }
-
-    /// Clips the gradient of each parameter to this L2 norm.
-    pub fn clipnorm(self, norm: f64) -> Self {
-        Self { clip: Some(Clip::Norm(norm)), ..self }
-    }
-
-    /// Clips the L2 norm of all gradients together.
-    pub fn global_clipnorm(self, norm: f64) -> Self {
-        Self { clip: Some(Clip::GlobalNorm(norm)), ..self }
-    }
-
-    /// Clips each element of the gradients to the range from `-value` to `value`.
-    pub fn clipvalue(self, value: f64) -> Self {
-        Self { clip: Some(Clip::Value(value)), ..self }
-    }
-
-    /// Multiplies the learning rate of the weights of `model`, for example the nested pretrained model.
-    /// PyTorch calls this a parameter group.
-    pub fn learning_rate_multiplier(mut self, model: &Model, multiplier: f64) -> Self {
-        self.multipliers.extend(model.params().iter().map(|param| (param.variable().id(), multiplier)));
-        self
-    }
-
-    /// Multiplies the learning rate of each layer by `factor` relative to the next layer, for example
-    /// 0.9. The last layer uses the full learning rate. These are discriminative learning rates (Howard
-    /// and Ruder 2018).
-    pub fn layerwise_decay(mut self, model: &Model, factor: f64) -> Self {
-        let layers = model.layers();
-        let with_params =
-            layers.iter().rev().map(|(_, layer)| layer.params()).filter(|params| !params.is_empty());
-        for (depth, params) in with_params.enumerate() {
-            let multiplier = factor.powi(depth as i32);
-            self.multipliers.extend(params.iter().map(|param| (param.variable().id(), multiplier)));
-        }
-        self
     }
 
     /// Checks that all settings are in their ranges.
@@ -227,6 +185,7 @@ impl<R: Rule> GradientDescent<R> {
             LearningRate::Schedule(schedule) => schedule.check()?,
         }
         check_not_negative("weight_decay", self.weight_decay)?;
+        self.moving_average.check()?;
         match self.clip {
             None => {}
             Some(Clip::Norm(norm)) => check_positive("clipnorm", norm)?,
@@ -307,7 +266,7 @@ impl<R: Rule> GradientDescent<R> {
             let slots = self.rule.step(param, step)?;
             self.memories.insert(id, Memory { steps, slots });
         }
-        Ok(())
+        self.moving_average.update(params, self.steps)
     }
 
     fn change_rate(&mut self, learning_rate: f64) -> Result<()> {
@@ -334,6 +293,7 @@ impl<R: Rule> GradientDescent<R> {
             state.extend(slots.map(|(name, slot)| (format!("{way}/{name}"), slot.clone())));
         }
         state.extend(self.accumulation.state(params)?);
+        state.extend(self.moving_average.state(params));
         Ok(state)
     }
 
@@ -344,6 +304,7 @@ impl<R: Rule> GradientDescent<R> {
         };
         self.steps = count(STEPS)?.unwrap_or(0);
         self.accumulation.restore(params, state)?;
+        self.moving_average.restore(params, state)?;
         self.memories.clear();
         for (way, param) in params {
             let slots: Option<Vec<&Tensor>> =
@@ -393,6 +354,10 @@ macro_rules! optimizers {
 
             fn set_state(&mut self, params: &[(String, Param)], state: &HashMap<String, Tensor>) -> Result<()> {
                 self.put_back(params, state)
+            }
+
+            fn finalize_variable_values(&mut self, params: &[Param]) -> Result<()> {
+                self.moving_average.overwrite(params)
             }
 
             fn boxed(self) -> Box<dyn Optimizer> {

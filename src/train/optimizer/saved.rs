@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::accumulation::Accumulation;
+use super::moving_average::MovingAverage;
 use super::{Clip, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, Rule};
 use crate::nn::Param;
 
@@ -33,6 +34,16 @@ pub struct OptimizerSettings<R> {
     /// Batches per step; older files have none.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub(super) gradient_accumulation_steps: usize,
+    /// The moving average of the weights, if it is used; older files have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ema: Option<EmaSettings>,
+}
+
+/// The settings of the moving average of the weights.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct EmaSettings {
+    momentum: f64,
+    overwrite_frequency: Option<usize>,
 }
 
 fn one() -> usize {
@@ -56,6 +67,10 @@ impl<R: Rule> GradientDescent<R> {
             clip: self.clip,
             multipliers: params.iter().filter_map(multiplier).collect(),
             gradient_accumulation_steps: self.accumulation.steps,
+            ema: self.moving_average.is_used.then_some(EmaSettings {
+                momentum: self.moving_average.momentum,
+                overwrite_frequency: self.moving_average.overwrite_frequency,
+            }),
         }
     }
 }
@@ -67,6 +82,9 @@ impl<R: Rule> OptimizerSettings<R> {
         optimizer.not_decayed = self.not_decayed;
         optimizer.clip = self.clip;
         optimizer.accumulation = Accumulation::new(self.gradient_accumulation_steps);
+        if let Some(EmaSettings { momentum, overwrite_frequency }) = self.ema {
+            optimizer.moving_average = MovingAverage::new(momentum, overwrite_frequency);
+        }
         let multiplier =
             |(way, param): &(String, Param)| Some((param.variable().id(), *self.multipliers.get(way)?));
         optimizer.multipliers = params.iter().filter_map(multiplier).collect();

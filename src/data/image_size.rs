@@ -1,0 +1,41 @@
+//! Sizes to which image files are resized.
+
+use crate::nn::{Model, Resizing};
+use crate::{Error, Result};
+
+/// The size to which image files are resized: `(height, width)`, or a model.
+///
+/// With `(height, width)`, an image is resized by bilinear interpolation and its aspect ratio is lost, as in Keras. With a
+/// model, the size is that of the model's input. If the weights state how they were evaluated, as those of timm do,
+/// the images are resized and cropped in the same way.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no size of images; it is `(height, width)`, or a reference to a model"
+)]
+pub trait ImageSize {
+    /// Height and width, and how images are cropped, if the aspect ratio stays.
+    #[doc(hidden)]
+    fn sides(&self) -> Result<((usize, usize), Option<Resizing>)>;
+}
+
+impl ImageSize for (usize, usize) {
+    fn sides(&self) -> Result<((usize, usize), Option<Resizing>)> {
+        Ok((*self, None))
+    }
+}
+
+impl ImageSize for &Model {
+    fn sides(&self) -> Result<((usize, usize), Option<Resizing>)> {
+        match *self.input_shape() {
+            [3, height, width] => {
+                let resizing = self.preprocessing().and_then(|preprocessing| preprocessing.resizing());
+                Ok(((height, width), resizing))
+            }
+            ref found => Err(Error::shape(
+                format!("images for `{}`", self.name()),
+                "a model with inputs [3, height, width]",
+                found,
+                "give the size as `(height, width)`",
+            )),
+        }
+    }
+}
