@@ -1,6 +1,6 @@
 //! Export to ONNX of layers of transformers and ConvNeXts, and of separable convolutions.
 
-use super::onnx::{FLOAT, Graph, INT64, float, int, ints, window};
+use super::onnx_graph::{FLOAT, Graph, INT64, float, int, ints, window};
 use super::{Activation, Affine, GroupNormalization, LayerConfig, Node};
 use crate::{Error, Result};
 

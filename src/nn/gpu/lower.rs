@@ -3,7 +3,7 @@
 use headstart_gpu::{Activation as GpuActivation, Node as GpuNode, Operation, Parameter, Window};
 
 use super::Task;
-use crate::nn::builder::ancestors;
+use crate::nn::model::ancestors;
 use crate::nn::{Activation, LayerConfig, Mode, Model, Node, Param, conv, norm};
 
 /// A network of the GPU path, with the parameters that its operations name.

@@ -73,7 +73,7 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::super::Message;
-    use super::super::onnx::{int, ints};
+    use super::super::onnx_graph::{int, ints};
     use super::*;
 
     /// An input or output `[batch, …]` of floats.
