@@ -230,8 +230,7 @@ impl Dropdown {
         self.0.callbacks.add(Event::Change, move |widget| callback(Dropdown(widget.clone()).value()));
     }
 
-    /// Calls a function at once after the user has changed the option, even while a cell runs, in the
-    /// thread that receives messages.
+    /// Calls a function at once after a change by the user, in the thread that receives messages.
     pub(crate) fn on_receive(&self, function: impl Fn() + Send + Sync + 'static) {
         self.0.on_receive(function);
     }
