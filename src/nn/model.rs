@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::execution_plan::PlanCache;
-use super::gpu::Executors;
+use super::gpu_network::Executors;
 use super::{Labels, Layer, LayerConfig, Param, Preprocessing};
 use crate::opaque::Opaque;
 use crate::{Error, Result};

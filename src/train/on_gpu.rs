@@ -56,7 +56,10 @@ impl GpuTraining {
         let params: Vec<(String, Param)> = trainee.trainable().filter_map(name).collect();
         let optimizer = &*compiled.optimizer;
         let Some(optimizer) = GpuOptimizer::new(trainee.gpu(), optimizer, trainee.network(), &params)? else {
-            say_once(model, "the GPU path does not know its optimizer, or gradient accumulation");
+            say_once(
+                model,
+                "the GPU path does not know its optimizer, gradient accumulation, or averages of weights",
+            );
             return Ok(None);
         };
         Ok(Some(GpuTraining { trainee, optimizer, loss, is_ahead: false, unread: 0 }))

@@ -33,7 +33,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headst
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", CACHE / "target"))
 THREADS = int(os.environ.get("HEADSTART_BENCH_THREADS", "2"))
 # The packages of tests/all: with others, cargo would compile candle with other features.
-PACKAGES = [part for name in ("", "-kernel", "-fetch", "-frame", "-hub") for part in ("-p", f"headstart{name}")]
+PACKAGES = [part for name in ("", "-kernel", "-fetch", "-frame", "-gpu", "-hub") for part in ("-p", f"headstart{name}")]
 SPEED = TARGET / "release" / "examples" / "speed"
 # With it, the same program computes by candle's own operations.
 BY_CANDLE = {"HEADSTART_TEST_DEVICE_PATH": "1"}

@@ -2,18 +2,9 @@
 
 use headstart_gpu::{Activation as GpuActivation, Node as GpuNode, Operation, Parameter, Window};
 
-use super::Task;
+use crate::nn::gpu_network::{Lowered, Task};
 use crate::nn::model::ancestors;
 use crate::nn::{Activation, LayerConfig, Mode, Model, Node, Param, conv, norm};
-
-/// A network of the GPU path, with the parameters that its operations name.
-pub(super) struct Lowered {
-    pub(super) nodes: Vec<GpuNode>,
-    pub(super) params: Vec<Param>,
-    pub(super) parameters: Vec<Parameter>,
-    /// Indices of the parameters that a training step changes beside the trainable ones: moving statistics.
-    pub(super) moving: Vec<usize>,
-}
 
 /// The network of a task in inference mode. `None` if there is nothing to compute. The error says what the GPU path does
 /// not know.

@@ -1,10 +1,9 @@
 //! Execution of models on an NVIDIA GPU that `HEADSTART_DEVICE=gpu` selects.
 //!
 //! The parameters stay on the CPU, where candle and the user read them. [`lower`] turns a model into a network of
-//! `headstart-gpu`, and [`executor`] holds it with copies of the parameters, which are uploaded when they change. A
+//! `headstart-gpu`, and [`gpu_network`](super::gpu_network) holds it with copies of the parameters, which are uploaded when they change. A
 //! model with a layer that the GPU path does not know stays on the CPU.
 
-mod executor;
 mod lower;
 
 use std::collections::HashSet;
@@ -12,29 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Tensor;
 
-use self::executor::Executor;
 use self::lower::{lower, lower_for_training};
-use super::{Model, SplitPoint};
+use super::gpu_network::{Executor, MAX_EXECUTORS, Task, Trainee};
+use super::{Model, Param, SplitPoint};
 use crate::Result;
 use crate::accelerator::gpu;
-
-pub(crate) use executor::{StepResults, Trainee};
-
-/// Most networks that a model has on the GPU (2: the model, and the part after a split point). Beyond it, the oldest is
-/// dropped.
-const MAX_EXECUTORS: usize = 2;
-
-/// What a network computes: the nodes that are given, the requested node, and whether its last activation is omitted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Task {
-    pub(super) given: Vec<usize>,
-    pub(super) requested: usize,
-    pub(super) is_linear: bool,
-}
-
-/// The networks of a model for inference. `None` for a task that the GPU path cannot do.
-#[derive(Default)]
-pub(super) struct Executors(Mutex<Vec<(Task, Option<Arc<Executor>>)>>);
 
 impl Model {
     /// Computes a node in inference mode on the GPU. `None` without a GPU, and for a model that stays on the CPU.
@@ -42,6 +23,9 @@ impl Model {
         let Some(gpu) = gpu() else { return Ok(None) };
         // cuDNN takes no empty batch.
         if given.iter().any(|value| value.elem_count() == 0) {
+            return Ok(None);
+        }
+        if self.has_adapters() {
             return Ok(None);
         }
         let known = || self.executors().0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,6 +58,9 @@ impl Model {
     /// activation. `None` without a GPU, and for a model that stays on the CPU.
     pub(crate) fn trainee(&self, split: Option<&SplitPoint>) -> Result<Option<Trainee>> {
         let Some(gpu) = gpu() else { return Ok(None) };
+        if self.has_adapters() {
+            return Ok(None);
+        }
         let from = split.map_or(&self.input_nodes()[..1], SplitPoint::path);
         match lower_for_training(self, from) {
             Ok(lowered) => lowered.map(|lowered| Trainee::new(gpu, lowered)).transpose(),
@@ -82,6 +69,15 @@ impl Model {
                 Ok(None)
             }
         }
+    }
+
+    /// Whether the model has adapters, which the GPU path does not know.
+    fn has_adapters(&self) -> bool {
+        let has_adapters = self.params().iter().any(Param::is_adapted);
+        if has_adapters {
+            say_once(self, "it has adapters of `enable_lora`");
+        }
+        has_adapters
     }
 }
 

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::check::check_memory_of;
 use crate::device::takes_cpu_path;
 use crate::nn::execution_plan::{ExecutionPlan, FusedConvolution, Operation, Request, Step};
-use crate::nn::gpu::Task;
+use crate::nn::gpu_network::Task;
 use crate::nn::{Mode, Model, Node};
 use crate::ops::{Epilogue, to_nchw_if_channels_last};
 

@@ -76,7 +76,7 @@ impl GpuOptimizer {
         network: &Network,
         params: &[(String, Param)],
     ) -> Result<Option<GpuOptimizer>> {
-        if settings.gradient_accumulation_steps > 1 {
+        if settings.gradient_accumulation_steps > 1 || settings.ema.is_some() {
             return Ok(None);
         }
         let clip = settings.clip.map(|clip| match clip {

@@ -1,13 +1,37 @@
 //! Networks on the GPU with copies of a model's parameters.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
-use headstart_gpu::{Array, Gpu, Loss, LossOutput, Network, Readback};
+use headstart_gpu::{Array, Gpu, Loss, LossOutput, Network, Node as GpuNode, Parameter, Readback};
 
-use super::lower::Lowered;
-use crate::nn::Param;
+use super::Param;
 use crate::{Error, Result};
+
+/// Most networks that a model has on the GPU (2: the model, and the part after a split point). Beyond it, the oldest is
+/// dropped.
+pub(super) const MAX_EXECUTORS: usize = 2;
+
+/// What a network computes: the nodes that are given, the requested node, and whether its last activation is omitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Task {
+    pub(super) given: Vec<usize>,
+    pub(super) requested: usize,
+    pub(super) is_linear: bool,
+}
+
+/// The networks of a model for inference. `None` for a task that the GPU path cannot do.
+#[derive(Default)]
+pub(super) struct Executors(pub(super) Mutex<Vec<(Task, Option<Arc<Executor>>)>>);
+
+/// A network of the GPU path, with the parameters that its operations name.
+pub(super) struct Lowered {
+    pub(super) nodes: Vec<GpuNode>,
+    pub(super) params: Vec<Param>,
+    pub(super) parameters: Vec<Parameter>,
+    /// Indices of the parameters that a training step changes beside the trainable ones: moving statistics.
+    pub(super) moving: Vec<usize>,
+}
 
 /// A network and its parameters.
 struct Copies {
