@@ -25,6 +25,8 @@ fn all_of_this_holds_on_the_gpu_path() {
     command
         .args(["--skip", "all_of_this_holds_on_the_gpu_path", "--nocapture"])
         .env("HEADSTART_DEVICE", "gpu");
+    // Another way that a test can choose, on the CPU.
+    command.env_remove("HEADSTART_TEST_DEVICE_PATH");
     if !fake::is_real() {
         command.env("HEADSTART_CUDA_LIBRARIES", fake::folder());
     }
