@@ -1,6 +1,8 @@
 //! All randomness comes from one seed. These tests have a process of their own and run one after another, because the
 //! seed is global to the process.
 
+#[path = "../../gpu/tests/fake/mod.rs"]
+mod fake;
 mod small;
 
 use std::collections::HashMap;
@@ -14,6 +16,24 @@ use small::{of_raw_pixels, small};
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A process uses one device, so the tests start again with `HEADSTART_DEVICE=gpu`, on the fake driver.
+#[test]
+fn all_of_this_holds_on_the_gpu_path() {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--skip", "all_of_this_holds_on_the_gpu_path", "--nocapture"])
+        .env("HEADSTART_DEVICE", "gpu");
+    // Another way that a test can choose, on the CPU.
+    command.env_remove("HEADSTART_TEST_DEVICE_PATH");
+    if !fake::is_real() {
+        command.env("HEADSTART_CUDA_LIBRARIES", fake::folder());
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stdout));
+    assert!(said.contains("models run on"), "{said}");
 }
 
 #[test]

@@ -41,7 +41,8 @@ extern "C" __global__ void optimizer_step(
     for (int j = threadIdx.x; j < chunk[1]; j += blockDim.x) {
         int i = chunk[0] + j;
         float g = gradient[i] * factor, w = weights[i];
-        if (most > 0.0f) g = fminf(fmaxf(g, -most), most);
+        // Not a number stays one.
+        if (most > 0.0f) g = g > most ? most : g < -most ? -most : g;
         if (rule == ADAM) {
             float m = a * first[i] + fresh_a * g, v = b * second[i] + fresh_b * (g * g);
             first[i] = m;

@@ -169,6 +169,10 @@ impl Network {
             }
             Operation::GlobalMean => gpu.global_mean(x, &y, x.len() / y.len().max(1))?,
             Operation::Dropout { rate, by_sample } => {
+                // The number among the random layers: a network without its frozen layers draws the same masks.
+                let is_random =
+                    |step: &&Step| matches!(self.nodes[step.first].operation, Operation::Dropout { .. });
+                let number = self.steps[..number].iter().filter(is_random).count();
                 let seed = mask_seed(training.unwrap_or_default(), number);
                 gpu.dropout(x, &y, dropout(rate, by_sample, node.size(), seed), Output::Replace)?;
                 kept = Kept::Seed(seed);
@@ -213,9 +217,9 @@ pub(super) fn dropout(rate: f32, by_sample: bool, size: usize, seed: u64) -> Dro
     Dropout { rate, inner: if by_sample { size.max(1) } else { 1 }, seed }
 }
 
-/// The seed of one step's mask (SplitMix64, so that neighbouring steps have unrelated seeds).
-fn mask_seed(seed: u64, step: usize) -> u64 {
-    let mut z = seed.wrapping_add((step as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+/// The seed of one mask (SplitMix64, so that neighbouring masks have unrelated seeds).
+fn mask_seed(seed: u64, number: usize) -> u64 {
+    let mut z = seed.wrapping_add((number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)

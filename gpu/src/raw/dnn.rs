@@ -47,13 +47,21 @@ struct State {
     workspace: Option<Array>,
 }
 
+/// An algorithm, its workspace in bytes, and the math type with which cuDNN offers it.
+#[derive(Clone, Copy)]
+struct Algorithm {
+    number: c_int,
+    bytes: usize,
+    math: c_int,
+}
+
 /// The descriptors of a convolution, and the algorithm with its workspace for each direction that was used.
 struct Plan {
     input: Handle,
     kernel: Handle,
     output: Handle,
     convolution: Handle,
-    algorithms: [Option<(c_int, usize)>; 3],
+    algorithms: [Option<Algorithm>; 3],
 }
 
 impl Dnn {
@@ -90,7 +98,7 @@ impl Dnn {
             plans.insert(*key, self.plan(key)?);
         }
         let plan = plans.get_mut(key).expect("the plan was just inserted");
-        let (algorithm, bytes) = match plan.algorithms[direction as usize] {
+        let Algorithm { number: algorithm, bytes, math } = match plan.algorithms[direction as usize] {
             Some(known) => known,
             None => *plan.algorithms[direction as usize].insert(self.choose(plan, direction)?),
         };
@@ -100,6 +108,7 @@ impl Dnn {
             *workspace = Some(Array::allocate(context, bytes.div_ceil(4))?);
         }
         let scratch = workspace.as_ref().map_or(0, Array::pointer);
+        self.set_math(plan, math)?;
         let (alpha, beta) = (1f32, result.beta());
         let (x, w, y) = (input.pointer(), kernel.pointer(), output.pointer());
         let (f, p, h) = (&self.functions, &*plan, self.handle);
@@ -182,7 +191,6 @@ impl Dnn {
         };
         let ([n, c, h, w], [k, kc, kh, kw], [yn, yc, yh, yw]) = (key.input, key.kernel, key.output);
         let ([above, left], stride, dilation) = (key.padding, key.stride, key.dilation);
-        let math = if self.precision == Precision::Float32 { FMA_MATH } else { DEFAULT_MATH };
         // SAFETY: each descriptor is created before it is set.
         let created = unsafe {
             let mut status = (f.cudnnCreateTensorDescriptor)(&mut plan.input);
@@ -215,7 +223,7 @@ impl Dnn {
                 check("cudnnSetConvolution2dDescriptor", convolution)?;
                 let groups = (f.cudnnSetConvolutionGroupCount)(plan.convolution, key.groups);
                 check("cudnnSetConvolutionGroupCount", groups)?;
-                check("cudnnSetConvolutionMathType", (f.cudnnSetConvolutionMathType)(plan.convolution, math))
+                Ok(())
             }
         };
         match set() {
@@ -228,7 +236,9 @@ impl Dnn {
     }
 
     /// The first deterministic algorithm of cuDNN's heuristic whose workspace is within the limit.
-    fn choose(&self, plan: &Plan, direction: Direction) -> Result<(c_int, usize)> {
+    fn choose(&self, plan: &Plan, direction: Direction) -> Result<Algorithm> {
+        // Another direction may have left its own.
+        self.set_math(plan, self.math())?;
         let (f, p, h) = (&self.functions, plan, self.handle);
         let mut choices = [AlgorithmChoice::default(); MAX_ALGORITHMS];
         let (most, mut found) = (MAX_ALGORITHMS as c_int, 0);
@@ -279,20 +289,36 @@ impl Dnn {
         };
         check(name, status)?;
         let known = &choices[..(found.max(0) as usize).min(MAX_ALGORITHMS)];
-        let suits = |choice: &&AlgorithmChoice| {
-            let math = self.precision != Precision::Float32 || choice.math_type == FMA_MATH;
-            choice.status == 0
-                && choice.determinism == DETERMINISTIC
-                && choice.memory <= self.workspace_limit
-                && math
-        };
-        match known.iter().find(suits) {
-            Some(choice) => Ok((choice.algorithm, choice.memory)),
-            None => {
-                let algorithm = direction.fallback();
-                Ok((algorithm, self.workspace(plan, direction, algorithm)?))
+        let is_right = |choice: &&AlgorithmChoice| choice.status == 0 && choice.determinism == DETERMINISTIC;
+        for choice in known.iter().filter(is_right) {
+            // With `FMA_MATH` in the descriptor no algorithm uses TensorFloat-32, whatever cuDNN calls its math type.
+            let math = match self.precision {
+                Precision::Float32 if !matches!(choice.math_type, DEFAULT_MATH | FMA_MATH) => continue,
+                Precision::Float32 => FMA_MATH,
+                Precision::TensorFloat32 => choice.math_type,
+            };
+            self.set_math(plan, math)?;
+            // The workspace in the answer can be too small for some versions of cuDNN.
+            if let Ok(bytes) = self.workspace(plan, direction, choice.algorithm)
+                && bytes <= self.workspace_limit
+            {
+                return Ok(Algorithm { number: choice.algorithm, bytes, math });
             }
         }
+        let (number, math) = (direction.fallback(), self.math());
+        self.set_math(plan, math)?;
+        Ok(Algorithm { number, bytes: self.workspace(plan, direction, number)?, math })
+    }
+
+    /// The math type of the precision.
+    fn math(&self) -> c_int {
+        if self.precision == Precision::Float32 { FMA_MATH } else { DEFAULT_MATH }
+    }
+
+    fn set_math(&self, plan: &Plan, math: c_int) -> Result<()> {
+        // SAFETY: the descriptor exists.
+        let status = unsafe { (self.functions.cudnnSetConvolutionMathType)(plan.convolution, math) };
+        check("cudnnSetConvolutionMathType", status)
     }
 
     /// The workspace of an algorithm, in bytes.

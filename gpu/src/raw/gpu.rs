@@ -17,8 +17,8 @@ use super::{Array, ConvKey, Direction, Indices, Readback};
 use crate::kernels::{KERNELS, SOURCE};
 use crate::{Error, Libraries, Output, Result};
 
-/// Largest copy to the GPU through page-locked memory, in bytes (64 MiB: a large batch). For others the driver makes
-/// the copy in parts, and waits for the work before it.
+/// Largest copy to the GPU through page-locked memory, in bytes (64 MiB: a large batch). Others wait for
+/// the work before them.
 const MAX_PINNED: usize = 64 << 20;
 /// The most arguments of a kernel.
 const MAX_ARGUMENTS: usize = 24;
@@ -192,13 +192,18 @@ impl Gpu {
             let (expected, found) = (array.len(), len);
             return Err(Error::Length { operation: "write", operand: "values", expected, found });
         }
+        if len == 0 {
+            return Ok(());
+        }
         let (context, stream) = (&self.0.context, self.0.context.stream()?);
         self.count();
         let (to, bytes) = (array.pointer(), array.bytes());
         if bytes > MAX_PINNED {
-            // SAFETY: both sides have `bytes` bytes. The driver has read pageable memory when it returns.
+            // SAFETY: both sides have `bytes` bytes, and `values` lives until the stream is synchronised.
             let status = unsafe { (context.driver.cuMemcpyHtoDAsync_v2)(to, values, bytes, stream) };
-            return context.check("cuMemcpyHtoDAsync", status);
+            // Also after a failure, so that nothing reads `values` any more.
+            let done = context.synchronize();
+            return context.check("cuMemcpyHtoDAsync", status).and(done);
         }
         let buffer = context.pinned.take(context, bytes)?;
         // SAFETY: the buffer has at least `bytes` bytes, and no copy uses it. It is reused only after this copy.
@@ -234,6 +239,9 @@ impl Gpu {
     /// # Errors
     /// [`Error::Cuda`].
     pub fn fill(&self, array: &Array, value: f32) -> Result<()> {
+        if array.len() == 0 {
+            return Ok(());
+        }
         let (context, stream) = (&self.0.context, self.0.context.stream()?);
         self.count();
         // SAFETY: the array has `len` values of four bytes.
@@ -249,6 +257,9 @@ impl Gpu {
     /// [`Error::Cuda`] if work before the copy failed.
     pub fn download(&self, array: &Array) -> Result<Vec<f32>> {
         let mut values = vec![0f32; array.len()];
+        if values.is_empty() {
+            return Ok(values);
+        }
         let (context, stream) = (&self.0.context, self.0.context.stream()?);
         self.count();
         // SAFETY: both sides have `array.bytes()` bytes, and `values` lives until the stream is synchronised.

@@ -81,14 +81,17 @@ static Status choose(const Convolution *c, int most, int *found, Choice *choices
     choices[0] = {3, SUCCESS, 1.0f, 0, 0, 3, {0, 0, 0}};
     choices[1] = {6, SUCCESS, 2.0f, (size_t)1 << 50, 1, 3, {0, 0, 0}};
     choices[2] = {5, SUCCESS, 3.0f, WORKSPACE, 1, 1, {0, 0, 0}};
-    choices[3] = {1, SUCCESS, 4.0f, WORKSPACE, 1, 3, {0, 0, 0}};
-    // Without FMA_MATH, the tensor cores' algorithm is right too.
+    // Less than the workspace that it needs, as some versions say.
+    choices[3] = {1, SUCCESS, 4.0f, 0, 1, 3, {0, 0, 0}};
+    // Without FMA_MATH, the tensor cores' algorithm is right, with the math type that is offered with it.
     if (c->math == 3) choices[2].status = NOT_SUPPORTED;
     return SUCCESS;
 }
 
+static size_t workspace_of(int algorithm) { return algorithm == 6 ? (size_t)1 << 50 : WORKSPACE; }
+
 static bool is_right(const Convolution *c, int algorithm, uint64_t workspace, size_t bytes) {
-    int expected = c->math == 3 ? 1 : 5;
+    int expected = c->math == 3 ? 1 : c->math == 1 ? 5 : -1;
     return algorithm == expected && bytes >= WORKSPACE && is_allocated(workspace, bytes);
 }
 
@@ -115,7 +118,7 @@ Status cudnnSetConvolution2dDescriptor(void *d, int ph, int pw, int u, int v, in
     return *(Convolution *)d = {ph, pw, u, v, dh, dw, 1, 0}, SUCCESS;
 }
 Status cudnnSetConvolutionMathType(void *d, int math) {
-    return ((Convolution *)d)->math = math, math == 0 || math == 3 ? SUCCESS : BAD_PARAM;
+    return ((Convolution *)d)->math = math, math >= 0 && math <= 3 ? SUCCESS : BAD_PARAM;
 }
 Status cudnnSetConvolutionGroupCount(void *d, int groups) {
     return ((Convolution *)d)->groups = groups, groups < 1 ? BAD_PARAM : SUCCESS;
@@ -132,14 +135,16 @@ Status cudnnGetConvolutionBackwardFilterAlgorithm_v7(
     void *, Tensor *x, Tensor *dy, Convolution *c, Tensor *dw, int most, int *found, Choice *choices) {
     return fits(x, dw, c, dy) ? choose(c, most, found, choices) : BAD_PARAM;
 }
-Status cudnnGetConvolutionForwardWorkspaceSize(void *, void *, void *, void *, void *, int, size_t *bytes) {
-    return *bytes = WORKSPACE, SUCCESS;
+Status cudnnGetConvolutionForwardWorkspaceSize(void *, void *, void *, void *, void *, int algorithm, size_t *bytes) {
+    return *bytes = workspace_of(algorithm), SUCCESS;
 }
-Status cudnnGetConvolutionBackwardDataWorkspaceSize(void *, void *, void *, void *, void *, int, size_t *bytes) {
-    return *bytes = WORKSPACE, SUCCESS;
+Status cudnnGetConvolutionBackwardDataWorkspaceSize(
+    void *, void *, void *, void *, void *, int algorithm, size_t *bytes) {
+    return *bytes = workspace_of(algorithm), SUCCESS;
 }
-Status cudnnGetConvolutionBackwardFilterWorkspaceSize(void *, void *, void *, void *, void *, int, size_t *bytes) {
-    return *bytes = WORKSPACE, SUCCESS;
+Status cudnnGetConvolutionBackwardFilterWorkspaceSize(
+    void *, void *, void *, void *, void *, int algorithm, size_t *bytes) {
+    return *bytes = workspace_of(algorithm), SUCCESS;
 }
 Status cudnnConvolutionForward(
     void *, const float *alpha, Tensor *x, const float *xs, Tensor *w, const float *ws, Convolution *c, int algorithm,

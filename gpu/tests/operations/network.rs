@@ -297,6 +297,28 @@ fn graphs_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn masks_do_not_depend_on_the_layers_before() {
+    let gpu = gpu();
+    let x = gpu.upload(&vec![1.0; BATCH * 100]).unwrap();
+    let with = |layers: usize| {
+        let mut b = Builder::new(&[100]);
+        let mut last = 0;
+        for _ in 0..layers {
+            last = b.add(Operation::Affine { scale: 1.0, offset: 0.0 }, &[last], &[100]);
+        }
+        for _ in 0..2 {
+            last = b.add(Operation::Dropout { rate: 0.5, by_sample: false }, &[last], &[100]);
+        }
+        let network = Network::new(gpu, b.nodes, &[]).unwrap();
+        gpu.download(network.forward(std::slice::from_ref(&x), BATCH, 1).unwrap().output()).unwrap()
+    };
+    assert_eq!(with(0), with(3));
+    // Two layers with the same mask would keep half of the values, and not a quarter.
+    let kept = with(0).iter().filter(|value| **value > 0.0).count();
+    assert!((40..110).contains(&kept), "{kept} of {}", BATCH * 100);
+}
+
+#[test]
 fn dropout_is_random_in_training_and_absent_in_inference() {
     let gpu = gpu();
     let mut b = Builder::new(&[1000]);
