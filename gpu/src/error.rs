@@ -80,7 +80,15 @@ pub enum Error {
 impl Error {
     /// Whether the GPU's memory is full.
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self, Error::Cuda { code: 2, function, .. } if function.starts_with("cu"))
+        let Error::Cuda { code, function, .. } = self else { return false };
+        let is_of = |library: &str| function.starts_with(library);
+        // `CUDA_ERROR_OUT_OF_MEMORY`, `CUBLAS_STATUS_ALLOC_FAILED`, `CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED`.
+        match code {
+            2 => is_of("cu") && !is_of("cublas") && !is_of("cudnn"),
+            3 => is_of("cublas"),
+            4004 => is_of("cudnn"),
+            _ => false,
+        }
     }
 
     pub(crate) fn argument(

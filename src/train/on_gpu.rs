@@ -97,6 +97,8 @@ impl GpuTraining {
         } else {
             // No step since then has changed the weights.
             self.optimizer.uncount(std::mem::take(&mut self.unread));
+            // The counts may have been read back already.
+            self.is_ahead = true;
         }
         Ok((loss, compiled.output_of_loss(model, linear, launched.targets, loss)?))
     }

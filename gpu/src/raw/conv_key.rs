@@ -35,3 +35,11 @@ impl Direction {
         if self == Direction::Forward { 0 } else { 1 }
     }
 }
+
+/// An algorithm, its workspace in bytes, and the math type with which cuDNN offers it.
+#[derive(Clone, Copy)]
+pub(super) struct Algorithm {
+    pub(super) number: c_int,
+    pub(super) bytes: usize,
+    pub(super) math: c_int,
+}

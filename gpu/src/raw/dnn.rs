@@ -5,11 +5,13 @@ use std::os::raw::c_int;
 use std::ptr::null_mut;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::conv_key::Algorithm;
+use super::dnn_status::check;
 use super::driver::Context;
 use super::functions::{AlgorithmChoice, Dnn as Functions, Handle};
 use super::library::Library;
 use super::{Array, ConvKey, Direction, Precision};
-use crate::{Error, Output, Result};
+use crate::{Output, Result};
 
 /// `CUDNN_TENSOR_NCHW` and `CUDNN_DATA_FLOAT`.
 const NCHW: c_int = 0;
@@ -45,14 +47,6 @@ struct State {
     plans: HashMap<ConvKey, Plan>,
     /// Shared by all convolutions, which run one after another.
     workspace: Option<Array>,
-}
-
-/// An algorithm, its workspace in bytes, and the math type with which cuDNN offers it.
-#[derive(Clone, Copy)]
-struct Algorithm {
-    number: c_int,
-    bytes: usize,
-    math: c_int,
 }
 
 /// The descriptors of a convolution, and the algorithm with its workspace for each direction that was used.
@@ -395,17 +389,4 @@ impl Drop for Dnn {
         // SAFETY: the handle is not used afterwards.
         unsafe { (self.functions.cudnnDestroy)(self.handle) };
     }
-}
-
-fn check(function: &'static str, status: c_int) -> Result<()> {
-    let meaning = match status {
-        0 => return Ok(()),
-        1000..2000 => "cuDNN is not ready: a library is missing, or its version does not fit the driver",
-        2000..3000 => "wrong argument",
-        3000..4000 => "not supported by this cuDNN or GPU",
-        4000..5000 => "internal error",
-        5000..6000 => "execution failed",
-        _ => "unknown error",
-    };
-    Err(Error::Cuda { function, message: format!("{meaning} (status {status})"), code: status })
 }

@@ -9,6 +9,7 @@ mod blas;
 mod compiler;
 mod conv_key;
 mod dnn;
+mod dnn_status;
 mod driver;
 mod functions;
 mod gpu;
