@@ -10,8 +10,8 @@ use crate::{Error, Result};
 const ROWS: usize = 256;
 
 impl Samples {
-    /// Calls a function with each part of the inputs' content: its name and its bytes. Targets and weights are no part
-    /// of it.
+    /// Calls a function with each part of the inputs' content: its name and its bytes. Targets and weights are
+    /// not included.
     pub(crate) fn visit_content(&self, visit: &mut dyn FnMut(&str, &[u8]) -> Result<()>) -> Result<()> {
         match &self.x {
             Inputs::Images(paths, decoding) => {

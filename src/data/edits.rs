@@ -1,4 +1,4 @@
-//! Corrections of image files: other classes, and images to leave out, kept in a CSV file.
+//! Corrections of image files, in a CSV file: images to drop, and images with another class.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,7 +13,7 @@ const HEAD: [&str; 3] = ["filename", "edit", "class"];
 const DROP: &str = "drop";
 const RELABEL: &str = "relabel";
 
-/// What is done with an image.
+/// A correction of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Edit {
     /// Leave the image out.
@@ -133,8 +133,8 @@ fn apply(
 }
 
 impl Images {
-    /// Applies the edits of a CSV file, which [`Images::cleaner`] writes: images with other classes, and
-    /// images that are left out. Without the file, nothing changes.
+    /// Applies the edits of a CSV file, which [`Images::cleaner`] writes: drops images, or gives them
+    /// another class. Without the file, nothing changes.
     ///
     /// The file has the columns `filename`, as in `paths`; `edit`, `relabel` or `drop`; and `class`.
     ///
@@ -149,7 +149,7 @@ impl Images {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Argument`] if the file is no such table, names an unknown class, or no image is left;
+    /// [`Error::Argument`] if the file is not such a table, names an unknown class, or no image is left;
     /// [`Error::Io`].
     pub fn with_edits(&self, edits: impl AsRef<Path>) -> Result<Images> {
         let labels = self.y.to_vec1::<u32>()?;

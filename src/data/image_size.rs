@@ -9,10 +9,10 @@ use crate::{Error, Result};
 /// model, the size is that of the model's input. If the weights state how they were evaluated, as those of timm do,
 /// the images are resized and cropped in the same way.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no size of images; it is `(height, width)`, or a reference to a model"
+    message = "`{Self}` is not a size of images; a size is `(height, width)`, or a reference to a model"
 )]
 pub trait ImageSize {
-    /// Height and width, and how images are cropped, if the aspect ratio stays.
+    /// Height and width, and how images are resized and cropped if the weights state it.
     #[doc(hidden)]
     fn sides(&self) -> Result<((usize, usize), Option<Resizing>)>;
 }

@@ -1,4 +1,4 @@
-//! A tool to correct labels: the images with the largest losses, each with a list of what to do with it.
+//! A tool to correct labels: the images with the largest losses, each with a dropdown to drop or relabel it.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,12 +10,13 @@ use crate::display::{Bundle, Dropdown, HBox, ImageView, Label, Show, VBox, debug
 use crate::nn::Predictions;
 use crate::{Error, Result};
 
-/// Largest number of images. Each has three widgets, and a notebook can have 1000.
+/// Maximum number of images. Each has six widgets: box, image, three caption lines and dropdown. A notebook can have
+/// 1000.
 const MAX_IMAGES: usize = 100;
 const IMAGES_PER_ROW: usize = 4;
 /// Width of an image, in pixels.
 const WIDTH: u32 = 160;
-/// Options of the list before the classes.
+/// Options of the dropdown before the classes.
 const KEEP: &str = "keep";
 const DROP: &str = "drop";
 
@@ -24,10 +25,10 @@ const DROP: &str = "drop";
 pub struct ImageCleaner(VBox);
 
 impl Images {
-    /// Shows the `most` images with the largest losses, each with a list: keep it, leave it out, or give it another
+    /// Shows the `most` images with the largest losses, each with a dropdown: keep it, drop it, or give it another
     /// class. Each choice is written into the CSV file `edits` at once, also while a cell runs. [`Images::with_edits`]
-    /// and [`ImageFiles::with_edits`](crate::data::ImageFiles::with_edits) apply the file. Choices that the file has
-    /// already are shown, and edits of other images in it are kept.
+    /// and [`ImageFiles::with_edits`](crate::data::ImageFiles::with_edits) apply the file. Choices that are
+    /// already in the file are shown, and its edits of other images are kept.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -56,14 +57,14 @@ impl Images {
         check("most", most, (1..=MAX_IMAGES).contains(&most), &format!("a number from 1 to {MAX_IMAGES}"))?;
         let (order, captions) = self.by_loss(predictions, most)?;
         let shown = self.select(&order)?;
-        // The same folder after a change of the working directory.
+        // An absolute path, so that a change of the working directory has no effect.
         let table = std::path::absolute(table).map_err(Error::io(table))?;
         let edits = change_edits(&table, &[])?;
         let mut choices = Vec::new();
         let mut cells: Vec<VBox> = Vec::new();
         let files = encoded_images(&shown.x)?;
         for ((path, caption), (_, file)) in shown.paths.iter().zip(&captions).zip(files) {
-            // With the image's own class, which an applied edit may have given it.
+            // The image's own class is included, because an applied edit may have set it.
             let classes = self.class_names.iter().map(|name| relabelled(name));
             let list = Dropdown::new([KEEP, DROP].map(str::to_owned).into_iter().chain(classes));
             match edits.get(path) {
@@ -110,12 +111,12 @@ struct Editor {
     table: PathBuf,
     choices: Vec<(PathBuf, Dropdown)>,
     status: Label,
-    /// The positions of the choices that the file has.
+    /// The dropdown indices that were last written to the file.
     saved: Mutex<Vec<Option<usize>>>,
 }
 
 impl Editor {
-    /// Writes all choices that differ from the file's. A choice that could not be written is written with the next one.
+    /// Writes all choices that have changed since the last write. After a failure, the next change writes them.
     fn save(&self) {
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         let now: Vec<Option<usize>> = self.choices.iter().map(|(_, list)| list.index()).collect();

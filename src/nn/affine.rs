@@ -10,8 +10,8 @@ use crate::device::takes_cpu_path;
 use crate::ops::{ScaleShift, apply3};
 use crate::{Error, Result};
 
-/// Scales and shifts each channel by trainable numbers: `gamma · x + beta`. It is a batch normalisation without
-/// statistics, as imported files have it whose exporter merged the statistics.
+/// Scales and shifts each channel by trainable numbers: `gamma · x + beta`. Imported models contain it
+/// where the exporter merged the statistics of a batch normalisation into its scale and shift.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -50,7 +50,7 @@ impl Affine {
         Affine { center, ..self }
     }
 
-    /// The dimension, counted from the batch. `None` if there is no such dimension in inputs of this rank.
+    /// The dimension of the channels, where 0 is the batch. `None` if there is no such dimension in inputs of this rank.
     pub(super) fn dimension(&self, rank: usize) -> Option<usize> {
         let dimension = if self.axis < 0 { self.axis + rank as isize + 1 } else { self.axis };
         usize::try_from(dimension).ok().filter(|dimension| (1..=rank).contains(dimension))

@@ -33,7 +33,7 @@ pub(super) struct ExecutionPlan {
     pub(super) steps: Vec<Step>,
 }
 
-/// Whether a parameter is trainable, in inference mode, and adapted.
+/// Whether a parameter is trainable, is in inference mode, and has an adapter.
 type FreezingState = (bool, bool, bool);
 
 pub(super) fn freezing_state(param: &Param) -> FreezingState {

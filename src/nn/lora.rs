@@ -1,4 +1,4 @@
-//! Low-rank adaptation of dense layers (Hu et al. 2021, "LoRA").
+//! Low-rank adaptation of dense and attention layers (Hu et al. 2021, "LoRA").
 
 use candle_core::Var;
 
@@ -15,7 +15,7 @@ pub struct Lora {
 }
 
 impl Lora {
-    /// Adapters of this rank: the number of columns of `B` and rows of `A`. Common values are 4 to 16.
+    /// Settings with this rank: the number of columns of `B` and of rows of `A`. Common values are 4 to 16.
     pub fn new(rank: usize) -> Lora {
         Lora { rank, alpha: None }
     }
@@ -27,7 +27,7 @@ impl Lora {
 }
 
 impl Adapter {
-    /// An adapter that changes nothing yet, for a matrix `[units, inputs]`.
+    /// Creates an adapter for a matrix `[units, inputs]`. Its `B` is zero, so outputs do not change yet.
     fn new(name: &str, matrix: &Var, lora: Lora) -> Result<Adapter> {
         let (units, inputs) = matrix.dims2()?;
         let Lora { rank, alpha } = lora;
@@ -70,7 +70,7 @@ impl Param {
 }
 
 impl Model {
-    /// Freezes all weights, and adds trainable adapters of low rank to the dense and attention layers with matching
+    /// Freezes all weights, and adds trainable low-rank adapters to the dense and attention layers with matching
     /// names: Keras's `enable_lora`, for a whole model. A kernel `W` becomes `W + alpha / rank · B · A`. Training
     /// changes the adapters only, so the optimizer needs little memory.
     ///

@@ -22,9 +22,9 @@ struct Inner {
     var: Var,
     /// Whether it is a moving statistic, which is never trainable.
     statistic: bool,
-    /// Whether it is a part of an adapter.
+    /// Whether it is part of an adapter.
     is_adapter: bool,
-    /// The adapter of low rank, if there is one.
+    /// The low-rank adapter, if there is one.
     adaptation: RwLock<Option<Adapter>>,
     trainable: AtomicBool,
     /// Whether the layer uses the statistic as stored, in training too (batch normalisation in inference
@@ -42,7 +42,7 @@ impl Param {
         Param::new(name.into(), value, false, false)
     }
 
-    /// Creates a trainable part of an adapter.
+    /// Creates a trainable parameter of an adapter.
     pub(super) fn adapter(name: String, value: &Tensor) -> Result<Param> {
         Param::new(name, value, false, true)
     }
@@ -164,7 +164,7 @@ impl Param {
         self.0.statistic
     }
 
-    /// Whether the parameter is a part of an adapter, which [`Model::enable_lora`](super::Model::enable_lora) adds.
+    /// Whether the parameter is part of an adapter, which [`Model::enable_lora`](super::Model::enable_lora) adds.
     pub(crate) fn is_adapter(&self) -> bool {
         self.0.is_adapter
     }
@@ -234,7 +234,7 @@ impl Param {
         }
     }
 
-    /// Sets the adaptation to nothing, for weights from a file without adapters.
+    /// Sets the adaptation to zero, for weights from a file without adapters.
     pub(crate) fn reset_adapter(&self) -> Result<()> {
         match self.adaptation() {
             Some(adapter) => adapter.b.set(&adapter.b.variable().zeros_like()?),

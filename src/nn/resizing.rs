@@ -1,4 +1,4 @@
-//! Resizing of images, as timm does it before an evaluation.
+//! Resizing of images, as timm does it for evaluation.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,16 +16,16 @@ pub enum Interpolation {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resizing {
     pub(crate) interpolation: Interpolation,
-    /// Fraction of the resized image's side that the crop keeps, above 0 and at most 1.
+    /// Fraction of the resized image's side that the crop retains, above 0 and at most 1.
     pub(crate) crop_pct: f64,
-    /// Whether the aspect ratio is lost: crop mode `squash`. Else the shorter side is resized and the centre cropped.
+    /// Whether the aspect ratio is lost: crop mode `squash`. Otherwise the shorter side is resized and the centre is cropped.
     pub(crate) squash: bool,
 }
 
 impl Resizing {
     /// The settings of timm's names. `None` if one of them is unknown.
     pub(crate) fn of_timm(interpolation: &str, crop_pct: f32, crop_mode: &str) -> Option<Resizing> {
-        // The number as it is written: 0.6 and not 0.60000002, which would give other sizes.
+        // The decimal as written: 0.6, not 0.60000002, which would give other sizes.
         let crop_pct: f64 = crop_pct.to_string().parse().ok()?;
         let interpolation = match interpolation {
             "bilinear" => Interpolation::Bilinear,

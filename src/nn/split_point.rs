@@ -49,7 +49,7 @@ impl Model {
             !node.layer.is_random() && node.layer.params().iter().all(|param| !param.is_trainable())
         };
         let frozen = nodes.iter().take_while(|node| is_frozen(node)).count();
-        // The last node stays behind the split: its activation belongs to the loss, and some node must be
+        // The last node is never in the prefix: its activation belongs to the loss, and some node must be
         // trainable.
         let index = (0..frozen.min(nodes.len() - 1)).rev().find(|index| self.all_paths_pass(*index))?;
         // The next node may be a model of which only a prefix is frozen.

@@ -20,13 +20,13 @@ impl Model {
     /// Computes the model's output for image files and writes it into a folder, which [`ImageFeatures::load`] reads.
     /// Returns the number of images whose features were computed now.
     ///
-    /// `(0, 4)` computes the first of four shards. Shards can run in separate processes and on separate machines with a
-    /// common folder, in any order. The images are divided into parts of 512; a shard computes a range of the parts and
-    /// writes each of them atomically. A shard that was killed continues with its first missing part. The files are the
-    /// same for every number of shards, on the same kind of processor.
+    /// `(0, 4)` computes the first of four shards. Shards can run in any order, in separate processes and on
+    /// separate machines with a shared folder. The images are divided into parts of 512; a shard computes a range of
+    /// the parts and writes each of them atomically. A shard that was killed continues with its first missing part. On
+    /// the same kind of processor, the files do not depend on the number of shards.
     ///
-    /// Images are preprocessed as the model's weights need it ([`Model::preprocess`]), if the model knows how. A part is
-    /// computed again if one of its images was changed after it. Typical use is a frozen base with pooling.
+    /// If the model defines a preprocessing, images are preprocessed by [`Model::preprocess`]. A part is computed again
+    /// if one of its images has changed since the part was written. The model is typically a frozen base with pooling.
     ///
     /// [`ImageFeatures::load`]: super::ImageFeatures::load
     ///
@@ -38,7 +38,7 @@ impl Model {
     /// let base = ResNet50::new(Weights::Demo).include_top(false).pooling(Pooling::Avg).build()?;
     /// let files = ImageFiles::from_directory("images", (64, 64))?;
     /// assert_eq!(base.extract_features(&files, "features", (0, 1))?, 10);
-    /// assert_eq!(base.extract_features(&files, "features", (0, 1))?, 0); // all are there
+    /// assert_eq!(base.extract_features(&files, "features", (0, 1))?, 0); // all exist
     /// # Ok::<(), headstart::Error>(())
     /// ```
     ///
@@ -163,7 +163,7 @@ fn agree(manifest: &Manifest, folder: &Path) -> Result<()> {
     }
 }
 
-/// Whether a part is complete and no image was changed after it was written. A damaged part is computed again.
+/// Whether a part is complete and none of its images has changed since it was written. A damaged part is computed again.
 fn is_current(folder: &Path, manifest: &Manifest, part: usize, images: &[PathBuf]) -> Result<bool> {
     let path = part_path(folder, part);
     let changed = |path: &Path| -> Result<SystemTime> {

@@ -1,9 +1,8 @@
-//! Features of frozen layers in a folder that several trainings and processes share.
+//! Cached features of frozen layers, in a folder that several trainings and processes share.
 //!
 //! The name of a file is the hash of everything that determines the features ([`ContentKey`]). A file is written under
 //! a temporary name and renamed, so a reader finds a complete file or none. A lock makes other processes wait for the
-//! first that computes the same features. Where the file system has no locks, all of them compute, with the same
-//! result.
+//! first one that computes the same features. On a file system without locks, all of them compute the same result.
 
 use std::fs::File;
 use std::path::Path;
@@ -23,13 +22,13 @@ impl FeatureFolder {
     /// Returns the samples with the features of `model` at `split` as inputs, and whether the folder had them.
     /// `None` if they cannot be stored: they are too large, or the model has a user-defined layer.
     ///
-    /// `look` receives the first batch of the original inputs.
+    /// `inspect` receives the original inputs: all batches if they are computed now, otherwise the first batch.
     pub(super) fn features(
         &self,
         (model, split): (&Model, &SplitPoint),
         samples: &Samples,
         memory: usize,
-        look: &mut dyn FnMut(&Tensor) -> Result<()>,
+        inspect: &mut dyn FnMut(&Tensor) -> Result<()>,
     ) -> Result<Option<(Samples, bool)>> {
         let prefix = model.prefix(split)?;
         let mut key = ContentKey::new();
@@ -42,22 +41,22 @@ impl FeatureFolder {
         std::fs::create_dir_all(self.path()).map_err(Error::io(self.path()))?;
         let path = self.file(&key);
         if let Some(found) = Self::found(&path)? {
-            Self::look_at_first(samples, look)?;
+            Self::inspect_first(samples, inspect)?;
             return Ok(Some((loaded(found, samples, memory)?, true)));
         }
         let _lock = match self.lock(&key) {
             Err(problem @ Error::Io { .. }) => {
-                eprintln!("{problem}; the features are not kept");
+                eprintln!("{problem}; the features are not cached");
                 return Ok(None);
             }
             lock => lock?,
         };
         // Another process may have written them while this one waited.
         if let Some(found) = Self::found(&path)? {
-            Self::look_at_first(samples, look)?;
+            Self::inspect_first(samples, inspect)?;
             return Ok(Some((loaded(found, samples, memory)?, true)));
         }
-        if !self.write(&path, (model, split), samples, look)? {
+        if !self.write(&path, (model, split), samples, inspect)? {
             return Ok(None);
         }
         self.evict(&path);
@@ -67,13 +66,13 @@ impl FeatureFolder {
             .map(|data| (data, false)))
     }
 
-    fn look_at_first(samples: &Samples, look: &mut dyn FnMut(&Tensor) -> Result<()>) -> Result<()> {
+    fn inspect_first(samples: &Samples, inspect: &mut dyn FnMut(&Tensor) -> Result<()>) -> Result<()> {
         let first: Vec<u32> = (0..samples.count().min(BATCH) as u32).collect();
-        look(&samples.take(&first)?.x)
+        inspect(&samples.take(&first)?.x)
     }
 
-    /// Computes the features and writes the file. Returns false if they are larger than the folder may be, or the file
-    /// cannot be written: a full disk must not end a training that does not need it.
+    /// Computes the features and writes the file. Returns false if they exceed the size limit of the folder, or the file
+    /// cannot be written: training continues without the cache if the disk is full.
     ///
     /// The batch size is always the same, because it can change the last bits of features.
     fn write(
@@ -81,7 +80,7 @@ impl FeatureFolder {
         path: &Path,
         (model, split): (&Model, &SplitPoint),
         samples: &Samples,
-        look: &mut dyn FnMut(&Tensor) -> Result<()>,
+        inspect: &mut dyn FnMut(&Tensor) -> Result<()>,
     ) -> Result<bool> {
         let mut in_order = samples.clone().in_order();
         in_order.set_batch_size(BATCH);
@@ -103,7 +102,7 @@ impl FeatureFolder {
                 let features = (|| {
                     check_interrupt()?;
                     let x = batch?.x;
-                    look(&x)?;
+                    inspect(&x)?;
                     Ok(model.forward_before(split, &x)?.flatten_all()?.to_vec1::<f32>()?)
                 })();
                 match features {
@@ -119,7 +118,7 @@ impl FeatureFolder {
         match (failed, written) {
             (Some(error), _) => Err(error),
             (None, Err(problem)) => {
-                eprintln!("{problem}; the features are not kept");
+                eprintln!("{problem}; the features are not cached");
                 Ok(false)
             }
             (None, Ok(())) => Ok(true),
@@ -127,7 +126,7 @@ impl FeatureFolder {
     }
 }
 
-/// The samples with features from a file: in memory if they fit, else read from the file batch by batch.
+/// The samples with features from a file: in memory if they fit, otherwise read from the file batch by batch.
 fn loaded(found: FeatureFile, samples: &Samples, memory: usize) -> Result<Samples> {
     use std::os::unix::fs::FileExt;
 
@@ -211,7 +210,7 @@ mod tests {
         ] {
             assert_eq!(features(&cache, base, units, data, memory)?.unwrap(), (expected.clone(), true));
         }
-        // The same without the folder.
+        // The values are those computed without the folder.
         let model = sequential![&first, Dense::new(2)]?;
         let direct = model
             .forward_before(&model.frozen_split().unwrap(), &data.take(&(0..32).collect::<Vec<_>>())?.x)?;
@@ -273,7 +272,7 @@ mod tests {
         }
         assert!(files().len() == 2 && !stale.exists());
         assert!(!features(&small, &base, 2, &samples(40, 0.0)?, 0)?.unwrap().1, "the oldest was removed");
-        // Features that alone are too large are not kept.
+        // Features that exceed the limit by themselves are not cached.
         assert!(features(&cache(folder.path(), 64), &base, 2, &samples(40, 3.0)?, 0)?.is_none());
         let (expected, _) = features(&small, &base, 2, &samples(40, 0.0)?, 0)?.unwrap();
         for file in files() {
@@ -327,7 +326,7 @@ mod tests {
         command.spawn().unwrap()
     }
 
-    /// The line of a process that begins with a word.
+    /// The first line of a process's output that contains a text.
     fn line(process: &mut Child, word: &str) -> String {
         let output = BufReader::new(process.stdout.as_mut().unwrap());
         let found = output.lines().map_while(std::result::Result::ok).find(|line| line.contains(word));
@@ -340,7 +339,7 @@ mod tests {
         if let Some(folder) = std::env::var_os(FOLDER) {
             let model = sequential![&base, Dense::new(2)]?;
             let split = model.frozen_split().unwrap();
-            let look = &mut |_: &Tensor| {
+            let inspect = &mut |_: &Tensor| {
                 if std::env::var_os(WAITS).is_some() {
                     println!("writes");
                     loop {
@@ -350,7 +349,7 @@ mod tests {
                 Ok(())
             };
             let (found, hit) =
-                cache(Path::new(&folder), GIB).features((&model, &split), &data, usize::MAX, look)?.unwrap();
+                cache(Path::new(&folder), GIB).features((&model, &split), &data, usize::MAX, inspect)?.unwrap();
             let sum = found.take(&[0, 39])?.x.sum_all()?.to_scalar::<f32>()?;
             println!("\nhit: {hit}, {sum}");
             return Ok(());
@@ -358,7 +357,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut killed = start(folder.path(), true);
         line(&mut killed, "writes");
-        // They wait for the first process until it is killed.
+        // The others wait until the first process is killed.
         let mut others: Vec<Child> = (0..3).map(|_| start(folder.path(), false)).collect();
         line(&mut others[0], "waiting for another process");
         killed.kill().unwrap();

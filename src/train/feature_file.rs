@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{Error, Result, check_interrupt};
 
-/// Size of the pieces in which a file is read (1 MiB).
+/// Size of the blocks in which a file is read (1 MiB).
 const PIECE: usize = 1 << 20;
 /// Largest length of a header (1 MiB). A header of these files has less than 1 kB.
 const MAX_HEADER: u64 = 1 << 20;
@@ -53,7 +53,7 @@ impl FeatureWriter {
     }
 }
 
-/// The length of the header and the header. It has the same length for all checksums.
+/// The header, preceded by its length. The length does not depend on the checksum.
 fn header(shape: &[usize], checksum: u32) -> Vec<u8> {
     let bytes = shape.iter().product::<usize>() * size_of::<f32>();
     let mut text = json!({
@@ -128,7 +128,7 @@ impl FeatureFile {
             }
         }
         if u32::from_str_radix(&header.about.crc32c, 16) != Ok(checksum) {
-            return Err(refuse("another checksum"));
+            return Err(refuse("a wrong checksum"));
         }
         Ok(FeatureFile { file, begin, shape: header.features.shape })
     }

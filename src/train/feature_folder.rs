@@ -1,4 +1,4 @@
-//! The folder of cached features: files by key, a lock for each key, and a largest size.
+//! The folder of cached features: a file and a lock for each key, and a size limit.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use crate::{Error, Result, check_interrupt};
 
 /// Environment variable with the folder, for programs that do not set [`Fit::cache_folder`](super::Fit::cache_folder).
 const FOLDER_VARIABLE: &str = "HEADSTART_FEATURE_CACHE";
-/// Environment variable with the largest size of the folder in bytes.
+/// Environment variable with the size limit of the folder, in bytes.
 const BYTES_VARIABLE: &str = "HEADSTART_FEATURE_CACHE_BYTES";
-/// Default of the largest size of a folder (20 GiB).
+/// Default size limit of a folder (20 GiB).
 const DEFAULT_BYTES: u64 = 20 << 30;
-/// Interval at which a process that waits for another looks again (50 ms).
+/// Interval at which a waiting process tries the lock again (50 ms).
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Age at which a temporary or lock file is removed (1 day). Younger ones may be in use.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -27,10 +27,10 @@ pub(super) struct FeatureFolder {
 }
 
 impl FeatureFolder {
-    /// The folder of the options, else of the environment; `None` if neither is set.
+    /// The folder from the options, otherwise from the environment; `None` if neither is set.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the size in the environment is no number.
+    /// [`Error::Argument`] if the size in the environment is not a number.
     pub(super) fn new(folder: Option<&Path>, max_bytes: Option<u64>) -> Result<Option<FeatureFolder>> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let Some(folder) =
@@ -63,18 +63,18 @@ impl FeatureFolder {
         self.folder.join(key).with_extension(EXTENSION)
     }
 
-    /// Opens the file of a key. A damaged file is removed and counts as none.
+    /// Opens the file of a key. A damaged file is removed and counts as missing.
     pub(super) fn found(path: &Path) -> Result<Option<FeatureFile>> {
         match FeatureFile::open(path) {
             Ok(found) => {
-                // The time of the last use, for the removal of the oldest files. Others may own the file.
+                // Records the time of last use, for `evict`. It fails if another user owns the file.
                 let _ = found.file.set_modified(SystemTime::now());
                 Ok(Some(found))
             }
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(problem) => {
-                eprintln!("{problem}; they are computed again");
+                eprintln!("{problem}; the features are computed again");
                 match std::fs::remove_file(path) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(error)),
                     _ => Ok(None),
@@ -83,8 +83,8 @@ impl FeatureFolder {
         }
     }
 
-    /// Waits until no other process computes the features of this key. The lock ends with the file, also when the
-    /// process is killed.
+    /// Waits until no other process computes the features of this key. The lock ends when the file is closed, also if
+    /// the process is killed.
     pub(super) fn lock(&self, key: &str) -> Result<Option<File>> {
         let path = self.folder.join(format!(".{key}.lock"));
         let file = File::options().create(true).truncate(false).write(true).open(&path);
@@ -104,8 +104,8 @@ impl FeatureFolder {
         }
     }
 
-    /// Removes the files that were not used for the longest time, until the folder has at most the allowed size. The
-    /// file in use stays. A process that reads a removed file keeps it until it is closed.
+    /// Removes the least recently used files until the folder is within its size limit. The file in use stays. A process
+    /// that has a removed file open can still read it.
     pub(super) fn evict(&self, in_use: &Path) {
         let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();

@@ -17,12 +17,12 @@ use crate::{Error, Result, check_interrupt, device};
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const FEATURES: &str = "features";
 pub(super) const LABELS: &str = "labels";
-/// Name of a part's metadata. It is one entry, because the order of several would differ from file to file.
+/// Name of a part's metadata entry. There is only one, because the order of several would vary between files.
 pub(super) const ABOUT: &str = "part";
-/// Number of images in a part. Whole batches, so that a batch has the same images in every division into shards.
+/// Number of images in a part. A multiple of the batch size, so that batches do not depend on the number of shards.
 pub(super) const PART: usize = 512;
 
-/// What a folder of features holds.
+/// Description of a folder of features.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Manifest {
     /// SHA-256 of the model, of the names and sizes of the image files, and of how they are decoded.

@@ -1,4 +1,4 @@
-//! Boxes: widgets in a row or in a column.
+//! Boxes: containers that show widgets in a row or in a column.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::comm::{CONTROLS, Child, Kind, Widget};
 use super::controls::widget;
 use crate::display::{Bundle, Show};
 
-/// A widget that a box can hold. All widgets are.
+/// A widget that a box can contain. Every widget implements it.
 pub trait Control {
     /// The widget as part of a box.
     #[doc(hidden)]

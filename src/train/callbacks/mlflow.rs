@@ -1,4 +1,4 @@
-//! Runs for MLflow, in the format of its file store (`mlflow/store/tracking/file_store.py`).
+//! MLflow runs, in the format of its file store (`mlflow/store/tracking/file_store.py`).
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -43,7 +43,7 @@ const ID: &str = "id";
 /// # Ok::<(), headstart::Error>(())
 /// ```
 ///
-/// The number of epochs and the first learning rate are parameters of every run. A training that resumes from
+/// The number of epochs and the initial learning rate are parameters of every run. A training that resumes from
 /// [`BackupAndRestore`](super::BackupAndRestore) continues its run. Processes may write into the same folder at once.
 #[derive(Debug)]
 pub struct MLflowLogger {
@@ -65,8 +65,8 @@ struct Run {
     name: String,
     /// Milliseconds since 1970-01-01 UTC.
     start: u128,
-    /// Metrics whose later values were removed, because the training resumed before them.
     is_resumed: bool,
+    /// Metrics of a resumed run whose values from the resumed step on were already removed.
     begun: Vec<String>,
 }
 
@@ -116,7 +116,7 @@ impl MLflowLogger {
         let name = self.run_name.clone().unwrap_or_else(|| training.model().name().to_owned());
         let resumed = self.resumed.clone().filter(|id| self.folder.join(&experiment).join(id).is_dir());
         let is_resumed = resumed.is_some();
-        // Not from the library's seed: two runs with the same seed are two runs.
+        // Not drawn from the library's seed: runs with equal seeds need different ids.
         let random = || RandomState::new().hash_one(());
         let id = resumed.unwrap_or_else(|| format!("{:016x}{:016x}", random(), random()));
         let folder = self.folder.join(&experiment).join(&id);
@@ -183,7 +183,7 @@ impl Callback for MLflowLogger {
     }
 }
 
-/// A training that an error or an interrupt ended did not call `on_train_end`.
+/// Marks the run as killed if an error or an interrupt ended the training before `on_train_end`.
 impl Drop for MLflowLogger {
     fn drop(&mut self) {
         let _ = self.end(KILLED);
@@ -245,7 +245,7 @@ fn experiment(folder: &Path, name: &str) -> Result<String> {
             return Ok(entry.file_name().to_string_lossy().into_owned());
         }
     }
-    // Derived from the name, so that processes which create it at once create the same one.
+    // Derived from the name, so that concurrent processes create the same experiment.
     let id = match name {
         "Default" => "0".to_owned(),
         _ => {
@@ -274,7 +274,7 @@ fn yaml(entries: &[(&str, serde_json::Value)]) -> String {
     entries.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
 }
 
-/// A string of YAML on one line without its quotes.
+/// A one-line YAML string without its quotes.
 fn plain(text: &str) -> String {
     let text = text.trim();
     let single = text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
@@ -294,7 +294,7 @@ fn is_allowed(c: char) -> bool {
     c.is_ascii_alphanumeric() || "_-. ".contains(c)
 }
 
-/// Whether MLflow accepts the name of a parameter, and it is the name of a file.
+/// Whether MLflow accepts the name of a parameter, and the name is also a valid file name.
 fn is_file_name(name: &str) -> bool {
     !name.trim().is_empty() && ![".", ".."].contains(&name) && name.chars().all(is_allowed)
 }
