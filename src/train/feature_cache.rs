@@ -348,8 +348,9 @@ mod tests {
                 }
                 Ok(())
             };
-            let (found, hit) =
-                cache(Path::new(&folder), GIB).features((&model, &split), &data, usize::MAX, inspect)?.unwrap();
+            let (found, hit) = cache(Path::new(&folder), GIB)
+                .features((&model, &split), &data, usize::MAX, inspect)?
+                .unwrap();
             let sum = found.take(&[0, 39])?.x.sum_all()?.to_scalar::<f32>()?;
             println!("\nhit: {hit}, {sum}");
             return Ok(());
