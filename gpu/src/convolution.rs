@@ -19,13 +19,13 @@ pub struct ConvShape {
     pub filters: usize,
     /// Rows and columns of the kernel.
     pub kernel: [usize; 2],
-    /// Rows above and below the input, and columns left and right of it, that are 0.
+    /// Zero rows above and below the input, and zero columns left and right of it.
     pub padding: [(usize, usize); 2],
     /// Distance between windows.
     pub stride: usize,
     /// Distance between a window's pixels.
     pub dilation: usize,
-    /// Groups of channels that are convolved by themselves.
+    /// Number of channel groups. Each group is convolved separately.
     pub groups: usize,
 }
 
@@ -67,13 +67,13 @@ impl ConvShape {
         }
         Err(Error::argument(
             NAME,
-            "sizes of at least 1, and channels that the groups divide",
+            "sizes of at least 1, and numbers of channels that are multiples of the groups",
             format!("{self:?}"),
         ))
     }
 
-    /// The same convolution with equal padding on both sides, as cuDNN takes it, and whether the input must be padded
-    /// before.
+    /// The same convolution with equal padding on both sides, as cuDNN requires, and whether the input must be padded
+    /// first.
     fn symmetric(&self) -> (ConvShape, bool) {
         if self.padding.iter().all(|(before, after)| before == after) {
             return (*self, false);

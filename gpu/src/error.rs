@@ -7,7 +7,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A library of CUDA is missing or cannot be loaded.
+    /// A CUDA library is missing or cannot be loaded.
     #[error("{library} not found: tried {tried}; {hint}")]
     Library {
         /// The library: "the NVIDIA driver", "cuDNN 9", …
@@ -17,7 +17,7 @@ pub enum Error {
         /// How to install it.
         hint: &'static str,
     },
-    /// A library of CUDA lacks a function.
+    /// A CUDA library lacks a function.
     #[error(
         "{library} has no function {function}: this version is not supported; install cuDNN 9 and CUDA 12 or 13"
     )]
@@ -27,7 +27,7 @@ pub enum Error {
         /// The missing function.
         function: String,
     },
-    /// The machine has no GPU with this number.
+    /// The machine does not have a GPU with this number.
     #[error("GPU {number}: expected a number below {count}, the number of NVIDIA GPUs of this machine")]
     Number {
         /// The requested number.
@@ -35,7 +35,7 @@ pub enum Error {
         /// The number of GPUs.
         count: usize,
     },
-    /// A function of CUDA failed.
+    /// A CUDA function failed.
     #[error("{function}: {message}")]
     Cuda {
         /// The function that failed.
@@ -48,7 +48,7 @@ pub enum Error {
     /// The kernels' source does not compile.
     #[error("the kernels do not compile for {architecture}: {log}")]
     Kernels {
-        /// The GPU's architecture, as `sm_90`.
+        /// The GPU's architecture, such as `sm_90`.
         architecture: String,
         /// The compiler's messages.
         log: String,

@@ -3,7 +3,7 @@
 use crate::raw::{Argument, Gpu};
 use crate::{Error, Result};
 
-/// The source of all kernels: one program.
+/// The source of all kernels, compiled as one program.
 pub const SOURCE: &str = concat!(
     include_str!("kernels/common.cu"),
     include_str!("kernels/pointwise.cu"),

@@ -1,8 +1,8 @@
 //! Layers of convolutional networks on an NVIDIA GPU: forward, backward and the optimizers' steps, in float32.
 //!
 //! The crate needs no CUDA at build time. The driver, cuDNN, cuBLAS and NVRTC are loaded when a [`Gpu`] is opened
-//! ([`Libraries`]). cuDNN computes convolutions and cuBLAS matrix products; all else are kernels of this crate, CUDA C
-//! that NVRTC compiles for the GPU at hand. All work goes to one stream, in order, and every algorithm is
+//! ([`Libraries`]). cuDNN computes convolutions and cuBLAS matrix products. The other operations are kernels of this
+//! crate in CUDA C, which NVRTC compiles for the machine's GPU. All work goes to one stream, in order, and every algorithm is
 //! deterministic: equal inputs give equal bits.
 //!
 //! The layout is NCHW. Unsafe code is in the module `raw` only.

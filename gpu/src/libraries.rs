@@ -1,4 +1,4 @@
-//! Where CUDA's libraries are: in the loader's folders, in CUDA's own, or in Python packages.
+//! Finds CUDA's libraries: in the loader's folders, in CUDA's own, or in Python packages.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::sync::OnceLock;
 use crate::raw::Library;
 use crate::{Error, Result};
 
-/// Environment variable with folders in which the libraries are looked for first, separated by `:`.
+/// Environment variable with folders that are searched first, separated by `:`.
 const FOLDERS_VARIABLE: &str = "HEADSTART_CUDA_LIBRARIES";
 
-/// A library: its name in messages, its files from new to old, and how to install it.
+/// A library: its name in messages, its file names with the newest first, and how to install it.
 struct Known {
     name: &'static str,
     files: &'static [&'static str],
@@ -32,7 +32,7 @@ const BLAS: Known = Known {
     files: &["libcublas.so.13", "libcublas.so.12", "libcublas.so"],
     hint: "install PyTorch, or `pip install nvidia-cublas`, or set HEADSTART_CUDA_LIBRARIES to its folder",
 };
-/// cuBLAS depends on it, and does not find it in another folder.
+/// A dependency of cuBLAS. It is opened first, because the loader does not search the folder of cuBLAS.
 const BLAS_LT: Known =
     Known { name: "cuBLASLt", files: &["libcublasLt.so.13", "libcublasLt.so.12"], hint: BLAS.hint };
 const DNN: Known = Known {
@@ -41,7 +41,7 @@ const DNN: Known = Known {
     hint: "install PyTorch, or `pip install nvidia-cudnn-cu13`, or set HEADSTART_CUDA_LIBRARIES to its folder",
 };
 
-/// The folders in which CUDA's libraries are looked for. Each library is opened when it is first needed.
+/// The folders that are searched for CUDA's libraries. Each library is opened when it is first needed.
 #[derive(Debug, Default)]
 pub struct Libraries {
     /// Folders before the loader's.
@@ -78,7 +78,7 @@ impl Libraries {
         Libraries { first, by_name: true, last, ..Libraries::default() }
     }
 
-    /// These folders only, and not the loader's.
+    /// Searches only these folders, not the loader's.
     pub fn in_folders(folders: impl IntoIterator<Item = PathBuf>) -> Libraries {
         Libraries { first: folders.into_iter().collect(), ..Libraries::default() }
     }

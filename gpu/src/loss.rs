@@ -33,7 +33,7 @@ pub struct LossOutput<'a> {
     pub gradient: Option<&'a Array>,
     /// The mean loss, one value.
     pub mean: &'a Array,
-    /// One value, which becomes 1 when a mean loss is not finite.
+    /// One value. It is set to 1 if the mean loss is not finite.
     pub stopped: &'a Array,
 }
 

@@ -5,14 +5,14 @@ use crate::raw::Argument::{Array as A, Float, Int, Optional};
 use crate::raw::{Array, Gpu};
 use crate::{Activation, Output, Result};
 
-/// The sizes of feature maps `[batch, channels, inner]`, where `inner` is the number of pixels.
+/// The sizes of feature maps `[batch, channels, inner]`, where `inner` is the number of pixels of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Maps {
     /// Samples.
     pub batch: usize,
     /// Channels.
     pub channels: usize,
-    /// Pixels of a map.
+    /// Pixels of a feature map.
     pub inner: usize,
 }
 
@@ -37,8 +37,8 @@ pub struct Statistics<'a> {
 }
 
 impl Gpu {
-    /// Computes mean and 1/σ of each channel of a batch, and updates the moving mean and variance: they keep the share
-    /// `momentum`.
+    /// Computes mean and 1/σ of each channel of a batch, and updates the moving mean and variance. `momentum` is the
+    /// weight of their old values.
     ///
     /// # Errors
     /// [`crate::Error::Length`] if an array is too short; [`crate::Error::Cuda`].
@@ -105,7 +105,7 @@ impl Gpu {
         self.launch_each(NAME, count, &arguments)
     }
 
-    /// The gradients of gamma and beta, of which each may be omitted, and the sums that
+    /// The gradients of gamma and beta, each of which may be omitted, and the sums that
     /// [`Gpu::normalize_backward`] takes: `[2, channels]`. `y` is the output of an activation, if there is one.
     ///
     /// # Errors
@@ -145,7 +145,7 @@ impl Gpu {
         self.launch_blocks(NAME, channels, &arguments)
     }
 
-    /// The gradients of the input and of the residual, of which each may be omitted. `sums` are those of
+    /// The gradients of the input and of the residual, each of which may be omitted. `sums` are those of
     /// [`Gpu::normalize_backward_sums`], and `None` if the statistics do not depend on the input.
     ///
     /// # Errors

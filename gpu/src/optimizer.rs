@@ -5,7 +5,7 @@ use crate::raw::Argument::{Array as A, Float, Indices as I, Int, Optional};
 use crate::raw::{Array, Gpu, Indices};
 use crate::{Error, Result};
 
-/// The values of one chunk, on which one block works (64 KiB).
+/// Maximum number of values in a chunk, which one block updates (16,384 values: 64 KiB).
 const CHUNK: usize = 1 << 14;
 
 /// An optimizer's rule, as Keras defines it.
@@ -14,7 +14,7 @@ const CHUNK: usize = 1 << 14;
 pub enum Rule {
     /// State: the momentum, if it is not 0.
     Sgd { momentum: f64, nesterov: bool },
-    /// State: both moments. The learning rate of a segment includes the correction of the first steps.
+    /// State: both moments. The learning rate of a segment includes the bias correction.
     Adam { beta_1: f64, beta_2: f64, epsilon: f64 },
     /// State: mean square, momentum, mean.
     RmsProp { rho: f64, momentum: f64, epsilon: f64, centered: bool },
@@ -35,11 +35,11 @@ impl Rule {
 /// How gradients are clipped before a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Clip {
-    /// Each parameter's gradient is shortened to this length.
+    /// The gradient of each parameter is scaled down to at most this L2 norm.
     Norm(f32),
-    /// The gradient of all parameters is shortened to this length.
+    /// The gradient of all parameters together is scaled down to at most this L2 norm.
     GlobalNorm(f32),
-    /// Each value is moved into this distance from 0.
+    /// Each value is clamped to at most this absolute value.
     Value(f32),
 }
 
@@ -52,14 +52,14 @@ pub struct Segment {
     pub len: usize,
 }
 
-/// A step's arrays. All have the layout of the weights.
+/// The arrays of an optimizer step, in the layout of the weights.
 #[derive(Debug)]
 pub struct Update<'a> {
     /// The weights.
     pub weights: &'a Array,
     /// Their gradients.
     pub gradients: &'a Array,
-    /// The rule's state: [`Rule::states`] arrays, at first 0.
+    /// The rule's state: [`Rule::states`] arrays, initially 0.
     pub state: &'a [Array],
     /// For each segment its learning rate, and the factor of its old values (below 1 for weight decay).
     pub settings: &'a Array,
@@ -67,7 +67,7 @@ pub struct Update<'a> {
     pub stopped: Option<&'a Array>,
 }
 
-/// The chunks of segments, as the kernels take them.
+/// The chunks of segments, as arguments of the kernels.
 #[derive(Clone, Debug)]
 pub struct Chunks {
     indices: Indices,
@@ -80,7 +80,7 @@ impl Gpu {
     /// Divides segments into chunks.
     ///
     /// # Errors
-    /// [`Error::Argument`] if an index does not fit 31 bits; [`Error::Cuda`].
+    /// [`Error::Argument`] if an index is 2³¹ or more; [`Error::Cuda`].
     pub fn chunks(&self, segments: &[Segment]) -> Result<Chunks> {
         let mut indices = Vec::new();
         for (number, segment) in segments.iter().enumerate() {
@@ -99,7 +99,7 @@ impl Gpu {
     /// Takes one step of an optimizer.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the state has not the number of arrays that the rule needs; [`Error::Length`] if an
+    /// [`Error::Argument`] if the number of state arrays is not [`Rule::states`]; [`Error::Length`] if an
     /// array is too short; [`Error::Cuda`].
     pub fn optimizer_step(
         &self,
@@ -148,7 +148,7 @@ impl Gpu {
         self.launch_blocks(NAME, chunks.count, &arguments)
     }
 
-    /// The factor for each segment that shortens its gradient to the length `most`.
+    /// The factor for each segment that scales its gradient down to the norm `most`.
     fn clip_factors(&self, gradients: &Array, chunks: &Chunks, most: f32, is_global: bool) -> Result<Array> {
         let count = chunks.count;
         let (squares, factors) = (self.array(count)?, self.array(chunks.segments)?);

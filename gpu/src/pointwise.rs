@@ -1,13 +1,13 @@
-//! Activations, sums, products with gates, padding.
+//! Activations, sums, products with one factor per feature map, and padding.
 
 use crate::kernels::int;
 use crate::raw::Argument::{Array as A, Float, Int, Optional};
 use crate::raw::{Array, Gpu};
 use crate::{Output, Result};
 
-/// An activation. Those up to `HardSigmoid` have a derivative that follows from the output.
+/// An activation. The derivatives up to `HardSigmoid` are computed from the output, those after it from the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
+#[allow(missing_docs, reason = "the names are those of the functions")]
 pub enum Activation {
     #[default]
     Linear,
@@ -28,7 +28,7 @@ impl Activation {
         self as i32
     }
 
-    /// Whether the derivative follows from the output, so that the input need not be kept.
+    /// Whether the derivative is computed from the output, so that the backward pass does not need the input.
     pub fn has_slope_of_output(self) -> bool {
         self as i32 <= Activation::HardSigmoid as i32
     }
@@ -141,8 +141,8 @@ impl Gpu {
         self.launch_each(NAME, count, &arguments)
     }
 
-    /// `y = x · factors`, with one factor for each map of `inner` values: the gates of squeeze and excitation, or the
-    /// gradient of `x`.
+    /// `y = x · factors`, with one factor for each feature map of `inner` values: squeeze-and-excitation, or the
+    /// gradient of its input.
     ///
     /// # Errors
     /// As [`Gpu::bias_activation`].
@@ -187,7 +187,7 @@ impl Gpu {
         self.launch_blocks(NAME, maps, &arguments)
     }
 
-    /// Pads `maps` maps with zeros, or crops them: pixel (0, 0) of `y` is pixel `(-top, -left)` of `x`.
+    /// Pads feature maps with zeros, or crops them: pixel (0, 0) of `y` is pixel `(-top, -left)` of `x`.
     ///
     /// # Errors
     /// As [`Gpu::bias_activation`].

@@ -31,7 +31,7 @@ impl PoolShape {
         self.maps * self.output[0] * self.output[1]
     }
 
-    /// Checks that each window has a pixel of the input.
+    /// Checks that each window contains a pixel of the input.
     fn check(&self, operation: &'static str) -> Result<()> {
         let fits = |axis: usize| {
             let (side, count) = (self.input[axis], self.output[axis]);
@@ -68,7 +68,7 @@ impl PoolShape {
 }
 
 impl Gpu {
-    /// Maximum pooling. `indices` gets the place of each maximum, which the backward pass takes.
+    /// Maximum pooling. `indices` receives the position of each maximum, which the backward pass reads.
     ///
     /// # Errors
     /// [`Error::Length`] if an array is too short; [`Error::Argument`] if a window has no pixel; [`Error::Cuda`].
@@ -79,7 +79,7 @@ impl Gpu {
         self.launch_each(NAME, count, &[&operands[..], &shape.arguments(NAME, count)?].concat())
     }
 
-    /// The gradient of [`Gpu::max_pool`]'s input: that of an output goes to its first maximum.
+    /// The gradient of [`Gpu::max_pool`]'s input. The gradient of an output is added at the recorded maximum.
     ///
     /// # Errors
     /// As [`Gpu::max_pool`].
@@ -98,7 +98,7 @@ impl Gpu {
         self.launch_each(NAME, inputs, &[&operands[..], &sizes, &[Int(output.adds())]].concat())
     }
 
-    /// Average pooling. Padding does not count.
+    /// Average pooling. The padding is excluded from the mean.
     ///
     /// # Errors
     /// As [`Gpu::max_pool`].
@@ -127,7 +127,7 @@ impl Gpu {
         self.launch_each(NAME, inputs, &[&operands[..], &sizes, &[Int(output.adds())]].concat())
     }
 
-    /// The mean of each map of `inner` values.
+    /// The mean of each feature map of `inner` values.
     ///
     /// # Errors
     /// As [`Gpu::max_pool`].

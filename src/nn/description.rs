@@ -20,7 +20,7 @@ impl Model {
                 (Some(config), _) => config.clone(),
                 (None, Some(model)) => LayerConfig::Model(Box::new(model.describe()?)),
                 (None, None) => {
-                    let expected = "layers of headstart's; for others use `save_weights`".into();
+                    let expected = "layers of the library; for others use `save_weights`".into();
                     let found = format!("`{}`, of type {}", node.name, node.layer.kind());
                     return Err(Error::Argument { name: "a model to be saved", expected, found });
                 }

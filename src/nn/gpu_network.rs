@@ -8,8 +8,8 @@ use headstart_gpu::{Array, Gpu, Loss, LossOutput, Network, Node as GpuNode, Para
 use super::Param;
 use crate::{Error, Result};
 
-/// Most networks that a model has on the GPU (2: the model, and the part after a split point). Beyond it, the oldest is
-/// dropped.
+/// Maximum number of networks of a model on the GPU (2: the model, and the part after a split point). Beyond it, the
+/// oldest is dropped.
 pub(super) const MAX_EXECUTORS: usize = 2;
 
 /// What a network computes: the nodes that are given, the requested node, and whether its last activation is omitted.
@@ -20,16 +20,16 @@ pub(super) struct Task {
     pub(super) is_linear: bool,
 }
 
-/// The networks of a model for inference. `None` for a task that the GPU path cannot do.
+/// The networks of a model for inference. `None` for a task that the GPU path does not support.
 #[derive(Default)]
 pub(super) struct Executors(pub(super) Mutex<Vec<(Task, Option<Arc<Executor>>)>>);
 
-/// A network of the GPU path, with the parameters that its operations name.
+/// The layers of a network for the GPU, with the parameters to which they refer.
 pub(super) struct Lowered {
     pub(super) nodes: Vec<GpuNode>,
     pub(super) params: Vec<Param>,
     pub(super) parameters: Vec<Parameter>,
-    /// Indices of the parameters that a training step changes beside the trainable ones: moving statistics.
+    /// Indices of the moving statistics, which a training step also changes.
     pub(super) moving: Vec<usize>,
 }
 
@@ -117,7 +117,7 @@ pub(crate) struct Trainee {
     stopped: Array,
 }
 
-/// The results of a training step, on their way to the CPU.
+/// The results of a training step, whose copy to the CPU has started.
 pub(crate) struct StepResults {
     loss: Readback,
     linear: Readback,
@@ -163,7 +163,7 @@ impl Trainee {
         self.copies.download(self.trainable.iter().chain(&self.moving).copied())
     }
 
-    /// Launches forward and backward pass of a batch. Does not wait for them.
+    /// Launches the forward and backward pass of a batch. Does not wait for them.
     pub(crate) fn step(
         &self,
         x: &Tensor,

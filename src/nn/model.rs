@@ -119,7 +119,7 @@ impl Model {
     pub(crate) fn preprocessing_known(&self) -> Result<Preprocessing> {
         self.preprocessing().ok_or_else(|| Error::Argument {
             name: "preprocess",
-            expected: "a network with weights, as `Vgg16::new(Weights::Demo)` gives it".into(),
+            expected: "a network with weights, such as `Vgg16::new(Weights::Demo)` builds".into(),
             found: format!("`{}`, made of layers", self.name()),
         })
     }

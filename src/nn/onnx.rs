@@ -114,7 +114,7 @@ impl Graph {
             let found = format!("`{}`, of type {}", node.name, node.layer.kind());
             return Err(Error::Argument {
                 name: "a model for ONNX",
-                expected: "layers of headstart's".into(),
+                expected: "layers of the library".into(),
                 found,
             });
         };

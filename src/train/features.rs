@@ -256,7 +256,7 @@ fn cached(
             Some((features, true)) => return Ok((features, format!("read from {folder}"))),
             Some((features, false)) => return Ok((features, format!("cached in {folder}"))),
             None => fit.say(&format!(
-                "features are not kept in {folder}: a frozen layer is user-defined, or they are larger than the folder may be"
+                "features are not cached in {folder}: a frozen layer is user-defined, or they exceed the size limit of the folder"
             )),
         }
     }

@@ -298,7 +298,7 @@ impl Run<'_> {
         Err(Error::NotFinite { loss, epoch, batch: batch + 1, validation: false })
     }
 
-    /// Adds the results of a batch to the means, and tells them to the user and to the callbacks.
+    /// Adds the results of a batch to the means, shows them, and calls the callbacks.
     fn batch_ends(&mut self, loss: f32, step: &StepOutput, means: &mut Means) -> Result<()> {
         means.add(loss, step)?;
         self.training.row = means.row("");

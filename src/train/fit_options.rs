@@ -154,14 +154,14 @@ impl Fit {
         Fit { cache_memory: bytes, ..self }
     }
 
-    /// Keeps the output of the frozen layers in a folder, for later trainings and other processes with the
-    /// same frozen layers and the same inputs, such as the trials of a search. Layers that are trained,
-    /// optimizers and targets may differ. Default: the environment variable `HEADSTART_FEATURE_CACHE`; if
-    /// it is not set, nothing is kept.
+    /// Caches the output of the frozen layers in a folder, for later trainings and other processes with the
+    /// same frozen layers and the same inputs, such as the trials of a search. Trainable layers, optimizers
+    /// and targets may differ. Default: the environment variable `HEADSTART_FEATURE_CACHE`; if it is not
+    /// set, no folder is used.
     ///
-    /// A file is found by the SHA-256 of its origin: the frozen layers with their weights, and the values
-    /// of tensors or the content of image files. Several processes may use the folder at once. The outputs
-    /// are computed in batches of 32. They are not kept if a frozen layer is user-defined.
+    /// The name of a file is the SHA-256 of what determines its content: the frozen layers with their
+    /// weights, and the values of tensors or the content of image files. Several processes may use the folder at once. The outputs
+    /// are computed in batches of 32. They are not cached if a frozen layer is user-defined.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -182,8 +182,7 @@ impl Fit {
         Fit { cache_folder: Some(folder.as_ref().to_owned()), ..self }
     }
 
-    /// Sets the largest size of the cache folder in bytes. The files that were not used for the longest
-    /// time are removed. Default: the environment variable `HEADSTART_FEATURE_CACHE_BYTES`, or 20 GiB.
+    /// Sets the size limit of the cache folder in bytes. The least recently used files are removed. Default: the environment variable `HEADSTART_FEATURE_CACHE_BYTES`, or 20 GiB.
     pub fn cache_folder_bytes(self, bytes: u64) -> Fit {
         Fit { cache_folder_bytes: Some(bytes), ..self }
     }

@@ -242,7 +242,7 @@ impl BuiltInLoss {
         }
     }
 
-    /// The loss of the GPU path, for a model with this last activation. `None` if it has none.
+    /// The equivalent loss of the GPU path for a model with this last activation. `None` if there is none.
     pub(crate) fn on_gpu(self, last: Activation) -> Option<headstart_gpu::Loss> {
         let label_smoothing = self.label_smoothing as f32;
         let has_logits = self.last_activation() == Some(last);

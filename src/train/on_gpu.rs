@@ -1,7 +1,7 @@
 //! Training steps on the GPU that `HEADSTART_DEVICE=gpu` selects.
 //!
 //! The weights are on the GPU during a training, and are copied back whenever something on the CPU reads them: at the
-//! end of each epoch, before a checkpoint, and before a callback that runs at batches. The results of a step are read
+//! end of each epoch, before a checkpoint, and before a callback that runs after batches. The results of a step are read
 //! after the next one is launched, so that the GPU does not wait.
 
 use candle_core::Tensor;
@@ -14,14 +14,14 @@ use super::optimizer::GpuOptimizer;
 use crate::nn::{Model, Param, SplitPoint, StepResults, Trainee, say_once};
 use crate::{Result, random};
 
-/// A model in training on the GPU.
+/// A model that is trained on the GPU.
 pub(super) struct GpuTraining {
     trainee: Trainee,
     optimizer: GpuOptimizer,
     loss: Loss,
-    /// Whether the GPU has weights that the CPU has not.
+    /// Whether the weights on the GPU are newer than those on the CPU.
     is_ahead: bool,
-    /// Steps since the last one that was known to change the weights.
+    /// Number of steps since the last one that is known to have changed the weights.
     unread: usize,
 }
 
@@ -32,8 +32,8 @@ pub(super) struct Launched {
 }
 
 impl GpuTraining {
-    /// Moves a model to the GPU, from its input or from a split point. `None` without a GPU, and if something of the
-    /// model, its loss or its optimizer is unknown to the GPU path.
+    /// Moves a model to the GPU, from its input or from a split point. `None` without a GPU, or if the GPU path does
+    /// not support the model, its loss or its optimizer.
     pub(super) fn new(
         model: &Model,
         compiled: &Compiled,
@@ -95,7 +95,7 @@ impl GpuTraining {
         if loss.is_finite() {
             self.unread = self.unread.saturating_sub(1);
         } else {
-            // No step since then has changed the weights.
+            // None of these steps has changed the weights.
             self.optimizer.uncount(std::mem::take(&mut self.unread));
             // The counts may have been read back already.
             self.is_ahead = true;
@@ -103,7 +103,7 @@ impl GpuTraining {
         Ok((loss, compiled.output_of_loss(model, linear, launched.targets, loss)?))
     }
 
-    /// Whether the GPU has weights that the CPU has not.
+    /// Whether the weights on the GPU are newer than those on the CPU.
     pub(super) fn is_ahead(&self) -> bool {
         self.is_ahead
     }

@@ -1,11 +1,11 @@
 // Shared by all kernels. Layout: NCHW, float32. `inner` is the number of pixels of a feature map.
 //
 // A kernel with one thread per value has blocks of THREADS threads. A kernel that reduces has one block of BLOCK
-// threads per result; it is right for any power of two. Sums have a fixed order, so results are deterministic.
+// threads per result; it is correct for any power of two. Sums have a fixed order, so results are deterministic.
 #define THREADS 256
 #define BLOCK 512
 
-// NVRTC reads no headers.
+// NVRTC does not include the standard headers.
 #ifndef INFINITY
 #define INFINITY __int_as_float(0x7f800000)
 #endif
@@ -13,7 +13,7 @@
 // This thread's value.
 #define INDEX (int)(blockIdx.x * blockDim.x + threadIdx.x)
 
-// Sum over the block's threads. Every thread gets it.
+// Sum over the block's threads, returned to every thread.
 static __device__ float block_sum(float value) {
     __shared__ float sums[BLOCK];
     sums[threadIdx.x] = value;
@@ -27,7 +27,7 @@ static __device__ float block_sum(float value) {
     return sum;
 }
 
-// Largest value over the block's threads. Every thread gets it. Not a number if one is.
+// Maximum over the block's threads, returned to every thread. NaN if any value is NaN.
 static __device__ float block_max(float value) {
     __shared__ float values[BLOCK];
     values[threadIdx.x] = value;

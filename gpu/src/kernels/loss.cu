@@ -44,7 +44,7 @@ extern "C" __global__ void sigmoid_cross_entropy(
     for (int i = threadIdx.x; i < columns; i += blockDim.x) {
         int at = row * columns + i;
         float x = logits[at], t = target(targets, at, keep, add), p = sigmoid(x);
-        // ln(1 + eˣ) = max(x, 0) + ln(1 + e^-|x|), which does not overflow. Not a number stays one.
+        // ln(1 + eˣ) = max(x, 0) + ln(1 + e^-|x|), which does not overflow. NaN stays NaN.
         loss += (x < 0.0f ? 0.0f : x) + log1pf(expf(-fabsf(x))) - x * t;
         probabilities[at] = p;
         if (gradient) gradient[at] = (p - t) * weight / ((float)rows * columns);

@@ -1,6 +1,6 @@
 // Steps of the optimizers, for all parameters in one launch. The parameters are parts (segments) of one array. A block
 // works on one chunk: `chunks` has for each its start, its length and its segment. `settings` has for each segment the
-// learning rate and the factor of the old value (weight decay); `clip` has a factor of its gradient, or is null.
+// learning rate and the factor of the old value (weight decay). `clip` has a factor for its gradient, or is null.
 #define SGD 0
 #define ADAM 1
 #define RMSPROP 2
@@ -17,7 +17,7 @@ extern "C" __global__ void gradient_squares(const float *gradient, const int *ch
     if (threadIdx.x == 0) squares[blockIdx.x] = sum;
 }
 
-// The factor that shortens each segment's gradient, or the whole gradient, to the length `most`. One block per segment.
+// The factor that scales each segment's gradient, or the whole gradient, down to the norm `most`. One block per segment.
 extern "C" __global__ void clip_factors(
     const float *squares, const int *chunks, float *clip, int chunk_count, float most, int is_global) {
     float sum = 0.0f;
@@ -27,9 +27,8 @@ extern "C" __global__ void clip_factors(
     if (threadIdx.x == 0) clip[blockIdx.x] = fminf(1.0f, most / fmaxf(length, 1e-12f));
 }
 
-// One step. Nothing changes if `stopped` is not 0. a and b are the rule's decay
-// rates, and fresh_a and fresh_b their distances from 1. `first`, `second` and `third` are its state, null where it has
-// none.
+// One step. Nothing changes if `stopped` is not 0. a and b are the rule's decay rates, fresh_a = 1 - a and
+// fresh_b = 1 - b. `first`, `second` and `third` are its state; unused ones are null.
 extern "C" __global__ void optimizer_step(
     float *weights, const float *gradient, float *first, float *second, float *third, const int *chunks,
     const float *settings, const float *clip, const float *stopped, int rule, int flag, float a, float fresh_a, float b,

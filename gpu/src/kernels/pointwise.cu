@@ -21,7 +21,7 @@ static __device__ float gelu_slope(float x) {
 
 static __device__ float activate(float x, int function) {
     switch (function) {
-        // Not a number stays one.
+        // NaN stays NaN.
         case RELU: return x < 0.0f ? 0.0f : x;
         case RELU6: return x < 0.0f ? 0.0f : x > 6.0f ? 6.0f : x;
         case SIGMOID: return sigmoid(x);
@@ -35,7 +35,7 @@ static __device__ float activate(float x, int function) {
     }
 }
 
-// The derivative, from the output up to HARD_SIGMOID, and from the input after it.
+// The derivative. `v` is the output for functions up to HARD_SIGMOID, and the input for the later ones.
 static __device__ float slope(float v, int function) {
     switch (function) {
         case RELU: return v > 0.0f ? 1.0f : 0.0f;
@@ -92,7 +92,7 @@ extern "C" __global__ void affine(const float *x, float *y, int count, float sca
     if (i < count) store(y, i, x[i] * scale + offset, adds);
 }
 
-// y = x · s, with one factor for each map: a gate of squeeze and excitation.
+// y = x · s, with one factor for each feature map: squeeze-and-excitation.
 extern "C" __global__ void scale_maps(const float *x, const float *s, float *y, int count, int inner, int adds) {
     int i = INDEX;
     if (i < count) store(y, i, x[i] * s[i / inner], adds);

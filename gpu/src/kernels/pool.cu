@@ -10,7 +10,7 @@ extern "C" __global__ void max_pool(
     for (int r = max(0, row * stride - top); r < min(height, row * stride - top + size); r++)
         for (int c = max(0, column * stride - left); c < min(width, column * stride - left + size); c++) {
             float value = x[(map * height + r) * width + c];
-            // Not a number wins, as in PyTorch.
+            // NaN counts as the maximum, as in PyTorch.
             if (best < 0 || value > most || (value != value && most == most)) {
                 most = value;
                 best = r * width + c;
@@ -20,7 +20,7 @@ extern "C" __global__ void max_pool(
     indices[i] = best;
 }
 
-// One thread per input pixel adds the gradients of the windows whose maximum it is: no atomic additions.
+// One thread per input pixel adds the gradients of the windows whose maximum it is, without atomic additions.
 extern "C" __global__ void max_pool_backward(
     const float *dy, const int *indices, float *dx, int count, int height, int width, int out_height, int out_width,
     int size, int stride, int top, int left, int adds) {

@@ -36,7 +36,7 @@ impl Gradients<'_> {
         Some((array, if is_set { Output::Add } else { Output::Replace }))
     }
 
-    /// Gives a gradient to a node. It becomes the node's own, if the node has none yet.
+    /// Adds an array to a node's gradient. If the node has no gradient yet, the array becomes its gradient.
     fn give(&mut self, node: usize, gradient: Array) -> Result<()> {
         if !self.network.requires_gradient[node] {
             return Ok(());
@@ -51,10 +51,10 @@ impl Gradients<'_> {
 
 impl Network {
     /// Computes the gradients of the trainable parameters, from the gradient of the output. Frees the values of the
-    /// forward pass on the way.
+    /// forward pass that are no longer needed.
     ///
     /// # Errors
-    /// [`Error::Length`] if the gradient has another size than the output; [`Error::Argument`] for an operation
+    /// [`Error::Length`] if the size of the gradient is not that of the output; [`Error::Argument`] for an operation
     /// without a backward pass; [`Error::Cuda`].
     pub fn backward(&self, pass: Pass, gradient: Array) -> Result<()> {
         let Pass { batch, mut values, kept, output } = pass;
@@ -129,10 +129,10 @@ impl Network {
                 }
             }
             Operation::Softmax => {
-                return Err(Error::argument("backward", "a softmax only as the last layer", "another place"));
+                return Err(Error::argument("backward", "a softmax only as the last layer", "another position"));
             }
             Operation::Add => {
-                // The other inputs read the array before the last one takes it.
+                // The last input takes over the array, so the others read it first.
                 let (last, others) = node.inputs.split_last().expect("the graph was checked");
                 for &input in others {
                     if let Some((dx, output)) = gradients.of_node(input)? {
@@ -221,7 +221,7 @@ impl Network {
                 .normalize_backward_sums(dy, x, activation, statistics, &array, of_params, maps, output)?;
             sums = Some(array).filter(|_| !statistics.is_moving);
         }
-        // The kernel writes the residual's gradient first, so that both may be of the same node.
+        // The residual and the input may be the same node: the kernel writes the residual's gradient first.
         let residual = match step.kind {
             Kind::Normalization { residual: Some(node) } => gradients.of_node(node)?,
             _ => None,

@@ -3,7 +3,7 @@
 use super::{Kind, Node, Operation, Parameter, Step};
 use crate::Activation;
 
-/// What [`compile`] finds.
+/// Result of [`compile`].
 pub(super) struct Compiled {
     pub(super) steps: Vec<Step>,
     /// Nodes whose gradient the backward pass computes.
@@ -30,7 +30,7 @@ pub(super) fn compile(nodes: &[Node], parameters: &[Parameter]) -> Compiled {
         if !is_computed[first] {
             let step = fused(nodes, &consumers, &is_computed, first);
             let mut node = step.output;
-            // The nodes from the last to the first.
+            // From the last node of the step to the first.
             while node != first {
                 is_computed[node] = true;
                 let residual = if let Kind::Normalization { residual } = step.kind { residual } else { None };
@@ -50,7 +50,8 @@ pub(super) fn compile(nodes: &[Node], parameters: &[Parameter]) -> Compiled {
     Compiled { steps, requires_gradient, is_kept }
 }
 
-/// The step that starts with a node, fused with the nodes after it that are each the only consumer of the one before.
+/// The step that starts with a node. It is fused with following nodes, each of which is the only consumer of the
+/// previous one.
 fn fused(nodes: &[Node], consumers: &[Vec<usize>], is_computed: &[bool], first: usize) -> Step {
     let next = |node: usize| if let &[consumer] = consumers[node].as_slice() { Some(consumer) } else { None };
     let (mut output, mut kind) = (first, Kind::Plain);
@@ -77,7 +78,7 @@ fn fused(nodes: &[Node], consumers: &[Vec<usize>], is_computed: &[bool], first: 
     Step { kind, first, output, activation, frees: Vec::new() }
 }
 
-/// Whether an operation ends with any activation whose derivative follows from its output.
+/// Whether an operation can be fused with an activation whose derivative is computed from its output.
 fn takes_activation(node: &Node) -> bool {
     match node.operation {
         Operation::Convolution { .. } | Operation::Dense { .. } | Operation::Normalization { .. } => true,

@@ -5,22 +5,22 @@ use super::{Kind, Network, Node, Operation, Step};
 use crate::raw::{Array, Gpu, Indices};
 use crate::{Activation, Dropout, Error, Output, Result, Statistics};
 
-/// The values of a forward pass, which the backward pass takes.
+/// The values of a forward pass that the backward pass needs.
 pub struct Pass {
     pub(super) batch: usize,
-    /// The nodes' outputs, where they are kept.
+    /// The nodes' outputs, where they are saved.
     pub(super) values: Vec<Option<Array>>,
-    /// What the steps keep beside their outputs.
+    /// Values that the steps save besides their outputs.
     pub(super) kept: Vec<Kept>,
     pub(super) output: Array,
 }
 
-/// What a step keeps for its backward pass.
+/// Values that a step saves for its backward pass.
 pub(super) enum Kept {
     Nothing,
     /// Mean and 1/σ of the batch.
     Statistics([Array; 2]),
-    /// The places of the maxima.
+    /// The positions of the maxima.
     Maxima(Indices),
     /// The seed of a mask.
     Seed(u64),
@@ -42,10 +42,10 @@ struct Mode {
 }
 
 impl Network {
-    /// Computes the output for a batch in inference mode, from each input in order.
+    /// Computes the output for a batch in inference mode. `inputs` are in the order of the input nodes.
     ///
     /// # Errors
-    /// [`Error::Length`] if an input has not the size of the batch; [`Error::Cuda`].
+    /// [`Error::Length`] if the size of an input does not fit the batch; [`Error::Cuda`].
     pub fn predict(&self, inputs: &[Array], batch: usize) -> Result<Array> {
         Ok(self.run(inputs, Mode { batch, training: None })?.output)
     }
@@ -225,7 +225,7 @@ fn mask_seed(seed: u64, number: usize) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The value of a node, which a step before has computed.
+/// The value of a node, which an earlier step has computed.
 pub(super) fn value(values: &[Option<Array>], node: usize) -> Result<&Array> {
     let missing = || Error::argument("network", "a value that is not freed", format!("node {node}"));
     values[node].as_ref().ok_or_else(missing)

@@ -1,8 +1,8 @@
 //! A network on the GPU: its parameters, and the steps of its forward and backward pass.
 //!
 //! [`Network::new`] compiles a graph of layers to steps ([`compile`]). [`forward`] runs them, [`backward`] runs them in
-//! reverse and writes the gradients of the trainable parameters, which are parts of one array: an optimizer's step is
-//! one launch.
+//! reverse and writes the gradients of the trainable parameters. These are parts of one array, so an optimizer's step
+//! is one launch.
 
 mod backward;
 mod compile;
@@ -15,7 +15,7 @@ use crate::{Activation, Error, Result, Segment};
 pub use forward::Pass;
 pub(crate) use step::{Kind, Step};
 
-/// The values to which parameters are aligned within the array of all parameters (256 bytes).
+/// Alignment of parameters within the array of all parameters, in values (64: 256 bytes).
 const ALIGNMENT: usize = 64;
 
 /// A layer of a [`Network`]. Parameters are given by their index.
@@ -53,9 +53,9 @@ pub enum Operation {
         params: [usize; 4],
         /// Added to the variance.
         epsilon: f64,
-        /// Share of the moving statistics that a batch keeps.
+        /// Weight of the old moving statistics in an update.
         momentum: f64,
-        /// Whether training too uses the moving statistics, and does not change them.
+        /// Whether training also uses the moving statistics, without updating them.
         is_frozen: bool,
     },
     /// An activation.
@@ -64,18 +64,18 @@ pub enum Operation {
     Softmax,
     /// The sum of the inputs.
     Add,
-    /// The product of feature maps with one factor per map, the second input.
+    /// The product of feature maps with one factor per feature map, the second input.
     ScaleMaps,
     /// Maximum pooling.
     MaxPool(Window),
-    /// Average pooling, where padding does not count.
+    /// Average pooling. The padding is excluded from the mean.
     AveragePool(Window),
-    /// Zeros around maps: the rows above and the columns left of them. The others follow from the shape.
+    /// Zero padding of feature maps. The rows below and the columns on the right follow from the shape.
     Pad {
-        /// Rows and columns before the map.
+        /// Rows above and columns left of a feature map.
         before: [usize; 2],
     },
-    /// The mean of each map.
+    /// The mean of each feature map.
     GlobalMean,
     /// Dropout, in training only.
     Dropout {
@@ -118,7 +118,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// The values of one sample's output.
+    /// Number of values in one sample's output.
     pub(crate) fn size(&self) -> usize {
         self.shape.iter().product()
     }
@@ -201,7 +201,7 @@ impl Network {
     /// Sets a parameter.
     ///
     /// # Errors
-    /// [`Error::Length`] if the number of values is another; [`Error::Cuda`].
+    /// [`Error::Length`] if the number of values differs; [`Error::Cuda`].
     pub fn set_param(&self, index: usize, values: &[f32]) -> Result<()> {
         self.gpu.write(self.param(index)?, values)
     }

@@ -44,7 +44,7 @@ pub(super) fn dense_shape(nodes: &[Node], index: usize, batch: usize) -> DenseSh
     DenseShape { rows: batch * input.size() / inputs.max(1), inputs, outputs }
 }
 
-/// A node's output as maps for a batch.
+/// The sizes of a node's output as feature maps for a batch.
 pub(super) fn maps(node: &Node, batch: usize) -> Maps {
     let channels = node.shape.first().copied().unwrap_or(1);
     Maps { batch, channels, inner: node.size() / channels.max(1) }

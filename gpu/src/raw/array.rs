@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// Bytes of one value: all are `f32` or `i32`.
 const SIZE: usize = 4;
 
-/// Memory that is freed with its last array, after the work that the stream has by then.
+/// Memory that is freed when its last array is dropped, after the work already on the stream.
 struct Memory {
     context: Arc<Context>,
     pointer: DevicePtr,
@@ -18,7 +18,7 @@ struct Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: the address is from `allocate`, and no array has it any more.
+        // SAFETY: the address is from `allocate`, and no array uses it any more.
         unsafe { self.context.free(self.pointer) };
     }
 }
@@ -40,7 +40,7 @@ pub struct Indices(pub(super) Array);
 impl Array {
     pub(super) fn allocate(context: &Arc<Context>, len: usize) -> Result<Array> {
         let bytes =
-            len.checked_mul(SIZE).ok_or_else(|| Error::argument("allocate", "a size in memory", len))?;
+            len.checked_mul(SIZE).ok_or_else(|| Error::argument("allocate", "a length that fits into memory", len))?;
         let pointer = context.allocate(bytes)?;
         let memory = Memory { context: context.clone(), pointer };
         Ok(Array { memory: Arc::new(memory), start: 0, len })
@@ -55,7 +55,7 @@ impl Array {
     /// A part of the values, shared.
     ///
     /// # Errors
-    /// [`Error::Length`] if the part ends behind the array.
+    /// [`Error::Length`] if the part ends beyond the array.
     pub fn part(&self, start: usize, len: usize) -> Result<Array> {
         if start.checked_add(len).is_none_or(|end| end > self.len) {
             let (expected, found) = (start.saturating_add(len), self.len);

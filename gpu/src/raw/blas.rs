@@ -13,7 +13,8 @@ use crate::{Error, Output, Result};
 /// `CUBLAS_DEFAULT_MATH`, in which float32 products are float32, and `CUBLAS_TF32_TENSOR_OP_MATH`.
 const DEFAULT_MATH: c_int = 0;
 const TENSOR_FLOAT_32: c_int = 3;
-/// The workspace in values (32 MiB, NVIDIA's recommendation for Hopper). A fixed one keeps products deterministic.
+/// Size of the workspace in values (32 MiB, NVIDIA's recommendation for Hopper). A fixed size keeps products
+/// deterministic.
 const WORKSPACE: usize = 8 << 20;
 
 /// A product of row-major matrices, `c = a · b`, each of them optionally transposed in memory.
@@ -115,7 +116,7 @@ impl Drop for Blas {
 fn check(function: &'static str, status: c_int) -> Result<()> {
     let meaning = match status {
         0 => return Ok(()),
-        1 => "cuBLAS is not ready",
+        1 => "cuBLAS is not initialised",
         3 => "out of memory",
         7 => "wrong argument",
         8 => "not supported by this GPU",

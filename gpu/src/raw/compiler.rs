@@ -1,4 +1,4 @@
-//! Compilation of the kernels for the GPU at hand, by NVRTC.
+//! Compilation of the kernels by NVRTC, for the machine's GPU.
 
 use std::ffi::{CString, OsStr};
 use std::os::raw::c_char;
@@ -26,13 +26,13 @@ impl Compiler {
         Ok([major, minor])
     }
 
-    /// Compiles CUDA C to a cubin for an architecture, as `sm_90`. Returns it with the compiler's messages, which name
+    /// Compiles CUDA C to a cubin for an architecture such as `sm_90`. Returns it with the compiler's messages, which name
     /// the resources of each kernel.
     pub(crate) fn compile(&self, source: &str, architecture: &str) -> Result<(Vec<u8>, String)> {
         let kernels = |log: String| Error::Kernels { architecture: architecture.to_owned(), log };
         let text = |text: &str| CString::new(text).map_err(|_| kernels("zero byte".into()));
         let (source, name) = (text(source)?, text("headstart.cu")?);
-        // Divisions and square roots are rounded as on the CPU (the default); multiply-add is fused, as everywhere.
+        // By default, divisions and square roots are rounded as on the CPU, and multiply-adds are fused.
         let architecture_option = text(&format!("--gpu-architecture={architecture}"))?;
         let options = [architecture_option, text("--std=c++17")?, text("--ptxas-options=-v")?];
         let options = options.each_ref().map(|option| option.as_ptr());
@@ -89,7 +89,7 @@ fn open_builtins(nvrtc: &Path) {
     for file in files.into_iter().flatten().flatten() {
         if file.file_name().to_string_lossy().starts_with("libnvrtc-builtins.so") {
             let path = file.path();
-            // NVRTC itself reports a failure, when it compiles.
+            // If this fails, NVRTC reports it during compilation.
             let _ = Library::open(AsRef::<OsStr>::as_ref(&path));
         }
     }

@@ -23,7 +23,7 @@ const DEFAULT_MATH: c_int = 0;
 const FMA_MATH: c_int = 3;
 /// `CUDNN_DETERMINISTIC`.
 const DETERMINISTIC: c_int = 1;
-/// The most algorithms that cuDNN has for one direction (10 at most).
+/// Maximum number of algorithms that are requested from cuDNN for one direction.
 const MAX_ALGORITHMS: usize = 10;
 /// The share of the GPU's memory that an algorithm's workspace may take (one eighth).
 const WORKSPACE_SHARE: usize = 8;
@@ -49,7 +49,7 @@ struct State {
     workspace: Option<Array>,
 }
 
-/// The descriptors of a convolution, and the algorithm with its workspace for each direction that was used.
+/// The descriptors of a convolution, and for each used direction the algorithm with the bytes of its workspace.
 struct Plan {
     input: Handle,
     kernel: Handle,
@@ -97,7 +97,7 @@ impl Dnn {
             None => *plan.algorithms[direction as usize].insert(self.choose(plan, direction)?),
         };
         if workspace.as_ref().map_or(0, Array::bytes) < bytes {
-            // Frees the old one first.
+            // Frees the old workspace first.
             *workspace = None;
             *workspace = Some(Array::allocate(context, bytes.div_ceil(4))?);
         }

@@ -129,7 +129,7 @@ impl Context {
         Ok(pointer)
     }
 
-    /// Frees memory after the work that the stream already has.
+    /// Frees memory after the work already on the stream.
     ///
     /// # Safety
     /// The address is from [`Context::allocate`], and is not used afterwards.

@@ -20,7 +20,7 @@ use crate::{Error, Libraries, Output, Result};
 /// Largest copy to the GPU through page-locked memory, in bytes (64 MiB: a large batch). Others wait for
 /// the work before them.
 const MAX_PINNED: usize = 64 << 20;
-/// The most arguments of a kernel.
+/// Maximum number of arguments of a kernel.
 const MAX_ARGUMENTS: usize = 24;
 
 /// How convolutions and matrix products are computed. The values are always stored as float32.
@@ -39,7 +39,7 @@ pub enum Precision {
 pub struct Gpu(Arc<Inner>);
 
 struct Inner {
-    // The order is that of destruction: handles before the context.
+    // Fields are dropped in this order: handles before the context.
     dnn: Dnn,
     blas: Blas,
     kernels: HashMap<&'static str, Function>,
@@ -70,7 +70,7 @@ pub(crate) enum Argument<'a> {
     Float(f32),
 }
 
-/// Compiles the kernels for an architecture, as `sm_90`. Returns the cubin, and the resources of each kernel as text.
+/// Compiles the kernels for an architecture such as `sm_90`. Returns the cubin, and the resources of each kernel as text.
 /// Needs NVRTC and no GPU.
 ///
 /// # Errors
@@ -113,12 +113,12 @@ impl Gpu {
         Ok(Gpu(Arc::new(inner)))
     }
 
-    /// The GPU's name, as `NVIDIA H100 80GB HBM3`.
+    /// The GPU's name, such as `NVIDIA H100 80GB HBM3`.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// The GPU's architecture, as `sm_90`.
+    /// The GPU's architecture, such as `sm_90`.
     pub fn architecture(&self) -> &str {
         &self.0.architecture
     }
@@ -133,17 +133,17 @@ impl Gpu {
         self.0.precision
     }
 
-    /// The operations so far: kernels, convolutions, matrix products, copies and fills.
+    /// Number of operations so far: kernels, convolutions, matrix products, copies and fills.
     pub fn launches(&self) -> u64 {
         self.0.launches.load(Ordering::Relaxed)
     }
 
-    /// The convolutions, of different sizes, whose algorithms are cached.
+    /// Number of convolution sizes whose algorithms are cached.
     pub fn cached_plans(&self) -> usize {
         self.0.dnn.plans()
     }
 
-    /// Allocates values that are not set.
+    /// Allocates uninitialised values.
     ///
     /// # Errors
     /// [`Error::Cuda`] if the memory is full.
@@ -151,7 +151,7 @@ impl Gpu {
         Array::allocate(&self.0.context, len)
     }
 
-    /// Allocates integers that are not set.
+    /// Allocates uninitialised integers.
     ///
     /// # Errors
     /// As [`Gpu::array`].
@@ -182,7 +182,7 @@ impl Gpu {
     /// Replaces the values of an array.
     ///
     /// # Errors
-    /// [`Error::Length`] if their number is another.
+    /// [`Error::Length`] if their number differs.
     pub fn write(&self, array: &Array, values: &[f32]) -> Result<()> {
         self.write_bytes(array, values.as_ptr().cast(), values.len())
     }

@@ -1,7 +1,7 @@
 //! All unsafe code of the crate: dynamic libraries, CUDA's C functions, memory and launches.
 //!
-//! What leaves this module is safe. [`Array`] knows its length, and [`Gpu::launch`] and the calls of cuDNN and cuBLAS
-//! compare it with what they read or write.
+//! The module's interface is safe. [`Array`] stores its length. [`Gpu::launch`] and the calls of cuDNN and cuBLAS
+//! check it against what they read or write.
 #![allow(unsafe_code)]
 
 mod array;

@@ -1,4 +1,4 @@
-//! Page-locked memory, from and to which the GPU copies while the CPU goes on.
+//! Page-locked memory, for copies by the GPU that run while the CPU continues.
 
 use std::os::raw::c_void;
 use std::ptr::null_mut;
@@ -8,8 +8,8 @@ use super::driver::Context;
 use super::functions::Handle;
 use crate::Result;
 
-/// Most buffers that are kept for reuse (16: those of two training steps). To allocate or free one takes as long as a
-/// training step.
+/// Maximum number of buffers that are kept for reuse (16: those of two training steps). Allocating or freeing one takes
+/// as long as a training step.
 const MAX_BUFFERS: usize = 16;
 /// Smallest buffer in bytes (64 KiB).
 const MIN_BYTES: usize = 1 << 16;
@@ -21,7 +21,7 @@ pub(super) struct Pinned {
     event: Handle,
 }
 
-// SAFETY: the memory and the event are this value's own, and the driver's functions may be called from any thread.
+// SAFETY: this value owns the memory and the event, and the driver's functions may be called from any thread.
 unsafe impl Send for Pinned {}
 
 /// Buffers for reuse.

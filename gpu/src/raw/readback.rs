@@ -1,4 +1,4 @@
-//! Values on their way from the GPU to the CPU.
+//! Asynchronous copies from the GPU to the CPU.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use super::driver::Context;
 use super::pinned::Pinned;
 use crate::Result;
 
-/// A copy of an array to page-locked memory, which the GPU makes while the CPU goes on.
+/// A copy of an array to page-locked memory, which the GPU makes while the CPU continues.
 pub struct Readback {
     context: Arc<Context>,
-    /// `None` after the buffer was given back.
+    /// `None` after the buffer was returned to the pool.
     buffer: Option<Pinned>,
     len: usize,
 }

@@ -1,7 +1,7 @@
 // A driver of CUDA for tests on machines without a GPU. The GPU's memory is the host's, a stream executes at once, and
 // the kernels are compiled for the CPU from the source that the crate gives to NVRTC (kernels.inc).
 //
-// Like a real one it refuses wrong use: calls without a current context, frees of unknown addresses, copies beyond an
+// Like a real driver, it rejects wrong use: calls without a current context, frees of unknown addresses, copies beyond an
 // allocation. `fake_cuda_launches` counts launches.
 #include <ucontext.h>
 
@@ -100,8 +100,8 @@ static void run_cooperatively(Call call, void **arguments) {
     cooperative = false;
 }
 
-// The most blocks that run with all threads of a block that reduces. With more, one thread per block gives the same
-// sums in another order, and is a hundred times faster.
+// Largest number of reduction blocks that run with all their threads. In larger grids, one thread per block computes the
+// same sums in another order, a hundred times faster.
 static const unsigned MAX_COOPERATIVE = 8;
 // Blocks of this size reduce; others have independent threads.
 static const unsigned REDUCING = BLOCK;
@@ -179,7 +179,7 @@ Status cuMemAllocAsync(uint64_t *pointer, size_t bytes, void *stream) {
     if (in_use + bytes > (size_t)8 << 30) return OUT_OF_MEMORY;
     void *memory = malloc(bytes);
     if (!memory) return OUT_OF_MEMORY;
-    // Not a number in each value: reading before writing shows.
+    // Fills new memory with NaN, so that a read before the first write is detected.
     memset(memory, 0xff, bytes);
     *pointer = (uint64_t)memory;
     allocations[*pointer] = bytes;

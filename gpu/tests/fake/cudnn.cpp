@@ -20,7 +20,7 @@ struct Choice {
     size_t memory;
     int determinism, math_type, reserved[3];
 };
-// Bytes of workspace that each algorithm wants.
+// Bytes of workspace that each algorithm needs.
 static const size_t WORKSPACE = 4096;
 
 static bool fits(const Tensor *x, const Tensor *w, const Convolution *c, const Tensor *y) {
@@ -73,8 +73,8 @@ static void finish(const std::vector<double> &sums, float *result, float alpha, 
         result[i] = alpha * (float)sums[i] + (beta == 0.0f ? 0.0f : beta * result[i]);
 }
 
-// Three algorithms, of which the first is fast and not deterministic, the second needs too much memory, and the third
-// is right.
+// Three algorithms: the first is fast but not deterministic, the second needs too much memory, and the third is
+// suitable.
 static Status choose(const Convolution *c, int most, int *found, Choice *choices) {
     if (most < 4) return BAD_PARAM;
     *found = 4;

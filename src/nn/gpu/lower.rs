@@ -1,4 +1,4 @@
-//! From a model's layers to the operations of `headstart-gpu`.
+//! Translates a model's layers to the operations of `headstart-gpu`.
 
 use headstart_gpu::{Activation as GpuActivation, Node as GpuNode, Operation, Parameter, Window};
 
@@ -7,7 +7,7 @@ use crate::nn::model::ancestors;
 use crate::nn::{Activation, LayerConfig, Mode, Model, Node, Param, conv, norm};
 
 /// The network of a task in inference mode. `None` if there is nothing to compute. The error says what the GPU path does
-/// not know.
+/// not support.
 pub(super) fn lower(model: &Model, task: &Task) -> Result<Option<Lowered>, String> {
     let mut lowering = Lowering::new(Mode::Inference);
     let inputs = task.given.iter().map(|&given| (given, lowering.input(model, given)));
@@ -16,8 +16,8 @@ pub(super) fn lower(model: &Model, task: &Task) -> Result<Option<Lowered>, Strin
     lowering.finish(output)
 }
 
-/// The network that a training runs: from a node, given by its path through nested models, to the output before the
-/// last activation.
+/// The network for training, from a node to the output before the last activation. `from` is the path of the node
+/// through nested models.
 pub(super) fn lower_for_training(model: &Model, from: &[usize]) -> Result<Option<Lowered>, String> {
     let mut lowering = Lowering::new(Mode::Training);
     let output = lowering.model_from(model, from, true)?;
@@ -204,7 +204,7 @@ impl Lowering {
         let place = self.push(operation, inputs, shape);
         match activation {
             Activation::Linear => Ok(place),
-            // Only a fully connected layer or an activation layer omits its activation.
+            // Only dense and activation layers can omit their activation.
             _ if is_linear && matches!(config, LayerConfig::Dense(_)) => Ok(place),
             Activation::Softmax if shape.len() == 1 => Ok(self.push(Operation::Softmax, vec![place], shape)),
             function => match of_gpu(function) {

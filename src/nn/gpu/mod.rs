@@ -1,8 +1,8 @@
 //! Execution of models on an NVIDIA GPU that `HEADSTART_DEVICE=gpu` selects.
 //!
-//! The parameters stay on the CPU, where candle and the user read them. [`lower`] turns a model into a network of
-//! `headstart-gpu`, and [`gpu_network`](super::gpu_network) holds it with copies of the parameters, which are uploaded when they change. A
-//! model with a layer that the GPU path does not know stays on the CPU.
+//! The parameters stay on the CPU, where candle and the user read them. [`lower`] translates a model to a network of
+//! `headstart-gpu`. [`gpu_network`](super::gpu_network) holds the network and uploads parameters when they change. A
+//! model with a layer that the GPU path does not support stays on the CPU.
 
 mod lower;
 
@@ -21,7 +21,7 @@ impl Model {
     /// Computes a node in inference mode on the GPU. `None` without a GPU, and for a model that stays on the CPU.
     pub(super) fn run_on_gpu(&self, task: Task, given: &[Tensor]) -> Result<Option<Tensor>> {
         let Some(gpu) = gpu() else { return Ok(None) };
-        // cuDNN takes no empty batch.
+        // cuDNN does not support empty batches.
         if given.iter().any(|value| value.elem_count() == 0) {
             return Ok(None);
         }
@@ -71,7 +71,7 @@ impl Model {
         }
     }
 
-    /// Whether the model has adapters, which the GPU path does not know.
+    /// Whether the model has adapters, which the GPU path does not support. If so, prints a note.
     fn has_adapters(&self) -> bool {
         let has_adapters = self.params().iter().any(Param::is_adapted);
         if has_adapters {
@@ -81,7 +81,7 @@ impl Model {
     }
 }
 
-/// Says why a model stays on the CPU, once for each model and reason.
+/// Prints why a model stays on the CPU, once for each model and reason.
 pub(crate) fn say_once(model: &Model, reason: &str) {
     static SAID: Mutex<Option<HashSet<String>>> = Mutex::new(None);
     let note = format!("note: `{}` stays on the CPU: {reason}", model.name());

@@ -1,4 +1,4 @@
-//! Elementwise operators of one and of two values.
+//! Elementwise unary and binary operators.
 
 use super::file::OnnxNode;
 use super::function::{Binary, Function, Known, MAX_OPERATORS, Unary};
@@ -7,7 +7,7 @@ use super::tensor::Constant;
 use super::view::{Value, View};
 use crate::nn::{Activation, Affine, Multiply, PositionEmbedding, Reshape};
 
-/// The function of an operator of one value, if it is one.
+/// The function of a unary operator. `None` for other operators.
 pub(super) fn unary(node: &OnnxNode, importer: &Importer) -> Result<Option<Unary>, String> {
     let number = |input: usize| -> Result<Option<f64>, String> {
         if node.input(input).is_empty() {
@@ -59,7 +59,7 @@ pub(super) fn per_channel(constant: &Constant, dims: &[usize]) -> Option<(usize,
 type Shift<'a> = (Vec<f32>, &'a str, &'a str);
 
 impl<'a> Importer<'a> {
-    /// Adds a function of one value to it.
+    /// Applies a unary function to the node's input.
     pub(super) fn add_unary(&mut self, node: &'a OnnxNode<'a>, function: Unary) -> Result<(), String> {
         let name = node.input(0);
         let mut view = self.view(name)?;
@@ -102,7 +102,7 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    /// An operator of a value and a constant, which `is_first` puts on the left.
+    /// A binary operator of a value and a constant. `is_first`: the constant is the left operand.
     fn add_constant(
         &mut self,
         node: &'a OnnxNode<'a>,
@@ -220,7 +220,7 @@ impl<'a> Importer<'a> {
         Ok((activation, next.output()))
     }
 
-    /// An operator of two computed values.
+    /// A binary operator of two computed values.
     fn add_values(&mut self, node: &'a OnnxNode<'a>, operator: Binary) -> Result<(), String> {
         let (a, b) = (node.input(0), node.input(1));
         let [mut x, mut y] = [self.view(a)?, self.view(b)?];
@@ -231,11 +231,11 @@ impl<'a> Importer<'a> {
         }
         let is_swapped = x.dims().iter().product::<usize>() < y.dims().iter().product();
         let names = if is_swapped { [b, a] } else { [a, b] };
-        // Both values in the order of the larger one.
+        // Both values in the dimension order of the larger one.
         let larger = self.settled(names[0])?;
         let smaller = self.settled(names[1])?;
         [x, y] = match smaller.in_order_of(&larger.order) {
-            Some(turned) => [larger, turned],
+            Some(transposed) => [larger, transposed],
             None => [self.arranged(names[0])?, self.arranged(names[1])?],
         };
         let label = self.label(node.output());

@@ -1,4 +1,4 @@
-//! Operators of constants, and the choice of an operator's function.
+//! Operators on constants, and the dispatch of each operator to its import function.
 
 use std::rc::Rc;
 
@@ -17,7 +17,8 @@ const SUPPORTED: &str = "Add, AveragePool, BatchNormalization, Cast, Clip, Conca
                          Reciprocal, ReduceMax, ReduceMean, Relu, Reshape, Shape, Sigmoid, Softmax, Sqrt, Squeeze, Sub, \
                          Swish, Tanh, Transpose, Unsqueeze";
 
-/// Most values of a filled constant (65,536: it only describes shapes).
+/// Maximum number of values of a constant that `Concat`, `ConstantOfShape` or `Gather` computes (65,536: such constants
+/// only describe shapes).
 const MAX_FILLED: usize = 1 << 16;
 
 fn binary(op: &str) -> Option<Binary> {
@@ -44,7 +45,7 @@ impl<'a> Importer<'a> {
         if node.output().is_empty() {
             return Err("expected an output, found none".into());
         }
-        // The operators of ONNX's own that other libraries also define have the same meaning.
+        // `Gelu` has the same meaning in other domains. Their other operators are not supported.
         if !node.is_standard() && node.op != "Gelu" {
             return Err(unsupported());
         }

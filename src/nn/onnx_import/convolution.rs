@@ -19,7 +19,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Reads a window from a node's attributes, for maps of this height and width. `sides` is the size of a
+    /// Reads a window from a node's attributes, for feature maps of this height and width. `sides` is the size of a
     /// convolution's kernel.
     pub(super) fn read(
         node: &OnnxNode,
@@ -70,7 +70,7 @@ impl Window {
         self.sides.map(|side| (side - 1) * self.dilation + 1)
     }
 
-    /// The same windows with only as much padding below and right as they reach.
+    /// The same window without the padding below and on the right that it never reaches.
     pub(super) fn without_surplus(&self, maps: [usize; 2]) -> Window {
         let extent = self.extent();
         let padding = std::array::from_fn(|axis| {
@@ -81,7 +81,7 @@ impl Window {
         Window { padding, ..*self }
     }
 
-    /// The padding as an argument of a layer; `None` if the padding needs a layer of its own.
+    /// The padding as an argument of a layer; `None` if it needs a separate layer.
     pub(super) fn as_padding(&self, maps: [usize; 2]) -> Option<Padding> {
         let extent = self.extent();
         let [[top, bottom], [left, right]] = self.padding;
@@ -136,7 +136,7 @@ impl<'a> Importer<'a> {
         };
         let mut output = node.output();
         if bias.is_none() {
-            // Other exporters add the bias with a node of its own. Only the number of channels matters here.
+            // Some exporters add the bias in a separate node. Only the number of channels matters here.
             let dims = [filters, 0, 0];
             if let Some((values, next, _)) = self.absorb_shift(output, &dims, 0)? {
                 (bias, output) = (Some(values), next);

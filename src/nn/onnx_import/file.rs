@@ -146,7 +146,7 @@ impl<'a> OnnxNode<'a> {
         is_default(self.domain)
     }
 
-    /// The operator in words: `Conv`, or `com.microsoft.FusedConv`.
+    /// The operator's name in errors: `Conv`, or `com.microsoft.FusedConv`.
     pub(super) fn operator(&self) -> String {
         if self.is_standard() { self.op.to_owned() } else { format!("{}.{}", self.domain, self.op) }
     }
@@ -204,7 +204,7 @@ impl<'a> Attribute<'a> {
                 (1, value) => name = value.text()?,
                 (2, value) => float = Some(value.float()?),
                 (3, value) => int = Some(value.number()?),
-                // Texts of unsupported operators may be any bytes.
+                // Text attributes of unsupported operators may contain any bytes.
                 (4, value) => text = Some(std::str::from_utf8(value.bytes()?).unwrap_or_default()),
                 (5, value) => tensor = Some(StoredTensor::read(value.bytes()?)?),
                 (7, value) => value.floats_into(&mut floats)?,

@@ -1,7 +1,7 @@
 //! Elementwise functions of one value, composed of an ONNX file's operators, and which activation each is.
 //!
 //! Exporters write activations in many forms: GELU as `0.5 · x · (1 + erf(x / √2))`, hard-swish as
-//! `x · clip(x + 3, 0, 6) / 6`. A function is therefore recognised by its values and not by its form.
+//! `x · clip(x + 3, 0, 6) / 6`. A function is therefore recognised by its values, not by its form.
 
 use std::fmt;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use candle_core::cpu::erf::erf_f64;
 
 use crate::nn::Activation;
 
-/// Most operators of a function (24: GELU by tanh has about 10). A larger function is several layers.
+/// Maximum number of operators of a function (24: GELU by tanh has about 10). A larger function becomes several layers.
 pub(super) const MAX_OPERATORS: usize = 24;
 
 /// A function of one number.
@@ -59,7 +59,7 @@ pub(super) enum Binary {
     Power,
 }
 
-/// What a function is.
+/// A function that one layer computes, or the identity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Known {
     Identity,
@@ -198,7 +198,7 @@ fn value_of(activation: Activation, x: f64) -> f64 {
         }
         Activation::HardSigmoid => (x + 3.0).clamp(0.0, 6.0) / 6.0,
         Activation::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
-        // Softmax is no function of one number; it never is an operand.
+        // Softmax is not a function of one number, so it is never an operand.
         Activation::Linear | Activation::Softmax => x,
     }
 }
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn similar_functions_are_told_apart() {
+    fn similar_functions_are_distinguished() {
         let x = Function::argument;
         let hard = Function::unary(Unary::HardSigmoid { alpha: 0.2, beta: 0.5 }, x());
         assert_eq!(hard.recognise(), None);

@@ -1,4 +1,4 @@
-//! The importer: goes through the nodes of an ONNX graph and builds the model.
+//! The importer: visits the nodes of an ONNX graph and builds the model.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -20,7 +20,7 @@ use crate::{device, random};
 const MAX_LAYERS: usize = 20_000;
 /// Largest number of values of all constants that are decoded or computed (2³¹: VGG16 has 2²⁷ weights).
 const MAX_CONSTANT_VALUES: usize = 1 << 31;
-/// Names that exporters give to any graph.
+/// Names that exporters give to every graph.
 const COMMON_NAMES: [&str; 6] = ["", "main", "main_graph", "model", "tf2onnx", "torch_jit"];
 
 /// State of an import. The functions return what is wrong with a node; [`Importer::run`] adds which node it is.
@@ -31,7 +31,7 @@ pub(super) struct Importer<'a> {
     values: HashMap<&'a str, Value>,
     /// Batch size, if the file fixes it.
     pub(super) batch: Option<i64>,
-    /// For each value, the nodes that read it, once for each time.
+    /// For each value, the nodes that read it. A node that reads it twice occurs twice.
     pub(super) readers: HashMap<&'a str, Vec<usize>>,
     /// For each value, the node that computes it.
     pub(super) producers: HashMap<&'a str, usize>,
@@ -42,7 +42,7 @@ pub(super) struct Importer<'a> {
     /// Nodes that another node's layer computes too.
     pub(super) absorbed: HashSet<usize>,
     layer_names: HashSet<String>,
-    /// For each name that was taken, the last number that made one unique.
+    /// For each name in use, the last number that was appended to make a name unique.
     numbers: HashMap<String, usize>,
     /// Number of values of constants that were decoded or computed.
     constant_values: Cell<usize>,

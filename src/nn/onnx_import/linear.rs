@@ -107,7 +107,7 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    /// A softmax over the last dimension, of `rank` without the batch, that is the only reader of a value.
+    /// The softmax over the last dimension that is the only reader of a value. `rank` does not count the batch.
     fn softmax_after(&self, value: &str, rank: usize) -> Result<Option<(usize, &'a str)>, String> {
         let Some(index) = self.only_reader(value) else { return Ok(None) };
         let next = &self.file.nodes[index];
@@ -115,9 +115,9 @@ impl<'a> Importer<'a> {
         Ok(is_softmax.then(|| (index, next.output())))
     }
 
-    /// Whether a softmax of a value of this rank, without the batch, is over the last dimension.
+    /// Whether a softmax is over the last dimension of a value. `rank` does not count the batch.
     fn is_over_last(&self, node: &OnnxNode, rank: usize) -> Result<bool, String> {
-        // Before opset 13 all dimensions from the axis on were one.
+        // Before opset 13, softmax flattened all dimensions from the axis on.
         let default = if self.file.opset < 13 { 1 } else { -1 };
         let axis = node.int("axis", default)?;
         Ok(axis == -1 || usize::try_from(axis) == Ok(rank))

@@ -1,9 +1,9 @@
 //! Import of ONNX files as trainable models.
 //!
-//! [`file`] and [`tensor`] decode the file. [`Importer`] goes through its nodes: an operator with weights becomes a
-//! layer at once ([`convolution`], [`linear`], [`normalisation`]); a change of shape or layout, or a function of one value, is
-//! only recorded in a [`View`] and becomes a layer when an operator needs its values. So transpositions that cancel
-//! each other and activations of several operators leave no trace.
+//! [`file`] and [`tensor`] decode the file. [`Importer`] visits its nodes. An operator with weights becomes a layer at
+//! once ([`convolution`], [`linear`], [`normalisation`]). A change of shape or layout, or a unary function, is only
+//! recorded in a [`View`]; it becomes a layer when an operator needs its values. Transpositions that cancel each other
+//! therefore add no layers, and an activation of several operators becomes one layer.
 
 mod arithmetic;
 mod constants;
@@ -30,11 +30,11 @@ use crate::{Error, Result};
 impl Model {
     /// Builds a trainable model from an ONNX file, such as an export of PyTorch, Keras, or [`Model::export_onnx`].
     ///
-    /// The model is like any other: freeze it, take a part with [`Model::up_to`], put a new head on it, train it, export
-    /// it again. A layer with weights is named after them: `layer1.0.conv1` for `layer1.0.conv1.weight`. Constants per
-    /// channel are weights too. Images are channels first, `[N, C, H, W]`: for a file with channels-last images the
-    /// input and the feature maps are turned. A file does not state the preprocessing: prepare the images as for the
-    /// original model, for torchvision's and timm's with [`preprocess_input`](super::preprocess_input).
+    /// The model is like any other: freeze it, take a part with [`Model::up_to`], add a new head, train it, export it
+    /// again. A layer with weights is named after them: `layer1.0.conv1` for `layer1.0.conv1.weight`. Constants per
+    /// channel are weights too. Images are channels first, `[N, C, H, W]`: for a file with channels-last images, the
+    /// input and the feature maps are transposed. A file does not state the preprocessing: prepare the images as for the
+    /// original model. For models of torchvision and timm, use [`preprocess_input`](super::preprocess_input).
     ///
     /// The image size must be fixed in the file. Supported are the operators of convolutional classifiers, ConvNeXt and
     /// multilayer perceptrons, for opset 7 and later. Values in a second file (external data) are read from the folder

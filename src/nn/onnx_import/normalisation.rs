@@ -33,7 +33,7 @@ impl<'a> Importer<'a> {
         }
         let weights = self.scale_and_shift(node)?;
         let layer = LayerNormalization::default().epsilon(f64::from(node.float("epsilon", EPSILON)?));
-        // Channels last for this operator only: the layer has a form for channels first.
+        // The value is channels last for this operator only: the layer also supports channels first.
         if view.is_channels_last() {
             return self.add_norm(node, view, layer.axis(1), weights);
         }
@@ -57,8 +57,8 @@ impl<'a> Importer<'a> {
         self.add_norm(node, view, layer, weights)
     }
 
-    /// Imports an instance normalisation of groups of channels, with a scale and a shift per channel after it, as a group
-    /// normalisation. Returns whether it is one. The nodes after it are absorbed.
+    /// Imports an instance normalisation of groups of channels, followed by a scale and a shift per channel, as a group
+    /// normalisation. Returns false if the nodes do not have this form. The nodes after it are absorbed.
     pub(super) fn add_grouped_instances(&mut self, node: &'a OnnxNode<'a>) -> Result<bool, String> {
         let view = self.view(node.input(0))?;
         let dims = self.shape(view.node).to_vec();
@@ -102,7 +102,7 @@ impl<'a> Importer<'a> {
         Ok(true)
     }
 
-    /// Whether a node gives a value these sizes.
+    /// Whether a node is a reshape to these sizes.
     fn restores(&self, index: usize, dims: &[usize]) -> bool {
         let node = &self.file.nodes[index];
         let sizes = node.input(1);

@@ -6,7 +6,7 @@ use super::tensor::Constant;
 use super::view::{Value, View};
 use crate::nn::Concatenate;
 
-/// In a list of sizes: the batch size, which the file does not fix. No calculation is done with it.
+/// Placeholder in a list of sizes for the batch size, if the file does not fix it. It is not used in calculations.
 pub(super) const BATCH: i64 = i64::MIN;
 
 /// The axes of a tensor of this rank. A negative axis counts from the end.
@@ -71,7 +71,7 @@ impl<'a> Importer<'a> {
         let keeps = node.int("allowzero", 0)? == 0;
         let mut found = Vec::with_capacity(sizes.len());
         for (axis, &size) in sizes.iter().enumerate() {
-            // 0 keeps the size.
+            // 0 means the size of the input.
             found.push(match size {
                 0 if keeps => *dims.get(axis).ok_or_else(refuse)?,
                 -1 => 1,
@@ -98,7 +98,7 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// The sizes after an `Unsqueeze` of these.
+    /// These sizes after an `Unsqueeze`.
     pub(super) fn unsqueezed(&self, node: &OnnxNode, mut dims: Vec<usize>) -> Result<Vec<usize>, String> {
         let given = self.given_axes(node)?.ok_or("expected axes, found none")?;
         let mut added = axes(&given, dims.len() + given.len())?;
@@ -159,7 +159,7 @@ impl<'a> Importer<'a> {
             unreachable!("one axis was given")
         };
         if axis == 0 {
-            return Err("expected values to be joined within a sample, found the batch".into());
+            return Err("expected a concatenation within each sample, found the batch axis".into());
         }
         let mut views = Vec::new();
         for &input in &node.inputs {

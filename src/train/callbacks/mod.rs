@@ -88,8 +88,8 @@ pub trait Callback: Send {
         Ok(())
     }
 
-    /// Whether [`Callback::on_train_batch_end`] does something. If no callback does, weights that are on a GPU are
-    /// copied back once in each epoch.
+    /// Whether the callback uses [`Callback::on_train_batch_end`]. If no callback does, weights on a GPU are copied
+    /// back only once per epoch.
     #[doc(hidden)]
     fn runs_at_batches(&self) -> bool {
         true

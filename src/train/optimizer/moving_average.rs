@@ -45,8 +45,8 @@ impl MovingAverage {
         }
     }
 
-    /// Updates the averages after step number `step`, from 1. The average of a parameter begins with its value after its
-    /// first step.
+    /// Updates the averages after step number `step`, from 1. The initial average of a parameter is its value after
+    /// its first step.
     pub(super) fn update(&mut self, params: &[Param], step: usize) -> Result<()> {
         if !self.is_used {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Steps of the library's optimizers on the GPU, which take over the optimizer's state and give it back.
+//! Steps of the library's optimizers on the GPU. The optimizer's state is copied to the GPU and back.
 
 use std::collections::HashMap;
 
@@ -14,17 +14,17 @@ pub(crate) struct GpuOptimizer {
     gpu: Gpu,
     rule: GpuRule,
     clip: Option<GpuClip>,
-    /// `None`: the rate is that of the optimizer, which callbacks change.
+    /// `None`: the rate is that of the optimizer, which callbacks can change.
     schedule: Option<LearningRate>,
     weight_decay: f64,
     params: Vec<Trained>,
-    /// Names of the rule's state, in the order of its arrays.
+    /// Names of the state tensors, in the order of `state`.
     slots: &'static [&'static str],
     state: Vec<Array>,
     chunks: Chunks,
     segments: Vec<Segment>,
     len: usize,
-    /// Steps of the optimizer.
+    /// Number of steps of the optimizer.
     steps: usize,
 }
 
@@ -33,14 +33,14 @@ struct Trained {
     way: String,
     multiplier: f64,
     is_decayed: bool,
-    /// Steps of the parameter, which may have been frozen before.
+    /// Number of steps of the parameter. It is smaller if the parameter was frozen for a time.
     steps: usize,
     shape: Vec<usize>,
 }
 
 impl GpuOptimizer {
-    /// Takes over an optimizer's settings and state. `params` are those of the network's segments, with their paths.
-    /// `None` for an optimizer that the GPU path does not know.
+    /// Copies an optimizer's settings and state. `params` are those of the network's segments, with their paths. `None`
+    /// for an optimizer that the GPU path does not support.
     pub(crate) fn new(
         gpu: &Gpu,
         optimizer: &dyn Optimizer,
@@ -171,13 +171,13 @@ impl GpuOptimizer {
         Ok(self.gpu.optimizer_step(self.rule, self.clip, &self.chunks, &update)?)
     }
 
-    /// Takes back the count of steps that changed nothing.
+    /// Subtracts steps that changed nothing from the step counts.
     pub(crate) fn uncount(&mut self, steps: usize) {
         self.steps = self.steps.saturating_sub(steps);
         self.params.iter_mut().for_each(|param| param.steps = param.steps.saturating_sub(steps));
     }
 
-    /// Gives the state back to the optimizer. `all` are all parameters of the model: the state of frozen ones stays.
+    /// Copies the state to the optimizer. `all` has all parameters of the model; the state of frozen ones does not change.
     pub(crate) fn write_back(&self, optimizer: &mut dyn Optimizer, all: &[(String, Param)]) -> Result<()> {
         let mut state = optimizer.state(all)?;
         let count = |steps: usize| Tensor::new(steps as i64, &Device::Cpu);

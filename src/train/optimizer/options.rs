@@ -37,7 +37,7 @@ impl<R: Rule> GradientDescent<R> {
         self
     }
 
-    /// Sets the share of the average that each step retains, from 0 to 1. Default: 0.99.
+    /// Sets the weight of the old average in each step, from 0 to 1. Default: 0.99.
     pub fn ema_momentum(mut self, momentum: f64) -> Self {
         self.moving_average.momentum = momentum;
         self
