@@ -82,7 +82,7 @@ fn main() -> headstart::Result<()> {
     export("two_inputs", &model, tensors)
 }
 
-/// The largest difference of an imported file's output from the known one, relative to the largest value.
+/// The largest difference between an imported file's output and the expected one, relative to the largest value.
 fn compare(path: &Path) -> headstart::Result<f32> {
     let known = candle_core::safetensors::load(path.with_extension("safetensors"), &device())?;
     let part = |start: &str| known.iter().find(|(name, _)| name.starts_with(start)).map(|(_, value)| value);

@@ -1,11 +1,11 @@
-"""A search by Optuna: each trial runs the notebook with parameters that Optuna chooses.
+"""A parameter search with Optuna: each trial runs the notebook with parameters that Optuna chooses.
 
     pip install optuna
     python optuna_sweep.py --trials 20
 
-Several processes, also on several machines with a common folder, may run this program at once: they share the study
-in `optuna.journal`. A process continues the trials that a killed process of the same machine left: the notebook resumes
-from its backup.
+Several processes, also on several machines with a shared folder, may run this program at once: they share the study
+in `optuna.journal`. A process continues the unfinished trials of a killed process on the same machine: the notebook
+resumes from its backup.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def objective(trial):
         "rate": trial.suggest_float("rate", 1e-4, 1e-1, log=True),
         "units": trial.suggest_categorical("units", [32, 128]),
     }
-    # A continued trial has the name of the first attempt, so it finds that one's backup.
+    # A continued trial has the name of its first attempt, so that it finds the backup.
     name = trial.user_attrs.get("name", f"optuna-{trial.number}")
     trial.set_user_attr("name", name)
     return run(name, parameters)["val_accuracy"]
@@ -61,7 +61,7 @@ def is_alive(worker):
 
 
 def continue_lost_trials(study):
-    """Queue the trials of killed processes again, with the same parameters and the same name."""
+    """Enqueue the trials of killed processes again, with the same parameters and names."""
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         worker = trial.user_attrs.get("worker")
         if worker is None or "name" not in trial.user_attrs or is_alive(worker):
@@ -72,8 +72,8 @@ def continue_lost_trials(study):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=20, help="finished trials of the study, those of all processes")
-    parser.add_argument("--seed", type=int, help="of the search, for one process that repeats exactly")
+    parser.add_argument("--trials", type=int, default=20, help="number of finished trials of the study, of all processes together")
+    parser.add_argument("--seed", type=int, help="seed of the search; with a single process, the search is then reproducible")
     arguments = parser.parse_args()
     study = optuna.create_study(
         study_name="sweep",

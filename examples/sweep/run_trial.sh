@@ -1,4 +1,4 @@
-# Runs one trial of the grid, for the scripts beside it: run_trial NUMBER, counted from 1.
+# Defines `run_trial NUMBER`, which runs one trial of the grid, counted from 1. The other scripts of this folder use it.
 # A finished trial is not run again. The notebook is written when the trial has ended.
 run_trial() {
   local name="trial-$1" parameters

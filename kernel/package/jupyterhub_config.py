@@ -8,20 +8,20 @@ All learners share one read-only prelude: install the wheels into one environmen
     mkdir -p /usr/local/share/headstart
     mv /usr/local/share/headstart-cache/headstart/templates /usr/local/share/headstart/templates
 
-Each learner then has a session of their own in ~/.cache/headstart, and nothing else.
+~/.cache/headstart of each learner then contains only the learner's own kernel sessions.
 """
 
 c = get_config()  # noqa: F821: a function of the configuration file's loader
 
 c.Spawner.default_url = "/lab"
 c.Spawner.environment = {
-    # A standby kernel makes restarts fast, and takes the memory of a kernel for each learner.
+    # No standby kernels: each would make restarts fast, but take the memory of one more kernel per learner.
     "HEADSTART_STANDBY": "0",
-    # Learners compute at the same time: no process takes all cores.
+    # Many learners compute at the same time, so no process may use all cores.
     "RAYON_NUM_THREADS": "2",
 }
 c.Spawner.args = [
-    # Kernels without a client and without a running cell end after half an hour, servers after an hour.
+    # Kernels without a running cell end after half an hour, even with a connected client; servers after an hour.
     "--MappingKernelManager.cull_idle_timeout=1800",
     "--MappingKernelManager.cull_interval=60",
     "--MappingKernelManager.cull_connected=True",
@@ -29,6 +29,6 @@ c.Spawner.args = [
     # Progress bars and charts are updated often.
     "--ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=10000",
 ]
-# In seconds: many learners start at once.
+# Timeouts in seconds, longer than the defaults because many learners start at once.
 c.Spawner.start_timeout = 120
 c.Spawner.http_timeout = 120

@@ -21,7 +21,7 @@ pub(crate) struct Decoding {
     pub(crate) size: (usize, usize),
     /// Whether the image is rotated and mirrored according to its EXIF orientation.
     pub(crate) exif_orientation: bool,
-    /// How the image is resized and cropped. `None`: bilinearly, without its aspect ratio.
+    /// How the image is resized and cropped. `None`: it is resized bilinearly, and its aspect ratio is lost.
     pub(crate) resizing: Option<Resizing>,
 }
 
@@ -63,7 +63,7 @@ impl Decoding {
             resizer.resize(from, to, &options).map_err(failed)
         };
         if self.resizing.is_some() {
-            // First the rows, as in Pillow: bicubic values are cut off at 0 and 255 after each of the two passes.
+            // Horizontally first, as in Pillow: both passes clamp bicubic values to 0 and 255.
             let mut narrow = Image::new(columns as u32, down as u32, PixelType::U8x3);
             resize(&whole, &mut narrow)?;
             resize(&narrow, &mut scaled)?;

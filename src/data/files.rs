@@ -44,7 +44,7 @@ pub struct ImageFiles {
 
 impl ImageFiles {
     /// Finds all image files in the folders of `path`, one folder per class. Images are resized to
-    /// `(height, width)`, or as a model's weights need it: see [`ImageSize`].
+    /// `(height, width)`, or as a model's weights require: see [`ImageSize`].
     ///
     /// # Errors
     /// [`Error::Folder`] if there are no classes or no images; [`Error::Io`].

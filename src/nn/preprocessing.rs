@@ -102,7 +102,8 @@ impl Preprocessing {
 }
 
 /// Preprocesses images for the weights of torchvision and timm: divides by 255, subtracts the ImageNet mean of
-/// each channel and divides by its standard deviation. For a given model use [`Model::preprocess`](super::Model::preprocess).
+/// each channel and divides by its standard deviation. For a given model use
+/// [`Model::preprocess`](super::Model::preprocess).
 ///
 /// # Errors
 /// [`Error::Shape`] if the images do not have three channels.

@@ -18,7 +18,8 @@ pub struct Resizing {
     pub(crate) interpolation: Interpolation,
     /// Fraction of the resized image's side that the crop retains, above 0 and at most 1.
     pub(crate) crop_pct: f64,
-    /// Whether the aspect ratio is lost: crop mode `squash`. Otherwise the shorter side is resized and the centre is cropped.
+    /// Whether the aspect ratio is lost: crop mode `squash`. Otherwise the shorter side is resized and the centre
+    /// cropped.
     pub(crate) squash: bool,
 }
 

@@ -160,8 +160,9 @@ impl Fit {
     /// set, no folder is used.
     ///
     /// The name of a file is the SHA-256 of what determines its content: the frozen layers with their
-    /// weights, and the values of tensors or the content of image files. Several processes may use the folder at once. The outputs
-    /// are computed in batches of 32. They are not cached if a frozen layer is user-defined.
+    /// weights, and the values of tensors or the content of image files. Several processes may use the folder
+    /// at once. The outputs are computed in batches of 32. They are not cached if a frozen layer is
+    /// user-defined.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -182,7 +183,8 @@ impl Fit {
         Fit { cache_folder: Some(folder.as_ref().to_owned()), ..self }
     }
 
-    /// Sets the size limit of the cache folder in bytes. The least recently used files are removed. Default: the environment variable `HEADSTART_FEATURE_CACHE_BYTES`, or 20 GiB.
+    /// Sets the size limit of the cache folder in bytes. The least recently used files are removed.
+    /// Default: the environment variable `HEADSTART_FEATURE_CACHE_BYTES`, or 20 GiB.
     pub fn cache_folder_bytes(self, bytes: u64) -> Fit {
         Fit { cache_folder_bytes: Some(bytes), ..self }
     }

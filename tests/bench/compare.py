@@ -10,7 +10,7 @@ or HEADSTART_BENCH_THREADS. It is a benchmark, not a test: run it on an idle mac
 --growth               only measure how a forward pass scales with batch size and image side
 --gpu                  only measure Headstart and PyTorch, on the first NVIDIA GPU
 --only PATTERN         only measure matching tasks; they replace their raw numbers if those are of the same machine
---only families        measure one network of each family beside PyTorch (timm) and ONNX Runtime, at 224 pixels: forward
+--only families        compare one network of each family with PyTorch (timm) and ONNX Runtime, at 224 pixels: forward
                        passes of 1, 4 and 16 images, and a forward and backward pass of 8
 """
 
@@ -35,7 +35,7 @@ THREADS = int(os.environ.get("HEADSTART_BENCH_THREADS", "2"))
 # The packages of tests/all: with others, cargo would compile candle with other features.
 PACKAGES = [part for name in ("", "-kernel", "-fetch", "-frame", "-gpu", "-hub") for part in ("-p", f"headstart{name}")]
 SPEED = TARGET / "release" / "examples" / "speed"
-# With it, the same program computes by candle's own operations.
+# With this variable, the same program uses candle's own operations.
 BY_CANDLE = {"HEADSTART_TEST_DEVICE_PATH": "1"}
 SECONDS = 4.0
 DEVICE = "HEADSTART_DEVICE"

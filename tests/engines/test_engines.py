@@ -2,7 +2,7 @@
 
     tests/engines/run
 
-installs Optuna, MLflow and TensorBoard into an environment of their own, and Slurm as a Debian package.
+installs Optuna, MLflow and TensorBoard into a separate environment, and Slurm as a Debian package.
 """
 
 import csv
@@ -35,7 +35,7 @@ def sweep(tmp_path):
 def environment(tmp_path_factory):
     os.environ["PATH"] = f"{HEADSTART.parent}:{os.environ['PATH']}"
     os.environ["HEADSTART_STANDBY"] = "0"
-    # MLflow reads its file format only if it is asked to.
+    # MLflow reads its file store only if this variable is set.
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
     os.environ["JUPYTER_DATA_DIR"] = str(tmp_path_factory.mktemp("jupyter"))
 
@@ -79,7 +79,7 @@ def test_a_grid_whose_first_trial_was_killed(sweep, tmp_path):
     run(sweep, "./grid.sh")
     rows = table(sweep)
     assert [(row["notebook"], row["status"], row["rate"]) for row in rows] == [("trial-1", "ok", "0.01"), ("trial-2", "ok", "0.001")]
-    assert rows == table(whole), "the killed trial ends as if it had not been killed"
+    assert rows == table(whole), "the results of the killed trial are those of an uninterrupted one"
     for trial in ("trial-1", "trial-2"):
         assert losses(sweep / f"results/{trial}.ipynb") == losses(whole / f"results/{trial}.ipynb")
     assert "circle" in (sweep / "results.svg").read_text()

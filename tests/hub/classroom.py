@@ -2,9 +2,9 @@
 
     tests/hub/classroom [--users 20]
 
-prints the time until the kernels answer, the times of cells, memory (PSS) and disk per kernel, and what the memory is
-made of; it fails if a process is left behind. All users are the same system user, each with a home folder of their own
-(SimpleLocalProcessSpawner), because the tests create no system users.
+prints the time until the kernels answer, the times of cells, and the memory (PSS, with its largest parts) and disk space
+of each kernel. It fails if a process is left behind. All users are the same system user, each with a separate home
+folder (SimpleLocalProcessSpawner), because the tests do not create system users.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HEADSTART = Path(os.environ["CARGO_TARGET_DIR"]) / "release" / "headstart"
 TOKEN = "0123456789abcdef0123456789abcdef"
 hub_process = None
-# What a learner writes in the first minutes.
+# Cells that a learner runs in the first minutes.
 CELLS = [
     "let x = random_uniform((4, 3, 64, 64), 0.0, 255.0)?;",
     "let base = Vgg16::new(Weights::Demo).include_top(false).build()?;",
@@ -47,7 +47,7 @@ CELLS = [
 
 
 def configuration(folder, cull):
-    """The shipped configuration, with what a test needs: users without passwords, and early culling."""
+    """The shipped configuration, with changes for the test: users without passwords, and early culling."""
     path = folder / "jupyterhub_config.py"
     path.write_text(
         f"""
@@ -76,7 +76,7 @@ c.Spawner.args = [
 
 
 def kept():
-    """The environment of the users' servers: Rust is installed for this user, and theirs have other home folders."""
+    """The environment of the users' servers. They have other home folders, but use this user's Rust."""
     wanted = ("PATH", "JUPYTER_PATH", "LANG", "RUSTUP_TOOLCHAIN")
     known = {name: os.environ[name] for name in wanted if name in os.environ}
     return known | {"RUSTUP_HOME": os.environ.get("RUSTUP_HOME", str(Path.home() / ".rustup"))}

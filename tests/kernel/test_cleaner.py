@@ -1,4 +1,4 @@
-"""The image cleaner: choices are written at once, kept, and applied."""
+"""The image cleaner: choices are written at once, retained, and applied."""
 
 import csv
 import json
@@ -59,7 +59,7 @@ def test_choices_are_written_at_once_and_applied(kernel, tmp_path):
     front.see(cell.messages)
     assert cell.status == "ok", cell.traceback
     assert kernel.ok(f"images.with_edits({path})?.len()") == "11"
-    # The choices are there again, also in another session.
+    # A new cleaner shows the same choices, also in another kernel.
     other = Kernel()
     again = Front(other)
     again.run(f"let images = Images::from_directory({images}, (64, 64))?;")

@@ -1,4 +1,4 @@
-//! The GPU path on a fake driver (`gpu/tests/fake`): it computes what the CPU path computes.
+//! The GPU path on a fake driver (`gpu/tests/fake`) computes the same results as the CPU path.
 //!
 //! A process uses one device, so the tests start this program again with `HEADSTART_DEVICE=gpu`.
 
@@ -14,7 +14,7 @@ use headstart::prelude::*;
 
 use crate::parity::draw;
 
-/// Environment variable with the file that a test in a process of its own writes.
+/// Environment variable with the file that a test in a separate process writes.
 const RESULTS_VARIABLE: &str = "HEADSTART_TEST_RESULTS";
 
 /// Runs tests of this program on the fake GPU.
@@ -103,7 +103,7 @@ fn results() -> Result<HashMap<String, Tensor>> {
         // Small steps, because the rounding errors of a network with batch normalisation grow with each step.
         let adam = Adam::new(1e-5).epsilon(1e-2).weight_decay(1e-2).global_clipnorm(1.0);
         model.compile(adam, SparseCategoricalCrossentropy.label_smoothing(0.1), [Accuracy]);
-        // Two calls: the second goes on with the optimizer's state.
+        // Two calls: the second continues with the optimizer's state.
         for part in 0..2 {
             let history = model.fit((&x, &y), fit(2).validation_data((&x, &y)))?;
             for column in ["loss", "accuracy", "val_loss"] {
@@ -203,7 +203,7 @@ fn training_on_the_gpu_matches_keras() {
 }
 
 #[test]
-#[ignore = "started by what_the_gpu_path_does_not_know_stays_on_the_cpu in a process of its own"]
+#[ignore = "started by unsupported_models_stay_on_the_cpu in a process of its own"]
 fn use_unknown_layers() -> Result<()> {
     let mut model = sequential![Input::new(4), Dense::new(3), LayerNormalization::default(), Dense::new(1)]?;
     let x = drawn(1, &[4, 4]);
@@ -218,7 +218,7 @@ fn use_unknown_layers() -> Result<()> {
 }
 
 #[test]
-fn what_the_gpu_path_does_not_know_stays_on_the_cpu() {
+fn unsupported_models_stay_on_the_cpu() {
     let output = run_on_gpu(&["--exact", "gpu::use_unknown_layers", "--ignored"], None);
     let said = String::from_utf8_lossy(&output.stderr);
     let layer = "stays on the CPU: the GPU path has no layer LayerNormalization (`layer_normalization`)";

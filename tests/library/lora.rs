@@ -79,7 +79,7 @@ fn only_adapters_and_the_head_are_trained() -> HeadstartResult<()> {
     }
     let trained = model.predict(&x)?;
     let folder = tempfile::tempdir().unwrap();
-    // The saved weights are merged: a model without adapters loads them.
+    // The saved weights are merged, so a model without adapters can load them.
     let path = folder.path().join("weights.safetensors");
     model.save_weights(&path)?;
     let (_, plain) = transformer()?;
@@ -89,14 +89,14 @@ fn only_adapters_and_the_head_are_trained() -> HeadstartResult<()> {
         &plain.forward(&x, Mode::Inference)?,
         &model.forward(&x, Mode::Inference)?,
     );
-    // A model with adapters loads them too, and its adapters change nothing.
+    // A model with adapters can load them too. Its adapters are then zero.
     let (adapted, other) = transformer()?;
     adapted.enable_lora(Lora::new(2), |name| name.ends_with("_mlp_dense1"))?;
     let b = named(&adapted.trainable_params(), "lora_kernel_b");
     b.set(&b.value(Mode::Inference).ones_like()?)?;
     other.load_weights(&path)?;
     assert_near("loaded", &other.forward(&x, Mode::Inference)?, &model.forward(&x, Mode::Inference)?);
-    // A whole model keeps its adapters, and training resumes exactly.
+    // A whole model is saved with its adapters, and training resumes exactly.
     let path = folder.path().join("model.safetensors");
     model.save(&path)?;
     let mut loaded = Model::load(&path)?;

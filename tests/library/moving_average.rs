@@ -72,7 +72,7 @@ fn a_saved_model_keeps_its_averages() -> HeadstartResult<()> {
     for (a, b) in whole.params().iter().zip(loaded.params()) {
         assert_near("resumed", &b.value(Mode::Inference), &a.value(Mode::Inference));
     }
-    // Without the averages the weights are others.
+    // Without the averages, the weights differ.
     let mut other = model(&known)?;
     other.compile(Adam::new(0.05), MeanSquaredError, []);
     other.fit(data(), fit(3))?;

@@ -228,7 +228,7 @@ fn an_imported_model_is_fine_tuned_with_a_new_head() -> HeadstartResult<()> {
     Ok(())
 }
 
-/// A copy of a fixture with other bytes.
+/// A copy of a fixture with changed bytes.
 fn changed(name: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("changed.onnx");
@@ -292,7 +292,7 @@ fn damaged_files_are_errors() {
             fs::write(file.path(), &whole[..length]).unwrap();
             assert!(Model::from_onnx(file.path()).is_err(), "{name}, the first {length} bytes");
         }
-        // The bytes of names, attributes and shapes; a change of a value is no error.
+        // A changed byte of a name, attribute or shape can be an error; one of a value is not.
         let mut refused = 0;
         for place in (0..whole.len()).step_by(whole.len() / 400 + 1) {
             for value in [0u8, 0x7f, 0xff] {

@@ -16,7 +16,7 @@ const CONFIG: &str = r#"{
   }
 }"#;
 
-/// A file of ResNet18 with seven classes, with torchvision's names.
+/// Writes weights of a ResNet18 with seven classes, with torchvision's names.
 fn write_weights(folder: &Path) {
     let state: HashMap<String, Tensor> = super::families::resnet18_state(7).into_iter().collect();
     candle_core::safetensors::save(&state, folder.join("model.safetensors")).unwrap();
@@ -86,11 +86,11 @@ fn images_for_a_model_are_resized_as_timm_does() -> HeadstartResult<()> {
         let (mean, most) = distances(&images.x.get(0)?, &known[&format!("{number}.pixels")]);
         println!("{number}: {interpolation} {crop} {mode}, mean difference {mean}, largest {most}");
         assert!(mean < 0.05 && most <= 1.0, "{number}: {mean}, {most}");
-        // A size alone gives the whole image.
+        // With a size only, the whole image is resized.
         let whole = ImageFiles::from_paths([(&path, "class")], (height, width))?.load()?;
         assert!(distances(&whole.x.get(0)?, &known[&format!("{number}.pixels")]).0 > 1.0);
     }
-    // A nested model's weights count, and are saved with the model.
+    // The settings of a nested model's weights are used, and are saved with the model.
     let base =
         ResNet18::new(weights_at(folder.path())).include_top(false).input_shape((3, 32, 32)).build()?;
     let model = sequential![base, GlobalAveragePooling2D, Dense::new(2)]?;
@@ -179,7 +179,7 @@ fn a_description_is_downloaded_once() -> HeadstartResult<()> {
     let offline = Hub { offline: true, ..hub.clone() };
     assert_eq!(offline.describe("timm/resnet18.mine")?.network, "resnet18");
     assert!(offline.describe("timm/resnet18.other").is_err());
-    // A page that explains an error is no description.
+    // An error page is not a valid description.
     let server = super::hub::serve(config.as_bytes(), vec![super::hub::Conduct::Page]);
     let error = Hub { endpoint: Some(server.address.clone()), ..hub }.describe("timm/page").unwrap_err();
     assert!(error.to_string().contains("expected config.json to be JSON"), "{error}");

@@ -129,7 +129,7 @@ impl Network {
                 }
             }
             Operation::Softmax => {
-                return Err(Error::argument("backward", "a softmax only as the last layer", "another position"));
+                return Err(Error::argument("backward", "a softmax only as the last layer", "another place"));
             }
             Operation::Add => {
                 // The last input takes over the array, so the others read it first.

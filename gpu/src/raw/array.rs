@@ -40,7 +40,7 @@ pub struct Indices(pub(super) Array);
 impl Array {
     pub(super) fn allocate(context: &Arc<Context>, len: usize) -> Result<Array> {
         let bytes =
-            len.checked_mul(SIZE).ok_or_else(|| Error::argument("allocate", "a length that fits into memory", len))?;
+            len.checked_mul(SIZE).ok_or_else(|| Error::argument("allocate", "a smaller length", len))?;
         let pointer = context.allocate(bytes)?;
         let memory = Memory { context: context.clone(), pointer };
         Ok(Array { memory: Arc::new(memory), start: 0, len })

@@ -57,7 +57,7 @@ pub fn examine() -> Result<(), String> {
         ],
         false => {
             let libraries = std::env::var_os(CUDA_FOLDERS).map(|_| ("CUDA libraries", cuda_libraries()));
-            let card = ("GPU", Ok("no card of NVIDIA's: the CPU computes".to_owned()));
+            let card = ("GPU", Ok("no NVIDIA GPU found: models run on the CPU".to_owned()));
             std::iter::once(card).chain(libraries).collect()
         }
     };
@@ -256,7 +256,7 @@ fn card() -> Finding {
     }
 }
 
-/// Environment variable with folders of CUDA's libraries.
+/// Environment variable with folders that are searched for CUDA's libraries.
 const CUDA_FOLDERS: &str = "HEADSTART_CUDA_LIBRARIES";
 
 /// Reports the libraries with which `HEADSTART_DEVICE=gpu` runs models on the GPU, and where they are.

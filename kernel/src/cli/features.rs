@@ -1,6 +1,6 @@
 //! The `headstart features` command: extracts features of image files in shards.
 //!
-//! The program has no tensors, so the command runs one cell, which calls `Model::extract_features`.
+//! This program does not contain the library, so the command runs one cell that calls `Model::extract_features`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub struct Options {
     /// The folder of images: one folder per class, or images without classes.
     folder: PathBuf,
-    /// The folder for the features, which all shards share.
+    /// The folder for the features, the same for all shards.
     #[arg(long, short, visible_alias = "out", value_name = "FOLDER")]
     output: PathBuf,
     /// The shard to compute, such as 0/4 for the first of four.
@@ -24,7 +24,7 @@ pub struct Options {
     /// Height and width of the images in pixels. Default: those of the network.
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
-    /// Keep feature maps instead of their means.
+    /// Write the feature maps instead of their means.
     #[arg(long)]
     no_pooling: bool,
 }

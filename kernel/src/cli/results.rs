@@ -183,7 +183,7 @@ fn chart(rows: &[Row], metric: &str, smaller: bool) -> Result<String, String> {
         let known: Vec<&str> = known.into_iter().map(String::as_str).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         return Err(format!(
-            "--metric: expected a number that notebooks without errors have ({known}), found {metric}"
+            "--metric: expected a numeric result of the successful notebooks ({known}), found {metric}"
         ));
     }
     trials.sort_by(|a, b| if smaller { a.value.total_cmp(&b.value) } else { b.value.total_cmp(&a.value) });

@@ -94,7 +94,7 @@ pub fn run_notebook(
 /// Runs code as one cell, without a notebook.
 ///
 /// # Errors
-/// The cell's error.
+/// The error of the cell.
 pub fn run_code(engine: &Engine, code: String) -> Result<(), String> {
     let _background = Background::collect(engine);
     outputs_of(engine, code).1.map(drop).map_err(|error| in_terminal(&error))
