@@ -14,8 +14,8 @@ pub(crate) const DEVICE_VARIABLE: &str = "HEADSTART_DEVICE";
 /// The device on which models and data are created: the first GPU that this build supports, else the
 /// CPU. `HEADSTART_DEVICE` selects another: `cpu`, `cuda:1`, `metal`.
 ///
-/// `HEADSTART_DEVICE=gpu` keeps tensors on the CPU and executes models on an NVIDIA GPU, whose libraries are found when
-/// the program runs.
+/// `HEADSTART_DEVICE=gpu` keeps tensors on the CPU and executes models on an NVIDIA GPU. CUDA's libraries are loaded
+/// at run time.
 ///
 /// The first call prints a note if the device is a GPU or the requested device is not available. GPUs
 /// need a build with the feature `cuda`, `cudnn` or `metal`: for notebooks, `headstart install --cuda`.

@@ -25,7 +25,7 @@ pub(crate) enum Edit {
 /// The edits of image files.
 pub(crate) type Edits = BTreeMap<PathBuf, Edit>;
 
-/// Reads the edits of a file; none if there is no file.
+/// Reads the edits of a file. A missing file has none.
 pub(crate) fn read_edits(path: &Path) -> Result<Edits> {
     let refuse = |expected: &str, found: String| Error::Argument {
         name: "the edits",

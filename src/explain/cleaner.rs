@@ -42,7 +42,7 @@ impl Images {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Argument`] if `most` is not from 1 to 100, or the file is no table of edits; [`Error::Io`] if it cannot
+    /// [`Error::Argument`] if `most` is not from 1 to 100, or the file is not a table of edits; [`Error::Io`] if it cannot
     /// be written; those of [`Predictions::losses`].
     pub fn cleaner(
         &self,

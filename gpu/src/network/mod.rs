@@ -142,7 +142,7 @@ pub struct Network {
     requires_gradient: Vec<bool>,
     /// Nodes whose value the backward pass reads.
     is_kept: Vec<bool>,
-    /// Parts of `weights`, or arrays of their own.
+    /// Parts of `weights`, or separate arrays.
     params: Vec<Array>,
     /// Parts of `gradients`, for trainable parameters.
     param_gradients: Vec<Option<Array>>,

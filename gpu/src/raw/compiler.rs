@@ -26,8 +26,8 @@ impl Compiler {
         Ok([major, minor])
     }
 
-    /// Compiles CUDA C to a cubin for an architecture such as `sm_90`. Returns it with the compiler's messages, which name
-    /// the resources of each kernel.
+    /// Compiles CUDA C to a cubin for an architecture such as `sm_90`. Returns it with the compiler's messages, which
+    /// name the resources of each kernel.
     pub(crate) fn compile(&self, source: &str, architecture: &str) -> Result<(Vec<u8>, String)> {
         let kernels = |log: String| Error::Kernels { architecture: architecture.to_owned(), log };
         let text = |text: &str| CString::new(text).map_err(|_| kernels("zero byte".into()));
@@ -82,7 +82,7 @@ impl Compiler {
     }
 }
 
-/// Opens `libnvrtc-builtins` beside NVRTC, which looks for it in the loader's folders only.
+/// Opens `libnvrtc-builtins` from NVRTC's folder. NVRTC itself searches only the loader's folders.
 fn open_builtins(nvrtc: &Path) {
     let folder = nvrtc.parent().filter(|folder| !folder.as_os_str().is_empty());
     let files = folder.and_then(|folder| std::fs::read_dir(folder).ok());

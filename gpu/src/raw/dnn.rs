@@ -49,7 +49,7 @@ struct State {
     workspace: Option<Array>,
 }
 
-/// The descriptors of a convolution, and for each used direction the algorithm with the bytes of its workspace.
+/// The descriptors of a convolution, and the algorithm with its workspace for each direction that was used.
 struct Plan {
     input: Handle,
     kernel: Handle,

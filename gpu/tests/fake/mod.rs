@@ -1,4 +1,4 @@
-//! CUDA's libraries for machines without a GPU: the driver, cuDNN, cuBLAS and NVRTC, compiled from C++ beside this file.
+//! CUDA's libraries for machines without a GPU: the driver, cuDNN, cuBLAS and NVRTC, compiled from the C++ in this folder.
 //! They execute everything on the host's memory.
 
 use std::collections::hash_map::DefaultHasher;

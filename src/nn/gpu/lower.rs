@@ -220,7 +220,7 @@ impl Lowering {
     }
 }
 
-/// The activation of the GPU path. `None` for softmax, which is an operation of its own.
+/// The activation of the GPU path. `None` for softmax, which is a separate operation.
 fn of_gpu(function: Activation) -> Option<GpuActivation> {
     Some(match function {
         Activation::Linear => GpuActivation::Linear,

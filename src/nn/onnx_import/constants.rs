@@ -14,8 +14,8 @@ use super::view::Value;
 const SUPPORTED: &str = "Add, AveragePool, BatchNormalization, Cast, Clip, Concat, Constant, Conv, Div, Dropout, Erf, \
                          Exp, Flatten, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, GroupNormalization, HardSigmoid, \
                          HardSwish, Identity, InstanceNormalization, LayerNormalization, MatMul, Max, MaxPool, Min, \
-                         Mul, Neg, Pad, Pow, Reciprocal, ReduceMax, ReduceMean, Relu, Reshape, Shape, Sigmoid, Softmax, Sqrt, Squeeze, Sub, \
-                         Swish, Tanh, Transpose, Unsqueeze";
+                         Mul, Neg, Pad, Pow, Reciprocal, ReduceMax, ReduceMean, Relu, Reshape, Shape, Sigmoid, \
+                         Softmax, Sqrt, Squeeze, Sub, Swish, Tanh, Transpose, Unsqueeze";
 
 /// Maximum number of values of a constant that `Concat`, `ConstantOfShape` or `Gather` computes (65,536: such constants
 /// only describe shapes).

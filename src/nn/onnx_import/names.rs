@@ -3,7 +3,7 @@
 use super::file::OnnxNode;
 use super::importer::Importer;
 
-/// Operators that become no layer of their own.
+/// Operators that do not become a layer.
 const PASSIVE: [&str; 7] = ["Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"];
 /// Ends of weights' names that are not part of the layer's name.
 const WEIGHT_ENDS: [&str; 10] =

@@ -32,7 +32,7 @@ impl<'a> Importer<'a> {
         let name = node.input(0);
         let view = self.view(name)?;
         if dims.is_empty() {
-            return Err("expected a result of at least one dimension beside the batch, found none".into());
+            return Err("expected a result with at least one dimension after the batch, found none".into());
         }
         let reshaped = match view.reshaped(dims.clone()) {
             Some(reshaped) => reshaped,

@@ -1,4 +1,4 @@
-//! Tensors of an ONNX file (`TensorProto`), in the file itself or in a second file beside it.
+//! Tensors of an ONNX file (`TensorProto`), in the file itself or in a second file in its folder.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path};
@@ -202,7 +202,7 @@ impl<'a> External<'a> {
         Ok(())
     }
 
-    /// Reads the bytes from the file beside the ONNX file.
+    /// Reads the bytes from the second file.
     fn load(&self, folder: &Path, bytes: usize) -> Result<Vec<u8>, String> {
         let name = self.location;
         let refuse = |problem: String| format!("its values are in the file `{name}`: {problem}");

@@ -28,7 +28,7 @@ const ID: &str = "id";
 
 /// Writes a run for MLflow: parameters, and the measured values of each epoch as metrics.
 ///
-/// `MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri mlruns` shows it beside other runs. `mlflow
+/// `MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri mlruns` shows it with other runs. `mlflow
 /// migrate-filestore` moves the runs to a database.
 ///
 /// ```

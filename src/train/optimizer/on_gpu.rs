@@ -177,7 +177,8 @@ impl GpuOptimizer {
         self.params.iter_mut().for_each(|param| param.steps = param.steps.saturating_sub(steps));
     }
 
-    /// Copies the state to the optimizer. `all` has all parameters of the model; the state of frozen ones does not change.
+    /// Copies the state to the optimizer. `all` has all parameters of the model; the state of frozen ones does not
+    /// change.
     pub(crate) fn write_back(&self, optimizer: &mut dyn Optimizer, all: &[(String, Param)]) -> Result<()> {
         let mut state = optimizer.state(all)?;
         let count = |steps: usize| Tensor::new(steps as i64, &Device::Cpu);
