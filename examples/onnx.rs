@@ -5,8 +5,8 @@
 //! cargo run --release --example onnx -- FOLDER
 //! ```
 //!
-//! With `import` it imports ONNX files, and compares their outputs with those in a `.safetensors` file of the same name,
-//! with tensors `in INPUT` and `out OUTPUT` of a model with one input and one output:
+//! With `import`, it imports ONNX files and compares their outputs with those in a `.safetensors` file of the same name.
+//! The model has one input and one output, and the file has the tensors `in INPUT` and `out OUTPUT`:
 //!
 //! ```sh
 //! cargo run --release --example onnx -- import FILE.onnx…

@@ -154,9 +154,9 @@ impl Fit {
         Fit { cache_memory: bytes, ..self }
     }
 
-    /// Caches the output of the frozen layers in a folder, for later trainings and other processes with the
-    /// same frozen layers and the same inputs, such as the trials of a search. Trainable layers, optimizers
-    /// and targets may differ. Default: the environment variable `HEADSTART_FEATURE_CACHE`; if it is not
+    /// Caches the output of the frozen layers in a folder. Later trainings and other processes with the same
+    /// frozen layers and inputs read it, such as the trials of a search. Trainable layers, optimizers and
+    /// targets may differ. Default: the environment variable `HEADSTART_FEATURE_CACHE`; if it is not
     /// set, no folder is used.
     ///
     /// The name of a file is the SHA-256 of what determines its content: the frozen layers with their

@@ -1,5 +1,5 @@
-// A driver of CUDA for tests on machines without a GPU. The GPU's memory is the host's, a stream executes at once, and
-// the kernels are compiled for the CPU from the source that the crate gives to NVRTC (kernels.inc).
+// A CUDA driver for tests on machines without a GPU. The GPU's memory is the host's, and a stream executes at once. The
+// kernels are compiled for the CPU (kernels.inc), from the source that the crate passes to NVRTC.
 //
 // Like a real driver, it rejects wrong use: calls without a current context, frees of unknown addresses, copies beyond an
 // allocation. `fake_cuda_launches` counts launches.

@@ -7,7 +7,7 @@ use crate::nn::protobuf_reader::Fields;
 
 /// Largest number of nodes (20,000: the largest classifiers have some 2,000).
 const MAX_NODES: usize = 20_000;
-/// Oldest supported opset. Later opsets changed only where some parameters of the operators are stored.
+/// Oldest supported opset. The importer handles differences between it and later ones.
 const MIN_OPSET: i64 = 7;
 
 /// The graph of a file.

@@ -16,7 +16,7 @@ impl<R: Rule> GradientDescent<R> {
         Self { not_decayed: names.iter().map(|name| name.to_string()).collect(), ..self }
     }
 
-    /// Takes one step for the mean gradient of this many batches, which have the effect of one large batch with the
+    /// Takes one step for the mean gradient of this many batches. They have the effect of one large batch, with the
     /// memory of a small one. Clipping, weight decay and schedules follow steps, not batches. Default: 1.
     pub fn gradient_accumulation_steps(self, steps: usize) -> Self {
         Self { accumulation: Accumulation::new(steps), ..self }
