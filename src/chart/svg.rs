@@ -201,7 +201,7 @@ pub(super) fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, bold: bool) -
     texts.into_iter().map(|text| text_width(text, TEXT, bold)).fold(0.0, f64::max)
 }
 
-/// The points of a line; of a line with too many, the lowest and the highest of each run of neighbours.
+/// The points of a line. If there are too many, only the lowest and the highest of each run of neighbours.
 fn thinned(points: &[(f64, f64)]) -> Cow<'_, [(f64, f64)]> {
     if points.len() <= MAX_POINTS {
         return points.into();

@@ -80,7 +80,7 @@ impl Images {
             cells.push(VBox::new(&parts));
             choices.push((path.clone(), list));
         }
-        let status = Label::new(&in_words(edits.len(), &table));
+        let status = Label::new(&status_text(edits.len(), &table));
         let saved = choices.iter().map(|(_, list)| list.index()).collect();
         let editor = Arc::new(Editor { table, choices, status: status.clone(), saved: Mutex::new(saved) });
         for (_, list) in &editor.choices {
@@ -102,7 +102,7 @@ fn relabelled(class: &str) -> String {
     format!("is {class}")
 }
 
-fn in_words(edits: usize, table: &Path) -> String {
+fn status_text(edits: usize, table: &Path) -> String {
     format!("{edits} edits in {}", table.display())
 }
 
@@ -128,7 +128,7 @@ impl Editor {
         match change_edits(&self.table, &changes) {
             Ok(edits) => {
                 *saved = now;
-                self.status.set_value(&in_words(edits.len(), &self.table));
+                self.status.set_value(&status_text(edits.len(), &self.table));
             }
             Err(error) => self.status.set_value(&format!("NOT SAVED, choose again: {error}")),
         }

@@ -175,7 +175,7 @@ impl ModelBuilder {
         self.push(Node { name, layer, config: LayerConfig::of(spec), inputs })
     }
 
-    /// A layer of this builder.
+    /// The layer of a node.
     pub(super) fn layer(&self, id: NodeId) -> &Arc<dyn Layer> {
         &self.nodes[id.node].layer
     }

@@ -61,7 +61,7 @@ impl Model {
         check("shard", found, shard < shards, "a number from 0 to the number of shards - 1")?;
         let manifest = self.manifest_of(files)?;
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        agree(&manifest, folder)?;
+        check_manifest(&manifest, folder)?;
         let range = |shard: usize| shard * manifest.parts() / shards;
         let parts = range(shard)..range(shard + 1);
         let names = relative(&files.paths);
@@ -141,8 +141,8 @@ impl Model {
     }
 }
 
-/// Writes the manifest, or checks that the folder has the same one.
-fn agree(manifest: &Manifest, folder: &Path) -> Result<()> {
+/// Writes the manifest, or checks that the folder has an equal one.
+fn check_manifest(manifest: &Manifest, folder: &Path) -> Result<()> {
     let describe = |manifest: &Manifest| {
         let key = &manifest.key[..manifest.key.len().min(12)];
         format!("features of {} images by `{}`, key {key}…", manifest.images, manifest.model)

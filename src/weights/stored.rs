@@ -113,7 +113,7 @@ impl Model {
         if !problems.is_empty() {
             return Err(Error::weights(path, self.name(), problems));
         }
-        // A file without adapters has the whole kernels.
+        // In a file without adapters, the kernels are complete, so the adapters become zero.
         if !params.iter().any(|(name, param)| param.is_adapter() && tensors.contains_key(name)) {
             let loaded = params.iter().filter(|(name, _)| tensors.contains_key(name));
             loaded.into_iter().try_for_each(|(_, param)| param.reset_adapter())?;

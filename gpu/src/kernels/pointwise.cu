@@ -98,7 +98,7 @@ extern "C" __global__ void scale_maps(const float *x, const float *s, float *y, 
     if (i < count) store(y, i, x[i] * s[i / inner], adds);
 }
 
-// The factors' gradient. One block per map.
+// The factors' gradient. One block per feature map.
 extern "C" __global__ void scale_maps_backward(const float *dy, const float *x, float *ds, int inner, int adds) {
     int map = blockIdx.x;
     float sum = 0.0f;
@@ -107,7 +107,7 @@ extern "C" __global__ void scale_maps_backward(const float *dy, const float *x, 
     if (threadIdx.x == 0) store(ds, map, sum, adds);
 }
 
-// Pads or crops maps: y's pixel (0, 0) is x's pixel (-top, -left). Pixels outside x are 0.
+// Pads or crops feature maps: y's pixel (0, 0) is x's pixel (-top, -left). Pixels outside x are 0.
 extern "C" __global__ void pad_maps(
     const float *x, float *y, int count, int height, int width, int out_height, int out_width, int top, int left,
     int adds) {

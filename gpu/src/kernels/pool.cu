@@ -1,4 +1,4 @@
-// Maximum of each window, and the index of its first maximum within the map.
+// Maximum of each window, and the index of its first maximum within the feature map.
 extern "C" __global__ void max_pool(
     const float *x, float *y, int *indices, int count, int height, int width, int out_height, int out_width, int size,
     int stride, int top, int left) {
@@ -73,7 +73,7 @@ extern "C" __global__ void average_pool_backward(
     store(dx, i, sum, adds);
 }
 
-// Mean of each map. One block per map.
+// Mean of each feature map. One block per feature map.
 extern "C" __global__ void global_mean(const float *x, float *y, int inner) {
     int map = blockIdx.x;
     float sum = 0.0f;

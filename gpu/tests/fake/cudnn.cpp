@@ -1,5 +1,5 @@
-// The convolutions of cuDNN for tests on machines without a GPU: plain loops over the host's memory. Like cuDNN it
-// refuses descriptors that do not fit each other, and a workspace that is too small.
+// The convolutions of cuDNN for tests on machines without a GPU: plain loops over the host's memory. Like cuDNN, it
+// rejects descriptors that do not fit together, and a workspace that is too small.
 #include <dlfcn.h>
 
 #include <cstdint>

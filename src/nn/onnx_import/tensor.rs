@@ -29,7 +29,7 @@ struct External<'a> {
     length: Option<u64>,
 }
 
-/// A decoded tensor. Numbers of any type are floats or integers.
+/// A decoded tensor. Numbers of all types are converted to `f32` or `i64`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Constant {
     pub(super) dims: Vec<usize>,
@@ -72,7 +72,7 @@ fn describe(kind: i64) -> (&'static str, Option<usize>) {
     }
 }
 
-/// Whether values of this type are images or features. Integer types are inputs of tokens.
+/// Whether a type is a floating-point type, as for images and features. Inputs of integer types are tokens.
 pub(super) fn is_float(kind: i64) -> bool {
     matches!(kind, data_type::FLOAT | data_type::FLOAT16 | data_type::DOUBLE | data_type::BFLOAT16)
 }
@@ -97,7 +97,7 @@ impl<'a> StoredTensor<'a> {
         Ok(tensor)
     }
 
-    /// The sizes, if each is a valid one.
+    /// The sizes, if all of them are valid.
     pub(super) fn dims(&self) -> Result<Vec<usize>, String> {
         let sizes = self.dims.iter().map(|size| usize::try_from(*size)).collect::<Result<Vec<_>, _>>();
         sizes.map_err(|_| {
@@ -241,7 +241,7 @@ impl Constant {
         Constant { dims: vec![values.len()], values: Values::Ints(values) }
     }
 
-    /// The parts at some positions of a dimension.
+    /// The slices at some positions of a dimension.
     pub(super) fn selected(&self, axis: usize, positions: &[usize]) -> Constant {
         let inner: usize = self.dims[axis + 1..].iter().product();
         let outer: usize = self.dims[..axis].iter().product();
@@ -276,7 +276,7 @@ impl Constant {
         }
     }
 
-    /// The only value, of a tensor of any rank with one value.
+    /// The value of a tensor with exactly one value, of any rank.
     pub(super) fn number(&self) -> Option<f32> {
         match &self.values {
             Values::Floats(values) => <[f32; 1]>::try_from(values.as_slice()).ok().map(|[value]| value),

@@ -20,7 +20,7 @@ pub(super) struct View {
     pub(super) node: NodeId,
     /// Shape after a reshape of the layer's output.
     pub(super) shape: Vec<usize>,
-    /// For each dimension of the value, the dimension of `shape` that it is.
+    /// For each dimension of the value, its index in `shape`.
     pub(super) order: Vec<usize>,
     /// The function that is then applied to each value.
     pub(super) function: Function,
