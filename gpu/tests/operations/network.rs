@@ -241,14 +241,14 @@ fn inference_uses_moving_statistics_and_changes_nothing() {
 }
 
 #[test]
-fn frozen_layers_cost_no_backward_pass_and_no_memory() {
+fn frozen_layers_cost_no_backward_pass() {
     let mut b = vgg();
     let trained = operations(&b, true);
     // All but the last dense layer.
     for param in &mut b.params[..6] {
         param.is_trainable = false;
     }
-    // Weights, bias, and nothing else.
+    // Only the gradients of its weights and bias are computed.
     let frozen = operations(&b, true);
     assert_eq!(frozen - operations(&b, false), 2);
     assert!(trained - operations(&b, false) > 10);
