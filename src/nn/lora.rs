@@ -89,8 +89,8 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Argument`] if no dense or attention layer has a matching name, the rank exceeds a side of a kernel, or a
-    /// layer has adapters already. The model is then unchanged.
+    /// [`Error::Argument`] if no dense or attention layer has a matching name, the rank is out of range for a kernel, or
+    /// a layer has adapters already. The model is then unchanged.
     pub fn enable_lora(&self, lora: Lora, is_adapted: impl Fn(&str) -> bool) -> Result<()> {
         self.add_adapters(lora, &is_adapted)
     }
