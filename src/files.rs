@@ -39,3 +39,8 @@ pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path) -> io::Res
             failed(source)
         })
 }
+
+/// The bytes of values, in the order of safetensors files.
+pub(crate) fn little_endian(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}

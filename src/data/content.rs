@@ -4,6 +4,7 @@ use candle_core::DType;
 
 use super::Samples;
 use super::dataset::Inputs;
+use crate::files::little_endian;
 use crate::{Error, Result};
 
 /// Number of rows that are read at once.
@@ -27,8 +28,7 @@ impl Samples {
                     let x = self.take(&rows)?.x;
                     visit("shape", format!("{:?}", x.dims()).as_bytes())?;
                     let values = x.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-                    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                    visit("rows", &bytes)?;
+                    visit("rows", &little_endian(&values))?;
                 }
             }
         }

@@ -4,6 +4,7 @@ use sha2::{Digest, Sha256};
 
 use crate::data::Samples;
 use crate::device::device_takes_cpu_path;
+use crate::files::little_endian;
 use crate::nn::Model;
 use crate::{Error, Result, check_interrupt, device};
 
@@ -55,11 +56,6 @@ impl ContentKey {
     pub(super) fn finish(self) -> String {
         self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
-}
-
-/// The bytes of values, in the order of safetensors files.
-pub(super) fn little_endian(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 #[cfg(test)]

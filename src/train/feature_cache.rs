@@ -9,12 +9,12 @@ use std::path::Path;
 
 use candle_core::{DType, Tensor};
 
-use super::content::{ContentKey, little_endian};
+use super::content::ContentKey;
 use super::feature_file::{FeatureFile, FeatureWriter};
 use super::feature_folder::FeatureFolder;
 use super::predict::BATCH;
 use crate::data::{Dataset, Samples};
-use crate::files::write_whole_with;
+use crate::files::{little_endian, write_whole_with};
 use crate::nn::{Model, SplitPoint};
 use crate::{Error, Result, check_interrupt};
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use candle_core::{DType, Tensor};
 
+use crate::files::little_endian;
 use crate::{Error, Result};
 
 /// Largest number of attempts to find an unused file name. One attempt is enough unless another process
@@ -69,7 +70,7 @@ impl FeatureStore {
             None => self.file.insert(scratch_file()?),
         };
         let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-        let content: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let content = little_endian(&values);
         let begin = self.length;
         file.write_all_at(&content, begin).map_err(Error::io(std::env::temp_dir()))?;
         self.length += content.len() as u64;

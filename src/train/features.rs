@@ -13,6 +13,7 @@ use super::feature_store::{FeatureStore, Stored, scratch_file};
 use super::means::Means;
 use super::{Compiled, Fit, lint, lint_images};
 use crate::data::{Batch, Dataset, Samples};
+use crate::files::little_endian;
 use crate::nn::{Mode, Model, SplitPoint};
 use crate::{Error, Result, check_interrupt};
 
@@ -290,8 +291,7 @@ fn computed(
         match &mut file {
             Some(file) => {
                 let values = features.flatten_all()?.to_vec1::<f32>()?;
-                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                file.write_all(&bytes).map_err(Error::io(std::env::temp_dir()))?;
+                file.write_all(&little_endian(&values)).map_err(Error::io(std::env::temp_dir()))?;
             }
             None => batches.push(features),
         }

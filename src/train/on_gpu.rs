@@ -46,6 +46,7 @@ impl GpuTraining {
             return Ok(None);
         };
         if matches!(loss, Loss::SoftmaxCrossEntropy { .. }) && model.output_shape().len() != 1 {
+            say_once(model, "the GPU path supports a softmax over classes only, not over feature maps");
             return Ok(None);
         }
         let named = model.named_params();
@@ -53,7 +54,10 @@ impl GpuTraining {
             let known = named.iter().find(|(_, known)| known.identity() == param.identity());
             known.map(|(way, _)| (way.clone(), param.clone()))
         };
-        let params: Vec<(String, Param)> = trainee.trainable().filter_map(name).collect();
+        let Some(params) = trainee.trainable().map(name).collect::<Option<Vec<_>>>() else {
+            say_once(model, "it trains parameters that are not its own");
+            return Ok(None);
+        };
         let optimizer = &*compiled.optimizer;
         let Some(optimizer) = GpuOptimizer::new(trainee.gpu(), optimizer, trainee.network(), &params)? else {
             say_once(
