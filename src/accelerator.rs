@@ -8,7 +8,7 @@ use crate::device::DEVICE_VARIABLE;
 
 /// Environment variable with the precision of products on the GPU: `float32` (default) or `tf32`.
 ///
-/// The default is exact: results agree with the CPU's to rounding errors of float32. TensorFloat-32 rounds factors to 11
+/// By default, results agree with the CPU's to rounding errors of float32. TensorFloat-32 rounds factors to 11
 /// bits and is several times faster on Ampere GPUs and later. PyTorch uses it for convolutions by default.
 const PRECISION_VARIABLE: &str = "HEADSTART_PRECISION";
 

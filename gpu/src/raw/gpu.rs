@@ -25,7 +25,7 @@ const MAX_ARGUMENTS: usize = 24;
 
 /// How convolutions and matrix products are computed. The values are always stored as float32.
 ///
-/// The default is exact. PyTorch computes convolutions in TensorFloat-32 by default, so compare its speed with that of
+/// The default has the accuracy of float32. PyTorch computes convolutions in TensorFloat-32 by default, so compare its speed with that of
 /// [`Precision::TensorFloat32`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {

@@ -32,12 +32,27 @@ static int version() {
     return end ? atoi(end + 4) : 13;
 }
 
+// Whether this thread has a context.
+static bool is_current() {
+    static auto current = driver<int (*)()>("fake_cuda_is_current");
+    return !current || current();
+}
+
+static int handles = 0;
+
 extern "C" {
+int fake_handles() { return handles; }
 Status cublasGetProperty(int property, int *value) {
     return *value = property ? 0 : version(), property >= 0 && property <= 2 ? SUCCESS : INVALID_VALUE;
 }
-Status cublasCreate_v2(void **handle) { return *handle = new Handle{}, SUCCESS; }
-Status cublasDestroy_v2(void *handle) { return delete (Handle *)handle, SUCCESS; }
+Status cublasCreate_v2(void **handle) {
+    if (!is_current()) return INVALID_VALUE;
+    return handles++, *handle = new Handle{}, SUCCESS;
+}
+Status cublasDestroy_v2(void *handle) {
+    if (!is_current()) return INVALID_VALUE;
+    return handles--, delete (Handle *)handle, SUCCESS;
+}
 // Like the real one it forgets the workspace.
 Status cublasSetStream_v2(void *handle, void *stream) {
     return *(Handle *)handle = {stream, false}, is_stream(stream) ? SUCCESS : INVALID_VALUE;

@@ -148,6 +148,7 @@ extern "C" {
 unsigned long fake_cuda_launches() { return launches; }
 // Called by the other libraries for each operation that a real one would launch.
 void fake_cuda_count() { launches++; }
+int fake_cuda_is_current() { return is_current; }
 int fake_cuda_retained() { return retained; }
 void *fake_cuda_stream() { return &stream_object; }
 unsigned long fake_cuda_host_allocations() { return host_allocations; }

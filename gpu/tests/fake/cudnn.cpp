@@ -38,6 +38,12 @@ static bool is_allocated(uint64_t address, size_t bytes) {
     return !known || known(address, bytes);
 }
 
+// Whether this thread has a context.
+static bool is_current() {
+    static auto current = driver<int (*)()>("fake_cuda_is_current");
+    return !current || current();
+}
+
 // Whether a handle works on the driver's stream.
 static bool is_ready(void *handle) {
     static auto stream = driver<void *(*)()>("fake_cuda_stream");
@@ -152,12 +158,21 @@ static int number(const char *variable, int otherwise) {
     return value ? atoi(value) : otherwise;
 }
 
+static int handles = 0;
+
 extern "C" {
+int fake_handles() { return handles; }
 int fake_cudnn_last_algorithm() { return last_algorithm; }
 size_t cudnnGetVersion() { return number("FAKE_CUDNN_VERSION", 92600); }
 size_t cudnnGetCudartVersion() { return number("FAKE_CUDNN_CUDA", 13000); }
-Status cudnnCreate(void **handle) { return *handle = new void *(nullptr), SUCCESS; }
-Status cudnnDestroy(void *handle) { return delete (void **)handle, SUCCESS; }
+Status cudnnCreate(void **handle) {
+    if (!is_current()) return BAD_PARAM;
+    return handles++, *handle = new void *(nullptr), SUCCESS;
+}
+Status cudnnDestroy(void *handle) {
+    if (!is_current()) return BAD_PARAM;
+    return handles--, delete (void **)handle, SUCCESS;
+}
 Status cudnnSetStream(void *handle, void *stream) {
     return *(void **)handle = stream, is_ready(handle) ? SUCCESS : BAD_PARAM;
 }

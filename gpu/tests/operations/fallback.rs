@@ -55,6 +55,21 @@ fn a_gpu_that_cannot_be_opened_releases_everything() {
 }
 
 #[test]
+fn handles_are_destroyed_with_the_context_current() {
+    const TEST: &str = "fallback::handles_are_destroyed_with_the_context_current";
+    // The number of handles is that of the process.
+    if !is_own_process(TEST, &[("FAKE_CUDA_MEMORY_MB", "512")]) {
+        return;
+    }
+    let gpu = fake::open(Precision::Float32);
+    let handles = || ["libcublas.so.13", "libcudnn.so.9"].map(|file| fake::call(file, "fake_handles"));
+    assert_eq!(handles(), [1, 1]);
+    // The context is current in the thread that opened the GPU only.
+    std::thread::spawn(|| drop(gpu)).join().unwrap();
+    assert_eq!(handles(), [0, 0]);
+}
+
+#[test]
 fn a_gpu_that_is_newer_than_the_compiler_gets_ptx() {
     const TEST: &str = "fallback::a_gpu_that_is_newer_than_the_compiler_gets_ptx";
     if !is_own_process(TEST, &[("FAKE_CUDA_CAPABILITY", "103")]) {
@@ -82,7 +97,7 @@ fn a_gpu_that_is_too_old_for_the_compiler_is_refused() {
 fn an_algorithm_that_fails_when_it_is_run_is_replaced() {
     const TEST: &str = "fallback::an_algorithm_that_fails_when_it_is_run_is_replaced";
     // The last algorithm is that of the process.
-    if !is_own_process(TEST, &[("FAKE_CUDNN_CHOICES", "usual")]) {
+    if !is_own_process(TEST, &[("FAKE_CUDNN_CHOICES", "default")]) {
         return;
     }
     let gpu = fake::open(Precision::Float32);
