@@ -59,12 +59,12 @@ impl Known {
     }
 }
 
-/// NVRTC and cuBLAS of one CUDA version.
+/// The libraries of one CUDA version.
 #[derive(Debug)]
 struct Toolkit {
-    major: i32,
     nvrtc: Library,
     blas: Library,
+    dnn: Result<Library>,
 }
 
 /// The folders in which CUDA's libraries are looked for. Each library is opened when it is first needed.
@@ -78,7 +78,6 @@ pub struct Libraries {
     last: Vec<PathBuf>,
     driver: OnceLock<Library>,
     toolkit: OnceLock<Toolkit>,
-    dnn: OnceLock<Library>,
 }
 
 /// A library that was found, for a report.
@@ -132,34 +131,38 @@ impl Libraries {
     }
 
     pub(crate) fn dnn(&self) -> Result<&Library> {
-        let major = self.toolkit()?.major;
-        get_or_open(&self.dnn, || {
-            self.find(&DNN, &["libcudnn.so.9", "libcudnn.so"], DNN.hint(major), |library| {
-                let version = raw::dnn_version(library)?;
-                if version.cudnn < [9, 0] {
-                    return Err(format!(
-                        "is cuDNN {}.{}, expected version 9",
-                        version.cudnn[0], version.cudnn[1]
-                    ));
-                }
-                same_major(version.cuda, major)
-            })
+        self.toolkit()?.dnn.as_ref().map_err(Clone::clone)
+    }
+
+    /// The libraries of the newest CUDA version that the driver supports, and for which all are found. If there is
+    /// none, cuDNN may be missing.
+    fn toolkit(&self) -> Result<&Toolkit> {
+        get_or_open(&self.toolkit, || {
+            let complete = self.newest(|major| {
+                let toolkit = self.toolkit_of(major)?;
+                toolkit.dnn.as_ref().map_err(Clone::clone)?;
+                Ok(toolkit)
+            });
+            complete.or_else(|_| self.newest(|major| self.toolkit_of(major)))
         })
     }
 
-    /// NVRTC and cuBLAS of the same CUDA version, the newest that the driver supports.
-    fn toolkit(&self) -> Result<&Toolkit> {
-        get_or_open(&self.toolkit, || {
-            self.newest(|major| {
-                let nvrtc = self.nvrtc_of(major)?;
-                // If it is missing, the loader's message for cuBLAS says so.
-                let _ = self.find(&BLAS_LT, &files(&BLAS_LT, major), BLAS_LT.hint(major), |_| Ok(()));
-                let blas = self.find(&BLAS, &files(&BLAS, major), BLAS.hint(major), |library| {
-                    same_major(raw::blas_major(library)?, major)
-                })?;
-                Ok(Toolkit { major, nvrtc, blas })
-            })
-        })
+    fn toolkit_of(&self, major: i32) -> Result<Toolkit> {
+        let nvrtc = self.nvrtc_of(major)?;
+        // If it is missing, the loader's message for cuBLAS says so.
+        let _ = self.find(&BLAS_LT, &files(&BLAS_LT, major), BLAS_LT.hint(major), |_| Ok(()));
+        let blas = self.find(&BLAS, &files(&BLAS, major), BLAS.hint(major), |library| {
+            same_major(raw::blas_major(library)?, major)
+        })?;
+        let dnn = self.find(&DNN, &["libcudnn.so.9", "libcudnn.so"], DNN.hint(major), |library| {
+            let version = raw::dnn_version(library)?;
+            if version.cudnn < [9, 0] {
+                let [major, minor] = version.cudnn;
+                return Err(format!("is cuDNN {major}.{minor}, expected version 9"));
+            }
+            same_major(version.cuda, major)
+        });
+        Ok(Toolkit { nvrtc, blas, dnn })
     }
 
     fn nvrtc_of(&self, major: i32) -> Result<Library> {

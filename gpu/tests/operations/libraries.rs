@@ -120,7 +120,7 @@ fn libraries_that_are_newer_than_the_driver_are_not_used() {
     let found: Vec<String> = names(&folder).into_iter().map(Result::unwrap).collect();
     assert_eq!(found, ["libcuda.so.1", "libnvrtc.so.12", "libcublas.so.12", "libcudnn.so.9"]);
     let libraries = Libraries::in_folders([folder.clone()]);
-    Gpu::open(0, &libraries, Precision::Float32).unwrap();
+    assert!(Gpu::open(0, &libraries, Precision::Float32).is_ok());
     // Those of CUDA 13 only.
     let error = Gpu::open(0, &fake::libraries(), Precision::Float32).unwrap_err().to_string();
     assert!(error.contains("the driver supports CUDA 12.8"), "{error}");
@@ -138,6 +138,10 @@ fn libraries_are_of_one_cuda_version() {
     let folder = folder_of_cuda("mixed-versions", &[12, 13], &[12]);
     let found: Vec<String> = names(&folder).into_iter().map(Result::unwrap).collect();
     assert_eq!(found, ["libcuda.so.1", "libnvrtc.so.12", "libcublas.so.12", "libcudnn.so.9"]);
+    std::fs::remove_dir_all(folder).unwrap();
+    // Both have all but cuDNN, which is for CUDA 12.
+    let folder = folder_of_cuda("both-with-one-cudnn", &[12, 13], &[12, 13]);
+    assert_eq!(names(&folder)[1].as_deref(), Ok("libnvrtc.so.12"));
     std::fs::remove_dir_all(folder).unwrap();
     // No version has both.
     let folder = folder_of_cuda("divided-versions", &[13], &[12]);
