@@ -50,10 +50,15 @@ const THREADS: u32 = 256;
 /// Threads of a block that reduces: `BLOCK` in the source.
 const BLOCK: u32 = 512;
 
+/// Largest size of an operation. A kernel's counter, an `int`, goes beyond it by a block's threads.
+const MAX_SIZE: i32 = i32::MAX - 1024;
+
 /// A size as the kernels' `int`.
 pub(crate) fn int(operation: &'static str, value: usize) -> Result<i32> {
-    i32::try_from(value)
-        .map_err(|_| Error::argument(operation, "fewer than 2³¹ values; use a smaller batch", value))
+    let size = i32::try_from(value).ok().filter(|size| *size <= MAX_SIZE);
+    size.ok_or_else(|| {
+        Error::argument(operation, format!("at most {MAX_SIZE} values; use a smaller batch"), value)
+    })
 }
 
 impl Gpu {
@@ -82,6 +87,16 @@ impl Gpu {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_counter_that_goes_beyond_the_largest_size_by_a_block_is_an_int() {
+        assert!(MAX_SIZE.checked_add_unsigned(BLOCK.max(THREADS)).is_some());
+        let largest = MAX_SIZE as usize;
+        assert_eq!(int("add", largest).unwrap(), MAX_SIZE);
+        let error = int("add", largest + 1).unwrap_err().to_string();
+        assert!(error.contains("at most 2147482623 values; use a smaller batch"), "{error}");
+        assert!(int("add", usize::MAX).is_err());
+    }
 
     #[test]
     fn the_list_has_every_kernel_of_the_source() {

@@ -53,7 +53,9 @@ extern "C" __global__ void optimizer_step(
             if (flag) {
                 float average = a * third[i] + fresh_a * g;
                 third[i] = average;
+                // Rounding can make a variance negative. Not a number stays one.
                 v -= average * average;
+                v = v < 0.0f ? 0.0f : v;
             }
             float step = rate * g / sqrtf(v + epsilon);
             if (b != 0.0f) {

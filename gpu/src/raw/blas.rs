@@ -35,10 +35,13 @@ pub(crate) struct Product {
 /// cuBLAS on one stream.
 pub(super) struct Blas {
     functions: Functions,
+    context: Arc<Context>,
     handle: Mutex<BlasHandle>,
+    #[allow(dead_code, reason = "cuBLAS uses the memory")]
+    workspace: Array,
 }
 
-struct BlasHandle(Handle, #[allow(dead_code, reason = "cuBLAS uses the memory")] Array);
+struct BlasHandle(Handle);
 
 // SAFETY: cuBLAS's functions may be called from any thread; the handle is locked during a call.
 unsafe impl Send for BlasHandle {}
@@ -49,25 +52,24 @@ impl Blas {
         let workspace = Array::allocate(context, WORKSPACE)?;
         let (stream, mut handle) = (context.stream()?, null_mut());
         let math = if precision == Precision::Float32 { DEFAULT_MATH } else { TENSOR_FLOAT_32 };
-        // SAFETY: the function writes one handle; stream and workspace outlive it.
+        // SAFETY: the function writes one handle.
+        check("cublasCreate", unsafe { (functions.cublasCreate_v2)(&mut handle) })?;
+        // From here on, `drop` destroys the handle after a failure.
+        let blas =
+            Blas { functions, context: context.clone(), handle: Mutex::new(BlasHandle(handle)), workspace };
+        let (f, workspace) = (&blas.functions, &blas.workspace);
+        // SAFETY: stream and workspace outlive the handle.
         unsafe {
-            check("cublasCreate", (functions.cublasCreate_v2)(&mut handle))?;
-            check("cublasSetStream", (functions.cublasSetStream_v2)(handle, stream))?;
-            let set = (functions.cublasSetWorkspace_v2)(handle, workspace.pointer(), workspace.bytes());
+            check("cublasSetStream", (f.cublasSetStream_v2)(handle, stream))?;
+            let set = (f.cublasSetWorkspace_v2)(handle, workspace.pointer(), workspace.bytes());
             check("cublasSetWorkspace", set)?;
-            check("cublasSetMathMode", (functions.cublasSetMathMode)(handle, math))?;
+            check("cublasSetMathMode", (f.cublasSetMathMode)(handle, math))?;
         }
-        Ok(Blas { functions, handle: Mutex::new(BlasHandle(handle, workspace)) })
+        Ok(blas)
     }
 
     /// Computes a product.
-    pub(super) fn multiply(
-        &self,
-        context: &Context,
-        product: Product,
-        [a, b, c]: [&Array; 3],
-        result: Output,
-    ) -> Result<()> {
+    pub(super) fn multiply(&self, product: Product, [a, b, c]: [&Array; 3], result: Output) -> Result<()> {
         let Product { rows, columns, inner, transpose_a, transpose_b } = product;
         let size = |a: usize, b: usize| a.saturating_mul(b);
         a.check("matrix product", "a", size(rows, inner))?;
@@ -77,7 +79,7 @@ impl Blas {
             c_int::try_from(value).map_err(|_| Error::argument("matrix product", "sides below 2³¹", value))
         };
         let (m, n, k) = (int(columns)?, int(rows)?, int(inner)?);
-        context.stream()?;
+        self.context.stream()?;
         let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
         let (alpha, beta) = (1f32, result.beta());
         let (lda, ldb) = (if transpose_b { k } else { m }, if transpose_a { n } else { k });
@@ -108,6 +110,8 @@ impl Blas {
 impl Drop for Blas {
     fn drop(&mut self) {
         let handle = self.handle.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // The context may not be current in this thread. A failure means that it is lost.
+        let _ = self.context.stream();
         // SAFETY: the handle is not used afterwards.
         unsafe { (self.functions.cublasDestroy_v2)(handle.0) };
     }

@@ -9,6 +9,9 @@ use super::functions::{Handle, Nvrtc};
 use super::library::Library;
 use crate::{Error, Result};
 
+/// The compute capability for which PTX is compiled: every supported NVRTC knows it.
+const PTX_CAPABILITY: [i32; 2] = [9, 0];
+
 /// NVRTC.
 pub(crate) struct Compiler(Nvrtc);
 
@@ -18,24 +21,35 @@ impl Compiler {
         Ok(Compiler(Nvrtc::load(library)?))
     }
 
-    /// The version of CUDA that NVRTC is from: `[13, 0]`.
-    pub(crate) fn version(&self) -> Result<[i32; 2]> {
-        let [mut major, mut minor] = [0; 2];
-        // SAFETY: the function writes two integers.
-        check("nvrtcVersion", unsafe { (self.0.nvrtcVersion)(&mut major, &mut minor) })?;
-        Ok([major, minor])
+    /// Compiles CUDA C for a GPU with a compute capability. A GPU that is newer than NVRTC gets PTX, which its driver
+    /// compiles.
+    pub(crate) fn compile_for(&self, source: &str, [major, minor]: [i32; 2]) -> Result<Vec<u8>> {
+        match self.compile(source, &format!("sm_{major}{minor}")) {
+            Ok((cubin, _)) => Ok(cubin),
+            Err(error @ Error::Kernels { .. }) if [major, minor] > PTX_CAPABILITY => {
+                let [major, minor] = PTX_CAPABILITY;
+                // The first error says which architecture is missing.
+                self.compile(source, &format!("compute_{major}{minor}"))
+                    .map(|(ptx, _)| ptx)
+                    .map_err(|_| error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// Compiles CUDA C to a cubin for an architecture such as `sm_90`. Returns it with the compiler's messages, which
-    /// name the resources of each kernel.
+    /// Compiles CUDA C to a cubin for an architecture, as `sm_90`, or to PTX for a virtual one, as `compute_90`.
+    /// Returns it with the compiler's messages, which name the resources of each kernel of a cubin.
     pub(crate) fn compile(&self, source: &str, architecture: &str) -> Result<(Vec<u8>, String)> {
         let kernels = |log: String| Error::Kernels { architecture: architecture.to_owned(), log };
         let text = |text: &str| CString::new(text).map_err(|_| kernels("zero byte".into()));
         let (source, name) = (text(source)?, text("headstart.cu")?);
         // By default, divisions and square roots are rounded as on the CPU, and multiply-adds are fused.
         let architecture_option = text(&format!("--gpu-architecture={architecture}"))?;
+        let is_virtual = architecture.starts_with("compute_");
         let options = [architecture_option, text("--std=c++17")?, text("--ptxas-options=-v")?];
         let options = options.each_ref().map(|option| option.as_ptr());
+        // The last option is for the step from PTX to a cubin.
+        let count = if is_virtual { options.len() - 1 } else { options.len() };
         let mut program = null_mut();
         // SAFETY: the strings outlive the calls. The program is destroyed once, at the end. Buffers have the sizes
         // that NVRTC asks for.
@@ -43,8 +57,9 @@ impl Compiler {
             let created =
                 (self.0.nvrtcCreateProgram)(&mut program, source.as_ptr(), name.as_ptr(), 0, null(), null());
             check("nvrtcCreateProgram", created)?;
-            let status = (self.0.nvrtcCompileProgram)(program, options.len() as i32, options.as_ptr());
+            let status = (self.0.nvrtcCompileProgram)(program, count as i32, options.as_ptr());
             let result = match status {
+                0 if is_virtual => self.ptx(program).map(|ptx| (ptx, self.log(program))),
                 0 => self.cubin(program).map(|cubin| (cubin, self.log(program))),
                 _ => Err(kernels(self.log(program))),
             };
@@ -63,6 +78,21 @@ impl Compiler {
             let mut cubin = vec![0u8; size];
             check("nvrtcGetCUBIN", (self.0.nvrtcGetCUBIN)(program, cubin.as_mut_ptr().cast::<c_char>()))?;
             Ok(cubin)
+        }
+    }
+
+    /// The PTX with a zero byte at its end.
+    ///
+    /// # Safety
+    /// The program is compiled.
+    unsafe fn ptx(&self, program: Handle) -> Result<Vec<u8>> {
+        let mut size = 0;
+        // SAFETY: the buffer has the size that NVRTC says.
+        unsafe {
+            check("nvrtcGetPTXSize", (self.0.nvrtcGetPTXSize)(program, &mut size))?;
+            let mut ptx = vec![0u8; size + 1];
+            check("nvrtcGetPTX", (self.0.nvrtcGetPTX)(program, ptx.as_mut_ptr().cast::<c_char>()))?;
+            Ok(ptx)
         }
     }
 

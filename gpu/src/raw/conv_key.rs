@@ -36,10 +36,18 @@ impl Direction {
     }
 }
 
-/// An algorithm, its workspace in bytes, and the math type with which cuDNN offers it.
-#[derive(Clone, Copy)]
-pub(super) struct Algorithm {
+/// An algorithm, and the math type with which cuDNN offers it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Candidate {
     pub(super) number: c_int,
-    pub(super) bytes: usize,
     pub(super) math: c_int,
+}
+
+/// The algorithms of one direction.
+pub(super) struct Algorithms {
+    pub(super) current: Candidate,
+    /// The workspace of the current one, in bytes.
+    pub(super) workspace: usize,
+    /// The others, from the last choice to the next.
+    pub(super) others: Vec<Candidate>,
 }

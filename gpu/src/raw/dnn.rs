@@ -5,13 +5,13 @@ use std::os::raw::c_int;
 use std::ptr::null_mut;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::conv_key::Algorithm;
+use super::conv_key::{Algorithms, Candidate};
 use super::dnn_status::check;
 use super::driver::Context;
-use super::functions::{AlgorithmChoice, Dnn as Functions, Handle};
+use super::functions::{AlgorithmChoice, DevicePtr, Dnn as Functions, Handle};
 use super::library::Library;
 use super::{Array, ConvKey, Direction, Precision};
-use crate::{Output, Result};
+use crate::{Error, Output, Result};
 
 /// `CUDNN_TENSOR_NCHW` and `CUDNN_DATA_FLOAT`.
 const NCHW: c_int = 0;
@@ -27,10 +27,13 @@ const DETERMINISTIC: c_int = 1;
 const MAX_ALGORITHMS: usize = 10;
 /// The share of the GPU's memory that an algorithm's workspace may take (one eighth).
 const WORKSPACE_SHARE: usize = 8;
+/// Largest workspace in bytes (1 GiB): the memory of a large GPU is for batches.
+const MAX_WORKSPACE: usize = 1 << 30;
 
 /// cuDNN on one stream.
 pub(super) struct Dnn {
     functions: Functions,
+    context: Arc<Context>,
     handle: Handle,
     precision: Precision,
     workspace_limit: usize,
@@ -49,33 +52,36 @@ struct State {
     workspace: Option<Array>,
 }
 
-/// The descriptors of a convolution, and the algorithm with its workspace for each direction that was used.
+/// The descriptors of a convolution, and the algorithms for each direction that was used.
 struct Plan {
     input: Handle,
     kernel: Handle,
     output: Handle,
     convolution: Handle,
-    algorithms: [Option<Algorithm>; 3],
+    algorithms: [Option<Algorithms>; 3],
 }
 
 impl Dnn {
-    pub(super) fn open(library: &Library, context: &Context, precision: Precision) -> Result<Dnn> {
+    pub(super) fn open(library: &Library, context: &Arc<Context>, precision: Precision) -> Result<Dnn> {
         let functions = Functions::load(library)?;
+        let workspace_limit = (context.memory()? / WORKSPACE_SHARE).min(MAX_WORKSPACE);
         let (stream, mut handle) = (context.stream()?, null_mut());
-        // SAFETY: the function writes one handle; the stream is of the current context.
-        unsafe {
-            check("cudnnCreate", (functions.cudnnCreate)(&mut handle))?;
-            check("cudnnSetStream", (functions.cudnnSetStream)(handle, stream))?;
-        }
-        let workspace_limit = context.memory()? / WORKSPACE_SHARE;
-        Ok(Dnn { functions, handle, precision, workspace_limit, state: Mutex::default() })
+        // SAFETY: the function writes one handle.
+        check("cudnnCreate", unsafe { (functions.cudnnCreate)(&mut handle) })?;
+        // From here on, `drop` destroys the handle after a failure.
+        let (context, state) = (context.clone(), Mutex::default());
+        let dnn = Dnn { functions, context, handle, precision, workspace_limit, state };
+        // SAFETY: the stream is of the current context.
+        check("cudnnSetStream", unsafe { (dnn.functions.cudnnSetStream)(handle, stream) })?;
+        Ok(dnn)
     }
 
     /// Computes one direction. `operands` are input, kernel and output, or their gradients; the result is the one that
     /// the direction computes.
+    ///
+    /// If an algorithm fails or the memory is too full for its workspace, the next one takes its place.
     pub(super) fn convolve(
         &self,
-        context: &Arc<Context>,
         key: &ConvKey,
         direction: Direction,
         [input, kernel, output]: [&Array; 3],
@@ -85,29 +91,68 @@ impl Dnn {
         input.check("convolution", "input", count(key.input))?;
         kernel.check("convolution", "kernel", count(key.kernel))?;
         output.check("convolution", "output", count(key.output))?;
-        context.stream()?;
+        self.context.stream()?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { plans, workspace } = &mut *state;
         if !plans.contains_key(key) {
             plans.insert(*key, self.plan(key)?);
         }
         let plan = plans.get_mut(key).expect("the plan was just inserted");
-        let Algorithm { number: algorithm, bytes, math } = match plan.algorithms[direction as usize] {
-            Some(known) => known,
-            None => *plan.algorithms[direction as usize].insert(self.choose(plan, direction)?),
-        };
+        if plan.algorithms[direction as usize].is_none() {
+            let algorithms = self.choose(plan, direction)?;
+            plan.algorithms[direction as usize] = Some(algorithms);
+        }
+        loop {
+            let algorithms =
+                plan.algorithms[direction as usize].as_ref().expect("the algorithms were just chosen");
+            let bytes = algorithms.workspace;
+            let started = match self.grow(workspace, bytes) {
+                Ok(scratch) => {
+                    self.start(plan, direction, algorithms, scratch, [input, kernel, output], result)
+                }
+                Err(error) => Err(error),
+            };
+            let Err(error) = started else { return Ok(()) };
+            let is_next = match &error {
+                // Not supported: nothing was started.
+                Error::Cuda { code: 3000..4000, .. } => true,
+                // The result may be incomplete.
+                Error::Cuda { code: 5000..6000, .. } => result == Output::Replace,
+                _ => error.is_out_of_memory(),
+            };
+            if !is_next || !self.take_next(plan, direction) {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Makes the workspace at least `bytes` bytes long. Returns its address.
+    fn grow(&self, workspace: &mut Option<Array>, bytes: usize) -> Result<DevicePtr> {
         if workspace.as_ref().map_or(0, Array::bytes) < bytes {
             // Frees the old workspace first.
             *workspace = None;
-            *workspace = Some(Array::allocate(context, bytes.div_ceil(4))?);
+            *workspace = Some(Array::allocate(&self.context, bytes.div_ceil(4))?);
         }
-        let scratch = workspace.as_ref().map_or(0, Array::pointer);
+        Ok(workspace.as_ref().map_or(0, Array::pointer))
+    }
+
+    /// Starts the current algorithm of a direction.
+    fn start(
+        &self,
+        plan: &Plan,
+        direction: Direction,
+        algorithms: &Algorithms,
+        scratch: DevicePtr,
+        [input, kernel, output]: [&Array; 3],
+        result: Output,
+    ) -> Result<()> {
+        let (Candidate { number: algorithm, math }, bytes) = (algorithms.current, algorithms.workspace);
         self.set_math(plan, math)?;
         let (alpha, beta) = (1f32, result.beta());
         let (x, w, y) = (input.pointer(), kernel.pointer(), output.pointer());
-        let (f, p, h) = (&self.functions, &*plan, self.handle);
-        // SAFETY: the descriptors are of this key, and the arrays have at least the sizes of the key (checked above).
-        // The workspace has the size that cuDNN asked for.
+        let (f, p, h) = (&self.functions, plan, self.handle);
+        // SAFETY: the descriptors are of one key, and `convolve` checked the arrays for the sizes of the key. The
+        // workspace has the size that cuDNN asked for.
         let (name, status) = unsafe {
             match direction {
                 Direction::Forward => (
@@ -181,7 +226,7 @@ impl Dnn {
             kernel: null_mut(),
             output: null_mut(),
             convolution: null_mut(),
-            algorithms: [None; 3],
+            algorithms: [None, None, None],
         };
         let ([n, c, h, w], [k, kc, kh, kw], [yn, yc, yh, yw]) = (key.input, key.kernel, key.output);
         let ([above, left], stride, dilation) = (key.padding, key.stride, key.dilation);
@@ -229,8 +274,8 @@ impl Dnn {
         }
     }
 
-    /// The first deterministic algorithm of cuDNN's heuristic whose workspace is within the limit.
-    fn choose(&self, plan: &Plan, direction: Direction) -> Result<Algorithm> {
+    /// The deterministic algorithms of cuDNN's heuristic in its order, and the direction's fallback.
+    fn choose(&self, plan: &Plan, direction: Direction) -> Result<Algorithms> {
         // Another direction may have left its own.
         self.set_math(plan, self.math())?;
         let (f, p, h) = (&self.functions, plan, self.handle);
@@ -284,24 +329,48 @@ impl Dnn {
         check(name, status)?;
         let known = &choices[..(found.max(0) as usize).min(MAX_ALGORITHMS)];
         let is_right = |choice: &&AlgorithmChoice| choice.status == 0 && choice.determinism == DETERMINISTIC;
-        for choice in known.iter().filter(is_right) {
+        let right = known.iter().filter(is_right).filter_map(|choice| {
             // With `FMA_MATH` in the descriptor no algorithm uses TensorFloat-32, whatever cuDNN calls its math type.
             let math = match self.precision {
-                Precision::Float32 if !matches!(choice.math_type, DEFAULT_MATH | FMA_MATH) => continue,
+                Precision::Float32 if !matches!(choice.math_type, DEFAULT_MATH | FMA_MATH) => return None,
                 Precision::Float32 => FMA_MATH,
                 Precision::TensorFloat32 => choice.math_type,
             };
-            self.set_math(plan, math)?;
-            // The workspace in the answer can be too small for some versions of cuDNN.
-            if let Ok(bytes) = self.workspace(plan, direction, choice.algorithm)
+            Some(Candidate { number: choice.algorithm, math })
+        });
+        let mut others: Vec<Candidate> = right.collect();
+        let fallback = Candidate { number: direction.fallback(), math: self.math() };
+        if !others.contains(&fallback) {
+            others.push(fallback);
+        }
+        others.reverse();
+        let mut algorithms = Algorithms { current: fallback, workspace: 0, others };
+        if !self.advance(plan, direction, &mut algorithms) {
+            algorithms.workspace = self.workspace(plan, direction, fallback)?;
+        }
+        Ok(algorithms)
+    }
+
+    /// Makes the next algorithm the current one. Returns whether there was one.
+    fn take_next(&self, plan: &mut Plan, direction: Direction) -> bool {
+        let Some(mut algorithms) = plan.algorithms[direction as usize].take() else { return false };
+        let advanced = self.advance(plan, direction, &mut algorithms);
+        plan.algorithms[direction as usize] = Some(algorithms);
+        advanced
+    }
+
+    /// Makes the next algorithm whose workspace is within the limit the current one. Returns whether there was one.
+    fn advance(&self, plan: &Plan, direction: Direction, algorithms: &mut Algorithms) -> bool {
+        while let Some(next) = algorithms.others.pop() {
+            // The workspace in the answer of the heuristic can be too small for some versions of cuDNN.
+            if let Ok(bytes) = self.workspace(plan, direction, next)
                 && bytes <= self.workspace_limit
             {
-                return Ok(Algorithm { number: choice.algorithm, bytes, math });
+                (algorithms.current, algorithms.workspace) = (next, bytes);
+                return true;
             }
         }
-        let (number, math) = (direction.fallback(), self.math());
-        self.set_math(plan, math)?;
-        Ok(Algorithm { number, bytes: self.workspace(plan, direction, number)?, math })
+        false
     }
 
     /// The math type of the precision.
@@ -316,7 +385,9 @@ impl Dnn {
     }
 
     /// The workspace of an algorithm, in bytes.
-    fn workspace(&self, p: &Plan, direction: Direction, algorithm: c_int) -> Result<usize> {
+    fn workspace(&self, p: &Plan, direction: Direction, candidate: Candidate) -> Result<usize> {
+        self.set_math(p, candidate.math)?;
+        let algorithm = candidate.number;
         let (f, h, mut bytes) = (&self.functions, self.handle, 0);
         // SAFETY: the descriptors exist, and the function writes one integer.
         let (name, status) = unsafe {
@@ -384,6 +455,8 @@ impl Dnn {
 
 impl Drop for Dnn {
     fn drop(&mut self) {
+        // The context may not be current in this thread. A failure means that it is lost.
+        let _ = self.context.stream();
         let plans = std::mem::take(&mut self.state.get_mut().unwrap_or_else(PoisonError::into_inner).plans);
         plans.values().for_each(|plan| self.destroy(plan));
         // SAFETY: the handle is not used afterwards.

@@ -17,6 +17,8 @@ const WITHOUT_TIMING: u32 = 2;
 const RELEASE_THRESHOLD: c_int = 4;
 /// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR`, `…_MINOR`.
 const CAPABILITY: [c_int; 2] = [75, 76];
+/// `CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED`: 0 on a part of a GPU that a virtual machine has.
+const MEMORY_POOLS: c_int = 115;
 
 /// The primary context of a GPU, with one stream.
 pub(super) struct Context {
@@ -24,7 +26,10 @@ pub(super) struct Context {
     pub(super) pinned: PinnedPool,
     device: c_int,
     context: Handle,
+    /// Null until it is created.
     stream: Handle,
+    /// Whether memory is allocated and freed in the order of the stream.
+    has_pool: bool,
 }
 
 // SAFETY: the driver's functions may be called from any thread; each call makes the context current first.
@@ -46,25 +51,35 @@ impl Context {
             if number >= count {
                 return Err(Error::Number { number, count });
             }
-            let (mut device, mut context, mut stream, mut pool) = (0, null_mut(), null_mut(), null_mut());
+            let (mut device, mut retained) = (0, null_mut());
             check(&driver, "cuDeviceGet", (driver.cuDeviceGet)(&mut device, number as c_int))?;
-            check(
-                &driver,
-                "cuDevicePrimaryCtxRetain",
-                (driver.cuDevicePrimaryCtxRetain)(&mut context, device),
-            )?;
-            check(&driver, "cuCtxSetCurrent", (driver.cuCtxSetCurrent)(context))?;
-            check(&driver, "cuStreamCreate", (driver.cuStreamCreate)(&mut stream, NON_BLOCKING))?;
-            // Freed memory stays in the pool. By default a synchronisation returns it to the system.
-            let mut threshold = u64::MAX;
-            check(
-                &driver,
-                "cuDeviceGetDefaultMemPool",
-                (driver.cuDeviceGetDefaultMemPool)(&mut pool, device),
-            )?;
-            let set = (driver.cuMemPoolSetAttribute)(pool, RELEASE_THRESHOLD, (&raw mut threshold).cast());
-            check(&driver, "cuMemPoolSetAttribute", set)?;
-            Ok(Context { driver, pinned: PinnedPool::default(), device, context, stream })
+            let retain = (driver.cuDevicePrimaryCtxRetain)(&mut retained, device);
+            check(&driver, "cuDevicePrimaryCtxRetain", retain)?;
+            // From here on, `drop` releases the context after a failure.
+            let pinned = PinnedPool::default();
+            let stream = null_mut();
+            let mut context = Context { driver, pinned, device, context: retained, stream, has_pool: false };
+            context.stream()?;
+            let created = (context.driver.cuStreamCreate)(&mut context.stream, NON_BLOCKING);
+            context.check("cuStreamCreate", created)?;
+            context.has_pool = context.attribute(MEMORY_POOLS).is_ok_and(|value| value != 0);
+            if context.has_pool {
+                context.keep_freed_memory()?;
+            }
+            Ok(context)
+        }
+    }
+
+    /// Keeps freed memory in the pool. By default, a synchronisation returns it to the system.
+    fn keep_freed_memory(&self) -> Result<()> {
+        let (mut pool, mut threshold) = (null_mut(), u64::MAX);
+        // SAFETY: the first function writes one handle; the second reads one `u64` for this attribute.
+        unsafe {
+            let found = (self.driver.cuDeviceGetDefaultMemPool)(&mut pool, self.device);
+            self.check("cuDeviceGetDefaultMemPool", found)?;
+            let threshold = (&raw mut threshold).cast();
+            let set = (self.driver.cuMemPoolSetAttribute)(pool, RELEASE_THRESHOLD, threshold);
+            self.check("cuMemPoolSetAttribute", set)
         }
     }
 
@@ -92,13 +107,15 @@ impl Context {
 
     /// The compute capability: `[9, 0]`.
     pub(super) fn capability(&self) -> Result<[i32; 2]> {
-        let mut found = [0; 2];
-        for (value, attribute) in found.iter_mut().zip(CAPABILITY) {
-            // SAFETY: the function writes one integer.
-            let status = unsafe { (self.driver.cuDeviceGetAttribute)(value, attribute, self.device) };
-            self.check("cuDeviceGetAttribute", status)?;
-        }
-        Ok(found)
+        Ok([self.attribute(CAPABILITY[0])?, self.attribute(CAPABILITY[1])?])
+    }
+
+    fn attribute(&self, attribute: c_int) -> Result<i32> {
+        let mut value = 0;
+        // SAFETY: the function writes one integer.
+        let status = unsafe { (self.driver.cuDeviceGetAttribute)(&mut value, attribute, self.device) };
+        self.check("cuDeviceGetAttribute", status)?;
+        Ok(value)
     }
 
     /// The size of the GPU's memory.
@@ -111,21 +128,19 @@ impl Context {
         Ok(bytes)
     }
 
-    /// The latest CUDA that the driver supports: `[13, 0]`.
-    pub(super) fn cuda_version(&self) -> Result<[i32; 2]> {
-        let mut version = 0;
-        // SAFETY: the function writes one integer.
-        self.check("cuDriverGetVersion", unsafe { (self.driver.cuDriverGetVersion)(&mut version) })?;
-        Ok([version / 1000, version % 1000 / 10])
-    }
-
-    /// Allocates memory in the order of the stream.
+    /// Allocates memory: in the order of the stream, if the GPU has memory pools.
     pub(super) fn allocate(&self, bytes: usize) -> Result<DevicePtr> {
-        let stream = self.stream()?;
+        let (stream, bytes) = (self.stream()?, bytes.max(1));
         let mut pointer = 0;
-        // SAFETY: the function writes one address.
-        let status = unsafe { (self.driver.cuMemAllocAsync)(&mut pointer, bytes.max(1), stream) };
-        self.check("cuMemAllocAsync", status)?;
+        // SAFETY: both functions write one address.
+        let (name, status) = unsafe {
+            if self.has_pool {
+                ("cuMemAllocAsync", (self.driver.cuMemAllocAsync)(&mut pointer, bytes, stream))
+            } else {
+                ("cuMemAlloc", (self.driver.cuMemAlloc_v2)(&mut pointer, bytes))
+            }
+        };
+        self.check(name, status)?;
         Ok(pointer)
     }
 
@@ -136,8 +151,14 @@ impl Context {
     pub(super) unsafe fn free(&self, pointer: DevicePtr) {
         // A failure here means that the context is lost, which the next call reports.
         if let Ok(stream) = self.stream() {
-            // SAFETY: required of the caller.
-            unsafe { (self.driver.cuMemFreeAsync)(pointer, stream) };
+            // SAFETY: required of the caller. `cuMemFree` waits for the work that uses the memory.
+            unsafe {
+                if self.has_pool {
+                    (self.driver.cuMemFreeAsync)(pointer, stream);
+                } else {
+                    (self.driver.cuMemFree_v2)(pointer);
+                }
+            }
         }
     }
 
@@ -161,7 +182,7 @@ impl Context {
     pub(super) fn module(&self, image: &[u8]) -> Result<Handle> {
         self.stream()?;
         let mut module = null_mut();
-        // SAFETY: the image is a cubin, which contains its own length.
+        // SAFETY: the image is a cubin, which contains its own length, or PTX, which ends with a zero byte.
         let status = unsafe { (self.driver.cuModuleLoadData)(&mut module, image.as_ptr().cast::<c_void>()) };
         self.check("cuModuleLoadData", status)?;
         Ok(module)
@@ -169,6 +190,7 @@ impl Context {
 
     /// Finds a kernel of a module.
     pub(super) fn function(&self, module: Handle, name: &CStr) -> Result<Handle> {
+        self.stream()?;
         let mut function = null_mut();
         // SAFETY: the module is never unloaded, and the name is a C string.
         let status = unsafe { (self.driver.cuModuleGetFunction)(&mut function, module, name.as_ptr()) };
@@ -181,13 +203,16 @@ impl Drop for Context {
     fn drop(&mut self) {
         if self.stream().is_ok() {
             self.pinned.clear(self);
-            // SAFETY: nothing uses the stream or the context any more: all arrays hold the context.
-            unsafe {
-                (self.driver.cuStreamSynchronize)(self.stream);
-                (self.driver.cuStreamDestroy_v2)(self.stream);
-                (self.driver.cuDevicePrimaryCtxRelease_v2)(self.device);
+            if !self.stream.is_null() {
+                // SAFETY: nothing uses the stream any more: all arrays hold the context.
+                unsafe {
+                    (self.driver.cuStreamSynchronize)(self.stream);
+                    (self.driver.cuStreamDestroy_v2)(self.stream);
+                }
             }
         }
+        // SAFETY: nothing uses the context any more.
+        unsafe { (self.driver.cuDevicePrimaryCtxRelease_v2)(self.device) };
     }
 }
 
@@ -203,6 +228,7 @@ fn check(driver: &Driver, function: &'static str, status: c_int) -> Result<()> {
     };
     let message = message.map_or_else(|| "unknown error".into(), CStr::to_string_lossy);
     let hint = match status {
+        2 if function == "cuMemHostAlloc" => "; free memory of the CPU: this allocates page-locked memory",
         2 => "; use a smaller batch",
         100 => "; the driver finds no NVIDIA GPU",
         _ => "",

@@ -39,7 +39,6 @@ functions! {
     /// The driver.
     Driver {
         cuInit(c_uint);
-        cuDriverGetVersion(*mut c_int);
         cuDeviceGetCount(*mut c_int);
         cuDeviceGet(*mut c_int, c_int);
         cuDeviceGetName(*mut c_char, c_int, c_int);
@@ -53,6 +52,8 @@ functions! {
         cuStreamDestroy_v2(Handle);
         cuDeviceGetDefaultMemPool(*mut Handle, c_int);
         cuMemPoolSetAttribute(Handle, c_int, *mut c_void);
+        cuMemAlloc_v2(*mut DevicePtr, usize);
+        cuMemFree_v2(DevicePtr);
         cuMemAllocAsync(*mut DevicePtr, usize, Handle);
         cuMemFreeAsync(DevicePtr, Handle);
         cuMemcpyHtoDAsync_v2(DevicePtr, *const c_void, usize, Handle);
@@ -151,13 +152,14 @@ functions! {
 functions! {
     /// NVRTC, the compiler.
     Nvrtc {
-        nvrtcVersion(*mut c_int, *mut c_int);
         nvrtcCreateProgram(
             *mut Handle, *const c_char, *const c_char, c_int, *const *const c_char, *const *const c_char
         );
         nvrtcCompileProgram(Handle, c_int, *const *const c_char);
         nvrtcGetCUBINSize(Handle, *mut usize);
         nvrtcGetCUBIN(Handle, *mut c_char);
+        nvrtcGetPTXSize(Handle, *mut usize);
+        nvrtcGetPTX(Handle, *mut c_char);
         nvrtcGetProgramLogSize(Handle, *mut usize);
         nvrtcGetProgramLog(Handle, *mut c_char);
         nvrtcDestroyProgram(*mut Handle);

@@ -24,6 +24,9 @@ const MAX_PINNED: usize = 64 << 20;
 const MAX_ARGUMENTS: usize = 24;
 
 /// How convolutions and matrix products are computed. The values are always stored as float32.
+///
+/// The default has the accuracy of float32. PyTorch computes convolutions in TensorFloat-32 by default, so compare its speed with that of
+/// [`Precision::TensorFloat32`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Products with 24 bits.
@@ -70,13 +73,13 @@ pub(crate) enum Argument<'a> {
     Float(f32),
 }
 
-/// Compiles the kernels for an architecture such as `sm_90`. Returns the cubin, and the resources of each kernel as text.
-/// Needs NVRTC and no GPU.
+/// Compiles the kernels for an architecture. Returns the cubin, and the resources of each kernel as text. A virtual
+/// architecture, as `compute_90`, gives PTX. Needs NVRTC and no GPU.
 ///
 /// # Errors
 /// [`Error::Library`]; [`Error::Kernels`] if NVRTC does not know the architecture.
 pub fn compile_kernels(libraries: &Libraries, architecture: &str) -> Result<(Vec<u8>, String)> {
-    Compiler::load(libraries.nvrtc()?)?.compile(SOURCE, architecture)
+    Compiler::load(&libraries.nvrtc()?)?.compile(SOURCE, architecture)
 }
 
 impl Gpu {
@@ -89,17 +92,8 @@ impl Gpu {
         let context = Arc::new(Context::open(libraries.driver()?, number)?);
         let [major, minor] = context.capability()?;
         let architecture = format!("sm_{major}{minor}");
-        let compiler = Compiler::load(libraries.nvrtc()?)?;
-        let ([driver, driver_minor], [nvrtc, _]) = (context.cuda_version()?, compiler.version()?);
-        if nvrtc > driver {
-            let message = format!(
-                "NVRTC is from CUDA {nvrtc}, but the driver supports CUDA {driver}.{driver_minor}; update the driver, or \
-                 install CUDA {driver} (`pip install nvidia-cuda-nvrtc-cu{driver}`)"
-            );
-            return Err(Error::Cuda { function: "nvrtcVersion", message, code: nvrtc });
-        }
-        let (cubin, _) = compiler.compile(SOURCE, &architecture)?;
-        let module = context.module(&cubin)?;
+        let compiler = Compiler::load(&libraries.nvrtc()?)?;
+        let module = context.module(&compiler.compile_for(SOURCE, [major, minor])?)?;
         let mut kernels = HashMap::new();
         for name in KERNELS {
             let symbol = CString::new(name).map_err(|_| Error::argument("open", "a kernel's name", name))?;
@@ -224,6 +218,9 @@ impl Gpu {
         if from.len() != to.len() {
             let (expected, found) = (to.len(), from.len());
             return Err(Error::Length { operation: "copy", operand: "from", expected, found });
+        }
+        if from.len() == 0 {
+            return Ok(());
         }
         let (context, stream) = (&self.0.context, self.0.context.stream()?);
         self.count();
@@ -369,13 +366,13 @@ impl Gpu {
         result: Output,
     ) -> Result<()> {
         self.count();
-        self.0.dnn.convolve(&self.0.context, key, direction, operands, result)
+        self.0.dnn.convolve(key, direction, operands, result)
     }
 
     /// Computes a matrix product with cuBLAS.
     pub(crate) fn multiply(&self, product: Product, operands: [&Array; 3], result: Output) -> Result<()> {
         self.count();
-        self.0.blas.multiply(&self.0.context, product, operands, result)
+        self.0.blas.multiply(product, operands, result)
     }
 }
 

@@ -16,6 +16,7 @@ mod gpu;
 mod library;
 mod pinned;
 mod readback;
+mod versions;
 
 pub use array::{Array, Indices};
 pub(crate) use blas::Product;
@@ -24,3 +25,4 @@ pub(crate) use gpu::Argument;
 pub use gpu::{Gpu, Precision, compile_kernels};
 pub(crate) use library::Library;
 pub use readback::Readback;
+pub(crate) use versions::{blas_major, dnn_version, driver_version, nvrtc_major};

@@ -56,12 +56,16 @@ impl PinnedPool {
         }
     }
 
-    /// Keeps a buffer for reuse after its last copy.
+    /// Keeps a buffer for reuse after its last copy. A full pool frees its smallest buffer, which fits the fewest copies.
     pub(super) fn give(&self, context: &Context, buffer: Pinned) {
-        let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if buffers.len() < MAX_BUFFERS {
+        let dropped = {
+            let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             buffers.push(buffer);
-        } else {
+            let smallest = (0..buffers.len()).min_by_key(|index| buffers[*index].bytes);
+            smallest.filter(|_| buffers.len() > MAX_BUFFERS).map(|index| buffers.swap_remove(index))
+        };
+        // It waits for its copy, so not with the lock.
+        if let Some(buffer) = dropped {
             buffer.free(context);
         }
     }

@@ -10,7 +10,7 @@ use crate::Result;
 /// A copy of an array to page-locked memory, which the GPU makes while the CPU continues.
 pub struct Readback {
     context: Arc<Context>,
-    /// `None` after the buffer was returned to the pool.
+    /// `None` for no values, and after the buffer was given back.
     buffer: Option<Pinned>,
     len: usize,
 }
@@ -18,6 +18,9 @@ pub struct Readback {
 impl Readback {
     pub(super) fn start(context: &Arc<Context>, array: &Array) -> Result<Readback> {
         let stream = context.stream()?;
+        if array.len() == 0 {
+            return Ok(Readback { context: context.clone(), buffer: None, len: 0 });
+        }
         let buffer = context.pinned.take(context, array.bytes())?;
         // SAFETY: the buffer has at least `array.bytes()` bytes, and is reused or freed only after the copy.
         let status = unsafe {

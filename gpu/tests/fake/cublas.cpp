@@ -3,24 +3,77 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 
 enum { SUCCESS = 0, INVALID_VALUE = 7 };
 typedef int Status;
+struct Handle {
+    void *stream;
+    bool has_workspace;
+};
+
+// A function of the fake driver, or null without it.
+template <typename F> static F driver(const char *name) { return (F)dlsym(RTLD_DEFAULT, name); }
+
+static bool is_allocated(const void *address, size_t bytes) {
+    static auto known = driver<int (*)(uint64_t, size_t)>("fake_cuda_is_allocated");
+    return !known || known((uint64_t)address, bytes);
+}
+
+static bool is_stream(void *stream) {
+    static auto known = driver<void *(*)()>("fake_cuda_stream");
+    return !known || stream == known();
+}
+
+// The version in the name of this file, as in libcublas.so.12.
+static int version() {
+    Dl_info info;
+    const char *end = dladdr((void *)version, &info) ? strstr(info.dli_fname, ".so.") : nullptr;
+    return end ? atoi(end + 4) : 13;
+}
+
+// Whether this thread has a context.
+static bool is_current() {
+    static auto current = driver<int (*)()>("fake_cuda_is_current");
+    return !current || current();
+}
+
+static int handles = 0;
 
 extern "C" {
-Status cublasCreate_v2(void **handle) { return *handle = malloc(1), SUCCESS; }
-Status cublasDestroy_v2(void *handle) { return free(handle), SUCCESS; }
-Status cublasSetStream_v2(void *, void *stream) { return stream ? SUCCESS : INVALID_VALUE; }
-Status cublasSetWorkspace_v2(void *, uint64_t workspace, size_t bytes) {
-    return workspace && bytes ? SUCCESS : INVALID_VALUE;
+int fake_handles() { return handles; }
+Status cublasGetProperty(int property, int *value) {
+    return *value = property ? 0 : version(), property >= 0 && property <= 2 ? SUCCESS : INVALID_VALUE;
+}
+Status cublasCreate_v2(void **handle) {
+    if (!is_current()) return INVALID_VALUE;
+    return handles++, *handle = new Handle{}, SUCCESS;
+}
+Status cublasDestroy_v2(void *handle) {
+    if (!is_current()) return INVALID_VALUE;
+    return handles--, delete (Handle *)handle, SUCCESS;
+}
+// Like the real one it forgets the workspace.
+Status cublasSetStream_v2(void *handle, void *stream) {
+    return *(Handle *)handle = {stream, false}, is_stream(stream) ? SUCCESS : INVALID_VALUE;
+}
+Status cublasSetWorkspace_v2(void *handle, uint64_t workspace, size_t bytes) {
+    bool is_right = is_allocated((void *)workspace, bytes);
+    return ((Handle *)handle)->has_workspace = is_right, is_right ? SUCCESS : INVALID_VALUE;
 }
 Status cublasSetMathMode(void *, int mode) { return mode == 0 || mode == 3 ? SUCCESS : INVALID_VALUE; }
 Status cublasSgemm_v2(
-    void *, int ta, int tb, int m, int n, int k, const float *alpha, const float *a, int lda, const float *b, int ldb,
-    const float *beta, float *c, int ldc) {
-    static void (*counts)() = (void (*)())dlsym(RTLD_DEFAULT, "fake_cuda_count");
+    void *handle, int ta, int tb, int m, int n, int k, const float *alpha, const float *a, int lda, const float *b,
+    int ldb, const float *beta, float *c, int ldc) {
+    static auto counts = driver<void (*)()>("fake_cuda_count");
     if (counts) counts();
+    if (!is_stream(((Handle *)handle)->stream) || !((Handle *)handle)->has_workspace) return INVALID_VALUE;
     if (lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m) return INVALID_VALUE;
+    // The last column may be shorter than the distance of two.
+    auto bytes = [](int rows, int columns, int ld) { return 4 * ((size_t)ld * (columns - 1) + rows); };
+    if (!is_allocated(a, ta ? bytes(k, m, lda) : bytes(m, k, lda)) ||
+        !is_allocated(b, tb ? bytes(n, k, ldb) : bytes(k, n, ldb)) || !is_allocated(c, bytes(m, n, ldc)))
+        return INVALID_VALUE;
     for (int j = 0; j < n; j++)
         for (int i = 0; i < m; i++) {
             double sum = 0.0;

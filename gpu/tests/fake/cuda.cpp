@@ -1,10 +1,11 @@
 // A CUDA driver for tests on machines without a GPU. The GPU's memory is the host's, and a stream executes at once. The
 // kernels are compiled for the CPU (kernels.inc), from the source that the crate passes to NVRTC.
 //
-// Like a real driver, it rejects wrong use: calls without a current context, frees of unknown addresses, copies beyond an
-// allocation. `fake_cuda_launches` counts launches.
+// Like a real one it refuses wrong use: calls without a current context, frees of unknown addresses, copies beyond an
+// allocation, other streams. `fake_cuda_launches` counts launches.
 #include <ucontext.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -106,18 +107,32 @@ static const unsigned MAX_COOPERATIVE = 8;
 // Blocks of this size reduce; others have independent threads.
 static const unsigned REDUCING = BLOCK;
 
+static int number(const char *variable, int otherwise) {
+    const char *value = getenv(variable);
+    return value ? atoi(value) : otherwise;
+}
+
+// Megabytes of memory; whether the GPU has memory pools; the compute capability.
+static const size_t MEMORY = (size_t)number("FAKE_CUDA_MEMORY_MB", 8 << 10) << 20;
+static const bool HAS_POOLS = number("FAKE_CUDA_POOLS", 1);
+static const int CAPABILITY = number("FAKE_CUDA_CAPABILITY", 90);
+
 static std::recursive_mutex lock;
 static std::map<uint64_t, size_t> allocations;
-static unsigned long launches = 0, in_use = 0, peak = 0;
+static unsigned long launches = 0, in_use = 0, peak = 0, host_allocations = 0;
 static int context_object, stream_object, pool_object, module_object;
+// Contexts that are retained.
+static std::atomic<int> retained;
 static thread_local bool is_current = false;
 static uint64_t release_threshold = 0;
 
 typedef int Status;
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_CONTEXT = 201, NOT_FOUND = 500 };
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_CONTEXT = 201, NOT_FOUND = 500, NOT_SUPPORTED = 801 };
 
-// Whether `bytes` at an address are within one allocation.
+// Whether `bytes` at an address are within one allocation. No bytes are refused, because CUDA does not promise that
+// they are permitted.
 static bool is_allocated(uint64_t address, size_t bytes) {
+    if (bytes == 0) return false;
     auto next = allocations.upper_bound(address);
     if (next == allocations.begin()) return false;
     auto &[start, size] = *std::prev(next);
@@ -133,6 +148,10 @@ extern "C" {
 unsigned long fake_cuda_launches() { return launches; }
 // Called by the other libraries for each operation that a real one would launch.
 void fake_cuda_count() { launches++; }
+int fake_cuda_is_current() { return is_current; }
+int fake_cuda_retained() { return retained; }
+void *fake_cuda_stream() { return &stream_object; }
+unsigned long fake_cuda_host_allocations() { return host_allocations; }
 unsigned long fake_cuda_allocations() { return allocations.size(); }
 unsigned long fake_cuda_peak_bytes() { return peak; }
 uint64_t fake_cuda_release_threshold() { return release_threshold; }
@@ -141,23 +160,25 @@ int fake_cuda_is_allocated(uint64_t address, size_t bytes) {
     return is_allocated(address, bytes);
 }
 
-static int number(const char *variable, int usual) {
-    const char *value = getenv(variable);
-    return value ? atoi(value) : usual;
-}
-
 Status cuInit(unsigned flags) { return flags ? INVALID_VALUE : SUCCESS; }
 Status cuDriverGetVersion(int *version) { return *version = number("FAKE_CUDA_VERSION", 13000), SUCCESS; }
 Status cuDeviceGetCount(int *count) { return *count = number("FAKE_CUDA_GPUS", 1), SUCCESS; }
 Status cuDeviceGet(int *device, int ordinal) { return *device = ordinal, ordinal ? NO_DEVICE : SUCCESS; }
 Status cuDeviceGetName(char *name, int length, int) { return snprintf(name, length, "Fake GPU"), SUCCESS; }
 Status cuDeviceGetAttribute(int *value, int attribute, int) {
-    *value = attribute == 75 ? 9 : 0;
-    return attribute == 75 || attribute == 76 ? SUCCESS : INVALID_VALUE;
+    switch (attribute) {
+        case 75: *value = CAPABILITY / 10; break;
+        case 76: *value = CAPABILITY % 10; break;
+        case 115: *value = HAS_POOLS; break;
+        default: return INVALID_VALUE;
+    }
+    return SUCCESS;
 }
-Status cuDeviceTotalMem_v2(size_t *bytes, int) { return *bytes = (size_t)8 << 30, SUCCESS; }
-Status cuDevicePrimaryCtxRetain(void **context, int) { return *context = &context_object, SUCCESS; }
-Status cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
+Status cuDeviceTotalMem_v2(size_t *bytes, int) { return *bytes = MEMORY, SUCCESS; }
+Status cuDevicePrimaryCtxRetain(void **context, int) {
+    return retained++, *context = &context_object, SUCCESS;
+}
+Status cuDevicePrimaryCtxRelease_v2(int) { return retained-- > 0 ? SUCCESS : INVALID_CONTEXT; }
 Status cuCtxSetCurrent(void *context) {
     if (context != &context_object) return INVALID_CONTEXT;
     return is_current = true, SUCCESS;
@@ -166,17 +187,18 @@ Status cuStreamCreate(void **stream, unsigned flags) {
     GUARD
     return *stream = &stream_object, flags == 1 ? SUCCESS : INVALID_VALUE;
 }
-Status cuStreamSynchronize(void *) { GUARD return SUCCESS; }
-Status cuStreamDestroy_v2(void *) { GUARD return SUCCESS; }
-Status cuDeviceGetDefaultMemPool(void **pool, int) { return *pool = &pool_object, SUCCESS; }
+Status cuStreamSynchronize(void *stream) { GUARD return stream == &stream_object ? SUCCESS : INVALID_VALUE; }
+Status cuStreamDestroy_v2(void *stream) { GUARD return stream == &stream_object ? SUCCESS : INVALID_VALUE; }
+Status cuDeviceGetDefaultMemPool(void **pool, int) {
+    return *pool = &pool_object, HAS_POOLS ? SUCCESS : NOT_SUPPORTED;
+}
 Status cuMemPoolSetAttribute(void *pool, int attribute, void *value) {
     if (pool != &pool_object || attribute != 4) return INVALID_VALUE;
     return memcpy(&release_threshold, value, 8), SUCCESS;
 }
-Status cuMemAllocAsync(uint64_t *pointer, size_t bytes, void *stream) {
-    GUARD
-    if (stream != &stream_object || bytes == 0) return INVALID_VALUE;
-    if (in_use + bytes > (size_t)8 << 30) return OUT_OF_MEMORY;
+static Status allocate(uint64_t *pointer, size_t bytes) {
+    if (bytes == 0) return INVALID_VALUE;
+    if (in_use + bytes > MEMORY) return OUT_OF_MEMORY;
     void *memory = malloc(bytes);
     if (!memory) return OUT_OF_MEMORY;
     // Fills new memory with NaN, so that a read before the first write is detected.
@@ -187,8 +209,7 @@ Status cuMemAllocAsync(uint64_t *pointer, size_t bytes, void *stream) {
     peak = std::max(peak, in_use);
     return SUCCESS;
 }
-Status cuMemFreeAsync(uint64_t pointer, void *) {
-    GUARD
+static Status release(uint64_t pointer) {
     auto found = allocations.find(pointer);
     if (found == allocations.end()) return INVALID_VALUE;
     in_use -= found->second;
@@ -197,29 +218,48 @@ Status cuMemFreeAsync(uint64_t pointer, void *) {
     allocations.erase(found);
     return SUCCESS;
 }
-Status cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *) {
+Status cuMemAlloc_v2(uint64_t *pointer, size_t bytes) {
     GUARD
-    if (!is_allocated(to, bytes)) return INVALID_VALUE;
+    return allocate(pointer, bytes);
+}
+Status cuMemFree_v2(uint64_t pointer) {
+    GUARD
+    return release(pointer);
+}
+Status cuMemAllocAsync(uint64_t *pointer, size_t bytes, void *stream) {
+    GUARD
+    if (!HAS_POOLS) return NOT_SUPPORTED;
+    return stream == &stream_object ? allocate(pointer, bytes) : INVALID_VALUE;
+}
+Status cuMemFreeAsync(uint64_t pointer, void *stream) {
+    GUARD
+    if (!HAS_POOLS) return NOT_SUPPORTED;
+    return stream == &stream_object ? release(pointer) : INVALID_VALUE;
+}
+Status cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stream) {
+    GUARD
+    if (stream != &stream_object || !is_allocated(to, bytes)) return INVALID_VALUE;
     return memcpy((void *)to, from, bytes), launches++, SUCCESS;
 }
-Status cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *) {
+Status cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream) {
     GUARD
-    if (!is_allocated(from, bytes)) return INVALID_VALUE;
+    if (stream != &stream_object || !is_allocated(from, bytes)) return INVALID_VALUE;
     return memcpy(to, (void *)from, bytes), launches++, SUCCESS;
 }
-Status cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *) {
+Status cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *stream) {
     GUARD
-    if (!is_allocated(to, bytes) || !is_allocated(from, bytes)) return INVALID_VALUE;
+    if (stream != &stream_object || !is_allocated(to, bytes) || !is_allocated(from, bytes)) return INVALID_VALUE;
     return memmove((void *)to, (void *)from, bytes), launches++, SUCCESS;
 }
-Status cuMemsetD32Async(uint64_t to, unsigned value, size_t count, void *) {
+Status cuMemsetD32Async(uint64_t to, unsigned value, size_t count, void *stream) {
     GUARD
-    if (!is_allocated(to, count * 4)) return INVALID_VALUE;
+    if (stream != &stream_object || !is_allocated(to, count * 4)) return INVALID_VALUE;
     for (size_t i = 0; i < count; i++) ((unsigned *)to)[i] = value;
     return launches++, SUCCESS;
 }
 Status cuMemHostAlloc(void **pointer, size_t bytes, unsigned) {
     GUARD
+    host_allocations++;
     return *pointer = malloc(bytes), *pointer ? SUCCESS : OUT_OF_MEMORY;
 }
 Status cuMemFreeHost(void *pointer) {
@@ -230,7 +270,10 @@ Status cuEventCreate(void **event, unsigned) {
     GUARD
     return *event = malloc(1), SUCCESS;
 }
-Status cuEventRecord(void *, void *) { GUARD return SUCCESS; }
+Status cuEventRecord(void *event, void *stream) {
+    GUARD
+    return event && stream == &stream_object ? SUCCESS : INVALID_VALUE;
+}
 Status cuEventSynchronize(void *) { GUARD return SUCCESS; }
 Status cuEventQuery(void *event) { GUARD return event ? SUCCESS : INVALID_VALUE; }
 Status cuEventDestroy_v2(void *event) {
@@ -239,7 +282,9 @@ Status cuEventDestroy_v2(void *event) {
 }
 Status cuModuleLoadData(void **module, const void *image) {
     GUARD
-    return *module = &module_object, strcmp((const char *)image, "fake cubin") ? INVALID_VALUE : SUCCESS;
+    // A cubin is for one architecture; PTX is for it and all later ones.
+    const char *expected = CAPABILITY == 90 ? "fake cubin" : "fake PTX";
+    return *module = &module_object, strcmp((const char *)image, expected) ? INVALID_VALUE : SUCCESS;
 }
 Status cuModuleGetFunction(void **function, void *, const char *name) {
     GUARD
@@ -272,6 +317,7 @@ Status cuGetErrorString(Status status, const char **text) {
         case INVALID_VALUE: *text = "invalid argument"; break;
         case OUT_OF_MEMORY: *text = "out of memory"; break;
         case INVALID_CONTEXT: *text = "invalid device context"; break;
+        case NOT_SUPPORTED: *text = "operation not supported"; break;
         case NOT_FOUND: *text = "named symbol not found"; break;
         default: *text = nullptr; return INVALID_VALUE;
     }

@@ -1,9 +1,11 @@
-// The convolutions of cuDNN for tests on machines without a GPU: plain loops over the host's memory. Like cuDNN, it
-// rejects descriptors that do not fit together, and a workspace that is too small.
+// The convolutions of cuDNN for tests on machines without a GPU: plain loops over the host's memory. Like cuDNN it
+// refuses descriptors that do not fit each other, a workspace that is too small, and an algorithm with another math type
+// than the one with which it was offered.
 #include <dlfcn.h>
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
 enum { SUCCESS = 0, BAD_PARAM = 2000, NOT_SUPPORTED = 3000 };
@@ -20,9 +22,6 @@ struct Choice {
     size_t memory;
     int determinism, math_type, reserved[3];
 };
-// Bytes of workspace that each algorithm needs.
-static const size_t WORKSPACE = 4096;
-
 static bool fits(const Tensor *x, const Tensor *w, const Convolution *c, const Tensor *y) {
     int rows = (x->h + 2 * c->pad_h - c->dilation_h * (w->h - 1) - 1) / c->stride_h + 1;
     int columns = (x->w + 2 * c->pad_w - c->dilation_w * (w->w - 1) - 1) / c->stride_w + 1;
@@ -30,11 +29,25 @@ static bool fits(const Tensor *x, const Tensor *w, const Convolution *c, const T
            w->n % c->groups == 0;
 }
 
+// A function of the fake driver, or null without it.
+template <typename F> static F driver(const char *name) { return (F)dlsym(RTLD_DEFAULT, name); }
+
 // Whether the driver knows the memory of an operand: catches swapped arguments.
 static bool is_allocated(uint64_t address, size_t bytes) {
-    typedef int (*Function)(uint64_t, size_t);
-    static Function known = (Function)dlsym(RTLD_DEFAULT, "fake_cuda_is_allocated");
+    static auto known = driver<int (*)(uint64_t, size_t)>("fake_cuda_is_allocated");
     return !known || known(address, bytes);
+}
+
+// Whether this thread has a context.
+static bool is_current() {
+    static auto current = driver<int (*)()>("fake_cuda_is_current");
+    return !current || current();
+}
+
+// Whether a handle works on the driver's stream.
+static bool is_ready(void *handle) {
+    static auto stream = driver<void *(*)()>("fake_cuda_stream");
+    return handle && (!stream || *(void **)handle == stream());
 }
 
 static size_t count(const Tensor *t) { return (size_t)t->n * t->c * t->h * t->w; }
@@ -63,7 +76,7 @@ template <typename F> static void products(const Tensor *x, const Tensor *w, con
 }
 
 static void count_launch() {
-    static void (*counts)() = (void (*)())dlsym(RTLD_DEFAULT, "fake_cuda_count");
+    static auto counts = driver<void (*)()>("fake_cuda_count");
     if (counts) counts();
 }
 
@@ -73,32 +86,96 @@ static void finish(const std::vector<double> &sums, float *result, float alpha, 
         result[i] = alpha * (float)sums[i] + (beta == 0.0f ? 0.0f : beta * result[i]);
 }
 
-// Three algorithms: the first is fast but not deterministic, the second needs too much memory, and the third is
-// suitable.
-static Status choose(const Convolution *c, int most, int *found, Choice *choices) {
-    if (most < 4) return BAD_PARAM;
-    *found = 4;
-    choices[0] = {3, SUCCESS, 1.0f, 0, 0, 3, {0, 0, 0}};
-    choices[1] = {6, SUCCESS, 2.0f, (size_t)1 << 50, 1, 3, {0, 0, 0}};
-    choices[2] = {5, SUCCESS, 3.0f, WORKSPACE, 1, 1, {0, 0, 0}};
+enum { DEFAULT_MATH = 0, TENSOR_MATH = 1, FMA_MATH = 3 };
+enum Direction { FORWARD, DATA, FILTER };
+
+// What the tests change: "none" (no deterministic choice), "large" (the first choice has a workspace of 12 MiB).
+static bool is_set(const char *option) {
+    const char *value = getenv("FAKE_CUDNN_CHOICES");
+    return value && !strcmp(value, option);
+}
+
+// The algorithms with the math type of each, in the order of the heuristic:
+// 3 is fast and not deterministic; 6 needs more than 1 GiB; 4 needs 12 MiB; 7 is offered and fails when it is run, as
+// WINOGRAD_NONFUSED on some GPUs; 5 uses tensor cores, and 1 does not. 0 or 1 is the fallback: the heuristic offers it
+// with DEFAULT_MATH only to old GPUs.
+static const int LARGE = 4, FAILING = 7;
+
+// Bytes of workspace, or -1 for an algorithm and a math type that do not fit.
+static int64_t workspace_of(Direction direction, int algorithm, int math) {
+    bool is_fma = math == FMA_MATH;
+    switch (algorithm) {
+        case 0: return direction == FORWARD && math != TENSOR_MATH ? 0 : -1;
+        case 1: return math != TENSOR_MATH ? 4096 + 16 * math : -1;
+        case 3: return 0;
+        case 4: return is_fma ? 12 << 20 : -1;
+        case 5: return math == TENSOR_MATH ? 8192 : -1;
+        case 6: return ((int64_t)1 << 30) + 1;
+        case 7: return is_fma ? 1024 : -1;
+        default: return -1;
+    }
+}
+
+static Status choose(void *handle, const Convolution *c, int most, int *found, Choice *choices) {
+    bool is_fma = c->math == FMA_MATH;
+    if (!is_ready(handle) || most < 6 || (c->math != DEFAULT_MATH && !is_fma)) return BAD_PARAM;
+    int tensor = is_fma ? NOT_SUPPORTED : SUCCESS, fma = is_fma ? SUCCESS : NOT_SUPPORTED;
+    int deterministic = !is_set("none");
+    choices[0] = {3, SUCCESS, 1.0f, 0, 0, FMA_MATH, {0, 0, 0}};
+    choices[1] = {6, SUCCESS, 2.0f, 0, deterministic, FMA_MATH, {0, 0, 0}};
+    choices[2] = {LARGE, is_set("large") ? fma : NOT_SUPPORTED, 3.0f, 0, deterministic, FMA_MATH, {0, 0, 0}};
+    choices[3] = {FAILING, fma, 4.0f, 0, deterministic, FMA_MATH, {0, 0, 0}};
+    choices[4] = {5, tensor, 5.0f, 8192, deterministic, TENSOR_MATH, {0, 0, 0}};
     // Less than the workspace that it needs, as some versions say.
-    choices[3] = {1, SUCCESS, 4.0f, 0, 1, 3, {0, 0, 0}};
-    // Without FMA_MATH, the tensor cores' algorithm is right, with the math type that is offered with it.
-    if (c->math == 3) choices[2].status = NOT_SUPPORTED;
-    return SUCCESS;
+    choices[5] = {1, SUCCESS, 6.0f, 0, deterministic, FMA_MATH, {0, 0, 0}};
+    return *found = 6, SUCCESS;
 }
 
-static size_t workspace_of(int algorithm) { return algorithm == 6 ? (size_t)1 << 50 : WORKSPACE; }
-
-static bool is_right(const Convolution *c, int algorithm, uint64_t workspace, size_t bytes) {
-    int expected = c->math == 3 ? 1 : c->math == 1 ? 5 : -1;
-    return algorithm == expected && bytes >= WORKSPACE && is_allocated(workspace, bytes);
+static Status workspace(void *handle, Direction direction, const Convolution *c, int algorithm, size_t *bytes) {
+    int64_t needed = workspace_of(direction, algorithm, c->math);
+    if (!is_ready(handle)) return BAD_PARAM;
+    return *bytes = (size_t)needed, needed < 0 ? NOT_SUPPORTED : SUCCESS;
 }
+
+static int last_algorithm = -1;
+
+static Status start(
+    void *handle, Direction direction, const Convolution *c, int algorithm, uint64_t workspace, size_t bytes,
+    const Tensor *x, const void *xs, const Tensor *w, const void *ws, const Tensor *y, const void *ys) {
+    if (!is_ready(handle) || !fits(x, w, c, y)) return BAD_PARAM;
+    int64_t needed = workspace_of(direction, algorithm, c->math);
+    if (needed < 0 || bytes < (size_t)needed || (needed && !is_allocated(workspace, bytes))) return BAD_PARAM;
+    // Not deterministic, or too large.
+    if (algorithm == 3 || algorithm == 6) return BAD_PARAM;
+    if (!is_allocated((uint64_t)xs, 4 * count(x)) || !is_allocated((uint64_t)ws, 4 * count(w)) ||
+        !is_allocated((uint64_t)ys, 4 * count(y)))
+        return BAD_PARAM;
+    return last_algorithm = algorithm, algorithm == FAILING ? NOT_SUPPORTED : SUCCESS;
+}
+
+static int number(const char *variable, int otherwise) {
+    const char *value = getenv(variable);
+    return value ? atoi(value) : otherwise;
+}
+
+static int handles = 0;
 
 extern "C" {
-Status cudnnCreate(void **handle) { return *handle = malloc(1), SUCCESS; }
-Status cudnnDestroy(void *handle) { return free(handle), SUCCESS; }
-Status cudnnSetStream(void *, void *stream) { return stream ? SUCCESS : BAD_PARAM; }
+int fake_handles() { return handles; }
+int fake_cudnn_last_algorithm() { return last_algorithm; }
+size_t cudnnGetVersion() { return number("FAKE_CUDNN_VERSION", 92600); }
+size_t cudnnGetCudartVersion() { return number("FAKE_CUDNN_CUDA", 13000); }
+Status cudnnCreate(void **handle) {
+    if (!is_current()) return BAD_PARAM;
+    return handles++, *handle = new void *(nullptr), SUCCESS;
+}
+Status cudnnDestroy(void *handle) {
+    if (!is_current()) return BAD_PARAM;
+    return handles--, delete (void **)handle, SUCCESS;
+}
+Status cudnnSetStream(void *handle, void *stream) {
+    return *(void **)handle = stream, is_ready(handle) ? SUCCESS : BAD_PARAM;
+}
 Status cudnnCreateTensorDescriptor(void **d) { return *d = new Tensor{}, SUCCESS; }
 Status cudnnDestroyTensorDescriptor(void *d) { return delete (Tensor *)d, SUCCESS; }
 Status cudnnSetTensor4dDescriptor(void *d, int format, int type, int n, int c, int h, int w) {
@@ -124,48 +201,52 @@ Status cudnnSetConvolutionGroupCount(void *d, int groups) {
     return ((Convolution *)d)->groups = groups, groups < 1 ? BAD_PARAM : SUCCESS;
 }
 Status cudnnGetConvolutionForwardAlgorithm_v7(
-    void *, Tensor *x, Tensor *w, Convolution *c, Tensor *y, int most, int *found, Choice *choices) {
-    return fits(x, w, c, y) ? choose(c, most, found, choices) : BAD_PARAM;
+    void *handle, Tensor *x, Tensor *w, Convolution *c, Tensor *y, int most, int *found, Choice *choices) {
+    return fits(x, w, c, y) ? choose(handle, c, most, found, choices) : BAD_PARAM;
 }
 Status cudnnGetConvolutionBackwardDataAlgorithm_v7(
-    void *, Tensor *w, Tensor *dy, Convolution *c, Tensor *dx, int most, int *found, Choice *choices) {
-    return fits(dx, w, c, dy) ? choose(c, most, found, choices) : BAD_PARAM;
+    void *handle, Tensor *w, Tensor *dy, Convolution *c, Tensor *dx, int most, int *found, Choice *choices) {
+    return fits(dx, w, c, dy) ? choose(handle, c, most, found, choices) : BAD_PARAM;
 }
 Status cudnnGetConvolutionBackwardFilterAlgorithm_v7(
-    void *, Tensor *x, Tensor *dy, Convolution *c, Tensor *dw, int most, int *found, Choice *choices) {
-    return fits(x, dw, c, dy) ? choose(c, most, found, choices) : BAD_PARAM;
+    void *handle, Tensor *x, Tensor *dy, Convolution *c, Tensor *dw, int most, int *found, Choice *choices) {
+    return fits(x, dw, c, dy) ? choose(handle, c, most, found, choices) : BAD_PARAM;
 }
-Status cudnnGetConvolutionForwardWorkspaceSize(void *, void *, void *, void *, void *, int algorithm, size_t *bytes) {
-    return *bytes = workspace_of(algorithm), SUCCESS;
+Status cudnnGetConvolutionForwardWorkspaceSize(
+    void *handle, Tensor *x, Tensor *w, Convolution *c, Tensor *y, int algorithm, size_t *bytes) {
+    return fits(x, w, c, y) ? workspace(handle, FORWARD, c, algorithm, bytes) : BAD_PARAM;
 }
 Status cudnnGetConvolutionBackwardDataWorkspaceSize(
-    void *, void *, void *, void *, void *, int algorithm, size_t *bytes) {
-    return *bytes = workspace_of(algorithm), SUCCESS;
+    void *handle, Tensor *w, Tensor *dy, Convolution *c, Tensor *dx, int algorithm, size_t *bytes) {
+    return fits(dx, w, c, dy) ? workspace(handle, DATA, c, algorithm, bytes) : BAD_PARAM;
 }
 Status cudnnGetConvolutionBackwardFilterWorkspaceSize(
-    void *, void *, void *, void *, void *, int algorithm, size_t *bytes) {
-    return *bytes = workspace_of(algorithm), SUCCESS;
+    void *handle, Tensor *x, Tensor *dy, Convolution *c, Tensor *dw, int algorithm, size_t *bytes) {
+    return fits(x, dw, c, dy) ? workspace(handle, FILTER, c, algorithm, bytes) : BAD_PARAM;
 }
 Status cudnnConvolutionForward(
-    void *, const float *alpha, Tensor *x, const float *xs, Tensor *w, const float *ws, Convolution *c, int algorithm,
-    uint64_t workspace, size_t bytes, const float *beta, Tensor *y, float *ys) {
-    if (!fits(x, w, c, y) || !is_right(c, algorithm, workspace, bytes)) return BAD_PARAM;
+    void *handle, const float *alpha, Tensor *x, const float *xs, Tensor *w, const float *ws, Convolution *c,
+    int algorithm, uint64_t workspace, size_t bytes, const float *beta, Tensor *y, float *ys) {
+    Status status = start(handle, FORWARD, c, algorithm, workspace, bytes, x, xs, w, ws, y, ys);
+    if (status != SUCCESS) return status;
     std::vector<double> sums(count(y));
     products(x, w, c, y, [&](size_t i, size_t j, size_t k) { sums[k] += (double)xs[i] * ws[j]; });
     return finish(sums, ys, *alpha, *beta), SUCCESS;
 }
 Status cudnnConvolutionBackwardData(
-    void *, const float *alpha, Tensor *w, const float *ws, Tensor *dy, const float *dys, Convolution *c, int algorithm,
-    uint64_t workspace, size_t bytes, const float *beta, Tensor *dx, float *dxs) {
-    if (!fits(dx, w, c, dy) || !is_right(c, algorithm, workspace, bytes)) return BAD_PARAM;
+    void *handle, const float *alpha, Tensor *w, const float *ws, Tensor *dy, const float *dys, Convolution *c,
+    int algorithm, uint64_t workspace, size_t bytes, const float *beta, Tensor *dx, float *dxs) {
+    Status status = start(handle, DATA, c, algorithm, workspace, bytes, dx, dxs, w, ws, dy, dys);
+    if (status != SUCCESS) return status;
     std::vector<double> sums(count(dx));
     products(dx, w, c, dy, [&](size_t i, size_t j, size_t k) { sums[i] += (double)dys[k] * ws[j]; });
     return finish(sums, dxs, *alpha, *beta), SUCCESS;
 }
 Status cudnnConvolutionBackwardFilter(
-    void *, const float *alpha, Tensor *x, const float *xs, Tensor *dy, const float *dys, Convolution *c, int algorithm,
-    uint64_t workspace, size_t bytes, const float *beta, Tensor *dw, float *dws) {
-    if (!fits(x, dw, c, dy) || !is_right(c, algorithm, workspace, bytes)) return BAD_PARAM;
+    void *handle, const float *alpha, Tensor *x, const float *xs, Tensor *dy, const float *dys, Convolution *c,
+    int algorithm, uint64_t workspace, size_t bytes, const float *beta, Tensor *dw, float *dws) {
+    Status status = start(handle, FILTER, c, algorithm, workspace, bytes, x, xs, dw, dws, dy, dys);
+    if (status != SUCCESS) return status;
     std::vector<double> sums(count(dw));
     products(x, dw, c, dy, [&](size_t i, size_t j, size_t k) { sums[j] += (double)xs[i] * dys[k]; });
     return finish(sums, dws, *alpha, *beta), SUCCESS;

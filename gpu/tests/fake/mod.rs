@@ -72,3 +72,20 @@ pub fn open(precision: Precision) -> Gpu {
 pub fn libraries() -> Libraries {
     Libraries::in_folders([folder().to_owned()])
 }
+
+/// Calls a function of a fake library that returns a number, as `fake_cuda_launches`.
+#[cfg(unix)]
+#[allow(dead_code, unsafe_code, reason = "not every test calls one")]
+pub fn call(library: &str, function: &str) -> i32 {
+    let text = |text: &str| std::ffi::CString::new(text).unwrap();
+    let path = text(folder().join(library).to_str().unwrap());
+    // SAFETY: the library is open, and its function takes no arguments and returns an `int` or an `unsigned long`, of
+    // which the low half is read.
+    unsafe {
+        let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
+        let address = libc::dlsym(library, text(function).as_ptr());
+        assert!(!address.is_null(), "{function} is missing");
+        let function = std::mem::transmute::<*mut libc::c_void, unsafe extern "C" fn() -> i32>(address);
+        function()
+    }
+}

@@ -2,7 +2,7 @@
 
 use headstart_gpu::{Activation, Network, Node, Operation, Parameter, Pass, Window};
 
-use super::{dot, doubles, gpu, numbers};
+use super::{assert_within, dot, doubles, fake, gpu, numbers};
 
 /// A small graph that is built layer by layer.
 #[derive(Default)]
@@ -230,10 +230,10 @@ fn inference_uses_moving_statistics_and_changes_nothing() {
     let before = params();
     let y = gpu.download(&network.predict(std::slice::from_ref(&x), BATCH).unwrap()).unwrap();
     assert_eq!(before, params());
-    // A sample's output does not depend on the others.
+    // A sample's output does not depend on the others. cuDNN may choose another algorithm for another batch.
     let first = network.predict(&[x.part(0, 192).unwrap()], 1).unwrap();
     let first = gpu.download(&first).unwrap();
-    assert!(first.iter().zip(&y).all(|(a, b)| (a - b).abs() < 1e-5 * b.abs()), "{first:?} {y:?}");
+    assert_within(&first, &doubles(&y[..first.len()]), if fake::is_real() { 1e-4 } else { 1e-6 });
     // Training with frozen statistics computes the same.
     let frozen = resnet(true).build();
     let trained = gpu.download(frozen.forward(&[x], BATCH, 1).unwrap().output()).unwrap();

@@ -18,4 +18,8 @@ fn the_kernels_compile_for_every_supported_architecture_without_spills() {
             assert!(log.contains(&format!("'{kernel}'")), "{architecture} lacks {kernel}");
         }
     }
+    // For GPUs that are newer than NVRTC.
+    let (ptx, _) = compile_kernels(&libraries, "compute_90").unwrap();
+    let text = String::from_utf8(ptx).unwrap();
+    assert!(text.ends_with('\0') && text.contains(".target sm_90"), "{text}");
 }

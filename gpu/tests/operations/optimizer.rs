@@ -96,6 +96,30 @@ fn each_clipping_matches_its_formula() {
 }
 
 #[test]
+fn a_variance_that_rounding_makes_negative_is_zero() {
+    let gpu = gpu();
+    let len = 1000;
+    let chunks = gpu.chunks(&[Segment { start: 0, len }]).unwrap();
+    // A constant gradient has the variance 0, which is the difference of two large numbers.
+    let gradients: Vec<f32> = (0..len).map(|index| 1000.0 + index as f32 * 0.7).collect();
+    let gradients = gpu.upload(&gradients).unwrap();
+    let weights = gpu.upload(&vec![1.0; len]).unwrap();
+    let state: Vec<Array> = (0..3).map(|_| gpu.upload(&vec![0.0; len]).unwrap()).collect();
+    let settings = gpu.upload(&[1e-3, 1.0]).unwrap();
+    let rule = Rule::RmsProp { rho: 0.9, momentum: 0.0, epsilon: 1e-7, centered: true };
+    let (state, stopped) = (state.as_slice(), None);
+    let update = Update { weights: &weights, gradients: &gradients, state, settings: &settings, stopped };
+    for _ in 0..300 {
+        gpu.optimizer_step(rule, None, &chunks, &update).unwrap();
+    }
+    assert!(gpu.download(&weights).unwrap().iter().all(|weight| weight.is_finite()));
+    // Not a number stays one.
+    gpu.fill(&gradients, f32::NAN).unwrap();
+    gpu.optimizer_step(rule, None, &chunks, &update).unwrap();
+    assert!(gpu.download(&weights).unwrap().iter().all(|weight| weight.is_nan()));
+}
+
+#[test]
 fn a_stopped_training_changes_nothing() {
     let gpu = gpu();
     let chunks = gpu.chunks(&SEGMENTS).unwrap();
