@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::mem::ManuallyDrop;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, Location};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -188,14 +188,17 @@ fn run(cell: &mut dyn FnMut() -> bool) -> bool {
 pub struct EvcxrUserCodeError {}
 
 impl<T: Display> From<T> for EvcxrUserCodeError {
+    /// Called by `?`, whose position is that of the caller.
+    #[track_caller]
     fn from(error: T) -> EvcxrUserCodeError {
-        EvcxrUserCodeError::of(format_args!("{error}"))
+        EvcxrUserCodeError::of(format_args!("{error}"), Location::caller())
     }
 }
 
 impl EvcxrUserCodeError {
-    fn of(error: fmt::Arguments) -> EvcxrUserCodeError {
-        println!("{}", Frame::Failed { message: error.to_string() }.encode());
+    fn of(error: fmt::Arguments, place: &Location) -> EvcxrUserCodeError {
+        let (message, file, line) = (error.to_string(), place.file().to_owned(), place.line());
+        println!("{}", Frame::Failed { message, file, line }.encode());
         EvcxrUserCodeError {}
     }
 }

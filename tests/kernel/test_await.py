@@ -7,13 +7,16 @@ from conftest import Kernel
 
 def test_cells_await_stop_and_keep_their_variables(kernel):
     kernel.ok("let before = 1;")
-    assert kernel.run("std::future::ready(2).await", timeout=300).value == "2"
+    kernel.ok("struct Mine(u8);\nlet mine = Mine(1);")
+    first = kernel.run("std::future::ready(2).await", timeout=300)
+    assert first.value == "2" and "`.await` makes evcxr" in first.stderr and "`mine` will be lost" in first.stderr
     kernel.ok("let after = std::future::ready(3).await + before;")
     assert kernel.ok("after + 1") == "5", "a cell that does not await"
     kernel.ok("let task = tokio::spawn(async { 5 });")
     assert kernel.ok("task.await?") == "5", "a task of an earlier cell"
-    failed = kernel.run('let x: u8 = "x".parse()?; std::future::ready(x).await')
+    failed = kernel.run('std::future::ready(1).await;\nlet x: u8 = "x".parse()?;')
     assert failed.reply["ename"] == "Error" and "invalid digit" in failed.reply["evalue"]
+    assert "2 │ let x" in failed.traceback
     panicked = kernel.run('std::future::ready(1).await;\npanic!("boo");')
     assert panicked.reply["ename"] == "Panic" and "2 │ panic!" in panicked.traceback
     request = kernel.send("println!(\"begun\"); std::future::pending::<()>().await;")

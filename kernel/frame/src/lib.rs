@@ -143,6 +143,10 @@ pub enum Frame {
     Failed {
         /// The error as text.
         message: String,
+        /// The file of the `?`; empty if it is unknown.
+        file: String,
+        /// The line of the `?`; 0 if it is unknown.
+        line: u32,
     },
 }
 
@@ -196,9 +200,10 @@ impl Frame {
             Frame::CommClose { id } => ["comm close", id].iter().for_each(|field| push(&mut line, field)),
             Frame::Callback { id } => ["callback", id].iter().for_each(|field| push(&mut line, field)),
             Frame::Variables { values } => encode_bundle(&mut line, "variables", "", values),
-            Frame::Failed { message } => {
-                push(&mut line, "failed");
-                push(&mut line, message);
+            Frame::Failed { message, file, line: number } => {
+                for field in ["failed", message, file, &number.to_string()] {
+                    push(&mut line, field);
+                }
             }
         }
         line
@@ -256,7 +261,11 @@ fn from_fields(fields: Vec<String>) -> Result<Frame, Malformed> {
         "comm close" => Ok(Frame::CommClose { id: next("no comm")? }),
         "callback" => Ok(Frame::Callback { id: next("no comm")? }),
         "variables" => Ok(Frame::Variables { values: decode_bundle(fields)?.1 }),
-        "failed" => Ok(Frame::Failed { message: next("no message")? }),
+        "failed" => Ok(Frame::Failed {
+            message: next("no message")?,
+            file: next("no file")?,
+            line: next("no line")?.parse().map_err(|_| Malformed { reason: "line is no number" })?,
+        }),
         _ => Err(Malformed { reason: "unknown kind" }),
     }
 }
@@ -345,7 +354,8 @@ mod tests {
             Frame::Clear { wait: false },
             Frame::Input { prompt: awkward.into(), password: true },
             Frame::Input { prompt: String::new(), password: false },
-            Frame::Failed { message: awkward.into() },
+            Frame::Failed { message: awkward.into(), file: "src/lib.rs".into(), line: 12 },
+            Frame::Failed { message: String::new(), file: String::new(), line: 0 },
         ] {
             let line = frame.encode();
             assert!(!line.contains('\n') && !line.contains('\r'));

@@ -1,6 +1,7 @@
 //! Syntax of a cell: its Rust code, and the lines that evcxr handles itself.
 
 use syn::spanned::Spanned;
+use syn::visit::Visit;
 use syn::{Block, Expr, Stmt};
 
 use crate::compile::evcxr_text::commands::{QUIT, has};
@@ -30,6 +31,24 @@ pub fn parse(code: &str) -> syn::Result<Block> {
     syn::parse_str(&format!("{{{code}\n}}"))
 }
 
+/// Whether a cell awaits outside its functions, closures and async blocks. evcxr adds tokio for the first such cell.
+pub fn awaits(cell: &str) -> bool {
+    struct Awaits(bool);
+    impl<'ast> Visit<'ast> for Awaits {
+        fn visit_expr_await(&mut self, _: &'ast syn::ExprAwait) {
+            self.0 = true;
+        }
+        fn visit_item(&mut self, _: &'ast syn::Item) {}
+        fn visit_expr_async(&mut self, _: &'ast syn::ExprAsync) {}
+        fn visit_expr_closure(&mut self, _: &'ast syn::ExprClosure) {}
+    }
+    let mut found = Awaits(false);
+    if let Ok(block) = parse(&code(cell)) {
+        found.visit_block(&block);
+    }
+    found.0
+}
+
 /// Byte position at which the last expression of a cell begins, if it is a place such as a variable or a
 /// field. A `&` inserted there borrows it.
 ///
@@ -53,7 +72,23 @@ fn is_place(expression: &Expr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{code, parse, quits};
+    use super::{awaits, code, parse, quits};
+
+    #[test]
+    fn only_code_of_the_cell_itself_awaits() {
+        for code in ["f().await", "let x = f().await?;", ":dep a = \"1\"\nif a { f().await; }"] {
+            assert!(awaits(code), "{code}");
+        }
+        for code in [
+            "// f().await",
+            "\".await\"",
+            "async fn g() { f().await }",
+            "let f = async { f().await };",
+            "fn (",
+        ] {
+            assert!(!awaits(code), "{code}");
+        }
+    }
 
     #[test]
     fn quit_ends_the_kernel_only_on_its_own_line() {

@@ -87,9 +87,10 @@ impl State {
         self.callback.is_some()
     }
 
-    /// Records an error that a `?` in the cell returned.
-    pub fn fails(&mut self, message: String) {
+    /// Records an error that a `?` in the cell returned, and its line in the compiled source; 0 if it is unknown.
+    pub fn fails(&mut self, message: String, line: u32) {
         self.collected.error = Some(message);
+        self.collected.error_line = line;
         self.markers.push(protocol::ERROR.into());
     }
 

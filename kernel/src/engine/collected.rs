@@ -8,6 +8,8 @@ use crate::engine::output::Bundle;
 pub struct Collected {
     /// Message of the error that a `?` returned.
     pub error: Option<String>,
+    /// Line of that `?` in the compiled source; 0 if it is unknown.
+    pub error_line: u32,
     /// Message of the panic that ended the cell, and its line in the compiled source; 0 if it is elsewhere.
     pub panic: Option<(String, Option<u32>)>,
     /// The value to show.

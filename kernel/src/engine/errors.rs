@@ -18,9 +18,9 @@ impl CellError {
         CellError { name: name.to_owned(), value, traceback }
     }
 
-    /// Creates an error for a panic, with the line in the cell if it is known.
-    pub fn panic(message: &str, line: Option<(usize, &str)>) -> CellError {
-        let mut error = CellError::new("Panic", message);
+    /// Creates an error for a panic, or for a `?`, with the line in the cell if it is known.
+    pub fn at(name: &str, message: &str, line: Option<(usize, &str)>) -> CellError {
+        let mut error = CellError::new(name, message);
         if let Some((number, text)) = line {
             error.traceback.push(format!("{number:>4} │ {text}"));
         }

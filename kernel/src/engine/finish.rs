@@ -163,14 +163,13 @@ impl Loaded {
 fn failure(ran: Ran, source: &str, restored: &BTreeSet<String>) -> CellError {
     let Ran { prepared, mut collected, is_interrupted, .. } = ran;
     let text = collected.error.take().unwrap_or_default();
+    let place = |line: u32| line_of(&prepared, source, line as usize);
     let mut error = match collected.panic.take() {
-        Some((message, line)) => {
-            CellError::panic(&message, line.and_then(|line| line_of(&prepared, source, line as usize)))
-        }
+        Some((message, line)) => CellError::at("Panic", &message, line.and_then(place)),
         None if is_interrupted => {
             CellError::new("Interrupted", text.strip_prefix("interrupted; ").unwrap_or(&text))
         }
-        None => CellError::new("Error", &text),
+        None => CellError::at("Error", &text, place(collected.error_line)),
     };
     if error.value.contains(NO_RUNTIME) {
         error.traceback.push(

@@ -216,7 +216,7 @@ impl Listener {
                         "a `?` met an error".to_owned()
                     }
                 };
-                state.fails(text);
+                state.fails(text, 0);
             }
             Item::Panicked => {
                 let panic = state.panic.take().or(state.other_panic.take());
@@ -238,7 +238,7 @@ impl Listener {
             Frame::Display { id, data } => state.hold(Output::Display { id, data }),
             Frame::Update { id, data } => state.hold(Output::Update { id, data }),
             Frame::Clear { wait } => state.hold(Output::Clear { wait }),
-            Frame::Failed { message } => state.fails(message),
+            Frame::Failed { message, file, line } => state.fails(message, line_in_cell(&file, line)),
             Frame::CommOpen { .. } | Frame::CommMessage { .. } | Frame::CommClose { .. } => {
                 state.hold(Output::Comm(frame));
             }

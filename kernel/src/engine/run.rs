@@ -8,6 +8,7 @@ use crossbeam_channel::Receiver;
 use evcxr::{Error, EvalOutputs};
 use tokio::sync::mpsc::Sender;
 
+use crate::compile::cell::awaits;
 use crate::compile::evcxr_text::commands::{CLEAR, DEPENDENCY, FORMAT, RESTART, TIMING, has};
 use crate::compile::timing;
 use crate::engine::certificates;
@@ -21,6 +22,11 @@ use crate::engine::prepare::Prepared;
 use crate::engine::report::{describe, outlives, unkept_variables};
 use crate::engine::trait_paths;
 use crate::prelude::tokens::identifiers;
+
+/// In a cell, makes evcxr add [`TOKIO`] if no cell has.
+const AWAIT: &str = ".await";
+/// The line that adds tokio to a session.
+const TOKIO: &str = ":dep tokio";
 
 /// Variables of the cells and their types.
 pub type Variables = BTreeMap<String, String>;
@@ -218,10 +224,12 @@ impl Loaded {
         result
     }
 
-    /// Note about variables that a `:dep` loses: those whose types cells have defined, because the types
-    /// are compiled again.
+    /// Note about variables that a `:dep` or the first `.await` loses: those whose types cells have defined, because
+    /// the types are compiled again.
     fn loses_by_dependency(&mut self, code: &str, variables: &Variables) -> Option<String> {
         let asked = code.lines().map(str::trim).filter(|line| line.starts_with(DEPENDENCY));
+        let has_tokio = self.dependencies.iter().any(|line| line.starts_with(TOKIO));
+        let asked = asked.chain((!has_tokio && awaits(code)).then_some(AWAIT));
         let new: Vec<String> =
             asked.filter(|line| !self.dependencies.contains(*line)).map(str::to_owned).collect();
         let first = new.first()?.clone();
@@ -234,9 +242,10 @@ impl Loaded {
             .collect();
         (!lost.is_empty()).then(|| {
             format!(
-                "note: `{first}` makes evcxr compile the types of earlier cells again, so {} will be lost: write `:dep` \
-                 lines in the first cell\n",
-                lost.join(", ")
+                "note: `{first}` makes evcxr compile the types of earlier cells again, so {} will be lost: write {} in \
+                 the first cell\n",
+                lost.join(", "),
+                if first == AWAIT { "an `.await`" } else { "`:dep` lines" }
             )
         })
     }
