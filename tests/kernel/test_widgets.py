@@ -61,6 +61,14 @@ class Front:
                 return message
         raise AssertionError("the message did not arrive")
 
+    def interrupt(self):
+        """Presses Stop, and waits until the kernel has handled it."""
+        self.kernel.manager.interrupt_kernel()
+        state = ("status", "idle", "interrupt_request")
+        self.until(
+            lambda m: (m["msg_type"], m["content"].get("execution_state"), m["parent_header"].get("msg_type")) == state
+        )
+
     def text(self, text):
         """The message of a stream that contains a text."""
         return self.until(lambda m: m["msg_type"] == "stream" and text in m["content"]["text"])
@@ -180,14 +188,20 @@ def test_stop_ends_a_callback_and_keeps_the_variables(front, kernel):
     assert front.run("kept").value == "1"
 
 
-def test_a_second_stop_ends_the_process_of_a_callback(front, kernel):
+@pytest.mark.parametrize("is_waiting", [False, True])
+def test_a_second_stop_ends_the_process_of_a_callback(front, kernel, is_waiting):
     front.run('let endless = Button::new("endless"); let gone = 1;')
     comm = front.shown(front.run('endless.on_click(|| { println!("working"); for _ in 0.. { std::thread::sleep(std::time::Duration::from_millis(5)); } }); endless.clone()'))
     front.click(comm)
     front.text("working")
-    kernel.manager.interrupt_kernel()
-    kernel.manager.interrupt_kernel()
-    request = kernel.send("gone")
+    front.interrupt()
+    # The second press comes before a cell, or while the cell waits for the callback.
+    if is_waiting:
+        request = kernel.send("gone")
+        front.until(lambda m: m["msg_type"] == "execute_input")
+    front.interrupt()
+    if not is_waiting:
+        request = kernel.send("gone")
     front.until(lambda m: m["msg_type"] == "comm_close" and m["content"]["comm_id"] == comm)
     assert kernel.result(request).reply["ename"] == "ProcessEnded"
     assert kernel.client.comm_info(reply=True, timeout=10)["content"]["comms"] == {}

@@ -213,9 +213,11 @@ impl Cells {
             return cancel(state, "before it began, while the prelude was being loaded");
         }
         if state.is_calling_back {
-            // A cell that is being prepared cannot begin before the callback ends.
+            // A cell that is being prepared cannot begin before the callback ends. If its process is killed, the cell
+            // goes on, and reports that.
+            let is_killed = state.callback_asked.is_some();
             self.stop_callback(&mut state);
-            if state.phase() == Phase::CallingBack {
+            if is_killed || state.phase() == Phase::CallingBack {
                 return;
             }
         }
