@@ -216,11 +216,22 @@ def test_doctor_prints_remedies_for_missing_components(tmp_path):
     assert re.search(r"note +kernelspec .*\n +→ headstart install", done.stdout)
 
 
+# What the libraries of CUDA 13.0 and cuDNN 9.10 say of themselves.
+CUDA_VERSIONS = """
+int cuDriverGetVersion(int *version) { return *version = 13000, 0; }
+int nvrtcVersion(int *major, int *minor) { return *major = 13, *minor = 0, 0; }
+int cublasGetProperty(int property, int *value) { return *value = property ? 0 : 13, 0; }
+unsigned long cudnnGetVersion(void) { return 91000; }
+unsigned long cudnnGetCudartVersion(void) { return 13000; }
+"""
+
+
 def test_doctor_reports_the_libraries_of_cuda(tmp_path):
     environment = os.environ | {"HEADSTART_CUDA_LIBRARIES": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     environment = {name: value for name, value in environment.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    (tmp_path / "versions.c").write_text(CUDA_VERSIONS)
     for name in ("libcuda.so.1", "libnvrtc.so.13", "libcublas.so.13", "libcudnn.so.9"):
-        subprocess.run(["cc", "-shared", "-o", tmp_path / name, "-x", "c", "/dev/null"], check=True)
+        subprocess.run(["cc", "-shared", "-o", tmp_path / name, tmp_path / "versions.c"], check=True)
     done = headstart("doctor", env=environment)
     assert re.search(rf"^ok +CUDA libraries +{tmp_path}/libcuda.so.1, .*{tmp_path}/libcudnn.so.9", done.stdout, re.M), done.stdout
     (tmp_path / "libcudnn.so.9").unlink()
