@@ -27,10 +27,8 @@ pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path) -> io::Res
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         return Err(missing(format!("there is no folder {}: make it first", folder.display())));
     }
-    // Unique in the process too: two threads may write the same file.
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let temporary = path.with_file_name(format!(".{name}.{}-{number}.part", std::process::id()));
+    // Two threads may write the same file.
+    let temporary = path.with_file_name(format!(".{name}.{}.part", unique()));
     write(&temporary)
         .and_then(|()| std::fs::File::open(&temporary)?.sync_all())
         .and_then(|()| std::fs::rename(&temporary, path))
@@ -38,6 +36,27 @@ pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path) -> io::Res
             let _ = std::fs::remove_file(&temporary);
             failed(source)
         })
+}
+
+/// Checks that a file can be written at a path, before the work whose result it holds. Its folders may be missing yet.
+pub(crate) fn check_writable(path: &Path) -> Result<()> {
+    let refuse = |path: &Path, kind, problem: &str| Err(Error::io(path)(io::Error::new(kind, problem)));
+    if path.is_dir() {
+        return refuse(path, io::ErrorKind::IsADirectory, "this is a folder: give the path of a file");
+    }
+    let folder = path.ancestors().skip(1).find(|folder| folder.as_os_str().is_empty() || folder.exists());
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return refuse(folder, io::ErrorKind::NotADirectory, "this is a file, not a folder");
+    }
+    let probe = folder.join(format!(".headstart-{}.part", unique()));
+    std::fs::File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe)).map_err(Error::io(folder))
+}
+
+/// A number that no other call in a living process on this machine returns.
+fn unique() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The bytes of values, in the order of safetensors files.

@@ -91,7 +91,8 @@ fn draw_panel(svg: &mut Svg, left: i32, width: i32, history: &History, name: &st
 /// Creates the axis of the epochs, from 1, with integer ticks.
 pub(super) fn epoch_axis(epochs: usize) -> Axis {
     let step = epochs.div_ceil(8).max(1);
-    let ticks = (1..=epochs).filter(|epoch| epoch % step == 0 || epochs < 8).map(|epoch| epoch as f64);
+    // For fewer than 8 epochs the step is 1.
+    let ticks = (step..=epochs).step_by(step).map(|epoch| epoch as f64);
     Axis::linear("epoch", if epochs == 1 { 0.0 } else { 1.0 }, epochs as f64).ticks(ticks.collect())
 }
 

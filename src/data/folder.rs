@@ -1,6 +1,6 @@
 //! Finds the image files of each class in a folder, as Keras and torchvision do.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -29,7 +29,7 @@ pub(super) struct Folder {
 
 impl Folder {
     /// Lists all files. Each folder in `path` is a class; its images are those in the folder and its
-    /// subfolders. Names that start with a dot are ignored.
+    /// subfolders. A class's folder may be a link. Names that start with a dot are ignored.
     pub(super) fn read(path: &Path) -> Result<Folder> {
         let refuse = |problem: String| Error::Folder { path: path.to_owned(), problem };
         let mut folder = Folder::empty(path)?;
@@ -42,7 +42,7 @@ impl Folder {
             }
             let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let mut files = Vec::new();
-            folder.walk(&entry, &mut HashSet::new(), &mut files)?;
+            folder.walk(&entry, &mut files)?;
             if files.is_empty() {
                 return Err(refuse(format!(
                     "the class folder `{name}` holds no image: no .jpg, .jpeg, .png, .webp, .bmp, .gif or .tif file"
@@ -66,7 +66,7 @@ impl Folder {
     pub(super) fn without_classes(path: &Path) -> Result<Folder> {
         let mut folder = Folder::empty(path)?;
         let mut files = Vec::new();
-        folder.walk(path, &mut HashSet::new(), &mut files)?;
+        folder.walk(path, &mut files)?;
         if files.is_empty() {
             let problem =
                 "expected images, found no .jpg, .jpeg, .png, .webp, .bmp, .gif or .tif file".into();
@@ -94,15 +94,14 @@ impl Folder {
         })
     }
 
-    /// Adds the images in a folder and its subfolders. Links are followed, and each folder is visited
-    /// once.
-    fn walk(&mut self, path: &Path, seen: &mut HashSet<PathBuf>, files: &mut Vec<PathBuf>) -> Result<()> {
-        if !seen.insert(path.canonicalize().map_err(Error::io(path))?) {
-            return Ok(());
-        }
+    /// Adds the images in a folder and its subfolders. Links to folders are left out, as in Keras: such a link can
+    /// lead to the images of another class.
+    fn walk(&mut self, path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         for entry in sorted(path)? {
-            if entry.is_dir() {
-                self.walk(&entry, seen, files)?;
+            if entry.is_dir() && entry.is_symlink() {
+                self.leave_out("linked folder(s)");
+            } else if entry.is_dir() {
+                self.walk(&entry, files)?;
             } else if is_image(&entry) {
                 files.push(entry);
             } else {

@@ -105,15 +105,31 @@ impl Images {
     /// # Errors
     /// [`Error::Argument`] if the predictions have another shape.
     pub fn with_predictions(&self, predictions: &Predictions) -> Result<ImageGrid> {
-        let classes = self.class_names.len();
-        let outputs = predictions.iter().next().map_or(classes, <[f32]>::len);
-        if predictions.len() != self.len() || outputs != classes && (outputs, classes) != (1, 2) {
-            let expected = format!("{} rows of {classes} outputs, one for each image", self.len());
-            let found = format!("{} rows of {outputs}", predictions.len());
-            return Err(Error::Argument { name: "predictions", expected, found });
-        }
+        self.check_predictions(predictions)?;
         let some = self.some();
         self.select(&some)?.with_all(&predictions.select(&some))
+    }
+
+    /// Checks that there is one prediction for each image, and a class name for each predicted class.
+    pub(crate) fn check_predictions(&self, predictions: &Predictions) -> Result<()> {
+        let classes = self.class_names.len();
+        let outputs = predictions.iter().next().map_or(classes, <[f32]>::len);
+        let predicted_classes = if outputs == 1 { 2 } else { outputs };
+        if predictions.len() == self.len() && predicted_classes == classes {
+            return Ok(());
+        }
+        let (rows, names) = (self.len(), self.class_names.join(", "));
+        Err(Error::Argument {
+            name: "predictions",
+            expected: match predicted_classes == classes {
+                true => format!("{rows} rows, one for each image"),
+                false => format!(
+                    "{rows} rows, one for each image, of the images' {classes} classes ({names}); if the \
+                     true classes are unknown, show them with your own captions: `ImageGrid::new(&images.x, &captions)`"
+                ),
+            },
+            found: format!("{} rows of {predicted_classes} classes", predictions.len()),
+        })
     }
 
     /// Shows all images. The predictions must fit them.

@@ -12,6 +12,8 @@ pub(super) fn stratified(labels: &[u32], classes: usize, share: f64) -> Result<(
         let members: Vec<usize> = (0..labels.len()).filter(|i| labels[*i] == class).collect();
         let order = random::permutation(&mut stream, members.len());
         let held = (members.len() as f64 * share).round().max(0.0) as usize;
+        // Each class keeps an image for training.
+        let held = held.min(members.len().saturating_sub(1));
         second.extend(order.iter().take(held).map(|at| members[*at]));
         first.extend(order.iter().skip(held).map(|at| members[*at]));
     }

@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 
 use super::interval::wilson;
 use crate::chart::Chart;
-use crate::data::{Dataset, Images, IntoDataset, check_same};
+use crate::data::{Dataset, Images, IntoDataset, announced_batches, check_same, missing_batches};
 use crate::display::{Bundle, Show, text_bundle};
 use crate::nn::{Model, Predictions};
 use crate::train::BATCH;
@@ -229,15 +229,14 @@ impl Model {
     }
 
     fn confusion_of(&self, mut data: Box<dyn Dataset>) -> Result<ConfusionMatrix> {
-        let compiled = self.training_state().and_then(|state| state.compiled.as_ref());
-        let trained = compiled.map_or(&[][..], |compiled| &compiled.class_names);
+        let trained = self.trained_classes();
         check_same("confusion_matrix", trained, data.class_names())?;
         let names = if data.class_names().is_empty() { trained } else { data.class_names() };
         let outputs: usize = self.output_shape().iter().product();
         let numbers = || (0..outputs.max(2)).map(|class| class.to_string()).collect();
         let names = if names.is_empty() { numbers() } else { names.to_vec() };
         let (mut truth, mut predictions): (Vec<Tensor>, Option<Predictions>) = (Vec::new(), None);
-        for batch in data.epoch()? {
+        for batch in announced_batches(&mut *data)? {
             let batch = batch?;
             truth.push(class_numbers(&batch.y)?);
             let of_batch = self.predict_tensor(&batch.x, BATCH)?;
@@ -246,10 +245,7 @@ impl Model {
                 None => predictions = Some(of_batch),
             }
         }
-        let Some(predictions) = predictions else {
-            let (expected, found) = ("data with at least one batch".into(), "none".into());
-            return Err(Error::Argument { name: "confusion_matrix", expected, found });
-        };
+        let predictions = predictions.ok_or_else(|| missing_batches(1, 0))?;
         ConfusionMatrix::of(&Tensor::cat(&truth, 0)?, &predictions, names)
     }
 }
@@ -281,14 +277,11 @@ impl Images {
         predictions: &Predictions,
         most: usize,
     ) -> Result<crate::display::ImageGrid> {
-        let truth = self.y.to_vec1::<u32>()?;
-        let predicted = predictions.classes();
-        let mut wrong: Vec<(u32, f32)> = (0u32..)
-            .zip(predictions.confidences())
-            .filter(|(at, _)| {
-                predicted.get(*at as usize) != truth.get(*at as usize).map(|class| *class as usize).as_ref()
-            })
-            .collect();
+        self.check_predictions(predictions)?;
+        let (predicted, truth) = (predictions.classes(), self.y.to_vec1::<u32>()?);
+        let rows = (0u32..).zip(predictions.confidences()).zip(predicted.iter().zip(&truth));
+        let wrong = rows.filter(|(_, (predicted, truth))| **predicted != **truth as usize);
+        let mut wrong: Vec<(u32, f32)> = wrong.map(|(row, _)| row).collect();
         wrong.sort_by(|a, b| b.1.total_cmp(&a.1));
         let numbers: Vec<u32> = wrong.iter().take(most).map(|(at, _)| *at).collect();
         self.select(&numbers)?.with_all(&predictions.select(&numbers))

@@ -51,6 +51,11 @@ impl Embedding {
             return Err(refuse("features", "at least three samples of at least two features", found));
         }
         let classes = classes.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        if let Some(class) =
+            classes.iter().find(|class| **class < 0.0 || class.fract() != 0.0 || !class.is_finite())
+        {
+            return Err(refuse("classes", "class numbers from 0", class.to_string()));
+        }
         let classes: Vec<usize> = classes.into_iter().map(|class| class as usize).collect();
         if classes.len() != samples {
             let found = format!("{} classes for {samples} samples", classes.len());

@@ -98,10 +98,12 @@ impl KNeighborsClassifier {
                     order.select_nth_unstable_by(self.neighbors, by_distance);
                 }
                 for (_, neighbor) in &order[..self.neighbors] {
-                    values[(start + at) * columns + self.classes[*neighbor]] += 1.0 / self.neighbors as f32;
+                    values[(start + at) * columns + self.classes[*neighbor]] += 1.0;
                 }
             }
         }
+        // A share of votes, rounded once: a sum of shares could exceed 1.
+        values.iter_mut().for_each(|votes| *votes /= self.neighbors as f32);
         Ok(Predictions::new(values, columns, Activation::Linear))
     }
 }

@@ -139,8 +139,9 @@ impl Assembler {
         preprocessing: Preprocessing,
         labels: Option<Labels>,
         pretrained: bool,
+        of_keras: bool,
     ) -> Result<(Model, Vec<TensorStems>)> {
-        self.builder.describe(preprocessing, labels, pretrained);
+        self.builder.describe(preprocessing, labels, pretrained, of_keras);
         Ok((self.builder.finish(self.last)?, self.stems))
     }
 }

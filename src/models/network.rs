@@ -185,10 +185,8 @@ impl Network {
             weights => weights,
         };
         let file = weights.open(architecture.name)?;
-        let architecture = match (file.is_keras(), architecture.keras) {
-            (true, Some(own)) => own,
-            _ => architecture,
-        };
+        let of_keras = file.has_form_of_keras()? && architecture.keras.is_some();
+        let architecture = architecture.keras.filter(|_| of_keras).unwrap_or(architecture);
         let (name, defaults) = (architecture.name, file.defaults());
         let side = defaults.side.unwrap_or(architecture.side);
         let input_shape = self.input_shape.unwrap_or_else(|| vec![3, side, side]);
@@ -235,6 +233,7 @@ impl Network {
             file.preprocessing(name)?.unwrap_or(architecture.preprocessing),
             weights.labels(classes).filter(|_| include_top),
             seed.is_none(),
+            of_keras,
         )?;
         let demo = architecture.demo.map(|file| file());
         weights::fill(&model, &Places { stems, omitted }, demo, &file, skip_mismatch)?;
@@ -268,7 +267,7 @@ fn stems_of_top(architecture: &Architecture) -> Result<Vec<TensorStems>> {
     let shape: &[usize] = if architecture.tokens { &[1, 1] } else { &[1, 1, 1] };
     let mut top = Assembler::new(architecture.name, shape, None, Initializer::Zeros, f64::MIN_POSITIVE)?;
     (architecture.top)(&mut top, 1, Activation::Linear)?;
-    Ok(top.finish(architecture.preprocessing, None, false)?.1)
+    Ok(top.finish(architecture.preprocessing, None, false, false)?.1)
 }
 
 impl std::fmt::Debug for Architecture {

@@ -56,6 +56,7 @@ pub struct ModelBuilder {
     preprocessing: Option<Preprocessing>,
     labels: Option<Labels>,
     pretrained: bool,
+    of_keras: bool,
     is_sequential: bool,
 }
 
@@ -80,6 +81,7 @@ impl ModelBuilder {
             preprocessing: None,
             labels: None,
             pretrained: false,
+            of_keras: false,
             is_sequential: false,
         };
         builder.add_input(INPUT, input_shape)?;
@@ -180,6 +182,27 @@ impl ModelBuilder {
         &self.nodes[id.node].layer
     }
 
+    /// Replaces a layer by an equal one, the layer at `path`, so that both places share its weights.
+    pub(super) fn share(&mut self, id: NodeId, path: &str, layer: Option<&Arc<dyn Layer>>) -> Result<()> {
+        let node = &mut self.nodes[id.node];
+        let form = |layer: &dyn Layer| {
+            let params = layer.params();
+            let dims = params.iter().map(|param| param.variable().dims().to_vec());
+            (layer.kind(), layer.output_shape().to_vec(), dims.collect::<Vec<_>>())
+        };
+        match layer.filter(|layer| form(&***layer) == form(&*node.layer)) {
+            Some(layer) => node.layer = layer.clone(),
+            None => {
+                return Err(Error::Argument {
+                    name: "shared_with",
+                    expected: format!("the path of an earlier layer like `{}`", node.name),
+                    found: format!("`{path}`"),
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn push(&mut self, node: Node) -> Result<NodeId> {
         check_memory_of("output", &node.name, node.layer.output_shape())?;
         self.nodes.push(node);
@@ -211,15 +234,17 @@ impl ModelBuilder {
         })
     }
 
-    /// Sets metadata: the preprocessing of images, the classes of the outputs, and whether the weights are
-    /// pretrained.
+    /// Sets metadata: the preprocessing of images, the classes of the outputs, whether the weights are
+    /// pretrained, and whether the network has the form of Keras's weights.
     pub(crate) fn describe(
         &mut self,
         preprocessing: Preprocessing,
         labels: Option<Labels>,
         pretrained: bool,
+        of_keras: bool,
     ) {
-        (self.preprocessing, self.labels, self.pretrained) = (Some(preprocessing), labels, pretrained);
+        (self.preprocessing, self.labels) = (Some(preprocessing), labels);
+        (self.pretrained, self.of_keras) = (pretrained, of_keras);
     }
 
     /// Returns the model, whose output is that of the given layer.
@@ -253,7 +278,8 @@ impl ModelBuilder {
 
     fn build(self, outputs: Vec<Output>) -> Result<Model> {
         let refuse = |name, expected: String, found: String| Err(Error::Argument { name, expected, found });
-        let ModelBuilder { name, nodes, inputs, preprocessing, labels, pretrained, is_sequential, .. } = self;
+        let ModelBuilder { name, nodes, inputs, preprocessing, labels, is_sequential, .. } = self;
+        let (pretrained, of_keras) = (self.pretrained, self.of_keras);
         if outputs.is_empty() {
             return refuse("outputs", format!("at least one output of `{name}`"), "none".into());
         }
@@ -278,6 +304,7 @@ impl ModelBuilder {
             preprocessing,
             labels,
             pretrained,
+            of_keras,
             is_sequential,
             plans: Default::default(),
             executors: Default::default(),

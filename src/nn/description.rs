@@ -1,10 +1,12 @@
 //! Describes models, and builds them from their descriptions.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use super::builder::INPUT;
 use super::layer_config::{InputDescription, LayerDescription, OutputDescription};
-use super::{Description, LayerConfig, Model, ModelBuilder, Node, NodeId};
+use super::{Description, Layer, LayerConfig, Model, ModelBuilder, Node, NodeId};
 use crate::{Error, Result, random};
 
 impl Model {
@@ -13,12 +15,30 @@ impl Model {
     /// # Errors
     /// [`Error::Argument`] if the model has a custom layer.
     pub(crate) fn describe(&self) -> Result<Description> {
+        self.describe_inside("", &mut HashMap::new())
+    }
+
+    /// `folder` is the path of this model within the whole one, with a final slash. `known` has the path of each
+    /// layer with weights, by its address.
+    fn describe_inside(&self, folder: &str, known: &mut HashMap<*const (), String>) -> Result<Description> {
         let nodes = self.nodes();
         let name = |at: usize| nodes[at].name.clone();
-        let layer = |node: &Node| {
+        let mut layer = |node: &Node| {
+            let path = format!("{folder}{}", node.name);
+            let is_leaf = node.layer.model().is_none() && !node.layer.params().is_empty();
+            let mut shared_with = None;
+            if is_leaf {
+                match known.entry(Arc::as_ptr(&node.layer).cast()) {
+                    Entry::Occupied(earlier) => shared_with = Some(earlier.get().clone()),
+                    Entry::Vacant(place) => _ = place.insert(path.clone()),
+                }
+            }
             let config = match (&node.config, node.layer.model()) {
                 (Some(config), _) => config.clone(),
-                (None, Some(model)) => LayerConfig::Model(Box::new(model.describe()?)),
+                (None, Some(model)) => {
+                    let description = model.describe_inside(&format!("{path}/"), known)?;
+                    LayerConfig::Model(Box::new(description))
+                }
                 (None, None) => {
                     let expected = "layers of the library; for others use `save_weights`".into();
                     let found = format!("`{}`, of type {}", node.name, node.layer.kind());
@@ -29,6 +49,7 @@ impl Model {
                 name: node.name.clone(),
                 config,
                 inputs: node.inputs().map(name).collect(),
+                shared_with,
             })
         };
         let is_input = |index: &usize| self.input_nodes().contains(index);
@@ -55,6 +76,7 @@ impl Model {
             preprocessing: self.own_preprocessing(),
             labels: self.labels(),
             pretrained: self.is_pretrained(),
+            of_keras: self.is_of_keras(),
             sequential: Some(self.is_sequential()),
             inputs: match inputs.as_slice() {
                 [input] if input.name == INPUT => Vec::new(),
@@ -71,6 +93,12 @@ impl Model {
 impl Description {
     /// Builds the model with placeholder weights, which are then loaded from a file.
     pub(crate) fn build(self) -> Result<Model> {
+        self.build_inside("", &mut HashMap::new())
+    }
+
+    /// `folder` is the path of this model within the whole one, with a final slash. `built` has the layers so far, by
+    /// their paths.
+    fn build_inside(self, folder: &str, built: &mut HashMap<String, Arc<dyn Layer>>) -> Result<Model> {
         // A fixed seed: the initial weights are overwritten.
         let builder = ModelBuilder::with_random(&self.name, &self.input_shape, random::seeded(0))?;
         let mut builder = builder.sequential(self.sequential.unwrap_or(self.name == "sequential"));
@@ -97,16 +125,22 @@ impl Description {
             }
             let inputs =
                 layer.inputs.iter().map(|name| known(&ids, name)).collect::<Result<Vec<NodeId>>>()?;
+            let path = format!("{folder}{}", layer.name);
             let id = match layer.config {
                 LayerConfig::Model(description) => {
-                    builder.add_spec(&layer.name, &description.build()?, &inputs)?
+                    let model = description.build_inside(&format!("{path}/"), built)?;
+                    builder.add_spec(&layer.name, &model, &inputs)?
                 }
                 config => builder.add_spec(&layer.name, config.spec(), &inputs)?,
             };
+            match layer.shared_with {
+                Some(earlier) => builder.share(id, &earlier, built.get(&earlier))?,
+                None => _ = built.insert(path, builder.layer(id).clone()),
+            }
             ids.insert(layer.name, id);
         }
         if let Some(preprocessing) = self.preprocessing {
-            builder.describe(preprocessing, self.labels, self.pretrained);
+            builder.describe(preprocessing, self.labels, self.pretrained, self.of_keras);
         }
         if self.outputs.is_empty() {
             return builder.finish(known(&ids, &self.output)?);

@@ -87,6 +87,8 @@ pub struct Description {
     pub(super) preprocessing: Option<Preprocessing>,
     pub(super) labels: Option<Labels>,
     pub(super) pretrained: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) of_keras: bool,
     /// Missing in older files, where the name `sequential` decides.
     #[serde(default)]
     pub(super) sequential: Option<bool>,
@@ -118,4 +120,7 @@ pub(super) struct LayerDescription {
     #[serde(flatten)]
     pub(super) config: LayerConfig,
     pub(super) inputs: Vec<String>,
+    /// Path of an earlier layer of the whole model whose weights this layer shares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) shared_with: Option<String>,
 }

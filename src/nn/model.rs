@@ -37,6 +37,8 @@ pub(super) struct Graph {
     pub(super) preprocessing: Option<Preprocessing>,
     pub(super) labels: Option<Labels>,
     pub(super) pretrained: bool,
+    /// Whether the network has the form of Keras's weights, which differs from timm's for some networks.
+    pub(super) of_keras: bool,
     /// Whether the model is a `Sequential`. Keras does not count the input layer of those.
     pub(super) is_sequential: bool,
     pub(super) plans: PlanCache,
@@ -193,6 +195,11 @@ impl Model {
     /// Whether the model was created with pretrained weights.
     pub(crate) fn is_pretrained(&self) -> bool {
         self.graph.pretrained
+    }
+
+    /// Whether the network has the form of Keras's weights.
+    pub(crate) fn is_of_keras(&self) -> bool {
+        self.graph.of_keras
     }
 
     /// The classes of the outputs, if known.

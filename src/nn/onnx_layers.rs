@@ -127,7 +127,8 @@ impl Graph {
             self.raw(&name, &[norm.groups], FLOAT, bytes);
             name
         });
-        let [scale, shift] = self.spread(params, input.len() - 1, to).try_into().expect("scale and shift");
+        let [scale, shift] =
+            self.per_channel(params, input.len() - 1, to).try_into().expect("scale and shift");
         let shape: Vec<i64> = std::iter::once(0).chain(input.iter().map(|size| *size as i64)).collect();
         let shape = self.integers(format!("{to}/shape"), &shape);
         self.node("Reshape", &[x, sizes], grouped.clone(), Vec::new());
@@ -142,7 +143,7 @@ impl Graph {
     /// Scale and shift per channel, of an input of this rank without the batch.
     fn affine(&mut self, layer: &Affine, x: String, params: &[String], rank: usize, to: &str) {
         let trailing = rank - layer.dimension(rank).unwrap_or(rank);
-        let operands = self.spread(params, trailing, to);
+        let operands = self.per_channel(params, trailing, to);
         let operators =
             [(layer.scale, "Mul"), (layer.center, "Add")].into_iter().filter(|(is_used, _)| *is_used);
         let mut value = x;
@@ -155,18 +156,18 @@ impl Graph {
     }
 
     /// Parameters per channel, with a dimension of 1 for each dimension after the channels.
-    fn spread(&mut self, params: &[String], trailing: usize, to: &str) -> Vec<String> {
+    fn per_channel(&mut self, params: &[String], trailing: usize, to: &str) -> Vec<String> {
         if trailing == 0 {
             return params.to_vec();
         }
         let axes: Vec<i64> = (1..=trailing).map(|axis| axis as i64).collect();
         let axes = self.integers(format!("{to}/axes"), &axes);
-        let mut spread = |param: &String| {
-            let name = self.fresh(format!("{to}/spread"));
+        let mut reshaped = |param: &String| {
+            let name = self.fresh(format!("{to}/per_channel"));
             self.node("Unsqueeze", &[param.clone(), axes.clone()], name.clone(), Vec::new());
             name
         };
-        params.iter().map(&mut spread).collect()
+        params.iter().map(&mut reshaped).collect()
     }
 
     /// Puts a token before the others of each sample.

@@ -73,6 +73,7 @@ impl Model {
             preprocessing: self.own_preprocessing(),
             labels: None,
             pretrained: self.is_pretrained(),
+            of_keras: self.is_of_keras(),
             is_sequential: false,
             plans: Default::default(),
             executors: Default::default(),

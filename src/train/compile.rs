@@ -22,8 +22,6 @@ pub(crate) struct Compiled {
     pub(crate) metric_names: Vec<String>,
     /// The number of trainable weights when the user was last informed.
     pub(crate) learning: usize,
-    /// The class names of the data of the last `fit`, if known.
-    pub(crate) class_names: Vec<String>,
 }
 
 /// The serialisable form of [`Compiled`].
@@ -62,7 +60,6 @@ impl CompiledConfig {
             metric_names: numbered_names(&metrics),
             metrics,
             learning: learning.sum(),
-            class_names: Vec::new(),
         })
     }
 }
@@ -176,7 +173,7 @@ impl Model {
 
     fn compile_with(&mut self, optimizer: Box<dyn Optimizer>, loss: LossSpec, metrics: Vec<MetricSpec>) {
         let learning = self.trainable_params().iter().map(Param::count).sum();
-        let (metric_names, class_names) = (numbered_names(&metrics), Vec::new());
-        self.set_compiled(Compiled { optimizer, loss, metrics, metric_names, learning, class_names });
+        let metric_names = numbered_names(&metrics);
+        self.set_compiled(Compiled { optimizer, loss, metrics, metric_names, learning });
     }
 }

@@ -12,7 +12,7 @@ use candle_core::Tensor;
 use super::feature_store::{FeatureStore, Stored, scratch_file};
 use super::means::Means;
 use super::{Compiled, Fit, lint, lint_images};
-use crate::data::{Batch, Dataset, Samples};
+use crate::data::{Batch, Dataset, Samples, announced_batches};
 use crate::files::little_endian;
 use crate::nn::{Mode, Model, SplitPoint};
 use crate::{Error, Result, check_interrupt};
@@ -26,7 +26,7 @@ pub(super) struct Features<'a> {
     split: Option<SplitPoint>,
     source: Source,
     validation: Option<Validation<'a>>,
-    first_look: FirstLook<'a>,
+    first_batch: FirstBatchCheck<'a>,
     /// Whether training steps compute the output themselves.
     is_on_gpu: bool,
 }
@@ -50,23 +50,19 @@ impl<'a> Features<'a> {
         fit: &Fit,
     ) -> Result<Features<'a>> {
         let (first, last) = fit.range();
-        let look = |what| FirstLook { model, what, wanted: fit.wants_advice() };
-        let (mut first_look, mut look_at_validation) = (look("training"), look("validation"));
+        let check_of = |what| FirstBatchCheck { model, what, wanted: fit.wants_advice() };
+        let (mut first_batch, mut first_validation) = (check_of("training"), check_of("validation"));
         let split = model.frozen_split().filter(|_| fit.cache_features && last > first);
         let Some(split) = split else {
-            let validation = validation.map(|data| Validation {
-                model,
-                split: None,
-                data,
-                first_look: look_at_validation,
-            });
+            let validation =
+                validation.map(|data| Validation { model, split: None, data, first_batch: first_validation });
             let source = Source::Data { data, are_features: false };
-            return Ok(Features { model, split: None, source, validation, first_look, is_on_gpu: false });
+            return Ok(Features { model, split: None, source, validation, first_batch, is_on_gpu: false });
         };
         let samples = data.samples().cloned();
         let source = match (samples, fit.augmented_views) {
             (Some(samples), _) => {
-                let (features, origin) = cached((model, &split), &samples, fit, &mut |x| first_look.at(x))?;
+                let (features, origin) = cached((model, &split), &samples, fit, &mut |x| first_batch.run(x))?;
                 fit.say(&format!(
                     "features {origin}: {} samples, {}; epochs {} to {} skip {:.1} M frozen parameters",
                     samples.count(),
@@ -91,14 +87,14 @@ impl<'a> Features<'a> {
             None => None,
             Some(data) => Some(match data.samples() {
                 Some(samples) => {
-                    let look = &mut |x: &Tensor| look_at_validation.at(x);
-                    let data = Box::new(cached((model, &split), samples, fit, look)?.0);
-                    Validation { model, split: Some(split.clone()), data, first_look: look_at_validation }
+                    let check = &mut |x: &Tensor| first_validation.run(x);
+                    let data = Box::new(cached((model, &split), samples, fit, check)?.0);
+                    Validation { model, split: Some(split.clone()), data, first_batch: first_validation }
                 }
-                None => Validation { model, split: None, data, first_look: look_at_validation },
+                None => Validation { model, split: None, data, first_batch: first_validation },
             }),
         };
-        Ok(Features { model, split: Some(split), source, validation, first_look, is_on_gpu: false })
+        Ok(Features { model, split: Some(split), source, validation, first_batch, is_on_gpu: false })
     }
 
     /// The split point at which the batches enter the model. `None`: at its input.
@@ -129,10 +125,10 @@ impl<'a> Features<'a> {
         match &mut self.source {
             Source::Data { data, are_features } => {
                 let (split, raw) = (split.filter(|_| *are_features), !*are_features);
-                let first_look = &mut self.first_look;
-                Ok(Box::new(data.epoch()?.map(move |batch| {
+                let first_batch = &mut self.first_batch;
+                Ok(Box::new(announced_batches(&mut **data)?.map(move |batch| {
                     if let (true, Ok(batch)) = (raw, &batch) {
-                        first_look.at(&batch.x)?;
+                        first_batch.run(&batch.x)?;
                     }
                     after(batch, split)
                 })))
@@ -141,11 +137,11 @@ impl<'a> Features<'a> {
                 let view = *next % *most;
                 *next += 1;
                 if view == made.len() {
-                    let (mut batches, promised) = (Vec::new(), data.batches());
-                    for batch in data.epoch()?.take(promised) {
+                    let mut batches = Vec::new();
+                    for batch in announced_batches(&mut **data)? {
                         check_interrupt()?;
                         let batch = batch?;
-                        self.first_look.at(&batch.x)?;
+                        self.first_batch.run(&batch.x)?;
                         let x = split
                             .map_or(Ok(batch.x.clone()), |split| model.forward_before(split, &batch.x))?;
                         batches.push((store.put(x)?, batch.y, batch.weights));
@@ -167,15 +163,15 @@ impl<'a> Features<'a> {
 }
 
 /// Checks the first batch for likely mistakes and prints advice.
-struct FirstLook<'a> {
+struct FirstBatchCheck<'a> {
     model: &'a Model,
     /// "training" or "validation".
     what: &'static str,
     wanted: bool,
 }
 
-impl FirstLook<'_> {
-    fn at(&mut self, x: &Tensor) -> Result<()> {
+impl FirstBatchCheck<'_> {
+    fn run(&mut self, x: &Tensor) -> Result<()> {
         if std::mem::take(&mut self.wanted) {
             if self.what == "training" {
                 lint::say(&lint::of_batch(self.model, x)?);
@@ -186,31 +182,19 @@ impl FirstLook<'_> {
     }
 }
 
-/// Checks that an epoch gave at least one batch, and as many as its dataset announced.
-pub(super) fn check_batches(promised: usize, found: usize) -> Result<()> {
-    if found > 0 && found >= promised {
-        return Ok(());
-    }
-    Err(Error::Argument {
-        name: "the dataset",
-        expected: format!("{} batches in each epoch, as its `batches` says", promised.max(1)),
-        found: found.to_string(),
-    })
-}
-
 /// Validation data, or their features.
 pub(super) struct Validation<'a> {
     model: &'a Model,
     split: Option<SplitPoint>,
     data: Box<dyn Dataset>,
-    first_look: FirstLook<'a>,
+    first_batch: FirstBatchCheck<'a>,
 }
 
 impl<'a> Validation<'a> {
     /// Creates validation data without cached features.
     pub(super) fn of(model: &'a Model, data: Box<dyn Dataset>) -> Validation<'a> {
-        let first_look = FirstLook { model, what: "validation", wanted: false };
-        Validation { model, split: None, data, first_look }
+        let first_batch = FirstBatchCheck { model, what: "validation", wanted: false };
+        Validation { model, split: None, data, first_batch }
     }
 
     /// Evaluates the model and returns the means of loss and metrics. `check` receives the loss of each
@@ -221,12 +205,11 @@ impl<'a> Validation<'a> {
         check: impl Fn(f32, usize) -> Result<()>,
     ) -> Result<Means> {
         let mut means = Means::new(compiled);
-        let (promised, mut done) = (self.data.batches(), 0);
-        for batch in self.data.epoch()?.take(promised) {
+        for (done, batch) in (1..).zip(announced_batches(&mut *self.data)?) {
             check_interrupt()?;
             let Batch { x, y, weights } = batch?;
             if self.split.is_none() {
-                self.first_look.at(&x)?;
+                self.first_batch.run(&x)?;
             }
             let linear = match &self.split {
                 Some(split) => self.model.forward_after(split, &x, Mode::Inference)?,
@@ -235,11 +218,9 @@ impl<'a> Validation<'a> {
             let targets = compiled.targets(self.model, &y)?;
             let step = compiled.step_output(self.model, linear, targets, weights.as_ref())?;
             let loss = step.loss.to_scalar()?;
-            done += 1;
             check(loss, done)?;
             means.add(loss, &step)?;
         }
-        check_batches(promised, done)?;
         Ok(means)
     }
 }
@@ -249,11 +230,11 @@ fn cached(
     (model, split): (&Model, &SplitPoint),
     samples: &Samples,
     fit: &Fit,
-    look: &mut dyn FnMut(&Tensor) -> Result<()>,
+    first_batch: &mut dyn FnMut(&Tensor) -> Result<()>,
 ) -> Result<(Samples, String)> {
     if let Some(cache) = fit.feature_cache()? {
         let folder = cache.path().display();
-        match cache.features((model, split), samples, fit.cache_memory, look)? {
+        match cache.features((model, split), samples, fit.cache_memory, first_batch)? {
             Some((features, true)) => return Ok((features, format!("read from {folder}"))),
             Some((features, false)) => return Ok((features, format!("cached in {folder}"))),
             None => fit.say(&format!(
@@ -261,7 +242,7 @@ fn cached(
             )),
         }
     }
-    Ok((computed(model, split, samples, fit.cache_memory, look)?, "cached".into()))
+    Ok((computed(model, split, samples, fit.cache_memory, first_batch)?, "cached".into()))
 }
 
 /// Computes the features of all samples and returns a dataset with them as inputs.
@@ -270,7 +251,7 @@ fn computed(
     split: &SplitPoint,
     samples: &Samples,
     memory: usize,
-    look: &mut dyn FnMut(&Tensor) -> Result<()>,
+    first_batch: &mut dyn FnMut(&Tensor) -> Result<()>,
 ) -> Result<Samples> {
     let mut batches = Vec::new();
     let mut file: Option<BufWriter<File>> = None;
@@ -279,7 +260,7 @@ fn computed(
     for batch in in_order.epoch()? {
         check_interrupt()?;
         let x = batch?.x;
-        look(&x)?;
+        first_batch(&x)?;
         let features = model.forward_before(split, &x)?;
         if batches.is_empty() && file.is_none() {
             shape = features.dims()[1..].to_vec();

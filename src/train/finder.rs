@@ -6,9 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use candle_core::Tensor;
 
 use super::Compiled;
-use super::features::check_batches;
 use crate::chart::{Chart, chart_bundle};
-use crate::data::{Batch, Dataset, IntoDataset};
+use crate::data::{Batch, Dataset, IntoDataset, announced_batches};
 use crate::display::{Bundle, Show, debug_as_text};
 use crate::nn::{Mode, Model};
 use crate::ops::GradientTape;
@@ -21,7 +20,7 @@ const STEPS: usize = 100;
 const SMOOTHING: f64 = 0.9;
 /// Number of steps after which the moving average is stable.
 const SETTLING_STEPS: usize = 10;
-/// The test stops when the loss exceeds this multiple of the smallest loss.
+/// The test stops when the loss exceeds this multiple of the smallest loss; a negative one by three times its size.
 const DIVERGENCE_FACTOR: f64 = 4.0;
 
 /// The loss at each learning rate, in ascending order: the result of [`Model::find_learning_rate`].
@@ -85,12 +84,11 @@ impl Model {
     }
 
     fn climb(&self, compiled: &mut Compiled, data: &mut dyn Dataset) -> Result<LearningRateCurve> {
-        let trainable = self.trainable_params();
+        let trainable = self.params_to_train()?;
         let mut curve = LearningRateCurve { learning_rates: Vec::new(), losses: Vec::new() };
         let (mut smooth, mut least) = (0.0, f64::INFINITY);
         loop {
-            let (promised, before) = (data.batches(), curve.losses.len());
-            for batch in data.epoch()?.take(promised) {
+            for batch in announced_batches(data)? {
                 check_interrupt()?;
                 let Batch { x, y, weights } = batch?;
                 let step = curve.losses.len();
@@ -112,7 +110,7 @@ impl Model {
                         validation: false,
                     });
                 }
-                if !value.is_finite() || mean > DIVERGENCE_FACTOR * least {
+                if !value.is_finite() || mean > least + (DIVERGENCE_FACTOR - 1.0) * least.abs() {
                     return Ok(curve);
                 }
                 least = least.min(mean);
@@ -123,7 +121,6 @@ impl Model {
                 }
                 compiled.optimizer.step(&trainable, &tape.gradient(&loss)?)?;
             }
-            check_batches(promised, curve.losses.len() - before)?;
         }
     }
 }

@@ -56,7 +56,7 @@ impl Model {
 
     /// Freezes the nested pretrained models.
     fn freeze_inside(&self, from: &str) -> Result<()> {
-        self.path_of(from)?;
+        let path = self.path_of(from)?;
         let inside: Vec<Model> = self
             .nodes()
             .iter()
@@ -69,6 +69,16 @@ impl Model {
                 name: "fine_tune",
                 expected,
                 found: format!("`{}` without one", self.name()),
+            });
+        }
+        if !self.nodes()[path[0]].layer.model().is_some_and(Model::is_pretrained) {
+            let names =
+                inside.iter().map(|model| format!("`{}`", model.name())).collect::<Vec<_>>().join(", ");
+            let expected = format!("a layer of a pretrained model inside, {names}");
+            return Err(Error::Argument {
+                name: "from",
+                expected,
+                found: format!("`{from}`, which is trained from the start"),
             });
         }
         inside.iter().for_each(Model::freeze);

@@ -7,14 +7,14 @@ use candle_core::Tensor;
 
 use super::callbacks::{Callback, Training, collect, restore};
 use super::compile::StepOutput;
-use super::features::{Features, check_batches};
+use super::features::Features;
 use super::means::Means;
 use super::on_gpu::{GpuTraining, Launched};
 use super::progress::Progress;
 use super::recover::Checkpointer;
 use super::{Compiled, Fit, History};
 use super::{lint, lint_split};
-use crate::data::{Batch, Dataset, IntoDataset, check_same, check_weights};
+use crate::data::{Batch, Dataset, IntoDataset, check_same, check_weights, missing_batches};
 use crate::nn::{Model, Param, class_of};
 use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
@@ -35,37 +35,53 @@ impl Model {
     /// nothing is trainable, an epoch has fewer batches than announced, or the learning rate is
     /// negative.
     ///
-    /// After an error the model keeps the weights of the last step, and [`Model::history`] has the
-    /// epochs finished before the error.
+    /// After an error the model keeps the weights of the last step, or `EarlyStopping` restores the best ones.
+    /// [`Model::history`] has the epochs finished before the error.
     ///
     /// [`ImageDataGenerator::flow`]: crate::data::ImageDataGenerator::flow
     pub fn fit(&mut self, data: impl IntoDataset, fit: Fit) -> Result<History> {
         self.check_single("fit")?;
         let data = data.into_dataset(fit.batch_size, fit.shuffle)?;
         let mut compiled = self.training_state_mut().compiled.take().ok_or(Error::NotCompiled)?;
-        let mut history = History::new(Vec::new());
+        let names = data.class_names().to_vec();
+        let names_before = std::mem::replace(&mut self.training_state_mut().class_names, names);
+        let mut history = None;
         // After a panic the model stays compiled and keeps its finished epochs.
         let result = catch_unwind(AssertUnwindSafe(|| self.run(&mut compiled, &mut history, data, fit)));
         let state = self.training_state_mut();
-        (state.compiled, state.history) = (Some(compiled), Some(history.clone()));
+        state.compiled = Some(compiled);
+        // A `fit` that is refused before its first epoch changes nothing.
+        match &history {
+            Some(history) => state.history = Some(history.clone()),
+            None => state.class_names = names_before,
+        }
         match result {
-            Ok(result) => result.map(|()| history),
+            Ok(result) => result.map(|()| history.expect("training without an error has a history")),
             Err(panic) => resume_unwind(panic),
+        }
+    }
+
+    /// The trainable parameters, of which there must be one.
+    pub(super) fn params_to_train(&self) -> Result<Vec<Param>> {
+        let params = self.trainable_params();
+        match params.is_empty() {
+            false => Ok(params),
+            true => Err(Error::Argument {
+                name: "the model",
+                expected: "at least one layer that training may change; call `unfreeze`".into(),
+                found: "every layer frozen".into(),
+            }),
         }
     }
 
     fn run(
         &self,
         compiled: &mut Compiled,
-        history: &mut History,
+        history: &mut Option<History>,
         mut data: Box<dyn Dataset>,
         mut fit: Fit,
     ) -> Result<()> {
-        let params = self.trainable_params();
-        if params.is_empty() {
-            let expected = "at least one layer that training may change; call `unfreeze`".into();
-            return Err(Error::Argument { name: "the model", expected, found: "every layer frozen".into() });
-        }
+        let params = self.params_to_train()?;
         compiled.optimizer.check()?;
         compiled.check_metrics()?;
         let outputs: usize = self.output_shape().iter().product();
@@ -76,7 +92,6 @@ impl Model {
         if let Some(validation) = &validation {
             check_same("validation_data", data.class_names(), validation.class_names())?;
         }
-        compiled.class_names = data.class_names().to_vec();
         let prefixes: &[&str] = if validation.is_some() { &["", "val_"] } else { &[""] };
         let names: Vec<String> = prefixes.iter().flat_map(|prefix| compiled.names(prefix)).collect();
         let mut callbacks = std::mem::take(&mut fit.callbacks);
@@ -101,9 +116,9 @@ impl Model {
         }
         let batches = data.batches();
         if batches == 0 {
-            return check_batches(1, 0);
+            return Err(missing_batches(1, 0));
         }
-        *history = History::new(names);
+        let history = history.insert(History::new(names));
         let mut run = Run {
             progress: Progress::new(fit.epochs, batches, fit.verbose, fit.chart),
             checkpointer: Checkpointer::new(self),
@@ -137,6 +152,8 @@ impl Model {
                     run.training.stop(error.to_string());
                 }
                 Err(error) => {
+                    // The training's error is the one to report.
+                    let _ = run.tell(|callback, training| callback.on_train_error(training));
                     run.progress.failed(run.training.history);
                     return Err(error);
                 }
@@ -180,8 +197,7 @@ impl Run<'_> {
         self.tell(|callback, training| callback.on_epoch_begin(training))?;
         let rate = self.training.learning_rate();
         let mut means = Means::new(self.training.compiled);
-        let promised = self.training.batches();
-        let trained = self.batches(data.epoch()?.take(promised), &mut means);
+        let trained = self.batches(data.epoch()?, &mut means);
         // On a GPU: the results of the last step, and the weights, also after an interrupt.
         let finished = match &trained {
             Ok(()) | Err(Error::Interrupted) => self.finish_launched(&mut means),
@@ -190,7 +206,6 @@ impl Run<'_> {
         self.launched = None;
         let read_back = self.read_back();
         trained.and(finished).and(read_back)?;
-        check_batches(promised, self.progress.position().1)?;
         let mut row = means.row("");
         if let Some(validation) = data.validation() {
             let check = |loss: f32, batch: usize| match loss.is_finite() {

@@ -7,7 +7,7 @@ use candle_core::{Tensor, Var};
 use super::features::Validation;
 use super::predict::BATCH;
 use super::{Predictions, Scores};
-use crate::data::{Dataset, IntoDataset, check_same};
+use crate::data::{Dataset, IntoDataset, announced_batches, check_same, missing_batches};
 use crate::nn::Model;
 use crate::{Error, Result, check_interrupt};
 
@@ -100,18 +100,15 @@ impl Model {
             Inputs::Dataset(mut data) => {
                 data.keep_order();
                 let mut predictions: Option<Predictions> = None;
-                for batch in data.epoch()? {
+                for batch in announced_batches(&mut *data)? {
                     let of_batch = self.predict_tensor(&batch?.x, batch_size)?;
                     match &mut predictions {
                         Some(predictions) => predictions.append(of_batch),
                         None => predictions = Some(of_batch),
                     }
                 }
-                predictions.ok_or_else(|| Error::Argument {
-                    name: "predict",
-                    expected: "data with at least one batch".into(),
-                    found: "none".into(),
-                })
+                // An epoch without a batch is an error above.
+                predictions.ok_or_else(|| missing_batches(1, 0))
             }
         }
     }
@@ -131,7 +128,7 @@ impl Model {
         let state = self.training_state();
         let compiled = state.and_then(|state| state.compiled.as_ref()).ok_or(Error::NotCompiled)?;
         compiled.check_metrics()?;
-        check_same("evaluate", &compiled.class_names, data.class_names())?;
+        check_same("evaluate", self.trained_classes(), data.class_names())?;
         check_interrupt()?;
         Ok(Scores::new(Validation::of(self, data).measure(compiled, |_, _| Ok(()))?.row("")))
     }

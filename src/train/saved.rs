@@ -3,7 +3,7 @@
 //! The file is `.safetensors`. Its metadata holds, under `headstart`, a readable JSON description, from
 //! which [`Model::load`] builds the model.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use candle_core::Tensor;
@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Compiled, CompiledConfig};
 use crate::nn::{AdapterSizes, Description, Lora, Model, Param};
-use crate::weights::{OPTIMIZER, check_extension, read_about, read_file, save_tensors};
+use crate::weights::{
+    OPTIMIZER, about_networks, check_extension, format_of, read_about, read_file, save_tensors,
+};
 use crate::{Error, Result};
 
 /// Version of the description's format.
@@ -29,6 +31,9 @@ struct About {
     /// Rank and alpha of each adapter, by the path of the adapted parameter.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     lora: BTreeMap<String, AdapterSizes>,
+    /// The class names of the data of the last training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    class_names: Vec<String>,
     /// Missing in files of format 1.
     #[serde(default)]
     compiled: Option<CompiledConfig>,
@@ -39,8 +44,7 @@ impl Model {
     ///
     /// The file holds the layers and their connections, the weights, and what is frozen. For a compiled
     /// model, it also holds the optimizer with its state, the loss and the metrics, so that training
-    /// resumes exactly. A user-defined optimizer, loss or metric is not saved. A layer that occurs several times in the
-    /// model is saved once for each place, so the loaded model has separate layers there.
+    /// resumes exactly. A user-defined optimizer, loss or metric is not saved.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -81,6 +85,7 @@ impl Model {
             frozen: ways(&|param| !param.is_statistic() && !param.is_trainable()),
             at_rest: ways(&Param::is_in_inference_mode),
             lora: named.iter().filter_map(|(way, param)| Some((way.clone(), param.lora()?))).collect(),
+            class_names: self.trained_classes().to_vec(),
             compiled: compiled.and_then(|compiled| compiled.config(&named)),
         };
         let text = serde_json::to_string(&about).map_err(|error| Error::io(path)(error.into()))?;
@@ -90,7 +95,9 @@ impl Model {
             let state = compiled.optimizer.state(&named)?;
             tensors.extend(state.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));
         }
-        save_tensors(tensors, HashMap::from([(KEY.to_owned(), text)]), path)
+        let mut about = about_networks(self);
+        about.insert(KEY.to_owned(), text);
+        save_tensors(tensors, about, path)
     }
 
     /// Loads the model that [`Model::save`] wrote, compiled if it was compiled when saved.
@@ -104,6 +111,13 @@ impl Model {
 
     fn load_from(path: &Path) -> Result<Model> {
         let refuse = |problem: String| Error::weights(path, "a saved model", vec![problem]);
+        let format = format_of(path)?;
+        if format != ".safetensors" {
+            return Err(refuse(format!(
+                "expected a file of `model.save(path)`, found a {format} file with weights of another library; build the \
+                 model and call `load_weights`, or `Vgg16::new(Weights::file(path))`"
+            )));
+        }
         let about = read_about(path)?;
         let text = about.get(KEY).ok_or_else(|| {
             refuse("the file holds weights alone; build the model and call `load_weights`".into())
@@ -117,7 +131,8 @@ impl Model {
         }
         let mut model = about.model.build()?;
         for (way, param) in model.named_params() {
-            if let Some(&(rank, alpha)) = about.lora.get(&way) {
+            // A shared parameter has several paths.
+            if let Some(&(rank, alpha)) = about.lora.get(&way).filter(|_| param.lora().is_none()) {
                 param.enable_lora(Lora::new(rank).alpha(alpha))?;
             }
         }
@@ -137,6 +152,9 @@ impl Model {
                 .filter_map(|(name, tensor)| Some((name.strip_prefix(OPTIMIZER)?.to_owned(), tensor)));
             let compiled = compiled.build(&model.named_params(), &state.collect())?;
             model.set_compiled(compiled);
+        }
+        if !about.class_names.is_empty() {
+            model.training_state_mut().class_names = about.class_names;
         }
         Ok(model)
     }

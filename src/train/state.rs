@@ -13,13 +13,15 @@ pub(crate) struct TrainingState {
     pub(crate) history: Option<History>,
     /// The loss of the last `compile`. It determines how outputs are interpreted.
     pub(crate) loss: Option<LossSpec>,
+    /// The class names of the data of the last training, class 0 first. Empty if they are unknown.
+    pub(crate) class_names: Vec<String>,
 }
 
 impl Extension for TrainingState {
-    /// A clone is not compiled, but keeps the loss to interpret its outputs.
+    /// A clone is not compiled, but keeps what is needed to interpret its outputs.
     fn for_clone(&self) -> Option<Box<dyn Extension>> {
-        let loss = self.loss.clone()?;
-        Some(Box::new(TrainingState { loss: Some(loss), ..TrainingState::default() }))
+        let (loss, class_names) = (self.loss.clone(), self.class_names.clone());
+        Some(Box::new(TrainingState { loss, class_names, ..TrainingState::default() }))
     }
 }
 
@@ -35,6 +37,11 @@ impl Model {
         }
         let state: &mut dyn Any = self.extension.as_deref_mut().expect("the extension was just made");
         state.downcast_mut().expect("training is the only user of the extension")
+    }
+
+    /// The class names of the data of the last training. Empty if they are unknown.
+    pub(crate) fn trained_classes(&self) -> &[String] {
+        self.training_state().map_or(&[], |state| &state.class_names)
     }
 
     pub(crate) fn set_compiled(&mut self, compiled: Compiled) {

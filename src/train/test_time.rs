@@ -39,8 +39,7 @@ impl Model {
             let expected = "a generator without `mixup` and `cutmix`, which mix several images".into();
             return Err(Error::Argument { name: "generator", expected, found: "one with them".into() });
         }
-        let mut mean: Option<Vec<f32>> = None;
-        let share = 1.0 / (views + 1) as f32;
+        let mut sums: Option<Vec<f32>> = None;
         let targets = Tensor::zeros(x.dims().first().copied().unwrap_or(0), x.dtype(), x.device())?;
         for view in 0..=views {
             let predictions = match view {
@@ -48,13 +47,15 @@ impl Model {
                 _ => self.predict_in_batches(generator.flow(x, &targets, BATCH)?, BATCH)?,
             };
             let probabilities = predictions.probabilities().flatten();
-            match &mut mean {
-                Some(mean) => mean.iter_mut().zip(probabilities).for_each(|(mean, p)| *mean += p * share),
-                None => mean = Some(probabilities.map(|p| p * share).collect()),
+            match &mut sums {
+                Some(sums) => sums.iter_mut().zip(probabilities).for_each(|(sum, p)| *sum += p),
+                None => sums = Some(probabilities.collect()),
             }
         }
         let columns = self.output_shape().iter().product();
-        Ok(Predictions::new(mean.unwrap_or_default(), columns, Activation::Linear))
+        // One division: a sum of parts of probabilities could exceed 1.
+        let means = sums.unwrap_or_default().into_iter().map(|sum| sum / (views + 1) as f32).collect();
+        Ok(Predictions::new(means, columns, Activation::Linear))
     }
 }
 

@@ -13,6 +13,7 @@ use candle_core::pickle::{Object, Stack, TensorInfo};
 use candle_core::{Device, Tensor, bail};
 
 use super::keras::KerasFile;
+use super::origin::origin_in;
 use super::state_dict::StateDict;
 use super::zip::Archive;
 use super::{keras, keras_names, state_dict};
@@ -87,6 +88,10 @@ impl WeightFile {
                 Form::Keras(Box::new(guarded(path, network, ".h5", || KerasFile::open(path))?))
             }
             [_, _, _, _, _, _, _, _, b'{', ..] => Form::Safetensors,
+            _ if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) => {
+                let problem = "the file is an ONNX model: `Model::from_onnx(path)` reads it".into();
+                return Err(Error::weights(path, network, vec![problem]));
+            }
             _ => {
                 let found = String::from_utf8_lossy(&first[..length]).into_owned();
                 let problem = format!(
@@ -98,12 +103,17 @@ impl WeightFile {
         Ok(WeightFile { path: path.to_owned(), network: network.to_owned(), form })
     }
 
+    /// The format: `.safetensors`, `.pth`, `.h5` or `.keras`.
+    pub(super) fn format(&self) -> &'static str {
+        self.form.name()
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether the file was written by Keras.
-    pub(super) fn is_keras(&self) -> bool {
+    fn is_keras(&self) -> bool {
         matches!(self.form, Form::Keras(_) | Form::KerasArchive(_))
     }
 
@@ -113,7 +123,18 @@ impl WeightFile {
             Form::Keras(file) | Form::KerasArchive(file) => {
                 guarded(&self.path, &self.network, self.form.name(), || file.preprocessing())
             }
-            _ => Ok(None),
+            Form::Safetensors => Ok(origin_in(&self.path, &self.network)?.map(|origin| origin.preprocessing)),
+            Form::Zipped(_) | Form::Legacy => Ok(None),
+        }
+    }
+
+    /// Whether the file's network has the form of Keras's: Keras wrote the file, or we did, from such a network.
+    pub(super) fn has_form_of_keras(&self) -> Result<bool> {
+        match self.form {
+            Form::Safetensors => {
+                Ok(origin_in(&self.path, &self.network)?.is_some_and(|origin| origin.of_keras))
+            }
+            _ => Ok(self.is_keras()),
         }
     }
 
@@ -132,9 +153,14 @@ impl WeightFile {
             }
             return keras::arrange(tensors, model, path);
         }
-        // The file holds a larger model, written by `Model::save`, in which this network is nested.
+        // The file holds a larger model, written by `Model::save`, in which this network is nested. The model itself
+        // can have a nested model of its own name.
         let within = format!("{}/", model.name());
-        if tensors.keys().any(|name| name.starts_with(&within)) {
+        let params = model.named_params();
+        let fitting = |folder: &str| {
+            params.iter().filter(|(name, _)| tensors.contains_key(&format!("{folder}{name}"))).count()
+        };
+        if fitting(&within) > fitting("") {
             let own =
                 |(name, tensor): (String, Tensor)| Some((name.strip_prefix(&within)?.to_owned(), tensor));
             println!("{}: took the layers of `{}`", path.display(), model.name());

@@ -2,11 +2,13 @@
 
 mod flattened;
 mod formats;
+mod header;
 mod hub;
 mod keras;
 mod keras_names;
 mod manifest;
 mod mismatch;
+mod origin;
 mod pieces;
 mod positions;
 mod repository;
@@ -28,9 +30,11 @@ use crate::data::SOURCES;
 use crate::nn::{Labels, Model, Param, Preprocessing};
 use crate::{Error, Result};
 
+pub(crate) use header::read_about;
 pub use hub::Hub;
 pub use manifest::{Pretrained, named, pretrained};
-pub(crate) use stored::{OPTIMIZER, check_extension, read_about, save, save_tensors};
+pub(crate) use origin::about_networks;
+pub(crate) use stored::{OPTIMIZER, check_extension, save, save_tensors};
 pub(crate) use tensor_names::TensorStems;
 
 /// Source of a network's weights.
@@ -128,6 +132,11 @@ fn is_name_for(name: &str, network: &str) -> bool {
     })
 }
 
+/// The format of a weight file, by its content: `.safetensors`, `.pth`, `.h5` or `.keras`.
+pub(crate) fn format_of(path: &Path) -> Result<&'static str> {
+    Ok(WeightFile::open(path, "a saved model")?.format())
+}
+
 /// Weights with an open file.
 pub(crate) struct OpenWeights {
     weights: Weights,
@@ -137,9 +146,9 @@ pub(crate) struct OpenWeights {
 }
 
 impl OpenWeights {
-    /// Whether the file was written by Keras.
-    pub(crate) fn is_keras(&self) -> bool {
-        self.file.as_ref().is_some_and(WeightFile::is_keras)
+    /// Whether the file's network has the form of Keras's.
+    pub(crate) fn has_form_of_keras(&self) -> Result<bool> {
+        self.file.as_ref().map_or(Ok(false), WeightFile::has_form_of_keras)
     }
 
     /// Default sizes of a network with these weights.

@@ -40,16 +40,28 @@ pub(super) fn find(mut object: Object) -> Result<StateDict, String> {
             other => other,
         };
         let Object::Dict(mut entries) = object else { return Err(described(&object)) };
-        if entries.iter().any(|(_, value)| is_tensor(value)) {
+        let at = |key: &str| entries.iter().position(|(known, _)| *known == Object::Unicode(key.to_owned()));
+        let has_tensors = entries.iter().any(|(_, value)| is_tensor(value));
+        // Beside its state dict a checkpoint can hold further tensors, such as the best accuracy.
+        let mut found = WRAPPERS.iter().filter_map(|key| Some((*key, at(key)?)));
+        let found = found.find(|(_, at)| !has_tensors || holds_tensors(&entries[*at].1));
+        if has_tensors && found.is_none() {
             return Ok(StateDict { entries, keys });
         }
-        let at = |key: &str| entries.iter().position(|(known, _)| *known == Object::Unicode(key.to_owned()));
-        let found = WRAPPERS.iter().find_map(|key| Some((*key, at(key)?)));
         let Some((key, at)) = found.filter(|_| keys.len() < WRAPPERS.len()) else {
             return Ok(StateDict { entries, keys });
         };
         keys.push(key);
         object = entries.swap_remove(at).1;
+    }
+}
+
+/// Whether the object is a dictionary with tensors.
+fn holds_tensors(object: &Object) -> bool {
+    match object {
+        Object::Build { callable, .. } => holds_tensors(callable),
+        Object::Dict(entries) => entries.iter().any(|(_, value)| is_tensor(value)),
+        _ => false,
     }
 }
 

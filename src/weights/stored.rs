@@ -3,13 +3,13 @@
 //! The name of a tensor is its path: `vgg16/block1_conv1/kernel`, with nested models first.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Read;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
 use super::formats::WeightFile;
 use super::mismatch::{self, Skipped};
+use super::origin::about_networks;
 use crate::files::write_whole_with;
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
@@ -41,7 +41,7 @@ impl Model {
         check_extension(path.as_ref())?;
         let params = self.named_params().into_iter().filter(|(_, param)| !param.is_adapter());
         let tensors = params.map(|(name, param)| Ok((name, param.merged()?))).collect::<Result<_>>()?;
-        save_tensors(tensors, HashMap::new(), path.as_ref())
+        save_tensors(tensors, about_networks(self), path.as_ref())
     }
 
     /// Loads weights into a model with the same layers, from a file of [`Model::save_weights`], or from a `.h5`,
@@ -143,31 +143,6 @@ fn unknown_tensors(tensors: &HashMap<String, Tensor>, params: &[(String, Param)]
     let mut unknown: Vec<&String> = tensors.keys().filter(is_unknown).collect();
     unknown.sort_unstable();
     unknown.iter().map(|name| format!("`{name}` is not in this model")).collect()
-}
-
-/// The part of a `.safetensors` header that is read here.
-#[derive(serde::Deserialize)]
-struct Header {
-    #[serde(default, rename = "__metadata__")]
-    about: HashMap<String, String>,
-}
-
-/// Reads the metadata that [`save`] wrote.
-pub(crate) fn read_about(path: &Path) -> Result<HashMap<String, String>> {
-    let mut file = std::fs::File::open(path).map_err(Error::io(path))?;
-    let whole = file.metadata().map_err(Error::io(path))?.len();
-    let refuse = |problem: &str| Error::weights(path, "a saved model", vec![problem.to_owned()]);
-    // The length of the header, then the header.
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(|_| refuse("the file is no .safetensors file"))?;
-    let length = u64::from_le_bytes(length);
-    if length > whole {
-        return Err(refuse("the file is no .safetensors file, or damaged"));
-    }
-    let mut header = vec![0; length as usize];
-    file.read_exact(&mut header).map_err(Error::io(path))?;
-    let header: Header = serde_json::from_slice(&header).map_err(|error| refuse(&error.to_string()))?;
-    Ok(header.about)
 }
 
 /// Checks that the extension of a file to be written is not that of another format: the content is always

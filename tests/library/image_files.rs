@@ -156,7 +156,7 @@ fn file_order_matches_torchvision_and_keras() -> Result<()> {
         let is_text = ["README", "notes.txt", "labels.csv"].iter().any(|text| file.ends_with(text));
         fs::write(path, if is_text { b"text" } else { png.as_slice() }).unwrap();
     }
-    // A link to a parent folder must not cause an endless loop.
+    // Links to folders are left out, as in Keras: they can lead to a parent folder or to another class.
     std::os::unix::fs::symlink(folder.path().join("cat"), folder.path().join("cat/a/again")).unwrap();
     let found = ImageFiles::from_directory(folder.path(), (8, 8))?;
     // Python sorts folders by their full path, where `-` comes before `/`.

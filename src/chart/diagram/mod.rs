@@ -2,6 +2,7 @@
 
 mod block;
 mod slab;
+mod stage;
 mod stages;
 mod steps;
 mod transfer;
@@ -11,6 +12,9 @@ mod workflow;
 use super::svg::{Anchor, Svg};
 use super::text_width::text_width;
 use super::theme::{self, NEUTRAL, Rgb};
+
+/// Distance from one stage to the next, in pixels.
+const PITCH: i32 = 92;
 
 /// Fill and stroke for a state of [`crate::nn::Row::state`].
 fn state_colours(state: &str) -> (&'static str, Rgb) {

@@ -1,32 +1,17 @@
 //! Diagram of a model as a row of stages.
 
-use super::slab::{Slab, draw_slabs};
-use super::{legend_of_states, sizes, state_colours};
+use super::slab::draw_slabs;
+use super::stage::{Stage, stages_of};
+use super::{PITCH, legend_of_states, sizes, state_colours};
 use crate::chart::Chart;
 use crate::chart::svg::{Anchor, LINE, Svg};
-use crate::chart::text_width::{text_width, wrapped};
+use crate::chart::text_width::text_width;
 use crate::chart::theme::TEXT;
-use crate::nn::{Model, Row, thousands};
+use crate::nn::{Model, thousands};
 
-/// Distance from one stage to the next, in pixels.
-const PITCH: i32 = 92;
 const MARGIN: i32 = 8;
 /// Largest number of stages in a row, so that text stays readable at a notebook's width.
 const STAGES_PER_ROW: usize = 8;
-/// Largest number of slabs drawn for one stage.
-const MAX_SLABS: usize = 8;
-
-/// Consecutive layers whose names have a common prefix: `block1_conv1` to `block1_pool`.
-pub(super) struct Stage {
-    /// Name, output shape and weights.
-    pub(super) row: Row,
-    /// Its layers in words: `2 conv, pool`.
-    about: String,
-    /// The nested model that contains the stage.
-    pub(super) inside: Option<String>,
-    /// Its convolutions or, if it has shortcuts, its residual blocks.
-    pub(super) slabs: Vec<Slab>,
-}
 
 impl Model {
     /// Draws the model from left to right, stage by stage: a compact form of Keras's `plot_model`.
@@ -47,169 +32,6 @@ impl Model {
     pub fn plot(&self) -> Chart {
         let stages = stages_of(self);
         Chart { svg: draw(self, &stages), text: in_words(self, &stages) }
-    }
-}
-
-/// Returns the stages of a model and its nested models, in order.
-pub(super) fn stages_of(model: &Model) -> Vec<Stage> {
-    let mut stages = Vec::new();
-    collect(model, None, &mut stages);
-    stages
-}
-
-fn collect(model: &Model, inside: Option<&str>, stages: &mut Vec<Stage>) {
-    let mut gathered: Vec<(String, Vec<Row>)> = Vec::new();
-    for (node, row) in model.nodes()[1..].iter().zip(model.summary().rows) {
-        if let Some(inner) = node.layer.model() {
-            push(&mut gathered, inside, stages);
-            collect(inner, Some(&node.name), stages);
-            continue;
-        }
-        let name = stage_name(&row.name).to_owned();
-        match gathered.last_mut() {
-            Some((last, rows)) if *last == name => rows.push(row),
-            _ => gathered.push((name, vec![row])),
-        }
-    }
-    push(&mut gathered, inside, stages);
-}
-
-fn push(gathered: &mut Vec<(String, Vec<Row>)>, inside: Option<&str>, stages: &mut Vec<Stage>) {
-    stages.extend(gathered.drain(..).map(|(name, rows)| Stage::new(name, rows, inside)));
-}
-
-/// Returns the stage of a layer: `conv2` for `conv2_block1_out`, `block3` for `block3a_dwconv`. For
-/// layers outside stages, such as `dense_1` or `global_average_pooling2d`, it is the whole name.
-fn stage_name(layer: &str) -> &str {
-    let Some((first, rest)) = layer.split_once('_') else { return layer };
-    if rest.bytes().all(|byte| byte.is_ascii_digit()) {
-        return layer;
-    }
-    match first.trim_end_matches(|letter: char| letter.is_ascii_lowercase()) {
-        // `block3a` is a part of `block3`.
-        numbered if numbered.ends_with(|digit: char| digit.is_ascii_digit()) => numbered,
-        _ => first,
-    }
-}
-
-impl Stage {
-    /// Creates the stage of the model's input.
-    fn of_input(shape: &[usize]) -> Stage {
-        let slab = match *shape {
-            [channels, height, _] => {
-                Slab { channels, height, has_shortcut: false, is_pooling: false, is_vector: false }
-            }
-            _ => Slab::vector(shape.iter().product()),
-        };
-        let row = Row {
-            number: 0,
-            name: "input".into(),
-            kind: "",
-            output_shape: shape.to_vec(),
-            weights: 0,
-            statistics: 0,
-            trainable: 0,
-        };
-        Stage { row, about: String::new(), inside: None, slabs: vec![slab] }
-    }
-
-    fn new(name: String, rows: Vec<Row>, inside: Option<&str>) -> Stage {
-        let inside = inside.map(str::to_owned);
-        let count = |what: &str| rows.iter().filter(|row| row.kind.contains(what)).count();
-        let last = rows.last().expect("a stage has a layer");
-        if let [only] = rows.as_slice() {
-            let about = match only.kind {
-                kind if only.name.starts_with(&kind.to_lowercase()) => "",
-                kind if kind.starts_with("Global") => "global pool",
-                kind if kind.contains("Pooling") => "pool",
-                kind => kind,
-            };
-            return Stage { slabs: slabs_of(&rows), row: only.clone(), about: about.to_owned(), inside };
-        }
-        let mut parts = Vec::new();
-        if let sums @ 1.. = count("Add") {
-            parts.push(if sums == 1 { "1 skip".to_owned() } else { format!("{sums} skips") });
-        }
-        if let convolutions @ 1.. = count("Conv2D") {
-            parts.push(format!("{convolutions} conv"));
-        }
-        if count("Pooling") > count("Global") {
-            parts.push("pool".to_owned());
-        }
-        let row = Row {
-            number: last.number,
-            statistics: rows.iter().map(|row| row.statistics).sum(),
-            name,
-            kind: "",
-            output_shape: last.output_shape.clone(),
-            weights: rows.iter().map(|row| row.weights).sum(),
-            trainable: rows.iter().map(|row| row.trainable).sum(),
-        };
-        Stage { row, about: parts.join(", "), inside, slabs: slabs_of(&rows) }
-    }
-
-    /// Whether the stage has no trainable weights. A stage without weights counts as frozen.
-    pub(super) fn is_frozen(&self) -> bool {
-        self.row.trainable == 0
-    }
-
-    fn about_lines(&self) -> Vec<String> {
-        wrapped(&self.about, f64::from(PITCH - 6), TEXT)
-    }
-
-    fn weights(&self) -> String {
-        match self.row.weights {
-            0 => String::new(),
-            weights => thousands(weights),
-        }
-    }
-}
-
-/// Returns the slabs of a stage: one per convolution and pooling layer, or one per residual block, with
-/// an arc if it has a shortcut.
-fn slabs_of(rows: &[Row]) -> Vec<Slab> {
-    let slab = |row: &Row, has_shortcut: bool| match *row.output_shape.as_slice() {
-        [channels, height, _] => Slab {
-            channels,
-            height,
-            has_shortcut,
-            is_pooling: row.kind.contains("Pooling"),
-            is_vector: false,
-        },
-        ref shape => Slab::vector(shape.iter().product()),
-    };
-    let has_adds = rows.iter().any(|row| row.kind == "Add");
-    let mut slabs: Vec<Slab> = Vec::new();
-    let mut block = "";
-    for row in rows {
-        let is_pooling = row.kind.contains("Pooling") && row.output_shape.len() == 3;
-        // The squeeze-and-excitation layers of EfficientNet are not drawn.
-        let is_convolution = row.kind.contains("Conv2D") && !row.name.contains("_se_");
-        if has_adds {
-            let of = block_name(&row.name);
-            if of != block {
-                block = of;
-                slabs.push(slab(row, false));
-            } else if let Some(last) = slabs.last_mut() {
-                *last = Slab { has_shortcut: last.has_shortcut || row.kind == "Add", ..slab(row, false) };
-            }
-        } else if is_convolution || is_pooling {
-            slabs.push(slab(row, false));
-        }
-    }
-    if slabs.is_empty() {
-        slabs.push(slab(rows.last().expect("a stage has a layer"), false));
-    }
-    slabs.truncate(MAX_SLABS);
-    slabs
-}
-
-/// Returns the block of a layer: `conv2_block1` for `conv2_block1_out`, `block3a` for `block3a_dwconv`.
-fn block_name(layer: &str) -> &str {
-    let Some((first, rest)) = layer.split_once('_') else { return layer };
-    match rest.split_once('_') {
-        Some((second, _)) if second.starts_with("block") => &layer[..first.len() + 1 + second.len()],
-        _ => first,
     }
 }
 
@@ -367,20 +189,6 @@ fn in_words(model: &Model, stages: &[Stage]) -> String {
 mod tests {
     use super::*;
     use crate::prelude::*;
-
-    #[test]
-    fn layers_are_grouped_into_stages() {
-        for (layer, stage) in [
-            ("block1_conv1", "block1"),
-            ("conv2_block1_0_bn", "conv2"),
-            ("block3a_dwconv", "block3"),
-            ("stem_conv", "stem"),
-            ("dense_1", "dense_1"),
-            ("flatten", "flatten"),
-        ] {
-            assert_eq!(stage_name(layer), stage);
-        }
-    }
 
     #[test]
     fn diagram_shows_all_stages() -> crate::Result<()> {

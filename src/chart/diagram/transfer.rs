@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::slab::draw_slabs;
-use super::stages::{Stage, stages_of};
+use super::stage::{Stage, stages_of};
 use super::state_colours;
 use crate::chart::Chart;
 use crate::chart::svg::{Anchor, LINE, Svg};

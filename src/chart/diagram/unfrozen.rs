@@ -1,6 +1,6 @@
 //! Diagram of choices for fine-tuning: how many blocks each of them unfreezes.
 
-use super::stages::stages_of;
+use super::stage::stages_of;
 use super::{legend_of_states, state_colours};
 use crate::chart::Chart;
 use crate::chart::svg::{Anchor, LINE, Svg};

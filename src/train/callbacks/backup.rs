@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::state::{numbers, read_number, read_numbers};
 use super::{Callback, Training, make_parent};
+use crate::files::check_writable;
 use crate::train::History;
 use crate::weights::{OPTIMIZER, read_about, read_file, save_tensors};
 use crate::{Error, Result, random};
@@ -56,7 +57,8 @@ struct About {
 }
 
 impl BackupAndRestore {
-    /// Creates the callback. `path` is the backup file.
+    /// Creates the callback. `path` is the backup file, or an existing folder, in which the file is
+    /// `training.backup`.
     pub fn new(path: impl AsRef<Path>) -> BackupAndRestore {
         BackupAndRestore { path: path.as_ref().to_owned() }
     }
@@ -68,6 +70,10 @@ impl Callback for BackupAndRestore {
     }
 
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
+        if self.path.is_dir() {
+            self.path.push("training.backup");
+        }
+        check_writable(&self.path)?;
         make_parent(&self.path)?;
         if !self.path.is_file() {
             return Ok(());

@@ -7,6 +7,8 @@ use candle_core::Tensor;
 
 use super::file_pattern::FilePattern;
 use super::{Callback, Monitor, Training, make_parent};
+use crate::check::check;
+use crate::files::check_writable;
 use crate::weights::check_extension;
 use crate::{Error, Result};
 
@@ -122,6 +124,8 @@ impl Callback for ModelCheckpoint {
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
         self.monitor.check_mode()?;
         check_extension(&self.path)?;
+        check_writable(&self.path)?;
+        check("initial_value_threshold", f64::NAN, !self.monitor.best.is_some_and(f64::is_nan), "a number")?;
         if self.save_freq == Some(0) {
             let (expected, found) = ("at least 1 batch".into(), "0".into());
             return Err(Error::Argument { name: "save_freq", expected, found });

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::state::{numbers, read_numbers};
 use super::{Callback, Training};
 use crate::check::check;
-use crate::files::write_whole;
+use crate::files::{check_writable, write_whole};
 use crate::{Error, Result};
 
 /// States of a run (`mlflow/protos/service.proto`).
@@ -155,7 +155,8 @@ impl Callback for MLflowLogger {
         self.resumed = None;
         check("experiment", format!("{:?}", self.experiment), !self.experiment.trim().is_empty(), "a name")?;
         let expected = "letters, digits, spaces and _ - . in the name";
-        self.params.iter().try_for_each(|(name, _)| check("param", name, is_file_name(name), expected))
+        self.params.iter().try_for_each(|(name, _)| check("param", name, is_file_name(name), expected))?;
+        check_writable(&self.folder.join("experiment"))
     }
 
     fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {

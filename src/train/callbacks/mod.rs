@@ -66,6 +66,12 @@ pub trait Callback: Send {
         Ok(())
     }
 
+    /// Called when an error ends the training, before `fit` returns the error.
+    fn on_train_error(&mut self, training: &mut Training) -> Result<()> {
+        let _ = training;
+        Ok(())
+    }
+
     /// The name of the monitored value. `fit` returns an error at the start if this value is not
     /// measured.
     fn monitor(&self) -> Option<&str> {

@@ -84,6 +84,10 @@ impl<C: Callback> Callback for SharedCallback<C> {
         self.lock().on_train_end(training)
     }
 
+    fn on_train_error(&mut self, training: &mut Training) -> Result<()> {
+        self.lock().on_train_error(training)
+    }
+
     fn runs_at_batches(&self) -> bool {
         self.lock().runs_at_batches()
     }

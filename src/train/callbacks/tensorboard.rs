@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Callback, Training};
+use crate::files::check_writable;
 use crate::nn::Message;
 use crate::{Error, Result};
 
@@ -45,7 +46,7 @@ impl Callback for TensorBoard {
 
     fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
         self.files.clear();
-        Ok(())
+        check_writable(&self.folder.join("events"))
     }
 
     fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
