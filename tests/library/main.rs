@@ -29,6 +29,7 @@ mod onnx_import;
 mod own_losses;
 mod parity;
 mod plan;
+mod preprocessing;
 mod program;
 mod ranges;
 mod repositories;
