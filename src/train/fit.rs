@@ -14,9 +14,7 @@ use super::progress::Progress;
 use super::recover::Checkpointer;
 use super::{Compiled, Fit, History};
 use super::{lint, lint_split};
-use crate::data::{
-    Batch, Dataset, IntoDataset, check_numbers, check_same, check_weights, missing_batches,
-};
+use crate::data::{Batch, Dataset, IntoDataset, check_numbers, check_same, check_weights, missing_batches};
 use crate::nn::{Model, Param, class_of};
 use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
