@@ -67,6 +67,19 @@ fn a_batch_with_nan_leaves_the_moving_statistics() -> Result<()> {
 }
 
 #[test]
+fn a_callback_that_stays_locked_is_an_error() -> Result<()> {
+    let (x, y) = samples(8)?;
+    let mut model = linear(SGD::new(1e-3))?;
+    let shared = SharedCallback::new(EarlyStopping::new("loss"));
+    let held = shared.lock();
+    let error = model.fit((&x, &y), quiet(1).callback(shared.clone())).unwrap_err();
+    assert!(error.to_string().contains("drop what `lock()` returned"), "{error}");
+    drop(held);
+    assert_eq!(model.fit((&x, &y), quiet(1).callback(shared.clone()))?.epochs(), 1);
+    Ok(())
+}
+
+#[test]
 fn augmentation_panics_are_errors_of_fit() -> Result<()> {
     let x = random_uniform((8, 3, 8, 8), 0.0, 255.0)?;
     let y = random_uniform(8, 0.0, 1.0)?;
