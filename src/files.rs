@@ -1,7 +1,7 @@
 //! Atomic writing of files.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{Error, Result};
@@ -12,6 +12,8 @@ pub(crate) fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 /// Like [`write_whole`], for a function that writes the file itself.
+///
+/// A link stays, and the file that it names is replaced. A device or pipe, such as `/dev/null`, is written directly.
 pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
     let failed = |source| Error::Io { path: path.to_owned(), source };
     let missing = |problem: String| failed(io::Error::new(io::ErrorKind::NotFound, problem));
@@ -27,15 +29,25 @@ pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path) -> io::Res
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         return Err(missing(format!("there is no folder {}: make it first", folder.display())));
     }
+    let target = without_links(path);
+    if target.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+        return write(&target).map_err(failed);
+    }
     // Two threads may write the same file.
-    let temporary = path.with_file_name(format!(".{name}.{}.part", unique()));
+    let temporary = target.with_file_name(format!(".{name}.{}.part", unique()));
     write(&temporary)
         .and_then(|()| std::fs::File::open(&temporary)?.sync_all())
-        .and_then(|()| std::fs::rename(&temporary, path))
+        .and_then(|()| std::fs::rename(&temporary, &target))
         .map_err(|source| {
             let _ = std::fs::remove_file(&temporary);
             failed(source)
         })
+}
+
+/// The path of the file that a link names, which can be missing; other paths are returned as they are.
+fn without_links(path: &Path) -> PathBuf {
+    let Ok(named) = std::fs::read_link(path) else { return path.to_owned() };
+    path.canonicalize().unwrap_or_else(|_| path.parent().unwrap_or(Path::new("")).join(named))
 }
 
 /// Checks that a file can be written at a path, before the work whose result it holds. Its folders may be missing yet.

@@ -23,6 +23,16 @@ pub(crate) fn check_same(data: &'static str, expected: &[String], found: &[Strin
     })
 }
 
+/// Returns an error if a class has another number than in `before`. Other classes are accepted: a model can be trained
+/// for a new task.
+pub(crate) fn check_numbers(data: &'static str, before: &[String], found: &[String]) -> Result<()> {
+    let number_before = |name: &String| before.iter().position(|known| known == name);
+    match (0..).zip(found).any(|(number, name)| number_before(name).is_some_and(|before| before != number)) {
+        true => check_same(data, before, found),
+        false => Ok(()),
+    }
+}
+
 /// Returns the indices of the samples of the wanted classes, and their class numbers in the order of
 /// `wanted`. Prints which classes are left out and which have no sample.
 pub(super) fn renumber(

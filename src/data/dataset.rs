@@ -61,6 +61,11 @@ pub trait Dataset {
     fn is_augmented(&self) -> bool {
         false
     }
+
+    /// Whether each sample is mixed with another one, as by MixUp. Only `fit` takes such data.
+    fn is_mixed(&self) -> bool {
+        false
+    }
 }
 
 /// Input of `fit`: a dataset, or inputs and targets.

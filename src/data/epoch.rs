@@ -21,6 +21,15 @@ pub(crate) fn announced_batches(data: &mut dyn Dataset) -> Result<impl Iterator<
     }))
 }
 
+/// Returns an error if the dataset mixes samples, so that the outputs of a model belong to no sample.
+pub(crate) fn check_not_mixed(name: &'static str, data: &dyn Dataset) -> Result<()> {
+    if !data.is_mixed() {
+        return Ok(());
+    }
+    let expected = "images as they are; a generator without `mixup` and `cutmix`".into();
+    Err(Error::Argument { name, expected, found: "images that are mixed with others".into() })
+}
+
 /// The error of an epoch with fewer batches than announced.
 pub(crate) fn missing_batches(announced: usize, found: usize) -> Error {
     Error::Argument {

@@ -18,11 +18,11 @@ mod svd;
 
 pub use affine::FillMode;
 pub use augment::{Flow, ImageDataGenerator, Shift, Zoom};
-pub(crate) use class_names::check_same;
+pub(crate) use class_names::{check_numbers, check_same};
 pub(crate) use dataset::check_weights;
 pub use dataset::{Batch, Dataset, IntoDataset, Samples};
 pub(crate) use edits::{Edit, change_edits};
-pub(crate) use epoch::{announced_batches, missing_batches};
+pub(crate) use epoch::{announced_batches, check_not_mixed, missing_batches};
 pub use files::ImageFiles;
 pub use image_size::ImageSize;
 pub use images::Images;

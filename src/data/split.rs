@@ -45,6 +45,10 @@ pub(super) fn stratified(labels: &[u32], classes: usize, share: f64) -> Result<(
 /// [`Error::Argument`] if there are fewer than two folds, a class has fewer samples than there are folds, or a target
 /// is not a class number.
 pub fn stratified_folds(y: &Tensor, folds: usize) -> Result<Vec<(Tensor, Tensor)>> {
+    if !matches!(*y.dims(), [_] | [_, 1]) {
+        let expected = "class numbers, `[N]`; `y.argmax(1)?` gives those of one-hot rows".into();
+        return Err(Error::Argument { name: "y", expected, found: format!("the shape {:?}", y.dims()) });
+    }
     let labels = y.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
     if let Some(label) =
         labels.iter().find(|label| **label < 0.0 || label.fract() != 0.0 || !label.is_finite())
@@ -117,6 +121,8 @@ mod tests {
         }
         assert!(stratified_folds(&Tensor::new(&[0.5f32, 1.0], &device())?, 2).is_err());
         assert!(stratified_folds(&Tensor::zeros(0, DType::U32, &device())?, 2).is_err());
+        let one_hot = Tensor::new(&[[1f32, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]], &device())?;
+        assert!(stratified_folds(&one_hot, 2).unwrap_err().to_string().contains("argmax"));
         Ok(())
     }
 }

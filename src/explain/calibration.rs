@@ -129,7 +129,7 @@ impl Predictions {
     /// predictions are right, or they are no better than chance.
     pub fn fit_temperature(&self, truth: &Tensor) -> Result<f64> {
         let truth = true_classes(truth, self)?;
-        let logits: Vec<Vec<f64>> = self.logits().collect();
+        let logits: Vec<Vec<f64>> = self.logits()?.collect();
         let loss = |temperature: f64| -> f64 {
             let rows = logits.iter().zip(&truth);
             rows.map(|(row, class)| cross_entropy(row.iter().map(|logit| logit / temperature), *class)).sum()
@@ -155,11 +155,11 @@ impl Predictions {
     /// Cross-entropy of each sample, for true class numbers `[N]`. A large loss is a confident mistake.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there are no samples, the numbers of samples and predictions differ, or a target is not
-    /// the number of a predicted class.
+    /// [`Error::Argument`] if there are no samples, the numbers of samples and predictions differ, a target is not the
+    /// number of a predicted class, or the outputs are neither logits nor probabilities.
     pub fn losses(&self, truth: &Tensor) -> Result<Vec<f64>> {
         let truth = true_classes(truth, self)?;
-        Ok(self.logits().zip(truth).map(|(row, class)| cross_entropy(row.into_iter(), class)).collect())
+        Ok(self.logits()?.zip(truth).map(|(row, class)| cross_entropy(row.into_iter(), class)).collect())
     }
 }
 

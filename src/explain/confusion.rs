@@ -6,7 +6,9 @@ use candle_core::{DType, Tensor};
 
 use super::interval::wilson;
 use crate::chart::Chart;
-use crate::data::{Dataset, Images, IntoDataset, announced_batches, check_same, missing_batches};
+use crate::data::{
+    Dataset, Images, IntoDataset, announced_batches, check_not_mixed, check_same, missing_batches,
+};
 use crate::display::{Bundle, Show, text_bundle};
 use crate::nn::{Model, Predictions};
 use crate::train::BATCH;
@@ -229,6 +231,7 @@ impl Model {
     }
 
     fn confusion_of(&self, mut data: Box<dyn Dataset>) -> Result<ConfusionMatrix> {
+        check_not_mixed("confusion_matrix", &*data)?;
         let trained = self.trained_classes();
         check_same("confusion_matrix", trained, data.class_names())?;
         let names = if data.class_names().is_empty() { trained } else { data.class_names() };

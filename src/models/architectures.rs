@@ -77,9 +77,14 @@ impl Network {
     /// [`Error::Argument`] if there is no such network; the message lists the names.
     pub fn named(name: &str, weights: Weights) -> Result<Network> {
         let architecture = name.split('.').next().unwrap_or_default();
-        let alias = architecture.strip_prefix("tf_").unwrap_or(architecture);
-        let found = ALL.iter().find(|known| known.name == architecture || known.name == alias);
-        found.map(|architecture| Network::new(architecture, weights)).ok_or_else(|| {
+        if let Some(known) = ALL.iter().find(|known| known.name == architecture) {
+            return Ok(Network::new(known, weights));
+        }
+        // timm's prefix for networks of TensorFlow, which have other padding and another epsilon.
+        let is_variant = |known: &&&Architecture| known.keras.is_some() || known.of_tensorflow;
+        let plain = architecture.strip_prefix("tf_");
+        let known = plain.and_then(|plain| ALL.iter().filter(is_variant).find(|known| known.name == plain));
+        known.map(|known| Network::of_tensorflow(known, weights)).ok_or_else(|| {
             let names: Vec<&str> = ALL.iter().map(|architecture| architecture.name).collect();
             let expected = format!("one of {}", names.join(", "));
             Error::Argument { name: "network", expected, found: name.to_owned() }

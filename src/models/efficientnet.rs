@@ -52,9 +52,13 @@ const B0: Table = Table {
 static TABLE_B0: Table = B0;
 static TABLE_B0_OF_KERAS: Table = Table { same: true, epsilon: 1e-3, ..B0 };
 static TABLE_B1: Table = Table { width: 1.0, depth: 1.1, ..B0 };
+static TABLE_B1_OF_KERAS: Table = Table { same: true, epsilon: 1e-3, ..TABLE_B1 };
 static TABLE_B2: Table = Table { width: 1.1, depth: 1.2, ..B0 };
+static TABLE_B2_OF_KERAS: Table = Table { same: true, epsilon: 1e-3, ..TABLE_B2 };
 static TABLE_B3: Table = Table { width: 1.2, depth: 1.4, ..B0 };
+static TABLE_B3_OF_KERAS: Table = Table { same: true, epsilon: 1e-3, ..TABLE_B3 };
 static TABLE_B4: Table = Table { width: 1.4, depth: 1.8, ..B0 };
+static TABLE_B4_OF_KERAS: Table = Table { same: true, epsilon: 1e-3, ..TABLE_B4 };
 static TABLE_LITE0: Table =
     Table { blocks: &blocks(false), activation: Activation::Relu6, same: true, epsilon: 1e-3, ..B0 };
 static TABLE_V2_S: Table = Table {
@@ -91,33 +95,49 @@ pub(super) static EFFICIENTNET_B1: Architecture = Architecture {
     features: |net| TABLE_B1.features(net),
     side: 240,
     preprocessing: Preprocessing::TF,
-    keras: None,
+    keras: Some(&EFFICIENTNET_B1_OF_KERAS),
     ..EFFICIENTNET_B0
+};
+
+static EFFICIENTNET_B1_OF_KERAS: Architecture = Architecture {
+    features: |net| TABLE_B1_OF_KERAS.features(net),
+    preprocessing: Preprocessing::TORCH,
+    keras: None,
+    ..EFFICIENTNET_B1
 };
 
 pub(super) static EFFICIENTNET_B2: Architecture = Architecture {
     name: "efficientnet_b2",
     features: |net| TABLE_B2.features(net),
     side: 256,
-    keras: None,
+    keras: Some(&EFFICIENTNET_B2_OF_KERAS),
     ..EFFICIENTNET_B0
 };
+
+static EFFICIENTNET_B2_OF_KERAS: Architecture =
+    Architecture { features: |net| TABLE_B2_OF_KERAS.features(net), keras: None, ..EFFICIENTNET_B2 };
 
 pub(super) static EFFICIENTNET_B3: Architecture = Architecture {
     name: "efficientnet_b3",
     features: |net| TABLE_B3.features(net),
     side: 288,
-    keras: None,
+    keras: Some(&EFFICIENTNET_B3_OF_KERAS),
     ..EFFICIENTNET_B0
 };
+
+static EFFICIENTNET_B3_OF_KERAS: Architecture =
+    Architecture { features: |net| TABLE_B3_OF_KERAS.features(net), keras: None, ..EFFICIENTNET_B3 };
 
 pub(super) static EFFICIENTNET_B4: Architecture = Architecture {
     name: "efficientnet_b4",
     features: |net| TABLE_B4.features(net),
     side: 320,
-    keras: None,
+    keras: Some(&EFFICIENTNET_B4_OF_KERAS),
     ..EFFICIENTNET_B0
 };
+
+static EFFICIENTNET_B4_OF_KERAS: Architecture =
+    Architecture { features: |net| TABLE_B4_OF_KERAS.features(net), keras: None, ..EFFICIENTNET_B4 };
 
 pub(super) static EFFICIENTNET_V2_S: Architecture = Architecture {
     name: "tf_efficientnetv2_s",
@@ -125,6 +145,7 @@ pub(super) static EFFICIENTNET_V2_S: Architecture = Architecture {
     side: 300,
     preprocessing: Preprocessing::TF,
     keras: None,
+    of_tensorflow: true,
     ..EFFICIENTNET_B0
 };
 
@@ -134,6 +155,7 @@ pub(super) static EFFICIENTNET_LITE0: Architecture = Architecture {
     // (pixel - 127) / 128
     preprocessing: Preprocessing::standardize([127.0 / 255.0; 3], [128.0 / 255.0; 3]),
     keras: None,
+    of_tensorflow: true,
     ..EFFICIENTNET_B0
 };
 

@@ -10,7 +10,7 @@ use crate::nn::{
     Activation, FirstToken, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D, Initializer,
     Model, Preprocessing,
 };
-use crate::weights::{self, Places, TensorStems, Weights, pretrained};
+use crate::weights::{self, OpenWeights, Places, TensorStems, Weights, pretrained};
 use crate::{Error, Result, random};
 
 /// An architecture, built with an [`Assembler`].
@@ -30,8 +30,10 @@ pub(crate) struct Architecture {
     pub(crate) top: fn(&mut Assembler, usize, Activation) -> Result<()>,
     /// Preprocessing of images for weights from files.
     pub(crate) preprocessing: Preprocessing,
-    /// Keras's variant for Keras's files, if it differs.
+    /// The variant for Keras's files and timm's `tf_…` weights, if it differs.
     pub(crate) keras: Option<&'static Architecture>,
+    /// Whether the network itself is TensorFlow's variant, so that timm's weights without `tf_` do not fit.
+    pub(crate) of_tensorflow: bool,
     /// Whether the architecture supports stochastic depth.
     pub(crate) stochastic_depth: bool,
     /// The bundled demo weights, if any.
@@ -49,6 +51,7 @@ impl Architecture {
         top: |_, _, _| Ok(()),
         preprocessing: Preprocessing::TORCH,
         keras: None,
+        of_tensorflow: false,
         stochastic_depth: false,
         demo: None,
     };
@@ -79,6 +82,8 @@ pub struct Network {
     drop_connect_rate: f32,
     skip_mismatch: bool,
     initializer: Initializer,
+    /// Whether the name began with `tf_`: only TensorFlow's variant fits.
+    of_tensorflow: bool,
 }
 
 impl Network {
@@ -95,7 +100,13 @@ impl Network {
             drop_connect_rate: 0.0,
             skip_mismatch: false,
             initializer: Initializer::GlorotUniform,
+            of_tensorflow: false,
         }
+    }
+
+    /// A network by its name in timm with the prefix `tf_`, for weights from TensorFlow.
+    pub(super) fn of_tensorflow(architecture: &'static Architecture, weights: Weights) -> Network {
+        Network { of_tensorflow: true, ..Network::new(architecture, weights) }
     }
 
     /// Sets whether the network has its top, the layers that classify. Default: true.
@@ -185,7 +196,7 @@ impl Network {
             weights => weights,
         };
         let file = weights.open(architecture.name)?;
-        let of_keras = file.has_form_of_keras()? && architecture.keras.is_some();
+        let of_keras = has_form_of_keras(architecture, &file, self.of_tensorflow)?;
         let architecture = architecture.keras.filter(|_| of_keras).unwrap_or(architecture);
         let (name, defaults) = (architecture.name, file.defaults());
         let side = defaults.side.unwrap_or(architecture.side);
@@ -239,6 +250,31 @@ impl Network {
         weights::fill(&model, &Places { stems, omitted }, demo, &file, skip_mismatch)?;
         Ok(model)
     }
+}
+
+/// Whether the network has Keras's and TensorFlow's form for these weights: other padding and epsilon, the same tensors.
+///
+/// `of_tensorflow`: whether only this form is wanted.
+fn has_form_of_keras(architecture: &Architecture, file: &OpenWeights, of_tensorflow: bool) -> Result<bool> {
+    let has_variant = architecture.keras.is_some();
+    let Some(published) = file.published_for(architecture.name)? else {
+        return Ok(has_variant && (of_tensorflow || file.has_form_of_keras()?));
+    };
+    let fits = match published.starts_with("tf_") {
+        true => has_variant || architecture.of_tensorflow,
+        false => !of_tensorflow && !architecture.of_tensorflow,
+    };
+    if fits {
+        return Ok(has_variant && published.starts_with("tf_"));
+    }
+    let plain = architecture.name.trim_start_matches("tf_");
+    let (wanted, form) = match published.starts_with("tf_") {
+        true => (plain.to_owned(), "TensorFlow's"),
+        false => (format!("tf_{plain}"), "PyTorch's"),
+    };
+    let expected = format!("weights for {wanted}");
+    let found = format!("those for {published}, which need {form} padding and epsilon");
+    Err(Error::Argument { name: "pretrained weights", expected, found })
 }
 
 /// Adds the global pooling of a network without its top, and the neck.

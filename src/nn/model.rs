@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::execution_plan::PlanCache;
 use super::gpu_network::Executors;
@@ -118,7 +118,7 @@ impl Model {
         self.graph.preprocessing.or_else(inside)
     }
 
-    pub(crate) fn preprocessing_known(&self) -> Result<Preprocessing> {
+    fn preprocessing_known(&self) -> Result<Preprocessing> {
         self.preprocessing().ok_or_else(|| Error::Argument {
             name: "preprocess",
             expected: "a network with weights, such as `Vgg16::new(Weights::Demo)` builds".into(),
@@ -127,13 +127,47 @@ impl Model {
     }
 
     /// Preprocesses images `[N, 3, H, W]`, from 0 to 255, as for the training of this model's weights, or of a nested
-    /// model's.
+    /// model's. If layers of this model do that, such as `Rescaling` before the nested model, the images stay the same.
     ///
     /// # Errors
     /// [`Error::Argument`] if neither the model nor a nested one defines a preprocessing; [`Error::Shape`] if the
     /// images do not have three channels.
     pub fn preprocess(&self, images: &Tensor) -> Result<Tensor> {
-        self.preprocessing_known()?.apply(images)
+        match self.preprocessing_outside()? {
+            Some(preprocessing) => preprocessing.apply(images),
+            None => Ok(images.to_dtype(DType::F32)?),
+        }
+    }
+
+    /// Preprocessing that images need before this model. `None`: its layers do it.
+    pub(crate) fn preprocessing_outside(&self) -> Result<Option<Preprocessing>> {
+        let preprocessing = self.preprocessing_known()?;
+        Ok((!self.preprocesses_itself()).then_some(preprocessing))
+    }
+
+    /// Whether layers before the nested model that defines the preprocessing change the scale of the images.
+    fn preprocesses_itself(&self) -> bool {
+        fn rescales(node: &Node) -> bool {
+            match (node.layer.model(), &node.config) {
+                (Some(inside), _) => inside.nodes().iter().any(rescales),
+                (None, Some(LayerConfig::Affine(_) | LayerConfig::BatchNormalization(_))) => true,
+                (None, Some(LayerConfig::Rescaling(_))) => true,
+                (None, _) => false,
+            }
+        }
+        let found = self.nodes().iter().find_map(|node| {
+            let inside = node.layer.model()?;
+            inside.preprocessing().map(|_| (node, inside))
+        });
+        let Some((node, inside)) = found.filter(|_| self.own_preprocessing().is_none()) else { return false };
+        let mut before = node.inputs().next();
+        while let Some(index) = before {
+            if rescales(&self.nodes()[index]) {
+                return true;
+            }
+            before = self.nodes()[index].inputs().next();
+        }
+        inside.preprocesses_itself()
     }
 
     /// Preprocessing set on this model itself, without nested models.

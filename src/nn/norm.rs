@@ -78,12 +78,15 @@ pub(super) struct Built {
 }
 
 impl Built {
-    /// Updates the moving statistics with those of a batch.
+    /// Updates the moving statistics with those of a batch. Values that are not finite are left out: the loss of such
+    /// a batch ends training, and the model must stay usable.
     fn keep(&self, mean: &Tensor, variance: &Tensor) -> Result<()> {
         let keep = self.config.momentum;
         for (moving, batch) in [(&self.mean, mean), (&self.variance, variance)] {
-            let kept = (moving.value(Mode::Inference) * keep)?;
-            moving.set(&(kept + (batch * (1.0 - keep))?)?)?;
+            let before = moving.value(Mode::Inference);
+            let after = ((&before * keep)? + (batch * (1.0 - keep))?)?;
+            let is_finite = after.abs()?.le(f64::from(f32::MAX))?;
+            moving.set(&is_finite.where_cond(&after, &before)?)?;
         }
         Ok(())
     }

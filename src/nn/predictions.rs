@@ -27,6 +27,9 @@ pub struct Predictions {
 /// Smallest distance of a probability from 0 and 1 where its logit is computed: Keras's epsilon.
 const EPSILON: f64 = 1e-7;
 
+/// How far rounding can take a probability out of the range from 0 to 1, as in a mean of many.
+const ROUNDING: f32 = 1e-5;
+
 impl PartialEq for Predictions {
     fn eq(&self, other: &Predictions) -> bool {
         self.columns == other.columns && self.values == other.values
@@ -88,14 +91,15 @@ impl Predictions {
     /// 2017, "On Calibration of Modern Neural Networks"). With several outputs, the most probable class stays the same.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the temperature is not a finite number above 0.
+    /// [`Error::Argument`] if the temperature is not a finite number above 0, or the outputs are neither logits nor
+    /// probabilities.
     pub fn with_temperature(&self, temperature: f64) -> Result<Predictions> {
         if !(temperature > 0.0 && temperature.is_finite()) {
             let (expected, found) = ("a finite number above 0".into(), temperature.to_string());
             return Err(Error::Argument { name: "temperature", expected, found });
         }
         let mut values = Vec::with_capacity(self.values.len());
-        for row in self.logits() {
+        for row in self.logits()? {
             let scaled = row.iter().map(|logit| (logit / temperature) as f32).collect::<Vec<_>>();
             let function = if self.columns == 1 { Activation::Sigmoid } else { Activation::Softmax };
             values.extend(probabilities(function, &scaled));
@@ -104,17 +108,31 @@ impl Predictions {
     }
 
     /// Logits of each sample. Logits of probabilities are computed between [`EPSILON`] and 1 - [`EPSILON`].
-    pub(crate) fn logits(&self) -> impl Iterator<Item = Vec<f64>> {
-        self.iter().map(|row| {
-            let logit = |value: &f32| match (self.function, self.columns) {
-                (Activation::Sigmoid | Activation::Softmax, _) => f64::from(*value),
-                (_, columns) => {
-                    let p = f64::from(*value).clamp(EPSILON, 1.0 - EPSILON);
-                    if columns == 1 { (p / (1.0 - p)).ln() } else { p.ln() }
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the outputs count as probabilities, but one is not between 0 and 1.
+    pub(crate) fn logits(&self) -> Result<impl Iterator<Item = Vec<f64>>> {
+        let are_logits = matches!(self.function, Activation::Sigmoid | Activation::Softmax);
+        // NaN stays NaN.
+        let is_outside = |value: &&f32| **value < -ROUNDING || **value > 1.0 + ROUNDING;
+        if let Some(value) = self.values.iter().find(is_outside).filter(|_| !are_logits) {
+            let expected = "probabilities; `.from_logits(true)` converts logits".into();
+            return Err(Error::Argument {
+                name: "predictions",
+                expected,
+                found: format!("an output of {value}"),
+            });
+        }
+        Ok(self.iter().map(move |row| {
+            let logit = |value: &f32| {
+                if are_logits {
+                    return f64::from(*value);
                 }
+                let p = f64::from(*value).clamp(EPSILON, 1.0 - EPSILON);
+                if self.columns == 1 { (p / (1.0 - p)).ln() } else { p.ln() }
             };
             row.iter().map(logit).collect()
-        })
+        }))
     }
 
     /// Class of each sample: the most probable one; for a single output, 1 if its probability is above the threshold.

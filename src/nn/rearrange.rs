@@ -29,6 +29,11 @@ impl Permute {
     pub fn new(dims: &[usize]) -> Permute {
         Permute { dims: dims.to_vec() }
     }
+
+    /// For each output dimension, the number of its input dimension, from 1.
+    pub(crate) fn dims(&self) -> &[usize] {
+        &self.dims
+    }
 }
 
 impl Build for Permute {

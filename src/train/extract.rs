@@ -25,7 +25,8 @@ impl Model {
     /// the parts and writes each of them atomically. A shard that was killed continues with its first missing part. On
     /// the same kind of processor, the files do not depend on the number of shards.
     ///
-    /// If the model defines a preprocessing, images are preprocessed by [`Model::preprocess`]. A part is computed again
+    /// If the model defines a preprocessing, images are preprocessed by [`Model::preprocess`]; layers of the model that
+    /// do the same, such as `Rescaling`, are respected. A part is computed again
     /// if one of its images has changed since the part was written. The model is typically a frozen base with pooling.
     ///
     /// [`ImageFeatures::load`]: super::ImageFeatures::load

@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::recover::Checkpointer;
 use super::{Compiled, Fit, History};
 use super::{lint, lint_split};
-use crate::data::{Batch, Dataset, IntoDataset, check_same, check_weights, missing_batches};
+use crate::data::{Batch, Dataset, IntoDataset, check_numbers, check_same, check_weights, missing_batches};
 use crate::nn::{Model, Param, class_of};
 use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
@@ -32,8 +32,8 @@ impl Model {
     /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit the model;
     /// [`Error::NotFinite`] if the loss is not finite; [`Error::Interrupted`] if the kernel was
     /// interrupted before the first batch. [`Error::Argument`] if a monitored value is not measured,
-    /// nothing is trainable, an epoch has fewer batches than announced, or the learning rate is
-    /// negative.
+    /// nothing is trainable, an epoch has fewer batches than announced, a class has another number than in the
+    /// earlier training, or the learning rate is negative.
     ///
     /// After an error the model keeps the weights of the last step, or `EarlyStopping` restores the best ones.
     /// [`Model::history`] has the epochs finished before the error.
@@ -42,6 +42,7 @@ impl Model {
     pub fn fit(&mut self, data: impl IntoDataset, fit: Fit) -> Result<History> {
         self.check_single("fit")?;
         let data = data.into_dataset(fit.batch_size, fit.shuffle)?;
+        check_numbers("fit", self.trained_classes(), data.class_names())?;
         let mut compiled = self.training_state_mut().compiled.take().ok_or(Error::NotCompiled)?;
         let names = data.class_names().to_vec();
         let names_before = std::mem::replace(&mut self.training_state_mut().class_names, names);

@@ -7,7 +7,7 @@ use candle_core::{Tensor, Var};
 use super::features::Validation;
 use super::predict::BATCH;
 use super::{Predictions, Scores};
-use crate::data::{Dataset, IntoDataset, announced_batches, check_same, missing_batches};
+use crate::data::{Dataset, IntoDataset, announced_batches, check_not_mixed, check_same, missing_batches};
 use crate::nn::Model;
 use crate::{Error, Result, check_interrupt};
 
@@ -98,6 +98,7 @@ impl Model {
         match inputs {
             Inputs::Tensor(x) => self.predict_tensor(&x, batch_size),
             Inputs::Dataset(mut data) => {
+                check_not_mixed("predict", &*data)?;
                 data.keep_order();
                 let mut predictions: Option<Predictions> = None;
                 for batch in announced_batches(&mut *data)? {
@@ -128,6 +129,7 @@ impl Model {
         let state = self.training_state();
         let compiled = state.and_then(|state| state.compiled.as_ref()).ok_or(Error::NotCompiled)?;
         compiled.check_metrics()?;
+        check_not_mixed("evaluate", &*data)?;
         check_same("evaluate", self.trained_classes(), data.class_names())?;
         check_interrupt()?;
         Ok(Scores::new(Validation::of(self, data).measure(compiled, |_, _| Ok(()))?.row("")))

@@ -67,7 +67,9 @@ impl Count {
             }
             BuiltInMetric::TopKCategoricalAccuracy(k) => self.share(rows, |output, target| {
                 let wanted = output[largest(target)];
-                output.iter().filter(|value| **value > wanted).count() < k
+                // As TensorFlow's `in_top_k`: NaN is never right, and nothing is larger than NaN.
+                let is_finite = output.iter().all(|value| value.is_finite());
+                is_finite && output.iter().filter(|value| **value > wanted).count() < k
             }),
             BuiltInMetric::Precision | BuiltInMetric::Recall => {
                 self.classes.resize(1, [0.0; 3]);

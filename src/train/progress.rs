@@ -90,7 +90,8 @@ impl Progress {
         }
     }
 
-    /// Estimates the remaining time from the speed so far. Returns a value only once.
+    /// Estimates the remaining time from the speed so far. Returns a value at most once, and none for a time that no
+    /// `Duration` can hold, as with `Fit::epochs(usize::MAX)`.
     pub(crate) fn outlook(&mut self) -> Option<Duration> {
         let elapsed = self.epoch_begin.elapsed();
         if self.is_estimated || elapsed < ESTIMATE_AFTER {
@@ -98,7 +99,7 @@ impl Progress {
         }
         self.is_estimated = true;
         let left = self.total().saturating_sub((self.epoch - 1) * self.batches + self.batch);
-        Some(elapsed.mul_f64(left as f64 / self.batch as f64))
+        Duration::try_from_secs_f64(elapsed.as_secs_f64() * left as f64 / self.batch as f64).ok()
     }
 
     pub(crate) fn epoch_ends(&mut self, row: &Row, history: &History) {
@@ -190,5 +191,20 @@ fn time(duration: Duration) -> String {
         0 => format!("{}ms", duration.as_millis()),
         seconds @ 1..60 => format!("{seconds}s"),
         seconds => format!("{}:{:02}", seconds / 60, seconds % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remaining_times_of_any_length_are_estimated() {
+        for (epochs, expected) in [(3, Some(121)), (usize::MAX, None)] {
+            let mut progress = Progress::new(epochs, 4, false, false);
+            (progress.epoch, progress.batch) = (1, 1);
+            progress.epoch_begin = Instant::now().checked_sub(Duration::from_secs(11)).unwrap();
+            assert_eq!(progress.outlook().map(|left| left.as_secs()), expected, "{epochs} epochs");
+        }
     }
 }

@@ -48,7 +48,14 @@ fn after(model: &Model, node: &Node, maps: &Maps) -> Result<Maps, String> {
     let output = node.layer.output_shape();
     match &node.config {
         Some(LayerConfig::Flatten(_) | LayerConfig::Reshape(_)) if output.len() == 1 => {
-            Ok(if has_order(input) { Some(input.to_vec()) } else { maps.clone() })
+            let axes = node.inputs().next().map_or_else(Vec::new, |input| axes(model, input));
+            match *axes {
+                _ if !has_order(input) => Ok(maps.clone()),
+                [1, 2, 3] => Ok(Some(input.to_vec())),
+                // Channels last, as in Keras.
+                [2, 3, 1] => Ok(None),
+                _ => Err(format!("`{}` flattens feature maps that are permuted by {axes:?}", node.name)),
+            }
         }
         Some(LayerConfig::Reshape(_)) if has_order(input) || has_order(output) || maps.is_some() => {
             Err(format!("`{}` reshapes feature maps, which Keras has in another order", node.name))
@@ -68,6 +75,35 @@ fn after(model: &Model, node: &Node, maps: &Maps) -> Result<Maps, String> {
             Err(format!("`{}`, of type {kind}, may reorder flattened feature maps", node.name))
         }
     }
+}
+
+/// The permutation of the feature maps at a node's output, relative to channels first: `[1, 2, 3]` unless `Permute`
+/// layers follow the last layer that takes feature maps channels first.
+fn axes(model: &Model, mut at: usize) -> Vec<usize> {
+    let mut permutations = Vec::new();
+    loop {
+        let node = &model.nodes()[at];
+        match &node.config {
+            Some(LayerConfig::Permute(permute)) => permutations.push(permute.dims()),
+            Some(
+                LayerConfig::Activation(_)
+                | LayerConfig::Add(_)
+                | LayerConfig::BatchNormalization(_)
+                | LayerConfig::Dense(_)
+                | LayerConfig::Dropout(_)
+                | LayerConfig::LayerNormalization(_)
+                | LayerConfig::LayerScale(_)
+                | LayerConfig::Multiply(_)
+                | LayerConfig::Rescaling(_)
+                | LayerConfig::StochasticDepth(_),
+            ) => {}
+            _ => break,
+        }
+        let Some(input) = node.inputs().next() else { break };
+        at = input;
+    }
+    let first = vec![1, 2, 3];
+    permutations.iter().rev().fold(first, |axes, dims| dims.iter().map(|dim| axes[dim - 1]).collect())
 }
 
 /// Whether the order of channels and pixels matters: not with a single channel or a single pixel.

@@ -146,6 +146,17 @@ pub(crate) struct OpenWeights {
 }
 
 impl OpenWeights {
+    /// Name of the network that the weights were published for, in timm. `None`: not published, as of a file.
+    pub(crate) fn published_for(&self, network: &str) -> Result<Option<&str>> {
+        if let Some(repository) = &self.repository {
+            return Ok(Some(&repository.about.network));
+        }
+        match self.weights {
+            Weights::ImageNet | Weights::Named(_) => Ok(self.weights.known(network)?.name.split('.').next()),
+            _ => Ok(None),
+        }
+    }
+
     /// Whether the file's network has the form of Keras's.
     pub(crate) fn has_form_of_keras(&self) -> Result<bool> {
         self.file.as_ref().map_or(Ok(false), WeightFile::has_form_of_keras)

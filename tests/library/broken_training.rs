@@ -50,6 +50,35 @@ fn non_finite_validation_losses_are_errors_or_end_training() -> Result<()> {
     Ok(())
 }
 
+/// `fit` stops at the loss of the batch, after the forward pass.
+#[test]
+fn a_batch_with_nan_leaves_the_moving_statistics() -> Result<()> {
+    let mut model = sequential![Input::new(2), BatchNormalization::default(), Dense::new(1)]?;
+    model.compile(SGD::new(1e-3), MeanSquaredError, []);
+    let (x, y) = samples(8)?;
+    let before = model.predict(&x)?;
+    for wrong in [f32::NAN, f32::INFINITY] {
+        let mut rows = x.to_vec2::<f32>()?;
+        rows.iter_mut().for_each(|row| *row = vec![wrong; 2]);
+        assert!(model.fit((&Tensor::new(rows, &device())?, &y), quiet(1)).is_err());
+        assert_eq!(model.predict(&x)?, before, "{wrong}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_callback_that_stays_locked_is_an_error() -> Result<()> {
+    let (x, y) = samples(8)?;
+    let mut model = linear(SGD::new(1e-3))?;
+    let shared = SharedCallback::new(EarlyStopping::new("loss"));
+    let held = shared.lock();
+    let error = model.fit((&x, &y), quiet(1).callback(shared.clone())).unwrap_err();
+    assert!(error.to_string().contains("drop what `lock()` returned"), "{error}");
+    drop(held);
+    assert_eq!(model.fit((&x, &y), quiet(1).callback(shared.clone()))?.epochs(), 1);
+    Ok(())
+}
+
 #[test]
 fn augmentation_panics_are_errors_of_fit() -> Result<()> {
     let x = random_uniform((8, 3, 8, 8), 0.0, 255.0)?;

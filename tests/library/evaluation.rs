@@ -180,6 +180,14 @@ fn invalid_evaluations_are_refused() -> headstart::Result<()> {
     assert!(
         refused(Calibration::new(&truth(&[0, 1]), &logits, 10).map(|c| c.error())).contains("from_logits")
     );
+    for refusal in [
+        logits.losses(&truth(&[0, 1])).map(|losses| losses[0]),
+        logits.fit_temperature(&truth(&[0, 1])),
+        logits.with_temperature(2.0).map(|_| 0.0),
+    ] {
+        assert!(refused(refusal).contains("from_logits"));
+    }
+    assert!(logits.clone().from_logits(true).losses(&truth(&[0, 1]))?.iter().all(|loss| *loss > 3.0));
     let broken = predicted(vec![f32::NAN, 0.5], 1)?;
     assert!(refused(Calibration::new(&truth(&[0, 1]), &broken, 10).map(|c| c.error())).contains("finite"));
     // All right, and no better than chance.

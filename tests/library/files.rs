@@ -1,4 +1,4 @@
-//! Weight files: all formats are read; damaged and malicious files are rejected.
+//! Weight files: all formats are read; damaged and malicious files are rejected. Links and devices are written as such.
 
 use std::fs;
 use std::path::Path;
@@ -96,4 +96,38 @@ fn damaged_files_never_panic() {
     }
     let _ = std::panic::take_hook();
     assert!(refused > 1000, "{refused} of 4000 were refused");
+}
+
+/// As `latest.safetensors -> runs/3/model.safetensors`.
+#[test]
+fn files_are_written_through_links() -> HeadstartResult<()> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("runs")).unwrap();
+    let (real, link) = (folder.path().join("runs/3.safetensors"), folder.path().join("latest.safetensors"));
+    std::os::unix::fs::symlink("runs/3.safetensors", &link).unwrap();
+    let model = sequential![Input::new(2), Dense::new(1)]?;
+    for value in [0.0, 1.0] {
+        let kernel = (Tensor::ones((1, 2), DType::F32, &device())? * value)?;
+        model.params()[0].set(&kernel)?;
+        model.save_weights(&link)?;
+        assert!(link.is_symlink());
+        let written = read_file(&real)?["dense/kernel"].to_vec2::<f32>()?;
+        assert_eq!(written, [[value as f32; 2]]);
+    }
+    assert_eq!(fs::read_dir(folder.path().join("runs")).unwrap().count(), 1);
+    Ok(())
+}
+
+/// Through a link, so that a fault cannot replace the device.
+#[test]
+fn a_full_disk_is_an_error() -> HeadstartResult<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("full.safetensors");
+    std::os::unix::fs::symlink("/dev/full", &link).unwrap();
+    let model = sequential![Input::new(2), Dense::new(1)]?;
+    for result in [model.save_weights(&link), model.save(&link), model.export_onnx(&link)] {
+        assert!(matches!(result, Err(headstart::Error::Io { .. })), "{result:?}");
+    }
+    assert!(link.is_symlink());
+    Ok(())
 }

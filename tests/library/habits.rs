@@ -73,10 +73,15 @@ fn class_indices_of_two_folders_are_compared_and_can_be_set() -> Result<()> {
     let images = val.load()?;
     assert!(model.evaluate_on(&images, 4).unwrap_err().to_string().contains("another class"));
     assert!(model.confusion_matrix(&images).unwrap_err().to_string().contains("another class"));
+    // The same for further training, but not for another task.
+    let error = model.fit(&val, fit()).unwrap_err().to_string();
+    assert!(error.contains("another class"), "{error}");
     let images = images.classes(["bird", "cat", "dog"])?;
     assert_eq!(images.y.to_vec1::<u32>()?, [0, 0, 0, 0, 2, 2, 2, 2]);
     assert_eq!(model.confusion_matrix(&images)?.counts()[1], [0, 0, 0]);
     // A subset of the classes: the files of the others are omitted.
+    folders(&folder.path().join("other"), &["ants", "bees"]);
+    model.fit(&ImageFiles::from_directory(folder.path().join("other"), size)?, fit())?;
     let two = train.classes(["dog", "bird"])?;
     assert_eq!((two.len(), two.labels[0], two.class_names.len()), (8, 1, 2));
     for wrong in [&["fish"][..], &["dog", "dog"]] {

@@ -32,6 +32,7 @@ mod own_losses;
 mod parity;
 mod plan;
 mod predictions;
+mod preprocessing;
 mod program;
 mod ranges;
 mod repositories;

@@ -161,6 +161,17 @@ fn augmentation_checks_its_settings() -> Result<()> {
         ("at least one image", centre().fit(&none)),
         ("finite pixels", centre().fit(&(&x * f64::NAN)?)),
     ]);
+    // Outputs for mixed images belong to no image.
+    let mut model = sequential![Input::new((3, 8, 8)), Flatten, Dense::new(1).activation(Sigmoid)]?;
+    model.compile(SGD::new(1e-3), BinaryCrossentropy, []);
+    let mixed = |datagen: ImageDataGenerator| datagen.flow(&x, &y.to_dtype(DType::F32)?, 2);
+    for datagen in [new().mixup(0.4), new().cutmix(1.0)] {
+        assert_errors([
+            ("predict: expected images as they are", model.predict(mixed(datagen.clone())?).map(|_| ())),
+            ("evaluate: ", model.evaluate_on(mixed(datagen.clone())?, 2).map(|_| ())),
+            ("confusion_matrix: ", model.confusion_matrix(mixed(datagen)?).map(|_| ())),
+        ]);
+    }
     Ok(())
 }
 

@@ -123,6 +123,46 @@ fn weights_of_another_network_are_refused() {
     }
 }
 
+/// timm's `tf_…` networks have TensorFlow's padding and epsilon, and the same tensors as those without `tf_`.
+#[test]
+fn weights_from_tensorflow_get_their_own_form() -> HeadstartResult<()> {
+    let x = (Tensor::arange(0f32, 12288.0, &device())?.reshape((1, 3, 64, 64))? / 12288.0)?;
+    let small = |network: Network| network.alpha(1.0 / 16.0).input_shape((3, 64, 64)).classes(7);
+    let outputs = |name: &str, weights: Weights| -> HeadstartResult<Vec<f32>> {
+        let model = small(Network::named(name, weights)?).build()?;
+        Ok(model.predict(&x)?.to_tensor()?.flatten_all()?.to_vec1()?)
+    };
+    for name in ["efficientnet_b0", "efficientnet_b1"] {
+        let with_prefix = format!("tf_{name}");
+        let (plain, tensorflow) = (repository(name), repository(&with_prefix));
+        let path = plain.path().join("model.safetensors");
+        small(Network::named(name, Weights::Random(0))?).build()?.save_weights(&path)?;
+        fs::copy(&path, tensorflow.path().join("model.safetensors")).unwrap();
+        let found = outputs(name, weights_at(tensorflow.path()))?;
+        assert_ne!(found, outputs(name, weights_at(plain.path()))?, "{name}");
+        assert_eq!(found, outputs(&with_prefix, weights_at(tensorflow.path()))?, "{name}");
+        assert_eq!(found, outputs(&with_prefix, Weights::file(&path))?, "{name}");
+        let error = outputs(&with_prefix, weights_at(plain.path())).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("weights for {with_prefix}")) && error.contains("padding"),
+            "{error}"
+        );
+    }
+    // Lite0 has TensorFlow's form only, and ResNet18 PyTorch's only.
+    for (name, published, fits) in [
+        ("efficientnet_lite0", "tf_efficientnet_lite0", true),
+        ("efficientnet_lite0", "efficientnet_lite0", false),
+        ("resnet18", "tf_resnet18", false),
+    ] {
+        let folder = repository(published);
+        let path = folder.path().join("model.safetensors");
+        small(Network::named(name, Weights::Random(0))?).build()?.save_weights(path)?;
+        assert_eq!(outputs(name, weights_at(folder.path())).is_ok(), fits, "{published}");
+    }
+    assert!(Network::named("tf_resnet18", Weights::Random(0)).is_err());
+    Ok(())
+}
+
 #[test]
 fn incomplete_repositories_are_refused() {
     let folder = repository("resnet18");

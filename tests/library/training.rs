@@ -196,6 +196,18 @@ fn losses_and_metrics_match_keras() -> Result<()> {
     Ok(())
 }
 
+/// As in TensorFlow's `in_top_k`.
+#[test]
+fn outputs_that_are_nan_are_not_among_the_top() -> Result<()> {
+    let mut model = sequential![Input::new(3), Activation::Linear]?;
+    let loss = SparseCategoricalCrossentropy.from_logits(true);
+    model.compile(SGD::new(0.0), loss, [TopKCategoricalAccuracy(1)]);
+    let x = Tensor::new(&[[f32::NAN; 3], [0.1, 0.2, 0.7], [0.7, 0.2, 0.1]], &device())?;
+    let scores = model.evaluate(&x, &Tensor::new(&[1u32, 0, 0], &device())?)?;
+    assert!((scores["top_k_categorical_accuracy"] - 1.0 / 3.0).abs() < 1e-6, "{scores:?}");
+    Ok(())
+}
+
 #[test]
 fn early_stopping_restores_the_best_weights() -> Result<()> {
     let (mut model, x, y) = small(None)?;

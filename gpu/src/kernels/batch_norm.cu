@@ -23,8 +23,10 @@ extern "C" __global__ void batch_statistics(
     if (threadIdx.x > 0) return;
     mean[channel] = center;
     spread[channel] = 1.0f / sqrtf(variance + epsilon);
-    moving_mean[channel] = moving_mean[channel] * momentum + center * fresh;
-    moving_variance[channel] = moving_variance[channel] * momentum + variance * fresh;
+    float next_mean = moving_mean[channel] * momentum + center * fresh;
+    float next_variance = moving_variance[channel] * momentum + variance * fresh;
+    if (isfinite(next_mean)) moving_mean[channel] = next_mean;
+    if (isfinite(next_variance)) moving_variance[channel] = next_variance;
 }
 
 // y = f((x - mean) · gamma / σ + beta + residual). Without a residual, it is null.

@@ -69,6 +69,10 @@ impl Dataset for Flow {
         self.generator.varies()
     }
 
+    fn is_mixed(&self) -> bool {
+        self.generator.mixes()
+    }
+
     /// Known for images from folders or a table.
     fn class_names(&self) -> &[String] {
         self.samples.class_names()

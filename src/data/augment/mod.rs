@@ -301,13 +301,13 @@ impl ImageDataGenerator {
         self.flow_files(&ImageFiles::from_directory(path, size)?, batch_size)
     }
 
-    /// Preprocesses each augmented image as the pretrained weights of `model` require. Use it instead of
-    /// [`Self::rescale`].
+    /// Preprocesses each augmented image as the pretrained weights of `model` require, unless layers of `model` do that,
+    /// such as `Rescaling`. Use it instead of [`Self::rescale`].
     ///
     /// # Errors
     /// [`Error::Argument`] if the model contains no network with pretrained weights.
     pub fn preprocess_for(self, model: &Model) -> Result<Self> {
-        Ok(Self { preprocessing: Some(model.preprocessing_known()?), ..self })
+        Ok(Self { preprocessing: model.preprocessing_outside()?, ..self })
     }
 
     /// Whether the images of a batch are mixed.

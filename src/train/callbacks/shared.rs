@@ -2,12 +2,18 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
 
 use super::{Callback, Training};
-use crate::Result;
+use crate::{Error, Result, check_interrupt};
+
+/// How long `fit` waits for a callback that another thread has locked (2 s: readers hold it for milliseconds).
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a locked callback is tried again.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A callback that several `fit` calls share. Its state, such as the best value of a
 /// [`ModelCheckpoint`](super::ModelCheckpoint), persists between the calls.
@@ -30,6 +36,7 @@ pub struct SharedCallback<C> {
     callback: Arc<Mutex<C>>,
     monitor: Option<String>,
     ends_at_nan: bool,
+    runs_at_batches: bool,
     runs_last: bool,
 }
 
@@ -39,14 +46,37 @@ impl<C: Callback> SharedCallback<C> {
         SharedCallback {
             monitor: callback.monitor().map(str::to_owned),
             ends_at_nan: callback.ends_at_nan(),
+            runs_at_batches: callback.runs_at_batches(),
             runs_last: callback.runs_last(),
             callback: Arc::new(Mutex::new(callback)),
         }
     }
 
-    /// Locks the callback and returns it, to read its state between two calls of `fit`.
+    /// Locks the callback and returns it, to read its state between two calls of `fit`. Drop the guard before `fit`.
     pub fn lock(&self) -> MutexGuard<'_, C> {
-        self.callback.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.callback.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the callback during `fit`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if it stays locked, probably by the thread of `fit` itself, which would wait forever;
+    /// [`Error::Interrupted`].
+    fn locked(&self) -> Result<MutexGuard<'_, C>> {
+        let begin = Instant::now();
+        loop {
+            match self.callback.try_lock() {
+                Ok(callback) => return Ok(callback),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if begin.elapsed() > LOCK_TIMEOUT => {
+                    let expected = "a callback that is not locked during `fit`; drop what `lock()` returned";
+                    let found = format!("a callback that was locked for {} s", LOCK_TIMEOUT.as_secs());
+                    return Err(Error::Argument { name: "callback", expected: expected.into(), found });
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(POLL_INTERVAL),
+            }
+            check_interrupt()?;
+        }
     }
 }
 
@@ -65,31 +95,31 @@ impl<C> fmt::Debug for SharedCallback<C> {
 
 impl<C: Callback> Callback for SharedCallback<C> {
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
-        self.lock().on_train_begin(training)
+        self.locked()?.on_train_begin(training)
     }
 
     fn on_epoch_begin(&mut self, training: &mut Training) -> Result<()> {
-        self.lock().on_epoch_begin(training)
+        self.locked()?.on_epoch_begin(training)
     }
 
     fn on_train_batch_end(&mut self, training: &mut Training) -> Result<()> {
-        self.lock().on_train_batch_end(training)
+        self.locked()?.on_train_batch_end(training)
     }
 
     fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
-        self.lock().on_epoch_end(training)
+        self.locked()?.on_epoch_end(training)
     }
 
     fn on_train_end(&mut self, training: &mut Training) -> Result<()> {
-        self.lock().on_train_end(training)
+        self.locked()?.on_train_end(training)
     }
 
     fn on_train_error(&mut self, training: &mut Training) -> Result<()> {
-        self.lock().on_train_error(training)
+        self.locked()?.on_train_error(training)
     }
 
     fn runs_at_batches(&self) -> bool {
-        self.lock().runs_at_batches()
+        self.runs_at_batches
     }
 
     fn monitor(&self) -> Option<&str> {
@@ -101,11 +131,11 @@ impl<C: Callback> Callback for SharedCallback<C> {
     }
 
     fn state(&self) -> Result<HashMap<String, Tensor>> {
-        self.lock().state()
+        self.locked()?.state()
     }
 
     fn set_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
-        self.lock().set_state(state)
+        self.locked()?.set_state(state)
     }
 
     fn runs_last(&self) -> bool {
