@@ -187,7 +187,6 @@ fn in_words(model: &Model, stages: &[Stage]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::prelude::*;
 
     #[test]
