@@ -9,6 +9,7 @@ mod keras_names;
 mod manifest;
 mod mismatch;
 mod origin;
+mod pickle;
 mod pieces;
 mod positions;
 mod repository;
