@@ -146,8 +146,7 @@ impl Lines {
         });
         let is_visible = |value: f64| can_be_drawn(value) && is_on(self.y_scale, value);
         let reference = self.reference.as_ref().filter(|(_, value)| is_visible(*value));
-        let (low, high) =
-            extent(ends.chain(reference.iter().map(|(_, value)| *value))).unwrap_or((0.0, 1.0));
+        let (low, high) = extent(ends.chain(reference.iter().map(|(_, value)| *value))).unwrap_or((0.0, 1.0));
         let (x_axis, y_axis) = self.axes((left, right), (low, high));
         let mut names: Vec<&str> = lines.iter().map(|(series, _)| series.name.as_str()).collect();
         names.extend(reference.iter().map(|(name, _)| name.as_str()));

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::state::{numbers, read_number, read_numbers};
 use super::{Callback, Training, make_parent};
 use crate::files::check_writable;
+use crate::nn::Param;
 use crate::train::History;
 use crate::weights::{OPTIMIZER, read_about, read_file, save_tensors};
 use crate::{Error, Result, random};
@@ -52,6 +53,9 @@ struct About {
     epoch: usize,
     random: random::State,
     names: Vec<String>,
+    /// The kind of the optimizer. `None`: not one of the library's.
+    #[serde(default)]
+    optimizer: Option<String>,
     /// Why the training ends after this epoch, if it does.
     ended: Option<String>,
 }
@@ -62,6 +66,11 @@ impl BackupAndRestore {
     pub fn new(path: impl AsRef<Path>) -> BackupAndRestore {
         BackupAndRestore { path: path.as_ref().to_owned() }
     }
+}
+
+/// The kind of the optimizer, if it is one of the library's.
+fn kind_of_optimizer(training: &Training, named: &[(String, Param)]) -> Option<&'static str> {
+    Some(training.compiled.optimizer.config(named)?.kind())
 }
 
 impl Callback for BackupAndRestore {
@@ -90,6 +99,12 @@ impl Callback for BackupAndRestore {
         }
         let tensors = read_file(&self.path)?;
         let named = training.model.named_params();
+        // Optimizers have state of the same name with another meaning.
+        if let (Some(expected), Some(found)) = (kind_of_optimizer(training, &named), &about.optimizer)
+            && expected != found
+        {
+            return Err(refuse(format!("expected a training with {expected}, found one with {found}")));
+        }
         let part = |prefix: &str| -> HashMap<String, _> {
             let of = tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
             of.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect()
@@ -106,9 +121,13 @@ impl Callback for BackupAndRestore {
         let times = seconds.map(|time| Duration::try_from_secs_f64(time).unwrap_or_default()).collect();
         let (learning_rates, rate) = (column(LEARNING_RATES)?, read_number(&tensors, LEARNING_RATE)?);
         let weights = part(MODEL);
-        for (way, param) in &named {
+        let found = named.iter().map(|(way, param)| {
             let weight = weights.get(way).filter(|weight| weight.dims() == param.variable().dims());
-            param.set(weight.ok_or_else(|| refuse(format!("`{way}` is missing or of another shape")))?)?;
+            Ok((param, weight.ok_or_else(|| refuse(format!("`{way}` is missing or of another shape")))?))
+        });
+        // All weights or none.
+        for (param, weight) in found.collect::<Result<Vec<_>>>()? {
+            param.set(weight)?;
         }
         let optimizer = &mut training.compiled.optimizer;
         optimizer.set_state(&named, &part(OPTIMIZER))?;
@@ -148,6 +167,7 @@ impl Callback for BackupAndRestore {
             epoch: training.epoch(),
             random: random::state(),
             names: history.names().to_vec(),
+            optimizer: kind_of_optimizer(training, &named).map(str::to_owned),
             ended: training.reason().map(str::to_owned),
         };
         let text = serde_json::to_string(&about).map_err(|error| Error::io(&self.path)(error.into()))?;
