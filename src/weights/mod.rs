@@ -12,6 +12,7 @@ mod origin;
 mod pickle;
 mod pieces;
 mod positions;
+mod prefix;
 mod repository;
 mod state_dict;
 mod stored;
@@ -249,6 +250,7 @@ pub(crate) fn fill(
     skip_mismatch: bool,
 ) -> Result<()> {
     let Some((tensors, path)) = weights.read(model, demo)? else { return Ok(()) };
+    let tensors = prefix::without_prefix(tensors, &places.stems, &path);
     let Assignment { found, used, wrong } = assign(model, &places.stems, &tensors);
     let surplus = surplus::problem(&tensors, &used, &places.omitted);
     if skip_mismatch {
