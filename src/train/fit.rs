@@ -84,6 +84,7 @@ impl Model {
     ) -> Result<()> {
         let params = self.params_to_train()?;
         compiled.optimizer.check()?;
+        compiled.optimizer.prepare(&self.named_params());
         compiled.check_metrics()?;
         let outputs: usize = self.output_shape().iter().product();
         let classes = if outputs == 1 { 2 } else { outputs };

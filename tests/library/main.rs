@@ -38,4 +38,5 @@ mod small;
 mod surplus;
 mod training;
 mod transformer_layers;
+mod weight_decay;
 mod weight_files;

@@ -9,7 +9,7 @@ mod rules;
 mod saved;
 mod schedule;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, TensorId};
@@ -49,6 +49,12 @@ pub trait Optimizer: Send + Sync {
     /// [`Error::Argument`] if a setting is out of its range.
     fn check(&self) -> Result<()> {
         check_not_negative("learning_rate", self.learning_rate())
+    }
+
+    /// Prepares for a model's parameters, given with their paths. `fit` calls it before the first step. Default: does
+    /// nothing.
+    fn prepare(&mut self, params: &[(String, Param)]) {
+        let _ = params;
     }
 
     /// Returns the optimizer's state as named tensors, to be saved with a model. `params` are the
@@ -105,6 +111,8 @@ pub struct GradientDescent<R> {
     learning_rate: LearningRate,
     weight_decay: f64,
     not_decayed: Vec<String>,
+    /// The parameters whose paths contain one of these names.
+    not_decayed_ids: HashSet<TensorId>,
     clip: Option<Clip>,
     multipliers: HashMap<TensorId, f64>,
     /// Number of steps taken. A schedule computes the learning rate from it.
@@ -169,6 +177,7 @@ impl<R: Rule> GradientDescent<R> {
             learning_rate,
             weight_decay: 0.0,
             not_decayed: Vec::new(),
+            not_decayed_ids: HashSet::new(),
             clip: None,
             multipliers: HashMap::new(),
             steps: 0,
@@ -251,8 +260,9 @@ impl<R: Rule> GradientDescent<R> {
             };
             let id = param.variable().id();
             let rate = learning_rate * self.multipliers.get(&id).copied().unwrap_or(1.0);
-            let is_decayed = !self.not_decayed.iter().any(|name| name == param.name());
-            let keep = if is_decayed { 1.0 - self.weight_decay * rate } else { 1.0 };
+            let is_excluded = self.not_decayed_ids.contains(&id)
+                || self.not_decayed.iter().any(|name| param.name().contains(name.as_str()));
+            let keep = if is_excluded { 1.0 } else { 1.0 - self.weight_decay * rate };
             let Memory { steps, slots } = match self.memories.remove(&id) {
                 Some(memory) => memory,
                 None => {
@@ -267,6 +277,13 @@ impl<R: Rule> GradientDescent<R> {
             self.memories.insert(id, Memory { steps, slots });
         }
         self.moving_average.update(params, self.steps)
+    }
+
+    /// Finds the parameters without weight decay, by their paths.
+    fn exclude(&mut self, params: &[(String, Param)]) {
+        let is_excluded = |way: &str| self.not_decayed.iter().any(|name| way.contains(name.as_str()));
+        let excluded = params.iter().filter(|(way, _)| is_excluded(way));
+        self.not_decayed_ids = excluded.map(|(_, param)| param.variable().id()).collect();
     }
 
     fn change_rate(&mut self, learning_rate: f64) -> Result<()> {
@@ -338,6 +355,10 @@ macro_rules! optimizers {
 
             fn check(&self) -> Result<()> {
                 self.check_settings()
+            }
+
+            fn prepare(&mut self, params: &[(String, Param)]) {
+                self.exclude(params);
             }
 
             fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {

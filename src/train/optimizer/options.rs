@@ -11,7 +11,8 @@ impl<R: Rule> GradientDescent<R> {
         Self { weight_decay, ..self }
     }
 
-    /// Excludes parameters with these names from the weight decay, for example `bias`, `gamma`, `beta`.
+    /// Excludes parameters from the weight decay whose path contains one of these names, as in Keras: `bias`, `gamma`,
+    /// or a layer, `dense_1`.
     pub fn exclude_from_weight_decay(self, names: &[&str]) -> Self {
         Self { not_decayed: names.iter().map(|name| name.to_string()).collect(), ..self }
     }
