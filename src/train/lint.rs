@@ -151,7 +151,11 @@ fn statistics_of_random_weights(model: &Model) -> Option<String> {
         let pretrained = pretrained || model.is_pretrained();
         let of = |node: &crate::nn::Node| match node.layer.model() {
             Some(inside) => frozen(inside, pretrained),
-            None => usize::from(keeps_statistics(&node.layer.params()) && !pretrained),
+            None => {
+                let params = node.layer.params();
+                let is_random = !pretrained && !params.iter().all(Param::is_loaded);
+                usize::from(is_random && keeps_statistics(&params))
+            }
         };
         model.nodes().iter().map(of).sum()
     }
@@ -302,6 +306,14 @@ mod tests {
         model.unfreeze();
         assert!(said(&mut model, Adam::default(), MeanSquaredError)[0].contains("unfreeze_statistics"));
         model.unfreeze_statistics();
+        assert_eq!(said(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
+        // Loaded weights are not random.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        model.save_weights(&path)?;
+        model.load_weights(&path)?;
+        model.freeze();
+        model.unfreeze();
         assert_eq!(said(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
         Ok(())
     }

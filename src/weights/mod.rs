@@ -263,7 +263,7 @@ pub(crate) fn fill(
     if wrong.is_empty() {
         return match surplus {
             Some(problem) => Err(Error::weights(&path, model.name(), vec![problem])),
-            None => found.iter().try_for_each(|found| found.param.set(&found.value)),
+            None => found.iter().try_for_each(|found| found.param.load(&found.value)),
         };
     }
     let problems = match mismatch::hint(&wrong, &tensors) {
