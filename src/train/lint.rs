@@ -67,11 +67,14 @@ pub(super) fn of_outputs<'a>(outputs: impl Iterator<Item = &'a f32> + Clone) -> 
 pub(super) fn of_training(model: &Model, compiled: &Compiled, validation_is_augmented: bool) -> Vec<String> {
     let mut found = Vec::new();
     found.extend(last_function(model, compiled));
-    let is_trainable = |model: &Model| model.is_pretrained() && !model.trainable_params().is_empty();
+    let highest_rate = |model: &Model| {
+        let weights = model.trainable_params().into_iter().filter(|param| !param.is_adapter());
+        weights.map(|param| compiled.optimizer.learning_rate_of(&param)).fold(0.0, f64::max)
+    };
     let inside =
-        model.nodes().iter().filter_map(|node| node.layer.model()).find(|inside| is_trainable(inside));
-    let rate = compiled.optimizer.learning_rate();
-    if let Some(inside) = inside.filter(|_| rate > FINE_TUNING_RATE) {
+        model.nodes().iter().filter_map(|node| node.layer.model()).filter(|inside| inside.is_pretrained());
+    let mut rates = inside.map(|inside| (inside, highest_rate(inside)));
+    if let Some((inside, rate)) = rates.find(|(_, rate)| *rate > FINE_TUNING_RATE) {
         let name = inside.name();
         found.push(format!(
             "pretrained layers of `{name}` learn at a rate of {rate}, which is for a new head and can spoil them; \
@@ -274,6 +277,12 @@ mod tests {
         base.unfreeze_from("block5_conv1")?;
         assert!(said(&mut right, Adam::default(), BinaryCrossentropy)[0].contains("Adam::new(1e-5)"));
         assert_eq!(said(&mut right, Adam::new(1e-5), BinaryCrossentropy), [""; 0]);
+        let slow = Adam::default().learning_rate_multiplier(&base, 0.01);
+        assert_eq!(said(&mut right, slow, BinaryCrossentropy), [""; 0]);
+        let adapted = Vgg16::new(Weights::Demo).build()?;
+        adapted.enable_lora(Lora::new(2), |name| name.starts_with("fc"))?;
+        let mut adapted = sequential![&adapted, Dense::new(1).activation(Sigmoid)]?;
+        assert_eq!(said(&mut adapted, Adam::default(), BinaryCrossentropy), [""; 0]);
         Ok(())
     }
 

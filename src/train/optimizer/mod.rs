@@ -37,6 +37,12 @@ pub trait Optimizer: Send + Sync {
     /// The current learning rate.
     fn learning_rate(&self) -> f64;
 
+    /// The current learning rate of one parameter.
+    fn learning_rate_of(&self, param: &Param) -> f64 {
+        let _ = param;
+        self.learning_rate()
+    }
+
     /// Sets the learning rate.
     ///
     /// # Errors
@@ -259,7 +265,7 @@ impl<R: Rule> GradientDescent<R> {
                 _ => global,
             };
             let id = param.variable().id();
-            let rate = learning_rate * self.multipliers.get(&id).copied().unwrap_or(1.0);
+            let rate = learning_rate * self.multiplier(id);
             let is_excluded = self.not_decayed_ids.contains(&id)
                 || self.not_decayed.iter().any(|name| param.name().contains(name.as_str()));
             let keep = if is_excluded { 1.0 } else { 1.0 - self.weight_decay * rate };
@@ -277,13 +283,6 @@ impl<R: Rule> GradientDescent<R> {
             self.memories.insert(id, Memory { steps, slots });
         }
         self.moving_average.update(params, self.steps)
-    }
-
-    /// Finds the parameters without weight decay, by their paths.
-    fn exclude(&mut self, params: &[(String, Param)]) {
-        let is_excluded = |way: &str| self.not_decayed.iter().any(|name| way.contains(name.as_str()));
-        let excluded = params.iter().filter(|(way, _)| is_excluded(way));
-        self.not_decayed_ids = excluded.map(|(_, param)| param.variable().id()).collect();
     }
 
     fn change_rate(&mut self, learning_rate: f64) -> Result<()> {
@@ -351,6 +350,10 @@ macro_rules! optimizers {
 
             fn learning_rate(&self) -> f64 {
                 self.learning_rate.at(self.steps)
+            }
+
+            fn learning_rate_of(&self, param: &Param) -> f64 {
+                self.learning_rate() * self.multiplier(param.variable().id())
             }
 
             fn check(&self) -> Result<()> {
