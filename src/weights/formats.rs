@@ -94,10 +94,16 @@ impl WeightFile {
                 return Err(Error::weights(path, network, vec![problem]));
             }
             _ => {
-                let found = String::from_utf8_lossy(&first[..length]).into_owned();
-                let problem = format!(
-                    "expected a .safetensors, .pth, .h5 or .keras file, found one that begins with {found:?}"
-                );
+                let found = match String::from_utf8_lossy(&first[..length]).trim_start().to_lowercase() {
+                    text if text.starts_with("version https") => {
+                        "a Git LFS pointer; fetch the file with `git lfs pull`".to_owned()
+                    }
+                    text if text.starts_with("<!doctype") || text.starts_with("<html") => {
+                        "a web page; download the weights themselves".to_owned()
+                    }
+                    _ => format!("one that begins with {:?}", String::from_utf8_lossy(&first[..length])),
+                };
+                let problem = format!("expected a .safetensors, .pth, .h5 or .keras file, found {found}");
                 return Err(Error::weights(path, network, vec![problem]));
             }
         };

@@ -95,6 +95,22 @@ fn pickled_pytorch_models_are_rejected_with_a_remedy() {
     }
 }
 
+#[test]
+fn pointers_and_web_pages_in_place_of_weights_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    for (content, remedy) in [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 102469840\n", "git lfs pull"),
+        ("<!DOCTYPE html><html><head><title>Sign in</title></head></html>", "a web page"),
+        ("\n<html><body>Not found</body></html>", "a web page"),
+    ] {
+        fs::write(&path, content).unwrap();
+        for error in [read_file(&path).unwrap_err(), Model::load(&path).unwrap_err()] {
+            assert!(error.to_string().contains(remedy), "{error}");
+        }
+    }
+}
+
 /// Every truncated archive is an error, never a panic.
 #[test]
 fn truncated_archives_are_rejected() {
