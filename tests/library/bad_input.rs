@@ -118,7 +118,7 @@ fn one_hot_targets_get_the_hint_that_fits_the_model() -> Result<()> {
 #[test]
 fn preprocessing_errors_explain_the_fix() -> Result<()> {
     let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
-    for (shape, hint) in [([2, 64, 64, 3], "permute"), ([2, 1, 64, 64], "repeat")] {
+    for (shape, hint) in [([2usize, 64, 64, 3], "permute"), ([2, 1, 64, 64], "repeat")] {
         let images = Tensor::zeros(&shape, DType::F32, &device())?;
         assert_says(&message(base.preprocess(&images)), &[hint]);
     }
