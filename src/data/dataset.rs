@@ -293,6 +293,11 @@ impl Samples {
         self.y.dims()[0]
     }
 
+    /// The number of samples in the last batch.
+    pub(crate) fn last_batch(&self) -> usize {
+        self.count() - (self.batches() - 1) * self.batch_size
+    }
+
     /// Returns the sample indices of one epoch, batch by batch.
     pub(crate) fn order(&self) -> Vec<Vec<u32>> {
         let order = match self.shuffle {

@@ -13,7 +13,7 @@ use super::on_gpu::{GpuTraining, Launched};
 use super::progress::Progress;
 use super::recover::Checkpointer;
 use super::{Compiled, Fit, History};
-use super::{lint, lint_split};
+use super::{lint, lint_shapes, lint_split};
 use crate::data::{Batch, Dataset, IntoDataset, check_numbers, check_same, check_weights, missing_batches};
 use crate::nn::{Model, Param, class_of};
 use crate::ops::GradientTape;
@@ -111,6 +111,8 @@ impl Model {
             lint::say(&lint::of_epochs(fit.range()));
             let is_augmented = validation.as_ref().is_some_and(|data| data.is_augmented());
             lint::say(&lint::of_training(self, compiled, is_augmented));
+            lint::say(&lint_shapes::of_input(self));
+            lint::say(&lint_shapes::of_last_batch(self, data.samples()));
             if let Some((training, validation)) = split.filter(|_| compiled.is_of_one_class(self)) {
                 let [training, validation] = [training, validation].map(|y| compiled.targets(self, &y));
                 lint::say(&lint_split::of_split(&training?, &validation?)?);

@@ -209,16 +209,19 @@ fn last_function(model: &Model, compiled: &Compiled) -> Option<String> {
     Some(problem)
 }
 
+/// Whether a layer with these parameters takes statistics from the batches of a training.
+pub(super) fn is_training_statistics(params: &[Param]) -> bool {
+    params.iter().any(Param::is_statistic)
+        && params.iter().any(Param::is_trainable)
+        && !params.iter().any(Param::is_in_inference_mode)
+}
+
 /// Returns advice on the first batch.
 pub(super) fn of_batch(model: &Model, x: &Tensor) -> Result<Vec<String>> {
     let batch = x.dim(0)?;
     let mut found = of_memory(model, batch, free_memory());
-    let has_statistics = |params: &[Param]| params.iter().any(Param::is_statistic);
-    let norms = model.layers().into_iter().filter(|(_, layer)| has_statistics(&layer.params()));
-    let is_trainable = |params: &[Param]| {
-        params.iter().any(Param::is_trainable) && !params.iter().any(Param::is_in_inference_mode)
-    };
-    let trainable = norms.filter(|(_, layer)| is_trainable(&layer.params())).count();
+    let layers = model.layers();
+    let trainable = layers.iter().filter(|(_, layer)| is_training_statistics(&layer.params())).count();
     if trainable > 0 && batch < SMALL_BATCH {
         found.push(format!(
             "{trainable} layers of batch normalisation take their statistics from batches of {batch}; \
