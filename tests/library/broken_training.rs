@@ -251,6 +251,23 @@ fn a_history_without_epochs_takes_all_of_the_later_one() -> Result<()> {
     Ok(())
 }
 
+/// They are measured after the first epoch, which can take an hour.
+#[test]
+fn validation_data_that_do_not_fit_are_refused_before_training() -> Result<()> {
+    let x = samples(8)?.0;
+    let classes = |last: u32| Tensor::new(&[0u32, 1, 0, 1, 0, 1, 0, last], &device());
+    let (right, wrong, wide) = (classes(1)?, classes(2)?, random_uniform((8, 3), 0.0, 1.0)?);
+    for (x_val, y_val) in [(&wide, &right), (&x, &wrong)] {
+        let mut model = sequential![Input::new(2), Dense::new(2).activation(Softmax)]?;
+        model.compile(SGD::new(0.1), SparseCategoricalCrossentropy, []);
+        let before = model.predict(&x)?;
+        assert!(model.fit((&x, &right), quiet(1).validation_data((x_val, y_val))).is_err());
+        assert_eq!(model.predict(&x)?, before);
+        assert!(model.history().is_err(), "an epoch was trained");
+    }
+    Ok(())
+}
+
 /// Writes a backup at epoch 3 and fails, or resumes from it.
 fn backed_up(model: &mut Model, path: &std::path::Path, fails: bool) -> Result<History> {
     let (x, _) = samples(8)?;
