@@ -300,6 +300,11 @@ fn a_backup_of_another_model_or_optimizer_is_refused_and_changes_nothing() -> Re
         assert!(error.contains(expected), "{error}");
         assert_eq!(other.predict(&x)?, before, "{expected}");
     }
+    // A training of fewer epochs neither trains nor removes it.
+    let (x, y) = samples(8)?;
+    let shorter = quiet(2).callback(BackupAndRestore::new(&path));
+    assert_eq!(model(1)?.fit((&x, &y), shorter)?.epochs(), 3);
     assert_eq!(backed_up(&mut model(1)?, &path, false)?.epochs(), 5);
+    assert!(!path.exists());
     Ok(())
 }

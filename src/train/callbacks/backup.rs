@@ -30,7 +30,9 @@ const LEARNING_RATE: &str = "learning_rate";
 /// resulting history is the same as that of an uninterrupted training. A callback of your own that has
 /// state needs `state` and `set_state`.
 ///
-/// The file is removed when the training ends.
+/// The file is removed when the training ends, but not if it is of more epochs than [`Fit::epochs`] says.
+///
+/// [`Fit::epochs`]: crate::train::Fit::epochs
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -45,6 +47,8 @@ const LEARNING_RATE: &str = "learning_rate";
 #[derive(Debug)]
 pub struct BackupAndRestore {
     path: PathBuf,
+    /// Whether the backup is of more epochs than `fit` asks for, and so of a longer training.
+    is_of_longer_training: bool,
 }
 
 /// Metadata of the backup, stored beside the tensors.
@@ -64,7 +68,7 @@ impl BackupAndRestore {
     /// Creates the callback. `path` is the backup file, or an existing folder, in which the file is
     /// `training.backup`.
     pub fn new(path: impl AsRef<Path>) -> BackupAndRestore {
-        BackupAndRestore { path: path.as_ref().to_owned() }
+        BackupAndRestore { path: path.as_ref().to_owned(), is_of_longer_training: false }
     }
 }
 
@@ -82,6 +86,7 @@ impl Callback for BackupAndRestore {
         if self.path.is_dir() {
             self.path.push("training.backup");
         }
+        self.is_of_longer_training = false;
         check_writable(&self.path)?;
         make_parent(&self.path)?;
         if !self.path.is_file() {
@@ -139,6 +144,14 @@ impl Callback for BackupAndRestore {
         random::set_state(&about.random);
         *training.history = History::of(about.names, columns, times, learning_rates);
         training.set_epoch(about.epoch);
+        self.is_of_longer_training = about.epoch > training.epochs;
+        if about.epoch >= training.epochs {
+            let (path, epochs) = (self.path.display(), training.epochs);
+            println!(
+                "nothing is trained: {path} is of epoch {}, and `Fit::epochs({epochs})` ends there",
+                about.epoch
+            );
+        }
         if let Some(reason) = about.ended {
             training.stop(reason);
         }
@@ -180,6 +193,9 @@ impl Callback for BackupAndRestore {
     }
 
     fn on_train_end(&mut self, _: &mut Training) -> Result<()> {
+        if self.is_of_longer_training {
+            return Ok(());
+        }
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&self.path)(error)),
             _ => Ok(()),
