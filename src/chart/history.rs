@@ -90,10 +90,13 @@ fn draw_panel(svg: &mut Svg, left: i32, width: i32, history: &History, name: &st
 
 /// Creates the axis of the epochs, from 1, with integer ticks.
 pub(super) fn epoch_axis(epochs: usize) -> Axis {
+    Axis::linear("epoch", if epochs == 1 { 0.0 } else { 1.0 }, epochs as f64).ticks(epoch_ticks(epochs))
+}
+
+/// About eight epochs, evenly spaced.
+fn epoch_ticks(epochs: usize) -> Vec<f64> {
     let step = epochs.div_ceil(8).max(1);
-    // For fewer than 8 epochs the step is 1.
-    let ticks = (step..=epochs).step_by(step).map(|epoch| epoch as f64);
-    Axis::linear("epoch", if epochs == 1 { 0.0 } else { 1.0 }, epochs as f64).ticks(ticks.collect())
+    (step..=epochs).step_by(step).map(|epoch| epoch as f64).collect()
 }
 
 /// Returns the positions of values, one per epoch. Values that cannot be drawn are left out.
@@ -157,5 +160,14 @@ mod tests {
         }
         assert_eq!(crate::chart::spark(&[0.0, f64::INFINITY, 1.0, f64::NAN]), "▁?█?");
         Ok(())
+    }
+
+    /// Training until `EarlyStopping` ends it.
+    #[test]
+    fn axis_of_very_many_epochs_has_few_ticks() {
+        for epochs in [1, 7, 8, 1000, usize::MAX] {
+            let ticks = super::epoch_ticks(epochs).len();
+            assert!((1..=10).contains(&ticks), "{epochs}: {ticks}");
+        }
     }
 }

@@ -13,6 +13,7 @@ const EXTENSIONS: [&str; 11] =
     ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "gif", "tif", "tiff"];
 /// Extensions of image formats that cannot be decoded and are reported separately.
 const UNREADABLE: [&str; 4] = ["heic", "heif", "avif", "svg"];
+const NO_IMAGE: &str = "no .jpg, .jpeg, .png, .webp, .bmp, .gif or .tif file";
 /// Largest number of kinds of left-out files in the report.
 const MAX_NAMED: usize = 6;
 
@@ -44,9 +45,8 @@ impl Folder {
             let mut files = Vec::new();
             folder.walk(&entry, &mut files)?;
             if files.is_empty() {
-                return Err(refuse(format!(
-                    "the class folder `{name}` holds no image: no .jpg, .jpeg, .png, .webp, .bmp, .gif or .tif file"
-                )));
+                let others = folder.left_out();
+                return Err(refuse(format!("the class folder `{name}` holds no image: {NO_IMAGE}{others}")));
             }
             sort(&mut files);
             if files.iter().all(|file| file.parent() != Some(&entry)) {
@@ -68,8 +68,7 @@ impl Folder {
         let mut files = Vec::new();
         folder.walk(path, &mut files)?;
         if files.is_empty() {
-            let problem =
-                "expected images, found no .jpg, .jpeg, .png, .webp, .bmp, .gif or .tif file".into();
+            let problem = format!("expected images, found {NO_IMAGE}{}", folder.left_out());
             return Err(Error::Folder { path: path.to_owned(), problem });
         }
         sort(&mut files);
@@ -124,6 +123,19 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// The left-out files, on a line of their own.
+    fn left_out(&self) -> String {
+        if self.left_out.is_empty() {
+            return String::new();
+        }
+        let named: Vec<String> = self.left_out.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+        let more = named.len().saturating_sub(MAX_NAMED);
+        let more = if more == 0 { String::new() } else { format!(" and {more} further kinds") };
+        format!("\nleft out: {}{more}", named[..named.len().min(MAX_NAMED)].join(", "))
+    }
+}
+
 /// Keras's message, followed by the left-out files.
 impl fmt::Display for Folder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -131,12 +143,7 @@ impl fmt::Display for Folder {
         let classes = self.classes.len();
         let (images, of) = (plural(count, "image"), if classes == 1 { "class" } else { "classes" });
         write!(f, "Found {images} of {classes} {of} in {}", self.path.display())?;
-        if !self.left_out.is_empty() {
-            let named: Vec<String> = self.left_out.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
-            let more = named.len().saturating_sub(MAX_NAMED);
-            let more = if more == 0 { String::new() } else { format!(" and {more} further kinds") };
-            write!(f, "\nleft out: {}{more}", named[..named.len().min(MAX_NAMED)].join(", "))?;
-        }
+        f.write_str(&self.left_out())?;
         for (class, inner) in self.nested.iter().take(MAX_NAMED) {
             let inner = inner.join("`, `");
             write!(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Build, Context, Layer, Mode};
@@ -10,7 +10,8 @@ use crate::device::takes_cpu_path;
 use crate::ops::Pointwise;
 use crate::{Result, ops};
 
-/// An activation, applied elementwise or (softmax) over the last dimension.
+/// An activation, applied elementwise or (softmax) over the classes: the channels of feature maps `[N, C, H, W]`,
+/// otherwise the last dimension.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -31,7 +32,8 @@ pub enum Activation {
     Sigmoid,
     /// `x · sigmoid(x)`, also called swish.
     Silu,
-    /// Softmax over the last dimension: probabilities that sum to 1.
+    /// Softmax over the channels of feature maps `[N, C, H, W]`, otherwise over the last dimension: probabilities
+    /// that sum to 1. Keras's is over the last dimension, where it has the channels.
     Softmax,
     /// `tanh(x)`, between -1 and 1.
     Tanh,
@@ -62,7 +64,12 @@ impl Activation {
             }
             Activation::Silu => (x * candle_nn::ops::sigmoid(x)?)?,
             Activation::Sigmoid => candle_nn::ops::sigmoid(x)?,
-            Activation::Softmax => candle_nn::ops::softmax(x, candle_core::D::Minus1)?,
+            Activation::Softmax if x.rank() == 4 => {
+                // candle's softmax on the CPU needs the classes last.
+                let rows = x.permute((0, 2, 3, 1))?.contiguous()?;
+                candle_nn::ops::softmax(&rows, D::Minus1)?.permute((0, 3, 1, 2))?.contiguous()?
+            }
+            Activation::Softmax => candle_nn::ops::softmax(x, D::Minus1)?,
             Activation::Tanh => x.tanh()?,
             Activation::Gelu => pointwise(x, Pointwise::Gelu, |x| x.gelu_erf())?,
             Activation::GeluTanh => pointwise(x, Pointwise::GeluTanh, |x| x.gelu())?,

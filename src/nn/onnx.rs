@@ -204,7 +204,8 @@ impl Graph {
                 self.transformer_layer(other, Export { node, input, inputs: &inputs, params, to: &to })?
             }
         };
-        self.activation(activation, linear, way);
+        let is_of_maps = node.layer.output_shape().len() == 3;
+        self.activation(activation, linear, way, is_of_maps);
         Ok(way.to_owned())
     }
 
@@ -227,7 +228,8 @@ impl Graph {
         Activation::Linear
     }
 
-    fn activation(&mut self, function: Activation, input: String, output: &str) {
+    /// `is_of_maps`: the input are feature maps, whose classes are the channels.
+    fn activation(&mut self, function: Activation, input: String, output: &str, is_of_maps: bool) {
         let name = output.to_owned();
         match function {
             Activation::Linear => self.node("Identity", &[input], name, Vec::new()),
@@ -243,7 +245,10 @@ impl Graph {
                 self.node("Sigmoid", std::slice::from_ref(&input), gate.clone(), Vec::new());
                 self.node("Mul", &[input, gate], name, Vec::new());
             }
-            Activation::Softmax => self.node("Softmax", &[input], name, vec![int("axis", -1)]),
+            Activation::Softmax => {
+                let axis = if is_of_maps { 1 } else { -1 };
+                self.node("Softmax", &[input], name, vec![int("axis", axis)]);
+            }
             Activation::Tanh => self.node("Tanh", &[input], name, Vec::new()),
             Activation::Gelu | Activation::GeluTanh => {
                 self.gelu(input, output, function == Activation::GeluTanh);

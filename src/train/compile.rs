@@ -129,7 +129,8 @@ impl Compiled {
 
     /// The output from its values before the last activation, and whether metrics treat its values separately.
     fn output(&self, model: &Model, linear: Tensor) -> Result<(Output, bool)> {
-        if linear.rank() > 2 && model.last_activation() == Activation::Softmax {
+        let is_of_one_class = self.loss.built_in().is_some_and(BuiltInLoss::counts_classes);
+        if linear.rank() > 2 && (is_of_one_class || model.last_activation() == Activation::Softmax) {
             let hint = "flatten feature maps before the classes: `Flatten` or `GlobalAveragePooling2D`";
             return Err(Error::shape("the model's output", "[batch, classes]", linear.dims(), hint));
         }

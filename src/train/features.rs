@@ -165,7 +165,7 @@ impl<'a> Features<'a> {
 /// Checks the first batch for likely mistakes and prints advice.
 struct FirstBatchCheck<'a> {
     model: &'a Model,
-    /// "training" or "validation".
+    /// "training", "validation" or "evaluated".
     what: &'static str,
     wanted: bool,
 }
@@ -175,6 +175,9 @@ impl FirstBatchCheck<'_> {
         if std::mem::take(&mut self.wanted) {
             if self.what == "training" {
                 lint::say(&lint::of_batch(self.model, x)?);
+            }
+            if self.what == "evaluated" {
+                return lint_images::advise_once(self.model, x, self.what);
             }
             lint::say(lint_images::of_images(self.model, x, self.what)?.as_slice());
         }
@@ -193,7 +196,7 @@ pub(super) struct Validation<'a> {
 impl<'a> Validation<'a> {
     /// Creates validation data without cached features.
     pub(super) fn of(model: &'a Model, data: Box<dyn Dataset>) -> Validation<'a> {
-        let first_batch = FirstBatchCheck { model, what: "validation", wanted: false };
+        let first_batch = FirstBatchCheck { model, what: "evaluated", wanted: true };
         Validation { model, split: None, data, first_batch }
     }
 

@@ -1,7 +1,11 @@
 //! Advice on image values: whether they are preprocessed as the pretrained weights require.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::{DType, Tensor};
 
+use super::lint;
 use crate::Result;
 use crate::nn::{Mode, Model, Preprocessing};
 
@@ -14,13 +18,34 @@ const MAX_IMAGES: usize = 32;
 /// Largest maximum of pixels that were probably divided by 255.
 const UNIT_RANGE_MAX: f32 = 1.5;
 
-/// Returns advice on the values of a batch. `what` is "training" or "validation".
+/// Number of images whose values are judged by their width too: a few can be dark or bright.
+const MANY_IMAGES: usize = 8;
+
+/// Prints advice on the values of images to predict or evaluate, once for each model's name and use.
+pub(super) fn advise_once(model: &Model, x: &Tensor, what: &'static str) -> Result<()> {
+    static SAID: Mutex<BTreeSet<(String, &'static str)>> = Mutex::new(BTreeSet::new());
+    let key = (model.name().to_owned(), what);
+    if SAID.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
+        return Ok(());
+    }
+    if let Some(advice) = of_images(model, x, what)? {
+        lint::say([&advice]);
+        SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    }
+    Ok(())
+}
+
+/// Returns advice on the values of a batch. `what` is "training", "validation", "evaluated" or "predicted".
 pub(super) fn of_images(model: &Model, x: &Tensor, what: &str) -> Result<Option<String>> {
+    if x.elem_count() == 0 {
+        return Ok(None);
+    }
     let x = x.narrow(0, 0, x.dim(0)?.min(MAX_IMAGES))?.to_dtype(DType::F32)?;
     let Some((network, preprocessing, seen)) = seen_by_weights(model, &x)? else { return Ok(None) };
     let values = seen.flatten_all()?;
     let (least, most) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
-    Ok(problem(preprocessing.range(), (least, most)).map(|advice| {
+    let is_judged = x.dim(0)? >= MANY_IMAGES || matches!(what, "training" | "validation");
+    Ok(problem(preprocessing.range(), (least, most), is_judged).map(|advice| {
         let (low, high) = preprocessing.range();
         format!(
             "the {what} images' values go from {least:.2} to {most:.2}, but the weights of `{network}` were trained on \
@@ -29,15 +54,16 @@ pub(super) fn of_images(model: &Model, x: &Tensor, what: &str) -> Result<Option<
     }))
 }
 
-/// Returns the problem with values in `least..=most`, for weights trained on values in `low..=high`.
-fn problem((low, high): (f32, f32), (least, most): (f32, f32)) -> Option<&'static str> {
+/// Returns the problem with values in `least..=most`, for weights trained on values in `low..=high`. Values inside that
+/// range are a problem only if there are enough images for them to cover it.
+fn problem((low, high): (f32, f32), (least, most): (f32, f32), are_many: bool) -> Option<&'static str> {
     let span = high - low;
     let is_inside = least >= low - RANGE_TOLERANCE * span && most <= high + RANGE_TOLERANCE * span;
     let is_wide = most - least >= MIN_RANGE_SHARE * span;
     // Preprocessed images have values on both sides of the mean.
     let is_centred = low >= 0.0 || least < 0.0;
     match () {
-        () if is_inside && is_wide && is_centred => None,
+        () if is_inside && (is_wide && is_centred || !are_many) => None,
         () if least >= 0.0 && most <= UNIT_RANGE_MAX => {
             Some("use `model.preprocess(&x)?` on pixels from 0 to 255, without dividing by 255")
         }
@@ -92,7 +118,7 @@ mod tests {
         let pixels = pixels()?;
         for way in ways {
             let right = way.apply(&pixels)?;
-            assert_eq!(problem(way.range(), bounds(&right)?), None, "{way:?}");
+            assert_eq!(problem(way.range(), bounds(&right)?, true), None, "{way:?}");
             let unit = (&pixels / 255.0)?;
             for (name, wrong) in [
                 ("raw", pixels.clone()),
@@ -101,14 +127,19 @@ mod tests {
                 ("after a division by 255", way.apply(&unit)?),
                 ("divided by 255 afterwards", (&right / 255.0)?),
             ] {
-                assert!(problem(way.range(), bounds(&wrong)?).is_some(), "{way:?}: {name}");
+                assert!(problem(way.range(), bounds(&wrong)?, true).is_some(), "{way:?}: {name}");
             }
         }
         // Images preprocessed in one way for weights that expect another, where the values differ
         // enough. The range of TF lies inside that of TORCH.
         for (way, other) in [(0, 1), (1, 0), (1, 2), (2, 0), (2, 1)] {
             let found = bounds(&ways[other].apply(&pixels)?)?;
-            assert!(problem(ways[way].range(), found).is_some(), "{:?} for {:?}", ways[other], ways[way]);
+            assert!(
+                problem(ways[way].range(), found, true).is_some(),
+                "{:?} for {:?}",
+                ways[other],
+                ways[way]
+            );
         }
         Ok(())
     }
@@ -167,6 +198,35 @@ mod tests {
             printed.contains("the validation images' values") && printed.contains("`vgg16`"),
             "{printed}"
         );
+        Ok(())
+    }
+
+    #[test]
+    fn raw_images_to_evaluate_or_predict_give_advice_once() -> Result<()> {
+        use super::super::lint::said_here;
+        let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+        // A name of its own: other tests run in the same process.
+        let mut builder = ModelBuilder::new("raw_images", &[3, 64, 64])?;
+        let maps = builder.add("", &base, &[builder.input()])?;
+        let features = builder.add("", GlobalAveragePooling2D, &[maps])?;
+        let output = builder.add("", Dense::new(1).activation(Sigmoid), &[features])?;
+        let mut model = builder.finish(output)?;
+        model.compile(Adam::default(), BinaryCrossentropy, []);
+        let (x, y) = (pixels()?, Tensor::zeros(8, DType::U32, &device())?);
+        let right = base.preprocess(&x)?;
+        model.evaluate(&right, &y)?;
+        model.predict(&right)?;
+        // One dark image has values in a part of the range only.
+        model.predict(&base.preprocess(&Tensor::full(3f32, (1, 3, 64, 64), &device())?)?)?;
+        assert_eq!(said_here::take(), "");
+        for _ in 0..2 {
+            model.evaluate(&x, &y)?;
+            model.predict(&x)?;
+        }
+        let said = said_here::take();
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines.len(), 2, "{said}");
+        assert!(lines[0].contains("evaluated images") && lines[1].contains("predicted images"), "{said}");
         Ok(())
     }
 }

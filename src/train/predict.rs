@@ -4,7 +4,7 @@ use std::fmt;
 
 use candle_core::Tensor;
 
-use super::lint;
+use super::{lint, lint_images};
 use crate::display::{Bundle, Show, text_bundle};
 use crate::nn::{Mode, Model, Predictions};
 use crate::{Error, Result, check_interrupt};
@@ -20,6 +20,7 @@ impl Model {
         }
         self.check_single("predict")?;
         let values = self.predict_tensors(std::slice::from_ref(x), batch_size)?.swap_remove(0);
+        lint_images::advise_once(self, x, "predicted")?;
         let columns = self.output_shape().iter().product();
         Ok(Predictions::new(values, columns, self.probability_function()))
     }

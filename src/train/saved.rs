@@ -113,9 +113,10 @@ impl Model {
         let refuse = |problem: String| Error::weights(path, "a saved model", vec![problem]);
         let format = format_of(path)?;
         if format != ".safetensors" {
+            let library = if format == ".pth" { "PyTorch" } else { "Keras" };
             return Err(refuse(format!(
-                "expected a file of `model.save(path)`, found a {format} file with weights of another library; build the \
-                 model and call `load_weights`, or `Vgg16::new(Weights::file(path))`"
+                "expected a file of `model.save(path)`, found a {format} file of {library}; build the model and call \
+                 `load_weights`, or a ready network with `Weights::file(path)`"
             )));
         }
         let about = read_about(path)?;

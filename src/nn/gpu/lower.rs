@@ -159,6 +159,9 @@ impl Lowering {
                 (Operation::Normalization { params, epsilon, momentum, is_frozen }, Activation::Linear)
             }
             LayerConfig::Activation(_) if is_linear => return Ok(inputs[0]),
+            LayerConfig::Activation(Activation::Softmax) if shape.len() == 3 => {
+                return Err(unknown());
+            }
             LayerConfig::Activation(Activation::Softmax) => (Operation::Softmax, Activation::Linear),
             LayerConfig::Activation(function) => match of_gpu(*function) {
                 Some(function) => (Operation::Activation(function), Activation::Linear),

@@ -124,9 +124,24 @@ impl<'a> Importer<'a> {
     }
 
     pub(super) fn add_softmax(&mut self, node: &'a OnnxNode<'a>) -> Result<(), String> {
-        let view = self.arranged(node.input(0))?;
-        if !self.is_over_last(node, view.shape.len())? {
-            return Err("expected a softmax over the last dimension".into());
+        let mut view = self.settled(node.input(0))?;
+        // A softmax of feature maps is over the channels, which come first in our layers.
+        let is_of_maps = view.shape.len() == 3;
+        if !is_of_maps {
+            view = self.arranged(node.input(0))?;
+        }
+        let channels = view.order.iter().position(|axis| *axis == 0);
+        let is_over_channels =
+            || Ok::<_, String>(usize::try_from(node.int("axis", -1)?).ok() == channels.map(|at| at + 1));
+        let is_over_last = self.is_over_last(node, view.shape.len())?;
+        let is_right = match is_of_maps {
+            true => is_over_channels()? || is_over_last && channels == Some(2),
+            false => is_over_last,
+        };
+        if !is_right {
+            return Err(
+                "expected a softmax over the last dimension, or over the channels of feature maps".into()
+            );
         }
         let label = self.label(node.output());
         let added = self.layer(&label, Activation::Softmax, &[view.node], &[])?;

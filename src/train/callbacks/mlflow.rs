@@ -156,7 +156,7 @@ impl Callback for MLflowLogger {
         check("experiment", format!("{:?}", self.experiment), !self.experiment.trim().is_empty(), "a name")?;
         let expected = "letters, digits, spaces and _ - . in the name";
         self.params.iter().try_for_each(|(name, _)| check("param", name, is_file_name(name), expected))?;
-        check_writable(&self.folder.join(".probe"))
+        check_writable(&self.folder.join(".test"))
     }
 
     fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {

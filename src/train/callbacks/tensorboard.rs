@@ -46,7 +46,7 @@ impl Callback for TensorBoard {
 
     fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
         self.files.clear();
-        check_writable(&self.folder.join(".probe"))
+        check_writable(&self.folder.join(".test"))
     }
 
     fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
