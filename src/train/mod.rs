@@ -57,7 +57,7 @@ pub use optimizer::{
     Adam, AdamW, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, OptimizerConfig,
     RMSprop, Rule, SGD, Schedule, Step,
 };
-pub(crate) use predict::BATCH;
+pub(crate) use predict::{BATCH, note_nan};
 pub use predict::Scores;
 pub use recover::Recovered;
 
