@@ -57,8 +57,8 @@ pub use optimizer::{
     Adam, AdamW, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, OptimizerConfig,
     RMSprop, Rule, SGD, Schedule, Step,
 };
-pub(crate) use predict::{BATCH, note_nan};
 pub use predict::Scores;
+pub(crate) use predict::{BATCH, note_nan};
 pub use recover::Recovered;
 
 pub use crate::nn::Predictions;
