@@ -56,6 +56,11 @@ pub(crate) fn check_writable(path: &Path) -> Result<()> {
     if path.is_dir() {
         return refuse(path, io::ErrorKind::IsADirectory, "this is a folder: give the path of a file");
     }
+    let path = &without_links(path);
+    // A device or pipe is written directly.
+    if path.exists() && !path.is_file() {
+        return Ok(());
+    }
     let folder = path.ancestors().skip(1).find(|folder| folder.as_os_str().is_empty() || folder.exists());
     let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {

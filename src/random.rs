@@ -78,8 +78,9 @@ pub fn random_uniform(shape: impl Into<Shape>, low: f32, high: f32) -> Result<Te
 }
 
 fn uniform_between(shape: Shape, low: f32, high: f32) -> Result<Tensor> {
-    if low >= high || !low.is_finite() || !high.is_finite() {
-        let (expected, found) = ("two finite numbers, the smaller first".into(), format!("{low} and {high}"));
+    if low >= high || !low.is_finite() || !high.is_finite() || !(high - low).is_finite() {
+        let expected = "two finite numbers, the smaller first, with a finite difference".into();
+        let found = format!("{low} and {high}");
         return Err(crate::Error::Argument { name: "low and high", expected, found });
     }
     check_memory("shape", shape.dims())?;
@@ -118,6 +119,13 @@ mod tests {
         assert_ne!(order, (0..100).collect::<Vec<_>>());
         order.sort_unstable();
         assert_eq!(order, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn bounds_without_a_finite_difference_are_refused() {
+        for (low, high) in [(f32::MIN, f32::MAX), (1.0, 1.0), (0.0, f32::INFINITY), (f32::NAN, 1.0)] {
+            assert!(random_uniform(4, low, high).is_err(), "{low} to {high}");
+        }
     }
 
     #[test]

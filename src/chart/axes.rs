@@ -28,9 +28,10 @@ impl Axis {
         Axis { low: range.start, high: range.end, scale: Scale::Linear, title: title.to_owned(), ticks: None }
     }
 
-    /// Creates a logarithmic axis. `low` and `high` must be above 0.
+    /// Creates a logarithmic axis. Ends of 0 or less become the smallest number, because ticks need finite logarithms.
     pub(super) fn log(title: &str, low: f64, high: f64) -> Axis {
-        let range = axis(low.log10(), high.log10());
+        let exponent = |end: f64| end.max(f64::MIN_POSITIVE).log10();
+        let range = axis(exponent(low), exponent(high));
         Axis { low: range.start, high: range.end, scale: Scale::Log, title: title.to_owned(), ticks: None }
     }
 
@@ -159,6 +160,7 @@ mod tests {
         assert_eq!(axis.tick_values(8).len(), 7);
         assert_eq!(axis.tick_label(1e-3), "1e-3");
         assert_eq!(Axis::log("images", 10.0, 2000.0).tick_label(1000.0), "1000");
+        assert!(Axis::log("", 0.0, 1.0).tick_values(8).len() < 10);
     }
 
     #[test]

@@ -90,7 +90,8 @@ impl Lines {
         self.series(name, points, Stroke::Dashed)
     }
 
-    /// Adds a dashed horizontal line, such as the accuracy of guessing.
+    /// Adds a dashed horizontal line, such as the accuracy of guessing. A value that is not finite, or 0 or less on a
+    /// logarithmic axis, is not drawn.
     pub fn reference(self, name: &str, value: f64) -> Lines {
         Lines { reference: Some((name.into(), value)), ..self }
     }
@@ -143,11 +144,12 @@ impl Lines {
             let low = if is_on(self.y_scale, y - spread) { y - spread } else { y };
             [low, y + spread]
         });
-        let (low, high) =
-            extent(ends.chain(self.reference.iter().map(|(_, value)| *value))).unwrap_or((0.0, 1.0));
+        let is_visible = |value: f64| can_be_drawn(value) && is_on(self.y_scale, value);
+        let reference = self.reference.as_ref().filter(|(_, value)| is_visible(*value));
+        let (low, high) = extent(ends.chain(reference.iter().map(|(_, value)| *value))).unwrap_or((0.0, 1.0));
         let (x_axis, y_axis) = self.axes((left, right), (low, high));
         let mut names: Vec<&str> = lines.iter().map(|(series, _)| series.name.as_str()).collect();
-        names.extend(self.reference.iter().map(|(name, _)| name.as_str()));
+        names.extend(reference.iter().map(|(name, _)| name.as_str()));
         let beside = widest(names, true) as i32 + 22;
         let frame = Frame {
             left: LEFT,
@@ -161,7 +163,7 @@ impl Lines {
         svg.title((4, 18), &self.title);
         frame.draw(&mut svg);
         let mut labels = Vec::new();
-        if let Some((name, value)) = &self.reference {
+        if let Some((name, value)) = reference {
             let (from, to) = (frame.at((left, *value)), frame.at((right, *value)));
             svg.lines(
                 &[(f64::from(frame.left), from.1), (f64::from(frame.right()), to.1)],
@@ -262,6 +264,12 @@ mod tests {
                 chart.line("a<b", wild).dashed("", [(1.0, 0.2, 0.0)]).reference("chance", 0.5).plot()?;
             let drawn = chart.svg().split_once("</title>").unwrap().1;
             assert!(!drawn.contains("NaN") && !drawn.contains("inf") && drawn.contains("a&lt;b"), "{drawn}");
+        }
+        for reference in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let chart = Lines::new("t", "x", "y").log_y().line("a", [(1.0, 0.5, 0.0), (2.0, 0.1, 0.0)]);
+            let chart = chart.reference("target", reference).plot()?;
+            let drawn = chart.svg().split_once("</title>").unwrap().1;
+            assert!(!drawn.contains("NaN") && !drawn.contains("inf") && !drawn.contains("target"), "{drawn}");
         }
         Ok(())
     }

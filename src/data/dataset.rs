@@ -189,12 +189,10 @@ impl Samples {
     pub fn new(x: &Tensor, y: &Tensor, batch_size: usize, shuffle: bool) -> Result<Samples> {
         let count = |t: &Tensor| t.dims().first().copied().unwrap_or(0);
         if count(x) != count(y) || count(x) == 0 {
+            let expected =
+                if count(x) == count(y) { "at least one sample" } else { "as many targets as inputs" };
             let found = format!("{} inputs and {} targets", count(x), count(y));
-            return Err(Error::Argument {
-                name: "x and y",
-                expected: "as many targets as inputs".into(),
-                found,
-            });
+            return Err(Error::Argument { name: "x and y", expected: expected.into(), found });
         }
         if batch_size == 0 {
             return Err(Error::Argument {
@@ -293,6 +291,11 @@ impl Samples {
     /// The number of samples.
     pub(crate) fn count(&self) -> usize {
         self.y.dims()[0]
+    }
+
+    /// The number of samples in the last batch.
+    pub(crate) fn last_batch(&self) -> usize {
+        self.count() - (self.batches() - 1) * self.batch_size
     }
 
     /// Returns the sample indices of one epoch, batch by batch.

@@ -191,7 +191,16 @@ impl ImageFiles {
         let mut is_whole = Vec::with_capacity(self.len());
         for chunk in self.paths.chunks(CHUNK) {
             check_interrupt()?;
-            is_whole.par_extend(chunk.par_iter().map(|path| Decoding::new((1, 1)).decode(path).is_ok()));
+            is_whole.par_extend(chunk.par_iter().map(|path| self.decoding.decode(path).is_ok()));
+        }
+        if !is_whole.contains(&true) {
+            let (expected, first) =
+                ("at least one readable file".into(), self.decoding.decode(&self.paths[0]));
+            let found = match first {
+                Err(error) => format!("{} damaged files: {error}", self.len()),
+                Ok(_) => format!("{} files that changed meanwhile", self.len()),
+            };
+            return Err(Error::Argument { name: "image files", expected, found });
         }
         let (whole, damaged): (Vec<usize>, Vec<usize>) = (0..self.len()).partition(|at| is_whole[*at]);
         let damaged = damaged.into_iter().map(|at| self.paths[at].clone()).collect();
@@ -307,6 +316,25 @@ mod tests {
             let problem = ImageFiles::from_csv(&table, "", (8, 8)).unwrap_err().to_string();
             assert!(problem.contains(expected), "{text:?}: {problem}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn files_that_the_network_cannot_resize_count_as_damaged() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, width) in [("good", 60), ("spacer", 600)] {
+            image::RgbImage::new(width, if width > 100 { 1 } else { 60 })
+                .save(folder.path().join(format!("{name}.png")))
+                .unwrap();
+        }
+        let mut files = ImageFiles::without_classes(folder.path(), (224, 224))?;
+        files.decoding.resizing = crate::nn::Resizing::of_timm("bicubic", 0.875, "center");
+        let (whole, damaged) = files.without_damaged()?;
+        assert_eq!((whole.len(), damaged), (1, vec![folder.path().join("spacer.png")]));
+        assert_eq!(whole.load()?.len(), 1);
+        std::fs::write(folder.path().join("good.png"), "no image").unwrap();
+        let problem = files.without_damaged().unwrap_err().to_string();
+        assert!(problem.contains("2 damaged files") && problem.contains("good.png"), "{problem}");
         Ok(())
     }
 

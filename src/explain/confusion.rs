@@ -11,7 +11,7 @@ use crate::data::{
 };
 use crate::display::{Bundle, Show, text_bundle};
 use crate::nn::{Model, Predictions};
-use crate::train::BATCH;
+use crate::train::{BATCH, note_nan};
 use crate::{Error, Result};
 
 /// Confusion matrix: the number of samples for each pair of true class (row) and predicted class (column).
@@ -242,13 +242,14 @@ impl Model {
         for batch in announced_batches(&mut *data)? {
             let batch = batch?;
             truth.push(class_numbers(&batch.y)?);
-            let of_batch = self.predict_tensor(&batch.x, BATCH)?;
+            let of_batch = self.predict_part(&batch.x, BATCH)?;
             match &mut predictions {
                 Some(predictions) => predictions.append(of_batch),
                 None => predictions = Some(of_batch),
             }
         }
         let predictions = predictions.ok_or_else(|| missing_batches(1, 0))?;
+        note_nan(predictions.iter().flatten());
         ConfusionMatrix::of(&Tensor::cat(&truth, 0)?, &predictions, names)
     }
 }

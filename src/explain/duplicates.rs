@@ -109,9 +109,15 @@ impl Images {
 
 /// All pairs of rows with at least this cosine similarity.
 fn similar(features: &Tensor, least: f64) -> Result<Vec<(usize, usize, f64)>> {
-    let centred = features.broadcast_sub(&features.mean_keepdim(0)?)?;
+    // Two centred rows always have opposite directions.
+    let centred = match features.dim(0)? {
+        ..=2 => features.clone(),
+        _ => features.broadcast_sub(&features.mean_keepdim(0)?)?,
+    };
     let lengths = centred.sqr()?.sum_keepdim(1)?.sqrt()?;
-    // A row of zeros has a similarity of 0 to every row.
+    let whole = features.sqr()?.sum_keepdim(1)?.sqrt()?;
+    // Rows without a direction: they are equal to the mean, and so to each other.
+    let at_mean = lengths.le(&(whole * ROUNDING)?)?.flatten_all()?.to_vec1::<u8>()?;
     let rows = centred.broadcast_div(&lengths.maximum(f64::MIN_POSITIVE)?)?;
     let columns = rows.t()?.contiguous()?;
     let samples = rows.dim(0)?;
@@ -121,8 +127,12 @@ fn similar(features: &Tensor, least: f64) -> Result<Vec<(usize, usize, f64)>> {
         let products = rows.narrow(0, start, CHUNK.min(samples - start))?.matmul(&columns)?;
         for (row, products) in products.to_vec2::<f64>()?.iter().enumerate() {
             let first = start + row;
-            let close = (first + 1..samples).filter(|second| products[*second] >= least - ROUNDING);
-            pairs.extend(close.map(|second| (first, second, products[second].min(1.0))));
+            let similarity = |second: usize| match at_mean[first] == 1 || at_mean[second] == 1 {
+                true => f64::from(at_mean[first] & at_mean[second]),
+                false => products[second].min(1.0),
+            };
+            let pair = |second: usize| (first, second, similarity(second));
+            pairs.extend((first + 1..samples).map(pair).filter(|pair| pair.2 >= least - ROUNDING));
         }
     }
     Ok(pairs)

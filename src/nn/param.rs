@@ -34,6 +34,8 @@ struct Inner {
     version: AtomicU64,
     /// Whether [`Param::var`] gave out the variable, so that the value can change without a new version.
     externally_mutable: AtomicBool,
+    /// Whether the value came from a file.
+    is_loaded: AtomicBool,
 }
 
 impl Param {
@@ -55,7 +57,7 @@ impl Param {
     fn new(name: String, value: &Tensor, statistic: bool, is_adapter: bool) -> Result<Param> {
         let var = Var::from_tensor(value)?;
         let trainable = AtomicBool::new(!statistic);
-        let (in_inference_mode, version, externally_mutable) = Default::default();
+        let (in_inference_mode, version, externally_mutable, is_loaded) = Default::default();
         Ok(Param(Arc::new(Inner {
             name,
             var,
@@ -66,6 +68,7 @@ impl Param {
             in_inference_mode,
             version,
             externally_mutable,
+            is_loaded,
         })))
     }
 
@@ -133,6 +136,18 @@ impl Param {
         self.0.var.set(&value.to_dtype(dtype)?.to_device(device)?.contiguous()?)?;
         self.0.version.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// Replaces the value by one from a file.
+    pub(crate) fn load(&self, value: &Tensor) -> Result<()> {
+        self.set(value)?;
+        self.0.is_loaded.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether the value came from a file.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.0.is_loaded.load(Ordering::Relaxed)
     }
 
     /// Whether training changes the parameter.

@@ -52,7 +52,7 @@ impl Predictions {
     }
 
     /// Iterates over the rows, one per sample.
-    pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
+    pub fn iter(&self) -> impl Iterator<Item = &[f32]> + Clone {
         self.values.chunks(self.columns)
     }
 

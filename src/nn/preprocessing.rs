@@ -88,9 +88,17 @@ impl Preprocessing {
     /// # Ok::<(), headstart::Error>(())
     /// ```
     pub fn apply(&self, images: &Tensor) -> Result<Tensor> {
-        match images.dims() {
-            [_, 3, _, _] => {}
-            found => return Err(Error::shape("preprocess", "[batch, 3, height, width]", found, "")),
+        let hint = match images.dims() {
+            [_, 3, _, _] => None,
+            [_, _, _, 3] => Some("images are channels first here: `x.permute((0, 3, 1, 2))?`"),
+            [_, 1, _, _] => {
+                Some("these are grey images and the weights take colour: `x.repeat((1, 3, 1, 1))?`")
+            }
+            [3, _, _] => Some("this is one image; add the batch dimension with `unsqueeze(0)?`"),
+            _ => Some(""),
+        };
+        if let Some(hint) = hint {
+            return Err(Error::shape("preprocess", "[batch, 3, height, width]", images.dims(), hint));
         }
         let channels = |values: &[f32; 3]| Tensor::new(values, images.device())?.reshape((1, 3, 1, 1));
         let mut images = images.to_dtype(DType::F32)?;

@@ -75,6 +75,7 @@ impl Model {
             compiled.optimizer.state(&named)?.into_iter().map(|(name, value)| Ok((name, value.copy()?)));
         let (state, rate) = (state.collect::<Result<_>>()?, compiled.optimizer.learning_rate());
         compiled.optimizer.set_learning_rate(LOWEST)?;
+        compiled.optimizer.prepare(&named);
         // Weights and optimizer are restored after a panic, too.
         let curve = catch_unwind(AssertUnwindSafe(|| self.climb(compiled, data)));
         params.iter().zip(&saved).try_for_each(|(param, value)| param.set(value))?;

@@ -2,7 +2,7 @@
 
 use super::{Fit, History};
 use crate::data::IntoDataset;
-use crate::nn::Model;
+use crate::nn::{Model, Param};
 use crate::{Error, Result};
 
 /// The learning rate of the fine-tuning phase, relative to that of the first phase.
@@ -57,12 +57,7 @@ impl Model {
     /// Freezes the nested pretrained models.
     fn freeze_inside(&self, from: &str) -> Result<()> {
         let path = self.path_of(from)?;
-        let inside: Vec<Model> = self
-            .nodes()
-            .iter()
-            .filter_map(|node| node.layer.model().cloned())
-            .filter(Model::is_pretrained)
-            .collect();
+        let inside = self.pretrained_inside();
         if inside.is_empty() {
             let expected = "a pretrained model inside, as in `sequential![base, Flatten, …]`".into();
             return Err(Error::Argument {
@@ -71,9 +66,9 @@ impl Model {
                 found: format!("`{}` without one", self.name()),
             });
         }
-        if !self.nodes()[path[0]].layer.model().is_some_and(Model::is_pretrained) {
+        if !inside.iter().any(|(node, _)| *node == path[0]) {
             let names =
-                inside.iter().map(|model| format!("`{}`", model.name())).collect::<Vec<_>>().join(", ");
+                inside.iter().map(|(_, model)| format!("`{}`", model.name())).collect::<Vec<_>>().join(", ");
             let expected = format!("a layer of a pretrained model inside, {names}");
             return Err(Error::Argument {
                 name: "from",
@@ -81,15 +76,29 @@ impl Model {
                 found: format!("`{from}`, which is trained from the start"),
             });
         }
-        inside.iter().for_each(Model::freeze);
+        inside.iter().for_each(|(_, model)| model.freeze());
         Ok(())
+    }
+
+    /// The nested pretrained models, each with the index of its node: those built with pretrained weights, or if there
+    /// are none, those whose weights all came from files, such as ONNX files.
+    fn pretrained_inside(&self) -> Vec<(usize, Model)> {
+        let nodes = self.nodes().iter().enumerate();
+        let nested = || nodes.clone().filter_map(|(at, node)| Some((at, node.layer.model()?.clone())));
+        let built: Vec<(usize, Model)> = nested().filter(|(_, model)| model.is_pretrained()).collect();
+        let is_loaded =
+            |model: &Model| !model.params().is_empty() && model.params().iter().all(Param::is_loaded);
+        match built.is_empty() {
+            true => nested().filter(|(_, model)| is_loaded(model)).collect(),
+            false => built,
+        }
     }
 
     /// Unfreezes the nested pretrained model that has the layer `from`, from that layer on, and reduces the learning
     /// rate.
     fn unfreeze_inside(&mut self, from: &str) -> Result<()> {
         let path = self.path_of(from)?;
-        if let Some(model) = self.nodes()[path[0]].layer.model().filter(|model| model.is_pretrained()) {
+        if let Some(model) = self.nodes()[path[0]].layer.model() {
             match &path[1..] {
                 [] => model.unfreeze(),
                 inside => model.unfreeze_from(model.path_name(inside).as_str())?,

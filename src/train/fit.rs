@@ -13,8 +13,10 @@ use super::on_gpu::{GpuTraining, Launched};
 use super::progress::Progress;
 use super::recover::Checkpointer;
 use super::{Compiled, Fit, History};
-use super::{lint, lint_split};
-use crate::data::{Batch, Dataset, IntoDataset, check_numbers, check_same, check_weights, missing_batches};
+use super::{lint, lint_shapes, lint_split};
+use crate::data::{
+    Batch, Dataset, IntoDataset, Samples, check_numbers, check_same, check_weights, missing_batches,
+};
 use crate::nn::{Model, Param, class_of};
 use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
@@ -62,6 +64,13 @@ impl Model {
         }
     }
 
+    /// Checks the shape of the inputs and all targets of validation data, which are measured only after an epoch.
+    fn check_samples(&self, compiled: &Compiled, samples: Option<&Samples>) -> Result<()> {
+        let Some(samples) = samples else { return Ok(()) };
+        self.check_input(&samples.take(&[0])?.x)?;
+        compiled.targets(self, samples.y()).map(drop)
+    }
+
     /// The trainable parameters, of which there must be one.
     pub(super) fn params_to_train(&self) -> Result<Vec<Param>> {
         let params = self.trainable_params();
@@ -84,6 +93,7 @@ impl Model {
     ) -> Result<()> {
         let params = self.params_to_train()?;
         compiled.optimizer.check()?;
+        compiled.optimizer.prepare(&self.named_params());
         compiled.check_metrics()?;
         let outputs: usize = self.output_shape().iter().product();
         let classes = if outputs == 1 { 2 } else { outputs };
@@ -92,6 +102,7 @@ impl Model {
         let (validation, split) = fit.take_validation(&mut data)?;
         if let Some(validation) = &validation {
             check_same("validation_data", data.class_names(), validation.class_names())?;
+            self.check_samples(compiled, validation.samples())?;
         }
         let prefixes: &[&str] = if validation.is_some() { &["", "val_"] } else { &[""] };
         let names: Vec<String> = prefixes.iter().flat_map(|prefix| compiled.names(prefix)).collect();
@@ -110,6 +121,8 @@ impl Model {
             lint::say(&lint::of_epochs(fit.range()));
             let is_augmented = validation.as_ref().is_some_and(|data| data.is_augmented());
             lint::say(&lint::of_training(self, compiled, is_augmented));
+            lint::say(&lint_shapes::of_input(self));
+            lint::say(&lint_shapes::of_last_batch(self, data.samples()));
             if let Some((training, validation)) = split.filter(|_| compiled.is_of_one_class(self)) {
                 let [training, validation] = [training, validation].map(|y| compiled.targets(self, &y));
                 lint::say(&lint_split::of_split(&training?, &validation?)?);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::{Tensor, Var};
 
 use super::features::Validation;
-use super::predict::BATCH;
+use super::predict::{BATCH, note_nan};
 use super::{Predictions, Scores};
 use crate::data::{Dataset, IntoDataset, announced_batches, check_not_mixed, check_same, missing_batches};
 use crate::nn::Model;
@@ -87,6 +87,7 @@ impl Model {
     pub fn predict_many(&self, inputs: &[(&str, &Tensor)]) -> Result<HashMap<String, Predictions>> {
         let names = self.output_names();
         let outputs = self.predict_tensors(&self.sorted_inputs(inputs)?, BATCH)?;
+        note_nan(outputs.iter().flatten());
         let predictions = names.iter().zip(outputs).zip(self.outputs()).map(|((name, values), output)| {
             let columns = self.nodes()[output.node].layer.output_shape().iter().product();
             (name.clone(), Predictions::new(values, columns, self.probability_function()))
@@ -102,14 +103,16 @@ impl Model {
                 data.keep_order();
                 let mut predictions: Option<Predictions> = None;
                 for batch in announced_batches(&mut *data)? {
-                    let of_batch = self.predict_tensor(&batch?.x, batch_size)?;
+                    let of_batch = self.predict_part(&batch?.x, batch_size)?;
                     match &mut predictions {
                         Some(predictions) => predictions.append(of_batch),
                         None => predictions = Some(of_batch),
                     }
                 }
                 // An epoch without a batch is an error above.
-                predictions.ok_or_else(|| missing_batches(1, 0))
+                let predictions = predictions.ok_or_else(|| missing_batches(1, 0))?;
+                note_nan(predictions.iter().flatten());
+                Ok(predictions)
             }
         }
     }

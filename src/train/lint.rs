@@ -67,11 +67,14 @@ pub(super) fn of_outputs<'a>(outputs: impl Iterator<Item = &'a f32> + Clone) -> 
 pub(super) fn of_training(model: &Model, compiled: &Compiled, validation_is_augmented: bool) -> Vec<String> {
     let mut found = Vec::new();
     found.extend(last_function(model, compiled));
-    let is_trainable = |model: &Model| model.is_pretrained() && !model.trainable_params().is_empty();
+    let highest_rate = |model: &Model| {
+        let weights = model.trainable_params().into_iter().filter(|param| !param.is_adapter());
+        weights.map(|param| compiled.optimizer.learning_rate_of(&param)).fold(0.0, f64::max)
+    };
     let inside =
-        model.nodes().iter().filter_map(|node| node.layer.model()).find(|inside| is_trainable(inside));
-    let rate = compiled.optimizer.learning_rate();
-    if let Some(inside) = inside.filter(|_| rate > FINE_TUNING_RATE) {
+        model.nodes().iter().filter_map(|node| node.layer.model()).filter(|inside| inside.is_pretrained());
+    let mut rates = inside.map(|inside| (inside, highest_rate(inside)));
+    if let Some((inside, rate)) = rates.find(|(_, rate)| *rate > FINE_TUNING_RATE) {
         let name = inside.name();
         found.push(format!(
             "pretrained layers of `{name}` learn at a rate of {rate}, which is for a new head and can spoil them; \
@@ -151,7 +154,11 @@ fn statistics_of_random_weights(model: &Model) -> Option<String> {
         let pretrained = pretrained || model.is_pretrained();
         let of = |node: &crate::nn::Node| match node.layer.model() {
             Some(inside) => frozen(inside, pretrained),
-            None => usize::from(keeps_statistics(&node.layer.params()) && !pretrained),
+            None => {
+                let params = node.layer.params();
+                let is_random = !pretrained && !params.iter().all(Param::is_loaded);
+                usize::from(is_random && keeps_statistics(&params))
+            }
         };
         model.nodes().iter().map(of).sum()
     }
@@ -202,16 +209,19 @@ fn last_function(model: &Model, compiled: &Compiled) -> Option<String> {
     Some(problem)
 }
 
+/// Whether a layer with these parameters takes statistics from the batches of a training.
+pub(super) fn is_training_statistics(params: &[Param]) -> bool {
+    params.iter().any(Param::is_statistic)
+        && params.iter().any(Param::is_trainable)
+        && !params.iter().any(Param::is_in_inference_mode)
+}
+
 /// Returns advice on the first batch.
 pub(super) fn of_batch(model: &Model, x: &Tensor) -> Result<Vec<String>> {
     let batch = x.dim(0)?;
     let mut found = of_memory(model, batch, free_memory());
-    let has_statistics = |params: &[Param]| params.iter().any(Param::is_statistic);
-    let norms = model.layers().into_iter().filter(|(_, layer)| has_statistics(&layer.params()));
-    let is_trainable = |params: &[Param]| {
-        params.iter().any(Param::is_trainable) && !params.iter().any(Param::is_in_inference_mode)
-    };
-    let trainable = norms.filter(|(_, layer)| is_trainable(&layer.params())).count();
+    let layers = model.layers();
+    let trainable = layers.iter().filter(|(_, layer)| is_training_statistics(&layer.params())).count();
     if trainable > 0 && batch < SMALL_BATCH {
         found.push(format!(
             "{trainable} layers of batch normalisation take their statistics from batches of {batch}; \
@@ -270,6 +280,12 @@ mod tests {
         base.unfreeze_from("block5_conv1")?;
         assert!(said(&mut right, Adam::default(), BinaryCrossentropy)[0].contains("Adam::new(1e-5)"));
         assert_eq!(said(&mut right, Adam::new(1e-5), BinaryCrossentropy), [""; 0]);
+        let slow = Adam::default().learning_rate_multiplier(&base, 0.01);
+        assert_eq!(said(&mut right, slow, BinaryCrossentropy), [""; 0]);
+        let adapted = Vgg16::new(Weights::Demo).build()?;
+        adapted.enable_lora(Lora::new(2), |name| name.starts_with("fc"))?;
+        let mut adapted = sequential![&adapted, Dense::new(1).activation(Sigmoid)]?;
+        assert_eq!(said(&mut adapted, Adam::default(), BinaryCrossentropy), [""; 0]);
         Ok(())
     }
 
@@ -302,6 +318,14 @@ mod tests {
         model.unfreeze();
         assert!(said(&mut model, Adam::default(), MeanSquaredError)[0].contains("unfreeze_statistics"));
         model.unfreeze_statistics();
+        assert_eq!(said(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
+        // Loaded weights are not random.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        model.save_weights(&path)?;
+        model.load_weights(&path)?;
+        model.freeze();
+        model.unfreeze();
         assert_eq!(said(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
         Ok(())
     }

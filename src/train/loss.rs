@@ -144,6 +144,9 @@ impl BuiltInLoss {
         }
         if targets.elem_count() != samples * columns {
             let hint = match self.kind {
+                Kind::Binary | Kind::BinaryFocal if columns == 1 => {
+                    "the model has one output: give one number a sample, for one-hot rows `y.argmax(1)?`"
+                }
                 Kind::Binary | Kind::BinaryFocal => "end the model with `Dense::new(1).activation(Sigmoid)`",
                 _ if self.kind.is_regression() => {
                     "the model's last layer has one output for each number of a target"
@@ -273,7 +276,9 @@ pub(super) fn one_hot(loss: &str, targets: &Tensor, columns: usize) -> Result<Te
     let numbers = targets.flatten_all()?.to_vec1::<f32>()?;
     let samples = targets.dims().first().copied().unwrap_or(0);
     if numbers.len() != samples {
-        return Err(refuse(loss, "one class number a sample", targets, ""));
+        let is_one_hot = columns > 1 && numbers.len() == samples * columns;
+        let hint = if is_one_hot { "for one-hot rows take CategoricalCrossentropy" } else { "" };
+        return Err(refuse(loss, "one class number a sample", targets, hint));
     }
     let mut rows = vec![0f32; samples * columns];
     for (row, number) in numbers.iter().enumerate() {

@@ -18,6 +18,7 @@ mod image_features;
 mod inputs;
 mod lint;
 mod lint_images;
+mod lint_shapes;
 mod lint_split;
 mod loss;
 mod loss_trait;
@@ -56,8 +57,8 @@ pub use optimizer::{
     Adam, AdamW, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, OptimizerConfig,
     RMSprop, Rule, SGD, Schedule, Step,
 };
-pub(crate) use predict::BATCH;
 pub use predict::Scores;
+pub(crate) use predict::{BATCH, note_nan};
 pub use recover::Recovered;
 
 pub use crate::nn::Predictions;

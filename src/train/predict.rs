@@ -12,8 +12,20 @@ use crate::{Error, Result, check_interrupt};
 /// Default batch size.
 pub(crate) const BATCH: usize = 32;
 
+/// Notes outputs that are NaN.
+pub(crate) fn note_nan<'a>(outputs: impl Iterator<Item = &'a f32> + Clone) {
+    lint::say(&lint::of_outputs(outputs));
+}
+
 impl Model {
     pub(crate) fn predict_tensor(&self, x: &Tensor, batch_size: usize) -> Result<Predictions> {
+        let predictions = self.predict_part(x, batch_size)?;
+        note_nan(predictions.iter().flatten());
+        Ok(predictions)
+    }
+
+    /// Like [`Model::predict_tensor`], for a part of the data, whose outputs the caller notes together.
+    pub(crate) fn predict_part(&self, x: &Tensor, batch_size: usize) -> Result<Predictions> {
         if batch_size == 0 {
             let (expected, found) = ("at least 1".into(), "0".into());
             return Err(Error::Argument { name: "batch_size", expected, found });
@@ -38,7 +50,6 @@ impl Model {
                 values.extend(output.flatten_all()?.to_vec1::<f32>()?);
             }
         }
-        lint::say(&lint::of_outputs(values.iter().flatten()));
         Ok(values)
     }
 
@@ -92,5 +103,30 @@ impl fmt::Display for Scores {
 impl Show for Scores {
     fn bundle(&self) -> Bundle {
         text_bundle(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lint::said_here;
+    use crate::Result;
+    use crate::prelude::*;
+
+    #[test]
+    fn outputs_that_are_nan_are_noted_once() -> Result<()> {
+        let model = sequential![Input::new(2), Dense::new(1)]?;
+        let x = (Tensor::zeros((100, 2), DType::F32, &device())? / 0.0)?;
+        let y = Tensor::zeros(100, DType::U32, &device())?;
+        let noted = || said_here::take().matches("100 of 100 outputs are NaN").count();
+        noted();
+        model.predict(&x)?;
+        assert_eq!(noted(), 1, "a tensor");
+        model.predict_in_batches((&x, &y), 10)?;
+        assert_eq!(noted(), 1, "batches");
+        model.predict_many(&[("input", &x)])?;
+        assert_eq!(noted(), 1, "named inputs");
+        model.confusion_matrix((&x, &y))?;
+        assert_eq!(noted(), 1, "a confusion matrix");
+        Ok(())
     }
 }

@@ -9,14 +9,15 @@ use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use candle_core::pickle::{Object, Stack, TensorInfo};
+use candle_core::pickle::{Object, TensorInfo};
 use candle_core::{Device, Tensor, bail};
 
 use super::keras::KerasFile;
 use super::origin::origin_in;
+use super::pickle::take;
 use super::state_dict::StateDict;
 use super::zip::Archive;
-use super::{keras, keras_names, state_dict};
+use super::{keras, keras_names, pickle, state_dict};
 use crate::nn::{Model, Preprocessing};
 use crate::{Error, Result};
 
@@ -93,10 +94,16 @@ impl WeightFile {
                 return Err(Error::weights(path, network, vec![problem]));
             }
             _ => {
-                let found = String::from_utf8_lossy(&first[..length]).into_owned();
-                let problem = format!(
-                    "expected a .safetensors, .pth, .h5 or .keras file, found one that begins with {found:?}"
-                );
+                let found = match String::from_utf8_lossy(&first[..length]).trim_start().to_lowercase() {
+                    text if text.starts_with("version https") => {
+                        "a Git LFS pointer; fetch the file with `git lfs pull`".to_owned()
+                    }
+                    text if text.starts_with("<!doctype") || text.starts_with("<html") => {
+                        "a web page; download the weights themselves".to_owned()
+                    }
+                    _ => format!("one that begins with {:?}", String::from_utf8_lossy(&first[..length])),
+                };
+                let problem = format!("expected a .safetensors, .pth, .h5 or .keras file, found {found}");
                 return Err(Error::weights(path, network, vec![problem]));
             }
         };
@@ -233,7 +240,7 @@ fn zipped(archive: &Archive) -> Tensors {
     if archive.names().any(|name| name == format!("{folder}constants.pkl")) {
         return Ok(Err(state_dict::SCRIPT_REMEDY.into()));
     }
-    let state = unpickle(&mut archive.read(pickle)?.as_slice())?;
+    let state = pickle::read(&mut archive.read(pickle)?.as_slice())?;
     let StateDict { entries, keys } = match state_dict::find(state) {
         Ok(found) => found,
         Err(other) => return Ok(Err(other)),
@@ -263,14 +270,14 @@ fn legacy(path: &Path) -> Tensors {
     let content = std::fs::read(path)?;
     let mut rest = &content[LEGACY.len()..];
     // Skips the protocol version and the system information.
-    unpickle(&mut rest)?;
-    unpickle(&mut rest)?;
-    let StateDict { entries, keys } = match state_dict::find(unpickle(&mut rest)?) {
+    pickle::read(&mut rest)?;
+    pickle::read(&mut rest)?;
+    let StateDict { entries, keys } = match state_dict::find(pickle::read(&mut rest)?) {
         Ok(found) => found,
         Err(other) => return Ok(Err(other)),
     };
     let tensors = tensor_infos(entries)?;
-    let Object::List(names) = unpickle(&mut rest)? else { bail!("expected a list of storages") };
+    let Object::List(names) = pickle::read(&mut rest)? else { bail!("expected a list of storages") };
     let mut storages = HashMap::new();
     for key in names {
         let Object::Unicode(key) = key else { bail!("expected the name of a storage") };
@@ -291,22 +298,6 @@ fn legacy(path: &Path) -> Tensors {
     let tensor = |info: &TensorInfo| Ok((info.name.clone(), in_storage(info, &storages)?));
     let tensors = tensors.iter().map(tensor).collect::<candle_core::Result<_>>()?;
     Ok(Ok(Found { tensors, keys }))
-}
-
-fn unpickle(rest: &mut &[u8]) -> candle_core::Result<Object> {
-    let mut stack = Stack::empty();
-    stack.read_loop(rest)?;
-    stack.finalize()
-}
-
-fn take<'a>(rest: &mut &'a [u8], count: usize) -> candle_core::Result<&'a [u8]> {
-    match rest.split_at_checked(count) {
-        Some((taken, left)) => {
-            *rest = left;
-            Ok(taken)
-        }
-        None => bail!("expected {count} more bytes, found {}", rest.len()),
-    }
 }
 
 /// The values of a tensor in row-major order, from a storage with any strides.

@@ -120,7 +120,8 @@ impl Hub {
             // The file was copied here by the user, or it changed.
             let hash = hash_of(&path)?;
             check(wanted, &hash, expected.as_deref(), &path)?;
-            write_note(&path, &hash, known.len())?;
+            // Without a note, as in a cache that may not be written, the file is hashed each time.
+            let _ = write_note(&path, &hash, known.len());
         }
         Ok(true)
     }
@@ -324,6 +325,27 @@ fn problem(what: &str, problem: &str, hint: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A folder in the note's place stands for a cache that may not be written: root may write everywhere.
+    #[test]
+    fn weights_in_a_cache_without_permission_to_write_are_used() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let hub = Hub {
+            endpoint: None,
+            shared_cache: None,
+            folder: folder.path().to_owned(),
+            offline: true,
+            timeout: Duration::from_secs(1),
+        };
+        let wanted = Pretrained::of_repository("timm/resnet18.mine");
+        let path = hub.path(&wanted);
+        std::fs::create_dir_all(note_of(&path)).unwrap();
+        std::fs::write(&path, "weights").unwrap();
+        assert_eq!(hub.fetch(&wanted)?, path);
+        let other = Pretrained { sha256: Some("0".repeat(64)), ..wanted };
+        assert!(hub.fetch(&other).is_err());
+        Ok(())
+    }
 
     #[test]
     fn a_timeout_is_a_number_of_seconds_above_0() -> Result<()> {

@@ -193,8 +193,10 @@ fn name(way: &str, model: &Model, outside: &Maps, places: &mut Vec<Place>) -> Re
             Some(inside) => name(&format!("{way}/"), inside, &maps, places)?,
             None => {
                 for param in node.layer.params().into_iter().filter(|param| !param.is_adapter()) {
+                    // A depthwise kernel is the only kernel of Keras's DepthwiseConv2D.
+                    let theirs = if param.name() == "depthwise_kernel" { "kernel" } else { param.name() };
                     places.push(Place {
-                        theirs: format!("{}/{}", node.name, param.name()),
+                        theirs: format!("{}/{theirs}", node.name),
                         ours: format!("{way}/{}", param.name()),
                         maps: maps.clone().filter(|_| has_a_number_for_each_input(&param)),
                         param,
@@ -305,6 +307,7 @@ fn turn(tensor: &Tensor, param: &Param, maps: Option<&[usize]>) -> Result<Tensor
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prelude::{Input, SeparableConv2D, sequential};
 
     #[test]
     fn default_and_adapted_normalization_statistics_are_distinguished() {
@@ -312,6 +315,26 @@ mod tests {
         assert_eq!(normalization(mean, [0.229, 0.224, 0.225]), Preprocessing::TORCH);
         let adapted = normalization(mean, [0.04, 0.09, 0.16]);
         assert_eq!(adapted, Preprocessing::standardize(mean, [0.2, 0.3, 0.4]));
+    }
+
+    #[test]
+    fn separable_convolutions_are_found_by_name() -> crate::Result<()> {
+        let model = sequential![Input::new((2, 5, 5)), SeparableConv2D::new(3, 3)]?;
+        let file = [
+            ("separable_conv2d/separable_conv2d/depthwise_kernel:0", vec![3, 3, 2, 1]),
+            ("separable_conv2d/separable_conv2d/pointwise_kernel:0", vec![1, 1, 2, 3]),
+            ("separable_conv2d/separable_conv2d/bias:0", vec![3]),
+        ];
+        let file = file.map(|(name, shape)| -> crate::Result<(String, Tensor)> {
+            Ok((name.to_owned(), Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu)?))
+        });
+        let file = file.into_iter().collect::<crate::Result<HashMap<String, Tensor>>>()?;
+        let found = arrange(file, &model, Path::new("separable.h5"))?;
+        for (name, param) in model.named_params() {
+            assert_eq!(found[&name].dims(), param.variable().dims(), "{name}");
+        }
+        assert_eq!(found.len(), 3);
+        Ok(())
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(super) fn set_others(
         let taken: HashSet<&str> = found.iter().map(|(layer, ..)| &**layer).collect();
         println!("{}: loaded {} layers of `{}`", path.display(), taken.len(), model.name());
     }
-    found.iter().try_for_each(|(_, param, value)| param.set(value))
+    found.iter().try_for_each(|(_, param, value)| param.load(value))
 }
 
 /// A hint, if the file holds the same network with another top or input size.

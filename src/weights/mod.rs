@@ -9,8 +9,10 @@ mod keras_names;
 mod manifest;
 mod mismatch;
 mod origin;
+mod pickle;
 mod pieces;
 mod positions;
+mod prefix;
 mod repository;
 mod state_dict;
 mod stored;
@@ -248,6 +250,7 @@ pub(crate) fn fill(
     skip_mismatch: bool,
 ) -> Result<()> {
     let Some((tensors, path)) = weights.read(model, demo)? else { return Ok(()) };
+    let tensors = prefix::without_prefix(tensors, &places.stems, &path);
     let Assignment { found, used, wrong } = assign(model, &places.stems, &tensors);
     let surplus = surplus::problem(&tensors, &used, &places.omitted);
     if skip_mismatch {
@@ -260,7 +263,7 @@ pub(crate) fn fill(
     if wrong.is_empty() {
         return match surplus {
             Some(problem) => Err(Error::weights(&path, model.name(), vec![problem])),
-            None => found.iter().try_for_each(|found| found.param.set(&found.value)),
+            None => found.iter().try_for_each(|found| found.param.load(&found.value)),
         };
     }
     let problems = match mismatch::hint(&wrong, &tensors) {

@@ -119,7 +119,7 @@ impl Model {
             loaded.into_iter().try_for_each(|(_, param)| param.reset_adapter())?;
         }
         let found = params.iter().filter_map(|(name, param)| Some((tensors.get(name)?, param)));
-        found.into_iter().try_for_each(|(tensor, param)| param.set(tensor))
+        found.into_iter().try_for_each(|(tensor, param)| param.load(tensor))
     }
 
     /// All parameters with their paths.

@@ -17,7 +17,10 @@ pub(super) fn problem(
     used: &HashSet<String>,
     omitted: &[TensorStems],
 ) -> Option<String> {
-    let heads = if omitted.is_empty() { HashSet::new() } else { dense_layers(tensors) };
+    let (heads, heads_beside) = match omitted {
+        [] => Default::default(),
+        _ => (dense_layers(tensors), dense_modules(tensors, used)),
+    };
     let is_left = |name: &&String| {
         !used.contains(*name)
             && !name.ends_with("num_batches_tracked")
@@ -28,6 +31,7 @@ pub(super) fn problem(
             && !name.split('/').any(|step| step.starts_with("normalization"))
             && !omitted.iter().any(|top| is_of(top, name))
             && !heads.contains(layer(name))
+            && !heads_beside.contains(module(name))
     };
     let mut left: Vec<&String> = tensors.keys().filter(is_left).collect();
     left.sort_unstable();
@@ -66,4 +70,21 @@ fn dense_layers(tensors: &HashMap<String, Tensor>) -> HashSet<&str> {
     };
     let (matrices, larger) = (ranks(&|rank| rank == 2), ranks(&|rank| rank > 2));
     matrices.difference(&larger).copied().collect()
+}
+
+/// The outermost module of a tensor in PyTorch's files.
+fn module(name: &str) -> &str {
+    name.split('.').next().unwrap_or_default()
+}
+
+/// Modules of PyTorch beside the network whose tensors are all matrices or vectors, with at least one matrix: the heads
+/// of a model with a backbone.
+fn dense_modules<'a>(tensors: &'a HashMap<String, Tensor>, used: &HashSet<String>) -> HashSet<&'a str> {
+    let of_network: HashSet<&str> = used.iter().map(|name| module(name)).collect();
+    let ranks = |wanted: &dyn Fn(usize) -> bool| -> HashSet<&'a str> {
+        let of = tensors.iter().filter(|(name, tensor)| !name.contains('/') && wanted(tensor.rank()));
+        of.map(|(name, _)| module(name)).collect()
+    };
+    let (matrices, larger) = (ranks(&|rank| rank == 2), ranks(&|rank| rank > 2));
+    matrices.into_iter().filter(|name| !larger.contains(name) && !of_network.contains(name)).collect()
 }

@@ -103,6 +103,31 @@ fn out_of_range_labels_are_rejected_and_the_model_stays_usable() {
 }
 
 #[test]
+fn one_hot_targets_get_the_hint_that_fits_the_model() -> Result<()> {
+    let x = random_uniform((4, 2), 0.0, 1.0)?;
+    let y = Tensor::new(&[[1f32, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]], &device())?;
+    let mut model = sequential![Input::new(2), Dense::new(2).activation(Softmax)]?;
+    model.compile(SGD::new(1e-3), SparseCategoricalCrossentropy, []);
+    assert_says(&message(model.evaluate(&x, &y)), &["take CategoricalCrossentropy"]);
+    let mut model = sequential![Input::new(2), Dense::new(1).activation(Sigmoid)]?;
+    model.compile(SGD::new(1e-3), BinaryCrossentropy, []);
+    assert_says(&message(model.evaluate(&x, &y)), &["one output", "argmax(1)"]);
+    Ok(())
+}
+
+#[test]
+fn preprocessing_errors_explain_the_fix() -> Result<()> {
+    let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
+    for (shape, hint) in [([2usize, 64, 64, 3], "permute"), ([2, 1, 64, 64], "repeat")] {
+        let images = Tensor::zeros(&shape, DType::F32, &device())?;
+        assert_says(&message(base.preprocess(&images)), &[hint]);
+    }
+    let image = Tensor::zeros((3, 64, 64), DType::F32, &device())?;
+    assert_says(&message(base.preprocess(&image)), &["unsqueeze(0)"]);
+    Ok(())
+}
+
+#[test]
 fn shape_errors_explain_the_fix() {
     let model = sequential![Input::new((3, 8, 8)), Flatten, Dense::new(1)].unwrap();
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &device()).unwrap();

@@ -250,3 +250,61 @@ fn a_history_without_epochs_takes_all_of_the_later_one() -> Result<()> {
     assert_eq!((first.epochs(), first["val_loss"].len()), (2, 2));
     Ok(())
 }
+
+/// They are measured after the first epoch, which can take an hour.
+#[test]
+fn validation_data_that_do_not_fit_are_refused_before_training() -> Result<()> {
+    let x = samples(8)?.0;
+    let classes = |last: u32| Tensor::new(&[0u32, 1, 0, 1, 0, 1, 0, last], &device());
+    let (right, wrong, wide) = (classes(1)?, classes(2)?, random_uniform((8, 3), 0.0, 1.0)?);
+    for (x_val, y_val) in [(&wide, &right), (&x, &wrong)] {
+        let mut model = sequential![Input::new(2), Dense::new(2).activation(Softmax)]?;
+        model.compile(SGD::new(0.1), SparseCategoricalCrossentropy, []);
+        let before = model.predict(&x)?;
+        assert!(model.fit((&x, &right), quiet(1).validation_data((x_val, y_val))).is_err());
+        assert_eq!(model.predict(&x)?, before);
+        assert!(model.history().is_err(), "an epoch was trained");
+    }
+    Ok(())
+}
+
+/// Writes a backup at epoch 3 and fails, or resumes from it.
+fn backed_up(model: &mut Model, path: &std::path::Path, fails: bool) -> Result<History> {
+    let (x, _) = samples(8)?;
+    let y = random_uniform((8, model.output_shape()[0]), 0.0, 1.0)?;
+    let fit = quiet(5).callback(BackupAndRestore::new(path)).on_epoch_end(move |training| {
+        if fails && training.epoch() == 4 { training.value("no such value").map(|_| ()) } else { Ok(()) }
+    });
+    model.fit((&x, &y), fit)
+}
+
+#[test]
+fn a_backup_of_another_model_or_optimizer_is_refused_and_changes_nothing() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.backup");
+    let model = |units: usize| -> Result<Model> {
+        let mut model = sequential![Input::new(2), Dense::new(4).activation(Relu), Dense::new(units)]?;
+        model.compile(Adam::new(0.01), MeanSquaredError, []);
+        Ok(model)
+    };
+    assert!(backed_up(&mut model(1)?, &path, true).is_err());
+    let x = samples(4)?.0;
+    let mut with_sgd = model(1)?;
+    with_sgd.compile(SGD::new(0.01).momentum(0.9), MeanSquaredError, []);
+    for (mut other, expected) in [
+        (model(2)?, "is missing or of another shape"),
+        (with_sgd, "expected a training with SGD, found one with Adam"),
+    ] {
+        let before = other.predict(&x)?;
+        let error = backed_up(&mut other, &path, false).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(other.predict(&x)?, before, "{expected}");
+    }
+    // A training of fewer epochs neither trains nor removes it.
+    let (x, y) = samples(8)?;
+    let shorter = quiet(2).callback(BackupAndRestore::new(&path));
+    assert_eq!(model(1)?.fit((&x, &y), shorter)?.epochs(), 3);
+    assert_eq!(backed_up(&mut model(1)?, &path, false)?.epochs(), 5);
+    assert!(!path.exists());
+    Ok(())
+}

@@ -156,6 +156,18 @@ fn near_duplicates_match_scikit_learns_similarities() -> headstart::Result<()> {
 }
 
 #[test]
+fn copies_are_found_among_few_images() -> headstart::Result<()> {
+    let same = Tensor::new(&[[1f32, 2.0, 0.5]; 3], &device())?;
+    let pairs = images(3)?.near_duplicates(&same, 0.95)?.pairs().to_vec();
+    assert_eq!(pairs, [(0, 1, 1.0), (0, 2, 1.0), (1, 2, 1.0)]);
+    let two = Tensor::new(&[[1f32, 2.0, 0.5], [1.0, 2.0, 0.501]], &device())?;
+    assert_eq!(images(2)?.near_duplicates(&two, 0.95)?.pairs().len(), 1);
+    let others = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &device())?;
+    assert_eq!(images(2)?.near_duplicates(&others, 0.95)?.pairs().len(), 0);
+    Ok(())
+}
+
+#[test]
 fn images_with_the_largest_losses_come_first() -> headstart::Result<()> {
     let images = images(3)?;
     let text = images.top_losses(&predicted(vec![0.2, 0.9, 0.6], 1)?, 2)?.bundle()[0].1.clone();

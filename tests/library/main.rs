@@ -42,4 +42,5 @@ mod small;
 mod surplus;
 mod training;
 mod transformer_layers;
+mod weight_decay;
 mod weight_files;

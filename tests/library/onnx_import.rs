@@ -212,6 +212,10 @@ fn an_imported_model_is_fine_tuned_with_a_new_head() -> HeadstartResult<()> {
     model.unfreeze_from("layer4.0.conv2")?;
     model.fit((x, &y), fit())?;
     assert!(difference(&kernel.value(Mode::Inference), &before) > 1e-4);
+    // Both phases in one call.
+    model.compile(Adam::new(0.01), SparseCategoricalCrossentropy, []);
+    let short = || Fit::epochs(1).verbose(false).chart(false).advice(false);
+    assert_eq!(model.fine_tune((x, &y), "layer4.0.conv2", short(), short())?.epochs(), 2);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tuned.safetensors");
     model.save(&path)?;

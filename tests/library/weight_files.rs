@@ -1,5 +1,6 @@
 //! Weight files as PyTorch and Keras users save them. `tests/fixtures/torch_files.py` wrote the PyTorch files.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,48 @@ fn pytorch_checkpoints_and_prefixes_give_the_plain_weights() -> Result<()> {
     Ok(())
 }
 
+/// The network of `plain.pth` with its weights under other names, and zeros of these shapes.
+fn renamed(prefixes: &[&str], more: &[(&str, &[usize])]) -> Result<Model> {
+    let plain = read_file(fixture("plain.pth"))?;
+    let names =
+        prefixes.iter().flat_map(|prefix| plain.iter().map(move |(name, t)| (format!("{prefix}{name}"), t)));
+    let mut tensors: HashMap<String, Tensor> = names.map(|(name, tensor)| (name, tensor.clone())).collect();
+    for (name, shape) in more {
+        tensors.insert((*name).to_owned(), Tensor::zeros(*shape, DType::F32, &device())?);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    candle_core::safetensors::save(&tensors, &path)?;
+    network(&path)
+}
+
+#[test]
+fn a_network_inside_a_larger_model_is_found() -> Result<()> {
+    let x = random_uniform((2, 3, 32, 32), -2.0, 2.0)?;
+    let expected = network(&fixture("plain.pth"))?.predict(&x)?;
+    type More = &'static [(&'static str, &'static [usize])];
+    let head: More = &[("fc.weight", &[2, 8]), ("fc.bias", &[2])];
+    let perceptron: More =
+        &[("mlp.0.weight", &[4, 8]), ("mlp.0.bias", &[4]), ("mlp.2.weight", &[2, 4]), ("mlp.2.bias", &[2])];
+    let decoder: More = &[("decoder.0.weight", &[8, 8, 3, 3]), ("decoder.0.bias", &[8])];
+    let cases: [(&str, More); 6] = [
+        ("encoder.", &[]),
+        ("0.", &[]),
+        ("student.backbone.", head),
+        ("encoder.", decoder),
+        ("backbone.", head),
+        ("backbone.", perceptron),
+    ];
+    for (prefix, more) in cases {
+        assert_eq!(renamed(&[prefix], more)?.predict(&x)?, expected, "{prefix}, {more:?}");
+    }
+    // Which one is wanted is unknown; and a larger network is no head.
+    assert!(renamed(&["student.", "teacher."], &[]).is_err());
+    assert!(renamed(&["encoder."], &[("encoder.features.99.weight", &[8, 8, 3, 3])]).is_err());
+    assert!(renamed(&["backbone."], &[("features.99.weight", &[8, 8])]).is_err());
+    Ok(())
+}
+
 #[test]
 fn pickled_pytorch_models_are_rejected_with_a_remedy() {
     for (file, parts) in [
@@ -49,6 +92,22 @@ fn pickled_pytorch_models_are_rejected_with_a_remedy() {
             assert!(error.contains(part) && error.contains(file), "{file}: {part} is not in: {error}");
         }
         assert!(!error.contains("damaged"), "{error}");
+    }
+}
+
+#[test]
+fn pointers_and_web_pages_in_place_of_weights_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    for (content, remedy) in [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 102469840\n", "git lfs pull"),
+        ("<!DOCTYPE html><html><head><title>Sign in</title></head></html>", "a web page"),
+        ("\n<html><body>Not found</body></html>", "a web page"),
+    ] {
+        fs::write(&path, content).unwrap();
+        for error in [read_file(&path).unwrap_err(), Model::load(&path).unwrap_err()] {
+            assert!(error.to_string().contains(remedy), "{error}");
+        }
     }
 }
 

@@ -331,7 +331,7 @@ impl<'a> Importer<'a> {
                 return Err(format!("{}: expected shape {expected:?}, found {found} values", param.name()));
             }
             let value = Tensor::from_slice(values, expected, &device()).map_err(|error| error.to_string())?;
-            param.set(&value).map_err(text)?;
+            param.load(&value).map_err(text)?;
         }
         Ok(node)
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::state::{numbers, read_number, read_numbers};
 use super::{Callback, Training, make_parent};
 use crate::files::check_writable;
+use crate::nn::Param;
 use crate::train::History;
 use crate::weights::{OPTIMIZER, read_about, read_file, save_tensors};
 use crate::{Error, Result, random};
@@ -29,7 +30,9 @@ const LEARNING_RATE: &str = "learning_rate";
 /// resulting history is the same as that of an uninterrupted training. A callback of your own that has
 /// state needs `state` and `set_state`.
 ///
-/// The file is removed when the training ends.
+/// The file is removed when the training ends, but not if it is of more epochs than [`Fit::epochs`] says.
+///
+/// [`Fit::epochs`]: crate::train::Fit::epochs
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -44,6 +47,8 @@ const LEARNING_RATE: &str = "learning_rate";
 #[derive(Debug)]
 pub struct BackupAndRestore {
     path: PathBuf,
+    /// Whether the backup is of more epochs than `fit` asks for, and so of a longer training.
+    is_of_longer_training: bool,
 }
 
 /// Metadata of the backup, stored beside the tensors.
@@ -52,6 +57,9 @@ struct About {
     epoch: usize,
     random: random::State,
     names: Vec<String>,
+    /// The kind of the optimizer. `None`: not one of the library's.
+    #[serde(default)]
+    optimizer: Option<String>,
     /// Why the training ends after this epoch, if it does.
     ended: Option<String>,
 }
@@ -60,8 +68,13 @@ impl BackupAndRestore {
     /// Creates the callback. `path` is the backup file, or an existing folder, in which the file is
     /// `training.backup`.
     pub fn new(path: impl AsRef<Path>) -> BackupAndRestore {
-        BackupAndRestore { path: path.as_ref().to_owned() }
+        BackupAndRestore { path: path.as_ref().to_owned(), is_of_longer_training: false }
     }
+}
+
+/// The kind of the optimizer, if it is one of the library's.
+fn kind_of_optimizer(training: &Training, named: &[(String, Param)]) -> Option<&'static str> {
+    Some(training.compiled.optimizer.config(named)?.kind())
 }
 
 impl Callback for BackupAndRestore {
@@ -73,6 +86,7 @@ impl Callback for BackupAndRestore {
         if self.path.is_dir() {
             self.path.push("training.backup");
         }
+        self.is_of_longer_training = false;
         check_writable(&self.path)?;
         make_parent(&self.path)?;
         if !self.path.is_file() {
@@ -90,6 +104,12 @@ impl Callback for BackupAndRestore {
         }
         let tensors = read_file(&self.path)?;
         let named = training.model.named_params();
+        // Optimizers have state of the same name with another meaning.
+        if let (Some(expected), Some(found)) = (kind_of_optimizer(training, &named), &about.optimizer)
+            && expected != found
+        {
+            return Err(refuse(format!("expected a training with {expected}, found one with {found}")));
+        }
         let part = |prefix: &str| -> HashMap<String, _> {
             let of = tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
             of.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect()
@@ -106,9 +126,13 @@ impl Callback for BackupAndRestore {
         let times = seconds.map(|time| Duration::try_from_secs_f64(time).unwrap_or_default()).collect();
         let (learning_rates, rate) = (column(LEARNING_RATES)?, read_number(&tensors, LEARNING_RATE)?);
         let weights = part(MODEL);
-        for (way, param) in &named {
+        let found = named.iter().map(|(way, param)| {
             let weight = weights.get(way).filter(|weight| weight.dims() == param.variable().dims());
-            param.set(weight.ok_or_else(|| refuse(format!("`{way}` is missing or of another shape")))?)?;
+            Ok((param, weight.ok_or_else(|| refuse(format!("`{way}` is missing or of another shape")))?))
+        });
+        // All weights or none.
+        for (param, weight) in found.collect::<Result<Vec<_>>>()? {
+            param.set(weight)?;
         }
         let optimizer = &mut training.compiled.optimizer;
         optimizer.set_state(&named, &part(OPTIMIZER))?;
@@ -120,6 +144,14 @@ impl Callback for BackupAndRestore {
         random::set_state(&about.random);
         *training.history = History::of(about.names, columns, times, learning_rates);
         training.set_epoch(about.epoch);
+        self.is_of_longer_training = about.epoch > training.epochs;
+        if about.epoch >= training.epochs {
+            let (path, epochs) = (self.path.display(), training.epochs);
+            println!(
+                "nothing is trained: {path} is of epoch {}, and `Fit::epochs({epochs})` ends there",
+                about.epoch
+            );
+        }
         if let Some(reason) = about.ended {
             training.stop(reason);
         }
@@ -148,6 +180,7 @@ impl Callback for BackupAndRestore {
             epoch: training.epoch(),
             random: random::state(),
             names: history.names().to_vec(),
+            optimizer: kind_of_optimizer(training, &named).map(str::to_owned),
             ended: training.reason().map(str::to_owned),
         };
         let text = serde_json::to_string(&about).map_err(|error| Error::io(&self.path)(error.into()))?;
@@ -160,6 +193,9 @@ impl Callback for BackupAndRestore {
     }
 
     fn on_train_end(&mut self, _: &mut Training) -> Result<()> {
+        if self.is_of_longer_training {
+            return Ok(());
+        }
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&self.path)(error)),
             _ => Ok(()),

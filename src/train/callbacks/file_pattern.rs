@@ -32,9 +32,12 @@ impl FilePattern {
     /// Parses a path; its keys must be among `known`.
     ///
     /// # Errors
-    /// [`Error::Argument`] for an unknown key or format, and for an unbalanced brace.
+    /// [`Error::Argument`] for an unknown key or format, for an unbalanced brace, and for a path that is not UTF-8.
     pub(super) fn parse(path: &Path, known: &[String]) -> Result<FilePattern> {
-        let text = path.to_string_lossy();
+        let Some(text) = path.to_str() else {
+            let (expected, found) = ("a path in UTF-8".into(), path.display().to_string());
+            return Err(Error::Argument { name: "filepath", expected, found });
+        };
         let refuse = |expected: String, found: &str| Error::Argument {
             name: "filepath",
             expected,
@@ -43,7 +46,7 @@ impl FilePattern {
         let lone =
             |brace| refuse("each `{` with its `}`; write `{{` or `}}` for a brace itself".into(), brace);
         let (mut parts, mut literal) = (Vec::new(), String::new());
-        let mut rest = &*text;
+        let mut rest = text;
         while let Some(at) = rest.find(['{', '}']) {
             literal.push_str(&rest[..at]);
             let brace = &rest[at..=at];
@@ -168,6 +171,13 @@ mod tests {
         ] {
             assert_eq!(filled(pattern).unwrap(), expected, "{pattern}");
         }
+    }
+
+    #[test]
+    fn paths_that_are_not_utf8_are_refused() {
+        use std::os::unix::ffi::OsStrExt;
+        let path = Path::new(std::ffi::OsStr::from_bytes(b"caf\xe9/w.safetensors"));
+        assert!(FilePattern::parse(path, &[]).unwrap_err().to_string().contains("UTF-8"));
     }
 
     #[test]

@@ -62,6 +62,14 @@ impl CSVLogger {
     }
 }
 
+/// A field of a CSV file, quoted if necessary, as Python's `csv` does.
+fn quoted(field: &str) -> String {
+    match field.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field.to_owned(),
+    }
+}
+
 impl Callback for CSVLogger {
     fn runs_at_batches(&self) -> bool {
         false
@@ -78,7 +86,7 @@ impl Callback for CSVLogger {
 
     fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
         if self.length()? == 0 {
-            let names = training.values().iter().map(|(name, _)| name.clone());
+            let names = training.values().iter().map(|(name, _)| quoted(name));
             self.write(std::iter::once("epoch".into()).chain(names).collect())?;
         }
         let values = training.values().iter().map(|(_, value)| value.to_string());
@@ -109,5 +117,16 @@ impl Callback for TerminateOnNaN {
 
     fn ends_at_nan(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_quoted_if_necessary() {
+        assert_eq!(quoted("val_loss"), "val_loss");
+        assert_eq!(quoted("dice, \"mean\""), r#""dice, ""mean""""#);
     }
 }

@@ -9,7 +9,7 @@ mod rules;
 mod saved;
 mod schedule;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, TensorId};
@@ -37,6 +37,12 @@ pub trait Optimizer: Send + Sync {
     /// The current learning rate.
     fn learning_rate(&self) -> f64;
 
+    /// The current learning rate of one parameter.
+    fn learning_rate_of(&self, param: &Param) -> f64 {
+        let _ = param;
+        self.learning_rate()
+    }
+
     /// Sets the learning rate.
     ///
     /// # Errors
@@ -49,6 +55,12 @@ pub trait Optimizer: Send + Sync {
     /// [`Error::Argument`] if a setting is out of its range.
     fn check(&self) -> Result<()> {
         check_not_negative("learning_rate", self.learning_rate())
+    }
+
+    /// Prepares for a model's parameters, given with their paths. `fit` calls it before the first step. Default: does
+    /// nothing.
+    fn prepare(&mut self, params: &[(String, Param)]) {
+        let _ = params;
     }
 
     /// Returns the optimizer's state as named tensors, to be saved with a model. `params` are the
@@ -105,6 +117,8 @@ pub struct GradientDescent<R> {
     learning_rate: LearningRate,
     weight_decay: f64,
     not_decayed: Vec<String>,
+    /// The parameters whose paths contain one of these names.
+    not_decayed_ids: HashSet<TensorId>,
     clip: Option<Clip>,
     multipliers: HashMap<TensorId, f64>,
     /// Number of steps taken. A schedule computes the learning rate from it.
@@ -169,6 +183,7 @@ impl<R: Rule> GradientDescent<R> {
             learning_rate,
             weight_decay: 0.0,
             not_decayed: Vec::new(),
+            not_decayed_ids: HashSet::new(),
             clip: None,
             multipliers: HashMap::new(),
             steps: 0,
@@ -250,9 +265,10 @@ impl<R: Rule> GradientDescent<R> {
                 _ => global,
             };
             let id = param.variable().id();
-            let rate = learning_rate * self.multipliers.get(&id).copied().unwrap_or(1.0);
-            let is_decayed = !self.not_decayed.iter().any(|name| name == param.name());
-            let keep = if is_decayed { 1.0 - self.weight_decay * rate } else { 1.0 };
+            let rate = learning_rate * self.multiplier(id);
+            let is_excluded = self.not_decayed_ids.contains(&id)
+                || self.not_decayed.iter().any(|name| param.name().contains(name.as_str()));
+            let keep = if is_excluded { 1.0 } else { 1.0 - self.weight_decay * rate };
             let Memory { steps, slots } = match self.memories.remove(&id) {
                 Some(memory) => memory,
                 None => {
@@ -336,8 +352,16 @@ macro_rules! optimizers {
                 self.learning_rate.at(self.steps)
             }
 
+            fn learning_rate_of(&self, param: &Param) -> f64 {
+                self.learning_rate() * self.multiplier(param.variable().id())
+            }
+
             fn check(&self) -> Result<()> {
                 self.check_settings()
+            }
+
+            fn prepare(&mut self, params: &[(String, Param)]) {
+                self.exclude(params);
             }
 
             fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {

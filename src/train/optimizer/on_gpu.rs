@@ -87,7 +87,7 @@ impl GpuOptimizer {
         let trained = params.iter().map(|(way, param)| Trained {
             way: way.clone(),
             multiplier: settings.multipliers.get(way).copied().unwrap_or(1.0),
-            is_decayed: !settings.not_decayed.iter().any(|name| name == param.name()),
+            is_decayed: !settings.not_decayed.iter().any(|name| way.contains(name.as_str())),
             steps: 0,
             shape: param.variable().dims().to_vec(),
         });

@@ -1,8 +1,10 @@
 //! Options of the optimizers.
 
+use candle_core::TensorId;
+
 use super::accumulation::Accumulation;
 use super::{Clip, GradientDescent, Rule};
-use crate::nn::Model;
+use crate::nn::{Model, Param};
 
 impl<R: Rule> GradientDescent<R> {
     /// Sets the decoupled weight decay (Loshchilov and Hutter 2017). Each step multiplies a weight by
@@ -11,7 +13,8 @@ impl<R: Rule> GradientDescent<R> {
         Self { weight_decay, ..self }
     }
 
-    /// Excludes parameters with these names from the weight decay, for example `bias`, `gamma`, `beta`.
+    /// Excludes parameters from the weight decay whose path contains one of these names, as in Keras: `bias`, `gamma`,
+    /// or a layer, `dense_1`.
     pub fn exclude_from_weight_decay(self, names: &[&str]) -> Self {
         Self { not_decayed: names.iter().map(|name| name.to_string()).collect(), ..self }
     }
@@ -83,5 +86,17 @@ impl<R: Rule> GradientDescent<R> {
             self.multipliers.extend(params.iter().map(|param| (param.variable().id(), multiplier)));
         }
         self
+    }
+
+    /// Factor of the learning rate of one parameter.
+    pub(super) fn multiplier(&self, id: TensorId) -> f64 {
+        self.multipliers.get(&id).copied().unwrap_or(1.0)
+    }
+
+    /// Finds the parameters without weight decay, by their paths.
+    pub(super) fn exclude(&mut self, params: &[(String, Param)]) {
+        let is_excluded = |way: &str| self.not_decayed.iter().any(|name| way.contains(name.as_str()));
+        let excluded = params.iter().filter(|(way, _)| is_excluded(way));
+        self.not_decayed_ids = excluded.map(|(_, param)| param.variable().id()).collect();
     }
 }

@@ -93,6 +93,15 @@ impl<R: Rule> OptimizerSettings<R> {
 }
 
 impl OptimizerConfig {
+    /// The name of the rule.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            OptimizerConfig::SGD(_) => "SGD",
+            OptimizerConfig::Adam(_) => "Adam",
+            OptimizerConfig::RMSprop(_) => "RMSprop",
+        }
+    }
+
     /// Builds the optimizer for a model's parameters, given with their paths.
     pub(crate) fn build(self, params: &[(String, Param)]) -> Box<dyn Optimizer> {
         match self {

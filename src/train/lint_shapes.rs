@@ -1,0 +1,93 @@
+//! Advice on shapes: inputs that look like channels last, and a last batch of one sample.
+
+use super::lint::is_training_statistics;
+use crate::data::Samples;
+use crate::nn::{LayerConfig, Model};
+
+/// Smallest side of an image with its channels last. A smaller first dimension is rather a number of channels.
+const MIN_SIDE: usize = 8;
+
+/// Returns advice on an input shape such as `(32, 32, 3)` before a convolution, whose rows would count as channels.
+pub(super) fn of_input(model: &Model) -> Option<String> {
+    let [height, width, channels @ (1 | 3)] = *model.input_shape() else { return None };
+    let keeps_shape = |config: &Option<LayerConfig>| {
+        matches!(
+            config,
+            Some(
+                LayerConfig::Activation(_)
+                    | LayerConfig::BatchNormalization(_)
+                    | LayerConfig::Dropout(_)
+                    | LayerConfig::Rescaling(_)
+            )
+        )
+    };
+    let first = model.nodes()[1..].iter().find(|node| !keeps_shape(&node.config))?;
+    let takes_channels_first = matches!(
+        first.config,
+        Some(
+            LayerConfig::AveragePooling2D(_)
+                | LayerConfig::Conv2D(_)
+                | LayerConfig::MaxPooling2D(_)
+                | LayerConfig::SeparableConv2D(_)
+                | LayerConfig::ZeroPadding2D(_)
+        )
+    );
+    (takes_channels_first && height.min(width) >= MIN_SIDE).then(|| {
+        format!(
+            "the input shape ({height}, {width}, {channels}) looks like channels last, but images are channels first here: \
+             `Input::new(({channels}, {height}, {width}))` and `x.permute((0, 3, 1, 2))?`"
+        )
+    })
+}
+
+/// Returns advice on a last batch of one sample, from which batch normalisation of features has no statistics.
+pub(super) fn of_last_batch(model: &Model, samples: Option<&Samples>) -> Option<String> {
+    let samples = samples.filter(|samples| samples.last_batch() == 1)?;
+    let layers = model.layers();
+    let is_of_features = layers
+        .iter()
+        .any(|(_, layer)| layer.output_shape().len() == 1 && is_training_statistics(&layer.params()));
+    is_of_features.then(|| {
+        let count = samples.count();
+        format!(
+            "the last batch of the {count} samples has one sample, for which batch normalisation returns a constant; \
+             choose a batch size that leaves another remainder"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lint::said_here;
+    use crate::Result;
+    use crate::prelude::*;
+
+    #[test]
+    fn inputs_that_look_like_channels_last_give_advice() -> Result<()> {
+        let y = random_uniform(4, 0.0, 1.0)?;
+        for (shape, is_noted) in [((16, 16, 3), true), ((3, 16, 16), false), ((4, 16, 1), false)] {
+            let (conv, dense) = (Conv2D::new(2, 1), Dense::new(1));
+            let rescaling = Rescaling::new(1.0);
+            let mut model = sequential![Input::new(shape), rescaling, conv, GlobalAveragePooling2D, dense]?;
+            model.compile(SGD::new(1e-3), MeanSquaredError, []);
+            let x = random_uniform((4, shape.0, shape.1, shape.2), 0.0, 1.0)?;
+            said_here::take();
+            model.fit((&x, &y), Fit::epochs(1).verbose(false).chart(false))?;
+            assert_eq!(said_here::take().contains("channels first"), is_noted, "{shape:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_last_batch_of_one_sample_gives_advice() -> Result<()> {
+        for (count, is_noted) in [(33, true), (32, false), (34, false)] {
+            let (x, y) = (random_uniform((count, 4), 0.0, 1.0)?, random_uniform(count, 0.0, 1.0)?);
+            let mut model = sequential![Input::new(4), BatchNormalization::default(), Dense::new(1)]?;
+            model.compile(SGD::new(1e-3), MeanSquaredError, []);
+            said_here::take();
+            model.fit((&x, &y), Fit::epochs(1).batch_size(8).verbose(false).chart(false))?;
+            assert_eq!(said_here::take().contains("the last batch"), is_noted, "{count} samples");
+        }
+        Ok(())
+    }
+}
