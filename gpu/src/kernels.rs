@@ -6,6 +6,7 @@ use crate::{Error, Result};
 /// The source of all kernels, compiled as one program.
 pub const SOURCE: &str = concat!(
     include_str!("kernels/common.cu"),
+    include_str!("kernels/bfloat16.cu"),
     include_str!("kernels/pointwise.cu"),
     include_str!("kernels/batch_norm.cu"),
     include_str!("kernels/pool.cu"),
@@ -15,7 +16,7 @@ pub const SOURCE: &str = concat!(
 );
 
 /// The names of the kernels.
-pub const KERNELS: [&str; 27] = [
+pub const KERNELS: [&str; 30] = [
     "activation_backward",
     "add_activation",
     "affine",
@@ -26,6 +27,8 @@ pub const KERNELS: [&str; 27] = [
     "bias_backward",
     "clip_factors",
     "dropout",
+    "from_bfloat16",
+    "gather_rows",
     "global_mean",
     "global_mean_backward",
     "gradient_squares",
@@ -43,6 +46,7 @@ pub const KERNELS: [&str; 27] = [
     "softmax",
     "softmax_cross_entropy",
     "squared_error",
+    "to_bfloat16",
 ];
 
 /// Threads of a block with one thread per value: `THREADS` in the source.

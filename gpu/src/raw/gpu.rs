@@ -6,7 +6,7 @@ use std::fmt;
 use std::os::raw::c_void;
 use std::ptr::null_mut;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::blas::{Blas, Product};
 use super::compiler::Compiler;
@@ -15,27 +15,13 @@ use super::driver::Context;
 use super::functions::Handle;
 use super::{Array, ConvKey, Direction, Indices, Readback};
 use crate::kernels::{KERNELS, SOURCE};
-use crate::{Error, Libraries, Output, Result};
+use crate::{Error, Libraries, Output, Precision, Result};
 
 /// Largest copy to the GPU through page-locked memory, in bytes (64 MiB: a large batch). Others wait for
 /// the work before them.
 const MAX_PINNED: usize = 64 << 20;
 /// Maximum number of arguments of a kernel.
 const MAX_ARGUMENTS: usize = 24;
-
-/// How convolutions and matrix products are computed. The values are always stored as float32.
-///
-/// The default has the accuracy of float32. PyTorch computes convolutions in TensorFloat-32 by default, so compare its speed with that of
-/// [`Precision::TensorFloat32`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// Products with 24 bits.
-    #[default]
-    Float32,
-    /// Products with 11 bits and sums with 24 (TensorFloat-32), on Ampere GPUs and later: several times faster. On
-    /// older GPUs the same as [`Precision::Float32`].
-    TensorFloat32,
-}
 
 /// An open GPU: context, stream, kernels, cuDNN and cuBLAS. A clone shares all of them.
 #[derive(Clone)]
@@ -47,9 +33,10 @@ struct Inner {
     blas: Blas,
     kernels: HashMap<&'static str, Function>,
     launches: AtomicU64,
-    precision: Precision,
+    /// The number of a [`Precision`].
+    precision: AtomicU8,
+    capability: [i32; 2],
     name: String,
-    architecture: String,
     memory: usize,
     context: Arc<Context>,
 }
@@ -87,24 +74,27 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Library`] and [`Error::Function`] if a library is missing or too old; [`Error::Number`];
-    /// [`Error::Cuda`] if the GPU cannot be used.
+    /// [`Error::Cuda`] if the GPU cannot be used; [`Error::Argument`] as [`Gpu::set_precision`].
     pub fn open(number: usize, libraries: &Libraries, precision: Precision) -> Result<Gpu> {
         let context = Arc::new(Context::open(libraries.driver()?, number)?);
-        let [major, minor] = context.capability()?;
-        let architecture = format!("sm_{major}{minor}");
+        let capability = context.capability()?;
         let compiler = Compiler::load(&libraries.nvrtc()?)?;
-        let module = context.module(&compiler.compile_for(SOURCE, [major, minor])?)?;
+        let module = context.module(&compiler.compile_for(SOURCE, capability)?)?;
         let mut kernels = HashMap::new();
         for name in KERNELS {
             let symbol = CString::new(name).map_err(|_| Error::argument("open", "a kernel's name", name))?;
             kernels.insert(name, Function(context.function(module, &symbol)?));
         }
         // cuDNN uses cuBLAS.
-        let blas = Blas::open(libraries.blas()?, &context, precision)?;
-        let dnn = Dnn::open(libraries.dnn()?, &context, precision)?;
+        let blas = Blas::open(libraries.blas()?, &context)?;
+        let dnn = Dnn::open(libraries.dnn()?, &context)?;
         let (name, memory, launches) = (context.name()?, context.memory()?, AtomicU64::new(0));
-        let inner = Inner { dnn, blas, kernels, launches, precision, name, architecture, memory, context };
-        Ok(Gpu(Arc::new(inner)))
+        let initial = AtomicU8::new(Precision::Float32.number());
+        let inner =
+            Inner { dnn, blas, kernels, launches, precision: initial, capability, name, memory, context };
+        let gpu = Gpu(Arc::new(inner));
+        gpu.set_precision(precision)?;
+        Ok(gpu)
     }
 
     /// The GPU's name, such as `NVIDIA H100 80GB HBM3`.
@@ -113,8 +103,9 @@ impl Gpu {
     }
 
     /// The GPU's architecture, such as `sm_90`.
-    pub fn architecture(&self) -> &str {
-        &self.0.architecture
+    pub fn architecture(&self) -> String {
+        let [major, minor] = self.0.capability;
+        format!("sm_{major}{minor}")
     }
 
     /// The size of the GPU's memory in bytes.
@@ -122,19 +113,32 @@ impl Gpu {
         self.0.memory
     }
 
-    /// How convolutions and matrix products are computed.
+    /// How convolutions are computed.
     pub fn precision(&self) -> Precision {
-        self.0.precision
+        Precision::of_number(self.0.precision.load(Ordering::Relaxed))
+    }
+
+    /// The precision that PyTorch would take for this GPU: TensorFloat-32 if it supports it, else float32.
+    pub fn default_precision(&self) -> Precision {
+        Precision::default_of(self.0.capability)
+    }
+
+    /// Sets how later convolutions are computed, also those of clones.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the GPU does not support it.
+    pub fn set_precision(&self, precision: Precision) -> Result<()> {
+        if !precision.is_supported(self.0.capability) {
+            let expected = format!("a GPU with compute capability 8.0 or later for {precision:?}");
+            return Err(Error::argument("precision", expected, self.architecture()));
+        }
+        self.0.precision.store(precision.number(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Number of operations so far: kernels, convolutions, matrix products, copies and fills.
     pub fn launches(&self) -> u64 {
         self.0.launches.load(Ordering::Relaxed)
-    }
-
-    /// Number of convolution sizes whose algorithms are cached.
-    pub fn cached_plans(&self) -> usize {
-        self.0.dnn.plans()
     }
 
     /// Allocates uninitialised values.
@@ -355,6 +359,11 @@ impl Gpu {
             )
         };
         context.check(kernel, status)
+    }
+
+    /// Whether cuDNN has an algorithm for one direction of a convolution.
+    pub(crate) fn has_algorithm(&self, key: &ConvKey, direction: Direction) -> Result<bool> {
+        self.0.dnn.is_supported(key, direction)
     }
 
     /// Computes one direction of a convolution with cuDNN.
