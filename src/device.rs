@@ -4,20 +4,19 @@ use std::sync::OnceLock;
 
 use candle_core::{Device, DeviceLocation, Tensor};
 
+use crate::accelerator::{self, DEVICE_VARIABLE};
 use crate::{Error, Result};
 
 /// The device of this process, chosen on first use.
 static DEVICE: OnceLock<Device> = OnceLock::new();
-/// Environment variable with the user's choice: `cpu`, `gpu`, `cuda:0`, `metal`.
-pub(crate) const DEVICE_VARIABLE: &str = "HEADSTART_DEVICE";
 
 /// The device on which models and data are created: the first GPU that this build supports, else the
 /// CPU. `HEADSTART_DEVICE` selects another: `cpu`, `cuda:1`, `metal`.
 ///
 /// `HEADSTART_DEVICE=gpu` keeps tensors on the CPU and executes models on an NVIDIA GPU. CUDA's libraries are loaded
-/// at run time.
+/// at run time. [`GpuPrecision`](crate::GpuPrecision) says how convolutions are computed.
 ///
-/// The first call prints a note if the device is a GPU or the requested device is not available. GPUs
+/// The first call prints a note if a GPU is used, with its precision, or the requested device is not available. GPUs
 /// need a build with the feature `cuda`, `cudnn` or `metal`: for notebooks, `headstart install --cuda`.
 ///
 /// ```
@@ -34,6 +33,8 @@ pub fn device() -> Device {
             if let Some(note) = note {
                 eprintln!("note: {note}");
             }
+            // Prints a note about the GPU that executes models.
+            accelerator::gpu();
             device
         })
         .clone()

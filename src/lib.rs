@@ -48,6 +48,7 @@ pub mod train;
 pub mod variables;
 pub mod weights;
 
+pub use accelerator::{GpuPrecision, gpu_precision, set_gpu_precision};
 pub use candle_core;
 pub use candle_nn;
 pub use device::device;

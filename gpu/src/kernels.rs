@@ -13,6 +13,7 @@ pub const SOURCE: &str = concat!(
     include_str!("kernels/loss.cu"),
     include_str!("kernels/optimizer.cu"),
     include_str!("kernels/random.cu"),
+    include_str!("kernels/rows.cu"),
 );
 
 /// The names of the kernels.

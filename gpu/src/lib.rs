@@ -23,6 +23,7 @@ mod pointwise;
 mod pool;
 mod precision;
 mod random;
+mod rows;
 mod raw;
 
 pub use convolution::ConvShape;

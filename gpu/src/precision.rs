@@ -1,5 +1,7 @@
 //! The precision of convolutions.
 
+use std::str::FromStr;
+
 /// How convolutions are computed. Weights, activations and gradients are always stored as float32, and matrix products
 /// are computed in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -41,6 +43,20 @@ impl Precision {
     }
 }
 
+impl FromStr for Precision {
+    type Err = String;
+
+    /// Reads `float32`, `tf32` or `bfloat16`. The error says what was expected.
+    fn from_str(name: &str) -> Result<Precision, String> {
+        match name {
+            "float32" => Ok(Precision::Float32),
+            "tf32" => Ok(Precision::TensorFloat32),
+            "bfloat16" => Ok(Precision::BFloat16),
+            _ => Err("expected float32, tf32 or bfloat16".into()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,5 +76,7 @@ mod tests {
         for precision in Precision::ALL {
             assert_eq!(Precision::of_number(precision.number()), precision);
         }
+        assert_eq!(["float32", "tf32", "bfloat16"].map(|name| name.parse::<Precision>().unwrap()), Precision::ALL);
+        assert!("half".parse::<Precision>().unwrap_err().contains("expected float32"));
     }
 }

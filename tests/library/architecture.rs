@@ -23,13 +23,16 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("prelude", &["prelude", "inspect"]),
 ];
 /// Names that `lib.rs` re-exports, and their modules.
-const EXPORTED: [(&str, &str); 8] = [
+const EXPORTED: [(&str, &str); 11] = [
     ("Error", "error"),
+    ("GpuPrecision", "accelerator"),
     ("Result", "error"),
     ("cells_run", "notebook"),
     ("check_interrupt", "interrupt"),
+    ("gpu_precision", "accelerator"),
     ("random_uniform", "random"),
     ("sequential", "nn"),
+    ("set_gpu_precision", "accelerator"),
     ("show", "display"),
     ("start", "notebook"),
 ];

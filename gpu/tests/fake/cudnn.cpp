@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <vector>
 
 enum { SUCCESS = 0, BAD_PARAM = 2000, NOT_SUPPORTED = 3000 };
@@ -49,10 +50,22 @@ static bool is_current() {
     return !current || current();
 }
 
-// Whether a handle works on the driver's stream.
+// Whether a handle has a stream of the driver.
 static bool is_ready(void *handle) {
-    static auto stream = driver<void *(*)()>("fake_cuda_stream");
-    return handle && (!stream || *(void **)handle == stream());
+    static auto is_stream = driver<int (*)(void *)>("fake_cuda_is_stream");
+    return handle && (!is_stream || is_stream(*(void **)handle));
+}
+
+// Adds a call to the stream of a handle.
+static void add(void *handle, std::function<void()> call) {
+    static auto to_stream = driver<void (*)(void *, void (*)(void *), void *)>("fake_cuda_add");
+    if (!to_stream) return call();
+    auto run = [](void *data) {
+        auto call = (std::function<void()> *)data;
+        (*call)();
+        delete call;
+    };
+    to_stream(*(void **)handle, run, new std::function<void()>(std::move(call)));
 }
 
 static size_t count(const Tensor *t) { return (size_t)t->n * t->c * t->h * t->w; }
@@ -102,9 +115,6 @@ static std::atomic<int> launched[2];
 
 // Writes result = alpha * sums + beta * result. `sums` are in NCHW order.
 static void finish(const Tensor *t, const std::vector<double> &sums, void *result, float alpha, float beta) {
-    static auto counts = driver<void (*)()>("fake_cuda_count");
-    if (counts) counts();
-    launched[t->type == BFLOAT16]++;
     positions(t, [&](size_t at, size_t to) {
         float value = alpha * (float)sums[at];
         if (t->type == FLOAT) {
@@ -215,8 +225,11 @@ static Status start(
     if (!is_allocated((uint64_t)xs, bytes(x)) || !is_allocated((uint64_t)ws, bytes(w)) ||
         !is_allocated((uint64_t)ys, bytes(y)))
         return BAD_PARAM;
-    bool fails = algorithm == FAILING || (x->type == BFLOAT16 && is_set("late"));
-    return last_algorithm = algorithm, fails ? NOT_SUPPORTED : SUCCESS;
+    last_algorithm = algorithm;
+    if (algorithm == FAILING || (x->type == BFLOAT16 && is_set("late"))) return NOT_SUPPORTED;
+    static auto counts = driver<void (*)()>("fake_cuda_count");
+    if (counts) counts();
+    return launched[x->type == BFLOAT16]++, SUCCESS;
 }
 
 static int number(const char *variable, int otherwise) {
@@ -308,29 +321,38 @@ Status cudnnConvolutionForward(
     int algorithm, uint64_t workspace, size_t size, const float *beta, Tensor *y, void *ys) {
     Status status = start(handle, FORWARD, c, algorithm, workspace, size, x, xs, w, ws, y, ys);
     if (status != SUCCESS) return status;
-    auto a = factors(x, xs, c->math), b = factors(w, ws, c->math);
-    std::vector<double> sums(count(y));
-    products(x, w, c, y, [&](size_t i, size_t j, size_t k) { sums[k] += a[i] * b[j]; });
-    return finish(y, sums, ys, *alpha, *beta), SUCCESS;
+    add(handle, [=, x = *x, w = *w, c = *c, y = *y, alpha = *alpha, beta = *beta] {
+        auto a = factors(&x, xs, c.math), b = factors(&w, ws, c.math);
+        std::vector<double> sums(count(&y));
+        products(&x, &w, &c, &y, [&](size_t i, size_t j, size_t k) { sums[k] += a[i] * b[j]; });
+        finish(&y, sums, ys, alpha, beta);
+    });
+    return SUCCESS;
 }
 Status cudnnConvolutionBackwardData(
     void *handle, const float *alpha, Tensor *w, const void *ws, Tensor *dy, const void *dys, Convolution *c,
     int algorithm, uint64_t workspace, size_t size, const float *beta, Tensor *dx, void *dxs) {
     Status status = start(handle, DATA, c, algorithm, workspace, size, dx, dxs, w, ws, dy, dys);
     if (status != SUCCESS) return status;
-    auto a = factors(w, ws, c->math), b = factors(dy, dys, c->math);
-    std::vector<double> sums(count(dx));
-    products(dx, w, c, dy, [&](size_t i, size_t j, size_t k) { sums[i] += a[j] * b[k]; });
-    return finish(dx, sums, dxs, *alpha, *beta), SUCCESS;
+    add(handle, [=, dx = *dx, w = *w, c = *c, dy = *dy, alpha = *alpha, beta = *beta] {
+        auto a = factors(&w, ws, c.math), b = factors(&dy, dys, c.math);
+        std::vector<double> sums(count(&dx));
+        products(&dx, &w, &c, &dy, [&](size_t i, size_t j, size_t k) { sums[i] += a[j] * b[k]; });
+        finish(&dx, sums, dxs, alpha, beta);
+    });
+    return SUCCESS;
 }
 Status cudnnConvolutionBackwardFilter(
     void *handle, const float *alpha, Tensor *x, const void *xs, Tensor *dy, const void *dys, Convolution *c,
     int algorithm, uint64_t workspace, size_t size, const float *beta, Tensor *dw, void *dws) {
     Status status = start(handle, FILTER, c, algorithm, workspace, size, x, xs, dw, dws, dy, dys);
     if (status != SUCCESS) return status;
-    auto a = factors(x, xs, c->math), b = factors(dy, dys, c->math);
-    std::vector<double> sums(count(dw));
-    products(x, dw, c, dy, [&](size_t i, size_t j, size_t k) { sums[j] += a[i] * b[k]; });
-    return finish(dw, sums, dws, *alpha, *beta), SUCCESS;
+    add(handle, [=, x = *x, dw = *dw, c = *c, dy = *dy, alpha = *alpha, beta = *beta] {
+        auto a = factors(&x, xs, c.math), b = factors(&dy, dys, c.math);
+        std::vector<double> sums(count(&dw));
+        products(&x, &dw, &c, &dy, [&](size_t i, size_t j, size_t k) { sums[j] += a[i] * b[k]; });
+        finish(&dw, sums, dws, alpha, beta);
+    });
+    return SUCCESS;
 }
 }
