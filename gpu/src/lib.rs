@@ -3,8 +3,8 @@
 //!
 //! The crate needs no CUDA at build time. The driver, cuDNN, cuBLAS and NVRTC are loaded when a [`Gpu`] is opened
 //! ([`Libraries`]). cuDNN computes convolutions and cuBLAS matrix products. The other operations are kernels of this
-//! crate in CUDA C, which NVRTC compiles for the machine's GPU. All work goes to one stream, in order. Every
-//! algorithm is deterministic: equal inputs give equal bits.
+//! crate in CUDA C, which NVRTC compiles for the machine's GPU. All work goes to one stream, in order, except
+//! [`Uploads`]. Every algorithm is deterministic: equal inputs give equal bits.
 //!
 //! The layout is NCHW. Unsafe code is in the module `raw` only.
 #![deny(unsafe_code)]
@@ -39,7 +39,7 @@ pub use pointwise::Activation;
 pub use pool::PoolShape;
 pub use precision::Precision;
 pub use random::Dropout;
-pub use raw::{Array, Gpu, Indices, Readback, compile_kernels};
+pub use raw::{Array, Gpu, Indices, Readback, Uploads, compile_kernels};
 
 /// Where an operation writes its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
