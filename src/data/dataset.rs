@@ -280,6 +280,14 @@ impl Samples {
         Ok((part(0, first)?, part(first, self.count() - first)?))
     }
 
+    /// The inputs, if they are in memory.
+    pub(crate) fn in_memory(&self) -> Option<&Tensor> {
+        match &self.x {
+            Inputs::Memory(x) => Some(x),
+            Inputs::File(..) | Inputs::Images(..) => None,
+        }
+    }
+
     /// The targets.
     pub(crate) fn y(&self) -> &Tensor {
         &self.y

@@ -7,15 +7,15 @@ use candle_core::Tensor;
 
 use super::callbacks::{Callback, Training, collect, restore};
 use super::compile::StepOutput;
-use super::features::{Features, check_batches};
+use super::features::{Features, StepData, StepSource, check_batches};
 use super::means::Means;
 use super::on_gpu::{GpuTraining, Launched};
 use super::progress::Progress;
 use super::recover::Checkpointer;
 use super::{Compiled, Fit, History};
 use super::{lint, lint_split};
-use crate::data::{Batch, Dataset, IntoDataset, check_same, check_weights};
-use crate::nn::{Model, Param, class_of};
+use crate::data::{Dataset, IntoDataset, check_same, check_weights};
+use crate::nn::{Model, Param, StepInput, class_of};
 use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
 
@@ -121,8 +121,9 @@ impl Model {
         run.progress.training_begins(run.training.history);
         let mut data = Features::of(self, data, validation, &fit)?;
         run.gpu = GpuTraining::new(self, run.training.compiled, data.entry())?;
-        if run.gpu.is_some() {
-            data.leave_outputs_to_gpu();
+        if let Some(gpu) = &mut run.gpu {
+            let has_features = data.in_memory().map(|features| gpu.keep(features)).transpose()?;
+            data.leave_outputs_to_gpu(has_features == Some(true));
         }
         while run.training.epoch() < fit.epochs && run.training.reason().is_none() {
             match run.epoch(&mut data) {
@@ -208,7 +209,7 @@ impl Run<'_> {
     /// Trains on batches.
     fn batches(
         &mut self,
-        mut batches: impl Iterator<Item = Result<(Batch, Option<Tensor>)>>,
+        mut batches: impl Iterator<Item = Result<StepData>>,
         means: &mut Means,
     ) -> Result<()> {
         loop {
@@ -216,7 +217,7 @@ impl Run<'_> {
             let Some(batch) = batches.next() else { return Ok(()) };
             check_interrupt()?;
             let batch = batch?;
-            let size = batch.0.y.dim(0)?;
+            let size = batch.y.dim(0)?;
             self.batch(batch, tape, means).map_err(|error| error.with_batch(size))?;
         }
     }
@@ -236,14 +237,22 @@ impl Run<'_> {
     /// Trains on one batch.
     fn batch(
         &mut self,
-        (batch, linear): (Batch, Option<Tensor>),
+        StepData { input, y, weights }: StepData,
         tape: GradientTape,
         means: &mut Means,
     ) -> Result<()> {
         let (model, compiled) = (self.training.model, &mut *self.training.compiled);
-        let targets = compiled.targets(model, &batch.y)?;
-        let weights = weigh(&targets, batch.weights, self.class_weight)?;
-        let Some(linear) = linear else { return self.batch_on_gpu(&batch.x, targets, weights, means) };
+        let targets = compiled.targets(model, &y)?;
+        let weights = weigh(&targets, weights, self.class_weight)?;
+        let linear = match input {
+            StepSource::Linear(linear) => linear,
+            StepSource::Batch(x) => {
+                return self.batch_on_gpu(StepInput::Batch(&x), targets, weights, means);
+            }
+            StepSource::Rows(rows) => {
+                return self.batch_on_gpu(StepInput::Rows(&rows), targets, weights, means);
+            }
+        };
         let step = compiled.step_output(model, linear, targets, weights.as_ref())?;
         let value = step.loss.to_scalar::<f32>()?;
         self.check_finite(value)?;
@@ -256,7 +265,7 @@ impl Run<'_> {
     /// the CPU reads the weights after it.
     fn batch_on_gpu(
         &mut self,
-        x: &Tensor,
+        input: StepInput,
         targets: Tensor,
         weights: Option<Tensor>,
         means: &mut Means,
@@ -264,7 +273,7 @@ impl Run<'_> {
         let Some(gpu) = &mut self.gpu else { return Ok(()) };
         let is_read =
             self.callbacks.iter().any(|callback| callback.runs_at_batches()) || self.checkpointer.is_due();
-        let launched = gpu.launch(self.training.compiled, x, targets, weights.as_ref())?;
+        let launched = gpu.launch(self.training.compiled, input, targets, weights.as_ref())?;
         self.finish_launched(means)?;
         self.launched = Some(launched);
         if is_read {

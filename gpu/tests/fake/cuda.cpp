@@ -135,7 +135,7 @@ static const int CAPABILITY = number("FAKE_CUDA_CAPABILITY", 90);
 
 static std::recursive_mutex lock;
 static std::map<uint64_t, size_t> allocations;
-static unsigned long launches = 0, in_use = 0, peak = 0, host_allocations = 0;
+static unsigned long launches = 0, in_use = 0, peak = 0, host_allocations = 0, uploaded = 0;
 static int context_object, pool_object, module_object;
 // Contexts that are retained.
 static std::atomic<int> retained;
@@ -221,6 +221,8 @@ void fake_cuda_add(void *stream, void (*call)(void *), void *data) {
     std::lock_guard<std::recursive_mutex> hold(lock);
     add_call(stream, [=] { call(data); });
 }
+// Bytes copied from the host.
+unsigned long fake_cuda_uploaded() { return uploaded; }
 unsigned long fake_cuda_host_allocations() { return host_allocations; }
 unsigned long fake_cuda_allocations() { return allocations.size(); }
 unsigned long fake_cuda_peak_bytes() { return peak; }
@@ -348,6 +350,7 @@ static Status copy(void *to, const void *from, size_t bytes, void *stream) {
 Status cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stream) {
     GUARD
     if (!is_stream(stream) || !is_allocated(to, bytes) || !is_host(from, bytes)) return INVALID_VALUE;
+    uploaded += bytes;
     return copy((void *)to, from, bytes, stream);
 }
 Status cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream) {
