@@ -27,6 +27,7 @@ pub mod chart;
 mod check;
 pub mod data;
 mod device;
+mod device_options;
 pub mod display;
 mod drawn;
 mod error;

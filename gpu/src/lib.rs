@@ -23,8 +23,8 @@ mod pointwise;
 mod pool;
 mod precision;
 mod random;
-mod rows;
 mod raw;
+mod rows;
 
 pub use convolution::ConvShape;
 pub use dense::DenseShape;

@@ -76,7 +76,10 @@ mod tests {
         for precision in Precision::ALL {
             assert_eq!(Precision::of_number(precision.number()), precision);
         }
-        assert_eq!(["float32", "tf32", "bfloat16"].map(|name| name.parse::<Precision>().unwrap()), Precision::ALL);
+        assert_eq!(
+            ["float32", "tf32", "bfloat16"].map(|name| name.parse::<Precision>().unwrap()),
+            Precision::ALL
+        );
         assert!("half".parse::<Precision>().unwrap_err().contains("expected float32"));
     }
 }

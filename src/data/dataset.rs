@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use super::decode::Decoding;
 use super::prefetch::prefetched;
 use crate::check::check_not_negative;
+use crate::device_options::Optimization;
 use crate::{Error, Result, random};
 
 /// A batch of samples.
@@ -198,6 +199,11 @@ impl Samples {
                 found: "0".into(),
             });
         }
+        // Each batch of targets is checked on the CPU. Targets on a GPU are copied once, and not for each batch.
+        let y = match Optimization::Targets.is_on() {
+            true => y.to_device(&Device::Cpu)?,
+            false => y.clone(),
+        };
         // Made contiguous once, not for each batch.
         let (x, y, class_names) = (Inputs::Memory(x.contiguous()?), y.contiguous()?, Arc::default());
         Ok(Samples { x, y, weights: None, batch_size, shuffle, class_names })

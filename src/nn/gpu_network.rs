@@ -3,9 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Storage, Tensor};
-use headstart_gpu::{
-    Array, Gpu, Loss, LossOutput, Network, Node as GpuNode, Parameter, Readback, Uploads,
-};
+use headstart_gpu::{Array, Gpu, Loss, LossOutput, Network, Node as GpuNode, Parameter, Readback, Uploads};
 
 use super::Param;
 use crate::{Error, Result};
@@ -67,14 +65,11 @@ impl Copies {
         Ok(())
     }
 
-    /// Downloads parameters into the model.
-    fn download(&self, indices: impl Iterator<Item = usize>) -> Result<()> {
-        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        for index in indices {
-            let (param, values) = (&self.params[index], self.gpu.download(self.network.param(index)?)?);
-            param.set(&Tensor::from_vec(values, param.variable().dims(), &Device::Cpu)?)?;
-            versions[index] = param.version();
-        }
+    /// Sets a parameter of the model to the values that it has on the GPU.
+    fn set_to(&self, index: usize, values: &[f32]) -> Result<()> {
+        let param = &self.params[index];
+        param.set(&Tensor::from_slice(values, param.variable().dims(), &Device::Cpu)?)?;
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)[index] = param.version();
         Ok(())
     }
 
@@ -187,9 +182,31 @@ impl Trainee {
         self.copies.upload()
     }
 
-    /// Downloads the parameters that training has changed.
+    /// Downloads the parameters that training has changed: the weights in one copy, and the moving statistics in another.
     pub(crate) fn download(&self) -> Result<()> {
-        self.copies.download(self.trainable.iter().chain(&self.moving).copied())
+        let (gpu, network) = (self.gpu(), self.network());
+        let weights = gpu.download(network.weights().0)?;
+        for (&index, segment) in self.trainable.iter().zip(network.segments()) {
+            self.copies.set_to(index, &weights[segment.start..segment.start + segment.len])?;
+        }
+        let mut moving = Vec::with_capacity(self.moving.len());
+        for &index in &self.moving {
+            moving.push((index, network.param(index)?));
+        }
+        let all = gpu.array(moving.iter().map(|(_, array)| array.len()).sum())?;
+        let mut start = 0;
+        for (_, array) in &moving {
+            gpu.copy(array, &all.part(start, array.len())?)?;
+            start += array.len();
+        }
+        let values = gpu.download(&all)?;
+        let mut rest = values.as_slice();
+        for (index, array) in moving {
+            let (own, others) = rest.split_at(array.len());
+            self.copies.set_to(index, own)?;
+            rest = others;
+        }
+        Ok(())
     }
 
     /// Copies the inputs of all samples to the GPU, if they take at most half of its free memory. Returns whether they are

@@ -15,6 +15,7 @@ use super::recover::Checkpointer;
 use super::{Compiled, Fit, History};
 use super::{lint, lint_split};
 use crate::data::{Dataset, IntoDataset, check_same, check_weights};
+use crate::device_options::Optimization;
 use crate::nn::{Model, Param, StepInput, class_of};
 use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
@@ -254,10 +255,14 @@ impl Run<'_> {
             }
         };
         let step = compiled.step_output(model, linear, targets, weights.as_ref())?;
+        // The value waits for the GPU, so the backward pass is launched before it is read.
+        let early = Some(&step.loss).filter(|_| !Optimization::Loss.is_on());
+        early.map(|loss| loss.to_scalar::<f32>()).transpose()?;
+        let gradient = tape.gradient(&step.loss)?;
         let value = step.loss.to_scalar::<f32>()?;
         self.check_finite(value)?;
         let optimizer = &mut self.training.compiled.optimizer;
-        optimizer.step(&self.params, &tape.gradient(&step.loss)?)?;
+        optimizer.step(&self.params, &gradient)?;
         self.batch_ends(value, &step, means)
     }
 

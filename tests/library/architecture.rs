@@ -8,7 +8,18 @@ use std::path::{Path, PathBuf};
 const LAYERS: [(&str, &[&str]); 12] = [
     (
         "base",
-        &["accelerator", "check", "device", "error", "files", "interrupt", "opaque", "random", "variables"],
+        &[
+            "accelerator",
+            "check",
+            "device",
+            "device_options",
+            "error",
+            "files",
+            "interrupt",
+            "opaque",
+            "random",
+            "variables",
+        ],
     ),
     ("display", &["display", "notebook"]),
     ("demo images", &["drawn"]),

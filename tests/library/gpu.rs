@@ -22,7 +22,10 @@ pub(crate) fn run_on_gpu(arguments: &[&str], results: Option<&Path>, variables: 
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(arguments).args(["--nocapture", "--test-threads=2"]);
     // The CPU path computes in float32.
-    command.env("HEADSTART_DEVICE", "gpu").env("HEADSTART_PRECISION", "float32").envs(variables.iter().copied());
+    command
+        .env("HEADSTART_DEVICE", "gpu")
+        .env("HEADSTART_PRECISION", "float32")
+        .envs(variables.iter().copied());
     // Another way that a test can choose, on the CPU.
     command.env_remove("HEADSTART_TEST_DEVICE_PATH");
     if !fake::is_real() {
@@ -207,7 +210,8 @@ fn train_on_features() -> Result<HashMap<String, Tensor>> {
     const SAMPLES: usize = 200;
     let base = sequential![Input::new((3, 64, 64)), Conv2D::new(8, 3).padding(Padding::Same)]?;
     base.freeze();
-    let mut model = sequential![&base, GlobalAveragePooling2D, Dense::new(4).activation(Tanh), Dense::new(1)]?;
+    let mut model =
+        sequential![&base, GlobalAveragePooling2D, Dense::new(4).activation(Tanh), Dense::new(1)]?;
     for (seed, param) in model.params().iter().enumerate() {
         param.set(&drawn(seed as u64, param.value(Mode::Inference).dims()))?;
     }

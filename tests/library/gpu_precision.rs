@@ -12,7 +12,8 @@ fn said(variables: &[(&str, &str)]) -> String {
     command.env("HEADSTART_DEVICE", "gpu").env("HEADSTART_CUDA_LIBRARIES", fake::folder());
     command.env_remove("HEADSTART_TEST_DEVICE_PATH").env_remove("HEADSTART_PRECISION");
     let output = command.envs(variables.iter().copied()).output().unwrap();
-    let said = [output.stderr, output.stdout].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    let said =
+        [output.stderr, output.stdout].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(output.status.success(), "{said}");
     said
 }
@@ -44,7 +45,10 @@ fn the_precision_is_that_of_the_environment() {
         assert!(said.contains(&note) && said.contains(&format!("precision: Some({expected})")), "{said}");
     }
     let said_of_old = said(&[(CAPABILITY, "75"), (PRECISION, "bfloat16")]);
-    assert!(said_of_old.contains("compute capability 8.0 or later for BFloat16, found sm_75"), "{said_of_old}");
+    assert!(
+        said_of_old.contains("compute capability 8.0 or later for BFloat16, found sm_75"),
+        "{said_of_old}"
+    );
     let said_of_wrong = said(&[(PRECISION, "half")]);
     let note = "HEADSTART_PRECISION=half: expected float32, tf32 or bfloat16; using the CPU";
     assert!(said_of_wrong.contains(note) && said_of_wrong.contains("precision: None"), "{said_of_wrong}");
@@ -65,15 +69,15 @@ fn without_a_gpu_there_is_no_precision_to_set() -> Result<()> {
 fn change_the_precision() -> Result<()> {
     let (x, model) = (drawn(1, &[2, 3, 8, 8]), sequential![Input::new((3, 8, 8)), Conv2D::new(4, 3)]?);
     let mut outputs = Vec::new();
-    for precision in [GpuPrecision::Float32, GpuPrecision::TensorFloat32, GpuPrecision::BFloat16, GpuPrecision::Float32]
+    for precision in
+        [GpuPrecision::Float32, GpuPrecision::TensorFloat32, GpuPrecision::BFloat16, GpuPrecision::Float32]
     {
         set_gpu_precision(precision)?;
         assert_eq!(gpu_precision(), Some(precision));
         outputs.push(model.forward(&x, Mode::Inference)?.flatten_all()?.to_vec1::<f32>()?);
     }
-    let distance = |other: &[f32]| {
-        outputs[0].iter().zip(other).fold(0f32, |most, (a, b)| most.max((a - b).abs()))
-    };
+    let distance =
+        |other: &[f32]| outputs[0].iter().zip(other).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
     let [tf32, bfloat16] = [distance(&outputs[1]), distance(&outputs[2])];
     assert!(tf32 > 0.0 && 2.0 * tf32 < bfloat16 && bfloat16 < 0.02, "{tf32} {bfloat16}");
     assert_eq!(outputs[0], outputs[3]);

@@ -4,10 +4,10 @@ use std::os::raw::c_int;
 use std::ptr::null_mut;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Array;
 use super::driver::Context;
 use super::functions::{Blas as Functions, Handle};
 use super::library::Library;
-use super::Array;
 use crate::{Error, Output, Result};
 
 /// `CUBLAS_DEFAULT_MATH`, in which float32 products are float32.

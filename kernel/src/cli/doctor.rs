@@ -286,9 +286,10 @@ fn computed_in(precision: Option<&str>) -> Finding {
     };
     match name.parse::<headstart_gpu::Precision>() {
         Ok(precision) => Ok(format!("convolutions in {precision:?} ({PRECISION})")),
-        Err(expected) => {
-            Err(minor(format!("{PRECISION}={name}: {expected}; models run on the CPU"), "unset HEADSTART_PRECISION"))
-        }
+        Err(expected) => Err(minor(
+            format!("{PRECISION}={name}: {expected}; models run on the CPU"),
+            "unset HEADSTART_PRECISION",
+        )),
     }
 }
 
