@@ -2,6 +2,7 @@
 
 /// An optimisation of the device path: candle's operations on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "some are for CUDA only"))]
 pub(crate) enum Optimization {
     /// One explicit stream, without events that order the uses of each tensor.
     Stream,
