@@ -57,7 +57,7 @@ impl Gpu {
         let converted = [input?, kernel?, out?];
         for (index, (operand, converted)) in operands.into_iter().zip(&converted).enumerate() {
             if index != result {
-                self.to_bfloat16(operand, converted)?;
+                self.float32_to_bfloat16(operand, converted)?;
             }
         }
         let values = converted.each_ref().map(|converted| &converted.values);
@@ -65,14 +65,14 @@ impl Gpu {
             Err(Error::Cuda { code: 3000..4000, .. }) => Ok(false),
             convolved => {
                 convolved?;
-                self.from_bfloat16(&converted[result], operands[result], output)?;
+                self.bfloat16_to_float32(&converted[result], operands[result], output)?;
                 Ok(true)
             }
         }
     }
 
-    fn to_bfloat16(&self, x: &Array, y: &BFloats) -> Result<()> {
-        const NAME: &str = "to_bfloat16";
+    fn float32_to_bfloat16(&self, x: &Array, y: &BFloats) -> Result<()> {
+        const NAME: &str = "float32_to_bfloat16";
         let (count, [_, channels, inner]) = (y.count(), y.maps);
         let arguments = [
             A(x, count),
@@ -84,8 +84,8 @@ impl Gpu {
         self.launch_blocks(NAME, y.blocks(), &arguments)
     }
 
-    fn from_bfloat16(&self, x: &BFloats, y: &Array, output: Output) -> Result<()> {
-        const NAME: &str = "from_bfloat16";
+    fn bfloat16_to_float32(&self, x: &BFloats, y: &Array, output: Output) -> Result<()> {
+        const NAME: &str = "bfloat16_to_float32";
         let (count, [_, channels, inner]) = (x.count(), x.maps);
         let arguments = [
             A(&x.values, count.div_ceil(2)),

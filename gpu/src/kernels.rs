@@ -24,11 +24,12 @@ pub const KERNELS: [&str; 30] = [
     "average_pool",
     "average_pool_backward",
     "batch_statistics",
+    "bfloat16_to_float32",
     "bias_activation",
     "bias_backward",
     "clip_factors",
     "dropout",
-    "from_bfloat16",
+    "float32_to_bfloat16",
     "gather_rows",
     "global_mean",
     "global_mean_backward",
@@ -47,7 +48,6 @@ pub const KERNELS: [&str; 30] = [
     "softmax",
     "softmax_cross_entropy",
     "squared_error",
-    "to_bfloat16",
 ];
 
 /// Threads of a block with one thread per value: `THREADS` in the source.

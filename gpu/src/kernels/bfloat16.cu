@@ -23,7 +23,7 @@ static __device__ Tile tile_of_block(int channels, int inner) {
     return {sample * channels * inner, (int)(blockIdx.x / columns % rows) * TILE, (int)(blockIdx.x % columns) * TILE};
 }
 
-extern "C" __global__ void to_bfloat16(const float *x, unsigned short *y, int count, int channels, int inner) {
+extern "C" __global__ void float32_to_bfloat16(const float *x, unsigned short *y, int count, int channels, int inner) {
     __shared__ float values[TILE][TILE + 1];
     if (channels == 1 || inner == 1) {
         for (int i = threadIdx.x; i < TILE * TILE; i += blockDim.x) {
@@ -45,7 +45,7 @@ extern "C" __global__ void to_bfloat16(const float *x, unsigned short *y, int co
     }
 }
 
-extern "C" __global__ void from_bfloat16(
+extern "C" __global__ void bfloat16_to_float32(
     const unsigned short *x, float *y, int count, int channels, int inner, int adds) {
     __shared__ float values[TILE][TILE + 1];
     if (channels == 1 || inner == 1) {
