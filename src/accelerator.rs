@@ -4,27 +4,81 @@ use std::sync::OnceLock;
 
 use headstart_gpu::{Gpu, Libraries, Precision};
 
-use crate::device::DEVICE_VARIABLE;
+use crate::{Error, Result};
 
-/// Environment variable with the precision of products on the GPU: `float32` (default) or `tf32`.
-///
-/// By default, results agree with the CPU's to rounding errors of float32. TensorFloat-32 rounds factors to 11
-/// bits and is several times faster on Ampere GPUs and later. PyTorch uses it for convolutions by default.
+/// Environment variable with the user's choice of a device: `cpu`, `gpu`, `cuda:0`, `metal`.
+pub(crate) const DEVICE_VARIABLE: &str = "HEADSTART_DEVICE";
+/// Environment variable with the initial [`GpuPrecision`]: `float32`, `tf32` or `bfloat16`.
 const PRECISION_VARIABLE: &str = "HEADSTART_PRECISION";
 
-/// The GPU that `HEADSTART_DEVICE=gpu` or `gpu:1` selects. `None` without the variable, and if the GPU cannot be used;
-/// the first call then prints why.
+/// How the convolutions of models are computed on an NVIDIA GPU (`HEADSTART_DEVICE=gpu`).
 ///
-/// Products are computed in float32. `HEADSTART_PRECISION=tf32` selects TensorFloat-32.
+/// Weights, activations, gradients, the loss and the optimizer's state are float32 in each case, and so are fully
+/// connected layers. `HEADSTART_PRECISION` selects the initial precision: `float32`, `tf32` or `bfloat16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GpuPrecision {
+    /// Float32: results agree with those of the CPU to rounding errors. The default before compute capability 8.0.
+    Float32,
+    /// TensorFloat-32: factors are rounded to 11 bits. The default from compute capability 8.0 (Ampere) on, as in PyTorch.
+    TensorFloat32,
+    /// bfloat16: factors and results are rounded to 8 bits, and sums are float32. Needs compute capability 8.0.
+    BFloat16,
+}
+
+impl GpuPrecision {
+    fn of(precision: Precision) -> GpuPrecision {
+        match precision {
+            Precision::Float32 => GpuPrecision::Float32,
+            Precision::TensorFloat32 => GpuPrecision::TensorFloat32,
+            Precision::BFloat16 => GpuPrecision::BFloat16,
+        }
+    }
+
+    fn of_convolutions(self) -> Precision {
+        match self {
+            GpuPrecision::Float32 => Precision::Float32,
+            GpuPrecision::TensorFloat32 => Precision::TensorFloat32,
+            GpuPrecision::BFloat16 => Precision::BFloat16,
+        }
+    }
+}
+
+/// How convolutions are computed on the GPU. `None` if models run on the CPU, in float32.
+///
+/// ```
+/// # if std::env::var_os("HEADSTART_DEVICE").is_none() {
+/// assert_eq!(headstart::gpu_precision(), None);
+/// # }
+/// ```
+pub fn gpu_precision() -> Option<GpuPrecision> {
+    gpu().map(|gpu| GpuPrecision::of(gpu.precision()))
+}
+
+/// Sets how later convolutions of all models are computed on the GPU. Prints a note if models run on the CPU, where
+/// nothing changes.
+///
+/// # Errors
+/// [`Error::Argument`] if the GPU does not support the precision.
+pub fn set_gpu_precision(precision: GpuPrecision) -> Result<()> {
+    let Some(gpu) = gpu() else {
+        eprintln!("note: models run on the CPU in float32; {precision:?} needs {DEVICE_VARIABLE}=gpu");
+        return Ok(());
+    };
+    gpu.set_precision(precision.of_convolutions()).map_err(|_| Error::Argument {
+        name: "precision",
+        expected: format!("Float32, the precision of {} ({})", gpu.name(), gpu.architecture()),
+        found: format!("{precision:?}, which needs compute capability 8.0"),
+    })
+}
+
+/// The GPU that `HEADSTART_DEVICE=gpu` or `gpu:1` selects. `None` without the variable, and if the GPU cannot be used.
+/// The first call prints which GPU is used, or why none is.
 pub(crate) fn gpu() -> Option<&'static Gpu> {
     static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
     GPU.get_or_init(|| {
         let number = gpu_number(&std::env::var(DEVICE_VARIABLE).ok()?)?;
-        let opened = match number {
-            Ok(number) => open(number, std::env::var(PRECISION_VARIABLE).ok().as_deref()),
-            Err(reason) => Err(reason),
-        };
-        match opened {
+        let precision = std::env::var(PRECISION_VARIABLE).ok();
+        match number.and_then(|number| open(number, precision.as_deref())) {
             Ok(gpu) => {
                 eprintln!("note: models run on {gpu:?}; set {DEVICE_VARIABLE}=cpu for the CPU");
                 Some(gpu)
@@ -45,13 +99,19 @@ pub(crate) fn gpu_number(device: &str) -> Option<Result<usize, String>> {
     (kind == "gpu").then(|| number.parse().map_err(refuse))
 }
 
+/// Opens a GPU with a precision, or with the default of the GPU. A precision that the GPU does not support gives a note
+/// and float32.
 fn open(number: usize, precision: Option<&str>) -> Result<Gpu, String> {
-    let precision = match precision {
-        None | Some("float32") => Precision::Float32,
-        Some("tf32") => Precision::TensorFloat32,
-        Some(other) => return Err(format!("{PRECISION_VARIABLE}={other}: expected float32 or tf32")),
+    let named = |name: &str| {
+        name.parse::<Precision>().map_err(|expected| format!("{PRECISION_VARIABLE}={name}: {expected}"))
     };
-    Gpu::open(number, &Libraries::of_system(), precision).map_err(|error| error.to_string())
+    let precision = precision.map(named).transpose()?;
+    let gpu = Gpu::open(number, &Libraries::of_system(), Precision::Float32);
+    let gpu = gpu.map_err(|error| error.to_string())?;
+    if let Err(error) = gpu.set_precision(precision.unwrap_or_else(|| gpu.default_precision())) {
+        eprintln!("note: {PRECISION_VARIABLE}: {error}; using float32");
+    }
+    Ok(gpu)
 }
 
 #[cfg(test)]
@@ -64,6 +124,6 @@ mod tests {
         assert_eq!(gpu_number("gpu"), Some(Ok(0)));
         assert_eq!(gpu_number("gpu:3"), Some(Ok(3)));
         assert!(gpu_number("gpu:x").unwrap().unwrap_err().contains("expected gpu, gpu:0"));
-        assert!(open(0, Some("float8")).unwrap_err().contains("expected float32 or tf32"));
+        assert!(open(0, Some("float8")).unwrap_err().contains("expected float32, tf32 or bfloat16"));
     }
 }

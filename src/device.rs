@@ -4,20 +4,19 @@ use std::sync::OnceLock;
 
 use candle_core::{Device, DeviceLocation, Tensor};
 
+use crate::accelerator::{self, DEVICE_VARIABLE};
 use crate::{Error, Result};
 
 /// The device of this process, chosen on first use.
 static DEVICE: OnceLock<Device> = OnceLock::new();
-/// Environment variable with the user's choice: `cpu`, `gpu`, `cuda:0`, `metal`.
-pub(crate) const DEVICE_VARIABLE: &str = "HEADSTART_DEVICE";
 
 /// The device on which models and data are created: the first GPU that this build supports, else the
 /// CPU. `HEADSTART_DEVICE` selects another: `cpu`, `cuda:1`, `metal`.
 ///
 /// `HEADSTART_DEVICE=gpu` keeps tensors on the CPU and executes models on an NVIDIA GPU. CUDA's libraries are loaded
-/// at run time.
+/// at run time. [`GpuPrecision`](crate::GpuPrecision) says how convolutions are computed.
 ///
-/// The first call prints a note if the device is a GPU or the requested device is not available. GPUs
+/// The first call prints a note if a GPU is used, with its precision, or the requested device is not available. GPUs
 /// need a build with the feature `cuda`, `cudnn` or `metal`: for notebooks, `headstart install --cuda`.
 ///
 /// ```
@@ -34,6 +33,8 @@ pub fn device() -> Device {
             if let Some(note) = note {
                 eprintln!("note: {note}");
             }
+            // Prints a note about the GPU that executes models.
+            accelerator::gpu();
             device
         })
         .clone()
@@ -72,8 +73,43 @@ fn cuda(number: usize) -> Result<Device, String> {
     if !cfg!(feature = "cuda") {
         return Err("this build has no support for NVIDIA GPUs; run `headstart install --cuda`".into());
     }
+    new_cuda(number).map_err(|error| format!("found no usable NVIDIA GPU ({error}); run `headstart doctor`"))
+}
+
+/// Opens an NVIDIA GPU with one stream.
+#[cfg(feature = "cuda")]
+fn new_cuda(number: usize) -> candle_core::Result<Device> {
+    use candle_core::cuda_backend::WrapErr;
+    use candle_core::cuda_backend::cudarc::driver::{result, sys};
+
+    use crate::device_options::Optimization;
+
+    if !Optimization::Stream.is_on() {
+        return Device::new_cuda(number);
+    }
+    let device = Device::new_cuda_with_stream(number)?;
+    let cuda = device.as_cuda_device()?;
+    // SAFETY: all operations on the device's tensors are launched to its one stream, so they run in order.
+    unsafe { cuda.disable_event_tracking() };
+    if Optimization::Pool.is_on() {
+        // By default, a synchronisation returns freed memory to the system.
+        let mut threshold = u64::MAX;
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        let number = cuda.cuda_stream().context().cu_device();
+        // SAFETY: the device is open, and the attribute is a `u64`, which the function reads.
+        unsafe {
+            // A part of a GPU that a virtual machine has may have no pool.
+            if let Ok(pool) = result::device::get_default_mem_pool(number) {
+                sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast()).result().w()?;
+            }
+        }
+    }
+    Ok(device)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn new_cuda(number: usize) -> candle_core::Result<Device> {
     Device::new_cuda(number)
-        .map_err(|error| format!("found no usable NVIDIA GPU ({error}); run `headstart doctor`"))
 }
 
 fn metal(number: usize) -> Result<Device, String> {

@@ -27,6 +27,7 @@ pub mod chart;
 mod check;
 pub mod data;
 mod device;
+mod device_options;
 pub mod display;
 mod drawn;
 mod error;
@@ -48,6 +49,7 @@ pub mod train;
 pub mod variables;
 pub mod weights;
 
+pub use accelerator::{GpuPrecision, gpu_precision, set_gpu_precision};
 pub use candle_core;
 pub use candle_nn;
 pub use device::device;

@@ -38,4 +38,7 @@ pub use crate::train::{
     SparseCategoricalCrossentropy, TensorBoard, TerminateOnNaN, TopKCategoricalAccuracy,
 };
 pub use crate::weights::Weights;
-pub use crate::{Result as HeadstartResult, check_interrupt, device, sequential, show};
+pub use crate::{
+    GpuPrecision, Result as HeadstartResult, check_interrupt, device, gpu_precision, sequential,
+    set_gpu_precision, show,
+};

@@ -2,7 +2,7 @@
 
 use crate::kernels::int;
 use crate::raw::{Array, ConvKey, Direction, Gpu};
-use crate::{Error, Output, Result};
+use crate::{Error, Output, Precision, Result};
 
 const NAME: &str = "convolution";
 
@@ -82,7 +82,7 @@ impl ConvShape {
         (ConvShape { input: [side(0), side(1)], padding: [(0, 0); 2], ..*self }, true)
     }
 
-    fn key(&self) -> Result<ConvKey> {
+    fn key(&self, precision: Precision) -> Result<ConvKey> {
         let int = |size: usize| int(NAME, size);
         let ([rows, columns], [kernel_rows, kernel_columns]) = (self.output(), self.kernel);
         let batch = int(self.batch)?;
@@ -99,6 +99,7 @@ impl ConvShape {
             stride: int(self.stride)?,
             dilation: int(self.dilation)?,
             groups: int(self.groups)?,
+            precision,
         })
     }
 }
@@ -113,7 +114,7 @@ impl Gpu {
         let (symmetric, pads) = shape.symmetric();
         let padded = if pads { Some(self.padded(x, shape, &symmetric)?) } else { None };
         let operands = [padded.as_ref().unwrap_or(x), w, y];
-        self.convolve(&symmetric.key()?, Direction::Forward, operands, Output::Replace)
+        self.convolve_in_precision(&symmetric, Direction::Forward, operands, Output::Replace)
     }
 
     /// The gradient of the input.
@@ -131,10 +132,10 @@ impl Gpu {
         shape.check()?;
         let (symmetric, pads) = shape.symmetric();
         if !pads {
-            return self.convolve(&symmetric.key()?, Direction::BackwardData, [dx, w, dy], output);
+            return self.convolve_in_precision(&symmetric, Direction::BackwardData, [dx, w, dy], output);
         }
         let padded = self.array(symmetric.inputs())?;
-        self.convolve(&symmetric.key()?, Direction::BackwardData, [&padded, w, dy], Output::Replace)?;
+        self.convolve_in_precision(&symmetric, Direction::BackwardData, [&padded, w, dy], Output::Replace)?;
         let before = [-int(NAME, shape.padding[0].0)?, -int(NAME, shape.padding[1].0)?];
         let dx = dx.part(0, shape.inputs())?;
         self.pad_maps(&padded, &dx, [symmetric.input, shape.input], before, output)
@@ -156,7 +157,26 @@ impl Gpu {
         let (symmetric, pads) = shape.symmetric();
         let padded = if pads { Some(self.padded(x, shape, &symmetric)?) } else { None };
         let operands = [padded.as_ref().unwrap_or(x), dw, dy];
-        self.convolve(&symmetric.key()?, Direction::BackwardFilter, operands, output)
+        self.convolve_in_precision(&symmetric, Direction::BackwardFilter, operands, output)
+    }
+
+    /// Computes one direction in the GPU's precision. A convolution that cuDNN does not support in bfloat16 is computed in
+    /// TensorFloat-32.
+    fn convolve_in_precision(
+        &self,
+        shape: &ConvShape,
+        direction: Direction,
+        operands: [&Array; 3],
+        output: Output,
+    ) -> Result<()> {
+        let mut key = shape.key(self.precision())?;
+        if key.precision == Precision::BFloat16 {
+            if self.convolve_in_bfloat16(&key, direction, operands, output)? {
+                return Ok(());
+            }
+            key.precision = Precision::TensorFloat32;
+        }
+        self.convolve(&key, direction, operands, output)
     }
 
     fn padded(&self, x: &Array, shape: &ConvShape, symmetric: &ConvShape) -> Result<Array> {

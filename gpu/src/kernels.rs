@@ -6,26 +6,31 @@ use crate::{Error, Result};
 /// The source of all kernels, compiled as one program.
 pub const SOURCE: &str = concat!(
     include_str!("kernels/common.cu"),
+    include_str!("kernels/bfloat16.cu"),
     include_str!("kernels/pointwise.cu"),
     include_str!("kernels/batch_norm.cu"),
     include_str!("kernels/pool.cu"),
     include_str!("kernels/loss.cu"),
     include_str!("kernels/optimizer.cu"),
     include_str!("kernels/random.cu"),
+    include_str!("kernels/rows.cu"),
 );
 
 /// The names of the kernels.
-pub const KERNELS: [&str; 27] = [
+pub const KERNELS: [&str; 30] = [
     "activation_backward",
     "add_activation",
     "affine",
     "average_pool",
     "average_pool_backward",
     "batch_statistics",
+    "bfloat16_to_float32",
     "bias_activation",
     "bias_backward",
     "clip_factors",
     "dropout",
+    "float32_to_bfloat16",
+    "gather_rows",
     "global_mean",
     "global_mean_backward",
     "gradient_squares",

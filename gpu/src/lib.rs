@@ -1,13 +1,15 @@
-//! Layers of convolutional networks on an NVIDIA GPU: forward, backward and the optimizers' steps, in float32.
+//! Layers of convolutional networks on an NVIDIA GPU: forward, backward and the optimizers' steps. Values are stored as
+//! float32. [`Precision`] says how convolutions are computed.
 //!
 //! The crate needs no CUDA at build time. The driver, cuDNN, cuBLAS and NVRTC are loaded when a [`Gpu`] is opened
 //! ([`Libraries`]). cuDNN computes convolutions and cuBLAS matrix products. The other operations are kernels of this
-//! crate in CUDA C, which NVRTC compiles for the machine's GPU. All work goes to one stream, in order. Every
-//! algorithm is deterministic: equal inputs give equal bits.
+//! crate in CUDA C, which NVRTC compiles for the machine's GPU. All work goes to one stream, in order, except
+//! [`Uploads`]. Every algorithm is deterministic: equal inputs give equal bits.
 //!
 //! The layout is NCHW. Unsafe code is in the module `raw` only.
 #![deny(unsafe_code)]
 
+mod bfloat16;
 mod convolution;
 mod dense;
 mod error;
@@ -19,8 +21,10 @@ mod normalization;
 mod optimizer;
 mod pointwise;
 mod pool;
+mod precision;
 mod random;
 mod raw;
+mod rows;
 
 pub use convolution::ConvShape;
 pub use dense::DenseShape;
@@ -29,12 +33,13 @@ pub use kernels::{KERNELS, SOURCE};
 pub use libraries::{Found, Libraries};
 pub use loss::{Loss, LossOutput};
 pub use network::{Network, Node, Operation, Parameter, Pass, Window};
-pub use normalization::{Maps, Statistics};
+pub use normalization::{Maps, NormalizationGradient, Statistics};
 pub use optimizer::{Chunks, Clip, Rule, Segment, Update};
 pub use pointwise::Activation;
 pub use pool::PoolShape;
+pub use precision::Precision;
 pub use random::Dropout;
-pub use raw::{Array, Gpu, Indices, Precision, Readback, compile_kernels};
+pub use raw::{Array, Gpu, Indices, Readback, Uploads, compile_kernels};
 
 /// Where an operation writes its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,6 +36,23 @@ pub struct Statistics<'a> {
     pub epsilon: f32,
 }
 
+/// What the backward pass of a normalisation reads.
+#[derive(Clone, Copy, Debug)]
+pub struct NormalizationGradient<'a> {
+    /// The gradient of the output.
+    pub dy: &'a Array,
+    /// The input of the forward pass.
+    pub x: &'a Array,
+    /// The output of the forward pass, if it ends with an activation.
+    pub y: Option<&'a Array>,
+    /// The activation.
+    pub function: Activation,
+    /// The statistics of the forward pass.
+    pub statistics: Statistics<'a>,
+    /// The sizes.
+    pub maps: Maps,
+}
+
 impl Gpu {
     /// Computes mean and 1/σ of each channel of a batch, and updates the moving mean and variance. `momentum` is the
     /// weight of their old values.
@@ -106,23 +123,19 @@ impl Gpu {
     }
 
     /// The gradients of gamma and beta, each of which may be omitted, and the sums that
-    /// [`Gpu::normalize_backward`] takes: `[2, channels]`. `y` is the output of an activation, if there is one.
+    /// [`Gpu::normalize_backward`] takes: `[2, channels]`.
     ///
     /// # Errors
     /// As [`Gpu::batch_statistics`].
-    #[allow(clippy::too_many_arguments, reason = "the operands of a fused operation")]
     pub fn normalize_backward_sums(
         &self,
-        dy: &Array,
-        x: &Array,
-        (y, function): (Option<&Array>, Activation),
-        statistics: Statistics,
+        operands: &NormalizationGradient,
         sums: &Array,
         [gamma, beta]: [Option<&Array>; 2],
-        maps: Maps,
         output: Output,
     ) -> Result<()> {
         const NAME: &str = "normalize_backward_sums";
+        let &NormalizationGradient { dy, x, y, function, statistics, maps } = operands;
         let (count, channels) = (maps.count(), maps.channels);
         int(NAME, count)?;
         let arguments = [
@@ -150,20 +163,16 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::batch_statistics`].
-    #[allow(clippy::too_many_arguments, reason = "the operands of a fused operation")]
     pub fn normalize_backward(
         &self,
-        dy: &Array,
-        x: &Array,
-        (y, function): (Option<&Array>, Activation),
-        statistics: Statistics,
+        operands: &NormalizationGradient,
         gamma: &Array,
         sums: Option<&Array>,
         dx: Option<(&Array, Output)>,
         residual: Option<(&Array, Output)>,
-        maps: Maps,
     ) -> Result<()> {
         const NAME: &str = "normalize_backward";
+        let &NormalizationGradient { dy, x, y, function, statistics, maps } = operands;
         let (count, channels) = (maps.count(), maps.channels);
         let adds = |gradient: Option<(&Array, Output)>| Int(gradient.map_or(0, |(_, output)| output.adds()));
         let arguments = [

@@ -115,11 +115,11 @@ impl Gpu {
             return Err(Error::argument(NAME, expected, state.len()));
         }
         let factors = match clip {
-            Some(Clip::Norm(most)) => Some(self.clip_factors(gradients, chunks, most, false)?),
-            Some(Clip::GlobalNorm(most)) => Some(self.clip_factors(gradients, chunks, most, true)?),
+            Some(Clip::Norm(limit)) => Some(self.clip_factors(gradients, chunks, limit, false)?),
+            Some(Clip::GlobalNorm(limit)) => Some(self.clip_factors(gradients, chunks, limit, true)?),
             Some(Clip::Value(_)) | None => None,
         };
-        let most = if let Some(Clip::Value(most)) = clip { most } else { 0.0 };
+        let limit = if let Some(Clip::Value(limit)) = clip { limit } else { 0.0 };
         let (number, flag, a, b, epsilon) = match rule {
             Rule::Sgd { momentum, nesterov } => (0, nesterov, momentum, 0.0, 0.0),
             Rule::Adam { beta_1, beta_2, epsilon } => (1, false, beta_1, beta_2, epsilon),
@@ -143,13 +143,13 @@ impl Gpu {
             Float(b as f32),
             Float((1.0 - b) as f32),
             Float(epsilon as f32),
-            Float(most),
+            Float(limit),
         ];
         self.launch_blocks(NAME, chunks.count, &arguments)
     }
 
-    /// The factor for each segment that scales its gradient down to the norm `most`.
-    fn clip_factors(&self, gradients: &Array, chunks: &Chunks, most: f32, is_global: bool) -> Result<Array> {
+    /// The factor for each segment that scales its gradient down to the norm `limit`.
+    fn clip_factors(&self, gradients: &Array, chunks: &Chunks, limit: f32, is_global: bool) -> Result<Array> {
         let count = chunks.count;
         let (squares, factors) = (self.array(count)?, self.array(chunks.segments)?);
         let indices = I(&chunks.indices, 3 * count);
@@ -160,7 +160,7 @@ impl Gpu {
             indices,
             A(&factors, chunks.segments),
             Int(int("clip_factors", count)?),
-            Float(most),
+            Float(limit),
             Int(i32::from(is_global)),
         ];
         self.launch_blocks("clip_factors", chunks.segments, &arguments)?;

@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use super::decode::Decoding;
 use super::prefetch::prefetched;
 use crate::check::check_not_negative;
+use crate::device_options::Optimization;
 use crate::{Error, Result, random};
 
 /// A batch of samples.
@@ -201,6 +202,11 @@ impl Samples {
                 found: "0".into(),
             });
         }
+        // Each batch of targets is checked on the CPU. Targets on a GPU are copied once, and not for each batch.
+        let y = match Optimization::Targets.is_on() {
+            true => y.to_device(&Device::Cpu)?,
+            false => y.clone(),
+        };
         // Made contiguous once, not for each batch.
         let (x, y, class_names) = (Inputs::Memory(x.contiguous()?), y.contiguous()?, Arc::default());
         Ok(Samples { x, y, weights: None, batch_size, shuffle, class_names })
@@ -281,6 +287,14 @@ impl Samples {
             })
         };
         Ok((part(0, first)?, part(first, self.count() - first)?))
+    }
+
+    /// The inputs, if they are in memory.
+    pub(crate) fn in_memory(&self) -> Option<&Tensor> {
+        match &self.x {
+            Inputs::Memory(x) => Some(x),
+            Inputs::File(..) | Inputs::Images(..) => None,
+        }
     }
 
     /// The targets.

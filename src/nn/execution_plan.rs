@@ -31,6 +31,8 @@ pub(super) struct ExecutionPlan {
     /// Each parameter, with its state before the plan was compiled.
     pub(super) states: Vec<(Param, FreezingState)>,
     pub(super) steps: Vec<Step>,
+    /// The node with the largest output of a sample among the last nodes of the steps.
+    pub(super) largest: Option<usize>,
 }
 
 /// Whether a parameter is trainable, is in inference mode, and has an adapter.

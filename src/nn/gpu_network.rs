@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{DType, Device, Tensor};
-use headstart_gpu::{Array, Gpu, Loss, LossOutput, Network, Node as GpuNode, Parameter, Readback};
+use candle_core::{DType, Device, Storage, Tensor};
+use headstart_gpu::{Array, Gpu, Loss, LossOutput, Network, Node as GpuNode, Parameter, Readback, Uploads};
 
 use super::Param;
 use crate::{Error, Result};
@@ -65,26 +65,32 @@ impl Copies {
         Ok(())
     }
 
-    /// Downloads parameters into the model.
-    fn download(&self, indices: impl Iterator<Item = usize>) -> Result<()> {
-        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        for index in indices {
-            let (param, values) = (&self.params[index], self.gpu.download(self.network.param(index)?)?);
-            param.set(&Tensor::from_vec(values, param.variable().dims(), &Device::Cpu)?)?;
-            versions[index] = param.version();
-        }
+    /// Sets a parameter of the model to the values that it has on the GPU.
+    fn set_to(&self, index: usize, values: &[f32]) -> Result<()> {
+        let param = &self.params[index];
+        param.set(&Tensor::from_slice(values, param.variable().dims(), &Device::Cpu)?)?;
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)[index] = param.version();
         Ok(())
     }
 
     /// Uploads a batch.
     fn input(&self, x: &Tensor) -> Result<Array> {
-        let values = x.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        Ok(self.gpu.upload(&values)?)
+        with_values(x, |values| Ok(self.gpu.upload(values)?))
     }
 
     fn tensor(&self, values: Vec<f32>, batch: usize) -> Result<Tensor> {
         let shape = [&[batch], self.output_shape.as_slice()].concat();
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+    }
+}
+
+/// Calls `of` with the values of a tensor. Copies them only if they have another type or are not contiguous.
+fn with_values<T>(x: &Tensor, of: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
+    let x = x.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?;
+    let (storage, layout) = x.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(values), Some((start, end))) => of(&values.as_slice::<f32>()?[start..end]),
+        _ => of(&x.flatten_all()?.to_vec1::<f32>()?),
     }
 }
 
@@ -115,6 +121,24 @@ pub(crate) struct Trainee {
     moving: Vec<usize>,
     /// One value, not 0 after the first loss that was not finite.
     stopped: Array,
+    uploads: Uploads,
+    /// The inputs of all samples, if they are on the GPU.
+    samples: Option<Samples>,
+}
+
+/// The inputs of samples on the GPU.
+struct Samples {
+    inputs: Array,
+    /// Values of one input.
+    columns: usize,
+}
+
+/// From where a training step takes its inputs.
+pub(crate) enum StepInput<'a> {
+    /// From the CPU.
+    Batch(&'a Tensor),
+    /// From the samples on the GPU ([`Trainee::keep`]), which are given by their numbers.
+    Rows(&'a [u32]),
 }
 
 /// The results of a training step, whose copy to the CPU has started.
@@ -131,8 +155,8 @@ impl Trainee {
         let mut moving = lowered.moving.clone();
         moving.sort_unstable();
         moving.dedup();
-        let (copies, stopped) = (Copies::new(gpu, lowered)?, gpu.upload(&[0.0])?);
-        Ok(Trainee { copies, trainable, moving, stopped })
+        let (copies, stopped, uploads) = (Copies::new(gpu, lowered)?, gpu.upload(&[0.0])?, gpu.uploads()?);
+        Ok(Trainee { copies, trainable, moving, stopped, uploads, samples: None })
     }
 
     pub(crate) fn gpu(&self) -> &Gpu {
@@ -158,22 +182,76 @@ impl Trainee {
         self.copies.upload()
     }
 
-    /// Downloads the parameters that training has changed.
+    /// Downloads the parameters that training has changed: the weights in one copy, and the moving statistics in another.
     pub(crate) fn download(&self) -> Result<()> {
-        self.copies.download(self.trainable.iter().chain(&self.moving).copied())
+        let (gpu, network) = (self.gpu(), self.network());
+        let weights = gpu.download(network.weights().0)?;
+        for (&index, segment) in self.trainable.iter().zip(network.segments()) {
+            self.copies.set_to(index, &weights[segment.start..segment.start + segment.len])?;
+        }
+        let mut moving = Vec::with_capacity(self.moving.len());
+        for &index in &self.moving {
+            moving.push((index, network.param(index)?));
+        }
+        let all = gpu.array(moving.iter().map(|(_, array)| array.len()).sum())?;
+        let mut start = 0;
+        for (_, array) in &moving {
+            gpu.copy(array, &all.part(start, array.len())?)?;
+            start += array.len();
+        }
+        let values = gpu.download(&all)?;
+        let mut rest = values.as_slice();
+        for (index, array) in moving {
+            let (own, others) = rest.split_at(array.len());
+            self.copies.set_to(index, own)?;
+            rest = others;
+        }
+        Ok(())
+    }
+
+    /// Copies the inputs of all samples to the GPU, if they take at most half of its free memory. Returns whether they are
+    /// there.
+    pub(crate) fn keep(&mut self, x: &Tensor) -> Result<bool> {
+        if x.elem_count() * size_of::<f32>() > self.gpu().free_memory()? / 2 {
+            return Ok(false);
+        }
+        let uploaded = with_values(x, |values| match self.gpu().upload(values) {
+            Err(error) if error.is_out_of_memory() => Ok(None),
+            uploaded => Ok(Some(uploaded?)),
+        })?;
+        let columns = x.dims().iter().skip(1).product();
+        self.samples = uploaded.map(|inputs| Samples { inputs, columns });
+        Ok(self.samples.is_some())
+    }
+
+    /// The inputs of a step on the GPU, and the number of samples.
+    fn input(&mut self, input: StepInput) -> Result<(Array, usize)> {
+        match (input, &self.samples) {
+            (StepInput::Batch(x), _) => {
+                let uploads = &mut self.uploads;
+                Ok((with_values(x, |values| Ok(uploads.upload(values)?))?, x.dim(0)?))
+            }
+            (StepInput::Rows(rows), Some(Samples { inputs, columns })) => {
+                let x = self.gpu().array(rows.len() * columns)?;
+                self.gpu().gather_rows(inputs, rows, *columns, &x)?;
+                Ok((x, rows.len()))
+            }
+            (StepInput::Rows(_), None) => unreachable!("rows are used only if `keep` has copied the samples"),
+        }
     }
 
     /// Launches the forward and backward pass of a batch. Does not wait for them.
     pub(crate) fn step(
-        &self,
-        x: &Tensor,
+        &mut self,
+        input: StepInput,
         targets: &Tensor,
         weights: Option<&Tensor>,
         loss: Loss,
         seed: u64,
     ) -> Result<StepResults> {
-        let (gpu, batch) = (self.gpu(), x.dim(0)?);
-        let pass = self.network().forward(&[self.copies.input(x)?], batch, seed)?;
+        let (x, batch) = self.input(input)?;
+        let gpu = self.gpu();
+        let pass = self.network().forward(&[x], batch, seed)?;
         let columns = pass.output().len() / batch.max(1);
         let targets = self.copies.input(targets)?;
         let weights = weights.map(|weights| self.copies.input(weights)).transpose()?;

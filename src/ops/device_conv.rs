@@ -8,6 +8,8 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp2, Layout, MetalStorage, Result, Shape, Storage, Tensor, bail,
 };
 
+use crate::device_options::Optimization;
+
 /// A convolution of `[N, C, H, W]` with kernels `[filters, C / groups, height, width]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DeviceConv {
@@ -28,9 +30,22 @@ impl DeviceConv {
         }
     }
 
+    /// The padding of candle's convolution. `None` if it has none for these sides.
+    fn symmetric_padding(&self) -> Option<usize> {
+        let [(top, bottom), (left, right)] = self.padding;
+        let is_symmetric = [bottom, left, right].iter().all(|side| *side == top);
+        Some(top).filter(|_| is_symmetric && Optimization::Padding.is_on())
+    }
+
     /// The forward pass.
     fn convolve(&self, x: &Tensor, w: &Tensor) -> Result<Tensor> {
         let (filters, in_channels, rows, columns) = w.dims4()?;
+        if self.groups == 1
+            && rows * columns > 1
+            && let Some(padding) = self.symmetric_padding()
+        {
+            return x.conv2d(w, padding, self.stride, 1, 1);
+        }
         let x = pad(x, self.padding)?;
         if self.groups > 1 {
             let mut sum: Option<Tensor> = None;

@@ -89,9 +89,10 @@ impl Compiled {
         Ok(())
     }
 
-    /// Converts targets to the form that the loss takes for this model.
+    /// Converts targets to the form that the loss takes for this model, on the device of this process.
     pub(crate) fn targets(&self, model: &Model, y: &Tensor) -> Result<Tensor> {
-        self.loss.targets(y, model.output_shape().iter().product())
+        let targets = self.loss.targets(y, model.output_shape().iter().product())?;
+        Ok(targets.to_device(&crate::device())?)
     }
 
     /// Whether each target is a single class. This includes two classes with one output.

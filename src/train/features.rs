@@ -17,8 +17,25 @@ use crate::files::little_endian;
 use crate::nn::{Mode, Model, SplitPoint};
 use crate::{Error, Result, check_interrupt};
 
-/// Batches, each with the model's output before its last activation, or without it if the GPU computes it.
-type Outputs<'a> = Box<dyn Iterator<Item = Result<(Batch, Option<Tensor>)>> + 'a>;
+/// The batches of an epoch.
+type Steps<'a> = Box<dyn Iterator<Item = Result<StepData>> + 'a>;
+
+/// The data of one training step.
+pub(super) struct StepData {
+    pub(super) input: StepSource,
+    pub(super) y: Tensor,
+    pub(super) weights: Option<Tensor>,
+}
+
+/// From what a training step computes the loss.
+pub(super) enum StepSource {
+    /// The model's output before its last activation.
+    Linear(Tensor),
+    /// The inputs of a batch, from which the GPU computes the output.
+    Batch(Tensor),
+    /// The numbers of samples whose features are on the GPU.
+    Rows(Vec<u32>),
+}
 
 /// The data of a `fit`, with cached features where that is possible.
 pub(super) struct Features<'a> {
@@ -27,8 +44,16 @@ pub(super) struct Features<'a> {
     source: Source,
     validation: Option<Validation<'a>>,
     first_batch: FirstBatchCheck<'a>,
-    /// Whether training steps compute the output themselves.
-    is_on_gpu: bool,
+    place: Place,
+}
+
+/// Where training steps compute the model's output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Cpu,
+    Gpu,
+    /// On the GPU, which also has the features of all samples.
+    GpuWithFeatures,
 }
 
 enum Source {
@@ -57,7 +82,7 @@ impl<'a> Features<'a> {
             let validation =
                 validation.map(|data| Validation { model, split: None, data, first_batch: first_validation });
             let source = Source::Data { data, are_features: false };
-            return Ok(Features { model, split: None, source, validation, first_batch, is_on_gpu: false });
+            return Ok(Features { model, split: None, source, validation, first_batch, place: Place::Cpu });
         };
         let samples = data.samples().cloned();
         let source = match (samples, fit.augmented_views) {
@@ -94,7 +119,7 @@ impl<'a> Features<'a> {
                 None => Validation { model, split: None, data, first_batch: first_validation },
             }),
         };
-        Ok(Features { model, split: Some(split), source, validation, first_batch, is_on_gpu: false })
+        Ok(Features { model, split: Some(split), source, validation, first_batch, place: Place::Cpu })
     }
 
     /// The split point at which the batches enter the model. `None`: at its input.
@@ -103,25 +128,43 @@ impl<'a> Features<'a> {
         self.split.as_ref().filter(|_| are_features)
     }
 
-    /// Leaves the model's output to the training steps.
-    pub(super) fn leave_outputs_to_gpu(&mut self) {
-        self.is_on_gpu = true;
+    /// The features of all samples, if they are cached in memory.
+    pub(super) fn in_memory(&self) -> Option<&Tensor> {
+        match &self.source {
+            Source::Data { data, are_features: true } => data.samples()?.in_memory(),
+            Source::Data { .. } | Source::Views { .. } => None,
+        }
     }
 
-    /// Iterates over the batches of an epoch, each with the model's output before its last activation.
-    pub(super) fn epoch(&mut self) -> Result<Outputs<'_>> {
-        let (model, split, is_on_gpu) = (self.model, self.split.as_ref(), self.is_on_gpu);
+    /// Leaves the model's output to the training steps on the GPU. `has_features`: the GPU has the features of all samples.
+    pub(super) fn leave_outputs_to_gpu(&mut self, has_features: bool) {
+        self.place = if has_features { Place::GpuWithFeatures } else { Place::Gpu };
+    }
+
+    /// Iterates over the batches of an epoch.
+    pub(super) fn epoch(&mut self) -> Result<Steps<'_>> {
+        let (model, split, place) = (self.model, self.split.as_ref(), self.place);
         let after = move |batch: Result<Batch>, split: Option<&SplitPoint>| {
-            let batch = batch?;
-            if is_on_gpu {
-                return Ok((batch, None));
-            }
-            let linear = match split {
-                Some(split) => model.forward_after(split, &batch.x, Mode::Training)?,
-                None => model.forward_linear(&batch.x, Mode::Training)?,
+            let Batch { x, y, weights } = batch?;
+            let input = match (place, split) {
+                (Place::Cpu, Some(split)) => {
+                    StepSource::Linear(model.forward_after(split, &x, Mode::Training)?)
+                }
+                (Place::Cpu, None) => StepSource::Linear(model.forward_linear(&x, Mode::Training)?),
+                (Place::Gpu | Place::GpuWithFeatures, _) => StepSource::Batch(x),
             };
-            Ok((batch, Some(linear)))
+            Ok(StepData { input, y, weights })
         };
+        let on_gpu = match &self.source {
+            Source::Data { data, .. } if place == Place::GpuWithFeatures => data.samples().cloned(),
+            _ => None,
+        };
+        if let Some(samples) = on_gpu {
+            return Ok(Box::new(samples.order().into_iter().map(move |rows| {
+                let (y, weights) = samples.targets(&rows)?;
+                Ok(StepData { input: StepSource::Rows(rows), y, weights })
+            })));
+        }
         match &mut self.source {
             Source::Data { data, are_features } => {
                 let (split, raw) = (split.filter(|_| *are_features), !*are_features);

@@ -7,17 +7,16 @@ use candle_core::Tensor;
 
 use super::callbacks::{Callback, Training, collect, restore};
 use super::compile::StepOutput;
-use super::features::Features;
+use super::features::{Features, StepData, StepSource};
 use super::means::Means;
 use super::on_gpu::{GpuTraining, Launched};
 use super::progress::Progress;
 use super::recover::Checkpointer;
 use super::{Compiled, Fit, History};
 use super::{lint, lint_shapes, lint_split};
-use crate::data::{
-    Batch, Dataset, IntoDataset, Samples, check_numbers, check_same, check_weights, missing_batches,
-};
-use crate::nn::{Model, Param, class_of};
+use crate::data::{Dataset, IntoDataset, Samples, check_numbers, check_same, check_weights, missing_batches};
+use crate::device_options::Optimization;
+use crate::nn::{Model, Param, StepInput, class_of};
 use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
 
@@ -150,8 +149,9 @@ impl Model {
         run.progress.training_begins(run.training.history);
         let mut data = Features::of(self, data, validation, &fit)?;
         run.gpu = GpuTraining::new(self, run.training.compiled, data.entry())?;
-        if run.gpu.is_some() {
-            data.leave_outputs_to_gpu();
+        if let Some(gpu) = &mut run.gpu {
+            let has_features = data.in_memory().map(|features| gpu.keep(features)).transpose()?;
+            data.leave_outputs_to_gpu(has_features == Some(true));
         }
         while run.training.epoch() < fit.epochs && run.training.reason().is_none() {
             match run.epoch(&mut data) {
@@ -237,7 +237,7 @@ impl Run<'_> {
     /// Trains on batches.
     fn batches(
         &mut self,
-        mut batches: impl Iterator<Item = Result<(Batch, Option<Tensor>)>>,
+        mut batches: impl Iterator<Item = Result<StepData>>,
         means: &mut Means,
     ) -> Result<()> {
         loop {
@@ -245,7 +245,7 @@ impl Run<'_> {
             let Some(batch) = batches.next() else { return Ok(()) };
             check_interrupt()?;
             let batch = batch?;
-            let size = batch.0.y.dim(0)?;
+            let size = batch.y.dim(0)?;
             self.batch(batch, tape, means).map_err(|error| error.with_batch(size))?;
         }
     }
@@ -265,19 +265,31 @@ impl Run<'_> {
     /// Trains on one batch.
     fn batch(
         &mut self,
-        (batch, linear): (Batch, Option<Tensor>),
+        StepData { input, y, weights }: StepData,
         tape: GradientTape,
         means: &mut Means,
     ) -> Result<()> {
         let (model, compiled) = (self.training.model, &mut *self.training.compiled);
-        let targets = compiled.targets(model, &batch.y)?;
-        let weights = weigh(&targets, batch.weights, self.class_weight)?;
-        let Some(linear) = linear else { return self.batch_on_gpu(&batch.x, targets, weights, means) };
+        let targets = compiled.targets(model, &y)?;
+        let weights = weigh(&targets, weights, self.class_weight)?;
+        let linear = match input {
+            StepSource::Linear(linear) => linear,
+            StepSource::Batch(x) => {
+                return self.batch_on_gpu(StepInput::Batch(&x), targets, weights, means);
+            }
+            StepSource::Rows(rows) => {
+                return self.batch_on_gpu(StepInput::Rows(&rows), targets, weights, means);
+            }
+        };
         let step = compiled.step_output(model, linear, targets, weights.as_ref())?;
+        // The value waits for the GPU, so the backward pass is launched before it is read.
+        let early = Some(&step.loss).filter(|_| !Optimization::Loss.is_on());
+        early.map(|loss| loss.to_scalar::<f32>()).transpose()?;
+        let gradient = tape.gradient(&step.loss)?;
         let value = step.loss.to_scalar::<f32>()?;
         self.check_finite(value)?;
         let optimizer = &mut self.training.compiled.optimizer;
-        optimizer.step(&self.params, &tape.gradient(&step.loss)?)?;
+        optimizer.step(&self.params, &gradient)?;
         self.batch_ends(value, &step, means)
     }
 
@@ -285,7 +297,7 @@ impl Run<'_> {
     /// the CPU reads the weights after it.
     fn batch_on_gpu(
         &mut self,
-        x: &Tensor,
+        input: StepInput,
         targets: Tensor,
         weights: Option<Tensor>,
         means: &mut Means,
@@ -293,7 +305,7 @@ impl Run<'_> {
         let Some(gpu) = &mut self.gpu else { return Ok(()) };
         let is_read =
             self.callbacks.iter().any(|callback| callback.runs_at_batches()) || self.checkpointer.is_due();
-        let launched = gpu.launch(self.training.compiled, x, targets, weights.as_ref())?;
+        let launched = gpu.launch(self.training.compiled, input, targets, weights.as_ref())?;
         self.finish_launched(means)?;
         self.launched = Some(launched);
         if is_read {

@@ -11,7 +11,7 @@ use rand::Rng;
 use super::Compiled;
 use super::compile::StepOutput;
 use super::optimizer::GpuOptimizer;
-use crate::nn::{Model, Param, SplitPoint, StepResults, Trainee, say_once};
+use crate::nn::{Model, Param, SplitPoint, StepInput, StepResults, Trainee, say_once};
 use crate::{Result, random};
 
 /// A model that is trained on the GPU.
@@ -69,11 +69,16 @@ impl GpuTraining {
         Ok(Some(GpuTraining { trainee, optimizer, loss, is_ahead: false, unread: 0 }))
     }
 
+    /// Copies the inputs of all samples to the GPU, if they fit. Returns whether they are there.
+    pub(super) fn keep(&mut self, x: &Tensor) -> Result<bool> {
+        self.trainee.keep(x)
+    }
+
     /// Launches a step for a batch, and does not wait for it.
     pub(super) fn launch(
         &mut self,
         compiled: &Compiled,
-        x: &Tensor,
+        input: StepInput,
         targets: Tensor,
         weights: Option<&Tensor>,
     ) -> Result<Launched> {
@@ -83,7 +88,7 @@ impl GpuTraining {
         self.is_ahead = true;
         self.unread += 1;
         let seed = random::stream().next_u64();
-        let results = self.trainee.step(x, &targets, weights, self.loss, seed)?;
+        let results = self.trainee.step(input, &targets, weights, self.loss, seed)?;
         self.optimizer.step(&*compiled.optimizer, self.trainee.network(), self.trainee.stopped())?;
         Ok(Launched { results, targets })
     }

@@ -234,6 +234,11 @@ def test_doctor_reports_the_libraries_of_cuda(tmp_path):
         subprocess.run(["cc", "-shared", "-o", tmp_path / name, tmp_path / "versions.c"], check=True)
     done = headstart("doctor", env=environment)
     assert re.search(rf"^ok +CUDA libraries +{tmp_path}/libcuda.so.1, .*{tmp_path}/libcudnn.so.9", done.stdout, re.M), done.stdout
+    assert "convolutions in TensorFloat-32 from compute capability 8.0 on" in done.stdout, done.stdout
+    done = headstart("doctor", env=environment | {"HEADSTART_PRECISION": "bfloat16"})
+    assert "convolutions in BFloat16 (HEADSTART_PRECISION)" in done.stdout, done.stdout
+    done = headstart("doctor", env=environment | {"HEADSTART_PRECISION": "half"})
+    assert re.search(r"^note +CUDA libraries +HEADSTART_PRECISION=half: expected float32, tf32 or bfloat16", done.stdout, re.M), done.stdout
     (tmp_path / "libcudnn.so.9").unlink()
     done = headstart("doctor", env=environment)
     assert re.search(r"^note +CUDA libraries +cuDNN 9 not found.*\n +→ .*pip install nvidia-cudnn-cu13", done.stdout, re.M), done.stdout

@@ -9,6 +9,8 @@ from widget_lines import WIDGETS
 INFERRED = """
 seeded: () = set_random_seed(1)
 here: Device = device()
+gpu_products: Option<GpuPrecision> = gpu_precision()
+gpu_products_set: () = set_gpu_precision(GpuPrecision::Float32)?
 go_on: () = check_interrupt()?
 cells: usize = headstart::cells_run()
 x: Tensor = random_uniform((4, 3, 32, 32), 0.0, 255.0)?

@@ -8,7 +8,18 @@ use std::path::{Path, PathBuf};
 const LAYERS: [(&str, &[&str]); 12] = [
     (
         "base",
-        &["accelerator", "check", "device", "error", "files", "interrupt", "opaque", "random", "variables"],
+        &[
+            "accelerator",
+            "check",
+            "device",
+            "device_options",
+            "error",
+            "files",
+            "interrupt",
+            "opaque",
+            "random",
+            "variables",
+        ],
     ),
     ("display", &["display", "notebook"]),
     ("demo images", &["drawn"]),
@@ -23,13 +34,16 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("prelude", &["prelude", "inspect"]),
 ];
 /// Names that `lib.rs` re-exports, and their modules.
-const EXPORTED: [(&str, &str); 8] = [
+const EXPORTED: [(&str, &str); 11] = [
     ("Error", "error"),
+    ("GpuPrecision", "accelerator"),
     ("Result", "error"),
     ("cells_run", "notebook"),
     ("check_interrupt", "interrupt"),
+    ("gpu_precision", "accelerator"),
     ("random_uniform", "random"),
     ("sequential", "nn"),
+    ("set_gpu_precision", "accelerator"),
     ("show", "display"),
     ("start", "notebook"),
 ];

@@ -3,7 +3,7 @@
 //! A process uses one device, so the tests start this program again with `HEADSTART_DEVICE=gpu`.
 
 #[path = "../../gpu/tests/fake/mod.rs"]
-mod fake;
+pub(crate) mod fake;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,17 @@ use headstart::prelude::*;
 use crate::parity::draw;
 
 /// Environment variable with the file that a test in a separate process writes.
-const RESULTS_VARIABLE: &str = "HEADSTART_TEST_RESULTS";
+pub(crate) const RESULTS_VARIABLE: &str = "HEADSTART_TEST_RESULTS";
 
-/// Runs tests of this program on the fake GPU.
-fn run_on_gpu(arguments: &[&str], results: Option<&Path>) -> Output {
+/// Runs tests of this program on the fake GPU, with environment variables.
+pub(crate) fn run_on_gpu(arguments: &[&str], results: Option<&Path>, variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(arguments).args(["--nocapture", "--test-threads=2"]);
-    command.env("HEADSTART_DEVICE", "gpu");
+    // The CPU path computes in float32.
+    command
+        .env("HEADSTART_DEVICE", "gpu")
+        .env("HEADSTART_PRECISION", "float32")
+        .envs(variables.iter().copied());
     // Another way that a test can choose, on the CPU.
     command.env_remove("HEADSTART_TEST_DEVICE_PATH");
     if !fake::is_real() {
@@ -33,16 +37,16 @@ fn run_on_gpu(arguments: &[&str], results: Option<&Path>) -> Output {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stdout));
-    let gpu = if fake::is_real() { "models run on" } else { "models run on Fake GPU (sm_90, Float32)" };
+    let gpu = if fake::is_real() { "models run on" } else { "models run on Fake GPU (sm_90, " };
     assert!(said.contains(gpu), "{said}");
     output
 }
 
-fn file(name: &str) -> PathBuf {
+pub(crate) fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.safetensors", std::process::id()))
 }
 
-fn drawn(seed: u64, shape: &[usize]) -> Tensor {
+pub(crate) fn drawn(seed: u64, shape: &[usize]) -> Tensor {
     Tensor::from_vec(draw(seed, shape), shape, &device()).unwrap().affine(2.0, -1.0).unwrap()
 }
 
@@ -52,7 +56,7 @@ const SIDE: usize = 64;
 const SAMPLES: usize = 6;
 
 /// The networks, each with a head of known weights.
-fn networks() -> Result<Vec<(&'static str, Model)>> {
+pub(crate) fn networks() -> Result<Vec<(&'static str, Model)>> {
     let shape = |network: headstart::models::Network| {
         network.include_top(false).input_shape((3, SIDE, SIDE)).alpha(0.125).drop_connect_rate(0.0).build()
     };
@@ -76,7 +80,7 @@ fn networks() -> Result<Vec<(&'static str, Model)>> {
     Ok(networks)
 }
 
-fn data() -> Result<(Tensor, Tensor)> {
+pub(crate) fn data() -> Result<(Tensor, Tensor)> {
     let classes: Vec<u32> = (0..SAMPLES as u32).map(|sample| sample % 3).collect();
     Ok((drawn(100, &[SAMPLES, 3, SIDE, SIDE]), Tensor::from_vec(classes, SAMPLES, &device())?))
 }
@@ -126,7 +130,7 @@ fn write_results() -> Result<()> {
 #[test]
 fn networks_agree_with_the_cpu_path() -> Result<()> {
     let file = file("networks");
-    run_on_gpu(&["--exact", "gpu::write_results", "--ignored"], Some(&file));
+    run_on_gpu(&["--exact", "gpu::write_results", "--ignored"], Some(&file), &[]);
     let found = candle_core::safetensors::load(&file, &device())?;
     std::fs::remove_file(&file).unwrap();
     let expected = results()?;
@@ -161,11 +165,16 @@ fn networks_agree_with_the_cpu_path() -> Result<()> {
 
 /// The launches of the fake driver so far in this process.
 fn launches() -> u64 {
+    of_driver(c"fake_cuda_launches")
+}
+
+/// The result of a function of the fake driver.
+fn of_driver(function: &std::ffi::CStr) -> u64 {
     let path = std::ffi::CString::new(fake::folder().join("libcuda.so.1").to_str().unwrap()).unwrap();
     // SAFETY: the strings end with a zero byte, and the function takes nothing and returns an unsigned long.
     unsafe {
         let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
-        let function = libc::dlsym(library, c"fake_cuda_launches".as_ptr());
+        let function = libc::dlsym(library, function.as_ptr());
         assert!(!function.is_null());
         std::mem::transmute::<*mut libc::c_void, extern "C" fn() -> libc::c_ulong>(function)()
     }
@@ -193,13 +202,73 @@ fn count_launches() -> Result<()> {
 
 #[test]
 fn a_training_step_of_resnet50_is_few_launches() {
-    run_on_gpu(&["--exact", "gpu::count_launches", "--ignored"], None);
+    run_on_gpu(&["--exact", "gpu::count_launches", "--ignored"], None, &[]);
+}
+
+/// The losses of a training on cached features, and the bytes that are copied to the GPU in an epoch.
+fn train_on_features() -> Result<HashMap<String, Tensor>> {
+    const SAMPLES: usize = 200;
+    let base = sequential![Input::new((3, 64, 64)), Conv2D::new(8, 3).padding(Padding::Same)]?;
+    base.freeze();
+    // Layers without parameters would be part of the frozen prefix.
+    let windows = Conv2D::new(2, 8).strides(8).activation(Tanh);
+    let mut model = sequential![&base, windows, Flatten, Dense::new(1)]?;
+    for (seed, param) in model.params().iter().enumerate() {
+        param.set(&drawn(seed as u64, param.value(Mode::Inference).dims()))?;
+    }
+    model.compile(Adam::new(1e-2), MeanSquaredError, []);
+    let (x, y) = (drawn(1, &[SAMPLES, 3, 64, 64]), drawn(2, &[SAMPLES, 1]));
+    let mut results = HashMap::new();
+    let fit = |epochs| Fit::epochs(epochs).batch_size(32).shuffle(false).verbose(false).advice(false);
+    let mut uploaded = Vec::new();
+    for epochs in [1, 4] {
+        let before = of_driver(c"fake_cuda_uploaded");
+        let history = model.fit((&x, &y), fit(epochs))?;
+        uploaded.push((of_driver(c"fake_cuda_uploaded") - before) as f32);
+        let losses: Vec<f32> = history["loss"].iter().map(|loss| *loss as f32).collect();
+        results.insert(format!("losses of {epochs}"), Tensor::new(losses, &device())?);
+    }
+    results.insert("uploaded".into(), Tensor::new((uploaded[1] - uploaded[0]) / 3.0, &device())?);
+    Ok(results)
+}
+
+#[test]
+#[ignore = "started by cached_features_stay_on_the_gpu_if_they_fit in a process of its own"]
+fn write_training_on_features() -> Result<()> {
+    candle_core::safetensors::save(&train_on_features()?, std::env::var_os(RESULTS_VARIABLE).unwrap())?;
+    Ok(())
+}
+
+#[test]
+fn cached_features_stay_on_the_gpu_if_they_fit() -> Result<()> {
+    if fake::is_real() {
+        return Ok(());
+    }
+    let run = |memory: &str, order: &str| -> Result<HashMap<String, Tensor>> {
+        let file = file(&format!("features-{memory}{order}"));
+        let arguments = ["--exact", "gpu::write_training_on_features", "--ignored"];
+        run_on_gpu(&arguments, Some(&file), &[("FAKE_CUDA_MEMORY_MB", memory), ("FAKE_CUDA_ORDER", order)]);
+        let results = candle_core::safetensors::load(&file, &device())?;
+        std::fs::remove_file(&file).unwrap();
+        Ok(results)
+    };
+    // The features have 26 MB. cuBLAS has 32 MiB, so less than half of 80 MiB is free.
+    let (kept, uploaded) = (run("4096", "")?, run("80", "")?);
+    let bytes = |results: &HashMap<String, Tensor>| results["uploaded"].to_scalar::<f32>();
+    assert!(bytes(&kept)? < 1e5 && bytes(&uploaded)? > 2.6e7, "{} {}", bytes(&kept)?, bytes(&uploaded)?);
+    // The results are the same, also if the driver delays its work.
+    for other in [&uploaded, &run("4096", "late")?, &run("80", "late")?, &run("80", "early")?] {
+        for name in ["losses of 1", "losses of 4"] {
+            assert_eq!(kept[name].to_vec1::<f32>()?, other[name].to_vec1::<f32>()?, "{name}");
+        }
+    }
+    Ok(())
 }
 
 #[test]
 fn training_on_the_gpu_matches_keras() {
     // The fixtures of Keras, on the GPU path.
-    run_on_gpu(&["training::", "--skip", "gpu::"], None);
+    run_on_gpu(&["training::", "--skip", "gpu::"], None, &[]);
 }
 
 #[test]
@@ -219,28 +288,11 @@ fn use_unknown_layers() -> Result<()> {
 
 #[test]
 fn unsupported_models_stay_on_the_cpu() {
-    let output = run_on_gpu(&["--exact", "gpu::use_unknown_layers", "--ignored"], None);
+    let output = run_on_gpu(&["--exact", "gpu::use_unknown_layers", "--ignored"], None, &[]);
     let said = String::from_utf8_lossy(&output.stderr);
     let layer = "stays on the CPU: the GPU path has no layer LayerNormalization (`layer_normalization`)";
     assert_eq!(said.matches(layer).count(), 1, "{said}");
     assert!(said.contains("does not know its loss"), "{said}");
-}
-
-#[test]
-fn the_precision_is_that_of_the_environment() {
-    let run = |precision: &str| {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "gpu::use_unknown_layers", "--ignored", "--nocapture"]);
-        command.env("HEADSTART_DEVICE", "gpu").env("HEADSTART_CUDA_LIBRARIES", fake::folder());
-        let output = command.env("HEADSTART_PRECISION", precision).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}");
-        said
-    };
-    let said = run("tf32");
-    assert!(said.contains("models run on Fake GPU (sm_90, TensorFloat32)"), "{said}");
-    let said = run("half");
-    assert!(said.contains("HEADSTART_PRECISION=half: expected float32 or tf32; using the CPU"), "{said}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod families;
 mod files;
 mod flattened;
 mod gpu;
+mod gpu_precision;
 mod gradients;
 mod graph;
 mod habits;

@@ -256,3 +256,13 @@ fn a_plan_is_shown_as_text_and_as_a_table() -> Result<()> {
     assert!(html.is_some_and(|html| html.contains("<table>") && html.contains("sequential/conv2d")));
     Ok(())
 }
+
+#[test]
+fn an_output_beyond_the_memory_is_an_error_that_names_the_first_layer() -> Result<()> {
+    let model = sequential![Input::new(1), Dense::new(2), Dense::new(8), Dense::new(4)]?;
+    // One value, repeated without memory.
+    let x = Tensor::zeros((1, 1), DType::F32, &device())?.broadcast_as((1 << 44, 1))?;
+    let problem = model.forward(&x, Mode::Inference).unwrap_err().to_string();
+    assert!(problem.contains("batch: expected at most") && problem.contains("of `dense`, "), "{problem}");
+    Ok(())
+}

@@ -5,10 +5,11 @@ static __device__ float inverse(float spread, float epsilon, int is_variance) {
     return is_variance ? 1.0f / sqrtf(spread + epsilon) : spread;
 }
 
-// Mean and 1/σ of each channel over samples and pixels, and the moving statistics. One block per channel.
+// Mean and 1/σ of each channel over samples and pixels, and the moving statistics. `momentum` is the weight of their old
+// values, and new_weight = 1 - momentum. One block per channel.
 extern "C" __global__ void batch_statistics(
     const float *x, float *mean, float *spread, float *moving_mean, float *moving_variance, int batch, int channels,
-    int inner, float epsilon, float momentum, float fresh) {
+    int inner, float epsilon, float momentum, float new_weight) {
     int channel = blockIdx.x, count = batch * inner;
     float sum = 0.0f;
     for (int i = threadIdx.x; i < count; i += blockDim.x)
@@ -23,8 +24,8 @@ extern "C" __global__ void batch_statistics(
     if (threadIdx.x > 0) return;
     mean[channel] = center;
     spread[channel] = 1.0f / sqrtf(variance + epsilon);
-    float next_mean = moving_mean[channel] * momentum + center * fresh;
-    float next_variance = moving_variance[channel] * momentum + variance * fresh;
+    float next_mean = moving_mean[channel] * momentum + center * new_weight;
+    float next_variance = moving_variance[channel] * momentum + variance * new_weight;
     if (isfinite(next_mean)) moving_mean[channel] = next_mean;
     if (isfinite(next_variance)) moving_variance[channel] = next_variance;
 }

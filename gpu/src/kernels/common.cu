@@ -39,9 +39,9 @@ static __device__ float block_max(float value) {
         }
         __syncthreads();
     }
-    float most = values[0];
+    float maximum = values[0];
     __syncthreads();
-    return most;
+    return maximum;
 }
 
 static __device__ void store(float *y, int index, float value, int adds) {

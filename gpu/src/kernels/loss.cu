@@ -1,26 +1,27 @@
 // Losses of logits, with their gradients. `weights` (one per sample) may be null. Each sample's loss is weighted; the
-// gradient is that of the mean over `rows` samples. Targets are smoothed: t · keep + add.
+// gradient is that of the mean over `rows` samples. Targets are smoothed: t · factor + offset.
 
-static __device__ float target(const float *targets, int index, float keep, float add) {
-    return targets[index] * keep + add;
+static __device__ float target(const float *targets, int index, float factor, float offset) {
+    return targets[index] * factor + offset;
 }
 
 // Cross-entropy of a softmax. One block per sample. `gradient` may be null.
 extern "C" __global__ void softmax_cross_entropy(
     const float *logits, const float *targets, const float *weights, float *losses, float *probabilities,
-    float *gradient, int rows, int columns, float keep, float add) {
+    float *gradient, int rows, int columns, float factor, float offset) {
     int row = blockIdx.x;
     const float *x = logits + row * columns;
-    float most = -INFINITY;
-    for (int i = threadIdx.x; i < columns; i += blockDim.x) most = x[i] > most || x[i] != x[i] ? x[i] : most;
-    most = block_max(most);
+    float maximum = -INFINITY;
+    for (int i = threadIdx.x; i < columns; i += blockDim.x)
+        maximum = x[i] > maximum || x[i] != x[i] ? x[i] : maximum;
+    maximum = block_max(maximum);
     float sum = 0.0f;
-    for (int i = threadIdx.x; i < columns; i += blockDim.x) sum += expf(x[i] - most);
+    for (int i = threadIdx.x; i < columns; i += blockDim.x) sum += expf(x[i] - maximum);
     sum = block_sum(sum);
     float log_sum = logf(sum), loss = 0.0f, total = 0.0f;
     for (int i = threadIdx.x; i < columns; i += blockDim.x) {
-        float t = target(targets, row * columns + i, keep, add);
-        loss -= t * (x[i] - most - log_sum);
+        float t = target(targets, row * columns + i, factor, offset);
+        loss -= t * (x[i] - maximum - log_sum);
         total += t;
     }
     loss = block_sum(loss);
@@ -28,9 +29,9 @@ extern "C" __global__ void softmax_cross_entropy(
     float weight = weights ? weights[row] : 1.0f;
     for (int i = threadIdx.x; i < columns; i += blockDim.x) {
         int at = row * columns + i;
-        float p = expf(x[i] - most) / sum;
+        float p = expf(x[i] - maximum) / sum;
         probabilities[at] = p;
-        if (gradient) gradient[at] = (p * total - target(targets, at, keep, add)) * weight / rows;
+        if (gradient) gradient[at] = (p * total - target(targets, at, factor, offset)) * weight / rows;
     }
     if (threadIdx.x == 0) losses[row] = loss * weight;
 }
@@ -38,12 +39,12 @@ extern "C" __global__ void softmax_cross_entropy(
 // Cross-entropy of a sigmoid, mean over the columns. One block per sample. `gradient` may be null.
 extern "C" __global__ void sigmoid_cross_entropy(
     const float *logits, const float *targets, const float *weights, float *losses, float *probabilities,
-    float *gradient, int rows, int columns, float keep, float add) {
+    float *gradient, int rows, int columns, float factor, float offset) {
     int row = blockIdx.x;
     float weight = weights ? weights[row] : 1.0f, loss = 0.0f;
     for (int i = threadIdx.x; i < columns; i += blockDim.x) {
         int at = row * columns + i;
-        float x = logits[at], t = target(targets, at, keep, add), p = sigmoid(x);
+        float x = logits[at], t = target(targets, at, factor, offset), p = sigmoid(x);
         // ln(1 + eˣ) = max(x, 0) + ln(1 + e^-|x|), which does not overflow. NaN stays NaN.
         loss += (x < 0.0f ? 0.0f : x) + log1pf(expf(-fabsf(x))) - x * t;
         probabilities[at] = p;
@@ -82,11 +83,12 @@ extern "C" __global__ void mean_loss(const float *losses, float *mean, float *st
 // Softmax of each row. One block per row.
 extern "C" __global__ void softmax(const float *x, float *y, int columns) {
     const float *row = x + blockIdx.x * columns;
-    float most = -INFINITY;
-    for (int i = threadIdx.x; i < columns; i += blockDim.x) most = row[i] > most || row[i] != row[i] ? row[i] : most;
-    most = block_max(most);
+    float maximum = -INFINITY;
+    for (int i = threadIdx.x; i < columns; i += blockDim.x)
+        maximum = row[i] > maximum || row[i] != row[i] ? row[i] : maximum;
+    maximum = block_max(maximum);
     float sum = 0.0f;
-    for (int i = threadIdx.x; i < columns; i += blockDim.x) sum += expf(row[i] - most);
+    for (int i = threadIdx.x; i < columns; i += blockDim.x) sum += expf(row[i] - maximum);
     sum = block_sum(sum);
-    for (int i = threadIdx.x; i < columns; i += blockDim.x) y[blockIdx.x * columns + i] = expf(row[i] - most) / sum;
+    for (int i = threadIdx.x; i < columns; i += blockDim.x) y[blockIdx.x * columns + i] = expf(row[i] - maximum) / sum;
 }

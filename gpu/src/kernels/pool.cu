@@ -6,17 +6,17 @@ extern "C" __global__ void max_pool(
     if (i >= count) return;
     int column = i % out_width, row = i / out_width % out_height, map = i / (out_width * out_height);
     int best = -1;
-    float most = 0.0f;
+    float maximum = 0.0f;
     for (int r = max(0, row * stride - top); r < min(height, row * stride - top + size); r++)
         for (int c = max(0, column * stride - left); c < min(width, column * stride - left + size); c++) {
             float value = x[(map * height + r) * width + c];
             // NaN counts as the maximum, as in PyTorch.
-            if (best < 0 || value > most || (value != value && most == most)) {
-                most = value;
+            if (best < 0 || value > maximum || (value != value && maximum == maximum)) {
+                maximum = value;
                 best = r * width + c;
             }
         }
-    y[i] = most;
+    y[i] = maximum;
     indices[i] = best;
 }
 

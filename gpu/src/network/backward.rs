@@ -4,7 +4,7 @@ use super::forward::{Kept, Pass, dropout, pad_sides, statistics, value};
 use super::step::{conv_shape, dense_shape, maps, pool_shape};
 use super::{Kind, Network, Operation, Step};
 use crate::raw::Array;
-use crate::{Activation, Error, Output, Result};
+use crate::{Activation, Error, NormalizationGradient, Output, Result};
 
 /// The gradients during a backward pass. Each array belongs to one node.
 struct Gradients<'a> {
@@ -209,7 +209,7 @@ impl Network {
             Activation::Linear => None,
             _ => Some(value(values, step.output)?),
         };
-        let activation = (y, step.activation);
+        let operands = NormalizationGradient { dy, x, y, function: step.activation, statistics, maps };
         let (of_gamma, of_beta) = (gradients.of_param(params[0]), gradients.of_param(params[1]));
         let mut sums = None;
         if !statistics.is_moving || of_gamma.is_some() || of_beta.is_some() {
@@ -217,8 +217,7 @@ impl Network {
             let output =
                 of_gamma.as_ref().or(of_beta.as_ref()).map_or(Output::Replace, |(_, output)| *output);
             let of_params = [of_gamma.as_ref(), of_beta.as_ref()].map(|of| of.map(|(array, _)| array));
-            self.gpu()
-                .normalize_backward_sums(dy, x, activation, statistics, &array, of_params, maps, output)?;
+            self.gpu().normalize_backward_sums(&operands, &array, of_params, output)?;
             sums = Some(array).filter(|_| !statistics.is_moving);
         }
         // The residual and the input may be the same node: the kernel writes the residual's gradient first.
@@ -231,6 +230,6 @@ impl Network {
             return Ok(());
         }
         let [dx, residual] = [&dx, &residual].map(|of| of.as_ref().map(|(array, output)| (array, *output)));
-        self.gpu().normalize_backward(dy, x, activation, statistics, gamma, sums.as_ref(), dx, residual, maps)
+        self.gpu().normalize_backward(&operands, gamma, sums.as_ref(), dx, residual)
     }
 }

@@ -64,13 +64,6 @@ impl Array {
         Ok(Array { memory: self.memory.clone(), start: self.start + start, len })
     }
 
-    /// Whether two arrays share memory.
-    pub fn shares_memory(&self, other: &Array) -> bool {
-        Arc::ptr_eq(&self.memory, &other.memory)
-            && self.start < other.start + other.len
-            && other.start < self.start + self.len
-    }
-
     pub(super) fn pointer(&self) -> DevicePtr {
         self.memory.pointer + (self.start * SIZE) as u64
     }

@@ -4,15 +4,14 @@ use std::os::raw::c_int;
 use std::ptr::null_mut;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Array;
 use super::driver::Context;
 use super::functions::{Blas as Functions, Handle};
 use super::library::Library;
-use super::{Array, Precision};
 use crate::{Error, Output, Result};
 
-/// `CUBLAS_DEFAULT_MATH`, in which float32 products are float32, and `CUBLAS_TF32_TENSOR_OP_MATH`.
+/// `CUBLAS_DEFAULT_MATH`, in which float32 products are float32.
 const DEFAULT_MATH: c_int = 0;
-const TENSOR_FLOAT_32: c_int = 3;
 /// Size of the workspace in values (32 MiB, NVIDIA's recommendation for Hopper). A fixed size keeps products
 /// deterministic.
 const WORKSPACE: usize = 8 << 20;
@@ -47,11 +46,10 @@ struct BlasHandle(Handle);
 unsafe impl Send for BlasHandle {}
 
 impl Blas {
-    pub(super) fn open(library: &Library, context: &Arc<Context>, precision: Precision) -> Result<Blas> {
+    pub(super) fn open(library: &Library, context: &Arc<Context>) -> Result<Blas> {
         let functions = Functions::load(library)?;
         let workspace = Array::allocate(context, WORKSPACE)?;
         let (stream, mut handle) = (context.stream()?, null_mut());
-        let math = if precision == Precision::Float32 { DEFAULT_MATH } else { TENSOR_FLOAT_32 };
         // SAFETY: the function writes one handle.
         check("cublasCreate", unsafe { (functions.cublasCreate_v2)(&mut handle) })?;
         // From here on, `drop` destroys the handle after a failure.
@@ -63,7 +61,7 @@ impl Blas {
             check("cublasSetStream", (f.cublasSetStream_v2)(handle, stream))?;
             let set = (f.cublasSetWorkspace_v2)(handle, workspace.pointer(), workspace.bytes());
             check("cublasSetWorkspace", set)?;
-            check("cublasSetMathMode", (f.cublasSetMathMode)(handle, math))?;
+            check("cublasSetMathMode", (f.cublasSetMathMode)(handle, DEFAULT_MATH))?;
         }
         Ok(blas)
     }

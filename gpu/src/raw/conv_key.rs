@@ -1,8 +1,13 @@
-//! What a convolution computes, and its sizes.
+//! What a convolution computes, its sizes, and its precision.
 
 use std::os::raw::c_int;
 
-/// The sizes of a convolution: the key of its plan.
+use crate::Precision;
+
+/// The sizes and the precision of a convolution: the key of its plan.
+///
+/// In [`Precision::BFloat16`] the operands are bfloat16 in NHWC, else float32 in NCHW. The sizes have the order of NCHW
+/// in both cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ConvKey {
     /// `[N, C, H, W]`.
@@ -16,6 +21,7 @@ pub(crate) struct ConvKey {
     pub(crate) stride: i32,
     pub(crate) dilation: i32,
     pub(crate) groups: i32,
+    pub(crate) precision: Precision,
 }
 
 /// What a convolution computes.
@@ -34,20 +40,14 @@ impl Direction {
     pub(super) fn fallback(self) -> c_int {
         if self == Direction::Forward { 0 } else { 1 }
     }
-}
 
-/// An algorithm, and the math type with which cuDNN offers it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Candidate {
-    pub(super) number: c_int,
-    pub(super) math: c_int,
-}
-
-/// The algorithms of one direction.
-pub(super) struct Algorithms {
-    pub(super) current: Candidate,
-    /// The workspace of the current one, in bytes.
-    pub(super) workspace: usize,
-    /// The others, from the last choice to the next.
-    pub(super) others: Vec<Candidate>,
+    /// The operands in the order of cuDNN's arguments, the result last. The operands are numbered input 0, kernel 1,
+    /// output 2.
+    pub(crate) fn order(self) -> [usize; 3] {
+        match self {
+            Direction::Forward => [0, 1, 2],
+            Direction::BackwardData => [1, 2, 0],
+            Direction::BackwardFilter => [0, 2, 1],
+        }
+    }
 }

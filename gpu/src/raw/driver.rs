@@ -1,4 +1,4 @@
-//! The context, stream and memory of one GPU: thin, checked calls of the driver.
+//! The context, streams and memory of one GPU: thin, checked calls of the driver.
 
 use std::ffi::CStr;
 use std::os::raw::{c_int, c_void};
@@ -20,7 +20,7 @@ const CAPABILITY: [c_int; 2] = [75, 76];
 /// `CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED`: 0 on a part of a GPU that a virtual machine has.
 const MEMORY_POOLS: c_int = 115;
 
-/// The primary context of a GPU, with one stream.
+/// The primary context of a GPU, with one stream for operations and one for uploads beside them.
 pub(super) struct Context {
     pub(super) driver: Driver,
     pub(super) pinned: PinnedPool,
@@ -28,6 +28,8 @@ pub(super) struct Context {
     context: Handle,
     /// Null until it is created.
     stream: Handle,
+    /// Null until it is created.
+    copies: Handle,
     /// Whether memory is allocated and freed in the order of the stream.
     has_pool: bool,
 }
@@ -57,11 +59,14 @@ impl Context {
             check(&driver, "cuDevicePrimaryCtxRetain", retain)?;
             // From here on, `drop` releases the context after a failure.
             let pinned = PinnedPool::default();
-            let stream = null_mut();
-            let mut context = Context { driver, pinned, device, context: retained, stream, has_pool: false };
+            let [stream, copies] = [null_mut(); 2];
+            let mut context =
+                Context { driver, pinned, device, context: retained, stream, copies, has_pool: false };
             context.stream()?;
-            let created = (context.driver.cuStreamCreate)(&mut context.stream, NON_BLOCKING);
-            context.check("cuStreamCreate", created)?;
+            for stream in [&mut context.stream, &mut context.copies] {
+                let created = (context.driver.cuStreamCreate)(stream, NON_BLOCKING);
+                check(&context.driver, "cuStreamCreate", created)?;
+            }
             context.has_pool = context.attribute(MEMORY_POOLS).is_ok_and(|value| value != 0);
             if context.has_pool {
                 context.keep_freed_memory()?;
@@ -88,6 +93,19 @@ impl Context {
         // SAFETY: the context is retained for the lifetime of `self`.
         self.check("cuCtxSetCurrent", unsafe { (self.driver.cuCtxSetCurrent)(self.context) })?;
         Ok(self.stream)
+    }
+
+    /// The stream of [`Uploads`](super::Uploads), with the context current in this thread.
+    pub(super) fn copy_stream(&self) -> Result<Handle> {
+        self.stream()?;
+        Ok(self.copies)
+    }
+
+    /// Records an event in a stream.
+    pub(super) fn record(&self, event: Handle, stream: Handle) -> Result<()> {
+        self.stream()?;
+        // SAFETY: event and stream exist.
+        self.check("cuEventRecord", unsafe { (self.driver.cuEventRecord)(event, stream) })
     }
 
     /// Turns a status of the driver into a result.
@@ -126,6 +144,15 @@ impl Context {
             (self.driver.cuDeviceTotalMem_v2)(&mut bytes, self.device)
         })?;
         Ok(bytes)
+    }
+
+    /// The free memory in bytes, without freed memory that is kept in the pool.
+    pub(super) fn free_memory(&self) -> Result<usize> {
+        self.stream()?;
+        let [mut free, mut total] = [0; 2];
+        // SAFETY: the function writes two integers.
+        self.check("cuMemGetInfo", unsafe { (self.driver.cuMemGetInfo_v2)(&mut free, &mut total) })?;
+        Ok(free)
     }
 
     /// Allocates memory: in the order of the stream, if the GPU has memory pools.
@@ -203,11 +230,11 @@ impl Drop for Context {
     fn drop(&mut self) {
         if self.stream().is_ok() {
             self.pinned.clear(self);
-            if !self.stream.is_null() {
-                // SAFETY: nothing uses the stream any more: all arrays hold the context.
+            for stream in [self.copies, self.stream].into_iter().filter(|stream| !stream.is_null()) {
+                // SAFETY: nothing uses the stream any more: all arrays and uploads hold the context.
                 unsafe {
-                    (self.driver.cuStreamSynchronize)(self.stream);
-                    (self.driver.cuStreamDestroy_v2)(self.stream);
+                    (self.driver.cuStreamSynchronize)(stream);
+                    (self.driver.cuStreamDestroy_v2)(stream);
                 }
             }
         }

@@ -49,9 +49,11 @@ functions! {
         cuCtxSetCurrent(Handle);
         cuStreamCreate(*mut Handle, c_uint);
         cuStreamSynchronize(Handle);
+        cuStreamWaitEvent(Handle, Handle, c_uint);
         cuStreamDestroy_v2(Handle);
         cuDeviceGetDefaultMemPool(*mut Handle, c_int);
         cuMemPoolSetAttribute(Handle, c_int, *mut c_void);
+        cuMemGetInfo_v2(*mut usize, *mut usize);
         cuMemAlloc_v2(*mut DevicePtr, usize);
         cuMemFree_v2(DevicePtr);
         cuMemAllocAsync(*mut DevicePtr, usize, Handle);

@@ -6,36 +6,19 @@ use std::fmt;
 use std::os::raw::c_void;
 use std::ptr::null_mut;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::blas::{Blas, Product};
 use super::compiler::Compiler;
 use super::dnn::Dnn;
 use super::driver::Context;
 use super::functions::Handle;
-use super::{Array, ConvKey, Direction, Indices, Readback};
+use super::{Array, ConvKey, Direction, Indices};
 use crate::kernels::{KERNELS, SOURCE};
-use crate::{Error, Libraries, Output, Result};
+use crate::{Error, Libraries, Output, Precision, Result};
 
-/// Largest copy to the GPU through page-locked memory, in bytes (64 MiB: a large batch). Others wait for
-/// the work before them.
-const MAX_PINNED: usize = 64 << 20;
 /// Maximum number of arguments of a kernel.
 const MAX_ARGUMENTS: usize = 24;
-
-/// How convolutions and matrix products are computed. The values are always stored as float32.
-///
-/// The default has the accuracy of float32. PyTorch computes convolutions in TensorFloat-32 by default, so compare its speed with that of
-/// [`Precision::TensorFloat32`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// Products with 24 bits.
-    #[default]
-    Float32,
-    /// Products with 11 bits and sums with 24 (TensorFloat-32), on Ampere GPUs and later: several times faster. On
-    /// older GPUs the same as [`Precision::Float32`].
-    TensorFloat32,
-}
 
 /// An open GPU: context, stream, kernels, cuDNN and cuBLAS. A clone shares all of them.
 #[derive(Clone)]
@@ -47,9 +30,10 @@ struct Inner {
     blas: Blas,
     kernels: HashMap<&'static str, Function>,
     launches: AtomicU64,
-    precision: Precision,
+    /// The number of a [`Precision`].
+    precision: AtomicU8,
+    capability: [i32; 2],
     name: String,
-    architecture: String,
     memory: usize,
     context: Arc<Context>,
 }
@@ -87,24 +71,27 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Library`] and [`Error::Function`] if a library is missing or too old; [`Error::Number`];
-    /// [`Error::Cuda`] if the GPU cannot be used.
+    /// [`Error::Cuda`] if the GPU cannot be used; [`Error::Argument`] as [`Gpu::set_precision`].
     pub fn open(number: usize, libraries: &Libraries, precision: Precision) -> Result<Gpu> {
         let context = Arc::new(Context::open(libraries.driver()?, number)?);
-        let [major, minor] = context.capability()?;
-        let architecture = format!("sm_{major}{minor}");
+        let capability = context.capability()?;
         let compiler = Compiler::load(&libraries.nvrtc()?)?;
-        let module = context.module(&compiler.compile_for(SOURCE, [major, minor])?)?;
+        let module = context.module(&compiler.compile_for(SOURCE, capability)?)?;
         let mut kernels = HashMap::new();
         for name in KERNELS {
             let symbol = CString::new(name).map_err(|_| Error::argument("open", "a kernel's name", name))?;
             kernels.insert(name, Function(context.function(module, &symbol)?));
         }
         // cuDNN uses cuBLAS.
-        let blas = Blas::open(libraries.blas()?, &context, precision)?;
-        let dnn = Dnn::open(libraries.dnn()?, &context, precision)?;
+        let blas = Blas::open(libraries.blas()?, &context)?;
+        let dnn = Dnn::open(libraries.dnn()?, &context)?;
         let (name, memory, launches) = (context.name()?, context.memory()?, AtomicU64::new(0));
-        let inner = Inner { dnn, blas, kernels, launches, precision, name, architecture, memory, context };
-        Ok(Gpu(Arc::new(inner)))
+        let initial = AtomicU8::new(Precision::Float32.number());
+        let inner =
+            Inner { dnn, blas, kernels, launches, precision: initial, capability, name, memory, context };
+        let gpu = Gpu(Arc::new(inner));
+        gpu.set_precision(precision)?;
+        Ok(gpu)
     }
 
     /// The GPU's name, such as `NVIDIA H100 80GB HBM3`.
@@ -113,8 +100,9 @@ impl Gpu {
     }
 
     /// The GPU's architecture, such as `sm_90`.
-    pub fn architecture(&self) -> &str {
-        &self.0.architecture
+    pub fn architecture(&self) -> String {
+        let [major, minor] = self.0.capability;
+        format!("sm_{major}{minor}")
     }
 
     /// The size of the GPU's memory in bytes.
@@ -122,9 +110,27 @@ impl Gpu {
         self.0.memory
     }
 
-    /// How convolutions and matrix products are computed.
+    /// How convolutions are computed.
     pub fn precision(&self) -> Precision {
-        self.0.precision
+        Precision::of_number(self.0.precision.load(Ordering::Relaxed))
+    }
+
+    /// The precision that PyTorch would take for this GPU: TensorFloat-32 if it supports it, else float32.
+    pub fn default_precision(&self) -> Precision {
+        Precision::default_of(self.0.capability)
+    }
+
+    /// Sets how later convolutions are computed, also those of clones.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the GPU does not support it.
+    pub fn set_precision(&self, precision: Precision) -> Result<()> {
+        if !precision.is_supported(self.0.capability) {
+            let expected = format!("a GPU with compute capability 8.0 or later for {precision:?}");
+            return Err(Error::argument("precision", expected, self.architecture()));
+        }
+        self.0.precision.store(precision.number(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Number of operations so far: kernels, convolutions, matrix products, copies and fills.
@@ -132,156 +138,12 @@ impl Gpu {
         self.0.launches.load(Ordering::Relaxed)
     }
 
-    /// Number of convolution sizes whose algorithms are cached.
-    pub fn cached_plans(&self) -> usize {
-        self.0.dnn.plans()
-    }
-
-    /// Allocates uninitialised values.
-    ///
-    /// # Errors
-    /// [`Error::Cuda`] if the memory is full.
-    pub fn array(&self, len: usize) -> Result<Array> {
-        Array::allocate(&self.0.context, len)
-    }
-
-    /// Allocates uninitialised integers.
-    ///
-    /// # Errors
-    /// As [`Gpu::array`].
-    pub fn indices(&self, len: usize) -> Result<Indices> {
-        Ok(Indices(self.array(len)?))
-    }
-
-    /// Copies values to a new array.
-    ///
-    /// # Errors
-    /// As [`Gpu::array`].
-    pub fn upload(&self, values: &[f32]) -> Result<Array> {
-        let array = self.array(values.len())?;
-        self.write(&array, values)?;
-        Ok(array)
-    }
-
-    /// Copies integers to the GPU.
-    ///
-    /// # Errors
-    /// As [`Gpu::array`].
-    pub fn upload_indices(&self, values: &[i32]) -> Result<Indices> {
-        let array = self.array(values.len())?;
-        self.write_bytes(&array, values.as_ptr().cast(), values.len())?;
-        Ok(Indices(array))
-    }
-
-    /// Replaces the values of an array.
-    ///
-    /// # Errors
-    /// [`Error::Length`] if their number differs.
-    pub fn write(&self, array: &Array, values: &[f32]) -> Result<()> {
-        self.write_bytes(array, values.as_ptr().cast(), values.len())
-    }
-
-    fn write_bytes(&self, array: &Array, values: *const c_void, len: usize) -> Result<()> {
-        if array.len() != len {
-            let (expected, found) = (array.len(), len);
-            return Err(Error::Length { operation: "write", operand: "values", expected, found });
-        }
-        if len == 0 {
-            return Ok(());
-        }
-        let (context, stream) = (&self.0.context, self.0.context.stream()?);
-        self.count();
-        let (to, bytes) = (array.pointer(), array.bytes());
-        if bytes > MAX_PINNED {
-            // SAFETY: both sides have `bytes` bytes, and `values` lives until the stream is synchronised.
-            let status = unsafe { (context.driver.cuMemcpyHtoDAsync_v2)(to, values, bytes, stream) };
-            // Also after a failure, so that nothing reads `values` any more.
-            let done = context.synchronize();
-            return context.check("cuMemcpyHtoDAsync", status).and(done);
-        }
-        let buffer = context.pinned.take(context, bytes)?;
-        // SAFETY: the buffer has at least `bytes` bytes, and no copy uses it. It is reused only after this copy.
-        let status = unsafe {
-            std::ptr::copy_nonoverlapping(values.cast::<u8>(), buffer.values.cast::<u8>(), bytes);
-            (context.driver.cuMemcpyHtoDAsync_v2)(to, buffer.values, bytes, stream)
-        };
-        let copied = context.check("cuMemcpyHtoDAsync", status).and_then(|()| buffer.record(context));
-        context.pinned.give(context, buffer);
-        copied
-    }
-
-    /// Copies the values of one array to another.
-    ///
-    /// # Errors
-    /// [`Error::Length`] if their numbers differ.
-    pub fn copy(&self, from: &Array, to: &Array) -> Result<()> {
-        if from.len() != to.len() {
-            let (expected, found) = (to.len(), from.len());
-            return Err(Error::Length { operation: "copy", operand: "from", expected, found });
-        }
-        if from.len() == 0 {
-            return Ok(());
-        }
-        let (context, stream) = (&self.0.context, self.0.context.stream()?);
-        self.count();
-        // SAFETY: both arrays have `from.bytes()` bytes.
-        let status = unsafe {
-            (context.driver.cuMemcpyDtoDAsync_v2)(to.pointer(), from.pointer(), from.bytes(), stream)
-        };
-        context.check("cuMemcpyDtoDAsync", status)
-    }
-
-    /// Sets all values.
+    /// Free memory of the GPU in bytes, without freed memory that is kept for reuse.
     ///
     /// # Errors
     /// [`Error::Cuda`].
-    pub fn fill(&self, array: &Array, value: f32) -> Result<()> {
-        if array.len() == 0 {
-            return Ok(());
-        }
-        let (context, stream) = (&self.0.context, self.0.context.stream()?);
-        self.count();
-        // SAFETY: the array has `len` values of four bytes.
-        let status = unsafe {
-            (context.driver.cuMemsetD32Async)(array.pointer(), value.to_bits(), array.len(), stream)
-        };
-        context.check("cuMemsetD32Async", status)
-    }
-
-    /// The values of an array. Waits for the work that computes them.
-    ///
-    /// # Errors
-    /// [`Error::Cuda`] if work before the copy failed.
-    pub fn download(&self, array: &Array) -> Result<Vec<f32>> {
-        let mut values = vec![0f32; array.len()];
-        if values.is_empty() {
-            return Ok(values);
-        }
-        let (context, stream) = (&self.0.context, self.0.context.stream()?);
-        self.count();
-        // SAFETY: both sides have `array.bytes()` bytes, and `values` lives until the stream is synchronised.
-        let status = unsafe {
-            (context.driver.cuMemcpyDtoHAsync_v2)(
-                values.as_mut_ptr().cast(),
-                array.pointer(),
-                array.bytes(),
-                stream,
-            )
-        };
-        // Also after a failure, so that nothing writes to `values` any more.
-        let done = context.synchronize();
-        context.check("cuMemcpyDtoHAsync", status)?;
-        done?;
-        Ok(values)
-    }
-
-    /// Starts to copy an array to the CPU.
-    ///
-    /// # Errors
-    /// [`Error::Cuda`].
-    pub fn read_back(&self, array: &Array) -> Result<Readback> {
-        self.count();
-        Readback::start(&self.0.context, array)
+    pub fn free_memory(&self) -> Result<usize> {
+        self.0.context.free_memory()
     }
 
     /// Waits for all work.
@@ -292,7 +154,12 @@ impl Gpu {
         self.0.context.synchronize()
     }
 
-    fn count(&self) {
+    pub(super) fn context(&self) -> &Arc<Context> {
+        &self.0.context
+    }
+
+    /// Counts an operation.
+    pub(super) fn count(&self) {
         self.0.launches.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -355,6 +222,11 @@ impl Gpu {
             )
         };
         context.check(kernel, status)
+    }
+
+    /// Whether cuDNN has an algorithm for one direction of a convolution.
+    pub(crate) fn has_algorithm(&self, key: &ConvKey, direction: Direction) -> Result<bool> {
+        self.0.dnn.is_supported(key, direction)
     }
 
     /// Computes one direction of a convolution with cuDNN.

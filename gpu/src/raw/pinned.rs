@@ -11,6 +11,8 @@ use crate::Result;
 /// Maximum number of buffers that are kept for reuse (16: those of two training steps). Allocating or freeing one takes
 /// as long as a training step.
 const MAX_BUFFERS: usize = 16;
+/// Largest copy through one buffer, in bytes (64 MiB: a large batch).
+pub(super) const MAX_COPY: usize = 64 << 20;
 /// Smallest buffer in bytes (64 KiB).
 const MIN_BYTES: usize = 1 << 16;
 
@@ -78,11 +80,9 @@ impl PinnedPool {
 }
 
 impl Pinned {
-    /// Marks the end of a copy that was launched.
-    pub(super) fn record(&self, context: &Context) -> Result<()> {
-        let stream = context.stream()?;
-        // SAFETY: event and stream exist.
-        context.check("cuEventRecord", unsafe { (context.driver.cuEventRecord)(self.event, stream) })
+    /// Marks the end of a copy that was launched in a stream.
+    pub(super) fn record(&self, context: &Context, stream: Handle) -> Result<()> {
+        context.record(self.event, stream)
     }
 
     /// Waits for the last copy.

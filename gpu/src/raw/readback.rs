@@ -26,7 +26,7 @@ impl Readback {
         let status = unsafe {
             (context.driver.cuMemcpyDtoHAsync_v2)(buffer.values, array.pointer(), array.bytes(), stream)
         };
-        let copied = context.check("cuMemcpyDtoHAsync", status).and_then(|()| buffer.record(context));
+        let copied = context.check("cuMemcpyDtoHAsync", status).and_then(|()| buffer.record(context, stream));
         let readback = Readback { context: context.clone(), buffer: Some(buffer), len: array.len() };
         copied.map(|()| readback)
     }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 
 enum { SUCCESS = 0, INVALID_VALUE = 7 };
 typedef int Status;
@@ -21,8 +22,20 @@ static bool is_allocated(const void *address, size_t bytes) {
 }
 
 static bool is_stream(void *stream) {
-    static auto known = driver<void *(*)()>("fake_cuda_stream");
-    return !known || stream == known();
+    static auto known = driver<int (*)(void *)>("fake_cuda_is_stream");
+    return !known || known(stream);
+}
+
+// Adds a call to a stream.
+static void add(void *stream, std::function<void()> call) {
+    static auto to_stream = driver<void (*)(void *, void (*)(void *), void *)>("fake_cuda_add");
+    if (!to_stream) return call();
+    auto run = [](void *data) {
+        auto call = (std::function<void()> *)data;
+        (*call)();
+        delete call;
+    };
+    to_stream(stream, run, new std::function<void()>(std::move(call)));
 }
 
 // The version in the name of this file, as in libcublas.so.12.
@@ -61,7 +74,8 @@ Status cublasSetWorkspace_v2(void *handle, uint64_t workspace, size_t bytes) {
     bool is_right = is_allocated((void *)workspace, bytes);
     return ((Handle *)handle)->has_workspace = is_right, is_right ? SUCCESS : INVALID_VALUE;
 }
-Status cublasSetMathMode(void *, int mode) { return mode == 0 || mode == 3 ? SUCCESS : INVALID_VALUE; }
+// Products are in float32: CUBLAS_DEFAULT_MATH.
+Status cublasSetMathMode(void *, int mode) { return mode == 0 ? SUCCESS : INVALID_VALUE; }
 Status cublasSgemm_v2(
     void *handle, int ta, int tb, int m, int n, int k, const float *alpha, const float *a, int lda, const float *b,
     int ldb, const float *beta, float *c, int ldc) {
@@ -74,15 +88,17 @@ Status cublasSgemm_v2(
     if (!is_allocated(a, ta ? bytes(k, m, lda) : bytes(m, k, lda)) ||
         !is_allocated(b, tb ? bytes(n, k, ldb) : bytes(k, n, ldb)) || !is_allocated(c, bytes(m, n, ldc)))
         return INVALID_VALUE;
-    for (int j = 0; j < n; j++)
-        for (int i = 0; i < m; i++) {
-            double sum = 0.0;
-            for (int l = 0; l < k; l++)
-                sum += (double)a[ta ? l + (size_t)i * lda : i + (size_t)l * lda] *
-                       b[tb ? j + (size_t)l * ldb : l + (size_t)j * ldb];
-            float *out = c + i + (size_t)j * ldc;
-            *out = *alpha * (float)sum + (*beta == 0.0f ? 0.0f : *beta * *out);
-        }
+    add(((Handle *)handle)->stream, [=, alpha = *alpha, beta = *beta] {
+        for (int j = 0; j < n; j++)
+            for (int i = 0; i < m; i++) {
+                double sum = 0.0;
+                for (int l = 0; l < k; l++)
+                    sum += (double)a[ta ? l + (size_t)i * lda : i + (size_t)l * lda] *
+                           b[tb ? j + (size_t)l * ldb : l + (size_t)j * ldb];
+                float *out = c + i + (size_t)j * ldc;
+                *out = alpha * (float)sum + (beta == 0.0f ? 0.0f : beta * *out);
+            }
+    });
     return SUCCESS;
 }
 }

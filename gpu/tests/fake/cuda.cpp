@@ -1,12 +1,19 @@
-// A CUDA driver for tests on machines without a GPU. The GPU's memory is the host's, and a stream executes at once. The
-// kernels are compiled for the CPU (kernels.inc), from the source that the crate passes to NVRTC.
+// A CUDA driver for tests on machines without a GPU. The GPU's memory is the host's. The kernels are compiled for the CPU
+// (kernels.inc), from the source that the crate passes to NVRTC.
 //
 // Like a real one it refuses wrong use: calls without a current context, frees of unknown addresses, copies beyond an
-// allocation, other streams. `fake_cuda_launches` counts launches.
+// allocation, unknown streams. `fake_cuda_launches` counts launches.
+//
+// A stream executes an operation at once, unless FAKE_CUDA_ORDER says otherwise: with `late`, streams execute only what
+// something waits for; with `early`, the same, but the second stream of each context executes at once.
 #include <ucontext.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <deque>
+#include <functional>
+#include <tuple>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -30,24 +37,33 @@ static void fake_barrier();
 #define __device__
 #define __shared__ static
 #define __syncthreads() fake_barrier()
+static unsigned __float_as_uint(float value) {
+    unsigned bits;
+    return memcpy(&bits, &value, 4), bits;
+}
+static float __uint_as_float(unsigned bits) {
+    float value;
+    return memcpy(&value, &bits, 4), value;
+}
 #undef isfinite
 #define isfinite(x) std::isfinite(x)
 #include "kernels.inc"
 
-// A kernel with its arguments unpacked: `KERNEL(name)` is written for each kernel into table.inc.
-using Call = void (*)(void **);
+// A kernel with copies of its arguments: `KERNEL(name)` is written for each kernel into table.inc.
+using Call = std::function<void()>;
 template <typename... A, size_t... I>
-static void unpack(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
-    kernel(*static_cast<A *>(arguments[I])...);
+static Call copied(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
+    auto values = std::make_tuple(*static_cast<A *>(arguments[I])...);
+    return [=] { kernel(std::get<I>(values)...); };
 }
-template <typename... A> static void invoke(void (*kernel)(A...), void **arguments) {
-    unpack(kernel, arguments, std::index_sequence_for<A...>{});
+template <typename... A> static Call copied(void (*kernel)(A...), void **arguments) {
+    return copied(kernel, arguments, std::index_sequence_for<A...>{});
 }
 struct Kernel {
     const char *name;
-    Call call;
+    Call (*bind)(void **);
 };
-#define KERNEL(name) {#name, [](void **arguments) { invoke(name, arguments); }},
+#define KERNEL(name) {#name, [](void **arguments) { return copied(name, arguments); }},
 static const Kernel TABLE[] = {
 #include "table.inc"
 };
@@ -62,23 +78,22 @@ static ucontext_t scheduler;
 static std::vector<Thread> threads;
 static unsigned current = 0;
 static bool cooperative = false;
-static Call cooperative_call;
-static void **cooperative_arguments;
+static const Call *cooperative_call;
 
 static void fake_barrier() {
     if (cooperative) swapcontext(&threads[current].context, &scheduler);
 }
 
 static void thread_main() {
-    cooperative_call(cooperative_arguments);
+    (*cooperative_call)();
     threads[current].done = true;
     swapcontext(&threads[current].context, &scheduler);
 }
 
-static void run_cooperatively(Call call, void **arguments) {
+// Threads run from the first to the last or in reverse, so that a missing barrier is noticed in both directions.
+static void run_cooperatively(const Call &call, bool in_reverse) {
     cooperative = true;
-    cooperative_call = call;
-    cooperative_arguments = arguments;
+    cooperative_call = &call;
     threads.resize(blockDim.x);
     for (auto &thread : threads) {
         thread.stack.resize(16 << 10);
@@ -91,7 +106,8 @@ static void run_cooperatively(Call call, void **arguments) {
     }
     for (bool left = true; left;) {
         left = false;
-        for (current = 0; current < blockDim.x; current++) {
+        for (unsigned turn = 0; turn < blockDim.x; turn++) {
+            current = in_reverse ? blockDim.x - 1 - turn : turn;
             if (threads[current].done) continue;
             threadIdx.x = current;
             swapcontext(&scheduler, &threads[current].context);
@@ -119,15 +135,61 @@ static const int CAPABILITY = number("FAKE_CUDA_CAPABILITY", 90);
 
 static std::recursive_mutex lock;
 static std::map<uint64_t, size_t> allocations;
-static unsigned long launches = 0, in_use = 0, peak = 0, host_allocations = 0;
-static int context_object, stream_object, pool_object, module_object;
+static unsigned long launches = 0, in_use = 0, peak = 0, host_allocations = 0, uploaded = 0;
+static int context_object, pool_object, module_object;
 // Contexts that are retained.
 static std::atomic<int> retained;
 static thread_local bool is_current = false;
 static uint64_t release_threshold = 0;
 
 typedef int Status;
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_CONTEXT = 201, NOT_FOUND = 500, NOT_SUPPORTED = 801 };
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_CONTEXT = 201, NOT_FOUND = 500, NOT_READY = 600, NOT_SUPPORTED = 801 };
+
+// Operations in order. Each returns false as long as it waits for another stream.
+struct Stream {
+    std::deque<std::function<bool()>> operations;
+    bool is_second;
+};
+static std::vector<Stream *> streams;
+// The numbers of the last record, and of the last that was executed.
+struct Event {
+    unsigned long recorded, done;
+};
+// Page-locked memory.
+static std::map<uint64_t, size_t> host_memory;
+
+static const char *order() {
+    static const char *value = getenv("FAKE_CUDA_ORDER");
+    return value ? value : "";
+}
+
+static bool is_stream(const void *stream) {
+    return std::find(streams.begin(), streams.end(), stream) != streams.end();
+}
+
+// Executes everything of a stream, and of other streams what it waits for.
+static void execute(Stream *stream) {
+    while (!stream->operations.empty()) {
+        if (stream->operations.front()()) {
+            stream->operations.pop_front();
+            continue;
+        }
+        // What it waits for was recorded before, so the other streams do not wait for this operation.
+        for (Stream *other : streams)
+            if (other != stream) execute(other);
+    }
+}
+
+static int add(void *stream, std::function<bool()> operation) {
+    Stream *to = (Stream *)stream;
+    to->operations.push_back(std::move(operation));
+    if (!*order() || (to->is_second && !strcmp(order(), "early"))) execute(to);
+    return 0;
+}
+
+static int add_call(void *stream, std::function<void()> call) {
+    return add(stream, [call] { return call(), true; });
+}
 
 // Whether `bytes` at an address are within one allocation. No bytes are refused, because CUDA does not promise that
 // they are permitted.
@@ -150,7 +212,17 @@ unsigned long fake_cuda_launches() { return launches; }
 void fake_cuda_count() { launches++; }
 int fake_cuda_is_current() { return is_current; }
 int fake_cuda_retained() { return retained; }
-void *fake_cuda_stream() { return &stream_object; }
+int fake_cuda_is_stream(void *stream) {
+    std::lock_guard<std::recursive_mutex> hold(lock);
+    return is_stream(stream);
+}
+// Adds a call to a stream.
+void fake_cuda_add(void *stream, void (*call)(void *), void *data) {
+    std::lock_guard<std::recursive_mutex> hold(lock);
+    add_call(stream, [=] { call(data); });
+}
+// Bytes copied from the host.
+unsigned long fake_cuda_uploaded() { return uploaded; }
 unsigned long fake_cuda_host_allocations() { return host_allocations; }
 unsigned long fake_cuda_allocations() { return allocations.size(); }
 unsigned long fake_cuda_peak_bytes() { return peak; }
@@ -185,10 +257,29 @@ Status cuCtxSetCurrent(void *context) {
 }
 Status cuStreamCreate(void **stream, unsigned flags) {
     GUARD
-    return *stream = &stream_object, flags == 1 ? SUCCESS : INVALID_VALUE;
+    streams.push_back(new Stream{{}, streams.size() % 2 == 1});
+    return *stream = streams.back(), flags == 1 ? SUCCESS : INVALID_VALUE;
 }
-Status cuStreamSynchronize(void *stream) { GUARD return stream == &stream_object ? SUCCESS : INVALID_VALUE; }
-Status cuStreamDestroy_v2(void *stream) { GUARD return stream == &stream_object ? SUCCESS : INVALID_VALUE; }
+Status cuStreamSynchronize(void *stream) {
+    GUARD
+    if (!is_stream(stream)) return INVALID_VALUE;
+    return execute((Stream *)stream), SUCCESS;
+}
+Status cuStreamWaitEvent(void *stream, void *event, unsigned flags) {
+    GUARD
+    if (!is_stream(stream) || !event || flags) return INVALID_VALUE;
+    Event *of = (Event *)event;
+    unsigned long record = of->recorded;
+    return add(stream, [=] { return of->done >= record; });
+}
+Status cuStreamDestroy_v2(void *stream) {
+    GUARD
+    if (!is_stream(stream)) return INVALID_VALUE;
+    execute((Stream *)stream);
+    // Streams come in pairs, so the parity of the others does not change when both are destroyed.
+    streams.erase(std::find(streams.begin(), streams.end(), stream));
+    return delete (Stream *)stream, SUCCESS;
+}
 Status cuDeviceGetDefaultMemPool(void **pool, int) {
     return *pool = &pool_object, HAS_POOLS ? SUCCESS : NOT_SUPPORTED;
 }
@@ -209,14 +300,18 @@ static Status allocate(uint64_t *pointer, size_t bytes) {
     peak = std::max(peak, in_use);
     return SUCCESS;
 }
-static Status release(uint64_t pointer) {
+// Forgets memory. Returns its size, or 0 if it is unknown.
+static size_t forget(uint64_t pointer) {
     auto found = allocations.find(pointer);
-    if (found == allocations.end()) return INVALID_VALUE;
-    in_use -= found->second;
-    memset((void *)pointer, 0xff, found->second);
-    free((void *)pointer);
+    if (found == allocations.end()) return 0;
+    size_t bytes = found->second;
+    in_use -= bytes;
     allocations.erase(found);
-    return SUCCESS;
+    return bytes;
+}
+static void release(uint64_t pointer, size_t bytes) {
+    memset((void *)pointer, 0xff, bytes);
+    free((void *)pointer);
 }
 Status cuMemAlloc_v2(uint64_t *pointer, size_t bytes) {
     GUARD
@@ -224,66 +319,109 @@ Status cuMemAlloc_v2(uint64_t *pointer, size_t bytes) {
 }
 Status cuMemFree_v2(uint64_t pointer) {
     GUARD
-    return release(pointer);
+    size_t bytes = forget(pointer);
+    if (!bytes) return INVALID_VALUE;
+    // It waits for all work.
+    for (Stream *stream : streams) execute(stream);
+    return release(pointer, bytes), SUCCESS;
 }
 Status cuMemAllocAsync(uint64_t *pointer, size_t bytes, void *stream) {
     GUARD
     if (!HAS_POOLS) return NOT_SUPPORTED;
-    return stream == &stream_object ? allocate(pointer, bytes) : INVALID_VALUE;
+    return is_stream(stream) ? allocate(pointer, bytes) : INVALID_VALUE;
 }
 Status cuMemFreeAsync(uint64_t pointer, void *stream) {
     GUARD
     if (!HAS_POOLS) return NOT_SUPPORTED;
-    return stream == &stream_object ? release(pointer) : INVALID_VALUE;
+    if (!is_stream(stream)) return INVALID_VALUE;
+    size_t bytes = forget(pointer);
+    return bytes ? add_call(stream, [=] { release(pointer, bytes); }) : INVALID_VALUE;
+}
+// Whether `bytes` at an address of the host may be copied: pageable memory is unknown, page-locked memory is known.
+static bool is_host(const void *address, size_t bytes) {
+    auto next = host_memory.upper_bound((uint64_t)address);
+    if (next == host_memory.begin()) return true;
+    auto &[start, size] = *std::prev(next);
+    return (uint64_t)address >= start + size || (uint64_t)address + bytes <= start + size;
+}
+static Status copy(void *to, const void *from, size_t bytes, void *stream) {
+    return launches++, add_call(stream, [=] { memmove(to, from, bytes); });
 }
 Status cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stream) {
     GUARD
-    if (stream != &stream_object || !is_allocated(to, bytes)) return INVALID_VALUE;
-    return memcpy((void *)to, from, bytes), launches++, SUCCESS;
+    if (!is_stream(stream) || !is_allocated(to, bytes) || !is_host(from, bytes)) return INVALID_VALUE;
+    uploaded += bytes;
+    return copy((void *)to, from, bytes, stream);
 }
 Status cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream) {
     GUARD
-    if (stream != &stream_object || !is_allocated(from, bytes)) return INVALID_VALUE;
-    return memcpy(to, (void *)from, bytes), launches++, SUCCESS;
+    if (!is_stream(stream) || !is_allocated(from, bytes) || !is_host(to, bytes)) return INVALID_VALUE;
+    return copy(to, (void *)from, bytes, stream);
 }
 Status cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *stream) {
     GUARD
-    if (stream != &stream_object || !is_allocated(to, bytes) || !is_allocated(from, bytes)) return INVALID_VALUE;
-    return memmove((void *)to, (void *)from, bytes), launches++, SUCCESS;
+    if (!is_stream(stream) || !is_allocated(to, bytes) || !is_allocated(from, bytes)) return INVALID_VALUE;
+    return copy((void *)to, (void *)from, bytes, stream);
 }
 Status cuMemsetD32Async(uint64_t to, unsigned value, size_t count, void *stream) {
     GUARD
-    if (stream != &stream_object || !is_allocated(to, count * 4)) return INVALID_VALUE;
-    for (size_t i = 0; i < count; i++) ((unsigned *)to)[i] = value;
-    return launches++, SUCCESS;
+    if (!is_stream(stream) || !is_allocated(to, count * 4)) return INVALID_VALUE;
+    return launches++, add_call(stream, [=] { std::fill_n((unsigned *)to, count, value); });
+}
+Status cuMemGetInfo_v2(size_t *free, size_t *total) {
+    GUARD
+    return *free = MEMORY - in_use, *total = MEMORY, SUCCESS;
 }
 Status cuMemHostAlloc(void **pointer, size_t bytes, unsigned) {
     GUARD
     host_allocations++;
-    return *pointer = malloc(bytes), *pointer ? SUCCESS : OUT_OF_MEMORY;
+    *pointer = malloc(bytes);
+    if (!*pointer) return OUT_OF_MEMORY;
+    return host_memory[(uint64_t)*pointer] = bytes, SUCCESS;
 }
 Status cuMemFreeHost(void *pointer) {
     GUARD
+    auto found = host_memory.find((uint64_t)pointer);
+    if (found == host_memory.end()) return INVALID_VALUE;
+    memset(pointer, 0xff, found->second);
+    host_memory.erase(found);
     return free(pointer), SUCCESS;
 }
 Status cuEventCreate(void **event, unsigned) {
     GUARD
-    return *event = malloc(1), SUCCESS;
+    return *event = new Event{}, SUCCESS;
 }
 Status cuEventRecord(void *event, void *stream) {
     GUARD
-    return event && stream == &stream_object ? SUCCESS : INVALID_VALUE;
+    if (!event || !is_stream(stream)) return INVALID_VALUE;
+    Event *of = (Event *)event;
+    unsigned long record = ++of->recorded;
+    return add_call(stream, [=] { of->done = std::max(of->done, record); });
 }
-Status cuEventSynchronize(void *) { GUARD return SUCCESS; }
-Status cuEventQuery(void *event) { GUARD return event ? SUCCESS : INVALID_VALUE; }
+Status cuEventSynchronize(void *event) {
+    GUARD
+    Event *of = (Event *)event;
+    for (Stream *stream : streams)
+        if (of->done < of->recorded) execute(stream);
+    return SUCCESS;
+}
+Status cuEventQuery(void *event) {
+    GUARD
+    if (!event) return INVALID_VALUE;
+    return ((Event *)event)->done < ((Event *)event)->recorded ? NOT_READY : SUCCESS;
+}
 Status cuEventDestroy_v2(void *event) {
     GUARD
-    return free(event), SUCCESS;
+    // A stream that waits for it keeps it, as a real driver does.
+    Event *of = (Event *)event;
+    for (Stream *stream : streams)
+        if (of->done < of->recorded) execute(stream);
+    return delete of, SUCCESS;
 }
 Status cuModuleLoadData(void **module, const void *image) {
     GUARD
     // A cubin is for one architecture; PTX is for it and all later ones.
-    const char *expected = CAPABILITY == 90 ? "fake cubin" : "fake PTX";
+    const char *expected = CAPABILITY <= 90 ? "fake cubin" : "fake PTX";
     return *module = &module_object, strcmp((const char *)image, expected) ? INVALID_VALUE : SUCCESS;
 }
 Status cuModuleGetFunction(void **function, void *, const char *name) {
@@ -296,21 +434,22 @@ Status cuLaunchKernel(
     void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned, void *stream,
     void **arguments, void **) {
     GUARD
-    if (gy * gz * by * bz != 1 || gx == 0 || bx == 0 || bx > 1024 || stream != &stream_object) return INVALID_VALUE;
-    launches++;
-    Call call = ((Kernel *)function)->call;
-    gridDim = {gx, 1, 1};
-    blockDim = {bx, 1, 1};
-    bool reduces = bx == REDUCING;
-    if (reduces && gx > MAX_COOPERATIVE) blockDim.x = 1;
-    for (blockIdx = {0, 0, 0}; blockIdx.x < gx; blockIdx.x++) {
-        if (reduces && blockDim.x > 1) {
-            run_cooperatively(call, arguments);
-            continue;
+    if (gy * gz * by * bz != 1 || gx == 0 || bx == 0 || bx > 1024 || !is_stream(stream)) return INVALID_VALUE;
+    bool in_reverse = launches++ % 2;
+    Call call = ((Kernel *)function)->bind(arguments);
+    return add_call(stream, [=] {
+        gridDim = {gx, 1, 1};
+        blockDim = {bx, 1, 1};
+        bool reduces = bx == REDUCING;
+        if (reduces && gx > MAX_COOPERATIVE) blockDim.x = 1;
+        for (blockIdx = {0, 0, 0}; blockIdx.x < gx; blockIdx.x++) {
+            if (reduces && blockDim.x > 1) {
+                run_cooperatively(call, in_reverse);
+                continue;
+            }
+            for (threadIdx = {0, 0, 0}; threadIdx.x < blockDim.x; threadIdx.x++) call();
         }
-        for (threadIdx = {0, 0, 0}; threadIdx.x < blockDim.x; threadIdx.x++) call(arguments);
-    }
-    return SUCCESS;
+    });
 }
 Status cuGetErrorString(Status status, const char **text) {
     switch (status) {

@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <string>
 
 enum { SUCCESS = 0, INVALID_INPUT = 3, COMPILATION = 6 };
 typedef int Status;
@@ -27,7 +28,8 @@ Status nvrtcCompileProgram(void *program, int count, const char *const *options)
     is_ptx = false;
     for (int i = 0; i < count; i++) {
         is_ptx = is_ptx || !strcmp(options[i], "--gpu-architecture=compute_90");
-        known = known || !strcmp(options[i], "--gpu-architecture=sm_90");
+        for (const char *name : {"sm_75", "sm_80", "sm_90"})
+            known = known || !strcmp(options[i], (std::string("--gpu-architecture=") + name).c_str());
     }
     known = known || is_ptx;
     if (!known) return INVALID_INPUT;

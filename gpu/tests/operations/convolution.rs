@@ -2,7 +2,7 @@
 
 use headstart_gpu::{Array, ConvShape, DenseShape, Gpu, Output, Precision};
 
-use super::{assert_close, assert_within, differences, dot, doubles, fake, gpu, numbers};
+use super::{assert_close, assert_within, differences, dot, doubles, fake, gpu, is_own_process, numbers};
 
 /// Convolution by its definition.
 fn convolve(x: &[f64], w: &[f64], s: &ConvShape) -> Vec<f64> {
@@ -90,38 +90,116 @@ pub(super) fn check(gpu: &Gpu, s: &ConvShape, tolerance: f64, mut ran: impl FnMu
     assert_close(&dw, &expected);
 }
 
+/// The largest error of a convolution's results, relative to the largest of them.
+pub(super) fn tolerance(precision: Precision) -> f64 {
+    match precision {
+        // cuDNN may choose Winograd or FFT algorithms, whose sums of float32 values have larger errors (1.5e-5 measured).
+        Precision::Float32 if fake::is_real() => 5e-5,
+        Precision::Float32 => 1e-6,
+        // Factors have 11 bits, so each product has an error of at most 2⁻¹⁰ of its size.
+        Precision::TensorFloat32 => 2e-3,
+        // Factors and results have 8 bits.
+        Precision::BFloat16 => 1e-2,
+    }
+}
+
+const PRECISIONS: [Precision; 3] = [Precision::Float32, Precision::TensorFloat32, Precision::BFloat16];
+
 #[test]
 fn convolutions_match_the_definition_and_its_differences() {
-    // cuDNN may choose Winograd or FFT algorithms, whose sums of float32 values have larger errors (1.5e-5 measured).
-    let tolerance = if fake::is_real() { 5e-5 } else { 1e-6 };
-    for shape in shapes() {
-        check(gpu(), &shape, tolerance, |_| ());
-    }
-}
-
-#[test]
-fn convolutions_in_tensor_float_32_are_near_the_definition() {
-    // Factors have 11 bits, so each product has an error of at most 2⁻¹⁰ of its size.
-    let tolerance = if fake::is_real() { 2e-3 } else { 1e-6 };
-    let gpu = fake::open(Precision::TensorFloat32);
-    for shape in shapes() {
-        check(&gpu, &shape, tolerance, |_| ());
-    }
-}
-
-#[test]
-fn each_size_is_planned_once() {
-    for precision in [Precision::Float32, Precision::TensorFloat32] {
+    for precision in PRECISIONS {
         let gpu = fake::open(precision);
+        assert_eq!(gpu.precision(), precision);
+        for shape in shapes() {
+            check(&gpu, &shape, tolerance(precision), |_| ());
+        }
+    }
+}
+
+#[test]
+fn maps_that_are_larger_than_a_tile_are_converted() {
+    // More than 32 channels, filters and pixels, none of them a multiple of 32.
+    let (kernel, padding) = ([1, 1], [(0, 0); 2]);
+    let large = ConvShape { batch: 2, channels: 40, filters: 33, input: [7, 6], kernel, padding, ..PLAIN };
+    check(&fake::open(Precision::BFloat16), &large, tolerance(Precision::BFloat16), |_| ());
+}
+
+/// The nearest bfloat16, ties to even.
+fn bfloat16(value: f32) -> f32 {
+    let bits = value.to_bits();
+    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
+}
+
+#[test]
+fn values_become_the_nearest_bfloat16() {
+    let gpu = fake::open(Precision::BFloat16);
+    let (kernel, padding) = ([1, 1], [(0, 0); 2]);
+    let shape = ConvShape { channels: 36, filters: 36, kernel, padding, ..PLAIN };
+    let mut x = numbers(shape.inputs(), 1);
+    // Ties, to both sides.
+    (x[0], x[1], x[2]) = (1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), -1.0 - 2f32.powi(-8));
+    let identity: Vec<f32> = (0..36 * 36).map(|i| f32::from(i / 36 == i % 36)).collect();
+    let [x_gpu, w] = [&x, &identity].map(|values| gpu.upload(values).unwrap());
+    let y = gpu.array(shape.outputs()).unwrap();
+    gpu.convolution(&x_gpu, &w, &y, &shape).unwrap();
+    let expected: Vec<f32> = x.iter().copied().map(bfloat16).collect();
+    assert_eq!(expected[..3], [1.0, 1.0 + 2f32.powi(-6), -1.0]);
+    assert_eq!(gpu.download(&y).unwrap(), expected);
+    let one = ConvShape { batch: 1, channels: 1, filters: 1, input: [1, 3], ..shape };
+    let x = gpu.upload(&[f32::NAN, f32::INFINITY, 3e38]).unwrap();
+    let [w, y] = [gpu.upload(&[1.0]).unwrap(), gpu.array(3).unwrap()];
+    gpu.convolution(&x, &w, &y, &one).unwrap();
+    let found = gpu.download(&y).unwrap();
+    assert!(found[0].is_nan() && found[1] == f32::INFINITY && found[2].is_finite(), "{found:?}");
+}
+
+#[test]
+fn the_precision_of_an_open_gpu_can_change() {
+    const TEST: &str = "convolution::the_precision_of_an_open_gpu_can_change";
+    // A real GPU may compute the same in two precisions. The counts of the fake are those of the process.
+    if !is_own_process(TEST, &[("FAKE_CUDNN_CHOICES", "default")]) {
+        return;
+    }
+    let gpu = fake::open(Precision::Float32);
+    let (x, w) = (numbers(PLAIN.inputs(), 1), numbers(PLAIN.weights(), 2));
+    let exact = convolve(&doubles(&x), &doubles(&w), &PLAIN);
+    let [x, w] = [&x, &w].map(|values| gpu.upload(values).unwrap());
+    let y = gpu.array(PLAIN.outputs()).unwrap();
+    let mut distance = |precision| {
+        gpu.clone().set_precision(precision).unwrap();
+        gpu.convolution(&x, &w, &y, &PLAIN).unwrap();
+        let pairs = gpu.download(&y).unwrap().into_iter().zip(&exact).collect::<Vec<_>>();
+        pairs.iter().fold(0f64, |most, (found, exact)| most.max((f64::from(*found) - **exact).abs()))
+    };
+    let [float32, tf32, bfloat16] = PRECISIONS.map(&mut distance);
+    assert!(20.0 * float32 < tf32 && 3.0 * tf32 < bfloat16, "{float32} {tf32} {bfloat16}");
+    assert_eq!(distance(Precision::Float32), float32);
+    assert_eq!(fake::call("libcudnn.so.9", "fake_cudnn_bfloat16"), 1);
+    assert_eq!(fake::call("libcudnn.so.9", "fake_cudnn_float"), 3);
+}
+
+#[test]
+fn each_size_and_precision_is_planned_once() {
+    const TEST: &str = "convolution::each_size_and_precision_is_planned_once";
+    // The number of plans is that of the process.
+    if !is_own_process(TEST, &[("FAKE_CUDA_MEMORY_MB", "2048")]) {
+        return;
+    }
+    let plans = || fake::call("libcudnn.so.9", "fake_cudnn_plans");
+    let gpu = fake::open(Precision::Float32);
+    for (number, precision) in PRECISIONS.into_iter().enumerate() {
+        gpu.set_precision(precision).unwrap();
         let [x, w, y] = [PLAIN.inputs(), PLAIN.weights(), PLAIN.outputs()].map(|len| gpu.array(len).unwrap());
         for _ in 0..3 {
             gpu.convolution(&x, &w, &y, &PLAIN).unwrap();
             gpu.convolution_backward_data(&y, &w, &x, &PLAIN, Output::Replace).unwrap();
         }
-        assert_eq!(gpu.cached_plans(), 1);
+        assert_eq!(plans(), 2 * number as i32 + 1);
         gpu.convolution(&x, &w, &y, &ConvShape { batch: 1, ..PLAIN }).unwrap();
-        assert_eq!((gpu.cached_plans(), gpu.precision()), (2, precision));
+        assert_eq!(plans(), 2 * number as i32 + 2);
     }
+    drop(gpu);
+    assert_eq!(plans(), 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use headstart_gpu::{ConvShape, DenseShape, Gpu, Output, Precision};
 
-use super::convolution::{self, PLAIN};
+use super::convolution::{self, PLAIN, tolerance};
 use super::{assert_within, dot, doubles, fake, is_own_process, numbers};
 
 const DRIVER: &str = "libcuda.so.1";
@@ -12,8 +12,9 @@ fn last_algorithm() -> i32 {
 }
 
 /// Computes all directions of a convolution. Returns the algorithm of each.
-fn algorithms(gpu: &Gpu, shape: &ConvShape, tolerance: f64) -> [i32; 3] {
+fn algorithms(gpu: &Gpu, shape: &ConvShape) -> [i32; 3] {
     let mut found = [-1; 3];
+    let tolerance = tolerance(gpu.precision());
     convolution::check(gpu, shape, tolerance, |direction| found[direction] = last_algorithm());
     found
 }
@@ -25,7 +26,7 @@ fn a_gpu_without_memory_pools_allocates_without_them() {
         return;
     }
     let gpu = fake::open(Precision::Float32);
-    algorithms(&gpu, &PLAIN, 1e-6);
+    algorithms(&gpu, &PLAIN);
     let (x, w) = (numbers(6, 1), numbers(12, 2));
     let expected: Vec<f64> = doubles(&x)
         .chunks(3)
@@ -101,9 +102,9 @@ fn an_algorithm_that_fails_when_it_is_run_is_replaced() {
         return;
     }
     let gpu = fake::open(Precision::Float32);
-    assert_eq!(algorithms(&gpu, &PLAIN, 1e-6), [1, 1, 1]);
+    assert_eq!(algorithms(&gpu, &PLAIN), [1, 1, 1]);
     let gpu = fake::open(Precision::TensorFloat32);
-    assert_eq!(algorithms(&gpu, &PLAIN, 1e-6), [5, 5, 5]);
+    assert_eq!(algorithms(&gpu, &PLAIN), [5, 5, 5]);
 }
 
 #[test]
@@ -112,9 +113,61 @@ fn without_a_deterministic_choice_a_known_algorithm_runs() {
     if !is_own_process(TEST, &[("FAKE_CUDNN_CHOICES", "none")]) {
         return;
     }
-    for precision in [Precision::Float32, Precision::TensorFloat32] {
-        assert_eq!(algorithms(&fake::open(precision), &PLAIN, 1e-6), [0, 1, 1], "{precision:?}");
+    for precision in [Precision::Float32, Precision::TensorFloat32, Precision::BFloat16] {
+        assert_eq!(algorithms(&fake::open(precision), &PLAIN), [0, 1, 1], "{precision:?}");
     }
+}
+
+/// The number of convolutions with float values, and with bfloat16 values.
+fn convolutions() -> [i32; 2] {
+    ["fake_cudnn_float", "fake_cudnn_bfloat16"].map(|function| fake::call("libcudnn.so.9", function))
+}
+
+#[test]
+fn without_an_algorithm_for_bfloat16_tensor_float_32_is_used() {
+    const TEST: &str = "fallback::without_an_algorithm_for_bfloat16_tensor_float_32_is_used";
+    if !is_own_process(TEST, &[("FAKE_CUDNN_CHOICES", "float")]) {
+        return;
+    }
+    let gpu = fake::open(Precision::BFloat16);
+    convolution::check(&gpu, &PLAIN, tolerance(Precision::TensorFloat32), |_| ());
+    assert_eq!(convolutions(), [5, 0]);
+}
+
+#[test]
+fn an_algorithm_for_bfloat16_that_fails_when_it_is_run_is_replaced() {
+    const TEST: &str = "fallback::an_algorithm_for_bfloat16_that_fails_when_it_is_run_is_replaced";
+    if !is_own_process(TEST, &[("FAKE_CUDNN_CHOICES", "late")]) {
+        return;
+    }
+    let gpu = fake::open(Precision::BFloat16);
+    convolution::check(&gpu, &PLAIN, tolerance(Precision::TensorFloat32), |_| ());
+    assert_eq!(convolutions(), [5, 0]);
+}
+
+#[test]
+fn a_gpu_before_ampere_computes_in_float32() {
+    const TEST: &str = "fallback::a_gpu_before_ampere_computes_in_float32";
+    if !is_own_process(TEST, &[("FAKE_CUDA_CAPABILITY", "75")]) {
+        return;
+    }
+    let gpu = fake::open(Precision::Float32);
+    assert_eq!(gpu.default_precision(), Precision::Float32);
+    for precision in [Precision::TensorFloat32, Precision::BFloat16] {
+        let error = gpu.set_precision(precision).unwrap_err().to_string();
+        assert!(error.contains("compute capability 8.0 or later") && error.contains("sm_75"), "{error}");
+        assert!(Gpu::open(0, &fake::libraries(), precision).is_err());
+    }
+    assert_eq!(gpu.precision(), Precision::Float32);
+}
+
+#[test]
+fn a_gpu_from_ampere_on_computes_in_tensor_float_32() {
+    const TEST: &str = "fallback::a_gpu_from_ampere_on_computes_in_tensor_float_32";
+    if !is_own_process(TEST, &[("FAKE_CUDA_CAPABILITY", "80")]) {
+        return;
+    }
+    assert_eq!(fake::open(Precision::Float32).default_precision(), Precision::TensorFloat32);
 }
 
 #[test]
@@ -124,7 +177,7 @@ fn a_workspace_is_at_most_one_gibibyte() {
     if !is_own_process(TEST, &[("FAKE_CUDA_MEMORY_MB", "65536")]) {
         return;
     }
-    assert_eq!(algorithms(&fake::open(Precision::Float32), &PLAIN, 1e-6), [1, 1, 1]);
+    assert_eq!(algorithms(&fake::open(Precision::Float32), &PLAIN), [1, 1, 1]);
 }
 
 #[test]
@@ -134,14 +187,14 @@ fn a_full_memory_takes_an_algorithm_with_a_smaller_workspace() {
         return;
     }
     let gpu = fake::open(Precision::Float32);
-    assert_eq!(algorithms(&gpu, &PLAIN, 1e-6), [4, 4, 4]);
+    assert_eq!(algorithms(&gpu, &PLAIN), [4, 4, 4]);
     drop(gpu);
     // cuBLAS has 32 MiB, so that less than 12 MiB are left.
     let gpu = fake::open(Precision::Float32);
     let array = gpu.array(22 << 20).unwrap();
-    assert_eq!(algorithms(&gpu, &PLAIN, 1e-6), [1, 1, 1]);
+    assert_eq!(algorithms(&gpu, &PLAIN), [1, 1, 1]);
     drop(array);
-    assert_eq!(algorithms(&gpu, &PLAIN, 1e-6), [1, 1, 1]);
+    assert_eq!(algorithms(&gpu, &PLAIN), [1, 1, 1]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod network;
 mod nvrtc;
 mod optimizer;
 mod pointwise;
+mod uploads;
 
 use std::sync::OnceLock;
 

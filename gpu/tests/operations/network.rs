@@ -188,11 +188,16 @@ fn efficientnet() -> Builder {
     b
 }
 
-#[test]
-fn gradients_match_differences() {
+/// Compares the gradients of all networks with differences.
+pub(super) fn check_all_gradients() {
     for builder in [vgg(), resnet(false), resnet(true), efficientnet()] {
         check_gradients(&builder);
     }
+}
+
+#[test]
+fn gradients_match_differences() {
+    check_all_gradients();
 }
 
 #[test]

@@ -14,6 +14,11 @@ fn the_kernels_compile_for_every_supported_architecture_without_spills() {
         {
             assert!(spilled.ends_with(", 0 bytes "), "{architecture}: {line}");
         }
+        // A block of 512 threads has 65,536 registers.
+        let registers =
+            log.split(" registers").filter_map(|before| before.rsplit("Used ").next()?.parse().ok());
+        let registers: Vec<usize> = registers.collect();
+        assert!(registers.len() == KERNELS.len() && registers.iter().all(|count| *count <= 128), "{log}");
         for kernel in KERNELS {
             assert!(log.contains(&format!("'{kernel}'")), "{architecture} lacks {kernel}");
         }

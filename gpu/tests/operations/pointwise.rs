@@ -1,6 +1,6 @@
 //! Activations, sums, gates, padding, normalisation, pooling, dropout.
 
-use headstart_gpu::{Activation, Dropout, Maps, Output, PoolShape, Statistics};
+use headstart_gpu::{Activation, Dropout, Maps, NormalizationGradient, Output, PoolShape, Statistics};
 
 use super::{assert_close, differences, dot, doubles, gpu, numbers};
 
@@ -174,23 +174,12 @@ fn batch_normalisation_matches_the_definition_and_its_differences() {
 
         let [sums, dg, db] = [2 * channels, channels, channels].map(|len| gpu.array(len).unwrap());
         let [dx, dr] = [0; 2].map(|_| gpu.array(count).unwrap());
-        let activation = (Some(&y), Activation::Relu);
+        let function = Activation::Relu;
+        let operands = NormalizationGradient { dy: &gdy, x: &gx, y: Some(&y), function, statistics, maps };
         let params = [Some(&dg), Some(&db)];
-        gpu.normalize_backward_sums(&gdy, &gx, activation, statistics, &sums, params, maps, Output::Replace)
-            .unwrap();
+        gpu.normalize_backward_sums(&operands, &sums, params, Output::Replace).unwrap();
         let outputs = [&dx, &dr].map(|array| Some((array, Output::Replace)));
-        gpu.normalize_backward(
-            &gdy,
-            &gx,
-            activation,
-            statistics,
-            &gg,
-            Some(&sums),
-            outputs[0],
-            outputs[1],
-            maps,
-        )
-        .unwrap();
+        gpu.normalize_backward(&operands, &gg, Some(&sums), outputs[0], outputs[1]).unwrap();
         let of_gamma = differences(&gs, |g| dot(&normalize(&xs, g, &bs, &rs, maps), &dys));
         let of_beta = differences(&bs, |b| dot(&normalize(&xs, &gs, b, &rs, maps), &dys));
         let of_x = differences(&xs, |x| dot(&normalize(x, &gs, &bs, &rs, maps), &dys));
@@ -216,9 +205,10 @@ fn normalisation_by_moving_statistics_is_a_scale_and_a_shift() {
     let shift = |i: usize| if (i / 3).is_multiple_of(2) { 0.5 } else { 6.0 };
     let expected: Vec<f64> = x.iter().enumerate().map(|(i, x)| f64::from(*x) * scale(i) + shift(i)).collect();
     assert_close(&y, &expected, 1e-6);
-    let none = (None, Activation::Linear);
+    let (y, function) = (None, Activation::Linear);
+    let operands = NormalizationGradient { dy: &gdy, x: &gx, y, function, statistics, maps };
     let dx_output = Some((&dx, Output::Replace));
-    gpu.normalize_backward(&gdy, &gx, none, statistics, &gamma, None, dx_output, None, maps).unwrap();
+    gpu.normalize_backward(&operands, &gamma, None, dx_output, None).unwrap();
     let expected: Vec<f64> = dy.iter().enumerate().map(|(i, dy)| f64::from(*dy) * scale(i)).collect();
     assert_close(&dx, &expected, 1e-6);
 }

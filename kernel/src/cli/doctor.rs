@@ -271,7 +271,26 @@ fn cuda_libraries() -> Finding {
             Err(error) => return Err(minor(error.to_string(), "install CUDA 12 or 13")),
         }
     }
-    Ok(format!("{}: HEADSTART_DEVICE=gpu runs models on the GPU", files.join(", ")))
+    let precision = std::env::var(PRECISION).ok();
+    let computed = computed_in(precision.as_deref())?;
+    Ok(format!("{}: HEADSTART_DEVICE=gpu runs models on the GPU, {computed}", files.join(", ")))
+}
+
+/// Environment variable with the precision of convolutions on the GPU.
+const PRECISION: &str = "HEADSTART_PRECISION";
+
+/// Describes how convolutions are computed on the GPU.
+fn computed_in(precision: Option<&str>) -> Finding {
+    let Some(name) = precision else {
+        return Ok("convolutions in TensorFloat-32 from compute capability 8.0 on, else in float32".into());
+    };
+    match name.parse::<headstart_gpu::Precision>() {
+        Ok(precision) => Ok(format!("convolutions in {precision:?} ({PRECISION})")),
+        Err(expected) => Err(minor(
+            format!("{PRECISION}={name}: {expected}; models run on the CPU"),
+            "unset HEADSTART_PRECISION",
+        )),
+    }
 }
 
 /// Reports the CUDA toolkit, and whether the driver can run the code that it compiles.

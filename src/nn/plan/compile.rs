@@ -17,7 +17,12 @@ pub(super) fn compile(model: &Model, request: Request) -> Result<ExecutionPlan> 
     });
     let states = states.collect();
     let steps = steps(model, &request)?;
-    Ok(ExecutionPlan { request, states, steps })
+    let size = |node: &usize| {
+        let shape = model.nodes()[*node].layer.output_shape();
+        shape.iter().fold(1usize, |size, side| size.saturating_mul(*side))
+    };
+    let largest = steps.iter().filter_map(|step| step.nodes.last().copied()).max_by_key(size);
+    Ok(ExecutionPlan { request, states, steps, largest })
 }
 
 fn steps(model: &Model, request: &Request) -> Result<Vec<Step>> {

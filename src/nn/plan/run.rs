@@ -4,6 +4,7 @@ use candle_core::{DType, Tensor};
 
 use super::compile::compile;
 use crate::Result;
+use crate::accelerator::gpu;
 use crate::check::check_memory_of;
 use crate::device::takes_cpu_path;
 use crate::nn::execution_plan::{ExecutionPlan, FusedConvolution, Operation, Request, Step};
@@ -24,6 +25,7 @@ impl Model {
         let size = given[0].1.dim(0)?;
         if let (Mode::Inference, &[node]) = (mode, requested.as_slice())
             && !given.iter().any(|(_, value)| value.track_op())
+            && gpu().is_some()
         {
             let (nodes, values): (Vec<usize>, Vec<Tensor>) = given.iter().cloned().unzip();
             let task = Task { given: nodes, requested: node, is_linear };
@@ -41,9 +43,13 @@ impl Model {
             given: given.iter().map(|(node, _)| *node).collect(),
         };
         let plan = self.plans().get(request, |request| compile(self, request))?;
-        for node in plan.steps.iter().filter_map(|step| step.nodes.last()) {
+        let fits = |node: &usize| {
             let Node { name, layer, .. } = &self.nodes()[*node];
-            check_memory_of("batch", name, &[&[size], layer.output_shape()].concat())?;
+            check_memory_of("batch", name, &[&[size], layer.output_shape()].concat())
+        };
+        if plan.largest.is_some_and(|node| fits(&node).is_err()) {
+            // The error names the first layer whose output does not fit.
+            plan.steps.iter().filter_map(|step| step.nodes.last()).try_for_each(fits)?;
         }
         let mut values: Vec<Option<Tensor>> = vec![None; self.nodes().len()];
         for (node, value) in given {

@@ -1,0 +1,55 @@
+//! Optimisations of the device path. A measurement can switch each of them off.
+
+/// An optimisation of the device path: candle's operations on a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "some are for CUDA only"))]
+pub(crate) enum Optimization {
+    /// One explicit stream, without events that order the uses of each tensor.
+    Stream,
+    /// The memory pool keeps freed memory.
+    Pool,
+    /// Convolutions pad their input themselves, if all sides have the same padding.
+    Padding,
+    /// The loss is read after the backward pass is launched.
+    Loss,
+    /// Targets are on the CPU, where they are checked.
+    Targets,
+}
+
+/// Environment variable for measurements: the optimisations that are switched off, separated by commas.
+const WITHOUT_VARIABLE: &str = "HEADSTART_TEST_WITHOUT";
+
+impl Optimization {
+    fn name(self) -> &'static str {
+        match self {
+            Optimization::Stream => "stream",
+            Optimization::Pool => "pool",
+            Optimization::Padding => "padding",
+            Optimization::Loss => "loss",
+            Optimization::Targets => "targets",
+        }
+    }
+
+    /// Whether the optimisation is used: always, except in a measurement.
+    pub(crate) fn is_on(self) -> bool {
+        let switched_off = std::env::var(WITHOUT_VARIABLE).unwrap_or_default();
+        !names(&switched_off, self)
+    }
+}
+
+/// Whether a list has the name of an optimisation.
+fn names(list: &str, optimization: Optimization) -> bool {
+    list.split(',').any(|name| name.trim() == optimization.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_switches_off_what_it_names() {
+        assert!(names("stream,loss", Optimization::Stream) && names("pool, padding", Optimization::Padding));
+        assert!(!names("stream,loss", Optimization::Pool) && !names("", Optimization::Targets));
+        assert!(!names("losses", Optimization::Loss));
+    }
+}
