@@ -138,9 +138,12 @@ fn lower_precisions_stay_near_float32() -> Result<()> {
     let expected = results()?;
     let losses = expected["small losses"].to_vec1::<f32>()?;
     assert!(losses[59] < 0.7 * losses[0], "{losses:?}");
-    // The largest distances, relative to the largest value: of outputs and of losses.
+    // The largest distances, relative to the largest value, in rounding errors of a factor. A step of a network with batch
+    // normalisation amplifies them most (35 times measured).
+    const OF_OUTPUTS: f32 = 4.0;
+    const OF_LOSSES: f32 = 50.0;
     let mut failures = Vec::new();
-    for (precision, [of_outputs, of_losses]) in [("tf32", [2e-3, 5e-3]), ("bfloat16", [2e-2, 5e-2])] {
+    for (precision, bits) in [("tf32", 11), ("bfloat16", 8)] {
         let file = file(precision);
         let arguments = ["--exact", "gpu_precision::write_results", "--ignored"];
         run_on_gpu(&arguments, Some(&file), &[("HEADSTART_PRECISION", precision)]);
@@ -153,7 +156,8 @@ fn lower_precisions_stay_near_float32() -> Result<()> {
             };
             let distance = most(&(&found[name] - expected)?)? / most(expected)?;
             println!("{precision} {name}: {distance:.1e}");
-            let tolerance = if name.ends_with("losses") { of_losses } else { of_outputs };
+            let errors = if name.ends_with("losses") { OF_LOSSES } else { OF_OUTPUTS };
+            let tolerance = errors * 2f32.powi(-bits);
             if distance > tolerance {
                 failures.push(format!("{precision} {name}: {distance}"));
             }
