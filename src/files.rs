@@ -1,6 +1,7 @@
 //! Atomic writing of files.
 
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,7 +32,7 @@ pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path) -> io::Res
     }
     let target = without_links(path);
     if target.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) {
-        return write(&target).map_err(failed);
+        return write_device(&target, write).map_err(failed);
     }
     // Two threads may write the same file.
     let temporary = target.with_file_name(format!(".{name}.{}.part", unique()));
@@ -42,6 +43,18 @@ pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path) -> io::Res
             let _ = std::fs::remove_file(&temporary);
             failed(source)
         })
+}
+
+/// Writes a device or pipe. `write` gets the path of another file, because it may replace the file at its path.
+fn write_device(device: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let folder = std::env::temp_dir().join(format!("headstart-{}", unique()));
+    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    let file = folder.join("content");
+    let copied = write(&file).and_then(|()| {
+        let mut device = std::fs::File::options().write(true).open(device)?;
+        io::copy(&mut std::fs::File::open(&file)?, &mut device).map(drop)
+    });
+    copied.and(std::fs::remove_dir_all(&folder))
 }
 
 /// The path of the file that a link names, which can be missing; other paths are returned as they are.

@@ -110,18 +110,6 @@ impl Loss for Cosine {
     }
 }
 
-impl Loss for Cosine {
-    fn name(&self) -> &str {
-        "cosine_similarity"
-    }
-
-    fn call(&self, targets: &Tensor, outputs: &Tensor) -> Result<Tensor> {
-        let length = |t: &Tensor| (t.sqr()?.sum_keepdim(D::Minus1)? + 1e-6)?.sqrt();
-        let (a, b) = (targets.broadcast_div(&length(targets)?)?, outputs.broadcast_div(&length(outputs)?)?);
-        Ok((a * b)?.sum(D::Minus1)?.neg()?)
-    }
-}
-
 #[test]
 fn the_learning_rate_finder_takes_negative_losses() -> Result<()> {
     let mut model = sequential![Input::new(3), Dense::new(3)]?;

@@ -127,7 +127,7 @@ fn weights_of_another_network_are_refused() {
 #[test]
 fn weights_from_tensorflow_get_their_own_form() -> HeadstartResult<()> {
     let x = (Tensor::arange(0f32, 12288.0, &device())?.reshape((1, 3, 64, 64))? / 12288.0)?;
-    let small = |network: Network| network.alpha(1.0 / 16.0).input_shape((3, 64, 64)).classes(7);
+    let small = |network: Network| network.alpha(1.0 / 16.0).input_shape((3, 64, 64)).include_top(false);
     let outputs = |name: &str, weights: Weights| -> HeadstartResult<Vec<f32>> {
         let model = small(Network::named(name, weights)?).build()?;
         Ok(model.predict(&x)?.to_tensor()?.flatten_all()?.to_vec1()?)
