@@ -119,49 +119,6 @@ def test_missing_fields_of_a_request_have_their_defaults(kernel):
     assert run(code="2 + 2", silent=False).reply["execution_count"] == before.reply["execution_count"] + 1
 
 
-def start_unready(**start):
-    """A kernel whose client does not wait until the prelude has loaded."""
-    kernel = Kernel.__new__(Kernel)
-    kernel.manager = KernelManager(kernel_name="headstart")
-    kernel.manager.start_kernel(**start)
-    kernel.client = kernel.manager.client()
-    kernel.client.start_channels()
-    kernel.client.allow_stdin = False
-    return kernel
-
-
-def test_completion_and_inspection_do_not_wait_for_the_prelude():
-    kernel = start_unready()
-    try:
-        kernel.client.kernel_info(reply=True, timeout=60)
-        begun = time.monotonic()
-        # A loaded prelude would give `vec!`.
-        completed = kernel.client.complete("ve", 2, reply=True, timeout=60)["content"]
-        kernel.client.inspect("vec", 2, reply=True, timeout=60)
-        kernel.client.kernel_info(reply=True, timeout=60)
-        waited = time.monotonic() - begun
-        assert completed["status"] == "ok"
-        # A kernel that had loaded by then shows nothing.
-        assert completed["matches"] or waited < 1
-        assert kernel.ok("1 + 1") == "2"
-        assert kernel.client.complete("ve", 2, reply=True, timeout=60)["content"]["matches"]
-    finally:
-        kernel.stop()
-
-
-def test_an_unusable_cache_is_reported_in_each_cell(tmp_path):
-    (tmp_path / "a b").mkdir()
-    kernel = start_unready(env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "a b")})
-    try:
-        kernel.client.wait_for_ready(timeout=60)
-        for _ in range(2):
-            cell = kernel.run("1 + 1")
-            assert cell.reply["ename"] == "StartError" and "a b" in cell.traceback and "XDG_CACHE_HOME" in cell.traceback
-        kernel.client.complete("ve", 2, reply=True, timeout=10)
-    finally:
-        kernel.stop()
-
-
 def test_history_is_saved_across_sessions(kernel):
     kernel.ok('"remembered".len()')
     other = Kernel()
@@ -270,3 +227,46 @@ def test_timing_shows_the_phases_of_a_cell(kernel):
 def test_an_errors_code_is_explained(kernel):
     assert kernel.run('let z: i32 = "text";').status == "error"
     assert "E0308" in kernel.run(":explain").value or "Expected type did not match" in kernel.run(":explain").value
+
+
+def start_unready(**start):
+    """A kernel whose client does not wait until the prelude has loaded."""
+    kernel = Kernel.__new__(Kernel)
+    kernel.manager = KernelManager(kernel_name="headstart")
+    kernel.manager.start_kernel(**start)
+    kernel.client = kernel.manager.client()
+    kernel.client.start_channels()
+    kernel.client.allow_stdin = False
+    return kernel
+
+
+def test_completion_and_inspection_do_not_wait_for_the_prelude():
+    kernel = start_unready()
+    try:
+        kernel.client.kernel_info(reply=True, timeout=60)
+        begun = time.monotonic()
+        # A loaded prelude would give `vec!`.
+        completed = kernel.client.complete("ve", 2, reply=True, timeout=60)["content"]
+        kernel.client.inspect("vec", 2, reply=True, timeout=60)
+        kernel.client.kernel_info(reply=True, timeout=60)
+        waited = time.monotonic() - begun
+        assert completed["status"] == "ok"
+        # A kernel that had loaded by then shows nothing.
+        assert completed["matches"] or waited < 1
+        assert kernel.ok("1 + 1") == "2"
+        assert kernel.client.complete("ve", 2, reply=True, timeout=60)["content"]["matches"]
+    finally:
+        kernel.stop()
+
+
+def test_an_unusable_cache_is_reported_in_each_cell(tmp_path):
+    (tmp_path / "a b").mkdir()
+    kernel = start_unready(env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "a b")})
+    try:
+        kernel.client.wait_for_ready(timeout=60)
+        for _ in range(2):
+            cell = kernel.run("1 + 1")
+            assert cell.reply["ename"] == "StartError" and "a b" in cell.traceback and "XDG_CACHE_HOME" in cell.traceback
+        kernel.client.complete("ve", 2, reply=True, timeout=10)
+    finally:
+        kernel.stop()
