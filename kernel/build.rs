@@ -35,13 +35,14 @@ const PRELUDE: [&str; 15] = [
     "tests/bench/Cargo.toml",
 ];
 /// Sources of the code that makes the template from the compiled prelude, relative to this package.
-const TEMPLATE: [&str; 17] = [
+const TEMPLATE: [&str; 18] = [
     "facade/errors.rs",
     "facade/shared.rs",
     "src/compile/boundary.rs",
     "src/compile/cache.rs",
     "src/compile/compilation.rs",
     "src/compile/evcxr_text/source.rs",
+    "src/compile/macros.rs",
     "src/compile/redefined.rs",
     "src/compile/variables.rs",
     "src/compile/wrapper.rs",

@@ -26,6 +26,9 @@ def test_cells_await_stop_and_keep_their_variables(kernel):
     kernel.manager.interrupt_kernel()
     assert kernel.result(request, timeout=20).reply["ename"] == "Interrupted"
     assert time.monotonic() - begin < 3 and kernel.ok("before") == "1"
+    kernel.ok("let mut v = vec![1, 2, 3];")
+    assert kernel.run("let mut v = vec![4]; let z = v[7];").status == "error"
+    assert kernel.ok("v") == "[1, 2, 3]", "a failed cell gives the old value back"
     missing = kernel.run("tokio::time::sleep(std::time::Duration::from_millis(1)).await;")
     assert missing.status == "error" and 'features = ["full"]' in missing.traceback
 

@@ -127,3 +127,13 @@ def test_everyday_types_are_stored(prepared):
 def test_a_hint_names_the_trait_of_a_value_without_a_type(prepared, code):
     cell = prepared.run(f"let unwritable = {code};")
     assert cell.status == "error" and UNWRITABLE[code] in cell.traceback, cell.traceback
+
+
+def test_functions_may_use_macros_of_the_session(kernel):
+    names = ["alpha", "beta", "gamma", "delta", "epsilon"]
+    pairs = [f"macro_rules! {name} {{ ($x:expr) => {{ $x * {at} }}; }}\nfn use_{name}(x: i32) -> i32 {{ {name}!(x) }}" for at, name in enumerate(names)]
+    # evcxr's order of items is random: without the kernel's order, one of these fails almost certainly.
+    for _ in range(3):
+        kernel.ok(":clear")
+        kernel.ok("\n".join(pairs))
+        assert kernel.ok(" + ".join(f"use_{name}(1)" for name in names)) == "10"

@@ -1,10 +1,12 @@
 """Requests of clients that Jupyter's own test suite does not cover."""
 
+import os
 import re
 import time
 
 import zmq
 from conftest import Kernel
+from jupyter_client.manager import KernelManager
 from jupyter_client.session import Session
 
 
@@ -34,6 +36,30 @@ def test_the_heartbeat_is_echoed(kernel):
     socket.send(b"any bytes at all")
     assert socket.poll(5000) and socket.recv() == b"any bytes at all"
     socket.close()
+
+
+def test_a_bad_heartbeat_does_not_end_the_others(kernel):
+    info = kernel.manager.get_connection_info()
+    address = f"tcp://{info['ip']}:{info['hb_port']}"
+
+    def connected(kind, text):
+        socket = zmq.Context.instance().socket(kind)
+        socket.connect(address)
+        socket.send(text)
+        return socket
+
+    def is_echoed():
+        socket = connected(zmq.REQ, b"ping")
+        found = socket.poll(20000) and socket.recv()
+        socket.close(linger=0)
+        return found == b"ping"
+
+    for _ in range(3):
+        bad = connected(zmq.DEALER, b"one frame")
+        assert is_echoed()
+        bad.close(linger=0)
+        connected(zmq.REQ, b"not read").close(linger=0)
+        assert is_echoed()
 
 
 def test_a_wrongly_signed_request_is_not_answered(kernel):
@@ -78,6 +104,19 @@ def test_rare_requests_are_answered(kernel):
     assert unknown["status"] == "error" and "paint_request" in unknown["evalue"]
     ill_formed = ask("complete_request", {"code": 5})
     assert ill_formed["status"] == "error"
+
+
+def test_missing_fields_of_a_request_have_their_defaults(kernel):
+    def run(**content):
+        message = kernel.client.session.msg("execute_request", content)
+        kernel.client.shell_channel.send(message)
+        return kernel.result(message["header"]["msg_id"])
+
+    kernel.ok("0")
+    before = run(code="1 + 1")
+    assert before.status == "ok" and before.value == "2"
+    assert run(code="2 + 1", silent=True).reply["execution_count"] == before.reply["execution_count"]
+    assert run(code="2 + 2", silent=False).reply["execution_count"] == before.reply["execution_count"] + 1
 
 
 def test_history_is_saved_across_sessions(kernel):
@@ -188,3 +227,46 @@ def test_timing_shows_the_phases_of_a_cell(kernel):
 def test_an_errors_code_is_explained(kernel):
     assert kernel.run('let z: i32 = "text";').status == "error"
     assert "E0308" in kernel.run(":explain").value or "Expected type did not match" in kernel.run(":explain").value
+
+
+def start_unready(**start):
+    """A kernel whose client does not wait until the prelude has loaded."""
+    kernel = Kernel.__new__(Kernel)
+    kernel.manager = KernelManager(kernel_name="headstart")
+    kernel.manager.start_kernel(**start)
+    kernel.client = kernel.manager.client()
+    kernel.client.start_channels()
+    kernel.client.allow_stdin = False
+    return kernel
+
+
+def test_completion_and_inspection_do_not_wait_for_the_prelude():
+    kernel = start_unready()
+    try:
+        kernel.client.kernel_info(reply=True, timeout=60)
+        begun = time.monotonic()
+        # A loaded prelude would give `vec!`.
+        completed = kernel.client.complete("ve", 2, reply=True, timeout=60)["content"]
+        kernel.client.inspect("vec", 2, reply=True, timeout=60)
+        kernel.client.kernel_info(reply=True, timeout=60)
+        waited = time.monotonic() - begun
+        assert completed["status"] == "ok"
+        # A kernel that had loaded by then shows nothing.
+        assert completed["matches"] or waited < 1
+        assert kernel.ok("1 + 1") == "2"
+        assert kernel.client.complete("ve", 2, reply=True, timeout=60)["content"]["matches"]
+    finally:
+        kernel.stop()
+
+
+def test_an_unusable_cache_is_reported_in_each_cell(tmp_path):
+    (tmp_path / "a b").mkdir()
+    kernel = start_unready(env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "a b")})
+    try:
+        kernel.client.wait_for_ready(timeout=60)
+        for _ in range(2):
+            cell = kernel.run("1 + 1")
+            assert cell.reply["ename"] == "StartError" and "a b" in cell.traceback and "XDG_CACHE_HOME" in cell.traceback
+        kernel.client.complete("ve", 2, reply=True, timeout=10)
+    finally:
+        kernel.stop()

@@ -108,8 +108,9 @@ fn kernel(connection_file: &Path, backend: Backend) -> Result<(), String> {
         return ended;
     }
     toolchain::pin();
+    // Without an engine, for example because the cache is read-only, the notebook shows the reason.
     // SAFETY: no other thread runs.
-    let engine = unsafe { Engine::start(backend) }?;
+    let engine = unsafe { Engine::start(backend) }.or_else(Engine::failed)?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     dispatch::run(runtime, &connection, engine, origin)
 }

@@ -17,6 +17,8 @@ use syn::{Expr, Item, Stmt, UseTree};
 
 use crate::cli::notebook::{is_meant_to_fail, joined, read_notebook};
 use crate::compile::cell;
+use crate::compile::command_lines::commands;
+use crate::compile::evcxr_text::commands::DEPENDENCY;
 use crate::prelude::sources;
 
 /// Maximum width of a line of prose, in characters.
@@ -108,8 +110,16 @@ impl Program {
     }
 
     fn cell(&mut self, source: &str) -> Result<(), String> {
-        let dependencies = source.lines().filter_map(|line| line.strip_prefix(":dep "));
-        self.dependencies.extend(dependencies.map(str::to_owned));
+        for dependency in commands(source).filter_map(|line| line.strip_prefix(DEPENDENCY)) {
+            // evcxr, too, replaces an earlier line for the same crate.
+            self.dependencies.retain(|known| crate_name(known) != crate_name(dependency));
+            self.dependencies.push(dependency.to_owned());
+        }
+        if cell::awaits(source) {
+            return Err("expected code for a function that is not async, found `.await`\n\
+                 hint: use `tokio::runtime::Runtime::new()?.block_on(…)`"
+                .into());
+        }
         let code = cell::code(source);
         let parsed = cell::parse(&code).map_err(|error| {
             format!("line {}: {error}; a program needs each cell to be whole", error.span().start().line)
@@ -160,6 +170,11 @@ impl Program {
             "}\n".repeat(self.depth)
         )
     }
+}
+
+/// Name of the crate in the text of a dependency.
+fn crate_name(dependency: &str) -> &str {
+    dependency.split('=').next().unwrap_or_default().trim()
 }
 
 /// Whether an expression is a macro without a value to show, such as `println!`.
@@ -268,6 +283,9 @@ mod tests {
         assert_eq!(found.body, "let a = 1;\n");
         let manifest = manifest("a", Path::new("b"), &found.dependencies);
         assert!(manifest.contains("\nrand = \"0.9\"\nitertools = \"*\"\n"), "{manifest}");
+        let cells = [":dep a = \"1\"\n:dep b", ":dep a=\"2\"", "let s = \"\n:dep c\n\";"];
+        assert_eq!(program(&cells).unwrap().dependencies, ["b", "a=\"2\""]);
+        assert!(program(&["f().await"]).unwrap_err().contains("`.await`"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::cli::highlight::{self, escape, highlight};
 use crate::cli::notebook::joined;
+use crate::engine::errors::without_colours;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--text:#222;--page:#fff;--code:#f6f8fa;--line:#ddd;--error:#fdecea}\
@@ -13,11 +14,13 @@ body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding
 pre{background:var(--code);padding:.8rem;border-radius:6px;overflow-x:auto;font-size:13px;line-height:1.45}\
 pre.out{background:none;padding:.2rem .8rem;white-space:pre-wrap}pre.err{background:var(--error)}\
 code{font-family:ui-monospace,monospace}table{border-collapse:collapse;display:block;overflow-x:auto}td,th{padding:.2rem .8rem;border-bottom:1px solid var(--line)}\
-svg{max-width:100%;height:auto}\
+svg,img{max-width:100%;height:auto}\
 nav{display:flex;justify-content:space-between;gap:1rem;margin:1rem 0;font-size:14px}\
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(16rem,1fr));gap:1.5rem}\
 .card{border:1px solid var(--line);border-radius:6px;padding:1rem;color:inherit;text-decoration:none}.card h2{margin:0;font-size:1.1rem}\
 .card:hover,.card:focus{border-color:#0072b2}.card svg{max-height:10rem}";
+/// Image formats whose content is base64.
+const BITMAPS: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 /// File name of the page that links to all others.
 pub const INDEX: &str = "index.html";
 
@@ -105,8 +108,10 @@ fn document(title: &str, body: &str) -> String {
 
 fn cell(cell: &Value) -> String {
     let source = joined(&cell["source"]);
-    if cell["cell_type"] == "markdown" {
-        return html(parsed(&source).map(to_page));
+    match cell["cell_type"].as_str() {
+        Some("markdown") => return html(parsed(&source).map(to_page)),
+        Some("raw") => return format!("<pre class=\"out\">{}</pre>\n", escape(&source)),
+        _ => {}
     }
     let outputs: String = cell["outputs"].as_array().into_iter().flatten().map(output).collect();
     format!("<pre><code>{}</code></pre>\n{outputs}", highlight(&source))
@@ -137,19 +142,70 @@ fn without_links(markdown: &str) -> String {
     html(parsed(markdown).filter(|event| !is_link(event)))
 }
 
+/// A bitmap image in an output.
+fn image(output: &Value) -> Option<String> {
+    BITMAPS.iter().find_map(|mime| {
+        let content: String = joined(output["data"].get(*mime)?).split_whitespace().collect();
+        Some(format!("<img src=\"data:{mime};base64,{}\" alt=\"output\">\n", escape(&content)))
+    })
+}
+
 fn output(output: &Value) -> String {
     let data = |mime: &str| output["data"].get(mime).map(joined);
     match output["output_type"].as_str() {
         Some("stream") => format!("<pre class=\"out\">{}</pre>\n", escape(&joined(&output["text"]))),
         Some("error") => {
-            let name = output["ename"].as_str().unwrap_or_default();
-            let value = output["evalue"].as_str().unwrap_or_default();
-            format!("<pre class=\"err\">{}: {}</pre>\n", escape(name), escape(value))
+            let lines: Vec<_> =
+                output["traceback"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let text = match lines.is_empty() {
+                true => {
+                    let [name, value] =
+                        ["ename", "evalue"].map(|field| output[field].as_str().unwrap_or_default());
+                    format!("{name}: {value}")
+                }
+                false => without_colours(&lines.join("\n")),
+            };
+            format!("<pre class=\"err\">{}</pre>\n", escape(&text))
         }
         // Output of a cell, in the richest format available, as Jupyter shows it.
         _ => match data("image/svg+xml").or_else(|| data("text/html")) {
             Some(rich) => format!("<div class=\"rich\">{rich}</div>\n"),
+            None if image(output).is_some() => image(output).unwrap_or_default(),
+            None if data("text/markdown").is_some() => {
+                html(parsed(&data("text/markdown").unwrap_or_default()))
+            }
             None => format!("<pre class=\"out\">{}</pre>\n", escape(&data("text/plain").unwrap_or_default())),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn images_text_and_tracebacks_are_shown() {
+        for (shown, expected) in [
+            (
+                json!({"data": {"image/png": ["iVBO\n", "Rw0K\n"], "text/plain": "x"}}),
+                "src=\"data:image/png;base64,iVBORw0K\"",
+            ),
+            (json!({"data": {"text/markdown": "*a*"}}), "<em>a</em>"),
+            (json!({"data": {"text/plain": "a < b"}}), "a &lt; b"),
+            (
+                json!({"output_type": "error", "ename": "E", "evalue": "v", "traceback": ["\u{1b}[31mE\u{1b}[0m: v", "hint: w"]}),
+                "E: v\nhint: w",
+            ),
+            (json!({"output_type": "error", "ename": "E", "evalue": "v", "traceback": []}), "E: v"),
+        ] {
+            let page = output(&shown);
+            assert!(page.contains(expected), "{page}");
+        }
+        assert_eq!(
+            cell(&json!({"cell_type": "raw", "source": "a & b"})),
+            "<pre class=\"out\">a &amp; b</pre>\n"
+        );
     }
 }

@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::cli::notebook::write_whole;
 use crate::cli::{install, trust};
 use crate::platform::cache_folder::cache_folder;
 use crate::prelude::sources;
@@ -46,7 +47,7 @@ fn write_lessons(folder: &Path) -> Result<Vec<PathBuf>, String> {
     for (name, content) in sources::lessons() {
         let lesson = folder.join(name);
         if lesson.extension().is_some_and(|extension| extension == "ipynb") && !lesson.exists() {
-            std::fs::write(&lesson, content).map_err(|error| complain(&lesson, error))?;
+            write_whole(&lesson, content)?;
             written.push(lesson);
         }
     }

@@ -49,13 +49,13 @@ pub fn to_text(notebook: &Value) -> String {
 }
 
 /// Writes a file under a temporary name and renames it when it is complete.
-pub fn write_whole(path: &Path, text: &str) -> Result<(), String> {
+pub fn write_whole(path: &Path, text: &(impl AsRef<[u8]> + ?Sized)) -> Result<(), String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut part = tempfile::Builder::new();
     // The user's umask applies.
     part.permissions(Permissions::from_mode(0o666));
     part.tempfile_in(folder)
-        .and_then(|mut part| part.write_all(text.as_bytes()).map(|()| part))
+        .and_then(|mut part| part.write_all(text.as_ref()).map(|()| part))
         .and_then(|part| part.persist(path).map_err(|error| error.error))
         .map(drop)
         .map_err(|error| format!("{}: {error}", path.display()))

@@ -61,6 +61,7 @@ fn decimal(text: &str) -> Option<Value> {
 /// # Errors
 /// If no cell is tagged `parameters`, or that cell does not define a parameter.
 pub fn inject(notebook: &mut Value, parameters: &[Parameter], path: &Path) -> Result<(), String> {
+    let has_ids = notebook["nbformat_minor"].as_u64().is_some_and(|minor| minor >= 5);
     let cells = notebook["cells"].as_array_mut().ok_or_else(|| format!("{} has no cells", path.display()))?;
     cells.retain(|cell| !has_tag(cell, INJECTED_TAG));
     let place = cells.iter().position(|cell| has_tag(cell, DEFAULTS_TAG)).ok_or_else(|| {
@@ -82,10 +83,14 @@ pub fn inject(notebook: &mut Value, parameters: &[Parameter], path: &Path) -> Re
     let lines =
         parameters.iter().map(|Parameter { name, value }| format!("let {name} = {};\n", literal(value)));
     let source = format!("{COMMENT}\n{}", lines.collect::<String>());
-    let cell = json!({
-        "cell_type": "code", "execution_count": null, "id": INJECTED_TAG, "metadata": {"tags": [INJECTED_TAG]},
-        "outputs": [], "source": source.trim_end(),
+    let mut cell = json!({
+        "cell_type": "code", "execution_count": null, "metadata": {"tags": [INJECTED_TAG]}, "outputs": [],
+        "source": source.trim_end(),
     });
+    // Notebooks before format 4.5 must not have ids.
+    if has_ids {
+        cell["id"] = json!(INJECTED_TAG);
+    }
     cells.insert(place + 1, cell);
     let values: Map<String, Value> =
         parameters.iter().map(|parameter| (parameter.name.clone(), parameter.value.clone())).collect();
@@ -149,7 +154,18 @@ mod tests {
             {"cell_type": "code", "metadata": {"tags": ["parameters"]},
              "source": ["let (lr, epochs) = (0, 0);\n", "let lr = 1e-3;\n", "let epochs: usize = 2;"]},
             {"cell_type": "code", "source": "lr"},
-        ], "metadata": {}})
+        ], "metadata": {}, "nbformat_minor": 5})
+    }
+
+    #[test]
+    fn only_notebooks_of_the_newer_format_get_an_id() {
+        let parameters = [Parameter::parse("epochs=7").unwrap()];
+        for (minor, id) in [(4, Value::Null), (5, json!(INJECTED_TAG))] {
+            let mut notebook = notebook();
+            notebook["nbformat_minor"] = json!(minor);
+            inject(&mut notebook, &parameters, Path::new("a.ipynb")).unwrap();
+            assert_eq!(notebook["cells"][2]["id"], id, "4.{minor}");
+        }
     }
 
     #[test]

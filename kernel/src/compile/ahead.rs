@@ -100,10 +100,10 @@ impl Ahead {
 }
 
 /// Whether a cell can be compiled ahead: it has no command, which may change rustc's arguments, and reads
-/// no file other than its source.
+/// no file other than its source, and no environment variable.
 fn is_predictable(code: &str) -> bool {
     !code.lines().any(|line| line.trim_start().starts_with(':'))
-        && !["include!", "include_str!", "include_bytes!"].iter().any(|name| code.contains(name))
+        && !["include!", "include_str!", "include_bytes!", "env!"].iter().any(|name| code.contains(name))
 }
 
 /// A cell that is being compiled ahead; dropping it ends the compilation.
@@ -352,7 +352,7 @@ mod tests {
     #[test]
     fn a_cell_that_reads_a_file_or_has_a_command_is_not_predicted() {
         assert!(is_predictable("Vgg16::new(Weights::Demo).include_top(false)"));
-        for code in ["include_str!(\"a\")", "f();\n  :dep a = \"1\""] {
+        for code in ["include_str!(\"a\")", "option_env!(\"A\")", "f();\n  :dep a = \"1\""] {
             assert!(!is_predictable(code), "{code}");
         }
     }

@@ -5,6 +5,7 @@
 //! expected, every cell is compiled as evcxr writes it, which takes longer.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use crate::prelude::template::Template;
@@ -51,7 +52,13 @@ impl Cells {
     /// The result of the probe in a template's first session.
     pub fn recorded(template: &Template) -> Option<Cells> {
         let record = fs::read_to_string(template.state().join(RECORD)).ok()?;
+        Cells::parse(&record)
+    }
+
+    /// Parses a record; `None` if it is empty, because the disk was full when it was written.
+    fn parse(record: &str) -> Option<Cells> {
         Some(match record.trim() {
+            "" => return None,
             EXPECTED => Cells::Rewritten,
             problem => Cells::Unchanged(problem.to_owned()),
         })
@@ -65,7 +72,9 @@ impl Cells {
         };
         // Without a record, the next session runs the probe again.
         let _ = fs::create_dir_all(template.state());
-        let _ = fs::write(template.state().join(RECORD), text);
+        let part = tempfile::NamedTempFile::new_in(template.state());
+        let written = part.and_then(|mut part| part.write_all(text.as_bytes()).map(|()| part));
+        let _ = written.map(|part| part.persist(template.state().join(RECORD)));
     }
 
     /// Configures how a session's cells are compiled from now on.
@@ -101,6 +110,13 @@ pub fn is_rewritten(session: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_record_is_none() {
+        assert_eq!(Cells::parse(" \n"), None);
+        assert_eq!(Cells::parse("rewritten"), Some(Cells::Rewritten));
+        assert_eq!(Cells::parse("another text\n"), Some(Cells::Unchanged("another text".into())));
+    }
 
     #[test]
     fn a_session_whose_probe_failed_rewrites_no_cell() {

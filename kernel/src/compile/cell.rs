@@ -4,19 +4,18 @@ use syn::spanned::Spanned;
 use syn::visit::Visit;
 use syn::{Block, Expr, Stmt};
 
-use crate::compile::evcxr_text::commands::{QUIT, has};
+use crate::compile::command_lines::{command_lines, has};
+use crate::compile::evcxr_text::commands::QUIT;
 
-/// Replaces the lines that evcxr handles itself by blanks, so that positions stay the same: commands, and
-/// shell lines before the code.
+/// Replaces the commands of a cell by blanks, so that positions stay the same.
 pub fn code(cell: &str) -> String {
-    let mut is_before = true;
-    let blank = |line: &str| {
-        let is_shell = is_before && line.starts_with('!');
-        let is_command = line.starts_with(':');
-        is_before &= is_shell || is_command || line.trim().is_empty() || line.starts_with("//");
-        if is_shell || is_command { " ".repeat(line.len()) } else { line.to_owned() }
-    };
-    cell.split('\n').map(blank).collect::<Vec<_>>().join("\n")
+    let mut code = String::with_capacity(cell.len());
+    for range in command_lines(cell) {
+        code.push_str(&cell[code.len()..range.start]);
+        code.extend(cell[range].bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }));
+    }
+    code.push_str(&cell[code.len()..]);
+    code
 }
 
 /// Whether a cell ends the kernel.
@@ -93,6 +92,15 @@ mod tests {
     #[test]
     fn quit_ends_the_kernel_only_on_its_own_line() {
         assert!(quits("let a = 1;\n :quit ") && !quits("// :quit"));
+        assert!(!quits("let help = \"\n:quit\n\";") && !quits("/*\n:quit\n*/"));
+    }
+
+    #[test]
+    fn commands_are_blank_and_strings_are_not() {
+        assert_eq!(code(":dep é\n!a \\\n b\nf()"), "       \n    \n  \nf()");
+        for cell in ["let s = \"\n:vars\";\ns", "f(\n::g)"] {
+            assert_eq!(code(cell), cell);
+        }
     }
 
     #[test]

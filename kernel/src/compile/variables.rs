@@ -10,6 +10,7 @@ use crate::compile::evcxr_text::source::{
     self, ASYNC_CATCH, CATCH, Compiled, ERROR_TYPE, RUNTIME, STORE, STORE_NAME, Use, WithStore,
     takes_variables, use_of_variable,
 };
+use crate::compile::macros::with_macros_first;
 use crate::compile::redefined::{Redefined, redefined};
 use crate::prelude::tokens::identifiers;
 
@@ -35,6 +36,13 @@ const OUR_ASYNC_CATCH: [&str; 2] = [
      std::pin::pin!(async {",
     "\nOk::<(), EvcxrUserCodeError>(())\n}));",
 ];
+/// [`OUR_ASYNC_CATCH`] for a cell that redefines a variable, like [`OUR_SAVING_CATCH`].
+const OUR_SAVING_ASYNC_CATCH: [&str; 2] = [
+    "\nif !headstart::variables::run_async(\n\
+     &evcxr_variable_store.lazy_arc(\"evcxr_tokio_runtime\", || tokio::runtime::Runtime::new().unwrap()).enter(),\n\
+     std::pin::pin!(async {",
+    "\nOk::<(), EvcxrUserCodeError>(())\n})) {$}",
+];
 /// First part of [`OUR_CATCH`] for a cell that takes no variable. `$` stands for the store's name in the
 /// code.
 const OUR_CATCH_ALONE: &str = "\nheadstart::variables::run_alone(evcxr_variable_store,\n\
@@ -54,7 +62,7 @@ pub const MARKER: &std::ffi::CStr = c"headstart_variable_store";
 pub fn rewritten(source: &str, saves: bool) -> Result<String, String> {
     let marker = format!("#[unsafe(no_mangle)] pub static {}: u8 = 0;\n", MARKER.to_string_lossy());
     let WithStore { items, error_type, runtime, function, store, body } = match source::compiled(source)? {
-        Compiled::WithoutStore => return Ok([source, &marker].concat()),
+        Compiled::WithoutStore => return Ok(with_macros_first([source, &marker].concat())),
         Compiled::WithStore(parts) => parts,
     };
     let cell = with_named_only(body);
@@ -70,7 +78,9 @@ pub fn rewritten(source: &str, saves: bool) -> Result<String, String> {
         ])
     };
     debug_assert_eq!((runtime, store), (RUNTIME, STORE));
-    parts().map(|parts| parts.concat()).ok_or_else(|| "evcxr's source is shorter than expected".into())
+    parts()
+        .map(|parts| with_macros_first(parts.concat()))
+        .ok_or_else(|| "evcxr's source is shorter than expected".into())
 }
 
 /// Replaces evcxr's panic handler by the prelude's. Cells without the expected handler stay unchanged: those that
@@ -81,17 +91,22 @@ fn with_compiled_catch(cell: &str, saves: bool) -> Option<String> {
         let (code, after) = rest.rsplit_once(catch[1])?;
         Some((before.to_owned(), code.to_owned(), after.to_owned()))
     };
+    let saved = |before: &str, code: &str| -> String {
+        match saves {
+            true => redefined(before, code).iter().map(save).collect(),
+            false => String::new(),
+        }
+    };
     if let Some((before, code, after)) = parts(ASYNC_CATCH) {
-        let begin = in_place_of(ASYNC_CATCH[0], OUR_ASYNC_CATCH[0])?;
-        let end = in_place_of(ASYNC_CATCH[1], OUR_ASYNC_CATCH[1])?;
+        let saved = saved(&before, &code);
+        let [begin, end] = if saved.is_empty() { OUR_ASYNC_CATCH } else { OUR_SAVING_ASYNC_CATCH };
+        let begin = in_place_of(ASYNC_CATCH[0], begin)?;
+        let end = end_in_place_of(ASYNC_CATCH[1], end, &saved)?;
         return Some([before, begin, code, end, after].concat());
     }
     let Some((before, code, after)) = parts(CATCH) else { return Some(cell.to_owned()) };
     let (before, code, after) = (before.as_str(), code.as_str(), after.as_str());
-    let saved: String = match saves {
-        true => redefined(before, code).iter().map(save).collect(),
-        false => String::new(),
-    };
+    let saved = saved(before, code);
     let name = if code.contains(STORE_NAME) { STORE_NAME } else { "_" };
     let [begin, end] = match (takes_variables(before), saved.is_empty()) {
         (true, false) => OUR_SAVING_CATCH,
@@ -99,15 +114,18 @@ fn with_compiled_catch(cell: &str, saves: bool) -> Option<String> {
         (false, _) => [OUR_CATCH_ALONE, OUR_CATCH[1]],
     };
     let begin = in_place_of(CATCH[0], &begin.replace('$', name))?;
-    let end = match saved.is_empty() {
-        true => in_place_of(CATCH[1], end)?,
-        // evcxr locates the text after this only by its line number.
-        false => {
-            let lines = CATCH[1].matches('\n').count().checked_sub(end.matches('\n').count())?;
-            end.replace('$', &saved) + &"\n".repeat(lines)
-        }
-    };
+    let end = end_in_place_of(CATCH[1], end, &saved)?;
     Some([before, &begin, code, &end, after].concat())
+}
+
+/// Pads the end of the catch to as many lines as `text`. evcxr locates the text after it only by its line number, so
+/// the code that saves variables may add bytes.
+fn end_in_place_of(text: &str, ours: &str, saved: &str) -> Option<String> {
+    if saved.is_empty() {
+        return in_place_of(text, ours);
+    }
+    let lines = text.matches('\n').count().checked_sub(ours.matches('\n').count())?;
+    Some(ours.replace('$', saved) + &"\n".repeat(lines))
 }
 
 /// Statement that saves a variable's value.
@@ -210,6 +228,23 @@ mod tests {
         for word in ["a.await;", "last"] {
             let line = |text: &str| text.lines().position(|line| line == word).unwrap();
             assert_eq!(line(&changed), line(&cell), "{word}");
+        }
+    }
+
+    #[test]
+    fn an_awaiting_cell_saves_the_variables_that_it_redefines() {
+        let [catch, caught] = ASYNC_CATCH;
+        let cell =
+            [&*take_line("v", "v", "u8"), catch, "\nlet v = f();\na.await;", caught, "\nlast"].concat();
+        let changed = |saves| with_compiled_catch(&cell, saves).unwrap();
+        assert!(
+            changed(true).contains("save::<u8>(stringify!(v), v);")
+                && changed(true).contains("if !headstart")
+        );
+        assert!(!changed(false).contains("save::<"));
+        for saves in [true, false] {
+            let line = |text: &str| text.lines().position(|line| line == "last").unwrap();
+            assert_eq!(line(&changed(saves)), line(&cell));
         }
     }
 

@@ -14,6 +14,8 @@ use crate::engine::scanner::{Item, Scanner};
 pub const MAX_DELAY: Duration = Duration::from_millis(20);
 /// Maximum size of buffered outputs, in bytes.
 const MAX_HELD: usize = 64 << 10;
+/// Maximum number of panics that wait until it is known whether the cell catches them.
+const MAX_PANICS: usize = 4;
 /// Maximum size of the standard error collected while the prelude is loaded, in bytes.
 const MAX_COLLECTED: usize = 16 << 10;
 
@@ -37,15 +39,19 @@ pub struct State {
     /// An incomplete note.
     pub note: Vec<u8>,
     pub held: Vec<Output>,
+    /// Number of held outputs before the value in [`Collected::value`].
+    value_at: usize,
     held_bytes: usize,
     pub held_since: Option<Instant>,
     pub collected: Collected,
-    /// Panic of the cell's own thread, which the cell may still catch.
-    pub panic: Option<(String, u32)>,
+    /// The last panics of the cell's own thread, which the cell may still catch.
+    pub panics: Vec<(String, u32)>,
     /// Last panic of another thread, which the cell's thread may propagate.
     pub other_panic: Option<(String, u32)>,
     /// Lines for evcxr at the end of the cell.
     pub markers: Vec<String>,
+    /// Whether the cell ends with an expression, whose value is its last content.
+    pub expects_value: bool,
     /// Comm of the callback that prints, if one runs.
     callback: Option<String>,
     /// Counter that numbers unnamed displays.
@@ -55,18 +61,21 @@ pub struct State {
 impl State {
     pub fn new(background: Sender<Background>) -> State {
         State {
-            destination: Destination::Background,
+            // evcxr runs a cell of its own when it starts.
+            destination: Destination::Collected,
             background,
             out: Scanner::default(),
             err: Vec::new(),
             note: Vec::new(),
             held: Vec::new(),
+            value_at: 0,
             held_bytes: 0,
             held_since: None,
             collected: Collected::default(),
-            panic: None,
+            panics: Vec::new(),
             other_panic: None,
             markers: Vec::new(),
+            expects_value: true,
             callback: None,
             displays: 0,
         }
@@ -74,7 +83,7 @@ impl State {
 
     /// Assigns the following output to the callback of a comm; an empty name ends it.
     pub fn begin_callback(&mut self, comm: String) {
-        self.flush();
+        self.flush_running();
         self.callback = Some(comm).filter(|comm| !comm.is_empty());
     }
 
@@ -99,7 +108,7 @@ impl State {
         self.err.extend_from_slice(bytes);
         let whole = match std::str::from_utf8(&self.err) {
             // An incomplete character waits for its remaining bytes.
-            Err(error) if error.error_len().is_none() && !bytes.is_empty() => error.valid_up_to(),
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
             _ => self.err.len(),
         };
         let rest = self.err.split_off(whole);
@@ -109,12 +118,51 @@ impl State {
         }
     }
 
-    /// Turns a value that is not the cell's last one into a display.
+    /// Handles an incomplete character at the end of a cell's standard error.
+    pub fn finish_errors(&mut self) {
+        let rest = std::mem::take(&mut self.err);
+        if !rest.is_empty() {
+            self.text(Output::Stderr(String::from_utf8_lossy(&rest).into_owned()));
+        }
+    }
+
+    /// Records a panic of the cell's own thread. Of many, the oldest are shown.
+    pub fn panicked(&mut self, message: String, line: u32) {
+        self.panics.push((message, line));
+        if self.panics.len() > MAX_PANICS {
+            let (caught, _) = self.panics.remove(0);
+            self.text(Output::Stderr(format!("a panic was caught: {caught}\n")));
+        }
+    }
+
+    /// Shows the panics that did not end the cell.
+    pub fn show_caught(&mut self) {
+        for (message, _) in std::mem::take(&mut self.panics) {
+            self.text(Output::Stderr(format!("a panic was caught: {message}\n")));
+        }
+    }
+
+    /// Handles a content in one format. Another format of the same value is added to it.
+    pub fn content(&mut self, mime: String, content: String) {
+        let is_next =
+            self.held.len() > self.value_at || self.collected.value.iter().any(|(known, _)| *known == mime);
+        if is_next {
+            self.show_value();
+        }
+        if self.collected.value.is_empty() {
+            self.value_at = self.held.len();
+        }
+        self.collected.value.push((mime, content));
+    }
+
+    /// Turns a value that is not the cell's last one into a display, before the outputs that followed it.
     pub fn show_value(&mut self) {
         let data = std::mem::take(&mut self.collected.value);
         if !data.is_empty() {
             self.displays += 1;
-            self.hold(Output::Display { id: format!("headstart-value-{}", self.displays), data });
+            let display = Output::Display { id: format!("headstart-value-{}", self.displays), data };
+            self.held.insert(self.value_at.min(self.held.len()), display);
+            self.was_held(MAX_HELD / 64);
         }
     }
 
@@ -123,7 +171,8 @@ impl State {
             Output::Stdout(text) | Output::Stderr(text) => text.len(),
             _ => 0,
         };
-        match (self.held.last_mut(), output) {
+        let last = self.last_before_value();
+        match (last, output) {
             (Some(Output::Stdout(held)), Output::Stdout(text))
             | (Some(Output::Stderr(held)), Output::Stderr(text)) => held.push_str(&text),
             (_, output) => self.held.push(output),
@@ -132,7 +181,8 @@ impl State {
     }
 
     pub fn hold(&mut self, output: Output) {
-        match (self.held.last_mut(), output) {
+        let last = self.last_before_value();
+        match (last, output) {
             (Some(Output::Update { id, data }), Output::Update { id: new, data: newer }) if *id == new => {
                 *data = newer;
             }
@@ -142,12 +192,39 @@ impl State {
         self.was_held(MAX_HELD / 64);
     }
 
+    /// The last output, which more output may join, unless a value stands between them.
+    fn last_before_value(&mut self) -> Option<&mut Output> {
+        let is_followed = self.collected.value.is_empty() || self.held.len() > self.value_at;
+        self.held.last_mut().filter(|_| is_followed)
+    }
+
     fn was_held(&mut self, length: usize) {
         self.held_since.get_or_insert_with(Instant::now);
         self.held_bytes += length;
         if self.held_bytes > MAX_HELD {
-            self.flush();
+            self.flush_running();
         }
+    }
+
+    /// Sends the buffered outputs while code runs. A value that other output has followed for some time is not the
+    /// cell's last one. Between cells and in a callback, there is no last value.
+    pub fn flush_running(&mut self) {
+        if let Some(Item::Text(text)) = self.out.open_text() {
+            self.text(Output::Stdout(text));
+        }
+        let is_followed = self.held.len() > self.value_at;
+        if is_followed || self.is_callback() || matches!(self.destination, Destination::Background) {
+            self.show_value();
+        }
+        self.flush();
+    }
+
+    /// Sends the buffered outputs at the end of the cell's code.
+    pub fn flush_ended(&mut self) {
+        if !self.expects_value && self.held.len() > self.value_at {
+            self.show_value();
+        }
+        self.flush();
     }
 
     /// Sends the buffered outputs.
@@ -158,7 +235,7 @@ impl State {
                 _ => self.held.push(Output::Stdout(text)),
             }
         }
-        (self.held_bytes, self.held_since) = (0, None);
+        (self.held_bytes, self.held_since, self.value_at) = (0, None, 0);
         for mut output in self.held.drain(..) {
             if let Output::Stderr(text) = &mut output
                 && let Some(clean) = places::without_dbg_positions(text)

@@ -9,7 +9,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc;
 
 use headstart_frame::{
@@ -19,10 +19,15 @@ use headstart_frame::{
 use crate::compile::evcxr_text::protocol::{COMPLETE, RUNTIME_VARIABLE, cell_to_run};
 use crate::compile::variables::MARKER;
 use crate::platform::pipes::{self, BEGINS, CALLBACKS_BEGIN, CALLBACKS_END, END, IS_OVER};
-use crate::platform::{parent, rustc_wrapper};
+use crate::platform::{programs, rustc_wrapper};
 
 /// Whether a cell's code is running.
 static IS_RUNNING: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process was forked from the process that runs the cells.
+static IS_FORKED: AtomicBool = AtomicBool::new(false);
+/// Pipes that a forked process closes.
+static PIPES: [AtomicI32; 4] = [const { AtomicI32::new(-1) }; 4];
 
 /// Error for a cell that was not run.
 const OTHER_STORE: &str = "the cell was compiled for another variable store than the cells before it, so it was not run\n\
@@ -47,6 +52,7 @@ pub fn hook() {
         if let Err(error) = &run {
             eprintln!("the process of the cells cannot go on: {error}");
         }
+        end_programs(libc::SIGTERM);
         std::process::exit(i32::from(run.is_err()));
     }
     // The rustc wrapper of evcxr.
@@ -58,7 +64,7 @@ pub fn hook() {
 /// # Safety
 /// Sets environment variables: no other thread may run.
 unsafe fn run() -> io::Result<()> {
-    parent::die_with_it();
+    programs::lead_group();
     // SAFETY: the caller's promise.
     let mut process = unsafe { Process::new() }?;
     for command in process.commands.iter() {
@@ -118,6 +124,7 @@ impl Process {
         let commands = replace(libc::STDIN_FILENO, &File::open("/dev/null")?.into())?;
         let evcxr = replace(libc::STDOUT_FILENO, &out)?;
         replace(libc::STDERR_FILENO, &err)?;
+        close_in_forked([commands.as_raw_fd(), evcxr.as_raw_fd(), notes.as_raw_fd(), replies.as_raw_fd()]);
         let run = Run {
             evcxr,
             notes: notes.into(),
@@ -153,12 +160,50 @@ fn read(commands: File, sender: mpsc::Sender<Command>) -> io::Result<()> {
             }
         }
         if IS_RUNNING.load(Ordering::SeqCst) {
+            end_programs(libc::SIGKILL);
             // SAFETY: ends the process without destructors, which could conflict with the cell's threads.
             unsafe { libc::_exit(0) }
         }
         let _ = sender.send(Command::End);
     })?;
     Ok(())
+}
+
+/// Makes a process that a cell forks close its copies of these pipes: the kernel detects the end of this process by
+/// the end of its pipe.
+fn close_in_forked(pipes: [RawFd; 4]) {
+    extern "C" fn close() {
+        IS_FORKED.store(true, Ordering::SeqCst);
+        for pipe in &PIPES {
+            // SAFETY: the forked process never uses them, because it ends with the cell.
+            unsafe { libc::close(pipe.load(Ordering::SeqCst)) };
+        }
+    }
+    for (saved, pipe) in PIPES.iter().zip(pipes) {
+        saved.store(pipe, Ordering::SeqCst);
+    }
+    // SAFETY: the function uses only atomics and `close`, as a forked process may.
+    unsafe { libc::pthread_atfork(None, None, Some(close)) };
+}
+
+/// Ends this process if a cell has forked it: only the original process belongs to the kernel.
+fn end_if_forked() {
+    if IS_FORKED.load(Ordering::SeqCst) {
+        let _ = io::stdout().flush();
+        // SAFETY: ends the process without destructors, which belong to the original process.
+        unsafe { libc::_exit(0) }
+    }
+}
+
+/// Sends a signal to the programs that the cells have started. SIGKILL ends this process, too.
+fn end_programs(signal: libc::c_int) {
+    if programs::leads_group() {
+        // SAFETY: signals the group of this process.
+        unsafe {
+            libc::signal(libc::SIGTERM, libc::SIG_IGN);
+            libc::kill(0, signal);
+        }
+    }
 }
 
 /// Passes the client's messages to the prelude's comms, also while a cell runs. Callbacks run after the cell,
@@ -192,6 +237,7 @@ impl Run {
         notify_prelude();
         // SAFETY: the symbol is a function of this type.
         unsafe { std::mem::transmute::<*mut libc::c_void, extern "C" fn()>(function)() };
+        end_if_forked();
         notify_prelude();
         writeln!(self.notes, "{CALLBACKS_END}")?;
         IS_RUNNING.store(false, Ordering::SeqCst);
@@ -224,6 +270,7 @@ impl Run {
                 writeln!(self.notes, "{BEGINS}")?;
                 self.is_preludes = cell.has_preludes_store;
                 self.store = (cell.run)(self.store);
+                end_if_forked();
                 self.describe_variables();
             }
             Err(problem) => {

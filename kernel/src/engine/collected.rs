@@ -12,6 +12,8 @@ pub struct Collected {
     pub error_line: u32,
     /// Message of the panic that ended the cell, and its line in the compiled source; 0 if it is elsewhere.
     pub panic: Option<(String, Option<u32>)>,
+    /// Message of the panic that ended the process.
+    pub fatal: Option<String>,
     /// The value to show.
     pub value: Bundle,
     /// Standard error of the kernel's own cells.

@@ -6,7 +6,8 @@
 use std::process::{Command, Stdio};
 
 use crate::compile::completeness::{Completeness, completeness};
-use crate::compile::evcxr_text::commands::{CLEAR, RESTART, SCCACHE, is_command};
+use crate::compile::evcxr_text::commands::{ALLOW_STATIC_LINKING, CACHE, CLEAR, RESTART, SCCACHE, TOOLCHAIN};
+use crate::compile::{cell, command_lines};
 use crate::engine::listen::Listener;
 use crate::engine::output::CellError;
 use crate::platform::environment;
@@ -23,39 +24,48 @@ pub enum Step {
     Restart,
 }
 
-/// Whether a line can stand before a cell's code: evcxr accepts commands up to the first line of code.
-fn is_before_code(line: &str) -> bool {
-    line.is_empty() || line.starts_with(['!', ':']) || line.starts_with("//")
-}
+/// evcxr's commands that would replace how the kernel compiles cells, each with the arguments that are allowed and
+/// the reason.
+const REFUSED: [(&str, &[&str], &str); 4] = [
+    (SCCACHE, &["0"], CACHED),
+    (CACHE, &["", "0"], CACHED),
+    (ALLOW_STATIC_LINKING, &["1"], CACHED),
+    (TOOLCHAIN, &[""], "cells link to the prelude, which another compiler cannot read"),
+];
+const CACHED: &str = "Headstart compiles cells through a compile cache of its own";
 
 /// Error if a cell has a command that is not supported.
 pub fn refused(cell: &str) -> Option<String> {
-    let first = cell.lines().map(str::trim_end).take_while(|line| is_before_code(line));
-    let last = last_commands(cell).map_or("", |at| &cell[at..]).lines();
-    let mut sccache = first.chain(last).filter_map(|line| line.strip_prefix(SCCACHE));
-    sccache.any(|argument| argument.trim() != "0").then(|| {
-        format!("`{SCCACHE}` cannot be used: Headstart compiles cells through a compile cache of its own\nhint: remove the line")
+    command_lines::commands(cell).find_map(|line| {
+        let (name, argument) = line.split_once(' ').unwrap_or((line, ""));
+        let (_, allowed, reason) = REFUSED.iter().find(|(refused, ..)| *refused == name)?;
+        (!allowed.contains(&argument.trim()))
+            .then(|| format!("`{name}` cannot be used: {reason}\nhint: remove the line"))
     })
 }
 
-/// Splits off the steps up to the last shell command, `:clear` or `:restart`. In the returned cell, blank
-/// lines replace them.
+/// Splits off the steps up to the last shell command, `:clear` or `:restart` before the code. In the returned cell,
+/// blank lines replace them.
 pub fn split(cell: &str) -> (Vec<Step>, String) {
+    let blank = |text: &str| "\n".repeat(text.matches('\n').count());
     let mut steps = Vec::new();
+    // The lines that were handled, and those for evcxr since the last step.
     let (mut before, mut rest) = (String::new(), String::new());
     let mut at = 0;
-    for line in cell.split_inclusive('\n') {
-        let text = line.trim_end();
-        if !is_before_code(text) {
+    for range in command_lines::command_lines(cell) {
+        let between = &cell[at..range.start];
+        if !between.lines().all(|line| line.trim().is_empty() || line.starts_with("//")) {
             break;
         }
-        at += line.len();
+        let end = (range.end + 1).min(cell.len());
+        let (text, line) = (cell[range.clone()].trim(), &cell[range.start..end]);
+        rest += between;
+        at = end;
         if !text.starts_with('!') && ![CLEAR, RESTART].contains(&text) {
             rest += line;
             continue;
         }
-        let blank = |text: &str| "\n".repeat(text.matches('\n').count());
-        if rest.lines().any(|line| line.starts_with(':')) {
+        if rest.lines().any(|line| line.trim_start().starts_with(':')) {
             steps.push(Step::Evcxr(before.clone() + &rest));
             rest = blank(&rest);
         }
@@ -73,20 +83,19 @@ pub fn split(cell: &str) -> (Vec<Step>, String) {
 /// Byte position of the commands after a cell's code, if only commands follow. evcxr itself handles those
 /// before.
 pub fn last_commands(cell: &str) -> Option<usize> {
-    let is_empty = |line: &str| line.trim().is_empty() || line.starts_with("//");
+    let is_empty = |text: &str| text.lines().all(|line| line.trim().is_empty() || line.starts_with("//"));
     let mut begin = None;
-    let mut position = 0;
-    let mut has_code = false;
-    for line in cell.split_inclusive('\n') {
-        if is_command(line) {
-            begin = begin.or(has_code.then_some(position));
-        } else if !is_empty(line) {
-            (begin, has_code) = (None, true);
+    let mut end = cell.len();
+    for range in command_lines::command_lines(cell).into_iter().rev() {
+        if !is_empty(&cell[range.end..end]) {
+            break;
         }
-        position += line.len();
+        end = range.start;
+        begin = Some(range.start);
     }
-    // Excludes lines in strings and between brackets.
-    begin.filter(|begin| completeness(&cell[..*begin]) == Completeness::Complete)
+    let begin = begin.filter(|begin| !is_empty(&cell::code(&cell[..*begin])))?;
+    // Excludes a line that continues an unfinished statement.
+    (completeness(&cell[..begin]) == Completeness::Complete).then_some(begin)
 }
 
 /// Runs a command in the shell; its output goes to the cell's output.
@@ -120,6 +129,9 @@ mod tests {
         let (found, rest) = split("\n:env A=1\n!echo $A\n:vars\na");
         assert_eq!((found, rest.as_str()), (steps, "\n\n\n:vars\na"));
         assert_eq!(split("a\n!b").0, []);
+        assert_eq!(split(" !a \\\n b\nc"), (vec![shell("a \\\n b")], "\n\nc".into()));
+        assert_eq!(split("!a").1, "");
+        assert_eq!(split("f();\n:restart"), (vec![], "f();\n:restart".into()));
         assert_eq!(split(":clear\nlet a = 1;"), (vec![Step::Clear], "\nlet a = 1;".into()));
         assert_eq!(split("// a\n:restart\na"), (vec![Step::Restart], "// a\n\na".into()));
     }
@@ -129,7 +141,12 @@ mod tests {
         for cell in [":sccache 1", "// a\n:dep a\n:sccache\nlet a = 1;", "let a = 1;\n:sccache 1"] {
             assert!(refused(cell).unwrap().contains("hint: remove the line"), "{cell}");
         }
-        for cell in [":sccache 0", "let a = \"\n:sccache 1\";", "f();\n// :sccache 1", ""] {
+        for cell in [" :sccache 1", ":cache 100", ":toolchain stable", ":allow_static_linking 0"] {
+            assert!(refused(cell).unwrap().contains("hint: remove the line"), "{cell}");
+        }
+        for cell in
+            [":cache", ":toolchain", ":sccache 0", "let a = \"\n:sccache 1\";", "f();\n// :sccache 1", ""]
+        {
             assert_eq!(refused(cell), None, "{cell}");
         }
     }
@@ -143,6 +160,8 @@ mod tests {
             (":dep a\nlet p = 1;", None),
             ("let p = 1;\n:vars\nlet q = 2;", None),
             ("let s = \"\n:vars\n\";", None),
+            ("let s = \"\n:vars\";\ns\n:types", Some(20)),
+            ("// a\n:vars", None),
             ("f(a\n::b)", None),
             ("f(\n:vars", None),
         ] {

@@ -15,10 +15,11 @@ pub fn files() -> Vec<PathBuf> {
     here.into_iter().chain(users).filter(|file| file.is_file()).collect()
 }
 
-/// Unsupported settings, each with the reason.
-const REFUSED: [(&str, &str); 2] = [
-    ("tmpdir", "each Headstart kernel compiles in a folder of its own"),
-    ("sccache", "Headstart compiles cells through a compile cache of its own"),
+/// Unsupported settings, each with the value that is allowed and the reason.
+const REFUSED: [(&str, &str, &str); 3] = [
+    ("tmpdir", "", "each Headstart kernel compiles in a folder of its own"),
+    ("sccache", "", "Headstart compiles cells through a compile cache of its own"),
+    ("allow_static_linking", "true", "Headstart compiles cells through a compile cache of its own"),
 ];
 
 /// Returns an error if a setting is not supported.
@@ -26,11 +27,14 @@ pub fn check(files: &[PathBuf]) -> Result<(), String> {
     // evcxr reads only the first of these files.
     let Some(settings) = files.iter().find(|file| file.ends_with("evcxr.toml")) else { return Ok(()) };
     let text = fs::read_to_string(settings).map_err(|error| format!("{}: {error}", settings.display()))?;
-    let has = |setting: &str| {
-        text.lines().any(|line| line.split_once('=').is_some_and(|(name, _)| name.trim() == setting))
+    let has = |setting: &str, allowed: &str| {
+        let mut values = text.lines().filter_map(|line| line.split_once('='));
+        values.any(|(name, value)| {
+            name.trim() == setting && value.split('#').next().is_some_and(|value| value.trim() != allowed)
+        })
     };
-    match REFUSED.iter().find(|(setting, _)| has(setting)) {
-        Some((setting, reason)) => Err(format!(
+    match REFUSED.iter().find(|(setting, allowed, _)| has(setting, allowed)) {
+        Some((setting, _, reason)) => Err(format!(
             "{}: expected no `{setting}`, found one: {reason}\n\
              hint: remove the line, and restart the kernel",
             settings.display()
@@ -47,9 +51,12 @@ mod tests {
     fn unsupported_settings_are_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("evcxr.toml");
-        fs::write(&file, "[evcxr]\n# tmpdir is not set\nopt_level = \"1\"\n").unwrap();
+        fs::write(&file, "[evcxr]\n# tmpdir is not set\nopt_level = \"1\"\nallow_static_linking = true")
+            .unwrap();
         assert_eq!(check(std::slice::from_ref(&file)), Ok(()));
-        for setting in ["tmpdir = \"/tmp/a\"", "sccache = \"/usr/bin/sccache\""] {
+        for setting in
+            ["tmpdir = \"/tmp/a\"", "sccache = \"/usr/bin/sccache\"", "allow_static_linking = false"]
+        {
             fs::write(&file, format!("[evcxr]\n{setting}\n")).unwrap();
             let problem = check(std::slice::from_ref(&file)).unwrap_err();
             assert!(problem.contains("hint: remove the line"), "{problem}");

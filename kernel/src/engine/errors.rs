@@ -27,19 +27,25 @@ impl CellError {
         error
     }
 
-    /// Creates an error for an interrupted cell.
-    pub fn interrupted(when: &str) -> CellError {
-        CellError::new("Interrupted", &format!("the cell stopped {when}; every variable is kept"))
+    /// Creates an error for an interrupted cell. `cleared`: the variables that a command of the cell had removed
+    /// before.
+    pub fn interrupted(when: &str, cleared: &BTreeSet<String>) -> CellError {
+        let variables = match cleared.is_empty() {
+            true => "every variable is kept".to_owned(),
+            false => format!("its command had removed {}", list(cleared)),
+        };
+        CellError::new("Interrupted", &format!("the cell stopped {when}; {variables}"))
     }
 
-    /// Creates an error for the end of the cells' process, with the variables that it contained.
+    /// Creates an error for the end of the cells' process, with the panic that ended it and the variables that it
+    /// contained.
     pub fn process_ended(
         how: &str,
         interrupted: bool,
+        fatal: Option<&str>,
         variables: &BTreeSet<String>,
         kept: &BTreeSet<String>,
     ) -> CellError {
-        let list = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
         let lost = match variables.is_empty() {
             true => "It held no variables.".to_owned(),
             false => format!("Lost with it: {}.", list(variables)),
@@ -55,13 +61,22 @@ impl CellError {
             true => ("Interrupted", "the cell did not stop when it was asked to, so its process was ended"),
             false => ("ProcessEnded", how.trim_end()),
         };
-        let what = match !interrupted
-            && ["SIGSEGV", "SIGABRT", "SIGBUS"].iter().any(|signal| how.contains(signal))
-        {
-            true => format!(
-                "{what}\nhint: the usual cause is a recursion that does not end (a stack overflow), or `unsafe` code"
+        let is_fault = ["SIGSEGV", "SIGABRT", "SIGBUS"].iter().any(|signal| how.contains(signal));
+        let what = match fatal {
+            Some(panic) if !interrupted => format!(
+                "{what}\na panic ended it: {panic}\n\
+                 hint: a panic must not leave an `extern` function, or a `drop` that runs during another panic"
             ),
-            false => what.to_owned(),
+            None if is_fault && !interrupted => format!(
+                "{what}\nhint: the usual causes are a recursion that does not end (a stack overflow), an allocation \
+                 larger than the memory, and `unsafe` code"
+            ),
+            None if how.contains("SIGKILL") && !interrupted => {
+                format!(
+                    "{what}\nhint: the usual cause is that the memory ran out, so that the system ended the process"
+                )
+            }
+            _ => what.to_owned(),
         };
         CellError::new(name, &format!("{what}\n{lost}\nA new process takes the next cell.{kept}"))
     }
@@ -76,6 +91,10 @@ impl CellError {
         let text = self.plain();
         text.strip_prefix(&format!("{}: ", self.name)).unwrap_or(&text).to_owned()
     }
+}
+
+fn list(names: &BTreeSet<String>) -> String {
+    names.iter().cloned().collect::<Vec<_>>().join(", ")
 }
 
 /// Removes ANSI escape sequences.
@@ -101,5 +120,18 @@ mod tests {
     fn plain_text_has_no_colours() {
         let error = CellError::new("Error", "one\ntwo");
         assert_eq!((error.plain(), error.message()), ("Error: one\ntwo".into(), "one\ntwo".into()));
+    }
+
+    #[test]
+    fn an_interrupted_cell_says_what_is_kept() {
+        let message = |names: &[&str]| {
+            let names = names.iter().map(|name| name.to_string()).collect();
+            CellError::interrupted("while a command ran", &names).value
+        };
+        assert_eq!(message(&[]), "the cell stopped while a command ran; every variable is kept");
+        assert_eq!(
+            message(&["a", "b"]),
+            "the cell stopped while a command ran; its command had removed a, b"
+        );
     }
 }

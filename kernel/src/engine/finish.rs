@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use evcxr::{Error, EvalOutputs};
 use tokio::sync::mpsc::Sender;
 
+use crate::compile::command_lines::has;
 use crate::compile::evcxr_text::commands::{CLEAR, RESTART};
 use crate::compile::{redefined, restore, timing, warnings};
 use crate::engine::collected::Collected;
@@ -48,7 +49,7 @@ impl Loaded {
             true if self.is_rewritten => self.restore(&ran.before, &source),
             _ => BTreeSet::new(),
         };
-        self.note_gone(&ran);
+        let cleared = self.note_gone(&ran);
         self.prepare_compilation_ahead(ran.code, ran.result.is_ok());
         match std::mem::replace(&mut ran.result, Ok(EvalOutputs::default())) {
             Err(Error::SubprocessTerminated(text)) => {
@@ -58,20 +59,23 @@ impl Loaded {
                 }
                 let kept = session::checkpointed_models(&self.checkpoints);
                 let lost = ran.before.into_keys().collect();
-                Err(CellError::process_ended(&text, ran.is_interrupted, &lost, &kept))
+                let fatal = ran.collected.fatal.as_deref();
+                Err(CellError::process_ended(&text, ran.is_interrupted, fatal, &lost, &kept))
             }
-            Err(_) if ran.is_interrupted => Err(CellError::interrupted("while it was being compiled")),
+            Err(_) if ran.is_interrupted => {
+                Err(CellError::interrupted("while it was being compiled", &cleared))
+            }
             Err(error) => Err(describe(&error, &ran.prepared, ran.code, &self.gone)),
             Ok(_) if ran.collected.failed() => Err(failure(ran, &source, &restored)),
             // For example, `fit` stops and returns normally when interrupted; the statements after it do
             // not run.
-            Ok(_) if ran.is_interrupted => Err(CellError::interrupted("when it was asked to")),
+            Ok(_) if ran.is_interrupted => Err(CellError::interrupted("when it was asked to", &cleared)),
             Ok(outputs) => Ok(self.value(outputs, ran, events)),
         }
     }
 
-    /// Records the variables that the cell has lost, with the cause.
-    fn note_gone(&mut self, ran: &Ran) {
+    /// Records the variables that the cell has lost, with the cause. Returns those that a command has cleared.
+    fn note_gone(&mut self, ran: &Ran) -> BTreeSet<String> {
         let items: BTreeSet<&str> = self.context.defined_item_names().collect();
         let cause = cause(ran.cell, &ran.result, ran.collected.failed());
         let cause_of = |name: &str| {
@@ -81,12 +85,23 @@ impl Loaded {
                 false => cause,
             }
         };
-        let before = ran.before.keys().cloned().collect();
+        let before: BTreeSet<String> = ran.before.keys().cloned().collect();
         let after = self.variables().into_keys().collect();
         // For a cell that consists of commands such as `:clear`, shows the command.
         let shown = if ran.code.trim().is_empty() { ran.cell } else { ran.code };
         self.gone.note(&before, &after, shown, cause_of);
         self.gone.note_local(ran.prepared.local(), shown);
+        if cause == Cause::Cleared { before.difference(&after).cloned().collect() } else { BTreeSet::new() }
+    }
+
+    /// Records the variables that were lost in a cell whose commands failed or were stopped, and returns them.
+    pub fn note_cleared(&mut self, before: &Variables, cell: &str) -> BTreeSet<String> {
+        let before: BTreeSet<String> = before.keys().cloned().collect();
+        let after = self.variables().into_keys().collect();
+        let is_cleared = has(cell, CLEAR) || has(cell, RESTART);
+        let cause = if is_cleared { Cause::Cleared } else { Cause::Retyped };
+        self.gone.note(&before, &after, cell, |_| cause);
+        before.difference(&after).cloned().collect()
     }
 
     /// The value to show for the cell.
@@ -102,11 +117,7 @@ impl Loaded {
         let mut data: Bundle = outputs.content_by_mime_type.into_iter().collect();
         let value = std::mem::take(&mut collected.value);
         if !value.is_empty() {
-            let shown = std::mem::replace(&mut data, value);
-            if !shown.is_empty() {
-                let id = format!("headstart-command-{begin:?}");
-                let _ = events.blocking_send(Event::Output(Output::Display { id, data: shown }));
-            }
+            show_bundle(std::mem::replace(&mut data, value), events);
         }
         data.sort_unstable_by(|a, b| b.0.cmp(&a.0));
         let is_unit = matches!(data.as_slice(), [(mime, text)] if mime == "text/plain" && text == "()");
@@ -159,6 +170,19 @@ impl Loaded {
     }
 }
 
+/// Shows what evcxr's commands return, such as the table of `:vars`.
+pub fn show(outputs: EvalOutputs, events: &Sender<Event>) {
+    show_bundle(outputs.content_by_mime_type.into_iter().collect(), events);
+}
+
+fn show_bundle(mut data: Bundle, events: &Sender<Event>) {
+    if !data.is_empty() {
+        data.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+        let id = format!("headstart-command-{:?}", SystemTime::now());
+        let _ = events.blocking_send(Event::Output(Output::Display { id, data }));
+    }
+}
+
 /// Error of a cell whose code failed.
 fn failure(ran: Ran, source: &str, restored: &BTreeSet<String>) -> CellError {
     let Ran { prepared, mut collected, is_interrupted, .. } = ran;
@@ -194,10 +218,9 @@ fn line_of<'a>(prepared: &'a Prepared, source: &str, line: usize) -> Option<(usi
 
 /// Cause for the loss of variables in a cell.
 fn cause<T>(code: &str, result: &Result<T, Error>, failed: bool) -> Cause {
-    let has_command = |command: &str| code.lines().any(|line| line.trim().starts_with(command));
     match result {
         Err(Error::SubprocessTerminated(_)) => Cause::ProcessEnded,
-        _ if has_command(CLEAR) || has_command(RESTART) => Cause::Cleared,
+        _ if has(code, CLEAR) || has(code, RESTART) => Cause::Cleared,
         _ if failed => Cause::Failed,
         Err(_) => Cause::Retyped,
         Ok(_) => Cause::UsedUp,

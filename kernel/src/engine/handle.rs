@@ -132,6 +132,28 @@ impl Engine {
         Ok(engine)
     }
 
+    /// An engine that could not start: each cell reports the reason.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn failed(problem: String) -> Result<Engine, String> {
+        let (requests, queue) = unbounded();
+        let (ended, stopped) = bounded(1);
+        let (_, stage) = watch::channel(Stage::Failed);
+        // There are no cells that open comms.
+        let (comms, _) = bounded(1);
+        let cells: Arc<Cells> = Arc::default();
+        cells.is_loaded();
+        let engine =
+            Engine { requests, cells: cells.clone(), stopped, stage, background: Mutex::default(), comms };
+        let run = move || {
+            serve(&cells, Err(problem), &queue);
+            let _ = ended.send(());
+        };
+        let thread = std::thread::Builder::new().name("engine".into()).spawn(run);
+        thread.map(|_| engine).map_err(|error| format!("no thread can be started: {error}"))
+    }
+
     /// Ends the cells' process, compilers and commands, and removes the session's files, within a few
     /// seconds.
     pub fn stop(&self) {
@@ -144,6 +166,7 @@ impl Engine {
             programs::kill_all();
         }
         programs::kill_all();
+        self.cells.end_programs();
     }
 
     /// Runs a cell. Its outputs and its outcome arrive through the channel.
@@ -171,9 +194,15 @@ impl Engine {
         self.cells.known.variables()
     }
 
-    /// Completions at a byte position of a cell; empty while a cell runs or waits.
+    /// Whether the engine can answer a question about code now. Otherwise the answer would wait, and with it all
+    /// other requests of the client.
+    fn is_free(&self) -> bool {
+        !self.cells.is_busy() && *self.stage.borrow() == Stage::Loaded
+    }
+
+    /// Completions at a byte position of a cell; empty while the engine loads, and while a cell runs or waits.
     pub async fn complete(&self, code: String, position: usize) -> Completions {
-        if self.cells.is_busy() {
+        if !self.is_free() {
             return Completions { start: position, end: position, ..Completions::default() };
         }
         let (answer, answered) = oneshot::channel();
@@ -181,10 +210,10 @@ impl Engine {
         answered.await.unwrap_or_default()
     }
 
-    /// Signature and documentation of the name at a byte position of a cell; `None` while a cell runs or
-    /// waits.
+    /// Signature and documentation of the name at a byte position of a cell; `None` while the engine loads, and
+    /// while a cell runs or waits.
     pub async fn inspect(&self, code: String, position: usize) -> Option<Bundle> {
-        if self.cells.is_busy() {
+        if !self.is_free() {
             return None;
         }
         let (answer, answered) = oneshot::channel();

@@ -22,9 +22,12 @@ pub enum Cause {
     Local,
 }
 
-/// Lost variables, each with the cause and the first line of the cell that lost it.
+/// Lost variables, each with the cause and the first line of the cell that lost it, and the variables that exist.
 #[derive(Debug, Default)]
-pub struct Gone(BTreeMap<String, (Cause, String)>);
+pub struct Gone {
+    lost: BTreeMap<String, (Cause, String)>,
+    living: BTreeSet<String>,
+}
 
 impl Gone {
     /// Records which variables a cell has lost, and which exist again.
@@ -35,7 +38,8 @@ impl Gone {
         cell: &str,
         cause: impl Fn(&str) -> Cause,
     ) {
-        self.0.retain(|name, _| !after.contains(name));
+        self.lost.retain(|name, _| !after.contains(name));
+        self.living.clone_from(after);
         self.add(before.difference(after), cell, cause);
     }
 
@@ -51,12 +55,12 @@ impl Gone {
         cause: impl Fn(&str) -> Cause,
     ) {
         let line = cell.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
-        self.0.extend(names.map(|name| (name.clone(), (cause(name), line.to_owned()))));
+        self.lost.extend(names.map(|name| (name.clone(), (cause(name), line.to_owned()))));
     }
 
     /// Explains why a variable does not exist.
     fn why(&self, name: &str) -> String {
-        let Some((cause, line)) = self.0.get(name) else {
+        let Some((cause, line)) = self.lost.get(name) else {
             return format!("no cell that has run has made `{name}`: run the one that does first");
         };
         match cause {
@@ -86,8 +90,15 @@ impl Gone {
         }
     }
 
-    /// Hint for an error of rustc, if there is one. `report` is the error with its labels.
-    pub fn hint(&self, code: Option<&str>, message: &str, report: &str) -> Option<String> {
+    /// Hint for an error of rustc, if there is one. `report` is the error with its labels. `own`: the
+    /// variables of the cell that one of its items names.
+    pub fn hint(
+        &self,
+        code: Option<&str>,
+        message: &str,
+        report: &str,
+        own: &BTreeSet<String>,
+    ) -> Option<String> {
         let quoted = || message.split('`').nth(1).unwrap_or_default();
         let owned = "what a cell keeps for the next must own its data: make it owned, with `.clone()`, \
                      `.to_owned()` or `.to_vec()`, or use it inside `{ … }`";
@@ -95,7 +106,18 @@ impl Gone {
             return Some(owned.into());
         }
         match code? {
-            "E0425" if self.0.contains_key(quoted()) => Some(self.why(quoted())),
+            // The cell's statements see the variable, so an item names it.
+            "E0425"
+                if message.contains("cannot find value")
+                    && (self.living.contains(quoted()) || own.contains(quoted())) =>
+            {
+                Some(format!(
+                    "a function sees no variable outside it: hand it over, as in `fn f({0}: …)` and `f({0})`, or make \
+                     `f` a closure, or `{0}` a `const`",
+                    quoted()
+                ))
+            }
+            "E0425" if self.lost.contains_key(quoted()) => Some(self.why(quoted())),
             // rustc's own suggestion is better.
             "E0425" if report.contains("with a similar name") || report.contains("bool value") => None,
             "E0425" if report.contains(&format!("{}=", quoted())) => Some(
@@ -218,16 +240,37 @@ mod tests {
             |_| Cause::UsedUp,
         );
         let message = "cannot find value `base` in this scope";
-        let hint = gone.hint(Some("E0425"), message, "").unwrap();
+        let hint = gone.hint(Some("E0425"), message, "", &names(&[])).unwrap();
         assert!(hint.contains("`let model = sequential![base];`") && hint.contains("`&base`"), "{hint}");
-        let other = gone.hint(Some("E0425"), "cannot find value `other` in this scope", "").unwrap();
+        let other =
+            gone.hint(Some("E0425"), "cannot find value `other` in this scope", "", &names(&[])).unwrap();
         assert!(other.contains("no cell") && other.contains("`other`"), "{other}");
-        assert_eq!(gone.hint(Some("E0425"), "cannot find function `other` in this scope", ""), None);
+        assert_eq!(
+            gone.hint(Some("E0425"), "cannot find function `other` in this scope", "", &names(&[])),
+            None
+        );
         gone.note(&names(&["model", "x"]), &names(&["base", "model", "x"]), "let base = 1;", |_| {
             Cause::UsedUp
         });
-        let hint = gone.hint(Some("E0425"), message, "").unwrap();
+        let hint = gone.hint(Some("E0425"), message, "", &names(&[])).unwrap();
         assert!(!hint.contains("used up"), "{hint}");
+    }
+
+    #[test]
+    fn a_variable_in_a_function_is_not_called_missing() {
+        let mut gone = Gone::default();
+        gone.note(&names(&[]), &names(&["n"]), "let n = 5;", |_| Cause::UsedUp);
+        let hint = |name: &str, own: &[&str]| {
+            gone.hint(Some("E0425"), &format!("cannot find value `{name}` in this scope"), "", &names(own))
+                .unwrap()
+        };
+        for hint in [hint("n", &[]), hint("m", &["m"])] {
+            assert!(
+                hint.contains("a function sees no variable outside it") && hint.contains("a closure"),
+                "{hint}"
+            );
+        }
+        assert!(hint("m", &[]).contains("no cell that has run has made `m`"));
     }
 
     #[test]
@@ -241,7 +284,8 @@ mod tests {
         ] {
             let mut gone = Gone::default();
             gone.note(&names(&["x"]), &names(&[]), "f();", |_| cause);
-            let hint = gone.hint(Some("E0425"), "cannot find value `x` in this scope", "").unwrap();
+            let hint =
+                gone.hint(Some("E0425"), "cannot find value `x` in this scope", "", &names(&[])).unwrap();
             assert!(hint.contains(said) && hint.contains("`f();`") && !hint.contains("used up"), "{hint}");
         }
     }
@@ -249,15 +293,24 @@ mod tests {
     #[test]
     fn a_missing_question_mark_is_suggested() {
         let message = "no method named `dims` found for enum `Result<T, E>` in the current scope";
-        assert!(Gone::default().hint(Some("E0599"), message, "").unwrap().contains('?'));
-        assert_eq!(Gone::default().hint(Some("E0599"), "no method named `x` found for struct `Y`", ""), None);
+        assert!(Gone::default().hint(Some("E0599"), message, "", &names(&[])).unwrap().contains('?'));
+        assert_eq!(
+            Gone::default().hint(Some("E0599"), "no method named `x` found for struct `Y`", "", &names(&[])),
+            None
+        );
         let report = "╰── expected `&Tensor`, found `&Result<Tensor, Error>`";
-        assert!(Gone::default().hint(Some("E0308"), "mismatched types", report).unwrap().contains('?'));
+        assert!(
+            Gone::default()
+                .hint(Some("E0308"), "mismatched types", report, &names(&[]))
+                .unwrap()
+                .contains('?')
+        );
     }
 
     #[test]
     fn a_name_in_quotes_gets_a_hint_with_the_value() {
-        let hint = |report: &str| Gone::default().hint(Some("E0308"), "mismatched types", report);
+        let hint =
+            |report: &str| Gone::default().hint(Some("E0308"), "mismatched types", report, &names(&[]));
         assert!(hint("expected `Activation`, found `&str`").unwrap().contains("`Relu`"));
         assert!(
             hint("expected `Fit`, found integer").unwrap().contains("`model.fit((&x, &y), Fit::epochs(10))`")

@@ -1,6 +1,8 @@
 //! Central state of the running cell, and the actions of Stop.
 
+use std::collections::BTreeSet;
 use std::process::Child;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub struct Cells {
     pub child: OnceLock<Arc<Mutex<Child>>>,
     pub known: Known,
+    /// Id of the process whose group has been recorded; 0 before the first.
+    leader: AtomicI32,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -107,6 +111,18 @@ impl Cells {
             }
         }
         self.changed.notify_all();
+    }
+
+    /// Records that a command of the cell replaces the cells' process and prepares the new one.
+    pub fn restarts(&self) {
+        self.state().phase = Some(Phase::Restarting);
+    }
+
+    /// Records that the new process is ready for code. Returns whether Stop was pressed meanwhile or before.
+    pub fn has_restarted(&self) -> bool {
+        let mut state = self.state();
+        state.phase = Some(Phase::Preparing);
+        state.presses > 0
     }
 
     /// Records that the cell's code has ended; evcxr may compile and run it once more.
@@ -231,6 +247,7 @@ impl Cells {
                 drop(state);
                 programs::kill_all();
             }
+            Action::Postpone => {}
             Action::Interrupt | Action::InterruptQuestion => {
                 state.asked = Some(Instant::now());
                 self.signal(libc::SIGINT);
@@ -309,10 +326,28 @@ impl Cells {
         self.signal(libc::SIGKILL);
     }
 
+    /// Signals the cells' process and the programs that it has started.
     fn signal(&self, signal: i32) {
         if let Some(Ok(child)) = self.child.get().map(|child| child.lock()) {
-            // SAFETY: the child has not been waited for while its handle is locked.
-            unsafe { libc::kill(child.id() as i32, signal) };
+            programs::signal_group(child.id() as i32, signal);
+        }
+    }
+
+    /// Kills the programs that the previous process of cells has started, if evcxr has replaced it.
+    pub fn process_has_changed(&self) {
+        let child = self.child.get().and_then(|child| child.lock().ok().map(|child| child.id() as i32));
+        let Some(child) = child else { return };
+        let previous = self.leader.swap(child, Ordering::SeqCst);
+        if previous != child && previous != 0 {
+            programs::kill_rest_of_group(previous);
+        }
+    }
+
+    /// Kills the programs that the cells have started, after the end of their process.
+    pub fn end_programs(&self) {
+        let leader = self.leader.swap(0, Ordering::SeqCst);
+        if leader != 0 {
+            programs::kill_rest_of_group(leader);
         }
     }
 }
@@ -325,6 +360,6 @@ fn cancel(mut state: MutexGuard<'_, State>, when: &str) {
     drop(state);
     for (_, events) in waiting {
         // A waiting cell has produced no output, so its channel has capacity.
-        let _ = events.try_send(Event::Done(Err(CellError::interrupted(when))));
+        let _ = events.try_send(Event::Done(Err(CellError::interrupted(when, &BTreeSet::new()))));
     }
 }

@@ -26,6 +26,10 @@ const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Capacity of the channel for outputs of background threads, in outputs.
 const MAX_BACKGROUND: usize = 64;
 
+/// Rust's own panics that end the process, after another panic.
+const ABORTING: [&str; 2] =
+    ["panic in a function that cannot unwind", "panic in a destructor during cleanup"];
+
 /// Reader of the cells' output.
 pub struct Listener {
     pipes: Pipes,
@@ -68,18 +72,23 @@ impl Listener {
 
     fn begin_with(&self, destination: Destination) {
         let mut state = self.state();
-        state.flush();
+        state.flush_running();
         state.destination = destination;
-        (state.collected, state.panic, state.other_panic) = (Collected::default(), None, None);
+        (state.collected, state.other_panic, state.expects_value) = (Collected::default(), None, true);
+        state.panics.clear();
+    }
+
+    /// Records whether the cell ends with an expression, before its code runs.
+    pub fn expect_value(&self, expects_value: bool) {
+        self.state().expects_value = expects_value;
     }
 
     /// Ends the cell and returns its result. Later output of its threads goes to the background channel.
     pub fn finish(&self) -> Collected {
         let mut state = self.state();
         let _ = self.drain(&mut state);
-        if let Some((message, _)) = state.panic.take() {
-            state.text(Output::Stderr(format!("a panic was caught: {message}\n")));
-        }
+        state.finish_errors();
+        state.show_caught();
         if state.collected.failed() {
             state.show_value();
         }
@@ -91,17 +100,24 @@ impl Listener {
     /// Like [`Listener::finish`], for a process that has ended: empties the pipes for the next process.
     pub fn finish_ended(&self) -> Collected {
         self.process_has_ended();
+        let mut state = self.state();
+        let fatal = state.panics.pop_if(|(message, _)| ABORTING.contains(&message.as_str()));
+        state.collected.fatal = fatal.map(|(message, _)| match state.panics.pop() {
+            Some((cause, _)) => format!("{cause} ({message})"),
+            None => message,
+        });
+        drop(state);
         self.finish()
     }
 
     /// Handles the end of the cells' process in a cell that continues: empties the pipes for the next process.
     pub fn process_has_ended(&self) {
+        self.cells.process_has_changed();
         let mut state = self.state();
         let _ = self.drain(&mut state);
         let rest = state.out.finish();
         rest.into_iter().for_each(|item| self.item(&mut state, item));
-        let rest = std::mem::take(&mut state.err);
-        state.errors(&rest);
+        state.finish_errors();
         state.note.clear();
         state.markers.clear();
         // The widgets ended with their process.
@@ -145,7 +161,7 @@ impl Listener {
         self.notes(&mut state, &notes)?;
         self.drain(&mut state)?;
         if state.held_since.is_some_and(|since| since.elapsed() >= MAX_DELAY) {
-            state.flush();
+            state.flush_running();
         }
         Ok(())
     }
@@ -186,7 +202,8 @@ impl Listener {
         self.drain(state)?;
         let rest = state.out.finish();
         rest.into_iter().for_each(|item| self.item(state, item));
-        state.flush();
+        state.finish_errors();
+        state.flush_ended();
         self.cells.has_run();
         let mut reply: String = state.markers.drain(..).map(|marker| marker + "\n").collect();
         reply += &format!("{END}\n");
@@ -198,12 +215,7 @@ impl Listener {
             Item::Text(text) => state.text(Output::Stdout(text)),
             Item::Frame(Ok(frame)) => self.frame(state, frame),
             Item::Frame(Err(malformed)) => state.text(Output::Stderr(format!("{malformed}\n"))),
-            Item::Content(mime, content) => {
-                if state.collected.value.iter().any(|(known, _)| *known == mime) {
-                    state.show_value();
-                }
-                state.collected.value.push((mime, content));
-            }
+            Item::Content(mime, content) => state.content(mime, content),
             Item::Failed => {
                 // The text has just arrived on the other pipe.
                 if let Ok(err) = read_available(&self.pipes.err) {
@@ -219,7 +231,7 @@ impl Listener {
                 state.fails(text, 0);
             }
             Item::Panicked => {
-                let panic = state.panic.take().or(state.other_panic.take());
+                let panic = state.panics.pop().or(state.other_panic.take());
                 let panic = panic.map(|(message, line)| (message, Some(line)));
                 state.collected.panic = Some(panic.unwrap_or(("the cell panicked".into(), None)));
                 state.markers.push(protocol::PANIC.into());
@@ -255,15 +267,14 @@ impl Listener {
             // A callback shows its panic itself.
             Frame::Panic { thread, .. } if thread.is_empty() && state.is_callback() => {}
             Frame::Panic { message, file, line, thread } if thread.is_empty() => {
-                if let Some((caught, _)) = state.panic.replace((message, line_in_cell(&file, line))) {
-                    state.text(Output::Stderr(format!("a panic was caught: {caught}\n")));
-                }
+                state.panicked(message, line_in_cell(&file, line));
             }
             Frame::Panic { message, file, line, thread } => {
                 state.text(Output::Stderr(format!("the thread `{thread}` panicked: {message}\n")));
                 state.other_panic = Some((message, line_in_cell(&file, line)));
             }
             Frame::Input { prompt, password } => {
+                state.show_value();
                 state.flush();
                 let answers = self.pipes.answers.try_clone();
                 match (answers, &state.destination) {

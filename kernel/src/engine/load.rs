@@ -80,6 +80,7 @@ pub fn load(
     }
     let (context, outputs) = CommandContext::new().map_err(|error| error.to_string())?;
     let _ = cells.child.set(context.process_handle());
+    cells.process_has_changed();
     std::thread::spawn(move || log(&outputs));
     let mut loaded = Loaded {
         context,
@@ -108,6 +109,7 @@ pub fn load(
             let could_run = probe.is_ok();
             let found = boundary::Cells::of(&probe.and_then(|text| text));
             found.apply(session.path())?;
+            loaded.listener.collect();
             // Repeats the start of later sessions, so that the compile cache contains their first cells.
             for cell in [CLEAR.to_owned(), dependency(&template) + FIRST] {
                 loaded.context.execute(&cell).map_err(|error| error.to_string())?;
@@ -139,9 +141,9 @@ pub fn load(
 fn dependency(template: &Template) -> String {
     format!(
         "{LINKER}{BUILD_VARIABLE}CARGO_INCREMENTAL=0\n{BUILD_VARIABLE}CARGO_ENCODED_RUSTFLAGS={}\n\
-         {DEPENDENCY}headstart = {{ path = \"{}\" }}\n",
+         {DEPENDENCY}headstart = {{ path = {:?} }}\n",
         template.rustc_flags().join("\u{1f}"),
-        template.facade().display()
+        template.facade().display().to_string()
     )
 }
 

@@ -24,6 +24,7 @@ pub mod names;
 pub mod notes;
 pub mod output;
 pub mod parameters;
+pub mod patterns;
 pub mod phase;
 pub mod places;
 pub mod prepare;

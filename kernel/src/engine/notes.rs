@@ -60,6 +60,22 @@ pub fn notes(statements: &[Stmt], source: &str) -> Vec<String> {
     notes
 }
 
+/// Note for a cell that reads standard input, shown before it runs: a loop that waits for a line would not end.
+pub fn input_note(statements: &[Stmt]) -> Option<&'static str> {
+    struct Reads(bool);
+    impl<'ast> Visit<'ast> for Reads {
+        fn visit_expr_call(&mut self, call: &'ast syn::ExprCall) {
+            let is_stdin =
+                |path: &syn::ExprPath| path.path.segments.last().is_some_and(|name| name.ident == "stdin");
+            self.0 |= call.args.is_empty() && matches!(&*call.func, syn::Expr::Path(path) if is_stdin(path));
+            visit::visit_expr_call(self, call);
+        }
+    }
+    let mut reads = Reads(false);
+    statements.iter().for_each(|statement| reads.visit_stmt(statement));
+    reads.0.then_some("note: standard input is empty in a notebook: ask for a line with `input(\"…\")?`\n")
+}
+
 /// Whether a macro call expands to items, as far as the text shows: its own input is an item, as in
 /// `thread_local! { static … }`, or a cell has defined the macro and its expansion begins with an item.
 fn makes_items(call: &syn::Macro, source: &str) -> bool {
@@ -144,6 +160,14 @@ fn may_change(item: &syn::ItemStatic) -> bool {
 mod tests {
     use super::*;
     use crate::compile::cell::parse;
+
+    #[test]
+    fn a_cell_that_reads_standard_input_gets_a_note() {
+        let note = |cell: &str| input_note(&parse(cell).unwrap().stmts);
+        assert!(note("loop { std::io::stdin().read_line(&mut line)?; }").is_some());
+        assert!(note("fn main() { let s = io::stdin(); }").is_some());
+        assert_eq!(note("command.stdin(Stdio::null()); let stdin = 1;"), None);
+    }
 
     #[test]
     fn differences_from_a_program_are_noted() {

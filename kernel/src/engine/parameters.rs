@@ -37,16 +37,38 @@ pub fn typing(block: &Block, variables: &Variables) -> Vec<(Range<usize>, String
         let Some(type_) = variables.get(&name) else { continue };
         let end = end(&local.pat);
         changes.push((end..end, format!(": {type_}")));
-        let mut literals = Literals { type_, changes: &mut changes };
-        literals.visit_expr(value);
+        convert(type_, value, &mut changes);
     }
     changes
+}
+
+/// Converts a value to a type. A value for an `Option` is one that exists, except for `None`.
+fn convert(type_: &str, value: &Expr, changes: &mut Vec<(Range<usize>, String)>) {
+    let is_none = matches!(value, Expr::Path(path) if path.path.is_ident("None"));
+    match option_of(type_).filter(|_| !is_none) {
+        Some(inner) => {
+            let range = value.span().byte_range();
+            changes.push((range.start - 1..range.start - 1, "Some(".to_owned()));
+            convert(inner, value, changes);
+            changes.push((range.end - 1..range.end - 1, ")".to_owned()));
+        }
+        None => Literals { type_, changes }.visit_expr(value),
+    }
+}
+
+/// The type `T` in `Option<T>`, whose path may be written.
+fn option_of(type_: &str) -> Option<&str> {
+    let (path, rest) = type_.split_once('<')?;
+    (path.trim().rsplit("::").next() == Some("Option")).then(|| rest.trim_end().strip_suffix('>')).flatten()
 }
 
 /// End of a part of a block, as a byte position in the cell.
 fn end(part: &impl Spanned) -> usize {
     part.span().byte_range().end - 1
 }
+
+/// Types, other than `String`, that are made from a string by `into`.
+const OWNED_TEXTS: [&str; 5] = ["PathBuf", "OsString", "Box", "Rc", "Arc"];
 
 /// Syntax visitor that converts literals to the number and string types of `type_`.
 struct Literals<'a> {
@@ -70,6 +92,9 @@ impl Visit<'_> for Literals<'_> {
                 self.changes.push((end..end, ".0".to_owned()));
             }
             Lit::Str(_) if self.mentions("String") => self.changes.push((end..end, ".to_owned()".to_owned())),
+            Lit::Str(_) if OWNED_TEXTS.iter().any(|name| self.mentions(name)) => {
+                self.changes.push((end..end, ".into()".to_owned()));
+            }
             _ => {}
         }
     }
@@ -96,6 +121,9 @@ mod tests {
             ("name", "String"),
             ("sizes", "Vec<f32>"),
             ("label", "&'static str"),
+            ("limit", "Option<f64>"),
+            ("title", "std::option::Option<String>"),
+            ("folder", "std::path::PathBuf"),
         ];
         let variables = Variables::from(variables.map(|(name, type_)| (name.to_owned(), type_.to_owned())));
         let typed = |cell: &str| {
@@ -108,5 +136,12 @@ mod tests {
         assert_eq!(typed("let label = \"a\";"), "let label: &'static str = \"a\";");
         assert_eq!(typed("let sizes = vec![1, 2.5];"), "let sizes: Vec<f32> = vec![1.0, 2.5];");
         assert_eq!(typed("let other = 1;"), "let other = 1;");
+        assert_eq!(typed("let limit = -5;"), "let limit: Option<f64> = Some(-5.0);");
+        assert_eq!(typed("let limit = None;"), "let limit: Option<f64> = None;");
+        assert_eq!(
+            typed("let title = \"é\";"),
+            "let title: std::option::Option<String> = Some(\"é\".to_owned());"
+        );
+        assert_eq!(typed("let folder = \"/x\";"), "let folder: std::path::PathBuf = \"/x\".into();");
     }
 }

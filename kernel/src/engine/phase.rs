@@ -11,6 +11,8 @@ pub enum Phase {
     CallingBack,
     /// The cell is analysed or compiled, or one of its commands (`!ls`) runs. Its code does not run yet.
     Preparing,
+    /// `:clear` or `:restart` replaces the cells' process and prepares the new one, which cells cannot do without.
+    Restarting,
     /// The cell's code runs.
     Running,
     /// The cell's code waits for input from the user.
@@ -39,6 +41,8 @@ pub enum Action {
     CancelWaiting,
     /// Kills the compiler or the command; the process with the variables continues.
     StopPrograms,
+    /// Lets the kernel complete its work, and stops the cell after it.
+    Postpone,
     /// Asks the cell's code to stop, with SIGINT.
     Interrupt,
     /// Ends the question without an answer, and asks the cell's code to stop.
@@ -60,6 +64,7 @@ impl Phase {
             (_, Phase::Idle | Phase::Finishing) => Nothing,
             // Also for repeated presses: the process with the variables is not busy.
             (_, Phase::Preparing) => StopPrograms,
+            (_, Phase::Restarting) => Postpone,
             (Request::Stop, Phase::Running | Phase::CallingBack) => Interrupt,
             (Request::Stop, Phase::Asking) => InterruptQuestion,
             (Request::StopAgain, Phase::Running | Phase::Asking | Phase::CallingBack) => Kill,
@@ -79,6 +84,7 @@ mod tests {
             (Phase::Idle, [Nothing, Nothing, Nothing]),
             (Phase::CallingBack, [Interrupt, Kill, KillAll]),
             (Phase::Preparing, [StopPrograms, StopPrograms, KillAll]),
+            (Phase::Restarting, [Postpone, Postpone, KillAll]),
             (Phase::Running, [Interrupt, Kill, KillAll]),
             (Phase::Asking, [InterruptQuestion, Kill, KillAll]),
             (Phase::Finishing, [Nothing, Nothing, KillAll]),

@@ -10,9 +10,11 @@ use syn::visit::Visit;
 use syn::{Block, Pat, Stmt};
 
 use crate::compile::cell::{code, last_place, parse};
+use crate::compile::command_lines::command_lines;
 use crate::compile::evcxr_text::commands::{DEPENDENCY, QUIT, TOKIO_FEATURES, TOKIO_FULL};
 use crate::engine::edits::Edited;
 use crate::engine::parameters;
+use crate::engine::patterns::{Hide, in_cell, nones, rebound};
 use crate::engine::run::Variables;
 
 /// Space characters in text copied from web pages and other programs, which Rust does not accept as
@@ -22,11 +24,6 @@ const BLANKS: [char; 24] = [
     '\u{2006}', '\u{2007}', '\u{2008}', '\u{2009}', '\u{200a}', '\u{200b}', '\u{200c}', '\u{200d}',
     '\u{202f}', '\u{205f}', '\u{2060}', '\u{3000}', '\u{feff}', '\u{61c}', '\u{ad}',
 ];
-/// Macro of the facade that hides a variable from evcxr. evcxr does not see variables in a macro pattern,
-/// and so does not store them. The macro is not an item of the session: the order of items in evcxr's
-/// source differs between sessions. With another order, the compile cache would not find the cell.
-const LOCAL: &str = "headstart::headstart_local";
-
 /// A cell and the text that is sent to evcxr for it.
 pub struct Prepared {
     /// The cell with plain spaces, line ends and names.
@@ -66,6 +63,42 @@ impl Prepared {
     /// [`Prepared::plain`].
     pub fn block(&self) -> Option<&Block> {
         self.block.as_ref()
+    }
+
+    /// Variables of the cell that one of its items names, such as a function. Items see no variables.
+    pub fn named_by_items(&self) -> BTreeSet<String> {
+        #[derive(Default)]
+        struct Names(BTreeSet<String>);
+        impl<'ast> Visit<'ast> for Names {
+            fn visit_pat_ident(&mut self, pattern: &'ast syn::PatIdent) {
+                self.0.insert(pattern.ident.to_string());
+                syn::visit::visit_pat_ident(self, pattern);
+            }
+        }
+        let mut names = Names::default();
+        for statement in self.block.iter().flat_map(|block| &block.stmts) {
+            if let Stmt::Local(local) = statement {
+                names.visit_pat(&local.pat);
+            }
+        }
+        let items = || {
+            self.block
+                .iter()
+                .flat_map(|block| &block.stmts)
+                .filter(|statement| matches!(statement, Stmt::Item(_)))
+        };
+        names.0.retain(|name| items().any(|item| crate::compile::redefined::names(item, name)));
+        names.0
+    }
+
+    /// Whether the cell ends with an expression. `true` if it is not valid Rust.
+    pub fn has_value(&self) -> bool {
+        let is_value = |statement: &Stmt| match statement {
+            Stmt::Expr(_, semicolon) => semicolon.is_none(),
+            Stmt::Macro(call) => call.semi_token.is_none(),
+            _ => false,
+        };
+        self.block.as_ref().is_none_or(|block| block.stmts.last().is_some_and(is_value))
     }
 
     /// The cell with plain spaces, line ends and names.
@@ -141,6 +174,12 @@ impl Prepared {
                 }
                 let mut hide = Hide { names: &self.local, edits: &mut edits, text: &self.plain.text };
                 hide.visit_pat(&local.pat);
+                let end = in_cell(local.span()).end;
+                let bound = rebound(&local.pat).into_iter().filter(|(name, _)| !self.local.contains(name));
+                edits.extend(
+                    bound.map(|(name, mutable)| (end..end, format!(" let {mutable}{name} = {name};"))),
+                );
+                edits.extend(nones(&local.pat).map(|at| (at..at, " {}".to_owned())));
             }
         }
         self.sent = Edited::new(&self.plain.text, edits);
@@ -166,11 +205,6 @@ fn closure(statement: &Stmt) -> Option<String> {
     matches!(*init.expr, syn::Expr::Closure(_)).then(|| pattern.ident.to_string())
 }
 
-fn in_cell(span: proc_macro2::Span) -> Range<usize> {
-    let range = span.byte_range();
-    range.start.saturating_sub(1)..range.end.saturating_sub(1)
-}
-
 /// Joins the lines of a type, and adds the line ends after it: evcxr writes each type on one line.
 fn one_line(text: &str, range: Range<usize>) -> Option<(Range<usize>, String)> {
     let type_ = &text[range.clone()];
@@ -181,22 +215,6 @@ fn one_line(text: &str, range: Range<usize>) -> Option<(Range<usize>, String)> {
     }
     let line = type_.split_whitespace().collect::<Vec<_>>().join(" ");
     Some((range, line + &"\n".repeat(lines)))
-}
-
-struct Hide<'a> {
-    names: &'a BTreeSet<String>,
-    edits: &'a mut Vec<(Range<usize>, String)>,
-    text: &'a str,
-}
-
-impl<'ast> Visit<'ast> for Hide<'_> {
-    fn visit_pat_ident(&mut self, pattern: &'ast syn::PatIdent) {
-        let range = in_cell(pattern.span());
-        if self.names.contains(&pattern.ident.to_string()) {
-            let hidden = format!("{LOCAL}!({})", &self.text[range.clone()]);
-            self.edits.push((range, hidden));
-        }
-    }
 }
 
 /// Whether a statement after a variable's definition uses its name.
@@ -211,13 +229,10 @@ fn is_used(block: &Block, name: &str) -> bool {
 /// Then evcxr finds a variable however its name was typed.
 fn plain_edits(cell: &str) -> Vec<(Range<usize>, String)> {
     let mut edits = Vec::new();
-    let quits = cell.match_indices(QUIT).filter(|(at, _)| {
-        let (before, after) = (cell[..*at].rsplit('\n').next(), cell[at + QUIT.len()..].lines().next());
-        [before, after].into_iter().flatten().all(|text| text.trim().is_empty())
-    });
+    let quits = command_lines(cell).into_iter().filter(|range| cell[range.clone()].trim() == QUIT);
     // The kernel ends after the cell.
-    edits.extend(quits.map(|(at, quit)| (at..at + quit.len(), String::new())));
-    edits.extend(tokio_edit(cell));
+    edits.extend(quits.map(|range| (range, String::new())));
+    edits.extend(tokio_edits(cell));
     if cell.is_ascii() && !cell.contains('\r') {
         return edits;
     }
@@ -243,18 +258,16 @@ fn plain_edits(cell: &str) -> Vec<(Range<usize>, String)> {
     edits
 }
 
-/// Replaces tokio's feature `full` in a `:dep` line.
-fn tokio_edit(cell: &str) -> Option<(Range<usize>, String)> {
-    let mut begin = 0;
-    let line = cell.split_inclusive('\n').find(|line| {
-        let is_found = line.strip_prefix(DEPENDENCY).is_some_and(|rest| {
-            rest.trim_start().strip_prefix("tokio").is_some_and(|rest| rest.trim_start().starts_with('='))
-        });
-        begin += if is_found { 0 } else { line.len() };
-        is_found
-    })?;
-    let at = begin + line.find(TOKIO_FULL)?;
-    Some((at..at + TOKIO_FULL.len(), TOKIO_FEATURES.to_owned()))
+/// Replaces tokio's feature `full` in `:dep` lines.
+fn tokio_edits(cell: &str) -> impl Iterator<Item = (Range<usize>, String)> {
+    command_lines(cell).into_iter().filter_map(|range| {
+        let line = &cell[range.clone()];
+        let dependency = line.trim_start().strip_prefix(DEPENDENCY)?.trim_start().strip_prefix("tokio")?;
+        let is_tokio = dependency.trim_start().starts_with('=');
+        let (at, full) = TOKIO_FULL.iter().find_map(|full| Some((line.find(full)?, full)))?;
+        let at = range.start + at;
+        is_tokio.then(|| (at..at + full.len(), TOKIO_FEATURES.to_owned()))
+    })
 }
 
 #[cfg(test)]
@@ -295,6 +308,8 @@ mod tests {
         let cell = "// a\n:dep tokio = { version = \"1\", features = [\"full\"] }\nf(\"full\");";
         let sent = Prepared::new(cell).sent().to_owned();
         assert!(sent.contains("features = [\"fs\", ") && sent.contains("f(\"full\")"), "{sent}");
+        let sent = Prepared::new(":dep tokio = { version = '1', features = ['full'] }").sent().to_owned();
+        assert!(sent.contains("features = [\"fs\", ") && !sent.contains("full'"), "{sent}");
         for cell in [":dep tokio-util = { version = \"1\", features = [\"full\"] }", ":dep tokio = \"1\""] {
             assert_eq!(Prepared::new(cell).sent(), cell);
         }
@@ -311,7 +326,9 @@ mod tests {
 
     #[test]
     fn evcxr_does_not_quit() {
-        assert_eq!(Prepared::new("f();\n :quit\ng(\":quit\")").sent(), "f();\n \ng(\":quit\")");
+        assert_eq!(Prepared::new("f();\n :quit\ng(\":quit\")").sent(), "f();\n\ng(\":quit\")");
+        let text = "let help = \"\n:quit\n:dep tokio = { features = [\"full\"] }\";";
+        assert_eq!(Prepared::new(text).sent(), text);
     }
 
     #[test]

@@ -30,7 +30,8 @@ const NOT_FOUND: &str = "the type of a variable of this cell was not found, so n
 pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> CellError {
     let Error::CompilationErrors(errors) = error else {
         let text = in_own_words(&error.to_string());
-        let hint = gone.hint(None, &text, "").map(|hint| format!("\nhint: {hint}"));
+        let hint =
+            gone.hint(None, &text, "", &prepared.named_by_items()).map(|hint| format!("\nhint: {hint}"));
         return CellError::new("Error", &(text + &hint.unwrap_or_default()));
     };
     let is_error =
@@ -67,7 +68,9 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
         traceback.extend(
             new.flat_map(|help| format!("help: {help}").lines().map(str::to_owned).collect::<Vec<_>>()),
         );
-        let hint = gone.hint(error.code(), &error.message(), &shown).map(|hint| format!("hint: {hint}"));
+        let hint = gone
+            .hint(error.code(), &error.message(), &shown, &prepared.named_by_items())
+            .map(|hint| format!("hint: {hint}"));
         traceback.extend(hint.filter(|hint| !traceback.contains(hint)));
         values.push(message);
     }

@@ -1,6 +1,6 @@
 //! Execution of a cell in evcxr's context: its commands, its code, and the commands after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::time::SystemTime;
 
@@ -9,18 +9,19 @@ use evcxr::{Error, EvalOutputs};
 use tokio::sync::mpsc::Sender;
 
 use crate::compile::cell::awaits;
-use crate::compile::evcxr_text::commands::{CLEAR, DEPENDENCY, FORMAT, RESTART, TIMING, has};
+use crate::compile::command_lines::{self, has};
+use crate::compile::evcxr_text::commands::{CLEAR, DEPENDENCY, FORMAT, RESTART, TIMING};
 use crate::compile::timing;
 use crate::engine::certificates;
 use crate::engine::commands::{self, Step, last_commands};
-use crate::engine::finish::Ran;
+use crate::engine::finish::{self, Ran};
 use crate::engine::handle::Request;
 use crate::engine::interrupt::Cells;
 use crate::engine::load::{BEGIN, END, Loaded};
 use crate::engine::output::{CellError, Event, Outcome, Output};
 use crate::engine::prepare::Prepared;
 use crate::engine::report::{describe, outlives, unkept_variables};
-use crate::engine::trait_paths;
+use crate::engine::{notes, trait_paths};
 use crate::prelude::tokens::identifiers;
 
 /// In a cell, makes evcxr add [`TOKIO`] if no cell has.
@@ -93,25 +94,32 @@ impl Loaded {
         }
         self.load_config(events);
         let begin = SystemTime::now();
-        let code = match self.run_commands(cell) {
+        if let Some(note) = self.loses_by_dependency(cell, &before) {
+            let _ = events.blocking_send(Event::Output(Output::Stderr(note)));
+        }
+        let code = match self.run_commands(cells, cell, events) {
             Ok(code) => code,
             Err(error) => {
                 self.listener.finish();
-                return Err(match cells.is_interrupted() {
-                    true => CellError::interrupted("while a command ran"),
+                let is_interrupted = cells.is_interrupted();
+                cells.finish();
+                let cleared = self.note_cleared(&before, cell);
+                return Err(match is_interrupted {
+                    true => CellError::interrupted("while a command ran", &cleared),
                     false => error,
                 });
             }
         };
-        if let Some(note) = self.loses_by_dependency(&code, &before) {
-            let _ = events.blocking_send(Event::Output(Output::Stderr(note)));
-        }
         // evcxr handles only the commands before the code.
         let (statements, commands) = code.split_at(last_commands(&code).unwrap_or(code.len()));
         let mut prepared = Prepared::new(statements);
         prepared.give_types(&before);
+        if let Some(note) = prepared.block().and_then(|block| notes::input_note(&block.stmts)) {
+            let _ = events.blocking_send(Event::Output(Output::Stderr(note.to_owned())));
+        }
+        self.listener.expect_value(prepared.has_value());
         let result = self.run_code(&mut prepared);
-        let result = self.run_last_commands(&code, commands, result, events);
+        let result = self.run_last_commands(cells, &code, commands, &mut prepared, result, events);
         let collected = match &result {
             Err(Error::SubprocessTerminated(_)) => self.listener.finish_ended(),
             _ => self.listener.finish(),
@@ -124,7 +132,12 @@ impl Loaded {
     }
 
     /// Runs the commands before a cell's code, and returns the cell without them.
-    fn run_commands(&mut self, cell: &str) -> Result<String, CellError> {
+    fn run_commands(
+        &mut self,
+        cells: &Cells,
+        cell: &str,
+        events: &Sender<Event>,
+    ) -> Result<String, CellError> {
         if let Some(command) = certificates::for_cell(cell) {
             let _ = self.context.execute(&command);
         }
@@ -135,17 +148,30 @@ impl Loaded {
         for step in steps {
             match step {
                 Step::Shell(command) => commands::run(&command, &self.listener)?,
-                Step::Clear => {
-                    let load = self.load.clone();
-                    self.run_lines(CLEAR)?;
-                    self.listener.process_has_ended();
-                    self.run_lines(&load)?;
+                Step::Clear | Step::Restart => {
+                    cells.restarts();
+                    let prepared = match step {
+                        Step::Clear => self.clear(),
+                        _ => self.restart_process(),
+                    };
+                    let is_interrupted = cells.has_restarted();
+                    prepared?;
+                    if is_interrupted {
+                        return Err(CellError::interrupted("after a command", &BTreeSet::new()));
+                    }
                 }
-                Step::Restart => self.restart_process()?,
-                Step::Evcxr(lines) => self.run_lines(&lines)?,
+                Step::Evcxr(lines) => finish::show(self.run_lines(&lines)?, events),
             }
         }
         Ok(code)
+    }
+
+    /// Deletes everything that the cells have defined, and loads the prelude again.
+    fn clear(&mut self) -> Result<(), CellError> {
+        let load = self.load.clone();
+        self.run_lines(CLEAR)?;
+        self.listener.process_has_ended();
+        self.run_lines(&load).map(drop)
     }
 
     /// Ends the cells' process and prepares the next one. With `:restart`, evcxr would still try to take the
@@ -158,13 +184,13 @@ impl Loaded {
         }
         self.listener.process_has_ended();
         // Sets up Stop and the report of panics in the new process.
-        self.run_lines(BEGIN)
+        self.run_lines(BEGIN).map(drop)
     }
 
-    fn run_lines(&mut self, lines: &str) -> Result<(), CellError> {
+    fn run_lines(&mut self, lines: &str) -> Result<EvalOutputs, CellError> {
         let prepared = Prepared::new(lines);
         let result = self.context.execute(prepared.sent());
-        result.map(drop).map_err(|error| describe(&error, &prepared, lines, &self.gone))
+        result.map_err(|error| describe(&error, &prepared, lines, &self.gone))
     }
 
     /// Runs a cell's code.
@@ -190,20 +216,30 @@ impl Loaded {
     /// Runs the commands after a cell's code, and the kernel's additions to evcxr's commands.
     fn run_last_commands(
         &mut self,
+        cells: &Cells,
         code: &str,
         commands: &str,
+        prepared: &mut Prepared,
         mut result: Result<EvalOutputs, Error>,
         events: &Sender<Event>,
     ) -> Result<EvalOutputs, Error> {
+        let restarts = has(commands, CLEAR) || has(commands, RESTART);
+        if restarts {
+            cells.restarts();
+        }
         if let Ok(outputs) = &mut result
             && !commands.is_empty()
         {
-            match self.context.execute(Prepared::new(commands).sent()) {
+            // With blanks in place of the code, so that an error has its position in the cell.
+            let statements = code[..code.len() - commands.len()].bytes();
+            let blanks: String = statements.map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect();
+            let last = Prepared::new(&(blanks + commands));
+            match self.context.execute(last.sent()) {
                 Ok(more) => outputs.merge(more),
-                Err(error) => result = Err(error),
+                Err(error) => (result, *prepared) = (Err(error), last),
             }
         }
-        if result.is_ok() && has(code, CLEAR) {
+        if result.is_ok() && has(commands, CLEAR) {
             self.listener.process_has_ended();
             // `:clear` also removes the prelude.
             result = self.context.execute(&self.load).and(result);
@@ -213,10 +249,15 @@ impl Loaded {
         {
             let _ = events.blocking_send(Event::Output(Output::Stderr(error.plain() + "\n")));
         }
-        if code.lines().filter(|line| line.trim() == TIMING).count() % 2 == 1 {
+        if restarts {
+            cells.has_restarted();
+        }
+        if command_lines::commands(code).filter(|line| *line == TIMING).count() % 2 == 1 {
             timing::toggle(&self.folder);
         }
-        if let Some(format) = code.lines().rev().find_map(|line| line.trim().strip_prefix(FORMAT)) {
+        if let Some(format) =
+            command_lines::commands(code).filter_map(|line| line.strip_prefix(FORMAT)).last()
+        {
             // evcxr uses the format for values that the prelude does not show.
             let is_pretty = format.contains('#');
             let _ = self.context.execute(&format!("headstart::display::set_pretty_debug({is_pretty});"));
@@ -226,15 +267,21 @@ impl Loaded {
 
     /// Note about variables that a `:dep` or the first `.await` loses: those whose types cells have defined, because
     /// the types are compiled again.
-    fn loses_by_dependency(&mut self, code: &str, variables: &Variables) -> Option<String> {
-        let asked = code.lines().map(str::trim).filter(|line| line.starts_with(DEPENDENCY));
+    fn loses_by_dependency(&mut self, cell: &str, variables: &Variables) -> Option<String> {
+        if has(cell, CLEAR) {
+            self.dependencies.clear();
+        }
+        let asked = command_lines::commands(cell).filter(|line| line.starts_with(DEPENDENCY));
         let has_tokio = self.dependencies.iter().any(|line| line.starts_with(TOKIO));
-        let asked = asked.chain((!has_tokio && awaits(code)).then_some(AWAIT));
+        let asked = asked.chain((!has_tokio && awaits(cell)).then_some(AWAIT));
         let new: Vec<String> =
             asked.filter(|line| !self.dependencies.contains(*line)).map(str::to_owned).collect();
         let first = new.first()?.clone();
         self.dependencies.extend(new);
-        let items: std::collections::BTreeSet<&str> = self.context.defined_item_names().collect();
+        if has(cell, CLEAR) || has(cell, RESTART) {
+            return None;
+        }
+        let items: BTreeSet<&str> = self.context.defined_item_names().collect();
         let lost: Vec<String> = variables
             .iter()
             .filter(|(_, type_)| identifiers(type_).any(|word| items.contains(word)))

@@ -3,6 +3,7 @@
 //! JupyterLab asks for variables through its debugger. There is no debugger here: breakpoints are accepted
 //! but never verified, and the program never stops.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use headstart_frame::Answer;
@@ -84,7 +85,11 @@ impl Kernel {
         while let Some(event) = received.recv().await {
             match event {
                 Event::Done(outcome) => return outcome.ok().flatten(),
-                Event::Output(_) => {}
+                Event::Output(output) => {
+                    // A thread of the last cell prints, not the variable's value.
+                    let last = self.last_cell.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    self.publish_output(output, last.as_ref()).await;
+                }
                 Event::Input { question, .. } => question.answer(&Answer::NoInput),
             }
         }

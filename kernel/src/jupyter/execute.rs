@@ -1,6 +1,7 @@
 //! Execution of a cell, with its messages to the clients.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -13,6 +14,7 @@ use serde_json::Map;
 
 use crate::engine::handle::Stage;
 use crate::engine::output::{CellError, Event, Outcome};
+use crate::engine::question::Question;
 use crate::jupyter::kernel::{Kernel, media};
 use crate::prelude::template::Notice;
 
@@ -34,6 +36,8 @@ impl Kernel {
         let mut stage = self.engine.stage();
         // Shows a notice that was published before this cell.
         stage.mark_changed();
+        // The open question to the user. Outputs of other threads are shown meanwhile.
+        let mut asking: Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = None;
         // Whether the last line is a progress notice, which the next one overwrites.
         let mut in_progress = false;
         loop {
@@ -43,6 +47,10 @@ impl Kernel {
                         publish(StreamContent::stderr(&line(notice, in_progress)).into());
                         in_progress = matches!(notice, Notice::Progress(_));
                     }
+                    continue;
+                }
+                () = async { asking.as_mut().expect("checked below").await }, if asking.is_some() => {
+                    asking = None;
                     continue;
                 }
                 event = received.recv() => event,
@@ -57,13 +65,8 @@ impl Kernel {
                 Event::Done(done) => outcome = done,
                 Event::Input { question, .. } if !asked.allow_stdin => question.answer(&Answer::NoInput),
                 Event::Input { prompt, password, question } => {
-                    // Stop and the end of the cell also end the question.
-                    tokio::select! {
-                        answer = self.input.ask(InputRequest { prompt, password }, request) => {
-                            question.answer(&answer);
-                        }
-                        () = question.is_over() => {}
-                    }
+                    // The next question ends the previous one, which has been answered or withdrawn.
+                    asking = Some(Box::pin(self.put(InputRequest { prompt, password }, question, request)));
                 }
             }
         }
@@ -95,14 +98,23 @@ impl Kernel {
         let expressions = asked.user_expressions.iter().flatten().filter(|_| reply.status == ReplyStatus::Ok);
         let mut values = HashMap::new();
         for (name, expression) in expressions {
-            values.insert(name.clone(), self.evaluate(expression.clone()).await);
+            values.insert(name.clone(), self.evaluate(expression.clone(), request).await);
         }
         reply.user_expressions = Some(values);
         reply
     }
 
-    /// Evaluates an expression that a client requests with a cell. Its output is discarded.
-    async fn evaluate(&self, expression: String) -> ExpressionResult {
+    /// Puts a cell's question to the user. Stop and the end of the cell also end it.
+    async fn put(&self, asked: InputRequest, question: Question, request: &JupyterMessage) {
+        tokio::select! {
+            answer = self.input.ask(asked, request) => question.answer(&answer),
+            () = question.is_over() => {}
+        }
+    }
+
+    /// Evaluates an expression that a client requests with a cell. Outputs meanwhile belong to the cell, as those of its
+    /// threads.
+    async fn evaluate(&self, expression: String, request: &JupyterMessage) -> ExpressionResult {
         let mut received = self.engine.execute(expression);
         while let Some(event) = received.recv().await {
             match event {
@@ -115,7 +127,7 @@ impl Kernel {
                 Event::Done(Err(CellError { name: ename, value: evalue, traceback })) => {
                     return ExpressionResult::Error { ename, evalue, traceback };
                 }
-                Event::Output(_) => {}
+                Event::Output(output) => self.publish_output(output, Some(request)).await,
                 Event::Input { question, .. } => question.answer(&Answer::NoInput),
             }
         }

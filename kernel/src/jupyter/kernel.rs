@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use jupyter_protocol::{
-    ClearOutput, DisplayData, ExecutionState, JupyterMessage, JupyterMessageContent, Media, Status,
-    StreamContent, Transient, UpdateDisplayData,
+    ClearOutput, DisplayData, ExecutionState, JupyterMessage, JupyterMessageContent, Media, MediaType,
+    Status, StreamContent, Transient, UpdateDisplayData,
 };
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -47,7 +47,9 @@ impl Kernel {
         match output {
             Output::Comm(frame) => {
                 let message = self.comms.to_clients(frame, request);
-                message.into_iter().for_each(|message| self.publisher.publish_message(message));
+                if let Some(message) = message {
+                    self.publisher.publish_bounded(message, size, request).await;
+                }
             }
             Output::CommsEnded => {
                 self.comms.end().into_iter().for_each(|message| self.publisher.publish_message(message));
@@ -71,7 +73,33 @@ fn content(output: Output) -> JupyterMessageContent {
     }
 }
 
-/// Converts a bundle to the protocol's format. JSON types are parsed, as the protocol requires.
+/// Converts a bundle to the protocol's format. JSON types are parsed, as the protocol requires. The values stay as the
+/// cell wrote them: the crate's own types reject or drop fields that they do not know.
 pub fn media(data: &Bundle) -> Media {
-    serde_json::from_value(output::media(data)).unwrap_or_default()
+    let formats = match output::media(data) {
+        Value::Object(formats) => formats,
+        _ => return Media::default(),
+    };
+    Media { content: formats.into_iter().map(MediaType::Other).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_format_that_does_not_fit_its_schema_is_passed_on() {
+        let json_type = "application/vnd.dataresource+json";
+        let data = [
+            ("text/plain", "hello"),
+            (json_type, "{\"data\": [], \"mine\": 1}"),
+            ("image/svg+xml", "<svg/>"),
+        ]
+        .map(|(mime, content)| (mime.to_owned(), content.to_owned()));
+        let expected =
+            json!({"text/plain": "hello", json_type: {"data": [], "mine": 1}, "image/svg+xml": "<svg/>"});
+        assert_eq!(serde_json::to_value(media(&data.to_vec())).unwrap(), expected);
+    }
 }

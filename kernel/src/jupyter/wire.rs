@@ -37,7 +37,8 @@ pub fn message(content: impl Into<JupyterMessageContent>, parent: Option<&Jupyte
 /// sender gets a reply.
 fn read(raw: RawMessage) -> Result<JupyterMessage, RuntimeError> {
     let part = |at: usize| serde_json::from_slice::<Value>(&raw.jparts[at]);
-    let (header, parent_header, metadata, content) = (part(0)?, part(1)?, part(2)?, part(3)?);
+    let (header, parent_header, metadata, mut content) = (part(0)?, part(1)?, part(2)?, part(3)?);
+    add_defaults(header["msg_type"].as_str().unwrap_or_default(), &mut content);
     let message = |header: &Value| {
         JupyterMessage::from_value(json!({
             "header": header, "parent_header": parent_header, "metadata": metadata, "content": content,
@@ -58,6 +59,28 @@ fn read(raw: RawMessage) -> Result<JupyterMessage, RuntimeError> {
         .map_err(|error| RuntimeError::ZmqMessageError(error.to_string()))
 }
 
+/// Adds the values that the protocol, or ipykernel, gives to missing fields of a request.
+fn add_defaults(msg_type: &str, content: &mut Value) {
+    let Value::Object(fields) = content else { return };
+    let is_silent = fields.get("silent").and_then(Value::as_bool).unwrap_or_default();
+    let defaults = match msg_type {
+        "execute_request" => json!({
+            "silent": false, "store_history": !is_silent, "user_expressions": {}, "allow_stdin": false,
+            "stop_on_error": true,
+        }),
+        "inspect_request" => json!({"detail_level": 0}),
+        "shutdown_request" => json!({"restart": false}),
+        "comm_close" => json!({"data": {}}),
+        _ => return,
+    };
+    for (name, value) in defaults.as_object().into_iter().flatten() {
+        let field = fields.entry(name.clone()).or_insert(Value::Null);
+        if field.is_null() {
+            *field = value.clone();
+        }
+    }
+}
+
 /// Maximum size of output that waits for a slow client, in units of [`UNIT_BYTES`]: 64 MiB.
 const CAPACITY: u32 = 16 << 10;
 const UNIT_BYTES: usize = 4 << 10;
@@ -65,6 +88,9 @@ const UNIT_BYTES: usize = 4 << 10;
 const MIN_UNITS: usize = 16;
 /// Time (5 s) after which a client that does not read loses outputs, so that the cell continues.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pause after a heartbeat that failed (10 ms).
+const HEARTBEAT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Sends messages to all clients, in order.
 ///
@@ -98,13 +124,23 @@ impl Publisher {
 
     /// Sends a message to all clients.
     pub fn publish(&self, content: impl Into<JupyterMessageContent>, parent: Option<&JupyterMessage>) {
-        self.send(content, parent, None);
+        self.send_message(message(content, parent), None);
     }
 
     /// Sends an output of `size` bytes to all clients, after waiting for capacity.
     pub async fn publish_output(
         &self,
         content: impl Into<JupyterMessageContent>,
+        size: usize,
+        parent: Option<&JupyterMessage>,
+    ) {
+        self.publish_bounded(message(content, parent), size, parent).await;
+    }
+
+    /// Like [`Publisher::publish_output`], for a message with metadata or binary parts.
+    pub async fn publish_bounded(
+        &self,
+        message: JupyterMessage,
         size: usize,
         parent: Option<&JupyterMessage>,
     ) {
@@ -127,18 +163,9 @@ impl Publisher {
         if lost > 0 {
             let seconds = READ_TIMEOUT.as_secs();
             let note = format!("{lost} outputs are missing here: a client read nothing for {seconds} s\n");
-            self.send(StreamContent::stderr(&note), parent, None);
+            self.publish(StreamContent::stderr(&note), parent);
         }
-        self.send(content, parent, room);
-    }
-
-    fn send(
-        &self,
-        content: impl Into<JupyterMessageContent>,
-        parent: Option<&JupyterMessage>,
-        room: Option<OwnedSemaphorePermit>,
-    ) {
-        self.send_message(message(content, parent), room);
+        self.send_message(message, room);
     }
 
     /// Sends a message that has metadata or binary parts to all clients.
@@ -260,10 +287,15 @@ impl Sockets {
     }
 }
 
+/// Echoes heartbeats. A malformed message, or a client that has gone, does not affect other clients.
 async fn echo(mut heartbeat: KernelHeartbeatConnection) {
-    while let Ok(message) = heartbeat.socket.recv().await {
-        if heartbeat.socket.send(message).await.is_err() {
-            return;
+    loop {
+        let echoed = match heartbeat.socket.recv().await {
+            Ok(message) => heartbeat.socket.send(message).await,
+            Err(error) => Err(error),
+        };
+        if echoed.is_err() {
+            tokio::time::sleep(HEARTBEAT_PAUSE).await;
         }
     }
 }
@@ -311,4 +343,28 @@ fn frames(message: JupyterMessage, key: &str) -> Result<ZmqMessage, serde_json::
     frames.extend(parts.map(Bytes::from));
     frames.extend(message.buffers);
     Ok(ZmqMessage::try_from(frames).expect("it has parts"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_fields_get_the_protocols_defaults() {
+        let mut content = json!({"code": "1", "silent": true, "user_expressions": null});
+        add_defaults("execute_request", &mut content);
+        assert_eq!(
+            content,
+            json!({
+                "code": "1", "silent": true, "user_expressions": {}, "store_history": false, "allow_stdin": false,
+                "stop_on_error": true,
+            })
+        );
+        let mut content = json!({"silent": "no", "stop_on_error": false});
+        add_defaults("execute_request", &mut content);
+        assert_eq!((&content["silent"], &content["stop_on_error"]), (&json!("no"), &json!(false)));
+        let mut content = json!([1]);
+        add_defaults("execute_request", &mut content);
+        assert_eq!(content, json!([1]));
+    }
 }

@@ -7,6 +7,8 @@ use std::process::Command;
 struct Program {
     id: i32,
     parent: i32,
+    /// Process group.
+    group: i32,
     name: String,
 }
 
@@ -14,13 +16,11 @@ struct Program {
 pub fn kill_all() {
     let programs = programs();
     let own = std::process::id() as i32;
-    let own_name = std::env::current_exe().ok();
-    let own_name = own_name.as_deref().and_then(std::path::Path::file_name).unwrap_or_default();
-    let own_name = own_name.to_string_lossy().into_owned();
-    // Linux truncates names to 15 bytes.
-    let is_own =
-        |name: &str| !name.is_empty() && (own_name == name || name.len() >= 15 && own_name.starts_with(name));
-    let begun = programs.iter().filter(|program| program.parent == own && !is_own(&program.name));
+    // The system's name of this process stays the same when the program's file is replaced.
+    let own_name = programs.iter().find(|program| program.id == own).map(|program| program.name.as_str());
+    // The process of the cells and a standby lead groups of their own. A command that runs this program does not.
+    let is_own = |program: &Program| Some(&*program.name) == own_name && program.group == program.id;
+    let begun = programs.iter().filter(|program| program.parent == own && !is_own(program));
     let mut found: Vec<i32> = begun.map(|program| program.id).collect();
     let mut at = 0;
     while let Some(above) = found.get(at).copied() {
@@ -33,6 +33,41 @@ pub fn kill_all() {
     }
 }
 
+/// Makes this process the leader of a new process group, to which all programs that it starts belong.
+pub fn lead_group() {
+    // SAFETY: changes only this process.
+    unsafe {
+        libc::setpgid(0, 0);
+        // In a terminal, the group is in the background: a program that reads from the terminal gets an error, and
+        // does not stop for ever.
+        libc::signal(libc::SIGTTIN, libc::SIG_IGN);
+        libc::signal(libc::SIGTTOU, libc::SIG_IGN);
+    }
+}
+
+/// Whether this process leads a group.
+pub fn leads_group() -> bool {
+    // SAFETY: only reads ids.
+    unsafe { libc::getpgrp() == libc::getpid() }
+}
+
+/// Sends a signal to a process and its group.
+pub fn signal_group(leader: i32, signal: i32) {
+    // SAFETY: signals a descendant of this process, and what it has started.
+    unsafe {
+        if libc::kill(-leader, signal) < 0 {
+            // It has not created its group yet.
+            libc::kill(leader, signal);
+        }
+    }
+}
+
+/// Kills the processes that remain of the group of an ended process.
+pub fn kill_rest_of_group(leader: i32) {
+    // SAFETY: signals only what a descendant of this process has started.
+    unsafe { libc::kill(-leader, libc::SIGKILL) };
+}
+
 #[cfg(target_os = "linux")]
 fn programs() -> Vec<Program> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -42,11 +77,11 @@ fn programs() -> Vec<Program> {
 /// Reads the program of a process.
 #[cfg(target_os = "linux")]
 fn program(id: i32) -> Option<Program> {
-    // Format: id, (name), state, parent. The name may contain any characters.
+    // Format: id, (name), state, parent, group. The name may contain any characters.
     let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     let (name, rest) = text.split_once('(')?.1.rsplit_once(')')?;
-    let parent = rest.split_whitespace().nth(1)?.parse().ok()?;
-    Some(Program { id, parent, name: name.to_owned() })
+    let mut numbers = rest.split_whitespace().skip(1).map_while(|number| number.parse().ok());
+    Some(Program { id, parent: numbers.next()?, group: numbers.next()?, name: name.to_owned() })
 }
 
 /// Process id of the parent; only known on Linux.
@@ -62,13 +97,14 @@ pub fn parent_of(_id: i32) -> Option<i32> {
 
 #[cfg(not(target_os = "linux"))]
 fn programs() -> Vec<Program> {
-    let listed = Command::new("ps").args(["-A", "-o", "pid=,ppid=,comm="]).output();
+    let listed = Command::new("ps").args(["-A", "-o", "pid=,ppid=,pgid=,comm="]).output();
     let text = listed.map(|listed| String::from_utf8_lossy(&listed.stdout).into_owned()).unwrap_or_default();
     let program = |line: &str| {
         let mut parts = line.split_whitespace();
-        let (id, parent) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let mut number = || parts.next()?.parse().ok();
+        let (id, parent, group) = (number()?, number()?, number()?);
         let path = parts.collect::<Vec<_>>().join(" ");
-        Some(Program { id, parent, name: path.rsplit('/').next()?.to_owned() })
+        Some(Program { id, parent, group, name: path.rsplit('/').next()?.to_owned() })
     };
     text.lines().filter_map(program).collect()
 }

@@ -298,8 +298,11 @@ impl Template {
             "--extern".to_owned(),
             format!("{REAL}={}", self.library().display()),
             format!("-Ldependency={}", deps.display()),
-            format!("-Clink-arg=-Wl,-rpath,{}", deps.display()),
         ];
+        // `-Wl,-rpath,…` would divide a path at its commas.
+        let rpath =
+            ["-Xlinker".to_owned(), "-rpath".to_owned(), "-Xlinker".to_owned(), deps.display().to_string()];
+        flags.extend(rpath.map(|argument| format!("-Clink-arg={argument}")));
         let links = fs::read_to_string(deps.join(LINKS)).unwrap_or_default();
         flags.extend(links.lines().map(|path| format!("-L{path}")));
         flags
@@ -356,6 +359,19 @@ mod tests {
         assert_eq!(first, name("rustc 1", Backend::default()));
         assert_ne!(first, name("rustc 2", Backend::default()));
         assert_eq!(name("rustc 1", Backend::CUDA), format!("{first}-cuda"));
+    }
+
+    #[test]
+    fn the_path_of_the_libraries_may_contain_a_comma() {
+        let template = Template {
+            path: "/a,b/t".into(),
+            state: "/s".into(),
+            backend: Backend::default(),
+            lacks_rust: false,
+        };
+        let flags = template.rustc_flags();
+        assert!(flags.contains(&"-Clink-arg=/a,b/t/deps".to_owned()), "{flags:?}");
+        assert!(!flags.iter().any(|flag| flag.contains("-Wl,")), "{flags:?}");
     }
 
     #[test]
