@@ -3,6 +3,9 @@
 //! Contains processes, pipes, locked folders, the environment, the cache folder, and fingerprints of files.
 //! Depends on no other folder.
 
+#[macro_use]
+mod print;
+
 pub mod cache_folder;
 pub mod environment;
 pub mod fingerprint;
