@@ -19,7 +19,7 @@ use headstart_frame::{
 use crate::compile::evcxr_text::protocol::{COMPLETE, RUNTIME_VARIABLE, cell_to_run};
 use crate::compile::variables::MARKER;
 use crate::platform::pipes::{self, BEGINS, CALLBACKS_BEGIN, CALLBACKS_END, END, IS_OVER};
-use crate::platform::{parent, rustc_wrapper};
+use crate::platform::{environment, parent, rustc_wrapper};
 
 /// Whether a cell's code is running.
 static IS_RUNNING: AtomicBool = AtomicBool::new(false);
@@ -42,6 +42,7 @@ pub fn hook() {
         // SAFETY: no other thread runs yet.
         let run = unsafe {
             rustc_wrapper::forget();
+            environment::take_over();
             run()
         };
         if let Err(error) = &run {
