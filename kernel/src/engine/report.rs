@@ -13,6 +13,7 @@ use crate::compile::evcxr_text::messages::{
 };
 use crate::engine::errors::without_colours;
 use crate::engine::hints::Gone;
+use crate::engine::other_languages;
 use crate::engine::output::CellError;
 use crate::engine::prepare::Prepared;
 
@@ -69,6 +70,8 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
         );
         let hint = gone.hint(error.code(), &error.message(), &shown).map(|hint| format!("hint: {hint}"));
         traceback.extend(hint.filter(|hint| !traceback.contains(hint)));
+        let hint = other_languages::hint(error.code(), &error.message(), line_of(error, cell));
+        traceback.extend(hint.map(|hint| format!("hint: {hint}")).filter(|hint| !traceback.contains(hint)));
         values.push(message);
     }
     let value = values.into_iter().next().unwrap_or_else(|| "the cell does not compile".into());
@@ -77,6 +80,13 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
         traceback.push(value.clone());
     }
     CellError { name: "CompileError".into(), value, traceback }
+}
+
+/// The line of the cell with an error; empty if it is not in the cell. Every line of the cell keeps its number.
+fn line_of<'a>(error: &CompilationError, cell: &'a str) -> &'a str {
+    let spanned = error.spanned_messages();
+    let span = spanned.iter().filter(|message| message.is_primary).find_map(|message| message.span.as_ref());
+    span.and_then(|span| cell.lines().nth(span.start_line.checked_sub(1)?)).unwrap_or_default()
 }
 
 /// Whether rustc found an unexpected bracket, possibly one at the end of evcxr's source.
