@@ -18,8 +18,9 @@ use headstart_frame::{
 
 use crate::compile::evcxr_text::protocol::{COMPLETE, RUNTIME_VARIABLE, cell_to_run};
 use crate::compile::variables::MARKER;
+use crate::platform::environment;
 use crate::platform::pipes::{self, BEGINS, CALLBACKS_BEGIN, CALLBACKS_END, END, IS_OVER};
-use crate::platform::{environment, parent, rustc_wrapper};
+use crate::platform::{parent, rustc_wrapper};
 
 /// Whether a cell's code is running.
 static IS_RUNNING: AtomicBool = AtomicBool::new(false);

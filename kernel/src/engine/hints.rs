@@ -94,20 +94,7 @@ impl Gone {
         if message.contains(BORROWS) {
             return Some(owned.into());
         }
-        if message.starts_with("couldn't read") {
-            return Some(
-                "paths of `include!` and `include_str!` do not begin in the notebook's folder: write an absolute path, \
-                 or read the file when the cell runs, `std::fs::read_to_string(\"name\")?`"
-                    .into(),
-            );
-        }
         match code? {
-            // "file not found for module"
-            "E0583" => Some(
-                "a cell has no files of its own: write `mod name { … }`, or add the crate that has the file, \
-                 `:dep name = { path = \"/folder\" }`"
-                    .into(),
-            ),
             "E0425" if self.0.contains_key(quoted()) => Some(self.why(quoted())),
             // rustc's own suggestion is better.
             "E0425" if report.contains("with a similar name") || report.contains("bool value") => None,

@@ -1,4 +1,5 @@
-//! Hints for a line of Python, IPython or the shell in the code of a cell.
+//! Hints for a line of Python, IPython or the shell in the code of a cell, and for Rust that belongs to a program with
+//! other files.
 
 /// First words of Python's statements, each with what Rust has in their place.
 const STATEMENTS: [(&[&str], &str); 9] = [
@@ -39,6 +40,10 @@ const FUNCTIONS: [(&[&str], &str); 12] = [
 const MAGIC: &str = "`%` commands are IPython's: `:timing` shows the times of cells, `!command` runs a program, and \
      `:help` lists the commands";
 const SHELL: &str = "put `!command` before the code of a cell, or into a cell of its own";
+const INCLUDED: &str = "paths of `include!` and `include_str!` do not begin in the notebook's folder: write an absolute path, or \
+     read the file when the cell runs, `std::fs::read_to_string(\"name\")?`";
+const MODULE: &str = "a cell has no files of its own: write `mod name { … }`, or add the crate that has the file, \
+     `:dep name = { path = \"/folder\" }`";
 const DESCRIBED: &str = "Shift+Tab with the cursor in a name shows its description";
 
 /// Hint for an error of rustc in a line of a cell. `code`: rustc's code, which syntax errors do not have.
@@ -46,7 +51,10 @@ pub fn hint(code: Option<&str>, message: &str, line: &str) -> Option<String> {
     let line = line.trim();
     let found = match code {
         None if message.contains("prefix `f` is unknown") => Some("write `format!(\"… {x} …\")`"),
+        None if message.starts_with("couldn't read") => Some(INCLUDED),
         None => of_syntax(line),
+        // "file not found for module"
+        Some("E0583") => Some(MODULE),
         Some("E0425") if line.starts_with('!') => Some(SHELL),
         Some("E0423" | "E0425") if message.contains("function") => of_function(message),
         Some("E0614") if line.contains("**") => Some("a power is `x.powi(2)`, or `x.pow(2)` of integers"),
@@ -108,6 +116,13 @@ mod tests {
             (Some("E0425"), "cannot find function `len` in this scope", "len(v)", "`x.len()`"),
             (Some("E0423"), "expected function, found macro `print`", "print(v)", "`println!"),
             (None, "prefix `f` is unknown", "f\"{x}\"", "`format!"),
+            (
+                None,
+                "couldn't read `src/a.txt`: No such file",
+                "let a = include_str!(\"a.txt\");",
+                "absolute path",
+            ),
+            (Some("E0583"), "file not found for module `a`", "mod a;", "`mod name"),
             (Some("E0614"), "type `{integer}` cannot be dereferenced", "x ** 2", "`x.powi(2)`"),
             (Some("E0277"), "the `?` operator can only be applied", "model?", "Shift+Tab"),
         ] {

@@ -113,13 +113,13 @@ mod tests {
     #[test]
     fn a_value_gets_the_type_of_the_default() {
         let variables = [
+            ("side", "(usize, f64)"),
+            ("shape", "[usize; 2]"),
             ("n", "usize"),
             ("lr", "f64"),
             ("name", "String"),
             ("sizes", "Vec<f32>"),
             ("label", "&'static str"),
-            ("side", "(usize, f64)"),
-            ("shape", "[usize; 2]"),
         ];
         let variables = Variables::from(variables.map(|(name, type_)| (name.to_owned(), type_.to_owned())));
         let typed = |cell: &str| {

@@ -13,7 +13,6 @@ use crate::compile::evcxr_text::messages::{
 };
 use crate::engine::errors::without_colours;
 use crate::engine::hints::Gone;
-use crate::engine::other_languages;
 use crate::engine::output::CellError;
 use crate::engine::prepare::Prepared;
 
@@ -70,7 +69,8 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
         );
         let hint = gone.hint(error.code(), &error.message(), &shown).map(|hint| format!("hint: {hint}"));
         traceback.extend(hint.filter(|hint| !traceback.contains(hint)));
-        let hint = other_languages::hint(error.code(), &error.message(), line_of(error, cell));
+        let line = line_of(error, cell);
+        let hint = crate::engine::other_languages::hint(error.code(), &error.message(), line);
         traceback.extend(hint.map(|hint| format!("hint: {hint}")).filter(|hint| !traceback.contains(hint)));
         values.push(message);
     }
@@ -80,13 +80,6 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
         traceback.push(value.clone());
     }
     CellError { name: "CompileError".into(), value, traceback }
-}
-
-/// The line of the cell with an error; empty if it is not in the cell. Every line of the cell keeps its number.
-fn line_of<'a>(error: &CompilationError, cell: &'a str) -> &'a str {
-    let spanned = error.spanned_messages();
-    let span = spanned.iter().filter(|message| message.is_primary).find_map(|message| message.span.as_ref());
-    span.and_then(|span| cell.lines().nth(span.start_line.checked_sub(1)?)).unwrap_or_default()
 }
 
 /// Whether rustc found an unexpected bracket, possibly one at the end of evcxr's source.
@@ -153,6 +146,13 @@ fn report(error: &CompilationError, message: &str, prepared: &Prepared, cell: &s
         Ok(()) => String::from_utf8_lossy(&text).lines().map(|line| line.trim_end().to_owned()).collect(),
         Err(_) => vec![message.to_owned()],
     }
+}
+
+/// The line of the cell with an error; empty if it is not in the cell. Every line of the cell keeps its number.
+fn line_of<'a>(error: &CompilationError, cell: &'a str) -> &'a str {
+    let spanned = error.spanned_messages();
+    let span = spanned.iter().filter(|message| message.is_primary).find_map(|message| message.span.as_ref());
+    span.and_then(|span| cell.lines().nth(span.start_line.checked_sub(1)?)).unwrap_or_default()
 }
 
 /// Removes the level from a label; empty if the label repeats the message.
