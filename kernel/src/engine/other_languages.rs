@@ -8,7 +8,7 @@ const STATEMENTS: [(&[&str], &str); 9] = [
         "`:dep name = \"version\"` adds a crate, and `use name::Item;` imports from it; Headstart's own names are \
          imported already",
     ),
-    (&["def", "async"], "write a function as `fn name(x: f64) -> f64 { … }`"),
+    (&["def"], "write a function as `fn name(x: f64) -> f64 { … }`"),
     (&["class"], "write a type as `struct Name { … }`, and its methods in `impl Name { … }`"),
     (&["elif"], "write `else if … { … }`"),
     (&["try", "except", "raise", "finally"], "errors are values: `?` passes one on, and `match` handles it"),
@@ -39,7 +39,7 @@ const FUNCTIONS: [(&[&str], &str); 12] = [
 ];
 const MAGIC: &str = "`%` commands are IPython's: `:timing` shows the times of cells, `!command` runs a program, and \
      `:help` lists the commands";
-const SHELL: &str = "put `!command` before the code of a cell, or into a cell of its own";
+const SHELL: &str = "a command for the shell stands before the code of a cell, or in a cell of its own";
 const INCLUDED: &str = "paths of `include!` and `include_str!` do not begin in the notebook's folder: write an absolute path, or \
      read the file when the cell runs, `std::fs::read_to_string(\"name\")?`";
 const MODULE: &str = "a cell has no files of its own: write `mod name { … }`, or add the crate that has the file, \
@@ -50,7 +50,6 @@ const DESCRIBED: &str = "Shift+Tab with the cursor in a name shows its descripti
 pub fn hint(code: Option<&str>, message: &str, line: &str) -> Option<String> {
     let line = line.trim();
     let found = match code {
-        None if message.contains("prefix `f` is unknown") => Some("write `format!(\"… {x} …\")`"),
         None if message.starts_with("couldn't read") => Some(INCLUDED),
         None => of_syntax(line),
         // "file not found for module"
@@ -78,9 +77,16 @@ fn of_syntax(line: &str) -> Option<&'static str> {
         _ if line.ends_with(':') && BLOCKS.contains(&word) => {
             Some("blocks are in braces: `for i in 0..3 { … }`, `if x > 1 { … } else { … }`")
         }
+        _ if has_f_string(line) => Some("write `format!(\"… {x} …\")`, or `println!(\"… {x} …\")`"),
         _ if is_statement => with_word(&STATEMENTS, word),
         _ => None,
     }
+}
+
+/// Whether a line has a string of Python with values, `f"…"`.
+fn has_f_string(line: &str) -> bool {
+    let is_word = |before: &str| before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+    line.match_indices("f\"").any(|(at, _)| !is_word(&line[..at]))
 }
 
 /// Hint for a call of an unknown function, or of a macro without its `!`.
@@ -116,6 +122,7 @@ mod tests {
             (Some("E0425"), "cannot find function `len` in this scope", "len(v)", "`x.len()`"),
             (Some("E0423"), "expected function, found macro `print`", "print(v)", "`println!"),
             (None, "prefix `f` is unknown", "f\"{x}\"", "`format!"),
+            (None, "expected `;`, found `\"{x}\"`", "print(f\"{x}\")", "`format!"),
             (
                 None,
                 "couldn't read `src/a.txt`: No such file",
@@ -135,7 +142,9 @@ mod tests {
         for (code, message, line) in [
             (None, "expected expression, found `;`", "from = ;"),
             (None, "expected expression, found `;`", "let import = ;"),
+            (None, "expected `)`", "async fn f(x: u8 {"),
             (None, "expected item", "#[derive(Clone)]"),
+            (None, "expected `;`, found `}`", "let a = \"of\" }"),
             (None, "expected type", "if x { y } else { z"),
             (Some("E0425"), "cannot find value `len` in this scope", "len"),
             (Some("E0425"), "cannot find function `fit` in this scope", "fit(x)"),
