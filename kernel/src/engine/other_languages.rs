@@ -1,6 +1,8 @@
 //! Hints for a line of Python, IPython or the shell in the code of a cell, and for Rust that belongs to a program with
 //! other files.
 
+use evcxr::CompilationError;
+
 /// First words of Python's statements, each with what Rust has in their place.
 const STATEMENTS: [(&[&str], &str); 9] = [
     (
@@ -46,8 +48,17 @@ const MODULE: &str = "a cell has no files of its own: write `mod name { … }`, 
      `:dep name = { path = \"/folder\" }`";
 const DESCRIBED: &str = "Shift+Tab with the cursor in a name shows its description";
 
-/// Hint for an error of rustc in a line of a cell. `code`: rustc's code, which syntax errors do not have.
-pub fn hint(code: Option<&str>, message: &str, line: &str) -> Option<String> {
+/// Hint for an error of rustc in a cell.
+pub fn of_error(error: &CompilationError, cell: &str) -> Option<String> {
+    let mut spanned = error.spanned_messages().iter().filter(|message| message.is_primary);
+    // Each line of the cell has the same number in the source that evcxr gets.
+    let number = spanned.find_map(|message| message.span.as_ref()).map_or(0, |span| span.start_line);
+    let line = number.checked_sub(1).and_then(|at| cell.lines().nth(at)).unwrap_or_default();
+    hint(error.code(), &error.message(), line)
+}
+
+/// Hint for an error in a line. `code`: rustc's code, which syntax errors do not have.
+fn hint(code: Option<&str>, message: &str, line: &str) -> Option<String> {
     let line = line.trim();
     let found = match code {
         None if message.starts_with("couldn't read") => Some(INCLUDED),

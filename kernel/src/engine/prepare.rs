@@ -12,8 +12,8 @@ use syn::{Block, Pat, Stmt};
 use crate::compile::cell::{code, last_place, parse};
 use crate::compile::evcxr_text::commands::{DEPENDENCY, QUIT, TOKIO_FEATURES, TOKIO_FULL};
 use crate::engine::edits::Edited;
+use crate::engine::parameters;
 use crate::engine::run::Variables;
-use crate::engine::{held_outputs, parameters};
 
 /// Space characters in text copied from web pages and other programs, which Rust does not accept as
 /// whitespace.
@@ -48,7 +48,7 @@ impl Prepared {
         let mut prepared = Prepared {
             sent: Edited::default(),
             plain,
-            local: block.iter().flat_map(held_outputs::names).collect(),
+            local: block.iter().flat_map(crate::engine::held_outputs::names).collect(),
             block,
             types: BTreeMap::new(),
             variables: Variables::new(),

@@ -69,8 +69,7 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
         );
         let hint = gone.hint(error.code(), &error.message(), &shown).map(|hint| format!("hint: {hint}"));
         traceback.extend(hint.filter(|hint| !traceback.contains(hint)));
-        let line = line_of(error, cell);
-        let hint = crate::engine::other_languages::hint(error.code(), &error.message(), line);
+        let hint = crate::engine::other_languages::of_error(error, cell);
         traceback.extend(hint.map(|hint| format!("hint: {hint}")).filter(|hint| !traceback.contains(hint)));
         values.push(message);
     }
@@ -146,13 +145,6 @@ fn report(error: &CompilationError, message: &str, prepared: &Prepared, cell: &s
         Ok(()) => String::from_utf8_lossy(&text).lines().map(|line| line.trim_end().to_owned()).collect(),
         Err(_) => vec![message.to_owned()],
     }
-}
-
-/// The line of the cell with an error; empty if it is not in the cell. Every line of the cell keeps its number.
-fn line_of<'a>(error: &CompilationError, cell: &'a str) -> &'a str {
-    let spanned = error.spanned_messages();
-    let span = spanned.iter().filter(|message| message.is_primary).find_map(|message| message.span.as_ref());
-    span.and_then(|span| cell.lines().nth(span.start_line.checked_sub(1)?)).unwrap_or_default()
 }
 
 /// Removes the level from a label; empty if the label repeats the message.
