@@ -191,7 +191,8 @@ impl<T: Display> From<T> for EvcxrUserCodeError {
     /// Called by `?`, whose position is that of the caller.
     #[track_caller]
     fn from(error: T) -> EvcxrUserCodeError {
-        EvcxrUserCodeError::of(format_args!("{error}"), Location::caller())
+        // The alternate form has the causes of an error of anyhow or eyre, too.
+        EvcxrUserCodeError::of(format_args!("{error:#}"), Location::caller())
     }
 }
 

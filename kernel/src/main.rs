@@ -1,13 +1,15 @@
 //! The `headstart` command: a Jupyter kernel for Rust with the transfer-learning library preloaded in its
 //! cells.
 
+#[macro_use]
+mod platform;
+
 mod cli;
 mod compile;
 mod engine;
 mod jupyter;
 #[cfg(test)]
 mod layers;
-mod platform;
 mod prelude;
 
 use std::process::ExitCode;

@@ -96,13 +96,7 @@ pub fn clear(cache: &Path, names: &[String]) -> Result<Vec<&'static str>, String
             known.join(", ")
         ));
     }
-    let running = running(&cache.join("sessions"));
-    if running > 0 {
-        return Err(format!(
-            "{running} of Headstart's kernels are running and use the cache\n\
-             hint: shut them down first; one that waits for the next notebook goes after five minutes"
-        ));
-    }
+    check_unused(cache)?;
     let mut cleared = Vec::new();
     for kind in &KINDS {
         let is_asked = match names.is_empty() {
@@ -117,6 +111,17 @@ pub fn clear(cache: &Path, names: &[String]) -> Result<Vec<&'static str>, String
         }
     }
     Ok(cleared)
+}
+
+/// Returns an error if kernels are running: they use the preludes in the cache.
+pub fn check_unused(cache: &Path) -> Result<(), String> {
+    match running(&cache.join("sessions")) {
+        0 => Ok(()),
+        running => Err(format!(
+            "{running} of Headstart's kernels are running and use the cache\n\
+             hint: shut them down first; one that waits for the next notebook goes after five minutes"
+        )),
+    }
 }
 
 /// Counts the sessions whose process is running.

@@ -21,9 +21,12 @@ use crate::prelude::{archive, terminal, toolchain};
 pub fn execute(command: Command) -> Result<(), String> {
     match command {
         Command::Install { prefix, from_source, backend } => {
-            let remade =
-                from_source.then(|| Template::expected(backend)?.remake(&|notice| terminal::show(&notice)));
-            remade.transpose().and_then(|_| install(prefix.as_deref(), backend))
+            if from_source {
+                // Cells of running kernels could not link to another library of the same name.
+                cached::check_unused(&cache_folder()?)?;
+                Template::expected(backend)?.remake(&|notice| terminal::show(&notice))?;
+            }
+            install(prefix.as_deref(), backend)
         }
         Command::Uninstall { prefix, weights } => uninstall(prefix.as_deref(), weights),
         Command::Cache { action } => cached::run(action.as_ref()),

@@ -18,15 +18,16 @@ const OUR_RUNTIME: &str = "\nuse headstart::variables as evcxr_internal_runtime;
 const OUR_ERROR_TYPE: &str = "\nuse headstart::variables::EvcxrUserCodeError;";
 const OUR_STORE: &str =
     "\nlet evcxr_variable_store = unsafe { headstart::variables::variable_store(evcxr_variable_store) };";
+/// Paths are whole, because a cell may define other things with the names `Ok` and `Result`.
 const OUR_CATCH: [&str; 2] = [
     "\nheadstart::variables::run_cell(\n|| -> std::result::Result<(), EvcxrUserCodeError> {",
-    "\nOk(())\n});",
+    "\nstd::result::Result::Ok(())\n});",
 ];
 /// [`OUR_CATCH`] for a cell that redefines a variable. `$` stands for the code that saves values if the
 /// cell fails.
 const OUR_SAVING_CATCH: [&str; 2] = [
     "\nif !headstart::variables::run_cell(\n|| -> std::result::Result<(), EvcxrUserCodeError> {",
-    "\nOk(())\n}) {$}",
+    "\nstd::result::Result::Ok(())\n}) {$}",
 ];
 /// [`OUR_CATCH`] for a cell in tokio's runtime. tokio's own `block_on` would be compiled in each cell, which
 /// takes longer than everything else. No name is defined here that the cell's code could mean otherwise.
@@ -34,7 +35,7 @@ const OUR_ASYNC_CATCH: [&str; 2] = [
     "\nheadstart::variables::run_async(\n\
      &evcxr_variable_store.lazy_arc(\"evcxr_tokio_runtime\", || tokio::runtime::Runtime::new().unwrap()).enter(),\n\
      std::pin::pin!(async {",
-    "\nOk::<(), EvcxrUserCodeError>(())\n}));",
+    "\nstd::result::Result::Ok::<(), EvcxrUserCodeError>(())\n}));",
 ];
 /// [`OUR_ASYNC_CATCH`] for a cell that redefines a variable, like [`OUR_SAVING_CATCH`].
 const OUR_SAVING_ASYNC_CATCH: [&str; 2] = [

@@ -18,6 +18,7 @@ use headstart_frame::{
 
 use crate::compile::evcxr_text::protocol::{COMPLETE, RUNTIME_VARIABLE, cell_to_run};
 use crate::compile::variables::MARKER;
+use crate::platform::environment;
 use crate::platform::pipes::{self, BEGINS, CALLBACKS_BEGIN, CALLBACKS_END, END, IS_OVER};
 use crate::platform::{programs, rustc_wrapper};
 
@@ -47,6 +48,7 @@ pub fn hook() {
         // SAFETY: no other thread runs yet.
         let run = unsafe {
             rustc_wrapper::forget();
+            environment::take_over();
             run()
         };
         if let Err(error) = &run {

@@ -146,7 +146,8 @@ impl Loaded {
             lines.extend(notes::notes(&block.stmts, &source));
             let lasting = prepared.local().iter().filter(|name| !redefined::may_move(&block.stmts, name));
             lines.extend(lasting.map(|name| {
-                format!("note: `{name}` lasts for this cell only: it borrows from here, or its type cannot be written")
+                format!("note: `{name}` lasts for this cell only: it borrows from here, holds a standard stream, or its type cannot \
+                     be written")
             }));
         }
         for line in lines {

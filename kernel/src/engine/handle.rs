@@ -97,6 +97,7 @@ impl Engine {
                     std::env::set_var(variable, path);
                 }
             }
+            environment::pass_on();
         }
         let (requests, queue) = unbounded();
         let (ended, stopped) = bounded(1);

@@ -84,8 +84,8 @@ impl Gone {
                 format!("`{name}` was cleared (`{line}`): run the cell that makes it again")
             }
             Cause::Local => format!(
-                "`{name}` lasted for its cell only (`{line}`), since it borrows from there or its type cannot \
-                 be written: make and use it in one cell"
+                "`{name}` lasted for its cell only (`{line}`), since it borrows from there, holds a standard \
+                 stream, or its type cannot be written: make and use it in one cell"
             ),
         }
     }

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit::Visit;
-use syn::{Block, Expr, ExprLit, Lit, Pat, Stmt};
+use syn::{Block, Expr, ExprLit, Lit, Pat, Stmt, Type};
 
 use crate::engine::run::Variables;
 
@@ -82,6 +83,15 @@ impl Literals<'_> {
         let is_part = |c: char| c.is_alphanumeric() || c == '_';
         self.type_.split(|c| !is_part(c)).any(|word| word == name)
     }
+
+    /// Writes other brackets in place of `vec![` and `]`.
+    fn replace_brackets(&mut self, call: &syn::Macro, open: &str, close: &str) {
+        let brackets = call.delimiter.span();
+        let begin = call.path.span().byte_range().start - 1;
+        let last = end(&brackets.close());
+        self.changes.push((begin..end(&brackets.open()), open.to_owned()));
+        self.changes.push((last - 1..last, close.to_owned()));
+    }
 }
 
 impl Visit<'_> for Literals<'_> {
@@ -99,11 +109,23 @@ impl Visit<'_> for Literals<'_> {
         }
     }
 
-    /// Handles `vec!` and similar macros.
+    /// Handles `vec!` and similar macros. A list for a tuple or an array becomes one.
     fn visit_macro(&mut self, call: &syn::Macro) {
-        let items =
-            call.parse_body_with(syn::punctuated::Punctuated::<Expr, syn::Token![,]>::parse_terminated);
-        items.iter().flatten().for_each(|item| self.visit_expr(item));
+        let items = call.parse_body_with(Punctuated::<Expr, syn::Token![,]>::parse_terminated);
+        let items: Vec<Expr> = items.into_iter().flatten().collect();
+        let type_ = syn::parse_str::<Type>(self.type_).ok().filter(|_| call.path.is_ident("vec"));
+        let mut types = vec![self.type_; items.len()];
+        match type_ {
+            Some(Type::Tuple(tuple)) => {
+                self.replace_brackets(call, "(", ",)");
+                types = tuple.elems.iter().map(|part| &self.type_[part.span().byte_range()]).collect();
+            }
+            Some(Type::Array(_)) => self.replace_brackets(call, "[", "]"),
+            _ => {}
+        }
+        for (item, type_) in items.iter().zip(types) {
+            Literals { type_, changes: &mut *self.changes }.visit_expr(item);
+        }
     }
 }
 
@@ -116,6 +138,8 @@ mod tests {
     #[test]
     fn a_value_gets_the_type_of_the_default() {
         let variables = [
+            ("side", "(usize, f64)"),
+            ("shape", "[usize; 2]"),
             ("n", "usize"),
             ("lr", "f64"),
             ("name", "String"),
@@ -135,6 +159,8 @@ mod tests {
         assert_eq!(typed("let name = \"a\";"), "let name: String = \"a\".to_owned();");
         assert_eq!(typed("let label = \"a\";"), "let label: &'static str = \"a\";");
         assert_eq!(typed("let sizes = vec![1, 2.5];"), "let sizes: Vec<f32> = vec![1.0, 2.5];");
+        assert_eq!(typed("let shape = vec![64, 32];"), "let shape: [usize; 2] = [64, 32];");
+        assert_eq!(typed("let side = vec![64, 0.5];"), "let side: (usize, f64) = (64, 0.5,);");
         assert_eq!(typed("let other = 1;"), "let other = 1;");
         assert_eq!(typed("let limit = -5;"), "let limit: Option<f64> = Some(-5.0);");
         assert_eq!(typed("let limit = None;"), "let limit: Option<f64> = None;");

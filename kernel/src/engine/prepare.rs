@@ -45,8 +45,8 @@ impl Prepared {
         let mut prepared = Prepared {
             sent: Edited::default(),
             plain,
+            local: block.iter().flat_map(crate::engine::held_outputs::names).collect(),
             block,
-            local: BTreeSet::new(),
             types: BTreeMap::new(),
             variables: Variables::new(),
         };

@@ -72,6 +72,8 @@ pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> 
             .hint(error.code(), &error.message(), &shown, &prepared.named_by_items())
             .map(|hint| format!("hint: {hint}"));
         traceback.extend(hint.filter(|hint| !traceback.contains(hint)));
+        let hint = crate::engine::other_languages::of_error(error, cell);
+        traceback.extend(hint.map(|hint| format!("hint: {hint}")).filter(|hint| !traceback.contains(hint)));
         values.push(message);
     }
     let value = values.into_iter().next().unwrap_or_else(|| "the cell does not compile".into());

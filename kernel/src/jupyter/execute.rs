@@ -21,7 +21,7 @@ use crate::prelude::template::Notice;
 impl Kernel {
     /// Runs a cell, publishes its outputs, and returns the reply.
     pub async fn execute(&self, asked: &ExecuteRequest, request: &JupyterMessage) -> ExecuteReply {
-        let counted = asked.store_history && !asked.silent;
+        let counted = asked.store_history && !asked.silent && !asked.code.trim().is_empty();
         let count = self.count.fetch_add(usize::from(counted), Ordering::SeqCst) + usize::from(counted);
         let execution_count = ExecutionCount::new(count);
         let publish = |content: JupyterMessageContent| {

@@ -24,7 +24,7 @@ use crate::engine::handle::Engine;
 use crate::jupyter::dispatch;
 use crate::jupyter::meeting::{Answer, DONE, Question, ask, folder, receive, socket};
 use crate::jupyter::origin::Origin;
-use crate::platform::parent;
+use crate::platform::{parent, programs};
 use crate::prelude::toolchain;
 
 /// Runs a standby: loads, waits, and serves the first kernel of its kind.
@@ -150,12 +150,13 @@ fn print_to(printed: &[OwnedFd]) {
     }
 }
 
-/// Ends this process when the proxy at the other end of the socket has ended.
+/// Ends this process, and the programs of its cells, when the proxy at the other end of the socket has ended.
 fn end_with(stream: &UnixStream) {
     let Ok(mut stream) = stream.try_clone() else { return };
     let _ = stream.set_read_timeout(None);
     std::thread::spawn(move || {
         let _ = stream.read(&mut [0]);
+        programs::kill_all();
         // SAFETY: runs no destructors, which could conflict with other threads.
         unsafe { libc::_exit(1) }
     });

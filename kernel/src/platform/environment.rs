@@ -15,6 +15,14 @@ static USER_ENVIRONMENT: OnceLock<Variables> = OnceLock::new();
 /// Environment that this process has set up.
 static KERNEL_ENVIRONMENT: OnceLock<Variables> = OnceLock::new();
 
+/// Environment variable with the user's values of the variables that the kernel has set.
+const USERS_VARIABLE: &str = "HEADSTART_USERS_ENVIRONMENT";
+/// Prefix of the variables that the prelude reads.
+const OWN_PREFIX: &str = "HEADSTART_";
+/// Other variables that code in the process of the cells reads: the form of its errors, and how long candle's threads
+/// wait.
+const KEPT: [&str; 2] = ["RUST_LIB_BACKTRACE", "CANDLE_BARRIER_POOL_SPIN_LIMIT"];
+
 fn now() -> Variables {
     std::env::vars_os().collect()
 }
@@ -39,6 +47,51 @@ pub fn restore(command: &mut Command) {
             None => command.env_remove(name),
         };
     }
+}
+
+/// Records the user's values of the variables that this process has set, for the process of the cells.
+///
+/// # Safety
+/// Sets environment variables: no other thread may be reading them.
+pub unsafe fn pass_on() {
+    let now = now();
+    let Some(users) = USER_ENVIRONMENT.get() else { return };
+    let text = passed(&changes(users, &now, &now));
+    // SAFETY: the caller's promise.
+    unsafe { std::env::set_var(USERS_VARIABLE, text) };
+}
+
+/// Restores the user's values in the process of the cells, for the programs that a cell starts.
+///
+/// # Safety
+/// Sets environment variables: no other thread may be reading them.
+pub unsafe fn take_over() {
+    let Ok(text) = std::env::var(USERS_VARIABLE) else { return };
+    let users: BTreeMap<String, Option<String>> = serde_json::from_str(&text).unwrap_or_default();
+    // SAFETY: the caller's promise.
+    unsafe {
+        for (name, value) in users {
+            match value {
+                Some(value) => std::env::set_var(name, value),
+                None => std::env::remove_var(name),
+            }
+        }
+        std::env::remove_var(USERS_VARIABLE);
+    }
+}
+
+/// The changes that the process of the cells takes back, as JSON. It needs the variables of the prelude itself.
+fn passed(changes: &[(&OsString, Option<&OsString>)]) -> String {
+    let is_preludes = |name: &str| name.starts_with(OWN_PREFIX) || KEPT.contains(&name);
+    let text = |value: &OsString| value.to_str().map(str::to_owned);
+    let users: BTreeMap<String, Option<String>> = changes
+        .iter()
+        .filter_map(|(name, value)| {
+            Some((text(name)?, value.map_or(Some(None), |value| text(value).map(Some))?))
+        })
+        .filter(|(name, _)| !is_preludes(name))
+        .collect();
+    serde_json::to_string(&users).unwrap_or_default()
 }
 
 /// Variables that still have the kernel's values, each with the user's value.
@@ -71,5 +124,14 @@ mod tests {
         let (path, wrapper) = (OsString::from("PATH"), OsString::from("RUSTC_WRAPPER"));
         let expected = [(&path, users.get(&path)), (&wrapper, None)];
         assert_eq!(changes(&users, &ours, &now), expected);
+    }
+
+    #[test]
+    fn the_process_of_the_cells_keeps_only_what_the_prelude_reads() {
+        let [path, toolchain, own, kept] =
+            ["PATH", "RUSTUP_TOOLCHAIN", "HEADSTART_FRAMES", KEPT[0]].map(OsString::from);
+        let users = OsString::from("/bin");
+        let changes = [(&path, Some(&users)), (&toolchain, None), (&own, None), (&kept, None)];
+        assert_eq!(passed(&changes), r#"{"PATH":"/bin","RUSTUP_TOOLCHAIN":null}"#);
     }
 }

@@ -1,7 +1,10 @@
 //! Differences between Linux and macOS, and other system services.
 //!
-//! Contains processes, pipes, locked folders, the environment, the cache folder, and fingerprints of files.
-//! Depends on no other folder.
+//! Contains processes, pipes, locked folders, the environment, the cache folder, fingerprints of files, and
+//! printing to pipes that may be closed. Depends on no other folder.
+
+#[macro_use]
+mod print;
 
 pub mod cache_folder;
 pub mod environment;

@@ -1,0 +1,169 @@
+//! Hints for a line of Python, IPython or the shell in the code of a cell, and for Rust that belongs to a program with
+//! other files.
+
+use evcxr::CompilationError;
+
+/// First words of Python's statements, each with what Rust has in their place.
+const STATEMENTS: [(&[&str], &str); 9] = [
+    (
+        &["import", "from"],
+        "`:dep name = \"version\"` adds a crate, and `use name::Item;` imports from it; Headstart's own names are \
+         imported already",
+    ),
+    (&["def"], "write a function as `fn name(x: f64) -> f64 { … }`"),
+    (&["class"], "write a type as `struct Name { … }`, and its methods in `impl Name { … }`"),
+    (&["elif"], "write `else if … { … }`"),
+    (&["try", "except", "raise", "finally"], "errors are values: `?` passes one on, and `match` handles it"),
+    (&["with"], "a value is closed at the end of its block `{ … }`"),
+    (&["lambda"], "write a closure as `|x| x + 1`"),
+    (&["pass"], "an empty block is `{}`"),
+    (&["del", "global", "nonlocal"], "variables end with their block; `drop(x)` ends one earlier"),
+];
+/// Words before a block, which ends with a colon in Python.
+const BLOCKS: [&str; 4] = ["for", "while", "if", "else"];
+/// Functions of Python, each with what Rust has in their place.
+const FUNCTIONS: [(&[&str], &str); 12] = [
+    (
+        &["print"],
+        "print with a format: `println!(\"{x}\")`, or `{x:?}` for lists; the last expression is shown anyway",
+    ),
+    (&["len"], "the length is a method: `x.len()`"),
+    (&["range"], "a range is `0..n`"),
+    (&["str", "repr"], "text of a value: `x.to_string()`, or `format!(\"{x:?}\")`"),
+    (&["int", "float"], "convert numbers with `x as f64`, and text with `text.parse::<f64>()?`"),
+    (&["list", "tuple"], "collect an iterator with `.collect::<Vec<_>>()`"),
+    (&["dict", "set"], "maps and sets are in `std::collections`: `HashMap::from([(\"a\", 1)])`"),
+    (&["sum"], "sum an iterator: `x.iter().sum::<f64>()`"),
+    (&["abs", "round", "pow"], "functions of a number are methods: `x.abs()`, `x.round()`, `x.powi(2)`"),
+    (&["sorted", "reversed"], "sort a list in place with `x.sort()`; `x.iter().rev()` goes backwards"),
+    (&["enumerate", "zip", "map", "filter"], "these are methods of iterators: `x.iter().enumerate()`"),
+    (&["open"], "read a file with `std::fs::read_to_string(path)?`"),
+];
+const MAGIC: &str = "`%` commands are IPython's: `:timing` shows the times of cells, `!command` runs a program, and \
+     `:help` lists the commands";
+const SHELL: &str = "a command for the shell stands before the code of a cell, or in a cell of its own";
+const INCLUDED: &str = "paths of `include!` and `include_str!` do not begin in the notebook's folder: write an absolute path, or \
+     read the file when the cell runs, `std::fs::read_to_string(\"name\")?`";
+const MODULE: &str = "a cell has no files of its own: write `mod name { … }`, or add the crate that has the file, \
+     `:dep name = { path = \"/folder\" }`";
+const DESCRIBED: &str = "Shift+Tab with the cursor in a name shows its description";
+
+/// Hint for an error of rustc in a cell.
+pub fn of_error(error: &CompilationError, cell: &str) -> Option<String> {
+    let mut spanned = error.spanned_messages().iter().filter(|message| message.is_primary);
+    // Each line of the cell has the same number in the source that evcxr gets.
+    let number = spanned.find_map(|message| message.span.as_ref()).map_or(0, |span| span.start_line);
+    let line = number.checked_sub(1).and_then(|at| cell.lines().nth(at)).unwrap_or_default();
+    hint(error.code(), &error.message(), line)
+}
+
+/// Hint for an error in a line. `code`: rustc's code, which syntax errors do not have.
+fn hint(code: Option<&str>, message: &str, line: &str) -> Option<String> {
+    let line = line.trim();
+    let found = match code {
+        None if message.starts_with("couldn't read") => Some(INCLUDED),
+        None => of_syntax(line),
+        // "file not found for module"
+        Some("E0583") => Some(MODULE),
+        Some("E0425") if line.starts_with('!') => Some(SHELL),
+        Some("E0423" | "E0425") if message.contains("function") => of_function(message),
+        Some("E0614") if line.contains("**") => Some("a power is `x.powi(2)`, or `x.pow(2)` of integers"),
+        Some("E0277") if line.strip_suffix('?').is_some_and(is_name) => Some(DESCRIBED),
+        _ => None,
+    };
+    found.map(str::to_owned)
+}
+
+/// Hint for a line with a syntax error.
+fn of_syntax(line: &str) -> Option<&'static str> {
+    let word = line.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+    let rest = line[word.len()..].trim_start();
+    // Not an assignment to a variable with this name.
+    let is_statement = rest.is_empty() || rest.starts_with(|c: char| c.is_alphabetic() || c == ':');
+    match line.chars().next()? {
+        '#' if !line.starts_with("#[") && !line.starts_with("#!") => Some("comments begin with `//`"),
+        '%' => Some(MAGIC),
+        '!' => Some(SHELL),
+        '?' => Some(DESCRIBED),
+        _ if line.ends_with(':') && BLOCKS.contains(&word) => {
+            Some("blocks are in braces: `for i in 0..3 { … }`, `if x > 1 { … } else { … }`")
+        }
+        _ if has_f_string(line) => Some("write `format!(\"… {x} …\")`, or `println!(\"… {x} …\")`"),
+        _ if is_statement => with_word(&STATEMENTS, word),
+        _ => None,
+    }
+}
+
+/// Whether a line has a string of Python with values, `f"…"`.
+fn has_f_string(line: &str) -> bool {
+    let is_word = |before: &str| before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+    line.match_indices("f\"").any(|(at, _)| !is_word(&line[..at]))
+}
+
+/// Hint for a call of an unknown function, or of a macro without its `!`.
+fn of_function(message: &str) -> Option<&'static str> {
+    with_word(&FUNCTIONS, message.split('`').nth(1)?)
+}
+
+fn with_word<'a>(table: &[(&[&str], &'a str)], word: &str) -> Option<&'a str> {
+    table.iter().find(|(words, _)| words.contains(&word)).map(|(_, hint)| *hint)
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "_:.".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hint;
+
+    #[test]
+    fn lines_of_other_languages_are_recognised() {
+        let found = "expected one of `!`, `.`, `::`, `;`, `?`, `{`, `}`, or an operator, found `x`";
+        for (code, message, line, said) in [
+            (None, found, "import numpy as np", "`:dep name"),
+            (None, found, "def f(x):", "`fn name("),
+            (None, found, "    for i in range(3):", "in braces"),
+            (None, found, "else:", "in braces"),
+            (None, found, "try:", "`?` passes"),
+            (None, "expected `[`, found `a`", "# a comment", "`//`"),
+            (None, "expected expression, found `%`", "%time f()", "`:timing`"),
+            (None, found, "!echo hi", "before the code"),
+            (Some("E0425"), "cannot find value `ls` in this scope", "!ls", "before the code"),
+            (Some("E0425"), "cannot find function `len` in this scope", "len(v)", "`x.len()`"),
+            (Some("E0423"), "expected function, found macro `print`", "print(v)", "`println!"),
+            (None, "prefix `f` is unknown", "f\"{x}\"", "`format!"),
+            (None, "expected `;`, found `\"{x}\"`", "print(f\"{x}\")", "`format!"),
+            (
+                None,
+                "couldn't read `src/a.txt`: No such file",
+                "let a = include_str!(\"a.txt\");",
+                "absolute path",
+            ),
+            (Some("E0583"), "file not found for module `a`", "mod a;", "`mod name"),
+            (Some("E0614"), "type `{integer}` cannot be dereferenced", "x ** 2", "`x.powi(2)`"),
+            (Some("E0277"), "the `?` operator can only be applied", "model?", "Shift+Tab"),
+        ] {
+            assert!(hint(code, message, line).unwrap_or_default().contains(said), "{line}");
+        }
+    }
+
+    #[test]
+    fn code_of_rust_gets_no_such_hint() {
+        for (code, message, line) in [
+            (None, "expected expression, found `;`", "from = ;"),
+            (None, "expected expression, found `;`", "let import = ;"),
+            (None, "expected `)`", "async fn f(x: u8 {"),
+            (None, "expected item", "#[derive(Clone)]"),
+            (None, "expected `;`, found `}`", "let a = \"of\" }"),
+            (None, "expected type", "if x { y } else { z"),
+            (Some("E0425"), "cannot find value `len` in this scope", "len"),
+            (Some("E0425"), "cannot find function `fit` in this scope", "fit(x)"),
+            (Some("E0277"), "the `?` operator can only be applied", "f(x)?;"),
+            (Some("E0308"), "mismatched types", "import(x)"),
+            (None, "expected expression", ""),
+        ] {
+            assert_eq!(hint(code, message, line), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+"""Hints for lines of Python, IPython and the shell, for files beside the notebook, and for errors with causes."""
+
+import pytest
+
+
+def error(kernel, code):
+    cell = kernel.run(code)
+    assert cell.status == "error", code
+    return cell.traceback
+
+
+# A cell, and the hint of its error.
+SLIPS = {
+    "import numpy as np": ":dep name",
+    "from math import pi": ":dep name",
+    "def f(x):\n    return x": "`fn name(",
+    "for i in range(3):\n    i": "blocks are in braces",
+    "# a comment\nlet a = 1;": "comments begin with `//`",
+    "let a = 1;\n%time a": "`:timing`",
+    "let a = 1;\n?a": "Shift+Tab",
+    "let a = 1;\n!echo hi": "before the code of a cell",
+    "let a = 1;\n!ls": "before the code of a cell",
+    "len(vec![1])": "`x.len()`",
+    "print(1)": "`println!",
+    'let name = f"{1}";': "`format!",
+    "let power = 2 ** 3;": "`x.powi(2)`",
+    "mod shapes;": "`mod name { … }`",
+    'let text = include_str!("data.txt");': "absolute path",
+}
+
+
+@pytest.mark.parametrize("code", SLIPS)
+def test_a_slip_gets_a_hint(kernel, code):
+    assert SLIPS[code] in error(kernel, code)
+
+
+def test_a_question_mark_shows_the_causes_of_an_error(kernel):
+    kernel.ok(
+        "struct Failure;\n"
+        "impl std::fmt::Display for Failure {\n"
+        "    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {\n"
+        '        f.write_str(if f.alternate() { "reading the settings: no such file" } else { "reading the settings" })\n'
+        "    }\n"
+        "}\n"
+        "fn fail() -> Result<u8, Failure> { Err(Failure) }"
+    )
+    assert "reading the settings: no such file" in error(kernel, "fail()?;")
