@@ -33,8 +33,9 @@ fn vision_transformers_match_onnxruntime_and_torch() -> HeadstartResult<()> {
         assert_eq!(count("ClassToken"), if name.contains("registers") { 3 } else { 1 }, "{name}: {kinds:?}");
         // Gradient of the first block's queries, keys and values.
         let Some(expected) = fixture.get(&format!("{name}.qkv")) else { continue };
-        let attention = model.layers().into_iter().find(|(_, layer)| layer.kind() == "MultiHeadAttention");
-        let (label, attention) = attention.unwrap();
+        let rows = model.summary().rows;
+        let label = &rows.iter().find(|row| row.kind == "MultiHeadAttention").unwrap().name;
+        let attention = model.layer(&**label)?;
         let w = &fixture[&format!("{name}.w")];
         let loss = || {
             let y = model.forward(&fixture[&format!("{name}.x")], Mode::Training)?;

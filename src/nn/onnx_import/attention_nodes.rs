@@ -101,12 +101,13 @@ impl<'a, 'f> Search<'a, 'f> {
         node.op == "Transpose" && first != Some(&0)
     }
 
-    /// The only node that reads a value, or the choice that replaces what is not a number in a softmax.
+    /// The only node that reads the numbers of a value, or the choice that replaces what is not a number in a softmax.
     fn next(&self, value: &str) -> Option<usize> {
         if self.file.outputs.contains(&value) {
             return None;
         }
-        match *self.readers.get(value)?.as_slice() {
+        let readers = self.readers.get(value)?.iter().copied();
+        match *readers.filter(|reader| self.node(*reader).op != "Shape").collect::<Vec<_>>() {
             [reader] => Some(reader),
             [test, choice] if self.node(test).op == "IsNaN" && self.node(choice).op == "Where" => {
                 Some(choice)
@@ -142,28 +143,27 @@ impl<'a, 'f> Search<'a, 'f> {
     /// The value through which all data reach a node, after one projection or three; the projections; and whether the
     /// batch was moved after that value.
     fn entry(&self, context: usize) -> Option<(&'a str, Vec<usize>, bool)> {
-        // Values by the index of their node. The latest is replaced by its inputs, until there is only one.
+        // Values by the number of their node, 0 for inputs. The latest is replaced by its inputs, until there is one.
         let mut open: BTreeSet<(usize, &str)> = BTreeSet::new();
         let mut projections = Vec::new();
         let add = |open: &mut BTreeSet<(usize, &'a str)>, node: &OnnxNode<'a>| {
             for value in self.data_inputs(node) {
-                open.insert((*self.producers.get(value)?, value));
+                open.insert((self.producers.get(value).map_or(0, |index| index + 1), value));
             }
-            Some(())
         };
-        add(&mut open, self.node(context))?;
+        add(&mut open, self.node(context));
         for _ in 0..MAX_NODES {
             if let (1, 1 | 3) = (open.len(), projections.len()) {
                 let (_, value) = open.pop_first()?;
                 let before = self.before_moved_batch(value);
                 return Some((before.unwrap_or(value), projections, before.is_some()));
             }
-            let (index, _) = open.pop_last()?;
+            let index = open.pop_last()?.0.checked_sub(1)?;
             let node = self.node(index);
             if self.is_projection(node) {
                 projections.push(index);
             }
-            add(&mut open, node)?;
+            add(&mut open, node);
         }
         None
     }

@@ -24,7 +24,10 @@ impl<'a> Importer<'a> {
                     tokens.extend(constant.floats().chunks(width).map(<[f32]>::to_vec));
                 }
                 _ => {
-                    return Err(format!("{problem} of shape [1, tokens, {width}], found {:?}", constant.dims));
+                    return Err(format!(
+                        "{problem} of shape [1, tokens, {width}], found {:?}",
+                        constant.dims
+                    ));
                 }
             }
         }
