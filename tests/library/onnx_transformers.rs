@@ -67,7 +67,7 @@ fn imported_transformers_are_exported_again() -> HeadstartResult<()> {
         check_round_trip(name, &import(&format!("torch_{name}"))?)?;
     }
     let own =
-        Network::named("vit_tiny_patch16_224", Weights::Random(2))?.alpha(0.25).input_shape((3, 32, 32));
+        Network::named("vit_tiny_patch16_224", Weights::Random(2))?.alpha(1.0 / 3.0).input_shape((3, 32, 32));
     let again = check_round_trip("vit_tiny", &own.build()?)?;
     assert_eq!(kinds(&again).iter().filter(|kind| **kind == "MultiHeadAttention").count(), 12);
     Ok(())
