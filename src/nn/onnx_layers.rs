@@ -175,7 +175,7 @@ impl Graph {
             ["batch", "shape", "tokens"].map(|name| self.fresh(format!("{to}/{name}")));
         debug_assert_eq!(input.len(), 2);
         let sizes = self.integers(format!("{to}/sizes"), &[1, input[1] as i64]);
-        self.node("Shape", &[x.clone()], batch.clone(), vec![int("start", 0), int("end", 1)]);
+        self.node("Shape", std::slice::from_ref(&x), batch.clone(), vec![int("start", 0), int("end", 1)]);
         self.node("Concat", &[batch, sizes], shape.clone(), vec![int("axis", 0)]);
         self.node("Expand", &[token.to_owned(), shape], tokens.clone(), Vec::new());
         self.node("Concat", &[tokens, x], to.to_owned(), vec![int("axis", 1)]);
