@@ -1,6 +1,7 @@
 //! Line charts with bands, with the name of each line at its end.
 
 use super::axes::{Axis, BELOW, Frame, LEFT, Scale};
+use super::dot_labels::{Dot, write_beside};
 use super::range::{can_be_drawn, drawable, extent};
 use super::svg::{Anchor, LINE, Stroke, Svg, widest};
 use super::theme::{INK, PALETTE, Rgb};
@@ -25,7 +26,8 @@ struct Series {
 
 /// A line chart: values over x, with a band for the spread of repeated runs.
 ///
-/// A spread that is not finite counts as 0.
+/// A spread that is not finite counts as 0. A line of one point is a dot, with its name beside it and its spread as a
+/// bar: so networks are compared by time and accuracy.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -147,8 +149,11 @@ impl Lines {
         let is_visible = |value: f64| can_be_drawn(value) && is_on(self.y_scale, value);
         let reference = self.reference.as_ref().filter(|(_, value)| is_visible(*value));
         let (low, high) = extent(ends.chain(reference.iter().map(|(_, value)| *value))).unwrap_or((0.0, 1.0));
-        let (x_axis, y_axis) = self.axes((left, right), (low, high));
-        let mut names: Vec<&str> = lines.iter().map(|(series, _)| series.name.as_str()).collect();
+        let has_dots = lines.iter().any(|(_, points)| points.len() == 1);
+        let ends = if has_dots { self.with_room(left, right) } else { (left, right) };
+        let (x_axis, y_axis) = self.axes(ends, (low, high));
+        let long = lines.iter().filter(|(_, points)| points.len() > 1);
+        let mut names: Vec<&str> = long.map(|(series, _)| series.name.as_str()).collect();
         names.extend(reference.iter().map(|(name, _)| name.as_str()));
         let beside = widest(names, true) as i32 + 22;
         let frame = Frame {
@@ -162,7 +167,7 @@ impl Lines {
         let mut svg = Svg::new();
         svg.title((4, 18), &self.title);
         frame.draw(&mut svg);
-        let mut labels = Vec::new();
+        let (mut labels, mut dots) = (Vec::new(), Vec::new());
         if let Some((name, value)) = reference {
             let (from, to) = (frame.at((left, *value)), frame.at((right, *value)));
             svg.lines(
@@ -176,6 +181,12 @@ impl Lines {
         for (series, points) in &lines {
             let at = |x: f64, y: f64| frame.at((x, y));
             let floor = |y: f64, spread: f64| if is_on(self.y_scale, y - spread) { y - spread } else { y };
+            if let &[(x, y, spread)] = points.as_slice() {
+                svg.line(at(x, floor(y, spread)), at(x, y + spread), series.colour, 2.0);
+                svg.dot(at(x, y), 5.0, series.colour, 1.0);
+                dots.push(Dot { at: at(x, y), colour: series.colour, name: series.name.clone() });
+                continue;
+            }
             if points.iter().any(|(_, _, spread)| *spread > 0.0) {
                 let above = points.iter().map(|(x, y, spread)| at(*x, y + spread));
                 let below = points.iter().rev().map(|(x, y, spread)| at(*x, floor(*y, *spread)));
@@ -192,13 +203,33 @@ impl Lines {
             }
         }
         write_labels(&mut svg, frame.right() + 10, labels);
+        write_beside(&mut svg, [frame.left, frame.top, frame.right(), frame.bottom()].map(f64::from), &dots);
         let in_words = lines.iter().map(|(series, points)| {
+            if let &[(x, y, _)] = points.as_slice() {
+                let [x, y] = [x, y].map(|value| super::range::label(&value));
+                return format!("{:>22} {y} at {x}", series.name);
+            }
             let values: Vec<f64> = points.iter().map(|point| point.1).collect();
             let last = values.last().expect("a line has a point");
             format!("{:>22} {} {}", series.name, spark(&values), super::range::label(last))
         });
         let text = format!("{}\n{}", self.title, in_words.collect::<Vec<_>>().join("\n"));
         Ok(Chart { svg: svg.finish((WIDTH, HEIGHT), &text), text })
+    }
+
+    /// The ends of the horizontal axis with space around the outermost dots.
+    fn with_room(&self, left: f64, right: f64) -> (f64, f64) {
+        const SHARE: f64 = 0.04;
+        match self.x_scale {
+            Scale::Linear => {
+                let room = (right - left).max(1e-3 * right.abs()).max(1e-9) * SHARE;
+                (left - room, right + room)
+            }
+            Scale::Log => {
+                let room = (right / left).max(1.1).powf(SHARE);
+                (left / room, right * room)
+            }
+        }
     }
 
     fn axes(&self, (left, right): (f64, f64), (low, high): (f64, f64)) -> (Axis, Axis) {
@@ -270,6 +301,24 @@ mod tests {
             let chart = chart.reference("target", reference).plot()?;
             let drawn = chart.svg().split_once("</title>").unwrap().1;
             assert!(!drawn.contains("NaN") && !drawn.contains("inf") && !drawn.contains("target"), "{drawn}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_line_of_one_point_is_a_named_dot() -> Result<()> {
+        let chart = Lines::new("top-1 by time", "milliseconds", "top-1 (%)").log_x().x_ticks([30.0, 100.0]);
+        let chart = chart.line("small", [(30.0, 75.0, 0.0)]).line("large", [(120.0, 84.0, 0.5)]).plot()?;
+        assert!(chart.text().contains("small 75.00 at 30.00"), "{}", chart.text());
+        let drawn = chart.svg().split_once("</title>").unwrap().1;
+        assert_eq!(drawn.matches("<circle").count(), 2);
+        // The names are beside the dots: the one of the rightmost dot is left of it.
+        assert!(
+            drawn.contains(">small</text>") && drawn.contains("text-anchor=\"end\" font-weight=\"bold\"")
+        );
+        for wild in [[(5e-324, 1.0, 0.0)], [(-3.0, 1.0, f64::NAN)]] {
+            let chart = Lines::new("t", "x", "y").line("a", wild).plot()?;
+            assert!(!chart.svg().contains("NaN") && !chart.svg().contains("inf"), "{}", chart.svg());
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ mod calibration;
 mod comparison;
 mod confusion;
 mod diagram;
+mod dot_labels;
 mod dots;
 mod embedding;
 mod history;

@@ -74,6 +74,11 @@ impl Assembler {
         self.last
     }
 
+    /// Shape of the last layer's output.
+    pub(crate) fn output_shape(&self) -> &[usize] {
+        self.builder.output_shape(self.last)
+    }
+
     /// Continues from another layer than the last one.
     pub(crate) fn branch_from(&mut self, node: NodeId) {
         self.last = node;

@@ -3,6 +3,7 @@
 
 use super::Preprocessing;
 use super::inverted_residual::{Blocks, Kind, SqueezeForm, Table};
+use super::layer_names::Names;
 use super::network::{Architecture, Network};
 use crate::nn::Activation;
 use crate::weights::Weights;
@@ -39,9 +40,13 @@ const fn row(
 
 const B0: Table = Table {
     blocks: &blocks(true),
+    names: Names::EfficientNet,
     stem: 32,
+    fixed_stem: false,
     head: 1280,
+    wide_head: false,
     head_after_pooling: false,
+    convolutional_top: false,
     width: 1.0,
     depth: 1.0,
     activation: Activation::Silu,

@@ -2,10 +2,12 @@
 //! `mobilenetv3.py`.
 
 use super::assembler::{Assembler, eights};
+use super::layer_names::Names;
 use super::squeeze::Squeeze;
 use crate::Result;
 use crate::nn::{
-    Activation, Add, BatchNormalization, Conv2D, Dense, Dropout, GlobalAveragePooling2D, Padding,
+    Activation, Add, BatchNormalization, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D, Padding,
+    Reshape,
 };
 
 /// Kinds of blocks; timm's abbreviations are in brackets.
@@ -34,7 +36,7 @@ pub(super) struct Blocks {
     pub(super) stride: usize,
     /// Ratio of the inner channels to the input channels.
     pub(super) expansion: f64,
-    /// Output channels.
+    /// Output channels. Of a plain convolution with an expansion, they follow from the input channels.
     pub(super) outputs: usize,
     /// Whether there is squeeze and excitation.
     pub(super) squeeze: bool,
@@ -54,11 +56,20 @@ pub(super) enum SqueezeForm {
 /// A network.
 pub(super) struct Table {
     pub(super) blocks: &'static [Blocks],
+    /// The names of the layers.
+    pub(super) names: Names,
+    /// Channels of the first convolution.
     pub(super) stem: usize,
+    /// Whether the first convolution keeps its channels in narrower and wider networks.
+    pub(super) fixed_stem: bool,
     /// Channels of the last convolution.
     pub(super) head: usize,
+    /// Whether the last convolution keeps its channels in narrower networks.
+    pub(super) wide_head: bool,
     /// Whether the last convolution follows the pooling.
     pub(super) head_after_pooling: bool,
+    /// Whether the layers after the pooling are convolutions, as in Keras's MobileNetV3, instead of dense layers.
+    pub(super) convolutional_top: bool,
     /// Factors of all channels and of the number of blocks.
     pub(super) width: f64,
     pub(super) depth: f64,
@@ -81,6 +92,12 @@ struct Sizes {
 impl Table {
     fn channels(&self, net: &Assembler, published: usize) -> usize {
         net.width_in_eights(published as f64 * self.width)
+    }
+
+    /// Channels of the last convolution.
+    fn head_channels(&self, net: &Assembler) -> usize {
+        let channels = self.channels(net, self.head);
+        if self.wide_head { channels.max(self.head) } else { channels }
     }
 
     fn padding(&self, kernel: usize) -> Padding {
@@ -115,19 +132,25 @@ impl Table {
         sizes: &Sizes,
     ) -> Result<()> {
         let &Sizes { stride, inputs, inside, outputs, drop_rate } = sizes;
+        let names = self.names;
         let (input, activation) = (net.last(), if row.relu { Activation::Relu } else { self.activation });
-        let add = |net: &mut Assembler, names: [&str; 2], stems: [[&str; 2]; 2], conv: Conv2D| {
+        let named = |layer: &str| format!("{name}_{layer}");
+        let add = |net: &mut Assembler, layers: [&str; 2], stems: [[&str; 2]; 2], conv: Conv2D| {
             let [[a, b], [c, d]] =
                 stems.map(|[ours, theirs]| [format!("{timm}.{ours}"), format!("{lite}.{theirs}")]);
-            let names = names.map(|layer| format!("{name}_{layer}"));
-            self.step(net, [&names[0], &names[1]], [&[&a, &b], &[&c, &d]], conv)
+            self.step(net, layers, [&[&a, &b], &[&c, &d]], conv)
         };
         let mut norms = ["bn1", "bn2", "bn3"].into_iter();
         let mut next = || norms.next().unwrap_or_default();
         if row.kind == Kind::Plain {
             let stems = [["conv", "_expand_conv"], [next(), "_bn0"]];
-            add(net, ["expand_conv", "expand_bn"], stems, self.conv(outputs, row.kernel, stride))?;
-            net.layer(&format!("{name}_expand_activation"), activation)?;
+            // The only plain convolution of a MobileNetV3 follows the blocks.
+            let [conv, norm, active] = match names {
+                Names::MobileNetV3 => names.head().map(str::to_owned),
+                _ => names.expand().map(named),
+            };
+            add(net, [&conv, &norm], stems, self.conv(outputs, row.kernel, stride))?;
+            net.layer(&active, activation)?;
         } else {
             let (expand, conv) = match row.kind {
                 Kind::Fused => ("conv_exp", self.conv(inside, row.kernel, stride)),
@@ -135,13 +158,15 @@ impl Table {
             };
             if row.kind != Kind::Separable {
                 let stems = [[expand, "_expand_conv"], [next(), "_bn0"]];
-                add(net, ["expand_conv", "expand_bn"], stems, conv)?;
-                net.layer(&format!("{name}_expand_activation"), activation)?;
+                let [layer, norm, active] = names.expand().map(named);
+                add(net, [&layer, &norm], stems, conv)?;
+                net.layer(&active, activation)?;
             }
             if row.kind != Kind::Fused {
                 let conv = Conv2D::depthwise(row.kernel).strides(stride).padding(self.padding(row.kernel));
-                add(net, ["dwconv", "bn"], [["conv_dw", "_depthwise_conv"], [next(), "_bn1"]], conv)?;
-                net.layer(&format!("{name}_activation"), activation)?;
+                let [layer, norm, active] = names.depthwise().map(named);
+                add(net, [&layer, &norm], [["conv_dw", "_depthwise_conv"], [next(), "_bn1"]], conv)?;
+                net.layer(&active, activation)?;
             }
             if row.squeeze {
                 let (narrow, inner, gate) = match self.squeeze {
@@ -151,11 +176,13 @@ impl Table {
                     }
                 };
                 let stems = ["reduce", "expand"].map(|part| format!("{timm}.se.conv_{part}"));
-                Squeeze { name, stems, channels: inside, narrow, inner, gate }.add(net)?;
+                let layers = names.squeeze();
+                Squeeze { name, layers, stems, channels: inside, narrow, inner, gate }.add(net)?;
             }
             let project = if row.kind == Kind::Separable { "conv_pw" } else { "conv_pwl" };
             let stems = [[project, "_project_conv"], [next(), "_bn2"]];
-            add(net, ["project_conv", "project_bn"], stems, Conv2D::new(outputs, 1))?;
+            let [layer, norm] = names.project().map(named);
+            add(net, [&layer, &norm], stems, Conv2D::new(outputs, 1))?;
         }
         if stride != 1 || inputs != outputs {
             return Ok(());
@@ -168,10 +195,11 @@ impl Table {
     }
 
     pub(super) fn features(&self, net: &mut Assembler) -> Result<()> {
-        let mut inputs = self.channels(net, self.stem);
+        let mut inputs = if self.fixed_stem { self.stem } else { self.channels(net, self.stem) };
         let stems: [&[&str; 2]; 2] = [&["conv_stem", "_conv_stem"], &["bn1", "_bn0"]];
-        self.step(net, ["stem_conv", "stem_bn"], stems, self.conv(inputs, 3, 2))?;
-        net.layer("stem_activation", self.activation)?;
+        let [conv, norm, active] = self.names.stem();
+        self.step(net, [conv, norm], stems, self.conv(inputs, 3, 2))?;
+        net.layer(active, self.activation)?;
         let count = |row: &Blocks| (row.count as f64 * self.depth).ceil() as usize;
         let all: usize = self.blocks.iter().map(count).sum();
         let (mut number, mut in_stage, mut stage) = (0, 0, 0);
@@ -179,9 +207,12 @@ impl Table {
             if row.stage != stage {
                 (stage, in_stage) = (row.stage, 0);
             }
-            let outputs = self.channels(net, row.outputs);
             for block in 0..count(row) {
-                let name = format!("block{stage}{}", char::from(b'a' + in_stage as u8));
+                let name = self.names.block(stage, in_stage, number);
+                let outputs = match row.kind {
+                    Kind::Plain if row.expansion != 1.0 => eights(inputs as f64 * row.expansion),
+                    _ => self.channels(net, row.outputs),
+                };
                 // timm numbers blocks within each stage, efficientnet-lite-pytorch across all stages.
                 let stems = (format!("blocks.{}.{in_stage}", stage - 1), format!("_blocks.{number}"));
                 let inside = match row.kind {
@@ -197,18 +228,34 @@ impl Table {
         if self.head_after_pooling {
             return Ok(());
         }
-        let head = Conv2D::new(self.channels(net, self.head), 1);
-        self.step(net, ["top_conv", "top_bn"], [&["conv_head", "_conv_head"], &["bn2", "_bn1"]], head)?;
-        net.layer("top_activation", self.activation)
+        let [conv, norm, active] = self.names.head();
+        let head = Conv2D::new(self.head_channels(net), 1);
+        self.step(net, [conv, norm], [&["conv_head", "_conv_head"], &["bn2", "_bn1"]], head)?;
+        net.layer(active, self.activation)
     }
 
     pub(super) fn top(&self, net: &mut Assembler, classes: usize, last: Activation) -> Result<()> {
+        if self.convolutional_top {
+            return self.convolutional_top(net, classes, last);
+        }
         net.layer("avg_pool", GlobalAveragePooling2D)?;
         if self.head_after_pooling {
-            let units = self.channels(net, self.head);
-            net.weighted("top_conv", &["conv_head"], Dense::new(units).activation(self.activation))?;
+            let units = self.head_channels(net);
+            net.weighted("conv_2", &["conv_head"], Dense::new(units).activation(self.activation))?;
         }
         net.layer("top_dropout", Dropout::new(0.2))?;
-        net.dense("predictions", &["classifier", "_fc"], classes, last)
+        net.dense(self.names.classifier(), &["classifier", "_fc"], classes, last)
+    }
+
+    /// The top of Keras's MobileNetV3. Its files number the convolutions, so dense layers would not find their weights.
+    fn convolutional_top(&self, net: &mut Assembler, classes: usize, last: Activation) -> Result<()> {
+        let (channels, units) = (net.output_shape()[0], self.head_channels(net));
+        net.layer("avg_pool", GlobalAveragePooling2D)?;
+        net.layer("avg_pool_reshape", Reshape::new((channels, 1, 1)))?;
+        net.conv("conv_2", &["conv_head"], Conv2D::new(units, 1).activation(self.activation))?;
+        net.layer("top_dropout", Dropout::new(0.2))?;
+        net.conv(self.names.classifier(), &["classifier"], Conv2D::new(classes, 1))?;
+        net.layer("flatten", Flatten)?;
+        net.layer("predictions", last)
     }
 }

@@ -1,9 +1,11 @@
 //! MobileNets as tables: V2 (Sandler et al. 2018) and V3 (Howard et al. 2019), as in timm's `efficientnet.py` and
-//! `mobilenetv3.py`.
+//! `mobilenetv3.py`. Files of Keras have TensorFlow's padding, another epsilon, and in V3 convolutions in the top
+//! (`keras/src/applications/mobilenet_v2.py`, `mobilenet_v3.py`).
 
 use super::inverted_residual::{Blocks, Kind, SqueezeForm, Table};
+use super::layer_names::Names;
 use super::network::Architecture;
-use crate::nn::Activation;
+use crate::nn::{Activation, Preprocessing};
 
 /// Inverted residual blocks with the network's activation: stage, number, kernel size, stride, expansion, outputs.
 const fn row(
@@ -28,9 +30,9 @@ const fn relu(blocks: Blocks) -> Blocks {
     Blocks { relu: true, ..blocks }
 }
 
-/// A single 1x1 convolution.
+/// A single 1x1 convolution to six times the channels, here with their number at full width.
 const fn last(stage: usize, outputs: usize) -> Blocks {
-    Blocks { kind: Kind::Plain, ..row(stage, (1, 1, 1, 1.0, outputs)) }
+    Blocks { kind: Kind::Plain, ..row(stage, (1, 1, 1, 6.0, outputs)) }
 }
 
 static TABLE_V2: Table = Table {
@@ -43,9 +45,13 @@ static TABLE_V2: Table = Table {
         row(6, (3, 3, 2, 6.0, 160)),
         row(7, (1, 3, 1, 6.0, 320)),
     ],
+    names: Names::MobileNetV2,
     stem: 32,
+    fixed_stem: false,
     head: 1280,
+    wide_head: true,
     head_after_pooling: false,
+    convolutional_top: false,
     width: 1.0,
     depth: 1.0,
     activation: Activation::Relu6,
@@ -67,9 +73,13 @@ static TABLE_V3_LARGE: Table = Table {
         squeezed(row(6, (3, 5, 2, 6.0, 160))),
         last(7, 960),
     ],
+    names: Names::MobileNetV3,
     stem: 16,
+    fixed_stem: true,
     head: 1280,
+    wide_head: true,
     head_after_pooling: true,
+    convolutional_top: false,
     width: 1.0,
     depth: 1.0,
     activation: Activation::HardSwish,
@@ -93,24 +103,57 @@ static TABLE_V3_SMALL: Table = Table {
     ..TABLE_V3_LARGE
 };
 
+static TABLE_V2_OF_KERAS: Table = Table { same: true, epsilon: 1e-3, ..TABLE_V2 };
+static TABLE_V3_LARGE_OF_KERAS: Table =
+    Table { same: true, epsilon: 1e-3, convolutional_top: true, ..TABLE_V3_LARGE };
+static TABLE_V3_SMALL_OF_KERAS: Table =
+    Table { same: true, epsilon: 1e-3, convolutional_top: true, ..TABLE_V3_SMALL };
+
 pub(super) static MOBILENET_V2: Architecture = Architecture {
     name: "mobilenetv2_100",
     features: |net| TABLE_V2.features(net),
     top: |net, classes, last| TABLE_V2.top(net, classes, last),
     stochastic_depth: true,
+    keras: Some(&MOBILENET_V2_OF_KERAS),
     ..Architecture::DEFAULT
+};
+
+static MOBILENET_V2_OF_KERAS: Architecture = Architecture {
+    features: |net| TABLE_V2_OF_KERAS.features(net),
+    top: |net, classes, last| TABLE_V2_OF_KERAS.top(net, classes, last),
+    preprocessing: Preprocessing::TF,
+    keras: None,
+    ..MOBILENET_V2
 };
 
 pub(super) static MOBILENET_V3_LARGE: Architecture = Architecture {
     name: "mobilenetv3_large_100",
     features: |net| TABLE_V3_LARGE.features(net),
     top: |net, classes, last| TABLE_V3_LARGE.top(net, classes, last),
+    keras: Some(&MOBILENET_V3_LARGE_OF_KERAS),
     ..MOBILENET_V2
+};
+
+static MOBILENET_V3_LARGE_OF_KERAS: Architecture = Architecture {
+    features: |net| TABLE_V3_LARGE_OF_KERAS.features(net),
+    top: |net, classes, last| TABLE_V3_LARGE_OF_KERAS.top(net, classes, last),
+    preprocessing: Preprocessing::TF,
+    keras: None,
+    ..MOBILENET_V3_LARGE
 };
 
 pub(super) static MOBILENET_V3_SMALL: Architecture = Architecture {
     name: "mobilenetv3_small_100",
     features: |net| TABLE_V3_SMALL.features(net),
     top: |net, classes, last| TABLE_V3_SMALL.top(net, classes, last),
+    keras: Some(&MOBILENET_V3_SMALL_OF_KERAS),
     ..MOBILENET_V2
+};
+
+static MOBILENET_V3_SMALL_OF_KERAS: Architecture = Architecture {
+    features: |net| TABLE_V3_SMALL_OF_KERAS.features(net),
+    top: |net, classes, last| TABLE_V3_SMALL_OF_KERAS.top(net, classes, last),
+    preprocessing: Preprocessing::TF,
+    keras: None,
+    ..MOBILENET_V3_SMALL
 };

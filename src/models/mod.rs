@@ -8,6 +8,7 @@ mod densenet;
 mod efficientnet;
 mod inverted_residual;
 mod labels;
+mod layer_names;
 mod mobilenet;
 mod network;
 mod registry;

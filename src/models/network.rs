@@ -131,8 +131,8 @@ impl Network {
         Network { classifier_activation: activation, ..self }
     }
 
-    /// Sets the width multiplier, as in Keras's MobileNet: 0.25 gives each layer a quarter of its channels. Range:
-    /// above 0, at most 16. Default: 1, with the demo weights 0.25.
+    /// Sets the width multiplier, as in Keras's MobileNet: 0.25 gives each layer a quarter of its channels. As in Keras,
+    /// the last convolution of narrow MobileNets keeps its channels. Range: above 0, at most 16. Default: 1, with the demo weights 0.25.
     pub fn alpha(self, alpha: f64) -> Network {
         Network { alpha: Some(alpha), ..self }
     }

@@ -35,8 +35,8 @@ pub struct ModelInfo {
     pub crop: f32,
     /// Licence of the default weights.
     pub licence: String,
-    /// Top-1 accuracy on ImageNet's validation images, in percent, from timm's `results/results-imagenet.csv`. `None`:
-    /// not published there.
+    /// Published top-1 accuracy on ImageNet's validation images, in percent: timm's, and for DINOv2, whose weights have no
+    /// top, that of a linear classifier on the frozen features. `None`: not published.
     pub top1: Option<f32>,
     /// Height and width of the images for that accuracy.
     pub top1_side: Option<usize>,

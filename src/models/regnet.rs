@@ -2,6 +2,7 @@
 //! as in timm's `regnet.py`.
 
 use super::assembler::Assembler;
+use super::layer_names::Names;
 use super::network::Architecture;
 use super::squeeze::Squeeze;
 use crate::Result;
@@ -72,7 +73,16 @@ impl Table {
         let narrow = ((inputs as f64 / 4.0).round_ties_even() as usize).max(1);
         let stems = ["fc1", "fc2"].map(|part| format!("{stem}.se.{part}"));
         let (inner, gate) = (Activation::Relu, Activation::Sigmoid);
-        Squeeze { name: &name, stems, channels: width, narrow, inner, gate }.add(net)?;
+        Squeeze {
+            name: &name,
+            layers: Names::EfficientNet.squeeze(),
+            stems,
+            channels: width,
+            narrow,
+            inner,
+            gate,
+        }
+        .add(net)?;
         let (layer, conv) = part("3");
         step(net, &layer, &conv, Conv2D::new(width, 1))?;
         net.join(&format!("{name}_add"), Add, &[shortcut, net.last()])?;

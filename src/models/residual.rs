@@ -97,6 +97,9 @@ const BASIC: Form = Form { expansion: 1, strided: 1, ..TORCH };
 /// 23,508,032 weights without its top, 25,557,032 with it. Layers have Keras's names:
 /// `conv1_conv` to `conv5_block3_out`, then `avg_pool`, `predictions`.
 ///
+/// [`Weights::ImageNet`] are torchvision's first weights (top-1 76.1 %). `Weights::named("resnet50.a1_in1k")` are those
+/// of a better training (80.4 %, [Wightman et al. 2021](https://arxiv.org/abs/2110.00476)).
+///
 /// ```
 /// use headstart::prelude::*;
 /// let base = ResNet50::new(Weights::Random(0)).include_top(false).input_shape((3, 64, 64)).build()?;

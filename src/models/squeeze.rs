@@ -8,6 +8,8 @@ use crate::nn::{Activation, Conv2D, GlobalAveragePooling2D, Multiply, Reshape};
 pub(super) struct Squeeze<'a> {
     /// Prefix of the layers' names.
     pub(super) name: &'a str,
+    /// Rest of the layers' names: of the pooling, the reshape, the two convolutions, and the product.
+    pub(super) layers: [&'static str; 5],
     /// Names of the two convolutions in files.
     pub(super) stems: [String; 2],
     pub(super) channels: usize,
@@ -21,13 +23,13 @@ pub(super) struct Squeeze<'a> {
 
 impl Squeeze<'_> {
     pub(super) fn add(&self, net: &mut Assembler) -> Result<()> {
-        let (input, name) = (net.last(), self.name);
-        net.layer(&format!("{name}_se_squeeze"), GlobalAveragePooling2D)?;
-        net.layer(&format!("{name}_se_reshape"), Reshape::new((self.channels, 1, 1)))?;
-        let reduce = Conv2D::new(self.narrow, 1).activation(self.inner);
-        net.conv(&format!("{name}_se_reduce"), &[&self.stems[0]], reduce)?;
-        let expand = Conv2D::new(self.channels, 1).activation(self.gate);
-        net.conv(&format!("{name}_se_expand"), &[&self.stems[1]], expand)?;
-        net.join(&format!("{name}_se_excite"), Multiply, &[input, net.last()])
+        let input = net.last();
+        let [pool, reshape, reduce, expand, product] =
+            self.layers.map(|layer| format!("{}_{layer}", self.name));
+        net.layer(&pool, GlobalAveragePooling2D)?;
+        net.layer(&reshape, Reshape::new((self.channels, 1, 1)))?;
+        net.conv(&reduce, &[&self.stems[0]], Conv2D::new(self.narrow, 1).activation(self.inner))?;
+        net.conv(&expand, &[&self.stems[1]], Conv2D::new(self.channels, 1).activation(self.gate))?;
+        net.join(&product, Multiply, &[input, net.last()])
     }
 }

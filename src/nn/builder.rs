@@ -177,6 +177,11 @@ impl ModelBuilder {
         self.push(Node { name, layer, config: LayerConfig::of(spec), inputs })
     }
 
+    /// Shape of a node's output, without the batch dimension.
+    pub(crate) fn output_shape(&self, id: NodeId) -> &[usize] {
+        self.layer(id).output_shape()
+    }
+
     /// The layer of a node.
     pub(super) fn layer(&self, id: NodeId) -> &Arc<dyn Layer> {
         &self.nodes[id.node].layer

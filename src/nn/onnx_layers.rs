@@ -172,15 +172,13 @@ impl Graph {
 
     /// Puts a token before the others of each sample.
     fn class_token(&mut self, x: String, token: &str, input: &[usize], to: &str) {
-        // The token is added to zeros of the batch's size: the first token minus itself.
-        let [first, zeros, tokens] =
-            ["first", "zeros", "tokens"].map(|name| self.fresh(format!("{to}/{name}")));
-        let zero = self.number(format!("{to}/zero"), 0.0);
-        let index = self.integers(format!("{to}/index"), &[0]);
+        let [batch, shape, tokens] =
+            ["batch", "shape", "tokens"].map(|name| self.fresh(format!("{to}/{name}")));
         debug_assert_eq!(input.len(), 2);
-        self.node("Gather", &[x.clone(), index], first.clone(), vec![int("axis", 1)]);
-        self.node("Mul", &[first, zero], zeros.clone(), Vec::new());
-        self.node("Add", &[zeros, token.to_owned()], tokens.clone(), Vec::new());
+        let sizes = self.integers(format!("{to}/sizes"), &[1, input[1] as i64]);
+        self.node("Shape", std::slice::from_ref(&x), batch.clone(), vec![int("start", 0), int("end", 1)]);
+        self.node("Concat", &[batch, sizes], shape.clone(), vec![int("axis", 0)]);
+        self.node("Expand", &[token.to_owned(), shape], tokens.clone(), Vec::new());
         self.node("Concat", &[tokens, x], to.to_owned(), vec![int("axis", 1)]);
     }
 

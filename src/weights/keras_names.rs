@@ -52,14 +52,19 @@ fn nested_prefix(way: &str) -> Option<&str> {
 /// Selects the tensors of the network that is nested in the saved model.
 fn of_model_inside(file: File, model: &Model, is_numbered: bool) -> (File, Option<String>) {
     let network = model.name().replace('_', "");
+    // Keras appends the width to the names of MobileNetV2 (`mobilenetv2_1.00_224`), and has none in those of MobileNetV3.
+    let start = network.strip_suffix("100").filter(|start| start.starts_with("mobilenet"));
+    let is_network = |step: &str| {
+        let step = step.replace('_', "").to_lowercase();
+        step == network || start.is_some_and(|start| step.starts_with(start))
+    };
     let prefix = if is_numbered { prefix_of(model, &file) } else { None };
     let inside = |way: &str| {
         if is_numbered {
             return way.strip_prefix(prefix.as_deref()?).map(str::to_owned);
         }
         let steps: Vec<&str> = way.split('/').collect();
-        let at =
-            steps[..steps.len().saturating_sub(2)].iter().rposition(|step| step.replace('_', "") == network);
+        let at = steps[..steps.len().saturating_sub(2)].iter().rposition(|step| is_network(step));
         at.map(|at| steps[at + 1..].join("/"))
     };
     if !file.keys().any(|way| inside(way).is_some()) {

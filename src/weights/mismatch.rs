@@ -60,7 +60,7 @@ pub(super) fn set_others(
 
 /// A hint, if the file holds the same network with another top or input size.
 pub(super) fn hint(wrong: &[Wrong], tensors: &HashMap<String, Tensor>) -> Option<String> {
-    let is_of_top = |layer: &str| ["fc1", "fc2", "predictions"].contains(&layer);
+    let is_of_top = |layer: &str| ["fc1", "fc2", "conv_2", "logits", "predictions"].contains(&layer);
     if wrong.is_empty() || !wrong.iter().all(|wrong| is_of_top(&wrong.layer)) {
         return None;
     }
@@ -80,7 +80,7 @@ pub(super) fn hint(wrong: &[Wrong], tensors: &HashMap<String, Tensor>) -> Option
                 .into(),
         );
     }
-    let classes = first("predictions")?.found.as_ref()?.first()?;
+    let classes = first("predictions").or_else(|| first("logits"))?.found.as_ref()?.first()?;
     Some(format!(
         "hint: the file is for {classes} classes: `.classes({classes})`, or `.include_top(false)` and a head of your own"
     ))

@@ -47,7 +47,8 @@ pub enum Weights {
     /// not among their classes.
     Demo,
     /// Keras's `weights='imagenet'`: trained on ImageNet's 1.2 million photographs, downloaded once from the Hugging
-    /// Face Hub.
+    /// Face Hub. [`Weights::Named`] selects others: `Weights::named("resnet50.a1_in1k")` are more accurate weights of
+    /// ResNet50.
     ImageNet,
     /// Other weights by timm's name, such as `resnet50.a1_in1k`. Those that [`pretrained`] lists are verified by their
     /// hash; others are those of the repository `timm/NAME` on the Hub, as with [`Weights::Hub`].

@@ -9,6 +9,8 @@ use super::tensor_names::TensorStems;
 
 /// Maximum number of tensors that an error names.
 const NAMED: usize = 4;
+/// The layer that classifies in MobileNetV3. In Keras, it and the layer before it are convolutions.
+const CONVOLUTIONAL_HEAD: &str = "logits";
 
 /// Describes the unused tensors, if there are any. `omitted` are the layers of an omitted top: tensors of that top, or
 /// of another head in its place, are ignored.
@@ -17,10 +19,13 @@ pub(super) fn problem(
     used: &HashSet<String>,
     omitted: &[TensorStems],
 ) -> Option<String> {
-    let (heads, heads_beside) = match omitted {
+    let (mut heads, heads_beside) = match omitted {
         [] => Default::default(),
         _ => (dense_layers(tensors), dense_modules(tensors, used)),
     };
+    if omitted.iter().any(|top| top.layer == CONVOLUTIONAL_HEAD) {
+        heads.extend(pointwise_layers(tensors));
+    }
     let is_left = |name: &&String| {
         !used.contains(*name)
             && !name.ends_with("num_batches_tracked")
@@ -87,4 +92,14 @@ fn dense_modules<'a>(tensors: &'a HashMap<String, Tensor>, used: &HashSet<String
     };
     let (matrices, larger) = (ranks(&|rank| rank == 2), ranks(&|rank| rank > 2));
     matrices.into_iter().filter(|name| !larger.contains(name) && !of_network.contains(name)).collect()
+}
+
+/// Convolutions of 1x1 with a bias, as in the top of Keras's MobileNetV3. The other ones with a bias are in the blocks, so
+/// they have a place in the network.
+fn pointwise_layers(tensors: &HashMap<String, Tensor>) -> HashSet<&str> {
+    let is_pointwise = |tensor: &Tensor| matches!(tensor.dims(), [1, 1, _, _]);
+    let kernels = tensors.iter().filter(|(name, tensor)| name.contains('/') && is_pointwise(tensor));
+    let biases: HashSet<&str> =
+        tensors.iter().filter(|(_, tensor)| tensor.rank() == 1).map(|(name, _)| layer(name)).collect();
+    kernels.map(|(name, _)| layer(name)).filter(|layer| biases.contains(layer)).collect()
 }

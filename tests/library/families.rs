@@ -204,21 +204,32 @@ fn resnet18_matches_timm() {
     Known::new("resnet18").check(&numbered(&[2; 4], |s, n| format!("conv{}_block{}_out", s + 2, n + 1)));
 }
 
+/// The last layers of MobileNet's blocks: `prefix` names the blocks after the first, `with_shortcut` are the numbers of
+/// those with a shortcut.
+fn mobile(prefix: &str, norm: &str, blocks: usize, with_shortcut: &[usize]) -> Vec<String> {
+    let last = |block: &usize| if with_shortcut.contains(block) { "add" } else { norm };
+    let name = |block: usize| match block {
+        0 => format!("expanded_conv_{}", last(&block)),
+        _ => format!("{prefix}_{block}_{}", last(&block)),
+    };
+    (0..blocks).map(name).collect()
+}
+
 #[test]
 fn mobilenet_v2_matches_timm() {
-    Known::new("mobilenetv2_100").check(&inverted(&[1, 2, 3, 4, 3, 3, 1], &[]));
+    let shortcuts = [2, 4, 5, 7, 8, 9, 11, 12, 14, 15];
+    Known::new("mobilenetv2_100").check(&mobile("block", "project_BN", 17, &shortcuts));
 }
 
 #[test]
 fn mobilenet_v3_matches_timm() {
-    let plain = |mut layers: Vec<String>, last: &str| {
-        layers.push(last.to_owned());
+    let of = |blocks, shortcuts: &[usize]| {
+        let mut layers = mobile("expanded_conv", "project_bn", blocks, shortcuts);
+        layers.push("conv_1_activation".into());
         layers
     };
-    let small = plain(inverted(&[1, 2, 3, 2, 3], &[]), "block6a_expand_activation");
-    Known::new("mobilenetv3_small_100").check(&small);
-    let large = plain(inverted(&[1, 2, 3, 4, 2, 3], &[1]), "block7a_expand_activation");
-    Known::new("mobilenetv3_large_100").check(&large);
+    Known::new("mobilenetv3_small_100").check(&of(11, &[2, 4, 5, 7, 9, 10]));
+    Known::new("mobilenetv3_large_100").check(&of(15, &[0, 2, 4, 5, 7, 8, 9, 11, 13, 14]));
 }
 
 #[test]

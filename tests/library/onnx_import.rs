@@ -25,15 +25,15 @@ const TORCH: [&str; 12] = [
     "odd_new",
 ];
 
-fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx")
 }
 
-fn known(name: &str) -> HashMap<String, Tensor> {
+pub fn known(name: &str) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(folder().join(name), &device()).unwrap()
 }
 
-fn import(name: &str) -> HeadstartResult<Model> {
+pub fn import(name: &str) -> HeadstartResult<Model> {
     Model::from_onnx(folder().join(name).with_extension("onnx"))
 }
 
@@ -47,15 +47,14 @@ fn difference(found: &Tensor, expected: &Tensor) -> f32 {
         / largest
 }
 
-fn assert_near(what: &str, found: &Tensor, expected: &Tensor) {
+pub fn assert_near(what: &str, found: &Tensor, expected: &Tensor) {
     let found = difference(found, expected);
     println!("{what:<60} {found:.1e}");
     assert!(found < TOLERANCE, "{what}: {found}");
 }
 
 /// Compares outputs and gradients with the fixture, with the statistics in inference mode.
-fn check_torch(name: &str) {
-    let fixture = known("torch.safetensors");
+pub fn check_torch(fixture: &HashMap<String, Tensor>, name: &str) {
     let known = |part: &str| &fixture[&format!("{name}.{part}")];
     let model = import(&format!("torch_{name}")).unwrap();
     assert_near(name, &model.forward(known("x"), Mode::Inference).unwrap(), known("y"));
@@ -93,7 +92,8 @@ fn check_torch(name: &str) {
 
 #[test]
 fn exports_of_torch_match_onnxruntime_and_torch() {
-    TORCH.iter().for_each(|name| check_torch(name));
+    let fixture = known("torch.safetensors");
+    TORCH.iter().for_each(|name| check_torch(&fixture, name));
 }
 
 fn keras_files() -> Vec<(String, HashMap<String, Tensor>)> {
@@ -130,7 +130,7 @@ fn transpositions_that_cancel_leave_no_layer() -> HeadstartResult<()> {
 }
 
 /// Exports a model, imports it and compares the outputs.
-fn check_round_trip(name: &str, model: &Model) -> HeadstartResult<Model> {
+pub fn check_round_trip(name: &str, model: &Model) -> HeadstartResult<Model> {
     let file = tempfile::tempdir().unwrap();
     let path = file.path().join("again.onnx");
     model.export_onnx(&path)?;
@@ -225,7 +225,7 @@ fn an_imported_model_is_fine_tuned_with_a_new_head() -> HeadstartResult<()> {
 }
 
 /// A copy of a fixture with changed bytes.
-fn changed(name: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> (tempfile::TempDir, PathBuf) {
+pub fn changed(name: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("changed.onnx");
     let bytes = fs::read(self::folder().join(name).with_extension("onnx")).unwrap();
@@ -233,7 +233,7 @@ fn changed(name: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> (tempfile::Te
     (folder, path)
 }
 
-fn replaced(mut bytes: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
+pub fn replaced(mut bytes: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let places: Vec<usize> =
         (0..bytes.len() - from.len()).filter(|&at| &bytes[at..at + from.len()] == from).collect();

@@ -35,6 +35,7 @@ FIGURE_COUNTS = {
     "13_calibration": 5,
     "14_cleaning_data": 4,
     "15_deploying": 2,
+    "16_choosing_a_backbone": 3,
     "your_own_images": 4,
 }
 

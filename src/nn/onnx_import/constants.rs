@@ -12,10 +12,10 @@ use super::view::Value;
 
 /// The supported operators, for errors.
 const SUPPORTED: &str = "Add, AveragePool, BatchNormalization, Cast, Clip, Concat, Constant, Conv, Div, Dropout, Erf, \
-                         Exp, Flatten, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, GroupNormalization, HardSigmoid, \
+                         Exp, Expand, Flatten, Gather, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, GroupNormalization, HardSigmoid, \
                          HardSwish, Identity, InstanceNormalization, LayerNormalization, MatMul, Max, MaxPool, Min, \
                          Mul, Neg, Pad, Pow, Reciprocal, ReduceMax, ReduceMean, Relu, Reshape, Shape, Sigmoid, \
-                         Softmax, Sqrt, Squeeze, Sub, Swish, Tanh, Transpose, Unsqueeze";
+                         Slice, Softmax, Sqrt, Squeeze, Sub, Swish, Tanh, Transpose, Unsqueeze";
 
 /// Maximum number of values of a constant that `Concat`, `ConstantOfShape` or `Gather` computes (65,536: such constants
 /// only describe shapes).
@@ -71,6 +71,7 @@ impl<'a> Importer<'a> {
             "Concat" => self.add_concatenation(node),
             "Conv" => self.add_convolution(node),
             "Flatten" => self.add_flatten(node),
+            "Gather" | "Slice" => self.add_first_token(node),
             "Gemm" => self.add_gemm(node),
             "GlobalAveragePool" | "GlobalMaxPool" => self.add_global_pool(node),
             "GroupNormalization" | "InstanceNormalization" => self.add_group_norm(node),
@@ -89,7 +90,7 @@ impl<'a> Importer<'a> {
     }
 
     /// The output of a node whose inputs are all constants.
-    fn computed(&self, node: &'a OnnxNode<'a>) -> Result<Option<Constant>, String> {
+    pub(super) fn computed(&self, node: &'a OnnxNode<'a>) -> Result<Option<Constant>, String> {
         if node.op == "Constant" {
             return self.constant_of(node).map(Some);
         }
@@ -117,7 +118,7 @@ impl<'a> Importer<'a> {
             },
             "Dropout" | "Identity" => (*first).clone(),
             "Reshape" | "Unsqueeze" | "Squeeze" => {
-                Constant { dims: self.new_dims(node, &first)?, ..(*first).clone() }
+                Constant { dims: self.new_dims(node, &first.dims)?, ..(*first).clone() }
             }
             "Transpose" => transposed(node, &first)?,
             "Concat" => {
@@ -159,7 +160,16 @@ impl<'a> Importer<'a> {
                 let shape = [&first.dims[..axis], &inputs[1].dims, &first.dims[axis + 1..]].concat();
                 Constant { dims: shape, ..found }
             }
-            "Slice" => self.sliced(node, &first)?,
+            "Slice" => {
+                let mut found = (*first).clone();
+                for (axis, positions) in self.slices(node, &first.dims)? {
+                    found = found.selected(axis, &positions);
+                }
+                found
+            }
+            "Expand" | "Equal" | "Mod" | "Where" => {
+                super::expansion::computed(node.op, &inputs).ok_or_else(refuse)?
+            }
             op => match (binary(op), inputs.as_slice()) {
                 (Some(operator), [a, b]) => combined(operator, a, b).ok_or_else(refuse)?,
                 _ => return Ok(None),
@@ -167,8 +177,8 @@ impl<'a> Importer<'a> {
         }))
     }
 
-    /// The part of a constant that `Slice` takes.
-    fn sliced(&self, node: &OnnxNode, constant: &Constant) -> Result<Constant, String> {
+    /// The positions that `Slice` takes of a value with these sizes, for each of its axes.
+    pub(super) fn slices(&self, node: &OnnxNode, dims: &[usize]) -> Result<Vec<(usize, Vec<usize>)>, String> {
         let list = |input: usize, name: &str| -> Result<Option<Vec<i64>>, String> {
             match (node.ints(name)?, node.input(input)) {
                 (Some(values), _) => Ok(Some(values.to_vec())),
@@ -179,14 +189,14 @@ impl<'a> Importer<'a> {
         let refuse = || "expected starts and ends, one for each axis".to_owned();
         let (starts, ends) = (list(1, "starts")?.ok_or_else(refuse)?, list(2, "ends")?.ok_or_else(refuse)?);
         let all: Vec<i64> = (0..starts.len() as i64).collect();
-        let sliced = axes(&list(3, "axes")?.unwrap_or(all), constant.dims.len())?;
+        let sliced = axes(&list(3, "axes")?.unwrap_or(all), dims.len())?;
         let steps = list(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
         if [ends.len(), sliced.len(), steps.len()] != [starts.len(); 3] {
             return Err(refuse());
         }
-        let mut found = constant.clone();
+        let mut found = Vec::new();
         for (position, &axis) in sliced.iter().enumerate() {
-            let (size, step) = (found.dims[axis] as i64, steps[position]);
+            let (size, step) = (dims[axis] as i64, steps[position]);
             let counted = |bound: i64| if bound < 0 { bound.saturating_add(size) } else { bound };
             let (start, end) = (counted(starts[position]), counted(ends[position]));
             let indices: Vec<usize> = match step {
@@ -200,7 +210,7 @@ impl<'a> Importer<'a> {
                     range.rev().step_by(step.unsigned_abs() as usize).map(|at| at as usize).collect()
                 }
             };
-            found = found.selected(axis, &indices);
+            found.push((axis, indices));
         }
         Ok(found)
     }
@@ -230,9 +240,8 @@ impl<'a> Importer<'a> {
         )
     }
 
-    /// The sizes of a constant after a node that changes them.
-    fn new_dims(&self, node: &OnnxNode, constant: &Constant) -> Result<Vec<usize>, String> {
-        let dims = &constant.dims;
+    /// The sizes of a constant with these sizes after a node that changes them.
+    pub(super) fn new_dims(&self, node: &OnnxNode, dims: &[usize]) -> Result<Vec<usize>, String> {
         let count: usize = dims.iter().product();
         let found: Vec<usize> = match node.op {
             "Squeeze" => {
@@ -241,10 +250,23 @@ impl<'a> Importer<'a> {
                     |axis: usize| removed.as_ref().map_or(dims[axis] == 1, |axes| axes.contains(&axis));
                 (0..dims.len()).filter(|axis| !is_removed(*axis)).map(|axis| dims[axis]).collect()
             }
-            "Unsqueeze" => self.unsqueezed(node, dims.clone())?,
+            "Unsqueeze" => self.unsqueezed(node, dims.to_vec())?,
+            "Flatten" => {
+                let [axis] = *axes(&[node.int("axis", 1)?], dims.len() + 1)? else {
+                    unreachable!("one axis was given")
+                };
+                vec![dims[..axis].iter().product(), dims[axis..].iter().product()]
+            }
             _ => {
                 let shape = self.weight(node.input(1))?;
                 let sizes = shape.ints().unwrap_or_default();
+                let keeps = node.int("allowzero", 0)? == 0;
+                // 0 means the size of the input.
+                let kept = |(axis, size): (usize, &i64)| match size {
+                    0 if keeps => dims.get(axis).map_or(0, |size| *size as i64),
+                    size => *size,
+                };
+                let sizes: Vec<i64> = sizes.iter().enumerate().map(kept).collect();
                 let known: i64 = sizes
                     .iter()
                     .filter(|size| **size > 0)

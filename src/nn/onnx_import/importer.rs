@@ -4,16 +4,20 @@ use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use super::attention_nodes::{AttentionNodes, Search};
 use super::file::OnnxFile;
 use super::function::{Binary, Function, Known, Term};
 use super::names::cleaned;
 use super::tensor::{Constant, StoredTensor};
 use super::view::{Value, View};
 use crate::check::check_memory;
-use crate::nn::{Add, Build, Flatten, Model, ModelBuilder, Multiply, NodeId, Permute, Rescaling, Reshape};
+use crate::nn::{
+    Add, Build, Flatten, Layer, Model, ModelBuilder, Multiply, NodeId, Permute, Rescaling, Reshape,
+};
 use crate::{device, random};
 
 /// Largest number of layers (20,000: as many as a file may have nodes).
@@ -28,7 +32,7 @@ pub(super) struct Importer<'a> {
     pub(super) file: &'a OnnxFile<'a>,
     folder: &'a Path,
     builder: ModelBuilder,
-    values: HashMap<&'a str, Value>,
+    pub(super) values: HashMap<&'a str, Value>,
     /// Batch size, if the file fixes it.
     pub(super) batch: Option<i64>,
     /// For each value, the nodes that read it. A node that reads it twice occurs twice.
@@ -41,6 +45,8 @@ pub(super) struct Importer<'a> {
     is_live: Vec<bool>,
     /// Nodes that another node's layer computes too.
     pub(super) absorbed: HashSet<usize>,
+    /// Self-attention, by the index of its last node.
+    attentions: HashMap<usize, AttentionNodes<'a>>,
     layer_names: HashSet<String>,
     /// For each name in use, the last number that was appended to make a name unique.
     numbers: HashMap<String, usize>,
@@ -85,6 +91,7 @@ impl<'a> Importer<'a> {
             by_name,
             is_live,
             absorbed: HashSet::new(),
+            attentions: HashMap::new(),
             layer_names: HashSet::new(),
             numbers: HashMap::new(),
             constant_values: Cell::new(0),
@@ -101,6 +108,7 @@ impl<'a> Importer<'a> {
             let node = importer.builder.add_input(input.name, &shape).map_err(text)?;
             importer.add_input(input.name, node, &shape, order);
         }
+        importer.find_attentions();
         Ok(importer)
     }
 
@@ -109,12 +117,26 @@ impl<'a> Importer<'a> {
         self.values.insert(name, Value::View(View { order, ..View::of(node, shape) }));
     }
 
+    /// Finds the self-attention of the graph. Its nodes are absorbed by the last one.
+    fn find_attentions(&mut self) {
+        let search = Search::new(self.file, &self.producers, &self.readers);
+        let mut found = search.all();
+        found.retain(|last, _| self.is_live[*last]);
+        let inner: Vec<_> = found.values().map(|attention| search.inner(attention)).collect();
+        inner.into_iter().for_each(|nodes| self.absorbed.extend(nodes));
+        self.attentions = found;
+    }
+
     /// Imports all nodes and returns the model.
     pub(super) fn run(mut self) -> Result<Model, String> {
         let file = self.file;
         for (index, node) in file.nodes.iter().enumerate() {
             if self.is_live[index] && !self.absorbed.contains(&index) {
-                self.add(index).map_err(|problem| {
+                let added = match self.attentions.remove(&index) {
+                    Some(attention) => self.add_attention(&attention),
+                    None => self.add(index),
+                };
+                added.map_err(|problem| {
                     let name = if node.name.is_empty() { node.output() } else { node.name };
                     format!("node {index}, `{name}`, of the operator {}: {problem}", node.operator())
                 })?;
@@ -294,6 +316,11 @@ impl<'a> Importer<'a> {
     }
 
     // Layers.
+
+    /// A layer of the model.
+    pub(super) fn built(&self, node: NodeId) -> Arc<dyn Layer> {
+        self.builder.layer(node).clone()
+    }
 
     /// The output shape of a layer.
     pub(super) fn shape(&self, node: NodeId) -> &[usize] {

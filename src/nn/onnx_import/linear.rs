@@ -7,11 +7,11 @@ use super::view::{Value, View};
 use crate::nn::{Activation, Dense, Initializer};
 
 /// The rows of a matrix as columns.
-fn transposed(matrix: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
+pub(super) fn transposed(matrix: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
     (0..columns).flat_map(|column| (0..rows).map(move |row| matrix[row * columns + column])).collect()
 }
 
-fn matrix(constant: &Constant) -> Result<[usize; 2], String> {
+pub(super) fn matrix(constant: &Constant) -> Result<[usize; 2], String> {
     match *constant.dims {
         [rows, columns] if rows > 0 && columns > 0 => Ok([rows, columns]),
         _ => Err(format!("expected a matrix as the weight, found the shape {:?}", constant.dims)),

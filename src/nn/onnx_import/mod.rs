@@ -3,11 +3,16 @@
 //! [`file`] and [`tensor`] decode the file. [`Importer`] visits its nodes. An operator with weights becomes a layer at
 //! once ([`convolution`], [`linear`], [`normalisation`]). A change of shape or layout, or a unary function, is only
 //! recorded in a [`View`]; it becomes a layer when an operator needs its values. Transpositions that cancel each other
-//! therefore add no layers, and an activation of several operators becomes one layer.
+//! therefore add no layers, and an activation of several operators becomes one layer. [`attention`] does the same for
+//! self-attention.
 
 mod arithmetic;
+mod attention;
+mod attention_nodes;
 mod constants;
 mod convolution;
+mod evaluation;
+mod expansion;
 mod file;
 mod function;
 mod importer;
@@ -18,6 +23,7 @@ mod normalisation;
 mod pooling;
 mod shapes;
 mod tensor;
+mod tokens;
 mod view;
 
 use std::path::Path;
@@ -26,6 +32,11 @@ use self::file::OnnxFile;
 use self::importer::Importer;
 use super::Model;
 use crate::{Error, Result};
+
+/// An error of candle as text.
+fn value_error(error: candle_core::Error) -> String {
+    error.to_string()
+}
 
 impl Model {
     /// Builds a trainable model from an ONNX file, such as an export of PyTorch, Keras, or [`Model::export_onnx`].
@@ -36,8 +47,8 @@ impl Model {
     /// input and the feature maps are transposed. A file does not state the preprocessing: prepare the images as for the
     /// original model. For models of torchvision and timm, use [`preprocess_input`](super::preprocess_input).
     ///
-    /// The image size must be fixed in the file. Supported are the operators of convolutional classifiers, ConvNeXt and
-    /// multilayer perceptrons, for opset 7 and later. Values in a second file (external data) are read from the folder
+    /// The image size must be fixed in the file. Supported are the operators of convolutional classifiers, ConvNeXt,
+    /// multilayer perceptrons and vision transformers, for opset 7 and later. Values in a second file (external data) are read from the folder
     /// of the ONNX file.
     ///
     /// ```

@@ -58,7 +58,7 @@ impl Importer<'_> {
 
 /// The layer in the name of a weight: `conv1` of PyTorch's `conv1.weight`, `conv2d_1` of TensorFlow's
 /// `functional/conv2d_1/convolution/ReadVariableOp:0`. `None` if the name says nothing of a layer.
-fn layer_of(weight: &str) -> Option<&str> {
+pub(super) fn layer_of(weight: &str) -> Option<&str> {
     if let Some(stem) = WEIGHT_ENDS.iter().find_map(|end| weight.strip_suffix(end)) {
         return Some(cleaned(stem)).filter(|stem| !stem.is_empty());
     }

@@ -154,6 +154,9 @@ impl<'a> Importer<'a> {
 
     pub(super) fn add_concatenation(&mut self, node: &'a OnnxNode<'a>) -> Result<(), String> {
         let &[first, ..] = node.inputs.as_slice() else { return Err("expected inputs, found none".into()) };
+        if self.constant(first)?.is_some() {
+            return self.add_leading_tokens(node);
+        }
         let order = self.view(first)?.order;
         let [axis] = *axes(&[node.int("axis", 1)?], order.len() + 1)? else {
             unreachable!("one axis was given")
@@ -190,6 +193,11 @@ impl<'a> Importer<'a> {
                 std::iter::once(self.batch.unwrap_or(BATCH)).chain(sizes).collect()
             }
         };
+        self.set_sizes(node, sizes)
+    }
+
+    /// Sets the output of `Shape` for a value of these sizes.
+    pub(super) fn set_sizes(&mut self, node: &'a OnnxNode<'a>, sizes: Vec<i64>) -> Result<(), String> {
         let rank = sizes.len() as i64;
         let bound =
             |value: i64| (if value < 0 { value.saturating_add(rank) } else { value }).clamp(0, rank) as usize;
