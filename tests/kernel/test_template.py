@@ -1,5 +1,6 @@
 """The compiled prelude: its sources, and failures while it is created."""
 
+import fcntl
 import os
 import resource
 import shutil
@@ -12,6 +13,7 @@ import nbformat
 import pytest
 import zstandard
 from conftest import CACHE, HEADSTART, Kernel
+from nbclient import NotebookClient
 
 
 @pytest.fixture
@@ -50,10 +52,76 @@ def test_a_waiting_cell_shows_that_the_prelude_is_being_compiled(empty_cache):
     try:
         cell = kernel.run("1 + 1")
         assert cell.value == "2"
-        assert "compiling the prelude" in cell.stderr
-        assert kernel.run("2").stderr == ""
+        assert "compiling the prelude" in cell.stdout and cell.stderr == ""
+        assert kernel.run("2").stdout == ""
     finally:
         kernel.stop()
+
+
+@pytest.fixture
+def waiting(empty_cache, template, tmp_path):
+    """The environment of a kernel that waits for another kernel's prelude, and a function that ends the wait."""
+    templates = tmp_path / "headstart" / "templates"
+    templates.mkdir(parents=True)
+    with open(templates / f"{template.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def release():
+            shutil.copytree(template, templates / template.name, copy_function=os.link)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+        yield empty_cache, release
+
+
+def test_a_notice_is_shown_on_standard_output_and_removed_when_the_prelude_has_loaded(waiting):
+    environment, release = waiting
+    kernel = Kernel(env=environment)
+    try:
+        request = kernel.send('println!("hello"); 1 + 1')
+        messages = []
+        while not messages or messages[-1]["msg_type"] != "stream":
+            messages.append(kernel.client.get_iopub_msg(timeout=60))
+        assert messages[-1]["content"] == {"name": "stdout", "text": "another kernel is making the prelude: waiting for it\n"}
+        release()
+        cell = kernel.result(request)
+        kinds = [message["msg_type"] for message in cell.messages]
+        assert kinds == ["clear_output", "stream", "execute_result", "status"]
+        assert cell.messages[0]["content"] == {"wait": False}
+        assert (cell.stdout, cell.value) == ("hello\n", "2")
+    finally:
+        kernel.stop()
+
+
+def test_an_executed_notebook_contains_no_notice(waiting):
+    environment, release = waiting
+    seen = []
+
+    class Client(NotebookClient):
+        def process_message(self, message, *rest):
+            if message["msg_type"] == "stream":
+                seen.append(message["content"]["text"])
+                release()
+            return super().process_message(message, *rest)
+
+    source = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in ("let a = 1;", "a + 1")])
+    Client(source, kernel_name="headstart", timeout=120).execute(env=environment)
+    assert len(seen) == 1 and "another kernel" in seen[0]
+    first, second = source.cells
+    assert first.outputs == [] and second.outputs[0].data["text/plain"] == "2"
+
+
+def test_the_timeout_of_a_cell_begins_when_the_prelude_has_loaded(waiting, tmp_path):
+    environment, release = waiting
+    cells = [nbformat.v4.new_code_cell(code) for code in ("1", "2")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    command = [HEADSTART, "run", tmp_path / "a.ipynb", "--allow-errors", "--timeout", "10"]
+    running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    time.sleep(11)
+    release()
+    said = running.communicate(timeout=120)[1]
+    assert running.returncode == 0 and "TimeoutError" not in said, said
+    values = [cell.outputs[0].data["text/plain"] for cell in nbformat.read(tmp_path / "a.ipynb", 4).cells]
+    assert values == ["1", "2"]
 
 
 def test_a_full_disk_is_reported_and_leaves_no_files(empty_cache, tmp_path):

@@ -160,12 +160,15 @@ fn run_all(
     }
     let mut pages = Vec::new();
     for notebook in notebooks {
-        // SAFETY: no other thread runs: the last notebook's engine has stopped.
-        let engine = unsafe { Engine::start(backend) }?;
         let to = target(notebook);
+        // SAFETY: no other thread runs: the last notebook's engine has stopped.
+        let engine = unsafe { Engine::start(backend) };
         let page = html.then(|| to.with_extension("html"));
-        let run = run::run_notebook(&engine, notebook, &to, page.as_deref(), options);
-        engine.stop();
+        let started = engine.as_ref().map_err(String::as_str);
+        let run = run::run_notebook(started, notebook, &to, page.as_deref(), options);
+        if let Ok(engine) = engine {
+            engine.stop();
+        }
         let executed = run?;
         println!("wrote {}", to.display());
         trust::trust(&to);

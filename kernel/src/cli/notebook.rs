@@ -48,9 +48,23 @@ pub fn to_text(notebook: &Value) -> String {
     String::from_utf8(text).expect("JSON is UTF-8")
 }
 
+/// Error if a file cannot be written to its folder, before hours of work for it.
+pub fn check_writable(path: &Path) -> Result<(), String> {
+    match path.is_dir() {
+        true => Err(format!("{}: expected a file, found a folder", path.display())),
+        false => tempfile::tempfile_in(folder_of(path))
+            .map(drop)
+            .map_err(|error| format!("{} cannot be written: {error}", path.display())),
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes a file under a temporary name and renames it when it is complete.
 pub fn write_whole(path: &Path, text: &(impl AsRef<[u8]> + ?Sized)) -> Result<(), String> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let mut part = tempfile::Builder::new();
     // The user's umask applies.
     part.permissions(Permissions::from_mode(0o666));

@@ -10,7 +10,7 @@ use headstart_frame::Answer;
 use serde_json::{Value, json};
 
 use crate::cli::html;
-use crate::cli::notebook::{is_meant_to_fail, joined, read_notebook, to_text, write_whole};
+use crate::cli::notebook::{check_writable, is_meant_to_fail, joined, read_notebook, to_text, write_whole};
 use crate::cli::parameters::{self, Parameter};
 use crate::compile::cell::quits;
 use crate::engine::handle::Engine;
@@ -40,15 +40,17 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// Runs every code cell of a notebook in order, writes the notebook with its outputs and returns it.
 ///
 /// Stops at the first cell that fails, writes the outputs so far, and returns an error. It continues if
-/// errors are allowed or the cell has the tag `raises-exception`.
+/// errors are allowed or the cell has the tag `raises-exception`, unless the session itself fails: then no later
+/// cell could run. `engine` is the reason if the engine cannot start.
 pub fn run_notebook(
-    engine: &Engine,
+    engine: Result<&Engine, &str>,
     from: &Path,
     to: &Path,
     page: Option<&Path>,
     options: &Options,
 ) -> Result<Value, String> {
     let mut notebook = read_notebook(from)?;
+    check_writable(to)?;
     if !options.parameters.is_empty() {
         parameters::inject(&mut notebook, &options.parameters, from)?;
     }
@@ -56,7 +58,7 @@ pub fn run_notebook(
     let total = cells.iter().filter(|cell| cell["cell_type"] == "code").count();
     let mut failure = None;
     let mut count = 0;
-    let background = Background::collect(engine);
+    let background = engine.map(Background::collect).unwrap_or_default();
     let mut has_quit = false;
     for cell in cells.iter_mut().filter(|cell| cell["cell_type"] == "code") {
         cell["outputs"] = json!([]);
@@ -68,12 +70,15 @@ pub fn run_notebook(
         has_quit = quits(&code);
         count += 1;
         eprintln!("[{count}/{total}] {}", code.lines().next().unwrap_or_default());
-        let (mut outputs, outcome) = run_cell(engine, code, options.timeout);
+        let (mut outputs, outcome) = match engine {
+            Ok(engine) => run_cell(engine, code, options.timeout),
+            Err(problem) => (Vec::new(), Err(CellError::start(problem))),
+        };
         outputs.splice(..0, background.take());
         cell["execution_count"] = json!(count);
         cell["outputs"] = cell_outputs(&outputs, &outcome, count);
-        let error = outcome.err().filter(|_| !is_meant_to_fail(cell));
-        if options.allow_errors {
+        let error = outcome.err().filter(|error| error.is_of_session() || !is_meant_to_fail(cell));
+        if options.allow_errors && !error.as_ref().is_some_and(CellError::is_of_session) {
             error.iter().for_each(|error| eprintln!("cell {count} failed\n{}", in_terminal(error)));
         } else {
             failure = error.map(|error| (count, error));
@@ -149,9 +154,11 @@ fn show(output: &Output) {
     let _ = std::io::stdout().flush();
 }
 
-/// Runs one cell and streams its text to the terminal. Interrupts the cell at the timeout.
+/// Runs one cell and streams its text to the terminal. Interrupts the cell at the timeout, which begins when the
+/// prelude has loaded: its compilation may take longer.
 fn run_cell(engine: &Engine, code: String, timeout: Option<Duration>) -> (Vec<Output>, Outcome) {
     let Some(timeout) = timeout else { return outputs_of(engine, code) };
+    engine.wait_until_loaded();
     std::thread::scope(|scope| {
         let (ended, end) = crossbeam_channel::bounded::<()>(0);
         let timer = scope.spawn(move || {
@@ -192,7 +199,7 @@ fn outputs_of(engine: &Engine, code: String) -> (Vec<Output>, Outcome) {
             }
         }
     }
-    (outputs, Err(CellError::new("EngineError", "the engine stopped before the cell was over")))
+    (outputs, Err(CellError::engine_stopped()))
 }
 
 /// Converts outputs to the notebook format: joins streams, and keeps the last state of each display.

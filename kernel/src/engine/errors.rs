@@ -4,6 +4,10 @@ use std::collections::BTreeSet;
 
 use crate::engine::output::CellError;
 
+/// Kinds of errors that concern the session and not a cell: each later cell would fail in the same way.
+const START: &str = "StartError";
+const STOPPED: &str = "EngineStopped";
+
 const RED: &str = "\u{1b}[31m";
 const PLAIN: &str = "\u{1b}[0m";
 
@@ -25,6 +29,22 @@ impl CellError {
             error.traceback.push(format!("{number:>4} │ {text}"));
         }
         error
+    }
+
+    /// Creates an error for a session that cannot start.
+    pub fn start(problem: &str) -> CellError {
+        CellError::new(START, problem)
+    }
+
+    /// Creates an error for an engine that ended during the cell.
+    pub fn engine_stopped() -> CellError {
+        let text = "the engine stopped before the cell was over\nhint: restart the kernel";
+        CellError::new(STOPPED, text)
+    }
+
+    /// Whether no later cell of the session can run.
+    pub fn is_of_session(&self) -> bool {
+        [START, STOPPED].contains(&self.name.as_str())
     }
 
     /// Creates an error for an interrupted cell. `cleared`: the variables that a command of the cell had removed

@@ -60,7 +60,7 @@ pub fn serve(cells: &Cells, mut loaded: Result<Loaded, String>, queue: &Receiver
             (Err(problem), Request::Execute { number, events, .. }) => {
                 if cells.begin(number) {
                     cells.end(number);
-                    let _ = events.blocking_send(Event::Done(Err(CellError::new("StartError", problem))));
+                    let _ = events.blocking_send(Event::Done(Err(CellError::start(problem))));
                 }
             }
             // Dropping the sender sends an empty reply.

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use headstart_frame::Answer;
 use jupyter_protocol::{
     ErrorOutput, ExecuteInput, ExecuteReply, ExecuteRequest, ExecuteResult, ExecutionCount, ExpressionResult,
-    InputRequest, JupyterMessage, JupyterMessageContent, ReplyError, ReplyStatus, StreamContent, Transient,
+    InputRequest, JupyterMessage, JupyterMessageContent, ReplyError, ReplyStatus, Transient,
 };
 use serde_json::Map;
 
@@ -16,7 +16,7 @@ use crate::engine::handle::Stage;
 use crate::engine::output::{CellError, Event, Outcome};
 use crate::engine::question::Question;
 use crate::jupyter::kernel::{Kernel, media};
-use crate::prelude::template::Notice;
+use crate::jupyter::notices::Notices;
 
 impl Kernel {
     /// Runs a cell, publishes its outputs, and returns the reply.
@@ -31,21 +31,18 @@ impl Kernel {
         };
         publish(ExecuteInput { code: asked.code.clone(), execution_count }.into());
         let mut received = self.engine.execute(asked.code.clone());
-        let mut outcome: Outcome =
-            Err(CellError::new("EngineError", "the engine stopped before the cell was over"));
+        let mut outcome: Outcome = Err(CellError::engine_stopped());
         let mut stage = self.engine.stage();
         // Shows a notice that was published before this cell.
         stage.mark_changed();
         // The open question to the user. Outputs of other threads are shown meanwhile.
         let mut asking: Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = None;
-        // Whether the last line is a progress notice, which the next one overwrites.
-        let mut in_progress = false;
+        let mut notices = Notices::default();
         loop {
             let event = tokio::select! {
                 Ok(()) = stage.changed() => {
                     if let Stage::Loading(Some(notice)) = &*stage.borrow_and_update() {
-                        publish(StreamContent::stderr(&line(notice, in_progress)).into());
-                        in_progress = matches!(notice, Notice::Progress(_));
+                        publish(notices.show(notice));
                     }
                     continue;
                 }
@@ -55,9 +52,7 @@ impl Kernel {
                 }
                 event = received.recv() => event,
             };
-            if std::mem::take(&mut in_progress) {
-                publish(StreamContent::stderr("\n").into());
-            }
+            notices.end(*stage.borrow() == Stage::Failed).into_iter().for_each(&publish);
             let Some(event) = event else { break };
             match event {
                 Event::Output(output) if asked.silent && !output.is_of_comm() => drop(output),
@@ -131,8 +126,8 @@ impl Kernel {
                 Event::Input { question, .. } => question.answer(&Answer::NoInput),
             }
         }
-        let evalue = "the engine stopped before the expression was known".into();
-        ExpressionResult::Error { ename: "EngineError".into(), evalue, traceback: Vec::new() }
+        let CellError { name: ename, value: evalue, traceback } = CellError::engine_stopped();
+        ExpressionResult::Error { ename, evalue, traceback }
     }
 }
 
@@ -143,14 +138,5 @@ pub fn aborted(count: usize) -> ExecuteReply {
         execution_count: ExecutionCount::new(count),
         user_expressions: Some(HashMap::new()),
         ..ExecuteReply::default()
-    }
-}
-
-/// Text of a notice after the previous one. Jupyter's clients return to the start of the line at `\r`.
-fn line(notice: &Notice, in_progress: bool) -> String {
-    match (notice, in_progress) {
-        (Notice::Line(text), true) => format!("\n{text}\n"),
-        (Notice::Line(text), false) => format!("{text}\n"),
-        (Notice::Progress(text), _) => format!("\r{text}"),
     }
 }

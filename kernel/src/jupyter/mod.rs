@@ -11,6 +11,7 @@ pub mod execute;
 pub mod history;
 pub mod kernel;
 pub mod meeting;
+pub mod notices;
 pub mod origin;
 pub mod proxy;
 pub mod raise;
