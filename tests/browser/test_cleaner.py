@@ -32,7 +32,8 @@ def choices(lists):
     """The selected options of the dropdowns, once all are shown."""
     lists.nth(IMAGES - 1).wait_for(timeout=60_000)
     assert lists.count() == IMAGES
-    return [lists.nth(at).locator("option:checked").inner_text() for at in range(IMAGES)]
+    shown = [lists.nth(at).locator("option:checked").inner_text() for at in range(IMAGES)]
+    return [text.replace("\xa0", " ") for text in shown]
 
 
 def test_choices_are_written_and_shown_again(lab):  # noqa: F811

@@ -299,6 +299,8 @@ def main():
     parser.add_argument("--pause", type=float, default=20.0, help="average seconds between two cells of a learner")
     parser.add_argument("--cull", type=int, default=90, help="idle seconds after which a kernel ends")
     arguments = parser.parse_args()
+    # The hub ends with this program.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="headstart-class-"))
     try:
         clean = asyncio.run(measure(folder, arguments.users, arguments.pause, arguments.cull))

@@ -36,6 +36,10 @@ CELLS = {
     "a model variable": "let mut m$cell = sequential![Input::new(4), Dense::new($cell + 1)]?; // $round",
 }
 
+# Measured after the others, because all cells after the first that awaits run in tokio's runtime. That one adds tokio.
+FIRST_AWAITING = "std::future::ready($round).await;"
+AWAITING = "let a$cell = std::future::ready($cell + $round).await;"
+
 
 def seconds(kernel, code):
     begin = time.monotonic()
@@ -63,6 +67,8 @@ def measure(name, this_round):
     for i in range(LATER):
         for what, code in CELLS.items():
             found.setdefault(what, []).append(seconds(client, filled(code, i)))
+    found["the first awaiting cell"] = [seconds(client, filled(FIRST_AWAITING))]
+    found["an awaiting cell"] = [seconds(client, filled(AWAITING, i)) for i in range(LATER)]
     client.stop_channels()
     manager.shutdown_kernel()
     return found

@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import signal
+import subprocess
 
 import nbformat
 import pytest
+from conftest import CACHE, HEADSTART, Kernel
 from test_command import headstart, notebook
 
 CELLS = ["1", "2", "3"]
@@ -66,3 +69,86 @@ def test_an_output_that_cannot_be_written_is_reported_before_the_cells_run(sourc
         done = headstart("run", source, "-o", target)
         assert done.returncode == 1 and f"{target} cannot be written" in done.stderr, done.stderr
         assert "[1/3]" not in done.stderr
+
+
+def test_an_update_of_an_earlier_cells_display_is_in_the_notebook(tmp_path):
+    cells = ['let shown = display(&Text::new("before"));', 'shown.update(&Text::new("after"));', 'println!("last");']
+    path = notebook(tmp_path / "a.ipynb", *cells)
+    done = headstart("run", path)
+    assert done.returncode == 0, done.stderr
+    first, second, _ = nbformat.read(path, 4).cells
+    assert [output.data["text/plain"] for output in first.outputs] == ["after"] and second.outputs == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_writes_the_outputs_so_far(tmp_path, number):
+    wait = 'println!("begun"); loop { check_interrupt()?; std::thread::sleep(std::time::Duration::from_millis(10)); }'
+    path = notebook(tmp_path / "a.ipynb", "6 * 7", wait, "3")
+    running = subprocess.Popen(
+        [HEADSTART, "run", path, "--allow-errors"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stdout.readline() == "begun\n"
+    running.send_signal(number)
+    said = running.communicate(timeout=60)[1]
+    assert running.returncode == 1 and "cell 2 failed" in said and "Interrupted" in said, said
+    first, second, third = nbformat.read(path, 4).cells
+    assert first.outputs[0].data["text/plain"] == "42"
+    assert [output.output_type for output in second.outputs] == ["stream", "error"] and third.outputs == []
+
+
+def test_a_closed_pipe_does_not_end_a_run(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", 'for n in 0..100_000 { println!("{n}"); }', "6 * 7")
+    done = subprocess.run(["sh", "-c", f"'{HEADSTART}' run '{path}' | head -n 1"], capture_output=True, text=True)
+    assert done.stdout == "0\n" and "panicked" not in done.stderr, done.stderr
+    assert nbformat.read(path, 4).cells[1].outputs[0].data["text/plain"] == "42"
+    listed = subprocess.run(["sh", "-c", f"'{HEADSTART}' models list | head -n 1"], capture_output=True, text=True)
+    assert listed.stderr == ""
+
+
+def test_parameters_keep_a_notebook_of_format_4_4_valid(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", "let n = 1;", "n")
+    content = nbformat.read(path, 4)
+    content.nbformat_minor = 4
+    for cell in content.cells:
+        del cell["id"]
+    content.cells[0].metadata["tags"] = ["parameters"]
+    path.write_text(nbformat.writes(content))
+    assert headstart("run", path, "-p", "n=5").returncode == 0
+    executed = nbformat.read(path, 4)
+    nbformat.validate(executed)
+    assert executed.cells[2].outputs[0].data["text/plain"] == "5"
+
+
+def test_a_kernel_without_a_usable_cache_answers_and_names_the_reason(tmp_path):
+    for folder, said in ((tmp_path / "a b", "a folder with a space"), (tmp_path / "file" / "cache", "Not a directory")):
+        (tmp_path / "file").write_text("")
+        kernel = Kernel(env=os.environ | {"XDG_CACHE_HOME": str(folder)})
+        try:
+            for _ in range(2):
+                cell = kernel.run("1")
+                assert cell.reply["ename"] == "StartError" and said in cell.traceback and str(folder) in cell.traceback
+            assert kernel.client.complete("Vg", 2, reply=True, timeout=10)["content"]["matches"] == []
+        finally:
+            kernel.stop()
+
+
+def test_a_cache_with_unusual_characters_works(tmp_path):
+    cache = tmp_path / "a,b'é[x]#$y"
+    shutil.copytree(CACHE / "templates", cache / "headstart" / "templates", copy_function=os.link)
+    path = notebook(tmp_path / "a.ipynb", "Tensor::zeros(2, DType::F32, &device())?.dims()")
+    done = headstart("run", path, env=os.environ | {"XDG_CACHE_HOME": str(cache)})
+    assert done.returncode == 0, done.stderr
+    assert nbformat.read(path, 4).cells[0].outputs[0].data["text/plain"] == "[2]"
+
+
+def test_a_page_has_images_markdown_and_the_line_of_an_error(tmp_path):
+    cells = [
+        'println!("EVCXR_BEGIN_CONTENT image/png\\niVBORw0KGgo=\\nEVCXR_END_CONTENT");',
+        'println!("EVCXR_BEGIN_CONTENT text/markdown\\n**bold**\\nEVCXR_END_CONTENT");',
+        "let v: Vec<u8> = vec![];\nv[1]",
+    ]
+    path = notebook(tmp_path / "a.ipynb", *cells)
+    assert headstart("run", path, "--allow-errors", "--html").returncode == 0
+    page = (tmp_path / "a.html").read_text()
+    assert '<img alt="" src="data:image/png;base64,iVBORw0KGgo=">' in page and "<strong>bold</strong>" in page
+    assert "Panic: index out of bounds" in page and "2 │ v[1]" in page and "\x1b" not in page

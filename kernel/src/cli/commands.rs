@@ -162,13 +162,10 @@ fn run_all(
     for notebook in notebooks {
         let to = target(notebook);
         // SAFETY: no other thread runs: the last notebook's engine has stopped.
-        let engine = unsafe { Engine::start(backend) };
+        let engine = unsafe { Engine::start(backend) }.or_else(Engine::failed)?;
         let page = html.then(|| to.with_extension("html"));
-        let started = engine.as_ref().map_err(String::as_str);
-        let run = run::run_notebook(started, notebook, &to, page.as_deref(), options);
-        if let Ok(engine) = engine {
-            engine.stop();
-        }
+        let run = run::run_notebook(&engine, notebook, &to, page.as_deref(), options);
+        engine.stop();
         let executed = run?;
         println!("wrote {}", to.display());
         trust::trust(&to);
@@ -180,10 +177,10 @@ fn run_all(
     let pages = html::in_reading_order(pages);
     if let Some(folder) = folder.filter(|_| pages.len() > 1) {
         for (number, (file, _)) in pages.iter().enumerate() {
-            notebook::write_whole(&folder.join(file), &html::linked_page(&pages, number))?;
+            notebook::write_whole(&folder.join(file), html::linked_page(&pages, number))?;
         }
         let index = folder.join(html::INDEX);
-        notebook::write_whole(&index, &html::gallery(&pages))?;
+        notebook::write_whole(&index, html::gallery(&pages))?;
         println!("wrote {}, which links to them", index.display());
     }
     Ok(())

@@ -20,5 +20,6 @@ pub mod results;
 pub mod results_chart;
 pub mod roles;
 pub mod run;
+pub mod stop;
 pub mod trust;
 pub mod weights;

@@ -63,7 +63,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// Writes a file under a temporary name and renames it when it is complete.
-pub fn write_whole(path: &Path, text: &(impl AsRef<[u8]> + ?Sized)) -> Result<(), String> {
+pub fn write_whole(path: &Path, text: impl AsRef<[u8]>) -> Result<(), String> {
     let folder = folder_of(path);
     let mut part = tempfile::Builder::new();
     // The user's umask applies.

@@ -1,7 +1,9 @@
 //! The `headstart run` command: executes notebooks without Jupyter.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use serde_json::{Value, json};
 use crate::cli::html;
 use crate::cli::notebook::{check_writable, is_meant_to_fail, joined, read_notebook, to_text, write_whole};
 use crate::cli::parameters::{self, Parameter};
+use crate::cli::stop;
 use crate::compile::cell::quits;
 use crate::engine::handle::Engine;
 use crate::engine::output::{CellError, Event, Outcome, Output, saved_media};
@@ -43,7 +46,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// errors are allowed or the cell has the tag `raises-exception`, unless the session itself fails: then no later
 /// cell could run. `engine` is the reason if the engine cannot start.
 pub fn run_notebook(
-    engine: Result<&Engine, &str>,
+    engine: &Engine,
     from: &Path,
     to: &Path,
     page: Option<&Path>,
@@ -55,12 +58,36 @@ pub fn run_notebook(
         parameters::inject(&mut notebook, &options.parameters, from)?;
     }
     let cells = notebook["cells"].as_array_mut().ok_or_else(|| format!("{} has no cells", from.display()))?;
-    let total = cells.iter().filter(|cell| cell["cell_type"] == "code").count();
+    let failure = stop::until_signal(engine, |is_stopped| run_cells(engine, cells, options, is_stopped));
+    write_whole(to, to_text(&notebook) + "\n")?;
+    if let Some(page) = page {
+        write_whole(page, html::page(&notebook, &title(from)))?;
+    }
+    match failure {
+        None => Ok(notebook),
+        Some((count, error)) => {
+            Err(format!("{}: cell {count} failed\n{}", from.display(), in_terminal(&error)))
+        }
+    }
+}
+
+/// Runs the code cells until one fails; returns its number and error.
+fn run_cells(
+    engine: &Engine,
+    cells: &mut [Value],
+    options: &Options,
+    is_stopped: &AtomicBool,
+) -> Option<(usize, CellError)> {
     let mut failure = None;
     let mut count = 0;
-    let background = engine.map(Background::collect).unwrap_or_default();
+    let background = Background::collect(engine);
+    let mut displays = Displays::new();
     let mut has_quit = false;
-    for cell in cells.iter_mut().filter(|cell| cell["cell_type"] == "code") {
+    let numbers: Vec<usize> =
+        (0..cells.len()).filter(|number| cells[*number]["cell_type"] == "code").collect();
+    let mut last = None;
+    for number in &numbers {
+        let cell = &mut cells[*number];
         cell["outputs"] = json!([]);
         cell["execution_count"] = Value::Null;
         let code = joined(&cell["source"]);
@@ -69,31 +96,35 @@ pub fn run_notebook(
         }
         has_quit = quits(&code);
         count += 1;
-        eprintln!("[{count}/{total}] {}", code.lines().next().unwrap_or_default());
-        let (mut outputs, outcome) = match engine {
-            Ok(engine) => run_cell(engine, code, options.timeout),
-            Err(problem) => (Vec::new(), Err(CellError::start(problem))),
-        };
+        eprintln!("[{count}/{}] {}", numbers.len(), code.lines().next().unwrap_or_default());
+        let (mut outputs, mut outcome) = run_cell(engine, code, options.timeout);
         outputs.splice(..0, background.take());
+        let is_stopped = is_stopped.load(Ordering::SeqCst);
+        if is_stopped && outcome.is_ok() {
+            outcome = Err(CellError::interrupted("when the run was stopped", &BTreeSet::new()));
+        }
         cell["execution_count"] = json!(count);
-        cell["outputs"] = cell_outputs(&outputs, &outcome, count);
-        let error = outcome.err().filter(|error| error.is_of_session() || !is_meant_to_fail(cell));
-        if options.allow_errors && !error.as_ref().is_some_and(CellError::is_of_session) {
+        let (shown, new) = cell_outputs(&outputs, &outcome, count);
+        cell["outputs"] = shown;
+        update(cells, &displays, &outputs);
+        displays.extend(new.into_iter().map(|(id, at)| (id, *number, at)));
+        last = Some(*number);
+        let ends_run = |error: &CellError| is_stopped || error.is_of_session();
+        let error = outcome.err().filter(|error| ends_run(error) || !is_meant_to_fail(&cells[*number]));
+        if options.allow_errors && !error.as_ref().is_some_and(ends_run) {
             error.iter().for_each(|error| eprintln!("cell {count} failed\n{}", in_terminal(error)));
         } else {
             failure = error.map(|error| (count, error));
         }
     }
-    write_whole(to, &(to_text(&notebook) + "\n"))?;
-    if let Some(page) = page {
-        write_whole(page, &html::page(&notebook, &title(from)))?;
+    // What threads have printed after the last cell.
+    let rest = background.take();
+    if let Some(outputs) = last.and_then(|last| cells[last]["outputs"].as_array_mut()) {
+        let (Value::Array(more), _) = cell_outputs(&rest, &Ok(None), count) else { return failure };
+        outputs.extend(more);
     }
-    match failure {
-        None => Ok(notebook),
-        Some((count, error)) => {
-            Err(format!("{}: cell {count} failed\n{}", from.display(), in_terminal(&error)))
-        }
-    }
+    update(cells, &displays, &rest);
+    failure
 }
 
 /// Runs code as one cell, without a notebook.
@@ -202,8 +233,24 @@ fn outputs_of(engine: &Engine, code: String) -> (Vec<Output>, Outcome) {
     (outputs, Err(CellError::engine_stopped()))
 }
 
-/// Converts outputs to the notebook format: joins streams, and keeps the last state of each display.
-fn cell_outputs(outputs: &[Output], outcome: &Outcome, count: usize) -> Value {
+/// Places of displays in the notebook: name, number of the cell, and number of the output.
+type Displays = Vec<(String, usize, usize)>;
+
+/// Applies a cell's updates of displays that earlier cells have shown.
+fn update(cells: &mut [Value], displays: &Displays, outputs: &[Output]) {
+    for output in outputs {
+        let Output::Update { id, data } = output else { continue };
+        for (_, cell, at) in displays.iter().filter(|(known, ..)| known == id) {
+            if let Some(output) = cells[*cell]["outputs"].get_mut(*at) {
+                output["data"] = saved_media(data);
+            }
+        }
+    }
+}
+
+/// Converts outputs to the notebook format: joins streams, and keeps the last state of each display. Also returns the
+/// names of the displays, and their numbers among the outputs.
+fn cell_outputs(outputs: &[Output], outcome: &Outcome, count: usize) -> (Value, Vec<(String, usize)>) {
     let mut list: Vec<Value> = Vec::new();
     let mut ids: Vec<(String, usize)> = Vec::new();
     let mut clear = false;
@@ -241,7 +288,7 @@ fn cell_outputs(outputs: &[Output], outcome: &Outcome, count: usize) -> Value {
             "output_type": "error", "ename": error.name, "evalue": error.value, "traceback": error.traceback
         })),
     }
-    Value::Array(list)
+    (Value::Array(list), ids)
 }
 
 fn stream(list: &mut Vec<Value>, name: &str, text: &str) {
@@ -270,7 +317,8 @@ mod tests {
             Output::Stderr("c\n".into()),
             Output::Update { id: "1".into(), data: text("last") },
         ];
-        let value = cell_outputs(&outputs, &Ok(Some(text("7"))), 3);
+        let (value, displays) = cell_outputs(&outputs, &Ok(Some(text("7"))), 3);
+        assert_eq!(displays, [("1".to_owned(), 1)]);
         assert_eq!(value[0]["text"], "a\nb\n");
         assert_eq!(value[1]["data"]["text/plain"], "last");
         assert_eq!(value[2]["name"], "stderr");
@@ -281,7 +329,7 @@ mod tests {
     #[test]
     fn cleared_output_is_removed_or_waits_for_new_output() {
         let line = |text: &str| Output::Stdout(text.into());
-        let last = |outputs: &[Output]| cell_outputs(outputs, &Ok(None), 1);
+        let last = |outputs: &[Output]| cell_outputs(outputs, &Ok(None), 1).0;
         assert_eq!(last(&[line("a"), Output::Clear { wait: false }]).as_array().unwrap().len(), 0);
         assert_eq!(last(&[line("a"), Output::Clear { wait: true }])[0]["text"], "a");
         assert_eq!(last(&[line("a"), Output::Clear { wait: true }, line("b")])[0]["text"], "b");

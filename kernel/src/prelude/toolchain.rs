@@ -42,11 +42,30 @@ impl Compiler {
 }
 
 /// The compiler's full version, `rustc -vV`. The error message says how to install Rust.
+///
+/// # Errors
+/// If there is no compiler, or it is too old for the prelude.
 pub fn rustc_version() -> Result<String, String> {
     let version = Compiler::get().version.clone();
-    version.map_err(|problem| {
+    version.and_then(new_enough).map_err(|problem| {
         format!("Rust cannot be used: {problem}\nhint: {}; then restart the kernel", install_command())
     })
+}
+
+/// Checks the compiler's version, `rustc -vV`, against the oldest one that compiles the prelude.
+fn new_enough(version: String) -> Result<String, String> {
+    let number = |text: &str| {
+        let mut parts = text.split(['.', '-']).map(|part| part.parse::<u32>().ok());
+        Some((parts.next()??, parts.next()??))
+    };
+    let oldest = env!("CARGO_PKG_RUST_VERSION");
+    let release = version.lines().find_map(|line| line.strip_prefix("release: ")).unwrap_or_default();
+    match (number(release), number(oldest)) {
+        (Some(found), Some(expected)) if found < expected => {
+            Err(format!("expected Rust {oldest} or newer, found Rust {release}"))
+        }
+        _ => Ok(version),
+    }
 }
 
 /// Command that installs the version of Rust that this program was built for.
@@ -239,5 +258,21 @@ impl Begun {
             true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
             false => Err(format!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_compiler_is_refused() {
+        let version =
+            |release: &str| new_enough(format!("rustc {release}\nbinary: rustc\nrelease: {release}\n"));
+        for release in [env!("CARGO_PKG_RUST_VERSION"), "1.200.0-nightly", "2.0.1"] {
+            assert!(version(release).is_ok(), "{release}");
+        }
+        assert!(version("1.75.0").unwrap_err().contains("found Rust 1.75.0"));
+        assert!(new_enough("unknown".into()).is_ok());
     }
 }
