@@ -113,7 +113,7 @@ impl Executor {
 }
 
 /// A network for training.
-pub(crate) struct Trainee {
+pub(crate) struct TrainingNetwork {
     copies: Copies,
     /// Indices of the trainable parameters, in the order of the network's segments.
     trainable: Vec<usize>,
@@ -137,7 +137,7 @@ struct Samples {
 pub(crate) enum StepInput<'a> {
     /// From the CPU.
     Batch(&'a Tensor),
-    /// From the samples on the GPU ([`Trainee::keep`]), which are given by their numbers.
+    /// From the samples on the GPU ([`TrainingNetwork::keep`]), which are given by their numbers.
     Rows(&'a [u32]),
 }
 
@@ -148,15 +148,15 @@ pub(crate) struct StepResults {
     batch: usize,
 }
 
-impl Trainee {
-    pub(super) fn new(gpu: &Gpu, lowered: Lowered) -> Result<Trainee> {
+impl TrainingNetwork {
+    pub(super) fn new(gpu: &Gpu, lowered: Lowered) -> Result<TrainingNetwork> {
         let trainable = lowered.parameters.iter().enumerate().filter(|(_, parameter)| parameter.is_trainable);
         let trainable = trainable.map(|(index, _)| index).collect();
         let mut moving = lowered.moving.clone();
         moving.sort_unstable();
         moving.dedup();
         let (copies, stopped, uploads) = (Copies::new(gpu, lowered)?, gpu.upload(&[0.0])?, gpu.uploads()?);
-        Ok(Trainee { copies, trainable, moving, stopped, uploads, samples: None })
+        Ok(TrainingNetwork { copies, trainable, moving, stopped, uploads, samples: None })
     }
 
     pub(crate) fn gpu(&self) -> &Gpu {

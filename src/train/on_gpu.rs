@@ -11,12 +11,12 @@ use rand::Rng;
 use super::Compiled;
 use super::compile::StepOutput;
 use super::optimizer::GpuOptimizer;
-use crate::nn::{Model, Param, SplitPoint, StepInput, StepResults, Trainee, say_once};
+use crate::nn::{Model, Param, SplitPoint, StepInput, StepResults, TrainingNetwork, say_once};
 use crate::{Result, random};
 
 /// A model that is trained on the GPU.
 pub(super) struct GpuTraining {
-    trainee: Trainee,
+    training_network: TrainingNetwork,
     optimizer: GpuOptimizer,
     loss: Loss,
     /// Whether the weights on the GPU are newer than those on the CPU.
@@ -39,7 +39,7 @@ impl GpuTraining {
         compiled: &Compiled,
         split: Option<&SplitPoint>,
     ) -> Result<Option<GpuTraining>> {
-        let Some(trainee) = model.trainee(split)? else { return Ok(None) };
+        let Some(training_network) = model.training_network(split)? else { return Ok(None) };
         let loss = compiled.loss.built_in().and_then(|loss| loss.on_gpu(model.last_activation()));
         let Some(loss) = loss else {
             say_once(model, "the GPU path does not know its loss with its last activation");
@@ -54,24 +54,26 @@ impl GpuTraining {
             let known = named.iter().find(|(_, known)| known.identity() == param.identity());
             known.map(|(way, _)| (way.clone(), param.clone()))
         };
-        let Some(params) = trainee.trainable().map(name).collect::<Option<Vec<_>>>() else {
+        let Some(params) = training_network.trainable().map(name).collect::<Option<Vec<_>>>() else {
             say_once(model, "it trains parameters that are not its own");
             return Ok(None);
         };
         let optimizer = &*compiled.optimizer;
-        let Some(optimizer) = GpuOptimizer::new(trainee.gpu(), optimizer, trainee.network(), &params)? else {
+        let Some(optimizer) =
+            GpuOptimizer::new(training_network.gpu(), optimizer, training_network.network(), &params)?
+        else {
             say_once(
                 model,
                 "the GPU path does not know its optimizer, gradient accumulation, or averages of weights",
             );
             return Ok(None);
         };
-        Ok(Some(GpuTraining { trainee, optimizer, loss, is_ahead: false, unread: 0 }))
+        Ok(Some(GpuTraining { training_network, optimizer, loss, is_ahead: false, unread: 0 }))
     }
 
     /// Copies the inputs of all samples to the GPU, if they fit. Returns whether they are there.
     pub(super) fn keep(&mut self, x: &Tensor) -> Result<bool> {
-        self.trainee.keep(x)
+        self.training_network.keep(x)
     }
 
     /// Launches a step for a batch, and does not wait for it.
@@ -83,13 +85,17 @@ impl GpuTraining {
         weights: Option<&Tensor>,
     ) -> Result<Launched> {
         if !self.is_ahead {
-            self.trainee.upload()?;
+            self.training_network.upload()?;
         }
         self.is_ahead = true;
         self.unread += 1;
         let seed = random::stream().next_u64();
-        let results = self.trainee.step(input, &targets, weights, self.loss, seed)?;
-        self.optimizer.step(&*compiled.optimizer, self.trainee.network(), self.trainee.stopped())?;
+        let results = self.training_network.step(input, &targets, weights, self.loss, seed)?;
+        self.optimizer.step(
+            &*compiled.optimizer,
+            self.training_network.network(),
+            self.training_network.stopped(),
+        )?;
         Ok(Launched { results, targets })
     }
 
@@ -100,7 +106,7 @@ impl GpuTraining {
         compiled: &Compiled,
         launched: Launched,
     ) -> Result<(f32, StepOutput)> {
-        let (loss, linear) = self.trainee.results(&launched.results)?;
+        let (loss, linear) = self.training_network.results(&launched.results)?;
         if loss.is_finite() {
             self.unread = self.unread.saturating_sub(1);
         } else {
@@ -120,7 +126,7 @@ impl GpuTraining {
     /// Copies weights, statistics and the optimizer's state to the CPU, if the GPU has newer ones.
     pub(super) fn read_back(&mut self, model: &Model, compiled: &mut Compiled) -> Result<()> {
         if std::mem::take(&mut self.is_ahead) {
-            self.trainee.download()?;
+            self.training_network.download()?;
             self.optimizer.write_back(&mut *compiled.optimizer, &model.named_params())?;
         }
         Ok(())

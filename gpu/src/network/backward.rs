@@ -1,6 +1,6 @@
 //! The backward pass.
 
-use super::forward::{Kept, Pass, dropout, pad_sides, statistics, value};
+use super::forward::{Pass, SavedForBackward, dropout, pad_sides, statistics, value};
 use super::step::{conv_shape, dense_shape, maps, pool_shape};
 use super::{Kind, Network, Operation, Step};
 use crate::raw::Array;
@@ -79,7 +79,7 @@ impl Network {
     fn step_backward(
         &self,
         step: &Step,
-        kept: &Kept,
+        kept: &SavedForBackward,
         values: &[Option<Array>],
         dy: Array,
         gradients: &mut Gradients,
@@ -152,7 +152,7 @@ impl Network {
                 }
             }
             Operation::MaxPool(window) => {
-                if let (Some((dx, output)), Kept::Maxima(indices)) =
+                if let (Some((dx, output)), SavedForBackward::Maxima(indices)) =
                     (gradients.of_node(node.inputs[0])?, kept)
                 {
                     let shape = pool_shape(&self.nodes, step.first, window, batch);
@@ -178,7 +178,9 @@ impl Network {
                 }
             }
             Operation::Dropout { rate, by_sample } => {
-                if let (Some((dx, output)), &Kept::Seed(seed)) = (gradients.of_node(node.inputs[0])?, kept) {
+                if let (Some((dx, output)), &SavedForBackward::Seed(seed)) =
+                    (gradients.of_node(node.inputs[0])?, kept)
+                {
                     gpu.dropout(&dy, &dx, dropout(rate, by_sample, node.size(), seed), output)?;
                 }
             }
@@ -195,7 +197,7 @@ impl Network {
     fn normalization_backward(
         &self,
         step: &Step,
-        kept: &Kept,
+        kept: &SavedForBackward,
         values: &[Option<Array>],
         dy: &Array,
         gradients: &mut Gradients,

@@ -11,12 +11,12 @@ pub struct Pass {
     /// The nodes' outputs, where they are saved.
     pub(super) values: Vec<Option<Array>>,
     /// Values that the steps save besides their outputs.
-    pub(super) kept: Vec<Kept>,
+    pub(super) kept: Vec<SavedForBackward>,
     pub(super) output: Array,
 }
 
 /// Values that a step saves for its backward pass.
-pub(super) enum Kept {
+pub(super) enum SavedForBackward {
     Nothing,
     /// Mean and 1/σ of the batch.
     Statistics([Array; 2]),
@@ -76,7 +76,11 @@ impl Network {
             let (output, keep) = self.step(number, step, &values, mode)?;
             values[step.output] = Some(output);
             let keeps = mode.training.is_some();
-            kept.push(if keeps && self.requires_gradient[step.output] { keep } else { Kept::Nothing });
+            kept.push(if keeps && self.requires_gradient[step.output] {
+                keep
+            } else {
+                SavedForBackward::Nothing
+            });
             for &node in &step.frees {
                 if !keeps || !self.is_kept[node] {
                     values[node] = None;
@@ -93,16 +97,16 @@ impl Network {
         step: &Step,
         values: &[Option<Array>],
         Mode { batch, training }: Mode,
-    ) -> Result<(Array, Kept)> {
+    ) -> Result<(Array, SavedForBackward)> {
         let (gpu, node) = (&self.gpu, &self.nodes[step.first]);
         let input = |at: usize| value(values, node.inputs[at]);
         let x = input(0)?;
         let operation = &node.operation;
         if let (Operation::Reshape, _) | (Operation::Dropout { .. }, None) = (operation, training) {
-            return Ok((x.clone(), Kept::Nothing));
+            return Ok((x.clone(), SavedForBackward::Nothing));
         }
         let y = gpu.array(batch * self.nodes[step.output].size())?;
-        let mut kept = Kept::Nothing;
+        let mut kept = SavedForBackward::Nothing;
         match *operation {
             Operation::Input | Operation::Reshape => {}
             Operation::Convolution { weights, bias, .. } => {
@@ -124,7 +128,7 @@ impl Network {
                     let found = [gpu.array(maps.channels)?, gpu.array(maps.channels)?];
                     let moving = [moving_mean, moving_variance];
                     gpu.batch_statistics(x, found.each_ref(), moving, maps, epsilon, momentum)?;
-                    kept = Kept::Statistics(found);
+                    kept = SavedForBackward::Statistics(found);
                 }
                 let statistics = statistics(&kept, [moving_mean, moving_variance], epsilon);
                 let residual = match step.kind {
@@ -153,7 +157,7 @@ impl Network {
             Operation::MaxPool(window) => {
                 let indices = gpu.indices(y.len())?;
                 gpu.max_pool(x, &y, &indices, &pool_shape(&self.nodes, step.first, window, batch))?;
-                kept = Kept::Maxima(indices);
+                kept = SavedForBackward::Maxima(indices);
             }
             Operation::AveragePool(window) => {
                 gpu.average_pool(x, &y, &pool_shape(&self.nodes, step.first, window, batch))?;
@@ -175,7 +179,7 @@ impl Network {
                 let number = self.steps[..number].iter().filter(is_random).count();
                 let seed = mask_seed(training.unwrap_or_default(), number);
                 gpu.dropout(x, &y, dropout(rate, by_sample, node.size(), seed), Output::Replace)?;
-                kept = Kept::Seed(seed);
+                kept = SavedForBackward::Seed(seed);
             }
             Operation::Affine { scale, offset } => gpu.affine(x, &y, scale, offset, Output::Replace)?,
         }
@@ -197,12 +201,14 @@ impl Network {
 
 /// The statistics that a normalisation used.
 pub(super) fn statistics<'a>(
-    kept: &'a Kept,
+    kept: &'a SavedForBackward,
     [mean, variance]: [&'a Array; 2],
     epsilon: f32,
 ) -> Statistics<'a> {
     match kept {
-        Kept::Statistics([mean, spread]) => Statistics { mean, spread, is_moving: false, epsilon },
+        SavedForBackward::Statistics([mean, spread]) => {
+            Statistics { mean, spread, is_moving: false, epsilon }
+        }
         _ => Statistics { mean, spread: variance, is_moving: true, epsilon },
     }
 }

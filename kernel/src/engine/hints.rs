@@ -127,7 +127,7 @@ impl Gone {
             ),
             "E0425" if message.contains("cannot find value") => Some(self.why(quoted())),
             // Two cells define the same `impl`.
-            "E0592" | "E0119" | "E0201" => Some(
+            "E0592" | "E0119" | "E0201" if !in_this_cell(report) => Some(
                 "an `impl` of an earlier cell stays: put the type and its `impl` in one cell, and run that \
                  one again"
                     .into(),
@@ -146,6 +146,9 @@ impl Gone {
                  `:dep tokio = { version = \"1\", features = [\"full\"] }`"
                     .into(),
             ),
+            "E0432" | "E0433" if unlinked(message, report).is_some() => unlinked(message, report).map(|name| {
+                format!("if `{name}` is a crate, add it in a cell: `:dep {name} = \"version\"`")
+            }),
             "E0277" if message.contains("couldn't convert the error") => Some(
                 "`?` shows an error by its `Display`: implement `std::fmt::Display` for it, or turn it into text \
                  with `.map_err(|error| format!(\"{error:?}\"))?`"
@@ -170,10 +173,29 @@ impl Gone {
             }
             "E0308" | "E0271" => expected(report).map(str::to_owned),
             // A value borrows from another one in the cell.
-            "E0597" | "E0505" | "E0515" | "E0716" => Some(owned.into()),
+            "E0597" | "E0505" | "E0716" => Some(owned.into()),
             _ => None,
         }
     }
+}
+
+/// Name of a crate that is not a dependency.
+fn unlinked<'a>(message: &'a str, report: &'a str) -> Option<&'a str> {
+    const TEXT: &str = "unresolved module or unlinked crate `";
+    [message, report]
+        .into_iter()
+        .find_map(|text| text.split_once(TEXT)?.1.split('`').next())
+        .filter(|name| *name != "tokio")
+}
+
+/// Whether both of two conflicting definitions are in the cell: rustc labels each of them.
+fn in_this_cell(report: &str) -> bool {
+    const LABELS: [[&str; 2]; 3] = [
+        ["duplicate definitions for", "other definition for"],
+        ["conflicting implementation for", "first implementation here"],
+        ["duplicate definition", "previous definition"],
+    ];
+    LABELS.iter().any(|labels| labels.iter().all(|label| report.contains(label)))
 }
 
 /// The only layer that is created by neither its name alone nor `new`.
@@ -254,6 +276,24 @@ mod tests {
         });
         let hint = gone.hint(Some("E0425"), message, "", &names(&[])).unwrap();
         assert!(!hint.contains("used up"), "{hint}");
+    }
+
+    #[test]
+    fn a_missing_crate_can_be_added() {
+        let hint =
+            |message: &str, note: &str| Gone::default().hint(Some("E0432"), message, note, &names(&[]));
+        let note = "note: use of unresolved module or unlinked crate `rand`";
+        let found = hint("unresolved import `rand`", note).unwrap();
+        assert!(found.contains("`:dep rand = "), "{found}");
+        assert_eq!(hint("unresolved import `std::nothing`", "no `nothing` in the root"), None);
+    }
+
+    #[test]
+    fn conflicts_within_one_cell_are_not_blamed_on_an_earlier_one() {
+        let hint =
+            |report: &str| Gone::default().hint(Some("E0592"), "duplicate definitions", report, &names(&[]));
+        assert!(hint("duplicate definitions for `f`\nother definition for `f`").is_none());
+        assert!(hint("duplicate definitions for `f`").unwrap().contains("earlier cell"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::Tensor;
 
 use self::lower::{lower, lower_for_training};
-use super::gpu_network::{Executor, MAX_EXECUTORS, Task, Trainee};
+use super::gpu_network::{Executor, MAX_EXECUTORS, Task, TrainingNetwork};
 use super::{Model, Param, SplitPoint};
 use crate::Result;
 use crate::accelerator::gpu;
@@ -56,14 +56,14 @@ impl Model {
 
     /// The model on the GPU for training, from its input or from a split point, up to its output before the last
     /// activation. `None` without a GPU, and for a model that stays on the CPU.
-    pub(crate) fn trainee(&self, split: Option<&SplitPoint>) -> Result<Option<Trainee>> {
+    pub(crate) fn training_network(&self, split: Option<&SplitPoint>) -> Result<Option<TrainingNetwork>> {
         let Some(gpu) = gpu() else { return Ok(None) };
         if self.has_adapters() {
             return Ok(None);
         }
         let from = split.map_or(&self.input_nodes()[..1], SplitPoint::path);
         match lower_for_training(self, from) {
-            Ok(lowered) => lowered.map(|lowered| Trainee::new(gpu, lowered)).transpose(),
+            Ok(lowered) => lowered.map(|lowered| TrainingNetwork::new(gpu, lowered)).transpose(),
             Err(reason) => {
                 say_once(self, &reason);
                 Ok(None)

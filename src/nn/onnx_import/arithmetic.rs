@@ -64,7 +64,7 @@ impl<'a> Importer<'a> {
         let name = node.input(0);
         let mut view = self.view(name)?;
         if view.function.operators >= MAX_OPERATORS {
-            view = self.settled(name)?;
+            view = self.layer_output(name)?;
         }
         view.function = Function::unary(function, view.function);
         self.set(node.output(), Value::View(view));
@@ -95,7 +95,7 @@ impl<'a> Importer<'a> {
         let (least, most) =
             if node.op == "Max" { (bound, f64::INFINITY) } else { (f64::NEG_INFINITY, bound) };
         if view.function.operators >= MAX_OPERATORS {
-            view = self.settled(value)?;
+            view = self.layer_output(value)?;
         }
         view.function = Function::unary(Unary::Clip { least, most }, view.function);
         self.set(node.output(), Value::View(view));
@@ -115,7 +115,7 @@ impl<'a> Importer<'a> {
         let dims = view.dims();
         if let Some(number) = constant.number().filter(|_| constant.dims.len() <= dims.len() + 1) {
             if view.function.operators >= MAX_OPERATORS {
-                view = self.settled(name)?;
+                view = self.layer_output(name)?;
             }
             let number = Function::number(number);
             view.function = match is_first {
@@ -130,7 +130,7 @@ impl<'a> Importer<'a> {
         }
         let without_batch = constant.dims.strip_prefix(&[1]).filter(|rest| rest.len() == dims.len());
         if operator == Binary::Add && dims.len() == 2 && without_batch.unwrap_or(&constant.dims) == dims {
-            let view = self.arranged(name)?;
+            let view = self.ordered_output(name)?;
             let label = self.label(node.output());
             let added = self.layer(&label, PositionEmbedding, &[view.node], &[constant.floats()])?;
             self.set(node.output(), Value::View(View::of(added, &dims)));
@@ -165,7 +165,7 @@ impl<'a> Importer<'a> {
             Binary::Divide if !is_first => scale = Some(values.iter().map(|value| value.recip()).collect()),
             Binary::Divide | Binary::Power => return Err("expected one number as the constant".into()),
         }
-        let view = self.settled(name)?;
+        let view = self.layer_output(name)?;
         let mut output = node.output();
         if shift.is_none()
             && let Some((values, next, _)) = self.absorb_shift(output, &view.dims(), axis)?
@@ -232,11 +232,11 @@ impl<'a> Importer<'a> {
         let is_swapped = x.dims().iter().product::<usize>() < y.dims().iter().product();
         let names = if is_swapped { [b, a] } else { [a, b] };
         // Both values in the dimension order of the larger one.
-        let larger = self.settled(names[0])?;
-        let smaller = self.settled(names[1])?;
+        let larger = self.layer_output(names[0])?;
+        let smaller = self.layer_output(names[1])?;
         [x, y] = match smaller.in_order_of(&larger.order) {
             Some(transposed) => [larger, transposed],
-            None => [self.arranged(names[0])?, self.arranged(names[1])?],
+            None => [self.ordered_output(names[0])?, self.ordered_output(names[1])?],
         };
         let label = self.label(node.output());
         let mut other = y.node;

@@ -42,7 +42,7 @@ struct Projection {
 
 impl<'a> Importer<'a> {
     pub(super) fn add_attention(&mut self, found: &AttentionNodes<'a>) -> Result<(), String> {
-        let input = self.arranged(found.entry)?;
+        let input = self.ordered_output(found.entry)?;
         let [tokens, width] = *input.shape else {
             return Err(format!(
                 "expected tokens [batch, tokens, features], found [batch, {:?}]",

@@ -184,7 +184,7 @@ impl<'a> Importer<'a> {
             Some(pads) => pads.to_vec(),
             None => self.weight(node.input(1))?.ints().ok_or("expected integers as padding")?.to_vec(),
         };
-        let view = self.settled(node.input(0))?;
+        let view = self.layer_output(node.input(0))?;
         let rank = view.order.len() + 1;
         let axes: Vec<usize> = match node.input(3) {
             "" => (0..rank).collect(),

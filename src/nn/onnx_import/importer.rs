@@ -157,9 +157,9 @@ impl<'a> Importer<'a> {
     fn output(&mut self, name: &'a str) -> Result<NodeId, String> {
         let view = self.view(name)?;
         if self.has_channels_last_input && view.is_channels_last() {
-            return Ok(self.settled(name)?.node);
+            return Ok(self.layer_output(name)?.node);
         }
-        Ok(self.arranged(name)?.node)
+        Ok(self.ordered_output(name)?.node)
     }
 
     // Values.
@@ -222,7 +222,7 @@ impl<'a> Importer<'a> {
     }
 
     /// The value as a layer computes it: only the order of its dimensions may differ.
-    pub(super) fn settled(&mut self, name: &'a str) -> Result<View, String> {
+    pub(super) fn layer_output(&mut self, name: &'a str) -> Result<View, String> {
         let mut view = self.view(name)?;
         if !view.function.is_identity() {
             let label = self.label(name);
@@ -240,8 +240,8 @@ impl<'a> Importer<'a> {
     }
 
     /// The value as a layer computes it, with its dimensions in order.
-    pub(super) fn arranged(&mut self, name: &'a str) -> Result<View, String> {
-        let view = self.settled(name)?;
+    pub(super) fn ordered_output(&mut self, name: &'a str) -> Result<View, String> {
+        let view = self.layer_output(name)?;
         if view.is_in_order() {
             return Ok(view);
         }
@@ -254,7 +254,7 @@ impl<'a> Importer<'a> {
 
     /// Feature maps `[C, H, W]`.
     pub(super) fn maps(&mut self, name: &'a str) -> Result<(NodeId, [usize; 3]), String> {
-        let view = self.arranged(name)?;
+        let view = self.ordered_output(name)?;
         match *view.shape {
             [channels, height, width] => Ok((view.node, [channels, height, width])),
             _ => Err(format!(

@@ -80,7 +80,7 @@ impl<'a> Importer<'a> {
         units: usize,
         mut bias: Option<Vec<f32>>,
     ) -> Result<(), String> {
-        let input = self.arranged(node.input(0))?;
+        let input = self.ordered_output(node.input(0))?;
         let mut output = node.output();
         let last = input.shape.len() - 1;
         let mut shift = "";
@@ -124,11 +124,11 @@ impl<'a> Importer<'a> {
     }
 
     pub(super) fn add_softmax(&mut self, node: &'a OnnxNode<'a>) -> Result<(), String> {
-        let mut view = self.settled(node.input(0))?;
+        let mut view = self.layer_output(node.input(0))?;
         // A softmax of feature maps is over the channels, which come first in our layers.
         let is_of_maps = view.shape.len() == 3;
         if !is_of_maps {
-            view = self.arranged(node.input(0))?;
+            view = self.ordered_output(node.input(0))?;
         }
         let channels = view.order.iter().position(|axis| *axis == 0);
         let is_over_channels =

@@ -14,7 +14,7 @@ impl<'a> Importer<'a> {
         if node.int("training_mode", 0)? != 0 {
             return Err("expected a model exported for inference, found one for training".into());
         }
-        let view = self.arranged(node.input(0))?;
+        let view = self.ordered_output(node.input(0))?;
         let mut weights = Vec::new();
         for input in 1..5 {
             weights.push(self.weight(node.input(input))?.floats());
@@ -26,7 +26,7 @@ impl<'a> Importer<'a> {
     }
 
     pub(super) fn add_layer_norm(&mut self, node: &'a OnnxNode<'a>) -> Result<(), String> {
-        let view = self.settled(node.input(0))?;
+        let view = self.layer_output(node.input(0))?;
         let axis = node.int("axis", -1)?;
         if axis != -1 && usize::try_from(axis) != Ok(view.order.len()) {
             return Err(format!("attribute `axis`: expected the last dimension, found {axis}"));
@@ -37,7 +37,7 @@ impl<'a> Importer<'a> {
         if view.is_channels_last() {
             return self.add_norm(node, view, layer.axis(1), weights);
         }
-        let view = self.arranged(node.input(0))?;
+        let view = self.ordered_output(node.input(0))?;
         self.add_norm(node, view, layer, weights)
     }
 
@@ -45,7 +45,7 @@ impl<'a> Importer<'a> {
         if node.op == "InstanceNormalization" && self.add_grouped_instances(node)? {
             return Ok(());
         }
-        let view = self.arranged(node.input(0))?;
+        let view = self.ordered_output(node.input(0))?;
         // An instance is a group of one channel.
         let channels = view.shape[0];
         let groups = match node.op {

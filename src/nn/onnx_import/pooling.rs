@@ -75,7 +75,7 @@ impl<'a> Importer<'a> {
 
     /// `ReduceMean` and `ReduceMax`.
     pub(super) fn add_reduction(&mut self, node: &'a OnnxNode<'a>) -> Result<(), String> {
-        let mut view = self.settled(node.input(0))?;
+        let mut view = self.layer_output(node.input(0))?;
         let rank = view.order.len() + 1;
         let given = match (node.ints("axes")?, node.input(1)) {
             (Some(axes), _) => axes.to_vec(),
@@ -93,7 +93,7 @@ impl<'a> Importer<'a> {
             axes
         };
         if rank == 4 && stored(&view) != [1, 2] {
-            view = self.arranged(node.input(0))?;
+            view = self.ordered_output(node.input(0))?;
         }
         let mut dims = view.dims();
         let label = self.label(node.output());

@@ -36,7 +36,9 @@ impl<'a> Importer<'a> {
         }
         let reshaped = match view.reshaped(dims.clone()) {
             Some(reshaped) => reshaped,
-            None => View { shape: dims.clone(), order: (0..dims.len()).collect(), ..self.arranged(name)? },
+            None => {
+                View { shape: dims.clone(), order: (0..dims.len()).collect(), ..self.ordered_output(name)? }
+            }
         };
         self.set(node.output(), Value::View(reshaped));
         Ok(())
@@ -166,12 +168,12 @@ impl<'a> Importer<'a> {
         }
         let mut views = Vec::new();
         for &input in &node.inputs {
-            views.push(self.settled(input)?);
+            views.push(self.layer_output(input)?);
         }
         if views.iter().any(|view| view.order != order) {
             views.clear();
             for &input in &node.inputs {
-                views.push(self.arranged(input)?);
+                views.push(self.ordered_output(input)?);
             }
         }
         let view = views[0].clone();

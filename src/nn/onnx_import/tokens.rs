@@ -11,7 +11,7 @@ impl<'a> Importer<'a> {
     pub(super) fn add_leading_tokens(&mut self, node: &'a OnnxNode<'a>) -> Result<(), String> {
         let problem = "expected constant tokens before the tokens of a sample";
         let Some((&last, leading)) = node.inputs.split_last() else { return Err(problem.into()) };
-        let view = self.arranged(last)?;
+        let view = self.ordered_output(last)?;
         let [mut count, width] = *view.shape else { return Err(problem.into()) };
         if axes(&[node.int("axis", 1)?], 3)? != [1] {
             return Err("expected a concatenation of tokens, along the dimension after the batch".into());
@@ -45,7 +45,7 @@ impl<'a> Importer<'a> {
     /// `Gather` or `Slice` of the first token.
     pub(super) fn add_first_token(&mut self, node: &'a OnnxNode<'a>) -> Result<(), String> {
         let problem = "expected the selection of the first token of a sequence";
-        let view = self.arranged(node.input(0))?;
+        let view = self.ordered_output(node.input(0))?;
         let [tokens, width] = *view.shape else {
             return Err(format!("{problem}, found one of [batch, {:?}]", view.shape));
         };
