@@ -2,6 +2,7 @@
 //! weights of all networks.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use headstart::models::{Network, models};
 use headstart::prelude::*;
@@ -335,4 +336,28 @@ fn unsuitable_configurations_are_refused() {
         let error = network.build().unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn the_documented_table_has_every_network() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/README.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let documented: Vec<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
+    let rows: Vec<String> = models()
+        .iter()
+        .map(|model| {
+            let keras = model.keras.as_ref().map_or(String::new(), |name| format!("`{name}`"));
+            let top1 = model.top1.zip(model.top1_side);
+            let top1 = top1.map_or("–".to_owned(), |(top1, side)| format!("{top1:.1} at {side}"));
+            format!(
+                "| `{}` | {keras} | {:.1} | {} | {top1} | {} | [{repository}](https://huggingface.co/{repository}) |",
+                model.name,
+                model.parameters as f64 / 1e6,
+                model.side,
+                model.licence,
+                repository = model.repository
+            )
+        })
+        .collect();
+    assert_eq!(documented, rows);
 }
