@@ -246,7 +246,7 @@ fn instance(callable: Object, args: Object) -> Object {
 }
 
 fn pairs(objects: Vec<Object>) -> Result<Vec<(Object, Object)>> {
-    if objects.len() % 2 != 0 {
+    if !objects.len().is_multiple_of(2) {
         bail!("a key without a value");
     }
     let mut objects = objects.into_iter();
