@@ -126,7 +126,7 @@ impl State {
         }
     }
 
-    /// Records a panic of the cell's own thread. Of many, the oldest are shown.
+    /// Records a panic of the cell's own thread. If too many wait, the oldest is shown: the cell has caught it.
     pub fn panicked(&mut self, message: String, line: u32) {
         self.panics.push((message, line));
         if self.panics.len() > MAX_PANICS {
