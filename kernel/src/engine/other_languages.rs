@@ -87,7 +87,7 @@ fn of_syntax(line: &str) -> Option<&'static str> {
     match line.chars().next()? {
         '#' if !line.starts_with("#[") && !line.starts_with("#!") => Some("comments begin with `//`"),
         '%' if !line.starts_with("% ") => Some(MAGIC),
-        '!' => Some(SHELL),
+        '!' if is_shell(line) => Some(SHELL),
         '?' => Some(DESCRIBED),
         _ if line.ends_with(':') && BLOCKS.contains(&word) => {
             Some("blocks are in braces: `for i in 0..3 { … }`, `if x > 1 { … } else { … }`")
@@ -103,8 +103,11 @@ fn is_shell(line: &str) -> bool {
     let Some(command) = line.strip_prefix('!') else { return false };
     let rest = command.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
     let argument = rest.trim_start();
-    argument.is_empty()
-        || argument != rest && argument.starts_with(|c: char| c.is_alphanumeric() || "-./~".contains(c))
+    let is_path = command.starts_with(['.', '/', '~']);
+    // An operator has a space behind it, as in `!a - b`.
+    let is_argument = argument.starts_with(char::is_alphanumeric)
+        || argument.starts_with(['-', '.', '/', '~', '$', '"', '\'']) && argument.chars().nth(1) != Some(' ');
+    is_path || argument.is_empty() || argument != rest && is_argument
 }
 
 /// Whether a line has `**` between two values, as in `x ** 2`, and not in front of a reference, as in `**x`.
@@ -151,6 +154,8 @@ mod tests {
             (None, "expected expression, found `%`", "%time f()", "`:timing`"),
             (None, found, "!echo hi", "before the code"),
             (Some("E0425"), "cannot find value `ls` in this scope", "!ls", "before the code"),
+            (Some("E0425"), "cannot find value `ls` in this scope", "!ls -l", "before the code"),
+            (None, found, "!./run a", "before the code"),
             (Some("E0425"), "cannot find function `len` in this scope", "len(v)", "`x.len()`"),
             (Some("E0423"), "expected function, found macro `print`", "print(v)", "`println!"),
             (None, "prefix `f` is unknown", "f\"{x}\"", "`format!"),
@@ -184,6 +189,7 @@ mod tests {
             (Some("E0277"), "`?` couldn't convert the error to `Error`", "result?"),
             (Some("E0425"), "cannot find value `seen` in this scope", "!seen.contains(&x)"),
             (Some("E0425"), "cannot find value `a` in this scope", "!a && b"),
+            (None, "mismatched closing delimiter: `)`", "!x.is_empty())"),
             (Some("E0614"), "type `i32` cannot be dereferenced", "v.iter().filter(|x| **x > 2)"),
             (None, "expected `,`, found `class`", "class: usize,"),
             (None, "expected `)`", "% 7"),
