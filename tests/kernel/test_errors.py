@@ -174,3 +174,16 @@ def test_variables_that_a_dependency_loses_are_announced(kernel, tmp_path):
     assert cell.value == "1" and "`mine` will be lost" in cell.stderr and "`plain`" not in cell.stderr
     assert kernel.ok("plain") == "5"
     assert "the type of `mine` was compiled anew" in failed(kernel, "mine.0").traceback
+
+
+def test_a_question_mark_shows_the_causes_of_an_error(kernel):
+    kernel.ok(
+        "struct Failure;\n"
+        "impl std::fmt::Display for Failure {\n"
+        "    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {\n"
+        '        f.write_str(if f.alternate() { "reading the settings: no such file" } else { "reading the settings" })\n'
+        "    }\n"
+        "}\n"
+        "fn fail() -> Result<u8, Failure> { Err(Failure) }"
+    )
+    assert "reading the settings: no such file" in failed(kernel, "fail()?;").traceback

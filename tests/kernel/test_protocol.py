@@ -1,6 +1,5 @@
 """Requests of clients that Jupyter's own test suite does not cover."""
 
-import os
 import re
 import time
 
@@ -229,11 +228,11 @@ def test_an_errors_code_is_explained(kernel):
     assert "E0308" in kernel.run(":explain").value or "Expected type did not match" in kernel.run(":explain").value
 
 
-def start_unready(**start):
+def start_unready():
     """A kernel whose client does not wait until the prelude has loaded."""
     kernel = Kernel.__new__(Kernel)
     kernel.manager = KernelManager(kernel_name="headstart")
-    kernel.manager.start_kernel(**start)
+    kernel.manager.start_kernel()
     kernel.client = kernel.manager.client()
     kernel.client.start_channels()
     kernel.client.allow_stdin = False
@@ -251,22 +250,9 @@ def test_completion_and_inspection_do_not_wait_for_the_prelude():
         kernel.client.kernel_info(reply=True, timeout=60)
         waited = time.monotonic() - begun
         assert completed["status"] == "ok"
-        # A kernel that had loaded by then shows nothing.
+        # A kernel that had loaded by then proves nothing.
         assert completed["matches"] or waited < 1
         assert kernel.ok("1 + 1") == "2"
         assert kernel.client.complete("ve", 2, reply=True, timeout=60)["content"]["matches"]
-    finally:
-        kernel.stop()
-
-
-def test_an_unusable_cache_is_reported_in_each_cell(tmp_path):
-    (tmp_path / "a b").mkdir()
-    kernel = start_unready(env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "a b")})
-    try:
-        kernel.client.wait_for_ready(timeout=60)
-        for _ in range(2):
-            cell = kernel.run("1 + 1")
-            assert cell.reply["ename"] == "StartError" and "a b" in cell.traceback and "XDG_CACHE_HOME" in cell.traceback
-        kernel.client.complete("ve", 2, reply=True, timeout=10)
     finally:
         kernel.stop()

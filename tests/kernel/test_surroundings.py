@@ -11,17 +11,12 @@ from conftest import HEADSTART, Kernel, below, processes, wait_until_gone
 from test_standby import wait_for_standby
 
 
-def error(kernel, code):
-    cell = kernel.run(code)
-    assert cell.status == "error", code
-    return cell.traceback
-
-
 def test_a_buffer_in_front_of_standard_output_is_flushed(kernel):
     cell = kernel.run('use std::io::Write;\nlet mut out = std::io::BufWriter::new(std::io::stdout());\nwriteln!(out, "hello")?;')
     assert cell.status == "ok" and cell.stdout == "hello\n"
     assert "`out` lasts for this cell only" in cell.stderr
-    assert "`out` lasted for its cell only" in error(kernel, "out.flush()?;")
+    cell = kernel.run("out.flush()?;")
+    assert cell.status == "error" and "`out` lasted for its cell only" in cell.traceback
 
 
 def test_a_lock_of_standard_output_does_not_block_later_cells(kernel):

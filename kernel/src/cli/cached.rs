@@ -119,7 +119,7 @@ pub fn check_unused(cache: &Path) -> Result<(), String> {
         0 => Ok(()),
         running => Err(format!(
             "{running} of Headstart's kernels are running and use the cache\n\
-             hint: shut them down first; one that waits for the next notebook goes after five minutes"
+             hint: shut them down first; one that waits for the next notebook ends after five minutes"
         )),
     }
 }

@@ -170,11 +170,11 @@ fn output(output: &Value) -> String {
         // Output of a cell, in the richest format available, as Jupyter shows it.
         _ => match data("image/svg+xml").or_else(|| data("text/html")) {
             Some(rich) => format!("<div class=\"rich\">{rich}</div>\n"),
-            None if image(output).is_some() => image(output).unwrap_or_default(),
-            None if data("text/markdown").is_some() => {
-                html(parsed(&data("text/markdown").unwrap_or_default()))
-            }
-            None => format!("<pre class=\"out\">{}</pre>\n", escape(&data("text/plain").unwrap_or_default())),
+            None => image(output)
+                .or_else(|| data("text/markdown").map(|text| html(parsed(&text))))
+                .unwrap_or_else(|| {
+                    format!("<pre class=\"out\">{}</pre>\n", escape(&data("text/plain").unwrap_or_default()))
+                }),
         },
     }
 }

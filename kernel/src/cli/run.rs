@@ -16,8 +16,11 @@ use crate::cli::notebook::{check_writable, is_meant_to_fail, joined, read_notebo
 use crate::cli::parameters::{self, Parameter};
 use crate::cli::stop;
 use crate::compile::cell::quits;
-use crate::engine::handle::Engine;
+use crate::engine::handle::{Engine, Stage};
 use crate::engine::output::{CellError, Event, Outcome, Output, saved_media};
+
+/// Interval at which the timer of a cell checks whether the prelude has loaded (50 ms).
+const LOADING_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Options of `headstart run`.
 #[derive(clap::Args)]
@@ -43,8 +46,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// Runs every code cell of a notebook in order, writes the notebook with its outputs and returns it.
 ///
 /// Stops at the first cell that fails, writes the outputs so far, and returns an error. It continues if
-/// errors are allowed or the cell has the tag `raises-exception`, unless the session itself fails: then no later
-/// cell could run. `engine` is the reason if the engine cannot start.
+/// errors are allowed or the cell has the tag `raises-exception`, unless the session itself fails or the run is
+/// stopped: then no later cell runs.
 pub fn run_notebook(
     engine: &Engine,
     from: &Path,
@@ -97,7 +100,10 @@ fn run_cells(
         has_quit = quits(&code);
         count += 1;
         eprintln!("[{count}/{}] {}", numbers.len(), code.lines().next().unwrap_or_default());
-        let (mut outputs, mut outcome) = run_cell(engine, code, options.timeout);
+        let (mut outputs, mut outcome) = match is_stopped.load(Ordering::SeqCst) {
+            true => (Vec::new(), Ok(None)),
+            false => run_cell(engine, code, options.timeout),
+        };
         outputs.splice(..0, background.take());
         let is_stopped = is_stopped.load(Ordering::SeqCst);
         if is_stopped && outcome.is_ok() {
@@ -117,7 +123,7 @@ fn run_cells(
             failure = error.map(|error| (count, error));
         }
     }
-    // What threads have printed after the last cell.
+    // Output of threads after the last cell.
     let rest = background.take();
     if let Some(outputs) = last.and_then(|last| cells[last]["outputs"].as_array_mut()) {
         let (Value::Array(more), _) = cell_outputs(&rest, &Ok(None), count) else { return failure };
@@ -189,10 +195,14 @@ fn show(output: &Output) {
 /// prelude has loaded: its compilation may take longer.
 fn run_cell(engine: &Engine, code: String, timeout: Option<Duration>) -> (Vec<Output>, Outcome) {
     let Some(timeout) = timeout else { return outputs_of(engine, code) };
-    engine.wait_until_loaded();
     std::thread::scope(|scope| {
         let (ended, end) = crossbeam_channel::bounded::<()>(0);
         let timer = scope.spawn(move || {
+            while matches!(*engine.stage().borrow(), Stage::Loading(_)) {
+                if end.recv_timeout(LOADING_POLL_INTERVAL) != Err(RecvTimeoutError::Timeout) {
+                    return false;
+                }
+            }
             let is_late = end.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout);
             if is_late {
                 engine.interrupt();

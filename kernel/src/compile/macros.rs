@@ -3,17 +3,19 @@
 
 use syn::Item;
 
-/// Copies the macros that the source uses before their definitions to its first line, so that each line keeps its
-/// number.
+/// If the source uses a macro before its definition, copies the macros to its first line, so that each line keeps its
+/// number. Copies all of them, because macros can use each other.
 pub fn with_macros_first(source: String) -> String {
     if !source.contains("macro_rules!") {
         return source;
     }
     let Ok(file) = syn::parse_file(&source) else { return source };
-    let copies: String = file.items.iter().filter_map(|item| copy(item, &source)).collect();
-    if copies.is_empty() {
+    let (is_used, copies): (Vec<bool>, Vec<String>) =
+        file.items.iter().filter_map(|item| copy(item, &source)).unzip();
+    if !is_used.contains(&true) {
         return source;
     }
+    let copies = copies.concat();
     // Attributes of the crate must come first.
     let is_attribute = |line: &&str| line.starts_with("#![") && line.trim_end().ends_with(']');
     let attributes: usize = source.split_inclusive('\n').take_while(is_attribute).map(str::len).sum();
@@ -21,8 +23,8 @@ pub fn with_macros_first(source: String) -> String {
     format!("{} {copies}{}", &source[..at], &source[at..])
 }
 
-/// A copy in one line of a macro that is used before it is defined.
-fn copy(item: &Item, source: &str) -> Option<String> {
+/// A copy of a macro in one line, and whether the macro is used before it is defined.
+fn copy(item: &Item, source: &str) -> Option<(bool, String)> {
     let Item::Macro(item) = item else { return None };
     let name = item.ident.as_ref()?;
     let begin = item.mac.path.segments.first()?.ident.span().byte_range().start;
@@ -30,7 +32,7 @@ fn copy(item: &Item, source: &str) -> Option<String> {
     // A crate cannot export a macro twice.
     let is_exported = item.attrs.iter().any(|attribute| attribute.path().is_ident("macro_export"));
     let text = format!("#[allow(unused_macros)] macro_rules! {name} {{ {} }} ", item.mac.tokens);
-    (is_used && !is_exported && !text.contains('\n')).then_some(text)
+    (!is_exported && !text.contains('\n')).then_some((is_used, text))
 }
 
 #[cfg(test)]
@@ -54,6 +56,15 @@ mod tests {
             !second.contains("comment") && changed.ends_with(&source[source.find("\nfn area").unwrap()..])
         );
         assert!(syn::parse_file(&changed).is_ok());
+    }
+
+    #[test]
+    fn a_macro_that_a_copied_macro_uses_is_copied() {
+        let source =
+            "fn f() -> i32 { a!() }\nmacro_rules! b { () => { 1 } }\nmacro_rules! a { () => { b!() } }\n";
+        let changed = with_macros_first(source.to_owned());
+        let first = changed.lines().next().unwrap();
+        assert!(first.contains("macro_rules! a {") && first.contains("macro_rules! b {"), "{first}");
     }
 
     #[test]

@@ -42,7 +42,7 @@ const OUR_SAVING_ASYNC_CATCH: [&str; 2] = [
     "\nif !headstart::variables::run_async(\n\
      &evcxr_variable_store.lazy_arc(\"evcxr_tokio_runtime\", || tokio::runtime::Runtime::new().unwrap()).enter(),\n\
      std::pin::pin!(async {",
-    "\nOk::<(), EvcxrUserCodeError>(())\n})) {$}",
+    "\nstd::result::Result::Ok::<(), EvcxrUserCodeError>(())\n})) {$}",
 ];
 /// First part of [`OUR_CATCH`] for a cell that takes no variable. `$` stands for the store's name in the
 /// code.

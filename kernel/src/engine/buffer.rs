@@ -83,7 +83,8 @@ impl State {
 
     /// Assigns the following output to the callback of a comm; an empty name ends it.
     pub fn begin_callback(&mut self, comm: String) {
-        self.flush_running();
+        // The incomplete line was printed after this, so it belongs to the callback.
+        self.send_running();
         self.callback = Some(comm).filter(|comm| !comm.is_empty());
     }
 
@@ -126,7 +127,7 @@ impl State {
         }
     }
 
-    /// Records a panic of the cell's own thread. Of many, the oldest are shown.
+    /// Records a panic of the cell's own thread. If too many wait, the oldest is shown: the cell has caught it.
     pub fn panicked(&mut self, message: String, line: u32) {
         self.panics.push((message, line));
         if self.panics.len() > MAX_PANICS {
@@ -202,21 +203,27 @@ impl State {
         self.held_since.get_or_insert_with(Instant::now);
         self.held_bytes += length;
         if self.held_bytes > MAX_HELD {
-            self.flush_running();
+            // Without the incomplete line, which stands behind outputs that are still being handled.
+            self.send_running();
         }
     }
 
-    /// Sends the buffered outputs while code runs. A value that other output has followed for some time is not the
-    /// cell's last one. Between cells and in a callback, there is no last value.
+    /// Sends the buffered outputs and the incomplete line while code runs.
     pub fn flush_running(&mut self) {
         if let Some(Item::Text(text)) = self.out.open_text() {
             self.text(Output::Stdout(text));
         }
+        self.send_running();
+    }
+
+    /// Sends the buffered outputs while code runs. A value that other output has followed for some time is not the
+    /// cell's last one. Between cells and in a callback, there is no last value.
+    fn send_running(&mut self) {
         let is_followed = self.held.len() > self.value_at;
         if is_followed || self.is_callback() || matches!(self.destination, Destination::Background) {
             self.show_value();
         }
-        self.flush();
+        self.send();
     }
 
     /// Sends the buffered outputs at the end of the cell's code.
@@ -227,7 +234,7 @@ impl State {
         self.flush();
     }
 
-    /// Sends the buffered outputs.
+    /// Sends the buffered outputs and the incomplete line.
     pub fn flush(&mut self) {
         if let Some(Item::Text(text)) = self.out.open_text() {
             match self.held.last_mut() {
@@ -235,6 +242,11 @@ impl State {
                 _ => self.held.push(Output::Stdout(text)),
             }
         }
+        self.send();
+    }
+
+    /// Sends the buffered outputs.
+    fn send(&mut self) {
         (self.held_bytes, self.held_since, self.value_at) = (0, None, 0);
         for mut output in self.held.drain(..) {
             if let Output::Stderr(text) = &mut output

@@ -30,6 +30,9 @@ static IS_FORKED: AtomicBool = AtomicBool::new(false);
 /// Pipes that a forked process closes.
 static PIPES: [AtomicI32; 4] = [const { AtomicI32::new(-1) }; 4];
 
+/// Longest time that destructors may take at the end of this process, in seconds: no kernel is left to kill it.
+const EXIT_TIMEOUT_S: libc::c_uint = 5;
+
 /// Error for a cell that was not run.
 const OTHER_STORE: &str = "the cell was compiled for another variable store than the cells before it, so it was not run\n\
     hint: another program than the kernel's compiled it; take back what changed the compiler, such as \
@@ -55,6 +58,8 @@ pub fn hook() {
             eprintln!("the process of the cells cannot go on: {error}");
         }
         end_programs(libc::SIGTERM);
+        // SAFETY: SIGALRM ends this process if a destructor does not return.
+        unsafe { libc::alarm(EXIT_TIMEOUT_S) };
         std::process::exit(i32::from(run.is_err()));
     }
     // The rustc wrapper of evcxr.

@@ -15,7 +15,7 @@ pub fn files() -> Vec<PathBuf> {
     here.into_iter().chain(users).filter(|file| file.is_file()).collect()
 }
 
-/// Unsupported settings, each with the value that is allowed and the reason.
+/// Unsupported settings, each with the value that is allowed (empty if there is none) and the reason.
 const REFUSED: [(&str, &str, &str); 3] = [
     ("tmpdir", "", "each Headstart kernel compiles in a folder of its own"),
     ("sccache", "", "Headstart compiles cells through a compile cache of its own"),

@@ -234,12 +234,6 @@ impl Engine {
         known.is_ok_and(|stage| *stage == Stage::Loaded)
     }
 
-    /// Like [`Engine::loaded`], for a thread that may block.
-    pub fn wait_until_loaded(&self) -> bool {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        runtime.is_ok_and(|runtime| runtime.block_on(self.loaded()))
-    }
-
     /// Whether a cell runs or waits.
     pub fn is_busy(&self) -> bool {
         self.cells.is_busy()

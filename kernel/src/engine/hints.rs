@@ -26,7 +26,7 @@ pub enum Cause {
 #[derive(Debug, Default)]
 pub struct Gone {
     lost: BTreeMap<String, (Cause, String)>,
-    living: BTreeSet<String>,
+    existing: BTreeSet<String>,
 }
 
 impl Gone {
@@ -39,7 +39,7 @@ impl Gone {
         cause: impl Fn(&str) -> Cause,
     ) {
         self.lost.retain(|name, _| !after.contains(name));
-        self.living.clone_from(after);
+        self.existing.clone_from(after);
         self.add(before.difference(after), cell, cause);
     }
 
@@ -109,11 +109,11 @@ impl Gone {
             // The cell's statements see the variable, so an item names it.
             "E0425"
                 if message.contains("cannot find value")
-                    && (self.living.contains(quoted()) || own.contains(quoted())) =>
+                    && (self.existing.contains(quoted()) || own.contains(quoted())) =>
             {
                 Some(format!(
-                    "a function sees no variable outside it: hand it over, as in `fn f({0}: …)` and `f({0})`, or make \
-                     `f` a closure, or `{0}` a `const`",
+                    "a function sees no variable outside it: pass `{0}` as an argument, as in `fn f({0}: …)` and `f({0})`, \
+                     or make `f` a closure, or `{0}` a `const`",
                     quoted()
                 ))
             }

@@ -25,7 +25,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub struct Cells {
     pub child: OnceLock<Arc<Mutex<Child>>>,
     pub known: Known,
-    /// Id of the process whose group has been recorded; 0 before the first.
+    /// Id of the cells' process, which leads a process group; 0 before the first one.
     leader: AtomicI32,
     state: Mutex<State>,
     changed: Condvar,
@@ -333,7 +333,7 @@ impl Cells {
         }
     }
 
-    /// Kills the programs that the previous process of cells has started, if evcxr has replaced it.
+    /// Records the cells' process. If evcxr has replaced it, kills the programs that the previous one has started.
     pub fn process_has_changed(&self) {
         let child = self.child.get().and_then(|child| child.lock().ok().map(|child| child.id() as i32));
         let Some(child) = child else { return };

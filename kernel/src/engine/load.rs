@@ -122,6 +122,8 @@ pub fn load(
             found
         }
     };
+    // The probe and `:clear` replace the process.
+    cells.process_has_changed();
     loaded.is_rewritten = decided == boundary::Cells::Rewritten;
     loaded.note = decided.note();
     loaded.ahead = rustc_wrapper::folder()

@@ -1,4 +1,5 @@
-//! Notes on differences between a notebook and a program, shown with a cell that succeeds.
+//! Notes on differences between a notebook and a program. [`notes`] are shown with a cell that succeeds, and
+//! [`input_note`] before the cell runs.
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};

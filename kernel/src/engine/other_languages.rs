@@ -65,10 +65,14 @@ fn hint(code: Option<&str>, message: &str, line: &str) -> Option<String> {
         None => of_syntax(line),
         // "file not found for module"
         Some("E0583") => Some(MODULE),
-        Some("E0425") if line.starts_with('!') => Some(SHELL),
+        Some("E0425") if is_shell(line) => Some(SHELL),
         Some("E0423" | "E0425") if message.contains("function") => of_function(message),
-        Some("E0614") if line.contains("**") => Some("a power is `x.powi(2)`, or `x.pow(2)` of integers"),
-        Some("E0277") if line.strip_suffix('?').is_some_and(is_name) => Some(DESCRIBED),
+        Some("E0614") if has_power(line) => Some("a power is `x.powi(2)`, or `x.pow(2)` of integers"),
+        Some("E0277")
+            if message.contains("can only be applied") && line.strip_suffix('?').is_some_and(is_name) =>
+        {
+            Some(DESCRIBED)
+        }
         _ => None,
     };
     found.map(str::to_owned)
@@ -78,12 +82,12 @@ fn hint(code: Option<&str>, message: &str, line: &str) -> Option<String> {
 fn of_syntax(line: &str) -> Option<&'static str> {
     let word = line.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
     let rest = line[word.len()..].trim_start();
-    // Not an assignment to a variable with this name.
-    let is_statement = rest.is_empty() || rest.starts_with(|c: char| c.is_alphabetic() || c == ':');
+    // Not an assignment to a variable with this name, nor a field `name: type`.
+    let is_statement = ["", ":"].contains(&rest) || rest.starts_with(char::is_alphabetic);
     match line.chars().next()? {
         '#' if !line.starts_with("#[") && !line.starts_with("#!") => Some("comments begin with `//`"),
-        '%' => Some(MAGIC),
-        '!' => Some(SHELL),
+        '%' if !line.starts_with("% ") => Some(MAGIC),
+        '!' if is_shell(line) => Some(SHELL),
         '?' => Some(DESCRIBED),
         _ if line.ends_with(':') && BLOCKS.contains(&word) => {
             Some("blocks are in braces: `for i in 0..3 { … }`, `if x > 1 { … } else { … }`")
@@ -94,10 +98,30 @@ fn of_syntax(line: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether a line is a command such as `!ls` or `!ls -l`, and not a condition such as `!seen.contains(&x)`.
+fn is_shell(line: &str) -> bool {
+    let Some(command) = line.strip_prefix('!') else { return false };
+    let rest = command.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+    let argument = rest.trim_start();
+    let is_path = command.starts_with(['.', '/', '~']);
+    // An operator has a space behind it, as in `!a - b`.
+    let is_argument = argument.starts_with(char::is_alphanumeric)
+        || argument.starts_with(['-', '.', '/', '~', '$', '"', '\'']) && argument.chars().nth(1) != Some(' ');
+    is_path || argument.is_empty() || argument != rest && is_argument
+}
+
+/// Whether a line has `**` between two values, as in `x ** 2`, and not in front of a reference, as in `**x`.
+fn has_power(line: &str) -> bool {
+    let ends_value = |c: char| c.is_alphanumeric() || "_)]".contains(c);
+    line.match_indices("**").any(|(at, _)| line[..at].trim_end().ends_with(ends_value))
+}
+
 /// Whether a line has a string of Python with values, `f"…"`.
 fn has_f_string(line: &str) -> bool {
     let is_word = |before: &str| before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
-    line.match_indices("f\"").any(|(at, _)| !is_word(&line[..at]))
+    // After an odd number of quotes, the `f` is the end of a string.
+    let is_in_string = |before: &str| before.matches('"').count() % 2 == 1;
+    line.match_indices("f\"").any(|(at, _)| !is_word(&line[..at]) && !is_in_string(&line[..at]))
 }
 
 /// Hint for a call of an unknown function, or of a macro without its `!`.
@@ -130,6 +154,8 @@ mod tests {
             (None, "expected expression, found `%`", "%time f()", "`:timing`"),
             (None, found, "!echo hi", "before the code"),
             (Some("E0425"), "cannot find value `ls` in this scope", "!ls", "before the code"),
+            (Some("E0425"), "cannot find value `ls` in this scope", "!ls -l", "before the code"),
+            (None, found, "!./run a", "before the code"),
             (Some("E0425"), "cannot find function `len` in this scope", "len(v)", "`x.len()`"),
             (Some("E0423"), "expected function, found macro `print`", "print(v)", "`println!"),
             (None, "prefix `f` is unknown", "f\"{x}\"", "`format!"),
@@ -160,6 +186,14 @@ mod tests {
             (Some("E0425"), "cannot find value `len` in this scope", "len"),
             (Some("E0425"), "cannot find function `fit` in this scope", "fit(x)"),
             (Some("E0277"), "the `?` operator can only be applied", "f(x)?;"),
+            (Some("E0277"), "`?` couldn't convert the error to `Error`", "result?"),
+            (Some("E0425"), "cannot find value `seen` in this scope", "!seen.contains(&x)"),
+            (Some("E0425"), "cannot find value `a` in this scope", "!a && b"),
+            (None, "mismatched closing delimiter: `)`", "!x.is_empty())"),
+            (Some("E0614"), "type `i32` cannot be dereferenced", "v.iter().filter(|x| **x > 2)"),
+            (None, "expected `,`, found `class`", "class: usize,"),
+            (None, "expected `)`", "% 7"),
+            (None, "expected `;`, found `let`", "println!(\"size of f\") let a = 1;"),
             (Some("E0308"), "mismatched types", "import(x)"),
             (None, "expected expression", ""),
         ] {

@@ -24,12 +24,17 @@ pub fn in_cell(span: proc_macro2::Span) -> Range<usize> {
 /// Variables, with `mut ` if they are mutable, whose names evcxr does not find in a pattern: those in slices, in
 /// alternatives, behind references and in brackets. It would keep the old values of variables with these names.
 pub fn rebound(pattern: &Pat) -> Vec<(String, &'static str)> {
-    struct Hidden(Vec<(String, &'static str)>, usize);
+    #[derive(Default)]
+    struct Hidden {
+        found: Vec<(String, &'static str)>,
+        /// Number of patterns around the current one into which evcxr does not look.
+        depth: usize,
+    }
     impl Hidden {
         fn inside(&mut self, visit: impl FnOnce(&mut Hidden)) {
-            self.1 += 1;
+            self.depth += 1;
             visit(self);
-            self.1 -= 1;
+            self.depth -= 1;
         }
     }
     impl<'ast> Visit<'ast> for Hidden {
@@ -38,10 +43,10 @@ pub fn rebound(pattern: &Pat) -> Vec<(String, &'static str)> {
             let name = pattern.ident.to_string();
             let is_variable =
                 name.trim_start_matches("r#").starts_with(|c: char| c == '_' || c.is_lowercase());
-            // evcxr does not look below `name @ pattern`.
-            if is_variable && self.1 > 0 && !self.0.iter().any(|(known, _)| *known == name) {
-                self.0.push((name, if pattern.mutability.is_some() { "mut " } else { "" }));
+            if is_variable && self.depth > 0 && !self.found.iter().any(|(known, _)| *known == name) {
+                self.found.push((name, if pattern.mutability.is_some() { "mut " } else { "" }));
             }
+            // evcxr does not look below `name @ pattern`.
             self.inside(|hidden| syn::visit::visit_pat_ident(hidden, pattern));
         }
         fn visit_pat_slice(&mut self, pattern: &'ast syn::PatSlice) {
@@ -57,9 +62,9 @@ pub fn rebound(pattern: &Pat) -> Vec<(String, &'static str)> {
             self.inside(|hidden| syn::visit::visit_pat_paren(hidden, pattern));
         }
     }
-    let mut hidden = Hidden(Vec::new(), 0);
+    let mut hidden = Hidden::default();
     hidden.visit_pat(pattern);
-    hidden.0
+    hidden.found
 }
 
 /// Ends of the patterns `None`, which evcxr takes for a variable.
@@ -123,6 +128,13 @@ mod tests {
         for cell in ["let (a, P { b, c: Some(d) }) = f();", "let a = 1;", "let a: u8 = 1;"] {
             assert_eq!(Prepared::new(cell).sent(), cell);
         }
+    }
+
+    #[test]
+    fn a_variable_that_is_bound_again_can_be_hidden_without_a_use() {
+        let mut prepared = Prepared::new("let [a, b] = &v[..] else { panic!() };\nf(a)");
+        assert!(prepared.make_local("a") && prepared.make_local("b") && !prepared.make_local("b"));
+        assert!(!prepared.sent().contains("let b = b"), "{}", prepared.sent());
     }
 
     #[test]

@@ -11,7 +11,8 @@ pub enum Phase {
     CallingBack,
     /// The cell is analysed or compiled, or one of its commands (`!ls`) runs. Its code does not run yet.
     Preparing,
-    /// `:clear` or `:restart` replaces the cells' process and prepares the new one, which cells cannot do without.
+    /// `:clear` or `:restart` replaces the cells' process and prepares the new one. Stop waits for the end of this:
+    /// without the preparation, no cell could run.
     Restarting,
     /// The cell's code runs.
     Running,
@@ -41,7 +42,7 @@ pub enum Action {
     CancelWaiting,
     /// Kills the compiler or the command; the process with the variables continues.
     StopPrograms,
-    /// Lets the kernel complete its work, and stops the cell after it.
+    /// Completes the restart, and stops the cell after it.
     Postpone,
     /// Asks the cell's code to stop, with SIGINT.
     Interrupt,

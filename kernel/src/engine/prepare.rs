@@ -45,7 +45,7 @@ impl Prepared {
         let mut prepared = Prepared {
             sent: Edited::default(),
             plain,
-            local: block.iter().flat_map(crate::engine::held_outputs::names).collect(),
+            local: block.iter().flat_map(crate::engine::standard_streams::holders).collect(),
             block,
             types: BTreeMap::new(),
             variables: Variables::new(),
@@ -120,11 +120,12 @@ impl Prepared {
         }
     }
 
-    /// Hides a variable of the cell from evcxr. Returns `false` if the cell does not use it or it is
-    /// already hidden.
+    /// Hides a variable of the cell from evcxr. Returns `false` if the cell does not use it, unless the kernel itself
+    /// has shown it to evcxr, or if it is already hidden.
     pub fn make_local(&mut self, name: &str) -> bool {
-        let is_used = self.block.as_ref().is_some_and(|block| is_used(block, name));
-        if is_used && self.local.insert(name.to_owned()) {
+        let may_hide =
+            self.block.as_ref().is_some_and(|block| is_used(block, name) || is_rebound(block, name));
+        if may_hide && self.local.insert(name.to_owned()) {
             self.edit();
             return true;
         }
@@ -223,6 +224,12 @@ fn is_used(block: &Block, name: &str) -> bool {
     let defines = |statement: &Stmt| matches!(statement, Stmt::Local(local) if crate::compile::redefined::binds(&local.pat, name));
     statements.by_ref().any(defines)
         && statements.any(|statement| crate::compile::redefined::names(statement, name))
+}
+
+/// Whether a variable is in a part of a pattern into which evcxr does not look.
+fn is_rebound(block: &Block, name: &str) -> bool {
+    let rebinds = |local: &syn::Local| rebound(&local.pat).iter().any(|(known, _)| known == name);
+    block.stmts.iter().any(|statement| matches!(statement, Stmt::Local(local) if rebinds(local)))
 }
 
 /// Edits that normalise spaces and line ends, and names to the form in which rustc compares them (NFC).

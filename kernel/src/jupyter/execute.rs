@@ -93,7 +93,7 @@ impl Kernel {
         let expressions = asked.user_expressions.iter().flatten().filter(|_| reply.status == ReplyStatus::Ok);
         let mut values = HashMap::new();
         for (name, expression) in expressions {
-            values.insert(name.clone(), self.evaluate(expression.clone(), request).await);
+            values.insert(name.clone(), self.evaluate(expression.clone(), asked.silent, request).await);
         }
         reply.user_expressions = Some(values);
         reply
@@ -107,9 +107,9 @@ impl Kernel {
         }
     }
 
-    /// Evaluates an expression that a client requests with a cell. Outputs meanwhile belong to the cell, as those of its
-    /// threads.
-    async fn evaluate(&self, expression: String, request: &JupyterMessage) -> ExpressionResult {
+    /// Evaluates an expression that a client requests with a cell. Outputs meanwhile, such as those of the cell's
+    /// threads, are shown below the cell.
+    async fn evaluate(&self, expression: String, silent: bool, request: &JupyterMessage) -> ExpressionResult {
         let mut received = self.engine.execute(expression);
         while let Some(event) = received.recv().await {
             match event {
@@ -122,6 +122,7 @@ impl Kernel {
                 Event::Done(Err(CellError { name: ename, value: evalue, traceback })) => {
                     return ExpressionResult::Error { ename, evalue, traceback };
                 }
+                Event::Output(output) if silent && !output.is_of_comm() => drop(output),
                 Event::Output(output) => self.publish_output(output, Some(request)).await,
                 Event::Input { question, .. } => question.answer(&Answer::NoInput),
             }

@@ -1,4 +1,4 @@
-//! Variables that hold a standard stream: its lock, or a buffer in front of it.
+//! Variables of a cell that hold a standard stream: its lock, or a buffer in front of it.
 //!
 //! A program unlocks and flushes them at its end, but variables of cells stay. Then a lock would block every other
 //! thread that prints, and buffered text would never be shown. So such a variable ends with its cell.
@@ -16,7 +16,7 @@ const CONTENTS: [&str; 2] = ["unwrap", "expect"];
 const BUFFERS: [&str; 2] = ["BufWriter", "LineWriter"];
 
 /// Variables of a cell that hold a standard stream, as far as the text shows.
-pub fn names(block: &Block) -> Vec<String> {
+pub fn holders(block: &Block) -> Vec<String> {
     let mut streams = Vec::new();
     let mut held = Vec::new();
     for statement in &block.stmts {
@@ -104,7 +104,7 @@ mod tests {
             ("let guard = mutex.lock().unwrap();\nlet text = page.lines();", vec![]),
             ("let w = BufWriter::new(File::create(\"a\")?);\nlet f = || stdout().lock();", vec![]),
         ] {
-            assert_eq!(names(&parse(cell).unwrap()), expected, "{cell}");
+            assert_eq!(holders(&parse(cell).unwrap()), expected, "{cell}");
         }
     }
 }
