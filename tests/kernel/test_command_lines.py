@@ -83,7 +83,7 @@ def test_stop_after_restart_says_what_is_gone(kernel):
             break
     kernel.manager.interrupt_kernel()
     cell = kernel.result(request, timeout=20)
-    assert cell.reply["ename"] == "Interrupted" and "its command had removed a" in cell.reply["evalue"]
+    assert cell.reply["ename"] == "Interrupted" and "it had removed a" in cell.reply["evalue"]
     assert "`a` was cleared" in kernel.run("a").traceback
 
 

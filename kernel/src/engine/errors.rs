@@ -47,12 +47,12 @@ impl CellError {
         [START, STOPPED].contains(&self.name.as_str())
     }
 
-    /// Creates an error for an interrupted cell. `cleared`: the variables that a command of the cell had removed
-    /// before.
-    pub fn interrupted(when: &str, cleared: &BTreeSet<String>) -> CellError {
-        let variables = match cleared.is_empty() {
+    /// Creates an error for an interrupted cell. `removed`: the variables that its code or commands had moved or
+    /// cleared before.
+    pub fn interrupted(when: &str, removed: &BTreeSet<String>) -> CellError {
+        let variables = match removed.is_empty() {
             true => "every variable is kept".to_owned(),
-            false => format!("its command had removed {}", list(cleared)),
+            false => format!("it had removed {}", list(removed)),
         };
         CellError::new("Interrupted", &format!("the cell stopped {when}; {variables}"))
     }
@@ -149,9 +149,6 @@ mod tests {
             CellError::interrupted("while a command ran", &names).value
         };
         assert_eq!(message(&[]), "the cell stopped while a command ran; every variable is kept");
-        assert_eq!(
-            message(&["a", "b"]),
-            "the cell stopped while a command ran; its command had removed a, b"
-        );
+        assert_eq!(message(&["a", "b"]), "the cell stopped while a command ran; it had removed a, b");
     }
 }

@@ -74,7 +74,7 @@ impl Loaded {
         }
     }
 
-    /// Records the variables that the cell has lost, with the cause. Returns those that a command has cleared.
+    /// Records the variables that the cell has lost, with the cause, and returns them.
     fn note_gone(&mut self, ran: &Ran) -> BTreeSet<String> {
         let items: BTreeSet<&str> = self.context.defined_item_names().collect();
         let cause = cause(ran.cell, &ran.result, ran.collected.failed());
@@ -91,7 +91,7 @@ impl Loaded {
         let shown = if ran.code.trim().is_empty() { ran.cell } else { ran.code };
         self.gone.note(&before, &after, shown, cause_of);
         self.gone.note_local(ran.prepared.local(), shown);
-        if cause == Cause::Cleared { before.difference(&after).cloned().collect() } else { BTreeSet::new() }
+        before.difference(&after).cloned().collect()
     }
 
     /// Records the variables that were lost in a cell whose commands failed or were stopped, and returns them.

@@ -25,8 +25,6 @@ use crate::prelude::session::Session;
 use crate::prelude::template::{Notice, Template};
 use crate::prelude::{terminal, toolchain};
 
-/// Environment variable with the number of times that candle's threads poll for work before they sleep.
-const SPINNING_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
 /// Interval at which running programs are killed while the kernel ends (50 ms).
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Capacity of a cell's channel of outputs, in events. While it is full, the cell waits.
@@ -86,8 +84,8 @@ impl Engine {
             // Shows only the message of an error: a backtrace into the library does not help in a notebook.
             std::env::set_var("RUST_LIB_BACKTRACE", "0");
             // Otherwise candle's threads would spin while they wait, on cores that other threads need.
-            if std::env::var_os(SPINNING_VARIABLE).is_none() {
-                std::env::set_var(SPINNING_VARIABLE, "100");
+            if std::env::var_os(environment::SPINNING_VARIABLE).is_none() {
+                std::env::set_var(environment::SPINNING_VARIABLE, "100");
             }
             if let Ok(template) = &template {
                 std::env::set_var(LIBRARY_VARIABLE, template.library());

@@ -19,9 +19,11 @@ static KERNEL_ENVIRONMENT: OnceLock<Variables> = OnceLock::new();
 const USERS_VARIABLE: &str = "HEADSTART_USERS_ENVIRONMENT";
 /// Prefix of the variables that the prelude reads.
 const OWN_PREFIX: &str = "HEADSTART_";
+/// Environment variable with the number of times that candle's threads poll for work before they sleep.
+pub const SPINNING_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
 /// Other variables that code in the process of the cells reads: the form of its errors, and how long candle's threads
-/// wait.
-const KEPT: [&str; 2] = ["RUST_LIB_BACKTRACE", "CANDLE_BARRIER_POOL_SPIN_LIMIT"];
+/// poll.
+const KEPT: [&str; 2] = ["RUST_LIB_BACKTRACE", SPINNING_VARIABLE];
 
 fn now() -> Variables {
     std::env::vars_os().collect()

@@ -18,6 +18,10 @@ pub fn kill_all() {
     let own = std::process::id() as i32;
     // The system's name of this process stays the same when the program's file is replaced.
     let own_name = programs.iter().find(|program| program.id == own).map(|program| program.name.as_str());
+    // Without it, the process of the cells cannot be told from other programs.
+    if own_name.is_none() {
+        return;
+    }
     // The process of the cells and a standby lead groups of their own. A command that runs this program does not.
     let is_own = |program: &Program| Some(&*program.name) == own_name && program.group == program.id;
     let begun = programs.iter().filter(|program| program.parent == own && !is_own(program));
