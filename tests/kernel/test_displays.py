@@ -127,3 +127,10 @@ def test_a_variable_in_a_function_is_explained(kernel, code):
 def test_an_error_in_a_pattern_has_its_line(kernel):
     cell = kernel.run("let v: Vec<i32> = vec![];\nlet [a, b] = [v[0], 1];\na + b")
     assert cell.reply["ename"] == "Panic" and "2 │ let [a, b]" in cell.traceback
+
+
+def test_a_value_that_takes_a_variable_of_its_cell_is_shown_with_its_figure(kernel):
+    cell = kernel.run("let part = sequential![Input::new(3), Dense::new(2)]?;\nsequential![part, Activation::Linear]?.plot()")
+    assert "image/svg+xml" in cell.of_type("execute_result")[0]["data"]
+    # The next cell sees that the variable is used up.
+    assert kernel.run("part").reply["status"] == "error"

@@ -14,6 +14,7 @@ pub mod completeness;
 pub mod evcxr_text;
 pub mod handover;
 pub mod macros;
+pub mod moved;
 pub mod predict;
 pub mod probe;
 pub mod redefined;

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::compile::compilation::Compilation;
 use crate::compile::evcxr_text::source::{CRATE_NAME, FILE, OPTIMISATION};
-use crate::compile::{handover, timing, warnings};
+use crate::compile::{handover, moved, timing, warnings};
 use crate::platform::rustc_wrapper;
 use crate::prelude::facade::{ERRORS, PRELUDE};
 
@@ -101,9 +101,10 @@ impl Compilation {
         rustc.output()
     }
 
-    /// Writes rustc's messages, without warnings, to standard error for cargo.
+    /// Writes rustc's messages, without warnings and labels that mislead evcxr, to standard error for cargo.
     fn say(&self, messages: &str) -> io::Result<()> {
-        io::stderr().write_all(warnings::sort_out(Path::new(&self.session), messages).as_bytes())
+        let errors = warnings::sort_out(Path::new(&self.session), messages);
+        io::stderr().write_all(moved::without_labels(&errors).as_bytes())
     }
 }
 
