@@ -18,7 +18,7 @@ use crate::{Error, Result, random};
 pub struct Batch {
     /// Inputs, `[N, …]`.
     pub x: Tensor,
-    /// Targets, `[N]` or `[N, classes]`.
+    /// Targets, `[N]` or `[N, classes]`. Those of [`Samples`] are on the CPU.
     pub y: Tensor,
     /// Sample weights of the loss, `[N]`. Default: all 1.
     pub weights: Option<Tensor>,
@@ -32,8 +32,8 @@ impl From<(Tensor, Tensor)> for Batch {
 
 /// Data that a model can be trained on.
 pub trait Dataset {
-    /// The number of batches in an epoch. `fit` takes this number of batches from [`Dataset::epoch`];
-    /// fewer are an error.
+    /// The number of batches in an epoch. `fit`, `evaluate` and `predict` take this number of batches from
+    /// [`Dataset::epoch`]; fewer are an error.
     fn batches(&self) -> usize;
 
     /// Starts an epoch and returns its batches. Shuffles the samples first if shuffling is on.
@@ -136,7 +136,7 @@ impl Inputs {
             Inputs::Images(paths, decoding) => {
                 Inputs::Images(Arc::new(paths[start..start + length].to_vec()), *decoding)
             }
-            Inputs::File(..) => unreachable!("features are not parted"),
+            Inputs::File(..) => unreachable!("features are not split"),
         })
     }
 
@@ -202,7 +202,7 @@ impl Samples {
                 found: "0".into(),
             });
         }
-        // Each batch of targets is checked on the CPU. Targets on a GPU are copied once, and not for each batch.
+        // Each batch of targets is checked on the CPU. Targets on a GPU are copied once, not for each batch.
         let y = match Optimization::Targets.is_on() {
             true => y.to_device(&Device::Cpu)?,
             false => y.clone(),
@@ -329,8 +329,8 @@ impl Samples {
 
     /// Returns the targets and weights of the samples with these indices.
     pub(crate) fn targets(&self, numbers: &[u32]) -> Result<(Tensor, Option<Tensor>)> {
-        let rows = Tensor::new(numbers, self.y.device())?;
-        let pick = |all: &Tensor| all.contiguous()?.index_select(&rows, 0);
+        // Weights can be on another device than the targets.
+        let pick = |all: &Tensor| all.contiguous()?.index_select(&Tensor::new(numbers, all.device())?, 0);
         Ok((pick(&self.y)?, self.weights.as_ref().map(pick).transpose()?))
     }
 
