@@ -1,9 +1,13 @@
 //! Finds the nodes of self-attention in an ONNX graph.
 //!
-//! Exporters write attention in many forms: one projection to queries, keys and values or three, other orders of the
-//! dimensions, the scale in other places. So only the frame is searched here: a softmax between two products of computed
-//! values, one or three projections of the same tokens before it, and a projection after it. [`super::attention`]
-//! compares what the nodes compute with the layer.
+//! Exporters write attention in many forms: with one or three projections to queries, keys and values, with other orders
+//! of the dimensions, with the scale in other places. The search therefore looks for the common parts only:
+//!
+//! - a softmax between two products of computed values,
+//! - one or three projections of the same tokens before it,
+//! - a projection after it.
+//!
+//! [`super::attention`] then compares the results of the nodes with those of the layer.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -34,7 +38,7 @@ pub(super) struct AttentionNodes<'a> {
     pub(super) output: usize,
 }
 
-/// The graph, as the search needs it.
+/// Search for self-attention in a graph.
 pub(super) struct Search<'a, 'f> {
     file: &'a OnnxFile<'a>,
     producers: &'f HashMap<&'a str, usize>,
@@ -101,7 +105,8 @@ impl<'a, 'f> Search<'a, 'f> {
         node.op == "Transpose" && first != Some(&0)
     }
 
-    /// The only node that reads the numbers of a value, or the choice that replaces what is not a number in a softmax.
+    /// The only node that reads a value. `Shape` does not count. If an `IsNaN` and a `Where` read it, which replace NaN
+    /// after a softmax: the `Where`.
     fn next(&self, value: &str) -> Option<usize> {
         if self.file.outputs.contains(&value) {
             return None;
