@@ -1,4 +1,4 @@
-//! One epoch of a dataset, with as many batches as it announces.
+//! One epoch of a dataset: its announced batches, and the errors of datasets that do not fit.
 
 use super::{Batch, Dataset};
 use crate::{Error, Result};
@@ -14,10 +14,16 @@ pub(crate) fn announced_batches(data: &mut dyn Dataset) -> Result<impl Iterator<
         if has_ended || announced > 0 && taken == announced {
             return None;
         }
-        let batch = if announced == 0 { None } else { epoch.next() };
-        has_ended = batch.is_none();
-        taken += usize::from(!has_ended);
-        Some(batch.unwrap_or_else(|| Err(missing_batches(announced, taken))))
+        match epoch.next().filter(|_| announced > 0) {
+            Some(batch) => {
+                taken += 1;
+                Some(batch)
+            }
+            None => {
+                has_ended = true;
+                Some(Err(missing_batches(announced, taken)))
+            }
+        }
     }))
 }
 

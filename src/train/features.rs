@@ -27,13 +27,13 @@ pub(super) struct StepData {
     pub(super) weights: Option<Tensor>,
 }
 
-/// From what a training step computes the loss.
+/// The input of a training step.
 pub(super) enum StepSource {
     /// The model's output before its last activation.
     Linear(Tensor),
-    /// The inputs of a batch, from which the GPU computes the output.
+    /// The inputs of a batch. The GPU computes the output from them.
     Batch(Tensor),
-    /// The numbers of samples whose features are on the GPU.
+    /// The indices of samples whose features are on the GPU.
     Rows(Vec<u32>),
 }
 
@@ -136,7 +136,8 @@ impl<'a> Features<'a> {
         }
     }
 
-    /// Leaves the model's output to the training steps on the GPU. `has_features`: the GPU has the features of all samples.
+    /// Lets the training steps compute the model's output on the GPU. `has_features`: whether the features of all samples
+    /// are there.
     pub(super) fn leave_outputs_to_gpu(&mut self, has_features: bool) {
         self.place = if has_features { Place::GpuWithFeatures } else { Place::Gpu };
     }

@@ -69,7 +69,7 @@ impl GpuTraining {
         Ok(Some(GpuTraining { trainee, optimizer, loss, is_ahead: false, unread: 0 }))
     }
 
-    /// Copies the inputs of all samples to the GPU, if they fit. Returns whether they are there.
+    /// Copies the inputs of all samples to the GPU, if they fit. Returns whether they were copied.
     pub(super) fn keep(&mut self, x: &Tensor) -> Result<bool> {
         self.trainee.keep(x)
     }
