@@ -1,7 +1,7 @@
-//! Reader of pickles, as far as PyTorch's files need it. No code is run: a class is only a name.
+//! Reader of the pickles in PyTorch's files. It runs no code: a class is only a name.
 //!
-//! Unlike candle's reader, it accepts items of classes that are derived from `dict` or `list`, which checkpoints hold
-//! beside their tensors, integers of any size, and protocols up to 5. The instructions are those of Python's
+//! Unlike candle's reader, it accepts integers of any size, and protocols up to 5. It also accepts objects of classes that
+//! are derived from `dict` or `list`, which checkpoints hold beside their tensors. The instructions are those of Python's
 //! `pickletools.py`.
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use candle_core::pickle::Object;
 use candle_core::{Result, bail};
 
-/// Reads one pickle and moves `rest` behind it.
+/// Reads one pickle from the front of `rest`, and removes it from there.
 pub(super) fn read(rest: &mut &[u8]) -> Result<Object> {
     let mut reader = Reader { rest, stack: Vec::new(), memo: HashMap::new() };
     while !reader.step()? {}
@@ -27,6 +27,7 @@ pub(super) fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8]> {
     }
 }
 
+/// The state of Python's pickle machine.
 struct Reader<'a, 'b> {
     rest: &'a mut &'b [u8],
     stack: Vec<Object>,
@@ -63,7 +64,7 @@ impl Reader<'_, '_> {
             b'X' | b'T' => self.text(4)?,
             0x8c | b'U' => self.text(1)?,
             0x8d => self.text(8)?,
-            // Bytes: no name of a tensor.
+            // Bytes are not needed.
             b'C' => self.text(1).map(|_| Object::None)?,
             b'B' => self.text(4).map(|_| Object::None)?,
             0x8e | 0x96 => self.text(8).map(|_| Object::None)?,
@@ -143,7 +144,8 @@ impl Reader<'_, '_> {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// A signed number, after its size. Sizes and counts have up to eight bytes; of larger numbers, the rest is dropped.
+    /// A signed number, after its length, which is a number of `size` bytes. Only the lowest eight bytes are kept: sizes
+    /// and counts have no more.
     fn long(&mut self, size: usize) -> Result<Object> {
         let count = self.number(size)? as usize;
         let bytes = take(self.rest, count)?;
@@ -227,6 +229,7 @@ impl Reader<'_, '_> {
     }
 }
 
+/// The class with a name.
 fn class(module_name: String, class_name: String) -> Object {
     // A bool takes one byte, as a `u8`.
     let is_bool = module_name == "torch" && class_name == "BoolStorage";
@@ -245,6 +248,7 @@ fn instance(callable: Object, args: Object) -> Object {
     }
 }
 
+/// Keys and values from a list in which they alternate.
 fn pairs(objects: Vec<Object>) -> Result<Vec<(Object, Object)>> {
     if objects.len() % 2 != 0 {
         bail!("a key without a value");
