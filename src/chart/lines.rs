@@ -27,7 +27,7 @@ struct Series {
 /// A line chart: values over x, with a band for the spread of repeated runs.
 ///
 /// A spread that is not finite counts as 0. A line of one point is a dot, with its name beside it and its spread as a
-/// bar, for example to compare networks by time and accuracy.
+/// bar. Such dots compare networks by time and accuracy, for example.
 ///
 /// ```
 /// use headstart::prelude::*;

@@ -78,8 +78,8 @@ pub(super) struct Built {
 }
 
 impl Built {
-    /// Updates the moving statistics with those of a batch. Values that are not finite are left out: the loss of such
-    /// a batch ends training, and the model must stay usable.
+    /// Updates the moving statistics with those of a batch. Skips values that are not finite: the loss of such a batch
+    /// ends the training, and the model must stay usable.
     fn keep(&self, mean: &Tensor, variance: &Tensor) -> Result<()> {
         let keep = self.config.momentum;
         for (moving, batch) in [(&self.mean, mean), (&self.variance, variance)] {

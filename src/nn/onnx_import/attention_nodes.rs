@@ -1,7 +1,7 @@
 //! Finds the nodes of self-attention in an ONNX graph.
 //!
-//! Exporters write attention in many forms: with one or three projections to queries, keys and values, with other orders
-//! of the dimensions, with the scale in other places. The search therefore looks for the common parts only:
+//! Exporters write attention in many forms. There are one or three projections to queries, keys and values, and the order
+//! of the dimensions and the place of the scale differ. The search therefore looks for the common parts only:
 //!
 //! - a softmax between two products of computed values,
 //! - one or three projections of the same tokens before it,
