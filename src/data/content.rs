@@ -3,7 +3,7 @@
 use candle_core::DType;
 
 use super::Samples;
-use super::dataset::Inputs;
+use super::inputs::Inputs;
 use crate::files::little_endian;
 use crate::{Error, Result};
 

@@ -12,6 +12,7 @@ mod files;
 mod folder;
 mod image_size;
 mod images;
+mod inputs;
 mod prefetch;
 mod split;
 mod svd;
