@@ -3,6 +3,8 @@
 //! The weights are read from the projections. The layer is then compared with the nodes on random tokens. Attention of
 //! another form is therefore an error, never a wrong model.
 
+use std::collections::HashSet;
+
 use candle_core::Tensor;
 
 use super::attention_nodes::AttentionNodes;
@@ -146,12 +148,14 @@ impl<'a> Importer<'a> {
 
     /// Whether a node is among those that compute a value.
     fn leads_to(&self, index: usize, value: &str, found: &AttentionNodes<'a>) -> bool {
-        let mut open = vec![value];
+        let (mut open, mut seen) = (vec![value], HashSet::new());
         while let Some(value) = open.pop() {
             match self.producers.get(value) {
                 Some(&producer) if producer == index => return true,
                 Some(&producer) if value != found.entry && found.nodes.contains(&producer) => {
-                    open.extend(&self.file.nodes[producer].inputs);
+                    if seen.insert(producer) {
+                        open.extend(&self.file.nodes[producer].inputs);
+                    }
                 }
                 _ => {}
             }

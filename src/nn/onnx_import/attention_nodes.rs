@@ -121,9 +121,13 @@ impl<'a, 'f> Search<'a, 'f> {
         }
     }
 
+    /// The attention around a softmax.
     fn around(&self, softmax: usize) -> Option<AttentionNodes<'a>> {
+        // A damaged file can have cycles.
+        let mut steps = 0..MAX_NODES;
         let mut scores = *self.producers.get(self.node(softmax).input(0))?;
         while !self.is_product(self.node(scores)) {
+            steps.next()?;
             let node = self.node(scores);
             let [value] = *self.data_inputs(node) else { return None };
             if !self.is_step(node) {
@@ -133,6 +137,7 @@ impl<'a, 'f> Search<'a, 'f> {
         }
         let mut context = self.next(self.node(softmax).output())?;
         while !self.is_product(self.node(context)) {
+            steps.next()?;
             let node = self.node(context);
             if !self.is_step(node) && node.op != "Where" {
                 return None;
@@ -175,9 +180,9 @@ impl<'a, 'f> Search<'a, 'f> {
 
     /// The value before the first of the operators that move its batch and only rearrange it otherwise.
     fn before_moved_batch(&self, mut value: &'a str) -> Option<&'a str> {
-        let mut found = None;
+        let (mut found, mut steps) = (None, 0..MAX_NODES);
         while let Some(node) = self.producers.get(value).map(|index| self.node(*index)) {
-            if !PASSIVE.contains(&node.op) {
+            if !PASSIVE.contains(&node.op) || steps.next().is_none() {
                 break;
             }
             value = node.input(0);
@@ -190,8 +195,10 @@ impl<'a, 'f> Search<'a, 'f> {
 
     /// The result after the projection of the output, its bias, and a restored batch; and the projection.
     fn end(&self, context: usize, moves_batch: bool) -> Option<(&'a str, usize)> {
+        let mut steps = 0..MAX_NODES;
         let mut output = self.next(self.node(context).output())?;
         while !self.is_projection(self.node(output)) {
+            steps.next()?;
             let node = self.node(output);
             if !self.is_step(node) {
                 return None;
@@ -207,6 +214,7 @@ impl<'a, 'f> Search<'a, 'f> {
         }
         let mut is_open = moves_batch || self.node(output).op == "Gemm";
         while is_open {
+            steps.next()?;
             let node = self.node(self.next(value)?);
             if !PASSIVE.contains(&node.op) {
                 return None;

@@ -140,11 +140,11 @@ impl<'a> Importer<'a> {
             "IsNaN" => x.ne(&x).and_then(|found| found.to_dtype(DType::F32)),
             "Where" => {
                 let (yes, no) = (second()?, self.operand(node.input(2), tensors)?);
-                check_broadcast(&dims, yes.dims())?;
-                check_broadcast(&dims, no.dims())?;
+                let shape = x.shape().broadcast_shape_binary_op(yes.shape(), "where");
+                let shape = shape.and_then(|shape| shape.broadcast_shape_binary_op(no.shape(), "where"));
+                let shape = shape.map_err(value_error)?;
+                check_memory("a result", shape.dims()).map_err(text)?;
                 x.ne(0.0).and_then(|condition| {
-                    let shape = condition.shape().broadcast_shape_binary_op(yes.shape(), "where")?;
-                    let shape = shape.broadcast_shape_binary_op(no.shape(), "where")?;
                     let spread = |tensor: &Tensor| tensor.broadcast_as(&shape)?.contiguous();
                     spread(&condition)?.where_cond(&spread(&yes)?, &spread(&no)?)
                 })
