@@ -137,7 +137,7 @@ struct Samples {
 pub(crate) enum StepInput<'a> {
     /// From the CPU.
     Batch(&'a Tensor),
-    /// From the samples on the GPU ([`Trainee::keep`]), with these indices.
+    /// From the samples on the GPU ([`Trainee::upload_samples`]), with these indices.
     Rows(&'a [u32]),
 }
 
@@ -211,7 +211,7 @@ impl Trainee {
 
     /// Copies the inputs of all samples to the GPU, if they take at most half of its free memory. Returns whether they
     /// were copied.
-    pub(crate) fn keep(&mut self, x: &Tensor) -> Result<bool> {
+    pub(crate) fn upload_samples(&mut self, x: &Tensor) -> Result<bool> {
         if x.elem_count() * size_of::<f32>() > self.gpu().free_memory()? / 2 {
             return Ok(false);
         }
@@ -236,7 +236,7 @@ impl Trainee {
                 self.gpu().gather_rows(inputs, rows, *columns, &x)?;
                 Ok((x, rows.len()))
             }
-            (StepInput::Rows(_), None) => unreachable!("rows are used only if `keep` has copied the samples"),
+            (StepInput::Rows(_), None) => unreachable!("rows are used only after `upload_samples`"),
         }
     }
 

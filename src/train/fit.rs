@@ -155,7 +155,7 @@ impl Model {
         let mut data = Features::of(self, data, validation, &fit)?;
         run.gpu = GpuTraining::new(self, run.training.compiled, data.entry())?;
         if let Some(gpu) = &mut run.gpu {
-            let has_features = data.in_memory().map(|features| gpu.keep(features)).transpose()?;
+            let has_features = data.in_memory().map(|features| gpu.upload_samples(features)).transpose()?;
             data.leave_outputs_to_gpu(has_features == Some(true));
         }
         *has_begun = true;

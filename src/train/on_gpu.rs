@@ -70,8 +70,8 @@ impl GpuTraining {
     }
 
     /// Copies the inputs of all samples to the GPU, if they fit. Returns whether they were copied.
-    pub(super) fn keep(&mut self, x: &Tensor) -> Result<bool> {
-        self.trainee.keep(x)
+    pub(super) fn upload_samples(&mut self, x: &Tensor) -> Result<bool> {
+        self.trainee.upload_samples(x)
     }
 
     /// Launches a step for a batch, and does not wait for it.

@@ -27,7 +27,7 @@ impl Event {
     }
 
     /// Makes later work of a stream wait for the marked work. Does nothing before the first record.
-    pub(super) fn delay(&self, stream: Handle) -> Result<()> {
+    pub(super) fn wait(&self, stream: Handle) -> Result<()> {
         self.context.stream()?;
         // SAFETY: event and stream exist. No flags are set.
         let status = unsafe { (self.context.driver.cuStreamWaitEvent)(stream, self.handle, 0) };

@@ -55,11 +55,11 @@ impl Uploads {
             }
         };
         let array = slot.array.insert(array);
-        slot.used.delay(copies)?;
+        slot.used.wait(copies)?;
         let copied = copy(&self.context, values, array);
         // Also after a failure, because the stream of operations may free the array.
-        let delayed = slot.copied.record(copies).and_then(|()| slot.copied.delay(operations));
-        copied.and(delayed)?;
+        let waits = slot.copied.record(copies).and_then(|()| slot.copied.wait(operations));
+        copied.and(waits)?;
         array.part(0, values.len())
     }
 }
