@@ -9,6 +9,9 @@ use std::collections::HashMap;
 use candle_core::pickle::Object;
 use candle_core::{Result, bail};
 
+/// Largest number of nested objects (200: PyTorch's files have about ten). To drop deeper ones can overflow the stack.
+const MAX_DEPTH: usize = 200;
+
 /// Reads one pickle from the front of `rest`, and removes it from there.
 pub(super) fn read(rest: &mut &[u8]) -> Result<Object> {
     let mut reader = Reader { rest, stack: Vec::new(), memo: HashMap::new() };
@@ -133,6 +136,7 @@ impl Reader<'_, '_> {
             b'Q' => Object::PersistentLoad(Box::new(self.pop()?)),
             _ => bail!("unknown instruction {code:#04x}"),
         };
+        check_depth([&object])?;
         self.stack.push(object);
         Ok(())
     }
@@ -210,6 +214,7 @@ impl Reader<'_, '_> {
 
     /// Appends to the list on the stack. An instance of another class becomes a list.
     fn append(&mut self, items: Vec<Object>) -> Result<()> {
+        check_depth(&items)?;
         match self.last()? {
             Object::List(list) => list.extend(items),
             other @ (Object::Reduce { .. } | Object::Build { .. }) => *other = Object::List(items),
@@ -220,12 +225,37 @@ impl Reader<'_, '_> {
 
     /// Adds to the dictionary on the stack. An instance of another class becomes a dictionary.
     fn insert(&mut self, items: Vec<(Object, Object)>) -> Result<()> {
+        check_depth(items.iter().flat_map(|(key, value)| [key, value]))?;
         match self.last()? {
             Object::Dict(entries) => entries.extend(items),
             other @ (Object::Reduce { .. } | Object::Build { .. }) => *other = Object::Dict(items),
             _ => bail!("expected a dictionary"),
         }
         Ok(())
+    }
+}
+
+/// Checks that objects are not nested too deeply.
+fn check_depth<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Result<()> {
+    match objects.into_iter().all(|object| is_within(object, MAX_DEPTH)) {
+        true => Ok(()),
+        false => bail!("more than {MAX_DEPTH} objects are nested"),
+    }
+}
+
+/// Whether an object has at most `depth` levels.
+fn is_within(object: &Object, depth: usize) -> bool {
+    let Some(rest) = depth.checked_sub(1) else { return false };
+    match object {
+        Object::Tuple(items) | Object::List(items) => items.iter().all(|item| is_within(item, rest)),
+        Object::Dict(entries) => {
+            entries.iter().all(|(key, value)| is_within(key, rest) && is_within(value, rest))
+        }
+        Object::Reduce { callable, args } | Object::Build { callable, args } => {
+            is_within(callable, rest) && is_within(args, rest)
+        }
+        Object::PersistentLoad(object) => is_within(object, rest),
+        _ => true,
     }
 }
 
@@ -303,6 +333,16 @@ mod tests {
             [&b""[..], b".", b"K", b"K\x01", b"(u.", b"u.", b"K\x01K\x02s.", b"\x87.", b"h\x01.", b"\xff."]
         {
             assert!(read(&mut &damaged[..]).is_err(), "{damaged:?}");
+        }
+    }
+
+    #[test]
+    fn deeply_nested_objects_are_refused() {
+        let tuples = [&b"N"[..], &[0x85u8; 100_000], b"."].concat();
+        let lists = [&[b']'; 100_000][..], &[b'a'; 99_999], b"."].concat();
+        for nested in [tuples, lists] {
+            let error = read(&mut &nested[..]).unwrap_err().to_string();
+            assert!(error.contains("nested"), "{error}");
         }
     }
 }
