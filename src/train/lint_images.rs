@@ -23,14 +23,14 @@ const MIN_IMAGES: usize = 8;
 /// Prints advice on the values of images to predict or evaluate. Prints it once for each name of a model and each
 /// `what`.
 pub(super) fn advise_once(model: &Model, x: &Tensor, what: &'static str) -> Result<()> {
-    static SAID: Mutex<BTreeSet<(String, &'static str)>> = Mutex::new(BTreeSet::new());
+    static PRINTED: Mutex<BTreeSet<(String, &'static str)>> = Mutex::new(BTreeSet::new());
     let key = (model.name().to_owned(), what);
-    if SAID.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
+    if PRINTED.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
         return Ok(());
     }
     if let Some(advice) = of_images(model, x, what)? {
         lint::say([&advice]);
-        SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        PRINTED.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
     }
     Ok(())
 }
