@@ -172,8 +172,10 @@ impl Model {
                     run.training.stop(error.to_string());
                 }
                 Err(error) => {
-                    // The training's error is the one to report.
-                    let _ = run.tell(|callback, training| callback.on_train_error(training));
+                    // The training's error is the one to report, and each callback is called.
+                    for callback in &mut run.callbacks {
+                        let _ = callback.on_train_error(&mut run.training);
+                    }
                     run.progress.failed(run.training.history);
                     return Err(error);
                 }
