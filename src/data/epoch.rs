@@ -36,11 +36,11 @@ pub(crate) fn check_not_mixed(name: &'static str, data: &dyn Dataset) -> Result<
     Err(Error::Argument { name, expected, found: "images that are mixed with others".into() })
 }
 
-/// The error of an epoch with fewer batches than announced.
+/// The error of an epoch with fewer batches than announced, or of a dataset that announces none.
 pub(crate) fn missing_batches(announced: usize, found: usize) -> Error {
-    Error::Argument {
-        name: "the dataset",
-        expected: format!("{} batches in each epoch, as its `batches` says", announced.max(1)),
-        found: found.to_string(),
-    }
+    let (expected, found) = match announced {
+        0 => ("at least one batch in each epoch".into(), "0 from its `batches`".into()),
+        _ => (format!("{announced} batches in each epoch, as its `batches` says"), found.to_string()),
+    };
+    Error::Argument { name: "the dataset", expected, found }
 }

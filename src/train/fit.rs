@@ -134,7 +134,7 @@ impl Model {
         }
         let batches = data.batches();
         if batches == 0 {
-            return Err(missing_batches(1, 0));
+            return Err(missing_batches(0, 0));
         }
         let history = history.insert(History::new(names));
         let mut run = Run {
