@@ -39,8 +39,9 @@ pub trait Dataset {
     /// Starts an epoch and returns its batches. Shuffles the samples first if shuffling is on.
     fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>>;
 
-    /// The names of the classes, class 0 first. Empty if they are unknown. `fit` and `evaluate` return
-    /// an error if the names differ from those of the training data.
+    /// The names of the classes, class 0 first. Empty if they are unknown. `evaluate` returns an error if the names
+    /// differ from those of the training data. `fit` returns an error if those of the validation data differ, or if a
+    /// class has another number than in the earlier training.
     fn class_names(&self) -> &[String] {
         &[]
     }
