@@ -19,13 +19,15 @@ const PRECISION_VARIABLE: &str = "HEADSTART_PRECISION";
 pub enum GpuPrecision {
     /// Float32: results agree with those of the CPU to rounding errors. The default before compute capability 8.0.
     Float32,
-    /// TensorFloat-32: factors are rounded to 11 bits. The default from compute capability 8.0 (Ampere) on, as in PyTorch.
+    /// TensorFloat-32: factors are rounded to 11 bits. The default from compute capability 8.0 (Ampere) on, as in
+    /// PyTorch.
     TensorFloat32,
     /// bfloat16: factors and results are rounded to 8 bits, and sums are float32. Needs compute capability 8.0.
     BFloat16,
 }
 
 impl GpuPrecision {
+    /// Converts the precision of the GPU crate.
     fn of(precision: Precision) -> GpuPrecision {
         match precision {
             Precision::Float32 => GpuPrecision::Float32,
@@ -34,6 +36,7 @@ impl GpuPrecision {
         }
     }
 
+    /// Converts to the precision of the GPU crate.
     fn of_convolutions(self) -> Precision {
         match self {
             GpuPrecision::Float32 => Precision::Float32,
@@ -43,7 +46,7 @@ impl GpuPrecision {
     }
 }
 
-/// How convolutions are computed on the GPU. `None` if models run on the CPU, in float32.
+/// How convolutions are computed on the GPU. `None` unless `HEADSTART_DEVICE=gpu` selects a GPU that can be used.
 ///
 /// ```
 /// # if std::env::var_os("HEADSTART_DEVICE").is_none() {
@@ -54,19 +57,21 @@ pub fn gpu_precision() -> Option<GpuPrecision> {
     gpu().map(|gpu| GpuPrecision::of(gpu.precision()))
 }
 
-/// Sets how later convolutions of all models are computed on the GPU. Prints a note if models run on the CPU, where
-/// nothing changes.
+/// Sets how later convolutions of all models are computed on the GPU. Without `HEADSTART_DEVICE=gpu`, nothing changes: a
+/// note says so unless `precision` is [`GpuPrecision::Float32`].
 ///
 /// # Errors
 /// [`Error::Argument`] if the GPU does not support the precision.
 pub fn set_gpu_precision(precision: GpuPrecision) -> Result<()> {
     let Some(gpu) = gpu() else {
-        eprintln!("note: models run on the CPU in float32; {precision:?} needs {DEVICE_VARIABLE}=gpu");
+        if precision != GpuPrecision::Float32 {
+            eprintln!("note: the precision does not change: {precision:?} needs {DEVICE_VARIABLE}=gpu");
+        }
         return Ok(());
     };
     gpu.set_precision(precision.of_convolutions()).map_err(|_| Error::Argument {
         name: "precision",
-        expected: format!("Float32, the precision of {} ({})", gpu.name(), gpu.architecture()),
+        expected: format!("Float32, the only precision of {} ({})", gpu.name(), gpu.architecture()),
         found: format!("{precision:?}, which needs compute capability 8.0"),
     })
 }
@@ -99,8 +104,8 @@ pub(crate) fn gpu_number(device: &str) -> Option<Result<usize, String>> {
     (kind == "gpu").then(|| number.parse().map_err(refuse))
 }
 
-/// Opens a GPU with a precision, or with the default of the GPU. A precision that the GPU does not support gives a note
-/// and float32.
+/// Opens a GPU with a precision, or with the default of the GPU. If the GPU does not support the precision, prints a
+/// note and uses float32.
 fn open(number: usize, precision: Option<&str>) -> Result<Gpu, String> {
     let named = |name: &str| {
         name.parse::<Precision>().map_err(|expected| format!("{PRECISION_VARIABLE}={name}: {expected}"))

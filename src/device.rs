@@ -16,7 +16,7 @@ static DEVICE: OnceLock<Device> = OnceLock::new();
 /// `HEADSTART_DEVICE=gpu` keeps tensors on the CPU and executes models on an NVIDIA GPU. CUDA's libraries are loaded
 /// at run time. [`GpuPrecision`](crate::GpuPrecision) says how convolutions are computed.
 ///
-/// The first call prints a note if a GPU is used, with its precision, or the requested device is not available. GPUs
+/// The first call prints a note if a GPU is used, or if the requested device is not available. GPUs
 /// need a build with the feature `cuda`, `cudnn` or `metal`: for notebooks, `headstart install --cuda`.
 ///
 /// ```
@@ -33,7 +33,7 @@ pub fn device() -> Device {
             if let Some(note) = note {
                 eprintln!("note: {note}");
             }
-            // Prints a note about the GPU that executes models.
+            // With `HEADSTART_DEVICE=gpu`, this prints the GPU that executes models, and its precision.
             accelerator::gpu();
             device
         })
@@ -98,7 +98,7 @@ fn new_cuda(number: usize) -> candle_core::Result<Device> {
         let number = cuda.cuda_stream().context().cu_device();
         // SAFETY: the device is open, and the attribute is a `u64`, which the function reads.
         unsafe {
-            // A part of a GPU that a virtual machine has may have no pool.
+            // A virtual GPU, which is a part of a GPU, may have no pool.
             if let Ok(pool) = result::device::get_default_mem_pool(number) {
                 sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast()).result().w()?;
             }

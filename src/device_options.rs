@@ -1,4 +1,4 @@
-//! Optimisations of the device path. A measurement can switch each of them off.
+//! Optimisations of the device path. Each of them can be switched off, to measure what it gains.
 
 /// An optimisation of the device path: candle's operations on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -6,13 +6,13 @@
 pub(crate) enum Optimization {
     /// One explicit stream, without events that order the uses of each tensor.
     Stream,
-    /// The memory pool keeps freed memory.
+    /// The memory pool keeps freed memory instead of returning it to the driver.
     Pool,
-    /// Convolutions pad their input themselves, if all sides have the same padding.
+    /// Convolutions whose sides have equal padding pad their input themselves.
     Padding,
     /// The loss is read after the backward pass is launched.
     Loss,
-    /// Targets are on the CPU, where they are checked.
+    /// Targets stay on the CPU, where they are checked.
     Targets,
 }
 
@@ -33,12 +33,12 @@ impl Optimization {
     /// Whether the optimisation is used: always, except in a measurement.
     pub(crate) fn is_on(self) -> bool {
         let switched_off = std::env::var(WITHOUT_VARIABLE).unwrap_or_default();
-        !names(&switched_off, self)
+        !is_listed(&switched_off, self)
     }
 }
 
-/// Whether a list has the name of an optimisation.
-fn names(list: &str, optimization: Optimization) -> bool {
+/// Whether a list contains the name of an optimisation.
+fn is_listed(list: &str, optimization: Optimization) -> bool {
     list.split(',').any(|name| name.trim() == optimization.name())
 }
 
@@ -48,8 +48,9 @@ mod tests {
 
     #[test]
     fn a_list_switches_off_what_it_names() {
-        assert!(names("stream,loss", Optimization::Stream) && names("pool, padding", Optimization::Padding));
-        assert!(!names("stream,loss", Optimization::Pool) && !names("", Optimization::Targets));
-        assert!(!names("losses", Optimization::Loss));
+        assert!(is_listed("stream,loss", Optimization::Stream));
+        assert!(is_listed("pool, padding", Optimization::Padding));
+        assert!(!is_listed("stream,loss", Optimization::Pool) && !is_listed("", Optimization::Targets));
+        assert!(!is_listed("losses", Optimization::Loss));
     }
 }

@@ -45,7 +45,7 @@ pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path) -> io::Res
         })
 }
 
-/// Writes a device or pipe. `write` gets the path of another file, because it may replace the file at its path.
+/// Writes a device or pipe. `write` writes a temporary file, because it may replace the file at its path.
 fn write_device(device: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let folder = std::env::temp_dir().join(format!("headstart-{}", unique()));
     std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
@@ -63,7 +63,10 @@ fn without_links(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.parent().unwrap_or(Path::new("")).join(named))
 }
 
-/// Checks that a file can be written at a path, before the work whose result it holds. Its folders may be missing yet.
+/// Checks that a file can be written at a path, before the work whose result it will hold. Its folders need not exist.
+///
+/// # Errors
+/// [`Error::Io`] if the path is a folder, or no file can be created in its nearest existing folder.
 pub(crate) fn check_writable(path: &Path) -> Result<()> {
     let refuse = |path: &Path, kind, problem: &str| Err(Error::io(path)(io::Error::new(kind, problem)));
     if path.is_dir() {
@@ -81,6 +84,11 @@ pub(crate) fn check_writable(path: &Path) -> Result<()> {
     }
     let probe = folder.join(format!(".headstart-{}.part", unique()));
     std::fs::File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe)).map_err(Error::io(folder))
+}
+
+/// Like [`check_writable`], for files in a folder, which may be missing yet.
+pub(crate) fn check_writable_folder(folder: &Path) -> Result<()> {
+    check_writable(&folder.join(".test"))
 }
 
 /// A number that no other call in a living process on this machine returns.

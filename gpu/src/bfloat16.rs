@@ -1,20 +1,21 @@
 //! Convolutions with operands in bfloat16.
 //!
 //! cuDNN computes them on tensor cores in NHWC. Values are stored as float32 in NCHW, so the operands are converted
-//! before, and the result after. One kernel changes type and layout together. In float32, cuDNN's tensor core kernels
-//! change the layout themselves, in the same number of passes over larger values.
+//! before the convolution, and the result after it. One kernel changes type and layout together. In float32, cuDNN's
+//! tensor core kernels change the layout themselves, in as many passes over values of twice the size.
 
 use crate::kernels::int;
 use crate::raw::Argument::{Array as A, Int};
 use crate::raw::{Array, ConvKey, Direction, Gpu};
 use crate::{Error, Output, Result};
 
-/// Channels and pixels that a block converts: `TILE` in the source.
+/// Number of channels, and of pixels, that a block converts: `TILE` in `bfloat16.cu`.
 const TILE: usize = 32;
 
-/// Converted values: two of them have the size of one value of an array.
+/// Values in bfloat16. Two of them have the size of one value of an array.
 struct BFloats {
     values: Array,
+    /// Samples, channels and pixels.
     maps: [usize; 3],
 }
 
@@ -40,7 +41,8 @@ impl BFloats {
 }
 
 impl Gpu {
-    /// Computes one direction of a convolution in bfloat16. Returns whether cuDNN supports it.
+    /// Computes one direction of a convolution in bfloat16. `operands` are input, kernel and output. Returns whether cuDNN
+    /// supports it.
     pub(crate) fn convolve_in_bfloat16(
         &self,
         key: &ConvKey,

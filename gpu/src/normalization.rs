@@ -36,9 +36,9 @@ pub struct Statistics<'a> {
     pub epsilon: f32,
 }
 
-/// What the backward pass of a normalisation reads.
+/// The operands of the backward pass of a normalisation.
 #[derive(Clone, Copy, Debug)]
-pub struct NormalizationGradient<'a> {
+pub struct NormalizationOperands<'a> {
     /// The gradient of the output.
     pub dy: &'a Array,
     /// The input of the forward pass.
@@ -129,13 +129,13 @@ impl Gpu {
     /// As [`Gpu::batch_statistics`].
     pub fn normalize_backward_sums(
         &self,
-        operands: &NormalizationGradient,
+        operands: &NormalizationOperands,
         sums: &Array,
         [gamma, beta]: [Option<&Array>; 2],
         output: Output,
     ) -> Result<()> {
         const NAME: &str = "normalize_backward_sums";
-        let &NormalizationGradient { dy, x, y, function, statistics, maps } = operands;
+        let &NormalizationOperands { dy, x, y, function, statistics, maps } = operands;
         let (count, channels) = (maps.count(), maps.channels);
         int(NAME, count)?;
         let arguments = [
@@ -165,14 +165,14 @@ impl Gpu {
     /// As [`Gpu::batch_statistics`].
     pub fn normalize_backward(
         &self,
-        operands: &NormalizationGradient,
+        operands: &NormalizationOperands,
         gamma: &Array,
         sums: Option<&Array>,
         dx: Option<(&Array, Output)>,
         residual: Option<(&Array, Output)>,
     ) -> Result<()> {
         const NAME: &str = "normalize_backward";
-        let &NormalizationGradient { dy, x, y, function, statistics, maps } = operands;
+        let &NormalizationOperands { dy, x, y, function, statistics, maps } = operands;
         let (count, channels) = (maps.count(), maps.channels);
         let adds = |gradient: Option<(&Array, Output)>| Int(gradient.map_or(0, |(_, output)| output.adds()));
         let arguments = [

@@ -32,7 +32,7 @@ impl Precision {
         self == Precision::Float32 || capability >= Precision::FIRST_CAPABILITY
     }
 
-    /// A number for storage in an atomic variable.
+    /// The number of the precision, to store it in an atomic variable.
     pub(crate) fn number(self) -> u8 {
         self as u8
     }

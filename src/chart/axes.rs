@@ -28,7 +28,7 @@ impl Axis {
         Axis { low: range.start, high: range.end, scale: Scale::Linear, title: title.to_owned(), ticks: None }
     }
 
-    /// Creates a logarithmic axis. Ends of 0 or less become the smallest number, because ticks need finite logarithms.
+    /// Creates a logarithmic axis. An end of 0 or less becomes the smallest positive number, whose logarithm is finite.
     pub(super) fn log(title: &str, low: f64, high: f64) -> Axis {
         let exponent = |end: f64| end.max(f64::MIN_POSITIVE).log10();
         let range = axis(exponent(low), exponent(high));

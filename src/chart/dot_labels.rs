@@ -1,4 +1,4 @@
-//! Names beside single dots, where they overlap neither other names nor other dots.
+//! Names beside dots, placed so that they overlap neither other names nor other dots.
 
 use super::svg::{Anchor, LINE, Svg, widest};
 use super::theme::Rgb;
@@ -8,20 +8,21 @@ const GAP: f64 = 9.0;
 
 /// A dot with its name.
 pub(super) struct Dot {
+    /// The centre, in pixels.
     pub(super) at: (f64, f64),
     pub(super) colour: Rgb,
     pub(super) name: String,
 }
 
-/// A rectangle: left, top, right, bottom.
+/// A rectangle in pixels: left, top, right, bottom.
 type Area = [f64; 4];
 
 fn overlap(a: &Area, b: &Area) -> bool {
     a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3]
 }
 
-/// The places of a name: right of its dot, left, above, below.
-fn places((x, y): (f64, f64), width: f64) -> [(Anchor, Area); 4] {
+/// The possible positions of a name: right of its dot, left, above, below.
+fn positions((x, y): (f64, f64), width: f64) -> [(Anchor, Area); 4] {
     let height = f64::from(LINE);
     let middle = y - height / 2.0;
     [
@@ -32,19 +33,21 @@ fn places((x, y): (f64, f64), width: f64) -> [(Anchor, Area); 4] {
     ]
 }
 
-/// Writes the name of each dot at the first place that is free and inside `frame`; right of the dot if there is none.
+/// Writes the name of each dot at the first position that is free and inside `frame`. If there is none, the name is right
+/// of the dot.
 pub(super) fn write_beside(svg: &mut Svg, frame: Area, dots: &[Dot]) {
     let around = |dot: &Dot| [dot.at.0 - GAP, dot.at.1 - GAP, dot.at.0 + GAP, dot.at.1 + GAP].map(f64::round);
+    // Each area with the number of its dot. A name has no number.
     let mut taken: Vec<(usize, Area)> = dots.iter().map(around).enumerate().collect();
     for (number, dot) in dots.iter().enumerate() {
         let width = widest([dot.name.as_str()], true);
-        let places = places(dot.at, width);
+        let positions = positions(dot.at, width);
         let is_free = |(_, area): &&(Anchor, Area)| {
             let inside =
                 area[0] >= frame[0] && area[1] >= frame[1] && area[2] <= frame[2] && area[3] <= frame[3];
             inside && !taken.iter().any(|(owner, other)| *owner != number && overlap(area, other))
         };
-        let &(anchor, area) = places.iter().find(is_free).unwrap_or(&places[0]);
+        let &(anchor, area) = positions.iter().find(is_free).unwrap_or(&positions[0]);
         let x = match anchor {
             Anchor::Start => area[0],
             Anchor::Middle => (area[0] + area[2]) / 2.0,

@@ -93,7 +93,7 @@ pub(super) fn epoch_axis(epochs: usize) -> Axis {
     Axis::linear("epoch", if epochs == 1 { 0.0 } else { 1.0 }, epochs as f64).ticks(epoch_ticks(epochs))
 }
 
-/// About eight epochs, evenly spaced.
+/// The epochs with a tick: about eight, evenly spaced.
 fn epoch_ticks(epochs: usize) -> Vec<f64> {
     let step = epochs.div_ceil(8).max(1);
     (step..=epochs).step_by(step).map(|epoch| epoch as f64).collect()
@@ -162,7 +162,7 @@ mod tests {
         Ok(())
     }
 
-    /// Training until `EarlyStopping` ends it.
+    /// A training until `EarlyStopping` ends it can have `usize::MAX` epochs.
     #[test]
     fn axis_of_very_many_epochs_has_few_ticks() {
         for epochs in [1, 7, 8, 1000, usize::MAX] {

@@ -27,7 +27,7 @@ struct Series {
 /// A line chart: values over x, with a band for the spread of repeated runs.
 ///
 /// A spread that is not finite counts as 0. A line of one point is a dot, with its name beside it and its spread as a
-/// bar: so networks are compared by time and accuracy.
+/// bar. Such dots compare networks by time and accuracy, for example.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -150,7 +150,7 @@ impl Lines {
         let reference = self.reference.as_ref().filter(|(_, value)| is_visible(*value));
         let (low, high) = extent(ends.chain(reference.iter().map(|(_, value)| *value))).unwrap_or((0.0, 1.0));
         let has_dots = lines.iter().any(|(_, points)| points.len() == 1);
-        let ends = if has_dots { self.with_room(left, right) } else { (left, right) };
+        let ends = if has_dots { self.with_margin(left, right) } else { (left, right) };
         let (x_axis, y_axis) = self.axes(ends, (low, high));
         let long = lines.iter().filter(|(_, points)| points.len() > 1);
         let mut names: Vec<&str> = long.map(|(series, _)| series.name.as_str()).collect();
@@ -217,17 +217,18 @@ impl Lines {
         Ok(Chart { svg: svg.finish((WIDTH, HEIGHT), &text), text })
     }
 
-    /// The ends of the horizontal axis with space around the outermost dots.
-    fn with_room(&self, left: f64, right: f64) -> (f64, f64) {
+    /// The ends of the horizontal axis, with a margin beside the outermost dots.
+    fn with_margin(&self, left: f64, right: f64) -> (f64, f64) {
+        // Of the length of the axis.
         const SHARE: f64 = 0.04;
         match self.x_scale {
             Scale::Linear => {
-                let room = (right - left).max(1e-3 * right.abs()).max(1e-9) * SHARE;
-                (left - room, right + room)
+                let margin = (right - left).max(1e-3 * right.abs()).max(1e-9) * SHARE;
+                (left - margin, right + margin)
             }
             Scale::Log => {
-                let room = (right / left).max(1.1).powf(SHARE);
-                (left / room, right * room)
+                let factor = (right / left).max(1.1).powf(SHARE);
+                (left / factor, right * factor)
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::{Error, Result, random};
 pub struct Batch {
     /// Inputs, `[N, …]`.
     pub x: Tensor,
-    /// Targets, `[N]` or `[N, classes]`.
+    /// Targets, `[N]` or `[N, classes]`. Those of [`Samples`] are on the CPU.
     pub y: Tensor,
     /// Sample weights of the loss, `[N]`. Default: all 1.
     pub weights: Option<Tensor>,
@@ -32,15 +32,16 @@ impl From<(Tensor, Tensor)> for Batch {
 
 /// Data that a model can be trained on.
 pub trait Dataset {
-    /// The number of batches in an epoch. `fit` takes this number of batches from [`Dataset::epoch`];
-    /// fewer are an error.
+    /// The number of batches in an epoch. `fit`, `evaluate` and `predict` take this number of batches from
+    /// [`Dataset::epoch`]; fewer are an error.
     fn batches(&self) -> usize;
 
     /// Starts an epoch and returns its batches. Shuffles the samples first if shuffling is on.
     fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>>;
 
-    /// The names of the classes, class 0 first. Empty if they are unknown. `fit` and `evaluate` return
-    /// an error if the names differ from those of the training data.
+    /// The names of the classes, class 0 first. Empty if they are unknown. `evaluate` returns an error if the names
+    /// differ from those of the training data. `fit` returns an error if those of the validation data differ, or if a
+    /// class has another number than in the earlier training.
     fn class_names(&self) -> &[String] {
         &[]
     }
@@ -150,7 +151,7 @@ impl Samples {
                 found: "0".into(),
             });
         }
-        // Each batch of targets is checked on the CPU. Targets on a GPU are copied once, and not for each batch.
+        // Each batch of targets is checked on the CPU. Targets on a GPU are copied once, not for each batch.
         let y = match Optimization::Targets.is_on() {
             true => y.to_device(&Device::Cpu)?,
             false => y.clone(),
@@ -277,8 +278,8 @@ impl Samples {
 
     /// Returns the targets and weights of the samples with these indices.
     pub(crate) fn targets(&self, numbers: &[u32]) -> Result<(Tensor, Option<Tensor>)> {
-        let rows = Tensor::new(numbers, self.y.device())?;
-        let pick = |all: &Tensor| all.contiguous()?.index_select(&rows, 0);
+        // Weights can be on another device than the targets.
+        let pick = |all: &Tensor| all.contiguous()?.index_select(&Tensor::new(numbers, all.device())?, 0);
         Ok((pick(&self.y)?, self.weights.as_ref().map(pick).transpose()?))
     }
 

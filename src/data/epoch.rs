@@ -1,4 +1,4 @@
-//! One epoch of a dataset, with as many batches as it announces.
+//! One epoch of a dataset: its announced batches, and the errors of datasets that do not fit.
 
 use super::{Batch, Dataset};
 use crate::{Error, Result};
@@ -14,10 +14,16 @@ pub(crate) fn announced_batches(data: &mut dyn Dataset) -> Result<impl Iterator<
         if has_ended || announced > 0 && taken == announced {
             return None;
         }
-        let batch = if announced == 0 { None } else { epoch.next() };
-        has_ended = batch.is_none();
-        taken += usize::from(!has_ended);
-        Some(batch.unwrap_or_else(|| Err(missing_batches(announced, taken))))
+        match epoch.next().filter(|_| announced > 0) {
+            Some(batch) => {
+                taken += 1;
+                Some(batch)
+            }
+            None => {
+                has_ended = true;
+                Some(Err(missing_batches(announced, taken)))
+            }
+        }
     }))
 }
 
@@ -30,11 +36,11 @@ pub(crate) fn check_not_mixed(name: &'static str, data: &dyn Dataset) -> Result<
     Err(Error::Argument { name, expected, found: "images that are mixed with others".into() })
 }
 
-/// The error of an epoch with fewer batches than announced.
+/// The error of an epoch with fewer batches than announced, or of a dataset that announces none.
 pub(crate) fn missing_batches(announced: usize, found: usize) -> Error {
-    Error::Argument {
-        name: "the dataset",
-        expected: format!("{} batches in each epoch, as its `batches` says", announced.max(1)),
-        found: found.to_string(),
-    }
+    let (expected, found) = match announced {
+        0 => ("at least one batch in each epoch".into(), "0 from its `batches`".into()),
+        _ => (format!("{announced} batches in each epoch, as its `batches` says"), found.to_string()),
+    };
+    Error::Argument { name: "the dataset", expected, found }
 }

@@ -13,6 +13,7 @@ const EXTENSIONS: [&str; 11] =
     ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "gif", "tif", "tiff"];
 /// Extensions of image formats that cannot be decoded and are reported separately.
 const UNREADABLE: [&str; 4] = ["heic", "heif", "avif", "svg"];
+/// What is missing in a folder without images.
 const NO_IMAGE: &str = "no .jpg, .jpeg, .png, .webp, .bmp, .gif or .tif file";
 /// Largest number of kinds of left-out files in the report.
 const MAX_NAMED: usize = 6;
@@ -98,7 +99,7 @@ impl Folder {
     fn walk(&mut self, path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         for entry in sorted(path)? {
             if entry.is_dir() && entry.is_symlink() {
-                self.leave_out("linked folder(s)");
+                self.leave_out("linked folder(s), which are not followed");
             } else if entry.is_dir() {
                 self.walk(&entry, files)?;
             } else if is_image(&entry) {
@@ -121,10 +122,8 @@ impl Folder {
     fn leave_out(&mut self, kind: &str) {
         *self.left_out.entry(kind.to_owned()).or_default() += 1;
     }
-}
 
-impl Folder {
-    /// The left-out files, on a line of their own.
+    /// The left-out files in words, after a line break. Empty if there are none.
     fn left_out(&self) -> String {
         if self.left_out.is_empty() {
             return String::new();

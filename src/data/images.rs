@@ -124,8 +124,8 @@ impl Images {
             expected: match predicted_classes == classes {
                 true => format!("{rows} rows, one for each image"),
                 false => format!(
-                    "{rows} rows, one for each image, of the images' {classes} classes ({names}); if the \
-                     true classes are unknown, show them with your own captions: `ImageGrid::new(&images.x, &captions)`"
+                    "{rows} rows, one for each image, of the images' {classes} classes ({names}); if the true classes \
+                     are unknown, show the images with your own captions: `ImageGrid::new(&images.x, &captions)`"
                 ),
             },
             found: format!("{} rows of {predicted_classes} classes", predictions.len()),

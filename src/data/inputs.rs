@@ -1,4 +1,4 @@
-//! Where the inputs of samples are stored.
+//! Storage of the inputs of samples.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
-use super::decode::Decoding;
+use super::decode::{Decoding, decode_all};
 use crate::{Error, Result};
 
 /// The storage of the inputs.
@@ -28,7 +28,7 @@ impl Inputs {
             Inputs::Images(paths, decoding) => {
                 Inputs::Images(Arc::new(paths[start..start + length].to_vec()), *decoding)
             }
-            Inputs::File(..) => unreachable!("features are not parted"),
+            Inputs::File(..) => unreachable!("features are not split"),
         })
     }
 
@@ -41,7 +41,7 @@ impl Inputs {
             }
             Inputs::Images(paths, decoding) => {
                 let paths: Vec<PathBuf> = numbers.iter().map(|at| paths[*at as usize].clone()).collect();
-                let values = super::decode::decode_all(&paths, *decoding)?.concat();
+                let values = decode_all(&paths, *decoding)?.concat();
                 Ok(Tensor::from_vec(
                     values,
                     (paths.len(), 3, decoding.size.0, decoding.size.1),

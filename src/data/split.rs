@@ -18,8 +18,10 @@ pub(super) fn stratified(labels: &[u32], classes: usize, share: f64) -> Result<(
         first.extend(order.iter().skip(held).map(|at| members[*at]));
     }
     if !(0.0..1.0).contains(&share) || first.is_empty() || second.is_empty() {
-        let expected =
-            format!("a share between 0 and 1 that leaves both parts some of {} images", labels.len());
+        let expected = format!(
+            "a share between 0 and 1 that leaves both parts some of {} images; each class keeps one",
+            labels.len()
+        );
         return Err(Error::Argument { name: "validation", expected, found: share.to_string() });
     }
     Ok((first, second))

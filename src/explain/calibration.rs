@@ -155,8 +155,8 @@ impl Predictions {
     /// Cross-entropy of each sample, for true class numbers `[N]`. A large loss is a confident mistake.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there are no samples, the numbers of samples and predictions differ, a target is not the
-    /// number of a predicted class, or the outputs are neither logits nor probabilities.
+    /// [`Error::Argument`] if there are no samples, or the numbers of samples and predictions differ. Also if a target is
+    /// not the number of a predicted class, or the outputs are neither logits nor probabilities.
     pub fn losses(&self, truth: &Tensor) -> Result<Vec<f64>> {
         let truth = true_classes(truth, self)?;
         Ok(self.logits()?.zip(truth).map(|(row, class)| cross_entropy(row.into_iter(), class)).collect())

@@ -248,7 +248,7 @@ impl Model {
                 None => predictions = Some(of_batch),
             }
         }
-        let predictions = predictions.ok_or_else(|| missing_batches(1, 0))?;
+        let predictions = predictions.ok_or_else(|| missing_batches(0, 0))?;
         note_nan(predictions.iter().flatten());
         ConfusionMatrix::of(&Tensor::cat(&truth, 0)?, &predictions, names)
     }

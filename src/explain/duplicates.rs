@@ -116,7 +116,7 @@ fn similar(features: &Tensor, least: f64) -> Result<Vec<(usize, usize, f64)>> {
     };
     let lengths = centred.sqr()?.sum_keepdim(1)?.sqrt()?;
     let whole = features.sqr()?.sum_keepdim(1)?.sqrt()?;
-    // Rows without a direction: they are equal to the mean, and so to each other.
+    // Rows that are equal to the mean have no direction. They are equal to each other.
     let at_mean = lengths.le(&(whole * ROUNDING)?)?.flatten_all()?.to_vec1::<u8>()?;
     let rows = centred.broadcast_div(&lengths.maximum(f64::MIN_POSITIVE)?)?;
     let columns = rows.t()?.contiguous()?;

@@ -102,7 +102,7 @@ impl KNeighborsClassifier {
                 }
             }
         }
-        // A share of votes, rounded once: a sum of shares could exceed 1.
+        // Divided once, because a sum of rounded shares could exceed 1.
         values.iter_mut().for_each(|votes| *votes /= self.neighbors as f32);
         Ok(Predictions::new(values, columns, Activation::Linear))
     }

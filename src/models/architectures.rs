@@ -80,7 +80,7 @@ impl Network {
         if let Some(known) = ALL.iter().find(|known| known.name == architecture) {
             return Ok(Network::new(known, weights));
         }
-        // timm's prefix for networks of TensorFlow, which have other padding and another epsilon.
+        // timm's prefix `tf_` means TensorFlow's padding and epsilon.
         let is_variant = |known: &&&Architecture| known.keras.is_some() || known.of_tensorflow;
         let plain = architecture.strip_prefix("tf_");
         let known = plain.and_then(|plain| ALL.iter().filter(is_variant).find(|known| known.name == plain));

@@ -37,8 +37,8 @@ constructors! {
     /// MobileNetV2: inverted residual blocks, for small devices. 3,504,872 weights with its top. Layers have Keras's
     /// names: `Conv1`, `block_1_expand` to `block_16_project_BN`, `Conv_1`, then `avg_pool`, `predictions`.
     MobileNetV2, MOBILENET_V2;
-    /// MobileNetV3-Small, for the smallest devices. 2,542,856 weights with its top. Layers have the same kinds of names as
-    /// in [`MobileNetV3Large`].
+    /// MobileNetV3-Small, for the smallest devices. 2,542,856 weights with its top. Layers have Keras's names, as those of
+    /// [`MobileNetV3Large`].
     MobileNetV3Small, MOBILENET_V3_SMALL;
     /// MobileNetV3-Large, for small devices. 5,483,032 weights with its top. Layers have Keras's names: `conv`,
     /// `expanded_conv_1_expand` to `expanded_conv_14_project_bn`, `conv_1`, then `avg_pool`, `conv_2`, `logits`.

@@ -36,7 +36,7 @@ pub(super) struct Blocks {
     pub(super) stride: usize,
     /// Ratio of the inner channels to the input channels.
     pub(super) expansion: f64,
-    /// Output channels. Of a plain convolution with an expansion, they follow from the input channels.
+    /// Output channels. A plain convolution with an expansion has the expansion times its input channels instead.
     pub(super) outputs: usize,
     /// Whether there is squeeze and excitation.
     pub(super) squeeze: bool,
@@ -247,7 +247,8 @@ impl Table {
         net.dense(self.names.classifier(), &["classifier", "_fc"], classes, last)
     }
 
-    /// The top of Keras's MobileNetV3. Its files number the convolutions, so dense layers would not find their weights.
+    /// Adds the top of Keras's MobileNetV3. Keras's files number the convolutions, so dense layers would not find their
+    /// weights.
     fn convolutional_top(&self, net: &mut Assembler, classes: usize, last: Activation) -> Result<()> {
         let (channels, units) = (net.output_shape()[0], self.head_channels(net));
         net.layer("avg_pool", GlobalAveragePooling2D)?;

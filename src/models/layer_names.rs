@@ -35,7 +35,7 @@ impl Names {
         }
     }
 
-    /// Prefix of a block. EfficientNets count the blocks of each stage by letters, MobileNets those of all stages.
+    /// Prefix of a block. EfficientNets count the blocks of each stage by letters, MobileNets count all blocks by numbers.
     pub(super) fn block(self, stage: usize, in_stage: usize, number: usize) -> String {
         match (self, number) {
             (Names::EfficientNet, _) => format!("block{stage}{}", char::from(b'a' + in_stage as u8)),

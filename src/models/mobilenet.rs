@@ -1,5 +1,5 @@
 //! MobileNets as tables: V2 (Sandler et al. 2018) and V3 (Howard et al. 2019), as in timm's `efficientnet.py` and
-//! `mobilenetv3.py`. Files of Keras have TensorFlow's padding, another epsilon, and in V3 convolutions in the top
+//! `mobilenetv3.py`. Keras's networks have TensorFlow's padding and another epsilon, and V3 has convolutions in its top
 //! (`keras/src/applications/mobilenet_v2.py`, `mobilenet_v3.py`).
 
 use super::inverted_residual::{Blocks, Kind, SqueezeForm, Table};
@@ -30,7 +30,7 @@ const fn relu(blocks: Blocks) -> Blocks {
     Blocks { relu: true, ..blocks }
 }
 
-/// A single 1x1 convolution to six times the channels, here with their number at full width.
+/// A single 1x1 convolution with six times as many outputs as inputs. `outputs` is their number at full width.
 const fn last(stage: usize, outputs: usize) -> Blocks {
     Blocks { kind: Kind::Plain, ..row(stage, (1, 1, 1, 6.0, outputs)) }
 }

@@ -82,7 +82,7 @@ pub struct Network {
     drop_connect_rate: f32,
     skip_mismatch: bool,
     initializer: Initializer,
-    /// Whether the name began with `tf_`: only TensorFlow's variant fits.
+    /// Whether the user asked for TensorFlow's variant, with a name that begins with `tf_`.
     of_tensorflow: bool,
 }
 
@@ -132,7 +132,8 @@ impl Network {
     }
 
     /// Sets the width multiplier, as in Keras's MobileNet: 0.25 gives each layer a quarter of its channels. As in Keras,
-    /// the last convolution of narrow MobileNets keeps its channels. Range: above 0, at most 16. Default: 1, with the demo weights 0.25.
+    /// the last convolution of narrow MobileNets keeps its channels. Range: above 0, at most 16. Default: 1, with the demo
+    /// weights 0.25.
     pub fn alpha(self, alpha: f64) -> Network {
         Network { alpha: Some(alpha), ..self }
     }
@@ -252,9 +253,11 @@ impl Network {
     }
 }
 
-/// Whether the network has Keras's and TensorFlow's form for these weights: other padding and epsilon, the same tensors.
+/// Whether the network needs the form of Keras and TensorFlow for these weights. Padding and epsilon differ, and the
+/// tensors are the same. `of_tensorflow`: whether the user asked for this form.
 ///
-/// `of_tensorflow`: whether only this form is wanted.
+/// # Errors
+/// [`Error::Argument`] if the weights were published for a form that the network does not have.
 fn has_form_of_keras(architecture: &Architecture, file: &OpenWeights, of_tensorflow: bool) -> Result<bool> {
     let has_variant = architecture.keras.is_some();
     let Some(published) = file.published_for(architecture.name)? else {

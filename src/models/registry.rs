@@ -35,8 +35,8 @@ pub struct ModelInfo {
     pub crop: f32,
     /// Licence of the default weights.
     pub licence: String,
-    /// Published top-1 accuracy on ImageNet's validation images, in percent: timm's, and for DINOv2, whose weights have no
-    /// top, that of a linear classifier on the frozen features. `None`: not published.
+    /// Published top-1 accuracy on ImageNet's validation images, in percent. DINOv2's weights have no top: theirs is that
+    /// of a linear classifier on the frozen features. `None`: not published.
     pub top1: Option<f32>,
     /// Height and width of the images for that accuracy.
     pub top1_side: Option<usize>,

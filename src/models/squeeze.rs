@@ -8,7 +8,7 @@ use crate::nn::{Activation, Conv2D, GlobalAveragePooling2D, Multiply, Reshape};
 pub(super) struct Squeeze<'a> {
     /// Prefix of the layers' names.
     pub(super) name: &'a str,
-    /// Rest of the layers' names: of the pooling, the reshape, the two convolutions, and the product.
+    /// Suffixes of the layers' names: pooling, reshape, the two convolutions, and the product.
     pub(super) layers: [&'static str; 5],
     /// Names of the two convolutions in files.
     pub(super) stems: [String; 2],

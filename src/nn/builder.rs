@@ -187,7 +187,10 @@ impl ModelBuilder {
         &self.nodes[id.node].layer
     }
 
-    /// Replaces a layer by an equal one, the layer at `path`, so that both places share its weights.
+    /// Replaces a layer by an equal layer, that at `path`, so that both nodes share its weights.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there is no such layer, or it differs in kind or shapes.
     pub(super) fn share(&mut self, id: NodeId, path: &str, layer: Option<&Arc<dyn Layer>>) -> Result<()> {
         let node = &mut self.nodes[id.node];
         let form = |layer: &dyn Layer| {
@@ -239,7 +242,7 @@ impl ModelBuilder {
         })
     }
 
-    /// Sets metadata: the preprocessing of images, the classes of the outputs, whether the weights are
+    /// Sets metadata: the preprocessing of images and the classes of the outputs. Also whether the weights are
     /// pretrained, and whether the network has the form of Keras's weights.
     pub(crate) fn describe(
         &mut self,

@@ -18,8 +18,8 @@ impl Model {
         self.describe_inside("", &mut HashMap::new())
     }
 
-    /// `folder` is the path of this model within the whole one, with a final slash. `known` has the path of each
-    /// layer with weights, by its address.
+    /// Describes a nested model. `folder` is its path within the whole model, with a final slash. `known` has the path of
+    /// each layer with weights, by the layer's address.
     fn describe_inside(&self, folder: &str, known: &mut HashMap<*const (), String>) -> Result<Description> {
         let nodes = self.nodes();
         let name = |at: usize| nodes[at].name.clone();
@@ -96,8 +96,8 @@ impl Description {
         self.build_inside("", &mut HashMap::new())
     }
 
-    /// `folder` is the path of this model within the whole one, with a final slash. `built` has the layers so far, by
-    /// their paths.
+    /// Builds a nested model. `folder` is its path within the whole model, with a final slash. `built` has the layers so
+    /// far, by their paths.
     fn build_inside(self, folder: &str, built: &mut HashMap<String, Arc<dyn Layer>>) -> Result<Model> {
         // A fixed seed: the initial weights are overwritten.
         let builder = ModelBuilder::with_random(&self.name, &self.input_shape, random::seeded(0))?;

@@ -129,15 +129,15 @@ pub(crate) struct TrainingNetwork {
 /// The inputs of samples on the GPU.
 struct Samples {
     inputs: Array,
-    /// Values of one input.
+    /// Number of values of one input.
     columns: usize,
 }
 
-/// From where a training step takes its inputs.
+/// The inputs of a training step.
 pub(crate) enum StepInput<'a> {
     /// From the CPU.
     Batch(&'a Tensor),
-    /// From the samples on the GPU ([`TrainingNetwork::keep`]), which are given by their numbers.
+    /// From the samples on the GPU ([`TrainingNetwork::upload_samples`]), with these indices.
     Rows(&'a [u32]),
 }
 
@@ -182,7 +182,7 @@ impl TrainingNetwork {
         self.copies.upload()
     }
 
-    /// Downloads the parameters that training has changed: the weights in one copy, and the moving statistics in another.
+    /// Downloads the parameters that training has changed: the weights in one copy, the moving statistics in another.
     pub(crate) fn download(&self) -> Result<()> {
         let (gpu, network) = (self.gpu(), self.network());
         let weights = gpu.download(network.weights().0)?;
@@ -209,9 +209,9 @@ impl TrainingNetwork {
         Ok(())
     }
 
-    /// Copies the inputs of all samples to the GPU, if they take at most half of its free memory. Returns whether they are
-    /// there.
-    pub(crate) fn keep(&mut self, x: &Tensor) -> Result<bool> {
+    /// Copies the inputs of all samples to the GPU, if they take at most half of its free memory. Returns whether they
+    /// were copied.
+    pub(crate) fn upload_samples(&mut self, x: &Tensor) -> Result<bool> {
         if x.elem_count() * size_of::<f32>() > self.gpu().free_memory()? / 2 {
             return Ok(false);
         }
@@ -236,7 +236,7 @@ impl TrainingNetwork {
                 self.gpu().gather_rows(inputs, rows, *columns, &x)?;
                 Ok((x, rows.len()))
             }
-            (StepInput::Rows(_), None) => unreachable!("rows are used only if `keep` has copied the samples"),
+            (StepInput::Rows(_), None) => unreachable!("rows are used only after `upload_samples`"),
         }
     }
 

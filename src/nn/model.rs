@@ -37,7 +37,7 @@ pub(super) struct Graph {
     pub(super) preprocessing: Option<Preprocessing>,
     pub(super) labels: Option<Labels>,
     pub(super) pretrained: bool,
-    /// Whether the network has the form of Keras's weights, which differs from timm's for some networks.
+    /// Whether the network has the padding and epsilon of Keras's networks, which differ from timm's for some networks.
     pub(super) of_keras: bool,
     /// Whether the model is a `Sequential`. Keras does not count the input layer of those.
     pub(super) is_sequential: bool,
@@ -127,7 +127,7 @@ impl Model {
     }
 
     /// Preprocesses images `[N, 3, H, W]`, from 0 to 255, as for the training of this model's weights, or of a nested
-    /// model's. If layers of this model do that, such as `Rescaling` before the nested model, the images stay the same.
+    /// model's. If layers before the nested model do that, such as `Rescaling`, the images stay as they are.
     ///
     /// # Errors
     /// [`Error::Argument`] if neither the model nor a nested one defines a preprocessing; [`Error::Shape`] if the
@@ -139,7 +139,7 @@ impl Model {
         }
     }
 
-    /// Preprocessing that images need before this model. `None`: its layers do it.
+    /// The preprocessing that images need before this model. `None`: its layers preprocess them.
     pub(crate) fn preprocessing_outside(&self) -> Result<Option<Preprocessing>> {
         let preprocessing = self.preprocessing_known()?;
         Ok((!self.preprocesses_itself()).then_some(preprocessing))
@@ -150,7 +150,7 @@ impl Model {
         fn rescales(node: &Node) -> bool {
             match (node.layer.model(), &node.config) {
                 (Some(inside), _) => inside.nodes().iter().any(rescales),
-                (None, Some(LayerConfig::Affine(_) | LayerConfig::BatchNormalization(_))) => true,
+                (None, Some(LayerConfig::Affine(_))) => true,
                 (None, Some(LayerConfig::Rescaling(_))) => true,
                 (None, _) => false,
             }

@@ -78,13 +78,13 @@ pub(super) struct Built {
 }
 
 impl Built {
-    /// Updates the moving statistics with those of a batch. Values that are not finite are left out: the loss of such
-    /// a batch ends training, and the model must stay usable.
-    fn keep(&self, mean: &Tensor, variance: &Tensor) -> Result<()> {
-        let keep = self.config.momentum;
+    /// Updates the moving statistics with those of a batch. Skips values that are not finite: the loss of such a batch
+    /// ends the training, and the model must stay usable.
+    fn update_moving(&self, mean: &Tensor, variance: &Tensor) -> Result<()> {
+        let momentum = self.config.momentum;
         for (moving, batch) in [(&self.mean, mean), (&self.variance, variance)] {
             let before = moving.value(Mode::Inference);
-            let after = ((&before * keep)? + (batch * (1.0 - keep))?)?;
+            let after = ((&before * momentum)? + (batch * (1.0 - momentum))?)?;
             let is_finite = after.abs()?.le(f64::from(f32::MAX))?;
             moving.set(&is_finite.where_cond(&after, &before)?)?;
         }
@@ -105,7 +105,7 @@ impl Built {
             let y = apply3(&x.contiguous()?, &gamma, &beta, op)?;
             if let Some(found) = found.get() {
                 let vector = |values: &Vec<f32>| Tensor::from_slice(values, values.len(), x.device());
-                self.keep(&vector(&found.mean)?, &vector(&found.variance)?)?;
+                self.update_moving(&vector(&found.mean)?, &vector(&found.variance)?)?;
             }
             return Ok(y);
         }
@@ -115,7 +115,7 @@ impl Built {
         let mean = rows.mean_keepdim(1)?;
         let centred = rows.broadcast_sub(&mean)?;
         let variance = centred.sqr()?.mean_keepdim(1)?;
-        self.keep(&mean.detach().squeeze(1)?, &variance.detach().squeeze(1)?)?;
+        self.update_moving(&mean.detach().squeeze(1)?, &variance.detach().squeeze(1)?)?;
         let scale = (gamma.unsqueeze(1)? / (variance + self.config.epsilon)?.sqrt()?)?;
         let y = centred.broadcast_mul(&scale)?.broadcast_add(&beta.unsqueeze(1)?)?;
         Ok(y.reshape(swapped.shape())?.transpose(0, 1)?.contiguous()?)

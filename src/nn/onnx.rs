@@ -228,7 +228,7 @@ impl Graph {
         Activation::Linear
     }
 
-    /// `is_of_maps`: the input are feature maps, whose classes are the channels.
+    /// `is_of_maps`: whether the input has feature maps, whose classes are the channels.
     fn activation(&mut self, function: Activation, input: String, output: &str, is_of_maps: bool) {
         let name = output.to_owned();
         match function {

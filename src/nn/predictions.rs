@@ -27,7 +27,7 @@ pub struct Predictions {
 /// Smallest distance of a probability from 0 and 1 where its logit is computed: Keras's epsilon.
 const EPSILON: f64 = 1e-7;
 
-/// How far rounding can take a probability out of the range from 0 to 1, as in a mean of many.
+/// Largest distance of a probability outside the range from 0 to 1: the rounding errors of a mean of many.
 const ROUNDING: f32 = 1e-5;
 
 impl PartialEq for Predictions {

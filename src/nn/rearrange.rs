@@ -30,7 +30,7 @@ impl Permute {
         Permute { dims: dims.to_vec() }
     }
 
-    /// For each output dimension, the number of its input dimension, from 1.
+    /// For each output dimension, the input dimension that it takes. Dimensions are numbered from 1, without the batch.
     pub(crate) fn dims(&self) -> &[usize] {
         &self.dims
     }

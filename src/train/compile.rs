@@ -89,7 +89,7 @@ impl Compiled {
         Ok(())
     }
 
-    /// Converts targets to the form that the loss takes for this model, on the device of this process.
+    /// Converts targets to the form that the loss takes for this model, and copies them to the device of this process.
     pub(crate) fn targets(&self, model: &Model, y: &Tensor) -> Result<Tensor> {
         let targets = self.loss.targets(y, model.output_shape().iter().product())?;
         Ok(targets.to_device(&crate::device())?)

@@ -25,9 +25,9 @@ impl Model {
     /// the parts and writes each of them atomically. A shard that was killed continues with its first missing part. On
     /// the same kind of processor, the files do not depend on the number of shards.
     ///
-    /// If the model defines a preprocessing, images are preprocessed by [`Model::preprocess`]; layers of the model that
-    /// do the same, such as `Rescaling`, are respected. A part is computed again
-    /// if one of its images has changed since the part was written. The model is typically a frozen base with pooling.
+    /// If the model defines a preprocessing, images are preprocessed by [`Model::preprocess`]. It changes nothing if
+    /// layers of the model do the same, such as `Rescaling`. A part is computed again if one of its images has changed
+    /// since the part was written. The model is typically a frozen base with pooling.
     ///
     /// [`ImageFeatures::load`]: super::ImageFeatures::load
     ///

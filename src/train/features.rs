@@ -27,13 +27,13 @@ pub(super) struct StepData {
     pub(super) weights: Option<Tensor>,
 }
 
-/// From what a training step computes the loss.
+/// The input of a training step.
 pub(super) enum StepSource {
     /// The model's output before its last activation.
     Linear(Tensor),
-    /// The inputs of a batch, from which the GPU computes the output.
+    /// The inputs of a batch. The GPU computes the output from them.
     Batch(Tensor),
-    /// The numbers of samples whose features are on the GPU.
+    /// The indices of samples whose features are on the GPU.
     Rows(Vec<u32>),
 }
 
@@ -136,7 +136,8 @@ impl<'a> Features<'a> {
         }
     }
 
-    /// Leaves the model's output to the training steps on the GPU. `has_features`: the GPU has the features of all samples.
+    /// Lets the training steps compute the model's output on the GPU. `has_features`: whether the features of all samples
+    /// are there.
     pub(super) fn leave_outputs_to_gpu(&mut self, has_features: bool) {
         self.place = if has_features { Place::GpuWithFeatures } else { Place::Gpu };
     }
@@ -210,20 +211,23 @@ struct FirstBatchCheck<'a> {
     model: &'a Model,
     /// "training", "validation" or "evaluated".
     what: &'static str,
+    /// Whether the next batch is to be checked.
     wanted: bool,
 }
 
 impl FirstBatchCheck<'_> {
+    /// Checks a batch if none was checked before.
     fn run(&mut self, x: &Tensor) -> Result<()> {
-        if std::mem::take(&mut self.wanted) {
-            if self.what == "training" {
-                lint::say(&lint::of_batch(self.model, x)?);
-            }
-            if self.what == "evaluated" {
-                return lint_images::advise_once(self.model, x, self.what);
-            }
-            lint::say(lint_images::of_images(self.model, x, self.what)?.as_slice());
+        if !std::mem::take(&mut self.wanted) {
+            return Ok(());
         }
+        if self.what == "evaluated" {
+            return lint_images::advise_once(self.model, x, self.what);
+        }
+        if self.what == "training" {
+            lint::say(&lint::of_batch(self.model, x)?);
+        }
+        lint::say(lint_images::of_images(self.model, x, self.what)?.as_slice());
         Ok(())
     }
 }
@@ -276,11 +280,11 @@ fn cached(
     (model, split): (&Model, &SplitPoint),
     samples: &Samples,
     fit: &Fit,
-    first_batch: &mut dyn FnMut(&Tensor) -> Result<()>,
+    check_first: &mut dyn FnMut(&Tensor) -> Result<()>,
 ) -> Result<(Samples, String)> {
     if let Some(cache) = fit.feature_cache()? {
         let folder = cache.path().display();
-        match cache.features((model, split), samples, fit.cache_memory, first_batch)? {
+        match cache.features((model, split), samples, fit.cache_memory, check_first)? {
             Some((features, true)) => return Ok((features, format!("read from {folder}"))),
             Some((features, false)) => return Ok((features, format!("cached in {folder}"))),
             None => fit.say(&format!(
@@ -288,7 +292,7 @@ fn cached(
             )),
         }
     }
-    Ok((computed(model, split, samples, fit.cache_memory, first_batch)?, "cached".into()))
+    Ok((computed(model, split, samples, fit.cache_memory, check_first)?, "cached".into()))
 }
 
 /// Computes the features of all samples and returns a dataset with them as inputs.
@@ -297,7 +301,7 @@ fn computed(
     split: &SplitPoint,
     samples: &Samples,
     memory: usize,
-    first_batch: &mut dyn FnMut(&Tensor) -> Result<()>,
+    check_first: &mut dyn FnMut(&Tensor) -> Result<()>,
 ) -> Result<Samples> {
     let mut batches = Vec::new();
     let mut file: Option<BufWriter<File>> = None;
@@ -306,7 +310,7 @@ fn computed(
     for batch in in_order.epoch()? {
         check_interrupt()?;
         let x = batch?.x;
-        first_batch(&x)?;
+        check_first(&x)?;
         let features = model.forward_before(split, &x)?;
         if batches.is_empty() && file.is_none() {
             shape = features.dims()[1..].to_vec();

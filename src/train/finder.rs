@@ -20,7 +20,8 @@ const STEPS: usize = 100;
 const SMOOTHING: f64 = 0.9;
 /// Number of steps after which the moving average is stable.
 const SETTLING_STEPS: usize = 10;
-/// The test stops when the loss exceeds this multiple of the smallest loss; a negative one by three times its size.
+/// The test stops when the loss exceeds this multiple of the smallest loss. Above a negative smallest loss, the distance
+/// is the same: three times its absolute value.
 const DIVERGENCE_FACTOR: f64 = 4.0;
 
 /// The loss at each learning rate, in ascending order: the result of [`Model::find_learning_rate`].

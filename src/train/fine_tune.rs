@@ -47,8 +47,12 @@ impl Model {
             return Ok(history);
         }
         self.unfreeze_inside(from)?;
+        self.training_state_mut().history = None;
         let result = self.fit(data, rest);
-        history.append(self.history()?);
+        // A second phase that is refused before its first epoch has no history.
+        if let Ok(second) = self.history() {
+            history.append(second);
+        }
         // The model's history covers both phases, even if the second one failed.
         self.training_state_mut().history = Some(history.clone());
         result.map(|_| history)
@@ -80,8 +84,8 @@ impl Model {
         Ok(())
     }
 
-    /// The nested pretrained models, each with the index of its node: those built with pretrained weights, or if there
-    /// are none, those whose weights all came from files, such as ONNX files.
+    /// The nested pretrained models, each with the index of its node: those built with pretrained weights. If there are
+    /// none: those whose weights all came from files, such as ONNX files.
     fn pretrained_inside(&self) -> Vec<(usize, Model)> {
         let nodes = self.nodes().iter().enumerate();
         let nested = || nodes.clone().filter_map(|(at, node)| Some((at, node.layer.model()?.clone())));

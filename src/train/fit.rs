@@ -33,10 +33,11 @@ impl Model {
     /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit the model;
     /// [`Error::NotFinite`] if the loss is not finite; [`Error::Interrupted`] if the kernel was
     /// interrupted before the first batch. [`Error::Argument`] if a monitored value is not measured,
-    /// nothing is trainable, an epoch has fewer batches than announced, a class has another number than in the
-    /// earlier training, or the learning rate is negative.
+    /// nothing is trainable, an epoch has fewer batches than announced, or the learning rate is negative. Also if a
+    /// class has another number than in the earlier training.
     ///
-    /// After an error the model keeps the weights of the last step, or `EarlyStopping` restores the best ones.
+    /// After an error the model keeps the weights of the last step, or
+    /// [`EarlyStopping`](crate::train::EarlyStopping) restores the best ones.
     /// [`Model::history`] has the epochs finished before the error.
     ///
     /// [`ImageDataGenerator::flow`]: crate::data::ImageDataGenerator::flow
@@ -47,15 +48,17 @@ impl Model {
         let mut compiled = self.training_state_mut().compiled.take().ok_or(Error::NotCompiled)?;
         let names = data.class_names().to_vec();
         let names_before = std::mem::replace(&mut self.training_state_mut().class_names, names);
-        let mut history = None;
+        let (mut history, mut has_begun) = (None, false);
         // After a panic the model stays compiled and keeps its finished epochs.
-        let result = catch_unwind(AssertUnwindSafe(|| self.run(&mut compiled, &mut history, data, fit)));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            self.run(&mut compiled, &mut history, &mut has_begun, data, fit)
+        }));
         let state = self.training_state_mut();
         state.compiled = Some(compiled);
-        // A `fit` that is refused before its first epoch changes nothing.
+        // A `fit` that is refused before its first epoch keeps the history and the class names.
         match &history {
-            Some(history) => state.history = Some(history.clone()),
-            None => state.class_names = names_before,
+            Some(history) if has_begun => state.history = Some(history.clone()),
+            _ => state.class_names = names_before,
         }
         match result {
             Ok(result) => result.map(|()| history.expect("training without an error has a history")),
@@ -63,7 +66,8 @@ impl Model {
         }
     }
 
-    /// Checks the shape of the inputs and all targets of validation data, which are measured only after an epoch.
+    /// Checks the shape of the inputs and all targets of validation data before training, because they are evaluated
+    /// only after the first epoch.
     fn check_samples(&self, compiled: &Compiled, samples: Option<&Samples>) -> Result<()> {
         let Some(samples) = samples else { return Ok(()) };
         self.check_input(&samples.take(&[0])?.x)?;
@@ -87,6 +91,7 @@ impl Model {
         &self,
         compiled: &mut Compiled,
         history: &mut Option<History>,
+        has_begun: &mut bool,
         mut data: Box<dyn Dataset>,
         mut fit: Fit,
     ) -> Result<()> {
@@ -129,7 +134,7 @@ impl Model {
         }
         let batches = data.batches();
         if batches == 0 {
-            return Err(missing_batches(1, 0));
+            return Err(missing_batches(0, 0));
         }
         let history = history.insert(History::new(names));
         let mut run = Run {
@@ -150,9 +155,10 @@ impl Model {
         let mut data = Features::of(self, data, validation, &fit)?;
         run.gpu = GpuTraining::new(self, run.training.compiled, data.entry())?;
         if let Some(gpu) = &mut run.gpu {
-            let has_features = data.in_memory().map(|features| gpu.keep(features)).transpose()?;
+            let has_features = data.in_memory().map(|features| gpu.upload_samples(features)).transpose()?;
             data.leave_outputs_to_gpu(has_features == Some(true));
         }
+        *has_begun = true;
         while run.training.epoch() < fit.epochs && run.training.reason().is_none() {
             match run.epoch(&mut data) {
                 Ok(()) => {}
@@ -166,8 +172,10 @@ impl Model {
                     run.training.stop(error.to_string());
                 }
                 Err(error) => {
-                    // The training's error is the one to report.
-                    let _ = run.tell(|callback, training| callback.on_train_error(training));
+                    // The training's error is the one to report, and each callback is called.
+                    for callback in &mut run.callbacks {
+                        let _ = callback.on_train_error(&mut run.training);
+                    }
                     run.progress.failed(run.training.history);
                     return Err(error);
                 }
@@ -282,10 +290,11 @@ impl Run<'_> {
             }
         };
         let step = compiled.step_output(model, linear, targets, weights.as_ref())?;
-        // The value waits for the GPU, so the backward pass is launched before it is read.
-        let early = Some(&step.loss).filter(|_| !Optimization::Loss.is_on());
-        early.map(|loss| loss.to_scalar::<f32>()).transpose()?;
+        if !Optimization::Loss.is_on() {
+            step.loss.to_scalar::<f32>()?;
+        }
         let gradient = tape.gradient(&step.loss)?;
+        // Reading the loss waits for the GPU, so the backward pass was launched before.
         let value = step.loss.to_scalar::<f32>()?;
         self.check_finite(value)?;
         let optimizer = &mut self.training.compiled.optimizer;

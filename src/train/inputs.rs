@@ -110,7 +110,7 @@ impl Model {
                     }
                 }
                 // An epoch without a batch is an error above.
-                let predictions = predictions.ok_or_else(|| missing_batches(1, 0))?;
+                let predictions = predictions.ok_or_else(|| missing_batches(0, 0))?;
                 note_nan(predictions.iter().flatten());
                 Ok(predictions)
             }

@@ -209,7 +209,7 @@ fn last_function(model: &Model, compiled: &Compiled) -> Option<String> {
     Some(problem)
 }
 
-/// Whether a layer with these parameters takes statistics from the batches of a training.
+/// Whether a layer with these parameters computes statistics of batches during training.
 pub(super) fn is_training_statistics(params: &[Param]) -> bool {
     params.iter().any(Param::is_statistic)
         && params.iter().any(Param::is_trainable)

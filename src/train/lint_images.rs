@@ -17,20 +17,20 @@ const MIN_RANGE_SHARE: f32 = 0.35;
 const MAX_IMAGES: usize = 32;
 /// Largest maximum of pixels that were probably divided by 255.
 const UNIT_RANGE_MAX: f32 = 1.5;
+/// Smallest number of images to evaluate or predict whose values must cover the range (8: fewer can all be dark).
+const MIN_IMAGES: usize = 8;
 
-/// Number of images whose values are judged by their width too: a few can be dark or bright.
-const MANY_IMAGES: usize = 8;
-
-/// Prints advice on the values of images to predict or evaluate, once for each model's name and use.
+/// Prints advice on the values of images to predict or evaluate. Prints it once for each name of a model and each
+/// `what`.
 pub(super) fn advise_once(model: &Model, x: &Tensor, what: &'static str) -> Result<()> {
-    static SAID: Mutex<BTreeSet<(String, &'static str)>> = Mutex::new(BTreeSet::new());
+    static PRINTED: Mutex<BTreeSet<(String, &'static str)>> = Mutex::new(BTreeSet::new());
     let key = (model.name().to_owned(), what);
-    if SAID.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
+    if PRINTED.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
         return Ok(());
     }
     if let Some(advice) = of_images(model, x, what)? {
         lint::say([&advice]);
-        SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        PRINTED.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
     }
     Ok(())
 }
@@ -44,8 +44,8 @@ pub(super) fn of_images(model: &Model, x: &Tensor, what: &str) -> Result<Option<
     let Some((network, preprocessing, seen)) = seen_by_weights(model, &x)? else { return Ok(None) };
     let values = seen.flatten_all()?;
     let (least, most) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
-    let is_judged = x.dim(0)? >= MANY_IMAGES || matches!(what, "training" | "validation");
-    Ok(problem(preprocessing.range(), (least, most), is_judged).map(|advice| {
+    let must_cover = x.dim(0)? >= MIN_IMAGES || matches!(what, "training" | "validation");
+    Ok(problem(preprocessing.range(), (least, most), must_cover).map(|advice| {
         let (low, high) = preprocessing.range();
         format!(
             "the {what} images' values go from {least:.2} to {most:.2}, but the weights of `{network}` were trained on \
@@ -54,16 +54,16 @@ pub(super) fn of_images(model: &Model, x: &Tensor, what: &str) -> Result<Option<
     }))
 }
 
-/// Returns the problem with values in `least..=most`, for weights trained on values in `low..=high`. Values inside that
-/// range are a problem only if there are enough images for them to cover it.
-fn problem((low, high): (f32, f32), (least, most): (f32, f32), are_many: bool) -> Option<&'static str> {
+/// Returns the problem with values in `least..=most`, for weights trained on values in `low..=high`. `must_cover`:
+/// whether there are enough images that their values must cover the range.
+fn problem((low, high): (f32, f32), (least, most): (f32, f32), must_cover: bool) -> Option<&'static str> {
     let span = high - low;
     let is_inside = least >= low - RANGE_TOLERANCE * span && most <= high + RANGE_TOLERANCE * span;
     let is_wide = most - least >= MIN_RANGE_SHARE * span;
     // Preprocessed images have values on both sides of the mean.
     let is_centred = low >= 0.0 || least < 0.0;
     match () {
-        () if is_inside && (is_wide && is_centred || !are_many) => None,
+        () if is_inside && (is_wide && is_centred || !must_cover) => None,
         () if least >= 0.0 && most <= UNIT_RANGE_MAX => {
             Some("use `model.preprocess(&x)?` on pixels from 0 to 255, without dividing by 255")
         }

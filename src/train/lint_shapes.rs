@@ -4,10 +4,12 @@ use super::lint::is_training_statistics;
 use crate::data::Samples;
 use crate::nn::{LayerConfig, Model};
 
-/// Smallest side of an image with its channels last. A smaller first dimension is rather a number of channels.
+/// Smallest height and width that count as those of an image, in pixels. A smaller first dimension is rather a number of
+/// channels.
 const MIN_SIDE: usize = 8;
 
-/// Returns advice on an input shape such as `(32, 32, 3)` before a convolution, whose rows would count as channels.
+/// Returns advice on an input shape such as `(32, 32, 3)` before a convolution, which takes the first dimension as
+/// channels.
 pub(super) fn of_input(model: &Model) -> Option<String> {
     let [height, width, channels @ (1 | 3)] = *model.input_shape() else { return None };
     let keeps_shape = |config: &Option<LayerConfig>| {
@@ -40,7 +42,7 @@ pub(super) fn of_input(model: &Model) -> Option<String> {
     })
 }
 
-/// Returns advice on a last batch of one sample, from which batch normalisation of features has no statistics.
+/// Returns advice on a last batch of one sample, which has no variance for the batch normalisation of features.
 pub(super) fn of_last_batch(model: &Model, samples: Option<&Samples>) -> Option<String> {
     let samples = samples.filter(|samples| samples.last_batch() == 1)?;
     let layers = model.layers();

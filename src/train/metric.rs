@@ -67,7 +67,7 @@ impl Count {
             }
             BuiltInMetric::TopKCategoricalAccuracy(k) => self.share(rows, |output, target| {
                 let wanted = output[largest(target)];
-                // As TensorFlow's `in_top_k`: NaN is never right, and nothing is larger than NaN.
+                // As in TensorFlow's `in_top_k`, a sample with an output that is not finite is wrong.
                 let is_finite = output.iter().all(|value| value.is_finite());
                 is_finite && output.iter().filter(|value| **value > wanted).count() < k
             }),

@@ -71,9 +71,9 @@ impl GpuTraining {
         Ok(Some(GpuTraining { training_network, optimizer, loss, is_ahead: false, unread: 0 }))
     }
 
-    /// Copies the inputs of all samples to the GPU, if they fit. Returns whether they are there.
-    pub(super) fn keep(&mut self, x: &Tensor) -> Result<bool> {
-        self.training_network.keep(x)
+    /// Copies the inputs of all samples to the GPU, if they fit. Returns whether they were copied.
+    pub(super) fn upload_samples(&mut self, x: &Tensor) -> Result<bool> {
+        self.training_network.upload_samples(x)
     }
 
     /// Launches a step for a batch, and does not wait for it.

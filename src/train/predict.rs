@@ -12,7 +12,7 @@ use crate::{Error, Result, check_interrupt};
 /// Default batch size.
 pub(crate) const BATCH: usize = 32;
 
-/// Notes outputs that are NaN.
+/// Prints a note if outputs are NaN.
 pub(crate) fn note_nan<'a>(outputs: impl Iterator<Item = &'a f32> + Clone) {
     lint::say(&lint::of_outputs(outputs));
 }
@@ -24,7 +24,7 @@ impl Model {
         Ok(predictions)
     }
 
-    /// Like [`Model::predict_tensor`], for a part of the data, whose outputs the caller notes together.
+    /// Like [`Model::predict_tensor`], for a part of the data. The caller calls [`note_nan`] once for all parts.
     pub(crate) fn predict_part(&self, x: &Tensor, batch_size: usize) -> Result<Predictions> {
         if batch_size == 0 {
             let (expected, found) = ("at least 1".into(), "0".into());

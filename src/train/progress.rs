@@ -90,8 +90,8 @@ impl Progress {
         }
     }
 
-    /// Estimates the remaining time from the speed so far. Returns a value at most once, and none for a time that no
-    /// `Duration` can hold, as with `Fit::epochs(usize::MAX)`.
+    /// Estimates the remaining time from the speed so far. Returns a value at most once. `None` also if the time is too
+    /// long for a `Duration`, as with `Fit::epochs(usize::MAX)`.
     pub(crate) fn outlook(&mut self) -> Option<Duration> {
         let elapsed = self.epoch_begin.elapsed();
         if self.is_estimated || elapsed < ESTIMATE_AFTER {

@@ -116,7 +116,7 @@ impl Model {
             let library = if format == ".pth" { "PyTorch" } else { "Keras" };
             return Err(refuse(format!(
                 "expected a file of `model.save(path)`, found a {format} file of {library}; build the model and call \
-                 `load_weights`, or a ready network with `Weights::file(path)`"
+                 `load_weights`, or build one of the library's networks with `Weights::file(path)`"
             )));
         }
         let about = read_about(path)?;

@@ -53,7 +53,7 @@ impl Model {
             }
         }
         let columns = self.output_shape().iter().product();
-        // One division: a sum of parts of probabilities could exceed 1.
+        // Divided once, because a sum of rounded quotients could exceed 1.
         let means = sums.unwrap_or_default().into_iter().map(|sum| sum / (views + 1) as f32).collect();
         Ok(Predictions::new(means, columns, Activation::Linear))
     }

@@ -77,7 +77,7 @@ fn after(model: &Model, node: &Node, maps: &Maps) -> Result<Maps, String> {
     }
 }
 
-/// The permutation of the feature maps at a node's output, relative to channels first: `[1, 2, 3]` unless `Permute`
+/// The permutation of the feature maps at a node's output, relative to channels first. It is `[1, 2, 3]` unless `Permute`
 /// layers follow the last layer that takes feature maps channels first.
 fn axes(model: &Model, mut at: usize) -> Vec<usize> {
     let mut permutations = Vec::new();

@@ -135,7 +135,8 @@ impl WeightFile {
         }
     }
 
-    /// Whether the file's network has the form of Keras's: Keras wrote the file, or we did, from such a network.
+    /// Whether the file's network has the form of Keras's: Keras wrote the file, or this library wrote it from such a
+    /// network.
     pub(super) fn has_form_of_keras(&self) -> Result<bool> {
         match self.form {
             Form::Safetensors => {
@@ -160,8 +161,8 @@ impl WeightFile {
             }
             return keras::arrange(tensors, model, path);
         }
-        // The file holds a larger model, written by `Model::save`, in which this network is nested. The model itself
-        // can have a nested model of its own name.
+        // A file of `Model::save` can hold a larger model, in which this network is nested. A model can also contain a
+        // model of its own name, so the names that fit more parameters count.
         let within = format!("{}/", model.name());
         let params = model.named_params();
         let fitting = |folder: &str| {

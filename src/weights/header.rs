@@ -1,4 +1,4 @@
-//! The header of a `.safetensors` file.
+//! The metadata in the header of a `.safetensors` file.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -13,7 +13,10 @@ struct Header {
     about: HashMap<String, String>,
 }
 
-/// Reads the metadata that [`save`] wrote.
+/// Reads the metadata of a `.safetensors` file. Empty if the file has none.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read; [`Error::Weights`] if it has another format or is damaged.
 pub(crate) fn read_about(path: &Path) -> Result<HashMap<String, String>> {
     let mut file = std::fs::File::open(path).map_err(Error::io(path))?;
     let whole = file.metadata().map_err(Error::io(path))?.len();

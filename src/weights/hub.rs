@@ -120,7 +120,7 @@ impl Hub {
             // The file was copied here by the user, or it changed.
             let hash = hash_of(&path)?;
             check(wanted, &hash, expected.as_deref(), &path)?;
-            // Without a note, as in a cache that may not be written, the file is hashed each time.
+            // The note cannot be written in a read-only cache. The file is then hashed each time.
             let _ = write_note(&path, &hash, known.len());
         }
         Ok(true)
@@ -326,7 +326,7 @@ fn problem(what: &str, problem: &str, hint: &str) -> Error {
 mod tests {
     use super::*;
 
-    /// A folder in the note's place stands for a cache that may not be written: root may write everywhere.
+    /// A folder at the note's path stands for a read-only cache, because root can write everywhere.
     #[test]
     fn weights_in_a_cache_without_permission_to_write_are_used() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();

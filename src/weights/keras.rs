@@ -193,7 +193,7 @@ fn name(way: &str, model: &Model, outside: &Maps, places: &mut Vec<Place>) -> Re
             Some(inside) => name(&format!("{way}/"), inside, &maps, places)?,
             None => {
                 for param in node.layer.params().into_iter().filter(|param| !param.is_adapter()) {
-                    // A depthwise kernel is the only kernel of Keras's DepthwiseConv2D.
+                    // Keras's DepthwiseConv2D calls its depthwise kernel `kernel`.
                     let theirs = if param.name() == "depthwise_kernel" { "kernel" } else { param.name() };
                     places.push(Place {
                         theirs: format!("{}/{theirs}", node.name),

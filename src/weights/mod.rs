@@ -149,7 +149,8 @@ pub(crate) struct OpenWeights {
 }
 
 impl OpenWeights {
-    /// Name of the network that the weights were published for, in timm. `None`: not published, as of a file.
+    /// timm's name of the network that the weights were published for. `None`: they were not published, as those of a
+    /// file.
     pub(crate) fn published_for(&self, network: &str) -> Result<Option<&str>> {
         if let Some(repository) = &self.repository {
             return Ok(Some(&repository.about.network));

@@ -1,4 +1,4 @@
-//! What our own files say about the networks in them: preprocessing of images, and the form of the network.
+//! Metadata about the networks in this library's files: the preprocessing of images, and the form of the network.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -12,9 +12,10 @@ use crate::{Error, Result};
 /// Key in the metadata of a `.safetensors` file.
 const KEY: &str = "headstart_networks";
 
-/// A network in a file.
+/// Metadata of a network in a file.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct Origin {
+    /// The preprocessing of images for the network's weights.
     pub(super) preprocessing: Preprocessing,
     /// Whether the network has the form of Keras's weights.
     pub(super) of_keras: bool,
@@ -42,7 +43,8 @@ fn collect(model: &Model, path: &str, networks: &mut BTreeMap<String, Origin>) {
     }
 }
 
-/// What a `.safetensors` file says about a network: the file's own, or one nested in its model.
+/// Reads the metadata of a network from a `.safetensors` file. The network is the file's model, or nested in it. `None` if
+/// the file has no such metadata.
 pub(super) fn origin_in(path: &Path, network: &str) -> Result<Option<Origin>> {
     let about = read_about(path)?;
     let Some(text) = about.get(KEY) else { return Ok(None) };

@@ -1,7 +1,7 @@
-//! Reader of pickles, as far as PyTorch's files need it. No code is run: a class is only a name.
+//! Reader of the pickles in PyTorch's files. It runs no code: a class is only a name.
 //!
-//! Unlike candle's reader, it accepts items of classes that are derived from `dict` or `list`, which checkpoints hold
-//! beside their tensors, integers of any size, and protocols up to 5. The instructions are those of Python's
+//! Unlike candle's reader, it accepts integers of any size, and protocols up to 5. It also accepts objects of classes that
+//! are derived from `dict` or `list`, which checkpoints hold beside their tensors. The instructions are those of Python's
 //! `pickletools.py`.
 
 use std::collections::HashMap;
@@ -9,7 +9,10 @@ use std::collections::HashMap;
 use candle_core::pickle::Object;
 use candle_core::{Result, bail};
 
-/// Reads one pickle and moves `rest` behind it.
+/// Largest number of nested objects (200: PyTorch's files have about ten). To drop deeper ones can overflow the stack.
+const MAX_DEPTH: usize = 200;
+
+/// Reads one pickle from the front of `rest`, and removes it from there.
 pub(super) fn read(rest: &mut &[u8]) -> Result<Object> {
     let mut reader = Reader { rest, stack: Vec::new(), memo: HashMap::new() };
     while !reader.step()? {}
@@ -27,6 +30,7 @@ pub(super) fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8]> {
     }
 }
 
+/// The state of Python's pickle machine.
 struct Reader<'a, 'b> {
     rest: &'a mut &'b [u8],
     stack: Vec<Object>,
@@ -63,7 +67,7 @@ impl Reader<'_, '_> {
             b'X' | b'T' => self.text(4)?,
             0x8c | b'U' => self.text(1)?,
             0x8d => self.text(8)?,
-            // Bytes: no name of a tensor.
+            // Bytes are not needed.
             b'C' => self.text(1).map(|_| Object::None)?,
             b'B' => self.text(4).map(|_| Object::None)?,
             0x8e | 0x96 => self.text(8).map(|_| Object::None)?,
@@ -132,6 +136,7 @@ impl Reader<'_, '_> {
             b'Q' => Object::PersistentLoad(Box::new(self.pop()?)),
             _ => bail!("unknown instruction {code:#04x}"),
         };
+        check_depth([&object])?;
         self.stack.push(object);
         Ok(())
     }
@@ -143,7 +148,8 @@ impl Reader<'_, '_> {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// A signed number, after its size. Sizes and counts have up to eight bytes; of larger numbers, the rest is dropped.
+    /// A signed number, after its length, which is a number of `size` bytes. Only the lowest eight bytes are kept: sizes
+    /// and counts have no more.
     fn long(&mut self, size: usize) -> Result<Object> {
         let count = self.number(size)? as usize;
         let bytes = take(self.rest, count)?;
@@ -208,6 +214,7 @@ impl Reader<'_, '_> {
 
     /// Appends to the list on the stack. An instance of another class becomes a list.
     fn append(&mut self, items: Vec<Object>) -> Result<()> {
+        check_depth(&items)?;
         match self.last()? {
             Object::List(list) => list.extend(items),
             other @ (Object::Reduce { .. } | Object::Build { .. }) => *other = Object::List(items),
@@ -218,6 +225,7 @@ impl Reader<'_, '_> {
 
     /// Adds to the dictionary on the stack. An instance of another class becomes a dictionary.
     fn insert(&mut self, items: Vec<(Object, Object)>) -> Result<()> {
+        check_depth(items.iter().flat_map(|(key, value)| [key, value]))?;
         match self.last()? {
             Object::Dict(entries) => entries.extend(items),
             other @ (Object::Reduce { .. } | Object::Build { .. }) => *other = Object::Dict(items),
@@ -227,6 +235,31 @@ impl Reader<'_, '_> {
     }
 }
 
+/// Checks that objects are not nested too deeply.
+fn check_depth<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Result<()> {
+    match objects.into_iter().all(|object| is_within(object, MAX_DEPTH)) {
+        true => Ok(()),
+        false => bail!("more than {MAX_DEPTH} objects are nested"),
+    }
+}
+
+/// Whether an object has at most `depth` levels.
+fn is_within(object: &Object, depth: usize) -> bool {
+    let Some(rest) = depth.checked_sub(1) else { return false };
+    match object {
+        Object::Tuple(items) | Object::List(items) => items.iter().all(|item| is_within(item, rest)),
+        Object::Dict(entries) => {
+            entries.iter().all(|(key, value)| is_within(key, rest) && is_within(value, rest))
+        }
+        Object::Reduce { callable, args } | Object::Build { callable, args } => {
+            is_within(callable, rest) && is_within(args, rest)
+        }
+        Object::PersistentLoad(object) => is_within(object, rest),
+        _ => true,
+    }
+}
+
+/// The class with a name.
 fn class(module_name: String, class_name: String) -> Object {
     // A bool takes one byte, as a `u8`.
     let is_bool = module_name == "torch" && class_name == "BoolStorage";
@@ -245,6 +278,7 @@ fn instance(callable: Object, args: Object) -> Object {
     }
 }
 
+/// Keys and values from a list in which they alternate.
 fn pairs(objects: Vec<Object>) -> Result<Vec<(Object, Object)>> {
     if !objects.len().is_multiple_of(2) {
         bail!("a key without a value");
@@ -299,6 +333,16 @@ mod tests {
             [&b""[..], b".", b"K", b"K\x01", b"(u.", b"u.", b"K\x01K\x02s.", b"\x87.", b"h\x01.", b"\xff."]
         {
             assert!(read(&mut &damaged[..]).is_err(), "{damaged:?}");
+        }
+    }
+
+    #[test]
+    fn deeply_nested_objects_are_refused() {
+        let tuples = [&b"N"[..], &[0x85u8; 100_000], b"."].concat();
+        let lists = [&[b']'; 100_000][..], &[b'a'; 99_999], b"."].concat();
+        for nested in [tuples, lists] {
+            let error = read(&mut &nested[..]).unwrap_err().to_string();
+            assert!(error.contains("nested"), "{error}");
         }
     }
 }

@@ -7,9 +7,11 @@ use candle_core::Tensor;
 
 use super::tensor_names::TensorStems;
 
-/// Takes the tensors of the network that `stems` names out of a larger model, and removes the prefix of their names.
-/// The tensors are returned unchanged if some have the network's own names, or several prefixes fit equally well, as in a
-/// file with a student and a teacher.
+/// Selects the tensors of the network that `stems` describes from those of a larger model, and removes the prefix of their
+/// names.
+///
+/// Returns the tensors unchanged if some have the network's own names. Also if several prefixes fit equally well, as in
+/// a file with a student and a teacher.
 pub(super) fn without_prefix(
     tensors: HashMap<String, Tensor>,
     stems: &[TensorStems],

@@ -82,8 +82,8 @@ fn module(name: &str) -> &str {
     name.split('.').next().unwrap_or_default()
 }
 
-/// Modules of PyTorch beside the network whose tensors are all matrices or vectors, with at least one matrix: the heads
-/// of a model with a backbone.
+/// Modules of PyTorch beside the network that have only matrices and vectors, with at least one matrix. These are the
+/// heads of a model with a backbone.
 fn dense_modules<'a>(tensors: &'a HashMap<String, Tensor>, used: &HashSet<String>) -> HashSet<&'a str> {
     let of_network: HashSet<&str> = used.iter().map(|name| module(name)).collect();
     let ranks = |wanted: &dyn Fn(usize) -> bool| -> HashSet<&'a str> {
@@ -94,8 +94,8 @@ fn dense_modules<'a>(tensors: &'a HashMap<String, Tensor>, used: &HashSet<String
     matrices.into_iter().filter(|name| !larger.contains(name) && !of_network.contains(name)).collect()
 }
 
-/// Convolutions of 1x1 with a bias, as in the top of Keras's MobileNetV3. The other ones with a bias are in the blocks, so
-/// they have a place in the network.
+/// 1x1 convolutions with a bias, as in the top of Keras's MobileNetV3. The blocks have such convolutions too, but those
+/// are assigned to layers of the network.
 fn pointwise_layers(tensors: &HashMap<String, Tensor>) -> HashSet<&str> {
     let is_pointwise = |tensor: &Tensor| matches!(tensor.dims(), [1, 1, _, _]);
     let kernels = tensors.iter().filter(|(name, tensor)| name.contains('/') && is_pointwise(tensor));

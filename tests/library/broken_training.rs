@@ -223,6 +223,10 @@ fn failed_fine_tuning_keeps_the_epochs_of_the_head() -> Result<()> {
     let rest = quiet(3).on_epoch_end(|training| training.value("no such number").map(|_| ()));
     assert!(model.fine_tune((&x, &y), "block5_conv1", quiet(2), rest).is_err());
     assert_eq!(model.history()?.epochs(), 3);
+    // A second phase that is refused adds no epoch.
+    let refused = quiet(3).callback(EarlyStopping::new("no such number"));
+    assert!(model.fine_tune((&x, &y), "block5_conv1", quiet(2), refused).is_err());
+    assert_eq!(model.history()?.epochs(), 2);
     Ok(())
 }
 
@@ -251,7 +255,7 @@ fn a_history_without_epochs_takes_all_of_the_later_one() -> Result<()> {
     Ok(())
 }
 
-/// They are measured after the first epoch, which can take an hour.
+/// Validation data are evaluated after the first epoch, which can take an hour.
 #[test]
 fn validation_data_that_do_not_fit_are_refused_before_training() -> Result<()> {
     let x = samples(8)?.0;
@@ -300,7 +304,7 @@ fn a_backup_of_another_model_or_optimizer_is_refused_and_changes_nothing() -> Re
         assert!(error.contains(expected), "{error}");
         assert_eq!(other.predict(&x)?, before, "{expected}");
     }
-    // A training of fewer epochs neither trains nor removes it.
+    // A `fit` of fewer epochs trains nothing, and keeps the backup.
     let (x, y) = samples(8)?;
     let shorter = quiet(2).callback(BackupAndRestore::new(&path));
     assert_eq!(model(1)?.fit((&x, &y), shorter)?.epochs(), 3);

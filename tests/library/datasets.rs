@@ -6,15 +6,15 @@ use headstart::Result;
 use headstart::data::{Batch, IntoDataset};
 use headstart::prelude::*;
 
-/// A dataset as Keras's generators are: it says how many batches an epoch has, and goes on for ever (here: longer).
+/// A dataset like Keras's generators: its epochs have more batches than it announces, or fewer.
 struct Generator {
-    promised: usize,
+    announced: usize,
     given: usize,
 }
 
 impl Dataset for Generator {
     fn batches(&self) -> usize {
-        self.promised
+        self.announced
     }
 
     fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>> {
@@ -34,15 +34,15 @@ impl IntoDataset for Generator {
 #[test]
 fn predict_and_confusion_matrix_take_the_announced_batches() -> Result<()> {
     let model = sequential![Input::new(2), Dense::new(1).activation(Sigmoid)]?;
-    // With `given: usize::MAX` both hang.
-    assert_eq!(model.predict(Generator { promised: 2, given: 5 })?.len(), 8);
-    let matrix = model.confusion_matrix(Generator { promised: 2, given: 5 })?;
+    assert_eq!(model.predict(Generator { announced: 2, given: usize::MAX })?.len(), 8);
+    let matrix = model.confusion_matrix(Generator { announced: 2, given: usize::MAX })?;
     assert_eq!(matrix.counts().iter().flatten().sum::<usize>(), 8);
-    assert!(model.predict(Generator { promised: 3, given: 1 }).is_err(), "a batch is missing");
-    assert!(model.confusion_matrix(Generator { promised: 3, given: 1 }).is_err(), "a batch is missing");
+    assert!(model.predict(Generator { announced: 3, given: 1 }).is_err(), "a batch is missing");
+    assert!(model.confusion_matrix(Generator { announced: 3, given: 1 }).is_err(), "a batch is missing");
     Ok(())
 }
 
+/// Writes a folder with two images for each class.
 pub(super) fn folder_of(path: &Path, classes: &[&str]) {
     for (class, name) in classes.iter().enumerate() {
         std::fs::create_dir_all(path.join(name)).unwrap();
@@ -53,21 +53,18 @@ pub(super) fn folder_of(path: &Path, classes: &[&str]) {
     }
 }
 
-/// A BMP file of 2 by 2 equal pixels, without a crate.
+/// A BMP file of 2 by 2 equal pixels.
 fn image_of(value: u8) -> Vec<u8> {
-    bmp(2, 2, value)
-}
-
-fn bmp(width: u32, height: u32, value: u8) -> Vec<u8> {
-    let row = (3 * width).div_ceil(4) * 4;
-    let pixels = vec![value; (row * height) as usize];
+    let side = 2u32;
+    let row = (3 * side).div_ceil(4) * 4;
+    let pixels = vec![value; (row * side) as usize];
     let mut file = b"BM".to_vec();
     file.extend((54 + pixels.len() as u32).to_le_bytes());
     file.extend([0; 4]);
     file.extend(54u32.to_le_bytes());
     file.extend(40u32.to_le_bytes());
-    file.extend(width.to_le_bytes());
-    file.extend(height.to_le_bytes());
+    file.extend(side.to_le_bytes());
+    file.extend(side.to_le_bytes());
     file.extend([1, 0, 24, 0]);
     file.extend([0; 24]);
     file.extend(pixels);
@@ -110,7 +107,7 @@ fn split_leaves_each_class_in_the_training_part() -> Result<()> {
     std::fs::create_dir(folder.path().join("rare")).unwrap();
     std::fs::write(folder.path().join("rare/1.bmp"), image_of(7)).unwrap();
     let files = ImageFiles::from_directory(folder.path(), (2, 2))?;
-    let Ok((training, _)) = files.split(0.5) else { return Ok(()) };
+    let (training, _) = files.split(0.5)?;
     assert!(training.labels.contains(&2), "{:?}", training.labels);
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::forward::{Pass, SavedForBackward, dropout, pad_sides, statistics, val
 use super::step::{conv_shape, dense_shape, maps, pool_shape};
 use super::{Kind, Network, Operation, Step};
 use crate::raw::Array;
-use crate::{Activation, Error, NormalizationGradient, Output, Result};
+use crate::{Activation, Error, NormalizationOperands, Output, Result};
 
 /// The gradients during a backward pass. Each array belongs to one node.
 struct Gradients<'a> {
@@ -211,7 +211,7 @@ impl Network {
             Activation::Linear => None,
             _ => Some(value(values, step.output)?),
         };
-        let operands = NormalizationGradient { dy, x, y, function: step.activation, statistics, maps };
+        let operands = NormalizationOperands { dy, x, y, function: step.activation, statistics, maps };
         let (of_gamma, of_beta) = (gradients.of_param(params[0]), gradients.of_param(params[1]));
         let mut sums = None;
         if !statistics.is_moving || of_gamma.is_some() || of_beta.is_some() {

@@ -35,7 +35,7 @@ impl Dnn {
         let mut choices = [AlgorithmChoice::default(); MAX_ALGORITHMS];
         // Another direction may have left its own math type.
         self.set_math(plan, math(plan.precision))?;
-        let (room, mut found) = (MAX_ALGORITHMS as c_int, 0);
+        let (limit, mut found) = (MAX_ALGORITHMS as c_int, 0);
         let (name, get) = match direction {
             Direction::Forward => {
                 ("cudnnGetConvolutionForwardAlgorithm_v7", f.cudnnGetConvolutionForwardAlgorithm_v7)
@@ -49,9 +49,9 @@ impl Dnn {
             ),
         };
         let [a, b, result] = plan.operands(direction);
-        // SAFETY: the descriptors exist, and `choices` has room for `room`.
+        // SAFETY: the descriptors exist, and `choices` has `limit` elements.
         let status = unsafe {
-            get(self.handle, a, b, plan.convolution, result, room, &mut found, choices.as_mut_ptr())
+            get(self.handle, a, b, plan.convolution, result, limit, &mut found, choices.as_mut_ptr())
         };
         check(name, status)?;
         let known = &choices[..(found.max(0) as usize).min(MAX_ALGORITHMS)];

@@ -20,15 +20,15 @@ const CAPABILITY: [c_int; 2] = [75, 76];
 /// `CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED`: 0 on a part of a GPU that a virtual machine has.
 const MEMORY_POOLS: c_int = 115;
 
-/// The primary context of a GPU, with one stream for operations and one for uploads beside them.
+/// The primary context of a GPU, with one stream for operations and one for uploads that run at the same time.
 pub(super) struct Context {
     pub(super) driver: Driver,
     pub(super) pinned: PinnedPool,
     device: c_int,
     context: Handle,
-    /// Null until it is created.
+    /// The stream of operations. Null until it is created.
     stream: Handle,
-    /// Null until it is created.
+    /// The stream of uploads. Null until it is created.
     copies: Handle,
     /// Whether memory is allocated and freed in the order of the stream.
     has_pool: bool,

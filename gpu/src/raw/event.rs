@@ -16,17 +16,18 @@ pub(super) struct Event {
 unsafe impl Send for Event {}
 
 impl Event {
+    /// Creates an event that marks nothing yet.
     pub(super) fn new(context: &Arc<Context>) -> Result<Event> {
         Ok(Event { handle: context.event()?, context: context.clone() })
     }
 
-    /// Marks the end of the work that is in a stream now.
+    /// Marks the end of the work that was launched in a stream so far.
     pub(super) fn record(&self, stream: Handle) -> Result<()> {
         self.context.record(self.handle, stream)
     }
 
-    /// Lets the later work of a stream wait for the marked work. Does nothing before the first record.
-    pub(super) fn delay(&self, stream: Handle) -> Result<()> {
+    /// Makes later work of a stream wait for the marked work. Does nothing before the first record.
+    pub(super) fn wait(&self, stream: Handle) -> Result<()> {
         self.context.stream()?;
         // SAFETY: event and stream exist. No flags are set.
         let status = unsafe { (self.context.driver.cuStreamWaitEvent)(stream, self.handle, 0) };

@@ -115,15 +115,15 @@ impl Gpu {
         Precision::of_number(self.0.precision.load(Ordering::Relaxed))
     }
 
-    /// The precision that PyTorch would take for this GPU: TensorFloat-32 if it supports it, else float32.
+    /// The default precision for this GPU: TensorFloat-32 if the GPU supports it, as in PyTorch, else float32.
     pub fn default_precision(&self) -> Precision {
         Precision::default_of(self.0.capability)
     }
 
-    /// Sets how later convolutions are computed, also those of clones.
+    /// Sets how later convolutions are computed, also for clones of this value.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the GPU does not support it.
+    /// [`Error::Argument`] if the GPU does not support the precision.
     pub fn set_precision(&self, precision: Precision) -> Result<()> {
         if !precision.is_supported(self.0.capability) {
             let expected = format!("a GPU with compute capability 8.0 or later for {precision:?}");

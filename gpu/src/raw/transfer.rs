@@ -62,7 +62,7 @@ impl Gpu {
         let (context, stream) = (self.context(), self.context().stream()?);
         self.count();
         let (to, bytes) = (array.pointer(), array.bytes());
-        // A larger copy waits for the work before it.
+        // A copy without page-locked memory waits for the work before it.
         if bytes > MAX_COPY {
             // SAFETY: both sides have `bytes` bytes, and `values` lives until the stream is synchronised.
             let status = unsafe { (context.driver.cuMemcpyHtoDAsync_v2)(to, values, bytes, stream) };
@@ -155,7 +155,7 @@ impl Gpu {
         Readback::start(self.context(), array)
     }
 
-    /// Two arrays for uploads that run while the GPU computes. They grow to the size of the largest upload.
+    /// Creates [`Uploads`], which run while the GPU computes.
     ///
     /// # Errors
     /// [`Error::Cuda`].

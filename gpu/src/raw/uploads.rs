@@ -8,11 +8,11 @@ use super::event::Event;
 use super::pinned::MAX_COPY;
 use crate::Result;
 
-/// Copies batches to the GPU, in turn to two arrays: while the GPU computes with one, the next batch is copied to the
-/// other.
+/// Copies batches to the GPU, alternately to two arrays: while the GPU computes with one, the next batch is copied to the
+/// other. The arrays grow to the size of the largest upload.
 ///
-/// The copies have a stream of their own. The operations that are launched after an upload wait for its copy. A copy
-/// waits for the operations that were launched before the previous upload, because these may read the array that it
+/// The copies have a stream of their own. Operations that are launched after an upload wait for its copy. A copy waits
+/// for the operations that were launched before the previous upload, because they may read the array that it
 /// overwrites.
 pub struct Uploads {
     context: Arc<Context>,
@@ -24,9 +24,9 @@ pub struct Uploads {
 struct Slot {
     /// `None` before the first upload.
     array: Option<Array>,
-    /// After the operations that may read the array.
+    /// Marks the end of the operations that may read the array.
     used: Event,
-    /// After the copy.
+    /// Marks the end of the copy to the array.
     copied: Event,
 }
 
@@ -49,17 +49,17 @@ impl Uploads {
             Some(array) => array,
             None => {
                 let array = Array::allocate(&self.context, values.len())?;
-                // Memory is valid after its allocation, in the order of the stream of operations.
+                // The copy must wait for the allocation, which is in the stream of operations.
                 slot.used.record(operations)?;
                 array
             }
         };
         let array = slot.array.insert(array);
-        slot.used.delay(copies)?;
+        slot.used.wait(copies)?;
         let copied = copy(&self.context, values, array);
-        // Also after a failure, because the array may be freed in the order of the stream of operations.
-        let delayed = slot.copied.record(copies).and_then(|()| slot.copied.delay(operations));
-        copied.and(delayed)?;
+        // Also after a failure, because the stream of operations may free the array.
+        let waits = slot.copied.record(copies).and_then(|()| slot.copied.wait(operations));
+        copied.and(waits)?;
         array.part(0, values.len())
     }
 }

@@ -237,7 +237,7 @@ static int number(const char *variable, int otherwise) {
     return value ? atoi(value) : otherwise;
 }
 
-// A layout and a type that fit each other: the crate uses two of four combinations.
+// A layout and a type that the crate uses together: two of four combinations.
 static bool is_format(int format, int type) {
     return (format == NCHW && type == FLOAT) || (format == NHWC && type == BFLOAT16);
 }

@@ -1,6 +1,6 @@
 //! Activations, sums, gates, padding, normalisation, pooling, dropout.
 
-use headstart_gpu::{Activation, Dropout, Maps, NormalizationGradient, Output, PoolShape, Statistics};
+use headstart_gpu::{Activation, Dropout, Maps, NormalizationOperands, Output, PoolShape, Statistics};
 
 use super::{assert_close, differences, dot, doubles, gpu, numbers};
 
@@ -175,7 +175,7 @@ fn batch_normalisation_matches_the_definition_and_its_differences() {
         let [sums, dg, db] = [2 * channels, channels, channels].map(|len| gpu.array(len).unwrap());
         let [dx, dr] = [0; 2].map(|_| gpu.array(count).unwrap());
         let function = Activation::Relu;
-        let operands = NormalizationGradient { dy: &gdy, x: &gx, y: Some(&y), function, statistics, maps };
+        let operands = NormalizationOperands { dy: &gdy, x: &gx, y: Some(&y), function, statistics, maps };
         let params = [Some(&dg), Some(&db)];
         gpu.normalize_backward_sums(&operands, &sums, params, Output::Replace).unwrap();
         let outputs = [&dx, &dr].map(|array| Some((array, Output::Replace)));
@@ -206,7 +206,7 @@ fn normalisation_by_moving_statistics_is_a_scale_and_a_shift() {
     let expected: Vec<f64> = x.iter().enumerate().map(|(i, x)| f64::from(*x) * scale(i) + shift(i)).collect();
     assert_close(&y, &expected, 1e-6);
     let (y, function) = (None, Activation::Linear);
-    let operands = NormalizationGradient { dy: &gdy, x: &gx, y, function, statistics, maps };
+    let operands = NormalizationOperands { dy: &gdy, x: &gx, y, function, statistics, maps };
     let dx_output = Some((&dx, Output::Replace));
     gpu.normalize_backward(&operands, &gamma, None, dx_output, None).unwrap();
     let expected: Vec<f64> = dy.iter().enumerate().map(|(i, dy)| f64::from(*dy) * scale(i)).collect();

@@ -1,7 +1,9 @@
 //! Imports self-attention as one layer.
 //!
-//! The weights are read from the projections. What the nodes compute for random tokens is then compared with the layer,
-//! so attention of another form is an error and never a wrong model.
+//! The weights are read from the projections. The layer is then compared with the nodes on random tokens. Attention of
+//! another form is therefore an error, never a wrong model.
+
+use std::collections::HashSet;
 
 use candle_core::Tensor;
 
@@ -18,9 +20,9 @@ use crate::{device, random};
 
 /// Largest difference of the layer from the nodes, relative to the largest value (1e-4: rounding of f32).
 const TOLERANCE: f32 = 1e-4;
-/// Limit of the random tokens (5: large enough that the softmax is far from uniform).
+/// Largest absolute value of the random tokens (5: the softmax is then far from uniform).
 const LIMIT: f32 = 5.0;
-/// Largest batch of a file with a fixed batch size.
+/// Largest batch of a file with a fixed batch size (64: the nodes are computed for a whole batch).
 const MAX_BATCH: usize = 64;
 
 /// Weights of an attention, in the layout of the layer.
@@ -41,17 +43,18 @@ struct Projection {
 }
 
 impl<'a> Importer<'a> {
+    /// Adds the layer for self-attention that was found in the graph.
     pub(super) fn add_attention(&mut self, found: &AttentionNodes<'a>) -> Result<(), String> {
         let input = self.ordered_output(found.entry)?;
         let [tokens, width] = *input.shape else {
+            let found = &input.shape;
             return Err(format!(
-                "expected tokens [batch, tokens, features], found [batch, {:?}]",
-                input.shape
+                "expected [batch, tokens, features], found the shape {found:?} without the batch"
             ));
         };
         let batch = self.batch.map_or(Some(2), |batch| usize::try_from(batch).ok());
-        let batch = batch.filter(|batch| *batch <= MAX_BATCH).ok_or_else(|| {
-            format!("expected a batch size of at most {MAX_BATCH}; export the model with any batch size")
+        let batch = batch.filter(|batch| (1..=MAX_BATCH).contains(batch)).ok_or_else(|| {
+            format!("expected a batch size from 1 to {MAX_BATCH}; export the model with a batch of any size")
         })?;
         check_memory("the tokens", &[batch, tokens, width]).map_err(text)?;
         let x = random::uniform(&mut random::seeded(0), &[batch, tokens, width], LIMIT, &device());
@@ -61,7 +64,8 @@ impl<'a> Importer<'a> {
         let evaluated = self.evaluate(&found.nodes, found.entry, x.clone());
         let read = evaluated.and_then(|tensors| {
             let weights = self.attention_weights(found, &tensors, batch)?;
-            Ok((weights, tensors[found.end].clone()))
+            let result = tensors.get(found.end).cloned();
+            Ok((weights, result.ok_or("expected a result that depends on the tokens")?))
         });
         (self.values, self.batch) = (values, own_batch);
         let (weights, expected) = read?;
@@ -82,6 +86,7 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
+    /// Reads the weights of an attention. The values of its nodes give the number of heads.
     fn attention_weights(
         &self,
         found: &AttentionNodes<'a>,
@@ -143,12 +148,14 @@ impl<'a> Importer<'a> {
 
     /// Whether a node is among those that compute a value.
     fn leads_to(&self, index: usize, value: &str, found: &AttentionNodes<'a>) -> bool {
-        let mut open = vec![value];
+        let (mut open, mut seen) = (vec![value], HashSet::new());
         while let Some(value) = open.pop() {
             match self.producers.get(value) {
                 Some(&producer) if producer == index => return true,
                 Some(&producer) if value != found.entry && found.nodes.contains(&producer) => {
-                    open.extend(&self.file.nodes[producer].inputs);
+                    if seen.insert(producer) {
+                        open.extend(&self.file.nodes[producer].inputs);
+                    }
                 }
                 _ => {}
             }
@@ -156,6 +163,7 @@ impl<'a> Importer<'a> {
         false
     }
 
+    /// Reads the kernel and the bias of a projection.
     fn projection(&self, index: usize, found: &AttentionNodes<'a>) -> Result<Projection, String> {
         let node = &self.file.nodes[index];
         let weight = self.weight(node.input(1))?;
@@ -201,6 +209,7 @@ impl<'a> Importer<'a> {
     }
 }
 
+/// Whether two results differ by rounding only.
 fn is_near(found: &Tensor, expected: &Tensor) -> candle_core::Result<bool> {
     if found.dims() != expected.dims() {
         return Ok(false);

@@ -1,9 +1,13 @@
 //! Finds the nodes of self-attention in an ONNX graph.
 //!
-//! Exporters write attention in many forms: one projection to queries, keys and values or three, other orders of the
-//! dimensions, the scale in other places. So only the frame is searched here: a softmax between two products of computed
-//! values, one or three projections of the same tokens before it, and a projection after it. [`super::attention`]
-//! compares what the nodes compute with the layer.
+//! Exporters write attention in many forms. There are one or three projections to queries, keys and values, and the order
+//! of the dimensions and the place of the scale differ. The search therefore looks for the common parts only:
+//!
+//! - a softmax between two products of computed values,
+//! - one or three projections of the same tokens before it,
+//! - a projection after it.
+//!
+//! [`super::attention`] then compares the results of the nodes with those of the layer.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -34,7 +38,7 @@ pub(super) struct AttentionNodes<'a> {
     pub(super) output: usize,
 }
 
-/// The graph, as the search needs it.
+/// Search for self-attention in a graph.
 pub(super) struct Search<'a, 'f> {
     file: &'a OnnxFile<'a>,
     producers: &'f HashMap<&'a str, usize>,
@@ -101,7 +105,8 @@ impl<'a, 'f> Search<'a, 'f> {
         node.op == "Transpose" && first != Some(&0)
     }
 
-    /// The only node that reads the numbers of a value, or the choice that replaces what is not a number in a softmax.
+    /// The only node that reads a value. `Shape` does not count. If an `IsNaN` and a `Where` read it, which replace NaN
+    /// after a softmax: the `Where`.
     fn next(&self, value: &str) -> Option<usize> {
         if self.file.outputs.contains(&value) {
             return None;
@@ -116,9 +121,13 @@ impl<'a, 'f> Search<'a, 'f> {
         }
     }
 
+    /// The attention around a softmax.
     fn around(&self, softmax: usize) -> Option<AttentionNodes<'a>> {
+        // A damaged file can have cycles.
+        let mut steps = 0..MAX_NODES;
         let mut scores = *self.producers.get(self.node(softmax).input(0))?;
         while !self.is_product(self.node(scores)) {
+            steps.next()?;
             let node = self.node(scores);
             let [value] = *self.data_inputs(node) else { return None };
             if !self.is_step(node) {
@@ -128,6 +137,7 @@ impl<'a, 'f> Search<'a, 'f> {
         }
         let mut context = self.next(self.node(softmax).output())?;
         while !self.is_product(self.node(context)) {
+            steps.next()?;
             let node = self.node(context);
             if !self.is_step(node) && node.op != "Where" {
                 return None;
@@ -170,9 +180,9 @@ impl<'a, 'f> Search<'a, 'f> {
 
     /// The value before the first of the operators that move its batch and only rearrange it otherwise.
     fn before_moved_batch(&self, mut value: &'a str) -> Option<&'a str> {
-        let mut found = None;
+        let (mut found, mut steps) = (None, 0..MAX_NODES);
         while let Some(node) = self.producers.get(value).map(|index| self.node(*index)) {
-            if !PASSIVE.contains(&node.op) {
+            if !PASSIVE.contains(&node.op) || steps.next().is_none() {
                 break;
             }
             value = node.input(0);
@@ -185,8 +195,10 @@ impl<'a, 'f> Search<'a, 'f> {
 
     /// The result after the projection of the output, its bias, and a restored batch; and the projection.
     fn end(&self, context: usize, moves_batch: bool) -> Option<(&'a str, usize)> {
+        let mut steps = 0..MAX_NODES;
         let mut output = self.next(self.node(context).output())?;
         while !self.is_projection(self.node(output)) {
+            steps.next()?;
             let node = self.node(output);
             if !self.is_step(node) {
                 return None;
@@ -202,6 +214,7 @@ impl<'a, 'f> Search<'a, 'f> {
         }
         let mut is_open = moves_batch || self.node(output).op == "Gemm";
         while is_open {
+            steps.next()?;
             let node = self.node(self.next(value)?);
             if !PASSIVE.contains(&node.op) {
                 return None;

@@ -37,6 +37,7 @@ impl<'a> Importer<'a> {
         Ok(tensors)
     }
 
+    /// Computes one node. Its output becomes a tensor, or a constant of the importer if it does not depend on `entry`.
     fn evaluate_node(&mut self, node: &'a OnnxNode<'a>, tensors: &mut Tensors<'a>) -> Result<(), String> {
         if node.op == "Shape" {
             return match tensors.get(node.input(0)).map(|tensor| tensor.dims().to_vec()) {
@@ -99,7 +100,7 @@ impl<'a> Importer<'a> {
             }
             "Softmax" => {
                 let axis = node.int("axis", if self.file.opset < 13 { 1 } else { -1 })?;
-                if axis != -1 && usize::try_from(axis) != Ok(dims.len() - 1) {
+                if axis != -1 && usize::try_from(axis).map(|axis| axis + 1) != Ok(dims.len()) {
                     return Err(format!("attribute `axis`: expected the last dimension, found {axis}"));
                 }
                 candle_nn::ops::softmax(&x, D::Minus1)
@@ -139,11 +140,11 @@ impl<'a> Importer<'a> {
             "IsNaN" => x.ne(&x).and_then(|found| found.to_dtype(DType::F32)),
             "Where" => {
                 let (yes, no) = (second()?, self.operand(node.input(2), tensors)?);
-                check_broadcast(&dims, yes.dims())?;
-                check_broadcast(&dims, no.dims())?;
+                let shape = x.shape().broadcast_shape_binary_op(yes.shape(), "where");
+                let shape = shape.and_then(|shape| shape.broadcast_shape_binary_op(no.shape(), "where"));
+                let shape = shape.map_err(value_error)?;
+                check_memory("a result", shape.dims()).map_err(text)?;
                 x.ne(0.0).and_then(|condition| {
-                    let shape = condition.shape().broadcast_shape_binary_op(yes.shape(), "where")?;
-                    let shape = shape.broadcast_shape_binary_op(no.shape(), "where")?;
                     let spread = |tensor: &Tensor| tensor.broadcast_as(&shape)?.contiguous();
                     spread(&condition)?.where_cond(&spread(&yes)?, &spread(&no)?)
                 })
@@ -161,6 +162,7 @@ impl<'a> Importer<'a> {
         output.map(|output| vec![output]).map_err(value_error)
     }
 
+    /// The output of `Gemm`.
     fn gemm(&self, node: &'a OnnxNode<'a>, x: &Tensor, tensors: &Tensors<'a>) -> Result<Tensor, String> {
         if node.int("transA", 0)? != 0 {
             return Err("expected the value itself as the first operand, found it transposed".into());
@@ -213,16 +215,18 @@ impl<'a> Importer<'a> {
     }
 }
 
+/// A constant as a tensor of floats.
 fn tensor_of(constant: &Constant) -> Result<Tensor, String> {
     Tensor::from_vec(constant.floats(), constant.dims.as_slice(), &device()).map_err(value_error)
 }
 
+/// The slices of a tensor at these positions of an axis.
 fn select(x: &Tensor, axis: usize, positions: &[usize]) -> candle_core::Result<Tensor> {
     let positions: Vec<u32> = positions.iter().map(|at| *at as u32).collect();
     x.contiguous()?.index_select(&Tensor::from_slice(&positions, positions.len(), x.device())?, axis)
 }
 
-/// Refuses results that do not fit into memory.
+/// Checks that the result of broadcasting two shapes fits into memory.
 fn check_broadcast(a: &[usize], b: &[usize]) -> Result<(), String> {
     let (long, short) = if a.len() < b.len() { (b, a) } else { (a, b) };
     let missing = long.len() - short.len();
@@ -230,6 +234,7 @@ fn check_broadcast(a: &[usize], b: &[usize]) -> Result<(), String> {
     check_memory("a result", &whole.collect::<Vec<_>>()).map_err(text)
 }
 
+/// Checks that two shapes can be multiplied as matrices, and that the product fits into memory.
 fn check_product(a: &[usize], b: &[usize]) -> Result<(), String> {
     let ([batches_a @ .., _, inner], [batches_b @ .., rows, _]) = (a, b) else {
         return Err(format!("expected matrices, found the shapes {a:?} and {b:?}"));

@@ -1,5 +1,5 @@
-//! `Expand`, `Equal`, `Mod` and `Where` of constants: how exporters compute sizes, and repeat a class token for each
-//! sample.
+//! `Expand`, `Equal`, `Mod` and `Where` of constants. Exporters use them to compute sizes, and to repeat a class token
+//! for each sample.
 
 use std::rc::Rc;
 

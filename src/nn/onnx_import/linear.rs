@@ -6,11 +6,12 @@ use super::tensor::Constant;
 use super::view::{Value, View};
 use crate::nn::{Activation, Dense, Initializer};
 
-/// The rows of a matrix as columns.
+/// The transposed matrix.
 pub(super) fn transposed(matrix: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
     (0..columns).flat_map(|column| (0..rows).map(move |row| matrix[row * columns + column])).collect()
 }
 
+/// The sizes of a constant matrix: rows and columns.
 pub(super) fn matrix(constant: &Constant) -> Result<[usize; 2], String> {
     match *constant.dims {
         [rows, columns] if rows > 0 && columns > 0 => Ok([rows, columns]),
@@ -131,11 +132,12 @@ impl<'a> Importer<'a> {
             view = self.ordered_output(node.input(0))?;
         }
         let channels = view.order.iter().position(|axis| *axis == 0);
-        let is_over_channels =
-            || Ok::<_, String>(usize::try_from(node.int("axis", -1)?).ok() == channels.map(|at| at + 1));
+        let axis = usize::try_from(node.int("axis", -1)?).ok();
+        // Before opset 13, a softmax over the channels of `[N, C, H, W]` was over the pixels too.
+        let is_over_channels = self.file.opset >= 13 && axis == channels.map(|at| at + 1);
         let is_over_last = self.is_over_last(node, view.shape.len())?;
         let is_right = match is_of_maps {
-            true => is_over_channels()? || is_over_last && channels == Some(2),
+            true => is_over_channels || is_over_last && channels == Some(2),
             false => is_over_last,
         };
         if !is_right {

@@ -48,8 +48,8 @@ impl Model {
     /// original model. For models of torchvision and timm, use [`preprocess_input`](super::preprocess_input).
     ///
     /// The image size must be fixed in the file. Supported are the operators of convolutional classifiers, ConvNeXt,
-    /// multilayer perceptrons and vision transformers, for opset 7 and later. Values in a second file (external data) are read from the folder
-    /// of the ONNX file.
+    /// multilayer perceptrons and vision transformers, for opset 7 and later. Values in a second file (external data)
+    /// are read from the folder of the ONNX file.
     ///
     /// ```
     /// use headstart::prelude::*;

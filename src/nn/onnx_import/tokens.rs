@@ -7,7 +7,7 @@ use super::view::{Value, View};
 use crate::nn::{ClassToken, FirstToken};
 
 impl<'a> Importer<'a> {
-    /// A concatenation of constant tokens and the tokens of a sample.
+    /// Adds the layers for a concatenation of constant tokens and the tokens of a sample.
     pub(super) fn add_leading_tokens(&mut self, node: &'a OnnxNode<'a>) -> Result<(), String> {
         let problem = "expected constant tokens before the tokens of a sample";
         let Some((&last, leading)) = node.inputs.split_last() else { return Err(problem.into()) };
@@ -42,12 +42,12 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    /// `Gather` or `Slice` of the first token.
+    /// Adds the layer for a `Gather` or `Slice` of the first token.
     pub(super) fn add_first_token(&mut self, node: &'a OnnxNode<'a>) -> Result<(), String> {
         let problem = "expected the selection of the first token of a sequence";
         let view = self.ordered_output(node.input(0))?;
         let [tokens, width] = *view.shape else {
-            return Err(format!("{problem}, found one of [batch, {:?}]", view.shape));
+            return Err(format!("{problem}, found the shape {:?} without the batch", view.shape));
         };
         let dims = if node.op == "Gather" {
             let indices = self.weight(node.input(1))?;

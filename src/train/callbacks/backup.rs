@@ -30,7 +30,7 @@ const LEARNING_RATE: &str = "learning_rate";
 /// resulting history is the same as that of an uninterrupted training. A callback of your own that has
 /// state needs `state` and `set_state`.
 ///
-/// The file is removed when the training ends, but not if it is of more epochs than [`Fit::epochs`] says.
+/// The file is removed when the training ends. It is kept if it has more epochs than [`Fit::epochs`].
 ///
 /// [`Fit::epochs`]: crate::train::Fit::epochs
 ///
@@ -47,7 +47,7 @@ const LEARNING_RATE: &str = "learning_rate";
 #[derive(Debug)]
 pub struct BackupAndRestore {
     path: PathBuf,
-    /// Whether the backup is of more epochs than `fit` asks for, and so of a longer training.
+    /// Whether the backup has more epochs than [`Fit::epochs`](crate::train::Fit::epochs): it is of a longer training.
     is_of_longer_training: bool,
 }
 
@@ -57,7 +57,7 @@ struct About {
     epoch: usize,
     random: random::State,
     names: Vec<String>,
-    /// The kind of the optimizer. `None`: not one of the library's.
+    /// The kind of the optimizer, such as `Adam`. `None`: the optimizer is not one of the library's.
     #[serde(default)]
     optimizer: Option<String>,
     /// Why the training ends after this epoch, if it does.
@@ -104,7 +104,7 @@ impl Callback for BackupAndRestore {
         }
         let tensors = read_file(&self.path)?;
         let named = training.model.named_params();
-        // Optimizers have state of the same name with another meaning.
+        // States of different optimizers can have the same names.
         if let (Some(expected), Some(found)) = (kind_of_optimizer(training, &named), &about.optimizer)
             && expected != found
         {
@@ -130,7 +130,7 @@ impl Callback for BackupAndRestore {
             let weight = weights.get(way).filter(|weight| weight.dims() == param.variable().dims());
             Ok((param, weight.ok_or_else(|| refuse(format!("`{way}` is missing or of another shape")))?))
         });
-        // All weights or none.
+        // Set all weights or none.
         for (param, weight) in found.collect::<Result<Vec<_>>>()? {
             param.set(weight)?;
         }
@@ -148,7 +148,7 @@ impl Callback for BackupAndRestore {
         if about.epoch >= training.epochs {
             let (path, epochs) = (self.path.display(), training.epochs);
             println!(
-                "nothing is trained: {path} is of epoch {}, and `Fit::epochs({epochs})` ends there",
+                "nothing is trained: the backup {path} has {} epochs, and `Fit::epochs({epochs})` asks for no more",
                 about.epoch
             );
         }

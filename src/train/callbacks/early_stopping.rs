@@ -102,7 +102,7 @@ impl Callback for EarlyStopping {
         training.model().params().iter().zip(&weights).try_for_each(|(param, value)| param.set(value))
     }
 
-    /// The best weights are restored after an error too, such as a loss that is not finite.
+    /// Restores the best weights after an error too, such as a loss that is not finite.
     fn on_train_error(&mut self, training: &mut Training) -> Result<()> {
         self.on_train_end(training)
     }

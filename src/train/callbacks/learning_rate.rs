@@ -85,7 +85,7 @@ impl Callback for ReduceLROnPlateau {
         self.monitor.begin(training)?;
         check("factor", self.factor, self.factor > 0.0 && self.factor < 1.0, "a number above 0 and below 1")?;
         check_not_negative("min_lr", self.min_lr)?;
-        // An error where a schedule sets the rate.
+        // Returns an error if a schedule sets the rate.
         training.set_learning_rate(training.learning_rate())?;
         (self.waited, self.cooling, self.monitor.best) = (0, 0, None);
         Ok(())

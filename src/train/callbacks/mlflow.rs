@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::state::{numbers, read_numbers};
 use super::{Callback, Training};
 use crate::check::check;
-use crate::files::{check_writable, write_whole};
+use crate::files::{check_writable_folder, write_whole};
 use crate::{Error, Result};
 
 /// States of a run (`mlflow/protos/service.proto`).
@@ -156,7 +156,7 @@ impl Callback for MLflowLogger {
         check("experiment", format!("{:?}", self.experiment), !self.experiment.trim().is_empty(), "a name")?;
         let expected = "letters, digits, spaces and _ - . in the name";
         self.params.iter().try_for_each(|(name, _)| check("param", name, is_file_name(name), expected))?;
-        check_writable(&self.folder.join(".test"))
+        check_writable_folder(&self.folder)
     }
 
     fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {

@@ -66,7 +66,7 @@ pub trait Callback: Send {
         Ok(())
     }
 
-    /// Called when an error ends the training, before `fit` returns the error.
+    /// Called when an error ends the training, before `fit` returns the error. An error of this method is ignored.
     fn on_train_error(&mut self, training: &mut Training) -> Result<()> {
         let _ = training;
         Ok(())

@@ -10,9 +10,9 @@ use candle_core::Tensor;
 use super::{Callback, Training};
 use crate::{Error, Result, check_interrupt};
 
-/// How long `fit` waits for a callback that another thread has locked (2 s: readers hold it for milliseconds).
+/// How long `fit` waits for a locked callback (2 s: other threads that read it hold the lock for milliseconds).
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a locked callback is tried again.
+/// Time between two attempts to lock a callback (5 ms: short beside a batch).
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A callback that several `fit` calls share. Its state, such as the best value of a
@@ -52,7 +52,8 @@ impl<C: Callback> SharedCallback<C> {
         }
     }
 
-    /// Locks the callback and returns it, to read its state between two calls of `fit`. Drop the guard before `fit`.
+    /// Locks the callback and returns it, to read its state between two calls of `fit`. Drop the guard before `fit`
+    /// is called: `fit` returns an error if the callback stays locked.
     pub fn lock(&self) -> MutexGuard<'_, C> {
         self.callback.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,8 +61,8 @@ impl<C: Callback> SharedCallback<C> {
     /// Locks the callback during `fit`.
     ///
     /// # Errors
-    /// [`Error::Argument`] if it stays locked, probably by the thread of `fit` itself, which would wait forever;
-    /// [`Error::Interrupted`].
+    /// [`Error::Argument`] if it stays locked, probably by the thread of `fit` itself, which would wait forever.
+    /// [`Error::Interrupted`] if the kernel is interrupted.
     fn locked(&self) -> Result<MutexGuard<'_, C>> {
         let begin = Instant::now();
         loop {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Callback, Training};
-use crate::files::check_writable;
+use crate::files::check_writable_folder;
 use crate::nn::Message;
 use crate::{Error, Result};
 
@@ -46,7 +46,7 @@ impl Callback for TensorBoard {
 
     fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
         self.files.clear();
-        check_writable(&self.folder.join(".test"))
+        check_writable_folder(&self.folder)
     }
 
     fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {

@@ -13,8 +13,8 @@ impl<R: Rule> GradientDescent<R> {
         Self { weight_decay, ..self }
     }
 
-    /// Excludes parameters from the weight decay whose path contains one of these names, as in Keras: `bias`, `gamma`,
-    /// or a layer, `dense_1`.
+    /// Excludes the parameters whose path contains one of these names from the weight decay, as in Keras. A name can be
+    /// that of parameters, `bias` or `gamma`, or of a layer, `dense_1`.
     pub fn exclude_from_weight_decay(self, names: &[&str]) -> Self {
         Self { not_decayed: names.iter().map(|name| name.to_string()).collect(), ..self }
     }
@@ -93,7 +93,7 @@ impl<R: Rule> GradientDescent<R> {
         self.multipliers.get(&id).copied().unwrap_or(1.0)
     }
 
-    /// Finds the parameters without weight decay, by their paths.
+    /// Finds the parameters without weight decay among those of a model, given with their paths.
     pub(super) fn exclude(&mut self, params: &[(String, Param)]) {
         let is_excluded = |way: &str| self.not_decayed.iter().any(|name| way.contains(name.as_str()));
         let excluded = params.iter().filter(|(way, _)| is_excluded(way));

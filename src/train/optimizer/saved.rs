@@ -93,7 +93,7 @@ impl<R: Rule> OptimizerSettings<R> {
 }
 
 impl OptimizerConfig {
-    /// The name of the rule.
+    /// The kind of the optimizer: `SGD`, `Adam` or `RMSprop`.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             OptimizerConfig::SGD(_) => "SGD",
