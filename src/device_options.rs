@@ -1,5 +1,7 @@
 //! Optimisations of the device path. Each of them can be switched off, to measure what it gains.
 
+use std::sync::OnceLock;
+
 /// An optimisation of the device path: candle's operations on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "some are for CUDA only"))]
@@ -32,8 +34,9 @@ impl Optimization {
 
     /// Whether the optimisation is used: always, except in a measurement.
     pub(crate) fn is_on(self) -> bool {
-        let switched_off = std::env::var(WITHOUT_VARIABLE).unwrap_or_default();
-        !is_listed(&switched_off, self)
+        static SWITCHED_OFF: OnceLock<String> = OnceLock::new();
+        let switched_off = SWITCHED_OFF.get_or_init(|| std::env::var(WITHOUT_VARIABLE).unwrap_or_default());
+        !is_listed(switched_off, self)
     }
 }
 

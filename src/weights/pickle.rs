@@ -11,10 +11,12 @@ use candle_core::{Result, bail};
 
 /// Largest number of nested objects (200: PyTorch's files have about ten). To drop deeper ones can overflow the stack.
 const MAX_DEPTH: usize = 200;
+/// Largest number of objects that are copied from the memo: a small file could ask for any number of them.
+const MAX_COPIED: usize = 10_000_000;
 
 /// Reads one pickle from the front of `rest`, and removes it from there.
 pub(super) fn read(rest: &mut &[u8]) -> Result<Object> {
-    let mut reader = Reader { rest, stack: Vec::new(), memo: HashMap::new() };
+    let mut reader = Reader { rest, stack: Vec::new(), memo: HashMap::new(), copied: 0 };
     while !reader.step()? {}
     reader.pop()
 }
@@ -35,6 +37,8 @@ struct Reader<'a, 'b> {
     rest: &'a mut &'b [u8],
     stack: Vec<Object>,
     memo: HashMap<u32, Object>,
+    /// Number of objects that were copied from the memo.
+    copied: usize,
 }
 
 impl Reader<'_, '_> {
@@ -206,10 +210,12 @@ impl Reader<'_, '_> {
 
     fn get(&mut self, size: usize) -> Result<Object> {
         let number = self.number(size)? as u32;
-        match self.memo.get(&number) {
-            Some(object) => Ok(object.clone()),
-            None => bail!("object {number} is missing in the memo"),
+        let Some(object) = self.memo.get(&number) else { bail!("object {number} is missing in the memo") };
+        self.copied = self.copied.saturating_add(count(object));
+        if self.copied > MAX_COPIED {
+            bail!("more than {MAX_COPIED} objects are copied");
         }
+        Ok(object.clone())
     }
 
     /// Appends to the list on the stack. An instance of another class becomes a list.
@@ -256,6 +262,17 @@ fn is_within(object: &Object, depth: usize) -> bool {
         }
         Object::PersistentLoad(object) => is_within(object, rest),
         _ => true,
+    }
+}
+
+/// The number of objects in an object, with itself.
+fn count(object: &Object) -> usize {
+    1 + match object {
+        Object::Tuple(items) | Object::List(items) => items.iter().map(count).sum(),
+        Object::Dict(entries) => entries.iter().map(|(key, value)| count(key) + count(value)).sum(),
+        Object::Reduce { callable, args } | Object::Build { callable, args } => count(callable) + count(args),
+        Object::PersistentLoad(object) => count(object),
+        _ => 0,
     }
 }
 
@@ -344,5 +361,13 @@ mod tests {
             let error = read(&mut &nested[..]).unwrap_err().to_string();
             assert!(error.contains("nested"), "{error}");
         }
+    }
+
+    /// Each step has the object before it twice.
+    #[test]
+    fn growth_by_copies_is_refused() {
+        let doubled = [&b"K\x01q\0"[..], &b"h\0h\0\x86q\0".repeat(40), b"."].concat();
+        let error = read(&mut &doubled[..]).unwrap_err().to_string();
+        assert!(error.contains("copied"), "{error}");
     }
 }
