@@ -359,5 +359,8 @@ fn the_documented_table_has_every_network() {
             )
         })
         .collect();
-    assert_eq!(documented, rows);
+    assert_eq!(documented.len(), rows.len());
+    for (documented, row) in documented.iter().zip(&rows) {
+        assert_eq!(documented, row);
+    }
 }
