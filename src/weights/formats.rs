@@ -77,6 +77,10 @@ impl WeightFile {
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`Error::Weights`] if its format is unknown or it is damaged.
     pub(super) fn open(path: &Path, network: &str) -> Result<WeightFile> {
+        if path.is_dir() {
+            let problem = "this is a folder: give the path of a file".into();
+            return Err(Error::weights(path, network, vec![problem]));
+        }
         let (first, length) = begins(path)?;
         let form = match first {
             _ if first.starts_with(ZIP) => guarded(path, network, ".pth", || {

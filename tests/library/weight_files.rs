@@ -302,3 +302,13 @@ fn checkpoints_with_a_tensor_beside_the_state_dict_are_unwrapped() -> Result<()>
     assert!(tensors.contains_key("fc.weight"), "{:?}", tensors.keys());
     Ok(())
 }
+
+#[test]
+fn a_folder_is_no_weight_file() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let model = sequential![Input::new(2), Dense::new(1)]?;
+    for error in [Model::load(folder.path()).unwrap_err(), model.load_weights(folder.path()).unwrap_err()] {
+        assert!(error.to_string().contains("this is a folder"), "{error}");
+    }
+    Ok(())
+}
