@@ -150,14 +150,13 @@ impl<'a> Importer<'a> {
     fn leads_to(&self, index: usize, value: &str, found: &AttentionNodes<'a>) -> bool {
         let (mut open, mut seen) = (vec![value], HashSet::new());
         while let Some(value) = open.pop() {
-            match self.producers.get(value) {
-                Some(&producer) if producer == index => return true,
-                Some(&producer) if value != found.entry && found.nodes.contains(&producer) => {
-                    if seen.insert(producer) {
-                        open.extend(&self.file.nodes[producer].inputs);
-                    }
-                }
-                _ => {}
+            let Some(&producer) = self.producers.get(value) else { continue };
+            if producer == index {
+                return true;
+            }
+            let is_inside = value != found.entry && found.nodes.contains(&producer);
+            if is_inside && seen.insert(producer) {
+                open.extend(&self.file.nodes[producer].inputs);
             }
         }
         false
