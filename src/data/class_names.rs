@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use candle_core::{DType, Tensor};
+
 use crate::{Error, Result};
 
 /// Returns an error if the class names of the data differ from `expected`. An empty list means unknown
@@ -21,6 +23,18 @@ pub(crate) fn check_same(data: &'static str, expected: &[String], found: &[Strin
         ),
         expected: format!("the classes of the training data, `{expected}`"),
     })
+}
+
+/// The class numbers in a tensor of any shape. Returns an error for a value that is no class number.
+pub(crate) fn read_class_numbers(name: &'static str, classes: &Tensor) -> Result<Vec<usize>> {
+    let classes = classes.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+    match classes.iter().find(|class| **class < 0.0 || class.fract() != 0.0 || !class.is_finite()) {
+        None => Ok(classes.into_iter().map(|class| class as usize).collect()),
+        Some(class) => {
+            let (expected, found) = ("class numbers from 0".into(), class.to_string());
+            Err(Error::Argument { name, expected, found })
+        }
+    }
 }
 
 /// Returns an error if a class has another number than in `before`. Other classes are accepted: a model can be trained

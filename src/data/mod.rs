@@ -19,7 +19,7 @@ mod svd;
 
 pub use affine::FillMode;
 pub use augment::{Flow, ImageDataGenerator, Shift, Zoom};
-pub(crate) use class_names::{check_numbers, check_same};
+pub(crate) use class_names::{check_numbers, check_same, read_class_numbers};
 pub(crate) use dataset::check_weights;
 pub use dataset::{Batch, Dataset, IntoDataset, Samples};
 pub(crate) use edits::{Edit, change_edits};

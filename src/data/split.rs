@@ -1,7 +1,8 @@
 //! Random splits that keep the proportions of the classes.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
+use super::class_names::read_class_numbers;
 use crate::{Error, Result, random};
 
 /// Returns the sample indices of both parts, in random order within each class.
@@ -51,15 +52,8 @@ pub fn stratified_folds(y: &Tensor, folds: usize) -> Result<Vec<(Tensor, Tensor)
         let expected = "class numbers, `[N]`; `y.argmax(1)?` gives those of one-hot rows".into();
         return Err(Error::Argument { name: "y", expected, found: format!("the shape {:?}", y.dims()) });
     }
-    let labels = y.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-    if let Some(label) =
-        labels.iter().find(|label| **label < 0.0 || label.fract() != 0.0 || !label.is_finite())
-    {
-        let (expected, found) = ("class numbers from 0".into(), label.to_string());
-        return Err(Error::Argument { name: "y", expected, found });
-    }
-    let mut classes: Vec<u32> = labels.iter().map(|label| *label as u32).collect();
-    let labels = classes.clone();
+    let labels = read_class_numbers("y", y)?;
+    let mut classes = labels.clone();
     classes.sort_unstable();
     classes.dedup();
     let members: Vec<Vec<u32>> = classes
@@ -90,6 +84,8 @@ pub fn stratified_folds(y: &Tensor, folds: usize) -> Result<Vec<(Tensor, Tensor)
 
 #[cfg(test)]
 mod tests {
+    use candle_core::DType;
+
     use super::*;
     use crate::device;
 

@@ -8,6 +8,7 @@ use super::interval::wilson;
 use crate::chart::Chart;
 use crate::data::{
     Dataset, Images, IntoDataset, announced_batches, check_not_mixed, check_same, missing_batches,
+    read_class_numbers,
 };
 use crate::display::{Bundle, Show, text_bundle};
 use crate::nn::{Model, Predictions};
@@ -48,20 +49,13 @@ impl ConfusionMatrix {
     }
 
     fn of(truth: &Tensor, predictions: &Predictions, names: Vec<String>) -> Result<ConfusionMatrix> {
-        let truth = truth.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-        if truth.len() != predictions.len() {
+        if truth.elem_count() != predictions.len() {
             let (expected, found) =
-                (format!("{}, one row for each sample", truth.len()), predictions.len().to_string());
+                (format!("{}, one row for each sample", truth.elem_count()), predictions.len().to_string());
             return Err(Error::Argument { name: "predictions", expected, found });
         }
         let mut counts = vec![vec![0; names.len()]; names.len()];
-        if let Some(class) =
-            truth.iter().find(|class| **class < 0.0 || class.fract() != 0.0 || !class.is_finite())
-        {
-            let (expected, found) = ("class numbers from 0".into(), class.to_string());
-            return Err(Error::Argument { name: "truth", expected, found });
-        }
-        for (truth, given) in truth.iter().map(|class| *class as usize).zip(predictions.classes()) {
+        for (truth, given) in read_class_numbers("truth", truth)?.into_iter().zip(predictions.classes()) {
             if truth.max(given) >= names.len() {
                 let (expected, found) = (format!("a name for class {}", truth.max(given)), names.join(", "));
                 return Err(Error::Argument { name: "classes", expected, found });

@@ -5,7 +5,7 @@ use std::fmt;
 use candle_core::{DType, Device, Tensor};
 
 use crate::chart::{Chart, chart_bundle};
-use crate::data::{Images, truncated_svd};
+use crate::data::{Images, read_class_numbers, truncated_svd};
 use crate::display::{Bundle, Show, debug_as_text};
 use crate::{Error, Result};
 
@@ -50,13 +50,7 @@ impl Embedding {
             let found = format!("{samples} samples of {width} features");
             return Err(refuse("features", "at least three samples of at least two features", found));
         }
-        let classes = classes.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-        if let Some(class) =
-            classes.iter().find(|class| **class < 0.0 || class.fract() != 0.0 || !class.is_finite())
-        {
-            return Err(refuse("classes", "class numbers from 0", class.to_string()));
-        }
-        let classes: Vec<usize> = classes.into_iter().map(|class| class as usize).collect();
+        let classes = read_class_numbers("classes", classes)?;
         if classes.len() != samples {
             let found = format!("{} classes for {samples} samples", classes.len());
             return Err(refuse("classes", "one class per sample", found));

@@ -6,6 +6,8 @@ use headstart::data::{Batch, Dataset, IntoDataset};
 use headstart::prelude::*;
 use headstart::{Error, Result};
 
+use super::datasets::Generator;
+
 fn samples(count: usize) -> Result<(Tensor, Tensor)> {
     Ok((random_uniform((count, 2), 0.0, 1.0)?, random_uniform(count, 0.0, 1.0)?))
 }
@@ -97,39 +99,16 @@ fn augmentation_panics_are_errors_of_fit() -> Result<()> {
     Ok(())
 }
 
-/// A dataset that announces `promised` batches of one sample and yields `given`.
-struct Promising {
-    promised: usize,
-    given: usize,
-}
-
-impl Dataset for Promising {
-    fn batches(&self) -> usize {
-        self.promised
-    }
-
-    fn epoch(&mut self) -> Result<Box<dyn Iterator<Item = Result<Batch>> + '_>> {
-        let given = self.given;
-        Ok(Box::new((0..given).map(|_| Ok(Batch::from(samples(1)?)))))
-    }
-}
-
-impl IntoDataset for Promising {
-    fn into_dataset(self, _: usize, _: bool) -> Result<Box<dyn Dataset>> {
-        Ok(Box::new(self))
-    }
-}
-
 #[test]
 fn missing_batches_are_errors_and_extra_batches_are_ignored() -> Result<()> {
-    let of = |promised, given| Promising { promised, given };
+    let of = |announced, given| Generator { announced, given };
     let mut model = linear(SGD::new(1e-3))?;
-    for (promised, given) in [(0, 0), (3, 0), (3, 2)] {
-        let error = model.fit(of(promised, given), quiet(2)).unwrap_err().to_string();
+    for (announced, given) in [(0, 0), (3, 0), (3, 2)] {
+        let error = model.fit(of(announced, given), quiet(2)).unwrap_err().to_string();
         assert!(error.contains(&format!("found {given}")) && error.contains("batches"), "{error}");
         let (x, y) = samples(4)?;
         let error =
-            model.fit((&x, &y), quiet(2).validation_data(of(promised, given))).unwrap_err().to_string();
+            model.fit((&x, &y), quiet(2).validation_data(of(announced, given))).unwrap_err().to_string();
         assert!(error.contains(&format!("found {given}")), "{error}");
     }
     // A dataset with endless batches.
@@ -141,7 +120,7 @@ fn missing_batches_are_errors_and_extra_batches_are_ignored() -> Result<()> {
 #[test]
 fn learning_rate_finder_handles_missing_batches_nan_and_panics() -> Result<()> {
     let mut model = linear(SGD::new(1e-3))?;
-    let empty = Promising { promised: 3, given: 0 };
+    let empty = Generator { announced: 3, given: 0 };
     assert!(model.find_learning_rate(empty, 4).unwrap_err().to_string().contains("found 0"));
     let (x, y) = (Tensor::full(f32::NAN, (8, 2), &device())?, random_uniform(8, 0.0, 1.0)?);
     assert!(matches!(model.find_learning_rate((&x, &y), 4), Err(Error::NotFinite { .. })));

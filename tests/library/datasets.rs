@@ -7,9 +7,9 @@ use headstart::data::{Batch, IntoDataset};
 use headstart::prelude::*;
 
 /// A dataset like Keras's generators: its epochs have more batches than it announces, or fewer.
-struct Generator {
-    announced: usize,
-    given: usize,
+pub(super) struct Generator {
+    pub(super) announced: usize,
+    pub(super) given: usize,
 }
 
 impl Dataset for Generator {

@@ -75,7 +75,7 @@ impl<'a> Importer<'a> {
             .kernel_initializer(Initializer::Zeros);
         let added = self.layer(&label, layer, &[input.node], &weights.values)?;
         let ours = self.built(added).forward(&[&x], Mode::Inference).map_err(text)?;
-        if !is_near(&ours, &expected).map_err(value_error)? {
+        if !is_close(&ours, &expected).map_err(value_error)? {
             return Err(
                 "expected scaled dot-product attention without a mask, as `MultiHeadAttention` computes it; \
                         the nodes compute other values"
@@ -209,7 +209,7 @@ impl<'a> Importer<'a> {
 }
 
 /// Whether two results differ by rounding only.
-fn is_near(found: &Tensor, expected: &Tensor) -> candle_core::Result<bool> {
+fn is_close(found: &Tensor, expected: &Tensor) -> candle_core::Result<bool> {
     if found.dims() != expected.dims() {
         return Ok(false);
     }
