@@ -89,15 +89,19 @@ class Cell:
 
 
 class Kernel:
-    """A running kernel and a client. Every message of a cell is checked against the protocol's schema."""
+    """A running kernel and a client. Every message of a cell is checked against the protocol's schema.
 
-    def __init__(self, name="headstart", manager=None, **start):
+    `waits=False`: the client does not wait until the kernel answers.
+    """
+
+    def __init__(self, name="headstart", manager=None, waits=True, **start):
         self.manager = KernelManager(kernel_name=name, **(manager or {}))
         self.manager.start_kernel(**start)
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.allow_stdin = False
-        self.client.wait_for_ready(timeout=START_TIMEOUT)
+        if waits:
+            self.client.wait_for_ready(timeout=START_TIMEOUT)
 
     def send(self, code, **options):
         return self.client.execute(code, **options)

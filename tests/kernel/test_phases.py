@@ -112,13 +112,7 @@ def test_a_late_answer_does_not_answer_the_next_question(kernel):
 
 
 def test_stop_while_the_prelude_is_loading():
-    kernel = Kernel.__new__(Kernel)
-    from jupyter_client.manager import KernelManager
-    kernel.manager = KernelManager(kernel_name="headstart")
-    kernel.manager.start_kernel()
-    kernel.client = kernel.manager.client()
-    kernel.client.start_channels()
-    kernel.client.allow_stdin = False
+    kernel = Kernel(waits=False)
     try:
         request = kernel.send("1 + 1")
         while kernel.client.get_iopub_msg(timeout=60)["parent_header"].get("msg_id") != request:

@@ -5,7 +5,6 @@ import time
 
 import zmq
 from conftest import Kernel
-from jupyter_client.manager import KernelManager
 from jupyter_client.session import Session
 
 
@@ -228,19 +227,8 @@ def test_an_errors_code_is_explained(kernel):
     assert "E0308" in kernel.run(":explain").value or "Expected type did not match" in kernel.run(":explain").value
 
 
-def start_unready():
-    """A kernel whose client does not wait until the prelude has loaded."""
-    kernel = Kernel.__new__(Kernel)
-    kernel.manager = KernelManager(kernel_name="headstart")
-    kernel.manager.start_kernel()
-    kernel.client = kernel.manager.client()
-    kernel.client.start_channels()
-    kernel.client.allow_stdin = False
-    return kernel
-
-
 def test_completion_and_inspection_do_not_wait_for_the_prelude():
-    kernel = start_unready()
+    kernel = Kernel(waits=False)
     try:
         kernel.client.kernel_info(reply=True, timeout=60)
         begun = time.monotonic()
