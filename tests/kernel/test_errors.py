@@ -86,7 +86,7 @@ HINTS = {
     "cleared": (["let cleared = 1;", ":clear"], "cleared", "`cleared` was cleared (`:clear`)"),
     "restarted": (["let restarted = 1;", ":restart"], "restarted", "`restarted` was cleared (`:restart`)"),
     "retyped": (["struct Point { x: u8 }\nlet point = Point { x: 1 };", "struct Point { x: u8, y: u8 }", "1 + 1"], "point.x", "the type of `point` was compiled anew"),
-    "a second impl": (["struct Twice; impl Twice { fn new() -> Twice { Twice } }", "impl Twice { fn b() {} }"], "impl Twice { fn b() {} }", "put the type and its `impl` in one cell"),
+    "a second impl": (["struct Twice; impl Twice { fn new() -> Twice { Twice } }", "impl Twice { fn b() {} }"], "impl Twice { fn b() -> u8 { 1 } }", "put the type and its `impl` in one cell"),
     "an error without Display": ([], "#[derive(Debug)] struct Bare; fn bare() -> Result<(), Bare> { Err(Bare) }\nbare()?;", "implement `std::fmt::Display` for it"),
     "not mutable": (["let fixed = vec![1];"], "fixed.push(2);", "`let mut fixed = fixed;`"),
     "no bracket at the end": ([], "let v = vec![1, 2", "the cell ends before a bracket is closed"),

@@ -114,7 +114,7 @@ fn kernel(connection_file: &Path, backend: Backend) -> Result<(), String> {
     // Without an engine, for example because the cache is read-only, the notebook shows the reason.
     // SAFETY: no other thread runs.
     let engine = unsafe { Engine::start(backend) }.or_else(Engine::failed)?;
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    let runtime = crate::platform::runtime()?;
     dispatch::run(runtime, &connection, engine, origin)
 }
 

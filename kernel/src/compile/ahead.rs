@@ -21,6 +21,7 @@ use crate::compile::evcxr_text::source::{FILE, is_analysis, is_whole, number};
 use crate::compile::handover::{Call, PREDICTED, made};
 use crate::compile::predict::{self, Forms};
 use crate::compile::timing;
+use crate::platform::PARSER_STACK;
 use crate::prelude::session::AHEAD;
 
 /// File beside the compile cache with the last known type of each expression form.
@@ -69,7 +70,8 @@ impl Ahead {
         let (over, ended) = bounded(0);
         // A failure only costs speed.
         let run = move || drop(watch.run(&ended));
-        let thread = std::thread::Builder::new().name("ahead".into()).spawn(run).ok()?;
+        let thread =
+            std::thread::Builder::new().name("ahead".into()).stack_size(PARSER_STACK).spawn(run).ok()?;
         Some(Begun { over: Some(over), thread: Some(thread) })
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::compile::boundary;
 use crate::compile::evcxr_text::source::{CRATE_NAME, Compiled, FILE, compiled, in_order, is_analysis};
+use crate::compile::repeated::without_repeated;
 use crate::compile::variables::rewritten;
 use crate::platform::fingerprint::Fingerprint;
 use crate::prelude::facade::{PRELUDE, REAL};
@@ -48,9 +49,13 @@ impl Compilation {
         if after("--crate-name") != Some(&CRATE_NAME) {
             return None;
         }
-        let is_rewritten = boundary::is_rewritten(Path::new(session)) && !is_analysis(source);
+        let applies = boundary::is_rewritten(Path::new(session));
+        let is_rewritten = applies && !is_analysis(source);
         let (mut changed, mut second, mut problem) = (None, None, None);
-        if is_rewritten && has_prelude(arguments) {
+        if applies && is_analysis(source) {
+            // evcxr compiles it for the errors of a cell whose types are unknown.
+            changed = Some(without_repeated(source)).filter(|text| text != source);
+        } else if is_rewritten && has_prelude(arguments) {
             match rewritten(source, true) {
                 Ok(text) => {
                     second = rewritten(source, false).ok().filter(|second| *second != text);

@@ -50,6 +50,8 @@ const BY_REFERENCE: [&str; 13] = [
 pub struct Redefined<'a> {
     pub name: &'a str,
     pub type_: &'a str,
+    /// Whether the cell uses the old value.
+    pub is_used: bool,
 }
 
 /// Finds the variables that `before` takes out of the store and `code` redefines without moving them, as
@@ -62,9 +64,11 @@ pub fn redefined<'a>(before: &'a str, code: &str) -> Vec<Redefined<'a>> {
     let is_put = |line: &&str| use_of_variable(line).is_some_and(|(use_, _)| use_ == Use::Put);
     let code: String = code.split_inclusive('\n').filter(|line| !is_put(line)).collect();
     let Ok(block) = cell::parse(&code) else { return Vec::new() };
-    taken.retain(|variable| {
+    taken.retain_mut(|variable| {
         let mut seen = Seen { name: variable.name.trim_start_matches("r#"), is_moved: false };
+        variable.is_used = false;
         for statement in &block.stmts {
+            variable.is_used |= names(statement, seen.name);
             seen.visit_stmt(statement);
             if matches!(statement, Stmt::Local(local) if binds(&local.pat, seen.name)) {
                 return !seen.is_moved || COPY_TYPES.contains(&variable.type_);
@@ -77,7 +81,7 @@ pub fn redefined<'a>(before: &'a str, code: &str) -> Vec<Redefined<'a>> {
 
 /// Variables that lines take out of the store.
 pub fn taken(lines: &str) -> Vec<Redefined<'_>> {
-    taken_variables(lines).into_iter().map(|(name, type_)| Redefined { name, type_ }).collect()
+    taken_variables(lines).into_iter().map(|(name, type_)| Redefined { name, type_, is_used: true }).collect()
 }
 
 /// Whether a pattern binds a name.

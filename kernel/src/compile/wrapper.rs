@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::compile::compilation::Compilation;
 use crate::compile::evcxr_text::source::{CRATE_NAME, FILE, OPTIMISATION};
 use crate::compile::{handover, moved, timing, warnings};
-use crate::platform::rustc_wrapper;
+use crate::platform::{PARSER_STACK, rustc_wrapper};
 use crate::prelude::facade::{ERRORS, PRELUDE};
 
 /// Optimisation level of cells, in place of evcxr's. Most loops are as fast, some take up to twice as long;
@@ -31,8 +31,11 @@ pub fn hook() {
     let mut arguments: Vec<OsString> = arguments.collect();
     arguments.extend(our_level(&arguments).map(OsString::from));
     let session = std::env::current_dir().unwrap_or_default();
-    let cell =
-        session.to_str().and_then(|session| Compilation::of_session(Path::new(&folder), session, &arguments));
+    let read = || Compilation::of_session(Path::new(&folder), session.to_str()?, &arguments);
+    let cell = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(PARSER_STACK).spawn_scoped(scope, read);
+        thread.ok()?.join().ok().flatten()
+    });
     let status = match cell {
         Some(cell) => cell.answer(Command::new(&rustc).args(&arguments)),
         None => Err(Command::new(&rustc).args(&arguments).exec()),

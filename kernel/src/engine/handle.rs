@@ -19,7 +19,7 @@ use crate::engine::load::load;
 use crate::engine::output::{Background, Bundle, Event};
 use crate::engine::run::{guarded, serve};
 use crate::platform::pipes::{self, Pipes};
-use crate::platform::{environment, programs, rustc_wrapper};
+use crate::platform::{PARSER_STACK, environment, programs, rustc_wrapper};
 use crate::prelude::backend::Backend;
 use crate::prelude::session::Session;
 use crate::prelude::template::{Notice, Template};
@@ -105,7 +105,7 @@ impl Engine {
         let (listener, background) = Listener::start(pipes, cells.clone()).map_err(no_pipes)?;
         let background = Mutex::new(Some(background));
         let engine = Engine { requests, cells: cells.clone(), stopped, stage, background, comms };
-        let thread = std::thread::Builder::new().name("engine".into());
+        let thread = std::thread::Builder::new().name("engine".into()).stack_size(PARSER_STACK);
         let run = move || {
             let template = || {
                 let ready = template?.ready(&|notice| {
@@ -149,7 +149,7 @@ impl Engine {
             serve(&cells, Err(problem), &queue);
             let _ = ended.send(());
         };
-        let thread = std::thread::Builder::new().name("engine".into()).spawn(run);
+        let thread = std::thread::Builder::new().name("engine".into()).stack_size(PARSER_STACK).spawn(run);
         thread.map(|_| engine).map_err(|error| format!("no thread can be started: {error}"))
     }
 

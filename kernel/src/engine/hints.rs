@@ -171,6 +171,10 @@ impl Gone {
             code if keras_words::hint(code, message).is_some() => {
                 keras_words::hint(code, message).map(str::to_owned)
             }
+            "E0069" => Some("write `return Ok(());` to end a cell early, or put the code into a function".into()),
+            "E0308" if report.contains("`the error of a cell`") => {
+                Some("write `Err(error)?` in place of `return Err(error)`: a cell converts its errors by `?`".into())
+            }
             "E0308" | "E0271" => expected(report).map(str::to_owned),
             // A value borrows from another one in the cell.
             "E0597" | "E0505" | "E0716" => Some(owned.into()),

@@ -58,7 +58,30 @@ pub fn notes(statements: &[Stmt], source: &str) -> Vec<String> {
             _ => {}
         }
     }
+    if returns(statements) {
+        notes.push(
+            "note: if a `return` ends this cell, its variables are not stored: later cells have neither those that it \
+             defines nor those that it uses"
+                .into(),
+        );
+    }
     notes
+}
+
+/// Whether a statement of the cell itself, not of a function or closure in it, contains `return`.
+fn returns(statements: &[Stmt]) -> bool {
+    struct Returns(bool);
+    impl<'ast> Visit<'ast> for Returns {
+        fn visit_expr_return(&mut self, _: &'ast syn::ExprReturn) {
+            self.0 = true;
+        }
+        fn visit_expr_closure(&mut self, _: &'ast syn::ExprClosure) {}
+        fn visit_expr_async(&mut self, _: &'ast syn::ExprAsync) {}
+        fn visit_item(&mut self, _: &'ast Item) {}
+    }
+    let mut returns = Returns(false);
+    statements.iter().for_each(|statement| returns.visit_stmt(statement));
+    returns.0
 }
 
 /// Note for a cell that reads standard input, shown before it runs: a loop that waits for a line would not end.
@@ -178,6 +201,7 @@ mod tests {
             ("static L: LazyLock<Mutex<u8>> = f();", "`let l = "),
             ("fn main() { f() }", "write `main()`"),
             ("thread_local! { static N: u8 = 1; }", "this cell only"),
+            ("if a { return Ok(()); }", "its variables are not stored"),
         ] {
             let notes = notes(&parse(cell).unwrap().stmts, "").concat();
             assert!(notes.contains(said), "{cell}: {notes}");
@@ -196,8 +220,12 @@ mod tests {
             let notes = notes(&parse(cell).unwrap().stmts, source);
             assert_eq!(notes.len(), usize::from(is_noted), "{cell}: {notes:?}");
         }
-        for cell in ["static NAMES: [&str; 1] = [\"a\"];", "fn main() { }\nmain();", "let n = Mutex::new(1);"]
-        {
+        for cell in [
+            "static NAMES: [&str; 1] = [\"a\"];",
+            "fn main() { }\nmain();",
+            "let n = Mutex::new(1);",
+            "let f = || return 1;\nfn g() { return; }\nlet h = async { return 2; };",
+        ] {
             assert!(notes(&parse(cell).unwrap().stmts, "").is_empty(), "{cell}");
         }
     }

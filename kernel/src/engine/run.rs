@@ -8,7 +8,7 @@ use crossbeam_channel::Receiver;
 use evcxr::{Error, EvalOutputs};
 use tokio::sync::mpsc::Sender;
 
-use crate::compile::cell::awaits;
+use crate::compile::cell::{awaits, blanks};
 use crate::compile::command_lines::{self, has};
 use crate::compile::evcxr_text::commands::{CLEAR, DEPENDENCY, FORMAT, RESTART, TIMING};
 use crate::compile::timing;
@@ -231,9 +231,7 @@ impl Loaded {
             && !commands.is_empty()
         {
             // With blanks in place of the code, so that an error has its position in the cell.
-            let statements = code[..code.len() - commands.len()].bytes();
-            let blanks: String = statements.map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect();
-            let last = Prepared::new(&(blanks + commands));
+            let last = Prepared::new(&(blanks(&code[..code.len() - commands.len()]) + commands));
             match self.context.execute(last.sent()) {
                 Ok(more) => outputs.merge(more),
                 Err(error) => (result, *prepared) = (Err(error), last),

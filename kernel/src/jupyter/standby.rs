@@ -35,7 +35,7 @@ pub fn wait(origin: Origin) -> Result<(), String> {
     let loaded_from = origin.would_load().ok_or("there is no prelude to wait with")?;
     // SAFETY: no other thread runs.
     let engine = unsafe { Engine::start(origin.backend) }?;
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    let runtime = crate::platform::runtime()?;
     let called = match runtime.block_on(engine.loaded()) {
         true => called(&origin, &loaded_from, stay),
         false => Err("the prelude could not be loaded".into()),

@@ -211,6 +211,8 @@ pub enum Use {
 }
 
 const CHECK: &str = "check_variable::<";
+/// Text in place of [`CHECK`] for a variable whose old value the cell does not use; as long as that.
+const REPLACED: &str = "check_replaced::<";
 const TAKE: &str = "take_variable::<";
 const PUT: &str = "put_variable::<";
 
@@ -227,6 +229,17 @@ pub fn take_line(bound: &str, name: &str, type_: &str) -> String {
 /// Line that puts a variable into the store.
 pub fn put_line(name: &str, type_: &str) -> String {
     format!("{STORE_NAME}.{PUT}{type_}>(stringify!({name}), {name});\n")
+}
+
+/// The line that checks a variable, for a cell that does not use the variable's old value.
+pub fn with_replaced_check(line: &str) -> String {
+    line.replacen(CHECK, REPLACED, 1)
+}
+
+/// The line that takes a variable out of the store, as a comment of the same length, in which [`taken_variables`] finds
+/// it.
+pub fn commented_take(line: &str) -> String {
+    line.replacen("le", "//", 1)
 }
 
 /// Use of a variable in a line, and the variable's name.
@@ -246,19 +259,22 @@ pub fn takes_variables(lines: &str) -> bool {
 
 /// Names and types of the variables that lines take out of the store.
 pub fn taken_variables(lines: &str) -> Vec<(&str, &str)> {
-    let takes = lines.match_indices(TAKE).map(|(at, take)| &lines[at + take.len()..]);
-    takes
-        .filter_map(|rest| {
-            let (type_, rest) = rest.split_once(">(stringify!(")?;
-            Some((rest.split(')').next()?, type_))
-        })
-        .collect()
+    variables(lines, TAKE)
 }
 
 /// Names and types of the variables that a source puts into the store.
 pub fn put_variables(source: &str) -> Vec<(&str, &str)> {
-    let puts = source.match_indices(PUT).map(|(at, put)| &source[at + put.len()..]);
-    puts.filter_map(|rest| {
+    variables(source, PUT)
+}
+
+/// Names and types of the variables that a source checks.
+pub fn checked_variables(source: &str) -> Vec<(&str, &str)> {
+    variables(source, CHECK)
+}
+
+fn variables<'a>(source: &'a str, use_: &str) -> Vec<(&'a str, &'a str)> {
+    let uses = source.match_indices(use_).map(|(at, found)| &source[at + found.len()..]);
+    uses.filter_map(|rest| {
         let (type_, rest) = rest.split_once(">(stringify!(")?;
         Some((rest.split([',', ')']).next()?, type_))
     })
@@ -267,7 +283,7 @@ pub fn put_variables(source: &str) -> Vec<(&str, &str)> {
 
 /// Whether a source takes a variable out of the store with `let mut`.
 pub fn is_taken_mutable(source: &str, name: &str) -> bool {
-    source.contains(&format!("let mut {name} = {STORE_NAME}."))
+    source.contains(&format!("mut {name} = {STORE_NAME}."))
 }
 
 /// A source's lines with the variables sorted, because their order in evcxr's source differs between
