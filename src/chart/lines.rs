@@ -117,8 +117,8 @@ impl Lines {
     /// Draws the chart.
     ///
     /// # Errors
-    /// [`Error::Argument`] if no point can be drawn: there are no points, no point is finite, or a
-    /// logarithmic axis has only values of 0 or less.
+    /// [`Error::Argument`] if no point can be drawn: no points, no finite point, or only values of 0 or less
+    /// on a logarithmic axis.
     pub fn plot(&self) -> Result<Chart> {
         let is_on = |scale: Scale, value: f64| scale == Scale::Linear || value > 0.0;
         let points_of = |series: &Series| -> Vec<Point> {

@@ -61,8 +61,9 @@ impl FillMode {
 /// stay in the L1 cache from row to row.
 const BLOCK: usize = 64;
 
-/// The source positions of some pixels of an output row: the index of the upper left of the four input
-/// pixels, and the interpolation weights towards the lower (`down`) and the right (`along`) ones.
+/// The source positions of some pixels of an output row. `corner` is the index of the upper left of
+/// four input pixels. `down` and `along` are the interpolation weights towards the lower and the right
+/// pixels.
 struct Places {
     corner: [usize; BLOCK],
     down: [f32; BLOCK],
@@ -77,8 +78,8 @@ const OUTSIDE: usize = usize::MAX;
 impl Affine {
     pub(crate) const IDENTITY: Affine = Affine { theta: 0.0, tx: 0.0, ty: 0.0, shear: 0.0, zx: 1.0, zy: 1.0 };
 
-    /// Returns the source of output pixel `(row, column)`: the coefficients `[a, b, c]` of
-    /// `a·row + b·column + c`, for the source row and the source column.
+    /// Returns the source row and the source column of output pixel `(row, column)`. Each is given as
+    /// the coefficients `[a, b, c]` of `a·row + b·column + c`.
     fn rows(&self, height: usize, width: usize) -> [[f64; 3]; 2] {
         let (sin, cos) = self.theta.to_radians().sin_cos();
         let (slant, upright) = self.shear.to_radians().sin_cos();

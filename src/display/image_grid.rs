@@ -164,8 +164,7 @@ pub(crate) fn encoded_images(x: &Tensor) -> Result<Vec<(&'static str, Vec<u8>)>>
 }
 
 /// Encodes an image at no more than its display size, and returns it with its type. The format is PNG,
-/// or JPEG if that takes less than half the space, so that a grid of photographs does not add megabytes
-/// to a notebook.
+/// or JPEG if that takes less than half the space: photographs as PNG add megabytes to a notebook.
 fn encoded(values: Vec<f32>, height: usize, width: usize) -> Result<(&'static str, Vec<u8>)> {
     const QUALITY: u8 = 92;
     let bytes = values.into_iter().map(|value| value.clamp(0.0, 255.0).round() as u8).collect();

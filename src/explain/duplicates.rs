@@ -39,8 +39,10 @@ impl Images {
     /// harder to find. The time grows with the square of the number of images.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there are not as many features as images, a feature is not finite, or the similarity is
-    /// not above 0 and at most 1; [`Error::Interrupted`].
+    /// [`Error::Interrupted`], and [`Error::Argument`] if:
+    /// - there are not as many features as images;
+    /// - a feature is not finite;
+    /// - the similarity is not above 0 and at most 1.
     pub fn near_duplicates(&self, features: &Tensor, similarity: f64) -> Result<NearDuplicates> {
         let features = rows(features)?;
         if features.dim(0)? != self.len() {

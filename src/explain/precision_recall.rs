@@ -35,8 +35,10 @@ impl PrecisionRecall {
     /// Counts the predictions of two classes, for samples with true class numbers `[N]`. Class 1 is the positive class.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there are no samples, the numbers of samples and predictions differ, there are more than
-    /// two classes, or no sample has class 1.
+    /// [`Error::Argument`] if:
+    /// - there are no samples, or the numbers of samples and predictions differ;
+    /// - there are more than two classes;
+    /// - no sample has class 1.
     pub fn new(truth: &Tensor, predictions: &Predictions) -> Result<PrecisionRecall> {
         let truth = true_classes(truth, predictions)?;
         let probabilities = of_second_class(predictions)?;

@@ -16,7 +16,7 @@ use crate::ops::{BatchNorm, ScaleShift, apply3};
 /// In training the layer uses the mean and variance of the batch, and updates its moving statistics. In inference
 /// mode it uses the moving statistics and does not change them. A frozen layer always runs in inference mode, as in
 /// Keras, so pretrained statistics are preserved. A layer that was frozen stays in inference mode when it is
-/// unfrozen, as in Keras's fine-tuning guide (`base_model(x, training=False)`): only its scale and shift are
+/// unfrozen, as in Keras's fine-tuning guide (`base_model(x, training=False)`). Only its scale and shift are then
 /// trainable, until [`Model::unfreeze_statistics`].
 ///
 /// [`Model::unfreeze_statistics`]: crate::nn::Model::unfreeze_statistics

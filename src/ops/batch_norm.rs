@@ -15,8 +15,8 @@ use super::sums::{pair_sum, pair_sums};
 use super::tensor_values::{storage_values, values};
 use super::thread_pool::parallel_map;
 
-/// Batch normalisation in training mode: normalises each channel of `[N, C, …]` by the mean and variance
-/// of the batch, scales by gamma, shifts by beta, and applies an optional ReLU. An op for
+/// Batch normalisation in training mode: normalises each channel of `[N, C, …]` by the mean and variance of
+/// the batch, scales by gamma, shifts by beta, and applies an optional ReLU. It is an op for
 /// [`Tensor::apply_op3`] with gamma and beta, each `[C]`.
 #[derive(Clone, Debug)]
 pub struct BatchNorm {

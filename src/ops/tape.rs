@@ -1,9 +1,9 @@
 //! Gradient tape: reverse-mode differentiation of the operations in this module.
 //!
 //! candle's `backward` adds each gradient to a tensor of zeros, which costs four passes over a feature
-//! map, and keeps every feature map until the last gradient is known. A tape records the operations of
-//! this module and runs their backward passes one by one, freeing each feature map after its last use.
-//! candle still differentiates its own operations between them.
+//! map. It also keeps every feature map until the last gradient is known. A tape records the operations
+//! of this module and runs their backward passes one by one, freeing each feature map after its last
+//! use. candle still differentiates its own operations between them.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;

@@ -20,7 +20,7 @@ pub(crate) struct Compiled {
     pub(crate) metrics: Vec<MetricSpec>,
     /// Each metric's name in the history.
     pub(crate) metric_names: Vec<String>,
-    /// The number of trainable weights when the user was last informed.
+    /// Number of trainable weights at the last note about them.
     pub(crate) learning: usize,
 }
 

@@ -71,8 +71,8 @@ impl FeatureFolder {
         inspect(&samples.take(&first)?.x)
     }
 
-    /// Computes the features and writes the file. Returns false if they exceed the size limit of the folder, or the file
-    /// cannot be written: training continues without the cache if the disk is full.
+    /// Computes the features and writes the file. Returns false if they exceed the size limit of the folder, or the
+    /// file cannot be written. Training then continues without the cache.
     ///
     /// The batch size is always the same, because it can change the last bits of features.
     fn write(

@@ -159,10 +159,9 @@ impl Fit {
     /// targets may differ. Default: the environment variable `HEADSTART_FEATURE_CACHE`; if it is not
     /// set, no folder is used.
     ///
-    /// The name of a file is the SHA-256 of what determines its content: the frozen layers with their
-    /// weights, and the values of tensors or the content of image files. Several processes may use the folder
-    /// at once. The outputs are computed in batches of 32. They are not cached if a frozen layer is
-    /// user-defined.
+    /// The name of a file is a SHA-256 of the frozen layers, their weights, and the inputs (values of
+    /// tensors, or content of image files). Several processes may use the folder at once. The outputs are
+    /// computed in batches of 32. They are not cached if a frozen layer is user-defined.
     ///
     /// ```
     /// use headstart::prelude::*;

@@ -1,7 +1,7 @@
 //! Features of image files, in a folder of parts.
 //!
-//! The folder holds `manifest.json` and one `.safetensors` file for each part of the images: `features` `[N, …]` as
-//! `f32`, `labels` `[N]` as `u32`, and in the metadata the names of the image files.
+//! The folder holds `manifest.json` and one `.safetensors` file for each part of the images. A file has `features`
+//! `[N, …]` (`f32`) and `labels` `[N]` (`u32`). Its metadata has the names of the image files.
 
 use std::path::{Path, PathBuf};
 

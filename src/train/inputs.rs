@@ -47,8 +47,8 @@ impl<T: IntoDataset> IntoInputs for T {
 }
 
 impl Model {
-    /// Returns the model's outputs for inputs `[N, …]` or for a dataset, in the order of the data and in
-    /// batches of 32: `predict(&x)`, `predict(&files)`, `predict(datagen.flow(&x, &y, 8)?)`.
+    /// Returns the model's outputs for inputs `[N, …]` or for a dataset, in the order of the data. Batches
+    /// have 32 samples. Examples: `predict(&x)`, `predict(&files)`, `predict(datagen.flow(&x, &y, 8)?)`.
     ///
     /// The images of a generator are augmented but not shuffled: row 0 is the first image.
     ///
@@ -66,8 +66,9 @@ impl Model {
         self.predict_inputs(inputs.into_inputs(batch_size)?, batch_size)
     }
 
-    /// Returns the outputs of a model with several inputs or outputs, each by its name, in batches of 32: Keras's
-    /// `model.predict({"image": x, "age": age})`. A single batch with gradients: [`Model::forward_many`].
+    /// Returns each output of a model with several inputs or outputs, with its name. Batches have 32 samples.
+    /// Keras: `model.predict({"image": x, "age": age})`. [`Model::forward_many`] computes one batch with
+    /// gradients.
     ///
     /// ```
     /// use headstart::prelude::*;

@@ -1,8 +1,8 @@
 //! Training steps on the GPU that `HEADSTART_DEVICE=gpu` selects.
 //!
-//! The weights are on the GPU during a training, and are copied back whenever something on the CPU reads them: at the
-//! end of each epoch, before a checkpoint, and before a callback that runs after batches. The results of a step are read
-//! after the next one is launched, so that the GPU does not wait.
+//! The weights are on the GPU during training. They are copied back when the CPU reads them: at the end of each epoch,
+//! before a checkpoint, and before a callback that runs after batches. The results of a step are read after the next
+//! one is launched, so that the GPU does not wait.
 
 use candle_core::Tensor;
 use headstart_gpu::Loss;

@@ -1,6 +1,6 @@
 //! Weight files of Keras: HDF5 in two forms, converted to a model's names and layout.
 //!
-//! Keras is channels last: convolution kernels are `[height, width, inputs, outputs]`, and a dense layer after
+//! Keras is channels last. Convolution kernels are `[height, width, inputs, outputs]`. A dense layer after
 //! `Flatten` has its inputs in the order height, width, channels. Files of `model.save("m.h5")` and of
 //! `keras.applications` name every layer. Files of `save_weights("m.weights.h5")` number them per type, in the
 //! order of Keras's `model.layers` (`keras/src/saving/saving_lib.py`).

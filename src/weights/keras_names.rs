@@ -96,8 +96,8 @@ fn prefix_of(model: &Model, file: &File) -> Option<String> {
     prefixes.next().filter(|_| prefixes.next().is_none()).map(str::to_owned)
 }
 
-/// Maps the path of each layer in a flat file to its path in a nested one: `layers/dense` to `layers/dense`, and
-/// for example `layers/conv2d_3` to `layers/functional/layers/conv2d_3`.
+/// Maps the path of each layer in a flat file to its path in a nested one. For example, `layers/conv2d_3`
+/// becomes `layers/functional/layers/conv2d_3`.
 fn flat_ways(
     nested: &str,
     model: &Model,

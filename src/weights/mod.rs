@@ -42,9 +42,9 @@ pub(crate) use tensor_names::TensorStems;
 /// Source of a network's weights.
 #[derive(Clone, Debug)]
 pub enum Weights {
-    /// Small weights that are part of the library: a network of a quarter of the width for images of 64x64 pixels,
-    /// trained to classify the drawings of [`SOURCES`]. They need no network connection. Cats and dogs are
-    /// not among their classes.
+    /// Small weights that are part of the library, for a network with a quarter of the channels and images of
+    /// 64x64 pixels. They are trained to classify the drawings of [`SOURCES`]. They need no network connection.
+    /// Cats and dogs are not among their classes.
     Demo,
     /// Keras's `weights='imagenet'`: trained on ImageNet's 1.2 million photographs, downloaded once from the Hugging
     /// Face Hub. [`Weights::Named`] selects others: `Weights::named("resnet50.a1_in1k")` are more accurate weights of
@@ -325,8 +325,8 @@ fn assign(model: &Model, stems: &[TensorStems], tensors: &HashMap<String, Tensor
     assignment
 }
 
-/// Converts a tensor to the parameter's shape. A dense layer may be stored as a convolution or the other way round, an
-/// embedding with a dimension for the batch, and positions for another grid.
+/// Converts a tensor to the parameter's shape. A file may store a dense layer as a convolution or vice versa, an
+/// embedding with a batch dimension, and positions for another grid.
 fn fit(tensor: &Tensor, param: &Param, grid: Option<[usize; 2]>) -> Result<Tensor, String> {
     let expected = param.variable().dims();
     let without_ones = |dims: &[usize]| -> Vec<usize> { dims.iter().copied().filter(|n| *n != 1).collect() };

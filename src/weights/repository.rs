@@ -50,8 +50,8 @@ impl Repository {
     }
 }
 
-/// The name of an architecture without the prefix of weights from TensorFlow, and without the size of the images:
-/// networks that differ only in these have the same tensors.
+/// The name of an architecture without TensorFlow's prefix and the image size. Networks that differ only in these
+/// have the same tensors.
 pub(super) fn plain(network: &str) -> &str {
     let name = network.strip_prefix("tf_").unwrap_or(network);
     match name.rsplit_once('_') {

@@ -52,8 +52,8 @@ pub(super) fn problem(
     })
 }
 
-/// Whether a tensor belongs to a layer, by the layer's name or by the first part of its name in PyTorch: a custom head
-/// is often also named `fc` or `classifier`.
+/// Whether a tensor belongs to a layer, by the layer's name or the first part of its name in PyTorch. A custom head is
+/// often named `fc` or `classifier` too.
 fn is_of(top: &TensorStems, name: &str) -> bool {
     let begins = |start: &str, end: char| name.strip_prefix(start).is_some_and(|rest| rest.starts_with(end));
     let root = |stem: &String| stem.split('.').next().unwrap_or_default().to_owned();

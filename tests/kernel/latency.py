@@ -2,8 +2,8 @@
 
     CARGO_TARGET_DIR=… python tests/kernel/latency.py [ROUNDS]
 
-Measures new cells, the same cells in the next session, which Headstart's compile cache contains, and new cells in
-a kernel that was ready in advance. It is a benchmark, not a test: run it on an idle machine, with both kernels
+Measures three kinds of cells: new cells, the same cells in the next session (Headstart's compile cache contains them),
+and new cells in a standby kernel. It is a benchmark, not a test: run it on an idle machine, with both kernels
 installed as in tests/conftest.py.
 """
 

@@ -186,8 +186,8 @@ fn efficientnet_b0_matches_timm() {
     assert_logits(EfficientNetB0::new(weights(&efficientnet_b0_state())), "efficientnet_b0", 96);
 }
 
-/// Compares every block of a network, at all sizes and with batches of one and three, with PyTorch: by the norm of its
-/// output and the product with random values.
+/// Compares every block of a network with PyTorch, at all sizes and with batches of one and three. It compares the
+/// norm of the output and its product with random values.
 fn assert_blocks(network: impl Fn() -> Network, name: &str, layers: &[String]) {
     let fixture = include_bytes!("../fixtures/networks.safetensors");
     let fixture = candle_core::safetensors::load_buffer(fixture, &device()).unwrap();

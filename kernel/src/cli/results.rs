@@ -1,7 +1,7 @@
 //! The `headstart results` command: a table and a chart of the results of executed notebooks.
 //!
-//! A row is one notebook: the parameters that `headstart run -p` or papermill injected, and the results that `glue`
-//! stored, which the Python package scrapbook reads too.
+//! A row is one notebook. It has the parameters that `headstart run -p` or papermill injected, and the results that
+//! `glue` stored. The Python package scrapbook reads these results too.
 
 use std::path::{Path, PathBuf};
 

@@ -99,8 +99,8 @@ impl Ahead {
     }
 }
 
-/// Whether a cell can be compiled ahead: it has no command, which may change rustc's arguments, and reads
-/// no file other than its source, and no environment variable.
+/// Whether a cell can be compiled ahead: it has no command (which may change rustc's arguments), and rustc
+/// reads no other file and no environment variable for it.
 fn is_predictable(code: &str) -> bool {
     !code.lines().any(|line| line.trim_start().starts_with(':'))
         && !["include!", "include_str!", "include_bytes!", "env!"].iter().any(|name| code.contains(name))

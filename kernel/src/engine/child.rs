@@ -176,8 +176,7 @@ fn read(commands: File, sender: mpsc::Sender<Command>) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a process that a cell forks close its copies of these pipes: the kernel detects the end of this process by
-/// the end of its pipe.
+/// Closes these pipes in a process that a cell forks. Otherwise the kernel would not see the end of this process.
 fn close_in_forked(pipes: [RawFd; 4]) {
     extern "C" fn close() {
         IS_FORKED.store(true, Ordering::SeqCst);

@@ -1,5 +1,4 @@
-//! Hints for a line of Python, IPython or the shell in the code of a cell, and for Rust that belongs to a program with
-//! other files.
+//! Hints for lines of Python, IPython and the shell in a cell, and for Rust code that needs other files.
 
 use evcxr::CompilationError;
 

@@ -21,8 +21,8 @@ pub fn in_cell(span: proc_macro2::Span) -> Range<usize> {
     range.start.saturating_sub(1)..range.end.saturating_sub(1)
 }
 
-/// Variables, with `mut ` if they are mutable, whose names evcxr does not find in a pattern: those in slices, in
-/// alternatives, behind references and in brackets. It would keep the old values of variables with these names.
+/// Variables in parts of patterns that evcxr does not read: slices, alternatives, references and brackets. Each
+/// has the prefix `mut ` if it is mutable. evcxr would keep the old values of variables with these names.
 pub fn rebound(pattern: &Pat) -> Vec<(String, &'static str)> {
     #[derive(Default)]
     struct Hidden {

@@ -19,11 +19,11 @@ const PITCH: i32 = BOX_HEIGHT + 5;
 const TOP: i32 = 36;
 
 impl Chart {
-    /// Draws choices for fine-tuning side by side: a column per choice, with the blocks of the pretrained network from
-    /// the image at the top to the new layers at the bottom. Frozen blocks are hatched.
+    /// Draws choices for fine-tuning side by side, one column per choice. A column has the blocks of the pretrained
+    /// network, from the image at the top to the new layers at the bottom. Frozen blocks are hatched.
     ///
-    /// A choice is the number of last blocks that it unfreezes, and the text below its column, such as an accuracy and
-    /// a time, with `\n` between its lines.
+    /// A choice has the number of last blocks that it unfreezes, and the text below its column, such as an accuracy
+    /// and a time. Lines of the text are separated by `\n`.
     ///
     /// ```
     /// use headstart::prelude::*;
