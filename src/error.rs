@@ -226,6 +226,7 @@ impl Error {
 
     /// Creates a weights error with the first problems and the last one.
     pub(crate) fn weights(path: &Path, network: &str, mut problems: Vec<String>) -> Error {
+        // Number of problems that the message names.
         const MAX_SHOWN: usize = 6;
         if problems.len() > MAX_SHOWN + 2 {
             let more = problems.len() - MAX_SHOWN - 1;

@@ -9,6 +9,7 @@ use super::{Activation, LayerConfig, Model, Node};
 use crate::files::write_whole;
 use crate::{Error, Result};
 
+/// Versions of the ONNX format and of its operators (17: the first with `LayerNormalization`).
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
 

@@ -13,6 +13,7 @@ use crate::nn::{Mode, Model};
 use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
 
+/// Smallest and largest learning rate, and number of steps (100: about 14 for each factor of ten).
 const LOWEST: f64 = 1e-7;
 const HIGHEST: f64 = 1.0;
 const STEPS: usize = 100;

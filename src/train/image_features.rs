@@ -129,6 +129,7 @@ impl ImageFeatures {
             .map(|part| part.to_string())
             .collect();
         if !missing.is_empty() {
+            // Number of missing parts that the message names.
             const MAX_NAMED: usize = 8;
             let named = missing[..missing.len().min(MAX_NAMED)].join(", ");
             let more = if missing.len() > MAX_NAMED { ", …" } else { "" };

@@ -37,9 +37,9 @@ PACKAGES = [part for name in ("", "-kernel", "-fetch", "-frame", "-gpu", "-hub")
 SPEED = TARGET / "release" / "examples" / "speed"
 # With this variable, the same program uses candle's own operations.
 BY_CANDLE = {"HEADSTART_TEST_DEVICE_PATH": "1"}
-SECONDS = 4.0
 DEVICE = "HEADSTART_DEVICE"
-LEAST = 5
+# Minimum duration, and minimum number of runs, of the measurement of a task.
+MIN_SECONDS, MIN_RUNS = 4.0, 5
 
 NETWORKS = ("vgg16", "resnet50")
 FORWARD = ((1, 224), (4, 224), (16, 224), (32, 64))
@@ -81,10 +81,10 @@ def environment():
 # In a worker process: median seconds of a step after warm-up, and peak memory in MB.
 
 
-def measure(step, least=LEAST):
+def measure(step, min_runs=MIN_RUNS):
     step()
     times, begin = [], time.perf_counter()
-    while len(times) < least or time.perf_counter() - begin < SECONDS:
+    while len(times) < min_runs or time.perf_counter() - begin < MIN_SECONDS:
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
@@ -393,7 +393,7 @@ if __name__ == "__main__":
         steps = {"keras": keras_step, "pytorch": pytorch_step, "onnxruntime": onnxruntime_step}
         kind, name, task, batch, side = sys.argv[2:]
         step = keras_images if name == IMAGES else steps[kind]
-        measure(step(name, task, int(batch), int(side)), least=2 if task == "epoch" else LEAST)
+        measure(step(name, task, int(batch), int(side)), min_runs=2 if task == "epoch" else MIN_RUNS)
     elif sys.argv[1:2] == ["--program"]:
         keras_program()
     else:

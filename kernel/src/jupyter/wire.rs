@@ -83,6 +83,7 @@ fn add_defaults(msg_type: &str, content: &mut Value) {
 
 /// Maximum size of output that waits for a slow client, in units of [`UNIT_BYTES`]: 64 MiB.
 const CAPACITY: u32 = 16 << 10;
+/// Size of a unit of output, in bytes (4 KiB).
 const UNIT_BYTES: usize = 4 << 10;
 /// Minimum size of a message, in units; at most 1,024 messages wait.
 const MIN_UNITS: usize = 16;

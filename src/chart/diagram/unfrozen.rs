@@ -11,11 +11,13 @@ use crate::{Error, Result};
 
 /// Width of the chart in pixels, shared by the columns.
 const WIDTH: i32 = 740;
+/// Largest width of a column, space between columns, and height of a box, in pixels.
 const WIDEST_COLUMN: i32 = 148;
 const GAP: i32 = 14;
 const BOX_HEIGHT: i32 = 24;
-/// Distance from one box to the next.
+/// Distance from one box to the next, in pixels.
 const PITCH: i32 = BOX_HEIGHT + 5;
+/// Height of the heading, in pixels.
 const TOP: i32 = 36;
 
 impl Chart {
