@@ -182,8 +182,8 @@ mod tests {
     fn affine_matches_scipy() {
         let fixture = include_bytes!("../../tests/fixtures/affine.safetensors");
         let tensors = candle_core::safetensors::load_buffer(fixture, &candle_core::Device::Cpu).unwrap();
-        let image = tensors["picture"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let (_, height, width) = tensors["picture"].dims3().unwrap();
+        let image = tensors["image"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (_, height, width) = tensors["image"].dims3().unwrap();
         let parameters = tensors["parameters"].to_vec2::<f64>().unwrap();
         let modes = [FillMode::Nearest, FillMode::Constant(77.0), FillMode::Reflect, FillMode::Wrap];
         for (mode, name) in modes.iter().zip(["nearest", "constant", "reflect", "wrap"]) {

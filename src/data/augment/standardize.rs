@@ -136,7 +136,7 @@ mod tests {
             ("strong", plain().zca_epsilon(10.0)),
         ];
         for (name, datagen) in cases {
-            let images = &known[&format!("{name}_pictures")];
+            let images = &known[&format!("{name}_images")];
             let (count, _, height, width) = images.dims4().unwrap();
             datagen.fit(images).unwrap();
             let mut values = images.flatten_all().unwrap().to_vec1::<f32>().unwrap();
