@@ -32,7 +32,7 @@ def test_fit_stops_and_keeps_model_and_history(kernel):
     kernel.ok(BUILD)
     cell, seconds = stop_after_first_output(kernel, "let history = model.fit((&x, &y), Fit::epochs(100_000))?;")
     assert seconds < 1.5
-    assert cell.reply["ename"] == "Interrupted" and "every variable is kept" in cell.reply["evalue"]
+    assert cell.reply["ename"] == "Interrupted" and "all variables keep their values" in cell.reply["evalue"]
     assert "stopped at epoch" in cell.stdout
     epochs = int(kernel.ok("history.epochs()"))
     stopped = kernel.ok("history.stopped")

@@ -19,7 +19,7 @@ const KINDS: [Kind; 5] = [
     Kind {
         name: "preludes",
         folders: &["templates", "state", "parts"],
-        about: "compiled preludes and cells; made again when a kernel starts",
+        about: "compiled preludes and cells; rebuilt when a kernel starts",
         by_default: true,
     },
     Kind {
@@ -37,7 +37,7 @@ const KINDS: [Kind; 5] = [
     Kind {
         name: "jupyter",
         folders: &["jupyter"],
-        about: "JupyterLab, where `headstart lab` installed it",
+        about: "the JupyterLab that `headstart lab` installed",
         by_default: true,
     },
     Kind {
@@ -92,7 +92,7 @@ pub fn clear(cache: &Path, names: &[String]) -> Result<Vec<&'static str>, String
     let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!(
-            "nothing in the cache is named {unknown:?}; expected one of {}",
+            "unknown kind of cached files: expected one of {}, found {unknown:?}",
             known.join(", ")
         ));
     }
@@ -118,8 +118,8 @@ pub fn check_unused(cache: &Path) -> Result<(), String> {
     match running(&cache.join("sessions")) {
         0 => Ok(()),
         running => Err(format!(
-            "{running} of Headstart's kernels are running and use the cache\n\
-             hint: shut them down first; one that waits for the next notebook ends after five minutes"
+            "{running} running kernels of Headstart use the cache\n\
+             hint: shut them down first; a standby kernel ends after five minutes"
         )),
     }
 }

@@ -35,8 +35,8 @@ const EXIT_TIMEOUT_S: libc::c_uint = 5;
 
 /// Error for a cell that was not run.
 const OTHER_STORE: &str = "the cell was compiled for another variable store than the cells before it, so it was not run\n\
-    hint: another program than the kernel's compiled it; take back what changed the compiler, such as \
-    `:build_env RUSTC_WRAPPER=…`, or start again with `:restart`";
+    hint: remove the setting that changed the compiler, such as `:build_env RUSTC_WRAPPER=…`, or start again with \
+    `:restart`";
 
 /// A compiled cell.
 struct Cell {
@@ -55,7 +55,7 @@ pub fn hook() {
             run()
         };
         if let Err(error) = &run {
-            eprintln!("the process of the cells cannot go on: {error}");
+            eprintln!("the cells' process cannot continue: {error}");
         }
         end_programs(libc::SIGTERM);
         // SAFETY: SIGALRM ends this process if a destructor does not return.

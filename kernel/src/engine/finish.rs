@@ -69,7 +69,7 @@ impl Loaded {
             Ok(_) if ran.collected.failed() => Err(failure(ran, &source, &restored)),
             // For example, `fit` stops and returns normally when interrupted; the statements after it do
             // not run.
-            Ok(_) if ran.is_interrupted => Err(CellError::interrupted("when it was asked to", &cleared)),
+            Ok(_) if ran.is_interrupted => Err(CellError::interrupted("while it ran", &cleared)),
             Ok(outputs) => Ok(self.value(outputs, ran, events)),
         }
     }
@@ -80,7 +80,7 @@ impl Loaded {
         let cause = cause(ran.cell, &ran.result, ran.collected.failed());
         let cause_of = |name: &str| {
             let type_ = ran.before.get(name).map_or("", String::as_str);
-            match cause == Cause::UsedUp && is_retyped(name, type_, &items, ran.code) {
+            match cause == Cause::Moved && is_retyped(name, type_, &items, ran.code) {
                 true => Cause::Retyped,
                 false => cause,
             }
@@ -146,8 +146,8 @@ impl Loaded {
             lines.extend(notes::notes(&block.stmts, &source));
             let lasting = prepared.local().iter().filter(|name| !redefined::may_move(&block.stmts, name));
             lines.extend(lasting.map(|name| {
-                format!("note: `{name}` lasts for this cell only: it borrows from here, holds a standard stream, or its type cannot \
-                     be written")
+                format!("note: later cells cannot use `{name}`: it borrows from this cell, holds a standard stream, or has a type \
+                     without a name")
             }));
         }
         for line in lines {
@@ -198,14 +198,13 @@ fn failure(ran: Ran, source: &str, restored: &BTreeSet<String>) -> CellError {
     };
     if error.value.contains(NO_RUNTIME) {
         error.traceback.push(
-            "hint: await something in a cell, as in `tokio::task::yield_now().await;`: from then on, cells run in \
-             tokio's runtime"
+            "hint: run `tokio::task::yield_now().await;` in a cell: later cells then run in tokio's runtime"
                 .into(),
         );
     }
     if !restored.is_empty() {
         let names: Vec<_> = restored.iter().map(|name| format!("`{name}`")).collect();
-        error.traceback.push(format!("hint: {} as before this cell", are(&names)));
+        error.traceback.push(format!("note: {} from before this cell", with_values(&names)));
     }
     error
 }
@@ -224,7 +223,7 @@ fn cause<T>(code: &str, result: &Result<T, Error>, failed: bool) -> Cause {
         _ if has(code, CLEAR) || has(code, RESTART) => Cause::Cleared,
         _ if failed => Cause::Failed,
         Err(_) => Cause::Retyped,
-        Ok(_) => Cause::UsedUp,
+        Ok(_) => Cause::Moved,
     }
 }
 
@@ -235,9 +234,9 @@ fn is_retyped(name: &str, type_: &str, items: &BTreeSet<&str>, code: &str) -> bo
     own.peek().is_some() && (!has(name) || own.any(has))
 }
 
-fn are(names: &[String]) -> String {
+fn with_values(names: &[String]) -> String {
     match names {
-        [name] => format!("{name} is"),
-        names => format!("{} are", names.join(", ")),
+        [name] => format!("{name} has its value"),
+        names => format!("{} have their values", names.join(", ")),
     }
 }

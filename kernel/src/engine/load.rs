@@ -160,7 +160,7 @@ impl Loaded {
             text += &format!("\n{}", collected.stderr.trim_end());
             let hint = match template.missing_libraries() {
                 Some(missing) => format!("{missing}\nhint: {LIBRARIES_REMEDY}"),
-                None => "hint: `headstart doctor` looks at all that a kernel needs".to_owned(),
+                None => "hint: run `headstart doctor`, which checks the installation".to_owned(),
             };
             return Err(format!("{text}\n{hint}"));
         }

@@ -289,7 +289,7 @@ impl Loaded {
             .collect();
         (!lost.is_empty()).then(|| {
             format!(
-                "note: `{first}` makes evcxr compile the types of earlier cells again, so {} will be lost: write {} in \
+                "note: `{first}` makes evcxr compile the types of earlier cells again, so {} will be lost: move {} to \
                  the first cell\n",
                 lost.join(", "),
                 if first == AWAIT { "an `.await`" } else { "`:dep` lines" }

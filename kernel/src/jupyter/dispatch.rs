@@ -245,7 +245,7 @@ impl Kernel {
                 unknown.reply(json!({
                     "status": "error",
                     "ename": "NotSupported",
-                    "evalue": format!("headstart does not know this {}", unknown.msg_type),
+                    "evalue": format!("unknown message {}", unknown.msg_type),
                     "traceback": [],
                 }))
             }

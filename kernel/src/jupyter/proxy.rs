@@ -50,7 +50,7 @@ fn serve_as_proxy(stream: UnixStream, origin: &Origin) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.and_then(|runtime| runtime.block_on(stand)) {
         Ok(said) if said == DONE => Ok(()),
-        Ok(_) => Err("the kernel ended before it was asked to".into()),
+        Ok(_) => Err("the kernel ended unexpectedly".into()),
         Err(error) => Err(format!("the kernel was lost: {error}")),
     }
 }

@@ -163,7 +163,7 @@ impl Publisher {
         let lost = self.lost.swap(0, Ordering::SeqCst);
         if lost > 0 {
             let seconds = READ_TIMEOUT.as_secs();
-            let note = format!("{lost} outputs are missing here: a client read nothing for {seconds} s\n");
+            let note = format!("{lost} outputs were dropped here: a client did not read for {seconds} s\n");
             self.publish(StreamContent::stderr(&note), parent);
         }
         self.send_message(message, room);

@@ -93,7 +93,11 @@ impl Backend {
         let names: Vec<_> =
             said.lines().filter_map(|line| line.trim().strip_suffix(" => not found")).collect();
         (!names.is_empty()).then(|| {
-            format!("{} needs what the system does not find: {}", prelude.display(), names.join(", "))
+            format!(
+                "{} needs libraries that the loader does not find: {}",
+                prelude.display(),
+                names.join(", ")
+            )
         })
     }
 
@@ -132,7 +136,7 @@ pub fn toolkit() -> Result<Toolkit, String> {
          hint: install the CUDA toolkit: apt install nvidia-cuda-toolkit, or https://developer.nvidia.com/cuda-downloads",
     )?;
     let said = output(Command::new(&nvcc).arg("--version"))?;
-    let version = release(&said).ok_or_else(|| format!("{} does not say its version", nvcc.display()))?;
+    let version = release(&said).ok_or_else(|| format!("the output of {} has no version", nvcc.display()))?;
     Ok(Toolkit { nvcc, version })
 }
 
@@ -181,7 +185,10 @@ mod tests {
         assert_eq!(Backend::default().missing_libraries(&gone), None);
         std::fs::remove_file(gone).unwrap();
         let said = Backend::default().missing_libraries(&needs).unwrap();
-        assert!(said.ends_with("libneeds.so needs what the system does not find: libgone.so"), "{said}");
+        assert!(
+            said.ends_with("libneeds.so needs libraries that the loader does not find: libgone.so"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -203,7 +203,7 @@ pub fn ensure_library_sources() -> Result<(), String> {
     let fetched = output(Command::new("rustup").args(["component", "add", "rust-src"]));
     fetched.map(drop).map_err(|problem| {
         format!(
-            "the standard library's sources, by which the types of variables are known, are missing: {problem}\n\
+            "the standard library's sources, from which rust-analyzer infers types, are missing: {problem}\n\
              hint: rustup component add rust-src; on Debian without a network for rustup, apt install rust-src"
         )
     })

@@ -119,7 +119,7 @@ pub struct WithStore<'a> {
 /// # Errors
 /// If this version of evcxr does not generate such a source, or if the cell contains evcxr's own text.
 pub fn compiled(source: &str) -> Result<Compiled<'_>, String> {
-    let unexpected = |what: &str| format!("evcxr's source has not the expected {what}");
+    let unexpected = |what: &str| format!("evcxr's source does not have the expected {what}");
     let frame = [RUNTIME, FUNCTION].concat();
     let mut frames = source.match_indices(&frame);
     let Some((begin, _)) = frames.next() else {
@@ -344,6 +344,9 @@ mod tests {
             assert!(compiled(&source).is_ok() && source.contains(known));
             assert!(compiled(&source.replace(known, new)).is_err(), "{new}");
         }
-        assert_eq!(compiled("fn f() {}"), Err("evcxr's source has not the expected variable store".into()));
+        assert_eq!(
+            compiled("fn f() {}"),
+            Err("evcxr's source does not have the expected variable store".into())
+        );
     }
 }
