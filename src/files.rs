@@ -25,10 +25,10 @@ pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path) -> io::Res
             found: "an empty path".into(),
         });
     }
-    let name = path.file_name().ok_or_else(|| missing("this names no file".into()))?.to_string_lossy();
+    let name = path.file_name().ok_or_else(|| missing("the path has no file name".into()))?.to_string_lossy();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        return Err(missing(format!("there is no folder {}: make it first", folder.display())));
+        return Err(missing(format!("the folder {} does not exist: create it first", folder.display())));
     }
     let target = without_links(path);
     if target.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) {

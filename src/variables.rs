@@ -94,7 +94,7 @@ impl VariableStore {
     }
 
     fn take(&mut self, name: &str) -> Box<dyn Any> {
-        self.0.remove(name).unwrap_or_else(|| panic!("the variable `{name}` is not there"))
+        self.0.remove(name).unwrap_or_else(|| panic!("the variable `{name}` does not exist"))
     }
 }
 
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "`n` is not there")]
+    #[should_panic(expected = "`n` does not exist")]
     fn missing_variable_cannot_be_taken() {
         VariableStore::default().take_variable::<i32>("n");
     }

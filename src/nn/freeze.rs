@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// nested model before the layer, `vgg16/block5_conv1`, and is always unique. The name of a nested model means all its
 /// layers.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` says no layer; give its name, as in \"block5_conv1\", or its place: 5, or -1 for the last"
+    message = "`{Self}` does not name a layer; pass a name, such as \"block5_conv1\", or an index: 5, or -1 for the last"
 )]
 pub trait LayerAt {
     /// The name or index.

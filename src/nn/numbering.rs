@@ -33,11 +33,13 @@ impl Model {
         let inside = nodes.find(|node| node.layer.model().is_some());
         let inside = inside.map_or_else(String::new, |node| {
             let name = &node.name;
-            format!("; `{name}` inside is one of them: number its layers by the model itself, or give a name")
+            format!(
+                "; the model `{name}` counts as one: index its layers in the model itself, or pass a name"
+            )
         });
         let name = self.name();
         let expected =
-            format!("a place from {} to {}, for `{name}` has {count} layers{inside}", -count, count - 1);
+            format!("an index from {} to {}, since `{name}` has {count} layers{inside}", -count, count - 1);
         Err(Error::Argument { name: "layer", expected, found: place.to_string() })
     }
 }

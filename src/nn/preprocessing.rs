@@ -91,9 +91,9 @@ impl Preprocessing {
         let hint = match images.dims() {
             [_, 3, _, _] => None,
             [_, _, _, 3] => Some("images are channels first here: `x.permute((0, 3, 1, 2))?`"),
-            [_, 1, _, _] => {
-                Some("these are grey images and the weights take colour: `x.repeat((1, 3, 1, 1))?`")
-            }
+            [_, 1, _, _] => Some(
+                "these are greyscale images, and the weights expect colour images: `x.repeat((1, 3, 1, 1))?`",
+            ),
             [3, _, _] => Some("this is one image; add the batch dimension with `unsqueeze(0)?`"),
             _ => Some(""),
         };

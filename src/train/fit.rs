@@ -81,7 +81,7 @@ impl Model {
             false => Ok(params),
             true => Err(Error::Argument {
                 name: "the model",
-                expected: "at least one layer that training may change; call `unfreeze`".into(),
+                expected: "at least one trainable layer; call `unfreeze`".into(),
                 found: "every layer frozen".into(),
             }),
         }

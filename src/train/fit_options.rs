@@ -269,8 +269,7 @@ impl Fit {
             Validation::Split(share) => {
                 let Some(samples) = data.samples() else {
                     let expected =
-                        "inputs and targets, `model.fit((&x, &y), …)`; for others, part the data first"
-                            .into();
+                        "inputs and targets, `model.fit((&x, &y), …)`; split other data before `fit`".into();
                     let found = "data that come in batches".into();
                     return Err(Error::Argument { name: "validation_split", expected, found });
                 };

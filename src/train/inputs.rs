@@ -13,7 +13,7 @@ use crate::{Error, Result, check_interrupt};
 
 /// Input of `predict`: a tensor, or a dataset whose targets are ignored.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is nothing to predict from: give a tensor, `&x`, or what `fit` takes: `&files`, `datagen.flow(&x, &y, 32)?`; if this is a Result: put `?` after the call that made it"
+    message = "`{Self}` cannot be used as inputs: pass a tensor, `&x`, or data that `fit` takes: `&files`, `datagen.flow(&x, &y, 32)?`; put `?` after a call that returns a `Result`"
 )]
 pub trait IntoInputs {
     /// Converts to inputs. Data that come in batches keep their batch size.

@@ -49,9 +49,7 @@ pub(super) mod said_here {
 pub(super) fn of_epochs((first, last): (usize, usize)) -> Option<String> {
     (first > last && last > 0).then(|| {
         let done = first - 1;
-        format!(
-            "nothing is trained: `initial_epoch` is {done}, and `Fit::epochs({last})` ends at epoch {last}"
-        )
+        format!("nothing to train: `initial_epoch` is {done}, and `Fit::epochs({last})` ends at epoch {last}")
     })
 }
 
@@ -77,14 +75,14 @@ pub(super) fn of_training(model: &Model, compiled: &Compiled, validation_is_augm
     if let Some((inside, rate)) = rates.find(|(_, rate)| *rate > FINE_TUNING_RATE) {
         let name = inside.name();
         found.push(format!(
-            "pretrained layers of `{name}` learn at a rate of {rate}, which is for a new head and can spoil them; \
+            "the learning rate {rate} suits a new head, and can destroy the pretrained weights of `{name}`; \
              fine-tune with `Adam::new(1e-5)`, or freeze `{name}`"
         ));
     }
     found.extend(statistics_of_random_weights(model));
     if validation_is_augmented {
         found.push(
-            "the validation data are augmented; judge the model by images as they are: `.validation_data((&x, &y))`"
+            "the validation data are augmented; validate on images without augmentation: `.validation_data((&x, &y))`"
                 .into(),
         );
     }
@@ -122,7 +120,7 @@ fn of_memory(model: &Model, batch: usize, free: Option<usize>) -> Vec<String> {
     let fits = (batch * free / needed).max(1);
     vec![format!(
         "a batch of {batch} needs about {:.1} GB of memory, and {:.1} GB are free; \
-         take batches of {fits}, smaller images, or freeze more layers",
+         use batches of {fits}, smaller images, or freeze more layers",
         gigabytes(needed),
         gigabytes(free)
     )]
@@ -142,8 +140,8 @@ pub(super) fn of_time(left: Duration) -> Vec<String> {
     }
     let minutes = left.as_secs() / 60;
     vec![format!(
-        "at this pace the training takes {minutes} minutes more; Stop keeps what was learnt. \
-         It is quicker with more layers frozen, smaller images or fewer epochs"
+        "about {minutes} minutes remain; Stop keeps the trained weights. To train faster, freeze more layers, or use \
+         smaller images or fewer epochs"
     )]
 }
 
@@ -181,29 +179,29 @@ fn last_function(model: &Model, compiled: &Compiled) -> Option<String> {
     let is_of_classes = loss.counts_classes();
     if outputs == 1 && (is_of_classes || found == Activation::Softmax) {
         return Some(
-            "Softmax over one output is always 1, so nothing is learnt; for two classes end the model with \
-             `Dense::new(1).activation(Sigmoid)` and take BinaryCrossentropy, for more give it one output a class"
+            "Softmax over one output is always 1, so the model cannot be trained; for two classes end it with \
+             `Dense::new(1).activation(Sigmoid)` and use BinaryCrossentropy, for more use one output per class"
                 .into(),
         );
     }
     let problem = match (expected, found) {
         _ if expected == found => return None,
         (Activation::Sigmoid, Activation::Softmax) => format!(
-            "{name} takes each output for itself, but the model ends with Softmax, whose outputs sum to 1; \
-             take CategoricalCrossentropy, or end the model with `.activation(Sigmoid)`"
+            "{name} treats each output separately, but the model ends with Softmax, whose outputs sum to 1; \
+             use CategoricalCrossentropy, or end the model with `.activation(Sigmoid)`"
         ),
         (Activation::Softmax, Activation::Sigmoid) => format!(
             "{name} takes outputs that sum to 1, but the model ends with Sigmoid; end it with `.activation(Softmax)`, or \
-             take BinaryCrossentropy if a sample may be of several classes"
+             use BinaryCrossentropy if a sample may have several classes"
         ),
         (Activation::Linear, Activation::Sigmoid | Activation::Softmax) => format!(
             "{name} takes logits and applies {found:?} itself, but the model ends with {found:?} too; \
-             leave one of them out"
+             remove one of them"
         ),
         (Activation::Linear, _) => return None,
         _ => format!(
             "{name} takes probabilities, but the model ends with {found:?}; \
-             end it with `.activation({expected:?})`, or say `.from_logits(true)` of the loss"
+             end it with `.activation({expected:?})`, or set `.from_logits(true)` on the loss"
         ),
     };
     Some(problem)
@@ -267,7 +265,7 @@ mod tests {
         }
         let mut two = sequential![&base, GlobalAveragePooling2D, Dense::new(2).activation(Softmax)]?;
         assert!(
-            said(&mut two, Adam::default(), BinaryCrossentropy)[0].contains("take CategoricalCrossentropy")
+            said(&mut two, Adam::default(), BinaryCrossentropy)[0].contains("use CategoricalCrossentropy")
         );
         assert_eq!(said(&mut two, Adam::default(), CategoricalCrossentropy), [""; 0]);
         let mut sure = sequential![&base, GlobalAveragePooling2D, Dense::new(2).activation(Sigmoid)]?;
@@ -297,11 +295,11 @@ mod tests {
         let needed = memory_of_a_step(&whole, 8) as f64 / 1e9;
         assert!((0.9..1.2).contains(&needed), "{needed}");
         let advice = of_memory(&whole, 8, Some(700_000_000));
-        assert!(advice[0].contains("0.7 GB are free; take batches of 5"), "{advice:?}");
+        assert!(advice[0].contains("0.7 GB are free; use batches of 5"), "{advice:?}");
         assert_eq!(of_memory(&whole, 8, Some(2_000_000_000)), [""; 0]);
         base.freeze();
         assert_eq!(of_memory(&whole, 8, Some(700_000_000)), [""; 0]);
-        assert!(of_time(Duration::from_secs(3000))[0].contains("takes 50 minutes more"));
+        assert!(of_time(Duration::from_secs(3000))[0].contains("about 50 minutes remain"));
         assert_eq!(of_time(Duration::from_secs(300)), [""; 0]);
         if cfg!(target_os = "linux") {
             assert!(free_memory().unwrap() > 1_000_000);
@@ -339,7 +337,7 @@ mod tests {
         let params = model.trainable_params();
         let compiled = model.training_state_mut().compiled.as_mut().unwrap();
         let advice = compiled.change(&params).unwrap();
-        assert!(advice.contains("129 weights learn, not 92"), "{advice}");
+        assert!(advice.contains("129 weights are trainable, not 92"), "{advice}");
         assert_eq!(compiled.change(&params), None);
         Ok(())
     }

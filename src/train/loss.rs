@@ -145,7 +145,7 @@ impl BuiltInLoss {
         if targets.elem_count() != samples * columns {
             let hint = match self.kind {
                 Kind::Binary | Kind::BinaryFocal if columns == 1 => {
-                    "the model has one output: give one number a sample, for one-hot rows `y.argmax(1)?`"
+                    "the model has one output: give one number per sample, for one-hot rows `y.argmax(1)?`"
                 }
                 Kind::Binary | Kind::BinaryFocal => "end the model with `Dense::new(1).activation(Sigmoid)`",
                 _ if self.kind.is_regression() => {
@@ -278,7 +278,7 @@ pub(super) fn one_hot(loss: &str, targets: &Tensor, columns: usize) -> Result<Te
     if numbers.len() != samples {
         let is_one_hot = columns > 1 && numbers.len() == samples * columns;
         let hint = if is_one_hot { "for one-hot rows take CategoricalCrossentropy" } else { "" };
-        return Err(refuse(loss, "one class number a sample", targets, hint));
+        return Err(refuse(loss, "one class number per sample", targets, hint));
     }
     let mut rows = vec![0f32; samples * columns];
     for (row, number) in numbers.iter().enumerate() {

@@ -34,7 +34,7 @@ use crate::{Error, Result};
 /// # Ok::<(), headstart::Error>(())
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no loss; a loss is a value: `BinaryCrossentropy`, `SparseCategoricalCrossentropy`, or a type that implements `Loss`"
+    message = "`{Self}` is not a loss; pass a value: `BinaryCrossentropy`, `SparseCategoricalCrossentropy`, or a type that implements `Loss`"
 )]
 pub trait Loss: Send + Sync {
     /// The loss's name in messages.
@@ -165,7 +165,7 @@ fn own_targets(loss: &str, targets: &Tensor, columns: usize) -> Result<Tensor> {
     }
     Err(Error::Targets {
         loss: loss.to_owned(),
-        expected: format!("targets of shape [{samples}, {columns}], or one class number a sample"),
+        expected: format!("targets of shape [{samples}, {columns}], or one class number per sample"),
         found: format!("shape {:?}", targets.dims()),
         hint: "give the model one output for each number of a target".into(),
     })

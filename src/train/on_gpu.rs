@@ -42,7 +42,7 @@ impl GpuTraining {
         let Some(training_network) = model.training_network(split)? else { return Ok(None) };
         let loss = compiled.loss.built_in().and_then(|loss| loss.on_gpu(model.last_activation()));
         let Some(loss) = loss else {
-            say_once(model, "the GPU path does not know its loss with its last activation");
+            say_once(model, "the GPU path does not support its loss with its last activation");
             return Ok(None);
         };
         if matches!(loss, Loss::SoftmaxCrossEntropy { .. }) && model.output_shape().len() != 1 {
@@ -64,7 +64,7 @@ impl GpuTraining {
         else {
             say_once(
                 model,
-                "the GPU path does not know its optimizer, gradient accumulation, or averages of weights",
+                "the GPU path does not support its optimizer, gradient accumulation, or averages of weights",
             );
             return Ok(None);
         };

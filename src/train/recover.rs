@@ -71,7 +71,7 @@ impl<'a> Checkpointer<'a> {
             .and_then(|()| save(&changing, about.into(), file));
         if let Err(error) = kept {
             // A full disk must not end a training that does not need it.
-            eprintln!("the weights are not kept for `recover`: {error}");
+            eprintln!("no checkpoint for `recover` was written: {error}");
             self.file = None;
         }
         self.next = Instant::now() + begin.elapsed() * INVERSE_SHARE_OF_TIME;

@@ -121,7 +121,7 @@ impl Model {
         }
         let about = read_about(path)?;
         let text = about.get(KEY).ok_or_else(|| {
-            refuse("the file holds weights alone; build the model and call `load_weights`".into())
+            refuse("the file contains only weights; build the model and call `load_weights`".into())
         })?;
         let about: About = serde_json::from_str(text).map_err(|error| refuse(error.to_string()))?;
         if about.format > FORMAT {

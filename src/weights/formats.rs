@@ -105,7 +105,7 @@ impl WeightFile {
                     text if text.starts_with("<!doctype") || text.starts_with("<html") => {
                         "a web page; download the weights themselves".to_owned()
                     }
-                    _ => format!("one that begins with {:?}", String::from_utf8_lossy(&first[..length])),
+                    _ => format!("a file that begins with {:?}", String::from_utf8_lossy(&first[..length])),
                 };
                 let problem = format!("expected a .safetensors, .pth, .h5 or .keras file, found {found}");
                 return Err(Error::weights(path, network, vec![problem]));
@@ -292,7 +292,7 @@ fn legacy(path: &Path) -> Tensors {
         let Some(info) = tensors.iter().find(|info| info.path == path) else {
             match keys.is_empty() {
                 true => bail!("the storage {key} belongs to no tensor"),
-                false => bail!("a checkpoint of before PyTorch 1.6; save its `{}` alone", keys.join(".")),
+                false => bail!("a checkpoint from before PyTorch 1.6; save only its `{}`", keys.join(".")),
             }
         };
         let Some(bytes) = count.checked_mul(info.dtype.size_in_bytes()) else {

@@ -162,7 +162,7 @@ impl Hub {
         write_note(target, &hash, size)?;
         std::fs::rename(&part, target).map_err(Error::io(target))?;
         if wanted.sha256.is_none() && !wanted.file.ends_with(".json") {
-            println!("{}: no hash was known; {hash} is held to from now on", wanted.name);
+            println!("{}: recorded the hash {hash}, which later downloads must match", wanted.name);
         }
         Ok(())
     }
@@ -193,8 +193,8 @@ impl Hub {
                 }
                 Piece::End => break,
                 Piece::Failed(what) => {
-                    let hint = "check the connection and try again; a mirror is set by HF_ENDPOINT, \
-                                a proxy by HTTPS_PROXY";
+                    let hint = "check the connection and try again; set HF_ENDPOINT for a mirror, \
+                                HTTPS_PROXY for a proxy";
                     return Err(problem(&wanted.name, &what, hint));
                 }
                 Piece::Denied(what) => {
@@ -202,7 +202,7 @@ impl Hub {
                     return Err(problem(&wanted.name, &what, &hint));
                 }
                 Piece::TokenRefused(what) => {
-                    let hint = "make a new token at https://huggingface.co/settings/tokens and set HF_TOKEN to it, \
+                    let hint = "create a token at https://huggingface.co/settings/tokens and set HF_TOKEN to it, \
                                 or remove the token: public files need none";
                     return Err(problem(&wanted.name, &what, hint));
                 }

@@ -112,7 +112,7 @@ fn collect(
     found: &mut HashMap<String, Tensor>,
 ) -> candle_core::Result<()> {
     if !seen.insert(group.address()) {
-        bail!("the group `{way}` is inside itself");
+        bail!("the group `{way}` contains itself");
     }
     let (groups, datasets) = group.members().map_err(candle_core::Error::wrap)?;
     for dataset in &datasets {

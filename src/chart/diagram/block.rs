@@ -101,7 +101,7 @@ impl Model {
                 model: self.name().to_owned(),
                 name: format!("{prefix}…"),
                 known: self.layer_names().join(", "),
-                hint: "give what the names of some layers begin with".into(),
+                hint: "pass the prefix of some layers' names".into(),
             });
         };
         let is_inside = |at: &usize| nodes[*at].name.starts_with(prefix);

@@ -353,7 +353,7 @@ fn check_images(x: &Tensor) -> Result<()> {
     match x.dims() {
         [_, 1 | 3 | 4, height, width] if *height > 0 && *width > 0 => Ok(()),
         [_, _, _, 1 | 3 | 4] => {
-            let hint = "images are channels first here; `x.permute((0, 3, 1, 2))?` turns them";
+            let hint = "images are channels first here; transpose them with `x.permute((0, 3, 1, 2))?`";
             Err(Error::shape("images", "[batch, channels, height, width]", x.dims(), hint))
         }
         found => Err(Error::shape("images", "[batch, 1, 3 or 4 channels, height, width]", found, "")),

@@ -25,7 +25,7 @@ impl ImageDataGenerator {
         let operations = [
             // As in Keras, values outside 0 to 255 are scaled to that range and back.
             ("brightness_range", brightness && is_unit, "rounds them to whole numbers"),
-            ("color_jitter", jitter && (is_beyond || is_unit), "cuts them off below 0 and above 255"),
+            ("color_jitter", jitter && (is_beyond || is_unit), "clips them to 0 to 255"),
             ("cutout", cutout && (is_beyond || is_unit), "fills its square with 127.5"),
         ];
         let wrong = operations.iter().filter(|(_, is_wrong, _)| *is_wrong);

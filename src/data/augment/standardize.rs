@@ -187,7 +187,7 @@ mod tests {
         let first = |x: &Tensor| datagen.flow(x, &y, 2).unwrap().epoch().unwrap().next().unwrap();
         assert!(first(&varied).is_ok());
         let error = first(&images(5)).unwrap_err().to_string();
-        assert!(error.contains("of the size that `fit` looked at"), "{error}");
+        assert!(error.contains("of the size that `fit` received"), "{error}");
         // The number of channels must match, too.
         let datagen = ImageDataGenerator::new().featurewise_center(true);
         datagen.fit(&varied.narrow(1, 0, 1).unwrap()).unwrap();

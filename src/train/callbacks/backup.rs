@@ -94,7 +94,7 @@ impl Callback for BackupAndRestore {
         }
         let refuse = |problem: String| Error::weights(&self.path, training.model.name(), vec![problem]);
         let about = read_about(&self.path)?;
-        let text = about.get(KEY).ok_or_else(|| refuse("the file is no backup of a training".into()))?;
+        let text = about.get(KEY).ok_or_else(|| refuse("the file is not a backup of a training".into()))?;
         let about: About = serde_json::from_str(text).map_err(|error| refuse(error.to_string()))?;
         if about.names != training.history.names() {
             let (expected, found) = (training.history.names().join(", "), about.names.join(", "));
@@ -118,7 +118,7 @@ impl Callback for BackupAndRestore {
         let epochs = read_numbers(&tensors, LEARNING_RATES)?.map_or(0, |rates| rates.len());
         let column = |name: &str| -> Result<Vec<f64>> {
             let column = read_numbers(&tensors, name)?.filter(|column| column.len() == epochs);
-            column.ok_or_else(|| refuse(format!("`{name}` is missing, or has not {epochs} epochs")))
+            column.ok_or_else(|| refuse(format!("`{name}` is missing, or does not have {epochs} epochs")))
         };
         let columns =
             about.names.iter().map(|name| column(&format!("{HISTORY}{name}"))).collect::<Result<_>>()?;
@@ -148,7 +148,7 @@ impl Callback for BackupAndRestore {
         if about.epoch >= training.epochs {
             let (path, epochs) = (self.path.display(), training.epochs);
             println!(
-                "nothing is trained: the backup {path} has {} epochs, and `Fit::epochs({epochs})` asks for no more",
+                "nothing to train: the backup {path} has {} epochs, and `Fit::epochs({epochs})` does not exceed them",
                 about.epoch
             );
         }

@@ -28,7 +28,7 @@ pub use schedule::{LearningRate, Schedule};
 
 /// An optimizer: updates the parameters from their gradients.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no optimizer; an optimizer is a value: `Adam::default()`, `Adam::new(1e-5)`, `SGD::new(1e-2)`"
+    message = "`{Self}` is not an optimizer; pass a value: `Adam::default()`, `Adam::new(1e-5)`, `SGD::new(1e-2)`"
 )]
 pub trait Optimizer: Send + Sync {
     /// Takes one step: updates each parameter that has a gradient.
