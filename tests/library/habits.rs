@@ -287,7 +287,7 @@ fn layer_indices_match_keras() -> Result<()> {
     model.freeze_until(0)?;
     assert_eq!(trainable(&model), ["dense"]);
     let error = model.unfreeze_from(-4).unwrap_err().to_string();
-    assert!(error.contains("from -3 to 2") && error.contains("`vgg16` inside is one of them"), "{error}");
+    assert!(error.contains("from -3 to 2") && error.contains("the model `vgg16` counts as one"), "{error}");
     Ok(())
 }
 
