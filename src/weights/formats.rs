@@ -159,7 +159,7 @@ impl WeightFile {
     pub(super) fn read_for(&self, model: &Model) -> Result<HashMap<String, Tensor>> {
         let (Found { tensors, keys }, path) = (self.found()?, &self.path);
         if self.is_keras() {
-            let (tensors, done) = keras_names::fitted(tensors, model);
+            let (tensors, done) = keras_names::adapt_names(tensors, model);
             if let Some(done) = done {
                 println!("{}: {done}", path.display());
             }
