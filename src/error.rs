@@ -139,13 +139,13 @@ pub enum Error {
     /// No checkpoint exists for a model with these parameters.
     #[error(
         "this session has no checkpoint of `{model}`{}\n\
-         hint: build the model exactly as it was when it was trained, then call `recover()` again", others_line(.kept)
+         hint: build the model exactly as it was when it was trained, then call `recover()` again", others_line(.models)
     )]
     NothingToRecover {
         /// The model that `recover` was called on.
         model: String,
         /// The models that have checkpoints.
-        kept: Vec<String>,
+        models: Vec<String>,
     },
     /// An ONNX file cannot be imported.
     #[error("{path}: the file cannot be imported: {problem}")]

@@ -31,7 +31,7 @@ pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path) -> io::Res
         return Err(missing(format!("the folder {} does not exist: create it first", folder.display())));
     }
     let target = without_links(path);
-    if target.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+    if target.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
         return write_device(&target, write).map_err(failed);
     }
     // Two threads may write the same file.

@@ -52,7 +52,7 @@ impl GpuTraining {
         let named = model.named_params();
         let name = |param: &Param| {
             let known = named.iter().find(|(_, known)| known.identity() == param.identity());
-            known.map(|(way, _)| (way.clone(), param.clone()))
+            known.map(|(path, _)| (path.clone(), param.clone()))
         };
         let Some(params) = training_network.trainable().map(name).collect::<Option<Vec<_>>>() else {
             say_once(model, "it trains parameters that are not its own");

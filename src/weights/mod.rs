@@ -32,10 +32,10 @@ use crate::data::SOURCES;
 use crate::nn::{Labels, Model, Param, Preprocessing};
 use crate::{Error, Result};
 
-pub(crate) use header::read_about;
+pub(crate) use header::read_metadata;
 pub use hub::Hub;
 pub use manifest::{Pretrained, named, pretrained};
-pub(crate) use origin::about_networks;
+pub(crate) use origin::network_metadata;
 pub(crate) use stored::{OPTIMIZER, check_extension, save, save_tensors};
 pub(crate) use tensor_names::TensorStems;
 
@@ -153,7 +153,7 @@ impl OpenWeights {
     /// file.
     pub(crate) fn published_for(&self, network: &str) -> Result<Option<&str>> {
         if let Some(repository) = &self.repository {
-            return Ok(Some(&repository.about.network));
+            return Ok(Some(&repository.pretrained.network));
         }
         match self.weights {
             Weights::ImageNet | Weights::Named(_) => Ok(self.weights.known(network)?.name.split('.').next()),
@@ -168,12 +168,12 @@ impl OpenWeights {
 
     /// Default sizes of a network with these weights.
     pub(crate) fn defaults(&self) -> Defaults {
-        let about = self.repository.as_ref().map(|repository| &repository.about);
+        let pretrained = self.repository.as_ref().map(|repository| &repository.pretrained);
         match self.weights {
             Weights::Demo => Defaults { side: Some(64), classes: SOURCES.len(), alpha: 0.25 },
             _ => Defaults {
-                side: about.and_then(|about| about.side),
-                classes: about.and_then(|about| about.classes).unwrap_or(1000),
+                side: pretrained.and_then(|pretrained| pretrained.side),
+                classes: pretrained.and_then(|pretrained| pretrained.classes).unwrap_or(1000),
                 alpha: 1.0,
             },
         }
@@ -182,7 +182,7 @@ impl OpenWeights {
     /// Preprocessing of images, if it differs from the network's default.
     pub(crate) fn preprocessing(&self, network: &str) -> Result<Option<Preprocessing>> {
         if let Some(repository) = &self.repository {
-            return Ok(Some(repository.about.preprocessing()));
+            return Ok(Some(repository.pretrained.preprocessing()));
         }
         match (&self.weights, &self.file) {
             (Weights::ImageNet | Weights::Named(_), _) => {

@@ -215,8 +215,8 @@ impl<'a> External<'a> {
         }
         let path = folder.join(name);
         let missing = "copy this file into the folder of the ONNX file, or export with `external_data=False`";
-        let about = path.metadata().ok().filter(|about| about.is_file());
-        let size = about.ok_or_else(|| refuse(format!("there is no such file; {missing}")))?.len();
+        let metadata = path.metadata().ok().filter(|metadata| metadata.is_file());
+        let size = metadata.ok_or_else(|| refuse(format!("there is no such file; {missing}")))?.len();
         if self.offset.checked_add(bytes as u64).is_none_or(|end| end > size) {
             let offset = self.offset;
             return Err(refuse(format!("expected {bytes} bytes at {offset}, found a file of {size} bytes")));

@@ -302,11 +302,11 @@ impl<R: Rule> GradientDescent<R> {
     fn kept_state(&self, params: &[(String, Param)]) -> Result<HashMap<String, Tensor>> {
         let count = |steps: usize| Tensor::new(steps as i64, &candle_core::Device::Cpu);
         let mut state = HashMap::from([(STEPS.to_owned(), count(self.steps)?)]);
-        for (way, param) in params {
+        for (path, param) in params {
             let Some(memory) = self.memories.get(&param.variable().id()) else { continue };
-            state.insert(format!("{way}/{STEPS}"), count(memory.steps)?);
+            state.insert(format!("{path}/{STEPS}"), count(memory.steps)?);
             let slots = self.rule.slots().iter().zip(&memory.slots);
-            state.extend(slots.map(|(name, slot)| (format!("{way}/{name}"), slot.clone())));
+            state.extend(slots.map(|(name, slot)| (format!("{path}/{name}"), slot.clone())));
         }
         state.extend(self.accumulation.state(params)?);
         state.extend(self.moving_average.state(params));
@@ -322,16 +322,16 @@ impl<R: Rule> GradientDescent<R> {
         self.accumulation.restore(params, state)?;
         self.moving_average.restore(params, state)?;
         self.memories.clear();
-        for (way, param) in params {
+        for (path, param) in params {
             let slots: Option<Vec<&Tensor>> =
-                self.rule.slots().iter().map(|name| state.get(&format!("{way}/{name}"))).collect();
+                self.rule.slots().iter().map(|name| state.get(&format!("{path}/{name}"))).collect();
             let fits = |slots: &Vec<&Tensor>| slots.iter().all(|slot| slot.dims() == param.variable().dims());
             if let Some(slots) = slots.filter(fits).filter(|slots| !slots.is_empty()) {
                 // Copies, because the rules change them in place.
                 let slots = slots.iter().map(|slot| Ok(slot.to_device(param.variable().device())?.copy()?));
                 let slots = slots.collect::<Result<_>>()?;
                 // Older files have one count for all parameters.
-                let steps = count(&format!("{way}/{STEPS}"))?.unwrap_or(self.steps);
+                let steps = count(&format!("{path}/{STEPS}"))?.unwrap_or(self.steps);
                 self.memories.insert(param.variable().id(), Memory { steps, slots });
             }
         }
