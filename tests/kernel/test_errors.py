@@ -91,7 +91,7 @@ HINTS = {
     "not mutable": (["let fixed = vec![1];"], "fixed.push(2);", "`let mut fixed = fixed;`"),
     "no bracket at the end": ([], "let v = vec![1, 2", "the cell ends before a bracket is closed"),
     "no semicolon at the end": ([], "let a = 1", "expected `;`, found the end of the cell"),
-    "a reference": (["let owner = String::from(\"a\");"], "let part = owner.as_str();", "must own its data"),
+    "a reference": (["let owner = String::from(\"a\");"], "let part = owner.as_str();", "must own their data"),
     "a type without a name": ([], "let mapped = vec![1].into_iter().map(|x| x + 1);", "`mapped` in this cell only"),
     "a type that is not known": ([], "trait Make { fn make() -> Self; } impl Make for u8 { fn make() -> u8 { 1 } }\nlet made = Make::make();", "cannot call associated function on trait"),
     "a recursion without end": ([], "fn deep(n: u64) -> u64 { if n == 0 { 0 } else { 1 + deep(n - 1) } }\ndeep(1_000_000_000)", "a stack overflow"),

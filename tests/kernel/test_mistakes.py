@@ -50,7 +50,7 @@ MISTAKES = {
         "missing.summary()": "run the cell that defines `missing` first",
         "Vgg16::new(Weights::Imagenet).build()?": "`ImageNet`",
         'Vgg16::new("imagenet").build()?': "pass a value: `Weights::ImageNet`",
-        "base.trainable = false;": "`freeze()` and `unfreeze()`",
+        "base.trainable = false;": "`freeze()` or `unfreeze()`",
         "base.freeze()?;": "remove the `?`",
         'base.unfreeze_from("block5")?': "block5_conv1",
         "model.compile(Adam::new(1e-5));": "two arguments are missing",
