@@ -88,7 +88,7 @@ impl<'a> Features<'a> {
         let source = match (samples, fit.augmented_views) {
             (Some(samples), _) => {
                 let (features, origin) = cached((model, &split), &samples, fit, &mut |x| first_batch.run(x))?;
-                fit.say(&format!(
+                fit.print(&format!(
                     "features {origin}: {} samples, {}; epochs {} to {} skip {:.1} M frozen parameters",
                     samples.count(),
                     size(features.bytes()),
@@ -225,9 +225,9 @@ impl FirstBatchCheck<'_> {
             return lint_images::advise_once(self.model, x, self.what);
         }
         if self.what == "training" {
-            lint::say(&lint::of_batch(self.model, x)?);
+            lint::print_advice(&lint::batch_advice(self.model, x)?);
         }
-        lint::say(lint_images::of_images(self.model, x, self.what)?.as_slice());
+        lint::print_advice(lint_images::image_advice(self.model, x, self.what)?.as_slice());
         Ok(())
     }
 }
@@ -287,7 +287,7 @@ fn cached(
         match cache.features((model, split), samples, fit.cache_memory, check_first)? {
             Some((features, true)) => return Ok((features, format!("read from {folder}"))),
             Some((features, false)) => return Ok((features, format!("cached in {folder}"))),
-            None => fit.say(&format!(
+            None => fit.print(&format!(
                 "features are not cached in {folder}: a frozen layer is user-defined, or they exceed the size limit of the folder"
             )),
         }

@@ -119,17 +119,17 @@ impl Model {
             }
         }
         if let Some(change) = compiled.change(&params) {
-            fit.say(&change);
+            fit.print(&change);
         }
         if fit.advice {
-            lint::say(&lint::of_epochs(fit.range()));
+            lint::print_advice(&lint::epoch_advice(fit.range()));
             let is_augmented = validation.as_ref().is_some_and(|data| data.is_augmented());
-            lint::say(&lint::of_training(self, compiled, is_augmented));
-            lint::say(&lint_shapes::of_input(self));
-            lint::say(&lint_shapes::of_last_batch(self, data.samples()));
+            lint::print_advice(&lint::training_advice(self, compiled, is_augmented));
+            lint::print_advice(&lint_shapes::input_shape_advice(self));
+            lint::print_advice(&lint_shapes::last_batch_advice(self, data.samples()));
             if let Some((training, validation)) = split.filter(|_| compiled.is_of_one_class(self)) {
                 let [training, validation] = [training, validation].map(|y| compiled.targets(self, &y));
-                lint::say(&lint_split::of_split(&training?, &validation?)?);
+                lint::print_advice(&lint_split::split_advice(&training?, &validation?)?);
             }
         }
         let batches = data.batches();
@@ -356,7 +356,7 @@ impl Run<'_> {
         if self.advice
             && let Some(left) = self.progress.outlook()
         {
-            lint::say(&lint::of_time(left));
+            lint::print_advice(&lint::time_advice(left));
         }
         // A checkpoint has the weights of this batch.
         if self.gpu.as_ref().is_none_or(|gpu| !gpu.is_ahead()) {

@@ -244,7 +244,7 @@ impl Fit {
     }
 
     /// Prints a message, unless `verbose` is off.
-    pub(super) fn say(&self, text: &str) {
+    pub(super) fn print(&self, text: &str) {
         if self.verbose {
             println!("{text}");
         }

@@ -18,17 +18,17 @@ const LARGEST_OUTPUT_COPIES: usize = 3;
 const LONG_TRAINING: Duration = Duration::from_secs(600);
 
 /// Prints advice to stderr.
-pub(super) fn say<'a>(found: impl IntoIterator<Item = &'a String>) {
+pub(super) fn print_advice<'a>(found: impl IntoIterator<Item = &'a String>) {
     for found in found {
         eprintln!("note: {found}");
         #[cfg(test)]
-        said_here::add(found);
+        printed_advice::add(found);
     }
 }
 
 /// Advice printed by the current thread, for tests of a whole `fit`.
 #[cfg(test)]
-pub(super) mod said_here {
+pub(super) mod printed_advice {
     use std::cell::RefCell;
 
     thread_local! {
@@ -46,7 +46,7 @@ pub(super) mod said_here {
 }
 
 /// Returns advice on the first and the last epoch of a training.
-pub(super) fn of_epochs((first, last): (usize, usize)) -> Option<String> {
+pub(super) fn epoch_advice((first, last): (usize, usize)) -> Option<String> {
     (first > last && last > 0).then(|| {
         let done = first - 1;
         format!("nothing to train: `initial_epoch` is {done}, and `Fit::epochs({last})` ends at epoch {last}")
@@ -54,7 +54,7 @@ pub(super) fn of_epochs((first, last): (usize, usize)) -> Option<String> {
 }
 
 /// Returns advice on the outputs of a model.
-pub(super) fn of_outputs<'a>(outputs: impl Iterator<Item = &'a f32> + Clone) -> Option<String> {
+pub(super) fn output_advice<'a>(outputs: impl Iterator<Item = &'a f32> + Clone) -> Option<String> {
     let invalid = outputs.clone().filter(|value| value.is_nan()).count();
     let count = outputs.count();
     (invalid > 0)
@@ -62,7 +62,11 @@ pub(super) fn of_outputs<'a>(outputs: impl Iterator<Item = &'a f32> + Clone) -> 
 }
 
 /// Returns advice on a training that is about to start, one or two sentences each.
-pub(super) fn of_training(model: &Model, compiled: &Compiled, validation_is_augmented: bool) -> Vec<String> {
+pub(super) fn training_advice(
+    model: &Model,
+    compiled: &Compiled,
+    validation_is_augmented: bool,
+) -> Vec<String> {
     let mut found = Vec::new();
     found.extend(last_function(model, compiled));
     let highest_rate = |model: &Model| {
@@ -113,7 +117,7 @@ fn memory_of_a_step(model: &Model, batch: usize) -> usize {
 }
 
 /// Warns if a training step needs more memory than is free.
-fn of_memory(model: &Model, batch: usize, free: Option<usize>) -> Vec<String> {
+fn memory_advice(model: &Model, batch: usize, free: Option<usize>) -> Vec<String> {
     let needed = memory_of_a_step(model, batch);
     let Some(free) = free.filter(|free| needed > *free) else { return Vec::new() };
     let gigabytes = |bytes: usize| bytes as f64 / 1e9;
@@ -134,7 +138,7 @@ fn free_memory() -> Option<usize> {
 }
 
 /// Warns if the training takes long.
-pub(super) fn of_time(left: Duration) -> Vec<String> {
+pub(super) fn time_advice(left: Duration) -> Vec<String> {
     if left < LONG_TRAINING {
         return Vec::new();
     }
@@ -215,9 +219,9 @@ pub(super) fn is_training_statistics(params: &[Param]) -> bool {
 }
 
 /// Returns advice on the first batch.
-pub(super) fn of_batch(model: &Model, x: &Tensor) -> Result<Vec<String>> {
+pub(super) fn batch_advice(model: &Model, x: &Tensor) -> Result<Vec<String>> {
     let batch = x.dim(0)?;
-    let mut found = of_memory(model, batch, free_memory());
+    let mut found = memory_advice(model, batch, free_memory());
     let layers = model.layers();
     let trainable = layers.iter().filter(|(_, layer)| is_training_statistics(&layer.params())).count();
     if trainable > 0 && batch < SMALL_BATCH {
@@ -238,13 +242,13 @@ mod tests {
         sequential![base, GlobalAveragePooling2D, Dense::new(1).activation(last)]
     }
 
-    fn said(
+    fn advice_on(
         model: &mut Model,
         optimizer: impl crate::train::Optimizer + 'static,
         loss: impl Loss + 'static,
     ) -> Vec<String> {
         model.compile(optimizer, loss, []);
-        of_training(model, model.training_state().unwrap().compiled.as_ref().unwrap(), false)
+        training_advice(model, model.training_state().unwrap().compiled.as_ref().unwrap(), false)
     }
 
     #[test]
@@ -252,38 +256,39 @@ mod tests {
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
         base.freeze();
         let mut right = model(&base, Sigmoid)?;
-        assert_eq!(said(&mut right, Adam::default(), BinaryCrossentropy), [""; 0]);
-        let twice = said(&mut right, Adam::default(), BinaryCrossentropy.from_logits(true));
+        assert_eq!(advice_on(&mut right, Adam::default(), BinaryCrossentropy), [""; 0]);
+        let twice = advice_on(&mut right, Adam::default(), BinaryCrossentropy.from_logits(true));
         assert!(twice[0].contains("ends with Sigmoid too"), "{twice:?}");
         for loss in [BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy] {
-            let one = said(&mut model(&base, Softmax)?, Adam::default(), loss);
+            let one = advice_on(&mut model(&base, Softmax)?, Adam::default(), loss);
             assert!(one[0].contains("Softmax over one output is always 1"), "{one:?}");
         }
         for loss in [CategoricalCrossentropy, SparseCategoricalCrossentropy.from_logits(true)] {
-            let one = said(&mut model(&base, Linear)?, Adam::default(), loss);
+            let one = advice_on(&mut model(&base, Linear)?, Adam::default(), loss);
             assert!(one[0].contains("`Dense::new(1).activation(Sigmoid)`"), "{one:?}");
         }
         let mut two = sequential![&base, GlobalAveragePooling2D, Dense::new(2).activation(Softmax)]?;
         assert!(
-            said(&mut two, Adam::default(), BinaryCrossentropy)[0].contains("use CategoricalCrossentropy")
+            advice_on(&mut two, Adam::default(), BinaryCrossentropy)[0]
+                .contains("use CategoricalCrossentropy")
         );
-        assert_eq!(said(&mut two, Adam::default(), CategoricalCrossentropy), [""; 0]);
+        assert_eq!(advice_on(&mut two, Adam::default(), CategoricalCrossentropy), [""; 0]);
         let mut sure = sequential![&base, GlobalAveragePooling2D, Dense::new(2).activation(Sigmoid)]?;
         assert!(
-            said(&mut sure, Adam::default(), SparseCategoricalCrossentropy)[0]
+            advice_on(&mut sure, Adam::default(), SparseCategoricalCrossentropy)[0]
                 .contains(".activation(Softmax)")
         );
-        let bare = said(&mut model(&base, Linear)?, Adam::default(), BinaryCrossentropy);
+        let bare = advice_on(&mut model(&base, Linear)?, Adam::default(), BinaryCrossentropy);
         assert!(bare[0].contains("from_logits(true)"), "{bare:?}");
         base.unfreeze_from("block5_conv1")?;
-        assert!(said(&mut right, Adam::default(), BinaryCrossentropy)[0].contains("Adam::new(1e-5)"));
-        assert_eq!(said(&mut right, Adam::new(1e-5), BinaryCrossentropy), [""; 0]);
+        assert!(advice_on(&mut right, Adam::default(), BinaryCrossentropy)[0].contains("Adam::new(1e-5)"));
+        assert_eq!(advice_on(&mut right, Adam::new(1e-5), BinaryCrossentropy), [""; 0]);
         let slow = Adam::default().learning_rate_multiplier(&base, 0.01);
-        assert_eq!(said(&mut right, slow, BinaryCrossentropy), [""; 0]);
+        assert_eq!(advice_on(&mut right, slow, BinaryCrossentropy), [""; 0]);
         let adapted = Vgg16::new(Weights::Demo).build()?;
         adapted.enable_lora(Lora::new(2), |name| name.starts_with("fc"))?;
         let mut adapted = sequential![&adapted, Dense::new(1).activation(Sigmoid)]?;
-        assert_eq!(said(&mut adapted, Adam::default(), BinaryCrossentropy), [""; 0]);
+        assert_eq!(advice_on(&mut adapted, Adam::default(), BinaryCrossentropy), [""; 0]);
         Ok(())
     }
 
@@ -294,13 +299,13 @@ mod tests {
         // Measured: 0.95 GB.
         let needed = memory_of_a_step(&whole, 8) as f64 / 1e9;
         assert!((0.9..1.2).contains(&needed), "{needed}");
-        let advice = of_memory(&whole, 8, Some(700_000_000));
+        let advice = memory_advice(&whole, 8, Some(700_000_000));
         assert!(advice[0].contains("0.7 GB are free; use batches of 5"), "{advice:?}");
-        assert_eq!(of_memory(&whole, 8, Some(2_000_000_000)), [""; 0]);
+        assert_eq!(memory_advice(&whole, 8, Some(2_000_000_000)), [""; 0]);
         base.freeze();
-        assert_eq!(of_memory(&whole, 8, Some(700_000_000)), [""; 0]);
-        assert!(of_time(Duration::from_secs(3000))[0].contains("about 50 minutes remain"));
-        assert_eq!(of_time(Duration::from_secs(300)), [""; 0]);
+        assert_eq!(memory_advice(&whole, 8, Some(700_000_000)), [""; 0]);
+        assert!(time_advice(Duration::from_secs(3000))[0].contains("about 50 minutes remain"));
+        assert_eq!(time_advice(Duration::from_secs(300)), [""; 0]);
         if cfg!(target_os = "linux") {
             assert!(free_memory().unwrap() > 1_000_000);
         }
@@ -311,12 +316,12 @@ mod tests {
     fn frozen_statistics_of_random_weights_give_advice() -> Result<()> {
         let norm = || sequential![Input::new(4), Dense::new(4), BatchNormalization::default(), Dense::new(1)];
         let mut model = norm()?;
-        assert_eq!(said(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
+        assert_eq!(advice_on(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
         model.freeze();
         model.unfreeze();
-        assert!(said(&mut model, Adam::default(), MeanSquaredError)[0].contains("unfreeze_statistics"));
+        assert!(advice_on(&mut model, Adam::default(), MeanSquaredError)[0].contains("unfreeze_statistics"));
         model.unfreeze_statistics();
-        assert_eq!(said(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
+        assert_eq!(advice_on(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
         // Loaded weights are not random.
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");
@@ -324,7 +329,7 @@ mod tests {
         model.load_weights(&path)?;
         model.freeze();
         model.unfreeze();
-        assert_eq!(said(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
+        assert_eq!(advice_on(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
         Ok(())
     }
 
@@ -347,23 +352,23 @@ mod tests {
         let pixels = random_uniform((8, 3, 64, 64), 0.0, 255.0)?;
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
         let pretrained = model(&base, Sigmoid)?;
-        let of_images =
-            |model: &Model, x: &Tensor| super::super::lint_images::of_images(model, x, "training");
+        let image_advice =
+            |model: &Model, x: &Tensor| super::super::lint_images::image_advice(model, x, "training");
         for wrong in [&pixels, &(&pixels / 255.0)?] {
-            assert!(of_images(&pretrained, wrong)?.unwrap().contains("preprocess"));
+            assert!(image_advice(&pretrained, wrong)?.unwrap().contains("preprocess"));
         }
-        assert_eq!(of_images(&pretrained, &base.preprocess(&pixels)?)?, None);
+        assert_eq!(image_advice(&pretrained, &base.preprocess(&pixels)?)?, None);
         let fresh =
             Vgg16::new(Weights::Random(1)).alpha(0.1).include_top(false).input_shape((3, 64, 64)).build()?;
-        assert_eq!(of_images(&model(&fresh, Sigmoid)?, &pixels)?, None);
+        assert_eq!(image_advice(&model(&fresh, Sigmoid)?, &pixels)?, None);
         let norms = ResNet50::new(Weights::Random(1))
             .alpha(0.1)
             .include_top(false)
             .input_shape((3, 64, 64))
             .build()?;
         let norms = model(&norms, Sigmoid)?;
-        assert!(of_batch(&norms, &pixels.i(..2)?)?[0].contains("batches of 2"));
-        assert_eq!(of_batch(&norms, &pixels)?, [""; 0]);
+        assert!(batch_advice(&norms, &pixels.i(..2)?)?[0].contains("batches of 2"));
+        assert_eq!(batch_advice(&norms, &pixels)?, [""; 0]);
         Ok(())
     }
 }
