@@ -11,8 +11,8 @@ use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::jupyter::meeting::{Answer, DONE, Question, ask, socket};
 use crate::jupyter::origin::Origin;
+use crate::jupyter::takeover::{Answer, DONE, Question, ask, socket};
 
 /// Hands the connection to a standby, and returns the result when it has ended; `None` if there is no
 /// standby.

@@ -187,10 +187,10 @@ pub struct Input(Mutex<Channel>);
 impl Input {
     /// Asks for a line of input and waits for it. The future may be dropped: a late reply does not answer
     /// the next question.
-    pub async fn ask(&self, asked: InputRequest, request: &JupyterMessage) -> Answer {
+    pub async fn ask(&self, content: InputRequest, request: &JupyterMessage) -> Answer {
         let mut channel = self.0.lock().await;
         channel.waiting();
-        let question = message(asked, Some(request));
+        let question = message(content, Some(request));
         let id = question.header.msg_id.clone();
         if let Err(error) = channel.replies.send(question).await {
             eprintln!("a request for input was not sent: {error}");
