@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::compile::completeness::{Completeness, completeness};
 use crate::compile::evcxr_text::messages::{
     BORROWS, CLOSURE, GENERATED_NAMES, UNKNOWN_TYPE, UNNAMED_TYPE, VARIABLE, WRONG_INFERENCE, quoted,
-    unkept_variable,
+    unstorable_variable,
 };
 use crate::engine::errors::without_colours;
 use crate::engine::hints::Gone;
@@ -225,12 +225,12 @@ fn suggested(spans: &Value) -> Vec<String> {
 }
 
 /// Variables that, according to the error, evcxr cannot store for later cells.
-pub fn unkept_variables(error: &Error) -> Vec<String> {
+pub fn unstorable_variables(error: &Error) -> Vec<String> {
     let messages: Vec<String> = match error {
         Error::CompilationErrors(errors) => errors.iter().map(CompilationError::message).collect(),
         error => vec![error.to_string()],
     };
-    messages.iter().filter_map(|message| unkept_variable(message)).map(str::to_owned).collect()
+    messages.iter().filter_map(|message| unstorable_variable(message)).map(str::to_owned).collect()
 }
 
 /// Whether a variable, which evcxr does not name, would outlive what it borrows if it were stored.

@@ -20,7 +20,7 @@ use crate::engine::interrupt::Cells;
 use crate::engine::load::{BEGIN, END, Loaded};
 use crate::engine::output::{CellError, Event, Outcome, Output};
 use crate::engine::prepare::Prepared;
-use crate::engine::report::{describe, outlives, unkept_variables};
+use crate::engine::report::{describe, outlives, unstorable_variables};
 use crate::engine::{notes, trait_paths};
 use crate::prelude::tokens::identifiers;
 
@@ -200,7 +200,7 @@ impl Loaded {
         drop(ahead);
         // A variable that evcxr cannot store for later cells remains usable in its own cell.
         while let Err(error) = &result
-            && (prepared.make_any_local(&unkept_variables(error), outlives(error))
+            && (prepared.make_any_local(&unstorable_variables(error), outlives(error))
                 || prepared.make_explicit(self.types_with_paths(error, prepared.plain())))
         {
             result = self.context.execute(prepared.sent());

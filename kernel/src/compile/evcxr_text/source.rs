@@ -174,7 +174,7 @@ pub struct Analysis<'a> {
     /// The cell's statements.
     pub code: &'a str,
     /// Variables to store after the cell, in evcxr's order.
-    pub kept: Vec<&'a str>,
+    pub stored: Vec<&'a str>,
 }
 
 /// Parses the source for rust-analyzer.
@@ -186,17 +186,17 @@ pub fn analysis(source: &str) -> Option<Analysis<'_>> {
         variables.lines().map(|line| line.strip_suffix(',')?.split_once(": ")).collect::<Option<_>>()?;
     let mut code = rest.strip_suffix(ANALYSIS_ENDS)?;
     // For each variable, evcxr adds a line that checks whether it can be stored.
-    let mut kept = Vec::new();
+    let mut stored = Vec::new();
     while let Some(line) = code.strip_suffix(");\n") {
         let begin = line.rfind('\n').map_or(0, |at| at + 1);
         match line[begin..].strip_prefix("evcxr_variable_store(") {
-            Some(name) if !name.contains('(') => kept.push(name),
+            Some(name) if !name.contains('(') => stored.push(name),
             _ => break,
         }
         code = &code[..begin];
     }
-    kept.reverse();
-    Some(Analysis { items, variables, code, kept })
+    stored.reverse();
+    Some(Analysis { items, variables, code, stored })
 }
 
 /// Use of a variable in a line of the source for rustc.
