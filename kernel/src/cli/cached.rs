@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::platform::cache_folder::cache_folder;
-use crate::platform::owned;
+use crate::platform::process_folder;
 
 /// A group of cached files with the same purpose.
 struct Kind {
@@ -126,7 +126,7 @@ pub fn check_unused(cache: &Path) -> Result<(), String> {
 
 /// Counts the sessions whose process is running.
 fn running(sessions: &Path) -> usize {
-    owned::sweep(sessions);
+    process_folder::sweep(sessions);
     let entries = fs::read_dir(sessions).into_iter().flatten().flatten();
     let locks = entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "lock"));
     locks.filter(|lock| File::open(lock.path()).is_ok_and(|lock| lock.try_lock().is_err())).count()
@@ -153,7 +153,7 @@ fn megabytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::owned::Owned;
+    use crate::platform::process_folder::ProcessFolder;
 
     #[test]
     fn weights_are_removed_only_by_name() {
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn nothing_is_cleared_under_a_running_kernel() {
         let cache = tempfile::tempdir().unwrap();
-        let session = Owned::new(&cache.path().join("sessions")).unwrap();
+        let session = ProcessFolder::new(&cache.path().join("sessions")).unwrap();
         assert!(clear(cache.path(), &[]).unwrap_err().starts_with("1 of Headstart's kernels"));
         drop(session);
         assert_eq!(clear(cache.path(), &[]).unwrap(), ["sessions"]);

@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::cli::install;
 use crate::compile::boundary::Cells;
 use crate::platform::cache_folder::cache_folder;
-use crate::prelude::backend::{Backend, LIBRARIES_REMEDY, has_nvidia_card, release, toolkit};
+use crate::prelude::backend::{Backend, LIBRARIES_REMEDY, has_nvidia_card, parse_version, toolkit};
 use crate::prelude::inventory;
 use crate::prelude::template::{Origin, Template};
 use crate::prelude::toolchain::on_path;
@@ -234,9 +234,9 @@ const LEAST_CAPABILITY: (u32, u32) = (6, 1);
 fn card() -> Finding {
     let remedy = "apt install nvidia-driver, and restart the machine";
     let query = "--query-gpu=name,compute_cap,memory.total,driver_version";
-    let said = toolchain::output(Command::new("nvidia-smi").args([query, "--format=csv,noheader"]))
+    let text = toolchain::output(Command::new("nvidia-smi").args([query, "--format=csv,noheader"]))
         .map_err(|problem| minor(format!("the driver does not answer: {problem}"), remedy))?;
-    let cards: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let cards: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let capability = |card: &&str| {
         let (major, less) = card.split(", ").nth(1)?.split_once('.')?;
         Some((major.parse::<u32>().ok()?, less.parse::<u32>().ok()?))
@@ -298,7 +298,8 @@ fn cuda_toolkit() -> Finding {
     let remedy = "apt install nvidia-cuda-toolkit, or https://developer.nvidia.com/cuda-downloads";
     let toolkit = toolkit().map_err(|problem| minor(problem.lines().next().unwrap_or_default(), remedy))?;
     let (major, less) = toolkit.version;
-    let driver = toolchain::output(&mut Command::new("nvidia-smi")).ok().and_then(|said| release(&said));
+    let driver =
+        toolchain::output(&mut Command::new("nvidia-smi")).ok().and_then(|text| parse_version(&text));
     match driver {
         Some(driver) if driver.0 < major => Err(minor(
             format!("CUDA {major}.{less}, but the driver supports CUDA up to {}.{}", driver.0, driver.1),

@@ -26,7 +26,7 @@ pub fn hook() {
     }
     let arguments: Vec<String> = arguments.collect();
     if let Some(request) = Request::from_arguments(&arguments) {
-        parent::die_with_it();
+        parent::die_with_parent();
         let fetched = headstart_fetch::fetch(&request, &mut std::io::stdout().lock());
         std::process::exit(fetched.is_err().into());
     }

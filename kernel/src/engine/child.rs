@@ -50,8 +50,8 @@ pub fn hook() {
     if std::env::var_os(RUNTIME_VARIABLE).is_some() {
         // SAFETY: no other thread runs yet.
         let run = unsafe {
-            rustc_wrapper::forget();
-            environment::take_over();
+            rustc_wrapper::unset();
+            environment::restore_user_environment();
             run()
         };
         if let Err(error) = &run {

@@ -24,12 +24,12 @@ pub enum Cause {
 
 /// Lost variables, each with the cause and the first line of the cell that lost it, and the variables that exist.
 #[derive(Debug, Default)]
-pub struct Gone {
+pub struct LostVariables {
     lost: BTreeMap<String, (Cause, String)>,
     existing: BTreeSet<String>,
 }
 
-impl Gone {
+impl LostVariables {
     /// Records which variables a cell has lost, and which exist again.
     pub fn note(
         &mut self,
@@ -44,7 +44,7 @@ impl Gone {
     }
 
     /// Records variables that only their own cell could use.
-    pub fn note_local(&mut self, names: &BTreeSet<String>, cell: &str) {
+    pub fn record_local(&mut self, names: &BTreeSet<String>, cell: &str) {
         self.add(names.iter(), cell, |_| Cause::Local);
     }
 
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_moved_variable_is_explained_until_it_is_redefined() {
-        let mut gone = Gone::default();
+        let mut gone = LostVariables::default();
         gone.note(
             &names(&["base", "x"]),
             &names(&["model", "x"]),
@@ -273,8 +273,9 @@ mod tests {
 
     #[test]
     fn a_missing_crate_can_be_added() {
-        let hint =
-            |message: &str, note: &str| Gone::default().hint(Some("E0432"), message, note, &names(&[]));
+        let hint = |message: &str, note: &str| {
+            LostVariables::default().hint(Some("E0432"), message, note, &names(&[]))
+        };
         let note = "note: use of unresolved module or unlinked crate `rand`";
         let found = hint("unresolved import `rand`", note).unwrap();
         assert!(found.contains("`:dep rand = "), "{found}");
@@ -283,15 +284,16 @@ mod tests {
 
     #[test]
     fn conflicts_within_one_cell_are_not_blamed_on_an_earlier_one() {
-        let hint =
-            |report: &str| Gone::default().hint(Some("E0592"), "duplicate definitions", report, &names(&[]));
+        let hint = |report: &str| {
+            LostVariables::default().hint(Some("E0592"), "duplicate definitions", report, &names(&[]))
+        };
         assert!(hint("duplicate definitions for `f`\nother definition for `f`").is_none());
         assert!(hint("duplicate definitions for `f`").unwrap().contains("earlier cell"));
     }
 
     #[test]
     fn a_variable_in_a_function_is_not_called_missing() {
-        let mut gone = Gone::default();
+        let mut gone = LostVariables::default();
         gone.note(&names(&[]), &names(&["n"]), "let n = 5;", |_| Cause::Moved);
         let hint = |name: &str, own: &[&str]| {
             gone.hint(Some("E0425"), &format!("cannot find value `{name}` in this scope"), "", &names(own))
@@ -315,7 +317,7 @@ mod tests {
             (Cause::Cleared, "cleared"),
             (Cause::Local, "one cell"),
         ] {
-            let mut gone = Gone::default();
+            let mut gone = LostVariables::default();
             gone.note(&names(&["x"]), &names(&[]), "f();", |_| cause);
             let hint =
                 gone.hint(Some("E0425"), "cannot find value `x` in this scope", "", &names(&[])).unwrap();
@@ -326,14 +328,21 @@ mod tests {
     #[test]
     fn a_missing_question_mark_is_suggested() {
         let message = "no method named `dims` found for enum `Result<T, E>` in the current scope";
-        assert!(Gone::default().hint(Some("E0599"), message, "", &names(&[])).unwrap().contains('?'));
+        assert!(
+            LostVariables::default().hint(Some("E0599"), message, "", &names(&[])).unwrap().contains('?')
+        );
         assert_eq!(
-            Gone::default().hint(Some("E0599"), "no method named `x` found for struct `Y`", "", &names(&[])),
+            LostVariables::default().hint(
+                Some("E0599"),
+                "no method named `x` found for struct `Y`",
+                "",
+                &names(&[])
+            ),
             None
         );
         let report = "╰── expected `&Tensor`, found `&Result<Tensor, Error>`";
         assert!(
-            Gone::default()
+            LostVariables::default()
                 .hint(Some("E0308"), "mismatched types", report, &names(&[]))
                 .unwrap()
                 .contains('?')
@@ -342,8 +351,9 @@ mod tests {
 
     #[test]
     fn a_name_in_quotes_gets_a_hint_with_the_value() {
-        let hint =
-            |report: &str| Gone::default().hint(Some("E0308"), "mismatched types", report, &names(&[]));
+        let hint = |report: &str| {
+            LostVariables::default().hint(Some("E0308"), "mismatched types", report, &names(&[]))
+        };
         assert!(hint("expected `Activation`, found `&str`").unwrap().contains("`Relu`"));
         assert!(
             hint("expected `Fit`, found integer").unwrap().contains("`model.fit((&x, &y), Fit::epochs(10))`")

@@ -12,7 +12,7 @@ use crate::compile::evcxr_text::messages::{
     unstorable_variable,
 };
 use crate::engine::errors::without_colours;
-use crate::engine::hints::Gone;
+use crate::engine::hints::LostVariables;
 use crate::engine::output::CellError;
 use crate::engine::prepare::Prepared;
 
@@ -27,7 +27,7 @@ const SUMMARY: &str = "Some errors have detailed explanations";
 const NOT_FOUND: &str = "the type of a variable of this cell was not found, so later cells cannot use it\n\
     hint: write the type of each new variable, as in `let x: Vec<f64> = …;`, or use it inside `{ … }`";
 /// Creates the report of an evcxr error.
-pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> CellError {
+pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &LostVariables) -> CellError {
     let Error::CompilationErrors(errors) = error else {
         let text = in_own_words(&error.to_string());
         let hint =

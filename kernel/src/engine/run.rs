@@ -14,7 +14,7 @@ use crate::compile::evcxr_text::commands::{CLEAR, DEPENDENCY, FORMAT, RESTART, T
 use crate::compile::timing;
 use crate::engine::certificates;
 use crate::engine::commands::{self, Step, last_commands};
-use crate::engine::finish::{self, Ran};
+use crate::engine::finish::{self, FinishedCell};
 use crate::engine::handle::Request;
 use crate::engine::interrupt::Cells;
 use crate::engine::load::{BEGIN, END, Loaded};
@@ -103,7 +103,7 @@ impl Loaded {
                 self.listener.finish();
                 let is_interrupted = cells.is_interrupted();
                 cells.finish();
-                let cleared = self.note_cleared(&before, cell);
+                let cleared = self.record_cleared(&before, cell);
                 return Err(match is_interrupted {
                     true => CellError::interrupted("while a command ran", &cleared),
                     false => error,
@@ -127,7 +127,8 @@ impl Loaded {
         let is_interrupted = cells.is_interrupted();
         // From here on, the kernel's own code runs, which Stop does not affect.
         cells.finish();
-        let ran = Ran { cell, code: &code, prepared, before, result, collected, is_interrupted, begin };
+        let ran =
+            FinishedCell { cell, code: &code, prepared, before, result, collected, is_interrupted, begin };
         self.finish(cells, ran, events)
     }
 

@@ -47,11 +47,11 @@ pub fn compile(
     report: &mut dyn FnMut(Progress),
 ) -> Result<(), String> {
     let mut cargo = Command::new("cargo");
-    rustc_wrapper::not_for(&mut cargo);
+    rustc_wrapper::remove_from(&mut cargo);
     cargo.current_dir(&sources.folder);
     cargo.args(["build", "--release", "--locked", "-p", PROGRAM, "--bin", PROGRAM]);
     cargo.args(["--message-format", "json-render-diagnostics"]).envs(PROGRESS);
-    backend.ask_for(&mut cargo)?;
+    backend.add_feature(&mut cargo)?;
     let mut target = match (std::env::var_os("CARGO_TARGET_DIR"), own_target()) {
         (Some(target), _) => sources.folder.join(target),
         (None, Some(target)) => target,
@@ -95,14 +95,14 @@ fn run(cargo: &mut Command, report: &mut dyn FnMut(Progress)) -> Result<String, 
         let mut messages = String::new();
         stdout.read_to_string(&mut messages).map(|_| messages)
     });
-    let mut said = String::new();
+    let mut errors = String::new();
     // A progress line ends with a carriage return.
     for part in BufReader::new(stderr).split(b'\r').map_while(Result::ok) {
         let part = String::from_utf8_lossy(&part);
         for line in part.lines() {
             match progress(line) {
                 Some(progress) => report(progress),
-                None => said = said + line + "\n",
+                None => errors = errors + line + "\n",
             }
         }
     }
@@ -110,7 +110,7 @@ fn run(cargo: &mut Command, report: &mut dyn FnMut(Progress)) -> Result<String, 
     let messages = reader.join().map_err(|_| "cargo's output could not be read")?;
     match status.success() {
         true => messages.map_err(|error| format!("cargo: {error}")),
-        false => Err(format!("cargo could not compile the prelude ({status}):\n{}", said.trim())),
+        false => Err(format!("cargo could not compile the prelude ({status}):\n{}", errors.trim())),
     }
 }
 

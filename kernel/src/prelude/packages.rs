@@ -18,7 +18,7 @@ impl Packages {
         let version = rustc_version()?;
         let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
         let mut cargo = Command::new("cargo");
-        rustc_wrapper::not_for(&mut cargo);
+        rustc_wrapper::remove_from(&mut cargo);
         cargo.current_dir(source).args(["metadata", "--format-version", "1", "--locked"]);
         // Excludes the crates of other systems, which cargo would download.
         cargo.args(["--filter-platform", host]);

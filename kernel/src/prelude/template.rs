@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::platform::cache_folder::cache_folder;
 use crate::platform::fingerprint::Fingerprint;
-use crate::platform::owned::{self, Owned};
+use crate::platform::process_folder::{self, ProcessFolder};
 use crate::prelude::archive;
 use crate::prelude::backend::Backend;
 use crate::prelude::build::{Estimate, compile, library_file};
@@ -136,8 +136,8 @@ impl Template {
             let lock = lock_of(&self.path);
             let waiting =
                 || say(Notice::Line("another kernel is building the prelude: waiting for it".into()));
-            let _lock =
-                owned::lock(&lock, waiting).map_err(|error| format!("{}: {error}", lock.display()))?;
+            let _lock = process_folder::lock(&lock, waiting)
+                .map_err(|error| format!("{}: {error}", lock.display()))?;
             // Another process may have created it meanwhile.
             if !self.is_whole() {
                 self.make(say)?;
@@ -154,7 +154,8 @@ impl Template {
         let path = cache.join("templates").join(self.path.file_name().unwrap_or_default());
         let template = Template { path, ..self };
         let lock = lock_of(&template.path);
-        let _lock = owned::lock(&lock, || {}).map_err(|error| format!("{}: {error}", lock.display()))?;
+        let _lock =
+            process_folder::lock(&lock, || {}).map_err(|error| format!("{}: {error}", lock.display()))?;
         template.make_from(Origin::Sources, say)?;
         template.note_use();
         Ok(template)
@@ -189,7 +190,7 @@ impl Template {
     }
 
     fn make_from(&self, origin: Origin, say: &dyn Fn(Notice)) -> Result<(), String> {
-        let part = Owned::new(&cache_folder()?.join("parts"))?;
+        let part = ProcessFolder::new(&cache_folder()?.join("parts"))?;
         match origin {
             Origin::Folder(_) => return Ok(()),
             Origin::Archive(archive) => {
