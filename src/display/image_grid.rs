@@ -127,8 +127,8 @@ impl ImageGrid {
             return Err(Error::shape("feature maps", "[C, height, width]", maps.dims(), ""));
         };
         let rows = maps.flatten_from(1)?.to_dtype(DType::F32)?;
-        let (least, most) = (rows.min_keepdim(1)?, rows.max_keepdim(1)?);
-        let grey = rows.broadcast_sub(&least)?.broadcast_div(&((most - least)? + 1e-12)?)?;
+        let (min, max) = (rows.min_keepdim(1)?, rows.max_keepdim(1)?);
+        let grey = rows.broadcast_sub(&min)?.broadcast_div(&((max - min)? + 1e-12)?)?;
         let grey = (grey * 255.0)?.reshape((count, 1, height, width))?;
         let captions: Vec<String> = (0..count).map(|map| format!("map {map}")).collect();
         ImageGrid::new(&grey.broadcast_as((count, 3, height, width))?, &captions)

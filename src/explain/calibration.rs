@@ -173,8 +173,8 @@ fn cross_entropy(logits: impl Iterator<Item = f64> + Clone, class: usize) -> f64
         let signed = if class == 1 { logit } else { -logit };
         return (-signed).max(0.0) + (-signed.abs()).exp().ln_1p();
     }
-    let most = logits.clone().fold(f64::NEG_INFINITY, f64::max);
-    let sum: f64 = logits.clone().map(|logit| (logit - most).exp()).sum();
+    let max = logits.clone().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = logits.clone().map(|logit| (logit - max).exp()).sum();
     let own = logits.clone().nth(class).unwrap_or(f64::NEG_INFINITY);
-    sum.ln() + most - own
+    sum.ln() + max - own
 }

@@ -67,7 +67,7 @@ pub(crate) use decision::{THRESHOLD, class_of, largest, probabilities};
 pub use dense::Dense;
 pub use dropout::Dropout;
 pub use feature_layers::{GlobalResponseNormalization, LayerScale};
-pub use freeze::{LayerAt, NameOrPlace};
+pub use freeze::{LayerAt, NameOrIndex};
 pub(crate) use gpu::say_once;
 pub(crate) use gpu_network::{StepInput, StepResults, TrainingNetwork};
 pub use initializer::Initializer;

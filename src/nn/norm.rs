@@ -100,8 +100,8 @@ impl Built {
     fn train(&self, x: &Tensor, relu: bool) -> Result<Tensor> {
         let (gamma, beta) = (self.gamma.value(Mode::Training), self.beta.value(Mode::Training));
         if takes_cpu_path(x) {
-            let op = BatchNorm { epsilon: self.config.epsilon as f32, relu, found: Arc::default() };
-            let found = op.found.clone();
+            let op = BatchNorm { epsilon: self.config.epsilon as f32, relu, statistics: Arc::default() };
+            let found = op.statistics.clone();
             let y = apply3(&x.contiguous()?, &gamma, &beta, op)?;
             if let Some(found) = found.get() {
                 let vector = |values: &Vec<f32>| Tensor::from_slice(values, values.len(), x.device());

@@ -236,9 +236,9 @@ impl Graph {
             Activation::Linear => self.node("Identity", &[input], name, Vec::new()),
             Activation::Relu => self.node("Relu", &[input], name, Vec::new()),
             Activation::Relu6 => {
-                let least = self.number(format!("{output}/least"), 0.0);
-                let most = self.number(format!("{output}/most"), 6.0);
-                self.node("Clip", &[input, least, most], name, Vec::new());
+                let min = self.number(format!("{output}/least"), 0.0);
+                let max = self.number(format!("{output}/most"), 6.0);
+                self.node("Clip", &[input, min, max], name, Vec::new());
             }
             Activation::Sigmoid => self.node("Sigmoid", &[input], name, Vec::new()),
             Activation::Silu => {

@@ -354,7 +354,7 @@ impl Run<'_> {
         self.training.row = means.row("");
         self.progress.batch_ends(&self.training.row);
         if self.advice
-            && let Some(left) = self.progress.outlook()
+            && let Some(left) = self.progress.remaining_time()
         {
             lint::print_advice(&lint::time_advice(left));
         }

@@ -43,31 +43,31 @@ pub(super) fn image_advice(model: &Model, x: &Tensor, what: &str) -> Result<Opti
     let x = x.narrow(0, 0, x.dim(0)?.min(MAX_IMAGES))?.to_dtype(DType::F32)?;
     let Some((network, preprocessing, seen)) = inputs_of_pretrained(model, &x)? else { return Ok(None) };
     let values = seen.flatten_all()?;
-    let (least, most) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
+    let (min, max) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
     let must_cover = x.dim(0)? >= MIN_IMAGES || matches!(what, "training" | "validation");
-    Ok(problem(preprocessing.range(), (least, most), must_cover).map(|advice| {
+    Ok(problem(preprocessing.range(), (min, max), must_cover).map(|advice| {
         let (low, high) = preprocessing.range();
         format!(
-            "the {what} images' values go from {least:.2} to {most:.2}, but the weights of `{network}` were trained on \
+            "the {what} images' values go from {min:.2} to {max:.2}, but the weights of `{network}` were trained on \
              values from {low:.2} to {high:.2}; {advice}"
         )
     }))
 }
 
-/// Returns the problem with values in `least..=most`, for weights trained on values in `low..=high`. `must_cover`:
+/// Returns the problem with values in `min..=max`, for weights trained on values in `low..=high`. `must_cover`:
 /// whether there are enough images that their values must cover the range.
-fn problem((low, high): (f32, f32), (least, most): (f32, f32), must_cover: bool) -> Option<&'static str> {
+fn problem((low, high): (f32, f32), (min, max): (f32, f32), must_cover: bool) -> Option<&'static str> {
     let span = high - low;
-    let is_inside = least >= low - RANGE_TOLERANCE * span && most <= high + RANGE_TOLERANCE * span;
-    let is_wide = most - least >= MIN_RANGE_SHARE * span;
+    let is_inside = min >= low - RANGE_TOLERANCE * span && max <= high + RANGE_TOLERANCE * span;
+    let is_wide = max - min >= MIN_RANGE_SHARE * span;
     // Preprocessed images have values on both sides of the mean.
-    let is_centred = low >= 0.0 || least < 0.0;
+    let is_centred = low >= 0.0 || min < 0.0;
     match () {
         () if is_inside && (is_wide && is_centred || !must_cover) => None,
-        () if least >= 0.0 && most <= UNIT_RANGE_MAX => {
+        () if min >= 0.0 && max <= UNIT_RANGE_MAX => {
             Some("use `model.preprocess(&x)?` on pixels from 0 to 255, without dividing by 255")
         }
-        () if least >= 0.0 => Some("use `model.preprocess(&x)?` on pixels from 0 to 255"),
+        () if min >= 0.0 => Some("use `model.preprocess(&x)?` on pixels from 0 to 255"),
         () => Some(
             "use `model.preprocess(&x)?` once, on pixels from 0 to 255; these look preprocessed twice or in another way",
         ),

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 
 use self::formats::WeightFile;
-use self::mismatch::{Skipped, Wrong};
+use self::mismatch::{Mismatch, Skipped};
 use self::repository::Repository;
 use crate::data::SOURCES;
 use crate::nn::{Labels, Model, Param, Preprocessing};
@@ -235,7 +235,7 @@ pub(crate) struct Defaults {
 }
 
 /// Names of a network's tensors in files.
-pub(crate) struct Places {
+pub(crate) struct TensorNames {
     /// The network's layers.
     pub(crate) stems: Vec<TensorStems>,
     /// The layers of the omitted top.
@@ -246,20 +246,20 @@ pub(crate) struct Places {
 /// change. With `skip_mismatch`, layers that do not fit are skipped and printed.
 pub(crate) fn fill(
     model: &Model,
-    places: &Places,
+    names: &TensorNames,
     demo: Option<&[u8]>,
     weights: &OpenWeights,
     skip_mismatch: bool,
 ) -> Result<()> {
     let Some((tensors, path)) = weights.read(model, demo)? else { return Ok(()) };
-    let tensors = prefix::without_prefix(tensors, &places.stems, &path);
-    let Assignment { found, used, wrong } = assign(model, &places.stems, &tensors);
-    let surplus = surplus::problem(&tensors, &used, &places.omitted);
+    let tensors = prefix::without_prefix(tensors, &names.stems, &path);
+    let Assignment { found, used, wrong } = assign(model, &names.stems, &tensors);
+    let surplus = surplus::problem(&tensors, &used, &names.omitted);
     if skip_mismatch {
         let mut skipped: Vec<Skipped> =
-            wrong.into_iter().map(|Wrong { layer, problem, .. }| Skipped { layer, problem }).collect();
+            wrong.into_iter().map(|Mismatch { layer, problem, .. }| Skipped { layer, problem }).collect();
         skipped.extend(surplus.map(|problem| Skipped { layer: String::new(), problem }));
-        let found = found.into_iter().map(|Found { layer, param, value }| (layer, param, value));
+        let found = found.into_iter().map(|LoadedParam { layer, param, value }| (layer, param, value));
         return mismatch::set_others(found.collect(), &skipped, model, &path);
     }
     if wrong.is_empty() {
@@ -283,14 +283,14 @@ pub(crate) fn fill(
 
 /// Assignment of tensors to parameters.
 struct Assignment {
-    found: Vec<Found>,
+    found: Vec<LoadedParam>,
     /// Names of the tensors that were assigned.
     used: HashSet<String>,
-    wrong: Vec<Wrong>,
+    wrong: Vec<Mismatch>,
 }
 
 /// A parameter and its value from a file.
-struct Found {
+struct LoadedParam {
     layer: String,
     param: Param,
     value: Tensor,
@@ -312,14 +312,14 @@ fn assign(model: &Model, stems: &[TensorStems], tensors: &HashMap<String, Tensor
             let expected = param.variable().dims().to_vec();
             let problem = match tensor.map(|tensor| fit(tensor, &param, *grid)) {
                 Some(Ok(value)) => {
-                    assignment.found.push(Found { layer: layer.clone(), param, value });
+                    assignment.found.push(LoadedParam { layer: layer.clone(), param, value });
                     continue;
                 }
                 Some(Err(problem)) => format!("`{name}` ({layer}): {problem}"),
                 None => format!("`{name}` ({layer}) is missing: expected shape {expected:?}"),
             };
             let found = tensor.map(|tensor| tensor.dims().to_vec());
-            assignment.wrong.push(Wrong { layer: layer.clone(), found, expected, problem });
+            assignment.wrong.push(Mismatch { layer: layer.clone(), found, expected, problem });
         }
     }
     assignment

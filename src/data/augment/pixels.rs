@@ -20,8 +20,8 @@ impl ImageDataGenerator {
             return Ok(None);
         }
         let values = x.narrow(0, 0, x.dim(0)?.min(MAX_IMAGES))?.to_dtype(DType::F32)?.flatten_all()?;
-        let (least, most) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
-        let (is_beyond, is_unit) = (least < 0.0 || most > 255.0, least >= 0.0 && most <= UNIT_RANGE_MAX);
+        let (min, max) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
+        let (is_beyond, is_unit) = (min < 0.0 || max > 255.0, min >= 0.0 && max <= UNIT_RANGE_MAX);
         let operations = [
             // As in Keras, values outside 0 to 255 are scaled to that range and back.
             ("brightness_range", brightness && is_unit, "rounds them to whole numbers"),
@@ -32,7 +32,7 @@ impl ImageDataGenerator {
         let wrong: Vec<String> = wrong.map(|(name, _, what)| format!("`{name}` {what}")).collect();
         Ok((!wrong.is_empty()).then(|| {
             format!(
-                "the images' values go from {least:.2} to {most:.2}, but {}; give the generator pixels from 0 to 255, and \
+                "the images' values go from {min:.2} to {max:.2}, but {}; give the generator pixels from 0 to 255, and \
                  let it scale them afterwards with `.rescale(1.0 / 255.0)` or `.preprocess_for(&model)?`",
                 wrong.join(", and ")
             )

@@ -144,7 +144,7 @@ mod tests {
                 datagen.standardize(image, height * width, datagen.statistics().as_ref());
             }
             let expected = known[&format!("{name}_white")].flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            let spread = expected.iter().fold(0f32, |most, value| most.max(value.abs()));
+            let spread = expected.iter().fold(0f32, |max, value| max.max(value.abs()));
             let worst =
                 values.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max) / spread;
             println!("{name}: {worst:e} of the largest");

@@ -32,9 +32,9 @@ pub(super) fn unary(node: &OnnxNode, importer: &Importer) -> Result<Option<Unary
         },
         "Clip" => {
             // Before opset 11 the bounds were attributes.
-            let least = f64::from(node.float("min", f32::NEG_INFINITY)?);
-            let most = f64::from(node.float("max", f32::INFINITY)?);
-            Unary::Clip { least: number(1)?.unwrap_or(least), most: number(2)?.unwrap_or(most) }
+            let min = f64::from(node.float("min", f32::NEG_INFINITY)?);
+            let max = f64::from(node.float("max", f32::INFINITY)?);
+            Unary::Clip { min: number(1)?.unwrap_or(min), max: number(2)?.unwrap_or(max) }
         }
         "Erf" => Unary::Erf,
         "Exp" => Unary::Exp,
@@ -92,12 +92,11 @@ impl<'a> Importer<'a> {
         };
         let bound = f64::from(bound.number().ok_or(problem)?);
         let mut view = self.view(value)?;
-        let (least, most) =
-            if node.op == "Max" { (bound, f64::INFINITY) } else { (f64::NEG_INFINITY, bound) };
+        let (min, max) = if node.op == "Max" { (bound, f64::INFINITY) } else { (f64::NEG_INFINITY, bound) };
         if view.function.operators >= MAX_OPERATORS {
             view = self.layer_output(value)?;
         }
-        view.function = Function::unary(Unary::Clip { least, most }, view.function);
+        view.function = Function::unary(Unary::Clip { min, max }, view.function);
         self.set(node.output(), Value::View(view));
         Ok(())
     }

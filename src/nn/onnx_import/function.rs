@@ -40,8 +40,8 @@ pub(super) enum Unary {
         beta: f64,
     },
     Clip {
-        least: f64,
-        most: f64,
+        min: f64,
+        max: f64,
     },
     Erf,
     Exp,
@@ -161,7 +161,7 @@ impl Unary {
         match self {
             Unary::Activation(activation) => value_of(activation, x),
             Unary::HardSigmoid { alpha, beta } => (alpha * x + beta).clamp(0.0, 1.0),
-            Unary::Clip { least, most } => x.max(least).min(most),
+            Unary::Clip { min, max } => x.max(min).min(max),
             Unary::Erf => erf_f64(x),
             Unary::Exp => x.exp(),
             Unary::Negate => -x,
@@ -212,8 +212,7 @@ mod tests {
         let x = Function::argument;
         let number = Function::number;
         let of = Function::binary;
-        let clip =
-            |least: f64, most: f64, operand: Function| Function::unary(Unary::Clip { least, most }, operand);
+        let clip = |min: f64, max: f64, operand: Function| Function::unary(Unary::Clip { min, max }, operand);
         let cases = [
             (clip(0.0, f64::INFINITY, x()), Activation::Relu),
             (clip(0.0, 6.0, x()), Activation::Relu6),
@@ -267,7 +266,7 @@ mod tests {
         let x = Function::argument;
         let hard = Function::unary(Unary::HardSigmoid { alpha: 0.2, beta: 0.5 }, x());
         assert_eq!(hard.recognise(), None);
-        assert_eq!(Function::unary(Unary::Clip { least: 0.0, most: 20.0 }, x()).recognise(), None);
+        assert_eq!(Function::unary(Unary::Clip { min: 0.0, max: 20.0 }, x()).recognise(), None);
         for activation in ACTIVATIONS {
             let function = Function::unary(Unary::Activation(activation), x());
             assert_eq!(function.recognise(), Some(Known::Activation(activation)));

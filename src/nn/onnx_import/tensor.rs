@@ -119,14 +119,14 @@ impl<'a> StoredTensor<'a> {
             return Err(format!("expected float32, float64, float16, bfloat16 or integers, found {found}"));
         };
         let bytes = count.checked_mul(width).ok_or_else(|| format!("the shape {dims:?} is too large"))?;
-        let misfit = |found: String| {
+        let length_error = |found: String| {
             format!("expected {count} values of {name} for the shape {dims:?}, found {found}")
         };
         let values = if self.is_external {
             decode(self.kind, &self.external.load(folder, bytes)?)?
         } else if let Some(raw) = self.raw {
             if raw.len() != bytes {
-                return Err(misfit(format!("{} bytes", raw.len())));
+                return Err(length_error(format!("{} bytes", raw.len())));
             }
             decode(self.kind, raw)?
         } else {
@@ -143,7 +143,7 @@ impl<'a> StoredTensor<'a> {
         };
         match values.len() == count {
             true => Ok(Constant { dims, values }),
-            false => Err(misfit(values.len().to_string())),
+            false => Err(length_error(values.len().to_string())),
         }
     }
 }

@@ -220,12 +220,12 @@ impl<R: Rule> GradientDescent<R> {
 
     /// The factor of all gradients from clipping by global norm.
     fn global_scale(&self, params: &[Param], gradient: &dyn Fn(&Param) -> Option<Tensor>) -> Result<f64> {
-        let Some(Clip::GlobalNorm(most)) = self.clip else { return Ok(1.0) };
+        let Some(Clip::GlobalNorm(max)) = self.clip else { return Ok(1.0) };
         let mut square = 0.0;
         for gradient in params.iter().filter_map(gradient) {
             square += length(&gradient)?.powi(2);
         }
-        Ok((most / square.sqrt().max(1e-12)).min(1.0))
+        Ok((max / square.sqrt().max(1e-12)).min(1.0))
     }
 }
 
@@ -257,9 +257,9 @@ impl<R: Rule> GradientDescent<R> {
             let Some(gradient) = gradient(param) else { continue };
             let mut gradient = gradient.contiguous()?;
             let scale = match self.clip {
-                Some(Clip::Norm(most)) => (most / length(&gradient)?.max(1e-12)).min(1.0),
-                Some(Clip::Value(most)) => {
-                    gradient = gradient.clamp(-most, most)?;
+                Some(Clip::Norm(max)) => (max / length(&gradient)?.max(1e-12)).min(1.0),
+                Some(Clip::Value(max)) => {
+                    gradient = gradient.clamp(-max, max)?;
                     1.0
                 }
                 _ => global,

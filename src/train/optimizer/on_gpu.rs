@@ -17,7 +17,7 @@ pub(crate) struct GpuOptimizer {
     /// `None`: the rate is that of the optimizer, which callbacks can change.
     schedule: Option<LearningRate>,
     weight_decay: f64,
-    params: Vec<Trained>,
+    params: Vec<TrainedParam>,
     /// Names of the state tensors, in the order of `state`.
     slots: &'static [&'static str],
     state: Vec<Array>,
@@ -29,7 +29,7 @@ pub(crate) struct GpuOptimizer {
 }
 
 /// A parameter of the optimizer.
-struct Trained {
+struct TrainedParam {
     path: String,
     multiplier: f64,
     is_decayed: bool,
@@ -80,11 +80,11 @@ impl GpuOptimizer {
             return Ok(None);
         }
         let clip = settings.clip.map(|clip| match clip {
-            Clip::Norm(most) => GpuClip::Norm(most as f32),
-            Clip::GlobalNorm(most) => GpuClip::GlobalNorm(most as f32),
-            Clip::Value(most) => GpuClip::Value(most as f32),
+            Clip::Norm(max) => GpuClip::Norm(max as f32),
+            Clip::GlobalNorm(max) => GpuClip::GlobalNorm(max as f32),
+            Clip::Value(max) => GpuClip::Value(max as f32),
         });
-        let trained = params.iter().map(|(path, param)| Trained {
+        let trained = params.iter().map(|(path, param)| TrainedParam {
             path: path.clone(),
             multiplier: settings.multipliers.get(path).copied().unwrap_or(1.0),
             is_decayed: !settings.not_decayed.iter().any(|name| path.contains(name.as_str())),
