@@ -68,7 +68,7 @@ pub use dense::Dense;
 pub use dropout::Dropout;
 pub use feature_layers::{GlobalResponseNormalization, LayerScale};
 pub use freeze::{LayerAt, NameOrIndex};
-pub(crate) use gpu::say_once;
+pub(crate) use gpu::print_once;
 pub(crate) use gpu_network::{StepInput, StepResults, TrainingNetwork};
 pub use initializer::Initializer;
 pub(crate) use labels::Labels;

@@ -149,7 +149,7 @@ impl Model {
             launched: None,
         };
         run.training.set_epoch(fit.initial_epoch);
-        run.tell(|callback, training| callback.on_train_begin(training))?;
+        run.call_callbacks(|callback, training| callback.on_train_begin(training))?;
         restore(&mut run.callbacks, &std::mem::take(&mut run.training.states))?;
         run.progress.training_begins(run.training.history);
         let mut data = Features::of(self, data, validation, &fit)?;
@@ -182,7 +182,7 @@ impl Model {
             }
         }
         run.training.compiled.optimizer.finalize_variable_values(&run.params)?;
-        run.tell(|callback, training| callback.on_train_end(training))?;
+        run.call_callbacks(|callback, training| callback.on_train_end(training))?;
         run.checkpointer.training_ends(run.progress.position());
         run.progress.training_ends(run.training.history, run.training.reason());
         Ok(())
@@ -205,9 +205,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Calls `of` for each callback.
-    fn tell(&mut self, mut of: impl FnMut(&mut dyn Callback, &mut Training) -> Result<()>) -> Result<()> {
-        self.callbacks.iter_mut().try_for_each(|callback| of(&mut **callback, &mut self.training))
+    /// Calls a function for each callback.
+    fn call_callbacks(
+        &mut self,
+        mut call: impl FnMut(&mut dyn Callback, &mut Training) -> Result<()>,
+    ) -> Result<()> {
+        self.callbacks.iter_mut().try_for_each(|callback| call(&mut **callback, &mut self.training))
     }
 
     /// Trains for one epoch.
@@ -216,7 +219,7 @@ impl Run<'_> {
         let epoch = self.training.epoch() + 1;
         self.training.set_epoch(epoch);
         self.progress.epoch_begins(epoch);
-        self.tell(|callback, training| callback.on_epoch_begin(training))?;
+        self.call_callbacks(|callback, training| callback.on_epoch_begin(training))?;
         let rate = self.training.learning_rate();
         let mut means = Means::new(self.training.compiled);
         let trained = self.batches(data.epoch()?, &mut means);
@@ -363,7 +366,7 @@ impl Run<'_> {
             self.checkpointer.batch_ends(self.progress.position());
         }
         self.training.set_batch(self.progress.position().1);
-        self.tell(|callback, training| callback.on_train_batch_end(training))
+        self.call_callbacks(|callback, training| callback.on_train_batch_end(training))
     }
 }
 
