@@ -65,7 +65,7 @@ fn mobilenets_match_keras_from_both_file_formats() -> HeadstartResult<()> {
 
 /// Layers with weights have Keras's names, also in networks with the weights of timm.
 #[test]
-fn layers_of_mobilenets_have_kerass_names() -> HeadstartResult<()> {
+fn mobilenets_have_keras_layer_names() -> HeadstartResult<()> {
     for (keras, name, _) in NETWORKS {
         let names = String::from_utf8(known(&format!("{keras} names")).to_vec1()?).unwrap();
         let model = Network::named(name, Weights::Random(0))?.alpha(0.1).input_shape((3, 64, 64)).build()?;

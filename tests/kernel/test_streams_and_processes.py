@@ -1,4 +1,4 @@
-"""What surrounds a cell: standard streams, the environment of programs, closed pipes, and running kernels."""
+"""Standard streams of a cell, the environment of its programs, closed pipes, and running kernels."""
 
 import os
 import re
