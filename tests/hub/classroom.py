@@ -63,7 +63,7 @@ c.SimpleLocalProcessSpawner.home_dir_template = {str(folder / "home")!r} + "/{{u
 c.JupyterHub.concurrent_spawn_limit = 0
 c.JupyterHub.services = [{{"name": "class", "api_token": "{TOKEN}"}}]
 c.JupyterHub.load_roles = [{{"name": "class", "scopes": ["admin:users", "admin:servers", "access:servers"], "services": ["class"]}}]
-c.Spawner.environment |= {server_environment()!r}
+c.Spawner.environment |= {kept()!r}
 c.Spawner.args = [
     argument
     for argument in c.Spawner.args
@@ -75,7 +75,7 @@ c.Spawner.args = [
     return path
 
 
-def server_environment():
+def kept():
     """The environment of the users' servers. They have other home folders, but use this user's Rust."""
     wanted = ("PATH", "JUPYTER_PATH", "LANG", "RUSTUP_TOOLCHAIN")
     known = {name: os.environ[name] for name in wanted if name in os.environ}

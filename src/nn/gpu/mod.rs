@@ -83,10 +83,10 @@ impl Model {
 
 /// Prints why a model stays on the CPU, once for each model and reason.
 pub(crate) fn print_once(model: &Model, reason: &str) {
-    static PRINTED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+    static SAID: Mutex<Option<HashSet<String>>> = Mutex::new(None);
     let note = format!("note: `{}` stays on the CPU: {reason}", model.name());
-    let mut printed = PRINTED.lock().unwrap_or_else(PoisonError::into_inner);
-    if printed.get_or_insert_default().insert(note.clone()) {
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.get_or_insert_default().insert(note.clone()) {
         eprintln!("{note}");
     }
 }
