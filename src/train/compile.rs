@@ -33,7 +33,7 @@ pub(crate) struct CompiledConfig {
 }
 
 impl Compiled {
-    /// Returns the serialisable form. `None` with a user-defined optimizer, loss or metric.
+    /// Returns the serialisable form. `None` with a custom optimizer, loss or metric.
     pub(crate) fn config(&self, params: &[(String, Param)]) -> Option<CompiledConfig> {
         let optimizer = self.optimizer.config(params)?;
         let metrics = self.metrics.iter().map(MetricSpec::as_built_in).collect::<Option<_>>()?;

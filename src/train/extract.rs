@@ -47,7 +47,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Argument`] if the shard's number is not below the number of shards, the folder holds the features of
-    /// another model or other images, or the model has a user-defined layer; [`Error::Image`] with the file's name if an
+    /// another model or other images, or the model has a custom layer; [`Error::Image`] with the file's name if an
     /// image cannot be read; [`Error::Io`]; [`Error::Interrupted`].
     pub fn extract_features(
         &self,

@@ -20,7 +20,7 @@ use crate::{Error, Result, check_interrupt};
 
 impl FeatureFolder {
     /// Returns the samples with the features of `model` at `split` as inputs, and whether the folder had them.
-    /// `None` if they cannot be stored: they are too large, or the model has a user-defined layer.
+    /// `None` if they cannot be stored: they are too large, or the model has a custom layer.
     ///
     /// `inspect` receives the original inputs: all batches if they are computed now, otherwise the first batch.
     pub(super) fn features(

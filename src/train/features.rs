@@ -310,7 +310,7 @@ fn cached(
             Some((features, true)) => return Ok((features, format!("read from {folder}"))),
             Some((features, false)) => return Ok((features, format!("cached in {folder}"))),
             None => fit.print(&format!(
-                "features are not cached in {folder}: a frozen layer is user-defined, or they exceed the size limit of the folder"
+                "features are not cached in {folder}: a frozen layer is custom, or they exceed the size limit of the folder"
             )),
         }
     }

@@ -161,7 +161,7 @@ impl Fit {
     ///
     /// The name of a file is a SHA-256 of the frozen layers, their weights, and the inputs (values of
     /// tensors, or content of image files). Several processes may use the folder at once. The outputs are
-    /// computed in batches of 32. They are not cached if a frozen layer is user-defined.
+    /// computed in batches of 32. They are not cached if a frozen layer is custom.
     ///
     /// ```
     /// use headstart::prelude::*;

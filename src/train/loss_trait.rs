@@ -152,7 +152,7 @@ impl LossSpec {
     }
 }
 
-/// Converts targets for a user-defined loss: one number per output, or class indices, which become
+/// Converts targets for a custom loss: one number per output, or class indices, which become
 /// one-hot.
 fn own_targets(loss: &str, targets: &Tensor, columns: usize) -> Result<Tensor> {
     let targets = targets.to_dtype(DType::F32)?;
@@ -171,7 +171,7 @@ fn own_targets(loss: &str, targets: &Tensor, columns: usize) -> Result<Tensor> {
     })
 }
 
-/// Returns the losses `[N]` of a user-defined loss. The loss receives outputs and targets in the model's
+/// Returns the losses `[N]` of a custom loss. The loss receives outputs and targets in the model's
 /// shape.
 fn own_losses(loss: &dyn Loss, output: &Output, targets: &Tensor, shape: &[usize]) -> Result<Tensor> {
     let samples = targets.dim(0)?;

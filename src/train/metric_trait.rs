@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use super::metric::{BuiltInMetric, Count};
 use crate::{Error, Result};
 
-/// A user-defined metric. Each epoch starts with a clone of the value that `compile` received.
+/// A custom metric. Each epoch starts with a clone of the value that `compile` received.
 ///
 /// ```
 /// use headstart::prelude::*;

@@ -45,7 +45,7 @@ impl Model {
     ///
     /// The file holds the layers and their connections, the weights, and what is frozen. For a compiled
     /// model, it also holds the optimizer with its state, the loss and the metrics, so that training
-    /// resumes exactly. A user-defined optimizer, loss or metric is not saved.
+    /// resumes exactly. A custom optimizer, loss or metric is not saved.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -64,7 +64,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written; [`Error::Argument`] if the extension is that of another
-    /// format, such as `.keras`, or the model contains a user-defined layer. For such a model, use
+    /// format, such as `.keras`, or the model contains a custom layer. For such a model, use
     /// [`Model::save_weights`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         check_extension(path.as_ref())?;

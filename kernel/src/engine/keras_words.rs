@@ -158,7 +158,7 @@ mod tests {
                 .unwrap()
                 .contains("`ImageFiles`")
         );
-        // A user-defined type may also lack such a method.
+        // A custom type may also lack such a method.
         assert_eq!(hint("E0599", &method("mode", "Mine")), None);
         assert_eq!(hint("E0599", &method("foo", "Fit")), None);
     }

@@ -65,7 +65,7 @@ async fn serve(connection: &ConnectionInfo, engine: Engine, origin: Origin) -> R
             "control_port": connection.control_port,
             "hb_port": connection.hb_port,
         }),
-        leave: Notify::new(),
+        shutdown: Notify::new(),
     });
     kernel.publish_state(ExecutionState::Starting, None);
     let followed = origin.clone();
@@ -75,7 +75,7 @@ async fn serve(connection: &ConnectionInfo, engine: Engine, origin: Origin) -> R
     tokio::spawn(publish_background(kernel.clone()));
     tokio::spawn(start_standby::start_standby(kernel.clone(), origin));
     tokio::select! {
-        () = kernel.leave.notified() => tokio::time::sleep(LINGER).await,
+        () = kernel.shutdown.notified() => tokio::time::sleep(LINGER).await,
         _ = terminate.recv() => {}
         () = followed.ended() => {}
     }
@@ -137,7 +137,7 @@ async fn answer_all(kernel: Arc<Kernel>, mut channel: Channel) {
         }
         kernel.publish_state(ExecutionState::Idle, Some(&request));
         if matches!(&request.content, Content::ExecuteRequest(content) if quits(&content.code)) {
-            kernel.leave.notify_one();
+            kernel.shutdown.notify_one();
         }
         for cell in unwanted {
             kernel.abort(&mut channel, &cell).await;
@@ -169,7 +169,7 @@ impl Kernel {
         }
         self.publish_state(ExecutionState::Idle, Some(request));
         if matches!(request.content, Content::ShutdownRequest(_)) {
-            self.leave.notify_one();
+            self.shutdown.notify_one();
         }
     }
 

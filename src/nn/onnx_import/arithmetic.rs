@@ -1,7 +1,7 @@
 //! Elementwise unary and binary operators.
 
 use super::file::OnnxNode;
-use super::function::{Binary, Function, Known, MAX_OPERATORS, Unary};
+use super::function::{Binary, ElementwiseFunction, Function, MAX_OPERATORS, Unary};
 use super::importer::Importer;
 use super::tensor::Constant;
 use super::view::{Value, View};
@@ -212,7 +212,7 @@ impl<'a> Importer<'a> {
         let next = &self.file.nodes[index];
         let function = if next.is_standard() && next.input(0) == value { unary(next, self)? } else { None };
         let known = function.and_then(|function| Function::unary(function, Function::argument()).recognise());
-        let Some(Known::Activation(activation)) = known else {
+        let Some(ElementwiseFunction::Activation(activation)) = known else {
             return Ok((Activation::Linear, value));
         };
         self.absorb(index);

@@ -61,7 +61,7 @@ pub(super) enum Binary {
 
 /// A function that one layer computes, or the identity.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Known {
+pub(super) enum ElementwiseFunction {
     Identity,
     /// `scale · x + offset`.
     Rescaling {
@@ -122,7 +122,7 @@ impl Function {
     }
 
     /// Compares the function with the known ones at many points.
-    pub(super) fn recognise(&self) -> Option<Known> {
+    pub(super) fn recognise(&self) -> Option<ElementwiseFunction> {
         let near = (-96..=96).map(|step| f64::from(step) * 0.127);
         let points: Vec<f64> = near.chain([-1e4, -300.0, -40.0, 40.0, 300.0, 1e4]).collect();
         let values: Vec<f64> = points.iter().map(|x| self.at(*x)).collect();
@@ -133,15 +133,15 @@ impl Function {
             points.iter().zip(&values).all(is_equal)
         };
         if is(&|x| x) {
-            return Some(Known::Identity);
+            return Some(ElementwiseFunction::Identity);
         }
         let offset = self.at(0.0);
         let scale = self.at(1.0) - offset;
         if is(&|x| scale * x + offset) {
-            return Some(Known::Rescaling { scale, offset });
+            return Some(ElementwiseFunction::Rescaling { scale, offset });
         }
         let activation = ACTIVATIONS.into_iter().find(|activation| is(&|x| value_of(*activation, x)));
-        activation.map(Known::Activation)
+        activation.map(ElementwiseFunction::Activation)
     }
 }
 
@@ -257,7 +257,7 @@ mod tests {
             ),
         ];
         for (function, expected) in cases {
-            assert_eq!(function.recognise(), Some(Known::Activation(expected)), "{function:?}");
+            assert_eq!(function.recognise(), Some(ElementwiseFunction::Activation(expected)), "{function:?}");
         }
     }
 
@@ -269,11 +269,13 @@ mod tests {
         assert_eq!(Function::unary(Unary::Clip { min: 0.0, max: 20.0 }, x()).recognise(), None);
         for activation in ACTIVATIONS {
             let function = Function::unary(Unary::Activation(activation), x());
-            assert_eq!(function.recognise(), Some(Known::Activation(activation)));
+            assert_eq!(function.recognise(), Some(ElementwiseFunction::Activation(activation)));
         }
         let scaled = Function::binary(Binary::Divide, x(), Function::number(255.0));
         let scaled = Function::binary(Binary::Subtract, scaled, Function::number(1.0));
-        let Some(Known::Rescaling { scale, offset }) = scaled.recognise() else { panic!("{scaled:?}") };
+        let Some(ElementwiseFunction::Rescaling { scale, offset }) = scaled.recognise() else {
+            panic!("{scaled:?}")
+        };
         assert!((scale - 1.0 / 255.0).abs() < 1e-9 && (offset + 1.0).abs() < 1e-9);
     }
 }

@@ -70,7 +70,7 @@ pub trait Optimizer: Send + Sync {
         Ok(HashMap::new())
     }
 
-    /// Returns the serialisable configuration, for saving a compiled model. `None` for a user-defined
+    /// Returns the serialisable configuration, for saving a compiled model. `None` for a custom
     /// optimizer.
     fn config(&self, params: &[(String, Param)]) -> Option<OptimizerConfig> {
         let _ = params;
