@@ -92,7 +92,7 @@ pub struct Found {
 impl Libraries {
     /// The folders of this machine: those of `HEADSTART_CUDA_LIBRARIES`, the loader's, CUDA's, the folders
     /// `nvidia/*/lib` that PyTorch and the packages on PyPI install, and conda's.
-    pub fn of_system() -> Libraries {
+    pub fn from_system() -> Libraries {
         let first = std::env::var_os(FOLDERS_VARIABLE);
         let first = first.map(|paths| std::env::split_paths(&paths).collect()).unwrap_or_default();
         // The driver's folder in containers, CUDA's folder, and the driver's folder in WSL.

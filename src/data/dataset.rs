@@ -162,7 +162,7 @@ impl Samples {
     }
 
     /// Creates samples from image files. `decoding` says how they are decoded.
-    pub(crate) fn of_files(
+    pub(crate) fn from_files(
         paths: Vec<PathBuf>,
         decoding: Decoding,
         y: Tensor,

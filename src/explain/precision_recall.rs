@@ -4,7 +4,7 @@ use std::fmt;
 
 use candle_core::Tensor;
 
-use super::truth::{of_second_class, true_classes};
+use super::truth::{second_class_probabilities, true_classes};
 use crate::chart::{Chart, chart_bundle};
 use crate::display::{Bundle, Show, debug_as_text};
 use crate::nn::Predictions;
@@ -41,7 +41,7 @@ impl PrecisionRecall {
     /// - no sample has class 1.
     pub fn new(truth: &Tensor, predictions: &Predictions) -> Result<PrecisionRecall> {
         let truth = true_classes(truth, predictions)?;
-        let probabilities = of_second_class(predictions)?;
+        let probabilities = second_class_probabilities(predictions)?;
         let positives = truth.iter().sum();
         if positives == 0 {
             let (expected, found) = ("at least one sample of class 1".into(), "none".into());

@@ -42,7 +42,7 @@ pub(super) fn class_count(predictions: &Predictions) -> usize {
 ///
 /// # Errors
 /// [`Error::Argument`] if there are more than two classes.
-pub(super) fn of_second_class(predictions: &Predictions) -> Result<Vec<f64>> {
+pub(super) fn second_class_probabilities(predictions: &Predictions) -> Result<Vec<f64>> {
     if class_count(predictions) != 2 {
         let (expected, found) =
             ("predictions of two classes".into(), format!("{} classes", class_count(predictions)));

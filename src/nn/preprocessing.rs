@@ -34,10 +34,10 @@ impl Preprocessing {
 
     /// Standardises with the given mean and standard deviation of pixels from 0 to 1, per RGB channel.
     pub const fn standardize(mean: [f32; 3], deviation: [f32; 3]) -> Preprocessing {
-        const fn of_bytes([r, g, b]: [f32; 3]) -> [f32; 3] {
+        const fn from_bytes([r, g, b]: [f32; 3]) -> [f32; 3] {
             [r * 255.0, g * 255.0, b * 255.0]
         }
-        Preprocessing { bgr: false, mean: of_bytes(mean), deviation: of_bytes(deviation), resizing: None }
+        Preprocessing { bgr: false, mean: from_bytes(mean), deviation: from_bytes(deviation), resizing: None }
     }
 
     /// Sets how image files are resized and cropped.

@@ -181,7 +181,7 @@ impl BuiltInLoss {
     }
 
     /// Returns the loss of each sample, `[N]`, from outputs and prepared targets of the same shape.
-    pub(super) fn of_samples(self, output: &Output, y: &Tensor) -> Result<Tensor> {
+    pub(super) fn sample_losses(self, output: &Output, y: &Tensor) -> Result<Tensor> {
         let values = &output.values;
         let logits = |function| if self.from_logits { Some(values) } else { output.before(function) };
         Ok(match self.kind {
@@ -316,7 +316,7 @@ mod tests {
         let x = Var::new(&[[-200f32], [0.0], [200.0]], &Device::Cpu)?;
         let y = Tensor::new(&[[1f32], [0.0], [1.0]], &Device::Cpu)?;
         let output = Output::of(x.as_tensor().clone(), Activation::Sigmoid)?;
-        let loss = BinaryCrossentropy.of_samples(&output, &y)?.mean_all()?;
+        let loss = BinaryCrossentropy.sample_losses(&output, &y)?.mean_all()?;
         assert!((loss.to_scalar::<f32>()? - (200.0 + 2f32.ln()) / 3.0).abs() < 1e-4);
         let gradient = (loss.backward()?.get(&x).unwrap() * 3.0)?.flatten_all()?.to_vec1::<f32>()?;
         assert_eq!(gradient, [-1.0, 0.5, 0.0]);

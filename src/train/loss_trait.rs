@@ -77,7 +77,7 @@ impl Loss for BuiltInLoss {
             true => targets.clone(),
             false => self.targets(targets, outputs.dims().iter().skip(1).product())?,
         };
-        self.of_samples(&Output::new(outputs.clone()), &self.smooth(&targets)?)
+        self.sample_losses(&Output::new(outputs.clone()), &self.smooth(&targets)?)
     }
 
     fn probability_function(&self) -> Activation {
@@ -137,7 +137,7 @@ impl LossSpec {
         shape: &[usize],
     ) -> Result<Tensor> {
         let losses = match &self.0 {
-            Spec::BuiltIn(loss) => loss.of_samples(output, &loss.smooth(targets)?)?,
+            Spec::BuiltIn(loss) => loss.sample_losses(output, &loss.smooth(targets)?)?,
             Spec::Own(loss) => own_losses(&**loss, output, targets, shape)?,
         };
         Ok(match weights {

@@ -262,7 +262,7 @@ const CUDA_FOLDERS: &str = "HEADSTART_CUDA_LIBRARIES";
 /// Reports the libraries with which `HEADSTART_DEVICE=gpu` runs models on the GPU, and where they are.
 fn cuda_libraries() -> Finding {
     let mut files = Vec::new();
-    for found in headstart_gpu::Libraries::of_system().report() {
+    for found in headstart_gpu::Libraries::from_system().report() {
         match found.file {
             Ok(file) => files.push(file.display().to_string()),
             Err(headstart_gpu::Error::Library { library, hint, .. }) => {

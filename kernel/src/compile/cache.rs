@@ -164,7 +164,7 @@ mod tests {
         fs::write(session.join("src/lib.rs"), source).unwrap();
         let out = session.to_str().unwrap();
         let arguments = ["--crate-name", CRATE_NAME, "--out-dir", out].map(OsString::from);
-        Compilation::of_session(&template.join("cells"), session.to_str().unwrap(), &arguments).unwrap()
+        Compilation::in_session(&template.join("cells"), session.to_str().unwrap(), &arguments).unwrap()
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub fn hook() {
     arguments.extend(our_level(&arguments).map(OsString::from));
     let session = std::env::current_dir().unwrap_or_default();
     let cell =
-        session.to_str().and_then(|session| Compilation::of_session(Path::new(&folder), session, &arguments));
+        session.to_str().and_then(|session| Compilation::in_session(Path::new(&folder), session, &arguments));
     let status = match cell {
         Some(cell) => cell.answer(Command::new(&rustc).args(&arguments)),
         None => Err(Command::new(&rustc).args(&arguments).exec()),

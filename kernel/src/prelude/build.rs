@@ -182,7 +182,7 @@ fn artifacts(messages: &str, packages: &BTreeSet<&str>) -> BTreeSet<PathBuf> {
     let is_library = |path: &PathBuf| {
         path.extension().is_some_and(|e| ["rlib", "rmeta", "so", "dylib"].iter().any(|known| e == *known))
     };
-    let of_packages = of_reason(messages, "compiler-artifact")
+    let of_packages = with_reason(messages, "compiler-artifact")
         .filter(|message| message["package_id"].as_str().is_some_and(|id| packages.contains(id)));
     of_packages
         .flat_map(|message| texts(&message["filenames"]))
@@ -193,10 +193,12 @@ fn artifacts(messages: &str, packages: &BTreeSet<&str>) -> BTreeSet<PathBuf> {
 
 /// Library folders that build scripts report, each with its kind: `native=/usr/local/cuda/lib64`.
 fn linked_paths(messages: &str) -> BTreeSet<String> {
-    of_reason(messages, "build-script-executed").flat_map(|message| texts(&message["linked_paths"])).collect()
+    with_reason(messages, "build-script-executed")
+        .flat_map(|message| texts(&message["linked_paths"]))
+        .collect()
 }
 
-fn of_reason(messages: &str, reason: &str) -> impl Iterator<Item = Value> {
+fn with_reason(messages: &str, reason: &str) -> impl Iterator<Item = Value> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     messages.filter(move |message| message["reason"] == reason)
 }

@@ -105,10 +105,12 @@ impl<'a> Importer<'a> {
         let refuse = || "it cannot be computed from constants".to_owned();
         if let Some(operator) = unary(node, self)? {
             let values = first.floats().iter().map(|value| operator.at(f64::from(*value)) as f32).collect();
-            return Ok(Some(Constant::of_floats(first.dims.clone(), values)));
+            return Ok(Some(Constant::from_floats(first.dims.clone(), values)));
         }
         Ok(Some(match node.op {
-            "Cast" if is_float(node.int("to", 1)?) => Constant::of_floats(first.dims.clone(), first.floats()),
+            "Cast" if is_float(node.int("to", 1)?) => {
+                Constant::from_floats(first.dims.clone(), first.floats())
+            }
             "Cast" => match &first.values {
                 Values::Ints(_) => (*first).clone(),
                 Values::Floats(values) => {
@@ -130,7 +132,7 @@ impl<'a> Importer<'a> {
                         return Err(refuse());
                     }
                 }
-                Constant::of_ints(all)
+                Constant::from_ints(all)
             }
             "ConstantOfShape" => {
                 let sizes: Option<Vec<usize>> =
@@ -230,10 +232,10 @@ impl<'a> Importer<'a> {
                 (Some(Attribute::Int(value)), ..) => {
                     Constant { dims: Vec::new(), values: Values::Ints(vec![*value]) }
                 }
-                (_, Some(Attribute::Float(value)), ..) => Constant::of_floats(Vec::new(), vec![*value]),
-                (_, _, Some(Attribute::Ints(values)), _) => Constant::of_ints(values.clone()),
+                (_, Some(Attribute::Float(value)), ..) => Constant::from_floats(Vec::new(), vec![*value]),
+                (_, _, Some(Attribute::Ints(values)), _) => Constant::from_ints(values.clone()),
                 (.., Some(Attribute::Floats(values))) => {
-                    Constant::of_floats(vec![values.len()], values.clone())
+                    Constant::from_floats(vec![values.len()], values.clone())
                 }
                 _ => return Err("expected a dense tensor or numbers as the value".into()),
             },

@@ -205,7 +205,7 @@ impl<'a> Importer<'a> {
             |value: i64| (if value < 0 { value.saturating_add(rank) } else { value }).clamp(0, rank) as usize;
         let (start, end) = (bound(node.int("start", 0)?), bound(node.int("end", rank)?));
         let sizes = sizes.get(start..end).unwrap_or_default().to_vec();
-        self.set(node.output(), Value::Constant(Constant::of_ints(sizes).into()));
+        self.set(node.output(), Value::Constant(Constant::from_ints(sizes).into()));
         Ok(())
     }
 }

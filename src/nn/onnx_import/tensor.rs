@@ -233,11 +233,11 @@ impl<'a> External<'a> {
 }
 
 impl Constant {
-    pub(super) fn of_floats(dims: Vec<usize>, values: Vec<f32>) -> Constant {
+    pub(super) fn from_floats(dims: Vec<usize>, values: Vec<f32>) -> Constant {
         Constant { dims, values: Values::Floats(values) }
     }
 
-    pub(super) fn of_ints(values: Vec<i64>) -> Constant {
+    pub(super) fn from_ints(values: Vec<i64>) -> Constant {
         Constant { dims: vec![values.len()], values: Values::Ints(values) }
     }
 
