@@ -70,7 +70,7 @@ fn without_links(path: &Path) -> PathBuf {
 pub(crate) fn check_writable(path: &Path) -> Result<()> {
     let refuse = |path: &Path, kind, problem: &str| Err(Error::io(path)(io::Error::new(kind, problem)));
     if path.is_dir() {
-        return refuse(path, io::ErrorKind::IsADirectory, "this is a folder: give the path of a file");
+        return refuse(path, io::ErrorKind::IsADirectory, "this is a folder: pass the path of a file");
     }
     let path = &without_links(path);
     // A device or pipe is written directly.

@@ -180,8 +180,8 @@ impl ImageFiles {
 }
 
 fn nothing_left(edits: &Path) -> Error {
-    let found = format!("{}, which leaves all images out", edits.display());
-    Error::Argument { name: "the edits", expected: "some images that stay".into(), found }
+    let found = format!("{}, which drops all images", edits.display());
+    Error::Argument { name: "the edits", expected: "at least one image that is kept".into(), found }
 }
 
 #[cfg(test)]

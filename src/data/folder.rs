@@ -150,7 +150,7 @@ impl fmt::Display for Folder {
             write!(
                 f,
                 "\nhint: all images of class `{class}` are in folders inside it: `{inner}`; \
-                 if those are the classes, give the path of `{class}`"
+                 if those are the classes, pass the path of `{class}`"
             )?;
         }
         Ok(())
@@ -228,7 +228,7 @@ mod tests {
              left out: 1 .heic (convert these to JPEG or PNG), 1 .txt, 1 outside a class's folder, \
              1 without an extension\n\
              hint: all images of class `train` are in folders inside it: `cat`, `dog`; \
-             if those are the classes, give the path of `train`"
+             if those are the classes, pass the path of `train`"
         );
         assert_eq!(report, expected);
         std::fs::create_dir(folder.path().join("empty")).unwrap();

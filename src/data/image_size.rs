@@ -34,7 +34,7 @@ impl ImageSize for &Model {
                 format!("images for `{}`", self.name()),
                 "a model with inputs [3, height, width]",
                 found,
-                "give the size as `(height, width)`",
+                "pass the size as `(height, width)`",
             )),
         }
     }

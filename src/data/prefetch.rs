@@ -19,7 +19,7 @@ pub(super) fn prefetched<T: Send + 'static>(
         for numbers in order {
             let batch = catch_unwind(AssertUnwindSafe(|| make(&numbers)));
             let batch = batch.unwrap_or_else(|_| {
-                let panicked = std::io::Error::other("a panic while a batch was made");
+                let panicked = std::io::Error::other("a panic while a batch was prepared");
                 Err(Error::io("the image files")(panicked))
             });
             let is_last = batch.is_err();

@@ -61,7 +61,7 @@ impl Model {
         {
             "greyscale images need a dimension of channels: `x.unsqueeze(1)?`, and for colour `.repeat((1, 3, 1, 1))?`"
         } else {
-            "make the data of this shape, or build the model with the data's `input_shape`"
+            "use data of this shape, or build the model with the data's `input_shape`"
         };
         Err(Error::shape(place, format!("[batch{sizes}]"), batch.dims(), hint))
     }

@@ -145,7 +145,7 @@ impl BuiltInLoss {
         if targets.elem_count() != samples * columns {
             let hint = match self.kind {
                 Kind::Binary | Kind::BinaryFocal if columns == 1 => {
-                    "the model has one output: give one number per sample, for one-hot rows `y.argmax(1)?`"
+                    "the model has one output: use one number per sample, for one-hot rows `y.argmax(1)?`"
                 }
                 Kind::Binary | Kind::BinaryFocal => "end the model with `Dense::new(1).activation(Sigmoid)`",
                 _ if self.kind.is_regression() => {

@@ -167,7 +167,7 @@ fn own_targets(loss: &str, targets: &Tensor, columns: usize) -> Result<Tensor> {
         loss: loss.to_owned(),
         expected: format!("targets of shape [{samples}, {columns}], or one class number per sample"),
         found: format!("shape {:?}", targets.dims()),
-        hint: "give the model one output for each number of a target".into(),
+        hint: "use a model with one output for each number of a target".into(),
     })
 }
 

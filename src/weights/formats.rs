@@ -78,7 +78,7 @@ impl WeightFile {
     /// [`Error::Io`] if it cannot be read; [`Error::Weights`] if its format is unknown or it is damaged.
     pub(super) fn open(path: &Path, network: &str) -> Result<WeightFile> {
         if path.is_dir() {
-            let problem = "this is a folder: give the path of a file".into();
+            let problem = "this is a folder: pass the path of a file".into();
             return Err(Error::weights(path, network, vec![problem]));
         }
         let (first, length) = begins(path)?;
@@ -199,7 +199,9 @@ impl WeightFile {
             Form::Keras(file) | Form::KerasArchive(file) => Ok(Ok(file.datasets()?.into())),
         })?;
         match found {
-            Ok(found) if found.tensors.is_empty() => Err(refuse(format!("the {form} file holds no tensor"))),
+            Ok(found) if found.tensors.is_empty() => {
+                Err(refuse(format!("the {form} file contains no tensor")))
+            }
             Ok(found) => Ok(found),
             Err(other) => Err(refuse(other.replace("FILE", &self.path.to_string_lossy()))),
         }

@@ -44,7 +44,7 @@ pub(super) fn problem(
     let named: Vec<String> = left.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
     (!left.is_empty()).then(|| {
         format!(
-            "{} of {} tensors have no place in the network: {}{more}; the file is of another network, perhaps a larger one",
+            "{} of {} tensors do not belong to the network: {}{more}; the file is of another network, perhaps a larger one",
             left.len(),
             tensors.len(),
             named.join(", ")

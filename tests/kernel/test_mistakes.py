@@ -121,7 +121,7 @@ MISTAKES = {
         "val.confusion_matrix(&model.predict(&x.i(..1)?)?)?": "found 1",
         "model.save(folder)?; model.save(folder)?": "value used here after move",
         'model.save("/nowhere/at/all.safetensors")?': "the folder /nowhere/at does not exist: create it first",
-        "Model::load(&folder)?": "this is a folder: give the path of a file",
+        "Model::load(&folder)?": "this is a folder: pass the path of a file",
         'model.export_onnx("")?': "an empty path",
         "EfficientNet::new(Weights::Random(0))": "`EfficientNetB0`",
         "EfficientNetB0::new(Weights::Demo).build()?": "expected one of vgg16, resnet50",

@@ -40,7 +40,7 @@ pub fn examine() -> Result<(), String> {
         ("library sources", library_sources()),
         ("linker", linker()),
         ("cache", writable_cache()),
-        ("version", Ok(format!("{}, made for Rust {}", env!("CARGO_PKG_VERSION"), sources::pinned_rust()))),
+        ("version", Ok(format!("{}, built for Rust {}", env!("CARGO_PKG_VERSION"), sources::pinned_rust()))),
         ("prelude", prelude()),
         ("cells", cells()),
         ("kernelspec", kernelspec()),

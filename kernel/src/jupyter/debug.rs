@@ -63,7 +63,8 @@ impl Kernel {
             Some(body) => reply["body"] = body,
             None => {
                 reply["message"] =
-                    format!("headstart shows variables and has no debugger: `{command}` is not known").into();
+                    format!("headstart shows variables and has no debugger: unknown request `{command}`")
+                        .into();
             }
         }
         reply

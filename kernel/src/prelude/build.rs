@@ -173,7 +173,7 @@ fn collect(messages: &str, packages: &BTreeSet<&str>, deps: &Path) -> Result<(),
         .map_err(|error| format!("{}: {error}", links.display()))?;
     match deps.join(library_file()).is_file() {
         true => Ok(()),
-        false => Err(format!("cargo made no {}", library_file())),
+        false => Err(format!("cargo did not build {}", library_file())),
     }
 }
 

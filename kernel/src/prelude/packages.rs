@@ -31,7 +31,7 @@ impl Packages {
 
     fn named(&self, name: &str) -> Result<&Value, String> {
         let found = self.all().iter().find(|package| package["name"] == name);
-        found.ok_or_else(|| format!("cargo metadata does not know {name}"))
+        found.ok_or_else(|| format!("cargo metadata has no package {name}"))
     }
 
     /// Folder of a package's sources.

@@ -32,7 +32,7 @@ impl ImageDataGenerator {
         let wrong: Vec<String> = wrong.map(|(name, _, what)| format!("`{name}` {what}")).collect();
         Ok((!wrong.is_empty()).then(|| {
             format!(
-                "the images' values go from {min:.2} to {max:.2}, but {}; give the generator pixels from 0 to 255, and \
+                "the images' values go from {min:.2} to {max:.2}, but {}; pass the generator pixels from 0 to 255, and \
                  let it scale them afterwards with `.rescale(1.0 / 255.0)` or `.preprocess_for(&model)?`",
                 wrong.join(", and ")
             )
