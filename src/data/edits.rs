@@ -212,7 +212,7 @@ mod tests {
         let drop_all: Vec<_> = files.paths.iter().map(|path| (path.clone(), Some(Edit::Drop))).collect();
         let everything = folder.path().join("all.csv");
         change_edits(&everything, &drop_all)?;
-        assert!(files.with_edits(&everything).unwrap_err().to_string().contains("leaves all images out"));
+        assert!(files.with_edits(&everything).unwrap_err().to_string().contains("drops all images"));
         change_edits(&table, &[(path(2), relabel("birds"))])?;
         let problem = files.with_edits(&table).unwrap_err().to_string();
         assert!(problem.contains("cats, dogs") && problem.contains("`birds`"), "{problem}");
