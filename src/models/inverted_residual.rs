@@ -137,7 +137,7 @@ impl Table {
         let named = |layer: &str| format!("{name}_{layer}");
         let add = |net: &mut Assembler, layers: [&str; 2], stems: [[&str; 2]; 2], conv: Conv2D| {
             let [[a, b], [c, d]] =
-                stems.map(|[ours, theirs]| [format!("{timm}.{ours}"), format!("{lite}.{theirs}")]);
+                stems.map(|[in_timm, in_lite]| [format!("{timm}.{in_timm}"), format!("{lite}.{in_lite}")]);
             self.step(net, layers, [&[&a, &b], &[&c, &d]], conv)
         };
         let mut norms = ["bn1", "bn2", "bn3"].into_iter();

@@ -67,8 +67,8 @@ impl Preprocessing {
 
     /// The smallest and the largest value after preprocessing, of pixels 0 and 255.
     pub(crate) fn range(&self) -> (f32, f32) {
-        let of = |pixel: f32| (0..3).map(move |at| (pixel - self.mean[at]) / self.deviation[at]);
-        (of(0.0).fold(f32::INFINITY, f32::min), of(255.0).fold(f32::NEG_INFINITY, f32::max))
+        let values = |pixel: f32| (0..3).map(move |at| (pixel - self.mean[at]) / self.deviation[at]);
+        (values(0.0).fold(f32::INFINITY, f32::min), values(255.0).fold(f32::NEG_INFINITY, f32::max))
     }
 
     /// Preprocesses images.

@@ -154,7 +154,7 @@ pub(super) fn time_advice(left: Duration) -> Vec<String> {
 fn statistics_of_random_weights(model: &Model) -> Option<String> {
     fn frozen(model: &Model, pretrained: bool) -> usize {
         let pretrained = pretrained || model.is_pretrained();
-        let of = |node: &crate::nn::Node| match node.layer.model() {
+        let count = |node: &crate::nn::Node| match node.layer.model() {
             Some(inside) => frozen(inside, pretrained),
             None => {
                 let params = node.layer.params();
@@ -162,7 +162,7 @@ fn statistics_of_random_weights(model: &Model) -> Option<String> {
                 usize::from(is_random && keeps_statistics(&params))
             }
         };
-        model.nodes().iter().map(of).sum()
+        model.nodes().iter().map(count).sum()
     }
     let layers = frozen(model, false);
     (layers > 0).then(|| {

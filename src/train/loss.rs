@@ -320,8 +320,8 @@ mod tests {
         assert!((loss.to_scalar::<f32>()? - (200.0 + 2f32.ln()) / 3.0).abs() < 1e-4);
         let gradient = (loss.backward()?.get(&x).unwrap() * 3.0)?.flatten_all()?.to_vec1::<f32>()?;
         assert_eq!(gradient, [-1.0, 0.5, 0.0]);
-        let theirs = candle_nn::loss::binary_cross_entropy_with_logit(&x, &y)?.to_scalar::<f32>()?;
-        assert!(!theirs.is_finite(), "{theirs}: candle's own is safe now and may be used");
+        let found = candle_nn::loss::binary_cross_entropy_with_logit(&x, &y)?.to_scalar::<f32>()?;
+        assert!(!found.is_finite(), "{found}: candle's own is safe now and may be used");
         Ok(())
     }
 

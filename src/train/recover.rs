@@ -152,11 +152,11 @@ mod tests {
 
     #[test]
     fn models_with_other_parameters_have_separate_checkpoints() -> Result<()> {
-        let of = |units: usize| sequential![Input::new(3), Dense::new(units)];
+        let model = |units: usize| sequential![Input::new(3), Dense::new(units)];
         let folder = Path::new("checkpoints");
-        assert_eq!(file(folder, &of(2)?), file(folder, &of(2)?));
-        assert_ne!(file(folder, &of(2)?), file(folder, &of(4)?));
-        assert_eq!(file(folder, &of(2)?).file_name().unwrap(), "sequential.safetensors");
+        assert_eq!(file(folder, &model(2)?), file(folder, &model(2)?));
+        assert_ne!(file(folder, &model(2)?), file(folder, &model(4)?));
+        assert_eq!(file(folder, &model(2)?).file_name().unwrap(), "sequential.safetensors");
         Ok(())
     }
 

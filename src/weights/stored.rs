@@ -62,9 +62,9 @@ impl Model {
     /// use headstart::prelude::*;
     /// # let folder = tempfile::tempdir().unwrap();
     /// # let path = folder.path().join("ten.safetensors");
-    /// let of = |classes: usize| sequential![Input::new(4), Dense::new(8).activation(Relu), Dense::new(classes)];
-    /// of(10)?.save_weights(&path)?;
-    /// let model = of(3)?;
+    /// let build = |classes: usize| sequential![Input::new(4), Dense::new(8).activation(Relu), Dense::new(classes)];
+    /// build(10)?.save_weights(&path)?;
+    /// let model = build(3)?;
     /// model.load_weights_skip_mismatch(&path)?;
     /// # Ok::<(), headstart::Error>(())
     /// ```

@@ -70,8 +70,8 @@ fn layer(name: &str) -> &str {
 /// Keras's files. The networks have dense layers only in their tops.
 fn dense_layers(tensors: &HashMap<String, Tensor>) -> HashSet<&str> {
     let ranks = |wanted: &dyn Fn(usize) -> bool| -> HashSet<&str> {
-        let of = tensors.iter().filter(|(name, tensor)| name.contains('/') && wanted(tensor.rank()));
-        of.map(|(name, _)| layer(name)).collect()
+        let found = tensors.iter().filter(|(name, tensor)| name.contains('/') && wanted(tensor.rank()));
+        found.map(|(name, _)| layer(name)).collect()
     };
     let (matrices, larger) = (ranks(&|rank| rank == 2), ranks(&|rank| rank > 2));
     matrices.difference(&larger).copied().collect()
@@ -87,8 +87,8 @@ fn module(name: &str) -> &str {
 fn dense_modules<'a>(tensors: &'a HashMap<String, Tensor>, used: &HashSet<String>) -> HashSet<&'a str> {
     let of_network: HashSet<&str> = used.iter().map(|name| module(name)).collect();
     let ranks = |wanted: &dyn Fn(usize) -> bool| -> HashSet<&'a str> {
-        let of = tensors.iter().filter(|(name, tensor)| !name.contains('/') && wanted(tensor.rank()));
-        of.map(|(name, _)| module(name)).collect()
+        let found = tensors.iter().filter(|(name, tensor)| !name.contains('/') && wanted(tensor.rank()));
+        found.map(|(name, _)| module(name)).collect()
     };
     let (matrices, larger) = (ranks(&|rank| rank == 2), ranks(&|rank| rank > 2));
     matrices.into_iter().filter(|name| !larger.contains(name) && !of_network.contains(name)).collect()

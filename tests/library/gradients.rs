@@ -109,7 +109,7 @@ fn convolutions() -> Vec<(Conv, [usize; 4], [usize; 4])> {
 fn convolution_matches_candle() {
     for (conv, x, w) in convolutions() {
         let (x, w) = (values(1, &x), values(2, &w));
-        let ours = x.apply_op2(&w, conv).unwrap();
+        let found = x.apply_op2(&w, conv).unwrap();
         let [top, left] = conv.before;
         let needed = |axis: usize| {
             (conv.output[axis] - 1) * conv.stride + conv.dilation * (w.dims()[2 + axis] - 1) + 1
@@ -117,9 +117,9 @@ fn convolution_matches_candle() {
         let after = |axis: usize, before: usize| (needed(axis)).saturating_sub(x.dims()[2 + axis] + before);
         let padded =
             x.pad_with_zeros(2, top, after(0, top)).unwrap().pad_with_zeros(3, left, after(1, left)).unwrap();
-        let theirs = padded.conv2d(&w, 0, conv.stride, conv.dilation, conv.groups).unwrap();
-        let theirs = theirs.narrow(2, 0, conv.output[0]).unwrap().narrow(3, 0, conv.output[1]).unwrap();
-        let worst = difference(&ours, &theirs);
+        let expected = padded.conv2d(&w, 0, conv.stride, conv.dilation, conv.groups).unwrap();
+        let expected = expected.narrow(2, 0, conv.output[0]).unwrap().narrow(3, 0, conv.output[1]).unwrap();
+        let worst = difference(&found, &expected);
         println!("{conv:?}: {worst:e}");
         assert!(worst < 2e-6, "{conv:?}: {worst}");
     }

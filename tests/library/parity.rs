@@ -365,12 +365,12 @@ fn parameter_counts_match_the_publications() {
 fn timm_names_are_accepted() {
     let mut state = vgg16_state(false);
     for (name, shape) in &mut state {
-        for (ours, theirs) in [
+        for (torchvision, timm) in [
             ("classifier.0", "pre_logits.fc1"),
             ("classifier.3", "pre_logits.fc2"),
             ("classifier.6", "head.fc"),
         ] {
-            *name = name.replace(ours, theirs);
+            *name = name.replace(torchvision, timm);
         }
         match name.as_str() {
             "pre_logits.fc1.weight" => *shape = vec![4096, 512, 7, 7],

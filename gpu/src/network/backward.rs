@@ -219,7 +219,8 @@ impl Network {
             let array = self.gpu().array(2 * maps.channels)?;
             let output =
                 of_gamma.as_ref().or(of_beta.as_ref()).map_or(Output::Replace, |(_, output)| *output);
-            let of_params = [of_gamma.as_ref(), of_beta.as_ref()].map(|of| of.map(|(array, _)| array));
+            let of_params =
+                [of_gamma.as_ref(), of_beta.as_ref()].map(|target| target.map(|(array, _)| array));
             self.gpu().normalize_backward_sums(&operands, &array, of_params, output)?;
             sums = Some(array).filter(|_| !statistics.is_moving);
         }
@@ -232,7 +233,8 @@ impl Network {
         if dx.is_none() && residual.is_none() {
             return Ok(());
         }
-        let [dx, residual] = [&dx, &residual].map(|of| of.as_ref().map(|(array, output)| (array, *output)));
+        let [dx, residual] =
+            [&dx, &residual].map(|target| target.as_ref().map(|(array, output)| (array, *output)));
         self.gpu().normalize_backward(&operands, gamma, sums.as_ref(), dx, residual)
     }
 }

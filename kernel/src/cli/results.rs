@@ -120,9 +120,9 @@ impl Row {
 
 /// The rows in CSV form, with a header.
 fn table(rows: &[Row]) -> String {
-    let names = |of: fn(&Row) -> &Map<String, Value>| {
+    let names = |values: fn(&Row) -> &Map<String, Value>| {
         let mut names: Vec<&str> = Vec::new();
-        for name in rows.iter().flat_map(|row| of(row).keys()) {
+        for name in rows.iter().flat_map(|row| values(row).keys()) {
             if !names.contains(&name.as_str()) {
                 names.push(name);
             }

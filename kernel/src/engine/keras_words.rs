@@ -118,14 +118,14 @@ const TYPES: [&str; 15] = [
 /// Hint for an error about a missing method, field, function or type.
 pub fn hint(code: &str, message: &str) -> Option<&'static str> {
     let mut quoted = message.split('`').skip(1).step_by(2);
-    let (name, of) = (quoted.next()?, quoted.next());
+    let (name, owner) = (quoted.next()?, quoted.next());
     let find = |table: &'static [(&'static [&'static str], &'static str)]| {
         table.iter().find(|(words, _)| words.contains(&name)).map(|(_, hint)| *hint)
     };
     match code {
         "E0599" | "E0609" | "E0610" | "E0615" | "E0616" => {
-            let of = of?.trim_start_matches('&').trim_start_matches("mut ");
-            let known = of.split('<').next().and_then(|path| path.rsplit("::").next());
+            let owner = owner?.trim_start_matches('&').trim_start_matches("mut ");
+            let known = owner.split('<').next().and_then(|path| path.rsplit("::").next());
             known.filter(|known| TYPES.contains(known)).and_then(|_| find(&METHODS))
         }
         "E0412" | "E0422" | "E0423" | "E0425" | "E0432" | "E0433" => find(&NAMES),

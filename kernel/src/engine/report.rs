@@ -270,7 +270,9 @@ fn in_own_words(message: &str) -> String {
             "the variable `{name}` borrows from this cell (a reference with a non-static lifetime)"
         );
     }
-    GENERATED_NAMES.iter().fold(message.to_owned(), |text, (word, ours)| text.replace(word, ours))
+    GENERATED_NAMES
+        .iter()
+        .fold(message.to_owned(), |text, (word, replacement)| text.replace(word, replacement))
 }
 
 /// The trait of a value of type `impl Trait`, for a trait object.

@@ -46,11 +46,11 @@ mod tests {
 
     #[test]
     fn pixel_operations_on_other_values_give_advice() -> Result<()> {
-        let of = |low: f64, high: f64| {
+        let images = |low: f64, high: f64| {
             let steps = Tensor::arange(0f32, 384.0, &crate::device())?.reshape((2, 3, 8, 8))?;
             Ok::<_, crate::Error>(steps.affine((high - low) / 383.0, low)?)
         };
-        let (pixels, unit, preprocessed) = (of(0.0, 255.0)?, of(0.0, 1.0)?, of(-123.0, 150.0)?);
+        let (pixels, unit, preprocessed) = (images(0.0, 255.0)?, images(0.0, 1.0)?, images(-123.0, 150.0)?);
         let plain = ImageDataGenerator::new;
         let geometric = plain().rotation_range(20.0).horizontal_flip(true);
         for x in [&pixels, &unit, &preprocessed] {

@@ -274,11 +274,11 @@ impl<'a> Importer<'a> {
                     .filter(|size| **size > 0)
                     .try_fold(1i64, |all, size| all.checked_mul(*size))
                     .unwrap_or(0);
-                let of = |size: &i64| match *size {
+                let length = |size: &i64| match *size {
                     -1 if known > 0 => Some(count / known as usize),
                     size => usize::try_from(size).ok(),
                 };
-                sizes.iter().map(of).collect::<Option<_>>().unwrap_or_default()
+                sizes.iter().map(length).collect::<Option<_>>().unwrap_or_default()
             }
         };
         match found.iter().try_fold(1usize, |all, size| all.checked_mul(*size)) == Some(count) {
@@ -332,7 +332,7 @@ fn combined(operator: Binary, a: &Constant, b: &Constant) -> Option<Constant> {
     let at = |length: usize, index: usize| if length == 1 { 0 } else { index };
     let values = match (&a.values, &b.values) {
         (Values::Ints(a), Values::Ints(b)) => {
-            let of = |index: usize| {
+            let value = |index: usize| {
                 let (a, b) = (a[at(a.len(), index)], b[at(b.len(), index)]);
                 if [a, b].contains(&BATCH) {
                     return None;
@@ -345,11 +345,11 @@ fn combined(operator: Binary, a: &Constant, b: &Constant) -> Option<Constant> {
                     Binary::Power => None,
                 }
             };
-            Values::Ints((0..count).map(of).collect::<Option<Vec<i64>>>()?)
+            Values::Ints((0..count).map(value).collect::<Option<Vec<i64>>>()?)
         }
         _ => {
             let (a, b) = (a.floats(), b.floats());
-            let of = |index: usize| {
+            let value = |index: usize| {
                 let (a, b) = (a[at(a.len(), index)], b[at(b.len(), index)]);
                 match operator {
                     Binary::Add => a + b,
@@ -359,7 +359,7 @@ fn combined(operator: Binary, a: &Constant, b: &Constant) -> Option<Constant> {
                     Binary::Power => a.powf(b),
                 }
             };
-            Values::Floats((0..count).map(of).collect())
+            Values::Floats((0..count).map(value).collect())
         }
     };
     Some(Constant { dims, values })

@@ -211,15 +211,15 @@ mod tests {
     fn activations_are_recognised_in_any_form() {
         let x = Function::argument;
         let number = Function::number;
-        let of = Function::binary;
+        let binary = Function::binary;
         let clip = |min: f64, max: f64, operand: Function| Function::unary(Unary::Clip { min, max }, operand);
         let cases = [
             (clip(0.0, f64::INFINITY, x()), Activation::Relu),
             (clip(0.0, 6.0, x()), Activation::Relu6),
             (
-                of(
+                binary(
                     Binary::Divide,
-                    of(Binary::Multiply, x(), clip(0.0, 6.0, of(Binary::Add, x(), number(3.0)))),
+                    binary(Binary::Multiply, x(), clip(0.0, 6.0, binary(Binary::Add, x(), number(3.0)))),
                     number(6.0),
                 ),
                 Activation::HardSwish,
@@ -229,10 +229,10 @@ mod tests {
                 Activation::HardSigmoid,
             ),
             (
-                of(
+                binary(
                     Binary::Divide,
                     x(),
-                    of(
+                    binary(
                         Binary::Add,
                         number(1.0),
                         Function::unary(Unary::Exp, Function::unary(Unary::Negate, x())),
@@ -241,14 +241,14 @@ mod tests {
                 Activation::Silu,
             ),
             (
-                of(
+                binary(
                     Binary::Multiply,
-                    of(Binary::Multiply, x(), number(0.5)),
-                    of(
+                    binary(Binary::Multiply, x(), number(0.5)),
+                    binary(
                         Binary::Add,
                         Function::unary(
                             Unary::Erf,
-                            of(Binary::Divide, x(), number(std::f32::consts::SQRT_2)),
+                            binary(Binary::Divide, x(), number(std::f32::consts::SQRT_2)),
                         ),
                         number(1.0),
                     ),

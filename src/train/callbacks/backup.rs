@@ -112,8 +112,9 @@ impl Callback for BackupAndRestore {
             return Err(refuse(format!("expected a training with {expected}, found one with {found}")));
         }
         let part = |prefix: &str| -> HashMap<String, _> {
-            let of = tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
-            of.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect()
+            let found =
+                tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
+            found.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect()
         };
         // Epochs before `Fit::initial_epoch` have no row.
         let epochs = read_numbers(&tensors, LEARNING_RATES)?.map_or(0, |rates| rates.len());

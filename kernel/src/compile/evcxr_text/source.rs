@@ -300,12 +300,12 @@ mod tests {
     #[test]
     fn only_the_order_of_variables_is_ignored() {
         let source = |[a, b]: [&str; 2]| {
-            let of = |line: &dyn Fn(&str) -> String| [a, b].map(line).concat();
+            let lines = |line: &dyn Fn(&str) -> String| [a, b].map(line).concat();
             format!(
                 "{}{}x += 1;\nx *= 2;\n{}",
-                of(&|name| check_line(name, name)),
-                of(&|name| take_line(&format!("mut {name}"), name, name)),
-                of(&|name| put_line(name, name))
+                lines(&|name| check_line(name, name)),
+                lines(&|name| take_line(&format!("mut {name}"), name, name)),
+                lines(&|name| put_line(name, name))
             )
         };
         let (one, other) = (source(["a", "b"]), source(["b", "a"]));
