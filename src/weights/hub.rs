@@ -65,7 +65,7 @@ impl Hub {
     /// written; [`Error::Interrupted`].
     pub fn fetch(&self, wanted: &Pretrained) -> Result<PathBuf> {
         let target = self.path(wanted);
-        if self.is_kept(wanted)? {
+        if self.is_cached(wanted)? {
             return Ok(target);
         }
         if let Some(shared) = self.shared(wanted)? {
@@ -79,7 +79,7 @@ impl Hub {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let _lock = lock(&target.with_extension("lock"))?;
         // Another process may have downloaded it in the meantime.
-        if !self.is_kept(wanted)? {
+        if !self.is_cached(wanted)? {
             self.download(wanted, &target)?;
         }
         Ok(target)
@@ -111,7 +111,7 @@ impl Hub {
     }
 
     /// Whether the verified file is in the cache. It is hashed again only if it differs from the note in size or hash.
-    fn is_kept(&self, wanted: &Pretrained) -> Result<bool> {
+    fn is_cached(&self, wanted: &Pretrained) -> Result<bool> {
         let path = self.path(wanted);
         let Ok(known) = std::fs::metadata(&path) else { return Ok(false) };
         let expected = self.expected(wanted);
