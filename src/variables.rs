@@ -146,7 +146,7 @@ impl VariableStore {
 
     fn take(&mut self, name: &str) -> Box<dyn Any> {
         let variable = self.variables.remove(name);
-        variable.unwrap_or_else(|| panic!("the variable `{name}` is not there")).value
+        variable.unwrap_or_else(|| panic!("the variable `{name}` does not exist")).value
     }
 }
 
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "`n` is not there")]
+    #[should_panic(expected = "`n` does not exist")]
     fn missing_variable_cannot_be_taken() {
         VariableStore::default().take_variable::<i32>("n");
     }

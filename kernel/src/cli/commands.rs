@@ -123,7 +123,7 @@ fn note_open_file(connection_file: &Path) {
     let mode = std::fs::metadata(connection_file).map_or(0, |file| file.permissions().mode() & 0o777);
     if mode & 0o077 != 0 {
         let file = connection_file.display();
-        eprintln!("{file}: others may read the key of this kernel (mode {mode:o}); expected mode 600");
+        eprintln!("{file}: other users can read the key of this kernel (mode {mode:o}); expected mode 600");
     }
 }
 

@@ -34,7 +34,7 @@ pub struct Compilation {
 
 impl Compilation {
     /// Reads the session's source; `None` if the crate is not a cell.
-    pub fn of_session(folder: &Path, session: &str, arguments: &[OsString]) -> Option<Compilation> {
+    pub fn in_session(folder: &Path, session: &str, arguments: &[OsString]) -> Option<Compilation> {
         let arguments: Vec<&str> =
             arguments.iter().map(|argument| argument.to_str()).collect::<Option<_>>()?;
         let source = fs::read_to_string(Path::new(session).join(FILE)).ok()?;
@@ -164,6 +164,6 @@ mod tests {
     #[test]
     fn only_cells_are_cached() {
         let arguments = ["--crate-name", "candle_core", "--out-dir", "."].map(OsString::from);
-        assert!(Compilation::of_session(Path::new("cells"), ".", &arguments).is_none());
+        assert!(Compilation::in_session(Path::new("cells"), ".", &arguments).is_none());
     }
 }

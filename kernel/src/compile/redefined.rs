@@ -65,13 +65,13 @@ pub fn redefined<'a>(before: &'a str, code: &str) -> Vec<Redefined<'a>> {
     let code: String = code.split_inclusive('\n').filter(|line| !is_put(line)).collect();
     let Ok(block) = cell::parse(&code) else { return Vec::new() };
     taken.retain_mut(|variable| {
-        let mut seen = Seen { name: variable.name.trim_start_matches("r#"), is_moved: false };
+        let mut visitor = MoveVisitor { name: variable.name.trim_start_matches("r#"), is_moved: false };
         variable.is_used = false;
         for statement in &block.stmts {
-            variable.is_used |= names(statement, seen.name);
-            seen.visit_stmt(statement);
-            if matches!(statement, Stmt::Local(local) if binds(&local.pat, seen.name)) {
-                return !seen.is_moved || COPY_TYPES.contains(&variable.type_);
+            variable.is_used |= names(statement, visitor.name);
+            visitor.visit_stmt(statement);
+            if matches!(statement, Stmt::Local(local) if binds(&local.pat, visitor.name)) {
+                return !visitor.is_moved || COPY_TYPES.contains(&variable.type_);
             }
         }
         false
@@ -118,18 +118,18 @@ pub fn names(statement: &Stmt, name: &str) -> bool {
 
 /// Whether statements may move a variable.
 pub fn may_move(statements: &[Stmt], name: &str) -> bool {
-    let mut seen = Seen { name, is_moved: false };
-    statements.iter().for_each(|statement| seen.visit_stmt(statement));
-    seen.is_moved
+    let mut visitor = MoveVisitor { name, is_moved: false };
+    statements.iter().for_each(|statement| visitor.visit_stmt(statement));
+    visitor.is_moved
 }
 
 /// Syntax visitor that finds possible moves of a variable.
-struct Seen<'a> {
+struct MoveVisitor<'a> {
     name: &'a str,
     is_moved: bool,
 }
 
-impl Seen<'_> {
+impl MoveVisitor<'_> {
     fn is_variable(&self, expression: &Expr) -> bool {
         matches!(expression, Expr::Path(path) if path.path.is_ident(self.name))
     }
@@ -143,7 +143,7 @@ impl Seen<'_> {
     }
 }
 
-impl<'ast> Visit<'ast> for Seen<'_> {
+impl<'ast> Visit<'ast> for MoveVisitor<'_> {
     fn visit_expr(&mut self, expression: &'ast Expr) {
         match expression {
             // A borrow, or a use of a part of the variable.
@@ -163,8 +163,8 @@ impl<'ast> Visit<'ast> for Seen<'_> {
     }
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
-        let lends = BY_REFERENCE.iter().any(|name| call.path.is_ident(name));
-        self.is_moved |= !lends && self.is_in(call.tokens.clone());
+        let takes_references = BY_REFERENCE.iter().any(|name| call.path.is_ident(name));
+        self.is_moved |= !takes_references && self.is_in(call.tokens.clone());
     }
 }
 

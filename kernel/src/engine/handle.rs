@@ -95,7 +95,7 @@ impl Engine {
                     std::env::set_var(variable, path);
                 }
             }
-            environment::pass_on();
+            environment::pass_user_environment();
         }
         let (requests, queue) = unbounded();
         let (ended, stopped) = bounded(1);
@@ -116,7 +116,7 @@ impl Engine {
                 ready
             };
             let loaded = guarded(|| load(&cells, &session, listener, template)).unwrap_or_else(Err);
-            environment::note_ours();
+            environment::record_kernel_environment();
             cells.is_loaded();
             say.send_replace(if loaded.is_ok() { Stage::Loaded } else { Stage::Failed });
             // A session that was killed could not shrink the cache.

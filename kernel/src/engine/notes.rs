@@ -34,7 +34,7 @@ pub fn notes(statements: &[Stmt], source: &str) -> Vec<String> {
     for statement in statements {
         match statement {
             Stmt::Item(Item::Static(item)) if may_change(item) => notes.push(format!(
-                "note: each cell has its own `{0}`, which begins with its first value: what cells are to share is a \
+                "note: each cell has its own `{0}`, with the initial value: to share data between cells, use a \
                  variable, as in `let {1} = std::sync::Arc::new(…);`",
                 item.ident,
                 item.ident.to_string().to_lowercase()
@@ -42,15 +42,12 @@ pub fn notes(statements: &[Stmt], source: &str) -> Vec<String> {
             Stmt::Item(Item::Fn(item)) if item.sig.ident == "main" => {
                 let is_called = statements.iter().any(|other| !is_item(other) && names(other, "main"));
                 if !is_called && item.sig.inputs.is_empty() {
-                    notes.push("note: this defines `main`, which nothing calls in a notebook: write `main()`".into());
+                    notes.push("note: a notebook does not call `main`: write `main()`".into());
                 }
             }
             Stmt::Macro(call) if makes_items(&call.mac, source) => {
                 let name = call.mac.path.segments.last().map(|name| name.ident.to_string());
-                let note = format!(
-                    "note: what `{}!` defines lasts for this cell only: later cells cannot name it",
-                    name.unwrap_or_default()
-                );
+                let note = format!("note: later cells cannot use what `{}!` defines", name.unwrap_or_default());
                 if !notes.contains(&note) {
                     notes.push(note);
                 }
@@ -195,16 +192,16 @@ mod tests {
 
     #[test]
     fn differences_from_a_program_are_noted() {
-        for (cell, said) in [
+        for (cell, expected) in [
             ("static N: std::sync::atomic::AtomicUsize = f();", "each cell has its own `N`"),
             ("static mut N: u8 = 1;", "each cell has its own `N`"),
             ("static L: LazyLock<Mutex<u8>> = f();", "`let l = "),
             ("fn main() { f() }", "write `main()`"),
-            ("thread_local! { static N: u8 = 1; }", "this cell only"),
+            ("thread_local! { static N: u8 = 1; }", "later cells cannot use"),
             ("if a { return Ok(()); }", "its variables are not stored"),
         ] {
             let notes = notes(&parse(cell).unwrap().stmts, "").concat();
-            assert!(notes.contains(said), "{cell}: {notes}");
+            assert!(notes.contains(expected), "{cell}: {notes}");
         }
         let source = "macro_rules! make { ($n:ident) => { #[derive(Debug)] pub struct $n; }; }\n\
             macro_rules! all { (=> $($n:ident)*) => { 1 }; ($($n:ident)*) => { $(fn $n() {})* } }\n\

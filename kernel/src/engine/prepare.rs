@@ -14,7 +14,7 @@ use crate::compile::command_lines::command_lines;
 use crate::compile::evcxr_text::commands::{DEPENDENCY, QUIT, TOKIO_FEATURES, TOKIO_FULL};
 use crate::engine::edits::Edited;
 use crate::engine::parameters;
-use crate::engine::patterns::{Hide, in_cell, nones, rebound};
+use crate::engine::patterns::{PatternHider, in_cell, nones, rebound};
 use crate::engine::run::Variables;
 
 /// Space characters in text copied from web pages and other programs, which Rust does not accept as
@@ -173,7 +173,7 @@ impl Prepared {
                 if let Pat::Type(typed) = &local.pat {
                     edits.extend(one_line(&self.plain.text, in_cell(typed.ty.span())));
                 }
-                let mut hide = Hide { names: &self.local, edits: &mut edits, text: &self.plain.text };
+                let mut hide = PatternHider { names: &self.local, edits: &mut edits, text: &self.plain.text };
                 hide.visit_pat(&local.pat);
                 let end = in_cell(local.span()).end;
                 let bound = rebound(&local.pat).into_iter().filter(|(name, _)| !self.local.contains(name));

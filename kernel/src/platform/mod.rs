@@ -9,9 +9,9 @@ mod print;
 pub mod cache_folder;
 pub mod environment;
 pub mod fingerprint;
-pub mod owned;
 pub mod parent;
 pub mod pipes;
+pub mod process_folder;
 pub mod programs;
 pub mod rustc_wrapper;
 

@@ -119,7 +119,7 @@ pub struct WithStore<'a> {
 /// # Errors
 /// If this version of evcxr does not generate such a source, or if the cell contains evcxr's own text.
 pub fn compiled(source: &str) -> Result<Compiled<'_>, String> {
-    let unexpected = |what: &str| format!("evcxr's source has not the expected {what}");
+    let unexpected = |what: &str| format!("evcxr's source does not have the expected {what}");
     let frame = [RUNTIME, FUNCTION].concat();
     let mut frames = source.match_indices(&frame);
     let Some((begin, _)) = frames.next() else {
@@ -174,7 +174,7 @@ pub struct Analysis<'a> {
     /// The cell's statements.
     pub code: &'a str,
     /// Variables to store after the cell, in evcxr's order.
-    pub kept: Vec<&'a str>,
+    pub stored: Vec<&'a str>,
 }
 
 /// Parses the source for rust-analyzer.
@@ -186,17 +186,17 @@ pub fn analysis(source: &str) -> Option<Analysis<'_>> {
         variables.lines().map(|line| line.strip_suffix(',')?.split_once(": ")).collect::<Option<_>>()?;
     let mut code = rest.strip_suffix(ANALYSIS_ENDS)?;
     // For each variable, evcxr adds a line that checks whether it can be stored.
-    let mut kept = Vec::new();
+    let mut stored = Vec::new();
     while let Some(line) = code.strip_suffix(");\n") {
         let begin = line.rfind('\n').map_or(0, |at| at + 1);
         match line[begin..].strip_prefix("evcxr_variable_store(") {
-            Some(name) if !name.contains('(') => kept.push(name),
+            Some(name) if !name.contains('(') => stored.push(name),
             _ => break,
         }
         code = &code[..begin];
     }
-    kept.reverse();
-    Some(Analysis { items, variables, code, kept })
+    stored.reverse();
+    Some(Analysis { items, variables, code, stored })
 }
 
 /// Use of a variable in a line of the source for rustc.
@@ -316,12 +316,12 @@ mod tests {
     #[test]
     fn only_the_order_of_variables_is_ignored() {
         let source = |[a, b]: [&str; 2]| {
-            let of = |line: &dyn Fn(&str) -> String| [a, b].map(line).concat();
+            let lines = |line: &dyn Fn(&str) -> String| [a, b].map(line).concat();
             format!(
                 "{}{}x += 1;\nx *= 2;\n{}",
-                of(&|name| check_line(name, name)),
-                of(&|name| take_line(&format!("mut {name}"), name, name)),
-                of(&|name| put_line(name, name))
+                lines(&|name| check_line(name, name)),
+                lines(&|name| take_line(&format!("mut {name}"), name, name)),
+                lines(&|name| put_line(name, name))
             )
         };
         let (one, other) = (source(["a", "b"]), source(["b", "a"]));
@@ -360,6 +360,9 @@ mod tests {
             assert!(compiled(&source).is_ok() && source.contains(known));
             assert!(compiled(&source.replace(known, new)).is_err(), "{new}");
         }
-        assert_eq!(compiled("fn f() {}"), Err("evcxr's source has not the expected variable store".into()));
+        assert_eq!(
+            compiled("fn f() {}"),
+            Err("evcxr's source does not have the expected variable store".into())
+        );
     }
 }
