@@ -39,6 +39,7 @@ mod interrupt;
 pub mod models;
 pub mod nn;
 mod notebook;
+mod notes;
 mod opaque;
 pub mod ops;
 pub mod prelude;

@@ -13,6 +13,7 @@ use crate::check::check;
 use crate::data::{Dataset, ImageFiles};
 use crate::files::write_whole;
 use crate::nn::{Mode, Model};
+use crate::notes::note;
 use crate::weights::save_tensors;
 use crate::{Error, Result, check_interrupt};
 
@@ -174,7 +175,7 @@ fn is_current(folder: &Path, manifest: &Manifest, part: usize, images: &[PathBuf
         return Ok(false);
     }
     if let Err(problem) = Part::read(folder, manifest, part) {
-        eprintln!("{problem}");
+        note(problem);
         return Ok(false);
     }
     let written = changed(&path)?;

@@ -16,6 +16,7 @@ use super::predict::BATCH;
 use crate::data::{Dataset, Samples};
 use crate::files::{little_endian, write_whole_with};
 use crate::nn::{Model, SplitPoint};
+use crate::notes::note;
 use crate::{Error, Result, check_interrupt};
 
 impl FeatureFolder {
@@ -46,7 +47,7 @@ impl FeatureFolder {
         }
         let _lock = match self.lock(&key) {
             Err(problem @ Error::Io { .. }) => {
-                eprintln!("{problem}; the features are not cached");
+                note(format_args!("{problem}; the features are not cached"));
                 return Ok(None);
             }
             lock => lock?,
@@ -118,7 +119,7 @@ impl FeatureFolder {
         match (failed, written) {
             (Some(error), _) => Err(error),
             (None, Err(problem)) => {
-                eprintln!("{problem}; the features are not cached");
+                note(format_args!("{problem}; the features are not cached"));
                 Ok(false)
             }
             (None, Ok(())) => Ok(true),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::feature_file::FeatureFile;
+use crate::notes::note;
 use crate::{Error, Result, check_interrupt};
 
 /// Environment variable with the folder, for programs that do not set [`Fit::cache_folder`](super::Fit::cache_folder).
@@ -74,7 +75,7 @@ impl FeatureFolder {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(problem) => {
-                eprintln!("{problem}; the features are computed again");
+                note(format_args!("{problem}; the features are computed again"));
                 match std::fs::remove_file(path) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(error)),
                     _ => Ok(None),

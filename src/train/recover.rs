@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::display::{Bundle, Show, text_bundle};
 use crate::nn::Model;
+use crate::notes::note;
 use crate::weights::{read_about, save};
 use crate::{Error, Result};
 
@@ -71,7 +72,7 @@ impl<'a> Checkpointer<'a> {
             .and_then(|()| save(&changing, about.into(), file));
         if let Err(error) = kept {
             // A full disk must not end a training that does not need it.
-            eprintln!("the weights are not kept for `recover`: {error}");
+            note(format_args!("the weights are not kept for `recover`: {error}"));
             self.file = None;
         }
         self.next = Instant::now() + begin.elapsed() * INVERSE_SHARE_OF_TIME;

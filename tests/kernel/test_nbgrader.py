@@ -21,6 +21,14 @@ assert_eq!(accuracy(&[1, 0], &[1, 1]), 0.5);
 // BEGIN HIDDEN TESTS
 assert_eq!(accuracy(&[0, 0, 0], &[1, 1, 1]), 0.0);
 // END HIDDEN TESTS"""
+# A healthy cell with notes: of the kernel, of the library, and on a panic that the cell expects.
+NOTED = """\
+let scores = vec![accuracy(&[1], &[1])];
+let first = &scores[0];
+set_gpu_precision(GpuPrecision::BFloat16)?;
+assert!(std::panic::catch_unwind(|| -> f64 { panic!("expected") }).is_err());
+assert_eq!(*first, 1.0);"""
+NOTES = ["`first` lasts for this cell only", "the precision does not change", "a panic was caught: expected"]
 HALF = "    0.5\n"
 
 
@@ -52,6 +60,7 @@ def test_an_assignment_in_rust_is_created_and_graded(tmp_path):
     cells = [
         cell(SOLUTION, "accuracy", solution=True),
         cell(TESTS, "accuracy-tests", grade=True, locked=True, points=4),
+        cell(NOTED, "accuracy-noted", grade=True, locked=True, points=2),
     ]
     metadata = {"kernelspec": KERNELSPEC}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), source / "exercises.ipynb")
@@ -72,4 +81,17 @@ def test_an_assignment_in_rust_is_created_and_graded(tmp_path):
     nbgrader("export")
     with open(tmp_path / "grades.csv") as file:
         scores = {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
-    assert scores == {"right": 4, "half": 0, "nothing": 0}
+    assert scores == {"right": 6, "half": 0, "nothing": 0}
+    graded = nbformat.read(tmp_path / "autograded/right/week1/exercises.ipynb", 4)
+    said = "".join(output.text for output in graded.cells[2].outputs if output.output_type == "stream")
+    assert all(note in said for note in NOTES), said
+
+
+def test_other_languages_keep_their_code_stubs(monkeypatch):
+    from traitlets.config.loader import PyFileConfigLoader
+
+    # Restores the variable, which the configuration changes.
+    monkeypatch.setenv("HEADSTART_NOTES", "stderr")
+    config = PyFileConfigLoader("nbgrader_config.py", str(ROOT / "kernel/package")).load_config()
+    stubs = config.ClearSolutions.code_stub
+    assert "todo!()" in stubs["rust"] and "fail()" in stubs["R"] and "NotImplementedError" in stubs["python"]

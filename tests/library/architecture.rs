@@ -16,6 +16,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "error",
             "files",
             "interrupt",
+            "notes",
             "opaque",
             "random",
             "variables",
