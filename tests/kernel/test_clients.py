@@ -22,7 +22,7 @@ def test_papermill_executes_a_notebook(tmp_path):
 
 DEFAULTS = """\
 let epochs: usize = 2;
-let rate = 1e-3;
+let mut rate = 1e-3;
 let name = String::from("vgg16");
 let label: &'static str = "none";
 let sizes = vec![0.5f32];"""
@@ -34,7 +34,7 @@ def test_papermill_passes_parameters_with_the_types_of_their_defaults(tmp_path):
     info.mkdir()
     (info / "entry_points.txt").write_text("[papermill.engine]\nheadstart = headstart_kernel.papermill:Engine\n")
     path = os.pathsep.join([str(tmp_path), str(ROOT / "kernel/package")])
-    cells = [nbformat.v4.new_code_cell(source) for source in (DEFAULTS, "(epochs, rate, name, label, sizes)")]
+    cells = [nbformat.v4.new_code_cell(source) for source in (DEFAULTS, "rate *= 2.0;\n(epochs, rate, name, label, sizes)")]
     cells[0].metadata["tags"] = ["parameters"]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNELSPEC}), tmp_path / "in.ipynb")
     text = 'a "b"\\c\n\x01 été'
@@ -44,7 +44,7 @@ def test_papermill_passes_parameters_with_the_types_of_their_defaults(tmp_path):
     subprocess.run([*command, tmp_path / "in.ipynb", tmp_path / "out.ipynb"], check=True, timeout=120, env=environment)
     executed = nbformat.read(tmp_path / "out.ipynb", 4)
     quoted = 'a \\"b\\"\\\\c\\n\\u{1} été'
-    expected = f'(7, 1.0, "{quoted}", "{quoted}", [1.0, 2.5])'
+    expected = f'(7, 2.0, "{quoted}", "{quoted}", [1.0, 2.5])'
     assert executed.cells[2].outputs[0].data["text/plain"] == expected
 
 

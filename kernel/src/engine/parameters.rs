@@ -26,7 +26,7 @@ pub fn binding(statement: &Stmt) -> Option<(String, Option<&syn::Type>, &Expr)> 
     }
 }
 
-/// Edits to an injected cell that convert each value to the type of the variable that it replaces.
+/// Edits to an injected cell that convert each value to the type of the variable that it replaces, and make it mutable.
 ///
 /// papermill does not know types: it writes `let epochs = 10;`, which is an `i32`, where the default was a
 /// `usize`. Positions refer to the cell; they are one byte less than in the block.
@@ -36,6 +36,11 @@ pub fn typing(block: &Block, variables: &Variables) -> Vec<(Range<usize>, String
         let Stmt::Local(local) = statement else { continue };
         let Some((name, None, value)) = binding(statement) else { continue };
         let Some(type_) = variables.get(&name) else { continue };
+        if matches!(&local.pat, Pat::Ident(pattern) if pattern.mutability.is_none()) {
+            // The default may be mutable, and later cells may change it. evcxr does not tell.
+            let begin = local.pat.span().byte_range().start - 1;
+            changes.push((begin..begin, "mut ".to_owned()));
+        }
         let end = end(&local.pat);
         changes.push((end..end, format!(": {type_}")));
         convert(type_, value, &mut changes);
@@ -154,20 +159,21 @@ mod tests {
             let block = parse(cell).unwrap();
             Edited::new(cell, typing(&block, &variables)).text
         };
-        assert_eq!(typed("let n = 10;"), "let n: usize = 10;");
-        assert_eq!(typed("let lr = -1;"), "let lr: f64 = -1.0;");
-        assert_eq!(typed("let name = \"a\";"), "let name: String = \"a\".to_owned();");
-        assert_eq!(typed("let label = \"a\";"), "let label: &'static str = \"a\";");
-        assert_eq!(typed("let sizes = vec![1, 2.5];"), "let sizes: Vec<f32> = vec![1.0, 2.5];");
-        assert_eq!(typed("let shape = vec![64, 32];"), "let shape: [usize; 2] = [64, 32];");
-        assert_eq!(typed("let side = vec![64, 0.5];"), "let side: (usize, f64) = (64, 0.5,);");
+        assert_eq!(typed("let n = 10;"), "let mut n: usize = 10;");
+        assert_eq!(typed("let lr = -1;"), "let mut lr: f64 = -1.0;");
+        assert_eq!(typed("let name = \"a\";"), "let mut name: String = \"a\".to_owned();");
+        assert_eq!(typed("let label = \"a\";"), "let mut label: &'static str = \"a\";");
+        assert_eq!(typed("let sizes = vec![1, 2.5];"), "let mut sizes: Vec<f32> = vec![1.0, 2.5];");
+        assert_eq!(typed("let shape = vec![64, 32];"), "let mut shape: [usize; 2] = [64, 32];");
+        assert_eq!(typed("let side = vec![64, 0.5];"), "let mut side: (usize, f64) = (64, 0.5,);");
+        assert_eq!(typed("let mut n = 10;"), "let mut n: usize = 10;");
         assert_eq!(typed("let other = 1;"), "let other = 1;");
-        assert_eq!(typed("let limit = -5;"), "let limit: Option<f64> = Some(-5.0);");
-        assert_eq!(typed("let limit = None;"), "let limit: Option<f64> = None;");
+        assert_eq!(typed("let limit = -5;"), "let mut limit: Option<f64> = Some(-5.0);");
+        assert_eq!(typed("let limit = None;"), "let mut limit: Option<f64> = None;");
         assert_eq!(
             typed("let title = \"é\";"),
-            "let title: std::option::Option<String> = Some(\"é\".to_owned());"
+            "let mut title: std::option::Option<String> = Some(\"é\".to_owned());"
         );
-        assert_eq!(typed("let folder = \"/x\";"), "let folder: std::path::PathBuf = \"/x\".into();");
+        assert_eq!(typed("let folder = \"/x\";"), "let mut folder: std::path::PathBuf = \"/x\".into();");
     }
 }
