@@ -43,6 +43,7 @@ def test_papermill_passes_parameters_with_the_types_of_their_defaults(tmp_path):
     environment = os.environ | {"PYTHONPATH": path}
     subprocess.run([*command, tmp_path / "in.ipynb", tmp_path / "out.ipynb"], check=True, timeout=120, env=environment)
     executed = nbformat.read(tmp_path / "out.ipynb", 4)
+    assert executed.cells[1].source.startswith("// Injected parameters\n")
     quoted = 'a \\"b\\"\\\\c\\n\\u{1} été'
     expected = f'(7, 2.0, "{quoted}", "{quoted}", [1.0, 2.5])'
     assert executed.cells[2].outputs[0].data["text/plain"] == expected

@@ -175,7 +175,7 @@ mod tests {
         for _ in 0..2 {
             inject(&mut notebook, &parameters, Path::new("a.ipynb")).unwrap();
             assert_eq!(notebook["cells"].as_array().unwrap().len(), 4);
-            assert_eq!(notebook["cells"][2]["source"], "// Parameters\nlet epochs = 7;\nlet lr = 1;");
+            assert_eq!(notebook["cells"][2]["source"], "// Injected parameters\nlet epochs = 7;\nlet lr = 1;");
             assert_eq!(notebook["metadata"]["papermill"]["parameters"], json!({"epochs": 7, "lr": 1}));
         }
     }

@@ -9,8 +9,13 @@ use syn::{Block, Expr, ExprLit, Lit, Pat, Stmt, Type};
 
 use crate::engine::run::Variables;
 
-/// First line of an injected cell, as papermill writes it.
-pub const COMMENT: &str = "// Parameters";
+/// First line of an injected cell. Another line than papermill's default, which people write above their own cells.
+pub const COMMENT: &str = "// Injected parameters";
+
+/// Whether a cell was injected.
+pub fn is_injected(cell: &str) -> bool {
+    cell.lines().next().is_some_and(|line| line.trim_end() == COMMENT)
+}
 
 /// Name, explicit type and value of a `let` statement.
 pub fn binding(statement: &Stmt) -> Option<(String, Option<&syn::Type>, &Expr)> {
@@ -139,6 +144,18 @@ mod tests {
     use super::*;
     use crate::compile::cell::parse;
     use crate::engine::edits::Edited;
+
+    #[test]
+    fn only_the_first_line_marks_an_injected_cell() {
+        assert!(
+            is_injected("// Injected parameters\nlet n = 1;") && is_injected("// Injected parameters \r\n")
+        );
+        for cell in
+            ["// Parameters\nlet n = 1;", "// Injected parameters of f\n", "\n// Injected parameters", ""]
+        {
+            assert!(!is_injected(cell), "{cell:?}");
+        }
+    }
 
     #[test]
     fn a_value_gets_the_type_of_the_default() {
