@@ -169,6 +169,48 @@ def test_two_optuna_processes_share_a_study_and_a_killed_trial_resumes(sweep):
     assert len(table(sweep)) == states.count("COMPLETE")
 
 
+def test_optuna_ends_if_every_trial_fails(sweep):
+    notebook = json.loads((sweep / "trial.ipynb").read_text())
+    notebook["cells"][2]["source"] = "this_name_is_not_defined"
+    (sweep / "trial.ipynb").write_text(json.dumps(notebook))
+    program = [sys.executable, "optuna_sweep.py", "--trials", "5"]
+    done = subprocess.run(program, cwd=sweep, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "no trial has finished: 3 failed in a row" in done.stderr, done.stderr
+    assert len(list((sweep / "results").iterdir())) == 3
+
+
+def test_two_processes_enqueue_a_lost_trial_once(sweep, monkeypatch):
+    monkeypatch.syspath_prepend(str(sweep))
+    import optuna
+    import optuna_sweep
+
+    def load():
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(sweep / "optuna.journal")))
+        return optuna.create_study(study_name="sweep", storage=storage, load_if_exists=True)
+
+    first, second = load(), load()
+    lost = first.ask()
+    lost.suggest_float("rate", 0.1, 1.0)
+    process = subprocess.Popen(["true"])
+    process.wait()
+    lost.set_user_attr("worker", f"{os.uname().nodename}:{process.pid}")
+    lost.set_user_attr("name", "optuna-0")
+
+    class Late:
+        """The second process, which has read the trials before the first one changes them."""
+
+        trials = second.get_trials(states=[optuna.trial.TrialState.RUNNING])
+
+        def get_trials(self, **_):
+            optuna_sweep.continue_lost_trials(first)
+            return self.trials
+
+        tell, enqueue_trial = second.tell, second.enqueue_trial
+
+    optuna_sweep.continue_lost_trials(Late())
+    assert [trial.state.name for trial in first.trials] == ["FAIL", "WAITING"]
+
+
 def test_kubernetes_manifest_is_valid_and_its_command_runs_a_trial(sweep):
     import yaml
 
