@@ -1,9 +1,9 @@
 //! Atomic writing of files.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{Error, Result};
 
@@ -91,13 +91,29 @@ pub(crate) fn check_writable_folder(folder: &Path) -> Result<()> {
     check_writable(&folder.join(".test"))
 }
 
-/// A number that no other call in a living process on this machine returns.
+/// Text that no other call returns. Processes of two containers or machines can have the same id and write to the same
+/// folder, so part of it is random. A forked process has the same random state, but another id.
 fn unique() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    format!("{}-{:016x}", std::process::id(), RandomState::new().hash_one(()))
 }
 
 /// The bytes of values, in the order of safetensors files.
 pub(crate) fn little_endian(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn temporary_names_do_not_depend_on_the_process_alone() {
+        let random = || unique().split_once('-').unwrap().1.to_owned();
+        let names: BTreeSet<String> = (0..100).map(|_| random()).collect();
+        assert_eq!(names.len(), 100);
+        // A counter would repeat in a process with the same id.
+        assert!(names.iter().all(|name| name.len() == 16), "{names:?}");
+    }
 }
