@@ -55,6 +55,7 @@ pub use candle_core;
 pub use candle_nn;
 pub use device::device;
 pub use error::{Error, Result};
+pub use files::temporary_folder;
 pub use interrupt::check_interrupt;
 pub use notebook::{cells_run, start};
 pub use random::random_uniform;
