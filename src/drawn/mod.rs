@@ -183,7 +183,7 @@ fn name_of(number: usize) -> String {
 fn remove_drawings(folder: &Path, numbers: Range<usize>) -> Result<()> {
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder))?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let number = name.strip_suffix(".png").and_then(|digits| digits.parse().ok());
+        let number = name.strip_suffix(".png").and_then(|digits| digits.parse::<usize>().ok());
         if number.is_some_and(|number| numbers.contains(&number) && name == name_of(number)) {
             std::fs::remove_file(entry.path()).map_err(Error::io(entry.path()))?;
         }
