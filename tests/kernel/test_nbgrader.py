@@ -1,4 +1,6 @@
-"""Assignments in Rust, created, submitted and graded by unmodified nbgrader with the wheel's configuration."""
+"""The wheel's configuration of nbgrader and JupyterHub: assignments in Rust, created, submitted and graded by unmodified
+nbgrader, and a hub's own settings.
+"""
 
 import csv
 import subprocess
@@ -85,6 +87,25 @@ def test_an_assignment_in_rust_is_created_and_graded(tmp_path):
     graded = nbformat.read(tmp_path / "autograded/right/week1/exercises.ipynb", 4)
     said = "".join(output.text for output in graded.cells[2].outputs if output.output_type == "stream")
     assert all(note in said for note in NOTES), said
+
+
+def test_the_hubs_own_settings_stay(tmp_path):
+    from traitlets.config.loader import PyFileConfigLoader
+
+    (tmp_path / "jupyterhub_config.py").write_text(
+        'c = get_config()\nc.Spawner.environment = {"TOKEN": "a", "RAYON_NUM_THREADS": "8"}\n'
+        'c.Spawner.args = ["--allow-root"]\n'
+        f'load_subconfig("{ROOT / "kernel/package/jupyterhub_config.py"}")\n'
+        'c.Spawner.environment.update({"HEADSTART_STANDBY": "1"})\n'
+    )
+    spawner = PyFileConfigLoader("jupyterhub_config.py", str(tmp_path)).load_config().Spawner
+    environment = spawner.environment
+    assert environment["TOKEN"] == "a" and environment["HEADSTART_STANDBY"] == "1"
+    assert environment["RAYON_NUM_THREADS"] == "2"
+    # Rust, which is in no learner's home folder.
+    assert environment["RUSTUP_HOME"] == "/usr/local/rustup"
+    assert environment["PATH"].startswith("/usr/local/cargo/bin:")
+    assert spawner.args[0] == "--allow-root" and "--MappingKernelManager.cull_interval=60" in spawner.args
 
 
 def test_other_languages_keep_their_code_stubs(monkeypatch):
