@@ -45,6 +45,8 @@ def test_an_assignment_in_rust_is_created_and_graded(tmp_path):
     (tmp_path / "nbgrader_config.py").write_text(
         f'load_subconfig("{ROOT / "kernel/package/nbgrader_config.py"}")\nc = get_config()\n'
         'c.CourseDirectory.course_id = "transfer-learning"\n'
+        # Only for the endless submission: the others take less.
+        "c.ExecutePreprocessor.timeout = 20\n"
     )
 
     def nbgrader(command, *arguments):
@@ -73,7 +75,7 @@ def test_an_assignment_in_rust_is_created_and_graded(tmp_path):
 
     stub = "    // YOUR CODE HERE\n    todo!()\n"
     right = "    predicted.iter().zip(expected).filter(|(a, b)| a == b).count() as f64 / expected.len() as f64\n"
-    for student, answer in [("right", right), ("half", HALF), ("nothing", stub)]:
+    for student, answer in [("right", right), ("half", HALF), ("nothing", stub), ("endless", "    loop {}\n")]:
         content = nbformat.from_dict(released)
         content.cells[0].source = released.cells[0].source.replace(stub, answer)
         folder = tmp_path / "submitted" / student / "week1"
@@ -83,7 +85,8 @@ def test_an_assignment_in_rust_is_created_and_graded(tmp_path):
     nbgrader("export")
     with open(tmp_path / "grades.csv") as file:
         scores = {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
-    assert scores == {"right": 6, "half": 0, "nothing": 0}
+    assert scores == {"right": 6, "half": 0, "nothing": 0, "endless": 0}
+    assert (tmp_path / "autograded/endless/week1/exercises.ipynb").is_file(), "the others of its cells are graded"
     graded = nbformat.read(tmp_path / "autograded/right/week1/exercises.ipynb", 4)
     said = "".join(output.text for output in graded.cells[2].outputs if output.output_type == "stream")
     assert all(note in said for note in NOTES), said
