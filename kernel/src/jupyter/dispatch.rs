@@ -214,7 +214,12 @@ impl Kernel {
             }
             Content::CommMsg(asked) => {
                 match self.comms.to_cells(asked, request) {
-                    Ok(frame) => self.engine.send_to_comm(frame),
+                    Ok(frame) => {
+                        if let Some(echo) = self.comms.echo(asked, request) {
+                            self.publisher.publish_message(echo);
+                        }
+                        self.engine.send_to_comm(frame);
+                    }
                     Err(answer) => self.publisher.publish_message(*answer),
                 }
                 return None;
