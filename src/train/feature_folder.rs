@@ -20,6 +20,15 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 const EXTENSION: &str = "safetensors";
 
+/// The features of a key.
+pub(super) enum Entry {
+    Found(FeatureFile),
+    /// This process is to compute them. The lock is missing on a file system without locks.
+    Missing {
+        lock: Option<File>,
+    },
+}
+
 /// A folder with features.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct FeatureFolder {
@@ -51,10 +60,6 @@ impl FeatureFolder {
         Ok(Some(FeatureFolder { folder, max_bytes }))
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.folder
-    }
-
     pub(super) fn max_bytes(&self) -> u64 {
         self.max_bytes
     }
@@ -62,6 +67,19 @@ impl FeatureFolder {
     /// The file of a key.
     pub(super) fn file(&self, key: &str) -> PathBuf {
         self.folder.join(key).with_extension(EXTENSION)
+    }
+
+    /// Finds the features of a key, in a folder that is created if it is missing. Waits while another process computes
+    /// them.
+    pub(super) fn entry(&self, key: &str) -> Result<Entry> {
+        std::fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder))?;
+        let path = self.file(key);
+        if let Some(found) = Self::found(&path)? {
+            return Ok(Entry::Found(found));
+        }
+        let lock = self.lock(key)?;
+        // Another process may have written them while this one waited.
+        Ok(Self::found(&path)?.map_or(Entry::Missing { lock }, Entry::Found))
     }
 
     /// Opens the file of a key. A damaged file is removed and counts as missing.
@@ -86,14 +104,18 @@ impl FeatureFolder {
 
     /// Waits until no other process computes the features of this key. The lock ends when the file is closed, also if
     /// the process is killed.
-    pub(super) fn lock(&self, key: &str) -> Result<Option<File>> {
+    fn lock(&self, key: &str) -> Result<Option<File>> {
         let path = self.folder.join(format!(".{key}.lock"));
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(Error::io(&path))?;
         let mut is_announced = false;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Some(file)),
+                Ok(()) => {
+                    // For `evict`.
+                    let _ = file.set_modified(SystemTime::now());
+                    return Ok(Some(file));
+                }
                 Err(TryLockError::Error(_)) => return Ok(None),
                 Err(TryLockError::WouldBlock) => {}
             }
@@ -116,7 +138,7 @@ impl FeatureFolder {
             let Ok(time) = about.modified() else { continue };
             let name = entry.file_name().to_string_lossy().into_owned();
             let is_temporary = name.starts_with('.') && (name.ends_with(".part") || name.ends_with(".lock"));
-            if is_temporary && time.elapsed().is_ok_and(|age| age > MAX_AGE) {
+            if is_temporary && time.elapsed().is_ok_and(|age| age > MAX_AGE) && !is_locked(&path) {
                 let _ = std::fs::remove_file(&path);
             }
             let is_features = path.extension().is_some_and(|extension| extension == EXTENSION)
@@ -138,9 +160,42 @@ impl FeatureFolder {
     }
 }
 
+/// Whether a process holds the lock of a file.
+fn is_locked(path: &Path) -> bool {
+    let file = File::options().write(true).open(path);
+    file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 #[cfg(test)]
 impl FeatureFolder {
     pub(super) fn of(folder: &Path, max_bytes: u64) -> FeatureFolder {
         FeatureFolder { folder: folder.to_owned(), max_bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_locks_that_no_process_holds_are_removed() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = FeatureFolder::of(folder.path(), 0);
+        let lock = |key: &str| folder.path().join(format!(".{key}.lock"));
+        let old = SystemTime::now() - 2 * MAX_AGE;
+        let held = cache.lock("held")?.unwrap();
+        held.set_modified(old).unwrap();
+        for key in ["old", "young"] {
+            std::fs::write(lock(key), "").unwrap();
+        }
+        File::options().write(true).open(lock("old")).unwrap().set_modified(old).unwrap();
+        cache.evict(Path::new(""));
+        assert!(lock("held").exists() && lock("young").exists() && !lock("old").exists());
+        drop(held);
+        // A lock that is taken again is young again.
+        cache.lock("held")?.unwrap();
+        cache.evict(Path::new(""));
+        assert!(lock("held").exists());
+        Ok(())
     }
 }
