@@ -69,6 +69,12 @@ impl Model {
         let names = relative(&files.paths);
         let (of_shard, mut computed, mut done) =
             (parts.clone().map(|part| manifest.range(part).1).sum::<usize>(), 0, 0);
+        if parts.is_empty() {
+            let (images, part) = (manifest.images, manifest.part);
+            println!(
+                "shard {shard} of {shards}: no images, because {images} images in parts of {part} fill fewer shards"
+            );
+        }
         for part in parts {
             check_interrupt()?;
             let (first, count) = manifest.range(part);
@@ -93,7 +99,9 @@ impl Model {
             other => other,
         })?;
         key.add("decoding", format!("{:?}", files.decoding()).as_bytes());
-        key.add("classes", format!("{:?}, {:?}", files.class_names, files.labels).as_bytes());
+        // The name of a single class is that of the folder, which can have another name on another machine.
+        let names = if files.class_names.len() > 1 { files.class_names.as_slice() } else { &[] };
+        key.add("classes", format!("{names:?}, {:?}", files.labels).as_bytes());
         for (name, path) in relative(&files.paths).iter().zip(&files.paths) {
             check_interrupt()?;
             let length = path.metadata().map_err(Error::io(path))?.len();
@@ -150,7 +158,10 @@ fn check_manifest(manifest: &Manifest, folder: &Path) -> Result<()> {
         format!("features of {} images by `{}`, key {key}…", manifest.images, manifest.model)
     };
     match Manifest::read(folder)? {
-        Some(found) if found == *manifest => Ok(()),
+        // The key covers the names of several classes.
+        Some(found) if found == (Manifest { class_names: found.class_names.clone(), ..manifest.clone() }) => {
+            Ok(())
+        }
         Some(found) => Err(Error::Argument {
             name: "folder",
             expected: describe(manifest),
