@@ -184,6 +184,17 @@ impl Open {
         });
         format!("IPY_MODEL_{name}")
     }
+
+    /// Closes the oldest widget if there are more than `most`. The next display opens it again.
+    fn close_oldest(&mut self, most: usize) {
+        if self.widgets.len() > most
+            && let Some((_, oldest)) = self.widgets.values().min_by_key(|(number, _)| *number).cloned()
+        {
+            self.widgets.remove(&oldest.id);
+            locked(&oldest.state).is_open = false;
+            send(&Frame::CommClose { id: oldest.id.clone() });
+        }
+    }
 }
 
 impl Widget {
@@ -293,13 +304,7 @@ impl Widget {
         open(&self.id, &state.values, state.buffer.as_ref());
         registry.count += 1;
         registry.widgets.insert(self.id.clone(), (registry.count, self.clone()));
-        if registry.widgets.len() > MAX_OPEN
-            && let Some(oldest) = registry.widgets.values().min_by_key(|(number, _)| *number)
-        {
-            let id = oldest.1.id.clone();
-            registry.widgets.remove(&id);
-            send(&Frame::CommClose { id });
-        }
+        registry.close_oldest(MAX_OPEN);
     }
 
     /// Representations of the widget: text, HTML without interaction, and in a notebook the widget itself.
@@ -324,10 +329,10 @@ pub(super) fn find(id: &str) -> Option<Arc<Widget>> {
     locked(&OPEN).as_ref()?.widgets.get(id).map(|(_, widget)| widget.clone())
 }
 
-/// Removes a widget that the client has closed.
+/// Removes a widget that the client has closed. The next display opens it again.
 pub(super) fn forget(id: &str) {
-    if let Some(open) = locked(&OPEN).as_mut() {
-        open.widgets.remove(id);
+    if let Some((_, widget)) = locked(&OPEN).as_mut().and_then(|open| open.widgets.remove(id)) {
+        locked(&widget.state).is_open = false;
     }
 }
 
@@ -336,4 +341,33 @@ pub(super) fn forget(id: &str) {
 pub(super) fn open_for_test(widget: &Arc<Widget>) {
     let mut registry = locked(&OPEN);
     registry.get_or_insert_default().widgets.insert(widget.id.clone(), (0, widget.clone()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::FloatSlider;
+    use super::*;
+
+    #[test]
+    fn a_closed_widget_is_opened_again_when_it_is_shown() {
+        let slider = FloatSlider::new(0.5);
+        let is_open = |widget: &Widget| locked(&widget.state).is_open;
+        slider.0.open();
+        assert!(is_open(&slider.0));
+        forget(&slider.0.id);
+        assert!(!is_open(&slider.0) && find(&slider.0.id).is_none());
+        slider.0.open();
+        assert!(is_open(&slider.0) && find(&slider.0.id).is_some());
+        // The oldest of too many widgets is closed.
+        let mut open = Open::default();
+        let sliders = [3, 1, 2].map(|number| (number, FloatSlider::new(0.0)));
+        for (number, slider) in &sliders {
+            locked(&slider.0.state).is_open = true;
+            open.widgets.insert(slider.0.id.clone(), (*number, slider.0.clone()));
+        }
+        open.close_oldest(3);
+        open.close_oldest(2);
+        assert_eq!(sliders.map(|(_, slider)| is_open(&slider.0)), [true, false, true]);
+        assert_eq!(open.widgets.len(), 2);
+    }
 }
