@@ -224,9 +224,24 @@ impl Widget {
         locked(&self.state).values.get(key).cloned().unwrap_or_default()
     }
 
-    /// Sets a value of the state, and sends it to the client.
+    /// Sets a limit of a slider, `min` or `max`. The other one follows if no value would be left between them.
+    pub(super) fn set_bound(&self, key: &str, bound: impl Into<Value>) {
+        let bound = bound.into();
+        let other = if key == "min" { "max" } else { "min" };
+        let (new, known) = (bound.as_f64(), self.get(other).as_f64());
+        let (min, max) = if key == "min" { (new, known) } else { (known, new) };
+        if min.zip(max).is_some_and(|(min, max)| min > max) {
+            self.set(other, bound.clone());
+        }
+        self.set(key, bound);
+    }
+
+    /// Sets a value of the state, and sends it to the client. A number that is not finite changes nothing.
     pub(super) fn set(&self, key: &str, value: impl Into<Value>) {
         let value = value.into();
+        if value.is_null() {
+            return;
+        }
         let mut state = locked(&self.state);
         if state.is_open {
             self.update(&json!({ key: value }), None);
@@ -347,6 +362,13 @@ pub(super) fn open_for_test(widget: &Arc<Widget>) {
 mod tests {
     use super::super::FloatSlider;
     use super::*;
+
+    #[test]
+    fn a_slider_has_a_value_between_finite_limits() {
+        let slider = FloatSlider::new(3.0).max(5.0).min(8.0);
+        assert_eq!((slider.value(), slider.0.get("max")), (8.0, json!(8.0)));
+        assert_eq!((slider.max(-1.0).value(), FloatSlider::new(20.0).max(f64::NAN).value()), (-1.0, 10.0));
+    }
 
     #[test]
     fn a_closed_widget_is_opened_again_when_it_is_shown() {
