@@ -105,7 +105,7 @@ def test_the_timeout_ends_a_cell_that_waits_for_input(tmp_path):
     process.stdin.close()
     shown = process.stderr.read()
     process.stderr.close()
-    assert "name? " in shown and "TimeoutError" in shown, shown
+    assert "name? " in shown and "ran longer than" in shown, shown
 
 
 def test_parameters_keep_a_notebook_of_format_4_4_valid(tmp_path):
