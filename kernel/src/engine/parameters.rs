@@ -5,7 +5,7 @@ use std::ops::Range;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit::Visit;
-use syn::{Block, Expr, ExprLit, Lit, Pat, Stmt, Type};
+use syn::{Block, Expr, ExprLit, ExprPath, GenericArgument, Lit, Pat, PathArguments, Stmt, Type};
 
 use crate::engine::run::Variables;
 
@@ -67,6 +67,21 @@ fn convert(type_: &str, value: &Expr, changes: &mut Vec<(Range<usize>, String)>)
     }
 }
 
+/// Text of a part of a type that was parsed.
+fn text_of<'a>(part: &Type, type_: &'a str) -> &'a str {
+    &type_[part.span().byte_range()]
+}
+
+/// The type `T` in a type such as `Vec<T>`.
+fn argument_of(type_: &Type) -> Option<&Type> {
+    let Type::Path(path) = type_ else { return None };
+    let PathArguments::AngleBracketed(arguments) = &path.path.segments.last()?.arguments else { return None };
+    match arguments.args.first()? {
+        GenericArgument::Type(argument) => Some(argument),
+        _ => None,
+    }
+}
+
 /// The type `T` in `Option<T>`, whose path may be written.
 fn option_of(type_: &str) -> Option<&str> {
     let (path, rest) = type_.split_once('<')?;
@@ -124,17 +139,29 @@ impl Visit<'_> for Literals<'_> {
         let items = call.parse_body_with(Punctuated::<Expr, syn::Token![,]>::parse_terminated);
         let items: Vec<Expr> = items.into_iter().flatten().collect();
         let type_ = syn::parse_str::<Type>(self.type_).ok().filter(|_| call.path.is_ident("vec"));
-        let mut types = vec![self.type_; items.len()];
+        let whole = self.type_;
+        let types: Vec<&str> = match &type_ {
+            Some(Type::Tuple(tuple)) => tuple.elems.iter().map(|part| text_of(part, whole)).collect(),
+            Some(Type::Array(array)) => vec![text_of(&array.elem, whole); items.len()],
+            Some(list) => vec![argument_of(list).map_or(whole, |part| text_of(part, whole)); items.len()],
+            None => vec![whole; items.len()],
+        };
         match type_ {
-            Some(Type::Tuple(tuple)) => {
-                self.replace_brackets(call, "(", ",)");
-                types = tuple.elems.iter().map(|part| &self.type_[part.span().byte_range()]).collect();
-            }
+            Some(Type::Tuple(_)) => self.replace_brackets(call, "(", ",)"),
             Some(Type::Array(_)) => self.replace_brackets(call, "[", "]"),
             _ => {}
         }
         for (item, type_) in items.iter().zip(types) {
-            Literals { type_, changes: &mut *self.changes }.visit_expr(item);
+            convert(type_, item, self.changes);
+        }
+    }
+
+    /// Handles `f64::NAN` and the infinities, which papermill writes for every type.
+    fn visit_expr_path(&mut self, value: &ExprPath) {
+        let first = value.path.segments.first().filter(|first| first.ident == "f64");
+        if let Some(first) = first.filter(|_| self.mentions("f32") && !self.mentions("f64")) {
+            let end = end(&first.ident);
+            self.changes.push((end - "f64".len()..end, "f32".to_owned()));
         }
     }
 }
@@ -167,6 +194,10 @@ mod tests {
             ("name", "String"),
             ("sizes", "Vec<f32>"),
             ("label", "&'static str"),
+            ("pairs", "std::vec::Vec<(usize, f64)>"),
+            ("limits", "Vec<Option<f32>>"),
+            ("rows", "Vec<[f64; 2]>"),
+            ("counts", "std::collections::HashMap<String, f64>"),
             ("limit", "Option<f64>"),
             ("title", "std::option::Option<String>"),
             ("folder", "std::path::PathBuf"),
@@ -184,6 +215,23 @@ mod tests {
         assert_eq!(typed("let shape = vec![64, 32];"), "let mut shape: [usize; 2] = [64, 32];");
         assert_eq!(typed("let side = vec![64, 0.5];"), "let mut side: (usize, f64) = (64, 0.5,);");
         assert_eq!(typed("let mut n = 10;"), "let mut n: usize = 10;");
+        assert_eq!(
+            typed("let pairs = vec![vec![1, 2], vec![3, 4.5]];"),
+            "let mut pairs: std::vec::Vec<(usize, f64)> = vec![(1, 2.0,), (3, 4.5,)];"
+        );
+        assert_eq!(
+            typed("let limits = vec![1, None, f64::NAN];"),
+            "let mut limits: Vec<Option<f32>> = vec![Some(1.0), None, Some(f32::NAN)];"
+        );
+        assert_eq!(
+            typed("let rows = vec![vec![1, f64::INFINITY]];"),
+            "let mut rows: Vec<[f64; 2]> = vec![[1.0, f64::INFINITY]];"
+        );
+        assert_eq!(
+            typed("let counts = std::collections::HashMap::from([(\"a\", 1)]);"),
+            "let mut counts: std::collections::HashMap<String, f64> = \
+             std::collections::HashMap::from([(\"a\".to_owned(), 1.0)]);"
+        );
         assert_eq!(typed("let other = 1;"), "let other = 1;");
         assert_eq!(typed("let limit = -5;"), "let mut limit: Option<f64> = Some(-5.0);");
         assert_eq!(typed("let limit = None;"), "let mut limit: Option<f64> = None;");
