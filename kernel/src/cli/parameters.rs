@@ -104,7 +104,10 @@ pub fn inject(notebook: &mut Value, parameters: &[Parameter], path: &Path) -> Re
             let known: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             let path = path.display();
-            return Err(format!("{path}: expected a parameter of the tagged cell ({known}), found `{name}`"));
+            return Err(format!(
+                "{path}: expected a parameter of the tagged cell ({known}), found `{name}`; a parameter is defined as in \
+                 `let {name} = 1;`"
+            ));
         };
         let value = parameter.value_for(*kind);
         source += &format!("let {name} = {};\n", literal(&value));
@@ -288,7 +291,7 @@ mod tests {
     fn an_unknown_parameter_or_no_tagged_cell_is_an_error() {
         let epoch = [Parameter::parse("epoch=7").unwrap()];
         let error = inject(&mut notebook(), &epoch, Path::new("a.ipynb")).unwrap_err();
-        assert!(error.contains("(lr, epochs)") && error.contains("`epoch`"), "{error}");
+        assert!(error.contains("(lr, epochs)") && error.contains("`let epoch = 1;`"), "{error}");
         let mut untagged = json!({"cells": [{"cell_type": "code", "source": "let lr = 1.0;"}]});
         let error = inject(&mut untagged, &epoch, Path::new("a.ipynb")).unwrap_err();
         assert!(error.contains("tag `parameters`"), "{error}");
