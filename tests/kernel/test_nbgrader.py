@@ -31,6 +31,8 @@ set_gpu_precision(GpuPrecision::BFloat16)?;
 assert!(std::panic::catch_unwind(|| -> f64 { panic!("expected") }).is_err());
 assert_eq!(*first, 1.0);"""
 NOTES = ["`first` lasts for this cell only", "the precision does not change", "a panic was caught: expected"]
+# A cell whose value is its points.
+PARTIAL = "accuracy(&[1, 0], &[1, 1]) * 2.0"
 HALF = "    0.5\n"
 
 
@@ -65,6 +67,7 @@ def test_an_assignment_in_rust_is_created_and_graded(tmp_path):
         cell(SOLUTION, "accuracy", solution=True),
         cell(TESTS, "accuracy-tests", grade=True, locked=True, points=4),
         cell(NOTED, "accuracy-noted", grade=True, locked=True, points=2),
+        cell(PARTIAL, "accuracy-partial", grade=True, locked=True, points=3),
     ]
     metadata = {"kernelspec": KERNELSPEC}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), source / "exercises.ipynb")
@@ -85,7 +88,7 @@ def test_an_assignment_in_rust_is_created_and_graded(tmp_path):
     nbgrader("export")
     with open(tmp_path / "grades.csv") as file:
         scores = {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
-    assert scores == {"right": 6, "half": 0, "nothing": 0, "endless": 0}
+    assert scores == {"right": 7, "half": 1, "nothing": 0, "endless": 0}
     assert (tmp_path / "autograded/endless/week1/exercises.ipynb").is_file(), "the others of its cells are graded"
     graded = nbformat.read(tmp_path / "autograded/right/week1/exercises.ipynb", 4)
     said = "".join(output.text for output in graded.cells[2].outputs if output.output_type == "stream")
