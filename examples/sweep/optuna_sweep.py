@@ -9,6 +9,7 @@ resumes from its backup.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import socket
@@ -44,8 +45,10 @@ def objective(trial):
         "rate": trial.suggest_float("rate", 1e-4, 1e-1, log=True),
         "units": trial.suggest_categorical("units", [32, 128]),
     }
-    # A continued trial has the name of its first attempt, so that it finds the backup.
-    name = trial.user_attrs.get("name", f"optuna-{trial.number}")
+    # The hash keeps a trial from the backup that a trial of another study has left under the same number. A continued
+    # trial has the name of its first attempt, so that it finds the backup.
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:8]
+    name = trial.user_attrs.get("name", f"optuna-{trial.number}-{digest}")
     trial.set_user_attr("name", name)
     return run(name, parameters)["val_accuracy"]
 
