@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use headstart_gpu::{Gpu, Libraries, Precision};
 
+use crate::notes::note;
 use crate::{Error, Result};
 
 /// Environment variable with the user's choice of a device: `cpu`, `gpu`, `cuda:0`, `metal`.
@@ -65,7 +66,9 @@ pub fn gpu_precision() -> Option<GpuPrecision> {
 pub fn set_gpu_precision(precision: GpuPrecision) -> Result<()> {
     let Some(gpu) = gpu() else {
         if precision != GpuPrecision::Float32 {
-            eprintln!("note: the precision does not change: {precision:?} needs {DEVICE_VARIABLE}=gpu");
+            note(format_args!(
+                "note: the precision does not change: {precision:?} needs {DEVICE_VARIABLE}=gpu"
+            ));
         }
         return Ok(());
     };
@@ -85,11 +88,11 @@ pub(crate) fn gpu() -> Option<&'static Gpu> {
         let precision = std::env::var(PRECISION_VARIABLE).ok();
         match number.and_then(|number| open(number, precision.as_deref())) {
             Ok(gpu) => {
-                eprintln!("note: models run on {gpu:?}; set {DEVICE_VARIABLE}=cpu for the CPU");
+                note(format_args!("note: models run on {gpu:?}; set {DEVICE_VARIABLE}=cpu for the CPU"));
                 Some(gpu)
             }
             Err(reason) => {
-                eprintln!("note: {reason}; using the CPU");
+                note(format_args!("note: {reason}; using the CPU"));
                 None
             }
         }
@@ -114,7 +117,7 @@ fn open(number: usize, precision: Option<&str>) -> Result<Gpu, String> {
     let gpu = Gpu::open(number, &Libraries::from_system(), Precision::Float32);
     let gpu = gpu.map_err(|error| error.to_string())?;
     if let Err(error) = gpu.set_precision(precision.unwrap_or_else(|| gpu.default_precision())) {
-        eprintln!("note: {PRECISION_VARIABLE}: {error}; using float32");
+        note(format_args!("note: {PRECISION_VARIABLE}: {error}; using float32"));
     }
     Ok(gpu)
 }

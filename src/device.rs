@@ -31,7 +31,7 @@ pub fn device() -> Device {
             let requested = std::env::var(DEVICE_VARIABLE).ok();
             let (device, note) = choose_device(requested.as_deref());
             if let Some(note) = note {
-                eprintln!("note: {note}");
+                crate::notes::note(format_args!("note: {note}"));
             }
             // With `HEADSTART_DEVICE=gpu`, this prints the GPU that executes models, and its precision.
             accelerator::gpu();

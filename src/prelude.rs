@@ -40,5 +40,5 @@ pub use crate::train::{
 pub use crate::weights::Weights;
 pub use crate::{
     GpuPrecision, Result as HeadstartResult, check_interrupt, device, gpu_precision, sequential,
-    set_gpu_precision, show,
+    set_gpu_precision, show, temporary_folder,
 };

@@ -9,18 +9,22 @@ resumes from its backup.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 SCRAP = "application/scrapbook.scrap.json+json"
+MAX_FAILURES = 3  # failed trials in a row that end the search: the fault is probably in the notebook
 
 
 def run(name, parameters):
@@ -41,8 +45,10 @@ def objective(trial):
         "rate": trial.suggest_float("rate", 1e-4, 1e-1, log=True),
         "units": trial.suggest_categorical("units", [32, 128]),
     }
-    # A continued trial has the name of its first attempt, so that it finds the backup.
-    name = trial.user_attrs.get("name", f"optuna-{trial.number}")
+    # The hash keeps a trial from the backup that a trial of another study has left under the same number. A continued
+    # trial has the name of its first attempt, so that it finds the backup.
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:8]
+    name = trial.user_attrs.get("name", f"optuna-{trial.number}-{digest}")
     trial.set_user_attr("name", name)
     return run(name, parameters)["val_accuracy"]
 
@@ -66,8 +72,28 @@ def continue_lost_trials(study):
         worker = trial.user_attrs.get("worker")
         if worker is None or "name" not in trial.user_attrs or is_alive(worker):
             continue
-        study.tell(trial.number, state=TrialState.FAIL)
+        try:
+            study.tell(trial.number, state=TrialState.FAIL)
+        except (ValueError, UpdateFinishedTrialError):
+            continue  # Another process has just enqueued it.
         study.enqueue_trial(trial.params, user_attrs={"name": trial.user_attrs["name"]})
+
+
+def failure_limit():
+    """A callback that ends the search after `MAX_FAILURES` failed trials in a row."""
+    failures = 0
+
+    def count(study, trial):
+        nonlocal failures
+        failures = failures + 1 if trial.state == TrialState.FAIL else 0
+        if failures == MAX_FAILURES:
+            study.stop()
+
+    return count
+
+
+def number_of_finished(study):
+    return len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
 
 
 def main():
@@ -84,12 +110,16 @@ def main():
     )
     continue_lost_trials(study)
     limit = optuna.study.MaxTrialsCallback(arguments.trials, states=(TrialState.COMPLETE,))
-    finished = len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
-    if finished < arguments.trials:
-        study.optimize(objective, callbacks=[limit], catch=(subprocess.CalledProcessError,))
+    if number_of_finished(study) < arguments.trials:
+        study.optimize(objective, callbacks=[limit, failure_limit()], catch=(subprocess.CalledProcessError,))
+    finished = number_of_finished(study)
+    if not finished:
+        sys.exit(f"no trial has finished: {MAX_FAILURES} failed in a row, with the errors above")
     print(f"best: {study.best_value:.4f} with {study.best_params}")
     command = ["headstart", "results", "results", "--output", "results.csv", "--chart", "results.svg"]
     subprocess.run([*command, "--metric", "val_accuracy"], check=True)
+    if finished < arguments.trials:
+        sys.exit(f"{finished} of {arguments.trials} trials have finished: the last {MAX_FAILURES} failed, with the errors above")
 
 
 if __name__ == "__main__":

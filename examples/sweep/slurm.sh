@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One task for each line of grid.txt: sbatch --array=1-$(wc -l <grid.txt) slurm.sh
+# One task for each line of grid.txt: sbatch --array=1-$(grep -c '' grid.txt) slurm.sh
 #SBATCH --job-name=sweep
 #SBATCH --cpus-per-task=1
 #SBATCH --requeue

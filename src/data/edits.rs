@@ -25,6 +25,20 @@ pub(crate) enum Edit {
 /// The edits of image files.
 pub(crate) type Edits = BTreeMap<PathBuf, Edit>;
 
+/// The path by which two spellings of a file are compared, such as `images/cats/1.jpg` and `/data/images/cats/1.jpg`.
+pub(crate) fn file_of(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (folder.canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
+}
+
+/// The edits by the paths with which [`file_of`] compares them.
+pub(crate) fn by_file(edits: &Edits) -> Edits {
+    edits.iter().map(|(path, edit)| (file_of(path), edit.clone())).collect()
+}
+
 /// Reads the edits of a file. A missing file has none.
 pub(crate) fn read_edits(path: &Path) -> Result<Edits> {
     let refuse = |expected: &str, found: String| Error::Argument {
@@ -75,10 +89,12 @@ pub(crate) fn change_edits(path: &Path, changes: &[(PathBuf, Option<Edit>)]) -> 
     let _ = lock.lock();
     let mut edits = read_edits(path)?;
     for (image, edit) in changes {
-        match edit {
-            Some(edit) => edits.insert(image.clone(), edit.clone()),
-            None => edits.remove(image),
-        };
+        // An earlier edit may have another spelling of the path.
+        let file = file_of(image);
+        edits.retain(|known, _| known != image && file_of(known) != file);
+        if let Some(edit) = edit {
+            edits.insert(image.clone(), edit.clone());
+        }
     }
     let failed = |error: csv::Error| Error::io(path)(std::io::Error::other(error));
     let mut writer = csv::Writer::from_writer(Vec::new());
@@ -107,10 +123,10 @@ fn apply(
     labels: &[u32],
     class_names: &[String],
 ) -> Result<(Vec<usize>, Vec<u32>)> {
-    let edits = read_edits(table)?;
+    let edits = by_file(&read_edits(table)?);
     let (mut kept, mut labels, mut relabelled) = (Vec::new(), labels.to_vec(), 0);
     for (at, path) in paths.iter().enumerate() {
-        match edits.get(path) {
+        match edits.get(&file_of(path)) {
             Some(Edit::Drop) => continue,
             Some(Edit::Relabel(class)) => {
                 let number = class_names.iter().position(|known| known == class);
@@ -209,6 +225,12 @@ mod tests {
         assert_eq!((edited.len(), edited.labels[1], edited.labels[0]), (7, 1, 0));
         let loaded = files.load()?.with_edits(&table)?;
         assert_eq!((&loaded.paths, loaded.y.to_vec1::<u32>()?), (&edited.paths, edited.labels));
+        // The same folder, written in another way.
+        let again = ImageFiles::from_directory(images.join("../images"), (16, 16))?;
+        assert_eq!(again.with_edits(&table)?.labels, files.with_edits(&table)?.labels);
+        let changed = change_edits(&table, &[(again.paths[5].clone(), relabel("cats"))])?;
+        assert_eq!((changed.len(), changed.contains_key(&path(5))), (3, false));
+        change_edits(&table, &[(path(5), Some(Edit::Drop))])?;
         let drop_all: Vec<_> = files.paths.iter().map(|path| (path.clone(), Some(Edit::Drop))).collect();
         let everything = folder.path().join("all.csv");
         change_edits(&everything, &drop_all)?;

@@ -22,7 +22,7 @@ pub use augment::{Flow, ImageDataGenerator, Shift, Zoom};
 pub(crate) use class_names::{check_numbers, check_same, read_class_numbers};
 pub(crate) use dataset::check_weights;
 pub use dataset::{Batch, Dataset, IntoDataset, Samples};
-pub(crate) use edits::{Edit, change_edits};
+pub(crate) use edits::{Edit, by_file, change_edits, file_of};
 pub(crate) use epoch::{announced_batches, check_not_mixed, missing_batches};
 pub use files::ImageFiles;
 pub use image_size::ImageSize;

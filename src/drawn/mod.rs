@@ -10,6 +10,7 @@ mod face;
 mod portrait;
 mod things;
 
+use std::ops::Range;
 use std::path::Path;
 
 use image::RgbImage;
@@ -24,6 +25,8 @@ use canvas::{Canvas, any_colour, mix, near};
 
 /// Largest side of a demo image in pixels. The drawings have no finer detail.
 const MAX_SIDE: u32 = 4096;
+/// File with the number of images per class that the last call drew into a folder.
+const RECORD: &str = ".demo-images";
 
 /// A kind of object that can be drawn.
 #[derive(Clone, Copy)]
@@ -138,7 +141,7 @@ fn clutter(canvas: &mut Canvas, colour: canvas::Colour, random: &mut ChaCha8Rng)
 }
 
 /// Draws `per_class` images each of `cats` and `dogs`, `side` by `side` pixels, as PNG files into two
-/// folders in `path`. The same seed gives the same images.
+/// folders in `path`. The same seed gives the same images. If an earlier call drew more of them, the others are removed.
 ///
 /// # Errors
 /// [`Error::Argument`] if `per_class` is 0, or `side` is not from 1 to 4096; [`Error::Io`] if a folder or file
@@ -152,6 +155,12 @@ fn draw_into(path: &Path, per_class: usize, side: u32, seed: u64) -> Result<()> 
     let expected = format!("from 1 to {MAX_SIDE} pixels");
     check("side", side, (1..=MAX_SIDE).contains(&side), &expected)?;
     let mut random = random::seeded(seed);
+    let record = path.join(RECORD);
+    let earlier = std::fs::read_to_string(&record).ok().and_then(|text| text.trim().parse().ok());
+    let earlier: usize = earlier.unwrap_or_default();
+    std::fs::create_dir_all(path).map_err(Error::io(path))?;
+    // If the drawing is interrupted, the next call still knows all images.
+    write_whole(&record, per_class.max(earlier).to_string().as_bytes())?;
     for subject in CATS_AND_DOGS {
         let folder = path.join(subject.name);
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
@@ -159,7 +168,24 @@ fn draw_into(path: &Path, per_class: usize, side: u32, seed: u64) -> Result<()> 
             let image = subject.draw(side, &mut random);
             let mut file = std::io::Cursor::new(Vec::new());
             image.write_to(&mut file, image::ImageFormat::Png).expect("an image in memory is written");
-            write_whole(&folder.join(format!("{number:03}.png")), &file.into_inner())?;
+            write_whole(&folder.join(name_of(number)), &file.into_inner())?;
+        }
+        remove_drawings(&folder, per_class..earlier)?;
+    }
+    write_whole(&record, per_class.to_string().as_bytes())
+}
+
+fn name_of(number: usize) -> String {
+    format!("{number:03}.png")
+}
+
+/// Removes the drawings with these numbers from the folder of a class.
+fn remove_drawings(folder: &Path, numbers: Range<usize>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let number = name.strip_suffix(".png").and_then(|digits| digits.parse::<usize>().ok());
+        if number.is_some_and(|number| numbers.contains(&number) && name == name_of(number)) {
+            std::fs::remove_file(entry.path()).map_err(Error::io(entry.path()))?;
         }
     }
     Ok(())

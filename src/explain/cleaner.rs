@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::check::check;
-use crate::data::{Edit, Images, change_edits};
+use crate::data::{Edit, Images, by_file, change_edits, file_of};
 use crate::display::widgets::Control;
 use crate::display::{Bundle, Dropdown, HBox, ImageView, Label, Show, VBox, debug_as_text, encoded_images};
 use crate::nn::Predictions;
@@ -64,7 +64,7 @@ impl Images {
         let shown = self.select(&order)?;
         // An absolute path, so that a change of the working directory has no effect.
         let table = std::path::absolute(table).map_err(Error::io(table))?;
-        let edits = change_edits(&table, &[])?;
+        let edits = by_file(&change_edits(&table, &[])?);
         let mut choices = Vec::new();
         let mut cells: Vec<VBox> = Vec::new();
         let files = encoded_images(&shown.x)?;
@@ -72,7 +72,7 @@ impl Images {
             // The image's own class is included, because an applied edit may have set it.
             let classes = self.class_names.iter().map(|name| relabelled(name));
             let list = Dropdown::new([KEEP, DROP].map(str::to_owned).into_iter().chain(classes));
-            match edits.get(path) {
+            match edits.get(&file_of(path)) {
                 Some(Edit::Drop) => list.set_value(DROP)?,
                 Some(Edit::Relabel(class)) => list.set_value(&relabelled(class))?,
                 None => {}

@@ -6,7 +6,7 @@ use crate::data::Samples;
 use crate::device::device_takes_cpu_path;
 use crate::files::little_endian;
 use crate::nn::Model;
-use crate::{Error, Result, check_interrupt, device};
+use crate::{Error, GpuPrecision, Result, check_interrupt, device, gpu_precision};
 
 /// The hash of a sequence of named parts. Each part is preceded by its name and its length, so that no two
 /// sequences give the same bytes.
@@ -15,10 +15,18 @@ pub(super) struct ContentKey(Sha256);
 impl ContentKey {
     /// Starts a key for features of this version of the library on this device.
     pub(super) fn new() -> ContentKey {
+        ContentKey::with_precision(gpu_precision())
+    }
+
+    /// `precision` is that of a GPU that executes models, although their tensors are on the CPU.
+    fn with_precision(precision: Option<GpuPrecision>) -> ContentKey {
         let mut key = ContentKey(Sha256::new());
         key.add("version", env!("CARGO_PKG_VERSION").as_bytes());
         let location = format!("{:?}, {}", device().location(), device_takes_cpu_path(&device()));
         key.add("device", location.as_bytes());
+        if let Some(precision) = precision {
+            key.add("precision of the GPU", format!("{precision:?}").as_bytes());
+        }
         key
     }
 
@@ -61,6 +69,15 @@ impl ContentKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn features_of_the_cpu_and_of_each_precision_of_a_gpu_are_separate() {
+        use GpuPrecision::{BFloat16, Float32, TensorFloat32};
+
+        let precisions = [None, Some(Float32), Some(TensorFloat32), Some(BFloat16)];
+        let keys = precisions.map(|precision| ContentKey::with_precision(precision).finish());
+        assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
+    }
 
     #[test]
     fn parts_with_the_same_joined_bytes_have_different_keys() {

@@ -15,6 +15,7 @@ use crate::check::check;
 use crate::data::{Dataset, ImageFiles};
 use crate::files::write_whole;
 use crate::nn::{Mode, Model};
+use crate::notes::note;
 use crate::weights::save_tensors;
 use crate::{Error, Result, check_interrupt};
 
@@ -70,6 +71,12 @@ impl Model {
         let names = relative(&files.paths);
         let (of_shard, mut computed, mut done) =
             (parts.clone().map(|part| manifest.range(part).1).sum::<usize>(), 0, 0);
+        if parts.is_empty() {
+            let (images, part) = (manifest.images, manifest.part);
+            println!(
+                "shard {shard} of {shards}: no images, because {images} images in parts of {part} fill fewer shards"
+            );
+        }
         for part in parts {
             check_interrupt()?;
             let (first, count) = manifest.range(part);
@@ -94,7 +101,9 @@ impl Model {
             other => other,
         })?;
         key.add("decoding", format!("{:?}", files.decoding()).as_bytes());
-        key.add("classes", format!("{:?}, {:?}", files.class_names, files.labels).as_bytes());
+        // The name of a single class is that of the folder, which can have another name on another machine.
+        let names = if files.class_names.len() > 1 { files.class_names.as_slice() } else { &[] };
+        key.add("classes", format!("{names:?}, {:?}", files.labels).as_bytes());
         for (name, path) in relative(&files.paths).iter().zip(&files.paths) {
             check_interrupt()?;
             let length = path.metadata().map_err(Error::io(path))?.len();
@@ -151,7 +160,10 @@ fn check_manifest(manifest: &Manifest, folder: &Path) -> Result<()> {
         format!("features of {} images by `{}`, key {key}…", manifest.images, manifest.model)
     };
     match Manifest::read(folder)? {
-        Some(found) if found == *manifest => Ok(()),
+        // The key covers the names of several classes.
+        Some(found) if found == (Manifest { class_names: found.class_names.clone(), ..manifest.clone() }) => {
+            Ok(())
+        }
         Some(found) => Err(Error::Argument {
             name: "folder",
             expected: describe(manifest),
@@ -176,7 +188,7 @@ fn is_current(folder: &Path, manifest: &Manifest, part: usize, images: &[PathBuf
         return Ok(false);
     }
     if let Err(problem) = Part::read(folder, manifest, part) {
-        eprintln!("{problem}");
+        note(problem);
         return Ok(false);
     }
     let written = changed(&path)?;

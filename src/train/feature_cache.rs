@@ -11,11 +11,12 @@ use candle_core::{DType, Tensor};
 
 use super::content::ContentKey;
 use super::feature_file::{FeatureFile, FeatureWriter};
-use super::feature_folder::FeatureFolder;
+use super::feature_folder::{Entry, FeatureFolder};
 use super::predict::BATCH;
 use crate::data::{Dataset, Samples};
 use crate::files::{little_endian, write_whole_with};
 use crate::nn::{Model, SplitPoint};
+use crate::notes::note;
 use crate::{Error, Result, check_interrupt};
 
 impl FeatureFolder {
@@ -38,24 +39,20 @@ impl FeatureFolder {
         }
         key.add_inputs(samples)?;
         let key = key.finish();
-        std::fs::create_dir_all(self.path()).map_err(Error::io(self.path()))?;
         let path = self.file(&key);
-        if let Some(found) = Self::found(&path)? {
-            Self::inspect_first(samples, inspect)?;
-            return Ok(Some((loaded(found, samples, memory)?, true)));
-        }
-        let _lock = match self.lock(&key) {
+        let _lock = match self.entry(&key) {
+            Ok(Entry::Found(found)) => {
+                Self::inspect_first(samples, inspect)?;
+                return Ok(Some((loaded(found, samples, memory)?, true)));
+            }
+            Ok(Entry::Missing { lock }) => lock,
+            // A folder that cannot be used must not end a training that does not need it.
             Err(problem @ Error::Io { .. }) => {
-                eprintln!("{problem}; the features are not cached");
+                note(format_args!("{problem}; the features are not cached"));
                 return Ok(None);
             }
-            lock => lock?,
+            Err(problem) => return Err(problem),
         };
-        // Another process may have written them while this one waited.
-        if let Some(found) = Self::found(&path)? {
-            Self::inspect_first(samples, inspect)?;
-            return Ok(Some((loaded(found, samples, memory)?, true)));
-        }
         if !self.write(&path, (model, split), samples, inspect)? {
             return Ok(None);
         }
@@ -118,7 +115,7 @@ impl FeatureFolder {
         match (failed, written) {
             (Some(error), _) => Err(error),
             (None, Err(problem)) => {
-                eprintln!("{problem}; the features are not cached");
+                note(format_args!("{problem}; the features are not cached"));
                 Ok(false)
             }
             (None, Ok(())) => Ok(true),

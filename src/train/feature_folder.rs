@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::feature_file::FeatureFile;
+use crate::notes::note;
 use crate::{Error, Result, check_interrupt};
 
 /// Environment variable with the folder, for programs that do not set [`Fit::cache_folder`](super::Fit::cache_folder).
@@ -18,6 +19,15 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Age at which a temporary or lock file is removed (1 day). Younger ones may be in use.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 const EXTENSION: &str = "safetensors";
+
+/// The features of a key.
+pub(super) enum Entry {
+    Found(FeatureFile),
+    /// This process is to compute them. The lock is missing on a file system without locks.
+    Missing {
+        lock: Option<File>,
+    },
+}
 
 /// A folder with features.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +73,19 @@ impl FeatureFolder {
         self.folder.join(key).with_extension(EXTENSION)
     }
 
+    /// Finds the features of a key, in a folder that is created if it is missing. Waits while another process computes
+    /// them.
+    pub(super) fn entry(&self, key: &str) -> Result<Entry> {
+        std::fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder))?;
+        let path = self.file(key);
+        if let Some(found) = Self::found(&path)? {
+            return Ok(Entry::Found(found));
+        }
+        let lock = self.lock(key)?;
+        // Another process may have written them while this one waited.
+        Ok(Self::found(&path)?.map_or(Entry::Missing { lock }, Entry::Found))
+    }
+
     /// Opens the file of a key. A damaged file is removed and counts as missing.
     pub(super) fn found(path: &Path) -> Result<Option<FeatureFile>> {
         match FeatureFile::open(path) {
@@ -74,7 +97,7 @@ impl FeatureFolder {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(problem) => {
-                eprintln!("{problem}; the features are computed again");
+                note(format_args!("{problem}; the features are computed again"));
                 match std::fs::remove_file(path) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(error)),
                     _ => Ok(None),
@@ -85,14 +108,18 @@ impl FeatureFolder {
 
     /// Waits until no other process computes the features of this key. The lock ends when the file is closed, also if
     /// the process is killed.
-    pub(super) fn lock(&self, key: &str) -> Result<Option<File>> {
+    fn lock(&self, key: &str) -> Result<Option<File>> {
         let path = self.folder.join(format!(".{key}.lock"));
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(Error::io(&path))?;
         let mut is_announced = false;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Some(file)),
+                Ok(()) => {
+                    // For `evict`.
+                    let _ = file.set_modified(SystemTime::now());
+                    return Ok(Some(file));
+                }
                 Err(TryLockError::Error(_)) => return Ok(None),
                 Err(TryLockError::WouldBlock) => {}
             }
@@ -115,7 +142,7 @@ impl FeatureFolder {
             let Ok(time) = metadata.modified() else { continue };
             let name = entry.file_name().to_string_lossy().into_owned();
             let is_temporary = name.starts_with('.') && (name.ends_with(".part") || name.ends_with(".lock"));
-            if is_temporary && time.elapsed().is_ok_and(|age| age > MAX_AGE) {
+            if is_temporary && time.elapsed().is_ok_and(|age| age > MAX_AGE) && !is_locked(&path) {
                 let _ = std::fs::remove_file(&path);
             }
             let is_features = path.extension().is_some_and(|extension| extension == EXTENSION)
@@ -137,9 +164,42 @@ impl FeatureFolder {
     }
 }
 
+/// Whether a process holds the lock of a file.
+fn is_locked(path: &Path) -> bool {
+    let file = File::options().write(true).open(path);
+    file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 #[cfg(test)]
 impl FeatureFolder {
     pub(super) fn of(folder: &Path, max_bytes: u64) -> FeatureFolder {
         FeatureFolder { folder: folder.to_owned(), max_bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_locks_that_no_process_holds_are_removed() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = FeatureFolder::of(folder.path(), 0);
+        let lock = |key: &str| folder.path().join(format!(".{key}.lock"));
+        let old = SystemTime::now() - 2 * MAX_AGE;
+        let held = cache.lock("held")?.unwrap();
+        held.set_modified(old).unwrap();
+        for key in ["old", "young"] {
+            std::fs::write(lock(key), "").unwrap();
+        }
+        File::options().write(true).open(lock("old")).unwrap().set_modified(old).unwrap();
+        cache.evict(Path::new(""));
+        assert!(lock("held").exists() && lock("young").exists() && !lock("old").exists());
+        drop(held);
+        // A lock that is taken again is young again.
+        cache.lock("held")?.unwrap();
+        cache.evict(Path::new(""));
+        assert!(lock("held").exists());
+        Ok(())
     }
 }

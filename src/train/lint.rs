@@ -20,7 +20,7 @@ const LONG_TRAINING: Duration = Duration::from_secs(600);
 /// Prints advice to stderr.
 pub(super) fn print_advice<'a>(found: impl IntoIterator<Item = &'a String>) {
     for found in found {
-        eprintln!("note: {found}");
+        crate::notes::note(format_args!("note: {found}"));
         #[cfg(test)]
         printed_advice::add(found);
     }

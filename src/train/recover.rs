@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::display::{Bundle, Show, text_bundle};
 use crate::nn::Model;
+use crate::notes::note;
 use crate::weights::{read_metadata, save};
 use crate::{Error, Result};
 
@@ -71,7 +72,7 @@ impl<'a> Checkpointer<'a> {
             .and_then(|()| save(&changing, metadata.into(), file));
         if let Err(error) = written {
             // A full disk must not end a training that does not need it.
-            eprintln!("no checkpoint for `recover` was written: {error}");
+            note(format_args!("no checkpoint for `recover` was written: {error}"));
             self.file = None;
         }
         self.next = Instant::now() + begin.elapsed() * INVERSE_SHARE_OF_TIME;

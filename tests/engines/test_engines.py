@@ -6,6 +6,7 @@ installs Optuna, MLflow and TensorBoard into a separate environment, and Slurm a
 """
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HEADSTART = Path(os.environ["CARGO_TARGET_DIR"]) / "release" / "headstart"
 SHORT = "-p epochs=4"
 LONG = 300  # epochs: long enough to be killed before the end
+# Lines of the grid.
+FIRST, SECOND = f"-p rate=1e-2 {SHORT}", f"-p rate=1e-3 {SHORT}"
+KILLED = f"-p rate=1e-2 -p epochs={LONG}"
 
 
 @pytest.fixture
@@ -27,8 +31,13 @@ def sweep(tmp_path):
     """A copy of the example with two short trials."""
     folder = tmp_path / "sweep"
     shutil.copytree(ROOT / "examples/sweep", folder)
-    (folder / "grid.txt").write_text(f"-p rate=1e-2 {SHORT}\n-p rate=1e-3 {SHORT}\n")
+    (folder / "grid.txt").write_text(f"{FIRST}\n{SECOND}\n")
     return folder
+
+
+def name(line):
+    """The name of a line's trial."""
+    return "trial-" + hashlib.sha256(line.encode()).hexdigest()[:8]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,21 +78,39 @@ def start_until(folder, file, *command):
 
 
 def test_a_grid_whose_first_trial_was_killed(sweep, tmp_path):
-    (sweep / "grid.txt").write_text(f"-p rate=1e-2 -p epochs={LONG}\n-p rate=1e-3 {SHORT}\n")
+    # Without a final newline.
+    (sweep / "grid.txt").write_text(f"{KILLED}\n{SECOND}")
     whole = tmp_path / "whole"
     shutil.copytree(sweep, whole)
     output = run(whole, "./grid.sh")
     assert output.count("features cached in features") == 1 and output.count("features read from features") == 1
-    start_until(sweep, "work/trial-1/training.backup", "./grid.sh")
-    assert not (sweep / "results/trial-1.ipynb").exists()
+    start_until(sweep, f"work/{name(KILLED)}/training.backup", "./grid.sh")
+    assert not (sweep / f"results/{name(KILLED)}.ipynb").exists()
     run(sweep, "./grid.sh")
     rows = table(sweep)
-    assert [(row["notebook"], row["status"], row["rate"]) for row in rows] == [("trial-1", "ok", "0.01"), ("trial-2", "ok", "0.001")]
+    found = {(row["notebook"], row["status"], row["rate"]) for row in rows}
+    assert found == {(name(KILLED), "ok", "0.01"), (name(SECOND), "ok", "0.001")} and len(rows) == 2
     assert rows == table(whole), "the results of the killed trial are those of an uninterrupted one"
-    for trial in ("trial-1", "trial-2"):
+    for trial in (name(KILLED), name(SECOND)):
         assert losses(sweep / f"results/{trial}.ipynb") == losses(whole / f"results/{trial}.ipynb")
     assert "circle" in (sweep / "results.svg").read_text()
     run(sweep, "./grid.sh", timeout=20)  # nothing to do
+
+
+def test_a_failing_trial_does_not_end_the_grid(sweep):
+    failing = "-p units=0"
+    (sweep / "grid.txt").write_text(f"{failing}\n\n{SECOND}\n{SECOND}\n")
+    for _ in range(2):
+        done = subprocess.run(["./grid.sh"], cwd=sweep, capture_output=True, text=True)
+        assert done.returncode == 1 and f"{name(failing)} failed" in done.stderr, done.stderr
+        assert "line 2 is empty" in done.stdout and "line 4 is the same as line 3" in done.stdout
+        rows = {row["notebook"]: row["status"] for row in table(sweep)}
+        assert rows == {f"failed-{name(failing)}": "failed", name(SECOND): "ok"}
+    # Other parameters are another trial.
+    (sweep / "grid.txt").write_text(f"{SECOND}\n{FIRST}\n")
+    (sweep / f"results/failed-{name(failing)}.ipynb").unlink()
+    run(sweep, "./grid.sh")
+    assert {row["rate"] for row in table(sweep)} == {"0.001", "0.01"}
 
 
 def test_mlflow_reads_the_runs(sweep):
@@ -93,7 +120,7 @@ def test_mlflow_reads_the_runs(sweep):
     client = mlflow.MlflowClient(tracking_uri=str(sweep / "mlruns"))
     experiment = client.get_experiment_by_name("sweep")
     runs = client.search_runs([experiment.experiment_id])
-    assert {one.info.run_name for one in runs} == {"trial-1", "trial-2"}
+    assert {one.info.run_name for one in runs} == {name(FIRST), name(SECOND)}
     for one in runs:
         assert one.info.status == "FINISHED" and one.info.end_time > one.info.start_time
         assert one.data.params["units"] == "32" and float(one.data.params["rate"]) in (1e-2, 1e-3)
@@ -112,10 +139,10 @@ def test_tensorboard_reads_the_events(sweep):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run(sweep, "./grid.sh")
-    events = EventAccumulator(str(sweep / "tensorboard/trial-1/validation")).Reload()
+    events = EventAccumulator(str(sweep / f"tensorboard/{name(FIRST)}/validation")).Reload()
     assert "epoch_loss" in events.Tags()["scalars"]
     found = [event.value for event in events.Scalars("epoch_loss")]
-    assert found == pytest.approx(losses(sweep / "results/trial-1.ipynb"), rel=1e-6)
+    assert found == pytest.approx(losses(sweep / f"results/{name(FIRST)}.ipynb"), rel=1e-6)
 
 
 def test_two_optuna_processes_share_a_study_and_a_killed_trial_resumes(sweep):
@@ -124,7 +151,7 @@ def test_two_optuna_processes_share_a_study_and_a_killed_trial_resumes(sweep):
     notebook["cells"][1]["source"] = [line.replace("epochs: usize = 20", f"epochs: usize = {LONG}") for line in source]
     (sweep / "trial.ipynb").write_text(json.dumps(notebook))
     program = [sys.executable, "optuna_sweep.py", "--trials", "3"]
-    start_until(sweep, "work/optuna-0/training.backup", *program)
+    start_until(sweep, "work/optuna-0-*/training.backup", *program)
     first, second = (subprocess.Popen(program, cwd=sweep, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2))
     outputs = [process.communicate(timeout=600)[0] for process in (first, second)]
     assert first.returncode == second.returncode == 0, outputs
@@ -135,11 +162,53 @@ def test_two_optuna_processes_share_a_study_and_a_killed_trial_resumes(sweep):
     study = optuna.load_study(study_name="sweep", storage=JournalStorage(JournalFileBackend(str(sweep / "optuna.journal"))))
     states = [trial.state.name for trial in study.trials]
     assert states[0] == "FAIL" and states.count("COMPLETE") >= 3 and "RUNNING" not in states
-    again = [trial for trial in study.trials[1:] if trial.user_attrs["name"] == "optuna-0"]
+    again = [trial for trial in study.trials[1:] if trial.user_attrs["name"] == study.trials[0].user_attrs["name"]]
     assert len(again) == 1 and again[0].params == study.trials[0].params
-    assert not (sweep / "work/optuna-0/training.backup").exists(), "the training ended"
+    assert not list(sweep.glob("work/optuna-0-*/training.backup")), "the training ended"
     assert any("best: " in output for output in outputs)
     assert len(table(sweep)) == states.count("COMPLETE")
+
+
+def test_optuna_ends_if_every_trial_fails(sweep):
+    notebook = json.loads((sweep / "trial.ipynb").read_text())
+    notebook["cells"][2]["source"] = "this_name_is_not_defined"
+    (sweep / "trial.ipynb").write_text(json.dumps(notebook))
+    program = [sys.executable, "optuna_sweep.py", "--trials", "5"]
+    done = subprocess.run(program, cwd=sweep, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "no trial has finished: 3 failed in a row" in done.stderr, done.stderr
+    assert len(list((sweep / "results").iterdir())) == 3
+
+
+def test_two_processes_enqueue_a_lost_trial_once(sweep, monkeypatch):
+    monkeypatch.syspath_prepend(str(sweep))
+    import optuna
+    import optuna_sweep
+
+    def load():
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(sweep / "optuna.journal")))
+        return optuna.create_study(study_name="sweep", storage=storage, load_if_exists=True)
+
+    first, second = load(), load()
+    lost = first.ask()
+    lost.suggest_float("rate", 0.1, 1.0)
+    process = subprocess.Popen(["true"])
+    process.wait()
+    lost.set_user_attr("worker", f"{os.uname().nodename}:{process.pid}")
+    lost.set_user_attr("name", "optuna-0")
+
+    class Late:
+        """The second process, which has read the trials before the first one changes them."""
+
+        trials = second.get_trials(states=[optuna.trial.TrialState.RUNNING])
+
+        def get_trials(self, **_):
+            optuna_sweep.continue_lost_trials(first)
+            return self.trials
+
+        tell, enqueue_trial = second.tell, second.enqueue_trial
+
+    optuna_sweep.continue_lost_trials(Late())
+    assert [trial.state.name for trial in first.trials] == ["FAIL", "WAITING"]
 
 
 def test_kubernetes_manifest_is_valid_and_its_command_runs_a_trial(sweep):
@@ -153,14 +222,17 @@ def test_kubernetes_manifest_is_valid_and_its_command_runs_a_trial(sweep):
     # Kubernetes reduces `$$` to `$`.
     command = [word.replace("$$", "$") for word in command]
     run(sweep, *command, env=os.environ | {"JOB_COMPLETION_INDEX": "1"})
-    assert [path.name for path in (sweep / "results").iterdir()] == ["trial-2.ipynb"]
+    assert [path.name for path in (sweep / "results").iterdir()] == [f"{name(SECOND)}.ipynb"]
+    # The image exists on the node only, and its user writes to the volume.
+    pod = job["spec"]["template"]["spec"]
+    assert pod["containers"][0]["imagePullPolicy"] == "IfNotPresent" and pod["securityContext"]["fsGroup"] == 1000
 
 
 def test_slurm_runs_the_array_and_requeues_a_killed_task(sweep, slurm):
-    (sweep / "grid.txt").write_text(f"-p rate=1e-2 -p epochs={LONG}\n-p rate=1e-3 {SHORT}\n")
+    (sweep / "grid.txt").write_text(f"{KILLED}\n{SECOND}\n")
     job = run(sweep, "sbatch", "--parsable", "--array=1-2", "slurm.sh").strip()
     end = time.monotonic() + 300
-    while not (sweep / "work/trial-1/training.backup").exists():
+    while not (sweep / f"work/{name(KILLED)}/training.backup").exists():
         assert time.monotonic() < end, (sweep / f"slurm-{job}-1.txt").read_text()
         time.sleep(0.05)
     run(sweep, "scontrol", "requeue", f"{job}_1")

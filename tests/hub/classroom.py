@@ -63,10 +63,10 @@ c.SimpleLocalProcessSpawner.home_dir_template = {str(folder / "home")!r} + "/{{u
 c.JupyterHub.concurrent_spawn_limit = 0
 c.JupyterHub.services = [{{"name": "class", "api_token": "{TOKEN}"}}]
 c.JupyterHub.load_roles = [{{"name": "class", "scopes": ["admin:users", "admin:servers", "access:servers"], "services": ["class"]}}]
-c.Spawner.environment |= {kept()!r}
+c.Spawner.environment.update({kept()!r})
 c.Spawner.args = [
     argument
-    for argument in c.Spawner.args
+    for argument in c.Spawner.args.get_value([])
     if "cull_" not in argument
 ] + ["--MappingKernelManager.cull_idle_timeout={cull}", "--MappingKernelManager.cull_interval=2",
      "--MappingKernelManager.cull_connected=True", "--allow-root"]

@@ -30,6 +30,14 @@ def test_a_type_over_several_lines_works_in_later_cells(kernel):
     assert "cell:4:5" in cell.traceback or "4 │ > = 1;" in cell.traceback, cell.traceback
 
 
+def test_a_users_cell_about_parameters_runs_as_it_is_written(kernel):
+    kernel.ok("// Parameters\nlet n = 3.5;")
+    kernel.ok("// Parameters\nlet n = 7;\nlet power = 2.0f64.powi(2);")
+    assert kernel.ok("n / 2") == "3"
+    kernel.ok("// Parameters\nlet power = 3.0f64.powi(2);")
+    assert kernel.ok("power") == "9.0"
+
+
 # Values that evcxr cannot store, moved or borrowed in their own cell: the cell's value, and the variable
 # that is stored.
 NOT_STORED = {

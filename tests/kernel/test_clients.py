@@ -22,10 +22,11 @@ def test_papermill_executes_a_notebook(tmp_path):
 
 DEFAULTS = """\
 let epochs: usize = 2;
-let rate = 1e-3;
+let mut rate = 1e-3;
 let name = String::from("vgg16");
 let label: &'static str = "none";
-let sizes = vec![0.5f32];"""
+let sizes = vec![0.5f32];
+let steps: Vec<(usize, f32)> = vec![];"""
 
 
 def test_papermill_passes_parameters_with_the_types_of_their_defaults(tmp_path):
@@ -34,17 +35,18 @@ def test_papermill_passes_parameters_with_the_types_of_their_defaults(tmp_path):
     info.mkdir()
     (info / "entry_points.txt").write_text("[papermill.engine]\nheadstart = headstart_kernel.papermill:Engine\n")
     path = os.pathsep.join([str(tmp_path), str(ROOT / "kernel/package")])
-    cells = [nbformat.v4.new_code_cell(source) for source in (DEFAULTS, "(epochs, rate, name, label, sizes)")]
+    cells = [nbformat.v4.new_code_cell(source) for source in (DEFAULTS, "rate *= 2.0;\n(epochs, rate, name, label, sizes, steps)")]
     cells[0].metadata["tags"] = ["parameters"]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNELSPEC}), tmp_path / "in.ipynb")
     text = 'a "b"\\c\n\x01 été'
     parameters = ["-p", "epochs", "7", "-p", "rate", "1", "-r", "name", text, "-r", "label", text]
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", *parameters, "-y", "sizes: [1, 2.5]"]
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", *parameters, "-y", "{sizes: [1, 2.5], steps: [[1, 2]]}"]
     environment = os.environ | {"PYTHONPATH": path}
     subprocess.run([*command, tmp_path / "in.ipynb", tmp_path / "out.ipynb"], check=True, timeout=120, env=environment)
     executed = nbformat.read(tmp_path / "out.ipynb", 4)
+    assert executed.cells[1].source.startswith("// Injected parameters\n")
     quoted = 'a \\"b\\"\\\\c\\n\\u{1} été'
-    expected = f'(7, 1.0, "{quoted}", "{quoted}", [1.0, 2.5])'
+    expected = f'(7, 2.0, "{quoted}", "{quoted}", [1.0, 2.5], [(1, 2.0)])'
     assert executed.cells[2].outputs[0].data["text/plain"] == expected
 
 

@@ -67,6 +67,23 @@ def test_run_accepts_parameters_as_papermill_does(tmp_path):
     assert nbformat.read(target, 4).cells[2].outputs[0].data["text/plain"] == "(8, 0.001)"
 
 
+def test_a_parameter_stays_mutable_as_its_default_is(tmp_path):
+    source = tagged(tmp_path / "a.ipynb", "let mut rate = 0.1;", "rate *= 0.5;", "rate")
+    done = headstart("run", source, "-p", "rate=4")
+    assert done.returncode == 0, done.stderr
+    assert nbformat.read(source, 4).cells[3].outputs[0].data["text/plain"] == "2.0"
+
+
+def test_parameters_of_all_types_are_accepted(tmp_path):
+    defaults = 'let limit: Option<String> = Some("a".into());\nlet flag = false;\nlet tag = "a";\nlet seed = 1u64;'
+    source = tagged(tmp_path / "a.ipynb", defaults, "(limit, flag, tag, seed)")
+    values = ("limit=None", "flag=True", "tag=007", f"seed={2**64 - 1}")
+    done = headstart("run", source, *(word for value in values for word in ("-p", value)))
+    assert done.returncode == 0, done.stderr
+    shown = nbformat.read(source, 4).cells[2].outputs[0].data["text/plain"]
+    assert shown == f'(None, true, "007", {2**64 - 1})'
+
+
 def test_glued_results_are_stored_in_the_notebook(tmp_path):
     cells = ['glue("accuracy", 0.93)?;', 'glue("losses", vec![0.5f32, f32::NAN])?;']
     source = notebook(tmp_path / "a.ipynb", *cells)

@@ -1,5 +1,6 @@
 """`headstart doctor`: what it finds, and its remedies."""
 
+import json
 import os
 import platform
 import re
@@ -7,7 +8,7 @@ import shutil
 import subprocess
 import sys
 
-from test_command import headstart
+from test_command import HEADSTART, headstart
 
 
 def test_doctor_reports_every_component_as_ok():
@@ -26,6 +27,46 @@ def test_doctor_prints_remedies_for_missing_components(tmp_path):
     assert done.returncode == 1
     assert re.search(r"FAIL +toolchain .*\n +→ install Rust from https://rustup.rs", done.stdout), done.stdout
     assert re.search(r"note +kernelspec .*\n +→ headstart install", done.stdout)
+
+
+def test_lab_installs_the_front_end_of_widgets_or_names_it(tmp_path):
+    extension = "share/jupyter/labextensions/@jupyter-widgets/jupyterlab-manager"
+    log, programs, own = tmp_path / "log", tmp_path / "programs", tmp_path / "cache/headstart/jupyter"
+    environment = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": str(programs)}
+    environment["JUPYTER_DATA_DIR"] = str(tmp_path / "data")
+    specification = tmp_path / "data/kernels/headstart/kernel.json"
+    specification.parent.mkdir(parents=True)
+    specification.write_text(json.dumps({"argv": [str(HEADSTART)], "display_name": "a", "language": "rust"}))
+    programs.mkdir()
+
+    def program(path, text):
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+    # Stand for Python, whose new environment has a pip, and for that pip, which installs a JupyterLab.
+    program(tmp_path / "lab", "")
+    program(tmp_path / "pip", f'echo "$@" >>{log}\n/bin/cp {tmp_path}/lab "${{0%/*}}/jupyter-lab"')
+    program(programs / "python3", f'/bin/mkdir -p "$4/bin"\n/bin/cp {tmp_path}/pip "$4/bin/pip"')
+
+    def opened():
+        """What is printed, and what is installed."""
+        log.write_text("")
+        done = headstart("lab", tmp_path / "lessons", env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, log.read_text().splitlines()
+
+    assert opened()[1] == ["install --quiet jupyterlab jupyterlab_widgets"]
+    # The environment of an earlier version.
+    assert opened()[1] == ["install --quiet jupyterlab_widgets"]
+    (own / extension).mkdir(parents=True)
+    shown, installed = opened()
+    assert not installed and "cannot show widgets" not in shown
+    # The user's own JupyterLab.
+    program(programs / "jupyter-lab", "")
+    shown, installed = opened()
+    assert not installed and "install the Python package jupyterlab_widgets" in shown
+    (tmp_path / extension).mkdir(parents=True)
+    assert "cannot show widgets" not in opened()[0]
 
 
 # Functions that return the versions of CUDA 13.0 and cuDNN 9.10.

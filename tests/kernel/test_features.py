@@ -97,3 +97,26 @@ def test_errors_of_features(images, tmp_path):
     (few / "0.png").write_bytes(b"no image")
     done = features(few, tmp_path / "c")
     assert done.returncode == 1 and "0.png" in done.stderr, done.stderr
+
+
+def test_small_mixed_and_damaged_folders(images, tmp_path):
+    few = tmp_path / "few"
+    few.mkdir()
+    for number, image in enumerate(sorted((images / "dogs").iterdir())[:3]):
+        (few / f"{number}.png").write_bytes(image.read_bytes())
+    (few / "damaged.png").write_bytes(b"no image")
+    output = tmp_path / "features"
+    # The images are one part, which belongs to the last shard.
+    for shard, expected in (("0/2", "no images, because 3 images in parts of 512"), ("1/2", "features of 3 of 3 images")):
+        done = features(few, output, "--skip-damaged", "--shard", shard)
+        assert done.returncode == 0 and expected in done.stdout, done.stderr
+        assert "left out as damaged: " in done.stdout and "damaged.png" in done.stdout
+    # The same images in a folder with another name, as on another machine.
+    few.rename(tmp_path / "renamed")
+    done = features(tmp_path / "renamed", output, "--skip-damaged")
+    assert done.returncode == 0 and json.loads((output / "manifest.json").read_text())["class_names"] == ["few"], done.stderr
+    (tmp_path / "renamed/thumbs").mkdir()
+    done = features(tmp_path / "renamed", tmp_path / "mixed", "--skip-damaged")
+    assert done.returncode == 1 and "found both" in done.stderr, done.stderr
+    done = features(tmp_path / "renamed", tmp_path / "mixed", "--skip-damaged", "--no-classes")
+    assert done.returncode == 0, done.stderr

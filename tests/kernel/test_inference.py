@@ -149,6 +149,7 @@ normal: ImageDataGenerator = ImageDataGenerator::new().samplewise_center(true).s
 fitted: () = datagen.fit(&x)?
 flow: Flow = datagen.flow(&x, &y, 2)?
 samples: Samples = headstart::data::Samples::new(&x, &y, 2, false)?.weighted(&y)?
+own_place: PathBuf = temporary_folder("types")?
 drawn: () = draw_demo_images(std::env::temp_dir().join("headstart-cats"), 4, 32, 1)?
 images: Images = Images::from_directory(std::env::temp_dir().join("headstart-cats"), (32, 32))?
 for_a_model: ImageFiles = ImageFiles::from_directory(std::env::temp_dir().join("headstart-cats"), &small)?

@@ -96,6 +96,18 @@ def test_a_stopped_run_writes_the_outputs_so_far(tmp_path, number):
     assert [output.output_type for output in second.outputs] == ["stream", "error"] and third.outputs == []
 
 
+def test_the_timeout_ends_a_cell_that_waits_for_input(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", 'input("name? ")?')
+    command = [HEADSTART, "run", path, "--timeout", "5"]
+    # An open pipe, into which nothing is written.
+    process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.wait(timeout=120) == 1
+    process.stdin.close()
+    shown = process.stderr.read()
+    process.stderr.close()
+    assert "name? " in shown and "ran longer than" in shown, shown
+
+
 def test_parameters_keep_a_notebook_of_format_4_4_valid(tmp_path):
     path = notebook(tmp_path / "a.ipynb", "let n = 1;", "n")
     content = nbformat.read(path, 4)

@@ -98,6 +98,22 @@ def test_a_slider_is_opened_shown_moved_and_read(front):
     assert front.shown(again) == comm and not again.of_type("comm_open"), "one model, two views"
 
 
+def test_a_change_by_one_client_reaches_the_others(front, kernel):
+    comm = front.shown(front.run("let shared = IntSlider::new(3); shared.clone()"))
+    other = kernel.manager.client()
+    other.start_channels()
+    try:
+        other.wait_for_ready(timeout=20)
+        front.set(comm, value=8)
+        end = time.monotonic() + 20
+        while (message := other.get_iopub_msg(timeout=20))["msg_type"] != "comm_msg":
+            assert time.monotonic() < end
+        expected = {"method": "echo_update", "state": {"value": 8}, "buffer_paths": []}
+        assert message["content"] == {"comm_id": comm, "data": expected}
+    finally:
+        other.stop_channels()
+
+
 def test_comms_are_listed_and_their_state_is_known(front, kernel):
     comm = front.shown(front.run("let listed = IntSlider::new(3); listed.clone()"))
     front.set(comm, value=7)

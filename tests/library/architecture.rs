@@ -16,6 +16,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "error",
             "files",
             "interrupt",
+            "notes",
             "opaque",
             "random",
             "variables",
@@ -34,7 +35,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("prelude", &["prelude", "inspect"]),
 ];
 /// Names that `lib.rs` re-exports, and their modules.
-const EXPORTED: [(&str, &str); 11] = [
+const EXPORTED: [(&str, &str); 12] = [
     ("Error", "error"),
     ("GpuPrecision", "accelerator"),
     ("Result", "error"),
@@ -46,6 +47,7 @@ const EXPORTED: [(&str, &str); 11] = [
     ("set_gpu_precision", "accelerator"),
     ("show", "display"),
     ("start", "notebook"),
+    ("temporary_folder", "files"),
 ];
 /// Layers whose types charts may name, although they are above the charts.
 const DRAWN_BY_CHARTS: [&str; 3] = ["nn", "train", "explain"];

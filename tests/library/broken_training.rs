@@ -291,3 +291,29 @@ fn a_backup_of_another_model_or_optimizer_is_refused_and_changes_nothing() -> Re
     assert!(!path.exists());
     Ok(())
 }
+
+#[test]
+fn training_does_not_need_the_folder_of_cached_features() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let base = ResNet18::new(Weights::Random(1)).alpha(0.1).include_top(false).pooling(Pooling::Avg);
+    let base = base.input_shape((3, 32, 32)).build()?;
+    base.freeze();
+    let (x, y) = (random_uniform((8, 3, 32, 32), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?);
+    let fit = |cache: &std::path::Path| {
+        let mut model = sequential![&base, Dense::new(1)]?;
+        model.compile(SGD::new(1e-3), MeanSquaredError, []);
+        model.fit((&x, &y), quiet(2).cache_folder(cache))
+    };
+    // A file in place of the folder, and a folder in place of the features: neither can be used or removed.
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    assert_eq!(fit(&folder.path().join("file"))?.epochs(), 2);
+    let cache = folder.path().join("cache");
+    fit(&cache)?;
+    let entries = std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path());
+    let mut features = entries.filter(|path| path.extension().is_some_and(|end| end == "safetensors"));
+    let features = features.next().expect("the features are cached");
+    std::fs::remove_file(&features).unwrap();
+    std::fs::create_dir(&features).unwrap();
+    assert_eq!(fit(&cache)?.epochs(), 2);
+    Ok(())
+}

@@ -8,6 +8,24 @@ use std::path::{Path, PathBuf};
 use headstart::Result;
 use headstart::prelude::*;
 
+#[test]
+fn fewer_demo_images_replace_those_of_an_earlier_call() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let count = || ImageFiles::from_directory(folder.path(), (8, 8)).map(|files| files.len());
+    draw_demo_images(folder.path(), 5, 16, 1)?;
+    assert_eq!(count()?, 10);
+    // The user's own files, one of them with a name like those of drawings.
+    for name in ["007.png", "3.png", "own.png"] {
+        fs::copy(folder.path().join("cats/000.png"), folder.path().join("cats").join(name)).unwrap();
+    }
+    fs::remove_file(folder.path().join("dogs/003.png")).unwrap();
+    draw_demo_images(folder.path(), 2, 16, 1)?;
+    assert_eq!(count()?, 4 + 3);
+    draw_demo_images(folder.path(), 3, 16, 1)?;
+    assert_eq!(count()?, 6 + 3);
+    Ok(())
+}
+
 /// Content of a file; Pillow's pixels `[height, width, 3]` if Pillow reads it; the pixels without EXIF orientation if
 /// they differ.
 struct Case {

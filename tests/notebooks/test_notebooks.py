@@ -282,11 +282,15 @@ def test_your_own_images_runs_on_a_users_folder(tmp_path):
             image = Image.new(mode, (50 + number, 40))
             ImageDraw.Draw(image).ellipse((number, 3, 30 + number, 35), fill=fill)
             image.save(tmp_path / "images" / name / f"{number}.png")
-    target = tmp_path / "own.ipynb"
+    (tmp_path / "images" / "red" / "damaged.png").write_bytes(b"")
+    source, target = tmp_path / "source.ipynb", tmp_path / "own.ipynb"
+    new = (ROOT / "notebooks" / "your_own_images.ipynb").read_text()
+    assert new.count('let new_image = \\"\\";') == 1
+    source.write_text(new.replace('let new_image = \\"\\";', f'let new_image = \\"{tmp_path}/images/green/0.png\\";'))
     environment = os.environ | {"HEADSTART_IMAGES": str(tmp_path / "images")}
-    command = [HEADSTART, "run", ROOT / "notebooks" / "your_own_images.ipynb", "--output", target]
-    subprocess.run(command, check=True, env=environment)
+    subprocess.run([HEADSTART, "run", source, "--output", target], check=True, env=environment)
     notebook = nbformat.read(target, 4)
+    assert re.search(r"left out as damaged: \[\S*/red/damaged.png", text(notebook))
     assert '["dark", "green", "red"]: 15 training images, 9 validation images' in text(notebook)
     shown = figures_of(notebook)
     assert len(shown) == 4 and shown[0].count("<image") == 15 and shown[2].count("<image") == 9

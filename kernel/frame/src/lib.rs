@@ -25,6 +25,15 @@ pub const LIBRARY_VARIABLE: &str = "HEADSTART_LIBRARY";
 /// process. The folder has a subfolder for each model, with one file that has the model's name.
 pub const CHECKPOINTS_VARIABLE: &str = "HEADSTART_CHECKPOINTS";
 
+/// Environment variable that sends notes, which are no errors, to standard output if it is `stdout`. The default is
+/// standard error.
+const NOTES_VARIABLE: &str = "HEADSTART_NOTES";
+
+/// Whether notes go to standard output. Some graders treat every text on standard error as a failure.
+pub fn notes_on_stdout() -> bool {
+    std::env::var_os(NOTES_VARIABLE).is_some_and(|stream| stream == "stdout")
+}
+
 /// Environment variable with the number of the descriptor from which [`Answer`]s to [`Frame::Input`] are
 /// read.
 pub const ANSWERS_VARIABLE: &str = "HEADSTART_ANSWERS";

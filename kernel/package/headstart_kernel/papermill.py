@@ -58,6 +58,11 @@ class RustTranslator(Translator):
         return f"std::collections::HashMap::from([{', '.join(pairs)}])"
 
     @classmethod
+    def codify(cls, parameters, comment="Parameters"):
+        # The kernel knows an injected cell by this line. Its users write papermill's own above their cells.
+        return super().codify(parameters, "Injected parameters")
+
+    @classmethod
     def comment(cls, cmt_str):
         return f"// {cmt_str}".strip()
 

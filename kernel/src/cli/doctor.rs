@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::cli::install;
+use crate::cli::lab::{WIDGETS, has_widgets};
 use crate::compile::boundary::Cells;
 use crate::platform::cache_folder::cache_folder;
 use crate::prelude::backend::{Backend, LIBRARIES_REMEDY, has_nvidia_card, parse_version, toolkit};
@@ -201,9 +202,17 @@ fn kernelspec() -> Finding {
 
 fn jupyter() -> Finding {
     let version = toolchain::output(Command::new("jupyter").arg("lab").arg("--version"));
-    version.map(|version| format!("JupyterLab {}", version.trim())).map_err(|_| {
-        minor("JupyterLab is not on the PATH; headstart run works without it", "pip install jupyterlab")
-    })
+    let version = version.map(|version| format!("JupyterLab {}", version.trim())).map_err(|_| {
+        let problem = "JupyterLab is not on the PATH; headstart run works without it";
+        minor(problem, format!("pip install jupyterlab {WIDGETS}"))
+    })?;
+    match on_path("jupyter-lab").is_none_or(|program| has_widgets(&program)) {
+        true => Ok(version),
+        false => {
+            let problem = format!("{version} cannot show widgets such as sliders");
+            Err(minor(problem, format!("pip install {WIDGETS}")))
+        }
+    }
 }
 
 fn device() -> String {

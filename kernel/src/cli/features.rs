@@ -4,11 +4,24 @@
 
 use std::path::{Path, PathBuf};
 
+/// Lines of the cell that leave out damaged files.
+const WITHOUT_DAMAGED: &str = "let (files, damaged) = files.without_damaged()?;
+    damaged.iter().for_each(|path| println!(\"left out as damaged: {}\", path.display()));
+    ";
+/// Extensions of the usual image files, to recognise images outside the folders of classes.
+const IMAGES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"];
+
 /// Options of `headstart features`.
 #[derive(clap::Args)]
 pub struct Options {
     /// The folder of images: one folder per class, or images without classes.
     folder: PathBuf,
+    /// Read all images in the folder and its subfolders as images without classes.
+    #[arg(long)]
+    no_classes: bool,
+    /// Leave out files that cannot be decoded. Each shard then decodes all images first; give it for all shards.
+    #[arg(long)]
+    skip_damaged: bool,
     /// The folder for the features, the same for all shards.
     #[arg(long, short, visible_alias = "out", value_name = "FOLDER")]
     output: PathBuf,
@@ -39,14 +52,17 @@ fn shard(text: &str) -> Result<(usize, usize), String> {
 /// The cell that computes the features.
 ///
 /// # Errors
-/// If the folder cannot be read, a path is not UTF-8, or an option does not fit the model.
+/// If the folder cannot be read or has both classes and other images, a path is not UTF-8, or an option does not fit the
+/// model.
 pub fn code(options: &Options) -> Result<String, String> {
     let Options { folder, output, shard: (shard, shards), size, .. } = options;
-    let reader = if has_classes(folder)? { "from_directory" } else { "without_classes" };
+    let has_classes = !options.no_classes && has_classes(folder)?;
+    let reader = if has_classes { "from_directory" } else { "without_classes" };
     let [folder, output] = [literal(folder)?, literal(output)?];
+    let whole = if options.skip_damaged { WITHOUT_DAMAGED } else { "" };
     Ok(format!(
         "{{\n    let model = {};\n    let side = (model.input_shape()[1], model.input_shape()[2]);\n    \
-         let files = ImageFiles::{reader}({folder}, side)?;\n    \
+         let files = ImageFiles::{reader}({folder}, side)?;\n    {whole}\
          model.extract_features(&files, {output}, ({shard}, {shards}))?;\n}}",
         model(options, *size)?
     ))
@@ -75,13 +91,32 @@ fn model(options: &Options, size: Option<usize>) -> Result<String, String> {
 }
 
 /// Whether the folder has folders of classes.
+///
+/// # Errors
+/// If it also has images that belong to no class.
 fn has_classes(folder: &Path) -> Result<bool, String> {
     let entries = std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let is_class = |path: PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        path.is_dir() && !name.starts_with('.')
-    };
-    Ok(entries.flatten().any(|entry| is_class(entry.path())))
+    let paths = entries.flatten().map(|entry| entry.path()).filter(|path| !is_hidden(path));
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = paths.partition(|path| path.is_dir());
+    let loose = files.iter().filter(|path| is_image(path)).count();
+    match (folders.first(), loose) {
+        (Some(class), 1..) => Err(format!(
+            "{}: expected one folder per class or images without classes, found both: folders such as {}, and \
+             images outside of them ({loose})\nhint: move the images, or read all of them with --no-classes",
+            folder.display(),
+            class.display()
+        )),
+        (class, _) => Ok(class.is_some()),
+    }
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().unwrap_or_default().to_string_lossy().starts_with('.')
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    IMAGES.contains(&extension.as_str())
 }
 
 /// A path as a Rust string.
@@ -130,6 +165,16 @@ mod tests {
             let code = code_of(&[path, "-o", "b", "--weights", weights]).unwrap();
             assert!(code.contains(expected), "{code}");
         }
+        let code = code_of(&[path, "-o", "b", "--skip-damaged"]).unwrap();
+        assert!(code.contains("files.without_damaged()?"), "{code}");
+        syn::parse_str::<syn::Block>(&code).unwrap();
+        std::fs::write(folder.path().join("loose.JPG"), "").unwrap();
+        let problem = code_of(&[path, "-o", "b"]).unwrap_err();
+        assert!(
+            problem.contains("/cats, and images outside of them (1)") && problem.contains("--no-classes"),
+            "{problem}"
+        );
+        assert!(code_of(&[path, "-o", "b", "--no-classes"]).unwrap().contains("without_classes"));
         for wrong in ["4/4", "1", "a/b", "0/0", "-1/2"] {
             let problem = code_of(&[path, "-o", "b", &format!("--shard={wrong}")]).unwrap_err();
             assert!(problem.contains("such as 0/4"), "{problem}");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::cli::notebook::{read_notebook, write_whole};
+use crate::cli::notebook::{is_meant_to_fail, read_notebook, write_whole};
 use crate::cli::results_chart::{self, Trial};
 
 /// MIME type of a result in a notebook.
@@ -36,7 +36,7 @@ pub struct Options {
 /// The parameters and results of one notebook.
 struct Row {
     name: String,
-    /// `ok`, `failed` if a cell ended with an error, or `not run`.
+    /// `ok`, `failed` if a cell ended with an error that it is not meant to have, or `not run`.
     status: &'static str,
     parameters: Map<String, Value>,
     results: Map<String, Value>,
@@ -100,8 +100,12 @@ impl Row {
             }
         }
         let was_run = cells.iter().any(|cell| cell["execution_count"].is_u64());
+        let has_failed = |cell: &Value| {
+            let outputs = cell["outputs"].as_array().map_or(&[][..], Vec::as_slice);
+            !is_meant_to_fail(cell) && outputs.iter().any(|output| output["output_type"] == "error")
+        };
         let status = match was_run {
-            _ if outputs.iter().any(|output| output["output_type"] == "error") => "failed",
+            _ if cells.iter().any(has_failed) => "failed",
             true => "ok",
             false => "not run",
         };
@@ -207,6 +211,20 @@ mod tests {
             "cells": [{"cell_type": "code", "execution_count": 1, "outputs": outputs}],
         });
         std::fs::write(folder.join(name), notebook.to_string()).unwrap();
+    }
+
+    #[test]
+    fn an_expected_error_is_no_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.ipynb");
+        for (tags, status) in [(json!(["raises-exception"]), "ok"), (json!([]), "failed")] {
+            let cell = json!({
+                "cell_type": "code", "execution_count": 1, "metadata": {"tags": tags},
+                "outputs": [{"output_type": "error"}],
+            });
+            std::fs::write(&path, json!({"nbformat": 4, "cells": [cell]}).to_string()).unwrap();
+            assert_eq!(Row::read(&path).unwrap().status, status);
+        }
     }
 
     #[test]

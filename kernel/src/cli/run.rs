@@ -227,10 +227,15 @@ fn outputs_of(engine: &Engine, code: String) -> (Vec<Output>, Outcome) {
             Event::Done(outcome) => return (outputs, outcome),
             Event::Input { prompt, question, .. } => {
                 eprint!("{prompt}");
-                let mut line = String::new();
-                question.answer(&match std::io::stdin().read_line(&mut line) {
-                    Ok(length) if length > 0 => Answer::Text(line.trim_end_matches(['\r', '\n']).to_owned()),
-                    _ => Answer::NoInput,
+                // In a thread, because the cell can be stopped while it waits for the line.
+                std::thread::spawn(move || {
+                    let mut line = String::new();
+                    question.answer(&match std::io::stdin().read_line(&mut line) {
+                        Ok(length) if length > 0 => {
+                            Answer::Text(line.trim_end_matches(['\r', '\n']).to_owned())
+                        }
+                        _ => Answer::NoInput,
+                    });
                 });
             }
             Event::Output(output) => {

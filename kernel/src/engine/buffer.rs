@@ -132,14 +132,14 @@ impl State {
         self.panics.push((message, line));
         if self.panics.len() > MAX_PANICS {
             let (caught, _) = self.panics.remove(0);
-            self.text(Output::Stderr(format!("a panic was caught: {caught}\n")));
+            self.text(Output::note(format!("a panic was caught: {caught}\n")));
         }
     }
 
     /// Shows the panics that did not end the cell.
     pub fn show_caught(&mut self) {
         for (message, _) in std::mem::take(&mut self.panics) {
-            self.text(Output::Stderr(format!("a panic was caught: {message}\n")));
+            self.text(Output::note(format!("a panic was caught: {message}\n")));
         }
     }
 

@@ -151,7 +151,7 @@ impl Loaded {
             }));
         }
         for line in lines {
-            let _ = events.blocking_send(Event::Output(Output::Stderr(line + "\n")));
+            let _ = events.blocking_send(Event::Output(Output::note(line + "\n")));
         }
     }
 

@@ -29,6 +29,14 @@ pub enum Output {
 pub type Background = (Option<String>, Output);
 
 impl Output {
+    /// A note, which is no error: on standard error, or on standard output if `HEADSTART_NOTES=stdout`.
+    pub fn note(text: String) -> Output {
+        match headstart_frame::notes_on_stdout() {
+            true => Output::Stdout(text),
+            false => Output::Stderr(text),
+        }
+    }
+
     /// Whether the output is a message of a comm, which a silent cell sends, too.
     pub fn is_of_comm(&self) -> bool {
         matches!(self, Output::Comm(_) | Output::CommsEnded)

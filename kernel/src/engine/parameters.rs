@@ -5,12 +5,17 @@ use std::ops::Range;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit::Visit;
-use syn::{Block, Expr, ExprLit, Lit, Pat, Stmt, Type};
+use syn::{Block, Expr, ExprLit, ExprPath, GenericArgument, Lit, Pat, PathArguments, Stmt, Type};
 
 use crate::engine::run::Variables;
 
-/// First line of an injected cell, as papermill writes it.
-pub const COMMENT: &str = "// Parameters";
+/// First line of an injected cell. Another line than papermill's default, which people write above their own cells.
+pub const COMMENT: &str = "// Injected parameters";
+
+/// Whether a cell was injected.
+pub fn is_injected(cell: &str) -> bool {
+    cell.lines().next().is_some_and(|line| line.trim_end() == COMMENT)
+}
 
 /// Name, explicit type and value of a `let` statement.
 pub fn binding(statement: &Stmt) -> Option<(String, Option<&syn::Type>, &Expr)> {
@@ -26,7 +31,7 @@ pub fn binding(statement: &Stmt) -> Option<(String, Option<&syn::Type>, &Expr)> 
     }
 }
 
-/// Edits to an injected cell that convert each value to the type of the variable that it replaces.
+/// Edits to an injected cell that convert each value to the type of the variable that it replaces, and make it mutable.
 ///
 /// papermill does not know types: it writes `let epochs = 10;`, which is an `i32`, where the default was a
 /// `usize`. Positions refer to the cell; they are one byte less than in the block.
@@ -36,6 +41,11 @@ pub fn typing(block: &Block, variables: &Variables) -> Vec<(Range<usize>, String
         let Stmt::Local(local) = statement else { continue };
         let Some((name, None, value)) = binding(statement) else { continue };
         let Some(type_) = variables.get(&name) else { continue };
+        if matches!(&local.pat, Pat::Ident(pattern) if pattern.mutability.is_none()) {
+            // The default may be mutable, and later cells may change it. evcxr does not tell.
+            let begin = local.pat.span().byte_range().start - 1;
+            changes.push((begin..begin, "mut ".to_owned()));
+        }
         let end = end(&local.pat);
         changes.push((end..end, format!(": {type_}")));
         convert(type_, value, &mut changes);
@@ -54,6 +64,21 @@ fn convert(type_: &str, value: &Expr, changes: &mut Vec<(Range<usize>, String)>)
             changes.push((range.end - 1..range.end - 1, ")".to_owned()));
         }
         None => Literals { type_, changes }.visit_expr(value),
+    }
+}
+
+/// Text of a part of a type that was parsed.
+fn text_of<'a>(part: &Type, type_: &'a str) -> &'a str {
+    &type_[part.span().byte_range()]
+}
+
+/// The type `T` in a type such as `Vec<T>`.
+fn argument_of(type_: &Type) -> Option<&Type> {
+    let Type::Path(path) = type_ else { return None };
+    let PathArguments::AngleBracketed(arguments) = &path.path.segments.last()?.arguments else { return None };
+    match arguments.args.first()? {
+        GenericArgument::Type(argument) => Some(argument),
+        _ => None,
     }
 }
 
@@ -114,17 +139,29 @@ impl Visit<'_> for Literals<'_> {
         let items = call.parse_body_with(Punctuated::<Expr, syn::Token![,]>::parse_terminated);
         let items: Vec<Expr> = items.into_iter().flatten().collect();
         let type_ = syn::parse_str::<Type>(self.type_).ok().filter(|_| call.path.is_ident("vec"));
-        let mut types = vec![self.type_; items.len()];
+        let whole = self.type_;
+        let types: Vec<&str> = match &type_ {
+            Some(Type::Tuple(tuple)) => tuple.elems.iter().map(|part| text_of(part, whole)).collect(),
+            Some(Type::Array(array)) => vec![text_of(&array.elem, whole); items.len()],
+            Some(list) => vec![argument_of(list).map_or(whole, |part| text_of(part, whole)); items.len()],
+            None => vec![whole; items.len()],
+        };
         match type_ {
-            Some(Type::Tuple(tuple)) => {
-                self.replace_brackets(call, "(", ",)");
-                types = tuple.elems.iter().map(|part| &self.type_[part.span().byte_range()]).collect();
-            }
+            Some(Type::Tuple(_)) => self.replace_brackets(call, "(", ",)"),
             Some(Type::Array(_)) => self.replace_brackets(call, "[", "]"),
             _ => {}
         }
         for (item, type_) in items.iter().zip(types) {
-            Literals { type_, changes: &mut *self.changes }.visit_expr(item);
+            convert(type_, item, self.changes);
+        }
+    }
+
+    /// Handles `f64::NAN` and the infinities, which papermill writes for every type.
+    fn visit_expr_path(&mut self, value: &ExprPath) {
+        let first = value.path.segments.first().filter(|first| first.ident == "f64");
+        if let Some(first) = first.filter(|_| self.mentions("f32") && !self.mentions("f64")) {
+            let end = end(&first.ident);
+            self.changes.push((end - "f64".len()..end, "f32".to_owned()));
         }
     }
 }
@@ -136,6 +173,18 @@ mod tests {
     use crate::engine::edits::Edited;
 
     #[test]
+    fn only_the_first_line_marks_an_injected_cell() {
+        assert!(
+            is_injected("// Injected parameters\nlet n = 1;") && is_injected("// Injected parameters \r\n")
+        );
+        for cell in
+            ["// Parameters\nlet n = 1;", "// Injected parameters of f\n", "\n// Injected parameters", ""]
+        {
+            assert!(!is_injected(cell), "{cell:?}");
+        }
+    }
+
+    #[test]
     fn a_value_gets_the_type_of_the_default() {
         let variables = [
             ("side", "(usize, f64)"),
@@ -145,6 +194,10 @@ mod tests {
             ("name", "String"),
             ("sizes", "Vec<f32>"),
             ("label", "&'static str"),
+            ("pairs", "std::vec::Vec<(usize, f64)>"),
+            ("limits", "Vec<Option<f32>>"),
+            ("rows", "Vec<[f64; 2]>"),
+            ("counts", "std::collections::HashMap<String, f64>"),
             ("limit", "Option<f64>"),
             ("title", "std::option::Option<String>"),
             ("folder", "std::path::PathBuf"),
@@ -154,20 +207,38 @@ mod tests {
             let block = parse(cell).unwrap();
             Edited::new(cell, typing(&block, &variables)).text
         };
-        assert_eq!(typed("let n = 10;"), "let n: usize = 10;");
-        assert_eq!(typed("let lr = -1;"), "let lr: f64 = -1.0;");
-        assert_eq!(typed("let name = \"a\";"), "let name: String = \"a\".to_owned();");
-        assert_eq!(typed("let label = \"a\";"), "let label: &'static str = \"a\";");
-        assert_eq!(typed("let sizes = vec![1, 2.5];"), "let sizes: Vec<f32> = vec![1.0, 2.5];");
-        assert_eq!(typed("let shape = vec![64, 32];"), "let shape: [usize; 2] = [64, 32];");
-        assert_eq!(typed("let side = vec![64, 0.5];"), "let side: (usize, f64) = (64, 0.5,);");
+        assert_eq!(typed("let n = 10;"), "let mut n: usize = 10;");
+        assert_eq!(typed("let lr = -1;"), "let mut lr: f64 = -1.0;");
+        assert_eq!(typed("let name = \"a\";"), "let mut name: String = \"a\".to_owned();");
+        assert_eq!(typed("let label = \"a\";"), "let mut label: &'static str = \"a\";");
+        assert_eq!(typed("let sizes = vec![1, 2.5];"), "let mut sizes: Vec<f32> = vec![1.0, 2.5];");
+        assert_eq!(typed("let shape = vec![64, 32];"), "let mut shape: [usize; 2] = [64, 32];");
+        assert_eq!(typed("let side = vec![64, 0.5];"), "let mut side: (usize, f64) = (64, 0.5,);");
+        assert_eq!(typed("let mut n = 10;"), "let mut n: usize = 10;");
+        assert_eq!(
+            typed("let pairs = vec![vec![1, 2], vec![3, 4.5]];"),
+            "let mut pairs: std::vec::Vec<(usize, f64)> = vec![(1, 2.0,), (3, 4.5,)];"
+        );
+        assert_eq!(
+            typed("let limits = vec![1, None, f64::NAN];"),
+            "let mut limits: Vec<Option<f32>> = vec![Some(1.0), None, Some(f32::NAN)];"
+        );
+        assert_eq!(
+            typed("let rows = vec![vec![1, f64::INFINITY]];"),
+            "let mut rows: Vec<[f64; 2]> = vec![[1.0, f64::INFINITY]];"
+        );
+        assert_eq!(
+            typed("let counts = std::collections::HashMap::from([(\"a\", 1)]);"),
+            "let mut counts: std::collections::HashMap<String, f64> = \
+             std::collections::HashMap::from([(\"a\".to_owned(), 1.0)]);"
+        );
         assert_eq!(typed("let other = 1;"), "let other = 1;");
-        assert_eq!(typed("let limit = -5;"), "let limit: Option<f64> = Some(-5.0);");
-        assert_eq!(typed("let limit = None;"), "let limit: Option<f64> = None;");
+        assert_eq!(typed("let limit = -5;"), "let mut limit: Option<f64> = Some(-5.0);");
+        assert_eq!(typed("let limit = None;"), "let mut limit: Option<f64> = None;");
         assert_eq!(
             typed("let title = \"é\";"),
-            "let title: std::option::Option<String> = Some(\"é\".to_owned());"
+            "let mut title: std::option::Option<String> = Some(\"é\".to_owned());"
         );
-        assert_eq!(typed("let folder = \"/x\";"), "let folder: std::path::PathBuf = \"/x\".into();");
+        assert_eq!(typed("let folder = \"/x\";"), "let mut folder: std::path::PathBuf = \"/x\".into();");
     }
 }

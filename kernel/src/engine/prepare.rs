@@ -114,7 +114,7 @@ impl Prepared {
     /// Converts the values in a cell of injected parameters to the types of the session's variables that
     /// they replace.
     pub fn give_types(&mut self, variables: &Variables) {
-        if self.plain.text.starts_with(parameters::COMMENT) {
+        if parameters::is_injected(&self.plain.text) {
             self.variables = variables.clone();
             self.edit();
         }

@@ -90,12 +90,12 @@ impl Loaded {
         let before = self.variables();
         self.listener.begin(events.clone());
         if let Some(note) = self.note.take() {
-            let _ = events.blocking_send(Event::Output(Output::Stderr(note)));
+            let _ = events.blocking_send(Event::Output(Output::note(note)));
         }
         self.load_config(events);
         let begin = SystemTime::now();
         if let Some(note) = self.loses_by_dependency(cell, &before) {
-            let _ = events.blocking_send(Event::Output(Output::Stderr(note)));
+            let _ = events.blocking_send(Event::Output(Output::note(note)));
         }
         let code = match self.run_commands(cells, cell, events) {
             Ok(code) => code,
@@ -115,7 +115,7 @@ impl Loaded {
         let mut prepared = Prepared::new(statements);
         prepared.give_types(&before);
         if let Some(note) = prepared.block().and_then(|block| notes::input_note(&block.stmts)) {
-            let _ = events.blocking_send(Event::Output(Output::Stderr(note.to_owned())));
+            let _ = events.blocking_send(Event::Output(Output::note(note.to_owned())));
         }
         self.listener.expect_value(prepared.has_value());
         let result = self.run_code(&mut prepared);

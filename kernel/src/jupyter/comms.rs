@@ -15,6 +15,9 @@ use serde_json::{Map, Value, json};
 
 use crate::jupyter::wire::message;
 
+/// Model of a widget whose value, the uploaded files, is not sent to other clients.
+const UPLOAD_MODEL: &str = "FileUploadModel";
+
 /// An open comm.
 struct Comm {
     target: String,
@@ -117,6 +120,31 @@ impl Comms {
         })
     }
 
+    /// The message that tells all clients of a change that one of them has made, as ipywidgets sends it. `None` if the
+    /// message is no change.
+    pub fn echo(&self, asked: &CommMsg, request: &JupyterMessage) -> Option<JupyterMessage> {
+        if asked.data.get("method")? != "update" {
+            return None;
+        }
+        let mut state = asked.data.get("state")?.as_object()?.clone();
+        let paths = asked.data.get("buffer_paths").and_then(Value::as_array).cloned().unwrap_or_default();
+        let mut parts: Vec<(Value, Bytes)> = paths.into_iter().zip(request.buffers.iter().cloned()).collect();
+        let model = self.comms().get(&asked.comm_id.0)?.state.get("_model_name").cloned();
+        if model.is_some_and(|model| model == UPLOAD_MODEL) {
+            // The files stay with the client that has uploaded them.
+            state.remove("value");
+            parts.retain(|(path, _)| path[0] != "value");
+        }
+        if state.is_empty() && parts.is_empty() {
+            return None;
+        }
+        let (paths, buffers): (Vec<Value>, Vec<Bytes>) = parts.into_iter().unzip();
+        let data = json!({"method": "echo_update", "state": state, "buffer_paths": paths});
+        let data = data.as_object().cloned().unwrap_or_default();
+        let echo = CommMsg { comm_id: asked.comm_id.clone(), data };
+        Some(message(echo, Some(request)).with_buffers(buffers))
+    }
+
     /// Handles a client that closes a comm. Returns the frame for the cells.
     pub fn closed_by_client(&self, id: &str) -> Option<Frame> {
         self.comms().remove(id).map(|_| Frame::CommClose { id: id.to_owned() })
@@ -161,6 +189,41 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_change_by_one_client_is_sent_to_all() {
+        let comms = Comms::default();
+        for (id, model) in [("slider", "IntSliderModel"), ("upload", "FileUploadModel")] {
+            let open = Frame::CommOpen {
+                id: id.into(),
+                target: "jupyter.widget".into(),
+                data: json!({"state": {"_model_name": model}}).to_string(),
+                metadata: "{}".into(),
+                buffers: Vec::new(),
+            };
+            comms.to_clients(open, None).unwrap();
+        }
+        let echo = |id: &str, data: Value| {
+            let asked = CommMsg { comm_id: CommId(id.into()), data: data.as_object().cloned().unwrap() };
+            let request = message(asked.clone(), None).with_buffers(vec![Bytes::from_static(b"file")]);
+            let echo = comms.echo(&asked, &request)?;
+            assert!(echo.parent_header.is_some());
+            match echo.content {
+                jupyter_protocol::JupyterMessageContent::CommMsg(echo) => Some(Value::Object(echo.data)),
+                other => panic!("{other:?}"),
+            }
+        };
+        let moved = json!({"method": "update", "state": {"value": 2}});
+        let expected = json!({"method": "echo_update", "state": {"value": 2}, "buffer_paths": []});
+        assert_eq!(echo("slider", moved.clone()), Some(expected));
+        let paths = json!([["value", 0, "content"]]);
+        let uploaded = |state: Value| json!({"method": "update", "state": state, "buffer_paths": paths});
+        let expected = json!({"method": "echo_update", "state": {"error": ""}, "buffer_paths": []});
+        assert_eq!(echo("upload", uploaded(json!({"value": [{}], "error": ""}))), Some(expected));
+        assert_eq!(echo("upload", uploaded(json!({"value": [{}]}))), None);
+        assert_eq!(echo("slider", json!({"method": "custom", "content": {"event": "click"}})), None);
+        assert_eq!(echo("none", moved), None);
     }
 
     #[test]

@@ -216,7 +216,12 @@ impl Kernel {
             }
             Content::CommMsg(content) => {
                 match self.comms.to_cells(content, request) {
-                    Ok(frame) => self.engine.send_to_comm(frame),
+                    Ok(frame) => {
+                        if let Some(echo) = self.comms.echo(content, request) {
+                            self.publisher.publish_message(echo);
+                        }
+                        self.engine.send_to_comm(frame);
+                    }
                     Err(answer) => self.publisher.publish_message(*answer),
                 }
                 return None;

@@ -18,6 +18,7 @@ use super::dataset::Samples;
 use super::files::ImageFiles;
 use crate::check::check;
 use crate::nn::{Model, Preprocessing};
+use crate::notes::note;
 use crate::{Error, Result};
 use standardize::Statistics;
 
@@ -272,7 +273,7 @@ impl ImageDataGenerator {
         check_images(x)?;
         self.check()?;
         if let Some(advice) = self.advice_on_values(x)? {
-            eprintln!("note: {advice}");
+            note(format_args!("note: {advice}"));
         }
         Flow::of(Samples::new(x, y, batch_size, true)?, self.clone())
     }
@@ -326,9 +327,9 @@ impl ImageDataGenerator {
             (self.samplewise_std_normalization, self.samplewise_center, "samplewise"),
         ] {
             if divides && !centres {
-                eprintln!(
+                note(format_args!(
                     "note: `{kind}_std_normalization` subtracts the mean too, as in Keras; set `{kind}_center(true)` as well"
-                );
+                ));
             }
         }
     }

@@ -184,6 +184,17 @@ impl OpenWidgets {
         });
         format!("IPY_MODEL_{name}")
     }
+
+    /// Closes the oldest widget if there are more than `most`. The next display opens it again.
+    fn close_oldest(&mut self, most: usize) {
+        if self.widgets.len() > most
+            && let Some((_, oldest)) = self.widgets.values().min_by_key(|(number, _)| *number).cloned()
+        {
+            self.widgets.remove(&oldest.id);
+            locked(&oldest.state).is_open = false;
+            send(&Frame::CommClose { id: oldest.id.clone() });
+        }
+    }
 }
 
 impl Widget {
@@ -213,9 +224,24 @@ impl Widget {
         locked(&self.state).values.get(key).cloned().unwrap_or_default()
     }
 
-    /// Sets a value of the state, and sends it to the client.
+    /// Sets a limit of a slider, `min` or `max`. The other one follows if no value would be left between them.
+    pub(super) fn set_bound(&self, key: &str, bound: impl Into<Value>) {
+        let bound = bound.into();
+        let other = if key == "min" { "max" } else { "min" };
+        let (new, known) = (bound.as_f64(), self.get(other).as_f64());
+        let (min, max) = if key == "min" { (new, known) } else { (known, new) };
+        if min.zip(max).is_some_and(|(min, max)| min > max) {
+            self.set(other, bound.clone());
+        }
+        self.set(key, bound);
+    }
+
+    /// Sets a value of the state, and sends it to the client. A number that is not finite changes nothing.
     pub(super) fn set(&self, key: &str, value: impl Into<Value>) {
         let value = value.into();
+        if value.is_null() {
+            return;
+        }
         let mut state = locked(&self.state);
         if state.is_open {
             self.update(&json!({ key: value }), None);
@@ -293,13 +319,7 @@ impl Widget {
         open(&self.id, &state.values, state.buffer.as_ref());
         registry.count += 1;
         registry.widgets.insert(self.id.clone(), (registry.count, self.clone()));
-        if registry.widgets.len() > MAX_OPEN
-            && let Some(oldest) = registry.widgets.values().min_by_key(|(number, _)| *number)
-        {
-            let id = oldest.1.id.clone();
-            registry.widgets.remove(&id);
-            send(&Frame::CommClose { id });
-        }
+        registry.close_oldest(MAX_OPEN);
     }
 
     /// Representations of the widget: text, HTML without interaction, and in a notebook the widget itself.
@@ -324,10 +344,10 @@ pub(super) fn find(id: &str) -> Option<Arc<Widget>> {
     locked(&OPEN_WIDGETS).as_ref()?.widgets.get(id).map(|(_, widget)| widget.clone())
 }
 
-/// Removes a widget that the client has closed.
+/// Removes a widget that the client has closed. The next display opens it again.
 pub(super) fn remove(id: &str) {
-    if let Some(open) = locked(&OPEN_WIDGETS).as_mut() {
-        open.widgets.remove(id);
+    if let Some((_, widget)) = locked(&OPEN_WIDGETS).as_mut().and_then(|open| open.widgets.remove(id)) {
+        locked(&widget.state).is_open = false;
     }
 }
 
@@ -336,4 +356,40 @@ pub(super) fn remove(id: &str) {
 pub(super) fn open_for_test(widget: &Arc<Widget>) {
     let mut registry = locked(&OPEN_WIDGETS);
     registry.get_or_insert_default().widgets.insert(widget.id.clone(), (0, widget.clone()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::FloatSlider;
+    use super::*;
+
+    #[test]
+    fn a_slider_has_a_value_between_finite_limits() {
+        let slider = FloatSlider::new(3.0).max(5.0).min(8.0);
+        assert_eq!((slider.value(), slider.0.get("max")), (8.0, json!(8.0)));
+        assert_eq!((slider.max(-1.0).value(), FloatSlider::new(20.0).max(f64::NAN).value()), (-1.0, 10.0));
+    }
+
+    #[test]
+    fn a_closed_widget_is_opened_again_when_it_is_shown() {
+        let slider = FloatSlider::new(0.5);
+        let is_open = |widget: &Widget| locked(&widget.state).is_open;
+        slider.0.open();
+        assert!(is_open(&slider.0));
+        remove(&slider.0.id);
+        assert!(!is_open(&slider.0) && find(&slider.0.id).is_none());
+        slider.0.open();
+        assert!(is_open(&slider.0) && find(&slider.0.id).is_some());
+        // The oldest of too many widgets is closed.
+        let mut open = OpenWidgets::default();
+        let sliders = [3, 1, 2].map(|number| (number, FloatSlider::new(0.0)));
+        for (number, slider) in &sliders {
+            locked(&slider.0.state).is_open = true;
+            open.widgets.insert(slider.0.id.clone(), (*number, slider.0.clone()));
+        }
+        open.close_oldest(3);
+        open.close_oldest(2);
+        assert_eq!(sliders.map(|(_, slider)| is_open(&slider.0)), [true, false, true]);
+        assert_eq!(open.widgets.len(), 2);
+    }
 }

@@ -101,13 +101,13 @@ impl FloatSlider {
 
     /// Sets the smallest value.
     pub fn min(self, min: f64) -> FloatSlider {
-        self.0.set("min", min);
+        self.0.set_bound("min", min);
         self
     }
 
     /// Sets the largest value.
     pub fn max(self, max: f64) -> FloatSlider {
-        self.0.set("max", max);
+        self.0.set_bound("max", max);
         self
     }
 
@@ -128,7 +128,7 @@ impl FloatSlider {
     }
 
     fn html(&self) -> String {
-        slider_html(&self.0)
+        slider_html(&self.0, &self.value())
     }
 }
 
@@ -150,13 +150,13 @@ impl IntSlider {
 
     /// Sets the smallest value.
     pub fn min(self, min: i64) -> IntSlider {
-        self.0.set("min", min);
+        self.0.set_bound("min", min);
         self
     }
 
     /// Sets the largest value.
     pub fn max(self, max: i64) -> IntSlider {
-        self.0.set("max", max);
+        self.0.set_bound("max", max);
         self
     }
 
@@ -171,7 +171,7 @@ impl IntSlider {
     }
 
     fn html(&self) -> String {
-        slider_html(&self.0)
+        slider_html(&self.0, &self.value())
     }
 }
 
@@ -356,10 +356,10 @@ fn text(name: &str, widget: &Widget, value: &dyn std::fmt::Debug) -> String {
     }
 }
 
-fn slider_html(widget: &Widget) -> String {
-    let [min, max, step, value] = ["min", "max", "step", "value"].map(|key| widget.get(key));
+fn slider_html(widget: &Widget, value: &dyn std::fmt::Debug) -> String {
+    let [min, max, step] = ["min", "max", "step"].map(|key| widget.get(key));
     format!(
-        "<label>{} <input type=\"range\" disabled min=\"{min}\" max=\"{max}\" step=\"{step}\" value=\"{value}\"> {value}</label>",
+        "<label>{} <input type=\"range\" disabled min=\"{min}\" max=\"{max}\" step=\"{step}\" value=\"{value:?}\"> {value:?}</label>",
         widget.label()
     )
 }

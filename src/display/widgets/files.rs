@@ -146,7 +146,13 @@ impl ImageView {
     fn html(&self) -> String {
         let data = STANDARD.encode(self.0.buffer());
         let format = self.0.get("format");
-        format!("<img src=\"data:image/{};base64,{data}\">", format.as_str().unwrap_or_default())
+        let format = format.as_str().unwrap_or_default();
+        let side = |name: &str| match self.0.get(name).as_str() {
+            Some(pixels) if !pixels.is_empty() => format!(" {name}=\"{pixels}\""),
+            _ => String::new(),
+        };
+        let (width, height) = (side("width"), side("height"));
+        format!("<img src=\"data:image/{format};base64,{data}\"{width}{height}>")
     }
 }
 
@@ -180,7 +186,7 @@ mod tests {
     #[test]
     fn an_image_has_its_format() {
         let view = ImageView::new([0xff, 0xd8, 1]).width(20);
-        assert_eq!(view.bundle()[1].1, "<img src=\"data:image/jpeg;base64,/9gB\">");
+        assert_eq!(view.bundle()[1].1, "<img src=\"data:image/jpeg;base64,/9gB\" width=\"20\">");
         view.set_value(*b"<svg/>");
         assert_eq!((view.value(), view.0.get("format")), (b"<svg/>".to_vec(), json!("svg+xml")));
     }

@@ -10,6 +10,8 @@ use crate::display::{Bundle, Show, escape};
 
 /// Maximum number of outputs in the widget. Beyond it, the oldest ones are removed.
 const MAX_OUTPUTS: usize = 1000;
+/// Types of images that HTML shows.
+const IMAGES: [&str; 3] = ["image/png", "image/jpeg", "image/gif"];
 
 widget! {
     /// An area of the notebook that shows values and text, also from callbacks and from later cells.
@@ -57,15 +59,45 @@ impl Output {
     }
 
     fn text(&self) -> String {
-        let text = |output: &Value| {
-            let text = output["text"].as_str().or(output["data"]["text/plain"].as_str());
-            text.unwrap_or_default().trim_end().to_owned()
-        };
-        self.outputs().iter().map(text).collect::<Vec<_>>().join("\n")
+        self.outputs().iter().map(text_of).collect::<Vec<_>>().join("\n")
     }
 
+    /// HTML of all outputs, with successive texts in one block.
     fn html(&self) -> String {
-        format!("<pre>{}</pre>", escape(&self.text()))
+        let (mut html, mut texts) = (String::new(), Vec::new());
+        for output in self.outputs() {
+            match rich(&output["data"]) {
+                Some(shown) => {
+                    html += &block(&mut texts);
+                    html += &shown;
+                }
+                None => texts.push(text_of(&output)),
+            }
+        }
+        html + &block(&mut texts)
+    }
+}
+
+/// Text of an output.
+fn text_of(output: &Value) -> String {
+    let text = output["text"].as_str().or(output["data"]["text/plain"].as_str());
+    text.unwrap_or_default().trim_end().to_owned()
+}
+
+/// HTML of a value that is more than text.
+fn rich(data: &Value) -> Option<String> {
+    let part = |mime: &str| data[mime].as_str();
+    if let Some(html) = part("text/html").or(part("image/svg+xml")) {
+        return Some(html.to_owned());
+    }
+    IMAGES.iter().find_map(|mime| Some(format!("<img src=\"data:{mime};base64,{}\">", part(mime)?)))
+}
+
+/// HTML of the texts, which are taken out. Empty if there are none.
+fn block(texts: &mut Vec<String>) -> String {
+    match std::mem::take(texts) {
+        texts if texts.is_empty() => String::new(),
+        texts => format!("<pre>{}</pre>", escape(&texts.join("\n"))),
     }
 }
 
@@ -86,7 +118,12 @@ mod tests {
         area.println("a <b>");
         area.show(&Text::new("c"));
         assert_eq!(plain(&area.bundle()), "a <b>\nc");
-        assert!(area.html().contains("a &lt;b&gt;"));
+        assert_eq!(area.html(), "<pre>a &lt;b&gt;\nc</pre>");
+        area.add(json!({"data": {"text/plain": "a chart", "image/svg+xml": "<svg></svg>"}}));
+        area.add(json!({"data": {"text/plain": "an image", "image/png": "iVBO"}}));
+        area.println("d");
+        let images = "<svg></svg><img src=\"data:image/png;base64,iVBO\">";
+        assert_eq!(area.html(), format!("<pre>a &lt;b&gt;\nc</pre>{images}<pre>d</pre>"));
         for _ in 0..MAX_OUTPUTS {
             area.println("d");
         }

@@ -87,6 +87,6 @@ pub(crate) fn print_once(model: &Model, reason: &str) {
     let note = format!("note: `{}` stays on the CPU: {reason}", model.name());
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
     if said.get_or_insert_default().insert(note.clone()) {
-        eprintln!("{note}");
+        crate::notes::note(note);
     }
 }
