@@ -224,7 +224,10 @@ impl Layer for GlobalMax {
     }
 
     fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
-        Ok(inputs[0].flatten_from(2)?.max(D::Minus1)?)
+        let maps = inputs[0].flatten_from(2)?;
+        // The gradient goes to the first maximum. That of candle's `max` goes to all equal maxima, each time in full.
+        let maxima = maps.detach().argmax_keepdim(D::Minus1)?;
+        Ok(maps.gather(&maxima, D::Minus1)?.squeeze(D::Minus1)?)
     }
 
     fn output_shape(&self) -> &[usize] {
