@@ -30,11 +30,11 @@ const METHODS: [(&[&str], &str); 25] = [
     ),
     (
         &["weights", "variables", "get_weights"],
-        "the parameters are `model.params()`, each with its value: `param.value(Mode::Inference)`",
+        "`model.weights()?` copies the values of all parameters; `model.params()` are the parameters themselves",
     ),
     (
         &["set_weights"],
-        "set each parameter: `model.params()[0].set(&tensor)?`; `load_weights` reads them from a file",
+        "`model.set_weights(&kept)?` puts back what `model.weights()?` copied; one parameter: `model.params()[0].set(&tensor)?`",
     ),
     (&["count_params"], "numbers of parameters are in the summary: `model.summary().total`"),
     (
