@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::conv::window_output;
+use super::window_size::window_output;
 use super::{Build, Context, Conv2D, Initializer, Layer, Mode, Padding};
 use crate::device::takes_cpu_path;
 use crate::ops::{MaxPool, apply1};
