@@ -9,7 +9,7 @@ mod standardize;
 mod transform;
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
@@ -19,7 +19,7 @@ use super::files::ImageFiles;
 use crate::check::check;
 use crate::nn::{Model, Preprocessing};
 use crate::{Error, Result};
-use standardize::Statistics;
+use standardize::{Fitted, Statistics};
 
 pub use flow::Flow;
 pub use ranges::{Shift, Zoom};
@@ -66,8 +66,7 @@ pub struct ImageDataGenerator {
     featurewise_std_normalization: bool,
     zca_whitening: bool,
     zca_epsilon: f64,
-    /// The result of `fit`. Clones share it.
-    statistics: Arc<Mutex<Option<Statistics>>>,
+    statistics: Fitted,
 }
 
 impl Default for ImageDataGenerator {
@@ -97,7 +96,7 @@ impl Default for ImageDataGenerator {
             featurewise_std_normalization: false,
             zca_whitening: false,
             zca_epsilon: 1e-6,
-            statistics: Arc::default(),
+            statistics: Fitted::default(),
         }
     }
 }
@@ -241,7 +240,8 @@ impl ImageDataGenerator {
         self.featurewise_center || self.featurewise_std_normalization || self.zca_whitening
     }
 
-    /// Computes the statistics over all images that the featurewise options and whitening need.
+    /// Computes the statistics over all images that the featurewise options and whitening need, for the flows that are
+    /// made after. Clones of the generator keep their own.
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` is not `[N, channels, height, width]` with 1, 3 or 4 channels;
@@ -254,7 +254,7 @@ impl ImageDataGenerator {
             check("x", "NaN or infinity", values.is_finite(), "finite pixels")?;
             let whitening = self.zca_whitening.then_some(self.zca_epsilon);
             let found = Statistics::of(x, self.rescale.unwrap_or(1.0), whitening)?;
-            *self.statistics.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(found);
+            *self.statistics.lock() = Some(found);
         }
         Ok(())
     }
@@ -334,7 +334,7 @@ impl ImageDataGenerator {
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        self.statistics.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.statistics.lock().clone()
     }
 }
 
