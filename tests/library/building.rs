@@ -119,3 +119,67 @@ fn a_layer_may_be_called_output_in_an_onnx_file() -> Result<()> {
     assert!(count(b"output_1") >= 3 && count(b"output_1/kernel") >= 2);
     Ok(())
 }
+
+/// The name in Keras of a network's layer, if it has another one.
+fn name_in_keras(network: &str, layer: &str) -> String {
+    match (network, layer) {
+        (_, "avg_pool") if network.starts_with("MobileNet") => "global_average_pooling2d".into(),
+        (_, "top_dropout") if network.starts_with("MobileNet") => "dropout".into(),
+        ("EfficientNetV2S", _) if layer.starts_with("block1") => layer.replace("_expand_", "_project_"),
+        ("EfficientNetV2S", _) => layer.replace("_dwconv", "_dwconv2"),
+        ("ConvNeXtTiny", _) => {
+            let layer = match layer {
+                "avg_pool" => "head_gap".into(),
+                "predictions" => "head_dense".into(),
+                "stem_conv" => "stem".into(),
+                _ if layer.starts_with("downsampling") => layer.replace("_layernorm", ""),
+                _ => layer.replace("_add", "_identity"),
+            };
+            format!("convnext_tiny_{layer}")
+        }
+        _ => layer.into(),
+    }
+}
+
+/// `tests/fixtures/keras_layers.py` wrote the names of Keras's layers.
+#[test]
+fn layer_indices_match_keras() -> Result<()> {
+    for line in include_str!("../fixtures/keras_layers.txt").lines() {
+        let names: Vec<&str> = line.split(' ').collect();
+        let (keras, names) = (names[0], &names[1..]);
+        let info = models().iter().find(|model| model.keras.as_deref() == Some(keras)).unwrap();
+        let network = Network::named(&info.name, Weights::Random(0))?.input_shape((3, 64, 64));
+        // Narrower networks of the other families have more shortcuts.
+        let is_narrow =
+            ["VGG", "ResNet", "DenseNet", "ConvNeXt"].iter().any(|family| keras.starts_with(family));
+        let network = if is_narrow { network.alpha(0.1) } else { network };
+        let mut built = vec![network.clone().build()?];
+        if keras.starts_with("EfficientNet") {
+            built.push(network.drop_connect_rate(0.2).build()?);
+        }
+        for model in built {
+            let (mut rows, mut before) = (model.summary().rows, 0);
+            rows.sort_by_key(|row| row.number);
+            for row in rows {
+                let (number, expected) = (row.number, name_in_keras(keras, &row.name));
+                let found = names[number];
+                // The names of MobileNetV3's activations are numbered in Keras.
+                let is_activation = keras.starts_with("MobileNetV3")
+                    && expected.ends_with("_activation")
+                    && (found.starts_with("activation") || found.starts_with("re_lu"));
+                // A layer that Keras does not have has the number before.
+                let is_ours = number == before && !names.contains(&&*expected);
+                assert!(
+                    found == expected || is_activation || is_ours,
+                    "{keras} {number}: {expected}, {found}"
+                );
+                before = number;
+            }
+            assert!(model.layer(-1).is_ok() || keras.starts_with("MobileNetV3"), "{keras}");
+            let last = names.len() - 1;
+            let error = model.layer(last + 1).err().unwrap().to_string();
+            assert!(error.contains(&format!("to {last}, for")), "{keras}: {error}");
+        }
+    }
+    Ok(())
+}
