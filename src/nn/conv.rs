@@ -7,12 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::window_size::{WindowSize, window_output};
 use super::{Activation, Build, Context, Initializer, Layer, Mode, Padding, Param};
+use crate::check::check;
 use crate::device::takes_cpu_path;
 use crate::ops::{
     Conv, DeviceConv, Epilogue, FusedConv, InferenceConv, KernelLayout, PackedKernels, apply2, apply3,
     to_nchw,
 };
 use crate::{Error, Result};
+
+/// Largest height and width of a window with the gaps of its dilation, so that positions of pixels do not overflow.
+const MAX_EXTENT: usize = i32::MAX as usize;
 
 /// 2D convolution: `activation(W * x + b)`.
 ///
@@ -80,7 +84,8 @@ impl Conv2D {
 
     /// Height and width of the image section under the window, with the gaps of the dilation.
     pub(super) fn extent(&self) -> [usize; 2] {
-        self.kernel_size.sides().map(|side| side.saturating_sub(1) * self.dilation_rate + side.min(1))
+        let extent = |side: usize| side.saturating_sub(1).saturating_mul(self.dilation_rate);
+        self.kernel_size.sides().map(|side| extent(side).saturating_add(side.min(1)))
     }
 
     /// Sets the stride in pixels. Default: 1.
@@ -124,6 +129,9 @@ impl Build for Conv2D {
                 found,
             });
         }
+        let [rows, columns] = self.extent();
+        let fits = rows.max(columns) <= MAX_EXTENT;
+        check("window", format!("{rows}x{columns}"), fits, "at most 2147483647 pixels, with its gaps")?;
         let [channels, height, width] = window_output(&context, self.extent(), self.strides, self.padding)?;
         if !channels.is_multiple_of(self.groups) || !self.filters.is_multiple_of(self.groups) {
             let expected = format!("a divisor of {channels} channels and {} filters", self.filters);

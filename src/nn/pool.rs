@@ -47,9 +47,19 @@ impl Build for MaxPooling2D {
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
         let shape = window_output(&context, [self.pool_size; 2], self.strides, self.padding)?;
         let sides = [context.inputs[0][1], context.inputs[0][2]];
-        let before = sides.map(|side| self.padding.amount(side, self.pool_size, self.strides).0);
-        let op = MaxPool { size: self.pool_size, stride: self.strides, before, output: [shape[1], shape[2]] };
+        let size = effective_size(self.pool_size, self.padding, sides);
+        let before = sides.map(|side| self.padding.amount(side, size, self.strides).0);
+        let op = MaxPool { size, stride: self.strides, before, output: [shape[1], shape[2]] };
         Ok(Arc::new(Max { op, shape }))
+    }
+}
+
+/// The size of a window with the same pooled values, which is not much larger than the image. With
+/// [`Padding::Same`], windows of twice the image's sides cover the whole image at each position.
+fn effective_size(size: usize, padding: Padding, sides: [usize; 2]) -> usize {
+    match padding {
+        Padding::Same => size.min(2 * sides[0].max(sides[1])),
+        Padding::Valid | Padding::Explicit(_) => size,
     }
 }
 
@@ -115,7 +125,8 @@ impl Build for AveragePooling2D {
         let [_, height, width] = *context.inputs[0] else {
             return Err(Error::shape(context.name, "[channels, height, width]", context.inputs[0], ""));
         };
-        let sum = Conv2D::depthwise(self.pool_size).strides(self.strides).padding(self.padding);
+        let size = effective_size(self.pool_size, self.padding, [height, width]);
+        let sum = Conv2D::depthwise(size).strides(self.strides).padding(self.padding);
         let sum = sum.use_bias(false).kernel_initializer(Initializer::Ones);
         let (name, device) = (context.name, context.device);
         let sum = sum.build(context)?;
@@ -123,9 +134,9 @@ impl Build for AveragePooling2D {
         // Number of image pixels in each window, without the padding.
         let [_, rows, columns] = *sum.output_shape() else { unreachable!("a convolution's output is maps") };
         let held = |side: usize, at: usize| {
-            let start = (at * self.strides) as isize
-                - self.padding.amount(side, self.pool_size, self.strides).0 as isize;
-            (start + self.pool_size as isize).min(side as isize) - start.max(0)
+            let start =
+                (at * self.strides) as isize - self.padding.amount(side, size, self.strides).0 as isize;
+            (start + size as isize).min(side as isize) - start.max(0)
         };
         let counts = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
         let counts: Vec<f32> = counts.map(|(r, c)| (held(height, r) * held(width, c)) as f32).collect();

@@ -56,7 +56,8 @@ impl Padding {
             Padding::Valid => (0, 0),
             Padding::Same => {
                 let outputs = length.div_ceil(stride);
-                let total = ((outputs - 1) * stride + size).saturating_sub(length);
+                let covered = outputs.saturating_sub(1).saturating_mul(stride).saturating_add(size);
+                let total = covered.saturating_sub(length);
                 (total / 2, total - total / 2)
             }
             Padding::Explicit(n) => (n, n),
@@ -88,7 +89,8 @@ pub(crate) fn window_output(
     }
     let side = |length: usize, size: usize| {
         let (before, after) = padding.amount(length, size, stride);
-        (length + before + after).checked_sub(size).map(|rest| rest / stride + 1)
+        let padded = length.checked_add(before)?.checked_add(after)?;
+        padded.checked_sub(size).map(|rest| rest / stride + 1)
     };
     match (side(height, rows), side(width, columns)) {
         (Some(h), Some(w)) => Ok([channels, h, w]),

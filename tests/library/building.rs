@@ -120,6 +120,43 @@ fn a_layer_may_be_called_output_in_an_onnx_file() -> Result<()> {
     Ok(())
 }
 
+/// No arithmetic overflows, and no loop is as long as the window.
+#[test]
+fn sizes_of_any_number_are_errors_or_built() -> Result<()> {
+    let image = || Input::new((1, 4, 5));
+    for size in [1_000_000_000, usize::MAX] {
+        assert!(sequential![image(), Conv2D::new(1, 2).dilation_rate(size)].is_err());
+        assert!(sequential![image(), Conv2D::new(1, size)].is_err());
+        let wide = Conv2D::new(1, 2).dilation_rate(size.saturating_mul(3)).padding(Padding::Same);
+        assert!(sequential![image(), wide].is_err());
+        assert!(sequential![image(), MaxPooling2D::new(size)].is_err());
+        let around = Padding::Explicit(size - 1);
+        let pooled = sequential![image(), MaxPooling2D::new(size).strides(1).padding(around)];
+        assert!(pooled.and_then(|model| model.predict(&random_uniform((1, 1, 4, 5), 0.0, 1.0)?)).is_err());
+    }
+    assert!(sequential![image(), Conv2D::new(1, (1, usize::MAX)).padding(Padding::Same)].is_err());
+    assert!(sequential![image(), Reshape::new((usize::MAX, 2))].is_err());
+    // As in Keras, a window that covers the whole image at each position.
+    let x = random_uniform((2, 1, 4, 5), 0.0, 1.0)?;
+    let flat = x.flatten_from(1)?;
+    let (most, mean) = (flat.max(1)?.to_vec1::<f32>()?, flat.mean(1)?.to_vec1::<f32>()?);
+    for size in [10, 11, 1_000_000_000, usize::MAX] {
+        for strides in [2, size] {
+            let max = MaxPooling2D::new(size).strides(strides).padding(Padding::Same);
+            let average = AveragePooling2D::new(size).strides(strides).padding(Padding::Same);
+            let found =
+                [sequential![image(), max]?.predict(&x)?, sequential![image(), average]?.predict(&x)?];
+            for (found, expected) in found.iter().zip([&most, &mean]) {
+                for (row, expected) in found.iter().zip(expected) {
+                    let fits = row.iter().all(|value| (value - expected).abs() < 1e-5);
+                    assert!(fits && row.len() == if strides == 2 { 6 } else { 1 }, "{size}: {row:?}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The name in Keras of a network's layer, if it has another one.
 fn name_in_keras(network: &str, layer: &str) -> String {
     match (network, layer) {
