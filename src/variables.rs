@@ -108,6 +108,14 @@ pub unsafe fn variable_store(store: *mut VariableStore) -> &'static mut Variable
     unsafe { store.as_mut() }.unwrap_or_else(|| Box::leak(Box::default()))
 }
 
+/// Tells evcxr that a variable is lost, because an item has changed the meaning of its type or name. Returns `false`,
+/// like [`VariableStore::check_variable`].
+pub fn lost(name: &str) -> bool {
+    eprintln!("The variable {name} is lost: an item has changed the meaning of its type or of its name.");
+    println!("{VARIABLE_CHANGED_TYPE}{name}");
+    false
+}
+
 thread_local! {
     /// Values from before a failed cell, for variables that the cell would have redefined.
     static RESTORABLE: RefCell<VariableStore> = RefCell::default();

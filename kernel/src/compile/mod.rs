@@ -20,6 +20,7 @@ pub mod probe;
 pub mod redefined;
 pub mod restore;
 pub mod timing;
+pub mod unusable;
 pub mod variables;
 pub mod warnings;
 pub mod wrapper;
