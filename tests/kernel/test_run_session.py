@@ -124,7 +124,7 @@ def test_a_kernel_without_a_usable_cache_answers_and_names_the_reason(tmp_path):
 
 
 def test_a_cache_with_unusual_characters_works(tmp_path):
-    cache = tmp_path / "a,b'é[x]#$y"
+    cache = tmp_path / "a,b'é[x]#$yค่า"
     shutil.copytree(CACHE / "templates", cache / "headstart" / "templates", copy_function=os.link)
     path = notebook(tmp_path / "a.ipynb", "Tensor::zeros(2, DType::F32, &device())?.dims()")
     done = headstart("run", path, env=os.environ | {"XDG_CACHE_HOME": str(cache)})

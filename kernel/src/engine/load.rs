@@ -21,6 +21,7 @@ use crate::engine::run::guarded;
 use crate::engine::{certificates, config};
 use crate::platform::rustc_wrapper;
 use crate::prelude::backend::LIBRARIES_REMEDY;
+use crate::prelude::facade::toml_string;
 use crate::prelude::session::Session;
 use crate::prelude::template::Template;
 use crate::prelude::toolchain;
@@ -143,9 +144,9 @@ pub fn load(
 fn dependency(template: &Template) -> String {
     format!(
         "{LINKER}{BUILD_VARIABLE}CARGO_INCREMENTAL=0\n{BUILD_VARIABLE}CARGO_ENCODED_RUSTFLAGS={}\n\
-         {DEPENDENCY}headstart = {{ path = {:?} }}\n",
+         {DEPENDENCY}headstart = {{ path = {} }}\n",
         template.rustc_flags().join("\u{1f}"),
-        template.facade().display().to_string()
+        toml_string(&template.facade())
     )
 }
 
