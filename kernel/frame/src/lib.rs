@@ -35,6 +35,9 @@ pub const CELL_IS_OVER: &std::ffi::CStr = c"headstart_cell_is_over";
 /// Function of the prelude's library, `extern "C" fn(store)`, that prints [`Frame::Variables`] after a cell.
 pub const DESCRIBE_VARIABLES: &std::ffi::CStr = c"headstart_describe_variables";
 
+/// Function of the prelude's library, `extern "C" fn()`, that drops the variables at the end of the cells' process.
+pub const DROP_VARIABLES: &std::ffi::CStr = c"headstart_drop_variables";
+
 /// Function of the prelude's library, `extern "C" fn(line) -> bool`, for a [`Frame::CommMessage`] or
 /// [`Frame::CommClose`] from the client. Returns whether callbacks wait. It may run while a cell runs.
 pub const RECEIVE_COMM: &std::ffi::CStr = c"headstart_receive_comm";

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc;
 
 use headstart_frame::{
-    ANSWERS_VARIABLE, CELL_IS_OVER, DESCRIBE_VARIABLES, Frame, LIBRARY_VARIABLE, RECEIVE_COMM, RUN_CALLBACKS,
+    ANSWERS_VARIABLE, CELL_IS_OVER, DESCRIBE_VARIABLES, DROP_VARIABLES, Frame, LIBRARY_VARIABLE,
+    RECEIVE_COMM, RUN_CALLBACKS,
 };
 
 use crate::compile::evcxr_text::protocol::{COMPLETE, RUNTIME_VARIABLE, cell_to_run};
@@ -57,9 +58,12 @@ pub fn hook() {
         if let Err(error) = &run {
             eprintln!("the process of the cells cannot go on: {error}");
         }
-        end_programs(libc::SIGTERM);
         // SAFETY: SIGALRM ends this process if a destructor does not return.
         unsafe { libc::alarm(EXIT_TIMEOUT_S) };
+        if run.is_ok() {
+            drop_variables();
+        }
+        end_programs(libc::SIGTERM);
         std::process::exit(i32::from(run.is_err()));
     }
     // The rustc wrapper of evcxr.
@@ -334,6 +338,14 @@ fn notify_prelude() {
     if let Some(function) = prelude_function(CELL_IS_OVER) {
         // SAFETY: the symbol is a function of this type.
         unsafe { std::mem::transmute::<*mut libc::c_void, extern "C" fn()>(function)() };
+    }
+}
+
+/// Drops the cells' variables, if the prelude is loaded. A variable may hold text that it has not yet written to a file.
+fn drop_variables() {
+    if let Some(function) = prelude_function(DROP_VARIABLES) {
+        // SAFETY: the symbol is a function of this type, and no cell runs any more.
+        unsafe { std::mem::transmute::<*mut libc::c_void, unsafe extern "C" fn()>(function)() };
     }
 }
 

@@ -30,8 +30,8 @@ use crate::prelude::toolchain;
 pub const BEGIN: &str = "headstart::start();";
 /// Cell that restores a context's numbering after `:clear`: evcxr runs it when it starts.
 const FIRST: &str = "42";
-/// Code that ends a process of cells.
-pub const END: &str = "std::process::exit(0);";
+/// Code that drops the variables and ends a process of cells.
+pub const END: &str = "headstart::variables::end();";
 const USE_PRELUDE: &str = "use headstart::prelude::*;\nuse headstart::display::ShowDebug as _;";
 /// evcxr prefers mold, which it loads into every program that it starts for a cell. That takes longer than
 /// rustc's own linker.

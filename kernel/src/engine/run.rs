@@ -169,6 +169,7 @@ impl Loaded {
     /// Deletes everything that the cells have defined, and loads the prelude again.
     fn clear(&mut self) -> Result<(), CellError> {
         let load = self.load.clone();
+        self.drop_variables();
         self.run_lines(CLEAR)?;
         self.listener.process_has_ended();
         self.run_lines(&load).map(drop)
@@ -185,6 +186,13 @@ impl Loaded {
         self.listener.process_has_ended();
         // Sets up Stop and the report of panics in the new process.
         self.run_lines(BEGIN).map(drop)
+    }
+
+    /// Drops the variables, before `:clear` kills their process.
+    fn drop_variables(&mut self) {
+        if !self.variables().is_empty() {
+            let _ = self.context.execute(END);
+        }
     }
 
     fn run_lines(&mut self, lines: &str) -> Result<EvalOutputs, CellError> {
