@@ -121,8 +121,9 @@ pub fn load(
                 loaded.context.execute(&cell).map_err(|error| error.to_string())?;
             }
             loaded.load_prelude(&template)?;
-            // The cause of a probe's failure, such as a full disk, may be gone in the next session.
-            if could_run {
+            // The cause of a probe's failure, such as a full disk or a setting, may be gone in the next session.
+            let may_pass = found != boundary::Cells::Rewritten && !loaded.config.is_empty();
+            if could_run && !may_pass {
                 found.record(&template);
             }
             found
