@@ -139,6 +139,15 @@ def test_functions_may_use_macros_of_the_session(kernel):
         assert kernel.ok(" + ".join(f"use_{name}(1)" for name in names)) == "10"
 
 
+def test_functions_may_use_exported_macros_and_macros_with_text_over_several_lines(kernel):
+    names = ["alpha", "beta", "gamma", "delta", "epsilon"]
+    pairs = [f'#[macro_export]\nmacro_rules! {name} {{ () => {{ "<b>\n{at}</b>" }}; }}\nfn use_{name}() -> &\'static str {{ {name}!() }}' for at, name in enumerate(names)]
+    for _ in range(3):
+        kernel.ok(":clear")
+        kernel.ok("\n".join(pairs))
+        assert kernel.ok("[" + ", ".join(f"use_{name}().len()" for name in names) + "]") == "[9, 9, 9, 9, 9]"
+
+
 # A cell that defines a variable, an item that changes the meaning of its type or name, and the variable.
 CHANGED_MEANINGS = [
     ("struct Stack { items: Vec<i32> }\nlet s = Stack { items: vec![1] };", "struct Stack<T> { items: Vec<T> }", "s"),
