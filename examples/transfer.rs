@@ -29,8 +29,8 @@ fn main() -> headstart::Result<()> {
     let validation = images(VALIDATION, 1 << 40)?;
     let networks: [(&str, Make, &str); 2] =
         [("VGG16", Vgg16::new, "block5_conv1"), ("ResNet50", ResNet50::new, "conv5_block1_1_conv")];
-    let asked = |name: &str| arguments.get(1).is_none_or(|only| only == name);
-    for (name, network, last_block) in networks.into_iter().filter(|(name, ..)| asked(name)) {
+    let is_selected = |name: &str| arguments.get(1).is_none_or(|only| only == name);
+    for (name, network, last_block) in networks.into_iter().filter(|(name, ..)| is_selected(name)) {
         for size in SIZES {
             let found: Vec<[f64; 2]> = (0..seeds)
                 .map(|seed| transfer(network, last_block, seed, &images(size, seed << 20)?, &validation))

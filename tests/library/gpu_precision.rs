@@ -7,22 +7,22 @@ use headstart::prelude::*;
 
 use crate::gpu::{RESULTS_VARIABLE, data, drawn, fake, file, networks, run_on_gpu};
 
-/// Says how a process with these environment variables computes on the fake GPU.
-fn said(variables: &[(&str, &str)]) -> String {
+/// Returns how a process with these environment variables computes on the fake GPU.
+fn printed(variables: &[(&str, &str)]) -> String {
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "gpu_precision::say_the_precision", "--ignored", "--nocapture"]);
+    command.args(["--exact", "gpu_precision::print_the_precision", "--ignored", "--nocapture"]);
     command.env("HEADSTART_DEVICE", "gpu").env("HEADSTART_CUDA_LIBRARIES", fake::folder());
     command.env_remove("HEADSTART_TEST_DEVICE_PATH").env_remove("HEADSTART_PRECISION");
     let output = command.envs(variables.iter().copied()).output().unwrap();
-    let said =
+    let printed =
         [output.stderr, output.stdout].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    assert!(output.status.success(), "{said}");
-    said
+    assert!(output.status.success(), "{printed}");
+    printed
 }
 
 #[test]
 #[ignore = "started by the_precision_is_that_of_the_environment in a process of its own"]
-fn say_the_precision() {
+fn print_the_precision() {
     device();
     println!("precision: {:?}", gpu_precision());
 }
@@ -40,20 +40,26 @@ fn the_precision_is_that_of_the_environment() {
         (&[(CAPABILITY, "75")], "Float32"),
         (&[(CAPABILITY, "75"), (PRECISION, "bfloat16")], "Float32"),
     ] {
-        let said = said(variables);
-        // `device()` says it.
+        let printed = printed(variables);
+        // `device()` prints it.
         let architecture = if variables.iter().any(|(name, _)| *name == CAPABILITY) { 75 } else { 90 };
         let note = format!("models run on Fake GPU (sm_{architecture}, {expected})");
-        assert!(said.contains(&note) && said.contains(&format!("precision: Some({expected})")), "{said}");
+        assert!(
+            printed.contains(&note) && printed.contains(&format!("precision: Some({expected})")),
+            "{printed}"
+        );
     }
-    let said_of_old = said(&[(CAPABILITY, "75"), (PRECISION, "bfloat16")]);
+    let printed_by_old = printed(&[(CAPABILITY, "75"), (PRECISION, "bfloat16")]);
     assert!(
-        said_of_old.contains("compute capability 8.0 or later for BFloat16, found sm_75"),
-        "{said_of_old}"
+        printed_by_old.contains("compute capability 8.0 or later for BFloat16, found sm_75"),
+        "{printed_by_old}"
     );
-    let said_of_wrong = said(&[(PRECISION, "half")]);
+    let printed_by_wrong = printed(&[(PRECISION, "half")]);
     let note = "HEADSTART_PRECISION=half: expected float32, tf32 or bfloat16; using the CPU";
-    assert!(said_of_wrong.contains(note) && said_of_wrong.contains("precision: None"), "{said_of_wrong}");
+    assert!(
+        printed_by_wrong.contains(note) && printed_by_wrong.contains("precision: None"),
+        "{printed_by_wrong}"
+    );
 }
 
 #[test]

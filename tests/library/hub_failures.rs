@@ -39,7 +39,7 @@ fn the_proxy_or_the_token_is_named_with_the_cause() {
         println!("{}", hub.fetch(&wanted).unwrap_err());
         return;
     }
-    let said = |endpoint: &str, variables: &[(&str, &str)]| {
+    let failure = |endpoint: &str, variables: &[(&str, &str)]| {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
         for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "HF_TOKEN"] {
             child.env_remove(name).env_remove(name.to_lowercase());
@@ -67,27 +67,27 @@ fn the_proxy_or_the_token_is_named_with_the_cause() {
         ("HTTPS_PROXY", "proxy.invalid:3128".into(), ["proxy.invalid:3128", "there is no DNS"]),
         ("ALL_PROXY", format!("socks5://{nowhere}"), [&nowhere, "is a SOCKS proxy"]),
     ] {
-        let said = said(
+        let failure = failure(
             "http://hub.invalid",
             &[(variable, &format!("http://{address}").replace("http://socks5", "socks5"))],
         );
         for part in parts.into_iter().chain([variable, "hint: set HTTPS_PROXY"]) {
-            assert!(said.contains(part), "{part} is not in: {said}");
+            assert!(failure.contains(part), "{part} is not in: {failure}");
         }
-        assert_eq!(said.matches(parts[0]).count(), 1, "the proxy is named once: {said}");
-        assert!(!said.contains("secret"), "{said}");
+        assert_eq!(failure.matches(parts[0]).count(), 1, "the proxy is named once: {failure}");
+        assert!(!failure.contains("secret"), "{failure}");
     }
-    let said_directly = said("http://hub.invalid", &[]);
-    assert!(said_directly.contains("the name of http://hub.invalid was not found"), "{said_directly}");
+    let without_proxy = failure("http://hub.invalid", &[]);
+    assert!(without_proxy.contains("the name of http://hub.invalid was not found"), "{without_proxy}");
     // Hosts in NO_PROXY are requested directly.
-    let direct = said(
+    let direct = failure(
         "http://hub.invalid",
         &[("HTTPS_PROXY", &format!("http://{wants}")), ("NO_PROXY", "hub.invalid")],
     );
     assert!(direct.contains("hub.invalid was not found") && !direct.contains(&wants), "{direct}");
     let server =
         serve(&[], vec![Conduct::Status("401 Unauthorized\r\nX-Error-Message: Token \"t\" is expired")]);
-    let token = said(&server.address, &[("HF_TOKEN", "hf_secret")]);
+    let token = failure(&server.address, &[("HF_TOKEN", "hf_secret")]);
     for part in ["the token of HF_TOKEN is wrong or expired (Token \"t\" is expired)", "settings/tokens"] {
         assert!(token.contains(part) && !token.contains("hf_secret"), "{token}");
     }

@@ -31,9 +31,9 @@ fn all_of_this_holds_on_the_gpu_path() {
         command.env("HEADSTART_CUDA_LIBRARIES", fake::folder());
     }
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stdout));
-    assert!(said.contains("models run on"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}\n{}", String::from_utf8_lossy(&output.stdout));
+    assert!(stderr.contains("models run on"), "{stderr}");
 }
 
 #[test]

@@ -78,9 +78,9 @@ pub fn take(session: &Path, name: &OsStr, out: &Path) -> Option<Output> {
     let mut file = File::open(session.join(AHEAD).join(name)).ok()?;
     // The file is locked until rustc has ended.
     file.lock_shared().ok()?;
-    let mut said = String::new();
-    file.read_to_string(&mut said).ok()?;
-    let (status, said) = said.split_once('\n')?;
+    let mut content = String::new();
+    file.read_to_string(&mut content).ok()?;
+    let (status, content) = content.split_once('\n')?;
     let status = ExitStatus::from_raw(status.parse().ok()?);
     // If the order of the variables differed, evcxr would attribute an error to the wrong variable.
     let is_same = || fs::read(session.join(AHEAD).join(PREDICTED)).ok() == fs::read(session.join(FILE)).ok();
@@ -97,7 +97,7 @@ pub fn take(session: &Path, name: &OsStr, out: &Path) -> Option<Output> {
         }
         fs::rename(from, to).ok()?;
     }
-    Some(Output { status, stdout: Vec::new(), stderr: in_place(said).into_bytes() })
+    Some(Output { status, stdout: Vec::new(), stderr: in_place(content).into_bytes() })
 }
 
 /// Folder for rustc's files, at the same depth as cargo's: library paths are relative to it.

@@ -108,25 +108,25 @@ mod tests {
         let phases = |names: &[&str]| -> Vec<(String, Duration)> {
             names.iter().map(|name| (name.to_string(), Duration::from_millis(400))).collect()
         };
-        let said = |names: &[&str]| line(Duration::from_millis(800), &phases(names), begin, folder.path());
+        let report = |names: &[&str]| line(Duration::from_millis(800), &phases(names), begin, folder.path());
         file("src/lib.rs", 100);
         assert_eq!(
-            said(&["Final compile", EXECUTION_PHASE]),
+            report(&["Final compile", EXECUTION_PHASE]),
             "0.80 s: rust-analyzer 0.10 s, cargo, rustc and linker 0.30 s, running 0.40 s\n"
         );
         file("target/x86/debug/libcode_1.so", 350);
         file(LINKING, 50);
         assert!(
-            said(&["Final compile", EXECUTION_PHASE]).contains("cargo, rustc and linker 0.30 s"),
+            report(&["Final compile", EXECUTION_PHASE]).contains("cargo, rustc and linker 0.30 s"),
             "another cell's"
         );
         file(LINKING, 330);
         assert_eq!(
-            said(&["Final compile", EXECUTION_PHASE]),
+            report(&["Final compile", EXECUTION_PHASE]),
             "0.80 s: rust-analyzer 0.10 s, cargo and rustc 0.28 s, linker 0.02 s, running 0.40 s\n"
         );
         assert_eq!(
-            said(&["E0277", "Final compile"]),
+            report(&["E0277", "Final compile"]),
             "0.80 s: compiling 0.80 s, in 2 tries, running 0.00 s\n"
         );
     }

@@ -98,7 +98,7 @@ impl Engine {
         }
         let (requests, queue) = unbounded();
         let (ended, stopped) = bounded(1);
-        let (say, stage) = watch::channel(Stage::Loading(None));
+        let (stage_sender, stage) = watch::channel(Stage::Loading(None));
         let comms = write_comms(pipes.comms.try_clone().map_err(no_pipes)?).map_err(no_pipes)?;
         let cells: Arc<Cells> = Arc::default();
         let (listener, background) = Listener::start(pipes, cells.clone()).map_err(no_pipes)?;
@@ -109,7 +109,7 @@ impl Engine {
             let template = || {
                 let ready = template?.ready(&|notice| {
                     terminal::show(&notice);
-                    say.send_replace(Stage::Loading(Some(notice)));
+                    stage_sender.send_replace(Stage::Loading(Some(notice)));
                 });
                 terminal::end_progress();
                 ready
@@ -117,7 +117,7 @@ impl Engine {
             let loaded = guarded(|| load(&cells, &session, listener, template)).unwrap_or_else(Err);
             environment::record_kernel_environment();
             cells.is_loaded();
-            say.send_replace(if loaded.is_ok() { Stage::Loaded } else { Stage::Failed });
+            stage_sender.send_replace(if loaded.is_ok() { Stage::Loaded } else { Stage::Failed });
             // A session that was killed could not shrink the cache.
             std::thread::spawn(cache::shrink);
             serve(&cells, loaded, &queue);

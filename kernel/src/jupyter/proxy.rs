@@ -33,8 +33,8 @@ fn serve_as_proxy(stream: UnixStream, origin: &Origin) -> Result<(), String> {
         let mut stream = tokio::net::UnixStream::from_std(stream)?;
         let server = stream.peer_cred()?.pid();
         let mut terminate = signal(SignalKind::terminate())?;
-        let mut said = String::new();
-        let mut ended = pin!(stream.read_to_string(&mut said));
+        let mut received = String::new();
+        let mut ended = pin!(stream.read_to_string(&mut received));
         let mut parent_ended = pin!(origin.ended());
         let mut has_parent = true;
         loop {
@@ -45,11 +45,11 @@ fn serve_as_proxy(stream: UnixStream, origin: &Origin) -> Result<(), String> {
             }
             server.map(|server| kill(Pid::from_raw(server), Signal::SIGTERM));
         }
-        Ok::<_, io::Error>(said)
+        Ok::<_, io::Error>(received)
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.and_then(|runtime| runtime.block_on(stand)) {
-        Ok(said) if said == DONE => Ok(()),
+        Ok(received) if received == DONE => Ok(()),
         Ok(_) => Err("the kernel ended unexpectedly".into()),
         Err(error) => Err(format!("the kernel was lost: {error}")),
     }

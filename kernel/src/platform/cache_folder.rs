@@ -36,14 +36,14 @@ mod tests {
         for path in ["/a,b/é'$x", "/plain"] {
             assert_eq!(usable(path.into()), Ok(path.into()));
         }
-        for (path, said) in [
+        for (path, expected) in [
             ("/a b", "a space"),
             ("/a\"b", "character '\"'"),
             ("/a:b", "':'"),
             ("/a%20b", "'%'"),
             ("/a\tb", "XDG_CACHE_HOME"),
         ] {
-            assert!(usable(path.into()).unwrap_err().contains(said), "{path}");
+            assert!(usable(path.into()).unwrap_err().contains(expected), "{path}");
         }
     }
 }
