@@ -23,6 +23,7 @@ use rayon::prelude::*;
 
 const SIDE: usize = 64;
 const BATCH: usize = 64;
+/// Number of steps in which the learning rate rises to its value.
 const WARM_UP: usize = 200;
 /// First seed of the validation images. Training uses smaller seeds.
 const VALIDATION: u64 = 1 << 40;

@@ -38,7 +38,7 @@ impl GpuPrecision {
     }
 
     /// Converts to the precision of the GPU crate.
-    fn of_convolutions(self) -> Precision {
+    fn convolution_precision(self) -> Precision {
         match self {
             GpuPrecision::Float32 => Precision::Float32,
             GpuPrecision::TensorFloat32 => Precision::TensorFloat32,
@@ -72,7 +72,7 @@ pub fn set_gpu_precision(precision: GpuPrecision) -> Result<()> {
         }
         return Ok(());
     };
-    gpu.set_precision(precision.of_convolutions()).map_err(|_| Error::Argument {
+    gpu.set_precision(precision.convolution_precision()).map_err(|_| Error::Argument {
         name: "precision",
         expected: format!("Float32, the only precision of {} ({})", gpu.name(), gpu.architecture()),
         found: format!("{precision:?}, which needs compute capability 8.0"),
@@ -114,7 +114,7 @@ fn open(number: usize, precision: Option<&str>) -> Result<Gpu, String> {
         name.parse::<Precision>().map_err(|expected| format!("{PRECISION_VARIABLE}={name}: {expected}"))
     };
     let precision = precision.map(named).transpose()?;
-    let gpu = Gpu::open(number, &Libraries::of_system(), Precision::Float32);
+    let gpu = Gpu::open(number, &Libraries::from_system(), Precision::Float32);
     let gpu = gpu.map_err(|error| error.to_string())?;
     if let Err(error) = gpu.set_precision(precision.unwrap_or_else(|| gpu.default_precision())) {
         note(format_args!("note: {PRECISION_VARIABLE}: {error}; using float32"));

@@ -56,7 +56,7 @@ pub enum Error {
     },
     /// A folder contains no images where images were expected.
     #[error(
-        "{path}: {problem}\nhint: put the images into one folder a class, as in {path}/cats/1.jpg, {path}/dogs/1.jpg"
+        "{path}: {problem}\nhint: put the images into one folder per class, as in {path}/cats/1.jpg, {path}/dogs/1.jpg"
     )]
     Folder {
         /// The folder.
@@ -99,7 +99,7 @@ pub enum Error {
     NotCompiled,
     /// The loss is not finite.
     #[error(
-        "the {}loss is {loss} at epoch {epoch}, batch {batch}; the weights are as the last step left them\n\
+        "the {}loss is {loss} at epoch {epoch}, batch {batch}; the weights are those of the last step\n\
          hint: look for NaN in the data, scale the images, or try a smaller learning rate",
         if *.validation { "validation " } else { "" }
     )]
@@ -124,7 +124,7 @@ pub enum Error {
         hint: String,
     },
     /// The user interrupted the kernel or the program.
-    #[error("interrupted; the variables and the weights are as the last batch left them")]
+    #[error("interrupted; the weights are those of the last batch, and all variables keep their values")]
     Interrupted,
     /// A file of pretrained weights could not be fetched.
     #[error("{what}: {problem}\nhint: {hint}")]
@@ -138,14 +138,14 @@ pub enum Error {
     },
     /// No checkpoint exists for a model with these parameters.
     #[error(
-        "no weights of `{model}` are kept from a training in this session{}\n\
-         hint: build the model exactly as it was when it was trained, then call `recover()` again", kept_line(.kept)
+        "this session has no checkpoint of `{model}`{}\n\
+         hint: build the model exactly as it was when it was trained, then call `recover()` again", others_line(.models)
     )]
     NothingToRecover {
         /// The model that `recover` was called on.
         model: String,
         /// The models that have checkpoints.
-        kept: Vec<String>,
+        models: Vec<String>,
     },
     /// An ONNX file cannot be imported.
     #[error("{path}: the file cannot be imported: {problem}")]
@@ -176,7 +176,7 @@ pub enum Error {
         found: String,
     },
     /// The memory of the GPU is too small for the computation.
-    #[error("the memory of the GPU is full{}\nhint: {}; every variable is as it was", batch_line(.batch_size), smaller(.batch_size))]
+    #[error("the memory of the GPU is full{}\nhint: {}; all variables keep their values", batch_line(.batch_size), smaller(.batch_size))]
     OutOfMemory {
         /// The number of samples in the current batch, if known.
         batch_size: Option<usize>,
@@ -226,6 +226,7 @@ impl Error {
 
     /// Creates a weights error with the first problems and the last one.
     pub(crate) fn weights(path: &Path, network: &str, mut problems: Vec<String>) -> Error {
+        // Number of problems that the message names.
         const MAX_SHOWN: usize = 6;
         if problems.len() > MAX_SHOWN + 2 {
             let more = problems.len() - MAX_SHOWN - 1;
@@ -260,8 +261,8 @@ fn smaller(batch_size: &Option<usize>) -> String {
     }
 }
 
-fn kept_line(kept: &[String]) -> String {
-    if kept.is_empty() { String::new() } else { format!("; there are some of {}", kept.join(", ")) }
+fn others_line(models: &[String]) -> String {
+    if models.is_empty() { String::new() } else { format!("; checkpoints exist for {}", models.join(", ")) }
 }
 
 fn hint_line(text: &str) -> String {

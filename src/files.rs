@@ -29,13 +29,13 @@ pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path) -> io::Res
             found: "an empty path".into(),
         });
     }
-    let name = path.file_name().ok_or_else(|| missing("this names no file".into()))?.to_string_lossy();
+    let name = path.file_name().ok_or_else(|| missing("the path has no file name".into()))?.to_string_lossy();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        return Err(missing(format!("there is no folder {}: make it first", folder.display())));
+        return Err(missing(format!("the folder {} does not exist: create it first", folder.display())));
     }
     let target = without_links(path);
-    if target.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+    if target.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
         return write_device(&target, write).map_err(failed);
     }
     // Two threads may write the same file.
@@ -74,7 +74,7 @@ fn without_links(path: &Path) -> PathBuf {
 pub(crate) fn check_writable(path: &Path) -> Result<()> {
     let refuse = |path: &Path, kind, problem: &str| Err(Error::io(path)(io::Error::new(kind, problem)));
     if path.is_dir() {
-        return refuse(path, io::ErrorKind::IsADirectory, "this is a folder: give the path of a file");
+        return refuse(path, io::ErrorKind::IsADirectory, "this is a folder: pass the path of a file");
     }
     let path = &without_links(path);
     // A device or pipe is written directly.

@@ -51,10 +51,10 @@ fn send_descriptions(store: &VariableStore) {
 /// text. `None` for other types.
 fn describe(value: &dyn Any) -> Option<String> {
     if let Some(tensor) = value.downcast_ref::<Tensor>() {
-        return Some(of_tensor(tensor));
+        return Some(describe_tensor(tensor));
     }
     if let Some(variable) = value.downcast_ref::<Var>() {
-        return Some(of_tensor(variable.as_tensor()));
+        return Some(describe_tensor(variable.as_tensor()));
     }
     if let Some(model) = value.downcast_ref::<Model>() {
         let count: usize = model.params().iter().map(|param| param.count()).sum();
@@ -69,15 +69,15 @@ fn describe(value: &dyn Any) -> Option<String> {
     if let Some(files) = value.downcast_ref::<ImageFiles>() {
         return Some(format!("{} image files", files.paths.len()));
     }
-    of_plain(value)
+    describe_plain(value)
 }
 
-fn of_tensor(tensor: &Tensor) -> String {
+fn describe_tensor(tensor: &Tensor) -> String {
     format!("{:?} {}", tensor.dims(), tensor.dtype().as_str())
 }
 
 /// Describes numbers, texts, and lists and options of them.
-fn of_plain(value: &dyn Any) -> Option<String> {
+fn describe_plain(value: &dyn Any) -> Option<String> {
     macro_rules! first_of {
         ($($type:ty)*) => {
             $(

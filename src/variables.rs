@@ -31,9 +31,29 @@ pub const USER_ERROR_OCCURRED: &str = "EVCXR_ERROR_OCCURRED";
 /// The line that tells evcxr that a cell panicked.
 pub const PANIC_NOTIFICATION: &str = "EVCXR_PANIC_NOTIFICATION";
 
+/// Names of variables, and a fingerprint of the definitions that each variable's type depends on.
+///
+/// rustc's [`TypeId`] of a struct does not depend on the types of its fields, so a changed definition can have the
+/// `TypeId` of the earlier one.
+pub type Layouts = &'static [(&'static str, u64)];
+
 /// Variables by name.
 #[derive(Default)]
-pub struct VariableStore(HashMap<String, Box<dyn Any>>);
+pub struct VariableStore {
+    variables: HashMap<String, Variable>,
+    /// For the variables that the current cell takes, and for those that it stores.
+    layouts: [Layouts; 2],
+}
+
+struct Variable {
+    value: Box<dyn Any>,
+    layout: u64,
+}
+
+/// The fingerprint of a variable; 0 if its type depends on no definition of the cells.
+fn layout(layouts: Layouts, name: &str) -> u64 {
+    layouts.iter().find(|(known, _)| *known == name).map_or(0, |(_, layout)| *layout)
+}
 
 impl VariableStore {
     /// Stores a variable.
@@ -41,11 +61,28 @@ impl VariableStore {
         self.put(name, Box::new(value));
     }
 
-    /// Returns whether the variable has this type or does not exist. Prints a message for evcxr if the
-    /// type differs.
+    /// Returns whether the variable has this type. Prints a message for evcxr if not.
     #[inline(never)] // compiled once, not in each cell
     pub fn check_variable<T: 'static>(&self, name: &str) -> bool {
         self.check(name, TypeId::of::<T>())
+    }
+
+    /// For a cell that redefines a variable without using its value: drops the value if it has another type, and
+    /// returns `true`.
+    #[inline(never)] // compiled once, not in each cell
+    pub fn check_replaced<T: 'static>(&mut self, name: &str) -> bool {
+        if self.problem(name, TypeId::of::<T>()).is_some() {
+            self.variables.remove(name);
+        }
+        true
+    }
+
+    /// Saves a variable's value if it has this type, for [`restore`].
+    #[inline(never)] // compiled once, not in each cell
+    pub fn save<T: 'static>(&mut self, name: &str) {
+        if self.problem(name, TypeId::of::<T>()).is_none() {
+            save(name, self.take_variable::<T>(name));
+        }
     }
 
     /// Removes a variable and returns it.
@@ -65,11 +102,13 @@ impl VariableStore {
     /// After a `:dep`, the crate of a type, such as tokio's runtime, may be compiled again. The type is
     /// then a different one.
     pub fn lazy_arc<T: 'static>(&mut self, name: &str, create: impl FnOnce() -> T) -> Arc<T> {
-        if let Some(shared) = self.0.get(name).and_then(|shared| shared.downcast_ref::<Arc<T>>()) {
+        let known = self.variables.get(name);
+        if let Some(shared) = known.and_then(|shared| shared.value.downcast_ref::<Arc<T>>()) {
             return shared.clone();
         }
         let shared = Arc::new(create());
-        let before = self.0.insert(name.to_owned(), Box::new(shared.clone()));
+        let variable = Variable { value: Box::new(shared.clone()), layout: 0 };
+        let before = self.variables.insert(name.to_owned(), variable);
         // The code of its destructor may belong to a library that is unloaded.
         std::mem::forget(before);
         shared
@@ -77,24 +116,37 @@ impl VariableStore {
 
     /// The variables and their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &dyn Any)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), &**value))
+        self.variables.iter().map(|(name, variable)| (name.as_str(), &*variable.value))
     }
 
     fn put(&mut self, name: &str, value: Box<dyn Any>) {
-        self.0.insert(name.to_owned(), value);
+        let layout = layout(self.layouts[1], name);
+        self.variables.insert(name.to_owned(), Variable { value, layout });
     }
 
     fn check(&self, name: &str, expected: TypeId) -> bool {
-        let is_expected = self.0.get(name).is_none_or(|value| (**value).type_id() == expected);
-        if !is_expected {
-            eprintln!("The type of the variable {name} was redefined, so was lost.");
+        let problem = self.problem(name, expected);
+        if let Some(problem) = &problem {
+            eprintln!("{problem}");
             println!("{VARIABLE_CHANGED_TYPE}{name}");
         }
-        is_expected
+        problem.is_none()
+    }
+
+    /// Reason why a variable cannot be used with this type.
+    fn problem(&self, name: &str, expected: TypeId) -> Option<String> {
+        let Some(Variable { value, layout: known }) = self.variables.get(name) else {
+            return Some(format!(
+                "The variable {name} was lost: a cell that should store it returned before its end."
+            ));
+        };
+        let is_expected = (**value).type_id() == expected && *known == layout(self.layouts[0], name);
+        (!is_expected).then(|| format!("The type of the variable {name} was redefined, so was lost."))
     }
 
     fn take(&mut self, name: &str) -> Box<dyn Any> {
-        self.0.remove(name).unwrap_or_else(|| panic!("the variable `{name}` is not there"))
+        let variable = self.variables.remove(name);
+        variable.unwrap_or_else(|| panic!("the variable `{name}` does not exist")).value
     }
 }
 
@@ -105,7 +157,22 @@ impl VariableStore {
 /// `store` is null, or was returned by this function and has no other reference.
 pub unsafe fn variable_store(store: *mut VariableStore) -> &'static mut VariableStore {
     // SAFETY: guaranteed by the caller.
-    unsafe { store.as_mut() }.unwrap_or_else(|| Box::leak(Box::default()))
+    unsafe { variable_store_with(store, [&[], &[]]) }
+}
+
+/// Like [`variable_store`], for a cell with variables of types that cells have defined. `layouts`: of the variables
+/// that it takes, and of those that it stores.
+///
+/// # Safety
+/// As for [`variable_store`].
+pub unsafe fn variable_store_with(
+    store: *mut VariableStore,
+    layouts: [Layouts; 2],
+) -> &'static mut VariableStore {
+    // SAFETY: guaranteed by the caller.
+    let store = unsafe { store.as_mut() }.unwrap_or_else(|| Box::leak(Box::default()));
+    store.layouts = layouts;
+    store
 }
 
 thread_local! {
@@ -212,9 +279,20 @@ mod tests {
     fn variable_is_returned_unchanged() {
         let mut store = VariableStore::default();
         store.put_variable("n", vec![1, 2]);
-        assert!(store.check_variable::<Vec<i32>>("n") && store.check_variable::<u8>("m"));
-        assert!(!store.check_variable::<Vec<u8>>("n"));
+        assert!(store.check_variable::<Vec<i32>>("n"));
+        assert!(!store.check_variable::<Vec<u8>>("n") && !store.check_variable::<u8>("m"));
         assert_eq!(store.take_variable::<Vec<i32>>("n"), [1, 2]);
+    }
+
+    #[test]
+    fn a_variable_of_another_layout_is_lost() {
+        let mut store = VariableStore { layouts: [&[], &[("n", 1)]], ..VariableStore::default() };
+        store.put_variable("n", 2);
+        let cells: [(Layouts, bool); 3] = [(&[("n", 1)], true), (&[("n", 2)], false), (&[], false)];
+        for (layouts, expected) in cells {
+            store.layouts = [layouts, &[]];
+            assert_eq!(store.check_variable::<i32>("n"), expected);
+        }
     }
 
     #[test]
@@ -262,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "`n` is not there")]
+    #[should_panic(expected = "`n` does not exist")]
     fn missing_variable_cannot_be_taken() {
         VariableStore::default().take_variable::<i32>("n");
     }

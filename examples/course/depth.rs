@@ -20,7 +20,9 @@ const STEPS: usize = 300;
 const LEARNING_RATE: f64 = 0.05;
 /// Number of steps in which the learning rate rises to its value.
 const WARM_UP: usize = 60;
-const EVERY: usize = 20;
+/// Number of steps between two points of the curve.
+const STEPS_PER_POINT: usize = 20;
+/// Side of the images, in pixels.
 const SIDE: usize = 32;
 const CHANNELS: usize = 16;
 
@@ -113,8 +115,8 @@ fn train(model: &Model, seed: u64, mut report: impl FnMut(usize, f64) -> Result<
         let (x, y) = batch((seed << 32) + step as u64)?;
         let loss = loss(model, &x, &y)?;
         sgd.step(&params, &loss.backward()?)?;
-        sum += f64::from(loss.to_scalar::<f32>()?) / EVERY as f64;
-        if step % EVERY == 0 {
+        sum += f64::from(loss.to_scalar::<f32>()?) / STEPS_PER_POINT as f64;
+        if step % STEPS_PER_POINT == 0 {
             report(step, sum)?;
             sum = 0.0;
         }

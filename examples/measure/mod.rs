@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+/// Minimum duration of the measurement of a task, in seconds.
 const MIN_SECONDS: f64 = 4.0;
 /// Minimum number of runs of a fast task.
 pub const MIN_RUNS: usize = 5;

@@ -33,7 +33,7 @@ pub use kernels::{KERNELS, SOURCE};
 pub use libraries::{Found, Libraries};
 pub use loss::{Loss, LossOutput};
 pub use network::{Network, Node, Operation, Parameter, Pass, Window};
-pub use normalization::{Maps, NormalizationOperands, Statistics};
+pub use normalization::{MapShape, NormalizationOperands, Statistics};
 pub use optimizer::{Chunks, Clip, Rule, Segment, Update};
 pub use pointwise::Activation;
 pub use pool::PoolShape;

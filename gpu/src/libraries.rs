@@ -14,18 +14,18 @@ const FOLDERS_VARIABLE: &str = "HEADSTART_CUDA_LIBRARIES";
 const MAJORS: [i32; 2] = [13, 12];
 
 /// A library: its name in messages, its file without the version, and how to install it for each of [`MAJORS`].
-struct Known {
+struct LibrarySpec {
     name: &'static str,
     file: &'static str,
     hints: [&'static str; 2],
 }
 
-const DRIVER: Known = Known {
+const DRIVER: LibrarySpec = LibrarySpec {
     name: "the NVIDIA driver",
     file: "libcuda.so",
     hints: ["install NVIDIA's driver; a machine without an NVIDIA GPU has none"; 2],
 };
-const NVRTC: Known = Known {
+const NVRTC: LibrarySpec = LibrarySpec {
     name: "NVRTC (CUDA 13 or 12)",
     file: "libnvrtc.so",
     hints: [
@@ -33,7 +33,7 @@ const NVRTC: Known = Known {
         "install PyTorch, or `pip install nvidia-cuda-nvrtc-cu12`, or set HEADSTART_CUDA_LIBRARIES to its folder",
     ],
 };
-const BLAS: Known = Known {
+const BLAS: LibrarySpec = LibrarySpec {
     name: "cuBLAS (CUDA 13 or 12)",
     file: "libcublas.so",
     hints: [
@@ -42,8 +42,8 @@ const BLAS: Known = Known {
     ],
 };
 /// cuBLAS depends on it, and does not find it in another folder.
-const BLAS_LT: Known = Known { name: "cuBLASLt", file: "libcublasLt.so", hints: BLAS.hints };
-const DNN: Known = Known {
+const BLAS_LT: LibrarySpec = LibrarySpec { name: "cuBLASLt", file: "libcublasLt.so", hints: BLAS.hints };
+const DNN: LibrarySpec = LibrarySpec {
     name: "cuDNN 9",
     file: "libcudnn.so",
     hints: [
@@ -52,7 +52,7 @@ const DNN: Known = Known {
     ],
 };
 
-impl Known {
+impl LibrarySpec {
     /// How to install the library of a CUDA version.
     fn hint(&self, major: i32) -> &'static str {
         self.hints[usize::from(major < MAJORS[0])]
@@ -92,7 +92,7 @@ pub struct Found {
 impl Libraries {
     /// The folders of this machine: those of `HEADSTART_CUDA_LIBRARIES`, the loader's, CUDA's, the folders
     /// `nvidia/*/lib` that PyTorch and the packages on PyPI install, and conda's.
-    pub fn of_system() -> Libraries {
+    pub fn from_system() -> Libraries {
         let first = std::env::var_os(FOLDERS_VARIABLE);
         let first = first.map(|paths| std::env::split_paths(&paths).collect()).unwrap_or_default();
         // The driver's folder in containers, CUDA's folder, and the driver's folder in WSL.
@@ -219,7 +219,7 @@ impl Libraries {
     /// The first file that can be loaded and that `accepts`, which otherwise says why not.
     fn find(
         &self,
-        known: &Known,
+        spec: &LibrarySpec,
         files: &[impl AsRef<Path>],
         hint: &'static str,
         accepts: impl Fn(&Library) -> std::result::Result<(), String>,
@@ -243,21 +243,21 @@ impl Libraries {
             let files: Vec<_> = files.iter().map(|file| file.as_ref().display().to_string()).collect();
             tried.push(format!("{} in {:?}", files.join(", "), self.first));
         }
-        Err(Error::Library { library: known.name, tried: tried.join("; "), hint })
+        Err(Error::Library { library: spec.name, tried: tried.join("; "), hint })
     }
 }
 
 /// The files of a library for a CUDA version. The last may be of any version.
-fn files(known: &Known, major: i32) -> [String; 2] {
-    [format!("{}.{major}", known.file), known.file.to_owned()]
+fn files(spec: &LibrarySpec, major: i32) -> [String; 2] {
+    [format!("{}.{major}", spec.file), spec.file.to_owned()]
 }
 
 fn same_major(found: i32, expected: i32) -> std::result::Result<(), String> {
     if found == expected { Ok(()) } else { Err(format!("is for CUDA {found}, expected CUDA {expected}")) }
 }
 
-fn is_of(error: &Error, known: &Known) -> bool {
-    matches!(error, Error::Library { library, .. } if *library == known.name)
+fn is_of(error: &Error, spec: &LibrarySpec) -> bool {
+    matches!(error, Error::Library { library, .. } if *library == spec.name)
 }
 
 fn get_or_open<T>(cell: &OnceLock<T>, open: impl FnOnce() -> Result<T>) -> Result<&T> {

@@ -7,7 +7,7 @@ use crate::{Activation, Output, Result};
 
 /// The sizes of feature maps `[batch, channels, inner]`, where `inner` is the number of pixels of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Maps {
+pub struct MapShape {
     /// Samples.
     pub batch: usize,
     /// Channels.
@@ -16,7 +16,7 @@ pub struct Maps {
     pub inner: usize,
 }
 
-impl Maps {
+impl MapShape {
     /// The number of values.
     pub fn count(self) -> usize {
         self.batch * self.channels * self.inner
@@ -50,7 +50,7 @@ pub struct NormalizationOperands<'a> {
     /// The statistics of the forward pass.
     pub statistics: Statistics<'a>,
     /// The sizes.
-    pub maps: Maps,
+    pub maps: MapShape,
 }
 
 impl Gpu {
@@ -64,12 +64,12 @@ impl Gpu {
         x: &Array,
         [mean, spread]: [&Array; 2],
         [moving_mean, moving_variance]: [&Array; 2],
-        maps: Maps,
+        maps: MapShape,
         epsilon: f32,
         momentum: f64,
     ) -> Result<()> {
         const NAME: &str = "batch_statistics";
-        let Maps { batch, channels, inner } = maps;
+        let MapShape { batch, channels, inner } = maps;
         int(NAME, maps.count())?;
         let arguments = [
             A(x, maps.count()),
@@ -99,7 +99,7 @@ impl Gpu {
         [gamma, beta]: [&Array; 2],
         residual: Option<&Array>,
         y: &Array,
-        maps: Maps,
+        maps: MapShape,
         function: Activation,
     ) -> Result<()> {
         const NAME: &str = "normalize";

@@ -38,7 +38,7 @@ impl Precision {
     }
 
     /// The precision with a number.
-    pub(crate) fn of_number(number: u8) -> Precision {
+    pub(crate) fn from_number(number: u8) -> Precision {
         Precision::ALL.get(usize::from(number)).copied().unwrap_or_default()
     }
 }
@@ -74,7 +74,7 @@ mod tests {
             assert_eq!(Precision::BFloat16.is_supported(capability), expected != Precision::Float32);
         }
         for precision in Precision::ALL {
-            assert_eq!(Precision::of_number(precision.number()), precision);
+            assert_eq!(Precision::from_number(precision.number()), precision);
         }
         assert_eq!(
             ["float32", "tf32", "bfloat16"].map(|name| name.parse::<Precision>().unwrap()),

@@ -5,6 +5,7 @@ use super::svg::{Anchor, Svg, widest};
 use super::{Chart, theme};
 use crate::{Error, Result};
 
+/// Height of a row, height of its bar, length of the longest bar, and margin, in pixels.
 const ROW: i32 = 30;
 const BAR: i32 = 18;
 const LENGTH: f64 = 380.0;

@@ -7,6 +7,7 @@ use super::theme::{BLUE, INK, VERMILION};
 use crate::Result;
 use crate::explain::{Calibration, wilson};
 
+/// Size of the chart, and height of its heading, in pixels.
 const WIDTH: i32 = 640;
 const HEIGHT: i32 = 400;
 const TOP: i32 = 34;

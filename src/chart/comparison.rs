@@ -12,6 +12,7 @@ use super::{Chart, spark};
 use crate::train::History;
 use crate::{Error, Result};
 
+/// Size of the chart, and height of its heading, in pixels.
 const WIDTH: i32 = 720;
 const HEIGHT: i32 = 340;
 const TOP: i32 = 34;

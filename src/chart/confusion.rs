@@ -5,6 +5,7 @@ use super::theme::{INK, TEXT};
 use super::{Chart, theme};
 use crate::display::escape;
 
+/// Side of a cell, in pixels.
 const CELL: usize = 64;
 
 impl Chart {
@@ -59,6 +60,7 @@ impl Chart {
 
 /// Shortens a name to the space beside the matrix.
 fn short(name: &str) -> String {
+    // As many as fit above a column.
     const MAX_CHARACTERS: usize = 14;
     if name.chars().count() <= MAX_CHARACTERS {
         name.to_owned()

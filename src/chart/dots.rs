@@ -8,6 +8,7 @@ use super::theme::{BLUE, INK, VERMILION};
 use super::{Chart, theme};
 use crate::Result;
 
+/// Width of the chart, height of a row, height of the heading, and height of a chart of pairs, in pixels.
 const WIDTH: i32 = 720;
 const ROW: i32 = 34;
 const TOP: i32 = 34;

@@ -8,6 +8,7 @@ use super::theme::{PALETTE, Rgb};
 use crate::Result;
 use crate::explain::Embedding;
 
+/// Size of the chart, and height of its heading, in pixels.
 const WIDTH: i32 = 640;
 const HEIGHT: i32 = 400;
 const TOP: i32 = 12;

@@ -11,6 +11,7 @@ use super::{Chart, spark};
 use crate::Result;
 use crate::train::History;
 
+/// Size of the chart, and height of its heading, in pixels.
 const WIDTH: i32 = 760;
 const HEIGHT: i32 = 300;
 const TOP: i32 = 32;

@@ -8,6 +8,7 @@ use super::theme::{BLUE, VERMILION};
 use crate::Result;
 use crate::train::LearningRateCurve;
 
+/// Size of the chart, and height of its heading, in pixels.
 const WIDTH: i32 = 640;
 const HEIGHT: i32 = 320;
 const TOP: i32 = 34;

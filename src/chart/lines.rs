@@ -8,6 +8,7 @@ use super::theme::{INK, PALETTE, Rgb};
 use super::{Chart, spark};
 use crate::{Error, Result};
 
+/// Size of the chart, and height of its heading, in pixels.
 const WIDTH: i32 = 720;
 const HEIGHT: i32 = 340;
 const TOP: i32 = 34;
@@ -117,8 +118,8 @@ impl Lines {
     /// Draws the chart.
     ///
     /// # Errors
-    /// [`Error::Argument`] if no point can be drawn: there are no points, no point is finite, or a
-    /// logarithmic axis has only values of 0 or less.
+    /// [`Error::Argument`] if no point can be drawn: no points, no finite point, or only values of 0 or less
+    /// on a logarithmic axis.
     pub fn plot(&self) -> Result<Chart> {
         let is_on = |scale: Scale, value: f64| scale == Scale::Linear || value > 0.0;
         let points_of = |series: &Series| -> Vec<Point> {
@@ -219,7 +220,7 @@ impl Lines {
 
     /// The ends of the horizontal axis, with a margin beside the outermost dots.
     fn with_margin(&self, left: f64, right: f64) -> (f64, f64) {
-        // Of the length of the axis.
+        // Share of the axis's length.
         const SHARE: f64 = 0.04;
         match self.x_scale {
             Scale::Linear => {

@@ -61,12 +61,13 @@ impl FillMode {
 /// stay in the L1 cache from row to row.
 const BLOCK: usize = 64;
 
-/// The source positions of some pixels of an output row: the index of the upper left of the four input
-/// pixels, and the interpolation weights towards the lower (`down`) and the right (`along`) ones.
-struct Places {
-    corner: [usize; BLOCK],
-    down: [f32; BLOCK],
-    along: [f32; BLOCK],
+/// The source positions of some pixels of an output row. `top_left` is the index of the upper left of
+/// four input pixels. `weight_down` and `weight_right` are the interpolation weights towards the lower and the right
+/// pixels.
+struct SourcePixels {
+    top_left: [usize; BLOCK],
+    weight_down: [f32; BLOCK],
+    weight_right: [f32; BLOCK],
     /// Width of the image in pixels.
     width: usize,
 }
@@ -77,8 +78,8 @@ const OUTSIDE: usize = usize::MAX;
 impl Affine {
     pub(crate) const IDENTITY: Affine = Affine { theta: 0.0, tx: 0.0, ty: 0.0, shear: 0.0, zx: 1.0, zy: 1.0 };
 
-    /// Returns the source of output pixel `(row, column)`: the coefficients `[a, b, c]` of
-    /// `a·row + b·column + c`, for the source row and the source column.
+    /// Returns the source row and the source column of output pixel `(row, column)`. Each is given as
+    /// the coefficients `[a, b, c]` of `a·row + b·column + c`.
     fn rows(&self, height: usize, width: usize) -> [[f64; 3]; 2] {
         let (sin, cos) = self.theta.to_radians().sin_cos();
         let (slant, upright) = self.shear.to_radians().sin_cos();
@@ -111,7 +112,12 @@ impl Affine {
         }
         let [by_row, by_column] = self.rows(height, width);
         let outside = if let FillMode::Constant(value) = fill { value } else { 0.0 };
-        let mut places = Places { corner: [OUTSIDE; BLOCK], down: [0.0; BLOCK], along: [0.0; BLOCK], width };
+        let mut source = SourcePixels {
+            top_left: [OUTSIDE; BLOCK],
+            weight_down: [0.0; BLOCK],
+            weight_right: [0.0; BLOCK],
+            width,
+        };
         let pixels = height * width;
         for (block, row) in
             (0..width).step_by(BLOCK).flat_map(|block| (0..height).map(move |row| (block, row)))
@@ -122,34 +128,34 @@ impl Affine {
                 let y = fill.inside(y + by_row[1] * column as f64, height);
                 let x = fill.inside(x + by_column[1] * column as f64, width);
                 let (Some(y), Some(x)) = (y, x) else {
-                    places.corner[column] = OUTSIDE;
+                    source.top_left[column] = OUTSIDE;
                     continue;
                 };
                 // At the last row or column, the last pixel is the second of its pair.
                 let (top, left) = ((y as u32).min(height as u32 - 2), (x as u32).min(width as u32 - 2));
-                places.corner[column] = top as usize * width + left as usize;
-                places.down[column] = (y - f64::from(top)) as f32;
-                places.along[column] = (x - f64::from(left)) as f32;
+                source.top_left[column] = top as usize * width + left as usize;
+                source.weight_down[column] = (y - f64::from(top)) as f32;
+                source.weight_right[column] = (x - f64::from(left)) as f32;
             }
             let start = row * width + block;
             for (input, output) in image.chunks(pixels).zip(output.chunks_mut(pixels)) {
-                let mixed = places.mix(input, outside);
+                let mixed = source.mix(input, outside);
                 output[start..start + columns].copy_from_slice(&mixed[..columns]);
             }
         }
     }
 }
 
-impl Places {
+impl SourcePixels {
     /// Interpolates a part of a row of one channel.
     fn mix(&self, input: &[f32], outside: f32) -> [f32; BLOCK] {
         std::array::from_fn(|at| {
-            match input.get(self.corner[at]..self.corner[at].saturating_add(self.width + 2)) {
+            match input.get(self.top_left[at]..self.top_left[at].saturating_add(self.width + 2)) {
                 Some(four) => {
-                    let (down, along) = (self.down[at], self.along[at]);
-                    let upper = four[0] + along * (four[1] - four[0]);
-                    let lower = four[self.width] + along * (four[self.width + 1] - four[self.width]);
-                    upper + down * (lower - upper)
+                    let (weight_down, weight_right) = (self.weight_down[at], self.weight_right[at]);
+                    let upper = four[0] + weight_right * (four[1] - four[0]);
+                    let lower = four[self.width] + weight_right * (four[self.width + 1] - four[self.width]);
+                    upper + weight_down * (lower - upper)
                 }
                 None => outside,
             }
@@ -181,8 +187,8 @@ mod tests {
     fn affine_matches_scipy() {
         let fixture = include_bytes!("../../tests/fixtures/affine.safetensors");
         let tensors = candle_core::safetensors::load_buffer(fixture, &candle_core::Device::Cpu).unwrap();
-        let image = tensors["picture"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let (_, height, width) = tensors["picture"].dims3().unwrap();
+        let image = tensors["image"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (_, height, width) = tensors["image"].dims3().unwrap();
         let parameters = tensors["parameters"].to_vec2::<f64>().unwrap();
         let modes = [FillMode::Nearest, FillMode::Constant(77.0), FillMode::Reflect, FillMode::Wrap];
         for (mode, name) in modes.iter().zip(["nearest", "constant", "reflect", "wrap"]) {

@@ -72,7 +72,7 @@ pub trait Dataset {
 
 /// Input of `fit`: a dataset, or inputs and targets.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is nothing to train on: give inputs and targets, both tensors, as a pair, `(&x, &y)`, or a generator's `datagen.flow(&x, &y, 32)?`"
+    message = "`{Self}` cannot be used as training data: pass inputs and targets, both tensors, as a pair, `(&x, &y)`, or a generator's `datagen.flow(&x, &y, 32)?`"
 )]
 pub trait IntoDataset {
     /// Converts to a dataset. Data that come in batches keep their batch size and order.
@@ -162,7 +162,7 @@ impl Samples {
     }
 
     /// Creates samples from image files. `decoding` says how they are decoded.
-    pub(crate) fn of_files(
+    pub(crate) fn from_files(
         paths: Vec<PathBuf>,
         decoding: Decoding,
         y: Tensor,

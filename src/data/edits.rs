@@ -196,8 +196,8 @@ impl ImageFiles {
 }
 
 fn nothing_left(edits: &Path) -> Error {
-    let found = format!("{}, which leaves all images out", edits.display());
-    Error::Argument { name: "the edits", expected: "some images that stay".into(), found }
+    let found = format!("{}, which drops all images", edits.display());
+    Error::Argument { name: "the edits", expected: "at least one image that is kept".into(), found }
 }
 
 #[cfg(test)]
@@ -234,7 +234,7 @@ mod tests {
         let drop_all: Vec<_> = files.paths.iter().map(|path| (path.clone(), Some(Edit::Drop))).collect();
         let everything = folder.path().join("all.csv");
         change_edits(&everything, &drop_all)?;
-        assert!(files.with_edits(&everything).unwrap_err().to_string().contains("leaves all images out"));
+        assert!(files.with_edits(&everything).unwrap_err().to_string().contains("drops all images"));
         change_edits(&table, &[(path(2), relabel("birds"))])?;
         let problem = files.with_edits(&table).unwrap_err().to_string();
         assert!(problem.contains("cats, dogs") && problem.contains("`birds`"), "{problem}");

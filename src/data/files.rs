@@ -68,14 +68,14 @@ impl ImageFiles {
     /// # Errors
     /// [`Error::Folder`] if there are no images; [`Error::Io`].
     pub fn without_classes(path: impl AsRef<Path>, size: impl ImageSize) -> Result<ImageFiles> {
-        ImageFiles::of_folder(Folder::without_classes(path.as_ref())?, &size)
+        ImageFiles::from_folder(Folder::without_classes(path.as_ref())?, &size)
     }
 
     pub(super) fn in_folder(path: &Path, size: &dyn ImageSize) -> Result<ImageFiles> {
-        ImageFiles::of_folder(Folder::read(path)?, size)
+        ImageFiles::from_folder(Folder::read(path)?, size)
     }
 
-    fn of_folder(folder: Folder, size: &dyn ImageSize) -> Result<ImageFiles> {
+    fn from_folder(folder: Folder, size: &dyn ImageSize) -> Result<ImageFiles> {
         println!("{folder}");
         let (mut paths, mut labels, mut class_names) = (Vec::new(), Vec::new(), Vec::new());
         for (number, (name, files)) in folder.classes.into_iter().enumerate() {
@@ -233,7 +233,7 @@ impl ImageFiles {
     /// Converts to samples in batches.
     pub(crate) fn samples(&self, batch_size: usize, shuffle: bool) -> Result<Samples> {
         let y = Tensor::from_slice(&self.labels, self.len(), &device())?;
-        let samples = Samples::of_files(self.paths.clone(), self.decoding, y, batch_size, shuffle)?;
+        let samples = Samples::from_files(self.paths.clone(), self.decoding, y, batch_size, shuffle)?;
         Ok(samples.named(&self.class_names))
     }
 }
@@ -328,7 +328,7 @@ mod tests {
                 .unwrap();
         }
         let mut files = ImageFiles::without_classes(folder.path(), (224, 224))?;
-        files.decoding.resizing = crate::nn::Resizing::of_timm("bicubic", 0.875, "center");
+        files.decoding.resizing = crate::nn::Resizing::from_timm("bicubic", 0.875, "center");
         let (whole, damaged) = files.without_damaged()?;
         assert_eq!((whole.len(), damaged), (1, vec![folder.path().join("spacer.png")]));
         assert_eq!(whole.load()?.len(), 1);

@@ -47,7 +47,9 @@ impl Folder {
             folder.walk(&entry, &mut files)?;
             if files.is_empty() {
                 let others = folder.left_out();
-                return Err(refuse(format!("the class folder `{name}` holds no image: {NO_IMAGE}{others}")));
+                return Err(refuse(format!(
+                    "the class folder `{name}` contains no image: {NO_IMAGE}{others}"
+                )));
             }
             sort(&mut files);
             if files.iter().all(|file| file.parent() != Some(&entry)) {
@@ -58,7 +60,7 @@ impl Folder {
             folder.classes.push((name, files));
         }
         match folder.classes.len() {
-            0 => Err(refuse("expected one folder a class, found no folder".into())),
+            0 => Err(refuse("expected one folder per class, found no folder".into())),
             _ => Ok(folder),
         }
     }
@@ -148,7 +150,7 @@ impl fmt::Display for Folder {
             write!(
                 f,
                 "\nhint: all images of class `{class}` are in folders inside it: `{inner}`; \
-                 if those are the classes, give the path of `{class}`"
+                 if those are the classes, pass the path of `{class}`"
             )?;
         }
         Ok(())
@@ -226,12 +228,12 @@ mod tests {
              left out: 1 .heic (convert these to JPEG or PNG), 1 .txt, 1 outside a class's folder, \
              1 without an extension\n\
              hint: all images of class `train` are in folders inside it: `cat`, `dog`; \
-             if those are the classes, give the path of `train`"
+             if those are the classes, pass the path of `train`"
         );
         assert_eq!(report, expected);
         std::fs::create_dir(folder.path().join("empty")).unwrap();
         let Err(problem) = Folder::read(folder.path()) else { panic!("an empty class was accepted") };
-        assert!(problem.to_string().contains("`empty` holds no image"), "{problem}");
+        assert!(problem.to_string().contains("`empty` contains no image"), "{problem}");
         Ok(())
     }
 }

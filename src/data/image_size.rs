@@ -9,7 +9,7 @@ use crate::{Error, Result};
 /// model, the size is that of the model's input. If the weights state how they were evaluated, as those of timm do,
 /// the images are resized and cropped in the same way.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a size of images; a size is height and width: `(224, 224)`, or a reference to a model: `&model`"
+    message = "`{Self}` is not a size of images; pass height and width, `(224, 224)`, or a reference to a model: `&model`"
 )]
 pub trait ImageSize {
     /// Height and width, and how images are resized and cropped if the weights state it.
@@ -34,7 +34,7 @@ impl ImageSize for &Model {
                 format!("images for `{}`", self.name()),
                 "a model with inputs [3, height, width]",
                 found,
-                "give the size as `(height, width)`",
+                "pass the size as `(height, width)`",
             )),
         }
     }

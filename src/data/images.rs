@@ -29,10 +29,10 @@ pub struct Images {
 }
 
 impl Images {
-    /// Reads all images in the folders of `path`, one folder per class, and resizes them to
-    /// `(height, width)`, or as a model's weights require: see [`ImageSize`]. Formats: JPEG, PNG, WebP, BMP,
-    /// GIF (first frame) and TIFF. Subfolders of a class's folder are included. Greyscale, palette and
-    /// transparent images become RGB, transparent ones on white.
+    /// Reads all images in the folders of `path`, one folder per class. Resizes them to `(height, width)`, or
+    /// as a model's weights require (see [`ImageSize`]). Formats: JPEG, PNG, WebP, BMP, GIF (first frame) and
+    /// TIFF. Subfolders of a class's folder are included. Greyscale, palette and transparent images become
+    /// RGB, transparent ones on white.
     ///
     /// Prints the numbers of images and classes, and which files were left out. Images are rotated
     /// according to their EXIF orientation; [`ImageFiles::exif_orientation`] turns this off.

@@ -19,7 +19,7 @@ pub(super) fn prefetched<T: Send + 'static>(
         for numbers in order {
             let batch = catch_unwind(AssertUnwindSafe(|| make(&numbers)));
             let batch = batch.unwrap_or_else(|_| {
-                let panicked = std::io::Error::other("a panic while a batch was made");
+                let panicked = std::io::Error::other("a panic while a batch was prepared");
                 Err(Error::io("the image files")(panicked))
             });
             let is_last = batch.is_err();
@@ -50,22 +50,22 @@ mod tests {
 
     #[test]
     fn batches_are_prefetched_up_to_the_queue_length() {
-        static MADE: AtomicUsize = AtomicUsize::new(0);
-        let (begun, began) = channel();
+        static PREPARED: AtomicUsize = AtomicUsize::new(0);
+        let (started_sender, started) = channel();
         let make = move |_: &[u32]| {
-            MADE.fetch_add(1, Ordering::SeqCst);
-            let _ = begun.send(());
+            PREPARED.fetch_add(1, Ordering::SeqCst);
+            let _ = started_sender.send(());
             Ok(batch())
         };
         let mut batches = prefetched(vec![vec![0]; 10], make).unwrap();
         // Two batches wait in the queue while the third is prepared.
-        (0..3).for_each(|_| began.recv().unwrap());
-        assert!(MADE.load(Ordering::SeqCst) <= QUEUE_LENGTH + 1);
+        (0..3).for_each(|_| started.recv().unwrap());
+        assert!(PREPARED.load(Ordering::SeqCst) <= QUEUE_LENGTH + 1);
         assert!(batches.next().unwrap().is_ok());
         drop(batches);
         // The thread ends: its sender is dropped.
-        while began.recv().is_ok() {}
-        assert!(MADE.load(Ordering::SeqCst) <= QUEUE_LENGTH + 2);
+        while started.recv().is_ok() {}
+        assert!(PREPARED.load(Ordering::SeqCst) <= QUEUE_LENGTH + 2);
     }
 
     #[test]

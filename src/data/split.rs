@@ -79,7 +79,7 @@ pub fn stratified_folds(y: &Tensor, folds: usize) -> Result<Vec<(Tensor, Tensor)
         let rows: Vec<u32> = (0..fold_of.len() as u32).filter(|at| is_in(fold_of[*at as usize])).collect();
         Ok(Tensor::new(rows, y.device())?)
     };
-    (0..folds).map(|fold| Ok((rows(&|of| of != fold)?, rows(&|of| of == fold)?))).collect()
+    (0..folds).map(|fold| Ok((rows(&|other| other != fold)?, rows(&|other| other == fold)?))).collect()
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use crate::{Error, Result};
 const MIME: &str = "application/scrapbook.scrap.json+json";
 
 /// A named result in JSON.
-struct Glued(Bundle);
+struct NamedResult(Bundle);
 
-impl Show for Glued {
+impl Show for NamedResult {
     fn bundle(&self) -> Bundle {
         self.0.clone()
     }
@@ -42,6 +42,9 @@ pub fn glue(name: &str, value: impl Serialize) -> Result<()> {
         found: error.to_string(),
     })?;
     let scrap = json!({"name": name, "data": data, "encoder": "json", "version": 1});
-    display(&Glued(vec![("text/plain".into(), format!("{name}: {data}")), (MIME.into(), scrap.to_string())]));
+    display(&NamedResult(vec![
+        ("text/plain".into(), format!("{name}: {data}")),
+        (MIME.into(), scrap.to_string()),
+    ]));
     Ok(())
 }

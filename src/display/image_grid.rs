@@ -22,6 +22,7 @@ const GAP: usize = 12;
 const TEXT_COLOUR: &str = "#797979";
 /// Colour of the frame and caption of a marked image.
 const MARK_COLOUR: &str = "#d55e00";
+/// Number of images that fit into the width of a notebook.
 const IMAGES_PER_ROW: usize = 5;
 
 /// A grid of images, five per row, with a caption under each.
@@ -126,8 +127,8 @@ impl ImageGrid {
             return Err(Error::shape("feature maps", "[C, height, width]", maps.dims(), ""));
         };
         let rows = maps.flatten_from(1)?.to_dtype(DType::F32)?;
-        let (least, most) = (rows.min_keepdim(1)?, rows.max_keepdim(1)?);
-        let grey = rows.broadcast_sub(&least)?.broadcast_div(&((most - least)? + 1e-12)?)?;
+        let (min, max) = (rows.min_keepdim(1)?, rows.max_keepdim(1)?);
+        let grey = rows.broadcast_sub(&min)?.broadcast_div(&((max - min)? + 1e-12)?)?;
         let grey = (grey * 255.0)?.reshape((count, 1, height, width))?;
         let captions: Vec<String> = (0..count).map(|map| format!("map {map}")).collect();
         ImageGrid::new(&grey.broadcast_as((count, 3, height, width))?, &captions)
@@ -164,9 +165,9 @@ pub(crate) fn encoded_images(x: &Tensor) -> Result<Vec<(&'static str, Vec<u8>)>>
 }
 
 /// Encodes an image at no more than its display size, and returns it with its type. The format is PNG,
-/// or JPEG if that takes less than half the space, so that a grid of photographs does not add megabytes
-/// to a notebook.
+/// or JPEG if that takes less than half the space: photographs as PNG add megabytes to a notebook.
 fn encoded(values: Vec<f32>, height: usize, width: usize) -> Result<(&'static str, Vec<u8>)> {
+    // JPEG's quality, of 100: no visible artefacts at this size.
     const QUALITY: u8 = 92;
     let bytes = values.into_iter().map(|value| value.clamp(0.0, 255.0).round() as u8).collect();
     let image = RgbImage::from_raw(width as u32, height as u32, bytes).expect("three bytes for each pixel");

@@ -59,7 +59,7 @@ fn ask_kernel(prompt: &str, password: bool) -> Result<String> {
     let _question = QUESTION.lock().unwrap_or_else(PoisonError::into_inner);
     let no_input = |reason: &str| Error::io("standard input")(IoError::new(ErrorKind::UnexpectedEof, reason));
     let descriptor =
-        std::env::var(ANSWERS_VARIABLE).map_err(|_| no_input("the kernel takes no questions"))?;
+        std::env::var(ANSWERS_VARIABLE).map_err(|_| no_input("the kernel does not accept input requests"))?;
     let answers = File::open(format!("/dev/fd/{descriptor}")).map_err(Error::io("standard input"))?;
     println!("{}", Frame::Input { prompt: prompt.to_owned(), password }.encode());
     std::io::stdout().flush().map_err(Error::io("standard output"))?;
@@ -68,7 +68,7 @@ fn ask_kernel(prompt: &str, password: bool) -> Result<String> {
     match Answer::decode(&line) {
         Some(Answer::Text(text)) => Ok(text),
         Some(Answer::Interrupted) => Err(Error::Interrupted),
-        Some(Answer::NoInput) => Err(no_input("this client cannot be asked for input")),
+        Some(Answer::NoInput) => Err(no_input("this client does not support input")),
         None => Err(no_input("the kernel did not answer")),
     }
 }

@@ -7,6 +7,7 @@ use super::{Bundle, Display, Show, Sink, display, escape, is_live_terminal, sink
 
 /// Shortest time between two updates of a display (100 ms).
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
+/// Length of the bar, in characters.
 const WIDTH: usize = 20;
 
 /// The state of a progress bar.

@@ -262,8 +262,8 @@ pub(super) fn cat(random: &mut ChaCha8Rng) -> Face {
     }
 }
 
-/// A dog: floppy ears, or upright ones in 30 %, a long muzzle with a large nose (short in one of eight),
-/// dark eyes, and often its tongue out.
+/// A dog: a long muzzle with a large nose (short in one of eight), dark eyes, and often its tongue out. The
+/// ears are floppy, or upright in 30 %.
 pub(super) fn dog(random: &mut ChaCha8Rng) -> Face {
     let stands = random.random_bool(0.3);
     Face {

@@ -35,8 +35,11 @@ impl Calibration {
     /// Groups the predictions for samples with true class numbers `[N]` into `bins` bins from 0 to 1.
     ///
     /// # Errors
-    /// [`Error::Argument`] if `bins` is not from 1 to 1000, there are no samples, the numbers of samples and
-    /// predictions differ, a target is not the number of a predicted class, or a confidence is not between 0 and 1.
+    /// [`Error::Argument`] if:
+    /// - `bins` is not from 1 to 1000;
+    /// - there are no samples, or the numbers of samples and predictions differ;
+    /// - a target is not the number of a predicted class;
+    /// - a confidence is not between 0 and 1.
     pub fn new(truth: &Tensor, predictions: &Predictions, bins: usize) -> Result<Calibration> {
         if !(1..=1000).contains(&bins) {
             let (expected, found) = ("a number from 1 to 1000".into(), bins.to_string());
@@ -170,8 +173,8 @@ fn cross_entropy(logits: impl Iterator<Item = f64> + Clone, class: usize) -> f64
         let signed = if class == 1 { logit } else { -logit };
         return (-signed).max(0.0) + (-signed.abs()).exp().ln_1p();
     }
-    let most = logits.clone().fold(f64::NEG_INFINITY, f64::max);
-    let sum: f64 = logits.clone().map(|logit| (logit - most).exp()).sum();
+    let max = logits.clone().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = logits.clone().map(|logit| (logit - max).exp()).sum();
     let own = logits.clone().nth(class).unwrap_or(f64::NEG_INFINITY);
-    sum.ln() + most - own
+    sum.ln() + max - own
 }

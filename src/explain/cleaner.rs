@@ -25,7 +25,7 @@ const DROP: &str = "drop";
 pub struct ImageCleaner(VBox);
 
 impl Images {
-    /// Shows the `most` images with the largest losses, each with a dropdown: keep it, drop it, or give it another
+    /// Shows the `count` images with the largest losses, each with a dropdown: keep it, drop it, or give it another
     /// class. Each choice is written into the CSV file `edits` at once, also while a cell runs. [`Images::with_edits`]
     /// and [`ImageFiles::with_edits`](crate::data::ImageFiles::with_edits) apply the file. Choices that are
     /// already in the file are shown, and its edits of other images are kept.
@@ -42,20 +42,25 @@ impl Images {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Argument`] if `most` is not from 1 to 100, or the file is not a table of edits; [`Error::Io`] if it cannot
+    /// [`Error::Argument`] if `count` is not from 1 to 100, or the file is not a table of edits; [`Error::Io`] if it cannot
     /// be written; those of [`Predictions::losses`].
     pub fn cleaner(
         &self,
         predictions: &Predictions,
-        most: usize,
+        count: usize,
         edits: impl AsRef<Path>,
     ) -> Result<ImageCleaner> {
-        self.cleaner_of(predictions, most, edits.as_ref())
+        self.cleaner_of(predictions, count, edits.as_ref())
     }
 
-    fn cleaner_of(&self, predictions: &Predictions, most: usize, table: &Path) -> Result<ImageCleaner> {
-        check("most", most, (1..=MAX_IMAGES).contains(&most), &format!("a number from 1 to {MAX_IMAGES}"))?;
-        let (order, captions) = self.by_loss(predictions, most)?;
+    fn cleaner_of(&self, predictions: &Predictions, count: usize, table: &Path) -> Result<ImageCleaner> {
+        check(
+            "count",
+            count,
+            (1..=MAX_IMAGES).contains(&count),
+            &format!("a number from 1 to {MAX_IMAGES}"),
+        )?;
+        let (order, captions) = self.by_loss(predictions, count)?;
         let shown = self.select(&order)?;
         // An absolute path, so that a change of the working directory has no effect.
         let table = std::path::absolute(table).map_err(Error::io(table))?;
@@ -174,8 +179,8 @@ mod tests {
         assert!(text.starts_with("2 edits in "), "{text}");
         assert_eq!(text.matches("Dropdown \"keep\"").count(), 4, "{text}");
         assert!(text.contains("Dropdown \"is dogs\"") && text.contains("Dropdown \"drop\""), "{text}");
-        for most in [0, 101] {
-            assert!(images.cleaner(&predictions, most, &table).is_err());
+        for count in [0, 101] {
+            assert!(images.cleaner(&predictions, count, &table).is_err());
         }
         let nowhere = folder.path().join("none").join("edits.csv");
         assert!(images.cleaner(&predictions, 2, nowhere).is_err());

@@ -266,14 +266,14 @@ impl Images {
         ConfusionMatrix::new(&self.y, predictions, &self.class_names)
     }
 
-    /// The misclassified images with the highest confidence, in descending order, at most `most`.
+    /// The misclassified images with the highest confidence, in descending order, at most `count`.
     ///
     /// # Errors
     /// [`Error::Argument`] if the predictions do not fit the images.
     pub fn most_confident_mistakes(
         &self,
         predictions: &Predictions,
-        most: usize,
+        count: usize,
     ) -> Result<crate::display::ImageGrid> {
         self.check_predictions(predictions)?;
         let (predicted, truth) = (predictions.classes(), self.y.to_vec1::<u32>()?);
@@ -281,7 +281,7 @@ impl Images {
         let wrong = rows.filter(|(_, (predicted, truth))| **predicted != **truth as usize);
         let mut wrong: Vec<(u32, f32)> = wrong.map(|(row, _)| row).collect();
         wrong.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let numbers: Vec<u32> = wrong.iter().take(most).map(|(at, _)| *at).collect();
+        let numbers: Vec<u32> = wrong.iter().take(count).map(|(at, _)| *at).collect();
         self.select(&numbers)?.with_all(&predictions.select(&numbers))
     }
 }

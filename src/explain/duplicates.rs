@@ -39,8 +39,10 @@ impl Images {
     /// harder to find. The time grows with the square of the number of images.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there are not as many features as images, a feature is not finite, or the similarity is
-    /// not above 0 and at most 1; [`Error::Interrupted`].
+    /// [`Error::Interrupted`], and [`Error::Argument`] if:
+    /// - there are not as many features as images;
+    /// - a feature is not finite;
+    /// - the similarity is not above 0 and at most 1.
     pub fn near_duplicates(&self, features: &Tensor, similarity: f64) -> Result<NearDuplicates> {
         let features = rows(features)?;
         if features.dim(0)? != self.len() {
@@ -79,23 +81,23 @@ impl Images {
         )
     }
 
-    /// Shows the images with the largest losses, in descending order, at most `most`: candidates for wrong labels. Each
+    /// Shows the images with the largest losses, in descending order, at most `count`: candidates for wrong labels. Each
     /// caption has the image's number, its label, the predicted class, and the loss ([`Predictions::losses`]).
     ///
     /// # Errors
     /// Those of [`Predictions::losses`].
-    pub fn top_losses(&self, predictions: &Predictions, most: usize) -> Result<ImageGrid> {
-        let (order, captions) = self.by_loss(predictions, most)?;
+    pub fn top_losses(&self, predictions: &Predictions, count: usize) -> Result<ImageGrid> {
+        let (order, captions) = self.by_loss(predictions, count)?;
         ImageGrid::new(&self.select(&order)?.x, &captions)
     }
 
     /// The numbers and captions of the images with the largest losses.
-    pub(super) fn by_loss(&self, predictions: &Predictions, most: usize) -> Result<(Vec<u32>, Vec<String>)> {
+    pub(super) fn by_loss(&self, predictions: &Predictions, count: usize) -> Result<(Vec<u32>, Vec<String>)> {
         let losses = predictions.losses(&self.y)?;
         let (classes, labels) = (predictions.classes(), self.labels()?);
         let mut order: Vec<u32> = (0..losses.len() as u32).collect();
         order.sort_by(|a, b| losses[*b as usize].total_cmp(&losses[*a as usize]));
-        order.truncate(most);
+        order.truncate(count);
         let name =
             |class: usize| self.class_names.get(class).map_or_else(|| class.to_string(), String::clone);
         let caption = |at: &u32| {
@@ -108,7 +110,7 @@ impl Images {
 }
 
 /// All pairs of rows with at least this cosine similarity.
-fn similar(features: &Tensor, least: f64) -> Result<Vec<(usize, usize, f64)>> {
+fn similar(features: &Tensor, min_similarity: f64) -> Result<Vec<(usize, usize, f64)>> {
     // Two centred rows always have opposite directions.
     let centred = match features.dim(0)? {
         ..=2 => features.clone(),
@@ -132,7 +134,7 @@ fn similar(features: &Tensor, least: f64) -> Result<Vec<(usize, usize, f64)>> {
                 false => products[second].min(1.0),
             };
             let pair = |second: usize| (first, second, similarity(second));
-            pairs.extend((first + 1..samples).map(pair).filter(|pair| pair.2 >= least - ROUNDING));
+            pairs.extend((first + 1..samples).map(pair).filter(|pair| pair.2 >= min_similarity - ROUNDING));
         }
     }
     Ok(pairs)

@@ -74,8 +74,8 @@ impl Embedding {
 
     /// The coordinates of the samples of one class.
     pub fn of_class(&self, class: usize) -> impl Iterator<Item = [f64; 2]> {
-        let of = move |(point, own): (&[f64; 2], &usize)| (*own == class).then_some(*point);
-        self.points.iter().zip(&self.classes).filter_map(of)
+        let of_class = move |(point, own): (&[f64; 2], &usize)| (*own == class).then_some(*point);
+        self.points.iter().zip(&self.classes).filter_map(of_class)
     }
 
     /// The names of the classes.

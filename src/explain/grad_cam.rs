@@ -121,8 +121,8 @@ impl Model {
         let (_, rows, columns) = heat.dims3()?;
         let mut values = Vec::with_capacity(count * height * width);
         for map in heat.flatten_from(1)?.to_vec2::<f32>()? {
-            let most = map.iter().copied().fold(0.0, f32::max);
-            let scaled: Vec<f32> = map.iter().map(|value| value / most.max(f32::MIN_POSITIVE)).collect();
+            let max = map.iter().copied().fold(0.0, f32::max);
+            let scaled: Vec<f32> = map.iter().map(|value| value / max.max(f32::MIN_POSITIVE)).collect();
             values.extend(enlarge(&scaled, (rows, columns), (height, width)));
         }
         Ok(HeatMaps {

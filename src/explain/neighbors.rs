@@ -78,7 +78,7 @@ impl KNeighborsClassifier {
                 "take the features of the same layer",
             ));
         }
-        let columns = self.classes.iter().max().map_or(2, |most| most + 1).max(2);
+        let columns = self.classes.iter().max().map_or(2, |max| max + 1).max(2);
         let mut values = vec![0f32; samples * columns];
         let known = self.features.t()?.contiguous()?;
         for start in (0..samples).step_by(CHUNK) {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use candle_core::Tensor;
 
-use super::truth::{of_second_class, true_classes};
+use super::truth::{second_class_probabilities, true_classes};
 use crate::chart::{Chart, chart_bundle};
 use crate::display::{Bundle, Show, debug_as_text};
 use crate::nn::Predictions;
@@ -35,11 +35,13 @@ impl PrecisionRecall {
     /// Counts the predictions of two classes, for samples with true class numbers `[N]`. Class 1 is the positive class.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there are no samples, the numbers of samples and predictions differ, there are more than
-    /// two classes, or no sample has class 1.
+    /// [`Error::Argument`] if:
+    /// - there are no samples, or the numbers of samples and predictions differ;
+    /// - there are more than two classes;
+    /// - no sample has class 1.
     pub fn new(truth: &Tensor, predictions: &Predictions) -> Result<PrecisionRecall> {
         let truth = true_classes(truth, predictions)?;
-        let probabilities = of_second_class(predictions)?;
+        let probabilities = second_class_probabilities(predictions)?;
         let positives = truth.iter().sum();
         if positives == 0 {
             let (expected, found) = ("at least one sample of class 1".into(), "none".into());

@@ -8,8 +8,10 @@ use crate::{Error, Result};
 /// Returns the true class of each sample, from class numbers `[N]`. A single output stands for two classes.
 ///
 /// # Errors
-/// [`Error::Argument`] if there are no samples, the numbers of samples and predictions differ, a target is not the
-/// number of a predicted class, or a prediction is not finite.
+/// [`Error::Argument`] if:
+/// - there are no samples, or the numbers of samples and predictions differ;
+/// - a target is not the number of a predicted class;
+/// - a prediction is not finite.
 pub(super) fn true_classes(truth: &Tensor, predictions: &Predictions) -> Result<Vec<usize>> {
     let refuse = |name, expected: String, found: String| Err(Error::Argument { name, expected, found });
     let truth = truth.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
@@ -40,7 +42,7 @@ pub(super) fn class_count(predictions: &Predictions) -> usize {
 ///
 /// # Errors
 /// [`Error::Argument`] if there are more than two classes.
-pub(super) fn of_second_class(predictions: &Predictions) -> Result<Vec<f64>> {
+pub(super) fn second_class_probabilities(predictions: &Predictions) -> Result<Vec<f64>> {
     if class_count(predictions) != 2 {
         let (expected, found) =
             ("predictions of two classes".into(), format!("{} classes", class_count(predictions)));

@@ -56,7 +56,7 @@ impl Assembler {
     /// Like [`Assembler::width`], but rounded as in EfficientNet's `round_filters`: a multiple of eight, and at
     /// least nine tenths of the unrounded width.
     pub(crate) fn width_in_eights(&self, published: f64) -> usize {
-        eights(published * self.alpha)
+        round_to_eight(published * self.alpha)
     }
 
     /// Height and width of the images.
@@ -152,7 +152,7 @@ impl Assembler {
 }
 
 /// The nearest multiple of eight that is at least nine tenths of the number: EfficientNet's `round_filters`.
-pub(crate) fn eights(asked: f64) -> usize {
-    let width = ((asked + 4.0) as usize / 8 * 8).max(8);
-    if (width as f64) < 0.9 * asked { width + 8 } else { width }
+pub(crate) fn round_to_eight(channels: f64) -> usize {
+    let width = ((channels + 4.0) as usize / 8 * 8).max(8);
+    if (width as f64) < 0.9 * channels { width + 8 } else { width }
 }

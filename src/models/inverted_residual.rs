@@ -1,7 +1,7 @@
 //! Networks of inverted residual blocks, as tables: EfficientNets and MobileNets, as in timm's `efficientnet.py` and
 //! `mobilenetv3.py`.
 
-use super::assembler::{Assembler, eights};
+use super::assembler::{Assembler, round_to_eight};
 use super::layer_names::Names;
 use super::squeeze::Squeeze;
 use crate::Result;
@@ -137,7 +137,7 @@ impl Table {
         let named = |layer: &str| format!("{name}_{layer}");
         let add = |net: &mut Assembler, layers: [&str; 2], stems: [[&str; 2]; 2], conv: Conv2D| {
             let [[a, b], [c, d]] =
-                stems.map(|[ours, theirs]| [format!("{timm}.{ours}"), format!("{lite}.{theirs}")]);
+                stems.map(|[in_timm, in_lite]| [format!("{timm}.{in_timm}"), format!("{lite}.{in_lite}")]);
             self.step(net, layers, [&[&a, &b], &[&c, &d]], conv)
         };
         let mut norms = ["bn1", "bn2", "bn3"].into_iter();
@@ -172,7 +172,7 @@ impl Table {
                 let (narrow, inner, gate) = match self.squeeze {
                     SqueezeForm::OfInput => ((inputs / 4).max(1), self.activation, Activation::Sigmoid),
                     SqueezeForm::OfInside => {
-                        (eights(inside as f64 / 4.0), Activation::Relu, Activation::HardSigmoid)
+                        (round_to_eight(inside as f64 / 4.0), Activation::Relu, Activation::HardSigmoid)
                     }
                 };
                 let stems = ["reduce", "expand"].map(|part| format!("{timm}.se.conv_{part}"));
@@ -210,14 +210,14 @@ impl Table {
             for block in 0..count(row) {
                 let name = self.names.block(stage, in_stage, number);
                 let outputs = match row.kind {
-                    Kind::Plain if row.expansion != 1.0 => eights(inputs as f64 * row.expansion),
+                    Kind::Plain if row.expansion != 1.0 => round_to_eight(inputs as f64 * row.expansion),
                     _ => self.channels(net, row.outputs),
                 };
                 // timm numbers blocks within each stage, efficientnet-lite-pytorch across all stages.
                 let stems = (format!("blocks.{}.{in_stage}", stage - 1), format!("_blocks.{number}"));
                 let inside = match row.kind {
                     Kind::Separable | Kind::Plain => inputs,
-                    _ => eights(inputs as f64 * row.expansion),
+                    _ => round_to_eight(inputs as f64 * row.expansion),
                 };
                 let drop_rate = net.drop_connect_rate * number as f32 / all as f32;
                 let stride = if block == 0 { row.stride } else { 1 };

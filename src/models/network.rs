@@ -10,7 +10,7 @@ use crate::nn::{
     Activation, FirstToken, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D, Initializer,
     Model, Preprocessing,
 };
-use crate::weights::{self, OpenWeights, Places, TensorStems, Weights, pretrained};
+use crate::weights::{self, OpenWeights, TensorNames, TensorStems, Weights, pretrained};
 use crate::{Error, Result, random};
 
 /// An architecture, built with an [`Assembler`].
@@ -248,7 +248,7 @@ impl Network {
             of_keras,
         )?;
         let demo = architecture.demo.map(|file| file());
-        weights::fill(&model, &Places { stems, omitted }, demo, &file, skip_mismatch)?;
+        weights::fill(&model, &TensorNames { stems, omitted }, demo, &file, skip_mismatch)?;
         Ok(model)
     }
 }

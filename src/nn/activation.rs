@@ -53,8 +53,8 @@ impl Activation {
         Ok(match self {
             Activation::Linear => x.clone(),
             Activation::Relu | Activation::Relu6 if takes_cpu_path(x) => {
-                let most = if self == Activation::Relu6 { 6.0 } else { f32::INFINITY };
-                ops::apply1(&x.contiguous()?, ops::Relu { most })?
+                let max = if self == Activation::Relu6 { 6.0 } else { f32::INFINITY };
+                ops::apply1(&x.contiguous()?, ops::Relu { max })?
             }
             // candle's `relu` and `clamp` also propagate a gradient at exactly 0 and 6.
             Activation::Relu => x.gt(0f32)?.where_cond(x, &x.zeros_like()?)?,

@@ -159,9 +159,9 @@ impl ModelBuilder {
             let expected = match (*counts.start(), *counts.end()) {
                 (1, 1) => "one input".to_owned(),
                 (1, usize::MAX) => "at least one input".to_owned(),
-                (least, usize::MAX) => format!("at least {least} inputs"),
-                (least, most) if least == most => format!("{least} inputs"),
-                (least, most) => format!("{least} to {most} inputs"),
+                (min, usize::MAX) => format!("at least {min} inputs"),
+                (min, max) if min == max => format!("{min} inputs"),
+                (min, max) => format!("{min} to {max} inputs"),
             };
             return Err(Error::Argument {
                 name: "inputs",

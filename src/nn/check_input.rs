@@ -54,14 +54,14 @@ impl Model {
         } else if expected.len() == 3 && matches!(batch.dims(), [_, _, _, 1 | 3]) {
             "images are channels first here, [batch, channels, height, width]: `x.permute((0, 3, 1, 2))?`"
         } else if matches!((expected, batch.dims()), ([3, ..], [_, 1, _, _])) {
-            "these are grey images and the model takes colour: `x.repeat((1, 3, 1, 1))?`"
+            "these are greyscale images, and the model expects colour images: `x.repeat((1, 3, 1, 1))?`"
         } else if matches!((expected, batch.dims()), ([1, ..], [_, 3, _, _])) {
-            "these are colour images and the model takes grey: `x.mean_keepdim(1)?`"
+            "these are colour images, and the model expects greyscale images: `x.mean_keepdim(1)?`"
         } else if matches!((expected, batch.dims()), ([_, height, width], [_, h, w]) if h == height && w == width)
         {
-            "grey images need a dimension of channels: `x.unsqueeze(1)?`, and for colour `.repeat((1, 3, 1, 1))?`"
+            "greyscale images need a dimension of channels: `x.unsqueeze(1)?`, and for colour `.repeat((1, 3, 1, 1))?`"
         } else {
-            "make the data of this shape, or build the model with the data's `input_shape`"
+            "use data of this shape, or build the model with the data's `input_shape`"
         };
         Err(Error::shape(place, format!("[batch{sizes}]"), batch.dims(), hint))
     }

@@ -20,7 +20,8 @@ pub enum Padding {
     /// No padding: the window stays inside the image.
     #[default]
     Valid,
-    /// Zeros so that the output size is `ceil(input / stride)`. The extra one of an odd number goes right and below.
+    /// Zeros so that the output size is `ceil(input / stride)`. If the total is odd, the extra row is below and the
+    /// extra column on the right.
     Same,
     /// This many zeros on each side, as in torchvision; less than the window's size.
     Explicit(usize),

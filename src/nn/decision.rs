@@ -22,8 +22,8 @@ pub(crate) fn probabilities(function: Activation, outputs: &[f32]) -> Vec<f32> {
     match function {
         Activation::Sigmoid => outputs.iter().map(|x| ((-x).exp() + 1.0).recip()).collect(),
         Activation::Softmax => {
-            let most = outputs.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let powers: Vec<f32> = outputs.iter().map(|x| (x - most).exp()).collect();
+            let max = outputs.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let powers: Vec<f32> = outputs.iter().map(|x| (x - max).exp()).collect();
             let sum: f32 = powers.iter().sum();
             powers.iter().map(|power| power / sum).collect()
         }

@@ -25,7 +25,7 @@ impl Dropout {
     }
 
     /// Sets the shape of the random mask, without the batch dimension. The mask is broadcast along each dimension of
-    /// size 1: `(1, 1, 1)` drops all feature maps of an image together, which before an [`Add`](super::Add) is
+    /// size 1. `(1, 1, 1)` drops all feature maps of an image together; before an [`Add`](super::Add) this is
     /// stochastic depth (Huang et al. 2016). Default: the input shape.
     pub fn noise_shape(self, shape: impl Into<Shape>) -> Dropout {
         Dropout { noise_shape: Some(shape.into().into_dims()), ..self }

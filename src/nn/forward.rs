@@ -82,9 +82,9 @@ impl Model {
         Ok(self.run_from_inputs(&values, mode, vec![self.output_node()], linear)?.swap_remove(0))
     }
 
-    /// The outputs of some layers, of this model or a nested one, by name or path, for a batch, `[N, …]`: Keras's
-    /// `Model(base.input, [base.get_layer(name).output for name in names])`. [`Model::up_to`] is the model for one of
-    /// them, which can be trained.
+    /// Returns the outputs of some layers for a batch `[N, …]`. The layers are given by name or path, also in nested
+    /// models. Keras: `Model(base.input, [base.get_layer(name).output for name in names])`. [`Model::up_to`] returns
+    /// a trainable model that ends at one layer.
     ///
     /// ```
     /// use headstart::prelude::*;

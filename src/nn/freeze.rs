@@ -16,37 +16,37 @@ use crate::{Error, Result};
 /// nested model before the layer, `vgg16/block5_conv1`, and is always unique. The name of a nested model means all its
 /// layers.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` says no layer; give its name, as in \"block5_conv1\", or its place: 5, or -1 for the last"
+    message = "`{Self}` does not name a layer; pass a name, such as \"block5_conv1\", or an index: 5, or -1 for the last"
 )]
 pub trait LayerAt {
     /// The name or index.
-    fn layer_at(&self) -> NameOrPlace<'_>;
+    fn layer_at(&self) -> NameOrIndex<'_>;
 }
 
 /// Name or index of a layer.
 #[derive(Clone, Copy, Debug)]
-pub enum NameOrPlace<'a> {
+pub enum NameOrIndex<'a> {
     /// A layer's name, or its path: `vgg16/block5_conv1`.
     Name(&'a str),
     /// Index of a layer; a negative one counts from the end.
-    Place(i64),
+    Index(i64),
 }
 
 impl<T: AsRef<str> + ?Sized> LayerAt for &T {
-    fn layer_at(&self) -> NameOrPlace<'_> {
-        NameOrPlace::Name((*self).as_ref())
+    fn layer_at(&self) -> NameOrIndex<'_> {
+        NameOrIndex::Name((*self).as_ref())
     }
 }
 
 impl LayerAt for i32 {
-    fn layer_at(&self) -> NameOrPlace<'_> {
-        NameOrPlace::Place(i64::from(*self))
+    fn layer_at(&self) -> NameOrIndex<'_> {
+        NameOrIndex::Index(i64::from(*self))
     }
 }
 
 impl LayerAt for usize {
-    fn layer_at(&self) -> NameOrPlace<'_> {
-        NameOrPlace::Place(i64::try_from(*self).unwrap_or(i64::MAX))
+    fn layer_at(&self) -> NameOrIndex<'_> {
+        NameOrIndex::Index(i64::try_from(*self).unwrap_or(i64::MAX))
     }
 }
 
@@ -94,13 +94,13 @@ impl Model {
     /// nested models have a layer with this name.
     pub fn unfreeze_from(&self, layer: impl LayerAt) -> Result<()> {
         match layer.layer_at() {
-            NameOrPlace::Name(name) => {
+            NameOrIndex::Name(name) => {
                 let layers = self.found_layers();
                 let (from, _) = self.range_of(name, &layers)?;
                 layers[from..].iter().for_each(|found| set_trainable(&found.layer.params(), true));
             }
-            NameOrPlace::Place(place) => {
-                let from = self.number_of(place)?;
+            NameOrIndex::Index(index) => {
+                let from = self.number_of(index)?;
                 let layers = self.numbered_layers().into_iter().filter(|(number, _)| *number >= from);
                 layers.for_each(|(_, index)| set_trainable(&self.nodes()[index].layer.params(), true));
             }
@@ -114,13 +114,13 @@ impl Model {
     /// As [`Model::unfreeze_from`].
     pub fn freeze_until(&self, layer: impl LayerAt) -> Result<()> {
         match layer.layer_at() {
-            NameOrPlace::Name(name) => {
+            NameOrIndex::Name(name) => {
                 let layers = self.found_layers();
                 let (_, until) = self.range_of(name, &layers)?;
                 layers[..=until].iter().for_each(|found| set_trainable(&found.layer.params(), false));
             }
-            NameOrPlace::Place(place) => {
-                let until = self.number_of(place)?;
+            NameOrIndex::Index(index) => {
+                let until = self.number_of(index)?;
                 let layers = self.numbered_layers().into_iter().filter(|(number, _)| *number <= until);
                 layers.for_each(|(_, index)| set_trainable(&self.nodes()[index].layer.params(), false));
             }
@@ -143,12 +143,12 @@ impl Model {
     }
 
     /// The indices of the nodes that lead to a layer.
-    pub(super) fn path_at(&self, layer: NameOrPlace) -> Result<Vec<usize>> {
-        let place = match layer {
-            NameOrPlace::Name(name) => return self.path_of(name),
-            NameOrPlace::Place(place) => place,
+    pub(super) fn path_at(&self, layer: NameOrIndex) -> Result<Vec<usize>> {
+        let index = match layer {
+            NameOrIndex::Name(name) => return self.path_of(name),
+            NameOrIndex::Index(index) => index,
         };
-        let wanted = self.number_of(place)?;
+        let wanted = self.number_of(index)?;
         if wanted == 0 && !self.is_sequential() {
             return Ok(vec![0]);
         }
@@ -157,7 +157,7 @@ impl Model {
             name: "layer",
             expected: "a layer that is not only in Keras's network, where it pads or prepares the input"
                 .into(),
-            found: place.to_string(),
+            found: index.to_string(),
         })
     }
 

@@ -53,6 +53,7 @@ impl Initializer {
 fn he_normal(random: &mut ChaCha8Rng, shape: &[usize], fan_in: usize, device: &Device) -> Result<Tensor> {
     /// Standard deviation of a standard normal truncated at ±2.
     const TRUNCATED_DEVIATION: f32 = 0.879_625_7;
+    /// Largest absolute value, in standard deviations, as in Keras.
     const BOUND: f32 = 2.0;
     let deviation = (2.0 / fan_in as f32).sqrt() / TRUNCATED_DEVIATION;
     let mut draw = || loop {

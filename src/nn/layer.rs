@@ -115,7 +115,7 @@ pub struct Context<'a> {
 ///
 /// Implement it to use a custom layer in `sequential!` or a `ModelBuilder`: see the example of [`Layer`].
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no layer; a layer is a value: `Flatten`, `Dense::new(128).activation(Relu)`, `Dropout::new(0.5)`, or a model"
+    message = "`{Self}` is not a layer; pass a value: `Flatten`, `Dense::new(128).activation(Relu)`, `Dropout::new(0.5)`, or a model"
 )]
 pub trait Build: Any {
     /// Default name of the layer: `dense`, `max_pooling2d`, …

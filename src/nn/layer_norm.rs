@@ -116,7 +116,7 @@ impl Layer for BuiltLayerNorm {
 }
 
 /// Group normalisation: divides the channels of each sample into groups and normalises each group to mean 0 and
-/// variance 1, then scales and shifts each channel. It does not depend on the other samples of the batch.
+/// variance 1. It then scales and shifts each channel. It does not depend on the other samples of the batch.
 ///
 /// # Shapes
 /// From `[N, C, …]` to the same shape.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Layer, Model};
 use crate::{Error, Result};
 
-/// A layer that is not a model, with its name and the indices of the nodes that lead to it: those of the nested models,
-/// then its own.
+/// A layer that is not a model, with its name. `path` has the index of each nested model that contains it, then its own
+/// index.
 pub(super) struct FoundLayer {
     pub(super) name: String,
     pub(super) path: Vec<usize>,

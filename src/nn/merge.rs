@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Build, Context, Layer, Mode};
 use crate::device::takes_cpu_path;
-use crate::ops::{Plus, apply2};
+use crate::ops::{Addition, apply2};
 use crate::{Error, Result};
 
 /// Elementwise sum of all inputs, which have the same shape: the end of a residual block.
@@ -67,7 +67,7 @@ pub(super) struct Sum {
 impl Sum {
     /// The sum of two inputs with a fused ReLU, on the CPU path.
     pub(super) fn forward_with_relu(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        Ok(apply2(&a.contiguous()?, &b.contiguous()?, Plus { relu: true })?)
+        Ok(apply2(&a.contiguous()?, &b.contiguous()?, Addition { relu: true })?)
     }
 }
 
@@ -80,7 +80,7 @@ impl Layer for Sum {
         let mut sum = inputs[0].clone();
         for other in &inputs[1..] {
             sum = match takes_cpu_path(&sum) {
-                true => apply2(&sum.contiguous()?, &other.contiguous()?, Plus { relu: false })?,
+                true => apply2(&sum.contiguous()?, &other.contiguous()?, Addition { relu: false })?,
                 false => (sum + *other)?,
             };
         }

@@ -16,7 +16,7 @@ use crate::ops::{BatchNorm, ScaleShift, apply3};
 /// In training the layer uses the mean and variance of the batch, and updates its moving statistics. In inference
 /// mode it uses the moving statistics and does not change them. A frozen layer always runs in inference mode, as in
 /// Keras, so pretrained statistics are preserved. A layer that was frozen stays in inference mode when it is
-/// unfrozen, as in Keras's fine-tuning guide (`base_model(x, training=False)`): only its scale and shift are
+/// unfrozen, as in Keras's fine-tuning guide (`base_model(x, training=False)`). Only its scale and shift are then
 /// trainable, until [`Model::unfreeze_statistics`].
 ///
 /// [`Model::unfreeze_statistics`]: crate::nn::Model::unfreeze_statistics
@@ -100,8 +100,8 @@ impl Built {
     fn train(&self, x: &Tensor, relu: bool) -> Result<Tensor> {
         let (gamma, beta) = (self.gamma.value(Mode::Training), self.beta.value(Mode::Training));
         if takes_cpu_path(x) {
-            let op = BatchNorm { epsilon: self.config.epsilon as f32, relu, found: Arc::default() };
-            let found = op.found.clone();
+            let op = BatchNorm { epsilon: self.config.epsilon as f32, relu, statistics: Arc::default() };
+            let found = op.statistics.clone();
             let y = apply3(&x.contiguous()?, &gamma, &beta, op)?;
             if let Some(found) = found.get() {
                 let vector = |values: &Vec<f32>| Tensor::from_slice(values, values.len(), x.device());

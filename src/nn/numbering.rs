@@ -22,10 +22,10 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Argument`] if the index is out of range.
-    pub(crate) fn number_of(&self, place: i64) -> Result<usize> {
+    pub(crate) fn number_of(&self, index: i64) -> Result<usize> {
         let layers = self.numbered_layers();
         let count = layers.last().map_or(0, |(number, _)| *number as i64) + 1;
-        let found = if place < 0 { place + count } else { place };
+        let found = if index < 0 { index + count } else { index };
         if let Some(number) = usize::try_from(found).ok().filter(|_| found < count) {
             return Ok(number);
         }
@@ -33,12 +33,14 @@ impl Model {
         let inside = nodes.find(|node| node.layer.model().is_some());
         let inside = inside.map_or_else(String::new, |node| {
             let name = &node.name;
-            format!("; `{name}` inside is one of them: number its layers by the model itself, or give a name")
+            format!(
+                "; the model `{name}` counts as one: index its layers in the model itself, or pass a name"
+            )
         });
         let name = self.name();
         let expected =
-            format!("a place from {} to {}, for `{name}` has {count} layers{inside}", -count, count - 1);
-        Err(Error::Argument { name: "layer", expected, found: place.to_string() })
+            format!("an index from {} to {}, since `{name}` has {count} layers{inside}", -count, count - 1);
+        Err(Error::Argument { name: "layer", expected, found: index.to_string() })
     }
 }
 

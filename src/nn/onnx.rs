@@ -9,6 +9,7 @@ use super::{Activation, LayerConfig, Model, Node};
 use crate::files::write_whole;
 use crate::{Error, Result};
 
+/// Versions of the ONNX format and of its operators (17: the first with `LayerNormalization`).
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
 
@@ -91,7 +92,7 @@ fn value(name: &str, shape: &[usize]) -> Message {
 
 impl Graph {
     /// Adds the layers of a model and returns the names of its outputs.
-    fn model(&mut self, model: &Model, way: &str, inputs: Vec<String>) -> Result<Vec<String>> {
+    fn model(&mut self, model: &Model, path: &str, inputs: Vec<String>) -> Result<Vec<String>> {
         let mut names: Vec<String> = Vec::new();
         for (index, node) in model.nodes().iter().enumerate() {
             if let Some(position) = model.input_nodes().iter().position(|input| *input == index) {
@@ -99,17 +100,17 @@ impl Graph {
                 continue;
             }
             let inputs: Vec<String> = node.inputs().map(|at| names[at].clone()).collect();
-            let way = self.fresh(format!("{way}{}", node.name));
+            let path = self.fresh(format!("{path}{}", node.name));
             names.push(match node.layer.model() {
-                Some(inside) => self.model(inside, &format!("{way}/"), inputs)?.swap_remove(0),
-                None => self.layer(model, node, &way, inputs)?,
+                Some(inside) => self.model(inside, &format!("{path}/"), inputs)?.swap_remove(0),
+                None => self.layer(model, node, &path, inputs)?,
             });
         }
         Ok(model.outputs().iter().map(|output| names[output.node].clone()).collect())
     }
 
     /// Adds one layer and returns the name of its output, which is the layer's name.
-    fn layer(&mut self, model: &Model, node: &Node, way: &str, inputs: Vec<String>) -> Result<String> {
+    fn layer(&mut self, model: &Model, node: &Node, path: &str, inputs: Vec<String>) -> Result<String> {
         let Some(config) = &node.config else {
             let found = format!("`{}`, of type {}", node.name, node.layer.kind());
             return Err(Error::Argument {
@@ -122,12 +123,12 @@ impl Graph {
         let input = node.inputs().next().map(shape).unwrap_or_default();
         let mut weighted = inputs.clone();
         for param in node.layer.params().into_iter().filter(|param| !param.is_adapter()) {
-            let name = self.fresh(format!("{way}/{}", param.name()));
+            let name = self.fresh(format!("{path}/{}", param.name()));
             self.tensor(&name, &param.merged()?)?;
             weighted.push(name);
         }
         // Input of the layer's activation.
-        let linear = self.fresh(format!("{way}/linear"));
+        let linear = self.fresh(format!("{path}/linear"));
         let to = linear.clone();
         let activation = match config {
             LayerConfig::Conv2D(conv) => {
@@ -175,15 +176,15 @@ impl Graph {
                 let sizes: Vec<i64> =
                     std::iter::once(0).chain(node.layer.output_shape().iter().map(|n| *n as i64)).collect();
                 let bytes = sizes.iter().flat_map(|size| size.to_le_bytes()).collect();
-                let name = self.fresh(format!("{way}/shape"));
+                let name = self.fresh(format!("{path}/shape"));
                 self.raw(&name, &[sizes.len()], INT64, bytes);
                 self.node("Reshape", &[inputs[0].clone(), name], to, Vec::new());
                 Activation::Linear
             }
             LayerConfig::Rescaling(rescaling) => {
-                let scale = self.number(format!("{way}/scale"), rescaling.scale as f32);
-                let offset = self.number(format!("{way}/offset"), rescaling.offset as f32);
-                let scaled = self.fresh(format!("{way}/scaled"));
+                let scale = self.number(format!("{path}/scale"), rescaling.scale as f32);
+                let offset = self.number(format!("{path}/offset"), rescaling.offset as f32);
+                let scaled = self.fresh(format!("{path}/scaled"));
                 self.node("Mul", &[inputs[0].clone(), scale], scaled.clone(), Vec::new());
                 self.node("Add", &[scaled, offset], to, Vec::new());
                 Activation::Linear
@@ -205,8 +206,8 @@ impl Graph {
             }
         };
         let is_of_maps = node.layer.output_shape().len() == 3;
-        self.activation(activation, linear, way, is_of_maps);
-        Ok(way.to_owned())
+        self.activation(activation, linear, path, is_of_maps);
+        Ok(path.to_owned())
     }
 
     fn global_pool(&mut self, op: &str, inputs: &[String], output: String) -> Activation {
@@ -235,9 +236,9 @@ impl Graph {
             Activation::Linear => self.node("Identity", &[input], name, Vec::new()),
             Activation::Relu => self.node("Relu", &[input], name, Vec::new()),
             Activation::Relu6 => {
-                let least = self.number(format!("{output}/least"), 0.0);
-                let most = self.number(format!("{output}/most"), 6.0);
-                self.node("Clip", &[input, least, most], name, Vec::new());
+                let min = self.number(format!("{output}/least"), 0.0);
+                let max = self.number(format!("{output}/most"), 6.0);
+                self.node("Clip", &[input, min, max], name, Vec::new());
             }
             Activation::Sigmoid => self.node("Sigmoid", &[input], name, Vec::new()),
             Activation::Silu => {

@@ -121,7 +121,9 @@ impl Build for AveragePooling2D {
         let sum = sum.build(context)?;
         sum.params().iter().for_each(|kernel| kernel.set_trainable(false));
         // Number of image pixels in each window, without the padding.
-        let [_, rows, columns] = *sum.output_shape() else { unreachable!("a convolution's output is maps") };
+        let [_, rows, columns] = *sum.output_shape() else {
+            unreachable!("a convolution's output is feature maps")
+        };
         let held = |side: usize, at: usize| {
             let start = (at * self.strides) as isize
                 - self.padding.amount(side, self.pool_size, self.strides).0 as isize;

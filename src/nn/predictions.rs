@@ -189,6 +189,7 @@ impl Index<usize> for Predictions {
 impl fmt::Display for Predictions {
     /// The first ten rows and the number of samples.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Rows that a display shows.
         const SHOWN: usize = 10;
         for row in self.iter().take(SHOWN) {
             let row: Vec<String> = row.iter().take(SHOWN).map(|value| format!("{value:.4}")).collect();

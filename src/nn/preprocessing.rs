@@ -34,10 +34,10 @@ impl Preprocessing {
 
     /// Standardises with the given mean and standard deviation of pixels from 0 to 1, per RGB channel.
     pub const fn standardize(mean: [f32; 3], deviation: [f32; 3]) -> Preprocessing {
-        const fn of_bytes([r, g, b]: [f32; 3]) -> [f32; 3] {
+        const fn from_bytes([r, g, b]: [f32; 3]) -> [f32; 3] {
             [r * 255.0, g * 255.0, b * 255.0]
         }
-        Preprocessing { bgr: false, mean: of_bytes(mean), deviation: of_bytes(deviation), resizing: None }
+        Preprocessing { bgr: false, mean: from_bytes(mean), deviation: from_bytes(deviation), resizing: None }
     }
 
     /// Sets how image files are resized and cropped.
@@ -67,8 +67,8 @@ impl Preprocessing {
 
     /// The smallest and the largest value after preprocessing, of pixels 0 and 255.
     pub(crate) fn range(&self) -> (f32, f32) {
-        let of = |pixel: f32| (0..3).map(move |at| (pixel - self.mean[at]) / self.deviation[at]);
-        (of(0.0).fold(f32::INFINITY, f32::min), of(255.0).fold(f32::NEG_INFINITY, f32::max))
+        let values = |pixel: f32| (0..3).map(move |at| (pixel - self.mean[at]) / self.deviation[at]);
+        (values(0.0).fold(f32::INFINITY, f32::min), values(255.0).fold(f32::NEG_INFINITY, f32::max))
     }
 
     /// Preprocesses images.
@@ -91,9 +91,9 @@ impl Preprocessing {
         let hint = match images.dims() {
             [_, 3, _, _] => None,
             [_, _, _, 3] => Some("images are channels first here: `x.permute((0, 3, 1, 2))?`"),
-            [_, 1, _, _] => {
-                Some("these are grey images and the weights take colour: `x.repeat((1, 3, 1, 1))?`")
-            }
+            [_, 1, _, _] => Some(
+                "these are greyscale images, and the weights expect colour images: `x.repeat((1, 3, 1, 1))?`",
+            ),
             [3, _, _] => Some("this is one image; add the batch dimension with `unsqueeze(0)?`"),
             _ => Some(""),
         };

@@ -25,7 +25,7 @@ pub struct Resizing {
 
 impl Resizing {
     /// The settings of timm's names. `None` if one of them is unknown.
-    pub(crate) fn of_timm(interpolation: &str, crop_pct: f32, crop_mode: &str) -> Option<Resizing> {
+    pub(crate) fn from_timm(interpolation: &str, crop_pct: f32, crop_mode: &str) -> Option<Resizing> {
         // The decimal as written: 0.6, not 0.60000002, which would give other sizes.
         let crop_pct: f64 = crop_pct.to_string().parse().ok()?;
         let interpolation = match interpolation {
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn sizes_match_timm() {
-        let timm = |crop_pct| Resizing::of_timm("bicubic", crop_pct, "center").unwrap();
+        let timm = |crop_pct| Resizing::from_timm("bicubic", crop_pct, "center").unwrap();
         // Height and width that torchvision computes.
         assert_eq!(timm(0.875).resized([480, 640], [224, 224]), [256, 341]);
         assert_eq!(timm(0.95).resized([101, 57], [96, 96]), [178, 101]);
@@ -80,8 +80,8 @@ mod tests {
         let squash = Resizing { squash: true, ..timm(0.9) };
         assert_eq!(squash.resized([480, 640], [224, 224]), [248, 248]);
         assert_eq!((crop_start(341, 224), crop_start(235, 224), crop_start(10, 20)), (58, 6, 0));
-        assert_eq!(Resizing::of_timm("nearest", 0.9, "center"), None);
-        assert_eq!(Resizing::of_timm("bilinear", f32::NAN, "center"), None);
-        assert_eq!(Resizing::of_timm("bilinear", 0.9, "border"), None);
+        assert_eq!(Resizing::from_timm("nearest", 0.9, "center"), None);
+        assert_eq!(Resizing::from_timm("bilinear", f32::NAN, "center"), None);
+        assert_eq!(Resizing::from_timm("bilinear", 0.9, "border"), None);
     }
 }

@@ -12,14 +12,14 @@ const CHUNK: usize = 1 << 14;
 
 /// `a + b`, or `max(a + b, 0)`, as an op for [`Tensor::apply_op2`].
 #[derive(Clone, Copy, Debug)]
-pub struct Plus {
+pub struct Addition {
     /// Whether a ReLU follows.
     pub relu: bool,
 }
 
-impl CustomOp2 for Plus {
+impl CustomOp2 for Addition {
     fn name(&self) -> &'static str {
-        "plus"
+        "add"
     }
 
     fn cpu_fwd(

@@ -9,8 +9,8 @@ use super::pointwise::exp;
 use super::tensor_values::{storage_values, values};
 use super::thread_pool::parallel_for;
 
-/// `softmax(q · kᵀ / √d) · v` for each head: an op for [`Tensor::apply_op1`] from `[N, T, 3 · heads · d]`, which
-/// holds queries, keys and values in this order, to `[N, T, heads · d]`.
+/// `softmax(q · kᵀ / √d) · v` for each head, as an op for [`Tensor::apply_op1`]. The input
+/// `[N, T, 3 · heads · d]` has queries, keys and values, in this order. The output is `[N, T, heads · d]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attention {
     pub(crate) heads: usize,

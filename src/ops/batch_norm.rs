@@ -15,8 +15,8 @@ use super::sums::{pair_sum, pair_sums};
 use super::tensor_values::{storage_values, values};
 use super::thread_pool::parallel_map;
 
-/// Batch normalisation in training mode: normalises each channel of `[N, C, …]` by the mean and variance
-/// of the batch, scales by gamma, shifts by beta, and applies an optional ReLU. An op for
+/// Batch normalisation in training mode: normalises each channel of `[N, C, …]` by the mean and variance of
+/// the batch, scales by gamma, shifts by beta, and applies an optional ReLU. It is an op for
 /// [`Tensor::apply_op3`] with gamma and beta, each `[C]`.
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
@@ -25,7 +25,7 @@ pub struct BatchNorm {
     /// Whether a ReLU follows.
     pub relu: bool,
     /// The batch statistics, set by the forward pass.
-    pub found: Arc<OnceLock<BatchStatistics>>,
+    pub statistics: Arc<OnceLock<BatchStatistics>>,
 }
 
 /// The mean and the variance (divided by N, not N-1) of each channel of one batch.
@@ -88,7 +88,7 @@ impl CustomOp3 for BatchNorm {
             ((mean, variance), values)
         });
         let (mean, variance) = found.into_iter().unzip();
-        let _ = self.found.set(BatchStatistics { mean, variance });
+        let _ = self.statistics.set(BatchStatistics { mean, variance });
         Ok((CpuStorage::F32(output), xl.shape().clone()))
     }
 
@@ -100,7 +100,7 @@ impl CustomOp3 for BatchNorm {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let Some(BatchStatistics { mean, variance }) = self.found.get() else {
+        let Some(BatchStatistics { mean, variance }) = self.statistics.get() else {
             bail!("batch normalisation: the backward pass needs a forward pass before it");
         };
         let gradient = gradient.contiguous()?;

@@ -1,7 +1,10 @@
 //! Convolution on the CPU, with both gradients, each computed only where required.
 //!
-//! The algorithm depends on the sizes: im2col and a matrix product (`im2col.rs`), a direct loop for
-//! depthwise convolution (`depthwise.rs`), or Winograd's algorithm for 3x3 kernels (`winograd`).
+//! The algorithm depends on the sizes:
+//! - im2col and a matrix product (`im2col.rs`);
+//! - a direct loop for depthwise convolution (`depthwise.rs`);
+//! - Winograd's algorithm for 3x3 kernels (`winograd`).
+//!
 //! candle's own convolution lays out the whole image at once, and computes its gradients by a naive
 //! transposed convolution.
 //!

@@ -16,7 +16,7 @@ const TASK_UNITS: usize = 16;
 const TASK_INPUTS: usize = 1024;
 /// Number of rows above which a task is a block of rows (128: packing the operands takes less than one hundredth of
 /// the product).
-const MANY_ROWS: usize = 128;
+const MAX_UNBLOCKED_ROWS: usize = 128;
 /// Rows per task if there are many (96: as many registers' heights as divide into it, and enough tasks).
 const TASK_ROWS: usize = 96;
 
@@ -40,11 +40,11 @@ unsafe fn collect_with(count: usize, write: impl FnOnce(&OutputPtr)) -> Vec<f32>
 fn tasks(rows: usize, columns: usize, column_block: usize) -> Vec<(Range<usize>, Range<usize>)> {
     // With few rows, a task takes all of them and few columns. With many, the operands of a task are packed for
     // enough rows.
-    let columns = match rows > MANY_ROWS {
+    let columns = match rows > MAX_UNBLOCKED_ROWS {
         true => channel_blocks(columns, columns),
         false => channel_blocks(columns, column_block),
     };
-    let row_blocks = channel_blocks(rows, TASK_ROWS.max(if rows > MANY_ROWS { 0 } else { rows }));
+    let row_blocks = channel_blocks(rows, TASK_ROWS.max(if rows > MAX_UNBLOCKED_ROWS { 0 } else { rows }));
     row_blocks.iter().flat_map(|rows| columns.iter().map(|columns| (rows.clone(), columns.clone()))).collect()
 }
 
@@ -70,7 +70,7 @@ fn kernel_gradient(gradient: &[f32], x: &[f32], [rows, inputs, units]: [usize; 3
     if rows == 0 {
         return vec![0.0; units * inputs];
     }
-    let units_of_task = if rows > MANY_ROWS { TASK_ROWS } else { TASK_UNITS };
+    let units_of_task = if rows > MAX_UNBLOCKED_ROWS { TASK_ROWS } else { TASK_UNITS };
     let write = |target: &OutputPtr| {
         parallel_for_each(&channel_blocks(units, units_of_task), |block| {
             // SAFETY: no two tasks write the same rows.

@@ -24,8 +24,8 @@ fn taps<'a>(
     })
 }
 
-/// A feature map with zeros around it. With stride 1 all outputs are sums over one long row of such a map: the rows
-/// follow each other at one distance, and the outputs between two rows are discarded.
+/// A feature map with zeros around it. With stride 1, all outputs are sums over one long row of such a map. The
+/// rows follow each other at a fixed distance, and the outputs between two rows are discarded.
 struct Padded {
     /// Rows of `width` values; zeros after the last row, so that every block of outputs can be read.
     values: Vec<f32>,

@@ -1,7 +1,7 @@
 //! Convolution on any device, by candle's operations, with gradients as matrix products.
 //!
-//! candle's own gradients are slow on CUDA: the input gradient is a naive transposed convolution, the
-//! kernel gradient a convolution whose operands cuDNN rejects, and groups are convolved one by one.
+//! candle's own gradients are slow on CUDA. The input gradient is a naive transposed convolution. The
+//! kernel gradient is a convolution whose operands cuDNN rejects. Groups are convolved one by one.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{

@@ -14,8 +14,9 @@ use super::transpose::transpose;
 /// Rows per task (64: enough work per task; sums over rows do not depend on the number of threads).
 const TASK_ROWS: usize = 64;
 
-/// Normalises vectors of features, then scales and shifts each feature: an op for [`Tensor::apply_op3`]
-/// of `[…, C]`, or of `[N, C, …]` if `channels_first`, with `gamma` and `beta` of shape `[C]`.
+/// Normalises vectors of features, then scales and shifts each feature. It is an op for
+/// [`Tensor::apply_op3`] of `[…, C]`, or of `[N, C, …]` if `channels_first`, with `gamma` and `beta` of
+/// shape `[C]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LayerNorm {
     pub(crate) epsilon: f32,

@@ -1,7 +1,7 @@
 //! Max pooling with a correct gradient for every window.
 //!
-//! candle's own max pooling refuses overlapping windows, and for a 2x2 window passes only a quarter of
-//! the gradient (its `backprop.rs` multiplies by the mean of the mask of maxima). Here the whole gradient
+//! candle's own max pooling refuses overlapping windows. For a 2x2 window it passes only a quarter of the
+//! gradient, because its `backprop.rs` multiplies by the mean of the mask of maxima. Here the whole gradient
 //! goes to the first maximum of each window, as in PyTorch.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
@@ -25,8 +25,9 @@ pub struct MaxPool {
 }
 
 impl MaxPool {
-    /// Visits the window pixels of a row of outputs: the outputs for which the pixel lies inside the
-    /// feature map, and the index of the first such pixel. The next ones follow at distance `stride`.
+    /// Visits the window pixels of a row of outputs. `visit` receives the outputs whose pixel lies
+    /// inside the feature map, and the index of the first such pixel. The next ones follow at distance
+    /// `stride`.
     #[inline(always)]
     fn for_each_window_row(
         &self,

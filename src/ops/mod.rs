@@ -3,7 +3,7 @@
 //! - Convolution: [`Conv`] (trainable), `FusedConv` and `InferenceConv` (inference), `DeviceConv` (any
 //!   device). Algorithms: im2col, batched small feature maps, packed NHWC, depthwise, Winograd.
 //! - Other layers: [`BatchNorm`], [`ScaleShift`], `LayerNorm`, `ResponseNorm`, `Dense`, `Attention`,
-//!   `FeatureScale`, [`MaxPool`], [`Relu`], `Pointwise` (smooth activations), [`Plus`], `RotateAxes`.
+//!   `FeatureScale`, [`MaxPool`], [`Relu`], `Pointwise` (smooth activations), [`Addition`], `RotateAxes`.
 //! - Gradients: [`value_and_gradients`] and the tape that records these operations.
 //! - Parallel loops: the thread pool that all of them share.
 
@@ -42,7 +42,7 @@ mod thread_pool;
 mod transpose;
 mod winograd;
 
-pub use add::Plus;
+pub use add::Addition;
 pub(crate) use attention::Attention;
 pub use batch_norm::{BatchNorm, BatchStatistics, ScaleShift};
 pub(crate) use channels_last::{to_nchw, to_nchw_if_channels_last};

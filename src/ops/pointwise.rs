@@ -222,10 +222,10 @@ mod tests {
         use Pointwise::{Gelu, GeluTanh, HardSigmoid, HardSwish};
         for function in [Gelu, GeluTanh, HardSigmoid, HardSwish] {
             assert!(function.apply(&[f32::NAN])[0].is_nan(), "{function:?}");
-            let [least, zero, most] = function.apply(&[-50.0, 0.0, 50.0])[..] else { unreachable!() };
+            let [min, zero, max] = function.apply(&[-50.0, 0.0, 50.0])[..] else { unreachable!() };
             let is_sigmoid = matches!(function, HardSigmoid);
-            assert_eq!((zero, most), if is_sigmoid { (0.5, 1.0) } else { (0.0, 50.0) });
-            assert!(least.abs() < 1e-30, "{function:?}: {least}");
+            assert_eq!((zero, max), if is_sigmoid { (0.5, 1.0) } else { (0.0, 50.0) });
+            assert!(min.abs() < 1e-30, "{function:?}: {min}");
         }
     }
 }

@@ -6,7 +6,7 @@ use super::tensor_values::{storage_values, values};
 use super::thread_pool::{parallel_chunks_mut, parallel_map};
 
 /// `gamma · x · n + beta + x`, where `n` is the norm of each channel over the positions, divided by the mean of all
-/// norms: an op for [`Tensor::apply_op3`] of `[N, …, C]`, `[C]` and `[C]`.
+/// norms. It is an op for [`Tensor::apply_op3`] of `[N, …, C]`, `[C]` and `[C]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResponseNorm {
     pub(crate) epsilon: f32,

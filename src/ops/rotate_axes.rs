@@ -6,7 +6,7 @@ use super::tensor_values::storage_values;
 use super::transpose::transpose;
 
 /// Moves the first `front` axes of each sample behind its others, as from `[N, C, H, W]` to `[N, H, W, C]` with
-/// `front` = 1: an op for [`Tensor::apply_op1`].
+/// `front` = 1. It is an op for [`Tensor::apply_op1`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RotateAxes {
     pub(crate) front: usize,

@@ -1,5 +1,5 @@
-//! im2col convolution of batched small feature maps: the columns of all images form one matrix, because
-//! those of one image would not fill the registers of a matrix product.
+//! im2col convolution of batched small feature maps. The columns of all images form one matrix: those
+//! of one image would not fill the registers of a matrix product.
 
 use std::ops::Range;
 

@@ -1,9 +1,9 @@
 //! Gradient tape: reverse-mode differentiation of the operations in this module.
 //!
 //! candle's `backward` adds each gradient to a tensor of zeros, which costs four passes over a feature
-//! map, and keeps every feature map until the last gradient is known. A tape records the operations of
-//! this module and runs their backward passes one by one, freeing each feature map after its last use.
-//! candle still differentiates its own operations between them.
+//! map. It also keeps every feature map until the last gradient is known. A tape records the operations
+//! of this module and runs their backward passes one by one, freeing each feature map after its last
+//! use. candle still differentiates its own operations between them.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -14,7 +14,7 @@ use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, Var, bail,
 };
 
-use super::add::Plus;
+use super::add::Addition;
 
 thread_local! {
     /// The active tapes of this thread, newest last; the newest records.
@@ -220,9 +220,9 @@ impl Step {
         for (input, gradient) in inputs.iter().zip(input_gradients) {
             let Some(gradient) = gradient.filter(|_| input.track_op()) else { continue };
             let sum = match gradients.remove(input) {
-                Some(existing) => {
-                    existing.contiguous()?.apply_op2_no_bwd(&gradient.contiguous()?, &Plus { relu: false })?
-                }
+                Some(existing) => existing
+                    .contiguous()?
+                    .apply_op2_no_bwd(&gradient.contiguous()?, &Addition { relu: false })?,
                 None => gradient,
             };
             gradients.insert(input, sum.detach());

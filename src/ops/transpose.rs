@@ -141,6 +141,7 @@ mod x86 {
             ]
             .map(|pairs| _mm512_castpd_ps(pairs));
         }
+        // Select the 128-bit lanes 0 and 2 of each operand (even), or 1 and 3 (odd).
         const EVEN: i32 = 0x88;
         const ODD: i32 = 0xdd;
         for index in 0..4 {

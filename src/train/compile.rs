@@ -20,8 +20,8 @@ pub(crate) struct Compiled {
     pub(crate) metrics: Vec<MetricSpec>,
     /// Each metric's name in the history.
     pub(crate) metric_names: Vec<String>,
-    /// The number of trainable weights when the user was last informed.
-    pub(crate) learning: usize,
+    /// Number of trainable weights at the last note about them.
+    pub(crate) trainable_count: usize,
 }
 
 /// The serialisable form of [`Compiled`].
@@ -33,7 +33,7 @@ pub(crate) struct CompiledConfig {
 }
 
 impl Compiled {
-    /// Returns the serialisable form. `None` with a user-defined optimizer, loss or metric.
+    /// Returns the serialisable form. `None` with a custom optimizer, loss or metric.
     pub(crate) fn config(&self, params: &[(String, Param)]) -> Option<CompiledConfig> {
         let optimizer = self.optimizer.config(params)?;
         let metrics = self.metrics.iter().map(MetricSpec::as_built_in).collect::<Option<_>>()?;
@@ -52,14 +52,14 @@ impl CompiledConfig {
         let mut optimizer = self.optimizer.build(params);
         optimizer.set_state(params, state)?;
         let metrics: Vec<MetricSpec> = self.metrics.into_iter().map(MetricSpec::built_in).collect();
-        let learning =
+        let trainable_counts =
             params.iter().filter(|(_, param)| param.is_trainable()).map(|(_, param)| param.count());
         Ok(Compiled {
             optimizer,
             loss: self.loss.spec(),
             metric_names: numbered_names(&metrics),
             metrics,
-            learning: learning.sum(),
+            trainable_count: trainable_counts.sum(),
         })
     }
 }
@@ -143,10 +143,10 @@ impl Compiled {
     /// Describes a change of `trainable` since the model was compiled. Each change is reported once.
     pub(crate) fn change(&mut self, params: &[Param]) -> Option<String> {
         let now = params.iter().map(Param::count).sum();
-        let before = std::mem::replace(&mut self.learning, now);
+        let before = std::mem::replace(&mut self.trainable_count, now);
         let (now, before) = (now != before).then(|| (thousands(now), thousands(before)))?;
         Some(format!(
-            "since the model was compiled, `trainable` has changed: {now} weights learn, not {before}"
+            "since the model was compiled, `trainable` has changed: {now} weights are trainable, not {before}"
         ))
     }
 
@@ -174,8 +174,8 @@ impl Model {
     }
 
     fn compile_with(&mut self, optimizer: Box<dyn Optimizer>, loss: LossSpec, metrics: Vec<MetricSpec>) {
-        let learning = self.trainable_params().iter().map(Param::count).sum();
+        let trainable_count = self.trainable_params().iter().map(Param::count).sum();
         let metric_names = numbered_names(&metrics);
-        self.set_compiled(Compiled { optimizer, loss, metrics, metric_names, learning });
+        self.set_compiled(Compiled { optimizer, loss, metrics, metric_names, trainable_count });
     }
 }

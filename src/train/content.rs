@@ -40,7 +40,7 @@ impl ContentKey {
     /// Adds a model: its layers, its preprocessing and its weights.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the model has a user-defined layer, whose function has no description.
+    /// [`Error::Argument`] if the model has a custom layer, whose function has no description.
     pub(super) fn add_model(&mut self, model: &Model) -> Result<()> {
         let description = serde_json::to_vec(&model.describe()?);
         self.add("model", &description.map_err(|error| Error::io("the model's description")(error.into()))?);

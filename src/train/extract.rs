@@ -7,7 +7,9 @@ use std::time::SystemTime;
 use candle_core::Tensor;
 
 use super::content::ContentKey;
-use super::image_features::{ABOUT, AboutPart, FEATURES, LABELS, MANIFEST, Manifest, PART, Part, part_path};
+use super::image_features::{
+    FEATURES, LABELS, MANIFEST, METADATA, Manifest, PART, Part, PartMetadata, part_path,
+};
 use super::predict::BATCH;
 use crate::check::check;
 use crate::data::{Dataset, ImageFiles};
@@ -46,7 +48,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Argument`] if the shard's number is not below the number of shards, the folder holds the features of
-    /// another model or other images, or the model has a user-defined layer; [`Error::Image`] with the file's name if an
+    /// another model or other images, or the model has a custom layer; [`Error::Image`] with the file's name if an
     /// image cannot be read; [`Error::Io`]; [`Error::Interrupted`].
     pub fn extract_features(
         &self,
@@ -137,8 +139,8 @@ impl Model {
         let labels =
             Tensor::from_slice(&files.labels[first..first + count], count, &candle_core::Device::Cpu)?;
         let tensors = vec![(FEATURES.to_owned(), Tensor::cat(&batches, 0)?), (LABELS.to_owned(), labels)];
-        let about = AboutPart { key: key.to_owned(), files: names[first..first + count].to_vec() };
-        let text = serde_json::to_string(&about).map_err(|_| Error::Argument {
+        let metadata = PartMetadata { key: key.to_owned(), files: names[first..first + count].to_vec() };
+        let text = serde_json::to_string(&metadata).map_err(|_| Error::Argument {
             name: "image files",
             expected: "names in UTF-8".into(),
             found: format!(
@@ -147,7 +149,7 @@ impl Model {
                 names[first + count - 1].display()
             ),
         })?;
-        save_tensors(tensors, HashMap::from([(ABOUT.to_owned(), text)]), path)
+        save_tensors(tensors, HashMap::from([(METADATA.to_owned(), text)]), path)
     }
 }
 
@@ -180,7 +182,7 @@ fn check_manifest(manifest: &Manifest, folder: &Path) -> Result<()> {
 fn is_current(folder: &Path, manifest: &Manifest, part: usize, images: &[PathBuf]) -> Result<bool> {
     let path = part_path(folder, part);
     let changed = |path: &Path| -> Result<SystemTime> {
-        path.metadata().and_then(|about| about.modified()).map_err(Error::io(path))
+        path.metadata().and_then(|metadata| metadata.modified()).map_err(Error::io(path))
     };
     if !path.is_file() {
         return Ok(false);

@@ -21,7 +21,7 @@ use crate::{Error, Result, check_interrupt};
 
 impl FeatureFolder {
     /// Returns the samples with the features of `model` at `split` as inputs, and whether the folder had them.
-    /// `None` if they cannot be stored: they are too large, or the model has a user-defined layer.
+    /// `None` if they cannot be stored: they are too large, or the model has a custom layer.
     ///
     /// `inspect` receives the original inputs: all batches if they are computed now, otherwise the first batch.
     pub(super) fn features(
@@ -68,8 +68,8 @@ impl FeatureFolder {
         inspect(&samples.take(&first)?.x)
     }
 
-    /// Computes the features and writes the file. Returns false if they exceed the size limit of the folder, or the file
-    /// cannot be written: training continues without the cache if the disk is full.
+    /// Computes the features and writes the file. Returns false if they exceed the size limit of the folder, or the
+    /// file cannot be written. Training then continues without the cache.
     ///
     /// The batch size is always the same, because it can change the last bits of features.
     fn write(

@@ -69,12 +69,12 @@ fn header(shape: &[usize], checksum: u32) -> Vec<u8> {
 #[derive(Deserialize)]
 struct Header {
     #[serde(rename = "__metadata__")]
-    about: About,
+    metadata: Metadata,
     features: Features,
 }
 
 #[derive(Deserialize)]
-struct About {
+struct Metadata {
     crc32c: String,
 }
 
@@ -104,11 +104,11 @@ impl FeatureFile {
             Error::io(path)(std::io::Error::new(std::io::ErrorKind::InvalidData, text))
         };
         let mut file = File::open(path).map_err(io)?;
-        let whole = file.metadata().map_err(io)?.len();
+        let size = file.metadata().map_err(io)?.len();
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(io)?;
         let length = u64::from_le_bytes(length);
-        if length > MAX_HEADER || length + 8 > whole {
+        if length > MAX_HEADER || length + 8 > size {
             return Err(refuse("no header"));
         }
         let mut text = vec![0; length as usize];
@@ -116,7 +116,7 @@ impl FeatureFile {
         let header: Header = serde_json::from_slice(&text).map_err(|error| refuse(&error.to_string()))?;
         let begin = length + 8;
         let values = header.features.shape.iter().try_fold(1u64, |all, side| all.checked_mul(*side as u64));
-        if values.and_then(|values| values.checked_mul(4)?.checked_add(begin)) != Some(whole) {
+        if values.and_then(|values| values.checked_mul(4)?.checked_add(begin)) != Some(size) {
             return Err(refuse("a file of another size"));
         }
         let (mut checksum, mut piece) = (0, vec![0; PIECE]);
@@ -127,7 +127,7 @@ impl FeatureFile {
                 length => checksum = crc32c::crc32c_append(checksum, &piece[..length]),
             }
         }
-        if u32::from_str_radix(&header.about.crc32c, 16) != Ok(checksum) {
+        if u32::from_str_radix(&header.metadata.crc32c, 16) != Ok(checksum) {
             return Err(refuse("a wrong checksum"));
         }
         Ok(FeatureFile { file, begin, shape: header.features.shape })
@@ -151,14 +151,14 @@ mod tests {
         assert_eq!(read[FEATURES].dims(), [3, 2]);
         assert_eq!(read[FEATURES].flatten_all()?.to_vec1::<f32>()?, values);
         assert_eq!(FeatureFile::open(&path)?.shape, [3, 2]);
-        let whole = std::fs::read(&path).unwrap();
-        let mut changed = whole.clone();
+        let content = std::fs::read(&path).unwrap();
+        let mut changed = content.clone();
         *changed.last_mut().unwrap() ^= 1;
         for (content, problem) in [
             (&changed[..], "checksum"),
-            (&whole[..whole.len() - 4], "another size"),
-            (&whole[..20], "no header"),
-            (&whole[..4], "fill"),
+            (&content[..content.len() - 4], "another size"),
+            (&content[..20], "no header"),
+            (&content[..4], "fill"),
         ] {
             std::fs::write(&path, content).unwrap();
             let found = FeatureFile::open(&path).err().expect("damaged").to_string();

@@ -134,8 +134,8 @@ impl FeatureFolder {
         let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
         for entry in entries {
             let path = entry.path();
-            let Ok(about) = entry.metadata() else { continue };
-            let Ok(time) = about.modified() else { continue };
+            let Ok(metadata) = entry.metadata() else { continue };
+            let Ok(time) = metadata.modified() else { continue };
             let name = entry.file_name().to_string_lossy().into_owned();
             let is_temporary = name.starts_with('.') && (name.ends_with(".part") || name.ends_with(".lock"));
             if is_temporary && time.elapsed().is_ok_and(|age| age > MAX_AGE) && !is_locked(&path) {
@@ -144,7 +144,7 @@ impl FeatureFolder {
             let is_features = path.extension().is_some_and(|extension| extension == EXTENSION)
                 && name.len() == 64 + 1 + EXTENSION.len();
             if is_features {
-                files.push((time, about.len(), path));
+                files.push((time, metadata.len(), path));
             }
         }
         files.sort();

@@ -115,8 +115,8 @@ mod tests {
     #[test]
     fn scratch_file_leaves_no_name() -> Result<()> {
         use std::os::unix::fs::MetadataExt;
-        let about = scratch_file()?.metadata().unwrap();
-        assert_eq!((about.nlink(), about.mode() & 0o777), (0, 0o600));
+        let metadata = scratch_file()?.metadata().unwrap();
+        assert_eq!((metadata.nlink(), metadata.mode() & 0o777), (0, 0o600));
         Ok(())
     }
 }

@@ -44,12 +44,12 @@ pub(super) struct Features<'a> {
     source: Source,
     validation: Option<Validation<'a>>,
     first_batch: FirstBatchCheck<'a>,
-    place: Place,
+    output_source: OutputSource,
 }
 
 /// Where training steps compute the model's output.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum OutputSource {
     Cpu,
     Gpu,
     /// On the GPU, which also has the features of all samples.
@@ -61,7 +61,13 @@ enum Source {
     Data { data: Box<dyn Dataset>, are_features: bool },
     /// Batches of features for a number of augmented epochs (views). Each is computed when it is first
     /// needed.
-    Views { data: Box<dyn Dataset>, most: usize, store: FeatureStore, made: Vec<Vec<View>>, next: usize },
+    Views {
+        data: Box<dyn Dataset>,
+        max_views: usize,
+        store: FeatureStore,
+        views: Vec<Vec<View>>,
+        next: usize,
+    },
 }
 
 /// One batch of a view: its features, its targets and its sample weights.
@@ -82,13 +88,20 @@ impl<'a> Features<'a> {
             let validation =
                 validation.map(|data| Validation { model, split: None, data, first_batch: first_validation });
             let source = Source::Data { data, are_features: false };
-            return Ok(Features { model, split: None, source, validation, first_batch, place: Place::Cpu });
+            return Ok(Features {
+                model,
+                split: None,
+                source,
+                validation,
+                first_batch,
+                output_source: OutputSource::Cpu,
+            });
         };
         let samples = data.samples().cloned();
         let source = match (samples, fit.augmented_views) {
             (Some(samples), _) => {
                 let (features, origin) = cached((model, &split), &samples, fit, &mut |x| first_batch.run(x))?;
-                fit.say(&format!(
+                fit.print(&format!(
                     "features {origin}: {} samples, {}; epochs {} to {} skip {:.1} M frozen parameters",
                     samples.count(),
                     size(features.bytes()),
@@ -102,9 +115,9 @@ impl<'a> Features<'a> {
                 let expected = "at least 1".into();
                 return Err(Error::Argument { name: "augmented_views", expected, found: "0".into() });
             }
-            (None, Some(most)) => {
+            (None, Some(max_views)) => {
                 let store = FeatureStore::new(fit.cache_memory);
-                Source::Views { data, most, store, made: Vec::new(), next: 0 }
+                Source::Views { data, max_views, store, views: Vec::new(), next: 0 }
             }
             (None, None) => Source::Data { data, are_features: false },
         };
@@ -119,7 +132,14 @@ impl<'a> Features<'a> {
                 None => Validation { model, split: None, data, first_batch: first_validation },
             }),
         };
-        Ok(Features { model, split: Some(split), source, validation, first_batch, place: Place::Cpu })
+        Ok(Features {
+            model,
+            split: Some(split),
+            source,
+            validation,
+            first_batch,
+            output_source: OutputSource::Cpu,
+        })
     }
 
     /// The split point at which the batches enter the model. `None`: at its input.
@@ -139,25 +159,27 @@ impl<'a> Features<'a> {
     /// Lets the training steps compute the model's output on the GPU. `has_features`: whether the features of all samples
     /// are there.
     pub(super) fn leave_outputs_to_gpu(&mut self, has_features: bool) {
-        self.place = if has_features { Place::GpuWithFeatures } else { Place::Gpu };
+        self.output_source = if has_features { OutputSource::GpuWithFeatures } else { OutputSource::Gpu };
     }
 
     /// Iterates over the batches of an epoch.
     pub(super) fn epoch(&mut self) -> Result<Steps<'_>> {
-        let (model, split, place) = (self.model, self.split.as_ref(), self.place);
+        let (model, split, output_source) = (self.model, self.split.as_ref(), self.output_source);
         let after = move |batch: Result<Batch>, split: Option<&SplitPoint>| {
             let Batch { x, y, weights } = batch?;
-            let input = match (place, split) {
-                (Place::Cpu, Some(split)) => {
+            let input = match (output_source, split) {
+                (OutputSource::Cpu, Some(split)) => {
                     StepSource::Linear(model.forward_after(split, &x, Mode::Training)?)
                 }
-                (Place::Cpu, None) => StepSource::Linear(model.forward_linear(&x, Mode::Training)?),
-                (Place::Gpu | Place::GpuWithFeatures, _) => StepSource::Batch(x),
+                (OutputSource::Cpu, None) => StepSource::Linear(model.forward_linear(&x, Mode::Training)?),
+                (OutputSource::Gpu | OutputSource::GpuWithFeatures, _) => StepSource::Batch(x),
             };
             Ok(StepData { input, y, weights })
         };
         let on_gpu = match &self.source {
-            Source::Data { data, .. } if place == Place::GpuWithFeatures => data.samples().cloned(),
+            Source::Data { data, .. } if output_source == OutputSource::GpuWithFeatures => {
+                data.samples().cloned()
+            }
             _ => None,
         };
         if let Some(samples) = on_gpu {
@@ -177,10 +199,10 @@ impl<'a> Features<'a> {
                     after(batch, split)
                 })))
             }
-            Source::Views { data, most, store, made, next } => {
-                let view = *next % *most;
+            Source::Views { data, max_views, store, views, next } => {
+                let view = *next % *max_views;
                 *next += 1;
-                if view == made.len() {
+                if view == views.len() {
                     let mut batches = Vec::new();
                     for batch in announced_batches(&mut **data)? {
                         check_interrupt()?;
@@ -190,10 +212,10 @@ impl<'a> Features<'a> {
                             .map_or(Ok(batch.x.clone()), |split| model.forward_before(split, &batch.x))?;
                         batches.push((store.put(x)?, batch.y, batch.weights));
                     }
-                    made.push(batches);
+                    views.push(batches);
                 }
                 let store = &*store;
-                Ok(Box::new(made[view].iter().map(move |(x, y, weights)| {
+                Ok(Box::new(views[view].iter().map(move |(x, y, weights)| {
                     let batch = Batch { x: store.get(x)?, y: y.clone(), weights: weights.clone() };
                     after(Ok(batch), split)
                 })))
@@ -225,9 +247,9 @@ impl FirstBatchCheck<'_> {
             return lint_images::advise_once(self.model, x, self.what);
         }
         if self.what == "training" {
-            lint::say(&lint::of_batch(self.model, x)?);
+            lint::print_advice(&lint::batch_advice(self.model, x)?);
         }
-        lint::say(lint_images::of_images(self.model, x, self.what)?.as_slice());
+        lint::print_advice(lint_images::image_advice(self.model, x, self.what)?.as_slice());
         Ok(())
     }
 }
@@ -287,8 +309,8 @@ fn cached(
         match cache.features((model, split), samples, fit.cache_memory, check_first)? {
             Some((features, true)) => return Ok((features, format!("read from {folder}"))),
             Some((features, false)) => return Ok((features, format!("cached in {folder}"))),
-            None => fit.say(&format!(
-                "features are not cached in {folder}: a frozen layer is user-defined, or they exceed the size limit of the folder"
+            None => fit.print(&format!(
+                "features are not cached in {folder}: a frozen layer is custom, or they exceed the size limit of the folder"
             )),
         }
     }

@@ -13,6 +13,7 @@ use crate::nn::{Mode, Model};
 use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
 
+/// Smallest and largest learning rate, and number of steps (100: about 14 for each factor of ten).
 const LOWEST: f64 = 1e-7;
 const HIGHEST: f64 = 1.0;
 const STEPS: usize = 100;
@@ -78,14 +79,14 @@ impl Model {
         compiled.optimizer.set_learning_rate(LOWEST)?;
         compiled.optimizer.prepare(&named);
         // Weights and optimizer are restored after a panic, too.
-        let curve = catch_unwind(AssertUnwindSafe(|| self.climb(compiled, data)));
+        let curve = catch_unwind(AssertUnwindSafe(|| self.run_range_test(compiled, data)));
         params.iter().zip(&saved).try_for_each(|(param, value)| param.set(value))?;
         compiled.optimizer.set_state(&named, &state)?;
         compiled.optimizer.set_learning_rate(rate)?;
         Ok(curve)
     }
 
-    fn climb(&self, compiled: &mut Compiled, data: &mut dyn Dataset) -> Result<LearningRateCurve> {
+    fn run_range_test(&self, compiled: &mut Compiled, data: &mut dyn Dataset) -> Result<LearningRateCurve> {
         let trainable = self.params_to_train()?;
         let mut curve = LearningRateCurve { learning_rates: Vec::new(), losses: Vec::new() };
         let (mut smooth, mut least) = (0.0, f64::INFINITY);

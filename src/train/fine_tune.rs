@@ -63,7 +63,7 @@ impl Model {
         let path = self.path_of(from)?;
         let inside = self.pretrained_inside();
         if inside.is_empty() {
-            let expected = "a pretrained model inside, as in `sequential![base, Flatten, …]`".into();
+            let expected = "a nested pretrained model, as in `sequential![base, Flatten, …]`".into();
             return Err(Error::Argument {
                 name: "fine_tune",
                 expected,
@@ -73,11 +73,11 @@ impl Model {
         if !inside.iter().any(|(node, _)| *node == path[0]) {
             let names =
                 inside.iter().map(|(_, model)| format!("`{}`", model.name())).collect::<Vec<_>>().join(", ");
-            let expected = format!("a layer of a pretrained model inside, {names}");
+            let expected = format!("a layer of a nested pretrained model, {names}");
             return Err(Error::Argument {
                 name: "from",
                 expected,
-                found: format!("`{from}`, which is trained from the start"),
+                found: format!("`{from}`, which is not pretrained"),
             });
         }
         inside.iter().for_each(|(_, model)| model.freeze());

@@ -81,7 +81,7 @@ impl Model {
             false => Ok(params),
             true => Err(Error::Argument {
                 name: "the model",
-                expected: "at least one layer that training may change; call `unfreeze`".into(),
+                expected: "at least one trainable layer; call `unfreeze`".into(),
                 found: "every layer frozen".into(),
             }),
         }
@@ -119,17 +119,17 @@ impl Model {
             }
         }
         if let Some(change) = compiled.change(&params) {
-            fit.say(&change);
+            fit.print(&change);
         }
         if fit.advice {
-            lint::say(&lint::of_epochs(fit.range()));
+            lint::print_advice(&lint::epoch_advice(fit.range()));
             let is_augmented = validation.as_ref().is_some_and(|data| data.is_augmented());
-            lint::say(&lint::of_training(self, compiled, is_augmented));
-            lint::say(&lint_shapes::of_input(self));
-            lint::say(&lint_shapes::of_last_batch(self, data.samples()));
+            lint::print_advice(&lint::training_advice(self, compiled, is_augmented));
+            lint::print_advice(&lint_shapes::input_shape_advice(self));
+            lint::print_advice(&lint_shapes::last_batch_advice(self, data.samples()));
             if let Some((training, validation)) = split.filter(|_| compiled.is_of_one_class(self)) {
                 let [training, validation] = [training, validation].map(|y| compiled.targets(self, &y));
-                lint::say(&lint_split::of_split(&training?, &validation?)?);
+                lint::print_advice(&lint_split::split_advice(&training?, &validation?)?);
             }
         }
         let batches = data.batches();
@@ -149,7 +149,7 @@ impl Model {
             launched: None,
         };
         run.training.set_epoch(fit.initial_epoch);
-        run.tell(|callback, training| callback.on_train_begin(training))?;
+        run.call_callbacks(|callback, training| callback.on_train_begin(training))?;
         restore(&mut run.callbacks, &std::mem::take(&mut run.training.states))?;
         run.progress.training_begins(run.training.history);
         let mut data = Features::of(self, data, validation, &fit)?;
@@ -182,7 +182,7 @@ impl Model {
             }
         }
         run.training.compiled.optimizer.finalize_variable_values(&run.params)?;
-        run.tell(|callback, training| callback.on_train_end(training))?;
+        run.call_callbacks(|callback, training| callback.on_train_end(training))?;
         run.checkpointer.training_ends(run.progress.position());
         run.progress.training_ends(run.training.history, run.training.reason());
         Ok(())
@@ -205,9 +205,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Calls `of` for each callback.
-    fn tell(&mut self, mut of: impl FnMut(&mut dyn Callback, &mut Training) -> Result<()>) -> Result<()> {
-        self.callbacks.iter_mut().try_for_each(|callback| of(&mut **callback, &mut self.training))
+    /// Calls a function for each callback.
+    fn call_callbacks(
+        &mut self,
+        mut call: impl FnMut(&mut dyn Callback, &mut Training) -> Result<()>,
+    ) -> Result<()> {
+        self.callbacks.iter_mut().try_for_each(|callback| call(&mut **callback, &mut self.training))
     }
 
     /// Trains for one epoch.
@@ -216,7 +219,7 @@ impl Run<'_> {
         let epoch = self.training.epoch() + 1;
         self.training.set_epoch(epoch);
         self.progress.epoch_begins(epoch);
-        self.tell(|callback, training| callback.on_epoch_begin(training))?;
+        self.call_callbacks(|callback, training| callback.on_epoch_begin(training))?;
         let rate = self.training.learning_rate();
         let mut means = Means::new(self.training.compiled);
         let trained = self.batches(data.epoch()?, &mut means);
@@ -354,16 +357,16 @@ impl Run<'_> {
         self.training.row = means.row("");
         self.progress.batch_ends(&self.training.row);
         if self.advice
-            && let Some(left) = self.progress.outlook()
+            && let Some(left) = self.progress.remaining_time()
         {
-            lint::say(&lint::of_time(left));
+            lint::print_advice(&lint::time_advice(left));
         }
         // A checkpoint has the weights of this batch.
         if self.gpu.as_ref().is_none_or(|gpu| !gpu.is_ahead()) {
             self.checkpointer.batch_ends(self.progress.position());
         }
         self.training.set_batch(self.progress.position().1);
-        self.tell(|callback, training| callback.on_train_batch_end(training))
+        self.call_callbacks(|callback, training| callback.on_train_batch_end(training))
     }
 }
 

@@ -159,10 +159,9 @@ impl Fit {
     /// targets may differ. Default: the environment variable `HEADSTART_FEATURE_CACHE`; if it is not
     /// set, no folder is used.
     ///
-    /// The name of a file is the SHA-256 of what determines its content: the frozen layers with their
-    /// weights, and the values of tensors or the content of image files. Several processes may use the folder
-    /// at once. The outputs are computed in batches of 32. They are not cached if a frozen layer is
-    /// user-defined.
+    /// The name of a file is a SHA-256 of the frozen layers, their weights, and the inputs (values of
+    /// tensors, or content of image files). Several processes may use the folder at once. The outputs are
+    /// computed in batches of 32. They are not cached if a frozen layer is custom.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -245,7 +244,7 @@ impl Fit {
     }
 
     /// Prints a message, unless `verbose` is off.
-    pub(super) fn say(&self, text: &str) {
+    pub(super) fn print(&self, text: &str) {
         if self.verbose {
             println!("{text}");
         }
@@ -270,8 +269,7 @@ impl Fit {
             Validation::Split(share) => {
                 let Some(samples) = data.samples() else {
                     let expected =
-                        "inputs and targets, `model.fit((&x, &y), …)`; for others, part the data first"
-                            .into();
+                        "inputs and targets, `model.fit((&x, &y), …)`; split other data before `fit`".into();
                     let found = "data that come in batches".into();
                     return Err(Error::Argument { name: "validation_split", expected, found });
                 };

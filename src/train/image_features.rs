@@ -1,7 +1,7 @@
 //! Features of image files, in a folder of parts.
 //!
-//! The folder holds `manifest.json` and one `.safetensors` file for each part of the images: `features` `[N, …]` as
-//! `f32`, `labels` `[N]` as `u32`, and in the metadata the names of the image files.
+//! The folder holds `manifest.json` and one `.safetensors` file for each part of the images. A file has `features`
+//! `[N, …]` (`f32`) and `labels` `[N]` (`u32`). Its metadata has the names of the image files.
 
 use std::path::{Path, PathBuf};
 
@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 use crate::check::check_memory;
 use crate::data::{Dataset, IntoDataset, Samples};
 use crate::display::{Bundle, Show, text_bundle};
-use crate::weights::{read_about, read_file};
+use crate::weights::{read_file, read_metadata};
 use crate::{Error, Result, check_interrupt, device};
 
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const FEATURES: &str = "features";
 pub(super) const LABELS: &str = "labels";
 /// Name of a part's metadata entry. There is only one, because the order of several would vary between files.
-pub(super) const ABOUT: &str = "part";
+pub(super) const METADATA: &str = "part";
 /// Number of images in a part. A multiple of the batch size, so that batches do not depend on the number of shards.
 pub(super) const PART: usize = 512;
 
@@ -37,7 +37,7 @@ pub(super) struct Manifest {
 
 /// The metadata of a part, in JSON.
 #[derive(Serialize, Deserialize)]
-pub(super) struct AboutPart {
+pub(super) struct PartMetadata {
     /// The key of the manifest.
     pub(super) key: String,
     /// The image files.
@@ -129,6 +129,7 @@ impl ImageFeatures {
             .map(|part| part.to_string())
             .collect();
         if !missing.is_empty() {
+            // Number of missing parts that the message names.
             const MAX_NAMED: usize = 8;
             let named = missing[..missing.len().min(MAX_NAMED)].join(", ");
             let more = if missing.len() > MAX_NAMED { ", …" } else { "" };
@@ -178,11 +179,11 @@ impl Part {
             let text = format!("expected {expected}, found {found}; remove the file and run its shard again");
             Error::io(&path)(std::io::Error::new(std::io::ErrorKind::InvalidData, text))
         };
-        let about = read_about(&path)?;
-        let about: AboutPart = serde_json::from_str(about.get(ABOUT).map_or("", String::as_str))
+        let metadata = read_metadata(&path)?;
+        let metadata: PartMetadata = serde_json::from_str(metadata.get(METADATA).map_or("", String::as_str))
             .map_err(|error| refuse("a part of a folder of features".into(), error.to_string()))?;
-        if about.key != manifest.key {
-            return Err(refuse(format!("features with the key {}", manifest.key), about.key));
+        if metadata.key != manifest.key {
+            return Err(refuse(format!("features with the key {}", manifest.key), metadata.key));
         }
         let mut tensors = read_file(&path)?;
         let count = manifest.range(part).1;
@@ -195,7 +196,7 @@ impl Part {
         };
         let features = tensor(FEATURES, DType::F32, &[&[count], manifest.shape.as_slice()].concat())?;
         let labels = tensor(LABELS, DType::U32, &[count])?;
-        let files = about.files;
+        let files = metadata.files;
         if files.len() != count {
             return Err(refuse(format!("the names of {count} files"), files.len().to_string()));
         }

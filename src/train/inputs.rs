@@ -13,7 +13,7 @@ use crate::{Error, Result, check_interrupt};
 
 /// Input of `predict`: a tensor, or a dataset whose targets are ignored.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is nothing to predict from: give a tensor, `&x`, or what `fit` takes: `&files`, `datagen.flow(&x, &y, 32)?`; if this is a Result: put `?` after the call that made it"
+    message = "`{Self}` cannot be used as inputs: pass a tensor, `&x`, or data that `fit` takes: `&files`, `datagen.flow(&x, &y, 32)?`; put `?` after a call that returns a `Result`"
 )]
 pub trait IntoInputs {
     /// Converts to inputs. Data that come in batches keep their batch size.
@@ -47,8 +47,8 @@ impl<T: IntoDataset> IntoInputs for T {
 }
 
 impl Model {
-    /// Returns the model's outputs for inputs `[N, …]` or for a dataset, in the order of the data and in
-    /// batches of 32: `predict(&x)`, `predict(&files)`, `predict(datagen.flow(&x, &y, 8)?)`.
+    /// Returns the model's outputs for inputs `[N, …]` or for a dataset, in the order of the data. Batches
+    /// have 32 samples. Examples: `predict(&x)`, `predict(&files)`, `predict(datagen.flow(&x, &y, 8)?)`.
     ///
     /// The images of a generator are augmented but not shuffled: row 0 is the first image.
     ///
@@ -66,8 +66,9 @@ impl Model {
         self.predict_inputs(inputs.into_inputs(batch_size)?, batch_size)
     }
 
-    /// Returns the outputs of a model with several inputs or outputs, each by its name, in batches of 32: Keras's
-    /// `model.predict({"image": x, "age": age})`. A single batch with gradients: [`Model::forward_many`].
+    /// Returns each output of a model with several inputs or outputs, with its name. Batches have 32 samples.
+    /// Keras: `model.predict({"image": x, "age": age})`. [`Model::forward_many`] computes one batch with
+    /// gradients.
     ///
     /// ```
     /// use headstart::prelude::*;

@@ -18,17 +18,17 @@ const LARGEST_OUTPUT_COPIES: usize = 3;
 const LONG_TRAINING: Duration = Duration::from_secs(600);
 
 /// Prints advice to stderr.
-pub(super) fn say<'a>(found: impl IntoIterator<Item = &'a String>) {
+pub(super) fn print_advice<'a>(found: impl IntoIterator<Item = &'a String>) {
     for found in found {
         crate::notes::note(format_args!("note: {found}"));
         #[cfg(test)]
-        said_here::add(found);
+        printed_advice::add(found);
     }
 }
 
 /// Advice printed by the current thread, for tests of a whole `fit`.
 #[cfg(test)]
-pub(super) mod said_here {
+pub(super) mod printed_advice {
     use std::cell::RefCell;
 
     thread_local! {
@@ -46,17 +46,15 @@ pub(super) mod said_here {
 }
 
 /// Returns advice on the first and the last epoch of a training.
-pub(super) fn of_epochs((first, last): (usize, usize)) -> Option<String> {
+pub(super) fn epoch_advice((first, last): (usize, usize)) -> Option<String> {
     (first > last && last > 0).then(|| {
         let done = first - 1;
-        format!(
-            "nothing is trained: `initial_epoch` is {done}, and `Fit::epochs({last})` ends at epoch {last}"
-        )
+        format!("nothing to train: `initial_epoch` is {done}, and `Fit::epochs({last})` ends at epoch {last}")
     })
 }
 
 /// Returns advice on the outputs of a model.
-pub(super) fn of_outputs<'a>(outputs: impl Iterator<Item = &'a f32> + Clone) -> Option<String> {
+pub(super) fn output_advice<'a>(outputs: impl Iterator<Item = &'a f32> + Clone) -> Option<String> {
     let invalid = outputs.clone().filter(|value| value.is_nan()).count();
     let count = outputs.count();
     (invalid > 0)
@@ -64,7 +62,11 @@ pub(super) fn of_outputs<'a>(outputs: impl Iterator<Item = &'a f32> + Clone) -> 
 }
 
 /// Returns advice on a training that is about to start, one or two sentences each.
-pub(super) fn of_training(model: &Model, compiled: &Compiled, validation_is_augmented: bool) -> Vec<String> {
+pub(super) fn training_advice(
+    model: &Model,
+    compiled: &Compiled,
+    validation_is_augmented: bool,
+) -> Vec<String> {
     let mut found = Vec::new();
     found.extend(last_function(model, compiled));
     let highest_rate = |model: &Model| {
@@ -77,14 +79,14 @@ pub(super) fn of_training(model: &Model, compiled: &Compiled, validation_is_augm
     if let Some((inside, rate)) = rates.find(|(_, rate)| *rate > FINE_TUNING_RATE) {
         let name = inside.name();
         found.push(format!(
-            "pretrained layers of `{name}` learn at a rate of {rate}, which is for a new head and can spoil them; \
+            "the learning rate {rate} suits a new head, and can destroy the pretrained weights of `{name}`; \
              fine-tune with `Adam::new(1e-5)`, or freeze `{name}`"
         ));
     }
     found.extend(statistics_of_random_weights(model));
     if validation_is_augmented {
         found.push(
-            "the validation data are augmented; judge the model by images as they are: `.validation_data((&x, &y))`"
+            "the validation data are augmented; validate on images without augmentation: `.validation_data((&x, &y))`"
                 .into(),
         );
     }
@@ -115,14 +117,14 @@ fn memory_of_a_step(model: &Model, batch: usize) -> usize {
 }
 
 /// Warns if a training step needs more memory than is free.
-fn of_memory(model: &Model, batch: usize, free: Option<usize>) -> Vec<String> {
+fn memory_advice(model: &Model, batch: usize, free: Option<usize>) -> Vec<String> {
     let needed = memory_of_a_step(model, batch);
     let Some(free) = free.filter(|free| needed > *free) else { return Vec::new() };
     let gigabytes = |bytes: usize| bytes as f64 / 1e9;
     let fits = (batch * free / needed).max(1);
     vec![format!(
         "a batch of {batch} needs about {:.1} GB of memory, and {:.1} GB are free; \
-         take batches of {fits}, smaller images, or freeze more layers",
+         use batches of {fits}, smaller images, or freeze more layers",
         gigabytes(needed),
         gigabytes(free)
     )]
@@ -136,14 +138,14 @@ fn free_memory() -> Option<usize> {
 }
 
 /// Warns if the training takes long.
-pub(super) fn of_time(left: Duration) -> Vec<String> {
+pub(super) fn time_advice(left: Duration) -> Vec<String> {
     if left < LONG_TRAINING {
         return Vec::new();
     }
     let minutes = left.as_secs() / 60;
     vec![format!(
-        "at this pace the training takes {minutes} minutes more; Stop keeps what was learnt. \
-         It is quicker with more layers frozen, smaller images or fewer epochs"
+        "about {minutes} minutes remain; Stop keeps the trained weights. To train faster, freeze more layers, or use \
+         smaller images or fewer epochs"
     )]
 }
 
@@ -152,7 +154,7 @@ pub(super) fn of_time(left: Duration) -> Vec<String> {
 fn statistics_of_random_weights(model: &Model) -> Option<String> {
     fn frozen(model: &Model, pretrained: bool) -> usize {
         let pretrained = pretrained || model.is_pretrained();
-        let of = |node: &crate::nn::Node| match node.layer.model() {
+        let count = |node: &crate::nn::Node| match node.layer.model() {
             Some(inside) => frozen(inside, pretrained),
             None => {
                 let params = node.layer.params();
@@ -160,7 +162,7 @@ fn statistics_of_random_weights(model: &Model) -> Option<String> {
                 usize::from(is_random && keeps_statistics(&params))
             }
         };
-        model.nodes().iter().map(of).sum()
+        model.nodes().iter().map(count).sum()
     }
     let layers = frozen(model, false);
     (layers > 0).then(|| {
@@ -181,29 +183,29 @@ fn last_function(model: &Model, compiled: &Compiled) -> Option<String> {
     let is_of_classes = loss.counts_classes();
     if outputs == 1 && (is_of_classes || found == Activation::Softmax) {
         return Some(
-            "Softmax over one output is always 1, so nothing is learnt; for two classes end the model with \
-             `Dense::new(1).activation(Sigmoid)` and take BinaryCrossentropy, for more give it one output a class"
+            "Softmax over one output is always 1, so the model cannot be trained; for two classes end it with \
+             `Dense::new(1).activation(Sigmoid)` and use BinaryCrossentropy, for more use one output per class"
                 .into(),
         );
     }
     let problem = match (expected, found) {
         _ if expected == found => return None,
         (Activation::Sigmoid, Activation::Softmax) => format!(
-            "{name} takes each output for itself, but the model ends with Softmax, whose outputs sum to 1; \
-             take CategoricalCrossentropy, or end the model with `.activation(Sigmoid)`"
+            "{name} treats each output separately, but the model ends with Softmax, whose outputs sum to 1; \
+             use CategoricalCrossentropy, or end the model with `.activation(Sigmoid)`"
         ),
         (Activation::Softmax, Activation::Sigmoid) => format!(
             "{name} takes outputs that sum to 1, but the model ends with Sigmoid; end it with `.activation(Softmax)`, or \
-             take BinaryCrossentropy if a sample may be of several classes"
+             use BinaryCrossentropy if a sample may have several classes"
         ),
         (Activation::Linear, Activation::Sigmoid | Activation::Softmax) => format!(
             "{name} takes logits and applies {found:?} itself, but the model ends with {found:?} too; \
-             leave one of them out"
+             remove one of them"
         ),
         (Activation::Linear, _) => return None,
         _ => format!(
             "{name} takes probabilities, but the model ends with {found:?}; \
-             end it with `.activation({expected:?})`, or say `.from_logits(true)` of the loss"
+             end it with `.activation({expected:?})`, or set `.from_logits(true)` on the loss"
         ),
     };
     Some(problem)
@@ -217,9 +219,9 @@ pub(super) fn is_training_statistics(params: &[Param]) -> bool {
 }
 
 /// Returns advice on the first batch.
-pub(super) fn of_batch(model: &Model, x: &Tensor) -> Result<Vec<String>> {
+pub(super) fn batch_advice(model: &Model, x: &Tensor) -> Result<Vec<String>> {
     let batch = x.dim(0)?;
-    let mut found = of_memory(model, batch, free_memory());
+    let mut found = memory_advice(model, batch, free_memory());
     let layers = model.layers();
     let trainable = layers.iter().filter(|(_, layer)| is_training_statistics(&layer.params())).count();
     if trainable > 0 && batch < SMALL_BATCH {
@@ -240,13 +242,13 @@ mod tests {
         sequential![base, GlobalAveragePooling2D, Dense::new(1).activation(last)]
     }
 
-    fn said(
+    fn advice_on(
         model: &mut Model,
         optimizer: impl crate::train::Optimizer + 'static,
         loss: impl Loss + 'static,
     ) -> Vec<String> {
         model.compile(optimizer, loss, []);
-        of_training(model, model.training_state().unwrap().compiled.as_ref().unwrap(), false)
+        training_advice(model, model.training_state().unwrap().compiled.as_ref().unwrap(), false)
     }
 
     #[test]
@@ -254,38 +256,39 @@ mod tests {
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
         base.freeze();
         let mut right = model(&base, Sigmoid)?;
-        assert_eq!(said(&mut right, Adam::default(), BinaryCrossentropy), [""; 0]);
-        let twice = said(&mut right, Adam::default(), BinaryCrossentropy.from_logits(true));
+        assert_eq!(advice_on(&mut right, Adam::default(), BinaryCrossentropy), [""; 0]);
+        let twice = advice_on(&mut right, Adam::default(), BinaryCrossentropy.from_logits(true));
         assert!(twice[0].contains("ends with Sigmoid too"), "{twice:?}");
         for loss in [BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy] {
-            let one = said(&mut model(&base, Softmax)?, Adam::default(), loss);
+            let one = advice_on(&mut model(&base, Softmax)?, Adam::default(), loss);
             assert!(one[0].contains("Softmax over one output is always 1"), "{one:?}");
         }
         for loss in [CategoricalCrossentropy, SparseCategoricalCrossentropy.from_logits(true)] {
-            let one = said(&mut model(&base, Linear)?, Adam::default(), loss);
+            let one = advice_on(&mut model(&base, Linear)?, Adam::default(), loss);
             assert!(one[0].contains("`Dense::new(1).activation(Sigmoid)`"), "{one:?}");
         }
         let mut two = sequential![&base, GlobalAveragePooling2D, Dense::new(2).activation(Softmax)]?;
         assert!(
-            said(&mut two, Adam::default(), BinaryCrossentropy)[0].contains("take CategoricalCrossentropy")
+            advice_on(&mut two, Adam::default(), BinaryCrossentropy)[0]
+                .contains("use CategoricalCrossentropy")
         );
-        assert_eq!(said(&mut two, Adam::default(), CategoricalCrossentropy), [""; 0]);
+        assert_eq!(advice_on(&mut two, Adam::default(), CategoricalCrossentropy), [""; 0]);
         let mut sure = sequential![&base, GlobalAveragePooling2D, Dense::new(2).activation(Sigmoid)]?;
         assert!(
-            said(&mut sure, Adam::default(), SparseCategoricalCrossentropy)[0]
+            advice_on(&mut sure, Adam::default(), SparseCategoricalCrossentropy)[0]
                 .contains(".activation(Softmax)")
         );
-        let bare = said(&mut model(&base, Linear)?, Adam::default(), BinaryCrossentropy);
+        let bare = advice_on(&mut model(&base, Linear)?, Adam::default(), BinaryCrossentropy);
         assert!(bare[0].contains("from_logits(true)"), "{bare:?}");
         base.unfreeze_from("block5_conv1")?;
-        assert!(said(&mut right, Adam::default(), BinaryCrossentropy)[0].contains("Adam::new(1e-5)"));
-        assert_eq!(said(&mut right, Adam::new(1e-5), BinaryCrossentropy), [""; 0]);
+        assert!(advice_on(&mut right, Adam::default(), BinaryCrossentropy)[0].contains("Adam::new(1e-5)"));
+        assert_eq!(advice_on(&mut right, Adam::new(1e-5), BinaryCrossentropy), [""; 0]);
         let slow = Adam::default().learning_rate_multiplier(&base, 0.01);
-        assert_eq!(said(&mut right, slow, BinaryCrossentropy), [""; 0]);
+        assert_eq!(advice_on(&mut right, slow, BinaryCrossentropy), [""; 0]);
         let adapted = Vgg16::new(Weights::Demo).build()?;
         adapted.enable_lora(Lora::new(2), |name| name.starts_with("fc"))?;
         let mut adapted = sequential![&adapted, Dense::new(1).activation(Sigmoid)]?;
-        assert_eq!(said(&mut adapted, Adam::default(), BinaryCrossentropy), [""; 0]);
+        assert_eq!(advice_on(&mut adapted, Adam::default(), BinaryCrossentropy), [""; 0]);
         Ok(())
     }
 
@@ -296,13 +299,13 @@ mod tests {
         // Measured: 0.95 GB.
         let needed = memory_of_a_step(&whole, 8) as f64 / 1e9;
         assert!((0.9..1.2).contains(&needed), "{needed}");
-        let advice = of_memory(&whole, 8, Some(700_000_000));
-        assert!(advice[0].contains("0.7 GB are free; take batches of 5"), "{advice:?}");
-        assert_eq!(of_memory(&whole, 8, Some(2_000_000_000)), [""; 0]);
+        let advice = memory_advice(&whole, 8, Some(700_000_000));
+        assert!(advice[0].contains("0.7 GB are free; use batches of 5"), "{advice:?}");
+        assert_eq!(memory_advice(&whole, 8, Some(2_000_000_000)), [""; 0]);
         base.freeze();
-        assert_eq!(of_memory(&whole, 8, Some(700_000_000)), [""; 0]);
-        assert!(of_time(Duration::from_secs(3000))[0].contains("takes 50 minutes more"));
-        assert_eq!(of_time(Duration::from_secs(300)), [""; 0]);
+        assert_eq!(memory_advice(&whole, 8, Some(700_000_000)), [""; 0]);
+        assert!(time_advice(Duration::from_secs(3000))[0].contains("about 50 minutes remain"));
+        assert_eq!(time_advice(Duration::from_secs(300)), [""; 0]);
         if cfg!(target_os = "linux") {
             assert!(free_memory().unwrap() > 1_000_000);
         }
@@ -313,12 +316,12 @@ mod tests {
     fn frozen_statistics_of_random_weights_give_advice() -> Result<()> {
         let norm = || sequential![Input::new(4), Dense::new(4), BatchNormalization::default(), Dense::new(1)];
         let mut model = norm()?;
-        assert_eq!(said(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
+        assert_eq!(advice_on(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
         model.freeze();
         model.unfreeze();
-        assert!(said(&mut model, Adam::default(), MeanSquaredError)[0].contains("unfreeze_statistics"));
+        assert!(advice_on(&mut model, Adam::default(), MeanSquaredError)[0].contains("unfreeze_statistics"));
         model.unfreeze_statistics();
-        assert_eq!(said(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
+        assert_eq!(advice_on(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
         // Loaded weights are not random.
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");
@@ -326,7 +329,7 @@ mod tests {
         model.load_weights(&path)?;
         model.freeze();
         model.unfreeze();
-        assert_eq!(said(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
+        assert_eq!(advice_on(&mut model, Adam::default(), MeanSquaredError), [""; 0]);
         Ok(())
     }
 
@@ -339,7 +342,7 @@ mod tests {
         let params = model.trainable_params();
         let compiled = model.training_state_mut().compiled.as_mut().unwrap();
         let advice = compiled.change(&params).unwrap();
-        assert!(advice.contains("129 weights learn, not 92"), "{advice}");
+        assert!(advice.contains("129 weights are trainable, not 92"), "{advice}");
         assert_eq!(compiled.change(&params), None);
         Ok(())
     }
@@ -349,23 +352,23 @@ mod tests {
         let pixels = random_uniform((8, 3, 64, 64), 0.0, 255.0)?;
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
         let pretrained = model(&base, Sigmoid)?;
-        let of_images =
-            |model: &Model, x: &Tensor| super::super::lint_images::of_images(model, x, "training");
+        let image_advice =
+            |model: &Model, x: &Tensor| super::super::lint_images::image_advice(model, x, "training");
         for wrong in [&pixels, &(&pixels / 255.0)?] {
-            assert!(of_images(&pretrained, wrong)?.unwrap().contains("preprocess"));
+            assert!(image_advice(&pretrained, wrong)?.unwrap().contains("preprocess"));
         }
-        assert_eq!(of_images(&pretrained, &base.preprocess(&pixels)?)?, None);
+        assert_eq!(image_advice(&pretrained, &base.preprocess(&pixels)?)?, None);
         let fresh =
             Vgg16::new(Weights::Random(1)).alpha(0.1).include_top(false).input_shape((3, 64, 64)).build()?;
-        assert_eq!(of_images(&model(&fresh, Sigmoid)?, &pixels)?, None);
+        assert_eq!(image_advice(&model(&fresh, Sigmoid)?, &pixels)?, None);
         let norms = ResNet50::new(Weights::Random(1))
             .alpha(0.1)
             .include_top(false)
             .input_shape((3, 64, 64))
             .build()?;
         let norms = model(&norms, Sigmoid)?;
-        assert!(of_batch(&norms, &pixels.i(..2)?)?[0].contains("batches of 2"));
-        assert_eq!(of_batch(&norms, &pixels)?, [""; 0]);
+        assert!(batch_advice(&norms, &pixels.i(..2)?)?[0].contains("batches of 2"));
+        assert_eq!(batch_advice(&norms, &pixels)?, [""; 0]);
         Ok(())
     }
 }

@@ -28,46 +28,46 @@ pub(super) fn advise_once(model: &Model, x: &Tensor, what: &'static str) -> Resu
     if PRINTED.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
         return Ok(());
     }
-    if let Some(advice) = of_images(model, x, what)? {
-        lint::say([&advice]);
+    if let Some(advice) = image_advice(model, x, what)? {
+        lint::print_advice([&advice]);
         PRINTED.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
     }
     Ok(())
 }
 
 /// Returns advice on the values of a batch. `what` is "training", "validation", "evaluated" or "predicted".
-pub(super) fn of_images(model: &Model, x: &Tensor, what: &str) -> Result<Option<String>> {
+pub(super) fn image_advice(model: &Model, x: &Tensor, what: &str) -> Result<Option<String>> {
     if x.elem_count() == 0 {
         return Ok(None);
     }
     let x = x.narrow(0, 0, x.dim(0)?.min(MAX_IMAGES))?.to_dtype(DType::F32)?;
-    let Some((network, preprocessing, seen)) = seen_by_weights(model, &x)? else { return Ok(None) };
+    let Some((network, preprocessing, seen)) = inputs_of_pretrained(model, &x)? else { return Ok(None) };
     let values = seen.flatten_all()?;
-    let (least, most) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
+    let (min, max) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
     let must_cover = x.dim(0)? >= MIN_IMAGES || matches!(what, "training" | "validation");
-    Ok(problem(preprocessing.range(), (least, most), must_cover).map(|advice| {
+    Ok(problem(preprocessing.range(), (min, max), must_cover).map(|advice| {
         let (low, high) = preprocessing.range();
         format!(
-            "the {what} images' values go from {least:.2} to {most:.2}, but the weights of `{network}` were trained on \
+            "the {what} images' values go from {min:.2} to {max:.2}, but the weights of `{network}` were trained on \
              values from {low:.2} to {high:.2}; {advice}"
         )
     }))
 }
 
-/// Returns the problem with values in `least..=most`, for weights trained on values in `low..=high`. `must_cover`:
+/// Returns the problem with values in `min..=max`, for weights trained on values in `low..=high`. `must_cover`:
 /// whether there are enough images that their values must cover the range.
-fn problem((low, high): (f32, f32), (least, most): (f32, f32), must_cover: bool) -> Option<&'static str> {
+fn problem((low, high): (f32, f32), (min, max): (f32, f32), must_cover: bool) -> Option<&'static str> {
     let span = high - low;
-    let is_inside = least >= low - RANGE_TOLERANCE * span && most <= high + RANGE_TOLERANCE * span;
-    let is_wide = most - least >= MIN_RANGE_SHARE * span;
+    let is_inside = min >= low - RANGE_TOLERANCE * span && max <= high + RANGE_TOLERANCE * span;
+    let is_wide = max - min >= MIN_RANGE_SHARE * span;
     // Preprocessed images have values on both sides of the mean.
-    let is_centred = low >= 0.0 || least < 0.0;
+    let is_centred = low >= 0.0 || min < 0.0;
     match () {
         () if is_inside && (is_wide && is_centred || !must_cover) => None,
-        () if least >= 0.0 && most <= UNIT_RANGE_MAX => {
+        () if min >= 0.0 && max <= UNIT_RANGE_MAX => {
             Some("use `model.preprocess(&x)?` on pixels from 0 to 255, without dividing by 255")
         }
-        () if least >= 0.0 => Some("use `model.preprocess(&x)?` on pixels from 0 to 255"),
+        () if min >= 0.0 => Some("use `model.preprocess(&x)?` on pixels from 0 to 255"),
         () => Some(
             "use `model.preprocess(&x)?` once, on pixels from 0 to 255; these look preprocessed twice or in another way",
         ),
@@ -76,7 +76,7 @@ fn problem((low, high): (f32, f32), (least, most): (f32, f32), must_cover: bool)
 
 /// Returns the values that reach the first pretrained network in a model, with the network's name and
 /// its preprocessing.
-fn seen_by_weights(model: &Model, x: &Tensor) -> Result<Option<(String, Preprocessing, Tensor)>> {
+fn inputs_of_pretrained(model: &Model, x: &Tensor) -> Result<Option<(String, Preprocessing, Tensor)>> {
     if let Some(preprocessing) = model.own_preprocessing() {
         let is_of_images = model.is_pretrained() && matches!(x.dims(), [_, 3, _, _]);
         return Ok(is_of_images.then(|| (model.name().to_owned(), preprocessing, x.clone())));
@@ -92,7 +92,7 @@ fn seen_by_weights(model: &Model, x: &Tensor) -> Result<Option<(String, Preproce
             0 => x.clone(),
             input => model.forward_to(x, Mode::Inference, &[input])?.swap_remove(0),
         };
-        return seen_by_weights(inside, &value);
+        return inputs_of_pretrained(inside, &value);
     }
     Ok(None)
 }
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn fit_checks_training_and_validation_images() -> Result<()> {
-        use super::super::lint::said_here;
+        use super::super::lint::printed_advice;
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
         base.freeze();
         let (raw, y) = (pixels()?, Tensor::new(&[0u32, 1, 0, 1, 0, 1, 0, 1], &device())?);
@@ -156,13 +156,13 @@ mod tests {
         let fit = |cached| Fit::epochs(2).verbose(false).cache_features(cached);
         for cached in [true, false] {
             model.fit((&right, &y), fit(cached).validation_data((&right, &y)))?;
-            assert_eq!(said_here::take(), "", "cached: {cached}");
+            assert_eq!(printed_advice::take(), "", "cached: {cached}");
             model.fit((&right, &y), fit(cached).validation_data((&raw, &y)))?;
-            let printed = said_here::take();
+            let printed = printed_advice::take();
             let count = printed.matches("the validation images' values go from 0.00 to 255.00").count();
             assert!(count == 1 && !printed.contains("the training images"), "cached: {cached}: {printed}");
             model.fit((&raw, &y), fit(cached).validation_data((&right, &y)))?;
-            let printed = said_here::take();
+            let printed = printed_advice::take();
             assert!(
                 printed.contains("the training images' values") && !printed.contains("validation"),
                 "{printed}"
@@ -172,7 +172,7 @@ mod tests {
         let plain = ImageDataGenerator::new().preprocess_for(&base)?;
         for (datagen, is_augmented) in [(plain.clone(), false), (plain.horizontal_flip(true), true)] {
             model.fit((&right, &y), fit(true).validation_data(datagen.flow(&raw, &y, 4)?))?;
-            let printed = said_here::take();
+            let printed = printed_advice::take();
             assert_eq!(printed.contains("the validation data are augmented"), is_augmented, "{printed}");
             assert!(!printed.contains("images' values"), "{printed}");
         }
@@ -192,8 +192,8 @@ mod tests {
             GlobalAveragePooling2D,
             Dense::new(1)
         ]?;
-        assert_eq!(of_images(&rescaled, &pixels, "training")?, None);
-        let printed = of_images(&rescaled, &base.preprocess(&pixels)?, "validation")?.unwrap();
+        assert_eq!(image_advice(&rescaled, &pixels, "training")?, None);
+        let printed = image_advice(&rescaled, &base.preprocess(&pixels)?, "validation")?.unwrap();
         assert!(
             printed.contains("the validation images' values") && printed.contains("`vgg16`"),
             "{printed}"
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn raw_images_to_evaluate_or_predict_give_advice_once() -> Result<()> {
-        use super::super::lint::said_here;
+        use super::super::lint::printed_advice;
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
         // A name of its own: other tests run in the same process.
         let mut builder = ModelBuilder::new("raw_images", &[3, 64, 64])?;
@@ -218,12 +218,12 @@ mod tests {
         model.predict(&right)?;
         // One dark image has values in a part of the range only.
         model.predict(&base.preprocess(&Tensor::full(3f32, (1, 3, 64, 64), &device())?)?)?;
-        assert_eq!(said_here::take(), "");
+        assert_eq!(printed_advice::take(), "");
         for _ in 0..2 {
             model.evaluate(&x, &y)?;
             model.predict(&x)?;
         }
-        let said = said_here::take();
+        let said = printed_advice::take();
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(lines.len(), 2, "{said}");
         assert!(lines[0].contains("evaluated images") && lines[1].contains("predicted images"), "{said}");

@@ -10,7 +10,7 @@ const MIN_SIDE: usize = 8;
 
 /// Returns advice on an input shape such as `(32, 32, 3)` before a convolution, which takes the first dimension as
 /// channels.
-pub(super) fn of_input(model: &Model) -> Option<String> {
+pub(super) fn input_shape_advice(model: &Model) -> Option<String> {
     let [height, width, channels @ (1 | 3)] = *model.input_shape() else { return None };
     let keeps_shape = |config: &Option<LayerConfig>| {
         matches!(
@@ -43,7 +43,7 @@ pub(super) fn of_input(model: &Model) -> Option<String> {
 }
 
 /// Returns advice on a last batch of one sample, which has no variance for the batch normalisation of features.
-pub(super) fn of_last_batch(model: &Model, samples: Option<&Samples>) -> Option<String> {
+pub(super) fn last_batch_advice(model: &Model, samples: Option<&Samples>) -> Option<String> {
     let samples = samples.filter(|samples| samples.last_batch() == 1)?;
     let layers = model.layers();
     let is_of_features = layers
@@ -60,7 +60,7 @@ pub(super) fn of_last_batch(model: &Model, samples: Option<&Samples>) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use super::super::lint::said_here;
+    use super::super::lint::printed_advice;
     use crate::Result;
     use crate::prelude::*;
 
@@ -73,9 +73,9 @@ mod tests {
             let mut model = sequential![Input::new(shape), rescaling, conv, GlobalAveragePooling2D, dense]?;
             model.compile(SGD::new(1e-3), MeanSquaredError, []);
             let x = random_uniform((4, shape.0, shape.1, shape.2), 0.0, 1.0)?;
-            said_here::take();
+            printed_advice::take();
             model.fit((&x, &y), Fit::epochs(1).verbose(false).chart(false))?;
-            assert_eq!(said_here::take().contains("channels first"), is_noted, "{shape:?}");
+            assert_eq!(printed_advice::take().contains("channels first"), is_noted, "{shape:?}");
         }
         Ok(())
     }
@@ -86,9 +86,9 @@ mod tests {
             let (x, y) = (random_uniform((count, 4), 0.0, 1.0)?, random_uniform(count, 0.0, 1.0)?);
             let mut model = sequential![Input::new(4), BatchNormalization::default(), Dense::new(1)]?;
             model.compile(SGD::new(1e-3), MeanSquaredError, []);
-            said_here::take();
+            printed_advice::take();
             model.fit((&x, &y), Fit::epochs(1).batch_size(8).verbose(false).chart(false))?;
-            assert_eq!(said_here::take().contains("the last batch"), is_noted, "{count} samples");
+            assert_eq!(printed_advice::take().contains("the last batch"), is_noted, "{count} samples");
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::nn::class_of;
 const MAX_NAMED_CLASSES: usize = 8;
 
 /// Returns advice on the two parts of a split. Targets are prepared, `[N, columns]`.
-pub(super) fn of_split(training: &Tensor, validation: &Tensor) -> crate::Result<Vec<String>> {
+pub(super) fn split_advice(training: &Tensor, validation: &Tensor) -> crate::Result<Vec<String>> {
     let classes = |targets: &Tensor| -> crate::Result<Vec<bool>> {
         let rows = targets.to_vec2::<f32>()?;
         let count = rows.first().map_or(0, |row| row.len().max(2));
@@ -40,19 +40,19 @@ mod tests {
     use crate::prelude::*;
     use crate::train::BuiltInLoss;
 
-    fn said(
+    fn advice_on(
         loss: BuiltInLoss,
         training: &[u32],
         validation: &[u32],
         columns: usize,
     ) -> crate::Result<Vec<String>> {
         let targets = |classes: &[u32]| loss.targets(&Tensor::new(classes, &device())?, columns);
-        of_split(&targets(training)?, &targets(validation)?)
+        split_advice(&targets(training)?, &targets(validation)?)
     }
 
     #[test]
     fn fit_on_sorted_data_gives_advice() -> crate::Result<()> {
-        use super::super::lint::said_here;
+        use super::super::lint::printed_advice;
         let x = random_uniform((8, 2), 0.0, 1.0)?;
         let sorted = Tensor::new(&[0u32, 0, 0, 0, 1, 1, 1, 1], &device())?;
         let mixed = Tensor::new(&[0u32, 1, 0, 1, 1, 0, 1, 0], &device())?;
@@ -67,7 +67,7 @@ mod tests {
             let fit = |advice| Fit::epochs(1).validation_split(0.25).verbose(false).advice(advice);
             for (y, advice) in [(&sorted, true), (&mixed, true), (&sorted, false)] {
                 model.fit((&x, y), fit(advice))?;
-                let printed = said_here::take();
+                let printed = printed_advice::take();
                 let expected = advice && loss != MeanSquaredError && std::ptr::eq(y, &sorted);
                 assert_eq!(
                     printed.contains("none of class 0 for validation"),
@@ -82,13 +82,13 @@ mod tests {
     #[test]
     fn missing_class_in_one_part_is_named() -> crate::Result<()> {
         let sparse = SparseCategoricalCrossentropy;
-        assert_eq!(said(sparse, &[0, 1, 2, 1], &[2, 0, 1], 3)?, [""; 0]);
-        assert_eq!(said(BinaryCrossentropy, &[0, 1, 1], &[1, 0], 1)?, [""; 0]);
+        assert_eq!(advice_on(sparse, &[0, 1, 2, 1], &[2, 0, 1], 3)?, [""; 0]);
+        assert_eq!(advice_on(BinaryCrossentropy, &[0, 1, 1], &[1, 0], 1)?, [""; 0]);
         // A class without samples in either part is not reported.
-        assert_eq!(said(sparse, &[0, 1], &[0, 1], 3)?, [""; 0]);
-        let sorted = said(sparse, &[0, 0, 1, 1, 1, 2], &[2, 2], 3)?;
+        assert_eq!(advice_on(sparse, &[0, 1], &[0, 1], 3)?, [""; 0]);
+        let sorted = advice_on(sparse, &[0, 0, 1, 1, 1, 2], &[2, 2], 3)?;
         assert!(sorted[0].contains("none of classes 0, 1 for validation"), "{sorted:?}");
-        let binary = said(BinaryCrossentropy, &[0, 0, 0], &[1], 1)?;
+        let binary = advice_on(BinaryCrossentropy, &[0, 0, 0], &[1], 1)?;
         assert!(binary[0].contains("none of class 1 for training"), "{binary:?}");
         assert!(binary[1].contains("none of class 0 for validation"), "{binary:?}");
         Ok(())

@@ -145,7 +145,7 @@ impl BuiltInLoss {
         if targets.elem_count() != samples * columns {
             let hint = match self.kind {
                 Kind::Binary | Kind::BinaryFocal if columns == 1 => {
-                    "the model has one output: give one number a sample, for one-hot rows `y.argmax(1)?`"
+                    "the model has one output: use one number per sample, for one-hot rows `y.argmax(1)?`"
                 }
                 Kind::Binary | Kind::BinaryFocal => "end the model with `Dense::new(1).activation(Sigmoid)`",
                 _ if self.kind.is_regression() => {
@@ -181,7 +181,7 @@ impl BuiltInLoss {
     }
 
     /// Returns the loss of each sample, `[N]`, from outputs and prepared targets of the same shape.
-    pub(super) fn of_samples(self, output: &Output, y: &Tensor) -> Result<Tensor> {
+    pub(super) fn sample_losses(self, output: &Output, y: &Tensor) -> Result<Tensor> {
         let values = &output.values;
         let logits = |function| if self.from_logits { Some(values) } else { output.before(function) };
         Ok(match self.kind {
@@ -278,7 +278,7 @@ pub(super) fn one_hot(loss: &str, targets: &Tensor, columns: usize) -> Result<Te
     if numbers.len() != samples {
         let is_one_hot = columns > 1 && numbers.len() == samples * columns;
         let hint = if is_one_hot { "for one-hot rows take CategoricalCrossentropy" } else { "" };
-        return Err(refuse(loss, "one class number a sample", targets, hint));
+        return Err(refuse(loss, "one class number per sample", targets, hint));
     }
     let mut rows = vec![0f32; samples * columns];
     for (row, number) in numbers.iter().enumerate() {
@@ -316,12 +316,12 @@ mod tests {
         let x = Var::new(&[[-200f32], [0.0], [200.0]], &Device::Cpu)?;
         let y = Tensor::new(&[[1f32], [0.0], [1.0]], &Device::Cpu)?;
         let output = Output::of(x.as_tensor().clone(), Activation::Sigmoid)?;
-        let loss = BinaryCrossentropy.of_samples(&output, &y)?.mean_all()?;
+        let loss = BinaryCrossentropy.sample_losses(&output, &y)?.mean_all()?;
         assert!((loss.to_scalar::<f32>()? - (200.0 + 2f32.ln()) / 3.0).abs() < 1e-4);
         let gradient = (loss.backward()?.get(&x).unwrap() * 3.0)?.flatten_all()?.to_vec1::<f32>()?;
         assert_eq!(gradient, [-1.0, 0.5, 0.0]);
-        let theirs = candle_nn::loss::binary_cross_entropy_with_logit(&x, &y)?.to_scalar::<f32>()?;
-        assert!(!theirs.is_finite(), "{theirs}: candle's own is safe now and may be used");
+        let found = candle_nn::loss::binary_cross_entropy_with_logit(&x, &y)?.to_scalar::<f32>()?;
+        assert!(!found.is_finite(), "{found}: candle's own is safe now and may be used");
         Ok(())
     }
 

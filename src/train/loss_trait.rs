@@ -34,7 +34,7 @@ use crate::{Error, Result};
 /// # Ok::<(), headstart::Error>(())
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no loss; a loss is a value: `BinaryCrossentropy`, `SparseCategoricalCrossentropy`, or a type that implements `Loss`"
+    message = "`{Self}` is not a loss; pass a value: `BinaryCrossentropy`, `SparseCategoricalCrossentropy`, or a type that implements `Loss`"
 )]
 pub trait Loss: Send + Sync {
     /// The loss's name in messages.
@@ -77,7 +77,7 @@ impl Loss for BuiltInLoss {
             true => targets.clone(),
             false => self.targets(targets, outputs.dims().iter().skip(1).product())?,
         };
-        self.of_samples(&Output::new(outputs.clone()), &self.smooth(&targets)?)
+        self.sample_losses(&Output::new(outputs.clone()), &self.smooth(&targets)?)
     }
 
     fn probability_function(&self) -> Activation {
@@ -137,7 +137,7 @@ impl LossSpec {
         shape: &[usize],
     ) -> Result<Tensor> {
         let losses = match &self.0 {
-            Spec::BuiltIn(loss) => loss.of_samples(output, &loss.smooth(targets)?)?,
+            Spec::BuiltIn(loss) => loss.sample_losses(output, &loss.smooth(targets)?)?,
             Spec::Own(loss) => own_losses(&**loss, output, targets, shape)?,
         };
         Ok(match weights {
@@ -152,7 +152,7 @@ impl LossSpec {
     }
 }
 
-/// Converts targets for a user-defined loss: one number per output, or class indices, which become
+/// Converts targets for a custom loss: one number per output, or class indices, which become
 /// one-hot.
 fn own_targets(loss: &str, targets: &Tensor, columns: usize) -> Result<Tensor> {
     let targets = targets.to_dtype(DType::F32)?;
@@ -165,13 +165,13 @@ fn own_targets(loss: &str, targets: &Tensor, columns: usize) -> Result<Tensor> {
     }
     Err(Error::Targets {
         loss: loss.to_owned(),
-        expected: format!("targets of shape [{samples}, {columns}], or one class number a sample"),
+        expected: format!("targets of shape [{samples}, {columns}], or one class number per sample"),
         found: format!("shape {:?}", targets.dims()),
-        hint: "give the model one output for each number of a target".into(),
+        hint: "use a model with one output for each number of a target".into(),
     })
 }
 
-/// Returns the losses `[N]` of a user-defined loss. The loss receives outputs and targets in the model's
+/// Returns the losses `[N]` of a custom loss. The loss receives outputs and targets in the model's
 /// shape.
 fn own_losses(loss: &dyn Loss, output: &Output, targets: &Tensor, shape: &[usize]) -> Result<Tensor> {
     let samples = targets.dim(0)?;

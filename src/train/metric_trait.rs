@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use super::metric::{BuiltInMetric, Count};
 use crate::{Error, Result};
 
-/// A user-defined metric. Each epoch starts with a clone of the value that `compile` received.
+/// A custom metric. Each epoch starts with a clone of the value that `compile` received.
 ///
 /// ```
 /// use headstart::prelude::*;
@@ -248,7 +248,7 @@ pub(crate) fn is_larger_better(name: &str, names: &[String], metrics: &[MetricSp
     at.and_then(|at| metrics[at].is_larger_better()).ok_or_else(|| Error::Argument {
         name: "mode",
         expected: format!(
-            "`.mode(\"max\")` or `.mode(\"min\")`, for nothing says whether a larger {name} is better"
+            "`.mode(\"max\")` or `.mode(\"min\")`, since `{name}` does not define which direction is better"
         ),
         found: "\"auto\"".into(),
     })

@@ -1,8 +1,8 @@
 //! Training steps on the GPU that `HEADSTART_DEVICE=gpu` selects.
 //!
-//! The weights are on the GPU during a training, and are copied back whenever something on the CPU reads them: at the
-//! end of each epoch, before a checkpoint, and before a callback that runs after batches. The results of a step are read
-//! after the next one is launched, so that the GPU does not wait.
+//! The weights are on the GPU during training. They are copied back when the CPU reads them: at the end of each epoch,
+//! before a checkpoint, and before a callback that runs after batches. The results of a step are read after the next
+//! one is launched, so that the GPU does not wait.
 
 use candle_core::Tensor;
 use headstart_gpu::Loss;
@@ -11,7 +11,7 @@ use rand::Rng;
 use super::Compiled;
 use super::compile::StepOutput;
 use super::optimizer::GpuOptimizer;
-use crate::nn::{Model, Param, SplitPoint, StepInput, StepResults, TrainingNetwork, say_once};
+use crate::nn::{Model, Param, SplitPoint, StepInput, StepResults, TrainingNetwork, print_once};
 use crate::{Result, random};
 
 /// A model that is trained on the GPU.
@@ -42,29 +42,29 @@ impl GpuTraining {
         let Some(training_network) = model.training_network(split)? else { return Ok(None) };
         let loss = compiled.loss.built_in().and_then(|loss| loss.on_gpu(model.last_activation()));
         let Some(loss) = loss else {
-            say_once(model, "the GPU path does not know its loss with its last activation");
+            print_once(model, "the GPU path does not support its loss with its last activation");
             return Ok(None);
         };
         if matches!(loss, Loss::SoftmaxCrossEntropy { .. }) && model.output_shape().len() != 1 {
-            say_once(model, "the GPU path supports a softmax over classes only, not over feature maps");
+            print_once(model, "the GPU path supports a softmax over classes only, not over feature maps");
             return Ok(None);
         }
         let named = model.named_params();
         let name = |param: &Param| {
             let known = named.iter().find(|(_, known)| known.identity() == param.identity());
-            known.map(|(way, _)| (way.clone(), param.clone()))
+            known.map(|(path, _)| (path.clone(), param.clone()))
         };
         let Some(params) = training_network.trainable().map(name).collect::<Option<Vec<_>>>() else {
-            say_once(model, "it trains parameters that are not its own");
+            print_once(model, "it trains parameters that are not its own");
             return Ok(None);
         };
         let optimizer = &*compiled.optimizer;
         let Some(optimizer) =
             GpuOptimizer::new(training_network.gpu(), optimizer, training_network.network(), &params)?
         else {
-            say_once(
+            print_once(
                 model,
-                "the GPU path does not know its optimizer, gradient accumulation, or averages of weights",
+                "the GPU path does not support its optimizer, gradient accumulation, or averages of weights",
             );
             return Ok(None);
         };

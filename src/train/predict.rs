@@ -14,7 +14,7 @@ pub(crate) const BATCH: usize = 32;
 
 /// Prints a note if outputs are NaN.
 pub(crate) fn note_nan<'a>(outputs: impl Iterator<Item = &'a f32> + Clone) {
-    lint::say(&lint::of_outputs(outputs));
+    lint::print_advice(&lint::output_advice(outputs));
 }
 
 impl Model {
@@ -108,7 +108,7 @@ impl Show for Scores {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lint::said_here;
+    use super::super::lint::printed_advice;
     use crate::Result;
     use crate::prelude::*;
 
@@ -117,7 +117,7 @@ mod tests {
         let model = sequential![Input::new(2), Dense::new(1)]?;
         let x = (Tensor::zeros((100, 2), DType::F32, &device())? / 0.0)?;
         let y = Tensor::zeros(100, DType::U32, &device())?;
-        let noted = || said_here::take().matches("100 of 100 outputs are NaN").count();
+        let noted = || printed_advice::take().matches("100 of 100 outputs are NaN").count();
         noted();
         model.predict(&x)?;
         assert_eq!(noted(), 1, "a tensor");

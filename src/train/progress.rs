@@ -92,7 +92,7 @@ impl Progress {
 
     /// Estimates the remaining time from the speed so far. Returns a value at most once. `None` also if the time is too
     /// long for a `Duration`, as with `Fit::epochs(usize::MAX)`.
-    pub(crate) fn outlook(&mut self) -> Option<Duration> {
+    pub(crate) fn remaining_time(&mut self) -> Option<Duration> {
         let elapsed = self.epoch_begin.elapsed();
         if self.is_estimated || elapsed < ESTIMATE_AFTER {
             return None;
@@ -204,7 +204,7 @@ mod tests {
             let mut progress = Progress::new(epochs, 4, false, false);
             (progress.epoch, progress.batch) = (1, 1);
             progress.epoch_begin = Instant::now().checked_sub(Duration::from_secs(11)).unwrap();
-            assert_eq!(progress.outlook().map(|left| left.as_secs()), expected, "{epochs} epochs");
+            assert_eq!(progress.remaining_time().map(|left| left.as_secs()), expected, "{epochs} epochs");
         }
     }
 }

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::display::{Bundle, Show, text_bundle};
 use crate::nn::Model;
 use crate::notes::note;
-use crate::weights::{read_about, save};
+use crate::weights::{read_metadata, save};
 use crate::{Error, Result};
 
 /// Time before the first checkpoint (2 s: a shorter training is quickly repeated).
@@ -63,16 +63,16 @@ impl<'a> Checkpointer<'a> {
     fn save(&mut self, epoch: usize, batch: usize) {
         let Some(file) = &self.file else { return };
         let begin = Instant::now();
-        let about = [("epoch", epoch), ("batch", batch)].map(|(name, n)| (name.to_owned(), n.to_string()));
+        let metadata = [("epoch", epoch), ("batch", batch)].map(|(name, n)| (name.to_owned(), n.to_string()));
         // Frozen weights are not saved: they do not change, and the rebuilt model has them.
         let mut changing = self.model.named_params();
         changing.retain(|(_, param)| param.is_trainable() || param.is_statistic());
-        let kept = std::fs::create_dir_all(file.parent().unwrap_or(Path::new("")))
+        let written = std::fs::create_dir_all(file.parent().unwrap_or(Path::new("")))
             .map_err(Error::io(file))
-            .and_then(|()| save(&changing, about.into(), file));
-        if let Err(error) = kept {
+            .and_then(|()| save(&changing, metadata.into(), file));
+        if let Err(error) = written {
             // A full disk must not end a training that does not need it.
-            note(format_args!("the weights are not kept for `recover`: {error}"));
+            note(format_args!("no checkpoint for `recover` was written: {error}"));
             self.file = None;
         }
         self.next = Instant::now() + begin.elapsed() * INVERSE_SHARE_OF_TIME;
@@ -108,13 +108,16 @@ impl Model {
     /// # Errors
     /// [`Error::NothingToRecover`] if there is no checkpoint; [`Error::Weights`] if the file is damaged.
     pub fn recover(&self) -> Result<Recovered> {
-        let kept = folder().map(|folder| file(&folder, self)).filter(|file| file.is_file());
-        let Some(file) = kept else {
-            return Err(Error::NothingToRecover { model: self.name().to_owned(), kept: kept_models() });
+        let file = folder().map(|folder| file(&folder, self)).filter(|file| file.is_file());
+        let Some(file) = file else {
+            return Err(Error::NothingToRecover {
+                model: self.name().to_owned(),
+                models: checkpointed_models(),
+            });
         };
         self.load_weights_of(&file, false)?;
-        let about = read_about(&file)?;
-        let number = |name: &str| about.get(name).and_then(|text| text.parse().ok()).unwrap_or_default();
+        let metadata = read_metadata(&file)?;
+        let number = |name: &str| metadata.get(name).and_then(|text| text.parse().ok()).unwrap_or_default();
         Ok(Recovered { epoch: number("epoch"), batch: number("batch") })
     }
 }
@@ -136,7 +139,7 @@ fn file(folder: &Path, model: &Model) -> PathBuf {
 }
 
 /// The names of the models that have checkpoints.
-fn kept_models() -> Vec<String> {
+fn checkpointed_models() -> Vec<String> {
     let folders = folder().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
     let files = folders.filter_map(|folder| std::fs::read_dir(folder.path()).ok()).flatten().flatten();
     let names = files.filter_map(|file| Some(file.path().file_stem()?.to_string_lossy().into_owned()));
@@ -150,11 +153,11 @@ mod tests {
 
     #[test]
     fn models_with_other_parameters_have_separate_checkpoints() -> Result<()> {
-        let of = |units: usize| sequential![Input::new(3), Dense::new(units)];
-        let folder = Path::new("kept");
-        assert_eq!(file(folder, &of(2)?), file(folder, &of(2)?));
-        assert_ne!(file(folder, &of(2)?), file(folder, &of(4)?));
-        assert_eq!(file(folder, &of(2)?).file_name().unwrap(), "sequential.safetensors");
+        let model = |units: usize| sequential![Input::new(3), Dense::new(units)];
+        let folder = Path::new("checkpoints");
+        assert_eq!(file(folder, &model(2)?), file(folder, &model(2)?));
+        assert_ne!(file(folder, &model(2)?), file(folder, &model(4)?));
+        assert_eq!(file(folder, &model(2)?).file_name().unwrap(), "sequential.safetensors");
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Compiled, CompiledConfig};
 use crate::nn::{AdapterSizes, Description, Lora, Model, Param};
 use crate::weights::{
-    OPTIMIZER, about_networks, check_extension, format_of, read_about, read_file, save_tensors,
+    OPTIMIZER, check_extension, format_of, network_metadata, read_file, read_metadata, save_tensors,
 };
 use crate::{Error, Result};
 
@@ -22,12 +22,13 @@ const KEY: &str = "headstart";
 
 /// The description of the model, stored beside the weights.
 #[derive(Serialize, Deserialize)]
-struct About {
+struct Metadata {
     format: u32,
     version: String,
     model: Description,
     frozen: Vec<String>,
-    at_rest: Vec<String>,
+    #[serde(rename = "at_rest")]
+    in_inference_mode: Vec<String>,
     /// Rank and alpha of each adapter, by the path of the adapted parameter.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     lora: BTreeMap<String, AdapterSizes>,
@@ -44,7 +45,7 @@ impl Model {
     ///
     /// The file holds the layers and their connections, the weights, and what is frozen. For a compiled
     /// model, it also holds the optimizer with its state, the loss and the metrics, so that training
-    /// resumes exactly. A user-defined optimizer, loss or metric is not saved.
+    /// resumes exactly. A custom optimizer, loss or metric is not saved.
     ///
     /// ```
     /// use headstart::prelude::*;
@@ -63,7 +64,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written; [`Error::Argument`] if the extension is that of another
-    /// format, such as `.keras`, or the model contains a user-defined layer. For such a model, use
+    /// format, such as `.keras`, or the model contains a custom layer. For such a model, use
     /// [`Model::save_weights`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         check_extension(path.as_ref())?;
@@ -75,29 +76,29 @@ impl Model {
     /// it.
     pub(crate) fn save_compiled(&self, compiled: Option<&Compiled>, path: &Path) -> Result<()> {
         let named = self.named_params();
-        let ways = |is: &dyn Fn(&Param) -> bool| {
-            named.iter().filter(|(_, param)| is(param)).map(|(way, _)| way.clone()).collect()
+        let paths = |is: &dyn Fn(&Param) -> bool| {
+            named.iter().filter(|(_, param)| is(param)).map(|(path, _)| path.clone()).collect()
         };
-        let about = About {
+        let metadata = Metadata {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
             model: self.describe()?,
-            frozen: ways(&|param| !param.is_statistic() && !param.is_trainable()),
-            at_rest: ways(&Param::is_in_inference_mode),
-            lora: named.iter().filter_map(|(way, param)| Some((way.clone(), param.lora()?))).collect(),
+            frozen: paths(&|param| !param.is_statistic() && !param.is_trainable()),
+            in_inference_mode: paths(&Param::is_in_inference_mode),
+            lora: named.iter().filter_map(|(path, param)| Some((path.clone(), param.lora()?))).collect(),
             class_names: self.trained_classes().to_vec(),
             compiled: compiled.and_then(|compiled| compiled.config(&named)),
         };
-        let text = serde_json::to_string(&about).map_err(|error| Error::io(path)(error.into()))?;
+        let text = serde_json::to_string(&metadata).map_err(|error| Error::io(path)(error.into()))?;
         let mut tensors: Vec<(String, Tensor)> =
-            named.iter().map(|(way, param)| (way.clone(), param.variable().as_detached_tensor())).collect();
-        if let Some(compiled) = compiled.filter(|_| about.compiled.is_some()) {
+            named.iter().map(|(path, param)| (path.clone(), param.variable().as_detached_tensor())).collect();
+        if let Some(compiled) = compiled.filter(|_| metadata.compiled.is_some()) {
             let state = compiled.optimizer.state(&named)?;
             tensors.extend(state.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));
         }
-        let mut about = about_networks(self);
-        about.insert(KEY.to_owned(), text);
-        save_tensors(tensors, about, path)
+        let mut metadata = network_metadata(self);
+        metadata.insert(KEY.to_owned(), text);
+        save_tensors(tensors, metadata, path)
     }
 
     /// Loads the model that [`Model::save`] wrote, compiled if it was compiled when saved.
@@ -119,34 +120,34 @@ impl Model {
                  `load_weights`, or build one of the library's networks with `Weights::file(path)`"
             )));
         }
-        let about = read_about(path)?;
-        let text = about.get(KEY).ok_or_else(|| {
-            refuse("the file holds weights alone; build the model and call `load_weights`".into())
+        let metadata = read_metadata(path)?;
+        let text = metadata.get(KEY).ok_or_else(|| {
+            refuse("the file contains only weights; build the model and call `load_weights`".into())
         })?;
-        let about: About = serde_json::from_str(text).map_err(|error| refuse(error.to_string()))?;
-        if about.format > FORMAT {
-            let (format, version) = (about.format, &about.version);
+        let metadata: Metadata = serde_json::from_str(text).map_err(|error| refuse(error.to_string()))?;
+        if metadata.format > FORMAT {
+            let (format, version) = (metadata.format, &metadata.version);
             return Err(refuse(format!(
                 "expected format {FORMAT} or older, found {format}, of headstart {version}"
             )));
         }
-        let mut model = about.model.build()?;
-        for (way, param) in model.named_params() {
+        let mut model = metadata.model.build()?;
+        for (path, param) in model.named_params() {
             // A shared parameter has several paths.
-            if let Some(&(rank, alpha)) = about.lora.get(&way).filter(|_| param.lora().is_none()) {
+            if let Some(&(rank, alpha)) = metadata.lora.get(&path).filter(|_| param.lora().is_none()) {
                 param.enable_lora(Lora::new(rank).alpha(alpha))?;
             }
         }
         model.load_weights(path)?;
-        let (frozen, at_rest): (HashSet<_>, HashSet<_>) =
-            (about.frozen.into_iter().collect(), about.at_rest.into_iter().collect());
-        for (way, param) in model.named_params() {
+        let (frozen, in_inference_mode): (HashSet<_>, HashSet<_>) =
+            (metadata.frozen.into_iter().collect(), metadata.in_inference_mode.into_iter().collect());
+        for (path, param) in model.named_params() {
             if !param.is_statistic() {
-                param.set_trainable(!frozen.contains(&way));
+                param.set_trainable(!frozen.contains(&path));
             }
-            param.set_inference_mode(at_rest.contains(&way));
+            param.set_inference_mode(in_inference_mode.contains(&path));
         }
-        if let Some(compiled) = about.compiled {
+        if let Some(compiled) = metadata.compiled {
             let tensors = read_file(path)?;
             let state = tensors
                 .into_iter()
@@ -154,8 +155,8 @@ impl Model {
             let compiled = compiled.build(&model.named_params(), &state.collect())?;
             model.set_compiled(compiled);
         }
-        if !about.class_names.is_empty() {
-            model.training_state_mut().class_names = about.class_names;
+        if !metadata.class_names.is_empty() {
+            model.training_state_mut().class_names = metadata.class_names;
         }
         Ok(model)
     }

@@ -6,42 +6,49 @@ use std::collections::HashMap;
 use crate::nn::{LayerConfig, Model, Node};
 
 /// Shape `[channels, height, width]` of the feature maps that were flattened to an output; `None` if none were.
-pub(super) type Maps = Option<Vec<usize>>;
+pub(super) type FlattenedShape = Option<Vec<usize>>;
 
-/// For each node, by name, the feature maps that were flattened to its input; `outside` are those of the model's input.
+/// For each node, by name, the feature maps that were flattened to its input. `input_maps` are those of the model's
+/// input.
 ///
 /// # Errors
 /// A description of the layer whose order cannot be converted.
-pub(super) fn entering<'a>(model: &'a Model, outside: &Maps) -> Result<HashMap<&'a str, Maps>, String> {
-    Ok(through(model, outside)?.0)
+pub(super) fn flattened_inputs<'a>(
+    model: &'a Model,
+    input_maps: &FlattenedShape,
+) -> Result<HashMap<&'a str, FlattenedShape>, String> {
+    Ok(flattened_shapes(model, input_maps)?.0)
 }
 
 /// Flattened feature maps at the input of each node, and at the model's output. Each node is visited once, because
 /// a residual network has exponentially many paths.
-fn through<'a>(model: &'a Model, outside: &Maps) -> Result<(HashMap<&'a str, Maps>, Maps), String> {
-    let mut entering = HashMap::new();
-    let mut leaving = vec![outside.clone()];
+fn flattened_shapes<'a>(
+    model: &'a Model,
+    input_maps: &FlattenedShape,
+) -> Result<(HashMap<&'a str, FlattenedShape>, FlattenedShape), String> {
+    let mut inputs = HashMap::new();
+    let mut outputs = vec![input_maps.clone()];
     for (index, node) in model.nodes().iter().enumerate().skip(1) {
         if model.input_nodes().contains(&index) {
-            leaving.push(outside.clone());
+            outputs.push(input_maps.clone());
             continue;
         }
-        let mut found = node.inputs().map(|input| &leaving[input]);
+        let mut found = node.inputs().map(|input| &outputs[input]);
         let maps = found.next().cloned().unwrap_or_default();
         if found.any(|other| *other != maps) {
             return Err(format!("`{}` joins flattened feature maps and other numbers", node.name));
         }
-        leaving.push(after(model, node, &maps)?);
-        entering.insert(&*node.name, maps);
+        outputs.push(output_maps(model, node, &maps)?);
+        inputs.insert(&*node.name, maps);
     }
-    let output = leaving.swap_remove(model.output_node());
-    Ok((entering, output))
+    let output = outputs.swap_remove(model.output_node());
+    Ok((inputs, output))
 }
 
 /// Flattened feature maps at the output of a node, given those at its input.
-fn after(model: &Model, node: &Node, maps: &Maps) -> Result<Maps, String> {
+fn output_maps(model: &Model, node: &Node, maps: &FlattenedShape) -> Result<FlattenedShape, String> {
     if let Some(inside) = node.layer.model() {
-        return Ok(through(inside, maps)?.1);
+        return Ok(flattened_shapes(inside, maps)?.1);
     }
     let shape = |at: usize| model.nodes()[at].layer.output_shape();
     let input = node.inputs().next().map_or(&[][..], shape);

@@ -78,7 +78,7 @@ impl WeightFile {
     /// [`Error::Io`] if it cannot be read; [`Error::Weights`] if its format is unknown or it is damaged.
     pub(super) fn open(path: &Path, network: &str) -> Result<WeightFile> {
         if path.is_dir() {
-            let problem = "this is a folder: give the path of a file".into();
+            let problem = "this is a folder: pass the path of a file".into();
             return Err(Error::weights(path, network, vec![problem]));
         }
         let (first, length) = begins(path)?;
@@ -105,7 +105,7 @@ impl WeightFile {
                     text if text.starts_with("<!doctype") || text.starts_with("<html") => {
                         "a web page; download the weights themselves".to_owned()
                     }
-                    _ => format!("one that begins with {:?}", String::from_utf8_lossy(&first[..length])),
+                    _ => format!("a file that begins with {:?}", String::from_utf8_lossy(&first[..length])),
                 };
                 let problem = format!("expected a .safetensors, .pth, .h5 or .keras file, found {found}");
                 return Err(Error::weights(path, network, vec![problem]));
@@ -159,7 +159,7 @@ impl WeightFile {
     pub(super) fn read_for(&self, model: &Model) -> Result<HashMap<String, Tensor>> {
         let (Found { tensors, keys }, path) = (self.found()?, &self.path);
         if self.is_keras() {
-            let (tensors, done) = keras_names::fitted(tensors, model);
+            let (tensors, done) = keras_names::adapt_names(tensors, model);
             if let Some(done) = done {
                 println!("{}: {done}", path.display());
             }
@@ -199,7 +199,9 @@ impl WeightFile {
             Form::Keras(file) | Form::KerasArchive(file) => Ok(Ok(file.datasets()?.into())),
         })?;
         match found {
-            Ok(found) if found.tensors.is_empty() => Err(refuse(format!("the {form} file holds no tensor"))),
+            Ok(found) if found.tensors.is_empty() => {
+                Err(refuse(format!("the {form} file contains no tensor")))
+            }
             Ok(found) => Ok(found),
             Err(other) => Err(refuse(other.replace("FILE", &self.path.to_string_lossy()))),
         }
@@ -292,7 +294,7 @@ fn legacy(path: &Path) -> Tensors {
         let Some(info) = tensors.iter().find(|info| info.path == path) else {
             match keys.is_empty() {
                 true => bail!("the storage {key} belongs to no tensor"),
-                false => bail!("a checkpoint of before PyTorch 1.6; save its `{}` alone", keys.join(".")),
+                false => bail!("a checkpoint from before PyTorch 1.6; save only its `{}`", keys.join(".")),
             }
         };
         let Some(bytes) = count.checked_mul(info.dtype.size_in_bytes()) else {

@@ -65,7 +65,7 @@ impl Hub {
     /// written; [`Error::Interrupted`].
     pub fn fetch(&self, wanted: &Pretrained) -> Result<PathBuf> {
         let target = self.path(wanted);
-        if self.is_kept(wanted)? {
+        if self.is_cached(wanted)? {
             return Ok(target);
         }
         if let Some(shared) = self.shared(wanted)? {
@@ -79,7 +79,7 @@ impl Hub {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let _lock = lock(&target.with_extension("lock"))?;
         // Another process may have downloaded it in the meantime.
-        if !self.is_kept(wanted)? {
+        if !self.is_cached(wanted)? {
             self.download(wanted, &target)?;
         }
         Ok(target)
@@ -111,7 +111,7 @@ impl Hub {
     }
 
     /// Whether the verified file is in the cache. It is hashed again only if it differs from the note in size or hash.
-    fn is_kept(&self, wanted: &Pretrained) -> Result<bool> {
+    fn is_cached(&self, wanted: &Pretrained) -> Result<bool> {
         let path = self.path(wanted);
         let Ok(known) = std::fs::metadata(&path) else { return Ok(false) };
         let expected = self.expected(wanted);
@@ -162,7 +162,7 @@ impl Hub {
         write_note(target, &hash, size)?;
         std::fs::rename(&part, target).map_err(Error::io(target))?;
         if wanted.sha256.is_none() && !wanted.file.ends_with(".json") {
-            println!("{}: no hash was known; {hash} is held to from now on", wanted.name);
+            println!("{}: recorded the hash {hash}, which later downloads must match", wanted.name);
         }
         Ok(())
     }
@@ -193,8 +193,8 @@ impl Hub {
                 }
                 Piece::End => break,
                 Piece::Failed(what) => {
-                    let hint = "check the connection and try again; a mirror is set by HF_ENDPOINT, \
-                                a proxy by HTTPS_PROXY";
+                    let hint = "check the connection and try again; set HF_ENDPOINT for a mirror, \
+                                HTTPS_PROXY for a proxy";
                     return Err(problem(&wanted.name, &what, hint));
                 }
                 Piece::Denied(what) => {
@@ -202,7 +202,7 @@ impl Hub {
                     return Err(problem(&wanted.name, &what, &hint));
                 }
                 Piece::TokenRefused(what) => {
-                    let hint = "make a new token at https://huggingface.co/settings/tokens and set HF_TOKEN to it, \
+                    let hint = "create a token at https://huggingface.co/settings/tokens and set HF_TOKEN to it, \
                                 or remove the token: public files need none";
                     return Err(problem(&wanted.name, &what, hint));
                 }

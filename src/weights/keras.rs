@@ -1,6 +1,6 @@
 //! Weight files of Keras: HDF5 in two forms, converted to a model's names and layout.
 //!
-//! Keras is channels last: convolution kernels are `[height, width, inputs, outputs]`, and a dense layer after
+//! Keras is channels last. Convolution kernels are `[height, width, inputs, outputs]`. A dense layer after
 //! `Flatten` has its inputs in the order height, width, channels. Files of `model.save("m.h5")` and of
 //! `keras.applications` name every layer. Files of `save_weights("m.weights.h5")` number them per type, in the
 //! order of Keras's `model.layers` (`keras/src/saving/saving_lib.py`).
@@ -13,7 +13,7 @@ use hdf5_reader::group::Group;
 use hdf5_reader::messages::datatype::Datatype;
 use hdf5_reader::{Dataset, Hdf5File, OpenOptions};
 
-use super::flattened::{Maps, entering};
+use super::flattened::{FlattenedShape, flattened_inputs};
 use super::zip::Archive;
 use crate::nn::{Model, Param, Preprocessing};
 use crate::{Error, Result};
@@ -57,20 +57,20 @@ impl KerasFile {
 
     /// All weights by their path in the file.
     pub(super) fn datasets(&self) -> candle_core::Result<HashMap<String, Tensor>> {
-        self.floats(&|way| !way.split('/').any(|step| NOT_WEIGHTS.contains(&step)))
+        self.floats(&|path| !path.split('/').any(|step| NOT_WEIGHTS.contains(&step)))
     }
 
     /// Preprocessing for a network whose first layers normalise images from 0 to 255: Keras's EfficientNet, which
     /// also divides them by 255.
     pub(super) fn preprocessing(&self) -> candle_core::Result<Option<Preprocessing>> {
-        let found = self.floats(&|way| way.split('/').any(|step| step == "normalization"))?;
+        let found = self.floats(&|path| path.split('/').any(|step| step == "normalization"))?;
         let statistic = |named: &str, number: &str| {
-            let known = |way: &str| {
-                let last = way.rsplit('/').next().unwrap_or_default();
-                last.split(':').next() == Some(named) || way.ends_with(&format!("/vars/{number}"))
+            let known = |path: &str| {
+                let last = path.rsplit('/').next().unwrap_or_default();
+                last.split(':').next() == Some(named) || path.ends_with(&format!("/vars/{number}"))
             };
             let values =
-                found.iter().find(|(way, _)| known(way))?.1.flatten_all().ok()?.to_vec1::<f32>().ok()?;
+                found.iter().find(|(path, _)| known(path))?.1.flatten_all().ok()?.to_vec1::<f32>().ok()?;
             <[f32; 3]>::try_from(values).ok()
         };
         let (mean, variance) = (statistic("mean", "0"), statistic("variance", "1"));
@@ -105,26 +105,26 @@ fn normalization(mean: [f32; 3], variance: [f32; 3]) -> Preprocessing {
 
 fn collect(
     group: &Group,
-    way: &str,
+    path: &str,
     wanted: &dyn Fn(&str) -> bool,
     budget: &mut usize,
     seen: &mut HashSet<u64>,
     found: &mut HashMap<String, Tensor>,
 ) -> candle_core::Result<()> {
     if !seen.insert(group.address()) {
-        bail!("the group `{way}` is inside itself");
+        bail!("the group `{path}` contains itself");
     }
     let (groups, datasets) = group.members().map_err(candle_core::Error::wrap)?;
     for dataset in &datasets {
-        let way = format!("{way}{}", dataset.name());
-        if matches!(dataset.dtype(), Datatype::FloatingPoint { .. }) && wanted(&way) {
-            let tensor = read(dataset, budget).map_err(|error| error.context(format!("`{way}`")))?;
-            found.insert(way, tensor);
+        let path = format!("{path}{}", dataset.name());
+        if matches!(dataset.dtype(), Datatype::FloatingPoint { .. }) && wanted(&path) {
+            let tensor = read(dataset, budget).map_err(|error| error.context(format!("`{path}`")))?;
+            found.insert(path, tensor);
         }
     }
-    groups
-        .iter()
-        .try_for_each(|group| collect(group, &format!("{way}{}/", group.name()), wanted, budget, seen, found))
+    groups.iter().try_for_each(|group| {
+        collect(group, &format!("{path}{}/", group.name()), wanted, budget, seen, found)
+    })
 }
 
 fn read(dataset: &Dataset, budget: &mut usize) -> candle_core::Result<Tensor> {
@@ -154,50 +154,57 @@ pub(super) fn arrange(
     model: &Model,
     path: &Path,
 ) -> Result<HashMap<String, Tensor>> {
-    let numbered = file.keys().any(|way| way.contains("/vars/"));
-    let mut places = Vec::new();
-    let placed = match numbered {
-        true => number("", "", model, &None, &mut places),
+    let is_numbered = file.keys().any(|path| path.contains("/vars/"));
+    let mut mappings = Vec::new();
+    let mapped = match is_numbered {
+        true => map_by_number("", "", model, &None, &mut mappings),
         false => {
-            file = file.into_iter().map(|(way, tensor)| (layer_and_param(&way), tensor)).collect();
-            name("", model, &None, &mut places)
+            file = file.into_iter().map(|(path, tensor)| (layer_and_param(&path), tensor)).collect();
+            map_by_name("", model, &None, &mut mappings)
         }
     };
-    placed.map_err(|problem| Error::weights(path, model.name(), vec![problem]))?;
+    mapped.map_err(|problem| Error::weights(path, model.name(), vec![problem]))?;
     let mut arranged = HashMap::new();
-    for Place { theirs, ours, param, maps } in places {
-        if let Some(tensor) = file.remove(&theirs) {
-            arranged.insert(ours, turn(&tensor, &param, maps.as_deref())?);
+    for TensorMapping { source, target, param, maps } in mappings {
+        if let Some(tensor) = file.remove(&source) {
+            arranged.insert(target, convert_layout(&tensor, &param, maps.as_deref())?);
         }
     }
     arranged.extend(file);
     Ok(arranged)
 }
 
-/// Source and target of one tensor of a file.
-struct Place {
-    theirs: String,
-    ours: String,
+/// A tensor of a file and the parameter of the model that it belongs to.
+struct TensorMapping {
+    /// Path in the file.
+    source: String,
+    /// Path in the model.
+    target: String,
     param: Param,
     /// Shape, channels first, of the feature maps whose flattened values are its inputs, if any.
-    maps: Maps,
+    maps: FlattenedShape,
 }
 
 /// Matches tensors by name: `model_weights/vgg16/block1_conv1/kernel` is identified by its last two parts.
-fn name(way: &str, model: &Model, outside: &Maps, places: &mut Vec<Place>) -> Result<(), String> {
-    let mut entering = entering(model, outside)?;
+fn map_by_name(
+    path: &str,
+    model: &Model,
+    input_maps: &FlattenedShape,
+    mappings: &mut Vec<TensorMapping>,
+) -> Result<(), String> {
+    let mut flattened = flattened_inputs(model, input_maps)?;
     for node in &model.nodes()[1..] {
-        let maps = entering.remove(&*node.name).flatten();
-        let way = format!("{way}{}", node.name);
+        let maps = flattened.remove(&*node.name).flatten();
+        let path = format!("{path}{}", node.name);
         match node.layer.model() {
-            Some(inside) => name(&format!("{way}/"), inside, &maps, places)?,
+            Some(inside) => map_by_name(&format!("{path}/"), inside, &maps, mappings)?,
             None => {
                 for param in node.layer.params().into_iter().filter(|param| !param.is_adapter()) {
                     // Keras's DepthwiseConv2D calls its depthwise kernel `kernel`.
-                    let theirs = if param.name() == "depthwise_kernel" { "kernel" } else { param.name() };
-                    places.push(Place {
-                        theirs: format!("{}/{theirs}", node.name),
-                        ours: format!("{way}/{}", param.name()),
+                    let source = if param.name() == "depthwise_kernel" { "kernel" } else { param.name() };
+                    mappings.push(TensorMapping {
+                        source: format!("{}/{source}", node.name),
+                        target: format!("{path}/{}", param.name()),
                         maps: maps.clone().filter(|_| has_a_number_for_each_input(&param)),
                         param,
                     });
@@ -209,8 +216,8 @@ fn name(way: &str, model: &Model, outside: &Maps, places: &mut Vec<Place>) -> Re
 }
 
 /// Layer and parameter of a path, in Keras 3's names: Keras 1 wrote `block1_conv1_W_1:0`, Keras 2 `kernel:0`.
-pub(super) fn layer_and_param(way: &str) -> String {
-    let mut steps = way.rsplit('/');
+pub(super) fn layer_and_param(path: &str) -> String {
+    let mut steps = path.rsplit('/');
     let (last, layer) = (steps.next().unwrap_or_default(), steps.next().unwrap_or_default());
     let last = last.split(':').next().unwrap_or_default();
     let old =
@@ -226,17 +233,17 @@ pub(super) fn layer_and_param(way: &str) -> String {
 }
 
 /// Matches tensors by number: `layers/functional/layers/conv2d_1/vars/0`.
-fn number(
-    theirs: &str,
-    ours: &str,
+fn map_by_number(
+    source: &str,
+    target: &str,
     model: &Model,
-    outside: &Maps,
-    places: &mut Vec<Place>,
+    input_maps: &FlattenedShape,
+    mappings: &mut Vec<TensorMapping>,
 ) -> Result<(), String> {
     let mut counts: HashMap<String, usize> = HashMap::new();
-    let mut entering = entering(model, outside)?;
+    let mut flattened = flattened_inputs(model, input_maps)?;
     for node in model.nodes_by_depth() {
-        let maps = entering.remove(&*node.name).flatten();
+        let maps = flattened.remove(&*node.name).flatten();
         let kind = match node.layer.model() {
             Some(inside) if inside.is_sequential() => "sequential".to_owned(),
             Some(_) => "functional".to_owned(),
@@ -245,15 +252,15 @@ fn number(
         let count = counts.entry(kind.clone()).or_default();
         let numbered = if *count == 0 { kind } else { format!("{kind}_{count}") };
         *count += 1;
-        let (theirs, ours) = (format!("{theirs}layers/{numbered}/"), format!("{ours}{}/", node.name));
+        let (source, target) = (format!("{source}layers/{numbered}/"), format!("{target}{}/", node.name));
         match node.layer.model() {
-            Some(inside) => number(&theirs, &ours, inside, &maps, places)?,
+            Some(inside) => map_by_number(&source, &target, inside, &maps, mappings)?,
             None => {
                 let params = node.layer.params().into_iter().filter(|param| !param.is_adapter());
                 for (at, param) in params.enumerate() {
-                    places.push(Place {
-                        theirs: format!("{theirs}vars/{at}"),
-                        ours: format!("{ours}{}", param.name()),
+                    mappings.push(TensorMapping {
+                        source: format!("{source}vars/{at}"),
+                        target: format!("{target}{}", param.name()),
                         maps: maps.clone().filter(|_| has_a_number_for_each_input(&param)),
                         param,
                     });
@@ -284,7 +291,7 @@ pub(super) fn snake_case(kind: &str) -> String {
 }
 
 /// Converts a tensor to the parameter's layout. A tensor that does not match is returned unchanged.
-fn turn(tensor: &Tensor, param: &Param, maps: Option<&[usize]>) -> Result<Tensor> {
+fn convert_layout(tensor: &Tensor, param: &Param, maps: Option<&[usize]>) -> Result<Tensor> {
     let expected = param.variable().dims();
     Ok(match (tensor.dims(), maps) {
         (&[.., 1], _) if tensor.rank() == 4 && expected.get(1) == Some(&1) => tensor.permute((2, 3, 0, 1))?,
@@ -339,14 +346,14 @@ mod tests {
 
     #[test]
     fn weight_names_of_all_keras_versions_are_recognised() {
-        for (way, known) in [
+        for (path, known) in [
             ("block1_conv1/block1_conv1_W_1:0", "block1_conv1/kernel"),
             ("block1_conv1/block1_conv1_b_1:0", "block1_conv1/bias"),
             ("conv1_bn/conv1_bn/moving_mean:0", "conv1_bn/moving_mean"),
             ("model_weights/vgg16/block1_conv1/kernel", "block1_conv1/kernel"),
             ("block1a_dwconv/block1a_dwconv/depthwise_kernel:0", "block1a_dwconv/kernel"),
         ] {
-            assert_eq!(layer_and_param(way), known);
+            assert_eq!(layer_and_param(path), known);
         }
         assert_eq!(["Conv2D", "BatchNormalization"].map(snake_case), ["conv2d", "batch_normalization"]);
         assert_eq!(snake_case("DepthwiseConv2D"), "depthwise_conv2d");

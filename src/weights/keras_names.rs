@@ -14,43 +14,43 @@ type File = HashMap<String, Tensor>;
 /// - A network is taken from a file of a model in which it is nested.
 /// - A model with a nested network is taken from a flat model: `Model(base.input, head(base.output))`.
 /// - Layers with other numbers, such as `dense_2` of a later model in the same session, are matched in order.
-pub(super) fn fitted(file: File, model: &Model) -> (File, Option<String>) {
+pub(super) fn adapt_names(file: File, model: &Model) -> (File, Option<String>) {
     let has_models_inside = model.nodes().iter().any(|node| node.layer.model().is_some());
-    let is_numbered = file.keys().any(|way| way.contains("/vars/"));
-    let (file, taken) = match has_models_inside {
-        false => of_model_inside(file, model, is_numbered),
+    let is_numbered = file.keys().any(|path| path.contains("/vars/"));
+    let (file, selection) = match has_models_inside {
+        false => select_nested_model(file, model, is_numbered),
         true => (file, None),
     };
     match is_numbered {
-        true if has_models_inside && !file.keys().any(|way| nested_prefix(way).is_some()) => {
-            let mut ways = HashMap::new();
-            flat_ways("", model, &mut HashMap::new(), &mut ways);
-            let new = |way: String| match way.split_once("/vars/") {
-                Some((layer, at)) => ways.get(layer).map_or(way.clone(), |to| format!("{to}/vars/{at}")),
-                None => way,
+        true if has_models_inside && !file.keys().any(|path| nested_prefix(path).is_some()) => {
+            let mut paths = HashMap::new();
+            flat_to_nested_paths("", model, &mut HashMap::new(), &mut paths);
+            let rename = |path: String| match path.split_once("/vars/") {
+                Some((layer, at)) => paths.get(layer).map_or(path.clone(), |to| format!("{to}/vars/{at}")),
+                None => path,
             };
-            (file.into_iter().map(|(way, tensor)| (new(way), tensor)).collect(), taken)
+            (file.into_iter().map(|(path, tensor)| (rename(path), tensor)).collect(), selection)
         }
-        true => (file, taken),
+        true => (file, selection),
         false => {
-            let (file, renamed) = in_order(file, model);
-            (file, taken.or(renamed))
+            let (file, renamed) = match_in_order(file, model);
+            (file, selection.or(renamed))
         }
     }
 }
 
 /// The part of a path with numbered layers that names a nested model: `layers/functional_1/` of
 /// `layers/functional_1/layers/dense/vars/0`.
-fn nested_prefix(way: &str) -> Option<&str> {
-    let rest = way.strip_prefix("layers/")?;
+fn nested_prefix(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("layers/")?;
     let (name, inside) = rest.split_once('/')?;
     let kind = name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_');
     let is_model = ["functional", "sequential"].contains(&kind) && inside.starts_with("layers/");
-    is_model.then(|| &way[..way.len() - inside.len()])
+    is_model.then(|| &path[..path.len() - inside.len()])
 }
 
 /// Selects the tensors of the network that is nested in the saved model.
-fn of_model_inside(file: File, model: &Model, is_numbered: bool) -> (File, Option<String>) {
+fn select_nested_model(file: File, model: &Model, is_numbered: bool) -> (File, Option<String>) {
     let network = model.name().replace('_', "");
     // Keras appends the width to the names of MobileNetV2 (`mobilenetv2_1.00_224`), and has none in those of MobileNetV3.
     let start = network.strip_suffix("100").filter(|start| start.starts_with("mobilenet"));
@@ -59,28 +59,28 @@ fn of_model_inside(file: File, model: &Model, is_numbered: bool) -> (File, Optio
         step == network || start.is_some_and(|start| step.starts_with(start))
     };
     let prefix = if is_numbered { prefix_of(model, &file) } else { None };
-    let inside = |way: &str| {
+    let inside = |path: &str| {
         if is_numbered {
-            return way.strip_prefix(prefix.as_deref()?).map(str::to_owned);
+            return path.strip_prefix(prefix.as_deref()?).map(str::to_owned);
         }
-        let steps: Vec<&str> = way.split('/').collect();
+        let steps: Vec<&str> = path.split('/').collect();
         let at = steps[..steps.len().saturating_sub(2)].iter().rposition(|step| is_network(step));
         at.map(|at| steps[at + 1..].join("/"))
     };
-    if !file.keys().any(|way| inside(way).is_some()) {
+    if !file.keys().any(|path| inside(path).is_some()) {
         return (file, None);
     }
-    let whole = file.len();
-    let file: File = file.into_iter().filter_map(|(way, tensor)| Some((inside(&way)?, tensor))).collect();
-    let said = format!("took the {} tensors of the network inside, of {whole}", file.len());
-    (file, Some(said))
+    let total = file.len();
+    let file: File = file.into_iter().filter_map(|(path, tensor)| Some((inside(&path)?, tensor))).collect();
+    let description = format!("took the {} tensors of the nested network, of {total}", file.len());
+    (file, Some(description))
 }
 
 /// The prefix of the only nested model, or of the only one with tensors of the same sizes as the model's.
 fn prefix_of(model: &Model, file: &File) -> Option<String> {
     let mut sizes: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (way, tensor) in file {
-        if let Some(prefix) = nested_prefix(way) {
+    for (path, tensor) in file {
+        if let Some(prefix) = nested_prefix(path) {
             sizes.entry(prefix).or_default().push(tensor.elem_count());
         }
     }
@@ -96,13 +96,13 @@ fn prefix_of(model: &Model, file: &File) -> Option<String> {
     prefixes.next().filter(|_| prefixes.next().is_none()).map(str::to_owned)
 }
 
-/// Maps the path of each layer in a flat file to its path in a nested one: `layers/dense` to `layers/dense`, and
-/// for example `layers/conv2d_3` to `layers/functional/layers/conv2d_3`.
-fn flat_ways(
+/// Maps the path of each layer in a flat file to its path in a nested one. For example, `layers/conv2d_3`
+/// becomes `layers/functional/layers/conv2d_3`.
+fn flat_to_nested_paths(
     nested: &str,
     model: &Model,
     counts: &mut HashMap<String, usize>,
-    ways: &mut HashMap<String, String>,
+    paths: &mut HashMap<String, String>,
 ) {
     let mut own = HashMap::new();
     for node in model.nodes_by_depth() {
@@ -111,11 +111,11 @@ fn flat_ways(
             Some(_) => "functional".to_owned(),
             None => snake_case(node.layer.kind()),
         };
-        let way = format!("{nested}layers/{}", numbered(&kind, &mut own));
+        let path = format!("{nested}layers/{}", numbered(&kind, &mut own));
         match node.layer.model() {
-            Some(inside) => flat_ways(&format!("{way}/"), inside, counts, ways),
+            Some(inside) => flat_to_nested_paths(&format!("{path}/"), inside, counts, paths),
             None => {
-                ways.insert(format!("layers/{}", numbered(&kind, counts)), way);
+                paths.insert(format!("layers/{}", numbered(&kind, counts)), path);
             }
         }
     }
@@ -129,33 +129,33 @@ fn numbered(kind: &str, counts: &mut HashMap<String, usize>) -> String {
 }
 
 /// Matches layers whose names differ only in their numbers, in numerical order.
-fn in_order(file: File, model: &Model) -> (File, Option<String>) {
-    let ours =
+fn match_in_order(file: File, model: &Model) -> (File, Option<String>) {
+    let in_model =
         by_stem(model.layers().into_iter().filter(|(_, layer)| !layer.params().is_empty()).map(|(n, _)| n));
-    let layer = |way: &str| {
-        let name = layer_and_param(way);
+    let layer = |path: &str| {
+        let name = layer_and_param(path);
         name.rsplit_once('/').map_or(String::new(), |(layer, _)| layer.to_owned())
     };
-    let theirs = by_stem(file.keys().map(|way| layer(way)));
-    let mut new: BTreeMap<String, String> = BTreeMap::new();
-    for (stem, numbers) in &theirs {
-        if let Some(own) = ours.get(stem).filter(|own| own.len() == numbers.len() && *own != numbers) {
-            new.extend(numbers.values().cloned().zip(own.values().cloned()));
+    let in_file = by_stem(file.keys().map(|path| layer(path)));
+    let mut new_names: BTreeMap<String, String> = BTreeMap::new();
+    for (stem, numbers) in &in_file {
+        if let Some(own) = in_model.get(stem).filter(|own| own.len() == numbers.len() && *own != numbers) {
+            new_names.extend(numbers.values().cloned().zip(own.values().cloned()));
         }
     }
-    if new.is_empty() {
+    if new_names.is_empty() {
         return (file, None);
     }
-    let renamed = |way: String| match new.get(&layer(&way)) {
+    let renamed = |path: String| match new_names.get(&layer(&path)) {
         Some(to) => {
-            let name = layer_and_param(&way);
+            let name = layer_and_param(&path);
             format!("{to}/{}", name.rsplit('/').next().unwrap_or_default())
         }
-        None => way,
+        None => path,
     };
-    let said: Vec<String> = new.iter().map(|(from, to)| format!("`{from}` as `{to}`")).collect();
-    let file = file.into_iter().map(|(way, tensor)| (renamed(way), tensor)).collect();
-    (file, Some(format!("took layers in order: {}", said.join(", "))))
+    let matches: Vec<String> = new_names.iter().map(|(from, to)| format!("`{from}` as `{to}`")).collect();
+    let file = file.into_iter().map(|(path, tensor)| (renamed(path), tensor)).collect();
+    (file, Some(format!("took layers in order: {}", matches.join(", "))))
 }
 
 /// Groups names by their stem and number: `dense` has number 0.

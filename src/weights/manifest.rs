@@ -80,7 +80,7 @@ impl Pretrained {
     /// Preprocessing of images for these weights.
     pub fn preprocessing(&self) -> Preprocessing {
         let resizing = self.interpolation.as_deref().zip(self.crop).and_then(|(interpolation, crop)| {
-            Resizing::of_timm(interpolation, crop, self.crop_mode.as_deref().unwrap_or("center"))
+            Resizing::from_timm(interpolation, crop, self.crop_mode.as_deref().unwrap_or("center"))
         });
         Preprocessing::standardize(self.mean, self.deviation).with_resizing(resizing)
     }

@@ -9,7 +9,7 @@ use crate::nn::{Model, Param};
 use crate::{Error, Result};
 
 /// A tensor that is missing or has the wrong shape.
-pub(super) struct Wrong {
+pub(super) struct Mismatch {
     pub(super) layer: String,
     /// Its shape in the file. `None`: it is missing.
     pub(super) found: Option<Vec<usize>>,
@@ -59,7 +59,7 @@ pub(super) fn set_others(
 }
 
 /// A hint, if the file holds the same network with another top or input size.
-pub(super) fn hint(wrong: &[Wrong], tensors: &HashMap<String, Tensor>) -> Option<String> {
+pub(super) fn hint(wrong: &[Mismatch], tensors: &HashMap<String, Tensor>) -> Option<String> {
     let is_of_top = |layer: &str| ["fc1", "fc2", "conv_2", "logits", "predictions"].contains(&layer);
     if wrong.is_empty() || !wrong.iter().all(|wrong| is_of_top(&wrong.layer)) {
         return None;
@@ -71,7 +71,7 @@ pub(super) fn hint(wrong: &[Wrong], tensors: &HashMap<String, Tensor>) -> Option
         ));
     }
     let first = |wanted: &str| wrong.iter().find(|wrong| wrong.layer == wanted);
-    if let Some(Wrong { found: Some(found), expected, .. }) = first("fc1")
+    if let Some(Mismatch { found: Some(found), expected, .. }) = first("fc1")
         && found.first() == expected.first()
     {
         return Some(

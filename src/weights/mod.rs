@@ -26,25 +26,25 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 
 use self::formats::WeightFile;
-use self::mismatch::{Skipped, Wrong};
+use self::mismatch::{Mismatch, Skipped};
 use self::repository::Repository;
 use crate::data::SOURCES;
 use crate::nn::{Labels, Model, Param, Preprocessing};
 use crate::{Error, Result};
 
-pub(crate) use header::read_about;
+pub(crate) use header::read_metadata;
 pub use hub::Hub;
 pub use manifest::{Pretrained, named, pretrained};
-pub(crate) use origin::about_networks;
+pub(crate) use origin::network_metadata;
 pub(crate) use stored::{OPTIMIZER, check_extension, save, save_tensors};
 pub(crate) use tensor_names::TensorStems;
 
 /// Source of a network's weights.
 #[derive(Clone, Debug)]
 pub enum Weights {
-    /// Small weights that are part of the library: a network of a quarter of the width for images of 64x64 pixels,
-    /// trained to classify the drawings of [`SOURCES`]. They need no network connection. Cats and dogs are
-    /// not among their classes.
+    /// Small weights that are part of the library, for a network with a quarter of the channels and images of
+    /// 64x64 pixels. They are trained to classify the drawings of [`SOURCES`]. They need no network connection.
+    /// Cats and dogs are not among their classes.
     Demo,
     /// Keras's `weights='imagenet'`: trained on ImageNet's 1.2 million photographs, downloaded once from the Hugging
     /// Face Hub. [`Weights::Named`] selects others: `Weights::named("resnet50.a1_in1k")` are more accurate weights of
@@ -153,7 +153,7 @@ impl OpenWeights {
     /// file.
     pub(crate) fn published_for(&self, network: &str) -> Result<Option<&str>> {
         if let Some(repository) = &self.repository {
-            return Ok(Some(&repository.about.network));
+            return Ok(Some(&repository.pretrained.network));
         }
         match self.weights {
             Weights::ImageNet | Weights::Named(_) => Ok(self.weights.known(network)?.name.split('.').next()),
@@ -168,12 +168,12 @@ impl OpenWeights {
 
     /// Default sizes of a network with these weights.
     pub(crate) fn defaults(&self) -> Defaults {
-        let about = self.repository.as_ref().map(|repository| &repository.about);
+        let pretrained = self.repository.as_ref().map(|repository| &repository.pretrained);
         match self.weights {
             Weights::Demo => Defaults { side: Some(64), classes: SOURCES.len(), alpha: 0.25 },
             _ => Defaults {
-                side: about.and_then(|about| about.side),
-                classes: about.and_then(|about| about.classes).unwrap_or(1000),
+                side: pretrained.and_then(|pretrained| pretrained.side),
+                classes: pretrained.and_then(|pretrained| pretrained.classes).unwrap_or(1000),
                 alpha: 1.0,
             },
         }
@@ -182,7 +182,7 @@ impl OpenWeights {
     /// Preprocessing of images, if it differs from the network's default.
     pub(crate) fn preprocessing(&self, network: &str) -> Result<Option<Preprocessing>> {
         if let Some(repository) = &self.repository {
-            return Ok(Some(repository.about.preprocessing()));
+            return Ok(Some(repository.pretrained.preprocessing()));
         }
         match (&self.weights, &self.file) {
             (Weights::ImageNet | Weights::Named(_), _) => {
@@ -235,7 +235,7 @@ pub(crate) struct Defaults {
 }
 
 /// Names of a network's tensors in files.
-pub(crate) struct Places {
+pub(crate) struct TensorNames {
     /// The network's layers.
     pub(crate) stems: Vec<TensorStems>,
     /// The layers of the omitted top.
@@ -246,20 +246,20 @@ pub(crate) struct Places {
 /// change. With `skip_mismatch`, layers that do not fit are skipped and printed.
 pub(crate) fn fill(
     model: &Model,
-    places: &Places,
+    names: &TensorNames,
     demo: Option<&[u8]>,
     weights: &OpenWeights,
     skip_mismatch: bool,
 ) -> Result<()> {
     let Some((tensors, path)) = weights.read(model, demo)? else { return Ok(()) };
-    let tensors = prefix::without_prefix(tensors, &places.stems, &path);
-    let Assignment { found, used, wrong } = assign(model, &places.stems, &tensors);
-    let surplus = surplus::problem(&tensors, &used, &places.omitted);
+    let tensors = prefix::without_prefix(tensors, &names.stems, &path);
+    let Assignment { found, used, wrong } = assign(model, &names.stems, &tensors);
+    let surplus = surplus::problem(&tensors, &used, &names.omitted);
     if skip_mismatch {
         let mut skipped: Vec<Skipped> =
-            wrong.into_iter().map(|Wrong { layer, problem, .. }| Skipped { layer, problem }).collect();
+            wrong.into_iter().map(|Mismatch { layer, problem, .. }| Skipped { layer, problem }).collect();
         skipped.extend(surplus.map(|problem| Skipped { layer: String::new(), problem }));
-        let found = found.into_iter().map(|Found { layer, param, value }| (layer, param, value));
+        let found = found.into_iter().map(|LoadedParam { layer, param, value }| (layer, param, value));
         return mismatch::set_others(found.collect(), &skipped, model, &path);
     }
     if wrong.is_empty() {
@@ -283,14 +283,14 @@ pub(crate) fn fill(
 
 /// Assignment of tensors to parameters.
 struct Assignment {
-    found: Vec<Found>,
+    found: Vec<LoadedParam>,
     /// Names of the tensors that were assigned.
     used: HashSet<String>,
-    wrong: Vec<Wrong>,
+    wrong: Vec<Mismatch>,
 }
 
 /// A parameter and its value from a file.
-struct Found {
+struct LoadedParam {
     layer: String,
     param: Param,
     value: Tensor,
@@ -312,21 +312,21 @@ fn assign(model: &Model, stems: &[TensorStems], tensors: &HashMap<String, Tensor
             let expected = param.variable().dims().to_vec();
             let problem = match tensor.map(|tensor| fit(tensor, &param, *grid)) {
                 Some(Ok(value)) => {
-                    assignment.found.push(Found { layer: layer.clone(), param, value });
+                    assignment.found.push(LoadedParam { layer: layer.clone(), param, value });
                     continue;
                 }
                 Some(Err(problem)) => format!("`{name}` ({layer}): {problem}"),
                 None => format!("`{name}` ({layer}) is missing: expected shape {expected:?}"),
             };
             let found = tensor.map(|tensor| tensor.dims().to_vec());
-            assignment.wrong.push(Wrong { layer: layer.clone(), found, expected, problem });
+            assignment.wrong.push(Mismatch { layer: layer.clone(), found, expected, problem });
         }
     }
     assignment
 }
 
-/// Converts a tensor to the parameter's shape. A dense layer may be stored as a convolution or the other way round, an
-/// embedding with a dimension for the batch, and positions for another grid.
+/// Converts a tensor to the parameter's shape. A file may store a dense layer as a convolution or vice versa, an
+/// embedding with a batch dimension, and positions for another grid.
 fn fit(tensor: &Tensor, param: &Param, grid: Option<[usize; 2]>) -> Result<Tensor, String> {
     let expected = param.variable().dims();
     let without_ones = |dims: &[usize]| -> Vec<usize> { dims.iter().copied().filter(|n| *n != 1).collect() };

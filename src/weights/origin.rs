@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::header::read_about;
+use super::header::read_metadata;
 use crate::nn::{Model, Preprocessing};
 use crate::{Error, Result};
 
@@ -22,7 +22,7 @@ pub(super) struct Origin {
 }
 
 /// The metadata of a file with this model's weights: each network in the model, by its path.
-pub(crate) fn about_networks(model: &Model) -> HashMap<String, String> {
+pub(crate) fn network_metadata(model: &Model) -> HashMap<String, String> {
     let mut networks = BTreeMap::new();
     collect(model, "", &mut networks);
     match serde_json::to_string(&networks) {
@@ -46,8 +46,8 @@ fn collect(model: &Model, path: &str, networks: &mut BTreeMap<String, Origin>) {
 /// Reads the metadata of a network from a `.safetensors` file. The network is the file's model, or nested in it. `None` if
 /// the file has no such metadata.
 pub(super) fn origin_in(path: &Path, network: &str) -> Result<Option<Origin>> {
-    let about = read_about(path)?;
-    let Some(text) = about.get(KEY) else { return Ok(None) };
+    let metadata = read_metadata(path)?;
+    let Some(text) = metadata.get(KEY) else { return Ok(None) };
     let networks: BTreeMap<String, Origin> = serde_json::from_str(text)
         .map_err(|error| Error::weights(path, network, vec![format!("`{KEY}` in the header: {error}")]))?;
     Ok(networks.get("").or_else(|| networks.get(network)).copied())

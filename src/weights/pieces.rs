@@ -27,7 +27,7 @@ pub(super) fn ask(request: Request) -> io::Result<Pieces> {
     std::thread::spawn(move || {
         loop {
             let piece = Piece::read(&mut from)
-                .unwrap_or_else(|error| Piece::Failed(format!("what fetched the file broke off: {error}")));
+                .unwrap_or_else(|error| Piece::Failed(format!("the download process failed: {error}")));
             let is_more = matches!(piece, Piece::Length(_) | Piece::Bytes(_));
             if give.send(piece).is_err() || !is_more {
                 break;
@@ -51,7 +51,7 @@ impl Pieces {
                 Ok(piece) => return Ok(piece),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Ok(Piece::Failed("what fetched the file ended".into()));
+                    return Ok(Piece::Failed("the download process ended early".into()));
                 }
             }
         }

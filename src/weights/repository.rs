@@ -15,7 +15,7 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// A repository on the Hub, or a folder with its files.
 pub(super) struct Repository {
-    pub(super) about: Pretrained,
+    pub(super) pretrained: Pretrained,
     folder: Option<PathBuf>,
 }
 
@@ -24,12 +24,12 @@ impl Repository {
     pub(super) fn open(name: &str, network: &str) -> Result<Repository> {
         let folder = Path::new(name);
         let repository = if folder.is_dir() {
-            let about = read(&folder.join(CONFIG), name)?;
-            Repository { about, folder: Some(folder.to_owned()) }
+            let pretrained = read(&folder.join(CONFIG), name)?;
+            Repository { pretrained, folder: Some(folder.to_owned()) }
         } else {
-            Repository { about: Hub::from_environment()?.describe(name)?, folder: None }
+            Repository { pretrained: Hub::from_environment()?.describe(name)?, folder: None }
         };
-        let found = &repository.about.network;
+        let found = &repository.pretrained.network;
         if plain(found) != plain(network) {
             let (expected, found) =
                 (format!("weights for {network}"), format!("{name}, which are for {found}"));
@@ -40,18 +40,18 @@ impl Repository {
 
     /// Path of the weights, after downloading them if necessary.
     pub(super) fn file(&self) -> Result<PathBuf> {
-        let Some(folder) = &self.folder else { return Hub::from_environment()?.fetch(&self.about) };
+        let Some(folder) = &self.folder else { return Hub::from_environment()?.fetch(&self.pretrained) };
         let files = ["model.safetensors", "pytorch_model.bin"].map(|file| folder.join(file));
         let found = files.iter().find(|file| file.is_file()).cloned();
         found.ok_or_else(|| {
             let problem = "expected a file model.safetensors or pytorch_model.bin, found neither".into();
-            Error::weights(folder, &self.about.network, vec![problem])
+            Error::weights(folder, &self.pretrained.network, vec![problem])
         })
     }
 }
 
-/// The name of an architecture without the prefix of weights from TensorFlow, and without the size of the images:
-/// networks that differ only in these have the same tensors.
+/// The name of an architecture without TensorFlow's prefix and the image size. Networks that differ only in these
+/// have the same tensors.
 pub(super) fn plain(network: &str) -> &str {
     let name = network.strip_prefix("tf_").unwrap_or(network);
     match name.rsplit_once('_') {

@@ -75,7 +75,7 @@ fn is_tensor(object: &Object) -> bool {
 fn described(object: &Object) -> String {
     match class_of(object) {
         Some(class) => {
-            format!("it holds a whole model of class `{class}`, which only Python can make; {REMEDY}")
+            format!("it holds a whole model of class `{class}`, which only Python can create; {REMEDY}")
         }
         None => "expected a dictionary of tensors".into(),
     }

@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 
 use super::formats::WeightFile;
 use super::mismatch::{self, Skipped};
-use super::origin::about_networks;
+use super::origin::network_metadata;
 use crate::files::write_whole_with;
 use crate::nn::{Model, Param};
 use crate::{Error, Result};
@@ -41,7 +41,7 @@ impl Model {
         check_extension(path.as_ref())?;
         let params = self.named_params().into_iter().filter(|(_, param)| !param.is_adapter());
         let tensors = params.map(|(name, param)| Ok((name, param.merged()?))).collect::<Result<_>>()?;
-        save_tensors(tensors, about_networks(self), path.as_ref())
+        save_tensors(tensors, network_metadata(self), path.as_ref())
     }
 
     /// Loads weights into a model with the same layers, from a file of [`Model::save_weights`], or from a `.h5`,
@@ -62,9 +62,9 @@ impl Model {
     /// use headstart::prelude::*;
     /// # let folder = tempfile::tempdir().unwrap();
     /// # let path = folder.path().join("ten.safetensors");
-    /// let of = |classes: usize| sequential![Input::new(4), Dense::new(8).activation(Relu), Dense::new(classes)];
-    /// of(10)?.save_weights(&path)?;
-    /// let model = of(3)?;
+    /// let build = |classes: usize| sequential![Input::new(4), Dense::new(8).activation(Relu), Dense::new(classes)];
+    /// build(10)?.save_weights(&path)?;
+    /// let model = build(3)?;
     /// model.load_weights_skip_mismatch(&path)?;
     /// # Ok::<(), headstart::Error>(())
     /// ```
@@ -161,15 +161,15 @@ pub(crate) fn check_extension(path: &Path) -> Result<()> {
 }
 
 /// Writes parameters and metadata to a file atomically.
-pub(crate) fn save(params: &[(String, Param)], about: HashMap<String, String>, path: &Path) -> Result<()> {
+pub(crate) fn save(params: &[(String, Param)], metadata: HashMap<String, String>, path: &Path) -> Result<()> {
     let tensors = params.iter().map(|(name, param)| (name.clone(), param.variable().as_detached_tensor()));
-    save_tensors(tensors.collect(), about, path)
+    save_tensors(tensors.collect(), metadata, path)
 }
 
 /// Like [`save`], for tensors.
 pub(crate) fn save_tensors(
     tensors: Vec<(String, Tensor)>,
-    about: HashMap<String, String>,
+    metadata: HashMap<String, String>,
     path: &Path,
 ) -> Result<()> {
     let tensors: Vec<(String, Tensor)> = tensors
@@ -177,7 +177,7 @@ pub(crate) fn save_tensors(
         .map(|(name, tensor)| Ok((name, tensor.to_device(&Device::Cpu)?)))
         .collect::<Result<_>>()?;
     write_whole_with(path, |temporary| {
-        let about = (!about.is_empty()).then_some(about);
-        safetensors::serialize_to_file(tensors, about, temporary).map_err(std::io::Error::other)
+        let metadata = (!metadata.is_empty()).then_some(metadata);
+        safetensors::serialize_to_file(tensors, metadata, temporary).map_err(std::io::Error::other)
     })
 }

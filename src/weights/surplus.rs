@@ -44,7 +44,7 @@ pub(super) fn problem(
     let named: Vec<String> = left.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
     (!left.is_empty()).then(|| {
         format!(
-            "{} of {} tensors have no place in the network: {}{more}; the file is of another network, perhaps a larger one",
+            "{} of {} tensors do not belong to the network: {}{more}; the file is of another network, perhaps a larger one",
             left.len(),
             tensors.len(),
             named.join(", ")
@@ -52,8 +52,8 @@ pub(super) fn problem(
     })
 }
 
-/// Whether a tensor belongs to a layer, by the layer's name or by the first part of its name in PyTorch: a custom head
-/// is often also named `fc` or `classifier`.
+/// Whether a tensor belongs to a layer, by the layer's name or the first part of its name in PyTorch. A custom head is
+/// often named `fc` or `classifier` too.
 fn is_of(top: &TensorStems, name: &str) -> bool {
     let begins = |start: &str, end: char| name.strip_prefix(start).is_some_and(|rest| rest.starts_with(end));
     let root = |stem: &String| stem.split('.').next().unwrap_or_default().to_owned();
@@ -70,8 +70,8 @@ fn layer(name: &str) -> &str {
 /// Keras's files. The networks have dense layers only in their tops.
 fn dense_layers(tensors: &HashMap<String, Tensor>) -> HashSet<&str> {
     let ranks = |wanted: &dyn Fn(usize) -> bool| -> HashSet<&str> {
-        let of = tensors.iter().filter(|(name, tensor)| name.contains('/') && wanted(tensor.rank()));
-        of.map(|(name, _)| layer(name)).collect()
+        let found = tensors.iter().filter(|(name, tensor)| name.contains('/') && wanted(tensor.rank()));
+        found.map(|(name, _)| layer(name)).collect()
     };
     let (matrices, larger) = (ranks(&|rank| rank == 2), ranks(&|rank| rank > 2));
     matrices.difference(&larger).copied().collect()
@@ -87,8 +87,8 @@ fn module(name: &str) -> &str {
 fn dense_modules<'a>(tensors: &'a HashMap<String, Tensor>, used: &HashSet<String>) -> HashSet<&'a str> {
     let of_network: HashSet<&str> = used.iter().map(|name| module(name)).collect();
     let ranks = |wanted: &dyn Fn(usize) -> bool| -> HashSet<&'a str> {
-        let of = tensors.iter().filter(|(name, tensor)| !name.contains('/') && wanted(tensor.rank()));
-        of.map(|(name, _)| module(name)).collect()
+        let found = tensors.iter().filter(|(name, tensor)| !name.contains('/') && wanted(tensor.rank()));
+        found.map(|(name, _)| module(name)).collect()
     };
     let (matrices, larger) = (ranks(&|rank| rank == 2), ranks(&|rank| rank > 2));
     matrices.into_iter().filter(|name| !larger.contains(name) && !of_network.contains(name)).collect()

@@ -83,7 +83,7 @@ impl Archive {
         }
         let header = bytes(&self.file, entry.header, 30)?;
         if !header.starts_with(LOCAL_ENTRY) {
-            bail!("`{name}` is not where the directory says");
+            bail!("the offset of `{name}` in the archive is wrong");
         }
         let skipped = 30 + u64::from(number16(&header, 26)?) + u64::from(number16(&header, 28)?);
         bytes(&self.file, entry.header.saturating_add(skipped), entry.size)

@@ -37,9 +37,9 @@ PACKAGES = [part for name in ("", "-kernel", "-fetch", "-frame", "-gpu", "-hub")
 SPEED = TARGET / "release" / "examples" / "speed"
 # With this variable, the same program uses candle's own operations.
 BY_CANDLE = {"HEADSTART_TEST_DEVICE_PATH": "1"}
-SECONDS = 4.0
 DEVICE = "HEADSTART_DEVICE"
-LEAST = 5
+# Minimum duration, and minimum number of runs, of the measurement of a task.
+MIN_SECONDS, MIN_RUNS = 4.0, 5
 
 NETWORKS = ("vgg16", "resnet50")
 FORWARD = ((1, 224), (4, 224), (16, 224), (32, 64))
@@ -81,10 +81,10 @@ def environment():
 # In a worker process: median seconds of a step after warm-up, and peak memory in MB.
 
 
-def measure(step, least=LEAST):
+def measure(step, min_runs=MIN_RUNS):
     step()
     times, begin = [], time.perf_counter()
-    while len(times) < least or time.perf_counter() - begin < SECONDS:
+    while len(times) < min_runs or time.perf_counter() - begin < MIN_SECONDS:
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
@@ -296,8 +296,8 @@ def contenders(python, task):
 
     if name == IMAGES:
         folder = os.environ.get("HEADSTART_BENCH_PHOTOGRAPHS", "")
-        ours = [TARGET / "release" / "examples" / "images", *parts[1:], folder]
-        return {"headstart": lambda: measured(run(ours)), "keras": worker("keras")}
+        own = [TARGET / "release" / "examples" / "images", *parts[1:], folder]
+        return {"headstart": lambda: measured(run(own)), "keras": worker("keras")}
     found = {"headstart": lambda: measured(run([SPEED, *parts]))}
     if name.startswith(FAMILIES):
         found["pytorch"] = worker("pytorch")
@@ -356,9 +356,9 @@ def main():
     run([*build, "--bins"])
     machine = {"processor": processor(), "threads": THREADS}
     target = HERE / "results" / result
-    kept = {"machine": machine, "seconds and MB": {}}
+    results = {"machine": machine, "seconds and MB": {}}
     if only and target.exists():
-        kept = json.loads(target.read_text())
+        results = json.loads(target.read_text())
     print(f"{'median seconds':46}{'headstart':>10}  and of it, others' (lowest to highest ratio); peak MB")
     for task in tasks:
         title = " ".join(str(part) for part in task[:2]) + f", {task[2]} at {task[3]}"
@@ -373,19 +373,19 @@ def main():
         for _ in range(rounds):
             for kind, once in of.items():
                 rows[kind].append(once())
-        kept["seconds and MB"][title] = rows
-        ours = [seconds for seconds, _ in rows["headstart"]]
-        line = f"{title:46}{statistics.median(ours):10.3f}"
+        results["seconds and MB"][title] = rows
+        own = [seconds for seconds, _ in rows["headstart"]]
+        line = f"{title:46}{statistics.median(own):10.3f}"
         for kind in list(rows)[1:]:
-            theirs = [seconds for seconds, _ in rows[kind]]
-            ratios = [a / b for a, b in zip(ours, theirs)]
-            line += f"  {kind} {statistics.median(theirs):.3f} = {statistics.median(ratios):.2f}"
+            other = [seconds for seconds, _ in rows[kind]]
+            ratios = [a / b for a, b in zip(own, other)]
+            line += f"  {kind} {statistics.median(other):.3f} = {statistics.median(ratios):.2f}"
             line += f" ({min(ratios):.2f}-{max(ratios):.2f})"
         memory = {kind: max(peak for _, peak in values) for kind, values in rows.items()}
         print(line + "; " + ", ".join(f"{peak:.0f}" for peak in memory.values()), flush=True)
         # Saved after each task, because a full run takes an hour.
-        if kept["machine"] == machine:
-            target.write_text(json.dumps(kept, indent=1) + "\n")
+        if results["machine"] == machine:
+            target.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
@@ -393,7 +393,7 @@ if __name__ == "__main__":
         steps = {"keras": keras_step, "pytorch": pytorch_step, "onnxruntime": onnxruntime_step}
         kind, name, task, batch, side = sys.argv[2:]
         step = keras_images if name == IMAGES else steps[kind]
-        measure(step(name, task, int(batch), int(side)), least=2 if task == "epoch" else LEAST)
+        measure(step(name, task, int(batch), int(side)), min_runs=2 if task == "epoch" else MIN_RUNS)
     elif sys.argv[1:2] == ["--program"]:
         keras_program()
     else:

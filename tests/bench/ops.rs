@@ -106,10 +106,13 @@ fn measure(
     )?;
     model.freeze();
     let x = images(&model)?;
-    let mut group = criterion.benchmark_group(format!("{network}, at rest"));
+    let mut group = criterion.benchmark_group(format!("{network}, inference"));
     group.throughput(Throughput::Elements(once as u64));
     group.bench_function(&name, |b| b.iter(|| model.forward(&x, Mode::Inference)));
-    Ok(vec![(format!("{network}, at rest/{name}"), once), (format!("{network}, learning/{name}"), 3 * once)])
+    Ok(vec![
+        (format!("{network}, inference/{name}"), once),
+        (format!("{network}, training/{name}"), 3 * once),
+    ])
 }
 
 /// Measures the optimizer, and layers whose time is mostly memory traffic.

@@ -144,7 +144,7 @@ def test_stop_keeps_the_model_and_its_history(lab):
         page.locator("pre", has_text="Epoch 3/1000").wait_for(timeout=TIMEOUT * 1000)
         begin = time.monotonic()
         page.get_by_title("Interrupt the kernel").first.click()
-        page.get_by_text("every variable is kept").first.wait_for(timeout=10_000)
+        page.get_by_text("all variables keep their values").first.wait_for(timeout=10_000)
         assert time.monotonic() - begin < 2
         assert "predictions" not in page.locator(".jp-OutputArea").last.inner_text(), "the cell after it did not run"
         last = page.locator(".jp-CodeCell").last

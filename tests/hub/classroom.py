@@ -2,8 +2,8 @@
 
     tests/hub/classroom [--users 20]
 
-prints the time until the kernels answer, the times of cells, and the memory (PSS, with its largest parts) and disk space
-of each kernel. It fails if a process is left behind. All users are the same system user, each with a separate home
+prints the time until the kernels answer and the times of cells. It also prints each kernel's memory (PSS, with its
+largest parts) and disk space. It fails if a process remains. All users are the same system user, each with a separate home
 folder (SimpleLocalProcessSpawner), because the tests do not create system users.
 """
 

@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from conftest import install_kernels  # noqa: E402
 from jupyter_client.manager import KernelManager  # noqa: E402
 
-EARLY = 50
+# Number of cells of each median.
+WINDOW = 50
 CELLS = [
     "let n{i} = {i};",
     "let t{i} = Tensor::zeros(({i}, 3), DType::F32, &device())?;",
@@ -56,8 +57,8 @@ def main():
         reply = client.execute_interactive(CELLS[i % len(CELLS)].format(i=i), timeout=600, output_hook=lambda m: None)
         assert reply["content"]["status"] == "ok", reply["content"]
         waited.append(time.monotonic() - begin)
-        if i + 1 in (EARLY, count):
-            print(f"after {i + 1} cells, median of the last {EARLY} {statistics.median(waited[-EARLY:]):.2f} s")
+        if i + 1 in (WINDOW, count):
+            print(f"after {i + 1} cells, median of the last {WINDOW} {statistics.median(waited[-WINDOW:]):.2f} s")
             for memory, files in usage(manager.provisioner.pid):
                 print(f"  a process with {memory} MB and {files} open files", flush=True)
     client.stop_channels()

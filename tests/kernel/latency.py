@@ -2,8 +2,8 @@
 
     CARGO_TARGET_DIR=… python tests/kernel/latency.py [ROUNDS]
 
-Measures new cells, the same cells in the next session, which Headstart's compile cache contains, and new cells in
-a kernel that was ready in advance. It is a benchmark, not a test: run it on an idle machine, with both kernels
+Measures three kinds of cells: new cells, the same cells in the next session (Headstart's compile cache contains them),
+and new cells in a standby kernel. It is a benchmark, not a test: run it on an idle machine, with both kernels
 installed as in tests/conftest.py.
 """
 
@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from conftest import CACHE, ROOT, install_kernels  # noqa: E402
 from jupyter_client.manager import KernelManager  # noqa: E402
 
-LATER = 15
+# Number of repetitions of each cell after the first.
+REPETITIONS = 15
 LOAD = {"headstart": "", "stock": f':dep headstart = {{ path = "{ROOT}" }}\nuse headstart::prelude::*;\n'}
 
 KERNELS = ["headstart", "headstart, known", "headstart, ready", "stock"]
@@ -64,11 +65,11 @@ def measure(name, this_round):
     seconds(client, LOAD[name] + filled(FIRST))
     found["first cell with the prelude, from start"] = [time.monotonic() - begin]
     # Round robin, because each existing variable makes a cell slightly slower.
-    for i in range(LATER):
+    for i in range(REPETITIONS):
         for what, code in CELLS.items():
             found.setdefault(what, []).append(seconds(client, filled(code, i)))
     found["the first awaiting cell"] = [seconds(client, filled(FIRST_AWAITING))]
-    found["an awaiting cell"] = [seconds(client, filled(AWAITING, i)) for i in range(LATER)]
+    found["an awaiting cell"] = [seconds(client, filled(AWAITING, i)) for i in range(REPETITIONS)]
     client.stop_channels()
     manager.shutdown_kernel()
     return found

@@ -40,7 +40,7 @@ def test_a_task_wakes_a_later_cell_with_all_features():
         added = kernel.run(':dep tokio = { version = "1", features = ["full"] }', timeout=600)
         assert added.status == "ok", added.traceback
         outside = kernel.run("tokio::spawn(async { 1 });")
-        assert outside.reply["ename"] == "Panic" and "hint: await something in a cell" in outside.traceback
+        assert outside.reply["ename"] == "Panic" and "hint: run `tokio::task::yield_now().await;`" in outside.traceback
         kernel.ok("tokio::task::yield_now().await;")
         kernel.ok("let (send, mut receive) = tokio::sync::mpsc::channel::<u32>(1);")
         kernel.ok("let task = tokio::spawn(async move { for n in 0..50 { tokio::task::yield_now().await; send.send(n).await.ok(); } });")

@@ -110,7 +110,7 @@ def test_the_probe_runs_once_per_template(start, template):
     assert record.read_text() == "rewritten"
     assert "ok    cells" in doctor()
     try:
-        record.write_text("evcxr's source has not the expected variable store")
+        record.write_text("evcxr's source does not have the expected variable store")
         kernel = start()
         assert kernel.run("let a = 1;").stderr == NOTE + record.read_text() + "\n"
         assert kernel.ok("a + 1") == "2"

@@ -61,8 +61,8 @@ def test_a_value_that_cannot_be_stored_works_in_its_own_cell(kernel, code):
 
 def test_a_variable_of_one_cell_is_explained_in_the_next(kernel):
     cell = kernel.run("let square = |x: i32| x * x; square(3)")
-    assert cell.value == "9" and "`square` lasts for this cell only" in cell.stderr
-    assert "`square` lasted for its cell only" in kernel.run("square(3)").traceback
+    assert cell.value == "9" and "later cells cannot use `square`" in cell.stderr
+    assert "define and use `square` in one cell" in kernel.run("square(3)").traceback
     # No warning if the variable is moved, because no later cell could use it anyway.
     cell = kernel.run("let lines = LearningRateScheduler::new(|_, r| r); let moved = Fit::epochs(1).callback(lines);")
     assert (cell.status, cell.stderr) == ("ok", "")

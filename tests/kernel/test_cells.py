@@ -241,9 +241,9 @@ def test_two_kernels_run_independently(kernel):
 
 
 HINTS = {
-    "a value used up by an earlier cell": (["let first_batch = vec![1];", "let taken = first_batch;"], "first_batch.len()", "`let taken = first_batch;`"),
+    "a value moved by an earlier cell": (["let first_batch = vec![1];", "let taken = first_batch;"], "first_batch.len()", "`let taken = first_batch;`"),
     "a missing question mark": ([], "device_missing_mark(1).dims()", "put `?` after"),
-    "a borrow that cannot outlive its cell": (["let owner = vec![1];"], "let first = owner.iter();", "must own its data"),
+    "a borrow that cannot outlive its cell": (["let owner = vec![1];"], "let first = owner.iter();", "must own their data"),
 }
 
 

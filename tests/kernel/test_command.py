@@ -258,7 +258,7 @@ def test_a_kernelspec_whose_program_is_gone_is_repaired_and_uninstalled(tmp_path
     specification = tmp_path / "jupyter" / "kernels" / "headstart" / "kernel.json"
     specification.parent.mkdir(parents=True)
     specification.write_text(json.dumps({"argv": ["/gone/headstart", "kernel"], "display_name": "a", "language": "rust"}))
-    assert "/gone/headstart, which is not there" in headstart("doctor", env=environment).stdout
+    assert "/gone/headstart, which does not exist" in headstart("doctor", env=environment).stdout
     (tmp_path / "jupyter-lab").write_text("#!/bin/sh\n")
     (tmp_path / "jupyter-lab").chmod(0o755)
     first = environment | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}

@@ -120,8 +120,8 @@ def test_a_pattern_without_variables_defines_none(kernel):
 def test_a_variable_in_a_function_is_explained(kernel, code):
     kernel.ok("let n = 5;")
     cell = kernel.run(code)
-    assert cell.status == "error" and "a function sees no variable outside it" in cell.traceback
-    assert "no cell that has run" not in cell.traceback
+    assert cell.status == "error" and "functions cannot use variables outside them" in cell.traceback
+    assert "no cell has defined" not in cell.traceback
 
 
 def test_an_error_in_a_pattern_has_its_line(kernel):
@@ -132,5 +132,5 @@ def test_an_error_in_a_pattern_has_its_line(kernel):
 def test_a_value_that_takes_a_variable_of_its_cell_is_shown_with_its_figure(kernel):
     cell = kernel.run("let part = sequential![Input::new(3), Dense::new(2)]?;\nsequential![part, Activation::Linear]?.plot()")
     assert "image/svg+xml" in cell.of_type("execute_result")[0]["data"]
-    # The next cell sees that the variable is used up.
+    # The next cell sees that the variable was moved.
     assert kernel.run("part").reply["status"] == "error"

@@ -35,7 +35,7 @@ def test_an_unused_macro_does_not_hide_errors(kernel):
     kernel.ok("macro_rules! square { ($x:expr) => { $x * $x } }")
     for code, error in [
         ('let u: u8 = "x";', "mismatched types"),
-        ("let f = |x: i32| x;", "the variable `f` is a closure, whose type has no name, so no later cell can have it"),
+        ("let f = |x: i32| x;", "the variable `f` is a closure, whose type has no name, so later cells cannot use it"),
         ("fn unused() { let a = 1; }\nmissing()", "cannot find function `missing` in this scope"),
     ]:
         cell = failed(kernel, code)
@@ -57,17 +57,17 @@ def test_an_unused_result_causes_a_warning(kernel):
 
 
 def test_a_failed_cell_restores_the_variables_that_it_redefines(kernel):
-    hint = "as before this cell"
+    note = "from before this cell"
     kernel.ok("let mut v = vec![1, 2, 3]; let n = 1; let name = String::from(\"old\");")
     panicked = failed(kernel, "let mut v = vec![4]; let z = v[7];")
-    assert f"`v` is {hint}" in panicked.traceback
+    assert f"`v` has its value {note}" in panicked.traceback
     kernel.ok("v.push(4);")
     assert kernel.ok("v") == "[1, 2, 3, 4]"
     erred = failed(kernel, 'let v = v.len(); let n = n + 1; let name = "new"; "x".parse::<u8>()?;')
-    assert f"`n`, `name`, `v` are {hint}" in erred.traceback
+    assert f"`n`, `name`, `v` have their values {note}" in erred.traceback
     assert kernel.ok("format!(\"{v:?} {n} {name}\")") == '"[1, 2, 3, 4] 1 old"'
     moved = failed(kernel, 'let v = std::convert::identity(v); "x".parse::<u8>()?;')
-    assert hint not in moved.traceback
+    assert note not in moved.traceback
     assert "`v` was lost in a cell that failed" in failed(kernel, "v").traceback
     kernel.ok("let v = 5; let v = v + 1;")
     assert kernel.ok("v") == "6"
@@ -81,18 +81,18 @@ def test_a_model_is_restored_when_the_fit_of_its_replacement_fails(kernel):
 
 # Successful cells, then a cell that fails, and its hint.
 HINTS = {
-    "used up": (["let first_batch = vec![1];", "let taken = first_batch;"], "first_batch.len()", "`first_batch` was used up by an earlier cell (`let taken = first_batch;`)"),
-    "never made": ([], "never_made", "no cell that has run has made `never_made`"),
+    "moved": (["let first_batch = vec![1];", "let taken = first_batch;"], "first_batch.len()", "`first_batch` was moved by an earlier cell (`let taken = first_batch;`)"),
+    "not defined": ([], "never_made", "run the cell that defines `never_made` first"),
     "cleared": (["let cleared = 1;", ":clear"], "cleared", "`cleared` was cleared (`:clear`)"),
     "restarted": (["let restarted = 1;", ":restart"], "restarted", "`restarted` was cleared (`:restart`)"),
-    "retyped": (["struct Point { x: u8 }\nlet point = Point { x: 1 };", "struct Point { x: u8, y: u8 }", "1 + 1"], "point.x", "the type of `point` was compiled anew"),
-    "a second impl": (["struct Twice; impl Twice { fn new() -> Twice { Twice } }", "impl Twice { fn b() {} }"], "impl Twice { fn b() {} }", "put the type and its `impl` in one cell"),
-    "an error without Display": ([], "#[derive(Debug)] struct Bare; fn bare() -> Result<(), Bare> { Err(Bare) }\nbare()?;", "implement `std::fmt::Display` for it"),
+    "retyped": (["struct Point { x: u8 }\nlet point = Point { x: 1 };", "struct Point { x: u8, y: u8 }", "1 + 1"], "point.x", "compiled the type of `point` again"),
+    "a second impl": (["struct Twice; impl Twice { fn new() -> Twice { Twice } }", "impl Twice { fn b() {} }"], "impl Twice { fn b() -> u8 { 1 } }", "put the type and its `impl` in one cell"),
+    "an error without Display": ([], "#[derive(Debug)] struct Bare; fn bare() -> Result<(), Bare> { Err(Bare) }\nbare()?;", "implement `std::fmt::Display` for the error"),
     "not mutable": (["let fixed = vec![1];"], "fixed.push(2);", "`let mut fixed = fixed;`"),
     "no bracket at the end": ([], "let v = vec![1, 2", "the cell ends before a bracket is closed"),
     "no semicolon at the end": ([], "let a = 1", "expected `;`, found the end of the cell"),
-    "a reference": (["let owner = String::from(\"a\");"], "let part = owner.as_str();", "must own its data"),
-    "a type that cannot be written": ([], "let mapped = vec![1].into_iter().map(|x| x + 1);", "`mapped` in this cell alone"),
+    "a reference": (["let owner = String::from(\"a\");"], "let part = owner.as_str();", "must own their data"),
+    "a type without a name": ([], "let mapped = vec![1].into_iter().map(|x| x + 1);", "`mapped` in this cell only"),
     "a type that is not known": ([], "trait Make { fn make() -> Self; } impl Make for u8 { fn make() -> u8 { 1 } }\nlet made = Make::make();", "cannot call associated function on trait"),
     "a recursion without end": ([], "fn deep(n: u64) -> u64 { if n == 0 { 0 } else { 1 + deep(n - 1) } }\ndeep(1_000_000_000)", "a stack overflow"),
     "an ended process": (["let ended = 1;", ], "std::process::abort();", "Lost with it: ended"),
@@ -112,9 +112,9 @@ def test_a_hint_names_the_cause(kernel, what):
 NOTES = {
     "static N: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);": "each cell has its own `N`",
     'fn main() { println!("hi"); }': "write `main()`",
-    "thread_local! { static LOCAL: u8 = 1; }\nLOCAL.with(|value| *value);": "lasts for this cell only",
-    "macro_rules! define { ($n:ident) => { fn $n() -> u8 { 1 } } }\ndefine!(defined);\ndefined()": "what `define!` defines lasts for this cell only",
-    "define!(later);\nlater()": "what `define!` defines lasts for this cell only",
+    "thread_local! { static LOCAL: u8 = 1; }\nLOCAL.with(|value| *value);": "later cells cannot use what `thread_local!` defines",
+    "macro_rules! define { ($n:ident) => { fn $n() -> u8 { 1 } } }\ndefine!(defined);\ndefined()": "later cells cannot use what `define!` defines",
+    "define!(later);\nlater()": "later cells cannot use what `define!` defines",
     "macro_rules! twice { ($e:expr) => { 2 * $e } }\nlet four = twice!(2);": "",
     'static NAMES: [&str; 1] = ["a"];': "",
 }
@@ -173,7 +173,7 @@ def test_variables_that_a_dependency_loses_are_announced(kernel, tmp_path):
     cell = kernel.run(f':dep asked_late = {{ path = "{tmp_path}" }}\nasked_late::ONE')
     assert cell.value == "1" and "`mine` will be lost" in cell.stderr and "`plain`" not in cell.stderr
     assert kernel.ok("plain") == "5"
-    assert "the type of `mine` was compiled anew" in failed(kernel, "mine.0").traceback
+    assert "compiled the type of `mine` again" in failed(kernel, "mine.0").traceback
 
 
 def test_a_question_mark_shows_the_causes_of_an_error(kernel):

@@ -32,7 +32,7 @@ def test_fit_stops_and_keeps_model_and_history(kernel):
     kernel.ok(BUILD)
     cell, seconds = stop_after_first_output(kernel, "let history = model.fit((&x, &y), Fit::epochs(100_000))?;")
     assert seconds < 1.5
-    assert cell.reply["ename"] == "Interrupted" and "every variable is kept" in cell.reply["evalue"]
+    assert cell.reply["ename"] == "Interrupted" and "all variables keep their values" in cell.reply["evalue"]
     assert "stopped at epoch" in cell.stdout
     epochs = int(kernel.ok("history.epochs()"))
     stopped = kernel.ok("history.stopped")
@@ -108,18 +108,18 @@ def test_weights_of_a_training_are_recovered_after_a_crash():
     try:
         kernel.ok(BUILD)
         nothing = kernel.run("model.recover()?")
-        assert nothing.status == "error" and "no weights of `sequential` are kept" in nothing.reply["evalue"]
+        assert nothing.status == "error" and "no checkpoint of `sequential`" in nothing.reply["evalue"]
         kernel.ok("let history = model.fit((&x, &y), Fit::epochs(150))?;")  # some seconds
         predict = "model.predict(&Tensor::ones((1, 64), DType::F32, &device())?)?[0][0]"
         last = kernel.ok(predict)
         cell = kernel.run("std::process::abort();")
         assert cell.reply["ename"] == "ProcessEnded"
         assert "Lost with it: history, model, x, y" in cell.traceback
-        assert "trained weights of sequential are kept" in cell.traceback and "recover()" in cell.traceback
+        assert "checkpoints of sequential exist" in cell.traceback and "recover()" in cell.traceback
         kernel.ok("set_random_seed(1);" + BUILD)
         assert kernel.ok(predict) != last
         other = kernel.run("sequential![Input::new(3), Dense::new(1)]?.recover()?")
-        assert other.status == "error" and "there are some of `sequential`" in other.reply["evalue"]
+        assert other.status == "error" and "checkpoints exist for `sequential`" in other.reply["evalue"]
         assert kernel.ok("model.recover()?") == "the weights are those of epoch 150, batch 128"
         assert kernel.ok(predict) == last
     finally:

@@ -119,7 +119,7 @@ def test_a_client_that_does_not_read_blocks_neither_the_kernel_nor_the_cell():
         assert kernel.ok("1 + 1") == "2"
         other.close(linger=0)
         deadline = time.monotonic() + 20
-        while "outputs are missing here" not in kernel.run('println!("more");').stderr:
+        while "outputs were dropped here" not in kernel.run('println!("more");').stderr:
             assert time.monotonic() < deadline
     finally:
         kernel.stop()

@@ -175,7 +175,7 @@ def test_a_cell_can_ask_for_input(kernel):
     kernel.client.input("1234")
     assert kernel.result(secret).value == "4"
     unheard = kernel.run('input("Anyone? ")?', allow_stdin=False)
-    assert unheard.status == "error" and "cannot be asked" in unheard.reply["evalue"]
+    assert unheard.status == "error" and "does not support input" in unheard.reply["evalue"]
 
 
 def test_requests_are_answered_immediately_while_a_cell_runs(kernel):

@@ -81,7 +81,7 @@ def test_a_notice_is_shown_on_standard_output_and_removed_when_the_prelude_has_l
         messages = []
         while not messages or messages[-1]["msg_type"] != "stream":
             messages.append(kernel.client.get_iopub_msg(timeout=60))
-        assert messages[-1]["content"] == {"name": "stdout", "text": "another kernel is making the prelude: waiting for it\n"}
+        assert messages[-1]["content"] == {"name": "stdout", "text": "another kernel is building the prelude: waiting for it\n"}
         release()
         cell = kernel.result(request)
         kinds = [message["msg_type"] for message in cell.messages]
@@ -220,7 +220,7 @@ def test_a_damaged_template_is_replaced(empty_cache, tmp_path):
     library = next(inventory.parent.glob("deps/libheadstart_prelude.*"))
     os.truncate(library, library.stat().st_size // 2)
     said = run(HEADSTART, tmp_path, empty_cache)
-    assert f"the prelude was damaged ({library} is damaged) and is made again" in said
+    assert f"the prelude was damaged ({library} is damaged) and is rebuilt" in said
 
 
 def test_two_processes_create_a_template_only_once(empty_cache, tmp_path):
@@ -231,7 +231,7 @@ def test_two_processes_create_a_template_only_once(empty_cache, tmp_path):
     said = [process.communicate()[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], said
     assert sum("compiling the prelude" in text for text in said) == 1, said
-    assert sum("another kernel is making the prelude" in text for text in said) == 1, said
+    assert sum("another kernel is building the prelude" in text for text in said) == 1, said
 
 
 def test_a_library_of_the_same_name_elsewhere_is_not_loaded(tmp_path):

@@ -32,7 +32,7 @@ fn unknown_layer_errors_list_the_known_layers() {
     let layers = base.layer_names().len() as i32 + 1;
     for place in [layers, -layers - 1] {
         let problem = self::message(base.unfreeze_from(place));
-        let expected = format!("a place from {} to {}", -layers, layers - 1);
+        let expected = format!("an index from {} to {}", -layers, layers - 1);
         assert_says(&problem, &[&expected, &format!("found {place}")]);
     }
 }
@@ -75,7 +75,7 @@ fn weight_errors_name_the_tensors() {
 fn damaged_images_and_empty_folders_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let load = |path: &Path| Images::from_directory(path, (16, 16));
-    assert_says(&message(load(folder.path())), &["expected one folder a class", "cats/1.jpg"]);
+    assert_says(&message(load(folder.path())), &["expected one folder per class", "cats/1.jpg"]);
     draw_demo_images(folder.path(), 3, 24, 0).unwrap();
     assert_eq!(load(folder.path()).unwrap().x.dims(), [6, 3, 16, 16]);
     let image = folder.path().join("cats/001.png");

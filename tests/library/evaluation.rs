@@ -139,7 +139,7 @@ fn images(count: usize) -> headstart::Result<Images> {
 }
 
 #[test]
-fn near_duplicates_match_scikit_learns_similarities() -> headstart::Result<()> {
+fn near_duplicates_match_scikit_learn() -> headstart::Result<()> {
     let known = Tensor::from_vec(draw(8400, &[90, 12]), (90, 12), &device())?;
     let found = images(90)?.near_duplicates(&known, 0.6)?;
     let mut pairs = found.pairs().to_vec();

@@ -51,8 +51,8 @@ impl Known {
         Network::named(self.name, self.drawn(&state)).unwrap().input_shape((3, side, side))
     }
 
-    /// The random weights. Kernels of some networks are halved, because their outputs would grow from block to block
-    /// until a rounding error changes a factor of squeeze and excitation.
+    /// The random weights. Kernels of some networks are halved: otherwise their outputs grow from block to block,
+    /// and a rounding error changes a factor of squeeze and excitation.
     fn drawn(&self, state: &[(String, Vec<usize>)]) -> Weights {
         let Weights::Tensors(mut tensors) = weights(state) else { unreachable!() };
         if ["tf_efficientnetv2_s", "regnety_016"].contains(&self.name) {

@@ -7,7 +7,8 @@ use headstart::Result;
 use headstart::prelude::*;
 
 const INPUT: (usize, usize, usize) = (3, 4, 5);
-const FLAT: usize = 12;
+/// Number of values of the flattened convolution.
+const FLAT_LEN: usize = 12;
 
 fn fixture(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(file)
@@ -26,9 +27,9 @@ fn model(name: &str) -> Result<Model> {
             let [last, first] = [[2, 3, 1], [3, 1, 2]].map(|dims| Permute::new(&dims));
             sequential![Input::new(INPUT), conv, last, first, Flatten, norm, head]
         }
-        "reshape" => sequential![Input::new(INPUT), conv, Reshape::new(FLAT), norm, head],
+        "reshape" => sequential![Input::new(INPUT), conv, Reshape::new(FLAT_LEN), norm, head],
         "inside" => sequential![sequential![Input::new(INPUT), conv, Flatten]?, norm, head],
-        _ => sequential![Input::new(INPUT), conv, Flatten, sequential![Input::new(FLAT), norm, head]?],
+        _ => sequential![Input::new(INPUT), conv, Flatten, sequential![Input::new(FLAT_LEN), norm, head]?],
     }
 }
 
@@ -67,7 +68,7 @@ fn orders_that_cannot_be_converted_are_rejected() -> Result<()> {
     let conv = builder.add("conv2d", Conv2D::new(2, 3), &[input])?;
     let flat = builder.add("flatten", Flatten, &[conv])?;
     let pooled = builder.add("pooled", GlobalAveragePooling2D, &[conv])?;
-    let wide = builder.add("dense", Dense::new(FLAT), &[pooled])?;
+    let wide = builder.add("dense", Dense::new(FLAT_LEN), &[pooled])?;
     let sum = builder.add("add", Add, &[flat, wide])?;
     let last = builder.add("dense_1", Dense::new(3), &[sum])?;
     let problem = builder.finish(last)?.load_weights(&file).unwrap_err().to_string();

@@ -138,10 +138,10 @@ fn lower_precisions_stay_near_float32() -> Result<()> {
     let expected = results()?;
     let losses = expected["small losses"].to_vec1::<f32>()?;
     assert!(losses[59] < 0.7 * losses[0], "{losses:?}");
-    // The largest distances, relative to the largest value, in rounding errors of a factor. A step of a network with batch
-    // normalisation amplifies them most (35 times measured).
-    const OF_OUTPUTS: f32 = 4.0;
-    const OF_LOSSES: f32 = 50.0;
+    // The largest distances, relative to the largest value, in rounding errors of a factor. Batch normalisation amplifies
+    // the errors of a training step most (35 times, measured).
+    const OUTPUT_TOLERANCE: f32 = 4.0;
+    const LOSS_TOLERANCE: f32 = 50.0;
     let mut failures = Vec::new();
     for (precision, bits) in [("tf32", 11), ("bfloat16", 8)] {
         let file = file(precision);
@@ -156,7 +156,7 @@ fn lower_precisions_stay_near_float32() -> Result<()> {
             };
             let distance = most(&(&found[name] - expected)?)? / most(expected)?;
             println!("{precision} {name}: {distance:.1e}");
-            let errors = if name.ends_with("losses") { OF_LOSSES } else { OF_OUTPUTS };
+            let errors = if name.ends_with("losses") { LOSS_TOLERANCE } else { OUTPUT_TOLERANCE };
             let tolerance = errors * 2f32.powi(-bits);
             if distance > tolerance {
                 failures.push(format!("{precision} {name}: {distance}"));

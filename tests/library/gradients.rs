@@ -3,7 +3,7 @@
 use headstart::candle_core::backprop::GradStore;
 use headstart::candle_core::{Device, Result, Tensor, Var};
 use headstart::nn::Param;
-use headstart::ops::{BatchNorm, Conv, Plus, Relu, ScaleShift};
+use headstart::ops::{Addition, BatchNorm, Conv, Relu, ScaleShift};
 use headstart::prelude::*;
 
 /// Uniform values in ±1, reproducible for each seed.
@@ -69,7 +69,7 @@ fn assert_rectified(
     f: &dyn Fn(&[Tensor]) -> Result<Tensor>,
     inputs: &[Tensor],
 ) {
-    let one_by_one = |inputs: &[Tensor]| f(inputs)?.apply_op1(Relu { most: f32::INFINITY });
+    let one_by_one = |inputs: &[Tensor]| f(inputs)?.apply_op1(Relu { max: f32::INFINITY });
     let [found, expected] = [fused, &one_by_one].map(|f| {
         let variables: Vec<Var> = inputs.iter().map(|x| Var::from_tensor(x).unwrap()).collect();
         let output = f(&variables.iter().map(|x| x.as_tensor().clone()).collect::<Vec<_>>()).unwrap();
@@ -109,7 +109,7 @@ fn convolutions() -> Vec<(Conv, [usize; 4], [usize; 4])> {
 fn convolution_matches_candle() {
     for (conv, x, w) in convolutions() {
         let (x, w) = (values(1, &x), values(2, &w));
-        let ours = x.apply_op2(&w, conv).unwrap();
+        let found = x.apply_op2(&w, conv).unwrap();
         let [top, left] = conv.before;
         let needed = |axis: usize| {
             (conv.output[axis] - 1) * conv.stride + conv.dilation * (w.dims()[2 + axis] - 1) + 1
@@ -117,9 +117,9 @@ fn convolution_matches_candle() {
         let after = |axis: usize, before: usize| (needed(axis)).saturating_sub(x.dims()[2 + axis] + before);
         let padded =
             x.pad_with_zeros(2, top, after(0, top)).unwrap().pad_with_zeros(3, left, after(1, left)).unwrap();
-        let theirs = padded.conv2d(&w, 0, conv.stride, conv.dilation, conv.groups).unwrap();
-        let theirs = theirs.narrow(2, 0, conv.output[0]).unwrap().narrow(3, 0, conv.output[1]).unwrap();
-        let worst = difference(&ours, &theirs);
+        let expected = padded.conv2d(&w, 0, conv.stride, conv.dilation, conv.groups).unwrap();
+        let expected = expected.narrow(2, 0, conv.output[0]).unwrap().narrow(3, 0, conv.output[1]).unwrap();
+        let worst = difference(&found, &expected);
         println!("{conv:?}: {worst:e}");
         assert!(worst < 2e-6, "{conv:?}: {worst}");
     }
@@ -139,7 +139,7 @@ fn fused_relu_matches_separate_relu() {
     let (conv, x, w) = convolutions().swap_remove(0);
     let [x, w, b] = [values(1, &x), values(2, &w), values(3, &[5])].map(|t| Var::from_tensor(&t).unwrap());
     let within = x.apply_op3(&w, &b, Conv { relu: true, ..conv }).unwrap();
-    let after = x.apply_op3(&w, &b, conv).unwrap().apply_op1(Relu { most: f32::INFINITY }).unwrap();
+    let after = x.apply_op3(&w, &b, conv).unwrap().apply_op1(Relu { max: f32::INFINITY }).unwrap();
     assert_eq!(flat(&within), flat(&after));
     let gradients = [within, after].map(|y| y.sqr().unwrap().sum_all().unwrap().backward().unwrap());
     for variable in [&x, &w, &b] {
@@ -159,26 +159,26 @@ fn gradients_are_computed_only_where_required() {
 #[test]
 fn relu_gradient_at_zero_is_zero_and_nan_propagates() {
     let x = Var::new(&[-1f32, 0.0, 2.0, 7.0], &Device::Cpu).unwrap();
-    for (most, expected) in [(f32::INFINITY, [0., 0., 1., 1.]), (6.0, [0., 0., 1., 0.])] {
-        let y = x.apply_op1(Relu { most }).unwrap();
-        assert_eq!(flat(&y), [0.0, 0.0, 2.0, most.min(7.0)]);
+    for (max, expected) in [(f32::INFINITY, [0., 0., 1., 1.]), (6.0, [0., 0., 1., 0.])] {
+        let y = x.apply_op1(Relu { max }).unwrap();
+        assert_eq!(flat(&y), [0.0, 0.0, 2.0, max.min(7.0)]);
         let gradients = y.sum_all().unwrap().backward().unwrap();
         assert_eq!(flat(gradients.get(&x).unwrap()), expected);
     }
-    let nan = Tensor::new(&[f32::NAN], &Device::Cpu).unwrap().apply_op1(Relu { most: 6.0 }).unwrap();
+    let nan = Tensor::new(&[f32::NAN], &Device::Cpu).unwrap().apply_op1(Relu { max: 6.0 }).unwrap();
     assert!(flat(&nan)[0].is_nan());
 }
 
 #[test]
 fn batch_norm_gradients_match_finite_differences() {
-    let op = || BatchNorm { epsilon: 1e-3, relu: false, found: Default::default() };
+    let op = || BatchNorm { epsilon: 1e-3, relu: false, statistics: Default::default() };
     let inputs = [values(1, &[3, 4, 5, 3]), values(2, &[4]), values(3, &[4])];
     let (ones, zeros) = (inputs[1].ones_like().unwrap(), inputs[1].zeros_like().unwrap());
     let known = op();
     let y = inputs[0].apply_op3(&ones, &zeros, known.clone()).unwrap();
     let channels = y.transpose(0, 1).unwrap().flatten_from(1).unwrap();
     assert!(flat(&channels.mean(1).unwrap()).iter().all(|mean| mean.abs() < 1e-6));
-    let found = known.found.get().unwrap();
+    let found = known.statistics.get().unwrap();
     for (variance, before) in flat(&channels.var(1).unwrap()).iter().zip(&found.variance) {
         // candle divides by N - 1.
         let expected = before / (before + 1e-3) * 45.0 / 44.0;
@@ -195,10 +195,10 @@ fn batch_norm_gradients_match_finite_differences() {
 #[test]
 fn sums_pass_their_gradient_to_both_inputs() {
     let inputs = [values(1, &[2, 3, 4]), values(2, &[2, 3, 4])];
-    let f = |inputs: &[Tensor]| inputs[0].apply_op2(&inputs[1], Plus { relu: false });
+    let f = |inputs: &[Tensor]| inputs[0].apply_op2(&inputs[1], Addition { relu: false });
     assert_eq!(flat(&f(&inputs).unwrap()), flat(&(&inputs[0] + &inputs[1]).unwrap()));
     assert_gradients("a sum", &f, &inputs, 0.5);
-    let fused = |inputs: &[Tensor]| inputs[0].apply_op2(&inputs[1], Plus { relu: true });
+    let fused = |inputs: &[Tensor]| inputs[0].apply_op2(&inputs[1], Addition { relu: true });
     assert_rectified(&fused, &f, &inputs);
 }
 
@@ -229,11 +229,11 @@ fn tape_gradients_match_candle() -> headstart::Result<()> {
     let check = |name: &str, model: &Model| -> headstart::Result<()> {
         let [plain, taped] = both_ways(model, &x)?;
         let largest = |gradient: &Tensor| flat(gradient).iter().fold(0f32, |a, v| a.max(v.abs()));
-        let most = plain.iter().map(largest).fold(0f32, f32::max);
+        let max = plain.iter().map(largest).fold(0f32, f32::max);
         for (param, (plain, taped)) in model.trainable_params().iter().zip(plain.iter().zip(&taped)) {
             // The gradient of a shift before another normalisation is zero, except for the rounding of a sum of
-            // terms as large as `most`: up to 3e-7 of it, a few units in the last place of f32.
-            let off = largest(&(taped - plain)?) / (largest(plain) + 3e-2 * most);
+            // terms as large as `max`: up to 3e-7 of it, a few units in the last place of f32.
+            let off = largest(&(taped - plain)?) / (largest(plain) + 3e-2 * max);
             assert!(off < 1e-5, "{name}, {}: off by {off}", param.name());
         }
         Ok(())

@@ -171,7 +171,7 @@ fn several_inputs_and_outputs_are_computed_by_name() -> Result<()> {
 }
 
 #[test]
-fn what_needs_one_input_and_one_output_refuses_several() -> Result<()> {
+fn functions_for_one_input_and_output_refuse_several() -> Result<()> {
     let mut model = two_inputs()?;
     let (image, age) = inputs(4)?;
     let y = Tensor::zeros(4, DType::U32, &device())?;

@@ -257,7 +257,7 @@ fn interrupted_downloads_resume() -> Result<()> {
     let server = serve(&content, vec![Conduct::BreakOff(70_000), Conduct::Well]);
     let hub = hub(folder.path(), &server);
     let message = hub.fetch(&wanted).unwrap_err().to_string();
-    assert!(message.contains("broke off") || message.contains("70000 of"), "{message}");
+    assert!(message.contains("was closed") || message.contains("70000 of"), "{message}");
     assert!(kept(&hub.folder).is_empty());
     assert_eq!(fs::read(hub.fetch(&wanted)?).unwrap(), content);
     let asked = server.asked.lock().unwrap().clone();

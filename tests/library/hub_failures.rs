@@ -60,7 +60,7 @@ fn the_proxy_or_the_token_is_named_with_the_cause() {
     let wants = proxy("407 Proxy Authentication Required");
     let refuses = proxy("403 Forbidden");
     for (variable, address, parts) in [
-        ("HTTPS_PROXY", wants.clone(), [&*wants, "wants a user name and password (407)"]),
+        ("HTTPS_PROXY", wants.clone(), [&*wants, "requires a user name and password (407)"]),
         ("HTTPS_PROXY", format!("user:secret@{wants}"), [&wants, "refused the user name and password (407)"]),
         ("ALL_PROXY", refuses.clone(), [&refuses, "refused the connection (403 Forbidden)"]),
         ("HTTP_PROXY", nowhere.clone(), [&nowhere, "could not be reached: Connection refused"]),

@@ -20,13 +20,13 @@ fn images() -> Tensor {
 }
 
 /// The output of Keras.
-fn kerass(name: &str) -> Tensor {
+fn keras_output(name: &str) -> Tensor {
     let file = candle_core::safetensors::load(fixture("keras_files.safetensors"), &device()).unwrap();
     file[name].clone()
 }
 
 fn assert_kerass(found: &Tensor, name: &str) {
-    assert_near(found, &kerass(name), name);
+    assert_near(found, &keras_output(name), name);
 }
 
 fn assert_near(found: &Tensor, expected: &Tensor, name: &str) {
@@ -75,7 +75,7 @@ fn networks_match_keras_at_every_size() {
             let what = format!("{name} {side} {}", if top { "top" } else { "maps" });
             assert_kerass(&model.forward(&x, Mode::Inference).unwrap(), &what);
             let alone = model.forward(&x.i(..1).unwrap(), Mode::Inference).unwrap();
-            let expected = kerass(&what).i(..1).unwrap();
+            let expected = keras_output(&what).i(..1).unwrap();
             assert_near(&alone, &expected, &format!("{what}, one image"));
         }
     }

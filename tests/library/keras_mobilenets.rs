@@ -65,14 +65,14 @@ fn mobilenets_match_keras_from_both_file_formats() -> HeadstartResult<()> {
 
 /// Layers with weights have Keras's names, also in networks with the weights of timm.
 #[test]
-fn layers_of_mobilenets_have_kerass_names() -> HeadstartResult<()> {
+fn mobilenets_have_keras_layer_names() -> HeadstartResult<()> {
     for (keras, name, _) in NETWORKS {
         let names = String::from_utf8(known(&format!("{keras} names")).to_vec1()?).unwrap();
         let model = Network::named(name, Weights::Random(0))?.alpha(0.1).input_shape((3, 64, 64)).build()?;
         let rows = model.summary().rows;
-        let ours: Vec<&str> =
+        let found: Vec<&str> =
             rows.iter().filter(|row| row.weights > 0).map(|row| row.name.as_str()).collect();
-        let mut sorted = [names.lines().collect::<Vec<_>>(), ours];
+        let mut sorted = [names.lines().collect::<Vec<_>>(), found];
         sorted.iter_mut().for_each(|names| names.sort_unstable());
         assert_eq!(sorted[0], sorted[1], "{name}");
     }

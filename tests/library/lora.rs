@@ -3,7 +3,7 @@
 use headstart::nn::Param;
 use headstart::prelude::*;
 
-use super::moving_average::{assert_near, fit, fixture, model, ours};
+use super::moving_average::{assert_near, fit, fixture, from_keras, model};
 
 fn named(params: &[Param], name: &str) -> Param {
     params.iter().find(|param| param.name() == name).unwrap_or_else(|| panic!("no {name}")).clone()
@@ -23,14 +23,14 @@ fn adapters_match_keras() -> HeadstartResult<()> {
         assert_eq!(params.len(), 2);
         assert_eq!((model.summary().trainable, model.summary().total), (2 * 3 + 5 * 2, 26 + 16));
         let (a, b) = (named(&params, "lora_kernel_a"), named(&params, "lora_kernel_b"));
-        a.set(&ours(known("a before")))?;
-        b.set(&ours(known("b before")))?;
+        a.set(&from_keras(known("a before")))?;
+        b.set(&from_keras(known("b before")))?;
         assert_near(name, &model.forward(x, Mode::Inference)?, known("output"));
         let kernel = named(&model.params(), "kernel").value(Mode::Inference).copy()?;
         model.compile(Adam::new(0.02), MeanSquaredError, []);
         model.fit((x, y), fit(3))?;
-        assert_near("A", &a.value(Mode::Inference), &ours(known("a")));
-        assert_near("B", &b.value(Mode::Inference), &ours(known("b")));
+        assert_near("A", &a.value(Mode::Inference), &from_keras(known("a")));
+        assert_near("B", &b.value(Mode::Inference), &from_keras(known("b")));
         assert_near("the frozen kernel", &named(&model.params(), "kernel").value(Mode::Inference), &kernel);
         assert_near("trained", &model.forward(x, Mode::Inference)?, known("trained output"));
         model.merge_lora()?;
@@ -38,7 +38,7 @@ fn adapters_match_keras() -> HeadstartResult<()> {
         assert_near(
             "kernel",
             &named(&model.params(), "kernel").value(Mode::Inference),
-            &ours(known("kernel")),
+            &from_keras(known("kernel")),
         );
         assert_eq!(model.summary().total, 26);
     }

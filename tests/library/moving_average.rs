@@ -14,13 +14,13 @@ pub(crate) fn fixture() -> HashMap<String, Tensor> {
 pub(crate) fn model(known: &HashMap<String, Tensor>) -> HeadstartResult<Model> {
     let model = sequential![Input::new(3), Dense::new(5).activation(Tanh), Dense::new(1)]?;
     for (at, param) in model.params().iter().enumerate() {
-        param.set(&ours(&known[&format!("start.{at}")]))?;
+        param.set(&from_keras(&known[&format!("start.{at}")]))?;
     }
     Ok(model)
 }
 
 /// A kernel of Keras as `[units, inputs]`.
-pub(crate) fn ours(weight: &Tensor) -> Tensor {
+pub(crate) fn from_keras(weight: &Tensor) -> Tensor {
     if weight.rank() == 2 { weight.t().unwrap().contiguous().unwrap() } else { weight.clone() }
 }
 
@@ -42,7 +42,7 @@ fn check(name: &str, optimizer: impl Optimizer + 'static, epochs: usize) -> Head
     model.compile(optimizer, MeanSquaredError, []);
     model.fit((&known["x"], &known["y"]), fit(epochs))?;
     for (at, param) in model.params().iter().enumerate() {
-        let expected = ours(&known[&format!("{name}.{at}")]);
+        let expected = from_keras(&known[&format!("{name}.{at}")]);
         assert_near(&format!("{name}, weight {at}"), &param.value(Mode::Inference), &expected);
     }
     Ok(())

@@ -79,12 +79,12 @@ pub fn check_torch(fixture: &HashMap<String, Tensor>, name: &str) {
             continue;
         }
         let layer = model.layer(layer).unwrap_or_else(|error| panic!("{name}: no layer for {key}: {error}"));
-        let ours = |param: &headstart::nn::Param| match part {
+        let has_name = |param: &headstart::nn::Param| match part {
             "weight" => ["kernel", "gamma"].contains(&param.name()),
             "bias" => ["bias", "beta"].contains(&param.name()),
             part => param.name() == part,
         };
-        let param = layer.params().into_iter().find(ours).unwrap();
+        let param = layer.params().into_iter().find(has_name).unwrap();
         let found = gradients.get(param.var()).unwrap().reshape(expected.shape()).unwrap();
         assert_near(&format!("{name}, gradient of {key}"), &found, expected);
     }

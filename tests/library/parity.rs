@@ -186,8 +186,8 @@ fn efficientnet_b0_matches_timm() {
     assert_logits(EfficientNetB0::new(weights(&efficientnet_b0_state())), "efficientnet_b0", 96);
 }
 
-/// Compares every block of a network, at all sizes and with batches of one and three, with PyTorch: by the norm of its
-/// output and the product with random values.
+/// Compares every block of a network with PyTorch, at all sizes and with batches of one and three. It compares the
+/// norm of the output and its product with random values.
 fn assert_blocks(network: impl Fn() -> Network, name: &str, layers: &[String]) {
     let fixture = include_bytes!("../fixtures/networks.safetensors");
     let fixture = candle_core::safetensors::load_buffer(fixture, &device()).unwrap();
@@ -365,12 +365,12 @@ fn parameter_counts_match_the_publications() {
 fn timm_names_are_accepted() {
     let mut state = vgg16_state(false);
     for (name, shape) in &mut state {
-        for (ours, theirs) in [
+        for (torchvision, timm) in [
             ("classifier.0", "pre_logits.fc1"),
             ("classifier.3", "pre_logits.fc2"),
             ("classifier.6", "head.fc"),
         ] {
-            *name = name.replace(ours, theirs);
+            *name = name.replace(torchvision, timm);
         }
         match name.as_str() {
             "pre_logits.fc1.weight" => *shape = vec![4096, 512, 7, 7],

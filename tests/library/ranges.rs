@@ -195,7 +195,7 @@ fn layers_and_networks_check_their_settings() -> Result<()> {
 
 /// An allocation that fails would end the process.
 #[test]
-fn what_does_not_fit_into_memory_is_an_error() -> Result<()> {
+fn too_large_shapes_are_errors() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     draw_demo_images(folder.path(), 2, 32, 1)?;
     let images = ImageFiles::from_directory(folder.path(), (1 << 14, 1 << 14))?;

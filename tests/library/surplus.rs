@@ -1,4 +1,4 @@
-//! Files with tensors that have no place in a network are rejected with names and count.
+//! Files with tensors that a network does not have are rejected with names and count.
 
 use std::collections::HashMap;
 
@@ -39,7 +39,7 @@ fn weights_of_a_larger_network_are_rejected_with_names_and_count() -> Result<()>
         let tensors = whole(network)?;
         for top in [true, false] {
             let error = narrow(network, with(&tensors, more)?, top).build().unwrap_err().to_string();
-            let count = format!("2 of {} tensors have no place", tensors.len() + 2);
+            let count = format!("2 of {} tensors do not belong", tensors.len() + 2);
             for part in [&count, more[0].0, more[1].0, "perhaps a larger one"] {
                 assert!(error.contains(part), "`{part}` is not in: {error}");
             }

@@ -18,7 +18,7 @@ fn fixtures() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
-fn kerass() -> HashMap<String, Tensor> {
+fn keras_output() -> HashMap<String, Tensor> {
     candle_core::safetensors::load(fixtures().join("training.safetensors"), &device()).unwrap()
 }
 
@@ -82,7 +82,7 @@ fn assert_as_in_keras<O: headstart::train::Optimizer + 'static>(
     name: &str,
     make: impl Fn(f64) -> O,
 ) -> Result<()> {
-    let expected = kerass();
+    let expected = keras_output();
     for network in ["vgg16", "resnet50"] {
         let (base, mut model, first) = transfer(network)?;
         let mut found = steps(&mut model, make(1e-2), 10)?;
@@ -110,7 +110,7 @@ fn training_with_batch_statistics_matches_keras() -> Result<()> {
     base.unfreeze_from(first)?;
     base.unfreeze_statistics();
     found.extend(steps(&mut model, Adam::new(1e-3), 5)?);
-    let expected = kerass()["resnet50 adam, learning its statistics"].to_vec1::<f32>()?;
+    let expected = keras_output()["resnet50 adam, learning its statistics"].to_vec1::<f32>()?;
     let apart = found.iter().zip(&expected).map(|(a, b)| (a - f64::from(*b)).abs() / f64::from(*b));
     let worst = apart.fold(0.0, f64::max);
     println!("resnet50, adam, learning its statistics: worst difference {worst:e}");
@@ -150,7 +150,7 @@ fn evaluated(
 
 #[test]
 fn losses_and_metrics_match_keras() -> Result<()> {
-    let expected = kerass();
+    let expected = keras_output();
     let outputs = drawn(3000, &[40, 5]);
     let classes: Vec<u32> = draw(3001, &[40]).iter().map(|value| (value * 5.0) as u32).collect();
     let mut rows = vec![0f32; 200];

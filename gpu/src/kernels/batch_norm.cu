@@ -43,7 +43,7 @@ extern "C" __global__ void normalize(
     y[i] = activate(value, function);
 }
 
-// The sums of g and of g · x̂ for each channel, where g is dy before the activation: the gradients of beta and gamma.
+// The gradients of beta and gamma for each channel: the sums of g and of g · x̂, where g is dy before the activation.
 // `y` is the output, or null without an activation. One block per channel. `beta_gradient` and `gamma_gradient` may be
 // null.
 extern "C" __global__ void normalize_backward_sums(

@@ -27,9 +27,9 @@ extern "C" __global__ void clip_factors(
     if (threadIdx.x == 0) clip[blockIdx.x] = fminf(1.0f, limit / fmaxf(length, 1e-12f));
 }
 
-// One step. Nothing changes if `stopped` is not 0. a and b are the rule's decay rates. new_a = 1 - a, and
-// new_b = 1 - b. `first`, `second` and `third` are its state; unused ones are null. `limit` is the largest absolute value
-// of a gradient, or 0.
+// One step of the optimizer. It changes nothing if `stopped` is not 0. a and b are the rule's decay rates. new_a = 1 - a,
+// and new_b = 1 - b. `first`, `second` and `third` are its state; unused ones are null. `limit` is the largest absolute
+// value of a gradient, or 0.
 extern "C" __global__ void optimizer_step(
     float *weights, const float *gradient, float *first, float *second, float *third, const int *chunks,
     const float *settings, const float *clip, const float *stopped, int rule, int flag, float a, float new_a, float b,

@@ -9,7 +9,7 @@ pub(super) struct Compiled {
     /// Nodes whose gradient the backward pass computes.
     pub(super) requires_gradient: Vec<bool>,
     /// Nodes whose value the backward pass reads: inputs and outputs of the steps with a gradient.
-    pub(super) is_kept: Vec<bool>,
+    pub(super) is_saved: Vec<bool>,
 }
 
 /// The steps of a network.
@@ -42,12 +42,12 @@ pub(super) fn compile(nodes: &[Node], parameters: &[Parameter]) -> Compiled {
         }
     }
     set_frees(nodes, &mut steps);
-    let mut is_kept = vec![false; nodes.len()];
+    let mut is_saved = vec![false; nodes.len()];
     for step in steps.iter().filter(|step| requires_gradient[step.output]) {
-        is_kept[step.output] = true;
-        inputs(nodes, step).into_iter().for_each(|input| is_kept[input] = true);
+        is_saved[step.output] = true;
+        inputs(nodes, step).into_iter().for_each(|input| is_saved[input] = true);
     }
-    Compiled { steps, requires_gradient, is_kept }
+    Compiled { steps, requires_gradient, is_saved }
 }
 
 /// The step that starts with a node. It is fused with following nodes, each of which is the only consumer of the

@@ -11,7 +11,7 @@ pub struct Pass {
     /// The nodes' outputs, where they are saved.
     pub(super) values: Vec<Option<Array>>,
     /// Values that the steps save besides their outputs.
-    pub(super) kept: Vec<SavedForBackward>,
+    pub(super) saved: Vec<SavedForBackward>,
     pub(super) output: Array,
 }
 
@@ -71,24 +71,24 @@ impl Network {
                 *value = input.cloned();
             }
         }
-        let mut kept = Vec::with_capacity(self.steps.len());
+        let mut saved = Vec::with_capacity(self.steps.len());
         for (number, step) in self.steps.iter().enumerate() {
             let (output, keep) = self.step(number, step, &values, mode)?;
             values[step.output] = Some(output);
-            let keeps = mode.training.is_some();
-            kept.push(if keeps && self.requires_gradient[step.output] {
+            let saves = mode.training.is_some();
+            saved.push(if saves && self.requires_gradient[step.output] {
                 keep
             } else {
                 SavedForBackward::Nothing
             });
             for &node in &step.frees {
-                if !keeps || !self.is_kept[node] {
+                if !saves || !self.is_saved[node] {
                     values[node] = None;
                 }
             }
         }
         let output = value(&values, self.nodes.len() - 1)?.clone();
-        Ok(Pass { batch: mode.batch, values, kept, output })
+        Ok(Pass { batch: mode.batch, values, saved, output })
     }
 
     fn step(
@@ -106,7 +106,7 @@ impl Network {
             return Ok((x.clone(), SavedForBackward::Nothing));
         }
         let y = gpu.array(batch * self.nodes[step.output].size())?;
-        let mut kept = SavedForBackward::Nothing;
+        let mut saved = SavedForBackward::Nothing;
         match *operation {
             Operation::Input | Operation::Reshape => {}
             Operation::Convolution { weights, bias, .. } => {
@@ -128,9 +128,9 @@ impl Network {
                     let found = [gpu.array(maps.channels)?, gpu.array(maps.channels)?];
                     let moving = [moving_mean, moving_variance];
                     gpu.batch_statistics(x, found.each_ref(), moving, maps, epsilon, momentum)?;
-                    kept = SavedForBackward::Statistics(found);
+                    saved = SavedForBackward::Statistics(found);
                 }
-                let statistics = statistics(&kept, [moving_mean, moving_variance], epsilon);
+                let statistics = statistics(&saved, [moving_mean, moving_variance], epsilon);
                 let residual = match step.kind {
                     Kind::Normalization { residual: Some(node) } => Some(value(values, node)?),
                     _ => None,
@@ -157,7 +157,7 @@ impl Network {
             Operation::MaxPool(window) => {
                 let indices = gpu.indices(y.len())?;
                 gpu.max_pool(x, &y, &indices, &pool_shape(&self.nodes, step.first, window, batch))?;
-                kept = SavedForBackward::Maxima(indices);
+                saved = SavedForBackward::Maxima(indices);
             }
             Operation::AveragePool(window) => {
                 gpu.average_pool(x, &y, &pool_shape(&self.nodes, step.first, window, batch))?;
@@ -179,11 +179,11 @@ impl Network {
                 let number = self.steps[..number].iter().filter(is_random).count();
                 let seed = mask_seed(training.unwrap_or_default(), number);
                 gpu.dropout(x, &y, dropout(rate, by_sample, node.size(), seed), Output::Replace)?;
-                kept = SavedForBackward::Seed(seed);
+                saved = SavedForBackward::Seed(seed);
             }
             Operation::Affine { scale, offset } => gpu.affine(x, &y, scale, offset, Output::Replace)?,
         }
-        Ok((y, kept))
+        Ok((y, saved))
     }
 
     /// Adds a bias and applies an activation, in place.
@@ -201,11 +201,11 @@ impl Network {
 
 /// The statistics that a normalisation used.
 pub(super) fn statistics<'a>(
-    kept: &'a SavedForBackward,
+    saved: &'a SavedForBackward,
     [mean, variance]: [&'a Array; 2],
     epsilon: f32,
 ) -> Statistics<'a> {
-    match kept {
+    match saved {
         SavedForBackward::Statistics([mean, spread]) => {
             Statistics { mean, spread, is_moving: false, epsilon }
         }

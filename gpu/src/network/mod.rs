@@ -141,7 +141,7 @@ pub struct Network {
     /// Nodes whose gradient the backward pass computes.
     requires_gradient: Vec<bool>,
     /// Nodes whose value the backward pass reads.
-    is_kept: Vec<bool>,
+    is_saved: Vec<bool>,
     /// Parts of `weights`, or separate arrays.
     params: Vec<Array>,
     /// Parts of `gradients`, for trainable parameters.
@@ -182,14 +182,14 @@ impl Network {
                 }
             }
         }
-        let compile::Compiled { steps, requires_gradient, is_kept } = compile::compile(&nodes, parameters);
+        let compile::Compiled { steps, requires_gradient, is_saved } = compile::compile(&nodes, parameters);
         let gpu = gpu.clone();
         Ok(Network {
             gpu,
             nodes,
             steps,
             requires_gradient,
-            is_kept,
+            is_saved,
             params,
             param_gradients,
             weights,

@@ -1,7 +1,7 @@
 //! The steps of a network.
 
 use super::{Node, Operation, Window};
-use crate::{Activation, ConvShape, DenseShape, Maps, PoolShape};
+use crate::{Activation, ConvShape, DenseShape, MapShape, PoolShape};
 
 /// One step: computes the output of its last node.
 #[derive(Clone, Debug)]
@@ -45,9 +45,9 @@ pub(super) fn dense_shape(nodes: &[Node], index: usize, batch: usize) -> DenseSh
 }
 
 /// The sizes of a node's output as feature maps for a batch.
-pub(super) fn maps(node: &Node, batch: usize) -> Maps {
+pub(super) fn maps(node: &Node, batch: usize) -> MapShape {
     let channels = node.shape.first().copied().unwrap_or(1);
-    Maps { batch, channels, inner: node.size() / channels.max(1) }
+    MapShape { batch, channels, inner: node.size() / channels.max(1) }
 }
 
 /// The sizes of a pooling for a batch.

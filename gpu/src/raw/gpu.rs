@@ -112,7 +112,7 @@ impl Gpu {
 
     /// How convolutions are computed.
     pub fn precision(&self) -> Precision {
-        Precision::of_number(self.0.precision.load(Ordering::Relaxed))
+        Precision::from_number(self.0.precision.load(Ordering::Relaxed))
     }
 
     /// The default precision for this GPU: TensorFloat-32 if the GPU supports it, as in PyTorch, else float32.

@@ -32,7 +32,7 @@ pub(super) struct PinnedPool(Mutex<Vec<Pinned>>);
 
 impl PinnedPool {
     /// A buffer of at least `bytes` bytes that no copy uses.
-    pub(super) fn take(&self, context: &Context, bytes: usize) -> Result<Pinned> {
+    pub(super) fn acquire(&self, context: &Context, bytes: usize) -> Result<Pinned> {
         context.stream()?;
         {
             let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,7 +59,7 @@ impl PinnedPool {
     }
 
     /// Keeps a buffer for reuse after its last copy. A full pool frees its smallest buffer, which fits the fewest copies.
-    pub(super) fn give(&self, context: &Context, buffer: Pinned) {
+    pub(super) fn release(&self, context: &Context, buffer: Pinned) {
         let dropped = {
             let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             buffers.push(buffer);

@@ -21,7 +21,7 @@ impl Readback {
         if array.len() == 0 {
             return Ok(Readback { context: context.clone(), buffer: None, len: 0 });
         }
-        let buffer = context.pinned.take(context, array.bytes())?;
+        let buffer = context.pinned.acquire(context, array.bytes())?;
         // SAFETY: the buffer has at least `array.bytes()` bytes, and is reused or freed only after the copy.
         let status = unsafe {
             (context.driver.cuMemcpyDtoHAsync_v2)(buffer.values, array.pointer(), array.bytes(), stream)
@@ -46,7 +46,7 @@ impl Readback {
 impl Drop for Readback {
     fn drop(&mut self) {
         if let Some(buffer) = self.buffer.take() {
-            self.context.pinned.give(&self.context, buffer);
+            self.context.pinned.release(&self.context, buffer);
         }
     }
 }

@@ -70,14 +70,14 @@ impl Gpu {
             let done = context.synchronize();
             return context.check("cuMemcpyHtoDAsync", status).and(done);
         }
-        let buffer = context.pinned.take(context, bytes)?;
+        let buffer = context.pinned.acquire(context, bytes)?;
         // SAFETY: the buffer has at least `bytes` bytes, and no copy uses it. It is reused only after this copy.
         let status = unsafe {
             std::ptr::copy_nonoverlapping(values.cast::<u8>(), buffer.values.cast::<u8>(), bytes);
             (context.driver.cuMemcpyHtoDAsync_v2)(to, buffer.values, bytes, stream)
         };
         let copied = context.check("cuMemcpyHtoDAsync", status).and_then(|()| buffer.record(context, stream));
-        context.pinned.give(context, buffer);
+        context.pinned.release(context, buffer);
         copied
     }
 

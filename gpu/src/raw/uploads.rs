@@ -69,7 +69,7 @@ fn copy(context: &Context, values: &[f32], array: &Array) -> Result<()> {
     let copies = context.copy_stream()?;
     for (number, part) in values.chunks(MAX_COPY / size_of::<f32>()).enumerate() {
         let bytes = size_of_val(part);
-        let buffer = context.pinned.take(context, bytes)?;
+        let buffer = context.pinned.acquire(context, bytes)?;
         // SAFETY: the buffer has at least `bytes` bytes, and no copy uses it. It is reused only after this copy. The
         // array has at least as many values as `values`.
         let status = unsafe {
@@ -78,7 +78,7 @@ fn copy(context: &Context, values: &[f32], array: &Array) -> Result<()> {
             (context.driver.cuMemcpyHtoDAsync_v2)(to, buffer.values, bytes, copies)
         };
         let copied = context.check("cuMemcpyHtoDAsync", status).and_then(|()| buffer.record(context, copies));
-        context.pinned.give(context, buffer);
+        context.pinned.release(context, buffer);
         copied?;
     }
     Ok(())

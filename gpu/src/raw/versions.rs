@@ -78,5 +78,5 @@ fn address(library: &Library, name: &str) -> Result<*mut c_void> {
 }
 
 fn check(status: c_int) -> Result<()> {
-    if status == 0 { Ok(()) } else { Err(format!("does not tell its version (status {status})")) }
+    if status == 0 { Ok(()) } else { Err(format!("does not report its version (status {status})")) }
 }

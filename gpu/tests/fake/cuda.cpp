@@ -4,8 +4,8 @@
 // Like a real one it refuses wrong use: calls without a current context, frees of unknown addresses, copies beyond an
 // allocation, unknown streams. `fake_cuda_launches` counts launches.
 //
-// A stream executes an operation at once, unless FAKE_CUDA_ORDER says otherwise: with `late`, streams execute only what
-// something waits for; with `early`, the same, but the second stream of each context executes at once.
+// A stream executes an operation at once, unless FAKE_CUDA_ORDER is set. With `late`, streams execute only what something
+// waits for. `early` is the same, except that the second stream of each context executes at once.
 #include <ucontext.h>
 
 #include <algorithm>

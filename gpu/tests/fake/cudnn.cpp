@@ -1,7 +1,8 @@
-// The convolutions of cuDNN for tests on machines without a GPU: plain loops over the host's memory. Like cuDNN it
-// refuses descriptors that do not fit each other, a workspace that is too small, and an algorithm with another math type
-// than the one with which it was offered. Factors are rounded as the math type permits, so tests can tell precisions
-// apart.
+// The convolutions of cuDNN for tests on machines without a GPU: plain loops over the host's memory. Factors are rounded
+// as the math type permits, so tests can distinguish precisions.
+//
+// Like cuDNN, it refuses descriptors that do not fit each other, a workspace that is too small, and a math type for which
+// an algorithm was not offered.
 #include <dlfcn.h>
 
 #include <atomic>
@@ -152,17 +153,24 @@ template <typename F> static void products(const Tensor *x, const Tensor *w, con
                     }
 }
 
-// What the tests change: "none" (no deterministic choice), "large" (the first choice has a workspace of 12 MiB),
-// "float" (no algorithm for bfloat16), "late" (algorithms for bfloat16 that fail when they are run).
+// Options that tests set:
+// - "none": no deterministic choice;
+// - "large": the first choice has a workspace of 12 MiB;
+// - "float": no algorithm for bfloat16;
+// - "late": algorithms for bfloat16 that fail when they are run.
 static bool is_set(const char *option) {
     const char *value = getenv("FAKE_CUDNN_CHOICES");
     return value && !strcmp(value, option);
 }
 
-// The algorithms with the math type of each, in the order of the heuristic:
-// 3 is fast and not deterministic; 6 needs more than 1 GiB; 4 needs 12 MiB; 7 is offered and fails when it is run, as
-// WINOGRAD_NONFUSED on some GPUs; 5 uses tensor cores, and 1 does not. 0 or 1 is the fallback: the heuristic offers it
-// with DEFAULT_MATH only to old GPUs. For bfloat16, only 5 and the fallback exist.
+// The algorithms, in the order of the heuristic:
+// - 3 is fast and not deterministic;
+// - 6 needs more than 1 GiB;
+// - 4 needs 12 MiB;
+// - 7 is offered and fails when it is run, as WINOGRAD_NONFUSED on some GPUs;
+// - 5 uses tensor cores, and 1 does not;
+// - 0 or 1 is the fallback: the heuristic offers it with DEFAULT_MATH only to old GPUs.
+// For bfloat16, only 5 and the fallback exist.
 static const int LARGE = 4, FAILING = 7;
 
 // Bytes of workspace, or -1 for an algorithm and a math type that do not fit.

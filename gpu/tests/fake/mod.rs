@@ -63,7 +63,7 @@ pub fn is_real() -> bool {
 /// A GPU of the fake driver.
 #[allow(dead_code, reason = "not every test opens one")]
 pub fn open(precision: Precision) -> Gpu {
-    let libraries = if is_real() { Libraries::of_system() } else { libraries() };
+    let libraries = if is_real() { Libraries::from_system() } else { libraries() };
     Gpu::open(0, &libraries, precision).expect("a GPU")
 }
 

@@ -169,7 +169,7 @@ fn the_precision_of_an_open_gpu_can_change() {
         gpu.clone().set_precision(precision).unwrap();
         gpu.convolution(&x, &w, &y, &PLAIN).unwrap();
         let pairs = gpu.download(&y).unwrap().into_iter().zip(&exact).collect::<Vec<_>>();
-        pairs.iter().fold(0f64, |most, (found, exact)| most.max((f64::from(*found) - **exact).abs()))
+        pairs.iter().fold(0f64, |max, (found, exact)| max.max((f64::from(*found) - **exact).abs()))
     };
     let [float32, tf32, bfloat16] = PRECISIONS.map(&mut distance);
     assert!(20.0 * float32 < tf32 && 3.0 * tf32 < bfloat16, "{float32} {tf32} {bfloat16}");

@@ -74,7 +74,7 @@ fn libraries_of_python_packages_are_found() {
         return;
     }
     std::fs::remove_dir_all(environment).unwrap();
-    for found in Libraries::of_system().report() {
+    for found in Libraries::from_system().report() {
         let file = found.file.unwrap();
         // The loader's own libraries come first, where a machine has them.
         let is_of_loader = file.components().count() == 1;

@@ -51,9 +51,9 @@ fn assert_close(found: &Array, expected: &[f64], tolerance: f64) {
 #[track_caller]
 fn assert_within(found: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len());
-    let most = expected.iter().fold(1e-3f64, |most, value| most.max(value.abs()));
+    let max = expected.iter().fold(1e-3f64, |max, value| max.max(value.abs()));
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
-        let distance = (f64::from(*found) - expected).abs() / most;
+        let distance = (f64::from(*found) - expected).abs() / max;
         assert!(distance <= tolerance, "value {index}: expected {expected}, found {found}");
     }
 }

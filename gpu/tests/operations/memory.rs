@@ -26,7 +26,7 @@ fn values_are_copied_both_ways_and_parts_share_them() {
 }
 
 #[test]
-fn copies_that_are_on_their_way_keep_their_values() {
+fn pending_copies_keep_their_values() {
     let gpu = gpu();
     // More than the buffers that are kept for reuse.
     let arrays: Vec<_> =

@@ -114,7 +114,7 @@ fn check_gradients(builder: &Builder) {
         };
         let found = gpu.download(gradient).unwrap();
         let values = gpu.download(network.param(index).unwrap()).unwrap();
-        let most = found.iter().fold(1e-2f32, |most, value| most.max(value.abs()));
+        let max = found.iter().fold(1e-2f32, |max, value| max.max(value.abs()));
         for at in (0..param.len).step_by(param.len.div_ceil(5)) {
             const STEP: f32 = 1e-2;
             let loss = |moved: f32| {
@@ -125,7 +125,7 @@ fn check_gradients(builder: &Builder) {
             };
             let slope = (loss(STEP) - loss(-STEP)) / f64::from(2.0 * STEP);
             network.set_param(index, &values).unwrap();
-            let distance = (slope - f64::from(found[at])).abs() / f64::from(most);
+            let distance = (slope - f64::from(found[at])).abs() / f64::from(max);
             assert!(distance < 2e-2, "parameter {index}, value {at}: {slope} and {}", found[at]);
         }
     }

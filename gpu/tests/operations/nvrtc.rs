@@ -5,7 +5,7 @@ use headstart_gpu::{KERNELS, Libraries, compile_kernels};
 #[test]
 #[ignore = "needs NVRTC; tests/cuda installs it and runs this test"]
 fn the_kernels_compile_for_every_supported_architecture_without_spills() {
-    let libraries = Libraries::of_system();
+    let libraries = Libraries::from_system();
     for architecture in ["sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"] {
         let (cubin, log) = compile_kernels(&libraries, architecture).unwrap();
         assert!(cubin.starts_with(b"\x7fELF"), "{architecture}");

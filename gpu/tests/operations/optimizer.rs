@@ -66,9 +66,9 @@ fn check(rule: Rule, clip: Option<Clip>) {
             let g = f64::from(gradient[i]);
             let g = match clip {
                 None => g,
-                Some(Clip::Value(most)) => g.clamp(-f64::from(most), f64::from(most)),
-                Some(Clip::Norm(most)) => g * (f64::from(most) / lengths[segment]).min(1.0),
-                Some(Clip::GlobalNorm(most)) => g * (f64::from(most) / lengths[2]).min(1.0),
+                Some(Clip::Value(max)) => g.clamp(-f64::from(max), f64::from(max)),
+                Some(Clip::Norm(max)) => g * (f64::from(max) / lengths[segment]).min(1.0),
+                Some(Clip::GlobalNorm(max)) => g * (f64::from(max) / lengths[2]).min(1.0),
             };
             *w = step(rule, *w, g, &mut states[i], (RATES[segment], KEEPS[segment]));
         }

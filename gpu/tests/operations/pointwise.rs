@@ -1,6 +1,6 @@
 //! Activations, sums, gates, padding, normalisation, pooling, dropout.
 
-use headstart_gpu::{Activation, Dropout, Maps, NormalizationOperands, Output, PoolShape, Statistics};
+use headstart_gpu::{Activation, Dropout, MapShape, NormalizationOperands, Output, PoolShape, Statistics};
 
 use super::{assert_close, differences, dot, doubles, gpu, numbers};
 
@@ -124,8 +124,8 @@ fn sums_gates_and_padding_match() {
 }
 
 /// A normalisation with batch statistics, residual and ReLU.
-fn normalize(x: &[f64], gamma: &[f64], beta: &[f64], residual: &[f64], maps: Maps) -> Vec<f64> {
-    let Maps { batch, channels, inner } = maps;
+fn normalize(x: &[f64], gamma: &[f64], beta: &[f64], residual: &[f64], maps: MapShape) -> Vec<f64> {
+    let MapShape { batch, channels, inner } = maps;
     let of = |channel: usize| move |i: &usize| i / inner % channels == channel;
     let count = (batch * inner) as f64;
     let mut y = vec![0.0; x.len()];
@@ -146,7 +146,7 @@ fn batch_normalisation_matches_the_definition_and_its_differences() {
     let gpu = gpu();
     // Few channels run with all threads of a block, many with one: see the fake driver.
     for channels in [3, 20] {
-        let maps = Maps { batch: 4, channels, inner: 9 };
+        let maps = MapShape { batch: 4, channels, inner: 9 };
         let count = maps.count();
         let (x, residual, dy) = (numbers(count, 1), numbers(count, 2), numbers(count, 3));
         let (gamma, beta) = (numbers(channels, 4), numbers(channels, 5));
@@ -193,7 +193,7 @@ fn batch_normalisation_matches_the_definition_and_its_differences() {
 #[test]
 fn normalisation_by_moving_statistics_is_a_scale_and_a_shift() {
     let gpu = gpu();
-    let maps = Maps { batch: 2, channels: 2, inner: 3 };
+    let maps = MapShape { batch: 2, channels: 2, inner: 3 };
     let (x, dy) = (numbers(12, 1), numbers(12, 2));
     let [gx, gdy] = [&x, &dy].map(|values| gpu.upload(values).unwrap());
     let [mean, variance, gamma, beta] = [[0.5, -1.0], [4.0, 0.25], [2.0, 3.0], [1.0, 0.0]]
@@ -248,12 +248,12 @@ fn pooling_matches_the_definition_and_its_differences() {
             };
             x.chunks(area).flat_map::<Vec<f64>, _>(map).collect()
         };
-        let most = |x: &[f64]| pool(x, &|window| window.into_iter().fold(f64::NEG_INFINITY, f64::max));
+        let max = |x: &[f64]| pool(x, &|window| window.into_iter().fold(f64::NEG_INFINITY, f64::max));
         let mean = |x: &[f64]| pool(x, &|window| window.iter().sum::<f64>() / window.len() as f64);
         gpu.max_pool(&gx, &y, &indices, &s).unwrap();
-        assert_close(&y, &most(&xs), 1e-7);
+        assert_close(&y, &max(&xs), 1e-7);
         gpu.max_pool_backward(&gdy, &indices, &dx, &s, Output::Replace).unwrap();
-        assert_close(&dx, &differences(&xs, |x| dot(&most(x), &dys)), 1e-6);
+        assert_close(&dx, &differences(&xs, |x| dot(&max(x), &dys)), 1e-6);
         gpu.average_pool(&gx, &y, &s).unwrap();
         assert_close(&y, &mean(&xs), 1e-6);
         gpu.average_pool_backward(&gdy, &dx, &s, Output::Replace).unwrap();

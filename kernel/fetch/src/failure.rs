@@ -52,7 +52,7 @@ impl UsedProxy {
                 format!("{name} refused the user name and password (407)")
             }
             Some(StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
-                format!("{name} wants a user name and password (407)")
+                format!("{name} requires a user name and password (407)")
             }
             Some(status) => {
                 let reason = status.canonical_reason().unwrap_or("an unknown status");
@@ -70,20 +70,20 @@ pub(crate) fn no_answer(error: Error, server: &str, proxy: Option<&UsedProxy>, t
         let name = socks.name();
         return Piece::ProxyFailed(format!("{name} is a SOCKS proxy, and only HTTP proxies are supported"));
     }
-    let who = proxy.map_or_else(|| server.to_owned(), UsedProxy::name);
+    let target = proxy.map_or_else(|| server.to_owned(), UsedProxy::name);
     let failed = if proxy.is_some() { Piece::ProxyFailed } else { Piece::Failed };
     let no_name =
-        || failed(format!("the name of {who} was not found: there is no DNS, or the name is wrong"));
+        || failed(format!("the name of {target} was not found: there is no DNS, or the name is wrong"));
     match (error, proxy) {
         (Error::ConnectProxyFailed(message), Some(proxy)) => Piece::ProxyFailed(proxy.refusal(&message)),
         (Error::HostNotFound, _) => no_name(),
         (Error::Io(error), _) if error.to_string().starts_with(NAME_NOT_FOUND) => no_name(),
-        (Error::Io(error), _) => failed(format!("{who} could not be reached: {error}")),
+        (Error::Io(error), _) => failed(format!("{target} could not be reached: {error}")),
         (Error::Timeout(_), Some(_)) => {
-            Piece::Failed(format!("{server} did not answer within {timeout:?} through {who}"))
+            Piece::Failed(format!("{server} did not answer within {timeout:?} through {target}"))
         }
         (Error::Timeout(_), None) => Piece::Failed(format!("{server} did not answer within {timeout:?}")),
-        (error, _) => Piece::Failed(format!("{server} could not be asked: {error}")),
+        (error, _) => Piece::Failed(format!("the request to {server} failed: {error}")),
     }
 }
 
@@ -91,24 +91,26 @@ pub(crate) fn no_answer(error: Error, server: &str, proxy: Option<&UsedProxy>, t
 pub(crate) fn refused(status: StatusCode, headers: &HeaderMap, from: &str, token: Option<&Token>) -> Piece {
     let quoted = headers.get(EXPLANATION).and_then(|text| text.to_str().ok());
     let quoted = quoted.map_or(String::new(), |text| format!(" ({text})"));
-    let said = |meaning: &str| format!("{from} said: {} {meaning}{quoted}", status.as_u16());
+    let answer = |meaning: &str| format!("{from} answered: {} {meaning}{quoted}", status.as_u16());
     match (status, token) {
         (StatusCode::UNAUTHORIZED, Some(token)) => {
-            Piece::TokenRefused(said(&format!("the token of {} is wrong or expired", token.source)))
+            Piece::TokenRefused(answer(&format!("the token of {} is wrong or expired", token.source)))
         }
-        (StatusCode::UNAUTHORIZED, None) => Piece::Denied(said("authentication required: no token is set")),
+        (StatusCode::UNAUTHORIZED, None) => Piece::Denied(answer("authentication required: no token is set")),
         (StatusCode::FORBIDDEN, Some(token)) => {
             let what = format!("forbidden: the token of {} may not read this repository", token.source);
-            Piece::Denied(said(&what))
+            Piece::Denied(answer(&what))
         }
-        (StatusCode::FORBIDDEN, None) => Piece::Denied(said("forbidden: no token is set")),
+        (StatusCode::FORBIDDEN, None) => Piece::Denied(answer("forbidden: no token is set")),
         (StatusCode::NOT_FOUND, _) => {
-            Piece::Failed(said("not found: there is no such repository, revision or file"))
+            Piece::Failed(answer("not found: there is no such repository, revision or file"))
         }
         (StatusCode::PROXY_AUTHENTICATION_REQUIRED, _) => {
-            Piece::ProxyFailed(said("the proxy wants a user name and password"))
+            Piece::ProxyFailed(answer("the proxy requires a user name and password"))
         }
-        (StatusCode::TOO_MANY_REQUESTS, _) => Piece::Failed(said("too many requests: wait some minutes")),
-        (status, _) => Piece::Failed(said(status.canonical_reason().unwrap_or("an unknown status"))),
+        (StatusCode::TOO_MANY_REQUESTS, _) => {
+            Piece::Failed(answer("too many requests: try again in a few minutes"))
+        }
+        (status, _) => Piece::Failed(answer(status.canonical_reason().unwrap_or("an unknown status"))),
     }
 }

@@ -102,7 +102,7 @@ fn send_body(request: &Request, skipped: u64, body: &mut Body, to: &mut impl Wri
             Error::Timeout(_) => {
                 format!("{server} sent nothing for {:?} after {done} bytes", request.timeout)
             }
-            error => format!("the connection broke off after {done} bytes: {error}"),
+            error => format!("the connection was closed after {done} bytes: {error}"),
         })
     };
     io::copy(&mut reader.by_ref().take(skipped), &mut io::sink()).map_err(|error| failed(error, 0))?;

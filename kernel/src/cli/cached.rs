@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::platform::cache_folder::cache_folder;
-use crate::platform::owned;
+use crate::platform::process_folder;
 
 /// A group of cached files with the same purpose.
 struct Kind {
@@ -19,7 +19,7 @@ const KINDS: [Kind; 5] = [
     Kind {
         name: "preludes",
         folders: &["templates", "state", "parts"],
-        about: "compiled preludes and cells; made again when a kernel starts",
+        about: "compiled preludes and cells; rebuilt when a kernel starts",
         by_default: true,
     },
     Kind {
@@ -37,7 +37,7 @@ const KINDS: [Kind; 5] = [
     Kind {
         name: "jupyter",
         folders: &["jupyter"],
-        about: "JupyterLab, where `headstart lab` installed it",
+        about: "the JupyterLab that `headstart lab` installed",
         by_default: true,
     },
     Kind {
@@ -92,7 +92,7 @@ pub fn clear(cache: &Path, names: &[String]) -> Result<Vec<&'static str>, String
     let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!(
-            "nothing in the cache is named {unknown:?}; expected one of {}",
+            "unknown kind of cached files: expected one of {}, found {unknown:?}",
             known.join(", ")
         ));
     }
@@ -118,15 +118,15 @@ pub fn check_unused(cache: &Path) -> Result<(), String> {
     match running(&cache.join("sessions")) {
         0 => Ok(()),
         running => Err(format!(
-            "{running} of Headstart's kernels are running and use the cache\n\
-             hint: shut them down first; one that waits for the next notebook ends after five minutes"
+            "{running} running kernels of Headstart use the cache\n\
+             hint: shut them down first; a standby kernel ends after five minutes"
         )),
     }
 }
 
 /// Counts the sessions whose process is running.
 fn running(sessions: &Path) -> usize {
-    owned::sweep(sessions);
+    process_folder::sweep(sessions);
     let entries = fs::read_dir(sessions).into_iter().flatten().flatten();
     let locks = entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "lock"));
     locks.filter(|lock| File::open(lock.path()).is_ok_and(|lock| lock.try_lock().is_err())).count()
@@ -153,7 +153,7 @@ fn megabytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::owned::Owned;
+    use crate::platform::process_folder::ProcessFolder;
 
     #[test]
     fn weights_are_removed_only_by_name() {
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn nothing_is_cleared_under_a_running_kernel() {
         let cache = tempfile::tempdir().unwrap();
-        let session = Owned::new(&cache.path().join("sessions")).unwrap();
+        let session = ProcessFolder::new(&cache.path().join("sessions")).unwrap();
         assert!(clear(cache.path(), &[]).unwrap_err().starts_with("1 of Headstart's kernels"));
         drop(session);
         assert_eq!(clear(cache.path(), &[]).unwrap(), ["sessions"]);

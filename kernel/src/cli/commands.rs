@@ -114,7 +114,7 @@ fn kernel(connection_file: &Path, backend: Backend) -> Result<(), String> {
     // Without an engine, for example because the cache is read-only, the notebook shows the reason.
     // SAFETY: no other thread runs.
     let engine = unsafe { Engine::start(backend) }.or_else(Engine::failed)?;
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    let runtime = crate::platform::runtime()?;
     dispatch::run(runtime, &connection, engine, origin)
 }
 
@@ -123,7 +123,7 @@ fn note_open_file(connection_file: &Path) {
     let mode = std::fs::metadata(connection_file).map_or(0, |file| file.permissions().mode() & 0o777);
     if mode & 0o077 != 0 {
         let file = connection_file.display();
-        eprintln!("{file}: others may read the key of this kernel (mode {mode:o}); expected mode 600");
+        eprintln!("{file}: other users can read the key of this kernel (mode {mode:o}); expected mode 600");
     }
 }
 

@@ -10,7 +10,7 @@ use crate::cli::install;
 use crate::cli::lab::{WIDGETS, has_widgets};
 use crate::compile::boundary::Cells;
 use crate::platform::cache_folder::cache_folder;
-use crate::prelude::backend::{Backend, LIBRARIES_REMEDY, has_nvidia_card, release, toolkit};
+use crate::prelude::backend::{Backend, LIBRARIES_REMEDY, has_nvidia_card, parse_version, toolkit};
 use crate::prelude::inventory;
 use crate::prelude::template::{Origin, Template};
 use crate::prelude::toolchain::on_path;
@@ -41,7 +41,7 @@ pub fn examine() -> Result<(), String> {
         ("library sources", library_sources()),
         ("linker", linker()),
         ("cache", writable_cache()),
-        ("version", Ok(format!("{}, made for Rust {}", env!("CARGO_PKG_VERSION"), sources::pinned_rust()))),
+        ("version", Ok(format!("{}, built for Rust {}", env!("CARGO_PKG_VERSION"), sources::pinned_rust()))),
         ("prelude", prelude()),
         ("cells", cells()),
         ("kernelspec", kernelspec()),
@@ -101,7 +101,7 @@ fn library_sources() -> Finding {
     }
     let missing = || {
         fatal(
-            "the standard library's sources are not there; the prelude cannot be compiled without",
+            "the standard library's sources are missing; the prelude cannot be compiled without them",
             "rustup component add rust-src",
         )
     };
@@ -111,7 +111,7 @@ fn library_sources() -> Finding {
 fn linker() -> Finding {
     let Some(cc) = on_path("cc") else {
         return Err(fatal(
-            "there is no cc",
+            "no C compiler `cc` found",
             "install a C compiler: apt install gcc, or xcode-select --install",
         ));
     };
@@ -120,7 +120,7 @@ fn linker() -> Finding {
     }
     match on_path("mold").or_else(|| on_path("lld")) {
         Some(path) => Ok(path.display().to_string()),
-        None => Err(minor("cc; cells would link quicker with mold or lld", "apt install mold")),
+        None => Err(minor("cc; cells would link faster with mold or lld", "apt install mold")),
     }
 }
 
@@ -131,7 +131,7 @@ fn writable_cache() -> Finding {
         .and_then(|()| tempfile::tempfile_in(&path))
         .and_then(|mut probe| probe.write_all(b"probe"))
         .map_err(|error| {
-            fatal(format!("{}: {error}", path.display()), "make room there, or set XDG_CACHE_HOME")
+            fatal(format!("{}: {error}", path.display()), "free space on this disk, or set XDG_CACHE_HOME")
         })?;
     Ok(path.display().to_string())
 }
@@ -139,7 +139,7 @@ fn writable_cache() -> Finding {
 fn prelude() -> Finding {
     compiled(Backend::default(), fatal, |origin| match origin {
         Origin::Archive(archive) => Ok(format!(
-            "in {}; the first start unpacks it and compiles one cell, in a quarter of a minute",
+            "in {}; the first start unpacks it and compiles one cell, in about 15 s",
             archive.display()
         )),
         _ => Err(minor(
@@ -181,20 +181,20 @@ fn cells() -> Finding {
         Some(Cells::Rewritten) => Ok("compiled ahead, with the prelude's variable store".into()),
         Some(Cells::Unchanged(problem)) => Err(minor(
             format!("compiled as evcxr writes them, which takes longer: {problem}"),
-            "cargo install headstart-kernel --locked, with the version of evcxr that it was made for",
+            "cargo install headstart-kernel --locked, which selects the version of evcxr that it supports",
         )),
-        None => Ok("not probed yet; the first kernel does so".into()),
+        None => Ok("not probed yet; the first kernel runs the probe".into()),
     }
 }
 
 fn kernelspec() -> Finding {
     let remedy = "headstart install";
     let (folder, program) = install::installed(Backend::default())
-        .ok_or_else(|| minor("Jupyter does not know the kernel", remedy))?;
+        .ok_or_else(|| minor("the kernel is not registered with Jupyter", remedy))?;
     match program.is_file() {
         true => Ok(folder.display().to_string()),
         false => Err(minor(
-            format!("{} starts {}, which is not there", folder.display(), program.display()),
+            format!("{} starts {}, which does not exist", folder.display(), program.display()),
             remedy,
         )),
     }
@@ -243,15 +243,15 @@ const LEAST_CAPABILITY: (u32, u32) = (6, 1);
 fn card() -> Finding {
     let remedy = "apt install nvidia-driver, and restart the machine";
     let query = "--query-gpu=name,compute_cap,memory.total,driver_version";
-    let said = toolchain::output(Command::new("nvidia-smi").args([query, "--format=csv,noheader"]))
+    let text = toolchain::output(Command::new("nvidia-smi").args([query, "--format=csv,noheader"]))
         .map_err(|problem| minor(format!("the driver does not answer: {problem}"), remedy))?;
-    let cards: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let cards: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let capability = |card: &&str| {
         let (major, less) = card.split(", ").nth(1)?.split_once('.')?;
         Some((major.parse::<u32>().ok()?, less.parse::<u32>().ok()?))
     };
     match cards.iter().filter_map(capability).min() {
-        None => Err(minor("the driver knows no card", remedy)),
+        None => Err(minor("the driver reports no GPU", remedy)),
         Some(least) if least < LEAST_CAPABILITY => Err(minor(
             format!(
                 "{}: compute capability below {}.{}",
@@ -271,7 +271,7 @@ const CUDA_FOLDERS: &str = "HEADSTART_CUDA_LIBRARIES";
 /// Reports the libraries with which `HEADSTART_DEVICE=gpu` runs models on the GPU, and where they are.
 fn cuda_libraries() -> Finding {
     let mut files = Vec::new();
-    for found in headstart_gpu::Libraries::of_system().report() {
+    for found in headstart_gpu::Libraries::from_system().report() {
         match found.file {
             Ok(file) => files.push(file.display().to_string()),
             Err(headstart_gpu::Error::Library { library, hint, .. }) => {
@@ -307,10 +307,11 @@ fn cuda_toolkit() -> Finding {
     let remedy = "apt install nvidia-cuda-toolkit, or https://developer.nvidia.com/cuda-downloads";
     let toolkit = toolkit().map_err(|problem| minor(problem.lines().next().unwrap_or_default(), remedy))?;
     let (major, less) = toolkit.version;
-    let driver = toolchain::output(&mut Command::new("nvidia-smi")).ok().and_then(|said| release(&said));
+    let driver =
+        toolchain::output(&mut Command::new("nvidia-smi")).ok().and_then(|text| parse_version(&text));
     match driver {
         Some(driver) if driver.0 < major => Err(minor(
-            format!("CUDA {major}.{less}, but the driver knows CUDA up to {}.{}", driver.0, driver.1),
+            format!("CUDA {major}.{less}, but the driver supports CUDA up to {}.{}", driver.0, driver.1),
             "apt install a newer nvidia-driver, or a toolkit of the driver's version",
         )),
         _ => Ok(format!("CUDA {major}.{less}, {}", toolkit.nvcc.display())),
@@ -322,7 +323,7 @@ fn cudnn() -> Finding {
     match libraries.lines().find(|line| line.contains("libcudnn.so")) {
         Some(line) => Ok(line.rsplit(" => ").next().unwrap_or_default().to_owned()),
         None => Err(minor(
-            "not there; headstart install --cuda does without it",
+            "not installed; headstart install --cuda does not need it",
             "apt install libcudnn9-dev-cuda-13",
         )),
     }

@@ -39,7 +39,7 @@ struct Program {
 /// Writes a cargo project with the code of a notebook into a new folder.
 pub fn export(notebook: &Path, folder: &Path) -> Result<(), String> {
     if std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(format!("{} is there already: expected a new or an empty folder", folder.display()));
+        return Err(format!("expected a new or an empty folder, found {} with files", folder.display()));
     }
     let content = read_notebook(notebook)?;
     let program = Program::of(&content).map_err(|problem| format!("{}: {problem}", notebook.display()))?;
@@ -122,7 +122,7 @@ impl Program {
         }
         let code = cell::code(source);
         let parsed = cell::parse(&code).map_err(|error| {
-            format!("line {}: {error}; a program needs each cell to be whole", error.span().start().line)
+            format!("line {}: {error}; a program needs complete cells", error.span().start().line)
         })?;
         let defined: BTreeSet<String> = parsed.stmts.iter().flat_map(names).collect();
         if defined.intersection(&self.defined).next().is_some() {

@@ -89,7 +89,7 @@ pub fn inject(notebook: &mut Value, parameters: &[Parameter], path: &Path) -> Re
     cells.retain(|cell| !has_tag(cell, INJECTED_TAG));
     let place = cells.iter().position(|cell| has_tag(cell, DEFAULTS_TAG)).ok_or_else(|| {
         format!(
-            "{}: no cell has the tag `{DEFAULTS_TAG}`; give it to the cell that defines the parameters' defaults \
+            "{}: no cell has the tag `{DEFAULTS_TAG}`; add it to the cell that defines the parameters' defaults \
              (in JupyterLab: Property Inspector, Cell Tags)",
             path.display()
         )

@@ -1,7 +1,7 @@
 //! The `headstart results` command: a table and a chart of the results of executed notebooks.
 //!
-//! A row is one notebook: the parameters that `headstart run -p` or papermill injected, and the results that `glue`
-//! stored, which the Python package scrapbook reads too.
+//! A row is one notebook. It has the parameters that `headstart run -p` or papermill injected, and the results that
+//! `glue` stored. The Python package scrapbook reads these results too.
 
 use std::path::{Path, PathBuf};
 
@@ -124,9 +124,9 @@ impl Row {
 
 /// The rows in CSV form, with a header.
 fn table(rows: &[Row]) -> String {
-    let names = |of: fn(&Row) -> &Map<String, Value>| {
+    let names = |values: fn(&Row) -> &Map<String, Value>| {
         let mut names: Vec<&str> = Vec::new();
-        for name in rows.iter().flat_map(|row| of(row).keys()) {
+        for name in rows.iter().flat_map(|row| values(row).keys()) {
             if !names.contains(&name.as_str()) {
                 names.push(name);
             }

@@ -7,7 +7,7 @@ use crate::platform::environment;
 
 /// Detects the role from how this process was started. If there is one, runs it and does not return.
 pub fn run() {
-    environment::note_users();
+    environment::record_user_environment();
     // rustc starts this program as its linker.
     timing::hook();
     // cargo starts this program in place of rustc.

@@ -45,9 +45,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 /// Runs every code cell of a notebook in order, writes the notebook with its outputs and returns it.
 ///
-/// Stops at the first cell that fails, writes the outputs so far, and returns an error. It continues if
-/// errors are allowed or the cell has the tag `raises-exception`, unless the session itself fails or the run is
-/// stopped: then no later cell runs.
+/// Stops at the first cell that fails, writes the outputs so far, and returns an error. It continues if errors
+/// are allowed or the cell has the tag `raises-exception`. A failed session or a stopped run always ends it.
 pub fn run_notebook(
     engine: &Engine,
     from: &Path,

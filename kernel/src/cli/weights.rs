@@ -26,7 +26,7 @@ pub fn hook() {
     }
     let arguments: Vec<String> = arguments.collect();
     if let Some(request) = Request::from_arguments(&arguments) {
-        parent::die_with_it();
+        parent::die_with_parent();
         let fetched = headstart_fetch::fetch(&request, &mut std::io::stdout().lock());
         std::process::exit(fetched.is_err().into());
     }
@@ -122,10 +122,10 @@ impl Action {
             Action::Verify => format!(
                 "{begin} let mut wrong = Vec::new();\n\
                  for known in headstart::weights::pretrained() {{ match hub.verify(known) {{\n\
-                 Ok(true) => println!(\"{{}}: as it must be\", known.name),\n\
+                 Ok(true) => println!(\"{{}}: verified\", known.name),\n\
                  Ok(false) => {{}}\n\
                  Err(problem) => {{ println!(\"{{problem}}\"); wrong.push(known.name.clone()); }} }} }}\n\
-                 if !wrong.is_empty() {{ panic!(\"not as they must be: {{}}\", wrong.join(\", \")); }}"
+                 if !wrong.is_empty() {{ panic!(\"verification failed: {{}}\", wrong.join(\", \")); }}"
             ),
         };
         // SAFETY: the caller promises it.

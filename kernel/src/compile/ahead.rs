@@ -21,6 +21,7 @@ use crate::compile::evcxr_text::source::{FILE, is_analysis, is_whole, number};
 use crate::compile::handover::{Call, PREDICTED, made};
 use crate::compile::predict::{self, Forms};
 use crate::compile::timing;
+use crate::platform::PARSER_STACK;
 use crate::prelude::session::AHEAD;
 
 /// File beside the compile cache with the last known type of each expression form.
@@ -53,24 +54,25 @@ impl Ahead {
     }
 
     /// Starts to compile a cell that evcxr is about to receive.
-    pub fn begin(&self, code: &str) -> Option<Begun> {
-        let is_apart = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+    pub fn begin(&self, code: &str) -> Option<AheadCompilation> {
+        let has_spare_core = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
         // With `:timing`, the phases run one after another, so that each can be measured.
-        if !is_apart || !is_predictable(code) || timing::linker(&self.session).is_some() {
+        if !has_spare_core || !is_predictable(code) || timing::linker(&self.session).is_some() {
             return None;
         }
-        let watch = Watch {
+        let watcher = SourceWatcher {
             session: self.session.clone(),
             cells: self.cells.clone(),
             forms: self.forms.clone(),
             number: self.number?,
-            seen: source_of(&self.session),
+            last_source: source_of(&self.session),
         };
         let (over, ended) = bounded(0);
         // A failure only costs speed.
-        let run = move || drop(watch.run(&ended));
-        let thread = std::thread::Builder::new().name("ahead".into()).spawn(run).ok()?;
-        Some(Begun { over: Some(over), thread: Some(thread) })
+        let run = move || drop(watcher.run(&ended));
+        let thread =
+            std::thread::Builder::new().name("ahead".into()).stack_size(PARSER_STACK).spawn(run).ok()?;
+        Some(AheadCompilation { over: Some(over), thread: Some(thread) })
     }
 
     /// Records the types of a finished cell's variables. `is_counted`: whether evcxr has increased the cell
@@ -84,12 +86,12 @@ impl Ahead {
         if let Some(number) = number(&source_of(&self.session)) {
             self.number = Some(number + usize::from(is_counted));
         }
-        if is_counted && predict::learn(Arc::make_mut(&mut self.forms), code, &variables.collect()) {
-            let _ = self.keep();
+        if is_counted && predict::record_types(Arc::make_mut(&mut self.forms), code, &variables.collect()) {
+            let _ = self.save_forms();
         }
     }
 
-    fn keep(&mut self) -> io::Result<()> {
+    fn save_forms(&mut self) -> io::Result<()> {
         if self.forms.len() > MAX_FORMS {
             self.forms = Arc::default();
         }
@@ -99,20 +101,20 @@ impl Ahead {
     }
 }
 
-/// Whether a cell can be compiled ahead: it has no command, which may change rustc's arguments, and reads
-/// no file other than its source, and no environment variable.
+/// Whether a cell can be compiled ahead: it has no command (which may change rustc's arguments), and rustc
+/// reads no other file and no environment variable for it.
 fn is_predictable(code: &str) -> bool {
     !code.lines().any(|line| line.trim_start().starts_with(':'))
         && !["include!", "include_str!", "include_bytes!", "env!"].iter().any(|name| code.contains(name))
 }
 
 /// A cell that is being compiled ahead; dropping it ends the compilation.
-pub struct Begun {
+pub struct AheadCompilation {
     over: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Drop for Begun {
+impl Drop for AheadCompilation {
     fn drop(&mut self) {
         drop(self.over.take());
         let _ = self.thread.take().map(JoinHandle::join);
@@ -124,15 +126,15 @@ fn source_of(session: &Path) -> String {
 }
 
 /// Polls the source that evcxr writes, first for rust-analyzer and then for rustc.
-struct Watch {
+struct SourceWatcher {
     session: PathBuf,
     cells: PathBuf,
     forms: Arc<Forms>,
     number: usize,
-    seen: String,
+    last_source: String,
 }
 
-impl Watch {
+impl SourceWatcher {
     fn run(mut self, ended: &Receiver<()>) -> io::Result<()> {
         let folder = self.session.join(AHEAD);
         let call = Call::last(&self.session).ok_or(io::ErrorKind::NotFound)?;
@@ -140,11 +142,11 @@ impl Watch {
             return Ok(());
         }
         let mut compiling: Option<Compiling> = None;
-        let mut is_certain = false;
+        let mut is_final = false;
         loop {
             let source = source_of(&self.session);
-            if source != self.seen && is_whole(&source) {
-                is_certain = number(&source).is_some();
+            if source != self.last_source && is_whole(&source) {
+                is_final = number(&source).is_some();
                 if let Some((cell, source)) = self.cell(&call, &source)
                     && compiling.as_ref().is_none_or(|compiling| !compiling.is_of(&cell))
                 {
@@ -154,13 +156,13 @@ impl Watch {
                         compiling = Some(Compiling::begin(&folder, &cell, &call, &source)?);
                     }
                 }
-                if is_certain && compiling.is_none() {
+                if is_final && compiling.is_none() {
                     return Ok(());
                 }
-                self.seen = source;
+                self.last_source = source;
             }
             let is_done = compiling.as_mut().map_or(Ok(false), Compiling::is_done)?;
-            if is_certain && is_done {
+            if is_final && is_done {
                 // Wait without polling: the cell may run for a long time.
                 let _ = ended.recv();
                 return Ok(());
@@ -264,7 +266,7 @@ mod tests {
     use crate::prelude::facade::PRELUDE;
 
     /// A session after its first cell, with a script in place of rustc.
-    struct Given {
+    struct TestSession {
         _folder: tempfile::TempDir,
         ahead: Ahead,
     }
@@ -274,7 +276,7 @@ mod tests {
         session.join("target/deps")
     }
 
-    fn given(rustc: &str) -> Given {
+    fn given(rustc: &str) -> TestSession {
         let folder = tempfile::tempdir().unwrap();
         let session = folder.path().join("session");
         for folder in [session.join("src"), out(&session)] {
@@ -287,12 +289,12 @@ mod tests {
         command.arg(format!("{PRELUDE}=prelude"));
         note(ahead.session.to_str().unwrap(), &command).unwrap();
         ahead.end("", true, std::iter::empty());
-        Given { _folder: folder, ahead }
+        TestSession { _folder: folder, ahead }
     }
 
     /// Does what evcxr does: writes one source for analysis and one for compilation; then cargo asks for
     /// `g()`.
-    fn hand_over(given: &Given, analysed: &str, compiled: Option<&str>) -> Option<Output> {
+    fn hand_over(given: &TestSession, analysed: &str, compiled: Option<&str>) -> Option<Output> {
         let session = &given.ahead.session;
         let begun = given.ahead.begin("").unwrap();
         let analysis = format!(
@@ -308,10 +310,10 @@ mod tests {
             write(written(2, compiled));
         }
         let call = Call::last(session).unwrap();
-        let asked = call.compilation(&given.ahead.cells, &written(2, "g();\n")).unwrap();
-        let taken = take(session, asked.name(), &out(session));
+        let compilation = call.compilation(&given.ahead.cells, &written(2, "g();\n")).unwrap();
+        let taken = take(session, compilation.name(), &out(session));
         drop(begun);
-        assert!(take(session, asked.name(), &out(session)).is_none(), "the next cell is another");
+        assert!(take(session, compilation.name(), &out(session)).is_none(), "the next cell is another");
         taken
     }
 

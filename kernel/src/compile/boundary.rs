@@ -44,7 +44,7 @@ impl Cells {
             return unchanged(&format!("{VARIABLE} is set"));
         }
         if !is_wrapped {
-            return unchanged("RUSTC_WRAPPER is set to another program than Headstart's");
+            return unchanged("RUSTC_WRAPPER names another program");
         }
         Cells::recorded(template)
     }

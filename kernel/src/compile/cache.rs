@@ -49,7 +49,7 @@ fn remove_parts(folder: &Path) {
     }
 }
 
-fn remove_beyond(most: u64, folder: &Path) {
+fn remove_beyond(max_bytes: u64, folder: &Path) {
     let cells = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let used = |cell: &PathBuf| fs::metadata(cell.join(STATUS)).and_then(|status| status.modified()).ok();
     // An entry that another session is writing has no status yet.
@@ -60,7 +60,7 @@ fn remove_beyond(most: u64, folder: &Path) {
         let files =
             fs::read_dir(cell).into_iter().flatten().flatten().filter_map(|file| file.metadata().ok());
         bytes += files.map(|file| file.len().next_multiple_of(BLOCK_BYTES)).sum::<u64>();
-        if bytes > most {
+        if bytes > max_bytes {
             let _ = fs::remove_dir_all(cell);
         }
     }
@@ -107,7 +107,7 @@ impl Compilation {
         let sources = format!("{CRATE_NAME}.d");
         let read = fs::read_to_string(self.out().join(&sources)).unwrap_or_default();
         // The dependencies of a failed compilation are unknown.
-        let is_known = if status.success() { stands_alone(&read) } else { self.is_first() };
+        let is_known = if status.success() { depends_only_on_source(&read) } else { self.is_first() };
         if !is_known || self.has_dependencies {
             return Ok(());
         }
@@ -146,9 +146,9 @@ fn sums(folder: &Path) -> io::Result<String> {
 
 /// Whether rustc's dependency file shows that a cell depends only on its source. Other dependencies are
 /// files, such as `include_str!` reads, and environment variables.
-fn stands_alone(noted: &str) -> bool {
-    let rules = noted.lines().filter_map(|line| line.split_once(": "));
-    !noted.lines().any(|line| line.starts_with("# env-dep:"))
+fn depends_only_on_source(dep_info: &str) -> bool {
+    let rules = dep_info.lines().filter_map(|line| line.split_once(": "));
+    !dep_info.lines().any(|line| line.starts_with("# env-dep:"))
         && rules.map(|(_, sources)| sources.trim()).all(|sources| sources == FILE)
 }
 
@@ -164,7 +164,7 @@ mod tests {
         fs::write(session.join("src/lib.rs"), source).unwrap();
         let out = session.to_str().unwrap();
         let arguments = ["--crate-name", CRATE_NAME, "--out-dir", out].map(OsString::from);
-        Compilation::of_session(&template.join("cells"), session.to_str().unwrap(), &arguments).unwrap()
+        Compilation::in_session(&template.join("cells"), session.to_str().unwrap(), &arguments).unwrap()
     }
 
     #[test]
@@ -172,11 +172,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (folder.path().join("one"), folder.path().join("two"));
         let first = cell(folder.path(), &one, "fn f() {}");
-        let said = "made $0/libctx.so".replace("$0", one.to_str().unwrap());
-        let rustc = format!("echo bytes > libctx.so; echo $PWD > ctx.d; echo '{said}' >&2");
+        let messages = "made $0/libctx.so".replace("$0", one.to_str().unwrap());
+        let rustc = format!("echo bytes > libctx.so; echo $PWD > ctx.d; echo '{messages}' >&2");
         let status = Command::new("sh").args(["-c", &rustc]).current_dir(&one).status().unwrap();
         assert!(first.recall().is_err());
-        first.add(status, &said).unwrap();
+        first.add(status, &messages).unwrap();
         let second = cell(folder.path(), &two, "fn f() {}");
         assert_eq!(second.recall().unwrap().0, 0);
         assert_eq!(fs::read_to_string(two.join("libctx.so")).unwrap(), "bytes\n");
@@ -186,9 +186,9 @@ mod tests {
 
     #[test]
     fn a_cell_that_depends_on_more_than_its_source_is_not_cached() {
-        assert!(stands_alone("/s/libctx.so: src/lib.rs\n\n/s/ctx.d: src/lib.rs\n\nsrc/lib.rs:\n"));
-        assert!(!stands_alone("/s/libctx.so: src/lib.rs /s/src/words.txt\n\nsrc/lib.rs:\n"));
-        assert!(!stands_alone("/s/libctx.so: src/lib.rs\n\nsrc/lib.rs:\n\n# env-dep:HOME=/root\n"));
+        assert!(depends_only_on_source("/s/libctx.so: src/lib.rs\n\n/s/ctx.d: src/lib.rs\n\nsrc/lib.rs:\n"));
+        assert!(!depends_only_on_source("/s/libctx.so: src/lib.rs /s/src/words.txt\n\nsrc/lib.rs:\n"));
+        assert!(!depends_only_on_source("/s/libctx.so: src/lib.rs\n\nsrc/lib.rs:\n\n# env-dep:HOME=/root\n"));
         let folder = tempfile::tempdir().unwrap();
         let session = folder.path().join("one");
         let cell = cell(folder.path(), &session, "fn f() { g() }");

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::compile::boundary;
 use crate::compile::evcxr_text::source::{CRATE_NAME, Compiled, FILE, compiled, in_order, is_analysis};
+use crate::compile::repeated::without_repeated;
 use crate::compile::variables::rewritten;
 use crate::platform::fingerprint::Fingerprint;
 use crate::prelude::facade::{PRELUDE, REAL};
@@ -33,7 +34,7 @@ pub struct Compilation {
 
 impl Compilation {
     /// Reads the session's source; `None` if the crate is not a cell.
-    pub fn of_session(folder: &Path, session: &str, arguments: &[OsString]) -> Option<Compilation> {
+    pub fn in_session(folder: &Path, session: &str, arguments: &[OsString]) -> Option<Compilation> {
         let arguments: Vec<&str> =
             arguments.iter().map(|argument| argument.to_str()).collect::<Option<_>>()?;
         let source = fs::read_to_string(Path::new(session).join(FILE)).ok()?;
@@ -48,9 +49,13 @@ impl Compilation {
         if after("--crate-name") != Some(&CRATE_NAME) {
             return None;
         }
-        let is_rewritten = boundary::is_rewritten(Path::new(session)) && !is_analysis(source);
+        let applies = boundary::is_rewritten(Path::new(session));
+        let is_rewritten = applies && !is_analysis(source);
         let (mut changed, mut second, mut problem) = (None, None, None);
-        if is_rewritten && has_prelude(arguments) {
+        if applies && is_analysis(source) {
+            // evcxr compiles it for the errors of a cell whose types are unknown.
+            changed = Some(without_repeated(source)).filter(|text| text != source);
+        } else if is_rewritten && has_prelude(arguments) {
             match rewritten(source, true) {
                 Ok(text) => {
                     second = rewritten(source, false).ok().filter(|second| *second != text);
@@ -159,6 +164,6 @@ mod tests {
     #[test]
     fn only_cells_are_cached() {
         let arguments = ["--crate-name", "candle_core", "--out-dir", "."].map(OsString::from);
-        assert!(Compilation::of_session(Path::new("cells"), ".", &arguments).is_none());
+        assert!(Compilation::in_session(Path::new("cells"), ".", &arguments).is_none());
     }
 }

@@ -21,7 +21,7 @@ pub type Forms = HashMap<String, String>;
 /// Predicts the source for rustc from an analysed one and any source that was compiled before. `None` if a
 /// type is unknown or either source is of an unexpected kind.
 pub fn source(analysed: &str, before: &str, number: usize, forms: &Forms) -> Option<String> {
-    let Analysis { items, variables, code, kept } = analysis(analysed)?;
+    let Analysis { items, variables, code, stored } = analysis(analysed)?;
     let Ok(Compiled::WithStore(before)) = compiled(before) else { return None };
     if before.error_type.is_empty() {
         return None;
@@ -37,16 +37,16 @@ pub fn source(analysed: &str, before: &str, number: usize, forms: &Forms) -> Opt
     let old: HashMap<&str, &str> = variables.iter().map(|(_, name, type_)| (*name, *type_)).collect();
     // Each name is stored once, with its last type.
     let mut new = HashMap::new();
-    for (name, defined) in definitions(code)? {
-        let type_ = match defined {
-            Defined::As(type_) => type_,
-            Defined::By(form) => forms.get(&form)?.clone(),
+    for (name, source_of_type) in definitions(code)? {
+        let type_ = match source_of_type {
+            TypeSource::Explicit(type_) => type_,
+            TypeSource::Form(form) => forms.get(&form)?.clone(),
         };
         new.insert(name, type_);
     }
     // Keeps evcxr's order, because evcxr uses it to find the variable that an error is about.
     let put = |type_of: &dyn Fn(&str) -> Option<String>| {
-        kept.iter().filter_map(|name| Some(put_line(name, &type_of(name)?))).collect::<String>()
+        stored.iter().filter_map(|name| Some(put_line(name, &type_of(name)?))).collect::<String>()
     };
     // After a cell that awaits, evcxr runs all cells in tokio's runtime.
     let catch = if before.body.contains(ASYNC_CATCH[0]) { ASYNC_CATCH } else { CATCH };
@@ -75,15 +75,15 @@ pub fn source(analysed: &str, before: &str, number: usize, forms: &Forms) -> Opt
 
 /// Source of a variable's type.
 #[derive(Debug, PartialEq)]
-enum Defined {
+enum TypeSource {
     /// An explicit type.
-    As(String),
+    Explicit(String),
     /// The type of a form of expression.
-    By(String),
+    Form(String),
 }
 
 /// Variables that a cell's `let`s define; `None` if the type of one cannot be determined.
-fn definitions(code: &str) -> Option<Vec<(String, Defined)>> {
+fn definitions(code: &str) -> Option<Vec<(String, TypeSource)>> {
     let mut found = Vec::new();
     for statement in cell::parse(code).ok()?.stmts {
         let Stmt::Local(local) = statement else { continue };
@@ -95,15 +95,15 @@ fn definitions(code: &str) -> Option<Vec<(String, Defined)>> {
         match (pattern, type_) {
             (Pat::Ident(_), Some(type_)) if type_.contains('\n') || has_blank(type_) => return None,
             (Pat::Ident(name), Some(type_)) => {
-                found.push((name.ident.to_string(), Defined::As(type_.to_owned())));
+                found.push((name.ident.to_string(), TypeSource::Explicit(type_.to_owned())));
             }
-            (Pat::Ident(name), None) => found.push((name.ident.to_string(), Defined::By(form()?))),
+            (Pat::Ident(name), None) => found.push((name.ident.to_string(), TypeSource::Form(form()?))),
             (Pat::Tuple(tuple), None) => {
                 let form = form()?;
                 for (at, part) in tuple.elems.iter().enumerate() {
                     match part {
                         Pat::Ident(name) => {
-                            found.push((name.ident.to_string(), Defined::By(format!("{form}.{at}"))));
+                            found.push((name.ident.to_string(), TypeSource::Form(format!("{form}.{at}"))));
                         }
                         Pat::Wild(_) => {}
                         _ => return None,
@@ -123,14 +123,14 @@ fn has_blank(type_: &str) -> bool {
 }
 
 /// Records the types of a cell's variables. Returns whether any of them was new or changed.
-pub fn learn(forms: &mut Forms, code: &str, types: &HashMap<&str, &str>) -> bool {
-    let mut is_news = false;
-    for (name, defined) in definitions(&cell::code(code)).unwrap_or_default() {
-        if let (Defined::By(form), Some(type_)) = (defined, types.get(name.as_str())) {
-            is_news |= forms.insert(form, type_.to_string()).as_deref() != Some(type_);
+pub fn record_types(forms: &mut Forms, code: &str, types: &HashMap<&str, &str>) -> bool {
+    let mut has_changed = false;
+    for (name, source_of_type) in definitions(&cell::code(code)).unwrap_or_default() {
+        if let (TypeSource::Form(form), Some(type_)) = (source_of_type, types.get(name.as_str())) {
+            has_changed |= forms.insert(form, type_.to_string()).as_deref() != Some(type_);
         }
     }
-    is_news
+    has_changed
 }
 
 /// A call without its arguments; `None` for an expression whose form does not determine its type, such as a
@@ -214,8 +214,8 @@ mod tests {
     #[test]
     fn a_form_is_a_call_without_its_arguments() {
         let form_of = |code: &str| match definitions(code)?.pop()?.1 {
-            Defined::By(form) => Some(form),
-            Defined::As(_) => None,
+            TypeSource::Form(form) => Some(form),
+            TypeSource::Explicit(_) => None,
         };
         for (code, form) in [
             ("let mut m = sequential![Input::new(4), Flatten]?;", "sequential!?"),
@@ -234,7 +234,7 @@ mod tests {
         }
         assert_eq!(definitions("f(); let _ = 1;").unwrap(), []);
         let typed = definitions("let a: My_Type = f();").unwrap();
-        assert_eq!(typed, [("a".to_owned(), Defined::As("My_Type".to_owned()))]);
+        assert_eq!(typed, [("a".to_owned(), TypeSource::Explicit("My_Type".to_owned()))]);
     }
 
     #[test]
@@ -242,9 +242,9 @@ mod tests {
         let mut forms = Forms::new();
         let types = HashMap::from([("a", "A"), ("b", "B")]);
         let code = ":timing\nlet (a, b) = f(1);\nlet c = 1 + f(2)";
-        assert!(!learn(&mut forms, code, &types), "{code} is not all known");
+        assert!(!record_types(&mut forms, code, &types), "{code} is not all known");
         let code = ":timing\nlet (a, b) = f(1);";
-        assert!(learn(&mut forms, code, &types) && !learn(&mut forms, code, &types));
+        assert!(record_types(&mut forms, code, &types) && !record_types(&mut forms, code, &types));
         assert_eq!(forms["f().1"], "B");
     }
 }

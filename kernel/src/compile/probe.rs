@@ -23,7 +23,7 @@ const WITHOUT_COMPLETIONS: &str = "xt\"";
 /// If a cell cannot run.
 pub fn run(context: &mut CommandContext, session: &Path) -> Result<Result<(), String>, String> {
     for (at, cell) in CELLS.into_iter().enumerate() {
-        let before = written(session).ok_or("the kernel's program is not called in rustc's place")?;
+        let before = written(session).ok_or("cargo does not call the kernel's rustc wrapper")?;
         // Completion writes the source for rust-analyzer.
         context
             .completions(cell, cell.find(WITHOUT_COMPLETIONS).unwrap_or_default())
@@ -48,7 +48,7 @@ fn check(source: &str, takes_variable: bool) -> Result<(), String> {
         return Err("evcxr's source has no variable store".into());
     };
     if parts.error_type.is_empty() {
-        return Err("evcxr's source has not the expected error type".into());
+        return Err("evcxr's source does not have the expected error type".into());
     }
     let expected: &[(&str, &str)] = if takes_variable { &[("headstart_probe", "String")] } else { &[] };
     if taken_variables(source) != expected {

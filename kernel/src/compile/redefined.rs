@@ -50,6 +50,8 @@ const BY_REFERENCE: [&str; 13] = [
 pub struct Redefined<'a> {
     pub name: &'a str,
     pub type_: &'a str,
+    /// Whether the cell uses the old value.
+    pub is_used: bool,
 }
 
 /// Finds the variables that `before` takes out of the store and `code` redefines without moving them, as
@@ -62,12 +64,14 @@ pub fn redefined<'a>(before: &'a str, code: &str) -> Vec<Redefined<'a>> {
     let is_put = |line: &&str| use_of_variable(line).is_some_and(|(use_, _)| use_ == Use::Put);
     let code: String = code.split_inclusive('\n').filter(|line| !is_put(line)).collect();
     let Ok(block) = cell::parse(&code) else { return Vec::new() };
-    taken.retain(|variable| {
-        let mut seen = Seen { name: variable.name.trim_start_matches("r#"), is_moved: false };
+    taken.retain_mut(|variable| {
+        let mut visitor = MoveVisitor { name: variable.name.trim_start_matches("r#"), is_moved: false };
+        variable.is_used = false;
         for statement in &block.stmts {
-            seen.visit_stmt(statement);
-            if matches!(statement, Stmt::Local(local) if binds(&local.pat, seen.name)) {
-                return !seen.is_moved || COPY_TYPES.contains(&variable.type_);
+            variable.is_used |= names(statement, visitor.name);
+            visitor.visit_stmt(statement);
+            if matches!(statement, Stmt::Local(local) if binds(&local.pat, visitor.name)) {
+                return !visitor.is_moved || COPY_TYPES.contains(&variable.type_);
             }
         }
         false
@@ -77,7 +81,7 @@ pub fn redefined<'a>(before: &'a str, code: &str) -> Vec<Redefined<'a>> {
 
 /// Variables that lines take out of the store.
 pub fn taken(lines: &str) -> Vec<Redefined<'_>> {
-    taken_variables(lines).into_iter().map(|(name, type_)| Redefined { name, type_ }).collect()
+    taken_variables(lines).into_iter().map(|(name, type_)| Redefined { name, type_, is_used: true }).collect()
 }
 
 /// Whether a pattern binds a name.
@@ -114,18 +118,18 @@ pub fn names(statement: &Stmt, name: &str) -> bool {
 
 /// Whether statements may move a variable.
 pub fn may_move(statements: &[Stmt], name: &str) -> bool {
-    let mut seen = Seen { name, is_moved: false };
-    statements.iter().for_each(|statement| seen.visit_stmt(statement));
-    seen.is_moved
+    let mut visitor = MoveVisitor { name, is_moved: false };
+    statements.iter().for_each(|statement| visitor.visit_stmt(statement));
+    visitor.is_moved
 }
 
 /// Syntax visitor that finds possible moves of a variable.
-struct Seen<'a> {
+struct MoveVisitor<'a> {
     name: &'a str,
     is_moved: bool,
 }
 
-impl Seen<'_> {
+impl MoveVisitor<'_> {
     fn is_variable(&self, expression: &Expr) -> bool {
         matches!(expression, Expr::Path(path) if path.path.is_ident(self.name))
     }
@@ -139,7 +143,7 @@ impl Seen<'_> {
     }
 }
 
-impl<'ast> Visit<'ast> for Seen<'_> {
+impl<'ast> Visit<'ast> for MoveVisitor<'_> {
     fn visit_expr(&mut self, expression: &'ast Expr) {
         match expression {
             // A borrow, or a use of a part of the variable.
@@ -159,8 +163,8 @@ impl<'ast> Visit<'ast> for Seen<'_> {
     }
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
-        let lends = BY_REFERENCE.iter().any(|name| call.path.is_ident(name));
-        self.is_moved |= !lends && self.is_in(call.tokens.clone());
+        let takes_references = BY_REFERENCE.iter().any(|name| call.path.is_ident(name));
+        self.is_moved |= !takes_references && self.is_in(call.tokens.clone());
     }
 }
 

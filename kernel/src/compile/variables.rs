@@ -6,18 +6,25 @@
 
 use std::collections::HashSet;
 
+use crate::compile::cell::blanks;
 use crate::compile::evcxr_text::source::{
     self, ASYNC_CATCH, CATCH, Compiled, ERROR_TYPE, RUNTIME, STORE, STORE_NAME, Use, WithStore,
-    takes_variables, use_of_variable,
+    commented_take, takes_variables, use_of_variable, with_replaced_check,
 };
+use crate::compile::layouts::layouts;
 use crate::compile::macros::with_macros_first;
 use crate::compile::redefined::{Redefined, redefined};
+use crate::compile::repeated::without_repeated;
 use crate::prelude::tokens::identifiers;
 
 const OUR_RUNTIME: &str = "\nuse headstart::variables as evcxr_internal_runtime;";
 const OUR_ERROR_TYPE: &str = "\nuse headstart::variables::EvcxrUserCodeError;";
 const OUR_STORE: &str =
     "\nlet evcxr_variable_store = unsafe { headstart::variables::variable_store(evcxr_variable_store) };";
+/// [`OUR_STORE`] for a cell with variables of types that cells have defined: [`LAYOUTS`] stands at the source's end.
+const OUR_STORE_WITH_LAYOUTS: &str = "\nlet evcxr_variable_store = unsafe {\n\
+     headstart::variables::variable_store_with(evcxr_variable_store, HEADSTART_LAYOUTS) };";
+const LAYOUTS: &str = "const HEADSTART_LAYOUTS: [headstart::variables::Layouts; 2] = ";
 /// Paths are whole, because a cell may define other things with the names `Ok` and `Result`.
 const OUR_CATCH: [&str; 2] = [
     "\nheadstart::variables::run_cell(\n|| -> std::result::Result<(), EvcxrUserCodeError> {",
@@ -63,19 +70,28 @@ pub const MARKER: &std::ffi::CStr = c"headstart_variable_store";
 pub fn rewritten(source: &str, saves: bool) -> Result<String, String> {
     let marker = format!("#[unsafe(no_mangle)] pub static {}: u8 = 0;\n", MARKER.to_string_lossy());
     let WithStore { items, error_type, runtime, function, store, body } = match source::compiled(source)? {
-        Compiled::WithoutStore => return Ok(with_macros_first([source, &marker].concat())),
+        Compiled::WithoutStore => {
+            return Ok(with_macros_first([&without_repeated(source), marker.as_str()].concat()));
+        }
         Compiled::WithStore(parts) => parts,
     };
-    let cell = with_named_only(body);
+    let redefined = redefined_variables(body);
+    let cell = with_used_only(body, &redefined);
+    let layouts = layouts(items, body);
+    let (our_store, layouts) = match layouts.iter().all(Vec::is_empty) {
+        true => (OUR_STORE, String::new()),
+        false => (OUR_STORE_WITH_LAYOUTS, format!("{LAYOUTS}[&{:?}, &{:?}];\n", layouts[0], layouts[1])),
+    };
     let parts = || {
         Some([
-            items.to_owned(),
+            without_repeated(items),
             error_type.replace(ERROR_TYPE, &in_place_of(ERROR_TYPE, OUR_ERROR_TYPE)?),
             in_place_of(runtime, OUR_RUNTIME)?,
             function.to_owned(),
-            in_place_of(store, OUR_STORE)?,
-            with_compiled_catch(&cell, saves)?,
+            in_place_of(store, our_store)?,
+            with_compiled_catch(&cell, if saves { &redefined } else { &[] })?,
             marker,
+            layouts,
         ])
     };
     debug_assert_eq!((runtime, store), (RUNTIME, STORE));
@@ -84,35 +100,38 @@ pub fn rewritten(source: &str, saves: bool) -> Result<String, String> {
         .ok_or_else(|| "evcxr's source is shorter than expected".into())
 }
 
+/// The variables that a cell takes and redefines; none in a cell that evcxr compiles only for its errors.
+fn redefined_variables(cell: &str) -> Vec<Redefined<'_>> {
+    let parts = |[begin, end]: [&str; 2]| {
+        let (before, rest) = cell.split_once(begin)?;
+        Some((before, rest.rsplit_once(end)?.0))
+    };
+    let parts = parts(ASYNC_CATCH).or_else(|| parts(CATCH));
+    parts.map(|(before, code)| redefined(before, code)).unwrap_or_default()
+}
+
 /// Replaces evcxr's panic handler by the prelude's. Cells without the expected handler stay unchanged: those that
-/// evcxr compiles only for their errors. `None` if the new text is longer than evcxr's.
-fn with_compiled_catch(cell: &str, saves: bool) -> Option<String> {
+/// evcxr compiles only for their errors. `saved`: variables whose values are saved if the cell fails. `None` if the
+/// new text is longer than evcxr's.
+fn with_compiled_catch(cell: &str, saved: &[Redefined]) -> Option<String> {
     let parts = |catch: [&str; 2]| {
         let (before, rest) = cell.split_once(catch[0])?;
         let (code, after) = rest.rsplit_once(catch[1])?;
-        Some((before.to_owned(), code.to_owned(), after.to_owned()))
+        Some((before, code, after))
     };
-    let saved = |before: &str, code: &str| -> String {
-        match saves {
-            true => redefined(before, code).iter().map(save).collect(),
-            false => String::new(),
-        }
-    };
+    let saved: String = saved.iter().map(save).collect();
     if let Some((before, code, after)) = parts(ASYNC_CATCH) {
-        let saved = saved(&before, &code);
         let [begin, end] = if saved.is_empty() { OUR_ASYNC_CATCH } else { OUR_SAVING_ASYNC_CATCH };
         let begin = in_place_of(ASYNC_CATCH[0], begin)?;
         let end = end_in_place_of(ASYNC_CATCH[1], end, &saved)?;
-        return Some([before, begin, code, end, after].concat());
+        return Some([before, &begin, code, &end, after].concat());
     }
     let Some((before, code, after)) = parts(CATCH) else { return Some(cell.to_owned()) };
-    let (before, code, after) = (before.as_str(), code.as_str(), after.as_str());
-    let saved = saved(before, code);
     let name = if code.contains(STORE_NAME) { STORE_NAME } else { "_" };
     let [begin, end] = match (takes_variables(before), saved.is_empty()) {
-        (true, false) => OUR_SAVING_CATCH,
+        (_, false) => OUR_SAVING_CATCH,
         (true, true) => OUR_CATCH,
-        (false, _) => [OUR_CATCH_ALONE, OUR_CATCH[1]],
+        (false, true) => [OUR_CATCH_ALONE, OUR_CATCH[1]],
     };
     let begin = in_place_of(CATCH[0], &begin.replace('$', name))?;
     let end = end_in_place_of(CATCH[1], end, &saved)?;
@@ -131,9 +150,12 @@ fn end_in_place_of(text: &str, ours: &str, saved: &str) -> Option<String> {
 
 /// Statement that saves a variable's value.
 fn save(variable: &Redefined) -> String {
-    let Redefined { name, type_ } = variable;
+    let Redefined { name, type_, is_used } = variable;
     let type_ = type_.replace('\n', " ");
-    format!("headstart::variables::save::<{type_}>(stringify!({name}), {name});")
+    match is_used {
+        true => format!("headstart::variables::save::<{type_}>(stringify!({name}), {name});"),
+        false => format!("{STORE_NAME}.save::<{type_}>(stringify!({name}));"),
+    }
 }
 
 /// Pads `ours` with spaces and empty lines to as many bytes and lines as `text`.
@@ -143,17 +165,21 @@ fn in_place_of(text: &str, ours: &str) -> Option<String> {
     Some([ours, &" ".repeat(spaces), &"\n".repeat(lines)].concat())
 }
 
-/// Removes the lines that move a variable out of the store and back, if no other line contains its name.
-/// Names in strings and comments count.
-fn with_named_only(cell: &str) -> String {
+/// Removes the lines that move a variable out of the store and back, if no other line contains its name. Names in
+/// strings and comments count. A redefined variable whose old value is not used stays in the store until then, so that
+/// it may have another type.
+fn with_used_only(cell: &str, redefined: &[Redefined]) -> String {
     let lines = || cell.split_inclusive('\n').map(|line| (line, use_of_variable(line)));
     let named: HashSet<&str> =
         lines().filter(|(_, used)| used.is_none()).flat_map(|(line, _)| identifiers(line)).collect();
+    let replaced = |name: &str| {
+        redefined.iter().any(|variable| variable.name.trim_start_matches("r#") == name && !variable.is_used)
+    };
     lines()
         .map(|(line, used)| match used {
-            Some((Use::Take | Use::Put, name)) if !named.contains(name) => {
-                line.chars().map(|c| if c == '\n' { "\n" } else { &"    "[..c.len_utf8()] }).collect()
-            }
+            Some((Use::Take | Use::Put, name)) if !named.contains(name) => blanks(line),
+            Some((Use::Take, name)) if replaced(name) => commented_take(line),
+            Some((Use::Check, name)) if replaced(name) => with_replaced_check(line),
             _ => line.to_owned(),
         })
         .collect()
@@ -162,7 +188,10 @@ fn with_named_only(cell: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compile::evcxr_text::source::{CHECKED, CHECKS, check_line, put_line, take_line, written};
+    use crate::compile::evcxr_text::source::{
+        CHECKED, CHECKS, check_line, is_taken_mutable, put_line, take_line, written,
+    };
+    use crate::compile::redefined::taken;
 
     #[test]
     fn a_failing_cell_saves_the_variables_that_it_redefines() {
@@ -170,8 +199,13 @@ mod tests {
         let [catch, caught] = CATCH;
         let cell =
             [&take, catch.trim_start(), "\nlet v = vec![4];\n", caught.trim_start(), "\nlast\n"].concat();
-        let changed = |saves| with_compiled_catch(&cell, saves).unwrap();
-        assert!(changed(true).contains("{headstart::variables::save::<Vec< u8>>(stringify!(v), v);}"));
+        let saved = redefined_variables(&cell);
+        let changed = |saves| with_compiled_catch(&cell, if saves { &saved } else { &[] }).unwrap();
+        assert!(changed(true).contains("{evcxr_variable_store.save::<Vec< u8>>(stringify!(v));}"));
+        let used = cell.replace("vec![4]", "v.clone()");
+        let saved = redefined_variables(&used);
+        let used = with_compiled_catch(&used, &saved).unwrap();
+        assert!(used.contains("{headstart::variables::save::<Vec< u8>>(stringify!(v), v);}"));
         assert!(!changed(false).contains("save"));
         for saves in [true, false] {
             let line = |text: &str, word| text.lines().position(|line| line == word).unwrap();
@@ -212,7 +246,7 @@ mod tests {
     fn only_a_cell_that_takes_variables_moves_them() {
         let [catch, caught] = CATCH;
         let changed = |before: &str, code: &str| {
-            with_compiled_catch(&[before, catch, code, caught].concat(), true).unwrap()
+            with_compiled_catch(&[before, catch, code, caught].concat(), &[]).unwrap()
         };
         let (take, put) = (take_line("a", "a", "u8"), put_line("a", "u8"));
         assert!(changed(&take, &put).contains(OUR_CATCH[0]));
@@ -224,7 +258,7 @@ mod tests {
     fn an_awaiting_cell_keeps_its_lines() {
         let [catch, caught] = ASYNC_CATCH;
         let cell = ["let a = f();", catch, "\na.await;", caught, "\nlast"].concat();
-        let changed = with_compiled_catch(&cell, true).unwrap();
+        let changed = with_compiled_catch(&cell, &[]).unwrap();
         assert!(changed.contains("headstart::variables::run_async(") && !changed.contains("block_on"));
         for word in ["a.await;", "last"] {
             let line = |text: &str| text.lines().position(|line| line == word).unwrap();
@@ -237,10 +271,10 @@ mod tests {
         let [catch, caught] = ASYNC_CATCH;
         let cell =
             [&*take_line("v", "v", "u8"), catch, "\nlet v = f();\na.await;", caught, "\nlast"].concat();
-        let changed = |saves| with_compiled_catch(&cell, saves).unwrap();
+        let saved = redefined_variables(&cell);
+        let changed = |saves| with_compiled_catch(&cell, if saves { &saved } else { &[] }).unwrap();
         assert!(
-            changed(true).contains("save::<u8>(stringify!(v), v);")
-                && changed(true).contains("if !headstart")
+            changed(true).contains("save::<u8>(stringify!(v));") && changed(true).contains("if !headstart")
         );
         assert!(!changed(false).contains("save::<"));
         for saves in [true, false] {
@@ -254,7 +288,7 @@ mod tests {
         let moved = |name: &str| check_line(name, "u8") + &take_line(name, name, "u8");
         let source = ["aé", "a", "b", "r#c"].map(|name| moved(name) + &put_line(name, "u8")).concat()
             + "println!(\"{b:.2}\", r#c, aé1);\n";
-        let changed = with_named_only(&source);
+        let changed = with_used_only(&source, &[]);
         assert_eq!(changed.len(), source.len());
         let lines: Vec<&str> = changed.lines().collect();
         for (at, name) in ["aé", "a", "b", "r#c"].into_iter().enumerate() {
@@ -263,6 +297,22 @@ mod tests {
             assert_eq!([1, 2].map(|n| !lines[3 * at + n].trim().is_empty()), [is_named; 2], "{name}");
         }
         assert_eq!(lines[12], source.lines().last().unwrap());
+    }
+
+    #[test]
+    fn a_variable_may_be_replaced_by_one_of_another_type() {
+        let source = check_line("v", "P") + &take_line("mut v", "v", "P");
+        let replaced =
+            |is_used| with_used_only(&source.clone(), &[Redefined { name: "v", type_: "P", is_used }]);
+        let named = source.clone() + "let v = P;\n";
+        let changed = |is_used| with_used_only(&named, &[Redefined { name: "v", type_: "P", is_used }]);
+        assert_eq!(changed(true), named);
+        assert_eq!(changed(false).len(), named.len());
+        let lines: Vec<_> = changed(false).lines().map(str::trim).map(str::to_owned).collect();
+        assert!(lines[1].starts_with("//") && lines[2] == "let v = P;");
+        assert_eq!((taken(&changed(false)).len(), is_taken_mutable(&changed(false), "v")), (1, true));
+        assert!(lines[0].contains("check_replaced::<P>(stringify!(v))"));
+        assert!(replaced(true).contains("check_variable"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ const FILE: &str = "warnings";
 const LINT: &str = "unused_must_use";
 
 /// Stores the warnings to show, one per line, for [`take`]. Returns the other messages without warnings.
-pub fn sort_out(session: &Path, messages: &str) -> String {
+pub fn split_off(session: &Path, messages: &str) -> String {
     let is_warning =
         |line: &&str| line.contains("\"level\":\"warning\"") && parse(line)["level"] == "warning";
     let shown: String =
@@ -77,11 +77,11 @@ mod tests {
         let error = message("error", "E0308");
         let messages =
             [message("warning", "unused_macros"), message("warning", LINT), error.clone()].concat();
-        assert_eq!(sort_out(folder.path(), &messages), error);
+        assert_eq!(split_off(folder.path(), &messages), error);
         assert_eq!(take(folder.path()), [("unused `Result` that must be used".to_owned(), 7)]);
         assert!(take(folder.path()).is_empty(), "once");
-        sort_out(folder.path(), &message("warning", LINT));
-        assert_eq!(sort_out(folder.path(), &error), error);
+        split_off(folder.path(), &message("warning", LINT));
+        assert_eq!(split_off(folder.path(), &error), error);
         assert!(take(folder.path()).is_empty(), "those of an earlier cell are not shown");
     }
 }

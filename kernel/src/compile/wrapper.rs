@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::compile::compilation::Compilation;
 use crate::compile::evcxr_text::source::{CRATE_NAME, FILE, OPTIMISATION};
 use crate::compile::{handover, moved, timing, warnings};
-use crate::platform::rustc_wrapper;
+use crate::platform::{PARSER_STACK, rustc_wrapper};
 use crate::prelude::facade::{ERRORS, PRELUDE};
 
 /// Optimisation level of cells, in place of evcxr's. Most loops are as fast, some take up to twice as long;
@@ -31,8 +31,11 @@ pub fn hook() {
     let mut arguments: Vec<OsString> = arguments.collect();
     arguments.extend(our_level(&arguments).map(OsString::from));
     let session = std::env::current_dir().unwrap_or_default();
-    let cell =
-        session.to_str().and_then(|session| Compilation::of_session(Path::new(&folder), session, &arguments));
+    let read = || Compilation::in_session(Path::new(&folder), session.to_str()?, &arguments);
+    let cell = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(PARSER_STACK).spawn_scoped(scope, read);
+        thread.ok()?.join().ok().flatten()
+    });
     let status = match cell {
         Some(cell) => cell.answer(Command::new(&rustc).args(&arguments)),
         None => Err(Command::new(&rustc).args(&arguments).exec()),
@@ -65,13 +68,13 @@ impl Compilation {
                 "$message_type": "diagnostic", "message": message, "code": null, "level": "error", "spans": [],
                 "children": [], "rendered": format!("error: {message}\n"),
             });
-            self.say(&format!("{diagnostic}\n"))?;
+            self.report(&format!("{diagnostic}\n"))?;
             return Ok(1);
         }
         // A failure only costs speed.
         let _ = handover::note(&self.session, rustc);
         if let Ok((status, messages)) = self.recall() {
-            self.say(&messages)?;
+            self.report(&messages)?;
             return Ok(status);
         }
         let output = match handover::take(Path::new(&self.session), self.name(), self.out()) {
@@ -83,7 +86,7 @@ impl Compilation {
             _ => output,
         };
         io::stdout().write_all(&output.stdout)?;
-        self.say(&String::from_utf8_lossy(&output.stderr))?;
+        self.report(&String::from_utf8_lossy(&output.stderr))?;
         // A failure only costs speed.
         let _ = self.add(output.status, &String::from_utf8_lossy(&output.stderr));
         Ok(output.status.code().unwrap_or(1))
@@ -102,8 +105,8 @@ impl Compilation {
     }
 
     /// Writes rustc's messages, without warnings and labels that mislead evcxr, to standard error for cargo.
-    fn say(&self, messages: &str) -> io::Result<()> {
-        let errors = warnings::sort_out(Path::new(&self.session), messages);
+    fn report(&self, messages: &str) -> io::Result<()> {
+        let errors = warnings::split_off(Path::new(&self.session), messages);
         io::stderr().write_all(moved::without_labels(&errors).as_bytes())
     }
 }

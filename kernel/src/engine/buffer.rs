@@ -7,7 +7,7 @@ use tokio::sync::mpsc::Sender;
 use crate::compile::evcxr_text::protocol;
 use crate::engine::collected::Collected;
 use crate::engine::output::{Background, Event, Output};
-use crate::engine::places;
+use crate::engine::positions;
 use crate::engine::scanner::{Item, Scanner};
 
 /// Longest time that an output is buffered, to be joined with more (20 ms).
@@ -250,7 +250,7 @@ impl State {
         (self.held_bytes, self.held_since, self.value_at) = (0, None, 0);
         for mut output in self.held.drain(..) {
             if let Output::Stderr(text) = &mut output
-                && let Some(clean) = places::without_dbg_positions(text)
+                && let Some(clean) = positions::without_dbg_positions(text)
             {
                 *text = clean;
             }

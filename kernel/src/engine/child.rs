@@ -35,8 +35,8 @@ const EXIT_TIMEOUT_S: libc::c_uint = 5;
 
 /// Error for a cell that was not run.
 const OTHER_STORE: &str = "the cell was compiled for another variable store than the cells before it, so it was not run\n\
-    hint: another program than the kernel's compiled it; take back what changed the compiler, such as \
-    `:build_env RUSTC_WRAPPER=…`, or start again with `:restart`";
+    hint: remove the setting that changed the compiler, such as `:build_env RUSTC_WRAPPER=…`, or start again with \
+    `:restart`";
 
 /// A compiled cell.
 struct Cell {
@@ -50,12 +50,12 @@ pub fn hook() {
     if std::env::var_os(RUNTIME_VARIABLE).is_some() {
         // SAFETY: no other thread runs yet.
         let run = unsafe {
-            rustc_wrapper::forget();
-            environment::take_over();
+            rustc_wrapper::unset();
+            environment::restore_user_environment();
             run()
         };
         if let Err(error) = &run {
-            eprintln!("the process of the cells cannot go on: {error}");
+            eprintln!("the cells' process cannot continue: {error}");
         }
         end_programs(libc::SIGTERM);
         // SAFETY: SIGALRM ends this process if a destructor does not return.
@@ -176,8 +176,7 @@ fn read(commands: File, sender: mpsc::Sender<Command>) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a process that a cell forks close its copies of these pipes: the kernel detects the end of this process by
-/// the end of its pipe.
+/// Closes these pipes in a process that a cell forks. Otherwise the kernel would not see the end of this process.
 fn close_in_forked(pipes: [RawFd; 4]) {
     extern "C" fn close() {
         IS_FORKED.store(true, Ordering::SeqCst);

@@ -10,6 +10,12 @@ pub struct Completions {
     pub end: usize,
 }
 
+impl Completions {
+    pub fn none(position: usize) -> Completions {
+        Completions { matches: Vec::new(), start: position, end: position }
+    }
+}
+
 /// Text to insert for a completion. A call with arguments ends with its bracket: `sum(sum_dims)` becomes
 /// `sum(`.
 pub fn insertion(completion: &str) -> &str {

@@ -38,7 +38,7 @@ impl CellError {
 
     /// Creates an error for an engine that ended during the cell.
     pub fn engine_stopped() -> CellError {
-        let text = "the engine stopped before the cell was over\nhint: restart the kernel";
+        let text = "the engine stopped before the cell finished\nhint: restart the kernel";
         CellError::new(STOPPED, text)
     }
 
@@ -51,34 +51,34 @@ impl CellError {
     /// cleared before.
     pub fn interrupted(when: &str, removed: &BTreeSet<String>) -> CellError {
         let variables = match removed.is_empty() {
-            true => "every variable is kept".to_owned(),
+            true => "all variables keep their values".to_owned(),
             false => format!("it had removed {}", list(removed)),
         };
         CellError::new("Interrupted", &format!("the cell stopped {when}; {variables}"))
     }
 
     /// Creates an error for the end of the cells' process, with the panic that ended it and the variables that it
-    /// contained.
+    /// contained. `checkpoints`: the models with checkpoints.
     pub fn process_ended(
         how: &str,
         interrupted: bool,
         fatal: Option<&str>,
         variables: &BTreeSet<String>,
-        kept: &BTreeSet<String>,
+        checkpoints: &BTreeSet<String>,
     ) -> CellError {
         let lost = match variables.is_empty() {
-            true => "It held no variables.".to_owned(),
+            true => "It contained no variables.".to_owned(),
             false => format!("Lost with it: {}.", list(variables)),
         };
-        let kept = match kept.is_empty() {
+        let recovery = match checkpoints.is_empty() {
             true => String::new(),
             false => format!(
-                "\nhint: trained weights of {} are kept: build the model as before, then call `recover()?` on it",
-                list(kept)
+                "\nhint: build the model again, then call `recover()?` on it: checkpoints of {} exist",
+                list(checkpoints)
             ),
         };
         let (name, what) = match interrupted {
-            true => ("Interrupted", "the cell did not stop when it was asked to, so its process was ended"),
+            true => ("Interrupted", "the cell did not stop, so its process was killed"),
             false => ("ProcessEnded", how.trim_end()),
         };
         let is_fault = ["SIGSEGV", "SIGABRT", "SIGBUS"].iter().any(|signal| how.contains(signal));
@@ -98,7 +98,7 @@ impl CellError {
             }
             _ => what.to_owned(),
         };
-        CellError::new(name, &format!("{what}\n{lost}\nA new process takes the next cell.{kept}"))
+        CellError::new(name, &format!("{what}\n{lost}\nThe next cell runs in a new process.{recovery}"))
     }
 
     /// The text without colours, for terminals without colour support.
@@ -143,12 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_cell_says_what_is_kept() {
+    fn an_interrupted_cell_names_the_removed_variables() {
         let message = |names: &[&str]| {
             let names = names.iter().map(|name| name.to_string()).collect();
             CellError::interrupted("while a command ran", &names).value
         };
-        assert_eq!(message(&[]), "the cell stopped while a command ran; every variable is kept");
+        assert_eq!(message(&[]), "the cell stopped while a command ran; all variables keep their values");
         assert_eq!(message(&["a", "b"]), "the cell stopped while a command ran; it had removed a, b");
     }
 }

@@ -17,7 +17,7 @@ use crate::engine::output::{Bundle, CellError, Event, Outcome, Output};
 use crate::engine::prepare::Prepared;
 use crate::engine::report::describe;
 use crate::engine::run::Variables;
-use crate::engine::{notes, places};
+use crate::engine::{notes, positions};
 use crate::prelude::session;
 use crate::prelude::tokens::identifiers;
 
@@ -25,7 +25,7 @@ use crate::prelude::tokens::identifiers;
 const NO_RUNTIME: &str = "there is no reactor running";
 
 /// A cell whose code has ended.
-pub struct Ran<'a> {
+pub struct FinishedCell<'a> {
     /// The cell as the user sent it.
     pub cell: &'a str,
     /// The cell without the commands before its code.
@@ -41,7 +41,7 @@ pub struct Ran<'a> {
 
 impl Loaded {
     /// Completes a cell and returns its outcome for the user.
-    pub fn finish(&mut self, cells: &Cells, mut ran: Ran, events: &Sender<Event>) -> Outcome {
+    pub fn finish(&mut self, cells: &Cells, mut ran: FinishedCell, events: &Sender<Event>) -> Outcome {
         self.warn(&ran.prepared, ran.result.is_ok(), events);
         let source = self.context.last_source().unwrap_or_default();
         let restored = match ran.collected.failed() {
@@ -49,7 +49,7 @@ impl Loaded {
             true if self.is_rewritten => self.restore(&ran.before, &source),
             _ => BTreeSet::new(),
         };
-        let cleared = self.note_gone(&ran);
+        let cleared = self.record_lost(&ran);
         self.prepare_compilation_ahead(ran.code, ran.result.is_ok());
         match std::mem::replace(&mut ran.result, Ok(EvalOutputs::default())) {
             Err(Error::SubprocessTerminated(text)) => {
@@ -69,18 +69,18 @@ impl Loaded {
             Ok(_) if ran.collected.failed() => Err(failure(ran, &source, &restored)),
             // For example, `fit` stops and returns normally when interrupted; the statements after it do
             // not run.
-            Ok(_) if ran.is_interrupted => Err(CellError::interrupted("when it was asked to", &cleared)),
+            Ok(_) if ran.is_interrupted => Err(CellError::interrupted("while it ran", &cleared)),
             Ok(outputs) => Ok(self.value(outputs, ran, events)),
         }
     }
 
     /// Records the variables that the cell has lost, with the cause, and returns them.
-    fn note_gone(&mut self, ran: &Ran) -> BTreeSet<String> {
+    fn record_lost(&mut self, ran: &FinishedCell) -> BTreeSet<String> {
         let items: BTreeSet<&str> = self.context.defined_item_names().collect();
         let cause = cause(ran.cell, &ran.result, ran.collected.failed());
         let cause_of = |name: &str| {
             let type_ = ran.before.get(name).map_or("", String::as_str);
-            match cause == Cause::UsedUp && is_retyped(name, type_, &items, ran.code) {
+            match cause == Cause::Moved && is_retyped(name, type_, &items, ran.code) {
                 true => Cause::Retyped,
                 false => cause,
             }
@@ -90,12 +90,12 @@ impl Loaded {
         // For a cell that consists of commands such as `:clear`, shows the command.
         let shown = if ran.code.trim().is_empty() { ran.cell } else { ran.code };
         self.gone.note(&before, &after, shown, cause_of);
-        self.gone.note_local(ran.prepared.local(), shown);
+        self.gone.record_local(ran.prepared.local(), shown);
         before.difference(&after).cloned().collect()
     }
 
     /// Records the variables that were lost in a cell whose commands failed or were stopped, and returns them.
-    pub fn note_cleared(&mut self, before: &Variables, cell: &str) -> BTreeSet<String> {
+    pub fn record_cleared(&mut self, before: &Variables, cell: &str) -> BTreeSet<String> {
         let before: BTreeSet<String> = before.keys().cloned().collect();
         let after = self.variables().into_keys().collect();
         let is_cleared = has(cell, CLEAR) || has(cell, RESTART);
@@ -105,8 +105,8 @@ impl Loaded {
     }
 
     /// The value to show for the cell.
-    fn value(&self, outputs: EvalOutputs, ran: Ran, events: &Sender<Event>) -> Option<Bundle> {
-        let Ran { begin, mut collected, .. } = ran;
+    fn value(&self, outputs: EvalOutputs, ran: FinishedCell, events: &Sender<Event>) -> Option<Bundle> {
+        let FinishedCell { begin, mut collected, .. } = ran;
         if let Some(whole) = outputs.timing {
             let phases: Vec<_> =
                 outputs.phases.into_iter().map(|phase| (phase.name, phase.duration)).collect();
@@ -146,8 +146,8 @@ impl Loaded {
             lines.extend(notes::notes(&block.stmts, &source));
             let lasting = prepared.local().iter().filter(|name| !redefined::may_move(&block.stmts, name));
             lines.extend(lasting.map(|name| {
-                format!("note: `{name}` lasts for this cell only: it borrows from here, holds a standard stream, or its type cannot \
-                     be written")
+                format!("note: later cells cannot use `{name}`: it borrows from this cell, holds a standard stream, or has a type \
+                     without a name")
             }));
         }
         for line in lines {
@@ -185,8 +185,8 @@ fn show_bundle(mut data: Bundle, events: &Sender<Event>) {
 }
 
 /// Error of a cell whose code failed.
-fn failure(ran: Ran, source: &str, restored: &BTreeSet<String>) -> CellError {
-    let Ran { prepared, mut collected, is_interrupted, .. } = ran;
+fn failure(ran: FinishedCell, source: &str, restored: &BTreeSet<String>) -> CellError {
+    let FinishedCell { prepared, mut collected, is_interrupted, .. } = ran;
     let text = collected.error.take().unwrap_or_default();
     let place = |line: u32| line_of(&prepared, source, line as usize);
     let mut error = match collected.panic.take() {
@@ -198,14 +198,13 @@ fn failure(ran: Ran, source: &str, restored: &BTreeSet<String>) -> CellError {
     };
     if error.value.contains(NO_RUNTIME) {
         error.traceback.push(
-            "hint: await something in a cell, as in `tokio::task::yield_now().await;`: from then on, cells run in \
-             tokio's runtime"
+            "hint: run `tokio::task::yield_now().await;` in a cell: later cells then run in tokio's runtime"
                 .into(),
         );
     }
     if !restored.is_empty() {
         let names: Vec<_> = restored.iter().map(|name| format!("`{name}`")).collect();
-        error.traceback.push(format!("hint: {} as before this cell", are(&names)));
+        error.traceback.push(format!("note: {} from before this cell", with_values(&names)));
     }
     error
 }
@@ -213,7 +212,7 @@ fn failure(ran: Ran, source: &str, restored: &BTreeSet<String>) -> CellError {
 /// Converts a line of the compiled source to the cell's line number and text.
 fn line_of<'a>(prepared: &'a Prepared, source: &str, line: usize) -> Option<(usize, &'a str)> {
     let cell = prepared.plain();
-    let number = places::cell_line(cell, prepared.block()?, source, line)?;
+    let number = positions::cell_line(cell, prepared.block()?, source, line)?;
     Some((number, cell.lines().nth(number - 1)?))
 }
 
@@ -224,7 +223,7 @@ fn cause<T>(code: &str, result: &Result<T, Error>, failed: bool) -> Cause {
         _ if has(code, CLEAR) || has(code, RESTART) => Cause::Cleared,
         _ if failed => Cause::Failed,
         Err(_) => Cause::Retyped,
-        Ok(_) => Cause::UsedUp,
+        Ok(_) => Cause::Moved,
     }
 }
 
@@ -235,9 +234,9 @@ fn is_retyped(name: &str, type_: &str, items: &BTreeSet<&str>, code: &str) -> bo
     own.peek().is_some() && (!has(name) || own.any(has))
 }
 
-fn are(names: &[String]) -> String {
+fn with_values(names: &[String]) -> String {
     match names {
-        [name] => format!("{name} is"),
-        names => format!("{} are", names.join(", ")),
+        [name] => format!("{name} has its value"),
+        names => format!("{} have their values", names.join(", ")),
     }
 }

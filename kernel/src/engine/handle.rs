@@ -19,7 +19,7 @@ use crate::engine::load::load;
 use crate::engine::output::{Background, Bundle, Event};
 use crate::engine::run::{guarded, serve};
 use crate::platform::pipes::{self, Pipes};
-use crate::platform::{environment, programs, rustc_wrapper};
+use crate::platform::{PARSER_STACK, environment, programs, rustc_wrapper};
 use crate::prelude::backend::Backend;
 use crate::prelude::session::Session;
 use crate::prelude::template::{Notice, Template};
@@ -95,7 +95,7 @@ impl Engine {
                     std::env::set_var(variable, path);
                 }
             }
-            environment::pass_on();
+            environment::pass_user_environment();
         }
         let (requests, queue) = unbounded();
         let (ended, stopped) = bounded(1);
@@ -105,7 +105,7 @@ impl Engine {
         let (listener, background) = Listener::start(pipes, cells.clone()).map_err(no_pipes)?;
         let background = Mutex::new(Some(background));
         let engine = Engine { requests, cells: cells.clone(), stopped, stage, background, comms };
-        let thread = std::thread::Builder::new().name("engine".into());
+        let thread = std::thread::Builder::new().name("engine".into()).stack_size(PARSER_STACK);
         let run = move || {
             let template = || {
                 let ready = template?.ready(&|notice| {
@@ -116,7 +116,7 @@ impl Engine {
                 ready
             };
             let loaded = guarded(|| load(&cells, &session, listener, template)).unwrap_or_else(Err);
-            environment::note_ours();
+            environment::record_kernel_environment();
             cells.is_loaded();
             say.send_replace(if loaded.is_ok() { Stage::Loaded } else { Stage::Failed });
             // A session that was killed could not shrink the cache.
@@ -149,7 +149,7 @@ impl Engine {
             serve(&cells, Err(problem), &queue);
             let _ = ended.send(());
         };
-        let thread = std::thread::Builder::new().name("engine".into()).spawn(run);
+        let thread = std::thread::Builder::new().name("engine".into()).stack_size(PARSER_STACK).spawn(run);
         thread.map(|_| engine).map_err(|error| format!("no thread can be started: {error}"))
     }
 

@@ -9,7 +9,7 @@ use crate::engine::keras_words;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cause {
     /// A cell moved the variable.
-    UsedUp,
+    Moved,
     /// A cell that redefines or moves the variable failed.
     Failed,
     /// A cell changed the variable's type, or a `:dep` compiled the type again.
@@ -24,12 +24,12 @@ pub enum Cause {
 
 /// Lost variables, each with the cause and the first line of the cell that lost it, and the variables that exist.
 #[derive(Debug, Default)]
-pub struct Gone {
+pub struct LostVariables {
     lost: BTreeMap<String, (Cause, String)>,
     existing: BTreeSet<String>,
 }
 
-impl Gone {
+impl LostVariables {
     /// Records which variables a cell has lost, and which exist again.
     pub fn note(
         &mut self,
@@ -44,7 +44,7 @@ impl Gone {
     }
 
     /// Records variables that only their own cell could use.
-    pub fn note_local(&mut self, names: &BTreeSet<String>, cell: &str) {
+    pub fn record_local(&mut self, names: &BTreeSet<String>, cell: &str) {
         self.add(names.iter(), cell, |_| Cause::Local);
     }
 
@@ -61,31 +61,31 @@ impl Gone {
     /// Explains why a variable does not exist.
     fn why(&self, name: &str) -> String {
         let Some((cause, line)) = self.lost.get(name) else {
-            return format!("no cell that has run has made `{name}`: run the one that does first");
+            return format!("run the cell that defines `{name}` first: no cell has defined it yet");
         };
         match cause {
-            Cause::UsedUp => format!(
-                "`{name}` was used up by an earlier cell (`{line}`); make it anew, or lend it there as \
-                 `&{name}`, or hand over `{name}.clone()`"
+            Cause::Moved => format!(
+                "`{name}` was moved by an earlier cell (`{line}`): define it again, or borrow it there with \
+                 `&{name}`, or pass `{name}.clone()`"
             ),
             Cause::Failed => {
                 format!(
-                    "`{name}` was lost in a cell that failed (`{line}`): run the cell that makes it again"
+                    "`{name}` was lost in a cell that failed (`{line}`): run the cell that defines it again"
                 )
             }
             Cause::Retyped => format!(
-                "the type of `{name}` was compiled anew by an earlier cell (`{line}`), and what it held was \
-                 lost: run the cell that makes it again"
+                "an earlier cell compiled the type of `{name}` again (`{line}`), so its value was lost: run \
+                 the cell that defines it again"
             ),
             Cause::ProcessEnded => format!(
-                "`{name}` was lost when the cells' process ended (`{line}`): run the cell that makes it again"
+                "`{name}` was lost when the cells' process ended (`{line}`): run the cell that defines it again"
             ),
             Cause::Cleared => {
-                format!("`{name}` was cleared (`{line}`): run the cell that makes it again")
+                format!("`{name}` was cleared (`{line}`): run the cell that defines it again")
             }
             Cause::Local => format!(
-                "`{name}` lasted for its cell only (`{line}`), since it borrows from there, holds a standard \
-                 stream, or its type cannot be written: make and use it in one cell"
+                "define and use `{name}` in one cell: it borrows from its cell (`{line}`), holds a standard \
+                 stream, or has a type without a name"
             ),
         }
     }
@@ -100,8 +100,8 @@ impl Gone {
         own: &BTreeSet<String>,
     ) -> Option<String> {
         let quoted = || message.split('`').nth(1).unwrap_or_default();
-        let owned = "what a cell keeps for the next must own its data: make it owned, with `.clone()`, \
-                     `.to_owned()` or `.to_vec()`, or use it inside `{ … }`";
+        let owned = "make the value owned, with `.clone()`, `.to_owned()` or `.to_vec()`, or use it inside \
+                     `{ … }`: variables that later cells use must own their data";
         if message.contains(BORROWS) {
             return Some(owned.into());
         }
@@ -112,8 +112,8 @@ impl Gone {
                     && (self.existing.contains(quoted()) || own.contains(quoted())) =>
             {
                 Some(format!(
-                    "a function sees no variable outside it: pass `{0}` as an argument, as in `fn f({0}: …)` and `f({0})`, \
-                     or make `f` a closure, or `{0}` a `const`",
+                    "pass `{0}` as an argument, as in `fn f({0}: …)` and `f({0})`, or make `f` a closure, or `{0}` a \
+                     `const`: functions cannot use variables outside them",
                     quoted()
                 ))
             }
@@ -121,15 +121,15 @@ impl Gone {
             // rustc's own suggestion is better.
             "E0425" if report.contains("with a similar name") || report.contains("bool value") => None,
             "E0425" if report.contains(&format!("{}=", quoted())) => Some(
-                "arguments have no names in Rust: what can be chosen is a method, as in \
-                 `Fit::epochs(10).batch_size(8)`"
+                "set options with methods, such as `Fit::epochs(10).batch_size(8)`: arguments have no names in \
+                 Rust"
                     .into(),
             ),
             "E0425" if message.contains("cannot find value") => Some(self.why(quoted())),
             // Two cells define the same `impl`.
             "E0592" | "E0119" | "E0201" if !in_this_cell(report) => Some(
-                "an `impl` of an earlier cell stays: put the type and its `impl` in one cell, and run that \
-                 one again"
+                "put the type and its `impl` in one cell, and run it again: the `impl` of an earlier cell \
+                 still exists"
                     .into(),
             ),
             // rustc has a suggestion if the variable is defined in this cell.
@@ -138,38 +138,42 @@ impl Gone {
                 Some(format!("make the variable mutable: `let mut {0} = {0};`", quoted()))
             }
             "E0599" if message.contains("struct `Runtime`") => Some(
-                "a cell that awaits runs in tokio's runtime: `:dep tokio = { version = \"1\", features = [\"full\"] }`"
+                "add tokio, in whose runtime a cell awaits: `:dep tokio = { version = \"1\", features = [\"full\"] }`"
                     .into(),
             ),
             "E0433" if message.contains("in `tokio`") => Some(
-                "a cell that awaits gets tokio with few features; write in the first cell \
-                 `:dep tokio = { version = \"1\", features = [\"full\"] }`"
+                "write `:dep tokio = { version = \"1\", features = [\"full\"] }` in the first cell: the default tokio \
+                 has few features"
                     .into(),
             ),
             "E0432" | "E0433" if unlinked(message, report).is_some() => unlinked(message, report).map(|name| {
-                format!("if `{name}` is a crate, add it in a cell: `:dep {name} = \"version\"`")
+                format!("add `{name}`, if it is a crate: `:dep {name} = \"version\"`")
             }),
             "E0277" if message.contains("couldn't convert the error") => Some(
-                "`?` shows an error by its `Display`: implement `std::fmt::Display` for it, or turn it into text \
-                 with `.map_err(|error| format!(\"{error:?}\"))?`"
+                "implement `std::fmt::Display` for the error, which `?` shows, or convert it to text with \
+                 `.map_err(|error| format!(\"{error:?}\"))?`"
                     .into(),
             ),
             "E0277" | "E0599" | "E0608" | "E0609" if KNOWN.iter().any(|(part, _)| message.contains(part)) => {
                 KNOWN.iter().find(|(part, _)| message.contains(part)).map(|(_, hint)| hint.to_string())
             }
             "E0277" if report.contains("applied to type `()`") => {
-                Some("this cannot fail and gives nothing: leave out the `?`".into())
+                Some("remove the `?`: the call cannot fail, and returns nothing".into())
             }
             "E0423" | "E0599" if message.contains(NORM) => {
-                Some(format!("Keras's values are those of `{NORM}::default()`"))
+                Some(format!("write `{NORM}::default()`, which has Keras's values"))
             }
             "E0599" if message.contains("associated item named `new`") => {
                 // "no function or associated item named `new` found for struct `Flatten` in the current scope"
                 let name = message.split('`').nth(3).and_then(|name| name.rsplit("::").next()).unwrap_or_default();
-                Some(format!("there is nothing to choose: write `{name}` alone"))
+                Some(format!("write `{name}` only: it has no options"))
             }
             code if keras_words::hint(code, message).is_some() => {
                 keras_words::hint(code, message).map(str::to_owned)
+            }
+            "E0069" => Some("write `return Ok(());` to end a cell early, or put the code into a function".into()),
+            "E0308" if report.contains("`the error of a cell`") => {
+                Some("write `Err(error)?` in place of `return Err(error)`: a cell converts its errors by `?`".into())
             }
             "E0308" | "E0271" => expected(report).map(str::to_owned),
             // A value borrows from another one in the cell.
@@ -203,43 +207,36 @@ const NORM: &str = "BatchNormalization";
 
 /// Parts of messages, each with a hint.
 const KNOWN: [(&str, &str); 7] = [
-    ("LearningRate: From<", "a learning rate is a number with a point, `1e-3`, or a `Schedule`"),
-    ("`MetricSpec` is not an iterator", "metrics stand in brackets: `[Accuracy]`"),
-    (
-        "AsRef<[f64]>",
-        "the values of a bar stand in brackets: `[0.9]`, or `[0.88, 0.91]` to show their spread",
-    ),
+    ("LearningRate: From<", "write the learning rate as a float, such as `1e-3`, or pass a `Schedule`"),
+    ("`MetricSpec` is not an iterator", "put metrics in brackets: `[Accuracy]`"),
+    ("AsRef<[f64]>", "put the values of a bar in brackets: `[0.9]`, or `[0.88, 0.91]` to show their spread"),
     (
         "cannot index into a value of type `headstart::prelude::Tensor`",
-        "`x.i(0)?` is the first of a tensor, `x.i(..1)?` a batch of the first alone",
+        "write `x.i(0)?` for the first sample of a tensor, or `x.i(..1)?` for a batch of this sample",
     ),
-    ("no field `trainable`", "`freeze()` and `unfreeze()` say what training may change"),
+    ("no field `trainable`", "call `freeze()` or `unfreeze()` instead"),
     ("enum `Result<", RESULT),
     ("enum `std::result::Result<", RESULT),
 ];
-const RESULT: &str =
-    "this is a Result: put `?` after the call that made it, to have the value or see the error";
+const RESULT: &str = "put `?` after the call that returned this `Result`, to get the value or see the error";
 
 /// Hint for a mismatched type: a value of Headstart was expected, or a `Result` was found.
 fn expected(report: &str) -> Option<&'static str> {
     const PLACES: [(&str, &str); 11] = [
         (
             "expected `Weights`",
-            "weights are a value: `Weights::ImageNet`, `Weights::Demo`, `Weights::Random(0)`, `Weights::file(path)`",
+            "pass a value: `Weights::ImageNet`, `Weights::Demo`, `Weights::Random(0)`, `Weights::file(path)`",
         ),
-        ("expected `Pooling`", "pooling is a value: `Pooling::Avg`, `Pooling::Max`"),
-        ("expected `GradCam`", "say it of the layer: `GradCam::new().layer(\"block4_conv3\")`"),
-        ("expected `&[&str]`", "a list of names: `&[\"block3_conv3\", \"block4_conv3\"]`"),
-        ("expected `(usize, usize)`", "height and width: `(224, 224)`"),
-        ("expected `usize`, found floating", "a count is a number without a point"),
-        ("expected `Fit`", "say how to train: `model.fit((&x, &y), Fit::epochs(10))`"),
-        ("expected `Activation`", "an activation is a value: `Relu`, `Sigmoid`, `Softmax`, `Tanh`, `Linear`"),
-        (
-            "MetricSpec`",
-            "metrics are values: `[Accuracy, AUC]`, or of your own: `[MyMetric::default().into()]`",
-        ),
-        ("found `&Result<", "this is a Result: put `?` after the call that made it, as in `&x.i(..1)?`"),
-        ("found `Result<", "this is a Result: put `?` after the call that made it"),
+        ("expected `Pooling`", "pass a value: `Pooling::Avg`, `Pooling::Max`"),
+        ("expected `GradCam`", "set the layer with a method: `GradCam::new().layer(\"block4_conv3\")`"),
+        ("expected `&[&str]`", "pass a list of names: `&[\"block3_conv3\", \"block4_conv3\"]`"),
+        ("expected `(usize, usize)`", "pass height and width: `(224, 224)`"),
+        ("expected `usize`, found floating", "write the count as an integer, without a point"),
+        ("expected `Fit`", "pass the options of the training: `model.fit((&x, &y), Fit::epochs(10))`"),
+        ("expected `Activation`", "pass a value: `Relu`, `Sigmoid`, `Softmax`, `Tanh`, `Linear`"),
+        ("MetricSpec`", "pass values: `[Accuracy, AUC]`, or custom metrics: `[MyMetric::default().into()]`"),
+        ("found `&Result<", "put `?` after the call that returned this `Result`, as in `&x.i(..1)?`"),
+        ("found `Result<", "put `?` after the call that returned this `Result`"),
     ];
     PLACES.iter().find(|(place, _)| report.contains(place)).map(|(_, hint)| *hint)
 }
@@ -254,12 +251,12 @@ mod tests {
 
     #[test]
     fn a_moved_variable_is_explained_until_it_is_redefined() {
-        let mut gone = Gone::default();
+        let mut gone = LostVariables::default();
         gone.note(
             &names(&["base", "x"]),
             &names(&["model", "x"]),
             "\nlet model = sequential![base];",
-            |_| Cause::UsedUp,
+            |_| Cause::Moved,
         );
         let message = "cannot find value `base` in this scope";
         let hint = gone.hint(Some("E0425"), message, "", &names(&[])).unwrap();
@@ -272,16 +269,17 @@ mod tests {
             None
         );
         gone.note(&names(&["model", "x"]), &names(&["base", "model", "x"]), "let base = 1;", |_| {
-            Cause::UsedUp
+            Cause::Moved
         });
         let hint = gone.hint(Some("E0425"), message, "", &names(&[])).unwrap();
-        assert!(!hint.contains("used up"), "{hint}");
+        assert!(!hint.contains("was moved"), "{hint}");
     }
 
     #[test]
     fn a_missing_crate_can_be_added() {
-        let hint =
-            |message: &str, note: &str| Gone::default().hint(Some("E0432"), message, note, &names(&[]));
+        let hint = |message: &str, note: &str| {
+            LostVariables::default().hint(Some("E0432"), message, note, &names(&[]))
+        };
         let note = "note: use of unresolved module or unlinked crate `rand`";
         let found = hint("unresolved import `rand`", note).unwrap();
         assert!(found.contains("`:dep rand = "), "{found}");
@@ -290,57 +288,65 @@ mod tests {
 
     #[test]
     fn conflicts_within_one_cell_are_not_blamed_on_an_earlier_one() {
-        let hint =
-            |report: &str| Gone::default().hint(Some("E0592"), "duplicate definitions", report, &names(&[]));
+        let hint = |report: &str| {
+            LostVariables::default().hint(Some("E0592"), "duplicate definitions", report, &names(&[]))
+        };
         assert!(hint("duplicate definitions for `f`\nother definition for `f`").is_none());
         assert!(hint("duplicate definitions for `f`").unwrap().contains("earlier cell"));
     }
 
     #[test]
     fn a_variable_in_a_function_is_not_called_missing() {
-        let mut gone = Gone::default();
-        gone.note(&names(&[]), &names(&["n"]), "let n = 5;", |_| Cause::UsedUp);
+        let mut gone = LostVariables::default();
+        gone.note(&names(&[]), &names(&["n"]), "let n = 5;", |_| Cause::Moved);
         let hint = |name: &str, own: &[&str]| {
             gone.hint(Some("E0425"), &format!("cannot find value `{name}` in this scope"), "", &names(own))
                 .unwrap()
         };
         for hint in [hint("n", &[]), hint("m", &["m"])] {
             assert!(
-                hint.contains("a function sees no variable outside it") && hint.contains("a closure"),
+                hint.contains("functions cannot use variables outside them") && hint.contains("a closure"),
                 "{hint}"
             );
         }
-        assert!(hint("m", &[]).contains("no cell that has run has made `m`"));
+        assert!(hint("m", &[]).contains("run the cell that defines `m` first"));
     }
 
     #[test]
     fn the_cause_of_a_loss_is_named() {
-        for (cause, said) in [
+        for (cause, part) in [
             (Cause::Failed, "failed"),
             (Cause::Retyped, "type"),
             (Cause::ProcessEnded, "process"),
             (Cause::Cleared, "cleared"),
             (Cause::Local, "one cell"),
         ] {
-            let mut gone = Gone::default();
+            let mut gone = LostVariables::default();
             gone.note(&names(&["x"]), &names(&[]), "f();", |_| cause);
             let hint =
                 gone.hint(Some("E0425"), "cannot find value `x` in this scope", "", &names(&[])).unwrap();
-            assert!(hint.contains(said) && hint.contains("`f();`") && !hint.contains("used up"), "{hint}");
+            assert!(hint.contains(part) && hint.contains("`f();`") && !hint.contains("was moved"), "{hint}");
         }
     }
 
     #[test]
     fn a_missing_question_mark_is_suggested() {
         let message = "no method named `dims` found for enum `Result<T, E>` in the current scope";
-        assert!(Gone::default().hint(Some("E0599"), message, "", &names(&[])).unwrap().contains('?'));
+        assert!(
+            LostVariables::default().hint(Some("E0599"), message, "", &names(&[])).unwrap().contains('?')
+        );
         assert_eq!(
-            Gone::default().hint(Some("E0599"), "no method named `x` found for struct `Y`", "", &names(&[])),
+            LostVariables::default().hint(
+                Some("E0599"),
+                "no method named `x` found for struct `Y`",
+                "",
+                &names(&[])
+            ),
             None
         );
         let report = "╰── expected `&Tensor`, found `&Result<Tensor, Error>`";
         assert!(
-            Gone::default()
+            LostVariables::default()
                 .hint(Some("E0308"), "mismatched types", report, &names(&[]))
                 .unwrap()
                 .contains('?')
@@ -349,8 +355,9 @@ mod tests {
 
     #[test]
     fn a_name_in_quotes_gets_a_hint_with_the_value() {
-        let hint =
-            |report: &str| Gone::default().hint(Some("E0308"), "mismatched types", report, &names(&[]));
+        let hint = |report: &str| {
+            LostVariables::default().hint(Some("E0308"), "mismatched types", report, &names(&[]))
+        };
         assert!(hint("expected `Activation`, found `&str`").unwrap().contains("`Relu`"));
         assert!(
             hint("expected `Fit`, found integer").unwrap().contains("`model.fit((&x, &y), Fit::epochs(10))`")

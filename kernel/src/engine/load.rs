@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::compile::ahead::Ahead;
 use crate::compile::evcxr_text::commands::{BUILD_VARIABLE, CLEAR, DEPENDENCY, LOAD_CONFIG};
 use crate::compile::{boundary, probe};
-use crate::engine::hints::Gone;
+use crate::engine::hints::LostVariables;
 use crate::engine::interrupt::Cells;
 use crate::engine::listen::Listener;
 use crate::engine::output::{Event, Output};
@@ -46,7 +46,7 @@ pub struct Loaded {
     pub listener: Arc<Listener>,
     /// Code that loads the prelude.
     pub load: String,
-    pub gone: Gone,
+    pub gone: LostVariables,
     /// Compilation ahead, if it is enabled.
     pub ahead: Option<Ahead>,
     /// `:dep` lines so far.
@@ -86,7 +86,7 @@ pub fn load(
         context,
         listener,
         load: format!("{}{USE_PRELUDE}\n{BEGIN}\n{ALLOW_QUESTION_MARK}", dependency(&template)),
-        gone: Gone::default(),
+        gone: LostVariables::default(),
         ahead: None,
         dependencies: BTreeSet::new(),
         folder: session.path().to_owned(),
@@ -154,13 +154,14 @@ impl Loaded {
         self.listener.collect();
         if let Err(error) = self.context.execute(&self.load) {
             let collected = self.listener.finish_ended();
-            let mut text = describe(&error, &Prepared::new(&self.load), &self.load, &Gone::default()).plain();
+            let mut text =
+                describe(&error, &Prepared::new(&self.load), &self.load, &LostVariables::default()).plain();
             // For example, the loader's message about a missing library.
             text += &collected.error.into_iter().map(|error| format!("\n{error}")).collect::<String>();
             text += &format!("\n{}", collected.stderr.trim_end());
             let hint = match template.missing_libraries() {
                 Some(missing) => format!("{missing}\nhint: {LIBRARIES_REMEDY}"),
-                None => "hint: `headstart doctor` looks at all that a kernel needs".to_owned(),
+                None => "hint: run `headstart doctor`, which checks the installation".to_owned(),
             };
             return Err(format!("{text}\n{hint}"));
         }

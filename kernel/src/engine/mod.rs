@@ -27,7 +27,7 @@ pub mod output;
 pub mod parameters;
 pub mod patterns;
 pub mod phase;
-pub mod places;
+pub mod positions;
 pub mod prepare;
 pub mod question;
 pub mod report;

@@ -10,13 +10,20 @@ use crate::engine::output::Bundle;
 impl Loaded {
     /// Completions at a byte position of a cell.
     pub fn complete(&mut self, cell: &str, position: usize) -> Completions {
-        // In a command, evcxr completes the command.
-        let text = match is_in_command(cell, position) {
-            true => cell.to_owned(),
-            false => cell::code(cell),
+        // evcxr runs the other commands of a cell, such as `:restart`, before it analyses the code, so they are
+        // hidden from it.
+        let text = match command_at(cell, position) {
+            Some(range) if cell[range.clone()].trim_start().starts_with('!') => {
+                return Completions::none(position);
+            }
+            // evcxr completes a command only where a cell begins.
+            Some(range) if cell[range.clone()].trim_start().starts_with(':') => {
+                cell::blanks(&cell[..range.start]) + &cell[range]
+            }
+            _ => cell::code(cell),
         };
         let Ok(found) = self.context.completions(&text, position) else {
-            return Completions { start: position, end: position, ..Completions::default() };
+            return Completions::none(position);
         };
         let mut matches: Vec<_> = found
             .completions
@@ -29,7 +36,7 @@ impl Loaded {
 
     /// Signature and documentation of the name at a byte position of a cell.
     pub fn inspect(&mut self, cell: &str, position: usize) -> Option<Bundle> {
-        if is_in_command(cell, position) {
+        if command_at(cell, position).is_some() {
             return None;
         }
         let code = cell::code(cell);
@@ -40,8 +47,7 @@ impl Loaded {
     }
 }
 
-/// Whether a position is in a command. evcxr runs the other commands of a cell before it analyses the code, such as
-/// `:restart`, so they are hidden from it.
-fn is_in_command(cell: &str, position: usize) -> bool {
-    command_lines(cell).iter().any(|range| (range.start..=range.end).contains(&position))
+/// The command that contains a position.
+fn command_at(cell: &str, position: usize) -> Option<std::ops::Range<usize>> {
+    command_lines(cell).into_iter().find(|range| (range.start..=range.end).contains(&position))
 }

@@ -34,7 +34,7 @@ pub fn notes(statements: &[Stmt], source: &str) -> Vec<String> {
     for statement in statements {
         match statement {
             Stmt::Item(Item::Static(item)) if may_change(item) => notes.push(format!(
-                "note: each cell has its own `{0}`, which begins with its first value: what cells are to share is a \
+                "note: each cell has its own `{0}`, with the initial value: to share data between cells, use a \
                  variable, as in `let {1} = std::sync::Arc::new(…);`",
                 item.ident,
                 item.ident.to_string().to_lowercase()
@@ -42,15 +42,12 @@ pub fn notes(statements: &[Stmt], source: &str) -> Vec<String> {
             Stmt::Item(Item::Fn(item)) if item.sig.ident == "main" => {
                 let is_called = statements.iter().any(|other| !is_item(other) && names(other, "main"));
                 if !is_called && item.sig.inputs.is_empty() {
-                    notes.push("note: this defines `main`, which nothing calls in a notebook: write `main()`".into());
+                    notes.push("note: a notebook does not call `main`: write `main()`".into());
                 }
             }
             Stmt::Macro(call) if makes_items(&call.mac, source) => {
                 let name = call.mac.path.segments.last().map(|name| name.ident.to_string());
-                let note = format!(
-                    "note: what `{}!` defines lasts for this cell only: later cells cannot name it",
-                    name.unwrap_or_default()
-                );
+                let note = format!("note: later cells cannot use what `{}!` defines", name.unwrap_or_default());
                 if !notes.contains(&note) {
                     notes.push(note);
                 }
@@ -58,7 +55,30 @@ pub fn notes(statements: &[Stmt], source: &str) -> Vec<String> {
             _ => {}
         }
     }
+    if returns(statements) {
+        notes.push(
+            "note: if a `return` ends this cell, its variables are not stored: later cells have neither those that it \
+             defines nor those that it uses"
+                .into(),
+        );
+    }
     notes
+}
+
+/// Whether a statement of the cell itself, not of a function or closure in it, contains `return`.
+fn returns(statements: &[Stmt]) -> bool {
+    struct Returns(bool);
+    impl<'ast> Visit<'ast> for Returns {
+        fn visit_expr_return(&mut self, _: &'ast syn::ExprReturn) {
+            self.0 = true;
+        }
+        fn visit_expr_closure(&mut self, _: &'ast syn::ExprClosure) {}
+        fn visit_expr_async(&mut self, _: &'ast syn::ExprAsync) {}
+        fn visit_item(&mut self, _: &'ast Item) {}
+    }
+    let mut returns = Returns(false);
+    statements.iter().for_each(|statement| returns.visit_stmt(statement));
+    returns.0
 }
 
 /// Note for a cell that reads standard input, shown before it runs: a loop that waits for a line would not end.
@@ -172,15 +192,16 @@ mod tests {
 
     #[test]
     fn differences_from_a_program_are_noted() {
-        for (cell, said) in [
+        for (cell, expected) in [
             ("static N: std::sync::atomic::AtomicUsize = f();", "each cell has its own `N`"),
             ("static mut N: u8 = 1;", "each cell has its own `N`"),
             ("static L: LazyLock<Mutex<u8>> = f();", "`let l = "),
             ("fn main() { f() }", "write `main()`"),
-            ("thread_local! { static N: u8 = 1; }", "this cell only"),
+            ("thread_local! { static N: u8 = 1; }", "later cells cannot use"),
+            ("if a { return Ok(()); }", "its variables are not stored"),
         ] {
             let notes = notes(&parse(cell).unwrap().stmts, "").concat();
-            assert!(notes.contains(said), "{cell}: {notes}");
+            assert!(notes.contains(expected), "{cell}: {notes}");
         }
         let source = "macro_rules! make { ($n:ident) => { #[derive(Debug)] pub struct $n; }; }\n\
             macro_rules! all { (=> $($n:ident)*) => { 1 }; ($($n:ident)*) => { $(fn $n() {})* } }\n\
@@ -196,8 +217,12 @@ mod tests {
             let notes = notes(&parse(cell).unwrap().stmts, source);
             assert_eq!(notes.len(), usize::from(is_noted), "{cell}: {notes:?}");
         }
-        for cell in ["static NAMES: [&str; 1] = [\"a\"];", "fn main() { }\nmain();", "let n = Mutex::new(1);"]
-        {
+        for cell in [
+            "static NAMES: [&str; 1] = [\"a\"];",
+            "fn main() { }\nmain();",
+            "let n = Mutex::new(1);",
+            "let f = || return 1;\nfn g() { return; }\nlet h = async { return 2; };",
+        ] {
             assert!(notes(&parse(cell).unwrap().stmts, "").is_empty(), "{cell}");
         }
     }

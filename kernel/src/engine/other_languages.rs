@@ -1,52 +1,54 @@
-//! Hints for a line of Python, IPython or the shell in the code of a cell, and for Rust that belongs to a program with
-//! other files.
+//! Hints for lines of Python, IPython and the shell in a cell, and for Rust code that needs other files.
 
 use evcxr::CompilationError;
 
-/// First words of Python's statements, each with what Rust has in their place.
+/// First words of Python's statements, each with a hint.
 const STATEMENTS: [(&[&str], &str); 9] = [
     (
         &["import", "from"],
-        "`:dep name = \"version\"` adds a crate, and `use name::Item;` imports from it; Headstart's own names are \
-         imported already",
+        "add a crate with `:dep name = \"version\"`, and import from it with `use name::Item;`; Headstart's names are \
+         already imported",
     ),
     (&["def"], "write a function as `fn name(x: f64) -> f64 { … }`"),
     (&["class"], "write a type as `struct Name { … }`, and its methods in `impl Name { … }`"),
     (&["elif"], "write `else if … { … }`"),
-    (&["try", "except", "raise", "finally"], "errors are values: `?` passes one on, and `match` handles it"),
-    (&["with"], "a value is closed at the end of its block `{ … }`"),
+    (&["try", "except", "raise", "finally"], "return an error with `?`, or handle it with `match`"),
+    (&["with"], "put the code into a block `{ … }`: a value is closed at its end"),
     (&["lambda"], "write a closure as `|x| x + 1`"),
-    (&["pass"], "an empty block is `{}`"),
-    (&["del", "global", "nonlocal"], "variables end with their block; `drop(x)` ends one earlier"),
+    (&["pass"], "write an empty block as `{}`"),
+    (&["del", "global", "nonlocal"], "call `drop(x)` to end a variable before its block ends"),
 ];
 /// Words before a block, which ends with a colon in Python.
 const BLOCKS: [&str; 4] = ["for", "while", "if", "else"];
-/// Functions of Python, each with what Rust has in their place.
+/// Functions of Python, each with a hint.
 const FUNCTIONS: [(&[&str], &str); 12] = [
     (
         &["print"],
         "print with a format: `println!(\"{x}\")`, or `{x:?}` for lists; the last expression is shown anyway",
     ),
-    (&["len"], "the length is a method: `x.len()`"),
-    (&["range"], "a range is `0..n`"),
-    (&["str", "repr"], "text of a value: `x.to_string()`, or `format!(\"{x:?}\")`"),
+    (&["len"], "call the method `x.len()`"),
+    (&["range"], "write a range as `0..n`"),
+    (&["str", "repr"], "convert a value to text with `x.to_string()`, or `format!(\"{x:?}\")`"),
     (&["int", "float"], "convert numbers with `x as f64`, and text with `text.parse::<f64>()?`"),
     (&["list", "tuple"], "collect an iterator with `.collect::<Vec<_>>()`"),
-    (&["dict", "set"], "maps and sets are in `std::collections`: `HashMap::from([(\"a\", 1)])`"),
+    (&["dict", "set"], "use the maps and sets of `std::collections`: `HashMap::from([(\"a\", 1)])`"),
     (&["sum"], "sum an iterator: `x.iter().sum::<f64>()`"),
-    (&["abs", "round", "pow"], "functions of a number are methods: `x.abs()`, `x.round()`, `x.powi(2)`"),
-    (&["sorted", "reversed"], "sort a list in place with `x.sort()`; `x.iter().rev()` goes backwards"),
-    (&["enumerate", "zip", "map", "filter"], "these are methods of iterators: `x.iter().enumerate()`"),
+    (&["abs", "round", "pow"], "call methods of the number: `x.abs()`, `x.round()`, `x.powi(2)`"),
+    (
+        &["sorted", "reversed"],
+        "sort a list in place with `x.sort()`, or iterate backwards with `x.iter().rev()`",
+    ),
+    (&["enumerate", "zip", "map", "filter"], "call methods of iterators: `x.iter().enumerate()`"),
     (&["open"], "read a file with `std::fs::read_to_string(path)?`"),
 ];
-const MAGIC: &str = "`%` commands are IPython's: `:timing` shows the times of cells, `!command` runs a program, and \
-     `:help` lists the commands";
-const SHELL: &str = "a command for the shell stands before the code of a cell, or in a cell of its own";
-const INCLUDED: &str = "paths of `include!` and `include_str!` do not begin in the notebook's folder: write an absolute path, or \
-     read the file when the cell runs, `std::fs::read_to_string(\"name\")?`";
-const MODULE: &str = "a cell has no files of its own: write `mod name { … }`, or add the crate that has the file, \
+const MAGIC: &str = "use `:timing` to show the times of cells, `!command` to run a program, and `:help` to list the \
+     commands: `%` commands belong to IPython";
+const SHELL: &str = "write shell commands before the code of a cell, or in a separate cell";
+const INCLUDED: &str = "write an absolute path, or read the file when the cell runs, `std::fs::read_to_string(\"name\")?`: \
+     paths of `include!` and `include_str!` do not begin in the notebook's folder";
+const MODULE: &str = "write `mod name { … }`, or add the crate that has the file, \
      `:dep name = { path = \"/folder\" }`";
-const DESCRIBED: &str = "Shift+Tab with the cursor in a name shows its description";
+const DESCRIBED: &str = "press Shift+Tab with the cursor in a name to see its description";
 
 /// Hint for an error of rustc in a cell.
 pub fn of_error(error: &CompilationError, cell: &str) -> Option<String> {
@@ -67,7 +69,9 @@ fn hint(code: Option<&str>, message: &str, line: &str) -> Option<String> {
         Some("E0583") => Some(MODULE),
         Some("E0425") if is_shell(line) => Some(SHELL),
         Some("E0423" | "E0425") if message.contains("function") => of_function(message),
-        Some("E0614") if has_power(line) => Some("a power is `x.powi(2)`, or `x.pow(2)` of integers"),
+        Some("E0614") if has_power(line) => {
+            Some("write a power as `x.powi(2)`, or as `x.pow(2)` for integers")
+        }
         Some("E0277")
             if message.contains("can only be applied") && line.strip_suffix('?').is_some_and(is_name) =>
         {
@@ -85,12 +89,12 @@ fn of_syntax(line: &str) -> Option<&'static str> {
     // Not an assignment to a variable with this name, nor a field `name: type`.
     let is_statement = ["", ":"].contains(&rest) || rest.starts_with(char::is_alphabetic);
     match line.chars().next()? {
-        '#' if !line.starts_with("#[") && !line.starts_with("#!") => Some("comments begin with `//`"),
+        '#' if !line.starts_with("#[") && !line.starts_with("#!") => Some("write comments with `//`"),
         '%' if !line.starts_with("% ") => Some(MAGIC),
         '!' if is_shell(line) => Some(SHELL),
         '?' => Some(DESCRIBED),
         _ if line.ends_with(':') && BLOCKS.contains(&word) => {
-            Some("blocks are in braces: `for i in 0..3 { … }`, `if x > 1 { … } else { … }`")
+            Some("put blocks in braces: `for i in 0..3 { … }`, `if x > 1 { … } else { … }`")
         }
         _ if has_f_string(line) => Some("write `format!(\"… {x} …\")`, or `println!(\"… {x} …\")`"),
         _ if is_statement => with_word(&STATEMENTS, word),
@@ -144,12 +148,12 @@ mod tests {
     #[test]
     fn lines_of_other_languages_are_recognised() {
         let found = "expected one of `!`, `.`, `::`, `;`, `?`, `{`, `}`, or an operator, found `x`";
-        for (code, message, line, said) in [
+        for (code, message, line, expected) in [
             (None, found, "import numpy as np", "`:dep name"),
             (None, found, "def f(x):", "`fn name("),
             (None, found, "    for i in range(3):", "in braces"),
             (None, found, "else:", "in braces"),
-            (None, found, "try:", "`?` passes"),
+            (None, found, "try:", "with `?`"),
             (None, "expected `[`, found `a`", "# a comment", "`//`"),
             (None, "expected expression, found `%`", "%time f()", "`:timing`"),
             (None, found, "!echo hi", "before the code"),
@@ -170,7 +174,7 @@ mod tests {
             (Some("E0614"), "type `{integer}` cannot be dereferenced", "x ** 2", "`x.powi(2)`"),
             (Some("E0277"), "the `?` operator can only be applied", "model?", "Shift+Tab"),
         ] {
-            assert!(hint(code, message, line).unwrap_or_default().contains(said), "{line}");
+            assert!(hint(code, message, line).unwrap_or_default().contains(expected), "{line}");
         }
     }
 

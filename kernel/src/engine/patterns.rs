@@ -21,8 +21,8 @@ pub fn in_cell(span: proc_macro2::Span) -> Range<usize> {
     range.start.saturating_sub(1)..range.end.saturating_sub(1)
 }
 
-/// Variables, with `mut ` if they are mutable, whose names evcxr does not find in a pattern: those in slices, in
-/// alternatives, behind references and in brackets. It would keep the old values of variables with these names.
+/// Variables in parts of patterns that evcxr does not read: slices, alternatives, references and brackets. Each
+/// has the prefix `mut ` if it is mutable. evcxr would keep the old values of variables with these names.
 pub fn rebound(pattern: &Pat) -> Vec<(String, &'static str)> {
     #[derive(Default)]
     struct Hidden {
@@ -69,27 +69,27 @@ pub fn rebound(pattern: &Pat) -> Vec<(String, &'static str)> {
 
 /// Ends of the patterns `None`, which evcxr takes for a variable.
 pub fn nones(pattern: &Pat) -> impl Iterator<Item = usize> {
-    struct Nones(Vec<usize>);
-    impl<'ast> Visit<'ast> for Nones {
+    struct NonePatterns(Vec<usize>);
+    impl<'ast> Visit<'ast> for NonePatterns {
         fn visit_pat_ident(&mut self, pattern: &'ast syn::PatIdent) {
             if pattern.ident == "None" {
                 self.0.push(in_cell(pattern.span()).end);
             }
         }
     }
-    let mut nones = Nones(Vec::new());
+    let mut nones = NonePatterns(Vec::new());
     nones.visit_pat(pattern);
     nones.0.into_iter()
 }
 
 /// Visitor that hides variables from evcxr.
-pub struct Hide<'a> {
+pub struct PatternHider<'a> {
     pub names: &'a BTreeSet<String>,
     pub edits: &'a mut Vec<(Range<usize>, String)>,
     pub text: &'a str,
 }
 
-impl<'ast> Visit<'ast> for Hide<'_> {
+impl<'ast> Visit<'ast> for PatternHider<'_> {
     /// A field in short form, `P { x }`, gets its name in front of the hidden variable.
     fn visit_field_pat(&mut self, field: &'ast syn::FieldPat) {
         if let (None, syn::Member::Named(name)) = (&field.colon_token, &field.member)

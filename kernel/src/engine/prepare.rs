@@ -14,7 +14,7 @@ use crate::compile::command_lines::command_lines;
 use crate::compile::evcxr_text::commands::{DEPENDENCY, QUIT, TOKIO_FEATURES, TOKIO_FULL};
 use crate::engine::edits::Edited;
 use crate::engine::parameters;
-use crate::engine::patterns::{Hide, in_cell, nones, rebound};
+use crate::engine::patterns::{PatternHider, in_cell, nones, rebound};
 use crate::engine::run::Variables;
 
 /// Space characters in text copied from web pages and other programs, which Rust does not accept as
@@ -173,7 +173,7 @@ impl Prepared {
                 if let Pat::Type(typed) = &local.pat {
                     edits.extend(one_line(&self.plain.text, in_cell(typed.ty.span())));
                 }
-                let mut hide = Hide { names: &self.local, edits: &mut edits, text: &self.plain.text };
+                let mut hide = PatternHider { names: &self.local, edits: &mut edits, text: &self.plain.text };
                 hide.visit_pat(&local.pat);
                 let end = in_cell(local.span()).end;
                 let bound = rebound(&local.pat).into_iter().filter(|(name, _)| !self.local.contains(name));
@@ -236,9 +236,13 @@ fn is_rebound(block: &Block, name: &str) -> bool {
 /// Then evcxr finds a variable however its name was typed.
 fn plain_edits(cell: &str) -> Vec<(Range<usize>, String)> {
     let mut edits = Vec::new();
-    let quits = command_lines(cell).into_iter().filter(|range| cell[range.clone()].trim() == QUIT);
+    let quits: Vec<_> =
+        command_lines(cell).into_iter().filter(|range| cell[range.clone()].trim() == QUIT).collect();
+    // A line end belongs to one edit.
+    let is_edited = |at: usize| quits.iter().any(|range| range.contains(&at));
+    let ends: Vec<_> = cell.match_indices("\r\n").map(|(at, _)| at).filter(|at| !is_edited(*at)).collect();
     // The kernel ends after the cell.
-    edits.extend(quits.map(|range| (range, String::new())));
+    edits.extend(quits.into_iter().map(|range| (range, String::new())));
     edits.extend(tokio_edits(cell));
     if cell.is_ascii() && !cell.contains('\r') {
         return edits;
@@ -261,7 +265,7 @@ fn plain_edits(cell: &str) -> Vec<(Range<usize>, String)> {
             _ => {}
         }
     }
-    edits.extend(cell.match_indices("\r\n").map(|(at, _)| (at..at + 1, String::new())));
+    edits.extend(ends.into_iter().map(|at| (at..at + 1, String::new())));
     edits
 }
 
@@ -334,6 +338,7 @@ mod tests {
     #[test]
     fn evcxr_does_not_quit() {
         assert_eq!(Prepared::new("f();\n :quit\ng(\":quit\")").sent(), "f();\n\ng(\":quit\")");
+        assert_eq!(Prepared::new("f();\r\n:quit\r\ng()\r\n").sent(), "f();\n\ng()\n");
         let text = "let help = \"\n:quit\n:dep tokio = { features = [\"full\"] }\";";
         assert_eq!(Prepared::new(text).sent(), text);
     }

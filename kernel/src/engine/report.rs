@@ -9,10 +9,10 @@ use serde_json::Value;
 use crate::compile::completeness::{Completeness, completeness};
 use crate::compile::evcxr_text::messages::{
     BORROWS, CLOSURE, GENERATED_NAMES, UNKNOWN_TYPE, UNNAMED_TYPE, VARIABLE, WRONG_INFERENCE, quoted,
-    unkept_variable,
+    unstorable_variable,
 };
 use crate::engine::errors::without_colours;
-use crate::engine::hints::Gone;
+use crate::engine::hints::LostVariables;
 use crate::engine::output::CellError;
 use crate::engine::prepare::Prepared;
 
@@ -24,10 +24,10 @@ const OMITTED_HELP: [&str; 3] = [
 ];
 /// Message that summarises other errors.
 const SUMMARY: &str = "Some errors have detailed explanations";
-const NOT_FOUND: &str = "the type of a variable of this cell was not found, so no later cell can have it\n\
+const NOT_FOUND: &str = "the type of a variable of this cell was not found, so later cells cannot use it\n\
     hint: write the type of each new variable, as in `let x: Vec<f64> = …;`, or use it inside `{ … }`";
 /// Creates the report of an evcxr error.
-pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &Gone) -> CellError {
+pub fn describe(error: &Error, prepared: &Prepared, cell: &str, gone: &LostVariables) -> CellError {
     let Error::CompilationErrors(errors) = error else {
         let text = in_own_words(&error.to_string());
         let hint =
@@ -225,12 +225,12 @@ fn suggested(spans: &Value) -> Vec<String> {
 }
 
 /// Variables that, according to the error, evcxr cannot store for later cells.
-pub fn unkept_variables(error: &Error) -> Vec<String> {
+pub fn unstorable_variables(error: &Error) -> Vec<String> {
     let messages: Vec<String> = match error {
         Error::CompilationErrors(errors) => errors.iter().map(CompilationError::message).collect(),
         error => vec![error.to_string()],
     };
-    messages.iter().filter_map(|message| unkept_variable(message)).map(str::to_owned).collect()
+    messages.iter().filter_map(|message| unstorable_variable(message)).map(str::to_owned).collect()
 }
 
 /// Whether a variable, which evcxr does not name, would outlive what it borrows if it were stored.
@@ -245,32 +245,34 @@ fn in_own_words(message: &str) -> String {
     let name = quoted(message, 0).unwrap_or_default();
     if message.starts_with(UNKNOWN_TYPE) {
         return format!(
-            "the type of the variable `{name}` was not found, so no later cell can have it\n\
-             hint: write the type, as in `let {name}: Vec<f64> = …;`, or use `{name}` in this cell alone"
+            "the type of the variable `{name}` was not found, so later cells cannot use it\n\
+             hint: write the type, as in `let {name}: Vec<f64> = …;`, or use `{name}` in this cell only"
         );
     }
     if message.starts_with(VARIABLE) && message.contains(CLOSURE) {
         return format!(
-            "the variable `{name}` is a closure, whose type has no name, so no later cell can have it\n\
+            "the variable `{name}` is a closure, whose type has no name, so later cells cannot use it\n\
              hint: write a function, `fn {name}(…)`, or box it with its type, as in \
-             `let {name}: Box<dyn Fn(f64) -> f64> = Box::new(|x| 2.0 * x);`, or use `{name}` in this cell alone"
+             `let {name}: Box<dyn Fn(f64) -> f64> = Box::new(|x| 2.0 * x);`, or use `{name}` in this cell only"
         );
     }
     if message.starts_with(VARIABLE) && message.contains(UNNAMED_TYPE) {
         let type_ = quoted(message, 1).unwrap_or_default();
         return format!(
-            "the variable `{name}` is of the type `{type_}`, which cannot be written, so no later cell can have it\n\
-             hint: box it as a trait that it has, as in `let {name}: Box<dyn {}> = Box::new(…);`, \
-             or use `{name}` in this cell alone",
+            "the variable `{name}` has the type `{type_}`, which has no name, so later cells cannot use it\n\
+             hint: box it as a trait object, as in `let {name}: Box<dyn {}> = Box::new(…);`, \
+             or use `{name}` in this cell only",
             boxed_trait(type_)
         );
     }
     if message.starts_with(VARIABLE) && message.contains(BORROWS) {
         return format!(
-            "the variable `{name}` borrows what ends with this cell (a reference with a non-static lifetime)"
+            "the variable `{name}` borrows from this cell (a reference with a non-static lifetime)"
         );
     }
-    GENERATED_NAMES.iter().fold(message.to_owned(), |text, (word, ours)| text.replace(word, ours))
+    GENERATED_NAMES
+        .iter()
+        .fold(message.to_owned(), |text, (word, replacement)| text.replace(word, replacement))
 }
 
 /// The trait of a value of type `impl Trait`, for a trait object.

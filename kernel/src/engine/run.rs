@@ -8,19 +8,19 @@ use crossbeam_channel::Receiver;
 use evcxr::{Error, EvalOutputs};
 use tokio::sync::mpsc::Sender;
 
-use crate::compile::cell::awaits;
+use crate::compile::cell::{awaits, blanks};
 use crate::compile::command_lines::{self, has};
 use crate::compile::evcxr_text::commands::{CLEAR, DEPENDENCY, FORMAT, RESTART, TIMING};
 use crate::compile::timing;
 use crate::engine::certificates;
 use crate::engine::commands::{self, Step, last_commands};
-use crate::engine::finish::{self, Ran};
+use crate::engine::finish::{self, FinishedCell};
 use crate::engine::handle::Request;
 use crate::engine::interrupt::Cells;
 use crate::engine::load::{BEGIN, END, Loaded};
 use crate::engine::output::{CellError, Event, Outcome, Output};
 use crate::engine::prepare::Prepared;
-use crate::engine::report::{describe, outlives, unkept_variables};
+use crate::engine::report::{describe, outlives, unstorable_variables};
 use crate::engine::{notes, trait_paths};
 use crate::prelude::tokens::identifiers;
 
@@ -103,7 +103,7 @@ impl Loaded {
                 self.listener.finish();
                 let is_interrupted = cells.is_interrupted();
                 cells.finish();
-                let cleared = self.note_cleared(&before, cell);
+                let cleared = self.record_cleared(&before, cell);
                 return Err(match is_interrupted {
                     true => CellError::interrupted("while a command ran", &cleared),
                     false => error,
@@ -127,7 +127,8 @@ impl Loaded {
         let is_interrupted = cells.is_interrupted();
         // From here on, the kernel's own code runs, which Stop does not affect.
         cells.finish();
-        let ran = Ran { cell, code: &code, prepared, before, result, collected, is_interrupted, begin };
+        let ran =
+            FinishedCell { cell, code: &code, prepared, before, result, collected, is_interrupted, begin };
         self.finish(cells, ran, events)
     }
 
@@ -200,7 +201,7 @@ impl Loaded {
         drop(ahead);
         // A variable that evcxr cannot store for later cells remains usable in its own cell.
         while let Err(error) = &result
-            && (prepared.make_any_local(&unkept_variables(error), outlives(error))
+            && (prepared.make_any_local(&unstorable_variables(error), outlives(error))
                 || prepared.make_explicit(self.types_with_paths(error, prepared.plain())))
         {
             result = self.context.execute(prepared.sent());
@@ -231,9 +232,7 @@ impl Loaded {
             && !commands.is_empty()
         {
             // With blanks in place of the code, so that an error has its position in the cell.
-            let statements = code[..code.len() - commands.len()].bytes();
-            let blanks: String = statements.map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect();
-            let last = Prepared::new(&(blanks + commands));
+            let last = Prepared::new(&(blanks(&code[..code.len() - commands.len()]) + commands));
             match self.context.execute(last.sent()) {
                 Ok(more) => outputs.merge(more),
                 Err(error) => (result, *prepared) = (Err(error), last),
@@ -289,7 +288,7 @@ impl Loaded {
             .collect();
         (!lost.is_empty()).then(|| {
             format!(
-                "note: `{first}` makes evcxr compile the types of earlier cells again, so {} will be lost: write {} in \
+                "note: `{first}` makes evcxr compile the types of earlier cells again, so {} will be lost: move {} to \
                  the first cell\n",
                 lost.join(", "),
                 if first == AWAIT { "an `.await`" } else { "`:dep` lines" }

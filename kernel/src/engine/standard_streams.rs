@@ -43,8 +43,8 @@ fn name(pattern: &Pat) -> Option<String> {
 
 /// Whether an expression uses a standard stream, or a variable that was made from one.
 fn mentions(expression: &Expr, streams: &[String]) -> bool {
-    struct Mentions<'a>(&'a [String], bool);
-    impl<'ast> Visit<'ast> for Mentions<'_> {
+    struct StreamUses<'a>(&'a [String], bool);
+    impl<'ast> Visit<'ast> for StreamUses<'_> {
         fn visit_expr_call(&mut self, call: &'ast syn::ExprCall) {
             if let Expr::Path(function) = &*call.func {
                 let name = function.path.segments.last().map(|name| name.ident.to_string());
@@ -57,7 +57,7 @@ fn mentions(expression: &Expr, streams: &[String]) -> bool {
         }
         fn visit_expr_closure(&mut self, _: &'ast syn::ExprClosure) {}
     }
-    let mut found = Mentions(streams, false);
+    let mut found = StreamUses(streams, false);
     found.visit_expr(expression);
     found.1
 }

@@ -1,6 +1,6 @@
 //! Types of variables that name a trait which is not in scope.
 //!
-//! rust-analyzer writes the traits of trait objects without their path: the type of
+//! rust-analyzer writes trait objects without the trait's path. The type of
 //! `Box::<dyn std::error::Error>::from("a")` becomes `Box<dyn Error>`, which does not compile without a `use`.
 //! rustc then says where the trait is. The kernel writes the type with the path into the cell.
 

@@ -94,24 +94,28 @@ impl Comms {
 
     /// Handles a client's message to a comm: returns the answer to a request for its state, or the frame for
     /// the cells.
-    pub fn to_cells(&self, asked: &CommMsg, request: &JupyterMessage) -> Result<Frame, Box<JupyterMessage>> {
+    pub fn to_cells(
+        &self,
+        received: &CommMsg,
+        request: &JupyterMessage,
+    ) -> Result<Frame, Box<JupyterMessage>> {
         let mut comms = self.comms();
-        let id = &asked.comm_id.0;
+        let id = &received.comm_id.0;
         let Some(comm) = comms.get_mut(id) else {
             return Err(Box::new(close(id.clone(), Some(request))));
         };
-        if asked.data.get("method").is_some_and(|method| method == "request_state") {
+        if received.data.get("method").is_some_and(|method| method == "request_state") {
             let paths: Vec<&Value> = comm.buffers.iter().map(|(path, _)| path).collect();
             let data = json!({"method": "update", "state": comm.state, "buffer_paths": paths});
             let data = data.as_object().cloned().unwrap_or_default();
             let buffers = comm.buffers.iter().map(|(_, content)| content.clone()).collect();
-            let update = CommMsg { comm_id: asked.comm_id.clone(), data };
+            let update = CommMsg { comm_id: received.comm_id.clone(), data };
             return Err(Box::new(message(update, Some(request)).with_buffers(buffers)));
         }
-        comm.merge(&asked.data, &request.buffers);
+        comm.merge(&received.data, &request.buffers);
         Ok(Frame::CommMessage {
             id: id.clone(),
-            data: Value::Object(asked.data.clone()).to_string(),
+            data: Value::Object(received.data.clone()).to_string(),
             buffers: request.buffers.iter().map(|buffer| STANDARD.encode(buffer)).collect(),
         })
     }
@@ -176,9 +180,9 @@ mod tests {
 
     fn state(comms: &Comms, id: &str) -> (Value, Vec<Bytes>) {
         let data = json!({"method": "request_state"}).as_object().cloned().unwrap();
-        let asked = CommMsg { comm_id: CommId(id.into()), data };
-        let request = message(asked.clone(), None);
-        let answer = comms.to_cells(&asked, &request).unwrap_err();
+        let received = CommMsg { comm_id: CommId(id.into()), data };
+        let request = message(received.clone(), None);
+        let answer = comms.to_cells(&received, &request).unwrap_err();
         match answer.content {
             jupyter_protocol::JupyterMessageContent::CommMsg(update) => {
                 (Value::Object(update.data), answer.buffers)
@@ -235,9 +239,9 @@ mod tests {
         assert_eq!(comms.to_clients(open, None).unwrap().buffers, ["old"]);
         let data = json!({"method": "update", "state": {"value": 2}, "buffer_paths": [["image"]]});
         let data = data.as_object().cloned().unwrap();
-        let asked = CommMsg { comm_id: CommId("a".into()), data };
-        let request = message(asked.clone(), None).with_buffers(vec![Bytes::from_static(b"new")]);
-        let sent = comms.to_cells(&asked, &request).ok().unwrap();
+        let received = CommMsg { comm_id: CommId("a".into()), data };
+        let request = message(received.clone(), None).with_buffers(vec![Bytes::from_static(b"new")]);
+        let sent = comms.to_cells(&received, &request).ok().unwrap();
         assert!(matches!(sent, Frame::CommMessage { buffers, .. } if buffers == [STANDARD.encode("new")]));
         let (data, buffers) = state(&comms, "a");
         assert_eq!(

@@ -21,8 +21,8 @@ const HASH_SEED: u32 = 0xc70f_6907;
 
 impl Kernel {
     /// Answers a request of the debugger protocol.
-    pub async fn debug(&self, asked: &Value) -> Value {
-        let command = asked["command"].as_str().unwrap_or_default();
+    pub async fn debug(&self, request: &Value) -> Value {
+        let command = request["command"].as_str().unwrap_or_default();
         let body = match command {
             "initialize" => Some(json!({
                 "supportsSetVariable": false, "supportsModulesRequest": false, "supportsConditionalBreakpoints": false,
@@ -46,7 +46,7 @@ impl Kernel {
                 Some(json!({"variables": self.engine.variables().iter().map(row).collect::<Vec<_>>()}))
             }
             "richInspectVariables" => {
-                self.rich(asked["arguments"]["variableName"].as_str().unwrap_or_default()).await
+                self.rich(request["arguments"]["variableName"].as_str().unwrap_or_default()).await
             }
             _ => None,
         };
@@ -56,14 +56,15 @@ impl Kernel {
             _ => {}
         }
         let mut reply = json!({
-            "seq": asked["seq"], "type": "response", "request_seq": asked["seq"], "success": body.is_some(),
+            "seq": request["seq"], "type": "response", "request_seq": request["seq"], "success": body.is_some(),
             "command": command,
         });
         match body {
             Some(body) => reply["body"] = body,
             None => {
                 reply["message"] =
-                    format!("headstart shows variables and has no debugger: `{command}` is not known").into();
+                    format!("headstart shows variables and has no debugger: unknown request `{command}`")
+                        .into();
             }
         }
         reply

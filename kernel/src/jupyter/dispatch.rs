@@ -25,7 +25,7 @@ use crate::jupyter::execute::aborted;
 use crate::jupyter::history::History;
 use crate::jupyter::kernel::{Kernel, media};
 use crate::jupyter::origin::Origin;
-use crate::jupyter::raise;
+use crate::jupyter::start_standby;
 use crate::jupyter::wire::{Channel, PROTOCOL_VERSION, Sockets};
 use crate::prelude::toolchain;
 
@@ -65,7 +65,7 @@ async fn serve(connection: &ConnectionInfo, engine: Engine, origin: Origin) -> R
             "control_port": connection.control_port,
             "hb_port": connection.hb_port,
         }),
-        leave: Notify::new(),
+        shutdown: Notify::new(),
     });
     kernel.publish_state(ExecutionState::Starting, None);
     let followed = origin.clone();
@@ -73,9 +73,9 @@ async fn serve(connection: &ConnectionInfo, engine: Engine, origin: Origin) -> R
     tokio::spawn(answer_all(kernel.clone(), sockets.shell));
     tokio::spawn(answer_all(kernel.clone(), sockets.control));
     tokio::spawn(publish_background(kernel.clone()));
-    tokio::spawn(raise::raise_standby(kernel.clone(), origin));
+    tokio::spawn(start_standby::start_standby(kernel.clone(), origin));
     tokio::select! {
-        () = kernel.leave.notified() => tokio::time::sleep(LINGER).await,
+        () = kernel.shutdown.notified() => tokio::time::sleep(LINGER).await,
         _ = terminate.recv() => {}
         () = followed.ended() => {}
     }
@@ -136,8 +136,8 @@ async fn answer_all(kernel: Arc<Kernel>, mut channel: Channel) {
             channel.reply(reply, &request, metadata).await;
         }
         kernel.publish_state(ExecutionState::Idle, Some(&request));
-        if matches!(&request.content, Content::ExecuteRequest(asked) if quits(&asked.code)) {
-            kernel.leave.notify_one();
+        if matches!(&request.content, Content::ExecuteRequest(content) if quits(&content.code)) {
+            kernel.shutdown.notify_one();
         }
         for cell in unwanted {
             kernel.abort(&mut channel, &cell).await;
@@ -154,8 +154,8 @@ fn is_cell(request: &JupyterMessage) -> bool {
 
 fn failed(request: &JupyterMessage, reply: Option<&Content>) -> bool {
     match (&request.content, reply) {
-        (Content::ExecuteRequest(asked), Some(Content::ExecuteReply(reply))) => {
-            asked.stop_on_error && reply.status == ReplyStatus::Error
+        (Content::ExecuteRequest(content), Some(Content::ExecuteReply(reply))) => {
+            content.stop_on_error && reply.status == ReplyStatus::Error
         }
         _ => false,
     }
@@ -169,7 +169,7 @@ impl Kernel {
         }
         self.publish_state(ExecutionState::Idle, Some(request));
         if matches!(request.content, Content::ShutdownRequest(_)) {
-            self.leave.notify_one();
+            self.shutdown.notify_one();
         }
     }
 
@@ -183,39 +183,41 @@ impl Kernel {
     async fn reply_to(&self, request: &JupyterMessage) -> Option<Content> {
         Some(match &request.content {
             Content::KernelInfoRequest(_) => self.kernel_info().into(),
-            Content::ExecuteRequest(asked) => {
-                let reply: ExecuteReply = self.execute(asked, request).await;
+            Content::ExecuteRequest(content) => {
+                let reply: ExecuteReply = self.execute(content, request).await;
                 reply.into()
             }
-            Content::IsCompleteRequest(asked) => match completeness(&asked.code) {
+            Content::IsCompleteRequest(content) => match completeness(&content.code) {
                 Completeness::Complete => IsCompleteReply::complete(),
                 Completeness::Incomplete { indent } => IsCompleteReply::incomplete(indent),
                 Completeness::Invalid => IsCompleteReply::invalid(),
             }
             .into(),
-            Content::CompleteRequest(asked) => self.complete(&asked.code, asked.cursor_pos).await.into(),
-            Content::InspectRequest(asked) => {
-                let position = byte_offset(&asked.code, asked.cursor_pos);
-                match self.engine.inspect(asked.code.clone(), position).await {
+            Content::CompleteRequest(content) => {
+                self.complete(&content.code, content.cursor_pos).await.into()
+            }
+            Content::InspectRequest(content) => {
+                let position = byte_offset(&content.code, content.cursor_pos);
+                match self.engine.inspect(content.code.clone(), position).await {
                     Some(data) => InspectReply { found: true, data: media(&data), ..InspectReply::default() },
                     None => InspectReply::default(),
                 }
                 .into()
             }
-            Content::HistoryRequest(asked) => {
-                self.history(serde_json::to_value(asked).unwrap_or_default()).into()
+            Content::HistoryRequest(content) => {
+                self.history(serde_json::to_value(content).unwrap_or_default()).into()
             }
-            Content::CommInfoRequest(asked) => self.comms.info(asked.target_name.as_deref()).into(),
+            Content::CommInfoRequest(content) => self.comms.info(content.target_name.as_deref()).into(),
             Content::CommOpen(open) => {
                 // Only cells open comms.
                 let close = CommClose { comm_id: open.comm_id.clone(), ..CommClose::default() };
                 self.publisher.publish(close, Some(request));
                 return None;
             }
-            Content::CommMsg(asked) => {
-                match self.comms.to_cells(asked, request) {
+            Content::CommMsg(content) => {
+                match self.comms.to_cells(content, request) {
                     Ok(frame) => {
-                        if let Some(echo) = self.comms.echo(asked, request) {
+                        if let Some(echo) = self.comms.echo(content, request) {
                             self.publisher.publish_message(echo);
                         }
                         self.engine.send_to_comm(frame);
@@ -224,8 +226,8 @@ impl Kernel {
                 }
                 return None;
             }
-            Content::CommClose(asked) => {
-                let closed = self.comms.closed_by_client(&asked.comm_id.0);
+            Content::CommClose(content) => {
+                let closed = self.comms.closed_by_client(&content.comm_id.0);
                 closed.into_iter().for_each(|frame| self.engine.send_to_comm(frame));
                 return None;
             }
@@ -233,8 +235,8 @@ impl Kernel {
                 self.engine.interrupt();
                 InterruptReply::new().into()
             }
-            Content::ShutdownRequest(asked) => {
-                let reply = ShutdownReply { restart: asked.restart, ..ShutdownReply::default() };
+            Content::ShutdownRequest(content) => {
+                let reply = ShutdownReply { restart: content.restart, ..ShutdownReply::default() };
                 self.publisher.publish(reply.clone(), Some(request));
                 reply.into()
             }
@@ -245,12 +247,14 @@ impl Kernel {
             Content::UnknownMessage(unknown) if unknown.msg_type == "connect_request" => {
                 unknown.reply(self.ports.clone())
             }
-            Content::DebugRequest(asked) => DebugReply { content: self.debug(&asked.content).await }.into(),
+            Content::DebugRequest(content) => {
+                DebugReply { content: self.debug(&content.content).await }.into()
+            }
             Content::UnknownMessage(unknown) if unknown.msg_type.ends_with("_request") => {
                 unknown.reply(json!({
                     "status": "error",
                     "ename": "NotSupported",
-                    "evalue": format!("headstart does not know this {}", unknown.msg_type),
+                    "evalue": format!("unknown message {}", unknown.msg_type),
                     "traceback": [],
                 }))
             }
@@ -258,8 +262,8 @@ impl Kernel {
         })
     }
 
-    fn history(&self, asked: Value) -> HistoryReply {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner).answer(asked)
+    fn history(&self, request: Value) -> HistoryReply {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).answer(request)
     }
 
     async fn complete(&self, code: &str, position: usize) -> CompleteReply {

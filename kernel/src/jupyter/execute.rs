@@ -20,17 +20,17 @@ use crate::jupyter::notices::Notices;
 
 impl Kernel {
     /// Runs a cell, publishes its outputs, and returns the reply.
-    pub async fn execute(&self, asked: &ExecuteRequest, request: &JupyterMessage) -> ExecuteReply {
-        let counted = asked.store_history && !asked.silent && !asked.code.trim().is_empty();
+    pub async fn execute(&self, cell: &ExecuteRequest, request: &JupyterMessage) -> ExecuteReply {
+        let counted = cell.store_history && !cell.silent && !cell.code.trim().is_empty();
         let count = self.count.fetch_add(usize::from(counted), Ordering::SeqCst) + usize::from(counted);
         let execution_count = ExecutionCount::new(count);
         let publish = |content: JupyterMessageContent| {
-            if !asked.silent {
+            if !cell.silent {
                 self.publisher.publish(content, Some(request));
             }
         };
-        publish(ExecuteInput { code: asked.code.clone(), execution_count }.into());
-        let mut received = self.engine.execute(asked.code.clone());
+        publish(ExecuteInput { code: cell.code.clone(), execution_count }.into());
+        let mut received = self.engine.execute(cell.code.clone());
         let mut outcome: Outcome = Err(CellError::engine_stopped());
         let mut stage = self.engine.stage();
         // Shows a notice that was published before this cell.
@@ -55,10 +55,10 @@ impl Kernel {
             notices.end(*stage.borrow() == Stage::Failed).into_iter().for_each(&publish);
             let Some(event) = event else { break };
             match event {
-                Event::Output(output) if asked.silent && !output.is_of_comm() => drop(output),
+                Event::Output(output) if cell.silent && !output.is_of_comm() => drop(output),
                 Event::Output(output) => self.publish_output(output, Some(request)).await,
                 Event::Done(done) => outcome = done,
-                Event::Input { question, .. } if !asked.allow_stdin => question.answer(&Answer::NoInput),
+                Event::Input { question, .. } if !cell.allow_stdin => question.answer(&Answer::NoInput),
                 Event::Input { prompt, password, question } => {
                     // The next question ends the previous one, which has been answered or withdrawn.
                     asking = Some(Box::pin(self.put(InputRequest { prompt, password }, question, request)));
@@ -69,7 +69,7 @@ impl Kernel {
             let value = outcome.as_ref().ok().and_then(Option::as_ref);
             let text = value.and_then(|data| data.iter().find(|(mime, _)| mime == "text/plain"));
             let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-            history.add(count, &asked.code, text.map(|(_, text)| text.as_str()));
+            history.add(count, &cell.code, text.map(|(_, text)| text.as_str()));
         }
         let mut reply = ExecuteReply { execution_count, ..ExecuteReply::default() };
         match outcome {
@@ -90,19 +90,19 @@ impl Kernel {
                 publish(ErrorOutput { ename, evalue, traceback }.into());
             }
         }
-        let expressions = asked.user_expressions.iter().flatten().filter(|_| reply.status == ReplyStatus::Ok);
+        let expressions = cell.user_expressions.iter().flatten().filter(|_| reply.status == ReplyStatus::Ok);
         let mut values = HashMap::new();
         for (name, expression) in expressions {
-            values.insert(name.clone(), self.evaluate(expression.clone(), asked.silent, request).await);
+            values.insert(name.clone(), self.evaluate(expression.clone(), cell.silent, request).await);
         }
         reply.user_expressions = Some(values);
         reply
     }
 
     /// Puts a cell's question to the user. Stop and the end of the cell also end it.
-    async fn put(&self, asked: InputRequest, question: Question, request: &JupyterMessage) {
+    async fn put(&self, prompt: InputRequest, question: Question, request: &JupyterMessage) {
         tokio::select! {
-            answer = self.input.ask(asked, request) => question.answer(&answer),
+            answer = self.input.ask(prompt, request) => question.answer(&answer),
             () = question.is_over() => {}
         }
     }

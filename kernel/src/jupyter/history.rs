@@ -21,7 +21,7 @@ const ENTRIES: &str = "SELECT session, line, source_raw, COALESCE(output, '') \
 /// A `history_request`. Missing fields have IPython's defaults.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct HistoryRequest {
     hist_access_type: String,
     output: bool,
     session: Option<i64>,
@@ -32,9 +32,9 @@ struct Asked {
     unique: bool,
 }
 
-impl Default for Asked {
-    fn default() -> Asked {
-        Asked {
+impl Default for HistoryRequest {
+    fn default() -> HistoryRequest {
+        HistoryRequest {
             hist_access_type: "tail".into(),
             output: false,
             session: None,
@@ -103,10 +103,10 @@ impl History {
     }
 
     /// Answers a `history_request`.
-    pub fn answer(&self, asked: Value) -> HistoryReply {
-        let found = serde_json::from_value(asked)
+    pub fn answer(&self, request: Value) -> HistoryReply {
+        let found = serde_json::from_value(request)
             .map_err(|error| error.to_string())
-            .and_then(|asked| self.find(&asked).map_err(|error| error.to_string()));
+            .and_then(|request| self.find(&request).map_err(|error| error.to_string()));
         match found {
             Ok(history) => HistoryReply::new(history),
             Err(evalue) => {
@@ -116,31 +116,31 @@ impl History {
         }
     }
 
-    fn find(&self, asked: &Asked) -> Result<Vec<HistoryEntry>, Error> {
+    fn find(&self, request: &HistoryRequest) -> Result<Vec<HistoryEntry>, Error> {
         let read = |row: &Row| -> Result<HistoryEntry, Error> {
             let number = |at: usize| row.get::<_, i64>(at).map(|number| number as usize);
             let (session, line, source) = (number(0)?, number(1)?, row.get(2)?);
-            Ok(match asked.output {
+            Ok(match request.output {
                 true => HistoryEntry::InputOutput(session, line, (source, row.get(3)?)),
                 false => HistoryEntry::Input(session, line, source),
             })
         };
         let all = i64::MAX;
-        let mut entries: Vec<HistoryEntry> = match asked.hist_access_type.as_str() {
+        let mut entries: Vec<HistoryEntry> = match request.hist_access_type.as_str() {
             "range" => {
                 // As in IPython: 0 is this session, a negative number counts back from it, a positive one
                 // is a session's number.
-                let session = match asked.session.unwrap_or(0) {
+                let session = match request.session.unwrap_or(0) {
                     before @ ..=0 => self.session + before,
                     session => session,
                 };
                 let sql =
                     format!("{ENTRIES} WHERE session = ? AND line >= ? AND line < ? ORDER BY line DESC");
-                let bounds = params![session, asked.start, asked.stop.unwrap_or(all)];
+                let bounds = params![session, request.start, request.stop.unwrap_or(all)];
                 self.connection.prepare(&sql)?.query_map(bounds, read)?.collect::<Result<_, _>>()?
             }
             "search" => {
-                let latest = if asked.unique {
+                let latest = if request.unique {
                     "GROUP BY source_raw HAVING MAX(session * 1000000 + line)"
                 } else {
                     ""
@@ -148,14 +148,14 @@ impl History {
                 let sql = format!(
                     "{ENTRIES} WHERE source_raw GLOB ? {latest} ORDER BY session DESC, line DESC LIMIT ?"
                 );
-                let bounds = params![asked.pattern.as_deref().unwrap_or("*"), asked.n.unwrap_or(all)];
+                let bounds = params![request.pattern.as_deref().unwrap_or("*"), request.n.unwrap_or(all)];
                 self.connection.prepare(&sql)?.query_map(bounds, read)?.collect::<Result<_, _>>()?
             }
             _ => {
                 let sql = format!("{ENTRIES} ORDER BY session DESC, line DESC LIMIT ?");
                 self.connection
                     .prepare(&sql)?
-                    .query_map(params![asked.n.unwrap_or(10)], read)?
+                    .query_map(params![request.n.unwrap_or(10)], read)?
                     .collect::<Result<_, _>>()?
             }
         };
@@ -170,14 +170,14 @@ mod tests {
 
     use super::*;
 
-    fn texts(history: &History, asked: Value) -> Vec<(usize, usize, String)> {
+    fn texts(history: &History, request: Value) -> Vec<(usize, usize, String)> {
         let entry = |entry: HistoryEntry| match entry {
             HistoryEntry::Input(session, line, source) => (session, line, source),
             HistoryEntry::InputOutput(session, line, (source, output)) => {
                 (session, line, source + "→" + &output)
             }
         };
-        history.answer(asked).history.into_iter().map(entry).collect()
+        history.answer(request).history.into_iter().map(entry).collect()
     }
 
     #[test]

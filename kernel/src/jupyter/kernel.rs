@@ -32,7 +32,7 @@ pub struct Kernel {
     /// Reply to `connect_request`.
     pub ports: Value,
     /// Notified when the kernel shall end.
-    pub leave: Notify,
+    pub shutdown: Notify,
 }
 
 impl Kernel {

@@ -37,7 +37,7 @@ impl Origin {
         let mut environment: Vec<_> = std::env::vars_os().filter(|(name, _)| !is_jupyters(name)).collect();
         environment.sort_unstable();
         let folder = std::env::current_dir().unwrap_or_default();
-        Origin { environment, folder, backend, server: parent::of_this_process(), is_fronted: false }
+        Origin { environment, folder, backend, server: parent::jupyter_server(), is_fronted: false }
     }
 
     /// The origin of a standby that serves behind a proxy, whose parent is this Jupyter server.

@@ -11,8 +11,8 @@ use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::jupyter::meeting::{Answer, DONE, Question, ask, socket};
 use crate::jupyter::origin::Origin;
+use crate::jupyter::takeover::{Answer, DONE, Question, ask, socket};
 
 /// Hands the connection to a standby, and returns the result when it has ended; `None` if there is no
 /// standby.
@@ -50,7 +50,7 @@ fn serve_as_proxy(stream: UnixStream, origin: &Origin) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.and_then(|runtime| runtime.block_on(stand)) {
         Ok(said) if said == DONE => Ok(()),
-        Ok(_) => Err("the kernel ended before it was asked to".into()),
+        Ok(_) => Err("the kernel ended unexpectedly".into()),
         Err(error) => Err(format!("the kernel was lost: {error}")),
     }
 }

@@ -1,7 +1,7 @@
 //! The standby: a kernel that is loaded before Jupyter requests one.
 //!
 //! evcxr, rust-analyzer and the prelude take seconds to load. An idle kernel therefore starts this program
-//! again ([`crate::jupyter::raise`]). The standby loads, and waits at a socket in the user's cache. The
+//! again ([`crate::jupyter::start_standby`]). The standby loads, and waits at a socket in the user's cache. The
 //! process that Jupyter starts next hands its connection over and becomes a proxy
 //! ([`crate::jupyter::proxy`]).
 //!
@@ -22,8 +22,8 @@ use nix::unistd::{dup2_stderr, dup2_stdout};
 
 use crate::engine::handle::Engine;
 use crate::jupyter::dispatch;
-use crate::jupyter::meeting::{Answer, DONE, Question, ask, folder, receive, socket};
 use crate::jupyter::origin::Origin;
+use crate::jupyter::takeover::{Answer, DONE, Question, ask, folder, receive, socket};
 use crate::platform::{parent, programs};
 use crate::prelude::toolchain;
 
@@ -35,7 +35,7 @@ pub fn wait(origin: Origin) -> Result<(), String> {
     let loaded_from = origin.would_load().ok_or("there is no prelude to wait with")?;
     // SAFETY: no other thread runs.
     let engine = unsafe { Engine::start(origin.backend) }?;
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    let runtime = crate::platform::runtime()?;
     let called = match runtime.block_on(engine.loaded()) {
         true => called(&origin, &loaded_from, stay),
         false => Err("the prelude could not be loaded".into()),

@@ -83,6 +83,7 @@ fn add_defaults(msg_type: &str, content: &mut Value) {
 
 /// Maximum size of output that waits for a slow client, in units of [`UNIT_BYTES`]: 64 MiB.
 const CAPACITY: u32 = 16 << 10;
+/// Size of a unit of output, in bytes (4 KiB).
 const UNIT_BYTES: usize = 4 << 10;
 /// Minimum size of a message, in units; at most 1,024 messages wait.
 const MIN_UNITS: usize = 16;
@@ -162,7 +163,7 @@ impl Publisher {
         let lost = self.lost.swap(0, Ordering::SeqCst);
         if lost > 0 {
             let seconds = READ_TIMEOUT.as_secs();
-            let note = format!("{lost} outputs are missing here: a client read nothing for {seconds} s\n");
+            let note = format!("{lost} outputs were dropped here: a client did not read for {seconds} s\n");
             self.publish(StreamContent::stderr(&note), parent);
         }
         self.send_message(message, room);
@@ -186,10 +187,10 @@ pub struct Input(Mutex<Channel>);
 impl Input {
     /// Asks for a line of input and waits for it. The future may be dropped: a late reply does not answer
     /// the next question.
-    pub async fn ask(&self, asked: InputRequest, request: &JupyterMessage) -> Answer {
+    pub async fn ask(&self, content: InputRequest, request: &JupyterMessage) -> Answer {
         let mut channel = self.0.lock().await;
         channel.waiting();
-        let question = message(asked, Some(request));
+        let question = message(content, Some(request));
         let id = question.header.msg_id.clone();
         if let Err(error) = channel.replies.send(question).await {
             eprintln!("a request for input was not sent: {error}");

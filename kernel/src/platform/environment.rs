@@ -23,19 +23,19 @@ const OWN_PREFIX: &str = "HEADSTART_";
 pub const SPINNING_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
 /// Other variables that code in the process of the cells reads: the form of its errors, and how long candle's threads
 /// poll.
-const KEPT: [&str; 2] = ["RUST_LIB_BACKTRACE", SPINNING_VARIABLE];
+const RETAINED: [&str; 2] = ["RUST_LIB_BACKTRACE", SPINNING_VARIABLE];
 
 fn now() -> Variables {
     std::env::vars_os().collect()
 }
 
 /// Records the user's environment. Must be called before anything changes it.
-pub fn note_users() {
+pub fn record_user_environment() {
     USER_ENVIRONMENT.get_or_init(now);
 }
 
 /// Records the environment that this process has set up. Must be called before a cell can change it.
-pub fn note_ours() {
+pub fn record_kernel_environment() {
     KERNEL_ENVIRONMENT.get_or_init(now);
 }
 
@@ -55,7 +55,7 @@ pub fn restore(command: &mut Command) {
 ///
 /// # Safety
 /// Sets environment variables: no other thread may be reading them.
-pub unsafe fn pass_on() {
+pub unsafe fn pass_user_environment() {
     let now = now();
     let Some(users) = USER_ENVIRONMENT.get() else { return };
     let text = passed(&changes(users, &now, &now));
@@ -67,7 +67,7 @@ pub unsafe fn pass_on() {
 ///
 /// # Safety
 /// Sets environment variables: no other thread may be reading them.
-pub unsafe fn take_over() {
+pub unsafe fn restore_user_environment() {
     let Ok(text) = std::env::var(USERS_VARIABLE) else { return };
     let users: BTreeMap<String, Option<String>> = serde_json::from_str(&text).unwrap_or_default();
     // SAFETY: the caller's promise.
@@ -82,9 +82,9 @@ pub unsafe fn take_over() {
     }
 }
 
-/// The changes that the process of the cells takes back, as JSON. It needs the variables of the prelude itself.
+/// The changes that the process of the cells undoes, as JSON. It keeps the variables that the prelude needs.
 fn passed(changes: &[(&OsString, Option<&OsString>)]) -> String {
-    let is_preludes = |name: &str| name.starts_with(OWN_PREFIX) || KEPT.contains(&name);
+    let is_preludes = |name: &str| name.starts_with(OWN_PREFIX) || RETAINED.contains(&name);
     let text = |value: &OsString| value.to_str().map(str::to_owned);
     let users: BTreeMap<String, Option<String>> = changes
         .iter()
@@ -130,10 +130,10 @@ mod tests {
 
     #[test]
     fn the_process_of_the_cells_keeps_only_what_the_prelude_reads() {
-        let [path, toolchain, own, kept] =
-            ["PATH", "RUSTUP_TOOLCHAIN", "HEADSTART_FRAMES", KEPT[0]].map(OsString::from);
+        let [path, toolchain, own, retained] =
+            ["PATH", "RUSTUP_TOOLCHAIN", "HEADSTART_FRAMES", RETAINED[0]].map(OsString::from);
         let users = OsString::from("/bin");
-        let changes = [(&path, Some(&users)), (&toolchain, None), (&own, None), (&kept, None)];
+        let changes = [(&path, Some(&users)), (&toolchain, None), (&own, None), (&retained, None)];
         assert_eq!(passed(&changes), r#"{"PATH":"/bin","RUSTUP_TOOLCHAIN":null}"#);
     }
 }

@@ -11,7 +11,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Process id of the server, if it is an ancestor of this process. In a container, the id may belong to
 /// another process.
-pub fn of_this_process() -> Option<i32> {
+pub fn jupyter_server() -> Option<i32> {
     let server: i32 = std::env::var(VARIABLE).ok()?.parse().ok()?;
     // SAFETY: only reads a process id.
     let mut process = unsafe { libc::getppid() };
@@ -55,7 +55,7 @@ pub async fn ended(process: Option<i32>) {
 
 /// Kills this process when its parent ends, so that a killed kernel leaves no process behind. Only on
 /// Linux.
-pub fn die_with_it() {
+pub fn die_with_parent() {
     #[cfg(target_os = "linux")]
     // SAFETY: sets a flag of this process.
     unsafe {

@@ -18,7 +18,7 @@ pub fn kill_all() {
     let own = std::process::id() as i32;
     // The system's name of this process stays the same when the program's file is replaced.
     let own_name = programs.iter().find(|program| program.id == own).map(|program| program.name.as_str());
-    // Without it, the process of the cells cannot be told from other programs.
+    // Without it, the process of the cells cannot be distinguished from other programs.
     if own_name.is_none() {
         return;
     }

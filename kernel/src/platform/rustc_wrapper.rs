@@ -24,7 +24,7 @@ pub unsafe fn set_up(folder: &Path) {
 }
 
 /// Undoes [`set_up`] for a command that compiles something other than cells.
-pub fn not_for(command: &mut Command) {
+pub fn remove_from(command: &mut Command) {
     if folder().is_some() {
         command.env_remove(WRAPPER_VARIABLE).env_remove(FOLDER_VARIABLE);
     }
@@ -34,7 +34,7 @@ pub fn not_for(command: &mut Command) {
 ///
 /// # Safety
 /// Sets environment variables: no other thread may be reading them.
-pub unsafe fn forget() {
+pub unsafe fn unset() {
     if folder().is_some() {
         // SAFETY: the caller's promise.
         unsafe {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::prelude::toolchain::{before, on_path, output, with_standard_library};
+use crate::prelude::toolchain::{on_path, output, prepend_path, with_standard_library};
 
 const LOADER_VARIABLE: &str = "LD_LIBRARY_PATH";
 /// Remedy for missing libraries.
@@ -79,21 +79,25 @@ impl Backend {
     pub fn search_path(self, prelude: &Path) -> Option<(&'static str, OsString)> {
         let path = std::env::var_os(LOADER_VARIABLE);
         let path = match self.libraries() {
-            Some(libraries) => before(libraries, path),
+            Some(libraries) => prepend_path(libraries, path),
             None => path,
         };
-        Some((LOADER_VARIABLE, before(prelude.to_owned(), with_standard_library(path))?))
+        Some((LOADER_VARIABLE, prepend_path(prelude.to_owned(), with_standard_library(path))?))
     }
 
     /// Describes the libraries that a prelude needs and the loader does not find.
     pub fn missing_libraries(self, prelude: &Path) -> Option<String> {
         let mut ldd = Command::new("ldd");
         ldd.arg(prelude);
-        let said = output(ldd.envs(self.search_path(prelude.parent()?))).ok()?;
+        let text = output(ldd.envs(self.search_path(prelude.parent()?))).ok()?;
         let names: Vec<_> =
-            said.lines().filter_map(|line| line.trim().strip_suffix(" => not found")).collect();
+            text.lines().filter_map(|line| line.trim().strip_suffix(" => not found")).collect();
         (!names.is_empty()).then(|| {
-            format!("{} needs what the system does not find: {}", prelude.display(), names.join(", "))
+            format!(
+                "{} needs libraries that the loader does not find: {}",
+                prelude.display(),
+                names.join(", ")
+            )
         })
     }
 
@@ -101,7 +105,7 @@ impl Backend {
     ///
     /// # Errors
     /// If the required toolkit is not installed.
-    pub fn ask_for(self, cargo: &mut Command) -> Result<(), String> {
+    pub fn add_feature(self, cargo: &mut Command) -> Result<(), String> {
         let Some(feature) = self.feature() else { return Ok(()) };
         cargo.args(["--features", feature]);
         if self.cuda || self.cudnn {
@@ -131,14 +135,15 @@ pub fn toolkit() -> Result<Toolkit, String> {
         "there is no nvcc on the PATH, in CUDA_HOME or in /usr/local/cuda\n\
          hint: install the CUDA toolkit: apt install nvidia-cuda-toolkit, or https://developer.nvidia.com/cuda-downloads",
     )?;
-    let said = output(Command::new(&nvcc).arg("--version"))?;
-    let version = release(&said).ok_or_else(|| format!("{} does not say its version", nvcc.display()))?;
+    let text = output(Command::new(&nvcc).arg("--version"))?;
+    let version =
+        parse_version(&text).ok_or_else(|| format!("the output of {} has no version", nvcc.display()))?;
     Ok(Toolkit { nvcc, version })
 }
 
 /// Parses the version in `Cuda compilation tools, release 13.0, V13.0.48`, or after `CUDA Version:`.
-pub fn release(said: &str) -> Option<(u32, u32)> {
-    let (_, rest) = said.split_once("release ").or_else(|| said.split_once("CUDA Version: "))?;
+pub fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let (_, rest) = text.split_once("release ").or_else(|| text.split_once("CUDA Version: "))?;
     let number = rest.split(|c: char| !c.is_ascii_digit() && c != '.').next()?;
     let (major, minor) = number.split_once('.')?;
     Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
@@ -160,9 +165,9 @@ mod tests {
 
     #[test]
     fn versions_are_parsed() {
-        assert_eq!(release("Cuda compilation tools, release 13.0, V13.0.48"), Some((13, 0)));
-        assert_eq!(release("| Driver Version: 550.54   CUDA Version: 12.4     |"), Some((12, 4)));
-        assert_eq!(release("nothing"), None);
+        assert_eq!(parse_version("Cuda compilation tools, release 13.0, V13.0.48"), Some((13, 0)));
+        assert_eq!(parse_version("| Driver Version: 550.54   CUDA Version: 12.4     |"), Some((12, 4)));
+        assert_eq!(parse_version("nothing"), None);
     }
 
     #[test]
@@ -180,8 +185,11 @@ mod tests {
         let needs = build("needs", &["-lgone"]);
         assert_eq!(Backend::default().missing_libraries(&gone), None);
         std::fs::remove_file(gone).unwrap();
-        let said = Backend::default().missing_libraries(&needs).unwrap();
-        assert!(said.ends_with("libneeds.so needs what the system does not find: libgone.so"), "{said}");
+        let text = Backend::default().missing_libraries(&needs).unwrap();
+        assert!(
+            text.ends_with("libneeds.so needs libraries that the loader does not find: libgone.so"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -47,11 +47,11 @@ pub fn compile(
     report: &mut dyn FnMut(Progress),
 ) -> Result<(), String> {
     let mut cargo = Command::new("cargo");
-    rustc_wrapper::not_for(&mut cargo);
+    rustc_wrapper::remove_from(&mut cargo);
     cargo.current_dir(&sources.folder);
     cargo.args(["build", "--release", "--locked", "-p", PROGRAM, "--bin", PROGRAM]);
     cargo.args(["--message-format", "json-render-diagnostics"]).envs(PROGRESS);
-    backend.ask_for(&mut cargo)?;
+    backend.add_feature(&mut cargo)?;
     let mut target = match (std::env::var_os("CARGO_TARGET_DIR"), own_target()) {
         (Some(target), _) => sources.folder.join(target),
         (None, Some(target)) => target,
@@ -95,14 +95,14 @@ fn run(cargo: &mut Command, report: &mut dyn FnMut(Progress)) -> Result<String, 
         let mut messages = String::new();
         stdout.read_to_string(&mut messages).map(|_| messages)
     });
-    let mut said = String::new();
+    let mut errors = String::new();
     // A progress line ends with a carriage return.
     for part in BufReader::new(stderr).split(b'\r').map_while(Result::ok) {
         let part = String::from_utf8_lossy(&part);
         for line in part.lines() {
             match progress(line) {
                 Some(progress) => report(progress),
-                None => said = said + line + "\n",
+                None => errors = errors + line + "\n",
             }
         }
     }
@@ -110,7 +110,7 @@ fn run(cargo: &mut Command, report: &mut dyn FnMut(Progress)) -> Result<String, 
     let messages = reader.join().map_err(|_| "cargo's output could not be read")?;
     match status.success() {
         true => messages.map_err(|error| format!("cargo: {error}")),
-        false => Err(format!("cargo could not compile the prelude ({status}):\n{}", said.trim())),
+        false => Err(format!("cargo could not compile the prelude ({status}):\n{}", errors.trim())),
     }
 }
 
@@ -173,7 +173,7 @@ fn collect(messages: &str, packages: &BTreeSet<&str>, deps: &Path) -> Result<(),
         .map_err(|error| format!("{}: {error}", links.display()))?;
     match deps.join(library_file()).is_file() {
         true => Ok(()),
-        false => Err(format!("cargo made no {}", library_file())),
+        false => Err(format!("cargo did not build {}", library_file())),
     }
 }
 
@@ -182,7 +182,7 @@ fn artifacts(messages: &str, packages: &BTreeSet<&str>) -> BTreeSet<PathBuf> {
     let is_library = |path: &PathBuf| {
         path.extension().is_some_and(|e| ["rlib", "rmeta", "so", "dylib"].iter().any(|known| e == *known))
     };
-    let of_packages = of_reason(messages, "compiler-artifact")
+    let of_packages = with_reason(messages, "compiler-artifact")
         .filter(|message| message["package_id"].as_str().is_some_and(|id| packages.contains(id)));
     of_packages
         .flat_map(|message| texts(&message["filenames"]))
@@ -193,10 +193,12 @@ fn artifacts(messages: &str, packages: &BTreeSet<&str>) -> BTreeSet<PathBuf> {
 
 /// Library folders that build scripts report, each with its kind: `native=/usr/local/cuda/lib64`.
 fn linked_paths(messages: &str) -> BTreeSet<String> {
-    of_reason(messages, "build-script-executed").flat_map(|message| texts(&message["linked_paths"])).collect()
+    with_reason(messages, "build-script-executed")
+        .flat_map(|message| texts(&message["linked_paths"]))
+        .collect()
 }
 
-fn of_reason(messages: &str, reason: &str) -> impl Iterator<Item = Value> {
+fn with_reason(messages: &str, reason: &str) -> impl Iterator<Item = Value> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     messages.filter(move |message| message["reason"] == reason)
 }

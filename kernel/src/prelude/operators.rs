@@ -35,13 +35,13 @@ type Operator = (&'static str, &'static str);
 /// Generic impls that replace a call of one of these macros.
 pub fn generic_impls(called: &str, types: TokenStream) -> Option<String> {
     if let Some((_, operator)) = SHIFTS.iter().find(|(name, _)| *name == called) {
-        let of = |name: String| match operator.0.ends_with("Assign") {
+        let impls_for = |name: String| match operator.0.ends_with("Assign") {
             true => assignment(*operator, "R", &name, "R"),
             false => [name.clone(), format!("&{name}")]
                 .map(|left| binary(*operator, "R", &left, "R", &name))
                 .concat(),
         };
-        return Some(types.into_iter().map(|name| of(name.to_string())).collect());
+        return Some(types.into_iter().map(|name| impls_for(name.to_string())).collect());
     }
     if called == WRAPPING_SHIFTS {
         let shifts = [("Shl", "shl"), ("Shr", "shr")];

@@ -18,7 +18,7 @@ impl Packages {
         let version = rustc_version()?;
         let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
         let mut cargo = Command::new("cargo");
-        rustc_wrapper::not_for(&mut cargo);
+        rustc_wrapper::remove_from(&mut cargo);
         cargo.current_dir(source).args(["metadata", "--format-version", "1", "--locked"]);
         // Excludes the crates of other systems, which cargo would download.
         cargo.args(["--filter-platform", host]);
@@ -31,7 +31,7 @@ impl Packages {
 
     fn named(&self, name: &str) -> Result<&Value, String> {
         let found = self.all().iter().find(|package| package["name"] == name);
-        found.ok_or_else(|| format!("cargo metadata does not know {name}"))
+        found.ok_or_else(|| format!("cargo metadata has no package {name}"))
     }
 
     /// Folder of a package's sources.

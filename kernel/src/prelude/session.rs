@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::platform::cache_folder::cache_folder;
-use crate::platform::owned::Owned;
+use crate::platform::process_folder::ProcessFolder;
 use crate::prelude::template::Template;
 
 /// File in a session's folder that exists while the prelude is being loaded.
@@ -21,12 +21,12 @@ pub const AHEAD: &str = "ahead";
 
 /// evcxr's working folder; removed when dropped.
 #[derive(Debug)]
-pub struct Session(Owned);
+pub struct Session(ProcessFolder);
 
 impl Session {
     /// Creates an empty folder for this session.
     pub fn new() -> Result<Session, String> {
-        Owned::new(&cache_folder()?.join("sessions")).map(Session)
+        ProcessFolder::new(&cache_folder()?.join("sessions")).map(Session)
     }
 
     /// Path of the folder.
@@ -60,7 +60,7 @@ impl Session {
             return;
         }
         // On the same file system, so that it can be renamed. Another process may do the same.
-        let Ok(part) = Owned::new(template.state()) else { return };
+        let Ok(part) = ProcessFolder::new(template.state()) else { return };
         let part = part.path().join("session");
         if copy(self.path(), &part).is_ok() {
             let _ = fs::remove_dir_all(&saved);

@@ -20,7 +20,7 @@ use crate::prelude::tokens::{replace, with_fewer_comments, without_const_traits}
 const STANDARD: [&str; 3] = ["core", "alloc", "std"];
 
 /// Folders and files without a type that notebooks use: tests, compiler internals, unstable types, and
-/// large parts of the standard library that only its own bodies use. Parts of `core::intrinsics` stay,
+/// parts of the standard library that only its own bodies use. Parts of `core::intrinsics` stay,
 /// because they are public under another name, such as `std::mem::transmute`.
 const OMITTED: [&str; 23] = [
     "alloctests",

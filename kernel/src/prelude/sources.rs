@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::platform::cache_folder::cache_folder;
-use crate::platform::owned::Owned;
+use crate::platform::process_folder::ProcessFolder;
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
@@ -35,7 +35,7 @@ pub fn unpacked() -> Result<Sources, String> {
     let folder = cache_folder()?.join("sources").join(ID);
     if !is_same(&folder) {
         let complain = |error: io::Error| format!("{}: {error}", folder.display());
-        let part = Owned::new(&cache_folder()?.join("parts"))?;
+        let part = ProcessFolder::new(&cache_folder()?.join("parts"))?;
         unpack(part.path()).map_err(complain)?;
         // An existing folder is damaged, or another process has just created it.
         let _ = fs::remove_dir_all(&folder);

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::platform::cache_folder::cache_folder;
 use crate::platform::fingerprint::Fingerprint;
-use crate::platform::owned::{self, Owned};
+use crate::platform::process_folder::{self, ProcessFolder};
 use crate::prelude::archive;
 use crate::prelude::backend::Backend;
 use crate::prelude::build::{Estimate, compile, library_file};
@@ -134,9 +134,10 @@ impl Template {
         }
         if !self.is_whole() {
             let lock = lock_of(&self.path);
-            let waiting = || say(Notice::Line("another kernel is making the prelude: waiting for it".into()));
-            let _lock =
-                owned::lock(&lock, waiting).map_err(|error| format!("{}: {error}", lock.display()))?;
+            let waiting =
+                || say(Notice::Line("another kernel is building the prelude: waiting for it".into()));
+            let _lock = process_folder::lock(&lock, waiting)
+                .map_err(|error| format!("{}: {error}", lock.display()))?;
             // Another process may have created it meanwhile.
             if !self.is_whole() {
                 self.make(say)?;
@@ -153,7 +154,8 @@ impl Template {
         let path = cache.join("templates").join(self.path.file_name().unwrap_or_default());
         let template = Template { path, ..self };
         let lock = lock_of(&template.path);
-        let _lock = owned::lock(&lock, || {}).map_err(|error| format!("{}: {error}", lock.display()))?;
+        let _lock =
+            process_folder::lock(&lock, || {}).map_err(|error| format!("{}: {error}", lock.display()))?;
         template.make_from(Origin::Sources, say)?;
         template.note_use();
         Ok(template)
@@ -161,7 +163,7 @@ impl Template {
 
     fn install_rust(&self, say: &dyn Fn(Notice)) -> Result<(), String> {
         let version = sources::pinned_rust();
-        say(Notice::Line(format!("installing Rust {version}: once, a minute or two")));
+        say(Notice::Line(format!("installing Rust {version}: once, 1 to 2 min")));
         toolchain::install(&mut |line| say(Notice::Progress(format!("installing Rust {version}: {line}"))))?;
         let installed = name(&rustc_version()?, self.backend);
         match self.path.ends_with(&installed) {
@@ -173,7 +175,7 @@ impl Template {
     fn make(&self, say: &dyn Fn(Notice)) -> Result<(), String> {
         if self.path.exists() {
             let problem = inventory::check_sizes(&self.path).err().unwrap_or_default();
-            say(Notice::Line(format!("the prelude was damaged ({problem}) and is made again")));
+            say(Notice::Line(format!("the prelude was damaged ({problem}) and is rebuilt")));
         }
         let origin = self.origin();
         let made = self.make_from(origin.clone(), say);
@@ -188,11 +190,11 @@ impl Template {
     }
 
     fn make_from(&self, origin: Origin, say: &dyn Fn(Notice)) -> Result<(), String> {
-        let part = Owned::new(&cache_folder()?.join("parts"))?;
+        let part = ProcessFolder::new(&cache_folder()?.join("parts"))?;
         match origin {
             Origin::Folder(_) => return Ok(()),
             Origin::Archive(archive) => {
-                say(Notice::Line("unpacking the prelude: once for each version, some seconds".into()));
+                say(Notice::Line("unpacking the prelude: once for each version, a few seconds".into()));
                 archive::unpack(&archive, part.path())?;
             }
             Origin::Sources => self.compile(part.path(), say)?,
@@ -208,17 +210,15 @@ impl Template {
     fn compile(&self, part: &Path, say: &dyn Fn(Notice)) -> Result<(), String> {
         if let Some(archive) = own_archive(self.backend) {
             say(Notice::Line(format!(
-                "{} is for Rust {}: the prelude is compiled for the Rust that is here, unless you run `{}` and start again",
+                "{} is for Rust {}: the prelude is compiled for the installed Rust; to use the archive, run `{}` and restart",
                 archive.display(),
                 sources::pinned_rust(),
                 install_command()
             )));
         }
         say(Notice::Line(match self.backend.feature() {
-            None => "compiling the prelude: once for each version, some minutes".into(),
-            Some(_) => {
-                "compiling the prelude for the GPU: once for each version, a quarter of an hour".into()
-            }
+            None => "compiling the prelude: once for each version, 5 to 10 min".into(),
+            Some(_) => "compiling the prelude for the GPU: once for each version, about 15 min".into(),
         }));
         ensure_library_sources()?;
         let sources = sources::unpacked()?;

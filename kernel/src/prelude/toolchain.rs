@@ -30,14 +30,14 @@ impl Compiler {
     }
 
     fn ask() -> Compiler {
-        let ask = |arguments: &[&str]| begin(Command::new("rustc").args(arguments));
+        let ask = |arguments: &[&str]| start(Command::new("rustc").args(arguments));
         // Both commands run in parallel.
         let [version, folders] = [ask(&["-vV"]), ask(&["--print", "sysroot", "--print", "target-libdir"])];
-        let folders = folders.and_then(Begun::output).ok().and_then(|text| {
+        let folders = folders.and_then(RunningCommand::output).ok().and_then(|text| {
             let (sysroot, libraries) = text.trim().split_once('\n')?;
             Some((sysroot.into(), libraries.into()))
         });
-        Compiler { version: version.and_then(Begun::output), folders }
+        Compiler { version: version.and_then(RunningCommand::output), folders }
     }
 }
 
@@ -85,21 +85,21 @@ pub fn is_installable() -> bool {
     Compiler::get().version.is_err() && on_path("rustup").is_some()
 }
 
-/// Installs the version of Rust that this program was built for. `say` receives each line of rustup's
+/// Installs the version of Rust that this program was built for. `report` receives each line of rustup's
 /// progress.
 ///
 /// # Errors
 /// If rustup fails. The error contains its last lines.
-pub fn install(say: &mut dyn FnMut(&str)) -> Result<(), String> {
+pub fn install(report: &mut dyn FnMut(&str)) -> Result<(), String> {
     let mut rustup = Command::new("rustup");
     rustup.args(["toolchain", "install", sources::pinned_rust(), "--profile", "minimal"]);
     rustup.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = rustup.spawn().map_err(|error| format!("rustup cannot be started: {error}"))?;
-    let mut said = Vec::new();
+    let mut lines = Vec::new();
     for line in child.stderr.take().into_iter().flat_map(|stderr| BufReader::new(stderr).lines()) {
         let line = line.map_err(|error| format!("rustup: {error}"))?;
-        say(line.trim_start_matches("info: "));
-        said.push(line);
+        report(line.trim_start_matches("info: "));
+        lines.push(line);
     }
     let status = child.wait().map_err(|error| format!("rustup: {error}"))?;
     *COMPILER.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -108,7 +108,7 @@ pub fn install(say: &mut dyn FnMut(&str)) -> Result<(), String> {
         false => Err(format!(
             "rustup could not install Rust {} ({status}): {}\nhint: {}; then restart the kernel",
             sources::pinned_rust(),
-            said[said.len().saturating_sub(5)..].join("\n"),
+            lines[lines.len().saturating_sub(5)..].join("\n"),
             install_command()
         )),
     }
@@ -138,7 +138,7 @@ pub fn pin() {
         if let Some(programs) = rustc.as_deref().and_then(Path::parent) {
             // rust-analyzer looks there first.
             std::env::set_var("CARGO", programs.join("cargo"));
-            if let Some(path) = before(programs.to_owned(), std::env::var_os("PATH")) {
+            if let Some(path) = prepend_path(programs.to_owned(), std::env::var_os("PATH")) {
                 std::env::set_var("PATH", path);
             }
         }
@@ -163,14 +163,15 @@ fn choose(rustup: impl Fn() -> Command, is_set: bool) -> Choice {
     // The commands run in parallel.
     let [pinned, default, active] =
         [&["which", "rustc", "--toolchain", wanted][..], &["which", "rustc"], &["show", "active-toolchain"]]
-            .map(|asked| begin(rustup().args(asked)));
+            .map(|arguments| start(rustup().args(arguments)));
     let has_rustup = active.is_ok();
-    let path = |begun: Result<Begun, String>| Some(PathBuf::from(begun.ok()?.output().ok()?.trim()));
+    let path =
+        |command: Result<RunningCommand, String>| Some(PathBuf::from(command.ok()?.output().ok()?.trim()));
     if let Some(rustc) = path(pinned).filter(|_| !is_set) {
         return Choice { rustc: Some(rustc), name: Some(wanted.to_owned()) };
     }
     let rustc = path(default);
-    let active = active.and_then(Begun::output).unwrap_or_default();
+    let active = active.and_then(RunningCommand::output).unwrap_or_default();
     let name = match (&rustc, has_rustup) {
         (None, true) => Some(wanted),
         _ => active.split_whitespace().next(),
@@ -203,7 +204,7 @@ pub fn ensure_library_sources() -> Result<(), String> {
     let fetched = output(Command::new("rustup").args(["component", "add", "rust-src"]));
     fetched.map(drop).map_err(|problem| {
         format!(
-            "the standard library's sources, by which the types of variables are known, are missing: {problem}\n\
+            "the standard library's sources, from which rust-analyzer infers types, are missing: {problem}\n\
              hint: rustup component add rust-src; on Debian without a network for rustup, apt install rust-src"
         )
     })
@@ -214,11 +215,11 @@ pub fn ensure_library_sources() -> Result<(), String> {
 /// rustc stores a relative path to the standard library in a cell. evcxr loads the cell from the parent of
 /// the folder in which rustc linked it, where that path may be wrong.
 pub fn with_standard_library(path: Option<OsString>) -> Option<OsString> {
-    before(Compiler::get().folders.as_ref()?.1.clone(), path)
+    prepend_path(Compiler::get().folders.as_ref()?.1.clone(), path)
 }
 
 /// Adds a folder to the front of a search path.
-pub fn before(folder: PathBuf, path: Option<OsString>) -> Option<OsString> {
+pub fn prepend_path(folder: PathBuf, path: Option<OsString>) -> Option<OsString> {
     let rest: Vec<PathBuf> = path.iter().flat_map(std::env::split_paths).collect();
     std::env::join_paths(std::iter::once(folder).chain(rest)).ok()
 }
@@ -231,28 +232,28 @@ pub fn on_path(program: &str) -> Option<PathBuf> {
 
 /// Runs a command and returns its standard output. The error contains its standard error.
 pub fn output(command: &mut Command) -> Result<String, String> {
-    begin(command)?.output()
+    start(command)?.output()
 }
 
 /// A running command.
-struct Begun {
+struct RunningCommand {
     program: String,
     child: Child,
 }
 
-fn begin(command: &mut Command) -> Result<Begun, String> {
+fn start(command: &mut Command) -> Result<RunningCommand, String> {
     let program = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     match command.spawn() {
-        Ok(child) => Ok(Begun { program, child }),
+        Ok(child) => Ok(RunningCommand { program, child }),
         Err(error) => Err(format!("{program} cannot be started: {error}")),
     }
 }
 
-impl Begun {
+impl RunningCommand {
     /// Waits for the command to end.
     fn output(self) -> Result<String, String> {
-        let Begun { program, child } = self;
+        let RunningCommand { program, child } = self;
         let output = child.wait_with_output().map_err(|error| format!("{program}: {error}"))?;
         match output.status.success() {
             true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),

@@ -8,9 +8,11 @@ use crate::chart::theme::{self, NEUTRAL};
 use crate::nn::{LayerConfig, Model, Node, Row};
 use crate::{Error, Result};
 
+/// Height of a box, in pixels.
 const HEIGHT: i32 = 26;
 /// Radius of the circle of an addition, in pixels.
 const SUM_RADIUS: i32 = 13;
+/// Vertical space between boxes, and margin, in pixels.
 const GAP: i32 = 16;
 const MARGIN: i32 = 12;
 /// Space between the two columns, in pixels.
@@ -99,7 +101,7 @@ impl Model {
                 model: self.name().to_owned(),
                 name: format!("{prefix}…"),
                 known: self.layer_names().join(", "),
-                hint: "give what the names of some layers begin with".into(),
+                hint: "pass the prefix of some layers' names".into(),
             });
         };
         let is_inside = |at: &usize| nodes[*at].name.starts_with(prefix);

@@ -3,10 +3,12 @@
 use crate::chart::svg::Svg;
 use crate::chart::theme::{NEUTRAL, Rgb};
 
+/// Heights of the slabs of the largest and the smallest feature maps, in pixels.
 const TALLEST: f64 = 120.0;
 const SHORTEST: f64 = 20.0;
 /// Space for the slabs of one stage, including their depth, in pixels.
 const STAGE_WIDTH: f64 = 74.0;
+/// Space between slabs, and height of the arc of a shortcut, in pixels.
 const GAP: f64 = 3.0;
 const ARC: i32 = 16;
 /// Height of the top face, as a share of the depth.

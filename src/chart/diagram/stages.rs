@@ -9,6 +9,7 @@ use crate::chart::text_width::text_width;
 use crate::chart::theme::TEXT;
 use crate::nn::{Model, thousands};
 
+/// Margin, in pixels.
 const MARGIN: i32 = 8;
 /// Largest number of stages in a row, so that text stays readable at a notebook's width.
 const STAGES_PER_ROW: usize = 8;

@@ -5,10 +5,12 @@ use crate::chart::svg::{LINE, Svg};
 use crate::chart::text_width::wrapped;
 use crate::chart::theme::{NEUTRAL, TEXT};
 
+/// Margin, and space between boxes, in pixels.
 const MARGIN: i32 = 4;
 const GAP: i32 = 24;
 /// Width of the chart in pixels, shared by the boxes.
 const WIDTH: i32 = 740;
+/// Smallest and largest width of a box, in pixels.
 const NARROWEST: i32 = 118;
 const WIDEST: i32 = 170;
 

@@ -13,13 +13,16 @@ use crate::display::thumbnails;
 use crate::nn::Model;
 use crate::{Error, Result};
 
+/// Width of the chart, and side of a thumbnail, in pixels.
 const WIDTH: i32 = 748;
 const THUMBNAIL: i32 = 38;
+/// Number of thumbnails per row, and their largest number.
 const COLUMNS: i32 = 3;
 const MAX_THUMBNAILS: usize = 6;
-/// Horizontal extent of the blocks, in pixels.
+/// Where the blocks start and end, in pixels from the left.
 const BLOCKS_START: i32 = 152;
 const BLOCKS_END: i32 = 522;
+/// Vertical distance of the two rows, and height of the heading, in pixels.
 const ROW: i32 = 190;
 const TOP: i32 = 34;
 

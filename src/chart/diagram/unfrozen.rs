@@ -11,19 +11,21 @@ use crate::{Error, Result};
 
 /// Width of the chart in pixels, shared by the columns.
 const WIDTH: i32 = 740;
+/// Largest width of a column, space between columns, and height of a box, in pixels.
 const WIDEST_COLUMN: i32 = 148;
 const GAP: i32 = 14;
 const BOX_HEIGHT: i32 = 24;
-/// Distance from one box to the next.
+/// Distance from one box to the next, in pixels.
 const PITCH: i32 = BOX_HEIGHT + 5;
+/// Height of the heading, in pixels.
 const TOP: i32 = 36;
 
 impl Chart {
-    /// Draws choices for fine-tuning side by side: a column per choice, with the blocks of the pretrained network from
-    /// the image at the top to the new layers at the bottom. Frozen blocks are hatched.
+    /// Draws choices for fine-tuning side by side, one column per choice. A column has the blocks of the pretrained
+    /// network, from the image at the top to the new layers at the bottom. Frozen blocks are hatched.
     ///
-    /// A choice is the number of last blocks that it unfreezes, and the text below its column, such as an accuracy and
-    /// a time, with `\n` between its lines.
+    /// A choice has the number of last blocks that it unfreezes, and the text below its column, such as an accuracy
+    /// and a time. Lines of the text are separated by `\n`.
     ///
     /// ```
     /// use headstart::prelude::*;

@@ -7,12 +7,15 @@ use crate::chart::svg::{Anchor, LINE, Svg};
 use crate::chart::text_width::wrapped;
 use crate::chart::theme::TEXT;
 
+/// Width of the chart, margin, and distance from one step to the next, in pixels.
 const WIDTH: i32 = 740;
 const MARGIN: i32 = 4;
 const STEP: i32 = (WIDTH - 2 * MARGIN) / 6;
+/// Number of blocks of the drawn network.
 const BLOCKS: i32 = 5;
 /// Distance from one block to the next, in pixels.
 const PITCH: i32 = 14;
+/// Width of a block, and of the network's head, in pixels.
 const BLOCK: i32 = 10;
 const HEAD: i32 = 8;
 

@@ -38,7 +38,7 @@ impl Flow {
         let (_, channels, height, width) = all.dims4()?;
         let size = channels * height * width;
         if self.statistics.as_ref().is_some_and(|found| !found.suit(channels, size)) {
-            let expected = "images of the size that `fit` looked at".into();
+            let expected = "images of the size that `fit` received".into();
             let found = format!("{channels} by {height} by {width}");
             return Err(Error::Argument { name: "featurewise statistics", expected, found });
         }

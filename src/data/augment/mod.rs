@@ -142,10 +142,10 @@ impl ImageDataGenerator {
         Self { channel_shift_range: range, ..self }
     }
 
-    /// Multiplies the brightness by a random factor from `least` to `most`. As with Pillow, the result
+    /// Multiplies the brightness by a random factor from `min` to `max`. As with Pillow, the result
     /// is rounded to integers from 0 to 255, so images scaled to 0 to 1 become black.
-    pub fn brightness_range(self, least: f64, most: f64) -> Self {
-        Self { brightness_range: Some((least, most)), ..self }
+    pub fn brightness_range(self, min: f64, max: f64) -> Self {
+        Self { brightness_range: Some((min, max)), ..self }
     }
 
     /// Flips images left to right with probability 0.5.
@@ -164,10 +164,10 @@ impl ImageDataGenerator {
     }
 
     /// Crops a random part of the image and resizes it to the whole size (Szegedy et al. 2014;
-    /// torchvision's `RandomResizedCrop`). The area of the part is a share from `least` to `most`, its
+    /// torchvision's `RandomResizedCrop`). The area of the part is a share from `min` to `max`, its
     /// aspect ratio is from 3/4 to 4/3.
-    pub fn random_resized_crop(self, least: f64, most: f64) -> Self {
-        Self { resized_crop: Some((least, most)), ..self }
+    pub fn random_resized_crop(self, min: f64, max: f64) -> Self {
+        Self { resized_crop: Some((min, max)), ..self }
     }
 
     /// Changes brightness, contrast and saturation, each by a random factor from `1 - value` to
@@ -354,7 +354,7 @@ fn check_images(x: &Tensor) -> Result<()> {
     match x.dims() {
         [_, 1 | 3 | 4, height, width] if *height > 0 && *width > 0 => Ok(()),
         [_, _, _, 1 | 3 | 4] => {
-            let hint = "images are channels first here; `x.permute((0, 3, 1, 2))?` turns them";
+            let hint = "images are channels first here; transpose them with `x.permute((0, 3, 1, 2))?`";
             Err(Error::shape("images", "[batch, channels, height, width]", x.dims(), hint))
         }
         found => Err(Error::shape("images", "[batch, 1, 3 or 4 channels, height, width]", found, "")),

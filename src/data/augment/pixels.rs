@@ -20,19 +20,19 @@ impl ImageDataGenerator {
             return Ok(None);
         }
         let values = x.narrow(0, 0, x.dim(0)?.min(MAX_IMAGES))?.to_dtype(DType::F32)?.flatten_all()?;
-        let (least, most) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
-        let (is_beyond, is_unit) = (least < 0.0 || most > 255.0, least >= 0.0 && most <= UNIT_RANGE_MAX);
+        let (min, max) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
+        let (is_beyond, is_unit) = (min < 0.0 || max > 255.0, min >= 0.0 && max <= UNIT_RANGE_MAX);
         let operations = [
             // As in Keras, values outside 0 to 255 are scaled to that range and back.
             ("brightness_range", brightness && is_unit, "rounds them to whole numbers"),
-            ("color_jitter", jitter && (is_beyond || is_unit), "cuts them off below 0 and above 255"),
+            ("color_jitter", jitter && (is_beyond || is_unit), "clips them to 0 to 255"),
             ("cutout", cutout && (is_beyond || is_unit), "fills its square with 127.5"),
         ];
         let wrong = operations.iter().filter(|(_, is_wrong, _)| *is_wrong);
         let wrong: Vec<String> = wrong.map(|(name, _, what)| format!("`{name}` {what}")).collect();
         Ok((!wrong.is_empty()).then(|| {
             format!(
-                "the images' values go from {least:.2} to {most:.2}, but {}; give the generator pixels from 0 to 255, and \
+                "the images' values go from {min:.2} to {max:.2}, but {}; pass the generator pixels from 0 to 255, and \
                  let it scale them afterwards with `.rescale(1.0 / 255.0)` or `.preprocess_for(&model)?`",
                 wrong.join(", and ")
             )
@@ -46,11 +46,11 @@ mod tests {
 
     #[test]
     fn pixel_operations_on_other_values_give_advice() -> Result<()> {
-        let of = |low: f64, high: f64| {
+        let images = |low: f64, high: f64| {
             let steps = Tensor::arange(0f32, 384.0, &crate::device())?.reshape((2, 3, 8, 8))?;
             Ok::<_, crate::Error>(steps.affine((high - low) / 383.0, low)?)
         };
-        let (pixels, unit, preprocessed) = (of(0.0, 255.0)?, of(0.0, 1.0)?, of(-123.0, 150.0)?);
+        let (pixels, unit, preprocessed) = (images(0.0, 255.0)?, images(0.0, 1.0)?, images(-123.0, 150.0)?);
         let plain = ImageDataGenerator::new;
         let geometric = plain().rotation_range(20.0).horizontal_flip(true);
         for x in [&pixels, &unit, &preprocessed] {

@@ -136,7 +136,7 @@ mod tests {
             ("strong", plain().zca_epsilon(10.0)),
         ];
         for (name, datagen) in cases {
-            let images = &known[&format!("{name}_pictures")];
+            let images = &known[&format!("{name}_images")];
             let (count, _, height, width) = images.dims4().unwrap();
             datagen.fit(images).unwrap();
             let mut values = images.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -144,7 +144,7 @@ mod tests {
                 datagen.standardize(image, height * width, datagen.statistics().as_ref());
             }
             let expected = known[&format!("{name}_white")].flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            let spread = expected.iter().fold(0f32, |most, value| most.max(value.abs()));
+            let spread = expected.iter().fold(0f32, |max, value| max.max(value.abs()));
             let worst =
                 values.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max) / spread;
             println!("{name}: {worst:e} of the largest");
@@ -187,7 +187,7 @@ mod tests {
         let first = |x: &Tensor| datagen.flow(x, &y, 2).unwrap().epoch().unwrap().next().unwrap();
         assert!(first(&varied).is_ok());
         let error = first(&images(5)).unwrap_err().to_string();
-        assert!(error.contains("of the size that `fit` looked at"), "{error}");
+        assert!(error.contains("of the size that `fit` received"), "{error}");
         // The number of channels must match, too.
         let datagen = ImageDataGenerator::new().featurewise_center(true);
         datagen.fit(&varied.narrow(1, 0, 1).unwrap()).unwrap();

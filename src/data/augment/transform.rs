@@ -32,9 +32,9 @@ impl ImageDataGenerator {
         let affine = self.affine(height, width, random);
         affine.apply(image, varied, height, width, self.fill_mode);
         let pixels = height * width;
-        if let Some((least, most)) = self.resized_crop {
+        if let Some((min, max)) = self.resized_crop {
             let whole = varied.to_vec();
-            crop(height, width, (least, most), random).apply(&whole, varied, height, width);
+            crop(height, width, (min, max), random).apply(&whole, varied, height, width);
         }
         let range = self.channel_shift_range;
         if range > 0.0 {
@@ -46,8 +46,8 @@ impl ImageDataGenerator {
         if self.vertical_flip && random.random_bool(0.5) {
             flip_vertically(varied, height, width);
         }
-        if let Some((least, most)) = self.brightness_range {
-            brighten(varied, random.random_range(least..=most) as f32);
+        if let Some((min, max)) = self.brightness_range {
+            brighten(varied, random.random_range(min..=max) as f32);
         }
         if let Some(jitter) = self.color_jitter {
             let factors = jitter.map(|far| random.random_range(1.0 - far..=1.0 + far) as f32);
@@ -83,8 +83,8 @@ impl ImageDataGenerator {
                 if amounts.iter().all(|amount| *amount < 1.0) { amount * side as f64 } else { amount }
             }
         };
-        let zoom = |Zoom(least, most): Zoom, random: &mut ChaCha8Rng| {
-            if least == most { least } else { random.random_range(least..=most) }
+        let zoom = |Zoom(min, max): Zoom, random: &mut ChaCha8Rng| {
+            if min == max { min } else { random.random_range(min..=max) }
         };
         Affine {
             theta: either_way(self.rotation_range, random),
@@ -98,10 +98,10 @@ impl ImageDataGenerator {
 }
 
 /// Draws a crop as torchvision does: up to ten attempts, then a centred square.
-fn crop(height: usize, width: usize, (least, most): (f64, f64), random: &mut ChaCha8Rng) -> Crop {
+fn crop(height: usize, width: usize, (min, max): (f64, f64), random: &mut ChaCha8Rng) -> Crop {
     let (whole_height, whole_width) = (height as f64, width as f64);
     for _ in 0..10 {
-        let area = whole_height * whole_width * random.random_range(least..=most);
+        let area = whole_height * whole_width * random.random_range(min..=max);
         let ratio = random.random_range((0.75f64).ln()..=(4.0f64 / 3.0).ln()).exp();
         let (height, width) = ((area / ratio).sqrt(), (area * ratio).sqrt());
         if height <= whole_height && width <= whole_width {
@@ -127,21 +127,21 @@ impl Crop {
 
 /// Keras's `apply_channel_shift`.
 fn shift_channels(image: &mut [f32], amount: f32) {
-    let (least, most) = range(image);
-    image.iter_mut().for_each(|value| *value = (*value + amount).clamp(least, most));
+    let (min, max) = range(image);
+    image.iter_mut().for_each(|value| *value = (*value + amount).clamp(min, max));
 }
 
 /// Keras's `apply_brightness_shift`, with Pillow's rounding. Values outside 0 to 255 are scaled to that
 /// range and back.
 fn brighten(image: &mut [f32], factor: f32) {
-    let (least, most) = range(image);
-    let is_beyond = least < 0.0 || most > 255.0;
+    let (min, max) = range(image);
+    let is_beyond = min < 0.0 || max > 255.0;
     let (offset, scale) =
-        if is_beyond { (least, 255.0 / (most - least).max(f32::MIN_POSITIVE)) } else { (0.0, 1.0) };
+        if is_beyond { (min, 255.0 / (max - min).max(f32::MIN_POSITIVE)) } else { (0.0, 1.0) };
     for value in image {
         let pixel = ((*value - offset) * scale).trunc();
         let bright = (pixel * factor).clamp(0.0, 255.0).trunc();
-        *value = if is_beyond { bright / 255.0 * (most - least) + least } else { bright };
+        *value = if is_beyond { bright / 255.0 * (max - min) + min } else { bright };
     }
 }
 
@@ -165,7 +165,7 @@ fn change_colours(image: &mut [f32], pixels: usize, [brightness, contrast, satur
 }
 
 fn range(image: &[f32]) -> (f32, f32) {
-    let widen = |(least, most): (f32, f32), value: &f32| (least.min(*value), most.max(*value));
+    let widen = |(min, max): (f32, f32), value: &f32| (min.min(*value), max.max(*value));
     image.iter().fold((f32::INFINITY, f32::NEG_INFINITY), widen)
 }
 

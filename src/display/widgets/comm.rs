@@ -125,14 +125,14 @@ struct State {
 
 /// The open widgets by name, with the order in which they were opened.
 #[derive(Default)]
-struct Open {
+struct OpenWidgets {
     widgets: BTreeMap<String, (u64, Arc<Widget>)>,
     /// Names of the models that widgets share: layout and styles.
     shared: BTreeMap<&'static str, String>,
     count: u64,
 }
 
-static OPEN: Mutex<Option<Open>> = Mutex::new(None);
+static OPEN_WIDGETS: Mutex<Option<OpenWidgets>> = Mutex::new(None);
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -168,7 +168,7 @@ fn buffers(buffer: Option<&Buffer>) -> (Value, Vec<String>) {
     }
 }
 
-impl Open {
+impl OpenWidgets {
     /// Name of a model that widgets share. The first widget opens it.
     fn shared(&mut self, [package, version]: [&str; 2], model: &'static str) -> String {
         let name = self.shared.entry(model).or_insert_with(|| {
@@ -297,7 +297,7 @@ impl Widget {
     /// Opens the widget in the client when it is shown for the first time.
     fn open(self: &Arc<Widget>) {
         self.children.iter().for_each(|child| child.widget.open());
-        let mut registry = locked(&OPEN);
+        let mut registry = locked(&OPEN_WIDGETS);
         let registry = registry.get_or_insert_default();
         let mut state = locked(&self.state);
         if std::mem::replace(&mut state.is_open, true) {
@@ -341,12 +341,12 @@ impl Widget {
 
 /// An open widget.
 pub(super) fn find(id: &str) -> Option<Arc<Widget>> {
-    locked(&OPEN).as_ref()?.widgets.get(id).map(|(_, widget)| widget.clone())
+    locked(&OPEN_WIDGETS).as_ref()?.widgets.get(id).map(|(_, widget)| widget.clone())
 }
 
 /// Removes a widget that the client has closed. The next display opens it again.
-pub(super) fn forget(id: &str) {
-    if let Some((_, widget)) = locked(&OPEN).as_mut().and_then(|open| open.widgets.remove(id)) {
+pub(super) fn remove(id: &str) {
+    if let Some((_, widget)) = locked(&OPEN_WIDGETS).as_mut().and_then(|open| open.widgets.remove(id)) {
         locked(&widget.state).is_open = false;
     }
 }
@@ -354,7 +354,7 @@ pub(super) fn forget(id: &str) {
 /// Registers a widget as open, without a client.
 #[cfg(test)]
 pub(super) fn open_for_test(widget: &Arc<Widget>) {
-    let mut registry = locked(&OPEN);
+    let mut registry = locked(&OPEN_WIDGETS);
     registry.get_or_insert_default().widgets.insert(widget.id.clone(), (0, widget.clone()));
 }
 
@@ -376,12 +376,12 @@ mod tests {
         let is_open = |widget: &Widget| locked(&widget.state).is_open;
         slider.0.open();
         assert!(is_open(&slider.0));
-        forget(&slider.0.id);
+        remove(&slider.0.id);
         assert!(!is_open(&slider.0) && find(&slider.0.id).is_none());
         slider.0.open();
         assert!(is_open(&slider.0) && find(&slider.0.id).is_some());
         // The oldest of too many widgets is closed.
-        let mut open = Open::default();
+        let mut open = OpenWidgets::default();
         let sliders = [3, 1, 2].map(|number| (number, FloatSlider::new(0.0)));
         for (number, slider) in &sliders {
             locked(&slider.0.state).is_open = true;

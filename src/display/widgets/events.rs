@@ -18,7 +18,7 @@ use super::comm::{self, Event, Widget};
 const MAX_EVENTS: usize = 100;
 
 /// Events whose callbacks have not run yet.
-static WAITING: Mutex<VecDeque<(Event, Arc<Widget>)>> = Mutex::new(VecDeque::new());
+static PENDING_EVENTS: Mutex<VecDeque<(Event, Arc<Widget>)>> = Mutex::new(VecDeque::new());
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -38,10 +38,10 @@ pub unsafe extern "C" fn headstart_receive_comm(line: *const c_char) -> bool {
         Some(Ok(Frame::CommMessage { id, data, buffers })) => {
             let _ = std::panic::catch_unwind(|| receive(&id, &data, &buffers));
         }
-        Some(Ok(Frame::CommClose { id })) => comm::forget(&id),
+        Some(Ok(Frame::CommClose { id })) => comm::remove(&id),
         _ => {}
     }
-    !locked(&WAITING).is_empty()
+    !locked(&PENDING_EVENTS).is_empty()
 }
 
 fn receive(id: &str, data: &str, buffers: &[String]) {
@@ -57,7 +57,7 @@ fn receive(id: &str, data: &str, buffers: &[String]) {
         Some("custom") if data["content"]["event"] == "click" => Event::Click,
         _ => return,
     };
-    let mut waiting = locked(&WAITING);
+    let mut waiting = locked(&PENDING_EVENTS);
     let is_waiting = |(known, other): &(Event, Arc<Widget>)| *known == event && Arc::ptr_eq(other, &widget);
     // The callback of a change gets the latest value.
     if event == Event::Click || !waiting.iter().any(is_waiting) {
@@ -85,7 +85,7 @@ pub extern "C" fn headstart_run_callbacks() {
 }
 
 fn take() -> Option<(Event, Arc<Widget>)> {
-    locked(&WAITING).pop_front()
+    locked(&PENDING_EVENTS).pop_front()
 }
 
 /// Runs the callbacks of a widget for an event. Errors and panics are shown.

@@ -163,7 +163,7 @@ impl Lowering {
                 return Err(unknown());
             }
             LayerConfig::Activation(Activation::Softmax) => (Operation::Softmax, Activation::Linear),
-            LayerConfig::Activation(function) => match of_gpu(*function) {
+            LayerConfig::Activation(function) => match gpu_activation(*function) {
                 Some(function) => (Operation::Activation(function), Activation::Linear),
                 None => return Err(unknown()),
             },
@@ -210,7 +210,7 @@ impl Lowering {
             // Only dense and activation layers can omit their activation.
             _ if is_linear && matches!(config, LayerConfig::Dense(_)) => Ok(place),
             Activation::Softmax if shape.len() == 1 => Ok(self.push(Operation::Softmax, vec![place], shape)),
-            function => match of_gpu(function) {
+            function => match gpu_activation(function) {
                 Some(function) => Ok(self.push(Operation::Activation(function), vec![place], shape)),
                 None => Err(unknown()),
             },
@@ -224,7 +224,7 @@ impl Lowering {
 }
 
 /// The activation of the GPU path. `None` for softmax, which is a separate operation.
-fn of_gpu(function: Activation) -> Option<GpuActivation> {
+fn gpu_activation(function: Activation) -> Option<GpuActivation> {
     Some(match function {
         Activation::Linear => GpuActivation::Linear,
         Activation::Relu => GpuActivation::Relu,

@@ -39,7 +39,7 @@ impl Model {
                         executor.map(Arc::new)
                     }
                     Err(reason) => {
-                        say_once(self, &reason);
+                        print_once(self, &reason);
                         None
                     }
                 };
@@ -65,7 +65,7 @@ impl Model {
         match lower_for_training(self, from) {
             Ok(lowered) => lowered.map(|lowered| TrainingNetwork::new(gpu, lowered)).transpose(),
             Err(reason) => {
-                say_once(self, &reason);
+                print_once(self, &reason);
                 Ok(None)
             }
         }
@@ -75,14 +75,14 @@ impl Model {
     fn has_adapters(&self) -> bool {
         let has_adapters = self.params().iter().any(Param::is_adapted);
         if has_adapters {
-            say_once(self, "it has adapters of `enable_lora`");
+            print_once(self, "it has adapters of `enable_lora`");
         }
         has_adapters
     }
 }
 
 /// Prints why a model stays on the CPU, once for each model and reason.
-pub(crate) fn say_once(model: &Model, reason: &str) {
+pub(crate) fn print_once(model: &Model, reason: &str) {
     static SAID: Mutex<Option<HashSet<String>>> = Mutex::new(None);
     let note = format!("note: `{}` stays on the CPU: {reason}", model.name());
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! Elementwise unary and binary operators.
 
 use super::file::OnnxNode;
-use super::function::{Binary, Function, Known, MAX_OPERATORS, Unary};
+use super::function::{Binary, ElementwiseFunction, Function, MAX_OPERATORS, Unary};
 use super::importer::Importer;
 use super::tensor::Constant;
 use super::view::{Value, View};
@@ -32,9 +32,9 @@ pub(super) fn unary(node: &OnnxNode, importer: &Importer) -> Result<Option<Unary
         },
         "Clip" => {
             // Before opset 11 the bounds were attributes.
-            let least = f64::from(node.float("min", f32::NEG_INFINITY)?);
-            let most = f64::from(node.float("max", f32::INFINITY)?);
-            Unary::Clip { least: number(1)?.unwrap_or(least), most: number(2)?.unwrap_or(most) }
+            let min = f64::from(node.float("min", f32::NEG_INFINITY)?);
+            let max = f64::from(node.float("max", f32::INFINITY)?);
+            Unary::Clip { min: number(1)?.unwrap_or(min), max: number(2)?.unwrap_or(max) }
         }
         "Erf" => Unary::Erf,
         "Exp" => Unary::Exp,
@@ -92,12 +92,11 @@ impl<'a> Importer<'a> {
         };
         let bound = f64::from(bound.number().ok_or(problem)?);
         let mut view = self.view(value)?;
-        let (least, most) =
-            if node.op == "Max" { (bound, f64::INFINITY) } else { (f64::NEG_INFINITY, bound) };
+        let (min, max) = if node.op == "Max" { (bound, f64::INFINITY) } else { (f64::NEG_INFINITY, bound) };
         if view.function.operators >= MAX_OPERATORS {
             view = self.layer_output(value)?;
         }
-        view.function = Function::unary(Unary::Clip { least, most }, view.function);
+        view.function = Function::unary(Unary::Clip { min, max }, view.function);
         self.set(node.output(), Value::View(view));
         Ok(())
     }
@@ -213,7 +212,7 @@ impl<'a> Importer<'a> {
         let next = &self.file.nodes[index];
         let function = if next.is_standard() && next.input(0) == value { unary(next, self)? } else { None };
         let known = function.and_then(|function| Function::unary(function, Function::argument()).recognise());
-        let Some(Known::Activation(activation)) = known else {
+        let Some(ElementwiseFunction::Activation(activation)) = known else {
             return Ok((Activation::Linear, value));
         };
         self.absorb(index);

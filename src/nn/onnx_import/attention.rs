@@ -74,8 +74,8 @@ impl<'a> Importer<'a> {
             .key_dim(weights.inside / weights.heads)
             .kernel_initializer(Initializer::Zeros);
         let added = self.layer(&label, layer, &[input.node], &weights.values)?;
-        let ours = self.built(added).forward(&[&x], Mode::Inference).map_err(text)?;
-        if !is_close(&ours, &expected).map_err(value_error)? {
+        let computed = self.built(added).forward(&[&x], Mode::Inference).map_err(text)?;
+        if !is_close(&computed, &expected).map_err(value_error)? {
             return Err(
                 "expected scaled dot-product attention without a mask, as `MultiHeadAttention` computes it; \
                         the nodes compute other values"

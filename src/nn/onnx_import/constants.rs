@@ -105,10 +105,12 @@ impl<'a> Importer<'a> {
         let refuse = || "it cannot be computed from constants".to_owned();
         if let Some(operator) = unary(node, self)? {
             let values = first.floats().iter().map(|value| operator.at(f64::from(*value)) as f32).collect();
-            return Ok(Some(Constant::of_floats(first.dims.clone(), values)));
+            return Ok(Some(Constant::from_floats(first.dims.clone(), values)));
         }
         Ok(Some(match node.op {
-            "Cast" if is_float(node.int("to", 1)?) => Constant::of_floats(first.dims.clone(), first.floats()),
+            "Cast" if is_float(node.int("to", 1)?) => {
+                Constant::from_floats(first.dims.clone(), first.floats())
+            }
             "Cast" => match &first.values {
                 Values::Ints(_) => (*first).clone(),
                 Values::Floats(values) => {
@@ -130,7 +132,7 @@ impl<'a> Importer<'a> {
                         return Err(refuse());
                     }
                 }
-                Constant::of_ints(all)
+                Constant::from_ints(all)
             }
             "ConstantOfShape" => {
                 let sizes: Option<Vec<usize>> =
@@ -230,10 +232,10 @@ impl<'a> Importer<'a> {
                 (Some(Attribute::Int(value)), ..) => {
                     Constant { dims: Vec::new(), values: Values::Ints(vec![*value]) }
                 }
-                (_, Some(Attribute::Float(value)), ..) => Constant::of_floats(Vec::new(), vec![*value]),
-                (_, _, Some(Attribute::Ints(values)), _) => Constant::of_ints(values.clone()),
+                (_, Some(Attribute::Float(value)), ..) => Constant::from_floats(Vec::new(), vec![*value]),
+                (_, _, Some(Attribute::Ints(values)), _) => Constant::from_ints(values.clone()),
                 (.., Some(Attribute::Floats(values))) => {
-                    Constant::of_floats(vec![values.len()], values.clone())
+                    Constant::from_floats(vec![values.len()], values.clone())
                 }
                 _ => return Err("expected a dense tensor or numbers as the value".into()),
             },
@@ -272,11 +274,11 @@ impl<'a> Importer<'a> {
                     .filter(|size| **size > 0)
                     .try_fold(1i64, |all, size| all.checked_mul(*size))
                     .unwrap_or(0);
-                let of = |size: &i64| match *size {
+                let length = |size: &i64| match *size {
                     -1 if known > 0 => Some(count / known as usize),
                     size => usize::try_from(size).ok(),
                 };
-                sizes.iter().map(of).collect::<Option<_>>().unwrap_or_default()
+                sizes.iter().map(length).collect::<Option<_>>().unwrap_or_default()
             }
         };
         match found.iter().try_fold(1usize, |all, size| all.checked_mul(*size)) == Some(count) {
@@ -330,7 +332,7 @@ fn combined(operator: Binary, a: &Constant, b: &Constant) -> Option<Constant> {
     let at = |length: usize, index: usize| if length == 1 { 0 } else { index };
     let values = match (&a.values, &b.values) {
         (Values::Ints(a), Values::Ints(b)) => {
-            let of = |index: usize| {
+            let value = |index: usize| {
                 let (a, b) = (a[at(a.len(), index)], b[at(b.len(), index)]);
                 if [a, b].contains(&BATCH) {
                     return None;
@@ -343,11 +345,11 @@ fn combined(operator: Binary, a: &Constant, b: &Constant) -> Option<Constant> {
                     Binary::Power => None,
                 }
             };
-            Values::Ints((0..count).map(of).collect::<Option<Vec<i64>>>()?)
+            Values::Ints((0..count).map(value).collect::<Option<Vec<i64>>>()?)
         }
         _ => {
             let (a, b) = (a.floats(), b.floats());
-            let of = |index: usize| {
+            let value = |index: usize| {
                 let (a, b) = (a[at(a.len(), index)], b[at(b.len(), index)]);
                 match operator {
                     Binary::Add => a + b,
@@ -357,7 +359,7 @@ fn combined(operator: Binary, a: &Constant, b: &Constant) -> Option<Constant> {
                     Binary::Power => a.powf(b),
                 }
             };
-            Values::Floats((0..count).map(of).collect())
+            Values::Floats((0..count).map(value).collect())
         }
     };
     Some(Constant { dims, values })

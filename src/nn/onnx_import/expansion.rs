@@ -18,7 +18,7 @@ pub(super) fn computed(op: &str, inputs: &[Rc<Constant>]) -> Option<Constant> {
             let count = a.len().max(b.len());
             let values =
                 (0..count).map(|at| Some(i64::from(element(a, at, count)? == element(b, at, count)?)));
-            Some(Constant::of_ints(values.collect::<Option<_>>()?))
+            Some(Constant::from_ints(values.collect::<Option<_>>()?))
         }
         ("Mod", [a, b]) => {
             let (a, b) = (a.ints()?, b.ints()?);
@@ -28,7 +28,7 @@ pub(super) fn computed(op: &str, inputs: &[Rc<Constant>]) -> Option<Constant> {
                 // Of non-negative numbers only: for others, the sign of the result depends on an attribute.
                 (a >= 0 && b > 0).then(|| a % b)
             });
-            Some(Constant::of_ints(values.collect::<Option<_>>()?))
+            Some(Constant::from_ints(values.collect::<Option<_>>()?))
         }
         ("Where", [condition, yes, no]) => {
             let (condition, yes, no) = (condition.ints()?, yes.ints()?, no.ints()?);
@@ -37,7 +37,7 @@ pub(super) fn computed(op: &str, inputs: &[Rc<Constant>]) -> Option<Constant> {
                 let part = if element(condition, at, count)? != 0 { yes } else { no };
                 element(part, at, count)
             });
-            Some(Constant::of_ints(chosen.collect::<Option<_>>()?))
+            Some(Constant::from_ints(chosen.collect::<Option<_>>()?))
         }
         _ => None,
     }
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     fn ints(values: &[i64]) -> Rc<Constant> {
-        Rc::new(Constant::of_ints(values.to_vec()))
+        Rc::new(Constant::from_ints(values.to_vec()))
     }
 
     #[test]
@@ -101,11 +101,11 @@ mod tests {
         let is_open = Rc::new(computed("Equal", &[sizes.clone(), ints(&[-1])]).unwrap());
         assert_eq!(is_open.ints().unwrap(), [0, 1, 1]);
         let sizes = Rc::new(computed("Where", &[is_open, ints(&[1, 1, 1]), sizes]).unwrap());
-        let token = Rc::new(Constant::of_floats(vec![1, 1, 3], vec![1.0, 2.0, 3.0]));
+        let token = Rc::new(Constant::from_floats(vec![1, 1, 3], vec![1.0, 2.0, 3.0]));
         assert_eq!(computed("Expand", &[token.clone(), sizes]).unwrap(), *token);
         let found = computed("Expand", &[token, ints(&[2, 2, 3])]).unwrap();
         assert_eq!(found.floats(), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
-        let columns = Rc::new(Constant::of_floats(vec![2, 1], vec![1.0, 2.0]));
+        let columns = Rc::new(Constant::from_floats(vec![2, 1], vec![1.0, 2.0]));
         assert_eq!(
             computed("Expand", &[columns.clone(), ints(&[2])]).unwrap().floats(),
             [1.0, 1.0, 2.0, 2.0]

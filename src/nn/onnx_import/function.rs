@@ -40,8 +40,8 @@ pub(super) enum Unary {
         beta: f64,
     },
     Clip {
-        least: f64,
-        most: f64,
+        min: f64,
+        max: f64,
     },
     Erf,
     Exp,
@@ -61,7 +61,7 @@ pub(super) enum Binary {
 
 /// A function that one layer computes, or the identity.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Known {
+pub(super) enum ElementwiseFunction {
     Identity,
     /// `scale · x + offset`.
     Rescaling {
@@ -122,7 +122,7 @@ impl Function {
     }
 
     /// Compares the function with the known ones at many points.
-    pub(super) fn recognise(&self) -> Option<Known> {
+    pub(super) fn recognise(&self) -> Option<ElementwiseFunction> {
         let near = (-96..=96).map(|step| f64::from(step) * 0.127);
         let points: Vec<f64> = near.chain([-1e4, -300.0, -40.0, 40.0, 300.0, 1e4]).collect();
         let values: Vec<f64> = points.iter().map(|x| self.at(*x)).collect();
@@ -133,15 +133,15 @@ impl Function {
             points.iter().zip(&values).all(is_equal)
         };
         if is(&|x| x) {
-            return Some(Known::Identity);
+            return Some(ElementwiseFunction::Identity);
         }
         let offset = self.at(0.0);
         let scale = self.at(1.0) - offset;
         if is(&|x| scale * x + offset) {
-            return Some(Known::Rescaling { scale, offset });
+            return Some(ElementwiseFunction::Rescaling { scale, offset });
         }
         let activation = ACTIVATIONS.into_iter().find(|activation| is(&|x| value_of(*activation, x)));
-        activation.map(Known::Activation)
+        activation.map(ElementwiseFunction::Activation)
     }
 }
 
@@ -161,7 +161,7 @@ impl Unary {
         match self {
             Unary::Activation(activation) => value_of(activation, x),
             Unary::HardSigmoid { alpha, beta } => (alpha * x + beta).clamp(0.0, 1.0),
-            Unary::Clip { least, most } => x.max(least).min(most),
+            Unary::Clip { min, max } => x.max(min).min(max),
             Unary::Erf => erf_f64(x),
             Unary::Exp => x.exp(),
             Unary::Negate => -x,
@@ -211,16 +211,15 @@ mod tests {
     fn activations_are_recognised_in_any_form() {
         let x = Function::argument;
         let number = Function::number;
-        let of = Function::binary;
-        let clip =
-            |least: f64, most: f64, operand: Function| Function::unary(Unary::Clip { least, most }, operand);
+        let binary = Function::binary;
+        let clip = |min: f64, max: f64, operand: Function| Function::unary(Unary::Clip { min, max }, operand);
         let cases = [
             (clip(0.0, f64::INFINITY, x()), Activation::Relu),
             (clip(0.0, 6.0, x()), Activation::Relu6),
             (
-                of(
+                binary(
                     Binary::Divide,
-                    of(Binary::Multiply, x(), clip(0.0, 6.0, of(Binary::Add, x(), number(3.0)))),
+                    binary(Binary::Multiply, x(), clip(0.0, 6.0, binary(Binary::Add, x(), number(3.0)))),
                     number(6.0),
                 ),
                 Activation::HardSwish,
@@ -230,10 +229,10 @@ mod tests {
                 Activation::HardSigmoid,
             ),
             (
-                of(
+                binary(
                     Binary::Divide,
                     x(),
-                    of(
+                    binary(
                         Binary::Add,
                         number(1.0),
                         Function::unary(Unary::Exp, Function::unary(Unary::Negate, x())),
@@ -242,14 +241,14 @@ mod tests {
                 Activation::Silu,
             ),
             (
-                of(
+                binary(
                     Binary::Multiply,
-                    of(Binary::Multiply, x(), number(0.5)),
-                    of(
+                    binary(Binary::Multiply, x(), number(0.5)),
+                    binary(
                         Binary::Add,
                         Function::unary(
                             Unary::Erf,
-                            of(Binary::Divide, x(), number(std::f32::consts::SQRT_2)),
+                            binary(Binary::Divide, x(), number(std::f32::consts::SQRT_2)),
                         ),
                         number(1.0),
                     ),
@@ -258,7 +257,7 @@ mod tests {
             ),
         ];
         for (function, expected) in cases {
-            assert_eq!(function.recognise(), Some(Known::Activation(expected)), "{function:?}");
+            assert_eq!(function.recognise(), Some(ElementwiseFunction::Activation(expected)), "{function:?}");
         }
     }
 
@@ -267,14 +266,16 @@ mod tests {
         let x = Function::argument;
         let hard = Function::unary(Unary::HardSigmoid { alpha: 0.2, beta: 0.5 }, x());
         assert_eq!(hard.recognise(), None);
-        assert_eq!(Function::unary(Unary::Clip { least: 0.0, most: 20.0 }, x()).recognise(), None);
+        assert_eq!(Function::unary(Unary::Clip { min: 0.0, max: 20.0 }, x()).recognise(), None);
         for activation in ACTIVATIONS {
             let function = Function::unary(Unary::Activation(activation), x());
-            assert_eq!(function.recognise(), Some(Known::Activation(activation)));
+            assert_eq!(function.recognise(), Some(ElementwiseFunction::Activation(activation)));
         }
         let scaled = Function::binary(Binary::Divide, x(), Function::number(255.0));
         let scaled = Function::binary(Binary::Subtract, scaled, Function::number(1.0));
-        let Some(Known::Rescaling { scale, offset }) = scaled.recognise() else { panic!("{scaled:?}") };
+        let Some(ElementwiseFunction::Rescaling { scale, offset }) = scaled.recognise() else {
+            panic!("{scaled:?}")
+        };
         assert!((scale - 1.0 / 255.0).abs() < 1e-9 && (offset + 1.0).abs() < 1e-9);
     }
 }

@@ -10,7 +10,7 @@ use candle_core::Tensor;
 
 use super::attention_nodes::{AttentionNodes, Search};
 use super::file::OnnxFile;
-use super::function::{Binary, Function, Known, Term};
+use super::function::{Binary, ElementwiseFunction, Function, Term};
 use super::names::cleaned;
 use super::tensor::{Constant, StoredTensor};
 use super::view::{Value, View};
@@ -267,11 +267,13 @@ impl<'a> Importer<'a> {
     /// Adds the layers that compute a function.
     pub(super) fn apply(&mut self, function: &Function, node: NodeId, name: &str) -> Result<NodeId, String> {
         match function.recognise() {
-            Some(Known::Identity) => return Ok(node),
-            Some(Known::Rescaling { scale, offset }) => {
+            Some(ElementwiseFunction::Identity) => return Ok(node),
+            Some(ElementwiseFunction::Rescaling { scale, offset }) => {
                 return self.layer(name, Rescaling::new(scale).offset(offset), &[node], &[]);
             }
-            Some(Known::Activation(activation)) => return self.layer(name, activation, &[node], &[]),
+            Some(ElementwiseFunction::Activation(activation)) => {
+                return self.layer(name, activation, &[node], &[]);
+            }
             None => {}
         }
         let x = Function::argument;

@@ -11,11 +11,11 @@ pub(super) const BATCH: i64 = i64::MIN;
 
 /// The axes of a tensor of this rank. A negative axis counts from the end.
 pub(super) fn axes(axes: &[i64], rank: usize) -> Result<Vec<usize>, String> {
-    let of = |axis: &i64| {
+    let index = |axis: &i64| {
         let counted = if *axis < 0 { axis.checked_add(rank as i64) } else { Some(*axis) };
         counted.and_then(|axis| usize::try_from(axis).ok()).filter(|axis| *axis < rank)
     };
-    let found: Option<Vec<usize>> = axes.iter().map(of).collect();
+    let found: Option<Vec<usize>> = axes.iter().map(index).collect();
     found.ok_or_else(|| format!("expected axes of a tensor of {rank} dimensions, found {axes:?}"))
 }
 
@@ -205,7 +205,7 @@ impl<'a> Importer<'a> {
             |value: i64| (if value < 0 { value.saturating_add(rank) } else { value }).clamp(0, rank) as usize;
         let (start, end) = (bound(node.int("start", 0)?), bound(node.int("end", rank)?));
         let sizes = sizes.get(start..end).unwrap_or_default().to_vec();
-        self.set(node.output(), Value::Constant(Constant::of_ints(sizes).into()));
+        self.set(node.output(), Value::Constant(Constant::from_ints(sizes).into()));
         Ok(())
     }
 }

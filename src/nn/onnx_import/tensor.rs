@@ -119,14 +119,14 @@ impl<'a> StoredTensor<'a> {
             return Err(format!("expected float32, float64, float16, bfloat16 or integers, found {found}"));
         };
         let bytes = count.checked_mul(width).ok_or_else(|| format!("the shape {dims:?} is too large"))?;
-        let misfit = |found: String| {
+        let length_error = |found: String| {
             format!("expected {count} values of {name} for the shape {dims:?}, found {found}")
         };
         let values = if self.is_external {
             decode(self.kind, &self.external.load(folder, bytes)?)?
         } else if let Some(raw) = self.raw {
             if raw.len() != bytes {
-                return Err(misfit(format!("{} bytes", raw.len())));
+                return Err(length_error(format!("{} bytes", raw.len())));
             }
             decode(self.kind, raw)?
         } else {
@@ -143,7 +143,7 @@ impl<'a> StoredTensor<'a> {
         };
         match values.len() == count {
             true => Ok(Constant { dims, values }),
-            false => Err(misfit(values.len().to_string())),
+            false => Err(length_error(values.len().to_string())),
         }
     }
 }
@@ -215,8 +215,8 @@ impl<'a> External<'a> {
         }
         let path = folder.join(name);
         let missing = "copy this file into the folder of the ONNX file, or export with `external_data=False`";
-        let about = path.metadata().ok().filter(|about| about.is_file());
-        let size = about.ok_or_else(|| refuse(format!("there is no such file; {missing}")))?.len();
+        let metadata = path.metadata().ok().filter(|metadata| metadata.is_file());
+        let size = metadata.ok_or_else(|| refuse(format!("there is no such file; {missing}")))?.len();
         if self.offset.checked_add(bytes as u64).is_none_or(|end| end > size) {
             let offset = self.offset;
             return Err(refuse(format!("expected {bytes} bytes at {offset}, found a file of {size} bytes")));
@@ -233,11 +233,11 @@ impl<'a> External<'a> {
 }
 
 impl Constant {
-    pub(super) fn of_floats(dims: Vec<usize>, values: Vec<f32>) -> Constant {
+    pub(super) fn from_floats(dims: Vec<usize>, values: Vec<f32>) -> Constant {
         Constant { dims, values: Values::Floats(values) }
     }
 
-    pub(super) fn of_ints(values: Vec<i64>) -> Constant {
+    pub(super) fn from_ints(values: Vec<i64>) -> Constant {
         Constant { dims: vec![values.len()], values: Values::Ints(values) }
     }
 

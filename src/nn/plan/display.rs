@@ -35,8 +35,8 @@ pub struct PlanStep {
 }
 
 impl Model {
-    /// Returns the steps of a forward pass in inference mode: which layers run in one operation (fused), where feature
-    /// maps change their layout, and when a value is freed. See [`Model::plan_for`] for training.
+    /// Returns the steps of a forward pass in inference mode. A step shows which layers are fused, where the layout of
+    /// feature maps changes, and which values are freed. See [`Model::plan_for`] for training.
     ///
     /// ```
     /// use headstart::prelude::*;

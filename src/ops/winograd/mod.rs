@@ -6,10 +6,10 @@
 //!    kernels `[channel, filter]`.
 //! 3. The 36 sums of each tile are transformed to its 4x4 outputs.
 //!
-//! Frozen kernels are transformed once and cached; trainable ones are transformed for each batch. The
-//! input gradient is a Winograd convolution of the output gradient with transposed kernels. The kernel
-//! gradient is a matrix product at each tile position, of the transformed inputs and the output gradient
-//! transformed by the adjoint of the output transform.
+//! Frozen kernels are transformed once and cached; trainable ones are transformed for each batch. The input
+//! gradient is a Winograd convolution of the output gradient with transposed kernels. The kernel gradient is
+//! one matrix product per tile position. Its operands are the transformed inputs, and the output gradient
+//! under the adjoint of the output transform.
 
 mod kernel_transform;
 mod tile_transform;
@@ -30,8 +30,8 @@ use transform::{POSITIONS, position_stride};
 /// Maximum number of tiles per task (72: whole register tiles of six rows, and the transformed values fit
 /// an L2 cache).
 const MAX_TILES: usize = 72;
-/// Sum of channels and filters up to which a task takes half as many tiles (256: the kernels are then
-/// small, and the tiles stay in a faster cache).
+/// Sum of channels and filters up to which a task takes half as many tiles (256: small kernels leave
+/// room for the tiles in a faster cache).
 const FEW_CHANNELS: usize = 256;
 /// Minimum number of filters per task (64: each task transforms the inputs again).
 const MIN_FILTERS: usize = 64;

@@ -34,8 +34,8 @@ impl TileGrid {
         self.tiles[0] * self.tiles[1]
     }
 
-    /// For a tile of the batch: its image, the row and column of its first output, and how many rows and
-    /// columns of its outputs lie inside the image.
+    /// Position of a tile of the batch: its image, the row and column of its first output, and the numbers of
+    /// output rows and columns inside the image.
     fn output_tile(&self, tile: usize) -> (usize, [usize; 2], [usize; 2]) {
         let (image, tile) = (tile / self.tiles_per_image(), tile % self.tiles_per_image());
         let start = [tile / self.tiles[1] * OUT, tile % self.tiles[1] * OUT];

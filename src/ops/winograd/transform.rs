@@ -2,8 +2,8 @@
 //!
 //! In Lavin and Gray's notation: inputs `B' d B`, kernels `G g G'`, outputs `A' m A`. The interpolation
 //! points are 0, ±3/4, ±3/2 and infinity. With them the error in single precision is two to three times
-//! that of the direct sum, less than with Lavin and Gray's own points 0, ±1, ±2 (Barabasz et al. 2018,
-//! "Error analysis and improving the accuracy of Winograd convolution").
+//! that of the direct sum. With Lavin and Gray's own points 0, ±1, ±2 it is larger (Barabasz et al.
+//! 2018, "Error analysis and improving the accuracy of Winograd convolution").
 
 use crate::ops::packed_gemm::LANES;
 

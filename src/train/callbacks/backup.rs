@@ -11,7 +11,7 @@ use super::{Callback, Training, make_parent};
 use crate::files::check_writable;
 use crate::nn::Param;
 use crate::train::History;
-use crate::weights::{OPTIMIZER, read_about, read_file, save_tensors};
+use crate::weights::{OPTIMIZER, read_file, read_metadata, save_tensors};
 use crate::{Error, Result, random};
 
 const KEY: &str = "backup";
@@ -53,7 +53,7 @@ pub struct BackupAndRestore {
 
 /// Metadata of the backup, stored beside the tensors.
 #[derive(Serialize, Deserialize)]
-struct About {
+struct Metadata {
     epoch: usize,
     random: random::State,
     names: Vec<String>,
@@ -93,11 +93,12 @@ impl Callback for BackupAndRestore {
             return Ok(());
         }
         let refuse = |problem: String| Error::weights(&self.path, training.model.name(), vec![problem]);
-        let about = read_about(&self.path)?;
-        let text = about.get(KEY).ok_or_else(|| refuse("the file is no backup of a training".into()))?;
-        let about: About = serde_json::from_str(text).map_err(|error| refuse(error.to_string()))?;
-        if about.names != training.history.names() {
-            let (expected, found) = (training.history.names().join(", "), about.names.join(", "));
+        let metadata = read_metadata(&self.path)?;
+        let text =
+            metadata.get(KEY).ok_or_else(|| refuse("the file is not a backup of a training".into()))?;
+        let metadata: Metadata = serde_json::from_str(text).map_err(|error| refuse(error.to_string()))?;
+        if metadata.names != training.history.names() {
+            let (expected, found) = (training.history.names().join(", "), metadata.names.join(", "));
             return Err(refuse(format!(
                 "expected a training that measures {expected}, found one with {found}"
             )));
@@ -105,30 +106,31 @@ impl Callback for BackupAndRestore {
         let tensors = read_file(&self.path)?;
         let named = training.model.named_params();
         // States of different optimizers can have the same names.
-        if let (Some(expected), Some(found)) = (kind_of_optimizer(training, &named), &about.optimizer)
+        if let (Some(expected), Some(found)) = (kind_of_optimizer(training, &named), &metadata.optimizer)
             && expected != found
         {
             return Err(refuse(format!("expected a training with {expected}, found one with {found}")));
         }
         let part = |prefix: &str| -> HashMap<String, _> {
-            let of = tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
-            of.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect()
+            let found =
+                tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
+            found.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect()
         };
         // Epochs before `Fit::initial_epoch` have no row.
         let epochs = read_numbers(&tensors, LEARNING_RATES)?.map_or(0, |rates| rates.len());
         let column = |name: &str| -> Result<Vec<f64>> {
             let column = read_numbers(&tensors, name)?.filter(|column| column.len() == epochs);
-            column.ok_or_else(|| refuse(format!("`{name}` is missing, or has not {epochs} epochs")))
+            column.ok_or_else(|| refuse(format!("`{name}` is missing, or does not have {epochs} epochs")))
         };
         let columns =
-            about.names.iter().map(|name| column(&format!("{HISTORY}{name}"))).collect::<Result<_>>()?;
+            metadata.names.iter().map(|name| column(&format!("{HISTORY}{name}"))).collect::<Result<_>>()?;
         let seconds = column(SECONDS)?.into_iter();
         let times = seconds.map(|time| Duration::try_from_secs_f64(time).unwrap_or_default()).collect();
         let (learning_rates, rate) = (column(LEARNING_RATES)?, read_number(&tensors, LEARNING_RATE)?);
         let weights = part(MODEL);
-        let found = named.iter().map(|(way, param)| {
-            let weight = weights.get(way).filter(|weight| weight.dims() == param.variable().dims());
-            Ok((param, weight.ok_or_else(|| refuse(format!("`{way}` is missing or of another shape")))?))
+        let found = named.iter().map(|(path, param)| {
+            let weight = weights.get(path).filter(|weight| weight.dims() == param.variable().dims());
+            Ok((param, weight.ok_or_else(|| refuse(format!("`{path}` is missing or of another shape")))?))
         });
         // Set all weights or none.
         for (param, weight) in found.collect::<Result<Vec<_>>>()? {
@@ -141,18 +143,18 @@ impl Callback for BackupAndRestore {
             let _ = optimizer.set_learning_rate(rate);
         }
         training.states = part(CALLBACKS);
-        random::set_state(&about.random);
-        *training.history = History::of(about.names, columns, times, learning_rates);
-        training.set_epoch(about.epoch);
-        self.is_of_longer_training = about.epoch > training.epochs;
-        if about.epoch >= training.epochs {
+        random::set_state(&metadata.random);
+        *training.history = History::of(metadata.names, columns, times, learning_rates);
+        training.set_epoch(metadata.epoch);
+        self.is_of_longer_training = metadata.epoch > training.epochs;
+        if metadata.epoch >= training.epochs {
             let (path, epochs) = (self.path.display(), training.epochs);
             println!(
-                "nothing is trained: the backup {path} has {} epochs, and `Fit::epochs({epochs})` asks for no more",
-                about.epoch
+                "nothing to train: the backup {path} has {} epochs, and `Fit::epochs({epochs})` does not exceed them",
+                metadata.epoch
             );
         }
-        if let Some(reason) = about.ended {
+        if let Some(reason) = metadata.ended {
             training.stop(reason);
         }
         Ok(())
@@ -162,7 +164,7 @@ impl Callback for BackupAndRestore {
         let named = training.model.named_params();
         let mut tensors: Vec<(String, _)> = named
             .iter()
-            .map(|(way, param)| (format!("{MODEL}{way}"), param.variable().as_detached_tensor()))
+            .map(|(path, param)| (format!("{MODEL}{path}"), param.variable().as_detached_tensor()))
             .collect();
         let state = training.compiled.optimizer.state(&named)?;
         tensors.extend(state.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));
@@ -176,14 +178,14 @@ impl Callback for BackupAndRestore {
         tensors.push((SECONDS.into(), numbers(&seconds)?));
         tensors.push((LEARNING_RATES.into(), numbers(&history.learning_rates)?));
         tensors.push((LEARNING_RATE.into(), numbers(&[training.learning_rate()])?));
-        let about = About {
+        let metadata = Metadata {
             epoch: training.epoch(),
             random: random::state(),
             names: history.names().to_vec(),
             optimizer: kind_of_optimizer(training, &named).map(str::to_owned),
             ended: training.reason().map(str::to_owned),
         };
-        let text = serde_json::to_string(&about).map_err(|error| Error::io(&self.path)(error.into()))?;
+        let text = serde_json::to_string(&metadata).map_err(|error| Error::io(&self.path)(error.into()))?;
         save_tensors(tensors, HashMap::from([(KEY.to_owned(), text)]), &self.path)
     }
 

@@ -15,8 +15,8 @@ use crate::{Error, Result};
 /// Writes the weights at the end of each epoch, or only when the monitored value improves. Each file is
 /// written atomically. Missing folders are created.
 ///
-/// In the file name, `{epoch}`, `{batch}` and the name of each measured value, such as `{val_loss}`, are
-/// replaced by their values. Formats are those of Keras: `{epoch:02d}`, `{val_loss:.2f}`.
+/// In the file name, `{epoch}`, `{batch}` and measured values such as `{val_loss}` are replaced by their
+/// values. Formats are those of Keras: `{epoch:02d}`, `{val_loss:.2f}`.
 /// [`Model::load_weights`](crate::nn::Model::load_weights) reads the file.
 ///
 /// ```

@@ -52,7 +52,7 @@ impl CSVLogger {
     }
 
     fn length(&mut self) -> Result<u64> {
-        let length = self.opened().and_then(|file| file.metadata()).map(|about| about.len());
+        let length = self.opened().and_then(|file| file.metadata()).map(|metadata| metadata.len());
         length.map_err(Error::io(&self.path))
     }
 

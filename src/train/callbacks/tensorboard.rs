@@ -1,7 +1,7 @@
 //! Event files for TensorBoard.
 //!
-//! A record is its length, the length's checksum, a protocol buffer `Event`, and the checksum of the
-//! event (`tensorflow/core/lib/io/record_writer.h`, `tensorflow/core/util/event.proto`).
+//! A record has four parts: a length, its checksum, a protocol buffer `Event`, and its checksum
+//! (`tensorflow/core/lib/io/record_writer.h`, `tensorflow/core/util/event.proto`).
 
 use std::fs::File;
 use std::io::Write;

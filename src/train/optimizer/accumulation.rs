@@ -56,8 +56,8 @@ impl Accumulation {
         if self.pending == 0 {
             return Ok(Vec::new());
         }
-        let sums = params.iter().filter_map(|(way, param)| {
-            Some((format!("{way}/{SUM}"), self.sums.get(&param.variable().id())?.clone()))
+        let sums = params.iter().filter_map(|(path, param)| {
+            Some((format!("{path}/{SUM}"), self.sums.get(&param.variable().id())?.clone()))
         });
         let pending = Tensor::new(self.pending as i64, &Device::Cpu)?;
         Ok(sums.chain([(PENDING.to_owned(), pending)]).collect())
@@ -77,8 +77,8 @@ impl Accumulation {
             self.pending = 0;
             return Ok(());
         }
-        for (way, param) in params {
-            let sum = state.get(&format!("{way}/{SUM}"));
+        for (path, param) in params {
+            let sum = state.get(&format!("{path}/{SUM}"));
             if let Some(sum) = sum.filter(|sum| sum.dims() == param.variable().dims()) {
                 self.sums.insert(param.variable().id(), sum.to_device(param.variable().device())?);
             }

@@ -28,7 +28,7 @@ pub use schedule::{LearningRate, Schedule};
 
 /// An optimizer: updates the parameters from their gradients.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no optimizer; an optimizer is a value: `Adam::default()`, `Adam::new(1e-5)`, `SGD::new(1e-2)`"
+    message = "`{Self}` is not an optimizer; pass a value: `Adam::default()`, `Adam::new(1e-5)`, `SGD::new(1e-2)`"
 )]
 pub trait Optimizer: Send + Sync {
     /// Takes one step: updates each parameter that has a gradient.
@@ -70,7 +70,7 @@ pub trait Optimizer: Send + Sync {
         Ok(HashMap::new())
     }
 
-    /// Returns the serialisable configuration, for saving a compiled model. `None` for a user-defined
+    /// Returns the serialisable configuration, for saving a compiled model. `None` for a custom
     /// optimizer.
     fn config(&self, params: &[(String, Param)]) -> Option<OptimizerConfig> {
         let _ = params;
@@ -220,12 +220,12 @@ impl<R: Rule> GradientDescent<R> {
 
     /// The factor of all gradients from clipping by global norm.
     fn global_scale(&self, params: &[Param], gradient: &dyn Fn(&Param) -> Option<Tensor>) -> Result<f64> {
-        let Some(Clip::GlobalNorm(most)) = self.clip else { return Ok(1.0) };
+        let Some(Clip::GlobalNorm(max)) = self.clip else { return Ok(1.0) };
         let mut square = 0.0;
         for gradient in params.iter().filter_map(gradient) {
             square += length(&gradient)?.powi(2);
         }
-        Ok((most / square.sqrt().max(1e-12)).min(1.0))
+        Ok((max / square.sqrt().max(1e-12)).min(1.0))
     }
 }
 
@@ -257,9 +257,9 @@ impl<R: Rule> GradientDescent<R> {
             let Some(gradient) = gradient(param) else { continue };
             let mut gradient = gradient.contiguous()?;
             let scale = match self.clip {
-                Some(Clip::Norm(most)) => (most / length(&gradient)?.max(1e-12)).min(1.0),
-                Some(Clip::Value(most)) => {
-                    gradient = gradient.clamp(-most, most)?;
+                Some(Clip::Norm(max)) => (max / length(&gradient)?.max(1e-12)).min(1.0),
+                Some(Clip::Value(max)) => {
+                    gradient = gradient.clamp(-max, max)?;
                     1.0
                 }
                 _ => global,
@@ -302,11 +302,11 @@ impl<R: Rule> GradientDescent<R> {
     fn kept_state(&self, params: &[(String, Param)]) -> Result<HashMap<String, Tensor>> {
         let count = |steps: usize| Tensor::new(steps as i64, &candle_core::Device::Cpu);
         let mut state = HashMap::from([(STEPS.to_owned(), count(self.steps)?)]);
-        for (way, param) in params {
+        for (path, param) in params {
             let Some(memory) = self.memories.get(&param.variable().id()) else { continue };
-            state.insert(format!("{way}/{STEPS}"), count(memory.steps)?);
+            state.insert(format!("{path}/{STEPS}"), count(memory.steps)?);
             let slots = self.rule.slots().iter().zip(&memory.slots);
-            state.extend(slots.map(|(name, slot)| (format!("{way}/{name}"), slot.clone())));
+            state.extend(slots.map(|(name, slot)| (format!("{path}/{name}"), slot.clone())));
         }
         state.extend(self.accumulation.state(params)?);
         state.extend(self.moving_average.state(params));
@@ -322,16 +322,16 @@ impl<R: Rule> GradientDescent<R> {
         self.accumulation.restore(params, state)?;
         self.moving_average.restore(params, state)?;
         self.memories.clear();
-        for (way, param) in params {
+        for (path, param) in params {
             let slots: Option<Vec<&Tensor>> =
-                self.rule.slots().iter().map(|name| state.get(&format!("{way}/{name}"))).collect();
+                self.rule.slots().iter().map(|name| state.get(&format!("{path}/{name}"))).collect();
             let fits = |slots: &Vec<&Tensor>| slots.iter().all(|slot| slot.dims() == param.variable().dims());
             if let Some(slots) = slots.filter(fits).filter(|slots| !slots.is_empty()) {
                 // Copies, because the rules change them in place.
                 let slots = slots.iter().map(|slot| Ok(slot.to_device(param.variable().device())?.copy()?));
                 let slots = slots.collect::<Result<_>>()?;
                 // Older files have one count for all parameters.
-                let steps = count(&format!("{way}/{STEPS}"))?.unwrap_or(self.steps);
+                let steps = count(&format!("{path}/{STEPS}"))?.unwrap_or(self.steps);
                 self.memories.insert(param.variable().id(), Memory { steps, slots });
             }
         }

@@ -80,8 +80,8 @@ impl MovingAverage {
 
     /// The state as named tensors. `params` have their paths.
     pub(super) fn state(&self, params: &[(String, Param)]) -> Vec<(String, Tensor)> {
-        let average = |(way, param): &(String, Param)| {
-            Some((format!("{way}/{AVERAGE}"), self.averages.get(&param.variable().id())?.clone()))
+        let average = |(path, param): &(String, Param)| {
+            Some((format!("{path}/{AVERAGE}"), self.averages.get(&param.variable().id())?.clone()))
         };
         params.iter().filter_map(average).collect()
     }
@@ -93,8 +93,8 @@ impl MovingAverage {
         state: &HashMap<String, Tensor>,
     ) -> Result<()> {
         self.averages.clear();
-        for (way, param) in params {
-            let average = state.get(&format!("{way}/{AVERAGE}"));
+        for (path, param) in params {
+            let average = state.get(&format!("{path}/{AVERAGE}"));
             if let Some(average) = average.filter(|average| average.dims() == param.variable().dims()) {
                 // A copy, because the average is changed in place.
                 let average = average.to_device(param.variable().device())?.copy()?;

@@ -17,7 +17,7 @@ pub(crate) struct GpuOptimizer {
     /// `None`: the rate is that of the optimizer, which callbacks can change.
     schedule: Option<LearningRate>,
     weight_decay: f64,
-    params: Vec<Trained>,
+    params: Vec<TrainedParam>,
     /// Names of the state tensors, in the order of `state`.
     slots: &'static [&'static str],
     state: Vec<Array>,
@@ -29,8 +29,8 @@ pub(crate) struct GpuOptimizer {
 }
 
 /// A parameter of the optimizer.
-struct Trained {
-    way: String,
+struct TrainedParam {
+    path: String,
     multiplier: f64,
     is_decayed: bool,
     /// Number of steps of the parameter. It is smaller if the parameter was frozen for a time.
@@ -80,14 +80,14 @@ impl GpuOptimizer {
             return Ok(None);
         }
         let clip = settings.clip.map(|clip| match clip {
-            Clip::Norm(most) => GpuClip::Norm(most as f32),
-            Clip::GlobalNorm(most) => GpuClip::GlobalNorm(most as f32),
-            Clip::Value(most) => GpuClip::Value(most as f32),
+            Clip::Norm(max) => GpuClip::Norm(max as f32),
+            Clip::GlobalNorm(max) => GpuClip::GlobalNorm(max as f32),
+            Clip::Value(max) => GpuClip::Value(max as f32),
         });
-        let trained = params.iter().map(|(way, param)| Trained {
-            way: way.clone(),
-            multiplier: settings.multipliers.get(way).copied().unwrap_or(1.0),
-            is_decayed: !settings.not_decayed.iter().any(|name| way.contains(name.as_str())),
+        let trained = params.iter().map(|(path, param)| TrainedParam {
+            path: path.clone(),
+            multiplier: settings.multipliers.get(path).copied().unwrap_or(1.0),
+            is_decayed: !settings.not_decayed.iter().any(|name| path.contains(name.as_str())),
             steps: 0,
             shape: param.variable().dims().to_vec(),
         });
@@ -121,12 +121,12 @@ impl GpuOptimizer {
         };
         self.steps = count(STEPS)?;
         for param in &mut self.params {
-            param.steps = count(&format!("{}/{STEPS}", param.way))?;
+            param.steps = count(&format!("{}/{STEPS}", param.path))?;
         }
         for (slot, array) in self.slots.iter().zip(&self.state) {
             let mut values = vec![0f32; self.len];
             for (param, &Segment { start, len }) in self.params.iter().zip(&self.segments) {
-                if let Some(slot) = state.get(&format!("{}/{slot}", param.way)) {
+                if let Some(slot) = state.get(&format!("{}/{slot}", param.path)) {
                     let slot = slot.flatten_all()?.to_vec1::<f32>()?;
                     if slot.len() == len {
                         values[start..start + len].copy_from_slice(&slot);
@@ -184,7 +184,7 @@ impl GpuOptimizer {
         let count = |steps: usize| Tensor::new(steps as i64, &Device::Cpu);
         state.insert(STEPS.to_owned(), count(self.steps)?);
         for param in self.params.iter().filter(|param| param.steps > 0) {
-            state.insert(format!("{}/{STEPS}", param.way), count(param.steps)?);
+            state.insert(format!("{}/{STEPS}", param.path), count(param.steps)?);
         }
         for (slot, array) in self.slots.iter().zip(&self.state) {
             let values = self.gpu.download(array)?;
@@ -192,7 +192,7 @@ impl GpuOptimizer {
                 if param.steps > 0 {
                     let slice = &values[start..start + len];
                     let tensor = Tensor::from_slice(slice, param.shape.as_slice(), &Device::Cpu)?;
-                    state.insert(format!("{}/{slot}", param.way), tensor);
+                    state.insert(format!("{}/{slot}", param.path), tensor);
                 }
             }
         }

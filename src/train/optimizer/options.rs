@@ -95,8 +95,8 @@ impl<R: Rule> GradientDescent<R> {
 
     /// Finds the parameters without weight decay among those of a model, given with their paths.
     pub(super) fn exclude(&mut self, params: &[(String, Param)]) {
-        let is_excluded = |way: &str| self.not_decayed.iter().any(|name| way.contains(name.as_str()));
-        let excluded = params.iter().filter(|(way, _)| is_excluded(way));
+        let is_excluded = |path: &str| self.not_decayed.iter().any(|name| path.contains(name.as_str()));
+        let excluded = params.iter().filter(|(path, _)| is_excluded(path));
         self.not_decayed_ids = excluded.map(|(_, param)| param.variable().id()).collect();
     }
 }

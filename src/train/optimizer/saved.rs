@@ -56,8 +56,8 @@ fn is_one(number: &usize) -> bool {
 
 impl<R: Rule> GradientDescent<R> {
     pub(super) fn settings(&self, params: &[(String, Param)]) -> OptimizerSettings<R> {
-        let multiplier = |(way, param): &(String, Param)| {
-            Some((way.clone(), *self.multipliers.get(&param.variable().id())?))
+        let multiplier = |(path, param): &(String, Param)| {
+            Some((path.clone(), *self.multipliers.get(&param.variable().id())?))
         };
         OptimizerSettings {
             rule: self.rule.clone(),
@@ -86,7 +86,7 @@ impl<R: Rule> OptimizerSettings<R> {
             optimizer.moving_average = MovingAverage::new(momentum, overwrite_frequency);
         }
         let multiplier =
-            |(way, param): &(String, Param)| Some((param.variable().id(), *self.multipliers.get(way)?));
+            |(path, param): &(String, Param)| Some((param.variable().id(), *self.multipliers.get(path)?));
         optimizer.multipliers = params.iter().filter_map(multiplier).collect();
         optimizer
     }

@@ -101,11 +101,11 @@ impl Schedule {
         Schedule { initial, warmup: None, form, misplaced: None }
     }
 
-    /// Rises to `most` in the first 30 % of the steps, then falls to almost 0 (Smith 2018), like
+    /// Rises to `max_rate` in the first 30 % of the steps, then falls to almost 0 (Smith 2018), like
     /// PyTorch's `OneCycleLR`.
-    pub fn one_cycle(most: f64, steps: usize) -> Schedule {
+    pub fn one_cycle(max_rate: f64, steps: usize) -> Schedule {
         let form = Form::OneCycle { steps: steps.max(2) as f64 };
-        Schedule { initial: most, warmup: None, form, misplaced: None }
+        Schedule { initial: max_rate, warmup: None, form, misplaced: None }
     }
 
     /// Sets the final rate of a cosine, as a share of the initial rate. Default: 0.

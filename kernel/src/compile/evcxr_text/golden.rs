@@ -1,6 +1,6 @@
 //! The parsers read what the real evcxr has written.
 
-use super::messages::{BORROWS, CLOSURE, UNKNOWN_TYPE, UNNAMED_TYPE, unkept_variable};
+use super::messages::{BORROWS, CLOSURE, UNKNOWN_TYPE, UNNAMED_TYPE, unstorable_variable};
 use super::source::{
     Compiled, WithStore, analysis, compiled, is_analysis, is_whole, number, taken_variables,
 };
@@ -48,10 +48,10 @@ fn the_source_for_rust_analyzer_is_read() {
     assert!(is_analysis(question) && is_whole(question) && !is_whole(&question[..question.len() - 2]));
     let parts = analysis(question).unwrap();
     assert_eq!(parts.variables, [("mut text", "String")]);
-    assert_eq!((parts.code, parts.kept), ("text.push('b');\nstd::env::current_dir()?;\n", vec!["text"]));
+    assert_eq!((parts.code, parts.stored), ("text.push('b');\nstd::env::current_dir()?;\n", vec!["text"]));
     assert_eq!(parts.items, with_store("question", COMPILED[1].1).items);
     let first = analysis(include_str!("golden/variable.analysis.txt")).unwrap();
-    assert!(first.variables.is_empty() && first.kept == ["text"]);
+    assert!(first.variables.is_empty() && first.stored == ["text"]);
 }
 
 #[test]
@@ -62,8 +62,8 @@ fn errors_about_variables_are_understood() {
         (include_str!("golden/unnamed.error.txt"), "unnamed", UNNAMED_TYPE),
         (include_str!("golden/borrows.error.txt"), "borrows", BORROWS),
     ] {
-        assert_eq!(unkept_variable(text), Some(name), "{text}");
+        assert_eq!(unstorable_variable(text), Some(name), "{text}");
         assert!(text.contains(words), "{text}");
     }
-    assert_eq!(unkept_variable("error: linking with `cc` failed"), None);
+    assert_eq!(unstorable_variable("error: linking with `cc` failed"), None);
 }

@@ -31,12 +31,12 @@ pub const GENERATED_NAMES: [(&str, &str); 6] = [
 ];
 
 /// The variable that, according to the message, evcxr cannot store for later cells.
-pub fn unkept_variable(message: &str) -> Option<&str> {
-    let is_unkept = message.contains("cannot be persisted")
+pub fn unstorable_variable(message: &str) -> Option<&str> {
+    let is_unstorable = message.contains("cannot be persisted")
         || message.contains("can't be persisted")
         || message.contains(UNKNOWN_TYPE);
     let is_about_one = message.starts_with(VARIABLE) || message.starts_with(UNKNOWN_TYPE);
-    (is_unkept && is_about_one).then(|| quoted(message, 0)).flatten()
+    (is_unstorable && is_about_one).then(|| quoted(message, 0)).flatten()
 }
 
 /// The text between the `at`th pair of backquotes.

@@ -119,7 +119,7 @@ pub struct WithStore<'a> {
 /// # Errors
 /// If this version of evcxr does not generate such a source, or if the cell contains evcxr's own text.
 pub fn compiled(source: &str) -> Result<Compiled<'_>, String> {
-    let unexpected = |what: &str| format!("evcxr's source has not the expected {what}");
+    let unexpected = |what: &str| format!("evcxr's source does not have the expected {what}");
     let frame = [RUNTIME, FUNCTION].concat();
     let mut frames = source.match_indices(&frame);
     let Some((begin, _)) = frames.next() else {
@@ -174,7 +174,7 @@ pub struct Analysis<'a> {
     /// The cell's statements.
     pub code: &'a str,
     /// Variables to store after the cell, in evcxr's order.
-    pub kept: Vec<&'a str>,
+    pub stored: Vec<&'a str>,
 }
 
 /// Parses the source for rust-analyzer.
@@ -186,17 +186,17 @@ pub fn analysis(source: &str) -> Option<Analysis<'_>> {
         variables.lines().map(|line| line.strip_suffix(',')?.split_once(": ")).collect::<Option<_>>()?;
     let mut code = rest.strip_suffix(ANALYSIS_ENDS)?;
     // For each variable, evcxr adds a line that checks whether it can be stored.
-    let mut kept = Vec::new();
+    let mut stored = Vec::new();
     while let Some(line) = code.strip_suffix(");\n") {
         let begin = line.rfind('\n').map_or(0, |at| at + 1);
         match line[begin..].strip_prefix("evcxr_variable_store(") {
-            Some(name) if !name.contains('(') => kept.push(name),
+            Some(name) if !name.contains('(') => stored.push(name),
             _ => break,
         }
         code = &code[..begin];
     }
-    kept.reverse();
-    Some(Analysis { items, variables, code, kept })
+    stored.reverse();
+    Some(Analysis { items, variables, code, stored })
 }
 
 /// Use of a variable in a line of the source for rustc.
@@ -211,6 +211,8 @@ pub enum Use {
 }
 
 const CHECK: &str = "check_variable::<";
+/// Text in place of [`CHECK`] for a variable whose old value the cell does not use; as long as that.
+const REPLACED: &str = "check_replaced::<";
 const TAKE: &str = "take_variable::<";
 const PUT: &str = "put_variable::<";
 
@@ -227,6 +229,17 @@ pub fn take_line(bound: &str, name: &str, type_: &str) -> String {
 /// Line that puts a variable into the store.
 pub fn put_line(name: &str, type_: &str) -> String {
     format!("{STORE_NAME}.{PUT}{type_}>(stringify!({name}), {name});\n")
+}
+
+/// The line that checks a variable, for a cell that does not use the variable's old value.
+pub fn with_replaced_check(line: &str) -> String {
+    line.replacen(CHECK, REPLACED, 1)
+}
+
+/// The line that takes a variable out of the store, as a comment of the same length, in which [`taken_variables`] finds
+/// it.
+pub fn commented_take(line: &str) -> String {
+    line.replacen("le", "//", 1)
 }
 
 /// Use of a variable in a line, and the variable's name.
@@ -246,19 +259,22 @@ pub fn takes_variables(lines: &str) -> bool {
 
 /// Names and types of the variables that lines take out of the store.
 pub fn taken_variables(lines: &str) -> Vec<(&str, &str)> {
-    let takes = lines.match_indices(TAKE).map(|(at, take)| &lines[at + take.len()..]);
-    takes
-        .filter_map(|rest| {
-            let (type_, rest) = rest.split_once(">(stringify!(")?;
-            Some((rest.split(')').next()?, type_))
-        })
-        .collect()
+    variables(lines, TAKE)
 }
 
 /// Names and types of the variables that a source puts into the store.
 pub fn put_variables(source: &str) -> Vec<(&str, &str)> {
-    let puts = source.match_indices(PUT).map(|(at, put)| &source[at + put.len()..]);
-    puts.filter_map(|rest| {
+    variables(source, PUT)
+}
+
+/// Names and types of the variables that a source checks.
+pub fn checked_variables(source: &str) -> Vec<(&str, &str)> {
+    variables(source, CHECK)
+}
+
+fn variables<'a>(source: &'a str, use_: &str) -> Vec<(&'a str, &'a str)> {
+    let uses = source.match_indices(use_).map(|(at, found)| &source[at + found.len()..]);
+    uses.filter_map(|rest| {
         let (type_, rest) = rest.split_once(">(stringify!(")?;
         Some((rest.split([',', ')']).next()?, type_))
     })
@@ -267,7 +283,7 @@ pub fn put_variables(source: &str) -> Vec<(&str, &str)> {
 
 /// Whether a source takes a variable out of the store with `let mut`.
 pub fn is_taken_mutable(source: &str, name: &str) -> bool {
-    source.contains(&format!("let mut {name} = {STORE_NAME}."))
+    source.contains(&format!("mut {name} = {STORE_NAME}."))
 }
 
 /// A source's lines with the variables sorted, because their order in evcxr's source differs between
@@ -300,12 +316,12 @@ mod tests {
     #[test]
     fn only_the_order_of_variables_is_ignored() {
         let source = |[a, b]: [&str; 2]| {
-            let of = |line: &dyn Fn(&str) -> String| [a, b].map(line).concat();
+            let lines = |line: &dyn Fn(&str) -> String| [a, b].map(line).concat();
             format!(
                 "{}{}x += 1;\nx *= 2;\n{}",
-                of(&|name| check_line(name, name)),
-                of(&|name| take_line(&format!("mut {name}"), name, name)),
-                of(&|name| put_line(name, name))
+                lines(&|name| check_line(name, name)),
+                lines(&|name| take_line(&format!("mut {name}"), name, name)),
+                lines(&|name| put_line(name, name))
             )
         };
         let (one, other) = (source(["a", "b"]), source(["b", "a"]));
@@ -344,6 +360,9 @@ mod tests {
             assert!(compiled(&source).is_ok() && source.contains(known));
             assert!(compiled(&source.replace(known, new)).is_err(), "{new}");
         }
-        assert_eq!(compiled("fn f() {}"), Err("evcxr's source has not the expected variable store".into()));
+        assert_eq!(
+            compiled("fn f() {}"),
+            Err("evcxr's source does not have the expected variable store".into())
+        );
     }
 }

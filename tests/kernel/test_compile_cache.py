@@ -11,17 +11,17 @@ def session():
     """Run cells in a new kernel. Returns their values, and the number of entries that the compile cache has gained."""
 
     def run(*cells):
-        before = kept()
+        before = entries()
         kernel = Kernel()
         try:
-            return [kernel.ok(cell) for cell in cells], len(kept() - before)
+            return [kernel.ok(cell) for cell in cells], len(entries() - before)
         finally:
             kernel.stop()
 
     return run
 
 
-def kept():
+def entries():
     return {cell.name for cell in CACHE.glob("state/*/cells/*") if (cell / "status").exists()}
 
 

@@ -18,7 +18,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const MIN_FREE_MEMORY: u64 = 1 << 30;
 
 /// Starts a standby for the next kernel when this one has been idle for a while.
-pub async fn raise_standby(kernel: Arc<Kernel>, origin: Origin) {
+pub async fn start_standby(kernel: Arc<Kernel>, origin: Origin) {
     if origin.stay().is_none() || !kernel.engine.loaded().await {
         return;
     }

@@ -10,7 +10,7 @@ use headstart::train::Predictions;
 use headstart::{Error, Result};
 
 /// A model that was trained to separate two classes by one number, with its data.
-fn learnt() -> Result<(Model, Tensor, Tensor)> {
+fn trained_model() -> Result<(Model, Tensor, Tensor)> {
     let mut model = sequential![Input::new(1), Dense::new(1).activation(Sigmoid)]?;
     model.compile(Adam::new(0.1), BinaryCrossentropy, [Accuracy]);
     let x = Tensor::arange(0f32, 40.0, &device())?.affine(0.1, -2.0)?.reshape((40, 1))?;
@@ -141,7 +141,7 @@ fn listed(folder: &Path) -> Vec<String> {
 #[test]
 fn checkpoint_names_match_keras_and_folders_are_created() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
-    let (mut model, x, y) = learnt()?;
+    let (mut model, x, y) = trained_model()?;
     let run = folder.path().join("a/b");
     let fit = |pattern: &str| {
         let checkpoint = ModelCheckpoint::new(run.join(pattern));
@@ -171,7 +171,7 @@ fn checkpoint_names_match_keras_and_folders_are_created() -> Result<()> {
 #[test]
 fn checkpoint_options_match_keras() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
-    let (mut model, x, y) = learnt()?;
+    let (mut model, x, y) = trained_model()?;
     let path = |name: &str| folder.path().join(name);
     let fit = |checkpoint| Fit::epochs(2).batch_size(10).verbose(false).callback(checkpoint);
     // Four batches per epoch: saves after the third and the sixth.
@@ -217,7 +217,7 @@ fn checkpoint_options_match_keras() -> Result<()> {
 #[test]
 fn a_shared_callback_keeps_the_best_of_two_fits() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
-    let (mut model, x, y) = learnt()?;
+    let (mut model, x, y) = trained_model()?;
     let path = folder.path().join("best.safetensors");
     let best = ModelCheckpoint::new(&path).monitor("loss").save_best_only(true);
     let best = SharedCallback::new(best);
@@ -287,7 +287,7 @@ fn layer_indices_match_keras() -> Result<()> {
     model.freeze_until(0)?;
     assert_eq!(trainable(&model), ["dense"]);
     let error = model.unfreeze_from(-4).unwrap_err().to_string();
-    assert!(error.contains("from -3 to 2") && error.contains("`vgg16` inside is one of them"), "{error}");
+    assert!(error.contains("from -3 to 2") && error.contains("the model `vgg16` counts as one"), "{error}");
     Ok(())
 }
 

@@ -98,7 +98,7 @@ fn quiet(epochs: usize) -> Fit {
 }
 
 /// Two models with the same weights.
-fn twins(inputs: usize, outputs: usize, last: Activation) -> Result<[Model; 2]> {
+fn equal_models(inputs: usize, outputs: usize, last: Activation) -> Result<[Model; 2]> {
     let of = || sequential![Input::new(inputs), Dense::new(outputs).activation(last)];
     let (first, second) = (of()?, of()?);
     for (from, to) in first.params().iter().zip(second.params()) {
@@ -111,7 +111,7 @@ fn twins(inputs: usize, outputs: usize, last: Activation) -> Result<[Model; 2]> 
 fn custom_losses_train_like_built_in_losses() -> Result<()> {
     let x = random_uniform((20, 4), -1.0, 1.0)?;
     let weights = random_uniform(20, 0.5, 2.0)?;
-    let [mut own, mut built_in] = twins(4, 3, Linear)?;
+    let [mut own, mut built_in] = equal_models(4, 3, Linear)?;
     own.compile(SGD::new(0.1), Squares, []);
     built_in.compile(SGD::new(0.1), MeanSquaredError, []);
     let y = random_uniform((20, 3), -1.0, 1.0)?;
@@ -119,7 +119,7 @@ fn custom_losses_train_like_built_in_losses() -> Result<()> {
     let [own, built_in] = [&mut own, &mut built_in].map(|model| model.fit((&x, &y, &weights), fit()));
     assert_eq!(own?["val_loss"], built_in?["val_loss"]);
 
-    let [mut own, mut built_in] = twins(4, 3, Linear)?;
+    let [mut own, mut built_in] = equal_models(4, 3, Linear)?;
     let classes = Tensor::new((0..20u32).map(|at| at % 3).collect::<Vec<_>>(), &device())?;
     own.compile(SGD::new(0.1), Entropy, [Accuracy, AUC]);
     built_in.compile(SGD::new(0.1), SparseCategoricalCrossentropy.from_logits(true), [Accuracy, AUC]);

@@ -84,7 +84,7 @@ Box::pin(async { 1 }) as std::pin::Pin<Box<dyn std::future::Future<Output = i32>
 Rc::<str>::from("a")
 """
 
-# Types that cannot be written, with the hint.
+# Types without a name, with the hint.
 UNWRITABLE = {
     "{ fn f() -> impl Fn(i32) -> i32 { |x| x } f() }": "Box<dyn Fn(i32) -> i32>",
     "{ fn f() -> impl Debug + Clone { 1 } f() }": "Box<dyn Debug>",

@@ -13,15 +13,15 @@ const LOCK: &str = "lock";
 
 /// A folder that is removed when this is dropped, or by [`sweep`] after its process has ended.
 #[derive(Debug)]
-pub struct Owned {
+pub struct ProcessFolder {
     path: PathBuf,
     lock_path: PathBuf,
     _lock: File,
 }
 
-impl Owned {
+impl ProcessFolder {
     /// Creates an empty folder in `parent`, after removing the folders of ended processes.
-    pub fn new(parent: &Path) -> Result<Owned, String> {
+    pub fn new(parent: &Path) -> Result<ProcessFolder, String> {
         let complain = |error: io::Error| format!("{}: {error}", parent.display());
         fs::create_dir_all(parent).map_err(complain)?;
         sweep(parent);
@@ -33,7 +33,7 @@ impl Owned {
             if is_at(&lock, &lock_path) {
                 let path = lock_path.with_extension("");
                 fs::create_dir(&path).map_err(complain)?;
-                return Ok(Owned { path, lock_path, _lock: lock });
+                return Ok(ProcessFolder { path, lock_path, _lock: lock });
             }
         }
     }
@@ -44,7 +44,7 @@ impl Owned {
     }
 }
 
-impl Drop for Owned {
+impl Drop for ProcessFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.path);
         let _ = fs::remove_file(&self.lock_path);
@@ -93,11 +93,11 @@ mod tests {
     #[test]
     fn folders_without_a_locked_file_are_swept() {
         let parent = tempfile::tempdir().unwrap();
-        let held = Owned::new(parent.path()).unwrap();
+        let held = ProcessFolder::new(parent.path()).unwrap();
         let left = parent.path().join("left");
         fs::create_dir(&left).unwrap();
         fs::write(parent.path().join("left.lock"), "").unwrap();
-        let second = Owned::new(parent.path()).unwrap();
+        let second = ProcessFolder::new(parent.path()).unwrap();
         assert_ne!(held.path(), second.path());
         assert!(held.path().is_dir() && !left.exists());
         let path = held.path().to_owned();

@@ -1,4 +1,4 @@
-"""What surrounds a cell: standard streams, the environment of programs, closed pipes, and running kernels."""
+"""Standard streams of a cell, the environment of its programs, closed pipes, and running kernels."""
 
 import os
 import re
@@ -14,9 +14,9 @@ from test_standby import wait_for_standby
 def test_a_buffer_in_front_of_standard_output_is_flushed(kernel):
     cell = kernel.run('use std::io::Write;\nlet mut out = std::io::BufWriter::new(std::io::stdout());\nwriteln!(out, "hello")?;')
     assert cell.status == "ok" and cell.stdout == "hello\n"
-    assert "`out` lasts for this cell only" in cell.stderr
+    assert "later cells cannot use `out`" in cell.stderr
     cell = kernel.run("out.flush()?;")
-    assert cell.status == "error" and "`out` lasted for its cell only" in cell.traceback
+    assert cell.status == "error" and "define and use `out` in one cell" in cell.traceback
 
 
 def test_a_lock_of_standard_output_does_not_block_later_cells(kernel):
@@ -91,7 +91,7 @@ def test_a_killed_kernel_behind_a_proxy_ends_its_commands(monkeypatch):
 def test_the_prelude_is_not_replaced_under_a_running_kernel(kernel):
     kernel.ok("1")
     refused = subprocess.run([HEADSTART, "install", "--from-source"], capture_output=True, text=True)
-    assert refused.returncode == 1 and "are running and use the cache" in refused.stderr
+    assert refused.returncode == 1 and "of Headstart use the cache" in refused.stderr
 
 
 def test_a_cell_may_use_the_names_of_a_result(kernel):
