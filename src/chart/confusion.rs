@@ -9,12 +9,20 @@ use crate::display::escape;
 const CELL: usize = 64;
 
 impl Chart {
-    /// Draws the counts with one row per true class and one column per predicted class.
-    pub(crate) fn of_confusion(classes: &[String], counts: &[Vec<usize>], text: &str) -> Chart {
+    /// Draws the counts with one row per true class and one column per predicted class. `samples` are the numbers of
+    /// samples of the true classes, and `caption` is the line below.
+    pub(crate) fn of_confusion(
+        classes: &[String],
+        counts: &[Vec<usize>],
+        samples: &[usize],
+        caption: &str,
+        text: &str,
+    ) -> Chart {
         let longest = classes.iter().map(|name| short(name).chars().count()).max().unwrap_or(0);
         let margin = 48 + 9 * longest;
         let side = CELL.min(640 / classes.len().max(1)).max(18);
-        let (width, height) = (margin + side * classes.len() + 20, margin + side * classes.len() + 20);
+        let end = margin + side * classes.len();
+        let (width, height) = (end + 20, if caption.is_empty() { end + 20 } else { end + 40 });
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
              style=\"max-width:100%;height:auto\" font-family=\"{FONTS}\" font-size=\"{TEXT}\" role=\"img\"><title>{}</title>\
@@ -25,7 +33,7 @@ impl Chart {
             margin + side * classes.len() / 2,
             margin + side * classes.len() / 2,
         );
-        for (row, (name, counts)) in classes.iter().zip(counts).enumerate() {
+        for (row, (name, (counts, all))) in classes.iter().zip(counts.iter().zip(samples)).enumerate() {
             let middle = margin + row * side + side / 2;
             let name = escape(&short(name));
             svg += &format!(
@@ -36,7 +44,7 @@ impl Chart {
                 margin - 8,
                 margin - 8
             );
-            let all = counts.iter().sum::<usize>().max(1) as f64;
+            let all = (*all).max(1) as f64;
             for (column, count) in counts.iter().enumerate() {
                 // From white to blue, by the share of the true class.
                 let share = *count as f64 / all;
@@ -53,6 +61,10 @@ impl Chart {
                     y + side / 2 + 5
                 );
             }
+        }
+        if !caption.is_empty() {
+            let caption = escape(caption);
+            svg += &format!("<text x=\"{margin}\" y=\"{}\" fill=\"{INK}\">{caption}</text>", end + 24);
         }
         Chart { svg: svg + "</svg>", text: text.to_owned() }
     }

@@ -6,13 +6,15 @@
 
 use candle_core::Tensor;
 
-use crate::Result;
+use crate::{Result, check_interrupt};
 
 /// Singular values below this fraction of the largest count as zero: they are rounding errors.
 const RELATIVE_TOLERANCE: f64 = 1e-7;
 /// Maximum number of QR steps per eigenvalue, on average (60; two are typical). Only a matrix with NaN
 /// reaches the limit.
 const MAX_STEPS_PER_EIGENVALUE: usize = 60;
+/// Rows of a matrix product between two looks at the interrupt (256: well below a second for 25,000 columns).
+const PRODUCT_ROWS: usize = 256;
 
 /// The largest singular values of an f64 matrix `[rows, columns]`, in descending order, each with its right
 /// singular vector of length 1. At most `max_count`; singular values of zero are left out.
@@ -22,8 +24,8 @@ pub(crate) fn truncated_svd(rows: &Tensor, max_count: usize) -> Result<Vec<(f64,
     // decomposed.
     let is_wide = width > height;
     let columns = rows.t()?;
-    let product = if is_wide { rows.matmul(&columns)? } else { columns.matmul(rows)? };
-    let (values, vectors) = symmetric_eigen(product.to_vec2()?);
+    let product = if is_wide { product(rows, &columns)? } else { product(&columns, rows)? };
+    let (values, vectors) = symmetric_eigen(product)?;
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
     let threshold =
@@ -42,15 +44,28 @@ pub(crate) fn truncated_svd(rows: &Tensor, max_count: usize) -> Result<Vec<(f64,
     kept.map(|index| Ok((values[index].sqrt(), direction(index)?))).collect()
 }
 
+/// The rows of the product of two matrices.
+fn product(left: &Tensor, right: &Tensor) -> Result<Vec<Vec<f64>>> {
+    let height = left.dim(0)?;
+    let mut rows = Vec::with_capacity(height);
+    for start in (0..height).step_by(PRODUCT_ROWS) {
+        check_interrupt()?;
+        let part = left.narrow(0, start, PRODUCT_ROWS.min(height - start))?;
+        rows.extend(part.matmul(right)?.to_vec2::<f64>()?);
+    }
+    Ok(rows)
+}
+
 /// The eigenvalues of a symmetric matrix, unordered, and for each its eigenvector of length 1.
-fn symmetric_eigen(matrix: Vec<Vec<f64>>) -> (Vec<f64>, Vec<Vec<f64>>) {
-    let (mut diagonal, mut off_diagonal, mut vectors) = tridiagonal(matrix);
+fn symmetric_eigen(matrix: Vec<Vec<f64>>) -> Result<(Vec<f64>, Vec<Vec<f64>>)> {
+    let (mut diagonal, mut off_diagonal, mut vectors) = tridiagonal(matrix)?;
     let mut last = diagonal.len().saturating_sub(1);
     let mut steps_left = MAX_STEPS_PER_EIGENVALUE * diagonal.len();
     let is_small = |diagonal: &[f64], off_diagonal: &[f64], index: usize| {
         off_diagonal[index].abs() <= f64::EPSILON * (diagonal[index].abs() + diagonal[index + 1].abs())
     };
     while last > 0 && steps_left > 0 {
+        check_interrupt()?;
         if is_small(&diagonal, &off_diagonal, last - 1) {
             last -= 1;
             continue;
@@ -62,16 +77,17 @@ fn symmetric_eigen(matrix: Vec<Vec<f64>>) -> (Vec<f64>, Vec<Vec<f64>>) {
         qr_step(&mut diagonal, &mut off_diagonal, &mut vectors, first, last);
         steps_left -= 1;
     }
-    (diagonal, vectors)
+    Ok((diagonal, vectors))
 }
 
 /// Householder tridiagonalisation: the diagonal, the off-diagonal, and the columns of the orthogonal matrix.
-fn tridiagonal(mut a: Vec<Vec<f64>>) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>) {
+fn tridiagonal(mut a: Vec<Vec<f64>>) -> Result<(Vec<f64>, Vec<f64>, Vec<Vec<f64>>)> {
     let n = a.len();
     let mut off_diagonal = vec![0.0; n.saturating_sub(1)];
     // Vectors `v` of the reflections `1 - vv'`; reflection `k` acts on the rows after `k`.
     let mut reflections = Vec::new();
     for k in 0..n.saturating_sub(1) {
+        check_interrupt()?;
         let mut v: Vec<f64> = a[k + 1..].iter().map(|row| row[k]).collect();
         off_diagonal[k] = -dot(&v, &v).sqrt().copysign(v[0]);
         v[0] -= off_diagonal[k];
@@ -95,12 +111,13 @@ fn tridiagonal(mut a: Vec<Vec<f64>>) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>) {
     let mut columns: Vec<Vec<f64>> =
         (0..n).map(|k| (0..n).map(|index| f64::from(index == k)).collect()).collect();
     for (k, v) in reflections.iter().enumerate().rev() {
+        check_interrupt()?;
         for column in &mut columns[k + 1..] {
             let share = dot(&column[k + 1..], v);
             column[k + 1..].iter_mut().zip(v).for_each(|(value, v)| *value -= share * v);
         }
     }
-    (diagonal, off_diagonal, columns)
+    Ok((diagonal, off_diagonal, columns))
 }
 
 /// One implicit QR step with Wilkinson's shift on the rows `first..=last`, whose off-diagonal has no zero.
@@ -184,7 +201,7 @@ mod tests {
             let hilbert = |row: usize, column: usize| 1.0 / (row + column + 1) as f64;
             let a: Vec<Vec<f64>> =
                 (0..n).map(|row| (0..n).map(|column| hilbert(row, column)).collect()).collect();
-            let (values, vectors) = symmetric_eigen(a.clone());
+            let (values, vectors) = symmetric_eigen(a.clone()).unwrap();
             for row in 0..n {
                 for column in 0..n {
                     let parts = values.iter().zip(&vectors);
@@ -199,6 +216,6 @@ mod tests {
 
     #[test]
     fn nan_terminates() {
-        assert_eq!(symmetric_eigen(vec![vec![f64::NAN; 3]; 3]).0.len(), 3);
+        assert_eq!(symmetric_eigen(vec![vec![f64::NAN; 3]; 3]).unwrap().0.len(), 3);
     }
 }

@@ -15,6 +15,9 @@ use crate::nn::{Model, Predictions};
 use crate::train::{BATCH, note_nan};
 use crate::{Error, Result};
 
+/// Largest number of classes that a chart or a text shows (50: the chart has half a megabyte).
+const MAX_SHOWN: usize = 50;
+
 /// Confusion matrix: the number of samples for each pair of true class (row) and predicted class (column).
 ///
 /// ```
@@ -27,6 +30,8 @@ use crate::{Error, Result};
 /// assert_eq!(matrix.accuracy(), 0.75);
 /// # Ok::<(), headstart::Error>(())
 /// ```
+///
+/// Of more than 50 classes, chart and text show the 50 with the most mistakes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfusionMatrix {
     classes: Vec<String>,
@@ -122,7 +127,36 @@ impl ConfusionMatrix {
 
     /// The matrix as a chart.
     pub fn plot(&self) -> Chart {
-        Chart::of_confusion(&self.classes, &self.counts, &self.to_string())
+        let shown = self.shown();
+        let of_shown = |row: &[usize]| shown.iter().map(|&class| row[class]).collect();
+        let names: Vec<String> = shown.iter().map(|&class| self.classes[class].clone()).collect();
+        let counts: Vec<Vec<usize>> = shown.iter().map(|&class| of_shown(&self.counts[class])).collect();
+        let samples: Vec<usize> = shown.iter().map(|&class| self.counts[class].iter().sum()).collect();
+        Chart::of_confusion(&names, &counts, &samples, &self.omission(&shown), &self.to_string())
+    }
+
+    /// The classes to show, in the order of their numbers: all, or those with the most mistakes.
+    fn shown(&self) -> Vec<usize> {
+        let count = self.classes.len();
+        let mut mistakes: Vec<(usize, usize)> = (0..count).map(|class| (0, class)).collect();
+        for (class, row) in self.counts.iter().enumerate() {
+            for (other, samples) in row.iter().enumerate().filter(|(other, _)| *other != class) {
+                mistakes[class].0 += samples;
+                mistakes[other].0 += samples;
+            }
+        }
+        mistakes.sort_by_key(|(mistakes, _)| std::cmp::Reverse(*mistakes));
+        let mut shown: Vec<usize> = mistakes.into_iter().take(MAX_SHOWN).map(|(_, class)| class).collect();
+        shown.sort_unstable();
+        shown
+    }
+
+    /// Says which classes are left out. Empty if all are shown.
+    fn omission(&self, shown: &[usize]) -> String {
+        match self.classes.len() - shown.len() {
+            0 => String::new(),
+            _ => format!("{} of {} classes: those with the most mistakes", shown.len(), self.classes.len()),
+        }
     }
 }
 
@@ -134,14 +168,21 @@ impl Show for ConfusionMatrix {
 
 impl fmt::Display for ConfusionMatrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.classes.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(6);
+        let shown = self.shown();
+        let names: Vec<String> = shown.iter().map(|&class| self.classes[class].clone()).collect();
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(6);
         let line = |header: &str, cells: Vec<String>| {
             let cells: String = cells.iter().map(|cell| format!(" {cell:>width$}")).collect();
             format!("{header:>width$}{cells}")
         };
-        writeln!(f, "{}", line("true \\ predicted", self.classes.clone()))?;
-        for (name, row) in self.classes.iter().zip(&self.counts) {
-            writeln!(f, "{}", line(name, row.iter().map(usize::to_string).collect()))?;
+        writeln!(f, "{}", line("true \\ predicted", names.clone()))?;
+        for (name, &class) in names.iter().zip(&shown) {
+            let row = &self.counts[class];
+            writeln!(f, "{}", line(name, shown.iter().map(|&other| row[other].to_string()).collect()))?;
+        }
+        let omission = self.omission(&shown);
+        if !omission.is_empty() {
+            writeln!(f, "{omission}")?;
         }
         write!(f, "{} samples, accuracy {:.4}", self.samples(), self.accuracy())
     }
@@ -289,6 +330,24 @@ impl Images {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_classes_those_with_the_most_mistakes_are_shown() {
+        let count = 1000;
+        let mut counts = vec![vec![0; count]; count];
+        (0..count).for_each(|class| counts[class][class] = 5);
+        counts[7][990] = 3;
+        let classes = (0..count).map(|class| format!("class {class}")).collect();
+        let matrix = ConfusionMatrix { classes, counts };
+        let (svg, text) = (matrix.plot().bundle(), matrix.to_string());
+        let bytes: usize = svg.iter().map(|(_, content)| content.len()).sum();
+        assert!(bytes < 1_500_000, "{bytes} bytes");
+        let shown = matrix.shown();
+        assert!(shown.len() == MAX_SHOWN && shown.contains(&7) && shown.contains(&990));
+        assert!(text.contains("50 of 1000 classes") && text.contains("5003 samples"), "{text}");
+        assert!(text.lines().any(|line| line.trim_start().starts_with("class 990")), "{text}");
+        assert_eq!(matrix.report().classes.len(), count);
+    }
 
     /// scikit-learn 1.7: `classification_report([0, 0, 0, 1, 1, 2], [0, 1, 0, 1, 1, 0])`.
     #[test]

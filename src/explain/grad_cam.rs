@@ -4,9 +4,10 @@
 use candle_core::{D, DType, Tensor, Var};
 
 use crate::display::ImageGrid;
-use crate::nn::{Mode, Model, class_of, probabilities};
+use crate::nn::{Mode, Model, SplitPoint, class_of, probabilities};
 use crate::ops::GradientTape;
-use crate::{Error, Result};
+use crate::train::BATCH;
+use crate::{Error, Result, check_interrupt};
 
 /// Options of [`Model::grad_cam`]. Defaults: the last convolution, and each image's most likely class.
 #[derive(Clone, Debug, Default)]
@@ -71,22 +72,51 @@ impl Model {
             let hint = "Grad-CAM explains models of images";
             return Err(Error::shape("images", "[N, channels, height, width]", x.dims(), hint));
         };
-        let name = what.layer.as_deref();
-        let refuse = |expected: &str| Error::Argument {
-            name: "layer",
-            expected: expected.into(),
-            found: name.unwrap_or(self.name()).to_owned(),
-        };
-        let split = self
-            .feature_maps_split(name)?
-            .ok_or_else(|| refuse("a layer with feature maps that every path passes through"))?;
-        let maps = self.forward_before(&split, x)?;
+        let split = self.feature_maps_split(what.layer.as_deref())?.ok_or_else(|| {
+            self.refuse_layer(&what, "a layer with feature maps that every path passes through")
+        })?;
+        let (mut values, mut classes) =
+            (Vec::with_capacity(count * height * width), Vec::with_capacity(count));
+        for start in (0..count).step_by(BATCH) {
+            check_interrupt()?;
+            let batch = x.narrow(0, start, BATCH.min(count - start))?;
+            let (heat, of_batch) = self.heat_of_batch(&batch, start, &split, &what)?;
+            let (_, rows, columns) = heat.dims3()?;
+            for map in heat.flatten_from(1)?.to_vec2::<f32>()? {
+                let max = map.iter().copied().fold(0.0, f32::max);
+                let scaled: Vec<f32> = map.iter().map(|value| value / max.max(f32::MIN_POSITIVE)).collect();
+                values.extend(enlarge(&scaled, (rows, columns), (height, width)));
+            }
+            classes.extend(of_batch);
+        }
+        Ok(HeatMaps {
+            maps: Tensor::from_vec(values, (count, height, width), x.device())?,
+            classes,
+            names: Vec::new(),
+        })
+    }
+
+    fn refuse_layer(&self, what: &GradCam, expected: &str) -> Error {
+        let found = what.layer.clone().unwrap_or_else(|| self.name().to_owned());
+        Error::Argument { name: "layer", expected: expected.into(), found }
+    }
+
+    /// The weighted feature maps of a batch, whose first image has the number `start`, and the images' classes.
+    fn heat_of_batch(
+        &self,
+        x: &Tensor,
+        start: usize,
+        split: &SplitPoint,
+        what: &GradCam,
+    ) -> Result<(Tensor, Vec<usize>)> {
+        let count = x.dim(0)?;
+        let maps = self.forward_before(split, x)?;
         if maps.rank() != 4 {
-            return Err(refuse("a layer with feature maps, [channels, height, width]"));
+            return Err(self.refuse_layer(what, "a layer with feature maps, [channels, height, width]"));
         }
         let maps = Var::from_tensor(&maps)?;
         let tape = GradientTape::new();
-        let scores = self.forward_after(&split, maps.as_tensor(), Mode::Inference)?;
+        let scores = self.forward_after(split, maps.as_tensor(), Mode::Inference)?;
         if scores.rank() != 2 {
             let hint =
                 "Grad-CAM needs class scores: add a classification head, or build the network with its top";
@@ -101,7 +131,8 @@ impl Model {
         let rows = self.last_activation().apply(&scores.detach())?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         if let Some(row) = rows.iter().position(|row| row.iter().any(|value| !value.is_finite())) {
             let (expected, found) = ("finite outputs of the model".into(), format!("{:?}", rows[row]));
-            return Err(Error::Argument { name: "x", expected, found: format!("{found} for image {row}") });
+            let found = format!("{found} for image {}", start + row);
+            return Err(Error::Argument { name: "x", expected, found });
         }
         let function = self.probability_function();
         let class = |row: &Vec<f32>| what.class.unwrap_or_else(|| class_of(&probabilities(function, row)));
@@ -115,21 +146,12 @@ impl Model {
         }
         let sign = Tensor::from_vec(sign, (count, outputs), x.device())?;
         let gradients = tape.gradient(&(scores * sign)?.sum_all()?)?;
-        let gradient = gradients.get(&maps).ok_or_else(|| refuse("a layer on which the output depends"))?;
+        let gradient = gradients
+            .get(&maps)
+            .ok_or_else(|| self.refuse_layer(what, "a layer on which the output depends"))?;
         let weights = gradient.mean_keepdim((2, 3))?;
         let heat = maps.as_tensor().detach().broadcast_mul(&weights)?.sum(1)?.relu()?;
-        let (_, rows, columns) = heat.dims3()?;
-        let mut values = Vec::with_capacity(count * height * width);
-        for map in heat.flatten_from(1)?.to_vec2::<f32>()? {
-            let max = map.iter().copied().fold(0.0, f32::max);
-            let scaled: Vec<f32> = map.iter().map(|value| value / max.max(f32::MIN_POSITIVE)).collect();
-            values.extend(enlarge(&scaled, (rows, columns), (height, width)));
-        }
-        Ok(HeatMaps {
-            maps: Tensor::from_vec(values, (count, height, width), x.device())?,
-            classes,
-            names: Vec::new(),
-        })
+        Ok((heat, classes))
     }
 }
 

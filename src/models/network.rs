@@ -261,7 +261,7 @@ impl Network {
 fn has_form_of_keras(architecture: &Architecture, file: &OpenWeights, of_tensorflow: bool) -> Result<bool> {
     let has_variant = architecture.keras.is_some();
     let Some(published) = file.published_for(architecture.name)? else {
-        return Ok(has_variant && (of_tensorflow || file.has_form_of_keras()?));
+        return Ok(has_variant && (of_tensorflow || file.has_form_of_keras(architecture.name)?));
     };
     let fits = match published.starts_with("tf_") {
         true => has_variant || architecture.of_tensorflow,

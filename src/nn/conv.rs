@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::window_size::WindowSize;
-use super::{Activation, Build, Context, Initializer, Layer, Mode, Param};
+use super::window_size::{WindowSize, window_output};
+use super::{Activation, Build, Context, Initializer, Layer, Mode, Padding, Param};
+use crate::check::check;
 use crate::device::takes_cpu_path;
 use crate::ops::{
     Conv, DeviceConv, Epilogue, FusedConv, InferenceConv, KernelLayout, PackedKernels, apply2, apply3,
@@ -14,68 +15,8 @@ use crate::ops::{
 };
 use crate::{Error, Result};
 
-/// Padding of an image at its borders for a sliding window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Padding {
-    /// No padding: the window stays inside the image.
-    #[default]
-    Valid,
-    /// Zeros so that the output size is `ceil(input / stride)`. If the total is odd, the extra row is below and the
-    /// extra column on the right.
-    Same,
-    /// This many zeros on each side, as in torchvision; less than the window's size.
-    Explicit(usize),
-}
-
-impl Padding {
-    /// Padding before and after a side of `length` pixels, for a window of `size` pixels and the given stride.
-    pub(crate) fn amount(self, length: usize, size: usize, stride: usize) -> (usize, usize) {
-        match self {
-            Padding::Valid => (0, 0),
-            Padding::Same => {
-                let outputs = length.div_ceil(stride);
-                let total = ((outputs - 1) * stride + size).saturating_sub(length);
-                (total / 2, total - total / 2)
-            }
-            Padding::Explicit(n) => (n, n),
-        }
-    }
-}
-
-/// Output shape `[C, H', W']` of a window of `[rows, columns]` that slides over `[C, H, W]`.
-pub(crate) fn window_output(
-    context: &Context,
-    [rows, columns]: [usize; 2],
-    stride: usize,
-    padding: Padding,
-) -> Result<[usize; 3]> {
-    let [channels, height, width] = *context.inputs[0] else {
-        return Err(Error::shape(context.name, "[channels, height, width]", context.inputs[0], ""));
-    };
-    let shortest = rows.min(columns);
-    if shortest == 0 || stride == 0 {
-        let found = format!("window {rows}x{columns}, stride {stride}");
-        return Err(Error::Argument { name: "window and stride", expected: "at least 1".into(), found });
-    }
-    // A window that lies entirely in the padding has no input.
-    if let Padding::Explicit(padding) = padding
-        && padding >= shortest
-    {
-        let (expected, found) = (format!("less than the window, {shortest}"), padding.to_string());
-        return Err(Error::Argument { name: "padding", expected, found });
-    }
-    let side = |length: usize, size: usize| {
-        let (before, after) = padding.amount(length, size, stride);
-        (length + before + after).checked_sub(size).map(|rest| rest / stride + 1)
-    };
-    match (side(height, rows), side(width, columns)) {
-        (Some(h), Some(w)) => Ok([channels, h, w]),
-        _ => {
-            let expected = format!("at least {rows}x{columns} pixels");
-            Err(Error::shape(context.name, expected, context.inputs[0], "use a larger input_shape"))
-        }
-    }
-}
+/// Largest height and width of a window with the gaps of its dilation, so that positions of pixels do not overflow.
+const MAX_EXTENT: usize = i32::MAX as usize;
 
 /// 2D convolution: `activation(W * x + b)`.
 ///
@@ -143,7 +84,8 @@ impl Conv2D {
 
     /// Height and width of the image section under the window, with the gaps of the dilation.
     pub(super) fn extent(&self) -> [usize; 2] {
-        self.kernel_size.sides().map(|side| side.saturating_sub(1) * self.dilation_rate + side.min(1))
+        let extent = |side: usize| side.saturating_sub(1).saturating_mul(self.dilation_rate);
+        self.kernel_size.sides().map(|side| extent(side).saturating_add(side.min(1)))
     }
 
     /// Sets the stride in pixels. Default: 1.
@@ -187,6 +129,9 @@ impl Build for Conv2D {
                 found,
             });
         }
+        let [rows, columns] = self.extent();
+        let fits = rows.max(columns) <= MAX_EXTENT;
+        check("window", format!("{rows}x{columns}"), fits, "at most 2147483647 pixels, with its gaps")?;
         let [channels, height, width] = window_output(&context, self.extent(), self.strides, self.padding)?;
         if !channels.is_multiple_of(self.groups) || !self.filters.is_multiple_of(self.groups) {
             let expected = format!("a divisor of {channels} channels and {} filters", self.filters);
@@ -229,8 +174,13 @@ impl Built {
         if self.config.depthwise { self.shape[0] } else { self.config.groups }
     }
 
-    fn op(&self, x: &Tensor) -> Result<Conv> {
-        let Conv2D { strides, padding, activation, dilation_rate: dilation, .. } = self.config;
+    /// The layer's own activation.
+    pub(super) fn activation(&self) -> Activation {
+        self.config.activation
+    }
+
+    fn op(&self, x: &Tensor, activation: Activation) -> Result<Conv> {
+        let Conv2D { strides, padding, dilation_rate: dilation, .. } = self.config;
         let ((_, _, height, width), extent) = (x.dims4()?, self.config.extent());
         let before = |side: usize, size: usize| padding.amount(side, size, strides).0;
         let before = [before(height, extent[0]), before(width, extent[1])];
@@ -239,8 +189,14 @@ impl Built {
     }
 
     /// CPU path, with a fused ReLU.
-    fn convolve(&self, x: &Tensor, kernel: &Tensor, bias: Option<Tensor>) -> Result<Tensor> {
-        let conv = self.op(x)?;
+    fn convolve(
+        &self,
+        x: &Tensor,
+        kernel: &Tensor,
+        bias: Option<Tensor>,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        let conv = self.op(x, activation)?;
         let is_inference = !requires_gradient([Some(x), Some(kernel), bias.as_ref()]);
         let y = match (KernelLayout::choose(&conv, kernel, x).filter(|_| is_inference), bias) {
             (Some(layout), bias) => {
@@ -250,7 +206,25 @@ impl Built {
             (None, Some(bias)) => apply3(x, kernel, &bias, conv)?,
             (None, None) => apply2(x, kernel, conv)?,
         };
-        if conv.relu { Ok(y) } else { self.config.activation.apply(&y) }
+        if conv.relu { Ok(y) } else { activation.apply(&y) }
+    }
+
+    /// The output with another activation than the layer's own.
+    pub(super) fn forward_with(&self, x: &Tensor, mode: Mode, activation: Activation) -> Result<Tensor> {
+        let x = to_nchw(x)?;
+        let (kernel, bias) = (self.kernel.value(mode), self.bias.as_ref().map(|bias| bias.value(mode)));
+        if takes_cpu_path(&x) {
+            return self.convolve(&x, &kernel, bias, activation);
+        }
+        let (Conv2D { strides, padding, dilation_rate, .. }, extent) = (&self.config, self.config.extent());
+        let amount = |axis: usize| x.dim(axis + 2).map(|side| padding.amount(side, extent[axis], *strides));
+        let padding = [amount(0)?, amount(1)?];
+        let y = on_device(&x, &kernel, *strides, *dilation_rate, self.groups(), padding)?;
+        let y = match bias {
+            Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?,
+            None => y,
+        };
+        activation.apply(&y)
     }
 
     /// Convolves with cached packed kernels.
@@ -291,7 +265,7 @@ impl Built {
     /// With its own ReLU, a layer takes no other operation before it: see [`Built::has_relu`].
     pub(super) fn forward_fused(&self, x: &Tensor, mode: Mode, epilogue: Epilogue) -> Result<Tensor> {
         let (kernel, bias) = (self.kernel.value(mode), self.bias.as_ref().map(|bias| bias.value(mode)));
-        let conv = self.op(x)?;
+        let conv = self.op(x, self.config.activation)?;
         let epilogue = Epilogue { bias, relu: epilogue.relu || conv.relu, ..epilogue };
         match KernelLayout::choose(&conv, &kernel, x) {
             Some(layout) => self.convolve_packed(x, &kernel, layout, conv, epilogue),
@@ -350,21 +324,7 @@ impl Layer for Built {
     }
 
     fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
-        let x = to_nchw(inputs[0])?;
-        let (kernel, bias) = (self.kernel.value(mode), self.bias.as_ref().map(|bias| bias.value(mode)));
-        if takes_cpu_path(&x) {
-            return self.convolve(&x, &kernel, bias);
-        }
-        let (Conv2D { strides, padding, dilation_rate, .. }, extent) =
-            (self.config.clone(), self.config.extent());
-        let amount = |axis: usize| x.dim(axis + 2).map(|side| padding.amount(side, extent[axis], strides));
-        let padding = [amount(0)?, amount(1)?];
-        let y = on_device(&x, &kernel, strides, dilation_rate, self.groups(), padding)?;
-        let y = match bias {
-            Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?,
-            None => y,
-        };
-        self.config.activation.apply(&y)
+        self.forward_with(inputs[0], mode, self.config.activation)
     }
 
     fn output_shape(&self) -> &[usize] {
@@ -373,19 +333,5 @@ impl Layer for Built {
 
     fn params(&self) -> Vec<Param> {
         std::iter::once(&self.kernel).chain(&self.bias).cloned().collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn same_padding_matches_tensorflow() {
-        // Arguments: length, window, stride. Expected: the padding that TensorFlow computes.
-        assert_eq!(Padding::Same.amount(224, 3, 1), (1, 1));
-        assert_eq!(Padding::Same.amount(224, 3, 2), (0, 1));
-        assert_eq!(Padding::Same.amount(7, 3, 2), (1, 1));
-        assert_eq!(Padding::Same.amount(5, 1, 2), (0, 0));
     }
 }

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use candle_core::Tensor;
 
 use super::{Activation, Mode, Model};
-use crate::{Error, Result};
+use crate::{Error, Result, check_interrupt};
+
+/// The number of samples that [`Model::outputs_of`] computes at once (32, as `predict`), which bounds the memory.
+const SAMPLES_AT_ONCE: usize = 32;
 
 impl Model {
     /// Runs the model on a batch, `[N, …]`. In training mode the output records a graph for gradients.
@@ -103,7 +106,18 @@ impl Model {
         let paths = names.iter().map(|name| self.path_of(name)).collect::<Result<Vec<_>>>()?;
         self.check_input(batch)?;
         let paths: Vec<&[usize]> = paths.iter().map(Vec::as_slice).collect();
-        self.outputs_at(&paths, std::slice::from_ref(batch))
+        let samples = batch.dim(0)?;
+        if samples <= SAMPLES_AT_ONCE {
+            return self.outputs_at(&paths, std::slice::from_ref(batch));
+        }
+        let mut parts: Vec<Vec<Tensor>> = vec![Vec::new(); paths.len()];
+        for start in (0..samples).step_by(SAMPLES_AT_ONCE) {
+            check_interrupt()?;
+            let part = batch.narrow(0, start, SAMPLES_AT_ONCE.min(samples - start))?;
+            let outputs = self.outputs_at(&paths, &[part])?;
+            parts.iter_mut().zip(outputs).for_each(|(parts, output)| parts.push(output));
+        }
+        parts.iter().map(|parts| Ok(Tensor::cat(parts, 0)?)).collect()
     }
 
     /// The outputs of the layers at some paths, from one value for each input.

@@ -10,7 +10,9 @@ use crate::{Error, Result};
 /// `layers[15]` and `layers[-4]` are both `block5_conv1`. [`Model::summary`] shows the indices.
 ///
 /// Index 0 of a network is its input layer; a `Sequential` does not count its input. A nested model counts as one
-/// layer, and its own layers are indexed within it.
+/// layer, and its own layers are indexed within it. Indices are those of Keras's networks with `weights="imagenet"`; a
+/// layer that Keras's network does not have has the index of the one before it. In networks that Keras does not have,
+/// such as ResNet18 and vision transformers, the layers are counted as they are here.
 ///
 /// A name is first looked up in the model itself, then in nested models, where it must be unique. A path names the
 /// nested model before the layer, `vgg16/block5_conv1`, and is always unique. The name of a nested model means all its

@@ -144,7 +144,7 @@ pub(crate) enum StepInput<'a> {
 /// The results of a training step, whose copy to the CPU has started.
 pub(crate) struct StepResults {
     loss: Readback,
-    linear: Readback,
+    output: Readback,
     batch: usize,
 }
 
@@ -266,16 +266,16 @@ impl TrainingNetwork {
         };
         gpu.loss(loss, pass.output(), &targets, weights.as_ref(), [batch, columns], output)?;
         let results =
-            StepResults { loss: gpu.read_back(&mean)?, linear: gpu.read_back(pass.output())?, batch };
+            StepResults { loss: gpu.read_back(&mean)?, output: gpu.read_back(pass.output())?, batch };
         self.network().backward(pass, gradient)?;
         Ok(results)
     }
 
-    /// The mean loss of a step, and the output before the last activation. Waits for them.
+    /// The mean loss of a step, and the network's output. Waits for them.
     pub(crate) fn results(&self, results: &StepResults) -> Result<(f32, Tensor)> {
         let loss = results.loss.values()?;
-        let linear = self.copies.tensor(results.linear.values()?, results.batch)?;
-        Ok((loss.first().copied().unwrap_or(f32::NAN), linear))
+        let output = self.copies.tensor(results.output.values()?, results.batch)?;
+        Ok((loss.first().copied().unwrap_or(f32::NAN), output))
     }
 }
 

@@ -112,6 +112,44 @@ impl Model {
         self.params().into_iter().filter(Param::is_trainable).collect()
     }
 
+    /// Copies of the values of all parameters, in the order of [`Model::params`]. Training does not change them;
+    /// [`Model::set_weights`] puts them back:
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// let model = sequential![Input::new(4), Dense::new(1)]?;
+    /// let initial = model.weights()?;
+    /// // Train on one fold, then begin again with the same weights for the next.
+    /// model.set_weights(&initial)?;
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
+    pub fn weights(&self) -> Result<Vec<Tensor>> {
+        self.params().iter().map(Param::copy).collect()
+    }
+
+    /// Replaces the values of all parameters, in the order of [`Model::params`]. After an error no value is changed.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for another number of tensors; [`Error::Shape`] if a shape differs.
+    pub fn set_weights(&self, weights: &[Tensor]) -> Result<()> {
+        let params = self.params();
+        if params.len() != weights.len() {
+            return Err(Error::Argument {
+                name: "weights",
+                expected: format!("{} tensors, as many as `{}` has parameters", params.len(), self.name()),
+                found: weights.len().to_string(),
+            });
+        }
+        let mut pairs = params.iter().zip(weights).enumerate();
+        if let Some((at, (param, value))) =
+            pairs.find(|(_, (param, value))| param.variable().dims() != value.dims())
+        {
+            let place = format!("tensor {at} of `weights`, for parameter `{}`", param.name());
+            return Err(Error::shape(place, format!("{:?}", param.variable().dims()), value.dims(), ""));
+        }
+        params.iter().zip(weights).try_for_each(|(param, value)| param.set(value))
+    }
+
     /// Preprocessing of the images for this model, or for the first nested model that defines one.
     pub(crate) fn preprocessing(&self) -> Option<Preprocessing> {
         let inside = || self.nodes().iter().find_map(|node| node.layer.model()?.preprocessing());

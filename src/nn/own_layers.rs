@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::nested::Nested;
-use super::{Activation, Layer, Mode, Model, activation, dense};
+use super::{Activation, Layer, Mode, Model, activation, conv, dense, separable};
 use crate::Result;
 
 impl dyn Layer {
@@ -26,6 +26,12 @@ impl dyn Layer {
         if let Some(dense) = self.as_type::<dense::Built>() {
             return dense.activation;
         }
+        if let Some(conv) = self.as_type::<conv::Built>() {
+            return conv.activation();
+        }
+        if let Some(conv) = self.as_type::<separable::Built>() {
+            return conv.activation();
+        }
         if let Some(activation) = self.as_type::<activation::Built>() {
             return activation.function;
         }
@@ -36,6 +42,12 @@ impl dyn Layer {
     pub(super) fn forward_linear(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
         if let Some(dense) = self.as_type::<dense::Built>() {
             return dense.forward_linear(inputs, mode);
+        }
+        if let Some(conv) = self.as_type::<conv::Built>() {
+            return conv.forward_with(inputs[0], mode, Activation::Linear);
+        }
+        if let Some(conv) = self.as_type::<separable::Built>() {
+            return conv.forward_linear(inputs[0], mode);
         }
         if self.as_type::<activation::Built>().is_some() {
             return Ok(inputs[0].clone());

@@ -114,7 +114,7 @@ impl Param {
 
     /// The value for a forward pass. It is connected to the variable only if the parameter is trainable
     /// and the mode is training, so frozen parameters record no graph. It shares the variable's memory:
-    /// do not change it in place.
+    /// do not change it in place, and keep [`Param::copy`] instead, because training changes that memory.
     pub fn value(&self, mode: Mode) -> Tensor {
         if mode == Mode::Training && self.is_trainable() {
             self.0.var.as_tensor().clone()
@@ -123,17 +123,35 @@ impl Param {
         }
     }
 
+    /// A copy of the value, which training does not change. [`Model::weights`](super::Model::weights) copies all
+    /// values of a model.
+    pub fn copy(&self) -> Result<Tensor> {
+        Ok(self.0.var.as_detached_tensor().copy()?)
+    }
+
     /// Replaces the value.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the shape differs.
+    /// [`Error::Shape`] if the shape differs; [`Error::Argument`] for the parameter's own memory, which
+    /// [`Param::value`] returns.
     pub fn set(&self, value: &Tensor) -> Result<()> {
         if value.dims() != self.0.var.dims() {
             let expected = format!("{:?}", self.0.var.dims());
             return Err(Error::shape(format!("parameter `{}`", self.0.name), expected, value.dims(), ""));
         }
         let (dtype, device) = (self.0.var.dtype(), self.0.var.device());
-        self.0.var.set(&value.to_dtype(dtype)?.to_device(device)?.contiguous()?)?;
+        let value = value.to_dtype(dtype)?.to_device(device)?.contiguous()?;
+        if address(&value) == address(&self.0.var) {
+            return Err(Error::Argument {
+                name: "value",
+                expected: format!(
+                    "a copy of parameter `{}`, made by `param.copy()?` or `model.weights()?` before the training",
+                    self.0.name
+                ),
+                found: "the parameter's own memory, which has changed with it".into(),
+            });
+        }
+        self.0.var.set(&value)?;
         self.0.version.fetch_add(1, Ordering::Release);
         Ok(())
     }
@@ -201,6 +219,12 @@ impl Param {
     pub fn count(&self) -> usize {
         self.0.var.elem_count()
     }
+}
+
+/// The address of a tensor's memory.
+fn address(tensor: &Tensor) -> usize {
+    let (storage, _) = tensor.storage_and_layout();
+    std::ptr::from_ref(&*storage) as usize
 }
 
 /// The adaptation of a matrix: `scale · B · A` is added to it.

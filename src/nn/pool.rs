@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::conv::window_output;
+use super::window_size::window_output;
 use super::{Build, Context, Conv2D, Initializer, Layer, Mode, Padding};
 use crate::device::takes_cpu_path;
 use crate::ops::{MaxPool, apply1};
@@ -47,9 +47,19 @@ impl Build for MaxPooling2D {
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
         let shape = window_output(&context, [self.pool_size; 2], self.strides, self.padding)?;
         let sides = [context.inputs[0][1], context.inputs[0][2]];
-        let before = sides.map(|side| self.padding.amount(side, self.pool_size, self.strides).0);
-        let op = MaxPool { size: self.pool_size, stride: self.strides, before, output: [shape[1], shape[2]] };
+        let size = effective_size(self.pool_size, self.padding, sides);
+        let before = sides.map(|side| self.padding.amount(side, size, self.strides).0);
+        let op = MaxPool { size, stride: self.strides, before, output: [shape[1], shape[2]] };
         Ok(Arc::new(Max { op, shape }))
+    }
+}
+
+/// The size of a window with the same pooled values, which is not much larger than the image. With
+/// [`Padding::Same`], windows of twice the image's sides cover the whole image at each position.
+fn effective_size(size: usize, padding: Padding, sides: [usize; 2]) -> usize {
+    match padding {
+        Padding::Same => size.min(2 * sides[0].max(sides[1])),
+        Padding::Valid | Padding::Explicit(_) => size,
     }
 }
 
@@ -115,7 +125,8 @@ impl Build for AveragePooling2D {
         let [_, height, width] = *context.inputs[0] else {
             return Err(Error::shape(context.name, "[channels, height, width]", context.inputs[0], ""));
         };
-        let sum = Conv2D::depthwise(self.pool_size).strides(self.strides).padding(self.padding);
+        let size = effective_size(self.pool_size, self.padding, [height, width]);
+        let sum = Conv2D::depthwise(size).strides(self.strides).padding(self.padding);
         let sum = sum.use_bias(false).kernel_initializer(Initializer::Ones);
         let (name, device) = (context.name, context.device);
         let sum = sum.build(context)?;
@@ -125,9 +136,9 @@ impl Build for AveragePooling2D {
             unreachable!("a convolution's output is feature maps")
         };
         let held = |side: usize, at: usize| {
-            let start = (at * self.strides) as isize
-                - self.padding.amount(side, self.pool_size, self.strides).0 as isize;
-            (start + self.pool_size as isize).min(side as isize) - start.max(0)
+            let start =
+                (at * self.strides) as isize - self.padding.amount(side, size, self.strides).0 as isize;
+            (start + size as isize).min(side as isize) - start.max(0)
         };
         let counts = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
         let counts: Vec<f32> = counts.map(|(r, c)| (held(height, r) * held(width, c)) as f32).collect();
@@ -226,7 +237,10 @@ impl Layer for GlobalMax {
     }
 
     fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
-        Ok(inputs[0].flatten_from(2)?.max(D::Minus1)?)
+        let maps = inputs[0].flatten_from(2)?;
+        // The gradient goes to the first maximum. That of candle's `max` goes to all equal maxima, each time in full.
+        let maxima = maps.detach().argmax_keepdim(D::Minus1)?;
+        Ok(maps.gather(&maxima, D::Minus1)?.squeeze(D::Minus1)?)
     }
 
     fn output_shape(&self) -> &[usize] {

@@ -33,7 +33,8 @@ impl Build for Reshape {
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
         let found = context.inputs[0];
-        if found.iter().product::<usize>() != self.shape.iter().product::<usize>() {
+        let values = self.shape.iter().try_fold(1usize, |values, side| values.checked_mul(*side));
+        if values != Some(found.iter().product()) {
             let expected = format!("as many numbers as {:?} has", self.shape);
             return Err(Error::shape(context.name, expected, found, ""));
         }

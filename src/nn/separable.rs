@@ -5,8 +5,8 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::conv::{on_device, window_output};
-use super::window_size::WindowSize;
+use super::conv::on_device;
+use super::window_size::{WindowSize, window_output};
 use super::{Activation, Build, Context, Initializer, Layer, Mode, Padding, Param};
 use crate::Result;
 use crate::check::check;
@@ -87,7 +87,7 @@ impl Build for SeparableConv2D {
     }
 }
 
-struct Built {
+pub(super) struct Built {
     config: SeparableConv2D,
     depthwise: Param,
     pointwise: Param,
@@ -95,14 +95,16 @@ struct Built {
     shape: [usize; 3],
 }
 
-impl Layer for Built {
-    fn kind(&self) -> &'static str {
-        "SeparableConv2D"
+impl Built {
+    /// The layer's own activation.
+    pub(super) fn activation(&self) -> Activation {
+        self.config.activation
     }
 
-    fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
-        let SeparableConv2D { strides, padding, activation, .. } = self.config;
-        let x = inputs[0].contiguous()?;
+    /// The output without the activation.
+    pub(super) fn forward_linear(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let SeparableConv2D { strides, padding, .. } = self.config;
+        let x = x.contiguous()?;
         let (depthwise, pointwise) = (self.depthwise.value(mode), self.pointwise.value(mode));
         let (_, channels, height, width) = x.dims4()?;
         let [rows, columns] = self.config.kernel_size.sides();
@@ -111,21 +113,30 @@ impl Layer for Built {
         if !takes_cpu_path(&x) {
             let filtered = on_device(&x, &depthwise, strides, 1, channels, around)?;
             let y = on_device(&filtered, &pointwise, 1, 1, 1, [(0, 0); 2])?;
-            let y = match bias {
+            return Ok(match bias {
                 Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?,
                 None => y,
-            };
-            return activation.apply(&y);
+            });
         }
         let output = [self.shape[1], self.shape[2]];
         let before = [around[0].0, around[1].0];
         let conv = Conv { stride: strides, dilation: 1, groups: channels, before, output, relu: false };
         let filtered = apply2(&x, &depthwise, conv)?;
         let conv = Conv { stride: 1, groups: 1, before: [0; 2], ..conv };
-        activation.apply(&match bias {
+        Ok(match bias {
             Some(bias) => apply3(&filtered, &pointwise, &bias, conv)?,
             None => apply2(&filtered, &pointwise, conv)?,
         })
+    }
+}
+
+impl Layer for Built {
+    fn kind(&self) -> &'static str {
+        "SeparableConv2D"
+    }
+
+    fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
+        self.activation().apply(&self.forward_linear(inputs[0], mode)?)
     }
 
     fn output_shape(&self) -> &[usize] {

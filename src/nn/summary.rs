@@ -29,7 +29,8 @@ pub struct Summary {
 /// One layer of a [`Summary`].
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Index in Keras's `model.layers`, as `unfreeze_from` and `freeze_until` take it.
+    /// Index in Keras's `model.layers`, as `unfreeze_from` and `freeze_until` take it. A layer that Keras's network does
+    /// not have has the index of the one before it.
     pub number: usize,
     /// The layer's name.
     pub name: String,

@@ -37,8 +37,10 @@ impl MaxPool {
     ) {
         let MaxPool { size, stride, before, output: [_, columns] } = *self;
         let top = (row * stride).saturating_sub(before[0]);
+        // At other offsets, no window has a pixel inside the feature map.
+        let offsets = before[1].saturating_sub((columns - 1) * stride)..size.min(width + before[1]);
         for y in top..(row * stride + size).saturating_sub(before[0]).min(height) {
-            for offset in 0..size {
+            for offset in offsets.clone() {
                 let first = before[1].saturating_sub(offset).div_ceil(stride);
                 let end = (width + before[1]).saturating_sub(offset).div_ceil(stride).min(columns);
                 if first < end {

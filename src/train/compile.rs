@@ -115,29 +115,38 @@ impl Compiled {
         Ok(StepOutput { loss, output, targets, is_elementwise, shape: model.output_shape().to_vec() })
     }
 
-    /// The output for the metrics, with a loss that was computed elsewhere.
+    /// The output for the metrics, with a loss that was computed elsewhere. `is_linear`: the values are those before
+    /// the last activation.
     pub(crate) fn output_of_loss(
         &self,
         model: &Model,
-        linear: Tensor,
+        (values, is_linear): (Tensor, bool),
         targets: Tensor,
         loss: f32,
     ) -> Result<StepOutput> {
-        let loss = Tensor::new(loss, linear.device())?;
-        let (output, is_elementwise) = self.output(model, linear)?;
+        let loss = Tensor::new(loss, values.device())?;
+        let (output, is_elementwise) = match is_linear {
+            true => self.output(model, values)?,
+            false => of_values(values)?,
+        };
         Ok(StepOutput { loss, output, targets, is_elementwise, shape: model.output_shape().to_vec() })
     }
 
     /// The output from its values before the last activation, and whether metrics treat its values separately.
     fn output(&self, model: &Model, linear: Tensor) -> Result<(Output, bool)> {
         let is_of_one_class = self.loss.built_in().is_some_and(BuiltInLoss::counts_classes);
-        if linear.rank() > 2 && (is_of_one_class || model.last_activation() == Activation::Softmax) {
+        if linear.rank() > 2 && is_of_one_class {
             let hint = "flatten feature maps before the classes: `Flatten` or `GlobalAveragePooling2D`";
             return Err(Error::shape("the model's output", "[batch, classes]", linear.dims(), hint));
         }
-        let is_elementwise = linear.rank() > 2 && model.last_activation() != Activation::Softmax;
+        let last = model.last_activation();
+        // The softmax of feature maps is over the channels.
+        if linear.rank() > 2 && last == Activation::Softmax {
+            return of_values(last.apply(&linear)?);
+        }
+        let is_elementwise = linear.rank() > 2;
         let linear = if is_elementwise { linear.flatten_from(1)? } else { linear };
-        Ok((Output::of(linear, model.last_activation())?, is_elementwise))
+        Ok((Output::of(linear, last)?, is_elementwise))
     }
 
     /// Describes a change of `trainable` since the model was compiled. Each change is reported once.
@@ -156,6 +165,13 @@ impl Compiled {
         names.sort_unstable();
         names.into_iter().map(|name| format!("{prefix}{name}")).collect()
     }
+}
+
+/// The output from its values after the last activation, and whether metrics treat its values separately.
+fn of_values(values: Tensor) -> Result<(Output, bool)> {
+    let is_elementwise = values.rank() > 2;
+    let values = if is_elementwise { values.flatten_from(1)? } else { values };
+    Ok((Output::new(values), is_elementwise))
 }
 
 impl Model {

@@ -60,6 +60,10 @@ impl FeatureFolder {
         Ok(Some(FeatureFolder { folder, max_bytes }))
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.folder
+    }
+
     pub(super) fn max_bytes(&self) -> u64 {
         self.max_bytes
     }

@@ -105,9 +105,12 @@ impl Fit {
     }
 
     /// Uses this share (0 to 1) of the samples for validation, taken from the end of the data, and
-    /// trains on the rest.
+    /// trains on the rest. As in Keras, [`Fit::validation_data`] overrides it.
     pub fn validation_split(self, share: f64) -> Fit {
-        Fit { validation: Validation::Split(share), ..self }
+        match self.validation {
+            Validation::Data(..) => self,
+            _ => Fit { validation: Validation::Split(share), ..self },
+        }
     }
 
     /// Sets the weight of the samples of some classes: `[(0, 1.0), (1, 3.5)]`. Default: 1.

@@ -293,6 +293,19 @@ mod tests {
     }
 
     #[test]
+    fn the_activation_of_a_convolution_is_known() -> Result<()> {
+        let input = || Input::new((1, 6, 6));
+        let mut plain = sequential![input(), Conv2D::new(1, 1).activation(Sigmoid)]?;
+        let mut separable = sequential![input(), SeparableConv2D::new(1, 3).activation(Sigmoid)]?;
+        for model in [&mut plain, &mut separable] {
+            assert_eq!(advice_on(model, Adam::default(), BinaryCrossentropy), [""; 0]);
+            let twice = advice_on(model, Adam::default(), BinaryCrossentropy.from_logits(true));
+            assert!(twice[0].contains("ends with Sigmoid too"), "{twice:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn too_much_memory_or_time_gives_advice() -> Result<()> {
         let base = Vgg16::new(Weights::Random(0)).include_top(false).build()?;
         let whole = model(&base, Sigmoid)?;

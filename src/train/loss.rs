@@ -245,7 +245,8 @@ impl BuiltInLoss {
         }
     }
 
-    /// The equivalent loss of the GPU path for a model with this last activation. `None` if there is none.
+    /// The equivalent loss of the GPU path for a model with this last activation. `None` if there is none. Losses of
+    /// logits take the values before that activation, [`headstart_gpu::Loss::SquaredError`] those after it.
     pub(crate) fn on_gpu(self, last: Activation) -> Option<headstart_gpu::Loss> {
         let label_smoothing = self.label_smoothing as f32;
         let has_logits = self.last_activation() == Some(last);
@@ -254,7 +255,7 @@ impl BuiltInLoss {
             Kind::Categorical | Kind::SparseCategorical if has_logits => {
                 headstart_gpu::Loss::SoftmaxCrossEntropy { label_smoothing }
             }
-            Kind::MeanSquared if last == Activation::Linear => headstart_gpu::Loss::SquaredError,
+            Kind::MeanSquared if last != Activation::Softmax => headstart_gpu::Loss::SquaredError,
             _ => return None,
         })
     }

@@ -19,6 +19,8 @@ pub(super) struct GpuTraining {
     training_network: TrainingNetwork,
     optimizer: GpuOptimizer,
     loss: Loss,
+    /// Whether the loss takes the values before the last activation.
+    is_linear: bool,
     /// Whether the weights on the GPU are newer than those on the CPU.
     is_ahead: bool,
     /// Number of steps since the last one that is known to have changed the weights.
@@ -39,8 +41,9 @@ impl GpuTraining {
         compiled: &Compiled,
         split: Option<&SplitPoint>,
     ) -> Result<Option<GpuTraining>> {
-        let Some(training_network) = model.training_network(split)? else { return Ok(None) };
         let loss = compiled.loss.built_in().and_then(|loss| loss.on_gpu(model.last_activation()));
+        let is_linear = loss != Some(Loss::SquaredError);
+        let Some(training_network) = model.training_network(split, is_linear)? else { return Ok(None) };
         let Some(loss) = loss else {
             print_once(model, "the GPU path does not support its loss with its last activation");
             return Ok(None);
@@ -68,7 +71,7 @@ impl GpuTraining {
             );
             return Ok(None);
         };
-        Ok(Some(GpuTraining { training_network, optimizer, loss, is_ahead: false, unread: 0 }))
+        Ok(Some(GpuTraining { training_network, optimizer, loss, is_linear, is_ahead: false, unread: 0 }))
     }
 
     /// Copies the inputs of all samples to the GPU, if they fit. Returns whether they were copied.
@@ -106,7 +109,7 @@ impl GpuTraining {
         compiled: &Compiled,
         launched: Launched,
     ) -> Result<(f32, StepOutput)> {
-        let (loss, linear) = self.training_network.results(&launched.results)?;
+        let (loss, values) = self.training_network.results(&launched.results)?;
         if loss.is_finite() {
             self.unread = self.unread.saturating_sub(1);
         } else {
@@ -115,7 +118,7 @@ impl GpuTraining {
             // The counts may have been read back already.
             self.is_ahead = true;
         }
-        Ok((loss, compiled.output_of_loss(model, linear, launched.targets, loss)?))
+        Ok((loss, compiled.output_of_loss(model, (values, self.is_linear), launched.targets, loss)?))
     }
 
     /// Whether the weights on the GPU are newer than those on the CPU.

@@ -139,6 +139,11 @@ impl WeightFile {
         }
     }
 
+    /// Whether the file says what network it is for: Keras wrote it, or this library.
+    pub(super) fn has_description(&self) -> Result<bool> {
+        Ok(self.is_keras() || self.preprocessing()?.is_some())
+    }
+
     /// Whether the file's network has the form of Keras's: Keras wrote the file, or this library wrote it from such a
     /// network.
     pub(super) fn has_form_of_keras(&self) -> Result<bool> {

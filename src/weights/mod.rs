@@ -61,7 +61,8 @@ pub enum Weights {
     Random(u64),
     /// A weight file: `.safetensors` or PyTorch's `.pth`, with the names of torchvision, timm or
     /// [`Model::save_weights`]; or Keras's `.h5`, `.weights.h5` or `.keras`. The model's tensors are taken out of a
-    /// checkpoint (`state_dict`, `model`, …), and prefixes such as `module.` are removed.
+    /// checkpoint (`state_dict`, `model`, …), and prefixes such as `module.` are removed. A `config.json` of the same
+    /// network beside a `model.safetensors` or `pytorch_model.bin` is read as with [`Weights::Hub`].
     File(PathBuf),
     /// Tensors in memory, named as in such a file.
     Tensors(HashMap<String, Tensor>),
@@ -90,6 +91,9 @@ impl Weights {
             _ => None,
         };
         let repository = match self {
+            Weights::File(path) if !file.as_ref().map_or(Ok(true), WeightFile::has_description)? => {
+                Repository::beside(path, network)?
+            }
             Weights::Hub(repository) => Some(Repository::open(repository, network)?),
             Weights::Named(name) if named(name).is_err() && is_name_for(name, network) => {
                 Some(Repository::open(&format!("timm/{name}"), network)?)
@@ -162,8 +166,14 @@ impl OpenWeights {
     }
 
     /// Whether the file's network has the form of Keras's.
-    pub(crate) fn has_form_of_keras(&self) -> Result<bool> {
-        self.file.as_ref().map_or(Ok(false), WeightFile::has_form_of_keras)
+    pub(crate) fn has_form_of_keras(&self, network: &str) -> Result<bool> {
+        let Some(file) = &self.file else { return Ok(false) };
+        if file.has_description()? {
+            return file.has_form_of_keras();
+        }
+        // timm's names of files: `tf_efficientnet_b0_ns-c0e6a31c.pth`.
+        let name = file.path().file_name().unwrap_or_default().to_string_lossy();
+        Ok(name.starts_with(&format!("tf_{network}")))
     }
 
     /// Default sizes of a network with these weights.
@@ -196,7 +206,7 @@ impl OpenWeights {
     /// The tensors for a model, and the path that they come from; `None` for random weights.
     fn read(&self, model: &Model, demo: Option<&[u8]>) -> Result<Option<(HashMap<String, Tensor>, PathBuf)>> {
         let network = model.name();
-        if let Some(repository) = &self.repository {
+        if let (Some(repository), None) = (&self.repository, &self.file) {
             let path = repository.file()?;
             return Ok(Some((WeightFile::open(&path, network)?.read()?, path)));
         }

@@ -10,6 +10,8 @@ use crate::{Error, Result};
 
 /// Name of the file that describes the weights.
 const CONFIG: &str = "config.json";
+/// Names of the files with the weights.
+const FILES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 /// Largest accepted description (1 MiB: timm's have a few kilobytes).
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
@@ -38,10 +40,32 @@ impl Repository {
         Ok(repository)
     }
 
+    /// The repository that a weight file is in, if it has the name of one and a description for this network beside it.
+    pub(super) fn beside(file: &Path, network: &str) -> Result<Option<Repository>> {
+        #[derive(Deserialize)]
+        struct Architecture {
+            architecture: String,
+        }
+        let is_weights = FILES.iter().any(|name| file.file_name().is_some_and(|found| found == *name));
+        let Some(folder) = file.parent().filter(|_| is_weights) else { return Ok(None) };
+        let path = folder.join(CONFIG);
+        if !path.metadata().is_ok_and(|file| file.is_file() && file.len() <= MAX_CONFIG_BYTES) {
+            return Ok(None);
+        }
+        // Other programs write files of this name too.
+        let text = std::fs::read(&path).map_err(Error::io(&path))?;
+        let found = serde_json::from_slice::<Architecture>(&text).ok();
+        if found.is_none_or(|found| plain(&found.architecture) != plain(network)) {
+            return Ok(None);
+        }
+        let pretrained = read(&path, &folder.to_string_lossy())?;
+        Ok(Some(Repository { pretrained, folder: Some(folder.to_owned()) }))
+    }
+
     /// Path of the weights, after downloading them if necessary.
     pub(super) fn file(&self) -> Result<PathBuf> {
         let Some(folder) = &self.folder else { return Hub::from_environment()?.fetch(&self.pretrained) };
-        let files = ["model.safetensors", "pytorch_model.bin"].map(|file| folder.join(file));
+        let files = FILES.map(|file| folder.join(file));
         let found = files.iter().find(|file| file.is_file()).cloned();
         found.ok_or_else(|| {
             let problem = "expected a file model.safetensors or pytorch_model.bin, found neither".into();

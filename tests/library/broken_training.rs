@@ -317,3 +317,65 @@ fn training_does_not_need_the_folder_of_cached_features() -> Result<()> {
     assert_eq!(fit(&cache)?.epochs(), 2);
     Ok(())
 }
+
+#[cfg(unix)]
+#[test]
+#[ignore = "started by computations_of_many_samples_end_when_they_are_interrupted in a process of its own"]
+fn compute_while_interrupted() -> Result<()> {
+    let base = sequential![Input::new((3, 8, 8)), Conv2D::new(2, 3), GlobalAveragePooling2D]?;
+    let (x, y) = (random_uniform((40, 3, 8, 8), 0.0, 1.0)?, Tensor::zeros(40, DType::U32, &device())?);
+    headstart::start();
+    let id = std::process::id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    while headstart::check_interrupt().is_ok() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let whitening = ImageDataGenerator::new().zca_whitening(true);
+    let found = [
+        Embedding::new(&x, &y, &["one"]).map(drop),
+        whitening.fit(&x).map(drop),
+        base.grad_cam(&x, GradCam::new()).map(drop),
+        base.outputs_of(&["conv2d"], &x).map(drop),
+    ];
+    for (at, found) in found.iter().enumerate() {
+        assert!(matches!(found, Err(Error::Interrupted)), "{at}: {found:?}");
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn computations_of_many_samples_end_when_they_are_interrupted() {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "broken_training::compute_while_interrupted", "--ignored"]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+fn outputs_and_heat_maps_of_many_images_are_those_of_each() -> Result<()> {
+    let model = sequential![
+        Input::new((3, 8, 8)),
+        Conv2D::new(4, 3).activation(Relu),
+        GlobalAveragePooling2D,
+        Dense::new(3).activation(Softmax)
+    ]?;
+    let x = random_uniform((70, 3, 8, 8), 0.0, 1.0)?;
+    let maps = model.outputs_of(&["conv2d", "dense"], &x)?;
+    let heat = model.grad_cam(&x, GradCam::new())?;
+    assert_eq!((maps[0].dims(), maps[1].dims()), (&[70, 4, 6, 6][..], &[70, 3][..]));
+    assert_eq!((heat.maps.dims(), heat.classes.len()), (&[70, 8, 8][..], 70));
+    let far = |a: &Tensor, b: &Tensor| -> Result<f32> { Ok((a - b)?.abs()?.max_all()?.to_scalar()?) };
+    for at in [0, 31, 32, 69] {
+        let one = x.narrow(0, at, 1)?;
+        let alone = model.outputs_of(&["conv2d", "dense"], &one)?;
+        for (all, alone) in maps.iter().zip(&alone) {
+            assert!(far(&all.narrow(0, at, 1)?, alone)? < 1e-5, "{at}");
+        }
+        let of_one = model.grad_cam(&one, GradCam::new())?;
+        assert_eq!(of_one.classes, heat.classes[at..=at]);
+        assert!(far(&heat.maps.narrow(0, at, 1)?, &of_one.maps)? < 1e-4, "{at}");
+    }
+    Ok(())
+}

@@ -119,3 +119,104 @@ fn a_layer_may_be_called_output_in_an_onnx_file() -> Result<()> {
     assert!(count(b"output_1") >= 3 && count(b"output_1/kernel") >= 2);
     Ok(())
 }
+
+/// No arithmetic overflows, and no loop is as long as the window.
+#[test]
+fn sizes_of_any_number_are_errors_or_built() -> Result<()> {
+    let image = || Input::new((1, 4, 5));
+    for size in [1_000_000_000, usize::MAX] {
+        assert!(sequential![image(), Conv2D::new(1, 2).dilation_rate(size)].is_err());
+        assert!(sequential![image(), Conv2D::new(1, size)].is_err());
+        let wide = Conv2D::new(1, 2).dilation_rate(size.saturating_mul(3)).padding(Padding::Same);
+        assert!(sequential![image(), wide].is_err());
+        assert!(sequential![image(), MaxPooling2D::new(size)].is_err());
+        let around = Padding::Explicit(size - 1);
+        let pooled = sequential![image(), MaxPooling2D::new(size).strides(1).padding(around)];
+        assert!(pooled.and_then(|model| model.predict(&random_uniform((1, 1, 4, 5), 0.0, 1.0)?)).is_err());
+    }
+    assert!(sequential![image(), Conv2D::new(1, (1, usize::MAX)).padding(Padding::Same)].is_err());
+    assert!(sequential![image(), Reshape::new((usize::MAX, 2))].is_err());
+    // As in Keras, a window that covers the whole image at each position.
+    let x = random_uniform((2, 1, 4, 5), 0.0, 1.0)?;
+    let flat = x.flatten_from(1)?;
+    let (most, mean) = (flat.max(1)?.to_vec1::<f32>()?, flat.mean(1)?.to_vec1::<f32>()?);
+    for size in [10, 11, 1_000_000_000, usize::MAX] {
+        for strides in [2, size] {
+            let max = MaxPooling2D::new(size).strides(strides).padding(Padding::Same);
+            let average = AveragePooling2D::new(size).strides(strides).padding(Padding::Same);
+            let found =
+                [sequential![image(), max]?.predict(&x)?, sequential![image(), average]?.predict(&x)?];
+            for (found, expected) in found.iter().zip([&most, &mean]) {
+                for (row, expected) in found.iter().zip(expected) {
+                    let fits = row.iter().all(|value| (value - expected).abs() < 1e-5);
+                    assert!(fits && row.len() == if strides == 2 { 6 } else { 1 }, "{size}: {row:?}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The name in Keras of a network's layer, if it has another one.
+fn name_in_keras(network: &str, layer: &str) -> String {
+    match (network, layer) {
+        (_, "avg_pool") if network.starts_with("MobileNet") => "global_average_pooling2d".into(),
+        (_, "top_dropout") if network.starts_with("MobileNet") => "dropout".into(),
+        ("EfficientNetV2S", _) if layer.starts_with("block1") => layer.replace("_expand_", "_project_"),
+        ("EfficientNetV2S", _) => layer.replace("_dwconv", "_dwconv2"),
+        ("ConvNeXtTiny", _) => {
+            let layer = match layer {
+                "avg_pool" => "head_gap".into(),
+                "predictions" => "head_dense".into(),
+                "stem_conv" => "stem".into(),
+                _ if layer.starts_with("downsampling") => layer.replace("_layernorm", ""),
+                _ => layer.replace("_add", "_identity"),
+            };
+            format!("convnext_tiny_{layer}")
+        }
+        _ => layer.into(),
+    }
+}
+
+/// `tests/fixtures/keras_layers.py` wrote the names of Keras's layers.
+#[test]
+fn layer_indices_match_keras() -> Result<()> {
+    for line in include_str!("../fixtures/keras_layers.txt").lines() {
+        let names: Vec<&str> = line.split(' ').collect();
+        let (keras, names) = (names[0], &names[1..]);
+        let info = models().iter().find(|model| model.keras.as_deref() == Some(keras)).unwrap();
+        let network = Network::named(&info.name, Weights::Random(0))?.input_shape((3, 64, 64));
+        // Narrower networks of the other families have more shortcuts.
+        let is_narrow =
+            ["VGG", "ResNet", "DenseNet", "ConvNeXt"].iter().any(|family| keras.starts_with(family));
+        let network = if is_narrow { network.alpha(0.1) } else { network };
+        let mut built = vec![network.clone().build()?];
+        if keras.starts_with("EfficientNet") {
+            built.push(network.drop_connect_rate(0.2).build()?);
+        }
+        for model in built {
+            let (mut rows, mut before) = (model.summary().rows, 0);
+            rows.sort_by_key(|row| row.number);
+            for row in rows {
+                let (number, expected) = (row.number, name_in_keras(keras, &row.name));
+                let found = names[number];
+                // The names of MobileNetV3's activations are numbered in Keras.
+                let is_activation = keras.starts_with("MobileNetV3")
+                    && expected.ends_with("_activation")
+                    && (found.starts_with("activation") || found.starts_with("re_lu"));
+                // A layer that Keras does not have has the number before.
+                let is_ours = number == before && !names.contains(&&*expected);
+                assert!(
+                    found == expected || is_activation || is_ours,
+                    "{keras} {number}: {expected}, {found}"
+                );
+                before = number;
+            }
+            assert!(model.layer(-1).is_ok() || keras.starts_with("MobileNetV3"), "{keras}");
+            let last = names.len() - 1;
+            let error = model.layer(last + 1).err().unwrap().to_string();
+            assert!(error.contains(&format!("to {last}, for")), "{keras}: {error}");
+        }
+    }
+    Ok(())
+}

@@ -33,6 +33,59 @@ impl Loss for Entropy {
     }
 }
 
+/// A loss of feature maps: the product of outputs and targets, negative.
+struct Overlap;
+
+impl Loss for Overlap {
+    fn name(&self) -> &str {
+        "overlap"
+    }
+
+    fn call(&self, targets: &Tensor, outputs: &Tensor) -> Result<Tensor> {
+        assert_eq!(outputs.dims()[1..], [3, 4, 4]);
+        Ok((targets * outputs)?.flatten_from(1)?.mean(D::Minus1)?.neg()?)
+    }
+}
+
+/// The logits are too large for a cross-entropy of probabilities.
+#[test]
+fn the_activation_of_a_last_convolution_trains_like_an_activation_layer() -> Result<()> {
+    fn losses(model: &mut Model, loss: impl Loss + 'static) -> Result<Vec<f64>> {
+        let x = (Tensor::arange(0f32, 256.0, &device())?.reshape((8, 2, 4, 4))? - 128.0)?;
+        let y = Tensor::arange(0u32, 384, &device())?.reshape((8, 3, 4, 4))?.to_dtype(DType::F32)?;
+        let y = (y / 7.0)?.sin()?.gt(0.0)?.to_dtype(DType::F32)?;
+        model.compile(SGD::new(1e-5), loss, []);
+        Ok(model.fit((&x, &y), quiet(3))?["loss"].to_vec())
+    }
+    let input = || Input::new((2, 4, 4));
+    for function in [Sigmoid, Softmax] {
+        let pairs = [
+            [
+                sequential![input(), Conv2D::new(3, 1).activation(function)]?,
+                sequential![input(), Conv2D::new(3, 1), function]?,
+            ],
+            [
+                sequential![input(), SeparableConv2D::new(3, 1).activation(function)]?,
+                sequential![input(), SeparableConv2D::new(3, 1), function]?,
+            ],
+        ];
+        for [mut one, mut two] in pairs {
+            let weights = one.weights()?;
+            let check = |found: Vec<f64>, expected: Vec<f64>| {
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert!((found / expected - 1.0).abs() < 1e-4, "{function:?}: {found} and {expected}");
+                }
+            };
+            two.set_weights(&weights)?;
+            check(losses(&mut one, BinaryCrossentropy)?, losses(&mut two, BinaryCrossentropy)?);
+            one.set_weights(&weights)?;
+            two.set_weights(&weights)?;
+            check(losses(&mut one, Overlap)?, losses(&mut two, Overlap)?);
+        }
+    }
+    Ok(())
+}
+
 /// A loss that returns a wrong shape.
 struct OneNumber;
 

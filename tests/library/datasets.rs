@@ -111,3 +111,22 @@ fn split_leaves_each_class_in_the_training_part() -> Result<()> {
     assert!(training.labels.contains(&2), "{:?}", training.labels);
     Ok(())
 }
+
+/// As two generators of Keras.
+#[test]
+fn clones_of_a_generator_keep_their_own_statistics() -> Result<()> {
+    let pixels =
+        |value: f64| -> Result<Tensor> { Ok((Tensor::ones((2, 1, 4, 4), DType::F32, &device())? * value)?) };
+    let y = Tensor::zeros(2, DType::U32, &device())?;
+    let first = ImageDataGenerator::new().featurewise_center(true);
+    first.fit(&pixels(10.0)?)?;
+    let second = first.clone();
+    let seen = |generator: &ImageDataGenerator| -> Result<f32> {
+        let x = generator.flow(&pixels(100.0)?, &y, 2)?.epoch()?.next().unwrap()?.x;
+        Ok(x.max_all()?.to_scalar::<f32>()?)
+    };
+    assert_eq!((seen(&first)?, seen(&second)?), (90.0, 90.0));
+    second.fit(&pixels(100.0)?)?;
+    assert_eq!((seen(&first)?, seen(&second)?), (90.0, 0.0));
+    Ok(())
+}

@@ -244,3 +244,28 @@ fn invalid_evaluations_are_refused() -> headstart::Result<()> {
     assert!(images(3)?.select(&[3]).unwrap_err().to_string().contains("below 3"));
     Ok(())
 }
+
+/// As in Keras, in both orders.
+#[test]
+fn validation_data_override_a_validation_split() -> headstart::Result<()> {
+    let (x, y) = (random_uniform((10, 2), 0.0, 1.0)?, random_uniform(10, 0.0, 1.0)?);
+    let (other, of_other) = (random_uniform((4, 2), 5.0, 9.0)?, random_uniform(4, 5.0, 9.0)?);
+    let data = || (&other, &of_other);
+    let fit = || Fit::epochs(1).verbose(false).chart(false).advice(false);
+    for fit in [
+        fit().validation_data(data()).validation_split(0.5),
+        fit().validation_split(0.5).validation_data(data()),
+    ] {
+        let mut model = sequential![Input::new(2), Dense::new(1)]?;
+        model.compile(SGD::new(0.01), MeanSquaredError, []);
+        let history = model.fit((&x, &y), fit)?;
+        let expected = model.evaluate(&other, &of_other)?["loss"];
+        assert!((history["val_loss"][0] / expected - 1.0).abs() < 1e-5);
+    }
+    // Its error is not lost either.
+    let wrong = fit().validation_data((&other, &y)).validation_split(0.5);
+    let mut model = sequential![Input::new(2), Dense::new(1)]?;
+    model.compile(SGD::new(0.01), MeanSquaredError, []);
+    assert!(model.fit((&x, &y), wrong).is_err());
+    Ok(())
+}

@@ -92,6 +92,11 @@ fn schedules_check_their_settings() {
         ("t_mul", with(Schedule::cosine_decay_restarts(1e-3, 1).restarts(0.0, 1.0))),
         ("m_mul", with(Schedule::cosine_decay_restarts(1e-3, 1).restarts(2.0, f64::NAN))),
         ("warmup", with(Schedule::cosine_decay(0.0, 1).warmup(-1e-3, 3))),
+        ("steps", with(Schedule::cosine_decay(1e-3, 0))),
+        ("steps", with(Schedule::cosine_decay_restarts(1e-3, 0))),
+        ("steps", with(Schedule::exponential_decay(1e-3, 0, 0.9))),
+        ("steps", with(Schedule::step_decay(1e-3, 0, 0.9))),
+        ("steps", with(Schedule::one_cycle(1e-3, 0))),
     ]);
     assert!(with(Schedule::piecewise_constant(&[1], &[1e-3, 0.0])).is_ok());
 }

@@ -163,6 +163,49 @@ fn weights_from_tensorflow_get_their_own_form() -> HeadstartResult<()> {
     Ok(())
 }
 
+/// A file without metadata of its own, as timm's.
+#[test]
+fn the_description_beside_a_file_is_read() -> HeadstartResult<()> {
+    let x = (Tensor::arange(0f32, 12288.0, &device())?.reshape((1, 3, 64, 64))? / 48.0)?;
+    let build = |weights: Weights| {
+        let network = Network::named("efficientnet_b0", weights)?.alpha(1.0 / 16.0);
+        network.input_shape((3, 64, 64)).include_top(false).build()
+    };
+    let outputs = |weights: Weights| -> HeadstartResult<Vec<f32>> {
+        let model = build(weights)?;
+        Ok(model.predict(&model.preprocess(&x)?)?.to_tensor()?.flatten_all()?.to_vec1()?)
+    };
+    let folder = repository("tf_efficientnet_b0");
+    let [own, file, named] =
+        ["own.safetensors", "model.safetensors", "tf_efficientnet_b0_ns-c0e6a31c.safetensors"]
+            .map(|name| folder.path().join(name));
+    build(Weights::Random(0))?.save_weights(&own)?;
+    let tensors = headstart::weights::read_file(&own)?;
+    candle_core::safetensors::save(&tensors, &file)?;
+    fs::copy(&file, &named).unwrap();
+    let expected = outputs(weights_at(folder.path()))?;
+    assert_eq!(outputs(Weights::file(&file))?, expected);
+    // The name of a file says the form, but not the preprocessing.
+    let tensorflow = build(Weights::file(&named))?;
+    let prepared = build(weights_at(folder.path()))?.preprocess(&x)?;
+    assert_eq!(tensorflow.predict(&prepared)?, build(Weights::file(&file))?.predict(&prepared)?);
+    // Descriptions of other networks and of other programs are ignored.
+    let config = folder.path().join("config.json");
+    fs::write(&config, "{\"model_type\": \"bert\"}").unwrap();
+    let plain = outputs(Weights::file(&file))?;
+    assert_ne!(plain, expected);
+    fs::write(&config, CONFIG.replace("ARCHITECTURE", "resnet18")).unwrap();
+    assert_eq!(outputs(Weights::file(&file))?, plain);
+    fs::write(&config, "{\"architecture\": \"efficientnet_b0\"}").unwrap();
+    let error = outputs(Weights::file(&file)).unwrap_err().to_string();
+    assert!(error.contains("config.json") && error.contains("pretrained_cfg"), "{error}");
+    // A file of this library describes itself.
+    fs::write(&config, CONFIG.replace("ARCHITECTURE", "tf_efficientnet_b0")).unwrap();
+    fs::copy(&own, &file).unwrap();
+    assert_eq!(outputs(Weights::file(&file))?, plain);
+    Ok(())
+}
+
 #[test]
 fn incomplete_repositories_are_refused() {
     let folder = repository("resnet18");

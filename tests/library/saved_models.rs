@@ -39,6 +39,34 @@ fn nested_sequentials_are_saved_and_loaded() -> Result<()> {
     Ok(())
 }
 
+/// Keras's `get_weights` and `set_weights`. The values of `Param::value` are trained with the model.
+#[test]
+fn copied_weights_can_be_put_back_after_a_training() -> Result<()> {
+    let (x, y) = (random_uniform((16, 4), -1.0, 1.0)?, random_uniform(16, 0.0, 1.0)?);
+    let mut model = sequential![Input::new(4), BatchNormalization::default(), Dense::new(1)]?;
+    let (before, kept) = (model.predict(&x)?, model.weights()?);
+    let shared = model.layer("dense")?.params()[0].value(Mode::Inference);
+    model.compile(SGD::new(0.1), MeanSquaredError, []);
+    model.fit((&x, &y), quiet(3))?;
+    assert_ne!(model.predict(&x)?, before);
+    let problem = model.layer("dense")?.params()[0].set(&shared).unwrap_err().to_string();
+    assert!(problem.contains("model.weights()?") && problem.contains("`kernel`"), "{problem}");
+    model.set_weights(&kept)?;
+    assert_eq!(model.predict(&x)?, before);
+    // After an error no value is changed.
+    let mut wrong = kept.iter().map(|value| Ok((value + 1.0)?)).collect::<Result<Vec<_>>>()?;
+    wrong[5] = Tensor::zeros(3, DType::F32, &device())?;
+    let problem = model.set_weights(&wrong).unwrap_err().to_string();
+    assert!(
+        problem.contains("tensor 5") && problem.contains("`bias`") && problem.contains("[3]"),
+        "{problem}"
+    );
+    let problem = model.set_weights(&kept[1..]).unwrap_err().to_string();
+    assert!(problem.contains("expected 6 tensors") && problem.contains("found 5"), "{problem}");
+    assert_eq!(model.predict(&x)?, before);
+    Ok(())
+}
+
 #[test]
 fn skip_mismatch_does_not_exchange_nested_layers() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();

@@ -27,11 +27,11 @@ const METHODS: [(&[&str], &str); 25] = [
     (&["trainable_weights", "trainable_variables"], "call `model.trainable_params()`"),
     (
         &["weights", "variables", "get_weights"],
-        "call `model.params()`, and `param.value(Mode::Inference)` for a value",
+        "`model.weights()?` copies the values of all parameters; `model.params()` are the parameters themselves",
     ),
     (
         &["set_weights"],
-        "set each parameter: `model.params()[0].set(&tensor)?`; `load_weights` reads them from a file",
+        "`model.set_weights(&kept)?` puts back what `model.weights()?` copied; one parameter: `model.params()[0].set(&tensor)?`",
     ),
     (&["count_params"], "read the number of parameters in the summary: `model.summary().total`"),
     (

@@ -9,7 +9,7 @@ mod standardize;
 mod transform;
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
@@ -20,7 +20,7 @@ use crate::check::check;
 use crate::nn::{Model, Preprocessing};
 use crate::notes::note;
 use crate::{Error, Result};
-use standardize::Statistics;
+use standardize::{Fitted, Statistics};
 
 pub use flow::Flow;
 pub use ranges::{Shift, Zoom};
@@ -67,8 +67,7 @@ pub struct ImageDataGenerator {
     featurewise_std_normalization: bool,
     zca_whitening: bool,
     zca_epsilon: f64,
-    /// The result of `fit`. Clones share it.
-    statistics: Arc<Mutex<Option<Statistics>>>,
+    statistics: Fitted,
 }
 
 impl Default for ImageDataGenerator {
@@ -98,7 +97,7 @@ impl Default for ImageDataGenerator {
             featurewise_std_normalization: false,
             zca_whitening: false,
             zca_epsilon: 1e-6,
-            statistics: Arc::default(),
+            statistics: Fitted::default(),
         }
     }
 }
@@ -242,7 +241,8 @@ impl ImageDataGenerator {
         self.featurewise_center || self.featurewise_std_normalization || self.zca_whitening
     }
 
-    /// Computes the statistics over all images that the featurewise options and whitening need.
+    /// Computes the statistics over all images that the featurewise options and whitening need, for the flows that are
+    /// made after. Clones of the generator keep their own.
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` is not `[N, channels, height, width]` with 1, 3 or 4 channels;
@@ -255,7 +255,7 @@ impl ImageDataGenerator {
             check("x", "NaN or infinity", values.is_finite(), "finite pixels")?;
             let whitening = self.zca_whitening.then_some(self.zca_epsilon);
             let found = Statistics::of(x, self.rescale.unwrap_or(1.0), whitening)?;
-            *self.statistics.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(found);
+            *self.statistics.lock() = Some(found);
         }
         Ok(())
     }
@@ -335,7 +335,7 @@ impl ImageDataGenerator {
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        self.statistics.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.statistics.lock().clone()
     }
 }
 

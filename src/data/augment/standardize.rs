@@ -1,6 +1,6 @@
 //! The normalisation of each image after augmentation: Keras's `standardize`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -19,6 +19,23 @@ pub(super) struct Statistics {
     /// Standard deviation of each channel.
     deviation: Vec<f32>,
     whitening: Option<Arc<Whitening>>,
+}
+
+/// The result of [`ImageDataGenerator::fit`].
+#[derive(Default)]
+pub(super) struct Fitted(Mutex<Option<Statistics>>);
+
+impl Fitted {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Option<Statistics>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clone for Fitted {
+    /// A copy, which another `fit` does not change.
+    fn clone(&self) -> Fitted {
+        Fitted(Mutex::new(self.lock().clone()))
+    }
 }
 
 /// The whitening transform as principal directions, each `[channels · height · width]`, with their

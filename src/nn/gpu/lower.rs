@@ -16,11 +16,15 @@ pub(super) fn lower(model: &Model, task: &Task) -> Result<Option<Lowered>, Strin
     lowering.finish(output)
 }
 
-/// The network for training, from a node to the output before the last activation. `from` is the path of the node
-/// through nested models.
-pub(super) fn lower_for_training(model: &Model, from: &[usize]) -> Result<Option<Lowered>, String> {
+/// The network for training, from a node to the output; with `is_linear`, before the last activation. `from` is the
+/// path of the node through nested models.
+pub(super) fn lower_for_training(
+    model: &Model,
+    from: &[usize],
+    is_linear: bool,
+) -> Result<Option<Lowered>, String> {
     let mut lowering = Lowering::new(Mode::Training);
-    let output = lowering.model_from(model, from, true)?;
+    let output = lowering.model_from(model, from, is_linear)?;
     lowering.finish(output)
 }
 
@@ -207,8 +211,7 @@ impl Lowering {
         let place = self.push(operation, inputs, shape);
         match activation {
             Activation::Linear => Ok(place),
-            // Only dense and activation layers can omit their activation.
-            _ if is_linear && matches!(config, LayerConfig::Dense(_)) => Ok(place),
+            _ if is_linear => Ok(place),
             Activation::Softmax if shape.len() == 1 => Ok(self.push(Operation::Softmax, vec![place], shape)),
             function => match gpu_activation(function) {
                 Some(function) => Ok(self.push(Operation::Activation(function), vec![place], shape)),

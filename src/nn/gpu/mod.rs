@@ -54,15 +54,19 @@ impl Model {
         executor.map(|executor| executor.predict(given)).transpose()
     }
 
-    /// The model on the GPU for training, from its input or from a split point, up to its output before the last
-    /// activation. `None` without a GPU, and for a model that stays on the CPU.
-    pub(crate) fn training_network(&self, split: Option<&SplitPoint>) -> Result<Option<TrainingNetwork>> {
+    /// The model on the GPU for training, from its input or from a split point, up to its output; with `is_linear`,
+    /// before the last activation. `None` without a GPU, and for a model that stays on the CPU.
+    pub(crate) fn training_network(
+        &self,
+        split: Option<&SplitPoint>,
+        is_linear: bool,
+    ) -> Result<Option<TrainingNetwork>> {
         let Some(gpu) = gpu() else { return Ok(None) };
         if self.has_adapters() {
             return Ok(None);
         }
         let from = split.map_or(&self.input_nodes()[..1], SplitPoint::path);
-        match lower_for_training(self, from) {
+        match lower_for_training(self, from, is_linear) {
             Ok(lowered) => lowered.map(|lowered| TrainingNetwork::new(gpu, lowered)).transpose(),
             Err(reason) => {
                 print_once(self, &reason);

@@ -76,35 +76,35 @@ impl Schedule {
     /// Multiplies the rate by `rate` every `steps` steps, continuously: `initial · rate^(step/steps)`.
     /// Corresponds to Keras's `ExponentialDecay`.
     pub fn exponential_decay(initial: f64, steps: usize, rate: f64) -> Schedule {
-        let form = Form::Exponential { steps: steps.max(1) as f64, rate, staircase: false };
+        let form = Form::Exponential { steps: steps as f64, rate, staircase: false };
         Schedule { initial, warmup: None, form, misplaced: None }
     }
 
     /// Multiplies the rate by `rate` at the end of every `steps` steps. Corresponds to Keras's
     /// `ExponentialDecay` with `staircase=True`.
     pub fn step_decay(initial: f64, steps: usize, rate: f64) -> Schedule {
-        let form = Form::Exponential { steps: steps.max(1) as f64, rate, staircase: true };
+        let form = Form::Exponential { steps: steps as f64, rate, staircase: true };
         Schedule { initial, warmup: None, form, misplaced: None }
     }
 
     /// Half a cosine, from `initial` down to 0 in `steps` steps (Loshchilov and Hutter 2016).
     /// Corresponds to Keras's `CosineDecay`.
     pub fn cosine_decay(initial: f64, steps: usize) -> Schedule {
-        let form = Form::Cosine { steps: steps.max(1) as f64, alpha: 0.0 };
+        let form = Form::Cosine { steps: steps as f64, alpha: 0.0 };
         Schedule { initial, warmup: None, form, misplaced: None }
     }
 
     /// Repeats the cosine decay; each period is twice as long as the one before. Corresponds to Keras's
     /// `CosineDecayRestarts`.
     pub fn cosine_decay_restarts(initial: f64, first_steps: usize) -> Schedule {
-        let form = Form::Restarts { first: first_steps.max(1) as f64, longer: 2.0, lower: 1.0, alpha: 0.0 };
+        let form = Form::Restarts { first: first_steps as f64, longer: 2.0, lower: 1.0, alpha: 0.0 };
         Schedule { initial, warmup: None, form, misplaced: None }
     }
 
     /// Rises to `max_rate` in the first 30 % of the steps, then falls to almost 0 (Smith 2018), like
     /// PyTorch's `OneCycleLR`.
     pub fn one_cycle(max_rate: f64, steps: usize) -> Schedule {
-        let form = Form::OneCycle { steps: steps.max(2) as f64 };
+        let form = Form::OneCycle { steps: steps as f64 };
         Schedule { initial: max_rate, warmup: None, form, misplaced: None }
     }
 
@@ -153,14 +153,21 @@ impl Schedule {
                 check("boundaries", found, boundaries.is_sorted(), "steps in rising order")?;
                 values.iter().try_for_each(|value| check_not_negative("values", *value))
             }
-            Form::Exponential { rate, .. } => check_positive("rate", *rate),
-            Form::Cosine { alpha, .. } => check_not_negative("alpha", *alpha),
-            Form::Restarts { longer, lower, alpha, .. } => {
+            Form::Exponential { steps, rate, .. } => {
+                check_steps(*steps)?;
+                check_positive("rate", *rate)
+            }
+            Form::Cosine { steps, alpha } => {
+                check_steps(*steps)?;
+                check_not_negative("alpha", *alpha)
+            }
+            Form::Restarts { first, longer, lower, alpha } => {
+                check_steps(*first)?;
                 check_positive("t_mul", *longer)?;
                 check_not_negative("m_mul", *lower)?;
                 check_not_negative("alpha", *alpha)
             }
-            Form::OneCycle { .. } => Ok(()),
+            Form::OneCycle { steps } => check_steps(*steps),
         }
     }
 
@@ -180,20 +187,18 @@ impl Schedule {
                 values.get(at).or(values.last()).copied().unwrap_or_default()
             }
             Form::Exponential { steps, rate, staircase } => {
-                let periods = if *staircase { (step / steps).floor() } else { step / steps };
+                let periods = step / steps.max(1.0);
+                let periods = if *staircase { periods.floor() } else { periods };
                 initial * rate.powf(periods)
             }
-            Form::Cosine { steps, alpha } => initial * cosine((step / steps).min(1.0), *alpha),
+            Form::Cosine { steps, alpha } => initial * cosine((step / steps.max(1.0)).min(1.0), *alpha),
             Form::Restarts { first, longer, lower, alpha } => {
-                let (mut length, mut height) = (*first, initial);
-                while step >= length {
-                    step -= length;
-                    length = (length * longer).max(1.0);
-                    height *= lower;
-                }
-                height * cosine(step / length, *alpha)
+                let (count, part) = period(step, first.max(1.0), *longer);
+                // Only the part above the final rate becomes lower.
+                initial * (lower.powf(count) * cosine(part, 0.0) * (1.0 - alpha) + alpha)
             }
             Form::OneCycle { steps } => {
+                let steps = steps.max(2.0);
                 let (top, end) = (0.3 * steps - 1.0, steps - 1.0);
                 let between =
                     |from: f64, to: f64, part: f64| to + (from - to) / 2.0 * (1.0 + (PI * part).cos());
@@ -205,6 +210,32 @@ impl Schedule {
             }
         }
     }
+}
+
+/// Fewer samples than a batch give 0 in `samples / batch_size`.
+fn check_steps(steps: f64) -> Result<()> {
+    check("a schedule's steps", steps, steps >= 1.0, "at least 1")
+}
+
+/// The number of periods before a step, and the part of the current one that has passed. Each period is `longer` times
+/// as long as the one before it, and has at least one step.
+fn period(step: f64, first: f64, longer: f64) -> (f64, f64) {
+    if longer == 1.0 {
+        return ((step / first).floor(), (step / first).fract());
+    }
+    // The length of the first periods together.
+    let sum = |count: f64| first * (longer.powf(count) - 1.0) / (longer - 1.0);
+    if longer < 1.0 {
+        let shrinking = (first.ln() / -longer.ln()).ceil();
+        if step >= sum(shrinking) {
+            let rest = step - sum(shrinking);
+            return (shrinking + rest.floor(), rest.fract());
+        }
+    }
+    let count = ((1.0 + step / first * (longer - 1.0)).ln() / longer.ln()).floor().max(0.0);
+    // The logarithm of the first step of a period may be rounded down.
+    let count = if sum(count + 1.0) <= step * (1.0 + 1e-12) { count + 1.0 } else { count };
+    (count, ((step - sum(count)) / (first * longer.powf(count))).clamp(0.0, 1.0))
 }
 
 /// Half a cosine, from 1 at `part` 0 down to `alpha` at `part` 1.
@@ -235,6 +266,35 @@ mod tests {
             Schedule::cosine_decay_restarts(1.0, 4).restarts(2.0, 0.5),
             &[(2, 0.5), (4, 0.5), (8, 0.25), (12, 0.25)],
         );
+        // keras.optimizers.schedules.CosineDecayRestarts, in the same order: `t_mul`, `m_mul`, `alpha`.
+        near(
+            Schedule::cosine_decay_restarts(1.0, 4).restarts(2.0, 0.5).alpha(0.1),
+            &[(0, 1.0), (2, 0.55), (4, 0.55), (8, 0.325)],
+        );
+        near(
+            Schedule::cosine_decay_restarts(1.0, 10).restarts(1.0, 0.5),
+            &[(5, 0.5), (10, 0.5), (15, 0.25), (20, 0.25)],
+        );
+        near(
+            Schedule::cosine_decay_restarts(1.0, 1).restarts(3.0, 0.5),
+            &[(0, 1.0), (1, 0.5), (4, 0.25), (13, 0.125), (40, 0.0625), (121, 0.03125)],
+        );
+        // A period has at least one step: lengths of 4, 2, 1, 1, 1, …
+        near(
+            Schedule::cosine_decay_restarts(1.0, 4).restarts(0.5, 0.5),
+            &[(2, 0.5), (4, 0.5), (5, 0.25), (6, 0.25), (7, 0.125), (8, 0.0625)],
+        );
         near(Schedule::one_cycle(1.0, 100), &[(0, 0.04), (29, 1.0), (99, 4e-6)]);
+    }
+
+    /// The time does not depend on the step.
+    #[test]
+    fn late_steps_have_a_rate_at_once() {
+        for t_mul in [0.5, 0.999, 1.0, 1.001, 2.0] {
+            let schedule = Schedule::cosine_decay_restarts(1e-3, 10).restarts(t_mul, 1.0);
+            for step in [1_000_000_000, usize::MAX] {
+                assert!((0.0..=1e-3).contains(&schedule.at(step)), "{t_mul}: {}", schedule.at(step));
+            }
+        }
     }
 }
