@@ -12,6 +12,7 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
@@ -23,6 +24,11 @@ use crate::{Error, check_interrupt};
 /// Interval at which an awaiting cell checks for an interrupt (50 ms).
 const INTERRUPT_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Longest time that the variables' destructors may take at the end of the process (5 s).
+const DROP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Prefix of the names of values that evcxr's own code stores, such as tokio's runtime.
+const SHARED: &str = "evcxr_";
 /// Prefix of the line that tells evcxr which variable has changed its type.
 pub const VARIABLE_CHANGED_TYPE: &str = "EVCXR_VARIABLE_CHANGED_TYPE:";
 /// The line that tells evcxr that a cell ended with an error.
@@ -119,6 +125,19 @@ impl VariableStore {
         self.variables.iter().map(|(name, variable)| (name.as_str(), &*variable.value))
     }
 
+    /// Drops the variables, in the order of their names. A destructor that panics does not keep the others from running.
+    fn drop_all(&mut self) {
+        let mut variables: Vec<_> = self.variables.drain().collect();
+        variables.sort_by(|one, other| one.0.cmp(&other.0));
+        for (name, Variable { value, .. }) in variables {
+            match name.starts_with(SHARED) {
+                // tokio's runtime would wait for its tasks.
+                true => std::mem::forget(value),
+                false => drop(std::panic::catch_unwind(AssertUnwindSafe(|| drop(value)))),
+            }
+        }
+    }
+
     fn put(&mut self, name: &str, value: Box<dyn Any>) {
         let layout = layout(self.layouts[1], name);
         self.variables.insert(name.to_owned(), Variable { value, layout });
@@ -170,9 +189,51 @@ pub unsafe fn variable_store_with(
     layouts: [Layouts; 2],
 ) -> &'static mut VariableStore {
     // SAFETY: guaranteed by the caller.
-    let store = unsafe { store.as_mut() }.unwrap_or_else(|| Box::leak(Box::default()));
+    let store = unsafe { store.as_mut() }.unwrap_or_else(|| {
+        let store: &mut VariableStore = Box::leak(Box::default());
+        STORE.store(store, Ordering::Relaxed);
+        store
+    });
     store.layouts = layouts;
     store
+}
+
+/// The store of this process.
+static STORE: AtomicPtr<VariableStore> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Called by the kernel through its symbol name, when the process of the cells ends. Drops the variables, as a program
+/// does at its end: a `BufWriter` writes what it holds, and a temporary folder is removed.
+///
+/// # Safety
+/// No other code uses the store from now on.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn headstart_drop_variables() {
+    // SAFETY: guaranteed by the caller.
+    if let Some(store) = unsafe { STORE.swap(std::ptr::null_mut(), Ordering::Relaxed).as_mut() } {
+        // The kernel may have gone, so a report could not be printed, which would end the process.
+        std::panic::set_hook(Box::new(|_| {}));
+        store.drop_all();
+    }
+}
+
+/// Drops the variables and ends the process of the cells. A destructor that does not return is ended, too.
+pub fn end() -> ! {
+    let watch = || {
+        std::thread::sleep(DROP_TIMEOUT);
+        std::process::exit(0)
+    };
+    let _ = std::thread::Builder::new().name("end".into()).spawn(watch);
+    // SAFETY: the cell that calls this does not go on.
+    unsafe { headstart_drop_variables() };
+    std::process::exit(0)
+}
+
+/// Tells evcxr that a variable is lost, because an item has changed the meaning of its type or name. Returns `false`,
+/// like [`VariableStore::check_variable`].
+pub fn lost(name: &str) -> bool {
+    eprintln!("The variable {name} is lost: an item has changed the meaning of its type or of its name.");
+    println!("{VARIABLE_CHANGED_TYPE}{name}");
+    false
 }
 
 thread_local! {
@@ -266,7 +327,7 @@ impl<T: Display> From<T> for EvcxrUserCodeError {
 impl EvcxrUserCodeError {
     fn of(error: fmt::Arguments, place: &Location) -> EvcxrUserCodeError {
         let (message, file, line) = (error.to_string(), place.file().to_owned(), place.line());
-        println!("{}", Frame::Failed { message, file, line }.encode());
+        Frame::Failed { message, file, line }.print();
         EvcxrUserCodeError {}
     }
 }
@@ -337,6 +398,24 @@ mod tests {
     fn a_saved_value_is_restored() {
         save("n", vec![1]);
         assert_eq!(restore::<Vec<i32>>("n"), [1]);
+    }
+
+    #[test]
+    fn each_variable_is_dropped_although_a_destructor_panics() {
+        struct Guard(std::sync::mpsc::Sender<u8>, u8);
+        impl Drop for Guard {
+            fn drop(&mut self) {
+                self.0.send(self.1).unwrap();
+                assert!(self.1 != 1, "a destructor's panic");
+            }
+        }
+        let (send, dropped) = std::sync::mpsc::channel();
+        let mut store = VariableStore::default();
+        for (name, number) in [("b", 2), ("a", 1), ("evcxr_tokio_runtime", 3)] {
+            store.put_variable(name, Guard(send.clone(), number));
+        }
+        store.drop_all();
+        assert_eq!(dropped.try_iter().collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]

@@ -125,3 +125,11 @@ def test_an_expression_of_this_cell_is_inspected(kernel, code, word):
     position = code.index(word) + len(word) - 1
     shown = kernel.client.inspect(code, position, reply=True, timeout=30)["content"]
     assert shown["found"] and INSPECTED[code, word] in shown["data"]["text/plain"]
+
+
+def test_a_variant_or_constant_in_a_let_else_is_no_variable(kernel):
+    kernel.ok("#[derive(Debug, Clone, Copy, PartialEq)] enum Color { Red, Green }\nuse Color::*;\nconst LIMIT: i32 = 3;")
+    kernel.ok("let colour = Red;\nlet count = 3;")
+    kernel.ok('let Red = colour else { panic!("not red") };\nlet LIMIT = count else { panic!("not the limit") };')
+    cell = kernel.run("(colour == Red, count == LIMIT)")
+    assert (cell.value, cell.stderr) == ("(true, true)", "")

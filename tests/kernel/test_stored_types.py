@@ -137,3 +137,45 @@ def test_functions_may_use_macros_of_the_session(kernel):
         kernel.ok(":clear")
         kernel.ok("\n".join(pairs))
         assert kernel.ok(" + ".join(f"use_{name}(1)" for name in names)) == "10"
+
+
+def test_functions_may_use_exported_macros_and_macros_with_text_over_several_lines(kernel):
+    names = ["alpha", "beta", "gamma", "delta", "epsilon"]
+    pairs = [f'#[macro_export]\nmacro_rules! {name} {{ () => {{ "<b>\n{at}</b>" }}; }}\nfn use_{name}() -> &\'static str {{ {name}!() }}' for at, name in enumerate(names)]
+    for _ in range(3):
+        kernel.ok(":clear")
+        kernel.ok("\n".join(pairs))
+        assert kernel.ok("[" + ", ".join(f"use_{name}().len()" for name in names) + "]") == "[9, 9, 9, 9, 9]"
+
+
+# A cell that defines a variable, an item that changes the meaning of its type or name, and the variable.
+CHANGED_MEANINGS = [
+    ("struct Stack { items: Vec<i32> }\nlet s = Stack { items: vec![1] };", "struct Stack<T> { items: Vec<T> }", "s"),
+    ('let r = "12".parse::<i32>();', "type Result<T> = std::result::Result<T, String>;", "r"),
+    ('let r = "12".parse::<i32>();', "use std::io::Result;", "r"),
+    ("trait Shape {}\nimpl Shape for u8 {}\nlet b: Box<dyn Shape> = Box::new(1u8);", "trait Shape<T> {}", "b"),
+    ("let N = 10;", "const N: usize = 3;\nfn f() -> usize { N }", "N"),
+    ("let N = 10;", "static N: usize = 3;", "N"),
+]
+
+
+@pytest.mark.parametrize("defined, item, name", CHANGED_MEANINGS)
+def test_an_item_that_changes_the_meaning_of_a_variable_loses_only_that_variable(kernel, defined, item, name):
+    kernel.ok(":clear")
+    kernel.ok("let other = vec![1, 2];")
+    kernel.ok(defined)
+    kernel.ok(item)
+    cell = kernel.run("other.len()")
+    assert cell.value == "2" and f"The variable {name} is lost" in cell.stderr, cell.reply
+    cell = kernel.run("other.len()")
+    assert (cell.value, cell.stderr) == ("2", "")
+
+
+def test_a_variable_can_be_redefined_after_its_type_became_generic(kernel):
+    kernel.ok(":clear")
+    kernel.ok("struct Stack { items: Vec<i32> }\nlet s = Stack { items: vec![1] };")
+    kernel.ok("struct Stack<T> { items: Vec<T> }\nlet s = Stack { items: vec![1.5, 2.5] };")
+    assert kernel.ok("s.items.len()") == "2"
+    kernel.ok("let LIMIT = 10;")
+    assert kernel.ok("const LIMIT: usize = 3;\nvec![0; LIMIT].len()") == "3"
+    kernel.ok(":clear")

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import nbformat
+import pytest
 from conftest import HEADSTART, Kernel, below, processes, wait_until_gone
 from test_standby import wait_for_standby
 
@@ -29,8 +30,13 @@ def test_programs_that_a_cell_starts_get_the_users_environment(kernel):
     cell = kernel.run('let listed = std::process::Command::new("env").output()?;\nprintln!("{}", String::from_utf8_lossy(&listed.stdout));')
     lines = dict(re.findall(r"(?m)^(\w+)=(.*)$", cell.stdout))
     assert lines["PATH"] == os.environ["PATH"]
-    for name in ("RUSTC_WRAPPER", "RUSTUP_TOOLCHAIN", "CARGO", "EVCXR_TMPDIR", "HEADSTART_USERS_ENVIRONMENT"):
+    for name in ("RUSTC_WRAPPER", "RUSTUP_TOOLCHAIN", "CARGO", "EVCXR_TMPDIR", "HEADSTART_USERS_ENVIRONMENT", "EVCXR_IS_RUNTIME", "RUST_BACKTRACE"):
         assert lines.get(name) == os.environ.get(name), name
+
+
+def test_a_cell_can_start_this_program(kernel):
+    cell = kernel.run(f'let models = std::process::Command::new("{HEADSTART}").args(["models", "list"]).output()?;\nmodels.status.success()')
+    assert cell.value == "true" and kernel.ok("models.stderr.is_empty()") == "true"
 
 
 def test_a_blank_cell_is_not_counted(kernel):
@@ -98,3 +104,41 @@ def test_a_cell_may_use_the_names_of_a_result(kernel):
     kernel.ok("#[derive(Debug)] enum Health { Ok, Sick }")
     kernel.ok("use Health::*;\nlet health = Sick;")
     assert kernel.ok("let other = 1;\nformat!(\"{health:?} {:?}\", Ok)") == '"Sick Ok"'
+
+
+# Variables with something to do at the end: a buffered file, and a value whose `Drop` writes a file.
+DROPPED = """use std::io::Write;
+struct Guard(String);
+impl Drop for Guard {{ fn drop(&mut self) {{ let _ = std::fs::write(&self.0, "dropped"); }} }}
+let guard = Guard("{folder}/guard".into());
+let mut file = std::io::BufWriter::new(std::fs::File::create("{folder}/out.csv")?);
+writeln!(file, "a,b")?;"""
+
+
+@pytest.mark.parametrize("end", [":restart", ":clear", "shutdown", "run"])
+def test_variables_are_dropped_at_the_end_of_their_process(tmp_path, end):
+    code = DROPPED.format(folder=tmp_path)
+    if end == "run":
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), tmp_path / "a.ipynb")
+        subprocess.run([HEADSTART, "run", tmp_path / "a.ipynb"], check=True)
+    else:
+        kernel = Kernel()
+        kernel.ok(code)
+        assert (tmp_path / "out.csv").read_text() == "", "the buffer holds the line"
+        if end != "shutdown":
+            kernel.ok(end)
+            assert kernel.run("guard").status == "error"
+        else:
+            kernel.stop()
+    assert (tmp_path / "out.csv").read_text() == "a,b\n"
+    assert (tmp_path / "guard").read_text() == "dropped"
+    if end.startswith(":"):
+        kernel.stop()
+
+
+def test_a_destructor_that_does_not_return_does_not_block_the_end(tmp_path):
+    kernel = Kernel()
+    kernel.ok("struct Hangs;\nimpl Drop for Hangs { fn drop(&mut self) { loop { std::thread::park(); } } }\nlet hangs = Hangs;")
+    kernel.ok(":restart", timeout=60)
+    assert kernel.ok("1 + 1") == "2"
+    kernel.stop()

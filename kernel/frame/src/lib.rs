@@ -6,16 +6,20 @@
 //! crate, which has no dependencies.
 //!
 //! A line is `\x1eheadstart`, then fields, each after a `\x1f`. Backslash, line feed, carriage return and
-//! the two markers are escaped inside a field, so an image stays on its line.
+//! the two markers are escaped inside a field, so an image stays on its line. A frame that is longer than one write to a
+//! pipe is divided into several lines ([`Frame::print`]).
 #![deny(missing_docs)]
 
 mod answer;
+mod parts;
 
 use std::fmt;
 
 pub use answer::Answer;
+pub use parts::Parts;
 
-/// Environment variable that the kernel sets for the cells' process: the kernel reads frames.
+/// Environment variable with the id of the cells' process, from which the kernel reads frames. Programs that a cell starts
+/// inherit it, and have another id.
 pub const ENVIRONMENT_VARIABLE: &str = "HEADSTART_FRAMES";
 
 /// Environment variable with the path of the prelude's library; the kernel sets it for the cells' process.
@@ -43,6 +47,9 @@ pub const CELL_IS_OVER: &std::ffi::CStr = c"headstart_cell_is_over";
 
 /// Function of the prelude's library, `extern "C" fn(store)`, that prints [`Frame::Variables`] after a cell.
 pub const DESCRIBE_VARIABLES: &std::ffi::CStr = c"headstart_describe_variables";
+
+/// Function of the prelude's library, `extern "C" fn()`, that drops the variables at the end of the cells' process.
+pub const DROP_VARIABLES: &std::ffi::CStr = c"headstart_drop_variables";
 
 /// Function of the prelude's library, `extern "C" fn(line) -> bool`, for a [`Frame::CommMessage`] or
 /// [`Frame::CommClose`] from the client. Returns whether callbacks wait. It may run while a cell runs.

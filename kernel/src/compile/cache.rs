@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
+
 use crate::compile::compilation::{Compilation, SESSION};
 use crate::compile::evcxr_text::source::{CRATE_NAME, FILE};
 use crate::platform::fingerprint::Fingerprint;
@@ -22,6 +24,10 @@ const STATUS: &str = "status";
 const STDERR: &str = "stderr";
 /// File in an entry: the checksums of its files, one per line.
 const SUMS: &str = "sums";
+/// Beginning of rustc's last error, which counts the others.
+const SUMMARY: &str = "aborting due to";
+/// rustc's codes for crates that are missing, damaged or of another compiler.
+const CRATES: [&str; 5] = ["E0460", "E0461", "E0463", "E0514", "E0786"];
 /// Maximum size of the cache, in bytes. The least recently used entries are removed first.
 const MAX_BYTES: u64 = 256 << 20;
 /// Smallest size of a file on disk, in bytes.
@@ -107,7 +113,10 @@ impl Compilation {
         let sources = format!("{CRATE_NAME}.d");
         let read = fs::read_to_string(self.out().join(&sources)).unwrap_or_default();
         // The dependencies of a failed compilation are unknown.
-        let is_known = if status.success() { depends_only_on_source(&read) } else { self.is_first() };
+        let is_known = match status.success() {
+            true => depends_only_on_source(&read),
+            false => self.is_first() && status.code() == Some(1) && is_about_source(stderr),
+        };
         if !is_known || self.has_dependencies {
             return Ok(());
         }
@@ -144,6 +153,19 @@ fn sums(folder: &Path) -> io::Result<String> {
     Ok(lines.concat())
 }
 
+/// Whether all errors in rustc's messages are about the source, so that rustc would repeat them. The cause of another
+/// error, such as a missing linker or a full disk, may be gone in the next session.
+fn is_about_source(messages: &str) -> bool {
+    let errors: Vec<Value> = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|message: &Value| message["level"] == "error")
+        .filter(|error| error["message"].as_str().is_none_or(|text| !text.starts_with(SUMMARY)))
+        .collect();
+    let has_code = |error: &Value| error["code"]["code"].as_str().is_some_and(|code| !CRATES.contains(&code));
+    !errors.is_empty() && errors.iter().all(has_code)
+}
+
 /// Whether rustc's dependency file shows that a cell depends only on its source. Other dependencies are
 /// files, such as `include_str!` reads, and environment variables.
 fn depends_only_on_source(dep_info: &str) -> bool {
@@ -157,6 +179,8 @@ mod tests {
     use super::*;
     use std::ffi::OsString;
     use std::process::Command;
+
+    use serde_json::json;
 
     /// A session's folder with a source, and the compilation that cargo would request.
     fn cell(template: &Path, session: &Path, source: &str) -> Compilation {
@@ -193,11 +217,40 @@ mod tests {
         let session = folder.path().join("one");
         let cell = cell(folder.path(), &session, "fn f() { g() }");
         let failed = Command::new("false").status().unwrap();
-        cell.add(failed, "error").unwrap();
+        let unknown =
+            error(Some("E0425"), "cannot find function `g`") + &error(None, "aborting due to 1 error");
+        cell.add(failed, &unknown).unwrap();
         assert!(cell.recall().is_err(), "a user's cell that failed");
         File::create(session.join(LOADING)).unwrap();
-        cell.add(failed, "error").unwrap();
+        cell.add(failed, &unknown).unwrap();
         assert_eq!(cell.recall().unwrap().0, 1, "one with which each session begins");
+    }
+
+    fn error(code: Option<&str>, message: &str) -> String {
+        let code = code.map(|code| json!({"code": code}));
+        format!("{}\n", json!({"level": "error", "code": code, "message": message}))
+    }
+
+    #[test]
+    fn a_failure_whose_cause_may_pass_is_not_cached() {
+        let folder = tempfile::tempdir().unwrap();
+        let session = folder.path().join("one");
+        let cell = cell(folder.path(), &session, "fn f() {}");
+        File::create(session.join(LOADING)).unwrap();
+        let end = |command: &str| Command::new("sh").args(["-c", command]).status().unwrap();
+        let [unknown, linker] = [(Some("E0425"), "cannot find `g`"), (None, "linker `cc` not found")]
+            .map(|(code, text)| error(code, text));
+        for (command, messages) in [
+            ("exit 1", linker.clone()),
+            ("exit 1", unknown.clone() + &linker),
+            ("exit 1", error(Some("E0463"), "can't find crate for `headstart`")),
+            ("exit 1", String::new()),
+            ("exit 101", unknown.clone()),
+            ("kill -9 $$", unknown),
+        ] {
+            cell.add(end(command), &messages).unwrap();
+            assert!(!cell.is_cached(), "{command}: {messages}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Order of a session's macros. Rust accepts a macro only after its definition, and evcxr writes the items of a
 //! session in random order.
 
-use syn::Item;
+use proc_macro2::{Group, Literal, TokenStream, TokenTree};
+use syn::{Item, Lit};
 
 /// If the source uses a macro before its definition, copies the macros to its first line, so that each line keeps its
 /// number. Copies all of them, because macros can use each other.
@@ -29,10 +30,32 @@ fn copy(item: &Item, source: &str) -> Option<(bool, String)> {
     let name = item.ident.as_ref()?;
     let begin = item.mac.path.segments.first()?.ident.span().byte_range().start;
     let is_used = source.get(..begin)?.contains(&format!("{name}!"));
-    // A crate cannot export a macro twice.
-    let is_exported = item.attrs.iter().any(|attribute| attribute.path().is_ident("macro_export"));
-    let text = format!("#[allow(unused_macros)] macro_rules! {name} {{ {} }} ", item.mac.tokens);
-    (!is_exported && !text.contains('\n')).then_some((is_used, text))
+    // Without its attributes: a crate cannot export a macro twice.
+    let tokens = in_one_line(item.mac.tokens.clone());
+    Some((is_used, format!("#[allow(unused_macros)] macro_rules! {name} {{ {tokens} }} ")))
+}
+
+/// Escapes the line feeds in the string literals of a macro.
+fn in_one_line(tokens: TokenStream) -> TokenStream {
+    let tokens = tokens.into_iter().map(|token| match token {
+        TokenTree::Group(group) => {
+            TokenTree::Group(Group::new(group.delimiter(), in_one_line(group.stream())))
+        }
+        TokenTree::Literal(literal) if literal.to_string().contains('\n') => {
+            TokenTree::Literal(escaped(literal))
+        }
+        token => token,
+    });
+    tokens.collect()
+}
+
+fn escaped(literal: Literal) -> Literal {
+    match Lit::new(literal.clone()) {
+        Lit::Str(text) => Literal::string(&text.value()),
+        Lit::ByteStr(bytes) => Literal::byte_string(&bytes.value()),
+        Lit::CStr(text) => Literal::c_string(&text.value()),
+        _ => literal,
+    }
 }
 
 #[cfg(test)]
@@ -68,11 +91,20 @@ mod tests {
     }
 
     #[test]
+    fn exported_macros_and_macros_with_text_over_several_lines_are_copied() {
+        let source = "fn f() { a!() }\n#[macro_export]\nmacro_rules! a { () => { g(\"é\n \\\"b\\\n  c\", r#\"<b>\n\"#, b\"\n\") } }\n";
+        let changed = with_macros_first(source.to_owned());
+        assert_eq!(changed.lines().count(), source.lines().count());
+        let first = changed.lines().next().unwrap();
+        assert!(first.contains(r#"g ("é\n \"bc" , "<b>\n" , b"\n")"#), "{first}");
+        assert!(!first.contains("macro_export") && syn::parse_file(&changed).is_ok());
+    }
+
+    #[test]
     fn other_sources_are_unchanged() {
         for source in [
             "fn f() {}\n",
             "macro_rules! a { () => { 1 } }\nfn f() -> i32 { a!() }\n",
-            "fn f() -> i32 { a!() }\n#[macro_export]\nmacro_rules! a { () => { 1 } }\n",
             "fn f() { a!( }\nmacro_rules! a { () => { 1 } }\n",
         ] {
             assert_eq!(with_macros_first(source.to_owned()), source);

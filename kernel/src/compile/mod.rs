@@ -22,6 +22,7 @@ pub mod redefined;
 pub mod repeated;
 pub mod restore;
 pub mod timing;
+pub mod unusable;
 pub mod variables;
 pub mod warnings;
 pub mod wrapper;

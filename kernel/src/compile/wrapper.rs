@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::compile::compilation::Compilation;
 use crate::compile::evcxr_text::source::{CRATE_NAME, FILE, OPTIMISATION};
-use crate::compile::{handover, moved, timing, warnings};
+use crate::compile::{handover, moved, timing, unusable, warnings};
 use crate::platform::{PARSER_STACK, rustc_wrapper};
 use crate::prelude::facade::{ERRORS, PRELUDE};
 
@@ -85,11 +85,28 @@ impl Compilation {
             Some(second) if !output.status.success() => self.compile(rustc, Some(second))?,
             _ => output,
         };
+        let output = self.without_unusable(rustc, output)?;
         io::stdout().write_all(&output.stdout)?;
         self.report(&String::from_utf8_lossy(&output.stderr))?;
         // A failure only costs speed.
         let _ = self.add(output.status, &String::from_utf8_lossy(&output.stderr));
         Ok(output.status.code().unwrap_or(1))
+    }
+
+    /// If rustc has refused a variable, compiles [`unusable::LOSE`] without it, and notes it for another cell.
+    fn without_unusable(&self, rustc: &mut Command, mut output: Output) -> io::Result<Output> {
+        let mut source = self.changed().unwrap_or_default().to_owned();
+        while !output.status.success() {
+            let messages = String::from_utf8_lossy(&output.stderr).into_owned();
+            let Some(losing) = unusable::losing(&source, &messages) else {
+                let session = Path::new(&self.session);
+                unusable::note(session, &messages, &fs::read_to_string(session.join(FILE))?);
+                break;
+            };
+            source = losing;
+            output = self.compile(rustc, Some(&source))?;
+        }
+        Ok(output)
     }
 
     fn compile(&self, rustc: &mut Command, source: Option<&str>) -> io::Result<Output> {

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc;
 
 use headstart_frame::{
-    ANSWERS_VARIABLE, CELL_IS_OVER, DESCRIBE_VARIABLES, Frame, LIBRARY_VARIABLE, RECEIVE_COMM, RUN_CALLBACKS,
+    ANSWERS_VARIABLE, CELL_IS_OVER, DESCRIBE_VARIABLES, DROP_VARIABLES, ENVIRONMENT_VARIABLE, Frame,
+    LIBRARY_VARIABLE, RECEIVE_COMM, RUN_CALLBACKS,
 };
 
 use crate::compile::evcxr_text::protocol::{COMPLETE, RUNTIME_VARIABLE, cell_to_run};
@@ -52,14 +53,20 @@ pub fn hook() {
         let run = unsafe {
             rustc_wrapper::unset();
             environment::restore_user_environment();
+            // Programs that a cell starts would take themselves for this process.
+            std::env::remove_var(RUNTIME_VARIABLE);
+            std::env::set_var(ENVIRONMENT_VARIABLE, std::process::id().to_string());
             run()
         };
         if let Err(error) = &run {
             eprintln!("the cells' process cannot continue: {error}");
         }
-        end_programs(libc::SIGTERM);
         // SAFETY: SIGALRM ends this process if a destructor does not return.
         unsafe { libc::alarm(EXIT_TIMEOUT_S) };
+        if run.is_ok() {
+            drop_variables();
+        }
+        end_programs(libc::SIGTERM);
         std::process::exit(i32::from(run.is_err()));
     }
     // The rustc wrapper of evcxr.
@@ -270,7 +277,7 @@ impl Run {
             // The two stores have different layouts: neither cell may see the other's.
             Ok(cell) if !self.store.is_null() && cell.has_preludes_store != self.is_preludes => {
                 let message = OTHER_STORE.to_owned();
-                println!("{}", Frame::Failed { message, file: String::new(), line: 0 }.encode());
+                Frame::Failed { message, file: String::new(), line: 0 }.print();
             }
             Ok(cell) => {
                 writeln!(self.notes, "{BEGINS}")?;
@@ -281,7 +288,7 @@ impl Run {
             }
             Err(problem) => {
                 let message = format!("the compiled cell cannot be loaded: {problem}");
-                println!("{}", Frame::Failed { message, file: String::new(), line: 0 }.encode());
+                Frame::Failed { message, file: String::new(), line: 0 }.print();
             }
         }
         // The kernel continues to read meanwhile, so a thread that prints does not block this.
@@ -333,6 +340,14 @@ fn notify_prelude() {
     if let Some(function) = prelude_function(CELL_IS_OVER) {
         // SAFETY: the symbol is a function of this type.
         unsafe { std::mem::transmute::<*mut libc::c_void, extern "C" fn()>(function)() };
+    }
+}
+
+/// Drops the cells' variables, if the prelude is loaded. A variable may hold text that it has not yet written to a file.
+fn drop_variables() {
+    if let Some(function) = prelude_function(DROP_VARIABLES) {
+        // SAFETY: the symbol is a function of this type, and no cell runs any more.
+        unsafe { std::mem::transmute::<*mut libc::c_void, unsafe extern "C" fn()>(function)() };
     }
 }
 

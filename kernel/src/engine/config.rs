@@ -16,10 +16,11 @@ pub fn files() -> Vec<PathBuf> {
 }
 
 /// Unsupported settings, each with the value that is allowed (empty if there is none) and the reason.
-const REFUSED: [(&str, &str, &str); 3] = [
+const REFUSED: [(&str, &str, &str); 4] = [
     ("tmpdir", "", "each Headstart kernel compiles in a folder of its own"),
     ("sccache", "", "Headstart compiles cells through a compile cache of its own"),
     ("allow_static_linking", "true", "Headstart compiles cells through a compile cache of its own"),
+    ("preserve_vars_on_panic", "true", "in Headstart, a cell that panics keeps the variables of other cells"),
 ];
 
 /// Returns an error if a setting is not supported.
@@ -54,9 +55,12 @@ mod tests {
         fs::write(&file, "[evcxr]\n# tmpdir is not set\nopt_level = \"1\"\nallow_static_linking = true")
             .unwrap();
         assert_eq!(check(std::slice::from_ref(&file)), Ok(()));
-        for setting in
-            ["tmpdir = \"/tmp/a\"", "sccache = \"/usr/bin/sccache\"", "allow_static_linking = false"]
-        {
+        for setting in [
+            "tmpdir = \"/tmp/a\"",
+            "sccache = \"/usr/bin/sccache\"",
+            "allow_static_linking = false",
+            "preserve_vars_on_panic = false",
+        ] {
             fs::write(&file, format!("[evcxr]\n{setting}\n")).unwrap();
             let problem = check(std::slice::from_ref(&file)).unwrap_err();
             assert!(problem.contains("hint: remove the line"), "{problem}");

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
 use crossbeam_channel::select;
-use evcxr::{CommandContext, EvalContextOutputs};
+use evcxr::{CommandContext, EvalContext, EvalContextOutputs};
 use tokio::sync::mpsc;
 
 use crate::compile::ahead::Ahead;
@@ -19,8 +20,9 @@ use crate::engine::prepare::Prepared;
 use crate::engine::report::describe;
 use crate::engine::run::guarded;
 use crate::engine::{certificates, config};
-use crate::platform::rustc_wrapper;
+use crate::platform::{programs, rustc_wrapper};
 use crate::prelude::backend::LIBRARIES_REMEDY;
+use crate::prelude::facade::toml_string;
 use crate::prelude::session::Session;
 use crate::prelude::template::Template;
 use crate::prelude::toolchain;
@@ -29,8 +31,8 @@ use crate::prelude::toolchain;
 pub const BEGIN: &str = "headstart::start();";
 /// Cell that restores a context's numbering after `:clear`: evcxr runs it when it starts.
 const FIRST: &str = "42";
-/// Code that ends a process of cells.
-pub const END: &str = "std::process::exit(0);";
+/// Code that drops the variables and ends a process of cells.
+pub const END: &str = "headstart::variables::end();";
 const USE_PRELUDE: &str = "use headstart::prelude::*;\nuse headstart::display::ShowDebug as _;";
 /// evcxr prefers mold, which it loads into every program that it starts for a cell. That takes longer than
 /// rustc's own linker.
@@ -78,7 +80,11 @@ pub fn load(
     if let Some(decided) = &decided {
         decided.apply(session.path())?;
     }
-    let (context, outputs) = CommandContext::new().map_err(|error| error.to_string())?;
+    let program = programs::link_to_self(session.path()).or_else(|_| std::env::current_exe());
+    let program = program.map_err(|error| format!("this program's path is not known: {error}"))?;
+    let (context, outputs) =
+        EvalContext::with_subprocess_command(Command::new(program)).map_err(|error| error.to_string())?;
+    let context = CommandContext::with_eval_context(context);
     let _ = cells.child.set(context.process_handle());
     cells.process_has_changed();
     std::thread::spawn(move || log(&outputs));
@@ -115,8 +121,9 @@ pub fn load(
                 loaded.context.execute(&cell).map_err(|error| error.to_string())?;
             }
             loaded.load_prelude(&template)?;
-            // The cause of a probe's failure, such as a full disk, may be gone in the next session.
-            if could_run {
+            // The cause of a probe's failure, such as a full disk or a setting, may be gone in the next session.
+            let may_pass = found != boundary::Cells::Rewritten && !loaded.config.is_empty();
+            if could_run && !may_pass {
                 found.record(&template);
             }
             found
@@ -143,9 +150,9 @@ pub fn load(
 fn dependency(template: &Template) -> String {
     format!(
         "{LINKER}{BUILD_VARIABLE}CARGO_INCREMENTAL=0\n{BUILD_VARIABLE}CARGO_ENCODED_RUSTFLAGS={}\n\
-         {DEPENDENCY}headstart = {{ path = {:?} }}\n",
+         {DEPENDENCY}headstart = {{ path = {} }}\n",
         template.rustc_flags().join("\u{1f}"),
-        template.facade().display().to_string()
+        toml_string(&template.facade())
     )
 }
 

@@ -82,6 +82,38 @@ pub fn nones(pattern: &Pat) -> impl Iterator<Item = usize> {
     nones.0.into_iter()
 }
 
+/// Bytes of the constants and variants without a path, such as `Red`, in the pattern of a `let … else`. evcxr takes them
+/// for variables. By their case, because the text does not show what a name means.
+pub fn constants(pattern: &Pat) -> Vec<Range<usize>> {
+    struct Constants(Vec<Range<usize>>);
+    impl<'ast> Visit<'ast> for Constants {
+        fn visit_field_pat(&mut self, field: &'ast syn::FieldPat) {
+            // A field in short form is a variable.
+            if field.colon_token.is_some() {
+                syn::visit::visit_field_pat(self, field);
+            }
+        }
+        fn visit_pat_ident(&mut self, pattern: &'ast syn::PatIdent) {
+            let is_variable =
+                pattern.by_ref.is_some() || pattern.mutability.is_some() || pattern.subpat.is_some();
+            if !is_variable
+                && pattern.ident != "None"
+                && pattern.ident.to_string().starts_with(char::is_uppercase)
+            {
+                self.0.push(in_cell(pattern.span()));
+            }
+        }
+    }
+    let mut constants = Constants(Vec::new());
+    constants.visit_pat(pattern);
+    constants.0
+}
+
+/// The text of a pattern's part, hidden from evcxr.
+pub fn hidden(text: &str) -> String {
+    format!("{LOCAL}!({text})")
+}
+
 /// Visitor that hides variables from evcxr.
 pub struct PatternHider<'a> {
     pub names: &'a BTreeSet<String>,
@@ -104,7 +136,7 @@ impl<'ast> Visit<'ast> for PatternHider<'_> {
     fn visit_pat_ident(&mut self, pattern: &'ast syn::PatIdent) {
         let range = in_cell(pattern.span());
         if self.names.contains(&pattern.ident.to_string()) {
-            let hidden = format!("{LOCAL}!({})", &self.text[range.clone()]);
+            let hidden = hidden(&self.text[range.clone()]);
             self.edits.push((range, hidden));
         }
     }
@@ -126,6 +158,22 @@ mod tests {
             assert_eq!(Prepared::new(cell).sent(), sent);
         }
         for cell in ["let (a, P { b, c: Some(d) }) = f();", "let a = 1;", "let a: u8 = 1;"] {
+            assert_eq!(Prepared::new(cell).sent(), cell);
+        }
+    }
+
+    #[test]
+    fn constants_and_variants_are_no_variables() {
+        for (cell, sent) in [
+            ("let Red = c else { f() };", "let headstart::headstart_local!(Red) = c else { f() };"),
+            (
+                "let (É, P { a: MAX, B }, c) = d else { f() };",
+                "let (headstart::headstart_local!(É), P { a: headstart::headstart_local!(MAX), B }, c) = d else { f() };",
+            ),
+        ] {
+            assert_eq!(Prepared::new(cell).sent(), sent);
+        }
+        for cell in ["let N = 10;", "let (A, b) = f();", "let Color::Red = c else { f() };"] {
             assert_eq!(Prepared::new(cell).sent(), cell);
         }
     }

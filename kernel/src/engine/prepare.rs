@@ -14,7 +14,7 @@ use crate::compile::command_lines::command_lines;
 use crate::compile::evcxr_text::commands::{DEPENDENCY, QUIT, TOKIO_FEATURES, TOKIO_FULL};
 use crate::engine::edits::Edited;
 use crate::engine::parameters;
-use crate::engine::patterns::{PatternHider, in_cell, nones, rebound};
+use crate::engine::patterns::{PatternHider, constants, hidden, in_cell, nones, rebound};
 use crate::engine::run::Variables;
 
 /// Space characters in text copied from web pages and other programs, which Rust does not accept as
@@ -181,6 +181,12 @@ impl Prepared {
                     bound.map(|(name, mutable)| (end..end, format!(" let {mutable}{name} = {name};"))),
                 );
                 edits.extend(nones(&local.pat).map(|at| (at..at, " {}".to_owned())));
+                if local.init.as_ref().is_some_and(|init| init.diverge.is_some()) {
+                    let text = &self.plain.text;
+                    let found = constants(&local.pat).into_iter();
+                    let found = found.filter(|range| !self.local.contains(&text[range.clone()]));
+                    edits.extend(found.map(|range| (range.clone(), hidden(&text[range]))));
+                }
             }
         }
         self.sent = Edited::new(&self.plain.text, edits);

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::Sender;
 use crate::compile::cell::{awaits, blanks};
 use crate::compile::command_lines::{self, has};
 use crate::compile::evcxr_text::commands::{CLEAR, DEPENDENCY, FORMAT, RESTART, TIMING};
-use crate::compile::timing;
+use crate::compile::{timing, unusable};
 use crate::engine::certificates;
 use crate::engine::commands::{self, Step, last_commands};
 use crate::engine::finish::{self, FinishedCell};
@@ -170,6 +170,7 @@ impl Loaded {
     /// Deletes everything that the cells have defined, and loads the prelude again.
     fn clear(&mut self) -> Result<(), CellError> {
         let load = self.load.clone();
+        self.drop_variables();
         self.run_lines(CLEAR)?;
         self.listener.process_has_ended();
         self.run_lines(&load).map(drop)
@@ -188,6 +189,13 @@ impl Loaded {
         self.run_lines(BEGIN).map(drop)
     }
 
+    /// Drops the variables, before `:clear` kills their process.
+    fn drop_variables(&mut self) {
+        if !self.variables().is_empty() {
+            let _ = self.context.execute(END);
+        }
+    }
+
     fn run_lines(&mut self, lines: &str) -> Result<EvalOutputs, CellError> {
         let prepared = Prepared::new(lines);
         let result = self.context.execute(prepared.sent());
@@ -197,14 +205,23 @@ impl Loaded {
     /// Runs a cell's code.
     fn run_code(&mut self, prepared: &mut Prepared) -> Result<EvalOutputs, Error> {
         let ahead = self.ahead.as_ref().and_then(|ahead| ahead.begin(prepared.sent()));
-        let mut result = self.context.execute(prepared.sent());
+        let mut result = self.execute_code(prepared.sent());
         drop(ahead);
         // A variable that evcxr cannot store for later cells remains usable in its own cell.
         while let Err(error) = &result
             && (prepared.make_any_local(&unstorable_variables(error), outlives(error))
                 || prepared.make_explicit(self.types_with_paths(error, prepared.plain())))
         {
-            result = self.context.execute(prepared.sent());
+            result = self.execute_code(prepared.sent());
+        }
+        result
+    }
+
+    /// Executes code. If no cell can take some variables any more, drops them and executes the code again.
+    fn execute_code(&mut self, code: &str) -> Result<EvalOutputs, Error> {
+        let result = self.context.execute(code);
+        if result.is_err() && unusable::take(&self.folder) && self.context.execute(unusable::LOSE).is_ok() {
+            return self.context.execute(code);
         }
         result
     }

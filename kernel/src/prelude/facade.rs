@@ -68,9 +68,32 @@ fn manifest(name: &str, edition: &str, dependencies: &[(&str, &str)]) -> String 
     manifest
 }
 
+/// A path as a string of a cargo manifest.
+pub fn toml_string(path: &Path) -> String {
+    // TOML's strings are those of JSON, and TOML does not allow the character DEL.
+    serde_json::Value::from(path.display().to_string()).to_string().replace('\u{7f}', "\\u007f")
+}
+
 fn write(path: &Path, text: &str) -> Result<(), String> {
     path.parent()
         .map_or(Ok(()), std::fs::create_dir_all)
         .and_then(|()| std::fs::write(path, text))
         .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_path_in_any_script_is_a_string_of_a_manifest() {
+        for path in ["/home/ค่า", "/home/हिन्दी", "/home/Jose\u{301}", "/a\u{200d}\"b'\\c\t\u{7f}", "/plain"]
+        {
+            let manifest = format!("path = {}", toml_string(Path::new(path)));
+            let read: BTreeMap<String, String> = toml::from_str(&manifest).unwrap();
+            assert_eq!(read["path"], path, "{manifest}");
+        }
+    }
 }

@@ -13,6 +13,10 @@ use crate::platform::cache_folder::cache_folder;
 use crate::platform::process_folder::ProcessFolder;
 use crate::prelude::template::Template;
 
+/// Folder of the sessions in the cache. cargo searches the folders above a package for its workspace, and stops at a
+/// folder `target/package`, where it packs packages itself. So a `Cargo.toml` in the user's home has no effect.
+pub const FOLDER: &str = "sessions/target/package";
+
 /// File in a session's folder that exists while the prelude is being loaded.
 pub const LOADING: &str = "loading";
 
@@ -26,7 +30,7 @@ pub struct Session(ProcessFolder);
 impl Session {
     /// Creates an empty folder for this session.
     pub fn new() -> Result<Session, String> {
-        ProcessFolder::new(&cache_folder()?.join("sessions")).map(Session)
+        ProcessFolder::new(&cache_folder()?.join(FOLDER)).map(Session)
     }
 
     /// Path of the folder.
@@ -94,7 +98,9 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         let target = to.join(entry.file_name());
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_library = [".rlib", ".rmeta"].iter().any(|extension| name.ends_with(extension));
-        if from.ends_with("incremental") && !name.starts_with("ctx-") || name == AHEAD {
+        let is_ours = from.ends_with("incremental") && !name.starts_with("ctx-") || name == AHEAD;
+        // A link leads to this program.
+        if is_ours || entry.file_type()?.is_symlink() {
             continue;
         } else if entry.file_type()?.is_dir() {
             copy(&entry.path(), &target)?;

@@ -3,6 +3,8 @@
 //! Each source consists of the session's items and a frame around the cell's statements. If a frame does
 //! not match the expected text exactly, the result is an error, so that no cell is rewritten by mistake.
 
+use std::ops::Range;
+
 /// Name of the crate that contains a cell.
 pub const CRATE_NAME: &str = "ctx";
 /// Path of a cell's source file in rustc's arguments.
@@ -250,6 +252,21 @@ pub fn use_of_variable(line: &str) -> Option<(Use, &str)> {
     let (_, name) = done.split_once("stringify!(")?;
     let name = name.split([',', ')']).next()?;
     Some((use_, name.trim_start_matches("r#")))
+}
+
+/// Line that reports a variable as lost, in place of the line that checks it. `None` for another line.
+pub fn lost_line(line: &str) -> Option<String> {
+    let (Use::Check, _) = use_of_variable(line)? else { return None };
+    let (_, name) = line.rsplit_once("(stringify!(")?;
+    Some(format!("vars_ok &= headstart::variables::lost(stringify!({name}"))
+}
+
+/// Numbers of the lines with the existing variables, in the source for rust-analyzer.
+pub fn variable_lines(source: &str) -> Option<Range<usize>> {
+    let begin = source.find(ANALYSIS_VARIABLES)? + ANALYSIS_VARIABLES.len();
+    let end = begin + source[begin..].find(ANALYSIS_STATEMENTS)?;
+    let number = |at: usize| source[..at].matches('\n').count() + 1;
+    Some(number(begin)..number(end))
 }
 
 /// Whether lines take a variable out of the store.
