@@ -9,8 +9,8 @@ All learners share one Rust and one read-only prelude. Install a C compiler, and
 doctor` names, as root with the umask 022:
 
     export RUSTUP_HOME=/usr/local/rustup CARGO_HOME=/usr/local/cargo
-    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --no-modify-path --profile minimal \\
-        --default-toolchain VERSION
+    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs -o rustup-init.sh
+    sh rustup-init.sh -y --no-modify-path --profile minimal --default-toolchain VERSION
 
 Install the wheels into one environment, and unpack the prelude once, also as root:
 

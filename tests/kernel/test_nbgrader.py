@@ -30,7 +30,7 @@ let first = &scores[0];
 set_gpu_precision(GpuPrecision::BFloat16)?;
 assert!(std::panic::catch_unwind(|| -> f64 { panic!("expected") }).is_err());
 assert_eq!(*first, 1.0);"""
-NOTES = ["`first` lasts for this cell only", "the precision does not change", "a panic was caught: expected"]
+NOTES = ["later cells cannot use `first`", "the precision does not change", "a panic was caught: expected"]
 # A cell whose value is its points.
 PARTIAL = "accuracy(&[1, 0], &[1, 1]) * 2.0"
 HALF = "    0.5\n"
