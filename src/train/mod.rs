@@ -18,6 +18,7 @@ mod image_features;
 mod inputs;
 mod lint;
 mod lint_images;
+mod lint_rates;
 mod lint_shapes;
 mod lint_split;
 mod loss;
