@@ -126,6 +126,7 @@ impl Model {
             let is_augmented = validation.as_ref().is_some_and(|data| data.is_augmented());
             let steps = fit.epochs.saturating_sub(fit.initial_epoch).saturating_mul(data.batches());
             lint::say(&lint::of_training(self, compiled, is_augmented, steps));
+            lint::say(&lint_shapes::of_labels(self, compiled));
             lint::say(&lint_shapes::of_input(self));
             lint::say(&lint_shapes::of_last_batch(self, data.samples()));
             if let Some((training, validation)) = split.filter(|_| compiled.is_of_one_class(self)) {

@@ -52,7 +52,8 @@ pub use loss::{
 };
 pub use loss_trait::{Loss, LossSpec};
 pub use metric_trait::{
-    AUC, Accuracy, AnyMetric, F1Score, Metric, MetricSpec, Precision, Recall, TopKCategoricalAccuracy,
+    AUC, Accuracy, AnyMetric, BinaryAccuracy, F1Score, Metric, MetricSpec, Precision, Recall,
+    TopKCategoricalAccuracy,
 };
 pub use optimizer::{
     Adam, AdamW, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, OptimizerConfig,

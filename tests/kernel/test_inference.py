@@ -133,6 +133,7 @@ stepped: [Schedule; 3] = [Schedule::piecewise_constant(&[1], &[0.1, 0.01]), Sche
 rate_there: f64 = falling.at(3)
 loss_of_logits: BuiltInLoss = BinaryCrossentropy.from_logits(true).label_smoothing(0.1)
 metrics_of_classes: [MetricSpec; 2] = [Accuracy, TopKCategoricalAccuracy(5)]
+metric_of_labels: MetricSpec = BinaryAccuracy
 early: EarlyStopping = EarlyStopping::new("loss").patience(2).min_delta(0.1).restore_best_weights(true).start_from_epoch(1)
 plateau: ReduceLROnPlateau = ReduceLROnPlateau::new("loss").factor(0.5).patience(2).min_delta(0.1).cooldown(1).min_lr(1e-6)
 checkpoint: ModelCheckpoint = ModelCheckpoint::new(std::env::temp_dir().join("headstart-types.safetensors")).monitor("loss").mode("min").save_best_only(true).save_weights_only(true).save_freq(2).initial_value_threshold(9.0)
