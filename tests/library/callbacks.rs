@@ -151,3 +151,17 @@ fn a_threshold_of_nan_is_refused() -> Result<()> {
     assert!(error.contains("initial_value_threshold"), "{error}");
     Ok(())
 }
+
+#[test]
+fn the_initial_learning_rate_is_a_parameter_of_an_mlflow_run() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?);
+    let mut model = sequential![Input::new(2), Dense::new(1)]?;
+    model.compile(SGD::new(Schedule::exponential_decay(0.125, 1, 0.5)), MeanSquaredError, []);
+    let fit = Fit::epochs(1).batch_size(2).verbose(false).chart(false).advice(false);
+    model.fit((&x, &y), fit.callback(MLflowLogger::new(folder.path())))?;
+    let runs = std::fs::read_dir(folder.path().join("0")).unwrap().map(|entry| entry.unwrap().path());
+    let run = runs.filter(|path| path.is_dir()).last().unwrap();
+    assert_eq!(std::fs::read_to_string(run.join("params/learning_rate")).unwrap(), "0.125");
+    Ok(())
+}
