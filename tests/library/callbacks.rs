@@ -165,3 +165,30 @@ fn the_initial_learning_rate_is_a_parameter_of_an_mlflow_run() -> Result<()> {
     assert_eq!(std::fs::read_to_string(run.join("params/learning_rate")).unwrap(), "0.125");
     Ok(())
 }
+
+/// As in Keras, only an improvement on the baseline restarts the patience.
+#[test]
+fn early_stopping_waits_for_its_baseline() -> Result<()> {
+    let (x, y) = (Tensor::ones((8, 1), DType::F32, &device())?, Tensor::ones(8, DType::F32, &device())?);
+    let epochs = |stop: EarlyStopping| -> Result<usize> {
+        let mut model = sequential![Input::new(1), Dense::new(1).kernel_initializer(Initializer::Zeros)]?;
+        // A step multiplies the error by 1 - 4·rate. The losses: 1, 0.64, 0.41, 0.26, 0.51, 0.33, 0.21, 0.13.
+        model.compile(SGD::new(0.05), MeanSquaredError, []);
+        let rates = LearningRateScheduler::new(|epoch, _| if epoch == 3 { 0.6 } else { 0.05 });
+        Ok(model.fit((&x, &y), quiet(8).callback(rates).callback(stop))?.epochs())
+    };
+    let stop = || EarlyStopping::new("loss").patience(3);
+    assert_eq!((epochs(stop())?, epochs(stop().baseline(0.5))?, epochs(stop().baseline(0.1))?), (8, 8, 5));
+    assert!(epochs(stop().baseline(f64::NAN)).unwrap_err().to_string().contains("baseline"));
+    Ok(())
+}
+
+#[test]
+fn networks_have_the_names_of_keras_too() -> Result<()> {
+    for (keras, name) in [("MobileNetV2", "mobilenetv2_100"), ("EfficientNetB1", "efficientnet_b1")] {
+        let network = headstart::models::Network::named(keras, Weights::Random(0))?;
+        let network = network.include_top(false).input_shape((3, 32, 32)).alpha(0.1);
+        assert_eq!(network.build()?.name(), name);
+    }
+    Ok(())
+}
