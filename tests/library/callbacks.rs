@@ -192,3 +192,31 @@ fn networks_have_the_names_of_keras_too() -> Result<()> {
     }
     Ok(())
 }
+
+/// As in Keras: TensorBoard has it always, a CSV file if a callback changes it.
+#[test]
+fn logs_have_the_learning_rate() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("log.csv");
+    let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?);
+    let mut model = sequential![Input::new(2), Dense::new(1)]?;
+    model.compile(SGD::new(0.5), MeanSquaredError, []);
+    let logged = || quiet(2).chart(false).callback(CSVLogger::new(&csv)).validation_split(0.25);
+    let plain = model.fit((&x, &y), logged().callback(TensorBoard::new(folder.path().join("tb"))))?;
+    let text = std::fs::read_to_string(&csv).unwrap();
+    assert!(text.starts_with("epoch,loss,val_loss\n"), "{text}");
+    assert_eq!(plain["learning_rate"], [0.5, 0.5]);
+    assert!(!plain.names().contains(&"learning_rate".to_owned()));
+    let events = std::fs::read_dir(folder.path().join("tb/train")).unwrap().next().unwrap().unwrap().path();
+    let events = std::fs::read(events).unwrap();
+    let tag = b"epoch_learning_rate";
+    assert_eq!(events.windows(tag.len()).filter(|window| window == tag).count(), 2);
+    let halve = LearningRateScheduler::new(|epoch, _| 0.5 / (epoch + 1) as f64);
+    let history = model.fit((&x, &y), logged().callback(halve))?;
+    assert_eq!(history["learning_rate"], [0.5, 0.25]);
+    let text = std::fs::read_to_string(&csv).unwrap();
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows[0], ["epoch", "learning_rate", "loss", "val_loss"]);
+    assert_eq!((rows[1][1], rows[2][1]), ("0.5", "0.25"));
+    Ok(())
+}
