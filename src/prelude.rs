@@ -31,11 +31,12 @@ pub use crate::nn::{
 pub use crate::ops::value_and_gradients;
 pub use crate::random::{random_uniform, set_random_seed};
 pub use crate::train::{
-    AUC, Accuracy, Adam, AdamW, BackupAndRestore, BinaryCrossentropy, BinaryFocalCrossentropy, BuiltInLoss,
-    CSVLogger, CategoricalCrossentropy, EarlyStopping, F1Score, Fit, History, Huber, ImageFeatures,
-    LearningRateScheduler, Loss, MLflowLogger, MeanAbsoluteError, MeanSquaredError, Metric, MetricSpec,
-    ModelCheckpoint, Precision, RMSprop, Recall, ReduceLROnPlateau, SGD, Schedule, SharedCallback,
-    SparseCategoricalCrossentropy, TensorBoard, TerminateOnNaN, TopKCategoricalAccuracy,
+    AUC, Accuracy, Adam, AdamW, BackupAndRestore, BinaryAccuracy, BinaryCrossentropy,
+    BinaryFocalCrossentropy, BuiltInLoss, CSVLogger, CategoricalCrossentropy, EarlyStopping, F1Score, Fit,
+    History, Huber, ImageFeatures, LearningRateScheduler, Loss, MLflowLogger, MeanAbsoluteError,
+    MeanSquaredError, Metric, MetricSpec, ModelCheckpoint, Precision, RMSprop, Recall, ReduceLROnPlateau,
+    SGD, Schedule, SharedCallback, SparseCategoricalCrossentropy, TensorBoard, TerminateOnNaN,
+    TopKCategoricalAccuracy,
 };
 pub use crate::weights::Weights;
 pub use crate::{

@@ -5,6 +5,7 @@ use super::densenet::DENSENET121;
 use super::efficientnet::*;
 use super::mobilenet::*;
 use super::network::{Architecture, Network};
+use super::registry::models;
 use super::regnet::*;
 use super::residual::*;
 use super::vgg16::{VGG16, VGG16_BN};
@@ -63,7 +64,7 @@ pub(super) static ALL: [&Architecture; 46] = [
 
 impl Network {
     /// Configures a network by its name: `convnext_tiny`, `resnet18`, … [`models`](super::models) lists them. The name
-    /// may also be that of weights, such as `convnext_tiny.in12k_ft_in1k`.
+    /// may also be Keras's, such as `EfficientNetB3`, or that of weights, such as `convnext_tiny.in12k_ft_in1k`.
     ///
     /// ```
     /// use headstart::models::Network;
@@ -76,7 +77,8 @@ impl Network {
     /// # Errors
     /// [`Error::Argument`] if there is no such network; the message lists the names.
     pub fn named(name: &str, weights: Weights) -> Result<Network> {
-        let architecture = name.split('.').next().unwrap_or_default();
+        let of_keras = models().iter().find(|model| model.keras.as_deref() == Some(name));
+        let architecture = of_keras.map_or(name, |model| &model.name).split('.').next().unwrap_or_default();
         if let Some(known) = ALL.iter().find(|known| known.name == architecture) {
             return Ok(Network::new(known, weights));
         }

@@ -26,7 +26,7 @@ const MAX_EXTENT: usize = i32::MAX as usize;
 pub struct Conv2D {
     filters: usize,
     pub(super) kernel_size: WindowSize,
-    pub(super) strides: usize,
+    pub(super) strides: WindowSize,
     pub(super) padding: Padding,
     pub(super) activation: Activation,
     use_bias: bool,
@@ -55,7 +55,7 @@ impl Conv2D {
         Conv2D {
             filters,
             kernel_size: kernel_size.into(),
-            strides: 1,
+            strides: WindowSize::Square(1),
             padding: Padding::Valid,
             activation: Activation::Linear,
             use_bias: true,
@@ -88,9 +88,9 @@ impl Conv2D {
         self.kernel_size.sides().map(|side| extent(side).saturating_add(side.min(1)))
     }
 
-    /// Sets the stride in pixels. Default: 1.
-    pub fn strides(self, strides: usize) -> Conv2D {
-        Conv2D { strides, ..self }
+    /// Sets the stride in pixels, the same along both sides: `2`, or `(2, 2)` as in Keras. Default: 1.
+    pub fn strides(self, strides: impl Into<WindowSize>) -> Conv2D {
+        Conv2D { strides: strides.into(), ..self }
     }
 
     /// Sets the padding. Default: [`Padding::Valid`].
@@ -132,7 +132,9 @@ impl Build for Conv2D {
         let [rows, columns] = self.extent();
         let fits = rows.max(columns) <= MAX_EXTENT;
         check("window", format!("{rows}x{columns}"), fits, "at most 2147483647 pixels, with its gaps")?;
-        let [channels, height, width] = window_output(&context, self.extent(), self.strides, self.padding)?;
+        self.strides.check_square("strides")?;
+        let stride = self.strides.side();
+        let [channels, height, width] = window_output(&context, self.extent(), stride, self.padding)?;
         if !channels.is_multiple_of(self.groups) || !self.filters.is_multiple_of(self.groups) {
             let expected = format!("a divisor of {channels} channels and {} filters", self.filters);
             return Err(Error::Argument { name: "groups", expected, found: self.groups.to_string() });
@@ -182,10 +184,11 @@ impl Built {
     fn op(&self, x: &Tensor, activation: Activation) -> Result<Conv> {
         let Conv2D { strides, padding, dilation_rate: dilation, .. } = self.config;
         let ((_, _, height, width), extent) = (x.dims4()?, self.config.extent());
-        let before = |side: usize, size: usize| padding.amount(side, size, strides).0;
+        let stride = strides.side();
+        let before = |side: usize, size: usize| padding.amount(side, size, stride).0;
         let before = [before(height, extent[0]), before(width, extent[1])];
         let (output, relu) = ([self.shape[1], self.shape[2]], activation == Activation::Relu);
-        Ok(Conv { stride: strides, dilation, groups: self.groups(), before, output, relu })
+        Ok(Conv { stride, dilation, groups: self.groups(), before, output, relu })
     }
 
     /// CPU path, with a fused ReLU.
@@ -217,9 +220,10 @@ impl Built {
             return self.convolve(&x, &kernel, bias, activation);
         }
         let (Conv2D { strides, padding, dilation_rate, .. }, extent) = (&self.config, self.config.extent());
-        let amount = |axis: usize| x.dim(axis + 2).map(|side| padding.amount(side, extent[axis], *strides));
+        let stride = strides.side();
+        let amount = |axis: usize| x.dim(axis + 2).map(|side| padding.amount(side, extent[axis], stride));
         let padding = [amount(0)?, amount(1)?];
-        let y = on_device(&x, &kernel, *strides, *dilation_rate, self.groups(), padding)?;
+        let y = on_device(&x, &kernel, stride, *dilation_rate, self.groups(), padding)?;
         let y = match bias {
             Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?,
             None => y,

@@ -9,6 +9,9 @@ use crate::check::check_memory;
 use crate::{Result, random};
 
 /// Distribution of initial weights.
+///
+/// The inputs of a depthwise convolution are those of one channel, as in PyTorch. Keras counts the inputs of all channels,
+/// so its He initializers give values smaller by the root of their number; Glorot's are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Initializer {
     /// Uniform in ±√(6 / (inputs + outputs)), Keras's default (Glorot and Bengio 2010).

@@ -62,7 +62,9 @@ fn only_in_keras_before(network: &str, node: &Node, has: impl Fn(&str) -> bool) 
         usize::from(block.is_some_and(|block| !has(&format!("{block}_drop"))))
     };
     let pads = |depthwise: &str| match &node.config {
-        Some(LayerConfig::Conv2D(conv)) => usize::from(layer.ends_with(depthwise) && conv.strides == 2),
+        Some(LayerConfig::Conv2D(conv)) => {
+            usize::from(layer.ends_with(depthwise) && conv.strides.side() == 2)
+        }
         _ => 0,
     };
     Some(match (network, layer) {

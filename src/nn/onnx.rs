@@ -134,7 +134,7 @@ impl Graph {
             LayerConfig::Conv2D(conv) => {
                 let groups = if conv.depthwise { input[0] } else { conv.groups } as i64;
                 let sides = conv.kernel_size.sides();
-                let attributes = window(input, sides, conv.dilation_rate, conv.strides, conv.padding);
+                let attributes = window(input, sides, conv.dilation_rate, conv.strides.side(), conv.padding);
                 self.node("Conv", &weighted, to, [attributes, vec![int("group", groups)]].concat());
                 conv.activation
             }
@@ -151,12 +151,12 @@ impl Graph {
                 Activation::Linear
             }
             LayerConfig::MaxPooling2D(pool) => {
-                let attributes = window(input, [pool.pool_size; 2], 1, pool.strides, pool.padding);
+                let attributes = window(input, pool.pool_size.sides(), 1, pool.strides.side(), pool.padding);
                 self.node("MaxPool", &inputs, to, attributes);
                 Activation::Linear
             }
             LayerConfig::AveragePooling2D(pool) => {
-                let attributes = window(input, [pool.pool_size; 2], 1, pool.strides, pool.padding);
+                let attributes = window(input, pool.pool_size.sides(), 1, pool.strides.side(), pool.padding);
                 self.node(
                     "AveragePool",
                     &inputs,

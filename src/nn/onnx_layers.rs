@@ -77,7 +77,8 @@ impl Graph {
             LayerConfig::GroupNormalization(norm) => self.group_norm(norm, x, params, input, to),
             LayerConfig::SeparableConv2D(conv) => {
                 let group = int("group", input[0] as i64);
-                let mut attributes = window(input, conv.kernel_size.sides(), 1, conv.strides, conv.padding);
+                let mut attributes =
+                    window(input, conv.kernel_size.sides(), 1, conv.strides.side(), conv.padding);
                 attributes.push(group);
                 let filtered = self.fresh(format!("{to}/filtered"));
                 self.node("Conv", &[x, params[0].clone()], filtered.clone(), attributes);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::window_size::window_output;
+use super::window_size::{WindowSize, window_output};
 use super::{Build, Context, Conv2D, Initializer, Layer, Mode, Padding};
 use crate::device::takes_cpu_path;
 use crate::ops::{MaxPool, apply1};
@@ -17,20 +17,21 @@ use crate::{Error, Result};
 /// From `[N, C, H, W]` to `[N, C, H', W']`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct MaxPooling2D {
-    pub(super) pool_size: usize,
-    pub(super) strides: usize,
+    pub(super) pool_size: WindowSize,
+    pub(super) strides: WindowSize,
     pub(super) padding: Padding,
 }
 
 impl MaxPooling2D {
-    /// Square windows of `pool_size` pixels. Defaults: stride `pool_size`, no padding.
-    pub fn new(pool_size: usize) -> MaxPooling2D {
+    /// Square windows of `pool_size` pixels: `2`, or `(2, 2)` as in Keras. Defaults: stride `pool_size`, no padding.
+    pub fn new(pool_size: impl Into<WindowSize>) -> MaxPooling2D {
+        let pool_size = pool_size.into();
         MaxPooling2D { pool_size, strides: pool_size, padding: Padding::Valid }
     }
 
     /// Sets the stride in pixels. Default: the pool size.
-    pub fn strides(self, strides: usize) -> MaxPooling2D {
-        MaxPooling2D { strides, ..self }
+    pub fn strides(self, strides: impl Into<WindowSize>) -> MaxPooling2D {
+        MaxPooling2D { strides: strides.into(), ..self }
     }
 
     /// Sets the padding. Default: [`Padding::Valid`]. Padded values are never the maximum.
@@ -45,13 +46,21 @@ impl Build for MaxPooling2D {
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
-        let shape = window_output(&context, [self.pool_size; 2], self.strides, self.padding)?;
+        let stride = checked_stride(self.pool_size, self.strides)?;
+        let shape = window_output(&context, self.pool_size.sides(), stride, self.padding)?;
         let sides = [context.inputs[0][1], context.inputs[0][2]];
-        let size = effective_size(self.pool_size, self.padding, sides);
-        let before = sides.map(|side| self.padding.amount(side, size, self.strides).0);
-        let op = MaxPool { size, stride: self.strides, before, output: [shape[1], shape[2]] };
+        let size = effective_size(self.pool_size.side(), self.padding, sides);
+        let before = sides.map(|side| self.padding.amount(side, size, stride).0);
+        let op = MaxPool { size, stride, before, output: [shape[1], shape[2]] };
         Ok(Arc::new(Max { op, shape }))
     }
+}
+
+/// The step of a pooling window, which is a square.
+fn checked_stride(pool_size: WindowSize, strides: WindowSize) -> Result<usize> {
+    pool_size.check_square("pool_size")?;
+    strides.check_square("strides")?;
+    Ok(strides.side())
 }
 
 /// The size of a window with the same pooled values, which is not much larger than the image. With
@@ -93,20 +102,21 @@ impl Layer for Max {
 /// From `[N, C, H, W]` to `[N, C, H', W']`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AveragePooling2D {
-    pub(super) pool_size: usize,
-    pub(super) strides: usize,
+    pub(super) pool_size: WindowSize,
+    pub(super) strides: WindowSize,
     pub(super) padding: Padding,
 }
 
 impl AveragePooling2D {
-    /// Square windows of `pool_size` pixels. Defaults: stride `pool_size`, no padding.
-    pub fn new(pool_size: usize) -> AveragePooling2D {
+    /// Square windows of `pool_size` pixels: `2`, or `(2, 2)` as in Keras. Defaults: stride `pool_size`, no padding.
+    pub fn new(pool_size: impl Into<WindowSize>) -> AveragePooling2D {
+        let pool_size = pool_size.into();
         AveragePooling2D { pool_size, strides: pool_size, padding: Padding::Valid }
     }
 
     /// Sets the stride in pixels. Default: the pool size.
-    pub fn strides(self, strides: usize) -> AveragePooling2D {
-        AveragePooling2D { strides, ..self }
+    pub fn strides(self, strides: impl Into<WindowSize>) -> AveragePooling2D {
+        AveragePooling2D { strides: strides.into(), ..self }
     }
 
     /// Sets the padding. Default: [`Padding::Valid`]. The mean excludes padded values.
@@ -125,8 +135,9 @@ impl Build for AveragePooling2D {
         let [_, height, width] = *context.inputs[0] else {
             return Err(Error::shape(context.name, "[channels, height, width]", context.inputs[0], ""));
         };
-        let size = effective_size(self.pool_size, self.padding, [height, width]);
-        let sum = Conv2D::depthwise(size).strides(self.strides).padding(self.padding);
+        let stride = checked_stride(self.pool_size, self.strides)?;
+        let size = effective_size(self.pool_size.side(), self.padding, [height, width]);
+        let sum = Conv2D::depthwise(size).strides(stride).padding(self.padding);
         let sum = sum.use_bias(false).kernel_initializer(Initializer::Ones);
         let (name, device) = (context.name, context.device);
         let sum = sum.build(context)?;
@@ -136,8 +147,7 @@ impl Build for AveragePooling2D {
             unreachable!("a convolution's output is feature maps")
         };
         let held = |side: usize, at: usize| {
-            let start =
-                (at * self.strides) as isize - self.padding.amount(side, size, self.strides).0 as isize;
+            let start = (at * stride) as isize - self.padding.amount(side, size, stride).0 as isize;
             (start + size as isize).min(side as isize) - start.max(0)
         };
         let counts = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));

@@ -21,7 +21,7 @@ use crate::ops::{Conv, apply2, apply3};
 pub struct SeparableConv2D {
     filters: usize,
     pub(super) kernel_size: WindowSize,
-    pub(super) strides: usize,
+    pub(super) strides: WindowSize,
     pub(super) padding: Padding,
     pub(super) activation: Activation,
     pub(super) use_bias: bool,
@@ -34,16 +34,16 @@ impl SeparableConv2D {
         SeparableConv2D {
             filters,
             kernel_size: kernel_size.into(),
-            strides: 1,
+            strides: WindowSize::Square(1),
             padding: Padding::Valid,
             activation: Activation::Linear,
             use_bias: true,
         }
     }
 
-    /// Sets the stride in pixels. Default: 1.
-    pub fn strides(self, strides: usize) -> SeparableConv2D {
-        SeparableConv2D { strides, ..self }
+    /// Sets the stride in pixels, the same along both sides: `2`, or `(2, 2)` as in Keras. Default: 1.
+    pub fn strides(self, strides: impl Into<WindowSize>) -> SeparableConv2D {
+        SeparableConv2D { strides: strides.into(), ..self }
     }
 
     /// Sets the padding. Default: [`Padding::Valid`].
@@ -69,7 +69,9 @@ impl Build for SeparableConv2D {
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
         let [rows, columns] = self.kernel_size.sides();
-        let [channels, height, width] = window_output(&context, [rows, columns], self.strides, self.padding)?;
+        self.strides.check_square("strides")?;
+        let stride = self.strides.side();
+        let [channels, height, width] = window_output(&context, [rows, columns], stride, self.padding)?;
         check("filters", self.filters, self.filters > 0, "at least 1")?;
         let mut draw = |initializer: Initializer, shape: &[usize]| {
             initializer.draw(shape, context.random, context.device)
@@ -108,10 +110,11 @@ impl Built {
         let (depthwise, pointwise) = (self.depthwise.value(mode), self.pointwise.value(mode));
         let (_, channels, height, width) = x.dims4()?;
         let [rows, columns] = self.config.kernel_size.sides();
-        let around = [padding.amount(height, rows, strides), padding.amount(width, columns, strides)];
+        let stride = strides.side();
+        let around = [padding.amount(height, rows, stride), padding.amount(width, columns, stride)];
         let bias = self.bias.as_ref().map(|bias| bias.value(mode));
         if !takes_cpu_path(&x) {
-            let filtered = on_device(&x, &depthwise, strides, 1, channels, around)?;
+            let filtered = on_device(&x, &depthwise, stride, 1, channels, around)?;
             let y = on_device(&filtered, &pointwise, 1, 1, 1, [(0, 0); 2])?;
             return Ok(match bias {
                 Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?,
@@ -120,7 +123,7 @@ impl Built {
         }
         let output = [self.shape[1], self.shape[2]];
         let before = [around[0].0, around[1].0];
-        let conv = Conv { stride: strides, dilation: 1, groups: channels, before, output, relu: false };
+        let conv = Conv { stride, dilation: 1, groups: channels, before, output, relu: false };
         let filtered = apply2(&x, &depthwise, conv)?;
         let conv = Conv { stride: 1, groups: 1, before: [0; 2], ..conv };
         Ok(match bias {

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Context;
+use crate::check::check;
 use crate::{Error, Result};
 
-/// Size of a window in pixels: a number for a square, or `(height, width)`.
+/// Size of a window in pixels, or its step: a number for a square, or `(height, width)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum WindowSize {
@@ -22,6 +23,18 @@ impl WindowSize {
             WindowSize::Square(side) => [side, side],
             WindowSize::Rectangle(height, width) => [height, width],
         }
+    }
+
+    /// The side of a square. The layers that call it refuse rectangles when they are built: see
+    /// [`check_square`](Self::check_square).
+    pub(super) fn side(self) -> usize {
+        self.sides()[0]
+    }
+
+    /// Refuses rectangles, for a setting of a layer that has squares only.
+    pub(super) fn check_square(self, name: &'static str) -> Result<()> {
+        let [height, width] = self.sides();
+        check(name, format!("({height}, {width})"), height == width, "the same number for height and width")
     }
 }
 

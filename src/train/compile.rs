@@ -1,6 +1,6 @@
 //! The result of `compile`: optimizer, loss and metrics.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -52,14 +52,16 @@ impl CompiledConfig {
         let mut optimizer = self.optimizer.build(params);
         optimizer.set_state(params, state)?;
         let metrics: Vec<MetricSpec> = self.metrics.into_iter().map(MetricSpec::built_in).collect();
-        let trainable_counts =
-            params.iter().filter(|(_, param)| param.is_trainable()).map(|(_, param)| param.count());
+        // A layer that occurs several times has several paths.
+        let mut seen = HashSet::new();
+        let trained = params.iter().map(|(_, param)| param).filter(|param| param.is_trainable());
+        let trainable_count = trained.filter(|param| seen.insert(param.identity())).map(Param::count).sum();
         Ok(Compiled {
             optimizer,
             loss: self.loss.spec(),
             metric_names: numbered_names(&metrics),
             metrics,
-            trainable_count: trainable_counts.sum(),
+            trainable_count,
         })
     }
 }
@@ -193,5 +195,29 @@ impl Model {
         let trainable_count = self.trainable_params().iter().map(Param::count).sum();
         let metric_names = numbered_names(&metrics);
         self.set_compiled(Compiled { optimizer, loss, metrics, metric_names, trainable_count });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Result;
+    use crate::prelude::*;
+
+    #[test]
+    fn a_loaded_model_with_a_shared_layer_is_unchanged() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("twice.safetensors");
+        let base = sequential![Input::new(3), Dense::new(2)]?;
+        let mut builder = ModelBuilder::new("twice", &[3])?;
+        let [left, right] = ["left", "right"].map(|name| builder.add(name, &base, &[builder.input()]));
+        let sum = builder.add("sum", Add, &[left?, right?])?;
+        let mut model = builder.finish(sum)?;
+        model.compile(SGD::new(0.1), MeanSquaredError, []);
+        model.save(&path)?;
+        let mut loaded = Model::load(&path)?;
+        let params = loaded.trainable_params();
+        let compiled = loaded.training_state_mut().compiled.as_mut().unwrap();
+        assert_eq!(compiled.change(&params), None);
+        Ok(())
     }
 }

@@ -124,7 +124,9 @@ impl Model {
         if fit.advice {
             lint::print_advice(&lint::epoch_advice(fit.range()));
             let is_augmented = validation.as_ref().is_some_and(|data| data.is_augmented());
-            lint::print_advice(&lint::training_advice(self, compiled, is_augmented));
+            let steps = fit.epochs.saturating_sub(fit.initial_epoch).saturating_mul(data.batches());
+            lint::print_advice(&lint::training_advice(self, compiled, is_augmented, steps));
+            lint::print_advice(&lint_shapes::label_advice(self, compiled));
             lint::print_advice(&lint_shapes::input_shape_advice(self));
             lint::print_advice(&lint_shapes::last_batch_advice(self, data.samples()));
             if let Some((training, validation)) = split.filter(|_| compiled.is_of_one_class(self)) {

@@ -8,10 +8,13 @@ use crate::display::{Bundle, Show, debug_as_text};
 use crate::nn::Model;
 use crate::{Error, Result};
 
+/// Keras's name of the learning rates in a history and in logs.
+pub(super) const LEARNING_RATE: &str = "learning_rate";
+
 /// The loss and metrics of each epoch, on the training data and, with the prefix `val_`, on the
 /// validation data.
 ///
-/// `history["loss"]` has one value per epoch.
+/// `history["loss"]` has one value per epoch, and `history["learning_rate"]` is the rate at the start of each.
 #[derive(Clone)]
 pub struct History {
     names: Vec<String>,
@@ -86,8 +89,10 @@ impl History {
 
     /// Returns the column with this name, one value per epoch, or `None`.
     pub fn get(&self, name: &str) -> Option<&[f64]> {
-        let at = self.names.iter().position(|known| known == name)?;
-        Some(&self.columns[at])
+        match self.names.iter().position(|known| known == name) {
+            Some(at) => Some(&self.columns[at]),
+            None => (name == LEARNING_RATE).then_some(self.learning_rates.as_slice()),
+        }
     }
 
     /// Draws a chart of the accuracy and one of the loss, with the validation values if there are any.

@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use candle_core::Tensor;
 
-use super::Compiled;
+use super::{Compiled, lint_rates};
 use crate::Result;
 use crate::nn::{Activation, Model, Param, keeps_statistics};
 
 /// Batches with fewer samples give poor statistics for batch normalisation.
 const SMALL_BATCH: usize = 8;
-/// Largest learning rate recommended for pretrained layers. Larger steps destroy their weights.
-const FINE_TUNING_RATE: f64 = 1e-4;
 /// How many copies of the largest layer output exist at the same time.
 const LARGEST_OUTPUT_COPIES: usize = 3;
 /// Trainings that take longer than this (10 min) are announced.
@@ -61,28 +59,16 @@ pub(super) fn output_advice<'a>(outputs: impl Iterator<Item = &'a f32> + Clone) 
         .then(|| format!("{invalid} of {count} outputs are NaN; look for NaN in the data and the weights"))
 }
 
-/// Returns advice on a training that is about to start, one or two sentences each.
+/// Returns advice on a training of `steps` steps that is about to start, one or two sentences each.
 pub(super) fn training_advice(
     model: &Model,
     compiled: &Compiled,
     validation_is_augmented: bool,
+    steps: usize,
 ) -> Vec<String> {
     let mut found = Vec::new();
     found.extend(last_function(model, compiled));
-    let highest_rate = |model: &Model| {
-        let weights = model.trainable_params().into_iter().filter(|param| !param.is_adapter());
-        weights.map(|param| compiled.optimizer.learning_rate_of(&param)).fold(0.0, f64::max)
-    };
-    let inside =
-        model.nodes().iter().filter_map(|node| node.layer.model()).filter(|inside| inside.is_pretrained());
-    let mut rates = inside.map(|inside| (inside, highest_rate(inside)));
-    if let Some((inside, rate)) = rates.find(|(_, rate)| *rate > FINE_TUNING_RATE) {
-        let name = inside.name();
-        found.push(format!(
-            "the learning rate {rate} suits a new head, and can destroy the pretrained weights of `{name}`; \
-             fine-tune with `Adam::new(1e-5)`, or freeze `{name}`"
-        ));
-    }
+    found.extend(lint_rates::pretrained_rate_advice(model, compiled, steps));
     found.extend(statistics_of_random_weights(model));
     if validation_is_augmented {
         found.push(
@@ -248,7 +234,7 @@ mod tests {
         loss: impl Loss + 'static,
     ) -> Vec<String> {
         model.compile(optimizer, loss, []);
-        training_advice(model, model.training_state().unwrap().compiled.as_ref().unwrap(), false)
+        training_advice(model, model.training_state().unwrap().compiled.as_ref().unwrap(), false, 1)
     }
 
     #[test]

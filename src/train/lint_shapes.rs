@@ -1,8 +1,11 @@
-//! Advice on shapes: inputs that look like channels last, and a last batch of one sample.
+//! Advice on shapes: inputs that look like channels last, a last batch of one sample, and metrics of one class for several
+//! labels.
 
+use super::Compiled;
 use super::lint::is_training_statistics;
+use super::metric::BuiltInMetric;
 use crate::data::Samples;
-use crate::nn::{LayerConfig, Model};
+use crate::nn::{Activation, LayerConfig, Model};
 
 /// Smallest height and width that count as those of an image, in pixels. A smaller first dimension is rather a number of
 /// channels.
@@ -58,6 +61,30 @@ pub(super) fn last_batch_advice(model: &Model, samples: Option<&Samples>) -> Opt
     })
 }
 
+/// Returns advice on metrics that take the largest output as the class of a sample, although the loss is for several
+/// labels a sample.
+pub(super) fn label_advice(model: &Model, compiled: &Compiled) -> Option<String> {
+    let loss = compiled.loss.built_in()?;
+    let &[outputs] = model.output_shape() else { return None };
+    if outputs < 2
+        || !loss.has_classes()
+        || loss.counts_classes()
+        || model.last_activation() == Activation::Softmax
+    {
+        return None;
+    }
+    let metric = compiled.metrics.iter().find_map(|metric| match metric.as_built_in()? {
+        BuiltInMetric::Accuracy => Some("Accuracy"),
+        BuiltInMetric::TopKCategoricalAccuracy(_) => Some("TopKCategoricalAccuracy"),
+        _ => None,
+    })?;
+    let name = loss.name();
+    Some(format!(
+        "{metric} takes the largest of the {outputs} outputs as the class of a sample, but {name} is for several labels a \
+         sample; take `BinaryAccuracy`, which counts each output, or SparseCategoricalCrossentropy for one class a sample"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::lint::printed_advice;
@@ -89,6 +116,21 @@ mod tests {
             printed_advice::take();
             model.fit((&x, &y), Fit::epochs(1).batch_size(8).verbose(false).chart(false))?;
             assert_eq!(printed_advice::take().contains("the last batch"), is_noted, "{count} samples");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_accuracy_of_several_labels_gives_advice() -> Result<()> {
+        let (x, y) = (random_uniform((8, 4), 0.0, 1.0)?, random_uniform((8, 3), 0.0, 1.0)?);
+        let cases =
+            [(Accuracy, true), (TopKCategoricalAccuracy(2), true), (BinaryAccuracy, false), (AUC, false)];
+        for (metric, is_noted) in cases {
+            let mut model = sequential![Input::new(4), Dense::new(3).activation(Sigmoid)]?;
+            model.compile(SGD::new(1e-3), BinaryCrossentropy, [metric]);
+            printed_advice::take();
+            model.fit((&x, &y), Fit::epochs(1).verbose(false).chart(false))?;
+            assert_eq!(printed_advice::take().contains("several labels"), is_noted);
         }
         Ok(())
     }

@@ -186,7 +186,7 @@ impl BuiltInLoss {
         let logits = |function| if self.from_logits { Some(values) } else { output.before(function) };
         Ok(match self.kind {
             Kind::MeanSquared => (values - y)?.sqr()?.mean(D::Minus1)?,
-            Kind::MeanAbsolute => (values - y)?.abs()?.mean(D::Minus1)?,
+            Kind::MeanAbsolute => absolute(&(values - y)?)?.mean(D::Minus1)?,
             Kind::Huber => {
                 let error = (values - y)?.abs()?;
                 // Half the square of the part up to 1, plus the whole part above 1.
@@ -267,6 +267,14 @@ impl BuiltInLoss {
     fn refuse_value(self, expected: String, found: f32, hint: String) -> Error {
         refuse_value(self.name(), expected, found, hint)
     }
+}
+
+/// The absolute value, with the gradient 0 at 0 as in Keras and PyTorch; that of candle's `abs` is 1.
+fn absolute(error: &Tensor) -> Result<Tensor> {
+    let fixed = error.detach();
+    let [above, below] = [fixed.gt(0f32)?, fixed.lt(0f32)?];
+    let sign = (above.to_dtype(DType::F32)? - below.to_dtype(DType::F32)?)?;
+    Ok((error * sign)?)
 }
 
 /// Converts class indices, one per sample, to one-hot rows.

@@ -9,6 +9,7 @@ use crate::nn::{THRESHOLD, class_of, largest};
 #[allow(clippy::upper_case_acronyms)]
 pub(crate) enum BuiltInMetric {
     Accuracy,
+    BinaryAccuracy,
     TopKCategoricalAccuracy(usize),
     Precision,
     Recall,
@@ -21,6 +22,7 @@ impl BuiltInMetric {
     pub(crate) fn name(self) -> &'static str {
         match self {
             BuiltInMetric::Accuracy => "accuracy",
+            BuiltInMetric::BinaryAccuracy => "binary_accuracy",
             BuiltInMetric::TopKCategoricalAccuracy(_) => "top_k_categorical_accuracy",
             BuiltInMetric::Precision => "precision",
             BuiltInMetric::Recall => "recall",
@@ -64,6 +66,10 @@ impl Count {
         match self.metric {
             BuiltInMetric::Accuracy => {
                 self.share(rows, |output, target| class_of(output) == class_of(target))
+            }
+            BuiltInMetric::BinaryAccuracy => {
+                let values = outputs.chunks(1).zip(targets.chunks(1));
+                self.share(values, |output, target| (output[0] > THRESHOLD) == (target[0] > THRESHOLD))
             }
             BuiltInMetric::TopKCategoricalAccuracy(k) => self.share(rows, |output, target| {
                 let wanted = output[largest(target)];
@@ -112,9 +118,9 @@ impl Count {
     /// Returns the metric over all added batches. Where the divisor is 0, returns 0, as Keras does.
     pub(crate) fn value(&self) -> f64 {
         match self.metric {
-            BuiltInMetric::Accuracy | BuiltInMetric::TopKCategoricalAccuracy(_) => {
-                ratio(self.right, self.samples)
-            }
+            BuiltInMetric::Accuracy
+            | BuiltInMetric::BinaryAccuracy
+            | BuiltInMetric::TopKCategoricalAccuracy(_) => ratio(self.right, self.samples),
             BuiltInMetric::Precision => self.classes.first().map_or(0.0, |[tp, fp, _]| ratio(*tp, tp + fp)),
             BuiltInMetric::Recall => {
                 self.classes.first().map_or(0.0, |[tp, _, missed]| ratio(*tp, tp + missed))

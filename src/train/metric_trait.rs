@@ -106,6 +106,9 @@ enum Spec {
 /// The share of samples with the correct class. With one output, the class is whether it exceeds 0.5;
 /// with several, it is the index of the largest.
 pub const Accuracy: MetricSpec = MetricSpec::built_in(BuiltInMetric::Accuracy);
+/// The share of outputs that are on the side of 0.5 of their target, for several labels a sample: each output counts
+/// for itself.
+pub const BinaryAccuracy: MetricSpec = MetricSpec::built_in(BuiltInMetric::BinaryAccuracy);
 /// The share of the outputs above 0.5 whose target is 1: true positives divided by all positive
 /// predictions.
 pub const Precision: MetricSpec = MetricSpec::built_in(BuiltInMetric::Precision);

@@ -18,6 +18,7 @@ mod image_features;
 mod inputs;
 mod lint;
 mod lint_images;
+mod lint_rates;
 mod lint_shapes;
 mod lint_split;
 mod loss;
@@ -51,7 +52,8 @@ pub use loss::{
 };
 pub use loss_trait::{Loss, LossSpec};
 pub use metric_trait::{
-    AUC, Accuracy, AnyMetric, F1Score, Metric, MetricSpec, Precision, Recall, TopKCategoricalAccuracy,
+    AUC, Accuracy, AnyMetric, BinaryAccuracy, F1Score, Metric, MetricSpec, Precision, Recall,
+    TopKCategoricalAccuracy,
 };
 pub use optimizer::{
     Adam, AdamW, GradientDescent, LearningRate, MeanSquare, Moments, Momentum, Optimizer, OptimizerConfig,

@@ -120,6 +120,41 @@ fn a_layer_may_be_called_output_in_an_onnx_file() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn pools_and_strides_are_given_as_in_keras() -> Result<()> {
+    let input = || Input::new((2, 9, 9));
+    let pairs = sequential![
+        input(),
+        Conv2D::new(3, (3, 3)).strides((1, 1)),
+        SeparableConv2D::new(3, (3, 3)).strides((1, 1)).padding(Padding::Same),
+        MaxPooling2D::new((2, 2)).strides((1, 1)),
+        AveragePooling2D::new((2, 2))
+    ]?;
+    let numbers = sequential![
+        input(),
+        Conv2D::new(3, 3).strides(1),
+        SeparableConv2D::new(3, 3).strides(1).padding(Padding::Same),
+        MaxPooling2D::new(2).strides(1),
+        AveragePooling2D::new(2)
+    ]?;
+    assert_eq!((pairs.output_shape(), numbers.output_shape()), (&[3, 3, 3][..], &[3, 3, 3][..]));
+    numbers.set_weights(&pairs.weights()?)?;
+    let x = random_uniform((2, 2, 9, 9), -1.0, 1.0)?;
+    assert_eq!(pairs.predict(&x)?, numbers.predict(&x)?);
+    for (model, setting) in [
+        (sequential![input(), MaxPooling2D::new((2, 3))], "pool_size"),
+        (sequential![input(), AveragePooling2D::new((2, 3))], "pool_size"),
+        (sequential![input(), MaxPooling2D::new(2).strides((2, 3))], "strides"),
+        (sequential![input(), Conv2D::new(2, 3).strides((2, 3))], "strides"),
+        (sequential![input(), SeparableConv2D::new(2, 3).strides((2, 3))], "strides"),
+    ] {
+        let error = model.unwrap_err().to_string();
+        let expected = format!("{setting}: expected the same number for height and width, found (2, 3)");
+        assert!(error.contains(&expected), "{error}");
+    }
+    Ok(())
+}
+
 /// No arithmetic overflows, and no loop is as long as the window.
 #[test]
 fn sizes_of_any_number_are_errors_or_built() -> Result<()> {
@@ -215,7 +250,7 @@ fn layer_indices_match_keras() -> Result<()> {
             assert!(model.layer(-1).is_ok() || keras.starts_with("MobileNetV3"), "{keras}");
             let last = names.len() - 1;
             let error = model.layer(last + 1).err().unwrap().to_string();
-            assert!(error.contains(&format!("to {last}, for")), "{keras}: {error}");
+            assert!(error.contains(&format!("to {last}, since")), "{keras}: {error}");
         }
     }
     Ok(())

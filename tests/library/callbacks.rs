@@ -151,3 +151,72 @@ fn a_threshold_of_nan_is_refused() -> Result<()> {
     assert!(error.contains("initial_value_threshold"), "{error}");
     Ok(())
 }
+
+#[test]
+fn the_initial_learning_rate_is_a_parameter_of_an_mlflow_run() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?);
+    let mut model = sequential![Input::new(2), Dense::new(1)]?;
+    model.compile(SGD::new(Schedule::exponential_decay(0.125, 1, 0.5)), MeanSquaredError, []);
+    let fit = Fit::epochs(1).batch_size(2).verbose(false).chart(false).advice(false);
+    model.fit((&x, &y), fit.callback(MLflowLogger::new(folder.path())))?;
+    let runs = std::fs::read_dir(folder.path().join("0")).unwrap().map(|entry| entry.unwrap().path());
+    let run = runs.filter(|path| path.is_dir()).last().unwrap();
+    assert_eq!(std::fs::read_to_string(run.join("params/learning_rate")).unwrap(), "0.125");
+    Ok(())
+}
+
+/// As in Keras, only an improvement on the baseline restarts the patience.
+#[test]
+fn early_stopping_waits_for_its_baseline() -> Result<()> {
+    let (x, y) = (Tensor::ones((8, 1), DType::F32, &device())?, Tensor::ones(8, DType::F32, &device())?);
+    let epochs = |stop: EarlyStopping| -> Result<usize> {
+        let mut model = sequential![Input::new(1), Dense::new(1).kernel_initializer(Initializer::Zeros)]?;
+        // A step multiplies the error by 1 - 4·rate. The losses: 1, 0.64, 0.41, 0.26, 0.51, 0.33, 0.21, 0.13.
+        model.compile(SGD::new(0.05), MeanSquaredError, []);
+        let rates = LearningRateScheduler::new(|epoch, _| if epoch == 3 { 0.6 } else { 0.05 });
+        Ok(model.fit((&x, &y), quiet(8).callback(rates).callback(stop))?.epochs())
+    };
+    let stop = || EarlyStopping::new("loss").patience(3);
+    assert_eq!((epochs(stop())?, epochs(stop().baseline(0.5))?, epochs(stop().baseline(0.1))?), (8, 8, 5));
+    assert!(epochs(stop().baseline(f64::NAN)).unwrap_err().to_string().contains("baseline"));
+    Ok(())
+}
+
+#[test]
+fn networks_have_the_names_of_keras_too() -> Result<()> {
+    for (keras, name) in [("MobileNetV2", "mobilenetv2_100"), ("EfficientNetB1", "efficientnet_b1")] {
+        let network = headstart::models::Network::named(keras, Weights::Random(0))?;
+        let network = network.include_top(false).input_shape((3, 32, 32)).alpha(0.1);
+        assert_eq!(network.build()?.name(), name);
+    }
+    Ok(())
+}
+
+/// As in Keras: TensorBoard has it always, a CSV file if a callback changes it.
+#[test]
+fn logs_have_the_learning_rate() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("log.csv");
+    let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?);
+    let mut model = sequential![Input::new(2), Dense::new(1)]?;
+    model.compile(SGD::new(0.5), MeanSquaredError, []);
+    let logged = || quiet(2).chart(false).callback(CSVLogger::new(&csv)).validation_split(0.25);
+    let plain = model.fit((&x, &y), logged().callback(TensorBoard::new(folder.path().join("tb"))))?;
+    let text = std::fs::read_to_string(&csv).unwrap();
+    assert!(text.starts_with("epoch,loss,val_loss\n"), "{text}");
+    assert_eq!(plain["learning_rate"], [0.5, 0.5]);
+    assert!(!plain.names().contains(&"learning_rate".to_owned()));
+    let events = std::fs::read_dir(folder.path().join("tb/train")).unwrap().next().unwrap().unwrap().path();
+    let events = std::fs::read(events).unwrap();
+    let tag = b"epoch_learning_rate";
+    assert_eq!(events.windows(tag.len()).filter(|window| window == tag).count(), 2);
+    let halve = LearningRateScheduler::new(|epoch, _| 0.5 / (epoch + 1) as f64);
+    let history = model.fit((&x, &y), logged().callback(halve))?;
+    assert_eq!(history["learning_rate"], [0.5, 0.25]);
+    let text = std::fs::read_to_string(&csv).unwrap();
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows[0], ["epoch", "learning_rate", "loss", "val_loss"]);
+    assert_eq!((rows[1][1], rows[2][1]), ("0.5", "0.25"));
+    Ok(())
+}

@@ -306,3 +306,22 @@ fn models_with_custom_losses_are_saved_without_them() -> Result<()> {
     }
     Ok(())
 }
+
+/// The gradient of the absolute error at 0 is 0, as in Keras and PyTorch.
+#[test]
+fn outputs_that_are_right_do_not_move() -> Result<()> {
+    let (x, zeros) = (random_uniform((8, 2), 0.0, 1.0)?, Tensor::zeros(8, DType::F32, &device())?);
+    let mut model = sequential![Input::new(2), Dense::new(1).kernel_initializer(Initializer::Zeros)]?;
+    for loss in [MeanAbsoluteError, MeanSquaredError, Huber] {
+        model.compile(SGD::new(0.1), loss, []);
+        model.fit((&x, &zeros), quiet(2))?;
+        assert_eq!(model.params()[1].value(Mode::Inference).to_vec1::<f32>()?, [0.0], "{}", loss.name());
+    }
+    // Above and below, the gradient is 1 and -1.
+    model.compile(SGD::new(0.5), MeanAbsoluteError, []);
+    for (target, expected) in [(2.0, 0.5), (-2.0, 0.0)] {
+        model.fit((&(&x * 0.0)?, &(&zeros + target)?), quiet(1))?;
+        assert_eq!(model.params()[1].value(Mode::Inference).to_vec1::<f32>()?, [expected]);
+    }
+    Ok(())
+}

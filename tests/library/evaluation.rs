@@ -269,3 +269,18 @@ fn validation_data_override_a_validation_split() -> headstart::Result<()> {
     assert!(model.fit((&x, &y), wrong).is_err());
     Ok(())
 }
+
+/// `keras.metrics.BinaryAccuracy` gives 5/6.
+#[test]
+fn binary_accuracy_counts_each_output() -> headstart::Result<()> {
+    let x = Tensor::new(&[[0.9f32, 0.2, 0.6], [0.4, 0.4, 0.4]], &device())?;
+    let y = Tensor::new(&[[1f32, 0.0, 1.0], [0.0, 0.0, 1.0]], &device())?;
+    let mut model = sequential![Input::new(3), Linear]?;
+    model.compile(SGD::new(0.1), BinaryCrossentropy, [BinaryAccuracy, Accuracy]);
+    let scores = model.evaluate(&x, &y)?;
+    assert!((scores["binary_accuracy"] - 5.0 / 6.0).abs() < 1e-9 && scores["accuracy"] == 0.5, "{scores}");
+    // Logits become probabilities first.
+    model.compile(SGD::new(0.1), BinaryCrossentropy.from_logits(true), [BinaryAccuracy]);
+    assert!((model.evaluate(&(x - 0.5)?, &y)?["binary_accuracy"] - 5.0 / 6.0).abs() < 1e-9);
+    Ok(())
+}

@@ -236,7 +236,7 @@ fn callbacks_write_their_files() -> Result<()> {
     assert_eq!(history.learning_rates, [1e-2, 5e-3, 2.5e-3]);
     let log = std::fs::read_to_string(folder.path().join("log.csv")).unwrap();
     let lines: Vec<&str> = log.lines().collect();
-    assert_eq!((lines.len(), lines[0]), (4, "epoch,accuracy,auc,loss"));
+    assert_eq!((lines.len(), lines[0]), (4, "epoch,accuracy,auc,learning_rate,loss"));
     assert_eq!(lines[3].split(',').next_back().unwrap(), history["loss"][2].to_string());
     assert!(folder.path().join("epoch-03.safetensors").is_file());
     assert_eq!(std::fs::read_dir(folder.path().join("board/train")).unwrap().count(), 1);

@@ -176,7 +176,7 @@ mod tests {
     fn nothing_is_cleared_under_a_running_kernel() {
         let cache = tempfile::tempdir().unwrap();
         let session = ProcessFolder::new(&cache.path().join(session::FOLDER)).unwrap();
-        assert!(clear(cache.path(), &[]).unwrap_err().starts_with("1 of Headstart's kernels"));
+        assert!(clear(cache.path(), &[]).unwrap_err().starts_with("1 running kernels"));
         drop(session);
         assert_eq!(clear(cache.path(), &[]).unwrap(), ["sessions"]);
     }

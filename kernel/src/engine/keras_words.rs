@@ -1,7 +1,7 @@
 //! Hints for Keras names that have another name in this library.
 
 /// Methods and fields of Keras, each with a hint.
-const METHODS: [(&[&str], &str); 25] = [
+const METHODS: [(&[&str], &str); 36] = [
     (
         &["fit_generator"],
         "call `fit`, which takes generators too: `model.fit(datagen.flow(&x, &y, 32)?, Fit::epochs(10))?`",
@@ -75,9 +75,35 @@ const METHODS: [(&[&str], &str); 25] = [
         &["sample_weight"],
         "pass sample weights as the third tensor of the data: `model.fit((&x, &y, &weights), …)?`",
     ),
+    (
+        &["validation_split", "subset"],
+        "divide the files first: `let (train, val) = files.split(0.2)?`, then make a flow of each, or `.validation_data(&val)`",
+    ),
+    (&["validation_freq"], "validation follows every epoch; leave this out"),
+    (&["cval"], "the value is part of the fill mode: `.fill_mode(FillMode::Constant(0.0))`"),
+    (
+        &["interpolation", "interpolation_order"],
+        "images are resized by bilinear interpolation with antialiasing, and augmented by bilinear interpolation; leave this out",
+    ),
+    (&["seed"], "one seed drives all random numbers: `set_random_seed(1)`"),
+    (
+        &["batch_size", "shuffle"],
+        "batch size and shuffling are options of `Fit`; a generator takes the batch size: `datagen.flow_files(&files, 32)?`",
+    ),
+    (&["dtype"], "images and weights are `f32`; leave this out"),
+    (&["amsgrad"], "Adam has no AMSGrad here; leave this out"),
+    (&["delta"], "`Huber` has Keras's default, a delta of 1; for another one implement `Loss`"),
+    (
+        &["gamma", "alpha", "apply_class_balancing"],
+        "`BinaryFocalCrossentropy` has Keras's default, a gamma of 2; weight the classes by `Fit::class_weight`",
+    ),
+    (
+        &["average", "threshold", "thresholds"],
+        "`F1Score` is the mean over the classes; the report has the scores of each: `model.confusion_matrix(&files)?.report()`",
+    ),
 ];
 /// Functions and types of Keras and of earlier versions of this library, each with a hint.
-const NAMES: [(&[&str], &str); 11] = [
+const NAMES: [(&[&str], &str); 19] = [
     (&["to_categorical"], "use `SparseCategoricalCrossentropy`, which takes class numbers"),
     (&["load_model"], "call `Model::load(\"model.safetensors\")?`"),
     (
@@ -95,9 +121,55 @@ const NAMES: [(&[&str], &str); 11] = [
     (&["Pictures"], "write `ImageGrid`"),
     (&["draw_pictures"], "call `draw_demo_images`"),
     (&["plot_model"], "call `model.summary()` for the layers, or `base.plot()?` for the stages of a network"),
+    (
+        &["RandomFlip", "RandomRotation", "RandomZoom", "RandomContrast", "RandomTranslation", "RandomCrop"],
+        "augment before the model: `ImageDataGenerator::new().horizontal_flip(true).rotation_range(20.0).zoom_range(0.1)`",
+    ),
+    (&["DepthwiseConv2D"], "the layer is `Conv2D::depthwise(3)`"),
+    (
+        &["ReLU", "LeakyReLU", "PReLU", "ELU", "relu", "softmax", "sigmoid"],
+        "activations are values and layers: `Dense::new(8).activation(Relu)`, or `Relu` after a layer; `Activation` has all",
+    ),
+    (
+        &["CategoricalAccuracy", "SparseCategoricalAccuracy"],
+        "`Accuracy` takes class numbers and one-hot rows; `BinaryAccuracy` is for several labels a sample",
+    ),
+    (
+        &["Nadam", "Adagrad", "Adadelta", "Adamax", "Ftrl", "Lion"],
+        "the optimizers are `Adam`, `AdamW`, `SGD` and `RMSprop`; for another one implement `Optimizer`",
+    ),
+    (
+        &[
+            "ResNet152",
+            "EfficientNetB1",
+            "EfficientNetB2",
+            "EfficientNetB3",
+            "EfficientNetB4",
+            "ConvNeXtSmall",
+            "ConvNeXtBase",
+        ],
+        "this network has no function of its own: `Network::named(\"EfficientNetB3\", Weights::ImageNet)?`, by its name",
+    ),
+    (
+        &[
+            "InceptionV3",
+            "Xception",
+            "VGG19",
+            "MobileNet",
+            "InceptionResNetV2",
+            "ResNet50V2",
+            "NASNetMobile",
+            "DenseNet201",
+        ],
+        "this network is not among those of `models()`; `ResNet50`, `MobileNetV2` and `EfficientNetB0` are of similar sizes",
+    ),
+    (
+        &["clone_model"],
+        "`model.clone()` shares its weights; for a copy build the model again and call `copy.set_weights(&model.weights()?)?`",
+    ),
 ];
 /// Types of this library that correspond to the Keras classes with these methods.
-const TYPES: [&str; 15] = [
+const TYPES: [&str; 18] = [
     "Model",
     "Fit",
     "History",
@@ -113,6 +185,9 @@ const TYPES: [&str; 15] = [
     "Training",
     "Scores",
     "Sequential",
+    "GradientDescent",
+    "BuiltInLoss",
+    "MetricSpec",
 ];
 
 /// Hint for an error about a missing method, field, function or type.
@@ -158,6 +233,19 @@ mod tests {
                 .unwrap()
                 .contains("`ImageFiles`")
         );
+        for (word, of, part) in [
+            ("validation_split", "headstart::prelude::ImageDataGenerator", "files.split"),
+            ("amsgrad", "GradientDescent<Moments>", "AMSGrad"),
+            ("delta", "BuiltInLoss", "Huber"),
+            ("average", "MetricSpec", "F1Score"),
+            ("seed", "ImageFiles", "set_random_seed"),
+        ] {
+            assert!(hint("E0599", &method(word, of)).unwrap().contains(part), "{word}");
+        }
+        for (word, part) in [("RandomFlip", "horizontal_flip"), ("EfficientNetB3", "Network::named")] {
+            let message = format!("cannot find value `{word}` in this scope");
+            assert!(hint("E0425", &message).unwrap().contains(part), "{word}");
+        }
         // A custom type may also lack such a method.
         assert_eq!(hint("E0599", &method("mode", "Mine")), None);
         assert_eq!(hint("E0599", &method("foo", "Fit")), None);

@@ -4,7 +4,7 @@ use headstart_gpu::{Activation as GpuActivation, Node as GpuNode, Operation, Par
 
 use crate::nn::gpu_network::{Lowered, Task};
 use crate::nn::model::ancestors;
-use crate::nn::{Activation, LayerConfig, Mode, Model, Node, Param, conv, norm};
+use crate::nn::{Activation, LayerConfig, Mode, Model, Node, Param, WindowSize, conv, norm};
 
 /// The network of a task in inference mode. `None` if there is nothing to compute. The error says what the GPU path does
 /// not support.
@@ -131,8 +131,8 @@ impl Lowering {
             LayerConfig::Conv2D(config) => {
                 let conv = layer.as_type::<conv::Built>().ok_or_else(unknown)?;
                 let (input, extent) = (&self.lowered.nodes[inputs[0]].shape, config.extent());
-                let padding =
-                    [0, 1].map(|axis| config.padding.amount(input[axis + 1], extent[axis], config.strides));
+                let stride = config.strides.side();
+                let padding = [0, 1].map(|axis| config.padding.amount(input[axis + 1], extent[axis], stride));
                 let mut params = layer.params().into_iter().map(|param| self.param(&param));
                 let (Some(weights), bias) = (params.next(), params.next()) else { return Err(unknown()) };
                 let operation = Operation::Convolution {
@@ -140,7 +140,7 @@ impl Lowering {
                     bias,
                     kernel: config.kernel_size.sides(),
                     padding,
-                    stride: config.strides,
+                    stride,
                     dilation: config.dilation_rate,
                     groups: conv.groups(),
                 };
@@ -220,7 +220,14 @@ impl Lowering {
         }
     }
 
-    fn window(&self, input: usize, size: usize, stride: usize, padding: crate::nn::Padding) -> Window {
+    fn window(
+        &self,
+        input: usize,
+        size: WindowSize,
+        strides: WindowSize,
+        padding: crate::nn::Padding,
+    ) -> Window {
+        let (size, stride) = (size.side(), strides.side());
         let shape = &self.lowered.nodes[input].shape;
         Window { size, stride, before: [1, 2].map(|axis| padding.amount(shape[axis], size, stride).0) }
     }

@@ -7,6 +7,7 @@ use candle_core::Tensor;
 use super::state::{numbers, read_count};
 use super::{Callback, Monitor, Training};
 use crate::Result;
+use crate::check::check;
 
 /// Stops the training when the monitored value has not improved for `patience` epochs.
 ///
@@ -21,6 +22,7 @@ pub struct EarlyStopping {
     patience: usize,
     restore_best_weights: bool,
     start_from_epoch: usize,
+    baseline: Option<f64>,
     waited: usize,
     best: Option<Vec<Tensor>>,
 }
@@ -34,6 +36,7 @@ impl EarlyStopping {
             patience: 0,
             restore_best_weights: false,
             start_from_epoch: 0,
+            baseline: None,
             waited: 0,
             best: None,
         }
@@ -66,6 +69,12 @@ impl EarlyStopping {
     pub fn start_from_epoch(self, epochs: usize) -> EarlyStopping {
         EarlyStopping { start_from_epoch: epochs, ..self }
     }
+
+    /// Sets a value that must be surpassed: only an improvement on it restarts the patience. As in Keras, an epoch that
+    /// improves on the best one never stops the training. Default: none.
+    pub fn baseline(self, value: f64) -> EarlyStopping {
+        EarlyStopping { baseline: Some(value), ..self }
+    }
 }
 
 impl Callback for EarlyStopping {
@@ -75,6 +84,7 @@ impl Callback for EarlyStopping {
 
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
         self.monitor.begin(training)?;
+        check("baseline", "NaN", !self.baseline.is_some_and(f64::is_nan), "a number")?;
         (self.waited, self.best, self.monitor.best) = (0, None, None);
         Ok(())
     }
@@ -85,7 +95,10 @@ impl Callback for EarlyStopping {
         }
         self.waited += 1;
         if self.monitor.improves(training)? {
-            self.waited = 0;
+            let value = training.value(&self.monitor.name)?;
+            if self.baseline.is_none_or(|baseline| self.monitor.beats(value, Some(baseline))) {
+                self.waited = 0;
+            }
             if self.restore_best_weights {
                 let params = training.model().params();
                 self.best =

@@ -87,6 +87,7 @@ impl Callback for ReduceLROnPlateau {
         check_not_negative("min_lr", self.min_lr)?;
         // Returns an error if a schedule sets the rate.
         training.set_learning_rate(training.learning_rate())?;
+        training.logs_learning_rate = true;
         (self.waited, self.cooling, self.monitor.best) = (0, 0, None);
         Ok(())
     }
@@ -153,6 +154,11 @@ impl std::fmt::Debug for LearningRateScheduler {
 impl Callback for LearningRateScheduler {
     fn runs_at_batches(&self) -> bool {
         false
+    }
+
+    fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
+        training.logs_learning_rate = true;
+        Ok(())
     }
 
     fn on_epoch_begin(&mut self, training: &mut Training) -> Result<()> {

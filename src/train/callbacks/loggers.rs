@@ -9,10 +9,12 @@ use candle_core::Tensor;
 
 use super::state::{numbers, read_number};
 use super::{Callback, Training, make_parent};
+use crate::train::history::LEARNING_RATE;
 use crate::{Error, Result};
 
 /// Writes one row of a CSV file for each epoch: the epoch, counted from 0 as in Keras, and the measured
-/// values.
+/// values. With [`LearningRateScheduler`](super::LearningRateScheduler) or
+/// [`ReduceLROnPlateau`](super::ReduceLROnPlateau), also the learning rate.
 #[derive(Debug)]
 pub struct CSVLogger {
     path: PathBuf,
@@ -85,11 +87,16 @@ impl Callback for CSVLogger {
     }
 
     fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
+        let mut values = training.values().to_vec();
+        if let Some(rate) = training.history().learning_rates.last().filter(|_| training.logs_learning_rate) {
+            values.push((LEARNING_RATE.to_owned(), *rate));
+            values.sort_by(|a, b| a.0.cmp(&b.0));
+        }
         if self.length()? == 0 {
-            let names = training.values().iter().map(|(name, _)| quoted(name));
+            let names = values.iter().map(|(name, _)| quoted(name));
             self.write(std::iter::once("epoch".into()).chain(names).collect())?;
         }
-        let values = training.values().iter().map(|(_, value)| value.to_string());
+        let values = values.iter().map(|(_, value)| value.to_string());
         self.write(std::iter::once((training.epoch() - 1).to_string()).chain(values).collect())
     }
 

@@ -25,6 +25,7 @@ const KILLED: u8 = 5;
 const ID_BYTES: usize = 16;
 /// Name of the state in a backup.
 const ID: &str = "id";
+const LEARNING_RATE: &str = "learning_rate";
 
 /// Writes a run for MLflow: parameters, and the measured values of each epoch as metrics.
 ///
@@ -126,12 +127,8 @@ impl MLflowLogger {
             let part = run.folder.join(part);
             std::fs::create_dir_all(&part).map_err(Error::io(&part))?;
         }
-        let automatic = [
-            ("epochs", training.epochs().to_string()),
-            ("learning_rate", training.learning_rate().to_string()),
-        ];
-        let automatic = automatic.into_iter().map(|(name, value)| (name.to_owned(), value));
-        for (name, value) in automatic.chain(self.params.iter().cloned()) {
+        let epochs = std::iter::once(("epochs".to_owned(), training.epochs().to_string()));
+        for (name, value) in epochs.chain(self.params.iter().cloned()) {
             let path = run.folder.join("params").join(name);
             // The parameters of a run do not change.
             if !path.is_file() {
@@ -150,8 +147,11 @@ impl MLflowLogger {
 }
 
 impl Callback for MLflowLogger {
-    fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
+    fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
         self.end(KILLED)?;
+        // At the end of the first epoch, a schedule has changed it.
+        self.params.retain(|(known, _)| known != LEARNING_RATE);
+        self.params.insert(0, (LEARNING_RATE.to_owned(), training.learning_rate().to_string()));
         self.resumed = None;
         check("experiment", format!("{:?}", self.experiment), !self.experiment.trim().is_empty(), "a name")?;
         let expected = "letters, digits, spaces and _ - . in the name";

@@ -125,6 +125,8 @@ pub struct Training<'a> {
     batch: usize,
     epochs: usize,
     batches: usize,
+    /// Whether a callback changes the learning rate from epoch to epoch. Logs then have it, as in Keras.
+    logs_learning_rate: bool,
     reason: Option<String>,
     /// The states of the callbacks: the current ones for a callback that runs last, or those read from a
     /// backup.
@@ -147,6 +149,7 @@ impl<'a> Training<'a> {
             batch: 0,
             epochs,
             batches,
+            logs_learning_rate: false,
             reason: None,
             states: HashMap::new(),
         }

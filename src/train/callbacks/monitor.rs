@@ -80,14 +80,19 @@ impl Monitor {
     /// Returns whether the current value improves on the best one, and stores it if so.
     pub(super) fn improves(&mut self, training: &Training) -> Result<bool> {
         let value = training.value(&self.name)?;
-        let better = match self.best {
-            None => !value.is_nan(),
-            Some(best) if self.is_larger_better => value > best + self.min_delta,
-            Some(best) => value < best - self.min_delta,
-        };
+        let better = self.beats(value, self.best);
         if better {
             self.best = Some(value);
         }
         Ok(better)
+    }
+
+    /// Returns whether a value improves on another one.
+    pub(super) fn beats(&self, value: f64, other: Option<f64>) -> bool {
+        match other {
+            None => !value.is_nan(),
+            Some(other) if self.is_larger_better => value > other + self.min_delta,
+            Some(other) => value < other - self.min_delta,
+        }
     }
 }

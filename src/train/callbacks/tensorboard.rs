@@ -11,10 +11,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::{Callback, Training};
 use crate::files::check_writable_folder;
 use crate::nn::Message;
+use crate::train::history::LEARNING_RATE;
 use crate::{Error, Result};
 
 /// Writes the measured values for TensorBoard, as Keras does. The subfolders are `train` and
-/// `validation`. The tags are `epoch_loss`, `epoch_accuracy`, and so on; epochs are counted from 0.
+/// `validation`. The tags are `epoch_loss`, `epoch_accuracy`, and so on, and `epoch_learning_rate`; epochs are counted
+/// from 0.
 #[derive(Debug)]
 pub struct TensorBoard {
     folder: PathBuf,
@@ -51,7 +53,8 @@ impl Callback for TensorBoard {
 
     fn on_epoch_end(&mut self, training: &mut Training) -> Result<()> {
         let step = training.epoch() as i64 - 1;
-        for (name, value) in training.values() {
+        let rate = (LEARNING_RATE.to_owned(), training.learning_rate());
+        for (name, value) in training.values().iter().chain([&rate]) {
             let (part, name) = match name.strip_prefix("val_") {
                 Some(name) => ("validation", name),
                 None => ("train", name.as_str()),

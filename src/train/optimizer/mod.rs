@@ -2,6 +2,7 @@
 
 mod accumulation;
 mod fused;
+mod implementations;
 mod moving_average;
 mod on_gpu;
 mod options;
@@ -41,6 +42,12 @@ pub trait Optimizer: Send + Sync {
     fn learning_rate_of(&self, param: &Param) -> f64 {
         let _ = param;
         self.learning_rate()
+    }
+
+    /// The highest learning rate of one parameter in the next `steps` steps.
+    fn highest_learning_rate_of(&self, param: &Param, steps: usize) -> f64 {
+        let _ = steps;
+        self.learning_rate_of(param)
     }
 
     /// Sets the learning rate.
@@ -338,57 +345,3 @@ impl<R: Rule> GradientDescent<R> {
         Ok(())
     }
 }
-
-/// Implements [`Optimizer`] for each rule separately. A generic implementation would be compiled in each
-/// cell that calls `compile`, which took 1 s.
-macro_rules! optimizers {
-    ($($rule:ty),+) => {
-        $(impl Optimizer for GradientDescent<$rule> {
-            fn step(&mut self, params: &[Param], gradients: &GradStore) -> Result<()> {
-                self.take_step(params, gradients)
-            }
-
-            fn learning_rate(&self) -> f64 {
-                self.learning_rate.at(self.steps)
-            }
-
-            fn learning_rate_of(&self, param: &Param) -> f64 {
-                self.learning_rate() * self.multiplier(param.variable().id())
-            }
-
-            fn check(&self) -> Result<()> {
-                self.check_settings()
-            }
-
-            fn prepare(&mut self, params: &[(String, Param)]) {
-                self.exclude(params);
-            }
-
-            fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
-                self.change_rate(learning_rate)
-            }
-
-            fn state(&self, params: &[(String, Param)]) -> Result<HashMap<String, Tensor>> {
-                self.kept_state(params)
-            }
-
-            fn config(&self, params: &[(String, Param)]) -> Option<OptimizerConfig> {
-                Some(<$rule>::config(self.settings(params)))
-            }
-
-            fn set_state(&mut self, params: &[(String, Param)], state: &HashMap<String, Tensor>) -> Result<()> {
-                self.put_back(params, state)
-            }
-
-            fn finalize_variable_values(&mut self, params: &[Param]) -> Result<()> {
-                self.moving_average.overwrite(params)
-            }
-
-            fn boxed(self) -> Box<dyn Optimizer> {
-                Box::new(self)
-            }
-        })+
-    };
-}
-
-optimizers!(Momentum, Moments, MeanSquare);

@@ -190,6 +190,12 @@ impl RMSprop {
         self
     }
 
+    /// Sets the term that is added below the root, which prevents division by 0. Default: 1e-7.
+    pub fn epsilon(mut self, epsilon: f64) -> RMSprop {
+        self.rule.epsilon = epsilon;
+        self
+    }
+
     /// Sets whether gradients are divided by their estimated standard deviation instead of their root
     /// mean square. Default: `false`.
     pub fn centered(mut self, centered: bool) -> RMSprop {

@@ -24,6 +24,14 @@ impl LearningRate {
             LearningRate::Schedule(schedule) => schedule.at(steps),
         }
     }
+
+    /// The highest learning rate in `count` steps after `steps` steps. Of many steps, about a thousand are looked at.
+    pub(super) fn highest(&self, steps: usize, count: usize) -> f64 {
+        const MAX_LOOKS: usize = 1000;
+        let distance = count.div_ceil(MAX_LOOKS).max(1);
+        let looks = (0..count.max(1)).step_by(distance);
+        looks.map(|step| self.at(steps.saturating_add(step))).fold(0.0, f64::max)
+    }
 }
 
 impl From<f64> for LearningRate {
