@@ -82,22 +82,27 @@ def test_a_forked_process_ends_with_its_cell(kernel):
     wait_until_gone([int(kernel.ok("child"))])
 
 
-def test_stop_in_a_command_keeps_the_variables_after_an_upgrade_of_the_program(tmp_path):
-    program = tmp_path / "headstart"
+def kernel_of(program, folder):
+    """A kernel of a copy of the program."""
     shutil.copy(HEADSTART, program)
-    data = tmp_path / "data"
-    kernels = data / "kernels" / "upgraded"
+    data = folder / "data"
+    kernels = data / "kernels" / "copied"
     kernels.mkdir(parents=True)
-    specification = f'{{"argv": ["{program}", "kernel", "--connection-file", "{{connection_file}}"], "display_name": "U", "language": "rust", "interrupt_mode": "message"}}'
+    specification = f'{{"argv": ["{program}", "kernel", "--connection-file", "{{connection_file}}"], "display_name": "C", "language": "rust", "interrupt_mode": "message"}}'
     (kernels / "kernel.json").write_text(specification)
     before = os.environ.get("JUPYTER_PATH")
     os.environ["JUPYTER_PATH"] = str(data)
     try:
-        kernel = Kernel("upgraded")
+        return Kernel("copied")
     finally:
         os.environ.pop("JUPYTER_PATH")
         if before is not None:
             os.environ["JUPYTER_PATH"] = before
+
+
+def test_stop_in_a_command_keeps_the_variables_after_an_upgrade_of_the_program(tmp_path):
+    program = tmp_path / "headstart"
+    kernel = kernel_of(program, tmp_path)
     try:
         kernel.ok("let kept = 7;")
         shutil.copy(HEADSTART, tmp_path / "new")
@@ -107,6 +112,30 @@ def test_stop_in_a_command_keeps_the_variables_after_an_upgrade_of_the_program(t
         kernel.manager.interrupt_kernel()
         assert kernel.result(request, timeout=20).reply["ename"] == "Interrupted"
         assert kernel.ok("kept") == "7"
+    finally:
+        kernel.stop()
+
+
+@pytest.mark.parametrize("change", ["moved", "deleted", "replaced"])
+def test_a_kernel_goes_on_after_its_program_was_moved_deleted_or_replaced(tmp_path, change):
+    program = tmp_path / "headstart"
+    kernel = kernel_of(program, tmp_path)
+    try:
+        kernel.ok("let kept = 7;")
+        if change == "moved":
+            program.rename(tmp_path / "other")
+        else:
+            program.unlink()
+        if change == "replaced":
+            shutil.copy("/bin/false", program)
+        assert kernel.ok(f'format!("{change} {{kept}}")') == f'"{change} 7"'
+        request = kernel.send("!sleep 6402")
+        wait_for(lambda: running("sleep", "6402"))
+        kernel.manager.interrupt_kernel()
+        assert kernel.result(request, timeout=20).reply["ename"] == "Interrupted"
+        assert kernel.ok("kept") == "7", "Stop does not reach the process of the cells"
+        kernel.ok(":restart")
+        assert kernel.ok(f'format!("{change} again")') == f'"{change} again"'
     finally:
         kernel.stop()
 

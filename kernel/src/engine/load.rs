@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
 use crossbeam_channel::select;
-use evcxr::{CommandContext, EvalContextOutputs};
+use evcxr::{CommandContext, EvalContext, EvalContextOutputs};
 use tokio::sync::mpsc;
 
 use crate::compile::ahead::Ahead;
@@ -19,7 +20,7 @@ use crate::engine::prepare::Prepared;
 use crate::engine::report::describe;
 use crate::engine::run::guarded;
 use crate::engine::{certificates, config};
-use crate::platform::rustc_wrapper;
+use crate::platform::{programs, rustc_wrapper};
 use crate::prelude::backend::LIBRARIES_REMEDY;
 use crate::prelude::session::Session;
 use crate::prelude::template::Template;
@@ -78,7 +79,11 @@ pub fn load(
     if let Some(decided) = &decided {
         decided.apply(session.path())?;
     }
-    let (context, outputs) = CommandContext::new().map_err(|error| error.to_string())?;
+    let program = programs::link_to_self(session.path()).or_else(|_| std::env::current_exe());
+    let program = program.map_err(|error| format!("this program's path is not known: {error}"))?;
+    let (context, outputs) =
+        EvalContext::with_subprocess_command(Command::new(program)).map_err(|error| error.to_string())?;
+    let context = CommandContext::with_eval_context(context);
     let _ = cells.child.set(context.process_handle());
     cells.process_has_changed();
     std::thread::spawn(move || log(&outputs));

@@ -1,5 +1,7 @@
 //! Programs that the kernel has started: compilers and shell commands of cells.
 
+use std::io;
+use std::path::{Path, PathBuf};
 #[cfg(not(target_os = "linux"))]
 use std::process::Command;
 
@@ -35,6 +37,22 @@ pub fn kill_all() {
         // SAFETY: kills a descendant of this process.
         unsafe { libc::kill(id, libc::SIGKILL) };
     }
+}
+
+/// Creates a link in a folder, by which this program can be started as long as this process lives, also after its file
+/// was moved, replaced or deleted.
+#[cfg(target_os = "linux")]
+pub fn link_to_self(folder: &Path) -> io::Result<PathBuf> {
+    // The process that is started by the link gets its name, by which [`kill_all`] recognises it.
+    let name = std::fs::read_to_string("/proc/self/comm")?;
+    let link = folder.join(name.trim_end_matches('\n'));
+    std::os::unix::fs::symlink(format!("/proc/{}/exe", std::process::id()), &link)?;
+    std::fs::File::open(&link).map(|_| link)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn link_to_self(_folder: &Path) -> io::Result<PathBuf> {
+    std::env::current_exe()
 }
 
 /// Makes this process the leader of a new process group, to which all programs that it starts belong.
@@ -111,4 +129,19 @@ fn programs() -> Vec<Program> {
         Some(Program { id, parent, group, name: path.rsplit('/').next()?.to_owned() })
     };
     text.lines().filter_map(program).collect()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_to_this_program_has_the_name_of_its_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = link_to_self(folder.path()).unwrap();
+        let own = program(std::process::id() as i32).unwrap();
+        assert_eq!(link.file_name().unwrap().to_str(), Some(own.name.as_str()));
+        assert_eq!(link.canonicalize().unwrap(), std::env::current_exe().unwrap().canonicalize().unwrap());
+        assert!(link_to_self(folder.path()).is_err(), "no file is overwritten");
+    }
 }

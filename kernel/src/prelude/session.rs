@@ -94,7 +94,9 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         let target = to.join(entry.file_name());
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_library = [".rlib", ".rmeta"].iter().any(|extension| name.ends_with(extension));
-        if from.ends_with("incremental") && !name.starts_with("ctx-") || name == AHEAD {
+        let is_ours = from.ends_with("incremental") && !name.starts_with("ctx-") || name == AHEAD;
+        // A link leads to this program.
+        if is_ours || entry.file_type()?.is_symlink() {
             continue;
         } else if entry.file_type()?.is_dir() {
             copy(&entry.path(), &target)?;
