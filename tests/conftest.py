@@ -176,7 +176,7 @@ def below(process):
 
 def sessions():
     """Folders in which kernels compile cells."""
-    return {path for path in (CACHE / "sessions").glob("*") if path.is_dir()}
+    return {path for path in (CACHE / "sessions" / "target" / "package").glob("*") if path.is_dir()}
 
 
 def session_of(process):

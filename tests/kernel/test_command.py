@@ -193,7 +193,7 @@ def test_a_session_leaves_nothing_behind(tmp_path):
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     shutil.copytree(CACHE / "templates", tmp_path / "headstart" / "templates", copy_function=os.link)
     assert headstart("run", notebook(tmp_path / "a.ipynb", "1"), env=environment).returncode == 0
-    assert os.listdir(tmp_path / "headstart" / "sessions") == []
+    assert os.listdir(tmp_path / "headstart" / "sessions" / "target" / "package") == []
 
 
 def test_install_writes_a_kernelspec_of_this_program(tmp_path):

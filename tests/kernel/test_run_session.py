@@ -132,6 +132,16 @@ def test_a_cache_with_unusual_characters_works(tmp_path):
     assert nbformat.read(path, 4).cells[0].outputs[0].data["text/plain"] == "[2]"
 
 
+@pytest.mark.parametrize("manifest", ["[workspace]\nmembers = []\n", "", "no manifest"])
+def test_a_cargo_manifest_above_the_cache_has_no_effect(tmp_path, manifest):
+    (tmp_path / "Cargo.toml").write_text(manifest)
+    cache = tmp_path / ".cache"
+    shutil.copytree(CACHE / "templates", cache / "headstart" / "templates", copy_function=os.link)
+    path = notebook(tmp_path / "a.ipynb", "1 + 1")
+    done = headstart("run", path, env=os.environ | {"XDG_CACHE_HOME": str(cache)})
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_page_has_images_markdown_and_the_line_of_an_error(tmp_path):
     cells = [
         'println!("EVCXR_BEGIN_CONTENT image/png\\niVBORw0KGgo=\\nEVCXR_END_CONTENT");',

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::platform::cache_folder::cache_folder;
 use crate::platform::owned;
+use crate::prelude::session;
 
 /// A group of cached files with the same purpose.
 struct Kind {
@@ -115,7 +116,7 @@ pub fn clear(cache: &Path, names: &[String]) -> Result<Vec<&'static str>, String
 
 /// Returns an error if kernels are running: they use the preludes in the cache.
 pub fn check_unused(cache: &Path) -> Result<(), String> {
-    match running(&cache.join("sessions")) {
+    match running(&cache.join(session::FOLDER)) {
         0 => Ok(()),
         running => Err(format!(
             "{running} of Headstart's kernels are running and use the cache\n\
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn nothing_is_cleared_under_a_running_kernel() {
         let cache = tempfile::tempdir().unwrap();
-        let session = Owned::new(&cache.path().join("sessions")).unwrap();
+        let session = Owned::new(&cache.path().join(session::FOLDER)).unwrap();
         assert!(clear(cache.path(), &[]).unwrap_err().starts_with("1 of Headstart's kernels"));
         drop(session);
         assert_eq!(clear(cache.path(), &[]).unwrap(), ["sessions"]);

@@ -13,6 +13,10 @@ use crate::platform::cache_folder::cache_folder;
 use crate::platform::owned::Owned;
 use crate::prelude::template::Template;
 
+/// Folder of the sessions in the cache. cargo searches the folders above a package for its workspace, and stops at a
+/// folder `target/package`, where it packs packages itself. So a `Cargo.toml` in the user's home has no effect.
+pub const FOLDER: &str = "sessions/target/package";
+
 /// File in a session's folder that exists while the prelude is being loaded.
 pub const LOADING: &str = "loading";
 
@@ -26,7 +30,7 @@ pub struct Session(Owned);
 impl Session {
     /// Creates an empty folder for this session.
     pub fn new() -> Result<Session, String> {
-        Owned::new(&cache_folder()?.join("sessions")).map(Session)
+        Owned::new(&cache_folder()?.join(FOLDER)).map(Session)
     }
 
     /// Path of the folder.
