@@ -41,7 +41,7 @@ fn send_descriptions(store: &VariableStore) {
     values.sort_unstable();
     SENT.with_borrow_mut(|sent| {
         if *sent != values {
-            println!("{}", Frame::Variables { values: values.clone() }.encode());
+            Frame::Variables { values: values.clone() }.print();
             *sent = values;
         }
     });

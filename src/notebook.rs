@@ -59,5 +59,5 @@ fn report(panic: &PanicHookInfo) {
         true => String::new(),
         false => thread.name().unwrap_or("<unnamed>").to_owned(),
     };
-    println!("{}", Frame::Panic { message, file, line, thread }.encode());
+    Frame::Panic { message, file, line, thread }.print();
 }

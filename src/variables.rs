@@ -207,7 +207,7 @@ impl<T: Display> From<T> for EvcxrUserCodeError {
 impl EvcxrUserCodeError {
     fn of(error: fmt::Arguments, place: &Location) -> EvcxrUserCodeError {
         let (message, file, line) = (error.to_string(), place.file().to_owned(), place.line());
-        println!("{}", Frame::Failed { message, file, line }.encode());
+        Frame::Failed { message, file, line }.print();
         EvcxrUserCodeError {}
     }
 }

@@ -61,7 +61,7 @@ fn ask_kernel(prompt: &str, password: bool) -> Result<String> {
     let descriptor =
         std::env::var(ANSWERS_VARIABLE).map_err(|_| no_input("the kernel takes no questions"))?;
     let answers = File::open(format!("/dev/fd/{descriptor}")).map_err(Error::io("standard input"))?;
-    println!("{}", Frame::Input { prompt: prompt.to_owned(), password }.encode());
+    Frame::Input { prompt: prompt.to_owned(), password }.print();
     std::io::stdout().flush().map_err(Error::io("standard output"))?;
     let mut line = String::new();
     BufReader::new(answers).read_line(&mut line).map_err(Error::io("standard input"))?;

@@ -171,7 +171,7 @@ pub fn display(value: &impl Show) -> Display {
     let id = format!("headstart-{}-{number}", std::process::id());
     let data = value.bundle();
     match sink() {
-        Sink::Kernel => println!("{}", Frame::Display { id: id.clone(), data }.encode()),
+        Sink::Kernel => Frame::Display { id: id.clone(), data }.print(),
         Sink::StockKernel => print!("{}", content_blocks(&data)),
         Sink::Terminal => println!("{}", plain(&data)),
     }
@@ -183,7 +183,7 @@ impl Display {
     pub fn update(&self, value: &impl Show) {
         let data = value.bundle();
         match sink() {
-            Sink::Kernel => println!("{}", Frame::Update { id: self.id.clone(), data }.encode()),
+            Sink::Kernel => Frame::Update { id: self.id.clone(), data }.print(),
             Sink::StockKernel => print!("{}", content_blocks(&data)),
             Sink::Terminal => println!("{}", plain(&data)),
         }
@@ -202,7 +202,7 @@ impl Display {
 /// ```
 pub fn clear_output(wait: bool) {
     match sink() {
-        Sink::Kernel => println!("{}", Frame::Clear { wait }.encode()),
+        Sink::Kernel => Frame::Clear { wait }.print(),
         Sink::StockKernel => {}
         Sink::Terminal if is_live_terminal() => print!("\x1b[2K\r"),
         Sink::Terminal => {}

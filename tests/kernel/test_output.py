@@ -129,3 +129,12 @@ def test_buffered_output_of_c_code_is_shown_with_its_cell(kernel):
     code = 'unsafe extern "C" { fn puts(text: *const std::ffi::c_char) -> i32; }\nunsafe { puts(c"from C".as_ptr()) };'
     assert kernel.run(code).stdout == "from C\n"
     assert kernel.run("1").stdout == ""
+
+
+def test_displays_arrive_whole_while_a_program_prints(kernel):
+    kernel.ok('let mut noise = std::process::Command::new("sh").args(["-c", "while :; do echo noise; done"]).spawn()?;')
+    cell = kernel.run('for i in 0..20 { display(&Html(format!("<b>{i} {}</b>", "é".repeat(100_000)))); }\nnoise.kill()?;\nnoise.wait()?;')
+    assert cell.status == "ok", cell.reply
+    shown = [message["data"]["text/html"] for message in cell.of_type("display_data")]
+    assert shown == [f"<b>{i} {'é' * 100_000}</b>" for i in range(20)]
+    assert set(cell.stdout.split()) <= {"noise"} and "could not be read" not in cell.stderr

@@ -6,14 +6,17 @@
 //! crate, which has no dependencies.
 //!
 //! A line is `\x1eheadstart`, then fields, each after a `\x1f`. Backslash, line feed, carriage return and
-//! the two markers are escaped inside a field, so an image stays on its line.
+//! the two markers are escaped inside a field, so an image stays on its line. A frame that is longer than one write to a
+//! pipe is divided into several lines ([`Frame::print`]).
 #![deny(missing_docs)]
 
 mod answer;
+mod parts;
 
 use std::fmt;
 
 pub use answer::Answer;
+pub use parts::Parts;
 
 /// Environment variable that the kernel sets for the cells' process: the kernel reads frames.
 pub const ENVIRONMENT_VARIABLE: &str = "HEADSTART_FRAMES";

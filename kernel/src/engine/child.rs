@@ -271,7 +271,7 @@ impl Run {
             // The two stores have different layouts: neither cell may see the other's.
             Ok(cell) if !self.store.is_null() && cell.has_preludes_store != self.is_preludes => {
                 let message = OTHER_STORE.to_owned();
-                println!("{}", Frame::Failed { message, file: String::new(), line: 0 }.encode());
+                Frame::Failed { message, file: String::new(), line: 0 }.print();
             }
             Ok(cell) => {
                 writeln!(self.notes, "{BEGINS}")?;
@@ -282,7 +282,7 @@ impl Run {
             }
             Err(problem) => {
                 let message = format!("the compiled cell cannot be loaded: {problem}");
-                println!("{}", Frame::Failed { message, file: String::new(), line: 0 }.encode());
+                Frame::Failed { message, file: String::new(), line: 0 }.print();
             }
         }
         // The kernel continues to read meanwhile, so a thread that prints does not block this.

@@ -18,7 +18,7 @@ use crate::engine::collected::{Collected, line_in_cell};
 use crate::engine::interrupt::Cells;
 use crate::engine::output::{Background, Event, Output};
 use crate::engine::question::Question;
-use crate::engine::scanner::Item;
+use crate::engine::scanner::{Item, Scanner};
 use crate::platform::pipes::{BEGINS, CALLBACKS_BEGIN, CALLBACKS_END, END, IS_OVER, Pipes, read_available};
 
 /// Interval at which an idle reader checks whether the engine still exists (1 s).
@@ -117,6 +117,8 @@ impl Listener {
         let _ = self.drain(&mut state);
         let rest = state.out.finish();
         rest.into_iter().for_each(|item| self.item(&mut state, item));
+        // The next process does not continue an incomplete frame.
+        state.out = Scanner::default();
         state.finish_errors();
         state.note.clear();
         state.markers.clear();

@@ -2,7 +2,7 @@
 //!
 //! A frame or a marker may follow text on the same line, because `print!` does not end its line.
 
-use headstart_frame::{Frame, MARK, Malformed};
+use headstart_frame::{Frame, MARK, Malformed, Parts};
 
 use crate::compile::evcxr_text::protocol::{
     CHANGED_TYPE, CONTENT_BEGINS, ERROR, MARKER, PANIC, QUESTION, is_marker,
@@ -36,6 +36,8 @@ pub struct Scanner {
     scanned: usize,
     /// Inside a content: its MIME type, and its lines so far.
     content: Option<(String, String)>,
+    /// The parts of an incomplete frame.
+    parts: Parts,
 }
 
 impl Scanner {
@@ -112,6 +114,10 @@ impl Scanner {
         }
         let marker = marker.trim_end_matches('\n');
         if marker.is_empty() {
+            return;
+        }
+        if let Some(whole) = self.parts.add(marker) {
+            items.extend(whole.and_then(|frame| Frame::decode(&frame)).map(Item::Frame));
             return;
         }
         if let Some(frame) = Frame::decode(marker) {
@@ -206,6 +212,16 @@ mod tests {
         assert_eq!(scanner.open_text(), Some(text("b")));
         assert_eq!(scanner.open_text(), None);
         assert_eq!(scanner.feed(end.as_bytes()), [Item::Frame(Ok(frame))]);
+    }
+
+    #[test]
+    fn a_frame_in_parts_may_stand_between_other_text() {
+        let mut scanner = Scanner::default();
+        let part = |kind: &str, part: &str| format!("noi{MARK}\u{1f}{kind}\u{1f}{part}\nse\n");
+        let whole = part("part", "\u{1f}clear\u{1f}wa") + &part("last", "it");
+        let items = scanner.feed(whole.as_bytes());
+        let frame = Item::Frame(Ok(Frame::Clear { wait: true }));
+        assert_eq!(items, [text("noise\nnoi"), frame, text("se\n")]);
     }
 
     #[test]

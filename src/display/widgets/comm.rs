@@ -147,7 +147,7 @@ fn new_id() -> String {
 }
 
 fn send(frame: &Frame) {
-    println!("{}", frame.encode());
+    frame.print();
 }
 
 fn open(id: &str, state: &Map<String, Value>, buffer: Option<&Buffer>) {

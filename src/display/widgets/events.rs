@@ -75,12 +75,12 @@ pub extern "C" fn headstart_run_callbacks() {
     let mut has_run = false;
     while let Some((event, widget)) = take() {
         has_run = true;
-        println!("{}", Frame::Callback { id: widget.id.clone() }.encode());
+        Frame::Callback { id: widget.id.clone() }.print();
         run(event, &widget);
         let _ = std::io::stdout().flush();
     }
     if has_run {
-        println!("{}", Frame::Callback { id: String::new() }.encode());
+        Frame::Callback { id: String::new() }.print();
     }
 }
 
