@@ -238,7 +238,7 @@ pub(crate) enum Sink {
 }
 
 pub(crate) fn sink() -> Sink {
-    if std::env::var_os(ENVIRONMENT_VARIABLE).is_some() {
+    if std::env::var(ENVIRONMENT_VARIABLE).is_ok_and(|id| id == std::process::id().to_string()) {
         Sink::Kernel
     } else if std::env::var_os("EVCXR_IS_RUNTIME").is_some() {
         Sink::StockKernel

@@ -29,8 +29,13 @@ def test_programs_that_a_cell_starts_get_the_users_environment(kernel):
     cell = kernel.run('let listed = std::process::Command::new("env").output()?;\nprintln!("{}", String::from_utf8_lossy(&listed.stdout));')
     lines = dict(re.findall(r"(?m)^(\w+)=(.*)$", cell.stdout))
     assert lines["PATH"] == os.environ["PATH"]
-    for name in ("RUSTC_WRAPPER", "RUSTUP_TOOLCHAIN", "CARGO", "EVCXR_TMPDIR", "HEADSTART_USERS_ENVIRONMENT"):
+    for name in ("RUSTC_WRAPPER", "RUSTUP_TOOLCHAIN", "CARGO", "EVCXR_TMPDIR", "HEADSTART_USERS_ENVIRONMENT", "EVCXR_IS_RUNTIME", "RUST_BACKTRACE"):
         assert lines.get(name) == os.environ.get(name), name
+
+
+def test_a_cell_can_start_this_program(kernel):
+    cell = kernel.run(f'let models = std::process::Command::new("{HEADSTART}").args(["models", "list"]).output()?;\nmodels.status.success()')
+    assert cell.value == "true" and kernel.ok("models.stderr.is_empty()") == "true"
 
 
 def test_a_blank_cell_is_not_counted(kernel):

@@ -18,7 +18,8 @@ use std::fmt;
 pub use answer::Answer;
 pub use parts::Parts;
 
-/// Environment variable that the kernel sets for the cells' process: the kernel reads frames.
+/// Environment variable with the id of the cells' process, from which the kernel reads frames. Programs that a cell starts
+/// inherit it, and have another id.
 pub const ENVIRONMENT_VARIABLE: &str = "HEADSTART_FRAMES";
 
 /// Environment variable with the path of the prelude's library; the kernel sets it for the cells' process.

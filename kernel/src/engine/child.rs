@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc;
 
 use headstart_frame::{
-    ANSWERS_VARIABLE, CELL_IS_OVER, DESCRIBE_VARIABLES, Frame, LIBRARY_VARIABLE, RECEIVE_COMM, RUN_CALLBACKS,
+    ANSWERS_VARIABLE, CELL_IS_OVER, DESCRIBE_VARIABLES, ENVIRONMENT_VARIABLE, Frame, LIBRARY_VARIABLE,
+    RECEIVE_COMM, RUN_CALLBACKS,
 };
 
 use crate::compile::evcxr_text::protocol::{COMPLETE, RUNTIME_VARIABLE, cell_to_run};
@@ -52,6 +53,9 @@ pub fn hook() {
         let run = unsafe {
             rustc_wrapper::forget();
             environment::take_over();
+            // Programs that a cell starts would take themselves for this process.
+            std::env::remove_var(RUNTIME_VARIABLE);
+            std::env::set_var(ENVIRONMENT_VARIABLE, std::process::id().to_string());
             run()
         };
         if let Err(error) = &run {

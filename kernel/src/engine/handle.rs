@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use headstart_frame::{CHECKPOINTS_VARIABLE, ENVIRONMENT_VARIABLE, Frame, LIBRARY_VARIABLE};
+use headstart_frame::{CHECKPOINTS_VARIABLE, Frame, LIBRARY_VARIABLE};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::compile::cache;
@@ -78,7 +78,6 @@ impl Engine {
         // SAFETY: the caller's promise.
         unsafe {
             std::env::set_var(protocol::FOLDER_VARIABLE, session.path());
-            std::env::set_var(ENVIRONMENT_VARIABLE, "1");
             std::env::set_var(pipes::VARIABLE, pipes.variable());
             std::env::set_var(CHECKPOINTS_VARIABLE, session.checkpoints());
             // Shows only the message of an error: a backtrace into the library does not help in a notebook.

@@ -21,6 +21,8 @@ const USERS_VARIABLE: &str = "HEADSTART_USERS_ENVIRONMENT";
 const OWN_PREFIX: &str = "HEADSTART_";
 /// Environment variable with the number of times that candle's threads poll for work before they sleep.
 pub const SPINNING_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
+/// Environment variable that evcxr sets for the process of the cells.
+const BACKTRACE_VARIABLE: &str = "RUST_BACKTRACE";
 /// Other variables that code in the process of the cells reads: the form of its errors, and how long candle's threads
 /// poll.
 const KEPT: [&str; 2] = ["RUST_LIB_BACKTRACE", SPINNING_VARIABLE];
@@ -58,7 +60,10 @@ pub fn restore(command: &mut Command) {
 pub unsafe fn pass_on() {
     let now = now();
     let Some(users) = USER_ENVIRONMENT.get() else { return };
-    let text = passed(&changes(users, &now, &now));
+    let backtrace = OsString::from(BACKTRACE_VARIABLE);
+    let mut changes = changes(users, &now, &now);
+    changes.push((&backtrace, users.get(&backtrace)));
+    let text = passed(&changes);
     // SAFETY: the caller's promise.
     unsafe { std::env::set_var(USERS_VARIABLE, text) };
 }
