@@ -117,3 +117,22 @@ def test_an_expression_of_this_cell_is_inspected(kernel, code, word):
     position = code.index(word) + len(word) - 1
     shown = kernel.client.inspect(code, position, reply=True, timeout=30)["content"]
     assert shown["found"] and INSPECTED[code, word] in shown["data"]["text/plain"]
+
+
+def test_an_impl_does_not_end_with_an_unrelated_item(kernel):
+    kernel.ok(
+        "struct P(i32);\nfn show(p: &P) -> i32 { p.0 }\n"
+        "impl std::ops::Add for P { type Output = P; fn add(self, other: P) -> P { P(self.0 + other.0) } }"
+    )
+    kernel.ok("fn show(p: &P) -> i32 { 10 * p.0 }")
+    assert kernel.ok("show(&(P(1) + P(2)))") == "30"
+    # Another `impl` of the trait for the type replaces it, alone and beside the type.
+    kernel.ok("impl std::ops::Add for P { type Output = P; fn add(self, other: P) -> P { P(self.0 * other.0) } }")
+    assert kernel.ok("show(&(P(2) + P(3)))") == "60"
+    kernel.ok("struct P(i32);\nimpl std::ops::Add for P { type Output = P; fn add(self, _: P) -> P { P(7) } }")
+    assert kernel.ok("show(&(P(2) + P(3)))") == "70"
+    kernel.ok("fn other() -> i32 { 1 }\nimpl P { fn doubled(&self) -> i32 { 2 * self.0 } }")
+    kernel.ok("fn other() -> i32 { 2 }")
+    assert kernel.ok("P(4).doubled() + other()") == "10"
+    found = kernel.client.complete("headst", 6, reply=True, timeout=30)["content"]["matches"]
+    assert not [name for name in found if name.startswith("headstart_impl")]

@@ -15,6 +15,7 @@ pub mod errors;
 pub mod finish;
 pub mod handle;
 pub mod hints;
+pub mod impls;
 pub mod interrupt;
 pub mod keras_words;
 pub mod known;

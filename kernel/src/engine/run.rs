@@ -114,6 +114,7 @@ impl Loaded {
         let (statements, commands) = code.split_at(last_commands(&code).unwrap_or(code.len()));
         let mut prepared = Prepared::new(statements);
         prepared.give_types(&before);
+        prepared.know_items(self.context.defined_item_names());
         if let Some(note) = prepared.block().and_then(|block| notes::input_note(&block.stmts)) {
             let _ = events.blocking_send(Event::Output(Output::Stderr(note.to_owned())));
         }
