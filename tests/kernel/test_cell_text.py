@@ -136,3 +136,12 @@ def test_an_impl_does_not_end_with_an_unrelated_item(kernel):
     assert kernel.ok("P(4).doubled() + other()") == "10"
     found = kernel.client.complete("headst", 6, reply=True, timeout=30)["content"]["matches"]
     assert not [name for name in found if name.startswith("headstart_impl")]
+
+
+@pytest.mark.parametrize("attribute", ["#![forbid(unsafe_code)]", "#![deny(unsafe_code, warnings)]"])
+def test_a_pasted_file_may_forbid_unsafe_code(kernel, attribute):
+    kernel.ok(":clear")
+    cell = kernel.run(f"{attribute}\nfn f() -> i32 {{ 42 }}\nlet forbidden = f();")
+    assert cell.status == "ok" and "only warn in a notebook" in cell.stderr, cell.reply
+    assert kernel.ok("forbidden + 1") == "43"
+    kernel.ok(":clear")

@@ -19,6 +19,7 @@ pub mod impls;
 pub mod interrupt;
 pub mod keras_words;
 pub mod known;
+pub mod lint_levels;
 pub mod listen;
 pub mod load;
 pub mod names;

@@ -15,7 +15,7 @@ use crate::compile::evcxr_text::commands::{DEPENDENCY, QUIT, TOKIO_FEATURES, TOK
 use crate::engine::edits::Edited;
 use crate::engine::patterns::{Hide, in_cell, nones, rebound};
 use crate::engine::run::Variables;
-use crate::engine::{impls, parameters};
+use crate::engine::{impls, lint_levels, parameters};
 
 /// Space characters in text copied from web pages and other programs, which Rust does not accept as
 /// whitespace.
@@ -252,6 +252,7 @@ fn plain_edits(cell: &str) -> Vec<(Range<usize>, String)> {
     // The kernel ends after the cell.
     edits.extend(quits.map(|range| (range, String::new())));
     edits.extend(tokio_edits(cell));
+    edits.extend(lint_levels::edits(&code(cell)));
     if cell.is_ascii() && !cell.contains('\r') {
         return edits;
     }
