@@ -145,3 +145,8 @@ def test_a_pasted_file_may_forbid_unsafe_code(kernel, attribute):
     assert cell.status == "ok" and "only warn in a notebook" in cell.stderr, cell.reply
     assert kernel.ok("forbidden + 1") == "43"
     kernel.ok(":clear")
+
+
+def test_a_module_can_be_imported_under_another_name_in_braces(kernel):
+    kernel.ok("use std::fmt::{self as f, Debug};")
+    assert kernel.ok('fn shown(value: impl f::Display) -> String { format!("{value}") }\nshown(1)') == '"1"'

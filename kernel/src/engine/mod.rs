@@ -16,6 +16,7 @@ pub mod finish;
 pub mod handle;
 pub mod hints;
 pub mod impls;
+pub mod imports;
 pub mod interrupt;
 pub mod keras_words;
 pub mod known;

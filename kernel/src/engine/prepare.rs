@@ -15,7 +15,7 @@ use crate::compile::evcxr_text::commands::{DEPENDENCY, QUIT, TOKIO_FEATURES, TOK
 use crate::engine::edits::Edited;
 use crate::engine::patterns::{Hide, in_cell, nones, rebound};
 use crate::engine::run::Variables;
-use crate::engine::{impls, lint_levels, parameters};
+use crate::engine::{impls, imports, lint_levels, parameters};
 
 /// Space characters in text copied from web pages and other programs, which Rust does not accept as
 /// whitespace.
@@ -175,6 +175,7 @@ impl Prepared {
         if let Some(block) = &self.block {
             edits.extend(last_place(block).map(|at| (at..at, "&".to_owned())));
             edits.extend(parameters::typing(block, &self.variables));
+            edits.extend(imports::renamed(block));
             edits.extend(impls::modules(block, &self.plain.text, &self.impls));
             edits.extend(self.types.iter().filter_map(|(name, type_)| {
                 let end = untyped(block, name)?;
