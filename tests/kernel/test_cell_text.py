@@ -133,3 +133,36 @@ def test_a_variant_or_constant_in_a_let_else_is_no_variable(kernel):
     kernel.ok('let Red = colour else { panic!("not red") };\nlet LIMIT = count else { panic!("not the limit") };')
     cell = kernel.run("(colour == Red, count == LIMIT)")
     assert (cell.value, cell.stderr) == ("(true, true)", "")
+
+
+def test_an_impl_does_not_end_with_an_unrelated_item(kernel):
+    kernel.ok(
+        "struct P(i32);\nfn show(p: &P) -> i32 { p.0 }\n"
+        "impl std::ops::Add for P { type Output = P; fn add(self, other: P) -> P { P(self.0 + other.0) } }"
+    )
+    kernel.ok("fn show(p: &P) -> i32 { 10 * p.0 }")
+    assert kernel.ok("show(&(P(1) + P(2)))") == "30"
+    # Another `impl` of the trait for the type replaces it, alone and beside the type.
+    kernel.ok("impl std::ops::Add for P { type Output = P; fn add(self, other: P) -> P { P(self.0 * other.0) } }")
+    assert kernel.ok("show(&(P(2) + P(3)))") == "60"
+    kernel.ok("struct P(i32);\nimpl std::ops::Add for P { type Output = P; fn add(self, _: P) -> P { P(7) } }")
+    assert kernel.ok("show(&(P(2) + P(3)))") == "70"
+    kernel.ok("fn other() -> i32 { 1 }\nimpl P { fn doubled(&self) -> i32 { 2 * self.0 } }")
+    kernel.ok("fn other() -> i32 { 2 }")
+    assert kernel.ok("P(4).doubled() + other()") == "10"
+    found = kernel.client.complete("headst", 6, reply=True, timeout=30)["content"]["matches"]
+    assert not [name for name in found if name.startswith("headstart_impl")]
+
+
+@pytest.mark.parametrize("attribute", ["#![forbid(unsafe_code)]", "#![deny(unsafe_code, warnings)]"])
+def test_a_pasted_file_may_forbid_unsafe_code(kernel, attribute):
+    kernel.ok(":clear")
+    cell = kernel.run(f"{attribute}\nfn f() -> i32 {{ 42 }}\nlet forbidden = f();")
+    assert cell.status == "ok" and "only warn in a notebook" in cell.stderr, cell.reply
+    assert kernel.ok("forbidden + 1") == "43"
+    kernel.ok(":clear")
+
+
+def test_a_module_can_be_imported_under_another_name_in_braces(kernel):
+    kernel.ok("use std::fmt::{self as f, Debug};")
+    assert kernel.ok('fn shown(value: impl f::Display) -> String { format!("{value}") }\nshown(1)') == '"1"'

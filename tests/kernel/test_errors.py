@@ -187,3 +187,16 @@ def test_a_question_mark_shows_the_causes_of_an_error(kernel):
         "fn fail() -> Result<u8, Failure> { Err(Failure) }"
     )
     assert "reading the settings: no such file" in failed(kernel, "fail()?;").traceback
+
+
+def test_an_error_in_an_earlier_cell_shows_its_line(kernel):
+    kernel.ok(":clear")
+    kernel.ok("struct P { x: i32 }")
+    kernel.ok("fn get(p: &P) -> i32 { p.x }")
+    cell = kernel.run("struct P { y: i32 }")
+    assert cell.status == "error" and "in an earlier cell: `fn get(p: &P) -> i32 { p.x }`" in cell.traceback, cell.traceback
+
+
+def test_a_borrow_that_ends_inside_the_cell_gets_no_advice_about_later_cells(kernel):
+    cell = kernel.run('{ let r; { let x = 5; r = &x; } println!("{r}"); }')
+    assert cell.status == "error" and "does not live long enough" in cell.traceback and "own its data" not in cell.traceback

@@ -115,3 +115,9 @@ def test_many_cells_do_not_leak_files_or_memory(kernel):
     assert kernel.ok("total") == "50"
     assert more_files <= files + 1
     assert more_resident < resident + (60 << 20), f"{resident >> 20} MB became {more_resident >> 20} MB"
+
+
+def test_a_large_array_is_a_variable(kernel):
+    kernel.ok("let mut grid = [[0u8; 2000]; 2000];")
+    kernel.ok("grid[1][1] = 7;")
+    assert kernel.ok("grid[1][1]") == "7"

@@ -4,7 +4,7 @@
 //! earlier ones. The value of a cell's last expression is printed. If a cell redefines a name, which
 //! notebooks allow, a new block starts there and contains all the following cells.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -43,7 +43,12 @@ pub fn export(notebook: &Path, folder: &Path) -> Result<(), String> {
         return Err(format!("expected a new or an empty folder, found {} with files", folder.display()));
     }
     let content = read_notebook(notebook)?;
-    let program = Program::of(&content).map_err(|problem| format!("{}: {problem}", notebook.display()))?;
+    let mut program =
+        Program::of(&content).map_err(|problem| format!("{}: {problem}", notebook.display()))?;
+    let absolute =
+        std::path::absolute(notebook).map_err(|error| format!("{}: {error}", notebook.display()))?;
+    let beside = absolute.parent().unwrap_or(Path::new("/"));
+    program.dependencies.iter_mut().for_each(|line| *line = with_absolute_path(line, beside));
     let name = package_name(notebook);
     let source = sources::unpacked()?.folder;
     let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -116,6 +121,9 @@ impl Program {
             self.dependencies.retain(|known| crate_name(known) != crate_name(dependency));
             self.dependencies.push(dependency.to_owned());
         }
+        for command in commands(source).filter(|line| line.starts_with('!')) {
+            self.comment(&format!("The notebook runs a command here: {command}"));
+        }
         if cell::awaits(source) {
             return Err("expected code for a function that is not async, found `.await`\n\
                  hint: use `tokio::runtime::Runtime::new()?.block_on(…)`"
@@ -176,6 +184,28 @@ impl Program {
 /// Name of the crate in the text of a dependency.
 fn crate_name(dependency: &str) -> &str {
     dependency.split('=').next().unwrap_or_default().trim()
+}
+
+/// A dependency whose path, which is relative to the notebook's folder, is absolute. evcxr also takes a path without the
+/// crate's name.
+fn with_absolute_path(line: &str, folder: &Path) -> String {
+    // A string of JSON is one of TOML, too.
+    let absolute = |path: &str| Value::from(folder.join(path).display().to_string()).to_string();
+    let read = |text: &str| toml::from_str::<BTreeMap<String, toml::Value>>(text).ok();
+    if !line.contains('=') {
+        let manifest = std::fs::read_to_string(folder.join(line.trim()).join("Cargo.toml")).ok();
+        let package = manifest.and_then(|text| read(&text)?.remove("package"));
+        let name = package.as_ref().and_then(|package| package.get("name")?.as_str());
+        return name
+            .map_or(line.to_owned(), |name| format!("{name} = {{ path = {} }}", absolute(line.trim())));
+    }
+    let dependency = read(line).and_then(|table| table.into_values().next());
+    let Some(path) = dependency.as_ref().and_then(|dependency| dependency.get("path")?.as_str()) else {
+        return line.to_owned();
+    };
+    let written = [format!("\"{path}\""), format!("'{path}'")].into_iter().find(|text| line.contains(text));
+    let (before, after) = line.split_at(line.find("path").unwrap_or_default());
+    written.map_or(line.to_owned(), |text| before.to_owned() + &after.replacen(&text, &absolute(path), 1))
 }
 
 /// Whether an expression is a macro without a value to show, such as `println!`.
@@ -287,6 +317,28 @@ mod tests {
         let cells = [":dep a = \"1\"\n:dep b", ":dep a=\"2\"", "let s = \"\n:dep c\n\";"];
         assert_eq!(program(&cells).unwrap().dependencies, ["b", "a=\"2\""]);
         assert!(program(&["f().await"]).unwrap_err().contains("`.await`"));
+    }
+
+    #[test]
+    fn a_path_of_a_dependency_is_that_of_the_notebook() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("mine")).unwrap();
+        std::fs::write(folder.path().join("mine/Cargo.toml"), "[package]\nname = \"my-crate\"\n").unwrap();
+        let line = |line: &str| with_absolute_path(line, folder.path());
+        let path = folder.path().join("mine").display().to_string();
+        let dependency = |path: &str| format!("a = {{ features = [\"mine\"], path = {path} }}");
+        assert_eq!(line(&dependency("\"mine\"")), dependency(&format!("{path:?}")));
+        assert_eq!(line("a = { path = 'mine' }"), format!("a = {{ path = {path:?} }}"));
+        assert_eq!(line("mine"), format!("my-crate = {{ path = {path:?} }}"));
+        for other in ["a = \"1\"", "itertools", "a = { path = \"/mine\" }", "a = { version = \"1\" }"] {
+            assert_eq!(line(other), other);
+        }
+    }
+
+    #[test]
+    fn a_shell_command_becomes_a_comment() {
+        let body = program(&["!ls -l\nlet a = 1;"]).unwrap().body;
+        assert_eq!(body, "\n// The notebook runs a command here: !ls -l\nlet a = 1;\n");
     }
 
     #[test]

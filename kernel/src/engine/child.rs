@@ -79,6 +79,7 @@ pub fn hook() {
 /// Sets environment variables: no other thread may run.
 unsafe fn run() -> io::Result<()> {
     programs::lead_group();
+    programs::raise_stack_limit();
     // SAFETY: the caller's promise.
     let mut process = unsafe { Process::new() }?;
     for command in process.commands.iter() {

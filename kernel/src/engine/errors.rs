@@ -91,6 +91,10 @@ impl CellError {
                 "{what}\nhint: the usual causes are a recursion that does not end (a stack overflow), an allocation \
                  larger than the memory, and `unsafe` code"
             ),
+            None if how.contains("SIGILL") && !interrupted => format!(
+                "{what}\nhint: the usual cause is a library that was compiled for another processor, as with \
+                 `-C target-cpu=native`: run `headstart cache clear` without that option"
+            ),
             None if how.contains("SIGKILL") && !interrupted => {
                 format!(
                     "{what}\nhint: the usual cause is that the memory ran out, so that the system ended the process"
@@ -140,6 +144,22 @@ mod tests {
     fn plain_text_has_no_colours() {
         let error = CellError::new("Error", "one\ntwo");
         assert_eq!((error.plain(), error.message()), ("Error: one\ntwo".into(), "one\ntwo".into()));
+    }
+
+    #[test]
+    fn the_usual_cause_of_a_signal_is_named() {
+        let none = BTreeSet::new();
+        let text = |signal: &str| {
+            let how = format!("Subprocess terminated with status: signal: 0 ({signal})");
+            CellError::process_ended(&how, false, None, &none, &none).plain()
+        };
+        for (signal, cause) in [
+            ("SIGSEGV", "a stack overflow"),
+            ("SIGILL", "for another processor"),
+            ("SIGKILL", "the memory ran out"),
+        ] {
+            assert!(text(signal).contains(cause), "{}", text(signal));
+        }
     }
 
     #[test]

@@ -176,8 +176,9 @@ impl LostVariables {
                 Some("write `Err(error)?` in place of `return Err(error)`: a cell converts its errors by `?`".into())
             }
             "E0308" | "E0271" => expected(report).map(str::to_owned),
-            // A value borrows from another one in the cell.
-            "E0597" | "E0505" | "E0716" => Some(owned.into()),
+            // A variable that evcxr stores borrows from another value in the cell. If rustc shows the later use, the cell
+            // itself uses it.
+            "E0597" | "E0505" | "E0716" if !report.contains("borrow later") => Some(owned.into()),
             _ => None,
         }
     }
@@ -327,6 +328,15 @@ mod tests {
                 gone.hint(Some("E0425"), "cannot find value `x` in this scope", "", &names(&[])).unwrap();
             assert!(hint.contains(part) && hint.contains("`f();`") && !hint.contains("was moved"), "{hint}");
         }
+    }
+
+    #[test]
+    fn only_what_is_stored_must_own_its_data() {
+        let hint = |report: &str| {
+            LostVariables::default().hint(Some("E0597"), "`x` does not live long enough", report, &names(&[]))
+        };
+        assert!(hint("borrowed value does not live long enough").unwrap().contains("own its data"));
+        assert_eq!(hint("`x` dropped here while still borrowed\nborrow later used here"), None);
     }
 
     #[test]

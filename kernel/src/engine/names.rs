@@ -4,6 +4,7 @@ use crate::compile::cell;
 use crate::compile::command_lines::command_lines;
 use crate::compile::evcxr_text::messages::NO_DOCUMENTATION;
 use crate::engine::complete::{Completions, end_of_name, insertion};
+use crate::engine::impls;
 use crate::engine::load::Loaded;
 use crate::engine::output::Bundle;
 
@@ -28,6 +29,7 @@ impl Loaded {
         let mut matches: Vec<_> = found
             .completions
             .into_iter()
+            .filter(|found| !found.code.starts_with(impls::PREFIX))
             .map(|found| (insertion(&found.code).to_owned(), found.kind))
             .collect();
         matches.dedup();

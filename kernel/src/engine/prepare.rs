@@ -13,9 +13,9 @@ use crate::compile::cell::{code, last_place, parse};
 use crate::compile::command_lines::command_lines;
 use crate::compile::evcxr_text::commands::{DEPENDENCY, QUIT, TOKIO_FEATURES, TOKIO_FULL};
 use crate::engine::edits::Edited;
-use crate::engine::parameters;
 use crate::engine::patterns::{PatternHider, constants, hidden, in_cell, nones, rebound};
 use crate::engine::run::Variables;
+use crate::engine::{impls, imports, lint_levels, parameters};
 
 /// Space characters in text copied from web pages and other programs, which Rust does not accept as
 /// whitespace.
@@ -36,6 +36,8 @@ pub struct Prepared {
     types: BTreeMap<String, String>,
     /// For a cell of injected parameters: the session's variables and their types.
     variables: Variables,
+    /// Modules of the session that name an `impl`.
+    impls: BTreeSet<String>,
 }
 
 impl Prepared {
@@ -49,6 +51,7 @@ impl Prepared {
             block,
             types: BTreeMap::new(),
             variables: Variables::new(),
+            impls: BTreeSet::new(),
         };
         prepared.edit();
         prepared
@@ -120,6 +123,14 @@ impl Prepared {
         }
     }
 
+    /// Takes into account the session's items, so that an `impl` beside its type replaces an earlier one.
+    pub fn know_items<'a>(&mut self, items: impl Iterator<Item = &'a str>) {
+        self.impls = items.filter(|name| name.starts_with(impls::PREFIX)).map(str::to_owned).collect();
+        if !self.impls.is_empty() {
+            self.edit();
+        }
+    }
+
     /// Hides a variable of the cell from evcxr. Returns `false` if the cell does not use it, unless the kernel itself
     /// has shown it to evcxr, or if it is already hidden.
     pub fn make_local(&mut self, name: &str) -> bool {
@@ -164,6 +175,8 @@ impl Prepared {
         if let Some(block) = &self.block {
             edits.extend(last_place(block).map(|at| (at..at, "&".to_owned())));
             edits.extend(parameters::typing(block, &self.variables));
+            edits.extend(imports::renamed(block));
+            edits.extend(impls::modules(block, &self.plain.text, &self.impls));
             edits.extend(self.types.iter().filter_map(|(name, type_)| {
                 let end = untyped(block, name)?;
                 Some((end..end, format!(": {type_}")))
@@ -250,6 +263,7 @@ fn plain_edits(cell: &str) -> Vec<(Range<usize>, String)> {
     // The kernel ends after the cell.
     edits.extend(quits.into_iter().map(|range| (range, String::new())));
     edits.extend(tokio_edits(cell));
+    edits.extend(lint_levels::edits(&code(cell)));
     if cell.is_ascii() && !cell.contains('\r') {
         return edits;
     }

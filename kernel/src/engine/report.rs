@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use crate::compile::completeness::{Completeness, completeness};
 use crate::compile::evcxr_text::messages::{
-    BORROWS, CLOSURE, GENERATED_NAMES, UNKNOWN_TYPE, UNNAMED_TYPE, VARIABLE, WRONG_INFERENCE, quoted,
-    unstorable_variable,
+    BORROWS, CLOSURE, GENERATED_LINES, GENERATED_NAMES, UNKNOWN_TYPE, UNNAMED_TYPE, VARIABLE,
+    WRONG_INFERENCE, quoted, unstorable_variable,
 };
+use crate::compile::evcxr_text::source::FILE;
 use crate::engine::errors::without_colours;
 use crate::engine::hints::LostVariables;
 use crate::engine::output::CellError;
@@ -121,6 +122,7 @@ fn report(error: &CompilationError, message: &str, prepared: &Prepared, cell: &s
             lines[0] = format!("[{code}] {}", lines[0]);
         }
         lines.extend(notes.into_iter().map(|note| format!("note: {note}")));
+        lines.extend(earlier_line(&error.json).map(|line| format!("note: in an earlier cell: `{line}`")));
         return lines;
     };
     let config = Config::default().with_index_type(IndexType::Char);
@@ -148,6 +150,15 @@ fn report(error: &CompilationError, message: &str, prepared: &Prepared, cell: &s
         Ok(()) => String::from_utf8_lossy(&text).lines().map(|line| line.trim_end().to_owned()).collect(),
         Err(_) => vec![message.to_owned()],
     }
+}
+
+/// The line of an earlier cell that an error is about.
+fn earlier_line(error: &Value) -> Option<&str> {
+    let spans = error["spans"].as_array()?;
+    let span = spans.iter().find(|span| span["is_primary"] == true && span["file_name"] == FILE)?;
+    let line = span["text"][0]["text"].as_str()?.trim();
+    let is_generated = GENERATED_LINES.iter().any(|word| line.contains(word));
+    (!line.is_empty() && !is_generated).then_some(line)
 }
 
 /// Removes the level from a label; empty if the label repeats the message.
@@ -303,6 +314,22 @@ mod tests {
         let spans = json!([span(13, 14, "<T"), span(14, 14, " as Make>")]);
         assert_eq!(suggested(&spans), ["let é = <T as Make>::new();"]);
         assert_eq!(suggested(&json!([{"line_start": 1}])), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_line_of_an_earlier_cell_is_found() {
+        let error = |file: &str, line: &str| {
+            let spans = [(false, "struct P;"), (true, line)]
+                .map(|(is_primary, text)| json!({"is_primary": is_primary, "file_name": file, "text": [{"text": text}]}));
+            json!({ "spans": spans })
+        };
+        let found = error(FILE, "  fn get(p: &P) -> i32 { p.x }");
+        assert_eq!(earlier_line(&found), Some("fn get(p: &P) -> i32 { p.x }"));
+        for (file, line) in
+            [("/rustc/core.rs", "fn f()"), (FILE, "vars_ok &= evcxr_variable_store.f()"), (FILE, "")]
+        {
+            assert_eq!(earlier_line(&error(file, line)), None, "{line}");
+        }
     }
 
     #[test]

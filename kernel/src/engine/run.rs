@@ -21,7 +21,7 @@ use crate::engine::load::{BEGIN, END, Loaded};
 use crate::engine::output::{CellError, Event, Outcome, Output};
 use crate::engine::prepare::Prepared;
 use crate::engine::report::{describe, outlives, unstorable_variables};
-use crate::engine::{notes, trait_paths};
+use crate::engine::{lint_levels, notes, trait_paths};
 use crate::prelude::tokens::identifiers;
 
 /// In a cell, makes evcxr add [`TOKIO`] if no cell has.
@@ -114,8 +114,12 @@ impl Loaded {
         let (statements, commands) = code.split_at(last_commands(&code).unwrap_or(code.len()));
         let mut prepared = Prepared::new(statements);
         prepared.give_types(&before);
+        prepared.know_items(self.context.defined_item_names());
         if let Some(note) = prepared.block().and_then(|block| notes::input_note(&block.stmts)) {
             let _ = events.blocking_send(Event::Output(Output::note(note.to_owned())));
+        }
+        if !lint_levels::edits(&code).is_empty() {
+            let _ = events.blocking_send(Event::Output(Output::Stderr(lint_levels::NOTE.to_owned())));
         }
         self.listener.expect_value(prepared.has_value());
         let result = self.run_code(&mut prepared);

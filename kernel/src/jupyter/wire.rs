@@ -37,7 +37,8 @@ pub fn message(content: impl Into<JupyterMessageContent>, parent: Option<&Jupyte
 /// sender gets a reply.
 fn read(raw: RawMessage) -> Result<JupyterMessage, RuntimeError> {
     let part = |at: usize| serde_json::from_slice::<Value>(&raw.jparts[at]);
-    let (header, parent_header, metadata, mut content) = (part(0)?, part(1)?, part(2)?, part(3)?);
+    let (mut header, parent_header, metadata, mut content) = (part(0)?, part(1)?, part(2)?, part(3)?);
+    set_missing(&mut header, &json!({"username": "", "session": "", "version": PROTOCOL_VERSION}));
     add_defaults(header["msg_type"].as_str().unwrap_or_default(), &mut content);
     let message = |header: &Value| {
         JupyterMessage::from_value(json!({
@@ -73,6 +74,12 @@ fn add_defaults(msg_type: &str, content: &mut Value) {
         "comm_close" => json!({"data": {}}),
         _ => return,
     };
+    set_missing(content, &defaults);
+}
+
+/// Sets the fields of an object that are missing or null.
+fn set_missing(object: &mut Value, defaults: &Value) {
+    let Value::Object(fields) = object else { return };
     for (name, value) in defaults.as_object().into_iter().flatten() {
         let field = fields.entry(name.clone()).or_insert(Value::Null);
         if field.is_null() {
@@ -349,6 +356,18 @@ fn frames(message: JupyterMessage, key: &str) -> Result<ZmqMessage, serde_json::
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_needs_only_an_id_and_a_type() {
+        let part = |value: Value| Bytes::from(value.to_string());
+        let header = json!({"msg_id": "1", "msg_type": "kernel_info_request", "username": null});
+        let parts = [header, json!({}), json!({}), json!({})].map(part);
+        let message = read(RawMessage { zmq_identities: Vec::new(), jparts: parts.into() }).unwrap();
+        assert_eq!(
+            (message.header.msg_id.as_str(), message.header.version.as_str()),
+            ("1", PROTOCOL_VERSION)
+        );
+    }
 
     #[test]
     fn missing_fields_get_the_protocols_defaults() {

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 #[cfg(not(target_os = "linux"))]
 use std::process::Command;
 
+/// Size of the stack on which cells run, in bytes (64 MiB). A large array is on it several times, while it is moved to the
+/// other variables or from them. Linux keeps more room free below each stack.
+const STACK_BYTES: libc::rlim_t = 64 << 20;
+
 /// A running program.
 struct Program {
     id: i32,
@@ -64,6 +68,19 @@ pub fn lead_group() {
         // does not stop for ever.
         libc::signal(libc::SIGTTIN, libc::SIG_IGN);
         libc::signal(libc::SIGTTOU, libc::SIG_IGN);
+    }
+}
+
+/// Raises the limit of the main thread's stack to [`STACK_BYTES`], if the system allows it. On Linux, the stack grows when
+/// it is used, up to the present limit.
+pub fn raise_stack_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: reads and writes a limit of this process.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_STACK, &raw mut limit) == 0 && limit.rlim_cur < STACK_BYTES {
+            limit.rlim_cur = STACK_BYTES.min(limit.rlim_max);
+            libc::setrlimit(libc::RLIMIT_STACK, &raw const limit);
+        }
     }
 }
 
@@ -134,6 +151,15 @@ fn programs() -> Vec<Program> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_stack_limit_is_raised_and_never_lowered() {
+        raise_stack_limit();
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: reads a limit of this process.
+        assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_STACK, &raw mut limit) }, 0);
+        assert!(limit.rlim_cur >= STACK_BYTES.min(limit.rlim_max));
+    }
 
     #[test]
     fn a_link_to_this_program_has_the_name_of_its_process() {

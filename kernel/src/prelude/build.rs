@@ -1,7 +1,7 @@
 //! Compiles the prelude, the dynamic library that cells link to, and collects the metadata of its
 //! dependencies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,10 +15,14 @@ use crate::prelude::backend::Backend;
 use crate::prelude::packages::Packages;
 use crate::prelude::sources::{Sources, own_target};
 use crate::prelude::template::LINKS;
+use crate::prelude::toolchain::rustc_version;
 
 /// Environment variables that make cargo print its progress bar even without a terminal.
 const PROGRESS: [(&str, &str); 2] =
     [("CARGO_TERM_PROGRESS_WHEN", "always"), ("CARGO_TERM_PROGRESS_WIDTH", "80")];
+
+/// Environment variable with the target for which cargo compiles.
+const TARGET_VARIABLE: &str = "CARGO_BUILD_TARGET";
 
 /// Package of the prelude.
 const PACKAGE: &str = "headstart-prelude";
@@ -67,6 +71,13 @@ pub fn compile(
         None => {}
     }
     cargo.env("CARGO_TARGET_DIR", &target);
+    if has_target(&sources.folder) {
+        // The user compiles for another machine; the prelude runs on this one.
+        let version = rustc_version()?;
+        let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
+        cargo.env(TARGET_VARIABLE, host);
+        target = target.join(host);
+    }
     let library = target.join("release/deps").join(library_file());
     let mut messages = run(&mut cargo, report)?;
     if !shares_standard_library(&library) {
@@ -76,6 +87,21 @@ pub fn compile(
         messages = run(&mut cargo, report)?;
     }
     collect(&messages, &packages.below(PACKAGE)?, deps)
+}
+
+/// Whether the user's configuration of cargo names a target for which it compiles.
+fn has_target(folder: &Path) -> bool {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(dirs::home_dir()?.join(".cargo")));
+    let folders = folder.ancestors().map(|folder| folder.join(".cargo")).chain(home);
+    let mut files = folders.flat_map(|folder| ["config.toml", "config"].map(|name| folder.join(name)));
+    std::env::var_os(TARGET_VARIABLE).is_some()
+        || files.any(|file| std::fs::read_to_string(file).is_ok_and(|text| names_target(&text)))
+}
+
+fn names_target(config: &str) -> bool {
+    toml::from_str::<BTreeMap<String, toml::Value>>(config)
+        .is_ok_and(|config| config.get("build").is_some_and(|build| build.get("target").is_some()))
 }
 
 /// Whether a library is linked to the standard library dynamically.
@@ -238,6 +264,23 @@ mod tests {
         let messages = run(&mut cargo, &mut |progress| seen.push(progress)).unwrap();
         assert!(messages.contains("compiler-artifact"), "{messages}");
         assert_eq!(seen.first(), Some(&Progress { done: 0, all: 1 }));
+    }
+
+    #[test]
+    fn a_target_of_the_user_is_found_in_cargos_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("a/b");
+        std::fs::create_dir_all(folder.path().join(".cargo")).unwrap();
+        for (config, is_found) in [
+            ("[build]\ntarget = \"x86_64-unknown-linux-musl\"\n", true),
+            ("build.target = [\"wasm32-unknown-unknown\"]", true),
+            ("[build]\njobs = 2\n[target.wasm32-unknown-unknown]\nrunner = \"a\"\n", false),
+            ("no TOML", false),
+        ] {
+            assert_eq!(names_target(config), is_found, "{config}");
+            std::fs::write(folder.path().join(".cargo/config.toml"), config).unwrap();
+            assert!(has_target(&inner) || !is_found, "{config}");
+        }
     }
 
     #[test]

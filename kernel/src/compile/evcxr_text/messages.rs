@@ -30,6 +30,10 @@ pub const GENERATED_NAMES: [(&str, &str); 6] = [
     ("</* self type */", "<Type"),
 ];
 
+/// Parts of the generated lines of a source for rustc.
+pub const GENERATED_LINES: [&str; 5] =
+    ["evcxr_", "Evcxr", "headstart::variables", "run_user_code_", "std::panic::"];
+
 /// The variable that, according to the message, evcxr cannot store for later cells.
 pub fn unstorable_variable(message: &str) -> Option<&str> {
     let is_unstorable = message.contains("cannot be persisted")
