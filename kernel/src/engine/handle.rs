@@ -55,11 +55,37 @@ pub struct Engine {
 /// Loading stage of the engine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stage {
-    /// Loading, with the latest notice for the user.
-    Loading(Option<Notice>),
+    /// Loading, with the notices for the user.
+    Loading(Vec<Notice>),
     Loaded,
-    /// Loading failed; each cell reports the reason.
-    Failed,
+    /// Loading failed; each cell reports the reason. The notices may show its cause.
+    Failed(Vec<Notice>),
+}
+
+impl Stage {
+    /// The notices for a cell that waits.
+    pub fn notices(&self) -> &[Notice] {
+        match self {
+            Stage::Loading(notices) | Stage::Failed(notices) => notices,
+            Stage::Loaded => &[],
+        }
+    }
+
+    fn add(&mut self, notice: Notice) {
+        if let Stage::Loading(notices) = self {
+            if let (Notice::Progress(_), Some(Notice::Progress(_))) = (&notice, notices.last()) {
+                notices.pop();
+            }
+            notices.push(notice);
+        }
+    }
+
+    fn end(&mut self, is_loaded: bool) {
+        *self = match is_loaded {
+            true => Stage::Loaded,
+            false => Stage::Failed(self.notices().to_owned()),
+        };
+    }
 }
 
 impl Engine {
@@ -98,7 +124,7 @@ impl Engine {
         }
         let (requests, queue) = unbounded();
         let (ended, stopped) = bounded(1);
-        let (stage_sender, stage) = watch::channel(Stage::Loading(None));
+        let (stage_sender, stage) = watch::channel(Stage::Loading(Vec::new()));
         let comms = write_comms(pipes.comms.try_clone().map_err(no_pipes)?).map_err(no_pipes)?;
         let cells: Arc<Cells> = Arc::default();
         let (listener, background) = Listener::start(pipes, cells.clone()).map_err(no_pipes)?;
@@ -109,7 +135,7 @@ impl Engine {
             let template = || {
                 let ready = template?.ready(&|notice| {
                     terminal::show(&notice);
-                    stage_sender.send_replace(Stage::Loading(Some(notice)));
+                    stage_sender.send_modify(|stage| stage.add(notice));
                 });
                 terminal::end_progress();
                 ready
@@ -117,7 +143,7 @@ impl Engine {
             let loaded = guarded(|| load(&cells, &session, listener, template)).unwrap_or_else(Err);
             environment::record_kernel_environment();
             cells.is_loaded();
-            stage_sender.send_replace(if loaded.is_ok() { Stage::Loaded } else { Stage::Failed });
+            stage_sender.send_modify(|stage| stage.end(loaded.is_ok()));
             // A session that was killed could not shrink the cache.
             std::thread::spawn(cache::shrink);
             serve(&cells, loaded, &queue);
@@ -137,7 +163,7 @@ impl Engine {
     pub fn failed(problem: String) -> Result<Engine, String> {
         let (requests, queue) = unbounded();
         let (ended, stopped) = bounded(1);
-        let (_, stage) = watch::channel(Stage::Failed);
+        let (_, stage) = watch::channel(Stage::Failed(Vec::new()));
         // There are no cells that open comms.
         let (comms, _) = bounded(1);
         let cells: Arc<Cells> = Arc::default();

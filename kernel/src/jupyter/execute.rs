@@ -38,11 +38,13 @@ impl Kernel {
         // The open question to the user. Outputs of other threads are shown meanwhile.
         let mut asking: Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = None;
         let mut notices = Notices::default();
+        // After a failed start, only the cells that waited for it show its notices.
+        let waits = matches!(*stage.borrow(), Stage::Loading(_));
         loop {
             let event = tokio::select! {
                 Ok(()) = stage.changed() => {
-                    if let Stage::Loading(Some(notice)) = &*stage.borrow_and_update() {
-                        publish(notices.show(notice));
+                    if waits {
+                        notices.show_new(stage.borrow_and_update().notices()).into_iter().for_each(&publish);
                     }
                     continue;
                 }
@@ -52,7 +54,7 @@ impl Kernel {
                 }
                 event = received.recv() => event,
             };
-            notices.end(*stage.borrow() == Stage::Failed).into_iter().for_each(&publish);
+            notices.end(matches!(*stage.borrow(), Stage::Failed(_))).into_iter().for_each(&publish);
             let Some(event) = event else { break };
             match event {
                 Event::Output(output) if cell.silent && !output.is_of_comm() => drop(output),

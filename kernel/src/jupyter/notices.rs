@@ -9,13 +9,25 @@ use crate::prelude::template::Notice;
 #[derive(Default)]
 pub struct Notices {
     is_shown: bool,
+    /// Number of the notices that were shown and do not change any more.
+    seen: usize,
     /// Length of the progress notice in the last line, in characters; the next one overwrites it.
     progress: Option<usize>,
 }
 
 impl Notices {
+    /// Messages that show the notices since the last call.
+    pub fn show_new(&mut self, all: &[Notice]) -> Vec<JupyterMessageContent> {
+        let new = all.get(self.seen..).unwrap_or_default();
+        let messages = new.iter().map(|notice| self.show(notice)).collect();
+        // The next progress replaces the last one.
+        let is_open = matches!(all.last(), Some(Notice::Progress(_)));
+        self.seen = all.len() - usize::from(is_open);
+        messages
+    }
+
     /// Message that shows a notice. Jupyter's clients return to the start of the line at `\r`.
-    pub fn show(&mut self, notice: &Notice) -> JupyterMessageContent {
+    fn show(&mut self, notice: &Notice) -> JupyterMessageContent {
         self.is_shown = true;
         let before = self.progress.take();
         let text = match notice {
@@ -60,6 +72,20 @@ mod tests {
 
     fn ended(notices: &mut Notices, has_failed: bool) -> Vec<String> {
         notices.end(has_failed).into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn each_notice_is_shown_once() {
+        let mut notices = Notices::default();
+        let mut shown =
+            |all: &[Notice]| notices.show_new(all).into_iter().map(text).collect::<Vec<_>>().concat();
+        let line = |text: &str| Notice::Line(text.into());
+        let progress = |text: &str| Notice::Progress(text.into());
+        assert_eq!(shown(&[]), "");
+        assert_eq!(shown(&[line("damaged"), line("unpacking")]), "damaged\nunpacking\n");
+        assert_eq!(shown(&[line("damaged"), line("unpacking"), progress("1")]), "\r1");
+        assert_eq!(shown(&[line("damaged"), line("unpacking"), progress("2")]), "\r2");
+        assert_eq!(shown(&[line("damaged"), line("unpacking"), progress("3"), line("end")]), "\r3\nend\n");
     }
 
     #[test]
