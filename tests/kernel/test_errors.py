@@ -199,4 +199,4 @@ def test_an_error_in_an_earlier_cell_shows_its_line(kernel):
 
 def test_a_borrow_that_ends_inside_the_cell_gets_no_advice_about_later_cells(kernel):
     cell = kernel.run('{ let r; { let x = 5; r = &x; } println!("{r}"); }')
-    assert cell.status == "error" and "does not live long enough" in cell.traceback and "own its data" not in cell.traceback
+    assert cell.status == "error" and "does not live long enough" in cell.traceback and "make the value owned" not in cell.traceback

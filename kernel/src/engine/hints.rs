@@ -335,7 +335,7 @@ mod tests {
         let hint = |report: &str| {
             LostVariables::default().hint(Some("E0597"), "`x` does not live long enough", report, &names(&[]))
         };
-        assert!(hint("borrowed value does not live long enough").unwrap().contains("own its data"));
+        assert!(hint("borrowed value does not live long enough").unwrap().contains("make the value owned"));
         assert_eq!(hint("`x` dropped here while still borrowed\nborrow later used here"), None);
     }
 

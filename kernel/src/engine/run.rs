@@ -119,7 +119,7 @@ impl Loaded {
             let _ = events.blocking_send(Event::Output(Output::note(note.to_owned())));
         }
         if !lint_levels::edits(&code).is_empty() {
-            let _ = events.blocking_send(Event::Output(Output::Stderr(lint_levels::NOTE.to_owned())));
+            let _ = events.blocking_send(Event::Output(Output::note(lint_levels::NOTE.to_owned())));
         }
         self.listener.expect_value(prepared.has_value());
         let result = self.run_code(&mut prepared);
