@@ -53,7 +53,7 @@ pub fn modules(block: &Block, text: &str, known: &BTreeSet<String>) -> Vec<(Rang
 }
 
 /// Name of an item under which evcxr keeps it.
-fn name(item: &Item) -> Option<String> {
+pub fn name(item: &Item) -> Option<String> {
     let name = match item {
         Item::Const(item) => &item.ident,
         Item::Enum(item) => &item.ident,

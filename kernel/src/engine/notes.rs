@@ -1,11 +1,14 @@
 //! Notes on differences between a notebook and a program. [`notes`] are shown with a cell that succeeds, and
 //! [`input_note`] before the cell runs.
 
+use std::collections::BTreeSet;
+
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Item, Stmt};
 
 use crate::compile::redefined::names;
+use crate::engine::impls;
 
 /// Types with interior mutability, whose values change without `mut`.
 const INTERIOR_MUTABLE: [&str; 11] = [
@@ -55,6 +58,9 @@ pub fn notes(statements: &[Stmt], source: &str) -> Vec<String> {
             _ => {}
         }
     }
+    notes.extend(replaced(statements).into_iter().map(|name| {
+        format!("note: this cell defines `{name}` more than once, and a notebook keeps only the last of them: rename the others")
+    }));
     if returns(statements) {
         notes.push(
             "note: if a `return` ends this cell, its variables are not stored: later cells have neither those that it \
@@ -63,6 +69,18 @@ pub fn notes(statements: &[Stmt], source: &str) -> Vec<String> {
         );
     }
     notes
+}
+
+/// Names of items that the cell defines more than once, such as a macro and a function of one name. evcxr keeps items by
+/// their names alone.
+fn replaced(statements: &[Stmt]) -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    let items = statements.iter().filter_map(|statement| match statement {
+        Stmt::Item(Item::Macro(item)) => item.ident.as_ref().map(ToString::to_string),
+        Stmt::Item(item) => impls::name(item),
+        _ => None,
+    });
+    items.filter(|name| !known.insert(name.clone())).collect()
 }
 
 /// Whether a statement of the cell itself, not of a function or closure in it, contains `return`.
@@ -199,6 +217,8 @@ mod tests {
             ("fn main() { f() }", "write `main()`"),
             ("thread_local! { static N: u8 = 1; }", "later cells cannot use"),
             ("if a { return Ok(()); }", "its variables are not stored"),
+            ("macro_rules! greet { () => { 1 } }\nfn greet() {}", "`greet` more than once"),
+            ("mod shapes {}\nfn shapes() {}\nfn shapes() {}", "`shapes` more than once"),
         ] {
             let notes = notes(&parse(cell).unwrap().stmts, "").concat();
             assert!(notes.contains(expected), "{cell}: {notes}");
@@ -221,6 +241,7 @@ mod tests {
             "static NAMES: [&str; 1] = [\"a\"];",
             "fn main() { }\nmain();",
             "let n = Mutex::new(1);",
+            "struct P;\nimpl P {}\nimpl P {}\nconst _: () = ();\nconst _: () = ();",
             "let f = || return 1;\nfn g() { return; }\nlet h = async { return 2; };",
         ] {
             assert!(notes(&parse(cell).unwrap().stmts, "").is_empty(), "{cell}");
