@@ -166,6 +166,64 @@ fn the_initial_learning_rate_is_a_parameter_of_an_mlflow_run() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_users_parameters_of_an_mlflow_run_stay() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    // As MLflow writes a long name.
+    let name = "a long name of an experiment, over the eighty characters that a line of YAML may have here";
+    std::fs::create_dir(folder.path().join("7")).unwrap();
+    let about = format!("artifact_location: a\nname: {}\n", name.replacen(", ", ",\n  ", 1));
+    std::fs::write(folder.path().join("7/meta.yaml"), about).unwrap();
+    let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?);
+    let mut model = sequential![Input::new(2), Dense::new(1)]?;
+    model.compile(SGD::new(0.125), MeanSquaredError, []);
+    let logger = MLflowLogger::new(folder.path()).experiment(name).param("größe: a", 1);
+    let logger = logger.param("epochs", "one").param("learning_rate", "an eighth");
+    model.fit((&x, &y), quiet(1).callback(logger))?;
+    let runs = std::fs::read_dir(folder.path().join("7")).unwrap().map(|entry| entry.unwrap().path());
+    let run = runs.filter(|path| path.is_dir()).last().expect("a run of the experiment");
+    let param = |name: &str| std::fs::read_to_string(run.join("params").join(name)).unwrap();
+    assert_eq!(["größe: a", "epochs", "learning_rate"].map(param), ["1", "one", "an eighth"]);
+    Ok(())
+}
+
+#[test]
+fn a_resumed_mlflow_run_keeps_its_start() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?);
+    let fit = |stops: bool| {
+        let mut model = sequential![Input::new(2), Dense::new(1)]?;
+        model.compile(SGD::new(1e-2), MeanSquaredError, []);
+        let fit = quiet(4).callback(MLflowLogger::new(folder.path().join("mlruns")));
+        let fit = fit.callback(BackupAndRestore::new(folder.path().join("training.backup")));
+        model.fit(
+            (&x, &y),
+            fit.on_epoch_end(move |training| match training.epoch() {
+                3 if stops => training.value("no such number").map(|_| ()),
+                _ => Ok(()),
+            }),
+        )
+    };
+    let about = || {
+        let runs = std::fs::read_dir(folder.path().join("mlruns/0")).unwrap();
+        let runs: Vec<_> =
+            runs.map(|entry| entry.unwrap().path().join("meta.yaml")).filter(|path| path.is_file()).collect();
+        let text = runs.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect::<Vec<_>>();
+        assert_eq!(text.len(), 1, "one run");
+        text[0].lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    fn start(about: &[String]) -> Option<&String> {
+        about.iter().find(|line| line.starts_with("start_time: "))
+    }
+    assert!(fit(true).is_err());
+    let first = about();
+    fit(false)?;
+    let second = about();
+    assert!(second.contains(&"status: 3".to_owned()), "{second:?}");
+    assert_eq!((start(&second), start(&first).is_some()), (start(&first), true));
+    Ok(())
+}
+
 /// As in Keras, only an improvement on the baseline restarts the patience.
 #[test]
 fn early_stopping_waits_for_its_baseline() -> Result<()> {

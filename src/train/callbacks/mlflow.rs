@@ -12,7 +12,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::state::{numbers, read_numbers};
-use super::{Callback, Training};
+use super::{Callback, Training, yaml};
 use crate::check::check;
 use crate::files::{check_writable_folder, write_whole};
 use crate::{Error, Result};
@@ -25,7 +25,6 @@ const KILLED: u8 = 5;
 const ID_BYTES: usize = 16;
 /// Name of the state in a backup.
 const ID: &str = "id";
-const LEARNING_RATE: &str = "learning_rate";
 
 /// Writes a run for MLflow: parameters, and the measured values of each epoch as metrics.
 ///
@@ -44,14 +43,17 @@ const LEARNING_RATE: &str = "learning_rate";
 /// # Ok::<(), headstart::Error>(())
 /// ```
 ///
-/// The number of epochs and the initial learning rate are parameters of every run. A training that resumes from
-/// [`BackupAndRestore`](super::BackupAndRestore) continues its run. Processes may write into the same folder at once.
+/// The number of epochs and the initial learning rate are parameters of every run, unless [`Self::param`] sets them. A
+/// training that resumes from [`BackupAndRestore`](super::BackupAndRestore) continues its run. Processes may write into
+/// the same folder at once.
 #[derive(Debug)]
 pub struct MLflowLogger {
     folder: PathBuf,
     experiment: String,
     run_name: Option<String>,
     params: Vec<(String, String)>,
+    /// The learning rate before the first step.
+    learning_rate: f64,
     run: Option<Run>,
     /// The id of the run in the backup from which the training resumes.
     resumed: Option<String>,
@@ -79,6 +81,7 @@ impl MLflowLogger {
             experiment: "Default".into(),
             run_name: None,
             params: Vec::new(),
+            learning_rate: 0.0,
             run: None,
             resumed: None,
         }
@@ -121,16 +124,17 @@ impl MLflowLogger {
         let random = || RandomState::new().hash_one(());
         let id = resumed.unwrap_or_else(|| format!("{:016x}{:016x}", random(), random()));
         let folder = self.folder.join(&experiment).join(&id);
-        let begun = Vec::new();
-        let run = Run { id, experiment, folder, name, start: now(), is_resumed, begun };
+        let start = started(&folder).unwrap_or_else(now);
+        let run = Run { id, experiment, folder, name, start, is_resumed, begun: Vec::new() };
         for part in ["metrics", "params", "tags", "artifacts"] {
             let part = run.folder.join(part);
             std::fs::create_dir_all(&part).map_err(Error::io(&part))?;
         }
-        let epochs = std::iter::once(("epochs".to_owned(), training.epochs().to_string()));
-        for (name, value) in epochs.chain(self.params.iter().cloned()) {
+        let (epochs, rate) = (training.epochs().to_string(), self.learning_rate.to_string());
+        let automatic = [("epochs".to_owned(), epochs), ("learning_rate".to_owned(), rate)];
+        for (name, value) in self.params.iter().chain(&automatic) {
             let path = run.folder.join("params").join(name);
-            // The parameters of a run do not change.
+            // The parameters of a run do not change, and the user's come first.
             if !path.is_file() {
                 write_whole(&path, value.as_bytes())?;
             }
@@ -150,11 +154,10 @@ impl Callback for MLflowLogger {
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
         self.end(KILLED)?;
         // At the end of the first epoch, a schedule has changed it.
-        self.params.retain(|(known, _)| known != LEARNING_RATE);
-        self.params.insert(0, (LEARNING_RATE.to_owned(), training.learning_rate().to_string()));
+        self.learning_rate = training.learning_rate();
         self.resumed = None;
         check("experiment", format!("{:?}", self.experiment), !self.experiment.trim().is_empty(), "a name")?;
-        let expected = "letters, digits, spaces and _ - . in the name";
+        let expected = "letters, digits, spaces and _ - . : in the name";
         self.params.iter().try_for_each(|(name, _)| check("param", name, is_file_name(name), expected))?;
         check_writable_folder(&self.folder)
     }
@@ -231,8 +234,14 @@ impl Run {
             ("tags", json!([])),
             ("user_id", json!(user)),
         ];
-        write_whole(&self.folder.join("meta.yaml"), yaml(&about).as_bytes())
+        write_whole(&self.folder.join("meta.yaml"), yaml::write(&about).as_bytes())
     }
+}
+
+/// Start of a run that is resumed, in milliseconds since 1970-01-01 UTC.
+fn started(run: &Path) -> Option<u128> {
+    let about = std::fs::read_to_string(run.join("meta.yaml")).ok()?;
+    yaml::read(&about, "start_time")?.parse().ok()
 }
 
 /// The id of an experiment by name, which is also its folder. It is created if it does not exist.
@@ -241,8 +250,7 @@ fn experiment(folder: &Path, name: &str) -> Result<String> {
     let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
     for entry in entries.flatten() {
         let text = std::fs::read_to_string(entry.path().join("meta.yaml")).unwrap_or_default();
-        let names = text.lines().filter_map(|line| line.strip_prefix("name:"));
-        if names.map(plain).any(|found| found == name) {
+        if yaml::read(&text, "name").is_some_and(|found| found == name) {
             return Ok(entry.file_name().to_string_lossy().into_owned());
         }
     }
@@ -266,24 +274,8 @@ fn experiment(folder: &Path, name: &str) -> Result<String> {
         ("lifecycle_stage", json!("active")),
         ("name", json!(name)),
     ];
-    write_whole(&own.join("meta.yaml"), yaml(&about).as_bytes())?;
+    write_whole(&own.join("meta.yaml"), yaml::write(&about).as_bytes())?;
     Ok(id)
-}
-
-/// Entries in YAML. A JSON value is also a YAML value.
-fn yaml(entries: &[(&str, serde_json::Value)]) -> String {
-    entries.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
-}
-
-/// A one-line YAML string without its quotes.
-fn plain(text: &str) -> String {
-    let text = text.trim();
-    let single = text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
-    match (serde_json::from_str::<String>(text), single) {
-        (Ok(text), _) => text,
-        (Err(_), Some(text)) => text.replace("''", "'"),
-        (Err(_), None) => text.to_owned(),
-    }
 }
 
 /// Milliseconds since 1970-01-01 UTC.
@@ -292,7 +284,7 @@ fn now() -> u128 {
 }
 
 fn is_allowed(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "_-. ".contains(c)
+    c.is_alphanumeric() || "_-. :".contains(c)
 }
 
 /// Whether MLflow accepts the name of a parameter, and the name is also a valid file name.
@@ -370,7 +362,7 @@ mod tests {
         let about = text(&run.join("meta.yaml"));
         assert!(about.contains("status: 3\n") && about.contains("run_name: \"a: b\"\n"), "{about}");
         assert!(!about.contains("end_time: null"));
-        for name in ["", "a/b", "..", "é"] {
+        for name in ["", "a/b", "..", "a?"] {
             let problem =
                 fit(MLflowLogger::new(folder.path()).param(name, 1), 1, None, None).unwrap_err().to_string();
             assert!(problem.contains("letters, digits"), "{problem}");

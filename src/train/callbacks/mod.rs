@@ -12,6 +12,7 @@ mod monitor;
 mod shared;
 mod state;
 mod tensorboard;
+mod yaml;
 
 use std::collections::HashMap;
 use std::path::Path;
