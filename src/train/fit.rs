@@ -138,7 +138,7 @@ impl Model {
         if batches == 0 {
             return Err(missing_batches(0, 0));
         }
-        let history = history.insert(History::new(names));
+        let history = history.insert(History::new(names, fit.initial_epoch));
         let mut run = Run {
             progress: Progress::new(fit.epochs, batches, fit.verbose, fit.chart),
             checkpointer: Checkpointer::new(self),

@@ -142,7 +142,8 @@ impl Callback for BackupAndRestore {
         }
         training.states = part(CALLBACKS);
         random::set_state(&about.random);
-        *training.history = History::of(about.names, columns, times, learning_rates);
+        let initial_epoch = about.epoch.saturating_sub(epochs);
+        *training.history = History::of(about.names, columns, times, learning_rates, initial_epoch);
         training.set_epoch(about.epoch);
         self.is_of_longer_training = about.epoch > training.epochs;
         if about.epoch >= training.epochs {
