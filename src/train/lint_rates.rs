@@ -16,8 +16,8 @@ pub(super) fn of_pretrained_layers(model: &Model, compiled: &Compiled, steps: us
     let rate = |params: &[Param]| {
         params.iter().map(|param| optimizer.highest_learning_rate_of(param, steps)).fold(0.0, f64::max)
     };
-    let rates = found.into_iter().map(|(part, params)| (part, rate(&params)));
-    let (part, rate) = rates.into_iter().find(|(_, rate)| *rate > FINE_TUNING_RATE)?;
+    let mut rates = found.into_iter().map(|(part, params)| (part, rate(&params)));
+    let (part, rate) = rates.find(|(_, rate)| *rate > FINE_TUNING_RATE)?;
     let name = part.name();
     // Three digits, for the highest rate of a schedule.
     let rate: f64 = format!("{rate:.2e}").parse().unwrap_or(rate);
