@@ -92,7 +92,8 @@ fn draw(metric: &str, histories: &[(&str, &History)]) -> Svg {
     } else {
         around(all.into_iter())
     };
-    let epochs = histories.iter().map(|(_, history)| history.epochs()).max().unwrap_or(1).max(1);
+    let epochs = histories.iter().map(|(_, history)| history.last_epoch()).max().unwrap_or(1).max(1);
+    let initial = histories.iter().map(|(_, history)| history.initial_epoch).min().unwrap_or(0);
     let has_validation = histories.iter().any(|(_, history)| history.get(&validation).is_some());
     let mut svg = Svg::new();
     match has_validation {
@@ -105,18 +106,18 @@ fn draw(metric: &str, histories: &[(&str, &History)]) -> Svg {
         top: TOP,
         width: (WIDTH - LEFT - beside).max(200),
         height: HEIGHT - TOP - BELOW,
-        x: epoch_axis(epochs),
+        x: epoch_axis(initial, epochs),
         y: Axis::linear(metric, range.start, range.end),
     };
     frame.draw(&mut svg);
     let mut labels = Vec::new();
     for (at, (name, history)) in histories.iter().enumerate() {
         let colour = PALETTE[at % PALETTE.len()];
-        let trained = path_of(&frame, history.get(metric).unwrap_or_default());
+        let trained = path_of(&frame, history.get(metric).unwrap_or_default(), history.initial_epoch);
         let shown = match history.get(&validation) {
             Some(values) => {
                 svg.lines(&trained, colour, 1.5, Stroke::Dashed);
-                path_of(&frame, values)
+                path_of(&frame, values, history.initial_epoch)
             }
             None => trained,
         };

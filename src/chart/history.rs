@@ -20,10 +20,10 @@ const LEFT: i32 = 52;
 
 impl Chart {
     pub(crate) fn of_history(history: &History) -> Result<Chart> {
-        Chart::of_running(history, history.epochs())
+        Chart::of_running(history, history.last_epoch())
     }
 
-    /// Draws a chart with space for the remaining epochs, so that its layout stays the same during
+    /// Draws a chart with space for the epochs until the last one, so that its layout stays the same during
     /// training.
     pub(crate) fn of_running(history: &History, epochs: usize) -> Result<Chart> {
         let line = |name: &String| {
@@ -33,7 +33,11 @@ impl Chart {
         };
         let lines: Vec<String> = history.names().iter().filter_map(line).collect();
         let text = if lines.is_empty() { "no epoch is over yet".into() } else { lines.join("\n") };
-        Ok(Chart { svg: draw(history, epochs.max(1)).finish((WIDTH, HEIGHT), &text), text })
+        Ok(Chart {
+            svg: draw(history, epochs.max(history.initial_epoch.saturating_add(1)))
+                .finish((WIDTH, HEIGHT), &text),
+            text,
+        })
     }
 }
 
@@ -70,14 +74,14 @@ fn draw_panel(svg: &mut Svg, left: i32, width: i32, history: &History, name: &st
         top: TOP,
         width: (width - LEFT - beside).max(60),
         height: HEIGHT - TOP - BELOW,
-        x: epoch_axis(epochs),
+        x: epoch_axis(history.initial_epoch, epochs),
         y: Axis::linear("", range.start, range.end),
     };
     svg.title((left + LEFT, 18), name);
     frame.draw(svg);
     let mut labels = Vec::new();
     for (label, values, colour) in series {
-        let path = path_of(&frame, values);
+        let path = path_of(&frame, values, history.initial_epoch);
         svg.lines(&path, colour, 2.0, Stroke::Solid);
         if path.len() <= 40 {
             path.iter().for_each(|point| svg.dot(*point, 3.0, colour, 1.0));
@@ -89,20 +93,23 @@ fn draw_panel(svg: &mut Svg, left: i32, width: i32, history: &History, name: &st
     write_labels(svg, frame.right() + 8, labels);
 }
 
-/// Creates the axis of the epochs, from 1, with integer ticks.
-pub(super) fn epoch_axis(epochs: usize) -> Axis {
-    Axis::linear("epoch", if epochs == 1 { 0.0 } else { 1.0 }, epochs as f64).ticks(epoch_ticks(epochs))
+/// Creates the axis of the epochs after the `initial` ones, with integer ticks.
+pub(super) fn epoch_axis(initial: usize, last: usize) -> Axis {
+    let first = if last <= initial.saturating_add(1) { initial } else { initial + 1 };
+    Axis::linear("epoch", first as f64, last as f64).ticks(epoch_ticks(initial, last))
 }
 
 /// The epochs with a tick: about eight, evenly spaced.
-fn epoch_ticks(epochs: usize) -> Vec<f64> {
-    let step = epochs.div_ceil(8).max(1);
-    (step..=epochs).step_by(step).map(|epoch| epoch as f64).collect()
+fn epoch_ticks(initial: usize, last: usize) -> Vec<f64> {
+    let step = last.saturating_sub(initial).div_ceil(8).max(1);
+    let first = (initial / step).saturating_add(1).saturating_mul(step);
+    (first..=last).step_by(step).map(|epoch| epoch as f64).collect()
 }
 
-/// Returns the positions of values, one per epoch. Values that cannot be drawn are left out.
-pub(super) fn path_of(frame: &Frame, values: &[f64]) -> Vec<(f64, f64)> {
-    let points = drawable((1..).map(f64::from).zip(values.iter().copied()));
+/// Returns the positions of values, one per epoch after the `initial` ones. Values that cannot be drawn are left out.
+pub(super) fn path_of(frame: &Frame, values: &[f64], initial: usize) -> Vec<(f64, f64)> {
+    let numbers = (1..=values.len()).map(|number| initial as f64 + number as f64);
+    let points = drawable(numbers.zip(values.iter().copied()));
     points.into_iter().map(|point| frame.at(point)).collect()
 }
 
@@ -147,7 +154,7 @@ mod tests {
         for values in [&losses[..], &losses[2..], &losses[4..], &[1e17, 1e17 + 16.0]] {
             let names = vec!["accuracy".to_owned(), "loss".into(), "val_accuracy".into(), "val_loss".into()];
             let (times, rates) = (vec![std::time::Duration::ZERO; values.len()], vec![0.1; values.len()]);
-            let history = History::of(names, vec![values.to_vec(); 4], times, rates);
+            let history = History::of(names, vec![values.to_vec(); 4], times, rates, 0);
             for chart in [history.plot()?, Chart::of_running(&history, 100)?] {
                 let (_, drawn) = chart.svg().split_once("</title>").unwrap();
                 assert!(
@@ -167,8 +174,27 @@ mod tests {
     #[test]
     fn axis_of_very_many_epochs_has_few_ticks() {
         for epochs in [1, 7, 8, 1000, usize::MAX] {
-            let ticks = super::epoch_ticks(epochs).len();
+            let ticks = super::epoch_ticks(0, epochs).len();
             assert!((1..=10).contains(&ticks), "{epochs}: {ticks}");
         }
+        assert_eq!(super::epoch_ticks(10, 20), [12.0, 14.0, 16.0, 18.0, 20.0]);
+        assert_eq!(super::epoch_ticks(10, 11), [11.0]);
+    }
+
+    /// As the axis of the same number of epochs that begins with the first one.
+    #[test]
+    fn epochs_after_an_initial_epoch_have_their_own_numbers() -> crate::Result<()> {
+        let of = |initial_epoch: usize| {
+            let (times, rates) = (vec![std::time::Duration::ZERO; 4], vec![0.1; 4]);
+            History::of(vec!["loss".into()], vec![vec![0.4, 0.3, 0.2, 0.1]], times, rates, initial_epoch)
+        };
+        let (first, later) = (of(0).plot()?, of(4).plot()?);
+        let numbers = |chart: &Chart| {
+            (1..=8).filter(|epoch| chart.svg().contains(&format!(">{epoch}</text>"))).collect::<Vec<_>>()
+        };
+        assert_eq!((numbers(&first), numbers(&later)), (vec![1, 2, 3, 4], vec![5, 6, 7, 8]));
+        assert_eq!(later.svg().matches("<circle").count(), first.svg().matches("<circle").count());
+        Chart::comparison("loss", &[("all", &of(0)), ("later", &of(4))])?;
+        Ok(())
     }
 }

@@ -8,8 +8,10 @@ use crate::{Error, Result};
 /// With `(height, width)`, an image is resized and its aspect ratio is lost, as in Keras. The interpolation is bilinear
 /// with antialiasing, as in Pillow and torchvision. Keras differs: `image_dataset_from_directory` is bilinear without
 /// antialiasing, and `flow_from_directory` and `load_img` take the nearest pixel. The pixels of large photographs
-/// therefore differ by tens of grey levels, and the predictions of the same weights slightly. With a model, the size is that of the model's input. If the weights state how they were evaluated, as those of timm do,
-/// the images are resized and cropped in the same way.
+/// therefore differ by tens of grey levels, and the predictions of the same weights slightly.
+///
+/// With a model, the size is that of the model's input. If the weights state how they were evaluated, as those of timm
+/// do, the images are resized and cropped in the same way.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a size of images; pass height and width, `(224, 224)`, or a reference to a model: `&model`"
 )]

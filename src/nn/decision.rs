@@ -1,6 +1,9 @@
 //! Conversion of a model's outputs to probabilities, a class and a confidence, as in `evaluate`.
 
+use candle_core::{Device, Tensor};
+
 use super::Activation;
+use crate::Error;
 
 /// Probability above which a single output means class 1, as in Keras's `BinaryAccuracy`.
 pub(crate) const THRESHOLD: f32 = 0.5;
@@ -27,6 +30,13 @@ pub(crate) fn probabilities(function: Activation, outputs: &[f32]) -> Vec<f32> {
             let sum: f32 = powers.iter().sum();
             powers.iter().map(|power| power / sum).collect()
         }
-        _ => outputs.to_vec(),
+        Activation::Linear => outputs.to_vec(),
+        // Of a loss of one's own.
+        other => {
+            let applied =
+                Tensor::new(outputs, &Device::Cpu).map_err(Error::from).and_then(|x| other.apply(&x));
+            let values = applied.and_then(|applied| Ok(applied.to_vec1()?));
+            values.expect("functions of single values apply to a vector on the CPU")
+        }
     }
 }

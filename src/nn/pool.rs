@@ -46,21 +46,33 @@ impl Build for MaxPooling2D {
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
-        let stride = checked_stride(self.pool_size, self.strides)?;
-        let shape = window_output(&context, self.pool_size.sides(), stride, self.padding)?;
-        let sides = [context.inputs[0][1], context.inputs[0][2]];
+        let &[_, height, width] = context.inputs[0] else {
+            return Err(Error::shape(context.name, "[channels, height, width]", context.inputs[0], ""));
+        };
+        let sides = [height, width];
+        let stride = effective_stride(self.pool_size, self.strides, self.padding, sides)?;
         let size = effective_size(self.pool_size.side(), self.padding, sides);
+        let shape = window_output(&context, [size, size], stride, self.padding)?;
         let before = sides.map(|side| self.padding.amount(side, size, stride).0);
         let op = MaxPool { size, stride, before, output: [shape[1], shape[2]] };
         Ok(Arc::new(Max { op, shape }))
     }
 }
 
-/// The step of a pooling window, which is a square.
-fn checked_stride(pool_size: WindowSize, strides: WindowSize) -> Result<usize> {
+/// The step of a square window, at most the padded image: a longer one has the same single position.
+fn effective_stride(
+    pool_size: WindowSize,
+    strides: WindowSize,
+    padding: Padding,
+    sides: [usize; 2],
+) -> Result<usize> {
     pool_size.check_square("pool_size")?;
     strides.check_square("strides")?;
-    Ok(strides.side())
+    let padded = match padding {
+        Padding::Explicit(padding) => padding.saturating_mul(2),
+        Padding::Valid | Padding::Same => 0,
+    };
+    Ok(strides.side().min(padded.saturating_add(sides[0].max(sides[1]))))
 }
 
 /// The size of a window with the same pooled values, which is not much larger than the image. With
@@ -135,7 +147,7 @@ impl Build for AveragePooling2D {
         let [_, height, width] = *context.inputs[0] else {
             return Err(Error::shape(context.name, "[channels, height, width]", context.inputs[0], ""));
         };
-        let stride = checked_stride(self.pool_size, self.strides)?;
+        let stride = effective_stride(self.pool_size, self.strides, self.padding, [height, width])?;
         let size = effective_size(self.pool_size.side(), self.padding, [height, width]);
         let sum = Conv2D::depthwise(size).strides(stride).padding(self.padding);
         let sum = sum.use_bias(false).kernel_initializer(Initializer::Ones);

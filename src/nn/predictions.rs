@@ -115,7 +115,8 @@ impl Predictions {
         let are_logits = matches!(self.function, Activation::Sigmoid | Activation::Softmax);
         // NaN stays NaN.
         let is_outside = |value: &&f32| **value < -ROUNDING || **value > 1.0 + ROUNDING;
-        if let Some(value) = self.values.iter().find(is_outside).filter(|_| !are_logits) {
+        let are_probabilities = self.function == Activation::Linear;
+        if let Some(value) = self.values.iter().find(is_outside).filter(|_| are_probabilities) {
             let expected = "probabilities; `.from_logits(true)` converts logits".into();
             return Err(Error::Argument {
                 name: "predictions",
@@ -131,7 +132,10 @@ impl Predictions {
                 let p = f64::from(*value).clamp(EPSILON, 1.0 - EPSILON);
                 if self.columns == 1 { (p / (1.0 - p)).ln() } else { p.ln() }
             };
-            row.iter().map(logit).collect()
+            match are_logits {
+                true => row.iter().map(logit).collect(),
+                false => probabilities(self.function, row).iter().map(logit).collect(),
+            }
         }))
     }
 

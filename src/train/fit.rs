@@ -46,7 +46,11 @@ impl Model {
         let data = data.into_dataset(fit.batch_size, fit.shuffle)?;
         check_numbers("fit", self.trained_classes(), data.class_names())?;
         let mut compiled = self.training_state_mut().compiled.take().ok_or(Error::NotCompiled)?;
-        let names = data.class_names().to_vec();
+        // Tensors have no class names: those of the earlier training stay.
+        let names = match data.class_names() {
+            [] => self.trained_classes().to_vec(),
+            names => names.to_vec(),
+        };
         let names_before = std::mem::replace(&mut self.training_state_mut().class_names, names);
         let (mut history, mut has_begun) = (None, false);
         // After a panic the model stays compiled and keeps its finished epochs.
@@ -138,7 +142,7 @@ impl Model {
         if batches == 0 {
             return Err(missing_batches(0, 0));
         }
-        let history = history.insert(History::new(names));
+        let history = history.insert(History::new(names, fit.initial_epoch));
         let mut run = Run {
             progress: Progress::new(fit.epochs, batches, fit.verbose, fit.chart),
             checkpointer: Checkpointer::new(self),

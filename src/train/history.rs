@@ -19,6 +19,8 @@ pub(super) const LEARNING_RATE: &str = "learning_rate";
 pub struct History {
     names: Vec<String>,
     columns: Vec<Vec<f64>>,
+    /// The number of epochs before the first one of this history: `Fit::initial_epoch`.
+    pub(crate) initial_epoch: usize,
     /// The duration of each epoch.
     pub times: Vec<Duration>,
     /// The learning rate at the start of each epoch.
@@ -29,9 +31,9 @@ pub struct History {
 
 impl History {
     /// Creates an empty history with these columns.
-    pub(crate) fn new(names: Vec<String>) -> History {
+    pub(crate) fn new(names: Vec<String>, initial_epoch: usize) -> History {
         let columns = vec![Vec::new(); names.len()];
-        History { names, columns, times: Vec::new(), learning_rates: Vec::new(), stopped: None }
+        History::of(names, columns, Vec::new(), Vec::new(), initial_epoch)
     }
 
     /// Creates a history of epochs that were trained before.
@@ -40,8 +42,14 @@ impl History {
         columns: Vec<Vec<f64>>,
         times: Vec<Duration>,
         learning_rates: Vec<f64>,
+        initial_epoch: usize,
     ) -> History {
-        History { names, columns, times, learning_rates, stopped: None }
+        History { names, columns, initial_epoch, times, learning_rates, stopped: None }
+    }
+
+    /// The number of the last finished epoch.
+    pub(crate) fn last_epoch(&self) -> usize {
+        self.initial_epoch.saturating_add(self.epochs())
     }
 
     /// Adds the values of one epoch, in the order of the names.

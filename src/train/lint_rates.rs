@@ -16,8 +16,8 @@ pub(super) fn pretrained_rate_advice(model: &Model, compiled: &Compiled, steps: 
     let rate = |params: &[Param]| {
         params.iter().map(|param| optimizer.highest_learning_rate_of(param, steps)).fold(0.0, f64::max)
     };
-    let rates = found.into_iter().map(|(part, params)| (part, rate(&params)));
-    let (part, rate) = rates.into_iter().find(|(_, rate)| *rate > FINE_TUNING_RATE)?;
+    let mut rates = found.into_iter().map(|(part, params)| (part, rate(&params)));
+    let (part, rate) = rates.find(|(_, rate)| *rate > FINE_TUNING_RATE)?;
     let name = part.name();
     // Three digits, for the highest rate of a schedule.
     let rate: f64 = format!("{rate:.2e}").parse().unwrap_or(rate);
@@ -36,10 +36,13 @@ pub(super) fn pretrained_rate_advice(model: &Model, compiled: &Compiled, steps: 
 fn collect<'a>(model: &'a Model, is_nested: bool, is_new: bool, found: &mut Vec<(&'a Model, Vec<Param>)>) {
     let params = model.params();
     let is_file = is_nested && is_new && !params.is_empty() && params.iter().all(Param::is_loaded);
-    if !model.is_pretrained() && !is_file {
+    if !model.is_pretrained() {
+        let before = found.len();
         let nested = model.nodes().iter().filter_map(|node| node.layer.model());
         nested.for_each(|nested| collect(nested, true, is_new, found));
-        return;
+        if !is_file || found.len() > before {
+            return;
+        }
     }
     // The layers of a new top are not loaded.
     let is_known = params.iter().any(Param::is_loaded);
@@ -54,7 +57,7 @@ mod tests {
     use crate::Result;
     use crate::prelude::*;
 
-    fn said(model: &mut Model, optimizer: impl crate::train::Optimizer + 'static) -> String {
+    fn advice_for(model: &mut Model, optimizer: impl crate::train::Optimizer + 'static) -> String {
         model.compile(optimizer, BinaryCrossentropy, []);
         let compiled = model.training_state().unwrap().compiled.as_ref().unwrap();
         pretrained_rate_advice(model, compiled, 100).unwrap_or_default()
@@ -65,18 +68,19 @@ mod tests {
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
         let features = sequential![&base, GlobalAveragePooling2D]?;
         let mut deep = sequential![&features, Dense::new(1).activation(Sigmoid)]?;
-        assert!(said(&mut deep, Adam::default()).contains("freeze `vgg16`"));
-        assert_eq!(said(&mut deep, Adam::new(1e-5)), "");
+        let advice = advice_for(&mut deep, Adam::default());
+        assert!(advice.contains("freeze `vgg16`"), "{advice}");
+        assert_eq!(advice_for(&mut deep, Adam::new(1e-5)), "");
         base.freeze();
-        assert_eq!(said(&mut deep, Adam::default()), "");
+        assert_eq!(advice_for(&mut deep, Adam::default()), "");
         // A network that is trained itself, with a new top.
         let mut whole = Vgg16::new(Weights::Demo).classes(2).skip_mismatch(true).build()?;
-        assert!(said(&mut whole, Adam::default()).contains("`freeze_until`"));
+        assert!(advice_for(&mut whole, Adam::default()).contains("`freeze_until`"));
         whole.freeze_until("block5_pool")?;
         let top = whole.layer("predictions")?;
         whole.freeze();
         top.params().iter().for_each(|param| param.set_trainable(true));
-        assert_eq!(said(&mut whole, Adam::default()), "", "only the new layer is trained");
+        assert_eq!(advice_for(&mut whole, Adam::default()), "", "only the new layer is trained");
         Ok(())
     }
 
@@ -88,13 +92,13 @@ mod tests {
         make()?.save_weights(&path)?;
         let base = make()?;
         let mut model = sequential![&base, Dense::new(1).activation(Sigmoid)]?;
-        assert_eq!(said(&mut model, Adam::default()), "", "random weights");
+        assert_eq!(advice_for(&mut model, Adam::default()), "", "random weights");
         base.load_weights(&path)?;
-        assert!(said(&mut model, Adam::default()).contains("1e-5"));
+        assert!(advice_for(&mut model, Adam::default()).contains("1e-5"));
         // The training of a loaded model goes on.
         let whole = folder.path().join("whole.safetensors");
         model.save(&whole)?;
-        assert_eq!(said(&mut Model::load(&whole)?, Adam::default()), "");
+        assert_eq!(advice_for(&mut Model::load(&whole)?, Adam::default()), "");
         Ok(())
     }
 
@@ -105,13 +109,16 @@ mod tests {
         let mut model = sequential![&base, Dense::new(1).activation(Sigmoid)]?;
         for schedule in [Schedule::cosine_decay(0.0, 1000).warmup(1e-2, 50), Schedule::one_cycle(2e-3, 90)] {
             assert!(schedule.at(0) < FINE_TUNING_RATE);
-            assert!(said(&mut model, Adam::new(schedule)).contains("pretrained layers"));
+            assert!(advice_for(&mut model, Adam::new(schedule)).contains("pretrained layers"));
         }
-        let advice = said(&mut model, Adam::new(Schedule::one_cycle(2e-3, 100)));
+        let advice = advice_for(&mut model, Adam::new(Schedule::one_cycle(2e-3, 100)));
         assert!(advice.contains("at a rate of 0.002,"), "{advice}");
-        assert_eq!(said(&mut model, Adam::new(Schedule::cosine_decay(0.0, 1000).warmup(1e-4, 50))), "");
+        assert_eq!(advice_for(&mut model, Adam::new(Schedule::cosine_decay(0.0, 1000).warmup(1e-4, 50))), "");
         // The warmup is not over in 100 steps.
-        assert_eq!(said(&mut model, Adam::new(Schedule::cosine_decay(0.0, 9).warmup(1e-2, 100_000))), "");
+        assert_eq!(
+            advice_for(&mut model, Adam::new(Schedule::cosine_decay(0.0, 9).warmup(1e-2, 100_000))),
+            ""
+        );
         Ok(())
     }
 }

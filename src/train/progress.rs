@@ -147,14 +147,14 @@ impl Progress {
 
     fn finish(&mut self, history: &History, text: String) {
         if let Some(display) = &self.bar_display {
-            let done = match history.epochs() {
-                all if all == self.epochs => all * self.batches,
-                some => some * self.batches + self.batch,
+            let done = match history.last_epoch() {
+                all if all == self.epochs => self.total(),
+                some => some.saturating_mul(self.batches).saturating_add(self.batch),
             };
             display.update(&Bar { done, total: self.total(), text });
         }
         // The final chart leaves no space for epochs that were not trained.
-        self.epochs = history.epochs().max(1);
+        self.epochs = history.last_epoch().max(1);
         self.draw(history);
     }
 

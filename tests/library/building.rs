@@ -184,7 +184,10 @@ fn sizes_of_any_number_are_errors_or_built() -> Result<()> {
             for (found, expected) in found.iter().zip([&most, &mean]) {
                 for (row, expected) in found.iter().zip(expected) {
                     let fits = row.iter().all(|value| (value - expected).abs() < 1e-5);
-                    assert!(fits && row.len() == if strides == 2 { 6 } else { 1 }, "{size}: {row:?}");
+                    assert!(
+                        fits && row.len() == if strides == 2 { 6 } else { 1 },
+                        "{size}, {strides}: {row:?}, not {expected}"
+                    );
                 }
             }
         }

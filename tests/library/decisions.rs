@@ -111,3 +111,36 @@ fn invalid_true_classes_are_rejected() -> Result<()> {
     }
     Ok(())
 }
+
+/// A loss of one's own on values before a hard sigmoid.
+struct Hard;
+
+impl Loss for Hard {
+    fn name(&self) -> &str {
+        "hard"
+    }
+
+    fn call(&self, targets: &Tensor, outputs: &Tensor) -> Result<Tensor> {
+        let probabilities = self.probability_function().apply(outputs)?;
+        Ok((probabilities - targets)?.sqr()?.mean(D::Minus1)?)
+    }
+
+    fn probability_function(&self) -> Activation {
+        Activation::HardSigmoid
+    }
+}
+
+#[test]
+fn any_probability_function_gives_the_classes_of_the_metrics() -> Result<()> {
+    let x = Tensor::new(&[[0.3f32], [-0.3], [0.9], [-4.0], [5.0]], &device())?;
+    let y = Tensor::new(&[1u32, 0, 1, 0, 1], &device())?;
+    let mut model = sequential![Input::new(1), Linear]?;
+    model.compile(SGD::new(0.1), Hard, [Accuracy]);
+    assert_eq!(model.evaluate(&x, &y)?["accuracy"], 1.0);
+    let predictions = model.predict(&x)?;
+    assert_eq!(predictions.classes(), [1, 0, 1, 0, 1]);
+    let expected = [0.55f32, 0.55, 0.65, 1.0, 1.0];
+    let near = |(found, expected): (f32, f32)| (found - expected).abs() < 1e-6;
+    assert!(predictions.confidences().into_iter().zip(expected).all(near), "{:?}", predictions.confidences());
+    Ok(())
+}

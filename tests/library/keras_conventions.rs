@@ -79,6 +79,10 @@ fn class_indices_of_two_folders_are_compared_and_can_be_set() -> Result<()> {
     let images = images.classes(["bird", "cat", "dog"])?;
     assert_eq!(images.y.to_vec1::<u32>()?, [0, 0, 0, 0, 2, 2, 2, 2]);
     assert_eq!(model.confusion_matrix(&images)?.counts()[1], [0, 0, 0]);
+    // A training on tensors keeps the class names.
+    let images = train.load()?;
+    model.fit((&images.x, &images.y), fit())?;
+    assert!(model.evaluate_on(&val, 4).unwrap_err().to_string().contains("another class"));
     // A subset of the classes: the files of the others are omitted.
     folders(&folder.path().join("other"), &["ants", "bees"]);
     model.fit(&ImageFiles::from_directory(folder.path().join("other"), size)?, fit())?;

@@ -128,7 +128,7 @@ const NAMES: [(&[&str], &str); 19] = [
     (&["DepthwiseConv2D"], "the layer is `Conv2D::depthwise(3)`"),
     (
         &["ReLU", "LeakyReLU", "PReLU", "ELU", "relu", "softmax", "sigmoid"],
-        "activations are values and layers: `Dense::new(8).activation(Relu)`, or `Relu` after a layer; `Activation` has all",
+        "activations are values and layers: `Dense::new(8).activation(Relu)`, or `Relu` after a layer; `Activation` lists them",
     ),
     (
         &["CategoricalAccuracy", "SparseCategoricalAccuracy"],

@@ -144,7 +144,8 @@ impl Callback for BackupAndRestore {
         }
         training.states = part(CALLBACKS);
         random::set_state(&metadata.random);
-        *training.history = History::of(metadata.names, columns, times, learning_rates);
+        let initial_epoch = metadata.epoch.saturating_sub(epochs);
+        *training.history = History::of(metadata.names, columns, times, learning_rates, initial_epoch);
         training.set_epoch(metadata.epoch);
         self.is_of_longer_training = metadata.epoch > training.epochs;
         if metadata.epoch >= training.epochs {
