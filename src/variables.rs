@@ -5,13 +5,14 @@
 //! that evcxr expects. Code that does not depend on a variable's type is compiled here.
 
 use std::any::{Any, TypeId};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
@@ -31,9 +32,24 @@ pub const USER_ERROR_OCCURRED: &str = "EVCXR_ERROR_OCCURRED";
 /// The line that tells evcxr that a cell panicked.
 pub const PANIC_NOTIFICATION: &str = "EVCXR_PANIC_NOTIFICATION";
 
+/// Fingerprints of the types that cells define, by the names of variables: of those that a cell checks, and of those
+/// that it stores.
+pub type Definitions = [&'static [(&'static str, u64)]; 2];
+
 /// Variables by name.
 #[derive(Default)]
-pub struct VariableStore(HashMap<String, Box<dyn Any>>);
+pub struct VariableStore {
+    values: HashMap<String, Box<dyn Any>>,
+    /// Fingerprints of the definitions with which variables were stored.
+    stored: HashMap<String, u64>,
+    /// Fingerprints of the running cell's definitions.
+    definitions: Definitions,
+}
+
+/// The fingerprint of a variable's type.
+fn fingerprint(known: &[(&str, u64)], name: &str) -> Option<u64> {
+    known.iter().find(|(known, _)| *known == name).map(|(_, fingerprint)| *fingerprint)
+}
 
 impl VariableStore {
     /// Stores a variable.
@@ -41,8 +57,8 @@ impl VariableStore {
         self.put(name, Box::new(value));
     }
 
-    /// Returns whether the variable has this type or does not exist. Prints a message for evcxr if the
-    /// type differs.
+    /// Returns whether the variable has this type. Prints a message for evcxr if the type differs or the variable does
+    /// not exist.
     #[inline(never)] // compiled once, not in each cell
     pub fn check_variable<T: 'static>(&self, name: &str) -> bool {
         self.check(name, TypeId::of::<T>())
@@ -65,11 +81,11 @@ impl VariableStore {
     /// After a `:dep`, the crate of a type, such as tokio's runtime, may be compiled again. The type is
     /// then a different one.
     pub fn lazy_arc<T: 'static>(&mut self, name: &str, create: impl FnOnce() -> T) -> Arc<T> {
-        if let Some(shared) = self.0.get(name).and_then(|shared| shared.downcast_ref::<Arc<T>>()) {
+        if let Some(shared) = self.values.get(name).and_then(|shared| shared.downcast_ref::<Arc<T>>()) {
             return shared.clone();
         }
         let shared = Arc::new(create());
-        let before = self.0.insert(name.to_owned(), Box::new(shared.clone()));
+        let before = self.values.insert(name.to_owned(), Box::new(shared.clone()));
         // The code of its destructor may belong to a library that is unloaded.
         std::mem::forget(before);
         shared
@@ -77,24 +93,41 @@ impl VariableStore {
 
     /// The variables and their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &dyn Any)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), &**value))
+        self.values.iter().map(|(name, value)| (name.as_str(), &**value))
     }
 
     fn put(&mut self, name: &str, value: Box<dyn Any>) {
-        self.0.insert(name.to_owned(), value);
+        match fingerprint(self.definitions[1], name) {
+            Some(fingerprint) => self.stored.insert(name.to_owned(), fingerprint),
+            None => self.stored.remove(name),
+        };
+        self.values.insert(name.to_owned(), value);
     }
 
     fn check(&self, name: &str, expected: TypeId) -> bool {
-        let is_expected = self.0.get(name).is_none_or(|value| (**value).type_id() == expected);
+        let definition = fingerprint(self.definitions[0], name);
+        let stored = self.stored.get(name);
+        // The type ids of a type do not differ if only the types of its fields do.
+        let is_redefined =
+            definition.is_some_and(|definition| stored.is_some_and(|stored| *stored != definition));
+        let is_expected = match self.values.get(name) {
+            Some(value) => (**value).type_id() == expected && !is_redefined,
+            None => false,
+        };
         if !is_expected {
-            eprintln!("The type of the variable {name} was redefined, so was lost.");
+            match self.values.contains_key(name) {
+                true => eprintln!("The type of the variable {name} was redefined, so was lost."),
+                false => {
+                    eprintln!("The variable {name} does not exist: its cell ended before it was stored.")
+                }
+            }
             println!("{VARIABLE_CHANGED_TYPE}{name}");
         }
         is_expected
     }
 
     fn take(&mut self, name: &str) -> Box<dyn Any> {
-        self.0.remove(name).unwrap_or_else(|| panic!("the variable `{name}` is not there"))
+        self.values.remove(name).unwrap_or_else(|| panic!("the variable `{name}` is not there"))
     }
 }
 
@@ -105,12 +138,59 @@ impl VariableStore {
 /// `store` is null, or was returned by this function and has no other reference.
 pub unsafe fn variable_store(store: *mut VariableStore) -> &'static mut VariableStore {
     // SAFETY: guaranteed by the caller.
-    unsafe { store.as_mut() }.unwrap_or_else(|| Box::leak(Box::default()))
+    unsafe { checked_store(store, &[&[], &[]]) }
+}
+
+/// Like [`variable_store`], for a cell with variables of types that cells define.
+///
+/// # Safety
+/// As for [`variable_store`].
+pub unsafe fn checked_store(
+    store: *mut VariableStore,
+    definitions: &Definitions,
+) -> &'static mut VariableStore {
+    // SAFETY: guaranteed by the caller.
+    let store = unsafe { store.as_mut() }.unwrap_or_else(|| Box::leak(Box::default()));
+    STORE.store(store, Ordering::SeqCst);
+    store.definitions = *definitions;
+    store
+}
+
+/// The store of the running cell.
+static STORE: AtomicPtr<VariableStore> = AtomicPtr::new(std::ptr::null_mut());
+/// Name under which evcxr stores tokio's runtime. Dropping it would wait for its tasks.
+const RUNTIME: &str = "evcxr_tokio_runtime";
+/// Longest time that destructors may take at the end of the process, in seconds: then SIGALRM ends it.
+const EXIT_TIMEOUT_S: u32 = 5;
+
+unsafe extern "C" {
+    safe fn alarm(seconds: u32) -> u32;
+}
+
+/// Drops all variables, as at the end of a program's `main`: files are flushed and temporary folders removed. Called by
+/// the kernel, also through its symbol name, before the cells' process ends.
+#[unsafe(no_mangle)]
+pub extern "C" fn headstart_drop_variables() {
+    alarm(EXIT_TIMEOUT_S);
+    // SAFETY: the store is never freed, and the kernel's cell and process use it only here.
+    let Some(store) = (unsafe { STORE.swap(std::ptr::null_mut(), Ordering::SeqCst).as_mut() }) else {
+        return;
+    };
+    for (name, value) in std::mem::take(&mut store.values) {
+        if name == RUNTIME {
+            std::mem::forget(value);
+            continue;
+        }
+        // A panic in one destructor must not prevent the others.
+        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(value)));
+    }
 }
 
 thread_local! {
     /// Values from before a failed cell, for variables that the cell would have redefined.
     static RESTORABLE: RefCell<VariableStore> = RefCell::default();
+    /// Whether the running cell has reached the end of its code.
+    static IS_AT_END: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Saves the value that a variable had before a failed cell, for [`restore`].
@@ -178,10 +258,22 @@ fn drive(poll: &mut dyn FnMut(&mut Context) -> Poll<bool>) -> bool {
 }
 
 fn run(cell: &mut dyn FnMut() -> bool) -> bool {
-    std::panic::catch_unwind(AssertUnwindSafe(cell)).unwrap_or_else(|_| {
+    IS_AT_END.set(false);
+    let succeeded = std::panic::catch_unwind(AssertUnwindSafe(cell)).unwrap_or_else(|_| {
         println!("{PANIC_NOTIFICATION}");
         false
-    })
+    });
+    if succeeded && !IS_AT_END.get() {
+        // A `return` has skipped the lines that store variables.
+        println!("{}", Frame::Returned.encode());
+    }
+    succeeded && IS_AT_END.get()
+}
+
+/// The end of a cell's code.
+pub fn ends<E>() -> Result<(), E> {
+    IS_AT_END.set(true);
+    Ok(())
 }
 
 /// Converts the errors of a cell to messages for the user.
@@ -212,9 +304,27 @@ mod tests {
     fn variable_is_returned_unchanged() {
         let mut store = VariableStore::default();
         store.put_variable("n", vec![1, 2]);
-        assert!(store.check_variable::<Vec<i32>>("n") && store.check_variable::<u8>("m"));
+        assert!(store.check_variable::<Vec<i32>>("n") && !store.check_variable::<u8>("m"));
         assert!(!store.check_variable::<Vec<u8>>("n"));
         assert_eq!(store.take_variable::<Vec<i32>>("n"), [1, 2]);
+    }
+
+    #[test]
+    fn variables_are_dropped_at_the_end() {
+        struct Noted(std::sync::mpsc::Sender<&'static str>);
+        impl Drop for Noted {
+            fn drop(&mut self) {
+                let _ = self.0.send("dropped");
+                panic!("a destructor's panic");
+            }
+        }
+        let (send, receive) = std::sync::mpsc::channel();
+        // SAFETY: a null pointer.
+        let store = unsafe { variable_store(std::ptr::null_mut()) };
+        ["a", "b", RUNTIME].map(|name| store.put_variable(name, Noted(send.clone())));
+        headstart_drop_variables();
+        assert_eq!(receive.try_iter().count(), 2);
+        alarm(0);
     }
 
     #[test]
@@ -227,11 +337,29 @@ mod tests {
     }
 
     #[test]
-    fn run_cell_returns_whether_the_cell_succeeded() {
-        assert!(run_cell(|| Ok::<(), ()>(())));
+    fn a_variable_of_a_redefined_type_is_lost() {
+        let definitions = |fingerprint: u64| -> Definitions {
+            let known: &'static [(&str, u64)] = vec![("p", fingerprint)].leak();
+            [known, known]
+        };
+        let mut store = VariableStore { definitions: definitions(1), ..VariableStore::default() };
+        store.put_variable("p", 5);
+        assert!(store.check_variable::<i32>("p"));
+        store.definitions = definitions(2);
+        assert!(!store.check_variable::<i32>("p"));
+        store.put_variable("p", 6);
+        assert!(store.check_variable::<i32>("p"));
+        store.definitions = [&[], &[]];
+        assert!(store.check_variable::<i32>("p"), "a cell that does not know the definition");
+    }
+
+    #[test]
+    fn run_cell_returns_whether_the_cell_reached_its_end() {
+        assert!(run_cell(ends::<()>));
+        assert!(!run_cell(|| Ok::<(), ()>(())), "a `return`");
         assert!(!run_cell(|| Err(())));
         assert!(!run_cell(|| -> Result<(), ()> { panic!("a cell's panic") }));
-        assert!(run_alone(&mut VariableStore::default(), |_| Ok::<(), ()>(())));
+        assert!(run_alone(&mut VariableStore::default(), |_| ends::<()>()));
     }
 
     #[test]
@@ -242,7 +370,7 @@ mod tests {
         let counted = std::future::poll_fn(|context| {
             polls += 1;
             send.send(context.waker().clone()).unwrap();
-            if polls == 3 { Poll::Ready(Ok::<(), ()>(())) } else { Poll::Pending }
+            if polls == 3 { Poll::Ready(ends::<()>()) } else { Poll::Pending }
         });
         assert!(run_async(&(), std::pin::pin!(counted)));
         assert!(!run_async(&(), std::pin::pin!(async { Err::<(), ()>(()) })));

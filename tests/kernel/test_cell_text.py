@@ -117,3 +117,22 @@ def test_an_expression_of_this_cell_is_inspected(kernel, code, word):
     position = code.index(word) + len(word) - 1
     shown = kernel.client.inspect(code, position, reply=True, timeout=30)["content"]
     assert shown["found"] and INSPECTED[code, word] in shown["data"]["text/plain"]
+
+
+def test_a_foreign_block_can_run_again(kernel):
+    for _ in range(2):
+        assert kernel.ok('unsafe extern "C" {\n    fn abs(x: i32) -> i32;\n}\nunsafe { abs(-1) }') == "1"
+    # Another block with the same function.
+    assert kernel.ok('use std::ffi::c_long;\nunsafe extern "C" { safe fn labs(x: c_long) -> c_long; fn abs(x: i32) -> i32; }\nlabs(-2)') == "2"
+    assert kernel.ok("unsafe { abs(-3) }") == "3"
+    cell = kernel.run('unsafe extern "C" { fn abs(x: Unknown) -> i32; }')
+    assert cell.status == "error" and "Unknown" in cell.traceback and "headstart_foreign" not in cell.traceback
+
+
+def test_a_cell_with_an_attribute_of_its_own_is_an_ordinary_cell(kernel):
+    assert kernel.ok("#![allow(dead_code)]\nlet f = |x: i32| x + 1;\nf(1)") == "2"
+    kernel.ok("let a = 1; let b = 2;")
+    kernel.ok("// two\n#![allow(unused)]\nlet [a, b] = [10, 20];")
+    assert kernel.ok("(a, b)") == "(10, 20)"
+    cell = kernel.run("#![allow(unconditional_panic)]\nlet v: Vec<u8> = vec![];\nv[0]")
+    assert "3 │ v[0]" in cell.traceback

@@ -96,6 +96,59 @@ def test_a_stopped_run_writes_the_outputs_so_far(tmp_path, number):
     assert [output.output_type for output in second.outputs] == ["stream", "error"] and third.outputs == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_between_two_notebooks_runs_no_further_one(tmp_path, number):
+    paths = [notebook(tmp_path / f"{name}.ipynb", "1") for name in "abcd"]
+    running = subprocess.Popen([HEADSTART, "run", *paths], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout.readline() == f"wrote {paths[0]}\n"
+    running.send_signal(number)
+    out, said = running.communicate(timeout=60)
+    assert running.returncode == 1 and "stopped" in said, said
+    assert str(paths[2]) not in out and str(paths[3]) not in out
+
+
+def test_one_signal_ends_a_question_at_a_terminal(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", '"before"', 'let name = input("Name? ")?;', "3")
+    master, terminal = os.openpty()
+    running = subprocess.Popen(
+        [HEADSTART, "run", path], stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    os.close(terminal)
+    said = ""
+    while not said.endswith("Name? "):
+        said += running.stderr.read(1)
+    running.send_signal(signal.SIGINT)
+    rest = running.communicate(timeout=60)[1]
+    os.close(master)
+    assert running.returncode == 1 and "cell 2 failed" in rest and "Interrupted" in rest, rest
+    first, _, third = nbformat.read(path, 4).cells
+    assert first.outputs[0].data["text/plain"] == '"before"' and third.outputs == []
+
+
+def test_answers_are_read_from_standard_input(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", 'let a = input("A? ")?; let b = input("B? ")?;', 'a + "-" + &b', 'input("C? ").is_err()')
+    done = headstart("run", path, input="one\ntwo\n")
+    assert done.returncode == 0, done.stderr
+    values = [cell.outputs[0].data["text/plain"] for cell in nbformat.read(path, 4).cells[1:]]
+    assert values == ['"one-two"', "true"]
+
+
+def test_the_output_may_be_a_link_or_a_device(tmp_path):
+    real = notebook(tmp_path / "real.ipynb", "6 * 7")
+    real.chmod(0o600)
+    link = tmp_path / "link.ipynb"
+    link.symlink_to(real.name)
+    assert headstart("run", link).returncode == 0
+    assert link.is_symlink() and real.stat().st_mode & 0o777 == 0o600
+    assert nbformat.read(real, 4).cells[0].outputs[0].data["text/plain"] == "42"
+    # A pipe stands for all devices.
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True)
+    done = headstart("run", real, "-o", tmp_path / "pipe")
+    written = reader.communicate(timeout=60)[0]
+    assert done.returncode == 0 and nbformat.reads(written, 4).cells[0].outputs[0].data["text/plain"] == "42", done.stderr
+
+
 def test_parameters_keep_a_notebook_of_format_4_4_valid(tmp_path):
     path = notebook(tmp_path / "a.ipynb", "let n = 1;", "n")
     content = nbformat.read(path, 4)

@@ -35,6 +35,9 @@ pub const CELL_IS_OVER: &std::ffi::CStr = c"headstart_cell_is_over";
 /// Function of the prelude's library, `extern "C" fn(store)`, that prints [`Frame::Variables`] after a cell.
 pub const DESCRIBE_VARIABLES: &std::ffi::CStr = c"headstart_describe_variables";
 
+/// Function of the prelude's library, `extern "C" fn()`, that drops the variables before the process ends.
+pub const DROP_VARIABLES: &std::ffi::CStr = c"headstart_drop_variables";
+
 /// Function of the prelude's library, `extern "C" fn(line) -> bool`, for a [`Frame::CommMessage`] or
 /// [`Frame::CommClose`] from the client. Returns whether callbacks wait. It may run while a cell runs.
 pub const RECEIVE_COMM: &std::ffi::CStr = c"headstart_receive_comm";
@@ -70,6 +73,11 @@ pub enum Frame {
         /// Name of the display, for later updates.
         id: String,
         /// Content of the display.
+        data: Bundle,
+    },
+    /// The value of a cell's last expression in all its formats.
+    Value {
+        /// Content of the value.
         data: Bundle,
     },
     /// Replaces the content of a display.
@@ -139,6 +147,8 @@ pub enum Frame {
         /// Pairs of name and description.
         values: Vec<(String, String)>,
     },
+    /// A `return` has ended the cell before its end, so its new variables are not stored.
+    Returned,
     /// A `?` in the cell returned an error.
     Failed {
         /// The error as text.
@@ -171,6 +181,7 @@ impl Frame {
         let mut line = String::from(MARK);
         match self {
             Frame::Display { id, data } => encode_bundle(&mut line, "display", id, data),
+            Frame::Value { data } => encode_bundle(&mut line, "value", "", data),
             Frame::Update { id, data } => encode_bundle(&mut line, "update", id, data),
             Frame::Panic { message, file, line: number, thread } => {
                 for field in ["panic", message, file, &number.to_string(), thread] {
@@ -200,6 +211,7 @@ impl Frame {
             Frame::CommClose { id } => ["comm close", id].iter().for_each(|field| push(&mut line, field)),
             Frame::Callback { id } => ["callback", id].iter().for_each(|field| push(&mut line, field)),
             Frame::Variables { values } => encode_bundle(&mut line, "variables", "", values),
+            Frame::Returned => push(&mut line, "returned"),
             Frame::Failed { message, file, line: number } => {
                 for field in ["failed", message, file, &number.to_string()] {
                     push(&mut line, field);
@@ -229,6 +241,7 @@ fn from_fields(fields: Vec<String>) -> Result<Frame, Malformed> {
             let (id, data) = decode_bundle(fields)?;
             Ok(Frame::Display { id, data })
         }
+        "value" => Ok(Frame::Value { data: decode_bundle(fields)?.1 }),
         "update" => {
             let (id, data) = decode_bundle(fields)?;
             Ok(Frame::Update { id, data })
@@ -261,6 +274,7 @@ fn from_fields(fields: Vec<String>) -> Result<Frame, Malformed> {
         "comm close" => Ok(Frame::CommClose { id: next("no comm")? }),
         "callback" => Ok(Frame::Callback { id: next("no comm")? }),
         "variables" => Ok(Frame::Variables { values: decode_bundle(fields)?.1 }),
+        "returned" => Ok(Frame::Returned),
         "failed" => Ok(Frame::Failed {
             message: next("no message")?,
             file: next("no file")?,
@@ -333,6 +347,7 @@ mod tests {
             vec![("text/plain".to_owned(), awkward.to_owned()), ("image/svg+xml".to_owned(), String::new())];
         for frame in [
             Frame::Display { id: awkward.into(), data: data.clone() },
+            Frame::Value { data: data.clone() },
             Frame::Update { id: String::new(), data },
             Frame::CommOpen {
                 id: "a".into(),
@@ -354,6 +369,7 @@ mod tests {
             Frame::Clear { wait: false },
             Frame::Input { prompt: awkward.into(), password: true },
             Frame::Input { prompt: String::new(), password: false },
+            Frame::Returned,
             Frame::Failed { message: awkward.into(), file: "src/lib.rs".into(), line: 12 },
             Frame::Failed { message: String::new(), file: String::new(), line: 0 },
         ] {

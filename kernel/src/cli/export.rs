@@ -19,6 +19,7 @@ use crate::cli::notebook::{is_meant_to_fail, joined, read_notebook};
 use crate::compile::cell;
 use crate::compile::command_lines::commands;
 use crate::compile::evcxr_text::commands::DEPENDENCY;
+use crate::platform::toml::toml_string;
 use crate::prelude::sources;
 
 /// Maximum width of a line of prose, in characters.
@@ -226,7 +227,7 @@ fn package_name(notebook: &Path) -> String {
 /// The manifest. It depends on the sources of this program's prelude, so that the results match the
 /// notebook's.
 fn manifest(name: &str, source: &Path, dependencies: &[String]) -> String {
-    let headstart = format!("{{ path = {:?} }}", source.display().to_string());
+    let headstart = format!("{{ path = {} }}", toml_string(&source.display().to_string()));
     let others: String = dependencies
         .iter()
         .map(|line| match line.contains('=') {

@@ -3,6 +3,7 @@
 //! Contains the command line, the implementation of each subcommand ([`commands`]), and the roles in which
 //! other programs start this one ([`roles`]). Depends on every other folder; none depends on it.
 
+pub mod answers;
 pub mod arguments;
 pub mod cached;
 pub mod commands;

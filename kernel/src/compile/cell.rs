@@ -6,6 +6,7 @@ use syn::{Block, Expr, Stmt};
 
 use crate::compile::command_lines::{command_lines, has};
 use crate::compile::evcxr_text::commands::QUIT;
+pub use crate::compile::grammar::parse;
 
 /// Replaces the commands of a cell by blanks, so that positions stay the same.
 pub fn code(cell: &str) -> String {
@@ -21,13 +22,6 @@ pub fn code(cell: &str) -> String {
 /// Whether a cell ends the kernel.
 pub fn quits(cell: &str) -> bool {
     has(cell, QUIT)
-}
-
-/// Parses the statements of [`code`]. Positions are one byte larger than there, because of the block's
-/// brace.
-pub fn parse(code: &str) -> syn::Result<Block> {
-    // The closing brace is on its own line, so that a comment does not hide it.
-    syn::parse_str(&format!("{{{code}\n}}"))
 }
 
 /// Whether a cell awaits outside its functions, closures and async blocks. evcxr adds tokio for the first such cell.

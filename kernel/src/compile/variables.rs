@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use crate::compile::definitions::table;
 use crate::compile::evcxr_text::source::{
     self, ASYNC_CATCH, CATCH, Compiled, ERROR_TYPE, RUNTIME, STORE, STORE_NAME, Use, WithStore,
     takes_variables, use_of_variable,
@@ -18,16 +19,19 @@ const OUR_RUNTIME: &str = "\nuse headstart::variables as evcxr_internal_runtime;
 const OUR_ERROR_TYPE: &str = "\nuse headstart::variables::EvcxrUserCodeError;";
 const OUR_STORE: &str =
     "\nlet evcxr_variable_store = unsafe { headstart::variables::variable_store(evcxr_variable_store) };";
+/// [`OUR_STORE`] for a cell with variables of types that cells define.
+const OUR_CHECKED_STORE: &str = "\nlet evcxr_variable_store = unsafe { \
+     headstart::variables::checked_store(evcxr_variable_store, &HEADSTART_DEFINITIONS) };";
 /// Paths are whole, because a cell may define other things with the names `Ok` and `Result`.
 const OUR_CATCH: [&str; 2] = [
     "\nheadstart::variables::run_cell(\n|| -> std::result::Result<(), EvcxrUserCodeError> {",
-    "\nstd::result::Result::Ok(())\n});",
+    "\nheadstart::variables::ends()\n});",
 ];
 /// [`OUR_CATCH`] for a cell that redefines a variable. `$` stands for the code that saves values if the
 /// cell fails.
 const OUR_SAVING_CATCH: [&str; 2] = [
     "\nif !headstart::variables::run_cell(\n|| -> std::result::Result<(), EvcxrUserCodeError> {",
-    "\nstd::result::Result::Ok(())\n}) {$}",
+    "\nheadstart::variables::ends()\n}) {$}",
 ];
 /// [`OUR_CATCH`] for a cell in tokio's runtime. tokio's own `block_on` would be compiled in each cell, which
 /// takes longer than everything else. No name is defined here that the cell's code could mean otherwise.
@@ -35,14 +39,14 @@ const OUR_ASYNC_CATCH: [&str; 2] = [
     "\nheadstart::variables::run_async(\n\
      &evcxr_variable_store.lazy_arc(\"evcxr_tokio_runtime\", || tokio::runtime::Runtime::new().unwrap()).enter(),\n\
      std::pin::pin!(async {",
-    "\nstd::result::Result::Ok::<(), EvcxrUserCodeError>(())\n}));",
+    "\nheadstart::variables::ends::<EvcxrUserCodeError>()\n}));",
 ];
 /// [`OUR_ASYNC_CATCH`] for a cell that redefines a variable, like [`OUR_SAVING_CATCH`].
 const OUR_SAVING_ASYNC_CATCH: [&str; 2] = [
     "\nif !headstart::variables::run_async(\n\
      &evcxr_variable_store.lazy_arc(\"evcxr_tokio_runtime\", || tokio::runtime::Runtime::new().unwrap()).enter(),\n\
      std::pin::pin!(async {",
-    "\nstd::result::Result::Ok::<(), EvcxrUserCodeError>(())\n})) {$}",
+    "\nheadstart::variables::ends::<EvcxrUserCodeError>()\n})) {$}",
 ];
 /// First part of [`OUR_CATCH`] for a cell that takes no variable. `$` stands for the store's name in the
 /// code.
@@ -67,15 +71,18 @@ pub fn rewritten(source: &str, saves: bool) -> Result<String, String> {
         Compiled::WithStore(parts) => parts,
     };
     let cell = with_named_only(body);
+    let table = table(items, body);
+    let our_store = if table.is_empty() { OUR_STORE } else { OUR_CHECKED_STORE };
     let parts = || {
         Some([
             items.to_owned(),
             error_type.replace(ERROR_TYPE, &in_place_of(ERROR_TYPE, OUR_ERROR_TYPE)?),
             in_place_of(runtime, OUR_RUNTIME)?,
             function.to_owned(),
-            in_place_of(store, OUR_STORE)?,
+            in_place_of(store, our_store)?,
             with_compiled_catch(&cell, saves)?,
             marker,
+            table,
         ])
     };
     debug_assert_eq!((runtime, store), (RUNTIME, STORE));
@@ -206,6 +213,16 @@ mod tests {
             "evcxr_variable_store}",
         ];
         assert_eq!(lines[3..].concat(), expected.concat().replace('\n', ""));
+    }
+
+    #[test]
+    fn a_cell_with_variables_of_its_own_types_has_their_fingerprints() {
+        let source = written(7, &put_line("p", "P")).replace("use a::b;", "struct P(i32);");
+        let changed = rewritten(&source, true).unwrap();
+        assert!(changed.contains("checked_store(evcxr_variable_store, &HEADSTART_DEFINITIONS)"));
+        assert!(changed.ends_with(",]];\n") && changed.contains("\nstatic HEADSTART_DEFINITIONS: "));
+        let place = |text: &str| text.find("\nevcxr_variable_store\n");
+        assert_eq!(place(&changed), place(&source));
     }
 
     #[test]

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc;
 
 use headstart_frame::{
-    ANSWERS_VARIABLE, CELL_IS_OVER, DESCRIBE_VARIABLES, Frame, LIBRARY_VARIABLE, RECEIVE_COMM, RUN_CALLBACKS,
+    ANSWERS_VARIABLE, CELL_IS_OVER, DESCRIBE_VARIABLES, DROP_VARIABLES, Frame, LIBRARY_VARIABLE,
+    RECEIVE_COMM, RUN_CALLBACKS,
 };
 
 use crate::compile::evcxr_text::protocol::{COMPLETE, RUNTIME_VARIABLE, cell_to_run};
@@ -52,6 +53,8 @@ pub fn hook() {
         let run = unsafe {
             rustc_wrapper::forget();
             environment::take_over();
+            // evcxr has set it for this process only.
+            std::env::remove_var(RUNTIME_VARIABLE);
             run()
         };
         if let Err(error) = &run {
@@ -77,7 +80,10 @@ unsafe fn run() -> io::Result<()> {
     for command in process.commands.iter() {
         match command {
             Command::Callbacks => process.run.callbacks()?,
-            Command::End => return Ok(()),
+            Command::End => {
+                process.run.drop_variables();
+                return Ok(());
+            }
             Command::Cell(command) => match cell_to_run(&command) {
                 Some((path, function)) => process.run.cell(path, function)?,
                 None => eprintln!("the kernel sent an unknown command: {command}"),
@@ -260,6 +266,14 @@ impl Run {
                     self.store,
                 );
             }
+        }
+    }
+
+    /// Drops the variables in the prelude's store, as a program does at its end.
+    fn drop_variables(&self) {
+        if let (true, Some(function)) = (self.is_preludes, prelude_function(DROP_VARIABLES)) {
+            // SAFETY: the symbol is a function of this type, and no cell uses the store now.
+            unsafe { std::mem::transmute::<*mut libc::c_void, extern "C" fn()>(function)() };
         }
     }
 

@@ -10,6 +10,8 @@ pub struct Collected {
     pub error: Option<String>,
     /// Line of that `?` in the compiled source; 0 if it is unknown.
     pub error_line: u32,
+    /// Whether a `return` ended the cell before its end.
+    pub has_returned: bool,
     /// Message of the panic that ended the cell, and its line in the compiled source; 0 if it is elsewhere.
     pub panic: Option<(String, Option<u32>)>,
     /// Message of the panic that ended the process.
@@ -21,6 +23,11 @@ pub struct Collected {
 }
 
 impl Collected {
+    /// Whether the cell ended before its end, so that its new variables are not stored.
+    pub fn ended_early(&self) -> bool {
+        self.failed() || self.has_returned
+    }
+
     /// Whether the cell ended with an error or a panic.
     pub fn failed(&self) -> bool {
         self.error.is_some() || self.panic.is_some()

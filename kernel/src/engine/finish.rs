@@ -12,7 +12,7 @@ use crate::compile::{redefined, restore, timing, warnings};
 use crate::engine::collected::Collected;
 use crate::engine::hints::Cause;
 use crate::engine::interrupt::Cells;
-use crate::engine::load::{BEGIN, Loaded};
+use crate::engine::load::Loaded;
 use crate::engine::output::{Bundle, CellError, Event, Outcome, Output};
 use crate::engine::prepare::Prepared;
 use crate::engine::report::describe;
@@ -23,6 +23,8 @@ use crate::prelude::tokens::identifiers;
 
 /// Part of tokio's message for a call outside its runtime.
 const NO_RUNTIME: &str = "there is no reactor running";
+
+const RETURNED: &str = "note: `return` has ended the cell: variables that it defines are not kept\n";
 
 /// A cell whose code has ended.
 pub struct Ran<'a> {
@@ -43,8 +45,11 @@ impl Loaded {
     /// Completes a cell and returns its outcome for the user.
     pub fn finish(&mut self, cells: &Cells, mut ran: Ran, events: &Sender<Event>) -> Outcome {
         self.warn(&ran.prepared, ran.result.is_ok(), events);
+        if ran.collected.has_returned {
+            let _ = events.blocking_send(Event::Output(Output::Stderr(RETURNED.into())));
+        }
         let source = self.context.last_source().unwrap_or_default();
-        let restored = match ran.collected.failed() {
+        let restored = match ran.collected.ended_early() {
             // Only rewritten cells save values.
             true if self.is_rewritten => self.restore(&ran.before, &source),
             _ => BTreeSet::new(),
@@ -55,7 +60,7 @@ impl Loaded {
             Err(Error::SubprocessTerminated(text)) => {
                 if !cells.is_stopping() {
                     // Tells the new process how to report a panic. A failure here will show up there.
-                    let _ = self.context.execute(BEGIN);
+                    let _ = self.begin_process();
                 }
                 let kept = session::checkpointed_models(&self.checkpoints);
                 let lost = ran.before.into_keys().collect();
@@ -77,7 +82,7 @@ impl Loaded {
     /// Records the variables that the cell has lost, with the cause, and returns them.
     fn note_gone(&mut self, ran: &Ran) -> BTreeSet<String> {
         let items: BTreeSet<&str> = self.context.defined_item_names().collect();
-        let cause = cause(ran.cell, &ran.result, ran.collected.failed());
+        let cause = cause(ran.cell, &ran.result, ran.collected.ended_early());
         let cause_of = |name: &str| {
             let type_ = ran.before.get(name).map_or("", String::as_str);
             match cause == Cause::UsedUp && is_retyped(name, type_, &items, ran.code) {
@@ -176,7 +181,8 @@ pub fn show(outputs: EvalOutputs, events: &Sender<Event>) {
     show_bundle(outputs.content_by_mime_type.into_iter().collect(), events);
 }
 
-fn show_bundle(mut data: Bundle, events: &Sender<Event>) {
+/// Shows a value that is not the last one of its cell.
+pub fn show_bundle(mut data: Bundle, events: &Sender<Event>) {
     if !data.is_empty() {
         data.sort_unstable_by(|a, b| b.0.cmp(&a.0));
         let id = format!("headstart-command-{:?}", SystemTime::now());

@@ -27,6 +27,8 @@ use crate::prelude::{terminal, toolchain};
 
 /// Interval at which running programs are killed while the kernel ends (50 ms).
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Size of the stack of a thread that parses cells, in bytes: each nested bracket of a cell takes some kilobytes.
+pub const STACK_SIZE: usize = 256 << 20;
 /// Capacity of a cell's channel of outputs, in events. While it is full, the cell waits.
 const MAX_EVENTS: usize = 16;
 /// Capacity of the queue of messages to comms, in messages. While it is full, further messages are dropped.
@@ -105,7 +107,7 @@ impl Engine {
         let (listener, background) = Listener::start(pipes, cells.clone()).map_err(no_pipes)?;
         let background = Mutex::new(Some(background));
         let engine = Engine { requests, cells: cells.clone(), stopped, stage, background, comms };
-        let thread = std::thread::Builder::new().name("engine".into());
+        let thread = std::thread::Builder::new().name("engine".into()).stack_size(STACK_SIZE);
         let run = move || {
             let template = || {
                 let ready = template?.ready(&|notice| {

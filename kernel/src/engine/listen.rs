@@ -83,6 +83,11 @@ impl Listener {
         self.state().expects_value = expects_value;
     }
 
+    /// Whether the cell's code has failed or returned before its end.
+    pub fn has_ended_early(&self) -> bool {
+        self.state().collected.ended_early()
+    }
+
     /// Ends the cell and returns its result. Later output of its threads goes to the background channel.
     pub fn finish(&self) -> Collected {
         let mut state = self.state();
@@ -248,7 +253,13 @@ impl Listener {
     fn frame(&self, state: &mut State, frame: Frame) {
         match frame {
             Frame::Display { id, data } => state.hold(Output::Display { id, data }),
+            Frame::Value { data } => state.value(data),
             Frame::Update { id, data } => state.hold(Output::Update { id, data }),
+            Frame::Returned => {
+                state.collected.has_returned = true;
+                // For evcxr, too, the new variables do not exist.
+                state.markers.push(protocol::ERROR.into());
+            }
             Frame::Clear { wait } => state.hold(Output::Clear { wait }),
             Frame::Failed { message, file, line } => state.fails(message, line_in_cell(&file, line)),
             Frame::CommOpen { .. } | Frame::CommMessage { .. } | Frame::CommClose { .. } => {

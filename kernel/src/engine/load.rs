@@ -20,6 +20,7 @@ use crate::engine::report::describe;
 use crate::engine::run::guarded;
 use crate::engine::{certificates, config};
 use crate::platform::rustc_wrapper;
+use crate::platform::toml::toml_string;
 use crate::prelude::backend::LIBRARIES_REMEDY;
 use crate::prelude::session::Session;
 use crate::prelude::template::Template;
@@ -30,7 +31,7 @@ pub const BEGIN: &str = "headstart::start();";
 /// Cell that restores a context's numbering after `:clear`: evcxr runs it when it starts.
 const FIRST: &str = "42";
 /// Code that ends a process of cells.
-pub const END: &str = "std::process::exit(0);";
+pub const END: &str = "headstart::variables::headstart_drop_variables();\nstd::process::exit(0);";
 const USE_PRELUDE: &str = "use headstart::prelude::*;\nuse headstart::display::ShowDebug as _;";
 /// evcxr prefers mold, which it loads into every program that it starts for a cell. That takes longer than
 /// rustc's own linker.
@@ -51,6 +52,8 @@ pub struct Loaded {
     pub ahead: Option<Ahead>,
     /// `:dep` lines so far.
     pub dependencies: BTreeSet<String>,
+    /// Whether `:fmt` asks for values in several lines.
+    pub is_pretty: bool,
     /// Folder in which evcxr compiles.
     pub folder: PathBuf,
     /// Folder in which training saves checkpoints.
@@ -89,6 +92,7 @@ pub fn load(
         gone: Gone::default(),
         ahead: None,
         dependencies: BTreeSet::new(),
+        is_pretty: false,
         folder: session.path().to_owned(),
         checkpoints: session.checkpoints(),
         config,
@@ -143,9 +147,9 @@ pub fn load(
 fn dependency(template: &Template) -> String {
     format!(
         "{LINKER}{BUILD_VARIABLE}CARGO_INCREMENTAL=0\n{BUILD_VARIABLE}CARGO_ENCODED_RUSTFLAGS={}\n\
-         {DEPENDENCY}headstart = {{ path = {:?} }}\n",
+         {DEPENDENCY}headstart = {{ path = {} }}\n",
         template.rustc_flags().join("\u{1f}"),
-        template.facade().display().to_string()
+        toml_string(&template.facade().display().to_string())
     )
 }
 

@@ -13,6 +13,7 @@ pub mod config;
 pub mod edits;
 pub mod errors;
 pub mod finish;
+pub mod foreign;
 pub mod handle;
 pub mod hints;
 pub mod interrupt;

@@ -1,5 +1,7 @@
 //! Completion and documentation of the names in a cell.
 
+use std::ops::Range;
+
 use crate::compile::cell;
 use crate::compile::command_lines::command_lines;
 use crate::compile::evcxr_text::messages::NO_DOCUMENTATION;
@@ -10,10 +12,11 @@ use crate::engine::output::Bundle;
 impl Loaded {
     /// Completions at a byte position of a cell.
     pub fn complete(&mut self, cell: &str, position: usize) -> Completions {
-        // In a command, evcxr completes the command.
-        let text = match is_in_command(cell, position) {
-            true => cell.to_owned(),
-            false => cell::code(cell),
+        let text = match command_at(cell, position) {
+            // evcxr completes its own commands.
+            Some(command) if !cell[command.clone()].trim_start().starts_with('!') => alone(cell, command),
+            Some(_) => String::new(),
+            None => cell::code(cell),
         };
         let Ok(found) = self.context.completions(&text, position) else {
             return Completions { start: position, end: position, ..Completions::default() };
@@ -29,7 +32,7 @@ impl Loaded {
 
     /// Signature and documentation of the name at a byte position of a cell.
     pub fn inspect(&mut self, cell: &str, position: usize) -> Option<Bundle> {
-        if is_in_command(cell, position) {
+        if command_at(cell, position).is_some() {
             return None;
         }
         let code = cell::code(cell);
@@ -40,8 +43,29 @@ impl Loaded {
     }
 }
 
-/// Whether a position is in a command. evcxr runs the other commands of a cell before it analyses the code, such as
-/// `:restart`, so they are hidden from it.
-fn is_in_command(cell: &str, position: usize) -> bool {
-    command_lines(cell).iter().any(|range| (range.start..=range.end).contains(&position))
+/// The command at a position.
+fn command_at(cell: &str, position: usize) -> Option<Range<usize>> {
+    command_lines(cell).into_iter().find(|range| (range.start..=range.end).contains(&position))
+}
+
+/// A command with blanks in place of the rest of its cell: evcxr runs all commands of a cell, such as `:restart`, before
+/// it analyses the code.
+fn alone(cell: &str, command: Range<usize>) -> String {
+    let blank =
+        |text: &str| text.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect::<String>();
+    blank(&cell[..command.start]) + &cell[command.clone()] + &blank(&cell[command.end..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_command_at_a_position_is_completed() {
+        let cell = ":restart\n!ls é\nf();\n:va\ng();";
+        let at = |word: &str| command_at(cell, cell.find(word).unwrap() + 1);
+        assert_eq!(alone(cell, at(":va").unwrap()), "        \n      \n    \n:va\n    ");
+        assert_eq!(at("ls"), Some(9..15));
+        assert_eq!(at("f()"), None);
+    }
 }

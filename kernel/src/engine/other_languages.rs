@@ -41,7 +41,8 @@ const FUNCTIONS: [(&[&str], &str); 12] = [
 ];
 const MAGIC: &str = "`%` commands are IPython's: `:timing` shows the times of cells, `!command` runs a program, and \
      `:help` lists the commands";
-const SHELL: &str = "a command for the shell stands before the code of a cell, or in a cell of its own";
+const SHELL: &str = "a command for the shell is a line between whole statements: end the statement before it with `;`, and \
+     write no command inside brackets";
 const INCLUDED: &str = "paths of `include!` and `include_str!` do not begin in the notebook's folder: write an absolute path, or \
      read the file when the cell runs, `std::fs::read_to_string(\"name\")?`";
 const MODULE: &str = "a cell has no files of its own: write `mod name { … }`, or add the crate that has the file, \
@@ -152,10 +153,10 @@ mod tests {
             (None, found, "try:", "`?` passes"),
             (None, "expected `[`, found `a`", "# a comment", "`//`"),
             (None, "expected expression, found `%`", "%time f()", "`:timing`"),
-            (None, found, "!echo hi", "before the code"),
-            (Some("E0425"), "cannot find value `ls` in this scope", "!ls", "before the code"),
-            (Some("E0425"), "cannot find value `ls` in this scope", "!ls -l", "before the code"),
-            (None, found, "!./run a", "before the code"),
+            (None, found, "!echo hi", "between whole statements"),
+            (Some("E0425"), "cannot find value `ls` in this scope", "!ls", "between whole statements"),
+            (Some("E0425"), "cannot find value `ls` in this scope", "!ls -l", "between whole statements"),
+            (None, found, "!./run a", "between whole statements"),
             (Some("E0425"), "cannot find function `len` in this scope", "len(v)", "`x.len()`"),
             (Some("E0423"), "expected function, found macro `print`", "print(v)", "`println!"),
             (None, "prefix `f` is unknown", "f\"{x}\"", "`format!"),

@@ -13,9 +13,9 @@ use crate::compile::cell::{code, last_place, parse};
 use crate::compile::command_lines::command_lines;
 use crate::compile::evcxr_text::commands::{DEPENDENCY, QUIT, TOKIO_FEATURES, TOKIO_FULL};
 use crate::engine::edits::Edited;
-use crate::engine::parameters;
 use crate::engine::patterns::{Hide, in_cell, nones, rebound};
 use crate::engine::run::Variables;
+use crate::engine::{foreign, parameters};
 
 /// Space characters in text copied from web pages and other programs, which Rust does not accept as
 /// whitespace.
@@ -161,9 +161,11 @@ impl Prepared {
 
     fn edit(&mut self) {
         let mut edits = Vec::new();
+        edits.extend(first_line(&self.plain.text).map(|at| (at..at, "/**/".to_owned())));
         if let Some(block) = &self.block {
             edits.extend(last_place(block).map(|at| (at..at, "&".to_owned())));
             edits.extend(parameters::typing(block, &self.variables));
+            edits.extend(foreign::modules(block));
             edits.extend(self.types.iter().filter_map(|(name, type_)| {
                 let end = untyped(block, name)?;
                 Some((end..end, format!(": {type_}")))
@@ -185,6 +187,23 @@ impl Prepared {
         }
         self.sent = Edited::new(&self.plain.text, edits);
     }
+}
+
+/// Begin of the code, if its first line would be a command for evcxr, such as `!list.is_empty()` or `::std::f()`.
+fn first_line(cell: &str) -> Option<usize> {
+    let mut begin = 0;
+    let commands = command_lines(cell);
+    for line in cell.split_inclusive('\n') {
+        let is_before_code = line.trim().is_empty()
+            || line.starts_with("//")
+            || commands.iter().any(|range| range.contains(&begin));
+        if !is_before_code {
+            let text = line.trim_start_matches(' ');
+            return text.starts_with(['!', ':']).then_some(begin);
+        }
+        begin += line.len();
+    }
+    None
 }
 
 /// End of the pattern in the last `let` that defines a variable, if it is the name alone, without a type.
@@ -332,10 +351,24 @@ mod tests {
     }
 
     #[test]
+    fn code_that_looks_like_a_command_is_code_for_evcxr() {
+        for (cell, sent) in [
+            ("!list.is_empty()", "/**/!list.is_empty()"),
+            (":dep a\n\n// b\n::std::mem::drop(1);\n!f()", ":dep a\n\n// b\n/**/::std::mem::drop(1);\n!f()"),
+            ("  ::std::mem::drop(1)", "/**/  ::std::mem::drop(1)"),
+            (":vars", ":vars"),
+            ("f();\n!g()", "f();\n!g()"),
+        ] {
+            assert_eq!(Prepared::new(cell).sent(), sent);
+        }
+    }
+
+    #[test]
     fn evcxr_does_not_quit() {
         assert_eq!(Prepared::new("f();\n :quit\ng(\":quit\")").sent(), "f();\n\ng(\":quit\")");
         let text = "let help = \"\n:quit\n:dep tokio = { features = [\"full\"] }\";";
         assert_eq!(Prepared::new(text).sent(), text);
+        assert_eq!(Prepared::new("let a = 1;\r\n:quit\r\na").sent(), "let a = 1;\n\n&a");
     }
 
     #[test]

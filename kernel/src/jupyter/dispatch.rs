@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use crate::compile::cell::quits;
 use crate::compile::completeness::{Completeness, completeness};
 use crate::engine::complete::{byte_offset, char_offset};
-use crate::engine::handle::Engine;
+use crate::engine::handle::{Engine, STACK_SIZE};
 use crate::jupyter::comms::Comms;
 use crate::jupyter::execute::aborted;
 use crate::jupyter::history::History;
@@ -31,6 +31,12 @@ use crate::prelude::toolchain;
 
 /// Longest time that the kernel waits for its last messages to be sent (100 ms).
 const LINGER: Duration = Duration::from_millis(100);
+
+/// The runtime of a kernel. Its threads check whether cells are complete.
+pub fn runtime() -> Result<Runtime, String> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().thread_stack_size(STACK_SIZE).build().map_err(|error| error.to_string())
+}
 
 /// Serves requests until a client asks for shutdown.
 pub fn run(

@@ -1,7 +1,7 @@
 //! Differences between Linux and macOS, and other system services.
 //!
 //! Contains processes, pipes, locked folders, the environment, the cache folder, fingerprints of files, and
-//! printing to pipes that may be closed. Depends on no other folder.
+//! TOML strings, and printing to pipes that may be closed. Depends on no other folder.
 
 #[macro_use]
 mod print;
@@ -14,3 +14,4 @@ pub mod parent;
 pub mod pipes;
 pub mod programs;
 pub mod rustc_wrapper;
+pub mod toml;

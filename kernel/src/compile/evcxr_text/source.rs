@@ -265,6 +265,17 @@ pub fn put_variables(source: &str) -> Vec<(&str, &str)> {
     .collect()
 }
 
+/// Checks and puts of variables in a source: use, name and type.
+pub fn typed_uses(source: &str) -> Vec<(Use, &str, &str)> {
+    let of = |text: &'static str, use_| {
+        source.match_indices(text).filter_map(move |(at, text)| {
+            let (type_, rest) = source[at + text.len()..].split_once(">(stringify!(")?;
+            Some((use_, rest.split([',', ')']).next()?, type_))
+        })
+    };
+    of(CHECK, Use::Check).chain(of(PUT, Use::Put)).collect()
+}
+
 /// Whether a source takes a variable out of the store with `let mut`.
 pub fn is_taken_mutable(source: &str, name: &str) -> bool {
     source.contains(&format!("let mut {name} = {STORE_NAME}."))
