@@ -37,7 +37,7 @@ pub fn execute(command: Command) -> Result<(), String> {
         Command::Standby { backend } => standby::wait(Origin::of_this_process(backend)),
         Command::Doctor => doctor::examine(),
         Command::Lab { folder, arguments } => match install::installed(Backend::default()) {
-            Some((_, program)) if program.is_file() => Ok(()),
+            Some((_, program)) if is_this_program(&program) => Ok(()),
             _ => install(None, Backend::default()),
         }
         .and_then(|()| lab::open(&folder, &arguments)),
@@ -58,6 +58,12 @@ pub fn execute(command: Command) -> Result<(), String> {
         }
         Command::Results { options } => results::collect(&options),
     }
+}
+
+/// Whether a path leads to the program that runs, and not to another version.
+fn is_this_program(path: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    std::env::current_exe().is_ok_and(|own| real(path).is_some() && real(path) == real(&own))
 }
 
 fn install(prefix: Option<&Path>, backend: Backend) -> Result<(), String> {

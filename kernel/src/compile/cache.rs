@@ -22,6 +22,8 @@ const STATUS: &str = "status";
 const STDERR: &str = "stderr";
 /// File in an entry: the checksums of its files, one per line.
 const SUMS: &str = "sums";
+/// Begin of the code of an error in the source, in rustc's messages.
+const ERROR_CODE: &str = "\"code\":{\"code\":\"E";
 /// Maximum size of the cache, in bytes. The least recently used entries are removed first.
 const MAX_BYTES: u64 = 256 << 20;
 /// Smallest size of a file on disk, in bytes.
@@ -106,8 +108,10 @@ impl Compilation {
     pub fn add(&self, status: ExitStatus, stderr: &str) -> io::Result<()> {
         let sources = format!("{CRATE_NAME}.d");
         let read = fs::read_to_string(self.out().join(&sources)).unwrap_or_default();
-        // The dependencies of a failed compilation are unknown.
-        let is_known = if status.success() { stands_alone(&read) } else { self.is_first() };
+        // The dependencies of a failed compilation are unknown. Other causes of a failure, such as a missing linker or
+        // a full disk, may be gone in the next session.
+        let is_error = || status.code() == Some(1) && stderr.contains(ERROR_CODE);
+        let is_known = if status.success() { stands_alone(&read) } else { self.is_first() && is_error() };
         if !is_known || self.has_dependencies {
             return Ok(());
         }
@@ -196,7 +200,9 @@ mod tests {
         cell.add(failed, "error").unwrap();
         assert!(cell.recall().is_err(), "a user's cell that failed");
         File::create(session.join(LOADING)).unwrap();
-        cell.add(failed, "error").unwrap();
+        cell.add(failed, "error: linker `cc` not found").unwrap();
+        assert!(cell.recall().is_err(), "a failure with another cause than the source");
+        cell.add(failed, r#"{"message":"error","code":{"code":"E0277","explanation":null}}"#).unwrap();
         assert_eq!(cell.recall().unwrap().0, 1, "one with which each session begins");
     }
 

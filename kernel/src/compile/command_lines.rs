@@ -71,7 +71,7 @@ fn is_evcxr_command(line: &str, is_before_code: bool) -> bool {
     let text = line.trim();
     match is_before_code {
         true => !text.starts_with("::"),
-        false => is_command(line) || text == QUIT,
+        false => is_command(line) || is(text, QUIT),
     }
 }
 
@@ -150,9 +150,14 @@ pub fn commands(cell: &str) -> impl Iterator<Item = &str> {
     command_lines(cell).into_iter().map(|range| cell[range].trim())
 }
 
-/// Whether a cell has this command.
+/// Whether a cell has this command, with or without arguments.
 pub fn has(cell: &str, command: &str) -> bool {
-    commands(cell).any(|found| found == command)
+    commands(cell).any(|found| is(found, command))
+}
+
+/// Whether a line is this command, with or without arguments.
+pub fn is(line: &str, command: &str) -> bool {
+    line.split_whitespace().next() == Some(command)
 }
 
 /// A shell command with the lines that continue it.

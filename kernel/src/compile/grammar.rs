@@ -122,7 +122,7 @@ mod tests {
     fn attributes_of_a_cell_are_blanks() {
         assert_eq!(
             without_inner_attributes("// a\n#![allow(unused)]\n//! é\n#![cfg(a[0])] [1, 2]"),
-            "    \n                 \n      \n                [1, 2]"
+            "    \n                 \n      \n              [1, 2]"
         );
         for code in ["[1, 2]", "#[allow(a)] fn f() {}", "#!/bin/sh", "f(); #![a]", "/// a\nfn f() {}"] {
             assert_eq!(without_inner_attributes(code), code);

@@ -1,7 +1,8 @@
 //! Order of a session's macros. Rust accepts a macro only after its definition, and evcxr writes the items of a
 //! session in random order.
 
-use syn::Item;
+use proc_macro2::{Group, Literal, TokenStream, TokenTree};
+use syn::{Item, Lit};
 
 /// If the source uses a macro before its definition, copies the macros to its first line, so that each line keeps its
 /// number. Copies all of them, because macros can use each other.
@@ -29,10 +30,30 @@ fn copy(item: &Item, source: &str) -> Option<(bool, String)> {
     let name = item.ident.as_ref()?;
     let begin = item.mac.path.segments.first()?.ident.span().byte_range().start;
     let is_used = source.get(..begin)?.contains(&format!("{name}!"));
-    // A crate cannot export a macro twice.
-    let is_exported = item.attrs.iter().any(|attribute| attribute.path().is_ident("macro_export"));
-    let text = format!("#[allow(unused_macros)] macro_rules! {name} {{ {} }} ", item.mac.tokens);
-    (!is_exported && !text.contains('\n')).then_some((is_used, text))
+    // Without the attributes: a crate cannot export a macro twice.
+    let tokens = in_one_line(item.mac.tokens.clone());
+    let text = format!("#[allow(unused_macros)] macro_rules! {name} {{ {tokens} }} ");
+    (!text.contains('\n')).then_some((is_used, text))
+}
+
+/// Writes the line feeds in string literals as escapes.
+fn in_one_line(tokens: TokenStream) -> TokenStream {
+    let token = |token| match token {
+        TokenTree::Group(group) => {
+            let mut inner = Group::new(group.delimiter(), in_one_line(group.stream()));
+            inner.set_span(group.span());
+            TokenTree::Group(inner)
+        }
+        TokenTree::Literal(literal) if literal.to_string().contains('\n') => {
+            match Lit::new(literal.clone()) {
+                Lit::Str(text) => Literal::string(&text.value()).into(),
+                Lit::ByteStr(text) => Literal::byte_string(&text.value()).into(),
+                _ => TokenTree::Literal(literal),
+            }
+        }
+        token => token,
+    };
+    tokens.into_iter().map(token).collect()
 }
 
 #[cfg(test)]
@@ -68,11 +89,26 @@ mod tests {
     }
 
     #[test]
+    fn exported_macros_and_texts_in_several_lines_are_copied() {
+        for macro_ in [
+            "#[macro_export]\nmacro_rules! a { () => { 1 } }\n",
+            "macro_rules! a { () => { \"two\n  \\\n lines\" } }\n",
+            "macro_rules! a { () => { r#\"two\nlines\"#; b\"two\nlines\" } }\n",
+            "macro_rules! a { (/** two\nlines */ $n:ident) => { $n } }\n",
+        ] {
+            let source = format!("fn f() {{ a!() }}\n{macro_}");
+            let changed = with_macros_first(source.clone());
+            assert!(changed.lines().next().unwrap().contains("macro_rules! a {"), "{changed}");
+            assert_eq!(changed.lines().count(), source.lines().count());
+            assert!(syn::parse_file(&changed).is_ok(), "{changed}");
+        }
+    }
+
+    #[test]
     fn other_sources_are_unchanged() {
         for source in [
             "fn f() {}\n",
             "macro_rules! a { () => { 1 } }\nfn f() -> i32 { a!() }\n",
-            "fn f() -> i32 { a!() }\n#[macro_export]\nmacro_rules! a { () => { 1 } }\n",
             "fn f() { a!( }\nmacro_rules! a { () => { 1 } }\n",
         ] {
             assert_eq!(with_macros_first(source.to_owned()), source);

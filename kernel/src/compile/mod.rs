@@ -15,6 +15,7 @@ pub mod definitions;
 pub mod evcxr_text;
 pub mod grammar;
 pub mod handover;
+pub mod lost;
 pub mod macros;
 pub mod moved;
 pub mod predict;

@@ -9,8 +9,9 @@ use std::collections::HashSet;
 use crate::compile::definitions::table;
 use crate::compile::evcxr_text::source::{
     self, ASYNC_CATCH, CATCH, Compiled, ERROR_TYPE, RUNTIME, STORE, STORE_NAME, Use, WithStore,
-    takes_variables, use_of_variable,
+    error_conversions, takes_variables, use_of_variable,
 };
+use crate::compile::lost::without_lost;
 use crate::compile::macros::with_macros_first;
 use crate::compile::redefined::{Redefined, redefined};
 use crate::prelude::tokens::identifiers;
@@ -70,12 +71,14 @@ pub fn rewritten(source: &str, saves: bool) -> Result<String, String> {
         Compiled::WithoutStore => return Ok(with_macros_first([source, &marker].concat())),
         Compiled::WithStore(parts) => parts,
     };
-    let cell = with_named_only(body);
-    let table = table(items, body);
+    let without_lost = without_lost(body);
+    let cell = with_named_only(without_lost.as_deref().unwrap_or(body));
+    let items = with_frames(items);
+    let table = table(&items, &cell);
     let our_store = if table.is_empty() { OUR_STORE } else { OUR_CHECKED_STORE };
     let parts = || {
         Some([
-            items.to_owned(),
+            items.clone(),
             error_type.replace(ERROR_TYPE, &in_place_of(ERROR_TYPE, OUR_ERROR_TYPE)?),
             in_place_of(runtime, OUR_RUNTIME)?,
             function.to_owned(),
@@ -89,6 +92,17 @@ pub fn rewritten(source: &str, saves: bool) -> Result<String, String> {
     parts()
         .map(|parts| with_macros_first(parts.concat()))
         .ok_or_else(|| "evcxr's source is shorter than expected".into())
+}
+
+/// Makes the error type of `:efmt {:?}` or `:efmt {:#?}` report errors like the prelude's, and not among the text of
+/// standard error.
+fn with_frames(items: &str) -> String {
+    for (text, new) in error_conversions() {
+        if let (Some(at), Some(new)) = (items.rfind(&text), in_place_of(&text, &new)) {
+            return [&items[..at], &new, &items[at + text.len()..]].concat();
+        }
+    }
+    items.to_owned()
 }
 
 /// Replaces evcxr's panic handler by the prelude's. Cells without the expected handler stay unchanged: those that
@@ -217,7 +231,8 @@ mod tests {
 
     #[test]
     fn a_cell_with_variables_of_its_own_types_has_their_fingerprints() {
-        let source = written(7, &put_line("p", "P")).replace("use a::b;", "struct P(i32);");
+        let source = written(7, &("let p = P(1);\n".to_owned() + &put_line("p", "P")))
+            .replace("use a::b;", "struct P(i32);");
         let changed = rewritten(&source, true).unwrap();
         assert!(changed.contains("checked_store(evcxr_variable_store, &HEADSTART_DEFINITIONS)"));
         assert!(changed.ends_with(",]];\n") && changed.contains("\nstatic HEADSTART_DEFINITIONS: "));

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use crate::compile::command_lines::is;
 use crate::compile::evcxr_text::commands::{
     ALLOW_STATIC_LINKING, CACHE, CLEAR, QUIT, RESTART, SCCACHE, TOOLCHAIN,
 };
@@ -55,7 +56,7 @@ pub fn refused(cell: &str) -> Option<String> {
 /// Blanks replace the other parts, so that positions stay the same.
 pub fn parts(cell: &str) -> Vec<String> {
     let lines = command_lines::command_lines(cell);
-    let is_quit = |range: &Range<usize>| cell[range.clone()].trim() == QUIT;
+    let is_quit = |range: &Range<usize>| is(&cell[range.clone()], QUIT);
     let mut begins = vec![0];
     let mut end = 0;
     for (at, range) in lines.iter().enumerate() {
@@ -98,7 +99,7 @@ pub fn split(cell: &str) -> (Vec<Step>, String) {
         let (text, line) = (cell[range.clone()].trim(), &cell[range.start..end]);
         rest += between;
         at = end;
-        if !text.starts_with('!') && ![CLEAR, RESTART].contains(&text) {
+        if !text.starts_with('!') && !is(text, CLEAR) && !is(text, RESTART) {
             rest += line;
             continue;
         }
@@ -110,7 +111,7 @@ pub fn split(cell: &str) -> (Vec<Step>, String) {
         rest.clear();
         steps.push(match text.strip_prefix('!') {
             Some(command) => Step::Shell(command.trim_start_matches('!').trim().to_owned()),
-            None if text == RESTART => Step::Restart,
+            None if is(text, RESTART) => Step::Restart,
             None => Step::Clear,
         });
     }
@@ -186,6 +187,7 @@ mod tests {
         assert_eq!(split("!a").1, "");
         assert_eq!(split("f();\n:restart"), (vec![], "f();\n:restart".into()));
         assert_eq!(split(":clear\nlet a = 1;"), (vec![Step::Clear], "\nlet a = 1;".into()));
+        assert_eq!(split(":clear // all\n:restart now").0, [Step::Clear, Step::Restart]);
         assert_eq!(split("// a\n:restart\na"), (vec![Step::Restart], "// a\n\na".into()));
     }
 

@@ -119,8 +119,9 @@ pub fn load(
                 loaded.context.execute(&cell).map_err(|error| error.to_string())?;
             }
             loaded.load_prelude(&template)?;
-            // The cause of a probe's failure, such as a full disk, may be gone in the next session.
-            if could_run {
+            // The cause of a probe's failure, such as a full disk, may be gone in the next session, and a user's
+            // configuration of evcxr, which may change its text, may be another one.
+            if could_run && loaded.config.is_empty() {
                 found.record(&template);
             }
             found

@@ -67,19 +67,34 @@ pub fn rebound(pattern: &Pat) -> Vec<(String, &'static str)> {
     hidden.found
 }
 
-/// Ends of the patterns `None`, which evcxr takes for a variable.
-pub fn nones(pattern: &Pat) -> impl Iterator<Item = usize> {
-    struct Nones(Vec<usize>);
-    impl<'ast> Visit<'ast> for Nones {
+/// Edits of patterns that are values and that evcxr takes for variables: `None`, and in `let … else` other names in the
+/// form of an enum's variants.
+pub fn values(local: &syn::Local) -> Vec<(Range<usize>, String)> {
+    struct Values {
+        may_fail: bool,
+        edits: Vec<(Range<usize>, String)>,
+    }
+    impl<'ast> Visit<'ast> for Values {
         fn visit_pat_ident(&mut self, pattern: &'ast syn::PatIdent) {
-            if pattern.ident == "None" {
-                self.0.push(in_cell(pattern.span()).end);
+            let (name, range) = (pattern.ident.to_string(), in_cell(pattern.span()));
+            let is_plain =
+                pattern.by_ref.is_none() && pattern.mutability.is_none() && pattern.subpat.is_none();
+            if name == "None" {
+                self.edits.push((range.end..range.end, " {}".to_owned()));
+            } else if self.may_fail && is_plain && is_variant(&name) {
+                self.edits.push((range.start..range.start, "self::".to_owned()));
             }
         }
     }
-    let mut nones = Nones(Vec::new());
-    nones.visit_pat(pattern);
-    nones.0.into_iter()
+    let may_fail = local.init.as_ref().is_some_and(|init| init.diverge.is_some());
+    let mut values = Values { may_fail, edits: Vec::new() };
+    values.visit_pat(&local.pat);
+    values.edits
+}
+
+/// Whether a name has the form of an enum's variant, `Red`.
+fn is_variant(name: &str) -> bool {
+    name.starts_with(char::is_uppercase) && name.contains(char::is_lowercase) && !name.contains('_')
 }
 
 /// Visitor that hides variables from evcxr.
@@ -122,10 +137,12 @@ mod tests {
             ("let (&x, [.., Y]) = h();", "let (&x, [.., Y]) = h(); let x = x;"),
             ("let whole @ [first, ..] = i();", "let whole @ [first, ..] = i(); let first = first;"),
             ("let None = f() else { panic!() };", "let None {} = f() else { panic!() };"),
+            ("let (Red, mut n) = f() else { return };", "let (self::Red, mut n) = f() else { return };"),
         ] {
             assert_eq!(Prepared::new(cell).sent(), sent);
         }
-        for cell in ["let (a, P { b, c: Some(d) }) = f();", "let a = 1;", "let a: u8 = 1;"] {
+        for cell in ["let Point = 1;", "let (a, P { b, c: Some(d) }) = f();", "let a = 1;", "let a: u8 = 1;"]
+        {
             assert_eq!(Prepared::new(cell).sent(), cell);
         }
     }

@@ -10,10 +10,10 @@ use syn::visit::Visit;
 use syn::{Block, Pat, Stmt};
 
 use crate::compile::cell::{code, last_place, parse};
-use crate::compile::command_lines::command_lines;
+use crate::compile::command_lines::{command_lines, is};
 use crate::compile::evcxr_text::commands::{DEPENDENCY, QUIT, TOKIO_FEATURES, TOKIO_FULL};
 use crate::engine::edits::Edited;
-use crate::engine::patterns::{Hide, in_cell, nones, rebound};
+use crate::engine::patterns::{Hide, in_cell, rebound, values};
 use crate::engine::run::Variables;
 use crate::engine::{foreign, parameters};
 
@@ -182,7 +182,7 @@ impl Prepared {
                 edits.extend(
                     bound.map(|(name, mutable)| (end..end, format!(" let {mutable}{name} = {name};"))),
                 );
-                edits.extend(nones(&local.pat).map(|at| (at..at, " {}".to_owned())));
+                edits.extend(values(local));
             }
         }
         self.sent = Edited::new(&self.plain.text, edits);
@@ -255,7 +255,7 @@ fn is_rebound(block: &Block, name: &str) -> bool {
 /// Then evcxr finds a variable however its name was typed.
 fn plain_edits(cell: &str) -> Vec<(Range<usize>, String)> {
     let mut edits = Vec::new();
-    let quits = command_lines(cell).into_iter().filter(|range| cell[range.clone()].trim() == QUIT);
+    let quits = command_lines(cell).into_iter().filter(|range| is(&cell[range.clone()], QUIT));
     // The kernel ends after the cell.
     edits.extend(quits.map(|range| (range, String::new())));
     edits.extend(tokio_edits(cell));
@@ -365,6 +365,7 @@ mod tests {
 
     #[test]
     fn evcxr_does_not_quit() {
+        assert_eq!(Prepared::new(":quit now\nf();").sent(), "\nf();");
         assert_eq!(Prepared::new("f();\n :quit\ng(\":quit\")").sent(), "f();\n\ng(\":quit\")");
         let text = "let help = \"\n:quit\n:dep tokio = { features = [\"full\"] }\";";
         assert_eq!(Prepared::new(text).sent(), text);

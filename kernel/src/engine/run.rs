@@ -11,7 +11,7 @@ use tokio::sync::mpsc::Sender;
 use crate::compile::cell::awaits;
 use crate::compile::command_lines::{self, has};
 use crate::compile::evcxr_text::commands::{CLEAR, DEPENDENCY, FORMAT, RESTART, TIMING};
-use crate::compile::timing;
+use crate::compile::{lost, timing};
 use crate::engine::certificates;
 use crate::engine::commands::{self, Step, last_commands};
 use crate::engine::finish::{self, Ran};
@@ -20,7 +20,7 @@ use crate::engine::interrupt::Cells;
 use crate::engine::load::{BEGIN, END, Loaded};
 use crate::engine::output::{CellError, Event, Outcome, Output};
 use crate::engine::prepare::Prepared;
-use crate::engine::report::{describe, outlives, unkept_variables};
+use crate::engine::report::{describe, outlives, unkept_variables, unreadable_variables};
 use crate::engine::{notes, trait_paths};
 use crate::prelude::tokens::identifiers;
 
@@ -228,10 +228,22 @@ impl Loaded {
         {
             result = self.context.execute(prepared.sent());
         }
-        if result.is_ok() {
-            self.dependencies.extend(self.new_dependencies(prepared.plain()));
+        match &result {
+            Ok(_) => self.dependencies.extend(self.new_dependencies(prepared.plain())),
+            Err(error) if self.lose(&unreadable_variables(error)) => return self.run_code(prepared),
+            Err(_) => {}
         }
         result
+    }
+
+    /// Makes evcxr forget variables that no cell can read any more. Returns whether any was lost.
+    fn lose(&mut self, names: &[String]) -> bool {
+        let before = self.variables();
+        let names: Vec<String> = names.iter().filter(|name| before.contains_key(*name)).cloned().collect();
+        !names.is_empty() && self.context.execute(&lost::cell(&names)).is_ok() && {
+            let after = self.variables();
+            names.iter().any(|name| !after.contains_key(name))
+        }
     }
 
     fn types_with_paths(&self, error: &Error, cell: &str) -> Vec<(String, String)> {
