@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from conftest import Kernel
+from conftest import Kernel, processes, wait_until_gone
 
 
 def displays(cell):
@@ -245,3 +245,64 @@ def test_a_shell_command_runs_in_the_folder_of_the_cells(tmp_path):
         assert kernel.run("!cat here; pwd").stdout == f"text{tmp_path}\n"
     finally:
         kernel.stop()
+
+
+@pytest.mark.parametrize("command", [":clear // all", ":restart now"])
+def test_an_argument_does_not_change_a_command(kernel, command):
+    kernel.ok("let gone = 1;")
+    kernel.run(command)
+    assert kernel.ok("Tensor::zeros(2, DType::F32, &device())?.elem_count()") == "2"
+    assert kernel.run("gone").status == "error"
+
+
+def test_a_command_after_code_that_fails_does_not_run(kernel):
+    kernel.ok("let kept = 1;")
+    for code in ('"x".parse::<i32>()?;\n:clear', 'panic!("boo");\n:restart', "if kept > 0 { return Ok(()) }\n:clear"):
+        kernel.run(code)
+        assert kernel.ok("kept") == "1", code
+
+
+def test_a_program_in_the_background_ends_with_the_kernel(tmp_path):
+    kernel = Kernel()
+    cell = kernel.run("!sleep 600 & echo $!")
+    number = int(cell.stdout)
+    assert number in processes()
+    kernel.stop()
+    wait_until_gone([number])
+
+
+def test_text_before_an_error_is_no_part_of_it(kernel):
+    for form, text in (("{:?}", "ParseIntError { kind: InvalidDigit }"), ("{:#?}", "ParseIntError {\n    kind: InvalidDigit,\n}")):
+        kernel.ok(f":efmt {form}")
+        cell = kernel.run('eprintln!("warming up");\n"x".parse::<i32>()?;')
+        assert cell.stderr == "warming up\n" and text in cell.traceback, cell.traceback
+        assert "2 │ " in cell.traceback
+    kernel.ok(":efmt {}")
+    assert "invalid digit" in kernel.run('"x".parse::<i32>()?;').traceback
+
+
+def test_the_macro_of_a_call_is_described(kernel):
+    for code in ('println!("x")', "vec![1]", "sequential![]"):
+        found = kernel.client.inspect(code, 3, reply=True, timeout=60)["content"]
+        assert found["found"] and code.split("!")[0] in found["data"]["text/plain"], code
+
+
+def test_a_deeply_nested_cell_does_not_end_the_kernel(kernel):
+    nested = "(" * 300 + "1" + ")" * 300
+    kernel.client.is_complete(nested)
+    assert kernel.client.get_shell_msg(timeout=60)["content"]["status"] == "complete"
+    kernel.run(nested)
+    assert kernel.ok("1 + 1") == "2"
+
+
+def test_a_long_value_is_shown_in_part(kernel):
+    text = kernel.ok("vec![0.5; 10_000_000]")
+    assert len(text) < 200_000 and text.startswith("[0.5, 0.5") and text.endswith("is not shown)")
+
+
+def test_a_variant_in_a_pattern_is_no_variable(kernel):
+    kernel.ok("#[derive(Debug, Clone, Copy, PartialEq)] enum Color { Red, Green }\nuse Color::*;\nlet c = Red;")
+    kernel.ok('let Red = c else { panic!("not red") };')
+    kernel.ok('let (Red, n) = (c, 5) else { panic!("not red") };')
+    assert kernel.ok("(c == Red, n)") == "(true, 5)"
+    assert "not red" in kernel.run('let Green = c else { panic!("not red") };').traceback

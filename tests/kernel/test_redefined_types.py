@@ -1,7 +1,10 @@
 """A variable whose type is defined anew is lost, and its memory is never read as another type. A cell that ends early keeps
 the variables consistent."""
 
+import time
+
 import pytest
+from conftest import Kernel
 
 LOST = "was redefined, so was lost"
 
@@ -76,3 +79,51 @@ def test_a_return_in_an_awaiting_cell_loses_only_its_own_variables(kernel):
     assert cell.status == "ok" and "`return` has ended the cell" in cell.stderr, cell.traceback
     assert kernel.run("a").status == "error"
     assert kernel.ok("kept") == "[1]"
+
+
+@pytest.mark.parametrize(
+    ("before", "variable", "after", "again"),
+    [
+        ("struct Stack { items: Vec<i32> }", "Stack { items: vec![1] }", "struct Stack<T> { items: Vec<T> }", "Stack { items: vec![2.5] }"),
+        ("", '"12".parse::<i32>()', "type Result<T> = std::result::Result<T, String>;", "Result::<u8>::Ok(1)"),
+        ("trait Speaks { }\nstruct Cat;\nimpl Speaks for Cat {}", "(Box::new(Cat) as Box<dyn Speaks>)", "trait Speaks<T> { }", "1"),
+    ],
+)
+def test_a_variable_whose_type_no_longer_compiles_is_lost(kernel, before, variable, after, again):
+    kernel.ok(f"{before}\nlet lost = {variable}; let other = vec![7];")
+    kernel.ok(after)
+    cell = kernel.run("1 + 1")
+    assert cell.value == "2" and "The variable lost was lost" in cell.stderr, cell.traceback
+    assert kernel.ok("other[0]") == "7"
+    kernel.ok(f"let lost = {again};")
+    kernel.run(":clear")
+
+
+def test_a_constant_replaces_the_variable_of_its_name(kernel):
+    kernel.ok("let N = 10; let other = 1;")
+    kernel.ok("const N: usize = 12;\nfn n() -> usize { N }")
+    cell = kernel.run("vec![0; N].len() + n()")
+    assert cell.value == "24", cell.traceback
+    assert kernel.ok("(N, other)") == "(12, 1)"
+    kernel.run(":clear")
+
+
+def test_variables_are_dropped_at_the_end_of_their_process(kernel, tmp_path):
+    for end in (":restart", "shutdown"):
+        path = tmp_path / f"{end}.csv"
+        own = kernel if end == ":restart" else Kernel()
+        own.ok(f'use std::io::Write;\nlet mut file = std::io::BufWriter::new(std::fs::File::create("{path}")?);')
+        own.ok('writeln!(file, "a,b")?;')
+        assert path.read_text() == ""
+        if end == ":restart":
+            own.run(end)
+        else:
+            own.stop()
+        assert path.read_text() == "a,b\n", end
+
+
+def test_a_destructor_that_does_not_return_does_not_hold_a_restart(kernel):
+    kernel.ok("struct Slow; impl Drop for Slow { fn drop(&mut self) { std::thread::sleep(std::time::Duration::from_secs(60)) } }\nlet slow = Slow;")
+    begin = time.monotonic()
+    assert kernel.run(":restart\n1", timeout=50).value == "1"
+    assert time.monotonic() - begin < 30
