@@ -177,7 +177,7 @@ def test_stop_between_commands_keeps_what_has_run(kernel):
         ("::std::cmp::max(1, 2)", "2"),
         ("  ::std::cmp::max(\n1, 3)", "3"),
         ("#![allow(unused)]\n!list.is_empty()", "true"),
-        ('let text = r#"\n!ls\n:vars\n%time"#;\ntext.len()', "14"),
+        ('let text = r#"\n!ls\n:vars\n%time"#;\ntext.len()', "16"),
         ("macro_rules! m { (:vars) => { 5 } }\nm!(\n:vars\n)", "5"),
     ],
 )

@@ -35,10 +35,10 @@ LOST = "was redefined, so was lost"
 )
 def test_a_variable_of_a_redefined_type_is_lost(kernel, before, variable, after, used):
     kernel.ok(f"{before}\nlet v = {variable}; let kept = vec![7];")
-    cell = kernel.run(after)
-    assert cell.status == "ok" and LOST in cell.stderr, (cell.stderr, cell.reply)
+    assert kernel.run(after).status == "ok"
     cell = kernel.run(used)
-    assert cell.status == "error" and cell.reply["ename"] == "CompileError", cell.traceback
+    assert cell.status == "error" and cell.reply["ename"] == "CompileError" and "`v`" in cell.traceback, cell.traceback
+    assert LOST in cell.stderr
     assert kernel.ok("kept[0]") == "7"
 
 
@@ -48,7 +48,7 @@ def test_a_variable_is_kept_if_its_type_stays_the_same(kernel):
     for again in (
         definition,
         "/// A type.\n#[derive(Debug, Clone)]\nstruct Same {\n    a: i32, // one\n}",
-        "impl Same { fn double(&self) -> i32 { 2 * self.a } }",
+        "impl Same { fn two(&self) -> i32 { 2 } }",
         "struct Unrelated(u8);\nuse std::collections::HashMap;",
     ):
         cell = kernel.run(again)
@@ -86,7 +86,7 @@ def test_a_return_in_an_awaiting_cell_loses_only_its_own_variables(kernel):
     [
         ("struct Stack { items: Vec<i32> }", "Stack { items: vec![1] }", "struct Stack<T> { items: Vec<T> }", "Stack { items: vec![2.5] }"),
         ("", '"12".parse::<i32>()', "type Result<T> = std::result::Result<T, String>;", "Result::<u8>::Ok(1)"),
-        ("trait Speaks { }\nstruct Cat;\nimpl Speaks for Cat {}", "(Box::new(Cat) as Box<dyn Speaks>)", "trait Speaks<T> { }", "1"),
+        ("", 'Text::new("a")', "struct Text<T>(T);", "1"),
     ],
 )
 def test_a_variable_whose_type_no_longer_compiles_is_lost(kernel, before, variable, after, again):

@@ -40,7 +40,7 @@ pub fn command_lines(cell: &str) -> Vec<Range<usize>> {
         let line = rest.split('\n').next().unwrap_or_default();
         let before = begin.map_or("", |begin| &cell[begin..position]);
         let command = match line.trim().chars().next() {
-            Some('!') if is_whole(before) && !is_negation(rest, &cell[..position]) => {
+            Some('!') if is_whole(before) && !is_negation(rest, || words(cell, &found, position)) => {
                 Some(shell_command(rest))
             }
             Some(':') if is_evcxr_command(line, begin.is_none()) && is_whole(before) => Some(line),
@@ -78,7 +78,7 @@ fn is_evcxr_command(line: &str, is_before_code: bool) -> bool {
 /// Whether a line that begins with `!` is an expression, such as `!list.is_empty()`. A command such as `!ls -l` may have
 /// the form of an expression. Then the names decide: those of an expression occur in the cell before it, or in earlier
 /// cells.
-fn is_negation(rest: &str, before: &str) -> bool {
+fn is_negation<'a>(rest: &str, before: impl FnOnce() -> BTreeSet<&'a str>) -> bool {
     let code = &rest[..expression_length(rest)];
     let Ok(block) = parse(code) else { return false };
     let [Stmt::Expr(expression, _)] = &block.stmts[..] else { return false };
@@ -91,7 +91,7 @@ fn is_negation(rest: &str, before: &str) -> bool {
             Lit::Int(number) => INTEGERS.contains(&number.suffix()),
             _ => false,
         },
-        _ => names(expression).is_some_and(|names| are_known(&names, before)),
+        _ => names(expression).is_some_and(|names| are_known(&names, &before())),
     }
 }
 
@@ -137,12 +137,30 @@ fn names(expression: &Expr) -> Option<Vec<String>> {
     }
 }
 
-/// Whether names occur in the cell before, or in earlier cells.
-fn are_known(names: &[String], before: &str) -> bool {
-    let is_before =
-        |name: &String| before.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
-    let is_known = |name: &String| is_before(name) || DEFINED.with_borrow(|defined| defined.contains(name));
+/// Whether names occur in the code before, or in earlier cells.
+fn are_known(names: &[String], before: &BTreeSet<&str>) -> bool {
+    let is_known = |name: &String| {
+        before.contains(name.as_str()) || DEFINED.with_borrow(|defined| defined.contains(name))
+    };
     !names.is_empty() && names.iter().all(is_known)
+}
+
+/// The identifiers before a position, without those in commands, strings and comments.
+fn words<'a>(cell: &'a str, commands: &[Range<usize>], end: usize) -> BTreeSet<&'a str> {
+    let begins = [0].into_iter().chain(commands.iter().map(|range| range.end));
+    let ends = commands.iter().map(|range| range.start).chain([end]);
+    let mut words = BTreeSet::new();
+    for code in begins.zip(ends).map(|(begin, end)| &cell[begin..end]) {
+        let mut position = 0;
+        for token in tokenize(code, FrontmatterAllowed::No) {
+            let text = &code[position..position + token.len as usize];
+            position += text.len();
+            if token.kind == TokenKind::Ident {
+                words.insert(text);
+            }
+        }
+    }
+    words
 }
 
 /// The commands of a cell, without blanks around them.
@@ -311,6 +329,8 @@ mod tests {
             }
         }
         assert_eq!(found("f();\n:dep a = \"1\"\n!ls\ng();\n:vars"), [":dep a = \"1\"", "!ls", ":vars"]);
+        let path = "let p = \"/tmp/a\";\n!cat /tmp/a\n// cat tmp\n!cat /tmp/a";
+        assert_eq!(found(path), ["!cat /tmp/a", "!cat /tmp/a"]);
         assert_eq!(found("let a = f()\n!ls"), [] as [&str; 0], "an unfinished statement");
     }
 

@@ -118,6 +118,8 @@ fn tokens(item: &str, max_depth: usize) -> String {
         );
         depth -= usize::from(token.kind == TokenKind::CloseBrace && depth > 0);
         if !is_blank && depth <= max_depth {
+            // A comma at the end of a list has no meaning.
+            found.pop_if(|last| *last == "," && matches!(text, "}" | ")" | ">" | "]"));
             found.push(text);
         }
         depth += usize::from(token.kind == TokenKind::OpenBrace);
@@ -226,7 +228,7 @@ mod tests {
         let before = Definitions::of(ITEMS);
         for (old, new) in [
             ("#[derive(Debug)]", "/// An inner type.\n#[derive(Debug, Clone)] #[allow(unused)]"),
-            ("{ a: i32 }", "{\n    a: i32 // a number\n}"),
+            ("{ a: i32 }", "{\n    a: i32, // a number\n}"),
             ("{ 1 }", "{ 2 }"),
             ("fn other() {}", "fn other() { f() }"),
             ("BTreeMap};", "BTreeMap, BTreeSet};"),

@@ -4,9 +4,17 @@
 //! The source of each cell names all variables with their types, so no cell compiles. A cell of the kernel makes evcxr
 //! forget them: in its source, the check of such a variable reports a changed type.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::{fs, io};
+
+use serde_json::Value;
+
 use crate::compile::evcxr_text::protocol::CHANGED_TYPE;
 use crate::compile::evcxr_text::source::{Use, use_of_variable};
 
+/// File in a session's folder with the names of such variables.
+const FILE: &str = "unreadable-variables";
 /// Begin of the text that names the variables.
 const MARK: &str = "headstart_loses ";
 
@@ -32,20 +40,40 @@ pub fn without_lost(body: &str) -> Option<String> {
     Some(body.split_inclusive('\n').map(line).collect())
 }
 
-/// The variables whose checks are the cause of an error, as rustc shows it: the marks below the line point to it.
-pub fn unreadable(rendered: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for (line, marks) in rendered.lines().zip(rendered.lines().skip(1)) {
-        let Some((Use::Check | Use::Take, name)) = use_of_variable(line) else { continue };
-        if marks.contains('^') && !found.iter().any(|known| known == name) {
-            found.push(name.to_owned());
+/// The variables whose checks or takes are the cause of errors, in rustc's messages.
+fn unreadable(messages: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for message in messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        if message["level"] != "error" {
+            continue;
+        }
+        for span in
+            message["spans"].as_array().into_iter().flatten().filter(|span| span["is_primary"] == true)
+        {
+            let line = span["text"][0]["text"].as_str().unwrap_or_default();
+            if let Some((Use::Check | Use::Take, name)) = use_of_variable(line) {
+                found.insert(name.to_owned());
+            }
         }
     }
     found
 }
 
+/// Records the variables whose checks or takes did not compile in a cell of the session.
+pub fn note(session: &Path, messages: &str) -> io::Result<()> {
+    let names: Vec<String> = unreadable(messages).into_iter().collect();
+    fs::write(session.join(FILE), names.join("\n"))
+}
+
+/// The variables whose checks or takes did not compile in the session's last cell.
+pub fn noted(session: &Path) -> Vec<String> {
+    fs::read_to_string(session.join(FILE)).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::compile::evcxr_text::source::{check_line, put_line, take_line};
 
@@ -65,13 +93,22 @@ mod tests {
 
     #[test]
     fn only_an_error_at_a_check_makes_a_variable_unreadable() {
-        let rendered = format!(
-            "error[E0107]: missing generics\n --> src/lib.rs:9:1\n  |\n9 | {}  |             ^^^^^ expected 1\n10 | {}   |     - here\n",
-            check_line("s", "Stack"),
-            take_line("v", "v", "Vec<u8>")
-        );
-        assert_eq!(unreadable(&rendered), ["s"]);
-        let rendered = format!("8 | {}  |     ^\n", take_line("N", "N", "i32"));
-        assert_eq!(unreadable(&rendered), ["N"]);
+        let message = |level: &str, line: &str, is_primary: bool| {
+            let span = json!({"is_primary": is_primary, "text": [{"text": line.trim_end()}]});
+            json!({"level": level, "message": "missing generics", "spans": [span]}).to_string() + "\n"
+        };
+        let messages = [
+            message("error", &check_line("s", "Stack"), true),
+            message("error", &take_line("N", "N", "i32"), true),
+            message("error", &take_line("v", "v", "u8"), false),
+            message("warning", &check_line("w", "u8"), true),
+            message("error", "let a = b;", true),
+            "text\n".into(),
+        ];
+        let session = tempfile::tempdir().unwrap();
+        note(session.path(), &messages.concat()).unwrap();
+        assert_eq!(noted(session.path()), ["N", "s"]);
+        note(session.path(), "").unwrap();
+        assert!(noted(session.path()).is_empty());
     }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::compile::compilation::Compilation;
 use crate::compile::evcxr_text::source::{CRATE_NAME, FILE, OPTIMISATION};
-use crate::compile::{handover, moved, timing, warnings};
+use crate::compile::{handover, lost, moved, timing, warnings};
 use crate::platform::rustc_wrapper;
 use crate::prelude::facade::{ERRORS, PRELUDE};
 
@@ -103,6 +103,8 @@ impl Compilation {
 
     /// Writes rustc's messages, without warnings and labels that mislead evcxr, to standard error for cargo.
     fn say(&self, messages: &str) -> io::Result<()> {
+        // Without the note, the cell fails.
+        let _ = lost::note(Path::new(&self.session), messages);
         let errors = warnings::sort_out(Path::new(&self.session), messages);
         io::stderr().write_all(moved::without_labels(&errors).as_bytes())
     }

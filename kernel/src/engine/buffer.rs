@@ -150,8 +150,7 @@ impl State {
 
     /// Handles a content in one format. It may be another format of the value before it.
     pub fn content(&mut self, mime: String, content: String) {
-        let is_known = self.collected.value.iter().any(|(known, _)| *known == mime);
-        if self.held.len() > self.value_at || self.is_whole || is_known {
+        if self.held.len() > self.value_at || self.is_whole {
             self.show_value();
         }
         if self.collected.value.is_empty() {
@@ -253,6 +252,11 @@ impl State {
     pub fn flush_ended(&mut self) {
         if !self.expects_value {
             self.show_displays(usize::from(self.held.len() <= self.value_at));
+        } else if !self.is_whole {
+            let begin = last_value(&self.collected.value);
+            let value = self.collected.value.split_off(begin);
+            self.show_value();
+            self.collected.value = value;
         }
         self.flush();
     }
@@ -310,6 +314,15 @@ fn displays(contents: Bundle) -> Vec<Bundle> {
     displays
 }
 
+/// Begin of the value that a cell's `evcxr_display` has printed last: one content in each format.
+fn last_value(contents: &Bundle) -> usize {
+    let is_repeated = |at: &usize| {
+        let (mime, _) = &contents[*at];
+        contents[at + 1..].iter().any(|(known, _)| known == mime)
+    };
+    (0..contents.len()).rev().find(is_repeated).map_or(0, |at| at + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,6 +337,16 @@ mod tests {
         assert_eq!(types("text/html image/png"), ["text/html", "image/png"]);
         assert_eq!(types("text/html text/plain image/png"), ["text/html text/plain", "image/png"]);
         assert_eq!(types("text/plain image/png text/html"), ["text/plain image/png", "text/html"]);
+        assert_eq!(types("text/plain image/png text/html text/plain").len(), 2);
         assert!(displays(Bundle::new()).is_empty());
+    }
+
+    #[test]
+    fn the_last_value_has_one_content_in_each_format() {
+        let begin =
+            |text: &str| last_value(&text.split(' ').map(|mime| (mime.to_owned(), String::new())).collect());
+        assert_eq!(begin("text/html image/png"), 0);
+        assert_eq!(begin("text/html text/html image/png"), 1);
+        assert_eq!(last_value(&Bundle::new()), 0);
     }
 }

@@ -11,7 +11,6 @@ use crate::compile::evcxr_text::messages::{
     BORROWS, CLOSURE, GENERATED_NAMES, UNKNOWN_TYPE, UNNAMED_TYPE, VARIABLE, WRONG_INFERENCE, quoted,
     unkept_variable,
 };
-use crate::compile::lost;
 use crate::engine::errors::without_colours;
 use crate::engine::hints::Gone;
 use crate::engine::output::CellError;
@@ -223,16 +222,6 @@ fn suggested(spans: &Value) -> Vec<String> {
     let texts = lines.into_iter().map(|(_, text)| text.into_iter().collect::<String>());
     let texts = texts.flat_map(|text| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>());
     texts.filter(|line| !line.contains("evcxr") && !line.is_empty()).collect()
-}
-
-/// The variables whose checks in the generated source do not compile.
-pub fn unreadable_variables(error: &Error) -> Vec<String> {
-    match error {
-        Error::CompilationErrors(errors) => {
-            errors.iter().flat_map(|error| lost::unreadable(&error.rendered())).collect()
-        }
-        _ => Vec::new(),
-    }
 }
 
 /// Variables that, according to the error, evcxr cannot store for later cells.

@@ -20,7 +20,7 @@ use crate::engine::interrupt::Cells;
 use crate::engine::load::{BEGIN, END, Loaded};
 use crate::engine::output::{CellError, Event, Outcome, Output};
 use crate::engine::prepare::Prepared;
-use crate::engine::report::{describe, outlives, unkept_variables, unreadable_variables};
+use crate::engine::report::{describe, outlives, unkept_variables};
 use crate::engine::{notes, trait_paths};
 use crate::prelude::tokens::identifiers;
 
@@ -230,7 +230,9 @@ impl Loaded {
         }
         match &result {
             Ok(_) => self.dependencies.extend(self.new_dependencies(prepared.plain())),
-            Err(error) if self.lose(&unreadable_variables(error)) => return self.run_code(prepared),
+            Err(Error::CompilationErrors(_)) if self.lose(&lost::noted(&self.folder)) => {
+                return self.run_code(prepared);
+            }
             Err(_) => {}
         }
         result
