@@ -321,7 +321,9 @@ mod tests {
         let (send, receive) = std::sync::mpsc::channel();
         // SAFETY: a null pointer.
         let store = unsafe { variable_store(std::ptr::null_mut()) };
-        ["a", "b", RUNTIME].map(|name| store.put_variable(name, Noted(send.clone())));
+        for name in ["a", "b", RUNTIME] {
+            store.put_variable(name, Noted(send.clone()));
+        }
         headstart_drop_variables();
         assert_eq!(receive.try_iter().count(), 2);
         alarm(0);
