@@ -13,6 +13,8 @@ mod tensor;
 pub mod widgets;
 
 use std::fmt::Debug;
+#[cfg(feature = "cells")]
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -39,7 +41,7 @@ pub trait Show {
 
     /// Called by the notebook for the value of a cell's last expression.
     fn evcxr_display(&self) {
-        show_bundle(&self.bundle());
+        show_bundle(self.bundle());
     }
 }
 
@@ -84,15 +86,45 @@ impl<T: Debug> ShowDebug for T {
 /// Like [`show_bundle`], not generic, so that a cell has less code to compile.
 #[cfg(feature = "cells")]
 fn show_debug(value: &dyn Debug) {
-    let text = match IS_PRETTY.load(Ordering::Relaxed) {
-        true => format!("{value:#?}"),
-        false => format!("{value:?}"),
+    let mut shown = Limited { text: String::new(), is_full: false };
+    let written = match IS_PRETTY.load(Ordering::Relaxed) {
+        true => write!(shown, "{value:#?}"),
+        false => write!(shown, "{value:?}"),
     };
-    show_bundle(&vec![("text/plain".into(), text)]);
+    if shown.is_full {
+        shown.text.push_str("… (the rest is not shown)");
+    } else if written.is_err() {
+        shown.text.push_str("… (`Debug` returned an error)");
+    }
+    show_bundle(vec![("text/plain".into(), shown.text)]);
 }
 
-fn show_bundle(bundle: &Bundle) {
-    print!("{}", content_blocks(bundle));
+/// Maximum size of the value of a type without [`Show`], in bytes. A notebook cannot show much longer texts.
+#[cfg(feature = "cells")]
+const MAX_DEBUG: usize = 100_000;
+
+/// A text that takes at most [`MAX_DEBUG`] bytes.
+#[cfg(feature = "cells")]
+struct Limited {
+    text: String,
+    is_full: bool,
+}
+
+#[cfg(feature = "cells")]
+impl Write for Limited {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let room = MAX_DEBUG - self.text.len();
+        self.is_full |= text.len() > room;
+        self.text.push_str(&text[..text.floor_char_boundary(room)]);
+        if self.is_full { Err(std::fmt::Error) } else { Ok(()) }
+    }
+}
+
+fn show_bundle(data: Bundle) {
+    match sink() {
+        Sink::Kernel => Frame::Value { data }.print(),
+        Sink::StockKernel | Sink::Terminal => print!("{}", content_blocks(&data)),
+    }
 }
 
 static IS_PRETTY: AtomicBool = AtomicBool::new(false);

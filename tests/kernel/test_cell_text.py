@@ -70,7 +70,7 @@ def test_a_variable_of_one_cell_is_explained_in_the_next(kernel):
 
 def test_commands_after_code_run_after_it(kernel):
     assert "late: &str" in kernel.ok('let late = "1";\n:vars')
-    assert kernel.run("let late = 1;\n:vars\nlet later = 2;").status == "error"
+    assert kernel.run("let late = 1;\n:vars\nlet later = 2;").status == "ok"
     assert kernel.run("let fine = 1;\n:no_such_command").status == "error"
 
 
@@ -166,3 +166,15 @@ def test_a_pasted_file_may_forbid_unsafe_code(kernel, attribute):
 def test_a_module_can_be_imported_under_another_name_in_braces(kernel):
     kernel.ok("use std::fmt::{self as f, Debug};")
     assert kernel.ok('fn shown(value: impl f::Display) -> String { format!("{value}") }\nshown(1)') == '"1"'
+
+
+def test_a_foreign_block_with_safe_functions_can_run_again(kernel):
+    for _ in range(2):
+        assert kernel.ok('use std::ffi::c_long;\nunsafe extern "C" { safe fn labs(x: c_long) -> c_long; }\nlabs(-2)') == "2"
+    cell = kernel.run('unsafe extern "C" { fn abs(x: Unknown) -> i32; }')
+    assert cell.status == "error" and "Unknown" in cell.traceback
+
+
+def test_a_panic_in_a_cell_with_an_inner_attribute_has_its_line(kernel):
+    cell = kernel.run("// three\n#![allow(unconditional_panic)]\nlet v: Vec<u8> = vec![];\nv[0]")
+    assert "4 │ v[0]" in cell.traceback

@@ -35,6 +35,44 @@ def test_two_formats_of_a_value_are_one_output(kernel):
     assert cell.of_type("display_data", "execute_result")[0]["data"] == {"text/html": "<b>x</b>", "text/plain": "x"}
 
 
+def content(mime, text):
+    return f'println!("EVCXR_BEGIN_CONTENT {mime}\\n{text}\\nEVCXR_END_CONTENT");'
+
+
+@pytest.mark.parametrize("end", ["", "()", "let last = 1;"])
+def test_two_contents_of_different_formats_are_two_outputs(kernel, end):
+    cell = kernel.run(content("text/html", "<b>x</b>") + content("image/png", "iVBORw0KGgo=") + end)
+    data = [shown["data"] for shown in cell.of_type("display_data", "execute_result")]
+    assert data == [{"text/html": "<b>x</b>"}, {"image/png": "iVBORw0KGgo="}]
+
+
+def test_two_contents_in_one_print_are_two_outputs(kernel):
+    blocks = "EVCXR_BEGIN_CONTENT text/html\\n<i>y</i>\\nEVCXR_END_CONTENT\\nEVCXR_BEGIN_CONTENT image/png\\niVBORw0KGgo=\\nEVCXR_END_CONTENT"
+    cell = kernel.run(f'println!("{blocks}");\nvec![1, 2]')
+    data = [shown["data"] for shown in cell.of_type("display_data", "execute_result")]
+    assert data == [{"text/html": "<i>y</i>"}, {"image/png": "iVBORw0KGgo="}, {"text/plain": "[1, 2]"}]
+
+
+def test_a_text_belongs_to_the_content_beside_it(kernel):
+    code = content("text/plain", "x") + content("image/png", "iVBORw0KGgo=") + content("text/html", "<b>y</b>") + content("text/plain", "y")
+    data = [shown["data"] for shown in kernel.run(code).of_type("display_data", "execute_result")]
+    assert data == [{"text/plain": "x", "image/png": "iVBORw0KGgo="}, {"text/html": "<b>y</b>", "text/plain": "y"}]
+
+
+def test_all_formats_of_the_last_value_are_one_output(kernel):
+    formats = content("text/html", "<b>x</b>") + content("image/png", "iVBORw0KGgo=") + content("text/plain", "x")
+    cell = kernel.run("struct Rich; impl Rich { fn evcxr_display(&self) { FORMATS } }\nRich".replace("FORMATS", formats))
+    assert cell.of_type("display_data") == []
+    [result] = cell.of_type("execute_result")
+    assert result["data"] == {"text/html": "<b>x</b>", "image/png": "iVBORw0KGgo=", "text/plain": "x"}
+
+
+def test_values_of_the_prelude_are_separate_outputs(kernel):
+    code = 'Text::new("a").evcxr_display();\n' + content("text/html", "<b>b</b>") + '\nText::new("c")'
+    data = [shown["data"] for shown in kernel.run(code).of_type("display_data", "execute_result")]
+    assert data == [{"text/plain": "a"}, {"text/html": "<b>b</b>"}, {"text/plain": "c"}]
+
+
 def test_a_content_of_a_thread_between_cells_is_shown(kernel):
     request = kernel.send(f"let t = std::thread::spawn(|| {{ std::thread::sleep(std::time::Duration::from_millis(800)); {html('late')} }});")
     kernel.result(request)

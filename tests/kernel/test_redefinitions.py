@@ -11,6 +11,9 @@ import pytest
         ("enum E { A(u8) }\nlet p = vec![E::A(1)];", "enum E { A(String) }", "p.len()"),
         ("trait T { fn f(&self) -> u8; }\nimpl T for u8 { fn f(&self) -> u8 { *self } }\nlet p: Box<dyn T> = Box::new(1u8);",
          "trait T { fn g(&self) -> u8 { 3 }\nfn f(&self) -> u8; }", "p.f()"),
+        ("type Id = u32;\nstruct Tag(Id);\nlet p = Tag(1);", "type Id = u64;", "p.0"),
+        ("const N: usize = 3;\nstruct M([f64; N]);\nlet p = M([0.0; N]);", "const N: usize = 4;", "p.0[3]"),
+        ("mod shapes { pub struct S(pub u8); }\nlet p = shapes::S(1);", "mod shapes { pub struct S(pub String); }", "p.0.len()"),
     ],
 )
 def test_a_variable_of_a_redefined_type_is_lost_and_no_other(kernel, before, after, use):
@@ -39,6 +42,14 @@ def test_an_early_return_loses_only_the_variables_of_its_cell(kernel):
     for code, hint in (("return;", "return Ok(());"), ('return Err(std::io::Error::other("x"));', "Err(error)?")):
         cell = kernel.run(code)
         assert cell.status == "error" and hint in cell.traceback
+
+
+def test_an_early_return_of_an_awaiting_cell_loses_only_its_variables(kernel):
+    kernel.ok("let kept = vec![1];")
+    cell = kernel.run("std::future::ready(1).await; let a = 1; if a > 0 { return Ok(()); } let b = 2;", timeout=300)
+    assert cell.status == "ok" and "its variables are not stored" in cell.stderr, cell.traceback
+    assert kernel.run("a").status == "error"
+    assert kernel.ok("kept") == "[1]"
 
 
 def test_items_without_a_name_run_twice(kernel):

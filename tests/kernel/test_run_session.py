@@ -106,6 +106,94 @@ def test_the_timeout_ends_a_cell_that_waits_for_input(tmp_path):
     shown = process.stderr.read()
     process.stderr.close()
     assert "name? " in shown and "ran longer than" in shown, shown
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_between_two_notebooks_runs_no_further_one(tmp_path, number):
+    paths = [notebook(tmp_path / f"{name}.ipynb", "1") for name in "abcd"]
+    running = subprocess.Popen([HEADSTART, "run", *paths], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout.readline() == f"wrote {paths[0]}\n"
+    running.send_signal(number)
+    out, said = running.communicate(timeout=60)
+    assert running.returncode == 1 and "stopped" in said, said
+    assert str(paths[2]) not in out and str(paths[3]) not in out
+
+
+def test_one_signal_ends_a_question_at_a_terminal(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", '"before"', 'let name = input("Name? ")?;', "3")
+    master, terminal = os.openpty()
+    running = subprocess.Popen(
+        [HEADSTART, "run", path], stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    os.close(terminal)
+    said = ""
+    while not said.endswith("Name? "):
+        said += running.stderr.read(1)
+    running.send_signal(signal.SIGINT)
+    rest = running.communicate(timeout=60)[1]
+    os.close(master)
+    assert running.returncode == 1 and "cell 2 failed" in rest and "Interrupted" in rest, rest
+    first, _, third = nbformat.read(path, 4).cells
+    assert first.outputs[0].data["text/plain"] == '"before"' and third.outputs == []
+
+
+def test_answers_are_read_from_standard_input(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", 'let a = input("A? ")?; let b = input("B? ")?;', 'a + "-" + &b', 'input("C? ").is_err()')
+    done = headstart("run", path, input="one\ntwo\n")
+    assert done.returncode == 0, done.stderr
+    values = [cell.outputs[0].data["text/plain"] for cell in nbformat.read(path, 4).cells[1:]]
+    assert values == ['"one-two"', "true"]
+
+
+def test_the_output_may_be_a_link_or_a_device(tmp_path):
+    real = notebook(tmp_path / "real.ipynb", "6 * 7")
+    real.chmod(0o600)
+    link = tmp_path / "link.ipynb"
+    link.symlink_to(real.name)
+    assert headstart("run", link).returncode == 0
+    assert link.is_symlink() and real.stat().st_mode & 0o777 == 0o600
+    assert nbformat.read(real, 4).cells[0].outputs[0].data["text/plain"] == "42"
+    # A pipe stands for all devices.
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True)
+    done = headstart("run", real, "-o", tmp_path / "pipe")
+    written = reader.communicate(timeout=60)[0]
+    assert done.returncode == 0 and nbformat.reads(written, 4).cells[0].outputs[0].data["text/plain"] == "42", done.stderr
+
+
+def test_a_cell_with_the_tag_skip_execution_keeps_its_outputs(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", 'panic!("no")', "1 + 1")
+    content = nbformat.read(path, 4)
+    content.cells[0].metadata["tags"] = ["skip-execution"]
+    content.cells[0].outputs = [nbformat.v4.new_output("stream", text="of yesterday")]
+    nbformat.write(content, path)
+    assert headstart("run", path).returncode == 0
+    first, second = nbformat.read(path, 4).cells
+    assert first.outputs[0].text == "of yesterday" and second.outputs[0].data["text/plain"] == "2"
+
+
+def test_a_notebook_in_another_language_is_refused(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", "import numpy as np")
+    content = nbformat.read(path, 4)
+    content.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    content.cells[0].outputs = [nbformat.v4.new_output("stream", text="hours of work")]
+    nbformat.write(content, path)
+    before = path.read_text()
+    done = headstart("run", path)
+    assert done.returncode == 1 and "found one in python" in done.stderr and path.read_text() == before
+
+
+def test_a_failure_whose_cause_is_gone_is_not_repeated(tmp_path):
+    # The first session of a cache fails without a linker.
+    cache = tmp_path / "cache"
+    shutil.copytree(CACHE / "templates", cache / "headstart" / "templates", copy_function=os.link)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("rustc", "cargo", "sh"):
+        (programs / name).symlink_to(shutil.which(name))
+    path = notebook(tmp_path / "a.ipynb", "6 * 7")
+    environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
+    assert headstart("run", path, env=environment | {"PATH": str(programs)}).returncode == 1
+    done = headstart("run", path, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 def test_parameters_keep_a_notebook_of_format_4_4_valid(tmp_path):

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import CACHE, Kernel, below, processes, session_of, sessions, wait_until_gone
+from conftest import CACHE, HEADSTART, Kernel, below, processes, session_of, sessions, wait_until_gone
 
 SOCKET = CACHE / "standby" / "socket"
 
@@ -128,6 +128,30 @@ def test_a_standby_ends_soon_after_the_last_kernel_and_removes_its_folder():
     kernel.stop()
     wait_until_gone(waiting)
     assert not SOCKET.exists() and session not in sessions()
+
+
+def test_an_idle_standby_ends_when_the_cache_is_cleared(monkeypatch):
+    monkeypatch.setenv("HEADSTART_STANDBY", "60")
+    kernel = Kernel()
+    kernel.ok("1 + 1")
+    waiting = wait_for_standby()
+    kernel.stop()
+    begin = time.monotonic()
+    # No other test has files of this kind.
+    done = subprocess.run([HEADSTART, "cache", "clear", "jupyter"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - begin < 15
+    assert not set(standbys()) & set(waiting)
+
+
+def test_a_running_kernel_is_not_dismissed_with_its_standby(monkeypatch):
+    kernel = Kernel()
+    kernel.ok("let kept = 1;")
+    wait_for_standby()
+    done = subprocess.run([HEADSTART, "cache", "clear", "jupyter"], capture_output=True, text=True)
+    assert done.returncode == 1 and "1 running kernels of Headstart" in done.stderr, done.stderr
+    assert kernel.ok("kept") == "1"
+    kernel.stop()
 
 
 def test_no_standby_starts_if_disabled(monkeypatch):

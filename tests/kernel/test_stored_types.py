@@ -156,6 +156,7 @@ CHANGED_MEANINGS = [
     ("trait Shape {}\nimpl Shape for u8 {}\nlet b: Box<dyn Shape> = Box::new(1u8);", "trait Shape<T> {}", "b"),
     ("let N = 10;", "const N: usize = 3;\nfn f() -> usize { N }", "N"),
     ("let N = 10;", "static N: usize = 3;", "N"),
+    ('let t = Text::new("a");', "struct Text<T>(T);", "t"),
 ]
 
 

@@ -92,6 +92,21 @@ def test_a_notice_is_shown_on_standard_output_and_removed_when_the_prelude_has_l
         kernel.stop()
 
 
+def test_completion_and_inspection_do_not_wait_for_the_prelude(waiting):
+    environment, release = waiting
+    kernel = Kernel(env=environment, waits=False)
+    try:
+        kernel.client.kernel_info(reply=True, timeout=60)
+        completed = kernel.client.complete("ve", 2, reply=True, timeout=60)["content"]
+        assert (completed["status"], completed["matches"]) == ("ok", [])
+        assert not kernel.client.inspect("vec", 2, reply=True, timeout=60)["content"]["found"]
+        release()
+        assert kernel.ok("1 + 1") == "2"
+        assert kernel.client.complete("ve", 2, reply=True, timeout=60)["content"]["matches"]
+    finally:
+        kernel.stop()
+
+
 def test_an_executed_notebook_contains_no_notice(waiting):
     environment, release = waiting
     seen = []

@@ -88,6 +88,11 @@ pub enum Frame {
         /// Content of the display.
         data: Bundle,
     },
+    /// The value of a cell's last expression in all its formats.
+    Value {
+        /// Content of the value.
+        data: Bundle,
+    },
     /// Replaces the content of a display.
     Update {
         /// Name of the display.
@@ -187,6 +192,7 @@ impl Frame {
         let mut line = String::from(MARK);
         match self {
             Frame::Display { id, data } => encode_bundle(&mut line, "display", id, data),
+            Frame::Value { data } => encode_bundle(&mut line, "value", "", data),
             Frame::Update { id, data } => encode_bundle(&mut line, "update", id, data),
             Frame::Panic { message, file, line: number, thread } => {
                 for field in ["panic", message, file, &number.to_string(), thread] {
@@ -245,6 +251,7 @@ fn from_fields(fields: Vec<String>) -> Result<Frame, Malformed> {
             let (id, data) = decode_bundle(fields)?;
             Ok(Frame::Display { id, data })
         }
+        "value" => Ok(Frame::Value { data: decode_bundle(fields)?.1 }),
         "update" => {
             let (id, data) = decode_bundle(fields)?;
             Ok(Frame::Update { id, data })
@@ -349,6 +356,7 @@ mod tests {
             vec![("text/plain".to_owned(), awkward.to_owned()), ("image/svg+xml".to_owned(), String::new())];
         for frame in [
             Frame::Display { id: awkward.into(), data: data.clone() },
+            Frame::Value { data: data.clone() },
             Frame::Update { id: String::new(), data },
             Frame::CommOpen {
                 id: "a".into(),

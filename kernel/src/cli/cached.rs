@@ -1,8 +1,10 @@
 //! The `headstart cache` command: lists and removes Headstart's files in the user's cache.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::jupyter::standby;
 use crate::platform::cache_folder::cache_folder;
 use crate::platform::process_folder;
 use crate::prelude::session;
@@ -71,6 +73,7 @@ pub fn run(action: Option<&Action>) -> Result<(), String> {
     match action {
         None => show(&cache),
         Some(Action::Clear { names }) => {
+            standby::dismiss()?;
             for name in clear(&cache, names)? {
                 println!("removed {name}");
             }
@@ -105,7 +108,7 @@ pub fn clear(cache: &Path, names: &[String]) -> Result<Vec<&'static str>, String
             false => names.iter().any(|name| name == kind.name),
         };
         for path in kind.paths(cache).into_iter().filter(|path| is_asked && path.exists()) {
-            fs::remove_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            remove(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             if cleared.last() != Some(&kind.name) {
                 cleared.push(kind.name);
             }
@@ -114,13 +117,28 @@ pub fn clear(cache: &Path, names: &[String]) -> Result<Vec<&'static str>, String
     Ok(cleared)
 }
 
+/// Removes a folder. If it is a link to a folder, for example on another disk, that one stays, and is empty.
+fn remove(path: &Path) -> io::Result<()> {
+    if !path.is_symlink() {
+        return fs::remove_dir_all(path);
+    }
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
+}
+
 /// Returns an error if kernels are running: they use the preludes in the cache.
 pub fn check_unused(cache: &Path) -> Result<(), String> {
     match running(&cache.join(session::FOLDER)) {
         0 => Ok(()),
         running => Err(format!(
             "{running} running kernels of Headstart use the cache\n\
-             hint: shut them down first; a standby kernel ends after five minutes"
+             hint: shut them down first"
         )),
     }
 }
@@ -144,7 +162,8 @@ fn size(path: &Path) -> u64 {
         }
         if seen.insert((file.dev(), file.ino())) { file.len() } else { 0 }
     }
-    add(path, &mut Default::default())
+    // A link to a folder on another disk counts like the folder.
+    add(&path.canonicalize().unwrap_or_else(|_| path.to_owned()), &mut Default::default())
 }
 
 fn megabytes(bytes: u64) -> String {
@@ -170,6 +189,19 @@ mod tests {
         assert_eq!(clear(cache.path(), &["weights".into()]).unwrap(), ["weights"]);
         let problem = clear(cache.path(), &["weight".into()]).unwrap_err();
         assert!(problem.contains("\"weight\"") && problem.contains("preludes"), "{problem}");
+    }
+
+    #[test]
+    fn a_folder_on_another_disk_is_emptied_and_its_link_stays() {
+        let [cache, disk] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        fs::create_dir(disk.path().join("a")).unwrap();
+        fs::write(disk.path().join("a/b"), [0; 1000]).unwrap();
+        let link = cache.path().join("weights");
+        std::os::unix::fs::symlink(disk.path(), &link).unwrap();
+        assert_eq!(size(&link), 1000);
+        assert_eq!(clear(cache.path(), &["weights".into()]).unwrap(), ["weights"]);
+        assert!(link.is_symlink() && link.is_dir());
+        assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
     }
 
     #[test]

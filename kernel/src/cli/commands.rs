@@ -2,9 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::cli::arguments::Command;
-use crate::cli::{cached, doctor, export, features, html, install, lab, notebook, results, run, trust};
+use crate::cli::{cached, doctor, export, features, html, install, lab, notebook, results, run, stop, trust};
 use crate::engine::handle::Engine;
 use crate::engine::output::Event;
 use crate::jupyter::origin::Origin;
@@ -23,6 +24,7 @@ pub fn execute(command: Command) -> Result<(), String> {
         Command::Install { prefix, from_source, backend } => {
             if from_source {
                 // Cells of running kernels could not link to another library of the same name.
+                standby::dismiss()?;
                 cached::check_unused(&cache_folder()?)?;
                 Template::expected(backend)?.remake(&|notice| terminal::show(&notice))?;
             }
@@ -35,7 +37,7 @@ pub fn execute(command: Command) -> Result<(), String> {
         Command::Standby { backend } => standby::wait(Origin::of_this_process(backend)),
         Command::Doctor => doctor::examine(),
         Command::Lab { folder, arguments } => match install::installed(Backend::default()) {
-            Some((_, program)) if program.is_file() => Ok(()),
+            Some((_, program)) if is_this_program(&program) => Ok(()),
             _ => install(None, Backend::default()),
         }
         .and_then(|()| lab::open(&folder, &arguments)),
@@ -56,6 +58,12 @@ pub fn execute(command: Command) -> Result<(), String> {
         }
         Command::Results { options } => results::collect(&options),
     }
+}
+
+/// Whether a path leads to the program that runs, and not to another version.
+fn is_this_program(path: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    std::env::current_exe().is_ok_and(|own| real(path).is_some() && real(path) == real(&own))
 }
 
 fn install(prefix: Option<&Path>, backend: Backend) -> Result<(), String> {
@@ -81,6 +89,7 @@ fn uninstall(prefix: Option<&Path>, weights: bool) -> Result<(), String> {
     if prefix.is_some() {
         return Ok(());
     }
+    standby::dismiss()?;
     let cache = cache_folder()?;
     let weights = if weights { cached::clear(&cache, &["weights".into()])? } else { Vec::new() };
     for name in cached::clear(&cache, &[])?.into_iter().chain(weights) {
@@ -159,21 +168,33 @@ fn run_all(
         }
     }
     let mut pages = Vec::new();
-    for notebook in notebooks {
-        let to = target(notebook);
-        // SAFETY: no other thread runs: the last notebook's engine has stopped.
-        let engine = unsafe { Engine::start(backend) }.or_else(Engine::failed)?;
-        let page = html.then(|| to.with_extension("html"));
-        let run = run::run_notebook(&engine, notebook, &to, page.as_deref(), options);
-        engine.stop();
-        let executed = run?;
-        println!("wrote {}", to.display());
-        trust::trust(&to);
-        if let Some(page) = page {
-            println!("wrote {}", page.display());
-            pages.push((page.file_name().unwrap_or_default().to_string_lossy().into_owned(), executed));
+    stop::until_signal(|run| {
+        for notebook in notebooks {
+            if run.is_stopped() {
+                return Err(format!("the run was stopped before {}", notebook.display()));
+            }
+            let to = target(notebook);
+            // SAFETY: the last notebook's engine has stopped, and the thread that waits for signals uses no
+            // environment variables.
+            let engine = Arc::new(unsafe { Engine::start(backend) }.or_else(Engine::failed)?);
+            run.set_engine(Some(engine.clone()));
+            let page = html.then(|| to.with_extension("html"));
+            let executed = run::run_notebook(&engine, run, notebook, &to, page.as_deref(), options);
+            engine.stop();
+            run.set_engine(None);
+            let executed = executed?;
+            println!("wrote {}", to.display());
+            // Not a device or a pipe.
+            if to.is_file() {
+                trust::trust(&to);
+            }
+            if let Some(page) = page {
+                println!("wrote {}", page.display());
+                pages.push((page.file_name().unwrap_or_default().to_string_lossy().into_owned(), executed));
+            }
         }
-    }
+        Ok(())
+    })?;
     let pages = html::in_reading_order(pages);
     if let Some(folder) = folder.filter(|_| pages.len() > 1) {
         for (number, (file, _)) in pages.iter().enumerate() {

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +11,9 @@ use headstart_frame::Answer;
 use serde_json::{Value, json};
 
 use crate::cli::html;
-use crate::cli::notebook::{check_writable, is_meant_to_fail, joined, read_notebook, to_text, write_whole};
+use crate::cli::notebook::{
+    check_writable, is_meant_to_fail, is_skipped, joined, read_notebook, to_text, write_whole,
+};
 use crate::cli::parameters::{self, Parameter};
 use crate::cli::stop;
 use crate::compile::cell::quits;
@@ -49,6 +50,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// are allowed or the cell has the tag `raises-exception`. A failed session or a stopped run always ends it.
 pub fn run_notebook(
     engine: &Engine,
+    run: &stop::Run,
     from: &Path,
     to: &Path,
     page: Option<&Path>,
@@ -60,7 +62,7 @@ pub fn run_notebook(
         parameters::inject(&mut notebook, &options.parameters, from)?;
     }
     let cells = notebook["cells"].as_array_mut().ok_or_else(|| format!("{} has no cells", from.display()))?;
-    let failure = stop::until_signal(engine, |is_stopped| run_cells(engine, cells, options, is_stopped));
+    let failure = run_cells(engine, cells, options, run);
     write_whole(to, to_text(&notebook) + "\n")?;
     if let Some(page) = page {
         write_whole(page, html::page(&notebook, &title(from)))?;
@@ -78,15 +80,15 @@ fn run_cells(
     engine: &Engine,
     cells: &mut [Value],
     options: &Options,
-    is_stopped: &AtomicBool,
+    run: &stop::Run,
 ) -> Option<(usize, CellError)> {
     let mut failure = None;
     let mut count = 0;
     let background = Background::collect(engine);
     let mut displays = Displays::new();
     let mut has_quit = false;
-    let numbers: Vec<usize> =
-        (0..cells.len()).filter(|number| cells[*number]["cell_type"] == "code").collect();
+    let runs = |cell: &Value| cell["cell_type"] == "code" && !is_skipped(cell);
+    let numbers: Vec<usize> = (0..cells.len()).filter(|number| runs(&cells[*number])).collect();
     let mut last = None;
     for number in &numbers {
         let cell = &mut cells[*number];
@@ -99,12 +101,12 @@ fn run_cells(
         has_quit = quits(&code);
         count += 1;
         eprintln!("[{count}/{}] {}", numbers.len(), code.lines().next().unwrap_or_default());
-        let (mut outputs, mut outcome) = match is_stopped.load(Ordering::SeqCst) {
+        let (mut outputs, mut outcome) = match run.is_stopped() {
             true => (Vec::new(), Ok(None)),
             false => run_cell(engine, code, options.timeout),
         };
         outputs.splice(..0, background.take());
-        let is_stopped = is_stopped.load(Ordering::SeqCst);
+        let is_stopped = run.is_stopped();
         if is_stopped && outcome.is_ok() {
             outcome = Err(CellError::interrupted("when the run was stopped", &BTreeSet::new()));
         }
@@ -306,10 +308,9 @@ fn cell_outputs(outputs: &[Output], outcome: &Outcome, count: usize) -> (Value, 
 }
 
 fn stream(list: &mut Vec<Value>, name: &str, text: &str) {
-    let last = list.last_mut().filter(|output| output["name"] == name);
-    match last.and_then(|output| output["text"].as_str().map(|before| before.to_owned() + text)) {
-        Some(joined) => list.last_mut().expect("it is there")["text"] = Value::String(joined),
-        None => list.push(json!({"output_type": "stream", "name": name, "text": text})),
+    match list.last_mut().filter(|output| output["name"] == name).map(|output| &mut output["text"]) {
+        Some(Value::String(before)) => before.push_str(text),
+        _ => list.push(json!({"output_type": "stream", "name": name, "text": text})),
     }
 }
 

@@ -6,6 +6,7 @@ use syn::{Block, Expr, Stmt};
 
 use crate::compile::command_lines::{command_lines, has};
 use crate::compile::evcxr_text::commands::QUIT;
+pub use crate::compile::grammar::{blanks, parse};
 
 /// Replaces the commands of a cell by blanks, so that positions stay the same.
 pub fn code(cell: &str) -> String {
@@ -18,39 +19,9 @@ pub fn code(cell: &str) -> String {
     code
 }
 
-/// As many blanks as a text has bytes, with its line feeds.
-pub fn blanks(text: &str) -> String {
-    text.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect()
-}
-
 /// Whether a cell ends the kernel.
 pub fn quits(cell: &str) -> bool {
     has(cell, QUIT)
-}
-
-/// Parses the statements of [`code`]. Positions are one byte larger than there, because of the block's
-/// brace.
-pub fn parse(code: &str) -> syn::Result<Block> {
-    // syn accepts no inner attributes in a block. The closing brace is on its own line, so that a comment does not
-    // hide it.
-    syn::parse_str(&format!("{{{}\n}}", without_inner_attributes(code)))
-}
-
-/// Replaces the inner attributes at the begin of a text, such as `#![allow(unused)]`, by blanks.
-fn without_inner_attributes(code: &str) -> String {
-    let attributes = |input: syn::parse::ParseStream| {
-        let attributes = syn::Attribute::parse_inner(input)?;
-        let _rest: proc_macro2::TokenStream = input.parse()?;
-        Ok(attributes)
-    };
-    let mut result = code.to_owned();
-    for attribute in syn::parse::Parser::parse_str(attributes, code).unwrap_or_default() {
-        let range = attribute.span().byte_range();
-        if code[range.clone()].starts_with("#!") {
-            result.replace_range(range.clone(), &blanks(&code[range]));
-        }
-    }
-    result
 }
 
 /// Whether a cell awaits outside its functions, closures and async blocks. evcxr adds tokio for the first such cell.

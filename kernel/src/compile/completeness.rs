@@ -1,79 +1,21 @@
 //! Detection of incomplete cells, for consoles.
 
-use ra_ap_rustc_lexer::{FrontmatterAllowed, LiteralKind, TokenKind, tokenize};
+use std::ops::Range;
 
-use crate::compile::cell::{code, parse};
+use crate::compile::cell::code;
+use crate::compile::command_lines::command_lines;
+use crate::compile::grammar;
+pub use crate::compile::grammar::Completeness;
 
-/// Reply to a console's `is_complete_request`, which it sends when Enter is pressed.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Completeness {
-    Complete,
-    /// More lines are needed; the next line starts with `indent`.
-    Incomplete {
-        indent: String,
-    },
-    Invalid,
-}
-
-/// Checks whether a cell is complete: its brackets, strings and comments are closed, and Rust's grammar
-/// expects nothing more at its end. rustc reports errors before the end.
+/// Checks whether a cell is complete. A console sends it when Enter is pressed.
 pub fn completeness(cell: &str) -> Completeness {
-    let code = &code(cell);
-    let mut open = Vec::new();
-    let mut end = 0;
-    let mut position = 0;
-    let mut ends_in_operator = false;
-    for token in tokenize(code, FrontmatterAllowed::No) {
-        position += token.len as usize;
-        match token.kind {
-            TokenKind::OpenParen => open.push(TokenKind::CloseParen),
-            TokenKind::OpenBracket => open.push(TokenKind::CloseBracket),
-            TokenKind::OpenBrace => open.push(TokenKind::CloseBrace),
-            close @ (TokenKind::CloseParen | TokenKind::CloseBracket | TokenKind::CloseBrace)
-                if open.pop() != Some(close) =>
-            {
-                return Completeness::Invalid;
-            }
-            TokenKind::Literal { kind, .. } if !terminated(kind) => {
-                return Completeness::Incomplete { indent: String::new() };
-            }
-            TokenKind::BlockComment { terminated: false, .. } => {
-                return Completeness::Incomplete { indent: String::new() };
-            }
-            _ => {}
-        }
-        let is_blank = matches!(
-            token.kind,
-            TokenKind::Whitespace | TokenKind::LineComment { .. } | TokenKind::BlockComment { .. }
-        );
-        if !is_blank {
-            end = position;
-            ends_in_operator =
-                matches!(token.kind, TokenKind::Eq | TokenKind::Dot | TokenKind::Comma | TokenKind::Plus);
-        }
-    }
-    let unfinished = match parse(code) {
-        _ if ends_in_operator && !code[..end].ends_with("..") => true,
-        Ok(_) => false,
-        // Positions are one byte larger, because of the opening brace.
-        Err(error) => error.span().byte_range().start > end,
+    let is_continued = |range: &Range<usize>| {
+        let command = cell[range.clone()].trim();
+        cell[range.end..].trim().is_empty() && command.starts_with('!') && command.ends_with('\\')
     };
-    match open.is_empty() && !unfinished {
-        true => Completeness::Complete,
-        false => Completeness::Incomplete { indent: "    ".repeat(open.len()) },
-    }
-}
-
-fn terminated(kind: LiteralKind) -> bool {
-    match kind {
-        LiteralKind::Str { terminated }
-        | LiteralKind::ByteStr { terminated }
-        | LiteralKind::CStr { terminated } => terminated,
-        LiteralKind::RawStr { n_hashes }
-        | LiteralKind::RawByteStr { n_hashes }
-        | LiteralKind::RawCStr { n_hashes } => n_hashes.is_some(),
-        // A character literal never continues on the next line, so more lines cannot complete it.
-        _ => true,
+    match command_lines(cell).last().is_some_and(is_continued) {
+        true => Completeness::Incomplete { indent: String::new() },
+        false => grammar::completeness(&code(cell)),
     }
 }
 
@@ -149,6 +91,11 @@ mod tests {
             ("let x = 1; // let", Completeness::Complete),
             (":vars\n", Completeness::Complete),
             ("!ls (", Completeness::Complete),
+            ("!echo a \\", incomplete(0)),
+            ("f();\n!echo a \\\n", incomplete(0)),
+            ("!echo a \\\n b", Completeness::Complete),
+            ("f()\n!ls", Completeness::Complete),
+            ("::std::f(", incomplete(1)),
             ("let let = 1;", Completeness::Complete),
         ] {
             assert_eq!(completeness(code), expected, "{code}");

@@ -12,6 +12,7 @@ pub mod command_lines;
 pub mod compilation;
 pub mod completeness;
 pub mod evcxr_text;
+pub mod grammar;
 pub mod handover;
 pub mod layouts;
 pub mod macros;

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use proc_macro2::TokenTree;
 use syn::spanned::Spanned;
 use syn::{ForeignItem, Item};
 
@@ -53,6 +54,15 @@ fn name(item: &ForeignItem) -> Option<Range<usize>> {
         ForeignItem::Fn(function) => &function.sig.ident,
         ForeignItem::Static(variable) => &variable.ident,
         ForeignItem::Type(type_) => &type_.ident,
+        // syn does not parse `safe fn`.
+        ForeignItem::Verbatim(tokens) => {
+            let mut words = tokens.clone().into_iter().filter_map(|token| match token {
+                TokenTree::Ident(word) => Some(word),
+                _ => None,
+            });
+            words.find(|word| word == "fn" || word == "static")?;
+            return words.find(|word| word != "mut").map(|name| name.span().byte_range());
+        }
         _ => return None,
     };
     Some(name.span().byte_range())
@@ -77,6 +87,9 @@ mod tests {
             found.contains("fn labs(x: i64) -> i64; }")
                 && found.ends_with("{\n    fn abs(x: i32) -> i32;\n}")
         );
+        let block = "unsafe extern \"C\" { safe fn abs(x: i32) -> i32; pub safe static N: i32; }\n";
+        let found = without_repeated(&block.repeat(2));
+        assert_eq!((found.matches("safe").count(), found.ends_with(block)), (4, true), "{found}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use crate::compile::cell::blanks;
 use crate::compile::evcxr_text::source::{
     self, ASYNC_CATCH, CATCH, Compiled, ERROR_TYPE, RUNTIME, STORE, STORE_NAME, Use, WithStore,
-    commented_take, takes_variables, use_of_variable, with_replaced_check,
+    commented_take, error_conversions, takes_variables, use_of_variable, with_replaced_check,
 };
 use crate::compile::layouts::layouts;
 use crate::compile::macros::with_macros_first;
@@ -84,7 +84,7 @@ pub fn rewritten(source: &str, saves: bool) -> Result<String, String> {
     };
     let parts = || {
         Some([
-            without_repeated(items),
+            without_repeated(&with_frames(items)),
             error_type.replace(ERROR_TYPE, &in_place_of(ERROR_TYPE, OUR_ERROR_TYPE)?),
             in_place_of(runtime, OUR_RUNTIME)?,
             function.to_owned(),
@@ -108,6 +108,17 @@ fn redefined_variables(cell: &str) -> Vec<Redefined<'_>> {
     };
     let parts = parts(ASYNC_CATCH).or_else(|| parts(CATCH));
     parts.map(|(before, code)| redefined(before, code)).unwrap_or_default()
+}
+
+/// Makes the error type of `:efmt {:?}` or `:efmt {:#?}` report errors like the prelude's, and not among the text of
+/// standard error.
+fn with_frames(items: &str) -> String {
+    for (text, new) in error_conversions() {
+        if let (Some(at), Some(new)) = (items.rfind(&text), in_place_of(&text, &new)) {
+            return [&items[..at], &new, &items[at + text.len()..]].concat();
+        }
+    }
+    items.to_owned()
 }
 
 /// Replaces evcxr's panic handler by the prelude's. Cells without the expected handler stay unchanged: those that

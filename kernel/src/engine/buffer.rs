@@ -16,6 +16,8 @@ pub const MAX_DELAY: Duration = Duration::from_millis(20);
 const MAX_HELD: usize = 64 << 10;
 /// Maximum number of panics that wait until it is known whether the cell catches them.
 const MAX_PANICS: usize = 4;
+/// MIME type of the text form of a content.
+const TEXT: &str = "text/plain";
 /// Maximum size of the standard error collected while the prelude is loaded, in bytes.
 const MAX_COLLECTED: usize = 16 << 10;
 
@@ -41,6 +43,8 @@ pub struct State {
     pub held: Vec<Output>,
     /// Number of held outputs before the value in [`Collected::value`].
     value_at: usize,
+    /// Whether the prelude has sent the value in all its formats.
+    is_whole: bool,
     held_bytes: usize,
     pub held_since: Option<Instant>,
     pub collected: Collected,
@@ -69,6 +73,7 @@ impl State {
             note: Vec::new(),
             held: Vec::new(),
             value_at: 0,
+            is_whole: false,
             held_bytes: 0,
             held_since: None,
             collected: Collected::default(),
@@ -143,11 +148,9 @@ impl State {
         }
     }
 
-    /// Handles a content in one format. Another format of the same value is added to it.
+    /// Handles a content in one format. It may be another format of the value before it.
     pub fn content(&mut self, mime: String, content: String) {
-        let is_next =
-            self.held.len() > self.value_at || self.collected.value.iter().any(|(known, _)| *known == mime);
-        if is_next {
+        if self.held.len() > self.value_at || self.is_whole {
             self.show_value();
         }
         if self.collected.value.is_empty() {
@@ -156,13 +159,32 @@ impl State {
         self.collected.value.push((mime, content));
     }
 
-    /// Turns a value that is not the cell's last one into a display, before the outputs that followed it.
+    /// Handles a value that the prelude has sent in all its formats.
+    pub fn value(&mut self, data: Bundle) {
+        self.show_value();
+        (self.collected.value, self.value_at, self.is_whole) = (data, self.held.len(), true);
+    }
+
+    /// Turns a value that is not the cell's last one into displays, before the outputs that followed it.
     pub fn show_value(&mut self) {
-        let data = std::mem::take(&mut self.collected.value);
-        if !data.is_empty() {
+        self.show_displays(0);
+    }
+
+    /// Turns the contents so far into displays, except for the last `count` displays.
+    fn show_displays(&mut self, count: usize) {
+        let contents = std::mem::take(&mut self.collected.value);
+        let mut displays = match std::mem::take(&mut self.is_whole) {
+            true => vec![contents],
+            false => displays(contents),
+        };
+        self.collected.value =
+            displays.split_off(displays.len().saturating_sub(count)).into_iter().flatten().collect();
+        for data in displays.into_iter().filter(|data| !data.is_empty()) {
             self.displays += 1;
             let display = Output::Display { id: format!("headstart-value-{}", self.displays), data };
-            self.held.insert(self.value_at.min(self.held.len()), display);
+            self.value_at = self.value_at.min(self.held.len());
+            self.held.insert(self.value_at, display);
+            self.value_at += 1;
             self.was_held(MAX_HELD / 64);
         }
     }
@@ -228,8 +250,13 @@ impl State {
 
     /// Sends the buffered outputs at the end of the cell's code.
     pub fn flush_ended(&mut self) {
-        if !self.expects_value && self.held.len() > self.value_at {
+        if !self.expects_value {
+            self.show_displays(usize::from(self.held.len() <= self.value_at));
+        } else if !self.is_whole {
+            let begin = last_value(&self.collected.value);
+            let value = self.collected.value.split_off(begin);
             self.show_value();
+            self.collected.value = value;
         }
         self.flush();
     }
@@ -268,5 +295,58 @@ impl State {
                 }
             }
         }
+    }
+}
+
+/// Divides contents into displays. A text is another format of the content beside it; each further content is a
+/// display of its own.
+fn displays(contents: Bundle) -> Vec<Bundle> {
+    let mut displays: Vec<Bundle> = Vec::new();
+    for (mime, content) in contents {
+        let is_text = |mime: &str| mime == TEXT;
+        match displays.last_mut() {
+            Some(last) if last.iter().all(|(known, _)| is_text(known) != is_text(&mime)) => {
+                last.push((mime, content));
+            }
+            _ => displays.push(vec![(mime, content)]),
+        }
+    }
+    displays
+}
+
+/// Begin of the value that a cell's `evcxr_display` has printed last: one content in each format.
+fn last_value(contents: &Bundle) -> usize {
+    let is_repeated = |at: &usize| {
+        let (mime, _) = &contents[*at];
+        contents[at + 1..].iter().any(|(known, _)| known == mime)
+    };
+    (0..contents.len()).rev().find(is_repeated).map_or(0, |at| at + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_text_is_another_format_of_a_content() {
+        let types = |text: &str| {
+            let contents = text.split(' ').map(|mime| (mime.to_owned(), String::new())).collect();
+            let names = |data: Bundle| data.into_iter().map(|(mime, _)| mime).collect::<Vec<_>>().join(" ");
+            displays(contents).into_iter().map(names).collect::<Vec<_>>()
+        };
+        assert_eq!(types("text/html image/png"), ["text/html", "image/png"]);
+        assert_eq!(types("text/html text/plain image/png"), ["text/html text/plain", "image/png"]);
+        assert_eq!(types("text/plain image/png text/html"), ["text/plain image/png", "text/html"]);
+        assert_eq!(types("text/plain image/png text/html text/plain").len(), 2);
+        assert!(displays(Bundle::new()).is_empty());
+    }
+
+    #[test]
+    fn the_last_value_has_one_content_in_each_format() {
+        let begin =
+            |text: &str| last_value(&text.split(' ').map(|mime| (mime.to_owned(), String::new())).collect());
+        assert_eq!(begin("text/html image/png"), 0);
+        assert_eq!(begin("text/html text/html image/png"), 1);
+        assert_eq!(last_value(&Bundle::new()), 0);
     }
 }

@@ -12,7 +12,7 @@ use crate::compile::{redefined, restore, timing, warnings};
 use crate::engine::collected::Collected;
 use crate::engine::hints::Cause;
 use crate::engine::interrupt::Cells;
-use crate::engine::load::{BEGIN, Loaded};
+use crate::engine::load::Loaded;
 use crate::engine::output::{Bundle, CellError, Event, Outcome, Output};
 use crate::engine::prepare::Prepared;
 use crate::engine::report::describe;
@@ -55,7 +55,7 @@ impl Loaded {
             Err(Error::SubprocessTerminated(text)) => {
                 if !cells.is_stopping() {
                     // Tells the new process how to report a panic. A failure here will show up there.
-                    let _ = self.context.execute(BEGIN);
+                    let _ = self.begin_process();
                 }
                 let kept = session::checkpointed_models(&self.checkpoints);
                 let lost = ran.before.into_keys().collect();
@@ -176,7 +176,8 @@ pub fn show(outputs: EvalOutputs, events: &Sender<Event>) {
     show_bundle(outputs.content_by_mime_type.into_iter().collect(), events);
 }
 
-fn show_bundle(mut data: Bundle, events: &Sender<Event>) {
+/// Shows a value that is not the last one of its cell.
+pub fn show_bundle(mut data: Bundle, events: &Sender<Event>) {
     if !data.is_empty() {
         data.sort_unstable_by(|a, b| b.0.cmp(&a.0));
         let id = format!("headstart-command-{:?}", SystemTime::now());

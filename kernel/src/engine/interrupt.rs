@@ -1,6 +1,7 @@
 //! Central state of the running cell, and the actions of Stop.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::Child;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -25,6 +26,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub struct Cells {
     pub child: OnceLock<Arc<Mutex<Child>>>,
     pub known: Known,
+    /// Process groups of programs that shell commands of cells have left in the background.
+    shells: Mutex<Vec<i32>>,
     /// Id of the cells' process, which leads a process group; 0 before the first one.
     leader: AtomicI32,
     state: Mutex<State>,
@@ -43,6 +46,8 @@ struct State {
     next: u64,
     /// Number of times that Stop was pressed in this cell.
     presses: usize,
+    /// Whether Stop was pressed after the cell's code had ended: no further part of the cell begins.
+    is_late: bool,
     /// Time at which the running code was asked to stop.
     asked: Option<Instant>,
     question: Option<Question>,
@@ -96,7 +101,15 @@ impl Cells {
         }
         state.cell += 1;
         (state.presses, state.asked, state.phase) = (0, None, Some(Phase::Preparing));
+        state.is_late = false;
         true
+    }
+
+    /// Starts the next part of the running cell; `false` if Stop was pressed at the end of the part before.
+    pub fn begin_part(&self) -> bool {
+        let mut state = self.state();
+        state.phase = Some(Phase::Preparing);
+        !state.is_late
     }
 
     /// Records that the cell's code starts to run. The kernel's own code does not count as a cell.
@@ -223,6 +236,7 @@ impl Cells {
         let request = if was_pressed { Request::StopAgain } else { Request::Stop };
         let action = state.phase().action(request);
         if action == Action::Nothing {
+            state.is_late = true;
             return cancel(state, "before it began");
         }
         if action == Action::CancelWaiting {
@@ -333,6 +347,12 @@ impl Cells {
         }
     }
 
+    /// Current folder of the cells' process, where the system tells.
+    pub fn folder(&self) -> Option<PathBuf> {
+        let child = self.child.get()?.lock().ok()?.id();
+        std::fs::read_link(format!("/proc/{child}/cwd")).ok().filter(|folder| folder.is_dir())
+    }
+
     /// Records the cells' process. If evcxr has replaced it, kills the programs that the previous one has started.
     pub fn process_has_changed(&self) {
         let child = self.child.get().and_then(|child| child.lock().ok().map(|child| child.id() as i32));
@@ -343,8 +363,19 @@ impl Cells {
         }
     }
 
+    /// Records the process group of a shell command that has ended, if programs in the background remain.
+    pub fn has_left(&self, shell: i32) {
+        if !programs::has_group(shell) {
+            return;
+        }
+        self.shells.lock().unwrap_or_else(PoisonError::into_inner).push(shell);
+    }
+
     /// Kills the programs that the cells have started, after the end of their process.
     pub fn end_programs(&self) {
+        for shell in std::mem::take(&mut *self.shells.lock().unwrap_or_else(PoisonError::into_inner)) {
+            programs::kill_rest_of_group(shell);
+        }
         let leader = self.leader.swap(0, Ordering::SeqCst);
         if leader != 0 {
             programs::kill_rest_of_group(leader);

@@ -83,6 +83,11 @@ impl Listener {
         self.state().expects_value = expects_value;
     }
 
+    /// Whether the cell's code has ended with an error or a panic.
+    pub fn has_failed(&self) -> bool {
+        self.state().collected.failed()
+    }
+
     /// Ends the cell and returns its result. Later output of its threads goes to the background channel.
     pub fn finish(&self) -> Collected {
         let mut state = self.state();
@@ -250,6 +255,7 @@ impl Listener {
     fn frame(&self, state: &mut State, frame: Frame) {
         match frame {
             Frame::Display { id, data } => state.hold(Output::Display { id, data }),
+            Frame::Value { data } => state.value(data),
             Frame::Update { id, data } => state.hold(Output::Update { id, data }),
             Frame::Clear { wait } => state.hold(Output::Clear { wait }),
             Frame::Failed { message, file, line } => state.fails(message, line_in_cell(&file, line)),

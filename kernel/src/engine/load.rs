@@ -53,6 +53,8 @@ pub struct Loaded {
     pub ahead: Option<Ahead>,
     /// `:dep` lines so far.
     pub dependencies: BTreeSet<String>,
+    /// Whether `:fmt` asks for values in several lines.
+    pub is_pretty: bool,
     /// Folder in which evcxr compiles.
     pub folder: PathBuf,
     /// Folder in which training saves checkpoints.
@@ -95,6 +97,7 @@ pub fn load(
         gone: LostVariables::default(),
         ahead: None,
         dependencies: BTreeSet::new(),
+        is_pretty: false,
         folder: session.path().to_owned(),
         checkpoints: session.checkpoints(),
         config,

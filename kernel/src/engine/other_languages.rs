@@ -43,7 +43,8 @@ const FUNCTIONS: [(&[&str], &str); 12] = [
 ];
 const MAGIC: &str = "use `:timing` to show the times of cells, `!command` to run a program, and `:help` to list the \
      commands: `%` commands belong to IPython";
-const SHELL: &str = "write shell commands before the code of a cell, or in a separate cell";
+const SHELL: &str = "write a shell command on a line between whole statements: end the statement before it with `;`, and \
+     write no command inside brackets";
 const INCLUDED: &str = "write an absolute path, or read the file when the cell runs, `std::fs::read_to_string(\"name\")?`: \
      paths of `include!` and `include_str!` do not begin in the notebook's folder";
 const MODULE: &str = "write `mod name { … }`, or add the crate that has the file, \
@@ -156,10 +157,10 @@ mod tests {
             (None, found, "try:", "with `?`"),
             (None, "expected `[`, found `a`", "# a comment", "`//`"),
             (None, "expected expression, found `%`", "%time f()", "`:timing`"),
-            (None, found, "!echo hi", "before the code"),
-            (Some("E0425"), "cannot find value `ls` in this scope", "!ls", "before the code"),
-            (Some("E0425"), "cannot find value `ls` in this scope", "!ls -l", "before the code"),
-            (None, found, "!./run a", "before the code"),
+            (None, found, "!echo hi", "between whole statements"),
+            (Some("E0425"), "cannot find value `ls` in this scope", "!ls", "between whole statements"),
+            (Some("E0425"), "cannot find value `ls` in this scope", "!ls -l", "between whole statements"),
+            (None, found, "!./run a", "between whole statements"),
             (Some("E0425"), "cannot find function `len` in this scope", "len(v)", "`x.len()`"),
             (Some("E0423"), "expected function, found macro `print`", "print(v)", "`println!"),
             (None, "prefix `f` is unknown", "f\"{x}\"", "`format!"),

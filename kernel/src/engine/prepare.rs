@@ -10,7 +10,7 @@ use syn::visit::Visit;
 use syn::{Block, Pat, Stmt};
 
 use crate::compile::cell::{code, last_place, parse};
-use crate::compile::command_lines::command_lines;
+use crate::compile::command_lines::{command_lines, is};
 use crate::compile::evcxr_text::commands::{DEPENDENCY, QUIT, TOKIO_FEATURES, TOKIO_FULL};
 use crate::engine::edits::Edited;
 use crate::engine::patterns::{PatternHider, constants, hidden, in_cell, nones, rebound};
@@ -172,6 +172,7 @@ impl Prepared {
 
     fn edit(&mut self) {
         let mut edits = Vec::new();
+        edits.extend(first_line(&self.plain.text).map(|at| (at..at, "/**/".to_owned())));
         if let Some(block) = &self.block {
             edits.extend(last_place(block).map(|at| (at..at, "&".to_owned())));
             edits.extend(parameters::typing(block, &self.variables));
@@ -204,6 +205,23 @@ impl Prepared {
         }
         self.sent = Edited::new(&self.plain.text, edits);
     }
+}
+
+/// Begin of the code, if its first line would be a command for evcxr, such as `!list.is_empty()` or `::std::f()`.
+fn first_line(cell: &str) -> Option<usize> {
+    let mut begin = 0;
+    let commands = command_lines(cell);
+    for line in cell.split_inclusive('\n') {
+        let is_before_code = line.trim().is_empty()
+            || line.starts_with("//")
+            || commands.iter().any(|range| range.contains(&begin));
+        if !is_before_code {
+            let text = line.trim_start_matches(' ');
+            return text.starts_with(['!', ':']).then_some(begin);
+        }
+        begin += line.len();
+    }
+    None
 }
 
 /// End of the pattern in the last `let` that defines a variable, if it is the name alone, without a type.
@@ -256,7 +274,7 @@ fn is_rebound(block: &Block, name: &str) -> bool {
 fn plain_edits(cell: &str) -> Vec<(Range<usize>, String)> {
     let mut edits = Vec::new();
     let quits: Vec<_> =
-        command_lines(cell).into_iter().filter(|range| cell[range.clone()].trim() == QUIT).collect();
+        command_lines(cell).into_iter().filter(|range| is(&cell[range.clone()], QUIT)).collect();
     // A line end belongs to one edit.
     let is_edited = |at: usize| quits.iter().any(|range| range.contains(&at));
     let ends: Vec<_> = cell.match_indices("\r\n").map(|(at, _)| at).filter(|at| !is_edited(*at)).collect();
@@ -356,7 +374,21 @@ mod tests {
     }
 
     #[test]
+    fn code_that_looks_like_a_command_is_code_for_evcxr() {
+        for (cell, sent) in [
+            ("!list.is_empty()", "/**/!list.is_empty()"),
+            (":dep a\n\n// b\n::std::mem::drop(1);\n!f()", ":dep a\n\n// b\n/**/::std::mem::drop(1);\n!f()"),
+            ("  ::std::mem::drop(1)", "/**/  ::std::mem::drop(1)"),
+            (":vars", ":vars"),
+            ("f();\n!g()", "f();\n!g()"),
+        ] {
+            assert_eq!(Prepared::new(cell).sent(), sent);
+        }
+    }
+
+    #[test]
     fn evcxr_does_not_quit() {
+        assert_eq!(Prepared::new(":quit now\nf();").sent(), "\nf();");
         assert_eq!(Prepared::new("f();\n :quit\ng(\":quit\")").sent(), "f();\n\ng(\":quit\")");
         assert_eq!(Prepared::new("f();\r\n:quit\r\ng()\r\n").sent(), "f();\n\ng()\n");
         let text = "let help = \"\n:quit\n:dep tokio = { features = [\"full\"] }\";";

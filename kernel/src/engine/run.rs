@@ -85,8 +85,28 @@ pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 impl Loaded {
-    /// Runs a cell.
+    /// Runs a cell: the statements between commands one after the other.
     fn execute(&mut self, cells: &Cells, cell: &str, events: &Sender<Event>) -> Outcome {
+        let items = self.context.defined_item_names().map(str::to_owned);
+        command_lines::set_defined(self.variables().into_keys().chain(items).collect());
+        if let Some(problem) = commands::refused(cell) {
+            return Err(CellError::new("Error", &problem));
+        }
+        let mut value = None;
+        for (at, part) in commands::parts(cell).iter().enumerate() {
+            if at > 0 && !cells.begin_part() {
+                return Err(CellError::interrupted("between two statements", &BTreeSet::new()));
+            }
+            if let Some(value) = value.take() {
+                finish::show_bundle(value, events);
+            }
+            value = self.execute_part(cells, part, events)?;
+        }
+        Ok(value)
+    }
+
+    /// Runs a cell, or a part of it: commands, and the code after them.
+    fn execute_part(&mut self, cells: &Cells, cell: &str, events: &Sender<Event>) -> Outcome {
         let before = self.variables();
         self.listener.begin(events.clone());
         if let Some(note) = self.note.take() {
@@ -146,13 +166,10 @@ impl Loaded {
         if let Some(command) = certificates::for_cell(cell) {
             let _ = self.context.execute(&command);
         }
-        if let Some(problem) = commands::refused(cell) {
-            return Err(CellError::new("Error", &problem));
-        }
         let (steps, code) = commands::split(cell);
         for step in steps {
             match step {
-                Step::Shell(command) => commands::run(&command, &self.listener)?,
+                Step::Shell(command) => commands::run(&command, cells, &self.listener)?,
                 Step::Clear | Step::Restart => {
                     cells.restarts();
                     let prepared = match step {
@@ -176,8 +193,12 @@ impl Loaded {
         let load = self.load.clone();
         self.drop_variables();
         self.run_lines(CLEAR)?;
+        self.dependencies.clear();
         self.listener.process_has_ended();
-        self.run_lines(&load).map(drop)
+        self.run_lines(&load)?;
+        // The process is another one.
+        self.set_format();
+        Ok(())
     }
 
     /// Ends the cells' process and prepares the next one. With `:restart`, evcxr would still try to take the
@@ -190,7 +211,7 @@ impl Loaded {
         }
         self.listener.process_has_ended();
         // Sets up Stop and the report of panics in the new process.
-        self.run_lines(BEGIN).map(drop)
+        self.begin_process()
     }
 
     /// Drops the variables, before `:clear` kills their process.
@@ -203,7 +224,9 @@ impl Loaded {
     fn run_lines(&mut self, lines: &str) -> Result<EvalOutputs, CellError> {
         let prepared = Prepared::new(lines);
         let result = self.context.execute(prepared.sent());
-        result.map_err(|error| describe(&error, &prepared, lines, &self.gone))
+        let outputs = result.map_err(|error| describe(&error, &prepared, lines, &self.gone))?;
+        self.dependencies.extend(self.new_dependencies(lines));
+        Ok(outputs)
     }
 
     /// Runs a cell's code.
@@ -217,6 +240,9 @@ impl Loaded {
                 || prepared.make_explicit(self.types_with_paths(error, prepared.plain())))
         {
             result = self.execute_code(prepared.sent());
+        }
+        if result.is_ok() {
+            self.dependencies.extend(self.new_dependencies(prepared.plain()));
         }
         result
     }
@@ -245,6 +271,8 @@ impl Loaded {
         mut result: Result<EvalOutputs, Error>,
         events: &Sender<Event>,
     ) -> Result<EvalOutputs, Error> {
+        // As the next line of a program, a command runs only if the code before it has succeeded.
+        let commands = if self.listener.has_failed() { "" } else { commands };
         let restarts = has(commands, CLEAR) || has(commands, RESTART);
         if restarts {
             cells.restarts();
@@ -255,7 +283,10 @@ impl Loaded {
             // With blanks in place of the code, so that an error has its position in the cell.
             let last = Prepared::new(&(blanks(&code[..code.len() - commands.len()]) + commands));
             match self.context.execute(last.sent()) {
-                Ok(more) => outputs.merge(more),
+                Ok(more) => {
+                    outputs.merge(more);
+                    self.dependencies.extend(self.new_dependencies(commands));
+                }
                 Err(error) => (result, *prepared) = (Err(error), last),
             }
         }
@@ -263,6 +294,8 @@ impl Loaded {
             self.listener.process_has_ended();
             // `:clear` also removes the prelude.
             result = self.context.execute(&self.load).and(result);
+            self.dependencies.clear();
+            self.set_format();
         }
         if has(commands, RESTART)
             && let Err(error) = self.restart_process()
@@ -275,32 +308,46 @@ impl Loaded {
         if command_lines::commands(code).filter(|line| *line == TIMING).count() % 2 == 1 {
             timing::toggle(&self.folder);
         }
-        if let Some(format) =
-            command_lines::commands(code).filter_map(|line| line.strip_prefix(FORMAT)).last()
-        {
-            // evcxr uses the format for values that the prelude does not show.
-            let is_pretty = format.contains('#');
-            let _ = self.context.execute(&format!("headstart::display::set_pretty_debug({is_pretty});"));
+        let is_format = |line: &&str| line.split(' ').next() == Some(FORMAT);
+        if let Some(format) = command_lines::commands(code).filter(is_format).last() {
+            self.is_pretty = format.contains('#');
+            self.set_format();
         }
         result
     }
 
-    /// Note about variables that a `:dep` or the first `.await` loses: those whose types cells have defined, because
-    /// the types are compiled again.
-    fn loses_by_dependency(&mut self, cell: &str, variables: &Variables) -> Option<String> {
-        if has(cell, CLEAR) {
-            self.dependencies.clear();
+    /// Sets the format of `:fmt` in the cells' process: evcxr uses it only for values that the prelude does not show.
+    fn set_format(&mut self) {
+        let _ = self.context.execute(&format!("headstart::display::set_pretty_debug({});", self.is_pretty));
+    }
+
+    /// Prepares a new process of cells.
+    ///
+    /// # Errors
+    /// If the code that reports panics and Stop does not run.
+    pub fn begin_process(&mut self) -> Result<(), CellError> {
+        self.run_lines(BEGIN)?;
+        if self.is_pretty {
+            self.set_format();
         }
+        Ok(())
+    }
+
+    /// What a cell adds to the dependencies of the cells before: its `:dep` lines, and tokio for the first `.await`.
+    fn new_dependencies(&self, cell: &str) -> Vec<String> {
         let asked = command_lines::commands(cell).filter(|line| line.starts_with(DEPENDENCY));
         let has_tokio = self.dependencies.iter().any(|line| line.starts_with(TOKIO));
         let asked = asked.chain((!has_tokio && awaits(cell)).then_some(AWAIT));
-        let new: Vec<String> =
-            asked.filter(|line| !self.dependencies.contains(*line)).map(str::to_owned).collect();
-        let first = new.first()?.clone();
-        self.dependencies.extend(new);
+        asked.filter(|line| !self.dependencies.contains(*line)).map(str::to_owned).collect()
+    }
+
+    /// Note about variables that a `:dep` or the first `.await` will lose: those whose types cells have defined, because
+    /// the types are compiled again.
+    fn loses_by_dependency(&self, cell: &str, variables: &Variables) -> Option<String> {
         if has(cell, CLEAR) || has(cell, RESTART) {
             return None;
         }
+        let first = self.new_dependencies(cell).into_iter().next()?;
         let items: BTreeSet<&str> = self.context.defined_item_names().collect();
         let lost: Vec<String> = variables
             .iter()

@@ -27,6 +27,9 @@ use crate::jupyter::takeover::{Answer, DONE, Question, ask, folder, receive, soc
 use crate::platform::{parent, programs};
 use crate::prelude::toolchain;
 
+/// Interval at which a loading standby is asked again to end (100 ms).
+const LOADING_POLL_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Runs a standby: loads, waits, and serves the first kernel of its kind.
 pub fn wait(origin: Origin) -> Result<(), String> {
     let Some(stay) = origin.stay() else { return Ok(()) };
@@ -41,9 +44,12 @@ pub fn wait(origin: Origin) -> Result<(), String> {
         false => Err("the prelude could not be loaded".into()),
     };
     drop(lock);
-    let Ok(Some((connection, server, mut stream))) = called else {
-        engine.stop();
-        return called.map(drop);
+    let (connection, server, mut stream) = match called {
+        Ok(Called::Serves(connection, server, stream)) => (connection, server, stream),
+        other => {
+            engine.stop();
+            return other.map(drop);
+        }
     };
     let origin = origin.fronted(server);
     let served = dispatch::run(runtime, &connection, engine, origin);
@@ -71,12 +77,46 @@ fn lock(origin: &Origin) -> Result<Option<File>, String> {
     }
 }
 
-/// Waits for a kernel to serve; `None` if the standby shall end.
+/// Asks the user's standby to end, and waits until it has removed its files. A standby that is still loading ends as soon
+/// as it has loaded.
+pub fn dismiss() -> Result<(), String> {
+    let (folder, socket) = (folder()?, socket()?);
+    let complain = |error: io::Error| format!("{}: {error}", folder.display());
+    loop {
+        let lock = File::create(folder.join("lock")).map_err(complain)?;
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => {}
+            _ => return Ok(()),
+        }
+        // No kernel is of this kind.
+        let question = Question { kind: String::new(), connection: None, server: None };
+        match ask(&socket, &question) {
+            Ok((mut stream, Answer::Leaves)) => {
+                // The standby closes its end after it has stopped its engine.
+                stream.set_read_timeout(None).map_err(complain)?;
+                let _ = io::copy(&mut stream, &mut io::sink());
+            }
+            _ => std::thread::sleep(LOADING_POLL_INTERVAL),
+        }
+    }
+}
+
+/// End of a standby's wait.
+enum Called {
+    /// It serves a kernel: the connection, the process id of the Jupyter server, and the socket to the proxy.
+    Serves(ConnectionInfo, Option<i32>, UnixStream),
+    /// It ends because of a question of another kind; the process that asked may wait for the end of the socket.
+    Leaves { _asker: UnixStream },
+    /// Its time is over.
+    Over,
+}
+
+/// Waits for a kernel to serve.
 fn called(
     origin: &Origin,
     loaded_from: &(PathBuf, Option<String>),
     stay: Duration,
-) -> Result<Option<(ConnectionInfo, Option<i32>, UnixStream)>, String> {
+) -> Result<Called, String> {
     let path = socket()?;
     // A killed standby may have left the socket.
     let _ = fs::remove_file(&path);
@@ -84,7 +124,7 @@ fn called(
     let calls = calls(listener, stay, origin.server);
     let kind = origin.kind();
     let called = loop {
-        let Ok(Some(mut stream)) = calls.recv() else { break None };
+        let Ok(Some(mut stream)) = calls.recv() else { break Called::Over };
         let Ok((question, printed)) = receive(&stream) else { continue };
         let fits = question.kind == kind && origin.would_load().as_ref() == Some(loaded_from);
         let answer = match &question.connection {
@@ -101,13 +141,13 @@ fn called(
         match (answer, question.connection) {
             (Answer::Serves, Some(connection)) => {
                 if heard.is_err() {
-                    break None;
+                    break Called::Over;
                 }
                 print_to(&printed);
                 end_with(&stream);
-                break Some((connection, question.server, stream));
+                break Called::Serves(connection, question.server, stream);
             }
-            (Answer::Leaves, _) => break None,
+            (Answer::Leaves, _) => break Called::Leaves { _asker: stream },
             _ => {}
         }
     };

@@ -101,6 +101,12 @@ pub fn signal_group(leader: i32, signal: i32) {
     }
 }
 
+/// Whether a process group has processes.
+pub fn has_group(leader: i32) -> bool {
+    // SAFETY: signal 0 only checks whether the group exists.
+    unsafe { libc::kill(-leader, 0) == 0 }
+}
+
 /// Kills the processes that remain of the group of an ended process.
 pub fn kill_rest_of_group(leader: i32) {
     // SAFETY: signals only what a descendant of this process has started.

@@ -9,7 +9,7 @@ pub const RESTART: &str = ":restart";
 /// Switches the report of a cell's phase times on or off.
 pub const TIMING: &str = ":timing";
 /// Sets the format of values without their own display.
-pub const FORMAT: &str = ":fmt ";
+pub const FORMAT: &str = ":fmt";
 /// Adds a dependency.
 pub const DEPENDENCY: &str = ":dep ";
 /// tokio's feature that selects almost all others, as TOML writes a string.

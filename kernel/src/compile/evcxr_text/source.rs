@@ -24,6 +24,19 @@ pub const ERROR_TYPE: &str = r#"
                 }
             }
 "#;
+/// The conversions of errors after `:efmt {:?}` and `:efmt {:#?}`, each with one that reports the error in a frame.
+pub fn error_conversions() -> [(String, String); 2] {
+    let (_, text) = ERROR_TYPE.split_once("EvcxrUserCodeError {\n").unwrap_or_default();
+    let (text, _) = text.rsplit_once("                    EvcxrUserCodeError {}").unwrap_or_default();
+    ["{:?}", "{:#?}"].map(|format| {
+        let frame = format!(
+            "#[track_caller] fn from(error: T) -> Self {{\n\
+             let _ = headstart::variables::EvcxrUserCodeError::from(format_args!(\"{format}\", error));\n"
+        );
+        (text.replace("\"{}\", error", &format!("\"{format}\", error")), frame)
+    })
+}
+
 /// Beginning of the error type, in both sources.
 const ERROR_BEGINS: &str = "\n            struct EvcxrUserCodeError {}\n";
 /// Indentation of the end of the error type.
