@@ -21,6 +21,7 @@ pub mod keras_words;
 pub mod known;
 pub mod listen;
 pub mod load;
+pub mod losses;
 pub mod names;
 pub mod notes;
 pub mod other_languages;
