@@ -19,9 +19,10 @@ import pytest
 def test_a_variable_of_a_redefined_type_is_lost_and_no_other(kernel, before, after, use):
     kernel.ok(":clear")
     kernel.ok(before + "\nlet other = vec![1];")
-    assert kernel.run(after).status == "ok"
+    cell = kernel.run(after)
+    assert cell.status == "ok" and "The type of the variable p was redefined, so was lost." in cell.stderr
     cell = kernel.run(use)
-    assert cell.status == "error" and "The type of the variable p was redefined, so was lost." in cell.stderr
+    assert cell.status == "error" and "`p`" in cell.traceback, cell.traceback
     assert kernel.ok("other") == "[1]"
 
 

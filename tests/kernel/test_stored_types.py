@@ -165,9 +165,9 @@ def test_an_item_that_changes_the_meaning_of_a_variable_loses_only_that_variable
     kernel.ok(":clear")
     kernel.ok("let other = vec![1, 2];")
     kernel.ok(defined)
-    kernel.ok(item)
+    printed = kernel.run(item).stderr
     cell = kernel.run("other.len()")
-    assert cell.value == "2" and f"The variable {name} is lost" in cell.stderr, cell.reply
+    assert cell.value == "2" and f"The variable {name} is lost" in printed + cell.stderr, cell.reply
     cell = kernel.run("other.len()")
     assert (cell.value, cell.stderr) == ("2", "")
 

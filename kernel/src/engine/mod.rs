@@ -23,6 +23,7 @@ pub mod known;
 pub mod lint_levels;
 pub mod listen;
 pub mod load;
+pub mod losses;
 pub mod names;
 pub mod notes;
 pub mod other_languages;

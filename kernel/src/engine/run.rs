@@ -8,9 +8,9 @@ use crossbeam_channel::Receiver;
 use evcxr::{Error, EvalOutputs};
 use tokio::sync::mpsc::Sender;
 
-use crate::compile::cell::{awaits, blanks};
+use crate::compile::cell::blanks;
 use crate::compile::command_lines::{self, has};
-use crate::compile::evcxr_text::commands::{CLEAR, DEPENDENCY, FORMAT, RESTART, TIMING};
+use crate::compile::evcxr_text::commands::{CLEAR, FORMAT, RESTART, TIMING};
 use crate::compile::{timing, unusable};
 use crate::engine::certificates;
 use crate::engine::commands::{self, Step, last_commands};
@@ -22,12 +22,6 @@ use crate::engine::output::{CellError, Event, Outcome, Output};
 use crate::engine::prepare::Prepared;
 use crate::engine::report::{describe, outlives, unstorable_variables};
 use crate::engine::{lint_levels, notes, trait_paths};
-use crate::prelude::tokens::identifiers;
-
-/// In a cell, makes evcxr add [`TOKIO`] if no cell has.
-const AWAIT: &str = ".await";
-/// The line that adds tokio to a session.
-const TOKIO: &str = ":dep tokio";
 
 /// Variables of the cells and their types.
 pub type Variables = BTreeMap<String, String>;
@@ -243,12 +237,13 @@ impl Loaded {
         }
         if result.is_ok() {
             self.dependencies.extend(self.new_dependencies(prepared.plain()));
+            self.check_types(prepared);
         }
         result
     }
 
     /// Executes code. If no cell can take some variables any more, drops them and executes the code again.
-    fn execute_code(&mut self, code: &str) -> Result<EvalOutputs, Error> {
+    pub fn execute_code(&mut self, code: &str) -> Result<EvalOutputs, Error> {
         let result = self.context.execute(code);
         if result.is_err() && unusable::take(&self.folder) && self.context.execute(unusable::LOSE).is_ok() {
             return self.context.execute(code);
@@ -331,37 +326,6 @@ impl Loaded {
             self.set_format();
         }
         Ok(())
-    }
-
-    /// What a cell adds to the dependencies of the cells before: its `:dep` lines, and tokio for the first `.await`.
-    fn new_dependencies(&self, cell: &str) -> Vec<String> {
-        let asked = command_lines::commands(cell).filter(|line| line.starts_with(DEPENDENCY));
-        let has_tokio = self.dependencies.iter().any(|line| line.starts_with(TOKIO));
-        let asked = asked.chain((!has_tokio && awaits(cell)).then_some(AWAIT));
-        asked.filter(|line| !self.dependencies.contains(*line)).map(str::to_owned).collect()
-    }
-
-    /// Note about variables that a `:dep` or the first `.await` will lose: those whose types cells have defined, because
-    /// the types are compiled again.
-    fn loses_by_dependency(&self, cell: &str, variables: &Variables) -> Option<String> {
-        if has(cell, CLEAR) || has(cell, RESTART) {
-            return None;
-        }
-        let first = self.new_dependencies(cell).into_iter().next()?;
-        let items: BTreeSet<&str> = self.context.defined_item_names().collect();
-        let lost: Vec<String> = variables
-            .iter()
-            .filter(|(_, type_)| identifiers(type_).any(|word| items.contains(word)))
-            .map(|(name, _)| format!("`{name}`"))
-            .collect();
-        (!lost.is_empty()).then(|| {
-            format!(
-                "note: `{first}` makes evcxr compile the types of earlier cells again, so {} will be lost: move {} to \
-                 the first cell\n",
-                lost.join(", "),
-                if first == AWAIT { "an `.await`" } else { "`:dep` lines" }
-            )
-        })
     }
 
     /// Prepares compilation ahead of the next cell. `is_counted`: whether evcxr has increased the cell
