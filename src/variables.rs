@@ -5,7 +5,7 @@
 //! that evcxr expects. Code that does not depend on a variable's type is compiled here.
 
 use std::any::{Any, TypeId};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::mem::ManuallyDrop;
@@ -239,6 +239,8 @@ pub fn lost(name: &str) -> bool {
 thread_local! {
     /// Values from before a failed cell, for variables that the cell would have redefined.
     static RESTORABLE: RefCell<VariableStore> = RefCell::default();
+    /// Whether the running cell has reached the end of its code.
+    static IS_AT_END: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Saves the value that a variable had before a failed cell, for [`restore`].
@@ -306,10 +308,21 @@ fn drive(poll: &mut dyn FnMut(&mut Context) -> Poll<bool>) -> bool {
 }
 
 fn run(cell: &mut dyn FnMut() -> bool) -> bool {
-    std::panic::catch_unwind(AssertUnwindSafe(cell)).unwrap_or_else(|_| {
+    IS_AT_END.set(false);
+    let succeeded = std::panic::catch_unwind(AssertUnwindSafe(cell)).unwrap_or_else(|_| {
         println!("{PANIC_NOTIFICATION}");
         false
-    })
+    });
+    if succeeded && !IS_AT_END.get() {
+        Frame::Returned.print();
+    }
+    succeeded
+}
+
+/// The end of a cell's code, which a `return` in the cell does not reach.
+pub fn ends<E>() -> Result<(), E> {
+    IS_AT_END.set(true);
+    Ok(())
 }
 
 /// Converts the errors of a cell to messages for the user.

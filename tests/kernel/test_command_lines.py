@@ -120,6 +120,13 @@ def test_commands_between_statements_run_in_order(kernel, tmp_path):
     assert any("n" in text and "i32" in text for text in displays(cell))
 
 
+def test_a_return_before_a_command_ends_the_cell(kernel):
+    kernel.ok("let end = true;")
+    cell = kernel.run('println!("one");\nif end { return Ok(()); }\n!echo never\nprintln!("never");')
+    assert (cell.status, cell.stdout) == ("ok", "one\n"), cell.traceback
+    assert kernel.ok("end") == "true"
+
+
 def test_a_value_before_a_command_is_a_display(kernel):
     cell = kernel.run("6 * 7\n!echo shown")
     assert displays(cell) == ["42"] and cell.stdout == "shown\n"
@@ -243,7 +250,7 @@ def test_an_argument_does_not_change_a_command(kernel, command):
 
 def test_a_command_after_code_that_fails_does_not_run(kernel):
     kernel.ok("let kept = 1;")
-    for code in ('"x".parse::<i32>()?;\n:clear', 'panic!("boo");\n:restart'):
+    for code in ('"x".parse::<i32>()?;\n:clear', 'panic!("boo");\n:restart', "if kept > 0 { return Ok(()) }\n:clear"):
         kernel.run(code)
         assert kernel.ok("kept") == "1", code
 

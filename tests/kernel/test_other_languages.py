@@ -11,8 +11,6 @@ SLIPS = {
     "# a comment\nlet a = 1;": "write comments with `//`",
     "let a = 1;\n%time a": "`:timing`",
     "let a = 1;\n?a": "Shift+Tab",
-    "let a = 1\n!echo hi": "between whole statements",
-    "let a = 1\n!ls": "between whole statements",
     "len(vec![1])": "`x.len()`",
     "print(1)": "`println!",
     'let name = f"{1}";': "`format!",

@@ -160,6 +160,8 @@ pub enum Frame {
         /// Pairs of name and description.
         values: Vec<(String, String)>,
     },
+    /// A `return` has ended the cell.
+    Returned,
     /// A `?` in the cell returned an error.
     Failed {
         /// The error as text.
@@ -222,6 +224,7 @@ impl Frame {
             Frame::CommClose { id } => ["comm close", id].iter().for_each(|field| push(&mut line, field)),
             Frame::Callback { id } => ["callback", id].iter().for_each(|field| push(&mut line, field)),
             Frame::Variables { values } => encode_bundle(&mut line, "variables", "", values),
+            Frame::Returned => push(&mut line, "returned"),
             Frame::Failed { message, file, line: number } => {
                 for field in ["failed", message, file, &number.to_string()] {
                     push(&mut line, field);
@@ -284,6 +287,7 @@ fn from_fields(fields: Vec<String>) -> Result<Frame, Malformed> {
         "comm close" => Ok(Frame::CommClose { id: next("no comm")? }),
         "callback" => Ok(Frame::Callback { id: next("no comm")? }),
         "variables" => Ok(Frame::Variables { values: decode_bundle(fields)?.1 }),
+        "returned" => Ok(Frame::Returned),
         "failed" => Ok(Frame::Failed {
             message: next("no message")?,
             file: next("no file")?,
@@ -378,6 +382,7 @@ mod tests {
             Frame::Clear { wait: false },
             Frame::Input { prompt: awkward.into(), password: true },
             Frame::Input { prompt: String::new(), password: false },
+            Frame::Returned,
             Frame::Failed { message: awkward.into(), file: "src/lib.rs".into(), line: 12 },
             Frame::Failed { message: String::new(), file: String::new(), line: 0 },
         ] {

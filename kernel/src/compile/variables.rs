@@ -28,13 +28,13 @@ const LAYOUTS: &str = "const HEADSTART_LAYOUTS: [headstart::variables::Layouts; 
 /// Paths are whole, because a cell may define other things with the names `Ok` and `Result`.
 const OUR_CATCH: [&str; 2] = [
     "\nheadstart::variables::run_cell(\n|| -> std::result::Result<(), EvcxrUserCodeError> {",
-    "\nstd::result::Result::Ok(())\n});",
+    "\nheadstart::variables::ends()\n});",
 ];
 /// [`OUR_CATCH`] for a cell that redefines a variable. `$` stands for the code that saves values if the
 /// cell fails.
 const OUR_SAVING_CATCH: [&str; 2] = [
     "\nif !headstart::variables::run_cell(\n|| -> std::result::Result<(), EvcxrUserCodeError> {",
-    "\nstd::result::Result::Ok(())\n}) {$}",
+    "\nheadstart::variables::ends()\n}) {$}",
 ];
 /// [`OUR_CATCH`] for a cell in tokio's runtime. tokio's own `block_on` would be compiled in each cell, which
 /// takes longer than everything else. No name is defined here that the cell's code could mean otherwise.
@@ -42,14 +42,14 @@ const OUR_ASYNC_CATCH: [&str; 2] = [
     "\nheadstart::variables::run_async(\n\
      &evcxr_variable_store.lazy_arc(\"evcxr_tokio_runtime\", || tokio::runtime::Runtime::new().unwrap()).enter(),\n\
      std::pin::pin!(async {",
-    "\nstd::result::Result::Ok::<(), EvcxrUserCodeError>(())\n}));",
+    "\nheadstart::variables::ends::<EvcxrUserCodeError>()\n}));",
 ];
 /// [`OUR_ASYNC_CATCH`] for a cell that redefines a variable, like [`OUR_SAVING_CATCH`].
 const OUR_SAVING_ASYNC_CATCH: [&str; 2] = [
     "\nif !headstart::variables::run_async(\n\
      &evcxr_variable_store.lazy_arc(\"evcxr_tokio_runtime\", || tokio::runtime::Runtime::new().unwrap()).enter(),\n\
      std::pin::pin!(async {",
-    "\nstd::result::Result::Ok::<(), EvcxrUserCodeError>(())\n})) {$}",
+    "\nheadstart::variables::ends::<EvcxrUserCodeError>()\n})) {$}",
 ];
 /// First part of [`OUR_CATCH`] for a cell that takes no variable. `$` stands for the store's name in the
 /// code.

@@ -48,6 +48,8 @@ pub struct State {
     held_bytes: usize,
     pub held_since: Option<Instant>,
     pub collected: Collected,
+    /// Whether a `return` has ended the cell.
+    pub has_returned: bool,
     /// The last panics of the cell's own thread, which the cell may still catch.
     pub panics: Vec<(String, u32)>,
     /// Last panic of another thread, which the cell's thread may propagate.
@@ -77,6 +79,7 @@ impl State {
             held_bytes: 0,
             held_since: None,
             collected: Collected::default(),
+            has_returned: false,
             panics: Vec::new(),
             other_panic: None,
             markers: Vec::new(),

@@ -75,6 +75,7 @@ impl Listener {
         state.flush_running();
         state.destination = destination;
         (state.collected, state.other_panic, state.expects_value) = (Collected::default(), None, true);
+        state.has_returned = false;
         state.panics.clear();
     }
 
@@ -83,9 +84,15 @@ impl Listener {
         self.state().expects_value = expects_value;
     }
 
-    /// Whether the cell's code has ended with an error or a panic.
-    pub fn has_failed(&self) -> bool {
-        self.state().collected.failed()
+    /// Whether the cell's code has ended with an error, a panic or a `return`.
+    pub fn has_ended_early(&self) -> bool {
+        let state = self.state();
+        state.has_returned || state.collected.failed()
+    }
+
+    /// Whether the last cell has ended with a `return`.
+    pub fn has_returned(&self) -> bool {
+        self.state().has_returned
     }
 
     /// Ends the cell and returns its result. Later output of its threads goes to the background channel.
@@ -256,6 +263,7 @@ impl Listener {
         match frame {
             Frame::Display { id, data } => state.hold(Output::Display { id, data }),
             Frame::Value { data } => state.value(data),
+            Frame::Returned => state.has_returned = true,
             Frame::Update { id, data } => state.hold(Output::Update { id, data }),
             Frame::Clear { wait } => state.hold(Output::Clear { wait }),
             Frame::Failed { message, file, line } => state.fails(message, line_in_cell(&file, line)),

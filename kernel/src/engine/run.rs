@@ -95,6 +95,9 @@ impl Loaded {
                 finish::show_bundle(value, events);
             }
             value = self.execute_part(cells, part, events)?;
+            if self.listener.has_returned() {
+                break;
+            }
         }
         Ok(value)
     }
@@ -266,8 +269,8 @@ impl Loaded {
         mut result: Result<EvalOutputs, Error>,
         events: &Sender<Event>,
     ) -> Result<EvalOutputs, Error> {
-        // As the next line of a program, a command runs only if the code before it has succeeded.
-        let commands = if self.listener.has_failed() { "" } else { commands };
+        // As the next line of a program, a command runs only if the code before it has reached its end.
+        let commands = if self.listener.has_ended_early() { "" } else { commands };
         let restarts = has(commands, CLEAR) || has(commands, RESTART);
         if restarts {
             cells.restarts();
