@@ -29,12 +29,16 @@ impl Model {
     /// training ends after the current batch. The history then holds the finished epochs, and
     /// [`History::stopped`] gives the position.
     ///
+    /// The model must have one input and one output. Train other models with
+    /// [`value_and_gradients`](crate::ops::value_and_gradients), [`Model::forward_many`] and
+    /// [`Optimizer::step`](crate::train::Optimizer::step).
+    ///
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit the model;
     /// [`Error::NotFinite`] if the loss is not finite; [`Error::Interrupted`] if the kernel was
-    /// interrupted before the first batch. [`Error::Argument`] if a monitored value is not measured,
-    /// nothing is trainable, an epoch has fewer batches than announced, or the learning rate is negative. Also if a
-    /// class has another number than in the earlier training.
+    /// interrupted before the first batch. [`Error::Argument`] if the model has several inputs or outputs, a monitored
+    /// value is not measured, nothing is trainable, an epoch has fewer batches than announced, or the learning rate is
+    /// negative. Also if a class has another number than in the earlier training.
     ///
     /// After an error the model keeps the weights of the last step, or
     /// [`EarlyStopping`](crate::train::EarlyStopping) restores the best ones.
@@ -42,7 +46,7 @@ impl Model {
     ///
     /// [`ImageDataGenerator::flow`]: crate::data::ImageDataGenerator::flow
     pub fn fit(&mut self, data: impl IntoDataset, fit: Fit) -> Result<History> {
-        self.check_single("fit")?;
+        self.check_single_to_train("fit")?;
         let data = data.into_dataset(fit.batch_size, fit.shuffle)?;
         check_numbers("fit", self.trained_classes(), data.class_names())?;
         let mut compiled = self.training_state_mut().compiled.take().ok_or(Error::NotCompiled)?;
@@ -136,7 +140,7 @@ impl Model {
         if batches == 0 {
             return Err(missing_batches(0, 0));
         }
-        let history = history.insert(History::new(names));
+        let history = history.insert(History::new(names, compiled.proportions()));
         let mut run = Run {
             progress: Progress::new(fit.epochs, batches, fit.verbose, fit.chart),
             checkpointer: Checkpointer::new(self),

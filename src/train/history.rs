@@ -3,8 +3,7 @@
 use std::ops::Index;
 use std::time::Duration;
 
-use crate::chart::{Chart, chart_bundle};
-use crate::display::{Bundle, Show, debug_as_text};
+use crate::display::debug_as_text;
 use crate::nn::Model;
 use crate::{Error, Result};
 
@@ -16,6 +15,8 @@ use crate::{Error, Result};
 pub struct History {
     names: Vec<String>,
     columns: Vec<Vec<f64>>,
+    /// Names of the metrics that range from 0 to 1, without `val_`.
+    proportions: Vec<String>,
     /// The duration of each epoch.
     pub times: Vec<Duration>,
     /// The learning rate at the start of each epoch.
@@ -25,20 +26,21 @@ pub struct History {
 }
 
 impl History {
-    /// Creates an empty history with these columns.
-    pub(crate) fn new(names: Vec<String>) -> History {
+    /// Creates an empty history with these columns. `proportions` are the metrics that range from 0 to 1.
+    pub(crate) fn new(names: Vec<String>, proportions: Vec<String>) -> History {
         let columns = vec![Vec::new(); names.len()];
-        History { names, columns, times: Vec::new(), learning_rates: Vec::new(), stopped: None }
+        History { names, columns, proportions, times: Vec::new(), learning_rates: Vec::new(), stopped: None }
     }
 
-    /// Creates a history of epochs that were trained before.
-    pub(crate) fn of(
-        names: Vec<String>,
-        columns: Vec<Vec<f64>>,
-        times: Vec<Duration>,
-        learning_rates: Vec<f64>,
-    ) -> History {
-        History { names, columns, times, learning_rates, stopped: None }
+    /// Sets the values of epochs that were trained before, in the order of the names.
+    pub(crate) fn restore(&mut self, columns: Vec<Vec<f64>>, times: Vec<Duration>, learning_rates: Vec<f64>) {
+        (self.columns, self.times, self.learning_rates) = (columns, times, learning_rates);
+    }
+
+    /// Whether a column ranges from 0 to 1.
+    pub(super) fn is_proportion(&self, name: &str) -> bool {
+        let metric = name.strip_prefix("val_").unwrap_or(name);
+        self.proportions.iter().any(|proportion| proportion == metric)
     }
 
     /// Adds the values of one epoch, in the order of the names.
@@ -88,20 +90,6 @@ impl History {
     pub fn get(&self, name: &str) -> Option<&[f64]> {
         let at = self.names.iter().position(|known| known == name)?;
         Some(&self.columns[at])
-    }
-
-    /// Draws a chart of the accuracy and one of the loss, with the validation values if there are any.
-    ///
-    /// # Errors
-    /// [`crate::Error::Chart`] if the chart cannot be drawn.
-    pub fn plot(&self) -> Result<Chart> {
-        Chart::of_history(self)
-    }
-}
-
-impl Show for History {
-    fn bundle(&self) -> Bundle {
-        chart_bundle(self.plot())
     }
 }
 

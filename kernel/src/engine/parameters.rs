@@ -7,7 +7,7 @@ use syn::spanned::Spanned;
 use syn::visit::Visit;
 use syn::{Block, Expr, ExprLit, Lit, Pat, Stmt, Type};
 
-use crate::engine::run::Variables;
+use crate::engine::known::Variables;
 
 /// First line of an injected cell, as papermill writes it.
 pub const COMMENT: &str = "// Parameters";

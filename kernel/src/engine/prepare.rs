@@ -13,9 +13,9 @@ use crate::compile::cell::{code, last_place, parse};
 use crate::compile::command_lines::command_lines;
 use crate::compile::evcxr_text::commands::{DEPENDENCY, QUIT, TOKIO_FEATURES, TOKIO_FULL};
 use crate::engine::edits::Edited;
+use crate::engine::known::Variables;
 use crate::engine::parameters;
 use crate::engine::patterns::{Hide, in_cell, nones, rebound};
-use crate::engine::run::Variables;
 
 /// Space characters in text copied from web pages and other programs, which Rust does not accept as
 /// whitespace.

@@ -6,6 +6,7 @@ mod flow;
 mod pixels;
 mod ranges;
 mod standardize;
+mod statistics;
 mod transform;
 
 use std::fmt;
@@ -19,7 +20,7 @@ use super::files::ImageFiles;
 use crate::check::check;
 use crate::nn::{Model, Preprocessing};
 use crate::{Error, Result};
-use standardize::Statistics;
+use statistics::Statistics;
 
 pub use flow::Flow;
 pub use ranges::{Shift, Zoom};

@@ -10,7 +10,6 @@ use super::state::{numbers, read_number, read_numbers};
 use super::{Callback, Training, make_parent};
 use crate::files::check_writable;
 use crate::nn::Param;
-use crate::train::History;
 use crate::weights::{OPTIMIZER, read_about, read_file, save_tensors};
 use crate::{Error, Result, random};
 
@@ -142,7 +141,7 @@ impl Callback for BackupAndRestore {
         }
         training.states = part(CALLBACKS);
         random::set_state(&about.random);
-        *training.history = History::of(about.names, columns, times, learning_rates);
+        training.history.restore(columns, times, learning_rates);
         training.set_epoch(about.epoch);
         self.is_of_longer_training = about.epoch > training.epochs;
         if about.epoch >= training.epochs {
