@@ -17,7 +17,6 @@ use headstart::candle_core::DType;
 use headstart::data::SOURCES;
 use headstart::prelude::*;
 use headstart::random::seeded;
-use headstart::train::Optimizer;
 use rand::RngExt;
 use rayon::prelude::*;
 

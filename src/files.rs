@@ -1,9 +1,12 @@
 //! Atomic writing of files.
 
+use std::fs::Permissions;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use tempfile::TempPath;
 
 use crate::check::check;
 use crate::{Error, Result};
@@ -38,27 +41,24 @@ pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path) -> io::Res
     if target.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
         return write_device(&target, write).map_err(failed);
     }
-    // Two threads may write the same file.
+    // Two threads may write the same file. Without `persist`, the temporary file is removed.
     let temporary = target.with_file_name(format!(".{name}.{}.part", unique()));
+    let temporary = TempPath::try_from_path(temporary).map_err(failed)?;
     write(&temporary)
         .and_then(|()| std::fs::File::open(&temporary)?.sync_all())
-        .and_then(|()| std::fs::rename(&temporary, &target))
-        .map_err(|source| {
-            let _ = std::fs::remove_file(&temporary);
-            failed(source)
-        })
+        .and_then(|()| Ok(temporary.persist(&target)?))
+        .map_err(failed)
 }
 
 /// Writes a device or pipe. `write` writes a temporary file, because it may replace the file at its path.
 fn write_device(device: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-    let folder = std::env::temp_dir().join(format!("headstart-{}", unique()));
-    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
-    let file = folder.join("content");
-    let copied = write(&file).and_then(|()| {
-        let mut device = std::fs::File::options().write(true).open(device)?;
-        io::copy(&mut std::fs::File::open(&file)?, &mut device).map(drop)
-    });
-    copied.and(std::fs::remove_dir_all(&folder))
+    let private = Permissions::from_mode(0o700);
+    let folder = tempfile::Builder::new().prefix("headstart-").permissions(private).tempdir()?;
+    let file = folder.path().join("content");
+    write(&file)?;
+    let mut device = std::fs::File::options().write(true).open(device)?;
+    io::copy(&mut std::fs::File::open(&file)?, &mut device)?;
+    folder.close()
 }
 
 /// The path of the file that a link names, which can be missing; other paths are returned as they are.

@@ -28,6 +28,7 @@ mod check;
 pub mod data;
 mod device;
 mod device_options;
+mod diagram;
 pub mod display;
 mod drawn;
 mod error;

@@ -21,10 +21,10 @@ pub use crate::models::{
 };
 pub use crate::nn::Activation::{self, Linear, Relu, Sigmoid, Softmax, Tanh};
 pub use crate::nn::{
-    Add, Affine, AveragePooling2D, BatchNormalization, ClassToken, Concatenate, Conv2D, Dense, Dropout,
-    FirstToken, Flatten, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D,
+    Add, Affine, AveragePooling2D, BatchNormalization, Build, ClassToken, Concatenate, Context, Conv2D,
+    Dense, Dropout, FirstToken, Flatten, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D,
     GlobalResponseNormalization, GroupNormalization, Initializer, Input, Layer, LayerNormalization,
-    LayerScale, Lora, MaxPooling2D, Mode, Model, ModelBuilder, MultiHeadAttention, Multiply, Padding,
+    LayerScale, Lora, MaxPooling2D, Mode, Model, ModelBuilder, MultiHeadAttention, Multiply, Padding, Param,
     Permute, PositionEmbedding, Rescaling, Reshape, SeparableConv2D, Sequential, StochasticDepth,
     ZeroPadding2D,
 };
@@ -34,9 +34,9 @@ pub use crate::train::{
     AUC, Accuracy, Adam, AdamW, BackupAndRestore, BinaryAccuracy, BinaryCrossentropy,
     BinaryFocalCrossentropy, BuiltInLoss, CSVLogger, CategoricalCrossentropy, EarlyStopping, F1Score, Fit,
     History, Huber, ImageFeatures, LearningRateScheduler, Loss, MLflowLogger, MeanAbsoluteError,
-    MeanSquaredError, Metric, MetricSpec, ModelCheckpoint, Precision, RMSprop, Recall, ReduceLROnPlateau,
-    SGD, Schedule, SharedCallback, SparseCategoricalCrossentropy, TensorBoard, TerminateOnNaN,
-    TopKCategoricalAccuracy,
+    MeanSquaredError, Metric, MetricSpec, ModelCheckpoint, Optimizer, Precision, RMSprop, Recall,
+    ReduceLROnPlateau, SGD, Schedule, SharedCallback, SparseCategoricalCrossentropy, TensorBoard,
+    TerminateOnNaN, TopKCategoricalAccuracy,
 };
 pub use crate::weights::Weights;
 pub use crate::{

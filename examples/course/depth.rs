@@ -10,7 +10,6 @@ use headstart::Result;
 use headstart::data::SOURCES;
 use headstart::prelude::*;
 use headstart::random::seeded;
-use headstart::train::Optimizer;
 
 use crate::table::Table;
 

@@ -1,55 +1,40 @@
-//! Tests of the layering: a folder uses only folders below it.
+//! Tests of the layering: a folder uses only folders below it, and no modules use each other in a circle.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+#[path = "../../tests/library/module_graph.rs"]
+mod module_graph;
+
+use module_graph::ModuleGraph;
 
 /// The folders, from top to bottom.
 const LAYERS: [&str; 6] = ["cli", "jupyter", "engine", "compile", "prelude", "platform"];
 
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-        match path.is_dir() {
-            true => files(&path, found),
-            false if path.extension().is_some_and(|extension| extension == "rs") => found.push(path),
-            false => {}
-        }
-    }
-}
-
-/// Folders that a source names after `crate::`, also in `use crate::{a, b};`.
-fn used(source: &str) -> BTreeSet<&str> {
-    let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let mut found = BTreeSet::new();
-    for rest in code.flat_map(|line| line.split("crate::").skip(1)) {
-        let names = rest.strip_prefix('{').map_or(rest, |group| group.split('}').next().unwrap_or_default());
-        let names: Vec<&str> =
-            if names.len() < rest.len() { names.split(',').collect() } else { vec![names] };
-        found.extend(names.into_iter().filter_map(|name| {
-            let name = name.trim();
-            let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
-            LAYERS.contains(&&name[..end]).then_some(&name[..end])
-        }));
-    }
-    found
+fn modules() -> ModuleGraph {
+    let graph = ModuleGraph::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let uses: usize = graph.uses.values().map(BTreeSet::len).sum();
+    assert!(graph.uses.len() > 100 && uses > 300, "the parser finds {uses} uses");
+    graph
 }
 
 #[test]
 fn no_folder_uses_one_above_it() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let rank = |folder: &String| LAYERS.iter().position(|layer| layer == folder);
     let mut upward = Vec::new();
-    for (at, layer) in LAYERS.iter().enumerate() {
-        let mut found = Vec::new();
-        files(&root.join(layer), &mut found);
-        assert!(found.len() > 4, "{layer}");
-        for file in found {
-            let source = fs::read_to_string(&file).unwrap();
-            for name in used(&source).into_iter().filter(|name| LAYERS[..at].contains(name)) {
-                upward.push(format!("{} uses {name}", file.strip_prefix(&root).unwrap().display()));
-            }
+    for (module, uses) in modules().uses.iter().filter(|(module, _)| !module.is_empty()) {
+        for used in uses.iter().filter(|used| rank(&used[0]) < rank(&module[0])) {
+            upward.push(format!("{} uses {}", module.join("::"), used.join("::")));
         }
     }
     assert!(upward.is_empty(), "{upward:#?}");
+}
+
+#[test]
+fn modules_have_no_cyclic_dependencies() {
+    let circles = modules().circles();
+    assert!(circles.is_empty(), "modules use each other in a circle:\n{}", circles.join("\n\n"));
 }
 
 #[test]
@@ -64,14 +49,4 @@ fn every_source_is_in_a_documented_folder() {
         let doc: String = text.lines().filter_map(|line| line.strip_prefix("//!")).collect();
         assert!(doc.matches(['.', ';']).count() >= 3, "{layer}: what it owns, in three sentences");
     }
-}
-
-#[test]
-fn names_after_crate_are_found() {
-    let source = "use crate::cli::run;\nuse crate::{engine, prelude::x};\nlet a = crate::compile::b(); // crate::jupyter\n";
-    assert_eq!(
-        used(source).into_iter().collect::<Vec<_>>(),
-        ["cli", "compile", "engine", "jupyter", "prelude"]
-    );
-    assert!(used("//! [`crate::cli`]\nuse evcxr::crate_name;").is_empty());
 }

@@ -5,7 +5,7 @@ use super::svg::{Anchor, Svg};
 
 /// The mapping from values to positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scale {
+pub(crate) enum Scale {
     Linear,
     /// Logarithmic: values of 0 or less cannot be drawn.
     Log,
@@ -13,7 +13,7 @@ pub(super) enum Scale {
 
 /// One axis: its extent, scale and title.
 #[derive(Clone)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     low: f64,
     high: f64,
     scale: Scale,
@@ -23,19 +23,19 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    pub(super) fn linear(title: &str, low: f64, high: f64) -> Axis {
+    pub(crate) fn linear(title: &str, low: f64, high: f64) -> Axis {
         let range = axis(low, high);
         Axis { low: range.start, high: range.end, scale: Scale::Linear, title: title.to_owned(), ticks: None }
     }
 
     /// Creates a logarithmic axis. An end of 0 or less becomes the smallest positive number, whose logarithm is finite.
-    pub(super) fn log(title: &str, low: f64, high: f64) -> Axis {
+    pub(crate) fn log(title: &str, low: f64, high: f64) -> Axis {
         let exponent = |end: f64| end.max(f64::MIN_POSITIVE).log10();
         let range = axis(exponent(low), exponent(high));
         Axis { low: range.start, high: range.end, scale: Scale::Log, title: title.to_owned(), ticks: None }
     }
 
-    pub(super) fn ticks(self, values: Vec<f64>) -> Axis {
+    pub(crate) fn ticks(self, values: Vec<f64>) -> Axis {
         Axis { ticks: Some(values), ..self }
     }
 
@@ -89,36 +89,36 @@ fn round_values(low: f64, high: f64, most: usize) -> Vec<f64> {
 }
 
 /// The plot area between two axes, in pixels.
-pub(super) struct Frame {
-    pub(super) left: i32,
-    pub(super) top: i32,
-    pub(super) width: i32,
-    pub(super) height: i32,
-    pub(super) x: Axis,
-    pub(super) y: Axis,
+pub(crate) struct Frame {
+    pub(crate) left: i32,
+    pub(crate) top: i32,
+    pub(crate) width: i32,
+    pub(crate) height: i32,
+    pub(crate) x: Axis,
+    pub(crate) y: Axis,
 }
 
 /// Space for tick labels and the title of the vertical axis, in pixels.
-pub(super) const LEFT: i32 = 66;
+pub(crate) const LEFT: i32 = 66;
 /// Space for tick labels and the title of the horizontal axis, in pixels.
-pub(super) const BELOW: i32 = 44;
+pub(crate) const BELOW: i32 = 44;
 
 impl Frame {
-    pub(super) fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
+    pub(crate) fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
         let left = f64::from(self.left) + self.x.share(x) * f64::from(self.width);
         (left, f64::from(self.top + self.height) - self.y.share(y) * f64::from(self.height))
     }
 
-    pub(super) fn right(&self) -> i32 {
+    pub(crate) fn right(&self) -> i32 {
         self.left + self.width
     }
 
-    pub(super) fn bottom(&self) -> i32 {
+    pub(crate) fn bottom(&self) -> i32 {
         self.top + self.height
     }
 
     /// Draws grid, tick labels and titles.
-    pub(super) fn draw(&self, svg: &mut Svg) {
+    pub(crate) fn draw(&self, svg: &mut Svg) {
         let ends = |from: i32, to: i32| (f64::from(from), f64::from(to));
         let (left, right) = ends(self.left, self.right());
         let (top, bottom) = ends(self.top, self.bottom());

@@ -1,11 +1,11 @@
 //! Line charts with bands, with the name of each line at its end.
 
+use super::Chart;
 use super::axes::{Axis, BELOW, Frame, LEFT, Scale};
 use super::dot_labels::{Dot, write_beside};
-use super::range::{can_be_drawn, drawable, extent};
+use super::range::{can_be_drawn, drawable, extent, spark};
 use super::svg::{Anchor, LINE, Stroke, Svg, widest};
 use super::theme::{INK, PALETTE, Rgb};
-use super::{Chart, spark};
 use crate::{Error, Result};
 
 /// Size of the chart, and height of its heading, in pixels.
@@ -255,7 +255,7 @@ impl Lines {
 }
 
 /// Writes names at the ends of their lines, moved apart where they would overlap.
-pub(super) fn write_labels(svg: &mut Svg, x: i32, mut labels: Vec<(f64, Rgb, String)>) {
+pub(crate) fn write_labels(svg: &mut Svg, x: i32, mut labels: Vec<(f64, Rgb, String)>) {
     labels.sort_by(|a, b| a.0.total_cmp(&b.0));
     let gap = f64::from(LINE);
     // Move overlapping names down, then each group up by half of its total shift, so that names stay

@@ -1,30 +1,24 @@
-//! Charts and diagrams as SVG, each with a plain-text version.
+//! Charts of plain data as SVG, each with a plain-text version.
+//!
+//! The charts of a type, such as a history, are in the folder of the type. They use the drawing tools of this folder.
 
-mod axes;
+pub(crate) mod axes;
 mod bars;
-mod calibration;
-mod comparison;
 mod confusion;
-mod diagram;
 mod dot_labels;
 mod dots;
-mod embedding;
-mod history;
-mod learning_rates;
-mod lines;
-mod precision_recall;
-mod range;
+pub(crate) mod lines;
+pub(crate) mod range;
 mod results;
 mod show;
 mod summary;
-mod svg;
-mod text_width;
-mod theme;
+pub(crate) mod svg;
+pub(crate) mod text_width;
+pub(crate) mod theme;
 
 use crate::check::check;
 
 pub use lines::Lines;
-use range::spark;
 pub use results::ResultsTable;
 pub(crate) use show::chart_bundle;
 
@@ -36,6 +30,11 @@ pub struct Chart {
 }
 
 impl Chart {
+    /// Creates a chart of a complete SVG document and its plain-text version.
+    pub(crate) fn new(svg: String, text: String) -> Chart {
+        Chart { svg, text }
+    }
+
     /// The chart as a complete SVG document.
     pub fn svg(&self) -> &str {
         &self.svg

@@ -13,12 +13,12 @@ const SHORTEST_SHARE: f64 = 1e-6;
 const SHORTEST: f64 = 1e-9;
 
 /// Whether a value can be drawn.
-pub(super) fn can_be_drawn(value: f64) -> bool {
+pub(crate) fn can_be_drawn(value: f64) -> bool {
     value.abs() <= LARGEST
 }
 
 /// Returns the smallest and the largest value that can be drawn.
-pub(super) fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+pub(crate) fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     values.filter(|value| can_be_drawn(*value)).fold(None, |extent, value| {
         let (low, high) = extent.unwrap_or((value, value));
         Some((low.min(value), high.max(value)))
@@ -26,7 +26,7 @@ pub(super) fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
 }
 
 /// Returns an axis that contains `low` and `high`, finite and not too short.
-pub(super) fn axis(low: f64, high: f64) -> Range<f64> {
+pub(crate) fn axis(low: f64, high: f64) -> Range<f64> {
     let finite = |value: f64| if value.is_nan() { 0.0 } else { value.clamp(-LARGEST, LARGEST) };
     let (low, high) = (finite(low).min(finite(high)), finite(low).max(finite(high)));
     let shortest = (SHORTEST_SHARE * low.abs().max(high.abs())).max(SHORTEST);
@@ -38,12 +38,12 @@ pub(super) fn axis(low: f64, high: f64) -> Range<f64> {
 }
 
 /// Returns the points that can be drawn.
-pub(super) fn drawable(points: impl IntoIterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+pub(crate) fn drawable(points: impl IntoIterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     points.into_iter().filter(|(x, y)| can_be_drawn(*x) && can_be_drawn(*y)).collect()
 }
 
 /// Formats a tick label with two decimals, or in scientific notation for small and large values.
-pub(super) fn label(value: &f64) -> String {
+pub(crate) fn label(value: &f64) -> String {
     match value.abs() {
         size if size >= 1e5 || size > 0.0 && size < 5e-3 => format!("{value:.1e}"),
         _ => format!("{value:.2}"),
@@ -52,7 +52,7 @@ pub(super) fn label(value: &f64) -> String {
 
 /// Draws numbers as a row of block characters, from the lowest to the highest value. `?` marks a number
 /// that cannot be drawn.
-pub(super) fn spark(values: &[f64]) -> String {
+pub(crate) fn spark(values: &[f64]) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let (low, high) = extent(values.iter().copied()).unwrap_or_default();
     let span = (high - low).max(f64::EPSILON);

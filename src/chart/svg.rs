@@ -7,14 +7,14 @@ use super::theme::{BLUE, DARK_INK, INK, Rgb, TEXT, TITLE};
 use crate::display::escape;
 
 /// Height of a line of text, in pixels.
-pub(super) const LINE: i32 = 16;
+pub(crate) const LINE: i32 = 16;
 /// Maximum number of points of a line (2,000: several for each pixel of a chart's width). Beyond it, a page would be
 /// slow to open.
 const MAX_POINTS: usize = 2000;
 
 /// The alignment of a text relative to its position.
 #[derive(Clone, Copy)]
-pub(super) enum Anchor {
+pub(crate) enum Anchor {
     Start,
     Middle,
     End,
@@ -22,22 +22,22 @@ pub(super) enum Anchor {
 
 /// The style of a line.
 #[derive(Clone, Copy)]
-pub(super) enum Stroke {
+pub(crate) enum Stroke {
     Solid,
     Dashed,
 }
 
 /// An SVG document under construction.
-pub(super) struct Svg {
+pub(crate) struct Svg {
     body: String,
 }
 
 impl Svg {
-    pub(super) fn new() -> Svg {
+    pub(crate) fn new() -> Svg {
         Svg { body: String::new() }
     }
 
-    pub(super) fn rect(&mut self, [x, y, width, height]: [i32; 4], fill: &str, stroke: Rgb) {
+    pub(crate) fn rect(&mut self, [x, y, width, height]: [i32; 4], fill: &str, stroke: Rgb) {
         self.body += &format!(
             "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"4\" fill=\"{fill}\" stroke=\"{stroke}\" \
              stroke-width=\"1.5\"/>"
@@ -45,7 +45,7 @@ impl Svg {
     }
 
     /// Draws a dashed frame around a group.
-    pub(super) fn frame(&mut self, [x, y, width, height]: [i32; 4]) {
+    pub(crate) fn frame(&mut self, [x, y, width, height]: [i32; 4]) {
         self.body += &format!(
             "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"none\" stroke=\"{INK}\" \
              stroke-dasharray=\"5 4\"/>"
@@ -53,27 +53,27 @@ impl Svg {
     }
 
     /// Writes text on the background.
-    pub(super) fn text(&mut self, at: (i32, i32), anchor: Anchor, bold: bool, text: &str) {
+    pub(crate) fn text(&mut self, at: (i32, i32), anchor: Anchor, bold: bool, text: &str) {
         self.write((f64::from(at.0), f64::from(at.1)), anchor, TEXT, bold, INK, text);
     }
 
     /// Writes text in a given colour on the background.
-    pub(super) fn coloured(&mut self, at: (f64, f64), anchor: Anchor, colour: Rgb, text: &str) {
+    pub(crate) fn coloured(&mut self, at: (f64, f64), anchor: Anchor, colour: Rgb, text: &str) {
         self.write(at, anchor, TEXT, true, colour, text);
     }
 
     /// Writes text inside a light box.
-    pub(super) fn boxed(&mut self, (x, y): (i32, i32), bold: bool, text: &str) {
+    pub(crate) fn boxed(&mut self, (x, y): (i32, i32), bold: bool, text: &str) {
         self.write((f64::from(x), f64::from(y)), Anchor::Middle, TEXT, bold, DARK_INK, text);
     }
 
     /// Writes the title of a figure.
-    pub(super) fn title(&mut self, (x, y): (i32, i32), text: &str) {
+    pub(crate) fn title(&mut self, (x, y): (i32, i32), text: &str) {
         self.write((f64::from(x), f64::from(y)), Anchor::Start, TITLE, true, INK, text);
     }
 
     /// Writes vertical text, from bottom to top, centred on a point.
-    pub(super) fn upright(&mut self, (x, y): (i32, i32), text: &str) {
+    pub(crate) fn upright(&mut self, (x, y): (i32, i32), text: &str) {
         self.body += &format!(
             "<text transform=\"rotate(-90 {x} {y})\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\" fill=\"{INK}\">{}</text>",
             escape(text)
@@ -97,7 +97,7 @@ impl Svg {
     }
 
     /// Draws a line through points, with an arrowhead at its end.
-    pub(super) fn arrow(&mut self, points: &[(i32, i32)]) {
+    pub(crate) fn arrow(&mut self, points: &[(i32, i32)]) {
         let points: Vec<String> = points.iter().map(|(x, y)| format!("{x},{y}")).collect();
         self.body += &format!(
             "<polyline points=\"{}\" fill=\"none\" stroke=\"{INK}\" stroke-width=\"1.5\" marker-end=\"url(#head)\"/>",
@@ -106,19 +106,19 @@ impl Svg {
     }
 
     /// Draws an arc between two points at the same height.
-    pub(super) fn arc(&mut self, (from, to): (i32, i32), y: i32, height: i32) {
+    pub(crate) fn arc(&mut self, (from, to): (i32, i32), y: i32, height: i32) {
         self.body += &format!(
             "<path d=\"M{from} {y} C{from} {0} {to} {0} {to} {y}\" fill=\"none\" stroke=\"{INK}\" stroke-width=\"1.5\"/>",
             y - height
         );
     }
 
-    pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), colour: Rgb, width: f64) {
+    pub(crate) fn line(&mut self, from: (f64, f64), to: (f64, f64), colour: Rgb, width: f64) {
         self.lines(&[from, to], colour, width, Stroke::Solid);
     }
 
     /// Draws a line through points.
-    pub(super) fn lines(&mut self, points: &[(f64, f64)], colour: Rgb, width: f64, stroke: Stroke) {
+    pub(crate) fn lines(&mut self, points: &[(f64, f64)], colour: Rgb, width: f64, stroke: Stroke) {
         let dashes = match stroke {
             Stroke::Solid => "",
             Stroke::Dashed => " stroke-dasharray=\"5 4\"",
@@ -131,7 +131,7 @@ impl Svg {
     }
 
     /// Draws a faint grid line behind the data.
-    pub(super) fn grid(&mut self, from: (f64, f64), to: (f64, f64)) {
+    pub(crate) fn grid(&mut self, from: (f64, f64), to: (f64, f64)) {
         self.body += &format!(
             "<polyline points=\"{}\" stroke=\"{INK}\" stroke-opacity=\"0.28\"/>",
             joined(&[from, to])
@@ -139,7 +139,7 @@ impl Svg {
     }
 
     /// Draws a filled polygon.
-    pub(super) fn polygon(&mut self, points: &[(f64, f64)], fill: &str, stroke: Rgb) {
+    pub(crate) fn polygon(&mut self, points: &[(f64, f64)], fill: &str, stroke: Rgb) {
         self.body += &format!(
             "<polygon points=\"{}\" fill=\"{fill}\" stroke=\"{stroke}\" stroke-linejoin=\"round\"/>",
             joined(points)
@@ -147,14 +147,14 @@ impl Svg {
     }
 
     /// Draws a translucent area behind a line.
-    pub(super) fn band(&mut self, points: &[(f64, f64)], colour: Rgb) {
+    pub(crate) fn band(&mut self, points: &[(f64, f64)], colour: Rgb) {
         self.body += &format!(
             "<polygon points=\"{}\" fill=\"{colour}\" fill-opacity=\"0.22\"/>",
             joined(&thinned(points))
         );
     }
 
-    pub(super) fn dot(&mut self, (x, y): (f64, f64), radius: f64, colour: Rgb, opacity: f64) {
+    pub(crate) fn dot(&mut self, (x, y): (f64, f64), radius: f64, colour: Rgb, opacity: f64) {
         self.body += &format!(
             "<circle cx=\"{}\" cy=\"{}\" r=\"{radius}\" fill=\"{colour}\" fill-opacity=\"{opacity}\"/>",
             short(x),
@@ -163,20 +163,20 @@ impl Svg {
     }
 
     /// Draws a circle with an outline, for a node of a diagram.
-    pub(super) fn node(&mut self, (x, y): (i32, i32), radius: i32, fill: &str, stroke: Rgb) {
+    pub(crate) fn node(&mut self, (x, y): (i32, i32), radius: i32, fill: &str, stroke: Rgb) {
         self.body += &format!(
             "<circle cx=\"{x}\" cy=\"{y}\" r=\"{radius}\" fill=\"{fill}\" stroke=\"{stroke}\" stroke-width=\"1.5\"/>"
         );
     }
 
     /// Draws an image from a data URL.
-    pub(super) fn image(&mut self, [x, y, width, height]: [i32; 4], address: &str) {
+    pub(crate) fn image(&mut self, [x, y, width, height]: [i32; 4], address: &str) {
         self.body +=
             &format!("<image x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" href=\"{address}\"/>");
     }
 
     /// Returns the complete document. `title` describes the chart for screen readers.
-    pub(super) fn finish(self, (width, height): (i32, i32), title: &str) -> String {
+    pub(crate) fn finish(self, (width, height): (i32, i32), title: &str) -> String {
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
              viewBox=\"0 0 {width} {height}\" style=\"max-width:100%;height:auto\" font-family=\"{FONTS}\" \
@@ -194,10 +194,10 @@ impl Svg {
 }
 
 /// Fonts of all figures; the widths in [`super::text_width`] cover each of them.
-pub(super) const FONTS: &str = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif";
+pub(crate) const FONTS: &str = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif";
 
 /// Returns the width of the widest text, in pixels.
-pub(super) fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, bold: bool) -> f64 {
+pub(crate) fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, bold: bool) -> f64 {
     texts.into_iter().map(|text| text_width(text, TEXT, bold)).fold(0.0, f64::max)
 }
 

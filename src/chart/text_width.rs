@@ -4,7 +4,7 @@
 //! font; narrower fonts leave some space.
 
 /// Returns an upper bound of the width of `text`, in pixels, at a font size in pixels.
-pub(super) fn text_width(text: &str, size: i32, bold: bool) -> f64 {
+pub(crate) fn text_width(text: &str, size: i32, bold: bool) -> f64 {
     let ems: f64 = text.chars().map(ems).sum();
     ems * f64::from(size) * if bold { 1.13 } else { 1.0 }
 }
@@ -25,7 +25,7 @@ fn ems(character: char) -> f64 {
 }
 
 /// Breaks text between words into lines of at most `width` pixels.
-pub(super) fn wrapped(text: &str, width: f64, size: i32) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: f64, size: i32) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
@@ -40,7 +40,7 @@ pub(super) fn wrapped(text: &str, width: f64, size: i32) -> Vec<String> {
 }
 
 /// Shortens `text` with `…` if it is wider than `width` pixels.
-pub(super) fn shortened(text: &str, width: f64, size: i32) -> String {
+pub(crate) fn shortened(text: &str, width: f64, size: i32) -> String {
     if text_width(text, size, false) <= width {
         return text.to_owned();
     }

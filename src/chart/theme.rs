@@ -6,7 +6,7 @@
 
 /// An sRGB colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rgb(pub(super) u8, pub(super) u8, pub(super) u8);
+pub(crate) struct Rgb(pub(crate) u8, pub(crate) u8, pub(crate) u8);
 
 impl std::fmt::Display for Rgb {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -16,17 +16,17 @@ impl std::fmt::Display for Rgb {
 }
 
 /// Colour of training values.
-pub(super) const BLUE: Rgb = Rgb(20, 122, 190);
+pub(crate) const BLUE: Rgb = Rgb(20, 122, 190);
 /// Colour of validation values and highlights.
-pub(super) const VERMILION: Rgb = Rgb(213, 94, 0);
+pub(crate) const VERMILION: Rgb = Rgb(213, 94, 0);
 /// Text and lines on the background: a contrast of 4.3 on white and on `#111111`.
-pub(super) const INK: Rgb = Rgb(121, 121, 121);
+pub(crate) const INK: Rgb = Rgb(121, 121, 121);
 /// Text inside light boxes.
-pub(super) const DARK_INK: Rgb = Rgb(34, 34, 34);
+pub(crate) const DARK_INK: Rgb = Rgb(34, 34, 34);
 /// Edges of boxes without a particular state.
-pub(super) const NEUTRAL: Rgb = Rgb(130, 130, 130);
+pub(crate) const NEUTRAL: Rgb = Rgb(130, 130, 130);
 /// Colours of classes and compared items, in order.
-pub(super) const PALETTE: [Rgb; 7] = [
+pub(crate) const PALETTE: [Rgb; 7] = [
     BLUE,
     VERMILION,
     Rgb(0, 148, 108),
@@ -36,9 +36,9 @@ pub(super) const PALETTE: [Rgb; 7] = [
     Rgb(110, 110, 110),
 ];
 /// Font size of all text except titles, in pixels.
-pub(super) const TEXT: i32 = 13;
+pub(crate) const TEXT: i32 = 13;
 /// Font size of titles, in pixels.
-pub(super) const TITLE: i32 = 15;
+pub(crate) const TITLE: i32 = 15;
 
 #[cfg(test)]
 mod tests {

@@ -5,8 +5,7 @@ use std::fmt;
 use candle_core::Tensor;
 
 use super::truth::{class_count, true_classes};
-use crate::chart::{Chart, chart_bundle};
-use crate::display::{Bundle, Show, debug_as_text};
+use crate::display::debug_as_text;
 use crate::nn::Predictions;
 use crate::{Error, Result};
 
@@ -89,20 +88,6 @@ impl Calibration {
     /// Number of classes.
     pub(crate) fn classes(&self) -> usize {
         self.classes
-    }
-
-    /// The reliability diagram: accuracy over confidence, with Wilson's 95 % interval of each bin.
-    ///
-    /// # Errors
-    /// [`Error::Chart`] if the chart cannot be drawn.
-    pub fn plot(&self) -> Result<Chart> {
-        Chart::of_calibration(self)
-    }
-}
-
-impl Show for Calibration {
-    fn bundle(&self) -> Bundle {
-        chart_bundle(self.plot())
     }
 }
 

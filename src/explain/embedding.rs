@@ -4,9 +4,8 @@ use std::fmt;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::chart::{Chart, chart_bundle};
 use crate::data::{Images, read_class_numbers, truncated_svd};
-use crate::display::{Bundle, Show, debug_as_text};
+use crate::display::debug_as_text;
 use crate::{Error, Result};
 
 /// Projection of samples to the first two principal components of their features, to show how a model
@@ -87,14 +86,6 @@ impl Embedding {
     pub fn explained_variance_ratio(&self) -> [f64; 2] {
         self.explained
     }
-
-    /// A scatter plot of the samples, coloured by class.
-    ///
-    /// # Errors
-    /// [`Error::Chart`] if the chart cannot be drawn.
-    pub fn plot(&self) -> Result<Chart> {
-        Chart::of_embedding(self)
-    }
 }
 
 /// Projects rows to their first two principal components; also the fraction of the variance that each
@@ -113,12 +104,6 @@ fn principal_components(rows: &Tensor) -> Result<(Vec<[f64; 2]>, [f64; 2])> {
         explained[axis] = value * value / all;
     }
     Ok((points, explained))
-}
-
-impl Show for Embedding {
-    fn bundle(&self) -> Bundle {
-        chart_bundle(self.plot())
-    }
 }
 
 debug_as_text!(Embedding);

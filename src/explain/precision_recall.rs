@@ -5,8 +5,7 @@ use std::fmt;
 use candle_core::Tensor;
 
 use super::truth::{second_class_probabilities, true_classes};
-use crate::chart::{Chart, chart_bundle};
-use crate::display::{Bundle, Show, debug_as_text};
+use crate::display::debug_as_text;
 use crate::nn::Predictions;
 use crate::{Error, Result};
 
@@ -115,20 +114,6 @@ impl PrecisionRecall {
             .map(|(threshold, counts)| (cost(counts), (threshold - theory).abs(), threshold));
         let best = choices.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
         Ok(best.map_or(theory, |(_, _, threshold)| threshold))
-    }
-
-    /// Precision and recall over the threshold.
-    ///
-    /// # Errors
-    /// [`Error::Chart`] if the chart cannot be drawn.
-    pub fn plot(&self) -> Result<Chart> {
-        Chart::of_precision_recall(self)
-    }
-}
-
-impl Show for PrecisionRecall {
-    fn bundle(&self) -> Bundle {
-        chart_bundle(self.plot())
     }
 }
 

@@ -96,7 +96,7 @@ fn hard_sigmoid(x: &Tensor) -> candle_core::Result<Tensor> {
 }
 
 impl Build for Activation {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "activation"
     }
 

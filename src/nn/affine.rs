@@ -58,7 +58,7 @@ impl Affine {
 }
 
 impl Build for Affine {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "affine"
     }
 

@@ -49,7 +49,7 @@ impl MultiHeadAttention {
 }
 
 impl Build for MultiHeadAttention {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "multi_head_attention"
     }
 

@@ -46,6 +46,13 @@ pub(super) const INPUT: &str = "input";
 /// assert_eq!(outputs["product"].to_vec2::<f32>()?, [[2., 4., 6., 8.]]);
 /// # Ok::<(), headstart::Error>(())
 /// ```
+///
+/// | | one | several |
+/// |---|---|---|
+/// | inputs | [`new`](Self::new), [`input`](Self::input) | also [`input_name`](Self::input_name), [`add_input`](Self::add_input) |
+/// | outputs | [`finish`](Self::finish) | [`finish_many`](Self::finish_many) |
+/// | forward pass | [`Model::forward`], [`Model::predict`] | [`Model::forward_many`], [`Model::predict_many`] |
+/// | training | [`Model::fit`] | [`value_and_gradients`](crate::ops::value_and_gradients), an optimizer's [`step`](crate::train::Optimizer::step) |
 pub struct ModelBuilder {
     id: BuilderId,
     name: String,
@@ -145,8 +152,8 @@ impl ModelBuilder {
     pub(crate) fn add_spec(&mut self, name: &str, spec: &dyn Build, inputs: &[NodeId]) -> Result<NodeId> {
         let name = match name {
             "" => {
-                let numbered = (1..).map(|n| format!("{}_{n}", spec.stem()));
-                let mut names = std::iter::once(spec.stem().to_owned()).chain(numbered);
+                let numbered = (1..).map(|n| format!("{}_{n}", spec.default_name()));
+                let mut names = std::iter::once(spec.default_name().to_owned()).chain(numbered);
                 names.find(|name| !self.is_taken(name)).expect("the numbers do not end")
             }
             name => {

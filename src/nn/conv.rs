@@ -82,6 +82,11 @@ impl Conv2D {
         Conv2D { dilation_rate, ..self }
     }
 
+    /// Whether there is one kernel per channel.
+    pub(crate) fn is_depthwise(&self) -> bool {
+        self.depthwise
+    }
+
     /// Height and width of the image section under the window, with the gaps of the dilation.
     pub(super) fn extent(&self) -> [usize; 2] {
         let extent = |side: usize| side.saturating_sub(1).saturating_mul(self.dilation_rate);
@@ -115,7 +120,7 @@ impl Conv2D {
 }
 
 impl Build for Conv2D {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         if self.depthwise { "depthwise_conv2d" } else { "conv2d" }
     }
 

@@ -74,7 +74,7 @@ impl Dense {
 }
 
 impl Build for Dense {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "dense"
     }
 

@@ -42,7 +42,7 @@ impl Dropout {
 }
 
 impl Build for Dropout {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "dropout"
     }
 

@@ -25,7 +25,7 @@ impl LayerScale {
 }
 
 impl Build for LayerScale {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "layer_scale"
     }
 
@@ -83,7 +83,7 @@ impl Default for GlobalResponseNormalization {
 }
 
 impl Build for GlobalResponseNormalization {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "global_response_normalization"
     }
 

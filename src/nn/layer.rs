@@ -28,7 +28,6 @@ impl std::fmt::Debug for dyn Layer {
 ///
 /// ```
 /// use std::sync::Arc;
-/// use headstart::nn::{Build, Context, Param};
 /// use headstart::prelude::*;
 ///
 /// /// Multiplies each feature by a trainable number.
@@ -40,7 +39,7 @@ impl std::fmt::Debug for dyn Layer {
 /// }
 ///
 /// impl Build for Scale {
-///     fn stem(&self) -> &str {
+///     fn default_name(&self) -> &str {
 ///         "scale"
 ///     }
 ///
@@ -119,7 +118,7 @@ pub struct Context<'a> {
 )]
 pub trait Build: Any {
     /// Default name of the layer: `dense`, `max_pooling2d`, …
-    fn stem(&self) -> &str;
+    fn default_name(&self) -> &str;
 
     /// Builds the layer.
     ///
@@ -127,26 +126,14 @@ pub trait Build: Any {
     /// [`crate::Error::Shape`] if the layer does not accept inputs of these shapes.
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>>;
 
-    /// Whether the layer accepts any number of inputs, like [`Add`](super::Add). Default: false, exactly one input.
-    fn takes_many(&self) -> bool {
-        false
-    }
-
-    /// Numbers of inputs that the layer accepts. Default: any number of at least 1 if [`Build::takes_many`], else
-    /// exactly 1.
+    /// Numbers of inputs that the layer accepts: `1..=usize::MAX` for [`Add`](super::Add). Default: exactly 1.
     fn input_counts(&self) -> RangeInclusive<usize> {
-        if self.takes_many() { 1..=usize::MAX } else { 1..=1 }
+        1..=1
     }
 
     /// Shape of the input, if the layer defines it: such a layer can be the first of a model.
     fn input_shape(&self) -> Option<Vec<usize>> {
         None
-    }
-
-    /// Whether the layer only defines the shape of the model's input, like [`Input`](super::Input).
-    #[doc(hidden)]
-    fn is_input(&self) -> bool {
-        false
     }
 }
 

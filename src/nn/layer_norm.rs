@@ -48,7 +48,7 @@ impl LayerNormalization {
 }
 
 impl Build for LayerNormalization {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "layer_normalization"
     }
 
@@ -139,7 +139,7 @@ impl GroupNormalization {
 }
 
 impl Build for GroupNormalization {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "group_normalization"
     }
 

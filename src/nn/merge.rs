@@ -1,5 +1,6 @@
 //! Layers that merge branches: sum and product.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -20,12 +21,12 @@ pub struct Add;
 pub struct Multiply;
 
 impl Build for Add {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "add"
     }
 
-    fn takes_many(&self) -> bool {
-        true
+    fn input_counts(&self) -> RangeInclusive<usize> {
+        1..=usize::MAX
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
@@ -38,12 +39,12 @@ impl Build for Add {
 }
 
 impl Build for Multiply {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "multiply"
     }
 
-    fn takes_many(&self) -> bool {
-        true
+    fn input_counts(&self) -> RangeInclusive<usize> {
+        1..=usize::MAX
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

@@ -251,14 +251,25 @@ impl Model {
 
     /// Checks that the model has one input and one output, which `what` needs.
     pub(crate) fn check_single(&self, what: &str) -> Result<()> {
+        self.refuse_several(what, "use `predict_many` or `forward_many` for several")
+    }
+
+    /// As [`Model::check_single`], for functions that train the model.
+    pub(crate) fn check_single_to_train(&self, what: &str) -> Result<()> {
+        self.refuse_several(
+            what,
+            "train several with `value_and_gradients`, `forward_many` and `Optimizer::step`",
+        )
+    }
+
+    fn refuse_several(&self, what: &str, instead: &str) -> Result<()> {
         if self.input_nodes().len() == 1 && self.outputs().len() == 1 {
             return Ok(());
         }
         Err(Error::Argument {
             name: "the model",
             expected: format!(
-                "one input and one output for `{what}`; use `predict_many` or `forward_many` for several, or `up_to` \
-                 for the model up to one layer"
+                "one input and one output for `{what}`; {instead}, or use `up_to` for the model up to one layer"
             ),
             found: format!("`{}` with {}", self.name(), self.interface()),
         })

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 pub(super) struct Nested(pub(super) Model);
 
 impl Build for Model {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         self.name()
     }
 

@@ -46,7 +46,7 @@ impl BatchNormalization {
 }
 
 impl Build for BatchNormalization {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "batch_normalization"
     }
 

@@ -41,7 +41,7 @@ impl MaxPooling2D {
 }
 
 impl Build for MaxPooling2D {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "max_pooling2d"
     }
 
@@ -138,7 +138,7 @@ impl AveragePooling2D {
 }
 
 impl Build for AveragePooling2D {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "average_pooling2d"
     }
 
@@ -205,7 +205,7 @@ pub struct GlobalAveragePooling2D;
 pub struct GlobalMaxPooling2D;
 
 impl Build for GlobalAveragePooling2D {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "global_average_pooling2d"
     }
 
@@ -215,7 +215,7 @@ impl Build for GlobalAveragePooling2D {
 }
 
 impl Build for GlobalMaxPooling2D {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "global_max_pooling2d"
     }
 

@@ -1,5 +1,6 @@
 //! Layers that rearrange values: permutation, concatenation, zero padding.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -37,7 +38,7 @@ impl Permute {
 }
 
 impl Build for Permute {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "permute"
     }
 
@@ -106,12 +107,12 @@ impl Concatenate {
 }
 
 impl Build for Concatenate {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "concatenate"
     }
 
-    fn takes_many(&self) -> bool {
-        true
+    fn input_counts(&self) -> RangeInclusive<usize> {
+        1..=usize::MAX
     }
 
     fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {
@@ -177,7 +178,7 @@ impl ZeroPadding2D {
 }
 
 impl Build for ZeroPadding2D {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "zero_padding2d"
     }
 

@@ -29,7 +29,7 @@ impl Rescaling {
 }
 
 impl Build for Rescaling {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "rescaling"
     }
 

@@ -27,7 +27,7 @@ impl Reshape {
 }
 
 impl Build for Reshape {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "reshape"
     }
 
@@ -63,7 +63,7 @@ impl Layer for Reshaped {
 }
 
 impl Build for Flatten {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "flatten"
     }
 

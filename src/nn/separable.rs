@@ -63,7 +63,7 @@ impl SeparableConv2D {
 }
 
 impl Build for SeparableConv2D {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "separable_conv2d"
     }
 

@@ -1,5 +1,6 @@
 //! Models that are a plain stack of layers.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use candle_core::Shape;
@@ -40,12 +41,12 @@ impl Sequential {
             return Err(Error::Argument {
                 name: "layers",
                 expected: "a model or `Input::new(shape)` first".into(),
-                found: layers.peek().map_or("no layers".into(), |first| first.stem().to_owned()),
+                found: layers.peek().map_or("no layers".into(), |first| first.default_name().to_owned()),
             });
         };
         let mut builder = ModelBuilder::new("sequential", &shape)?.sequential(true);
         let mut last = builder.input();
-        layers.next_if(|first| first.is_input());
+        layers.next_if(|first| <dyn Any>::is::<Input>(*first));
         if layers.peek().is_none() {
             let expected = "at least one layer after `Input`".into();
             return Err(Error::Argument { name: "layers", expected, found: "none".into() });
@@ -71,7 +72,7 @@ impl Input {
 }
 
 impl Build for Input {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "input"
     }
 
@@ -83,10 +84,6 @@ impl Build for Input {
 
     fn input_shape(&self) -> Option<Vec<usize>> {
         Some(self.shape.clone())
-    }
-
-    fn is_input(&self) -> bool {
-        true
     }
 }
 

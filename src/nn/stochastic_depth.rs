@@ -30,7 +30,7 @@ impl StochasticDepth {
 }
 
 impl Build for StochasticDepth {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "stochastic_depth"
     }
 

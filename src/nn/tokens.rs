@@ -36,7 +36,7 @@ fn sequence(context: &Context) -> Result<[usize; 2]> {
 }
 
 impl Build for ClassToken {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "class_token"
     }
 
@@ -73,7 +73,7 @@ impl Layer for Class {
 }
 
 impl Build for PositionEmbedding {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "position_embedding"
     }
 
@@ -108,7 +108,7 @@ impl Layer for Position {
 }
 
 impl Build for FirstToken {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "first_token"
     }
 
@@ -137,7 +137,7 @@ impl Layer for First {
 }
 
 impl Build for GlobalAveragePooling1D {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "global_average_pooling1d"
     }
 

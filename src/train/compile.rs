@@ -167,6 +167,12 @@ impl Compiled {
         names.sort_unstable();
         names.into_iter().map(|name| format!("{prefix}{name}")).collect()
     }
+
+    /// The names of the metrics that range from 0 to 1.
+    pub(crate) fn proportions(&self) -> Vec<String> {
+        let metrics = self.metric_names.iter().zip(&self.metrics);
+        metrics.filter(|(_, metric)| metric.is_proportion()).map(|(name, _)| name.clone()).collect()
+    }
 }
 
 /// The output from its values after the last activation, and whether metrics treat its values separately.

@@ -286,7 +286,7 @@ mod tests {
         struct Twice;
         struct TwiceLayer(Vec<usize>);
         impl Build for Twice {
-            fn stem(&self) -> &str {
+            fn default_name(&self) -> &str {
                 "twice"
             }
             fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

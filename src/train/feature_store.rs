@@ -1,39 +1,17 @@
 //! Storage for cached features: in memory up to a limit, then in a file.
 
 use std::fs::File;
-use std::hash::{BuildHasher, RandomState};
-use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 
 use candle_core::{DType, Tensor};
 
 use crate::files::little_endian;
 use crate::{Error, Result};
 
-/// Largest number of attempts to find an unused file name. One attempt is enough unless another process
-/// attacks.
-const MAX_NAME_ATTEMPTS: usize = 16;
-
-/// Creates a temporary file that no other process can open. Its random name is removed at once; the
-/// system frees the file when the last handle is closed.
+/// Creates a temporary file without a name, which no other process can open. The system frees it when the last handle is
+/// closed.
 pub(super) fn scratch_file() -> Result<File> {
-    let folder = std::env::temp_dir();
-    for _ in 0..MAX_NAME_ATTEMPTS {
-        let path = folder.join(format!("headstart-features-{:016x}", RandomState::new().hash_one(())));
-        // `create_new` refuses an existing file and does not follow an existing link.
-        match File::options().read(true).write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(file) => {
-                std::fs::remove_file(&path).map_err(Error::io(&path))?;
-                return Ok(file);
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Error::io(&path)(error)),
-        }
-    }
-    Err(Error::io(folder)(std::io::Error::new(
-        ErrorKind::AlreadyExists,
-        "no free name for a file of features",
-    )))
+    tempfile::tempfile().map_err(Error::io(std::env::temp_dir()))
 }
 
 /// A store of `f32` tensors. The first ones are held in memory, the rest in a file.

@@ -6,9 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use candle_core::Tensor;
 
 use super::Compiled;
-use crate::chart::{Chart, chart_bundle};
 use crate::data::{Batch, Dataset, IntoDataset, announced_batches};
-use crate::display::{Bundle, Show, debug_as_text};
+use crate::display::debug_as_text;
 use crate::nn::{Mode, Model};
 use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
@@ -51,13 +50,13 @@ impl Model {
     ///
     /// # Errors
     /// The errors of [`Model::fit`]; [`Error::NotFinite`] if the first loss is not finite;
-    /// [`Error::Argument`] if a schedule sets the learning rate.
+    /// [`Error::Argument`] if a schedule sets the learning rate, or the model has several inputs or outputs.
     pub fn find_learning_rate(
         &mut self,
         data: impl IntoDataset,
         batch_size: usize,
     ) -> Result<LearningRateCurve> {
-        self.check_single("find_learning_rate")?;
+        self.check_single_to_train("find_learning_rate")?;
         let mut data = data.into_dataset(batch_size, true)?;
         let mut compiled = self.training_state_mut().compiled.take().ok_or(Error::NotCompiled)?;
         let result = self.try_learning_rates(&mut compiled, &mut *data);
@@ -128,12 +127,6 @@ impl Model {
     }
 }
 
-impl Show for LearningRateCurve {
-    fn bundle(&self) -> Bundle {
-        chart_bundle(self.plot())
-    }
-}
-
 debug_as_text!(LearningRateCurve);
 
 impl LearningRateCurve {
@@ -155,14 +148,6 @@ impl LearningRateCurve {
         let steepest = (begin..lowest.saturating_sub(SPAN)).max_by(|a, b| fall(*a).total_cmp(&fall(*b)));
         let at = steepest.map_or(begin.midpoint(lowest), |at| at + SPAN / 2);
         self.learning_rates.get(at).copied().unwrap_or(LOWEST)
-    }
-
-    /// Draws the loss over the learning rate, with the suggestion marked.
-    ///
-    /// # Errors
-    /// [`Error::Chart`] if the chart cannot be drawn.
-    pub fn plot(&self) -> Result<Chart> {
-        Chart::of_learning_rates(self)
     }
 }
 

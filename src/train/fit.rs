@@ -24,15 +24,17 @@ impl Model {
     /// Trains the model on `(&x, &y)`, on the batches of [`ImageDataGenerator::flow`], or on another
     /// dataset. Returns the history.
     ///
-    /// A progress bar and a chart show the state of the training, and each epoch prints its results. A
-    /// further call of `fit` continues with the optimizer's state. If the user interrupts the kernel,
-    /// training ends after the current batch. The history then holds the finished epochs, and
-    /// [`History::stopped`] gives the position.
+    /// A progress bar and a chart show the state of the training, and each epoch prints its results. A further call of
+    /// `fit` continues with the optimizer's state. If the user interrupts the kernel, training ends after the current
+    /// batch. The history then holds the finished epochs, and [`History::stopped`] gives the position.
+    ///
+    /// The model must have one input and one output. Train other models with [`Model::forward_many`],
+    /// [`value_and_gradients`](crate::ops::value_and_gradients) and [`Optimizer::step`](crate::train::Optimizer::step).
     ///
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit the model;
-    /// [`Error::NotFinite`] if the loss is not finite; [`Error::Interrupted`] if the kernel was
-    /// interrupted before the first batch. [`Error::Argument`] if a monitored value is not measured,
+    /// [`Error::NotFinite`] if the loss is not finite; [`Error::Interrupted`] if the kernel was interrupted before the
+    /// first batch. [`Error::Argument`] if the model has several inputs or outputs, a monitored value is not measured,
     /// nothing is trainable, an epoch has fewer batches than announced, or the learning rate is negative. Also if a
     /// class has another number than in the earlier training.
     ///
@@ -42,7 +44,7 @@ impl Model {
     ///
     /// [`ImageDataGenerator::flow`]: crate::data::ImageDataGenerator::flow
     pub fn fit(&mut self, data: impl IntoDataset, fit: Fit) -> Result<History> {
-        self.check_single("fit")?;
+        self.check_single_to_train("fit")?;
         let data = data.into_dataset(fit.batch_size, fit.shuffle)?;
         check_numbers("fit", self.trained_classes(), data.class_names())?;
         let mut compiled = self.training_state_mut().compiled.take().ok_or(Error::NotCompiled)?;
@@ -142,7 +144,7 @@ impl Model {
         if batches == 0 {
             return Err(missing_batches(0, 0));
         }
-        let history = history.insert(History::new(names, fit.initial_epoch));
+        let history = history.insert(History::new(names, compiled.proportions(), fit.initial_epoch));
         let mut run = Run {
             progress: Progress::new(fit.epochs, batches, fit.verbose, fit.chart),
             checkpointer: Checkpointer::new(self),

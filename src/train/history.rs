@@ -3,8 +3,7 @@
 use std::ops::Index;
 use std::time::Duration;
 
-use crate::chart::{Chart, chart_bundle};
-use crate::display::{Bundle, Show, debug_as_text};
+use crate::display::debug_as_text;
 use crate::nn::Model;
 use crate::{Error, Result};
 
@@ -19,6 +18,8 @@ pub(super) const LEARNING_RATE: &str = "learning_rate";
 pub struct History {
     names: Vec<String>,
     columns: Vec<Vec<f64>>,
+    /// Names of the metrics that range from 0 to 1, without `val_`.
+    proportions: Vec<String>,
     /// The number of epochs before the first one of this history: `Fit::initial_epoch`.
     pub(crate) initial_epoch: usize,
     /// The duration of each epoch.
@@ -30,26 +31,34 @@ pub struct History {
 }
 
 impl History {
-    /// Creates an empty history with these columns.
-    pub(crate) fn new(names: Vec<String>, initial_epoch: usize) -> History {
+    /// Creates an empty history with these columns. `proportions` are the metrics that range from 0 to 1.
+    pub(crate) fn new(names: Vec<String>, proportions: Vec<String>, initial_epoch: usize) -> History {
         let columns = vec![Vec::new(); names.len()];
-        History::of(names, columns, Vec::new(), Vec::new(), initial_epoch)
+        let (times, learning_rates) = (Vec::new(), Vec::new());
+        History { names, columns, proportions, initial_epoch, times, learning_rates, stopped: None }
     }
 
-    /// Creates a history of epochs that were trained before.
-    pub(crate) fn of(
-        names: Vec<String>,
+    /// Sets the values of epochs that were trained before, in the order of the names.
+    pub(crate) fn restore(
+        &mut self,
         columns: Vec<Vec<f64>>,
         times: Vec<Duration>,
         learning_rates: Vec<f64>,
         initial_epoch: usize,
-    ) -> History {
-        History { names, columns, initial_epoch, times, learning_rates, stopped: None }
+    ) {
+        (self.columns, self.times, self.learning_rates) = (columns, times, learning_rates);
+        self.initial_epoch = initial_epoch;
     }
 
     /// The number of the last finished epoch.
     pub(crate) fn last_epoch(&self) -> usize {
         self.initial_epoch.saturating_add(self.epochs())
+    }
+
+    /// Whether a column ranges from 0 to 1.
+    pub(super) fn is_proportion(&self, name: &str) -> bool {
+        let metric = name.strip_prefix("val_").unwrap_or(name);
+        self.proportions.iter().any(|proportion| proportion == metric)
     }
 
     /// Adds the values of one epoch, in the order of the names.
@@ -101,20 +110,6 @@ impl History {
             Some(at) => Some(&self.columns[at]),
             None => (name == LEARNING_RATE).then_some(self.learning_rates.as_slice()),
         }
-    }
-
-    /// Draws a chart of the accuracy and one of the loss, with the validation values if there are any.
-    ///
-    /// # Errors
-    /// [`crate::Error::Chart`] if the chart cannot be drawn.
-    pub fn plot(&self) -> Result<Chart> {
-        Chart::of_history(self)
-    }
-}
-
-impl Show for History {
-    fn bundle(&self) -> Bundle {
-        chart_bundle(self.plot())
     }
 }
 

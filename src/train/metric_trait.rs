@@ -176,6 +176,11 @@ impl MetricSpec {
         }
     }
 
+    /// Whether the metric ranges from 0 to 1, as all built-in metrics do.
+    pub(crate) fn is_proportion(&self) -> bool {
+        self.as_built_in().is_some()
+    }
+
     /// Creates the running value of the metric, without samples.
     pub(crate) fn begin(&self) -> Measurement {
         match &self.0 {

@@ -1,6 +1,7 @@
 //! Compiling, fitting, evaluating and predicting.
 
 mod callbacks;
+mod comparison_chart;
 mod compile;
 mod content;
 mod extract;
@@ -14,8 +15,10 @@ mod fine_tune;
 mod fit;
 mod fit_options;
 mod history;
+mod history_chart;
 mod image_features;
 mod inputs;
+mod learning_rates_chart;
 mod lint;
 mod lint_images;
 mod lint_rates;

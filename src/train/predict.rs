@@ -56,7 +56,8 @@ impl Model {
     /// Evaluates loss and metrics on inputs and targets, in inference mode and in batches of 32.
     ///
     /// # Errors
-    /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit the model.
+    /// [`Error::NotCompiled`]; [`Error::Shape`] and [`Error::Targets`] if the data do not fit the model;
+    /// [`Error::Argument`] if the model has several inputs or outputs.
     pub fn evaluate(&self, x: &Tensor, y: &Tensor) -> Result<Scores> {
         self.evaluate_on((x, y), BATCH)
     }

@@ -4,7 +4,6 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::History;
-use crate::chart::Chart;
 use crate::display::{Bar, Display, INTERVAL, Sink, blocks, display, is_live_terminal, sink};
 
 /// Shows the progress of a `fit`. Display errors are ignored, so that they cannot end the training.
@@ -163,7 +162,7 @@ impl Progress {
             return;
         }
         // A chart that cannot be drawn does not end the training.
-        let Ok(chart) = Chart::of_running(history, self.epochs) else { return };
+        let Ok(chart) = history.plot_running(self.epochs) else { return };
         match &self.chart_display {
             Some(shown) => shown.update(&chart),
             None => self.chart_display = Some(display(&chart)),

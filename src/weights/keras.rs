@@ -15,7 +15,7 @@ use hdf5_reader::{Dataset, Hdf5File, OpenOptions};
 
 use super::flattened::{FlattenedShape, flattened_inputs};
 use super::zip::Archive;
-use crate::nn::{Model, Param, Preprocessing};
+use crate::nn::{LayerConfig, Model, Node, Param, Preprocessing};
 use crate::{Error, Result};
 
 /// The first eight bytes of an HDF5 file.
@@ -200,12 +200,11 @@ fn map_by_name(
             Some(inside) => map_by_name(&format!("{path}/"), inside, &maps, mappings)?,
             None => {
                 for param in node.layer.params().into_iter().filter(|param| !param.is_adapter()) {
-                    // Keras's DepthwiseConv2D calls its depthwise kernel `kernel`.
-                    let source = if param.name() == "depthwise_kernel" { "kernel" } else { param.name() };
+                    let source = short_param(param.name());
                     mappings.push(TensorMapping {
                         source: format!("{}/{source}", node.name),
                         target: format!("{path}/{}", param.name()),
-                        maps: maps.clone().filter(|_| has_a_number_for_each_input(&param)),
+                        maps: maps.clone().filter(|_| has_value_per_input(node, &param)),
                         param,
                     });
                 }
@@ -226,10 +225,14 @@ pub(super) fn layer_and_param(path: &str) -> String {
         Some("_W") => "kernel",
         Some("_b") => "bias",
         Some(rest) if rest.len() > 1 => &rest[1..],
-        _ if last == "depthwise_kernel" => "kernel",
-        _ => last,
+        _ => short_param(last),
     };
     format!("{layer}/{param}")
+}
+
+/// A parameter's name, the same for the two layers with a depthwise kernel: Keras's DepthwiseConv2D calls it `kernel`.
+fn short_param(name: &str) -> &str {
+    if name == "depthwise_kernel" { "kernel" } else { name }
 }
 
 /// Matches tensors by number: `layers/functional/layers/conv2d_1/vars/0`.
@@ -261,7 +264,7 @@ fn map_by_number(
                     mappings.push(TensorMapping {
                         source: format!("{source}vars/{at}"),
                         target: format!("{target}{}", param.name()),
-                        maps: maps.clone().filter(|_| has_a_number_for_each_input(&param)),
+                        maps: maps.clone().filter(|_| has_value_per_input(node, &param)),
                         param,
                     });
                 }
@@ -272,8 +275,8 @@ fn map_by_number(
 }
 
 /// Whether a parameter of a layer on flattened feature maps has one value per input: all but a dense layer's bias.
-fn has_a_number_for_each_input(param: &Param) -> bool {
-    param.name() != "bias"
+fn has_value_per_input(node: &Node, param: &Param) -> bool {
+    !matches!(node.config, Some(LayerConfig::Dense(_))) || param.variable().rank() == 2
 }
 
 /// Keras's `to_snake_case`, for layer names.
@@ -314,7 +317,7 @@ fn convert_layout(tensor: &Tensor, param: &Param, maps: Option<&[usize]>) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prelude::{Input, SeparableConv2D, sequential};
+    use crate::prelude::{BatchNormalization, Dense, Flatten, Input, SeparableConv2D, sequential};
 
     #[test]
     fn default_and_adapted_normalization_statistics_are_distinguished() {
@@ -341,6 +344,20 @@ mod tests {
             assert_eq!(found[&name].dims(), param.variable().dims(), "{name}");
         }
         assert_eq!(found.len(), 3);
+        Ok(())
+    }
+
+    /// The bias is as long as the flattened feature maps, and must keep its order.
+    #[test]
+    fn parameters_with_one_value_per_flattened_input_are_reordered() -> crate::Result<()> {
+        let layers =
+            sequential![Input::new((2, 2, 2)), Flatten, BatchNormalization::default(), Dense::new(8)];
+        let numbers = Tensor::arange(0f32, 8.0, &Device::Cpu)?;
+        let file = ["batch_normalization/gamma", "dense/bias"].map(|name| (name.to_owned(), numbers.clone()));
+        let found = arrange(file.into(), &layers?, Path::new("flattened.h5"))?;
+        let values = |name: &str| found[name].to_vec1::<f32>();
+        assert_eq!(values("batch_normalization/gamma")?, [0., 2., 4., 6., 1., 3., 5., 7.]);
+        assert_eq!(values("dense/bias")?, [0., 1., 2., 3., 4., 5., 6., 7.]);
         Ok(())
     }
 

@@ -45,6 +45,7 @@ fn nested_prefix(path: &str) -> Option<&str> {
     let rest = path.strip_prefix("layers/")?;
     let (name, inside) = rest.split_once('/')?;
     let kind = name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_');
+    // Nothing but the name tells a model from a layer in such a file.
     let is_model = ["functional", "sequential"].contains(&kind) && inside.starts_with("layers/");
     is_model.then(|| &path[..path.len() - inside.len()])
 }

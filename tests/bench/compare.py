@@ -27,19 +27,19 @@ import tempfile
 import time
 from pathlib import Path
 
+from worker import DEVICE, FAMILIES, IMAGES, THREADS
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", CACHE / "target"))
-THREADS = int(os.environ.get("HEADSTART_BENCH_THREADS", "2"))
 # The packages of tests/all: with others, cargo would compile candle with other features.
 PACKAGES = [part for name in ("", "-kernel", "-fetch", "-frame", "-gpu", "-hub") for part in ("-p", f"headstart{name}")]
 SPEED = TARGET / "release" / "examples" / "speed"
 # With this variable, the same program uses candle's own operations.
 BY_CANDLE = {"HEADSTART_TEST_DEVICE_PATH": "1"}
-DEVICE = "HEADSTART_DEVICE"
-# Minimum duration, and minimum number of runs, of the measurement of a task.
-MIN_SECONDS, MIN_RUNS = 4.0, 5
+# Runs the other frameworks, each in a process of its own. This program uses only the standard library.
+WORKER = HERE / "worker.py"
 
 NETWORKS = ("vgg16", "resnet50")
 FORWARD = ((1, 224), (4, 224), (16, 224), (32, 64))
@@ -51,11 +51,9 @@ TASKS += [(n, task, b, s) for n in NETWORKS for task in TRAINING[n] for b, s in 
 # First run: no cell was compiled before. Second run: all cells are in the compile cache.
 PROGRAMS = tuple(("tutorial's program", f"from start to prediction, {which}", 4, 224) for which in ("first", "again"))
 # Augmentation of 64 images; decoding of a folder of images, and one epoch of training on them.
-IMAGES = "images"
 AUGMENTATION = (IMAGES, "augmentation", 32, 224)
 PHOTOGRAPHS = ((IMAGES, "decoding", 32, 224), (IMAGES, "epoch", 32, 224))
 # One network of each family, by timm's name. They are measured only on request: `--only families`.
-FAMILIES = "families"
 FAMILY_NETWORKS = (
     *("vgg16_bn", "resnet18", "resnet101", "densenet121", "mobilenetv2_100", "mobilenetv3_large_100"),
     *("efficientnet_b0", "tf_efficientnetv2_s", "regnety_016", "convnext_tiny", "convnextv2_tiny"),
@@ -76,162 +74,6 @@ def environment():
         subprocess.run([folder / "bin" / "pip", "install", "-q", "-r", requirements], check=True)
         (folder / "ready").touch()
     return folder / "bin" / "python"
-
-
-# In a worker process: median seconds of a step after warm-up, and peak memory in MB.
-
-
-def measure(step, min_runs=MIN_RUNS):
-    step()
-    times, begin = [], time.perf_counter()
-    while len(times) < min_runs or time.perf_counter() - begin < MIN_SECONDS:
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    status = Path("/proc/self/status").read_text()
-    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    print(statistics.median(times), peak / 1e3)
-
-
-def keras_step(name, task, batch, side):
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    make = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50}[name]
-    model = make(weights=None, include_top=False, input_shape=(side, side, 3))
-    x = tf.constant(np.random.default_rng(0).uniform(-1, 1, (batch, side, side, 3)).astype("float32"))
-    if task == "forward":
-        run = tf.function(lambda x: model(x, training=False))
-        return lambda: run(x).numpy()
-    if task != "all":
-        # Keras's VGG16 and ResNet50 have the same layer names as Headstart's.
-        begins = [layer.name for layer in model.layers].index(task)
-        for layer in model.layers[:begins]:
-            layer.trainable = False
-
-    @tf.function
-    def step(x):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(model(x, training=True) ** 2)
-        return tape.gradient(loss, model.trainable_variables)
-
-    return lambda: [g.numpy() for g in step(x)][0]
-
-
-def pytorch_step(name, task, batch, side):
-    import torch
-    import torchvision
-
-    torch.set_num_threads(THREADS)
-    device = os.environ.get(DEVICE, "cpu")
-    wait = torch.cuda.synchronize if device != "cpu" else lambda: None
-    if name.startswith(FAMILIES):
-        import timm
-
-        features = timm.create_model(name.removeprefix(f"{FAMILIES} "))
-        features.forward = features.forward_features
-    else:
-        model = getattr(torchvision.models, name)()
-        features = model.features if name == "vgg16" else torch.nn.Sequential(*list(model.children())[:-2])
-    features.to(device)
-    x = (torch.rand(batch, 3, side, side) * 2 - 1).to(device)
-    if task == "forward":
-        features.eval()
-
-        def forward():
-            with torch.inference_mode():
-                features(x)
-            wait()
-
-        return forward
-    if task != "all":
-        # In torchvision: the fifth block of VGG16, or the fourth layer of ResNet50.
-        later = features[24:] if name == "vgg16" else features[7:]
-        features.requires_grad_(False)
-        later.requires_grad_(True)
-        if name == "resnet50":
-            features[:7].eval()
-
-    def step():
-        features.zero_grad(set_to_none=True)
-        (features(x) ** 2).sum().backward()
-        wait()
-
-    return step
-
-
-def keras_images(name, task, batch, side):
-    import keras
-    import numpy as np
-    import tensorflow as tf
-    from keras.src.legacy.preprocessing.image import ImageDataGenerator
-
-    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    folder = os.environ.get("HEADSTART_BENCH_PHOTOGRAPHS")
-
-    def read():
-        return list(keras.utils.image_dataset_from_directory(folder, image_size=(side, side), verbose=False))
-
-    datagen = ImageDataGenerator(
-        rotation_range=20, width_shift_range=0.2, height_shift_range=0.2, horizontal_flip=True
-    )
-    if task == "decoding":
-        return read
-    if task == "augmentation":
-        x = np.random.default_rng(0).uniform(0, 255, (64, side, side, 3)).astype("float32")
-        flow = datagen.flow(x, np.zeros(64), batch_size=batch)
-        return lambda: [flow[at] for at in range(len(flow))]
-    x, y = (np.concatenate(parts) for parts in zip(*read()))
-    x = keras.applications.vgg16.preprocess_input(x)
-    base_model = keras.applications.VGG16(weights=None, include_top=False, input_shape=(side, side, 3))
-    base_model.trainable = False
-    layers = keras.layers
-    dense = [layers.Dense(128, activation="relu"), layers.Dropout(0.5), layers.Dense(1, activation="sigmoid")]
-    model = keras.Sequential([base_model, layers.Flatten(), *dense])
-    model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
-    return lambda: model.fit(datagen.flow(x, y, batch_size=batch), epochs=1, verbose=0)
-
-
-def onnxruntime_step(name, task, batch, side):
-    import numpy as np
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = THREADS
-    path = os.environ["HEADSTART_BENCH_ONNX"]
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    x = np.random.default_rng(0).uniform(-1, 1, (batch, 3, side, side)).astype("float32")
-    return lambda: session.run(None, {session.get_inputs()[0].name: x})
-
-
-def keras_program():
-    """The tutorial's own program, line for line."""
-    import numpy as np
-    from keras import Sequential
-    from keras.applications import VGG16
-    from keras.layers import Dense, Dropout, Flatten
-    from keras.src.legacy.preprocessing.image import ImageDataGenerator
-
-    x = np.random.rand(4, 224, 224, 3).astype("float32")
-    y = np.array([0, 1, 0, 1])
-    base_model = VGG16(weights=None, include_top=False, input_shape=(224, 224, 3))
-    base_model.trainable = False
-    model = Sequential(
-        [base_model, Flatten(), Dense(128, activation="relu"), Dropout(0.5), Dense(1, activation="sigmoid")]
-    )
-    model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
-    datagen = ImageDataGenerator(
-        rotation_range=20, width_shift_range=0.2, height_shift_range=0.2, horizontal_flip=True
-    )
-    datagen.fit(x)
-    model.fit(datagen.flow(x, y, batch_size=4), epochs=10, verbose=1)
-    pred = model.predict(x[:1])
-    print(f"Prediction for first image: {pred[0][0]:.2f}")
-
-
-# In the main process, which uses only the standard library.
 
 
 def run(command, **more):
@@ -287,12 +129,12 @@ def contenders(python, task):
     if task in PROGRAMS:
         return {
             "headstart": lambda: our_program(known=task != PROGRAMS[0]),
-            "keras": lambda: timed([python, __file__, "--program"]),
+            "keras": lambda: timed([python, WORKER]),
         }
     parts = [str(part) for part in task]
 
     def worker(kind, **more):
-        return lambda: measured(run([python, __file__, "--worker", kind, *parts], **more))
+        return lambda: measured(run([python, WORKER, kind, *parts], **more))
 
     if name == IMAGES:
         folder = os.environ.get("HEADSTART_BENCH_PHOTOGRAPHS", "")
@@ -389,12 +231,4 @@ def main():
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        steps = {"keras": keras_step, "pytorch": pytorch_step, "onnxruntime": onnxruntime_step}
-        kind, name, task, batch, side = sys.argv[2:]
-        step = keras_images if name == IMAGES else steps[kind]
-        measure(step(name, task, int(batch), int(side)), min_runs=2 if task == "epoch" else MIN_RUNS)
-    elif sys.argv[1:2] == ["--program"]:
-        keras_program()
-    else:
-        main()
+    main()

@@ -13,7 +13,6 @@ use criterion::{Criterion, Throughput};
 use headstart::candle_core::Var;
 use headstart::nn::LayerSpec;
 use headstart::prelude::*;
-use headstart::train::Optimizer;
 use serde_json::Value;
 
 const BATCH: usize = 4;

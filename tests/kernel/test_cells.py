@@ -187,14 +187,13 @@ def test_completion_and_inspection_show_the_preludes_signatures(kernel):
 def test_a_cell_implements_a_layer_of_its_own(kernel):
     kernel.ok(
         """
-        use headstart::nn::{Build, Context, Param};
         use std::sync::Arc;
 
         struct Scale;
         struct BuiltScale { scale: Param, shape: Vec<usize> }
 
         impl Build for Scale {
-            fn stem(&self) -> &str { "scale" }
+            fn default_name(&self) -> &str { "scale" }
             fn build(&self, context: Context) -> HeadstartResult<Arc<dyn Layer>> {
                 let shape = context.inputs[0].to_vec();
                 let ones = Tensor::ones(shape.as_slice(), DType::F32, context.device)?;

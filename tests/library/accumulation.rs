@@ -1,7 +1,6 @@
 //! Gradient accumulation has the effect of larger batches.
 
 use headstart::prelude::*;
-use headstart::train::Optimizer;
 
 /// A model with fixed weights.
 fn model() -> HeadstartResult<Model> {

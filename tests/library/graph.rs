@@ -4,7 +4,6 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use headstart::Result;
-use headstart::nn::{Build, Context};
 use headstart::prelude::*;
 
 fn message<T>(result: Result<T>) -> String {
@@ -91,7 +90,7 @@ fn every_misuse_of_a_builder_is_an_error() -> Result<()> {
 struct First;
 
 impl Build for First {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "first"
     }
 
@@ -177,13 +176,14 @@ fn functions_for_one_input_and_output_refuse_several() -> Result<()> {
     let y = Tensor::zeros(4, DType::U32, &device())?;
     model.compile(Adam::default(), SparseCategoricalCrossentropy, [Accuracy]);
     let several = ["`two` with 2 inputs (`image`, `age`) and 2 outputs (`class`, `features`)"];
-    assert_says(model.fit((&image, &y), Fit::epochs(1).verbose(false)), &several);
-    assert_says(model.evaluate(&image, &y), &several);
+    let training = [several[0], "`value_and_gradients`, `forward_many` and `Optimizer::step`"];
+    assert_says(model.fit((&image, &y), Fit::epochs(1).verbose(false)), &training);
+    assert_says(model.evaluate(&image, &y), &[several[0], "`predict_many`"]);
     assert_says(model.predict(&image), &several);
     assert_says(model.forward(&image, Mode::Inference), &several);
     assert_says(model.outputs_of(&["pooled"], &image), &several);
     assert_says(model.grad_cam(&image, GradCam::new()), &several);
-    assert_says(model.find_learning_rate((&image, &y), 2), &several);
+    assert_says(model.find_learning_rate((&image, &y), 2), &training);
     assert_says(sequential![Input::new((3, 8, 8)), &model], &["2 inputs for `two`"]);
     let mut builder = ModelBuilder::new("outer", &[3, 8, 8])?;
     let ages = builder.add_input("ages", &[4])?;

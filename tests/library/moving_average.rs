@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use headstart::prelude::*;
-use headstart::train::Optimizer;
 
 pub(crate) fn fixture() -> HashMap<String, Tensor> {
     let bytes = include_bytes!("../fixtures/keras_adapters.safetensors");

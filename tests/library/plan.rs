@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use headstart::Result;
 use headstart::candle_core::Var;
-use headstart::nn::{Build, Context, Plan};
+use headstart::nn::Plan;
 use headstart::prelude::*;
 
 /// Whether tensors take the CPU path, where layers are fused.
@@ -152,7 +152,7 @@ struct BuiltHiddenShift {
 }
 
 impl Build for HiddenShift {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "shift"
     }
 
@@ -211,7 +211,7 @@ fn a_custom_layer_gets_nchw_and_may_return_channels_last() -> Result<()> {
     struct Swap;
     struct BuiltSwap(Vec<usize>);
     impl Build for Swap {
-        fn stem(&self) -> &str {
+        fn default_name(&self) -> &str {
             "swap"
         }
         fn build(&self, context: Context) -> Result<Arc<dyn Layer>> {

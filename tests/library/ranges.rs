@@ -2,7 +2,7 @@
 
 use headstart::Result;
 use headstart::prelude::*;
-use headstart::train::{LearningRate, Optimizer};
+use headstart::train::LearningRate;
 
 fn samples() -> Result<(Tensor, Tensor)> {
     Ok((random_uniform((16, 4), -1.0, 1.0)?, random_uniform(16, 0.0, 1.0)?.gt(0.5)?))

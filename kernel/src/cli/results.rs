@@ -134,11 +134,8 @@ fn table(rows: &[Row]) -> String {
         names
     };
     let (parameters, results) = (names(|row| &row.parameters), names(|row| &row.results));
-    let mut text = String::new();
-    let mut line = |fields: Vec<String>| {
-        text += &fields.iter().map(|field| quoted(field)).collect::<Vec<_>>().join(",");
-        text.push('\n');
-    };
+    let mut table = csv::Writer::from_writer(Vec::new());
+    let mut line = |fields: Vec<String>| table.write_record(fields).expect("memory can be written");
     // A result may have the name of a parameter.
     let heading =
         |name: &&str| if parameters.contains(name) { format!("result {name}") } else { name.to_string() };
@@ -157,7 +154,8 @@ fn table(rows: &[Row]) -> String {
         fields.extend(results.iter().map(|name| field(&row.results, name)));
         line(fields);
     }
-    text
+    let table = table.into_inner().expect("memory can be written");
+    String::from_utf8(table).expect("text remains text")
 }
 
 /// A value as text: strings without quotes, `null` as nothing, lists and objects as JSON.
@@ -166,14 +164,6 @@ fn text(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
-    }
-}
-
-/// A field of a CSV file, in quotes if it needs them.
-fn quoted(field: &str) -> String {
-    match field.contains(['"', ',', '\n', '\r']) {
-        true => format!("\"{}\"", field.replace('"', "\"\"")),
-        false => field.to_owned(),
     }
 }
 

@@ -12,12 +12,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::compile::cache;
 use crate::compile::evcxr_text::protocol;
 use crate::engine::complete::Completions;
+use crate::engine::guard::guarded;
 use crate::engine::interrupt::{Cells, STOP_TIMEOUT};
 use crate::engine::known::Variable;
 use crate::engine::listen::Listener;
 use crate::engine::load::load;
 use crate::engine::output::{Background, Bundle, Event};
-use crate::engine::run::{guarded, serve};
+use crate::engine::request::Request;
+use crate::engine::run::serve;
 use crate::platform::pipes::{self, Pipes};
 use crate::platform::{PARSER_STACK, environment, programs, rustc_wrapper};
 use crate::prelude::backend::Backend;
@@ -31,14 +33,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const MAX_EVENTS: usize = 16;
 /// Capacity of the queue of messages to comms, in messages. While it is full, further messages are dropped.
 const MAX_COMM_MESSAGES: usize = 1024;
-
-/// A request to the engine.
-pub enum Request {
-    Stop,
-    Execute { number: u64, code: String, events: mpsc::Sender<Event> },
-    Complete { code: String, position: usize, answer: oneshot::Sender<Completions> },
-    Inspect { code: String, position: usize, answer: oneshot::Sender<Option<Bundle>> },
-}
 
 /// A running engine.
 pub struct Engine {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::engine::run::Variables;
+/// Variables of the cells and their types.
+pub type Variables = BTreeMap<String, String>;
 
 /// A variable of the cells.
 #[derive(Clone, Debug, PartialEq)]

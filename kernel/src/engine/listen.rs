@@ -295,7 +295,8 @@ impl Listener {
                 let answers = self.pipes.answers.try_clone();
                 match (answers, &state.destination) {
                     (Ok(answers), Destination::Cell(events)) => {
-                        let question = Question::new(answers, self.cells.clone());
+                        let cells = self.cells.clone();
+                        let question = Question::new(answers, move || cells.was_answered());
                         self.cells.asks(question.clone());
                         let _ = events.blocking_send(Event::Input { prompt, password, question });
                     }

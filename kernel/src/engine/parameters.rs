@@ -7,7 +7,7 @@ use syn::spanned::Spanned;
 use syn::visit::Visit;
 use syn::{Block, Expr, ExprLit, ExprPath, GenericArgument, Lit, Pat, PathArguments, Stmt, Type};
 
-use crate::engine::run::Variables;
+use crate::engine::known::Variables;
 
 /// First line of an injected cell. Another line than papermill's default, which people write above their own cells.
 pub const COMMENT: &str = "// Injected parameters";

@@ -13,8 +13,8 @@ use crate::compile::cell::{code, last_place, parse};
 use crate::compile::command_lines::{command_lines, is};
 use crate::compile::evcxr_text::commands::{DEPENDENCY, QUIT, TOKIO_FEATURES, TOKIO_FULL};
 use crate::engine::edits::Edited;
+use crate::engine::known::Variables;
 use crate::engine::patterns::{PatternHider, constants, hidden, in_cell, nones, rebound};
-use crate::engine::run::Variables;
 use crate::engine::{impls, imports, lint_levels, parameters};
 
 /// Space characters in text copied from web pages and other programs, which Rust does not accept as

@@ -7,27 +7,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use headstart_frame::Answer;
 use tokio::sync::watch;
 
-use crate::engine::interrupt::Cells;
-
 /// A pending question.
 #[derive(Clone)]
 pub struct Question {
     /// Pipe from which the cell reads; `None` once the question is answered.
     answers: Arc<Mutex<Option<File>>>,
     is_over: watch::Sender<bool>,
-    cells: Arc<Cells>,
+    /// Called when the user has answered.
+    on_answer: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Question {
-    pub fn new(answers: File, cells: Arc<Cells>) -> Question {
+    pub fn new(answers: File, on_answer: impl Fn() + Send + Sync + 'static) -> Question {
         let answers = Arc::new(Mutex::new(Some(answers)));
-        Question { answers, is_over: watch::channel(false).0, cells }
+        Question { answers, is_over: watch::channel(false).0, on_answer: Arc::new(on_answer) }
     }
 
     /// Sends an answer, unless there already is one.
     pub fn answer(&self, answer: &Answer) {
         let Some(mut answers) = self.take() else { return };
-        self.cells.was_answered();
+        (self.on_answer)();
         if let Err(error) = answers.write_all(answer.encode().as_bytes()) {
             eprintln!("an answer did not reach the cell: {error}");
         }

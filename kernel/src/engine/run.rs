@@ -1,7 +1,6 @@
 //! Execution of a cell in evcxr's context: its commands, its code, and the commands after it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::panic::AssertUnwindSafe;
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use crossbeam_channel::Receiver;
@@ -15,16 +14,15 @@ use crate::compile::{timing, unusable};
 use crate::engine::certificates;
 use crate::engine::commands::{self, Step, last_commands};
 use crate::engine::finish::{self, FinishedCell};
-use crate::engine::handle::Request;
+use crate::engine::guard::guarded;
 use crate::engine::interrupt::Cells;
+use crate::engine::known::Variables;
 use crate::engine::load::{BEGIN, END, Loaded};
 use crate::engine::output::{CellError, Event, Outcome, Output};
 use crate::engine::prepare::Prepared;
 use crate::engine::report::{describe, outlives, unstorable_variables};
+use crate::engine::request::Request;
 use crate::engine::{lint_levels, notes, trait_paths};
-
-/// Variables of the cells and their types.
-pub type Variables = BTreeMap<String, String>;
 
 /// Serves requests until the engine stops.
 pub fn serve(cells: &Cells, mut loaded: Result<Loaded, String>, queue: &Receiver<Request>) {
@@ -61,21 +59,6 @@ pub fn serve(cells: &Cells, mut loaded: Result<Loaded, String>, queue: &Receiver
             (Err(_), _) => {}
         }
     }
-}
-
-/// Runs code of evcxr or rust-analyzer. A panic there must not end the engine.
-///
-/// # Errors
-/// If the code panics.
-pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let text =
-            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        format!(
-            "evcxr or rust-analyzer panicked: {}\nhint: change the cell, or restart the kernel",
-            text.unwrap_or("without a message")
-        )
-    })
 }
 
 impl Loaded {
@@ -343,19 +326,5 @@ impl Loaded {
     pub fn variables(&self) -> Variables {
         let variables = self.context.variables_and_types();
         variables.map(|(name, type_)| (name.to_owned(), type_.to_owned())).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::guarded;
-
-    #[test]
-    fn a_panic_of_evcxr_is_an_error() {
-        assert_eq!(guarded(|| 1), Ok(1));
-        for panic in [|| panic!("no {}", "types"), || std::panic::panic_any(1)] {
-            let problem = guarded(panic).unwrap_err();
-            assert!(problem.contains("panicked") && problem.contains("hint: "), "{problem}");
-        }
     }
 }

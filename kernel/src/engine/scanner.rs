@@ -45,7 +45,7 @@ impl Scanner {
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Item> {
         self.pending.extend_from_slice(bytes);
         let mut items = Vec::new();
-        let Some(end) = self.pending[self.scanned..].iter().rposition(|byte| *byte == b'\n') else {
+        let Some(end) = memchr::memrchr(b'\n', &self.pending[self.scanned..]) else {
             self.scanned = self.pending.len();
             return items;
         };

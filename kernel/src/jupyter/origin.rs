@@ -1,11 +1,13 @@
 //! Start conditions of a kernel. Kernels with the same origin can replace each other.
 
 use std::ffi::OsString;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hasher;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::platform::fingerprint::Fingerprint;
 use crate::platform::parent;
 use crate::prelude::backend::Backend;
 use crate::prelude::template::{Template, state};
@@ -50,13 +52,20 @@ impl Origin {
         parent::ended(self.server.filter(|_| !self.is_fronted)).await;
     }
 
-    /// Fingerprint of the origin. Kernels with the same kind can replace each other.
+    /// Fingerprint of the origin, the same for every release of Rust. Kernels with the same kind can replace each other.
     pub fn kind(&self) -> String {
-        let mut hasher = DefaultHasher::new();
-        let program = std::env::current_exe().ok();
-        let program_state = program.as_deref().and_then(state);
-        (&self.environment, &self.folder, self.backend.feature(), program, program_state).hash(&mut hasher);
-        format!("{:016x}", hasher.finish())
+        let program = std::env::current_exe().unwrap_or_default();
+        let program_state = state(&program).unwrap_or_default();
+        let backend = self.backend.feature().unwrap_or_default();
+        let settings = [self.folder.as_os_str(), backend.as_ref(), program.as_ref(), program_state.as_ref()];
+        let variables = self.environment.iter().flat_map(|(name, value)| [name.as_os_str(), value]);
+        let mut fingerprint = Fingerprint::default();
+        for part in settings.into_iter().chain(variables) {
+            fingerprint.write(part.as_bytes());
+            // No path and no environment variable contains this byte.
+            fingerprint.write(&[0]);
+        }
+        fingerprint.digits()
     }
 
     /// Time that a standby waits; `None` if no standby shall be started.

@@ -14,7 +14,6 @@ use crate::platform::rustc_wrapper;
 use crate::prelude::backend::Backend;
 use crate::prelude::packages::Packages;
 use crate::prelude::sources::{Sources, own_target};
-use crate::prelude::template::LINKS;
 use crate::prelude::toolchain::rustc_version;
 
 /// Environment variables that make cargo print its progress bar even without a terminal.
@@ -29,6 +28,9 @@ const PACKAGE: &str = "headstart-prelude";
 
 /// Package whose build compiles the prelude: see kernel/cell.
 const PROGRAM: &str = "headstart-cell";
+
+/// File that lists the folders of non-Rust libraries that the prelude links to, such as CUDA's.
+pub const LINKS: &str = "links";
 
 /// Progress of a build: finished and total units (libraries and build scripts).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,8 +108,7 @@ fn names_target(config: &str) -> bool {
 
 /// Whether a library is linked to the standard library dynamically.
 fn shares_standard_library(library: &Path) -> bool {
-    let name = b"libstd-";
-    std::fs::read(library).is_ok_and(|bytes| bytes.windows(name.len()).any(|found| found == name))
+    std::fs::read(library).is_ok_and(|bytes| memchr::memmem::find(&bytes, b"libstd-").is_some())
 }
 
 /// Runs cargo and returns its messages.

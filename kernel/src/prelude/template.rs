@@ -19,7 +19,7 @@ use crate::platform::fingerprint::Fingerprint;
 use crate::platform::process_folder::{self, ProcessFolder};
 use crate::prelude::archive;
 use crate::prelude::backend::Backend;
-use crate::prelude::build::{Estimate, compile, library_file};
+use crate::prelude::build::{Estimate, LINKS, compile, library_file};
 use crate::prelude::facade::{PRELUDE, REAL, write_facade};
 use crate::prelude::inventory;
 use crate::prelude::packages::Packages;
@@ -29,8 +29,6 @@ use crate::prelude::toolchain::{
     self, ensure_library_sources, install_command, is_installable, library_sources, rustc_version,
 };
 
-/// File that lists the folders of non-Rust libraries that the prelude links to, such as CUDA's.
-pub const LINKS: &str = "links";
 /// File in a template's state that is written when a kernel starts with the template.
 const USED: &str = "used";
 /// Time without use (30 days) after which a template counts as obsolete.

@@ -224,10 +224,9 @@ pub fn prepend_path(folder: PathBuf, path: Option<OsString>) -> Option<OsString>
     std::env::join_paths(std::iter::once(folder).chain(rest)).ok()
 }
 
-/// Finds a program in the folders of `PATH`.
+/// Finds an executable program in the folders of `PATH`.
 pub fn on_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+    which::which(program).ok()
 }
 
 /// Runs a command and returns its standard output. The error contains its standard error.

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 
 use super::ImageDataGenerator;
-use super::standardize::Statistics;
+use super::statistics::Statistics;
 use crate::data::dataset::{Batch, Dataset, IntoDataset, Samples};
 use crate::ops::values;
 use crate::{Error, Result, random};

@@ -6,6 +6,7 @@ mod flow;
 mod pixels;
 mod ranges;
 mod standardize;
+mod statistics;
 mod transform;
 
 use std::fmt;
@@ -20,7 +21,7 @@ use crate::check::check;
 use crate::nn::{Model, Preprocessing};
 use crate::notes::note;
 use crate::{Error, Result};
-use standardize::{Fitted, Statistics};
+use statistics::{Fitted, Statistics};
 
 pub use flow::Flow;
 pub use ranges::{Shift, Zoom};

@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
-use super::standardize::Statistics;
+use super::statistics::Statistics;
 use super::{ImageDataGenerator, Shift, Zoom};
 use crate::data::affine::{Affine, FillMode, flip_horizontally, flip_vertically};
 

@@ -4,16 +4,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::comm::{CONTROLS, Child, Kind, Widget};
-use super::controls::widget;
+use super::comm::{CONTROLS, Kind, Widget};
+use super::widget::{Control, widget};
 use crate::display::{Bundle, Show};
-
-/// A widget that a box can contain. Every widget implements it.
-pub trait Control {
-    /// The widget as part of a box.
-    #[doc(hidden)]
-    fn child(&self) -> Child;
-}
 
 widget! {
     /// Widgets side by side.

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::comm::{CONTROLS, CallbackResult, Event, Kind, Widget};
-use super::controls::widget;
+use super::widget::widget;
 use crate::display::{Bundle, Show};
 use crate::{Error, Result};
 

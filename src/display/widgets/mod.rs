@@ -19,9 +19,11 @@ mod controls;
 mod events;
 mod files;
 mod output;
+mod widget;
 
-pub use boxes::{Control, HBox, VBox};
+pub use boxes::{HBox, VBox};
 pub use comm::{CallbackResult, Child};
 pub use controls::{Button, Checkbox, Dropdown, FloatSlider, IntSlider, Label, TextInput};
 pub use files::{FileUpload, ImageView, UploadedFile};
 pub use output::Output;
+pub use widget::Control;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::comm::{Kind, OUTPUT, Widget};
-use super::controls::widget;
+use super::widget::widget;
 use crate::display::{Bundle, Show, escape};
 
 /// Maximum number of outputs in the widget. Beyond it, the oldest ones are removed.

@@ -11,7 +11,7 @@ use candle_core::Tensor;
 use super::attention_nodes::{AttentionNodes, Search};
 use super::file::OnnxFile;
 use super::function::{Binary, ElementwiseFunction, Function, Term};
-use super::names::cleaned;
+use super::layer_names::cleaned;
 use super::tensor::{Constant, StoredTensor};
 use super::view::{Value, View};
 use crate::check::check_memory;
@@ -341,7 +341,7 @@ impl<'a> Importer<'a> {
         if self.layer_names.len() >= MAX_LAYERS {
             return Err(format!("expected at most {MAX_LAYERS} layers, found more"));
         }
-        let name = if name.is_empty() { layer.stem() } else { name };
+        let name = if name.is_empty() { layer.default_name() } else { name };
         let mut unique = name.to_owned();
         while !self.layer_names.insert(unique.clone()) {
             let number = self.numbers.entry(name.to_owned()).or_default();

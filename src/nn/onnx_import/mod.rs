@@ -17,6 +17,7 @@ mod file;
 mod function;
 mod importer;
 mod inputs;
+mod layer_names;
 mod linear;
 mod names;
 mod normalisation;

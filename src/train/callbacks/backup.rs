@@ -10,7 +10,6 @@ use super::state::{numbers, read_number, read_numbers};
 use super::{Callback, Training, make_parent};
 use crate::files::check_writable;
 use crate::nn::Param;
-use crate::train::History;
 use crate::weights::{OPTIMIZER, read_file, read_metadata, save_tensors};
 use crate::{Error, Result, random};
 
@@ -145,7 +144,7 @@ impl Callback for BackupAndRestore {
         training.states = part(CALLBACKS);
         random::set_state(&metadata.random);
         let initial_epoch = metadata.epoch.saturating_sub(epochs);
-        *training.history = History::of(metadata.names, columns, times, learning_rates, initial_epoch);
+        training.history.restore(columns, times, learning_rates, initial_epoch);
         training.set_epoch(metadata.epoch);
         self.is_of_longer_training = metadata.epoch > training.epochs;
         if metadata.epoch >= training.epochs {

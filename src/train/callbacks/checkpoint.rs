@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 
 use super::file_pattern::FilePattern;
-use super::{Callback, Monitor, Training, make_parent};
+use super::monitor::Monitor;
+use super::{Callback, Training, make_parent};
 use crate::check::check;
 use crate::files::check_writable;
 use crate::weights::check_extension;

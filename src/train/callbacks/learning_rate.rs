@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use candle_core::Tensor;
 
+use super::monitor::Monitor;
 use super::state::{numbers, read_count};
-use super::{Callback, Monitor, Training};
+use super::{Callback, Training};
 use crate::Result;
 use crate::check::{check, check_not_negative};
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
@@ -59,16 +58,12 @@ impl CSVLogger {
     }
 
     fn write(&mut self, cells: Vec<String>) -> Result<()> {
-        let written = self.opened().and_then(|file| writeln!(file, "{}", cells.join(",")));
+        let written = self.opened().and_then(|file| {
+            let mut writer = csv::Writer::from_writer(file);
+            writer.write_record(cells)?;
+            writer.flush()
+        });
         written.map_err(Error::io(&self.path))
-    }
-}
-
-/// A field of a CSV file, quoted if necessary, as Python's `csv` does.
-fn quoted(field: &str) -> String {
-    match field.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", field.replace('"', "\"\"")),
-        false => field.to_owned(),
     }
 }
 
@@ -93,7 +88,7 @@ impl Callback for CSVLogger {
             values.sort_by(|a, b| a.0.cmp(&b.0));
         }
         if self.length()? == 0 {
-            let names = values.iter().map(|(name, _)| quoted(name));
+            let names = values.iter().map(|(name, _)| name.clone());
             self.write(std::iter::once("epoch".into()).chain(names).collect())?;
         }
         let values = values.iter().map(|(_, value)| value.to_string());
@@ -129,11 +124,40 @@ impl Callback for TerminateOnNaN {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::Result;
+    use crate::prelude::*;
+
+    /// A metric whose name has the delimiter and quotes.
+    #[derive(Clone)]
+    struct Dice;
+
+    impl Metric for Dice {
+        fn name(&self) -> &str {
+            "dice, \"mean\""
+        }
+
+        fn update_state(&mut self, _: &Tensor, _: &Tensor) -> Result<()> {
+            Ok(())
+        }
+
+        fn result(&self) -> f64 {
+            0.5
+        }
+    }
 
     #[test]
-    fn fields_are_quoted_if_necessary() {
-        assert_eq!(quoted("val_loss"), "val_loss");
-        assert_eq!(quoted("dice, \"mean\""), r#""dice, ""mean""""#);
+    fn fields_are_quoted_if_necessary() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.csv");
+        let mut model = sequential![Input::new(2), Dense::new(1)]?;
+        model.compile(SGD::default(), MeanSquaredError, [Dice.into()]);
+        let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?);
+        let fit = Fit::epochs(2).verbose(false).chart(false).callback(CSVLogger::new(&path));
+        let history = model.fit((&x, &y), fit)?;
+        let losses = &history["loss"];
+        let expected =
+            format!("epoch,\"dice, \"\"mean\"\"\",loss\n0,0.5,{}\n1,0.5,{}\n", losses[0], losses[1]);
+        assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ mod implementations;
 mod moving_average;
 mod on_gpu;
 mod options;
+mod rule_settings;
 mod rules;
 mod saved;
 mod schedule;
@@ -23,7 +24,8 @@ use crate::nn::Param;
 use crate::{Error, Result};
 
 pub(crate) use on_gpu::GpuOptimizer;
-pub use rules::{Adam, AdamW, MeanSquare, Moments, Momentum, RMSprop, SGD};
+pub use rule_settings::{MeanSquare, Moments, Momentum};
+pub use rules::{Adam, AdamW, RMSprop, SGD};
 pub use saved::{OptimizerConfig, OptimizerSettings};
 pub use schedule::{LearningRate, Schedule};
 

@@ -1,9 +1,9 @@
 //! The update rules of the optimizers.
 
 use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
 
 use super::fused::{Epsilon, blend, divide};
+use super::rule_settings::{MeanSquare, Moments, Momentum};
 use super::{GradientDescent, LearningRate, OptimizerConfig, OptimizerSettings, Rule, Step};
 use crate::Result;
 use crate::check::{check_below_one, check_not_negative};
@@ -22,13 +22,6 @@ pub type RMSprop = GradientDescent<MeanSquare>;
 
 /// Adam with a weight decay of 0.004 (Loshchilov and Hutter 2017; `adamw.py`).
 pub struct AdamW;
-
-/// The update rule of [`SGD`].
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Momentum {
-    pub(super) momentum: f64,
-    pub(super) nesterov: bool,
-}
 
 impl SGD {
     /// Creates SGD without momentum. `learning_rate` is a number or a [`Schedule`](super::Schedule).
@@ -84,14 +77,6 @@ impl Rule for Momentum {
         })?;
         Ok(vec![last])
     }
-}
-
-/// The update rule of [`Adam`].
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Moments {
-    pub(super) beta_1: f64,
-    pub(super) beta_2: f64,
-    pub(super) epsilon: f64,
 }
 
 impl Adam {
@@ -160,15 +145,6 @@ impl Rule for Moments {
         param.change(|w| divide(w, &first, &second, keep, rate, Epsilon::Outside(self.epsilon)))?;
         Ok(vec![first, second])
     }
-}
-
-/// The update rule of [`RMSprop`].
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct MeanSquare {
-    pub(super) rho: f64,
-    pub(super) momentum: f64,
-    pub(super) epsilon: f64,
-    pub(super) centered: bool,
 }
 
 impl RMSprop {

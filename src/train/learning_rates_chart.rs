@@ -1,22 +1,33 @@
 //! Chart of the loss over the learning rate.
 
-use super::Chart;
-use super::axes::{Axis, BELOW, Frame, LEFT};
-use super::range::{drawable, extent};
-use super::svg::{Anchor, Stroke, Svg};
-use super::theme::{BLUE, VERMILION};
+use super::finder::LearningRateCurve;
 use crate::Result;
-use crate::train::LearningRateCurve;
+use crate::chart::axes::{Axis, BELOW, Frame, LEFT};
+use crate::chart::range::{drawable, extent};
+use crate::chart::svg::{Anchor, Stroke, Svg};
+use crate::chart::theme::{BLUE, VERMILION};
+use crate::chart::{Chart, chart_bundle};
+use crate::display::{Bundle, Show};
 
 /// Size of the chart, and height of its heading, in pixels.
 const WIDTH: i32 = 640;
 const HEIGHT: i32 = 320;
 const TOP: i32 = 34;
 
-impl Chart {
-    pub(crate) fn of_learning_rates(curve: &LearningRateCurve) -> Result<Chart> {
-        let text = curve.to_string();
-        Ok(Chart { svg: draw(curve).finish((WIDTH, HEIGHT), &text), text })
+impl LearningRateCurve {
+    /// Draws the loss over the learning rate, with the suggestion marked.
+    ///
+    /// # Errors
+    /// [`Error::Chart`](crate::Error::Chart) if the chart cannot be drawn.
+    pub fn plot(&self) -> Result<Chart> {
+        let text = self.to_string();
+        Ok(Chart::new(draw(self).finish((WIDTH, HEIGHT), &text), text))
+    }
+}
+
+impl Show for LearningRateCurve {
+    fn bundle(&self) -> Bundle {
+        chart_bundle(self.plot())
     }
 }
 

@@ -75,7 +75,7 @@ impl Chart {
             base.iter().map(|stage| format!("{}: {}", stage.row.name, stage.row.state())).collect();
         let text =
             format!("{} → {name} with its old top\n{} → {} → {text}", source.0, task.0, states.join(", "));
-        Ok(Chart { svg: svg.finish((WIDTH, rows[1] + ROW / 2 + 34), &text), text })
+        Ok(Chart::new(svg.finish((WIDTH, rows[1] + ROW / 2 + 34), &text), text))
     }
 }
 

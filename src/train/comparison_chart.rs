@@ -2,14 +2,14 @@
 
 use std::borrow::Borrow;
 
-use super::axes::{Axis, BELOW, Frame, LEFT};
-use super::history::{around, epoch_axis, is_share, path_of};
-use super::lines::write_labels;
-use super::range::axis;
-use super::svg::{Stroke, Svg, widest};
-use super::theme::PALETTE;
-use super::{Chart, spark};
-use crate::train::History;
+use super::history::History;
+use super::history_chart::{around, epoch_axis, path_of};
+use crate::chart::Chart;
+use crate::chart::axes::{Axis, BELOW, Frame, LEFT};
+use crate::chart::lines::write_labels;
+use crate::chart::range::{axis, spark};
+use crate::chart::svg::{Stroke, Svg, widest};
+use crate::chart::theme::PALETTE;
 use crate::{Error, Result};
 
 /// Size of the chart, and height of its heading, in pixels.
@@ -76,7 +76,7 @@ impl Chart {
             })
             .collect();
         let text = format!("{metric}\n{}", lines.join("\n"));
-        Ok(Chart { svg: draw(metric, &histories).finish((WIDTH, HEIGHT), &text), text })
+        Ok(Chart::new(draw(metric, &histories).finish((WIDTH, HEIGHT), &text), text))
     }
 }
 
@@ -86,7 +86,7 @@ fn draw(metric: &str, histories: &[(&str, &History)]) -> Svg {
         histories.iter().filter_map(|(_, history)| history.get(name)).flatten().copied().collect::<Vec<f64>>()
     };
     let all = [values(metric), values(&validation)].concat();
-    let range = if is_share(metric) {
+    let range = if histories.iter().any(|(_, history)| history.is_proportion(metric)) {
         let least = all.iter().copied().fold(0.5, f64::min);
         axis((least - 0.05).max(0.0), 1.02)
     } else {

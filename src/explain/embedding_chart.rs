@@ -1,22 +1,33 @@
 //! Scatter plot of samples, with a colour and a marker shape for each class.
 
-use super::Chart;
-use super::axes::{Axis, BELOW, Frame, LEFT};
-use super::range::{drawable, extent};
-use super::svg::{Anchor, LINE, Svg, widest};
-use super::theme::{PALETTE, Rgb};
+use super::embedding::Embedding;
 use crate::Result;
-use crate::explain::Embedding;
+use crate::chart::axes::{Axis, BELOW, Frame, LEFT};
+use crate::chart::range::{drawable, extent};
+use crate::chart::svg::{Anchor, LINE, Svg, widest};
+use crate::chart::theme::{PALETTE, Rgb};
+use crate::chart::{Chart, chart_bundle};
+use crate::display::{Bundle, Show};
 
 /// Size of the chart, and height of its heading, in pixels.
 const WIDTH: i32 = 640;
 const HEIGHT: i32 = 400;
 const TOP: i32 = 12;
 
-impl Chart {
-    pub(crate) fn of_embedding(embedding: &Embedding) -> Result<Chart> {
-        let text = embedding.to_string();
-        Ok(Chart { svg: draw(embedding).finish((WIDTH, HEIGHT), &text), text })
+impl Embedding {
+    /// A scatter plot of the samples, coloured by class.
+    ///
+    /// # Errors
+    /// [`Error::Chart`](crate::Error::Chart) if the chart cannot be drawn.
+    pub fn plot(&self) -> Result<Chart> {
+        let text = self.to_string();
+        Ok(Chart::new(draw(self).finish((WIDTH, HEIGHT), &text), text))
+    }
+}
+
+impl Show for Embedding {
+    fn bundle(&self) -> Bundle {
+        chart_bundle(self.plot())
     }
 }
 

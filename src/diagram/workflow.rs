@@ -118,7 +118,7 @@ impl Chart {
         legend_of_states(&mut svg, (MARGIN + 8, middle + 52), &legend);
         let words: Vec<(&str, &str)> = STEPS.iter().map(|step| (step.name, step.about)).collect();
         let text = in_words(&words);
-        Chart { svg: svg.finish((WIDTH, middle + 74), &text), text }
+        Chart::new(svg.finish((WIDTH, middle + 74), &text), text)
     }
 }
 

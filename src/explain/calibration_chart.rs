@@ -1,11 +1,13 @@
 //! Reliability diagram: accuracy over confidence.
 
-use super::Chart;
-use super::axes::{Axis, BELOW, Frame, LEFT};
-use super::svg::{Anchor, LINE, Stroke, Svg};
-use super::theme::{BLUE, INK, VERMILION};
+use super::calibration::Calibration;
+use super::interval::wilson;
 use crate::Result;
-use crate::explain::{Calibration, wilson};
+use crate::chart::axes::{Axis, BELOW, Frame, LEFT};
+use crate::chart::svg::{Anchor, LINE, Stroke, Svg};
+use crate::chart::theme::{BLUE, INK, VERMILION};
+use crate::chart::{Chart, chart_bundle};
+use crate::display::{Bundle, Show};
 
 /// Size of the chart, and height of its heading, in pixels.
 const WIDTH: i32 = 640;
@@ -14,10 +16,20 @@ const TOP: i32 = 34;
 /// Width of the explanation beside the plot area, in pixels.
 const BESIDE: i32 = 190;
 
-impl Chart {
-    pub(crate) fn of_calibration(calibration: &Calibration) -> Result<Chart> {
-        let text = calibration.to_string();
-        Ok(Chart { svg: draw(calibration).finish((WIDTH, HEIGHT), &text), text })
+impl Calibration {
+    /// The reliability diagram: accuracy over confidence, with Wilson's 95 % interval of each bin.
+    ///
+    /// # Errors
+    /// [`Error::Chart`](crate::Error::Chart) if the chart cannot be drawn.
+    pub fn plot(&self) -> Result<Chart> {
+        let text = self.to_string();
+        Ok(Chart::new(draw(self).finish((WIDTH, HEIGHT), &text), text))
+    }
+}
+
+impl Show for Calibration {
+    fn bundle(&self) -> Bundle {
+        chart_bundle(self.plot())
     }
 }
 

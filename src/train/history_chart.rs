@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 
-use super::axes::{Axis, BELOW, Frame};
-use super::lines::write_labels;
-use super::range::{axis, drawable, extent};
-use super::svg::{Stroke, Svg, widest};
-use super::theme::{BLUE, Rgb, VERMILION};
-use super::{Chart, spark};
+use super::history::History;
 use crate::Result;
-use crate::train::History;
+use crate::chart::axes::{Axis, BELOW, Frame};
+use crate::chart::lines::write_labels;
+use crate::chart::range::{axis, drawable, extent, spark};
+use crate::chart::svg::{Stroke, Svg, widest};
+use crate::chart::theme::{BLUE, Rgb, VERMILION};
+use crate::chart::{Chart, chart_bundle};
+use crate::display::{Bundle, Show};
 
 /// Size of the chart, and height of its heading, in pixels.
 const WIDTH: i32 = 760;
@@ -18,26 +19,33 @@ const TOP: i32 = 32;
 /// Space for tick labels, in pixels.
 const LEFT: i32 = 52;
 
-impl Chart {
-    pub(crate) fn of_history(history: &History) -> Result<Chart> {
-        Chart::of_running(history, history.last_epoch())
+impl History {
+    /// Draws a chart of the accuracy and one of the loss, with the validation values if there are any.
+    ///
+    /// # Errors
+    /// [`Error::Chart`](crate::Error::Chart) if the chart cannot be drawn.
+    pub fn plot(&self) -> Result<Chart> {
+        self.plot_running(self.last_epoch())
     }
 
     /// Draws a chart with space for the epochs until the last one, so that its layout stays the same during
     /// training.
-    pub(crate) fn of_running(history: &History, epochs: usize) -> Result<Chart> {
+    pub(super) fn plot_running(&self, epochs: usize) -> Result<Chart> {
         let line = |name: &String| {
-            let values = &history[name.as_str()];
+            let values = &self[name.as_str()];
             let (first, last) = (values.first()?, values.last()?);
             Some(format!("{name:>13} {first:.4} {} {last:.4}", spark(values)))
         };
-        let lines: Vec<String> = history.names().iter().filter_map(line).collect();
+        let lines: Vec<String> = self.names().iter().filter_map(line).collect();
         let text = if lines.is_empty() { "no epoch is over yet".into() } else { lines.join("\n") };
-        Ok(Chart {
-            svg: draw(history, epochs.max(history.initial_epoch.saturating_add(1)))
-                .finish((WIDTH, HEIGHT), &text),
-            text,
-        })
+        let epochs = epochs.max(self.initial_epoch.saturating_add(1));
+        Ok(Chart::new(draw(self, epochs).finish((WIDTH, HEIGHT), &text), text))
+    }
+}
+
+impl Show for History {
+    fn bundle(&self) -> Bundle {
+        chart_bundle(self.plot())
     }
 }
 
@@ -59,7 +67,7 @@ fn draw_panel(svg: &mut Svg, left: i32, width: i32, history: &History, name: &st
         .into_iter()
         .filter_map(|(label, name, colour)| Some((label, history.get(name)?, colour)))
         .collect();
-    let range = match is_share(name) {
+    let range = match history.is_proportion(name) {
         true => {
             let values = series.iter().flat_map(|(_, values, _)| *values).copied();
             let least = values.filter(|value| value.is_finite()).fold(0.5, f64::min);
@@ -113,11 +121,6 @@ pub(super) fn path_of(frame: &Frame, values: &[f64], initial: usize) -> Vec<(f64
     points.into_iter().map(|point| frame.at(point)).collect()
 }
 
-/// Whether a metric ranges from 0 to 1, with larger values better.
-pub(super) fn is_share(name: &str) -> bool {
-    ["accuracy", "auc", "precision", "recall", "f1_score"].iter().any(|share| name.ends_with(share))
-}
-
 /// Returns a range with a margin around all values that can be drawn. It is wide enough that small noise
 /// looks small.
 pub(super) fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
@@ -154,8 +157,9 @@ mod tests {
         for values in [&losses[..], &losses[2..], &losses[4..], &[1e17, 1e17 + 16.0]] {
             let names = vec!["accuracy".to_owned(), "loss".into(), "val_accuracy".into(), "val_loss".into()];
             let (times, rates) = (vec![std::time::Duration::ZERO; values.len()], vec![0.1; values.len()]);
-            let history = History::of(names, vec![values.to_vec(); 4], times, rates, 0);
-            for chart in [history.plot()?, Chart::of_running(&history, 100)?] {
+            let mut history = History::new(names, vec!["accuracy".to_owned()], 0);
+            history.restore(vec![values.to_vec(); 4], times, rates, 0);
+            for chart in [history.plot()?, history.plot_running(100)?] {
                 let (_, drawn) = chart.svg().split_once("</title>").unwrap();
                 assert!(
                     !drawn.contains("NaN") && !drawn.contains("inf") && drawn.trim().ends_with("</svg>"),
@@ -166,7 +170,22 @@ mod tests {
                 Chart::comparison(metric, &[("one", &history), ("other", &history)])?;
             }
         }
-        assert_eq!(crate::chart::spark(&[0.0, f64::INFINITY, 1.0, f64::NAN]), "▁?█?");
+        assert_eq!(crate::chart::range::spark(&[0.0, f64::INFINITY, 1.0, f64::NAN]), "▁?█?");
+        Ok(())
+    }
+
+    /// The name of a user's metric says nothing about its range.
+    #[test]
+    fn range_depends_on_the_metric_and_not_on_its_name() -> crate::Result<()> {
+        let plot = |proportions: &[&str]| {
+            let proportions = proportions.iter().map(|name| (*name).to_owned()).collect();
+            let mut history = History::new(vec!["accuracy".into(), "my_accuracy".into()], proportions, 0);
+            history.restore(vec![vec![70.0, 90.0]; 2], vec![std::time::Duration::ZERO; 2], vec![0.1; 2], 0);
+            history.plot()
+        };
+        let [none, both] = [plot(&[])?, plot(&["accuracy", "my_accuracy"])?];
+        assert_ne!(none.svg(), both.svg());
+        assert!(none.svg().contains(">80<") || none.svg().contains(">80.00<"), "{}", none.svg());
         Ok(())
     }
 
@@ -186,7 +205,9 @@ mod tests {
     fn epochs_after_an_initial_epoch_have_their_own_numbers() -> crate::Result<()> {
         let of = |initial_epoch: usize| {
             let (times, rates) = (vec![std::time::Duration::ZERO; 4], vec![0.1; 4]);
-            History::of(vec!["loss".into()], vec![vec![0.4, 0.3, 0.2, 0.1]], times, rates, initial_epoch)
+            let mut history = History::new(vec!["loss".into()], Vec::new(), initial_epoch);
+            history.restore(vec![vec![0.4, 0.3, 0.2, 0.1]], times, rates, initial_epoch);
+            history
         };
         let (first, later) = (of(0).plot()?, of(4).plot()?);
         let numbers = |chart: &Chart| {

@@ -32,7 +32,7 @@ impl Model {
     /// ```
     pub fn plot(&self) -> Chart {
         let stages = stages_of(self);
-        Chart { svg: draw(self, &stages), text: in_words(self, &stages) }
+        Chart::new(draw(self, &stages), in_words(self, &stages))
     }
 }
 

@@ -90,7 +90,7 @@ impl Chart {
         }
         let text = text.join("\n");
         let size = (4 + count * (width + GAP) - GAP, bottom);
-        Ok(Chart { svg: svg.finish(size, &text), text })
+        Ok(Chart::new(svg.finish(size, &text), text))
     }
 }
 

@@ -46,7 +46,7 @@ impl Chart {
         }
         let all = count * (width + GAP) - GAP + 2 * MARGIN;
         let text = in_words(steps);
-        Chart { svg: svg.finish((all, height + 2 * MARGIN), &text), text }
+        Chart::new(svg.finish((all, height + 2 * MARGIN), &text), text)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Diagrams of models and workflows.
 
 mod block;
+mod layer_kind;
 mod slab;
 mod stage;
 mod stages;
@@ -9,9 +10,9 @@ mod transfer;
 mod unfrozen;
 mod workflow;
 
-use super::svg::{Anchor, Svg};
-use super::text_width::text_width;
-use super::theme::{self, NEUTRAL, Rgb};
+use crate::chart::svg::{Anchor, Svg};
+use crate::chart::text_width::text_width;
+use crate::chart::theme::{self, NEUTRAL, Rgb};
 
 /// Distance from one stage to the next, in pixels.
 const PITCH: i32 = 92;

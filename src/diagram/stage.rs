@@ -1,6 +1,7 @@
 //! Stages of a model: its layers in groups, as diagrams show them.
 
 use super::PITCH;
+use super::layer_kind::{LayerKind, layers_with_rows, squeeze_and_excitation};
 use super::slab::Slab;
 use crate::chart::text_width::wrapped;
 use crate::chart::theme::TEXT;
@@ -21,6 +22,12 @@ pub(super) struct Stage {
     pub(super) slabs: Vec<Slab>,
 }
 
+/// A layer of a stage.
+struct Member {
+    kind: LayerKind,
+    row: Row,
+}
+
 /// Returns the stages of a model and its nested models, in order.
 pub(super) fn stages_of(model: &Model) -> Vec<Stage> {
     let mut stages = Vec::new();
@@ -29,24 +36,25 @@ pub(super) fn stages_of(model: &Model) -> Vec<Stage> {
 }
 
 fn collect(model: &Model, inside: Option<&str>, stages: &mut Vec<Stage>) {
-    let mut gathered: Vec<(String, Vec<Row>)> = Vec::new();
-    for (node, row) in model.nodes()[1..].iter().zip(model.summary().rows) {
+    let mut gathered: Vec<(String, Vec<Member>)> = Vec::new();
+    for (node, row) in layers_with_rows(model) {
         if let Some(inner) = node.layer.model() {
             push(&mut gathered, inside, stages);
             collect(inner, Some(&node.name), stages);
             continue;
         }
         let name = stage_name(&row.name).to_owned();
+        let member = Member { kind: LayerKind::of(node), row };
         match gathered.last_mut() {
-            Some((last, rows)) if *last == name => rows.push(row),
-            _ => gathered.push((name, vec![row])),
+            Some((last, members)) if *last == name => members.push(member),
+            _ => gathered.push((name, vec![member])),
         }
     }
     push(&mut gathered, inside, stages);
 }
 
-fn push(gathered: &mut Vec<(String, Vec<Row>)>, inside: Option<&str>, stages: &mut Vec<Stage>) {
-    stages.extend(gathered.drain(..).map(|(name, rows)| Stage::new(name, rows, inside)));
+fn push(gathered: &mut Vec<(String, Vec<Member>)>, inside: Option<&str>, stages: &mut Vec<Stage>) {
+    stages.extend(gathered.drain(..).map(|(name, members)| Stage::new(name, &members, inside)));
 }
 
 /// Returns the stage of a layer: `conv2` for `conv2_block1_out`, `block3` for `block3a_dwconv`. For
@@ -84,39 +92,41 @@ impl Stage {
         Stage { row, about: String::new(), inside: None, slabs: vec![slab] }
     }
 
-    fn new(name: String, rows: Vec<Row>, inside: Option<&str>) -> Stage {
+    fn new(name: String, members: &[Member], inside: Option<&str>) -> Stage {
         let inside = inside.map(str::to_owned);
-        let count = |what: &str| rows.iter().filter(|row| row.kind.contains(what)).count();
-        let last = rows.last().expect("a stage has a layer");
-        if let [only] = rows.as_slice() {
-            let about = match only.kind {
-                kind if only.name.starts_with(&kind.to_lowercase()) => "",
-                kind if kind.starts_with("Global") => "global pool",
-                kind if kind.contains("Pooling") => "pool",
-                kind => kind,
+        let count = |kind: LayerKind| members.iter().filter(|member| member.kind == kind).count();
+        let rows = || members.iter().map(|member| &member.row);
+        if let [Member { kind, row }] = members {
+            let about = match kind {
+                // The name repeats the layer's type.
+                _ if row.name.starts_with(&row.kind.to_lowercase()) => "",
+                LayerKind::GlobalPooling => "global pool",
+                LayerKind::Pooling => "pool",
+                _ => row.kind,
             };
-            return Stage { slabs: slabs_of(&rows), row: only.clone(), about: about.to_owned(), inside };
+            return Stage { slabs: slabs_of(members), row: row.clone(), about: about.to_owned(), inside };
         }
         let mut parts = Vec::new();
-        if let sums @ 1.. = count("Add") {
+        if let sums @ 1.. = count(LayerKind::Sum) {
             parts.push(if sums == 1 { "1 skip".to_owned() } else { format!("{sums} skips") });
         }
-        if let convolutions @ 1.. = count("Conv2D") {
+        if let convolutions @ 1.. = count(LayerKind::Convolution) {
             parts.push(format!("{convolutions} conv"));
         }
-        if count("Pooling") > count("Global") {
+        if count(LayerKind::Pooling) > 0 {
             parts.push("pool".to_owned());
         }
+        let last = rows().next_back().expect("a stage has a layer");
         let row = Row {
             number: last.number,
-            statistics: rows.iter().map(|row| row.statistics).sum(),
+            statistics: rows().map(|row| row.statistics).sum(),
             name,
             kind: "",
             output_shape: last.output_shape.clone(),
-            weights: rows.iter().map(|row| row.weights).sum(),
-            trainable: rows.iter().map(|row| row.trainable).sum(),
+            weights: rows().map(|row| row.weights).sum(),
+            trainable: rows().map(|row| row.trainable).sum(),
         };
-        Stage { row, about: parts.join(", "), inside, slabs: slabs_of(&rows) }
+        Stage { row, about: parts.join(", "), inside, slabs: slabs_of(members) }
     }
 
     /// Whether the stage has no trainable weights. A stage without weights counts as frozen.
@@ -138,38 +148,38 @@ impl Stage {
 
 /// Returns the slabs of a stage: one per convolution and pooling layer, or one per residual block, with
 /// an arc if it has a shortcut.
-fn slabs_of(rows: &[Row]) -> Vec<Slab> {
-    let slab = |row: &Row, has_shortcut: bool| match *row.output_shape.as_slice() {
+fn slabs_of(members: &[Member]) -> Vec<Slab> {
+    let slab = |member: &Member| match *member.row.output_shape.as_slice() {
         [channels, height, _] => Slab {
             channels,
             height,
-            has_shortcut,
-            is_pooling: row.kind.contains("Pooling"),
+            has_shortcut: false,
+            is_pooling: matches!(member.kind, LayerKind::Pooling | LayerKind::GlobalPooling),
             is_vector: false,
         },
         ref shape => Slab::vector(shape.iter().product()),
     };
-    let has_adds = rows.iter().any(|row| row.kind == "Add");
+    let kinds: Vec<LayerKind> = members.iter().map(|member| member.kind).collect();
+    let has_sums = kinds.contains(&LayerKind::Sum);
     let mut slabs: Vec<Slab> = Vec::new();
     let mut block = "";
-    for row in rows {
-        let is_pooling = row.kind.contains("Pooling") && row.output_shape.len() == 3;
-        // The squeeze-and-excitation layers of EfficientNet are not drawn.
-        let is_convolution = row.kind.contains("Conv2D") && !row.name.contains("_se_");
-        if has_adds {
-            let of = block_name(&row.name);
+    // The squeeze-and-excitation layers of EfficientNet are not drawn.
+    for (member, is_gate) in members.iter().zip(squeeze_and_excitation(&kinds)) {
+        if has_sums {
+            let of = block_name(&member.row.name);
             if of != block {
                 block = of;
-                slabs.push(slab(row, false));
+                slabs.push(slab(member));
             } else if let Some(last) = slabs.last_mut() {
-                *last = Slab { has_shortcut: last.has_shortcut || row.kind == "Add", ..slab(row, false) };
+                let has_shortcut = last.has_shortcut || member.kind == LayerKind::Sum;
+                *last = Slab { has_shortcut, ..slab(member) };
             }
-        } else if is_convolution || is_pooling {
-            slabs.push(slab(row, false));
+        } else if matches!(member.kind, LayerKind::Convolution | LayerKind::Pooling) && !is_gate {
+            slabs.push(slab(member));
         }
     }
     if slabs.is_empty() {
-        slabs.push(slab(rows.last().expect("a stage has a layer"), false));
+        slabs.push(slab(members.last().expect("a stage has a layer")));
     }
     slabs.truncate(MAX_SLABS);
     slabs

@@ -1,5 +1,6 @@
 //! Diagram of one part of a model, layer by layer, with its branches.
 
+use super::layer_kind::{LayerKind, layers_with_rows};
 use super::{sizes, state_colours};
 use crate::chart::Chart;
 use crate::chart::svg::{Anchor, Svg};
@@ -109,9 +110,11 @@ impl Model {
         let inputs_of = |at: usize| -> Vec<usize> { nodes[at].inputs().collect() };
         let places = places(&inside, &inputs_of);
         let place = |at: usize| inside.iter().position(|other| *other == at).map(|found| &places[found]);
+        let row = |at: usize| &rows[at - (nodes.len() - rows.len())];
+        let is_sum = |at: usize| LayerKind::of(&nodes[at]) == LayerKind::Sum;
         let label = |at: usize| {
             let input = inputs_of(at).first().map(|input| nodes[*input].layer.output_shape().to_vec());
-            label(&nodes[at], &rows[at - 1], &input.unwrap_or_default())
+            label(&nodes[at], &input.unwrap_or_default())
         };
         let longest =
             inside.iter().map(|at| text_width(&label(*at), theme::TEXT, false)).fold(120.0, f64::max);
@@ -122,10 +125,14 @@ impl Model {
         let columns = 1 + places.iter().map(|place| place.column).max().unwrap_or(0);
         let mut lane = MARGIN + columns * (sheet.width + COLUMN_GAP) - COLUMN_GAP / 2;
         for (at, here) in inside.iter().zip(&places) {
-            let row = &rows[at - 1];
-            draw_layer(&mut svg, &sheet, here, row, &label(*at));
+            let row = row(*at);
+            if is_sum(*at) {
+                draw_sum(&mut svg, &sheet, here);
+            } else {
+                draw_layer(&mut svg, &sheet, here, row.state(), &label(*at));
+            }
             for input in inputs_of(*at) {
-                sheet.connect(&mut svg, place(input).unwrap_or(&entry), (here, row.kind == "Add"), &mut lane);
+                sheet.connect(&mut svg, place(input).unwrap_or(&entry), (here, is_sum(*at)), &mut lane);
             }
             let from: Vec<&str> =
                 inputs_of(*at).into_iter().map(|input| nodes[input].name.as_str()).collect();
@@ -141,45 +148,44 @@ impl Model {
         }
         let last = places.iter().map(|place| place.row).max().unwrap_or(0);
         let bottom = sheet.top(&Place { column: 0, row: last }) + HEIGHT;
-        Ok(Chart { svg: svg.finish((lane.max(entry_width), bottom + MARGIN), &text), text })
+        Ok(Chart::new(svg.finish((lane.max(entry_width), bottom + MARGIN), &text), text))
     }
 }
 
 /// Describes a layer as in the figures of papers: kernel, filters and stride of a convolution.
-fn label(node: &Node, row: &Row, input: &[usize]) -> String {
+fn label(node: &Node, input: &[usize]) -> String {
     let kernel = node.layer.params().first().map(|param| param.variable().dims().to_vec());
-    let stride = match (input, row.output_shape.as_slice()) {
+    let stride = match (input, node.layer.output_shape()) {
         (&[_, before, _], &[_, after, _]) if after > 0 && before > after => {
             format!(", stride {}", before.div_ceil(after))
         }
         _ => String::new(),
     };
-    match (row.kind, kernel.as_deref()) {
-        ("Conv2D", Some(&[filters, _, height, width])) => format!("{height}×{width} conv, {filters}{stride}"),
-        ("DepthwiseConv2D", Some(&[filters, _, height, width])) => {
-            format!("{height}×{width} depthwise conv, {filters}{stride}")
+    match (&node.config, kernel.as_deref()) {
+        (Some(LayerConfig::Conv2D(config)), Some(&[filters, _, height, width])) => {
+            let depthwise = if config.is_depthwise() { "depthwise " } else { "" };
+            format!("{height}×{width} {depthwise}conv, {filters}{stride}")
         }
-        ("BatchNormalization", _) => "batch norm".into(),
-        ("Activation", _) => match &node.config {
-            Some(LayerConfig::Activation(activation)) => format!("{activation:?}"),
-            _ => "activation".into(),
-        },
-        ("Dense", Some(&[units, _])) => format!("dense, {units}"),
-        (kind, _) => kind.to_owned(),
+        (Some(LayerConfig::BatchNormalization(_)), _) => "batch norm".into(),
+        (Some(LayerConfig::Activation(activation)), _) => format!("{activation:?}"),
+        (Some(LayerConfig::Dense(_)), Some(&[units, _])) => format!("dense, {units}"),
+        _ => node.layer.kind().to_owned(),
     }
 }
 
-/// Draws a layer as a box with its description. An addition is a circle with its two inputs labelled.
-fn draw_layer(svg: &mut Svg, sheet: &Sheet, place: &Place, row: &Row, label: &str) {
+/// Draws an addition: a circle with its two inputs labelled.
+fn draw_sum(svg: &mut Svg, sheet: &Sheet, place: &Place) {
     let (middle, top) = (sheet.middle(place), sheet.top(place));
-    if row.kind == "Add" {
-        svg.node((middle, top + HEIGHT / 2), SUM_RADIUS, "#f4f7fa", NEUTRAL);
-        svg.boxed((middle, top + HEIGHT / 2 + 5), true, "+");
-        svg.text((middle - SUM_RADIUS - 8, top + HEIGHT / 2 - 8), Anchor::End, true, "f(x)");
-        svg.text((middle + SUM_RADIUS + 12, top + HEIGHT / 2 - 8), Anchor::Start, true, "x");
-        return;
-    }
-    let (fill, stroke) = state_colours(row.state());
+    svg.node((middle, top + HEIGHT / 2), SUM_RADIUS, "#f4f7fa", NEUTRAL);
+    svg.boxed((middle, top + HEIGHT / 2 + 5), true, "+");
+    svg.text((middle - SUM_RADIUS - 8, top + HEIGHT / 2 - 8), Anchor::End, true, "f(x)");
+    svg.text((middle + SUM_RADIUS + 12, top + HEIGHT / 2 - 8), Anchor::Start, true, "x");
+}
+
+/// Draws a layer as a box with its description.
+fn draw_layer(svg: &mut Svg, sheet: &Sheet, place: &Place, state: &str, label: &str) {
+    let (middle, top) = (sheet.middle(place), sheet.top(place));
+    let (fill, stroke) = state_colours(state);
     svg.rect([sheet.left(place), top, sheet.width, HEIGHT], fill, stroke);
     svg.boxed((middle, top + 18), false, label);
 }
@@ -188,7 +194,7 @@ fn draw_layer(svg: &mut Svg, sheet: &Sheet, place: &Place, row: &Row, label: &st
 fn nodes_of<'a>(model: &'a Model, prefix: &str) -> Option<(&'a [Node], Vec<Row>)> {
     let nodes = model.nodes();
     match nodes.iter().skip(1).any(|node| node.name.starts_with(prefix) && node.layer.model().is_none()) {
-        true => Some((nodes, model.summary().rows)),
+        true => Some((nodes, layers_with_rows(model).map(|(_, row)| row).collect())),
         false => nodes.iter().filter_map(|node| node.layer.model()).find_map(|inner| nodes_of(inner, prefix)),
     }
 }
