@@ -18,6 +18,7 @@ mod state_dict;
 mod stored;
 mod surplus;
 mod tensor_names;
+mod torch_tensor;
 mod zip;
 
 use std::collections::{HashMap, HashSet};
@@ -157,6 +158,14 @@ impl OpenWeights {
         }
         match self.weights {
             Weights::ImageNet | Weights::Named(_) => Ok(self.weights.known(network)?.name.split('.').next()),
+            _ => Ok(None),
+        }
+    }
+
+    /// The path of a file without metadata about its network, from PyTorch or in safetensors.
+    pub(crate) fn path_without_origin(&self) -> Result<Option<&Path>> {
+        match &self.file {
+            Some(file) if !file.has_origin()? => Ok(Some(file.path())),
             _ => Ok(None),
         }
     }
