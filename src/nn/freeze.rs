@@ -9,6 +9,9 @@ use crate::{Error, Result};
 /// A layer, given by name or by its index in Keras's `model.layers`. Negative indices count from the end: in VGG16
 /// `layers[15]` and `layers[-4]` are both `block5_conv1`. [`Model::summary`] shows the indices.
 ///
+/// Indices are those of Keras for VGG16, ResNet50, ResNet101, ResNet152, DenseNet121, MobileNetV2 and EfficientNetB0 to
+/// B4. Other networks have other layers in Keras, or are not in Keras: their layers are counted as they are here.
+///
 /// Index 0 of a network is its input layer; a `Sequential` does not count its input. A nested model counts as one
 /// layer, and its own layers are indexed within it.
 ///

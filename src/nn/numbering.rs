@@ -12,6 +12,9 @@ impl Model {
         for index in self.indices_by_depth() {
             let has = |layer: &str| self.nodes().iter().any(|node| node.name == layer);
             number += layers_only_in_keras(self.name(), &self.nodes()[index].name, has);
+            // `weights="imagenet"` adds a second rescaling of the input.
+            let is_first = self.nodes()[index].name == "stem_conv";
+            number += usize::from(is_first && is_efficientnet_b(self.name()) && self.is_pretrained());
             numbered.push((number, index));
             number += 1;
         }
@@ -42,14 +45,28 @@ impl Model {
     }
 }
 
+/// Whether the network is an EfficientNet of the first version.
+fn is_efficientnet_b(network: &str) -> bool {
+    network.starts_with("efficientnet_b")
+}
+
 /// Number of layers directly before `layer` that only Keras's network has: padding, preprocessing of the input,
-/// and stochastic depth where it is disabled.
+/// and stochastic depth where it is disabled. Other networks have other layers in Keras, or are not in Keras.
 fn layers_only_in_keras(network: &str, layer: &str, has: impl Fn(&str) -> bool) -> usize {
     match (network, layer) {
-        ("resnet50", "conv1_conv" | "pool1_pool") => 1,
-        ("efficientnet_b0", "stem_conv") => 3,
-        ("efficientnet_b0", "block2a_dwconv" | "block3a_dwconv" | "block4a_dwconv" | "block6a_dwconv") => 1,
-        ("efficientnet_b0", _) => {
+        ("resnet50" | "resnet101" | "resnet152", "conv1_conv" | "pool1_pool") => 1,
+        ("densenet121", "conv1_conv" | "pool1") => 1,
+        (
+            "mobilenetv2_100",
+            "block_1_depthwise" | "block_3_depthwise" | "block_6_depthwise" | "block_13_depthwise",
+        ) => 1,
+        (name, "stem_conv") if is_efficientnet_b(name) => 3,
+        (name, "block2a_dwconv" | "block3a_dwconv" | "block4a_dwconv" | "block6a_dwconv")
+            if is_efficientnet_b(name) =>
+        {
+            1
+        }
+        (name, _) if is_efficientnet_b(name) => {
             let drop = layer.strip_suffix("_add").map(|block| format!("{block}_drop"));
             usize::from(drop.is_some_and(|drop| !has(&drop)))
         }
