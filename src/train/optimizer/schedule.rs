@@ -128,9 +128,14 @@ impl Schedule {
     }
 
     /// Adds a linear warmup: rises from the initial rate to `target` in `steps` steps, before the rest
-    /// of the schedule.
-    pub fn warmup(self, target: f64, steps: usize) -> Schedule {
-        Schedule { warmup: Some((target, steps as f64)), ..self }
+    /// of the schedule. [`Schedule::piecewise_constant`] and [`Schedule::one_cycle`] take no warmup: their own rates
+    /// rise.
+    pub fn warmup(mut self, target: f64, steps: usize) -> Schedule {
+        match self.form {
+            Form::Piecewise { .. } | Form::OneCycle { .. } => self.misplaced = Some("warmup"),
+            _ => self.warmup = Some((target, steps as f64)),
+        }
+        self
     }
 
     /// Checks that all rates are finite and not negative, and that the settings fit together.
@@ -139,9 +144,12 @@ impl Schedule {
         if let Some((target, _)) = self.warmup {
             check_not_negative("warmup's target", target)?;
         }
-        let cosine = "a cosine decay";
-        let expected = if self.misplaced == Some("restarts") { "cosine_decay_restarts" } else { cosine };
         if let Some(method) = self.misplaced {
+            let expected = match method {
+                "restarts" => "cosine_decay_restarts",
+                "warmup" => "a cosine or exponential decay",
+                _ => "a cosine decay",
+            };
             check(method, "another schedule", false, expected)?;
         }
         match &self.form {
@@ -185,13 +193,14 @@ impl Schedule {
             }
             Form::Cosine { steps, alpha } => initial * cosine((step / steps).min(1.0), *alpha),
             Form::Restarts { first, longer, lower, alpha } => {
-                let (mut length, mut height) = (*first, initial);
+                let (mut length, mut height) = (*first, 1.0);
                 while step >= length {
                     step -= length;
                     length = (length * longer).max(1.0);
                     height *= lower;
                 }
-                height * cosine(step / length, *alpha)
+                // Only the part above the final rate becomes lower.
+                initial * (height * cosine(step / length, 0.0) * (1.0 - alpha) + alpha)
             }
             Form::OneCycle { steps } => {
                 let (top, end) = (0.3 * steps - 1.0, steps - 1.0);
@@ -235,6 +244,15 @@ mod tests {
             Schedule::cosine_decay_restarts(1.0, 4).restarts(2.0, 0.5),
             &[(2, 0.5), (4, 0.5), (8, 0.25), (12, 0.25)],
         );
+        // keras.optimizers.schedules.CosineDecayRestarts(1.0, 4, t_mul=2.0, m_mul=0.5, alpha=0.1)
+        near(
+            Schedule::cosine_decay_restarts(1.0, 4).restarts(2.0, 0.5).alpha(0.1),
+            &[(0, 1.0), (2, 0.55), (4, 0.55), (8, 0.325)],
+        );
+        for other in [Schedule::piecewise_constant(&[2], &[1.0, 0.1]), Schedule::one_cycle(1.0, 100)] {
+            let error = other.warmup(1.0, 10).check().unwrap_err().to_string();
+            assert!(error.contains("warmup") && error.contains("cosine or exponential"), "{error}");
+        }
         near(Schedule::one_cycle(1.0, 100), &[(0, 0.04), (29, 1.0), (99, 4e-6)]);
     }
 }
