@@ -38,6 +38,7 @@ impl PrecisionRecall {
     /// [`Error::Argument`] if there are no samples, the numbers of samples and predictions differ, there are more than
     /// two classes, or no sample has class 1.
     pub fn new(truth: &Tensor, predictions: &Predictions) -> Result<PrecisionRecall> {
+        let predictions = &*predictions.of_positions();
         let truth = true_classes(truth, predictions)?;
         let probabilities = of_second_class(predictions)?;
         let positives = truth.iter().sum();

@@ -9,9 +9,9 @@ use super::loss::Output;
 use super::metric::BuiltInMetric;
 use super::metric_trait::{LOSS, numbered_names};
 use super::{BuiltInLoss, Loss, LossSpec, MetricSpec, Optimizer, OptimizerConfig};
+use crate::Result;
 use crate::check::check;
-use crate::nn::{Activation, Model, Param, thousands};
-use crate::{Error, Result};
+use crate::nn::{Activation, ClassLayout, Model, Param, thousands};
 
 /// Optimizer, loss and metrics.
 pub(crate) struct Compiled {
@@ -72,10 +72,9 @@ pub(crate) struct StepOutput {
     /// The targets in the form that the loss takes, `[N, columns]`.
     pub(crate) targets: Tensor,
     /// Whether metrics treat each output value as a separate sample, for example each pixel of an output
-    /// image.
+    /// image. Otherwise each position has a class.
     pub(crate) is_elementwise: bool,
-    /// The shape of one sample's output.
-    pub(crate) shape: Vec<usize>,
+    pub(crate) layout: ClassLayout,
 }
 
 impl Compiled {
@@ -91,13 +90,14 @@ impl Compiled {
 
     /// Converts targets to the form that the loss takes for this model, and copies them to the device of this process.
     pub(crate) fn targets(&self, model: &Model, y: &Tensor) -> Result<Tensor> {
-        let targets = self.loss.targets(y, model.output_shape().iter().product())?;
+        let targets = self.loss.targets(y, &model.class_layout())?;
         Ok(targets.to_device(&crate::device())?)
     }
 
-    /// Whether each target is a single class. This includes two classes with one output.
+    /// Whether each target is a single class, or has a single class at each position. This includes two classes with
+    /// one output.
     pub(crate) fn is_of_one_class(&self, model: &Model) -> bool {
-        let outputs: usize = model.output_shape().iter().product();
+        let outputs = model.class_layout().classes;
         let loss = self.loss.built_in();
         loss.is_some_and(|loss| loss.counts_classes() || loss.has_classes() && outputs == 1)
     }
@@ -110,9 +110,10 @@ impl Compiled {
         targets: Tensor,
         weights: Option<&Tensor>,
     ) -> Result<StepOutput> {
-        let (output, is_elementwise) = self.output(model, linear)?;
-        let loss = self.loss.compute(&output, &targets, weights, model.output_shape())?;
-        Ok(StepOutput { loss, output, targets, is_elementwise, shape: model.output_shape().to_vec() })
+        let output = Output::of(linear, model.last_activation())?;
+        let layout = model.class_layout();
+        let loss = self.loss.compute(&output, &targets, weights, &layout)?;
+        Ok(StepOutput { loss, output, targets, is_elementwise: self.is_elementwise(model), layout })
     }
 
     /// The output for the metrics, with a loss that was computed elsewhere.
@@ -124,20 +125,17 @@ impl Compiled {
         loss: f32,
     ) -> Result<StepOutput> {
         let loss = Tensor::new(loss, linear.device())?;
-        let (output, is_elementwise) = self.output(model, linear)?;
-        Ok(StepOutput { loss, output, targets, is_elementwise, shape: model.output_shape().to_vec() })
+        let output = Output::of(linear, model.last_activation())?;
+        let (is_elementwise, layout) = (self.is_elementwise(model), model.class_layout());
+        Ok(StepOutput { loss, output, targets, is_elementwise, layout })
     }
 
-    /// The output from its values before the last activation, and whether metrics treat its values separately.
-    fn output(&self, model: &Model, linear: Tensor) -> Result<(Output, bool)> {
-        let is_of_one_class = self.loss.built_in().is_some_and(BuiltInLoss::counts_classes);
-        if linear.rank() > 2 && (is_of_one_class || model.last_activation() == Activation::Softmax) {
-            let hint = "flatten feature maps before the classes: `Flatten` or `GlobalAveragePooling2D`";
-            return Err(Error::shape("the model's output", "[batch, classes]", linear.dims(), hint));
-        }
-        let is_elementwise = linear.rank() > 2 && model.last_activation() != Activation::Softmax;
-        let linear = if is_elementwise { linear.flatten_from(1)? } else { linear };
-        Ok((Output::of(linear, model.last_activation())?, is_elementwise))
+    /// Whether metrics treat the values of an output separately: outputs with several positions, unless softmax or
+    /// the loss makes them classes.
+    fn is_elementwise(&self, model: &Model) -> bool {
+        let has_classes = self.loss.built_in().is_some_and(BuiltInLoss::counts_classes)
+            || [model.last_activation(), self.loss.probability_function()].contains(&Activation::Softmax);
+        model.output_shape().len() > 1 && !has_classes
     }
 
     /// Describes a change of `trainable` since the model was compiled. Each change is reported once.
