@@ -7,7 +7,7 @@ use candle_core::Tensor;
 
 use super::Compiled;
 use crate::chart::{Chart, chart_bundle};
-use crate::data::{Batch, Dataset, IntoDataset, announced_batches};
+use crate::data::{Batch, Dataset, IntoDataset, announced_batches, check_numbers};
 use crate::display::{Bundle, Show, debug_as_text};
 use crate::nn::{Mode, Model};
 use crate::ops::GradientTape;
@@ -59,6 +59,7 @@ impl Model {
     ) -> Result<LearningRateCurve> {
         self.check_single("find_learning_rate")?;
         let mut data = data.into_dataset(batch_size, true)?;
+        check_numbers("find_learning_rate", self.trained_classes(), data.class_names())?;
         let mut compiled = self.training_state_mut().compiled.take().ok_or(Error::NotCompiled)?;
         let result = self.try_learning_rates(&mut compiled, &mut *data);
         self.training_state_mut().compiled = Some(compiled);
@@ -70,6 +71,7 @@ impl Model {
         compiled: &mut Compiled,
         data: &mut dyn Dataset,
     ) -> Result<std::thread::Result<Result<LearningRateCurve>>> {
+        compiled.optimizer.check()?;
         let (named, params) = (self.named_params(), self.params());
         let saved: Vec<Tensor> =
             params.iter().map(|param| Ok(param.variable().copy()?)).collect::<Result<_>>()?;

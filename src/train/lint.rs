@@ -165,7 +165,7 @@ fn last_function(model: &Model, compiled: &Compiled) -> Option<String> {
     let expected = loss.last_activation()?;
     let found = model.last_activation();
     let name = loss.name();
-    let outputs: usize = model.output_shape().iter().product();
+    let outputs = model.class_layout().classes;
     let is_of_classes = loss.counts_classes();
     if outputs == 1 && (is_of_classes || found == Activation::Softmax) {
         return Some(

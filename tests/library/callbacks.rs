@@ -278,3 +278,26 @@ fn logs_have_the_learning_rate() -> Result<()> {
     assert_eq!((rows[1][1], rows[2][1]), ("0.5", "0.25"));
     Ok(())
 }
+
+#[test]
+fn a_callback_evaluates_and_saves_its_model() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?.gt(0.5)?);
+    let mut model = sequential![Input::new(2), Dense::new(1)]?;
+    model.compile(SGD::new(0.1), BinaryCrossentropy.from_logits(true), [Accuracy]);
+    let (a, b, to) = (x.clone(), y.clone(), path.clone());
+    let fit = Fit::epochs(2).verbose(false).chart(false).advice(false).on_epoch_end(move |training| {
+        training.save(&to)?;
+        assert!(training.evaluate((&a, &b))?["accuracy"] <= 1.0);
+        for error in [training.model().evaluate(&a, &b).map(drop), training.model().save(&to)] {
+            assert!(error.unwrap_err().to_string().contains("`training."));
+        }
+        Ok(())
+    });
+    model.fit((&x, &y), fit)?;
+    model.evaluate(&x, &y)?;
+    let mut loaded = Model::load(&path)?;
+    assert_eq!(loaded.predict(&x)?.classes(), model.predict(&x)?.classes());
+    loaded.fit((&x, &y), Fit::epochs(1).verbose(false).chart(false).advice(false)).map(drop)
+}

@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 
 use super::file_pattern::FilePattern;
+use super::state::{numbers, read_count};
 use super::{Callback, Monitor, Training, make_parent};
 use crate::check::check;
 use crate::files::check_writable;
 use crate::weights::check_extension;
 use crate::{Error, Result};
+
+/// Name of the number of batches in a backup.
+const BATCHES: &str = "batches";
 
 /// Writes the weights at the end of each epoch, or only when the monitored value improves. Each file is
 /// written atomically. Missing folders are created.
@@ -167,10 +171,17 @@ impl Callback for ModelCheckpoint {
     }
 
     fn state(&self) -> Result<HashMap<String, Tensor>> {
-        self.monitor.state()
+        let mut state = self.monitor.state()?;
+        state.insert(BATCHES.into(), numbers(&[self.batches_since_save as f64])?);
+        Ok(state)
     }
 
     fn set_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
-        self.monitor.set_state(state)
+        self.monitor.set_state(state)?;
+        // Missing in older backups.
+        if state.contains_key(BATCHES) {
+            self.batches_since_save = read_count(state, BATCHES)?;
+        }
+        Ok(())
     }
 }

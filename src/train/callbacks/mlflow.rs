@@ -1,28 +1,18 @@
-//! MLflow runs, in the format of its file store (`mlflow/store/tracking/file_store.py`).
+//! The callback that logs a training for MLflow.
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::hash::{BuildHasher, RandomState};
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use candle_core::Tensor;
-use serde_json::json;
-use sha2::{Digest, Sha256};
 
+use super::mlflow_store::{ID_BYTES, Run, Status, is_file_name};
 use super::state::{numbers, read_numbers};
-use super::{Callback, Training, yaml};
+use super::{Callback, Training};
+use crate::Result;
 use crate::check::check;
-use crate::files::{check_writable_folder, write_whole};
-use crate::{Error, Result};
+use crate::files::check_writable_folder;
 
-/// States of a run (`mlflow/protos/service.proto`).
-const RUNNING: u8 = 1;
-const FINISHED: u8 = 3;
-const KILLED: u8 = 5;
-/// Number of bytes of a run's id.
-const ID_BYTES: usize = 16;
 /// Name of the state in a backup.
 const ID: &str = "id";
 
@@ -46,6 +36,8 @@ const ID: &str = "id";
 /// The number of epochs and the initial learning rate are parameters of every run, unless [`Self::param`] sets them. A
 /// training that resumes from [`BackupAndRestore`](super::BackupAndRestore) continues its run. Processes may write into
 /// the same folder at once.
+///
+/// MLflow shows the run as finished, as failed if an error ended the training, or as killed if an interrupt did.
 #[derive(Debug)]
 pub struct MLflowLogger {
     folder: PathBuf,
@@ -57,20 +49,6 @@ pub struct MLflowLogger {
     run: Option<Run>,
     /// The id of the run in the backup from which the training resumes.
     resumed: Option<String>,
-}
-
-/// A run whose folder exists.
-#[derive(Debug)]
-struct Run {
-    id: String,
-    experiment: String,
-    folder: PathBuf,
-    name: String,
-    /// Milliseconds since 1970-01-01 UTC.
-    start: u128,
-    is_resumed: bool,
-    /// Metrics of a resumed run whose values from the resumed step on were already removed.
-    begun: Vec<String>,
 }
 
 impl MLflowLogger {
@@ -116,43 +94,25 @@ impl MLflowLogger {
     }
 
     fn open(&self, training: &Training) -> Result<Run> {
-        let experiment = experiment(&self.folder, &self.experiment)?;
         let name = self.run_name.clone().unwrap_or_else(|| training.model().name().to_owned());
-        let resumed = self.resumed.clone().filter(|id| self.folder.join(&experiment).join(id).is_dir());
-        let is_resumed = resumed.is_some();
-        // Not drawn from the library's seed: runs with equal seeds need different ids.
-        let random = || RandomState::new().hash_one(());
-        let id = resumed.unwrap_or_else(|| format!("{:016x}{:016x}", random(), random()));
-        let folder = self.folder.join(&experiment).join(&id);
-        let start = started(&folder).unwrap_or_else(now);
-        let run = Run { id, experiment, folder, name, start, is_resumed, begun: Vec::new() };
-        for part in ["metrics", "params", "tags", "artifacts"] {
-            let part = run.folder.join(part);
-            std::fs::create_dir_all(&part).map_err(Error::io(&part))?;
-        }
-        let (epochs, rate) = (training.epochs().to_string(), self.learning_rate.to_string());
-        let automatic = [("epochs".to_owned(), epochs), ("learning_rate".to_owned(), rate)];
-        for (name, value) in self.params.iter().chain(&automatic) {
-            let path = run.folder.join("params").join(name);
-            // The parameters of a run do not change, and the user's come first.
-            if !path.is_file() {
-                write_whole(&path, value.as_bytes())?;
-            }
-        }
-        write_whole(&run.folder.join("tags").join("mlflow.runName"), run.name.as_bytes())?;
-        run.write_about(RUNNING, None)?;
-        Ok(run)
+        let automatic = [
+            ("epochs".to_owned(), training.epochs().to_string()),
+            ("learning_rate".to_owned(), self.learning_rate.to_string()),
+        ];
+        // The user's come first.
+        let params: Vec<_> = self.params.iter().cloned().chain(automatic).collect();
+        Run::open(&self.folder, &self.experiment, name, &params, self.resumed.clone())
     }
 
     /// Ends the run, if there is one.
-    fn end(&mut self, status: u8) -> Result<()> {
-        self.run.take().map_or(Ok(()), |run| run.write_about(status, Some(now())))
+    fn end(&mut self, status: Status) -> Result<()> {
+        self.run.take().map_or(Ok(()), |run| run.end(status))
     }
 }
 
 impl Callback for MLflowLogger {
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
-        self.end(KILLED)?;
+        self.end(Status::Killed)?;
         // At the end of the first epoch, a schedule has changed it.
         self.learning_rate = training.learning_rate();
         self.resumed = None;
@@ -170,12 +130,16 @@ impl Callback for MLflowLogger {
     }
 
     fn on_train_end(&mut self, _: &mut Training) -> Result<()> {
-        self.end(FINISHED)
+        self.end(Status::Finished)
+    }
+
+    fn on_train_error(&mut self, _: &mut Training) -> Result<()> {
+        self.end(Status::Failed)
     }
 
     fn state(&self) -> Result<HashMap<String, Tensor>> {
         let Some(run) = &self.run else { return Ok(HashMap::new()) };
-        let byte = |at: usize| u8::from_str_radix(&run.id[2 * at..2 * at + 2], 16).unwrap_or_default();
+        let byte = |at: usize| u8::from_str_radix(&run.id()[2 * at..2 * at + 2], 16).unwrap_or_default();
         let bytes: Vec<f64> = (0..ID_BYTES).map(|at| f64::from(byte(at))).collect();
         Ok(HashMap::from([(ID.to_owned(), numbers(&bytes)?)]))
     }
@@ -187,114 +151,18 @@ impl Callback for MLflowLogger {
     }
 }
 
-/// Marks the run as killed if an error or an interrupt ended the training before `on_train_end`.
+/// Ends the run of a training that did not reach `on_train_end`: it failed if a panic ended it. Otherwise an interrupt
+/// killed it.
 impl Drop for MLflowLogger {
     fn drop(&mut self) {
-        let _ = self.end(KILLED);
+        let _ = self.end(if std::thread::panicking() { Status::Failed } else { Status::Killed });
     }
-}
-
-impl Run {
-    /// Appends a value of a metric. In a resumed run, first removes the values from this step on.
-    fn log(&mut self, name: &str, value: f64, step: usize) -> Result<()> {
-        let name: String = name.chars().map(|c| if is_allowed(c) { c } else { '_' }).collect();
-        let path = self.folder.join("metrics").join(&name);
-        if self.is_resumed && !self.begun.contains(&name) {
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            let step_of = |line: &str| line.rsplit(' ').next()?.parse::<usize>().ok();
-            let earlier = text.lines().filter(|line| step_of(line).is_some_and(|found| found < step));
-            write_whole(&path, earlier.map(|line| format!("{line}\n")).collect::<String>().as_bytes())?;
-            self.begun.push(name);
-        }
-        let written = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .and_then(|mut file| file.write_all(format!("{} {value} {step}\n", now()).as_bytes()));
-        written.map_err(Error::io(path))
-    }
-
-    fn write_about(&self, status: u8, end: Option<u128>) -> Result<()> {
-        let folder = std::path::absolute(&self.folder).map_err(Error::io(&self.folder))?;
-        let user = std::env::var("USER").unwrap_or_default();
-        let about = [
-            ("artifact_uri", json!(folder.join("artifacts").to_string_lossy())),
-            ("end_time", json!(end.map(|time| time as u64))),
-            ("entry_point_name", json!("")),
-            ("experiment_id", json!(self.experiment)),
-            ("lifecycle_stage", json!("active")),
-            ("run_id", json!(self.id)),
-            ("run_name", json!(self.name)),
-            ("run_uuid", json!(self.id)),
-            ("source_name", json!("")),
-            ("source_type", json!(4)),
-            ("source_version", json!("")),
-            ("start_time", json!(self.start as u64)),
-            ("status", json!(status)),
-            ("tags", json!([])),
-            ("user_id", json!(user)),
-        ];
-        write_whole(&self.folder.join("meta.yaml"), yaml::write(&about).as_bytes())
-    }
-}
-
-/// Start of a run that is resumed, in milliseconds since 1970-01-01 UTC.
-fn started(run: &Path) -> Option<u128> {
-    let about = std::fs::read_to_string(run.join("meta.yaml")).ok()?;
-    yaml::read(&about, "start_time")?.parse().ok()
-}
-
-/// The id of an experiment by name, which is also its folder. It is created if it does not exist.
-fn experiment(folder: &Path, name: &str) -> Result<String> {
-    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
-    for entry in entries.flatten() {
-        let text = std::fs::read_to_string(entry.path().join("meta.yaml")).unwrap_or_default();
-        if yaml::read(&text, "name").is_some_and(|found| found == name) {
-            return Ok(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    // Derived from the name, so that concurrent processes create the same experiment.
-    let id = match name {
-        "Default" => "0".to_owned(),
-        _ => {
-            let hash = Sha256::digest(name.as_bytes());
-            let first = hash.iter().take(8).fold(0u64, |number, byte| number << 8 | u64::from(*byte));
-            format!("{:018}", 100_000_000_000_000_000 + first % 900_000_000_000_000_000)
-        }
-    };
-    let own = folder.join(&id);
-    std::fs::create_dir_all(&own).map_err(Error::io(&own))?;
-    let location = std::path::absolute(&own).map_err(Error::io(&own))?;
-    let about = [
-        ("artifact_location", json!(location.to_string_lossy())),
-        ("creation_time", json!(now() as u64)),
-        ("experiment_id", json!(id)),
-        ("last_update_time", json!(now() as u64)),
-        ("lifecycle_stage", json!("active")),
-        ("name", json!(name)),
-    ];
-    write_whole(&own.join("meta.yaml"), yaml::write(&about).as_bytes())?;
-    Ok(id)
-}
-
-/// Milliseconds since 1970-01-01 UTC.
-fn now() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
-}
-
-fn is_allowed(c: char) -> bool {
-    c.is_alphanumeric() || "_-. :".contains(c)
-}
-
-/// Whether MLflow accepts the name of a parameter, and the name is also a valid file name.
-fn is_file_name(name: &str) -> bool {
-    !name.trim().is_empty() && ![".", ".."].contains(&name) && name.chars().all(is_allowed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
     use crate::prelude::*;
 
     fn fit(
@@ -370,6 +238,41 @@ mod tests {
         Ok(())
     }
 
+    /// Panics, or ends as an interrupt does, at the beginning of the second epoch.
+    struct End(bool);
+
+    impl crate::train::Callback for End {
+        fn on_epoch_begin(&mut self, training: &mut Training) -> Result<()> {
+            match training.epoch() {
+                1 => Ok(()),
+                _ if self.0 => panic!("a fault"),
+                _ => Err(Error::Interrupted),
+            }
+        }
+
+        fn on_train_end(&mut self, _: &mut Training) -> Result<()> {
+            check("the end", "reached", false, "an error")
+        }
+    }
+
+    #[test]
+    fn the_status_is_that_of_the_end() -> Result<()> {
+        let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?);
+        for (epochs, panics, status) in [(1, false, 4), (2, false, 5), (2, true, 4)] {
+            let mut model = sequential![Input::new(2), Dense::new(1)]?;
+            model.compile(SGD::new(0.5), MeanSquaredError, []);
+            let folder = tempfile::tempdir().unwrap();
+            let fit = Fit::epochs(epochs).verbose(false).chart(false).advice(false).callback(End(panics));
+            let fit = fit.callback(MLflowLogger::new(folder.path()));
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| model.fit((&x, &y), fit)));
+            assert_eq!(result.is_err(), panics);
+            let run = folders(&folder.path().join("0")).swap_remove(0);
+            let about = text(&run.join("meta.yaml"));
+            assert!(about.contains(&format!("status: {status}\n")), "{epochs}, {panics}: {about}");
+        }
+        Ok(())
+    }
+
     #[test]
     fn a_resumed_training_continues_its_run() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
@@ -377,7 +280,7 @@ mod tests {
         let runs = folder.path().join("mlruns");
         assert!(fit(MLflowLogger::new(&runs), 4, Some(&backup), Some(3)).is_err());
         let run = folders(&runs.join("0")).swap_remove(0);
-        assert!(text(&run.join("meta.yaml")).contains("status: 5\n"));
+        assert!(text(&run.join("meta.yaml")).contains("status: 4\n"));
         // Written after the last backup.
         let metric = run.join("metrics/loss");
         std::fs::write(&metric, text(&metric) + "7 0.5 2\n").unwrap();
