@@ -76,35 +76,35 @@ impl Schedule {
     /// Multiplies the rate by `rate` every `steps` steps, continuously: `initial · rate^(step/steps)`.
     /// Corresponds to Keras's `ExponentialDecay`.
     pub fn exponential_decay(initial: f64, steps: usize, rate: f64) -> Schedule {
-        let form = Form::Exponential { steps: steps.max(1) as f64, rate, staircase: false };
+        let form = Form::Exponential { steps: steps as f64, rate, staircase: false };
         Schedule { initial, warmup: None, form, misplaced: None }
     }
 
     /// Multiplies the rate by `rate` at the end of every `steps` steps. Corresponds to Keras's
     /// `ExponentialDecay` with `staircase=True`.
     pub fn step_decay(initial: f64, steps: usize, rate: f64) -> Schedule {
-        let form = Form::Exponential { steps: steps.max(1) as f64, rate, staircase: true };
+        let form = Form::Exponential { steps: steps as f64, rate, staircase: true };
         Schedule { initial, warmup: None, form, misplaced: None }
     }
 
     /// Half a cosine, from `initial` down to 0 in `steps` steps (Loshchilov and Hutter 2016).
     /// Corresponds to Keras's `CosineDecay`.
     pub fn cosine_decay(initial: f64, steps: usize) -> Schedule {
-        let form = Form::Cosine { steps: steps.max(1) as f64, alpha: 0.0 };
+        let form = Form::Cosine { steps: steps as f64, alpha: 0.0 };
         Schedule { initial, warmup: None, form, misplaced: None }
     }
 
     /// Repeats the cosine decay; each period is twice as long as the one before. Corresponds to Keras's
     /// `CosineDecayRestarts`.
     pub fn cosine_decay_restarts(initial: f64, first_steps: usize) -> Schedule {
-        let form = Form::Restarts { first: first_steps.max(1) as f64, longer: 2.0, lower: 1.0, alpha: 0.0 };
+        let form = Form::Restarts { first: first_steps as f64, longer: 2.0, lower: 1.0, alpha: 0.0 };
         Schedule { initial, warmup: None, form, misplaced: None }
     }
 
     /// Rises to `most` in the first 30 % of the steps, then falls to almost 0 (Smith 2018), like
     /// PyTorch's `OneCycleLR`.
     pub fn one_cycle(most: f64, steps: usize) -> Schedule {
-        let form = Form::OneCycle { steps: steps.max(2) as f64 };
+        let form = Form::OneCycle { steps: steps as f64 };
         Schedule { initial: most, warmup: None, form, misplaced: None }
     }
 
@@ -161,14 +161,21 @@ impl Schedule {
                 check("boundaries", found, boundaries.is_sorted(), "steps in rising order")?;
                 values.iter().try_for_each(|value| check_not_negative("values", *value))
             }
-            Form::Exponential { rate, .. } => check_positive("rate", *rate),
-            Form::Cosine { alpha, .. } => check_not_negative("alpha", *alpha),
-            Form::Restarts { longer, lower, alpha, .. } => {
+            Form::Exponential { steps, rate, .. } => {
+                check_positive("steps", *steps)?;
+                check_positive("rate", *rate)
+            }
+            Form::Cosine { steps, alpha } => {
+                check_positive("steps", *steps)?;
+                check_not_negative("alpha", *alpha)
+            }
+            Form::Restarts { first, longer, lower, alpha } => {
+                check_positive("first_steps", *first)?;
                 check_positive("t_mul", *longer)?;
                 check_not_negative("m_mul", *lower)?;
                 check_not_negative("alpha", *alpha)
             }
-            Form::OneCycle { .. } => Ok(()),
+            Form::OneCycle { steps } => check("steps", steps, *steps >= 2.0, "at least 2"),
         }
     }
 
@@ -188,22 +195,29 @@ impl Schedule {
                 values.get(at).or(values.last()).copied().unwrap_or_default()
             }
             Form::Exponential { steps, rate, staircase } => {
-                let periods = if *staircase { (step / steps).floor() } else { step / steps };
+                let part = step / steps.max(1.0);
+                let periods = if *staircase { part.floor() } else { part };
                 initial * rate.powf(periods)
             }
-            Form::Cosine { steps, alpha } => initial * cosine((step / steps).min(1.0), *alpha),
+            Form::Cosine { steps, alpha } => initial * cosine((step / steps.max(1.0)).min(1.0), *alpha),
             Form::Restarts { first, longer, lower, alpha } => {
-                let (mut length, mut height) = (*first, 1.0);
+                let (mut length, mut height) = (first.max(1.0), 1.0);
                 while step >= length {
-                    step -= length;
-                    length = (length * longer).max(1.0);
-                    height *= lower;
+                    let next = (length * longer).max(1.0);
+                    // All further periods have the same length.
+                    let periods = if next == length { (step / length).floor() } else { 1.0 };
+                    step -= periods * length;
+                    height *= lower.powf(periods);
+                    if next == length {
+                        break;
+                    }
+                    length = next;
                 }
                 // Only the part above the final rate becomes lower.
                 initial * (height * cosine(step / length, 0.0) * (1.0 - alpha) + alpha)
             }
             Form::OneCycle { steps } => {
-                let (top, end) = (0.3 * steps - 1.0, steps - 1.0);
+                let (top, end) = (0.3 * steps.max(2.0) - 1.0, steps.max(2.0) - 1.0);
                 let between =
                     |from: f64, to: f64, part: f64| to + (from - to) / 2.0 * (1.0 + (PI * part).cos());
                 let low = initial / 25.0;
@@ -249,6 +263,12 @@ mod tests {
             Schedule::cosine_decay_restarts(1.0, 4).restarts(2.0, 0.5).alpha(0.1),
             &[(0, 1.0), (2, 0.55), (4, 0.55), (8, 0.325)],
         );
+        near(
+            Schedule::cosine_decay_restarts(1.0, 4).restarts(1.0, 0.5),
+            &[(2, 0.5), (4, 0.5), (8, 0.25), (10, 0.125)],
+        );
+        // It does not walk through the periods.
+        assert!(Schedule::cosine_decay_restarts(1.0, 10).restarts(1.0, 1.0).at(usize::MAX).is_finite());
         for other in [Schedule::piecewise_constant(&[2], &[1.0, 0.1]), Schedule::one_cycle(1.0, 100)] {
             let error = other.warmup(1.0, 10).check().unwrap_err().to_string();
             assert!(error.contains("warmup") && error.contains("cosine or exponential"), "{error}");
