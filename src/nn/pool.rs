@@ -224,7 +224,10 @@ impl Layer for GlobalMax {
     }
 
     fn forward(&self, inputs: &[&Tensor], _: Mode) -> Result<Tensor> {
-        Ok(inputs[0].flatten_from(2)?.max(D::Minus1)?)
+        let x = inputs[0].flatten_from(2)?.contiguous()?;
+        // candle's maximum passes the whole gradient to each of several equal values, PyTorch's to one.
+        let first = x.argmax_keepdim(D::Minus1)?;
+        Ok(x.gather(&first, D::Minus1)?.squeeze(D::Minus1)?)
     }
 
     fn output_shape(&self) -> &[usize] {

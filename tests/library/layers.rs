@@ -176,3 +176,13 @@ fn candle_operations_are_wrong_or_missing() {
     let far = far.unwrap().to_scalar::<f32>().unwrap();
     assert!(!far.is_finite(), "a loss that is no number: {far}");
 }
+
+#[test]
+fn global_max_pooling_has_one_maximum() -> headstart::Result<()> {
+    let model = sequential![Input::new((1, 4, 4)), Conv2D::new(1, 1), GlobalMaxPooling2D]?;
+    let x = Tensor::ones((1, 1, 4, 4), DType::F32, &device())?;
+    let (_, gradients) = value_and_gradients(|| Ok(model.forward(&x, Mode::Training)?.sum_all()?))?;
+    let bias = &model.params()[1];
+    assert_eq!(gradients.get(bias.var()).unwrap().to_vec1::<f32>()?, [1.0]);
+    Ok(())
+}
