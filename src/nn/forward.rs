@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::Tensor;
 
-use super::{Activation, Mode, Model};
+use super::{Activation, LayerConfig, Mode, Model};
 use crate::{Error, Result};
 
 impl Model {
@@ -144,6 +144,17 @@ impl Model {
     /// The activation of the output layer.
     pub(crate) fn last_activation(&self) -> Activation {
         self.nodes()[self.output_node()].layer.last_activation()
+    }
+
+    /// The activation of the output, also that of a convolution, which the forward pass for losses does not omit.
+    pub(crate) fn output_activation(&self) -> Activation {
+        let node = &self.nodes()[self.output_node()];
+        match (&node.config, node.layer.model()) {
+            (Some(LayerConfig::Conv2D(conv)), _) => conv.activation,
+            (Some(LayerConfig::SeparableConv2D(conv)), _) => conv.activation,
+            (_, Some(model)) => model.output_activation(),
+            _ => self.last_activation(),
+        }
     }
 
     /// As [`Model::forward`], without the last activation.

@@ -134,7 +134,7 @@ impl Compiled {
     /// the loss makes them classes.
     fn is_elementwise(&self, model: &Model) -> bool {
         let has_classes = self.loss.built_in().is_some_and(BuiltInLoss::counts_classes)
-            || [model.last_activation(), self.loss.probability_function()].contains(&Activation::Softmax);
+            || [model.output_activation(), self.loss.probability_function()].contains(&Activation::Softmax);
         model.output_shape().len() > 1 && !has_classes
     }
 

@@ -175,7 +175,7 @@ fn statistics_of_random_weights(model: &Model) -> Option<String> {
 fn last_function(model: &Model, compiled: &Compiled) -> Option<String> {
     let loss = compiled.loss.built_in()?;
     let expected = loss.last_activation()?;
-    let found = model.last_activation();
+    let found = model.output_activation();
     let name = loss.name();
     let outputs = model.class_layout().classes;
     let is_of_classes = loss.counts_classes();
@@ -275,6 +275,10 @@ mod tests {
             said(&mut sure, Adam::default(), SparseCategoricalCrossentropy)[0]
                 .contains(".activation(Softmax)")
         );
+        let maps = |last| sequential![Input::new((1, 6, 6)), Conv2D::new(1, 1).activation(last)];
+        assert_eq!(said(&mut maps(Sigmoid)?, Adam::default(), BinaryCrossentropy), [""; 0]);
+        let twice = said(&mut maps(Sigmoid)?, Adam::default(), BinaryCrossentropy.from_logits(true));
+        assert!(twice[0].contains("ends with Sigmoid too"), "{twice:?}");
         let bare = said(&mut model(&base, Linear)?, Adam::default(), BinaryCrossentropy);
         assert!(bare[0].contains("from_logits(true)"), "{bare:?}");
         base.unfreeze_from("block5_conv1")?;
