@@ -43,6 +43,8 @@ pub struct MLflowLogger {
     experiment: String,
     run_name: Option<String>,
     params: Vec<(String, String)>,
+    /// The learning rate at the beginning of the training.
+    learning_rate: f64,
     run: Option<Run>,
     /// The id of the run in the backup from which the training resumes.
     resumed: Option<String>,
@@ -56,6 +58,7 @@ impl MLflowLogger {
             experiment: "Default".into(),
             run_name: None,
             params: Vec::new(),
+            learning_rate: 0.0,
             run: None,
             resumed: None,
         }
@@ -93,7 +96,7 @@ impl MLflowLogger {
         let name = self.run_name.clone().unwrap_or_else(|| training.model().name().to_owned());
         let automatic = [
             ("epochs".to_owned(), training.epochs().to_string()),
-            ("learning_rate".to_owned(), training.learning_rate().to_string()),
+            ("learning_rate".to_owned(), self.learning_rate.to_string()),
         ];
         let params: Vec<_> = automatic.into_iter().chain(self.params.iter().cloned()).collect();
         Run::open(&self.folder, &self.experiment, name, &params, self.resumed.clone())
@@ -106,8 +109,9 @@ impl MLflowLogger {
 }
 
 impl Callback for MLflowLogger {
-    fn on_train_begin(&mut self, _: &mut Training) -> Result<()> {
+    fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
         self.end(Status::Killed)?;
+        self.learning_rate = training.learning_rate();
         self.resumed = None;
         check("experiment", format!("{:?}", self.experiment), !self.experiment.trim().is_empty(), "a name")?;
         let expected = "letters, digits, spaces and _ - . in the name";
