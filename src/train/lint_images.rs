@@ -20,11 +20,13 @@ const UNIT_RANGE_MAX: f32 = 1.5;
 /// Smallest number of images to evaluate or predict whose values must cover the range (8: fewer can all be dark).
 const MIN_IMAGES: usize = 8;
 
+/// A model, by its last parameter, and what was done with it.
+type Printed = (Option<TensorId>, &'static str);
+
 /// Prints advice on the values of images to predict or evaluate. Prints it once for each model and each `what`. Many
 /// models have the name `sequential`; the last parameter is the head's, and no other model has it.
 pub(super) fn advise_once(model: &Model, x: &Tensor, what: &'static str) -> Result<()> {
-    static PRINTED: LazyLock<Mutex<HashSet<(Option<TensorId>, &'static str)>>> =
-        LazyLock::new(Mutex::default);
+    static PRINTED: LazyLock<Mutex<HashSet<Printed>>> = LazyLock::new(Mutex::default);
     let key = (model.params().last().map(|param| param.variable().id()), what);
     let printed = || PRINTED.lock().unwrap_or_else(PoisonError::into_inner);
     if printed().contains(&key) {

@@ -300,6 +300,10 @@ mod tests {
             Schedule::cosine_decay_restarts(1.0, 4).restarts(0.5, 0.5),
             &[(2, 0.5), (4, 0.5), (5, 0.25), (6, 0.25), (7, 0.125), (8, 0.0625)],
         );
+        for other in [Schedule::piecewise_constant(&[2], &[1.0, 0.1]), Schedule::one_cycle(1.0, 100)] {
+            let error = other.warmup(1.0, 10).check().unwrap_err().to_string();
+            assert!(error.contains("warmup") && error.contains("cosine or exponential"), "{error}");
+        }
         near(Schedule::one_cycle(1.0, 100), &[(0, 0.04), (29, 1.0), (99, 4e-6)]);
     }
 
