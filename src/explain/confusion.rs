@@ -301,7 +301,7 @@ fn class_numbers(targets: &Tensor, layout: &ClassLayout) -> Result<Tensor> {
         }
         if !layout.has_classes(targets.dims()) {
             let expected = format!("{:?}", layout.class_shape(targets.dims().first().copied().unwrap_or(0)));
-            let hint = "give the class of each pixel or token";
+            let hint = "use the class of each pixel or token";
             return Err(Error::shape("targets", expected, targets.dims(), hint));
         }
         return Ok(targets.flatten_all()?);

@@ -301,3 +301,33 @@ fn a_callback_evaluates_and_saves_its_model() -> Result<()> {
     assert_eq!(loaded.predict(&x)?.classes(), model.predict(&x)?.classes());
     loaded.fit((&x, &y), Fit::epochs(1).verbose(false).chart(false).advice(false)).map(drop)
 }
+
+/// Counts batches across a restart: batches 4, 8 and 12 of epochs of 3 batches.
+#[test]
+fn checkpoints_by_batches_resume_exactly() -> Result<()> {
+    let run = |folder: &std::path::Path, is_broken: bool| -> Result<Vec<String>> {
+        let (x, y) = (random_uniform((12, 2), 0.0, 1.0)?, random_uniform(12, 0.0, 1.0)?);
+        let mut model = sequential![Input::new(2), Dense::new(1)]?;
+        model.compile(SGD::new(1e-3), MeanSquaredError, []);
+        let checkpoint = ModelCheckpoint::new(folder.join("w/{epoch}-{batch}.safetensors")).save_freq(4);
+        let fit = quiet(4).batch_size(4);
+        let fit = fit.callback(BackupAndRestore::new(folder.join("backup"))).callback(checkpoint);
+        let fit = fit.on_epoch_end(move |training| match is_broken && training.epoch() == 2 {
+            true => Err(headstart::Error::Interrupted),
+            false => Ok(()),
+        });
+        model.fit((&x, &y), fit)?;
+        let files = std::fs::read_dir(folder.join("w")).unwrap();
+        let mut names: Vec<String> =
+            files.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        Ok(names)
+    };
+    let [whole, broken] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let expected = ["2-1.safetensors", "3-2.safetensors", "4-3.safetensors"];
+    assert_eq!(run(whole.path(), false)?, expected);
+    // Epoch 2 is repeated.
+    run(broken.path(), true)?;
+    assert_eq!(run(broken.path(), false)?, expected);
+    Ok(())
+}

@@ -236,36 +236,6 @@ fn a_shared_callback_keeps_the_best_of_two_fits() -> Result<()> {
     Ok(())
 }
 
-/// Counts batches across a restart: batches 4, 8 and 12 of epochs of 3 batches.
-#[test]
-fn checkpoints_by_batches_resume_exactly() -> Result<()> {
-    let run = |folder: &Path, is_broken: bool| -> Result<Vec<String>> {
-        let (x, y) = (random_uniform((12, 2), 0.0, 1.0)?, random_uniform(12, 0.0, 1.0)?);
-        let mut model = sequential![Input::new(2), Dense::new(1)]?;
-        model.compile(SGD::new(1e-3), MeanSquaredError, []);
-        let checkpoint = ModelCheckpoint::new(folder.join("w/{epoch}-{batch}.safetensors")).save_freq(4);
-        let fit = Fit::epochs(4).batch_size(4).verbose(false).chart(false).advice(false);
-        let fit = fit.callback(BackupAndRestore::new(folder.join("backup"))).callback(checkpoint);
-        let fit = fit.on_epoch_end(move |training| match is_broken && training.epoch() == 2 {
-            true => Err(headstart::Error::Interrupted),
-            false => Ok(()),
-        });
-        model.fit((&x, &y), fit)?;
-        let files = fs::read_dir(folder.join("w")).unwrap();
-        let mut names: Vec<String> =
-            files.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        Ok(names)
-    };
-    let [whole, broken] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let expected = ["2-1.safetensors", "3-2.safetensors", "4-3.safetensors"];
-    assert_eq!(run(whole.path(), false)?, expected);
-    // Epoch 2 is repeated.
-    run(broken.path(), true)?;
-    assert_eq!(run(broken.path(), false)?, expected);
-    Ok(())
-}
-
 #[test]
 fn layers_are_frozen_by_their_indices_in_keras() -> Result<()> {
     // `for layer in base.layers[:15]: layer.trainable = False`; for ResNet50 `[:143]`.
