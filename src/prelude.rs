@@ -26,7 +26,7 @@ pub use crate::nn::{
     GlobalResponseNormalization, GroupNormalization, Initializer, Input, Layer, LayerNormalization,
     LayerScale, Lora, MaxPooling2D, Mode, Model, ModelBuilder, MultiHeadAttention, Multiply, Padding, Param,
     Permute, PositionEmbedding, Rescaling, Reshape, SeparableConv2D, Sequential, StochasticDepth,
-    ZeroPadding2D,
+    UpSampling2D, ZeroPadding2D,
 };
 pub use crate::ops::value_and_gradients;
 pub use crate::random::{random_uniform, set_random_seed};

@@ -44,6 +44,7 @@ impl Calibration {
             let (expected, found) = ("a number from 1 to 1000".into(), bins.to_string());
             return Err(Error::Argument { name: "bins", expected, found });
         }
+        let predictions = &*predictions.of_positions();
         let truth = true_classes(truth, predictions)?;
         let confidences = predictions.confidences();
         if let Some(confidence) = confidences.iter().find(|confidence| !(0.0..=1.0).contains(*confidence)) {
@@ -116,8 +117,9 @@ impl Predictions {
     /// Those of [`Predictions::losses`]; [`Error::Argument`] if no temperature from 0.01 to 100 is best: all
     /// predictions are right, or they are no better than chance.
     pub fn fit_temperature(&self, truth: &Tensor) -> Result<f64> {
-        let truth = true_classes(truth, self)?;
-        let logits: Vec<Vec<f64>> = self.logits()?.collect();
+        let rows = self.of_positions();
+        let truth = true_classes(truth, &rows)?;
+        let logits: Vec<Vec<f64>> = rows.logits()?.collect();
         let loss = |temperature: f64| -> f64 {
             let rows = logits.iter().zip(&truth);
             rows.map(|(row, class)| cross_entropy(row.iter().map(|logit| logit / temperature), *class)).sum()
@@ -146,8 +148,9 @@ impl Predictions {
     /// [`Error::Argument`] if there are no samples, or the numbers of samples and predictions differ. Also if a target is
     /// not the number of a predicted class, or the outputs are neither logits nor probabilities.
     pub fn losses(&self, truth: &Tensor) -> Result<Vec<f64>> {
-        let truth = true_classes(truth, self)?;
-        Ok(self.logits()?.zip(truth).map(|(row, class)| cross_entropy(row.into_iter(), class)).collect())
+        let rows = self.of_positions();
+        let truth = true_classes(truth, &rows)?;
+        Ok(rows.logits()?.zip(truth).map(|(row, class)| cross_entropy(row.into_iter(), class)).collect())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::data::{
     read_class_numbers,
 };
 use crate::display::{Bundle, Show, text_bundle};
-use crate::nn::{Model, Predictions};
+use crate::nn::{ClassLayout, Model, Predictions};
 use crate::train::{BATCH, note_nan};
 use crate::{Error, Result};
 
@@ -41,6 +41,7 @@ pub struct ConfusionMatrix {
 impl ConfusionMatrix {
     /// Counts the predictions for samples with true class numbers `[N]`. `predictions` has one row of
     /// outputs per sample: one output per class, or, with two classes, one output for the second class.
+    /// For feature maps, `truth` is `[N, height, width]`, and the counts are those of pixels.
     ///
     /// # Errors
     /// [`Error::Argument`] if the numbers of samples and predictions differ, or a class has no name.
@@ -54,13 +55,14 @@ impl ConfusionMatrix {
     }
 
     fn of(truth: &Tensor, predictions: &Predictions, names: Vec<String>) -> Result<ConfusionMatrix> {
-        if truth.elem_count() != predictions.len() {
+        let classes = predictions.classes();
+        if truth.elem_count() != classes.len() {
             let (expected, found) =
-                (format!("{}, one row for each sample", truth.elem_count()), predictions.len().to_string());
+                (format!("{}, one row for each sample", truth.elem_count()), classes.len().to_string());
             return Err(Error::Argument { name: "predictions", expected, found });
         }
         let mut counts = vec![vec![0; names.len()]; names.len()];
-        for (truth, given) in read_class_numbers("truth", truth)?.into_iter().zip(predictions.classes()) {
+        for (truth, given) in read_class_numbers("truth", truth)?.into_iter().zip(classes) {
             if truth.max(given) >= names.len() {
                 let (expected, found) = (format!("a name for class {}", truth.max(given)), names.join(", "));
                 return Err(Error::Argument { name: "classes", expected, found });
@@ -270,13 +272,13 @@ impl Model {
         let trained = self.trained_classes();
         check_same("confusion_matrix", trained, data.class_names())?;
         let names = if data.class_names().is_empty() { trained } else { data.class_names() };
-        let outputs: usize = self.output_shape().iter().product();
-        let numbers = || (0..outputs.max(2)).map(|class| class.to_string()).collect();
+        let layout = self.class_layout();
+        let numbers = || (0..layout.classes.max(2)).map(|class| class.to_string()).collect();
         let names = if names.is_empty() { numbers() } else { names.to_vec() };
         let (mut truth, mut predictions): (Vec<Tensor>, Option<Predictions>) = (Vec::new(), None);
         for batch in announced_batches(&mut *data)? {
             let batch = batch?;
-            truth.push(class_numbers(&batch.y)?);
+            truth.push(class_numbers(&batch.y, &layout)?);
             let of_batch = self.predict_part(&batch.x, BATCH)?;
             match &mut predictions {
                 Some(predictions) => predictions.append(of_batch),
@@ -289,9 +291,21 @@ impl Model {
     }
 }
 
-/// Class numbers `[N]` from targets `[N]`, `[N, 1]` or one-hot `[N, classes]`.
-fn class_numbers(targets: &Tensor) -> Result<Tensor> {
+/// Class numbers `[N · positions]` from targets `[N]`, `[N, 1]` or one-hot `[N, classes]`, or from targets of outputs with
+/// several positions.
+fn class_numbers(targets: &Tensor, layout: &ClassLayout) -> Result<Tensor> {
     let targets = targets.to_dtype(DType::F32)?;
+    if layout.positions > 1 {
+        if layout.classes > 1 && layout.has_outputs(targets.dims()) {
+            return Ok(layout.rows(&targets)?.argmax(1)?.to_dtype(DType::F32)?);
+        }
+        if !layout.has_classes(targets.dims()) {
+            let expected = format!("{:?}", layout.class_shape(targets.dims().first().copied().unwrap_or(0)));
+            let hint = "use the class of each pixel or token";
+            return Err(Error::shape("targets", expected, targets.dims(), hint));
+        }
+        return Ok(targets.flatten_all()?);
+    }
     Ok(match *targets.dims() {
         [_, classes] if classes > 1 => targets.argmax(1)?.to_dtype(DType::F32)?,
         _ => targets.flatten_all()?,

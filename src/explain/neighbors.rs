@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::nn::{Activation, Predictions};
+use crate::nn::{Activation, ClassLayout, Predictions};
 use crate::{Error, Result, check_interrupt};
 
 /// Number of queries whose distances are computed at once.
@@ -104,7 +104,7 @@ impl KNeighborsClassifier {
         }
         // Divided once, because a sum of rounded shares could exceed 1.
         values.iter_mut().for_each(|votes| *votes /= self.neighbors as f32);
-        Ok(Predictions::new(values, columns, Activation::Linear))
+        Ok(Predictions::new(values, ClassLayout::of(&[columns]), Activation::Linear))
     }
 }
 

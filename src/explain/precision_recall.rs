@@ -39,6 +39,7 @@ impl PrecisionRecall {
     /// - there are more than two classes;
     /// - no sample has class 1.
     pub fn new(truth: &Tensor, predictions: &Predictions) -> Result<PrecisionRecall> {
+        let predictions = &*predictions.of_positions();
         let truth = true_classes(truth, predictions)?;
         let probabilities = second_class_probabilities(predictions)?;
         let positives = truth.iter().sum();

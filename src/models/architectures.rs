@@ -80,13 +80,13 @@ impl Network {
         let of_keras = models().iter().find(|model| model.keras.as_deref() == Some(name));
         let architecture = of_keras.map_or(name, |model| &model.name).split('.').next().unwrap_or_default();
         if let Some(known) = ALL.iter().find(|known| known.name == architecture) {
-            return Ok(Network::new(known, weights));
+            return Ok(Network::by_name(known, weights, false));
         }
         // timm's prefix `tf_` means TensorFlow's padding and epsilon.
         let is_variant = |known: &&&Architecture| known.keras.is_some() || known.of_tensorflow;
         let plain = architecture.strip_prefix("tf_");
         let known = plain.and_then(|plain| ALL.iter().filter(is_variant).find(|known| known.name == plain));
-        known.map(|known| Network::of_tensorflow(known, weights)).ok_or_else(|| {
+        known.map(|known| Network::by_name(known, weights, true)).ok_or_else(|| {
             let names: Vec<&str> = ALL.iter().map(|architecture| architecture.name).collect();
             let expected = format!("one of {}", names.join(", "));
             Error::Argument { name: "network", expected, found: name.to_owned() }

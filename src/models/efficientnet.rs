@@ -53,19 +53,26 @@ const B0: Table = Table {
     squeeze: SqueezeForm::OfInput,
     same: false,
     epsilon: 1e-5,
+    momentum: 0.9,
+    top_dropout: 0.2,
 };
+
+/// The form of Keras and TensorFlow.
+const fn of_keras(table: Table) -> Table {
+    Table { same: true, epsilon: 1e-3, momentum: 0.99, ..table }
+}
+
 static TABLE_B0: Table = B0;
-static TABLE_B0_OF_KERAS: Table = Table { same: true, epsilon: 1e-3, ..B0 };
+static TABLE_B0_OF_KERAS: Table = of_keras(B0);
 static TABLE_B1: Table = Table { width: 1.0, depth: 1.1, ..B0 };
-static TABLE_B1_OF_KERAS: Table = Table { same: true, epsilon: 1e-3, ..TABLE_B1 };
-static TABLE_B2: Table = Table { width: 1.1, depth: 1.2, ..B0 };
-static TABLE_B2_OF_KERAS: Table = Table { same: true, epsilon: 1e-3, ..TABLE_B2 };
-static TABLE_B3: Table = Table { width: 1.2, depth: 1.4, ..B0 };
-static TABLE_B3_OF_KERAS: Table = Table { same: true, epsilon: 1e-3, ..TABLE_B3 };
-static TABLE_B4: Table = Table { width: 1.4, depth: 1.8, ..B0 };
-static TABLE_B4_OF_KERAS: Table = Table { same: true, epsilon: 1e-3, ..TABLE_B4 };
-static TABLE_LITE0: Table =
-    Table { blocks: &blocks(false), activation: Activation::Relu6, same: true, epsilon: 1e-3, ..B0 };
+static TABLE_B1_OF_KERAS: Table = of_keras(TABLE_B1);
+static TABLE_B2: Table = Table { width: 1.1, depth: 1.2, top_dropout: 0.3, ..B0 };
+static TABLE_B2_OF_KERAS: Table = of_keras(TABLE_B2);
+static TABLE_B3: Table = Table { width: 1.2, depth: 1.4, top_dropout: 0.3, ..B0 };
+static TABLE_B3_OF_KERAS: Table = of_keras(TABLE_B3);
+static TABLE_B4: Table = Table { width: 1.4, depth: 1.8, top_dropout: 0.4, ..B0 };
+static TABLE_B4_OF_KERAS: Table = of_keras(TABLE_B4);
+static TABLE_LITE0: Table = Table { blocks: &blocks(false), activation: Activation::Relu6, ..of_keras(B0) };
 static TABLE_V2_S: Table = Table {
     blocks: &[
         row(1, Kind::Plain, (2, 3, 1, 1.0, 24), false),
@@ -114,6 +121,7 @@ static EFFICIENTNET_B1_OF_KERAS: Architecture = Architecture {
 pub(super) static EFFICIENTNET_B2: Architecture = Architecture {
     name: "efficientnet_b2",
     features: |net| TABLE_B2.features(net),
+    top: |net, classes, last| TABLE_B2.top(net, classes, last),
     side: 256,
     keras: Some(&EFFICIENTNET_B2_OF_KERAS),
     ..EFFICIENTNET_B0
@@ -125,6 +133,7 @@ static EFFICIENTNET_B2_OF_KERAS: Architecture =
 pub(super) static EFFICIENTNET_B3: Architecture = Architecture {
     name: "efficientnet_b3",
     features: |net| TABLE_B3.features(net),
+    top: |net, classes, last| TABLE_B3.top(net, classes, last),
     side: 288,
     keras: Some(&EFFICIENTNET_B3_OF_KERAS),
     ..EFFICIENTNET_B0
@@ -136,6 +145,7 @@ static EFFICIENTNET_B3_OF_KERAS: Architecture =
 pub(super) static EFFICIENTNET_B4: Architecture = Architecture {
     name: "efficientnet_b4",
     features: |net| TABLE_B4.features(net),
+    top: |net, classes, last| TABLE_B4.top(net, classes, last),
     side: 320,
     keras: Some(&EFFICIENTNET_B4_OF_KERAS),
     ..EFFICIENTNET_B0

@@ -54,6 +54,7 @@ pub(super) enum SqueezeForm {
 }
 
 /// A network.
+#[derive(Clone, Copy)]
 pub(super) struct Table {
     pub(super) blocks: &'static [Blocks],
     /// The names of the layers.
@@ -78,6 +79,10 @@ pub(super) struct Table {
     /// Whether padding is TensorFlow's "same", with the odd row at the bottom; otherwise PyTorch's symmetric padding.
     pub(super) same: bool,
     pub(super) epsilon: f64,
+    /// Momentum of the moving statistics.
+    pub(super) momentum: f64,
+    /// Rate of the dropout before the classes. With 0 there is no dropout.
+    pub(super) top_dropout: f32,
 }
 
 /// Sizes of one block.
@@ -117,7 +122,7 @@ impl Table {
         stems: [&[&str; 2]; 2],
         conv: Conv2D,
     ) -> Result<()> {
-        let norm = BatchNormalization::default().momentum(0.99).epsilon(self.epsilon);
+        let norm = BatchNormalization::default().momentum(self.momentum).epsilon(self.epsilon);
         net.conv(names[0], stems[0], conv.use_bias(false))?;
         net.batch_norm(names[1], stems[1], norm)
     }
@@ -243,7 +248,9 @@ impl Table {
             let units = self.head_channels(net);
             net.weighted("conv_2", &["conv_head"], Dense::new(units).activation(self.activation))?;
         }
-        net.layer("top_dropout", Dropout::new(0.2))?;
+        if self.top_dropout > 0.0 {
+            net.layer("top_dropout", Dropout::new(self.top_dropout))?;
+        }
         net.dense(self.names.classifier(), &["classifier", "_fc"], classes, last)
     }
 
@@ -254,7 +261,7 @@ impl Table {
         net.layer("avg_pool", GlobalAveragePooling2D)?;
         net.layer("avg_pool_reshape", Reshape::new((channels, 1, 1)))?;
         net.conv("conv_2", &["conv_head"], Conv2D::new(units, 1).activation(self.activation))?;
-        net.layer("top_dropout", Dropout::new(0.2))?;
+        net.layer("top_dropout", Dropout::new(self.top_dropout))?;
         net.conv(self.names.classifier(), &["classifier"], Conv2D::new(classes, 1))?;
         net.layer("flatten", Flatten)?;
         net.layer("predictions", last)

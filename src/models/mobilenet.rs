@@ -58,6 +58,8 @@ static TABLE_V2: Table = Table {
     squeeze: SqueezeForm::OfInput,
     same: false,
     epsilon: 1e-5,
+    momentum: 0.9,
+    top_dropout: 0.2,
 };
 
 static TABLE_V3_LARGE: Table = Table {
@@ -86,6 +88,8 @@ static TABLE_V3_LARGE: Table = Table {
     squeeze: SqueezeForm::OfInside,
     same: false,
     epsilon: 1e-5,
+    momentum: 0.9,
+    top_dropout: 0.2,
 };
 
 static TABLE_V3_SMALL: Table = Table {
@@ -103,11 +107,14 @@ static TABLE_V3_SMALL: Table = Table {
     ..TABLE_V3_LARGE
 };
 
-static TABLE_V2_OF_KERAS: Table = Table { same: true, epsilon: 1e-3, ..TABLE_V2 };
-static TABLE_V3_LARGE_OF_KERAS: Table =
-    Table { same: true, epsilon: 1e-3, convolutional_top: true, ..TABLE_V3_LARGE };
-static TABLE_V3_SMALL_OF_KERAS: Table =
-    Table { same: true, epsilon: 1e-3, convolutional_top: true, ..TABLE_V3_SMALL };
+/// The form of Keras.
+const fn of_keras(table: Table) -> Table {
+    Table { same: true, epsilon: 1e-3, momentum: 0.999, ..table }
+}
+
+static TABLE_V2_OF_KERAS: Table = Table { top_dropout: 0.0, ..of_keras(TABLE_V2) };
+static TABLE_V3_LARGE_OF_KERAS: Table = Table { convolutional_top: true, ..of_keras(TABLE_V3_LARGE) };
+static TABLE_V3_SMALL_OF_KERAS: Table = Table { convolutional_top: true, ..of_keras(TABLE_V3_SMALL) };
 
 pub(super) static MOBILENET_V2: Architecture = Architecture {
     name: "mobilenetv2_100",

@@ -15,6 +15,7 @@ mod registry;
 mod regnet;
 mod residual;
 mod squeeze;
+mod tensorflow_form;
 mod vgg16;
 mod vision_transformer;
 

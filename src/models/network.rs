@@ -5,12 +5,13 @@ use rand::Rng;
 
 use super::assembler::Assembler;
 use super::registry::models;
+use super::tensorflow_form::{Forms, has_form_of_keras, note_unknown_form};
 use crate::check::check_below_one;
 use crate::nn::{
     Activation, FirstToken, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D, Initializer,
     Model, Preprocessing,
 };
-use crate::weights::{self, OpenWeights, TensorNames, TensorStems, Weights, pretrained};
+use crate::weights::{self, TensorNames, TensorStems, Weights, pretrained};
 use crate::{Error, Result, random};
 
 /// An architecture, built with an [`Assembler`].
@@ -82,8 +83,8 @@ pub struct Network {
     drop_connect_rate: f32,
     skip_mismatch: bool,
     initializer: Initializer,
-    /// Whether the user asked for TensorFlow's variant, with a name that begins with `tf_`.
-    of_tensorflow: bool,
+    /// Whether the user asked for TensorFlow's variant, with a name that begins with `tf_`. `None`: without a name.
+    of_tensorflow: Option<bool>,
 }
 
 impl Network {
@@ -100,13 +101,17 @@ impl Network {
             drop_connect_rate: 0.0,
             skip_mismatch: false,
             initializer: Initializer::GlorotUniform,
-            of_tensorflow: false,
+            of_tensorflow: None,
         }
     }
 
-    /// A network by its name in timm with the prefix `tf_`, for weights from TensorFlow.
-    pub(super) fn of_tensorflow(architecture: &'static Architecture, weights: Weights) -> Network {
-        Network { of_tensorflow: true, ..Network::new(architecture, weights) }
+    /// A network by its name in timm. `of_tensorflow`: whether it has the prefix `tf_`, for weights from TensorFlow.
+    pub(super) fn by_name(
+        architecture: &'static Architecture,
+        weights: Weights,
+        of_tensorflow: bool,
+    ) -> Network {
+        Network { of_tensorflow: Some(of_tensorflow), ..Network::new(architecture, weights) }
     }
 
     /// Sets whether the network has its top, the layers that classify. Default: true.
@@ -197,7 +202,15 @@ impl Network {
             weights => weights,
         };
         let file = weights.open(architecture.name)?;
-        let of_keras = has_form_of_keras(architecture, &file, self.of_tensorflow)?;
+        let forms = Forms {
+            name: architecture.name,
+            has_variant: architecture.keras.is_some(),
+            is_of_tensorflow: architecture.of_tensorflow,
+        };
+        let of_keras = has_form_of_keras(&forms, &file, self.of_tensorflow == Some(true))?;
+        if self.of_tensorflow.is_none() && !of_keras {
+            note_unknown_form(architecture.name, &file)?;
+        }
         let architecture = architecture.keras.filter(|_| of_keras).unwrap_or(architecture);
         let (name, defaults) = (architecture.name, file.defaults());
         let side = defaults.side.unwrap_or(architecture.side);
@@ -251,33 +264,6 @@ impl Network {
         weights::fill(&model, &TensorNames { stems, omitted }, demo, &file, skip_mismatch)?;
         Ok(model)
     }
-}
-
-/// Whether the network needs the form of Keras and TensorFlow for these weights. Padding and epsilon differ, and the
-/// tensors are the same. `of_tensorflow`: whether the user asked for this form.
-///
-/// # Errors
-/// [`Error::Argument`] if the weights were published for a form that the network does not have.
-fn has_form_of_keras(architecture: &Architecture, file: &OpenWeights, of_tensorflow: bool) -> Result<bool> {
-    let has_variant = architecture.keras.is_some();
-    let Some(published) = file.published_for(architecture.name)? else {
-        return Ok(has_variant && (of_tensorflow || file.has_form_of_keras(architecture.name)?));
-    };
-    let fits = match published.starts_with("tf_") {
-        true => has_variant || architecture.of_tensorflow,
-        false => !of_tensorflow && !architecture.of_tensorflow,
-    };
-    if fits {
-        return Ok(has_variant && published.starts_with("tf_"));
-    }
-    let plain = architecture.name.trim_start_matches("tf_");
-    let (wanted, form) = match published.starts_with("tf_") {
-        true => (plain.to_owned(), "TensorFlow's"),
-        false => (format!("tf_{plain}"), "PyTorch's"),
-    };
-    let expected = format!("weights for {wanted}");
-    let found = format!("those for {published}, which need {form} padding and epsilon");
-    Err(Error::Argument { name: "pretrained weights", expected, found })
 }
 
 /// Adds the global pooling of a network without its top, and the neck.

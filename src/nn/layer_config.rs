@@ -9,7 +9,7 @@ use super::{
     Dense, Dropout, FirstToken, Flatten, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling2D,
     GlobalResponseNormalization, GroupNormalization, Labels, LayerNormalization, LayerScale, MaxPooling2D,
     MultiHeadAttention, Multiply, Permute, PositionEmbedding, Preprocessing, Rescaling, Reshape,
-    SeparableConv2D, StochasticDepth, ZeroPadding2D,
+    SeparableConv2D, StochasticDepth, UpSampling2D, ZeroPadding2D,
 };
 
 /// Defines [`LayerConfig`] for the library's layers.
@@ -74,6 +74,7 @@ layer_configs!(
     Reshape,
     SeparableConv2D,
     StochasticDepth,
+    UpSampling2D,
     ZeroPadding2D,
 );
 

@@ -8,7 +8,7 @@ use candle_core::{DType, Tensor};
 
 use super::execution_plan::PlanCache;
 use super::gpu_network::Executors;
-use super::{Labels, Layer, LayerConfig, Param, Preprocessing};
+use super::{ClassLayout, Labels, Layer, LayerConfig, Param, Preprocessing};
 use crate::opaque::Opaque;
 use crate::{Error, Result};
 
@@ -88,6 +88,11 @@ impl Model {
     /// The shape of one output, without the batch dimension. With several outputs: that of the first.
     pub fn output_shape(&self) -> &[usize] {
         self.graph.nodes[self.output_node()].layer.output_shape()
+    }
+
+    /// Where one output has its classes.
+    pub(crate) fn class_layout(&self) -> ClassLayout {
+        ClassLayout::of(self.output_shape())
     }
 
     /// The names of the inputs, in order.

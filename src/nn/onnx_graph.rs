@@ -104,6 +104,11 @@ pub(super) fn int(name: &str, value: i64) -> Message {
     Message::new().bytes(1, name).number(3, value).number(20, 2)
 }
 
+/// `AttributeProto` of a text.
+pub(super) fn text(name: &str, value: &str) -> Message {
+    Message::new().bytes(1, name).bytes(4, value).number(20, 3)
+}
+
 /// `AttributeProto` of a list of integers.
 pub(super) fn ints(name: &str, values: &[i64]) -> Message {
     let message =

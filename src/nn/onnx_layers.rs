@@ -1,6 +1,6 @@
 //! Export to ONNX of layers of transformers and ConvNeXts, and of separable convolutions.
 
-use super::onnx_graph::{FLOAT, Graph, INT64, float, int, ints, window};
+use super::onnx_graph::{FLOAT, Graph, INT64, float, int, ints, text, window};
 use super::{Activation, Affine, GroupNormalization, LayerConfig, Node};
 use crate::{Error, Result};
 
@@ -40,6 +40,20 @@ impl Graph {
                 let pads = [0, 0, above, left, 0, 0, below, right].map(|n| n as i64);
                 let pads = self.integers(format!("{to}/pads"), &pads);
                 self.node("Pad", &[x, pads], output, Vec::new());
+            }
+            LayerConfig::UpSampling2D(layer) => {
+                let [rows, columns] = layer.factors().map(|n| n as f32);
+                let scales = self.fresh(format!("{to}/scales"));
+                let bytes = [1.0, 1.0, rows, columns].iter().flat_map(|n: &f32| n.to_le_bytes()).collect();
+                self.raw(&scales, &[4], FLOAT, bytes);
+                let nearest = [
+                    ("mode", "nearest"),
+                    ("coordinate_transformation_mode", "asymmetric"),
+                    ("nearest_mode", "floor"),
+                ];
+                let attributes = nearest.map(|(name, value)| text(name, value)).to_vec();
+                // The second input is not needed for this mode.
+                self.node("Resize", &[x, String::new(), scales], output, attributes);
             }
             LayerConfig::LayerScale(_) => self.node("Mul", &[x, params[0].clone()], output, Vec::new()),
             LayerConfig::PositionEmbedding(_) => {

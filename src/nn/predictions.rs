@@ -1,11 +1,13 @@
 //! Outputs of a model for a set of samples.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Index;
 
 use candle_core::Tensor;
 
 use super::Activation;
+use super::class_layout::ClassLayout;
 use super::decision::{THRESHOLD, largest, probabilities};
 use crate::display::{Bundle, Show, text_bundle};
 use crate::{Error, Result};
@@ -13,11 +15,13 @@ use crate::{Error, Result};
 /// Outputs of a model, one row per sample: `predictions[0][0]` is the first output of the first sample.
 ///
 /// The values are the raw outputs of the model, which may be logits. [`Predictions::classes`] and
-/// [`Predictions::confidences`] use probabilities, as the metrics of `evaluate` do.
+/// [`Predictions::confidences`] use probabilities, as the metrics of `evaluate` do. For outputs with a class at each
+/// position, they have one value for each position: for each pixel of feature maps `[classes, height, width]`, or for
+/// each token of `[tokens, classes]`.
 #[derive(Clone, Debug)]
 pub struct Predictions {
     values: Vec<f32>,
-    columns: usize,
+    layout: ClassLayout,
     /// The function that turns outputs into probabilities.
     function: Activation,
     /// Probability above which a single output means class 1.
@@ -32,18 +36,32 @@ const ROUNDING: f32 = 1e-5;
 
 impl PartialEq for Predictions {
     fn eq(&self, other: &Predictions) -> bool {
-        self.columns == other.columns && self.values == other.values
+        self.layout == other.layout && self.values == other.values
     }
 }
 
 impl Predictions {
-    pub(crate) fn new(values: Vec<f32>, columns: usize, function: Activation) -> Predictions {
-        Predictions { values, columns, function, threshold: f64::from(THRESHOLD) }
+    pub(crate) fn new(values: Vec<f32>, layout: ClassLayout, function: Activation) -> Predictions {
+        Predictions { values, layout, function, threshold: f64::from(THRESHOLD) }
+    }
+
+    /// The predictions with one row per position: those of samples with a single class.
+    pub(crate) fn of_positions(&self) -> Cow<'_, Predictions> {
+        if self.layout.positions == 1 {
+            return Cow::Borrowed(self);
+        }
+        let layout = ClassLayout::of(&[self.layout.classes]);
+        Cow::Owned(Predictions { values: self.layout.row_values(&self.values), layout, ..*self })
+    }
+
+    /// The number of outputs of a sample.
+    fn columns(&self) -> usize {
+        self.layout.columns()
     }
 
     /// Number of samples.
     pub fn len(&self) -> usize {
-        self.values.len() / self.columns
+        self.values.len() / self.columns()
     }
 
     /// Whether there are no samples.
@@ -53,13 +71,13 @@ impl Predictions {
 
     /// Iterates over the rows, one per sample.
     pub fn iter(&self) -> impl Iterator<Item = &[f32]> + Clone {
-        self.values.chunks(self.columns)
+        self.values.chunks(self.columns())
     }
 
     /// Sets whether the outputs are logits. Needed only if the model ends without `Sigmoid` or `Softmax` and was not
     /// compiled. Otherwise the last activation or the loss (`.from_logits(true)`) decides.
     pub fn from_logits(self, from_logits: bool) -> Predictions {
-        let function = match (from_logits, self.columns) {
+        let function = match (from_logits, self.layout.classes) {
             (false, _) => Activation::Linear,
             (true, 1) => Activation::Sigmoid,
             (true, _) => Activation::Softmax,
@@ -67,7 +85,7 @@ impl Predictions {
         Predictions { function, ..self }
     }
 
-    /// Probabilities of each sample.
+    /// Probabilities of each sample with a single class.
     pub(crate) fn probabilities(&self) -> impl Iterator<Item = Vec<f32>> {
         self.iter().map(|row| probabilities(self.function, row))
     }
@@ -77,10 +95,10 @@ impl Predictions {
     /// # Errors
     /// [`Error::Argument`] if there are several outputs, or the threshold is NaN.
     pub fn with_threshold(self, threshold: f64) -> Result<Predictions> {
-        if self.columns != 1 || threshold.is_nan() {
+        if self.layout.classes != 1 || threshold.is_nan() {
             let (expected, found) = (
                 "a number, for predictions with one output".into(),
-                format!("{threshold}, {} outputs", self.columns),
+                format!("{threshold}, {} outputs", self.layout.classes),
             );
             return Err(Error::Argument { name: "threshold", expected, found });
         }
@@ -98,16 +116,17 @@ impl Predictions {
             let (expected, found) = ("a finite number above 0".into(), temperature.to_string());
             return Err(Error::Argument { name: "temperature", expected, found });
         }
-        let mut values = Vec::with_capacity(self.values.len());
-        for row in self.logits()? {
+        let mut rows = Vec::with_capacity(self.values.len());
+        for row in self.of_positions().logits()? {
             let scaled = row.iter().map(|logit| (logit / temperature) as f32).collect::<Vec<_>>();
-            let function = if self.columns == 1 { Activation::Sigmoid } else { Activation::Softmax };
-            values.extend(probabilities(function, &scaled));
+            let function = if self.layout.classes == 1 { Activation::Sigmoid } else { Activation::Softmax };
+            rows.extend(probabilities(function, &scaled));
         }
-        Ok(Predictions { values, function: Activation::Linear, ..*self })
+        let (values, layout) = (self.layout.values_of_rows(&rows), self.layout.clone());
+        Ok(Predictions { values, layout, function: Activation::Linear, ..*self })
     }
 
-    /// Logits of each sample. Logits of probabilities are computed between [`EPSILON`] and 1 - [`EPSILON`].
+    /// Logits of each sample with a single class. Logits of probabilities are computed between [`EPSILON`] and 1 - [`EPSILON`].
     ///
     /// # Errors
     /// [`Error::Argument`] if the outputs count as probabilities, but one is not between 0 and 1.
@@ -130,7 +149,7 @@ impl Predictions {
                     return f64::from(*value);
                 }
                 let p = f64::from(*value).clamp(EPSILON, 1.0 - EPSILON);
-                if self.columns == 1 { (p / (1.0 - p)).ln() } else { p.ln() }
+                if self.layout.classes == 1 { (p / (1.0 - p)).ln() } else { p.ln() }
             };
             match are_logits {
                 true => row.iter().map(logit).collect(),
@@ -140,11 +159,22 @@ impl Predictions {
     }
 
     /// Class of each sample: the most probable one; for a single output, 1 if its probability is above the threshold.
+    ///
+    /// For feature maps, the class of each pixel, row by row and image by image:
+    ///
+    /// ```
+    /// use headstart::prelude::*;
+    /// let model = sequential![Input::new((3, 8, 8)), Conv2D::new(5, 1).activation(Softmax)]?;
+    /// let predictions = model.predict(&random_uniform((2, 3, 8, 8), 0.0, 1.0)?)?;
+    /// let classes: Vec<u32> = predictions.classes().into_iter().map(|class| class as u32).collect();
+    /// let masks = Tensor::from_vec(classes, (2, 8, 8), &device())?;
+    /// # Ok::<(), headstart::Error>(())
+    /// ```
     pub fn classes(&self) -> Vec<usize> {
-        self.probabilities().map(|row| self.class_of(&row)).collect()
+        self.of_positions().probabilities().map(|row| self.class_of(&row)).collect()
     }
 
-    /// Probability of each sample's predicted class, from 0 to 1.
+    /// Probability of each sample's predicted class, from 0 to 1. For feature maps, that of each pixel.
     pub fn confidences(&self) -> Vec<f32> {
         let confidence = |row: Vec<f32>| match (row.as_slice(), self.class_of(&row)) {
             ([], _) => f32::NAN,
@@ -153,7 +183,7 @@ impl Predictions {
             ([one], _) => *one,
             (several, class) => several[class],
         };
-        self.probabilities().map(confidence).collect()
+        self.of_positions().probabilities().map(confidence).collect()
     }
 
     fn class_of(&self, probabilities: &[f32]) -> usize {
@@ -171,12 +201,12 @@ impl Predictions {
     /// Selects rows by index.
     pub(crate) fn select(&self, numbers: &[u32]) -> Predictions {
         let values = numbers.iter().flat_map(|at| &self[*at as usize]).copied().collect();
-        Predictions { values, ..*self }
+        Predictions { values, layout: self.layout.clone(), ..*self }
     }
 
     /// All outputs as a tensor, `[N, outputs]`.
     pub fn to_tensor(&self) -> Result<Tensor> {
-        Ok(Tensor::from_slice(&self.values, (self.len(), self.columns), &crate::device())?)
+        Ok(Tensor::from_slice(&self.values, (self.len(), self.columns()), &crate::device())?)
     }
 }
 
@@ -186,7 +216,7 @@ impl Index<usize> for Predictions {
     /// # Panics
     /// If the index is out of range.
     fn index(&self, sample: usize) -> &[f32] {
-        &self.values[sample * self.columns..(sample + 1) * self.columns]
+        &self.values[sample * self.columns()..(sample + 1) * self.columns()]
     }
 }
 
@@ -197,9 +227,9 @@ impl fmt::Display for Predictions {
         const SHOWN: usize = 10;
         for row in self.iter().take(SHOWN) {
             let row: Vec<String> = row.iter().take(SHOWN).map(|value| format!("{value:.4}")).collect();
-            writeln!(f, "[{}{}]", row.join(", "), if self.columns > SHOWN { ", …" } else { "" })?;
+            writeln!(f, "[{}{}]", row.join(", "), if self.columns() > SHOWN { ", …" } else { "" })?;
         }
-        write!(f, "{} samples of {} outputs", self.len(), self.columns)
+        write!(f, "{} samples of {} outputs", self.len(), self.columns())
     }
 }
 

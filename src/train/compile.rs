@@ -9,9 +9,9 @@ use super::loss::Output;
 use super::metric::BuiltInMetric;
 use super::metric_trait::{LOSS, numbered_names};
 use super::{BuiltInLoss, Loss, LossSpec, MetricSpec, Optimizer, OptimizerConfig};
+use crate::Result;
 use crate::check::check;
-use crate::nn::{Activation, Model, Param, thousands};
-use crate::{Error, Result};
+use crate::nn::{Activation, ClassLayout, Model, Param, thousands};
 
 /// Optimizer, loss and metrics.
 pub(crate) struct Compiled {
@@ -74,10 +74,9 @@ pub(crate) struct StepOutput {
     /// The targets in the form that the loss takes, `[N, columns]`.
     pub(crate) targets: Tensor,
     /// Whether metrics treat each output value as a separate sample, for example each pixel of an output
-    /// image.
+    /// image. Otherwise each position has a class.
     pub(crate) is_elementwise: bool,
-    /// The shape of one sample's output.
-    pub(crate) shape: Vec<usize>,
+    pub(crate) layout: ClassLayout,
 }
 
 impl Compiled {
@@ -93,13 +92,14 @@ impl Compiled {
 
     /// Converts targets to the form that the loss takes for this model, and copies them to the device of this process.
     pub(crate) fn targets(&self, model: &Model, y: &Tensor) -> Result<Tensor> {
-        let targets = self.loss.targets(y, model.output_shape().iter().product())?;
+        let targets = self.loss.targets(y, &model.class_layout())?;
         Ok(targets.to_device(&crate::device())?)
     }
 
-    /// Whether each target is a single class. This includes two classes with one output.
+    /// Whether each target is a single class, or has a single class at each position. This includes two classes with
+    /// one output.
     pub(crate) fn is_of_one_class(&self, model: &Model) -> bool {
-        let outputs: usize = model.output_shape().iter().product();
+        let outputs = model.class_layout().classes;
         let loss = self.loss.built_in();
         loss.is_some_and(|loss| loss.counts_classes() || loss.has_classes() && outputs == 1)
     }
@@ -112,9 +112,10 @@ impl Compiled {
         targets: Tensor,
         weights: Option<&Tensor>,
     ) -> Result<StepOutput> {
-        let (output, is_elementwise) = self.output(model, linear)?;
-        let loss = self.loss.compute(&output, &targets, weights, model.output_shape())?;
-        Ok(StepOutput { loss, output, targets, is_elementwise, shape: model.output_shape().to_vec() })
+        let output = Output::of(linear, model.last_activation())?;
+        let layout = model.class_layout();
+        let loss = self.loss.compute(&output, &targets, weights, &layout)?;
+        Ok(StepOutput { loss, output, targets, is_elementwise: self.is_elementwise(model), layout })
     }
 
     /// The output for the metrics, with a loss that was computed elsewhere. `is_linear`: the values are those before
@@ -127,28 +128,20 @@ impl Compiled {
         loss: f32,
     ) -> Result<StepOutput> {
         let loss = Tensor::new(loss, values.device())?;
-        let (output, is_elementwise) = match is_linear {
-            true => self.output(model, values)?,
-            false => of_values(values)?,
+        let output = match is_linear {
+            true => Output::of(values, model.last_activation())?,
+            false => Output::new(values),
         };
-        Ok(StepOutput { loss, output, targets, is_elementwise, shape: model.output_shape().to_vec() })
+        let (is_elementwise, layout) = (self.is_elementwise(model), model.class_layout());
+        Ok(StepOutput { loss, output, targets, is_elementwise, layout })
     }
 
-    /// The output from its values before the last activation, and whether metrics treat its values separately.
-    fn output(&self, model: &Model, linear: Tensor) -> Result<(Output, bool)> {
-        let is_of_one_class = self.loss.built_in().is_some_and(BuiltInLoss::counts_classes);
-        if linear.rank() > 2 && is_of_one_class {
-            let hint = "flatten feature maps before the classes: `Flatten` or `GlobalAveragePooling2D`";
-            return Err(Error::shape("the model's output", "[batch, classes]", linear.dims(), hint));
-        }
-        let last = model.last_activation();
-        // The softmax of feature maps is over the channels.
-        if linear.rank() > 2 && last == Activation::Softmax {
-            return of_values(last.apply(&linear)?);
-        }
-        let is_elementwise = linear.rank() > 2;
-        let linear = if is_elementwise { linear.flatten_from(1)? } else { linear };
-        Ok((Output::of(linear, last)?, is_elementwise))
+    /// Whether metrics treat the values of an output separately: outputs with several positions, unless softmax or
+    /// the loss makes them classes.
+    fn is_elementwise(&self, model: &Model) -> bool {
+        let has_classes = self.loss.built_in().is_some_and(BuiltInLoss::counts_classes)
+            || [model.last_activation(), self.loss.probability_function()].contains(&Activation::Softmax);
+        model.output_shape().len() > 1 && !has_classes
     }
 
     /// Describes a change of `trainable` since the model was compiled. Each change is reported once.
@@ -173,13 +166,6 @@ impl Compiled {
         let metrics = self.metric_names.iter().zip(&self.metrics);
         metrics.filter(|(_, metric)| metric.is_proportion()).map(|(name, _)| name.clone()).collect()
     }
-}
-
-/// The output from its values after the last activation, and whether metrics treat its values separately.
-fn of_values(values: Tensor) -> Result<(Output, bool)> {
-    let is_elementwise = values.rank() > 2;
-    let values = if is_elementwise { values.flatten_from(1)? } else { values };
-    Ok((Output::new(values), is_elementwise))
 }
 
 impl Model {

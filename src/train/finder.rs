@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use candle_core::Tensor;
 
 use super::Compiled;
-use crate::data::{Batch, Dataset, IntoDataset, announced_batches};
+use crate::data::{Batch, Dataset, IntoDataset, announced_batches, check_numbers};
 use crate::display::debug_as_text;
 use crate::nn::{Mode, Model};
 use crate::ops::GradientTape;
@@ -58,6 +58,7 @@ impl Model {
     ) -> Result<LearningRateCurve> {
         self.check_single_to_train("find_learning_rate")?;
         let mut data = data.into_dataset(batch_size, true)?;
+        check_numbers("find_learning_rate", self.trained_classes(), data.class_names())?;
         let mut compiled = self.training_state_mut().compiled.take().ok_or(Error::NotCompiled)?;
         let result = self.try_learning_rates(&mut compiled, &mut *data);
         self.training_state_mut().compiled = Some(compiled);
@@ -69,6 +70,7 @@ impl Model {
         compiled: &mut Compiled,
         data: &mut dyn Dataset,
     ) -> Result<std::thread::Result<Result<LearningRateCurve>>> {
+        compiled.optimizer.check()?;
         let (named, params) = (self.named_params(), self.params());
         let saved: Vec<Tensor> =
             params.iter().map(|param| Ok(param.variable().copy()?)).collect::<Result<_>>()?;

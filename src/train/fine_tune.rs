@@ -1,5 +1,7 @@
 //! Both phases of transfer learning in one call.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use super::{Fit, History};
 use crate::data::IntoDataset;
 use crate::nn::{Model, Param};
@@ -30,7 +32,7 @@ impl Model {
     /// # Errors
     /// [`Error::UnknownLayer`]; [`Error::Argument`] if the model contains no pretrained model, or a schedule
     /// sets the learning rate; [`Error::NotCompiled`]; those of [`Model::fit`].
-    /// After an error, [`Model::history`] has the finished epochs of both phases.
+    /// After an error or a panic, [`Model::history`] has the finished epochs of both phases.
     pub fn fine_tune(
         &mut self,
         data: impl IntoDataset + Clone,
@@ -48,14 +50,17 @@ impl Model {
         }
         self.unfreeze_inside(from)?;
         self.training_state_mut().history = None;
-        let result = self.fit(data, rest);
+        let result = catch_unwind(AssertUnwindSafe(|| self.fit(data, rest)));
         // A second phase that is refused before its first epoch has no history.
         if let Ok(second) = self.history() {
             history.append(second);
         }
-        // The model's history covers both phases, even if the second one failed.
+        // The model's history covers both phases, also after an error or a panic in the second one.
         self.training_state_mut().history = Some(history.clone());
-        result.map(|_| history)
+        match result {
+            Ok(result) => result.map(|_| history),
+            Err(panic) => resume_unwind(panic),
+        }
     }
 
     /// Freezes the nested pretrained models.

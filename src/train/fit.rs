@@ -6,6 +6,7 @@ use std::time::Instant;
 use candle_core::Tensor;
 
 use super::callbacks::{Callback, Training, collect, restore};
+use super::class_weight::weigh;
 use super::compile::StepOutput;
 use super::features::{Features, StepData, StepSource};
 use super::means::Means;
@@ -14,9 +15,9 @@ use super::progress::Progress;
 use super::recover::Checkpointer;
 use super::{Compiled, Fit, History};
 use super::{lint, lint_shapes, lint_split};
-use crate::data::{Dataset, IntoDataset, Samples, check_numbers, check_same, check_weights, missing_batches};
+use crate::data::{Dataset, IntoDataset, Samples, check_numbers, check_same, missing_batches};
 use crate::device_options::Optimization;
-use crate::nn::{Model, Param, StepInput, class_of};
+use crate::nn::{Model, Param, StepInput};
 use crate::ops::GradientTape;
 use crate::{Error, Result, check_interrupt};
 
@@ -48,6 +49,7 @@ impl Model {
         let data = data.into_dataset(fit.batch_size, fit.shuffle)?;
         check_numbers("fit", self.trained_classes(), data.class_names())?;
         let mut compiled = self.training_state_mut().compiled.take().ok_or(Error::NotCompiled)?;
+        self.training_state_mut().is_in_fit = true;
         // Tensors have no class names: those of the earlier training stay.
         let names = match data.class_names() {
             [] => self.trained_classes().to_vec(),
@@ -61,6 +63,7 @@ impl Model {
         }));
         let state = self.training_state_mut();
         state.compiled = Some(compiled);
+        state.is_in_fit = false;
         // A `fit` that is refused before its first epoch keeps the history and the class names.
         match &history {
             Some(history) if has_begun => state.history = Some(history.clone()),
@@ -105,8 +108,7 @@ impl Model {
         compiled.optimizer.check()?;
         compiled.optimizer.prepare(&self.named_params());
         compiled.check_metrics()?;
-        let outputs: usize = self.output_shape().iter().product();
-        let classes = if outputs == 1 { 2 } else { outputs };
+        let classes = self.class_layout().classes.max(2);
         fit.check(compiled.is_of_one_class(self).then_some(classes))?;
         check_interrupt()?;
         let (validation, split) = fit.take_validation(&mut data)?;
@@ -136,8 +138,8 @@ impl Model {
             lint::print_advice(&lint_shapes::input_shape_advice(self));
             lint::print_advice(&lint_shapes::last_batch_advice(self, data.samples()));
             if let Some((training, validation)) = split.filter(|_| compiled.is_of_one_class(self)) {
-                let [training, validation] = [training, validation].map(|y| compiled.targets(self, &y));
-                lint::print_advice(&lint_split::split_advice(&training?, &validation?)?);
+                let rows = |y| self.class_layout().rows(&compiled.targets(self, y)?);
+                lint::print_advice(&lint_split::split_advice(&rows(&training)?, &rows(&validation)?)?);
             }
         }
         let batches = data.batches();
@@ -161,7 +163,10 @@ impl Model {
         restore(&mut run.callbacks, &std::mem::take(&mut run.training.states))?;
         run.progress.training_begins(run.training.history);
         let mut data = Features::of(self, data, validation, &fit)?;
-        run.gpu = GpuTraining::new(self, run.training.compiled, data.entry())?;
+        // The GPU path has one weight for each sample, and none for each pixel.
+        if fit.class_weight.is_empty() || self.class_layout().positions == 1 {
+            run.gpu = GpuTraining::new(self, run.training.compiled, data.entry())?;
+        }
         if let Some(gpu) = &mut run.gpu {
             let has_features = data.in_memory().map(|features| gpu.upload_samples(features)).transpose()?;
             data.leave_outputs_to_gpu(has_features == Some(true));
@@ -179,18 +184,12 @@ impl Model {
                 Err(error @ Error::NotFinite { .. }) if run.callbacks.iter().any(|one| one.ends_at_nan()) => {
                     run.training.stop(error.to_string());
                 }
-                Err(error) => {
-                    // The training's error is the one to report, and each callback is called.
-                    for callback in &mut run.callbacks {
-                        let _ = callback.on_train_error(&mut run.training);
-                    }
-                    run.progress.failed(run.training.history);
-                    return Err(error);
-                }
+                Err(error) => return Err(run.failed(error)),
             }
         }
         run.training.compiled.optimizer.finalize_variable_values(&run.params)?;
-        run.call_callbacks(|callback, training| callback.on_train_end(training))?;
+        let ended = run.call_callbacks(|callback, training| callback.on_train_end(training));
+        ended.map_err(|error| run.failed(error))?;
         run.checkpointer.training_ends(run.progress.position());
         run.progress.training_ends(run.training.history, run.training.reason());
         Ok(())
@@ -219,6 +218,16 @@ impl Run<'_> {
         mut call: impl FnMut(&mut dyn Callback, &mut Training) -> Result<()>,
     ) -> Result<()> {
         self.callbacks.iter_mut().try_for_each(|callback| call(&mut **callback, &mut self.training))
+    }
+
+    /// Ends the training after an error, which it returns.
+    fn failed(&mut self, error: Error) -> Error {
+        // The training's error is the one to report, and each callback is called.
+        for callback in &mut self.callbacks {
+            let _ = callback.on_train_error(&mut self.training);
+        }
+        self.progress.failed(self.training.history);
+        error
     }
 
     /// Trains for one epoch.
@@ -290,7 +299,7 @@ impl Run<'_> {
     ) -> Result<()> {
         let (model, compiled) = (self.training.model, &mut *self.training.compiled);
         let targets = compiled.targets(model, &y)?;
-        let weights = weigh(&targets, weights, self.class_weight)?;
+        let weights = weigh(&targets, weights, self.class_weight, &model.class_layout())?;
         let linear = match input {
             StepSource::Linear(linear) => linear,
             StepSource::Batch(x) => {
@@ -376,24 +385,4 @@ impl Run<'_> {
         self.training.set_batch(self.progress.position().1);
         self.call_callbacks(|callback, training| callback.on_train_batch_end(training))
     }
-}
-
-/// Computes the weight of each sample: its own weight times the weight of its class.
-fn weigh(targets: &Tensor, own: Option<Tensor>, classes: &[(usize, f64)]) -> Result<Option<Tensor>> {
-    if let Some(own) = &own {
-        check_weights(own)?;
-    }
-    if classes.is_empty() {
-        return Ok(own);
-    }
-    let weight = |row: Vec<f32>| {
-        let class = class_of(&row);
-        classes.iter().find(|(known, _)| *known == class).map_or(1.0, |(_, weight)| *weight as f32)
-    };
-    let weights: Vec<f32> = targets.to_vec2::<f32>()?.into_iter().map(weight).collect();
-    let weights = Tensor::from_vec(weights, targets.dim(0)?, targets.device())?;
-    Ok(Some(match own {
-        Some(own) => (own * weights)?,
-        None => weights,
-    }))
 }

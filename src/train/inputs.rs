@@ -6,9 +6,9 @@ use candle_core::{Tensor, Var};
 
 use super::features::Validation;
 use super::predict::{BATCH, note_nan};
-use super::{Predictions, Scores};
+use super::{Compiled, Predictions, Scores};
 use crate::data::{Dataset, IntoDataset, announced_batches, check_not_mixed, check_same, missing_batches};
-use crate::nn::Model;
+use crate::nn::{ClassLayout, Model};
 use crate::{Error, Result, check_interrupt};
 
 /// Input of `predict`: a tensor, or a dataset whose targets are ignored.
@@ -90,8 +90,8 @@ impl Model {
         let outputs = self.predict_tensors(&self.sorted_inputs(inputs)?, BATCH)?;
         note_nan(outputs.iter().flatten());
         let predictions = names.iter().zip(outputs).zip(self.outputs()).map(|((name, values), output)| {
-            let columns = self.nodes()[output.node].layer.output_shape().iter().product();
-            (name.clone(), Predictions::new(values, columns, self.probability_function()))
+            let layout = ClassLayout::of(self.nodes()[output.node].layer.output_shape());
+            (name.clone(), Predictions::new(values, layout, self.probability_function()))
         });
         Ok(predictions.collect())
     }
@@ -129,13 +129,30 @@ impl Model {
     }
 
     pub(crate) fn evaluate_data(&self, data: Box<dyn Dataset>) -> Result<Scores> {
-        self.check_single("evaluate")?;
+        self.check_outside_fit("evaluate")?;
         let state = self.training_state();
-        let compiled = state.and_then(|state| state.compiled.as_ref()).ok_or(Error::NotCompiled)?;
+        self.evaluate_with(state.and_then(|state| state.compiled.as_ref()).ok_or(Error::NotCompiled)?, data)
+    }
+
+    /// Like [`Model::evaluate_data`], with a given training configuration: during `fit`, the model does not hold it.
+    pub(super) fn evaluate_with(&self, compiled: &Compiled, data: Box<dyn Dataset>) -> Result<Scores> {
+        self.check_single("evaluate")?;
         compiled.check_metrics()?;
         check_not_mixed("evaluate", &*data)?;
         check_same("evaluate", self.trained_classes(), data.class_names())?;
         check_interrupt()?;
         Ok(Scores::new(Validation::of(self, data).measure(compiled, |_, _| Ok(()))?.row("")))
+    }
+
+    /// Checks that no `fit` of this model runs, which has the optimizer, the loss and the metrics.
+    pub(super) fn check_outside_fit(&self, method: &'static str) -> Result<()> {
+        match self.training_state().is_some_and(|state| state.is_in_fit) {
+            false => Ok(()),
+            true => Err(Error::Argument {
+                name: "the model of a callback",
+                expected: format!("`training.{method}(…)?`, for `fit` has the loss and the optimizer"),
+                found: format!("`training.model().{method}(…)`"),
+            }),
+        }
     }
 }

@@ -165,7 +165,7 @@ fn last_function(model: &Model, compiled: &Compiled) -> Option<String> {
     let expected = loss.last_activation()?;
     let found = model.last_activation();
     let name = loss.name();
-    let outputs: usize = model.output_shape().iter().product();
+    let outputs = model.class_layout().classes;
     let is_of_classes = loss.counts_classes();
     if outputs == 1 && (is_of_classes || found == Activation::Softmax) {
         return Some(
@@ -264,6 +264,10 @@ mod tests {
             advice_on(&mut sure, Adam::default(), SparseCategoricalCrossentropy)[0]
                 .contains(".activation(Softmax)")
         );
+        let maps = |last| sequential![Input::new((1, 6, 6)), Conv2D::new(1, 1).activation(last)];
+        assert_eq!(advice_on(&mut maps(Sigmoid)?, Adam::default(), BinaryCrossentropy), [""; 0]);
+        let twice = advice_on(&mut maps(Sigmoid)?, Adam::default(), BinaryCrossentropy.from_logits(true));
+        assert!(twice[0].contains("ends with Sigmoid too"), "{twice:?}");
         let bare = advice_on(&mut model(&base, Linear)?, Adam::default(), BinaryCrossentropy);
         assert!(bare[0].contains("from_logits(true)"), "{bare:?}");
         base.unfreeze_from("block5_conv1")?;

@@ -1,9 +1,9 @@
 //! Advice on image values: whether they are preprocessed as the pretrained weights require.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Tensor, TensorId};
 
 use super::lint;
 use crate::Result;
@@ -20,17 +20,21 @@ const UNIT_RANGE_MAX: f32 = 1.5;
 /// Smallest number of images to evaluate or predict whose values must cover the range (8: fewer can all be dark).
 const MIN_IMAGES: usize = 8;
 
-/// Prints advice on the values of images to predict or evaluate. Prints it once for each name of a model and each
-/// `what`.
+/// A model, by its last parameter, and what was done with it.
+type Printed = (Option<TensorId>, &'static str);
+
+/// Prints advice on the values of images to predict or evaluate. Prints it once for each model and each `what`. Many
+/// models have the name `sequential`; the last parameter is the head's, and no other model has it.
 pub(super) fn advise_once(model: &Model, x: &Tensor, what: &'static str) -> Result<()> {
-    static PRINTED: Mutex<BTreeSet<(String, &'static str)>> = Mutex::new(BTreeSet::new());
-    let key = (model.name().to_owned(), what);
-    if PRINTED.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
+    static PRINTED: LazyLock<Mutex<HashSet<Printed>>> = LazyLock::new(Mutex::default);
+    let key = (model.params().last().map(|param| param.variable().id()), what);
+    let printed = || PRINTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if printed().contains(&key) {
         return Ok(());
     }
     if let Some(advice) = image_advice(model, x, what)? {
         lint::print_advice([&advice]);
-        PRINTED.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        printed().insert(key);
     }
     Ok(())
 }
@@ -47,8 +51,14 @@ pub(super) fn image_advice(model: &Model, x: &Tensor, what: &str) -> Result<Opti
     let must_cover = x.dim(0)? >= MIN_IMAGES || matches!(what, "training" | "validation");
     Ok(problem(preprocessing.range(), (min, max), must_cover).map(|advice| {
         let (low, high) = preprocessing.range();
+        let images = match what {
+            "predicted" => "the images to predict",
+            "evaluated" => "the images to evaluate",
+            "validation" => "the validation images",
+            _ => "the training images",
+        };
         format!(
-            "the {what} images' values go from {min:.2} to {max:.2}, but the weights of `{network}` were trained on \
+            "the values of {images} go from {min:.2} to {max:.2}, but the weights of `{network}` were trained on \
              values from {low:.2} to {high:.2}; {advice}"
         )
     }))
@@ -159,12 +169,12 @@ mod tests {
             assert_eq!(printed_advice::take(), "", "cached: {cached}");
             model.fit((&right, &y), fit(cached).validation_data((&raw, &y)))?;
             let printed = printed_advice::take();
-            let count = printed.matches("the validation images' values go from 0.00 to 255.00").count();
+            let count = printed.matches("the values of the validation images go from 0.00 to 255.00").count();
             assert!(count == 1 && !printed.contains("the training images"), "cached: {cached}: {printed}");
             model.fit((&raw, &y), fit(cached).validation_data((&right, &y)))?;
             let printed = printed_advice::take();
             assert!(
-                printed.contains("the training images' values") && !printed.contains("validation"),
+                printed.contains("the values of the training images") && !printed.contains("validation"),
                 "{printed}"
             );
         }
@@ -174,7 +184,7 @@ mod tests {
             model.fit((&right, &y), fit(true).validation_data(datagen.flow(&raw, &y, 4)?))?;
             let printed = printed_advice::take();
             assert_eq!(printed.contains("the validation data are augmented"), is_augmented, "{printed}");
-            assert!(!printed.contains("images' values"), "{printed}");
+            assert!(!printed.contains("the values of the"), "{printed}");
         }
         Ok(())
     }
@@ -195,7 +205,7 @@ mod tests {
         assert_eq!(image_advice(&rescaled, &pixels, "training")?, None);
         let printed = image_advice(&rescaled, &base.preprocess(&pixels)?, "validation")?.unwrap();
         assert!(
-            printed.contains("the validation images' values") && printed.contains("`vgg16`"),
+            printed.contains("the values of the validation images") && printed.contains("`vgg16`"),
             "{printed}"
         );
         Ok(())
@@ -205,12 +215,8 @@ mod tests {
     fn raw_images_to_evaluate_or_predict_give_advice_once() -> Result<()> {
         use super::super::lint::printed_advice;
         let base = Vgg16::new(Weights::Demo).include_top(false).build()?;
-        // A name of its own: other tests run in the same process.
-        let mut builder = ModelBuilder::new("raw_images", &[3, 64, 64])?;
-        let maps = builder.add("", &base, &[builder.input()])?;
-        let features = builder.add("", GlobalAveragePooling2D, &[maps])?;
-        let output = builder.add("", Dense::new(1).activation(Sigmoid), &[features])?;
-        let mut model = builder.finish(output)?;
+        let with_head = || sequential![&base, GlobalAveragePooling2D, Dense::new(1).activation(Sigmoid)];
+        let mut model = with_head()?;
         model.compile(Adam::default(), BinaryCrossentropy, []);
         let (x, y) = (pixels()?, Tensor::zeros(8, DType::U32, &device())?);
         let right = base.preprocess(&x)?;
@@ -226,7 +232,10 @@ mod tests {
         let said = printed_advice::take();
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(lines.len(), 2, "{said}");
-        assert!(lines[0].contains("evaluated images") && lines[1].contains("predicted images"), "{said}");
+        assert!(lines[0].contains("images to evaluate") && lines[1].contains("images to predict"), "{said}");
+        // Another model of the same name, with the same network.
+        with_head()?.predict(&x)?;
+        assert_eq!(printed_advice::take().lines().count(), 1);
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use crate::nn::class_of;
 /// Largest number of classes listed in one message.
 const MAX_NAMED_CLASSES: usize = 8;
 
-/// Returns advice on the two parts of a split. Targets are prepared, `[N, columns]`.
+/// Returns advice on the two parts of a split. Targets are prepared, one row for each class, `[rows, classes]`.
 pub(super) fn split_advice(training: &Tensor, validation: &Tensor) -> crate::Result<Vec<String>> {
     let classes = |targets: &Tensor| -> crate::Result<Vec<bool>> {
         let rows = targets.to_vec2::<f32>()?;
@@ -37,6 +37,7 @@ pub(super) fn split_advice(training: &Tensor, validation: &Tensor) -> crate::Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::ClassLayout;
     use crate::prelude::*;
     use crate::train::BuiltInLoss;
 
@@ -46,7 +47,8 @@ mod tests {
         validation: &[u32],
         columns: usize,
     ) -> crate::Result<Vec<String>> {
-        let targets = |classes: &[u32]| loss.targets(&Tensor::new(classes, &device())?, columns);
+        let targets =
+            |classes: &[u32]| loss.targets(&Tensor::new(classes, &device())?, &ClassLayout::of(&[columns]));
         split_advice(&targets(training)?, &targets(validation)?)
     }
 

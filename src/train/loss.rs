@@ -5,7 +5,7 @@ use candle_core::{D, DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::check::check;
-use crate::nn::Activation;
+use crate::nn::{Activation, ClassLayout};
 use crate::{Error, Result};
 
 /// Probabilities are clipped to this distance from 0 and 1, as in Keras.
@@ -48,8 +48,15 @@ impl Kind {
 /// Binary cross-entropy, for one sigmoid output and targets 0 or 1: `-y·ln p - (1-y)·ln(1-p)`.
 pub const BinaryCrossentropy: BuiltInLoss = BuiltInLoss::new(Kind::Binary);
 /// Categorical cross-entropy, for softmax outputs and one-hot targets: `-Σ y·ln p`.
+///
+/// For segmentation, outputs and targets are `[N, classes, height, width]`; for tokens, `[N, tokens, classes]`. The
+/// loss is the mean over the pixels or tokens.
 pub const CategoricalCrossentropy: BuiltInLoss = BuiltInLoss::new(Kind::Categorical);
 /// Categorical cross-entropy, for softmax outputs and integer class indices, counted from 0.
+///
+/// For segmentation, outputs are `[N, classes, height, width]` and targets `[N, height, width]`: the class of each
+/// pixel. For tokens, they are `[N, tokens, classes]` and `[N, tokens]`. The loss is the mean over the pixels or
+/// tokens.
 pub const SparseCategoricalCrossentropy: BuiltInLoss = BuiltInLoss::new(Kind::SparseCategorical);
 /// Mean squared error, for regression: the mean of `(y - output)²`.
 pub const MeanSquaredError: BuiltInLoss = BuiltInLoss::new(Kind::MeanSquared);
@@ -77,6 +84,15 @@ impl Output {
     /// Creates the output of a model. `linear` is the input of the last activation.
     pub(crate) fn of(linear: Tensor, activation: Activation) -> Result<Output> {
         Ok(Output { values: activation.apply(&linear)?, linear: Some((linear, activation)) })
+    }
+
+    /// The output with one row per position, `[N · positions, classes]`.
+    fn rows(&self, layout: &ClassLayout) -> Result<Output> {
+        let linear = match &self.linear {
+            Some((linear, last)) => Some((layout.rows(linear)?, *last)),
+            None => None,
+        };
+        Ok(Output { values: layout.rows(&self.values)?, linear })
     }
 
     /// Returns the input of the last activation, if that activation is `function`.
@@ -129,21 +145,23 @@ impl BuiltInLoss {
         }
     }
 
-    /// Converts targets of any number type to the form that this loss needs for outputs with `columns`
-    /// values: `[N, columns]`, one-hot for classes.
+    /// Converts targets of any number type to the form that this loss needs: `[N, columns]` in the order of the
+    /// outputs, one-hot for classes.
     ///
     /// # Errors
     /// [`Error::Targets`] if the shape or a value does not fit.
-    pub(crate) fn targets(self, targets: &Tensor, columns: usize) -> Result<Tensor> {
+    pub(crate) fn targets(self, targets: &Tensor, layout: &ClassLayout) -> Result<Tensor> {
         let smoothing = self.label_smoothing;
         check("label_smoothing", smoothing, (0.0..=1.0).contains(&smoothing), "a share from 0 to 1")?;
         let targets = targets.to_dtype(DType::F32)?;
         let samples = targets.dims().first().copied().unwrap_or(0);
         if self.kind == Kind::SparseCategorical {
-            return one_hot(self.name(), &targets, columns);
+            return one_hot(self.name(), &targets, layout);
         }
-        if targets.elem_count() != samples * columns {
+        let columns = layout.columns();
+        if !layout.has_outputs(targets.dims()) {
             let hint = match self.kind {
+                _ if layout.is_channels_last(targets.dims()) => CHANNELS_LAST,
                 Kind::Binary | Kind::BinaryFocal if columns == 1 => {
                     "the model has one output: use one number per sample, for one-hot rows `y.argmax(1)?`"
                 }
@@ -153,7 +171,7 @@ impl BuiltInLoss {
                 }
                 _ => "for class numbers use SparseCategoricalCrossentropy",
             };
-            return Err(self.refuse(&format!("[{samples}, {columns}]"), &targets, hint));
+            return Err(refuse(self.name(), &format!("{:?}", layout.output_shape(samples)), &targets, hint));
         }
         let values = targets.flatten_all()?.to_vec1::<f32>()?;
         let fits =
@@ -164,13 +182,13 @@ impl BuiltInLoss {
                 _ => "",
             };
             let expected = if self.kind.is_regression() { "finite targets" } else { "targets from 0 to 1" };
-            return Err(self.refuse_value(expected.into(), *value, hint.into()));
+            return Err(refuse_value(self.name(), expected.into(), *value, hint.into()));
         }
         Ok(targets.reshape((samples, columns))?)
     }
 
     /// Applies the label smoothing to targets.
-    pub(super) fn smooth(self, targets: &Tensor) -> Result<Tensor> {
+    fn smooth(self, targets: &Tensor) -> Result<Tensor> {
         let amount = self.label_smoothing;
         if amount == 0.0 || self.kind.is_regression() {
             return Ok(targets.clone());
@@ -180,8 +198,18 @@ impl BuiltInLoss {
         Ok(targets.affine(1.0 - amount, amount / classes as f64)?)
     }
 
-    /// Returns the loss of each sample, `[N]`, from outputs and prepared targets of the same shape.
-    pub(super) fn sample_losses(self, output: &Output, y: &Tensor) -> Result<Tensor> {
+    /// Returns the loss of each position, `[N · positions]`, from outputs and prepared targets.
+    pub(super) fn position_losses(
+        self,
+        output: &Output,
+        targets: &Tensor,
+        layout: &ClassLayout,
+    ) -> Result<Tensor> {
+        self.row_losses(&output.rows(layout)?, &self.smooth(&layout.rows(targets)?)?)
+    }
+
+    /// Returns the loss of each row, from outputs and targets of the same shape, `[rows, classes]`.
+    fn row_losses(self, output: &Output, y: &Tensor) -> Result<Tensor> {
         let values = &output.values;
         let logits = |function| if self.from_logits { Some(values) } else { output.before(function) };
         Ok(match self.kind {
@@ -259,14 +287,6 @@ impl BuiltInLoss {
             _ => return None,
         })
     }
-
-    fn refuse(self, expected: &str, targets: &Tensor, hint: &str) -> Error {
-        refuse(self.name(), expected, targets, hint)
-    }
-
-    fn refuse_value(self, expected: String, found: f32, hint: String) -> Error {
-        refuse_value(self.name(), expected, found, hint)
-    }
 }
 
 /// The absolute value, with the gradient 0 at 0 as in Keras and PyTorch; that of candle's `abs` is 1.
@@ -277,28 +297,39 @@ fn absolute(error: &Tensor) -> Result<Tensor> {
     Ok((error * sign)?)
 }
 
-/// Converts class indices, one per sample, to one-hot rows.
+/// What to do with targets whose classes or channels are last.
+const CHANNELS_LAST: &str = "channels are first here: `y.permute((0, 3, 1, 2))?`";
+
+/// Converts class indices, one per sample or position, to one-hot targets `[N, columns]` in the order of the outputs.
 ///
 /// # Errors
 /// [`Error::Targets`] if a value is not a class index.
-pub(super) fn one_hot(loss: &str, targets: &Tensor, columns: usize) -> Result<Tensor> {
+pub(super) fn one_hot(loss: &str, targets: &Tensor, layout: &ClassLayout) -> Result<Tensor> {
     let numbers = targets.flatten_all()?.to_vec1::<f32>()?;
     let samples = targets.dims().first().copied().unwrap_or(0);
-    if numbers.len() != samples {
-        let is_one_hot = columns > 1 && numbers.len() == samples * columns;
-        let hint = if is_one_hot { "for one-hot rows take CategoricalCrossentropy" } else { "" };
-        return Err(refuse(loss, "one class number per sample", targets, hint));
+    let classes = layout.classes;
+    if !layout.has_classes(targets.dims()) {
+        let is_one_hot = classes > 1 && layout.has_outputs(targets.dims());
+        let hint = match is_one_hot {
+            true => "for one-hot targets take CategoricalCrossentropy",
+            false if layout.positions > 1 => {
+                "use the class of each pixel or token; for one class per sample, put `GlobalAveragePooling2D` or `Flatten` \
+                 before the classes"
+            }
+            false => "use one class number per sample",
+        };
+        return Err(refuse(loss, &format!("{:?}", layout.class_shape(samples)), targets, hint));
     }
-    let mut rows = vec![0f32; samples * columns];
-    for (row, number) in numbers.iter().enumerate() {
-        if number.fract() != 0.0 || !(0.0..columns as f32).contains(number) {
-            let hint = format!("the model's last layer has {columns} outputs: one for each class");
-            let expected = format!("class numbers from 0 to {}", columns - 1);
+    let mut values = vec![0f32; samples * layout.columns()];
+    for (position, number) in numbers.iter().enumerate() {
+        if number.fract() != 0.0 || !(0.0..classes as f32).contains(number) {
+            let hint = format!("the model's last layer has {classes} outputs: one for each class");
+            let expected = format!("class numbers from 0 to {}", classes - 1);
             return Err(refuse_value(loss, expected, *number, hint));
         }
-        rows[row * columns + *number as usize] = 1.0;
+        values[layout.index(position, *number as usize)] = 1.0;
     }
-    Ok(Tensor::from_vec(rows, (samples, columns), targets.device())?)
+    Ok(Tensor::from_vec(values, (samples, layout.columns()), targets.device())?)
 }
 
 fn refuse(loss: &str, expected: &str, targets: &Tensor, hint: &str) -> Error {
@@ -325,7 +356,7 @@ mod tests {
         let x = Var::new(&[[-200f32], [0.0], [200.0]], &Device::Cpu)?;
         let y = Tensor::new(&[[1f32], [0.0], [1.0]], &Device::Cpu)?;
         let output = Output::of(x.as_tensor().clone(), Activation::Sigmoid)?;
-        let loss = BinaryCrossentropy.sample_losses(&output, &y)?.mean_all()?;
+        let loss = BinaryCrossentropy.row_losses(&output, &y)?.mean_all()?;
         assert!((loss.to_scalar::<f32>()? - (200.0 + 2f32.ln()) / 3.0).abs() < 1e-4);
         let gradient = (loss.backward()?.get(&x).unwrap() * 3.0)?.flatten_all()?.to_vec1::<f32>()?;
         assert_eq!(gradient, [-1.0, 0.5, 0.0]);

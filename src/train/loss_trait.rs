@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 
 use super::loss::{BuiltInLoss, Output, one_hot};
-use crate::nn::Activation;
+use crate::nn::{Activation, ClassLayout};
 use crate::{Error, Result};
 
 /// The function that training minimises: [`BinaryCrossentropy`](super::BinaryCrossentropy), another of
@@ -44,7 +44,8 @@ pub trait Loss: Send + Sync {
     /// consist of tensor operations on `outputs`.
     ///
     /// `targets` and `outputs` are `f32` tensors of the same shape, `[N, …]`. Class indices for a model
-    /// with several outputs are already one-hot. Further dimensions of the result are averaged.
+    /// with several outputs are already one-hot, also those of pixels or tokens. Further dimensions of the
+    /// result are averaged.
     ///
     /// # Errors
     /// Any error ends `fit`.
@@ -73,11 +74,13 @@ impl Loss for BuiltInLoss {
     }
 
     fn call(&self, targets: &Tensor, outputs: &Tensor) -> Result<Tensor> {
+        let layout = ClassLayout::of(outputs.dims().get(1..).unwrap_or_default());
         let targets = match targets.dims() == outputs.dims() {
             true => targets.clone(),
-            false => self.targets(targets, outputs.dims().iter().skip(1).product())?,
+            false => self.targets(targets, &layout)?,
         };
-        self.sample_losses(&Output::new(outputs.clone()), &self.smooth(&targets)?)
+        let losses = self.position_losses(&Output::new(outputs.clone()), &targets, &layout)?;
+        Ok(losses.reshape((outputs.dim(0)?, layout.positions))?.mean(1)?)
     }
 
     fn probability_function(&self) -> Activation {
@@ -115,35 +118,36 @@ impl LossSpec {
         }
     }
 
-    /// Converts targets of any number type to the form that the loss takes, `[N, columns]`. `columns` is
-    /// the number of outputs of the model.
+    /// Converts targets of any number type to the form that the loss takes, `[N, columns]` in the order of the
+    /// model's outputs.
     ///
     /// # Errors
     /// [`Error::Targets`] if the shape or a value does not fit.
-    pub(crate) fn targets(&self, targets: &Tensor, columns: usize) -> Result<Tensor> {
+    pub(crate) fn targets(&self, targets: &Tensor, layout: &ClassLayout) -> Result<Tensor> {
         match &self.0 {
-            Spec::BuiltIn(loss) => loss.targets(targets, columns),
-            Spec::Own(loss) => own_targets(loss.name(), targets, columns),
+            Spec::BuiltIn(loss) => loss.targets(targets, layout),
+            Spec::Own(loss) => own_targets(loss.name(), targets, layout),
         }
     }
 
-    /// Returns the mean loss over a batch (Keras's `sum_over_batch_size`). `shape` is the shape of one
-    /// output.
+    /// Returns the mean loss over a batch (Keras's `sum_over_batch_size`). There is one weight for each sample or for
+    /// each position.
     pub(crate) fn compute(
         &self,
         output: &Output,
         targets: &Tensor,
         weights: Option<&Tensor>,
-        shape: &[usize],
+        layout: &ClassLayout,
     ) -> Result<Tensor> {
         let losses = match &self.0 {
-            Spec::BuiltIn(loss) => loss.sample_losses(output, &loss.smooth(targets)?)?,
-            Spec::Own(loss) => own_losses(&**loss, output, targets, shape)?,
+            Spec::BuiltIn(loss) => loss.position_losses(output, targets, layout)?,
+            Spec::Own(loss) => own_losses(&**loss, output, targets, layout)?,
         };
-        Ok(match weights {
-            Some(weights) => (losses * weights)?.mean_all()?,
-            None => losses.mean_all()?,
-        })
+        let Some(weights) = weights else { return Ok(losses.mean_all()?) };
+        // One row per weight.
+        let losses =
+            losses.reshape((weights.elem_count(), losses.elem_count() / weights.elem_count().max(1)))?;
+        Ok(losses.broadcast_mul(&weights.unsqueeze(1)?)?.mean_all()?)
     }
 
     /// Returns the outputs as probabilities, for metrics.
@@ -154,18 +158,19 @@ impl LossSpec {
 
 /// Converts targets for a custom loss: one number per output, or class indices, which become
 /// one-hot.
-fn own_targets(loss: &str, targets: &Tensor, columns: usize) -> Result<Tensor> {
+fn own_targets(loss: &str, targets: &Tensor, layout: &ClassLayout) -> Result<Tensor> {
     let targets = targets.to_dtype(DType::F32)?;
     let samples = targets.dims().first().copied().unwrap_or(0);
-    if targets.elem_count() == samples * columns {
-        return Ok(targets.reshape((samples, columns))?);
+    if layout.has_outputs(targets.dims()) {
+        return Ok(targets.reshape((samples, layout.columns()))?);
     }
-    if targets.elem_count() == samples {
-        return one_hot(loss, &targets, columns);
+    if layout.has_classes(targets.dims()) {
+        return one_hot(loss, &targets, layout);
     }
+    let (outputs, classes) = (layout.output_shape(samples), layout.class_shape(samples));
     Err(Error::Targets {
         loss: loss.to_owned(),
-        expected: format!("targets of shape [{samples}, {columns}], or one class number per sample"),
+        expected: format!("targets of shape {outputs:?}, or class numbers of shape {classes:?}"),
         found: format!("shape {:?}", targets.dims()),
         hint: "use a model with one output for each number of a target".into(),
     })
@@ -173,9 +178,9 @@ fn own_targets(loss: &str, targets: &Tensor, columns: usize) -> Result<Tensor> {
 
 /// Returns the losses `[N]` of a custom loss. The loss receives outputs and targets in the model's
 /// shape.
-fn own_losses(loss: &dyn Loss, output: &Output, targets: &Tensor, shape: &[usize]) -> Result<Tensor> {
+fn own_losses(loss: &dyn Loss, output: &Output, targets: &Tensor, layout: &ClassLayout) -> Result<Tensor> {
     let samples = targets.dim(0)?;
-    let whole = [&[samples], shape].concat();
+    let whole = layout.output_shape(samples);
     let losses = loss.call(&targets.reshape(&*whole)?, &output.values.reshape(&*whole)?)?;
     match losses.dims() {
         [found, rest @ ..] if *found == samples => {

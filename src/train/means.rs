@@ -1,9 +1,11 @@
 //! The means of loss and metrics over the samples of an epoch.
 
+use candle_core::Tensor;
+
 use super::compile::StepOutput;
 use super::metric_trait::{LOSS, Measurement, MetricBatch};
 use super::{Compiled, LossSpec};
-use crate::Result;
+use crate::{Error, Result};
 
 /// Running means of loss and metrics.
 pub(crate) struct Means {
@@ -22,21 +24,25 @@ impl Means {
 
     /// Adds a batch with its mean loss.
     pub(crate) fn add(&mut self, loss: f32, step: &StepOutput) -> Result<()> {
-        let StepOutput { output, targets, is_elementwise, shape, .. } = step;
-        let (samples, columns) = targets.dims2()?;
+        let StepOutput { output, targets, is_elementwise, layout, .. } = step;
+        let samples = targets.dim(0)?;
         self.samples += samples;
         self.sum += f64::from(loss) * samples as f64;
         if self.metrics.is_empty() {
             return Ok(());
         }
-        let whole = [&[samples], shape.as_slice()].concat();
-        let outputs = self.loss.probabilities(output)?;
-        let (of_outputs, of_targets) = (outputs.flatten_all()?.to_vec1()?, targets.flatten_all()?.to_vec1()?);
+        let whole = layout.output_shape(samples);
+        let outputs = self.loss.probabilities(output)?.reshape(&*whole)?;
+        let rows = |x: &Tensor| match is_elementwise {
+            true => Ok(x.flatten_all()?.to_vec1()?),
+            false => Ok::<_, Error>(layout.rows(x)?.flatten_all()?.to_vec1()?),
+        };
+        let (of_outputs, of_targets) = (rows(&outputs)?, rows(targets)?);
         let batch = MetricBatch {
-            tensors: (&targets.reshape(&*whole)?, &outputs.reshape(&*whole)?),
+            tensors: (&targets.reshape(&*whole)?, &outputs),
             targets: &of_targets,
             outputs: &of_outputs,
-            columns: if *is_elementwise { 1 } else { columns },
+            columns: if *is_elementwise { 1 } else { layout.classes },
         };
         self.metrics.iter_mut().try_for_each(|(_, metric)| metric.add(&batch))
     }

@@ -1,6 +1,7 @@
 //! Compiling, fitting, evaluating and predicting.
 
 mod callbacks;
+mod class_weight;
 mod comparison_chart;
 mod compile;
 mod content;

@@ -33,8 +33,7 @@ impl Model {
         self.check_single("predict")?;
         let values = self.predict_tensors(std::slice::from_ref(x), batch_size)?.swap_remove(0);
         lint_images::advise_once(self, x, "predicted")?;
-        let columns = self.output_shape().iter().product();
-        Ok(Predictions::new(values, columns, self.probability_function()))
+        Ok(Predictions::new(values, self.class_layout(), self.probability_function()))
     }
 
     /// The values of each output, from all samples of each input.

@@ -8,8 +8,8 @@ impl Model {
     /// they are logits. Without a loss, pretrained weights with class names and a linear output have
     /// logits; all other outputs are taken as probabilities.
     pub(crate) fn probability_function(&self) -> Activation {
-        match self.output_loss() {
-            Some(loss) => loss.probability_function(),
+        match self.stated_probability_function() {
+            Some(function) => function,
             None if self.labels().is_some() && self.last_activation() == Activation::Linear => {
                 Activation::Softmax
             }
@@ -17,10 +17,12 @@ impl Model {
         }
     }
 
-    /// The loss of this model, or of the nested model that computes its output.
-    fn output_loss(&self) -> Option<&LossSpec> {
-        let own = self.training_state().and_then(|state| state.loss.as_ref());
-        own.or_else(|| self.nodes()[self.output_node()].layer.model()?.output_loss())
+    /// The function of the loss of this model, or of the nested model that computes its output.
+    pub(super) fn stated_probability_function(&self) -> Option<Activation> {
+        let own = self.training_state().and_then(|state| {
+            state.loss.as_ref().map(LossSpec::probability_function).or(state.probability_function)
+        });
+        own.or_else(|| self.nodes()[self.output_node()].layer.model()?.stated_probability_function())
     }
 }
 

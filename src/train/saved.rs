@@ -10,7 +10,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Compiled, CompiledConfig};
-use crate::nn::{AdapterSizes, Description, Lora, Model, Param};
+use crate::nn::{Activation, AdapterSizes, Description, Lora, Model, Param};
 use crate::weights::{
     OPTIMIZER, check_extension, format_of, network_metadata, read_file, read_metadata, save_tensors,
 };
@@ -38,6 +38,9 @@ struct Metadata {
     /// Missing in files of format 1.
     #[serde(default)]
     compiled: Option<CompiledConfig>,
+    /// The function that converts outputs to probabilities, if a loss determined it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    probability_function: Option<Activation>,
 }
 
 impl Model {
@@ -67,6 +70,7 @@ impl Model {
     /// format, such as `.keras`, or the model contains a custom layer. For such a model, use
     /// [`Model::save_weights`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.check_outside_fit("save")?;
         check_extension(path.as_ref())?;
         let state = self.training_state();
         self.save_compiled(state.and_then(|state| state.compiled.as_ref()), path.as_ref())
@@ -88,6 +92,7 @@ impl Model {
             lora: named.iter().filter_map(|(path, param)| Some((path.clone(), param.lora()?))).collect(),
             class_names: self.trained_classes().to_vec(),
             compiled: compiled.and_then(|compiled| compiled.config(&named)),
+            probability_function: self.stated_probability_function(),
         };
         let text = serde_json::to_string(&metadata).map_err(|error| Error::io(path)(error.into()))?;
         let mut tensors: Vec<(String, Tensor)> =
@@ -154,6 +159,10 @@ impl Model {
                 .filter_map(|(name, tensor)| Some((name.strip_prefix(OPTIMIZER)?.to_owned(), tensor)));
             let compiled = compiled.build(&model.named_params(), &state.collect())?;
             model.set_compiled(compiled);
+        }
+        // A custom loss is not saved, nor the loss of a nested model.
+        if let Some(function) = metadata.probability_function {
+            model.training_state_mut().probability_function = Some(function);
         }
         if !metadata.class_names.is_empty() {
             model.training_state_mut().class_names = metadata.class_names;

@@ -3,16 +3,20 @@
 use std::any::Any;
 
 use super::{Compiled, History, LossSpec};
-use crate::nn::{Extension, Model};
+use crate::nn::{Activation, Extension, Model};
 
 /// The training configuration of a model, and the history of its last training.
 #[derive(Default)]
 pub(crate) struct TrainingState {
     pub(crate) compiled: Option<Compiled>,
+    /// Whether `fit` runs, and has `compiled`.
+    pub(crate) is_in_fit: bool,
     /// The finished epochs of the last `fit`, even if it failed.
     pub(crate) history: Option<History>,
     /// The loss of the last `compile`. It determines how outputs are interpreted.
     pub(crate) loss: Option<LossSpec>,
+    /// The function that converts outputs to probabilities, from the file of a model whose loss is unknown.
+    pub(crate) probability_function: Option<Activation>,
     /// The class names of the data of the last training, class 0 first. Empty if they are unknown.
     pub(crate) class_names: Vec<String>,
 }
@@ -20,8 +24,12 @@ pub(crate) struct TrainingState {
 impl Extension for TrainingState {
     /// A clone is not compiled, but keeps what is needed to interpret its outputs.
     fn for_clone(&self) -> Option<Box<dyn Extension>> {
-        let (loss, class_names) = (self.loss.clone(), self.class_names.clone());
-        Some(Box::new(TrainingState { loss, class_names, ..TrainingState::default() }))
+        Some(Box::new(TrainingState {
+            loss: self.loss.clone(),
+            probability_function: self.probability_function,
+            class_names: self.class_names.clone(),
+            ..TrainingState::default()
+        }))
     }
 }
 

@@ -9,13 +9,14 @@ use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use candle_core::pickle::{Object, TensorInfo};
+use candle_core::pickle::Object;
 use candle_core::{Device, Tensor, bail};
 
 use super::keras::KerasFile;
 use super::origin::origin_in;
 use super::pickle::take;
 use super::state_dict::StateDict;
+use super::torch_tensor::TorchTensor;
 use super::zip::Archive;
 use super::{keras, keras_names, pickle, state_dict};
 use crate::nn::{Model, Preprocessing};
@@ -29,11 +30,30 @@ pub(super) struct Found {
     pub(super) tensors: HashMap<String, Tensor>,
     /// The keys that led to the tensors in a checkpoint.
     keys: Vec<&'static str>,
+    /// The names of tensors that are left out, because their elements are of a type that is not read.
+    unread: Vec<String>,
+}
+
+impl Found {
+    fn of_torch(
+        all: &[TorchTensor],
+        storages: &HashMap<String, &[u8]>,
+        keys: Vec<&'static str>,
+    ) -> candle_core::Result<Found> {
+        let mut found = Found { tensors: HashMap::new(), keys, unread: Vec::new() };
+        for tensor in all {
+            match tensor.values(storages)? {
+                Some(values) => _ = found.tensors.insert(tensor.name.clone(), values),
+                None => found.unread.push(tensor.name.clone()),
+            }
+        }
+        Ok(found)
+    }
 }
 
 impl From<HashMap<String, Tensor>> for Found {
     fn from(tensors: HashMap<String, Tensor>) -> Found {
-        Found { tensors, keys: Vec::new() }
+        Found { tensors, keys: Vec::new(), unread: Vec::new() }
     }
 }
 
@@ -162,7 +182,15 @@ impl WeightFile {
 
     /// The tensors for a model. Those of Keras's files are converted to the model's names and layout.
     pub(super) fn read_for(&self, model: &Model) -> Result<HashMap<String, Tensor>> {
-        let (Found { tensors, keys }, path) = (self.found()?, &self.path);
+        let (Found { tensors, keys, unread }, path) = (self.found()?, &self.path);
+        if !unread.is_empty() {
+            let names: Vec<String> = unread.iter().map(|name| format!("`{name}`")).collect();
+            println!(
+                "{}: left out {}, whose type of numbers is not supported",
+                path.display(),
+                names.join(", ")
+            );
+        }
         if self.is_keras() {
             let (tensors, done) = keras_names::adapt_names(tensors, model);
             if let Some(done) = done {
@@ -257,25 +285,20 @@ fn zipped(archive: &Archive) -> Tensors {
         Ok(found) => found,
         Err(other) => return Ok(Err(other)),
     };
-    let infos = tensor_infos(entries)?;
+    let tensors = torch_tensors(entries)?;
     let mut storages = HashMap::new();
-    for info in &infos {
-        if !storages.contains_key(&info.path) {
-            storages.insert(info.path.clone(), archive.read(&format!("{folder}data{}", info.path))?);
+    for tensor in &tensors {
+        if !storages.contains_key(&tensor.storage) {
+            storages
+                .insert(tensor.storage.clone(), archive.read(&format!("{folder}data/{}", tensor.storage))?);
         }
     }
-    let storages = storages.iter().map(|(path, bytes)| (path.clone(), bytes.as_slice())).collect();
-    let tensor = |info: &TensorInfo| Ok((info.name.clone(), in_storage(info, &storages)?));
-    let tensors = infos.iter().map(tensor).collect::<candle_core::Result<_>>()?;
-    Ok(Ok(Found { tensors, keys }))
+    let storages = storages.iter().map(|(key, bytes)| (key.clone(), bytes.as_slice())).collect();
+    Found::of_torch(&tensors, &storages, keys).map(Ok)
 }
 
-fn tensor_infos(entries: Vec<(Object, Object)>) -> candle_core::Result<Vec<TensorInfo>> {
-    let mut infos = Vec::new();
-    for (name, value) in entries {
-        infos.extend(value.into_tensor_info(name, Path::new(""))?);
-    }
-    Ok(infos)
+fn torch_tensors(entries: Vec<(Object, Object)>) -> candle_core::Result<Vec<TorchTensor>> {
+    entries.into_iter().filter_map(|(name, value)| TorchTensor::from_entry(name, value).transpose()).collect()
 }
 
 fn legacy(path: &Path) -> Tensors {
@@ -288,61 +311,25 @@ fn legacy(path: &Path) -> Tensors {
         Ok(found) => found,
         Err(other) => return Ok(Err(other)),
     };
-    let tensors = tensor_infos(entries)?;
+    let tensors = torch_tensors(entries)?;
     let Object::List(names) = pickle::read(&mut rest)? else { bail!("expected a list of storages") };
     let mut storages = HashMap::new();
     for key in names {
         let Object::Unicode(key) = key else { bail!("expected the name of a storage") };
-        let path = format!("/{key}");
         let count = u64::from_le_bytes(take(&mut rest, 8)?.try_into().expect("eight bytes")) as usize;
         // The sizes of other storages, such as an optimizer's, are unknown: their types are not in `tensors`.
-        let Some(info) = tensors.iter().find(|info| info.path == path) else {
+        let Some(tensor) = tensors.iter().find(|tensor| tensor.storage == key) else {
             match keys.is_empty() {
                 true => bail!("the storage {key} belongs to no tensor"),
                 false => bail!("a checkpoint from before PyTorch 1.6; save only its `{}`", keys.join(".")),
             }
         };
-        let Some(bytes) = count.checked_mul(info.dtype.size_in_bytes()) else {
+        let Some(bytes) = count.checked_mul(tensor.element.size_in_bytes()) else {
             bail!("a storage of {count} numbers")
         };
-        storages.insert(path, take(&mut rest, bytes)?);
+        storages.insert(key, take(&mut rest, bytes)?);
     }
-    let tensor = |info: &TensorInfo| Ok((info.name.clone(), in_storage(info, &storages)?));
-    let tensors = tensors.iter().map(tensor).collect::<candle_core::Result<_>>()?;
-    Ok(Ok(Found { tensors, keys }))
-}
-
-/// The values of a tensor in row-major order, from a storage with any strides.
-fn in_storage(info: &TensorInfo, storages: &HashMap<String, &[u8]>) -> candle_core::Result<Tensor> {
-    let TensorInfo { name, dtype, layout, path, .. } = info;
-    let (dims, strides, size) = (layout.dims(), layout.stride(), dtype.size_in_bytes());
-    let storage = storages.get(path).copied().unwrap_or_default();
-    let last = dims
-        .iter()
-        .zip(strides)
-        .try_fold(0usize, |last, (dim, stride)| last.checked_add(dim.checked_sub(1)?.checked_mul(*stride)?));
-    let end =
-        last.and_then(|last| last.checked_add(1)?.checked_mul(size)?.checked_add(layout.start_offset()));
-    let Some(storage) = end.and_then(|end| storage.get(layout.start_offset()..end)) else {
-        bail!("`{name}` reaches beyond its storage");
-    };
-    if layout.is_contiguous() {
-        return Tensor::from_raw_buffer(storage, *dtype, dims, &Device::Cpu);
-    }
-    let mut bytes = Vec::with_capacity(layout.shape().elem_count() * size);
-    let mut index = vec![0; dims.len()];
-    for _ in 0..layout.shape().elem_count() {
-        let at: usize = index.iter().zip(strides).map(|(index, stride)| index * stride).sum();
-        bytes.extend_from_slice(&storage[at * size..][..size]);
-        for axis in (0..dims.len()).rev() {
-            index[axis] += 1;
-            if index[axis] < dims[axis] {
-                break;
-            }
-            index[axis] = 0;
-        }
-    }
-    Tensor::from_raw_buffer(&bytes, *dtype, dims, &Device::Cpu)
+    Found::of_torch(&tensors, &storages, keys).map(Ok)
 }
 
 #[cfg(test)]

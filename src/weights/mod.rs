@@ -18,6 +18,7 @@ mod state_dict;
 mod stored;
 mod surplus;
 mod tensor_names;
+mod torch_tensor;
 mod zip;
 
 use std::collections::{HashMap, HashSet};
@@ -161,6 +162,14 @@ impl OpenWeights {
         }
         match self.weights {
             Weights::ImageNet | Weights::Named(_) => Ok(self.weights.known(network)?.name.split('.').next()),
+            _ => Ok(None),
+        }
+    }
+
+    /// The path of a file from PyTorch or in safetensors that has no metadata about its network, also not beside it.
+    pub(crate) fn path_without_origin(&self) -> Result<Option<&Path>> {
+        match &self.file {
+            Some(file) if self.repository.is_none() && !file.has_description()? => Ok(Some(file.path())),
             _ => Ok(None),
         }
     }

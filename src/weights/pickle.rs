@@ -115,12 +115,12 @@ impl Reader<'_, '_> {
             b'h' => self.get(1)?,
             b'j' => self.get(4)?,
             b'c' => {
-                let (module, name) = (self.line()?, self.line()?);
-                class(module, name)
+                let (module_name, class_name) = (self.line()?, self.line()?);
+                Object::Class { module_name, class_name }
             }
             0x93 => {
-                let (name, module) = (self.pop()?.unicode()?, self.pop()?.unicode()?);
-                class(module, name)
+                let (class_name, module_name) = (self.pop()?.unicode()?, self.pop()?.unicode()?);
+                Object::Class { module_name, class_name }
             }
             b'R' | 0x81 => {
                 let (args, callable) = (self.pop()?, self.pop()?);
@@ -274,13 +274,6 @@ fn count(object: &Object) -> usize {
         Object::PersistentLoad(object) => count(object),
         _ => 0,
     }
-}
-
-/// The class with a name.
-fn class(module_name: String, class_name: String) -> Object {
-    // A bool takes one byte, as a `u8`.
-    let is_bool = module_name == "torch" && class_name == "BoolStorage";
-    Object::Class { module_name, class_name: if is_bool { "ByteStorage".into() } else { class_name } }
 }
 
 /// The object that a callable returns for these arguments.

@@ -139,7 +139,10 @@ impl Model {
 /// Descriptions of the tensors without a parameter. The optimizer's state is ignored.
 fn unknown_tensors(tensors: &HashMap<String, Tensor>, params: &[(String, Param)]) -> Vec<String> {
     let known: HashSet<&str> = params.iter().map(|(name, _)| &**name).collect();
-    let is_unknown = |name: &&String| !known.contains(&***name) && !name.starts_with(OPTIMIZER);
+    // Integers are counters, masks and indices.
+    let is_unknown = |name: &&String| {
+        !known.contains(&***name) && !name.starts_with(OPTIMIZER) && !tensors[*name].dtype().is_int()
+    };
     let mut unknown: Vec<&String> = tensors.keys().filter(is_unknown).collect();
     unknown.sort_unstable();
     unknown.iter().map(|name| format!("`{name}` is not in this model")).collect()

@@ -28,6 +28,8 @@ pub(super) fn problem(
     }
     let is_left = |name: &&String| {
         !used.contains(*name)
+            // Counters, masks and indices.
+            && !tensors[*name].dtype().is_int()
             && !name.ends_with("num_batches_tracked")
             // Stands for masked patches in DINOv2's training only.
             && *name != "mask_token"

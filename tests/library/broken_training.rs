@@ -202,6 +202,17 @@ fn failed_fine_tuning_keeps_the_epochs_of_the_head() -> Result<()> {
     let rest = quiet(3).on_epoch_end(|training| training.value("no such number").map(|_| ()));
     assert!(model.fine_tune((&x, &y), "block5_conv1", quiet(2), rest).is_err());
     assert_eq!(model.history()?.epochs(), 3);
+    // After a panic too.
+    let panicking = quiet(3).on_epoch_end(|training| match training.epoch() {
+        2 => panic!("a fault"),
+        _ => Ok(()),
+    });
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        model.fine_tune((&x, &y), "block5_conv1", quiet(2), panicking).map(drop)
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(model.history()?.epochs(), 4);
+    model.compile(Adam::new(1e-3), BinaryCrossentropy, []);
     // A second phase that is refused adds no epoch.
     let refused = quiet(3).callback(EarlyStopping::new("no such number"));
     assert!(model.fine_tune((&x, &y), "block5_conv1", quiet(2), refused).is_err());

@@ -278,3 +278,56 @@ fn logs_have_the_learning_rate() -> Result<()> {
     assert_eq!((rows[1][1], rows[2][1]), ("0.5", "0.25"));
     Ok(())
 }
+
+#[test]
+fn a_callback_evaluates_and_saves_its_model() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?.gt(0.5)?);
+    let mut model = sequential![Input::new(2), Dense::new(1)]?;
+    model.compile(SGD::new(0.1), BinaryCrossentropy.from_logits(true), [Accuracy]);
+    let (a, b, to) = (x.clone(), y.clone(), path.clone());
+    let fit = Fit::epochs(2).verbose(false).chart(false).advice(false).on_epoch_end(move |training| {
+        training.save(&to)?;
+        assert!(training.evaluate((&a, &b))?["accuracy"] <= 1.0);
+        for error in [training.model().evaluate(&a, &b).map(drop), training.model().save(&to)] {
+            assert!(error.unwrap_err().to_string().contains("`training."));
+        }
+        Ok(())
+    });
+    model.fit((&x, &y), fit)?;
+    model.evaluate(&x, &y)?;
+    let mut loaded = Model::load(&path)?;
+    assert_eq!(loaded.predict(&x)?.classes(), model.predict(&x)?.classes());
+    loaded.fit((&x, &y), Fit::epochs(1).verbose(false).chart(false).advice(false)).map(drop)
+}
+
+/// Counts batches across a restart: batches 4, 8 and 12 of epochs of 3 batches.
+#[test]
+fn checkpoints_by_batches_resume_exactly() -> Result<()> {
+    let run = |folder: &std::path::Path, is_broken: bool| -> Result<Vec<String>> {
+        let (x, y) = (random_uniform((12, 2), 0.0, 1.0)?, random_uniform(12, 0.0, 1.0)?);
+        let mut model = sequential![Input::new(2), Dense::new(1)]?;
+        model.compile(SGD::new(1e-3), MeanSquaredError, []);
+        let checkpoint = ModelCheckpoint::new(folder.join("w/{epoch}-{batch}.safetensors")).save_freq(4);
+        let fit = quiet(4).batch_size(4);
+        let fit = fit.callback(BackupAndRestore::new(folder.join("backup"))).callback(checkpoint);
+        let fit = fit.on_epoch_end(move |training| match is_broken && training.epoch() == 2 {
+            true => Err(headstart::Error::Interrupted),
+            false => Ok(()),
+        });
+        model.fit((&x, &y), fit)?;
+        let files = std::fs::read_dir(folder.join("w")).unwrap();
+        let mut names: Vec<String> =
+            files.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        Ok(names)
+    };
+    let [whole, broken] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let expected = ["2-1.safetensors", "3-2.safetensors", "4-3.safetensors"];
+    assert_eq!(run(whole.path(), false)?, expected);
+    // Epoch 2 is repeated.
+    run(broken.path(), true)?;
+    assert_eq!(run(broken.path(), false)?, expected);
+    Ok(())
+}

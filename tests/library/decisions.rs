@@ -23,6 +23,44 @@ fn logits() -> Result<(Tensor, Tensor)> {
     ))
 }
 
+/// A metric of the user, with which the training configuration is not saved.
+#[derive(Clone, Default)]
+struct Seen(usize);
+
+impl Metric for Seen {
+    fn name(&self) -> &str {
+        "seen"
+    }
+
+    fn update_state(&mut self, targets: &Tensor, _: &Tensor) -> Result<()> {
+        self.0 += targets.dim(0)?;
+        Ok(())
+    }
+
+    fn result(&self) -> f64 {
+        self.0 as f64
+    }
+}
+
+#[test]
+fn logits_stay_logits_in_files_without_a_loss() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let (x, _) = logits()?;
+    let mut model = identity(1, BinaryCrossentropy)?;
+    model.compile(SGD::new(0.1), BinaryCrossentropy.from_logits(true), [Seen::default().into()]);
+    let nested = sequential![Input::new(1), Rescaling::new(1.0), &model]?;
+    for (name, model) in [("own metric", &model), ("nested", &nested), ("clone", &model.clone())] {
+        let path = folder.path().join(name).with_extension("safetensors");
+        model.save(&path)?;
+        let loaded = Model::load(&path)?;
+        assert_eq!(loaded.predict(&x)?.classes(), [1, 0, 1, 0], "{name}");
+        // A second file too.
+        loaded.clone().save(&path)?;
+        assert_eq!(Model::load(&path)?.predict(&x)?.classes(), [1, 0, 1, 0], "{name}, again");
+    }
+    Ok(())
+}
+
 #[test]
 fn single_logits_get_the_class_of_evaluate() -> Result<()> {
     let (x, y) = logits()?;

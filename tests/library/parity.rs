@@ -16,6 +16,11 @@ pub fn draw(seed: u64, shape: &[usize]) -> Vec<f32> {
     (0..shape.iter().product::<usize>() as u64).map(value).collect()
 }
 
+/// The largest difference of two tensors.
+pub fn farthest(a: &Tensor, b: &Tensor) -> headstart::Result<f32> {
+    Ok((a - b)?.abs()?.max_all()?.to_scalar::<f32>()?)
+}
+
 /// Random weights with torchvision's names, in its order.
 pub fn weights(shapes: &[(String, Vec<usize>)]) -> Weights {
     let tensor = |(seed, (name, shape)): (usize, &(String, Vec<usize>))| {

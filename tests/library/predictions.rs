@@ -81,16 +81,6 @@ fn softmax_of_feature_maps_is_over_the_channels() -> Result<()> {
 }
 
 #[test]
-fn categorical_crossentropy_of_maps_is_refused() -> Result<()> {
-    let mut model = sequential![Input::new((3, 2, 2)), Activation::Linear]?;
-    model.compile(SGD::new(0.0), CategoricalCrossentropy.from_logits(true), []);
-    let (x, y) = (random_uniform((4, 3, 2, 2), -2.0, 2.0)?, random_uniform((4, 3, 2, 2), 0.0, 1.0)?);
-    let error = model.evaluate(&x, &y).unwrap_err().to_string();
-    assert!(error.contains("[batch, classes]"), "{error}");
-    Ok(())
-}
-
-#[test]
 fn embeddings_refuse_labels_that_are_no_class_numbers() -> Result<()> {
     let features = random_uniform((4, 3), 0.0, 1.0)?;
     for label in [-1f32, 0.5, f32::NAN] {

@@ -3,11 +3,9 @@
 use headstart::Result;
 use headstart::prelude::*;
 
-const SIDE: usize = 32;
+use super::parity::farthest;
 
-fn farthest(a: &Tensor, b: &Tensor) -> Result<f32> {
-    Ok((a - b)?.abs()?.max_all()?.to_scalar::<f32>()?)
-}
+const SIDE: usize = 32;
 
 /// A network whose preprocessing is `(pixel - 127) / 128`.
 fn base() -> Result<Model> {

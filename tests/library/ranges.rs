@@ -50,12 +50,14 @@ fn optimizers_check_their_settings() {
         ("clipnorm", with(Adam::new(1e-3).clipnorm(-1.0))),
         ("clipnorm", with(Adam::new(1e-3).clipnorm(f64::NAN))),
         ("global_clipnorm", with(Adam::new(1e-3).global_clipnorm(0.0))),
+        ("several kinds", with(Adam::new(1e-3).clipnorm(1.0).clipvalue(0.5))),
         ("clipvalue", with(Adam::new(1e-3).clipvalue(-1.0))),
         ("weight_decay", with(Adam::new(1e-3).weight_decay(-1.0))),
         ("weight_decay", with(AdamW::new(1e-3).weight_decay(f64::NAN))),
         ("gradient_accumulation_steps", with(Adam::new(1e-3).gradient_accumulation_steps(0))),
     ]);
     assert!(with(Adam::new(0.0).epsilon(0.0).clipnorm(1.0)).is_ok());
+    assert!(with(Adam::new(0.0).clipnorm(2.0).clipnorm(1.0)).is_ok());
 }
 
 #[test]
@@ -67,6 +69,54 @@ fn learning_rate_multipliers_are_checked() -> Result<()> {
         let optimizer = Adam::new(1e-3).learning_rate_multiplier(&model, factor);
         model.compile(optimizer, BinaryCrossentropy, []);
         assert_errors([("learning rate multiplier", model.fit((&x, &y), quiet(1)))]);
+    }
+    Ok(())
+}
+
+/// The steps of SGD show the rates.
+#[test]
+fn learning_rate_multipliers_of_the_same_weights_are_multiplied() -> Result<()> {
+    for decay_first in [true, false] {
+        let base = sequential![Input::new(2), Dense::new(2), Dense::new(1)]?;
+        let before: Vec<Tensor> = base
+            .params()
+            .iter()
+            .map(|param| Ok(param.value(Mode::Inference).copy()?))
+            .collect::<Result<_>>()?;
+        let sgd = SGD::new(1.0);
+        let sgd = match decay_first {
+            true => sgd.layerwise_decay(&base, 0.5).learning_rate_multiplier(&base, 0.1),
+            false => sgd.learning_rate_multiplier(&base, 0.1).layerwise_decay(&base, 0.5),
+        };
+        let mut model = base.clone();
+        let (x, y) = (random_uniform((4, 2), 0.0, 1.0)?, random_uniform(4, 0.0, 1.0)?);
+        let (_, gradients) = value_and_gradients(|| {
+            Ok((base.forward(&x, Mode::Training)?.flatten_all()? - &y)?.sqr()?.mean_all()?)
+        })?;
+        let expected: Vec<Tensor> = base
+            .params()
+            .iter()
+            .zip([0.05, 0.05, 0.1, 0.1])
+            .map(|(param, rate)| Ok((gradients.get(param.var()).unwrap() * rate)?))
+            .collect::<Result<_>>()?;
+        model.compile(sgd, MeanSquaredError, []);
+        model.fit((&x, &y), quiet(1).batch_size(4))?;
+        for ((param, before), step) in model.params().iter().zip(before).zip(expected) {
+            let moved = (before - &param.value(Mode::Inference))?;
+            let far = (moved - step)?.abs()?.max_all()?.to_scalar::<f32>()?;
+            assert!(far < 1e-6, "{param:?}, decay first: {decay_first}: {far}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_learning_rate_range_test_checks_the_optimizer() -> Result<()> {
+    let (x, y) = samples()?;
+    let mut model = sequential![Input::new(4), Dense::new(1)]?;
+    for optimizer in [Adam::new(1e-3).clipnorm(-1.0), Adam::new(1e-3).gradient_accumulation_steps(0)] {
+        model.compile(optimizer, MeanSquaredError, []);
+        assert!(model.find_learning_rate((&x, &y), 4).is_err());
     }
     Ok(())
 }
@@ -97,6 +147,10 @@ fn schedules_check_their_settings() {
         ("steps", with(Schedule::exponential_decay(1e-3, 0, 0.9))),
         ("steps", with(Schedule::step_decay(1e-3, 0, 0.9))),
         ("steps", with(Schedule::one_cycle(1e-3, 0))),
+        (
+            "warmup: expected a cosine or exponential decay",
+            with(Schedule::one_cycle(1e-3, 9).warmup(1e-3, 3)),
+        ),
     ]);
     assert!(with(Schedule::piecewise_constant(&[1], &[1e-3, 0.0])).is_ok());
 }

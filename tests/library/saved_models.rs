@@ -6,13 +6,10 @@ use headstart::Result;
 use headstart::prelude::*;
 
 use super::datasets::folder_of;
+use super::parity::farthest;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
-
-fn far(a: &Tensor, b: &Tensor) -> Result<f32> {
-    Ok((a - b)?.abs()?.max_all()?.to_scalar::<f32>()?)
 }
 
 fn quiet(epochs: usize) -> Fit {
@@ -95,7 +92,7 @@ fn networks_of_keras_keep_their_form_in_our_files() -> Result<()> {
     let second = network(Weights::file(&path)).build()?;
     let prepared = first.preprocess(&x)?;
     assert_eq!(second.predict(&prepared)?, first.predict(&prepared)?, "the network");
-    assert!(far(&second.preprocess(&x)?, &prepared)? < 1e-4, "the preprocessing");
+    assert!(farthest(&second.preprocess(&x)?, &prepared)? < 1e-4, "the preprocessing");
     Ok(())
 }
 
@@ -108,7 +105,7 @@ fn networks_of_keras_keep_their_preprocessing_in_our_files() -> Result<()> {
     first.save_weights(&path)?;
     let x = random_uniform((2, 3, 64, 64), 0.0, 255.0)?;
     let second = network(Weights::file(&path)).build()?;
-    assert!(far(&second.preprocess(&x)?, &first.preprocess(&x)?)? < 1e-4);
+    assert!(farthest(&second.preprocess(&x)?, &first.preprocess(&x)?)? < 1e-4);
     Ok(())
 }
 

@@ -31,7 +31,32 @@ fn pytorch_checkpoints_and_prefixes_give_the_plain_weights() -> Result<()> {
             read += 1;
         }
     }
-    assert!(read >= 13, "{read}");
+    assert!(read >= 16, "{read}");
+    Ok(())
+}
+
+#[test]
+fn buffers_and_rounded_weights_of_pytorch_are_read() -> Result<()> {
+    for file in ["buffers.pth", "buffers_legacy.pth"] {
+        let tensors = read_file(fixture(file))?;
+        let values = |name: &str| tensors[name].flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>();
+        assert_eq!(values("index")?, [-3, 100, 7, -128]);
+        assert_eq!(values("short")?, [-3, 30000]);
+        assert_eq!(values("int")?, [-3, 1 << 30]);
+        assert_eq!(values("long")?, [-3, 1 << 40]);
+        assert_eq!(values("byte")?, [3, 255]);
+        assert_eq!(values("mask")?, [1, 0]);
+    }
+    let plain = network(&fixture("plain.pth"))?;
+    for (file, dtype) in [("float16.pt", DType::F16), ("bfloat16.pt", DType::BF16)] {
+        let rounded = network(&fixture(file))?;
+        for (found, exact) in rounded.params().iter().zip(plain.params()) {
+            let expected = exact.value(Mode::Inference).to_dtype(dtype)?.to_dtype(DType::F32)?;
+            let [found, expected] =
+                [found.value(Mode::Inference), expected].map(|tensor| tensor.flatten_all());
+            assert_eq!(found?.to_vec1::<f32>()?, expected?.to_vec1::<f32>()?, "{file}: {}", exact.name());
+        }
+    }
     Ok(())
 }
 

@@ -27,6 +27,12 @@ pub struct Flow {
 
 impl Flow {
     pub(super) fn of(samples: Samples, generator: ImageDataGenerator) -> Result<Flow> {
+        let y = samples.y().dims();
+        if y.len() > 2 && generator.moves_pixels() {
+            let hint = "the generator moves the pixels of the images, and not those of the targets; \
+                        change colours only, or write a dataset that moves both";
+            return Err(Error::shape("the targets of augmented images", "[N] or [N, classes]", y, hint));
+        }
         let statistics = generator.statistics();
         generator.say_that_it_centres();
         Ok(Flow { samples, generator, statistics })

@@ -115,7 +115,8 @@ impl ImageDataGenerator {
     }
 
     /// Shifts along the width, in both directions. A range below 1 is a share of the width, a range of 1
-    /// or more a number of pixels. A list gives the possible amounts.
+    /// or more a number of pixels. An integer `n` gives whole pixels, fewer than `n`, as in Keras. A list gives the
+    /// possible amounts.
     pub fn width_shift_range(self, range: impl Into<Shift>) -> Self {
         Self { width_shift_range: range.into(), ..self }
     }

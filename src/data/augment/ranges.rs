@@ -21,9 +21,12 @@ impl From<f64> for Shift {
 }
 
 impl From<i32> for Shift {
-    /// A range in pixels, from 1.
-    fn from(range: i32) -> Shift {
-        Shift::Range(f64::from(range))
+    /// Whole pixels, fewer than `pixels`, as in Keras: 3 shifts by 0, 1 or 2 pixels, and `3.0` by any distance up to 3.
+    fn from(pixels: i32) -> Shift {
+        match pixels {
+            ..=0 => Shift::Range(f64::from(pixels)),
+            _ => Shift::OneOf((0..pixels).map(f64::from).collect()),
+        }
     }
 }
 
@@ -51,6 +54,39 @@ impl From<(f64, f64)> for Zoom {
 }
 
 impl ImageDataGenerator {
+    /// The generator without its random changes: it rescales, preprocesses and normalises as before.
+    pub(crate) fn unvaried(&self) -> ImageDataGenerator {
+        ImageDataGenerator {
+            rotation_range: 0.0,
+            width_shift_range: Shift::Range(0.0),
+            height_shift_range: Shift::Range(0.0),
+            shear_range: 0.0,
+            zoom_range: Zoom(1.0, 1.0),
+            channel_shift_range: 0.0,
+            brightness_range: None,
+            horizontal_flip: false,
+            vertical_flip: false,
+            resized_crop: None,
+            color_jitter: None,
+            cutout: 0.0,
+            mixup: 0.0,
+            cutmix: 0.0,
+            ..self.clone()
+        }
+    }
+
+    /// Whether any option moves the pixels of images, or mixes images.
+    pub(super) fn moves_pixels(&self) -> bool {
+        let colours_only = ImageDataGenerator {
+            channel_shift_range: 0.0,
+            brightness_range: None,
+            color_jitter: None,
+            cutout: 0.0,
+            ..self.clone()
+        };
+        colours_only.varies()
+    }
+
     /// Whether any option changes images at random.
     pub(super) fn varies(&self) -> bool {
         let shifts = |shift: &Shift| match shift {

@@ -7,11 +7,15 @@ use candle_core::Tensor;
 
 use super::file_pattern::FilePattern;
 use super::monitor::Monitor;
+use super::state::{numbers, read_count};
 use super::{Callback, Training, make_parent};
 use crate::check::check;
 use crate::files::check_writable;
 use crate::weights::check_extension;
 use crate::{Error, Result};
+
+/// Name of the number of batches in a backup.
+const BATCHES: &str = "batches";
 
 /// Writes the weights at the end of each epoch, or only when the monitored value improves. Each file is
 /// written atomically. Missing folders are created.
@@ -168,10 +172,17 @@ impl Callback for ModelCheckpoint {
     }
 
     fn state(&self) -> Result<HashMap<String, Tensor>> {
-        self.monitor.state()
+        let mut state = self.monitor.state()?;
+        state.insert(BATCHES.into(), numbers(&[self.batches_since_save as f64])?);
+        Ok(state)
     }
 
     fn set_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
-        self.monitor.set_state(state)
+        self.monitor.set_state(state)?;
+        // Missing in older backups.
+        if state.contains_key(BATCHES) {
+            self.batches_since_save = read_count(state, BATCHES)?;
+        }
+        Ok(())
     }
 }

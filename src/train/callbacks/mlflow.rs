@@ -1,21 +1,18 @@
-//! The callback `MLflowLogger`.
+//! The callback that logs a training for MLflow.
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
 
-use super::mlflow_run::{FINISHED, KILLED, RUNNING, Run, experiment, is_file_name, now, started};
+use super::mlflow_store::{ID_BYTES, Run, Status, is_file_name};
 use super::state::{numbers, read_numbers};
 use super::{Callback, Training};
+use crate::Result;
 use crate::check::check;
-use crate::files::{check_writable_folder, write_whole};
-use crate::{Error, Result};
+use crate::files::check_writable_folder;
 
-/// Number of bytes of a run's id.
-const ID_BYTES: usize = 16;
 /// Name of the state in a backup.
 const ID: &str = "id";
 
@@ -39,6 +36,8 @@ const ID: &str = "id";
 /// The number of epochs and the initial learning rate are parameters of every run, unless [`Self::param`] sets them. A
 /// training that resumes from [`BackupAndRestore`](super::BackupAndRestore) continues its run. Processes may write into
 /// the same folder at once.
+///
+/// MLflow shows the run as finished, as failed if an error ended the training, or as killed if an interrupt did.
 #[derive(Debug)]
 pub struct MLflowLogger {
     folder: PathBuf,
@@ -95,43 +94,25 @@ impl MLflowLogger {
     }
 
     fn open(&self, training: &Training) -> Result<Run> {
-        let experiment = experiment(&self.folder, &self.experiment)?;
         let name = self.run_name.clone().unwrap_or_else(|| training.model().name().to_owned());
-        let resumed = self.resumed.clone().filter(|id| self.folder.join(&experiment).join(id).is_dir());
-        let is_resumed = resumed.is_some();
-        // Not drawn from the library's seed: runs with equal seeds need different ids.
-        let random = || RandomState::new().hash_one(());
-        let id = resumed.unwrap_or_else(|| format!("{:016x}{:016x}", random(), random()));
-        let folder = self.folder.join(&experiment).join(&id);
-        let start = started(&folder).unwrap_or_else(now);
-        let run = Run { id, experiment, folder, name, start, is_resumed, begun: Vec::new() };
-        for part in ["metrics", "params", "tags", "artifacts"] {
-            let part = run.folder.join(part);
-            std::fs::create_dir_all(&part).map_err(Error::io(&part))?;
-        }
-        let (epochs, rate) = (training.epochs().to_string(), self.learning_rate.to_string());
-        let automatic = [("epochs".to_owned(), epochs), ("learning_rate".to_owned(), rate)];
-        for (name, value) in self.params.iter().chain(&automatic) {
-            let path = run.folder.join("params").join(name);
-            // The parameters of a run do not change, and the user's come first.
-            if !path.is_file() {
-                write_whole(&path, value.as_bytes())?;
-            }
-        }
-        write_whole(&run.folder.join("tags").join("mlflow.runName"), run.name.as_bytes())?;
-        run.write_about(RUNNING, None)?;
-        Ok(run)
+        let automatic = [
+            ("epochs".to_owned(), training.epochs().to_string()),
+            ("learning_rate".to_owned(), self.learning_rate.to_string()),
+        ];
+        // The user's come first.
+        let params: Vec<_> = self.params.iter().cloned().chain(automatic).collect();
+        Run::open(&self.folder, &self.experiment, name, &params, self.resumed.clone())
     }
 
     /// Ends the run, if there is one.
-    fn end(&mut self, status: u8) -> Result<()> {
-        self.run.take().map_or(Ok(()), |run| run.write_about(status, Some(now())))
+    fn end(&mut self, status: Status) -> Result<()> {
+        self.run.take().map_or(Ok(()), |run| run.end(status))
     }
 }
 
 impl Callback for MLflowLogger {
     fn on_train_begin(&mut self, training: &mut Training) -> Result<()> {
-        self.end(KILLED)?;
+        self.end(Status::Killed)?;
         // At the end of the first epoch, a schedule has changed it.
         self.learning_rate = training.learning_rate();
         self.resumed = None;
@@ -149,12 +130,16 @@ impl Callback for MLflowLogger {
     }
 
     fn on_train_end(&mut self, _: &mut Training) -> Result<()> {
-        self.end(FINISHED)
+        self.end(Status::Finished)
+    }
+
+    fn on_train_error(&mut self, _: &mut Training) -> Result<()> {
+        self.end(Status::Failed)
     }
 
     fn state(&self) -> Result<HashMap<String, Tensor>> {
         let Some(run) = &self.run else { return Ok(HashMap::new()) };
-        let byte = |at: usize| u8::from_str_radix(&run.id[2 * at..2 * at + 2], 16).unwrap_or_default();
+        let byte = |at: usize| u8::from_str_radix(&run.id()[2 * at..2 * at + 2], 16).unwrap_or_default();
         let bytes: Vec<f64> = (0..ID_BYTES).map(|at| f64::from(byte(at))).collect();
         Ok(HashMap::from([(ID.to_owned(), numbers(&bytes)?)]))
     }
@@ -166,16 +151,18 @@ impl Callback for MLflowLogger {
     }
 }
 
-/// Marks the run as killed if an error or an interrupt ended the training before `on_train_end`.
+/// Ends the run of a training that did not reach `on_train_end`: it failed if a panic ended it. Otherwise an interrupt
+/// killed it.
 impl Drop for MLflowLogger {
     fn drop(&mut self) {
-        let _ = self.end(KILLED);
+        let _ = self.end(if std::thread::panicking() { Status::Failed } else { Status::Killed });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
     use crate::prelude::*;
 
     fn fit(
@@ -251,6 +238,41 @@ mod tests {
         Ok(())
     }
 
+    /// Panics, or ends as an interrupt does, at the beginning of the second epoch.
+    struct End(bool);
+
+    impl crate::train::Callback for End {
+        fn on_epoch_begin(&mut self, training: &mut Training) -> Result<()> {
+            match training.epoch() {
+                1 => Ok(()),
+                _ if self.0 => panic!("a fault"),
+                _ => Err(Error::Interrupted),
+            }
+        }
+
+        fn on_train_end(&mut self, _: &mut Training) -> Result<()> {
+            check("the end", "reached", false, "an error")
+        }
+    }
+
+    #[test]
+    fn the_status_is_that_of_the_end() -> Result<()> {
+        let (x, y) = (random_uniform((8, 2), 0.0, 1.0)?, random_uniform(8, 0.0, 1.0)?);
+        for (epochs, panics, status) in [(1, false, 4), (2, false, 5), (2, true, 4)] {
+            let mut model = sequential![Input::new(2), Dense::new(1)]?;
+            model.compile(SGD::new(0.5), MeanSquaredError, []);
+            let folder = tempfile::tempdir().unwrap();
+            let fit = Fit::epochs(epochs).verbose(false).chart(false).advice(false).callback(End(panics));
+            let fit = fit.callback(MLflowLogger::new(folder.path()));
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| model.fit((&x, &y), fit)));
+            assert_eq!(result.is_err(), panics);
+            let run = folders(&folder.path().join("0")).swap_remove(0);
+            let about = text(&run.join("meta.yaml"));
+            assert!(about.contains(&format!("status: {status}\n")), "{epochs}, {panics}: {about}");
+        }
+        Ok(())
+    }
+
     #[test]
     fn a_resumed_training_continues_its_run() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
@@ -258,7 +280,7 @@ mod tests {
         let runs = folder.path().join("mlruns");
         assert!(fit(MLflowLogger::new(&runs), 4, Some(&backup), Some(3)).is_err());
         let run = folders(&runs.join("0")).swap_remove(0);
-        assert!(text(&run.join("meta.yaml")).contains("status: 5\n"));
+        assert!(text(&run.join("meta.yaml")).contains("status: 4\n"));
         // Written after the last backup.
         let metric = run.join("metrics/loss");
         std::fs::write(&metric, text(&metric) + "7 0.5 2\n").unwrap();

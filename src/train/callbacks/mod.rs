@@ -8,7 +8,7 @@ mod file_pattern;
 mod learning_rate;
 mod loggers;
 mod mlflow;
-mod mlflow_run;
+mod mlflow_store;
 mod monitor;
 mod shared;
 mod state;
@@ -20,9 +20,11 @@ use std::path::Path;
 
 use candle_core::Tensor;
 
-use super::{Compiled, History, metric_trait};
+use super::{BATCH, Compiled, History, Scores, metric_trait};
 use crate::check::check_not_negative;
+use crate::data::IntoDataset;
 use crate::nn::Model;
+use crate::weights::check_extension;
 use crate::{Error, Result};
 
 pub use backup::BackupAndRestore;
@@ -169,9 +171,26 @@ impl<'a> Training<'a> {
         self.reason.as_deref()
     }
 
-    /// The model in training.
+    /// The model in training. It predicts; [`Training::evaluate`] and [`Training::save`] are for what `compile` set.
     pub fn model(&self) -> &Model {
         self.model
+    }
+
+    /// Evaluates loss and metrics on any data that `fit` takes, such as `(&x, &y)`, in batches of 32.
+    ///
+    /// # Errors
+    /// Those of [`Model::evaluate_on`].
+    pub fn evaluate(&self, data: impl IntoDataset) -> Result<Scores> {
+        self.model.evaluate_with(self.compiled, data.into_dataset(BATCH, false)?)
+    }
+
+    /// Writes the whole model into a `.safetensors` file, with optimizer, loss and metrics.
+    ///
+    /// # Errors
+    /// Those of [`Model::save`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        check_extension(path.as_ref())?;
+        self.model.save_compiled(Some(self.compiled), path.as_ref())
     }
 
     /// The history of the finished epochs.

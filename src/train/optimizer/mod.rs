@@ -129,6 +129,8 @@ pub struct GradientDescent<R> {
     /// The parameters whose paths contain one of these names.
     not_decayed_ids: HashSet<TensorId>,
     clip: Option<Clip>,
+    /// Whether the settings also named another kind of clipping.
+    has_other_clip: bool,
     multipliers: HashMap<TensorId, f64>,
     /// Number of steps taken. A schedule computes the learning rate from it.
     steps: usize,
@@ -194,6 +196,7 @@ impl<R: Rule> GradientDescent<R> {
             not_decayed: Vec::new(),
             not_decayed_ids: HashSet::new(),
             clip: None,
+            has_other_clip: false,
             multipliers: HashMap::new(),
             steps: 0,
             memories: HashMap::new(),
@@ -210,6 +213,8 @@ impl<R: Rule> GradientDescent<R> {
         }
         check_not_negative("weight_decay", self.weight_decay)?;
         self.moving_average.check()?;
+        let expected = "one of `clipnorm`, `global_clipnorm` and `clipvalue`";
+        check("gradient clipping", "several kinds", !self.has_other_clip, expected)?;
         match self.clip {
             None => {}
             Some(Clip::Norm(norm)) => check_positive("clipnorm", norm)?,

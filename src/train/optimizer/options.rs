@@ -1,5 +1,7 @@
 //! Options of the optimizers.
 
+use std::collections::HashMap;
+
 use candle_core::TensorId;
 
 use super::accumulation::Accumulation;
@@ -52,39 +54,54 @@ impl<R: Rule> GradientDescent<R> {
         self
     }
 
-    /// Clips the gradient of each parameter to this L2 norm.
+    /// Clips the gradient of each parameter to this L2 norm. As in Keras, an optimizer has one kind of clipping.
     pub fn clipnorm(self, norm: f64) -> Self {
-        Self { clip: Some(Clip::Norm(norm)), ..self }
+        self.clipped(Clip::Norm(norm))
     }
 
     /// Clips the L2 norm of all gradients together.
     pub fn global_clipnorm(self, norm: f64) -> Self {
-        Self { clip: Some(Clip::GlobalNorm(norm)), ..self }
+        self.clipped(Clip::GlobalNorm(norm))
     }
 
     /// Clips each element of the gradients to the range from `-value` to `value`.
     pub fn clipvalue(self, value: f64) -> Self {
-        Self { clip: Some(Clip::Value(value)), ..self }
+        self.clipped(Clip::Value(value))
+    }
+
+    fn clipped(self, clip: Clip) -> Self {
+        let is_other = |earlier: &Clip| std::mem::discriminant(earlier) != std::mem::discriminant(&clip);
+        let has_other_clip = self.has_other_clip || self.clip.as_ref().is_some_and(is_other);
+        Self { clip: Some(clip), has_other_clip, ..self }
     }
 
     /// Multiplies the learning rate of the weights of `model`, for example the nested pretrained model.
-    /// PyTorch calls this a parameter group.
+    /// PyTorch calls this a parameter group. Several factors of the same weights are multiplied.
     pub fn learning_rate_multiplier(mut self, model: &Model, multiplier: f64) -> Self {
-        self.multipliers.extend(model.params().iter().map(|param| (param.variable().id(), multiplier)));
+        self.multiply(model.params().iter().map(|param| (param.variable().id(), multiplier)).collect());
         self
+    }
+
+    fn multiply(&mut self, factors: HashMap<TensorId, f64>) {
+        for (id, factor) in factors {
+            *self.multipliers.entry(id).or_insert(1.0) *= factor;
+        }
     }
 
     /// Multiplies the learning rate of each layer by `factor` relative to the next layer, for example
     /// 0.9. The last layer uses the full learning rate. These are discriminative learning rates (Howard
-    /// and Ruder 2018).
+    /// and Ruder 2018). A [`learning_rate_multiplier`](Self::learning_rate_multiplier) of the same weights is another
+    /// factor.
     pub fn layerwise_decay(mut self, model: &Model, factor: f64) -> Self {
         let layers = model.layers();
         let with_params =
             layers.iter().rev().map(|(_, layer)| layer.params()).filter(|params| !params.is_empty());
+        let mut factors = HashMap::new();
         for (depth, params) in with_params.enumerate() {
             let multiplier = factor.powi(depth as i32);
-            self.multipliers.extend(params.iter().map(|param| (param.variable().id(), multiplier)));
+            factors.extend(params.iter().map(|param| (param.variable().id(), multiplier)));
         }
+        self.multiply(factors);
         self
     }
 

@@ -136,9 +136,14 @@ impl Schedule {
     }
 
     /// Adds a linear warmup: rises from the initial rate to `target` in `steps` steps, before the rest
-    /// of the schedule.
-    pub fn warmup(self, target: f64, steps: usize) -> Schedule {
-        Schedule { warmup: Some((target, steps as f64)), ..self }
+    /// of the schedule. [`Schedule::piecewise_constant`] and [`Schedule::one_cycle`] take no warmup: their own rates
+    /// rise.
+    pub fn warmup(mut self, target: f64, steps: usize) -> Schedule {
+        match self.form {
+            Form::Piecewise { .. } | Form::OneCycle { .. } => self.misplaced = Some("warmup"),
+            _ => self.warmup = Some((target, steps as f64)),
+        }
+        self
     }
 
     /// Checks that all rates are finite and not negative, and that the settings fit together.
@@ -147,9 +152,12 @@ impl Schedule {
         if let Some((target, _)) = self.warmup {
             check_not_negative("warmup's target", target)?;
         }
-        let cosine = "a cosine decay";
-        let expected = if self.misplaced == Some("restarts") { "cosine_decay_restarts" } else { cosine };
         if let Some(method) = self.misplaced {
+            let expected = match method {
+                "restarts" => "cosine_decay_restarts",
+                "warmup" => "a cosine or exponential decay",
+                _ => "a cosine decay",
+            };
             check(method, "another schedule", false, expected)?;
         }
         match &self.form {
@@ -292,6 +300,10 @@ mod tests {
             Schedule::cosine_decay_restarts(1.0, 4).restarts(0.5, 0.5),
             &[(2, 0.5), (4, 0.5), (5, 0.25), (6, 0.25), (7, 0.125), (8, 0.0625)],
         );
+        for other in [Schedule::piecewise_constant(&[2], &[1.0, 0.1]), Schedule::one_cycle(1.0, 100)] {
+            let error = other.warmup(1.0, 10).check().unwrap_err().to_string();
+            assert!(error.contains("warmup") && error.contains("cosine or exponential"), "{error}");
+        }
         near(Schedule::one_cycle(1.0, 100), &[(0, 0.04), (29, 1.0), (99, 4e-6)]);
     }
 

@@ -1,5 +1,6 @@
-//! The files of an MLflow run (`mlflow/store/tracking/file_store.py`).
+//! MLflow's runs, in the format of its file store (`mlflow/store/tracking/file_store.py`).
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,26 +12,76 @@ use super::yaml;
 use crate::files::write_whole;
 use crate::{Error, Result};
 
-/// States of a run (`mlflow/protos/service.proto`).
-pub(super) const RUNNING: u8 = 1;
-pub(super) const FINISHED: u8 = 3;
-pub(super) const KILLED: u8 = 5;
+/// Number of bytes of a run's id.
+pub(super) const ID_BYTES: usize = 16;
+
+/// Status of a run (`mlflow/protos/service.proto`).
+#[derive(Clone, Copy)]
+pub(super) enum Status {
+    Running = 1,
+    Finished = 3,
+    Failed = 4,
+    Killed = 5,
+}
 
 /// A run whose folder exists.
 #[derive(Debug)]
 pub(super) struct Run {
-    pub(super) id: String,
-    pub(super) experiment: String,
-    pub(super) folder: PathBuf,
-    pub(super) name: String,
+    id: String,
+    experiment: String,
+    folder: PathBuf,
+    name: String,
     /// Milliseconds since 1970-01-01 UTC.
-    pub(super) start: u128,
-    pub(super) is_resumed: bool,
+    start: u128,
+    is_resumed: bool,
     /// Metrics of a resumed run whose values from the resumed step on were already removed.
-    pub(super) begun: Vec<String>,
+    begun: Vec<String>,
 }
 
 impl Run {
+    /// Creates the folder of a run in an experiment, or continues the run with the id `resumed`.
+    pub(super) fn open(
+        tracking_folder: &Path,
+        experiment_name: &str,
+        name: String,
+        params: &[(String, String)],
+        resumed: Option<String>,
+    ) -> Result<Run> {
+        let experiment = experiment(tracking_folder, experiment_name)?;
+        let resumed = resumed.filter(|id| tracking_folder.join(&experiment).join(id).is_dir());
+        let is_resumed = resumed.is_some();
+        // Not drawn from the library's seed: runs with equal seeds need different ids.
+        let random = || RandomState::new().hash_one(());
+        let id = resumed.unwrap_or_else(|| format!("{:016x}{:016x}", random(), random()));
+        let folder = tracking_folder.join(&experiment).join(&id);
+        let start = started(&folder).unwrap_or_else(now);
+        let run = Run { id, experiment, folder, name, start, is_resumed, begun: Vec::new() };
+        for part in ["metrics", "params", "tags", "artifacts"] {
+            let part = run.folder.join(part);
+            std::fs::create_dir_all(&part).map_err(Error::io(&part))?;
+        }
+        for (name, value) in params {
+            let path = run.folder.join("params").join(name);
+            // The parameters of a run do not change, and the first one with a name counts.
+            if !path.is_file() {
+                write_whole(&path, value.as_bytes())?;
+            }
+        }
+        write_whole(&run.folder.join("tags").join("mlflow.runName"), run.name.as_bytes())?;
+        run.write_about(Status::Running, None)?;
+        Ok(run)
+    }
+
+    /// The run's id: [`ID_BYTES`] bytes in hexadecimal.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Marks the run as ended.
+    pub(super) fn end(&self, status: Status) -> Result<()> {
+        self.write_about(status, Some(now()))
+    }
+
     /// Appends a value of a metric. In a resumed run, first removes the values from this step on.
     pub(super) fn log(&mut self, name: &str, value: f64, step: usize) -> Result<()> {
         let name: String = name.chars().map(|c| if is_allowed(c) { c } else { '_' }).collect();
@@ -50,7 +101,7 @@ impl Run {
         written.map_err(Error::io(path))
     }
 
-    pub(super) fn write_about(&self, status: u8, end: Option<u128>) -> Result<()> {
+    fn write_about(&self, status: Status, end: Option<u128>) -> Result<()> {
         let folder = std::path::absolute(&self.folder).map_err(Error::io(&self.folder))?;
         let user = std::env::var("USER").unwrap_or_default();
         let about = [
@@ -66,7 +117,7 @@ impl Run {
             ("source_type", json!(4)),
             ("source_version", json!("")),
             ("start_time", json!(self.start as u64)),
-            ("status", json!(status)),
+            ("status", json!(status as u8)),
             ("tags", json!([])),
             ("user_id", json!(user)),
         ];
@@ -75,13 +126,13 @@ impl Run {
 }
 
 /// Start of a run that is resumed, in milliseconds since 1970-01-01 UTC.
-pub(super) fn started(run: &Path) -> Option<u128> {
+fn started(run: &Path) -> Option<u128> {
     let about = std::fs::read_to_string(run.join("meta.yaml")).ok()?;
     yaml::read(&about, "start_time")?.parse().ok()
 }
 
 /// The id of an experiment by name, which is also its folder. It is created if it does not exist.
-pub(super) fn experiment(folder: &Path, name: &str) -> Result<String> {
+fn experiment(folder: &Path, name: &str) -> Result<String> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
     for entry in entries.flatten() {
@@ -115,7 +166,7 @@ pub(super) fn experiment(folder: &Path, name: &str) -> Result<String> {
 }
 
 /// Milliseconds since 1970-01-01 UTC.
-pub(super) fn now() -> u128 {
+fn now() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
 }
 
