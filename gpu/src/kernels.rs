@@ -17,7 +17,7 @@ pub const SOURCE: &str = concat!(
 );
 
 /// The names of the kernels.
-pub const KERNELS: [&str; 30] = [
+pub const KERNELS: [&str; 32] = [
     "activation_backward",
     "add_activation",
     "affine",
@@ -27,6 +27,7 @@ pub const KERNELS: [&str; 30] = [
     "bfloat16_to_float32",
     "bias_activation",
     "bias_backward",
+    "class_matches",
     "clip_factors",
     "dropout",
     "float32_to_bfloat16",
@@ -48,6 +49,7 @@ pub const KERNELS: [&str; 30] = [
     "softmax",
     "softmax_cross_entropy",
     "squared_error",
+    "sum",
 ];
 
 /// Threads of a block with one thread per value: `THREADS` in the source.

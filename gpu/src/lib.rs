@@ -31,7 +31,7 @@ pub use dense::DenseShape;
 pub use error::{Error, Result};
 pub use kernels::{KERNELS, SOURCE};
 pub use libraries::{Found, Libraries};
-pub use loss::{Loss, LossOutput};
+pub use loss::{Loss, LossOutput, MAX_COUNT};
 pub use network::{Network, Node, Operation, Parameter, Pass, Window};
 pub use normalization::{MapShape, NormalizationOperands, Statistics};
 pub use optimizer::{Chunks, Clip, Rule, Segment, Update};

@@ -3,14 +3,12 @@
 //
 // Like cuDNN, it refuses descriptors that do not fit each other, a workspace that is too small, and a math type for which
 // an algorithm was not offered.
-#include <dlfcn.h>
-
 #include <atomic>
-#include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <vector>
+
+#include "driver.h"
 
 enum { SUCCESS = 0, BAD_PARAM = 2000, NOT_SUPPORTED = 3000 };
 enum { NCHW = 0, NHWC = 1 };
@@ -36,38 +34,11 @@ static bool fits(const Tensor *x, const Tensor *w, const Convolution *c, const T
            x->format == y->format;
 }
 
-// A function of the fake driver, or null without it.
-template <typename F> static F driver(const char *name) { return (F)dlsym(RTLD_DEFAULT, name); }
-
-// Whether the driver knows the memory of an operand: catches swapped arguments.
-static bool is_allocated(uint64_t address, size_t bytes) {
-    static auto known = driver<int (*)(uint64_t, size_t)>("fake_cuda_is_allocated");
-    return !known || known(address, bytes);
-}
-
-// Whether this thread has a context.
-static bool is_current() {
-    static auto current = driver<int (*)()>("fake_cuda_is_current");
-    return !current || current();
-}
+// The stream of a handle.
+static void *stream_of(void *handle) { return *(void **)handle; }
 
 // Whether a handle has a stream of the driver.
-static bool is_ready(void *handle) {
-    static auto is_stream = driver<int (*)(void *)>("fake_cuda_is_stream");
-    return handle && (!is_stream || is_stream(*(void **)handle));
-}
-
-// Adds a call to the stream of a handle.
-static void add(void *handle, std::function<void()> call) {
-    static auto to_stream = driver<void (*)(void *, void (*)(void *), void *)>("fake_cuda_add");
-    if (!to_stream) return call();
-    auto run = [](void *data) {
-        auto call = (std::function<void()> *)data;
-        (*call)();
-        delete call;
-    };
-    to_stream(*(void **)handle, run, new std::function<void()>(std::move(call)));
-}
+static bool is_ready(void *handle) { return handle && is_stream(stream_of(handle)); }
 
 static size_t count(const Tensor *t) { return (size_t)t->n * t->c * t->h * t->w; }
 static size_t bytes(const Tensor *t) { return count(t) * (t->type == BFLOAT16 ? 2 : 4); }
@@ -227,16 +198,13 @@ static Status start(
     const Tensor *x, const void *xs, const Tensor *w, const void *ws, const Tensor *y, const void *ys) {
     if (!is_ready(handle) || !fits(x, w, c, y)) return BAD_PARAM;
     int64_t needed = workspace_of(direction, algorithm, c, x->type);
-    if (needed < 0 || size < (size_t)needed || (needed && !is_allocated(workspace, size))) return BAD_PARAM;
+    if (needed < 0 || size < (size_t)needed || (needed && !is_allocated((void *)workspace, size))) return BAD_PARAM;
     // Not deterministic, or too large.
     if (algorithm == 3 || algorithm == 6) return BAD_PARAM;
-    if (!is_allocated((uint64_t)xs, bytes(x)) || !is_allocated((uint64_t)ws, bytes(w)) ||
-        !is_allocated((uint64_t)ys, bytes(y)))
-        return BAD_PARAM;
+    if (!is_allocated(xs, bytes(x)) || !is_allocated(ws, bytes(w)) || !is_allocated(ys, bytes(y))) return BAD_PARAM;
     last_algorithm = algorithm;
     if (algorithm == FAILING || (x->type == BFLOAT16 && is_set("late"))) return NOT_SUPPORTED;
-    static auto counts = driver<void (*)()>("fake_cuda_count");
-    if (counts) counts();
+    count_launch();
     return launched[x->type == BFLOAT16]++, SUCCESS;
 }
 
@@ -329,7 +297,7 @@ Status cudnnConvolutionForward(
     int algorithm, uint64_t workspace, size_t size, const float *beta, Tensor *y, void *ys) {
     Status status = start(handle, FORWARD, c, algorithm, workspace, size, x, xs, w, ws, y, ys);
     if (status != SUCCESS) return status;
-    add(handle, [=, x = *x, w = *w, c = *c, y = *y, alpha = *alpha, beta = *beta] {
+    add(stream_of(handle), [=, x = *x, w = *w, c = *c, y = *y, alpha = *alpha, beta = *beta] {
         auto a = factors(&x, xs, c.math), b = factors(&w, ws, c.math);
         std::vector<double> sums(count(&y));
         products(&x, &w, &c, &y, [&](size_t i, size_t j, size_t k) { sums[k] += a[i] * b[j]; });
@@ -342,7 +310,7 @@ Status cudnnConvolutionBackwardData(
     int algorithm, uint64_t workspace, size_t size, const float *beta, Tensor *dx, void *dxs) {
     Status status = start(handle, DATA, c, algorithm, workspace, size, dx, dxs, w, ws, dy, dys);
     if (status != SUCCESS) return status;
-    add(handle, [=, dx = *dx, w = *w, c = *c, dy = *dy, alpha = *alpha, beta = *beta] {
+    add(stream_of(handle), [=, dx = *dx, w = *w, c = *c, dy = *dy, alpha = *alpha, beta = *beta] {
         auto a = factors(&w, ws, c.math), b = factors(&dy, dys, c.math);
         std::vector<double> sums(count(&dx));
         products(&dx, &w, &c, &dy, [&](size_t i, size_t j, size_t k) { sums[i] += a[j] * b[k]; });
@@ -355,7 +323,7 @@ Status cudnnConvolutionBackwardFilter(
     int algorithm, uint64_t workspace, size_t size, const float *beta, Tensor *dw, void *dws) {
     Status status = start(handle, FILTER, c, algorithm, workspace, size, x, xs, dw, dws, dy, dys);
     if (status != SUCCESS) return status;
-    add(handle, [=, x = *x, dw = *dw, c = *c, dy = *dy, alpha = *alpha, beta = *beta] {
+    add(stream_of(handle), [=, x = *x, dw = *dw, c = *c, dy = *dy, alpha = *alpha, beta = *beta] {
         auto a = factors(&x, xs, c.math), b = factors(&dy, dys, c.math);
         std::vector<double> sums(count(&dw));
         products(&x, &dw, &c, &dy, [&](size_t i, size_t j, size_t k) { sums[j] += a[i] * b[k]; });

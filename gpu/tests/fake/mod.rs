@@ -17,12 +17,15 @@ const LIBRARIES: [(&str, &str); 4] = [
     ("libnvrtc.so.13", include_str!("nvrtc.cpp")),
 ];
 
+/// A file that their sources include.
+const HEADER: (&str, &str) = ("driver.h", include_str!("driver.h"));
+
 /// The folder with the libraries, compiled on the first call and whenever a source changes.
 pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let mut hasher = DefaultHasher::new();
-        (SOURCE, LIBRARIES).hash(&mut hasher);
+        (SOURCE, LIBRARIES, HEADER).hash(&mut hasher);
         let root = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         let folder = root.join(format!("fake-cuda-{:016x}", hasher.finish()));
         if !folder.exists() {
@@ -45,6 +48,7 @@ fn compile(folder: &Path) {
     std::fs::write(folder.join("kernels.inc"), SOURCE).unwrap();
     let table: String = KERNELS.iter().map(|name| format!("KERNEL({name})\n")).collect();
     std::fs::write(folder.join("table.inc"), table).unwrap();
+    std::fs::write(folder.join(HEADER.0), HEADER.1).unwrap();
     for (file, source) in LIBRARIES {
         let path = folder.join(file).with_extension("cpp");
         std::fs::write(&path, source).unwrap();
