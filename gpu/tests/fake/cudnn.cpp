@@ -83,7 +83,7 @@ static std::vector<double> factors(const Tensor *t, const void *data, int math) 
     return values;
 }
 
-static std::atomic<int> launched[2];
+static std::atomic<int> launched[2], last_algorithm{-1}, attempts, queries;
 
 // Writes result = alpha * sums + beta * result. `sums` are in NCHW order.
 static void finish(const Tensor *t, const std::vector<double> &sums, void *result, float alpha, float beta) {
@@ -164,6 +164,7 @@ static int64_t workspace_of(Direction direction, int algorithm, const Convolutio
 }
 
 static Status choose(void *handle, const Convolution *c, int type, int most, int *found, Choice *choices) {
+    queries++;
     bool is_fma = c->math == FMA_MATH;
     int expected = type == BFLOAT16 ? TENSOR_MATH : DEFAULT_MATH;
     if (!is_ready(handle) || most < 6 || (c->math != expected && (type == BFLOAT16 || !is_fma))) return BAD_PARAM;
@@ -191,11 +192,10 @@ static Status workspace(void *handle, Direction direction, const Convolution *c,
     return *bytes = (size_t)needed, needed < 0 ? NOT_SUPPORTED : SUCCESS;
 }
 
-static std::atomic<int> last_algorithm{-1};
-
 static Status start(
     void *handle, Direction direction, const Convolution *c, int algorithm, uint64_t workspace, size_t size,
-    const Tensor *x, const void *xs, const Tensor *w, const void *ws, const Tensor *y, const void *ys) {
+    const Tensor *x, const void *xs, const Tensor *w, const void *ws, const Tensor *y, const void *ys, float beta) {
+    attempts++;
     if (!is_ready(handle) || !fits(x, w, c, y)) return BAD_PARAM;
     int64_t needed = workspace_of(direction, algorithm, c, x->type);
     if (needed < 0 || size < (size_t)needed || (needed && !is_allocated((void *)workspace, size))) return BAD_PARAM;
@@ -203,7 +203,8 @@ static Status start(
     if (algorithm == 3 || algorithm == 6) return BAD_PARAM;
     if (!is_allocated(xs, bytes(x)) || !is_allocated(ws, bytes(w)) || !is_allocated(ys, bytes(y))) return BAD_PARAM;
     last_algorithm = algorithm;
-    if (algorithm == FAILING || (x->type == BFLOAT16 && is_set("late"))) return NOT_SUPPORTED;
+    // Not all algorithms for bfloat16 can add to the result.
+    if (algorithm == FAILING || (x->type == BFLOAT16 && (beta != 0.0f || is_set("late")))) return NOT_SUPPORTED;
     count_launch();
     return launched[x->type == BFLOAT16]++, SUCCESS;
 }
@@ -223,6 +224,9 @@ static std::atomic<int> handles, plans;
 extern "C" {
 int fake_handles() { return handles; }
 int fake_cudnn_last_algorithm() { return last_algorithm; }
+// Calls that start a convolution or ask for algorithms, also those that are refused.
+int fake_cudnn_attempts() { return attempts; }
+int fake_cudnn_queries() { return queries; }
 // Convolution descriptors that exist.
 int fake_cudnn_plans() { return plans; }
 // Convolutions so far: of float, and of bfloat16.
@@ -295,7 +299,7 @@ Status cudnnGetConvolutionBackwardFilterWorkspaceSize(
 Status cudnnConvolutionForward(
     void *handle, const float *alpha, Tensor *x, const void *xs, Tensor *w, const void *ws, Convolution *c,
     int algorithm, uint64_t workspace, size_t size, const float *beta, Tensor *y, void *ys) {
-    Status status = start(handle, FORWARD, c, algorithm, workspace, size, x, xs, w, ws, y, ys);
+    Status status = start(handle, FORWARD, c, algorithm, workspace, size, x, xs, w, ws, y, ys, *beta);
     if (status != SUCCESS) return status;
     add(stream_of(handle), [=, x = *x, w = *w, c = *c, y = *y, alpha = *alpha, beta = *beta] {
         auto a = factors(&x, xs, c.math), b = factors(&w, ws, c.math);
@@ -308,7 +312,7 @@ Status cudnnConvolutionForward(
 Status cudnnConvolutionBackwardData(
     void *handle, const float *alpha, Tensor *w, const void *ws, Tensor *dy, const void *dys, Convolution *c,
     int algorithm, uint64_t workspace, size_t size, const float *beta, Tensor *dx, void *dxs) {
-    Status status = start(handle, DATA, c, algorithm, workspace, size, dx, dxs, w, ws, dy, dys);
+    Status status = start(handle, DATA, c, algorithm, workspace, size, dx, dxs, w, ws, dy, dys, *beta);
     if (status != SUCCESS) return status;
     add(stream_of(handle), [=, dx = *dx, w = *w, c = *c, dy = *dy, alpha = *alpha, beta = *beta] {
         auto a = factors(&w, ws, c.math), b = factors(&dy, dys, c.math);
@@ -321,7 +325,7 @@ Status cudnnConvolutionBackwardData(
 Status cudnnConvolutionBackwardFilter(
     void *handle, const float *alpha, Tensor *x, const void *xs, Tensor *dy, const void *dys, Convolution *c,
     int algorithm, uint64_t workspace, size_t size, const float *beta, Tensor *dw, void *dws) {
-    Status status = start(handle, FILTER, c, algorithm, workspace, size, x, xs, dw, dws, dy, dys);
+    Status status = start(handle, FILTER, c, algorithm, workspace, size, x, xs, dw, dws, dy, dys, *beta);
     if (status != SUCCESS) return status;
     add(stream_of(handle), [=, x = *x, dw = *dw, c = *c, dy = *dy, alpha = *alpha, beta = *beta] {
         auto a = factors(&x, xs, c.math), b = factors(&dy, dys, c.math);
