@@ -14,8 +14,8 @@ const PRECISION_VARIABLE: &str = "HEADSTART_PRECISION";
 
 /// How the convolutions of models are computed on an NVIDIA GPU (`HEADSTART_DEVICE=gpu`).
 ///
-/// Weights, activations, gradients, the loss and the optimizer's state are float32 in each case, and so are fully
-/// connected layers. `HEADSTART_PRECISION` selects the initial precision: `float32`, `tf32` or `bfloat16`.
+/// Weights and their gradients, the loss and the optimizer's state are float32 in each case, and so are fully connected
+/// layers. `HEADSTART_PRECISION` selects the initial precision: `float32`, `tf32` or `bfloat16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GpuPrecision {
     /// Float32: results agree with those of the CPU to rounding errors. The default before compute capability 8.0.
@@ -23,7 +23,8 @@ pub enum GpuPrecision {
     /// TensorFloat-32: factors are rounded to 11 bits. The default from compute capability 8.0 (Ampere) on, as in
     /// PyTorch.
     TensorFloat32,
-    /// bfloat16: factors and results are rounded to 8 bits, and sums are float32. Needs compute capability 8.0.
+    /// bfloat16: feature maps are rounded to 8 bits and take half the memory, and sums are float32. Needs compute
+    /// capability 8.0.
     BFloat16,
 }
 

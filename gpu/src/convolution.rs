@@ -1,7 +1,7 @@
 //! Convolutions and their gradients, by cuDNN.
 
 use crate::kernels::int;
-use crate::raw::{Array, ConvKey, Direction, Gpu};
+use crate::raw::{Array, ConvKey, Direction, Element, Gpu};
 use crate::{Error, Output, Precision, Result};
 
 const NAME: &str = "convolution";
@@ -105,7 +105,8 @@ impl ConvShape {
 }
 
 impl Gpu {
-    /// `y = x ∗ w`, without a bias.
+    /// `y = x ∗ w`, without a bias. `x` and `y` have the same type. If it is bfloat16, the convolution is computed in
+    /// bfloat16; `w` is float32 in each case.
     ///
     /// # Errors
     /// [`Error::Length`] if an array is too short; [`Error::Argument`] for sizes of 0; [`Error::Cuda`].
@@ -134,11 +135,11 @@ impl Gpu {
         if !pads {
             return self.convolve_in_precision(&symmetric, Direction::BackwardData, [dx, w, dy], output);
         }
-        let padded = self.array(symmetric.inputs())?;
+        let padded = self.array_of(dx.element(), symmetric.inputs())?;
         self.convolve_in_precision(&symmetric, Direction::BackwardData, [&padded, w, dy], Output::Replace)?;
         let before = [-int(NAME, shape.padding[0].0)?, -int(NAME, shape.padding[1].0)?];
         let dx = dx.part(0, shape.inputs())?;
-        self.pad_maps(&padded, &dx, [symmetric.input, shape.input], before, output)
+        self.pad_maps(&padded, &dx, shape.channels, [symmetric.input, shape.input], before, output)
     }
 
     /// The gradient of the kernel.
@@ -160,8 +161,7 @@ impl Gpu {
         self.convolve_in_precision(&symmetric, Direction::BackwardFilter, operands, output)
     }
 
-    /// Computes one direction in the GPU's precision. A convolution that cuDNN does not support in bfloat16 is computed in
-    /// TensorFloat-32.
+    /// Computes one direction: float32 values in the GPU's precision, but not in bfloat16, which would need a conversion.
     fn convolve_in_precision(
         &self,
         shape: &ConvShape,
@@ -169,20 +169,21 @@ impl Gpu {
         operands: [&Array; 3],
         output: Output,
     ) -> Result<()> {
-        let mut key = shape.key(self.precision())?;
-        if key.precision == Precision::BFloat16 {
-            if self.convolve_in_bfloat16(&key, direction, operands, output)? {
-                return Ok(());
-            }
-            key.precision = Precision::TensorFloat32;
+        if operands[0].element() == Element::BFloat16 {
+            let key = shape.key(Precision::BFloat16)?;
+            return self.convolve_in_bfloat16(&key, direction, operands, output);
         }
-        self.convolve(&key, direction, operands, output)
+        let precision = match self.precision() {
+            Precision::Float32 => Precision::Float32,
+            Precision::TensorFloat32 | Precision::BFloat16 => Precision::TensorFloat32,
+        };
+        self.convolve(&shape.key(precision)?, direction, operands, output)
     }
 
     fn padded(&self, x: &Array, shape: &ConvShape, symmetric: &ConvShape) -> Result<Array> {
-        let padded = self.array(symmetric.inputs())?;
+        let padded = self.array_of(x.element(), symmetric.inputs())?;
         let before = [int(NAME, shape.padding[0].0)?, int(NAME, shape.padding[1].0)?];
-        self.pad_maps(x, &padded, [shape.input, symmetric.input], before, Output::Replace)?;
+        self.pad_maps(x, &padded, shape.channels, [shape.input, symmetric.input], before, Output::Replace)?;
         Ok(padded)
     }
 }

@@ -9,6 +9,7 @@ pub const SOURCE: &str = concat!(
     include_str!("kernels/bfloat16.cu"),
     include_str!("kernels/pointwise.cu"),
     include_str!("kernels/batch_norm.cu"),
+    include_str!("kernels/channels_last.cu"),
     include_str!("kernels/pool.cu"),
     include_str!("kernels/loss.cu"),
     include_str!("kernels/optimizer.cu"),
@@ -17,16 +18,19 @@ pub const SOURCE: &str = concat!(
 );
 
 /// The names of the kernels.
-pub const KERNELS: [&str; 30] = [
+pub const KERNELS: [&str; 39] = [
     "activation_backward",
     "add_activation",
+    "add_parts",
     "affine",
     "average_pool",
     "average_pool_backward",
     "batch_statistics",
+    "batch_statistics_of_parts",
     "bfloat16_to_float32",
     "bias_activation",
     "bias_backward",
+    "class_matches",
     "clip_factors",
     "dropout",
     "float32_to_bfloat16",
@@ -37,17 +41,23 @@ pub const KERNELS: [&str; 30] = [
     "max_pool",
     "max_pool_backward",
     "mean_loss",
+    "means_of_samples",
     "normalize",
     "normalize_backward",
     "normalize_backward_sums",
+    "normalize_sums_of_parts",
     "optimizer_step",
     "pad_maps",
+    "products_of_samples",
     "scale_maps",
     "scale_maps_backward",
     "sigmoid_cross_entropy",
     "softmax",
     "softmax_cross_entropy",
     "squared_error",
+    "statistics_of_parts",
+    "sum",
+    "sums_of_parts",
 ];
 
 /// Threads of a block with one thread per value: `THREADS` in the source.

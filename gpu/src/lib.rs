@@ -1,15 +1,16 @@
-//! Layers of convolutional networks on an NVIDIA GPU: forward, backward and the optimizers' steps. Values are stored as
-//! float32. [`Precision`] says how convolutions are computed.
+//! Layers of convolutional networks on an NVIDIA GPU: forward, backward and the optimizers' steps. Values are float32, or
+//! bfloat16 in feature maps if [`Precision`] says so.
 //!
 //! The crate needs no CUDA at build time. The driver, cuDNN, cuBLAS and NVRTC are loaded when a [`Gpu`] is opened
 //! ([`Libraries`]). cuDNN computes convolutions and cuBLAS matrix products. The other operations are kernels of this
 //! crate in CUDA C, which NVRTC compiles for the machine's GPU. All work goes to one stream, in order, except
 //! [`Uploads`]. Every algorithm is deterministic: equal inputs give equal bits.
 //!
-//! The layout is NCHW. Unsafe code is in the module `raw` only.
+//! The layout is NCHW for float32 and NHWC for bfloat16 ([`Element`]). Unsafe code is in the module `raw` only.
 #![deny(unsafe_code)]
 
 mod bfloat16;
+mod channels_last;
 mod convolution;
 mod dense;
 mod error;
@@ -31,7 +32,7 @@ pub use dense::DenseShape;
 pub use error::{Error, Result};
 pub use kernels::{KERNELS, SOURCE};
 pub use libraries::{Found, Libraries};
-pub use loss::{Loss, LossOutput};
+pub use loss::{Loss, LossOutput, MAX_COUNT};
 pub use network::{Network, Node, Operation, Parameter, Pass, Window};
 pub use normalization::{MapShape, NormalizationOperands, Statistics};
 pub use optimizer::{Chunks, Clip, Rule, Segment, Update};
@@ -39,7 +40,7 @@ pub use pointwise::Activation;
 pub use pool::PoolShape;
 pub use precision::Precision;
 pub use random::Dropout;
-pub use raw::{Array, Gpu, Indices, Readback, Uploads, compile_kernels};
+pub use raw::{Array, Element, Gpu, Indices, Readback, Uploads, compile_kernels};
 
 /// Where an operation writes its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

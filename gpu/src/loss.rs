@@ -1,9 +1,12 @@
 //! Losses with their gradients.
 
-use crate::Result;
 use crate::kernels::int;
 use crate::raw::Argument::{Array as A, Float, Int, Optional};
 use crate::raw::{Array, Gpu};
+use crate::{Error, Result};
+
+/// Largest number that [`Gpu::count_correct`] counts to (2²⁴: float32 has all integers up to it).
+pub const MAX_COUNT: usize = 1 << 24;
 
 /// A loss of logits, or of outputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,6 +23,13 @@ pub enum Loss {
     },
     /// Squared error, mean over a sample's outputs.
     SquaredError,
+}
+
+impl Loss {
+    /// Whether the loss computes probabilities, because its inputs are logits.
+    pub fn has_probabilities(self) -> bool {
+        self != Loss::SquaredError
+    }
 }
 
 /// The arrays that a loss writes.
@@ -73,6 +83,33 @@ impl Gpu {
         }
         let arguments = [A(output.losses, rows), A(output.mean, 1), A(output.stopped, 1), sizes[0]];
         self.launch_blocks("mean_loss", 1, &arguments)
+    }
+
+    /// Counts the rows whose outputs and targets have the same class: the index of the largest value, or for one column
+    /// whether it exceeds `threshold`. `correct` receives the count, which is exact for at most
+    /// [`MAX_COUNT`] rows.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for more rows; else as [`Gpu::loss`].
+    pub fn count_correct(
+        &self,
+        outputs: &Array,
+        targets: &Array,
+        [rows, columns]: [usize; 2],
+        threshold: f32,
+        correct: &Array,
+    ) -> Result<()> {
+        const NAME: &str = "class_matches";
+        if rows > MAX_COUNT {
+            return Err(Error::argument(NAME, format!("at most {MAX_COUNT} rows"), rows));
+        }
+        let count = rows * columns;
+        int(NAME, count)?;
+        let matches = self.array(rows)?;
+        let operands = [A(outputs, count), A(targets, count), A(&matches, rows)];
+        let sizes = [Int(int(NAME, columns)?), Float(threshold)];
+        self.launch_blocks(NAME, rows, &[&operands[..], &sizes].concat())?;
+        self.launch_blocks("sum", 1, &[A(&matches, rows), A(correct, 1), Int(int(NAME, rows)?)])
     }
 
     /// Softmax of each row of `columns` values.

@@ -1,8 +1,8 @@
 //! Batch normalisation.
 
 use crate::kernels::int;
-use crate::raw::Argument::{Array as A, Float, Int, Optional};
-use crate::raw::{Array, Gpu};
+use crate::raw::Argument::{Array as A, Float, Int, Optional, OptionalValues as OptionalV, Values as V};
+use crate::raw::{Array, Element, Gpu};
 use crate::{Activation, Output, Result};
 
 /// The sizes of feature maps `[batch, channels, inner]`, where `inner` is the number of pixels of each.
@@ -69,6 +69,10 @@ impl Gpu {
         momentum: f64,
     ) -> Result<()> {
         const NAME: &str = "batch_statistics";
+        if x.element() == Element::BFloat16 {
+            let results = [mean, spread, moving_mean, moving_variance];
+            return self.batch_statistics_of_rows(x, results, maps, epsilon, momentum);
+        }
         let MapShape { batch, channels, inner } = maps;
         int(NAME, maps.count())?;
         let arguments = [
@@ -103,18 +107,19 @@ impl Gpu {
         function: Activation,
     ) -> Result<()> {
         const NAME: &str = "normalize";
-        let (count, channels) = (maps.count(), maps.channels);
+        let count = maps.count();
+        let [channels, inner] = y.element().sides([maps.channels, maps.inner]);
         let arguments = [
-            A(x, count),
+            V(x, count),
             A(statistics.mean, channels),
             A(statistics.spread, channels),
             A(gamma, channels),
             A(beta, channels),
-            Optional(residual, count),
-            A(y, count),
+            OptionalV(residual, count),
+            V(y, count),
             Int(int(NAME, count)?),
             Int(int(NAME, channels)?),
-            Int(int(NAME, maps.inner)?),
+            Int(int(NAME, inner)?),
             Float(statistics.epsilon),
             Int(i32::from(statistics.is_moving)),
             Int(function.number()),
@@ -135,6 +140,9 @@ impl Gpu {
         output: Output,
     ) -> Result<()> {
         const NAME: &str = "normalize_backward_sums";
+        if operands.x.element() == Element::BFloat16 {
+            return self.normalize_sums_of_rows(operands, sums, [gamma, beta], output);
+        }
         let &NormalizationOperands { dy, x, y, function, statistics, maps } = operands;
         let (count, channels) = (maps.count(), maps.channels);
         int(NAME, count)?;
@@ -173,22 +181,24 @@ impl Gpu {
     ) -> Result<()> {
         const NAME: &str = "normalize_backward";
         let &NormalizationOperands { dy, x, y, function, statistics, maps } = operands;
-        let (count, channels) = (maps.count(), maps.channels);
+        let count = maps.count();
+        let rows = maps.batch * maps.inner;
+        let [channels, inner] = x.element().sides([maps.channels, maps.inner]);
         let adds = |gradient: Option<(&Array, Output)>| Int(gradient.map_or(0, |(_, output)| output.adds()));
         let arguments = [
-            A(dy, count),
-            A(x, count),
-            Optional(y, count),
+            V(dy, count),
+            V(x, count),
+            OptionalV(y, count),
             A(statistics.mean, channels),
             A(statistics.spread, channels),
             A(gamma, channels),
             Optional(sums, 2 * channels),
-            Optional(dx.map(|(array, _)| array), count),
-            Optional(residual.map(|(array, _)| array), count),
+            OptionalV(dx.map(|(array, _)| array), count),
+            OptionalV(residual.map(|(array, _)| array), count),
             Int(int(NAME, count)?),
-            Int(int(NAME, maps.batch)?),
+            Int(int(NAME, rows / inner.max(1))?),
             Int(int(NAME, channels)?),
-            Int(int(NAME, maps.inner)?),
+            Int(int(NAME, inner)?),
             Float(statistics.epsilon),
             Int(i32::from(statistics.is_moving)),
             Int(function.number()),

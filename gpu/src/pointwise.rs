@@ -1,8 +1,8 @@
 //! Activations, sums, products with one factor per feature map, and padding.
 
 use crate::kernels::int;
-use crate::raw::Argument::{Array as A, Float, Int, Optional};
-use crate::raw::{Array, Gpu};
+use crate::raw::Argument::{Array as A, Float, Int, Optional, Values as V};
+use crate::raw::{Array, Element, Gpu};
 use crate::{Output, Result};
 
 /// An activation. The derivatives up to `HardSigmoid` are computed from the output, those after it from the input.
@@ -49,10 +49,11 @@ impl Gpu {
     ) -> Result<()> {
         const NAME: &str = "bias_activation";
         let count = y.len();
+        let [channels, inner] = y.element().sides([channels, inner]);
         let arguments = [
-            A(x, count),
+            V(x, count),
             Optional(bias, channels),
-            A(y, count),
+            V(y, count),
             Int(int(NAME, count)?),
             Int(int(NAME, channels)?),
             Int(int(NAME, inner)?),
@@ -76,9 +77,9 @@ impl Gpu {
         const NAME: &str = "activation_backward";
         let count = dx.len();
         let arguments = [
-            A(dy, count),
-            A(known, count),
-            A(dx, count),
+            V(dy, count),
+            V(known, count),
+            V(dx, count),
             Int(int(NAME, count)?),
             Int(function.number()),
             Int(output.adds()),
@@ -98,6 +99,9 @@ impl Gpu {
         output: Output,
     ) -> Result<()> {
         const NAME: &str = "bias_backward";
+        if dy.element() == Element::BFloat16 {
+            return self.bias_backward_of_rows(dy, db, [batch * inner, channels], output);
+        }
         let count = batch * channels * inner;
         int(NAME, count)?;
         let arguments = [
@@ -119,7 +123,7 @@ impl Gpu {
         const NAME: &str = "add_activation";
         let count = y.len();
         let arguments =
-            [A(a, count), A(b, count), A(y, count), Int(int(NAME, count)?), Int(function.number())];
+            [V(a, count), V(b, count), V(y, count), Int(int(NAME, count)?), Int(function.number())];
         self.launch_each(NAME, count, &arguments)
     }
 
@@ -131,8 +135,8 @@ impl Gpu {
         const NAME: &str = "affine";
         let count = y.len();
         let arguments = [
-            A(x, count),
-            A(y, count),
+            V(x, count),
+            V(y, count),
             Int(int(NAME, count)?),
             Float(scale),
             Float(offset),
@@ -141,7 +145,7 @@ impl Gpu {
         self.launch_each(NAME, count, &arguments)
     }
 
-    /// `y = x · factors`, with one factor for each feature map of `inner` values: squeeze-and-excitation, or the
+    /// `y = x · factors`, with one factor for each feature map of `[N, channels, inner]`: squeeze-and-excitation, or the
     /// gradient of its input.
     ///
     /// # Errors
@@ -151,16 +155,17 @@ impl Gpu {
         x: &Array,
         factors: &Array,
         y: &Array,
-        inner: usize,
+        [channels, inner]: [usize; 2],
         output: Output,
     ) -> Result<()> {
         const NAME: &str = "scale_maps";
         let count = y.len();
         let arguments = [
-            A(x, count),
-            A(factors, count.div_ceil(inner.max(1))),
-            A(y, count),
+            V(x, count),
+            V(factors, count.div_ceil(inner.max(1))),
+            V(y, count),
             Int(int(NAME, count)?),
+            Int(int(NAME, y.element().interleaved(channels))?),
             Int(int(NAME, inner)?),
             Int(output.adds()),
         ];
@@ -176,10 +181,13 @@ impl Gpu {
         dy: &Array,
         x: &Array,
         factors: &Array,
-        inner: usize,
+        [channels, inner]: [usize; 2],
         output: Output,
     ) -> Result<()> {
         const NAME: &str = "scale_maps_backward";
+        if dy.element() == Element::BFloat16 {
+            return self.products_of_samples([dy, x], factors, [channels, inner], output);
+        }
         let (maps, count) = (factors.len(), factors.len() * inner);
         int(NAME, count)?;
         let arguments =
@@ -187,14 +195,16 @@ impl Gpu {
         self.launch_blocks(NAME, maps, &arguments)
     }
 
-    /// Pads feature maps with zeros, or crops them: pixel (0, 0) of `y` is pixel `(-top, -left)` of `x`.
+    /// Pads feature maps of `channels` channels with zeros, or crops them: pixel (0, 0) of `y` is pixel `(-top, -left)` of `x`.
     ///
     /// # Errors
     /// As [`Gpu::bias_activation`].
+    #[allow(clippy::too_many_arguments, reason = "the sizes of two feature maps")]
     pub fn pad_maps(
         &self,
         x: &Array,
         y: &Array,
+        channels: usize,
         [input, out]: [[usize; 2]; 2],
         [top, left]: [i32; 2],
         output: Output,
@@ -204,9 +214,10 @@ impl Gpu {
         let count = maps * out[0] * out[1];
         int(NAME, maps * input[0] * input[1])?;
         let arguments = [
-            A(x, maps * input[0] * input[1]),
-            A(y, count),
+            V(x, maps * input[0] * input[1]),
+            V(y, count),
             Int(int(NAME, count)?),
+            Int(int(NAME, y.element().interleaved(channels))?),
             Int(int(NAME, input[0])?),
             Int(int(NAME, input[1])?),
             Int(int(NAME, out[0])?),

@@ -1,15 +1,17 @@
 //! Pooling.
 
 use crate::kernels::int;
-use crate::raw::Argument::{self, Array as A, Indices as I, Int};
-use crate::raw::{Array, Gpu, Indices};
+use crate::raw::Argument::{self, Array as A, Indices as I, Int, Values as V};
+use crate::raw::{Array, Element, Gpu, Indices};
 use crate::{Error, Output, Result};
 
-/// The sizes of a pooling over `maps` feature maps (samples × channels).
+/// The sizes of a pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolShape {
-    /// Samples × channels.
-    pub maps: usize,
+    /// Samples.
+    pub batch: usize,
+    /// Channels of a sample.
+    pub channels: usize,
     /// Rows and columns of the input.
     pub input: [usize; 2],
     /// Rows and columns of the output.
@@ -24,11 +26,11 @@ pub struct PoolShape {
 
 impl PoolShape {
     fn inputs(&self) -> usize {
-        self.maps * self.input[0] * self.input[1]
+        self.batch * self.channels * self.input[0] * self.input[1]
     }
 
     fn outputs(&self) -> usize {
-        self.maps * self.output[0] * self.output[1]
+        self.batch * self.channels * self.output[0] * self.output[1]
     }
 
     /// Checks that each window contains a pixel of the input.
@@ -44,12 +46,18 @@ impl PoolShape {
         Err(Error::argument(operation, "windows with a pixel of the input each", format!("{self:?}")))
     }
 
-    /// The sizes as the kernels' arguments.
-    fn arguments(&self, operation: &'static str, count: usize) -> Result<[Argument<'static>; 9]> {
+    /// The sizes as the arguments of kernels for values of a type.
+    fn arguments(
+        &self,
+        operation: &'static str,
+        count: usize,
+        element: Element,
+    ) -> Result<[Argument<'static>; 10]> {
         self.check(operation)?;
         int(operation, self.inputs().max(self.outputs()))?;
         let sizes = [
             count,
+            element.interleaved(self.channels),
             self.input[0],
             self.input[1],
             self.output[0],
@@ -59,7 +67,7 @@ impl PoolShape {
             self.before[0],
             self.before[1],
         ];
-        let mut arguments = [Int(0); 9];
+        let mut arguments = [Int(0); 10];
         for (argument, size) in arguments.iter_mut().zip(sizes) {
             *argument = Int(int(operation, size)?);
         }
@@ -75,8 +83,9 @@ impl Gpu {
     pub fn max_pool(&self, x: &Array, y: &Array, indices: &Indices, shape: &PoolShape) -> Result<()> {
         const NAME: &str = "max_pool";
         let count = shape.outputs();
-        let operands = [A(x, shape.inputs()), A(y, count), I(indices, count)];
-        self.launch_each(NAME, count, &[&operands[..], &shape.arguments(NAME, count)?].concat())
+        let operands = [V(x, shape.inputs()), V(y, count), I(indices, count)];
+        let sizes = shape.arguments(NAME, count, y.element())?;
+        self.launch_each(NAME, count, &[&operands[..], &sizes].concat())
     }
 
     /// The gradient of [`Gpu::max_pool`]'s input. The gradient of an output is added at the recorded maximum.
@@ -93,8 +102,8 @@ impl Gpu {
     ) -> Result<()> {
         const NAME: &str = "max_pool_backward";
         let (inputs, outputs) = (shape.inputs(), shape.outputs());
-        let operands = [A(dy, outputs), I(indices, outputs), A(dx, inputs)];
-        let sizes = shape.arguments(NAME, inputs)?;
+        let operands = [V(dy, outputs), I(indices, outputs), V(dx, inputs)];
+        let sizes = shape.arguments(NAME, inputs, dx.element())?;
         self.launch_each(NAME, inputs, &[&operands[..], &sizes, &[Int(output.adds())]].concat())
     }
 
@@ -105,8 +114,9 @@ impl Gpu {
     pub fn average_pool(&self, x: &Array, y: &Array, shape: &PoolShape) -> Result<()> {
         const NAME: &str = "average_pool";
         let count = shape.outputs();
-        let operands = [A(x, shape.inputs()), A(y, count)];
-        self.launch_each(NAME, count, &[&operands[..], &shape.arguments(NAME, count)?].concat())
+        let operands = [V(x, shape.inputs()), V(y, count)];
+        let sizes = shape.arguments(NAME, count, y.element())?;
+        self.launch_each(NAME, count, &[&operands[..], &sizes].concat())
     }
 
     /// The gradient of [`Gpu::average_pool`]'s input.
@@ -122,33 +132,43 @@ impl Gpu {
     ) -> Result<()> {
         const NAME: &str = "average_pool_backward";
         let inputs = shape.inputs();
-        let operands = [A(dy, shape.outputs()), A(dx, inputs)];
-        let sizes = shape.arguments(NAME, inputs)?;
+        let operands = [V(dy, shape.outputs()), V(dx, inputs)];
+        let sizes = shape.arguments(NAME, inputs, dx.element())?;
         self.launch_each(NAME, inputs, &[&operands[..], &sizes, &[Int(output.adds())]].concat())
     }
 
-    /// The mean of each feature map of `inner` values.
+    /// The mean of each feature map of `[N, channels, inner]`, as float32.
     ///
     /// # Errors
     /// As [`Gpu::max_pool`].
-    pub fn global_mean(&self, x: &Array, y: &Array, inner: usize) -> Result<()> {
+    pub fn global_mean(&self, x: &Array, y: &Array, [channels, inner]: [usize; 2]) -> Result<()> {
         const NAME: &str = "global_mean";
+        if x.element() == Element::BFloat16 {
+            return self.means_of_samples(x, y, [channels, inner]);
+        }
         let count = y.len() * inner;
         int(NAME, count)?;
         self.launch_blocks(NAME, y.len(), &[A(x, count), A(y, y.len()), Int(int(NAME, inner)?)])
     }
 
-    /// The gradient of [`Gpu::global_mean`]'s input.
+    /// The gradient of [`Gpu::global_mean`]'s input, from the float32 gradient of its output.
     ///
     /// # Errors
     /// As [`Gpu::max_pool`].
-    pub fn global_mean_backward(&self, dy: &Array, dx: &Array, inner: usize, output: Output) -> Result<()> {
+    pub fn global_mean_backward(
+        &self,
+        dy: &Array,
+        dx: &Array,
+        [channels, inner]: [usize; 2],
+        output: Output,
+    ) -> Result<()> {
         const NAME: &str = "global_mean_backward";
         let count = dx.len();
         let arguments = [
             A(dy, count.div_ceil(inner.max(1))),
-            A(dx, count),
+            V(dx, count),
             Int(int(NAME, count)?),
+            Int(int(NAME, dx.element().interleaved(channels))?),
             Int(int(NAME, inner)?),
             Int(output.adds()),
         ];

@@ -1,9 +1,9 @@
-//! The precision of convolutions.
+//! The precision of convolutions and feature maps.
 
 use std::str::FromStr;
 
-/// How convolutions are computed. Weights, activations and gradients are always stored as float32, and matrix products
-/// are computed in it.
+/// How convolutions are computed. Weights, their gradients, losses and the optimizer's state are always float32, and matrix
+/// products are computed in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// Factors with 24 bits.
@@ -11,7 +11,7 @@ pub enum Precision {
     Float32,
     /// Factors with 11 bits, and sums in float32 (TensorFloat-32). The default on GPUs that support it, as in PyTorch.
     TensorFloat32,
-    /// Factors and results with 8 bits, and sums in float32 (bfloat16).
+    /// Feature maps with 8 bits, in memory too, and sums in float32 (bfloat16).
     BFloat16,
 }
 

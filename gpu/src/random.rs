@@ -1,7 +1,7 @@
 //! Dropout.
 
 use crate::kernels::int;
-use crate::raw::Argument::{Array as A, Float, Int, Long};
+use crate::raw::Argument::{Float, Int, Long, Values as V};
 use crate::raw::{Array, Gpu};
 use crate::{Error, Output, Result};
 
@@ -34,8 +34,8 @@ impl Gpu {
         }
         let count = y.len();
         let arguments = [
-            A(x, count),
-            A(y, count),
+            V(x, count),
+            V(y, count),
             Int(int(NAME, count)?),
             Int(int(NAME, inner)?),
             Long(seed),

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Storage, Tensor};
-use headstart_gpu::{Array, Gpu, Loss, LossOutput, Network, Node as GpuNode, Parameter, Readback, Uploads};
+use headstart_gpu::{
+    Array, Gpu, Loss, LossOutput, MAX_COUNT, Network, Node as GpuNode, Parameter, Readback, Uploads,
+};
 
 use super::Param;
 use crate::{Error, Result};
@@ -141,11 +143,46 @@ pub(crate) enum StepInput<'a> {
     Rows(&'a [u32]),
 }
 
+/// What the metrics need of a training step.
+#[derive(Clone, Copy)]
+pub(crate) enum ForMetrics {
+    /// Nothing: there is no metric.
+    Nothing,
+    /// The number of correct rows, each of `columns` values: see [`Gpu::count_correct`].
+    Correct { columns: usize, threshold: f32 },
+    /// The network's output.
+    Output,
+}
+
+impl ForMetrics {
+    /// The number of rows that are counted, of `values` values.
+    pub(crate) fn rows(self, values: usize) -> usize {
+        if let ForMetrics::Correct { columns, .. } = self { values / columns.max(1) } else { 0 }
+    }
+
+    /// What can be computed for this number of values: a count that would not be exact is left to the CPU.
+    fn of_count(self, values: usize) -> ForMetrics {
+        if self.rows(values) > MAX_COUNT { ForMetrics::Output } else { self }
+    }
+}
+
 /// The results of a training step, whose copy to the CPU has started.
 pub(crate) struct StepResults {
-    loss: Readback,
-    output: Readback,
+    /// The mean loss and, if it is counted, the number of correct rows.
+    values: Readback,
+    /// The network's output, if the metrics need it.
+    output: Option<Readback>,
     batch: usize,
+}
+
+/// The results of a training step on the CPU.
+pub(crate) struct StepValues {
+    /// The mean loss.
+    pub(crate) loss: f32,
+    /// The number of correct rows, or 0 if it was not counted.
+    pub(crate) correct: f32,
+    /// The network's output, if the metrics need it.
+    pub(crate) output: Option<Tensor>,
 }
 
 impl TrainingNetwork {
@@ -247,6 +284,7 @@ impl TrainingNetwork {
         targets: &Tensor,
         weights: Option<&Tensor>,
         loss: Loss,
+        for_metrics: ForMetrics,
         seed: u64,
     ) -> Result<StepResults> {
         let (x, batch) = self.input(input)?;
@@ -255,7 +293,9 @@ impl TrainingNetwork {
         let columns = pass.output().len() / batch.max(1);
         let targets = self.copies.input(targets)?;
         let weights = weights.map(|weights| self.copies.input(weights)).transpose()?;
-        let [losses, mean] = [gpu.array(batch)?, gpu.array(1)?];
+        // The mean loss and the number of correct rows are copied to the CPU together.
+        let (losses, values) = (gpu.array(batch)?, gpu.array(2)?);
+        let [mean, correct] = [values.part(0, 1)?, values.part(1, 1)?];
         let [probabilities, gradient] = [gpu.array(batch * columns)?, gpu.array(batch * columns)?];
         let output = LossOutput {
             losses: &losses,
@@ -265,17 +305,30 @@ impl TrainingNetwork {
             stopped: &self.stopped,
         };
         gpu.loss(loss, pass.output(), &targets, weights.as_ref(), [batch, columns], output)?;
-        let results =
-            StepResults { loss: gpu.read_back(&mean)?, output: gpu.read_back(pass.output())?, batch };
+        let (mut read, mut read_output) = (&mean, None);
+        match for_metrics.of_count(batch * columns) {
+            ForMetrics::Nothing => {}
+            ForMetrics::Correct { columns, threshold } => {
+                let outputs = if loss.has_probabilities() { &probabilities } else { pass.output() };
+                let sides = [targets.len() / columns.max(1), columns];
+                gpu.count_correct(outputs, &targets, sides, threshold, &correct)?;
+                read = &values;
+            }
+            ForMetrics::Output => read_output = Some(gpu.read_back(pass.output())?),
+        }
+        let results = StepResults { values: gpu.read_back(read)?, output: read_output, batch };
         self.network().backward(pass, gradient)?;
         Ok(results)
     }
 
-    /// The mean loss of a step, and the network's output. Waits for them.
-    pub(crate) fn results(&self, results: &StepResults) -> Result<(f32, Tensor)> {
-        let loss = results.loss.values()?;
-        let output = self.copies.tensor(results.output.values()?, results.batch)?;
-        Ok((loss.first().copied().unwrap_or(f32::NAN), output))
+    /// The results of a step. Waits for them.
+    pub(crate) fn results(&self, results: &StepResults) -> Result<StepValues> {
+        let values = results.values.values()?;
+        let value = |index: usize| values.get(index).copied();
+        let tensor = |output: &Readback| self.copies.tensor(output.values()?, results.batch);
+        let output = results.output.as_ref().map(tensor).transpose()?;
+        let (loss, correct) = (value(0).unwrap_or(f32::NAN), value(1).unwrap_or(0.0));
+        Ok(StepValues { loss, correct, output })
     }
 }
 

@@ -72,7 +72,7 @@ pub use dropout::Dropout;
 pub use feature_layers::{GlobalResponseNormalization, LayerScale};
 pub use freeze::{LayerAt, NameOrIndex};
 pub(crate) use gpu::print_once;
-pub(crate) use gpu_network::{StepInput, StepResults, TrainingNetwork};
+pub(crate) use gpu_network::{ForMetrics, StepInput, StepResults, StepValues, TrainingNetwork};
 pub use initializer::Initializer;
 pub(crate) use labels::Labels;
 pub use layer::{Build, Context, Layer, LayerSpec};

@@ -6,10 +6,13 @@ use std::time::Instant;
 use candle_core::Tensor;
 
 use super::callbacks::{Callback, Training, collect, restore};
+<<<<<<< HEAD
 use super::class_weight::weigh;
 use super::compile::StepOutput;
+=======
+>>>>>>> gpu8m
 use super::features::{Features, StepData, StepSource};
-use super::means::Means;
+use super::means::{Means, Measured};
 use super::on_gpu::{GpuTraining, Launched};
 use super::progress::Progress;
 use super::recover::Checkpointer;
@@ -319,7 +322,7 @@ impl Run<'_> {
         self.check_finite(value)?;
         let optimizer = &mut self.training.compiled.optimizer;
         optimizer.step(&self.params, &gradient)?;
-        self.batch_ends(value, &step, means)
+        self.batch_ends(value, &Measured::Output(step), means)
     }
 
     /// Launches a step on the GPU. Its results are read after the next step is launched, or at once if something on
@@ -347,9 +350,9 @@ impl Run<'_> {
     /// Reads the results of the launched step, if there is one.
     fn finish_launched(&mut self, means: &mut Means) -> Result<()> {
         let (Some(gpu), Some(launched)) = (&mut self.gpu, self.launched.take()) else { return Ok(()) };
-        let (value, step) = gpu.finish(self.training.model, self.training.compiled, launched)?;
+        let (value, measured) = gpu.finish(self.training.model, self.training.compiled, launched)?;
         self.check_finite(value)?;
-        self.batch_ends(value, &step, means)
+        self.batch_ends(value, &measured, means)
     }
 
     /// Copies the weights to the CPU, if the GPU has newer ones.
@@ -369,8 +372,8 @@ impl Run<'_> {
     }
 
     /// Adds the results of a batch to the means, shows them, and calls the callbacks.
-    fn batch_ends(&mut self, loss: f32, step: &StepOutput, means: &mut Means) -> Result<()> {
-        means.add(loss, step)?;
+    fn batch_ends(&mut self, loss: f32, measured: &Measured, means: &mut Means) -> Result<()> {
+        means.add_step(loss, measured)?;
         self.training.row = means.row("");
         self.progress.batch_ends(&self.training.row);
         if self.advice

@@ -7,6 +7,17 @@ use super::metric_trait::{LOSS, Measurement, MetricBatch};
 use super::{Compiled, LossSpec};
 use crate::{Error, Result};
 
+/// The results of a training step for the metrics.
+pub(crate) enum Measured {
+    Output(StepOutput),
+    /// The number of correct rows, if the only metric is the accuracy.
+    Correct {
+        samples: usize,
+        rows: usize,
+        correct: f64,
+    },
+}
+
 /// Running means of loss and metrics.
 pub(crate) struct Means {
     loss: LossSpec,
@@ -20,6 +31,19 @@ impl Means {
         let metrics = compiled.metrics.iter().map(|metric| metric.begin());
         let metrics = compiled.metric_names.iter().cloned().zip(metrics).collect();
         Means { loss: compiled.loss.clone(), samples: 0, sum: 0.0, metrics }
+    }
+
+    /// Adds a training step with its mean loss.
+    pub(crate) fn add_step(&mut self, loss: f32, measured: &Measured) -> Result<()> {
+        match *measured {
+            Measured::Output(ref step) => self.add(loss, step)?,
+            Measured::Correct { samples, rows, correct } => {
+                self.samples += samples;
+                self.sum += f64::from(loss) * samples as f64;
+                self.metrics.iter_mut().for_each(|(_, metric)| metric.add_correct(correct, rows as f64));
+            }
+        }
+        Ok(())
     }
 
     /// Adds a batch with its mean loss.

@@ -104,6 +104,12 @@ impl Count {
         }
     }
 
+    /// Adds samples of which the number of correct ones was counted elsewhere.
+    pub(crate) fn add_correct(&mut self, correct: f64, samples: f64) {
+        self.right += correct;
+        self.samples += samples;
+    }
+
     fn share<'a>(
         &mut self,
         rows: impl Iterator<Item = (&'a [f32], &'a [f32])>,

@@ -235,6 +235,13 @@ impl Measurement {
         }
     }
 
+    /// Adds a batch to [`Accuracy`], whose number of correct samples was counted elsewhere.
+    pub(crate) fn add_correct(&mut self, correct: f64, samples: f64) {
+        if let Measurement::BuiltIn(count) = self {
+            count.add_correct(correct, samples);
+        }
+    }
+
     pub(crate) fn value(&self) -> f64 {
         match self {
             Measurement::BuiltIn(count) => count.value(),

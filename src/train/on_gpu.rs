@@ -9,9 +9,13 @@ use headstart_gpu::Loss;
 use rand::Rng;
 
 use super::Compiled;
-use super::compile::StepOutput;
+use super::means::Measured;
+use super::metric::BuiltInMetric;
 use super::optimizer::GpuOptimizer;
-use crate::nn::{Model, Param, SplitPoint, StepInput, StepResults, TrainingNetwork, print_once};
+use crate::nn::{
+    ForMetrics, Model, Param, SplitPoint, StepInput, StepResults, StepValues, THRESHOLD, TrainingNetwork,
+    print_once,
+};
 use crate::{Result, random};
 
 /// A model that is trained on the GPU.
@@ -21,6 +25,8 @@ pub(super) struct GpuTraining {
     loss: Loss,
     /// Whether the loss takes the values before the last activation.
     is_linear: bool,
+    /// What the metrics need of a step.
+    for_metrics: ForMetrics,
     /// Whether the weights on the GPU are newer than those on the CPU.
     is_ahead: bool,
     /// Number of steps since the last one that is known to have changed the weights.
@@ -31,6 +37,20 @@ pub(super) struct GpuTraining {
 pub(super) struct Launched {
     results: StepResults,
     targets: Tensor,
+}
+
+/// What a model's metrics need of a training step. The accuracy is counted on the GPU. Other metrics take the output.
+fn for_metrics(model: &Model, compiled: &Compiled) -> ForMetrics {
+    let mut metrics = compiled.metrics.iter();
+    if !metrics.all(|metric| metric.as_built_in() == Some(BuiltInMetric::Accuracy)) {
+        return ForMetrics::Output;
+    }
+    // The values of feature maps count one by one.
+    let columns = if let &[columns] = model.output_shape() { columns } else { 1 };
+    match compiled.metrics.is_empty() {
+        true => ForMetrics::Nothing,
+        false => ForMetrics::Correct { columns, threshold: THRESHOLD },
+    }
 }
 
 impl GpuTraining {
@@ -71,7 +91,16 @@ impl GpuTraining {
             );
             return Ok(None);
         };
-        Ok(Some(GpuTraining { training_network, optimizer, loss, is_linear, is_ahead: false, unread: 0 }))
+        let for_metrics = for_metrics(model, compiled);
+        Ok(Some(GpuTraining {
+            training_network,
+            optimizer,
+            loss,
+            is_linear,
+            for_metrics,
+            is_ahead: false,
+            unread: 0,
+        }))
     }
 
     /// Copies the inputs of all samples to the GPU, if they fit. Returns whether they were copied.
@@ -93,7 +122,8 @@ impl GpuTraining {
         self.is_ahead = true;
         self.unread += 1;
         let seed = random::stream().next_u64();
-        let results = self.training_network.step(input, &targets, weights, self.loss, seed)?;
+        let results =
+            self.training_network.step(input, &targets, weights, self.loss, self.for_metrics, seed)?;
         self.optimizer.step(
             &*compiled.optimizer,
             self.training_network.network(),
@@ -102,14 +132,14 @@ impl GpuTraining {
         Ok(Launched { results, targets })
     }
 
-    /// The loss of a launched step, and its output for the metrics. Waits for them.
+    /// The loss of a launched step, and its results for the metrics. Waits for them.
     pub(super) fn finish(
         &mut self,
         model: &Model,
         compiled: &Compiled,
         launched: Launched,
-    ) -> Result<(f32, StepOutput)> {
-        let (loss, values) = self.training_network.results(&launched.results)?;
+    ) -> Result<(f32, Measured)> {
+        let StepValues { loss, correct, output } = self.training_network.results(&launched.results)?;
         if loss.is_finite() {
             self.unread = self.unread.saturating_sub(1);
         } else {
@@ -118,7 +148,18 @@ impl GpuTraining {
             // The counts may have been read back already.
             self.is_ahead = true;
         }
-        Ok((loss, compiled.output_of_loss(model, (values, self.is_linear), launched.targets, loss)?))
+        let (samples, columns) = launched.targets.dims2()?;
+        let measured = match output {
+            Some(values) => {
+                let values = (values, self.is_linear);
+                Measured::Output(compiled.output_of_loss(model, values, launched.targets, loss)?)
+            }
+            None => {
+                let rows = self.for_metrics.rows(samples * columns);
+                Measured::Correct { samples, rows, correct: f64::from(correct) }
+            }
+        };
+        Ok((loss, measured))
     }
 
     /// Whether the weights on the GPU are newer than those on the CPU.

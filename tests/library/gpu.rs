@@ -6,6 +6,7 @@
 pub(crate) mod fake;
 
 use std::collections::HashMap;
+use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -169,14 +170,21 @@ fn launches() -> u64 {
 }
 
 /// The result of a function of the fake driver.
-fn of_driver(function: &std::ffi::CStr) -> u64 {
-    let path = std::ffi::CString::new(fake::folder().join("libcuda.so.1").to_str().unwrap()).unwrap();
-    // SAFETY: the strings end with a zero byte, and the function takes nothing and returns an unsigned long.
+pub(crate) fn of_driver(function: &CStr) -> u64 {
+    of_driver_with(function, c"")
+}
+
+/// The result of a function of the fake driver that takes a name, or nothing.
+pub(crate) fn of_driver_with(function: &CStr, name: &CStr) -> u64 {
+    let path = CString::new(fake::folder().join("libcuda.so.1").to_str().unwrap()).unwrap();
+    // SAFETY: the strings end with a zero byte. The function returns an unsigned long. One that takes nothing ignores the
+    // argument, which the caller's convention passes in a register.
     unsafe {
         let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
         let function = libc::dlsym(library, function.as_ptr());
         assert!(!function.is_null());
-        std::mem::transmute::<*mut libc::c_void, extern "C" fn() -> libc::c_ulong>(function)()
+        type Function = extern "C" fn(*const libc::c_char) -> libc::c_ulong;
+        std::mem::transmute::<*mut libc::c_void, Function>(function)(name.as_ptr())
     }
 }
 

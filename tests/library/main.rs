@@ -17,6 +17,7 @@ mod files;
 mod flattened;
 mod gpu;
 mod gpu_precision;
+mod gpu_steps;
 mod gradients;
 mod graph;
 mod hub;

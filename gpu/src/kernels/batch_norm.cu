@@ -5,8 +5,20 @@ static __device__ float inverse(float spread, float epsilon, int is_variance) {
     return is_variance ? 1.0f / sqrtf(spread + epsilon) : spread;
 }
 
-// Mean and 1/σ of each channel over samples and pixels, and the moving statistics. `momentum` is the weight of their old
-// values, and new_weight = 1 - momentum. One block per channel.
+// Sets mean and 1/σ of a channel, and updates its moving statistics. `momentum` is the weight of their old values, and
+// new_weight = 1 - momentum.
+static __device__ void set_statistics(
+    float center, float variance, float *mean, float *spread, float *moving_mean, float *moving_variance, float epsilon,
+    float momentum, float new_weight) {
+    *mean = center;
+    *spread = 1.0f / sqrtf(variance + epsilon);
+    float next_mean = *moving_mean * momentum + center * new_weight;
+    float next_variance = *moving_variance * momentum + variance * new_weight;
+    if (isfinite(next_mean)) *moving_mean = next_mean;
+    if (isfinite(next_variance)) *moving_variance = next_variance;
+}
+
+// Mean and 1/σ of each channel over samples and pixels, and the moving statistics: see set_statistics. One block per channel.
 extern "C" __global__ void batch_statistics(
     const float *x, float *mean, float *spread, float *moving_mean, float *moving_variance, int batch, int channels,
     int inner, float epsilon, float momentum, float new_weight) {
@@ -22,25 +34,22 @@ extern "C" __global__ void batch_statistics(
     }
     float variance = block_sum(squares) / count;
     if (threadIdx.x > 0) return;
-    mean[channel] = center;
-    spread[channel] = 1.0f / sqrtf(variance + epsilon);
-    float next_mean = moving_mean[channel] * momentum + center * new_weight;
-    float next_variance = moving_variance[channel] * momentum + variance * new_weight;
-    if (isfinite(next_mean)) moving_mean[channel] = next_mean;
-    if (isfinite(next_variance)) moving_variance[channel] = next_variance;
+    set_statistics(
+        center, variance, mean + channel, spread + channel, moving_mean + channel, moving_variance + channel, epsilon,
+        momentum, new_weight);
 }
 
 // y = f((x - mean) · gamma / σ + beta + residual). Without a residual, it is null.
 extern "C" __global__ void normalize(
-    const float *x, const float *mean, const float *spread, const float *gamma, const float *beta,
-    const float *residual, float *y, int count, int channels, int inner, float epsilon, int is_variance, int function) {
+    const void *x, const float *mean, const float *spread, const float *gamma, const float *beta, const void *residual,
+    void *y, int count, int channels, int inner, float epsilon, int is_variance, int function, int bf16) {
     int i = INDEX;
     if (i >= count) return;
     int channel = i / inner % channels;
     float scale = gamma[channel] * inverse(spread[channel], epsilon, is_variance);
-    float value = (x[i] - mean[channel]) * scale + beta[channel];
-    if (residual) value += residual[i];
-    y[i] = activate(value, function);
+    float value = (load(x, i, bf16) - mean[channel]) * scale + beta[channel];
+    if (residual) value += load(residual, i, bf16);
+    store(y, i, activate(value, function), 0, bf16);
 }
 
 // The gradients of beta and gamma for each channel: the sums of g and of g · x̂, where g is dy before the activation.
@@ -71,19 +80,20 @@ extern "C" __global__ void normalize_backward_sums(
 // dx and the residual's gradient. With `sums`, mean and variance depend on x; without (null), they are constant. dx and
 // `residual_gradient` may be null.
 extern "C" __global__ void normalize_backward(
-    const float *dy, const float *x, const float *y, const float *mean, const float *spread, const float *gamma,
-    const float *sums, float *dx, float *residual_gradient, int count, int batch, int channels, int inner, float epsilon,
-    int is_variance, int function, int dx_adds, int residual_adds) {
+    const void *dy, const void *x, const void *y, const float *mean, const float *spread, const float *gamma,
+    const float *sums, void *dx, void *residual_gradient, int count, int batch, int channels, int inner, float epsilon,
+    int is_variance, int function, int dx_adds, int residual_adds, int bf16) {
     int i = INDEX;
     if (i >= count) return;
     int channel = i / inner % channels;
-    float g = y ? dy[i] * slope(y[i], function) : dy[i];
-    if (residual_gradient) store(residual_gradient, i, g, residual_adds);
+    float g = load(dy, i, bf16);
+    if (y) g *= slope(load(y, i, bf16), function);
+    if (residual_gradient) store(residual_gradient, i, g, residual_adds, bf16);
     if (!dx) return;
     float factor = inverse(spread[channel], epsilon, is_variance);
     if (sums) {
         float n = (float)batch * inner;
-        g -= sums[channel] / n + (x[i] - mean[channel]) * factor * sums[channels + channel] / n;
+        g -= sums[channel] / n + (load(x, i, bf16) - mean[channel]) * factor * sums[channels + channel] / n;
     }
-    store(dx, i, g * gamma[channel] * factor, dx_adds);
+    store(dx, i, g * gamma[channel] * factor, dx_adds, bf16);
 }

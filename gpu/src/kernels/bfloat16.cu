@@ -3,15 +3,6 @@
 // channel or one pixel), it converts the next TILE * TILE values.
 #define TILE 32
 
-// The nearest bfloat16, ties to even. NaN stays NaN.
-static __device__ unsigned short bfloat16_of(float value) {
-    unsigned bits = __float_as_uint(value);
-    if (value != value) return (unsigned short)(bits >> 16 | 0x40u);
-    return (unsigned short)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
-}
-
-static __device__ float float_of(unsigned short value) { return __uint_as_float((unsigned)value << 16); }
-
 // The first value, channel and pixel of this block's tile, from the numbers of channels and pixels.
 struct Tile {
     int start, channel, pixel;
@@ -23,12 +14,13 @@ static __device__ Tile tile_of_block(int channels, int inner) {
     return {sample * channels * inner, (int)(blockIdx.x / columns % rows) * TILE, (int)(blockIdx.x % columns) * TILE};
 }
 
-extern "C" __global__ void float32_to_bfloat16(const float *x, unsigned short *y, int count, int channels, int inner) {
+extern "C" __global__ void float32_to_bfloat16(
+    const float *x, unsigned short *y, int count, int channels, int inner, int adds) {
     __shared__ float values[TILE][TILE + 1];
     if (channels == 1 || inner == 1) {
         for (int i = threadIdx.x; i < TILE * TILE; i += blockDim.x) {
             int at = blockIdx.x * (TILE * TILE) + i;
-            if (at < count) y[at] = bfloat16_of(x[at]);
+            if (at < count) store(y, at, x[at], adds, 1);
         }
         return;
     }
@@ -41,7 +33,7 @@ extern "C" __global__ void float32_to_bfloat16(const float *x, unsigned short *y
     for (int i = threadIdx.x; i < TILE * TILE; i += blockDim.x) {
         int channel = tile.channel + i % TILE, pixel = tile.pixel + i / TILE;
         if (channel < channels && pixel < inner)
-            y[tile.start + pixel * channels + channel] = bfloat16_of(values[i % TILE][i / TILE]);
+            store(y, tile.start + pixel * channels + channel, values[i % TILE][i / TILE], adds, 1);
     }
 }
 

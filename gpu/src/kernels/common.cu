@@ -1,4 +1,8 @@
-// Shared by all kernels. Layout: NCHW, float32. `inner` is the number of pixels of a feature map.
+// Shared by all kernels. Values are float32 in NCHW. `inner` is the number of pixels of a feature map.
+//
+// Arguments of type `void *` are float32 in NCHW, or bfloat16 in NHWC if `bf16` is 1. They have the same type in one
+// launch. Sums are always float32. The layout is given by sizes: NHWC is a matrix of pixels and channels, so `inner` is 1;
+// and windows see NCHW as feature maps with one channel.
 //
 // A kernel with one thread per value has blocks of THREADS threads. A kernel that reduces has one block of BLOCK
 // threads per result; it is correct for any power of two. Sums have a fixed order, so results are deterministic.
@@ -46,4 +50,23 @@ static __device__ float block_max(float value) {
 
 static __device__ void store(float *y, int index, float value, int adds) {
     y[index] = adds ? y[index] + value : value;
+}
+
+// The nearest bfloat16, ties to even. NaN stays NaN.
+static __device__ unsigned short bfloat16_of(float value) {
+    unsigned bits = __float_as_uint(value);
+    if (value != value) return (unsigned short)(bits >> 16 | 0x40u);
+    return (unsigned short)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
+static __device__ float float_of(unsigned short value) { return __uint_as_float((unsigned)value << 16); }
+
+static __device__ float load(const void *x, int index, int bf16) {
+    return bf16 ? float_of(((const unsigned short *)x)[index]) : ((const float *)x)[index];
+}
+
+static __device__ void store(void *y, int index, float value, int adds, int bf16) {
+    if (!bf16) return store((float *)y, index, value, adds);
+    unsigned short *to = (unsigned short *)y + index;
+    *to = bfloat16_of(adds ? float_of(*to) + value : value);
 }

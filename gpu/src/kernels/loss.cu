@@ -92,3 +92,50 @@ extern "C" __global__ void softmax(const float *x, float *y, int columns) {
     sum = block_sum(sum);
     for (int i = threadIdx.x; i < columns; i += blockDim.x) y[blockIdx.x * columns + i] = expf(row[i] - maximum) / sum;
 }
+
+// The largest value of a row and its index: the first one of equal values. Values that are not numbers do not count.
+struct Largest {
+    float value;
+    int index;
+};
+
+static __device__ Largest larger(Largest a, Largest b) {
+    bool takes_b = b.value > a.value || (b.value == a.value && b.index < a.index);
+    return takes_b ? b : a;
+}
+
+// The index of the largest value of a row of `columns` values, or 0 without one. Returned to every thread.
+static __device__ int block_largest(const float *row, int columns) {
+    __shared__ Largest found[BLOCK];
+    Largest best = {-INFINITY, 0};
+    for (int i = threadIdx.x; i < columns; i += blockDim.x)
+        if (row[i] > best.value) best = {row[i], i};
+    found[threadIdx.x] = best;
+    __syncthreads();
+    for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) found[threadIdx.x] = larger(found[threadIdx.x], found[threadIdx.x + half]);
+        __syncthreads();
+    }
+    int index = found[0].index;
+    __syncthreads();
+    return index;
+}
+
+// Whether outputs and targets of each row have the same class: 1 or 0. The class is the index of the largest value, or
+// for one column whether it exceeds `threshold`. One block per row.
+extern "C" __global__ void class_matches(
+    const float *outputs, const float *targets, float *matches, int columns, float threshold) {
+    int row = blockIdx.x;
+    const float *output = outputs + row * columns, *target = targets + row * columns;
+    bool matches_target = columns == 1 ? (output[0] > threshold) == (target[0] > threshold)
+                                       : block_largest(output, columns) == block_largest(target, columns);
+    if (threadIdx.x == 0) matches[row] = matches_target ? 1.0f : 0.0f;
+}
+
+// The sum of all values. One block.
+extern "C" __global__ void sum(const float *x, float *y, int count) {
+    float total = 0.0f;
+    for (int i = threadIdx.x; i < count; i += blockDim.x) total += x[i];
+    total = block_sum(total);
+    if (threadIdx.x == 0) y[0] = total;
+}

@@ -56,18 +56,19 @@ static __device__ float slope(float v, int function) {
 
 // y = f(x + bias of the channel). Without a bias, `bias` is null.
 extern "C" __global__ void bias_activation(
-    const float *x, const float *bias, float *y, int count, int channels, int inner, int function) {
+    const void *x, const float *bias, void *y, int count, int channels, int inner, int function, int bf16) {
     int i = INDEX;
     if (i >= count) return;
-    float value = bias ? x[i] + bias[i / inner % channels] : x[i];
-    y[i] = activate(value, function);
+    float value = load(x, i, bf16);
+    if (bias) value += bias[i / inner % channels];
+    store(y, i, activate(value, function), 0, bf16);
 }
 
 // dx = dy · f'. `known` is f's output or input: see slope.
 extern "C" __global__ void activation_backward(
-    const float *dy, const float *known, float *dx, int count, int function, int adds) {
+    const void *dy, const void *known, void *dx, int count, int function, int adds, int bf16) {
     int i = INDEX;
-    if (i < count) store(dx, i, dy[i] * slope(known[i], function), adds);
+    if (i < count) store(dx, i, load(dy, i, bf16) * slope(load(known, i, bf16), function), adds, bf16);
 }
 
 // The bias's gradient: the sum over samples and pixels. One block per channel.
@@ -81,21 +82,29 @@ extern "C" __global__ void bias_backward(const float *dy, float *db, int batch, 
 }
 
 // y = f(a + b)
-extern "C" __global__ void add_activation(const float *a, const float *b, float *y, int count, int function) {
+extern "C" __global__ void add_activation(
+    const void *a, const void *b, void *y, int count, int function, int bf16) {
     int i = INDEX;
-    if (i < count) y[i] = activate(a[i] + b[i], function);
+    if (i < count) store(y, i, activate(load(a, i, bf16) + load(b, i, bf16), function), 0, bf16);
 }
 
 // y = x · scale + offset
-extern "C" __global__ void affine(const float *x, float *y, int count, float scale, float offset, int adds) {
+extern "C" __global__ void affine(
+    const void *x, void *y, int count, float scale, float offset, int adds, int bf16) {
     int i = INDEX;
-    if (i < count) store(y, i, x[i] * scale + offset, adds);
+    if (i < count) store(y, i, load(x, i, bf16) * scale + offset, adds, bf16);
+}
+
+// The feature map of value i, in NHWC, or in NCHW with one channel.
+static __device__ int map_of(int i, int channels, int inner) {
+    return i / (inner * channels) * channels + i % channels;
 }
 
 // y = x · s, with one factor for each feature map: squeeze-and-excitation.
-extern "C" __global__ void scale_maps(const float *x, const float *s, float *y, int count, int inner, int adds) {
+extern "C" __global__ void scale_maps(
+    const void *x, const void *s, void *y, int count, int channels, int inner, int adds, int bf16) {
     int i = INDEX;
-    if (i < count) store(y, i, x[i] * s[i / inner], adds);
+    if (i < count) store(y, i, load(x, i, bf16) * load(s, map_of(i, channels, inner), bf16), adds, bf16);
 }
 
 // The factors' gradient. One block per feature map.
@@ -107,13 +116,25 @@ extern "C" __global__ void scale_maps_backward(const float *dy, const float *x, 
     if (threadIdx.x == 0) store(ds, map, sum, adds);
 }
 
+// The place of value i in feature maps: NHWC, or NCHW with one channel.
+struct Pixel {
+    int map, row, column, channel;
+};
+
+static __device__ Pixel pixel_of(int i, int channels, int height, int width) {
+    int at = i / channels;
+    return {at / (width * height), at / width % height, at % width, i % channels};
+}
+
 // Pads or crops feature maps: y's pixel (0, 0) is x's pixel (-top, -left). Pixels outside x are 0.
 extern "C" __global__ void pad_maps(
-    const float *x, float *y, int count, int height, int width, int out_height, int out_width, int top, int left,
-    int adds) {
+    const void *x, void *y, int count, int channels, int height, int width, int out_height, int out_width, int top,
+    int left, int adds, int bf16) {
     int i = INDEX;
     if (i >= count) return;
-    int column = i % out_width - left, row = i / out_width % out_height - top, map = i / (out_width * out_height);
+    Pixel to = pixel_of(i, channels, out_height, out_width);
+    int column = to.column - left, row = to.row - top;
     bool inside = row >= 0 && row < height && column >= 0 && column < width;
-    store(y, i, inside ? x[(map * height + row) * width + column] : 0.0f, adds);
+    int from = to.map * height * width * channels + to.channel + (row * width + column) * channels;
+    store(y, i, inside ? load(x, from, bf16) : 0.0f, adds, bf16);
 }

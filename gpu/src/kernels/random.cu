@@ -19,10 +19,10 @@ static __device__ unsigned philox(unsigned long long seed, unsigned long long co
 
 // y = x · mask / (1 - rate). The backward pass is the same operation on the gradient.
 extern "C" __global__ void dropout(
-    const float *x, float *y, int count, int inner, unsigned long long seed, float rate, int adds) {
+    const void *x, void *y, int count, int inner, unsigned long long seed, float rate, int adds, int bf16) {
     int i = INDEX;
     if (i >= count) return;
     // A uniform number in [0, 1) with 24 bits.
     float uniform = (philox(seed, (unsigned long long)(i / inner)) >> 8) * (1.0f / 16777216.0f);
-    store(y, i, uniform < rate ? 0.0f : x[i] / (1.0f - rate), adds);
+    store(y, i, uniform < rate ? 0.0f : load(x, i, bf16) / (1.0f - rate), adds, bf16);
 }

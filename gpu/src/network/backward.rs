@@ -1,14 +1,15 @@
 //! The backward pass.
 
-use super::forward::{Pass, SavedForBackward, dropout, pad_sides, statistics, value};
+use super::forward::{Pass, SavedForBackward, dropout, factor_sides, pad_sides, statistics, value};
 use super::step::{conv_shape, dense_shape, maps, pool_shape};
-use super::{Kind, Network, Operation, Step};
+use super::{Kind, Network, Operation, Plan, Step};
 use crate::raw::Array;
 use crate::{Activation, Error, NormalizationOperands, Output, Result};
 
 /// The gradients during a backward pass. Each array belongs to one node.
 struct Gradients<'a> {
     network: &'a Network,
+    plan: &'a Plan,
     batch: usize,
     nodes: Vec<Option<Array>>,
     /// Parameters whose gradient has a contribution.
@@ -18,13 +19,14 @@ struct Gradients<'a> {
 impl Gradients<'_> {
     /// Where the next contribution to a node's gradient goes. `None` if it needs none.
     fn target_of_node(&mut self, node: usize) -> Result<Option<(Array, Output)>> {
-        if !self.network.requires_gradient[node] {
+        if !self.plan.requires_gradient[node] {
             return Ok(None);
         }
         if let Some(array) = &self.nodes[node] {
             return Ok(Some((array.clone(), Output::Add)));
         }
-        let array = self.network.gpu().array(self.batch * self.network.nodes[node].size())?;
+        let len = self.batch * self.plan.nodes[node].size();
+        let array = self.network.gpu().array_of(self.plan.elements[node], len)?;
         self.nodes[node] = Some(array.clone());
         Ok(Some((array, Output::Replace)))
     }
@@ -38,7 +40,7 @@ impl Gradients<'_> {
 
     /// Adds an array to a node's gradient. If the node has no gradient yet, the array becomes its gradient.
     fn add(&mut self, node: usize, gradient: Array) -> Result<()> {
-        if !self.network.requires_gradient[node] {
+        if !self.plan.requires_gradient[node] {
             return Ok(());
         }
         match &self.nodes[node] {
@@ -57,17 +59,18 @@ impl Network {
     /// [`Error::Length`] if the size of the gradient is not that of the output; [`Error::Argument`] for an operation
     /// without a backward pass; [`Error::Cuda`].
     pub fn backward(&self, pass: Pass, gradient: Array) -> Result<()> {
-        let Pass { batch, mut values, saved, output } = pass;
+        let Pass { batch, precision, mut values, saved, output } = pass;
+        let plan = self.plan(precision);
         if gradient.len() != output.len() {
             let (expected, found) = (output.len(), gradient.len());
             return Err(Error::Length { operation: "backward", operand: "gradient", expected, found });
         }
-        let (nodes, is_set) = (vec![None; self.nodes.len()], vec![false; self.params.len()]);
-        let mut gradients = Gradients { network: self, batch, nodes, is_set };
-        gradients.nodes[self.nodes.len() - 1] = Some(gradient);
-        for (step, saved) in self.steps.iter().zip(saved).rev() {
+        let (nodes, is_set) = (vec![None; plan.nodes.len()], vec![false; self.params.len()]);
+        let mut gradients = Gradients { network: self, plan, batch, nodes, is_set };
+        gradients.nodes[plan.nodes.len() - 1] = Some(gradient);
+        for (step, saved) in plan.steps.iter().zip(saved).rev() {
             if let Some(dy) = gradients.nodes[step.output].take()
-                && self.requires_gradient[step.output]
+                && plan.requires_gradient[step.output]
             {
                 self.step_backward(step, &saved, &values, dy, &mut gradients)?;
             }
@@ -84,7 +87,9 @@ impl Network {
         dy: Array,
         gradients: &mut Gradients,
     ) -> Result<()> {
-        let (gpu, node, batch) = (self.gpu(), &self.nodes[step.first], gradients.batch);
+        let (gpu, plan, batch) = (self.gpu(), gradients.plan, gradients.batch);
+        let nodes = &plan.nodes;
+        let node = &nodes[step.first];
         let (operation, input) = (&node.operation, |at: usize| value(values, node.inputs[at]));
         let is_normalization = matches!(step.kind, Kind::Normalization { .. });
         if step.activation != Activation::Linear && !is_normalization {
@@ -94,7 +99,7 @@ impl Network {
         match *operation {
             Operation::Input => {}
             Operation::Convolution { weights, bias, .. } => {
-                let shape = conv_shape(&self.nodes, step.first, batch).expect("the graph was checked");
+                let shape = conv_shape(nodes, step.first, batch).expect("the graph was checked");
                 let [rows, columns] = shape.output();
                 if let Some((db, output)) = bias.and_then(|bias| gradients.target_of_param(bias)) {
                     gpu.bias_backward(&dy, &db, [batch, shape.filters, rows * columns], output)?;
@@ -107,7 +112,7 @@ impl Network {
                 }
             }
             Operation::Dense { weights, bias } => {
-                let shape = dense_shape(&self.nodes, step.first, batch);
+                let shape = dense_shape(nodes, step.first, batch);
                 if let Some((db, output)) = bias.and_then(|bias| gradients.target_of_param(bias)) {
                     gpu.bias_backward(&dy, &db, [shape.rows, shape.outputs, 1], output)?;
                 }
@@ -143,38 +148,39 @@ impl Network {
             }
             Operation::ScaleMaps => {
                 let (x, factors) = (input(0)?, input(1)?);
-                let inner = x.len() / factors.len().max(1);
+                let sides = factor_sides(nodes, node);
                 if let Some((gradient, output)) = gradients.target_of_node(node.inputs[1])? {
-                    gpu.scale_maps_backward(&dy, x, &gradient, inner, output)?;
+                    gpu.scale_maps_backward(&dy, x, &gradient, sides, output)?;
                 }
                 if let Some((dx, output)) = gradients.target_of_node(node.inputs[0])? {
-                    gpu.scale_maps(&dy, factors, &dx, inner, output)?;
+                    gpu.scale_maps(&dy, factors, &dx, sides, output)?;
                 }
             }
             Operation::MaxPool(window) => {
                 if let (Some((dx, output)), SavedForBackward::Maxima(indices)) =
                     (gradients.target_of_node(node.inputs[0])?, saved)
                 {
-                    let shape = pool_shape(&self.nodes, step.first, window, batch);
+                    let shape = pool_shape(nodes, step.first, window, batch);
                     gpu.max_pool_backward(&dy, indices, &dx, &shape, output)?;
                 }
             }
             Operation::AveragePool(window) => {
                 if let Some((dx, output)) = gradients.target_of_node(node.inputs[0])? {
-                    let shape = pool_shape(&self.nodes, step.first, window, batch);
+                    let shape = pool_shape(nodes, step.first, window, batch);
                     gpu.average_pool_backward(&dy, &dx, &shape, output)?;
                 }
             }
             Operation::Pad { before } => {
                 if let Some((dx, output)) = gradients.target_of_node(node.inputs[0])? {
-                    let [input, padded] = pad_sides(&self.nodes, step.first);
-                    gpu.pad_maps(&dy, &dx, [padded, input], before.map(|n| -(n as i32)), output)?;
+                    let ([input, padded], before) =
+                        (pad_sides(nodes, step.first), before.map(|n| -(n as i32)));
+                    gpu.pad_maps(&dy, &dx, node.shape[0], [padded, input], before, output)?;
                 }
             }
             Operation::GlobalMean => {
                 if let Some((dx, output)) = gradients.target_of_node(node.inputs[0])? {
                     let inner = dx.len() / dy.len().max(1);
-                    gpu.global_mean_backward(&dy, &dx, inner, output)?;
+                    gpu.global_mean_backward(&dy, &dx, [node.size(), inner], output)?;
                 }
             }
             Operation::Dropout { rate, by_sample } => {
@@ -190,6 +196,11 @@ impl Network {
                 }
             }
             Operation::Reshape => gradients.add(node.inputs[0], dy)?,
+            Operation::Convert => {
+                if let Some((dx, output)) = gradients.target_of_node(node.inputs[0])? {
+                    gpu.convert(&dy, &dx, maps(node, batch), output)?;
+                }
+            }
         }
         Ok(())
     }
@@ -202,7 +213,8 @@ impl Network {
         dy: &Array,
         gradients: &mut Gradients,
     ) -> Result<()> {
-        let node = &self.nodes[step.first];
+        let plan = gradients.plan;
+        let node = &plan.nodes[step.first];
         let Operation::Normalization { params, epsilon, .. } = node.operation else { return Ok(()) };
         let [gamma, _, moving_mean, moving_variance] = params.map(|index| &self.params[index]);
         let (maps, x) = (maps(node, gradients.batch), value(values, node.inputs[0])?);

@@ -1,10 +1,13 @@
 //! Compilation of a graph to steps.
 
 use super::{Kind, Node, Operation, Parameter, Step};
-use crate::Activation;
+use crate::{Activation, Element};
 
-/// Result of [`compile`].
-pub(super) struct Compiled {
+/// A graph with its steps.
+pub(super) struct Plan {
+    pub(super) nodes: Vec<Node>,
+    /// The type of each node's value.
+    pub(super) elements: Vec<Element>,
     pub(super) steps: Vec<Step>,
     /// Nodes whose gradient the backward pass computes.
     pub(super) requires_gradient: Vec<bool>,
@@ -12,8 +15,8 @@ pub(super) struct Compiled {
     pub(super) is_saved: Vec<bool>,
 }
 
-/// The steps of a network.
-pub(super) fn compile(nodes: &[Node], parameters: &[Parameter]) -> Compiled {
+/// Compiles a graph whose nodes' values have these types.
+pub(super) fn compile((nodes, elements): (Vec<Node>, Vec<Element>), parameters: &[Parameter]) -> Plan {
     let is_trainable = |index: usize| parameters[index].is_trainable;
     let mut requires_gradient = vec![false; nodes.len()];
     for (index, node) in nodes.iter().enumerate() {
@@ -28,7 +31,7 @@ pub(super) fn compile(nodes: &[Node], parameters: &[Parameter]) -> Compiled {
     let mut steps = Vec::new();
     for first in 0..nodes.len() {
         if !is_computed[first] {
-            let step = fused(nodes, &consumers, &is_computed, first);
+            let step = fused(&nodes, &consumers, &is_computed, first);
             let mut node = step.output;
             // From the last node of the step to the first.
             while node != first {
@@ -41,13 +44,13 @@ pub(super) fn compile(nodes: &[Node], parameters: &[Parameter]) -> Compiled {
             steps.push(step);
         }
     }
-    set_frees(nodes, &mut steps);
+    set_frees(&nodes, &mut steps);
     let mut is_saved = vec![false; nodes.len()];
     for step in steps.iter().filter(|step| requires_gradient[step.output]) {
         is_saved[step.output] = true;
-        inputs(nodes, step).into_iter().for_each(|input| is_saved[input] = true);
+        inputs(&nodes, step).into_iter().for_each(|input| is_saved[input] = true);
     }
-    Compiled { steps, requires_gradient, is_saved }
+    Plan { nodes, elements, steps, requires_gradient, is_saved }
 }
 
 /// The step that starts with a node. It is fused with following nodes, each of which is the only consumer of the

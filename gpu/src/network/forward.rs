@@ -1,13 +1,14 @@
 //! The forward pass.
 
 use super::step::{conv_shape, dense_shape, maps, pool_shape};
-use super::{Kind, Network, Node, Operation, Step};
+use super::{Kind, Network, Node, Operation, Plan, Step};
 use crate::raw::{Array, Gpu, Indices};
-use crate::{Activation, Dropout, Error, Output, Result, Statistics};
+use crate::{Activation, Dropout, Error, Output, Precision, Result, Statistics};
 
 /// The values of a forward pass that the backward pass needs.
 pub struct Pass {
     pub(super) batch: usize,
+    pub(super) precision: Precision,
     /// The nodes' outputs, where they are saved.
     pub(super) values: Vec<Option<Array>>,
     /// Values that the steps save besides their outputs.
@@ -35,7 +36,8 @@ impl Pass {
 
 /// How a forward pass runs.
 #[derive(Clone, Copy)]
-struct Mode {
+struct Mode<'a> {
+    plan: &'a Plan,
     batch: usize,
     /// The seed of the random masks in training.
     training: Option<u64>,
@@ -47,7 +49,7 @@ impl Network {
     /// # Errors
     /// [`Error::Length`] if the size of an input does not fit the batch; [`Error::Cuda`].
     pub fn predict(&self, inputs: &[Array], batch: usize) -> Result<Array> {
-        Ok(self.run(inputs, Mode { batch, training: None })?.output)
+        Ok(self.run(inputs, batch, None)?.output)
     }
 
     /// Runs the forward pass of training. `seed` determines the random masks.
@@ -55,15 +57,18 @@ impl Network {
     /// # Errors
     /// As [`Network::predict`].
     pub fn forward(&self, inputs: &[Array], batch: usize, seed: u64) -> Result<Pass> {
-        self.run(inputs, Mode { batch, training: Some(seed) })
+        self.run(inputs, batch, Some(seed))
     }
 
-    fn run(&self, inputs: &[Array], mode: Mode) -> Result<Pass> {
-        let mut values: Vec<Option<Array>> = vec![None; self.nodes.len()];
+    fn run(&self, inputs: &[Array], batch: usize, training: Option<u64>) -> Result<Pass> {
+        let precision = self.gpu.precision();
+        let plan = self.plan(precision);
+        let mode = Mode { plan, batch, training };
+        let mut values: Vec<Option<Array>> = vec![None; plan.nodes.len()];
         let mut given = inputs.iter();
-        for (node, value) in self.nodes.iter().zip(&mut values) {
+        for (node, value) in plan.nodes.iter().zip(&mut values) {
             if node.operation == Operation::Input {
-                let (expected, input) = (mode.batch * node.size(), given.next());
+                let (expected, input) = (batch * node.size(), given.next());
                 let found = input.map_or(0, Array::len);
                 if found != expected {
                     return Err(Error::Length { operation: "forward", operand: "input", expected, found });
@@ -71,24 +76,24 @@ impl Network {
                 *value = input.cloned();
             }
         }
-        let mut saved = Vec::with_capacity(self.steps.len());
-        for (number, step) in self.steps.iter().enumerate() {
+        let mut saved = Vec::with_capacity(plan.steps.len());
+        for (number, step) in plan.steps.iter().enumerate() {
             let (output, keep) = self.step(number, step, &values, mode)?;
             values[step.output] = Some(output);
-            let saves = mode.training.is_some();
-            saved.push(if saves && self.requires_gradient[step.output] {
+            let saves = training.is_some();
+            saved.push(if saves && plan.requires_gradient[step.output] {
                 keep
             } else {
                 SavedForBackward::Nothing
             });
             for &node in &step.frees {
-                if !saves || !self.is_saved[node] {
+                if !saves || !plan.is_saved[node] {
                     values[node] = None;
                 }
             }
         }
-        let output = value(&values, self.nodes.len() - 1)?.clone();
-        Ok(Pass { batch: mode.batch, values, saved, output })
+        let output = value(&values, plan.nodes.len() - 1)?.clone();
+        Ok(Pass { batch, precision, values, saved, output })
     }
 
     fn step(
@@ -96,27 +101,28 @@ impl Network {
         number: usize,
         step: &Step,
         values: &[Option<Array>],
-        Mode { batch, training }: Mode,
+        Mode { plan, batch, training }: Mode,
     ) -> Result<(Array, SavedForBackward)> {
-        let (gpu, node) = (&self.gpu, &self.nodes[step.first]);
+        let (gpu, nodes) = (&self.gpu, &plan.nodes);
+        let node = &nodes[step.first];
         let input = |at: usize| value(values, node.inputs[at]);
         let x = input(0)?;
         let operation = &node.operation;
         if let (Operation::Reshape, _) | (Operation::Dropout { .. }, None) = (operation, training) {
             return Ok((x.clone(), SavedForBackward::Nothing));
         }
-        let y = gpu.array(batch * self.nodes[step.output].size())?;
+        let y = gpu.array_of(plan.elements[step.output], batch * nodes[step.output].size())?;
         let mut saved = SavedForBackward::Nothing;
         match *operation {
             Operation::Input | Operation::Reshape => {}
             Operation::Convolution { weights, bias, .. } => {
-                let shape = conv_shape(&self.nodes, step.first, batch).expect("the graph was checked");
+                let shape = conv_shape(nodes, step.first, batch).expect("the graph was checked");
                 gpu.convolution(x, &self.params[weights], &y, &shape)?;
                 let [rows, columns] = shape.output();
                 self.finish(&y, bias, [shape.filters, rows * columns], step.activation)?;
             }
             Operation::Dense { weights, bias } => {
-                let shape = dense_shape(&self.nodes, step.first, batch);
+                let shape = dense_shape(nodes, step.first, batch);
                 gpu.dense(x, &self.params[weights], &y, shape)?;
                 self.finish(&y, bias, [shape.outputs, 1], step.activation)?;
             }
@@ -152,36 +158,32 @@ impl Network {
             },
             Operation::ScaleMaps => {
                 let factors = input(1)?;
-                gpu.scale_maps(x, factors, &y, y.len() / factors.len().max(1), Output::Replace)?;
+                gpu.scale_maps(x, factors, &y, factor_sides(nodes, node), Output::Replace)?;
             }
             Operation::MaxPool(window) => {
                 let indices = gpu.indices(y.len())?;
-                gpu.max_pool(x, &y, &indices, &pool_shape(&self.nodes, step.first, window, batch))?;
+                gpu.max_pool(x, &y, &indices, &pool_shape(nodes, step.first, window, batch))?;
                 saved = SavedForBackward::Maxima(indices);
             }
             Operation::AveragePool(window) => {
-                gpu.average_pool(x, &y, &pool_shape(&self.nodes, step.first, window, batch))?;
+                gpu.average_pool(x, &y, &pool_shape(nodes, step.first, window, batch))?;
             }
             Operation::Pad { before } => {
-                gpu.pad_maps(
-                    x,
-                    &y,
-                    pad_sides(&self.nodes, step.first),
-                    before.map(|n| n as i32),
-                    Output::Replace,
-                )?;
+                let (sides, before) = (pad_sides(nodes, step.first), before.map(|n| n as i32));
+                gpu.pad_maps(x, &y, node.shape[0], sides, before, Output::Replace)?;
             }
-            Operation::GlobalMean => gpu.global_mean(x, &y, x.len() / y.len().max(1))?,
+            Operation::GlobalMean => gpu.global_mean(x, &y, [node.size(), x.len() / y.len().max(1)])?,
             Operation::Dropout { rate, by_sample } => {
                 // The number among the random layers: a network without its frozen layers draws the same masks.
                 let is_random =
-                    |step: &&Step| matches!(self.nodes[step.first].operation, Operation::Dropout { .. });
-                let number = self.steps[..number].iter().filter(is_random).count();
+                    |step: &&Step| matches!(nodes[step.first].operation, Operation::Dropout { .. });
+                let number = plan.steps[..number].iter().filter(is_random).count();
                 let seed = mask_seed(training.unwrap_or_default(), number);
                 gpu.dropout(x, &y, dropout(rate, by_sample, node.size(), seed), Output::Replace)?;
                 saved = SavedForBackward::Seed(seed);
             }
             Operation::Affine { scale, offset } => gpu.affine(x, &y, scale, offset, Output::Replace)?,
+            Operation::Convert => gpu.convert(x, &y, maps(node, batch), Output::Replace)?,
         }
         Ok((y, saved))
     }
@@ -211,6 +213,12 @@ pub(super) fn statistics<'a>(
         }
         _ => Statistics { mean, spread: variance, is_moving: true, epsilon },
     }
+}
+
+/// The factors of one sample of a product of feature maps, and the number of values that share one.
+pub(super) fn factor_sides(nodes: &[Node], node: &Node) -> [usize; 2] {
+    let factors = nodes[node.inputs[1]].size();
+    [factors, node.size() / factors.max(1)]
 }
 
 /// Rows and columns of a padding's input and output.

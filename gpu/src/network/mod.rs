@@ -1,16 +1,19 @@
 //! A network on the GPU: its parameters, and the steps of its forward and backward pass.
 //!
-//! [`Network::new`] compiles a graph of layers to steps ([`compile`]). [`forward`] runs them, [`backward`] runs them in
+//! [`Network::new`] compiles a graph of layers to steps ([`compile`](self::compile::compile)), once with float32 values
+//! and once with bfloat16 feature maps ([`elements`]). [`forward`] runs them, [`backward`] runs them in
 //! reverse and writes the gradients of the trainable parameters. These are parts of one array, so an optimizer's step
 //! is one launch.
 
 mod backward;
 mod compile;
+mod elements;
 mod forward;
 mod step;
 
-use crate::raw::{Array, Gpu};
-use crate::{Activation, Error, Result, Segment};
+use self::compile::{Plan, compile};
+use crate::raw::{Array, Element, Gpu};
+use crate::{Activation, Error, Precision, Result, Segment};
 
 pub use forward::Pass;
 pub(crate) use step::{Kind, Step};
@@ -93,6 +96,8 @@ pub enum Operation {
     },
     /// Another shape for the same values.
     Reshape,
+    /// Conversion between float32 and bfloat16, which [`Network::new`] adds.
+    Convert,
 }
 
 /// The windows of a pooling.
@@ -136,12 +141,8 @@ pub struct Parameter {
 /// A network on the GPU.
 pub struct Network {
     gpu: Gpu,
-    nodes: Vec<Node>,
-    steps: Vec<Step>,
-    /// Nodes whose gradient the backward pass computes.
-    requires_gradient: Vec<bool>,
-    /// Nodes whose value the backward pass reads.
-    is_saved: Vec<bool>,
+    /// The steps with float32 values, and those for [`Precision::BFloat16`].
+    plans: [Plan; 2],
     /// Parts of `weights`, or separate arrays.
     params: Vec<Array>,
     /// Parts of `gradients`, for trainable parameters.
@@ -182,14 +183,12 @@ impl Network {
                 }
             }
         }
-        let compile::Compiled { steps, requires_gradient, is_saved } = compile::compile(&nodes, parameters);
+        let elements = vec![Element::Float32; nodes.len()];
+        let in_bfloat16 = compile(elements::in_bfloat16(&nodes), parameters);
         let gpu = gpu.clone();
         Ok(Network {
             gpu,
-            nodes,
-            steps,
-            requires_gradient,
-            is_saved,
+            plans: [compile((nodes, elements), parameters), in_bfloat16],
             params,
             param_gradients,
             weights,
@@ -232,7 +231,12 @@ impl Network {
 
     /// Shape of the output, without the batch.
     pub fn output_shape(&self) -> &[usize] {
-        self.nodes.last().map_or(&[], |node| &node.shape)
+        self.plans[0].nodes.last().map_or(&[], |node| &node.shape)
+    }
+
+    /// The steps for a precision.
+    fn plan(&self, precision: Precision) -> &Plan {
+        &self.plans[usize::from(precision == Precision::BFloat16)]
     }
 }
 
@@ -286,6 +290,7 @@ fn check_graph(nodes: &[Node], parameters: &[Parameter]) -> Result<()> {
                 is_maps(node) && is_maps(input(0)) && node.shape[0] == input(0).shape[0]
             }
             Operation::GlobalMean => size > 0 && size == first_side(input(0)),
+            Operation::Convert => false,
             _ => node.inputs.iter().all(|input| nodes[*input].size() == size),
         };
         if !fits {

@@ -54,7 +54,8 @@ pub(super) fn maps(node: &Node, batch: usize) -> MapShape {
 pub(super) fn pool_shape(nodes: &[Node], index: usize, window: Window, batch: usize) -> PoolShape {
     let (input, output) = (&nodes[nodes[index].inputs[0]].shape, &nodes[index].shape);
     PoolShape {
-        maps: batch * input[0],
+        batch,
+        channels: input[0],
         input: [input[1], input[2]],
         output: [output[1], output[2]],
         size: window.size,

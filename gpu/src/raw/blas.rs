@@ -4,10 +4,10 @@ use std::os::raw::c_int;
 use std::ptr::null_mut;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Array;
 use super::driver::Context;
 use super::functions::{Blas as Functions, Handle};
 use super::library::Library;
+use super::{Array, Element};
 use crate::{Error, Output, Result};
 
 /// `CUBLAS_DEFAULT_MATH`, in which float32 products are float32.
@@ -69,6 +69,9 @@ impl Blas {
     /// Computes a product.
     pub(super) fn multiply(&self, product: Product, [a, b, c]: [&Array; 3], result: Output) -> Result<()> {
         let Product { rows, columns, inner, transpose_a, transpose_b } = product;
+        [a, b, c]
+            .into_iter()
+            .try_for_each(|array| array.check_element("matrix product", Element::Float32))?;
         let size = |a: usize, b: usize| a.saturating_mul(b);
         a.check("matrix product", "a", size(rows, inner))?;
         b.check("matrix product", "b", size(inner, columns))?;

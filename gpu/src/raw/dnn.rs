@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::ptr::null_mut;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::dnn_plan::{Algorithms, Candidate, Plan};
-use super::dnn_status::check;
+use super::dnn_plan::{Algorithms, Candidate, Choice, Plan};
+use super::dnn_status::{check, is_unsupported, unsupported};
 use super::driver::Context;
 use super::functions::{DevicePtr, Dnn as Functions, Handle};
 use super::library::Library;
-use super::{Array, ConvKey, Direction};
+use super::{Array, ConvKey, Direction, Element};
 use crate::{Error, Output, Precision, Result};
 
 /// The share of the GPU's memory that an algorithm's workspace may take (one eighth).
@@ -64,52 +64,53 @@ impl Dnn {
         operands: [&Array; 3],
         result: Output,
     ) -> Result<()> {
-        let sizes = [key.input, key.kernel, key.output].map(|sides| {
-            let values = sides.into_iter().map(|side| side as usize).product::<usize>();
-            // Two values of bfloat16 have the size of one value of an array.
-            if key.precision == Precision::BFloat16 { values.div_ceil(2) } else { values }
-        });
+        let element = if key.precision == Precision::BFloat16 { Element::BFloat16 } else { Element::Float32 };
+        let sizes = [key.input, key.kernel, key.output]
+            .map(|sides| sides.into_iter().map(|side| side as usize).product::<usize>());
         for ((operand, name), size) in operands.iter().zip(["input", "kernel", "output"]).zip(sizes) {
+            operand.check_element("convolution", element)?;
             operand.check("convolution", name, size)?;
         }
         self.context.stream()?;
         let mut state = self.lock();
         let (plan, workspace) = self.planned(&mut state, key, direction)?;
         loop {
-            let algorithms =
-                plan.algorithms[direction as usize].as_ref().expect("`planned` chose the algorithms");
+            let Choice::Algorithms(algorithms) = &plan.choices[direction as usize] else {
+                return Err(unsupported());
+            };
             let scratch = self.grow(workspace, algorithms.workspace);
             let started = scratch
                 .and_then(|scratch| self.start(plan, direction, algorithms, scratch, operands, result));
             let Err(error) = started else { return Ok(()) };
             let is_next = match &error {
                 // Not supported: nothing was started.
-                Error::Cuda { code: 3000..4000, .. } => true,
+                error if is_unsupported(error) => true,
                 // The result may be incomplete.
                 Error::Cuda { code: 5000..6000, .. } => result == Output::Replace,
                 _ => error.is_out_of_memory(),
             };
             if !is_next || !self.take_next(plan, direction) {
+                if is_unsupported(&error) {
+                    plan.choices[direction as usize] = Choice::Unsupported;
+                }
                 return Err(error);
             }
         }
     }
 
-    /// Whether cuDNN has an algorithm for a direction. Starts nothing on the GPU.
+    /// Whether cuDNN has an algorithm for a direction. Starts nothing on the GPU. cuDNN is asked once for each key.
     pub(super) fn is_supported(&self, key: &ConvKey, direction: Direction) -> Result<bool> {
         self.context.stream()?;
-        match self.planned(&mut self.lock(), key, direction) {
-            Ok(_) => Ok(true),
-            Err(Error::Cuda { code: 3000..4000, .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
+        let mut state = self.lock();
+        let (plan, _) = self.planned(&mut state, key, direction)?;
+        Ok(matches!(plan.choices[direction as usize], Choice::Algorithms(_)))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The plan of a key, with the algorithms of a direction, and the workspace.
+    /// The plan of a key, with the choice for a direction, and the workspace.
     fn planned<'a>(
         &self,
         state: &'a mut State,
@@ -121,8 +122,12 @@ impl Dnn {
             plans.insert(*key, Plan::new(&self.functions, key)?);
         }
         let plan = plans.get_mut(key).expect("the plan was just inserted");
-        if plan.algorithms[direction as usize].is_none() {
-            plan.algorithms[direction as usize] = Some(self.choose(plan, direction)?);
+        if let Choice::Unknown = plan.choices[direction as usize] {
+            plan.choices[direction as usize] = match self.choose(plan, direction) {
+                Ok(algorithms) => Choice::Algorithms(algorithms),
+                Err(error) if is_unsupported(&error) => Choice::Unsupported,
+                Err(error) => return Err(error),
+            };
         }
         Ok((plan, workspace))
     }

@@ -4,7 +4,7 @@ use std::os::raw::c_int;
 
 use super::Direction;
 use super::dnn::Dnn;
-use super::dnn_plan::{Algorithms, Candidate, Plan};
+use super::dnn_plan::{Algorithms, Candidate, Choice, Plan};
 use super::dnn_status::check;
 use super::functions::AlgorithmChoice;
 use crate::{Precision, Result};
@@ -80,9 +80,10 @@ impl Dnn {
 
     /// Makes the next algorithm the current one. Returns whether there was one.
     pub(super) fn take_next(&self, plan: &mut Plan, direction: Direction) -> bool {
-        let Some(mut algorithms) = plan.algorithms[direction as usize].take() else { return false };
+        let choice = std::mem::replace(&mut plan.choices[direction as usize], Choice::Unknown);
+        let Choice::Algorithms(mut algorithms) = choice else { return false };
         let advanced = self.advance(plan, direction, &mut algorithms);
-        plan.algorithms[direction as usize] = Some(algorithms);
+        plan.choices[direction as usize] = Choice::Algorithms(algorithms);
         advanced
     }
 

@@ -17,14 +17,23 @@ const BFLOAT16: c_int = 9;
 /// `CUDNN_CROSS_CORRELATION`: the kernel is not flipped.
 const CROSS_CORRELATION: c_int = 1;
 
-/// The descriptors of a convolution, and the algorithms for each direction that was used.
+/// The descriptors of a convolution, and the choice for each direction.
 pub(super) struct Plan {
     pub(super) precision: Precision,
     input: Handle,
     kernel: Handle,
     output: Handle,
     pub(super) convolution: Handle,
-    pub(super) algorithms: [Option<Algorithms>; 3],
+    pub(super) choices: [Choice; 3],
+}
+
+/// What is known about a direction.
+pub(super) enum Choice {
+    /// cuDNN was not asked yet.
+    Unknown,
+    Algorithms(Algorithms),
+    /// cuDNN has no algorithm.
+    Unsupported,
 }
 
 /// The algorithms of one direction.
@@ -52,7 +61,7 @@ impl Plan {
             kernel: null_mut(),
             output: null_mut(),
             convolution: null_mut(),
-            algorithms: [None, None, None],
+            choices: [Choice::Unknown, Choice::Unknown, Choice::Unknown],
         };
         // SAFETY: each function writes one handle.
         let created = unsafe {

@@ -13,7 +13,7 @@ use super::compiler::Compiler;
 use super::dnn::Dnn;
 use super::driver::Context;
 use super::functions::Handle;
-use super::{Array, ConvKey, Direction, Indices};
+use super::{Array, ConvKey, Direction, Element, Indices};
 use crate::kernels::{KERNELS, SOURCE};
 use crate::{Error, Libraries, Output, Precision, Result};
 
@@ -48,9 +48,19 @@ unsafe impl Sync for Function {}
 /// An argument of a kernel. Arrays have the number of values that the kernel may access.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Argument<'a> {
+    /// Float32 values.
     Array(&'a Array, usize),
-    /// Null if there is none.
+    /// Float32 values, or null if there are none.
     Optional(Option<&'a Array>, usize),
+    /// Values of a type that the kernel's last parameter says: all of them have the same type. The launch adds this
+    /// argument.
+    Values(&'a Array, usize),
+    /// As `Values`, or null if there are none.
+    OptionalValues(Option<&'a Array>, usize),
+    /// bfloat16 values.
+    BFloats(&'a Array, usize),
+    /// bfloat16 values, or null if there are none.
+    OptionalBFloats(Option<&'a Array>, usize),
     Indices(&'a Indices, usize),
     Int(i32),
     Long(u64),
@@ -177,18 +187,31 @@ impl Gpu {
         let grid = u32::try_from(blocks).ok().filter(|blocks| *blocks <= i32::MAX as u32);
         let grid = grid.ok_or_else(|| Error::argument(kernel, "at most 2³¹-1 blocks", blocks))?;
         let mut values = [0u64; MAX_ARGUMENTS];
-        assert!(arguments.len() <= MAX_ARGUMENTS, "{kernel} has too many arguments");
+        // One is left for the type.
+        assert!(arguments.len() < MAX_ARGUMENTS, "{kernel} has too many arguments");
+        let element = arguments.iter().find_map(|argument| match argument {
+            Argument::Values(array, _) | Argument::OptionalValues(Some(array), _) => Some(array.element()),
+            _ => None,
+        });
+        let address = |array: &Array, len: usize, element: Element| {
+            array.check_element(kernel, element)?;
+            array.check(kernel, "an array", len)?;
+            Ok(array.pointer())
+        };
         for (value, argument) in values.iter_mut().zip(arguments) {
             *value = match *argument {
-                Argument::Array(array, len) => {
-                    array.check(kernel, "an array", len)?;
-                    array.pointer()
+                Argument::Array(array, len) | Argument::Optional(Some(array), len) => {
+                    address(array, len, Element::Float32)?
                 }
-                Argument::Optional(Some(array), len) => {
-                    array.check(kernel, "an array", len)?;
-                    array.pointer()
+                Argument::Values(array, len) | Argument::OptionalValues(Some(array), len) => {
+                    address(array, len, element.unwrap_or_default())?
                 }
-                Argument::Optional(None, _) => 0,
+                Argument::BFloats(array, len) | Argument::OptionalBFloats(Some(array), len) => {
+                    address(array, len, Element::BFloat16)?
+                }
+                Argument::Optional(None, _)
+                | Argument::OptionalValues(None, _)
+                | Argument::OptionalBFloats(None, _) => 0,
                 Argument::Indices(indices, len) => {
                     indices.0.check(kernel, "indices", len)?;
                     indices.0.pointer()
@@ -199,6 +222,7 @@ impl Gpu {
                 Argument::Long(value) => value,
             };
         }
+        values[arguments.len()] = u64::from(element == Some(Element::BFloat16));
         let mut pointers = values.each_mut().map(|value| std::ptr::from_mut(value).cast::<c_void>());
         let function = self.0.kernels.get(kernel).expect("KERNELS has every kernel").0;
         let (context, stream) = (&self.0.context, self.0.context.stream()?);

@@ -23,9 +23,10 @@ mod transfer;
 mod uploads;
 mod versions;
 
-pub use array::{Array, Indices};
+pub use array::{Array, Element, Indices};
 pub(crate) use blas::Product;
 pub(crate) use conv_key::{ConvKey, Direction};
+pub(crate) use dnn_status::is_unsupported;
 pub(crate) use gpu::Argument;
 pub use gpu::{Gpu, compile_kernels};
 pub(crate) use library::Library;

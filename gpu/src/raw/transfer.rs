@@ -3,16 +3,24 @@
 use std::os::raw::c_void;
 
 use super::pinned::MAX_COPY;
-use super::{Array, Gpu, Indices, Readback, Uploads};
+use super::{Array, Element, Gpu, Indices, Readback, Uploads};
 use crate::{Error, Result};
 
 impl Gpu {
-    /// Allocates uninitialised values.
+    /// Allocates uninitialised float32 values.
     ///
     /// # Errors
     /// [`Error::Cuda`] if the memory is full.
     pub fn array(&self, len: usize) -> Result<Array> {
         Array::allocate(self.context(), len)
+    }
+
+    /// Allocates uninitialised values of a type.
+    ///
+    /// # Errors
+    /// As [`Gpu::array`].
+    pub fn array_of(&self, element: Element, len: usize) -> Result<Array> {
+        Array::allocate_of(self.context(), element, len)
     }
 
     /// Allocates uninitialised integers.
@@ -43,15 +51,16 @@ impl Gpu {
         Ok(Indices(array))
     }
 
-    /// Replaces the values of an array.
+    /// Replaces the values of a float32 array.
     ///
     /// # Errors
-    /// [`Error::Length`] if their number differs.
+    /// [`Error::Length`] if their number differs; [`Error::Argument`] for another type.
     pub fn write(&self, array: &Array, values: &[f32]) -> Result<()> {
         self.write_bytes(array, values.as_ptr().cast(), values.len())
     }
 
     fn write_bytes(&self, array: &Array, values: *const c_void, len: usize) -> Result<()> {
+        array.check_element("write", Element::Float32)?;
         if array.len() != len {
             let (expected, found) = (array.len(), len);
             return Err(Error::Length { operation: "write", operand: "values", expected, found });
@@ -84,8 +93,9 @@ impl Gpu {
     /// Copies the values of one array to another.
     ///
     /// # Errors
-    /// [`Error::Length`] if their numbers differ.
+    /// [`Error::Length`] if their numbers differ; [`Error::Argument`] if their types differ.
     pub fn copy(&self, from: &Array, to: &Array) -> Result<()> {
+        from.check_element("copy", to.element())?;
         if from.len() != to.len() {
             let (expected, found) = (to.len(), from.len());
             return Err(Error::Length { operation: "copy", operand: "from", expected, found });
@@ -102,11 +112,12 @@ impl Gpu {
         context.check("cuMemcpyDtoDAsync", status)
     }
 
-    /// Sets all values.
+    /// Sets all values of a float32 array.
     ///
     /// # Errors
-    /// [`Error::Cuda`].
+    /// [`Error::Argument`] for another type; [`Error::Cuda`].
     pub fn fill(&self, array: &Array, value: f32) -> Result<()> {
+        array.check_element("fill", Element::Float32)?;
         if array.len() == 0 {
             return Ok(());
         }
@@ -119,11 +130,12 @@ impl Gpu {
         context.check("cuMemsetD32Async", status)
     }
 
-    /// The values of an array. Waits for the work that computes them.
+    /// The values of a float32 array. Waits for the work that computes them.
     ///
     /// # Errors
-    /// [`Error::Cuda`] if work before the copy failed.
+    /// [`Error::Argument`] for another type; [`Error::Cuda`] if work before the copy failed.
     pub fn download(&self, array: &Array) -> Result<Vec<f32>> {
+        array.check_element("download", Element::Float32)?;
         let mut values = vec![0f32; array.len()];
         if values.is_empty() {
             return Ok(values);
@@ -146,11 +158,12 @@ impl Gpu {
         Ok(values)
     }
 
-    /// Starts to copy an array to the CPU.
+    /// Starts to copy a float32 array to the CPU.
     ///
     /// # Errors
-    /// [`Error::Cuda`].
+    /// [`Error::Argument`] for another type; [`Error::Cuda`].
     pub fn read_back(&self, array: &Array) -> Result<Readback> {
+        array.check_element("read_back", Element::Float32)?;
         self.count();
         Readback::start(self.context(), array)
     }

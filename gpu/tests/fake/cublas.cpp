@@ -1,10 +1,8 @@
 // The matrix product of cuBLAS for tests on machines without a GPU: column-major, as cuBLAS defines it.
-#include <dlfcn.h>
-
-#include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
+
+#include "driver.h"
 
 enum { SUCCESS = 0, INVALID_VALUE = 7 };
 typedef int Status;
@@ -13,42 +11,11 @@ struct Handle {
     bool has_workspace;
 };
 
-// A function of the fake driver, or null without it.
-template <typename F> static F driver(const char *name) { return (F)dlsym(RTLD_DEFAULT, name); }
-
-static bool is_allocated(const void *address, size_t bytes) {
-    static auto known = driver<int (*)(uint64_t, size_t)>("fake_cuda_is_allocated");
-    return !known || known((uint64_t)address, bytes);
-}
-
-static bool is_stream(void *stream) {
-    static auto known = driver<int (*)(void *)>("fake_cuda_is_stream");
-    return !known || known(stream);
-}
-
-// Adds a call to a stream.
-static void add(void *stream, std::function<void()> call) {
-    static auto to_stream = driver<void (*)(void *, void (*)(void *), void *)>("fake_cuda_add");
-    if (!to_stream) return call();
-    auto run = [](void *data) {
-        auto call = (std::function<void()> *)data;
-        (*call)();
-        delete call;
-    };
-    to_stream(stream, run, new std::function<void()>(std::move(call)));
-}
-
 // The version in the name of this file, as in libcublas.so.12.
 static int version() {
     Dl_info info;
     const char *end = dladdr((void *)version, &info) ? strstr(info.dli_fname, ".so.") : nullptr;
     return end ? atoi(end + 4) : 13;
-}
-
-// Whether this thread has a context.
-static bool is_current() {
-    static auto current = driver<int (*)()>("fake_cuda_is_current");
-    return !current || current();
 }
 
 static int handles = 0;
@@ -79,8 +46,7 @@ Status cublasSetMathMode(void *, int mode) { return mode == 0 ? SUCCESS : INVALI
 Status cublasSgemm_v2(
     void *handle, int ta, int tb, int m, int n, int k, const float *alpha, const float *a, int lda, const float *b,
     int ldb, const float *beta, float *c, int ldc) {
-    static auto counts = driver<void (*)()>("fake_cuda_count");
-    if (counts) counts();
+    count_launch();
     if (!is_stream(((Handle *)handle)->stream) || !((Handle *)handle)->has_workspace) return INVALID_VALUE;
     if (lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m) return INVALID_VALUE;
     // The last column may be shorter than the distance of two.

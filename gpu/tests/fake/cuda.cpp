@@ -6,116 +6,21 @@
 //
 // A stream executes an operation at once, unless FAKE_CUDA_ORDER is set. With `late`, streams execute only what something
 // waits for. `early` is the same, except that the second stream of each context executes at once.
-#include <ucontext.h>
-
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <deque>
 #include <functional>
-#include <tuple>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
-#include <utility>
 #include <vector>
 
-using std::max;
-using std::min;
-
-struct Index {
-    unsigned x, y, z;
-};
-static Index threadIdx, blockIdx, blockDim, gridDim;
-static void fake_barrier();
-
-#define __global__
-#define __device__
-#define __shared__ static
-#define __syncthreads() fake_barrier()
-static unsigned __float_as_uint(float value) {
-    unsigned bits;
-    return memcpy(&bits, &value, 4), bits;
-}
-static float __uint_as_float(unsigned bits) {
-    float value;
-    return memcpy(&value, &bits, 4), value;
-}
-#undef isfinite
-#define isfinite(x) std::isfinite(x)
-#include "kernels.inc"
-
-// A kernel with copies of its arguments: `KERNEL(name)` is written for each kernel into table.inc.
-using Call = std::function<void()>;
-template <typename... A, size_t... I>
-static Call copied(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
-    auto values = std::make_tuple(*static_cast<A *>(arguments[I])...);
-    return [=] { kernel(std::get<I>(values)...); };
-}
-template <typename... A> static Call copied(void (*kernel)(A...), void **arguments) {
-    return copied(kernel, arguments, std::index_sequence_for<A...>{});
-}
-struct Kernel {
-    const char *name;
-    Call (*bind)(void **);
-};
-#define KERNEL(name) {#name, [](void **arguments) { return copied(name, arguments); }},
-static const Kernel TABLE[] = {
-#include "table.inc"
-};
-
-// Threads of a block that wait for each other, as coroutines.
-struct Thread {
-    ucontext_t context;
-    std::vector<char> stack;
-    bool done;
-};
-static ucontext_t scheduler;
-static std::vector<Thread> threads;
-static unsigned current = 0;
-static bool cooperative = false;
-static const Call *cooperative_call;
-
-static void fake_barrier() {
-    if (cooperative) swapcontext(&threads[current].context, &scheduler);
-}
-
-static void thread_main() {
-    (*cooperative_call)();
-    threads[current].done = true;
-    swapcontext(&threads[current].context, &scheduler);
-}
-
-// Threads run from the first to the last or in reverse, so that a missing barrier is noticed in both directions.
-static void run_cooperatively(const Call &call, bool in_reverse) {
-    cooperative = true;
-    cooperative_call = &call;
-    threads.resize(blockDim.x);
-    for (auto &thread : threads) {
-        thread.stack.resize(16 << 10);
-        thread.done = false;
-        getcontext(&thread.context);
-        thread.context.uc_stack.ss_sp = thread.stack.data();
-        thread.context.uc_stack.ss_size = thread.stack.size();
-        thread.context.uc_link = &scheduler;
-        makecontext(&thread.context, thread_main, 0);
-    }
-    for (bool left = true; left;) {
-        left = false;
-        for (unsigned turn = 0; turn < blockDim.x; turn++) {
-            current = in_reverse ? blockDim.x - 1 - turn : turn;
-            if (threads[current].done) continue;
-            threadIdx.x = current;
-            swapcontext(&scheduler, &threads[current].context);
-            left = left || !threads[current].done;
-        }
-    }
-    cooperative = false;
-}
+#include "blocks.h"
 
 // Largest number of reduction blocks that run with all their threads. In larger grids, one thread per block computes the
 // same sums in another order, a hundred times faster.
@@ -135,7 +40,13 @@ static const int CAPABILITY = number("FAKE_CUDA_CAPABILITY", 90);
 
 static std::recursive_mutex lock;
 static std::map<uint64_t, size_t> allocations;
-static unsigned long launches = 0, in_use = 0, peak = 0, host_allocations = 0, uploaded = 0;
+static unsigned long launches = 0, in_use = 0, peak = 0, host_allocations = 0, uploaded = 0, downloaded = 0;
+// Waits of the host for the last operation, and waits after which the GPU still has work.
+static unsigned long waits = 0, waits_ahead = 0;
+// The operations that the GPU still has after these waits, in all.
+static unsigned long left_by_waits = 0;
+// Launches of each kernel.
+static std::map<std::string, unsigned long> kernel_launches;
 static int context_object, pool_object, module_object;
 // Contexts that are retained.
 static std::atomic<int> retained;
@@ -143,7 +54,7 @@ static thread_local bool is_current = false;
 static uint64_t release_threshold = 0;
 
 typedef int Status;
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_CONTEXT = 201, NOT_FOUND = 500, NOT_READY = 600, NOT_SUPPORTED = 801 };
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, NOT_SUPPORTED = 801 };
 
 // Operations in order. Each returns false as long as it waits for another stream.
 struct Stream {
@@ -155,6 +66,12 @@ static std::vector<Stream *> streams;
 struct Event {
     unsigned long recorded, done;
 };
+// The events that exist. Operations that are not executed yet keep theirs after its end, as a real driver does.
+static std::map<void *, std::shared_ptr<Event>> events;
+static std::shared_ptr<Event> event_of(void *event) {
+    auto found = events.find(event);
+    return found == events.end() ? nullptr : found->second;
+}
 // Page-locked memory.
 static std::map<uint64_t, size_t> host_memory;
 
@@ -167,9 +84,9 @@ static bool is_stream(const void *stream) {
     return std::find(streams.begin(), streams.end(), stream) != streams.end();
 }
 
-// Executes everything of a stream, and of other streams what it waits for.
-static void execute(Stream *stream) {
-    while (!stream->operations.empty()) {
+// Executes the operations of a stream until `is_done`, and of other streams what it waits for.
+static void execute(Stream *stream, std::function<bool()> is_done = [] { return false; }) {
+    while (!stream->operations.empty() && !is_done()) {
         if (stream->operations.front()()) {
             stream->operations.pop_front();
             continue;
@@ -223,6 +140,15 @@ void fake_cuda_add(void *stream, void (*call)(void *), void *data) {
 }
 // Bytes copied from the host.
 unsigned long fake_cuda_uploaded() { return uploaded; }
+// Bytes copied to the host.
+unsigned long fake_cuda_downloaded() { return downloaded; }
+unsigned long fake_cuda_waits() { return waits; }
+unsigned long fake_cuda_waits_ahead() { return waits_ahead; }
+unsigned long fake_cuda_left_by_waits() { return left_by_waits; }
+unsigned long fake_cuda_launches_of(const char *kernel) {
+    std::lock_guard<std::recursive_mutex> hold(lock);
+    return kernel_launches[kernel];
+}
 unsigned long fake_cuda_host_allocations() { return host_allocations; }
 unsigned long fake_cuda_allocations() { return allocations.size(); }
 unsigned long fake_cuda_peak_bytes() { return peak; }
@@ -263,12 +189,13 @@ Status cuStreamCreate(void **stream, unsigned flags) {
 Status cuStreamSynchronize(void *stream) {
     GUARD
     if (!is_stream(stream)) return INVALID_VALUE;
-    return execute((Stream *)stream), SUCCESS;
+    return waits++, execute((Stream *)stream), SUCCESS;
 }
 Status cuStreamWaitEvent(void *stream, void *event, unsigned flags) {
     GUARD
-    if (!is_stream(stream) || !event || flags) return INVALID_VALUE;
-    Event *of = (Event *)event;
+    auto of = event_of(event);
+    if (!is_stream(stream) || flags) return INVALID_VALUE;
+    if (!of) return INVALID_HANDLE;
     unsigned long record = of->recorded;
     return add(stream, [=] { return of->done >= record; });
 }
@@ -356,6 +283,7 @@ Status cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *s
 Status cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream) {
     GUARD
     if (!is_stream(stream) || !is_allocated(from, bytes) || !is_host(to, bytes)) return INVALID_VALUE;
+    downloaded += bytes;
     return copy(to, (void *)from, bytes, stream);
 }
 Status cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *stream) {
@@ -389,34 +317,39 @@ Status cuMemFreeHost(void *pointer) {
 }
 Status cuEventCreate(void **event, unsigned) {
     GUARD
-    return *event = new Event{}, SUCCESS;
+    auto created = std::make_shared<Event>();
+    events[created.get()] = created;
+    return *event = created.get(), SUCCESS;
 }
 Status cuEventRecord(void *event, void *stream) {
     GUARD
-    if (!event || !is_stream(stream)) return INVALID_VALUE;
-    Event *of = (Event *)event;
+    auto of = event_of(event);
+    if (!of) return INVALID_HANDLE;
+    if (!is_stream(stream)) return INVALID_VALUE;
     unsigned long record = ++of->recorded;
     return add_call(stream, [=] { of->done = std::max(of->done, record); });
 }
 Status cuEventSynchronize(void *event) {
     GUARD
-    Event *of = (Event *)event;
-    for (Stream *stream : streams)
-        if (of->done < of->recorded) execute(stream);
-    return SUCCESS;
+    auto of = event_of(event);
+    if (!of) return INVALID_HANDLE;
+    auto is_done = [of] { return of->done >= of->recorded; };
+    if (is_done()) return SUCCESS;
+    for (Stream *stream : streams) execute(stream, is_done);
+    size_t left = 0;
+    for (Stream *stream : streams) left += stream->operations.size();
+    left_by_waits += left;
+    return (left ? waits_ahead : waits)++, SUCCESS;
 }
 Status cuEventQuery(void *event) {
     GUARD
-    if (!event) return INVALID_VALUE;
-    return ((Event *)event)->done < ((Event *)event)->recorded ? NOT_READY : SUCCESS;
+    auto of = event_of(event);
+    if (!of) return INVALID_HANDLE;
+    return of->done < of->recorded ? NOT_READY : SUCCESS;
 }
 Status cuEventDestroy_v2(void *event) {
     GUARD
-    // A stream that waits for it keeps it, as a real driver does.
-    Event *of = (Event *)event;
-    for (Stream *stream : streams)
-        if (of->done < of->recorded) execute(stream);
-    return delete of, SUCCESS;
+    return events.erase(event) ? SUCCESS : INVALID_HANDLE;
 }
 Status cuModuleLoadData(void **module, const void *image) {
     GUARD
@@ -436,6 +369,7 @@ Status cuLaunchKernel(
     GUARD
     if (gy * gz * by * bz != 1 || gx == 0 || bx == 0 || bx > 1024 || !is_stream(stream)) return INVALID_VALUE;
     bool in_reverse = launches++ % 2;
+    kernel_launches[((Kernel *)function)->name]++;
     Call call = ((Kernel *)function)->bind(arguments);
     return add_call(stream, [=] {
         gridDim = {gx, 1, 1};
@@ -455,6 +389,7 @@ Status cuGetErrorString(Status status, const char **text) {
     switch (status) {
         case INVALID_VALUE: *text = "invalid argument"; break;
         case OUT_OF_MEMORY: *text = "out of memory"; break;
+        case INVALID_HANDLE: *text = "invalid resource handle"; break;
         case INVALID_CONTEXT: *text = "invalid device context"; break;
         case NOT_SUPPORTED: *text = "operation not supported"; break;
         case NOT_FOUND: *text = "named symbol not found"; break;

@@ -3,14 +3,12 @@
 //
 // Like cuDNN, it refuses descriptors that do not fit each other, a workspace that is too small, and a math type for which
 // an algorithm was not offered.
-#include <dlfcn.h>
-
 #include <atomic>
-#include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <vector>
+
+#include "driver.h"
 
 enum { SUCCESS = 0, BAD_PARAM = 2000, NOT_SUPPORTED = 3000 };
 enum { NCHW = 0, NHWC = 1 };
@@ -36,38 +34,11 @@ static bool fits(const Tensor *x, const Tensor *w, const Convolution *c, const T
            x->format == y->format;
 }
 
-// A function of the fake driver, or null without it.
-template <typename F> static F driver(const char *name) { return (F)dlsym(RTLD_DEFAULT, name); }
-
-// Whether the driver knows the memory of an operand: catches swapped arguments.
-static bool is_allocated(uint64_t address, size_t bytes) {
-    static auto known = driver<int (*)(uint64_t, size_t)>("fake_cuda_is_allocated");
-    return !known || known(address, bytes);
-}
-
-// Whether this thread has a context.
-static bool is_current() {
-    static auto current = driver<int (*)()>("fake_cuda_is_current");
-    return !current || current();
-}
+// The stream of a handle.
+static void *stream_of(void *handle) { return *(void **)handle; }
 
 // Whether a handle has a stream of the driver.
-static bool is_ready(void *handle) {
-    static auto is_stream = driver<int (*)(void *)>("fake_cuda_is_stream");
-    return handle && (!is_stream || is_stream(*(void **)handle));
-}
-
-// Adds a call to the stream of a handle.
-static void add(void *handle, std::function<void()> call) {
-    static auto to_stream = driver<void (*)(void *, void (*)(void *), void *)>("fake_cuda_add");
-    if (!to_stream) return call();
-    auto run = [](void *data) {
-        auto call = (std::function<void()> *)data;
-        (*call)();
-        delete call;
-    };
-    to_stream(*(void **)handle, run, new std::function<void()>(std::move(call)));
-}
+static bool is_ready(void *handle) { return handle && is_stream(stream_of(handle)); }
 
 static size_t count(const Tensor *t) { return (size_t)t->n * t->c * t->h * t->w; }
 static size_t bytes(const Tensor *t) { return count(t) * (t->type == BFLOAT16 ? 2 : 4); }
@@ -112,7 +83,7 @@ static std::vector<double> factors(const Tensor *t, const void *data, int math) 
     return values;
 }
 
-static std::atomic<int> launched[2];
+static std::atomic<int> launched[2], last_algorithm{-1}, attempts, queries;
 
 // Writes result = alpha * sums + beta * result. `sums` are in NCHW order.
 static void finish(const Tensor *t, const std::vector<double> &sums, void *result, float alpha, float beta) {
@@ -193,6 +164,7 @@ static int64_t workspace_of(Direction direction, int algorithm, const Convolutio
 }
 
 static Status choose(void *handle, const Convolution *c, int type, int most, int *found, Choice *choices) {
+    queries++;
     bool is_fma = c->math == FMA_MATH;
     int expected = type == BFLOAT16 ? TENSOR_MATH : DEFAULT_MATH;
     if (!is_ready(handle) || most < 6 || (c->math != expected && (type == BFLOAT16 || !is_fma))) return BAD_PARAM;
@@ -220,23 +192,20 @@ static Status workspace(void *handle, Direction direction, const Convolution *c,
     return *bytes = (size_t)needed, needed < 0 ? NOT_SUPPORTED : SUCCESS;
 }
 
-static std::atomic<int> last_algorithm{-1};
-
 static Status start(
     void *handle, Direction direction, const Convolution *c, int algorithm, uint64_t workspace, size_t size,
-    const Tensor *x, const void *xs, const Tensor *w, const void *ws, const Tensor *y, const void *ys) {
+    const Tensor *x, const void *xs, const Tensor *w, const void *ws, const Tensor *y, const void *ys, float beta) {
+    attempts++;
     if (!is_ready(handle) || !fits(x, w, c, y)) return BAD_PARAM;
     int64_t needed = workspace_of(direction, algorithm, c, x->type);
-    if (needed < 0 || size < (size_t)needed || (needed && !is_allocated(workspace, size))) return BAD_PARAM;
+    if (needed < 0 || size < (size_t)needed || (needed && !is_allocated((void *)workspace, size))) return BAD_PARAM;
     // Not deterministic, or too large.
     if (algorithm == 3 || algorithm == 6) return BAD_PARAM;
-    if (!is_allocated((uint64_t)xs, bytes(x)) || !is_allocated((uint64_t)ws, bytes(w)) ||
-        !is_allocated((uint64_t)ys, bytes(y)))
-        return BAD_PARAM;
+    if (!is_allocated(xs, bytes(x)) || !is_allocated(ws, bytes(w)) || !is_allocated(ys, bytes(y))) return BAD_PARAM;
     last_algorithm = algorithm;
-    if (algorithm == FAILING || (x->type == BFLOAT16 && is_set("late"))) return NOT_SUPPORTED;
-    static auto counts = driver<void (*)()>("fake_cuda_count");
-    if (counts) counts();
+    // Not all algorithms for bfloat16 can add to the result.
+    if (algorithm == FAILING || (x->type == BFLOAT16 && (beta != 0.0f || is_set("late")))) return NOT_SUPPORTED;
+    count_launch();
     return launched[x->type == BFLOAT16]++, SUCCESS;
 }
 
@@ -255,6 +224,9 @@ static std::atomic<int> handles, plans;
 extern "C" {
 int fake_handles() { return handles; }
 int fake_cudnn_last_algorithm() { return last_algorithm; }
+// Calls that start a convolution or ask for algorithms, also those that are refused.
+int fake_cudnn_attempts() { return attempts; }
+int fake_cudnn_queries() { return queries; }
 // Convolution descriptors that exist.
 int fake_cudnn_plans() { return plans; }
 // Convolutions so far: of float, and of bfloat16.
@@ -327,9 +299,9 @@ Status cudnnGetConvolutionBackwardFilterWorkspaceSize(
 Status cudnnConvolutionForward(
     void *handle, const float *alpha, Tensor *x, const void *xs, Tensor *w, const void *ws, Convolution *c,
     int algorithm, uint64_t workspace, size_t size, const float *beta, Tensor *y, void *ys) {
-    Status status = start(handle, FORWARD, c, algorithm, workspace, size, x, xs, w, ws, y, ys);
+    Status status = start(handle, FORWARD, c, algorithm, workspace, size, x, xs, w, ws, y, ys, *beta);
     if (status != SUCCESS) return status;
-    add(handle, [=, x = *x, w = *w, c = *c, y = *y, alpha = *alpha, beta = *beta] {
+    add(stream_of(handle), [=, x = *x, w = *w, c = *c, y = *y, alpha = *alpha, beta = *beta] {
         auto a = factors(&x, xs, c.math), b = factors(&w, ws, c.math);
         std::vector<double> sums(count(&y));
         products(&x, &w, &c, &y, [&](size_t i, size_t j, size_t k) { sums[k] += a[i] * b[j]; });
@@ -340,9 +312,9 @@ Status cudnnConvolutionForward(
 Status cudnnConvolutionBackwardData(
     void *handle, const float *alpha, Tensor *w, const void *ws, Tensor *dy, const void *dys, Convolution *c,
     int algorithm, uint64_t workspace, size_t size, const float *beta, Tensor *dx, void *dxs) {
-    Status status = start(handle, DATA, c, algorithm, workspace, size, dx, dxs, w, ws, dy, dys);
+    Status status = start(handle, DATA, c, algorithm, workspace, size, dx, dxs, w, ws, dy, dys, *beta);
     if (status != SUCCESS) return status;
-    add(handle, [=, dx = *dx, w = *w, c = *c, dy = *dy, alpha = *alpha, beta = *beta] {
+    add(stream_of(handle), [=, dx = *dx, w = *w, c = *c, dy = *dy, alpha = *alpha, beta = *beta] {
         auto a = factors(&w, ws, c.math), b = factors(&dy, dys, c.math);
         std::vector<double> sums(count(&dx));
         products(&dx, &w, &c, &dy, [&](size_t i, size_t j, size_t k) { sums[i] += a[j] * b[k]; });
@@ -353,9 +325,9 @@ Status cudnnConvolutionBackwardData(
 Status cudnnConvolutionBackwardFilter(
     void *handle, const float *alpha, Tensor *x, const void *xs, Tensor *dy, const void *dys, Convolution *c,
     int algorithm, uint64_t workspace, size_t size, const float *beta, Tensor *dw, void *dws) {
-    Status status = start(handle, FILTER, c, algorithm, workspace, size, x, xs, dw, dws, dy, dys);
+    Status status = start(handle, FILTER, c, algorithm, workspace, size, x, xs, dw, dws, dy, dys, *beta);
     if (status != SUCCESS) return status;
-    add(handle, [=, x = *x, dw = *dw, c = *c, dy = *dy, alpha = *alpha, beta = *beta] {
+    add(stream_of(handle), [=, x = *x, dw = *dw, c = *c, dy = *dy, alpha = *alpha, beta = *beta] {
         auto a = factors(&x, xs, c.math), b = factors(&dy, dys, c.math);
         std::vector<double> sums(count(&dw));
         products(&x, &dw, &c, &dy, [&](size_t i, size_t j, size_t k) { sums[j] += a[i] * b[k]; });

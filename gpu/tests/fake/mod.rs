@@ -17,12 +17,16 @@ const LIBRARIES: [(&str, &str); 4] = [
     ("libnvrtc.so.13", include_str!("nvrtc.cpp")),
 ];
 
+/// Files that their sources include.
+const HEADERS: [(&str, &str); 2] =
+    [("driver.h", include_str!("driver.h")), ("blocks.h", include_str!("blocks.h"))];
+
 /// The folder with the libraries, compiled on the first call and whenever a source changes.
 pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let mut hasher = DefaultHasher::new();
-        (SOURCE, LIBRARIES).hash(&mut hasher);
+        (SOURCE, LIBRARIES, HEADERS).hash(&mut hasher);
         let root = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         let folder = root.join(format!("fake-cuda-{:016x}", hasher.finish()));
         if !folder.exists() {
@@ -45,6 +49,9 @@ fn compile(folder: &Path) {
     std::fs::write(folder.join("kernels.inc"), SOURCE).unwrap();
     let table: String = KERNELS.iter().map(|name| format!("KERNEL({name})\n")).collect();
     std::fs::write(folder.join("table.inc"), table).unwrap();
+    for (file, text) in HEADERS {
+        std::fs::write(folder.join(file), text).unwrap();
+    }
     for (file, source) in LIBRARIES {
         let path = folder.join(file).with_extension("cpp");
         std::fs::write(&path, source).unwrap();
@@ -73,19 +80,33 @@ pub fn libraries() -> Libraries {
     Libraries::in_folders([folder().to_owned()])
 }
 
+/// The number of launches of a kernel in this process.
+#[cfg(unix)]
+#[allow(dead_code, reason = "not every test counts them")]
+pub fn launches_of(kernel: &str) -> u32 {
+    call_with("libcuda.so.1", "fake_cuda_launches_of", kernel) as u32
+}
+
 /// Calls a function of a fake library that returns a number, as `fake_cuda_launches`.
 #[cfg(unix)]
-#[allow(dead_code, unsafe_code, reason = "not every test calls one")]
+#[allow(dead_code, reason = "not every test calls one")]
 pub fn call(library: &str, function: &str) -> i32 {
+    call_with(library, function, "")
+}
+
+#[cfg(unix)]
+#[allow(dead_code, unsafe_code, reason = "not every test calls one")]
+fn call_with(library: &str, function: &str, argument: &str) -> i32 {
     let text = |text: &str| std::ffi::CString::new(text).unwrap();
     let path = text(folder().join(library).to_str().unwrap());
-    // SAFETY: the library is open, and its function takes no arguments and returns an `int` or an `unsigned long`, of
-    // which the low half is read.
+    let argument = text(argument);
+    // SAFETY: the library is open, and its function takes a C string or nothing and returns an `int` or an `unsigned long`,
+    // of which the low half is read. A function that takes nothing ignores the argument, which is in a register.
     unsafe {
         let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
         let address = libc::dlsym(library, text(function).as_ptr());
         assert!(!address.is_null(), "{function} is missing");
-        let function = std::mem::transmute::<*mut libc::c_void, unsafe extern "C" fn() -> i32>(address);
-        function()
+        type Function = unsafe extern "C" fn(*const libc::c_char) -> i32;
+        std::mem::transmute::<*mut libc::c_void, Function>(address)(argument.as_ptr())
     }
 }

@@ -1,8 +1,11 @@
 //! Convolutions and fully connected layers.
 
-use headstart_gpu::{Array, ConvShape, DenseShape, Gpu, Output, Precision};
+use headstart_gpu::{Array, ConvShape, DenseShape, Element, Gpu, MapShape, Output, Precision};
 
-use super::{assert_close, assert_within, differences, dot, doubles, fake, gpu, is_own_process, numbers};
+use super::{
+    assert_close, assert_within, differences, dot, doubles, download_maps, fake, gpu, is_own_process,
+    numbers, upload_maps,
+};
 
 /// Convolution by its definition.
 fn convolve(x: &[f64], w: &[f64], s: &ConvShape) -> Vec<f64> {
@@ -56,38 +59,53 @@ fn shapes() -> Vec<ConvShape> {
     ]
 }
 
-/// Compares all directions of a convolution with the definition and its differences. `ran` is called after each
-/// direction: 0 forward, 1 the input's gradient, 2 the kernel's gradient.
+/// The sizes of a convolution's input and output.
+fn maps_of(s: &ConvShape) -> [MapShape; 2] {
+    let maps =
+        |channels, [rows, columns]: [usize; 2]| MapShape { batch: s.batch, channels, inner: rows * columns };
+    [maps(s.channels, s.input), maps(s.filters, s.output())]
+}
+
+/// The type of the values of convolutions in a precision.
+fn element(precision: Precision) -> Element {
+    if precision == Precision::BFloat16 { Element::BFloat16 } else { Element::Float32 }
+}
+
+/// Compares all directions of a convolution with the definition and its differences, in the GPU's precision. `ran` is
+/// called after each direction: 0 forward, 1 the input's gradient, 2 the kernel's gradient.
 pub(super) fn check(gpu: &Gpu, s: &ConvShape, tolerance: f64, mut ran: impl FnMut(usize)) {
-    let assert_close =
-        |found: &Array, expected: &[f64]| assert_within(&gpu.download(found).unwrap(), expected, tolerance);
+    let (element, [input, output]) = (element(gpu.precision()), maps_of(s));
+    let assert_close = |found: &Array, maps: MapShape, expected: &[f64]| {
+        assert_within(&download_maps(gpu, found, maps), expected, tolerance)
+    };
     let (x, w) = (numbers(s.inputs(), 1), numbers(s.weights(), 2));
     let dy = numbers(s.outputs(), 3);
     let (xs, ws, dys) = (doubles(&x), doubles(&w), doubles(&dy));
-    let [gx, gw, gdy] = [&x, &w, &dy].map(|values| gpu.upload(values).unwrap());
-    let y = gpu.array(s.outputs()).unwrap();
+    let (gx, gw) = (upload_maps(gpu, &x, input, element), gpu.upload(&w).unwrap());
+    let gdy = upload_maps(gpu, &dy, output, element);
+    let y = gpu.array_of(element, s.outputs()).unwrap();
     gpu.convolution(&gx, &gw, &y, s).unwrap();
     ran(0);
-    assert_close(&y, &convolve(&xs, &ws, s));
+    assert_close(&y, output, &convolve(&xs, &ws, s));
 
-    let dx = gpu.array(x.len()).unwrap();
+    let dx = gpu.array_of(element, x.len()).unwrap();
     gpu.convolution_backward_data(&gdy, &gw, &dx, s, Output::Replace).unwrap();
     ran(1);
     let mut expected = differences(&xs, |x| dot(&convolve(x, &ws, s), &dys));
-    assert_close(&dx, &expected);
+    assert_close(&dx, input, &expected);
     // A second contribution.
     gpu.convolution_backward_data(&gdy, &gw, &dx, s, Output::Add).unwrap();
     expected.iter_mut().for_each(|value| *value *= 2.0);
-    assert_close(&dx, &expected);
+    assert_close(&dx, input, &expected);
 
     let dw = gpu.array(w.len()).unwrap();
     gpu.convolution_backward_filter(&gx, &gdy, &dw, s, Output::Replace).unwrap();
     ran(2);
     let mut expected = differences(&ws, |w| dot(&convolve(&xs, w, s), &dys));
-    assert_close(&dw, &expected);
+    assert_within(&gpu.download(&dw).unwrap(), &expected, tolerance);
     gpu.convolution_backward_filter(&gx, &gdy, &dw, s, Output::Add).unwrap();
     expected.iter_mut().for_each(|value| *value *= 2.0);
-    assert_close(&dw, &expected);
+    assert_within(&gpu.download(&dw).unwrap(), &expected, tolerance);
 }
 
 /// The largest error of a convolution's results, relative to the largest of them.
@@ -125,7 +143,7 @@ fn maps_that_are_larger_than_a_tile_are_converted() {
 }
 
 /// The nearest bfloat16, ties to even.
-fn bfloat16(value: f32) -> f32 {
+pub(super) fn bfloat16(value: f32) -> f32 {
     let bits = value.to_bits();
     f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
 }
@@ -139,17 +157,19 @@ fn values_become_the_nearest_bfloat16() {
     // Ties, to both sides.
     (x[0], x[1], x[2]) = (1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), -1.0 - 2f32.powi(-8));
     let identity: Vec<f32> = (0..36 * 36).map(|i| f32::from(i / 36 == i % 36)).collect();
-    let [x_gpu, w] = [&x, &identity].map(|values| gpu.upload(values).unwrap());
-    let y = gpu.array(shape.outputs()).unwrap();
+    let [input, output] = maps_of(&shape);
+    let (x_gpu, w) = (upload_maps(&gpu, &x, input, Element::BFloat16), gpu.upload(&identity).unwrap());
+    let y = gpu.array_of(Element::BFloat16, shape.outputs()).unwrap();
     gpu.convolution(&x_gpu, &w, &y, &shape).unwrap();
     let expected: Vec<f32> = x.iter().copied().map(bfloat16).collect();
     assert_eq!(expected[..3], [1.0, 1.0 + 2f32.powi(-6), -1.0]);
-    assert_eq!(gpu.download(&y).unwrap(), expected);
+    assert_eq!(download_maps(&gpu, &y, output), expected);
     let one = ConvShape { batch: 1, channels: 1, filters: 1, input: [1, 3], ..shape };
-    let x = gpu.upload(&[f32::NAN, f32::INFINITY, 3e38]).unwrap();
-    let [w, y] = [gpu.upload(&[1.0]).unwrap(), gpu.array(3).unwrap()];
+    let [input, output] = maps_of(&one);
+    let x = upload_maps(&gpu, &[f32::NAN, f32::INFINITY, 3e38], input, Element::BFloat16);
+    let (w, y) = (gpu.upload(&[1.0]).unwrap(), gpu.array_of(Element::BFloat16, 3).unwrap());
     gpu.convolution(&x, &w, &y, &one).unwrap();
-    let found = gpu.download(&y).unwrap();
+    let found = download_maps(&gpu, &y, output);
     assert!(found[0].is_nan() && found[1] == f32::INFINITY && found[2].is_finite(), "{found:?}");
 }
 
@@ -163,12 +183,13 @@ fn the_precision_of_an_open_gpu_can_change() {
     let gpu = fake::open(Precision::Float32);
     let (x, w) = (numbers(PLAIN.inputs(), 1), numbers(PLAIN.weights(), 2));
     let exact = convolve(&doubles(&x), &doubles(&w), &PLAIN);
-    let [x, w] = [&x, &w].map(|values| gpu.upload(values).unwrap());
-    let y = gpu.array(PLAIN.outputs()).unwrap();
+    let (w, [input, output]) = (gpu.upload(&w).unwrap(), maps_of(&PLAIN));
     let mut distance = |precision| {
         gpu.clone().set_precision(precision).unwrap();
+        let x = upload_maps(&gpu, &x, input, element(precision));
+        let y = gpu.array_of(element(precision), PLAIN.outputs()).unwrap();
         gpu.convolution(&x, &w, &y, &PLAIN).unwrap();
-        let pairs = gpu.download(&y).unwrap().into_iter().zip(&exact).collect::<Vec<_>>();
+        let pairs = download_maps(&gpu, &y, output).into_iter().zip(&exact).collect::<Vec<_>>();
         pairs.iter().fold(0f64, |max, (found, exact)| max.max((f64::from(*found) - **exact).abs()))
     };
     let [float32, tf32, bfloat16] = PRECISIONS.map(&mut distance);
@@ -189,7 +210,9 @@ fn each_size_and_precision_is_planned_once() {
     let gpu = fake::open(Precision::Float32);
     for (number, precision) in PRECISIONS.into_iter().enumerate() {
         gpu.set_precision(precision).unwrap();
-        let [x, w, y] = [PLAIN.inputs(), PLAIN.weights(), PLAIN.outputs()].map(|len| gpu.array(len).unwrap());
+        let [x, y] =
+            [PLAIN.inputs(), PLAIN.outputs()].map(|len| gpu.array_of(element(precision), len).unwrap());
+        let w = gpu.array(PLAIN.weights()).unwrap();
         for _ in 0..3 {
             gpu.convolution(&x, &w, &y, &PLAIN).unwrap();
             gpu.convolution_backward_data(&y, &w, &x, &PLAIN, Output::Replace).unwrap();
@@ -208,6 +231,11 @@ fn wrong_sizes_are_refused() {
     let [x, w, y] = [PLAIN.inputs(), PLAIN.weights(), PLAIN.outputs()].map(|len| gpu.array(len).unwrap());
     let error = gpu.convolution(&w, &w, &y, &PLAIN).unwrap_err().to_string();
     assert!(error.contains("`input`") && error.contains("336"), "{error}");
+    let half = gpu.array_of(Element::BFloat16, PLAIN.inputs()).unwrap();
+    for (x, w, y) in [(&half, &w, &y), (&x, &half, &y), (&half, &half, &half)] {
+        let error = gpu.convolution(x, w, y, &PLAIN).unwrap_err().to_string();
+        assert!(error.contains("values, found Array of"), "{error}");
+    }
     for shape in [
         ConvShape { groups: 3, ..PLAIN },
         ConvShape { stride: 0, ..PLAIN },

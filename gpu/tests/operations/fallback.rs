@@ -130,8 +130,22 @@ fn without_an_algorithm_for_bfloat16_tensor_float_32_is_used() {
         return;
     }
     let gpu = fake::open(Precision::BFloat16);
-    convolution::check(&gpu, &PLAIN, tolerance(Precision::TensorFloat32), |_| ());
+    // The operands are rounded to bfloat16 in each case.
+    convolution::check(&gpu, &PLAIN, tolerance(Precision::BFloat16), |_| ());
     assert_eq!(convolutions(), [5, 0]);
+    assert_unsupported_is_known(&gpu);
+}
+
+/// cuDNN is not asked again, and is not tried in vain.
+fn assert_unsupported_is_known(gpu: &Gpu) {
+    let counts = || {
+        ["fake_cudnn_queries", "fake_cudnn_attempts", "fake_cudnn_float"]
+            .map(|function| fake::call("libcudnn.so.9", function))
+    };
+    let before = counts();
+    convolution::check(gpu, &PLAIN, tolerance(Precision::BFloat16), |_| ());
+    let [queries, attempts, convolutions] = [0, 1, 2].map(|at| counts()[at] - before[at]);
+    assert_eq!((queries, attempts, convolutions), (0, 5, 5));
 }
 
 #[test]
@@ -141,8 +155,9 @@ fn an_algorithm_for_bfloat16_that_fails_when_it_is_run_is_replaced() {
         return;
     }
     let gpu = fake::open(Precision::BFloat16);
-    convolution::check(&gpu, &PLAIN, tolerance(Precision::TensorFloat32), |_| ());
+    convolution::check(&gpu, &PLAIN, tolerance(Precision::BFloat16), |_| ());
     assert_eq!(convolutions(), [5, 0]);
+    assert_unsupported_is_known(&gpu);
 }
 
 #[test]

@@ -130,3 +130,40 @@ fn softmax_matches_the_definition() {
     });
     assert_close(&y, &rows.collect::<Vec<_>>(), 1e-5);
 }
+
+#[test]
+fn correct_rows_are_counted_as_on_the_cpu() {
+    let gpu = gpu();
+    let count = |outputs: &[f32], targets: &[f32], columns: usize| {
+        let [x, t] = [outputs, targets].map(|values| gpu.upload(values).unwrap());
+        let correct = gpu.array(1).unwrap();
+        gpu.count_correct(&x, &t, [outputs.len() / columns, columns], 0.5, &correct).unwrap();
+        gpu.download(&correct).unwrap()[0]
+    };
+    // One output: exactly the threshold is class 0, and so is NaN.
+    assert_eq!(count(&[0.5, 0.6, 0.4, f32::NAN], &[0.0, 1.0, 1.0, 0.0], 1), 3.0);
+    // Of equal outputs the first one counts. NaN is never the largest; a row without a number has class 0.
+    let outputs = [0.4, 0.4, 0.2, f32::NAN, 0.1, 0.3, f32::NAN, f32::NAN, f32::NAN];
+    assert_eq!(count(&outputs, &[1., 0., 0., 0., 0., 1., 1., 0., 0.], 3), 3.0);
+    assert_eq!(count(&outputs, &[0., 1., 0., 0., 1., 0., 0., 0., 1.], 3), 0.0);
+    // More columns than a block has threads, in blocks that run with all threads and in blocks with one.
+    for rows in [5, 40] {
+        let columns = 1300;
+        let outputs = numbers(rows * columns, 9);
+        let largest = |row: &[f32]| (0..columns).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
+        let mut targets = vec![0.0; rows * columns];
+        for (row, values) in outputs.chunks(columns).enumerate() {
+            // Every third row has another class.
+            targets[row * columns + (largest(values) + usize::from(row % 3 == 0)) % columns] = 1.0;
+        }
+        assert_eq!(count(&outputs, &targets, columns), (rows - rows.div_ceil(3)) as f32);
+    }
+    let error = gpu.count_correct(
+        &gpu.array(1).unwrap(),
+        &gpu.array(1).unwrap(),
+        [(1 << 24) + 1, 1],
+        0.5,
+        &gpu.array(1).unwrap(),
+    );
+    assert!(error.unwrap_err().to_string().contains("at most 16777216 rows"));
+}

@@ -4,6 +4,7 @@
 #[path = "../fake/mod.rs"]
 mod fake;
 
+mod bfloat16;
 mod convolution;
 mod fallback;
 mod libraries;
@@ -13,11 +14,12 @@ mod network;
 mod nvrtc;
 mod optimizer;
 mod pointwise;
+mod pytorch;
 mod uploads;
 
 use std::sync::OnceLock;
 
-use headstart_gpu::{Array, Gpu, Precision};
+use headstart_gpu::{Array, Element, Gpu, MapShape, Output, Precision};
 
 /// The GPU that the tests share.
 fn gpu() -> &'static Gpu {
@@ -33,6 +35,27 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
         (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     };
     (0..count).map(|_| next()).collect()
+}
+
+/// Uploads feature maps in a type.
+fn upload_maps(gpu: &Gpu, values: &[f32], maps: MapShape, element: Element) -> Array {
+    let wide = gpu.upload(values).unwrap();
+    if element == Element::Float32 {
+        return wide;
+    }
+    let array = gpu.array_of(element, values.len()).unwrap();
+    gpu.convert(&wide, &array, maps, Output::Replace).unwrap();
+    array
+}
+
+/// Downloads feature maps of either type.
+fn download_maps(gpu: &Gpu, array: &Array, maps: MapShape) -> Vec<f32> {
+    if array.element() == Element::Float32 {
+        return gpu.download(array).unwrap();
+    }
+    let wide = gpu.array(array.len()).unwrap();
+    gpu.convert(array, &wide, maps, Output::Replace).unwrap();
+    gpu.download(&wide).unwrap()
 }
 
 fn doubles(values: &[f32]) -> Vec<f64> {

@@ -88,6 +88,33 @@ fn work_of_several_threads_is_counted_and_right() {
 }
 
 #[test]
+fn the_fake_driver_refuses_events_that_do_not_exist() {
+    if fake::is_real() {
+        return;
+    }
+    type Function = unsafe extern "C" fn(*mut libc::c_void) -> i32;
+    // The context is current in this thread after an operation.
+    gpu().synchronize().unwrap();
+    let path = std::ffi::CString::new(fake::folder().join("libcuda.so.1").to_str().unwrap()).unwrap();
+    // SAFETY: the functions take an event. The first one writes it; the fake driver compares the address only.
+    unsafe {
+        let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
+        let function = |name: &std::ffi::CStr| {
+            let address = libc::dlsym(library, name.as_ptr());
+            assert!(!address.is_null());
+            std::mem::transmute::<*mut libc::c_void, Function>(address)
+        };
+        let mut event: *mut libc::c_void = std::ptr::null_mut();
+        assert_eq!(function(c"cuEventCreate")((&raw mut event).cast()), 0);
+        let calls = [c"cuEventQuery", c"cuEventSynchronize", c"cuEventDestroy_v2"];
+        assert_eq!(calls.map(|name| function(name)(event)), [0; 3]);
+        // CUDA_ERROR_INVALID_HANDLE, as the real driver says.
+        assert_eq!(calls.map(|name| function(name)(event)), [400; 3]);
+        assert_eq!(calls.map(|name| function(name)(std::ptr::null_mut())), [400; 3]);
+    }
+}
+
+#[test]
 fn the_gpu_describes_itself() {
     let gpu = fake::open(Precision::TensorFloat32);
     assert_eq!(format!("{gpu:?}"), "Fake GPU (sm_90, TensorFloat32)");

@@ -1,12 +1,12 @@
 //! Networks: outputs, gradients, fusion, and the number of operations.
 
-use headstart_gpu::{Activation, Network, Node, Operation, Parameter, Pass, Window};
+use headstart_gpu::{Activation, Gpu, Network, Node, Operation, Parameter, Pass, Window};
 
 use super::{assert_within, dot, doubles, fake, gpu, numbers};
 
 /// A small graph that is built layer by layer.
 #[derive(Default)]
-struct Builder {
+pub(super) struct Builder {
     nodes: Vec<Node>,
     params: Vec<Parameter>,
 }
@@ -21,6 +21,15 @@ impl Builder {
     fn add(&mut self, operation: Operation, inputs: &[usize], shape: &[usize]) -> usize {
         self.nodes.push(Node { operation, inputs: inputs.to_vec(), shape: shape.to_vec() });
         self.nodes.len() - 1
+    }
+
+    pub(super) fn params(&self) -> std::ops::Range<usize> {
+        0..self.params.len()
+    }
+
+    /// The number of values of a batch.
+    pub(super) fn inputs(&self) -> usize {
+        BATCH * self.nodes[0].shape.iter().product::<usize>()
     }
 
     fn param(&mut self, len: usize, is_trainable: bool) -> usize {
@@ -79,7 +88,23 @@ impl Builder {
 
     /// The network, with parameters that depend on their index only.
     fn build(&self) -> Network {
-        let network = Network::new(gpu(), self.nodes.clone(), &self.params).unwrap();
+        self.build_on(gpu())
+    }
+
+    /// Sets the weights of convolutions and dense layers to values of both signs, so that no activation saturates.
+    pub(super) fn center_weights(&self, network: &Network) {
+        for node in &self.nodes {
+            if let Operation::Convolution { weights, .. } | Operation::Dense { weights, .. } = node.operation
+            {
+                let values: Vec<f32> = numbers(self.params[weights].len, 50 + weights as u64);
+                network.set_param(weights, &values.iter().map(|x| 0.5 * x).collect::<Vec<f32>>()).unwrap();
+            }
+        }
+    }
+
+    /// The same network on a GPU.
+    pub(super) fn build_on(&self, gpu: &Gpu) -> Network {
+        let network = Network::new(gpu, self.nodes.clone(), &self.params).unwrap();
         for (index, param) in self.params.iter().enumerate() {
             // Variances are positive.
             let values =
@@ -90,7 +115,7 @@ impl Builder {
     }
 }
 
-const BATCH: usize = 3;
+pub(super) const BATCH: usize = 3;
 
 fn run(network: &Network, x: &[f32]) -> Pass {
     network.forward(&[gpu().upload(x).unwrap()], BATCH, 1).unwrap()
@@ -188,9 +213,19 @@ fn efficientnet() -> Builder {
     b
 }
 
+/// All networks, with their names.
+pub(super) fn examples() -> Vec<(&'static str, Builder)> {
+    vec![
+        ("vgg", vgg()),
+        ("resnet", resnet(false)),
+        ("frozen resnet", resnet(true)),
+        ("efficientnet", efficientnet()),
+    ]
+}
+
 /// Compares the gradients of all networks with differences.
 pub(super) fn check_all_gradients() {
-    for builder in [vgg(), resnet(false), resnet(true), efficientnet()] {
+    for (_, builder) in examples() {
         check_gradients(&builder);
     }
 }

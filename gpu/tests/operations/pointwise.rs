@@ -105,21 +105,21 @@ fn sums_gates_and_padding_match() {
     assert_close(&y, &sum, 1e-6);
 
     let gates = gpu.upload(&b[..4]).unwrap();
-    gpu.scale_maps(&ga, &gates, &y, 6, Output::Replace).unwrap();
+    gpu.scale_maps(&ga, &gates, &y, [2, 6], Output::Replace).unwrap();
     let gated = |x: &[f64], s: &[f64]| x.iter().enumerate().map(|(i, x)| x * s[i / 6]).collect::<Vec<f64>>();
     let (xs, ss) = (doubles(&a), doubles(&b[..4]));
     assert_close(&y, &gated(&xs, &ss), 1e-6);
     let ds = gpu.array(4).unwrap();
-    gpu.scale_maps_backward(&gb, &ga, &ds, 6, Output::Replace).unwrap();
+    gpu.scale_maps_backward(&gb, &ga, &ds, [2, 6], Output::Replace).unwrap();
     assert_close(&ds, &differences(&ss, |s| dot(&gated(&xs, s), &doubles(&b))), 1e-6);
 
     // One map of 2 x 3, padded to 4 x 4, and back.
     let (map, padded) = (gpu.upload(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap(), gpu.array(16).unwrap());
-    gpu.pad_maps(&map, &padded, [[2, 3], [4, 4]], [1, 1], Output::Replace).unwrap();
+    gpu.pad_maps(&map, &padded, 1, [[2, 3], [4, 4]], [1, 1], Output::Replace).unwrap();
     let expected = [0., 0., 0., 0., 0., 1., 2., 3., 0., 4., 5., 6., 0., 0., 0., 0.];
     assert_eq!(gpu.download(&padded).unwrap(), expected);
     let back = gpu.array(6).unwrap();
-    gpu.pad_maps(&padded, &back, [[4, 4], [2, 3]], [-1, -1], Output::Replace).unwrap();
+    gpu.pad_maps(&padded, &back, 1, [[4, 4], [2, 3]], [-1, -1], Output::Replace).unwrap();
     assert_eq!(gpu.download(&back).unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
 }
 
@@ -230,10 +230,34 @@ fn windows(s: &PoolShape) -> Vec<Vec<usize>> {
 fn pooling_matches_the_definition_and_its_differences() {
     let gpu = gpu();
     let shapes = [
-        PoolShape { maps: 6, input: [6, 6], output: [3, 3], size: 2, stride: 2, before: [0, 0] },
+        PoolShape {
+            batch: 2,
+            channels: 3,
+            input: [6, 6],
+            output: [3, 3],
+            size: 2,
+            stride: 2,
+            before: [0, 0],
+        },
         // ResNet50's: overlapping windows with padding.
-        PoolShape { maps: 6, input: [7, 8], output: [4, 4], size: 3, stride: 2, before: [1, 1] },
-        PoolShape { maps: 6, input: [5, 5], output: [2, 2], size: 2, stride: 2, before: [0, 0] },
+        PoolShape {
+            batch: 2,
+            channels: 3,
+            input: [7, 8],
+            output: [4, 4],
+            size: 3,
+            stride: 2,
+            before: [1, 1],
+        },
+        PoolShape {
+            batch: 2,
+            channels: 3,
+            input: [5, 5],
+            output: [2, 2],
+            size: 2,
+            stride: 2,
+            before: [0, 0],
+        },
     ];
     for s in shapes {
         let (area, out) = (s.input[0] * s.input[1], s.output[0] * s.output[1]);
@@ -260,14 +284,22 @@ fn pooling_matches_the_definition_and_its_differences() {
         assert_close(&dx, &differences(&xs, |x| dot(&mean(x), &dys)), 1e-6);
 
         let (means, dx) = (gpu.array(6).unwrap(), gpu.array(6 * area).unwrap());
-        gpu.global_mean(&gx, &means, area).unwrap();
+        gpu.global_mean(&gx, &means, [3, area]).unwrap();
         let expected: Vec<f64> = xs.chunks(area).map(|map| map.iter().sum::<f64>() / area as f64).collect();
         assert_close(&means, &expected, 1e-6);
-        gpu.global_mean_backward(&gdy.part(0, 6).unwrap(), &dx, area, Output::Replace).unwrap();
+        gpu.global_mean_backward(&gdy.part(0, 6).unwrap(), &dx, [3, area], Output::Replace).unwrap();
         let expected: Vec<f64> = (0..6 * area).map(|i| dys[i / area] / area as f64).collect();
         assert_close(&dx, &expected, 1e-6);
     }
-    let outside = PoolShape { maps: 1, input: [2, 2], output: [4, 4], size: 2, stride: 2, before: [0, 0] };
+    let outside = PoolShape {
+        batch: 1,
+        channels: 1,
+        input: [2, 2],
+        output: [4, 4],
+        size: 2,
+        stride: 2,
+        before: [0, 0],
+    };
     let array = gpu.array(16).unwrap();
     let error = gpu.average_pool(&array, &array, &outside).unwrap_err().to_string();
     assert!(error.contains("windows with a pixel"), "{error}");
@@ -276,7 +308,15 @@ fn pooling_matches_the_definition_and_its_differences() {
 #[test]
 fn equal_maxima_and_nan_are_as_in_pytorch() {
     let gpu = gpu();
-    let shape = PoolShape { maps: 1, input: [2, 4], output: [1, 2], size: 2, stride: 2, before: [0, 0] };
+    let shape = PoolShape {
+        batch: 1,
+        channels: 1,
+        input: [2, 4],
+        output: [1, 2],
+        size: 2,
+        stride: 2,
+        before: [0, 0],
+    };
     let x = gpu.upload(&[2.0, 2.0, f32::NAN, 1.0, 2.0, 2.0, 3.0, 1.0]).unwrap();
     let (y, indices) = (gpu.array(2).unwrap(), gpu.indices(2).unwrap());
     gpu.max_pool(&x, &y, &indices, &shape).unwrap();
