@@ -6,11 +6,8 @@ use std::time::Instant;
 use candle_core::Tensor;
 
 use super::callbacks::{Callback, Training, collect, restore};
-<<<<<<< HEAD
 use super::class_weight::weigh;
 use super::compile::StepOutput;
-=======
->>>>>>> gpu8m
 use super::features::{Features, StepData, StepSource};
 use super::means::{Means, Measured};
 use super::on_gpu::{GpuTraining, Launched};
