@@ -38,7 +38,7 @@ impl UpSampling2D {
 }
 
 impl Build for UpSampling2D {
-    fn stem(&self) -> &str {
+    fn default_name(&self) -> &str {
         "up_sampling2d"
     }
 

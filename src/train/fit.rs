@@ -7,7 +7,6 @@ use candle_core::Tensor;
 
 use super::callbacks::{Callback, Training, collect, restore};
 use super::class_weight::weigh;
-use super::compile::StepOutput;
 use super::features::{Features, StepData, StepSource};
 use super::means::{Means, Measured};
 use super::on_gpu::{GpuTraining, Launched};

@@ -6,7 +6,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::compile::evcxr_text::protocol;
 use crate::engine::collected::Collected;
-use crate::engine::output::{Background, Event, Output};
+use crate::engine::output::{Background, Bundle, Event, Output};
 use crate::engine::positions;
 use crate::engine::scanner::{Item, Scanner};
 

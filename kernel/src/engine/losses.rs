@@ -7,9 +7,9 @@ use syn::Stmt;
 use crate::compile::cell::awaits;
 use crate::compile::command_lines::{self, has};
 use crate::compile::evcxr_text::commands::{CLEAR, DEPENDENCY, RESTART};
+use crate::engine::known::Variables;
 use crate::engine::load::Loaded;
 use crate::engine::prepare::Prepared;
-use crate::engine::run::Variables;
 use crate::prelude::tokens::identifiers;
 
 /// In a cell, makes evcxr add [`TOKIO`] if no cell has.
