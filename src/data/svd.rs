@@ -80,8 +80,11 @@ fn symmetric_eigen(matrix: Vec<Vec<f64>>) -> Result<(Vec<f64>, Vec<Vec<f64>>)> {
     Ok((diagonal, vectors))
 }
 
-/// Householder tridiagonalisation: the diagonal, the off-diagonal, and the columns of the orthogonal matrix.
-fn tridiagonal(mut a: Vec<Vec<f64>>) -> Result<(Vec<f64>, Vec<f64>, Vec<Vec<f64>>)> {
+/// The diagonal, the off-diagonal, and the columns of the orthogonal matrix.
+type Tridiagonal = (Vec<f64>, Vec<f64>, Vec<Vec<f64>>);
+
+/// Householder tridiagonalisation.
+fn tridiagonal(mut a: Vec<Vec<f64>>) -> Result<Tridiagonal> {
     let n = a.len();
     let mut off_diagonal = vec![0.0; n.saturating_sub(1)];
     // Vectors `v` of the reflections `1 - vv'`; reflection `k` acts on the rows after `k`.
