@@ -19,7 +19,7 @@ BEYOND_ASCII = {
     '// été\nlet a: u8 = "x";': ["cell:2:13", "expected `u8`, found `&str`", '2 │ let a: u8 = "x";'],
     "let n = 1; // 🦀\nlet b = n.foo();": ["cell:2:11", "method not found in `{integer}`"],
     'let é: u8 = "é";': ["cell:1:13", "expected due to this"],
-    'println!("日本語"); 訳': ["`訳`: run the one that does first", "not found in this scope"],
+    'println!("日本語"); 訳': ["run the cell that defines `訳` first", "not found in this scope"],
     '"é".len()?;': ["can only be applied to values that implement", "`\"é\".len()?;`"[2:5]],
 }
 

@@ -23,7 +23,7 @@ IMAGES = COMPILED + [
 MISTAKES = {
     "1 what is transfer learning": (IMAGES, {
         "draw_demo_images(&folder, 100.0, 64, 11)?;": "write the count as an integer",
-        'Images::from_directory(&folder, 64)?': "height and width: `(224, 224)`",
+        'Images::from_directory(&folder, 64)?': "height and width, `(224, 224)`",
         'Images::from_directory("nowhere", (64, 64))?': "there is no such folder",
         "train.split(84)?": "use a float literal",
         'Chart::steps(&["load", "freeze"])': "expected `(&str, &str)`",
@@ -75,7 +75,7 @@ MISTAKES = {
         "model.fit(datagen.flow(&x, &y, 4)?, epochs=10)?": "set options with methods",
         "datagen.flow(&x, &y, 0)?": "batch_size: expected at least 1, found 0",
         "model.predict(x[0])?": "`x.i(..1)?` for a batch",
-        "model.predict(&x.i(..1))?": "put `?` after the call that returned",
+        "model.predict(&x.i(..1))?": "put `?` after a call that returns",
         "model.predict(&x.i(0)?)?": "add the batch dimension",
         'sequential![&model, Flatten, Dense::new(8).activation("relu")]?': "pass a value: `Relu`",
         'sequential![&model, Flatten, "dense"]?': "is not a layer; pass a value: `Flatten`",

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import CACHE, HEADSTART, Kernel, below, processes, session_of, sessions, wait_until_gone
@@ -22,7 +23,17 @@ def switched_on(monkeypatch):
 
 
 def standbys():
-    return [number for number, (_, state, command) in processes().items() if b"\0standby\0" in command + b"\0" and state != "Z"]
+    """Standbys with the cache of these tests."""
+    cache = f"XDG_CACHE_HOME={os.environ.get('XDG_CACHE_HOME', '')}".encode()
+    found = [number for number, (_, state, command) in processes().items() if b"\0standby\0" in command + b"\0" and state != "Z"]
+    return [number for number in found if "XDG_CACHE_HOME" not in os.environ or cache in environment_of(number)]
+
+
+def environment_of(process):
+    try:
+        return Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 def wait_for_standby():
