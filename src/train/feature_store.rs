@@ -8,10 +8,12 @@ use candle_core::{DType, Tensor};
 use crate::files::little_endian;
 use crate::{Error, Result};
 
-/// Creates a temporary file without a name, which no other process can open. The system frees it when the last handle is
-/// closed.
+/// Creates a temporary file that no other process can open. Its random name is removed at once; the system frees the file
+/// when the last handle is closed.
 pub(super) fn scratch_file() -> Result<File> {
-    tempfile::tempfile().map_err(Error::io(std::env::temp_dir()))
+    // Unlike `tempfile::tempfile`, readable by its owner only.
+    let file = tempfile::NamedTempFile::new().map_err(Error::io(std::env::temp_dir()))?;
+    Ok(file.into_file())
 }
 
 /// A store of `f32` tensors. The first ones are held in memory, the rest in a file.
