@@ -32,6 +32,7 @@ pub mod output;
 pub mod parameters;
 pub mod patterns;
 pub mod phase;
+pub mod plain;
 pub mod positions;
 pub mod prepare;
 pub mod question;
