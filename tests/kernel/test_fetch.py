@@ -79,6 +79,7 @@ def kernel(server, tmp_path_factory):
         }}
         """
     )
+    kernel.weights = folder
     yield kernel
     kernel.stop()
 
@@ -103,6 +104,9 @@ def test_a_missing_token_is_reported(kernel):
 def test_a_stopped_download_leaves_no_process_and_resumes_later(kernel, server):
     request = kernel.send('let slow = hub.fetch(&wanted("owner/slow")?)?;')
     server.halves.get(timeout=30)
+    # The server has sent the first half; the program writes it.
+    while not any(path.stat().st_size for path in (kernel.weights / "owner--slow").rglob("*") if path.is_file()):
+        time.sleep(0.05)
     began, begin = fetching(), time.monotonic()
     kernel.manager.interrupt_kernel()
     cell = kernel.result(request)

@@ -152,7 +152,7 @@ def test_an_idle_standby_ends_when_the_cache_is_cleared(monkeypatch):
     done = subprocess.run([HEADSTART, "cache", "clear", "jupyter"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - begin < 15
-    assert not set(standbys()) & set(waiting)
+    wait_until_gone(waiting)
 
 
 def test_a_running_kernel_is_not_dismissed_with_its_standby(monkeypatch):

@@ -5,10 +5,10 @@ use std::fs;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
-use crate::compile::boundary;
 use crate::compile::evcxr_text::source::{CRATE_NAME, Compiled, FILE, compiled, in_order, is_analysis};
 use crate::compile::repeated::without_repeated;
 use crate::compile::variables::rewritten;
+use crate::compile::{boundary, unusable};
 use crate::platform::fingerprint::Fingerprint;
 use crate::prelude::facade::{PRELUDE, REAL};
 
@@ -58,6 +58,7 @@ impl Compilation {
         } else if is_rewritten && has_prelude(arguments) {
             match rewritten(source, true) {
                 Ok(text) => {
+                    let text = unusable::losing(&text).unwrap_or(text);
                     second = rewritten(source, false).ok().filter(|second| *second != text);
                     changed = Some(text);
                 }

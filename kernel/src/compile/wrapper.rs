@@ -85,28 +85,16 @@ impl Compilation {
             Some(second) if !output.status.success() => self.compile(rustc, Some(second))?,
             _ => output,
         };
-        let output = self.without_unusable(rustc, output)?;
+        if !output.status.success() {
+            let session = Path::new(&self.session);
+            let source = fs::read_to_string(session.join(FILE))?;
+            unusable::note(session, &String::from_utf8_lossy(&output.stderr), &source);
+        }
         io::stdout().write_all(&output.stdout)?;
         self.report(&String::from_utf8_lossy(&output.stderr))?;
         // A failure only costs speed.
         let _ = self.add(output.status, &String::from_utf8_lossy(&output.stderr));
         Ok(output.status.code().unwrap_or(1))
-    }
-
-    /// If rustc has refused a variable, compiles [`unusable::LOSE`] without it, and notes it for another cell.
-    fn without_unusable(&self, rustc: &mut Command, mut output: Output) -> io::Result<Output> {
-        let mut source = self.changed().unwrap_or_default().to_owned();
-        while !output.status.success() {
-            let messages = String::from_utf8_lossy(&output.stderr).into_owned();
-            let Some(losing) = unusable::losing(&source, &messages) else {
-                let session = Path::new(&self.session);
-                unusable::note(session, &messages, &fs::read_to_string(session.join(FILE))?);
-                break;
-            };
-            source = losing;
-            output = self.compile(rustc, Some(&source))?;
-        }
-        Ok(output)
     }
 
     fn compile(&self, rustc: &mut Command, source: Option<&str>) -> io::Result<Output> {

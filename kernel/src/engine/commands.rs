@@ -15,7 +15,7 @@ use crate::compile::{cell, command_lines};
 use crate::engine::interrupt::Cells;
 use crate::engine::listen::Listener;
 use crate::engine::output::CellError;
-use crate::platform::environment;
+use crate::platform::{environment, programs};
 
 /// A step that is executed before a cell's code.
 #[derive(Debug, PartialEq)]
@@ -143,7 +143,7 @@ pub fn run(command: &str, cells: &Cells, listener: &Listener) -> Result<(), Cell
     shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(out).stderr(err);
     // What it leaves in the background ends with the kernel.
     let status = shell.process_group(0).spawn().and_then(|mut shell| {
-        let ended = shell.wait();
+        let ended = programs::during_command(shell.id(), || shell.wait());
         cells.has_left(shell.id() as i32);
         ended
     });

@@ -8,7 +8,7 @@ use syn::visit::Visit;
 use syn::{Block, Pat, Stmt};
 
 use crate::compile::cell::{code, last_place, parse};
-use crate::compile::command_lines::{command_lines, is};
+use crate::compile::command_lines::command_lines;
 use crate::engine::edits::Edited;
 use crate::engine::known::Variables;
 use crate::engine::patterns::{PatternHider, constants, hidden, in_cell, nones, rebound};

@@ -231,7 +231,10 @@ impl Loaded {
     /// Executes code. If no cell can take some variables any more, drops them and executes the code again.
     pub fn execute_code(&mut self, code: &str) -> Result<EvalOutputs, Error> {
         let result = self.context.execute(code);
-        if result.is_err() && unusable::take(&self.folder) && self.context.execute(unusable::LOSE).is_ok() {
+        if result.is_err()
+            && let Some(names) = unusable::take(&self.folder)
+            && self.context.execute(&unusable::cell(&names)).is_ok()
+        {
             return self.context.execute(code);
         }
         result

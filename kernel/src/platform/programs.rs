@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 #[cfg(not(target_os = "linux"))]
 use std::process::Command;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// Size of the stack on which cells run, in bytes (64 MiB). A large array is on it several times, while it is moved to the
 /// other variables or from them. Linux keeps more room free below each stack.
@@ -18,6 +19,17 @@ struct Program {
     name: String,
 }
 
+/// Process of the running command of a cell; 0 if none runs.
+static COMMAND: AtomicI32 = AtomicI32::new(0);
+
+/// Records the process of a cell's command while `wait` waits for it.
+pub fn during_command<T>(process: u32, wait: impl FnOnce() -> T) -> T {
+    COMMAND.store(process as i32, Ordering::SeqCst);
+    let ended = wait();
+    COMMAND.store(0, Ordering::SeqCst);
+    ended
+}
+
 /// Kills all descendants of this process, except the process of the cells and a standby.
 pub fn kill_all() {
     let programs = programs();
@@ -28,8 +40,11 @@ pub fn kill_all() {
     if own_name.is_none() {
         return;
     }
-    // The process of the cells and a standby lead groups of their own. A command that runs this program does not.
-    let is_own = |program: &Program| Some(&*program.name) == own_name && program.group == program.id;
+    // The process of the cells and a standby lead groups of their own, like a command that runs this program.
+    let command = COMMAND.load(Ordering::SeqCst);
+    let is_own = |program: &Program| {
+        Some(&*program.name) == own_name && program.group == program.id && program.id != command
+    };
     let begun = programs.iter().filter(|program| program.parent == own && !is_own(program));
     let mut found: Vec<i32> = begun.map(|program| program.id).collect();
     let mut at = 0;

@@ -260,7 +260,7 @@ pub fn commented_take(line: &str) -> String {
 /// Use of a variable in a line, and the variable's name.
 pub fn use_of_variable(line: &str) -> Option<(Use, &str)> {
     let (_, done) = line.split_once("evcxr_variable_store.")?;
-    let uses = [(CHECK, Use::Check), (TAKE, Use::Take), (PUT, Use::Put)];
+    let uses = [(CHECK, Use::Check), (REPLACED, Use::Check), (TAKE, Use::Take), (PUT, Use::Put)];
     let (_, use_) = uses.into_iter().find(|(text, _)| done.starts_with(text))?;
     let (_, name) = done.split_once("stringify!(")?;
     let name = name.split([',', ')']).next()?;
