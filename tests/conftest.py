@@ -190,8 +190,8 @@ def session_of(process):
         time.sleep(0.05)
 
 
-def wait_until_gone(numbers):
-    for _ in range(50):
+def wait_until_gone(numbers, seconds=5):
+    for _ in range(10 * seconds):
         if not [number for number in numbers if processes().get(number, (0, "Z", b""))[1] != "Z"]:
             return
         time.sleep(0.1)

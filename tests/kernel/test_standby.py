@@ -19,7 +19,7 @@ def switched_on(monkeypatch):
     """Enable standbys with a lifetime shorter than a test."""
     monkeypatch.setenv("HEADSTART_STANDBY", "2")
     yield
-    wait_until_gone(standbys())
+    wait_until_gone(standbys(), seconds=20)
 
 
 def standbys():
@@ -152,7 +152,7 @@ def test_an_idle_standby_ends_when_the_cache_is_cleared(monkeypatch):
     done = subprocess.run([HEADSTART, "cache", "clear", "jupyter"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - begin < 15
-    wait_until_gone(waiting)
+    wait_until_gone(waiting, seconds=20)
 
 
 def test_a_running_kernel_is_not_dismissed_with_its_standby(monkeypatch):
