@@ -100,7 +100,11 @@ def test_stop_while_the_process_is_replaced_leaves_a_usable_kernel(kernel, comma
         time.sleep(delay)
         kernel.manager.interrupt_kernel()
         kernel.result(request, timeout=30)
-        assert kernel.ok("Tensor::zeros(2, DType::F32, &device())?.elem_count()") == "2", delay
+        cell = kernel.run("Tensor::zeros(2, DType::F32, &device())?.elem_count()")
+        if cell.status == "error" and cell.reply["ename"] == "Interrupted":
+            # The commands had ended before Stop arrived.
+            cell = kernel.run("Tensor::zeros(2, DType::F32, &device())?.elem_count()")
+        assert cell.value == "2", (delay, cell.traceback)
     # The next process also reacts to Stop.
     request = kernel.send('println!("begun"); loop { check_interrupt()?; std::thread::yield_now(); }')
     while kernel.client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
