@@ -16,7 +16,7 @@ use syn::spanned::Spanned;
 use syn::{Expr, Item, Stmt, UseTree};
 
 use crate::cli::notebook::{is_meant_to_fail, joined, read_notebook};
-use crate::compile::cell;
+use crate::compile::cell::{self, item_name};
 use crate::compile::command_lines::commands;
 use crate::compile::evcxr_text::commands::DEPENDENCY;
 use crate::prelude::facade::toml_string;
@@ -218,20 +218,10 @@ fn prints(expression: &Expr) -> bool {
 /// Names that a statement defines and that cannot be defined twice in one block.
 fn names(statement: &Stmt) -> Vec<String> {
     let Stmt::Item(item) = statement else { return Vec::new() };
-    let ident = match item {
-        Item::Const(item) => &item.ident,
-        Item::Enum(item) => &item.ident,
-        Item::Fn(item) => &item.sig.ident,
-        Item::Mod(item) => &item.ident,
-        Item::Static(item) => &item.ident,
-        Item::Struct(item) => &item.ident,
-        Item::Trait(item) => &item.ident,
-        Item::Type(item) => &item.ident,
-        Item::Union(item) => &item.ident,
-        Item::Use(item) => return imported(&item.tree),
-        _ => return Vec::new(),
-    };
-    vec![ident.to_string()]
+    match item {
+        Item::Use(item) => imported(&item.tree),
+        _ => item_name(item).map(ToString::to_string).into_iter().collect(),
+    }
 }
 
 fn imported(tree: &UseTree) -> Vec<String> {

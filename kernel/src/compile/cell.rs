@@ -2,7 +2,7 @@
 
 use syn::spanned::Spanned;
 use syn::visit::Visit;
-use syn::{Block, Expr, Stmt};
+use syn::{Block, Expr, Ident, Item, Stmt};
 
 use crate::compile::command_lines::{command_lines, has};
 use crate::compile::evcxr_text::commands::QUIT;
@@ -61,6 +61,22 @@ fn is_place(expression: &Expr) -> bool {
         Expr::Paren(inner) => is_place(&inner.expr),
         _ => false,
     }
+}
+
+/// Name that an item defines, other than by an import.
+pub fn item_name(item: &Item) -> Option<&Ident> {
+    Some(match item {
+        Item::Const(item) => &item.ident,
+        Item::Enum(item) => &item.ident,
+        Item::Fn(item) => &item.sig.ident,
+        Item::Mod(item) => &item.ident,
+        Item::Static(item) => &item.ident,
+        Item::Struct(item) => &item.ident,
+        Item::Trait(item) => &item.ident,
+        Item::Type(item) => &item.ident,
+        Item::Union(item) => &item.ident,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

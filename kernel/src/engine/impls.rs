@@ -10,6 +10,7 @@ use std::ops::Range;
 use syn::spanned::Spanned;
 use syn::{Block, Item, ItemImpl, Stmt, Type};
 
+use crate::compile::cell::item_name;
 use crate::engine::patterns::in_cell;
 use crate::platform::fingerprint::Fingerprint;
 
@@ -54,19 +55,7 @@ pub fn modules(block: &Block, text: &str, known: &BTreeSet<String>) -> Vec<(Rang
 
 /// Name of an item under which evcxr keeps it.
 pub fn name(item: &Item) -> Option<String> {
-    let name = match item {
-        Item::Const(item) => &item.ident,
-        Item::Enum(item) => &item.ident,
-        Item::Fn(item) => &item.sig.ident,
-        Item::Mod(item) => &item.ident,
-        Item::Static(item) => &item.ident,
-        Item::Struct(item) => &item.ident,
-        Item::Trait(item) => &item.ident,
-        Item::Type(item) => &item.ident,
-        Item::Union(item) => &item.ident,
-        _ => return None,
-    };
-    Some(name.to_string()).filter(|name| name != "_")
+    item_name(item).map(ToString::to_string).filter(|name| name != "_")
 }
 
 /// Names of the type and the trait of an `impl`.
